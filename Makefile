@@ -1,0 +1,100 @@
+# mdemix: one header, its examples, tests and benchmarks. "make help" lists the targets.
+
+CC ?= cc
+CFLAGS ?= -O2 -std=c99 -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+LDLIBS = -lm
+PREFIX ?= /usr/local
+DATA ?= data
+FUZZ_INPUTS ?= 3000000
+
+# Tests on real data look for it in this folder and are skipped when it is not there.
+export MDEMIX_SHARED ?= $(wildcard ../shared)
+
+# -fopenmp if this compiler can build and link with it; nothing otherwise. "make OPENMP=" builds without threads.
+OPENMP_PROBE = printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' > build/probe.c \
+               && $(CC) -fopenmp build/probe.c -o build/probe 2> build/probe.log && echo -fopenmp
+ifneq ($(filter-out clean help format lint data install,$(or $(MAKECMDGOALS),all)),)
+OPENMP := $(shell mkdir -p build; $(OPENMP_PROBE))
+endif
+
+HEADERS = $(wildcard *.h)
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c))
+BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/*.c))
+CHECKS = $(wildcard tests/check_*.sh)
+LONG_CHECKS = tests/check_warnings.sh
+SOURCES = $(HEADERS) $(wildcard examples/*.c tests/*.c tests/*.h bench/*.c)
+
+SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZED = $(TESTS:build/%=build/sanitize/%)
+VALGRIND_TESTS = $(filter build/valgrind/test_platform build/valgrind/test_mde build/valgrind/test_files \
+                   build/valgrind/test_ops,$(TESTS:build/%=build/valgrind/%))
+
+.PHONY: all test bench run data install format lint warnings sanitize valgrind fuzz clean help
+
+all: $(EXAMPLES) ## build every example into build/ (the default)
+
+test: $(TESTS) ## run the tests (minutes); the last line is "N passed, N failed"
+	@CC="$(CC)" sh tests/run.sh $(TESTS) $(filter-out $(LONG_CHECKS),$(CHECKS))
+
+bench: $(BENCHES) ## run the benchmarks
+	@for b in $(BENCHES); do echo "== $$b"; ./$$b || exit 1; done
+
+run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
+	./build/mde_lab run out/demo
+
+data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
+	sh examples/get_data.sh $(DATA)
+
+install: ## copy the headers and mdemix.pc to PREFIX (default /usr/local), below DESTDIR if given
+	mkdir -p "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/share/pkgconfig"
+	for h in $(HEADERS); do install -m 644 $$h "$(DESTDIR)$(PREFIX)/include/" || exit 1; done
+	version=$$(sed -n 's/^#define MDE_VERSION "\(.*\)"/\1/p' mdemix.h); \
+	printf 'prefix=%s\nincludedir=$${prefix}/include\n\nName: mdemix\n%s\nVersion: %s\n%s\n%s\n' "$(PREFIX)" \
+	  "Description: mixtures of data experts and small language models in one C header" "$$version" \
+	  'Cflags: -I$${includedir}' 'Libs: -lm' > "$(DESTDIR)$(PREFIX)/share/pkgconfig/mdemix.pc"
+
+format: ## format all sources with clang-format
+	clang-format -i $(SOURCES)
+
+lint: ## clang-format's verdict, clang-tidy and cppcheck, each if installed
+	@sh tests/lint.sh $(SOURCES)
+
+warnings: ## compile everything with every compiler, standard and option at hand: no warning allowed (minutes)
+	@sh tests/run.sh $(LONG_CHECKS)
+
+sanitize: $(SANITIZED) ## run the tests under the address and undefined-behaviour sanitizers (minutes)
+	@ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 sh tests/run.sh $(SANITIZED)
+
+valgrind: $(VALGRIND_TESTS) ## run some of the tests under valgrind (minutes)
+	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
+	  sh tests/run.sh $(VALGRIND_TESTS)
+
+fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
+	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-9s %s\n", $$1, substr($$0, length($$1) + 3) }'
+
+build/%: examples/%.c $(HEADERS)
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/%: bench/%.c $(HEADERS)
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/%: tests/%.c tests/test.h $(HEADERS)
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/sanitize/%: tests/%.c tests/test.h $(HEADERS)
+	@mkdir -p build/sanitize
+	$(CC) $(SANITIZE) $(OPENMP) $< -o $@ $(LDLIBS)
+
+build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
+	@mkdir -p build/valgrind
+	$(CC) -std=c99 -O1 -g $< -o $@ $(LDLIBS)

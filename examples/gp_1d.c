@@ -1,0 +1,65 @@
+/* A Gaussian process learns a function from twelve noisy points, and says where it does not know it: the 90 % band
+   widens between the points and beyond them. Writes gp_1d.svg.
+     cc -O2 -I. examples/gp_1d.c -o gp_1d -lm && ./gp_1d */
+#include <math.h>
+#include <stdio.h>
+#define MDEMIX_IMPLEMENTATION
+#include "mdemix.h"
+
+#define POINTS 12
+#define LINE 200
+#define NOISE 0.1
+
+static double truth(double x)
+{
+    return sin(3 * x) + 0.5 * x;
+}
+
+int main(void)
+{
+    double x[POINTS], y[POINTS], at[LINE], exact[LINE], mean[LINE], sd[LINE], low[LINE], high[LINE];
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(7, 0);
+    mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .seed = 1 };
+    mde_series series[5] = {
+        { .name = "function", .count = LINE, .x = at, .y = exact },
+        { .name = "mean", .count = LINE, .x = at, .y = mean },
+        { .name = "90 % band", .count = LINE, .x = at, .y = low, .color = 3 },
+        { .count = LINE, .x = at, .y = high, .color = 3 },
+        { .name = "points", .count = POINTS, .x = x, .y = y, .points = 1, .color = 4 },
+    };
+    mde_plot plot = { .title = "Gaussian process, Matern 5/2", .x_label = "x", .y_label = "y",
+                      .count = 5, .series = series };
+    mde_regressor *model;
+    mde_text *svg;
+    int i;
+
+    for (i = 0; i < POINTS; i++) {
+        x[i] = 4 * mde_random_uniform(&random);
+        y[i] = truth(x[i]) + NOISE * mde_random_normal(&random);
+    }
+    for (i = 0; i < LINE; i++) {
+        at[i] = -0.5 + 5.0 * i / (LINE - 1);
+        exact[i] = truth(at[i]);
+    }
+    model = mde_regressor_fit(c, POINTS, 1, 1, x, y, &fit);
+    mde_regressor_predict(model, LINE, at, mean, sd);
+    if (mde_context_status(c)) {
+        fprintf(stderr, "gp_1d: %s\n", mde_error(c));
+        mde_context_free(c);
+        return 1;
+    }
+    for (i = 0; i < LINE; i++) {
+        low[i] = mean[i] - 1.645 * sd[i];
+        high[i] = mean[i] + 1.645 * sd[i];
+    }
+    svg = mde_text_create(c);
+    mde_svg_plot(svg, &plot);
+    mde_text_write(svg, "gp_1d.svg");
+    printf("length scale %.3f sds of x, log marginal likelihood %.3f; gp_1d.svg is written\n",
+           mde_regressor_length_scale(model, 0, 0), mde_regressor_log_likelihood(model, 0));
+    i = mde_context_status(c);
+    if (i) fprintf(stderr, "gp_1d: %s\n", mde_error(c));
+    mde_context_free(c);
+    return i != 0;
+}

@@ -1,0 +1,17559 @@
+/* mdemix.h - mixtures of data experts: which mixture of training texts makes the best language model?
+
+   One header, C99 or C++17, libc and libm, OpenMP if you like. In one source file of your program:
+
+       #define MDEMIX_IMPLEMENTATION
+       #include "mdemix.h"
+
+   and plain #include "mdemix.h" in the others. Build with `cc -O2 file.c -lm`, or add -fopenmp for threads. The fast
+   kernels need no further flags: they are compiled for several instruction sets and chosen at run time. Results are the
+   same bits for every compiler, optimisation level, instruction set and number of threads.
+
+   A whole program. Two experts have judged the same 64 tokens; which mixture of their training texts suits them best?
+
+       #include <stdio.h>
+       #define MDEMIX_IMPLEMENTATION
+       #include "mdemix.h"
+
+       int main(void)
+       {
+           const char *names[2] = { "stories", "manuals" };
+           float stories[64], manuals[64];             // natural log of the probability of each token
+           const float *logp[2] = { stories, manuals };
+           mde_context *c = mde_context_create(NULL);
+           mde_experts *experts = mde_experts_create(c, 2, names);
+           mde_optimum best;
+           for (int t = 0; t < 64; t++) {              // yours come from real models: mde_experts_open reads .npy files
+               stories[t] = t % 3 ? -0.5f : -3.0f;
+               manuals[t] = t % 3 ? -2.5f : -0.2f;
+           }
+           mde_experts_add(experts, "validation", 64, logp, NULL, 0);
+           if (mde_mixture_minimize(experts, NULL, &best) != MDE_OK) printf("%s\n", mde_error(c));
+           for (int i = 0; i < 2; i++) printf("%6.3f  %s\n", best.weights[i], names[i]);
+           printf("loss %.4f nats a token, at most %.1e above the minimum\n", best.loss, best.gap);
+           mde_context_free(c);
+           return 0;
+       }
+
+   CONTENTS
+     2. CONFIGURATION
+     3. PUBLIC API
+     4. PLATFORM
+     5. FILES AND FORMATS
+     6. RANDOM NUMBERS
+     7. KERNELS
+     8. TENSORS, TAPE AND OPS
+     9. LAYERS AND TRAINING
+    10. TEXT
+    11. LANGUAGE MODEL
+    12. MIXTURES OF DATA EXPERTS
+    13. REGRESSION
+    14. SIMPLEX SEARCH
+    15. PICTURES
+    16. EXPERIMENT AND REPORT
+   A section uses only those above it; each opens with a banner of the same form, so a search for "   7. KERNELS" gets
+   there.
+
+   PAPERS
+     L. Belenki, A. Agarwal, T. Shi, K. Toutanova: Optimizing Pre-Training Data Mixtures with Mixtures of Data Expert
+       Models. ACL 2025 (arXiv 2502.15950). The method.
+     J. Salmon, M. Moraes, R. Dror, D. Shaw: Parallel Random Numbers: As Easy as 1, 2, 3. SC 2011. Philox.
+     I. Loshchilov, F. Hutter: Decoupled Weight Decay Regularization. ICLR 2019. AdamW.
+     C. Rasmussen, C. Williams: Gaussian Processes for Machine Learning. MIT Press 2006. Sections 2.2, 4.2, 5.4.
+     E. Bonilla, K. Chai, C. Williams: Multi-task Gaussian Process Prediction. NIPS 2007. Coregionalisation.
+     J. Su et al.: RoFormer. 2021. Rotary positions.
+
+   LICENCE
+     Public domain or MIT-0, as you choose; see the file LICENSE.
+
+   VERSIONS
+     0.1.0  first release */
+
+#ifndef MDEMIX_H
+#define MDEMIX_H
+
+/* ======================================================================
+   2. CONFIGURATION
+   ====================================================================== */
+
+/* Macros that a user may define before the include. None changes a type or a signature.
+     MDEMIX_IMPLEMENTATION   in one translation unit: turns the code on
+     MDEDEF                  linkage of every public function; default `extern`, `static` keeps the code private
+     MDE_MALLOC, MDE_FREE    default allocator of contexts; define both or neither
+     MDEMIX_FILE             this file's name in quotes, if you rename it; default "mdemix.h" (it includes itself, once for
+                             each instruction set)
+     MDE_NO_STDIO            leaves out every function that opens a file
+     MDE_NO_SIMD             compiles the portable kernels only
+     MDE_NO_FMA_EMULATION    on machines without fused multiply-add: faster, but no longer the same bits as elsewhere
+     MDE_ALLOW_FAST_MATH     compiles under -ffast-math, which breaks the promise of same bits */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef MDEDEF
+#define MDEDEF extern
+#else
+#define MDE__OWN_LINKAGE        /* perhaps static: then a function that nobody calls is no mistake */
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ======================================================================
+   3. PUBLIC API
+   ====================================================================== */
+
+#define MDE_VERSION "0.1.0"
+#define MDE_MAX_RANK 5      /* dimensions of a tensor */
+#define MDE_MAX_INPUTS 6    /* inputs of an op */
+
+/* ---- 3.1 Context and errors ------------------------------------------
+   One context owns all that is made from it; mde_context_free frees the lot. Objects can be freed earlier with their
+   own *_free; NULL is fine there. A context is used by one thread at a time; any number of contexts may live side by
+   side. The first error sticks: later calls on that context do nothing and return NULL, a status or NaN, so a program
+   may check once at its end. */
+
+typedef struct mde_context mde_context;
+
+typedef enum mde_status {
+    MDE_OK = 0,
+    MDE_STOPPED,            /* a progress callback asked to stop; what was done so far is valid */
+    MDE_OUT_OF_MEMORY,
+    MDE_BAD_ARGUMENT,
+    MDE_BAD_SHAPE,
+    MDE_BAD_FILE,           /* a file was read, but what it holds is wrong */
+    MDE_IO,                 /* a file could not be opened, read or written */
+    MDE_NOT_FINITE,         /* a NaN or an infinity where a number was needed */
+    MDE_NOT_DIFFERENTIABLE
+} mde_status;
+
+/* Instruction sets of the kernels. The results do not depend on it. */
+enum { MDE_SIMD_BEST = 0, MDE_SIMD_PORTABLE = 1, MDE_SIMD_AVX2 = 2, MDE_SIMD_AVX512 = 3 };
+
+typedef struct mde_context_desc {
+    void *(*allocate)(size_t bytes, void *user);   /* NULL: MDE_MALLOC */
+    void (*release)(void *pointer, void *user);    /* NULL: MDE_FREE; give both or neither */
+    void *user;
+    size_t max_bytes;                              /* limit on the memory held at one time; 0: none */
+    int threads;                                   /* 0: as many as OpenMP offers; 1 without OpenMP */
+    int simd;                                      /* one of MDE_SIMD_*; an instruction set the CPU lacks is an error */
+} mde_context_desc;
+
+/* NULL desc: defaults. Returns NULL only when not even the context fits into memory. */
+MDEDEF mde_context *mde_context_create(const mde_context_desc *desc);
+MDEDEF void mde_context_free(mde_context *c);
+MDEDEF mde_status mde_context_status(const mde_context *c);   /* of the first error; MDE_OUT_OF_MEMORY for NULL */
+MDEDEF const char *mde_error(const mde_context *c);           /* one sentence, "" without error; lives as long as c */
+MDEDEF void mde_clear_error(mde_context *c);
+/* Records an error as the library does (for ops and programs of your own); the first one sticks. Returns status. */
+MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *text);
+MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory held at one time so far */
+MDEDEF int mde_threads(const mde_context *c);
+MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
+
+/* 1 when this build keeps the promise of same bits; 0 when the compiler was told to fuse multiplications and additions
+   where the code does not say so (clang -ffp-contract=fast). */
+MDEDEF int mde_same_bits(const mde_context *c);
+
+/* Calls fn(index, user) for index 0 .. count-1, spread over the context's threads; fn must not allocate. */
+typedef void mde_parallel_fn(int64_t index, void *user);
+MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn, void *user);
+
+/* ---- 3.2 Files --------------------------------------------------------
+   Readers check every size before they allocate. Writers write a temporary file beside the target and rename it, so
+   a file is there whole or not at all. */
+
+/* Text that grows: the base of every text file written here. Numbers print free of locale. */
+typedef struct mde_text { mde_context *context; char *bytes; size_t length, capacity; } mde_text;
+MDEDEF mde_text *mde_text_create(mde_context *c);
+MDEDEF void mde_text_free(mde_text *t);
+MDEDEF void mde_text_add(mde_text *t, const char *string);
+MDEDEF void mde_text_add_number(mde_text *t, double value, int digits);    /* significant digits; nan prints as nan */
+MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals);
+/* printf's %s %c %d %lld %llu %llx %zu %g %f %%, with width and precision; free of locale. */
+MDEDEF void mde_text_format(mde_text *t, const char *format, ...);
+MDEDEF void mde_text_add_json(mde_text *t, const char *string);            /* quoted and escaped */
+MDEDEF void mde_text_add_html(mde_text *t, const char *string);            /* & < > " escaped */
+
+/* JSON: a parsed document is a tree of values. Depth at most 64; duplicate keys are an error. */
+typedef enum mde_json_kind { MDE_JSON_NULL, MDE_JSON_BOOL, MDE_JSON_NUMBER, MDE_JSON_STRING, MDE_JSON_ARRAY,
+                             MDE_JSON_OBJECT } mde_json_kind;
+typedef struct mde_json {
+    mde_json_kind kind;
+    double number;                          /* of a number; 0 or 1 of a bool */
+    const char *string;                     /* of a string, UTF-8, 0-terminated */
+    size_t length;                          /* of a string in bytes; of an array or object in members */
+    const char *key;                        /* in an object */
+    struct mde_json *child, *next;          /* first member; next sibling */
+} mde_json;
+/* name appears in errors, with line and column. The tree is one block; free the root. */
+MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *text, size_t length);
+MDEDEF void mde_json_free(mde_context *c, mde_json *root);
+MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key);      /* NULL when absent */
+MDEDEF double mde_json_number(const mde_json *object, const char *key, double absent);
+MDEDEF const char *mde_json_string(const mde_json *object, const char *key, const char *absent);
+
+/* Comma-separated values with one header line. Quotes, CRLF, a byte-order mark and a missing last newline are fine;
+   a row with another number of cells than the header is an error that names file and line. */
+typedef struct mde_csv {
+    mde_context *context;
+    const char *path;
+    int rows, columns;
+    const char **names;                     /* [columns] */
+    const char **cells;                     /* [rows * columns] */
+    const int *lines;                       /* [rows] line of the file, for messages */
+} mde_csv;
+MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text, size_t length);
+MDEDEF void mde_csv_free(mde_csv *csv);
+MDEDEF int mde_csv_column(const mde_csv *csv, const char *name);                    /* -1 when absent */
+/* The cell as a number; empty and "nan" are NaN; other text records an error with file, line and column, gives NaN. */
+MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column);
+
+/* NumPy arrays, format versions 1 to 3: f2, f4, f8, integers of 1 to 8 bytes and bool, either byte order; Fortran
+   order is transposed; objects and strings are refused. Written little-endian, version 1, C order. */
+typedef struct mde_array { int rank; int64_t shape[MDE_MAX_RANK]; size_t count; float *f32; double *f64; } mde_array;
+MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double);
+MDEDEF void mde_array_free(mde_context *c, mde_array *a);
+
+/* safetensors: named float tensors and a map of strings. F32, F16 and BF16 are read (as float32), F32 is written. */
+typedef struct mde_safetensor { const char *name; int rank; int64_t shape[MDE_MAX_RANK]; size_t count;
+                                const float *data; } mde_safetensor;
+typedef struct mde_safetensors {
+    int count;
+    mde_safetensor *tensors;
+    int pairs;                              /* of __metadata__ */
+    const char **metadata;                  /* [2 * pairs] key, value, key, value, ... */
+} mde_safetensors;
+MDEDEF mde_safetensors *mde_safetensors_parse(mde_context *c, const char *name, const void *bytes, size_t size);
+MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file);
+MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name);
+MDEDEF const char *mde_safetensors_metadata(const mde_safetensors *file, const char *key);   /* NULL when absent */
+
+#ifndef MDE_NO_STDIO
+MDEDEF mde_status mde_text_write(mde_text *t, const char *path);
+MDEDEF mde_json *mde_json_read(mde_context *c, const char *path);
+MDEDEF mde_csv *mde_csv_read(mde_context *c, const char *path);
+MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double);
+MDEDEF mde_status mde_npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, const float *data);
+MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, const int64_t *shape,
+                                    const double *data);
+MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path);
+MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
+                                        int pairs, const char *const *metadata);
+MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);               /* with its parents; fine if there */
+#endif
+
+/* ---- 3.3 Random numbers ------------------------------------------------
+   Counter-based (Philox4x32-10, Salmon et al. 2011): the i-th number of a stream depends on seed, stream and i alone. */
+
+typedef struct mde_random { uint64_t seed, stream, position; } mde_random;
+MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream);
+MDEDEF uint64_t mde_random_bits(mde_random *r);                       /* 64 random bits */
+MDEDEF double mde_random_uniform(mde_random *r);                      /* in [0, 1) */
+MDEDEF double mde_random_normal(mde_random *r);                       /* mean 0, variance 1 */
+MDEDEF double mde_random_gamma(mde_random *r, double shape);          /* scale 1; Marsaglia & Tsang 2000 */
+MDEDEF uint64_t mde_random_below(mde_random *r, uint64_t n);          /* 0 .. n-1, unbiased */
+MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights);
+MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation);
+
+/* ---- 3.4 Tensors and differentiation -----------------------------------
+   Contiguous row-major float32. Calling an op runs it at once and, if an input wants a gradient, appends a node to the
+   context's tape. Tensors made by ops live in the context's arena until mde_arena_rewind; parameters live with their
+   mde_params. A scalar has shape [1]. */
+
+typedef struct mde_tensor {
+    float *data;
+    float *grad;                            /* parameters: mde_backward adds into it; otherwise NULL */
+    size_t count;
+    int64_t shape[MDE_MAX_RANK];
+    int rank;
+    int requires_grad;                      /* set it on a leaf to have derivatives with respect to it */
+    struct mde_node *node;                  /* the op that made it; NULL for a leaf */
+    struct mde_tensor *adjoint;             /* used while a backward walk runs */
+} mde_tensor;
+
+typedef struct mde_mark { void *chunk; size_t used; int64_t nodes; } mde_mark;
+MDEDEF mde_mark mde_arena_mark(mde_context *c);
+MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark);          /* frees all tensors made since the mark, O(1) */
+MDEDEF int mde_set_recording(mde_context *c, int on);                 /* 0: no tape (inference); returns the old value */
+
+MDEDEF mde_tensor *mde_tensor_create(mde_context *c, int rank, const int64_t *shape);                 /* zeros */
+MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shape, const float *data); /* a copy */
+MDEDEF mde_tensor *mde_scalar(mde_context *c, double value);
+MDEDEF double mde_item(const mde_tensor *t);                          /* the number in a scalar; NaN for NULL */
+
+/* Arguments of an op that are not tensors. p must live as long as the tape node (arena or longer). */
+typedef struct mde_args { int64_t i[8]; double f[2]; const void *p; } mde_args;
+
+/* One op is one row. To add an op, define a constant row and call mde_apply with it.
+     shape     checks the inputs and sets rank and shape of out; on bad shapes calls mde_fail and returns 0
+     forward   fills out->data
+     vjp       vector-Jacobian product, made of ops, so that it can be differentiated again: sets din[k] for each k
+               with (want >> k) & 1 to the gradient with respect to in[k] given g, the gradient with respect to out.
+               A din[k] left NULL means zero. A NULL function means that the op has no derivative (an error).
+     vjp_fast  the same by fused kernels, for the first order only; NULL: vjp serves. May use saved.
+   `saved` is scratch of the forward pass for vjp_fast (statistics of a norm): forward allocates it and sets it. */
+typedef struct mde_op mde_op;
+typedef struct mde_node {
+    const mde_op *op;
+    mde_tensor *in[MDE_MAX_INPUTS];
+    mde_tensor *out;
+    mde_args args;
+    float *saved;
+    int64_t index;                          /* place on the tape */
+} mde_node;
+struct mde_op {
+    const char *name;
+    int inputs;
+    int (*shape)(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out);
+    void (*forward)(mde_context *c, mde_node *node);
+    void (*vjp)(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din);
+    void (*vjp_fast)(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din);
+};
+MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args);
+MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena memory for kernels; NULL and an error */
+MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
+MDEDEF const mde_op *mde_op_row(int index);
+
+/* Adds d loss / d parameter into the grad buffer of every parameter that loss depends on. loss is a scalar. */
+MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss);
+/* dx[k] = d y / d x[k] for the scalar y (sum of y otherwise). record = 1: the result can be differentiated again.
+   An x that y does not depend on gets zeros. */
+MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, mde_tensor **dx, int record);
+
+/* Elementwise; add, sub, mul and div broadcast as NumPy does. */
+MDEDEF mde_tensor *mde_add(mde_context *c, mde_tensor *a, mde_tensor *b);
+MDEDEF mde_tensor *mde_sub(mde_context *c, mde_tensor *a, mde_tensor *b);
+MDEDEF mde_tensor *mde_mul(mde_context *c, mde_tensor *a, mde_tensor *b);
+MDEDEF mde_tensor *mde_div(mde_context *c, mde_tensor *a, mde_tensor *b);
+MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, double shift);   /* scale x + shift */
+MDEDEF mde_tensor *mde_exp(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_log(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_sqrt(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_tanh(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_sigmoid(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_relu(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y);      /* y where x > 0, else 0 */
+MDEDEF mde_tensor *mde_silu(mde_context *c, mde_tensor *x);                     /* x sigmoid(x) */
+MDEDEF mde_tensor *mde_gelu(mde_context *c, mde_tensor *x);                     /* tanh form, as in GPT-2 */
+MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up);/* silu(gate) * up, one pass */
+
+/* Shape and order. */
+MDEDEF mde_tensor *mde_reshape(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);   /* shares the data */
+MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order);  /* out axis i is x's axis order[i] */
+MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length);
+MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after);   /* zeros */
+MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis);
+MDEDEF mde_tensor *mde_broadcast_to(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);
+MDEDEF mde_tensor *mde_sum_to(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);  /* undoes broadcast_to */
+MDEDEF mde_tensor *mde_sum(mde_context *c, mde_tensor *x);                        /* of all elements: a scalar */
+MDEDEF mde_tensor *mde_mean(mde_context *c, mde_tensor *x);
+
+/* op(a) op(b): a is [.., m, k] ([.., k, m] when transpose_a), b likewise; leading dimensions equal, or one of the two
+   has none ([m, k] against [batch, k, n]). */
+MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b);
+MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b);
+
+/* Over the last axis. */
+MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon);
+MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon);
+
+/* Rows of table [n, width] by number; ids is copied. Out: [count, width]. */
+MDEDEF mde_tensor *mde_gather(mde_context *c, mde_tensor *table, int64_t count, const int32_t *ids);
+/* Adds rows of x [count, width] into zeros [n, width] by number; the transpose of mde_gather. */
+MDEDEF mde_tensor *mde_scatter_add(mde_context *c, mde_tensor *x, int64_t n, const int32_t *ids);
+/* -log softmax(logits)[target] of each row in nats: logits [rows, classes], out [rows]. */
+MDEDEF mde_tensor *mde_cross_entropy(mde_context *c, mde_tensor *logits, const int32_t *targets);
+/* Rotary position embedding (Su et al. 2021) of x [batch, time, heads, dim], pairs (i, i + dim/2), positions from
+   `start`. */
+MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t start);
+/* softmax(scale q k^T) v: q [batch, time, heads, dim]; k and v [batch, time, kv_heads, dim]; causal: 0 or 1. */
+MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal);
+/* Zeroes each element with the given probability and scales the rest; the mask depends on seed and stream alone. */
+MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability, uint64_t seed, uint64_t stream);
+
+/* ---- 3.5 Parameters and training --------------------------------------- */
+
+/* A set of named parameters with their gradients and the optimizer's moments. */
+typedef struct mde_params mde_params;
+typedef enum mde_init { MDE_INIT_ZEROS, MDE_INIT_ONES, MDE_INIT_NORMAL, MDE_INIT_UNIFORM } mde_init;
+MDEDEF mde_params *mde_params_create(mde_context *c, uint64_t seed);
+MDEDEF void mde_params_free(mde_params *p);
+/* A new parameter, decayed by AdamW if its rank is 2 or more. scale: standard deviation, or half width of the uniform.
+   Its initial values depend on the set's seed and the name alone. A name used twice is an error. */
+MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const int64_t *shape, mde_init init,
+                             double scale);
+MDEDEF int mde_params_count(const mde_params *p);
+MDEDEF mde_tensor *mde_params_tensor(const mde_params *p, int index);
+MDEDEF const char *mde_params_name(const mde_params *p, int index);
+MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name);                 /* NULL when absent */
+MDEDEF size_t mde_params_elements(const mde_params *p);
+MDEDEF void mde_params_zero_grad(mde_params *p);
+MDEDEF double mde_params_grad_norm(const mde_params *p);                                   /* Euclidean, over all */
+
+typedef struct mde_adamw_desc {
+    double learning_rate;
+    double beta1, beta2;                    /* 0: 0.9 and 0.95; MDE_ZERO for a real 0 */
+    double epsilon;                         /* 0: 1e-8 */
+    double weight_decay;                    /* decoupled (Loshchilov & Hutter 2019); 0: none */
+    double clip;                            /* largest norm of the gradient; 0: no clipping */
+} mde_adamw_desc;
+#define MDE_ZERO (-1.0)                     /* a real zero where 0 means the default */
+/* One step from the gradients; counts the step for the bias correction; returns the gradient's norm before clipping.
+   A norm that is not finite is MDE_NOT_FINITE and changes nothing. */
+MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc);
+MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);
+
+typedef enum mde_schedule_kind { MDE_COSINE = 0, MDE_CONSTANT, MDE_WSD } mde_schedule_kind;
+/* Learning rate at a step: linear warm-up, then cosine to `final`, constant, or warm-up/stable/decay (WSD, the last
+   `decay` share of the steps linear to `final`). final and decay are shares: of the peak, of the steps. */
+typedef struct mde_schedule { mde_schedule_kind kind; double peak; int64_t steps, warmup; double final, decay; }
+    mde_schedule;
+MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step);
+
+#ifndef MDE_NO_STDIO
+/* Weights as safetensors under their names, with string pairs of your own as metadata. Reading wants every parameter
+   of the set with its shape; further tensors in the file are ignored. */
+MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
+MDEDEF mde_status mde_params_read(mde_params *p, const char *path);
+/* A checkpoint also holds the optimizer's moments and step, so that a continued run gives the same bits. */
+MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
+/* Returns the file (for its metadata) after loading it into the set; NULL on error. */
+MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
+#endif
+
+/* Long work reports through a callback; a return value other than 0 stops it cleanly (MDE_STOPPED). */
+typedef struct mde_progress {
+    const char *stage;                      /* "train", "evaluate", ... */
+    int64_t step, steps;
+    double loss;                            /* nats a token; NaN where there is none */
+    double rate;                            /* tokens (or images, or models) a second */
+    double seconds_left;
+    int bytes_tokens;                       /* 1: a token is a byte, so that loss / log 2 is bits per byte */
+} mde_progress;
+typedef int mde_progress_fn(const mde_progress *p, void *user);
+#ifndef MDE_NO_STDIO
+MDEDEF int mde_print_progress(const mde_progress *p, void *user);     /* one line on stderr, rewritten on a terminal */
+#endif
+
+/* ---- 3.6 Text ----------------------------------------------------------- */
+
+/* Bytes as tokens (256 of them), or byte-pair encoding with a vocabulary of 257 .. 65536. */
+typedef struct mde_tokenizer mde_tokenizer;
+MDEDEF mde_tokenizer *mde_tokenizer_bytes(mde_context *c);
+/* Learns merges from text: the most frequent pair first (ties: the smaller ids), words cut at spaces and newlines. */
+MDEDEF mde_tokenizer *mde_tokenizer_train(mde_context *c, const char *text, size_t length, int vocabulary);
+MDEDEF void mde_tokenizer_free(mde_tokenizer *t);
+MDEDEF int mde_tokenizer_vocabulary(const mde_tokenizer *t);
+/* A new array of token ids, freed with mde_release; *count of them. Never adds special tokens. */
+MDEDEF int32_t *mde_tokenizer_encode(const mde_tokenizer *t, const char *text, size_t length, size_t *count);
+/* The bytes of a token, not 0-terminated. */
+MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_t *length);
+MDEDEF void mde_release(mde_context *c, void *array);                  /* frees an array the library handed out */
+#ifndef MDE_NO_STDIO
+/* The file format of llama2.c: longest token, then score, length and bytes of each; scores rank the merges. Published
+   tokenizers of that kind load too (their ids 0, 1, 2 are unknown, begin, end). */
+MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path);
+MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path);
+#endif
+
+typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;
+
+/* Texts of several domains, as tokens, split by document. */
+typedef struct mde_corpus mde_corpus;
+typedef struct mde_corpus_desc {
+    const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain (a folder
+                                   of files only, with no subfolder and single_domain set, is one) */
+    int single_domain;
+    double validation, test;    /* shares of the documents, each at least one; 0: 0.1, MDE_ZERO: none */
+    int64_t document;           /* a file longer than this many bytes is cut into documents of about that length at line
+                                   ends; 0: 4096 */
+    int64_t max_bytes;          /* at most so much of a domain, spread over its files; 0: all */
+    int vocabulary;             /* 0: bytes; otherwise byte-pair encoding learned from the training split */
+    const mde_tokenizer *tokenizer;  /* use this one instead */
+} mde_corpus_desc;
+#ifndef MDE_NO_STDIO
+MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc);
+#endif
+/* The same from memory: one text a domain; path is not used. */
+MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char *const *names,
+                                         const char *const *texts, const size_t *lengths, const mde_corpus_desc *desc);
+MDEDEF void mde_corpus_free(mde_corpus *corpus);
+MDEDEF int mde_corpus_domains(const mde_corpus *corpus);
+MDEDEF const char *mde_corpus_name(const mde_corpus *corpus, int domain);
+MDEDEF const mde_tokenizer *mde_corpus_tokenizer(const mde_corpus *corpus);
+MDEDEF int mde_corpus_vocabulary(const mde_corpus *corpus);
+/* All tokens of one split of a domain, documents one after the other, each followed by the separator (byte 0). */
+MDEDEF const uint16_t *mde_corpus_tokens(const mde_corpus *corpus, mde_split split, int domain, size_t *count);
+/* Documents of a split: starts has documents + 1 entries. */
+MDEDEF const int64_t *mde_corpus_documents(const mde_corpus *corpus, mde_split split, int domain, int64_t *documents);
+MDEDEF uint64_t mde_corpus_hash(const mde_corpus *corpus);             /* of names, splits and tokens: a fingerprint */
+
+/* Draws training windows from a mixture. The j-th window of a domain is the same for every mixture and seed-equal run
+   (common random numbers), and domains are drawn evenly in time, so that runs differ by their mixtures alone. */
+typedef struct mde_sampler { const mde_corpus *corpus; uint64_t seed; double weights[64]; int64_t drawn[64]; int64_t total; }
+    mde_sampler;
+#define MDE_MAX_DOMAINS 64
+/* weights NULL: proportional to the tokens of the domains. */
+MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, const double *weights, uint64_t seed);
+/* `windows` windows of length + 1 tokens each. */
+MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, uint16_t *tokens);
+
+/* ---- 3.7 Language model -------------------------------------------------- */
+
+/* A decoder-only transformer. Defaults are llama's form: pre-norm RMSNorm, rotary positions, SwiGLU, no biases,
+   tied embeddings. */
+typedef struct mde_lm mde_lm;
+typedef struct mde_lm_desc {
+    int layers;                 /* 0: 4 */
+    int width;                  /* 0: 128 */
+    int heads;                  /* 0: width / 32, at least 1; must divide width into even parts */
+    int kv_heads;               /* 0: heads; must divide heads (grouped-query attention) */
+    int hidden;                 /* inner width of the feed-forward part; 0: 8/3 width for SwiGLU, 4 width for GELU,
+                                   rounded up to a multiple of 16 */
+    int context;                /* longest sequence; 0: 128 */
+    int vocabulary;             /* 0: that of the corpus, 256 without one */
+    int layer_norm;             /* 1: LayerNorm with bias, GPT-2's form, instead of RMSNorm */
+    int learned_positions;      /* 1: learned positions instead of rotary ones */
+    int gelu;                   /* 1: GELU instead of SwiGLU */
+    int biases;                 /* 1: linear layers have biases */
+    int untied;                 /* 1: the output layer has its own weights */
+    double rope_base;           /* 0: 10000 */
+    double norm_epsilon;        /* 0: 1e-5 */
+    double dropout;             /* in training, after attention and feed-forward part; 0: none */
+    uint64_t seed;
+} mde_lm_desc;
+/* corpus may be NULL: then desc->vocabulary decides, and tokens are bytes. */
+MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde_lm_desc *desc);
+MDEDEF void mde_lm_free(mde_lm *lm);
+MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm);           /* with the defaults filled in */
+MDEDEF mde_params *mde_lm_params(const mde_lm *lm);
+MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenizer);   /* for prompts and samples */
+/* Logits [batch * time, vocabulary] of tokens [batch, time]; recorded on the tape. */
+MDEDEF mde_tensor *mde_lm_logits(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens);
+
+typedef struct mde_train_desc {
+    int64_t tokens;             /* to train on in all; rounded up to whole batches */
+    int batch;                  /* windows a step; 0: 16 */
+    int64_t length;             /* tokens a window; 0: the model's context */
+    double learning_rate;       /* peak; 0: 3e-3 */
+    mde_schedule_kind schedule; /* cosine to 10 % by default */
+    double warmup;              /* share of the steps; 0: 0.05 */
+    double weight_decay;        /* 0: 0.1; MDE_ZERO: none */
+    double clip;                /* 0: 1; MDE_ZERO: none */
+    const double *weights;      /* of the domains; NULL: proportional to their tokens */
+    uint64_t seed;
+    const char *checkpoint;     /* file to continue from if it is there, written every `checkpoint_steps` and at the end
+                                   of a stopped run; NULL: none */
+    int64_t checkpoint_steps;   /* 0: a tenth of the steps */
+    mde_progress_fn *progress;  /* may be NULL */
+    void *user;
+    int curve_points;           /* 0: 64, at most 1024 */
+} mde_train_desc;
+MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc);
+/* The learning curve of the last training: mean training loss in nats over each of *points spans; tokens seen at the
+   end of each. Owned by the model. */
+MDEDEF const double *mde_lm_curve(const mde_lm *lm, int *points, const double **tokens);
+
+/* Natural-log probability of each token given those before it: out[t] of tokens[t], window by window of the model's
+   context. The first token of every window is given, not predicted: out there is NaN, except that windows overlap by one
+   token, so that only out[0] is NaN. */
+MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t count, float *out);
+/* The same for many short sequences, [sequences, length] each scored from its own start; out [sequences, length]. */
+MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int64_t sequences, int64_t length,
+                                        float *out);
+MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split, int domain);   /* nats a token */
+
+typedef struct mde_generate_desc {
+    const char *prompt;         /* NULL: the separator (or the published model's begin token) alone */
+    int tokens;                 /* 0: 256 */
+    double temperature;         /* 0: 1; MDE_ZERO: greedy */
+    int top_k;                  /* 0: all */
+    double top_p;               /* 0: 1 */
+    uint64_t seed;
+    int no_cache;               /* 1: recompute everything at each token (for tests) */
+    void (*emit)(const char *bytes, size_t length, void *user);   /* called for each token as it comes; may be NULL */
+    void *user;
+} mde_generate_desc;
+/* Prompt and continuation, 0-terminated; owned by the model until the next call. A text longer than the context goes
+   on with its last half as context. */
+MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc);
+/* The token ids of the last generated text. */
+MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count);
+#ifndef MDE_NO_STDIO
+/* safetensors with Hugging Face names and, as metadata, the shape of the model; the tokenizer, if not bytes, beside it
+   with the ending .tokenizer. */
+MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path);
+/* Weights written by mde_lm_write, or published ones of llama's or GPT-2's form with config.json in the same folder. */
+MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
+#endif
+
+/* ---- 3.8 Mixtures of data experts ----------------------------------------
+   Belenki et al. 2025, section 3: P(x_t | x_<t; w) = sum_i w_i P_i(x_t | x_<t), loss L_j(w) = -(1/N_j) sum_t log P. */
+
+typedef struct mde_experts mde_experts;
+MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
+/* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
+   the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
+   the text in bytes (0: unknown). All is copied. A positive or NaN log-probability is an error. */
+MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+                                  const double *documents, double bytes);
+MDEDEF void mde_experts_free(mde_experts *e);
+MDEDEF int mde_experts_count(const mde_experts *e);
+MDEDEF const char *mde_experts_name(const mde_experts *e, int expert);
+MDEDEF int mde_experts_validations(const mde_experts *e);
+MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation);
+MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name);       /* -1 when absent */
+MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
+MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
+#ifndef MDE_NO_STDIO
+/* path/<validation>/<expert>.npy, natural log, [tokens]; bytes.npy (bytes of each token) and doc.npy (document of each
+   token) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). */
+MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll);
+#endif
+
+/* Loss of one mixture on one validation text, nats a token; gradient [experts] may be NULL. Weights must be >= 0 and
+   sum to 1 within 1e-6. */
+MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient);
+/* Weighted mean over the validation texts by objective [validations] (NULL: equal weights). */
+MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient);
+/* Losses of many mixtures, the features of a regression: weights [mixtures, experts], out [mixtures, validations]. */
+MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, const double *weights, double *out);
+
+typedef struct mde_minimize_desc {
+    const double *objective;        /* [validations]; NULL: equal weights */
+    const double *lower, *upper;    /* [experts] bounds; NULL: 0 and 1 */
+    double gap;                     /* stop when the certified distance to the minimum is below; 0: 1e-6 nats */
+    int iterations;                 /* 0: 200 */
+} mde_minimize_desc;
+typedef struct mde_optimum {
+    int count;
+    double weights[MDE_MAX_DOMAINS];
+    double loss;                    /* nats a token */
+    double gap;                     /* loss is at most this far above the minimum: max over feasible v of g.(w - v),
+                                       which without bounds is max_i(-g_i) - 1, since w.g = -1 */
+    int iterations;
+} mde_optimum;
+/* The best mixture; the loss is convex in w. A gap that was not reached is an error, but *out holds the best found. */
+MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_desc *desc, mde_optimum *out);
+
+typedef struct mde_bootstrap_desc {
+    const mde_minimize_desc *minimize;   /* objective and bounds; may be NULL */
+    const double *weights;               /* the mixture whose loss is in question; NULL: the optimum */
+    int replicates;                      /* 0: 200 */
+    double level;                        /* 0: 0.9 */
+    uint64_t seed;
+} mde_bootstrap_desc;
+typedef struct mde_bootstrap {
+    double loss[2];                          /* interval of the loss of the mixture */
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
+    int replicates;
+} mde_bootstrap;
+/* Percentile intervals from resampled documents (with replacement, within each validation text). */
+MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out);
+
+/* ---- 3.9 Regression ------------------------------------------------------
+   Small, dense, double precision: n runs, d features, m targets (validation domains); X [n, d], Y [n, m]. Features are
+   standardised inside; a constant feature is ignored. */
+
+typedef enum mde_model { MDE_RIDGE = 0, MDE_GP, MDE_MULTITASK_GP } mde_model;
+typedef enum mde_kernel { MDE_MATERN52 = 0, MDE_RBF } mde_kernel;
+typedef struct mde_regressor mde_regressor;
+typedef struct mde_fit_desc {
+    mde_model model;
+    mde_kernel kernel;          /* of the Gaussian processes */
+    int isotropic;              /* 1: one length scale instead of one a feature (ARD) */
+    double penalty;             /* ridge; 0: chosen by the exact leave-one-out error; the same for all targets unless
+                                   chosen, then one a target */
+    int rank;                   /* of the multi-task GP's coregionalisation; 0: min(m, 2) */
+    int restarts;               /* of the marginal likelihood's maximisation; 0: 3 */
+    uint64_t seed;
+} mde_fit_desc;
+MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
+                                        const mde_fit_desc *desc);
+MDEDEF void mde_regressor_free(mde_regressor *r);
+/* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
+MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
+/* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. */
+MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN for ridge */
+MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target);         /* ridge; NaN otherwise */
+MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);  /* in units of the
+                                                                                    standardised feature; NaN for ridge */
+/* Out-of-fold predictions [n, m] of `folds` folds (0: 5), assigned by seed; the model is refitted in each. */
+MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const double *x, const double *y,
+                                     const mde_fit_desc *desc, int folds, double *predicted);
+
+MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
+MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
+MDEDEF double mde_spearman(int n, const double *a, const double *b);             /* ties get mean ranks; NaN if constant */
+
+/* Which inputs a regression sees; a sum of these. */
+enum {
+    MDE_FEATURE_RAW = 1,        /* w */
+    MDE_FEATURE_LOG = 2,        /* log(w + 1e-3) */
+    MDE_FEATURE_MDE = 4,        /* the experts' mixture loss on every validation text */
+    MDE_FEATURE_OWN = 8         /* the experts' mixture loss on the target's own text: one feature a target */
+};
+/* Number of features for the set, given k weights and m validations. */
+MDEDEF int mde_feature_count(int set, int k, int m);
+/* Features of n mixtures: weights [n, k]; mde [n, m] from mde_mixture_losses (NULL when not needed); target: which own
+   loss; out [n, mde_feature_count]. */
+MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
+                               int target, double *out);
+
+/* A regression from mixtures to losses: one model a target (or a multi-task GP), on features of the weights and of the
+   experts. */
+typedef struct mde_surrogate mde_surrogate;
+typedef struct mde_surrogate_desc {
+    mde_fit_desc fit;
+    int features;                        /* sum of MDE_FEATURE_*; 0: MDE_FEATURE_LOG, with experts LOG + OWN */
+    const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
+} mde_surrogate_desc;
+MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
+                                        const double *losses, const mde_surrogate_desc *desc);
+MDEDEF void mde_surrogate_free(mde_surrogate *s);
+MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
+
+/* ---- 3.10 Search on the simplex ------------------------------------------- */
+
+/* Value of a mixture, to be minimised; gradient [n] is NULL when not wanted. A function that cannot give it sets
+   gradient[0] = NaN, and differences along the simplex take its place. A value that is not finite is avoided. */
+typedef double mde_objective_fn(int n, const double *weights, double *gradient, void *user);
+typedef enum mde_search_method { MDE_NELDER_MEAD = 0, MDE_EXPONENTIATED_GRADIENT } mde_search_method;
+typedef struct mde_search_desc {
+    mde_search_method method;
+    const double *lower, *upper;    /* [n] bounds; NULL: 0 and 1 */
+    const double *start;            /* NULL: several starts from a Dirichlet distribution inside the bounds */
+    int starts;                     /* 0: 8 */
+    int samples;                    /* random mixtures tried first, the best of which are the starts; 0: 2000 */
+    int iterations;                 /* a start; 0: 500 */
+    double tolerance;               /* 0: 1e-9 */
+    uint64_t seed;
+} mde_search_desc;
+/* Best weights found; returns their value, NaN on error. */
+MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
+                                   double *weights);
+/* Nearest point (Euclidean) with lower <= w <= upper and sum 1; error when there is none. */
+MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights);
+/* Bounds that keep a search inside what was tried: for each weight the least and the greatest of the runs [n, k], widened by
+   `slack` times their distance (0: none) and cut to [0, 1]. */
+MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper);
+
+/* ---- 3.11 Pictures ---------------------------------------------------------
+   Plots as SVG text, images as PNG; a plot is described, then written into a text. */
+
+typedef struct mde_series {
+    const char *name;               /* for the legend; NULL: none */
+    int count;
+    const double *x, *y;
+    const double *low, *high;       /* ends of the error bars, on the y axis; NULL: none */
+    int points;                     /* 1: marks only; 0: a line */
+    int color;                      /* 0: next of the palette; otherwise 1-based place in it */
+} mde_series;
+typedef struct mde_plot {
+    const char *title, *x_label, *y_label;
+    int width, height;              /* pixels; 0: 640 x 400 */
+    int log_x, log_y;
+    int diagonal;                   /* 1: draw y = x (predicted against true) and the same range on both axes */
+    int count;
+    const mde_series *series;
+} mde_plot;
+MDEDEF void mde_svg_plot(mde_text *t, const mde_plot *plot);
+/* Groups of bars: values [groups, bars]. */
+MDEDEF void mde_svg_bars(mde_text *t, const char *title, const char *y_label, int groups, const char *const *group_names,
+                         int bars, const char *const *bar_names, const double *values);
+/* A table of coloured cells with their numbers: values [rows, columns]. lowest = 1 marks the least of each column. */
+MDEDEF void mde_svg_heat(mde_text *t, const char *title, int rows, const char *const *row_names, int columns,
+                         const char *const *column_names, const double *values, int lowest);
+/* A function over the simplex of three weights, with level lines; marks [count, 3] with names. */
+typedef double mde_ternary_fn(const double *weights, void *user);
+MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *corner_names, mde_ternary_fn *f, void *user,
+                            int count, const double *marks, const char *const *mark_names);
+/* PNG file image in memory, freed with mde_release: pixels [height, width, channels], channels 1, 3 or 4. */
+MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int channels, const unsigned char *pixels,
+                                     size_t *size);
+#ifndef MDE_NO_STDIO
+MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int height, int channels,
+                                const unsigned char *pixels);
+#endif
+
+/* ---- 3.12 Experiment -------------------------------------------------------
+   From folders of text to the best mixture, every step a file in one folder OUT:
+     plan      OUT/plan.json: all settings, the mixtures to train, a fingerprint of the data
+     tasks     OUT/runs/NAME.safetensors: one training run each: one expert a domain (its log-probabilities of every
+               validation token), uniform and proportional mixtures, and the proxies, at random mixtures
+     fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
+     search    the best mixture for three objectives; mixture.json, search.json
+     verify    trains the mixtures found; verify.csv
+     report    report.html and report.json
+   A finished file is skipped, a run that was cut off continues from its checkpoint to the same bits. */
+
+typedef struct mde_experiment mde_experiment;
+typedef struct mde_experiment_desc {
+    const char *data;               /* folder: each entry of it, folder or file, is a domain */
+    const char *preset;             /* "quick" (default), "small" or "study": the defaults of what follows */
+    int proxies;                    /* runs at random mixtures */
+    int64_t tokens;                 /* to train on in each run */
+    int layers, width, heads, context, batch;
+    double learning_rate;
+    int vocabulary;                 /* 0: bytes */
+    int64_t validation_tokens;      /* of each domain, at most */
+    int questions;                  /* of the end task */
+    int64_t max_bytes;              /* of each domain, at most */
+    const char *task_domains;       /* comma-separated domains that the end task is made from; NULL: all */
+    const char *objective;          /* whose mixture goes to mixture.json: "average" (default), "task" or "both" */
+    uint64_t seed;
+} mde_experiment_desc;
+
+#ifndef MDE_NO_STDIO
+/* Makes OUT and writes the plan. A plan that is there already must be the same, otherwise it is an error that names the
+   setting that differs. */
+MDEDEF mde_status mde_experiment_plan(mde_context *c, const char *out, const mde_experiment_desc *desc);
+/* Opens a planned experiment and its data, which must not have changed. */
+MDEDEF mde_experiment *mde_experiment_open(mde_context *c, const char *out);
+MDEDEF void mde_experiment_free(mde_experiment *x);
+MDEDEF int mde_experiment_tasks(const mde_experiment *x);
+MDEDEF const char *mde_experiment_task_name(const mde_experiment *x, int task);
+MDEDEF int mde_experiment_task_done(const mde_experiment *x, int task);
+/* Trains and evaluates one task with all threads of the context, or all that are left, as many at a time as there are
+   threads (each in a context of its own with the default allocator). */
+MDEDEF mde_status mde_experiment_task(mde_experiment *x, int task, mde_progress_fn *progress, void *user);
+MDEDEF mde_status mde_experiment_all_tasks(mde_experiment *x, mde_progress_fn *progress, void *user);
+MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progress, void *user);
+MDEDEF mde_status mde_experiment_search(mde_experiment *x, mde_progress_fn *progress, void *user);
+MDEDEF mde_status mde_experiment_verify(mde_experiment *x, mde_progress_fn *progress, void *user);
+MDEDEF mde_status mde_experiment_report(mde_experiment *x);
+/* The verified outcome in a few lines of plain text, for a terminal; owned by x. NULL before verify. */
+MDEDEF const char *mde_experiment_summary(mde_experiment *x);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* MDEMIX_H */
+
+#if defined(MDEMIX_IMPLEMENTATION) && !defined(MDEMIX__IMPLEMENTED)
+#define MDEMIX__IMPLEMENTED
+
+/* Same bits everywhere: a multiply-add is fused where the code says fma and nowhere else. */
+#if defined(__FAST_MATH__) && !defined(MDE_ALLOW_FAST_MATH)
+#error "mdemix: -ffast-math breaks the promise of same bits everywhere; define MDE_ALLOW_FAST_MATH to insist"
+#endif
+#if defined(__clang__)
+#pragma float_control(push)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#endif
+
+#include <errno.h>
+#include <limits.h>
+#include <locale.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef _WIN32
+#include <windows.h>
+#include <direct.h>
+#include <process.h>
+#else
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <unistd.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ======================================================================
+   4. PLATFORM
+   ====================================================================== */
+
+/* What the rest stands on: one door each for memory, sizes, errors, threads and files. Every block of memory is known
+   to its context, so that freeing the context frees all; a step's temporaries come from the arena, a list of chunks
+   that a mark and a rewind free at once. */
+
+#if !defined(MDE_MALLOC) && !defined(MDE_FREE)
+#define MDE_MALLOC(bytes) malloc(bytes)
+#define MDE_FREE(pointer) free(pointer)
+#elif !defined(MDE_MALLOC) || !defined(MDE_FREE)
+#error "mdemix: define both MDE_MALLOC and MDE_FREE, or neither"
+#endif
+
+#if defined(__GNUC__)
+#define MDE__RESTRICT __restrict__
+#define MDE__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define MDE__UNUSED __attribute__((unused))
+#else
+#define MDE__RESTRICT
+#define MDE__PRINTF(text, first)
+#define MDE__UNUSED
+#endif
+
+#define MDE__ALIGNMENT 64           /* a cache line, and the widest vector register */
+#define MDE__CHUNK ((size_t)1 << 20) /* smallest chunk of the arena */
+
+/* In front of every block that the context owns. */
+typedef struct mde__block {
+    struct mde__block *previous, *next;
+    void *raw;                      /* what the allocator gave, before alignment */
+    size_t bytes;                   /* that the user of the block may use */
+} mde__block;
+
+typedef struct mde__chunk {
+    struct mde__chunk *next;
+    size_t capacity;
+    unsigned char *bytes;
+} mde__chunk;
+
+struct mde__kernels;
+
+struct mde_context {
+    void *(*allocate)(size_t bytes, void *user);
+    void (*release)(void *pointer, void *user);
+    void *user;
+    size_t max_bytes, held, peak;
+    mde__block *blocks;
+
+    mde__chunk *first, *current;    /* arena; chunks behind `current` are empty */
+    size_t used;                    /* bytes of `current` */
+
+    mde_node **tape;
+    int64_t tape_count, tape_capacity;
+    int recording;
+    void *recycled;                 /* gradient buffers that wait for reuse during a backward walk */
+
+    const struct mde__kernels *kernels;
+    int threads;
+    int same_bits;
+
+    mde_status status;
+    char error[1024];
+};
+
+/* ---- Errors ---- */
+
+MDE__PRINTF(3, 4)
+static mde_status mde__fail(mde_context *c, mde_status status, const char *format, ...)
+{
+    va_list arguments;
+    if (!c || c->status != MDE_OK) return status;
+    c->status = status;
+    va_start(arguments, format);
+    vsnprintf(c->error, sizeof c->error, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *text)
+{
+    return mde__fail(c, status, "%s", text ? text : "");
+}
+
+static int mde__bad(const mde_context *c)
+{
+    return !c || c->status != MDE_OK;
+}
+
+MDEDEF mde_status mde_context_status(const mde_context *c)
+{
+    return c ? c->status : MDE_OUT_OF_MEMORY;
+}
+
+MDEDEF const char *mde_error(const mde_context *c)
+{
+    return c ? c->error : "out of memory: there is no context";
+}
+
+MDEDEF void mde_clear_error(mde_context *c)
+{
+    if (!c) return;
+    c->status = MDE_OK;
+    c->error[0] = 0;
+}
+
+/* ---- Sizes and numbers ---- */
+
+static int mde__mul(size_t a, size_t b, size_t *out)
+{
+    if (b && a > SIZE_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* A decimal comma of the locale becomes a point. */
+static void mde__unlocalize(char *text)
+{
+    const char *point = localeconv()->decimal_point;
+    char *found;
+    size_t length = strlen(point);
+    if (length == 0 || strcmp(point, ".") == 0) return;
+    found = strstr(text, point);
+    if (!found) return;
+    *found = '.';
+    memmove(found + 1, found + length, strlen(found + length) + 1);
+}
+
+static char *mde__number(char buffer[32], double value)
+{
+    if (value != value) memcpy(buffer, "nan", 4);
+    else snprintf(buffer, 32, "%.9g", value);
+    mde__unlocalize(buffer);
+    return buffer;
+}
+
+static size_t mde__skip_digits(const char *text, size_t i, size_t length)
+{
+    while (i < length && text[i] >= '0' && text[i] <= '9') i++;
+    return i;
+}
+
+static int mde__same_word(const char *text, size_t length, const char *word)
+{
+    size_t i;
+    for (i = 0; i < length; i++) {
+        char lower = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + 32 : text[i]);
+        if (!word[i] || lower != word[i]) return 0;
+    }
+    return word[i] == 0;
+}
+
+/* 1 when the whole text is one number; what the locale calls a decimal point does not matter. */
+static int mde__parse_number(const char *text, size_t length, double *value)
+{
+    char buffer[400];
+    const char *point = localeconv()->decimal_point;
+    size_t at = 0, digits, point_at = SIZE_MAX, out = 0, i, point_length = strlen(point);
+    int negative;
+    if (length == 0 || length > 300) return 0;
+    negative = text[0] == '-';
+    if (text[0] == '-' || text[0] == '+') at = 1;
+    if (mde__same_word(text + at, length - at, "nan")) {
+        *value = (double)NAN;
+        return 1;
+    }
+    if (mde__same_word(text + at, length - at, "inf") || mde__same_word(text + at, length - at, "infinity")) {
+        *value = negative ? -(double)INFINITY : (double)INFINITY;
+        return 1;
+    }
+    i = mde__skip_digits(text, at, length);
+    digits = i - at;
+    if (i < length && text[i] == '.') {
+        size_t from = i + 1;
+        point_at = i;
+        i = mde__skip_digits(text, from, length);
+        digits += i - from;
+    }
+    if (digits == 0) return 0;
+    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
+        size_t from = i + 1;
+        if (from < length && (text[from] == '-' || text[from] == '+')) from++;
+        i = mde__skip_digits(text, from, length);
+        if (i == from) return 0;
+    }
+    if (i != length) return 0;
+    for (i = 0; i < length; i++) {
+        if (i == point_at && point_length > 0 && point_length < 16) {
+            memcpy(buffer + out, point, point_length);
+            out += point_length;
+        } else {
+            buffer[out++] = text[i];
+        }
+    }
+    buffer[out] = 0;
+    *value = strtod(buffer, NULL);
+    return 1;
+}
+
+/* FNV-1a, 64 bits: fingerprints of files and settings, streams of random numbers from names. */
+static uint64_t mde__hash(uint64_t hash, const void *bytes, size_t size)
+{
+    const unsigned char *p = (const unsigned char *)bytes;
+    size_t i;
+    for (i = 0; i < size; i++) hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+#define MDE__HASH_START UINT64_C(0xcbf29ce484222325)
+
+/* ---- Memory ---- */
+
+static void *mde__default_allocate(size_t bytes, void *user)
+{
+    (void)user;
+    return MDE_MALLOC(bytes);
+}
+
+static void mde__default_release(void *pointer, void *user)
+{
+    (void)user;
+    MDE_FREE(pointer);
+}
+
+static mde__block *mde__block_of(void *pointer)
+{
+    return (mde__block *)(void *)((unsigned char *)pointer - MDE__ALIGNMENT);
+}
+
+/* Without zeroing; the block is linked into the context's list. */
+static void *mde__allocate_block(mde_context *c, size_t count, size_t size)
+{
+    size_t bytes, total;
+    void *raw;
+    unsigned char *aligned;
+    mde__block *block;
+    if (mde__bad(c)) return NULL;
+    if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - 2 * MDE__ALIGNMENT) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
+                  count, size);
+        return NULL;
+    }
+    total = bytes + 2 * MDE__ALIGNMENT;
+    if (c->max_bytes && (total > c->max_bytes || c->held > c->max_bytes - total)) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes more than the %zu held would pass the limit of %zu",
+                  bytes, c->held, c->max_bytes);
+        return NULL;
+    }
+    raw = c->allocate(total, c->user);
+    if (!raw) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes were not to be had (%zu held)", bytes, c->held);
+        return NULL;
+    }
+    aligned = (unsigned char *)raw + MDE__ALIGNMENT;
+    aligned += (MDE__ALIGNMENT - (uintptr_t)aligned % MDE__ALIGNMENT) % MDE__ALIGNMENT;
+    block = mde__block_of(aligned);
+    block->raw = raw;
+    block->bytes = bytes;
+    block->previous = NULL;
+    block->next = c->blocks;
+    if (c->blocks) c->blocks->previous = block;
+    c->blocks = block;
+    c->held += total;
+    if (c->held > c->peak) c->peak = c->held;
+    return aligned;
+}
+
+static void *mde__alloc(mde_context *c, size_t count, size_t size)
+{
+    void *p = mde__allocate_block(c, count, size);
+    if (p) memset(p, 0, count * size);
+    return p;
+}
+
+static void mde__free(mde_context *c, void *p)
+{
+    mde__block *block;
+    if (!p) return;
+    block = mde__block_of(p);
+    if (block->previous) block->previous->next = block->next;
+    else c->blocks = block->next;
+    if (block->next) block->next->previous = block->previous;
+    c->held -= block->bytes + 2 * MDE__ALIGNMENT;
+    c->release(block->raw, c->user);
+}
+
+/* What is new is zero. On failure the old block stays as it is, and NULL is returned. */
+static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
+{
+    size_t old = p ? mde__block_of(p)->bytes : 0, bytes = 0;
+    void *fresh = mde__allocate_block(c, count, size);
+    if (!fresh) return NULL;
+    bytes = count * size;
+    if (p) memcpy(fresh, p, old < bytes ? old : bytes);
+    if (bytes > old) memset((unsigned char *)fresh + old, 0, bytes - old);
+    mde__free(c, p);
+    return fresh;
+}
+
+static char *mde__copy_text(mde_context *c, const char *text)
+{
+    size_t length = strlen(text);
+    char *copy = (char *)mde__alloc(c, length + 1, 1);
+    if (copy) memcpy(copy, text, length);
+    return copy;
+}
+
+MDEDEF void mde_release(mde_context *c, void *array)
+{
+    if (c) mde__free(c, array);
+}
+
+static mde__chunk *mde__new_chunk(mde_context *c, size_t bytes)
+{
+    size_t last = c->current ? c->current->capacity : MDE__CHUNK / 2;
+    size_t capacity = last < MDE__CHUNK * 32 ? last * 2 : last, total;
+    mde__chunk *chunk;
+    if (bytes > SIZE_MAX / 2 - MDE__ALIGNMENT) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes of scratch are more than can be addressed", bytes);
+        return NULL;
+    }
+    if (capacity < bytes) capacity = bytes;
+    /* Near a limit, take what is needed rather than what would be convenient. */
+    total = capacity + 3 * MDE__ALIGNMENT;
+    if (c->max_bytes && (total > c->max_bytes || c->held > c->max_bytes - total)) capacity = bytes;
+    chunk = (mde__chunk *)mde__allocate_block(c, capacity + MDE__ALIGNMENT, 1);
+    if (!chunk) return NULL;
+    chunk->capacity = capacity;
+    chunk->bytes = (unsigned char *)chunk + MDE__ALIGNMENT;
+    chunk->next = NULL;
+    return chunk;
+}
+
+static void *mde__scratch(mde_context *c, size_t count, size_t size)
+{
+    size_t bytes;
+    void *p;
+    if (mde__bad(c)) return NULL;
+    if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX - MDE__ALIGNMENT) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
+                  count, size);
+        return NULL;
+    }
+    bytes = (bytes + MDE__ALIGNMENT - 1) / MDE__ALIGNMENT * MDE__ALIGNMENT;
+    if (!c->current || c->current->capacity - c->used < bytes) {
+        mde__chunk *next = c->current ? c->current->next : c->first;
+        if (!next || next->capacity < bytes) {
+            mde__chunk *fresh = mde__new_chunk(c, bytes);
+            if (!fresh) return NULL;
+            fresh->next = next;
+            if (c->current) c->current->next = fresh;
+            else c->first = fresh;
+            next = fresh;
+        }
+        c->current = next;
+        c->used = 0;
+    }
+    p = c->current->bytes + c->used;
+    c->used += bytes;
+    return p;
+}
+
+MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size)
+{
+    return mde__scratch(c, count, size);
+}
+
+MDEDEF mde_mark mde_arena_mark(mde_context *c)
+{
+    mde_mark mark;
+    mark.chunk = c ? c->current : NULL;
+    mark.used = c ? c->used : 0;
+    mark.nodes = c ? c->tape_count : 0;
+    return mark;
+}
+
+MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark)
+{
+    if (!c) return;
+    c->current = (mde__chunk *)mark.chunk;
+    c->used = mark.used;
+    if (mark.nodes < c->tape_count) c->tape_count = mark.nodes;
+    c->recycled = NULL;
+}
+
+/* ---- Context ---- */
+
+static const struct mde__kernels *mde__kernels_select(int simd);
+static const char *mde__kernels_name(const struct mde__kernels *kernels);
+
+/* 1 when a * b - c is rounded twice, as it must be where no fma is written. */
+static int mde__contraction_is_off(void)
+{
+    volatile double a = 1.0 + 1.0 / 134217728.0, b = 1.0 - 1.0 / 134217728.0, one = 1.0;
+    double x = a, y = b, z = one;
+    double r = x * y - z;
+    return r == 0.0;
+}
+
+MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
+{
+    mde_context_desc defaults;
+    mde_context *c;
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    c = (mde_context *)(desc->allocate && desc->release ? desc->allocate(sizeof *c, desc->user)
+                                                        : MDE_MALLOC(sizeof *c));
+    if (!c) return NULL;
+    memset(c, 0, sizeof *c);
+    c->allocate = desc->allocate && desc->release ? desc->allocate : mde__default_allocate;
+    c->release = desc->allocate && desc->release ? desc->release : mde__default_release;
+    c->user = desc->user;
+    c->max_bytes = desc->max_bytes;
+    c->recording = 1;
+    c->same_bits = mde__contraction_is_off();
+#ifdef _OPENMP
+    c->threads = desc->threads > 0 ? desc->threads : omp_get_max_threads();
+#else
+    c->threads = 1;
+#endif
+    if (c->threads > 256) c->threads = 256;
+    c->kernels = mde__kernels_select(desc->simd);
+    if (!c->kernels) {
+        c->kernels = mde__kernels_select(MDE_SIMD_PORTABLE);
+        mde__fail(c, MDE_BAD_ARGUMENT, "context: instruction set %d is not to be had on this machine", desc->simd);
+    }
+    if ((desc->allocate != NULL) != (desc->release != NULL)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "context: allocate and release must be given both or neither");
+    }
+    if (desc->threads < 0) mde__fail(c, MDE_BAD_ARGUMENT, "context: threads is %d; expected 0 or more", desc->threads);
+    return c;
+}
+
+MDEDEF void mde_context_free(mde_context *c)
+{
+    if (!c) return;
+    while (c->blocks) mde__free(c, (unsigned char *)c->blocks + MDE__ALIGNMENT);
+    c->release(c, c->user);
+}
+
+MDEDEF size_t mde_peak_bytes(const mde_context *c)
+{
+    return c ? c->peak : 0;
+}
+
+MDEDEF int mde_threads(const mde_context *c)
+{
+    return c ? c->threads : 1;
+}
+
+MDEDEF int mde_same_bits(const mde_context *c)
+{
+    return c ? c->same_bits : 0;
+}
+
+MDEDEF const char *mde_simd_name(const mde_context *c)
+{
+    return c ? mde__kernels_name(c->kernels) : "none";
+}
+
+/* ---- Threads and time ---- */
+
+MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn, void *user)
+{
+    int64_t i;
+#ifdef _OPENMP
+    if (c && c->threads > 1 && count > 1) {
+        int threads = count < c->threads ? (int)count : c->threads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+        for (i = 0; i < count; i++) fn(i, user);
+        return;
+    }
+#endif
+    (void)c;
+    for (i = 0; i < count; i++) fn(i, user);
+}
+
+static double mde__seconds(void)
+{
+#if defined(_WIN32)
+    return (double)GetTickCount64() * 1e-3;
+#elif defined(CLOCK_MONOTONIC)
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+#else
+    struct timeval now;
+    gettimeofday(&now, NULL);
+    return (double)now.tv_sec + (double)now.tv_usec * 1e-6;
+#endif
+}
+
+/* ---- Files ---- */
+
+#ifndef MDE_NO_STDIO
+
+#ifdef _WIN32
+/* File names are UTF-8 everywhere; Windows wants UTF-16. */
+static int mde__wide(const char *path, wchar_t wide[1024])
+{
+    return MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+}
+#endif
+
+static FILE *mde__open(const char *path, int write)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    return mde__wide(path, wide) ? _wfopen(wide, write ? L"wb" : L"rb") : NULL;
+#else
+    return fopen(path, write ? "wb" : "rb");
+#endif
+}
+
+static int mde__is_folder(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
+#else
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+#endif
+}
+
+static int mde__is_file(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) == 0;
+#else
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+#endif
+}
+
+static void mde__remove_file(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    if (mde__wide(path, wide)) DeleteFileW(wide);
+#else
+    remove(path);
+#endif
+}
+
+static int mde__rename(const char *from, const char *to)
+{
+#ifdef _WIN32
+    wchar_t wide_from[1024], wide_to[1024];
+    return mde__wide(from, wide_from) && mde__wide(to, wide_to) &&
+           MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING);
+#else
+    return rename(from, to) == 0;
+#endif
+}
+
+/* The whole file and a zero byte behind it. */
+static unsigned char *mde__read_file(mde_context *c, const char *path, size_t limit, size_t *size)
+{
+    size_t capacity = (size_t)1 << 16, length = 0;
+    unsigned char *bytes = NULL;
+    FILE *file;
+    *size = 0;
+    if (mde__bad(c)) return NULL;
+    if (!path || !*path) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+        return NULL;
+    }
+    if (mde__is_folder(path)) {
+        mde__fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+        return NULL;
+    }
+    file = mde__open(path, 0);
+    if (!file) {
+        mde__fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        return NULL;
+    }
+    bytes = (unsigned char *)mde__allocate_block(c, capacity, 1);
+    while (bytes) {
+        length += fread(bytes + length, 1, capacity - 1 - length, file);
+        if (length < capacity - 1) break;
+        if (length > limit) break;
+        {
+            unsigned char *larger = (unsigned char *)mde__realloc(c, bytes, capacity, 2);
+            if (!larger) mde__free(c, bytes);
+            bytes = larger;
+            capacity *= 2;
+        }
+    }
+    if (bytes && ferror(file)) {
+        mde__fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
+        mde__free(c, bytes);
+        bytes = NULL;
+    }
+    fclose(file);
+    if (bytes && length > limit) {
+        mde__fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
+        mde__free(c, bytes);
+        bytes = NULL;
+    }
+    if (bytes) {
+        bytes[length] = 0;
+        *size = length;
+    }
+    return bytes;
+}
+
+/* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. */
+static mde_status mde__write_file(mde_context *c, const char *path, const void *bytes, size_t size)
+{
+    FILE *file;
+    char *temporary;
+    size_t length;
+    int good;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || !*path) return mde__fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
+    length = strlen(path) + 32;
+    temporary = (char *)mde__alloc(c, length, 1);
+    if (!temporary) return c->status;
+#ifdef _WIN32
+    snprintf(temporary, length, "%s.%d.tmp", path, _getpid());
+#else
+    snprintf(temporary, length, "%s.%d.tmp", path, (int)getpid());
+#endif
+    errno = 0;
+    file = mde__open(temporary, 1);
+    good = file != NULL;
+    if (good) {
+        good = size == 0 || fwrite(bytes, 1, size, file) == size;
+        if (fclose(file) != 0) good = 0;
+        if (good) good = mde__rename(temporary, path);
+    }
+    if (!good) {
+        mde__fail(c, MDE_IO, "%s: cannot be written: %s", path, errno ? strerror(errno) : "unknown reason");
+        if (file) mde__remove_file(temporary);
+    }
+    mde__free(c, temporary);
+    return c->status;
+}
+
+MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
+{
+    char *partial;
+    size_t i;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || !*path) return mde__fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
+    partial = mde__copy_text(c, path);
+    if (!partial) return c->status;
+    for (i = 1;; i++) {
+        char end = partial[i];
+        if (end != 0 && end != '/') continue;
+        partial[i] = 0;
+        if (!mde__is_folder(partial)) {
+#ifdef _WIN32
+            wchar_t wide[1024];
+            int made = mde__wide(partial, wide) && CreateDirectoryW(wide, NULL);
+#else
+            int made = mkdir(partial, 0777) == 0;
+#endif
+            if (!made && !mde__is_folder(partial)) {
+                mde__fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial, strerror(errno));
+                break;
+            }
+        }
+        partial[i] = end;
+        if (end == 0) break;
+    }
+    mde__free(c, partial);
+    return c->status;
+}
+
+static int mde__compare_names(const void *a, const void *b)
+{
+    const char *const *x = (const char *const *)a, *const *y = (const char *const *)b;
+    return strcmp(*x, *y);
+}
+
+typedef struct mde__names { char **items; int count, capacity; } mde__names;
+
+static void mde__names_free(mde_context *c, mde__names *names)
+{
+    int i;
+    for (i = 0; i < names->count; i++) mde__free(c, names->items[i]);
+    mde__free(c, names->items);
+    memset(names, 0, sizeof *names);
+}
+
+static mde_status mde__names_add(mde_context *c, mde__names *names, const char *name)
+{
+    char *copy = mde__copy_text(c, name);
+    if (!copy) return c->status;
+    if (names->count == names->capacity) {
+        int capacity = names->capacity ? names->capacity * 2 : 16;
+        char **items = (char **)mde__realloc(c, names->items, (size_t)capacity, sizeof *items);
+        if (!items) {
+            mde__free(c, copy);
+            return c->status;
+        }
+        names->items = items;
+        names->capacity = capacity;
+    }
+    names->items[names->count++] = copy;
+    return MDE_OK;
+}
+
+/* Entries of a folder in byte order, without hidden ones. */
+static mde_status mde__list_folder(mde_context *c, const char *path, mde__names *names)
+{
+    memset(names, 0, sizeof *names);
+    if (mde__bad(c)) return mde_context_status(c);
+    {
+#ifdef _WIN32
+        WIN32_FIND_DATAW found;
+        wchar_t wide[1024];
+        char pattern[2048], name[1024];
+        HANDLE handle;
+        snprintf(pattern, sizeof pattern, "%s/*", path);
+        handle = mde__wide(pattern, wide) ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
+        if (handle == INVALID_HANDLE_VALUE) return mde__fail(c, MDE_IO, "%s: the folder cannot be read", path);
+        do {
+            if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
+            if (name[0] != '.' && mde__names_add(c, names, name) != MDE_OK) break;
+        } while (FindNextFileW(handle, &found));
+        FindClose(handle);
+#else
+        struct dirent *entry;
+        DIR *folder = opendir(path);
+        if (!folder) return mde__fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        while ((entry = readdir(folder)) != NULL) {
+            if (entry->d_name[0] != '.' && mde__names_add(c, names, entry->d_name) != MDE_OK) break;
+        }
+        closedir(folder);
+#endif
+    }
+    if (c->status != MDE_OK) mde__names_free(c, names);
+    else if (names->count > 1) qsort(names->items, (size_t)names->count, sizeof *names->items, mde__compare_names);
+    return c->status;
+}
+
+/* folder/name in a new block. */
+static char *mde__join_path(mde_context *c, const char *folder, const char *name)
+{
+    size_t a = strlen(folder), b = strlen(name);
+    char *path = (char *)mde__alloc(c, a + b + 2, 1);
+    if (!path) return NULL;
+    memcpy(path, folder, a);
+    if (a && folder[a - 1] != '/') path[a++] = '/';
+    memcpy(path + a, name, b);
+    return path;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ======================================================================
+   5. FILES AND FORMATS
+   ====================================================================== */
+
+/* Text that grows, JSON, CSV, .npy and safetensors. Bytes from outside enter here and nowhere else. JSON and CSV are
+   walked twice by the same code: the first walk checks everything and counts, the second one fills blocks of just that
+   size; the binary formats compare what their headers promise with the bytes that are there before they allocate.
+   Numbers of several bytes are put together and taken apart byte by byte, so that the byte order of the machine does
+   not matter. */
+
+#define MDE__JSON_DEPTH 64                              /* nesting; the parser recurses */
+#define MDE__NPY_HEADER 10000                           /* bytes; NumPy's own limit for files it does not trust */
+#define MDE__SAFETENSORS_HEADER ((uint64_t)100000000)   /* bytes; the limit of the format's reference reader */
+
+/* ---- Text ---- */
+
+MDEDEF mde_text *mde_text_create(mde_context *c)
+{
+    mde_text *t = (mde_text *)mde__alloc(c, 1, sizeof *t);
+    if (!t) return NULL;
+    t->context = c;
+    t->capacity = 256;
+    t->bytes = (char *)mde__alloc(c, t->capacity, 1);
+    if (!t->bytes) {
+        mde__free(c, t);
+        return NULL;
+    }
+    return t;
+}
+
+MDEDEF void mde_text_free(mde_text *t)
+{
+    if (!t) return;
+    mde__free(t->context, t->bytes);
+    mde__free(t->context, t);
+}
+
+static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
+{
+    if (!t || mde__bad(t->context)) return;
+    if (length >= t->capacity - t->length) {
+        size_t capacity = t->capacity;
+        char *larger;
+        if (length > SIZE_MAX / 4 - t->length) {
+            mde__fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more",
+                      t->length, length);
+            return;
+        }
+        while (length >= capacity - t->length) capacity *= 2;
+        larger = (char *)mde__realloc(t->context, t->bytes, capacity, 1);
+        if (!larger) return;
+        t->bytes = larger;
+        t->capacity = capacity;
+    }
+    memcpy(t->bytes + t->length, bytes, length);
+    t->length += length;
+    t->bytes[t->length] = 0;
+}
+
+MDEDEF void mde_text_add(mde_text *t, const char *string)
+{
+    if (string) mde__text_add_bytes(t, string, strlen(string));
+}
+
+/* Makes a printed double the same everywhere: a point in any locale, and no sign at nan or at zero (-0.001 with two
+   decimals is 0.00). */
+static void mde__tidy_number(char *buffer)
+{
+    char *sign = buffer + strspn(buffer, " ");
+    mde__unlocalize(buffer);
+    if (*sign != '-' || (strncmp(sign + 1, "nan", 3) != 0 && sign[1 + strspn(sign + 1, "0. ")])) return;
+    if (sign > buffer) *sign = ' ';
+    else memmove(sign, sign + 1, strlen(sign));
+}
+
+/* Style 'g' has significant digits, 'f' decimals. The longest text, that of the greatest double with 17 decimals, has
+   328 bytes. */
+static size_t mde__print_number(char buffer[400], double value, char style, int digits)
+{
+    if (digits < (style == 'g')) digits = style == 'g';
+    if (digits > 17) digits = 17;
+    if (style == 'g') snprintf(buffer, 400, "%.*g", digits, value);
+    else snprintf(buffer, 400, "%.*f", digits, value);
+    mde__tidy_number(buffer);
+    return strlen(buffer);
+}
+
+MDEDEF void mde_text_add_number(mde_text *t, double value, int digits)
+{
+    char buffer[400];
+    mde__text_add_bytes(t, buffer, mde__print_number(buffer, value, 'g', digits));
+}
+
+MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals)
+{
+    char buffer[400];
+    mde__text_add_bytes(t, buffer, mde__print_number(buffer, value, 'f', decimals));
+}
+
+/* Length of a conversion of printf at p (behind the %), 0 if it is none of those that are known here; *kind is its
+   letter, or 'z', 'l' for a size_t or a long long. */
+static size_t mde__conversion_length(const char *p, char *kind)
+{
+    size_t n = strspn(p, "-0");
+    n += strspn(p + n, "0123456789");
+    if (p[n] == '.') n += 1 + strspn(p + n + 1, "0123456789");
+    if (n > 12) return 0;
+    *kind = p[n];
+    if (p[n] == 'l' && p[n + 1] == 'l' && p[n + 2] && strchr("dux", p[n + 2])) return n + 3;
+    if (p[n] == 'z' && p[n + 1] == 'u') return n + 2;
+    return p[n] && strchr("sdcgf%", p[n]) ? n + 1 : 0;
+}
+
+MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
+{
+    char conversion[20], buffer[400], kind = 0;
+    const char *p = format, *plain;
+    va_list arguments;
+    if (!t || !format || mde__bad(t->context)) return;
+    va_start(arguments, format);
+    for (;;) {
+        size_t length;
+        for (plain = p; *p && *p != '%'; p++) {}
+        mde__text_add_bytes(t, plain, (size_t)(p - plain));
+        if (!*p) break;
+        length = mde__conversion_length(p + 1, &kind);
+        if (length == 0) {
+            mde__fail(t->context, MDE_BAD_ARGUMENT, "text: the format \"%.200s\" has a conversion that is not known",
+                      format);
+            break;
+        }
+        memcpy(conversion, p, length + 1);
+        conversion[length + 1] = 0;
+        p += length + 1;
+        buffer[0] = 0;
+        if (kind == 's' && length == 1) {
+            mde_text_add(t, va_arg(arguments, const char *));
+        } else if (kind == 's') {
+            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, const char *));
+        } else if (kind == 'c') {
+            buffer[0] = (char)va_arg(arguments, int);
+            buffer[1] = 0;
+        } else if (kind == 'd') {
+            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, int));
+        } else if (kind == 'l') {
+            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, long long));
+        } else if (kind == 'z') {
+            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, size_t));
+        } else if (kind == 'g' && length == 1) {
+            mde_text_add_number(t, va_arg(arguments, double), 9);
+        } else if (kind == 'g' || kind == 'f') {
+            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, double));
+            mde__tidy_number(buffer);
+        } else {
+            buffer[0] = '%';
+            buffer[1] = 0;
+        }
+        mde_text_add(t, buffer);
+    }
+    va_end(arguments);
+}
+
+/* Bytes of the UTF-8 character at p, and its number; 0 when there is none, as RFC 3629 has it: no overlong forms, no
+   surrogates, nothing past U+10FFFF. */
+static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    uint32_t least, value;
+    size_t size, i;
+    if (length == 0) return 0;
+    if (p[0] < 0x80) {
+        *code = p[0];
+        return 1;
+    }
+    if (p[0] >= 0xC2 && p[0] < 0xE0) size = 2, least = 0x80, value = p[0] & 0x1Fu;
+    else if (p[0] >= 0xE0 && p[0] < 0xF0) size = 3, least = 0x800, value = p[0] & 0x0Fu;
+    else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, least = 0x10000, value = p[0] & 0x07u;
+    else return 0;
+    if (size > length) return 0;
+    for (i = 1; i < size; i++) {
+        if ((p[i] & 0xC0u) != 0x80u) return 0;
+        value = value << 6 | (p[i] & 0x3Fu);
+    }
+    if (value < least || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return 0;
+    *code = value;
+    return size;
+}
+
+static size_t mde__utf8_write(char out[4], uint32_t code)
+{
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    if (code < 0x800) {
+        out[0] = (char)(0xC0 | code >> 6);
+        out[1] = (char)(0x80 | (code & 0x3F));
+        return 2;
+    }
+    if (code < 0x10000) {
+        out[0] = (char)(0xE0 | code >> 12);
+        out[1] = (char)(0x80 | (code >> 6 & 0x3F));
+        out[2] = (char)(0x80 | (code & 0x3F));
+        return 3;
+    }
+    out[0] = (char)(0xF0 | code >> 18);
+    out[1] = (char)(0x80 | (code >> 12 & 0x3F));
+    out[2] = (char)(0x80 | (code >> 6 & 0x3F));
+    out[3] = (char)(0x80 | (code & 0x3F));
+    return 4;
+}
+
+#define MDE__REPLACEMENT "\xEF\xBF\xBD"  /* U+FFFD in the place of a byte that is no text */
+
+MDEDEF void mde_text_add_json(mde_text *t, const char *string)
+{
+    const char *p = string ? string : "", *end = p + strlen(p);
+    mde_text_add(t, "\"");
+    while (p < end) {
+        uint32_t code = 0;
+        size_t size = mde__utf8_read(p, (size_t)(end - p), &code);
+        if (size == 0) {
+            mde_text_add(t, MDE__REPLACEMENT);
+            size = 1;
+        } else if (code == '"' || code == '\\') {
+            mde_text_add(t, "\\");
+            mde__text_add_bytes(t, p, 1);
+        } else if (code == '\n') {
+            mde_text_add(t, "\\n");
+        } else if (code < 0x20) {
+            char escape[8];
+            snprintf(escape, sizeof escape, "\\u%04x", (unsigned)code);
+            mde_text_add(t, escape);
+        } else {
+            mde__text_add_bytes(t, p, size);
+        }
+        p += size;
+    }
+    mde_text_add(t, "\"");
+}
+
+MDEDEF void mde_text_add_html(mde_text *t, const char *string)
+{
+    const char *p = string ? string : "", *end = p + strlen(p);
+    while (p < end) {
+        uint32_t code = 0;
+        size_t size = mde__utf8_read(p, (size_t)(end - p), &code);
+        if (size == 0 || (code < 0x20 && code != '\t' && code != '\n' && code != '\r')) {
+            mde_text_add(t, MDE__REPLACEMENT);
+            size = 1;
+        } else if (code == '&') {
+            mde_text_add(t, "&amp;");
+        } else if (code == '<') {
+            mde_text_add(t, "&lt;");
+        } else if (code == '>') {
+            mde_text_add(t, "&gt;");
+        } else if (code == '"') {
+            mde_text_add(t, "&quot;");
+        } else {
+            mde__text_add_bytes(t, p, size);
+        }
+        p += size;
+    }
+}
+
+/* A name that occurs twice, or NULL; also NULL with an error when memory lacks. A table of hashes keeps the time of a
+   large file linear. */
+static const char *mde__find_twice(mde_context *c, size_t count, const char *const *names)
+{
+    size_t slots = 16, i, at;
+    const char **table, *twice = NULL;
+    while (slots / 2 < count) slots *= 2;
+    table = (const char **)mde__alloc(c, slots, sizeof *table);
+    if (!table) return NULL;
+    for (i = 0; i < count && !twice; i++) {
+        at = (size_t)mde__hash(MDE__HASH_START, names[i], strlen(names[i])) & (slots - 1);
+        for (; table[at] && !twice; at = (at + 1) & (slots - 1)) {
+            if (strcmp(table[at], names[i]) == 0) twice = names[i];
+        }
+        table[at] = names[i];
+    }
+    mde__free(c, table);
+    return twice;
+}
+
+/* ---- JSON (RFC 8259) ---- */
+
+typedef struct mde__json_reader {
+    mde_context *context;
+    const char *name, *text;
+    size_t length, at;
+    mde_json *nodes;            /* NULL in the walk that counts, and then all nodes are `dummy` */
+    mde_json dummy;
+    size_t node_count;
+    char *strings;              /* NULL in the walk that counts */
+    size_t string_bytes;
+} mde__json_reader;
+
+static void mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
+{
+    size_t line = 1, column = 1, i;
+    for (i = 0; i < at && i < r->length; i++) {
+        unsigned char byte = (unsigned char)r->text[i];
+        if (byte == '\n') {
+            line++;
+            column = 1;
+        } else if ((byte & 0xC0u) != 0x80u) {
+            column++;
+        }
+    }
+    mde__fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
+}
+
+/* What comes next after white space; 0 at the end. */
+static char mde__json_peek(mde__json_reader *r)
+{
+    while (r->at < r->length) {
+        char next = r->text[r->at];
+        if (next != ' ' && next != '\t' && next != '\n' && next != '\r') return next;
+        r->at++;
+    }
+    return 0;
+}
+
+static void mde__json_put(mde__json_reader *r, const char *bytes, size_t size)
+{
+    if (r->strings) memcpy(r->strings + r->string_bytes, bytes, size);
+    r->string_bytes += size;
+}
+
+/* Four hexadecimal digits; -1 when they are something else. */
+static int32_t mde__json_hex(mde__json_reader *r)
+{
+    int32_t value = 0;
+    int i;
+    if (r->length - r->at < 4) return -1;
+    for (i = 0; i < 4; i++) {
+        char digit = r->text[r->at++];
+        if (digit >= '0' && digit <= '9') value = value * 16 + (digit - '0');
+        else if (digit >= 'a' && digit <= 'f') value = value * 16 + (digit - 'a' + 10);
+        else if (digit >= 'A' && digit <= 'F') value = value * 16 + (digit - 'A' + 10);
+        else return -1;
+    }
+    return value;
+}
+
+/* Behind a backslash. */
+static int mde__json_escape(mde__json_reader *r)
+{
+    static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+    size_t start = r->at - 1;
+    char kind = r->at < r->length ? r->text[r->at++] : (char)0, bytes[4];
+    const char *found = kind ? strchr(letters, kind) : NULL;
+    if (found) {
+        mde__json_put(r, meanings + (found - letters), 1);
+        return 1;
+    }
+    if (kind == 'u') {
+        int32_t high = mde__json_hex(r), low;
+        if (high >= 0xD800 && high < 0xDC00 && r->length - r->at >= 2 && r->text[r->at] == '\\' &&
+            r->text[r->at + 1] == 'u') {
+            r->at += 2;
+            low = mde__json_hex(r);
+            high = low >= 0xDC00 && low < 0xE000 ? 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00) : -1;
+        }
+        if (high >= 0 && (high < 0xD800 || high >= 0xE000)) {
+            mde__json_put(r, bytes, mde__utf8_write(bytes, (uint32_t)high));
+            return 1;
+        }
+        mde__json_fail(r, start, "\\u needs four hexadecimal digits, and surrogates come in pairs", "");
+        return 0;
+    }
+    mde__json_fail(r, start, "this escape is not known", "");
+    return 0;
+}
+
+static int mde__json_string(mde__json_reader *r, const char **out, size_t *length)
+{
+    size_t start = r->at++, first = r->string_bytes;
+    for (;;) {
+        uint32_t code = 0;
+        size_t size;
+        if (r->at >= r->length) {
+            mde__json_fail(r, start, "the string that starts here has no end", "");
+            return 0;
+        }
+        if (r->text[r->at] == '"') break;
+        if (r->text[r->at] == '\\') {
+            r->at++;
+            if (!mde__json_escape(r)) return 0;
+            continue;
+        }
+        size = mde__utf8_read(r->text + r->at, r->length - r->at, &code);
+        if (size == 0 || code < 0x20) {
+            mde__json_fail(r, r->at, size ? "a control character inside a string must be escaped"
+                                          : "a byte that is not UTF-8", "");
+            return 0;
+        }
+        mde__json_put(r, r->text + r->at, size);
+        r->at += size;
+    }
+    r->at++;
+    *out = r->strings ? r->strings + first : "";
+    *length = r->string_bytes - first;
+    mde__json_put(r, "", 1);
+    return 1;
+}
+
+/* The grammar is stricter than that of mde__parse_number: no plus, no leading zeros, digits around the point. */
+static int mde__json_read_number(mde__json_reader *r, double *value)
+{
+    size_t start = r->at, i = start, from;
+    if (i < r->length && r->text[i] == '-') i++;
+    from = i;
+    i = mde__skip_digits(r->text, i, r->length);
+    if (i == from || (r->text[from] == '0' && i - from > 1)) goto bad;
+    if (i < r->length && r->text[i] == '.') {
+        from = i + 1;
+        i = mde__skip_digits(r->text, from, r->length);
+        if (i == from) goto bad;
+    }
+    if (i < r->length && (r->text[i] == 'e' || r->text[i] == 'E')) {
+        from = i + 1;
+        if (from < r->length && (r->text[from] == '+' || r->text[from] == '-')) from++;
+        i = mde__skip_digits(r->text, from, r->length);
+        if (i == from) goto bad;
+    }
+    r->at = i;
+    if (mde__parse_number(r->text + start, i - start, value) && *value - *value == 0) return 1;
+    mde__json_fail(r, start, "this number is too large or too long", "");
+    return 0;
+bad:
+    mde__json_fail(r, start, "expected a number", "");
+    return 0;
+}
+
+static void mde__json_check_keys(mde__json_reader *r, const mde_json *object, size_t start)
+{
+    const mde_json *a, *b;
+    const char *twice = NULL;
+    if (object->length <= 8) {
+        for (a = object->child; a && !twice; a = a->next) {
+            for (b = a->next; b && !twice; b = b->next) {
+                if (strcmp(a->key, b->key) == 0) twice = a->key;
+            }
+        }
+    } else {
+        const char **keys = (const char **)mde__alloc(r->context, object->length, sizeof *keys);
+        size_t i = 0;
+        if (!keys) return;
+        for (a = object->child; a; a = a->next) keys[i++] = a->key;
+        twice = mde__find_twice(r->context, i, keys);
+        mde__free(r->context, keys);
+    }
+    if (twice) mde__json_fail(r, start, "the object that starts here has this key twice: ", twice);
+}
+
+/* NULL after an error. */
+static mde_json *mde__json_value(mde__json_reader *r, int depth)
+{
+    mde_json *node = r->nodes ? r->nodes + r->node_count : &r->dummy, **link = &node->child;
+    char first = mde__json_peek(r), closing;
+    size_t start = r->at;
+    r->node_count++;
+    if (first == '"') {
+        node->kind = MDE_JSON_STRING;
+        return mde__json_string(r, &node->string, &node->length) ? node : NULL;
+    }
+    if (first != '{' && first != '[') {
+        static const char *const words[] = { "null", "false", "true" };
+        size_t i;
+        for (i = 0; i < 3; i++) {
+            size_t length = strlen(words[i]);
+            if (r->length - r->at < length || memcmp(r->text + r->at, words[i], length) != 0) continue;
+            r->at += length;
+            node->kind = i == 0 ? MDE_JSON_NULL : MDE_JSON_BOOL;
+            node->number = i == 2;
+            return node;
+        }
+        node->kind = MDE_JSON_NUMBER;
+        if (first != '-' && (first < '0' || first > '9')) {
+            mde__json_fail(r, r->at, first ? "expected a value" : "the text ends where a value should stand", "");
+            return NULL;
+        }
+        return mde__json_read_number(r, &node->number) ? node : NULL;
+    }
+    if (depth == MDE__JSON_DEPTH) {
+        mde__json_fail(r, r->at, "nested too deeply", "");
+        return NULL;
+    }
+    r->at++;
+    node->kind = first == '{' ? MDE_JSON_OBJECT : MDE_JSON_ARRAY;
+    closing = first == '{' ? '}' : ']';
+    if (mde__json_peek(r) == closing) {
+        r->at++;
+        return node;
+    }
+    for (;;) {
+        const char *key = NULL;
+        mde_json *child;
+        char next;
+        if (first == '{') {
+            size_t length = 0, key_at;
+            next = mde__json_peek(r);
+            key_at = r->at;
+            if (next != '"') {
+                mde__json_fail(r, r->at, "expected a key in quotes", "");
+                return NULL;
+            }
+            if (!mde__json_string(r, &key, &length)) return NULL;
+            if (r->strings && strlen(key) != length) {
+                mde__json_fail(r, key_at, "a key must not hold \\u0000", "");
+                return NULL;
+            }
+            if (mde__json_peek(r) != ':') {
+                mde__json_fail(r, r->at, "expected a colon", "");
+                return NULL;
+            }
+            r->at++;
+        }
+        child = mde__json_value(r, depth + 1);
+        if (!child) return NULL;
+        child->key = key;
+        *link = child;
+        link = &child->next;
+        node->length++;
+        next = mde__json_peek(r);
+        if (next != ',' && next != closing) {
+            mde__json_fail(r, r->at, first == '{' ? "expected a comma or }" : "expected a comma or ]", "");
+            return NULL;
+        }
+        r->at++;
+        if (next == closing) break;
+    }
+    if (first == '{' && r->nodes) mde__json_check_keys(r, node, start);
+    return mde__bad(r->context) ? NULL : node;
+}
+
+MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *text, size_t length)
+{
+    mde__json_reader r;
+    mde_json *root = NULL;
+    size_t nodes = 0, start = 0;
+    int walk;
+    if (mde__bad(c)) return NULL;
+    if (!text || length > SIZE_MAX / 4) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: there is no text to parse", name ? name : "JSON");
+        return NULL;
+    }
+    if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
+    memset(&r, 0, sizeof r);
+    r.context = c;
+    r.name = name ? name : "JSON";
+    r.text = text;
+    r.length = length;
+    for (walk = 0; walk < 2; walk++) {
+        if (walk == 1) {
+            /* One block: the nodes, then the bytes of the strings. */
+            nodes = r.node_count;
+            root = (mde_json *)mde__alloc(c, nodes + r.string_bytes / sizeof *root + 1, sizeof *root);
+            if (!root) return NULL;
+            r.nodes = root;
+            r.strings = (char *)(root + nodes);
+        }
+        r.node_count = r.string_bytes = 0;
+        r.at = start;
+        if (mde__json_value(&r, 0) && mde__json_peek(&r)) {
+            mde__json_fail(&r, r.at, "expected the end of the text", "");
+        } else if (!mde__bad(c) && r.at < length) {
+            mde__json_fail(&r, r.at, "a zero byte", "");
+        }
+        if (mde__bad(c)) {
+            mde__free(c, root);
+            return NULL;
+        }
+    }
+    return root;
+}
+
+MDEDEF void mde_json_free(mde_context *c, mde_json *root)
+{
+    if (c) mde__free(c, root);
+}
+
+MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key)
+{
+    const mde_json *child;
+    if (!object || object->kind != MDE_JSON_OBJECT || !key) return NULL;
+    for (child = object->child; child; child = child->next) {
+        if (strcmp(child->key, key) == 0) return child;
+    }
+    return NULL;
+}
+
+MDEDEF double mde_json_number(const mde_json *object, const char *key, double absent)
+{
+    const mde_json *value = mde_json_get(object, key);
+    return value && (value->kind == MDE_JSON_NUMBER || value->kind == MDE_JSON_BOOL) ? value->number : absent;
+}
+
+MDEDEF const char *mde_json_string(const mde_json *object, const char *key, const char *absent)
+{
+    const mde_json *value = mde_json_get(object, key);
+    return value && value->kind == MDE_JSON_STRING ? value->string : absent;
+}
+
+/* ---- CSV (RFC 4180) ---- */
+
+typedef struct mde__csv_reader {
+    mde_context *context;
+    const char *name, *text;
+    size_t length, at;
+    int line;
+    char *out;                  /* where the next cell goes; NULL in the walk that counts */
+} mde__csv_reader;
+
+static void mde__csv_end_line(mde__csv_reader *r)
+{
+    if (r->text[r->at] == '\r' && r->at + 1 < r->length && r->text[r->at + 1] == '\n') r->at++;
+    r->at++;
+    r->line++;
+}
+
+/* Reads one cell and what ends it. Returns 1 behind a comma, 0 at the end of the row, -1 after an error. */
+static int mde__csv_read_cell(mde__csv_reader *r)
+{
+    int quoted = r->at < r->length && r->text[r->at] == '"', start = r->line;
+    if (quoted) r->at++;
+    for (;;) {
+        char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
+        if (quoted && r->at >= r->length) {
+            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: a quoted cell starts here and has no end", r->name, start);
+            return -1;
+        }
+        if (quoted && byte == '"') {
+            r->at++;
+            if (r->at >= r->length) break;
+            byte = r->text[r->at];
+            if (byte == ',' || byte == '\n' || byte == '\r') break;
+            if (byte != '"') {
+                mde__fail(r->context, MDE_BAD_FILE, "%s line %d: text follows a closing quote", r->name, r->line);
+                return -1;
+            }
+        } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
+            break;
+        } else if (!quoted && byte == '"') {
+            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: a quote inside a cell that is not quoted", r->name,
+                      r->line);
+            return -1;
+        } else if (byte == 0) {
+            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: a zero byte; this is no text", r->name, r->line);
+            return -1;
+        }
+        if (byte == '\n') r->line++;
+        if (r->out) *r->out++ = byte;
+        r->at++;
+    }
+    if (r->out) *r->out++ = 0;
+    if (r->at >= r->length) return 0;
+    if (r->text[r->at] == ',') {
+        r->at++;
+        return 1;
+    }
+    mde__csv_end_line(r);
+    return 0;
+}
+
+/* Walks over all rows; fills csv when it has its arrays, otherwise sets its rows and columns. */
+static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
+{
+    int rows = -1;              /* the header is row -1 */
+    while (r->at < r->length) {
+        int line = r->line, cells = 0, more;
+        if (r->text[r->at] == '\n' || r->text[r->at] == '\r') {
+            mde__csv_end_line(r);
+            continue;
+        }
+        do {
+            if (csv->names && rows < 0) csv->names[cells] = r->out;
+            else if (csv->names) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = r->out;
+            more = mde__csv_read_cell(r);
+            if (more < 0) return 0;
+            cells++;
+        } while (more);
+        if (rows < 0) {
+            csv->columns = cells;
+        } else if (cells != csv->columns) {
+            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name, line,
+                      cells, csv->columns);
+            return 0;
+        } else if (csv->names) {
+            ((int *)csv->lines)[rows] = line;
+        }
+        rows++;
+    }
+    if (rows < 0) {
+        mde__fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
+                  r->name);
+        return 0;
+    }
+    csv->rows = rows;
+    return 1;
+}
+
+static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
+{
+    mde_context *c = r->context;
+    const char *twice;
+    size_t cells;
+    int i;
+    if (!mde__csv_walk(r, csv)) return 0;
+    if (!mde__mul((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
+    csv->path = mde__copy_text(c, r->name);
+    csv->names = (const char **)mde__alloc(c, (size_t)csv->columns, sizeof *csv->names);
+    csv->cells = (const char **)mde__alloc(c, cells, sizeof *csv->cells);
+    csv->lines = (const int *)mde__alloc(c, (size_t)csv->rows, sizeof *csv->lines);
+    /* A cell is no longer than in the file, and its end takes the place of the comma. */
+    r->out = (char *)mde__alloc(c, r->length + 1, 1);
+    if (!r->out) return 0;
+    csv->names[0] = r->out;
+    r->at = start;
+    r->line = 1;
+    if (!mde__csv_walk(r, csv)) return 0;
+    for (i = 0; i < csv->columns; i++) {
+        if (csv->names[i][0]) continue;
+        mde__fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
+        return 0;
+    }
+    twice = mde__find_twice(c, (size_t)csv->columns, csv->names);
+    if (twice) mde__fail(c, MDE_BAD_FILE, "%s: the header names the column %.200s twice", r->name, twice);
+    return !mde__bad(c);
+}
+
+MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text, size_t length)
+{
+    mde__csv_reader r;
+    mde_csv *csv;
+    size_t start = 0;
+    if (mde__bad(c)) return NULL;
+    memset(&r, 0, sizeof r);
+    r.context = c;
+    r.name = name ? name : "CSV";
+    if (!text || length >= INT_MAX) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: %s", r.name, text ? "is larger than 2 GB" : "there is no text to parse");
+        return NULL;
+    }
+    if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
+    r.text = text;
+    r.length = length;
+    r.at = start;
+    r.line = 1;
+    csv = (mde_csv *)mde__alloc(c, 1, sizeof *csv);
+    if (!csv) return NULL;
+    csv->context = c;
+    if (mde__csv_fill(&r, csv, start)) return csv;
+    mde_csv_free(csv);
+    return NULL;
+}
+
+MDEDEF void mde_csv_free(mde_csv *csv)
+{
+    mde_context *c;
+    if (!csv) return;
+    c = csv->context;
+    mde__free(c, (char *)csv->path);
+    if (csv->names) mde__free(c, (char *)csv->names[0]);   /* the first name starts the block of all cells */
+    mde__free(c, csv->names);
+    mde__free(c, csv->cells);
+    mde__free(c, (int *)csv->lines);
+    mde__free(c, csv);
+}
+
+MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
+{
+    int i;
+    if (!csv || !name) return -1;
+    for (i = 0; i < csv->columns; i++) {
+        if (strcmp(csv->names[i], name) == 0) return i;
+    }
+    return -1;
+}
+
+MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
+{
+    const char *cell;
+    size_t length;
+    double value;
+    if (!csv || mde__bad(csv->context)) return (double)NAN;
+    if (row < 0 || row >= csv->rows || column < 0 || column >= csv->columns) {
+        mde__fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
+                  row, column, csv->rows, csv->columns);
+        return (double)NAN;
+    }
+    cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
+    while (*cell == ' ' || *cell == '\t') cell++;
+    length = strlen(cell);
+    while (length && (cell[length - 1] == ' ' || cell[length - 1] == '\t')) length--;
+    if (length == 0) return (double)NAN;
+    if (mde__parse_number(cell, length, &value)) return value;
+    mde__fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number", csv->path,
+              csv->lines[row], csv->names[column], cell);
+    return (double)NAN;
+}
+
+/* ---- Numbers as bytes ---- */
+
+static uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
+{
+    uint64_t value = 0;
+    int i;
+    for (i = 0; i < size; i++) value = value << 8 | p[big_endian ? i : size - 1 - i];
+    return value;
+}
+
+static float mde__float_of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static double mde__double_of_bits(uint64_t bits)
+{
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* IEEE 754 binary16; exact, since every half is a float. */
+static float mde__float_of_half(uint32_t half)
+{
+    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 0x1Fu, fraction = half & 0x3FFu;
+    float value;
+    if (exponent == 31) return mde__float_of_bits(sign | 0x7F800000u | fraction << 13);
+    if (exponent != 0) return mde__float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    value = (float)fraction * (1.0f / 16777216.0f);
+    return sign ? -value : value;
+}
+
+/* Number of elements of a shape; an error that starts with `what` when rank or sizes are out of range. */
+static int mde__shape_elements(mde_context *c, mde_status status, const char *what, int rank, const int64_t *shape,
+                               size_t *count)
+{
+    size_t product = 1;
+    int i, empty = 0;
+    if (rank < 0 || rank > MDE_MAX_RANK) {
+        mde__fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
+        return 0;
+    }
+    for (i = 0; i < rank; i++) {
+        if (shape[i] == 0) {
+            empty = 1;
+        } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul(product, (size_t)shape[i], &product)) {
+            mde__fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
+                      (long long)shape[i]);
+            return 0;
+        }
+    }
+    *count = empty ? 0 : product;
+    return 1;
+}
+
+/* "[2, 3]" for messages. */
+static char *mde__print_shape(char buffer[160], int rank, const int64_t *shape)
+{
+    size_t at = 0;
+    int i;
+    buffer[at++] = '[';
+    for (i = 0; i < rank && i < MDE_MAX_RANK; i++) {
+        at += (size_t)snprintf(buffer + at, 160 - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+    }
+    memcpy(buffer + at, "]", 2);
+    return buffer;
+}
+
+/* ---- NumPy arrays (.npy) ---- */
+
+/* The header is the text of a Python dictionary: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } */
+typedef struct mde__npy_reader {
+    mde_context *context;
+    const char *name, *at, *end;
+    char kind;                  /* f, i, u or b */
+    int size, big_endian;       /* of an element */
+    int fortran, rank;
+    int64_t shape[MDE_MAX_RANK];
+} mde__npy_reader;
+
+static int mde__npy_fail(mde__npy_reader *r, const char *what)
+{
+    mde__fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
+    return 0;
+}
+
+static void mde__npy_skip_space(mde__npy_reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r')) r->at++;
+}
+
+/* Skips white space; takes the byte when it comes next. */
+static int mde__npy_take(mde__npy_reader *r, char byte)
+{
+    mde__npy_skip_space(r);
+    if (r->at >= r->end || *r->at != byte) return 0;
+    r->at++;
+    return 1;
+}
+
+static int mde__npy_take_word(mde__npy_reader *r, const char *word)
+{
+    size_t length = strlen(word);
+    if (!mde__npy_take(r, word[0])) return 0;
+    if ((size_t)(r->end - r->at) < length - 1 || memcmp(r->at, word + 1, length - 1) != 0) {
+        r->at--;
+        return 0;
+    }
+    r->at += length - 1;
+    return 1;
+}
+
+/* A string in single or double quotes, without escapes. */
+static int mde__npy_take_string(mde__npy_reader *r, char out[32])
+{
+    const char *start, *p;
+    char quote = '\'';
+    if (!mde__npy_take(r, quote)) {
+        quote = '"';
+        if (!mde__npy_take(r, quote)) return 0;
+    }
+    start = r->at;
+    for (p = start; p < r->end && *p != quote; p++) {}
+    if (p == r->end || p - start >= 32 || memchr(start, 0, (size_t)(p - start))) return 0;
+    memcpy(out, start, (size_t)(p - start));
+    out[p - start] = 0;
+    r->at = p + 1;
+    return 1;
+}
+
+static int mde__npy_read_type(mde__npy_reader *r)
+{
+    static const char *const types[] = { "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1" };
+    char type[32];
+    const char *what;
+    size_t i;
+    if (mde__npy_take(r, '[')) return mde__npy_fail(r, "a structured type is not read; expected numbers");
+    if (!mde__npy_take_string(r, type)) return mde__npy_fail(r, "descr: expected a type such as '<f4'");
+    if (type[0] == '<' || type[0] == '>' || type[0] == '|') {
+        for (i = 0; i < sizeof types / sizeof *types; i++) {
+            if (strcmp(type + 1, types[i]) != 0) continue;
+            r->kind = type[1];
+            r->size = type[2] - '0';
+            r->big_endian = type[0] == '>';
+            if (type[0] != '|' || r->size == 1) return 1;
+        }
+    }
+    switch (type[0] ? type[1] : (char)0) {
+    case 'O': what = "objects are"; break;
+    case 'S': case 'U': case 'a': what = "strings are"; break;
+    case 'c': what = "complex numbers are"; break;
+    case 'V': what = "a structured type is"; break;
+    case 'M': case 'm': what = "dates are"; break;
+    default: what = "this type is"; break;
+    }
+    mde__fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or b1",
+              r->name, type, what);
+    return 0;
+}
+
+static int mde__npy_read_shape(mde__npy_reader *r)
+{
+    r->rank = 0;
+    if (!mde__npy_take(r, '(')) return mde__npy_fail(r, "shape: expected a tuple");
+    while (!mde__npy_take(r, ')')) {
+        int64_t size = 0;
+        const char *start = r->at;
+        for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; r->at++) {
+            int digit = *r->at - '0';
+            if (size > (INT64_MAX - digit) / 10) return mde__npy_fail(r, "shape: a dimension is too large");
+            size = size * 10 + digit;
+        }
+        if (r->at == start) return mde__npy_fail(r, "shape: expected dimensions of 0 or more");
+        if (r->rank == MDE_MAX_RANK) return mde__npy_fail(r, "shape: more than 5 dimensions");
+        r->shape[r->rank++] = size;
+        if (mde__npy_take(r, ',')) continue;
+        if (r->rank > 1 && mde__npy_take(r, ')')) break;
+        return mde__npy_fail(r, "shape: expected a comma");
+    }
+    return 1;
+}
+
+static int mde__npy_read_header(mde__npy_reader *r)
+{
+    static const char *const keys[] = { "descr", "fortran_order", "shape" };
+    int seen = 0, good;
+    if (!mde__npy_take(r, '{')) return mde__npy_fail(r, "expected a dictionary");
+    while (!mde__npy_take(r, '}')) {
+        char key[32];
+        int which;
+        if (!mde__npy_take_string(r, key)) return mde__npy_fail(r, "expected a key in quotes");
+        for (which = 0; which < 3 && strcmp(key, keys[which]) != 0; which++) {}
+        if (which == 3) return mde__npy_fail(r, "a key other than descr, fortran_order and shape");
+        if (seen >> which & 1) return mde__npy_fail(r, "a key is there twice");
+        seen |= 1 << which;
+        if (!mde__npy_take(r, ':')) return mde__npy_fail(r, "expected a colon");
+        if (which == 0) {
+            good = mde__npy_read_type(r);
+        } else if (which == 1) {
+            r->fortran = mde__npy_take_word(r, "True");
+            good = r->fortran || mde__npy_take_word(r, "False") ||
+                   mde__npy_fail(r, "fortran_order: expected True or False");
+        } else {
+            good = mde__npy_read_shape(r);
+        }
+        if (!good) return 0;
+        if (mde__npy_take(r, ',')) continue;
+        if (mde__npy_take(r, '}')) break;
+        return mde__npy_fail(r, "expected a comma or }");
+    }
+    if (seen != 7) return mde__npy_fail(r, "expected the keys descr, fortran_order and shape");
+    mde__npy_skip_space(r);
+    if (r->at != r->end) return mde__npy_fail(r, "text follows the dictionary");
+    return 1;
+}
+
+static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
+{
+    uint64_t bits = mde__get_bytes(p, r->size, r->big_endian);
+    switch (r->kind) {
+    case 'f':
+        if (r->size == 2) return (double)mde__float_of_half((uint32_t)bits);
+        return r->size == 4 ? (double)mde__float_of_bits((uint32_t)bits) : mde__double_of_bits(bits);
+    case 'i':
+        if (bits >> (8 * r->size - 1)) return -(double)((~bits & (UINT64_MAX >> (64 - 8 * r->size))) + 1);
+        return (double)bits;
+    case 'u':
+        return (double)bits;
+    default:
+        return bits != 0;
+    }
+}
+
+/* Elements in the file's order go to their places in C order. */
+static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
+{
+    size_t stride[MDE_MAX_RANK], place = 0, i;
+    int64_t index[MDE_MAX_RANK];
+    int k;
+    memset(index, 0, sizeof index);
+    for (k = r->rank - 1; k >= 0; k--) {
+        stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
+    }
+    for (i = 0; i < a->count; i++, p += r->size) {
+        double value = mde__npy_element(r, p);
+        size_t to = r->fortran ? place : i;
+        if (a->f64) a->f64[to] = value;
+        else a->f32[to] = (float)value;
+        for (k = 0; r->fortran && k < r->rank; k++) {
+            place += stride[k];
+            if (++index[k] < r->shape[k]) break;
+            place -= stride[k] * (size_t)r->shape[k];
+            index[k] = 0;
+        }
+    }
+}
+
+MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
+{
+    const unsigned char *p = (const unsigned char *)bytes;
+    mde__npy_reader r;
+    mde_array *a;
+    size_t start, length, count = 0, wanted = 0;
+    char shape[160];
+    if (mde__bad(c)) return NULL;
+    memset(&r, 0, sizeof r);
+    r.context = c;
+    r.name = name ? name : ".npy";
+    if (!p || size < 12 || memcmp(p, "\x93NUMPY", 6) != 0) {
+        mde__fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r.name);
+        return NULL;
+    }
+    if (p[6] < 1 || p[6] > 3 || p[7] != 0) {
+        mde__fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r.name, p[6], p[7]);
+        return NULL;
+    }
+    start = p[6] == 1 ? 10 : 12;
+    length = (size_t)mde__get_bytes(p + 8, p[6] == 1 ? 2 : 4, 0);
+    if (length > MDE__NPY_HEADER || length > size - start) {
+        mde__fail(c, MDE_BAD_FILE, length > MDE__NPY_HEADER ? "%s: .npy header of %zu bytes; at most 10000 are read"
+                                                            : "%s: ends within its .npy header of %zu bytes",
+                  r.name, length);
+        return NULL;
+    }
+    r.at = (const char *)p + start;
+    r.end = r.at + length;
+    if (!mde__npy_read_header(&r)) return NULL;
+    if (!mde__shape_elements(c, MDE_BAD_FILE, r.name, r.rank, r.shape, &count)) return NULL;
+    if (!mde__mul(count, (size_t)r.size, &wanted) || wanted != size - start - length) {
+        mde__fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
+                  r.name, mde__print_shape(shape, r.rank, r.shape), count, r.size, size - start - length);
+        return NULL;
+    }
+    a = (mde_array *)mde__alloc(c, 1, sizeof *a);
+    if (!a) return NULL;
+    if (as_double) a->f64 = (double *)mde__alloc(c, count, sizeof *a->f64);
+    else a->f32 = (float *)mde__alloc(c, count, sizeof *a->f32);
+    if (mde__bad(c)) {
+        mde__free(c, a);
+        return NULL;
+    }
+    a->rank = r.rank;
+    memcpy(a->shape, r.shape, sizeof a->shape);
+    a->count = count;
+    mde__npy_fill(&r, p + start + length, a);
+    return a;
+}
+
+MDEDEF void mde_array_free(mde_context *c, mde_array *a)
+{
+    if (!c || !a) return;
+    mde__free(c, a->f32);
+    mde__free(c, a->f64);
+    mde__free(c, a);
+}
+
+/* ---- safetensors ---- */
+
+/* Eight bytes with the length of the header, the header as JSON, then the data of the tensors without a gap. */
+
+typedef struct mde__tensor_bytes {
+    uint64_t begin, end;        /* in the data */
+    int size, half;             /* bytes of an element; 1 for F16 */
+    int index;
+} mde__tensor_bytes;
+
+typedef struct mde__safetensors_file {
+    mde_safetensors file;       /* what the user sees */
+    mde_json *header;           /* holds all strings */
+    float *data;                /* of all tensors, each at a multiple of 64 bytes */
+} mde__safetensors_file;
+
+static int mde__json_size(const mde_json *value, uint64_t *out)
+{
+    if (!value || value->kind != MDE_JSON_NUMBER || value->number < 0 || value->number > 9007199254740992.0 ||
+        floor(value->number) != value->number) return 0;
+    *out = (uint64_t)value->number;
+    return 1;
+}
+
+/* One entry of the header: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} */
+static int mde__safetensors_entry(mde_context *c, const char *name, const mde_json *entry, mde_safetensor *t,
+                                  mde__tensor_bytes *b)
+{
+    const mde_json *shape = mde_json_get(entry, "shape"), *offsets = mde_json_get(entry, "data_offsets"), *dim;
+    const char *type = mde_json_string(entry, "dtype", NULL);
+    char what[512], text[160];
+    uint64_t size = 0;
+    size_t bytes = 0;
+    snprintf(what, sizeof what, "%.200s: tensor %.200s", name, entry->key);
+    t->name = entry->key;
+    if (!type || !shape || shape->kind != MDE_JSON_ARRAY || !offsets || offsets->kind != MDE_JSON_ARRAY ||
+        offsets->length != 2) {
+        mde__fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
+        return 0;
+    }
+    if (shape->length > MDE_MAX_RANK) {
+        mde__fail(c, MDE_BAD_FILE, "%s: has %zu dimensions; at most %d can be held", what, shape->length, MDE_MAX_RANK);
+        return 0;
+    }
+    for (dim = shape->child; dim; dim = dim->next) {
+        if (!mde__json_size(dim, &size)) {
+            mde__fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
+            return 0;
+        }
+        t->shape[t->rank++] = (int64_t)size;
+    }
+    if (strcmp(type, "F32") != 0 && strcmp(type, "F16") != 0 && strcmp(type, "BF16") != 0) {
+        mde__fail(c, MDE_BAD_FILE, "%s: type %.40s is not read; expected F32, F16 or BF16", what, type);
+        return 0;
+    }
+    b->size = strcmp(type, "F32") == 0 ? 4 : 2;
+    b->half = strcmp(type, "F16") == 0;
+    if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
+    if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
+        b->begin > b->end) {
+        mde__fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
+        return 0;
+    }
+    if (!mde__mul(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
+        mde__fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
+                  mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
+        return 0;
+    }
+    return 1;
+}
+
+static int mde__compare_tensor_bytes(const void *x, const void *y)
+{
+    const mde__tensor_bytes *a = (const mde__tensor_bytes *)x, *b = (const mde__tensor_bytes *)y;
+    if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
+    if (a->end != b->end) return a->end < b->end ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_json *map, mde_safetensors *file)
+{
+    const mde_json *pair;
+    int i = 0;
+    if (map->kind != MDE_JSON_OBJECT) {
+        mde__fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
+        return 0;
+    }
+    file->metadata = (const char **)mde__alloc(c, map->length, 2 * sizeof *file->metadata);
+    if (!file->metadata) return 0;
+    for (pair = map->child; pair; pair = pair->next) {
+        if (pair->kind != MDE_JSON_STRING) {
+            mde__fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
+            return 0;
+        }
+        file->metadata[i++] = pair->key;
+        file->metadata[i++] = pair->string;
+    }
+    file->pairs = i / 2;
+    return 1;
+}
+
+/* Checks that the tensors fill the data without hole and overlap, then copies them. */
+static int mde__safetensors_copy(mde_context *c, const char *name, const unsigned char *data, uint64_t size,
+                                 mde__tensor_bytes *bytes, mde__safetensors_file *f)
+{
+    const size_t line = MDE__ALIGNMENT / sizeof(float);
+    uint64_t end = 0;
+    size_t total = 0, j;
+    int i, count = f->file.count;
+    qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
+    for (i = 0; i < count; i++) {
+        const char *tensor = f->file.tensors[bytes[i].index].name;
+        if (bytes[i].begin != end || bytes[i].end > size) {
+            mde__fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
+                      "%llu and the file's at %llu", name, tensor, (unsigned long long)bytes[i].begin,
+                      (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
+            return 0;
+        }
+        end = bytes[i].end;
+        total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
+    }
+    if (end != size) {
+        mde__fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
+                  (unsigned long long)end, (unsigned long long)size);
+        return 0;
+    }
+    f->data = (float *)mde__alloc(c, total, sizeof *f->data);
+    if (!f->data) return 0;
+    total = 0;
+    for (i = 0; i < count; i++) {
+        mde_safetensor *t = &f->file.tensors[bytes[i].index];
+        const unsigned char *p = data + bytes[i].begin;
+        float *out = f->data + total;
+        for (j = 0; j < t->count; j++, p += bytes[i].size) {
+            uint32_t bits = (uint32_t)mde__get_bytes(p, bytes[i].size, 0);
+            if (bytes[i].half) out[j] = mde__float_of_half(bits);
+            else out[j] = mde__float_of_bits(bytes[i].size == 2 ? bits << 16 : bits);
+        }
+        t->data = out;
+        total += (t->count + line - 1) / line * line;
+    }
+    return 1;
+}
+
+static int mde__safetensors_fill(mde_context *c, const char *name, const unsigned char *p, size_t size,
+                                 mde__safetensors_file *f)
+{
+    uint64_t length = !p || size < 8 ? UINT64_MAX : mde__get_bytes(p, 8, 0);
+    const mde_json *entry;
+    mde__tensor_bytes *bytes;
+    char what[256];
+    int good = 1;
+    if (!p || size < 8 || length > MDE__SAFETENSORS_HEADER || length > size - 8 || length == 0 || p[8] != '{') {
+        mde__fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
+                  : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
+                  (unsigned long long)length);
+        return 0;
+    }
+    snprintf(what, sizeof what, "%.200s: header", name);
+    f->header = mde_json_parse(c, what, (const char *)p + 8, (size_t)length);
+    if (!f->header) return 0;
+    f->file.tensors = (mde_safetensor *)mde__alloc(c, f->header->length, sizeof *f->file.tensors);
+    bytes = (mde__tensor_bytes *)mde__alloc(c, f->header->length, sizeof *bytes);
+    for (entry = f->header->child; entry && bytes && good; entry = entry->next) {
+        if (strcmp(entry->key, "__metadata__") == 0) {
+            good = mde__safetensors_pairs(c, name, entry, &f->file);
+        } else {
+            int i = f->file.count++;
+            bytes[i].index = i;
+            good = mde__safetensors_entry(c, name, entry, &f->file.tensors[i], &bytes[i]);
+        }
+    }
+    good = good && bytes && mde__safetensors_copy(c, name, p + 8 + length, size - 8 - length, bytes, f);
+    mde__free(c, bytes);
+    return good;
+}
+
+MDEDEF mde_safetensors *mde_safetensors_parse(mde_context *c, const char *name, const void *bytes, size_t size)
+{
+    mde__safetensors_file *f = (mde__safetensors_file *)mde__alloc(c, 1, sizeof *f);
+    if (!f) return NULL;
+    if (mde__safetensors_fill(c, name ? name : "safetensors", (const unsigned char *)bytes, size, f)) return &f->file;
+    mde_safetensors_free(c, &f->file);
+    return NULL;
+}
+
+MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
+{
+    mde__safetensors_file *f = (mde__safetensors_file *)file;
+    if (!c || !f) return;
+    mde__free(c, f->file.tensors);
+    mde__free(c, f->file.metadata);
+    mde_json_free(c, f->header);
+    mde__free(c, f->data);
+    mde__free(c, f);
+}
+
+MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name)
+{
+    int i;
+    for (i = 0; file && name && i < file->count; i++) {
+        if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
+    }
+    return NULL;
+}
+
+MDEDEF const char *mde_safetensors_metadata(const mde_safetensors *file, const char *key)
+{
+    int i;
+    for (i = 0; file && key && i < file->pairs; i++) {
+        if (strcmp(file->metadata[2 * i], key) == 0) return file->metadata[2 * i + 1];
+    }
+    return NULL;
+}
+
+/* ---- Reading and writing by name ---- */
+
+#ifndef MDE_NO_STDIO
+
+MDEDEF mde_status mde_text_write(mde_text *t, const char *path)
+{
+    return t ? mde__write_file(t->context, path, t->bytes, t->length) : MDE_BAD_ARGUMENT;
+}
+
+MDEDEF mde_json *mde_json_read(mde_context *c, const char *path)
+{
+    size_t size = 0;
+    unsigned char *bytes = mde__read_file(c, path, INT_MAX, &size);
+    mde_json *root = bytes ? mde_json_parse(c, path, (const char *)bytes, size) : NULL;
+    if (bytes) mde__free(c, bytes);
+    return root;
+}
+
+MDEDEF mde_csv *mde_csv_read(mde_context *c, const char *path)
+{
+    size_t size = 0;
+    unsigned char *bytes = mde__read_file(c, path, INT_MAX - 1, &size);
+    mde_csv *csv = bytes ? mde_csv_parse(c, path, (const char *)bytes, size) : NULL;
+    if (bytes) mde__free(c, bytes);
+    return csv;
+}
+
+MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
+{
+    size_t size = 0;
+    unsigned char *bytes = mde__read_file(c, path, SIZE_MAX, &size);
+    mde_array *a = bytes ? mde_npy_parse(c, path, bytes, size, as_double) : NULL;
+    if (bytes) mde__free(c, bytes);
+    return a;
+}
+
+MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
+{
+    size_t size = 0;
+    unsigned char *bytes = mde__read_file(c, path, SIZE_MAX, &size);
+    mde_safetensors *file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
+    if (bytes) mde__free(c, bytes);
+    return file;
+}
+
+static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
+{
+    int i;
+    for (i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
+}
+
+static void mde__put_float(unsigned char *p, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    mde__put_bytes(p, 4, bits);
+}
+
+static void mde__put_double(unsigned char *p, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    mde__put_bytes(p, 8, bits);
+}
+
+/* Exactly one of f32 and f64 is given, unless there are no elements. */
+static mde_status mde__npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, int size,
+                                 const float *f32, const double *f64)
+{
+    unsigned char *bytes;
+    char header[256];
+    size_t count = 0, data = 0, at, end, i;
+    int k;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || (rank > 0 && !shape)) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
+    }
+    if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
+    if (count && !f32 && !f64) return mde__fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
+    if (!mde__mul(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
+    }
+    at = (size_t)snprintf(header, sizeof header, "{'descr': '<f%d', 'fortran_order': False, 'shape': (", size);
+    for (k = 0; k < rank; k++) {
+        at += (size_t)snprintf(header + at, sizeof header - at, k ? " %lld" : "%lld", (long long)shape[k]);
+        if (k == 0 || k < rank - 1) header[at++] = ',';
+    }
+    at += (size_t)snprintf(header + at, sizeof header - at, "), }");
+    for (end = at + 1; (10 + end) % 64 != 0; end++) {}      /* the data starts at a multiple of 64 bytes */
+    memset(header + at, ' ', end - at);
+    header[end - 1] = '\n';
+    bytes = (unsigned char *)mde__alloc(c, 10 + end + data, 1);
+    if (!bytes) return c->status;
+    memcpy(bytes, "\x93NUMPY\x01\x00", 8);
+    mde__put_bytes(bytes + 8, 2, end);
+    memcpy(bytes + 10, header, end);
+    for (i = 0; i < count; i++) {
+        unsigned char *p = bytes + 10 + end + i * (size_t)size;
+        if (f32) mde__put_float(p, f32[i]);
+        else mde__put_double(p, f64[i]);
+    }
+    mde__write_file(c, path, bytes, 10 + end + data);
+    mde__free(c, bytes);
+    return c->status;
+}
+
+MDEDEF mde_status mde_npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, const float *data)
+{
+    return mde__npy_write(c, path, rank, shape, 4, data, NULL);
+}
+
+MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, const int64_t *shape,
+                                    const double *data)
+{
+    return mde__npy_write(c, path, rank, shape, 8, NULL, data);
+}
+
+static int mde__utf8_valid(const char *text, size_t length)
+{
+    size_t i = 0, size;
+    uint32_t code;
+    for (; i < length; i += size) {
+        size = mde__utf8_read(text + i, length - i, &code);
+        if (size == 0) return 0;
+    }
+    return 1;
+}
+
+static void mde__safetensors_check(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
+                                   int pairs, const char *const *metadata)
+{
+    const char **names, *twice;
+    char what[512];
+    int i;
+    if (!path || count < 0 || pairs < 0 || (count && !tensors) || (pairs && !metadata)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "safetensors write: path, tensors or metadata are missing");
+        return;
+    }
+    names = (const char **)mde__alloc(c, (size_t)count + (size_t)pairs, sizeof *names);
+    if (!names) return;
+    for (i = 0; i < count && !mde__bad(c); i++) {
+        const mde_safetensor *t = &tensors[i];
+        size_t elements = 0;
+        if (!t->name || !mde__utf8_valid(t->name, strlen(t->name)) || strcmp(t->name, "__metadata__") == 0) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
+            break;
+        }
+        snprintf(what, sizeof what, "%.200s: tensor %.200s", path, t->name);
+        if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, what, t->rank, t->shape, &elements)) break;
+        if (t->count != elements || (elements && !t->data) || elements > SIZE_MAX / 4) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: its shape has %zu elements; count is %zu", what, elements, t->count);
+        }
+        names[i] = t->name;
+    }
+    twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)count, names);
+    if (twice) mde__fail(c, MDE_BAD_ARGUMENT, "%s: two tensors have the name %.200s", path, twice);
+    for (i = 0; i < pairs && !mde__bad(c); i++) {
+        const char *key = metadata[2 * i], *value = metadata[2 * i + 1];
+        if (!key || !value || !mde__utf8_valid(key, strlen(key)) || !mde__utf8_valid(value, strlen(value))) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: metadata pair %d must be two texts in UTF-8", path, i);
+        }
+        names[i] = key;
+    }
+    twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)pairs, names);
+    if (twice) mde__fail(c, MDE_BAD_ARGUMENT, "%s: the metadata has the key %.200s twice", path, twice);
+    mde__free(c, names);
+}
+
+/* Keys in the order given; returns the bytes of the data. */
+static uint64_t mde__safetensors_header(mde_text *t, int count, const mde_safetensor *tensors, int pairs,
+                                        const char *const *metadata)
+{
+    uint64_t at = 0;
+    int i, k;
+    mde_text_add(t, "{");
+    for (i = 0; i < pairs; i++) {
+        mde_text_add(t, i ? "," : "\"__metadata__\":{");
+        mde_text_add_json(t, metadata[2 * i]);
+        mde_text_add(t, ":");
+        mde_text_add_json(t, metadata[2 * i + 1]);
+    }
+    if (pairs) mde_text_add(t, count ? "}," : "}");
+    for (i = 0; i < count; i++) {
+        uint64_t end = at + (uint64_t)tensors[i].count * 4;
+        if (i) mde_text_add(t, ",");
+        mde_text_add_json(t, tensors[i].name);
+        mde_text_add(t, ":{\"dtype\":\"F32\",\"shape\":[");
+        for (k = 0; k < tensors[i].rank; k++) mde_text_format(t, k ? ",%lld" : "%lld", (long long)tensors[i].shape[k]);
+        mde_text_format(t, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at, (unsigned long long)end);
+        at = end;
+    }
+    mde_text_add(t, "}");
+    while (t && t->length % 8 != 0 && !mde__bad(t->context)) mde_text_add(t, " ");
+    return at;
+}
+
+MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
+                                        int pairs, const char *const *metadata)
+{
+    unsigned char *bytes = NULL, *p;
+    mde_text *header = NULL;
+    uint64_t data = 0;
+    size_t j;
+    int i;
+    if (mde__bad(c)) return mde_context_status(c);
+    mde__safetensors_check(c, path, count, tensors, pairs, metadata);
+    header = mde_text_create(c);
+    if (header) data = mde__safetensors_header(header, count, tensors, pairs, metadata);
+    if (header && header->length > MDE__SAFETENSORS_HEADER) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: a header of %zu bytes is too long", path, header->length);
+    }
+    if (data > SIZE_MAX / 2) mde__fail(c, MDE_OUT_OF_MEMORY, "%s: the data is more than can be addressed", path);
+    if (!mde__bad(c)) bytes = (unsigned char *)mde__alloc(c, 8 + header->length + (size_t)data, 1);
+    if (bytes) {
+        mde__put_bytes(bytes, 8, header->length);
+        memcpy(bytes + 8, header->bytes, header->length);
+        p = bytes + 8 + header->length;
+        for (i = 0; i < count; i++) {
+            for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
+        }
+        mde__write_file(c, path, bytes, (size_t)(p - bytes));
+    }
+    mde__free(c, bytes);
+    mde_text_free(header);
+    return mde_context_status(c);
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ======================================================================
+   6. RANDOM NUMBERS
+   ====================================================================== */
+
+/* Elementary functions in double first: libm differs from machine to machine, these do not. Each reduces its argument
+   and sums a Taylor series to the last bit that matters; errors are about one unit in the last place. Then Philox: a
+   number is a function of seed, stream and position, so nothing has to be drawn in order. */
+
+#define MDE__LN2_HIGH 6.93147180369123816490e-01    /* 32 bits of ln 2, so that k times it is exact */
+#define MDE__LN2_LOW 1.90821492927058770002e-10
+#define MDE__PI 3.14159265358979323846
+
+static double mde__from_bits(uint64_t bits)
+{
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static uint64_t mde__to_bits(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* 2^k for k in -1022 .. 1023. */
+static double mde__power_of_two(int k)
+{
+    return mde__from_bits((uint64_t)(k + 1023) << 52);
+}
+
+static double mde__exp(double x)
+{
+    static const double inverse_factorial[14] = {
+        1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
+        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0
+    };
+    double k, r, sum = 0;
+    int i, power, half;
+    if (x != x) return x;
+    if (x > 709.79) return (double)INFINITY;
+    if (x < -745.2) return 0;
+    k = floor(x * 1.44269504088896338700 + 0.5);
+    r = (x - k * MDE__LN2_HIGH) - k * MDE__LN2_LOW;
+    for (i = 13; i >= 2; i--) sum = sum * r + inverse_factorial[i];
+    sum = 1.0 + (r + r * r * sum);
+    power = (int)k;
+    half = power / 2;
+    return sum * mde__power_of_two(half) * mde__power_of_two(power - half);
+}
+
+static double mde__log(double x)
+{
+    uint64_t bits;
+    int exponent = 0, i;
+    double f, s, z, half_square, series = 0;
+    if (x != x || x < 0) return (double)NAN;
+    if (x == 0) return -(double)INFINITY;
+    if (x > 1.7976931348623157e308) return x;
+    if (x < 2.2250738585072014e-308) {
+        x *= 18014398509481984.0;
+        exponent = -54;
+    }
+    bits = mde__to_bits(x);
+    exponent += (int)(bits >> 52) - 1023;
+    x = mde__from_bits((bits & UINT64_C(0xfffffffffffff)) | UINT64_C(0x3ff0000000000000));
+    if (x > 1.41421356237309504880) {
+        x *= 0.5;
+        exponent++;
+    }
+    /* log(1 + f) = f - f^2/2 + s (f^2/2 + 2 s^2/3 + 2 s^4/5 + ...) with s = f / (2 + f) */
+    f = x - 1.0;
+    s = f / (2.0 + f);
+    z = s * s;
+    for (i = 12; i >= 1; i--) series = (series + 2.0 / (2 * i + 1)) * z;
+    half_square = 0.5 * f * f;
+    return exponent * MDE__LN2_HIGH - ((half_square - (s * (half_square + series) + exponent * MDE__LN2_LOW)) - f);
+}
+
+/* For x >= 0; the relative error grows with |y log x|. */
+static double mde__pow(double x, double y)
+{
+    return y == 0 ? 1.0 : mde__exp(y * mde__log(x));
+}
+
+/* cos(x) for shift 1, sin(x) for shift 0; for |x| up to a million, beyond that less exact. */
+static double mde__sine(double x, int shift)
+{
+    double n, part, rest, r, z, sum = 0;
+    int i, quadrant;
+    if (!(fabs(x) < 1e15)) return (double)NAN;
+    /* x - n pi/2 = r + rest: the first two parts of pi/2 have 33 bits, so that n times them is exact. */
+    n = floor(x * (2.0 / MDE__PI) + 0.5);
+    x -= n * 1.57079632673412561417e+00;
+    part = n * 6.07710050630396597660e-11;
+    rest = x - part;
+    part = n * 2.02226624879595063154e-21 - ((x - rest) - part);
+    r = rest - part;
+    rest = (rest - r) - part;
+    z = r * r;
+    quadrant = (int)fmod(n, 4.0) + shift + 4;
+    if (quadrant % 2 == 0) {
+        for (i = 9; i >= 1; i--) sum = (1.0 + sum) * -z / ((2.0 * i) * (2.0 * i + 1.0));
+        sum = r + (r * sum + rest * (1.0 - 0.5 * z));
+    } else {
+        for (i = 9; i >= 1; i--) sum = (1.0 + sum) * -z / ((2.0 * i) * (2.0 * i - 1.0));
+        sum = 1.0 + (sum - r * rest);
+    }
+    return quadrant % 4 >= 2 ? -sum : sum;
+}
+
+static double mde__sin(double x)
+{
+    return mde__sine(x, 0);
+}
+
+static double mde__cos(double x)
+{
+    return mde__sine(x, 1);
+}
+
+/* Philox4x32 with ten rounds (Salmon et al. 2011, section 3.2), in place. */
+static void mde__philox(uint32_t counter[4], uint32_t key0, uint32_t key1)
+{
+    int round;
+    for (round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)UINT32_C(0xD2511F53) * counter[0], b = (uint64_t)UINT32_C(0xCD9E8D57) * counter[2];
+        uint32_t next0 = (uint32_t)(b >> 32) ^ counter[1] ^ key0, next2 = (uint32_t)(a >> 32) ^ counter[3] ^ key1;
+        counter[1] = (uint32_t)b;
+        counter[3] = (uint32_t)a;
+        counter[0] = next0;
+        counter[2] = next2;
+        key0 += UINT32_C(0x9E3779B9);
+        key1 += UINT32_C(0xBB67AE85);
+    }
+}
+
+MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream)
+{
+    mde_random r;
+    r.seed = seed;
+    r.stream = stream;
+    r.position = 0;
+    return r;
+}
+
+MDEDEF uint64_t mde_random_bits(mde_random *r)
+{
+    uint32_t counter[4];
+    uint64_t block = r->position / 2;
+    int half = (int)(r->position % 2) * 2;
+    r->position++;
+    counter[0] = (uint32_t)block;
+    counter[1] = (uint32_t)(block >> 32);
+    counter[2] = (uint32_t)r->stream;
+    counter[3] = (uint32_t)(r->stream >> 32);
+    mde__philox(counter, (uint32_t)r->seed, (uint32_t)(r->seed >> 32));
+    return counter[half] | (uint64_t)counter[half + 1] << 32;
+}
+
+MDEDEF double mde_random_uniform(mde_random *r)
+{
+    return (double)(mde_random_bits(r) >> 11) * (1.0 / 9007199254740992.0);
+}
+
+/* Box and Muller 1958. */
+MDEDEF double mde_random_normal(mde_random *r)
+{
+    double radius = sqrt(-2.0 * mde__log(1.0 - mde_random_uniform(r)));
+    return radius * mde__cos(2.0 * MDE__PI * mde_random_uniform(r));
+}
+
+MDEDEF double mde_random_gamma(mde_random *r, double shape)
+{
+    double d, scale;
+    if (!(shape > 0)) return (double)NAN;
+    if (shape < 1) {
+        double boost = mde__pow(1.0 - mde_random_uniform(r), 1.0 / shape);
+        return mde_random_gamma(r, shape + 1) * boost;
+    }
+    d = shape - 1.0 / 3.0;
+    scale = 1.0 / sqrt(9.0 * d);
+    for (;;) {
+        double x = mde_random_normal(r), v = 1.0 + scale * x, u = 1.0 - mde_random_uniform(r);
+        if (v <= 0) continue;
+        v = v * v * v;
+        if (mde__log(u) < 0.5 * x * x + d - d * v + d * mde__log(v)) return d * v;
+    }
+}
+
+MDEDEF uint64_t mde_random_below(mde_random *r, uint64_t n)
+{
+    uint64_t rest, bits;
+    if (n < 2) return 0;
+    rest = (UINT64_MAX - n + 1) % n;     /* 2^64 mod n: so many values at the bottom would be drawn too often */
+    do bits = mde_random_bits(r);
+    while (bits < rest);
+    return bits % n;
+}
+
+/* Gamma variates in logarithms, so that small alphas do not underflow to a sum of zero. */
+MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights)
+{
+    double largest = -(double)INFINITY, sum = 0;
+    int i;
+    for (i = 0; i < n; i++) {
+        double a = alpha[i] > 1e-6 ? alpha[i] : 1e-6;
+        weights[i] = mde__log(mde_random_gamma(r, a + 1.0)) + mde__log(1.0 - mde_random_uniform(r)) / a;
+        if (weights[i] > largest) largest = weights[i];
+    }
+    for (i = 0; i < n; i++) sum += weights[i] = mde__exp(weights[i] - largest);
+    for (i = 0; i < n; i++) weights[i] /= sum;
+}
+
+MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation)
+{
+    int64_t i;
+    for (i = 0; i < n; i++) permutation[i] = i;
+    for (i = n - 1; i > 0; i--) {
+        int64_t j = (int64_t)mde_random_below(r, (uint64_t)i + 1), swap = permutation[i];
+        permutation[i] = permutation[j];
+        permutation[j] = swap;
+    }
+}
+
+/* ======================================================================
+   7. KERNELS
+   ====================================================================== */
+
+/* Loops over float32 arrays. The text of a kernel stands here once, written for vectors of MDE__W floats; it is read
+   once for each instruction set (this file includes itself), and the context holds the table of the set that its CPU
+   has. All sets give the same bits: an element of a matrix product is one chain of fused multiply-adds in order of k;
+   a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log and tanh are polynomials
+   written here. Threads share out rows or elements at places that do not show in the result. */
+
+#if defined(__GNUC__) && !defined(__TINYC__)
+#define MDE__VECTORS                    /* vector types with operators, a GNU extension */
+#endif
+#if defined(MDE__VECTORS) && defined(__x86_64__)
+#define MDE__X86
+#include <immintrin.h>
+#elif defined(MDE__VECTORS) && defined(__aarch64__) && defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#ifndef MDEMIX_FILE
+#define MDEMIX_FILE "mdemix.h"          /* this file's name, if you rename it */
+#endif
+
+#define MDE__LANES 16
+#define MDE__TILE_FLOATS (12 * 32)      /* the largest tile of any instruction set */
+#define MDE__COLUMN_BLOCK 256           /* rows of a column sum that form one chain */
+#define MDE__MIXTURE_BLOCK 4096         /* tokens of one partial sum of a mixture's log-likelihood */
+#define MDE__MIXTURE_STRIP 64           /* tokens whose probabilities are held at one time */
+#define MDE__MIXTURE_EXPERTS 64         /* at most */
+#define MDE__MIXTURES 64                /* mixtures that share one reading of the probabilities */
+
+/* What a kernel works on: each kernel says which fields it reads. from and to bound its share of rows or elements. */
+typedef struct mde__job {
+    const float *in[5];
+    const int32_t *target;
+    float *out[4];
+    double *partial;
+    int64_t rows, cols, chunk;
+    float number[8];
+    int64_t size[4];
+    const double *weights;
+} mde__job;
+
+/* A sum of logs as the log of a product: 8 lanes of mantissas in [1, 2), and the sums of their exponents. */
+typedef struct mde__log_sum {
+    double product[MDE__LANES / 2];
+    uint64_t exponent[MDE__LANES / 2];      /* modulo 2^64 */
+} mde__log_sum;
+
+typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
+
+typedef struct mde__kernels {
+    const char *name;
+    /* Matrix product: the tile is tile_rows x tile_columns. */
+    int64_t tile_rows, tile_columns;
+    void (*pack)(int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, float *panels);
+    void (*tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel, int64_t b_stride,
+                  int accumulate, float *out, int64_t stride);
+    /* Elements. */
+    mde__kernel_fn *exp, *log, *tanh, *sigmoid, *silu, *gelu, *sqrt, *relu, *add, *sub, *mul, *div, *axpy, *affine;
+    mde__kernel_fn *adamw;
+    /* Reductions. */
+    mde__kernel_fn *sum, *dot, *sum_squares, *max, *sum_rows, *sum_columns;
+    /* Rows. */
+    mde__kernel_fn *softmax, *log_softmax, *softmax_vjp, *cross_entropy, *cross_entropy_vjp;
+    mde__kernel_fn *rms_norm, *rms_norm_vjp, *layer_norm, *layer_norm_vjp, *norm_gain_vjp, *rope;
+    mde__kernel_fn *attention_weights, *attention_end, *attention_gradients;
+    /* Mixtures of experts, in double. */
+    mde__kernel_fn *mixture;
+} mde__kernels;
+
+/* ---- Fused multiply-add where the machine has none ---- */
+
+/* The product of two floats is exact in double. The sum is rounded to odd (the last bit tells that something was cut
+   off), so that rounding it again to float cannot go wrong (Boldo and Melquiond 2008). */
+MDE__UNUSED
+static float mde__fma_emulated(float a, float b, float c)
+{
+#ifdef MDE_NO_FMA_EMULATION
+    return a * b + c;
+#else
+    double product = (double)a * (double)b, sum = product + (double)c, t = sum - product;
+    double error = (product - (sum - t)) + ((double)c - t);
+    if (error > 0 || error < 0) {
+        uint64_t bits;
+        memcpy(&bits, &sum, sizeof bits);
+        if (!(bits & 1)) bits += (error < 0) == (sum < 0) ? 1 : UINT64_MAX;
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    return (float)sum;
+#endif
+}
+
+#define MDE__KERNEL_SET 1               /* MDE_SIMD_PORTABLE, for the preprocessor */
+#endif /* MDEMIX_IMPLEMENTATION: the text up to the next line like this one is read once for each instruction set */
+
+#ifdef MDE__KERNEL_SET
+
+/* ---- Vectors of one instruction set ---- */
+
+#if MDE__KERNEL_SET == 1
+#define MDE__K(name) mde__##name##_portable
+#define MDE__SET_NAME "portable"
+#ifdef MDE__VECTORS
+#define MDE__W 4
+#else
+#define MDE__W 1
+#endif
+#elif MDE__KERNEL_SET == 2
+#define MDE__K(name) mde__##name##_avx2
+#define MDE__SET_NAME "avx2"
+#define MDE__W 8
+#elif MDE__KERNEL_SET == 3
+#define MDE__K(name) mde__##name##_avx512
+#define MDE__SET_NAME "avx512"
+#define MDE__W 16
+#endif
+
+/* MDE__EACH(S): S(j) for each register j of the 16 float lanes; MDE__EACH_DOUBLE for the 8 double lanes;
+   MDE__EACH_TOKEN for 16 doubles, where it does not matter how many go together. */
+#define MDE__EACH_2(S) S(0) S(1)
+#define MDE__EACH_4(S) S(0) S(1) S(2) S(3)
+#define MDE__EACH_8(S) MDE__EACH_4(S) S(4) S(5) S(6) S(7)
+#if MDE__W == 1
+#define MDE__DOUBLES 1
+#define MDE__EACH(S) MDE__EACH_8(S) S(8) S(9) S(10) S(11) S(12) S(13) S(14) S(15)
+#define MDE__EACH_DOUBLE(S) MDE__EACH_8(S)
+#define MDE__EACH_TOKEN(S) MDE__EACH(S)
+#elif MDE__W == 4
+#define MDE__DOUBLES 2
+#define MDE__EACH(S) MDE__EACH_4(S)
+#define MDE__EACH_DOUBLE(S) MDE__EACH_4(S)
+#define MDE__EACH_TOKEN(S) MDE__EACH_8(S)
+#elif MDE__W == 8
+#define MDE__DOUBLES 4
+#define MDE__EACH(S) MDE__EACH_2(S)
+#define MDE__EACH_DOUBLE(S) MDE__EACH_2(S)
+#define MDE__EACH_TOKEN(S) MDE__EACH_4(S)
+#else
+#define MDE__DOUBLES 8
+#define MDE__EACH(S) S(0)
+#define MDE__EACH_DOUBLE(S) S(0)
+#define MDE__EACH_TOKEN(S) MDE__EACH_2(S)
+#endif
+
+/* V: floats; I: as many int32, also the masks of comparisons; D: half as many doubles; L: as many uint64. */
+#define MDE__V MDE__K(V)
+#define MDE__I MDE__K(I)
+#define MDE__D MDE__K(D)
+#define MDE__L MDE__K(L)
+#if MDE__W == 1
+typedef float MDE__V;
+typedef int32_t MDE__I;
+typedef double MDE__D;
+typedef uint64_t MDE__L;
+#define MDE__MASK_DOUBLE(comparison) (-(uint64_t)(comparison))
+#define MDE__MASK(comparison) (-(int32_t)(comparison))
+#else
+typedef float MDE__V __attribute__((vector_size(MDE__W * 4)));
+typedef int32_t MDE__I __attribute__((vector_size(MDE__W * 4)));
+typedef double MDE__D __attribute__((vector_size(MDE__W * 4)));
+typedef uint64_t MDE__L __attribute__((vector_size(MDE__W * 4)));
+#define MDE__MASK_DOUBLE(comparison) ((MDE__L)(comparison))
+#define MDE__MASK(comparison) ((MDE__I)(comparison))
+#endif
+
+static inline MDE__I MDE__K(as_int)(MDE__V x)
+{
+    MDE__I i;
+    memcpy(&i, &x, sizeof i);
+    return i;
+}
+
+static inline MDE__V MDE__K(as_float)(MDE__I i)
+{
+    MDE__V x;
+    memcpy(&x, &i, sizeof x);
+    return x;
+}
+
+static inline MDE__V MDE__K(load)(const float *p)
+{
+    MDE__V x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static inline void MDE__K(store)(float *p, MDE__V x)
+{
+    memcpy(p, &x, sizeof x);
+}
+
+static inline MDE__V MDE__K(set)(float x)
+{
+#if MDE__W == 1
+    return x;
+#else
+    MDE__V zero = {0};
+    return x - zero;
+#endif
+}
+
+static inline MDE__I MDE__K(set_int)(int32_t x)
+{
+#if MDE__W == 1
+    return x;
+#else
+    MDE__I zero = {0};
+    return x - zero;
+#endif
+}
+
+/* The first n < MDE__W floats, then fill. */
+static inline MDE__V MDE__K(load_part)(const float *p, int64_t n, float fill)
+{
+    float lanes[MDE__W];
+    int64_t i;
+    for (i = 0; i < MDE__W; i++) lanes[i] = i < n ? p[i] : fill;
+    return MDE__K(load)(lanes);
+}
+
+static inline void MDE__K(store_part)(float *p, int64_t n, MDE__V x)
+{
+    float lanes[MDE__W];
+    int64_t i;
+    MDE__K(store)(lanes, x);
+    for (i = 0; i < n; i++) p[i] = lanes[i];
+}
+
+static inline MDE__V MDE__K(select)(MDE__I mask, MDE__V a, MDE__V b)
+{
+    return MDE__K(as_float)((mask & MDE__K(as_int)(a)) | (~mask & MDE__K(as_int)(b)));
+}
+
+/* Left shift of numbers that are not negative. */
+static inline MDE__I MDE__K(shift_left)(MDE__I x, int bits)
+{
+#if MDE__W == 1
+    return (int32_t)((uint32_t)x << bits);
+#else
+    return x << bits;
+#endif
+}
+
+/* a b + c, rounded once. */
+static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
+#if MDE__KERNEL_SET == 3
+    return (MDE__V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif MDE__KERNEL_SET == 2
+    return (MDE__V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif MDE__W == 1
+#ifdef FP_FAST_FMAF
+    return fmaf(a, b, c);
+#else
+    return mde__fma_emulated(a, b, c);
+#endif
+#elif defined(MDE__X86) && defined(__FMA__) && MDE__W == 4
+    return (MDE__V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+#elif defined(MDE__X86) && MDE__W == 4 && defined(MDE_NO_FMA_EMULATION)
+    return a * b + c;
+#elif defined(MDE__X86) && MDE__W == 4
+    /* mde__fma_emulated, two lanes at a time. */
+    MDE__D half[2];
+    int i;
+    for (i = 0; i < 2; i++) {
+        MDE__V x = i ? (MDE__V)_mm_movehl_ps((__m128)a, (__m128)a) : a;
+        MDE__V y = i ? (MDE__V)_mm_movehl_ps((__m128)b, (__m128)b) : b;
+        MDE__V z = i ? (MDE__V)_mm_movehl_ps((__m128)c, (__m128)c) : c;
+        MDE__D product = (MDE__D)_mm_cvtps_pd((__m128)x) * (MDE__D)_mm_cvtps_pd((__m128)y);
+        MDE__D addend = (MDE__D)_mm_cvtps_pd((__m128)z), sum = product + addend, t = sum - product, zero = {0};
+        MDE__D error = (product - (sum - t)) + (addend - t);
+        MDE__L one = {1, 1}, even = ~(MDE__L)sum & one;
+        MDE__L opposite = even & (MDE__L)_mm_srli_epi64((__m128i)((MDE__L)error ^ (MDE__L)sum), 63);
+        MDE__L inexact = (MDE__L)_mm_cmplt_pd((__m128d)error, (__m128d)zero)
+                       | (MDE__L)_mm_cmplt_pd((__m128d)zero, (__m128d)error);
+        half[i] = (MDE__D)((MDE__L)sum + (inexact & (even - opposite - opposite)));
+    }
+    return (MDE__V)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)half[0]), _mm_cvtpd_ps((__m128d)half[1]));
+#elif defined(__aarch64__) && defined(__ARM_NEON) && MDE__W == 4
+    return (MDE__V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    int i;
+    for (i = 0; i < MDE__W; i++) {
+#ifdef __FP_FAST_FMAF
+        c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+#else
+        c[i] = mde__fma_emulated(a[i], b[i], c[i]);
+#endif
+    }
+    return c;
+#endif
+}
+
+static inline MDE__V MDE__K(sqrt_of)(MDE__V x)
+{
+#if MDE__KERNEL_SET == 3
+    return (MDE__V)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
+#elif MDE__KERNEL_SET == 2
+    return (MDE__V)_mm256_sqrt_ps((__m256)x);
+#elif MDE__W == 1
+    return sqrtf(x);
+#elif defined(MDE__X86) && MDE__W == 4
+    return (MDE__V)_mm_sqrt_ps((__m128)x);
+#elif defined(__aarch64__) && defined(__ARM_NEON) && MDE__W == 4
+    return (MDE__V)vsqrtq_f32((float32x4_t)x);
+#else
+    int i;
+    for (i = 0; i < MDE__W; i++) x[i] = sqrtf(x[i]);
+    return x;
+#endif
+}
+
+/* a where a > b, else b. */
+static inline MDE__V MDE__K(larger)(MDE__V a, MDE__V b)
+{
+#if MDE__KERNEL_SET == 3
+    return (MDE__V)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif MDE__KERNEL_SET == 2
+    return (MDE__V)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(MDE__X86) && MDE__W == 4
+    return (MDE__V)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return MDE__K(select)(MDE__MASK(a > b), a, b);
+#endif
+}
+
+static inline MDE__D MDE__K(set_double)(double x)
+{
+#if MDE__W == 1
+    return x;
+#else
+    MDE__D zero = {0};
+    return x - zero;
+#endif
+}
+
+static inline MDE__L MDE__K(set_long)(uint64_t x)
+{
+#if MDE__W == 1
+    return x;
+#else
+    MDE__L zero = {0};
+    return x - zero;
+#endif
+}
+
+/* MDE__DOUBLES floats, widened. */
+static inline MDE__D MDE__K(widen)(const float *p)
+{
+#if MDE__KERNEL_SET == 3
+    return (MDE__D)_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
+#elif MDE__KERNEL_SET == 2
+    return (MDE__D)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#elif MDE__W == 1
+    return (double)p[0];
+#else
+    MDE__D x;
+    int i;
+    for (i = 0; i < MDE__DOUBLES; i++) x[i] = (double)p[i];
+    return x;
+#endif
+}
+
+static inline MDE__D MDE__K(load_double)(const double *p)
+{
+    MDE__D x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static inline void MDE__K(store_double)(double *p, MDE__D x)
+{
+    memcpy(p, &x, sizeof x);
+}
+
+/* The fixed tree: lane i takes lane i + 8, then i + 4, i + 2, i + 1. */
+static inline float MDE__K(fold_sum)(float *lanes)
+{
+    int half, i;
+    for (half = MDE__LANES / 2; half > 0; half /= 2) {
+        for (i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+}
+
+static inline float MDE__K(fold_max)(const float *lanes)
+{
+    float largest = lanes[0];
+    int i;
+    for (i = 1; i < MDE__LANES; i++) largest = lanes[i] > largest ? lanes[i] : largest;
+    return largest;
+}
+
+static inline double MDE__K(fold_double)(double *lanes)
+{
+    int half, i;
+    for (half = MDE__LANES / 4; half > 0; half /= 2) {
+        for (i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+}
+
+/* ---- Elementary functions, errors below 2 units in the last place ---- */
+
+/* e^x = 2^k e^r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r). The two powers of 2 reach from infinity to the
+   denormals, with one rounding. */
+static inline MDE__V MDE__K(exp_of)(MDE__V x)
+{
+    MDE__V magic = MDE__K(set)(12582912.0f), rounded, k, r, p;    /* 1.5 2^23: its last bit is worth 1 */
+    MDE__I power, half;
+    x = MDE__K(select)(MDE__MASK(x > MDE__K(set)(89.0f)), MDE__K(set)(89.0f), x);
+    x = MDE__K(select)(MDE__MASK(x < MDE__K(set)(-105.0f)), MDE__K(set)(-105.0f), x);
+    rounded = MDE__K(fma)(x, MDE__K(set)(1.44269504f), magic);
+    k = rounded - magic;
+    r = MDE__K(fma)(k, MDE__K(set)(-0.693145752f), x);
+    r = MDE__K(fma)(k, MDE__K(set)(-1.42860677e-6f), r);
+    p = MDE__K(set)(0.00139262504f);
+    p = MDE__K(fma)(p, r, MDE__K(set)(0.00836323295f));
+    p = MDE__K(fma)(p, r, MDE__K(set)(0.0416665524f));
+    p = MDE__K(fma)(p, r, MDE__K(set)(0.166665763f));
+    p = MDE__K(fma)(p, r, MDE__K(set)(0.5f));
+    p = MDE__K(fma)(p, r * r, r) + MDE__K(set)(1.0f);
+    power = MDE__K(as_int)(rounded) - MDE__K(as_int)(magic);
+    half = power >> 1;
+    p = p * MDE__K(as_float)(MDE__K(shift_left)(half + MDE__K(set_int)(127), 23));
+    return p * MDE__K(as_float)(MDE__K(shift_left)(power - half + MDE__K(set_int)(127), 23));
+}
+
+/* x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt 2); log(1 + f) = f - f^2 / 2 + f^3 P(f). */
+static inline MDE__V MDE__K(log_of)(MDE__V x)
+{
+    MDE__V zero = MDE__K(set)(0.0f), magic = MDE__K(set)(12582912.0f), infinity = MDE__K(set)((float)INFINITY);
+    MDE__I denormal = MDE__MASK(x < MDE__K(set)(1.17549435e-38f)), bits, e;
+    MDE__V y = MDE__K(select)(denormal, x * MDE__K(set)(8388608.0f), x), f, p, k, square;
+    bits = (MDE__K(as_int)(y) & MDE__K(set_int)(INT32_MAX)) - MDE__K(set_int)(0x3f3504f3);    /* sqrt(1/2) */
+    e = bits >> 23;
+    f = MDE__K(as_float)((bits & MDE__K(set_int)(0x7fffff)) + MDE__K(set_int)(0x3f3504f3)) - MDE__K(set)(1.0f);
+    k = MDE__K(as_float)(MDE__K(as_int)(magic) + e - (denormal & MDE__K(set_int)(23))) - magic;
+    p = MDE__K(set)(0.0697161183f);
+    p = MDE__K(fma)(p, f, MDE__K(set)(-0.114797339f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(0.116854198f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(-0.124256872f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(0.142490581f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(-0.166678026f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(0.200007156f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(-0.24999997f));
+    p = MDE__K(fma)(p, f, MDE__K(set)(0.333333313f));
+    square = f * f;
+    p = MDE__K(fma)(p * f, square, k * MDE__K(set)(-2.12194440e-4f));
+    p = MDE__K(fma)(square, MDE__K(set)(-0.5f), p);
+    y = MDE__K(fma)(k, MDE__K(set)(0.693359375f), f + p);
+    y = MDE__K(select)(MDE__MASK(x == zero), -infinity, y);
+    y = MDE__K(select)(MDE__MASK(x < zero), MDE__K(set)((float)NAN), y);
+    return MDE__K(select)(MDE__MASK(x < infinity), y, MDE__K(select)(MDE__MASK(x == infinity), infinity, x + x));
+}
+
+/* |x| < 5/8: x + x^3 P(x^2); else 1 - 2 / (e^2|x| + 1), with the sign of x. */
+static inline MDE__V MDE__K(tanh_of)(MDE__V x)
+{
+    MDE__I sign = MDE__K(as_int)(x) & MDE__K(set_int)(INT32_MIN);
+    MDE__V positive = MDE__K(as_float)(MDE__K(as_int)(x) ^ sign), z = x * x, p, large;
+    p = MDE__K(set)(0.00229274482f);
+    p = MDE__K(fma)(p, z, MDE__K(set)(-0.00834394526f));
+    p = MDE__K(fma)(p, z, MDE__K(set)(0.0217689183f));
+    p = MDE__K(fma)(p, z, MDE__K(set)(-0.0539592579f));
+    p = MDE__K(fma)(p, z, MDE__K(set)(0.133333042f));
+    p = MDE__K(fma)(p, z, MDE__K(set)(-0.333333343f));
+    p = MDE__K(fma)(p * z, positive, positive);
+    large = MDE__K(exp_of)(positive + positive);
+    large = MDE__K(set)(1.0f) - MDE__K(set)(2.0f) / (large + MDE__K(set)(1.0f));
+    p = MDE__K(select)(MDE__MASK(positive < MDE__K(set)(0.625f)), p, large);
+    return MDE__K(as_float)(MDE__K(as_int)(p) | sign);
+}
+
+/* With e = e^-|x|: 1 / (1 + e) for x >= 0, else e / (1 + e). What 1 + e and the division lose is put back by the
+   remainder, times about 1 / (1 + e). */
+static inline MDE__V MDE__K(sigmoid_of)(MDE__V x)
+{
+    MDE__V one = MDE__K(set)(1.0f), top, y, rest;
+    MDE__V e = MDE__K(exp_of)(MDE__K(as_float)(MDE__K(as_int)(x) | MDE__K(set_int)(INT32_MIN)));
+    MDE__V below = one + e, lost = e - (below - one);
+    MDE__I negative = MDE__MASK(x < MDE__K(set)(0.0f));
+    top = MDE__K(select)(negative, e, one);
+    y = top / below;
+    rest = MDE__K(fma)(-y, lost, MDE__K(fma)(-y, below, top));
+    return MDE__K(fma)(rest, MDE__K(select)(negative, one - y, y), y);
+}
+
+static inline MDE__V MDE__K(silu_of)(MDE__V x)
+{
+    return x * MDE__K(sigmoid_of)(x);
+}
+
+/* x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3). */
+static inline MDE__V MDE__K(gelu_of)(MDE__V x)
+{
+    MDE__V cubic = MDE__K(fma)(x * x, MDE__K(set)(0.0713548163f), MDE__K(set)(1.59576912f));
+    return x * MDE__K(sigmoid_of)(x * cubic);
+}
+
+static inline MDE__V MDE__K(relu_of)(MDE__V x)
+{
+    return MDE__K(select)(MDE__MASK(x < MDE__K(set)(0.0f)), MDE__K(set)(0.0f), x);
+}
+
+/* ---- Elements: out[0] from in[0] (and in[1]) ---- */
+
+#define MDE__UNARY(name, function) \
+    static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
+    { \
+        const float *x = j->in[0]; \
+        float *y = j->out[0]; \
+        int64_t i; \
+        for (i = from; i + MDE__W <= to; i += MDE__W) MDE__K(store)(y + i, MDE__K(function)(MDE__K(load)(x + i))); \
+        if (i < to) { \
+            MDE__V part = MDE__K(load_part)(x + i, to - i, 1.0f); \
+            MDE__K(store_part)(y + i, to - i, MDE__K(function)(part)); \
+        } \
+    }
+MDE__UNARY(exp, exp_of)
+MDE__UNARY(log, log_of)
+MDE__UNARY(tanh, tanh_of)
+MDE__UNARY(sigmoid, sigmoid_of)
+MDE__UNARY(silu, silu_of)
+MDE__UNARY(gelu, gelu_of)
+MDE__UNARY(sqrt, sqrt_of)
+MDE__UNARY(relu, relu_of)
+
+/* EXPRESSION of the vectors a and b, taken from x and y, and the numbers s and t. */
+#define MDE__BINARY(name, x, y, EXPRESSION) \
+    static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
+    { \
+        MDE__V a, b, s = MDE__K(set)(j->number[0]), t = MDE__K(set)(j->number[1]); \
+        float *out = j->out[0]; \
+        int64_t i; \
+        (void)s, (void)t; \
+        for (i = from; i + MDE__W <= to; i += MDE__W) { \
+            a = MDE__K(load)(x + i); \
+            b = MDE__K(load)(y + i); \
+            MDE__K(store)(out + i, EXPRESSION); \
+        } \
+        if (i < to) { \
+            a = MDE__K(load_part)(x + i, to - i, 1.0f); \
+            b = MDE__K(load_part)(y + i, to - i, 1.0f); \
+            MDE__K(store_part)(out + i, to - i, EXPRESSION); \
+        } \
+    }
+MDE__BINARY(add, j->in[0], j->in[1], a + b)
+MDE__BINARY(sub, j->in[0], j->in[1], a - b)
+MDE__BINARY(mul, j->in[0], j->in[1], a * b)
+MDE__BINARY(div, j->in[0], j->in[1], a / b)
+MDE__BINARY(axpy, j->in[0], j->out[0], MDE__K(fma)(s, a, b))
+MDE__BINARY(affine, j->in[0], j->in[0], MDE__K(fma)(a, s, ((void)b, t)))
+
+/* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector; numbers as mde__adamw sets them. */
+static inline void MDE__K(adamw_step)(const float *number, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
+{
+    MDE__V update;
+    g = g * MDE__K(set)(number[0]);
+    *m = MDE__K(fma)(*m, MDE__K(set)(number[1]), g * MDE__K(set)(number[2]));
+    *v = MDE__K(fma)(*v, MDE__K(set)(number[3]), g * g * MDE__K(set)(number[4]));
+    update = *m / (MDE__K(sqrt_of)(*v * MDE__K(set)(number[5])) + MDE__K(set)(number[6]));
+    *w = MDE__K(fma)(update, MDE__K(set)(-number[7]), *w);
+}
+
+/* in[0] gradient; out[0] weights, out[1] and out[2] first and second moment; in[1][0] is 1 - lr weight_decay. */
+static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
+{
+    const float *g = j->in[0];
+    float *w = j->out[0], *m = j->out[1], *v = j->out[2];
+    MDE__V decay = MDE__K(set)(j->in[1][0]), a, b, d;
+    int64_t i, n;
+    for (i = from; i + MDE__W <= to; i += MDE__W) {
+        a = MDE__K(load)(w + i) * decay;
+        b = MDE__K(load)(m + i);
+        d = MDE__K(load)(v + i);
+        MDE__K(adamw_step)(j->number, MDE__K(load)(g + i), &a, &b, &d);
+        MDE__K(store)(w + i, a);
+        MDE__K(store)(m + i, b);
+        MDE__K(store)(v + i, d);
+    }
+    n = to - i;
+    if (n > 0) {
+        a = MDE__K(load_part)(w + i, n, 0.0f) * decay;
+        b = MDE__K(load_part)(m + i, n, 0.0f);
+        d = MDE__K(load_part)(v + i, n, 0.0f);
+        MDE__K(adamw_step)(j->number, MDE__K(load_part)(g + i, n, 0.0f), &a, &b, &d);
+        MDE__K(store_part)(w + i, n, a);
+        MDE__K(store_part)(m + i, n, b);
+        MDE__K(store_part)(v + i, n, d);
+    }
+}
+
+/* ---- Reductions ---- */
+
+static inline MDE__V MDE__K(load_some)(const float *p, int64_t n, float fill)
+{
+    if (n >= MDE__W) return MDE__K(load)(p);
+    if (n <= 0) return MDE__K(set)(fill);
+    return MDE__K(load_part)(p, n, fill);
+}
+
+static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
+{
+    if (n >= MDE__W) MDE__K(store)(p, x);
+    else if (n > 0) MDE__K(store_part)(p, n, x);
+}
+
+/* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP##_WHOLE(r) and
+   STEP##_PART(r) say what the lanes of register r take up at place i; lanes past the end read what changes nothing. */
+#define MDE__ONE_LANE(r) MDE__V lane##r = start;
+#define MDE__KEEP_LANE(r) MDE__K(store)(lanes + MDE__W * r, lane##r);
+
+#define MDE__REDUCE(name, ARGUMENTS, first, fold, STEP) \
+    static inline float MDE__K(name) ARGUMENTS \
+    { \
+        MDE__V start = MDE__K(set)(first); \
+        float lanes[MDE__LANES]; \
+        int64_t i = 0; \
+        MDE__EACH(MDE__ONE_LANE) \
+        for (; i + MDE__LANES <= n; i += MDE__LANES) { \
+            MDE__EACH(STEP##_WHOLE) \
+        } \
+        if (i < n) { \
+            MDE__EACH(STEP##_PART) \
+        } \
+        MDE__EACH(MDE__KEEP_LANE) \
+        return MDE__K(fold)(lanes); \
+    }
+
+#define MDE__AT(p, r) ((p) + i + MDE__W * (r))
+#define MDE__LEFT(r) (n - i - MDE__W * (r))
+#define MDE__GET(p, r) MDE__K(load)(MDE__AT(p, r))
+#define MDE__GET_PART(p, r, fill) MDE__K(load_some)(MDE__LEFT(r) > 0 ? MDE__AT(p, r) : (p), MDE__LEFT(r), fill)
+
+#define MDE__SUM_WHOLE(r) lane##r = lane##r + MDE__GET(x, r);
+#define MDE__SUM_PART(r) lane##r = lane##r + MDE__GET_PART(x, r, 0.0f);
+MDE__REDUCE(sum_of, (int64_t n, const float *x), 0.0f, fold_sum, MDE__SUM)
+
+#define MDE__MAX_WHOLE(r) lane##r = MDE__K(larger)(MDE__GET(x, r), lane##r);
+#define MDE__MAX_PART(r) lane##r = MDE__K(larger)(MDE__GET_PART(x, r, -(float)INFINITY), lane##r);
+MDE__REDUCE(max_of, (int64_t n, const float *x), -(float)INFINITY, fold_max, MDE__MAX)
+
+#define MDE__DOT_WHOLE(r) lane##r = MDE__K(fma)(MDE__GET(x, r), MDE__GET(y, r), lane##r);
+#define MDE__DOT_PART(r) lane##r = MDE__K(fma)(MDE__GET_PART(x, r, 0.0f), MDE__GET_PART(y, r, 0.0f), lane##r);
+MDE__REDUCE(dot_of, (int64_t n, const float *x, const float *y), 0.0f, fold_sum, MDE__DOT)
+
+/* sum of (x - mean)^2 */
+#define MDE__SQUARE(r, a) \
+    { \
+        MDE__V d = (a) - MDE__K(set)(mean); \
+        lane##r = MDE__K(fma)(d, d, lane##r); \
+    }
+#define MDE__SPREAD_WHOLE(r) MDE__SQUARE(r, MDE__GET(x, r))
+#define MDE__SPREAD_PART(r) MDE__SQUARE(r, MDE__GET_PART(x, r, mean))
+MDE__REDUCE(spread_of, (int64_t n, const float *x, float mean), 0.0f, fold_sum, MDE__SPREAD)
+
+/* sum of e^(x scale - shift); the terms go to y if it is there. */
+#define MDE__EXP_WHOLE(r) \
+    { \
+        MDE__V e = MDE__K(exp_of)(MDE__K(fma)(MDE__GET(x, r), MDE__K(set)(scale), MDE__K(set)(-shift))); \
+        if (y) MDE__K(store)(MDE__AT(y, r), e); \
+        lane##r = lane##r + e; \
+    }
+#define MDE__EXP_PART(r) \
+    if (MDE__LEFT(r) > 0) { \
+        MDE__V e = MDE__GET_PART(x, r, -(float)INFINITY); \
+        e = MDE__K(exp_of)(MDE__K(fma)(e, MDE__K(set)(scale), MDE__K(set)(-shift))); \
+        if (y) MDE__K(store_some)(MDE__AT(y, r), MDE__LEFT(r), e); \
+        lane##r = lane##r + e; \
+    }
+MDE__REDUCE(sum_exp, (int64_t n, const float *x, float scale, float shift, float *y), 0.0f, fold_sum, MDE__EXP)
+
+/* sum of (x - mean) g h; h is 1 if it is not there. */
+#define MDE__TRIPLE_WHOLE(r) \
+    { \
+        MDE__V a = MDE__GET(x, r) - MDE__K(set)(mean); \
+        lane##r = MDE__K(fma)(a, h ? MDE__GET(g, r) * MDE__GET(h, r) : MDE__GET(g, r), lane##r); \
+    }
+#define MDE__TRIPLE_PART(r) \
+    { \
+        MDE__V a = MDE__GET_PART(x, r, mean) - MDE__K(set)(mean), b = MDE__GET_PART(g, r, 0.0f); \
+        if (h) b = b * MDE__GET_PART(h, r, 0.0f); \
+        lane##r = MDE__K(fma)(a, b, lane##r); \
+    }
+MDE__REDUCE(centred_dot, (int64_t n, const float *x, float mean, const float *g, const float *h), 0.0f, fold_sum,
+            MDE__TRIPLE)
+
+/* Chunks of j->chunk elements; each leaves its sum in partial[chunk]. */
+static void MDE__K(sum)(const mde__job *j, int64_t from, int64_t to)
+{
+    j->partial[from / j->chunk] = (double)MDE__K(sum_of)(to - from, j->in[0] + from);
+}
+
+static void MDE__K(dot)(const mde__job *j, int64_t from, int64_t to)
+{
+    j->partial[from / j->chunk] = (double)MDE__K(dot_of)(to - from, j->in[0] + from, j->in[1] + from);
+}
+
+static void MDE__K(max)(const mde__job *j, int64_t from, int64_t to)
+{
+    j->partial[from / j->chunk] = (double)MDE__K(max_of)(to - from, j->in[0] + from);
+}
+
+/* In 8 lanes of doubles; the square of a float is exact there, so it does not matter whether it is fused. */
+static void MDE__K(sum_squares)(const mde__job *j, int64_t from, int64_t to)
+{
+    const float *x = j->in[0];
+    double lanes[MDE__LANES / 2];
+    int64_t i = from;
+#define MDE__START(r) MDE__D lane##r = MDE__K(set_double)(0.0);
+#define MDE__ADD(r) \
+    { \
+        MDE__D a = MDE__K(widen)(x + i + MDE__DOUBLES * r); \
+        lane##r = lane##r + a * a; \
+    }
+#define MDE__KEEP(r) MDE__K(store_double)(lanes + MDE__DOUBLES * r, lane##r);
+    MDE__EACH_DOUBLE(MDE__START)
+    for (; i + MDE__LANES / 2 <= to; i += MDE__LANES / 2) {
+        MDE__EACH_DOUBLE(MDE__ADD)
+    }
+    MDE__EACH_DOUBLE(MDE__KEEP)
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+    for (; i < to; i++) lanes[(i - from) % (MDE__LANES / 2)] += (double)x[i] * (double)x[i];
+    j->partial[from / j->chunk] = MDE__K(fold_double)(lanes);
+}
+
+static void MDE__K(sum_rows)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t r;
+    for (r = from; r < to; r++) j->out[0][r] = MDE__K(sum_of)(j->cols, j->in[0] + r * j->cols);
+}
+
+/* Columns from .. to of out[0] (+)= sum over the rows of in[0]; size[0]: accumulate. Each block of rows is a chain,
+   and block follows block. */
+static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t i, block, r;
+    for (i = from; i < to; i += MDE__W) {
+        MDE__V total = j->size[0] ? MDE__K(load_some)(j->out[0] + i, to - i, 0.0f) : MDE__K(set)(0.0f);
+        for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
+            int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
+            MDE__V chain = MDE__K(set)(0.0f);
+            for (r = block; r < end; r++) chain = chain + MDE__K(load_some)(j->in[0] + r * j->cols + i, to - i, 0.0f);
+            total = total + chain;
+        }
+        MDE__K(store_some)(j->out[0] + i, to - i, total);
+    }
+}
+
+/* ---- Rows ---- */
+
+/* y[i] = VALUE(GET) for i < n; VALUE reads arrays by GET(p), which is a vector at i. */
+#define MDE__READ(p) MDE__K(load)((p) + i)
+#define MDE__READ_PART(p) MDE__K(load_part)((p) + i, n - i, 0.0f)
+#define MDE__MAP(y, VALUE) \
+    for (i = 0; i + MDE__W <= n; i += MDE__W) MDE__K(store)((y) + i, VALUE(MDE__READ)); \
+    if (i < n) MDE__K(store_part)((y) + i, n - i, VALUE(MDE__READ_PART));
+
+static inline float MDE__K(log_scalar)(float x)
+{
+    float lanes[MDE__W];
+    MDE__K(store)(lanes, MDE__K(log_of)(MDE__K(set)(x)));
+    return lanes[0];
+}
+
+static inline float MDE__K(sqrt_scalar)(float x)
+{
+    float lanes[MDE__W];
+    MDE__K(store)(lanes, MDE__K(sqrt_of)(MDE__K(set)(x)));
+    return lanes[0];
+}
+
+static inline float MDE__K(exp_scalar)(float x)
+{
+    float lanes[MDE__W];
+    MDE__K(store)(lanes, MDE__K(exp_of)(MDE__K(set)(x)));
+    return lanes[0];
+}
+
+static inline void MDE__K(scale_row)(int64_t n, float scale, const float *x, float *y)
+{
+    MDE__V s = MDE__K(set)(scale);
+    int64_t i;
+#define MDE__VALUE(GET) (GET(x) * s)
+    MDE__MAP(y, MDE__VALUE)
+#undef MDE__VALUE
+}
+
+/* out[0] = softmax of in[0]. */
+static void MDE__K(softmax)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, n = j->cols;
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n;
+        float *y = j->out[0] + row * n, sum = MDE__K(sum_exp)(n, x, 1.0f, MDE__K(max_of)(n, x), y);
+        MDE__K(scale_row)(n, 1.0f / sum, y, y);
+    }
+}
+
+static inline float MDE__K(log_sum_exp)(int64_t n, const float *x)
+{
+    float largest = MDE__K(max_of)(n, x);
+    return largest + MDE__K(log_scalar)(MDE__K(sum_exp)(n, x, 1.0f, largest, NULL));
+}
+
+static void MDE__K(log_softmax)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n;
+        float *y = j->out[0] + row * n;
+        MDE__V s = MDE__K(set)(MDE__K(log_sum_exp)(n, x));
+#define MDE__VALUE(GET) (GET(x) - s)
+        MDE__MAP(y, MDE__VALUE)
+#undef MDE__VALUE
+    }
+}
+
+/* out[0] = y (g - sum(y g)), y = in[0], g = in[1]. */
+static void MDE__K(softmax_vjp)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    for (row = from; row < to; row++) {
+        const float *y = j->in[0] + row * n, *g = j->in[1] + row * n;
+        float *dx = j->out[0] + row * n;
+        MDE__V s = MDE__K(set)(MDE__K(dot_of)(n, y, g));
+#define MDE__VALUE(GET) (GET(y) * (GET(g) - s))
+        MDE__MAP(dx, MDE__VALUE)
+#undef MDE__VALUE
+    }
+}
+
+/* out[0] loss, out[1] logsumexp, of logits in[0]. */
+static void MDE__K(cross_entropy)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row;
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * j->cols;
+        int32_t target = j->target[row];
+        float logsumexp = MDE__K(log_sum_exp)(j->cols, x);
+        j->out[1][row] = logsumexp;
+        j->out[0][row] = target < 0 ? 0.0f : logsumexp - x[target];
+    }
+}
+
+/* out[0] = g (softmax - one-hot), logits in[0], logsumexp in[1], g in[2]. */
+static void MDE__K(cross_entropy_vjp)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n;
+        float *dx = j->out[0] + row * n;
+        int32_t target = j->target[row];
+        MDE__V s = MDE__K(set)(j->in[1][row]), g = MDE__K(set)(target < 0 ? 0.0f : j->in[2][row]);
+        float at_target = target < 0 ? 0.0f : x[target];
+#define MDE__VALUE(GET) (MDE__K(exp_of)(GET(x) - s) * g)
+        MDE__MAP(dx, MDE__VALUE)
+#undef MDE__VALUE
+        if (target >= 0) dx[target] = (MDE__K(exp_scalar)(at_target - j->in[1][row]) - 1.0f) * j->in[2][row];
+    }
+}
+
+/* out[0] = x rstd gain, out[1] = rstd = 1 / sqrt(mean(x^2) + eps); x in[0], gain in[1], eps number[0]. */
+static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    const float *gain = j->in[1];
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n;
+        float *y = j->out[0] + row * n;
+        float rstd = 1.0f / MDE__K(sqrt_scalar)(MDE__K(dot_of)(n, x, x) / (float)n + j->number[0]);
+        MDE__V s = MDE__K(set)(rstd);
+        if (j->out[1]) j->out[1][row] = rstd;
+        if (gain) {
+#define MDE__VALUE(GET) (GET(x) * s * GET(gain))
+            MDE__MAP(y, MDE__VALUE)
+#undef MDE__VALUE
+        } else {
+            MDE__K(scale_row)(n, rstd, x, y);
+        }
+    }
+}
+
+/* out[0] = rstd (g gain - x rstd^2 mean(x g gain)); x in[0], gain in[1], rstd in[2], g in[3]. */
+static void MDE__K(rms_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    const float *gain = j->in[1];
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n, *g = j->in[3] + row * n;
+        float *dx = j->out[0] + row * n, rstd = j->in[2][row];
+        float mean = MDE__K(centred_dot)(n, x, 0.0f, g, gain) / (float)n;
+        MDE__V s = MDE__K(set)(rstd), t = MDE__K(set)(-(rstd * rstd * rstd * mean));
+        if (gain) {
+#define MDE__VALUE(GET) MDE__K(fma)(GET(x), t, GET(g) * GET(gain) * s)
+            MDE__MAP(dx, MDE__VALUE)
+#undef MDE__VALUE
+        } else {
+#define MDE__VALUE(GET) MDE__K(fma)(GET(x), t, GET(g) * s)
+            MDE__MAP(dx, MDE__VALUE)
+#undef MDE__VALUE
+        }
+    }
+}
+
+/* out[0] = (x - mean) rstd gain + bias, out[1] mean, out[2] rstd; x in[0], gain in[1], bias in[2], eps number[0]. */
+static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    const float *gain = j->in[1], *bias = j->in[2];
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n;
+        float *y = j->out[0] + row * n, mean = MDE__K(sum_of)(n, x) / (float)n;
+        float rstd = 1.0f / MDE__K(sqrt_scalar)(MDE__K(spread_of)(n, x, mean) / (float)n + j->number[0]);
+        MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), one = MDE__K(set)(1.0f), zero = MDE__K(set)(0.0f);
+        if (j->out[1]) j->out[1][row] = mean;
+        if (j->out[2]) j->out[2][row] = rstd;
+#define MDE__VALUE(GET) MDE__K(fma)((GET(x) - m) * s, gain ? GET(gain) : one, bias ? GET(bias) : zero)
+        MDE__MAP(y, MDE__VALUE)
+#undef MDE__VALUE
+    }
+}
+
+/* With n = (x - mean) rstd and h = g gain: out[0] = rstd (h - mean(h) - n mean(h n)); x in[0], gain in[1], rstd in[2],
+   g in[3], mean in[4]. */
+static void MDE__K(layer_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    const float *gain = j->in[1];
+    for (row = from; row < to; row++) {
+        const float *x = j->in[0] + row * n, *g = j->in[3] + row * n;
+        float *dx = j->out[0] + row * n, mean = j->in[4][row], rstd = j->in[2][row], mean_h, mean_hn;
+        MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), a, b, one = MDE__K(set)(1.0f);
+        mean_h = (gain ? MDE__K(dot_of)(n, g, gain) : MDE__K(sum_of)(n, g)) / (float)n;
+        mean_hn = MDE__K(centred_dot)(n, x, mean, g, gain) * rstd / (float)n;
+        a = MDE__K(set)(mean_h);
+        b = MDE__K(set)(mean_hn);
+#define MDE__VALUE(GET) \
+        (s * (MDE__K(fma)((GET(x) - m) * s, -b, GET(g) * (gain ? GET(gain) : one)) - a))
+        MDE__MAP(dx, MDE__VALUE)
+#undef MDE__VALUE
+    }
+}
+
+/* Columns from .. to of a norm's gain and bias: out[0] += sum over rows of g (x - mean) rstd, out[1] += sum of g;
+   either may be missing. x in[0], rstd in[2], g in[3], mean in[4] (missing: 0). */
+static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
+{
+    const float *rstd = j->in[2], *mean = j->in[4];
+    int64_t i, block, r;
+    for (i = from; i < to; i += MDE__W) {
+        MDE__V gain = MDE__K(set)(0.0f), bias = gain;
+        for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
+            int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
+            MDE__V gain_chain = MDE__K(set)(0.0f), bias_chain = gain_chain;
+            for (r = block; r < end; r++) {
+                MDE__V x = MDE__K(load_some)(j->in[0] + r * j->cols + i, to - i, 0.0f);
+                MDE__V g = MDE__K(load_some)(j->in[3] + r * j->cols + i, to - i, 0.0f);
+                if (mean) x = x - MDE__K(set)(mean[r]);
+                gain_chain = MDE__K(fma)(x * MDE__K(set)(rstd[r]), g, gain_chain);
+                bias_chain = bias_chain + g;
+            }
+            gain = gain + gain_chain;
+            bias = bias + bias_chain;
+        }
+        if (j->out[0]) {
+            MDE__K(store_some)(j->out[0] + i, to - i, gain + MDE__K(load_some)(j->out[0] + i, to - i, 0.0f));
+        }
+        if (j->out[1]) {
+            MDE__K(store_some)(j->out[1] + i, to - i, bias + MDE__K(load_some)(j->out[1] + i, to - i, 0.0f));
+        }
+    }
+}
+
+/* Rotary embedding (Su et al. 2021): a row is one (batch, time) with size[1] heads of size[2] floats; size[0] is the
+   number of times. Turns the pairs (i, i + dim/2) of in[0] by the angles of in[1] (cos) and in[2] (sin); number[0] is
+   1, or -1 for the way back. */
+static void MDE__K(rope)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t times = j->size[0], heads = j->size[1], dim = j->size[2], n = dim / 2, row, h, i;
+    MDE__V way = MDE__K(set)(j->number[0]);
+    for (row = from; row < to; row++) {
+        const float *c = j->in[1] + row % times * n, *s = j->in[2] + row % times * n;
+        for (h = 0; h < heads; h++) {
+            const float *x = j->in[0] + (row * heads + h) * dim;
+            float *y = j->out[0] + (row * heads + h) * dim;
+            for (i = 0; i < n; i += MDE__W) {
+                int64_t left = n - i;
+                MDE__V a = MDE__K(load_some)(x + i, left, 0.0f), b = MDE__K(load_some)(x + n + i, left, 0.0f);
+                MDE__V cosine = MDE__K(load_some)(c + i, left, 0.0f);
+                MDE__V sine = MDE__K(load_some)(s + i, left, 0.0f) * way;
+                MDE__K(store_some)(y + i, left, MDE__K(fma)(a, cosine, -(b * sine)));
+                MDE__K(store_some)(y + n + i, left, MDE__K(fma)(b, cosine, a * sine));
+            }
+        }
+    }
+}
+
+/* ---- Attention: what happens between its matrix products ---- */
+
+/* Rows from .. to of a block of scores [rows, cols], in out[0] with stride size[0]. Row r sees the first
+   size[1] + r columns. The scores become e^(score - largest so far); out[1] largest and out[2] sum of each row are
+   carried on, and so are the outputs so far, out[3] with stride size[2] and size[3] floats a row. number[0] > 0
+   scales. */
+static void MDE__K(attention_weights)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t r, n;
+    float scale = j->number[0];
+    for (r = from; r < to; r++) {
+        float *s = j->out[0] + r * j->size[0], *out = j->out[3] + r * j->size[2], next, shrink;
+        n = j->size[1] + r < j->cols ? j->size[1] + r : j->cols;
+        if (n <= 0) continue;
+        next = MDE__K(max_of)(n, s) * scale;
+        next = next > j->out[1][r] ? next : j->out[1][r];
+        shrink = MDE__K(exp_scalar)(j->out[1][r] - next);
+        j->out[1][r] = next;
+        j->out[2][r] = j->out[2][r] * shrink + MDE__K(sum_exp)(n, s, scale, next, s);
+        if (shrink != 1.0f) MDE__K(scale_row)(j->size[3], shrink, out, out);
+    }
+}
+
+/* The end of rows from .. to: out[3] (stride size[2], size[3] floats) divided by the sums out[2]; in out[0], if it is
+   there, the log of the sum of e^score, from the largest scores out[1]. */
+static void MDE__K(attention_end)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t r;
+    for (r = from; r < to; r++) {
+        float *y = j->out[3] + r * j->size[2];
+        MDE__K(scale_row)(j->size[3], 1.0f / j->out[2][r], y, y);
+        if (j->out[0]) j->out[0][r] = j->out[1][r] + MDE__K(log_scalar)(j->out[2][r]);
+    }
+}
+
+/* Rows from .. to of a block [rows, cols] with stride size[0], row r seeing the first size[1] + r columns:
+   out[0] scores to weights w = e^(score scale - logsumexp), out[1] their gradients g to those of the scores,
+   w (g - d) scale; 0 where nothing is seen. in[0] logsumexp, in[1] d = sum(output gradient x output) of each row. */
+static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t r, i, n;
+    MDE__V scale = MDE__K(set)(j->number[0]);
+    for (r = from; r < to; r++) {
+        float *s = j->out[0] + r * j->size[0], *g = j->out[1] + r * j->size[0];
+        MDE__V shift = MDE__K(set)(-j->in[0][r]), d = MDE__K(set)(j->in[1][r]);
+        n = j->size[1] + r < j->cols ? j->size[1] + r : j->cols;
+        if (n < 0) n = 0;
+#define MDE__VALUE(GET) MDE__K(exp_of)(MDE__K(fma)(GET(s), scale, shift))
+        MDE__MAP(s, MDE__VALUE)
+#undef MDE__VALUE
+#define MDE__VALUE(GET) (GET(s) * (GET(g) - d) * scale)
+        MDE__MAP(g, MDE__VALUE)
+#undef MDE__VALUE
+        for (i = n; i < j->cols; i++) s[i] = g[i] = 0;
+    }
+}
+
+/* ---- Matrix product ---- */
+
+/* The tile: MDE__TILE_ROWS rows by two registers of columns, all its sums in registers. */
+#if MDE__KERNEL_SET == 3 || defined(__aarch64__) || MDE__W == 16
+#define MDE__TILE_ROWS 12
+#define MDE__EACH_ROW(S) S(0) S(1) S(2) S(3) S(4) S(5) S(6) S(7) S(8) S(9) S(10) S(11)
+#else
+#define MDE__TILE_ROWS 6
+#define MDE__EACH_ROW(S) S(0) S(1) S(2) S(3) S(4) S(5)
+#endif
+#define MDE__TILE_COLUMNS (2 * MDE__W)
+
+/* Brings `count` vectors of length k (rows of A, columns of B) into panels of `width` vectors, [k][width] each, zeros
+   beside the last. x[i * stride + p] is element p of vector i if along_k, else x[p * stride + i]. */
+static void MDE__K(pack)(int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride,
+                         float *panels)
+{
+    int64_t first, p, i;
+    for (first = 0; first < count; first += width, panels += width * k) {
+        int64_t here = count - first < width ? count - first : width;
+        p = 0;
+        if (here < width) memset(panels, 0, (size_t)(width * k) * sizeof *panels);
+        if (!along_k) {
+            const float *from = x + first;
+            if (here == width && width == MDE__TILE_COLUMNS) {
+                for (; p < k; p++) {
+                    MDE__K(store)(panels + p * MDE__TILE_COLUMNS, MDE__K(load)(from + p * stride));
+                    MDE__K(store)(panels + p * MDE__TILE_COLUMNS + MDE__W, MDE__K(load)(from + p * stride + MDE__W));
+                }
+            } else if (here == width && width == MDE__TILE_ROWS) {
+                for (; p < k; p++) {
+                    memcpy(panels + p * MDE__TILE_ROWS, from + p * stride, MDE__TILE_ROWS * sizeof *panels);
+                }
+            } else {
+                for (; p < k; p++) memcpy(panels + p * width, from + p * stride, (size_t)here * sizeof *panels);
+            }
+            continue;
+        }
+#ifdef MDE__X86
+        /* 4 x 4 at a time. Where 4 does not divide the width, the last group runs over into the next k, which is
+           written later: so the groups go from last to first, and the very last k's are left to the loop below. */
+        for (; here == width && p + 5 <= k; p += 4) {
+            for (i = (width - 1) / 4 * 4; i >= 0; i -= 4) {
+                const float *from = x + (first + i) * stride + p;
+                float *to = panels + p * width + i;
+                int64_t one = i + 1 < width ? stride : 0, two = i + 2 < width ? 2 * stride : 0;
+                __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + one);
+                __m128 c = _mm_loadu_ps(from + two), d = _mm_loadu_ps(from + (two ? 3 * stride : 0));
+                _MM_TRANSPOSE4_PS(a, b, c, d);
+                _mm_storeu_ps(to, a);
+                _mm_storeu_ps(to + width, b);
+                _mm_storeu_ps(to + 2 * width, c);
+                _mm_storeu_ps(to + 3 * width, d);
+            }
+        }
+#endif
+        for (i = 0; i < here; i++) {
+            const float *from = x + (first + i) * stride;
+            int64_t q;
+            for (q = p; q < k; q++) panels[q * width + i] = from[q];
+        }
+    }
+}
+
+/* One tile: out (+)= a b, a [k][MDE__TILE_ROWS], b rows of MDE__TILE_COLUMNS floats b_stride apart. */
+static inline void MDE__K(tile)(int64_t k, const float *a, const float *b, int64_t b_stride, int accumulate,
+                                float *out, int64_t stride)
+{
+    int64_t p;
+    MDE__V left, right, x;
+#define MDE__START(r) MDE__V left##r, right##r;
+    MDE__EACH_ROW(MDE__START)
+#undef MDE__START
+    if (accumulate) {
+#define MDE__START(r) \
+        left##r = MDE__K(load)(out + r * stride); \
+        right##r = MDE__K(load)(out + r * stride + MDE__W);
+        MDE__EACH_ROW(MDE__START)
+#undef MDE__START
+    } else {
+#define MDE__START(r) left##r = right##r = MDE__K(set)(0.0f);
+        MDE__EACH_ROW(MDE__START)
+#undef MDE__START
+    }
+    for (p = 0; p < k; p++) {
+        left = MDE__K(load)(b);
+        right = MDE__K(load)(b + MDE__W);
+#define MDE__STEP(r) \
+        x = MDE__K(set)(a[r]); \
+        left##r = MDE__K(fma)(x, left, left##r); \
+        right##r = MDE__K(fma)(x, right, right##r);
+        MDE__EACH_ROW(MDE__STEP)
+#undef MDE__STEP
+        a += MDE__TILE_ROWS;
+        b += b_stride;
+    }
+#define MDE__KEEP(r) \
+    MDE__K(store)(out + r * stride, left##r); \
+    MDE__K(store)(out + r * stride + MDE__W, right##r);
+    MDE__EACH_ROW(MDE__KEEP)
+#undef MDE__KEEP
+}
+
+/* out [m, n] (+)= A B, A in panels of MDE__TILE_ROWS, B in panels of MDE__TILE_COLUMNS; panels of B lie b_panel floats
+   apart, their rows b_stride. A tile that hangs over the edge is made in a buffer. */
+static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel,
+                          int64_t b_stride, int accumulate, float *out, int64_t stride)
+{
+    float edge[MDE__TILE_ROWS * MDE__TILE_COLUMNS];
+    int64_t column, row, r;
+    for (column = 0; column < n; column += MDE__TILE_COLUMNS, b += b_panel) {
+        int64_t columns = n - column < MDE__TILE_COLUMNS ? n - column : MDE__TILE_COLUMNS;
+        for (row = 0; row < m; row += MDE__TILE_ROWS) {
+            int64_t rows = m - row < MDE__TILE_ROWS ? m - row : MDE__TILE_ROWS;
+            float *here = out + row * stride + column;
+            if (rows == MDE__TILE_ROWS && columns == MDE__TILE_COLUMNS) {
+                MDE__K(tile)(k, a + row * k, b, b_stride, accumulate, here, stride);
+                continue;
+            }
+            if (accumulate) {
+                memset(edge, 0, sizeof edge);
+                for (r = 0; r < rows; r++) {
+                    memcpy(edge + r * MDE__TILE_COLUMNS, here + r * stride, (size_t)columns * sizeof *edge);
+                }
+            }
+            MDE__K(tile)(k, a + row * k, b, b_stride, accumulate, edge, MDE__TILE_COLUMNS);
+            for (r = 0; r < rows; r++) {
+                memcpy(here + r * stride, edge + r * MDE__TILE_COLUMNS, (size_t)columns * sizeof *edge);
+            }
+        }
+    }
+}
+
+/* ---- Mixtures of experts' probabilities, in double ---- */
+
+/* log of positive normal doubles: x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt 2), and with z = f / (2 + f)
+   log(1 + f) = 2 z + 2 z^3/3 + 2 z^5/5 + ... */
+static inline MDE__D MDE__K(log_double)(MDE__D x)
+{
+    MDE__L bits, shifted;
+    MDE__D f, z, square, sum = MDE__K(set_double)(2.0 / 21), e;
+    memcpy(&bits, &x, sizeof x);
+    shifted = (bits + MDE__K(set_long)(UINT64_C(0x00195f619980c433))) >> 52;      /* 1024 + e: 2^1024 / sqrt(1/2) */
+    bits = bits - ((shifted - MDE__K(set_long)(1024)) << 52);
+    memcpy(&f, &bits, sizeof f);
+    shifted = shifted | MDE__K(set_long)(UINT64_C(0x4330000000000000));           /* 2^52 + 1024 + e */
+    memcpy(&e, &shifted, sizeof e);
+    e = e - MDE__K(set_double)(4503599627370496.0 + 1024.0);
+    f = f - MDE__K(set_double)(1.0);
+    z = f / (f + MDE__K(set_double)(2.0));
+    square = z * z;
+    sum = sum * square + MDE__K(set_double)(2.0 / 19);
+    sum = sum * square + MDE__K(set_double)(2.0 / 17);
+    sum = sum * square + MDE__K(set_double)(2.0 / 15);
+    sum = sum * square + MDE__K(set_double)(2.0 / 13);
+    sum = sum * square + MDE__K(set_double)(2.0 / 11);
+    sum = sum * square + MDE__K(set_double)(2.0 / 9);
+    sum = sum * square + MDE__K(set_double)(2.0 / 7);
+    sum = sum * square + MDE__K(set_double)(2.0 / 5);
+    sum = sum * square + MDE__K(set_double)(2.0 / 3);
+    sum = sum * square * z + (z + z);
+    return e * MDE__K(set_double)(MDE__LN2_HIGH) + (sum + e * MDE__K(set_double)(MDE__LN2_LOW));
+}
+
+/* s = sum of w_e r_e for the tokens of a strip, r widened. Returns whether every s is from 1e-30 to 1e30, so that 8 of
+   them can be multiplied. */
+static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, double r[][MDE__MIXTURE_STRIP], double *s)
+{
+    MDE__D low = MDE__K(set_double)(1e-30), high = MDE__K(set_double)(1e30);
+    MDE__L inside = ~MDE__K(set_long)(0);
+    uint64_t lanes[MDE__DOUBLES], every = ~UINT64_C(0);
+    int64_t t, e;
+    int i;
+#define MDE__START(l) MDE__D sum##l = MDE__K(set_double)(0.0);
+#define MDE__ADD(l) sum##l = sum##l + weight * MDE__K(load_double)(r[e] + t + MDE__DOUBLES * l);
+#define MDE__KEEP(l) \
+    inside = inside & MDE__MASK_DOUBLE(sum##l >= low) & MDE__MASK_DOUBLE(sum##l <= high); \
+    MDE__K(store_double)(s + t + MDE__DOUBLES * l, sum##l);
+    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES) {
+        MDE__EACH_TOKEN(MDE__START)
+        for (e = 0; e < experts; e++) {
+            MDE__D weight = MDE__K(set_double)(w[e]);
+            MDE__EACH_TOKEN(MDE__ADD)
+        }
+        MDE__EACH_TOKEN(MDE__KEEP)
+    }
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+    memcpy(lanes, &inside, sizeof lanes);
+    for (i = 0; i < MDE__DOUBLES; i++) every &= lanes[i];
+    return every != 0;
+}
+
+/* Multiplies the strip's s into the lanes of the sum's product, whose exponents move to integers. */
+static inline void MDE__K(mixture_multiply)(mde__log_sum *sum, const double *s)
+{
+    MDE__L bits, exponent;
+    int64_t t;
+#define MDE__START(l) MDE__D product##l = MDE__K(load_double)(sum->product + MDE__DOUBLES * l);
+#define MDE__ADD(l) product##l = product##l * MDE__K(load_double)(s + t + MDE__DOUBLES * l);
+#define MDE__KEEP(l) \
+    memcpy(&bits, &product##l, sizeof bits); \
+    memcpy(&exponent, sum->exponent + MDE__DOUBLES * l, sizeof exponent); \
+    exponent = exponent + (bits >> 52) - MDE__K(set_long)(1023); \
+    bits = (bits & MDE__K(set_long)(UINT64_C(0xfffffffffffff))) | MDE__K(set_long)(UINT64_C(0x3ff0000000000000)); \
+    memcpy(sum->exponent + MDE__DOUBLES * l, &exponent, sizeof exponent); \
+    memcpy(sum->product + MDE__DOUBLES * l, &bits, sizeof bits);
+    MDE__EACH_DOUBLE(MDE__START)
+    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
+        MDE__EACH_DOUBLE(MDE__ADD)
+    }
+    MDE__EACH_DOUBLE(MDE__KEEP)
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+}
+
+/* Sum of count log s over a strip. */
+static inline double MDE__K(mixture_logs)(const double *count, const double *s)
+{
+    double lanes[MDE__LANES / 2];
+    int64_t t;
+#define MDE__START(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+#define MDE__ADD(l) \
+    lane##l = lane##l + MDE__K(load_double)(count + t + MDE__DOUBLES * l) \
+                      * MDE__K(log_double)(MDE__K(load_double)(s + t + MDE__DOUBLES * l));
+#define MDE__KEEP(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
+    MDE__EACH_DOUBLE(MDE__START)
+    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
+        MDE__EACH_DOUBLE(MDE__ADD)
+    }
+    MDE__EACH_DOUBLE(MDE__KEEP)
+#undef MDE__ADD
+    return MDE__K(fold_double)(lanes);
+}
+
+/* Sum of x y over a strip. */
+static inline double MDE__K(mixture_dot)(const double *x, const double *y)
+{
+    double lanes[MDE__LANES / 2];
+    int64_t t;
+#define MDE__ADD(l) \
+    lane##l = lane##l + MDE__K(load_double)(x + t + MDE__DOUBLES * l) * MDE__K(load_double)(y + t + MDE__DOUBLES * l);
+    MDE__EACH_DOUBLE(MDE__START)
+    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
+        MDE__EACH_DOUBLE(MDE__ADD)
+    }
+    MDE__EACH_DOUBLE(MDE__KEEP)
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+    return MDE__K(fold_double)(lanes);
+}
+
+/* z = x y over a strip */
+static inline void MDE__K(mixture_multiply_strips)(const double *x, const double *y, double *z)
+{
+    int64_t t;
+    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__DOUBLES) {
+        MDE__K(store_double)(z + t, MDE__K(load_double)(x + t) * MDE__K(load_double)(y + t));
+    }
+}
+
+/* Tokens from .. to, one block: in[0] r with stride size[1], in[1] counts or missing, weights [rows, size[0] experts].
+   Block b of the partial sums, size[2] doubles, receives the sum of count log s of each of the `rows` mixtures, then,
+   for one mixture only, the gradient if size[3] >= 1, the Hessian if >= 2. All runs in 8 lanes, lane = token mod 8. */
+static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
+{
+    double r[MDE__MIXTURE_EXPERTS][MDE__MIXTURE_STRIP], s[MDE__MIXTURE_STRIP], count[MDE__MIXTURE_STRIP];
+    double *out = j->partial + from / MDE__MIXTURE_BLOCK * j->size[2], *gradient = out + j->rows;
+    double *hessian = gradient + j->size[0];
+    mde__log_sum sums[MDE__MIXTURES];
+    int64_t experts = j->size[0], strip, t, e, f, m;
+    int i;
+    for (t = 0; t < j->size[2]; t++) out[t] = 0;
+    for (m = 0; m < j->rows; m++) {
+        for (i = 0; i < MDE__LANES / 2; i++) {
+            sums[m].product[i] = 1;
+            sums[m].exponent[i] = 0;
+        }
+    }
+    for (strip = from; strip < to; strip += MDE__MIXTURE_STRIP) {
+        int64_t n = to - strip < MDE__MIXTURE_STRIP ? to - strip : MDE__MIXTURE_STRIP;
+        for (e = 0; e < experts; e++) {     /* the last strip is filled up with tokens that count nothing */
+            const float *row = j->in[0] + e * j->size[1] + strip;
+            for (t = 0; t + MDE__DOUBLES <= n; t += MDE__DOUBLES) {
+                MDE__K(store_double)(r[e] + t, MDE__K(widen)(row + t));
+            }
+            for (; t < MDE__MIXTURE_STRIP; t++) r[e][t] = t < n ? (double)row[t] : 0.0;
+        }
+        for (t = 0; t < MDE__MIXTURE_STRIP; t++) count[t] = t >= n ? 0.0 : j->in[1] ? (double)j->in[1][strip + t] : 1.0;
+        for (m = 0; m < j->rows; m++) {
+            int inside = MDE__K(mixture_sums)(experts, j->weights + m * experts, r, s);
+            if (n < MDE__MIXTURE_STRIP) {
+                inside = 1;
+                for (t = 0; t < MDE__MIXTURE_STRIP; t++) {
+                    if (t >= n) s[t] = 1;
+                    inside &= s[t] >= 1e-30 && s[t] <= 1e30;
+                }
+            }
+            if (!inside) {
+                for (t = 0; t < n; t++) {
+                    if (count[t] != 0) out[m] += count[t] * mde__log(s[t]);
+                }
+            } else if (j->in[1]) {
+                out[m] += MDE__K(mixture_logs)(count, s);
+            } else {
+                MDE__K(mixture_multiply)(&sums[m], s);
+            }
+        }
+        if (j->size[3] < 1) continue;
+        for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__DOUBLES) {
+            MDE__K(store_double)(s + t, MDE__K(set_double)(1.0) / MDE__K(load_double)(s + t));
+        }
+        for (e = 0; e < experts; e++) {     /* r becomes r / s */
+            MDE__K(mixture_multiply_strips)(r[e], s, r[e]);
+            gradient[e] += MDE__K(mixture_dot)(r[e], count);
+        }
+        for (e = 0; j->size[3] >= 2 && e < experts; e++) {
+            MDE__K(mixture_multiply_strips)(r[e], count, s);
+            for (f = 0; f <= e; f++) hessian[e * experts + f] += MDE__K(mixture_dot)(s, r[f]);
+        }
+    }
+    for (m = 0; m < j->rows; m++) {
+        int64_t exponent = 0;
+        for (i = 0; i < MDE__LANES / 2; i++) {
+            out[m] += mde__log(sums[m].product[i]);
+            exponent += (int64_t)sums[m].exponent[i];
+        }
+        out[m] += (double)exponent * 0.69314718055994530942;
+    }
+}
+
+static const mde__kernels *MDE__K(table)(void)
+{
+    static const mde__kernels table = {
+        MDE__SET_NAME, MDE__TILE_ROWS, MDE__TILE_COLUMNS, MDE__K(pack), MDE__K(tiles),
+        MDE__K(exp), MDE__K(log), MDE__K(tanh), MDE__K(sigmoid), MDE__K(silu), MDE__K(gelu), MDE__K(sqrt),
+        MDE__K(relu), MDE__K(add), MDE__K(sub), MDE__K(mul), MDE__K(div), MDE__K(axpy), MDE__K(affine), MDE__K(adamw),
+        MDE__K(sum), MDE__K(dot), MDE__K(sum_squares), MDE__K(max), MDE__K(sum_rows), MDE__K(sum_columns),
+        MDE__K(softmax), MDE__K(log_softmax), MDE__K(softmax_vjp), MDE__K(cross_entropy), MDE__K(cross_entropy_vjp),
+        MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
+        MDE__K(rope), MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture)
+    };
+    return &table;
+}
+
+#undef MDE__K
+#undef MDE__SET_NAME
+#undef MDE__W
+#undef MDE__DOUBLES
+#undef MDE__EACH
+#undef MDE__EACH_DOUBLE
+#undef MDE__EACH_TOKEN
+#undef MDE__EACH_2
+#undef MDE__EACH_4
+#undef MDE__EACH_8
+#undef MDE__V
+#undef MDE__I
+#undef MDE__D
+#undef MDE__L
+#undef MDE__MASK
+#undef MDE__MASK_DOUBLE
+#undef MDE__UNARY
+#undef MDE__BINARY
+#undef MDE__REDUCE
+#undef MDE__ONE_LANE
+#undef MDE__KEEP_LANE
+#undef MDE__AT
+#undef MDE__LEFT
+#undef MDE__GET
+#undef MDE__GET_PART
+#undef MDE__SUM_WHOLE
+#undef MDE__SUM_PART
+#undef MDE__MAX_WHOLE
+#undef MDE__MAX_PART
+#undef MDE__DOT_WHOLE
+#undef MDE__DOT_PART
+#undef MDE__SQUARE
+#undef MDE__SPREAD_WHOLE
+#undef MDE__SPREAD_PART
+#undef MDE__EXP_WHOLE
+#undef MDE__EXP_PART
+#undef MDE__TRIPLE_WHOLE
+#undef MDE__TRIPLE_PART
+#undef MDE__READ
+#undef MDE__READ_PART
+#undef MDE__MAP
+#undef MDE__TILE_ROWS
+#undef MDE__TILE_COLUMNS
+#undef MDE__EACH_ROW
+#undef MDE__KERNEL_SET
+#endif /* MDE__KERNEL_SET: end of the text that is read once for each instruction set */
+
+#if defined(MDEMIX_IMPLEMENTATION) && !defined(MDE__KERNELS_READ)
+#define MDE__KERNELS_READ
+
+/* ---- The other instruction sets ---- */
+
+#if defined(MDE__X86) && !defined(MDE_NO_SIMD)
+#define MDE__KERNEL_SET 2               /* MDE_SIMD_AVX2 */
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#include MDEMIX_FILE
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#define MDE__KERNEL_SET 3               /* MDE_SIMD_AVX512 */
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#endif
+#include MDEMIX_FILE
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+/* The table of the instruction set, one of MDE_SIMD_*; NULL when the CPU or this build lacks it. */
+static const mde__kernels *mde__kernels_select(int simd)
+{
+    if (simd == MDE_SIMD_PORTABLE) return mde__table_portable();
+#if defined(MDE__X86) && !defined(MDE_NO_SIMD)
+    __builtin_cpu_init();
+    if ((simd == MDE_SIMD_AVX512 || simd == MDE_SIMD_BEST) && __builtin_cpu_supports("avx512f")
+        && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return mde__table_avx512();
+    }
+    if ((simd == MDE_SIMD_AVX2 || simd == MDE_SIMD_BEST) && __builtin_cpu_supports("avx2")
+        && __builtin_cpu_supports("fma")) {
+        return mde__table_avx2();
+    }
+#endif
+    return simd == MDE_SIMD_BEST ? mde__table_portable() : NULL;
+}
+
+static const char *mde__kernels_name(const mde__kernels *kernels)
+{
+    return kernels->name;
+}
+
+/* ---- Elements and rows: work is cut into chunks whose places depend on the sizes alone ---- */
+
+typedef struct mde__shares {
+    mde__kernel_fn *fn;
+    const mde__job *job;
+    int64_t count, chunk;
+} mde__shares;
+
+static void mde__share(int64_t index, void *user)
+{
+    const mde__shares *s = (const mde__shares *)user;
+    int64_t from = index * s->chunk, to = s->count - from < s->chunk ? s->count : from + s->chunk;
+    s->fn(s->job, from, to);
+}
+
+static void mde__run(mde_context *c, mde__kernel_fn *fn, const mde__job *job, int64_t count, int64_t chunk)
+{
+    mde__shares s;
+    if (count <= 0) return;
+    s.fn = fn;
+    s.job = job;
+    s.count = count;
+    s.chunk = chunk;
+    mde_parallel_for(c, (count - 1) / chunk + 1, mde__share, &s);
+}
+
+#define MDE__CHUNK_ELEMENTS 16384       /* work of one chunk, about 10 microseconds */
+
+static void mde__run_rows(mde_context *c, mde__kernel_fn *fn, mde__job *job, int64_t rows, int64_t cols)
+{
+    job->rows = rows;
+    job->cols = cols;
+    mde__run(c, fn, job, rows, cols < MDE__CHUNK_ELEMENTS ? MDE__CHUNK_ELEMENTS / (cols > 0 ? cols : 1) : 1);
+}
+
+/* Columns in strips: narrow enough to be shared out, and whole cache lines. */
+static void mde__run_columns(mde_context *c, mde__kernel_fn *fn, mde__job *job, int64_t rows, int64_t cols)
+{
+    job->rows = rows;
+    job->cols = cols;
+    mde__run(c, fn, job, cols, rows * cols <= MDE__CHUNK_ELEMENTS && cols > 0 ? cols : 32);
+}
+
+static mde__job mde__new_job(const float *a, const float *b, float *y)
+{
+    mde__job job;
+    memset(&job, 0, sizeof job);
+    job.in[0] = a;
+    job.in[1] = b;
+    job.out[0] = y;
+    return job;
+}
+
+static void mde__elements(mde_context *c, mde__kernel_fn *fn, int64_t n, const float *a, const float *b, float s,
+                          float t, float *y)
+{
+    mde__job job = mde__new_job(a, b, y);
+    job.number[0] = s;
+    job.number[1] = t;
+    mde__run(c, fn, &job, n, MDE__CHUNK_ELEMENTS);
+}
+
+/* y[i] = f(x[i]); y may be x. */
+static void mde__vexp(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->exp, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vlog(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->log, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vtanh(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->tanh, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vsigmoid(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->sigmoid, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vsilu(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->silu, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vgelu(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->gelu, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vsqrt(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->sqrt, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vrelu(mde_context *c, int64_t n, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->relu, n, x, NULL, 0, 0, y);
+}
+
+static void mde__vadd(mde_context *c, int64_t n, const float *a, const float *b, float *y)
+{
+    mde__elements(c, c->kernels->add, n, a, b, 0, 0, y);
+}
+
+static void mde__vsub(mde_context *c, int64_t n, const float *a, const float *b, float *y)
+{
+    mde__elements(c, c->kernels->sub, n, a, b, 0, 0, y);
+}
+
+static void mde__vmul(mde_context *c, int64_t n, const float *a, const float *b, float *y)
+{
+    mde__elements(c, c->kernels->mul, n, a, b, 0, 0, y);
+}
+
+static void mde__vdiv(mde_context *c, int64_t n, const float *a, const float *b, float *y)
+{
+    mde__elements(c, c->kernels->div, n, a, b, 0, 0, y);
+}
+
+/* y += alpha x */
+static void mde__vaxpy(mde_context *c, int64_t n, float alpha, const float *x, float *y)
+{
+    mde__elements(c, c->kernels->axpy, n, x, NULL, alpha, 0, y);
+}
+
+/* y = scale x + shift */
+static void mde__vaffine(mde_context *c, int64_t n, const float *x, float scale, float shift, float *y)
+{
+    mde__elements(c, c->kernels->affine, n, x, NULL, scale, shift, y);
+}
+
+/* AdamW with decoupled weight decay; g is multiplied by grad_scale first. bias_correction is 1 - beta^step. */
+static void mde__adamw(mde_context *c, int64_t n, float *w, const float *g, float *m, float *v, double lr,
+                       double beta1, double beta2, double eps, double weight_decay, double bias_correction1,
+                       double bias_correction2, float grad_scale)
+{
+    float decay = (float)(1.0 - lr * weight_decay);
+    mde__job job = mde__new_job(g, &decay, w);
+    job.out[1] = m;
+    job.out[2] = v;
+    job.number[0] = grad_scale;
+    job.number[1] = (float)beta1;
+    job.number[2] = (float)(1.0 - beta1);
+    job.number[3] = (float)beta2;
+    job.number[4] = (float)(1.0 - beta2);
+    job.number[5] = (float)(1.0 / bias_correction2);
+    job.number[6] = (float)eps;
+    job.number[7] = (float)(lr / bias_correction1);
+    mde__run(c, c->kernels->adamw, &job, n, MDE__CHUNK_ELEMENTS);
+}
+
+#define MDE__MAX_PARTIALS 256
+
+/* At most MDE__MAX_PARTIALS chunks, and how many there are. */
+static int64_t mde__partials(mde_context *c, mde__kernel_fn *fn, int64_t n, const float *x, const float *y,
+                             double *partial)
+{
+    mde__job job = mde__new_job(x, y, NULL);
+    job.partial = partial;
+    job.chunk = MDE__CHUNK_ELEMENTS;
+    while (n > job.chunk * MDE__MAX_PARTIALS) job.chunk *= 2;
+    mde__run(c, fn, &job, n, job.chunk);
+    return n > 0 ? (n - 1) / job.chunk + 1 : 0;
+}
+
+static float mde__fold_partials(int64_t count, const double *partial)
+{
+    float sum = 0;
+    int64_t i;
+    for (i = 0; i < count; i++) sum += (float)partial[i];
+    return sum;
+}
+
+static float mde__sum(mde_context *c, int64_t n, const float *x)
+{
+    double partial[MDE__MAX_PARTIALS];
+    return mde__fold_partials(mde__partials(c, c->kernels->sum, n, x, NULL, partial), partial);
+}
+
+MDE__UNUSED
+static float mde__dot(mde_context *c, int64_t n, const float *x, const float *y)
+{
+    double partial[MDE__MAX_PARTIALS];
+    return mde__fold_partials(mde__partials(c, c->kernels->dot, n, x, y, partial), partial);
+}
+
+static double mde__sum_squares(mde_context *c, int64_t n, const float *x)
+{
+    double partial[MDE__MAX_PARTIALS], sum = 0;
+    int64_t i, count = mde__partials(c, c->kernels->sum_squares, n, x, NULL, partial);
+    for (i = 0; i < count; i++) sum += partial[i];
+    return sum;
+}
+
+/* -infinity for n = 0; NaNs are passed over. */
+MDE__UNUSED
+static float mde__max(mde_context *c, int64_t n, const float *x)
+{
+    double partial[MDE__MAX_PARTIALS], largest = -(double)INFINITY;
+    int64_t i, count = mde__partials(c, c->kernels->max, n, x, NULL, partial);
+    for (i = 0; i < count; i++) largest = partial[i] > largest ? partial[i] : largest;
+    return (float)largest;
+}
+
+/* out [rows] */
+static void mde__sum_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *out)
+{
+    mde__job job = mde__new_job(x, NULL, out);
+    mde__run_rows(c, c->kernels->sum_rows, &job, rows, cols);
+}
+
+/* out [cols], added to if accumulate */
+static void mde__sum_columns(mde_context *c, int64_t rows, int64_t cols, const float *x, int accumulate, float *out)
+{
+    mde__job job = mde__new_job(x, NULL, out);
+    job.size[0] = accumulate;
+    mde__run_columns(c, c->kernels->sum_columns, &job, rows, cols);
+}
+
+/* x, y [rows, cols]; y may be x. */
+static void mde__softmax_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    mde__job job = mde__new_job(x, NULL, y);
+    mde__run_rows(c, c->kernels->softmax, &job, rows, cols);
+}
+
+static void mde__log_softmax_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    mde__job job = mde__new_job(x, NULL, y);
+    mde__run_rows(c, c->kernels->log_softmax, &job, rows, cols);
+}
+
+/* y is softmax's output, g its gradient. */
+static void mde__softmax_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *y, const float *g, float *dx)
+{
+    mde__job job = mde__new_job(y, g, dx);
+    mde__run_rows(c, c->kernels->softmax_vjp, &job, rows, cols);
+}
+
+/* logits [rows, cols]; target, loss, logsumexp [rows]. A negative target is left out: loss 0, gradient 0. */
+static void mde__cross_entropy_rows(mde_context *c, int64_t rows, int64_t cols, const float *logits,
+                                    const int32_t *target, float *loss, float *logsumexp)
+{
+    mde__job job = mde__new_job(logits, NULL, loss);
+    job.target = target;
+    job.out[1] = logsumexp;
+    mde__run_rows(c, c->kernels->cross_entropy, &job, rows, cols);
+}
+
+/* g [rows] is the gradient of loss; dlogits may be logits. */
+static void mde__cross_entropy_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *logits,
+                                        const int32_t *target, const float *logsumexp, const float *g, float *dlogits)
+{
+    mde__job job = mde__new_job(logits, logsumexp, dlogits);
+    job.target = target;
+    job.in[2] = g;
+    mde__run_rows(c, c->kernels->cross_entropy_vjp, &job, rows, cols);
+}
+
+/* x, y [rows, cols], gain [cols] or NULL, rstd [rows] or NULL */
+static void mde__rms_norm_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain, float eps,
+                               float *y, float *rstd)
+{
+    mde__job job = mde__new_job(x, gain, y);
+    job.out[1] = rstd;
+    job.number[0] = eps;
+    mde__run_rows(c, c->kernels->rms_norm, &job, rows, cols);
+}
+
+/* dx, dgain may be NULL; dgain is added to. dx may be g only if dgain is NULL. */
+static void mde__rms_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
+                                   const float *rstd, const float *g, float *dx, float *dgain)
+{
+    mde__job job = mde__new_job(x, gain, dx);
+    job.in[2] = rstd;
+    job.in[3] = g;
+    if (dx) mde__run_rows(c, c->kernels->rms_norm_vjp, &job, rows, cols);
+    job.out[0] = dgain;
+    if (dgain) mde__run_columns(c, c->kernels->norm_gain_vjp, &job, rows, cols);
+}
+
+/* gain, bias [cols] or NULL; mean, rstd [rows] or NULL */
+static void mde__layer_norm_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
+                                 const float *bias, float eps, float *y, float *mean, float *rstd)
+{
+    mde__job job = mde__new_job(x, gain, y);
+    job.in[2] = bias;
+    job.out[1] = mean;
+    job.out[2] = rstd;
+    job.number[0] = eps;
+    mde__run_rows(c, c->kernels->layer_norm, &job, rows, cols);
+}
+
+/* dx, dgain, dbias may be NULL; dgain and dbias are added to. */
+static void mde__layer_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
+                                     const float *mean, const float *rstd, const float *g, float *dx, float *dgain,
+                                     float *dbias)
+{
+    mde__job job = mde__new_job(x, gain, dx);
+    job.in[2] = rstd;
+    job.in[3] = g;
+    job.in[4] = mean;
+    if (dx) mde__run_rows(c, c->kernels->layer_norm_vjp, &job, rows, cols);
+    job.out[0] = dgain;
+    job.out[1] = dbias;
+    if (dgain || dbias) mde__run_columns(c, c->kernels->norm_gain_vjp, &job, rows, cols);
+}
+
+/* x, y [batch, time, heads, dim], tables [time, dim/2]; y may be x. */
+static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads, int64_t dim, const float *x, float *y,
+                      const float *cos_table, const float *sin_table, int inverse)
+{
+    mde__job job = mde__new_job(x, cos_table, y);
+    job.in[2] = sin_table;
+    job.number[0] = inverse ? -1.0f : 1.0f;
+    job.size[0] = time;
+    job.size[1] = heads;
+    job.size[2] = dim;
+    mde__run_rows(c, c->kernels->rope, &job, batch * time, heads * dim);
+}
+
+/* ---- Matrix product ---- */
+
+/* Blocks as in Goto and van de Geijn 2008: a panel of B [256, tile columns] stays in the first cache, a block of A
+   [192, 256] in the second, the block of B [256, 1024] in the third. Each is a multiple of every tile. */
+#define MDE__BLOCK_K 256
+#define MDE__BLOCK_M 192
+#define MDE__BLOCK_N 1024
+#define MDE__STRIP_N 1024                /* columns of a product of few rows that are summed at one time */
+#define MDE__GEMM_THREADED (1 << 20)    /* multiply-adds; below, starting threads takes longer than the product */
+
+typedef struct mde__product {
+    const mde__kernels *kernels;
+    int ta, tb, accumulate;
+    int64_t m, n, k, lda, ldb, ldo, batch, stride_a, stride_b, stride_out;
+    const float *a, *b;
+    float *out, *workspace;
+    int64_t parts, parts_m, parts_n;    /* of the output, or parts of the batch */
+    size_t part_floats;
+} mde__product;
+
+static int64_t mde__least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t mde__round_up(int64_t a, int64_t unit)
+{
+    return (a + unit - 1) / unit * unit;
+}
+
+/* Floats of the blocks of A and B for one thread; the tail is for a pack that writes a little too far. */
+static size_t mde__gemm_part_floats(const mde__kernels *kernels, int64_t m, int64_t n, int64_t k)
+{
+    int64_t block_k = mde__least(k, MDE__BLOCK_K);
+    int64_t block_m = mde__round_up(mde__least(m, MDE__BLOCK_M), kernels->tile_rows);
+    int64_t block_n = mde__round_up(mde__least(n, MDE__BLOCK_N), kernels->tile_columns);
+    if (m <= kernels->tile_rows) {
+        return (size_t)(kernels->tile_rows * (MDE__STRIP_N + MDE__BLOCK_K) + kernels->tile_columns * MDE__BLOCK_K
+                        + MDE__LANES);
+    }
+    return (size_t)mde__round_up(block_k * (block_m + block_n) + MDE__LANES, MDE__LANES);
+}
+
+/* Rows and columns [m, n] of the product p from (row, column) on, by one thread. */
+static void mde__gemm_part(const mde__product *p, const float *a, const float *b, int64_t row, int64_t column,
+                           int64_t m, int64_t n, float *out, float *workspace)
+{
+    const mde__kernels *kernels = p->kernels;
+    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns;
+    float *packed_a = workspace;
+    float *packed_b = workspace + mde__least(p->k, MDE__BLOCK_K) * mde__round_up(mde__least(m, MDE__BLOCK_M), tile_m);
+    int64_t i, j, q;
+    for (j = 0; j < n; j += MDE__BLOCK_N) {
+        int64_t block_n = mde__least(n - j, MDE__BLOCK_N);
+        for (q = 0; q < p->k; q += MDE__BLOCK_K) {
+            int64_t block_k = mde__least(p->k - q, MDE__BLOCK_K);
+            const float *from_b = p->tb ? b + (column + j) * p->ldb + q : b + q * p->ldb + column + j;
+            kernels->pack(p->tb, tile_n, block_n, block_k, from_b, p->ldb, packed_b);
+            for (i = 0; i < m; i += MDE__BLOCK_M) {
+                int64_t block_m = mde__least(m - i, MDE__BLOCK_M);
+                const float *from_a = p->ta ? a + q * p->lda + row + i : a + (row + i) * p->lda + q;
+                kernels->pack(!p->ta, tile_m, block_m, block_k, from_a, p->lda, packed_a);
+                kernels->tiles(block_m, block_n, block_k, packed_a, packed_b, block_k * tile_n, tile_n,
+                               p->accumulate || q > 0, out + (row + i) * p->ldo + column + j, p->ldo);
+            }
+        }
+        if (p->k == 0 && !p->accumulate) {
+            for (i = 0; i < m; i++) memset(out + (row + i) * p->ldo + column + j, 0, (size_t)block_n * sizeof *out);
+        }
+    }
+}
+
+/* The same for a single row of tiles, as in generation, where the time goes into reading B once. Sums stay in a strip
+   [tile rows, block_n]. B is read where it lies, 16 rows at a time, or, transposed, packed panel by panel. */
+static void mde__gemm_few_rows(const mde__product *p, const float *a, const float *b, int64_t column, int64_t n,
+                               float *out, float *workspace)
+{
+    const mde__kernels *kernels = p->kernels;
+    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, limit_k = p->tb ? MDE__BLOCK_K : 16;
+    float *strip = workspace, *packed_a = strip + tile_m * MDE__STRIP_N, *packed_b = packed_a + tile_m * MDE__BLOCK_K;
+    int64_t i, j, q, panel;
+    for (j = column; j < column + n; j += MDE__STRIP_N) {
+        int64_t block_n = mde__least(column + n - j, MDE__STRIP_N), whole = p->tb ? 0 : block_n / tile_n * tile_n;
+        memset(strip, 0, (size_t)(tile_m * MDE__STRIP_N) * sizeof *strip);
+        for (i = 0; p->accumulate && i < p->m; i++) {
+            memcpy(strip + i * MDE__STRIP_N, out + i * p->ldo + j, (size_t)block_n * sizeof *out);
+        }
+        for (q = 0; q < p->k; q += limit_k) {
+            int64_t block_k = mde__least(p->k - q, limit_k);
+            kernels->pack(!p->ta, tile_m, p->m, block_k, p->ta ? a + q * p->lda : a + q, p->lda, packed_a);
+            kernels->tiles(tile_m, whole, block_k, packed_a, b + q * p->ldb + j, tile_n, p->ldb, 1, strip,
+                           MDE__STRIP_N);
+            for (panel = whole; panel < block_n; panel += tile_n) {
+                kernels->pack(p->tb, tile_n, mde__least(block_n - panel, tile_n), block_k,
+                              p->tb ? b + (j + panel) * p->ldb + q : b + q * p->ldb + j + panel, p->ldb, packed_b);
+                kernels->tiles(tile_m, tile_n, block_k, packed_a, packed_b, 0, tile_n, 1, strip + panel, MDE__STRIP_N);
+            }
+        }
+        for (i = 0; i < p->m; i++) {
+            memcpy(out + i * p->ldo + j, strip + i * MDE__STRIP_N, (size_t)block_n * sizeof *out);
+        }
+    }
+}
+
+/* Part `index` of a grid over the output. */
+static void mde__gemm_cell(int64_t index, void *user)
+{
+    const mde__product *p = (const mde__product *)user;
+    int64_t unit_m = p->kernels->tile_rows, unit_n = p->kernels->tile_columns;
+    int64_t tiles_m = (p->m + unit_m - 1) / unit_m, tiles_n = (p->n + unit_n - 1) / unit_n;
+    int64_t i = index / p->parts_n, j = index % p->parts_n;
+    int64_t row = tiles_m * i / p->parts_m * unit_m, column = tiles_n * j / p->parts_n * unit_n;
+    int64_t m = mde__least(tiles_m * (i + 1) / p->parts_m * unit_m, p->m) - row;
+    int64_t n = mde__least(tiles_n * (j + 1) / p->parts_n * unit_n, p->n) - column;
+    float *workspace = p->workspace + (size_t)index * p->part_floats;
+    if (m <= 0 || n <= 0) return;
+    if (p->m <= unit_m) mde__gemm_few_rows(p, p->a, p->b, column, n, p->out, workspace);
+    else mde__gemm_part(p, p->a, p->b, row, column, m, n, p->out, workspace);
+}
+
+/* Part `index` of the batch. */
+static void mde__gemm_share(int64_t index, void *user)
+{
+    const mde__product *p = (const mde__product *)user;
+    int64_t i;
+    for (i = p->batch * index / p->parts; i < p->batch * (index + 1) / p->parts; i++) {
+        const float *a = p->a + i * p->stride_a, *b = p->b + i * p->stride_b;
+        float *out = p->out + i * p->stride_out, *workspace = p->workspace + (size_t)index * p->part_floats;
+        if (p->m <= p->kernels->tile_rows) mde__gemm_few_rows(p, a, b, 0, p->n, out, workspace);
+        else mde__gemm_part(p, a, b, 0, 0, p->m, p->n, out, workspace);
+    }
+}
+
+/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 1.3 MB a thread. */
+static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t k)
+{
+    return (size_t)c->threads * mde__gemm_part_floats(c->kernels, m, n, k);
+}
+
+/* out_i [m, n] (+)= op(A_i) op(B_i) for i < batch, op(A) [m, k], op(B) [k, n]; ta, tb: the stored matrix is the
+   transpose. Operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all are added
+   up in order. */
+static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64_t m, int64_t n, int64_t k,
+                            const float *a, int64_t lda, int64_t stride_a, const float *b, int64_t ldb,
+                            int64_t stride_b, int accumulate, float *out, int64_t ldo, int64_t stride_out,
+                            float *workspace)
+{
+    mde__product p;
+    int64_t i, best;
+    if (m <= 0 || n <= 0 || batch <= 0) return;
+    p.kernels = c->kernels;
+    p.ta = ta;
+    p.tb = tb;
+    p.accumulate = accumulate;
+    p.m = m;
+    p.n = n;
+    p.k = k;
+    p.lda = lda;
+    p.ldb = ldb;
+    p.ldo = ldo;
+    p.batch = batch;
+    p.stride_a = stride_a;
+    p.stride_b = stride_b;
+    p.stride_out = stride_out;
+    p.a = a;
+    p.b = b;
+    p.out = out;
+    p.workspace = workspace;
+    p.part_floats = mde__gemm_part_floats(c->kernels, m, n, k);
+    p.parts = (double)m * (double)n * (double)k * (double)batch < MDE__GEMM_THREADED ? 1 : c->threads;
+    if (p.parts > 1 && batch >= 2 * p.parts && stride_out != 0) {
+        mde_parallel_for(c, p.parts, mde__gemm_share, &p);
+        return;
+    }
+    if ((double)m * (double)n * (double)k < MDE__GEMM_THREADED) p.parts = 1;
+    /* The grid whose cells have the least to pack for what they compute. */
+    p.parts_m = 1;
+    best = INT64_MAX;
+    for (i = 1; i <= p.parts; i++) {
+        int64_t border;
+        if (p.parts % i) continue;
+        border = m / i + n / (p.parts / i);
+        if (i > 1 && m / i < c->kernels->tile_rows) border += INT32_MAX;
+        if (border < best) {
+            best = border;
+            p.parts_m = i;
+        }
+    }
+    p.parts_n = p.parts / p.parts_m;
+    for (i = 0; i < batch; i++) {
+        mde_parallel_for(c, p.parts, mde__gemm_cell, &p);
+        p.a += stride_a;
+        p.b += stride_b;
+        p.out += stride_out;
+    }
+}
+
+/* out [m, n] (+)= op(A) op(B); out must not overlap a or b. */
+MDE__UNUSED
+static void mde__gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
+                      const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace)
+{
+    mde__gemm_batch(c, 1, ta, tb, m, n, k, a, lda, 0, b, ldb, 0, accumulate, out, ldo, 0, workspace);
+}
+
+/* ---- Attention ---- */
+
+/* Blocks of keys stand at fixed places, and every query goes through them in order with a running maximum (Milakov and
+   Gimelshein 2018; Dao et al. 2022), so an output does not depend on which other queries are computed with it. */
+#define MDE__KEYS 64
+#define MDE__QUERIES 96                 /* of one job; a multiple of every tile's rows */
+#define MDE__GRADIENT_QUERIES 48        /* of one block of the backward pass; the same */
+
+/* q, out [batch, time_q, heads, dim]; k, v [batch, time_k, kv_heads, dim]; head h uses kv head h / (heads / kv_heads).
+   causal: query t sees keys 0 .. t + time_k - time_q; time_k >= time_q. */
+typedef struct mde__attention_shape {
+    int64_t batch, time_q, time_k, heads, kv_heads, dim;
+    int causal;
+} mde__attention_shape;
+
+typedef struct mde__attention_call {
+    const mde__kernels *kernels;
+    mde__attention_shape s;
+    const float *q, *k, *v, *out_in, *logsumexp_in, *g;
+    float *out, *logsumexp, *dq, *dk, *dv, *scratch;
+    float scale;
+    int64_t slots, jobs;
+    size_t slot_floats;
+} mde__attention_call;
+
+static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
+{
+    int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, c->kernels->tile_columns);
+    int64_t queries = mde__round_up(mde__least(s->time_q, MDE__QUERIES), c->kernels->tile_rows);
+    return (size_t)(2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS
+                    + 8 * MDE__LANES);
+}
+
+/* Floats of scratch. */
+static size_t mde__attention_scratch(mde_context *c, const mde__attention_shape *s)
+{
+    return (size_t)c->threads * mde__attention_slot(c, s);
+}
+
+/* One kv head, one block of queries of all heads that share it. */
+static void mde__attention_job(const mde__attention_call *a, int64_t job, float *scratch)
+{
+    const mde__kernels *kernels = a->kernels;
+    const mde__attention_shape *s = &a->s;
+    int64_t group = s->heads / s->kv_heads, pairs = s->batch * s->kv_heads, blocks = a->jobs / pairs;
+    int64_t pair = job % pairs, first = (blocks - 1 - job / pairs) * MDE__QUERIES;
+    int64_t batch = pair / s->kv_heads, kv_head = pair % s->kv_heads;
+    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns;
+    int64_t queries = mde__least(s->time_q - first, MDE__QUERIES), packed = mde__round_up(queries, tile_m);
+    int64_t stride_q = s->heads * s->dim, stride_k = s->kv_heads * s->dim, hidden = s->time_k - s->time_q;
+    int64_t keys = s->causal ? mde__least(s->time_k, first + queries + hidden) : s->time_k;
+    int64_t padded = mde__round_up(s->dim, tile_n), block, h, r, row;
+    const float *k = a->k + (batch * s->time_k * s->kv_heads + kv_head) * s->dim;
+    const float *v = a->v + (batch * s->time_k * s->kv_heads + kv_head) * s->dim;
+    int64_t at = (batch * s->time_q + first) * stride_q + kv_head * group * s->dim;
+    float *packed_k = scratch, *packed_v = packed_k + MDE__KEYS * padded + MDE__LANES;
+    float *packed_q = packed_v + MDE__KEYS * padded + MDE__LANES;
+    float *largest = packed_q + group * packed * s->dim + MDE__LANES, *sum = largest + group * packed;
+    float *scores = sum + group * packed, *weights = scores + MDE__QUERIES * MDE__KEYS;
+    mde__job softmax = mde__new_job(NULL, NULL, scores), axpy = softmax;
+    softmax.number[0] = a->scale;
+    softmax.size[0] = MDE__KEYS;
+    softmax.size[2] = stride_q;
+    softmax.size[3] = s->dim;
+    for (h = 0; h < group; h++) {
+        kernels->pack(1, tile_m, queries, s->dim, a->q + at + h * s->dim, stride_q, packed_q + h * packed * s->dim);
+        for (r = 0; r < queries; r++) {
+            largest[h * packed + r] = -(float)INFINITY;
+            sum[h * packed + r] = 0;
+            memset(a->out + at + h * s->dim + r * stride_q, 0, (size_t)s->dim * sizeof *a->out);
+        }
+    }
+    for (block = 0; block < keys; block += MDE__KEYS) {
+        int64_t n = mde__least(keys - block, MDE__KEYS);
+        kernels->pack(1, tile_n, n, s->dim, k + block * stride_k, stride_k, packed_k);
+        kernels->pack(0, tile_n, s->dim, n, v + block * stride_k, stride_k, packed_v);
+        for (h = 0; h < group; h++) {
+            float *out = a->out + at + h * s->dim;
+            /* Query r of this block of queries sees `visible` + r of these keys. */
+            int64_t visible = s->causal ? first + hidden + 1 - block : n;
+            int64_t start = visible < 1 ? (1 - visible) / tile_m * tile_m : 0;
+            softmax.size[1] = visible;
+            softmax.out[1] = largest + h * packed;
+            softmax.out[2] = sum + h * packed;
+            softmax.out[3] = out;
+            for (row = start; row < queries; row += tile_m) {
+                int64_t rows = mde__least(queries - row, tile_m), key;
+                int64_t all = s->causal ? mde__least(n, visible + row + rows - 1) : n;    /* what the last row sees */
+                int64_t common = s->causal ? mde__least(n, visible + row) : n;            /* what all rows see */
+                softmax.cols = all;
+                kernels->tiles(rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k, s->dim * tile_n,
+                               tile_n, 0, scores + row * MDE__KEYS, MDE__KEYS);
+                kernels->attention_weights(&softmax, row, row + rows);
+                /* The common keys go through the matrix product, the few beyond row by row: a chain never runs over
+                   a key that its query does not see. */
+                if (common > 0) {
+                    kernels->pack(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
+                    kernels->tiles(rows, s->dim, common, weights, packed_v, n * tile_n, tile_n, 1,
+                                   out + row * stride_q, stride_q);
+                }
+                for (r = row; r < row + rows && common < all; r++) {
+                    axpy.out[0] = out + r * stride_q;
+                    for (key = common > 0 ? common : 0; key < mde__least(all, visible + r); key++) {
+                        axpy.in[0] = v + (block + key) * stride_k;
+                        axpy.number[0] = scores[r * MDE__KEYS + key];
+                        kernels->axpy(&axpy, 0, s->dim);
+                    }
+                }
+            }
+        }
+    }
+    for (h = 0; h < group; h++) {
+        softmax.out[0] = a->logsumexp ? a->logsumexp + (batch * s->heads + kv_head * group + h) * s->time_q + first
+                                      : NULL;
+        softmax.out[1] = largest + h * packed;
+        softmax.out[2] = sum + h * packed;
+        softmax.out[3] = a->out + at + h * s->dim;
+        kernels->attention_end(&softmax, 0, queries);
+    }
+}
+
+static void mde__attention_slot_run(int64_t index, void *user)
+{
+    const mde__attention_call *a = (const mde__attention_call *)user;
+    int64_t job;
+    for (job = index; job < a->jobs; job += a->slots) {
+        mde__attention_job(a, job, a->scratch + (size_t)index * a->slot_floats);
+    }
+}
+
+/* logsumexp [batch, heads, time_q] may be NULL. */
+static void mde__attention(mde_context *c, const mde__attention_shape *s, const float *q, const float *k,
+                           const float *v, float scale, float *out, float *logsumexp, float *scratch)
+{
+    mde__attention_call a;
+    memset(&a, 0, sizeof a);
+    a.kernels = c->kernels;
+    a.s = *s;
+    a.q = q;
+    a.k = k;
+    a.v = v;
+    a.out = out;
+    a.logsumexp = logsumexp;
+    a.scale = scale;
+    a.scratch = scratch;
+    a.slot_floats = mde__attention_slot(c, s);
+    a.jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
+    a.slots = c->threads;
+    mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_slot_run, &a);
+}
+
+static size_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
+{
+    int64_t dim = mde__round_up(s->dim, c->kernels->tile_columns), group = s->heads / s->kv_heads;
+    return (size_t)(3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim)
+                    + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS + 2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES)
+                    + group * s->time_q + 16 * MDE__LANES);
+}
+
+static size_t mde__attention_vjp_scratch(mde_context *c, const mde__attention_shape *s)
+{
+    return (size_t)c->threads * mde__attention_vjp_slot(c, s);
+}
+
+/* One kv head with all heads that share it, block of keys by block of keys, each with all queries that see it. */
+static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, float *scratch)
+{
+    const mde__kernels *kernels = a->kernels;
+    const mde__attention_shape *s = &a->s;
+    int64_t group = s->heads / s->kv_heads, batch = job / s->kv_heads, kv_head = job % s->kv_heads, dim = s->dim;
+    int64_t stride_q = s->heads * dim, stride_k = s->kv_heads * dim, hidden = s->time_k - s->time_q;
+    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, wide = mde__round_up(dim, tile_n);
+    int64_t at_q = batch * s->time_q * stride_q + kv_head * group * dim;
+    int64_t at_k = batch * s->time_k * stride_k + kv_head * dim, block, h, r, i;
+    float *key_columns = scratch, *value_columns = key_columns + MDE__KEYS * wide + MDE__LANES;
+    float *key_rows = value_columns + MDE__KEYS * wide + MDE__LANES;
+    float *query_a = key_rows + MDE__KEYS * wide + MDE__LANES;
+    float *g_a = query_a + MDE__GRADIENT_QUERIES * dim + MDE__LANES;
+    float *query_b = g_a + MDE__GRADIENT_QUERIES * dim + MDE__LANES;
+    float *g_b = query_b + MDE__GRADIENT_QUERIES * wide + MDE__LANES;
+    float *scores = g_b + MDE__GRADIENT_QUERIES * wide + MDE__LANES;
+    float *gradients = scores + MDE__GRADIENT_QUERIES * MDE__KEYS;
+    float *packed = gradients + MDE__GRADIENT_QUERIES * MDE__KEYS;
+    float *d = packed + 2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES);
+    mde__job softmax = mde__new_job(NULL, NULL, scores), dot = softmax;
+    double sum;
+    dot.partial = &sum;
+    dot.chunk = dim;
+    softmax.out[1] = gradients;
+    softmax.number[0] = a->scale;
+    softmax.size[0] = MDE__KEYS;
+    for (h = 0; h < group; h++) {
+        for (r = 0; r < s->time_q; r++) {
+            int64_t at = at_q + r * stride_q + h * dim;
+            dot.in[0] = a->g + at;
+            dot.in[1] = a->out_in + at;
+            kernels->dot(&dot, 0, dim);
+            d[h * s->time_q + r] = (float)sum;
+            memset(a->dq + at, 0, (size_t)dim * sizeof *a->dq);
+        }
+    }
+    for (block = 0; block < s->time_k; block += MDE__KEYS) {
+        int64_t n = mde__least(s->time_k - block, MDE__KEYS), at_block = at_k + block * stride_k;
+        int64_t unseen = s->causal && block > hidden ? block - hidden : 0;   /* queries before the first that sees it */
+        kernels->pack(1, tile_n, n, dim, a->k + at_block, stride_k, key_columns);
+        kernels->pack(1, tile_n, n, dim, a->v + at_block, stride_k, value_columns);
+        kernels->pack(0, tile_n, dim, n, a->k + at_block, stride_k, key_rows);
+        for (i = 0; i < n; i++) {
+            memset(a->dk + at_block + i * stride_k, 0, (size_t)dim * sizeof *a->dk);
+            memset(a->dv + at_block + i * stride_k, 0, (size_t)dim * sizeof *a->dv);
+        }
+        for (h = 0; h < group; h++) {
+            r = unseen / MDE__GRADIENT_QUERIES * MDE__GRADIENT_QUERIES;
+            for (; r < s->time_q; r += MDE__GRADIENT_QUERIES) {
+                int64_t m = mde__least(s->time_q - r, MDE__GRADIENT_QUERIES), at = at_q + r * stride_q + h * dim;
+                kernels->pack(1, tile_m, m, dim, a->q + at, stride_q, query_a);
+                kernels->pack(1, tile_m, m, dim, a->g + at, stride_q, g_a);
+                kernels->pack(0, tile_n, dim, m, a->q + at, stride_q, query_b);
+                kernels->pack(0, tile_n, dim, m, a->g + at, stride_q, g_b);
+                /* scores = q k', gradient of the weights = g v' */
+                kernels->tiles(m, n, dim, query_a, key_columns, dim * tile_n, tile_n, 0, scores, MDE__KEYS);
+                kernels->tiles(m, n, dim, g_a, value_columns, dim * tile_n, tile_n, 0, gradients, MDE__KEYS);
+                softmax.in[0] = a->logsumexp_in + (batch * s->heads + kv_head * group + h) * s->time_q + r;
+                softmax.in[1] = d + h * s->time_q + r;
+                softmax.cols = n;
+                softmax.size[1] = s->causal ? r + hidden + 1 - block : n;
+                kernels->attention_gradients(&softmax, 0, m);
+                /* dv += weights' g, dk += gradients' q, dq += gradients k */
+                kernels->pack(0, tile_m, n, m, scores, MDE__KEYS, packed);
+                kernels->tiles(n, dim, m, packed, g_b, m * tile_n, tile_n, 1, a->dv + at_block, stride_k);
+                kernels->pack(0, tile_m, n, m, gradients, MDE__KEYS, packed);
+                kernels->tiles(n, dim, m, packed, query_b, m * tile_n, tile_n, 1, a->dk + at_block, stride_k);
+                kernels->pack(1, tile_m, m, n, gradients, MDE__KEYS, packed);
+                kernels->tiles(m, dim, n, packed, key_rows, n * tile_n, tile_n, 1, a->dq + at, stride_q);
+            }
+        }
+    }
+}
+
+static void mde__attention_vjp_slot_run(int64_t index, void *user)
+{
+    const mde__attention_call *a = (const mde__attention_call *)user;
+    int64_t job;
+    for (job = index; job < a->jobs; job += a->slots) {
+        mde__attention_vjp_job(a, job, a->scratch + (size_t)index * a->slot_floats);
+    }
+}
+
+/* out and logsumexp are the forward pass's, g the gradient of out; dq, dk, dv are set. */
+static void mde__attention_vjp(mde_context *c, const mde__attention_shape *s, const float *q, const float *k,
+                               const float *v, float scale, const float *out, const float *logsumexp, const float *g,
+                               float *dq, float *dk, float *dv, float *scratch)
+{
+    mde__attention_call a;
+    memset(&a, 0, sizeof a);
+    a.kernels = c->kernels;
+    a.s = *s;
+    a.q = q;
+    a.k = k;
+    a.v = v;
+    a.out_in = out;
+    a.logsumexp_in = logsumexp;
+    a.g = g;
+    a.dq = dq;
+    a.dk = dk;
+    a.dv = dv;
+    a.scale = scale;
+    a.scratch = scratch;
+    a.slot_floats = mde__attention_vjp_slot(c, s);
+    a.jobs = s->batch * s->kv_heads;
+    a.slots = c->threads;
+    mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_vjp_slot_run, &a);
+}
+
+/* ---- Mixtures of experts' probabilities ---- */
+
+/* Fills job's partial sums, `terms` a block of tokens, in scratch; returns the number of blocks, -1 without memory. */
+static int64_t mde__mixture_partials(mde_context *c, mde__job *job, int64_t mixtures, int64_t tokens, int experts,
+                                     int64_t stride, const double *w, int64_t terms, int derivatives)
+{
+    int64_t blocks = (tokens + MDE__MIXTURE_BLOCK - 1) / MDE__MIXTURE_BLOCK;
+    job->partial = (double *)mde__scratch(c, (size_t)(blocks * terms + 1), sizeof *job->partial);
+    if (!job->partial) return -1;
+    job->weights = w;
+    job->rows = mixtures;
+    job->size[0] = experts;
+    job->size[1] = stride;
+    job->size[2] = terms;
+    job->size[3] = derivatives;
+    mde__run(c, c->kernels->mixture, job, tokens, MDE__MIXTURE_BLOCK);
+    return blocks;
+}
+
+/* The sum over tokens of count log s, s = sum of w_i r_i over at most 64 experts; expert i's row starts at
+   r + i stride. count may be NULL (1 each). gradient [experts] = sum of count r_i / s and hessian [experts, experts] =
+   sum of count r_i r_j / s^2 may be NULL. NaN and an error in the context when there is no memory. */
+static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
+                                  const double *w, const float *count, double *gradient, double *hessian)
+{
+    int64_t terms = 1 + (hessian ? (int64_t)experts * (experts + 1) : gradient ? experts : 0), blocks, block, i, k;
+    double sum = 0;
+    mde_mark mark = mde_arena_mark(c);
+    mde__job job = mde__new_job(r, count, NULL);
+    blocks = mde__mixture_partials(c, &job, 1, tokens, experts, stride, w, terms, hessian ? 2 : gradient ? 1 : 0);
+    if (blocks < 0) return (double)NAN;
+    for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
+    for (i = 0; hessian && i < (int64_t)experts * experts; i++) hessian[i] = 0;
+    for (block = 0; block < blocks; block++) {
+        const double *partial = job.partial + block * terms;
+        sum += partial[0];
+        for (i = 0; gradient && i < experts; i++) gradient[i] += partial[1 + i];
+        for (i = 0; hessian && i < experts; i++) {
+            for (k = 0; k <= i; k++) hessian[i * experts + k] += partial[1 + experts + i * experts + k];
+        }
+    }
+    for (i = 0; hessian && i < experts; i++) {
+        for (k = 0; k < i; k++) hessian[k * experts + i] = hessian[i * experts + k];
+    }
+    mde_arena_rewind(c, mark);
+    return sum;
+}
+
+/* The sums of count log s of many mixtures, w [mixtures, experts], to out [mixtures]: the same bits as one by one, but
+   the probabilities are read once for 64 mixtures. Returns 0 and records an error when there is no memory. */
+static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
+                                int64_t mixtures, const double *w, const float *count, double *out)
+{
+    int64_t first, block, m;
+    for (first = 0; first < mixtures; first += MDE__MIXTURES) {
+        int64_t here = mde__least(mixtures - first, MDE__MIXTURES), blocks;
+        mde_mark mark = mde_arena_mark(c);
+        mde__job job = mde__new_job(r, count, NULL);
+        blocks = mde__mixture_partials(c, &job, here, tokens, experts, stride, w + first * experts, here, 0);
+        if (blocks < 0) return 0;
+        for (m = 0; m < here; m++) {
+            double sum = 0;
+            for (block = 0; block < blocks; block++) sum += job.partial[block * here + m];
+            out[first + m] = sum;
+        }
+        mde_arena_rewind(c, mark);
+    }
+    return 1;
+}
+
+/* ======================================================================
+   8. TENSORS, TAPE AND OPS
+   ====================================================================== */
+
+/* Calling an op runs its kernel at once and, where a gradient may be wanted, appends a node to the tape; going back
+   over the tape gives derivatives. One op is one row: its shape check, its kernel, and its vector-Jacobian product
+   (VJP) made of ops, so that running VJPs with the tape on gives second derivatives with no second engine. A fused VJP
+   serves the first order only. */
+
+/* ---- Tensors ---- */
+
+/* Number of elements of a shape; 0 and an error when it is none. */
+static size_t mde__shape_count(mde_context *c, const char *what, int rank, const int64_t *shape)
+{
+    size_t count = 1;
+    int i;
+    if (rank < 1 || rank > MDE_MAX_RANK) {
+        mde__fail(c, MDE_BAD_SHAPE, "%s: rank is %d; expected 1 to %d", what, rank, MDE_MAX_RANK);
+        return 0;
+    }
+    for (i = 0; i < rank; i++) {
+        if (shape[i] < 1 || !mde__mul(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
+            mde__fail(c, MDE_BAD_SHAPE,
+                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i, (long long)shape[i]);
+            return 0;
+        }
+    }
+    return count;
+}
+
+/* A tensor over memory that somebody else owns. */
+static mde_tensor *mde__tensor_view(mde_context *c, int rank, const int64_t *shape, float *data)
+{
+    size_t count = mde__bad(c) ? 0 : mde__shape_count(c, "tensor", rank, shape);
+    mde_tensor *t = count ? (mde_tensor *)mde__scratch(c, 1, sizeof *t) : NULL;
+    if (!t) return NULL;
+    memset(t, 0, sizeof *t);
+    t->rank = rank;
+    memcpy(t->shape, shape, (size_t)rank * sizeof *shape);
+    t->count = count;
+    t->data = data;
+    return t;
+}
+
+static mde_tensor *mde__tensor_new(mde_context *c, int rank, const int64_t *shape)
+{
+    mde_tensor *t = mde__tensor_view(c, rank, shape, NULL);
+    if (!t) return NULL;
+    t->data = (float *)mde__scratch(c, t->count, sizeof *t->data);
+    return t->data ? t : NULL;
+}
+
+MDEDEF mde_tensor *mde_tensor_create(mde_context *c, int rank, const int64_t *shape)
+{
+    mde_tensor *t = mde__tensor_new(c, rank, shape);
+    if (t) memset(t->data, 0, t->count * sizeof *t->data);
+    return t;
+}
+
+MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shape, const float *data)
+{
+    mde_tensor *t = data ? mde__tensor_new(c, rank, shape) : NULL;
+    if (!data) mde__fail(c, MDE_BAD_ARGUMENT, "tensor: no data were given");
+    if (t) memcpy(t->data, data, t->count * sizeof *data);
+    return t;
+}
+
+static mde_tensor *mde__tensor_filled(mde_context *c, int rank, const int64_t *shape, float value)
+{
+    mde_tensor *t = mde__tensor_new(c, rank, shape);
+    size_t i;
+    for (i = 0; t && i < t->count; i++) t->data[i] = value;
+    return t;
+}
+
+static const int64_t mde__scalar_shape[1] = { 1 };
+
+MDEDEF mde_tensor *mde_scalar(mde_context *c, double value)
+{
+    return mde__tensor_filled(c, 1, mde__scalar_shape, (float)value);
+}
+
+MDEDEF double mde_item(const mde_tensor *t)
+{
+    return t && t->count == 1 ? (double)t->data[0] : (double)NAN;
+}
+
+static int mde__same_shape(const mde_tensor *a, const mde_tensor *b)
+{
+    return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
+}
+
+/* "[32,64]" for messages. */
+static const char *mde__shape_text(const mde_tensor *t, char buffer[128])
+{
+    size_t at = 0;
+    int i;
+    buffer[at++] = '[';
+    for (i = 0; i < t->rank; i++) {
+        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? "," : "", (long long)t->shape[i]);
+    }
+    buffer[at++] = ']';
+    buffer[at] = 0;
+    return buffer;
+}
+
+/* ---- Tape ---- */
+
+MDEDEF int mde_set_recording(mde_context *c, int on)
+{
+    int old = c ? c->recording : 0;
+    if (c) c->recording = on;
+    return old;
+}
+
+static void mde__record(mde_context *c, mde_node *node)
+{
+    if (c->tape_count == c->tape_capacity) {
+        int64_t capacity = c->tape_capacity ? c->tape_capacity * 2 : 1024;
+        mde_node **tape = (mde_node **)mde__realloc(c, (void *)c->tape, (size_t)capacity, sizeof *tape);
+        if (!tape) return;
+        c->tape = tape;
+        c->tape_capacity = capacity;
+    }
+    node->index = c->tape_count;
+    c->tape[c->tape_count++] = node;
+    node->out->node = node;
+    node->out->requires_grad = 1;
+}
+
+MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args)
+{
+    mde_node *node;
+    int i, wanted = 0;
+    if (mde__bad(c)) return NULL;
+    if (op->inputs < 0 || op->inputs > MDE_MAX_INPUTS) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: the op has %d inputs; expected at most %d", op->name, op->inputs,
+                  MDE_MAX_INPUTS);
+        return NULL;
+    }
+    for (i = 0; i < op->inputs; i++) {
+        if (!in[i]) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: input %d is NULL", op->name, i);
+            return NULL;
+        }
+        wanted |= in[i]->requires_grad;
+    }
+    node = (mde_node *)mde__scratch(c, 1, sizeof *node);
+    if (!node) return NULL;
+    memset(node, 0, sizeof *node);
+    node->op = op;
+    if (args) node->args = *args;
+    for (i = 0; i < op->inputs; i++) node->in[i] = in[i];
+    node->out = (mde_tensor *)mde__scratch(c, 1, sizeof *node->out);
+    if (!node->out) return NULL;
+    memset(node->out, 0, sizeof *node->out);
+    if (!op->shape(c, node->in, &node->args, node->out)) {
+        mde__fail(c, MDE_BAD_SHAPE, "%s: the inputs do not fit the op", op->name);
+        return NULL;
+    }
+    node->out->count = mde__shape_count(c, op->name, node->out->rank, node->out->shape);
+    if (!node->out->count) return NULL;
+    /* A shape function that sets the data shares them with an input. */
+    if (!node->out->data) {
+        node->out->data = (float *)mde__scratch(c, node->out->count, sizeof *node->out->data);
+        if (!node->out->data) return NULL;
+        op->forward(c, node);
+    }
+    if (wanted && c->recording && !mde__bad(c)) mde__record(c, node);
+    return mde__bad(c) ? NULL : node->out;
+}
+
+/* ---- Backward ---- */
+
+static int mde__is_among(const mde_tensor *t, int n, mde_tensor *const *x)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        if (x[i] == t) return 1;
+    }
+    return 0;
+}
+
+static int mde__is_parameter(const mde_tensor *t)
+{
+    return !t->node && t->requires_grad && t->grad;
+}
+
+/* Whether the walk has to bring a gradient to t: x lists the goals; without a list every parameter is one. */
+static int mde__is_goal(const mde_tensor *t, int n, mde_tensor *const *x)
+{
+    return x ? mde__is_among(t, n, x) : mde__is_parameter(t);
+}
+
+/* For each node up to y's, one bit an input: set where a goal lies behind that input. */
+static unsigned char *mde__mark_paths(mde_context *c, int64_t last, int n, mde_tensor *const *x)
+{
+    unsigned char *want = (unsigned char *)mde__scratch(c, (size_t)last + 1, 1);
+    int64_t i;
+    int k;
+    for (i = 0; want && i <= last; i++) {
+        const mde_node *node = c->tape[i];
+        want[i] = 0;
+        for (k = 0; k < node->op->inputs; k++) {
+            const mde_tensor *in = node->in[k];
+            if (mde__is_goal(in, n, x) || (in->node && want[in->node->index])) want[i] |= (unsigned char)(1 << k);
+        }
+    }
+    return want;
+}
+
+static void mde__visit(mde_context *c, const mde_node *node, unsigned want, int record)
+{
+    mde_tensor *din[MDE_MAX_INPUTS], *g = node->out->adjoint;
+    char have[128], expected[128];
+    int k;
+    memset(din, 0, sizeof din);
+    if (!node->op->vjp) {
+        mde__fail(c, MDE_NOT_DIFFERENTIABLE, "%s: has no derivative", node->op->name);
+        return;
+    }
+    if (!record && node->op->vjp_fast) node->op->vjp_fast(c, node, g, want, din);
+    else node->op->vjp(c, node, g, want, din);
+    for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
+        mde_tensor *in = node->in[k];
+        if (!((want >> k) & 1) || !din[k]) continue;
+        if (!mde__same_shape(din[k], in)) {
+            mde__fail(c, MDE_BAD_SHAPE, "%s: the gradient of input %d is %s; expected %s", node->op->name, k,
+                      mde__shape_text(din[k], have), mde__shape_text(in, expected));
+            return;
+        }
+        in->adjoint = in->adjoint ? mde_add(c, in->adjoint, din[k]) : din[k];
+    }
+}
+
+/* Leaves d sum(y) / d t in t->adjoint of every goal and of what lies between. */
+static int64_t mde__walk(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, int record)
+{
+    int64_t last = y->node ? y->node->index : -1, i;
+    unsigned char *want = mde__mark_paths(c, last, n, x);
+    int recording = mde_set_recording(c, record);
+    y->adjoint = mde__tensor_filled(c, y->rank, y->shape, 1.0f);
+    for (i = last; i >= 0 && want && !mde__bad(c); i--) {
+        if (want[i] && c->tape[i]->out->adjoint) mde__visit(c, c->tape[i], want[i], record);
+    }
+    mde_set_recording(c, recording);
+    return last;
+}
+
+static void mde__clear_adjoints(mde_context *c, mde_tensor *y, int64_t last)
+{
+    int64_t i;
+    int k;
+    y->adjoint = NULL;
+    for (i = 0; i <= last; i++) {
+        mde_node *node = c->tape[i];
+        node->out->adjoint = NULL;
+        for (k = 0; k < node->op->inputs; k++) node->in[k]->adjoint = NULL;
+    }
+}
+
+/* Moves the gradient of a parameter into its buffer; other tensors are left alone. */
+static void mde__collect(mde_context *c, mde_tensor *t)
+{
+    if (!mde__is_parameter(t) || !t->adjoint) return;
+    mde__vaxpy(c, (int64_t)t->count, 1.0f, t->adjoint->data, t->grad);
+    t->adjoint = NULL;
+}
+
+MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss)
+{
+    int64_t last, i;
+    int k;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!loss || loss->count != 1) return mde__fail(c, MDE_BAD_SHAPE, "backward: the loss is not a scalar");
+    last = mde__walk(c, loss, 0, NULL, 0);
+    if (!mde__bad(c)) mde__collect(c, loss);
+    for (i = 0; i <= last && !mde__bad(c); i++) {
+        for (k = 0; k < c->tape[i]->op->inputs; k++) mde__collect(c, c->tape[i]->in[k]);
+    }
+    mde__clear_adjoints(c, loss, last);
+    return c->status;
+}
+
+MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, mde_tensor **dx, int record)
+{
+    int64_t last;
+    int k;
+    for (k = 0; k < n; k++) dx[k] = NULL;
+    if (mde__bad(c)) return mde_context_status(c);
+    for (k = 0; k < n; k++) {
+        if (!x[k]) return mde__fail(c, MDE_BAD_ARGUMENT, "grad: x %d is NULL", k);
+        if (!x[k]->requires_grad) {
+            return mde__fail(c, MDE_BAD_ARGUMENT, "grad: x %d has no requires_grad, so no op was recorded for it", k);
+        }
+    }
+    if (!y) return mde__fail(c, MDE_BAD_ARGUMENT, "grad: y is NULL");
+    last = mde__walk(c, y, n, x, record);
+    for (k = 0; k < n && !mde__bad(c); k++) {
+        dx[k] = x[k]->adjoint ? x[k]->adjoint : mde_tensor_create(c, x[k]->rank, x[k]->shape);
+    }
+    mde__clear_adjoints(c, y, last);
+    for (k = 0; k < n; k++) {
+        x[k]->adjoint = NULL;
+        if (mde__bad(c)) dx[k] = NULL;
+    }
+    return c->status;
+}
+
+/* ---- Elementwise ops ---- */
+
+static int mde__take_shape(mde_tensor *out, const mde_tensor *like)
+{
+    out->rank = like->rank;
+    memcpy(out->shape, like->shape, sizeof out->shape);
+    return 1;
+}
+
+static int mde__shape_same1(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)c;
+    (void)args;
+    return mde__take_shape(out, in[0]);
+}
+
+static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *in, mde_tensor *out)
+{
+    char a[128], b[128];
+    if (mde__same_shape(in[0], in[1])) return mde__take_shape(out, in[0]);
+    mde__fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
+              mde__shape_text(in[1], b));
+    return 0;
+}
+
+/* Rows of two inputs see equal shapes: what broadcasts was broadcast before. */
+#define MDE__SHAPE_EQUAL(name) \
+    static int mde__##name##_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out) \
+    { \
+        (void)args; \
+        return mde__equal_shapes(c, #name, in, out); \
+    }
+
+MDE__SHAPE_EQUAL(add)
+MDE__SHAPE_EQUAL(sub)
+MDE__SHAPE_EQUAL(mul)
+MDE__SHAPE_EQUAL(div)
+MDE__SHAPE_EQUAL(gate)
+MDE__SHAPE_EQUAL(swiglu)
+
+#define MDE__ELEMENTWISE1(name, kernel) \
+    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    { \
+        kernel(c, (int64_t)node->out->count, node->in[0]->data, node->out->data); \
+    }
+#define MDE__ELEMENTWISE2(name, kernel) \
+    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    { \
+        kernel(c, (int64_t)node->out->count, node->in[0]->data, node->in[1]->data, node->out->data); \
+    }
+
+MDE__ELEMENTWISE2(add, mde__vadd)
+MDE__ELEMENTWISE2(sub, mde__vsub)
+MDE__ELEMENTWISE2(mul, mde__vmul)
+MDE__ELEMENTWISE2(div, mde__vdiv)
+MDE__ELEMENTWISE1(exp, mde__vexp)
+MDE__ELEMENTWISE1(log, mde__vlog)
+MDE__ELEMENTWISE1(sqrt, mde__vsqrt)
+MDE__ELEMENTWISE1(tanh, mde__vtanh)
+MDE__ELEMENTWISE1(sigmoid, mde__vsigmoid)
+MDE__ELEMENTWISE1(relu, mde__vrelu)
+MDE__ELEMENTWISE1(silu, mde__vsilu)
+MDE__ELEMENTWISE1(gelu, mde__vgelu)
+
+/* Arguments of a VJP, in every one of them. */
+#define MDE__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
+
+static void mde__add_vjp(MDE__VJP)
+{
+    (void)c;
+    (void)node;
+    (void)want;
+    din[0] = din[1] = g;
+}
+static const mde_op mde__op_add = { "add", 2, mde__add_shape, mde__add_forward, mde__add_vjp, NULL };
+
+static void mde__sub_vjp(MDE__VJP)
+{
+    (void)node;
+    din[0] = g;
+    if (want & 2) din[1] = mde_affine(c, g, -1, 0);
+}
+static const mde_op mde__op_sub = { "sub", 2, mde__sub_shape, mde__sub_forward, mde__sub_vjp, NULL };
+
+static void mde__mul_vjp(MDE__VJP)
+{
+    if (want & 1) din[0] = mde_mul(c, g, node->in[1]);
+    if (want & 2) din[1] = mde_mul(c, g, node->in[0]);
+}
+static const mde_op mde__op_mul = { "mul", 2, mde__mul_shape, mde__mul_forward, mde__mul_vjp, NULL };
+
+static void mde__div_vjp(MDE__VJP)
+{
+    mde_tensor *q = mde_div(c, g, node->in[1]);
+    din[0] = q;
+    if (want & 2) din[1] = mde_affine(c, mde_mul(c, q, node->out), -1, 0);
+}
+static const mde_op mde__op_div = { "div", 2, mde__div_shape, mde__div_forward, mde__div_vjp, NULL };
+
+static void mde__affine_forward(mde_context *c, mde_node *node)
+{
+    mde__vaffine(c, (int64_t)node->out->count, node->in[0]->data, (float)node->args.f[0], (float)node->args.f[1],
+                 node->out->data);
+}
+
+static void mde__affine_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_affine(c, g, node->args.f[0], 0);
+}
+static const mde_op mde__op_affine = { "affine", 1, mde__shape_same1, mde__affine_forward, mde__affine_vjp, NULL };
+
+static void mde__exp_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_mul(c, g, node->out);
+}
+static const mde_op mde__op_exp = { "exp", 1, mde__shape_same1, mde__exp_forward, mde__exp_vjp, NULL };
+
+static void mde__log_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_div(c, g, node->in[0]);
+}
+static const mde_op mde__op_log = { "log", 1, mde__shape_same1, mde__log_forward, mde__log_vjp, NULL };
+
+static void mde__sqrt_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_affine(c, mde_div(c, g, node->out), 0.5, 0);
+}
+static const mde_op mde__op_sqrt = { "sqrt", 1, mde__shape_same1, mde__sqrt_forward, mde__sqrt_vjp, NULL };
+
+/* 1 - y^2 */
+static void mde__tanh_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_mul(c, g, mde_affine(c, mde_mul(c, node->out, node->out), -1, 1));
+}
+static const mde_op mde__op_tanh = { "tanh", 1, mde__shape_same1, mde__tanh_forward, mde__tanh_vjp, NULL };
+
+/* s (1 - s) for s = sigmoid */
+static mde_tensor *mde__sigmoid_slope(mde_context *c, mde_tensor *s)
+{
+    return mde_mul(c, s, mde_affine(c, s, -1, 1));
+}
+
+static void mde__sigmoid_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_mul(c, g, mde__sigmoid_slope(c, node->out));
+}
+static const mde_op mde__op_sigmoid = { "sigmoid", 1, mde__shape_same1, mde__sigmoid_forward, mde__sigmoid_vjp, NULL };
+
+static void mde__relu_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_gate(c, node->in[0], g);
+}
+static const mde_op mde__op_relu = { "relu", 1, mde__shape_same1, mde__relu_forward, mde__relu_vjp, NULL };
+
+static void mde__gate_forward(mde_context *c, mde_node *node)
+{
+    const float *x = node->in[0]->data, *y = node->in[1]->data;
+    size_t i;
+    (void)c;
+    for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] > 0 ? y[i] : 0.0f;
+}
+
+/* Flat in x but for a step at 0. */
+static void mde__gate_vjp(MDE__VJP)
+{
+    if (want & 2) din[1] = mde_gate(c, node->in[0], g);
+}
+static const mde_op mde__op_gate = { "gate", 2, mde__gate_shape, mde__gate_forward, mde__gate_vjp, NULL };
+
+/* d x s(u(x)) / dx = s + x s (1 - s) u'(x), with s = sigmoid. */
+static mde_tensor *mde__self_gate_slope(mde_context *c, mde_tensor *x, mde_tensor *s, mde_tensor *u_slope)
+{
+    mde_tensor *t = mde_mul(c, x, mde__sigmoid_slope(c, s));
+    return mde_add(c, s, u_slope ? mde_mul(c, t, u_slope) : t);
+}
+
+static mde_tensor *mde__silu_slope(mde_context *c, mde_tensor *x)
+{
+    return mde__self_gate_slope(c, x, mde_sigmoid(c, x), NULL);
+}
+
+static void mde__silu_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_mul(c, g, mde__silu_slope(c, node->in[0]));
+}
+static const mde_op mde__op_silu = { "silu", 1, mde__shape_same1, mde__silu_forward, mde__silu_vjp, NULL };
+
+/* The tanh form of GELU is x sigmoid(u) with u = 2 sqrt(2/pi) (x + 0.044715 x^3). */
+static void mde__gelu_vjp(MDE__VJP)
+{
+    const double slope = 1.5957691216057308, cubic = slope * 0.044715;
+    mde_tensor *x = node->in[0], *square = mde_mul(c, x, x);
+    mde_tensor *s = mde_sigmoid(c, mde_mul(c, x, mde_affine(c, square, cubic, slope)));
+    (void)want;
+    din[0] = mde_mul(c, g, mde__self_gate_slope(c, x, s, mde_affine(c, square, 3 * cubic, slope)));
+}
+static const mde_op mde__op_gelu = { "gelu", 1, mde__shape_same1, mde__gelu_forward, mde__gelu_vjp, NULL };
+
+static void mde__swiglu_forward(mde_context *c, mde_node *node)
+{
+    mde__vsilu(c, (int64_t)node->out->count, node->in[0]->data, node->out->data);
+    mde__vmul(c, (int64_t)node->out->count, node->out->data, node->in[1]->data, node->out->data);
+}
+
+static void mde__swiglu_vjp(MDE__VJP)
+{
+    if (want & 1) din[0] = mde_mul(c, mde_mul(c, g, node->in[1]), mde__silu_slope(c, node->in[0]));
+    if (want & 2) din[1] = mde_mul(c, g, mde_silu(c, node->in[0]));
+}
+static const mde_op mde__op_swiglu = { "swiglu", 2, mde__swiglu_shape, mde__swiglu_forward, mde__swiglu_vjp, NULL };
+
+/* ---- Shape and order ---- */
+
+static int mde__reshape_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128], b[128];
+    out->rank = (int)args->i[7];
+    memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
+    out->data = in[0]->data;
+    if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
+    mde__fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s", mde__shape_text(in[0], a),
+              mde__shape_text(out, b));
+    return 0;
+}
+
+/* The data are shared: nothing to do. */
+static void mde__reshape_forward(mde_context *c, mde_node *node)
+{
+    (void)c;
+    (void)node;
+}
+
+static void mde__reshape_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_reshape(c, g, node->in[0]->rank, node->in[0]->shape);
+}
+static const mde_op mde__op_reshape = { "reshape", 1, mde__reshape_shape, mde__reshape_forward, mde__reshape_vjp,
+                                        NULL };
+
+/* Distance in elements between neighbours along each axis. */
+static void mde__strides(const mde_tensor *t, int64_t *strides)
+{
+    int64_t step = 1;
+    int i;
+    for (i = t->rank - 1; i >= 0; i--) {
+        strides[i] = step;
+        step *= t->shape[i];
+    }
+}
+
+static int mde__permute_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    int seen = 0, i;
+    out->rank = in[0]->rank;
+    for (i = 0; i < out->rank; i++) {
+        if (args->i[i] < 0 || args->i[i] >= out->rank || (seen >> args->i[i]) & 1) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
+                      mde__shape_text(in[0], a));
+            return 0;
+        }
+        seen |= 1 << args->i[i];
+        out->shape[i] = in[0]->shape[args->i[i]];
+    }
+    return 1;
+}
+
+/* Copies x to y, y contiguous, x with the given distances along y's axes (0 repeats). */
+static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t *strides)
+{
+    int64_t at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, inner = y->shape[y->rank - 1], step = strides[y->rank - 1], j;
+    size_t i;
+    int axis;
+    for (i = 0; i < y->count; i += (size_t)inner) {
+        const float *from = x;
+        for (axis = 0; axis < y->rank - 1; axis++) from += at[axis] * strides[axis];
+        if (step == 1) memcpy(y->data + i, from, (size_t)inner * sizeof *from);
+        else for (j = 0; j < inner; j++) y->data[i + (size_t)j] = from[j * step];
+        for (axis = y->rank - 2; axis >= 0 && ++at[axis] == y->shape[axis]; axis--) at[axis] = 0;
+    }
+}
+
+static void mde__permute_forward(mde_context *c, mde_node *node)
+{
+    int64_t strides[MDE_MAX_RANK], permuted[MDE_MAX_RANK];
+    int i;
+    (void)c;
+    mde__strides(node->in[0], strides);
+    for (i = 0; i < node->out->rank; i++) permuted[i] = strides[node->args.i[i]];
+    mde__copy_strided(node->out, node->in[0]->data, permuted);
+}
+
+static void mde__permute_vjp(MDE__VJP)
+{
+    int inverse[MDE_MAX_RANK], i;
+    (void)want;
+    for (i = 0; i < node->out->rank; i++) inverse[node->args.i[i]] = i;
+    din[0] = mde_permute(c, g, inverse);
+}
+static const mde_op mde__op_permute = { "permute", 1, mde__permute_shape, mde__permute_forward, mde__permute_vjp,
+                                        NULL };
+
+/* Elements before, along and behind an axis: x is [outer, shape[axis], inner]. */
+static void mde__around_axis(const mde_tensor *x, int axis, int64_t *outer, int64_t *inner)
+{
+    int i;
+    *outer = *inner = 1;
+    for (i = 0; i < axis; i++) *outer *= x->shape[i];
+    for (i = axis + 1; i < x->rank; i++) *inner *= x->shape[i];
+}
+
+static int mde__check_axis(mde_context *c, const char *op, const mde_tensor *x, int64_t axis)
+{
+    char a[128];
+    if (axis >= 0 && axis < x->rank) return 1;
+    mde__fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a), (long long)axis);
+    return 0;
+}
+
+/* args: axis, start, length */
+static int mde__slice_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    if (!mde__check_axis(c, "slice", in[0], args->i[0])) return 0;
+    mde__take_shape(out, in[0]);
+    out->shape[args->i[0]] = args->i[2];
+    if (args->i[1] >= 0 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[args->i[0]] - args->i[2]) return 1;
+    mde__fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
+              mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
+    return 0;
+}
+
+static void mde__slice_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *x = node->in[0];
+    int axis = (int)node->args.i[0];
+    int64_t outer, inner, i, rows = node->args.i[2];
+    (void)c;
+    mde__around_axis(x, axis, &outer, &inner);
+    for (i = 0; i < outer; i++) {
+        memcpy(node->out->data + i * rows * inner, x->data + (i * x->shape[axis] + node->args.i[1]) * inner,
+               (size_t)(rows * inner) * sizeof(float));
+    }
+}
+
+static void mde__slice_vjp(MDE__VJP)
+{
+    int axis = (int)node->args.i[0];
+    int64_t start = node->args.i[1];
+    (void)want;
+    din[0] = mde_pad(c, g, axis, start, node->in[0]->shape[axis] - start - node->args.i[2]);
+}
+static const mde_op mde__op_slice = { "slice", 1, mde__slice_shape, mde__slice_forward, mde__slice_vjp, NULL };
+
+/* args: axis, before, after */
+static int mde__pad_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    if (!mde__check_axis(c, "pad", in[0], args->i[0])) return 0;
+    if (args->i[1] < 0 || args->i[2] < 0 || args->i[1] > INT64_MAX / 4 || args->i[2] > INT64_MAX / 4) {
+        mde__fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
+                  mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
+        return 0;
+    }
+    mde__take_shape(out, in[0]);
+    out->shape[args->i[0]] += args->i[1] + args->i[2];
+    return 1;
+}
+
+static void mde__pad_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *x = node->in[0];
+    int axis = (int)node->args.i[0];
+    int64_t outer, inner, i, rows = x->shape[axis];
+    (void)c;
+    memset(node->out->data, 0, node->out->count * sizeof(float));
+    mde__around_axis(x, axis, &outer, &inner);
+    for (i = 0; i < outer; i++) {
+        memcpy(node->out->data + (i * node->out->shape[axis] + node->args.i[1]) * inner, x->data + i * rows * inner,
+               (size_t)(rows * inner) * sizeof(float));
+    }
+}
+
+static void mde__pad_vjp(MDE__VJP)
+{
+    int axis = (int)node->args.i[0];
+    (void)want;
+    din[0] = mde_slice(c, g, axis, node->args.i[1], node->in[0]->shape[axis]);
+}
+static const mde_op mde__op_pad = { "pad", 1, mde__pad_shape, mde__pad_forward, mde__pad_vjp, NULL };
+
+static int mde__concat_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128], b[128];
+    int axis = (int)args->i[0], i, fits = in[0]->rank == in[1]->rank;
+    if (!mde__check_axis(c, "concat", in[0], args->i[0])) return 0;
+    for (i = 0; fits && i < in[0]->rank; i++) fits = i == axis || in[0]->shape[i] == in[1]->shape[i];
+    if (!fits) {
+        mde__fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
+                  mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
+        return 0;
+    }
+    mde__take_shape(out, in[0]);
+    out->shape[axis] += in[1]->shape[axis];
+    return 1;
+}
+
+static void mde__concat_forward(mde_context *c, mde_node *node)
+{
+    int axis = (int)node->args.i[0];
+    int64_t outer, inner, i, a = node->in[0]->shape[axis], b = node->in[1]->shape[axis];
+    (void)c;
+    mde__around_axis(node->in[0], axis, &outer, &inner);
+    a *= inner;
+    b *= inner;
+    for (i = 0; i < outer; i++) {
+        memcpy(node->out->data + i * (a + b), node->in[0]->data + i * a, (size_t)a * sizeof(float));
+        memcpy(node->out->data + i * (a + b) + a, node->in[1]->data + i * b, (size_t)b * sizeof(float));
+    }
+}
+
+static void mde__concat_vjp(MDE__VJP)
+{
+    int axis = (int)node->args.i[0];
+    int64_t a = node->in[0]->shape[axis];
+    if (want & 1) din[0] = mde_slice(c, g, axis, 0, a);
+    if (want & 2) din[1] = mde_slice(c, g, axis, a, node->in[1]->shape[axis]);
+}
+static const mde_op mde__op_concat = { "concat", 2, mde__concat_shape, mde__concat_forward, mde__concat_vjp, NULL };
+
+/* Distances along the axes of `wide` in a tensor of shape `narrow` that broadcasts to it (trailing axes line up, 1
+   repeats); 0 when it does not. */
+static int mde__broadcast_strides(const mde_tensor *narrow, const mde_tensor *wide, int64_t *strides)
+{
+    int64_t own[MDE_MAX_RANK];
+    int shift = wide->rank - narrow->rank, i;
+    if (shift < 0) return 0;
+    mde__strides(narrow, own);
+    for (i = 0; i < wide->rank; i++) {
+        strides[i] = 0;
+        if (i < shift || narrow->shape[i - shift] == 1) continue;
+        if (narrow->shape[i - shift] != wide->shape[i]) return 0;
+        strides[i] = own[i - shift];
+    }
+    return 1;
+}
+
+static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
+{
+    out->rank = (int)args->i[7];
+    memcpy(out->shape, args->i, sizeof out->shape);
+}
+
+static int mde__broadcast_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t strides[MDE_MAX_RANK];
+    char a[128], b[128];
+    mde__shape_from_args(args, out);
+    if (mde__broadcast_strides(in[0], out, strides)) return 1;
+    mde__fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s", mde__shape_text(in[0], a),
+              mde__shape_text(out, b));
+    return 0;
+}
+
+static void mde__broadcast_forward(mde_context *c, mde_node *node)
+{
+    int64_t strides[MDE_MAX_RANK];
+    (void)c;
+    mde__broadcast_strides(node->in[0], node->out, strides);
+    mde__copy_strided(node->out, node->in[0]->data, strides);
+}
+
+static void mde__broadcast_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_sum_to(c, g, node->in[0]->rank, node->in[0]->shape);
+}
+static const mde_op mde__op_broadcast_to = { "broadcast_to", 1, mde__broadcast_shape, mde__broadcast_forward,
+                                             mde__broadcast_vjp, NULL };
+
+static int mde__sum_to_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t strides[MDE_MAX_RANK];
+    char a[128], b[128];
+    mde__shape_from_args(args, out);
+    if (mde__broadcast_strides(out, in[0], strides)) return 1;
+    mde__fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
+              mde__shape_text(out, b));
+    return 0;
+}
+
+/* Number of trailing axes of `wide` that the sum leaves as they are, and whether all others are summed. */
+static int mde__sums_leading(const mde_tensor *wide, const int64_t *strides, int64_t *columns)
+{
+    int axis = wide->rank - 1;
+    *columns = 1;
+    for (; axis >= 0 && strides[axis] == *columns; axis--) *columns *= wide->shape[axis];
+    for (; axis >= 0; axis--) {
+        if (strides[axis] != 0 && wide->shape[axis] != 1) return 0;
+    }
+    return 1;
+}
+
+/* The last axis is summed and nothing else: out is [rows]. */
+static int mde__sums_last(const mde_tensor *wide, const int64_t *strides)
+{
+    int64_t step = 1;
+    int axis;
+    if (strides[wide->rank - 1] != 0) return 0;
+    for (axis = wide->rank - 2; axis >= 0; axis--) {
+        if (strides[axis] != step && wide->shape[axis] != 1) return 0;
+        step *= wide->shape[axis];
+    }
+    return 1;
+}
+
+static void mde__sum_to_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *x = node->in[0];
+    int64_t strides[MDE_MAX_RANK], at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, columns, to = 0;
+    size_t i;
+    int axis;
+    mde__broadcast_strides(node->out, x, strides);
+    if (node->out->count == 1) {
+        node->out->data[0] = mde__sum(c, (int64_t)x->count, x->data);
+    } else if (mde__sums_last(x, strides)) {
+        columns = x->shape[x->rank - 1];
+        mde__sum_rows(c, (int64_t)x->count / columns, columns, x->data, node->out->data);
+    } else if (mde__sums_leading(x, strides, &columns)) {
+        mde__sum_columns(c, (int64_t)x->count / columns, columns, x->data, 0, node->out->data);
+    } else {
+        memset(node->out->data, 0, node->out->count * sizeof(float));
+        for (i = 0; i < x->count; i++) {
+            node->out->data[to] += x->data[i];
+            for (axis = x->rank - 1; axis >= 0; axis--) {
+                to += strides[axis];
+                if (++at[axis] < x->shape[axis]) break;
+                to -= strides[axis] * x->shape[axis];
+                at[axis] = 0;
+            }
+        }
+    }
+}
+
+static void mde__sum_to_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_broadcast_to(c, g, node->in[0]->rank, node->in[0]->shape);
+}
+static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_to_forward, mde__sum_to_vjp, NULL };
+
+/* ---- Matrix product ---- */
+
+/* args: transpose_a, transpose_b. Both [m, k], or both [batch.., m, k] with the same batch. */
+static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    const mde_tensor *a = in[0], *b = in[1];
+    char x[128], y[128];
+    int r = a->rank, i, ta = (int)args->i[0], tb = (int)args->i[1];
+    int64_t k_a, k_b;
+    for (i = 0; i < r - 2 && r == b->rank; i++) {
+        if (a->shape[i] != b->shape[i]) break;
+    }
+    if (r < 2 || r != b->rank || i < r - 2) {
+        mde__fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
+                  mde__shape_text(b, y));
+        return 0;
+    }
+    k_a = a->shape[ta ? r - 2 : r - 1];
+    k_b = b->shape[tb ? r - 1 : r - 2];
+    if (k_a != k_b) {
+        mde__fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
+                  mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
+                  (long long)k_a, (long long)k_b);
+        return 0;
+    }
+    mde__take_shape(out, a);
+    out->shape[r - 2] = a->shape[ta ? r - 1 : r - 2];
+    out->shape[r - 1] = b->shape[tb ? r - 2 : r - 1];
+    return 1;
+}
+
+static void mde__matmul_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *a = node->in[0], *b = node->in[1], *out = node->out;
+    int r = out->rank, ta = (int)node->args.i[0], tb = (int)node->args.i[1];
+    int64_t m = out->shape[r - 2], n = out->shape[r - 1], k = a->shape[ta ? r - 2 : r - 1], batch;
+    mde_mark mark = mde_arena_mark(c);
+    float *workspace = (float *)mde__scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
+    batch = (int64_t)out->count / (m * n);
+    if (workspace) {
+        mde__gemm_batch(c, batch, ta, tb, m, n, k, a->data, a->shape[r - 1], m * k, b->data, b->shape[r - 1], k * n, 0,
+                        out->data, n, m * n, workspace);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+/* Every gradient is a product again, with other transpose flags. */
+static void mde__matmul_vjp(MDE__VJP)
+{
+    mde_tensor *a = node->in[0], *b = node->in[1];
+    int ta = (int)node->args.i[0], tb = (int)node->args.i[1];
+    if (want & 1) din[0] = ta ? mde_matmul_t(c, b, g, tb, 1) : mde_matmul_t(c, g, b, 0, !tb);
+    if (want & 2) din[1] = tb ? mde_matmul_t(c, g, a, 1, ta) : mde_matmul_t(c, a, g, !ta, 0);
+}
+static const mde_op mde__op_matmul = { "matmul", 2, mde__matmul_shape, mde__matmul_forward, mde__matmul_vjp, NULL };
+
+/* ---- Over the last axis ---- */
+
+static int64_t mde__last(const mde_tensor *x)
+{
+    return x->shape[x->rank - 1];
+}
+
+static int64_t mde__rows(const mde_tensor *x)
+{
+    return (int64_t)x->count / mde__last(x);
+}
+
+/* Sum or mean over the last axis, which stays with size 1. */
+static mde_tensor *mde__sum_last(mde_context *c, mde_tensor *x, double scale)
+{
+    int64_t shape[MDE_MAX_RANK];
+    mde_tensor *sum;
+    if (!x) return NULL;
+    memcpy(shape, x->shape, sizeof shape);
+    shape[x->rank - 1] = 1;
+    sum = mde_sum_to(c, x, x->rank, shape);
+    return scale == 1 ? sum : mde_affine(c, sum, scale, 0);
+}
+
+static void mde__softmax_forward(mde_context *c, mde_node *node)
+{
+    mde__softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
+}
+
+/* y (g - sum g y) */
+static void mde__softmax_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_mul(c, node->out, mde_sub(c, g, mde__sum_last(c, mde_mul(c, g, node->out), 1)));
+}
+
+static void mde__softmax_vjp_fast(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde__tensor_new(c, g->rank, g->shape);
+    if (din[0]) mde__softmax_rows_vjp(c, mde__rows(g), mde__last(g), node->out->data, g->data, din[0]->data);
+}
+static const mde_op mde__op_softmax = { "softmax", 1, mde__shape_same1, mde__softmax_forward, mde__softmax_vjp,
+                                        mde__softmax_vjp_fast };
+
+static void mde__log_softmax_forward(mde_context *c, mde_node *node)
+{
+    mde__log_softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
+}
+
+/* g - softmax sum g */
+static void mde__log_softmax_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_sub(c, g, mde_mul(c, mde_exp(c, node->out), mde__sum_last(c, g, 1)));
+}
+static const mde_op mde__op_log_softmax = { "log_softmax", 1, mde__shape_same1, mde__log_softmax_forward,
+                                            mde__log_softmax_vjp, NULL };
+
+/* in: x, gain[, bias]: vectors as long as x's last axis. args.f: epsilon */
+static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *name, int inputs, mde_tensor *out)
+{
+    char a[128], b[128];
+    int i;
+    for (i = 1; i < inputs; i++) {
+        if (in[i]->rank == 1 && in[i]->shape[0] == mde__last(in[0])) continue;
+        mde__fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
+                  i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
+        return 0;
+    }
+    return mde__take_shape(out, in[0]);
+}
+
+static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return mde__norm_shape(c, in, "rms_norm", 2, out);
+}
+
+static void mde__rms_norm_forward(mde_context *c, mde_node *node)
+{
+    int64_t rows = mde__rows(node->out);
+    node->saved = (float *)mde__scratch(c, (size_t)rows, sizeof *node->saved);
+    if (!node->saved) return;
+    mde__rms_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, (float)node->args.f[0],
+                       node->out->data, node->saved);
+}
+
+/* With n = x r, r = 1 / rms: dx = r (g' - n mean(g' n)), g' = g gain; dgain = sum g n. */
+static void mde__rms_norm_vjp(MDE__VJP)
+{
+    mde_tensor *x = node->in[0], *gain = node->in[1];
+    double width = 1.0 / (double)mde__last(x);
+    mde_tensor *rms = mde_sqrt(c, mde_affine(c, mde__sum_last(c, mde_mul(c, x, x), width), 1, node->args.f[0]));
+    mde_tensor *normed = mde_div(c, x, rms);
+    if (want & 1) {
+        mde_tensor *scaled = mde_mul(c, g, gain);
+        mde_tensor *along = mde_mul(c, normed, mde__sum_last(c, mde_mul(c, scaled, normed), width));
+        din[0] = mde_div(c, mde_sub(c, scaled, along), rms);
+    }
+    if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, normed), 1, gain->shape);
+}
+
+static void mde__rms_norm_vjp_fast(MDE__VJP)
+{
+    mde_tensor *dx = mde__tensor_new(c, g->rank, g->shape);
+    mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
+    (void)want;
+    if (!dx || !dgain) return;
+    mde__rms_norm_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, node->in[1]->data, node->saved, g->data,
+                           dx->data, dgain->data);
+    din[0] = dx;
+    din[1] = dgain;
+}
+static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
+                                         mde__rms_norm_vjp_fast };
+
+static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return mde__norm_shape(c, in, "layer_norm", 3, out);
+}
+
+static void mde__layer_norm_forward(mde_context *c, mde_node *node)
+{
+    int64_t rows = mde__rows(node->out);
+    node->saved = (float *)mde__scratch(c, (size_t)rows * 2, sizeof *node->saved);
+    if (!node->saved) return;
+    mde__layer_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, node->in[2]->data,
+                         (float)node->args.f[0], node->out->data, node->saved, node->saved + rows);
+}
+
+/* As for rms_norm, with x less its mean, and the gradient less its mean. */
+static void mde__layer_norm_vjp(MDE__VJP)
+{
+    mde_tensor *x = node->in[0], *gain = node->in[1];
+    double width = 1.0 / (double)mde__last(x);
+    mde_tensor *centred = mde_sub(c, x, mde__sum_last(c, x, width));
+    mde_tensor *variance = mde__sum_last(c, mde_mul(c, centred, centred), width);
+    mde_tensor *sd = mde_sqrt(c, mde_affine(c, variance, 1, node->args.f[0]));
+    mde_tensor *normed = mde_div(c, centred, sd);
+    if (want & 1) {
+        mde_tensor *scaled = mde_mul(c, g, gain);
+        mde_tensor *along = mde_mul(c, normed, mde__sum_last(c, mde_mul(c, scaled, normed), width));
+        mde_tensor *rest = mde_sub(c, mde_sub(c, scaled, mde__sum_last(c, scaled, width)), along);
+        din[0] = mde_div(c, rest, sd);
+    }
+    if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, normed), 1, gain->shape);
+    if (want & 4) din[2] = mde_sum_to(c, g, 1, gain->shape);
+}
+
+static void mde__layer_norm_vjp_fast(MDE__VJP)
+{
+    mde_tensor *dx = mde__tensor_new(c, g->rank, g->shape);
+    mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
+    mde_tensor *dbias = mde_tensor_create(c, 1, node->in[1]->shape);
+    int64_t rows = mde__rows(g);
+    (void)want;
+    if (!dx || !dgain || !dbias) return;
+    mde__layer_norm_rows_vjp(c, rows, mde__last(g), node->in[0]->data, node->in[1]->data, node->saved,
+                             node->saved + rows, g->data, dx->data, dgain->data, dbias->data);
+    din[0] = dx;
+    din[1] = dgain;
+    din[2] = dbias;
+}
+static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__layer_norm_forward,
+                                           mde__layer_norm_vjp, mde__layer_norm_vjp_fast };
+
+/* ---- Rows by number ---- */
+
+/* args: p ids, i[0] their count */
+static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, int64_t limit)
+{
+    const int32_t *ids = (const int32_t *)args->p;
+    int64_t i;
+    for (i = 0; ids && i < args->i[0]; i++) {
+        if (ids[i] >= 0 && ids[i] < limit) continue;
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
+                  (long long)limit - 1);
+        return 0;
+    }
+    return ids != NULL;
+}
+
+static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    if (in[0]->rank != 2) {
+        mde__fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
+        return 0;
+    }
+    out->rank = 2;
+    out->shape[0] = args->i[0];
+    out->shape[1] = in[0]->shape[1];
+    return mde__check_ids(c, "gather", args, in[0]->shape[0]);
+}
+
+static void mde__gather_forward(mde_context *c, mde_node *node)
+{
+    const int32_t *ids = (const int32_t *)node->args.p;
+    int64_t width = node->out->shape[1], i;
+    (void)c;
+    for (i = 0; i < node->args.i[0]; i++) {
+        memcpy(node->out->data + i * width, node->in[0]->data + ids[i] * width, (size_t)width * sizeof(float));
+    }
+}
+
+static void mde__gather_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
+}
+static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gather_forward, mde__gather_vjp, NULL };
+
+/* args: p ids, i[0] their count, i[1] rows of the result */
+static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    if (in[0]->rank != 2) {
+        mde__fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
+        return 0;
+    }
+    out->rank = 2;
+    out->shape[0] = args->i[1];
+    out->shape[1] = in[0]->shape[1];
+    return mde__check_ids(c, "scatter_add", args, args->i[1]);
+}
+
+static void mde__scatter_forward(mde_context *c, mde_node *node)
+{
+    const int32_t *ids = (const int32_t *)node->args.p;
+    int64_t width = node->out->shape[1], i, j;
+    (void)c;
+    memset(node->out->data, 0, node->out->count * sizeof(float));
+    for (i = 0; i < node->args.i[0]; i++) {
+        float *to = node->out->data + ids[i] * width;
+        const float *from = node->in[0]->data + i * width;
+        for (j = 0; j < width; j++) to[j] += from[j];
+    }
+}
+
+static void mde__scatter_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde_gather(c, g, node->args.i[0], (const int32_t *)node->args.p);
+}
+static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
+                                            mde__scatter_vjp, NULL };
+
+/* args: p targets, i[0] their count */
+static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    if (in[0]->rank != 2) {
+        mde__fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
+                  mde__shape_text(in[0], a));
+        return 0;
+    }
+    out->rank = 1;
+    out->shape[0] = in[0]->shape[0];
+    return mde__check_ids(c, "cross_entropy", args, in[0]->shape[1]);
+}
+
+static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
+{
+    int64_t rows = mde__rows(node->in[0]);
+    node->saved = (float *)mde__scratch(c, (size_t)rows, sizeof *node->saved);
+    if (!node->saved) return;
+    mde__cross_entropy_rows(c, rows, mde__last(node->in[0]), node->in[0]->data, (const int32_t *)node->args.p,
+                            node->out->data, node->saved);
+}
+
+/* (softmax - one_hot) g */
+static void mde__cross_entropy_vjp(MDE__VJP)
+{
+    const int32_t *targets = (const int32_t *)node->args.p;
+    mde_tensor *x = node->in[0], *one_hot = mde_tensor_create(c, 2, x->shape);
+    int64_t i, column[2];
+    (void)want;
+    column[0] = x->shape[0];
+    column[1] = 1;
+    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * x->shape[1] + targets[i]] = 1.0f;
+    din[0] = mde_mul(c, mde_sub(c, mde_softmax(c, x), one_hot), mde_reshape(c, g, 2, column));
+}
+
+static void mde__cross_entropy_vjp_fast(MDE__VJP)
+{
+    const mde_tensor *x = node->in[0];
+    (void)want;
+    din[0] = mde__tensor_new(c, x->rank, x->shape);
+    if (!din[0]) return;
+    mde__cross_entropy_rows_vjp(c, mde__rows(x), mde__last(x), x->data, (const int32_t *)node->args.p, node->saved,
+                                g->data, din[0]->data);
+}
+static const mde_op mde__op_cross_entropy = { "cross_entropy", 1, mde__cross_entropy_shape, mde__cross_entropy_forward,
+                                              mde__cross_entropy_vjp, mde__cross_entropy_vjp_fast };
+
+/* ---- Attention ---- */
+
+/* args: f[0] base, i[0] start, i[1] inverse */
+static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    (void)args;
+    if (in[0]->rank != 4 || in[0]->shape[3] % 2) {
+        mde__fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
+                  mde__shape_text(in[0], a));
+        return 0;
+    }
+    return mde__take_shape(out, in[0]);
+}
+
+static void mde__rope_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *x = node->in[0];
+    int64_t time = x->shape[1], half = x->shape[3] / 2, t, i;
+    mde_mark mark = mde_arena_mark(c);
+    float *table = (float *)mde__scratch(c, (size_t)(time * half) * 2, sizeof *table);
+    for (i = 0; table && i < half; i++) {
+        double frequency = mde__pow(node->args.f[0], -(double)i / (double)half);
+        for (t = 0; t < time; t++) {
+            double angle = (double)(node->args.i[0] + t) * frequency;
+            table[t * half + i] = (float)mde__cos(angle);
+            table[(time + t) * half + i] = (float)mde__sin(angle);
+        }
+    }
+    if (table) {
+        mde__rope(c, x->shape[0], time, x->shape[2], 2 * half, x->data, node->out->data, table, table + time * half,
+                  (int)node->args.i[1]);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse);
+
+/* A rotation: its transpose turns back. */
+static void mde__rope_vjp(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1]);
+}
+static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
+
+static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.f[0] = base;
+    args.i[0] = start;
+    args.i[1] = inverse;
+    return mde_apply(c, &mde__op_rope, &x, &args);
+}
+
+/* args: f[0] scale, i[0] causal */
+static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    const mde_tensor *q = in[0], *k = in[1], *v = in[2];
+    char x[128], y[128], z[128];
+    int good = q->rank == 4 && k->rank == 4 && mde__same_shape(k, v);
+    if (good) good = q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] && q->shape[2] % k->shape[2] == 0;
+    if (good && args->i[0]) good = k->shape[1] >= q->shape[1];
+    if (!good) {
+        mde__fail(c, MDE_BAD_SHAPE,
+                  "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, dim], k and v [batch, keys, "
+                  "kv_heads, dim], kv_heads a divisor of heads, and with a mask no fewer keys than queries",
+                  mde__shape_text(q, x), mde__shape_text(k, y), mde__shape_text(v, z));
+        return 0;
+    }
+    return mde__take_shape(out, q);
+}
+
+static mde__attention_shape mde__attention_sizes(const mde_node *node)
+{
+    const mde_tensor *q = node->in[0], *k = node->in[1];
+    mde__attention_shape s;
+    s.batch = q->shape[0];
+    s.time_q = q->shape[1];
+    s.time_k = k->shape[1];
+    s.heads = q->shape[2];
+    s.kv_heads = k->shape[2];
+    s.dim = q->shape[3];
+    s.causal = (int)node->args.i[0];
+    return s;
+}
+
+static void mde__attention_forward(mde_context *c, mde_node *node)
+{
+    mde__attention_shape s = mde__attention_sizes(node);
+    mde_mark mark;
+    float *scratch;
+    node->saved = (float *)mde__scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
+    mark = mde_arena_mark(c);
+    scratch = (float *)mde__scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
+    if (node->saved && scratch) {
+        mde__attention(c, &s, node->in[0]->data, node->in[1]->data, node->in[2]->data, (float)node->args.f[0],
+                       node->out->data, node->saved, scratch);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static void mde__attention_vjp_fast(MDE__VJP)
+{
+    mde__attention_shape s = mde__attention_sizes(node);
+    const mde_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2];
+    mde_tensor *dq = mde__tensor_new(c, 4, q->shape), *dk = mde__tensor_new(c, 4, k->shape);
+    mde_tensor *dv = mde__tensor_new(c, 4, k->shape);
+    mde_mark mark = mde_arena_mark(c);
+    float *scratch = (float *)mde__scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
+    (void)want;
+    if (dq && dk && dv && scratch) {
+        mde__attention_vjp(c, &s, q->data, k->data, v->data, (float)node->args.f[0], node->out->data, node->saved,
+                           g->data, dq->data, dk->data, dv->data, scratch);
+        din[0] = dq;
+        din[1] = dk;
+        din[2] = dv;
+    }
+    mde_arena_rewind(c, mark);
+}
+
+/* [batch, time, heads, dim] to [batch, heads, time, dim] and back. */
+static mde_tensor *mde__swap_time_and_heads(mde_context *c, mde_tensor *x)
+{
+    static const int order[4] = { 0, 2, 1, 3 };
+    return mde_permute(c, x, order);
+}
+
+/* Keys or values [batch, keys, kv_heads, dim] as [batch, heads, keys, dim], each head of a group seeing the same. */
+static mde_tensor *mde__repeat_heads(mde_context *c, mde_tensor *x, int64_t heads)
+{
+    int64_t shape[5], group = heads / x->shape[2];
+    mde_tensor *t = mde__swap_time_and_heads(c, x);
+    shape[0] = x->shape[0];
+    shape[1] = x->shape[2];
+    shape[2] = 1;
+    shape[3] = x->shape[1];
+    shape[4] = x->shape[3];
+    t = mde_reshape(c, t, 5, shape);
+    shape[2] = group;
+    t = mde_broadcast_to(c, t, 5, shape);
+    shape[1] = heads;
+    shape[2] = x->shape[1];
+    shape[3] = x->shape[3];
+    return mde_reshape(c, t, 4, shape);
+}
+
+/* The transpose of mde__repeat_heads: sums over each group. */
+static mde_tensor *mde__fold_heads(mde_context *c, mde_tensor *x, const mde_tensor *like)
+{
+    int64_t shape[5];
+    shape[0] = like->shape[0];
+    shape[1] = like->shape[2];
+    shape[2] = x ? x->shape[1] / like->shape[2] : 1;
+    shape[3] = like->shape[1];
+    shape[4] = like->shape[3];
+    x = mde_reshape(c, x, 5, shape);
+    shape[2] = 1;
+    x = mde_sum_to(c, x, 5, shape);
+    shape[2] = like->shape[1];
+    shape[3] = like->shape[3];
+    return mde__swap_time_and_heads(c, mde_reshape(c, x, 4, shape));
+}
+
+/* Probabilities [batch, heads, time, keys] in ops. */
+static mde_tensor *mde__attention_probabilities(mde_context *c, mde_tensor *q, mde_tensor *k, double scale, int causal)
+{
+    mde_tensor *scores = mde_affine(c, mde_matmul_t(c, q, k, 0, 1), scale, 0), *mask;
+    int64_t shape[2], i, j;
+    if (!scores || !causal) return mde_softmax(c, scores);
+    shape[0] = scores->shape[2];
+    shape[1] = scores->shape[3];
+    mask = mde_tensor_create(c, 2, shape);
+    for (i = 0; mask && i < shape[0]; i++) {
+        for (j = i + 1 + shape[1] - shape[0]; j < shape[1]; j++) mask->data[i * shape[1] + j] = -1e30f;
+    }
+    return mde_softmax(c, mde_add(c, scores, mask));
+}
+
+/* With P the probabilities: dv = P^T g, dS = P (dP - sum dP P) with dP = g v^T, dq = scale dS k, dk = scale dS^T q. */
+static void mde__attention_vjp_ops(MDE__VJP)
+{
+    double scale = node->args.f[0];
+    int64_t heads = node->in[0]->shape[2];
+    mde_tensor *q = mde__swap_time_and_heads(c, node->in[0]), *k = mde__repeat_heads(c, node->in[1], heads);
+    mde_tensor *v = mde__repeat_heads(c, node->in[2], heads), *out = mde__swap_time_and_heads(c, g), *dp, *ds;
+    mde_tensor *p = mde__attention_probabilities(c, q, k, scale, (int)node->args.i[0]);
+    dp = mde_matmul_t(c, out, v, 0, 1);
+    ds = mde_affine(c, mde_mul(c, p, mde_sub(c, dp, mde__sum_last(c, mde_mul(c, dp, p), 1))), scale, 0);
+    if (want & 1) din[0] = mde__swap_time_and_heads(c, mde_matmul(c, ds, k));
+    if (want & 2) din[1] = mde__fold_heads(c, mde_matmul_t(c, ds, q, 1, 0), node->in[1]);
+    if (want & 4) din[2] = mde__fold_heads(c, mde_matmul_t(c, p, out, 1, 0), node->in[2]);
+}
+static const mde_op mde__op_attention = { "attention", 3, mde__attention_out_shape, mde__attention_forward,
+                                          mde__attention_vjp_ops, mde__attention_vjp_fast };
+
+/* ---- The table, and the functions that users call ---- */
+
+static const mde_op *const mde__ops[] = {
+    &mde__op_add, &mde__op_sub, &mde__op_mul, &mde__op_div, &mde__op_affine, &mde__op_exp, &mde__op_log, &mde__op_sqrt,
+    &mde__op_tanh, &mde__op_sigmoid, &mde__op_relu, &mde__op_gate, &mde__op_silu, &mde__op_gelu, &mde__op_swiglu,
+    &mde__op_reshape, &mde__op_permute, &mde__op_slice, &mde__op_pad, &mde__op_concat, &mde__op_broadcast_to,
+    &mde__op_sum_to, &mde__op_matmul, &mde__op_softmax, &mde__op_log_softmax, &mde__op_rms_norm, &mde__op_layer_norm,
+    &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention
+};
+
+MDEDEF int mde_op_count(void)
+{
+    return (int)(sizeof mde__ops / sizeof *mde__ops);
+}
+
+MDEDEF const mde_op *mde_op_row(int index)
+{
+    return index >= 0 && index < mde_op_count() ? mde__ops[index] : NULL;
+}
+
+static mde_tensor *mde__apply1(mde_context *c, const mde_op *op, mde_tensor *x)
+{
+    return mde_apply(c, op, &x, NULL);
+}
+
+static mde_tensor *mde__apply2(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
+{
+    mde_tensor *in[2];
+    in[0] = a;
+    in[1] = b;
+    return mde_apply(c, op, in, NULL);
+}
+
+/* Both inputs broadcast to their common shape first. */
+static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
+{
+    mde_tensor common;
+    char x[128], y[128];
+    int i;
+    if (mde__bad(c)) return NULL;
+    if (!a || !b || mde__same_shape(a, b)) return mde__apply2(c, op, a, b);
+    mde__take_shape(&common, a->rank >= b->rank ? a : b);
+    for (i = 1; i <= common.rank; i++) {
+        int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
+        if (m != n && m != 1 && n != 1) {
+            mde__fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: sizes %lld and %lld do not broadcast", op->name,
+                      mde__shape_text(a, x), mde__shape_text(b, y), (long long)m, (long long)n);
+            return NULL;
+        }
+        common.shape[common.rank - i] = m > n ? m : n;
+    }
+    if (!mde__same_shape(a, &common)) a = mde_broadcast_to(c, a, common.rank, common.shape);
+    if (!mde__same_shape(b, &common)) b = mde_broadcast_to(c, b, common.rank, common.shape);
+    return mde__apply2(c, op, a, b);
+}
+
+MDEDEF mde_tensor *mde_add(mde_context *c, mde_tensor *a, mde_tensor *b)
+{
+    return mde__apply_broadcast(c, &mde__op_add, a, b);
+}
+
+MDEDEF mde_tensor *mde_sub(mde_context *c, mde_tensor *a, mde_tensor *b)
+{
+    return mde__apply_broadcast(c, &mde__op_sub, a, b);
+}
+
+MDEDEF mde_tensor *mde_mul(mde_context *c, mde_tensor *a, mde_tensor *b)
+{
+    return mde__apply_broadcast(c, &mde__op_mul, a, b);
+}
+
+MDEDEF mde_tensor *mde_div(mde_context *c, mde_tensor *a, mde_tensor *b)
+{
+    return mde__apply_broadcast(c, &mde__op_div, a, b);
+}
+
+MDEDEF mde_tensor *mde_exp(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_exp, x);
+}
+
+MDEDEF mde_tensor *mde_log(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_log, x);
+}
+
+MDEDEF mde_tensor *mde_sqrt(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_sqrt, x);
+}
+
+MDEDEF mde_tensor *mde_tanh(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_tanh, x);
+}
+
+MDEDEF mde_tensor *mde_sigmoid(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_sigmoid, x);
+}
+
+MDEDEF mde_tensor *mde_relu(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_relu, x);
+}
+
+MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y)
+{
+    return mde__apply2(c, &mde__op_gate, x, y);
+}
+
+MDEDEF mde_tensor *mde_silu(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_silu, x);
+}
+
+MDEDEF mde_tensor *mde_gelu(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_gelu, x);
+}
+
+MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up)
+{
+    return mde__apply2(c, &mde__op_swiglu, gate, up);
+}
+
+MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_softmax, x);
+}
+
+MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_log_softmax, x);
+}
+
+MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, double shift)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.f[0] = scale;
+    args.f[1] = shift;
+    return mde_apply(c, &mde__op_affine, &x, &args);
+}
+
+/* An op whose arguments are a shape: i[0..rank-1], rank in i[7]. */
+static mde_tensor *mde__apply_shape(mde_context *c, const mde_op *op, mde_tensor *x, int rank, const int64_t *shape)
+{
+    mde_args args;
+    if (mde__bad(c) || !mde__shape_count(c, op->name, rank, shape)) return NULL;
+    memset(&args, 0, sizeof args);
+    memcpy(args.i, shape, (size_t)rank * sizeof *shape);
+    args.i[7] = rank;
+    return mde_apply(c, op, &x, &args);
+}
+
+MDEDEF mde_tensor *mde_reshape(mde_context *c, mde_tensor *x, int rank, const int64_t *shape)
+{
+    return mde__apply_shape(c, &mde__op_reshape, x, rank, shape);
+}
+
+MDEDEF mde_tensor *mde_broadcast_to(mde_context *c, mde_tensor *x, int rank, const int64_t *shape)
+{
+    return mde__apply_shape(c, &mde__op_broadcast_to, x, rank, shape);
+}
+
+MDEDEF mde_tensor *mde_sum_to(mde_context *c, mde_tensor *x, int rank, const int64_t *shape)
+{
+    return mde__apply_shape(c, &mde__op_sum_to, x, rank, shape);
+}
+
+MDEDEF mde_tensor *mde_sum(mde_context *c, mde_tensor *x)
+{
+    return mde_sum_to(c, x, 1, mde__scalar_shape);
+}
+
+MDEDEF mde_tensor *mde_mean(mde_context *c, mde_tensor *x)
+{
+    return mde_affine(c, mde_sum(c, x), x ? 1.0 / (double)x->count : 0, 0);
+}
+
+MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
+{
+    mde_args args;
+    int i;
+    memset(&args, 0, sizeof args);
+    for (i = 0; x && i < x->rank; i++) args.i[i] = order[i];
+    return mde_apply(c, &mde__op_permute, &x, &args);
+}
+
+/* An op whose arguments are an axis and two numbers. */
+static mde_tensor *mde__apply_axis(mde_context *c, const mde_op *op, mde_tensor *const *in, int axis, int64_t a,
+                                   int64_t b)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = axis;
+    args.i[1] = a;
+    args.i[2] = b;
+    return mde_apply(c, op, in, &args);
+}
+
+MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length)
+{
+    return mde__apply_axis(c, &mde__op_slice, &x, axis, start, length);
+}
+
+MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after)
+{
+    return mde__apply_axis(c, &mde__op_pad, &x, axis, before, after);
+}
+
+MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis)
+{
+    mde_tensor *in[2];
+    in[0] = a;
+    in[1] = b;
+    return mde__apply_axis(c, &mde__op_concat, in, axis, 0, 0);
+}
+
+/* x with the leading dimensions of `like`. */
+static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde_tensor *like)
+{
+    int64_t shape[MDE_MAX_RANK];
+    memcpy(shape, like->shape, sizeof shape);
+    shape[like->rank - 2] = x->shape[x->rank - 2];
+    shape[like->rank - 1] = x->shape[x->rank - 1];
+    return mde_broadcast_to(c, x, like->rank, shape);
+}
+
+MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
+{
+    mde_tensor *in[2], *out;
+    mde_args args;
+    int64_t shape[MDE_MAX_RANK];
+    int rank = a ? a->rank : 0;
+    if (mde__bad(c)) return NULL;
+    in[0] = a;
+    in[1] = b;
+    if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && a->shape[rank - 1] == b->shape[transpose_b ? 1 : 0]) {
+        /* One matrix for the whole batch: its rows are the rows of one big product. */
+        memcpy(shape, a->shape, sizeof shape);
+        shape[0] = (int64_t)a->count / a->shape[rank - 1];
+        shape[1] = a->shape[rank - 1];
+        out = mde_matmul_t(c, mde_reshape(c, a, 2, shape), b, 0, transpose_b);
+        memcpy(shape, a->shape, sizeof shape);
+        if (out) shape[rank - 1] = out->shape[1];
+        return out ? mde_reshape(c, out, rank, shape) : NULL;
+    }
+    if (a && b && a->rank > 2 && b->rank == 2) in[1] = mde__broadcast_batch(c, b, a);
+    if (a && b && a->rank == 2 && b->rank > 2) in[0] = mde__broadcast_batch(c, a, b);
+    memset(&args, 0, sizeof args);
+    args.i[0] = transpose_a != 0;
+    args.i[1] = transpose_b != 0;
+    return mde_apply(c, &mde__op_matmul, in, &args);
+}
+
+MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
+{
+    return mde_matmul_t(c, a, b, 0, 0);
+}
+
+MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon)
+{
+    mde_tensor *in[2];
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.f[0] = epsilon;
+    in[0] = x;
+    in[1] = gain;
+    return mde_apply(c, &mde__op_rms_norm, in, &args);
+}
+
+MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon)
+{
+    mde_tensor *in[3];
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.f[0] = epsilon;
+    in[0] = x;
+    in[1] = gain;
+    in[2] = bias;
+    return mde_apply(c, &mde__op_layer_norm, in, &args);
+}
+
+/* An op whose arguments are ids; they are copied into the arena. */
+static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *x, int64_t count, const int32_t *ids,
+                                  int64_t rows)
+{
+    mde_args args;
+    int32_t *copy;
+    if (mde__bad(c) || !x) return mde_apply(c, op, &x, NULL);
+    if (count < 1 || !ids) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: no ids were given", op->name);
+        return NULL;
+    }
+    copy = (int32_t *)mde__scratch(c, (size_t)count, sizeof *copy);
+    if (!copy) return NULL;
+    memcpy(copy, ids, (size_t)count * sizeof *ids);
+    memset(&args, 0, sizeof args);
+    args.i[0] = count;
+    args.i[1] = rows;
+    args.p = copy;
+    return mde_apply(c, op, &x, &args);
+}
+
+MDEDEF mde_tensor *mde_gather(mde_context *c, mde_tensor *table, int64_t count, const int32_t *ids)
+{
+    return mde__apply_ids(c, &mde__op_gather, table, count, ids, 0);
+}
+
+MDEDEF mde_tensor *mde_scatter_add(mde_context *c, mde_tensor *x, int64_t n, const int32_t *ids)
+{
+    return mde__apply_ids(c, &mde__op_scatter_add, x, x ? x->shape[0] : 0, ids, n);
+}
+
+MDEDEF mde_tensor *mde_cross_entropy(mde_context *c, mde_tensor *logits, const int32_t *targets)
+{
+    return mde__apply_ids(c, &mde__op_cross_entropy, logits, logits ? logits->shape[0] : 0, targets, 0);
+}
+
+MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t start)
+{
+    return mde__apply_rope(c, x, base, start, 0);
+}
+
+MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal)
+{
+    mde_tensor *in[3];
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.f[0] = scale;
+    args.i[0] = causal != 0;
+    in[0] = q;
+    in[1] = k;
+    in[2] = v;
+    return mde_apply(c, &mde__op_attention, in, &args);
+}
+
+MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability, uint64_t seed, uint64_t stream)
+{
+    mde_random random = mde_random_start(seed, stream);
+    mde_tensor *mask;
+    size_t i;
+    if (mde__bad(c)) return NULL;
+    if (!x) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "dropout: x is NULL");
+        return NULL;
+    }
+    if (probability == 0) return x;
+    if (!(probability > 0 && probability < 1)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "dropout: the probability is not in 0 to 1");
+        return NULL;
+    }
+    mask = mde__tensor_new(c, x->rank, x->shape);
+    for (i = 0; mask && i < x->count; i++) {
+        mask->data[i] = mde_random_uniform(&random) < probability ? 0.0f : (float)(1 / (1 - probability));
+    }
+    return mde_mul(c, x, mask);
+}
+
+/* ======================================================================
+   9. LAYERS AND TRAINING
+   ====================================================================== */
+
+/* A parameter set owns named tensors, their gradients and the optimizer's moments. What a training run depends on is
+   all in there, so a checkpoint is the set, written out. */
+
+typedef struct mde__param {
+    char *name;
+    mde_tensor tensor;
+    float *m, *v;               /* moments of AdamW */
+} mde__param;
+
+struct mde_params {
+    mde_context *context;
+    uint64_t seed;
+    int count, capacity;
+    mde__param **items;         /* pointers, because tensors must not move */
+    int64_t steps;              /* of the optimizer so far */
+};
+
+MDEDEF mde_params *mde_params_create(mde_context *c, uint64_t seed)
+{
+    mde_params *p = mde__bad(c) ? NULL : (mde_params *)mde__alloc(c, 1, sizeof *p);
+    if (!p) return NULL;
+    p->context = c;
+    p->seed = seed;
+    return p;
+}
+
+static void mde__param_free(mde_context *c, mde__param *item)
+{
+    if (!item) return;
+    mde__free(c, item->name);
+    mde__free(c, item->tensor.data);
+    mde__free(c, item->tensor.grad);
+    mde__free(c, item->m);
+    mde__free(c, item->v);
+    mde__free(c, item);
+}
+
+MDEDEF void mde_params_free(mde_params *p)
+{
+    int i;
+    if (!p) return;
+    for (i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
+    mde__free(p->context, (void *)p->items);
+    mde__free(p->context, p);
+}
+
+static void mde__initialise(const mde_params *p, const char *name, mde_tensor *t, mde_init init, double scale)
+{
+    mde_random r = mde_random_start(p->seed, mde__hash(MDE__HASH_START, name, strlen(name)));
+    size_t i;
+    for (i = 0; i < t->count; i++) {
+        switch (init) {
+        case MDE_INIT_ONES: t->data[i] = 1.0f; break;
+        case MDE_INIT_NORMAL: t->data[i] = (float)(scale * mde_random_normal(&r)); break;
+        case MDE_INIT_UNIFORM: t->data[i] = (float)(scale * (2 * mde_random_uniform(&r) - 1)); break;
+        case MDE_INIT_ZEROS:
+        default: t->data[i] = 0.0f; break;
+        }
+    }
+}
+
+MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const int64_t *shape, mde_init init,
+                             double scale)
+{
+    mde_context *c = p ? p->context : NULL;
+    mde__param *item;
+    size_t count;
+    if (mde__bad(c)) return NULL;
+    if (!name || !*name || mde_params_find(p, name)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "parameter \"%s\": %s", name ? name : "", name && *name ? "is there already"
+                                                                                               : "has no name");
+        return NULL;
+    }
+    count = mde__shape_count(c, name, rank, shape);
+    if (!count) return NULL;
+    if (p->count == p->capacity) {
+        int capacity = p->capacity ? p->capacity * 2 : 32;
+        mde__param **items = (mde__param **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
+        if (!items) return NULL;
+        p->items = items;
+        p->capacity = capacity;
+    }
+    item = (mde__param *)mde__alloc(c, 1, sizeof *item);
+    if (!item) return NULL;
+    item->name = mde__copy_text(c, name);
+    item->tensor.data = (float *)mde__alloc(c, count, sizeof(float));
+    item->tensor.grad = (float *)mde__alloc(c, count, sizeof(float));
+    item->m = (float *)mde__alloc(c, count, sizeof(float));
+    item->v = (float *)mde__alloc(c, count, sizeof(float));
+    if (mde__bad(c)) {
+        mde__param_free(c, item);
+        return NULL;
+    }
+    item->tensor.rank = rank;
+    memcpy(item->tensor.shape, shape, (size_t)rank * sizeof *shape);
+    item->tensor.count = count;
+    item->tensor.requires_grad = 1;
+    mde__initialise(p, name, &item->tensor, init, scale);
+    p->items[p->count++] = item;
+    return &item->tensor;
+}
+
+MDEDEF int mde_params_count(const mde_params *p)
+{
+    return p ? p->count : 0;
+}
+
+MDEDEF mde_tensor *mde_params_tensor(const mde_params *p, int index)
+{
+    return p && index >= 0 && index < p->count ? &p->items[index]->tensor : NULL;
+}
+
+MDEDEF const char *mde_params_name(const mde_params *p, int index)
+{
+    return p && index >= 0 && index < p->count ? p->items[index]->name : "";
+}
+
+MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name)
+{
+    int i;
+    for (i = 0; p && name && i < p->count; i++) {
+        if (strcmp(p->items[i]->name, name) == 0) return &p->items[i]->tensor;
+    }
+    return NULL;
+}
+
+MDEDEF size_t mde_params_elements(const mde_params *p)
+{
+    size_t sum = 0;
+    int i;
+    for (i = 0; p && i < p->count; i++) sum += p->items[i]->tensor.count;
+    return sum;
+}
+
+MDEDEF void mde_params_zero_grad(mde_params *p)
+{
+    int i;
+    for (i = 0; p && i < p->count; i++) memset(p->items[i]->tensor.grad, 0, p->items[i]->tensor.count * sizeof(float));
+}
+
+MDEDEF double mde_params_grad_norm(const mde_params *p)
+{
+    double sum = 0;
+    int i;
+    for (i = 0; p && i < p->count; i++) {
+        sum += mde__sum_squares(p->context, (int64_t)p->items[i]->tensor.count, p->items[i]->tensor.grad);
+    }
+    return sqrt(sum);
+}
+
+/* ---- Optimizers ---- */
+
+static double mde__or_default(double value, double absent)
+{
+    return value == 0 ? absent : value == MDE_ZERO ? 0 : value;
+}
+
+MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
+{
+    mde_context *c = p ? p->context : NULL;
+    double norm, scale = 1, beta1, beta2, epsilon, decay1, decay2;
+    int i;
+    if (mde__bad(c)) return (double)NAN;
+    norm = mde_params_grad_norm(p);
+    if (!(norm < (double)INFINITY)) {
+        mde__fail(c, MDE_NOT_FINITE, "adamw: the norm of the gradient is not finite");
+        return norm;
+    }
+    beta1 = mde__or_default(desc->beta1, 0.9);
+    beta2 = mde__or_default(desc->beta2, 0.95);
+    epsilon = mde__or_default(desc->epsilon, 1e-8);
+    if (desc->clip > 0 && norm > desc->clip) scale = desc->clip / norm;
+    p->steps++;
+    decay1 = beta1 > 0 ? mde__exp((double)p->steps * mde__log(beta1)) : 0;
+    decay2 = beta2 > 0 ? mde__exp((double)p->steps * mde__log(beta2)) : 0;
+    for (i = 0; i < p->count; i++) {
+        mde__param *item = p->items[i];
+        mde__adamw(c, (int64_t)item->tensor.count, item->tensor.data, item->tensor.grad, item->m, item->v,
+                   desc->learning_rate, beta1, beta2, epsilon, item->tensor.rank > 1 ? desc->weight_decay : 0,
+                   1 - decay1, 1 - decay2, (float)scale);
+    }
+    return norm;
+}
+
+MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
+{
+    int i;
+    if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
+    for (i = 0; i < p->count; i++) {
+        mde_tensor *t = &p->items[i]->tensor;
+        mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
+    }
+    p->steps++;
+    return MDE_OK;
+}
+
+MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
+{
+    double share;
+    int64_t start = s->warmup;
+    if (step < s->warmup) return s->peak * (double)(step + 1) / (double)s->warmup;
+    if (s->kind == MDE_CONSTANT) return s->peak;
+    if (s->kind == MDE_WSD) start = s->steps - (int64_t)floor(s->decay * (double)s->steps + 0.5);
+    if (step <= start) return s->peak;
+    if (step >= s->steps) return s->peak * s->final;
+    share = (double)(step - start) / (double)(s->steps - start);
+    if (s->kind == MDE_WSD) return s->peak * (1 + (s->final - 1) * share);
+    return s->peak * (s->final + (1 - s->final) * 0.5 * (1 + mde__cos(MDE__PI * share)));
+}
+
+/* ---- Files ---- */
+
+#ifndef MDE_NO_STDIO
+
+static const char *const mde__moment_prefixes[2] = { "adamw.m.", "adamw.v." };
+
+/* Name of a moment in a checkpoint. */
+static char *mde__moment_name(mde_context *c, int which, const char *name)
+{
+    size_t size = strlen(name) + strlen(mde__moment_prefixes[which]) + 1;
+    char *full = (char *)mde__alloc(c, size, 1);
+    if (full) snprintf(full, size, "%s%s", mde__moment_prefixes[which], name);
+    return full;
+}
+
+static mde_safetensor mde__param_entry(const mde__param *item, const char *name, const float *data)
+{
+    mde_safetensor entry;
+    memset(&entry, 0, sizeof entry);
+    entry.name = name;
+    entry.rank = item->tensor.rank;
+    memcpy(entry.shape, item->tensor.shape, sizeof entry.shape);
+    entry.count = item->tensor.count;
+    entry.data = data;
+    return entry;
+}
+
+MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
+{
+    mde_context *c = p ? p->context : NULL;
+    mde_safetensor *entries;
+    int i;
+    if (mde__bad(c)) return mde_context_status(c);
+    entries = (mde_safetensor *)mde__alloc(c, (size_t)p->count + 1, sizeof *entries);
+    for (i = 0; entries && i < p->count; i++) {
+        entries[i] = mde__param_entry(p->items[i], p->items[i]->name, p->items[i]->tensor.data);
+    }
+    if (entries) mde_safetensors_write(c, path, p->count, entries, pairs, metadata);
+    mde__free(c, entries);
+    return c->status;
+}
+
+MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
+{
+    mde_context *c = p ? p->context : NULL;
+    mde_safetensor *entries;
+    const char **all;
+    char step[32];
+    int i, which, count = 0;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (pairs < 0 || (pairs && !metadata)) return mde__fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
+    entries = (mde_safetensor *)mde__alloc(c, (size_t)p->count * 3 + 1, sizeof *entries);
+    all = (const char **)mde__alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
+    for (i = 0; i < p->count && !mde__bad(c); i++) {
+        const mde__param *item = p->items[i];
+        entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
+        for (which = 0; which < 2; which++) {
+            char *name = mde__moment_name(c, which, item->name);
+            if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
+        }
+    }
+    if (!mde__bad(c)) {
+        snprintf(step, sizeof step, "%lld", (long long)p->steps);
+        for (i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
+        all[2 * pairs] = "adamw.steps";
+        all[2 * pairs + 1] = step;
+        mde_safetensors_write(c, path, count, entries, pairs + 1, all);
+    }
+    for (i = 0; entries && i < count; i++) {
+        if (i % 3 != 0) mde__free(c, (void *)(uintptr_t)entries[i].name);
+    }
+    mde__free(c, entries);
+    mde__free(c, (void *)all);
+    return c->status;
+}
+
+/* The tensor of that name if it has the parameter's shape; otherwise NULL and an error. */
+static const float *mde__matching_tensor(mde_context *c, const char *path, const mde_safetensors *file,
+                                         const mde__param *item, const char *name)
+{
+    const mde_safetensor *found = mde_safetensors_find(file, name);
+    mde_tensor shape;
+    char have[128], want[128];
+    if (!found) {
+        mde__fail(c, MDE_BAD_FILE, "%s: has no tensor %s", path, name);
+        return NULL;
+    }
+    memset(&shape, 0, sizeof shape);
+    shape.rank = found->rank;
+    memcpy(shape.shape, found->shape, sizeof shape.shape);
+    if (mde__same_shape(&shape, &item->tensor)) return found->data;
+    mde__fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name, mde__shape_text(&shape, have),
+              mde__shape_text(&item->tensor, want));
+    return NULL;
+}
+
+/* All tensors of the set, and with `moments` those of the optimizer, are looked up before any is copied, so that a
+   file that does not fit changes nothing. */
+static mde_status mde__params_load(mde_params *p, const char *path, const mde_safetensors *file, int moments)
+{
+    mde_context *c = p->context;
+    const float **found = (const float **)mde__alloc(c, (size_t)p->count * 3 + 1, sizeof *found);
+    int i, which;
+    for (i = 0; i < p->count && !mde__bad(c); i++) {
+        const mde__param *item = p->items[i];
+        found[3 * i] = mde__matching_tensor(c, path, file, item, item->name);
+        for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
+            char *name = mde__moment_name(c, which, item->name);
+            if (name) found[3 * i + 1 + which] = mde__matching_tensor(c, path, file, item, name);
+            mde__free(c, name);
+        }
+    }
+    for (i = 0; i < p->count && !mde__bad(c); i++) {
+        mde__param *item = p->items[i];
+        size_t bytes = item->tensor.count * sizeof(float);
+        memcpy(item->tensor.data, found[3 * i], bytes);
+        if (!moments) continue;
+        memcpy(item->m, found[3 * i + 1], bytes);
+        memcpy(item->v, found[3 * i + 2], bytes);
+    }
+    mde__free(c, (void *)found);
+    return c->status;
+}
+
+MDEDEF mde_status mde_params_read(mde_params *p, const char *path)
+{
+    mde_context *c = p ? p->context : NULL;
+    mde_safetensors *file;
+    if (mde__bad(c)) return mde_context_status(c);
+    file = mde_safetensors_read(c, path);
+    if (file) mde__params_load(p, path, file, 0);
+    mde_safetensors_free(c, file);
+    return c->status;
+}
+
+MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
+{
+    mde_context *c = p ? p->context : NULL;
+    mde_safetensors *file;
+    const char *text;
+    double steps = -1;
+    if (mde__bad(c)) return NULL;
+    file = mde_safetensors_read(c, path);
+    if (!file) return NULL;
+    text = mde_safetensors_metadata(file, "adamw.steps");
+    if (!text || !mde__parse_number(text, strlen(text), &steps) || !(steps >= 0 && steps < 9e15) ||
+        steps != floor(steps)) {
+        mde__fail(c, MDE_BAD_FILE, "%s: is no checkpoint: it has no adamw.steps", path);
+    } else if (mde__params_load(p, path, file, 1) == MDE_OK) {
+        p->steps = (int64_t)steps;
+    }
+    if (!mde__bad(c)) return file;
+    mde_safetensors_free(c, file);
+    return NULL;
+}
+
+static int mde__is_terminal(void)
+{
+#ifdef _WIN32
+    return 0;
+#else
+    return isatty(2);
+#endif
+}
+
+MDEDEF int mde_print_progress(const mde_progress *p, void *user)
+{
+    int terminal = mde__is_terminal(), last = p->step >= p->steps;
+    int64_t before = p->steps > 0 ? (p->step - 1) * 20 / p->steps : 0, now = p->steps > 0 ? p->step * 20 / p->steps : 0;
+    (void)user;
+    /* Into a file or a pipe goes a line for each twentieth of the way. */
+    if (!terminal && !last && before == now) return 0;
+    fprintf(stderr, "%s%-10s %lld/%lld", terminal ? "\r" : "", p->stage ? p->stage : "", (long long)p->step,
+            (long long)p->steps);
+    if (p->loss == p->loss) fprintf(stderr, "  loss %.4f nats", p->loss);
+    if (p->loss == p->loss && p->bytes_tokens) fprintf(stderr, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+    if (p->rate > 0) fprintf(stderr, "  %.0f tokens/s", p->rate);
+    if (p->seconds_left > 0 && !last) {
+        fprintf(stderr, "  %d:%02d left", (int)(p->seconds_left / 60), (int)p->seconds_left % 60);
+    }
+    fprintf(stderr, terminal ? "\033[K" : "\n");
+    if (terminal && last) fprintf(stderr, "\n");
+    return 0;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ======================================================================
+   10. TEXT
+   ====================================================================== */
+
+/* From files to training windows: a tokenizer turns bytes into token ids, a corpus holds the tokens of several domains
+   split by document, a sampler draws windows from a mixture of them. The one idea: nothing depends on the order of
+   drawing. Which documents are held out, and which window a domain gives as its j-th, follow from the text and the
+   seed alone, so that runs with different mixtures see the same windows wherever they see the same domain. */
+
+/* ---- Tokenizers ---- */
+
+#define MDE__MAX_VOCABULARY 65536   /* tokens are kept as 16 bits */
+#define MDE__LONGEST_WORD 256       /* bytes; a longer run is cut, so that merging takes time linear in the text */
+#define MDE__PUBLISHED_SPECIALS 3   /* unknown, begin and end come before the 256 bytes in a published tokenizer */
+#define MDE__BEGIN 1
+#define MDE__END 2
+
+struct mde_tokenizer {
+    mde_context *context;
+    int vocabulary;
+    int published;                  /* SentencePiece's form: special tokens first; text begins with an added space */
+    char *bytes;                    /* of all tokens, one after the other */
+    size_t bytes_capacity;
+    size_t *starts;                 /* [vocabulary + 1] in bytes */
+    float *scores;                  /* the pair whose token has the highest score is merged first */
+    int32_t *table;                 /* ids by the bytes of the token, open addressing; -1: free */
+    size_t slots;                   /* a power of two */
+    int capacity;                   /* tokens that starts and scores have room for */
+};
+
+static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
+{
+    mde_tokenizer *t = (mde_tokenizer *)mde__alloc(c, 1, sizeof *t);
+    size_t i;
+    if (!t) return NULL;
+    t->context = c;
+    t->capacity = capacity;
+    t->slots = 1024;
+    while (t->slots < (size_t)capacity * 2) t->slots *= 2;
+    t->bytes_capacity = 1024;
+    t->bytes = (char *)mde__alloc(c, t->bytes_capacity, 1);
+    t->starts = (size_t *)mde__alloc(c, (size_t)capacity + 1, sizeof *t->starts);
+    t->scores = (float *)mde__alloc(c, (size_t)capacity, sizeof *t->scores);
+    t->table = (int32_t *)mde__alloc(c, t->slots, sizeof *t->table);
+    if (mde__bad(c)) {
+        mde_tokenizer_free(t);
+        return NULL;
+    }
+    for (i = 0; i < t->slots; i++) t->table[i] = -1;
+    return t;
+}
+
+MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
+{
+    if (!t) return;
+    mde__free(t->context, t->bytes);
+    mde__free(t->context, t->starts);
+    mde__free(t->context, t->scores);
+    mde__free(t->context, t->table);
+    mde__free(t->context, t);
+}
+
+/* The slot that holds the token with these bytes, or the free slot where it belongs. */
+static size_t mde__tokenizer_slot(const mde_tokenizer *t, const char *bytes, size_t length)
+{
+    uint64_t hash = mde__hash(MDE__HASH_START, bytes, length);
+    size_t slot = (size_t)(hash ^ hash >> 32) & (t->slots - 1);
+    for (; t->table[slot] >= 0; slot = (slot + 1) & (t->slots - 1)) {
+        size_t id = (size_t)t->table[slot];
+        if (t->starts[id + 1] - t->starts[id] == length && memcmp(t->bytes + t->starts[id], bytes, length) == 0) break;
+    }
+    return slot;
+}
+
+static int32_t mde__tokenizer_find(const mde_tokenizer *t, const char *bytes, size_t length)
+{
+    return t->table[mde__tokenizer_slot(t, bytes, length)];
+}
+
+/* Appends a token; `found` is 0 for one that text never becomes by its own bytes (special and byte tokens of the
+   published form). Of two tokens with the same bytes the first is found. */
+static int mde__tokenizer_add(mde_tokenizer *t, const char *bytes, size_t length, float score, int found)
+{
+    size_t start = t->starts[t->vocabulary], slot;
+    if (length > t->bytes_capacity - start) {
+        size_t capacity = t->bytes_capacity * 2 + length;
+        char *larger = (char *)mde__realloc(t->context, t->bytes, capacity, 1);
+        if (!larger) return 0;
+        t->bytes = larger;
+        t->bytes_capacity = capacity;
+    }
+    slot = mde__tokenizer_slot(t, bytes, length);
+    memcpy(t->bytes + start, bytes, length);
+    if (found && length && t->table[slot] < 0) t->table[slot] = t->vocabulary;
+    t->scores[t->vocabulary++] = score;
+    t->starts[t->vocabulary] = start + length;
+    return 1;
+}
+
+static mde_tokenizer *mde__tokenizer_copy(mde_context *c, const mde_tokenizer *from)
+{
+    mde_tokenizer *t = mde__tokenizer_create(c, from->vocabulary);
+    int32_t id;
+    size_t length;
+    for (id = 0; t && id < from->vocabulary; id++) {
+        const char *bytes = mde_tokenizer_token(from, id, &length);
+        int found = mde__tokenizer_find(from, bytes, length) == id;
+        if (!mde__tokenizer_add(t, bytes, length, from->scores[id], found)) {
+            mde_tokenizer_free(t);
+            t = NULL;
+        }
+    }
+    if (t) t->published = from->published;
+    return t;
+}
+
+static mde_tokenizer *mde__tokenizer_start(mde_context *c, int capacity)
+{
+    mde_tokenizer *t = mde__tokenizer_create(c, capacity);
+    int byte;
+    for (byte = 0; t && byte < 256; byte++) {
+        char one = (char)(unsigned char)byte;
+        if (!mde__tokenizer_add(t, &one, 1, 0, 1)) {
+            mde_tokenizer_free(t);
+            t = NULL;
+        }
+    }
+    return t;
+}
+
+MDEDEF mde_tokenizer *mde_tokenizer_bytes(mde_context *c)
+{
+    return mde__tokenizer_start(c, 256);
+}
+
+MDEDEF int mde_tokenizer_vocabulary(const mde_tokenizer *t)
+{
+    return t ? t->vocabulary : 0;
+}
+
+MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_t *length)
+{
+    *length = 0;
+    if (!t || id < 0 || id >= t->vocabulary) return "";
+    *length = t->starts[id + 1] - t->starts[id];
+    return t->bytes + t->starts[id];
+}
+
+static int32_t mde__byte_token(const mde_tokenizer *t, char byte)
+{
+    return (int32_t)(unsigned char)byte + (t->published ? MDE__PUBLISHED_SPECIALS : 0);
+}
+
+static int mde__is_space(char byte)
+{
+    return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
+}
+
+/* Merges never cross a word's end. A word is a run of other bytes with the space before it, if there is one, or what
+   else of white space stands between two such words. */
+static size_t mde__word_end(const char *text, size_t start, size_t length)
+{
+    size_t limit = length - start > MDE__LONGEST_WORD ? start + MDE__LONGEST_WORD : length, i;
+    for (i = start + 1; i < limit; i++) {
+        int space = mde__is_space(text[i]), space_before = mde__is_space(text[i - 1]);
+        if (space && !space_before) break;
+        if (!space && space_before && text[i - 1] != ' ') break;
+        if (text[i] == ' ' && i + 1 < length && !mde__is_space(text[i + 1])) break;
+    }
+    return i;
+}
+
+/* A symbol is a stretch of the text that is one token so far; those of a text are a doubly linked list. */
+typedef struct mde__symbol {
+    uint32_t start, length;
+    int32_t id;                     /* -1: merged into the symbol before it */
+    int32_t previous, next;         /* -1: none */
+} mde__symbol;
+
+/* A merge that could be done: valid as long as both symbols are as they were. */
+typedef struct mde__merge {
+    float score;
+    int32_t left, right;            /* symbols */
+    int32_t left_id, right_id, id;
+} mde__merge;
+
+typedef struct mde__encoder {
+    const mde_tokenizer *tokenizer;
+    mde__symbol *symbols;
+    mde__merge *heap;               /* best merge first */
+    size_t merges;
+} mde__encoder;
+
+static int mde__merge_before(const mde__merge *a, const mde__merge *b)
+{
+    return a->score > b->score || (a->score == b->score && a->left < b->left);
+}
+
+static void mde__merge_push(mde__encoder *e, const mde__merge *merge)
+{
+    size_t i = e->merges++;
+    for (; i > 0 && mde__merge_before(merge, &e->heap[(i - 1) / 2]); i = (i - 1) / 2) e->heap[i] = e->heap[(i - 1) / 2];
+    e->heap[i] = *merge;
+}
+
+static mde__merge mde__merge_pop(mde__encoder *e)
+{
+    mde__merge top = e->heap[0], last = e->heap[--e->merges];
+    size_t i = 0, child;
+    for (; (child = 2 * i + 1) < e->merges; i = child) {
+        if (child + 1 < e->merges && mde__merge_before(&e->heap[child + 1], &e->heap[child])) child++;
+        if (!mde__merge_before(&e->heap[child], &last)) break;
+        e->heap[i] = e->heap[child];
+    }
+    e->heap[i] = last;
+    return top;
+}
+
+static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t left, int32_t right)
+{
+    const mde__symbol *a, *b;
+    mde__merge merge;
+    if (left < 0 || right < 0) return;
+    a = &e->symbols[left];
+    b = &e->symbols[right];
+    merge.id = mde__tokenizer_find(e->tokenizer, text + a->start, (size_t)a->length + b->length);
+    if (merge.id < 0) return;
+    /* Bytes that the published form has no piece for stay bytes. */
+    if (e->tokenizer->published && (a->id < b->id ? a->id : b->id) < MDE__PUBLISHED_SPECIALS + 256) return;
+    merge.score = e->tokenizer->scores[merge.id];
+    merge.left = left;
+    merge.right = right;
+    merge.left_id = a->id;
+    merge.right_id = b->id;
+    mde__merge_push(e, &merge);
+}
+
+/* First symbols of a span: bytes, or for the published form UTF-8 characters where there is a token for one. */
+static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t length)
+{
+    int32_t count = 0;
+    size_t i = 0, k;
+    while (i < length) {
+        size_t size = 1;
+        int32_t whole;
+        if (e->tokenizer->published) {
+            while (size < 4 && i + size < length && ((unsigned char)text[i + size] & 0xC0) == 0x80) size++;
+        }
+        whole = e->tokenizer->published ? mde__tokenizer_find(e->tokenizer, text + i, size) : -1;
+        for (k = 0; k < size; k += whole >= 0 ? size : 1) {
+            mde__symbol *s = &e->symbols[count];
+            s->start = (uint32_t)(i + k);
+            s->length = (uint32_t)(whole >= 0 ? size : 1);
+            s->id = whole >= 0 ? whole : mde__byte_token(e->tokenizer, text[i + k]);
+            s->previous = count - 1;
+            s->next = count + 1;
+            count++;
+        }
+        i += size;
+    }
+    if (count) e->symbols[count - 1].next = -1;
+    return count;
+}
+
+/* Encodes one span, best merge first, leftmost of equals; returns the number of tokens. */
+static size_t mde__encode_span(mde__encoder *e, const char *text, size_t length, int32_t *out)
+{
+    size_t count = 0;
+    int32_t symbols = mde__encoder_split(e, text, length), i;
+    e->merges = 0;
+    for (i = 0; i + 1 < symbols; i++) mde__encoder_consider(e, text, i, i + 1);
+    while (e->merges) {
+        mde__merge merge = mde__merge_pop(e);
+        mde__symbol *a = &e->symbols[merge.left], *b = &e->symbols[merge.right];
+        if (a->id != merge.left_id || b->id != merge.right_id || a->next != merge.right) continue;
+        a->id = merge.id;
+        a->length += b->length;
+        a->next = b->next;
+        b->id = -1;
+        if (a->next >= 0) e->symbols[a->next].previous = merge.left;
+        mde__encoder_consider(e, text, a->previous, merge.left);
+        mde__encoder_consider(e, text, merge.left, a->next);
+    }
+    for (i = symbols ? 0 : -1; i >= 0; i = e->symbols[i].next) out[count++] = e->symbols[i].id;
+    return count;
+}
+
+/* out has room for length + 1 tokens. Returns their number; temporaries are in the arena. */
+static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t length, int32_t *out)
+{
+    mde_context *c = t->context;
+    mde_mark mark = mde_arena_mark(c);
+    mde__encoder e;
+    size_t span = t->published ? length + 1 : MDE__LONGEST_WORD, count = 0, start, end;
+    if (length == 0) return 0;
+    if (t->vocabulary == 256) {
+        for (start = 0; start < length; start++) out[start] = (unsigned char)text[start];
+        return length;
+    }
+    if (length >= INT32_MAX) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "encode: a text of %zu bytes is more than can be encoded at once", length);
+        return 0;
+    }
+    e.tokenizer = t;
+    e.symbols = (mde__symbol *)mde__scratch(c, span, sizeof *e.symbols);
+    e.heap = (mde__merge *)mde__scratch(c, span, 2 * sizeof *e.heap);
+    if (t->published) {
+        char *spaced = (char *)mde__scratch(c, span, 1);
+        if (!mde__bad(c)) {
+            spaced[0] = ' ';
+            memcpy(spaced + 1, text, length);
+            count = mde__encode_span(&e, spaced, span, out);
+        }
+    } else if (!mde__bad(c)) {
+        for (start = 0; start < length; start = end) {
+            end = mde__word_end(text, start, length);
+            count += mde__encode_span(&e, text + start, end - start, out + count);
+        }
+    }
+    mde_arena_rewind(c, mark);
+    return count;
+}
+
+MDEDEF int32_t *mde_tokenizer_encode(const mde_tokenizer *t, const char *text, size_t length, size_t *count)
+{
+    int32_t *ids;
+    *count = 0;
+    if (!t || mde__bad(t->context)) return NULL;
+    ids = (int32_t *)mde__alloc(t->context, length + 1, sizeof *ids);
+    if (!ids) return NULL;
+    *count = mde__encode(t, text, length, ids);
+    if (!mde__bad(t->context)) return ids;
+    mde__free(t->context, ids);
+    *count = 0;
+    return NULL;
+}
+
+/* ---- Learning byte-pair merges (Sennrich et al. 2016) ---- */
+
+/* Each word that occurs is kept once with its count. Merging a pair touches only the words it occurs in, found by a
+   list at the pair; pairs wait in a heap by count. Counts of old pairs only fall, so an entry of the heap that is too
+   high is put back with its true count when it comes up. */
+
+typedef struct mde__word {
+    const char *text;
+    uint32_t length;
+    uint32_t symbols;               /* tokens that the word is made of so far */
+    size_t first;                   /* of them */
+    int64_t count;
+} mde__word;
+
+typedef struct mde__pair {
+    int32_t left, right;
+    int64_t count;                  /* occurrences in the text */
+    int64_t place;                  /* last place; -1: none */
+} mde__pair;
+
+typedef struct mde__place { uint32_t word; int64_t previous; } mde__place;
+typedef struct mde__ranked { int64_t count; size_t pair; } mde__ranked;
+
+typedef struct mde__bpe {
+    mde_context *context;
+    mde__word *words;
+    size_t word_count, word_capacity;
+    int64_t *word_table;            /* word by its bytes; -1: free */
+    size_t word_slots;
+    int32_t *symbols;
+    mde__pair *pairs;
+    size_t pair_count, pair_capacity;
+    int64_t *pair_table;
+    size_t pair_slots;
+    mde__place *places;
+    size_t place_count, place_capacity;
+    mde__ranked *heap;              /* has room for all pairs; each is in it at most once */
+    size_t ranked;
+} mde__bpe;
+
+static void mde__bpe_free(mde__bpe *b)
+{
+    mde__free(b->context, b->words);
+    mde__free(b->context, b->word_table);
+    mde__free(b->context, b->symbols);
+    mde__free(b->context, b->pairs);
+    mde__free(b->context, b->pair_table);
+    mde__free(b->context, b->places);
+    mde__free(b->context, b->heap);
+}
+
+static int64_t *mde__new_table(mde_context *c, size_t slots)
+{
+    int64_t *table = (int64_t *)mde__alloc(c, slots, sizeof *table);
+    size_t i;
+    for (i = 0; table && i < slots; i++) table[i] = -1;
+    return table;
+}
+
+static size_t mde__word_slot(const mde__bpe *b, const char *text, size_t length)
+{
+    uint64_t hash = mde__hash(MDE__HASH_START, text, length);
+    size_t slot = (size_t)(hash ^ hash >> 32) & (b->word_slots - 1);
+    for (; b->word_table[slot] >= 0; slot = (slot + 1) & (b->word_slots - 1)) {
+        const mde__word *word = &b->words[b->word_table[slot]];
+        if (word->length == length && memcmp(word->text, text, length) == 0) break;
+    }
+    return slot;
+}
+
+static int mde__bpe_grow_words(mde__bpe *b)
+{
+    size_t capacity = b->word_capacity ? b->word_capacity * 2 : 1024, i;
+    int64_t *table = mde__new_table(b->context, capacity * 2);
+    mde__word *words = (mde__word *)mde__realloc(b->context, b->words, capacity, sizeof *words);
+    if (words) b->words = words;
+    if (!words || !table) {
+        mde__free(b->context, table);
+        return 0;
+    }
+    mde__free(b->context, b->word_table);
+    b->word_table = table;
+    b->word_capacity = capacity;
+    b->word_slots = capacity * 2;
+    for (i = 0; i < b->word_count; i++) {
+        table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
+    }
+    return 1;
+}
+
+/* Counts the words of a text, which must stay where it is until the merges are learned. */
+static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
+{
+    size_t start, end, slot;
+    for (start = 0; start < length; start = end) {
+        end = mde__word_end(text, start, length);
+        if (b->word_count == b->word_capacity && !mde__bpe_grow_words(b)) return 0;
+        slot = mde__word_slot(b, text + start, end - start);
+        if (b->word_table[slot] < 0) {
+            mde__word *word = &b->words[b->word_count];
+            word->text = text + start;
+            word->length = (uint32_t)(end - start);
+            word->count = 0;
+            b->word_table[slot] = (int64_t)b->word_count++;
+        }
+        b->words[b->word_table[slot]].count++;
+    }
+    return 1;
+}
+
+static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
+{
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    size_t slot;
+    key *= UINT64_C(0x9E3779B97F4A7C15);
+    slot = (size_t)(key ^ key >> 32) & (b->pair_slots - 1);
+    for (; b->pair_table[slot] >= 0; slot = (slot + 1) & (b->pair_slots - 1)) {
+        const mde__pair *pair = &b->pairs[b->pair_table[slot]];
+        if (pair->left == left && pair->right == right) break;
+    }
+    return slot;
+}
+
+static int mde__bpe_grow_pairs(mde__bpe *b)
+{
+    size_t capacity = b->pair_capacity ? b->pair_capacity * 2 : 4096, i;
+    int64_t *table = mde__new_table(b->context, capacity * 2);
+    mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, capacity, sizeof *pairs);
+    mde__ranked *heap;
+    if (pairs) b->pairs = pairs;
+    heap = (mde__ranked *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
+    if (heap) b->heap = heap;
+    if (!pairs || !heap || !table) {
+        mde__free(b->context, table);
+        return 0;
+    }
+    mde__free(b->context, b->pair_table);
+    b->pair_table = table;
+    b->pair_capacity = capacity;
+    b->pair_slots = capacity * 2;
+    for (i = 0; i < b->pair_count; i++) table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
+    return 1;
+}
+
+/* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
+   pairs that can be new to the word; fresh = -1 notes them at all. */
+static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fresh)
+{
+    const mde__word *w = &b->words[word];
+    const int32_t *symbols = b->symbols + w->first;
+    uint32_t i;
+    for (i = 0; i + 1 < w->symbols; i++) {
+        int32_t left = symbols[i], right = symbols[i + 1];
+        mde__pair *pair;
+        size_t slot;
+        if (b->pair_count == b->pair_capacity && !mde__bpe_grow_pairs(b)) return 0;
+        slot = mde__pair_slot(b, left, right);
+        if (b->pair_table[slot] < 0) {
+            pair = &b->pairs[b->pair_count];
+            pair->left = left;
+            pair->right = right;
+            pair->count = 0;
+            pair->place = -1;
+            b->pair_table[slot] = (int64_t)b->pair_count++;
+        }
+        pair = &b->pairs[b->pair_table[slot]];
+        pair->count += sign * w->count;
+        if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
+        if (pair->place >= 0 && b->places[pair->place].word == word) continue;
+        if (b->place_count == b->place_capacity) {
+            size_t capacity = b->place_capacity ? b->place_capacity * 2 : 4096;
+            mde__place *places = (mde__place *)mde__realloc(b->context, b->places, capacity, sizeof *places);
+            if (!places) return 0;
+            b->places = places;
+            b->place_capacity = capacity;
+        }
+        b->places[b->place_count].word = (uint32_t)word;
+        b->places[b->place_count].previous = pair->place;
+        pair->place = (int64_t)b->place_count++;
+    }
+    return 1;
+}
+
+/* More frequent first; of equals the smaller ids. */
+static int mde__ranked_before(const mde__bpe *b, const mde__ranked *x, const mde__ranked *y)
+{
+    const mde__pair *p = &b->pairs[x->pair], *q = &b->pairs[y->pair];
+    if (x->count != y->count) return x->count > y->count;
+    if (p->left != q->left) return p->left < q->left;
+    return p->right < q->right;
+}
+
+static void mde__bpe_push(mde__bpe *b, size_t pair)
+{
+    mde__ranked entry;
+    size_t i = b->ranked;
+    entry.count = b->pairs[pair].count;
+    entry.pair = pair;
+    if (entry.count < 2) return;
+    for (b->ranked++; i > 0 && mde__ranked_before(b, &entry, &b->heap[(i - 1) / 2]); i = (i - 1) / 2) {
+        b->heap[i] = b->heap[(i - 1) / 2];
+    }
+    b->heap[i] = entry;
+}
+
+static mde__ranked mde__bpe_pop(mde__bpe *b)
+{
+    mde__ranked top = b->heap[0], last = b->heap[--b->ranked];
+    size_t i = 0, child;
+    for (; (child = 2 * i + 1) < b->ranked; i = child) {
+        if (child + 1 < b->ranked && mde__ranked_before(b, &b->heap[child + 1], &b->heap[child])) child++;
+        if (!mde__ranked_before(b, &b->heap[child], &last)) break;
+        b->heap[i] = b->heap[child];
+    }
+    b->heap[i] = last;
+    return top;
+}
+
+/* Replaces each (left, right) in the word, from its start on. */
+static void mde__bpe_merge_word(mde__bpe *b, size_t word, int32_t left, int32_t right, int32_t merged)
+{
+    int32_t *symbols = b->symbols + b->words[word].first;
+    uint32_t n = b->words[word].symbols, from = 0, to = 0;
+    while (from < n) {
+        int both = from + 1 < n && symbols[from] == left && symbols[from + 1] == right;
+        symbols[to++] = both ? merged : symbols[from];
+        from += both ? 2 : 1;
+    }
+    b->words[word].symbols = to;
+}
+
+static int mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
+{
+    int32_t left = b->pairs[pair].left, right = b->pairs[pair].right;
+    size_t known = b->pair_count, i;
+    int64_t place = b->pairs[pair].place;
+    for (; place >= 0; place = b->places[place].previous) {
+        size_t word = b->places[place].word;
+        if (!mde__bpe_count_pairs(b, word, -1, -1)) return 0;
+        mde__bpe_merge_word(b, word, left, right, merged);
+        if (!mde__bpe_count_pairs(b, word, 1, merged)) return 0;
+    }
+    for (i = known; i < b->pair_count; i++) mde__bpe_push(b, i);
+    return 1;
+}
+
+static int mde__bpe_start(mde__bpe *b)
+{
+    size_t total = 0, word, i;
+    for (word = 0; word < b->word_count; word++) total += b->words[word].length;
+    b->symbols = (int32_t *)mde__alloc(b->context, total + 1, sizeof *b->symbols);
+    if (!b->symbols) return 0;
+    total = 0;
+    for (word = 0; word < b->word_count; word++) {
+        mde__word *w = &b->words[word];
+        w->first = total;
+        w->symbols = w->length;
+        for (i = 0; i < w->length; i++) b->symbols[total++] = (unsigned char)w->text[i];
+        if (!mde__bpe_count_pairs(b, word, 1, -1)) return 0;
+    }
+    for (i = 0; i < b->pair_count; i++) mde__bpe_push(b, i);
+    return 1;
+}
+
+/* Merges until the vocabulary is full or no pair occurs twice. A pair that spells a token there is already is passed
+   over, because a merge is known by what it spells. */
+static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
+{
+    mde_tokenizer *t = NULL;
+    int good = b->word_count == 0 || mde__bpe_start(b);
+    if (good) t = mde__tokenizer_start(b->context, vocabulary);
+    good = t != NULL;
+    while (good && b->ranked && t->vocabulary < vocabulary) {
+        mde__ranked best = mde__bpe_pop(b);
+        const mde__pair *pair = &b->pairs[best.pair];
+        char *spelled;
+        size_t left_length, right_length;
+        const char *left = mde_tokenizer_token(t, pair->left, &left_length);
+        const char *right = mde_tokenizer_token(t, pair->right, &right_length);
+        if (pair->count != best.count) {
+            mde__bpe_push(b, best.pair);
+            continue;
+        }
+        spelled = (char *)mde__alloc(b->context, left_length + right_length, 1);
+        if (spelled) {
+            memcpy(spelled, left, left_length);
+            memcpy(spelled + left_length, right, right_length);
+        }
+        good = spelled != NULL;
+        if (good && mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
+            int32_t merged = t->vocabulary;
+            good = mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1) &&
+                   mde__bpe_merge(b, best.pair, merged);
+        }
+        mde__free(b->context, spelled);
+    }
+    if (!good) {
+        mde_tokenizer_free(t);
+        t = NULL;
+    }
+    return t;
+}
+
+static int mde__check_vocabulary(mde_context *c, int vocabulary)
+{
+    if (vocabulary > 256 && vocabulary <= MDE__MAX_VOCABULARY) return 1;
+    mde__fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary, MDE__MAX_VOCABULARY);
+    return 0;
+}
+
+MDEDEF mde_tokenizer *mde_tokenizer_train(mde_context *c, const char *text, size_t length, int vocabulary)
+{
+    mde__bpe b;
+    mde_tokenizer *t = NULL;
+    if (mde__bad(c) || !mde__check_vocabulary(c, vocabulary)) return NULL;
+    memset(&b, 0, sizeof b);
+    b.context = c;
+    if (mde__bpe_add_text(&b, text, length)) t = mde__bpe_learn(&b, vocabulary);
+    mde__bpe_free(&b);
+    return t;
+}
+
+/* ---- Files of tokenizers ---- */
+
+#ifndef MDE_NO_STDIO
+
+/* Walks the tokens of a file; `fill` is NULL when they are only counted. Returns their number, 0 on error. */
+static int mde__tokenizer_walk(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
+                               mde_tokenizer *fill)
+{
+    size_t at = 4;
+    int count = 0;
+    while (at < size) {
+        size_t length;
+        float score;
+        if (count == MDE__MAX_VOCABULARY) {
+            mde__fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
+            return 0;
+        }
+        length = size - at >= 8 ? (size_t)mde__get_bytes(bytes + at + 4, 4, 0) : 0;
+        if (size - at < 8 || length > size - at - 8) {
+            mde__fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
+            return 0;
+        }
+        score = mde__float_of_bits((uint32_t)mde__get_bytes(bytes + at, 4, 0));
+        if (!(score >= -3e38f && score <= 3e38f)) {
+            mde__fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
+            return 0;
+        }
+        if (fill) {
+            const char *text = (const char *)bytes + at + 8;
+            int byte = count - MDE__PUBLISHED_SPECIALS, special = fill->published && byte < 256;
+            char one = (char)(unsigned char)byte;
+            int added = special && byte >= 0 ? mde__tokenizer_add(fill, &one, 1, score, 0)
+                                             : mde__tokenizer_add(fill, text, length, score, !special);
+            if (!added) return 0;
+        }
+        at += 8 + length;
+        count++;
+    }
+    return count;
+}
+
+/* 1 when the tokens from `first` on are the 256 bytes, raw or written as <0x0A>. */
+static int mde__tokenizer_has_bytes(const unsigned char *bytes, size_t size, int first, int written)
+{
+    size_t at = 4;
+    int i;
+    for (i = 0; i < first + 256 && size - at >= 8; i++) {
+        size_t length = (size_t)mde__get_bytes(bytes + at + 4, 4, 0);
+        char expected[8];
+        if (length > size - at - 8) return 0;
+        expected[0] = (char)(unsigned char)(i - first);
+        if (written) snprintf(expected, sizeof expected, "<0x%02X>", (unsigned)(i - first) & 255u);
+        if (i >= first && (length != (written ? 6u : 1u) || memcmp(bytes + at + 8, expected, length) != 0)) return 0;
+        at += 8 + length;
+    }
+    return i == first + 256;
+}
+
+MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
+{
+    size_t size;
+    unsigned char *bytes = mde__read_file(c, path, (size_t)1 << 28, &size);
+    mde_tokenizer *t = NULL;
+    int count, published;
+    if (!bytes) return NULL;
+    if (size < 4) mde__fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
+    count = size < 4 ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
+    published = count && mde__tokenizer_has_bytes(bytes, size, MDE__PUBLISHED_SPECIALS, 1);
+    if (!mde__bad(c) && !published && !(count && mde__tokenizer_has_bytes(bytes, size, 0, 0))) {
+        mde__fail(c, MDE_BAD_FILE, "%s: is no tokenizer of bytes: expected the 256 bytes as tokens 0 to 255, or "
+                  "<0x00> to <0xFF> as tokens 3 to 258", path);
+    }
+    if (!mde__bad(c)) t = mde__tokenizer_create(c, count);
+    if (t) {
+        t->published = published;
+        if (!mde__tokenizer_walk(c, path, bytes, size, t)) {
+            mde_tokenizer_free(t);
+            t = NULL;
+        }
+    }
+    mde__free(c, bytes);
+    return t;
+}
+
+MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
+{
+    mde_context *c;
+    unsigned char *file;
+    size_t at = 4, longest = 0;
+    int id;
+    if (!t) return MDE_BAD_ARGUMENT;
+    c = t->context;
+    if (mde__bad(c)) return c->status;
+    file = (unsigned char *)mde__alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
+    if (!file) return c->status;
+    for (id = 0; id < t->vocabulary; id++) {
+        size_t length;
+        const char *text = mde_tokenizer_token(t, id, &length);
+        char written[8];
+        if (t->published && id >= MDE__PUBLISHED_SPECIALS && id < MDE__PUBLISHED_SPECIALS + 256) {
+            snprintf(written, sizeof written, "<0x%02X>", (unsigned)(id - MDE__PUBLISHED_SPECIALS) & 255u);
+            text = written;
+            length = 6;
+        }
+        if (length > longest) longest = length;
+        mde__put_float(file + at, t->scores[id]);
+        mde__put_bytes(file + at + 4, 4, length);
+        memcpy(file + at + 8, text, length);
+        at += 8 + length;
+    }
+    mde__put_bytes(file, 4, longest);
+    mde__write_file(c, path, file, at);
+    mde__free(c, file);
+    return c->status;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ---- Corpus ---- */
+
+typedef struct mde__domain {
+    char *name;
+    uint16_t *tokens[3];            /* by split */
+    size_t count[3];
+    int64_t *starts[3];             /* [documents + 1] in tokens */
+    int64_t documents[3];
+} mde__domain;
+
+struct mde_corpus {
+    mde_context *context;
+    int domains;
+    mde__domain domain[MDE_MAX_DOMAINS];
+    const mde_tokenizer *tokenizer;
+    mde_tokenizer *owned;           /* the tokenizer, when the corpus made it */
+    uint64_t hash;
+};
+
+/* A domain while it is read: the text of its files and where documents end in it. */
+typedef struct mde__source {
+    char *name;
+    char *text;
+    size_t length, capacity;
+    size_t *ends;                   /* of the documents */
+    unsigned char *split;           /* of each document; 3: left out */
+    size_t documents, ends_capacity;
+} mde__source;
+
+typedef struct mde__reading {
+    mde_context *context;
+    mde_corpus_desc desc;           /* with the defaults filled in */
+    mde__source sources[MDE_MAX_DOMAINS];
+    int count;
+} mde__reading;
+
+static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
+{
+    if (s->documents == s->ends_capacity) {
+        size_t capacity = s->ends_capacity ? s->ends_capacity * 2 : 64;
+        size_t *ends = (size_t *)mde__realloc(c, s->ends, capacity, sizeof *ends);
+        if (!ends) return 0;
+        s->ends = ends;
+        s->ends_capacity = capacity;
+    }
+    s->ends[s->documents++] = end;
+    return 1;
+}
+
+/* Where a document that begins at `start` ends: at the last line end within the limit, or where there is none, before
+   the limit and not inside a UTF-8 character. */
+static size_t mde__document_end(const char *text, size_t start, size_t length, size_t limit)
+{
+    size_t end, i;
+    if (length - start <= limit) return length;
+    for (end = start + limit; end > start; end--) {
+        if (text[end - 1] == '\n') return end;
+    }
+    end = start + limit;
+    for (i = 0; i < 3 && end - 1 > start && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
+    return end;
+}
+
+static int mde__source_add(mde_context *c, mde__source *s, const char *text, size_t length, size_t limit)
+{
+    size_t start = s->length;
+    if (length == 0) return 1;
+    if (length > SIZE_MAX / 4 - s->length) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "corpus: domain \"%s\" is too large", s->name);
+        return 0;
+    }
+    if (length > s->capacity - s->length) {
+        size_t capacity = s->length + length > s->capacity * 2 ? s->length + length : s->capacity * 2;
+        char *larger = (char *)mde__realloc(c, s->text, capacity, 1);
+        if (!larger) return 0;
+        s->text = larger;
+        s->capacity = capacity;
+    }
+    memcpy(s->text + s->length, text, length);
+    s->length += length;
+    while (start < s->length) {
+        start = mde__document_end(s->text, start, s->length, limit);
+        if (!mde__source_end_document(c, s, start)) return 0;
+    }
+    return 1;
+}
+
+/* Gives each document its split. Left out to keep to max_bytes, and held out, are documents spread evenly. */
+static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__source *s)
+{
+    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / (double)(s->length ? s->length : 1) : 1.0;
+    size_t kept_bytes = 0, kept = 0, held[3], i, k;
+    size_t *order;
+    int split;
+    if (s->length == 0) {
+        mde__fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
+        return 0;
+    }
+    s->split = (unsigned char *)mde__alloc(c, s->documents, 1);
+    order = (size_t *)mde__alloc(c, s->documents, sizeof *order);
+    if (!s->split || !order) {
+        mde__free(c, order);
+        return 0;
+    }
+    for (i = 0; i < s->documents; i++) {
+        size_t length = s->ends[i] - (i ? s->ends[i - 1] : 0);
+        s->split[i] = 3;
+        if (limit < 1 && (double)(kept_bytes + length) > limit * (double)s->ends[i]) continue;
+        s->split[i] = MDE_TRAIN;
+        kept_bytes += length;
+        order[kept++] = i;
+    }
+    held[MDE_VALIDATION] = desc->validation > 0 ? (size_t)floor((double)kept * desc->validation + 0.5) : 0;
+    held[MDE_TEST] = desc->test > 0 ? (size_t)floor((double)kept * desc->test + 0.5) : 0;
+    if (desc->validation > 0 && held[MDE_VALIDATION] == 0) held[MDE_VALIDATION] = 1;
+    if (desc->test > 0 && held[MDE_TEST] == 0) held[MDE_TEST] = 1;
+    if (kept < 1 + held[MDE_VALIDATION] + held[MDE_TEST]) {
+        mde__fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has %zu documents%s; its splits need at least %d (a smaller "
+                  "`document` cuts a text into more)", s->name, kept, limit < 1 ? " within max_bytes" : "",
+                  1 + (desc->validation > 0) + (desc->test > 0));
+        mde__free(c, order);
+        return 0;
+    }
+    for (split = MDE_VALIDATION; split <= MDE_TEST; split++) {
+        size_t left = 0;
+        for (k = 0; k < held[split]; k++) {
+            size_t at = (size_t)(((uint64_t)(2 * k + 1) * kept) / (2 * held[split]));
+            s->split[order[at]] = (unsigned char)split;
+        }
+        for (i = 0; i < kept; i++) {
+            if (s->split[order[i]] == MDE_TRAIN) order[left++] = order[i];
+        }
+        kept = left;
+    }
+    mde__free(c, order);
+    return 1;
+}
+
+static mde_tokenizer *mde__corpus_learn(mde__reading *r)
+{
+    mde__bpe b;
+    mde_tokenizer *t = NULL;
+    int domain, good = 1;
+    size_t i;
+    memset(&b, 0, sizeof b);
+    b.context = r->context;
+    for (domain = 0; domain < r->count; domain++) {
+        const mde__source *s = &r->sources[domain];
+        for (i = 0; good && i < s->documents; i++) {
+            size_t start = i ? s->ends[i - 1] : 0;
+            if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text + start, s->ends[i] - start);
+        }
+    }
+    if (good) t = mde__bpe_learn(&b, r->desc.vocabulary);
+    mde__bpe_free(&b);
+    return t;
+}
+
+/* Encodes the documents of one split, each followed by the separator. */
+static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__domain *d, int split)
+{
+    mde_context *c = corpus->context;
+    size_t capacity = 0, longest = 0, i, k;
+    int32_t *ids;
+    int64_t document = 0;
+    for (i = 0; i < s->documents; i++) {
+        size_t length = s->ends[i] - (i ? s->ends[i - 1] : 0);
+        if (s->split[i] != split) continue;
+        capacity += length + 2;
+        if (length > longest) longest = length;
+        d->documents[split]++;
+    }
+    d->tokens[split] = (uint16_t *)mde__alloc(c, capacity + 1, sizeof **d->tokens);
+    d->starts[split] = (int64_t *)mde__alloc(c, (size_t)d->documents[split] + 1, sizeof **d->starts);
+    ids = (int32_t *)mde__alloc(c, longest + 1, sizeof *ids);
+    for (i = 0; i < s->documents && !mde__bad(c); i++) {
+        size_t start = i ? s->ends[i - 1] : 0, count;
+        if (s->split[i] != split) continue;
+        count = mde__encode(corpus->tokenizer, s->text + start, s->ends[i] - start, ids);
+        for (k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
+        d->tokens[split][d->count[split]++] = (uint16_t)mde__byte_token(corpus->tokenizer, 0);
+        d->starts[split][++document] = (int64_t)d->count[split];
+    }
+    mde__free(c, ids);
+    if (!mde__bad(c) && corpus->tokenizer->vocabulary > 256) {
+        uint16_t *fitting = (uint16_t *)mde__realloc(c, d->tokens[split], d->count[split] + 1, sizeof *fitting);
+        if (fitting) d->tokens[split] = fitting;
+    }
+    return !mde__bad(c);
+}
+
+static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
+{
+    unsigned char bytes[8];
+    int i;
+    for (i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
+    return mde__hash(hash, bytes, (size_t)size);
+}
+
+static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
+{
+    uint64_t hash = mde__hash_number(MDE__HASH_START, (uint64_t)corpus->domains, 8);
+    int domain, split;
+    size_t i;
+    for (domain = 0; domain < corpus->domains; domain++) {
+        const mde__domain *d = &corpus->domain[domain];
+        hash = mde__hash(hash, d->name, strlen(d->name) + 1);
+        for (split = 0; split < 3; split++) {
+            hash = mde__hash_number(hash, (uint64_t)d->documents[split], 8);
+            for (i = 0; i <= (size_t)d->documents[split]; i++) {
+                hash = mde__hash_number(hash, (uint64_t)d->starts[split][i], 8);
+            }
+            for (i = 0; i < d->count[split]; i++) hash = mde__hash_number(hash, d->tokens[split][i], 2);
+        }
+    }
+    return hash;
+}
+
+static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_desc *desc)
+{
+    mde_corpus_desc *d = &r->desc;
+    char number[32];
+    memset(r, 0, sizeof *r);
+    r->context = c;
+    if (mde__bad(c)) return 0;
+    if (!desc) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
+        return 0;
+    }
+    *d = *desc;
+    if (d->validation == 0) d->validation = 0.1;
+    if (d->test == 0) d->test = 0.1;
+    if (d->validation == MDE_ZERO) d->validation = 0;
+    if (d->test == MDE_ZERO) d->test = 0;
+    if (d->document == 0) d->document = 4096;
+    if (!(d->validation >= 0 && d->test >= 0 && d->validation + d->test < 1)) {
+        double wrong = d->validation >= 0 && d->test >= 0 ? d->validation + d->test
+                                                          : d->validation >= 0 ? d->test : d->validation;
+        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %s; expected them positive and below 1 in sum",
+                  mde__number(number, wrong));
+    } else if (d->document < 1 || d->max_bytes < 0) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
+                  d->document < 1 ? "document" : "max_bytes",
+                  (long long)(d->document < 1 ? d->document : d->max_bytes));
+    } else if (d->vocabulary && !d->tokenizer) {
+        if (d->vocabulary != 256) mde__check_vocabulary(c, d->vocabulary);
+        else d->vocabulary = 0;
+    }
+    return !mde__bad(c);
+}
+
+static mde__source *mde__reading_add(mde__reading *r, const char *name)
+{
+    mde__source *s;
+    if (r->count == MDE_MAX_DOMAINS) {
+        mde__fail(r->context, MDE_BAD_ARGUMENT, "corpus: more than %d domains", MDE_MAX_DOMAINS);
+        return NULL;
+    }
+    s = &r->sources[r->count];
+    s->name = mde__copy_text(r->context, name);
+    if (!s->name) return NULL;
+    r->count++;
+    return s;
+}
+
+static int mde__reading_splits(mde__reading *r)
+{
+    int i, k;
+    for (i = 0; i < r->count; i++) {
+        for (k = 0; k < i; k++) {
+            if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
+            mde__fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
+            return 0;
+        }
+        if (!mde__source_split(r->context, &r->desc, &r->sources[i])) return 0;
+    }
+    return 1;
+}
+
+/* Makes the corpus of what was read, if reading went well, and frees what was read. */
+static mde_corpus *mde__reading_finish(mde__reading *r)
+{
+    mde_context *c = r->context;
+    mde_corpus *corpus = NULL;
+    int i, split;
+    if (!mde__bad(c) && mde__reading_splits(r)) corpus = (mde_corpus *)mde__alloc(c, 1, sizeof *corpus);
+    if (corpus) {
+        corpus->context = c;
+        if (r->desc.tokenizer) corpus->tokenizer = r->desc.tokenizer;
+        else corpus->tokenizer = corpus->owned = r->desc.vocabulary ? mde__corpus_learn(r) : mde_tokenizer_bytes(c);
+    }
+    for (i = 0; i < r->count; i++) {
+        mde__source *s = &r->sources[i];
+        if (corpus && !mde__bad(c)) {
+            mde__domain *d = &corpus->domain[i];
+            corpus->domains = i + 1;
+            d->name = s->name;
+            s->name = NULL;
+            for (split = 0; split < 3; split++) {
+                if (!mde__corpus_encode(corpus, s, d, split)) break;
+            }
+        }
+        mde__free(c, s->name);
+        mde__free(c, s->text);
+        mde__free(c, s->ends);
+        mde__free(c, s->split);
+    }
+    if (corpus && mde__bad(c)) {
+        mde_corpus_free(corpus);
+        corpus = NULL;
+    }
+    if (corpus) corpus->hash = mde__corpus_fingerprint(corpus);
+    return corpus;
+}
+
+MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char *const *names,
+                                         const char *const *texts, const size_t *lengths, const mde_corpus_desc *desc)
+{
+    mde__reading *r;
+    mde_corpus *corpus;
+    int i;
+    if (mde__bad(c)) return NULL;
+    if (domains < 1) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
+        return NULL;
+    }
+    r = (mde__reading *)mde__alloc(c, 1, sizeof *r);
+    if (!r) return NULL;
+    if (mde__reading_start(r, c, desc)) {
+        for (i = 0; i < domains; i++) {
+            mde__source *s = mde__reading_add(r, names[i]);
+            if (!s || !mde__source_add(c, s, texts[i], lengths[i], (size_t)r->desc.document)) break;
+        }
+    }
+    corpus = mde__reading_finish(r);
+    mde__free(c, r);
+    return corpus;
+}
+
+#ifndef MDE_NO_STDIO
+
+#define MDE__FOLDER_DEPTH 32        /* deeper folders are taken for a link in a circle */
+
+static int mde__source_read(mde_context *c, mde__source *s, const char *path, size_t limit, int depth)
+{
+    mde__names names;
+    int i;
+    if (!mde__is_folder(path)) {
+        size_t size;
+        unsigned char *bytes = mde__read_file(c, path, SIZE_MAX / 4, &size);
+        if (bytes) mde__source_add(c, s, (const char *)bytes, size, limit);
+        mde__free(c, bytes);
+        return !mde__bad(c);
+    }
+    if (depth == MDE__FOLDER_DEPTH) {
+        mde__fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
+        return 0;
+    }
+    if (mde__list_folder(c, path, &names) != MDE_OK) return 0;
+    for (i = 0; i < names.count && !mde__bad(c); i++) {
+        char *inner = mde__join_path(c, path, names.items[i]);
+        if (inner) mde__source_read(c, s, inner, limit, depth + 1);
+        mde__free(c, inner);
+    }
+    mde__names_free(c, &names);
+    return !mde__bad(c);
+}
+
+/* Length of a file's name without its ending; all of it for a folder. */
+static size_t mde__stem(const char *name, int folder)
+{
+    const char *point = strrchr(name, '.');
+    return folder || !point || point == name ? strlen(name) : (size_t)(point - name);
+}
+
+/* A domain is named after its file or folder. The ending stays where two files differ only by it. */
+static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, const mde__names *siblings, int own)
+{
+    mde_context *c = r->context;
+    size_t length = strlen(path), start, stem;
+    mde__source *s = NULL;
+    char *name;
+    int i;
+    while (length > 1 && (path[length - 1] == '/' || path[length - 1] == '\\')) length--;
+    for (start = length; start > 0 && path[start - 1] != '/' && path[start - 1] != '\\'; start--) {}
+    name = mde__copy_text(c, path + start);
+    if (!name) return NULL;
+    name[length - start] = 0;
+    stem = mde__stem(name, mde__is_folder(path));
+    for (i = 0; siblings && i < siblings->count; i++) {
+        const char *other = siblings->items[i];
+        if (i == own || strncmp(other, name, stem) != 0) continue;
+        if (mde__stem(other, 0) == stem || other[stem] == 0) stem = strlen(name);
+    }
+    name[stem] = 0;
+    s = mde__reading_add(r, name);
+    mde__free(c, name);
+    return s;
+}
+
+static int mde__reading_open(mde__reading *r, const char *path)
+{
+    mde_context *c = r->context;
+    mde__names names;
+    mde__source *s;
+    int i;
+    if (!mde__is_folder(path) || r->desc.single_domain) {
+        s = mde__reading_add_entry(r, path, NULL, 0);
+        return s && mde__source_read(c, s, path, (size_t)r->desc.document, 0);
+    }
+    if (mde__list_folder(c, path, &names) != MDE_OK) return 0;
+    if (names.count == 0) mde__fail(c, MDE_BAD_FILE, "%s: the folder is empty; expected a domain each entry", path);
+    for (i = 0; i < names.count && !mde__bad(c); i++) {
+        char *inner = mde__join_path(c, path, names.items[i]);
+        s = inner ? mde__reading_add_entry(r, inner, &names, i) : NULL;
+        if (s) mde__source_read(c, s, inner, (size_t)r->desc.document, 0);
+        mde__free(c, inner);
+    }
+    mde__names_free(c, &names);
+    return !mde__bad(c);
+}
+
+MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc)
+{
+    mde__reading *r;
+    mde_corpus *corpus;
+    if (mde__bad(c)) return NULL;
+    if (!desc || !desc->path || !*desc->path) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
+        return NULL;
+    }
+    r = (mde__reading *)mde__alloc(c, 1, sizeof *r);
+    if (!r) return NULL;
+    if (mde__reading_start(r, c, desc)) mde__reading_open(r, desc->path);
+    corpus = mde__reading_finish(r);
+    mde__free(c, r);
+    return corpus;
+}
+
+#endif /* MDE_NO_STDIO */
+
+MDEDEF void mde_corpus_free(mde_corpus *corpus)
+{
+    int domain, split;
+    if (!corpus) return;
+    for (domain = 0; domain < corpus->domains; domain++) {
+        mde__domain *d = &corpus->domain[domain];
+        mde__free(corpus->context, d->name);
+        for (split = 0; split < 3; split++) {
+            mde__free(corpus->context, d->tokens[split]);
+            mde__free(corpus->context, d->starts[split]);
+        }
+    }
+    mde_tokenizer_free(corpus->owned);
+    mde__free(corpus->context, corpus);
+}
+
+MDEDEF int mde_corpus_domains(const mde_corpus *corpus)
+{
+    return corpus ? corpus->domains : 0;
+}
+
+static const mde__domain *mde__corpus_domain(const mde_corpus *corpus, int domain)
+{
+    if (!corpus || mde__bad(corpus->context)) return NULL;
+    if (domain >= 0 && domain < corpus->domains) return &corpus->domain[domain];
+    mde__fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
+    return NULL;
+}
+
+static const mde__domain *mde__corpus_split(const mde_corpus *corpus, mde_split split, int domain)
+{
+    if (corpus && (split < MDE_TRAIN || split > MDE_TEST)) {
+        mde__fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
+        return NULL;
+    }
+    return mde__corpus_domain(corpus, domain);
+}
+
+MDEDEF const char *mde_corpus_name(const mde_corpus *corpus, int domain)
+{
+    const mde__domain *d = mde__corpus_domain(corpus, domain);
+    return d ? d->name : NULL;
+}
+
+MDEDEF const mde_tokenizer *mde_corpus_tokenizer(const mde_corpus *corpus)
+{
+    return corpus ? corpus->tokenizer : NULL;
+}
+
+MDEDEF int mde_corpus_vocabulary(const mde_corpus *corpus)
+{
+    return corpus ? mde_tokenizer_vocabulary(corpus->tokenizer) : 0;
+}
+
+MDEDEF const uint16_t *mde_corpus_tokens(const mde_corpus *corpus, mde_split split, int domain, size_t *count)
+{
+    const mde__domain *d = mde__corpus_split(corpus, split, domain);
+    *count = d ? d->count[split] : 0;
+    return d ? d->tokens[split] : NULL;
+}
+
+MDEDEF const int64_t *mde_corpus_documents(const mde_corpus *corpus, mde_split split, int domain, int64_t *documents)
+{
+    const mde__domain *d = mde__corpus_split(corpus, split, domain);
+    *documents = d ? d->documents[split] : 0;
+    return d ? d->starts[split] : NULL;
+}
+
+MDEDEF uint64_t mde_corpus_hash(const mde_corpus *corpus)
+{
+    return corpus ? corpus->hash : 0;
+}
+
+/* ---- Sampler ---- */
+
+/* Weights of a mixture, checked and scaled to the sum 1. */
+static int mde__check_weights(mde_context *c, const char *what, int n, const double *weights, double *out)
+{
+    double sum = 0;
+    char number[32];
+    int i;
+    for (i = 0; i < n; i++) {
+        if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
+                      mde__number(number, weights[i]));
+            return 0;
+        }
+        sum += weights[i];
+    }
+    if (fabs(sum - 1) > 1e-6) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
+        return 0;
+    }
+    for (i = 0; i < n; i++) out[i] = weights[i] / sum;
+    return 1;
+}
+
+MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, const double *weights, uint64_t seed)
+{
+    double proportional[MDE_MAX_DOMAINS], total = 0;
+    int i;
+    memset(s, 0, sizeof *s);
+    if (!corpus) return MDE_BAD_ARGUMENT;
+    if (mde__bad(corpus->context)) return corpus->context->status;
+    for (i = 0; i < corpus->domains; i++) total += (double)corpus->domain[i].count[MDE_TRAIN];
+    for (i = 0; i < corpus->domains; i++) proportional[i] = (double)corpus->domain[i].count[MDE_TRAIN] / total;
+    if (mde__check_weights(corpus->context, "sampler", corpus->domains, weights ? weights : proportional, s->weights)) {
+        s->corpus = corpus;
+        s->seed = seed;
+    }
+    return corpus->context->status;
+}
+
+/* Which domain comes next. A domain of weight w has its k-th draw due between steps k / w and (k + 1) / w; of those
+   that may be drawn the one due first is taken, which keeps every count within one of w times the total. Taking the
+   domain that lags most would not: with 64 domains it is off by more than one. */
+static int mde__sampler_domain(const mde_sampler *s)
+{
+    double first = (double)INFINITY;
+    int i, best = -1;
+    for (i = 0; i < s->corpus->domains; i++) {
+        double due = ((double)s->drawn[i] + 1) / s->weights[i];
+        if (s->weights[i] * ((double)s->total + 1) > (double)s->drawn[i] && due < first) {
+            first = due;
+            best = i;
+        }
+    }
+    for (i = 0; best < 0; i++) {    /* rounding left none: any with a weight */
+        if (s->weights[i] > 0) best = i;
+    }
+    return best;
+}
+
+MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, uint16_t *tokens)
+{
+    mde_context *c;
+    int window;
+    if (!s || !s->corpus) return MDE_BAD_ARGUMENT;
+    c = s->corpus->context;
+    if (mde__bad(c)) return c->status;
+    if (length < 1 || windows < 1) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
+                         windows, (long long)length);
+    }
+    for (window = 0; window < windows; window++) {
+        int chosen = mde__sampler_domain(s);
+        const mde__domain *d = &s->corpus->domain[chosen];
+        mde_random random = mde_random_start(s->seed, mde__hash(MDE__HASH_START, d->name, strlen(d->name)));
+        size_t size = (size_t)length + 1, start;
+        if (d->count[MDE_TRAIN] < size) {
+            return mde__fail(c, MDE_BAD_ARGUMENT, "sampler: domain \"%s\" has %zu training tokens; a window needs %zu",
+                             d->name, d->count[MDE_TRAIN], size);
+        }
+        random.position = (uint64_t)s->drawn[chosen];
+        start = (size_t)(mde_random_uniform(&random) * (double)(d->count[MDE_TRAIN] - size + 1));
+        memcpy(tokens + (size_t)window * size, d->tokens[MDE_TRAIN] + start, size * sizeof *tokens);
+        s->drawn[chosen]++;
+        s->total++;
+    }
+    return c->status;
+}
+
+/* ======================================================================
+   11. LANGUAGE MODEL
+   ====================================================================== */
+
+/* A decoder-only transformer of llama's form (Touvron et al. 2023) or GPT-2's (Radford et al. 2019), or between. One
+   forward pass, written in ops, serves training, scoring and generation: training records it on the tape, scoring does
+   not, and generation gives it a cache of keys and values, so that it computes the new tokens only. A parameter has the
+   name and layout that Hugging Face files use, so that reading and writing needs no translation. */
+
+#define MDE__SCORED_ROWS 1024       /* logits held at one time while scoring */
+#define MDE__MAX_CURVE 1024
+
+typedef struct mde__linear { mde_tensor *weight, *bias; } mde__linear;
+typedef struct mde__norm { mde_tensor *gain, *bias; } mde__norm;
+
+typedef struct mde__layer {
+    mde__norm attention_norm, forward_norm;
+    mde__linear q, k, v;            /* GPT-2's form: q holds all three, side by side */
+    mde__linear attention_out;
+    mde__linear gate, up, down;     /* gate is for SwiGLU only */
+} mde__layer;
+
+struct mde_lm {
+    mde_context *context;
+    mde_lm_desc desc;
+    int gpt2;                       /* names and layout of GPT-2: weights [in, out], one product for q, k and v */
+    mde_params *params;
+    mde_tokenizer *tokenizer;       /* NULL: not known */
+    mde_tensor *embedding, *positions, *output;
+    mde__layer *layers;
+    mde__norm norm;
+
+    int training;                   /* dropout is on */
+    int64_t step;                   /* chooses its masks */
+
+    double *curve, *curve_tokens;
+    int curve_points;
+
+    mde_text *text;                 /* of the last generation */
+    int32_t *ids;
+    size_t id_count;
+};
+
+/* Keys and values of the tokens so far, a layer after the other, each [context, kv_heads, dim]. */
+typedef struct mde__cache { float *keys, *values; int64_t length; } mde__cache;
+
+/* ---- The descriptor ---- */
+
+/* Fields of a descriptor, for writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
+typedef struct mde__field { const char *name; char kind; size_t offset; } mde__field;
+
+#define MDE__LM_FIELDS 16
+static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
+    {"layers", 'i', offsetof(mde_lm_desc, layers)}, {"width", 'i', offsetof(mde_lm_desc, width)},
+    {"heads", 'i', offsetof(mde_lm_desc, heads)}, {"kv_heads", 'i', offsetof(mde_lm_desc, kv_heads)},
+    {"hidden", 'i', offsetof(mde_lm_desc, hidden)}, {"context", 'i', offsetof(mde_lm_desc, context)},
+    {"vocabulary", 'i', offsetof(mde_lm_desc, vocabulary)}, {"layer_norm", 'i', offsetof(mde_lm_desc, layer_norm)},
+    {"learned_positions", 'i', offsetof(mde_lm_desc, learned_positions)}, {"gelu", 'i', offsetof(mde_lm_desc, gelu)},
+    {"biases", 'i', offsetof(mde_lm_desc, biases)}, {"untied", 'i', offsetof(mde_lm_desc, untied)},
+    {"rope_base", 'd', offsetof(mde_lm_desc, rope_base)}, {"norm_epsilon", 'd', offsetof(mde_lm_desc, norm_epsilon)},
+    {"dropout", 'd', offsetof(mde_lm_desc, dropout)}, {"seed", 'u', offsetof(mde_lm_desc, seed)}
+};
+
+/* Fills in the defaults and checks; 1 when the descriptor is one of a model. */
+static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabulary, mde_lm_desc *out)
+{
+    static const struct { const char *name; size_t offset; int most; } bounds[7] = {
+        {"layers", offsetof(mde_lm_desc, layers), 1000}, {"width", offsetof(mde_lm_desc, width), 65536},
+        {"heads", offsetof(mde_lm_desc, heads), 65536}, {"kv_heads", offsetof(mde_lm_desc, kv_heads), 65536},
+        {"hidden", offsetof(mde_lm_desc, hidden), 1 << 20}, {"context", offsetof(mde_lm_desc, context), 1 << 20},
+        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_VOCABULARY}
+    };
+    mde_lm_desc d = *desc;
+    char number[32];
+    int i;
+    if (d.layers == 0) d.layers = 4;
+    if (d.width == 0) d.width = 128;
+    if (d.heads == 0) d.heads = d.width >= 64 ? d.width / 32 : 1;
+    if (d.kv_heads == 0) d.kv_heads = d.heads;
+    if (d.hidden == 0) d.hidden = ((d.gelu ? 4 * d.width : (8 * d.width + 2) / 3) + 15) / 16 * 16;
+    if (d.context == 0) d.context = 128;
+    if (d.vocabulary == 0) d.vocabulary = vocabulary ? vocabulary : 256;
+    if (d.rope_base == 0) d.rope_base = 10000;
+    if (d.norm_epsilon == 0) d.norm_epsilon = 1e-5;
+    for (i = 0; i < 7; i++) {
+        int value;
+        memcpy(&value, (const char *)&d + bounds[i].offset, sizeof value);
+        if (value >= 1 && value <= bounds[i].most) continue;
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: %s is %d; expected 1 to %d", bounds[i].name, value,
+                  bounds[i].most);
+        return 0;
+    }
+    if (d.width % d.heads) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
+    } else if (!d.learned_positions && d.width / d.heads % 2) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
+                  "an even number", d.width, d.heads, d.width / d.heads);
+    } else if (d.heads % d.kv_heads) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
+                  d.kv_heads);
+    } else if (vocabulary && d.vocabulary < vocabulary) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
+                  vocabulary);
+    } else if (!(d.rope_base > 1 && d.rope_base < 1e12)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: rope_base is %s; expected more than 1",
+                  mde__number(number, d.rope_base));
+    } else if (!(d.norm_epsilon > 0 && d.norm_epsilon < 1)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: norm_epsilon is %s; expected 0 to 1",
+                  mde__number(number, d.norm_epsilon));
+    } else if (!(d.dropout >= 0 && d.dropout < 1)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: dropout is %s; expected 0 to 1",
+                  mde__number(number, d.dropout));
+    }
+    *out = d;
+    return !mde__bad(c);
+}
+
+/* ---- Parameters ---- */
+
+/* A parameter under its Hugging Face name; layer -1: not of a layer. A matrix has columns, a vector 0 of them. */
+static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_t rows, int64_t columns, mde_init init,
+                                 double scale)
+{
+    char full[128];
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 ? "" : "model.", name);
+    else snprintf(full, sizeof full, "%s%d.%s", lm->gpt2 ? "h." : "model.layers.", layer, name);
+    return mde_param(lm->params, full, columns ? 2 : 1, shape, init, scale);
+}
+
+static mde__linear mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale)
+{
+    char part[64];
+    mde__linear linear;
+    snprintf(part, sizeof part, "%s.weight", name);
+    linear.weight = mde__lm_param(lm, layer, part, lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
+                                  scale / sqrt((double)in));
+    snprintf(part, sizeof part, "%s.bias", name);
+    linear.bias = lm->desc.biases ? mde__lm_param(lm, layer, part, out, 0, MDE_INIT_ZEROS, 0) : NULL;
+    return linear;
+}
+
+static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
+{
+    char part[64];
+    mde__norm norm;
+    snprintf(part, sizeof part, "%s.weight", name);
+    norm.gain = mde__lm_param(lm, layer, part, lm->desc.width, 0, MDE_INIT_ONES, 0);
+    snprintf(part, sizeof part, "%s.bias", name);
+    norm.bias = lm->desc.layer_norm ? mde__lm_param(lm, layer, part, lm->desc.width, 0, MDE_INIT_ZEROS, 0) : NULL;
+    return norm;
+}
+
+/* Linear layers start with variance 1 / inputs; those that end on the residual stream with 1 / sqrt(2 layers) of that
+   deviation, so that the stream's variance does not grow with depth. */
+static void mde__lm_add_layer(mde_lm *lm, int i)
+{
+    const mde_lm_desc *d = &lm->desc;
+    mde__layer *layer = &lm->layers[i];
+    int64_t width = d->width, kv_width = (int64_t)d->width / d->heads * d->kv_heads;
+    double residual = 1 / sqrt(2.0 * d->layers);
+    if (lm->gpt2) {
+        layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
+        layer->q = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
+        layer->attention_out = mde__lm_linear(lm, i, "attn.c_proj", width, width, residual);
+        layer->forward_norm = mde__lm_norm(lm, i, "ln_2");
+        layer->up = mde__lm_linear(lm, i, "mlp.c_fc", width, d->hidden, 1);
+        layer->down = mde__lm_linear(lm, i, "mlp.c_proj", d->hidden, width, residual);
+        return;
+    }
+    layer->attention_norm = mde__lm_norm(lm, i, "input_layernorm");
+    layer->q = mde__lm_linear(lm, i, "self_attn.q_proj", width, width, 1);
+    layer->k = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1);
+    layer->v = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1);
+    layer->attention_out = mde__lm_linear(lm, i, "self_attn.o_proj", width, width, residual);
+    layer->forward_norm = mde__lm_norm(lm, i, "post_attention_layernorm");
+    if (!d->gelu) layer->gate = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1);
+    layer->up = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1);
+    layer->down = mde__lm_linear(lm, i, "mlp.down_proj", d->hidden, width, residual);
+}
+
+static void mde__lm_add_parameters(mde_lm *lm)
+{
+    const mde_lm_desc *d = &lm->desc;
+    double scale = 1 / sqrt((double)d->width);
+    int i;
+    lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte.weight" : "embed_tokens.weight", d->vocabulary, d->width,
+                                  MDE_INIT_NORMAL, scale);
+    if (d->learned_positions) {
+        lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe.weight" : "embed_positions.weight", d->context, d->width,
+                                      MDE_INIT_NORMAL, scale);
+    }
+    for (i = 0; i < d->layers; i++) mde__lm_add_layer(lm, i);
+    lm->norm = mde__lm_norm(lm, -1, lm->gpt2 ? "ln_f" : "norm");
+    if (d->untied) {
+        int64_t shape[2];
+        shape[0] = d->vocabulary;
+        shape[1] = d->width;
+        lm->output = mde_param(lm->params, "lm_head.weight", 2, shape, MDE_INIT_NORMAL, scale);
+    }
+}
+
+MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenizer)
+{
+    mde_tokenizer *copy;
+    if (!lm) return MDE_BAD_ARGUMENT;
+    if (mde__bad(lm->context) || !tokenizer) return lm->context->status;
+    if (tokenizer->vocabulary > lm->desc.vocabulary) {
+        return mde__fail(lm->context, MDE_BAD_ARGUMENT, "language model: the tokenizer has %d tokens, the model %d",
+                         tokenizer->vocabulary, lm->desc.vocabulary);
+    }
+    copy = mde__tokenizer_copy(lm->context, tokenizer);
+    if (!copy) return lm->context->status;
+    mde_tokenizer_free(lm->tokenizer);
+    lm->tokenizer = copy;
+    return MDE_OK;
+}
+
+/* Without a tokenizer. */
+static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocabulary)
+{
+    mde_lm *lm;
+    mde_lm_desc d;
+    if (!mde__lm_resolve(c, desc, vocabulary, &d)) return NULL;
+    lm = (mde_lm *)mde__alloc(c, 1, sizeof *lm);
+    if (!lm) return NULL;
+    lm->context = c;
+    lm->desc = d;
+    lm->gpt2 = d.layer_norm && d.learned_positions && d.gelu && d.biases && d.kv_heads == d.heads;
+    lm->params = mde_params_create(c, d.seed);
+    lm->layers = (mde__layer *)mde__alloc(c, (size_t)d.layers, sizeof *lm->layers);
+    if (!mde__bad(c)) mde__lm_add_parameters(lm);
+    if (!mde__bad(c)) return lm;
+    mde_lm_free(lm);
+    return NULL;
+}
+
+MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde_lm_desc *desc)
+{
+    mde_lm_desc defaults;
+    mde_lm *lm;
+    memset(&defaults, 0, sizeof defaults);
+    if (mde__bad(c)) return NULL;
+    lm = mde__lm_create(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus));
+    if (!lm) return NULL;
+    if (corpus) mde_lm_set_tokenizer(lm, corpus->tokenizer);
+    else if (lm->desc.vocabulary == 256) lm->tokenizer = mde_tokenizer_bytes(c);
+    if (!mde__bad(c)) return lm;
+    mde_lm_free(lm);
+    return NULL;
+}
+
+MDEDEF void mde_lm_free(mde_lm *lm)
+{
+    if (!lm) return;
+    mde_params_free(lm->params);
+    mde_tokenizer_free(lm->tokenizer);
+    mde_text_free(lm->text);
+    mde__free(lm->context, lm->layers);
+    mde__free(lm->context, lm->curve);
+    mde__free(lm->context, lm->curve_tokens);
+    mde__free(lm->context, lm->ids);
+    mde__free(lm->context, lm);
+}
+
+MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm)
+{
+    return lm ? &lm->desc : NULL;
+}
+
+MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
+{
+    return lm ? lm->params : NULL;
+}
+
+/* ---- Forward pass ---- */
+
+static mde_tensor *mde__lm_apply_linear(mde_lm *lm, mde_tensor *x, const mde__linear *linear)
+{
+    mde_tensor *y = mde_matmul_t(lm->context, x, linear->weight, 0, !lm->gpt2);
+    return linear->bias ? mde_add(lm->context, y, linear->bias) : y;
+}
+
+static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm *norm)
+{
+    if (!lm->desc.layer_norm) return mde_rms_norm(lm->context, x, norm->gain, lm->desc.norm_epsilon);
+    return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
+}
+
+/* place: which dropout of the pass it is; each has masks of its own. */
+static mde_tensor *mde__lm_apply_dropout(mde_lm *lm, mde_tensor *x, int place)
+{
+    if (!lm->training || lm->desc.dropout == 0) return x;
+    return mde_dropout(lm->context, x, lm->desc.dropout, lm->desc.seed,
+                       (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+}
+
+static mde_tensor *mde__lm_heads(mde_lm *lm, mde_tensor *x, int64_t batch, int64_t time, int heads)
+{
+    int64_t shape[4];
+    shape[0] = batch;
+    shape[1] = time;
+    shape[2] = heads;
+    shape[3] = lm->desc.width / lm->desc.heads;
+    return mde_reshape(lm->context, x, 4, shape);
+}
+
+/* Appends the keys or values x [1, time, kv_heads, dim] to those of the layer and returns all of them. */
+static mde_tensor *mde__cache_append(mde_lm *lm, float *all, int layer, int64_t length, const mde_tensor *x)
+{
+    size_t row, offset;
+    int64_t shape[4];
+    if (!x) return NULL;
+    row = (size_t)(x->shape[2] * x->shape[3]);
+    offset = (size_t)layer * (size_t)lm->desc.context * row;
+    memcpy(all + offset + (size_t)length * row, x->data, x->count * sizeof *all);
+    memcpy(shape, x->shape, sizeof shape);
+    shape[1] += length;
+    return mde__tensor_view(lm->context, 4, shape, all + offset);
+}
+
+static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t batch, int64_t time, int64_t start,
+                                     mde__cache *cache)
+{
+    mde_context *c = lm->context;
+    const mde_lm_desc *d = &lm->desc;
+    const mde__layer *layer = &lm->layers[i];
+    int64_t width = d->width, shape[2];
+    mde_tensor *q = mde__lm_apply_linear(lm, x, &layer->q), *k, *v;
+    if (lm->gpt2) {
+        k = mde_slice(c, q, 1, width, width);
+        v = mde_slice(c, q, 1, 2 * width, width);
+        q = mde_slice(c, q, 1, 0, width);
+    } else {
+        k = mde__lm_apply_linear(lm, x, &layer->k);
+        v = mde__lm_apply_linear(lm, x, &layer->v);
+    }
+    q = mde__lm_heads(lm, q, batch, time, d->heads);
+    k = mde__lm_heads(lm, k, batch, time, d->kv_heads);
+    v = mde__lm_heads(lm, v, batch, time, d->kv_heads);
+    if (!d->learned_positions) {
+        q = mde_rope(c, q, d->rope_base, start);
+        k = mde_rope(c, k, d->rope_base, start);
+    }
+    if (cache) {
+        k = mde__cache_append(lm, cache->keys, i, start, k);
+        v = mde__cache_append(lm, cache->values, i, start, v);
+    }
+    x = mde_attention(c, q, k, v, 1 / sqrt((double)(width / d->heads)), 1);
+    shape[0] = batch * time;
+    shape[1] = width;
+    return mde__lm_apply_linear(lm, mde_reshape(c, x, 2, shape), &layer->attention_out);
+}
+
+static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, const mde__layer *layer)
+{
+    mde_tensor *up = mde__lm_apply_linear(lm, x, &layer->up);
+    if (lm->desc.gelu) up = mde_gelu(lm->context, up);
+    else up = mde_swiglu(lm->context, mde__lm_apply_linear(lm, x, &layer->gate), up);
+    return mde__lm_apply_linear(lm, up, &layer->down);
+}
+
+static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)
+{
+    mde_context *c = lm->context;
+    mde_tensor *x = mde_gather(c, lm->embedding, batch * time, tokens);
+    int64_t shape[3];
+    if (!lm->positions) return x;
+    shape[0] = batch;
+    shape[1] = time;
+    shape[2] = lm->desc.width;
+    x = mde_add(c, mde_reshape(c, x, 3, shape), mde_slice(c, lm->positions, 0, start, time));
+    shape[0] = batch * time;
+    shape[1] = lm->desc.width;
+    return mde_reshape(c, x, 2, shape);
+}
+
+/* Normed last hidden state [batch * time, width] of tokens at positions from `start` on. With a cache batch is 1, and
+   either start is 0 or time is 1. */
+static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start,
+                                  mde__cache *cache)
+{
+    mde_context *c = lm->context;
+    mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
+    int i;
+    for (i = 0; i < lm->desc.layers; i++) {
+        const mde__layer *layer = &lm->layers[i];
+        y = mde__lm_attention(lm, mde__lm_apply_norm(lm, x, &layer->attention_norm), i, batch, time, start, cache);
+        x = mde_add(c, x, mde__lm_apply_dropout(lm, y, 2 * i));
+        y = mde__lm_feed_forward(lm, mde__lm_apply_norm(lm, x, &layer->forward_norm), layer);
+        x = mde_add(c, x, mde__lm_apply_dropout(lm, y, 2 * i + 1));
+    }
+    if (cache) cache->length = start + time;
+    return mde__lm_apply_norm(lm, x, &lm->norm);
+}
+
+static mde_tensor *mde__lm_output(mde_lm *lm, mde_tensor *hidden)
+{
+    return mde_matmul_t(lm->context, hidden, lm->output ? lm->output : lm->embedding, 0, 1);
+}
+
+MDEDEF mde_tensor *mde_lm_logits(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens)
+{
+    if (!lm || mde__bad(lm->context)) return NULL;
+    if (batch < 1 || time < 1 || time > lm->desc.context) {
+        mde__fail(lm->context, MDE_BAD_SHAPE, "language model: tokens are [%lld, %lld]; expected windows of 1 to %d, "
+                  "the context", (long long)batch, (long long)time, lm->desc.context);
+        return NULL;
+    }
+    return mde__lm_output(lm, mde__lm_hidden(lm, batch, time, tokens, 0, NULL));
+}
+
+/* ---- Settings in files ---- */
+
+#ifndef MDE_NO_STDIO
+
+/* 9 significant digits where they say it all, otherwise 17. */
+static void mde__print_exact(char buffer[400], double value)
+{
+    double read = 0;
+    mde__print_number(buffer, value, 'g', 9);
+    if (!mde__parse_number(buffer, strlen(buffer), &read) || read != value) mde__print_number(buffer, value, 'g', 17);
+}
+
+static void mde__field_print(const mde__field *field, const void *desc, char buffer[400])
+{
+    const char *at = (const char *)desc + field->offset;
+    int i;
+    int64_t l;
+    uint64_t u;
+    double d;
+    if (field->kind == 'i') {
+        memcpy(&i, at, sizeof i);
+        snprintf(buffer, 400, "%d", i);
+    } else if (field->kind == 'l') {
+        memcpy(&l, at, sizeof l);
+        snprintf(buffer, 400, "%lld", (long long)l);
+    } else if (field->kind == 'u') {
+        memcpy(&u, at, sizeof u);
+        snprintf(buffer, 400, "%llu", (unsigned long long)u);
+    } else {
+        memcpy(&d, at, sizeof d);
+        mde__print_exact(buffer, d);
+    }
+}
+
+/* Sets an int, double or uint64_t field from text; 0 when it is none. */
+static int mde__field_parse(const mde__field *field, void *desc, const char *text)
+{
+    char *at = (char *)desc + field->offset, *end;
+    double d;
+    int i;
+    uint64_t u;
+    if (field->kind == 'u') {
+        u = strtoull(text, &end, 10);
+        memcpy(at, &u, sizeof u);
+        return *text && *end == 0;
+    }
+    if (!mde__parse_number(text, strlen(text), &d)) return 0;
+    if (field->kind == 'd') {
+        memcpy(at, &d, sizeof d);
+        return 1;
+    }
+    if (!(d >= -2147483647.0 && d <= 2147483647.0)) return 0;
+    i = (int)d;
+    memcpy(at, &i, sizeof i);
+    return i == d;
+}
+
+/* Key and value of metadata. */
+static void mde__pair_add(mde_context *c, mde__names *pairs, const char *prefix, const char *key, const char *value)
+{
+    char full[400];
+    snprintf(full, sizeof full, "mdemix.%s%s", prefix, key);
+    if (!mde__bad(c) && mde__names_add(c, pairs, full) == MDE_OK) mde__names_add(c, pairs, value);
+}
+
+static void mde__pairs_add_fields(mde_context *c, mde__names *pairs, const char *prefix, const mde__field *fields,
+                                  int count, const void *desc)
+{
+    char value[400];
+    int i;
+    for (i = 0; i < count; i++) {
+        mde__field_print(&fields[i], desc, value);
+        mde__pair_add(c, pairs, prefix, fields[i].name, value);
+    }
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ---- Training ---- */
+
+typedef struct mde__training {
+    mde_lm *lm;
+    const mde_corpus *corpus;
+    mde_train_desc desc;            /* with the defaults filled in */
+    int64_t step, steps;
+    mde_schedule schedule;
+    mde_adamw_desc adamw;
+    mde_sampler sampler;
+    int points;                     /* of the curve; lm->curve holds sums until the end */
+    uint16_t *windows;
+    int32_t *inputs, *targets;
+    double began;                   /* time and step at which this process began */
+    int64_t began_step;
+} mde__training;
+
+/* First step of the k-th span of the curve. */
+static int64_t mde__training_span(const mde__training *run, int k)
+{
+    return (run->steps * k + run->points - 1) / run->points;
+}
+
+static int mde__training_check(mde_context *c, const mde_train_desc *d, int context)
+{
+    static const struct { const char *name; size_t offset; double least, most; } bounds[4] = {
+        {"learning_rate", offsetof(mde_train_desc, learning_rate), 0, 100},
+        {"warmup", offsetof(mde_train_desc, warmup), 0, 1},
+        {"weight_decay", offsetof(mde_train_desc, weight_decay), 0, 100},
+        {"clip", offsetof(mde_train_desc, clip), 0, 1e30}
+    };
+    char number[32];
+    int i;
+    if (d->tokens < 1) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: tokens is %lld; expected at least 1", (long long)d->tokens);
+    } else if (d->batch < 1 || d->batch > 1 << 20) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: batch is %d; expected 1 or more", d->batch);
+    } else if (d->length < 1 || d->length > context) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
+                  (long long)d->length, context);
+    } else if (d->curve_points < 1 || d->curve_points > MDE__MAX_CURVE) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: curve_points is %d; expected 1 to %d", d->curve_points, MDE__MAX_CURVE);
+    } else if (d->checkpoint_steps < 0) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: checkpoint_steps is %lld; expected 0 or more",
+                  (long long)d->checkpoint_steps);
+    }
+    for (i = 0; i < 4; i++) {
+        double value;
+        memcpy(&value, (const char *)d + bounds[i].offset, sizeof value);
+        if (value >= bounds[i].least && value <= bounds[i].most) continue;
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: %s is %s; expected 0 or more", bounds[i].name,
+                  mde__number(number, value));
+    }
+    return !mde__bad(c);
+}
+
+static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc)
+{
+    mde_context *c = lm->context;
+    mde_train_desc *d = &run->desc;
+    size_t rows;
+    memset(run, 0, sizeof *run);
+    run->lm = lm;
+    run->corpus = corpus;
+    *d = *desc;
+    if (d->batch == 0) d->batch = 16;
+    if (d->length == 0) d->length = lm->desc.context;
+    if (d->learning_rate == 0) d->learning_rate = 3e-3;
+    if (d->warmup == 0) d->warmup = 0.05;
+    if (d->weight_decay == 0) d->weight_decay = 0.1;
+    if (d->weight_decay == MDE_ZERO) d->weight_decay = 0;
+    if (d->clip == 0) d->clip = 1;
+    if (d->clip == MDE_ZERO) d->clip = 0;
+    if (d->curve_points == 0) d->curve_points = 64;
+    if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
+                  corpus->tokenizer->vocabulary, lm->desc.vocabulary);
+        return 0;
+    }
+    if (!mde__training_check(c, d, lm->desc.context)) return 0;
+    run->steps = (d->tokens - 1) / (d->batch * d->length) + 1;
+    if (d->checkpoint_steps == 0) d->checkpoint_steps = (run->steps + 9) / 10;
+    run->points = run->steps < d->curve_points ? (int)run->steps : d->curve_points;
+    run->schedule.kind = d->schedule;
+    run->schedule.peak = d->learning_rate;
+    run->schedule.steps = run->steps;
+    run->schedule.warmup = (int64_t)floor(d->warmup * (double)run->steps + 0.5);
+    run->schedule.final = d->schedule == MDE_WSD ? 0 : 0.1;
+    run->schedule.decay = 0.2;
+    run->adamw.weight_decay = d->weight_decay;
+    run->adamw.clip = d->clip;
+    rows = (size_t)d->batch * (size_t)d->length;
+    mde__free(c, lm->curve);
+    mde__free(c, lm->curve_tokens);
+    lm->curve_points = 0;
+    lm->curve = (double *)mde__alloc(c, (size_t)run->points, sizeof *lm->curve);
+    lm->curve_tokens = (double *)mde__alloc(c, (size_t)run->points, sizeof *lm->curve_tokens);
+    run->windows = (uint16_t *)mde__alloc(c, rows + (size_t)d->batch, sizeof *run->windows);
+    run->inputs = (int32_t *)mde__alloc(c, rows, sizeof *run->inputs);
+    run->targets = (int32_t *)mde__alloc(c, rows, sizeof *run->targets);
+    if (!mde__bad(c)) mde_sampler_start(&run->sampler, corpus, d->weights, d->seed);
+    return !mde__bad(c);
+}
+
+/* One step of the optimizer; returns the loss before it. */
+static double mde__training_step(mde__training *run)
+{
+    mde_lm *lm = run->lm;
+    mde_context *c = lm->context;
+    int64_t batch = run->desc.batch, length = run->desc.length, window, t;
+    mde_mark mark = mde_arena_mark(c);
+    mde_tensor *loss;
+    double value = (double)NAN;
+    if (mde_sampler_next(&run->sampler, run->desc.batch, length, run->windows) != MDE_OK) return value;
+    for (window = 0; window < batch; window++) {
+        for (t = 0; t < length; t++) {
+            run->inputs[window * length + t] = run->windows[window * (length + 1) + t];
+            run->targets[window * length + t] = run->windows[window * (length + 1) + t + 1];
+        }
+    }
+    lm->training = 1;
+    lm->step = run->step;
+    mde_params_zero_grad(lm->params);
+    loss = mde_mean(c, mde_cross_entropy(c, mde_lm_logits(lm, batch, length, run->inputs), run->targets));
+    lm->training = 0;
+    value = mde_item(loss);
+    if (!mde__bad(c) && !(value < (double)INFINITY)) {
+        mde__fail(c, MDE_NOT_FINITE, "train: the loss of step %lld is not finite; a smaller learning_rate may help",
+                  (long long)run->step + 1);
+    }
+    if (!mde__bad(c) && mde_backward(c, loss) == MDE_OK) {
+        run->adamw.learning_rate = mde_schedule_rate(&run->schedule, run->step);
+        mde_adamw_step(lm->params, &run->adamw);
+        if (c->status == MDE_NOT_FINITE) {
+            mde_clear_error(c);
+            mde__fail(c, MDE_NOT_FINITE, "train: the gradient of step %lld is not finite; a smaller learning_rate may "
+                      "help", (long long)run->step + 1);
+        }
+    }
+    mde_arena_rewind(c, mark);
+    return value;
+}
+
+static int mde__training_progress(const mde__training *run, double loss)
+{
+    mde_progress p;
+    double seconds = mde__seconds() - run->began, done = (double)(run->step - run->began_step);
+    if (!run->desc.progress) return 0;
+    memset(&p, 0, sizeof p);
+    p.stage = "train";
+    p.step = run->step;
+    p.steps = run->steps;
+    p.loss = loss;
+    p.rate = seconds > 0 ? done * (double)run->desc.batch * (double)run->desc.length / seconds : 0;
+    p.seconds_left = seconds / done * (double)(run->steps - run->step);
+    p.bytes_tokens = mde_corpus_vocabulary(run->corpus) == 256;
+    return run->desc.progress(&p, run->desc.user);
+}
+
+/* Sums become means; a stopped run has the points that it reached. */
+static void mde__training_finish_curve(mde__training *run)
+{
+    mde_lm *lm = run->lm;
+    int k;
+    for (k = 0; k < run->points && mde__training_span(run, k) < run->step; k++) {
+        int64_t start = mde__training_span(run, k), end = mde__training_span(run, k + 1);
+        if (end > run->step) end = run->step;
+        lm->curve[k] /= (double)(end - start);
+        lm->curve_tokens[k] = (double)end * (double)run->desc.batch * (double)run->desc.length;
+    }
+    lm->curve_points = k;
+}
+
+#ifndef MDE_NO_STDIO
+
+#define MDE__TRAIN_FIELDS 9
+static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
+    {"tokens", 'l', offsetof(mde_train_desc, tokens)}, {"batch", 'i', offsetof(mde_train_desc, batch)},
+    {"length", 'l', offsetof(mde_train_desc, length)},
+    {"learning_rate", 'd', offsetof(mde_train_desc, learning_rate)},
+    {"warmup", 'd', offsetof(mde_train_desc, warmup)}, {"weight_decay", 'd', offsetof(mde_train_desc, weight_decay)},
+    {"clip", 'd', offsetof(mde_train_desc, clip)}, {"seed", 'u', offsetof(mde_train_desc, seed)},
+    {"curve_points", 'i', offsetof(mde_train_desc, curve_points)}
+};
+
+/* What must be the same for a run to be continued. */
+static void mde__training_settings(const mde__training *run, mde__names *pairs)
+{
+    mde_context *c = run->lm->context;
+    char value[400], name[300];
+    int i;
+    mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_FIELDS, &run->lm->desc);
+    mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_FIELDS, &run->desc);
+    snprintf(value, sizeof value, "%d", (int)run->desc.schedule);
+    mde__pair_add(c, pairs, "train.", "schedule", value);
+    snprintf(value, sizeof value, "%016llx", (unsigned long long)run->corpus->hash);
+    mde__pair_add(c, pairs, "train.", "corpus", value);
+    for (i = 0; i < run->corpus->domains; i++) {
+        snprintf(name, sizeof name, "weight of %.250s", run->corpus->domain[i].name);
+        mde__print_exact(value, run->sampler.weights[i]);
+        mde__pair_add(c, pairs, "train.", name, value);
+    }
+}
+
+static mde_status mde__training_save(const mde__training *run)
+{
+    mde_context *c = run->lm->context;
+    mde__names pairs;
+    mde_text *state = mde_text_create(c);
+    int i;
+    if (!state) return c->status;
+    memset(&pairs, 0, sizeof pairs);
+    mde__training_settings(run, &pairs);
+    mde_text_format(state, "%lld", (long long)run->step);
+    for (i = 0; i < run->corpus->domains; i++) mde_text_format(state, " %lld", (long long)run->sampler.drawn[i]);
+    for (i = 0; i < run->points; i++) {
+        char bits[20];
+        snprintf(bits, sizeof bits, " %016llx", (unsigned long long)mde__to_bits(run->lm->curve[i]));
+        mde_text_add(state, bits);
+    }
+    if (!mde__bad(c)) mde__pair_add(c, &pairs, "train.", "state", state->bytes);
+    if (!mde__bad(c)) {
+        mde_checkpoint_write(run->lm->params, run->desc.checkpoint, pairs.count / 2,
+                             (const char *const *)pairs.items);
+    }
+    mde__names_free(c, &pairs);
+    mde_text_free(state);
+    return c->status;
+}
+
+/* Step, draws of the domains, sums of the curve. */
+static int mde__training_parse_state(mde__training *run, const char *text)
+{
+    char *end;
+    int i;
+    if (!text) return 0;
+    run->step = strtoll(text, &end, 10);
+    if (end == text || run->step < 0 || run->step > run->steps) return 0;
+    for (i = 0; i < run->corpus->domains; i++) {
+        text = end;
+        run->sampler.drawn[i] = strtoll(text, &end, 10);
+        if (end == text || run->sampler.drawn[i] < 0) return 0;
+        run->sampler.total += run->sampler.drawn[i];
+    }
+    for (i = 0; i < run->points; i++) {
+        text = end;
+        run->lm->curve[i] = mde__from_bits(strtoull(text, &end, 16));
+        if (end == text) return 0;
+    }
+    return *end == 0 && run->sampler.total == run->step * run->desc.batch;
+}
+
+/* Continues from the checkpoint if it is there and made with the same settings. */
+static mde_status mde__training_continue(mde__training *run)
+{
+    mde_context *c = run->lm->context;
+    const char *path = run->desc.checkpoint;
+    mde_safetensors *file;
+    mde__names pairs;
+    int i;
+    if (!mde__is_file(path)) return MDE_OK;
+    file = mde_safetensors_read(c, path);
+    if (!file) return c->status;
+    memset(&pairs, 0, sizeof pairs);
+    mde__training_settings(run, &pairs);
+    for (i = 0; i + 1 < pairs.count && !mde__bad(c); i += 2) {
+        const char *was = mde_safetensors_metadata(file, pairs.items[i]);
+        if (!was) {
+            mde__fail(c, MDE_BAD_FILE, "%s: is no checkpoint of this training: it does not hold %s", path,
+                      pairs.items[i]);
+        } else if (strcmp(was, pairs.items[i + 1]) != 0) {
+            mde__fail(c, MDE_BAD_FILE, "%s: was made with %s %s, this run has %s", path,
+                      pairs.items[i] + strlen("mdemix."), was, pairs.items[i + 1]);
+        }
+    }
+    mde__names_free(c, &pairs);
+    if (!mde__bad(c) && !mde__training_parse_state(run, mde_safetensors_metadata(file, "mdemix.train.state"))) {
+        mde__fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
+    }
+    mde_safetensors_free(c, file);
+    if (!mde__bad(c)) mde_safetensors_free(c, mde_checkpoint_read(run->lm->params, path));
+    return c->status;
+}
+
+#endif /* MDE_NO_STDIO */
+
+static mde_status mde__training_train(mde__training *run)
+{
+    mde_lm *lm = run->lm;
+    mde_context *c = lm->context;
+    int stopped = 0;
+    run->began = mde__seconds();
+    run->began_step = run->step;
+    while (run->step < run->steps && !stopped) {
+        double loss = mde__training_step(run);
+        if (mde__bad(c)) return c->status;
+        lm->curve[run->step * run->points / run->steps] += loss;
+        run->step++;
+        stopped = mde__training_progress(run, loss) != 0;
+#ifndef MDE_NO_STDIO
+        if (run->desc.checkpoint &&
+            (stopped || run->step % run->desc.checkpoint_steps == 0 || run->step == run->steps)) {
+            if (mde__training_save(run) != MDE_OK) return c->status;
+        }
+#endif
+    }
+    mde__training_finish_curve(run);
+    return stopped && run->step < run->steps ? MDE_STOPPED : MDE_OK;
+}
+
+MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc)
+{
+    mde__training run;
+    mde_context *c;
+    mde_status status;
+    int recording;
+    if (!lm || !corpus || !desc) return lm ? mde__fail(lm->context, MDE_BAD_ARGUMENT, "train: no corpus or descriptor")
+                                           : MDE_BAD_ARGUMENT;
+    c = lm->context;
+    if (mde__bad(c)) return c->status;
+    recording = mde_set_recording(c, 1);
+    if (mde__training_start(&run, lm, corpus, desc)) {
+#ifndef MDE_NO_STDIO
+        if (run.desc.checkpoint) mde__training_continue(&run);
+#endif
+    }
+    status = mde__bad(c) ? c->status : mde__training_train(&run);
+    mde__free(c, run.windows);
+    mde__free(c, run.inputs);
+    mde__free(c, run.targets);
+    mde_set_recording(c, recording);
+    return status;
+}
+
+MDEDEF const double *mde_lm_curve(const mde_lm *lm, int *points, const double **tokens)
+{
+    *points = lm ? lm->curve_points : 0;
+    if (tokens) *tokens = lm ? lm->curve_tokens : NULL;
+    return lm ? lm->curve : NULL;
+}
+
+/* ---- Scoring ---- */
+
+/* Natural-log probabilities of windows of time + 1 tokens, each `stride` after the one before; out [batch, time] is
+   written at the same stride. */
+static void mde__lm_score(mde_lm *lm, int64_t batch, int64_t time, int64_t stride, const uint16_t *tokens, float *out)
+{
+    mde_context *c = lm->context;
+    mde_mark mark = mde_arena_mark(c);
+    int64_t rows = batch * time, row, i, size;
+    int32_t *inputs = (int32_t *)mde__scratch(c, (size_t)rows, sizeof *inputs);
+    int32_t *targets = (int32_t *)mde__scratch(c, (size_t)rows, sizeof *targets);
+    mde_tensor *hidden = NULL;
+    for (i = 0; i < rows && inputs && targets; i++) {
+        inputs[i] = tokens[i / time * stride + i % time];
+        targets[i] = tokens[i / time * stride + i % time + 1];
+    }
+    if (inputs && targets) hidden = mde__lm_hidden(lm, batch, time, inputs, 0, NULL);
+    for (row = 0; row < rows && hidden; row += size) {
+        mde_mark inner = mde_arena_mark(c);
+        mde_tensor *loss;
+        size = rows - row < MDE__SCORED_ROWS ? rows - row : MDE__SCORED_ROWS;
+        loss = mde_cross_entropy(c, mde__lm_output(lm, mde_slice(c, hidden, 0, row, size)), targets + row);
+        if (!loss) break;
+        for (i = row; i < row + size; i++) out[i / time * stride + i % time] = -loss->data[i - row];
+        mde_arena_rewind(c, inner);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+/* Windows of time + 1 tokens, as many at once as make about MDE__SCORED_ROWS rows. */
+static void mde__lm_score_all(mde_lm *lm, int64_t windows, int64_t time, int64_t stride, const uint16_t *tokens,
+                              float *out)
+{
+    int64_t batch = time < MDE__SCORED_ROWS ? MDE__SCORED_ROWS / time : 1, done, size;
+    for (done = 0; done < windows && !mde__bad(lm->context); done += size) {
+        size = windows - done < batch ? windows - done : batch;
+        mde__lm_score(lm, size, time, stride, tokens + done * stride, out + done * stride);
+    }
+}
+
+static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        if (tokens[i] < lm->desc.vocabulary) continue;
+        mde__fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i, tokens[i],
+                  lm->desc.vocabulary);
+        return 0;
+    }
+    return 1;
+}
+
+MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t count, float *out)
+{
+    int64_t time, windows, rest;
+    int recording;
+    if (!lm) return MDE_BAD_ARGUMENT;
+    if (mde__bad(lm->context) || count == 0) return lm->context->status;
+    if (!mde__lm_check_tokens(lm, tokens, count)) return lm->context->status;
+    recording = mde_set_recording(lm->context, 0);
+    time = lm->desc.context;
+    windows = (int64_t)(count - 1) / time;
+    rest = (int64_t)(count - 1) % time;
+    out[0] = NAN;
+    mde__lm_score_all(lm, windows, time, time, tokens, out + 1);
+    if (rest) mde__lm_score_all(lm, 1, rest, rest, tokens + windows * time, out + 1 + windows * time);
+    mde_set_recording(lm->context, recording);
+    return lm->context->status;
+}
+
+MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int64_t sequences, int64_t length,
+                                        float *out)
+{
+    mde_context *c;
+    int64_t i;
+    size_t count;
+    int recording;
+    if (!lm) return MDE_BAD_ARGUMENT;
+    c = lm->context;
+    if (mde__bad(c) || sequences == 0) return c->status;
+    if (sequences < 0 || length < 1 || length - 1 > lm->desc.context ||
+        !mde__mul((size_t)sequences, (size_t)length, &count)) {
+        return mde__fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
+                         "the context and one", (long long)sequences, (long long)length, lm->desc.context + 1);
+    }
+    if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
+    recording = mde_set_recording(c, 0);
+    for (i = 0; i < sequences; i++) out[i * length] = NAN;
+    if (length > 1) mde__lm_score_all(lm, sequences, length - 1, length, tokens, out + 1);
+    mde_set_recording(c, recording);
+    return c->status;
+}
+
+MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split, int domain)
+{
+    mde_context *c;
+    const uint16_t *tokens;
+    size_t count, i;
+    float *logp;
+    double sum = 0;
+    if (!lm || mde__bad(lm->context)) return (double)NAN;
+    c = lm->context;
+    tokens = mde_corpus_tokens(corpus, split, domain, &count);
+    if (tokens && count < 2) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "loss: domain \"%s\" has no text in that split", corpus->domain[domain].name);
+    }
+    logp = tokens && !mde__bad(c) ? (float *)mde__alloc(c, count, sizeof *logp) : NULL;
+    if (!logp) return (double)NAN;
+    mde_lm_logprobs(lm, tokens, count, logp);
+    for (i = 1; i < count; i++) sum -= logp[i];
+    mde__free(c, logp);
+    return mde__bad(c) ? (double)NAN : sum / (double)(count - 1);
+}
+
+/* ---- Generation ---- */
+
+typedef struct mde__candidate { double p; int32_t id; } mde__candidate;
+
+static int mde__compare_candidates(const void *a, const void *b)
+{
+    const mde__candidate *x = (const mde__candidate *)a, *y = (const mde__candidate *)b;
+    if (x->p != y->p) return x->p > y->p ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* The next token: greedy at temperature 0, otherwise drawn from the top_k likeliest, of which those are kept that
+   together have the probability top_p. -1 on error. */
+static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, const mde_generate_desc *desc,
+                           mde_random *random)
+{
+    mde__candidate *all;
+    double sum = 0, kept = 0, u;
+    int32_t best = 0;
+    int i, n = vocabulary;
+    for (i = 0; i < vocabulary; i++) {
+        if (!(logits[i] - logits[i] == 0)) {
+            mde__fail(c, MDE_NOT_FINITE, "generate: the logit of token %d is not finite", i);
+            return -1;
+        }
+        if (logits[i] > logits[best]) best = i;
+    }
+    if (desc->temperature == 0) return best;
+    all = (mde__candidate *)mde__scratch(c, (size_t)vocabulary, sizeof *all);
+    if (!all) return -1;
+    for (i = 0; i < vocabulary; i++) {
+        all[i].id = i;
+        sum += all[i].p = mde__exp(((double)logits[i] - (double)logits[best]) / desc->temperature);
+    }
+    if (desc->top_k < vocabulary || desc->top_p < 1) {
+        qsort(all, (size_t)vocabulary, sizeof *all, mde__compare_candidates);
+        if (desc->top_k < n) n = desc->top_k;
+        for (sum = 0, i = 0; i < n; i++) sum += all[i].p;
+        for (i = 0; i < n && kept < desc->top_p * sum; i++) kept += all[i].p;
+        n = i;
+        sum = kept;
+    }
+    u = mde_random_uniform(random) * sum;
+    for (i = 0; i + 1 < n && u >= all[i].p; i++) u -= all[i].p;
+    return all[i].id;
+}
+
+static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_generate_desc *out)
+{
+    mde_context *c = lm->context;
+    char number[32];
+    *out = *desc;
+    if (out->tokens == 0) out->tokens = 256;
+    if (out->temperature == 0) out->temperature = 1;
+    else if (out->temperature == MDE_ZERO) out->temperature = 0;
+    if (out->top_k == 0 || out->top_k > lm->desc.vocabulary) out->top_k = lm->desc.vocabulary;
+    if (out->top_p == 0) out->top_p = 1;
+    if (out->tokens < 0 || out->top_k < 0) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "generate: %s is %d; expected 0 or more", out->tokens < 0 ? "tokens" : "top_k",
+                  out->tokens < 0 ? out->tokens : out->top_k);
+    } else if (!(out->temperature >= 0 && out->temperature < 1e6)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "generate: temperature is %s; expected 0 or more, MDE_ZERO for greedy",
+                  mde__number(number, out->temperature));
+    } else if (!(out->top_p > 0 && out->top_p <= 1)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
+    } else if (!lm->tokenizer) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "generate: the model has no tokenizer; mde_lm_set_tokenizer gives it one");
+    }
+    return !mde__bad(c);
+}
+
+/* Logits of the token after ids [count], which ends at the model's position count - base - 1. */
+static const float *mde__lm_next(mde_lm *lm, const int32_t *ids, size_t count, size_t base, mde__cache *cache)
+{
+    mde_context *c = lm->context;
+    int64_t start = cache ? cache->length : 0, time = (int64_t)(count - base) - start;
+    mde_tensor *hidden = mde__lm_hidden(lm, 1, time, ids + base + start, start, cache), *logits;
+    if (time > 1) hidden = mde_slice(c, hidden, 0, time - 1, 1);
+    logits = mde__lm_output(lm, hidden);
+    return logits ? logits->data : NULL;
+}
+
+/* Ends a text: the separator, or a published model's begin and end. */
+static int mde__is_end(const mde_tokenizer *t, int32_t id)
+{
+    return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__byte_token(t, 0);
+}
+
+static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde__cache *cache)
+{
+    mde_context *c = lm->context;
+    mde_random random = mde_random_start(desc->seed, 0);
+    size_t context = (size_t)lm->desc.context, base = 0, length;
+    int made;
+    for (made = 0; made < desc->tokens; made++) {
+        mde_mark mark = mde_arena_mark(c);
+        const float *logits;
+        const char *piece;
+        int32_t id;
+        if (lm->id_count - base > context) {
+            base = lm->id_count - (context > 1 ? context / 2 : 1);
+            if (cache) cache->length = 0;
+        }
+        logits = mde__lm_next(lm, lm->ids, lm->id_count, base, cache);
+        id = logits ? mde__sample(c, logits, lm->desc.vocabulary, desc, &random) : -1;
+        mde_arena_rewind(c, mark);
+        if (id < 0 || mde__is_end(lm->tokenizer, id)) return;
+        piece = mde_tokenizer_token(lm->tokenizer, id, &length);
+        /* The published form's text begins with a space that is not part of it. */
+        if (lm->tokenizer->published && lm->id_count == 1 && length && *piece == ' ') {
+            piece++;
+            length--;
+        }
+        lm->ids[lm->id_count++] = id;
+        mde__text_add_bytes(lm->text, piece, length);
+        if (desc->emit && !mde__bad(c)) desc->emit(piece, length, desc->user);
+    }
+}
+
+/* The begin token and the prompt, with room for what comes. */
+static int mde__generate_start(mde_lm *lm, const mde_generate_desc *desc)
+{
+    mde_context *c = lm->context;
+    const char *prompt = desc->prompt ? desc->prompt : "";
+    size_t length = strlen(prompt);
+    mde_text_free(lm->text);
+    mde__free(c, lm->ids);
+    lm->id_count = 0;
+    lm->text = mde_text_create(c);
+    lm->ids = (int32_t *)mde__alloc(c, length + (size_t)desc->tokens + 3, sizeof *lm->ids);
+    if (mde__bad(c)) return 0;
+    lm->ids[lm->id_count++] = lm->tokenizer->published ? MDE__BEGIN : mde__byte_token(lm->tokenizer, 0);
+    lm->id_count += mde__encode(lm->tokenizer, prompt, length, lm->ids + 1);
+    mde_text_add(lm->text, prompt);
+    return !mde__bad(c);
+}
+
+MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
+{
+    mde_context *c;
+    mde_generate_desc d;
+    mde__cache cache;
+    size_t size;
+    int recording;
+    if (!lm || mde__bad(lm->context)) return NULL;
+    c = lm->context;
+    memset(&d, 0, sizeof d);
+    if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
+    recording = mde_set_recording(c, 0);
+    memset(&cache, 0, sizeof cache);
+    size = (size_t)lm->desc.layers * (size_t)lm->desc.context;
+    if (!d.no_cache) {
+        size_t width = (size_t)(lm->desc.width / lm->desc.heads * lm->desc.kv_heads);
+        cache.keys = (float *)mde__alloc(c, size, width * sizeof *cache.keys);
+        cache.values = (float *)mde__alloc(c, size, width * sizeof *cache.values);
+    }
+    if (!mde__bad(c)) mde__generate(lm, &d, d.no_cache ? NULL : &cache);
+    mde__free(c, cache.keys);
+    mde__free(c, cache.values);
+    mde_set_recording(c, recording);
+    return mde__bad(c) ? NULL : lm->text->bytes;
+}
+
+MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count)
+{
+    *count = lm ? lm->id_count : 0;
+    return lm ? lm->ids : NULL;
+}
+
+/* ---- Files of models ---- */
+
+#ifndef MDE_NO_STDIO
+
+/* path with the ending .safetensors, if it has it, replaced. */
+static char *mde__lm_tokenizer_path(mde_context *c, const char *path)
+{
+    const char *ending = ".safetensors", *other = ".tokenizer";
+    size_t length = strlen(path), cut = strlen(ending);
+    char *result = (char *)mde__alloc(c, length + strlen(other) + 1, 1);
+    if (!result) return NULL;
+    if (length > cut && strcmp(path + length - cut, ending) == 0) length -= cut;
+    memcpy(result, path, length);
+    memcpy(result + length, other, strlen(other));
+    return result;
+}
+
+MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
+{
+    mde_context *c;
+    mde__names pairs;
+    int bytes;
+    if (!lm) return MDE_BAD_ARGUMENT;
+    c = lm->context;
+    if (mde__bad(c)) return c->status;
+    memset(&pairs, 0, sizeof pairs);
+    bytes = lm->tokenizer && lm->tokenizer->vocabulary == 256;
+    mde__pairs_add_fields(c, &pairs, "model.", mde__lm_fields, MDE__LM_FIELDS, &lm->desc);
+    mde__pair_add(c, &pairs, "model.", "tokenizer", bytes ? "bytes" : lm->tokenizer ? "file" : "none");
+    if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
+    mde__names_free(c, &pairs);
+    if (!mde__bad(c) && lm->tokenizer && !bytes) {
+        char *beside = mde__lm_tokenizer_path(c, path);
+        if (beside) mde_tokenizer_write(lm->tokenizer, beside);
+        mde__free(c, beside);
+    }
+    return c->status;
+}
+
+/* The descriptor in the metadata of a file of mde_lm_write. */
+static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_safetensors *file, mde_lm_desc *desc)
+{
+    char key[100];
+    int i;
+    for (i = 0; i < MDE__LM_FIELDS; i++) {
+        const char *value;
+        snprintf(key, sizeof key, "mdemix.model.%s", mde__lm_fields[i].name);
+        value = mde_safetensors_metadata(file, key);
+        if (value && mde__field_parse(&mde__lm_fields[i], desc, value)) continue;
+        mde__fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
+        return 0;
+    }
+    return 1;
+}
+
+/* A whole number of config.json; `absent` when it is not there or null, an error if that is negative. */
+static int mde__config_integer(mde_context *c, const char *path, const mde_json *config, const char *key, int absent)
+{
+    const mde_json *value = mde_json_get(config, key);
+    if ((!value || value->kind == MDE_JSON_NULL) && absent >= 0) return absent;
+    if (!value) {
+        mde__fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
+        return 1;
+    }
+    if (value->kind == MDE_JSON_NUMBER && value->number >= 1 && value->number <= 2147483647.0 &&
+        floor(value->number) == value->number) {
+        return (int)value->number;
+    }
+    mde__fail(c, MDE_BAD_FILE, "%s: \"%s\" is not a whole number of 1 or more", path, key);
+    return 1;
+}
+
+static int mde__config_flag(const mde_json *config, const char *key, int absent)
+{
+    const mde_json *value = mde_json_get(config, key);
+    return value && value->kind == MDE_JSON_BOOL ? value->number != 0 : absent;
+}
+
+static void mde__config_llama(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+{
+    const mde_json *scaling = mde_json_get(config, "rope_scaling");
+    const char *activation = mde_json_string(config, "hidden_act", "silu");
+    int head;
+    d->width = mde__config_integer(c, path, config, "hidden_size", -1);
+    d->hidden = mde__config_integer(c, path, config, "intermediate_size", -1);
+    d->layers = mde__config_integer(c, path, config, "num_hidden_layers", -1);
+    d->heads = mde__config_integer(c, path, config, "num_attention_heads", -1);
+    d->kv_heads = mde__config_integer(c, path, config, "num_key_value_heads", d->heads);
+    d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
+    d->context = mde__config_integer(c, path, config, "max_position_embeddings", -1);
+    d->norm_epsilon = mde_json_number(config, "rms_norm_eps", 1e-6);
+    d->rope_base = mde_json_number(config, "rope_theta", 10000);
+    d->untied = !mde__config_flag(config, "tie_word_embeddings", 0);
+    d->biases = mde__config_flag(config, "attention_bias", 0);
+    head = mde__config_integer(c, path, config, "head_dim", d->width / d->heads);
+    if (mde__bad(c)) return;
+    if (scaling && scaling->kind != MDE_JSON_NULL) {
+        mde__fail(c, MDE_BAD_FILE, "%s: rope_scaling is not known here", path);
+    } else if (strcmp(activation, "silu") != 0) {
+        mde__fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%s\"; expected \"silu\"", path, activation);
+    } else if (mde__config_flag(config, "mlp_bias", 0) != d->biases) {
+        mde__fail(c, MDE_BAD_FILE, "%s: biases of attention without those of the feed-forward part, or the other way "
+                  "round, are not known here", path);
+    } else if (head * d->heads != d->width) {
+        mde__fail(c, MDE_BAD_FILE, "%s: head_dim %d times num_attention_heads %d is not hidden_size %d", path, head,
+                  d->heads, d->width);
+    }
+}
+
+static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+{
+    const char *activation = mde_json_string(config, "activation_function", "gelu_new");
+    d->width = mde__config_integer(c, path, config, "n_embd", -1);
+    d->layers = mde__config_integer(c, path, config, "n_layer", -1);
+    d->heads = mde__config_integer(c, path, config, "n_head", -1);
+    d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
+    d->context = mde__config_integer(c, path, config, "n_positions", -1);
+    d->hidden = mde__config_integer(c, path, config, "n_inner", d->width < 1 << 28 ? 4 * d->width : d->width);
+    d->norm_epsilon = mde_json_number(config, "layer_norm_epsilon", 1e-5);
+    d->untied = !mde__config_flag(config, "tie_word_embeddings", 1);
+    d->layer_norm = d->learned_positions = d->gelu = d->biases = 1;
+    if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0) {
+        mde__fail(c, MDE_BAD_FILE, "%s: activation_function is \"%s\"; expected \"gelu_new\"", path, activation);
+    } else if (mde__config_flag(config, "scale_attn_by_inverse_layer_idx", 0) ||
+               !mde__config_flag(config, "scale_attn_weights", 1)) {
+        mde__fail(c, MDE_BAD_FILE, "%s: attention is scaled in a way that is not known here", path);
+    }
+}
+
+/* The descriptor in config.json beside published weights. */
+static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc *desc)
+{
+    size_t length = strlen(weights);
+    char *path = (char *)mde__alloc(c, length + 12, 1);
+    mde_json *config;
+    const char *kind;
+    if (!path) return 0;
+    while (length > 0 && weights[length - 1] != '/' && weights[length - 1] != '\\') length--;
+    memcpy(path, weights, length);
+    memcpy(path + length, "config.json", 11);
+    if (!mde__is_file(path)) {
+        mde__fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
+    }
+    config = mde_json_read(c, path);
+    kind = mde_json_string(config, "model_type", "");
+    if (config && strcmp(kind, "llama") == 0) mde__config_llama(c, path, config, desc);
+    else if (config && strcmp(kind, "gpt2") == 0) mde__config_gpt2(c, path, config, desc);
+    else mde__fail(c, MDE_BAD_FILE, "%s: model_type is \"%s\"; expected \"llama\" or \"gpt2\"", path, kind);
+    mde_json_free(c, config);
+    mde__free(c, path);
+    return !mde__bad(c);
+}
+
+/* GPT-2's tensors may have a prefix. */
+static const mde_safetensor *mde__lm_find(const mde_safetensors *file, const char *name)
+{
+    static const char prefix[] = "transformer.";
+    int i;
+    for (i = 0; i < file->count; i++) {
+        const char *other = file->tensors[i].name;
+        if (strncmp(other, prefix, sizeof prefix - 1) == 0) other += sizeof prefix - 1;
+        if (strcmp(other, name) == 0) return &file->tensors[i];
+    }
+    return NULL;
+}
+
+/* Fills every parameter from the file. */
+static int mde__lm_load(mde_lm *lm, const char *path, const mde_safetensors *file)
+{
+    mde_context *c = lm->context;
+    char is[160], should[160];
+    int i;
+    for (i = 0; i < mde_params_count(lm->params); i++) {
+        const char *name = mde_params_name(lm->params, i);
+        mde_tensor *t = mde_params_tensor(lm->params, i);
+        const mde_safetensor *from = mde__lm_find(file, name);
+        if (!from) {
+            mde__fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is missing", path, name);
+            return 0;
+        }
+        if (from->rank != t->rank || memcmp(from->shape, t->shape, (size_t)t->rank * sizeof *t->shape) != 0) {
+            mde__fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", path, name,
+                      mde__print_shape(is, from->rank, from->shape), mde__print_shape(should, t->rank, t->shape));
+            return 0;
+        }
+        memcpy(t->data, from->data, t->count * sizeof *t->data);
+    }
+    return 1;
+}
+
+/* The tokenizer that belongs to a file of mde_lm_write. */
+static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kind)
+{
+    mde_context *c = lm->context;
+    if (kind && strcmp(kind, "bytes") == 0) {
+        lm->tokenizer = mde_tokenizer_bytes(c);
+    } else if (kind && strcmp(kind, "file") == 0) {
+        char *beside = mde__lm_tokenizer_path(c, path);
+        mde_tokenizer *t = beside ? mde_tokenizer_read(c, beside) : NULL;
+        mde_lm_set_tokenizer(lm, t);
+        mde_tokenizer_free(t);
+        mde__free(c, beside);
+    }
+}
+
+MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
+{
+    mde_safetensors *file = mde_safetensors_read(c, path);
+    mde_lm_desc desc;
+    mde_lm *lm = NULL;
+    int own, good;
+    if (!file) return NULL;
+    memset(&desc, 0, sizeof desc);
+    own = mde_safetensors_metadata(file, "mdemix.model.layers") != NULL;
+    good = own ? mde__lm_read_metadata(c, path, file, &desc) : mde__lm_read_config(c, path, &desc);
+    if (good) lm = mde__lm_create(c, &desc, 0);
+    if (lm && mde__lm_load(lm, path, file) && own) {
+        mde__lm_open_tokenizer(lm, path, mde_safetensors_metadata(file, "mdemix.model.tokenizer"));
+    }
+    mde_safetensors_free(c, file);
+    if (!mde__bad(c)) return lm;
+    mde_lm_free(lm);
+    return NULL;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ======================================================================
+   12. MIXTURES OF DATA EXPERTS
+   ====================================================================== */
+
+/* Each expert has said once how probable it found each validation token; from then on a mixture costs a weighted sum
+   and a logarithm a token (Belenki et al. 2025, section 3.1). What is stored of token t are the ratios
+   r_i = P_i / max_l P_l in float32 and the sum of the logarithms of the maxima, so that even very improbable tokens
+   keep their precision. The loss is convex in the weights, which makes its minimum certain and its distance known. */
+
+typedef struct mde__validation {
+    char *name;
+    size_t tokens, stride;
+    float *ratios;              /* [experts, stride] */
+    int64_t documents;
+    int64_t *starts;            /* [documents + 1] first token of each document */
+    double *peaks;              /* [documents] sum of log max_l P_l over the document */
+    double peak;                /* of all of them */
+    double bytes;
+} mde__validation;
+
+struct mde_experts {
+    mde_context *context;
+    int count;
+    char **names;
+    int validations, capacity;
+    mde__validation *validation;
+};
+
+MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names)
+{
+    mde_experts *e;
+    int i;
+    if (mde__bad(c)) return NULL;
+    if (experts < 1 || experts > MDE_MAX_DOMAINS || !names) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "experts: %d given; expected 1 to %d, with names", experts, MDE_MAX_DOMAINS);
+        return NULL;
+    }
+    e = (mde_experts *)mde__alloc(c, 1, sizeof *e);
+    if (!e) return NULL;
+    e->context = c;
+    e->count = experts;
+    e->names = (char **)mde__alloc(c, (size_t)experts, sizeof *e->names);
+    for (i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
+    if (mde__bad(c)) {
+        mde_experts_free(e);
+        return NULL;
+    }
+    return e;
+}
+
+static void mde__validation_free(mde_context *c, mde__validation *v)
+{
+    mde__free(c, v->name);
+    mde__free(c, v->ratios);
+    mde__free(c, v->starts);
+    mde__free(c, v->peaks);
+}
+
+MDEDEF void mde_experts_free(mde_experts *e)
+{
+    int i;
+    if (!e) return;
+    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i]);
+    mde__free(e->context, e->validation);
+    for (i = 0; e->names && i < e->count; i++) mde__free(e->context, e->names[i]);
+    mde__free(e->context, e->names);
+    mde__free(e->context, e);
+}
+
+MDEDEF int mde_experts_count(const mde_experts *e)
+{
+    return e ? e->count : 0;
+}
+
+MDEDEF const char *mde_experts_name(const mde_experts *e, int expert)
+{
+    return e && expert >= 0 && expert < e->count ? e->names[expert] : "";
+}
+
+MDEDEF int mde_experts_validations(const mde_experts *e)
+{
+    return e ? e->validations : 0;
+}
+
+static const mde__validation *mde__find_validation(const mde_experts *e, int validation)
+{
+    return e && validation >= 0 && validation < e->validations ? &e->validation[validation] : NULL;
+}
+
+MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation)
+{
+    const mde__validation *v = mde__find_validation(e, validation);
+    return v ? v->name : "";
+}
+
+MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name)
+{
+    int i;
+    for (i = 0; e && i < e->validations; i++) {
+        if (strcmp(e->validation[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
+MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation)
+{
+    const mde__validation *v = mde__find_validation(e, validation);
+    return v ? v->tokens : 0;
+}
+
+MDEDEF double mde_experts_bytes(const mde_experts *e, int validation)
+{
+    const mde__validation *v = mde__find_validation(e, validation);
+    return v ? v->bytes : 0;
+}
+
+/* Where each document starts: at each change of the number in `documents`, or every 256 tokens without. */
+static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
+{
+    const size_t block = 256;
+    size_t t;
+    v->documents = 1;
+    for (t = 1; t < v->tokens; t++) {
+        if (documents && !(documents[t] >= documents[t - 1])) {
+            char number[32];
+            return mde__fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %s, less than the one before",
+                             v->name, t, mde__number(number, documents[t]));
+        }
+        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
+    }
+    v->starts = (int64_t *)mde__alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
+    v->peaks = (double *)mde__alloc(c, (size_t)v->documents, sizeof *v->peaks);
+    if (!v->starts || !v->peaks) return c->status;
+    v->documents = 1;
+    for (t = 1; t < v->tokens; t++) {
+        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->starts[v->documents++] = (int64_t)t;
+    }
+    v->starts[v->documents] = (int64_t)v->tokens;
+    return MDE_OK;
+}
+
+static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const float *const *logp)
+{
+    const double smallest = 1.1754943508222875e-38;     /* normal float32 */
+    int64_t document = 0;
+    size_t t;
+    int i;
+    for (t = 0; t < v->tokens; t++) {
+        double peak = -(double)INFINITY;
+        if ((int64_t)t == v->starts[document + 1]) document++;
+        for (i = 0; i < e->count; i++) {
+            double value = (double)logp[i][t];
+            if (!(value <= 0)) {
+                char number[32];
+                return mde__fail(e->context, MDE_BAD_ARGUMENT,
+                                 "validation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
+                                 "(natural log)", v->name, e->names[i], t, mde__number(number, value));
+            }
+            if (value > peak) peak = value;
+        }
+        if (peak < -1e30) {
+            return mde__fail(e->context, MDE_BAD_ARGUMENT,
+                             "validation %s, token %zu: every expert gives it probability 0", v->name, t);
+        }
+        for (i = 0; i < e->count; i++) {
+            double ratio = mde__exp((double)logp[i][t] - peak);
+            /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
+            if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
+            v->ratios[(size_t)i * v->stride + t] = (float)ratio;
+        }
+        v->peaks[document] += peak;
+    }
+    for (document = 0; document < v->documents; document++) v->peak += v->peaks[document];
+    return MDE_OK;
+}
+
+MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+                                  const double *documents, double bytes)
+{
+    mde_context *c = e ? e->context : NULL;
+    mde__validation v;
+    size_t size;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!validation || !*validation || tokens == 0 || !logp) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
+                         validation ? validation : "?", tokens);
+    }
+    if (mde_experts_find_validation(e, validation) >= 0) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "validation %s: is there already", validation);
+    }
+    memset(&v, 0, sizeof v);
+    v.tokens = tokens;
+    v.stride = (tokens + 15) / 16 * 16;
+    v.bytes = bytes > 0 ? bytes : 0;
+    if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
+    v.name = mde__copy_text(c, validation);
+    v.ratios = (float *)mde__alloc(c, size, sizeof *v.ratios);
+    if (v.name && v.ratios && mde__find_documents(c, &v, documents) == MDE_OK) mde__fill_ratios(e, &v, logp);
+    if (!mde__bad(c) && e->validations == e->capacity) {
+        int capacity = e->capacity ? e->capacity * 2 : 8;
+        mde__validation *larger = (mde__validation *)mde__realloc(c, e->validation, (size_t)capacity, sizeof *larger);
+        if (larger) {
+            e->validation = larger;
+            e->capacity = capacity;
+        }
+    }
+    if (mde__bad(c)) mde__validation_free(c, &v);
+    else e->validation[e->validations++] = v;
+    return c->status;
+}
+
+#ifndef MDE_NO_STDIO
+
+static int mde__ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}
+
+/* One column of a validation folder; NULL when the file is absent and not needed, or on error. */
+static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double)
+{
+    char *path = mde__join_path(c, folder, name);
+    mde_array *a = NULL;
+    if (path && (needed || mde__is_file(path))) {
+        a = mde_npy_read(c, path, as_double);
+        if (a && a->rank != 1) {
+            mde__fail(c, MDE_BAD_SHAPE, "%s: has %d dimensions; expected one log-probability a token, [tokens] (sums "
+                      "per sequence do not do: the mixture is taken token by token)", path, a->rank);
+            mde_array_free(c, a);
+            a = NULL;
+        }
+    }
+    mde__free(c, path);
+    return a;
+}
+
+/* Names of the experts: the .npy files of a folder but for the two that describe the tokens. */
+static mde_status mde__list_experts(mde_context *c, const char *folder, mde__names *experts)
+{
+    mde__names files;
+    int i;
+    memset(experts, 0, sizeof *experts);
+    mde__list_folder(c, folder, &files);
+    for (i = 0; i < files.count; i++) {
+        char *name = files.items[i];
+        if (!mde__ends_with(name, ".npy") || strcmp(name, "bytes.npy") == 0 || strcmp(name, "doc.npy") == 0) continue;
+        name[strlen(name) - 4] = 0;
+        mde__names_add(c, experts, name);
+    }
+    mde__names_free(c, &files);
+    return c->status;
+}
+
+static void mde__open_validation(mde_experts *e, const char *path, const char *validation, int nll)
+{
+    mde_context *c = e->context;
+    char *folder = mde__join_path(c, path, validation);
+    mde_array *columns[MDE_MAX_DOMAINS], *documents = NULL, *bytes = NULL;
+    const float *logp[MDE_MAX_DOMAINS];
+    size_t tokens = 0, t;
+    double total = 0;
+    int i;
+    memset(columns, 0, sizeof columns);
+    for (i = 0; i < e->count && folder && !mde__bad(c); i++) {
+        size_t length = strlen(e->names[i]) + 5;
+        char *name = (char *)mde__alloc(c, length, 1);
+        if (!name) break;
+        snprintf(name, length, "%s.npy", e->names[i]);
+        columns[i] = mde__read_column(c, folder, name, 1, 0);
+        mde__free(c, name);
+        if (!columns[i]) break;
+        logp[i] = columns[i]->f32;
+        if (i == 0) tokens = columns[i]->count;
+        if (columns[i]->count != tokens) {
+            mde__fail(c, MDE_BAD_SHAPE, "%s/%s.npy: has %zu tokens, %s.npy has %zu", folder, e->names[i],
+                      columns[i]->count, e->names[0], tokens);
+        }
+        for (t = 0; nll && t < columns[i]->count; t++) columns[i]->f32[t] = -columns[i]->f32[t];
+    }
+    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1);
+    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1);
+    if (!mde__bad(c) && ((documents && documents->count != tokens) || (bytes && bytes->count != tokens))) {
+        mde__fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
+                  documents && documents->count != tokens ? "doc" : "bytes", tokens);
+    }
+    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
+    if (!mde__bad(c)) mde_experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total);
+    for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
+    mde_array_free(c, documents);
+    mde_array_free(c, bytes);
+    mde__free(c, folder);
+}
+
+/* Every expert must have judged every validation text: one that the first folder lacks must not go unnoticed. */
+static mde_status mde__check_experts(const mde_experts *e, const char *folder)
+{
+    mde_context *c = e->context;
+    mde__names experts;
+    int i, j;
+    mde__list_experts(c, folder, &experts);
+    for (i = 0; i < experts.count && !mde__bad(c); i++) {
+        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) { }
+        if (j == e->count) {
+            mde__fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
+                      experts.items[i]);
+        }
+    }
+    mde__names_free(c, &experts);
+    return c->status;
+}
+
+MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
+{
+    mde__names validations, experts;
+    mde_experts *e = NULL;
+    int i;
+    if (mde__bad(c)) return NULL;
+    if (!path || !mde__is_folder(path)) {
+        mde__fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
+        return NULL;
+    }
+    memset(&experts, 0, sizeof experts);
+    mde__list_folder(c, path, &validations);
+    for (i = 0; i < validations.count && !mde__bad(c); i++) {
+        char *folder = mde__join_path(c, path, validations.items[i]);
+        if (folder && mde__is_folder(folder)) {
+            if (!e) {
+                mde__list_experts(c, folder, &experts);
+                if (!mde__bad(c) && experts.count == 0) {
+                    mde__fail(c, MDE_BAD_FILE, "%s: has no expert's .npy file", folder);
+                }
+                e = mde_experts_create(c, experts.count, (const char *const *)experts.items);
+            }
+            if (e && mde__check_experts(e, folder) == MDE_OK) mde__open_validation(e, path, validations.items[i], nll);
+        }
+        mde__free(c, folder);
+    }
+    if (!mde__bad(c) && !e) mde__fail(c, MDE_BAD_FILE, "%s: has no folder of a validation text", path);
+    mde__names_free(c, &validations);
+    mde__names_free(c, &experts);
+    if (mde__bad(c)) {
+        mde_experts_free(e);
+        e = NULL;
+    }
+    return e;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ---- Loss ---- */
+
+static int mde__check_mixture(const mde_experts *e, const double *weights, const char *what)
+{
+    double sum = 0;
+    char number[32];
+    int i;
+    if (!weights) {
+        mde__fail(e->context, MDE_BAD_ARGUMENT, "%s: no weights were given", what);
+        return 0;
+    }
+    for (i = 0; i < e->count; i++) {
+        if (!(weights[i] >= 0)) {
+            mde__fail(e->context, MDE_BAD_ARGUMENT, "%s: weight of %s is %s; expected 0 or more", what, e->names[i],
+                      mde__number(number, weights[i]));
+            return 0;
+        }
+        sum += weights[i];
+    }
+    if (!(fabs(sum - 1) <= 1e-6)) {
+        mde__fail(e->context, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
+        return 0;
+    }
+    return 1;
+}
+
+/* Loss, and added to gradient and hessian (NULL: not wanted) share times theirs. counts [documents]: how often each
+   document counts, NULL for once; float so that the kernel takes them as they are. */
+static double mde__validation_terms(const mde_experts *e, int index, const double *weights, const float *counts,
+                                    double share, double *gradient, double *hessian)
+{
+    const mde__validation *v = &e->validation[index];
+    mde_context *c = e->context;
+    mde_mark mark = mde_arena_mark(c);
+    int k = e->count, i;
+    double g[MDE_MAX_DOMAINS], peak = v->peak, tokens = (double)v->tokens, loss;
+    double *h = hessian ? (double *)mde__scratch(c, (size_t)k * (size_t)k, sizeof *h) : NULL;
+    float *token_counts = NULL;
+    int64_t d, t;
+    if (counts) {
+        token_counts = (float *)mde__scratch(c, v->tokens, sizeof *token_counts);
+        peak = tokens = 0;
+        for (d = 0; d < v->documents; d++) {
+            peak += (double)counts[d] * v->peaks[d];
+            tokens += (double)counts[d] * (double)(v->starts[d + 1] - v->starts[d]);
+            for (t = v->starts[d]; token_counts && t < v->starts[d + 1]; t++) token_counts[t] = counts[d];
+        }
+    }
+    if (mde__bad(c)) {
+        mde_arena_rewind(c, mark);
+        return (double)NAN;
+    }
+    loss = -(peak + mde__mixture_logsum(c, (int64_t)v->tokens, k, v->ratios, (int64_t)v->stride, weights, token_counts,
+                                        gradient ? g : NULL, h)) / tokens;
+    for (i = 0; gradient && i < k; i++) gradient[i] -= share * g[i] / tokens;
+    for (i = 0; hessian && i < k * k; i++) hessian[i] += share * h[i] / tokens;
+    mde_arena_rewind(c, mark);
+    return mde__bad(c) ? (double)NAN : loss;
+}
+
+MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
+{
+    int i;
+    if (!e || mde__bad(e->context)) return (double)NAN;
+    if (!mde__find_validation(e, validation)) {
+        mde__fail(e->context, MDE_BAD_ARGUMENT, "validation loss: validation is %d; expected 0 to %d", validation,
+                  e->validations - 1);
+        return (double)NAN;
+    }
+    if (!mde__check_mixture(e, weights, "validation loss")) return (double)NAN;
+    for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
+    return mde__validation_terms(e, validation, weights, NULL, 1, gradient, NULL);
+}
+
+/* Shares of the validation texts, sum 1. */
+static int mde__objective_shares(const mde_experts *e, const double *objective, double *shares)
+{
+    double sum = 0;
+    int j;
+    char number[32];
+    for (j = 0; j < e->validations; j++) {
+        shares[j] = objective ? objective[j] : 1;
+        if (!(shares[j] >= 0 && shares[j] < 1e300)) {
+            mde__fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
+                      e->validation[j].name, mde__number(number, shares[j]));
+            return 0;
+        }
+        sum += shares[j];
+    }
+    if (!(sum > 0)) {
+        mde__fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
+        return 0;
+    }
+    for (j = 0; j < e->validations; j++) shares[j] /= sum;
+    return 1;
+}
+
+static double mde__objective_terms(const mde_experts *e, const double *shares, const double *weights,
+                                   float *const *counts, double *gradient, double *hessian)
+{
+    double loss = 0;
+    int i, j, k = e->count;
+    for (i = 0; gradient && i < k; i++) gradient[i] = 0;
+    for (i = 0; hessian && i < k * k; i++) hessian[i] = 0;
+    for (j = 0; j < e->validations; j++) {
+        if (shares[j] == 0) continue;
+        loss += shares[j] * mde__validation_terms(e, j, weights, counts ? counts[j] : NULL, shares[j], gradient, hessian);
+    }
+    return loss;
+}
+
+MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
+{
+    double *shares, loss = (double)NAN;
+    if (!e || mde__bad(e->context)) return (double)NAN;
+    shares = (double *)mde__alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
+    if (shares && mde__objective_shares(e, objective, shares) && mde__check_mixture(e, weights, "mixture loss")) {
+        loss = mde__objective_terms(e, shares, weights, NULL, gradient, NULL);
+    }
+    mde__free(e->context, shares);
+    return loss;
+}
+
+MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, const double *weights, double *out)
+{
+    mde_context *c = e ? e->context : NULL;
+    double *sums;
+    int64_t n;
+    int j;
+    if (mde__bad(c)) return mde_context_status(c);
+    for (n = 0; n < mixtures; n++) {
+        char what[64];
+        snprintf(what, sizeof what, "mixture %lld", (long long)n);
+        if (!mde__check_mixture(e, weights + n * e->count, what)) return c->status;
+    }
+    sums = (double *)mde__alloc(c, (size_t)mixtures + 1, sizeof *sums);
+    for (j = 0; sums && j < e->validations; j++) {
+        const mde__validation *v = &e->validation[j];
+        if (!mde__mixture_logsums(c, (int64_t)v->tokens, e->count, v->ratios, (int64_t)v->stride, mixtures, weights, NULL,
+                                  sums)) break;
+        for (n = 0; n < mixtures; n++) out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
+    }
+    mde__free(c, sums);
+    return c->status;
+}
+
+/* ---- Exact minimum ---- */
+
+/* max over feasible v of g.(w - v): the mass goes to the smallest gradients first. Bounds f(w) - min f from above,
+   because f is convex. */
+static double mde__frank_wolfe_gap(int k, const double *g, const double *w, const double *lower, const double *upper)
+{
+    int taken[MDE_MAX_DOMAINS], i, round;
+    double left = 1, gap = 0;
+    for (i = 0; i < k; i++) {
+        taken[i] = 0;
+        left -= lower[i];
+        gap += g[i] * (w[i] - lower[i]);
+    }
+    for (round = 0; round < k && left > 0; round++) {
+        int best = -1;
+        double mass;
+        for (i = 0; i < k; i++) {
+            if (!taken[i] && (best < 0 || g[i] < g[best])) best = i;
+        }
+        taken[best] = 1;
+        mass = upper[best] - lower[best] < left ? upper[best] - lower[best] : left;
+        gap -= g[best] * mass;
+        left -= mass;
+    }
+    return gap > 0 ? gap : 0;
+}
+
+/* Minimises g.d + d'H d / 2 over sum d = 0, lower <= w + d <= upper by exact steps on the pair that violates the
+   optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. */
+static void mde__newton_step(int k, const double *g, const double *h, const double *w, const double *lower,
+                             const double *upper, double *d)
+{
+    double x[MDE_MAX_DOMAINS], q[MDE_MAX_DOMAINS];    /* where w + d is now, and the gradient there */
+    int i, step;
+    for (i = 0; i < k; i++) {
+        x[i] = w[i];
+        q[i] = g[i];
+    }
+    for (step = 0; step < 2000 * k; step++) {
+        int to = -1, from = -1;
+        double curvature, mass, room_to, room_from;
+        for (i = 0; i < k; i++) {
+            if (x[i] < upper[i] && (to < 0 || q[i] < q[to])) to = i;
+            if (x[i] > lower[i] && (from < 0 || q[i] > q[from])) from = i;
+        }
+        if (to < 0 || from < 0 || !(q[from] - q[to] >= 1e-13)) break;
+        curvature = h[to * k + to] + h[from * k + from] - 2 * h[to * k + from];
+        mass = (q[from] - q[to]) / (curvature > 1e-12 ? curvature : 1e-12);
+        room_to = upper[to] - x[to];
+        room_from = x[from] - lower[from];
+        if (mass > room_to) mass = room_to;
+        if (mass > room_from) mass = room_from;
+        /* Onto a bound exactly, so that the coordinate leaves the set of those that can move. */
+        x[to] = mass == room_to ? upper[to] : x[to] + mass;
+        x[from] = mass == room_from ? lower[from] : x[from] - mass;
+        for (i = 0; i < k; i++) q[i] += (h[i * k + to] - h[i * k + from]) * mass;
+    }
+    for (i = 0; i < k; i++) d[i] = x[i] - w[i];
+}
+
+static int mde__check_bounds(mde_context *c, int k, const double *lower_given, const double *upper_given, double *lower,
+                             double *upper)
+{
+    double low = 0, high = 0;
+    char a[32], b[32];
+    int i;
+    for (i = 0; i < k; i++) {
+        lower[i] = lower_given ? lower_given[i] : 0;
+        upper[i] = upper_given ? upper_given[i] : 1;
+        if (!(lower[i] >= 0 && lower[i] <= upper[i] && upper[i] <= 1)) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "bounds of weight %d are %s and %s; expected 0 <= lower <= upper <= 1", i,
+                      mde__number(a, lower[i]), mde__number(b, upper[i]));
+            return 0;
+        }
+        low += lower[i];
+        high += upper[i];
+    }
+    if (low > 1 + 1e-12 || high < 1 - 1e-12) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "bounds: lower ones sum to %s and upper ones to %s; no mixture lies between",
+                  mde__number(a, low), mde__number(b, high));
+        return 0;
+    }
+    return 1;
+}
+
+/* Rounding moves the sum of the weights by some 1e-16 a step; the largest free weight takes it back. */
+static void mde__restore_sum(int k, const double *lower, const double *upper, double *w)
+{
+    double sum = 0;
+    int i, largest = -1;
+    for (i = 0; i < k; i++) {
+        if (w[i] < lower[i]) w[i] = lower[i];
+        if (w[i] > upper[i]) w[i] = upper[i];
+        sum += w[i];
+        if (w[i] > lower[i] && w[i] < upper[i] && (largest < 0 || w[i] > w[largest])) largest = i;
+    }
+    if (largest >= 0) w[largest] += 1 - sum;
+}
+
+/* From *out's weights; projected Newton steps, halved until the loss falls. */
+static void mde__minimize(const mde_experts *e, const double *shares, const double *lower, const double *upper,
+                          float *const *counts, double tolerance, int iterations, mde_optimum *out)
+{
+    mde_context *c = e->context;
+    mde_mark mark = mde_arena_mark(c);
+    int k = e->count, i, halvings;
+    double g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS];
+    double *h = (double *)mde__scratch(c, (size_t)k * (size_t)k, sizeof *h);
+    for (out->iterations = 0; h; out->iterations++) {
+        double slope = 0, step = 1, loss;
+        out->loss = mde__objective_terms(e, shares, out->weights, counts, g, h);
+        if (mde__bad(c)) break;
+        if (!(fabs(out->loss) < 1e300)) {
+            mde__fail(c, MDE_NOT_FINITE, "minimize: a token has probability 0 under every expert that the bounds allow");
+            break;
+        }
+        out->gap = mde__frank_wolfe_gap(k, g, out->weights, lower, upper);
+        if (out->gap <= tolerance || out->iterations >= iterations) break;
+        mde__newton_step(k, g, h, out->weights, lower, upper, d);
+        for (i = 0; i < k; i++) slope += g[i] * d[i];
+        for (halvings = 0; halvings < 60; halvings++) {
+            for (i = 0; i < k; i++) trial[i] = out->weights[i] + step * d[i];
+            mde__restore_sum(k, lower, upper, trial);
+            loss = mde__objective_terms(e, shares, trial, counts, NULL, NULL);
+            if (loss <= out->loss + 1e-4 * step * slope + 1e-15 * fabs(out->loss)) break;
+            step *= 0.5;
+        }
+        if (halvings == 60) break;
+        memcpy(out->weights, trial, (size_t)k * sizeof *trial);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+/* Inside the bounds, the same way between them for every weight. */
+static void mde__middle_of_bounds(int k, const double *lower, const double *upper, double *w)
+{
+    double room = 0, left = 1;
+    int i;
+    for (i = 0; i < k; i++) {
+        room += upper[i] - lower[i];
+        left -= lower[i];
+    }
+    for (i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
+}
+
+static const mde_minimize_desc mde__minimize_defaults = { NULL, NULL, NULL, 0, 0 };
+
+MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_desc *desc, mde_optimum *out)
+{
+    mde_context *c = e ? e->context : NULL;
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], *shares, tolerance;
+    memset(out, 0, sizeof *out);
+    out->loss = out->gap = (double)NAN;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!desc) desc = &mde__minimize_defaults;
+    tolerance = desc->gap > 0 ? desc->gap : 1e-6;
+    out->count = e->count;
+    shares = (double *)mde__alloc(c, (size_t)e->validations + 1, sizeof *shares);
+    if (shares && mde__objective_shares(e, desc->objective, shares) &&
+        mde__check_bounds(c, e->count, desc->lower, desc->upper, lower, upper)) {
+        mde__middle_of_bounds(e->count, lower, upper, out->weights);
+        mde__minimize(e, shares, lower, upper, NULL, tolerance, desc->iterations > 0 ? desc->iterations : 200, out);
+        if (!mde__bad(c) && !(out->gap <= tolerance)) {
+            char a[32], b[32];
+            mde__fail(c, MDE_NOT_FINITE, "minimize: after %d steps the loss may still be %s nats above the minimum; "
+                      "%s was asked for", out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
+        }
+    }
+    mde__free(c, shares);
+    return c->status;
+}
+
+/* ---- Bootstrap ---- */
+
+static int mde__compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The q-quantile of n values, linear between order statistics; sorts them. */
+static double mde__quantile(double *values, int n, double q)
+{
+    double at = q * (n - 1);
+    int low = (int)at;
+    qsort(values, (size_t)n, sizeof *values, mde__compare_doubles);
+    if (low >= n - 1) return values[n - 1];
+    return values[low] + (at - low) * (values[low + 1] - values[low]);
+}
+
+/* How often each document is drawn when as many are drawn, with replacement, as there are. */
+static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, float *const *counts)
+{
+    int j;
+    for (j = 0; j < e->validations; j++) {
+        int64_t documents = e->validation[j].documents, d;
+        mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
+        for (d = 0; d < documents; d++) counts[j][d] = 0;
+        for (d = 0; d < documents; d++) counts[j][mde_random_below(&r, (uint64_t)documents)] += 1;
+    }
+}
+
+MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out)
+{
+    static const mde_bootstrap_desc defaults = { NULL, NULL, 0, 0, 0 };
+    mde_context *c = e ? e->context : NULL;
+    const mde_minimize_desc *minimize;
+    mde_optimum best;
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS], level, tail;
+    double *shares, *losses, *weights;
+    float **counts;
+    int replicates, k, i, j, b;
+    memset(out, 0, sizeof *out);
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!desc) desc = &defaults;
+    minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
+    replicates = desc->replicates > 0 ? desc->replicates : 200;
+    level = desc->level > 0 ? desc->level : 0.9;
+    tail = (1 - level) / 2;
+    k = e->count;
+    if (!(level < 1)) return mde__fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
+    if (desc->weights && !mde__check_mixture(e, desc->weights, "bootstrap")) return c->status;
+    if (mde_mixture_minimize(e, minimize, &best) != MDE_OK) return c->status;
+    mde__check_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
+    mde__middle_of_bounds(k, lower, upper, middle);
+    shares = (double *)mde__alloc(c, (size_t)e->validations, sizeof *shares);
+    counts = (float **)mde__alloc(c, (size_t)e->validations, sizeof *counts);
+    losses = (double *)mde__alloc(c, (size_t)replicates, sizeof *losses);
+    weights = (double *)mde__alloc(c, (size_t)replicates * (size_t)k, sizeof *weights);
+    for (j = 0; counts && j < e->validations; j++) {
+        counts[j] = (float *)mde__alloc(c, (size_t)e->validation[j].documents, sizeof *counts[j]);
+    }
+    if (!mde__bad(c)) mde__objective_shares(e, minimize->objective, shares);
+    for (b = 0; b < replicates && !mde__bad(c); b++) {
+        mde_optimum optimum = best;
+        mde__resample_documents(e, desc->seed, b, counts);
+        /* A little inside, because a weight that is zero here may not be zero there. */
+        for (i = 0; i < k; i++) optimum.weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+        mde__minimize(e, shares, lower, upper, counts, 1e-5, 100, &optimum);
+        losses[b] = desc->weights ? mde__objective_terms(e, shares, desc->weights, counts, NULL, NULL)
+                                  : mde__objective_terms(e, shares, best.weights, counts, NULL, NULL);
+        for (i = 0; i < k; i++) weights[i * replicates + b] = optimum.weights[i];
+    }
+    if (!mde__bad(c)) {
+        out->replicates = replicates;
+        out->loss[0] = mde__quantile(losses, replicates, tail);
+        out->loss[1] = mde__quantile(losses, replicates, 1 - tail);
+        for (i = 0; i < k; i++) {
+            out->lower[i] = mde__quantile(weights + i * replicates, replicates, tail);
+            out->upper[i] = mde__quantile(weights + i * replicates, replicates, 1 - tail);
+        }
+    }
+    for (j = 0; counts && j < e->validations; j++) mde__free(c, counts[j]);
+    mde__free(c, counts);
+    mde__free(c, shares);
+    mde__free(c, losses);
+    mde__free(c, weights);
+    return c->status;
+}
+
+/* ======================================================================
+   13. REGRESSION
+   ====================================================================== */
+
+/* From mixtures to losses, with as few runs as possible: ridge regression, Gaussian processes, and a Gaussian process
+   over all targets at once. The one idea: factor once, then read everything off the factor. Ridge takes every penalty's
+   leave-one-out error from one eigen-decomposition; a Gaussian process takes likelihood, gradient and predictions from
+   the inverse of its Cholesky factor; the joint process takes them from the eigenvectors of its two small factors.
+   Double precision throughout; each output of a matrix product is one chain of sums in order, so that the instruction
+   set does not show. */
+
+/* ---- Dense algebra ---- */
+
+#if defined(__GNUC__) && !defined(__TINYC__)
+typedef double mde__double4 __attribute__((vector_size(32), aligned(8), may_alias));
+#define MDE__DOUBLES 4
+#else
+typedef double mde__double4;
+#define MDE__DOUBLES 1
+#endif
+#if MDE__DOUBLES == 4 && defined(__x86_64__) && !defined(MDE_NO_SIMD)
+#define MDE__DENSE_AVX2 __attribute__((target("avx2")))     /* not fma: nothing can be contracted */
+#endif
+
+#define MDE__DENSE_BLOCK 32     /* of the factorisations: a diagonal block of 8 KB stays in the first-level cache */
+
+/* out [rows, columns] += sign a b with a [rows, depth] at a[i row + p step] and b [depth, columns]. */
+typedef void mde__dense_fn(int rows, int columns, int depth, double sign, const double *a, size_t row, size_t step,
+                           const double *b, size_t b_row, double *out, size_t out_row);
+
+/* Tiles of 4 rows and 2 vectors, then single rows, then single elements. Every element is summed in order of depth. */
+#define MDE__DENSE_PRODUCT(NAME, TARGET) \
+TARGET static void NAME(int rows, int columns, int depth, double sign, const double *a, size_t row, size_t step, \
+                        const double *b, size_t b_row, double *out, size_t out_row) \
+{ \
+    int i, j, p, r; \
+    for (j = 0; j + 2 * MDE__DOUBLES <= columns; j += 2 * MDE__DOUBLES) { \
+        for (i = 0; i + 4 <= rows; i += 4) { \
+            const double *from = a + (size_t)i * row, *right = b + j; \
+            double *to = out + (size_t)i * out_row + j; \
+            mde__double4 zero = *(const mde__double4 *)right - *(const mde__double4 *)right; \
+            mde__double4 s0 = zero, s1 = zero, s2 = zero, s3 = zero, t0 = zero, t1 = zero, t2 = zero, t3 = zero; \
+            for (p = 0; p < depth; p++, from += step, right += b_row) { \
+                mde__double4 u = *(const mde__double4 *)right, v = *(const mde__double4 *)(right + MDE__DOUBLES); \
+                s0 += u * from[0]; \
+                t0 += v * from[0]; \
+                s1 += u * from[row]; \
+                t1 += v * from[row]; \
+                s2 += u * from[2 * row]; \
+                t2 += v * from[2 * row]; \
+                s3 += u * from[3 * row]; \
+                t3 += v * from[3 * row]; \
+            } \
+            *(mde__double4 *)to += s0 * sign; \
+            *(mde__double4 *)(to + MDE__DOUBLES) += t0 * sign; \
+            to += out_row; \
+            *(mde__double4 *)to += s1 * sign; \
+            *(mde__double4 *)(to + MDE__DOUBLES) += t1 * sign; \
+            to += out_row; \
+            *(mde__double4 *)to += s2 * sign; \
+            *(mde__double4 *)(to + MDE__DOUBLES) += t2 * sign; \
+            to += out_row; \
+            *(mde__double4 *)to += s3 * sign; \
+            *(mde__double4 *)(to + MDE__DOUBLES) += t3 * sign; \
+        } \
+        for (; i < rows; i++) { \
+            const double *from = a + (size_t)i * row, *right = b + j; \
+            double *to = out + (size_t)i * out_row + j; \
+            mde__double4 s = *(const mde__double4 *)right - *(const mde__double4 *)right, t = s; \
+            for (p = 0; p < depth; p++, from += step, right += b_row) { \
+                s += *(const mde__double4 *)right * from[0]; \
+                t += *(const mde__double4 *)(right + MDE__DOUBLES) * from[0]; \
+            } \
+            *(mde__double4 *)to += s * sign; \
+            *(mde__double4 *)(to + MDE__DOUBLES) += t * sign; \
+        } \
+    } \
+    for (; j < columns; j++) { \
+        for (r = 0; r < rows; r++) { \
+            const double *from = a + (size_t)r * row, *right = b + j; \
+            double s = 0; \
+            for (p = 0; p < depth; p++, from += step, right += b_row) s += *right * *from; \
+            out[(size_t)r * out_row + (size_t)j] += s * sign; \
+        } \
+    } \
+}
+
+MDE__DENSE_PRODUCT(mde__dense_product_portable, )
+#ifdef MDE__DENSE_AVX2
+MDE__DENSE_PRODUCT(mde__dense_product_avx2, MDE__DENSE_AVX2)
+#endif
+
+static mde__dense_fn *mde__dense_product(const mde_context *c)
+{
+#ifdef MDE__DENSE_AVX2
+    if (strcmp(mde_simd_name(c), "portable") != 0) return mde__dense_product_avx2;
+#endif
+    (void)c;
+    return mde__dense_product_portable;
+}
+
+/* Place of element (i, j) of a matrix with rows of n. */
+static size_t mde__cell(int i, int n, int j)
+{
+    return (size_t)i * (size_t)n + (size_t)j;
+}
+
+static double mde__inner(int n, const double *a, const double *b)
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* Cholesky factor and inverse of one diagonal block, n <= MDE__DENSE_BLOCK: a = L in its lower half, inverse [n, n]
+   (row stride MDE__DENSE_BLOCK) = L^-1. Returns 0 when a is not positive definite. */
+static int mde__cholesky_block(int n, double *a, size_t a_row, double *inverse)
+{
+    int i, j, k;
+    for (i = 0; i < n; i++) {
+        double *ai = a + (size_t)i * a_row;
+        for (j = 0; j <= i; j++) {
+            const double *aj = a + (size_t)j * a_row;
+            double sum = ai[j] - mde__inner(j, ai, aj);
+            if (j < i) {
+                ai[j] = sum / aj[j];
+            } else {
+                if (!(sum > 0 && sum < (double)INFINITY)) return 0;
+                ai[i] = sqrt(sum);
+            }
+        }
+    }
+    for (i = 0; i < n; i++) {
+        double *row = inverse + i * MDE__DENSE_BLOCK;
+        for (j = 0; j < n; j++) row[j] = 0;
+        for (k = 0; k < i; k++) {
+            double factor = a[(size_t)i * a_row + (size_t)k];
+            for (j = 0; j <= k; j++) row[j] -= factor * inverse[k * MDE__DENSE_BLOCK + j];
+        }
+        row[i] = 1;
+        for (j = 0; j <= i; j++) row[j] /= a[(size_t)i * a_row + (size_t)i];
+    }
+    return 1;
+}
+
+/* Lower half of a [n, n] becomes L with a = L L'; inverse [n, n] becomes L^-1, zero above its diagonal. The upper half
+   of a is used as workspace; work holds MDE__DENSE_BLOCK * n numbers. Returns 0 when a is not positive definite. */
+static int mde__cholesky_inverse(mde__dense_fn *product, int n, double *a, double *inverse, double *work)
+{
+    double block[MDE__DENSE_BLOCK * MDE__DENSE_BLOCK], row[MDE__DENSE_BLOCK];
+    size_t stride = (size_t)n;
+    int start, i, j, k;
+    memset(inverse, 0, (size_t)n * (size_t)n * sizeof(double));
+    for (start = 0; start < n; start += MDE__DENSE_BLOCK) {
+        int size = n - start < MDE__DENSE_BLOCK ? n - start : MDE__DENSE_BLOCK, next = start + size, rest = n - next;
+        double *diagonal = a + (size_t)start * stride + start;
+        if (!mde__cholesky_block(size, diagonal, stride, block)) return 0;
+        for (i = 0; i < size; i++) {
+            for (j = 0; j <= i; j++) inverse[(size_t)(start + i) * stride + (size_t)(start + j)] =
+                block[i * MDE__DENSE_BLOCK + j];
+        }
+        /* the panel below, times the block's inverse transposed; its transpose goes into work [size, rest] */
+        for (i = next; i < n; i++) {
+            double *panel = a + (size_t)i * stride + start;
+            for (j = 0; j < size; j++) row[j] = mde__inner(j + 1, panel, block + j * MDE__DENSE_BLOCK);
+            for (j = 0; j < size; j++) {
+                panel[j] = row[j];
+                work[(size_t)j * (size_t)rest + (size_t)(i - next)] = row[j];
+            }
+        }
+        for (i = next; i < n; i += MDE__DENSE_BLOCK) {
+            int rows = n - i < MDE__DENSE_BLOCK ? n - i : MDE__DENSE_BLOCK;
+            product(rows, i + rows - next, size, -1.0, a + (size_t)i * stride + start, stride, 1, work, (size_t)rest,
+                    a + (size_t)i * stride + next, stride);
+        }
+    }
+    /* rows of the inverse, block by block: -L_ii^-1 (L_i,0..i L^-1_0..i) */
+    for (start = MDE__DENSE_BLOCK; start < n; start += MDE__DENSE_BLOCK) {
+        int size = n - start < MDE__DENSE_BLOCK ? n - start : MDE__DENSE_BLOCK;
+        memset(work, 0, (size_t)size * (size_t)start * sizeof(double));
+        for (k = 0; k < start; k += MDE__DENSE_BLOCK) {
+            product(size, MDE__DENSE_BLOCK, start - k, 1.0, a + (size_t)start * stride + k, stride, 1,
+                    inverse + (size_t)k * stride + k, stride, work + k, (size_t)start);
+        }
+        product(size, start, size, -1.0, inverse + (size_t)start * stride + start, stride, 1, work, (size_t)start,
+                inverse + (size_t)start * stride, stride);
+    }
+    return 1;
+}
+
+/* full [n, n] = inverse' inverse, both halves: the inverse of L L' from inverse = L^-1. */
+static void mde__inverse_from_factor(mde__dense_fn *product, int n, const double *inverse, double *full)
+{
+    size_t stride = (size_t)n;
+    int i, j;
+    memset(full, 0, stride * stride * sizeof(double));
+    for (i = 0; i < n; i += MDE__DENSE_BLOCK) {
+        int rows = n - i < MDE__DENSE_BLOCK ? n - i : MDE__DENSE_BLOCK;
+        product(rows, i + rows, n - i, 1.0, inverse + (size_t)i * stride + i, 1, stride, inverse + (size_t)i * stride,
+                stride, full + (size_t)i * stride, stride);
+    }
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < i; j++) full[(size_t)j * stride + (size_t)i] = full[(size_t)i * stride + (size_t)j];
+    }
+}
+
+/* Householder's tridiagonal form T = Q' a Q of the symmetric a [n, n], which is destroyed: diagonal [n], beside [n],
+   and rows of `vectors` [n, n] = Q'. work [n]. */
+static void mde__tridiagonalise(int n, double *a, double *diagonal, double *beside, double *vectors, double *work)
+{
+    size_t stride = (size_t)n;
+    int i, j, k;
+    for (k = 0; k < n - 2; k++) {
+        double *v = a + (size_t)k * stride, norm, scale, half = 0;
+        diagonal[k] = v[k];
+        norm = sqrt(mde__inner(n - k - 1, v + k + 1, v + k + 1));
+        beside[k] = v[k + 1] > 0 ? -norm : norm;
+        v[k + 1] -= beside[k];
+        scale = mde__inner(n - k - 1, v + k + 1, v + k + 1);
+        scale = scale > 0 ? 2.0 / scale : 0;
+        v[k] = scale;       /* its place is free: the diagonal is copied */
+        for (i = k + 1; i < n; i++) {
+            work[i] = scale * mde__inner(n - k - 1, a + (size_t)i * stride + k + 1, v + k + 1);
+            half += 0.5 * scale * work[i] * v[i];
+        }
+        for (i = k + 1; i < n; i++) work[i] -= half * v[i];
+        for (i = k + 1; i < n; i++) {
+            double *row = a + (size_t)i * stride;
+            for (j = k + 1; j < n; j++) row[j] -= v[i] * work[j] + work[i] * v[j];
+        }
+    }
+    if (n > 1) {
+        diagonal[n - 2] = a[(size_t)(n - 2) * stride + (size_t)(n - 2)];
+        beside[n - 2] = a[(size_t)(n - 2) * stride + (size_t)(n - 1)];
+    }
+    diagonal[n - 1] = a[(size_t)(n - 1) * stride + (size_t)(n - 1)];
+    beside[n - 1] = 0;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < n; j++) vectors[(size_t)i * stride + (size_t)j] = i == j;
+    }
+    for (k = n - 3; k >= 0; k--) {
+        const double *v = a + (size_t)k * stride;
+        for (i = k + 1; i < n; i++) {
+            double *row = vectors + (size_t)i * stride, factor = v[k] * mde__inner(n - k - 1, row + k + 1, v + k + 1);
+            for (j = k + 1; j < n; j++) row[j] -= factor * v[j];
+        }
+    }
+}
+
+/* Eigenvalues [n] (in no order) of the symmetric a [n, n], which is destroyed; row i of vectors [n, n] is eigenvector
+   i. Implicit QR steps with Wilkinson's shift (Golub and Van Loan, section 8.3). work [2 n]. Returns 0 when it does
+   not converge, as for input that is not finite. */
+static int mde__eigen(int n, double *a, double *values, double *vectors, double *work)
+{
+    double *beside = work + n, norm = 0;
+    int low, high = n - 1, k, steps = 0;
+    mde__tridiagonalise(n, a, values, beside, vectors, work);
+    for (k = 0; k < n; k++) {
+        double size = fabs(values[k]) + fabs(beside[k]);
+        if (!(size < (double)INFINITY)) return 0;
+        if (size > norm) norm = size;
+    }
+    while (high > 0) {
+        double delta, shift, x, z;
+        for (low = high; low > 0; low--) {
+            if (fabs(beside[low - 1]) <= 1e-16 * norm) {
+                beside[low - 1] = 0;
+                break;
+            }
+        }
+        if (low == high) {
+            high--;
+            continue;
+        }
+        if (++steps > 60 * n) return 0;
+        delta = 0.5 * (values[high - 1] - values[high]);
+        x = beside[high - 1];
+        z = sqrt(delta * delta + x * x);
+        shift = values[high] - x * (x / (delta + (delta > 0 ? z : -z)));
+        x = values[low] - shift;
+        z = beside[low];
+        for (k = low; k < high; k++) {
+            double r = sqrt(x * x + z * z), cosine = r > 0 ? x / r : 1, sine = r > 0 ? z / r : 0;
+            double first = values[k], second = values[k + 1], between = beside[k];
+            double cross = 2.0 * cosine * sine * between;
+            double *upper = vectors + (size_t)k * (size_t)n, *lower = upper + n;
+            int j;
+            if (k > low) beside[k - 1] = r;
+            values[k] = cosine * cosine * first + cross + sine * sine * second;
+            values[k + 1] = sine * sine * first - cross + cosine * cosine * second;
+            beside[k] = cosine * sine * (second - first) + (cosine * cosine - sine * sine) * between;
+            if (k < high - 1) {
+                x = beside[k];
+                z = sine * beside[k + 1];
+                beside[k + 1] *= cosine;
+            }
+            for (j = 0; j < n; j++) {
+                double u = upper[j], v = lower[j];
+                upper[j] = cosine * u + sine * v;
+                lower[j] = cosine * v - sine * u;
+            }
+        }
+    }
+    return 1;
+}
+
+/* ---- Minimisation without bounds ---- */
+
+/* Value at theta, with its gradient; not finite where the function is not defined. */
+typedef double mde__smooth_fn(const double *theta, double *gradient, void *user);
+
+#define MDE__LBFGS_MEMORY 8
+#define MDE__LBFGS_WORK(n) ((size_t)(n) * (2 * MDE__LBFGS_MEMORY + 4) + 2 * MDE__LBFGS_MEMORY)
+
+/* Limited-memory BFGS (Nocedal 1980); the line search brackets a step that satisfies the weak Wolfe conditions. theta
+   becomes the best point found; returns its value, NaN when the function is not finite at the start. */
+static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int iterations,
+                         double tolerance)
+{
+    double *gradient = work, *trial = gradient + n, *slope_at = trial + n, *direction = slope_at + n;
+    double *steps = direction + n, *changes = steps + MDE__LBFGS_MEMORY * n;
+    double *curvature = changes + MDE__LBFGS_MEMORY * n;
+    double *share = curvature + MDE__LBFGS_MEMORY, value = f(theta, gradient, user);
+    int iteration, stored = 0, newest = 0, quiet = 0, i, k;
+    if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
+    for (iteration = 0; iteration < iterations; iteration++) {
+        double slope, step = 1, low = 0, high = (double)INFINITY, found = (double)NAN, longest = 0, scale, dot;
+        int tries, accepted = 0;
+        for (i = 0; i < n; i++) direction[i] = -gradient[i];
+        for (k = 0; k < stored; k++) {
+            int s = (newest - k + MDE__LBFGS_MEMORY) % MDE__LBFGS_MEMORY;
+            share[s] = mde__inner(n, steps + s * n, direction) / curvature[s];
+            for (i = 0; i < n; i++) direction[i] -= share[s] * changes[s * n + i];
+        }
+        if (stored > 0) {
+            scale = curvature[newest] / mde__inner(n, changes + newest * n, changes + newest * n);
+            for (i = 0; i < n; i++) direction[i] *= scale;
+        }
+        for (k = stored - 1; k >= 0; k--) {
+            int s = (newest - k + MDE__LBFGS_MEMORY) % MDE__LBFGS_MEMORY;
+            double back = share[s] - mde__inner(n, changes + s * n, direction) / curvature[s];
+            for (i = 0; i < n; i++) direction[i] += back * steps[s * n + i];
+        }
+        slope = mde__inner(n, gradient, direction);
+        if (!(slope < 0)) {
+            if (stored == 0) break;
+            stored = 0;
+            continue;
+        }
+        /* a logarithm moves by at most 1 before curvature is known, by at most 3 later */
+        for (i = 0; i < n; i++) if (fabs(direction[i]) > longest) longest = fabs(direction[i]);
+        scale = stored > 0 ? 3.0 : 1.0;
+        if (longest > scale) step = scale / longest;
+        for (tries = 0; tries < 25; tries++) {
+            for (i = 0; i < n; i++) trial[i] = theta[i] + step * direction[i];
+            found = f(trial, slope_at, user);
+            if (!(fabs(found) < (double)INFINITY) || found > value + 1e-4 * step * slope) {
+                high = step;
+            } else {
+                accepted = 1;
+                if (mde__inner(n, slope_at, direction) >= 0.9 * slope) break;
+                low = step;
+            }
+            step = high < (double)INFINITY ? 0.5 * (low + high) : 2.0 * step;
+        }
+        if (!accepted || !(found <= value)) break;
+        dot = 0;
+        newest = stored > 0 ? (newest + 1) % MDE__LBFGS_MEMORY : 0;
+        for (i = 0; i < n; i++) {
+            steps[newest * n + i] = trial[i] - theta[i];
+            changes[newest * n + i] = slope_at[i] - gradient[i];
+            dot += steps[newest * n + i] * changes[newest * n + i];
+            theta[i] = trial[i];
+            gradient[i] = slope_at[i];
+        }
+        curvature[newest] = dot;
+        if (dot > 0) stored = stored < MDE__LBFGS_MEMORY ? stored + 1 : stored;
+        else stored = 0;
+        quiet = value - found <= tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
+        value = found;
+        longest = 0;
+        for (i = 0; i < n; i++) if (fabs(gradient[i]) > longest) longest = fabs(gradient[i]);
+        if (quiet >= 2 || longest <= tolerance) break;
+    }
+    return value;
+}
+
+/* ---- Covariance functions ---- */
+
+/* Covariance of two inputs at squared distance `square` (in length scales), signal variance 1, and g with
+   d covariance / d x_k = -g (x_k - x'_k) / length_k^2,
+   d covariance / d log length_k = g (x_k - x'_k)^2 / length_k^2. */
+static double mde__covariance(mde_kernel kernel, double square, double *g)
+{
+    double s, e;
+    if (kernel == MDE_RBF) return *g = mde__exp(-0.5 * square);
+    s = sqrt(5.0 * square);
+    e = mde__exp(-s);
+    *g = (5.0 / 3.0) * (1.0 + s) * e;
+    return (1.0 + s + s * s / 3.0) * e;
+}
+
+/* Covariances k [rows, n] of inputs a [rows, d] with b given as columns [d, n], all divided by their length scales; and
+   their g unless NULL. triangle = 1: row i only up to column i. */
+static void mde__covariances(mde_kernel kernel, int rows, int n, int d, const double *a, const double *columns,
+                             int triangle, double *k, double *g)
+{
+    int i, j, q;
+    for (i = 0; i < rows; i++) {
+        double *row = k + (size_t)i * (size_t)n, *slope = g ? g + (size_t)i * (size_t)n : NULL;
+        int count = triangle ? i + 1 : n;
+        for (j = 0; j < count; j++) row[j] = 0;
+        for (q = 0; q < d; q++) {
+            const double *column = columns + (size_t)q * (size_t)n;
+            double at = a[mde__cell(i, d, q)];
+            for (j = 0; j + 4 <= count; j += 4) {
+                double t0 = at - column[j], t1 = at - column[j + 1], t2 = at - column[j + 2], t3 = at - column[j + 3];
+                row[j] += t0 * t0;
+                row[j + 1] += t1 * t1;
+                row[j + 2] += t2 * t2;
+                row[j + 3] += t3 * t3;
+            }
+            for (; j < count; j++) row[j] += (at - column[j]) * (at - column[j]);
+        }
+        for (j = 0; j < count; j++) {
+            double unused;
+            row[j] = mde__covariance(kernel, row[j], slope ? slope + j : &unused);
+        }
+    }
+}
+
+static void mde__mirror(int n, double *a)
+{
+    int i, j;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < i; j++) a[mde__cell(j, n, i)] = a[mde__cell(i, n, j)];
+    }
+}
+
+/* Inputs divided by length scales exp(theta), as rows z [n, d] and as columns [d, n]. */
+static void mde__scale_inputs(int n, int d, int isotropic, const double *x, const double *theta, double *z,
+                              double *columns)
+{
+    int i, q;
+    for (q = 0; q < d; q++) {
+        double inverse = mde__exp(-theta[isotropic ? 0 : q]);
+        for (i = 0; i < n; i++) {
+            double scaled = x[mde__cell(i, d, q)] * inverse;
+            if (z) z[mde__cell(i, d, q)] = scaled;
+            columns[mde__cell(q, n, i)] = scaled;
+        }
+    }
+}
+
+/* Adds sum_ij s_ij (z_iq - z_jq)^2 / 2 to gradient[q], or all of them to gradient[0], for a symmetric s [n, n] with
+   zero diagonal: sum_i z_iq^2 (s 1)_i - z_iq (s z)_iq, one matrix product. work [n, d]. */
+static void mde__length_gradient(mde__dense_fn *product, int n, int d, int isotropic, const double *s, const double *z,
+                                 double *work, double *gradient)
+{
+    int i, j, q;
+    memset(work, 0, (size_t)n * (size_t)d * sizeof(double));
+    product(n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)d, work, (size_t)d);
+    for (i = 0; i < n; i++) {
+        const double *row = s + (size_t)i * (size_t)n, *at = z + (size_t)i * (size_t)d;
+        const double *other = work + (size_t)i * (size_t)d;
+        double total = 0;
+        for (j = 0; j < n; j++) total += row[j];
+        for (q = 0; q < d; q++) gradient[isotropic ? 0 : q] += at[q] * (at[q] * total - other[q]);
+    }
+}
+
+/* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
+   standardised inputs grow with sqrt(d), and so does the middle of the length scales (as in Hvarfner et al. 2024).
+   Noise is 0.14 of the targets' sd, give or take a factor of 4.5: when narrower, the joint process, which has as many
+   such terms as targets, prefers short length scales to noise. */
+#define MDE__LENGTH_MIDDLE(d) (0.5 * mde__log((double)((d) > 1 ? (d) : 1)) + 1.4)
+#define MDE__LENGTH_SPREAD 1.0
+#define MDE__SIGNAL_MIDDLE 0.0
+#define MDE__SIGNAL_SPREAD 2.0
+#define MDE__NOISE_MIDDLE (-4.0)
+#define MDE__NOISE_SPREAD 3.0
+
+/* Minus the logarithm of a normal prior without its constant; adds its derivative to *gradient. */
+static double mde__prior(double theta, double middle, double spread, double *gradient)
+{
+    double away = (theta - middle) / spread;
+    *gradient += away / spread;
+    return 0.5 * away * away;
+}
+
+/* Start number `restart` of the maximisation: the first in the middle of the prior, the others around it. */
+static double mde__prior_draw(mde_random *random, int restart, double middle, double spread)
+{
+    double normal = mde_random_normal(random);
+    return restart == 0 ? middle : middle + 0.7 * spread * normal;
+}
+
+/* ---- Gaussian process of one target ---- */
+
+/* y = mean + f + noise with f ~ GP(0, signal k). The constant mean is the generalised least squares estimate, so its
+   uncertainty is part of the prediction's. theta: log length scales (d, or 1 when isotropic), log signal variance, log
+   noise variance. */
+typedef struct mde__gp {
+    mde__dense_fn *product;
+    mde_kernel kernel;
+    int n, d, isotropic, parameters;
+    const double *x;            /* [n, d] standardised, owned by the regressor */
+    double *y;                  /* [n] standardised */
+    double *theta;              /* [parameters] */
+    double mean, ones, log_likelihood;   /* ones: 1' K^-1 1 */
+    double *columns;            /* [d, n] inputs in length scales */
+    double *alpha;              /* [n] K^-1 (y - mean) */
+    double *flat;               /* [n] K^-1 1 */
+    double *inverse;            /* [n, n] inverse of the Cholesky factor */
+    uint64_t seed;
+    int restarts, target, failed;
+} mde__gp;
+
+/* Workspace of one fit, enough for any target of a regressor. */
+typedef struct mde__gp_work {
+    mde__gp *gp;
+    double *k, *g, *a, *inverse;            /* [n, n] each */
+    double *z, *sz, *columns;               /* [n, d] each */
+    double *block;                          /* MDE__DENSE_BLOCK * n */
+    double *alpha, *flat, *half;            /* [n] each */
+    double *theta, *lbfgs;
+    double mean, ones, log_likelihood;
+} mde__gp_work;
+
+static size_t mde__gp_work_size(int n, int d, int parameters)
+{
+    size_t rows = (size_t)n;
+    return 4 * rows * rows + 3 * rows * (size_t)d + rows * MDE__DENSE_BLOCK + 3 * rows + (size_t)parameters +
+           MDE__LBFGS_WORK(parameters);
+}
+
+static void mde__gp_work_place(mde__gp_work *w, double *memory, int n, int d, int parameters)
+{
+    size_t square = (size_t)n * (size_t)n, wide = (size_t)n * (size_t)d;
+    w->k = memory;
+    w->g = w->k + square;
+    w->a = w->g + square;
+    w->inverse = w->a + square;
+    w->z = w->inverse + square;
+    w->sz = w->z + wide;
+    w->columns = w->sz + wide;
+    w->block = w->columns + wide;
+    w->alpha = w->block + (size_t)n * MDE__DENSE_BLOCK;
+    w->flat = w->alpha + n;
+    w->half = w->flat + n;
+    w->theta = w->half + n;
+    w->lbfgs = w->theta + parameters;
+}
+
+/* Factors a = signal k + noise I; when that is not positive definite to rounding, with 1e-10 of the mean diagonal
+   added, then ten times that, up to 1e-5. */
+static int mde__gp_factor(mde__gp_work *w, int n, double signal, double noise)
+{
+    double extra = 0;
+    for (;;) {
+        size_t i, square = (size_t)n * (size_t)n;
+        for (i = 0; i < square; i++) w->a[i] = signal * w->k[i];
+        for (i = 0; i < (size_t)n; i++) w->a[i * (size_t)n + i] += noise + extra;
+        if (mde__cholesky_inverse(w->gp->product, n, w->a, w->inverse, w->block)) return 1;
+        extra = extra > 0 ? 10.0 * extra : 1e-10 * (signal + noise);
+        if (!(extra <= 1.01e-5 * (signal + noise))) return 0;
+    }
+}
+
+/* out = L^-T (L^-1 v) for inverse = L^-1. */
+static void mde__factor_solve(int n, const double *inverse, const double *v, double *half, double *out)
+{
+    int i, j;
+    for (i = 0; i < n; i++) {
+        half[i] = mde__inner(i + 1, inverse + (size_t)i * (size_t)n, v);
+        out[i] = 0;
+    }
+    for (i = 0; i < n; i++) {
+        const double *row = inverse + (size_t)i * (size_t)n;
+        for (j = 0; j <= i; j++) out[j] += row[j] * half[i];
+    }
+}
+
+/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. */
+static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
+{
+    const mde__gp *gp = w->gp;
+    int n = gp->n, d = gp->d, i, j;
+    double signal = mde__exp(theta[gp->parameters - 2]), noise = mde__exp(theta[gp->parameters - 1]);
+    double value, about_signal = 0, about_noise = 0;
+    mde__scale_inputs(n, d, gp->isotropic, gp->x, theta, w->z, w->columns);
+    mde__covariances(gp->kernel, n, n, d, w->z, w->columns, 1, w->k, w->g);
+    if (!mde__gp_factor(w, n, signal, noise)) return (double)NAN;
+    for (i = 0; i < n; i++) w->alpha[i] = 1;
+    mde__factor_solve(n, w->inverse, w->alpha, w->half, w->flat);
+    w->ones = 0;
+    for (i = 0; i < n; i++) w->ones += w->flat[i];
+    w->mean = mde__inner(n, w->flat, gp->y) / w->ones;
+    for (i = 0; i < n; i++) w->sz[i] = gp->y[i] - w->mean;
+    mde__factor_solve(n, w->inverse, w->sz, w->half, w->alpha);
+    value = -0.5 * n * mde__log(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
+    for (i = 0; i < n; i++) value += mde__log(w->inverse[mde__cell(i, n, i)]);
+    w->log_likelihood = value;
+    if (!gradient) return value;
+    /* d value / d theta = 1/2 tr((alpha alpha' - K^-1) dK / d theta); the mean is at its optimum and adds nothing */
+    mde__inverse_from_factor(gp->product, n, w->inverse, w->a);
+    for (i = 0; i < n; i++) {
+        double *s = w->a + (size_t)i * (size_t)n, row = 0;
+        const double *k = w->k + (size_t)i * (size_t)n, *g = w->g + (size_t)i * (size_t)n;
+        for (j = 0; j < i; j++) {
+            double pull = w->alpha[i] * w->alpha[j] - s[j];
+            row += pull * k[j];
+            s[j] = pull * signal * g[j];
+        }
+        about_noise += 0.5 * (w->alpha[i] * w->alpha[i] - s[i]);
+        about_signal += row;
+        s[i] = 0;
+    }
+    mde__mirror(n, w->a);
+    for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
+    if (d > 0) mde__length_gradient(gp->product, n, d, gp->isotropic, w->a, w->z, w->sz, gradient);
+    gradient[gp->parameters - 2] = signal * (about_signal + about_noise);
+    gradient[gp->parameters - 1] = noise * about_noise;
+    return value;
+}
+
+/* Minus the log posterior of theta. */
+static double mde__gp_loss(const double *theta, double *gradient, void *user)
+{
+    mde__gp_work *w = (mde__gp_work *)user;
+    int p = w->gp->parameters, i;
+    double value = -mde__gp_likelihood(w, theta, gradient), middle = MDE__LENGTH_MIDDLE(w->gp->d);
+    for (i = 0; i < p; i++) gradient[i] = -gradient[i];
+    for (i = 0; i < p - 2; i++) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
+    value += mde__prior(theta[p - 2], MDE__SIGNAL_MIDDLE, MDE__SIGNAL_SPREAD, gradient + p - 2);
+    value += mde__prior(theta[p - 1], MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD, gradient + p - 1);
+    return value;
+}
+
+/* Finds theta and what predictions need. Allocates nothing, so that targets can be fitted side by side. */
+static void mde__gp_fit(int64_t index, void *user)
+{
+    mde__gp_work *w = (mde__gp_work *)user + index;
+    mde__gp *gp = w->gp;
+    mde_random random = mde_random_start(gp->seed, 0x6770);
+    double best = (double)INFINITY;
+    int restart, i, p = gp->parameters;
+    gp->failed = 1;
+    for (restart = 0; restart < gp->restarts; restart++) {
+        double value;
+        for (i = 0; i < p - 2; i++) {
+            w->theta[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(gp->d), MDE__LENGTH_SPREAD);
+        }
+        w->theta[p - 2] = mde__prior_draw(&random, restart, MDE__SIGNAL_MIDDLE, 0.5 * MDE__SIGNAL_SPREAD);
+        w->theta[p - 1] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
+        value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, 100, 1e-6);
+        if (value < best) {
+            best = value;
+            for (i = 0; i < p; i++) gp->theta[i] = w->theta[i];
+        }
+    }
+    if (!(best < (double)INFINITY) || !(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return;
+    gp->failed = 0;
+    gp->mean = w->mean;
+    gp->ones = w->ones;
+    gp->log_likelihood = w->log_likelihood;
+    memcpy(gp->alpha, w->alpha, (size_t)gp->n * sizeof(double));
+    memcpy(gp->flat, w->flat, (size_t)gp->n * sizeof(double));
+    memcpy(gp->columns, w->columns, (size_t)gp->n * (size_t)gp->d * sizeof(double));
+    memcpy(gp->inverse, w->inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
+}
+
+/* Fits many, `threads` at a time, so that memory is needed for as many only. All have the same n. */
+static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps)
+{
+    int slots = count < c->threads ? count : c->threads, d = 0, parameters = 0, first, i;
+    mde__gp_work *work;
+    double *memory;
+    size_t size, total;
+    if (count == 0) return MDE_OK;
+    for (i = 0; i < count; i++) {
+        if (gps[i]->d > d) d = gps[i]->d;
+        if (gps[i]->parameters > parameters) parameters = gps[i]->parameters;
+    }
+    size = mde__gp_work_size(gps[0]->n, d, parameters);
+    work = (mde__gp_work *)mde__alloc(c, (size_t)slots, sizeof(mde__gp_work));
+    memory = mde__mul(size, (size_t)slots, &total) ? (double *)mde__alloc(c, total, sizeof(double)) : NULL;
+    if (work && memory) {
+        for (first = 0; first < count; first += slots) {
+            int now = count - first < slots ? count - first : slots;
+            for (i = 0; i < now; i++) {
+                work[i].gp = gps[first + i];
+                mde__gp_work_place(work + i, memory + (size_t)i * size, gps[0]->n, d, parameters);
+            }
+            mde_parallel_for(c, now, mde__gp_fit, work);
+        }
+        for (i = 0; i < count; i++) {
+            if (gps[i]->failed) {
+                mde__fail(c, MDE_NOT_FINITE, "gaussian process: the covariance of target %d is not positive definite",
+                          gps[i]->target);
+            }
+        }
+    }
+    mde__free(c, memory);
+    mde__free(c, work);
+    return mde_context_status(c);
+}
+
+/* ---- Gaussian process of all targets ---- */
+
+/* Intrinsic coregionalisation (Bonilla et al. 2007): covariance of target j at x and target l at x' is B_jl k(x, x'),
+   plus noise_j when they are the same observation; B = factor factor' + diag(own). All runs have all targets, so with
+   targets divided by their noise sd the covariance is B~ (x) K + I, and the eigenvectors of the two factors
+   diagonalise it. theta: log length scales, log own [m], log noise [m], factor [m, rank]. Targets are standardised
+   and their mean is taken as known. */
+typedef struct mde__coregion {
+    mde__dense_fn *product;
+    mde_kernel kernel;
+    int n, d, m, rank, isotropic, parameters, lengths;
+    const double *x;            /* [n, d] */
+    double *y;                  /* [n, m] standardised */
+    double *theta;
+    double log_likelihood;
+    double *k, *g, *square;     /* [n, n] each */
+    double *basis;              /* [n, n] rows: eigenvectors of k */
+    double *values;             /* [n] eigenvalues of k, at least 0 */
+    double *z, *columns, *sz;   /* [n, d] each */
+    double *b;                  /* [m, m] B */
+    double *task_square, *task_work, *slope;   /* [m, m] workspace */
+    double *task_basis;         /* [m, m] rows: eigenvectors of the whitened B */
+    double *leading;            /* [m, m] task_basis times D^-1/2 B, for the variance of predictions */
+    double *task_values;        /* [m] */
+    double *noise;              /* [m] variances */
+    double *rotated;            /* [n, m] Q' Y~ U */
+    double *shrunk;             /* [n, m] the same divided by 1 + value task_value */
+    double *whole;              /* [n, m] K~^-1 y~ */
+    double *nm;                 /* [n, m] workspace */
+    double *row;                /* [2 max(n, m)] workspace */
+    double *lbfgs, *trial;
+} mde__coregion;
+
+/* b = factor factor' + diag(own); noise. */
+static void mde__coregion_unpack(const mde__coregion *q, const double *theta)
+{
+    const double *own = theta + q->lengths, *noise = own + q->m, *factor = noise + q->m;
+    int i, j;
+    for (i = 0; i < q->m; i++) {
+        q->noise[i] = mde__exp(noise[i]);
+        for (j = 0; j <= i; j++) {
+            double sum = mde__inner(q->rank, factor + i * q->rank, factor + j * q->rank);
+            if (i == j) sum += mde__exp(own[i]);
+            q->b[i * q->m + j] = q->b[j * q->m + i] = sum;
+        }
+    }
+}
+
+/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when an eigen-decomposition fails. */
+static double mde__coregion_likelihood(mde__coregion *q, const double *theta, double *gradient)
+{
+    const double *factor = theta + q->lengths + 2 * q->m;
+    int n = q->n, m = q->m, d = q->d, at_factor = q->lengths + 2 * q->m, i, j, l, r;
+    double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
+    mde__coregion_unpack(q, theta);
+    mde__scale_inputs(n, d, q->isotropic, q->x, theta, q->z, q->columns);
+    mde__covariances(q->kernel, n, n, d, q->z, q->columns, 1, q->k, q->g);
+    mde__mirror(n, q->k);
+    memcpy(q->square, q->k, (size_t)n * (size_t)n * sizeof(double));
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < m; j++) q->task_square[i * m + j] = q->b[i * m + j] / sqrt(q->noise[i] * q->noise[j]);
+    }
+    if (!mde__eigen(n, q->square, q->values, q->basis, q->row)) return (double)NAN;
+    if (!mde__eigen(m, q->task_square, q->task_values, q->task_basis, q->row)) return (double)NAN;
+    for (i = 0; i < n; i++) if (q->values[i] < 0) q->values[i] = 0;
+    for (j = 0; j < m; j++) if (q->task_values[j] < 0) q->task_values[j] = 0;
+
+    memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
+    memset(q->rotated, 0, (size_t)n * (size_t)m * sizeof(double));
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) q->whole[i * m + j] = q->y[i * m + j] / sqrt(q->noise[j]);
+    }
+    q->product(n, m, n, 1.0, q->basis, (size_t)n, 1, q->whole, (size_t)m, q->nm, (size_t)m);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) q->rotated[i * m + j] = mde__inner(m, q->nm + i * m, q->task_basis + j * m);
+    }
+    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log(q->noise[j]);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) {
+            double sum = 1.0 + q->values[i] * q->task_values[j], t = q->rotated[i * m + j];
+            q->shrunk[i * m + j] = t / sum;
+            value -= 0.5 * (mde__log(sum) + t * t / sum);
+        }
+    }
+    memset(q->whole, 0, (size_t)n * (size_t)m * sizeof(double));
+    memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
+    q->product(n, m, n, 1.0, q->basis, 1, (size_t)n, q->shrunk, (size_t)m, q->nm, (size_t)m);
+    q->product(n, m, m, 1.0, q->nm, (size_t)m, 1, q->task_basis, (size_t)m, q->whole, (size_t)m);
+    q->log_likelihood = value;
+    if (!gradient) {
+        for (i = 0; i < m; i++) {
+            for (j = 0; j < m; j++) {
+                double sum = 0;
+                for (l = 0; l < m; l++) sum += q->task_basis[i * m + l] * q->b[l * m + j] / sqrt(q->noise[l]);
+                q->leading[i * m + j] = sum;
+            }
+        }
+        return value;
+    }
+    for (i = 0; i < q->parameters; i++) gradient[i] = 0;
+
+    /* with respect to k: -1/2 Q (diag(c) - sum_j task_value_j shrunk_j shrunk_j') Q', c_i = sum_j task_value_j / sum_ij
+       and sum_ij = 1 + value_i task_value_j; the second term first, then the first */
+    memset(q->square, 0, (size_t)n * (size_t)n * sizeof(double));
+    for (j = 0; j < m; j++) {
+        for (i = 0; i < n; i++) q->rotated[j * n + i] = q->nm[i * m + j];   /* Q shrunk, transposed */
+    }
+    memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) q->nm[i * m + j] = q->rotated[j * n + i] * q->task_values[j];
+    }
+    q->product(n, n, m, 1.0, q->nm, (size_t)m, 1, q->rotated, (size_t)n, q->square, (size_t)n);
+    for (i = 0; i < n; i++) {
+        double c = 0;
+        for (j = 0; j < m; j++) c += q->task_values[j] / (1.0 + q->values[i] * q->task_values[j]);
+        c = sqrt(c);
+        for (l = 0; l < n; l++) q->k[mde__cell(i, n, l)] = c * q->basis[mde__cell(i, n, l)];
+    }
+    q->product(n, n, n, -1.0, q->k, 1, (size_t)n, q->k, (size_t)n, q->square, (size_t)n);
+    for (i = 0; i < n; i++) {
+        double *row = q->square + (size_t)i * (size_t)n;
+        for (j = 0; j < i; j++) row[j] *= q->g[mde__cell(i, n, j)];
+        row[i] = 0;
+    }
+    mde__mirror(n, q->square);
+    if (d > 0) mde__length_gradient(q->product, n, d, q->isotropic, q->square, q->z, q->sz, gradient);
+
+    /* with respect to the noise, B held: -1/2 (sum_il U_jl^2 / sum_il - |whole_j|^2) */
+    for (j = 0; j < m; j++) {
+        double sum = 0;
+        for (i = 0; i < n; i++) sum -= q->whole[i * m + j] * q->whole[i * m + j];
+        for (l = 0; l < m; l++) {
+            double inverse = 0, u = q->task_basis[l * m + j];
+            for (i = 0; i < n; i++) inverse += 1.0 / (1.0 + q->values[i] * q->task_values[l]);
+            sum += u * u * inverse;
+        }
+        gradient[q->lengths + m + j] = -0.5 * sum;
+    }
+
+    /* with respect to the whitened B: -1/2 U (diag(e) - shrunk' diag(values) shrunk) U', e_j = sum_i value_i / sum_ij;
+       divided by the noise sds it is the one with respect to B */
+    for (j = 0; j < m; j++) {
+        for (l = 0; l <= j; l++) {
+            double sum = 0;
+            for (i = 0; i < n; i++) {
+                sum -= q->values[i] * q->shrunk[i * m + j] * q->shrunk[i * m + l];
+                if (j == l) sum += q->values[i] / (1.0 + q->values[i] * q->task_values[j]);
+            }
+            q->task_square[j * m + l] = q->task_square[l * m + j] = sum;
+        }
+    }
+    memset(q->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
+    memset(q->slope, 0, (size_t)m * (size_t)m * sizeof(double));
+    q->product(m, m, m, 1.0, q->task_square, (size_t)m, 1, q->task_basis, (size_t)m, q->task_work, (size_t)m);
+    q->product(m, m, m, -0.5, q->task_basis, 1, (size_t)m, q->task_work, (size_t)m, q->slope, (size_t)m);
+    for (j = 0; j < m; j++) {
+        for (l = 0; l < m; l++) {
+            double slope = q->slope[j * m + l] / sqrt(q->noise[j] * q->noise[l]);
+            for (r = 0; r < q->rank; r++) {
+                gradient[at_factor + j * q->rank + r] += 2.0 * slope * factor[l * q->rank + r];
+            }
+            if (j == l) gradient[q->lengths + j] += slope * mde__exp(theta[q->lengths + j]);
+        }
+    }
+    return value;
+}
+
+#define MDE__OWN_MIDDLE (-2.0)
+#define MDE__OWN_SPREAD 2.0
+#define MDE__FACTOR_SPREAD 1.5
+
+/* Minus the log posterior of theta. */
+static double mde__coregion_loss(const double *theta, double *gradient, void *user)
+{
+    mde__coregion *q = (mde__coregion *)user;
+    int i, at_noise = q->lengths + q->m, at_factor = at_noise + q->m;
+    double value = -mde__coregion_likelihood(q, theta, gradient), middle = MDE__LENGTH_MIDDLE(q->d);
+    for (i = 0; i < q->parameters; i++) {
+        gradient[i] = -gradient[i];
+        if (i < q->lengths) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
+        else if (i < at_noise) value += mde__prior(theta[i], MDE__OWN_MIDDLE, MDE__OWN_SPREAD, gradient + i);
+        else if (i < at_factor) value += mde__prior(theta[i], MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD, gradient + i);
+        else value += mde__prior(theta[i], 0.0, MDE__FACTOR_SPREAD, gradient + i);
+    }
+    return value;
+}
+
+/* Starts from the leading eigenvectors of the targets' correlations, later starts from around there. */
+static int mde__coregion_fit(mde__coregion *q, int restarts, uint64_t seed)
+{
+    mde_random random = mde_random_start(seed, 0x696d);
+    double best = (double)INFINITY;
+    int restart, i, j, r, n = q->n, m = q->m, at_noise = q->lengths + m, at_factor = at_noise + m;
+    for (restart = 0; restart < restarts; restart++) {
+        double value;
+        for (i = 0; i < m; i++) {
+            for (j = 0; j < m; j++) {
+                double sum = 0;
+                for (r = 0; r < n; r++) sum += q->y[r * m + i] * q->y[r * m + j];
+                q->task_square[i * m + j] = sum / n;
+            }
+        }
+        if (!mde__eigen(m, q->task_square, q->task_values, q->task_basis, q->row)) return 0;
+        for (i = 0; i < q->lengths; i++) {
+            q->trial[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(q->d), MDE__LENGTH_SPREAD);
+        }
+        for (i = 0; i < m; i++) q->trial[q->lengths + i] = MDE__OWN_MIDDLE;
+        for (i = 0; i < m; i++) {
+            q->trial[at_noise + i] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
+        }
+        for (r = 0; r < q->rank; r++) {
+            int largest = 0;
+            for (j = 1; j < m; j++) if (q->task_values[j] > q->task_values[largest]) largest = j;
+            for (i = 0; i < m; i++) {
+                double scale = sqrt(q->task_values[largest] > 0 ? q->task_values[largest] : 0);
+                q->trial[at_factor + i * q->rank + r] = 0.9 * scale * q->task_basis[largest * m + i] +
+                    (restart == 0 ? 0.01 : 0.3) * mde_random_normal(&random);
+            }
+            q->task_values[largest] = -1;
+        }
+        value = mde__lbfgs(mde__coregion_loss, q, q->parameters, q->trial, q->lbfgs, 150, 1e-6);
+        if (value < best) {
+            best = value;
+            memcpy(q->theta, q->trial, (size_t)q->parameters * sizeof(double));
+        }
+    }
+    return best < (double)INFINITY && fabs(mde__coregion_likelihood(q, q->theta, NULL)) < (double)INFINITY;
+}
+
+/* ---- Regressors ---- */
+
+struct mde_regressor {
+    mde_context *context;
+    mde_model model;
+    int n, d, m;                /* runs, features given, targets */
+    int used;                   /* features that vary */
+    int *place;                 /* [d] place among those used; -1: constant, ignored */
+    double *shift, *scale;      /* [d] */
+    double *x;                  /* [n, used] standardised */
+    double *target_mean, *target_sd;   /* [m]; sd 0 when a target is constant */
+    /* ridge: X = sum_r sqrt(eigenvalue_r) u_r direction_r' */
+    int rank;
+    double *directions;         /* [rank, used] orthonormal rows */
+    double *eigenvalues;        /* [rank] of X'X */
+    double *coefficients;       /* [m, used] */
+    double *penalty;            /* [m] a run */
+    double *residual;           /* [m] noise variance */
+    mde__gp **gp;               /* [m]; NULL where a target is constant */
+    mde__coregion *joint;
+    int *task;                  /* [m] place among the joint process's targets; -1: constant */
+};
+
+/* One zeroed block of doubles; 0 counts are fine. */
+static double *mde__doubles(mde_context *c, size_t a, size_t b)
+{
+    size_t count;
+    if (!mde__mul(a, b, &count)) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
+        return NULL;
+    }
+    return (double *)mde__alloc(c, count > 0 ? count : 1, sizeof(double));
+}
+
+static void mde__gp_free(mde_context *c, mde__gp *gp)
+{
+    if (!gp) return;
+    mde__free(c, gp->y);
+    mde__free(c, gp->theta);
+    mde__free(c, gp->columns);
+    mde__free(c, gp->alpha);
+    mde__free(c, gp->flat);
+    mde__free(c, gp->inverse);
+    mde__free(c, gp);
+}
+
+static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int target, const double *y)
+{
+    mde_context *c = r->context;
+    mde__gp *gp = (mde__gp *)mde__alloc(c, 1, sizeof(mde__gp));
+    size_t n = (size_t)r->n;
+    int i;
+    if (!gp) return NULL;
+    gp->product = mde__dense_product(c);
+    gp->kernel = desc->kernel;
+    gp->n = r->n;
+    gp->d = r->used;
+    gp->isotropic = desc->isotropic != 0;
+    gp->parameters = (r->used == 0 ? 0 : gp->isotropic ? 1 : r->used) + 2;
+    gp->x = r->x;
+    gp->seed = desc->seed;
+    gp->target = target;
+    gp->restarts = desc->restarts > 0 ? desc->restarts : 3;
+    gp->y = mde__doubles(c, n, 1);
+    gp->theta = mde__doubles(c, (size_t)gp->parameters, 1);
+    gp->columns = mde__doubles(c, n, (size_t)gp->d);
+    gp->alpha = mde__doubles(c, n, 1);
+    gp->flat = mde__doubles(c, n, 1);
+    gp->inverse = mde__doubles(c, n, n);
+    if (mde__bad(c)) {
+        mde__gp_free(c, gp);
+        return NULL;
+    }
+    for (i = 0; i < r->n; i++) {
+        gp->y[i] = (y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
+    }
+    return gp;
+}
+
+static void mde__coregion_free(mde_context *c, mde__coregion *q)
+{
+    if (!q) return;
+    mde__free(c, q->y);
+    mde__free(c, q);
+}
+
+/* All its arrays lie in one block that starts at y. */
+static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc *desc, int m)
+{
+    mde_context *c = r->context;
+    mde__coregion *q = (mde__coregion *)mde__alloc(c, 1, sizeof(mde__coregion));
+    size_t n = (size_t)r->n, d = (size_t)r->used, t = (size_t)m, parameters;
+    double *at;
+    if (!q) return NULL;
+    q->product = mde__dense_product(c);
+    q->kernel = desc->kernel;
+    q->n = r->n;
+    q->d = r->used;
+    q->m = m;
+    q->rank = desc->rank > 0 ? desc->rank : m < 2 ? m : 2;
+    q->isotropic = desc->isotropic != 0;
+    q->lengths = r->used == 0 ? 0 : q->isotropic ? 1 : r->used;
+    q->parameters = q->lengths + 2 * m + m * q->rank;
+    q->x = r->x;
+    parameters = (size_t)q->parameters;
+    q->y = at = mde__doubles(c, 1, 4 * n * n + 3 * n * d + 5 * n * t + 6 * t * t + 2 * t + n + 2 * (n > t ? n : t) +
+                                       2 * parameters + MDE__LBFGS_WORK(parameters));
+    if (!at) {
+        mde__coregion_free(c, q);
+        return NULL;
+    }
+    q->rotated = at += n * t;
+    q->shrunk = at += n * t;
+    q->whole = at += n * t;
+    q->nm = at += n * t;
+    q->k = at += n * t;
+    q->g = at += n * n;
+    q->square = at += n * n;
+    q->basis = at += n * n;
+    q->z = at += n * n;
+    q->columns = at += n * d;
+    q->sz = at += n * d;
+    q->b = at += n * d;
+    q->task_square = at += t * t;
+    q->task_basis = at += t * t;
+    q->task_work = at += t * t;
+    q->slope = at += t * t;
+    q->leading = at += t * t;
+    q->task_values = at += t * t;
+    q->noise = at += t;
+    q->values = at += t;
+    q->row = at += n;
+    q->theta = at += 2 * (n > t ? n : t);
+    q->trial = at += parameters;
+    q->lbfgs = at += parameters;
+    return q;
+}
+
+MDEDEF void mde_regressor_free(mde_regressor *r)
+{
+    mde_context *c;
+    int j;
+    if (!r) return;
+    c = r->context;
+    mde__coregion_free(c, r->joint);
+    for (j = 0; r->gp && j < r->m; j++) mde__gp_free(c, r->gp[j]);
+    mde__free(c, r->gp);
+    mde__free(c, r->task);
+    mde__free(c, r->residual);
+    mde__free(c, r->penalty);
+    mde__free(c, r->coefficients);
+    mde__free(c, r->eigenvalues);
+    mde__free(c, r->directions);
+    mde__free(c, r->target_sd);
+    mde__free(c, r->target_mean);
+    mde__free(c, r->x);
+    mde__free(c, r->scale);
+    mde__free(c, r->shift);
+    mde__free(c, r->place);
+    mde__free(c, r);
+}
+
+/* The first number that is not finite is an error that names its row and column, both from 0. */
+static mde_status mde__check_table(mde_context *c, const char *what, int n, int columns, const double *table)
+{
+    char number[32];
+    size_t i, count = (size_t)n * (size_t)columns;
+    for (i = 0; i < count; i++) {
+        if (!(fabs(table[i]) < (double)INFINITY)) {
+            return mde__fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
+                             i % (size_t)columns, mde__number(number, table[i]));
+        }
+    }
+    return MDE_OK;
+}
+
+/* Mean and standard deviation of a column; sd 0 when all its numbers agree to rounding. */
+static void mde__moments(int n, const double *column, size_t stride, double *mean, double *sd)
+{
+    double low = column[0], high = column[0], sum = 0, squares = 0, largest;
+    int i;
+    for (i = 0; i < n; i++) {
+        double v = column[(size_t)i * stride];
+        if (v < low) low = v;
+        if (v > high) high = v;
+        sum += v;
+    }
+    largest = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
+    if (high - low <= 1e-13 * largest) {
+        *mean = 0.5 * (low + high);
+        *sd = 0;
+        return;
+    }
+    *mean = sum / n;
+    for (i = 0; i < n; i++) {
+        double away = column[(size_t)i * stride] - *mean;
+        squares += away * away;
+    }
+    *sd = sqrt(squares / n);
+}
+
+/* Standardised features [n, used] of x [n, d]. */
+static void mde__standardise(const mde_regressor *r, int n, const double *x, double *out)
+{
+    int i, q;
+    for (i = 0; i < n; i++) {
+        for (q = 0; q < r->d; q++) {
+            if (r->place[q] < 0) continue;
+            out[mde__cell(i, r->used, r->place[q])] =
+                (x[mde__cell(i, r->d, q)] - r->shift[q]) / r->scale[q];
+        }
+    }
+}
+
+/* ---- Ridge ---- */
+
+/* Leave-one-out error sum_i (e_i / (1 - h_i))^2 at one penalty: scores z [n, rank] with z z' = X X', their squared
+   lengths, and the target's products with them. h counts the intercept. NaN where a run has leverage 1. */
+static double mde__ridge_leave_one_out(int n, int rank, double penalty, const double *z, const double *eigenvalues,
+                                       const double *products, const double *y, double *residual)
+{
+    double total = 0, noise = 0;
+    int i, k;
+    for (i = 0; i < n; i++) {
+        const double *row = z + (size_t)i * (size_t)rank;
+        double fit = 0, leverage = 1.0 / n, out;
+        for (k = 0; k < rank; k++) {
+            double weight = row[k] / (eigenvalues[k] + n * penalty);
+            fit += weight * products[k];
+            leverage += weight * row[k];
+        }
+        if (!(1.0 - leverage > 1e-12)) return (double)NAN;
+        out = (y[i] - fit) / (1.0 - leverage);
+        total += out * out;
+        noise += out * out * (1.0 - leverage);
+    }
+    if (residual) *residual = noise / n;    /* the variance of out_i is noise / (1 - h_i) when the model is right */
+    return total;
+}
+
+#define MDE__RIDGE_LOWEST (-6.0)    /* decades of the penalty a run */
+#define MDE__RIDGE_HIGHEST 4.0
+#define MDE__RIDGE_STEPS 40
+
+/* The penalty with the least leave-one-out error: a grid of quarter decades, then golden sections around its best. */
+static double mde__ridge_choose(int n, int rank, const double *z, const double *eigenvalues, const double *products,
+                                const double *y)
+{
+    const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
+    double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
+    double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
+    int i;
+    for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
+        double decade = MDE__RIDGE_LOWEST + step * i;
+        double error = mde__ridge_leave_one_out(n, rank, mde__exp(decade * ln10), z, eigenvalues, products, y, NULL);
+        if (error < best) {
+            best = error;
+            chosen = decade;
+        }
+    }
+    low = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
+    high = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
+    a = high - golden * (high - low);
+    b = low + golden * (high - low);
+    at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL);
+    at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL);
+    for (i = 0; i < 20; i++) {
+        if (at_a < best) {
+            best = at_a;
+            chosen = a;
+        }
+        if (at_b < best) {
+            best = at_b;
+            chosen = b;
+        }
+        if (at_a < at_b) {
+            high = b;
+            b = a;
+            at_b = at_a;
+            a = high - golden * (high - low);
+            at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL);
+        } else {
+            low = a;
+            a = b;
+            at_a = at_b;
+            b = low + golden * (high - low);
+            at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL);
+        }
+    }
+    return mde__exp(chosen * ln10);
+}
+
+/* Directions, eigenvalues and scores from the smaller of X'X and X X'. */
+static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
+{
+    mde_context *c = r->context;
+    mde__dense_fn *product = mde__dense_product(c);
+    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, k, kept = 0;
+    double *square = mde__doubles(c, (size_t)size, (size_t)size);
+    double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
+    double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
+    double *turned = wide ? mde__doubles(c, (size_t)d, (size_t)n) : NULL;
+    if (!mde__bad(c) && size > 0) {
+        if (wide) {
+            for (i = 0; i < n; i++) {
+                for (k = 0; k < d; k++) turned[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
+            }
+            product(n, n, d, 1.0, r->x, (size_t)d, 1, turned, (size_t)n, square, (size_t)n);
+        } else {
+            product(d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, square, (size_t)d);
+        }
+        if (!mde__eigen(size, square, values, vectors, work)) {
+            mde__fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
+        }
+    }
+    if (!mde__bad(c)) {
+        for (k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
+        for (k = 0; k < size; k++) {
+            double *direction = r->directions + (size_t)kept * (size_t)d;
+            const double *vector = vectors + (size_t)k * (size_t)size;
+            if (!(values[k] > 1e-15 * largest)) continue;
+            r->eigenvalues[kept] = values[k];
+            if (wide) {
+                double root = sqrt(values[k]);
+                for (i = 0; i < d; i++) direction[i] = mde__inner(n, turned + (size_t)i * (size_t)n, vector) / root;
+                for (i = 0; i < n; i++) scores[mde__cell(i, size, kept)] = root * vector[i];
+            } else {
+                for (i = 0; i < d; i++) direction[i] = vector[i];
+                for (i = 0; i < n; i++) {
+                    scores[mde__cell(i, size, kept)] = mde__inner(d, r->x + (size_t)i * (size_t)d, vector);
+                }
+            }
+            kept++;
+        }
+        for (i = 1; i < n && kept < size; i++) {
+            memmove(scores + (size_t)i * (size_t)kept, scores + (size_t)i * (size_t)size,
+                    (size_t)kept * sizeof(double));
+        }
+        r->rank = kept;
+    }
+    mde__free(c, turned);
+    mde__free(c, work);
+    mde__free(c, values);
+    mde__free(c, vectors);
+    mde__free(c, square);
+    return mde_context_status(c);
+}
+
+static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, const double *y)
+{
+    mde_context *c = r->context;
+    int n = r->n, d = r->used, size = d < n ? d : n, i, j, k;
+    double *scores = mde__doubles(c, (size_t)n, (size_t)size), *target = mde__doubles(c, (size_t)n, 1);
+    double *products = mde__doubles(c, (size_t)size, 1);
+    r->directions = mde__doubles(c, (size_t)size, (size_t)d);
+    r->eigenvalues = mde__doubles(c, (size_t)size, 1);
+    r->coefficients = mde__doubles(c, (size_t)r->m, (size_t)d);
+    r->penalty = mde__doubles(c, (size_t)r->m, 1);
+    r->residual = mde__doubles(c, (size_t)r->m, 1);
+    if (!mde__bad(c)) mde__ridge_decompose(r, scores);
+    for (j = 0; j < r->m && !mde__bad(c); j++) {
+        double error;
+        for (k = 0; k < r->rank; k++) products[k] = 0;
+        for (i = 0; i < n; i++) {
+            target[i] = r->target_sd[j] > 0 ? y[mde__cell(i, r->m, j)] - r->target_mean[j] : 0;
+            for (k = 0; k < r->rank; k++) products[k] += scores[mde__cell(i, r->rank, k)] * target[i];
+        }
+        r->penalty[j] = desc->penalty > 0 ? desc->penalty :
+            mde__ridge_choose(n, r->rank, scores, r->eigenvalues, products, target);
+        error = mde__ridge_leave_one_out(n, r->rank, r->penalty[j], scores, r->eigenvalues, products, target,
+                                         r->residual + j);
+        if (!(error < (double)INFINITY)) {
+            mde__fail(c, MDE_NOT_FINITE, "ridge: a run of target %d has leverage 1; give a greater penalty", j);
+        }
+        for (k = 0; k < r->rank; k++) {
+            double weight = products[k] / (r->eigenvalues[k] + n * r->penalty[j]);
+            for (i = 0; i < d; i++) {
+                r->coefficients[mde__cell(j, d, i)] += weight * r->directions[mde__cell(k, d, i)];
+            }
+        }
+    }
+    mde__free(c, products);
+    mde__free(c, target);
+    mde__free(c, scores);
+    return mde_context_status(c);
+}
+
+/* sd of a run at x [used]: its square is noise (1 + 1/n + x' (X'X + n penalty)^-1 x), in which a direction that no run
+   has moved along has eigenvalue 0. */
+static void mde__ridge_sd(const mde_regressor *r, const double *x, double *sd)
+{
+    int j, k, d = r->used;
+    for (j = 0; j < r->m; j++) {
+        double ridge = r->n * r->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond = mde__inner(d, x, x);
+        for (k = 0; k < r->rank; k++) {
+            double along = mde__inner(d, r->directions + (size_t)k * (size_t)d, x);
+            leverage += along * along / (r->eigenvalues[k] + ridge);
+            beyond -= along * along;
+        }
+        if (r->rank < d && beyond > 0) leverage += beyond / ridge;
+        sd[j] = sqrt(r->residual[j] * leverage);
+    }
+}
+
+/* ---- Fitting and predicting ---- */
+
+/* Checks and standardises; fits ridge and the joint process. Gaussian processes of single targets are made, but left to
+   mde__gp_fit_all, so that a surrogate can fit those of many regressors side by side. */
+static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m, const double *x, const double *y,
+                                             const mde_fit_desc *desc)
+{
+    mde_regressor *r;
+    char number[32];
+    size_t count;
+    int i, j, q, tasks = 0;
+    if (!x || !y) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
+        return NULL;
+    }
+    if (n < 2 || d < 1 || m < 1) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are needed",
+                  n, d, m);
+        return NULL;
+    }
+    if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
+                  mde__number(number, desc->penalty));
+        return NULL;
+    }
+    if (desc->model < MDE_RIDGE || desc->model > MDE_MULTITASK_GP || desc->kernel < MDE_MATERN52 ||
+        desc->kernel > MDE_RBF) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
+                  (int)desc->kernel);
+        return NULL;
+    }
+    if (desc->rank < 0 || desc->rank > m || desc->restarts < 0) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most the %d targets",
+                  desc->rank, desc->restarts, m);
+        return NULL;
+    }
+    if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
+        mde__fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
+        return NULL;
+    }
+    if (mde__check_table(c, "x", n, d, x) || mde__check_table(c, "y", n, m, y)) return NULL;
+    r = (mde_regressor *)mde__alloc(c, 1, sizeof(mde_regressor));
+    if (!r) return NULL;
+    r->context = c;
+    r->model = desc->model;
+    r->n = n;
+    r->d = d;
+    r->m = m;
+    r->place = (int *)mde__alloc(c, (size_t)d, sizeof(int));
+    r->shift = mde__doubles(c, (size_t)d, 1);
+    r->scale = mde__doubles(c, (size_t)d, 1);
+    r->target_mean = mde__doubles(c, (size_t)m, 1);
+    r->target_sd = mde__doubles(c, (size_t)m, 1);
+    r->task = (int *)mde__alloc(c, (size_t)m, sizeof(int));
+    r->gp = (mde__gp **)mde__alloc(c, (size_t)m, sizeof(mde__gp *));
+    if (mde__bad(c)) {
+        mde_regressor_free(r);
+        return NULL;
+    }
+    for (q = 0; q < d; q++) {
+        mde__moments(n, x + q, (size_t)d, r->shift + q, r->scale + q);
+        r->place[q] = r->scale[q] > 0 ? r->used++ : -1;
+    }
+    for (j = 0; j < m; j++) {
+        mde__moments(n, y + j, (size_t)m, r->target_mean + j, r->target_sd + j);
+        r->task[j] = r->target_sd[j] > 0 ? tasks++ : -1;
+    }
+    r->x = mde__doubles(c, (size_t)n, (size_t)r->used);
+    if (r->x) {
+        mde__standardise(r, n, x, r->x);
+        if (r->model == MDE_RIDGE) {
+            mde__ridge_fit(r, desc, y);
+        } else if (r->model == MDE_GP) {
+            for (j = 0; j < m && !mde__bad(c); j++) if (r->task[j] >= 0) r->gp[j] = mde__gp_create(r, desc, j, y);
+        } else if (tasks > 0) {
+            mde_fit_desc joint = *desc;
+            if (joint.rank > tasks) joint.rank = tasks;
+            r->joint = mde__coregion_create(r, &joint, tasks);
+            for (j = 0; r->joint && j < m; j++) {
+                for (i = 0; i < n && r->task[j] >= 0; i++) {
+                    r->joint->y[i * tasks + r->task[j]] =
+                        (y[mde__cell(i, m, j)] - r->target_mean[j]) / r->target_sd[j];
+                }
+            }
+            if (r->joint && !mde__coregion_fit(r->joint, desc->restarts > 0 ? desc->restarts : 3, desc->seed)) {
+                mde__fail(c, MDE_NOT_FINITE, "multi-task gaussian process: the likelihood is not finite at any start");
+            }
+        }
+    }
+    if (mde__bad(c)) {
+        mde_regressor_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+/* The processes of several regressors that still have to be fitted. */
+static mde_status mde__regressors_finish(mde_context *c, int count, mde_regressor *const *regressors)
+{
+    mde__gp **gps;
+    size_t total = 0;
+    int i, j, found = 0;
+    for (i = 0; i < count; i++) total += (size_t)regressors[i]->m;
+    gps = (mde__gp **)mde__alloc(c, total > 0 ? total : 1, sizeof(mde__gp *));
+    if (!gps) return mde_context_status(c);
+    for (i = 0; i < count; i++) {
+        for (j = 0; j < regressors[i]->m; j++) if (regressors[i]->gp[j]) gps[found++] = regressors[i]->gp[j];
+    }
+    mde__gp_fit_all(c, found, gps);
+    mde__free(c, gps);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
+                                        const mde_fit_desc *desc)
+{
+    mde_fit_desc defaults;
+    mde_regressor *r;
+    if (!c || mde__bad(c)) return NULL;
+    if (!desc) {
+        memset(&defaults, 0, sizeof defaults);
+        desc = &defaults;
+    }
+    r = mde__regressor_prepare(c, n, d, m, x, y, desc);
+    if (r && mde__regressors_finish(c, 1, &r)) {
+        mde_regressor_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+/* Predictions work on blocks of this many inputs. */
+#define MDE__PREDICT_BLOCK 64
+
+/* Mean and sd (may be NULL), both [rows] at a stride, of standardised inputs. work: rows (d + 2 n) and d n. */
+static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, double mean, double sd, size_t stride,
+                            double *out_mean, double *out_sd, double *work)
+{
+    int n = gp->n, i, j;
+    double signal = mde__exp(gp->theta[gp->parameters - 2]), noise = mde__exp(gp->theta[gp->parameters - 1]);
+    double *columns = work, *z = columns + (size_t)rows * (size_t)gp->d, *k = z + (size_t)rows * (size_t)gp->d;
+    double *half = k + (size_t)rows * (size_t)n;
+    mde__scale_inputs(rows, gp->d, gp->isotropic, x, gp->theta, z, columns);
+    mde__covariances(gp->kernel, rows, n, gp->d, z, gp->columns, 0, k, NULL);
+    for (i = 0; i < rows; i++) {
+        double value = gp->mean + signal * mde__inner(n, k + (size_t)i * (size_t)n, gp->alpha);
+        out_mean[(size_t)i * stride] = mean + sd * value;
+    }
+    if (!out_sd) return;
+    /* half [n, rows] = L^-1 k', a block of rows of L^-1 at a time since it is zero above its diagonal */
+    for (i = 0; i < rows; i++) {
+        for (j = 0; j < n; j++) half[mde__cell(j, rows, i)] = signal * k[mde__cell(i, n, j)];
+    }
+    for (i = 0; i < rows; i++) {
+        double uncovered = 1.0 - signal * mde__inner(n, k + (size_t)i * (size_t)n, gp->flat);
+        out_sd[(size_t)i * stride] = signal + noise + uncovered * uncovered / gp->ones;
+    }
+    for (j = 0; j < n; j += MDE__DENSE_BLOCK) {
+        int size = n - j < MDE__DENSE_BLOCK ? n - j : MDE__DENSE_BLOCK, q;
+        memset(k, 0, (size_t)size * (size_t)rows * sizeof(double));
+        gp->product(size, rows, j + size, 1.0, gp->inverse + (size_t)j * (size_t)n, (size_t)n, 1, half, (size_t)rows, k,
+                    (size_t)rows);
+        for (q = 0; q < size; q++) {
+            for (i = 0; i < rows; i++) {
+                double part = k[mde__cell(q, rows, i)];
+                out_sd[(size_t)i * stride] -= part * part;
+            }
+        }
+    }
+    for (i = 0; i < rows; i++) {
+        double variance = out_sd[(size_t)i * stride];
+        out_sd[(size_t)i * stride] = sd * sqrt(variance > noise ? variance : noise);
+    }
+}
+
+/* Mean and sd (may be NULL) [m] of one standardised input. work: 3 d + 2 n + m + n. */
+static void mde__coregion_predict(const mde_regressor *r, const double *x, double *mean, double *sd, double *work)
+{
+    const mde__coregion *q = r->joint;
+    int n = q->n, m = q->m, i, j, l, a;
+    double *z = work, *columns = z + q->d, *k = columns + q->d, *along = k + n, *pull = along + n;
+    mde__scale_inputs(1, q->d, q->isotropic, x, q->theta, z, columns);
+    mde__covariances(q->kernel, 1, n, q->d, z, q->columns, 0, k, NULL);
+    for (l = 0; l < m; l++) {
+        double sum = 0;
+        for (i = 0; i < n; i++) sum += k[i] * q->whole[i * m + l];
+        pull[l] = sum / sqrt(q->noise[l]);
+    }
+    for (i = 0; i < n && sd; i++) along[i] = mde__inner(n, q->basis + (size_t)i * (size_t)n, k);
+    for (j = 0; j < r->m; j++) {
+        int task = r->task[j];
+        double variance;
+        mean[j] = r->target_mean[j];
+        if (sd) sd[j] = 0;
+        if (task < 0) continue;
+        mean[j] += r->target_sd[j] * mde__inner(m, q->b + task * m, pull);
+        if (!sd) continue;
+        variance = q->b[task * m + task] + q->noise[task];
+        for (a = 0; a < m; a++) {
+            double p = q->leading[a * m + task], sum = 0;
+            for (i = 0; i < n; i++) sum += along[i] * along[i] / (1.0 + q->values[i] * q->task_values[a]);
+            variance -= p * p * sum;
+        }
+        sd[j] = r->target_sd[j] * sqrt(variance > q->noise[task] ? variance : q->noise[task]);
+    }
+}
+
+MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd)
+{
+    mde_context *c;
+    double *block, *work;
+    int first, i, j, most;
+    if (!r) return MDE_BAD_ARGUMENT;
+    c = r->context;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (n < 0 || !x || !mean) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs and a place for the means");
+    }
+    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    most = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
+    block = mde__doubles(c, (size_t)most, (size_t)r->used);
+    work = mde__doubles(c, (size_t)(most > 0 ? most : 1) + 1, 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m +
+                        MDE__DENSE_BLOCK);
+    for (first = 0; first < n && block && work; first += most) {
+        int rows = n - first < most ? n - first : most;
+        double *to = mean + (size_t)first * (size_t)r->m, *to_sd = sd ? sd + (size_t)first * (size_t)r->m : NULL;
+        mde__standardise(r, rows, x + (size_t)first * (size_t)r->d, block);
+        for (i = 0; i < rows; i++) {
+            const double *at = block + (size_t)i * (size_t)r->used;
+            if (r->joint) {
+                mde__coregion_predict(r, at, to + (size_t)i * (size_t)r->m,
+                                      to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL, work);
+                continue;
+            }
+            for (j = 0; j < r->m; j++) {
+                double value = r->target_mean[j];
+                if (r->model == MDE_RIDGE) value += mde__inner(r->used, r->coefficients + mde__cell(j, r->used, 0), at);
+                to[mde__cell(i, r->m, j)] = value;
+                if (to_sd) to_sd[mde__cell(i, r->m, j)] = 0;
+            }
+            if (r->model == MDE_RIDGE && to_sd) mde__ridge_sd(r, at, to_sd + (size_t)i * (size_t)r->m);
+        }
+        for (j = 0; j < r->m; j++) {
+            if (!r->gp[j]) continue;
+            mde__gp_predict(r->gp[j], rows, block, r->target_mean[j], r->target_sd[j], (size_t)r->m, to + j,
+                            to_sd ? to_sd + j : NULL, work);
+        }
+    }
+    mde__free(c, work);
+    mde__free(c, block);
+    return mde_context_status(c);
+}
+
+/* d mean / d x = -sum_i pull_i g_i (x - x_i) / length^2 for standardised x; adds scale times it to slope [used]. */
+static void mde__covariance_slope(mde_kernel kernel, int n, int d, const double *z, const double *columns,
+                                  const double *pull, size_t stride, const double *theta, int isotropic, double scale,
+                                  double *slope)
+{
+    int i, q;
+    for (i = 0; i < n; i++) {
+        double square = 0, g;
+        for (q = 0; q < d; q++) {
+            double away = z[q] - columns[mde__cell(q, n, i)];
+            square += away * away;
+        }
+        mde__covariance(kernel, square, &g);
+        for (q = 0; q < d; q++) {
+            double away = z[q] - columns[mde__cell(q, n, i)];
+            slope[q] -= scale * pull[(size_t)i * stride] * g * away * mde__exp(-theta[isotropic ? 0 : q]);
+        }
+    }
+}
+
+MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient)
+{
+    mde_context *c;
+    double *at, *z, *columns, *slope, *pull;
+    int j, l, i, q;
+    if (!r) return MDE_BAD_ARGUMENT;
+    c = r->context;
+    if (!gradient) return mde__fail(c, MDE_BAD_ARGUMENT, "regression: a place for the gradient is needed");
+    if (mde_regressor_predict(r, 1, x, mean, NULL)) return mde_context_status(c);
+    at = mde__doubles(c, 4, (size_t)r->used);
+    pull = mde__doubles(c, (size_t)r->n, 1);
+    if (at && pull) {
+        z = at + r->used;
+        columns = z + r->used;
+        slope = columns + r->used;
+        mde__standardise(r, 1, x, at);
+        for (j = 0; j < r->m; j++) {
+            for (q = 0; q < r->used; q++) slope[q] = 0;
+            if (r->model == MDE_RIDGE) {
+                for (q = 0; q < r->used; q++) slope[q] = r->coefficients[mde__cell(j, r->used, q)];
+            } else if (r->gp[j]) {
+                const mde__gp *gp = r->gp[j];
+                mde__scale_inputs(1, gp->d, gp->isotropic, at, gp->theta, z, columns);
+                mde__covariance_slope(gp->kernel, gp->n, gp->d, z, gp->columns, gp->alpha, 1, gp->theta, gp->isotropic,
+                                      r->target_sd[j] * mde__exp(gp->theta[gp->parameters - 2]), slope);
+            } else if (r->joint && r->task[j] >= 0) {
+                const mde__coregion *joint = r->joint;
+                const double *b = joint->b + r->task[j] * joint->m;
+                mde__scale_inputs(1, joint->d, joint->isotropic, at, joint->theta, z, columns);
+                for (i = 0; i < r->n; i++) {
+                    pull[i] = 0;
+                    for (l = 0; l < joint->m; l++) {
+                        pull[i] += b[l] * joint->whole[i * joint->m + l] / sqrt(joint->noise[l]);
+                    }
+                }
+                mde__covariance_slope(joint->kernel, joint->n, joint->d, z, joint->columns, pull, 1, joint->theta,
+                                      joint->isotropic, r->target_sd[j], slope);
+            }
+            for (q = 0; q < r->d; q++) {
+                gradient[mde__cell(j, r->d, q)] = r->place[q] < 0 ? 0 : slope[r->place[q]] / r->scale[q];
+            }
+        }
+    }
+    mde__free(c, pull);
+    mde__free(c, at);
+    return mde_context_status(c);
+}
+
+/* Of the targets as they were given, hence the sds. The joint process has one for all targets together. */
+MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
+{
+    int j;
+    if (!r || target < 0 || target >= r->m) return (double)NAN;
+    if (r->gp[target]) return r->gp[target]->log_likelihood - r->n * mde__log(r->target_sd[target]);
+    if (r->joint) {
+        double value = r->joint->log_likelihood;
+        for (j = 0; j < r->m; j++) if (r->task[j] >= 0) value -= r->n * mde__log(r->target_sd[j]);
+        return value;
+    }
+    return (double)NAN;
+}
+
+MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target)
+{
+    if (!r || !r->penalty || target < 0 || target >= r->m) return (double)NAN;
+    return r->penalty[target];
+}
+
+/* Infinite for a feature that is constant, and so has no influence. */
+MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature)
+{
+    if (!r || r->model == MDE_RIDGE) return (double)NAN;
+    if (target < 0 || target >= r->m || feature < 0 || feature >= r->d) return (double)NAN;
+    if (r->place[feature] < 0 || r->task[target] < 0) return (double)INFINITY;
+    if (r->joint) return mde__exp(r->joint->theta[r->joint->isotropic ? 0 : r->place[feature]]);
+    return mde__exp(r->gp[target]->theta[r->gp[target]->isotropic ? 0 : r->place[feature]]);
+}
+
+/* Fold of each of n runs, sizes equal to within one. Returns the number of folds, at most n. */
+static int mde__folds(mde_context *c, int n, int folds, uint64_t seed, int *fold)
+{
+    mde_random random = mde_random_start(seed, 0x666f6c64);
+    int64_t *order = (int64_t *)mde__alloc(c, (size_t)n, sizeof(int64_t));
+    int i;
+    if (!order) return 0;
+    if (folds > n) folds = n;
+    mde_random_permutation(&random, n, order);
+    for (i = 0; i < n; i++) fold[order[i]] = i % folds;
+    mde__free(c, order);
+    return folds;
+}
+
+MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const double *x, const double *y,
+                                     const mde_fit_desc *desc, int folds, double *predicted)
+{
+    double *train_x, *train_y, *test_x, *test_y;
+    mde_fit_desc defaults;
+    int *fold, f, i, j;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (folds == 0) folds = 5;
+    if (!x || !y || !predicted || n < 3 || d < 1 || m < 1 || folds < 2) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "cross-validation: %d runs, %d features, %d targets in %d folds; at "
+                         "least 3, 1, 1 and 2 are needed", n, d, m, folds);
+    }
+    if (mde__check_table(c, "x", n, d, x) || mde__check_table(c, "y", n, m, y)) return mde_context_status(c);
+    fold = (int *)mde__alloc(c, (size_t)n, sizeof(int));
+    train_x = mde__doubles(c, (size_t)n, (size_t)d);
+    train_y = mde__doubles(c, (size_t)n, (size_t)m);
+    test_x = mde__doubles(c, (size_t)n, (size_t)d);
+    test_y = mde__doubles(c, (size_t)n, (size_t)m);
+    if (!mde__bad(c)) folds = mde__folds(c, n, folds, desc->seed, fold);
+    for (f = 0; f < folds && !mde__bad(c); f++) {
+        mde_regressor *r;
+        int train = 0, test = 0;
+        for (i = 0; i < n; i++) {
+            if (fold[i] == f) {
+                memcpy(test_x + (size_t)test * (size_t)d, x + (size_t)i * (size_t)d, (size_t)d * sizeof(double));
+                test++;
+            } else {
+                memcpy(train_x + (size_t)train * (size_t)d, x + (size_t)i * (size_t)d, (size_t)d * sizeof(double));
+                memcpy(train_y + (size_t)train * (size_t)m, y + (size_t)i * (size_t)m, (size_t)m * sizeof(double));
+                train++;
+            }
+        }
+        r = mde_regressor_fit(c, train, d, m, train_x, train_y, desc);
+        if (r && mde_regressor_predict(r, test, test_x, test_y, NULL) == MDE_OK) {
+            for (i = 0, test = 0; i < n; i++) {
+                if (fold[i] != f) continue;
+                for (j = 0; j < m; j++) predicted[mde__cell(i, m, j)] = test_y[mde__cell(test, m, j)];
+                test++;
+            }
+        }
+        mde_regressor_free(r);
+    }
+    mde__free(c, test_y);
+    mde__free(c, test_x);
+    mde__free(c, train_y);
+    mde__free(c, train_x);
+    mde__free(c, fold);
+    return mde_context_status(c);
+}
+
+/* ---- Measures of agreement ---- */
+
+MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
+{
+    double sum = 0;
+    int i;
+    if (n < 1 || !predicted || !truth) return (double)NAN;
+    for (i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
+    return sum / n;
+}
+
+/* 1 - mse / variance of the truth; NaN when the truth is constant. */
+MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
+{
+    double mean, sd;
+    if (n < 1 || !predicted || !truth) return (double)NAN;
+    mde__moments(n, truth, 1, &mean, &sd);
+    return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
+}
+
+/* Twice the mean rank of a[i], less the middle: (how many are less) - (how many are greater). */
+static double mde__centred_rank(int n, const double *a, int i)
+{
+    double rank = 0;
+    int j;
+    for (j = 0; j < n; j++) rank += (a[j] < a[i]) - (a[j] > a[i]);
+    return rank;
+}
+
+/* Pearson's correlation of the ranks; quadratic in n, which is a number of runs. */
+MDEDEF double mde_spearman(int n, const double *a, const double *b)
+{
+    double aa = 0, bb = 0, ab = 0;
+    int i;
+    if (!a || !b) return (double)NAN;
+    for (i = 0; i < n; i++) {
+        double u, v;
+        if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
+        u = mde__centred_rank(n, a, i);
+        v = mde__centred_rank(n, b, i);
+        aa += u * u;
+        bb += v * v;
+        ab += u * v;
+    }
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
+}
+
+/* ---- Features and surrogates ---- */
+
+#define MDE__FEATURE_ALL (MDE_FEATURE_RAW | MDE_FEATURE_LOG | MDE_FEATURE_MDE | MDE_FEATURE_OWN)
+#define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
+
+MDEDEF int mde_feature_count(int set, int k, int m)
+{
+    int count = 0;
+    if (set & MDE_FEATURE_RAW) count += k;
+    if (set & MDE_FEATURE_LOG) count += k;
+    if (set & MDE_FEATURE_MDE) count += m;
+    if (set & MDE_FEATURE_OWN) count += 1;
+    return count;
+}
+
+MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
+                               int target, double *out)
+{
+    char number[32];
+    int i, j;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
+    }
+    if (n < 0 || k < 1 || !weights || !out) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
+    }
+    if ((set & (MDE_FEATURE_MDE | MDE_FEATURE_OWN)) && (!mde || m < 1)) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
+    }
+    if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
+    }
+    for (i = 0; i < n; i++) {
+        const double *w = weights + (size_t)i * (size_t)k;
+        for (j = 0; j < k; j++) {
+            if (!(w[j] >= 0 && w[j] < (double)INFINITY)) {
+                return mde__fail(c, MDE_BAD_ARGUMENT, "features: weight %d of mixture %d is %s", j, i,
+                                 mde__number(number, w[j]));
+            }
+        }
+        if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
+        if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log(w[j] + MDE__LOG_OFFSET);
+        if (set & MDE_FEATURE_MDE) for (j = 0; j < m; j++) *out++ = mde[mde__cell(i, m, j)];
+        if (set & MDE_FEATURE_OWN) *out++ = mde[mde__cell(i, m, target)];
+    }
+    return MDE_OK;
+}
+
+/* One regressor for all targets or, when each sees its own expert loss, one a target. The joint process has one set of
+   inputs for all targets, so there the own losses become all of them. */
+struct mde_surrogate {
+    mde_context *context;
+    const mde_experts *experts;
+    int features, k, m;
+    int count;                      /* of regressors: 1 or m */
+    mde_regressor **regressors;
+};
+
+MDEDEF void mde_surrogate_free(mde_surrogate *s)
+{
+    int i;
+    if (!s) return;
+    for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
+    mde__free(s->context, s->regressors);
+    mde__free(s->context, s);
+}
+
+/* The experts' losses [n, m] of n mixtures where the features need them; NULL otherwise and on error. */
+static double *mde__surrogate_losses(const mde_surrogate *s, int n, const double *weights)
+{
+    double *mde;
+    if (!(s->features & (MDE_FEATURE_MDE | MDE_FEATURE_OWN))) return NULL;
+    mde = mde__doubles(s->context, (size_t)n, (size_t)s->m);
+    if (mde) mde_mixture_losses(s->experts, n, weights, mde);
+    return mde;
+}
+
+MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
+                                        const double *losses, const mde_surrogate_desc *desc)
+{
+    mde_surrogate_desc defaults;
+    mde_surrogate *s;
+    double *mde, *x = NULL, *y = NULL;
+    int i, j, width;
+    if (!c || mde__bad(c)) return NULL;
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (n < 2 || k < 1 || m < 1 || !weights || !losses) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs of %d weights and %d losses; at least 2, 1 and 1 are needed",
+                  n, k, m);
+        return NULL;
+    }
+    s = (mde_surrogate *)mde__alloc(c, 1, sizeof(mde_surrogate));
+    if (!s) return NULL;
+    s->context = c;
+    s->experts = desc->experts;
+    s->k = k;
+    s->m = m;
+    s->features = desc->features ? desc->features :
+        desc->experts ? MDE_FEATURE_LOG | MDE_FEATURE_OWN : MDE_FEATURE_LOG;
+    if (desc->fit.model == MDE_MULTITASK_GP && (s->features & MDE_FEATURE_OWN)) {
+        s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
+    }
+    if (s->features & (MDE_FEATURE_MDE | MDE_FEATURE_OWN)) {
+        if (!desc->experts) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
+        } else if (mde_experts_count(desc->experts) != k) {
+            mde__fail(c, MDE_BAD_SHAPE, "surrogate: %d experts for mixtures of %d weights",
+                      mde_experts_count(desc->experts), k);
+        } else if (mde_experts_validations(desc->experts) != m) {
+            mde__fail(c, MDE_BAD_SHAPE, "surrogate: the experts have %d validation texts for %d losses a run",
+                      mde_experts_validations(desc->experts), m);
+        }
+    }
+    s->count = s->features & MDE_FEATURE_OWN ? m : 1;
+    s->regressors = (mde_regressor **)mde__alloc(c, (size_t)s->count, sizeof(mde_regressor *));
+    width = mde_feature_count(s->features, k, m);
+    mde = mde__bad(c) ? NULL : mde__surrogate_losses(s, n, weights);
+    if (!mde__bad(c)) {
+        x = mde__doubles(c, (size_t)n, (size_t)width);
+        y = mde__doubles(c, (size_t)n, 1);
+    }
+    for (j = 0; j < s->count && !mde__bad(c); j++) {
+        if (mde_features(c, s->features, n, k, weights, m, mde, j, x)) break;
+        for (i = 0; i < n; i++) y[i] = losses[mde__cell(i, m, j)];
+        s->regressors[j] = s->count == 1 ? mde__regressor_prepare(c, n, width, m, x, losses, &desc->fit) :
+            mde__regressor_prepare(c, n, width, 1, x, y, &desc->fit);
+    }
+    if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
+    mde__free(c, y);
+    mde__free(c, x);
+    mde__free(c, mde);
+    if (mde__bad(c)) {
+        mde_surrogate_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
+{
+    mde_context *c;
+    double *mde, *x = NULL, *out = NULL;
+    int i, j, width, each;
+    if (!s) return MDE_BAD_ARGUMENT;
+    c = s->context;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (n < 0 || !weights || !mean) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures and a place for the means");
+    }
+    width = mde_feature_count(s->features, s->k, s->m);
+    each = s->m / s->count;
+    mde = mde__surrogate_losses(s, n, weights);
+    if (!mde__bad(c)) {
+        x = mde__doubles(c, (size_t)n, (size_t)width);
+        out = mde__doubles(c, 2 * (size_t)n, (size_t)each);
+    }
+    for (j = 0; j < s->count && !mde__bad(c); j++) {
+        double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
+        if (mde_features(c, s->features, n, s->k, weights, s->m, mde, j, x)) break;
+        if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
+        for (i = 0; i < n * each; i++) {
+            size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
+            mean[to] = out[i];
+            if (sd) sd[to] = out_sd[i];
+        }
+    }
+    mde__free(c, out);
+    mde__free(c, x);
+    mde__free(c, mde);
+    return mde_context_status(c);
+}
+
+/* ======================================================================
+   14. SIMPLEX SEARCH
+   ====================================================================== */
+
+/* The least value of any function of a mixture, inside bounds. Random mixtures first; the best of them start a descent:
+   Nelder-Mead for functions without derivatives (Nelder and Mead 1965, coefficients of Gao and Han 2012), whose points
+   are projected onto the bounded simplex, or exponentiated gradient (Kivinen and Warmuth 1997), whose
+   multiplicative steps stay on it by themselves. A value that is not finite counts as worse than any other. When a
+   gradient is wanted and the function leaves gradient[0] = NaN, differences along the simplex take its place. */
+
+/* ---- The bounded simplex ---- */
+
+/* Bounds with their defaults filled in; both [n]. */
+static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower, const double *upper, double *low,
+                                      double *high)
+{
+    char first[32], second[32];
+    double sum_low = 0, sum_high = 0;
+    int i;
+    for (i = 0; i < n; i++) {
+        low[i] = lower ? lower[i] : 0;
+        high[i] = upper ? upper[i] : 1;
+        if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0)) {
+            return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has bounds %s and %s; expected 0 to 1", i,
+                             mde__number(first, low[i]), mde__number(second, high[i]));
+        }
+        if (high[i] > 1) high[i] = 1;
+        if (low[i] > high[i]) {
+            return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has the lower bound %s above its upper bound %s",
+                             i, mde__number(first, low[i]), mde__number(second, high[i]));
+        }
+        sum_low += low[i];
+        sum_high += high[i];
+    }
+    if (sum_low > 1.0 + 1e-12) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
+                         mde__number(first, sum_low));
+    }
+    if (sum_high < 1.0 - 1e-12) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
+                         mde__number(first, sum_high));
+    }
+    return MDE_OK;
+}
+
+/* Takes the rounding error of the sum off the weights that have room for it. */
+static void mde__simplex_correct(int n, const double *low, const double *high, double *weights)
+{
+    int pass, i;
+    for (pass = 0; pass < 4; pass++) {
+        double rest = 1, most = 0;
+        int widest = -1;
+        for (i = 0; i < n; i++) rest -= weights[i];
+        if (rest == 0) return;
+        for (i = 0; i < n; i++) {
+            double room = rest > 0 ? high[i] - weights[i] : weights[i] - low[i];
+            if (room > most) {
+                most = room;
+                widest = i;
+            }
+        }
+        if (widest < 0) return;
+        weights[widest] += rest;
+        if (weights[widest] > high[widest]) weights[widest] = high[widest];
+        if (weights[widest] < low[widest]) weights[widest] = low[widest];
+    }
+}
+
+static double mde__clip(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* The projection is clip(w - shift); its sum falls with the shift, in straight pieces. Halve the bracket until no
+   weight changes its piece inside it, then solve the piece. A constant added to all weights does not matter: without
+   the greatest, rounding is that of the differences. */
+static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
+{
+    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, shift;
+    double greatest = weights[0];
+    int step, i, free_weights = 0;
+    for (i = 1; i < n; i++) if (weights[i] > greatest) greatest = weights[i];
+    for (i = 0; i < n; i++) {
+        weights[i] = weights[i] - greatest > -1e300 ? weights[i] - greatest : -1e300;
+        if (weights[i] - high[i] < from) from = weights[i] - high[i];
+        if (weights[i] - low[i] > to) to = weights[i] - low[i];
+    }
+    for (step = 0; step < 1100; step++) {
+        double middle = from + 0.5 * (to - from), sum = 0;
+        int mixed = 0;
+        for (i = 0; i < n; i++) {
+            double up = weights[i] - high[i], down = weights[i] - low[i];
+            mixed += (up > from && up < to) || (down > from && down < to);
+        }
+        if (!mixed || !(middle > from && middle < to)) break;
+        for (i = 0; i < n; i++) sum += mde__clip(weights[i] - middle, low[i], high[i]);
+        if (sum > 1) from = middle;
+        else to = middle;
+    }
+    shift = from + 0.5 * (to - from);
+    for (i = 0; i < n; i++) {
+        if (weights[i] - shift <= low[i]) rest -= low[i];
+        else if (weights[i] - shift >= high[i]) rest -= high[i];
+        else free_weights++;
+    }
+    if (free_weights > 0) {
+        double sum = 0;
+        for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
+        shift = mde__clip((sum - rest) / free_weights, from, to);
+    }
+    for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
+    mde__simplex_correct(n, low, high, weights);
+}
+
+MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
+{
+    char number[32];
+    double *low, *high;
+    int i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (n < 1 || !weights) return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
+    for (i = 0; i < n; i++) {
+        if (!(fabs(weights[i]) < (double)INFINITY)) {
+            return mde__fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
+        }
+    }
+    low = mde__doubles(c, 2, (size_t)n);
+    if (!low) return mde_context_status(c);
+    high = low + n;
+    if (mde__simplex_bounds(c, n, lower, upper, low, high) == MDE_OK) mde__simplex_nearest(n, low, high, weights);
+    mde__free(c, low);
+    return mde_context_status(c);
+}
+
+MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper)
+{
+    int i, j;
+    if (!weights || !lower || !upper) return;
+    for (j = 0; j < k; j++) {
+        double low = n > 0 ? weights[j] : 0, high = n > 0 ? weights[j] : 1, room;
+        for (i = 1; i < n; i++) {
+            double w = weights[mde__cell(i, k, j)];
+            if (w < low) low = w;
+            if (w > high) high = w;
+        }
+        room = slack > 0 ? slack * (high - low) : 0;
+        lower[j] = mde__clip(low - room, 0, 1);
+        upper[j] = mde__clip(high + room, 0, 1);
+    }
+}
+
+/* ---- Descents ---- */
+
+typedef struct mde__search {
+    int n;
+    mde_objective_fn *f;
+    void *user;
+    const double *low, *high;
+    int iterations;
+    double tolerance;
+    double *work;               /* (n + 6) n + n numbers */
+} mde__search;
+
+/* Not finite: infinite. gradient may be NULL. */
+static double mde__search_value(const mde__search *s, const double *weights, double *gradient)
+{
+    double value = s->f(s->n, weights, gradient, s->user);
+    return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
+}
+
+/* The weight that others are traded against: the one furthest inside its bounds, or else with the most to give. */
+static int mde__search_partner(const mde__search *s, const double *weights)
+{
+    double most = -1;
+    int i, partner = 0;
+    for (i = 0; i < s->n; i++) {
+        double down = weights[i] - s->low[i], up = s->high[i] - weights[i];
+        double inside = (down < up ? down : up) + 1e-6 * down;
+        if (inside > most) {
+            most = inside;
+            partner = i;
+        }
+    }
+    return partner;
+}
+
+/* How much weight i can take from its partner, and give to it. */
+static void mde__search_room(const mde__search *s, const double *weights, int i, int partner, double *up, double *down)
+{
+    double give = weights[partner] - s->low[partner], take = s->high[partner] - weights[partner];
+    *up = s->high[i] - weights[i];
+    *down = weights[i] - s->low[i];
+    if (give < *up) *up = give;
+    if (take < *down) *down = take;
+}
+
+/* Value at weights moved by step from partner to i. */
+static double mde__search_moved(const mde__search *s, const double *weights, int i, int partner, double step,
+                                double *trial)
+{
+    memcpy(trial, weights, (size_t)s->n * sizeof(double));
+    trial[i] += step;
+    trial[partner] -= step;
+    return mde__search_value(s, trial, NULL);
+}
+
+/* Derivatives against the partner, whose own is 0: only differences of a gradient matter on the
+   simplex. Central where the bounds leave room on both sides, otherwise three points on one side. */
+static void mde__search_differences(const mde__search *s, const double *weights, double value, double *gradient,
+                                    double *trial)
+{
+    const double step = 1e-5;   /* cube root of the rounding error, to a factor: errors of 1e-10 */
+    int i, partner = mde__search_partner(s, weights);
+    for (i = 0; i < s->n; i++) {
+        double up, down, h;
+        gradient[i] = 0;
+        if (i == partner) continue;
+        mde__search_room(s, weights, i, partner, &up, &down);
+        if (up >= step && down >= step) {
+            gradient[i] = (mde__search_moved(s, weights, i, partner, step, trial) -
+                           mde__search_moved(s, weights, i, partner, -step, trial)) / (2.0 * step);
+        } else {
+            h = 0.5 * (up >= down ? up : down);
+            if (h > step) h = step;
+            if (h < 1e-9) continue;
+            if (up < down) h = -h;
+            gradient[i] = (4.0 * mde__search_moved(s, weights, i, partner, h, trial) - 3.0 * value -
+                           mde__search_moved(s, weights, i, partner, 2.0 * h, trial)) / (2.0 * h);
+        }
+        if (!(fabs(gradient[i]) < (double)INFINITY)) gradient[i] = 0;
+    }
+}
+
+/* Greatest of gradient . (weights - v) over feasible v: 0 exactly where no first-order step helps. The best v fills the
+   weights with the least gradient first. order [n] is workspace. */
+static double mde__search_gap(const mde__search *s, const double *weights, const double *gradient, double *filled)
+{
+    double rest = 1, gap = 0;
+    int i, k;
+    for (i = 0; i < s->n; i++) {
+        filled[i] = 0;
+        rest -= s->low[i];
+        gap += gradient[i] * (weights[i] - s->low[i]);
+    }
+    for (k = 0; k < s->n && rest > 0; k++) {
+        int least = -1;
+        double take;
+        for (i = 0; i < s->n; i++) if (filled[i] == 0 && (least < 0 || gradient[i] < gradient[least])) least = i;
+        take = s->high[least] - s->low[least] < rest ? s->high[least] - s->low[least] : rest;
+        gap -= gradient[least] * take;
+        rest -= take;
+        filled[least] = 1;
+    }
+    return gap;
+}
+
+/* weights_i exp(-rate (gradient_i - least)), scaled so that the clipped numbers sum to 1: the nearest feasible mixture
+   in the sense of Kullback and Leibler. */
+static void mde__search_step(const mde__search *s, const double *weights, const double *gradient, double rate,
+                             double *out)
+{
+    double least = gradient[0], from = -1500, to = 1500;
+    int i, step;
+    for (i = 1; i < s->n; i++) if (gradient[i] < least) least = gradient[i];
+    for (i = 0; i < s->n; i++) {
+        /* logarithms; a weight of zero may come back, but only from very far */
+        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) - mde__clip(rate * (gradient[i] - least), 0, 700);
+    }
+    for (step = 0; step < 70; step++) {
+        double middle = 0.5 * (from + to), sum = 0;
+        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp(out[i] + middle), s->low[i], s->high[i]);
+        if (sum < 1) from = middle;
+        else to = middle;
+    }
+    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    mde__simplex_correct(s->n, s->low, s->high, out);
+}
+
+static double mde__exponentiated_gradient(const mde__search *s, double *weights)
+{
+    int n = s->n, iteration, i, quiet = 0;
+    double *gradient = s->work, *trial = gradient + n, *next_gradient = trial + n, *room = next_gradient + n;
+    double rate = 1, value, total = 0;
+    /* zeros cannot grow by a factor: start with a little of everything */
+    for (i = 0; i < n; i++) total += weights[i] = weights[i] > 1e-6 ? weights[i] : 1e-6;
+    for (i = 0; i < n; i++) weights[i] /= total;
+    mde__simplex_nearest(n, s->low, s->high, weights);
+    value = mde__search_value(s, weights, gradient);
+    if (value == (double)INFINITY) return value;
+    if (gradient[0] != gradient[0]) mde__search_differences(s, weights, value, gradient, room);
+    for (iteration = 0; iteration < s->iterations; iteration++) {
+        double found = (double)INFINITY, slope = 0, *swap;
+        int tries;
+        for (i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
+        if (mde__search_gap(s, weights, gradient, room) <= s->tolerance) break;
+        for (tries = 0; tries < 60; tries++, rate *= 0.5) {
+            mde__search_step(s, weights, gradient, rate, trial);
+            found = mde__search_value(s, trial, next_gradient);
+            slope = 0;
+            for (i = 0; i < n; i++) slope += gradient[i] * (trial[i] - weights[i]);
+            /* a third of what the gradient promises: less would let steps leap to and fro across a valley */
+            if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
+        }
+        if (tries == 60) break;
+        if (next_gradient[0] != next_gradient[0]) mde__search_differences(s, trial, found, next_gradient, room);
+        quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
+        memcpy(weights, trial, (size_t)n * sizeof(double));
+        value = found;
+        swap = gradient;
+        gradient = next_gradient;
+        next_gradient = swap;
+        if (quiet >= 10) break;
+        rate *= 2.0;
+        if (rate > 1e12) rate = 1e12;
+    }
+    return value;
+}
+
+/* One simplex of points around weights: `size` traded between each weight and one partner. Uses up moves of
+   *budget. */
+static double mde__nelder_mead_once(const mde__search *s, double *weights, double value, double size, int64_t *budget)
+{
+    int n = s->n, i, k, worst, second, best;
+    double *points = s->work, *centre = points + (size_t)n * (size_t)n, *trial = centre + n, *further = trial + n;
+    double *values = further + n, dimension = n > 2 ? n - 1 : 2, at_trial, at_further;
+    double expand = 1.0 + 2.0 / dimension, contract = 0.75 - 0.5 / dimension, shrink = 1.0 - 1.0 / dimension;
+    best = mde__search_partner(s, weights);
+    for (k = 0; k < n; k++) {
+        double *point = points + (size_t)k * (size_t)n, up, down;
+        memcpy(point, weights, (size_t)n * sizeof(double));
+        values[k] = value;
+        if (k == best) continue;
+        mde__search_room(s, weights, k, best, &up, &down);
+        up = up >= size || up >= down ? (up < size ? up : size) : -(down < size ? down : size);
+        point[k] += up;
+        point[best] -= up;
+        mde__simplex_nearest(n, s->low, s->high, point);
+        values[k] = mde__search_value(s, point, NULL);
+    }
+    for (; *budget > 0; --*budget) {
+        double spread = 0, *from;
+        best = worst = 0;
+        for (k = 1; k < n; k++) {
+            if (values[k] < values[best]) best = k;
+            if (values[k] >= values[worst]) worst = k;
+        }
+        second = worst == 0 ? 1 : 0;
+        for (k = 0; k < n; k++) if (k != worst && values[k] > values[second]) second = k;
+        for (k = 0; k < n; k++) {
+            for (i = 0; i < n; i++) {
+                double away = fabs(points[mde__cell(k, n, i)] - points[mde__cell(best, n, i)]);
+                if (away > spread) spread = away;
+            }
+        }
+        if (spread < 1e-10) break;
+        if (spread < 1e-4 && values[worst] - values[best] <= 1e-2 * s->tolerance * (1.0 + fabs(values[best]))) break;
+        from = points + (size_t)worst * (size_t)n;
+        for (i = 0; i < n; i++) {
+            centre[i] = 0;
+            for (k = 0; k < n; k++) if (k != worst) centre[i] += points[mde__cell(k, n, i)];
+            centre[i] /= n - 1;
+            trial[i] = centre[i] + (centre[i] - from[i]);
+        }
+        mde__simplex_nearest(n, s->low, s->high, trial);
+        at_trial = mde__search_value(s, trial, NULL);
+        if (at_trial < values[best]) {
+            for (i = 0; i < n; i++) further[i] = centre[i] + expand * (centre[i] - from[i]);
+            mde__simplex_nearest(n, s->low, s->high, further);
+            at_further = mde__search_value(s, further, NULL);
+            if (at_further < at_trial) {
+                memcpy(trial, further, (size_t)n * sizeof(double));
+                at_trial = at_further;
+            }
+        } else if (at_trial >= values[second]) {
+            double side = at_trial < values[worst] ? contract : -contract;
+            for (i = 0; i < n; i++) further[i] = centre[i] + side * (centre[i] - from[i]);
+            mde__simplex_nearest(n, s->low, s->high, further);
+            at_further = mde__search_value(s, further, NULL);
+            if (!(at_further < (at_trial < values[worst] ? at_trial : values[worst]))) {
+                for (k = 0; k < n; k++) {
+                    double *point = points + (size_t)k * (size_t)n;
+                    if (k == best) continue;
+                    for (i = 0; i < n; i++) {
+                        double target = points[mde__cell(best, n, i)];
+                        point[i] = target + shrink * (point[i] - target);
+                    }
+                    mde__simplex_nearest(n, s->low, s->high, point);
+                    values[k] = mde__search_value(s, point, NULL);
+                }
+                continue;
+            }
+            memcpy(trial, further, (size_t)n * sizeof(double));
+            at_trial = at_further;
+        }
+        memcpy(from, trial, (size_t)n * sizeof(double));
+        values[worst] = at_trial;
+    }
+    for (k = 1, best = 0; k < n; k++) if (values[k] < values[best]) best = k;
+    if (values[best] < value) {
+        value = values[best];
+        memcpy(weights, points + (size_t)best * (size_t)n, (size_t)n * sizeof(double));
+    }
+    return value;
+}
+
+/* A simplex that met a bound is flat there and stays so: start it again around its best, smaller each time that it
+   gains nothing. An iteration is n moves, about the cost of a gradient by differences. */
+static double mde__nelder_mead(const mde__search *s, double *weights)
+{
+    double value = mde__search_value(s, weights, NULL), size = 0.2;
+    int64_t budget = (int64_t)s->iterations * s->n;
+    while (size > 1e-3 && budget > 0) {
+        double found = mde__nelder_mead_once(s, weights, value, size, &budget);
+        if (!(value - found > s->tolerance * (1.0 + fabs(found)))) size *= 0.25;
+        value = found;
+    }
+    return value;
+}
+
+/* ---- Search ---- */
+
+/* A random mixture inside the bounds: what the lower bounds leave is shared out by a Dirichlet distribution, even on
+   even draws and sparse on odd ones, so that corners are seen too. */
+static void mde__search_draw(mde_random *random, int n, const double *low, const double *high, int draw, double *alpha,
+                             double *weights)
+{
+    double rest = 1;
+    int i;
+    for (i = 0; i < n; i++) {
+        alpha[i] = draw % 2 ? 0.3 : 1.0;
+        rest -= low[i];
+    }
+    mde_random_dirichlet(random, n, alpha, weights);
+    for (i = 0; i < n; i++) weights[i] = low[i] + rest * weights[i];
+    mde__simplex_nearest(n, low, high, weights);
+}
+
+MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
+                                   double *weights)
+{
+    mde_search_desc defaults;
+    mde__search s;
+    mde_random random;
+    double *low, *high, *trial, *alpha, *starts, *values, best = (double)INFINITY;
+    int count, samples, kept = 0, i, k;
+    if (!c || mde__bad(c)) return (double)NAN;
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (n < 1 || !f || !weights) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and a place for %d weights are needed", n);
+        return (double)NAN;
+    }
+    if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
+        (desc->method != MDE_NELDER_MEAD && desc->method != MDE_EXPONENTIATED_GRADIENT)) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
+                  desc->samples, desc->iterations, (int)desc->method);
+        return (double)NAN;
+    }
+    for (i = 0; desc->start && i < n; i++) {
+        if (!(fabs(desc->start[i]) < (double)INFINITY)) {
+            mde__fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
+            return (double)NAN;
+        }
+    }
+    count = desc->start ? 1 : desc->starts > 0 ? desc->starts : 8;
+    samples = desc->start ? 1 : desc->samples > 0 ? desc->samples : 2000;
+    if (samples < count) samples = count;
+    low = mde__doubles(c, 4, (size_t)n);
+    starts = mde__doubles(c, (size_t)count + 1, (size_t)n + 1);
+    s.work = mde__doubles(c, (size_t)n, (size_t)n + 6);
+    if (!mde__bad(c)) {
+        high = low + n;
+        trial = high + n;
+        alpha = trial + n;
+        values = starts + (size_t)count * (size_t)n;
+        s.n = n;
+        s.f = f;
+        s.user = user;
+        s.low = low;
+        s.high = high;
+        s.iterations = desc->iterations > 0 ? desc->iterations : 500;
+        s.tolerance = desc->tolerance > 0 ? desc->tolerance : 1e-9;
+        random = mde_random_start(desc->seed, 0x73696d70);
+        mde__simplex_bounds(c, n, desc->lower, desc->upper, low, high);
+        for (i = 0; i < samples && !mde__bad(c); i++) {
+            double value;
+            if (desc->start) {
+                memcpy(trial, desc->start, (size_t)n * sizeof(double));
+                mde__simplex_nearest(n, low, high, trial);
+            } else {
+                mde__search_draw(&random, n, low, high, i, alpha, trial);
+            }
+            value = mde__search_value(&s, trial, NULL);
+            if (value == (double)INFINITY || (kept == count && !(value < values[kept - 1]))) continue;
+            /* keep the list of starts sorted */
+            k = kept < count ? kept++ : kept - 1;
+            for (; k > 0 && value < values[k - 1]; k--) {
+                values[k] = values[k - 1];
+                memcpy(starts + (size_t)k * (size_t)n, starts + (size_t)(k - 1) * (size_t)n,
+                       (size_t)n * sizeof(double));
+            }
+            values[k] = value;
+            memcpy(starts + (size_t)k * (size_t)n, trial, (size_t)n * sizeof(double));
+        }
+        if (kept == 0) mde__fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures",
+                                 samples);
+        for (k = 0; k < kept && !mde__bad(c); k++) {
+            double value = values[k];
+            memcpy(trial, starts + (size_t)k * (size_t)n, (size_t)n * sizeof(double));
+            if (value < best) {
+                best = value;
+                memcpy(weights, trial, (size_t)n * sizeof(double));
+            }
+            if (n > 1) {
+                value = desc->method == MDE_NELDER_MEAD ? mde__nelder_mead(&s, trial)
+                                                        : mde__exponentiated_gradient(&s, trial);
+            }
+            if (value < best) {
+                best = value;
+                memcpy(weights, trial, (size_t)n * sizeof(double));
+            }
+        }
+    }
+    mde__free(c, s.work);
+    mde__free(c, starts);
+    mde__free(c, low);
+    return mde__bad(c) ? (double)NAN : best;
+}
+
+/* ======================================================================
+   15. PICTURES
+   ====================================================================== */
+
+/* SVG is text: a picture is laid out first, from estimated widths of its labels, so that margins fit what they hold and
+   nothing covers the data, and then written front to back. No ids, no styles, no scripts: any number of pictures can
+   stand inside one HTML page. Coordinates have at most two decimals, so the same data give the same bytes. Values that
+   are not finite are left out. PNG is written with our own deflate: fixed Huffman codes behind a search for repeats. */
+
+#define MDE__SVG_FONT "Helvetica, Arial, 'Liberation Sans', sans-serif"
+#define MDE__INK "#222222"
+#define MDE__FAINT "#666666"
+#define MDE__GRID "#e4e4e4"
+#define MDE__SVG_NAME 28            /* characters of a name that are shown */
+#define MDE__SVG_TICKS 40
+#define MDE__LN10 2.30258509299404568402
+
+/* Okabe & Ito 2008, told apart with any kind of colour vision; grey stands in for their yellow, too pale on white. */
+static const char *const mde__palette[8] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
+                                             "#000000", "#8c8c8c" };
+
+/* One hue, lightness falling in equal steps (OKLCH, from L = 0.975 to 0.335). */
+static const int mde__ramp_stops[9][3] = { { 239, 248, 254 }, { 196, 225, 244 }, { 156, 201, 234 }, { 118, 176, 222 },
+                                           { 83, 151, 208 }, { 53, 125, 190 }, { 27, 100, 168 }, { 6, 75, 143 },
+                                           { 0, 51, 115 } };
+
+#define MDE__RAMP_DARK 0.644        /* here black and white text have the same contrast, 4.6 to 1 */
+
+/* Colour at share 0 .. 1 of the ramp; returns 1 when it is so dark that text on it must be white. */
+static int mde__ramp_color(double share, char color[8])
+{
+    double at = share < 0 ? 0 : share > 1 ? 8 : share * 8;
+    int stop = at >= 8 ? 7 : (int)at, i, rgb[3];
+    for (i = 0; i < 3; i++) {
+        double from = mde__ramp_stops[stop][i], to = mde__ramp_stops[stop + 1][i];
+        rgb[i] = (int)floor(from + (to - from) * (at - stop) + 0.5);
+    }
+    snprintf(color, 8, "#%02x%02x%02x", (unsigned)rgb[0] & 255u, (unsigned)rgb[1] & 255u, (unsigned)rgb[2] & 255u);
+    return share > MDE__RAMP_DARK;
+}
+
+static const char *mde__palette_color(int index)
+{
+    return mde__palette[index < 0 ? 0 : index % 8];
+}
+
+/* Beyond this a value cannot be placed without overflow, and is treated as not finite. */
+static int mde__drawable(double value, int log)
+{
+    return value - value == 0 && value <= 1e300 && value >= (log ? 1e-300 : -1e300);
+}
+
+/* ---- Text in pictures ---- */
+
+/* A pixel coordinate, rounded to two decimals. */
+static double mde__px(double value)
+{
+    return floor(value * 100 + 0.5) / 100;
+}
+
+/* Estimated width in pixels; a little more than common sans-serif fonts need. */
+static double mde__text_width(const char *text, double size)
+{
+    size_t length = text ? strlen(text) : 0, i = 0, step;
+    double width = 0;
+    for (; i < length; i += step) {
+        uint32_t code = 0;
+        step = mde__utf8_read(text + i, length - i, &code);
+        if (step == 0) {
+            step = 1;
+            width += 0.9;
+        } else if (code >= 0x1100) {
+            width += 1;
+        } else if (strchr("iIjl.,:;|!'()[]ft/ ", (int)(code & 127u)) && code < 128) {
+            width += 0.36;
+        } else if ((code >= 'A' && code <= 'Z') || code == 'm' || code == 'w' || code == '%') {
+            width += 0.76;
+        } else {
+            width += 0.59;
+        }
+    }
+    return width * size;
+}
+
+/* Cuts a name after so many characters and lets it end in an ellipsis then. */
+static const char *mde__svg_name(char out[160], const char *text)
+{
+    size_t length = text ? strlen(text) : 0, i = 0, step, cut = 0;
+    int characters = 0;
+    for (; i < length && i < 140; i += step) {
+        uint32_t code = 0;
+        step = mde__utf8_read(text + i, length - i, &code);
+        if (step == 0) step = 1;
+        if (++characters == MDE__SVG_NAME) cut = i;
+    }
+    if (i < length || characters > MDE__SVG_NAME) {
+        i = cut ? cut : i;
+        memcpy(out, text, i);
+        memcpy(out + i, "\xE2\x80\xA6", 4);
+    } else {
+        if (length) memcpy(out, text, length);
+        out[length] = 0;
+    }
+    return out;
+}
+
+static double mde__svg_name_width(const char *text, double size)
+{
+    char name[160];
+    return mde__text_width(mde__svg_name(name, text), size);
+}
+
+static double mde__svg_names_width(int count, const char *const *names, double size)
+{
+    double widest = 0;
+    int i;
+    for (i = 0; i < count && names; i++) {
+        double width = mde__svg_name_width(names[i], size);
+        if (width > widest) widest = width;
+    }
+    return widest;
+}
+
+/* anchor: start, middle or end; more: further attributes, with a blank in front. */
+static void mde__svg_text(mde_text *t, double x, double y, const char *anchor, double size, const char *more,
+                          const char *string)
+{
+    mde_text_format(t, "<text x=\"%.6g\" y=\"%.6g\" text-anchor=\"%s\" font-size=\"%.3g\"%s>", mde__px(x), mde__px(y),
+                    anchor, size, more);
+    mde_text_add_html(t, string);
+    mde_text_add(t, "</text>\n");
+}
+
+/* A name, cut when it is long. */
+static void mde__svg_label(mde_text *t, double x, double y, const char *anchor, double size, const char *more,
+                           const char *string)
+{
+    char name[160];
+    mde__svg_text(t, x, y, anchor, size, more, mde__svg_name(name, string));
+}
+
+static void mde__svg_turned(mde_text *t, double x, double y, const char *anchor, double size, int degrees,
+                            const char *string)
+{
+    char more[96], name[160], px[400], py[400];
+    mde__print_number(px, mde__px(x), 'g', 6);
+    mde__print_number(py, mde__px(y), 'g', 6);
+    snprintf(more, sizeof more, " transform=\"rotate(%d %.30s %.30s)\"", degrees, px, py);
+    mde__svg_text(t, x, y, anchor, size, more, degrees == -90 ? string : mde__svg_name(name, string));
+}
+
+static void mde__svg_line(mde_text *t, double x1, double y1, double x2, double y2, const char *stroke, double width,
+                          const char *more)
+{
+    mde_text_format(t, "<line x1=\"%.6g\" y1=\"%.6g\" x2=\"%.6g\" y2=\"%.6g\"", mde__px(x1), mde__px(y1), mde__px(x2),
+                    mde__px(y2));
+    mde_text_format(t, " stroke=\"%s\" stroke-width=\"%.3g\"%s/>\n", stroke, width, more);
+}
+
+static void mde__svg_rect(mde_text *t, double x, double y, double width, double height, const char *fill,
+                          const char *more)
+{
+    mde_text_format(t, "<rect x=\"%.6g\" y=\"%.6g\" width=\"%.6g\" height=\"%.6g\" fill=\"%s\"%s/>\n", mde__px(x),
+                    mde__px(y), mde__px(width), mde__px(height), fill, more);
+}
+
+/* In one line, or in two that break at the blank nearest to the middle; smaller when that is not enough. */
+static void mde__svg_title(mde_text *t, double width, const char *title)
+{
+    char line[2][256];
+    size_t length = strlen(title), i, cut = 0;
+    double size = 12;
+    int k;
+    for (i = 1; i + 1 < length; i++) {
+        size_t far = i > length / 2 ? i - length / 2 : length / 2 - i;
+        if (title[i] == ' ' && (!cut || far < (cut > length / 2 ? cut - length / 2 : length / 2 - cut))) cut = i;
+    }
+    if (1.1 * mde__text_width(title, 14) <= width - 20 || !cut || length > 400) {
+        double wide = 1.1 * mde__text_width(title, 14);
+        size = wide > width - 20 ? 14 * (width - 20) / wide : 14;
+        mde__svg_text(t, width / 2, 23, "middle", size, " font-weight=\"bold\"", title);
+        return;
+    }
+    for (k = 0; k < 2; k++) {
+        double wide;
+        snprintf(line[k], sizeof line[k], "%.*s", k ? 255 : (int)cut, k ? title + cut + 1 : title);
+        wide = 1.1 * mde__text_width(line[k], 12);
+        if (wide > width - 20 && 12 * (width - 20) / wide < size) size = 12 * (width - 20) / wide;
+    }
+    mde__svg_text(t, width / 2, 16, "middle", size, " font-weight=\"bold\"", line[0]);
+    mde__svg_text(t, width / 2, 30, "middle", size, " font-weight=\"bold\"", line[1]);
+}
+
+static void mde__svg_open(mde_text *t, double width, double height, const char *title)
+{
+    mde_text_format(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.6g %.6g\" width=\"%.6g\"",
+                    mde__px(width), mde__px(height), mde__px(width));
+    mde_text_format(t, " height=\"%.6g\" role=\"img\" font-family=\"%s\" fill=\"%s\">\n<title>", mde__px(height),
+                    MDE__SVG_FONT, MDE__INK);
+    mde_text_add_html(t, title && *title ? title : "picture");
+    mde_text_add(t, "</title>\n");
+    mde__svg_rect(t, 0, 0, width, height, "#ffffff", "");
+    if (title && *title) mde__svg_title(t, width, title);
+}
+
+static void mde__svg_close(mde_text *t)
+{
+    mde_text_add(t, "</svg>\n");
+}
+
+static void mde__svg_no_data(mde_text *t, double x, double y, double width, double height)
+{
+    mde__svg_rect(t, x, y, width, height, "none", " stroke=\"" MDE__FAINT "\"");
+    mde__svg_text(t, x + width / 2, y + height / 2 + 4, "middle", 12, "", "no data");
+}
+
+/* ---- Numbers on pictures ---- */
+
+/* 1e-05 becomes 1e-5. */
+static void mde__shorten_exponent(char *text)
+{
+    char *e = strchr(text, 'e'), *digits;
+    if (!e) return;
+    e++;
+    if (*e == '+') memmove(e, e + 1, strlen(e));
+    digits = *e == '-' ? e + 1 : e;
+    while (digits[0] == '0' && digits[1]) memmove(digits, digits + 1, strlen(digits));
+}
+
+/* Decimals that show steps of this size. */
+static int mde__decimals_of_step(double step)
+{
+    int decimals = 0;
+    while (decimals < 9 && step < 0.999) {
+        step *= 10;
+        decimals++;
+    }
+    return decimals;
+}
+
+/* A value among others between low and high: with the decimals that tell about `parts` of them apart. */
+static void mde__print_between(char buffer[400], double value, double low, double high, double parts)
+{
+    double most = fabs(low) > fabs(high) ? fabs(low) : fabs(high), step = (high - low) / parts;
+    if (most >= 1e6 || (most > 0 && most < 1e-3)) mde__print_number(buffer, value, 'g', 4);
+    else if (step > 0) mde__print_number(buffer, value, 'f', mde__decimals_of_step(step));
+    else mde__print_number(buffer, value, 'g', 4);
+    mde__shorten_exponent(buffer);
+}
+
+/* ---- Axes ---- */
+
+typedef struct mde__axis {
+    int log;
+    double low, high;               /* of the data with some room; natural logarithms when log */
+    double from, to;                /* pixels */
+    int count;
+    double ticks[MDE__SVG_TICKS];
+    double unit;                    /* of the labels of a linear axis: 1, 1e3 (k), 1e6 (M), ... */
+    int decimals;                   /* -1: exponents */
+} mde__axis;
+
+/* 1, 2 or 5 times a power of ten: the least that gives no more than about `target` steps. */
+static double mde__nice_step(double span, double target)
+{
+    double raw = span / target, power = 1;
+    while (power * 10 <= raw) power *= 10;
+    while (power > raw && power > 1e-305) power /= 10;
+    if (raw <= power * 1.0001) return power;
+    if (raw <= power * 2.0001) return power * 2;
+    if (raw <= power * 5.0001) return power * 5;
+    return power * 10;
+}
+
+static void mde__axis_range(mde__axis *a, double low, double high, double room)
+{
+    double most;
+    if (a->log) {
+        low = mde__log(low);
+        high = mde__log(high);
+    }
+    most = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
+    if (high - low <= 1e-9 * most || high <= low) {
+        double half = a->log ? 0.7 : most > 0 ? 0.1 * most : 1;
+        low -= half;
+        high += half;
+    }
+    a->low = low - room * (high - low);
+    a->high = high + room * (high - low);
+}
+
+static double mde__axis_place(const mde__axis *a, double value)
+{
+    double at = ((a->log ? mde__log(value) : value) - a->low) / (a->high - a->low);
+    return a->from + at * (a->to - a->from);
+}
+
+static void mde__axis_linear_ticks(mde__axis *a, double low, double high, double target)
+{
+    double step, first, most = 0;
+    int i;
+    do {                                                /* one tick alone says little */
+        step = mde__nice_step(high - low, target);
+        first = ceil(low / step - 1e-9);
+        a->count = 0;
+        for (i = 0; i < MDE__SVG_TICKS; i++) {
+            double value = (first + i) * step;
+            if (value > high + 1e-9 * step) break;
+            if (fabs(value) < 1e-9 * step) value = 0;
+            a->ticks[a->count++] = value;
+            if (fabs(value) > most) most = fabs(value);
+        }
+        target *= 2;
+    } while (a->count < 2 && target < 10);
+    a->unit = 1;
+    while (most >= 1e4 && a->unit < 1e12 && most >= a->unit * 1e3) a->unit *= 1e3;
+    a->decimals = mde__decimals_of_step(step / a->unit);
+    if (a->decimals > 2 && most < 1e7) {                /* 123456.1 rather than 123.4561k */
+        a->unit = 1;
+        a->decimals = mde__decimals_of_step(step);
+    }
+    if (most >= 1e15 || a->decimals > 6) a->decimals = -1;
+}
+
+static void mde__axis_ticks(mde__axis *a, double target)
+{
+    double decades = (a->high - a->low) / MDE__LN10, power, low, high;
+    if (!a->log) {
+        mde__axis_linear_ticks(a, a->low, a->high, target);
+        return;
+    }
+    low = mde__exp(a->low);
+    high = mde__exp(a->high);
+    a->unit = 0;
+    if (decades < 1) {
+        mde__axis_linear_ticks(a, low, high, target);
+        return;
+    }
+    {
+        double from = ceil(a->low / MDE__LN10 - 1e-9), stride = ceil(decades / target);
+        a->count = 0;
+        for (power = 1; from > 0 && power < 1e300; from--) power *= 10;
+        for (; from < 0 && power > 1e-300; from++) power /= 10;
+        if (stride <= 1 && decades <= 0.5 * target) power /= 10;
+        while (power <= high * 1.0001 && a->count < MDE__SVG_TICKS - 3) {
+            double times[3] = { 1, 2, 5 };
+            int i, n = stride <= 1 && decades <= 0.5 * target ? 3 : 1;
+            for (i = 0; i < n; i++) {
+                double value = power * times[i];
+                if (value >= low * 0.9999 && value <= high * 1.0001) a->ticks[a->count++] = value;
+            }
+            for (i = 0; i < (int)stride || i == 0; i++) power *= 10;
+        }
+        a->unit = 0;
+    }
+}
+
+static void mde__axis_label(const mde__axis *a, double value, char buffer[400])
+{
+    static const char suffixes[5][2] = { "", "k", "M", "G", "T" };
+    double unit = a->unit, size = fabs(value);
+    int suffix = 0, own = unit == 0;                    /* a logarithmic axis: each tick has its own unit */
+    if (value == 0) {
+        memcpy(buffer, "0", 2);
+        return;
+    }
+    if (own) {
+        unit = 1;
+        while (size >= 1e4 && unit < 1e12 && size >= unit * 1e3 * 0.9999) unit *= 1e3;
+    }
+    if ((own && (size < 0.9e-3 || size >= 1e15)) || (!own && a->decimals < 0)) {
+        mde__print_number(buffer, value, 'g', own ? 3 : 4);
+        mde__shorten_exponent(buffer);
+        return;
+    }
+    mde__print_number(buffer, value / unit, own ? 'g' : 'f', own ? 4 : a->decimals);
+    for (; unit > 1; unit /= 1e3) suffix++;
+    memcpy(buffer + strlen(buffer), suffixes[suffix < 5 ? suffix : 4], 2);
+}
+
+static double mde__axis_label_width(const mde__axis *a, double size)
+{
+    char buffer[400];
+    double widest = 0;
+    int i;
+    for (i = 0; i < a->count; i++) {
+        double width;
+        mde__axis_label(a, a->ticks[i], buffer);
+        width = mde__text_width(buffer, size);
+        if (width > widest) widest = width;
+    }
+    return widest;
+}
+
+/* As many ticks as have room for their labels side by side. */
+static void mde__axis_ticks_across(mde__axis *a)
+{
+    double length = fabs(a->to - a->from), target = floor(length / 50), closest;
+    int i;
+    for (; target >= 3; target -= 1) {
+        mde__axis_ticks(a, target);
+        closest = length;
+        for (i = 1; i < a->count; i++) {
+            double gap = fabs(mde__axis_place(a, a->ticks[i]) - mde__axis_place(a, a->ticks[i - 1]));
+            if (gap < closest) closest = gap;
+        }
+        if (closest >= mde__axis_label_width(a, 11) + 10) return;
+    }
+    mde__axis_ticks(a, 2);
+}
+
+/* Lines and labels at the ticks; grid lines reach across to `far`. */
+static void mde__svg_axis(mde_text *t, const mde__axis *a, int vertical, double at, double far)
+{
+    char label[400];
+    int i;
+    for (i = 0; i < a->count; i++) {
+        double p = mde__axis_place(a, a->ticks[i]);
+        mde__axis_label(a, a->ticks[i], label);
+        if (vertical) {
+            mde__svg_line(t, at, p, far, p, MDE__GRID, 1, "");
+            mde__svg_text(t, at - 7, p + 4, "end", 11, "", label);
+        } else {
+            mde__svg_line(t, p, at, p, far, MDE__GRID, 1, "");
+            mde__svg_text(t, p, at + 16, "middle", 11, "", label);
+        }
+    }
+}
+
+/* ---- Plots ---- */
+
+/* Shapes repeat with the colours, so that series differ for those who see no colours. */
+static void mde__svg_mark(mde_text *t, double x, double y, double r, int shape)
+{
+    switch (shape % 4) {
+    case 0:
+        mde_text_format(t, "<circle cx=\"%.6g\" cy=\"%.6g\" r=\"%.3g\"/>\n", mde__px(x), mde__px(y), r);
+        break;
+    case 1:
+        mde_text_format(t, "<path d=\"M%.6g %.6gh%.3gv%.3gh%.3gz\"/>\n", mde__px(x - 0.9 * r), mde__px(y - 0.9 * r),
+                        1.8 * r, 1.8 * r, -1.8 * r);
+        break;
+    case 2:
+        mde_text_format(t, "<path d=\"M%.6g %.6gl%.3g %.3gh%.3gz\"/>\n", mde__px(x), mde__px(y - 1.2 * r), 1.1 * r,
+                        2 * r, -2.2 * r);
+        break;
+    default:
+        mde_text_format(t, "<path d=\"M%.6g %.6gl%.3g %.3gl%.3g %.3gl%.3g %.3gz\"/>\n", mde__px(x),
+                        mde__px(y - 1.3 * r), 1.3 * r, 1.3 * r, -1.3 * r, 1.3 * r, -1.3 * r, -1.3 * r);
+        break;
+    }
+}
+
+static const char *mde__svg_dash(int color)
+{
+    return color < 8 ? "" : color < 16 ? " stroke-dasharray=\"6 3\"" : " stroke-dasharray=\"2 3\"";
+}
+
+static int mde__series_color(const mde_plot *plot, int index)
+{
+    int color = plot->series[index].color;
+    return color > 0 ? color - 1 : index;
+}
+
+static int mde__series_point(const mde_plot *plot, const mde_series *s, int i)
+{
+    return s->x && s->y && mde__drawable(s->x[i], plot->log_x) && mde__drawable(s->y[i], plot->log_y);
+}
+
+static void mde__svg_line_series(mde_text *t, const mde_plot *plot, const mde_series *s, int color, const mde__axis *x,
+                                 const mde__axis *y)
+{
+    int i = 0;
+    while (i < s->count) {
+        int start, drawn = 0;
+        double last_x = 0, last_y = 0;
+        for (; i < s->count && !mde__series_point(plot, s, i); i++) {}
+        for (start = i; i < s->count && mde__series_point(plot, s, i); i++) {
+            double px = mde__px(mde__axis_place(x, s->x[i])), py = mde__px(mde__axis_place(y, s->y[i]));
+            int last = i + 1 == s->count || !mde__series_point(plot, s, i + 1);
+            if (i == start) {
+                mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.8\" stroke-linejoin=\"round\" "
+                                "stroke-linecap=\"round\"%s d=\"M%.6g %.6g", mde__palette_color(color),
+                                mde__svg_dash(color), px, py);
+                if (last) mde_text_add(t, "h0");        /* a point alone shows as a dot */
+            } else if (last || drawn == 0 || fabs(px - last_x) + fabs(py - last_y) >= 0.5) {
+                mde_text_format(t, "L%.6g %.6g", px, py);
+            } else {
+                continue;
+            }
+            drawn++;
+            last_x = px;
+            last_y = py;
+        }
+        if (i > start) mde_text_add(t, "\"/>\n");
+    }
+}
+
+static void mde__svg_error_bars(mde_text *t, const mde_plot *plot, const mde_series *s, int color, const mde__axis *x,
+                                const mde__axis *y)
+{
+    int i;
+    if (!s->low || !s->high) return;
+    for (i = 0; i < s->count; i++) {
+        double px, low, high;
+        if (!mde__series_point(plot, s, i) || !mde__drawable(s->low[i], plot->log_y) ||
+            !mde__drawable(s->high[i], plot->log_y)) continue;
+        px = mde__px(mde__axis_place(x, s->x[i]));
+        low = mde__px(mde__axis_place(y, s->low[i]));
+        high = mde__px(mde__axis_place(y, s->high[i]));
+        mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.2\" d=\"", mde__palette_color(color));
+        mde_text_format(t, "M%.6g %.6gV%.6gM%.6g %.6gh6M%.6g %.6gh6\"/>\n", px, low, high, mde__px(px - 3), low,
+                        mde__px(px - 3), high);
+    }
+}
+
+static void mde__svg_points_series(mde_text *t, const mde_plot *plot, const mde_series *s, int color,
+                                   const mde__axis *x, const mde__axis *y)
+{
+    int i, many = s->count > 150;
+    mde_text_format(t, "<g fill=\"%s\" stroke=\"#ffffff\" stroke-width=\"%.3g\"%s>\n", mde__palette_color(color),
+                    many ? 0.3 : 0.7, many ? " fill-opacity=\"0.7\"" : "");
+    for (i = 0; i < s->count; i++) {
+        if (!mde__series_point(plot, s, i)) continue;
+        mde__svg_mark(t, mde__axis_place(x, s->x[i]), mde__axis_place(y, s->y[i]), many ? 2.5 : 3.6, color);
+    }
+    mde_text_add(t, "</g>\n");
+}
+
+/* Least and greatest of what is drawn: [0], [1] of x, [2], [3] of y. 0 when there is nothing. */
+static int mde__plot_ranges(const mde_plot *plot, double range[4])
+{
+    int i, k, found = 0;
+    for (k = 0; k < plot->count; k++) {
+        const mde_series *s = &plot->series[k];
+        for (i = 0; i < s->count; i++) {
+            double low, high;
+            if (!mde__series_point(plot, s, i)) continue;
+            low = high = s->y[i];
+            if (s->low && mde__drawable(s->low[i], plot->log_y) && s->low[i] < low) low = s->low[i];
+            if (s->high && mde__drawable(s->high[i], plot->log_y) && s->high[i] > high) high = s->high[i];
+            if (!found || s->x[i] < range[0]) range[0] = s->x[i];
+            if (!found || s->x[i] > range[1]) range[1] = s->x[i];
+            if (!found || low < range[2]) range[2] = low;
+            if (!found || high > range[3]) range[3] = high;
+            found = 1;
+        }
+    }
+    if (found && plot->diagonal) {
+        range[0] = range[2] = range[0] < range[2] ? range[0] : range[2];
+        range[1] = range[3] = range[1] > range[3] ? range[1] : range[3];
+    }
+    return found;
+}
+
+static void mde__svg_plot_legend(mde_text *t, const mde_plot *plot, double x, double y)
+{
+    char stroke[160];
+    int i;
+    for (i = 0; i < plot->count; i++) {
+        const mde_series *s = &plot->series[i];
+        int color = mde__series_color(plot, i);
+        if (!s->name) continue;
+        snprintf(stroke, sizeof stroke, " stroke-linecap=\"round\"%s", mde__svg_dash(color));
+        if (s->points) {
+            mde_text_format(t, "<g fill=\"%s\">\n", mde__palette_color(color));
+            mde__svg_mark(t, x + 9, y, 4, color);
+            mde_text_add(t, "</g>\n");
+        } else {
+            mde__svg_line(t, x, y, x + 18, y, mde__palette_color(color), 2.2, stroke);
+        }
+        mde__svg_label(t, x + 24, y + 4, "start", 11, "", s->name);
+        y += 18;
+    }
+}
+
+MDEDEF void mde_svg_plot(mde_text *t, const mde_plot *plot)
+{
+    mde__axis x, y;
+    double width, height, left, right = 18, top, bottom, legend = 0, range[4] = { 0, 0, 0, 0 };
+    int i, named = 0, found;
+    if (!t || !plot || mde__bad(t->context)) return;
+    memset(&x, 0, sizeof x);
+    memset(&y, 0, sizeof y);
+    x.log = plot->log_x != 0;
+    y.log = plot->log_y != 0;
+    for (i = 0; i < plot->count; i++) {
+        double wide = mde__svg_name_width(plot->series[i].name, 11) + 42;
+        if (!plot->series[i].name) continue;
+        named++;
+        if (wide > legend) legend = wide;
+    }
+    found = mde__plot_ranges(plot, range);
+    top = plot->title && *plot->title ? 38 : 14;
+    bottom = plot->x_label && *plot->x_label ? 50 : 30;
+    height = plot->height > 0 ? plot->height : 400;
+    if (height < top + bottom + 18 * named) height = top + bottom + 18 * named;
+    if (height < top + bottom + 60) height = top + bottom + 60;
+
+    y.from = height - bottom;
+    y.to = top;
+    if (found) {
+        mde__axis_range(&x, range[0], range[1], 0.04);
+        mde__axis_range(&y, range[2], range[3], 0.04);
+        mde__axis_ticks(&y, floor((y.from - y.to) / 34));
+    }
+    left = mde__axis_label_width(&y, 11) + 16 + (plot->y_label && *plot->y_label ? 20 : 4);
+    right += legend;
+    width = plot->width > 0 ? plot->width : plot->diagonal ? left + right + (y.from - y.to) : 640;
+    if (width < left + right + 100) width = left + right + 100;
+    x.from = left;
+    x.to = width - right;
+    if (found) mde__axis_ticks_across(&x);
+
+    mde__svg_open(t, width, height, plot->title);
+    if (found) {
+        mde__svg_axis(t, &y, 1, x.from, x.to);
+        mde__svg_axis(t, &x, 0, y.from, y.to);
+        mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" d=\"M%.6g %.6gV%.6gH%.6g\"/>\n", MDE__FAINT,
+                        mde__px(x.from), mde__px(y.to), mde__px(y.from), mde__px(x.to));
+        if (plot->diagonal && x.log == y.log) {
+            mde__svg_line(t, x.from, y.from, x.to, y.to, MDE__FAINT, 1, " stroke-dasharray=\"5 4\"");
+        }
+        for (i = 0; i < plot->count; i++) {
+            const mde_series *s = &plot->series[i];
+            int color = mde__series_color(plot, i);
+            if (!s->points) mde__svg_line_series(t, plot, s, color, &x, &y);
+            mde__svg_error_bars(t, plot, s, color, &x, &y);
+            if (s->points) mde__svg_points_series(t, plot, s, color, &x, &y);
+        }
+        mde__svg_plot_legend(t, plot, x.to + 16, y.to + 9);
+    } else {
+        mde__svg_no_data(t, x.from, y.to, x.to - x.from, y.from - y.to);
+    }
+    if (plot->x_label) mde__svg_text(t, (x.from + x.to) / 2, height - 12, "middle", 12, "", plot->x_label);
+    if (plot->y_label) mde__svg_turned(t, 16, (y.from + y.to) / 2, "middle", 12, -90, plot->y_label);
+    mde__svg_close(t);
+}
+
+/* ---- Bars ---- */
+
+/* What depends on the layout of a bar chart. */
+typedef struct mde__bar_layout {
+    double group, bar;              /* widths */
+    int turned;                     /* names of the groups do not fit level */
+    int labels;                     /* values stand at the bars */
+} mde__bar_layout;
+
+static void mde__svg_group_names(mde_text *t, const mde__bar_layout *l, double left, double y, int groups,
+                                 const char *const *names)
+{
+    int g;
+    for (g = 0; g < groups && names; g++) {
+        double x = left + l->group * (g + 0.5);
+        if (!names[g]) continue;
+        if (l->turned) mde__svg_turned(t, x + 3, y + 12, "end", 11, -40, names[g]);
+        else mde__svg_label(t, x, y + 17, "middle", 11, "", names[g]);
+    }
+}
+
+MDEDEF void mde_svg_bars(mde_text *t, const char *title, const char *y_label, int groups,
+                         const char *const *group_names, int bars, const char *const *bar_names, const double *values)
+{
+    mde__axis y;
+    mde__bar_layout l;
+    double low = 0, high = 0, left, right = 18, top = title && *title ? 38 : 18, bottom = 30, width = 640, height = 400;
+    double widest, label_width = 0;
+    char label[400];
+    int g, b, found = 0, legend = bars > 1 && bar_names != NULL;
+    if (!t || mde__bad(t->context)) return;
+    memset(&y, 0, sizeof y);
+    memset(&l, 0, sizeof l);
+    for (g = 0; g < groups && values; g++) {
+        for (b = 0; b < bars; b++) {
+            double v = values[(size_t)g * (size_t)bars + (size_t)b];
+            if (!mde__drawable(v, 0)) continue;
+            found = 1;
+            if (v < low) low = v;
+            if (v > high) high = v;
+        }
+    }
+    mde__axis_range(&y, low, high, 0);
+    if (low < 0) y.low -= 0.08 * (y.high - y.low);
+    else y.low = 0;
+    if (high > 0) y.high += 0.08 * (y.high - y.low);
+    else y.high = low < 0 ? 0 : 1;
+    for (g = 0; g < groups && values; g++) {
+        for (b = 0; b < bars; b++) {
+            double v = values[(size_t)g * (size_t)bars + (size_t)b];
+            if (!mde__drawable(v, 0)) continue;
+            mde__print_between(label, v, low, high, 100);
+            if (mde__text_width(label, 10) > label_width) label_width = mde__text_width(label, 10);
+        }
+    }
+
+    /* Widths first: they decide whether names must turn, which decides the height that is left. */
+    widest = mde__svg_names_width(groups, group_names, 11);
+    if (legend) right += mde__svg_names_width(bars, bar_names, 11) + 38;
+    y.from = height - bottom;
+    y.to = top;
+    mde__axis_ticks(&y, 7);
+    left = mde__axis_label_width(&y, 11) + 16 + (y_label && *y_label ? 20 : 4);
+    if (found) {
+        if (width < left + right + groups * (bars * 5.0 + 6)) width = left + right + groups * (bars * 5.0 + 6);
+        l.group = (width - left - right) / groups;
+        l.turned = widest > l.group - 6;
+        if (l.turned) {
+            double reach = 0.766 * widest - l.group / 2 + 8;    /* of the first name, to the left: cos 40 degrees */
+            if (reach > left) {
+                left = reach;
+                l.group = (width - left - right) / groups;
+            }
+            bottom = 24 + 0.643 * widest;
+        }
+        l.bar = 0.8 * l.group / bars;
+        if (l.bar > 60) l.bar = 60;
+        l.labels = label_width <= l.bar * 1.1 && groups * bars <= 40;
+    }
+    height += bottom - 30;
+    if (legend && height < top + bottom + 18 * bars) height = top + bottom + 18 * bars;
+    y.from = height - bottom;
+
+    mde__svg_open(t, width, height, title);
+    if (found) {
+        mde__svg_axis(t, &y, 1, left, width - right);
+        for (g = 0; g < groups; g++) {
+            double x = left + l.group * (g + 0.5) - l.bar * bars / 2, zero = mde__axis_place(&y, 0);
+            for (b = 0; b < bars; b++, x += l.bar) {
+                double v = values[(size_t)g * (size_t)bars + (size_t)b], end;
+                double gap = l.bar > 8 ? 1 : 0.25;
+                if (!mde__drawable(v, 0)) continue;
+                end = mde__axis_place(&y, v);
+                mde__svg_rect(t, x + gap, v < 0 ? zero : end, l.bar - 2 * gap, fabs(end - zero), mde__palette_color(b),
+                              "");
+                if (!l.labels) continue;
+                mde__print_between(label, v, low, high, 100);
+                mde__svg_text(t, x + l.bar / 2, v < 0 ? end + 12 : end - 4, "middle", 10, "", label);
+            }
+        }
+        mde__svg_line(t, left, mde__axis_place(&y, 0), width - right, mde__axis_place(&y, 0), MDE__FAINT, 1, "");
+        mde__svg_group_names(t, &l, left, y.from, groups, group_names);
+        for (b = 0; b < bars && legend; b++) {
+            double at = top + 9 + 18 * b;
+            mde__svg_rect(t, width - right + 14, at - 5, 11, 11, mde__palette_color(b), "");
+            mde__svg_label(t, width - right + 31, at + 4, "start", 11, "", bar_names[b]);
+        }
+    } else {
+        mde__svg_no_data(t, left, top, width - left - right, y.from - top);
+    }
+    if (y_label) mde__svg_turned(t, 16, (y.from + y.to) / 2, "middle", 12, -90, y_label);
+    mde__svg_close(t);
+}
+
+/* ---- Heat maps ---- */
+
+/* Range of a column (column >= 0) or of the whole table; 0 when nothing can be drawn. */
+static int mde__heat_range(int rows, int columns, int column, const double *values, double *low, double *high)
+{
+    int r, k, found = 0;
+    for (r = 0; r < rows; r++) {
+        for (k = column < 0 ? 0 : column; k < (column < 0 ? columns : column + 1); k++) {
+            double v = values[(size_t)r * (size_t)columns + (size_t)k];
+            if (!mde__drawable(v, 0)) continue;
+            if (!found || v < *low) *low = v;
+            if (!found || v > *high) *high = v;
+            found = 1;
+        }
+    }
+    return found;
+}
+
+static void mde__svg_heat_cell(mde_text *t, double x, double y, double width, double height, double value, double low,
+                               double high, int outlined)
+{
+    char color[8], label[400];
+    int dark;
+    if (!mde__drawable(value, 0)) {
+        mde__svg_rect(t, x + 0.5, y + 0.5, width - 1, height - 1, "#f3f3f3", "");
+        mde__svg_text(t, x + width / 2, y + height / 2 + 4, "middle", 11, " fill=\"" MDE__FAINT "\"", "\xE2\x80\x93");
+        return;
+    }
+    dark = mde__ramp_color(high > low ? (value - low) / (high - low) : 0.3, color);
+    mde__svg_rect(t, x + 0.5, y + 0.5, width - 1, height - 1, color, "");
+    if (outlined) {
+        mde__svg_rect(t, x + 2, y + 2, width - 4, height - 4, "none", " stroke=\"#d55e00\" stroke-width=\"2\"");
+    }
+    mde__print_between(label, value, low, high, 100);
+    mde__svg_text(t, x + width / 2, y + height / 2 + 4, "middle", 11, dark ? " fill=\"#ffffff\""
+                  : outlined ? " fill=\"#000000\" font-weight=\"bold\"" : " fill=\"#000000\"", label);
+}
+
+static void mde__svg_heat_legend(mde_text *t, double x, double y, int lowest, double low, double high)
+{
+    char color[8], label[400];
+    double at;
+    int i;
+    if (lowest) memcpy(label, "least of the column", 20);
+    else mde__print_between(label, low, low, high, 100);
+    mde__svg_text(t, x, y + 9, "start", 10, "", label);
+    at = x + mde__text_width(label, 10) + 4;
+    for (i = 0; i < 32; i++) {
+        mde__ramp_color(i / 31.0, color);
+        mde__svg_rect(t, at + 3 * i, y, i < 31 ? 4 : 3, 11, color, "");
+    }
+    if (lowest) memcpy(label, "greatest", 9);
+    else mde__print_between(label, high, low, high, 100);
+    mde__svg_text(t, at + 32 * 3 + 6, y + 9, "start", 10, "", label);
+}
+
+/* With lowest, columns are compared within themselves and so each has its own scale; otherwise one scale serves all. */
+MDEDEF void mde_svg_heat(mde_text *t, const char *title, int rows, const char *const *row_names, int columns,
+                         const char *const *column_names, const double *values, int lowest)
+{
+    double low = 0, high = 0, number = 0, name, cell, line = 26, left, right = 18, top, header, width, height;
+    char label[400];
+    int r, k, found, turned;
+    if (!t || mde__bad(t->context)) return;
+    found = values && rows > 0 && columns > 0 && mde__heat_range(rows, columns, -1, values, &low, &high);
+    if (!found) {
+        mde__svg_open(t, 400, 160, title);
+        mde__svg_no_data(t, 18, 38, 364, 104);
+        mde__svg_close(t);
+        return;
+    }
+    for (k = 0; k < columns; k++) {
+        double from = low, to = high;
+        if (lowest && !mde__heat_range(rows, columns, k, values, &from, &to)) continue;
+        for (r = 0; r < rows; r++) {
+            double v = values[(size_t)r * (size_t)columns + (size_t)k];
+            if (!mde__drawable(v, 0)) continue;
+            mde__print_between(label, v, from, to, 100);
+            if (mde__text_width(label, 11) > number) number = mde__text_width(label, 11);
+        }
+    }
+    name = mde__svg_names_width(columns, column_names, 11);
+    cell = number + 14 < 46 ? 46 : number + 14;
+    if (name + 10 > cell && name <= 84) cell = name + 10;
+    turned = name + 6 > cell;
+    header = !column_names ? 6 : turned ? 0.643 * name + 18 : 22;
+    if (turned && 0.766 * name - cell / 2 + 12 > right) right = 0.766 * name - cell / 2 + 12;
+    left = mde__svg_names_width(rows, row_names, 11) + 22;
+    top = (title && *title ? 34 : 8) + header;
+    width = left + columns * cell + right;
+    if (width < left + 290) width = left + 290;
+    height = top + rows * line + 40;
+
+    mde__svg_open(t, width, height, title);
+    for (k = 0; k < columns; k++) {
+        double from = low, to = high, x = left + k * cell;
+        if (lowest) mde__heat_range(rows, columns, k, values, &from, &to);
+        if (column_names && column_names[k]) {
+            if (turned) mde__svg_turned(t, x + cell / 2 + 2, top - 7, "start", 11, -40, column_names[k]);
+            else mde__svg_label(t, x + cell / 2, top - 7, "middle", 11, "", column_names[k]);
+        }
+        for (r = 0; r < rows; r++) {
+            double v = values[(size_t)r * (size_t)columns + (size_t)k];
+            mde__svg_heat_cell(t, x, top + r * line, cell, line, v, from, to, lowest && v == from);
+        }
+    }
+    for (r = 0; r < rows && row_names; r++) {
+        mde__svg_label(t, left - 8, top + line * (r + 0.5) + 4, "end", 11, "", row_names[r]);
+    }
+    mde__svg_heat_legend(t, left, top + rows * line + 16, lowest, low, high);
+    mde__svg_close(t);
+}
+
+/* ---- Functions over three weights ---- */
+
+#define MDE__TERNARY_STEPS 60
+#define MDE__TERNARY_COLORS 48
+#define MDE__TERNARY_LEVELS 8       /* spaces between level lines */
+
+/* Triangle with corner 0 at the top, 1 at the left and 2 at the right. Colours and lines are spaced by the square root
+   of the height above the minimum, so that the rings around the minimum of a bowl are equally far apart. */
+typedef struct mde__ternary {
+    double left, bottom, step;      /* pixels; step between two points of a row of the grid */
+    double low, high;
+    double *values;                 /* row a = 0 .. steps has steps - a + 1 points; weight 0 is a / steps */
+} mde__ternary;
+
+static double *mde__ternary_row(const mde__ternary *g, int a)
+{
+    return g->values + a * (MDE__TERNARY_STEPS + 1) - a * (a - 1) / 2;
+}
+
+/* Place of w0 = a / steps, w2 = b / steps, to a tenth of a pixel: there are thousands of them. */
+static void mde__ternary_place(const mde__ternary *g, double a, double b, double place[2])
+{
+    place[0] = floor(10 * (g->left + (b + a / 2) * g->step) + 0.5) / 10;
+    place[1] = floor(10 * (g->bottom - a * 0.86602540378443864676 * g->step) + 0.5) / 10;
+}
+
+static double mde__ternary_share(const mde__ternary *g, double value)
+{
+    return g->high > g->low ? sqrt((value - g->low) / (g->high - g->low)) : 0;
+}
+
+/* The three corners of triangle m of the strip above row a: even ones stand on the row, odd ones hang from the next. */
+static int mde__ternary_triangle(const mde__ternary *g, int a, int m, double corners[3][3])
+{
+    int k = m / 2, i, drawable = 1;
+    int rows[3], places[3];
+    rows[0] = a;
+    rows[1] = a + (m & 1);
+    rows[2] = a + 1;
+    places[0] = k + (m & 1);
+    places[1] = k + 1;
+    places[2] = k;
+    for (i = 0; i < 3; i++) {
+        mde__ternary_place(g, rows[i], places[i], corners[i]);
+        corners[i][2] = mde__ternary_row(g, rows[i])[places[i]];
+        if (!mde__drawable(corners[i][2], 0)) drawable = 0;
+    }
+    return drawable;
+}
+
+/* Number of the colour, -1 for none. */
+static int mde__ternary_color(const mde__ternary *g, int a, int m)
+{
+    double corners[3][3], share;
+    int color;
+    if (!mde__ternary_triangle(g, a, m, corners)) return -1;
+    share = mde__ternary_share(g, corners[0][2] / 3 + corners[1][2] / 3 + corners[2][2] / 3);
+    color = share > 0 ? (int)(share * MDE__TERNARY_COLORS) : 0;
+    return color < MDE__TERNARY_COLORS ? color : MDE__TERNARY_COLORS - 1;
+}
+
+/* Neighbours of one colour in a strip become one shape, all shapes of one colour one path. */
+static void mde__svg_ternary_fill(mde_text *t, const mde__ternary *g)
+{
+    int color, a, m, start;
+    for (color = 0; color < MDE__TERNARY_COLORS; color++) {
+        char hex[8];
+        int any = 0;
+        mde__ramp_color((color + 0.5) / MDE__TERNARY_COLORS, hex);
+        for (a = 0; a < MDE__TERNARY_STEPS; a++) {
+            int count = 2 * (MDE__TERNARY_STEPS - a) - 1;
+            for (m = 0; m < count; m++) {
+                double p[4][2];
+                if (mde__ternary_color(g, a, m) != color) continue;
+                for (start = m; m + 1 < count && mde__ternary_color(g, a, m + 1) == color; m++) {}
+                mde__ternary_place(g, a, (start + 1) / 2, p[0]);
+                mde__ternary_place(g, a, m / 2 + 1, p[1]);
+                mde__ternary_place(g, a + 1, (m + 1) / 2, p[2]);
+                mde__ternary_place(g, a + 1, start / 2, p[3]);
+                if (!any) mde_text_format(t, "<path fill=\"%s\" stroke=\"%s\" stroke-width=\"0.6\" d=\"", hex, hex);
+                any = 1;
+                mde_text_format(t, "M%.6g %.6gH%.6gL%.6g %.6gH%.6gz", p[0][0], p[0][1], p[1][0], p[2][0], p[2][1],
+                                p[3][0]);
+            }
+        }
+        if (any) mde_text_add(t, "\"/>\n");
+    }
+}
+
+/* Marching triangles: a level crosses a triangle along the line between its crossings of two sides. */
+static void mde__svg_ternary_levels(mde_text *t, const mde__ternary *g)
+{
+    int level, a, m, i;
+    mde_text_add(t, "<path fill=\"none\" stroke=\"#ffffff\" stroke-opacity=\"0.75\" stroke-width=\"1\" d=\"");
+    for (level = 1; level < MDE__TERNARY_LEVELS; level++) {
+        double share = (double)level / MDE__TERNARY_LEVELS, value = g->low + share * share * (g->high - g->low);
+        for (a = 0; a < MDE__TERNARY_STEPS; a++) {
+            for (m = 0; m < 2 * (MDE__TERNARY_STEPS - a) - 1; m++) {
+                double corners[3][3], x[2] = { 0, 0 }, y[2] = { 0, 0 };
+                int crossings = 0;
+                if (!mde__ternary_triangle(g, a, m, corners)) continue;
+                for (i = 0; i < 3; i++) {
+                    const double *p = corners[i], *q = corners[(i + 1) % 3];
+                    double at;
+                    if ((p[2] < value) == (q[2] < value) || crossings == 2) continue;
+                    at = (value - p[2]) / (q[2] - p[2]);
+                    x[crossings] = floor(10 * (p[0] + at * (q[0] - p[0])) + 0.5) / 10;
+                    y[crossings++] = floor(10 * (p[1] + at * (q[1] - p[1])) + 0.5) / 10;
+                }
+                if (crossings == 2) mde_text_format(t, "M%.6g %.6gL%.6g %.6g", x[0], y[0], x[1], y[1]);
+            }
+        }
+    }
+    mde_text_add(t, "\"/>\n");
+}
+
+/* Boxes that are taken: x0, y0, x1, y1. The 12 labels of the sides and 26 marks with their names have room. */
+typedef struct mde__boxes { double at[64][4]; int count; } mde__boxes;
+
+static double mde__boxes_overlap(const mde__boxes *boxes, const double box[4])
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < boxes->count; i++) {
+        const double *other = boxes->at[i];
+        double wide = (box[2] < other[2] ? box[2] : other[2]) - (box[0] > other[0] ? box[0] : other[0]);
+        double high = (box[3] < other[3] ? box[3] : other[3]) - (box[1] > other[1] ? box[1] : other[1]);
+        if (wide > 0 && high > 0) sum += wide * high;
+    }
+    return sum;
+}
+
+static void mde__boxes_add(mde__boxes *boxes, double x0, double y0, double x1, double y1)
+{
+    double *box;
+    if (boxes->count == 64) return;
+    box = boxes->at[boxes->count++];
+    box[0] = x0;
+    box[1] = y0;
+    box[2] = x1;
+    box[3] = y1;
+}
+
+/* Each side carries the scale of one weight; the small lines point along the lines on which it is constant. */
+static void mde__svg_ternary_sides(mde_text *t, const mde__ternary *g, const char *const *names, mde__boxes *boxes)
+{
+    const double n = MDE__TERNARY_STEPS, out = 1.2;
+    double p[2], q[2];
+    char label[16];
+    int i;
+    for (i = 20; i <= 80; i += 20) {
+        double s = n * i / 100;
+        snprintf(label, sizeof label, "%d%%", i);
+        mde__ternary_place(g, s, n - s, p);                 /* weight 0, on the right side */
+        mde__ternary_place(g, s, n - s + out, q);
+        mde__svg_line(t, p[0], p[1], q[0], q[1], MDE__FAINT, 1, "");
+        mde__svg_text(t, q[0] + 3, q[1] + 4, "start", 10, " fill=\"" MDE__FAINT "\"", label);
+        mde__boxes_add(boxes, q[0], q[1] - 5, q[0] + 28, q[1] + 5);
+        mde__ternary_place(g, n - s, 0, p);                 /* weight 1, on the left side */
+        mde__ternary_place(g, n - s + out, -out, q);
+        mde__svg_line(t, p[0], p[1], q[0], q[1], MDE__FAINT, 1, "");
+        mde__svg_text(t, q[0] - 3, q[1] + 1, "end", 10, " fill=\"" MDE__FAINT "\"", label);
+        mde__boxes_add(boxes, q[0] - 28, q[1] - 8, q[0], q[1] + 2);
+        mde__ternary_place(g, 0, s, p);                     /* weight 2, along the bottom */
+        mde__ternary_place(g, -out, s + out, q);
+        mde__svg_line(t, p[0], p[1], q[0], q[1], MDE__FAINT, 1, "");
+        mde__svg_text(t, q[0] + 2, q[1] + 10, "middle", 10, " fill=\"" MDE__FAINT "\"", label);
+        mde__boxes_add(boxes, q[0] - 14, q[1] - 2, q[0] + 14, q[1] + 11);
+    }
+    if (!names) return;
+    mde__ternary_place(g, n, 0, p);
+    mde__svg_label(t, p[0], p[1] - 10, "middle", 12, " font-weight=\"bold\"", names[0]);
+    mde__ternary_place(g, 0, 0, p);
+    mde__svg_label(t, p[0], p[1] + 30, "middle", 12, " font-weight=\"bold\"", names[1]);
+    mde__ternary_place(g, 0, n, p);
+    mde__svg_label(t, p[0], p[1] + 30, "middle", 12, " font-weight=\"bold\"", names[2]);
+}
+
+static void mde__svg_ternary_legend(mde_text *t, const mde__ternary *g, double x, double y)
+{
+    char color[8], label[400];
+    int i;
+    for (i = 0; i < MDE__TERNARY_COLORS; i++) {
+        mde__ramp_color((MDE__TERNARY_COLORS - i - 0.5) / MDE__TERNARY_COLORS, color);
+        mde__svg_rect(t, x, y + 3 * i, 14, i + 1 < MDE__TERNARY_COLORS ? 4 : 3, color, "");
+    }
+    for (i = 0; i <= MDE__TERNARY_LEVELS; i++) {
+        double share = (double)i / MDE__TERNARY_LEVELS, at = y + 3 * MDE__TERNARY_COLORS * (1 - share);
+        if (i > 0 && i < MDE__TERNARY_LEVELS) mde__svg_line(t, x, at, x + 14, at, "#ffffff", 1, "");
+        mde__print_between(label, g->low + share * share * (g->high - g->low), g->low, g->high, 200);
+        mde__svg_text(t, x + 19, at + 3.5, "start", 10, "", label);
+    }
+}
+
+/* The name goes where it covers least: right, left, above, below, or at a corner of the mark. */
+static void mde__svg_mark_name(mde_text *t, mde__boxes *boxes, const double p[2], double width, const char *name)
+{
+    static const double dx[8] = { 9, -9, 0, 0, 7, 7, -7, -7 }, dy[8] = { 4, 4, -10, 18, -7, 15, -7, 15 };
+    static const int side[8] = { 0, 2, 1, 1, 0, 0, 2, 2 };
+    static const char *const anchors[3] = { "start", "middle", "end" };
+    double wide = mde__svg_name_width(name, 11), best = 1e300, box[4], taken[4] = { 0, 0, 0, 0 };
+    int i, chosen = 0;
+    for (i = 0; i < 8; i++) {
+        double cost;
+        box[0] = p[0] + dx[i] - wide * 0.5 * side[i];
+        box[1] = p[1] + dy[i] - 9;
+        box[2] = box[0] + wide;
+        box[3] = box[1] + 12;
+        cost = mde__boxes_overlap(boxes, box) + (box[0] < 2 || box[2] > width - 2 ? 1e6 : 0) + i * 1e-3;
+        if (cost >= best) continue;
+        best = cost;
+        chosen = i;
+        memcpy(taken, box, sizeof taken);
+    }
+    mde__boxes_add(boxes, taken[0], taken[1], taken[2], taken[3]);
+    mde__svg_label(t, p[0] + dx[chosen], p[1] + dy[chosen], anchors[side[chosen]], 11,
+                   " stroke=\"#ffffff\" stroke-width=\"3\" stroke-linejoin=\"round\" paint-order=\"stroke\"", name);
+}
+
+static void mde__svg_ternary_marks(mde_text *t, const mde__ternary *g, double width, int count, const double *marks,
+                                   const char *const *names, mde__boxes *boxes)
+{
+    double p[2];
+    int i, pass;
+    for (pass = 0; pass < 2; pass++) {
+        for (i = 0; i < count && marks; i++) {
+            const double *w = marks + 3 * i;
+            double sum = w[0] + w[1] + w[2];
+            if (!mde__drawable(sum, 1) || w[0] < 0 || w[1] < 0 || w[2] < 0) continue;
+            mde__ternary_place(g, w[0] / sum * MDE__TERNARY_STEPS, w[2] / sum * MDE__TERNARY_STEPS, p);
+            if (pass == 1) {
+                if (names && names[i]) mde__svg_mark_name(t, boxes, p, width, names[i]);
+                continue;
+            }
+            mde_text_format(t, "<g fill=\"%s\" stroke=\"#ffffff\" stroke-width=\"1.5\">\n", mde__palette_color(i + 1));
+            mde__svg_mark(t, p[0], p[1], 5, i);
+            mde_text_add(t, "</g>\n");
+            mde__boxes_add(boxes, p[0] - 6, p[1] - 6, p[0] + 6, p[1] + 6);
+        }
+    }
+}
+
+MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *corner_names, mde_ternary_fn *f,
+                            void *user, int count, const double *marks, const char *const *mark_names)
+{
+    const int n = MDE__TERNARY_STEPS;
+    const double side = 400, width = 640;
+    mde__ternary g;
+    mde__boxes boxes;
+    double height, top = title && *title ? 62 : 36, corner[2], weights[3];
+    int a, b, found = 0;
+    if (!t || !f || mde__bad(t->context)) return;
+    memset(&g, 0, sizeof g);
+    memset(&boxes, 0, sizeof boxes);
+    g.step = side / n;
+    g.left = 100;
+    g.bottom = top + side * 0.86602540378443864676;
+    height = g.bottom + 42;
+    g.values = (double *)mde__alloc(t->context, (size_t)((n + 1) * (n + 2) / 2), sizeof *g.values);
+    if (!g.values) return;
+    for (a = 0; a <= n; a++) {
+        for (b = 0; b <= n - a; b++) {
+            double v;
+            weights[0] = (double)a / n;
+            weights[1] = (double)(n - a - b) / n;
+            weights[2] = (double)b / n;
+            v = f(weights, user);
+            mde__ternary_row(&g, a)[b] = v;
+            if (!mde__drawable(v, 0)) continue;
+            if (!found || v < g.low) g.low = v;
+            if (!found || v > g.high) g.high = v;
+            found = 1;
+        }
+    }
+    mde__svg_open(t, width, height, title);
+    if (found) {
+        mde__svg_ternary_fill(t, &g);
+        if (g.high > g.low) mde__svg_ternary_levels(t, &g);
+        mde__svg_ternary_legend(t, &g, 540, top);
+    }
+    mde__ternary_place(&g, n, 0, corner);
+    mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" d=\"M%.6g %.6gL%.6g %.6gH%.6gz\"/>\n", MDE__FAINT, corner[0],
+                    corner[1], mde__px(g.left), mde__px(g.bottom), mde__px(g.left + side));
+    if (!found) mde__svg_text(t, corner[0], g.bottom - 120, "middle", 12, "", "no data");
+    mde__svg_ternary_sides(t, &g, corner_names, &boxes);
+    mde__svg_ternary_marks(t, &g, width, count, marks, mark_names, &boxes);
+    mde__svg_close(t);
+    mde__free(t->context, g.values);
+}
+
+/* ---- PNG ---- */
+
+/* Deflate (RFC 1951) puts bits into bytes from the low end. */
+typedef struct mde__bits {
+    unsigned char *bytes;
+    size_t count;
+    uint32_t held;
+    int bits;
+} mde__bits;
+
+static void mde__bits_put(mde__bits *w, uint32_t value, int bits)
+{
+    w->held |= value << w->bits;
+    w->bits += bits;
+    while (w->bits >= 8) {
+        w->bytes[w->count++] = (unsigned char)(w->held & 0xFFu);
+        w->held >>= 8;
+        w->bits -= 8;
+    }
+}
+
+/* Huffman codes alone go high end first. */
+static void mde__bits_put_code(mde__bits *w, uint32_t code, int bits)
+{
+    uint32_t turned = 0;
+    int i;
+    for (i = 0; i < bits; i++) turned |= (code >> i & 1u) << (bits - 1 - i);
+    mde__bits_put(w, turned, bits);
+}
+
+/* The fixed code of a byte, of the end (256) or of a length (257 to 285). */
+static void mde__deflate_symbol(mde__bits *w, int symbol)
+{
+    if (symbol < 144) mde__bits_put_code(w, (uint32_t)(0x30 + symbol), 8);
+    else if (symbol < 256) mde__bits_put_code(w, (uint32_t)(0x190 + symbol - 144), 9);
+    else if (symbol < 280) mde__bits_put_code(w, (uint32_t)(symbol - 256), 7);
+    else mde__bits_put_code(w, (uint32_t)(0xC0 + symbol - 280), 8);
+}
+
+/* A repeat of `length` bytes (3 to 258) from `distance` (1 to 32768) back. Codes come in groups that cover twice the
+   range of the group before. */
+static void mde__deflate_repeat(mde__bits *w, int length, int distance)
+{
+    int extra = 0, at = length - 3;
+    if (length == 258) {
+        mde__deflate_symbol(w, 285);
+    } else {
+        while (at >> extra >= 8) extra++;
+        mde__deflate_symbol(w, 257 + 4 * extra + (at >> extra));
+        mde__bits_put(w, (uint32_t)at & ((1u << extra) - 1), extra);
+    }
+    extra = 0;
+    at = distance - 1;
+    while (at >> extra >= 4) extra++;
+    mde__bits_put_code(w, (uint32_t)(2 * extra + (at >> extra)), 5);
+    mde__bits_put(w, (uint32_t)at & ((1u << extra) - 1), extra);
+}
+
+#define MDE__WINDOW 32768           /* how far back repeats may lie; fixed by the format */
+#define MDE__CHAIN 64               /* places that are tried for a repeat */
+
+static uint32_t mde__deflate_hash(const unsigned char *p)
+{
+    return ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16) * UINT32_C(2654435761) >> 17;
+}
+
+/* table: 2 * MDE__WINDOW numbers: the latest place of each hash, and the one before it of each place; 0 is none, so
+   places count from 1. No symbol takes more than 9 bits a byte, which bounds the output. */
+static void mde__deflate(mde__bits *w, const unsigned char *in, size_t size, uint32_t *table)
+{
+    uint32_t *latest = table, *before = table + MDE__WINDOW;
+    size_t at = 0, k;
+    mde__bits_put(w, 1, 1);         /* the last block */
+    mde__bits_put(w, 1, 2);         /* fixed codes */
+    while (at < size) {
+        size_t most = size - at < 258 ? size - at : 258, best = 0, distance = 0, place, step;
+        int tries = MDE__CHAIN;
+        if (most >= 3) {
+            for (place = latest[mde__deflate_hash(in + at)]; place && tries--; place = before[place % MDE__WINDOW]) {
+                size_t from = place - 1, length = 0;
+                if (from >= at || at - from > MDE__WINDOW - 1) break;
+                while (length < most && in[from + length] == in[at + length]) length++;
+                if (length > best) {
+                    best = length;
+                    distance = at - from;
+                }
+                if (best == most) break;
+            }
+        }
+        if (best >= 3) mde__deflate_repeat(w, (int)best, (int)distance);
+        else mde__deflate_symbol(w, in[at]);
+        step = best >= 3 ? best : 1;
+        for (k = 0; k < step; k++, at++) {
+            uint32_t hash;
+            if (size - at < 3) continue;
+            hash = mde__deflate_hash(in + at);
+            before[(at + 1) % MDE__WINDOW] = latest[hash];
+            latest[hash] = (uint32_t)(at + 1);
+        }
+    }
+    mde__deflate_symbol(w, 256);
+    if (w->bits) mde__bits_put(w, 0, 8 - w->bits);
+}
+
+static void mde__put_big(unsigned char *p, uint32_t value)
+{
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (unsigned char)(value >> (24 - 8 * i) & 0xFFu);
+}
+
+static uint32_t mde__adler32(const unsigned char *p, size_t size)
+{
+    uint32_t a = 1, b = 0;
+    size_t i;
+    for (i = 0; i < size; i++) {
+        a = (a + p[i]) % 65521u;
+        b = (b + a) % 65521u;
+    }
+    return b << 16 | a;
+}
+
+static uint32_t mde__crc32(const unsigned char *p, size_t size)
+{
+    uint32_t table[256], crc = 0xFFFFFFFFu;
+    size_t i;
+    uint32_t k;
+    int bit;
+    for (k = 0; k < 256; k++) {
+        table[k] = k;
+        for (bit = 0; bit < 8; bit++) table[k] = table[k] & 1u ? 0xEDB88320u ^ table[k] >> 1 : table[k] >> 1;
+    }
+    for (i = 0; i < size; i++) crc = table[(crc ^ p[i]) & 0xFFu] ^ crc >> 8;
+    return crc ^ 0xFFFFFFFFu;
+}
+
+/* Length, name, data and checksum at p, where the data stands already; returns what comes behind. */
+static unsigned char *mde__png_chunk(unsigned char *p, const char *name, size_t size)
+{
+    mde__put_big(p, (uint32_t)size);
+    memcpy(p + 4, name, 4);
+    mde__put_big(p + 8 + size, mde__crc32(p + 4, size + 4));
+    return p + 12 + size;
+}
+
+/* What filter `type` of the format predicts from the pixel to the left, above, and above that one. */
+static int mde__png_predict(int type, int left, int up, int corner)
+{
+    int by_left, by_up, by_corner;
+    switch (type) {
+    case 1: return left;
+    case 2: return up;
+    case 3: return (left + up) / 2;
+    case 4:
+        by_left = abs(up - corner);
+        by_up = abs(left - corner);
+        by_corner = abs(left + up - 2 * corner);
+        if (by_left <= by_up && by_left <= by_corner) return left;
+        return by_up <= by_corner ? up : corner;
+    default: return 0;
+    }
+}
+
+/* Filters one row into out, type byte first; returns the sum of absolute differences. `above` is NULL for the first. */
+static uint64_t mde__png_filter(int type, const unsigned char *row, const unsigned char *above, size_t bytes,
+                                size_t channels, unsigned char *out)
+{
+    uint64_t sum = 0;
+    size_t i;
+    out[0] = (unsigned char)type;
+    for (i = 0; i < bytes; i++) {
+        int left = i >= channels ? row[i - channels] : 0, up = above ? above[i] : 0;
+        int corner = above && i >= channels ? above[i - channels] : 0;
+        unsigned difference = (unsigned)(row[i] - mde__png_predict(type, left, up, corner)) & 0xFFu;
+        out[i + 1] = (unsigned char)difference;
+        sum += difference < 128 ? difference : 256 - difference;
+    }
+    return sum;
+}
+
+static void mde__png_filter_all(const unsigned char *pixels, size_t rows, size_t bytes, size_t channels,
+                                unsigned char *out)
+{
+    size_t y;
+    for (y = 0; y < rows; y++, out += bytes + 1) {
+        const unsigned char *row = pixels + y * bytes, *above = y ? row - bytes : NULL;
+        uint64_t least = UINT64_MAX;
+        int type, best = 0;
+        for (type = 0; type < 5; type++) {
+            uint64_t sum = mde__png_filter(type, row, above, bytes, channels, out);
+            if (sum < least) {
+                least = sum;
+                best = type;
+            }
+        }
+        mde__png_filter(best, row, above, bytes, channels, out);
+    }
+}
+
+MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int channels, const unsigned char *pixels,
+                                     size_t *size)
+{
+    unsigned char *filtered, *out, *p;
+    uint32_t *table;
+    mde__bits bits;
+    size_t row = 0, raw = 0;
+    if (size) *size = 0;
+    if (mde__bad(c)) return NULL;
+    if (width < 1 || height < 1 || (channels != 1 && channels != 3 && channels != 4) || !pixels || !size ||
+        !mde__mul((size_t)width, (size_t)channels, &row) || !mde__mul(row + 1, (size_t)height, &raw) ||
+        raw > (size_t)1 << 30) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "png: %d by %d pixels of %d channels; expected pixels, 1, 3 or 4 channels and "
+                  "at most 1 GB", width, height, channels);
+        return NULL;
+    }
+    filtered = (unsigned char *)mde__alloc(c, raw, 1);
+    table = (uint32_t *)mde__alloc(c, 2 * MDE__WINDOW, sizeof *table);
+    out = (unsigned char *)mde__alloc(c, raw + raw / 8 + 96, 1);
+    if (out) {
+        mde__png_filter_all(pixels, (size_t)height, row, (size_t)channels, filtered);
+        memcpy(out, "\x89PNG\r\n\x1A\n", 8);
+        p = out + 8;
+        mde__put_big(p + 8, (uint32_t)width);
+        mde__put_big(p + 12, (uint32_t)height);
+        p[16] = 8;                                          /* bits a channel */
+        p[17] = (unsigned char)(channels == 1 ? 0 : channels == 3 ? 2 : 6);
+        p = mde__png_chunk(p, "IHDR", 13);
+        memcpy(p + 8, "\x78\x01", 2);                       /* zlib: deflate, window of 32 KB */
+        memset(&bits, 0, sizeof bits);
+        bits.bytes = p + 10;
+        mde__deflate(&bits, filtered, raw, table);
+        mde__put_big(p + 10 + bits.count, mde__adler32(filtered, raw));
+        p = mde__png_chunk(p, "IDAT", bits.count + 6);
+        p = mde__png_chunk(p, "IEND", 0);
+        *size = (size_t)(p - out);
+    }
+    mde__free(c, table);
+    mde__free(c, filtered);
+    return out;
+}
+
+#ifndef MDE_NO_STDIO
+MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int height, int channels,
+                                const unsigned char *pixels)
+{
+    size_t size = 0;
+    unsigned char *bytes = mde_png_encode(c, width, height, channels, pixels, &size);
+    if (bytes) {
+        mde__write_file(c, path, bytes, size);
+        mde__free(c, bytes);
+    }
+    return mde_context_status(c);
+}
+#endif
+
+/* ======================================================================
+   16. EXPERIMENT AND REPORT
+   ====================================================================== */
+
+/* The whole method as files in one folder. The plan holds every setting, and all that follows is a function of the
+   plan and the data; so a step reads what the steps before it wrote, and any step can be run again, by any process,
+   with the same result. A training run is a task with one output file, which names the plan it belongs to. */
+
+#ifndef MDE_NO_STDIO
+
+#define MDE__END_TASK "end_task"    /* name of the end task among the validation texts */
+#define MDE__CHOICES 4              /* of a question: the right one and three others */
+
+typedef enum mde__task_kind { MDE__EXPERT, MDE__BASELINE, MDE__PROXY, MDE__BEST } mde__task_kind;
+
+typedef struct mde__task {
+    char *name;
+    mde__task_kind kind;
+    double weights[MDE_MAX_DOMAINS];
+} mde__task;
+
+struct mde_experiment {
+    mde_context *context;
+    char *out;
+    mde_experiment_desc settings;       /* resolved; its strings belong to the experiment */
+    mde_corpus *corpus;
+    int domains;
+    int count;
+    mde__task *tasks;
+    char *plan;                         /* text of plan.json */
+    char fingerprint[17];               /* of the plan, hexadecimal */
+    int64_t choice;                     /* tokens of a choice, and of the prompt before it */
+    uint16_t *questions;                /* [questions, MDE__CHOICES, 2 choice] the right choice first */
+    char *summary;
+};
+
+/* ---- Settings ---- */
+
+typedef struct mde__preset {
+    const char *name;
+    int proxies;
+    int64_t tokens;
+    int layers, width, heads, context, batch;
+    double learning_rate;
+    int64_t validation_tokens;
+    int questions;
+    int64_t max_bytes;
+} mde__preset;
+
+static const mde__preset mde__presets[3] = {
+    { "quick", 24, 60000, 2, 48, 3, 64, 8, 6e-3, 3000, 100, 1000000 },
+    { "small", 32, 400000, 3, 64, 4, 128, 8, 4e-3, 12000, 300, 3000000 },
+    { "study", 64, 4000000, 4, 128, 4, 128, 16, 3e-3, 65536, 1000, 8000000 }
+};
+
+static const mde__preset *mde__find_preset(mde_context *c, const char *name)
+{
+    int i;
+    for (i = 0; i < 3; i++) {
+        if (!name || strcmp(name, mde__presets[i].name) == 0) return &mde__presets[i];
+    }
+    mde__fail(c, MDE_BAD_ARGUMENT, "preset %s: is not known; expected quick, small or study", name);
+    return NULL;
+}
+
+/* What the plan's user left at 0 takes the preset's value. The strings are copied. */
+static mde_status mde__resolve_settings(mde_context *c, const mde_experiment_desc *desc, mde_experiment_desc *out)
+{
+    const mde__preset *preset = mde__find_preset(c, desc->preset);
+    const char *objective = desc->objective ? desc->objective : "average";
+    if (!preset) return c->status;
+    *out = *desc;
+    if (!out->proxies) out->proxies = preset->proxies;
+    if (!out->tokens) out->tokens = preset->tokens;
+    if (!out->layers) out->layers = preset->layers;
+    if (!out->width) out->width = preset->width;
+    if (!out->heads) out->heads = desc->width ? (out->width >= 32 ? out->width / 16 : 1) : preset->heads;
+    if (!out->context) out->context = preset->context;
+    if (!out->batch) out->batch = preset->batch;
+    if (!(out->learning_rate > 0)) out->learning_rate = preset->learning_rate;
+    if (!out->validation_tokens) out->validation_tokens = preset->validation_tokens;
+    if (!out->questions) out->questions = preset->questions;
+    if (!out->max_bytes) out->max_bytes = preset->max_bytes;
+    if (!desc->data || !*desc->data) return mde__fail(c, MDE_BAD_ARGUMENT, "plan: no data folder was given");
+    if (out->proxies < 6 || out->proxies > 100000) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "plan: proxies is %d; a regression needs 6 or more", out->proxies);
+    }
+    if (out->tokens < 1 || out->context < 8 || out->batch < 1 || out->questions < 1 || out->validation_tokens < 64 ||
+        out->max_bytes < 1 || out->vocabulary < 0) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "plan: tokens %lld, context %d, batch %d, questions %d, validation tokens "
+                         "%lld: too small (context at least 8, validation tokens at least 64)", (long long)out->tokens,
+                         out->context, out->batch, out->questions, (long long)out->validation_tokens);
+    }
+    if (strcmp(objective, "average") != 0 && strcmp(objective, "task") != 0 && strcmp(objective, "both") != 0) {
+        return mde__fail(c, MDE_BAD_ARGUMENT, "objective %s: is not known; expected average, task or both", objective);
+    }
+    out->preset = preset->name;
+    out->data = mde__copy_text(c, desc->data);
+    out->objective = mde__copy_text(c, objective);
+    out->task_domains = desc->task_domains ? mde__copy_text(c, desc->task_domains) : NULL;
+    return c->status;
+}
+
+/* ---- Paths and names ---- */
+
+/* out/folder/name and ending; folder may be empty. */
+static char *mde__output_path(mde_context *c, const char *out, const char *folder, const char *name, const char *ending)
+{
+    size_t size = strlen(out) + strlen(folder) + strlen(name) + strlen(ending) + 4;
+    char *path = (char *)mde__alloc(c, size, 1);
+    if (path) snprintf(path, size, "%s/%s%s%s%s", out, folder, *folder ? "/" : "", name, ending);
+    return path;
+}
+
+static int mde__validations(const mde_experiment *x)
+{
+    return x->domains + 1;
+}
+
+static const char *mde__validation_name(const mde_experiment *x, int validation)
+{
+    return validation < x->domains ? mde_corpus_name(x->corpus, validation) : MDE__END_TASK;
+}
+
+static mde_status mde__text_to_file(mde_context *c, mde_text *t, const char *out, const char *name)
+{
+    char *path = mde__output_path(c, out, "", name, "");
+    if (path) mde_text_write(t, path);
+    mde__free(c, path);
+    return c->status;
+}
+
+/* ---- The end task ---- */
+
+static int mde__is_listed(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    const char *at = list;
+    while (at && *at) {
+        const char *comma = strchr(at, ',');
+        size_t n = comma ? (size_t)(comma - at) : strlen(at);
+        if (n == length && strncmp(at, name, n) == 0) return 1;
+        at = comma ? comma + 1 : NULL;
+    }
+    return 0;
+}
+
+/* Every name of the list is a domain. */
+static mde_status mde__check_list(mde_experiment *x, const char *list)
+{
+    const char *at = list;
+    while (at && *at) {
+        const char *comma = strchr(at, ',');
+        size_t n = comma ? (size_t)(comma - at) : strlen(at);
+        int i, found = 0;
+        for (i = 0; i < x->domains; i++) {
+            const char *name = mde_corpus_name(x->corpus, i);
+            if (strlen(name) == n && strncmp(name, at, n) == 0) found = 1;
+        }
+        if (!found) {
+            return mde__fail(x->context, MDE_BAD_ARGUMENT, "end task: %.*s is not a domain", (int)n, at);
+        }
+        at = comma ? comma + 1 : NULL;
+    }
+    return MDE_OK;
+}
+
+/* A question is a stretch of held-out text, cut in two: which of four continuations is the true one? The three others
+   come from elsewhere in the same domain, so that knowing the domain does not help. */
+static mde_status mde__make_questions(mde_experiment *x)
+{
+    mde_context *c = x->context;
+    int chosen[MDE_MAX_DOMAINS], choices = 0, i, q, a;
+    int64_t half = x->settings.context / 2 < 64 ? x->settings.context / 2 : 64;
+    if (x->settings.task_domains && mde__check_list(x, x->settings.task_domains) != MDE_OK) return c->status;
+    for (i = 0; i < x->domains; i++) {
+        const char *name = mde_corpus_name(x->corpus, i);
+        if (!x->settings.task_domains || mde__is_listed(x->settings.task_domains, name)) chosen[choices++] = i;
+    }
+    x->choice = half;
+    x->questions = (uint16_t *)mde__alloc(c, (size_t)x->settings.questions * MDE__CHOICES, (size_t)(2 * half) *
+                                          sizeof *x->questions);
+    if (!x->questions) return c->status;
+    for (q = 0; q < x->settings.questions; q++) {
+        int domain = chosen[q % choices];
+        mde_random r = mde_random_start(x->settings.seed, UINT64_C(0x7a5c000000000000) + (uint64_t)q);
+        uint16_t *question = x->questions + (int64_t)q * MDE__CHOICES * 2 * half;
+        size_t count;
+        const uint16_t *tokens = mde_corpus_tokens(x->corpus, MDE_TEST, domain, &count);
+        size_t start;
+        if (count < (size_t)(4 * half)) {
+            return mde__fail(c, MDE_BAD_FILE, "domain %s: its test split has %zu tokens; the end task needs %lld: give it "
+                             "more text", mde_corpus_name(x->corpus, domain), count, (long long)(4 * half));
+        }
+        start = (size_t)mde_random_below(&r, count - (size_t)(2 * half) + 1);
+        for (a = 0; a < MDE__CHOICES; a++) {
+            size_t from = start + (size_t)half;
+            uint16_t *sequence = question + a * 2 * half;
+            /* Another continuation lies at least half a choice away from the true one. */
+            while (a > 0 && from + (size_t)half / 2 > start && from < start + (size_t)(2 * half)) {
+                from = (size_t)mde_random_below(&r, count - (size_t)half + 1);
+            }
+            memcpy(sequence, tokens + start, (size_t)half * sizeof *sequence);
+            memcpy(sequence + half, tokens + from, (size_t)half * sizeof *sequence);
+        }
+    }
+    return MDE_OK;
+}
+
+/* ---- Plan ---- */
+
+static mde_status mde__add_task(mde_experiment *x, mde__task_kind kind, const char *prefix, const char *name,
+                                const double *weights)
+{
+    mde__task *task = &x->tasks[x->count];
+    size_t size = strlen(prefix) + strlen(name) + 1;
+    task->name = (char *)mde__alloc(x->context, size, 1);
+    if (!task->name) return x->context->status;
+    snprintf(task->name, size, "%s%s", prefix, name);
+    task->kind = kind;
+    memcpy(task->weights, weights, (size_t)x->domains * sizeof *weights);
+    x->count++;
+    return MDE_OK;
+}
+
+/* Proxies: Dirichlet with a total strength between 1 and 30, log-uniform, so that some mixtures lean far to a few
+   domains and some are nearly even. */
+static mde_status mde__make_tasks(mde_experiment *x)
+{
+    mde_context *c = x->context;
+    double weights[MDE_MAX_DOMAINS], alpha[MDE_MAX_DOMAINS], total = 0;
+    int k = x->domains, i, p;
+    x->tasks = (mde__task *)mde__alloc(c, (size_t)(k + 2 + x->settings.proxies), sizeof *x->tasks);
+    if (!x->tasks) return c->status;
+    for (i = 0; i < k; i++) {
+        memset(weights, 0, sizeof weights);
+        weights[i] = 1;
+        mde__add_task(x, MDE__EXPERT, "expert-", mde_corpus_name(x->corpus, i), weights);
+    }
+    for (i = 0; i < k; i++) weights[i] = 1.0 / k;
+    mde__add_task(x, MDE__BASELINE, "", "uniform", weights);
+    for (i = 0; i < k; i++) {
+        size_t count;
+        mde_corpus_tokens(x->corpus, MDE_TRAIN, i, &count);
+        weights[i] = (double)count;
+        total += weights[i];
+    }
+    for (i = 0; i < k; i++) weights[i] /= total;
+    mde__add_task(x, MDE__BASELINE, "", "proportional", weights);
+    for (p = 0; p < x->settings.proxies; p++) {
+        mde_random r = mde_random_start(x->settings.seed, UINT64_C(0x9f0c000000000000) + (uint64_t)p);
+        double strength = mde__exp(mde_random_uniform(&r) * mde__log(30.0));
+        char name[32];
+        for (i = 0; i < k; i++) alpha[i] = strength / k;
+        mde_random_dirichlet(&r, k, alpha, weights);
+        snprintf(name, sizeof name, "%03d", p + 1);
+        mde__add_task(x, MDE__PROXY, "proxy-", name, weights);
+    }
+    return c->status;
+}
+
+static void mde__add_weights(mde_text *t, int k, const double *weights)
+{
+    int i;
+    mde_text_add(t, "[");
+    for (i = 0; i < k; i++) {
+        if (i) mde_text_add(t, ", ");
+        mde_text_add_number(t, weights[i], 17);
+    }
+    mde_text_add(t, "]");
+}
+
+static char *mde__write_plan_text(const mde_experiment *x)
+{
+    mde_context *c = x->context;
+    const mde_experiment_desc *s = &x->settings;
+    mde_text *t = mde_text_create(c);
+    char *text = NULL;
+    int i;
+    if (!t) return NULL;
+    mde_text_format(t, "{\n  \"mdemix\": \"%s\",\n  \"data\": ", MDE_VERSION);
+    mde_text_add_json(t, s->data);
+    mde_text_format(t, ",\n  \"data_hash\": \"%016llx\",\n", (unsigned long long)mde_corpus_hash(x->corpus));
+    mde_text_format(t, "  \"preset\": \"%s\",\n  \"seed\": \"%llu\",\n  \"proxies\": %d,\n  \"tokens\": %lld,\n", s->preset,
+                    (unsigned long long)s->seed, s->proxies, (long long)s->tokens);
+    mde_text_format(t, "  \"layers\": %d,\n  \"width\": %d,\n  \"heads\": %d,\n  \"context\": %d,\n  \"batch\": %d,\n",
+                    s->layers, s->width, s->heads, s->context, s->batch);
+    mde_text_add(t, "  \"learning_rate\": ");
+    mde_text_add_number(t, s->learning_rate, 17);
+    mde_text_format(t, ",\n  \"vocabulary\": %d,\n  \"validation_tokens\": %lld,\n  \"questions\": %d,\n"
+                    "  \"max_bytes\": %lld,\n", s->vocabulary, (long long)s->validation_tokens, s->questions,
+                    (long long)s->max_bytes);
+    mde_text_add(t, "  \"task_domains\": ");
+    mde_text_add_json(t, s->task_domains ? s->task_domains : "");
+    mde_text_format(t, ",\n  \"objective\": \"%s\",\n  \"domains\": [\n", s->objective);
+    for (i = 0; i < x->domains; i++) {
+        size_t train, validation, test;
+        mde_corpus_tokens(x->corpus, MDE_TRAIN, i, &train);
+        mde_corpus_tokens(x->corpus, MDE_VALIDATION, i, &validation);
+        mde_corpus_tokens(x->corpus, MDE_TEST, i, &test);
+        mde_text_add(t, "    {\"name\": ");
+        mde_text_add_json(t, mde_corpus_name(x->corpus, i));
+        mde_text_format(t, ", \"train\": %zu, \"validation\": %zu, \"test\": %zu}%s\n", train, validation, test,
+                        i + 1 < x->domains ? "," : "");
+    }
+    mde_text_add(t, "  ],\n  \"tasks\": [\n");
+    for (i = 0; i < x->count; i++) {
+        mde_text_add(t, "    {\"name\": ");
+        mde_text_add_json(t, x->tasks[i].name);
+        mde_text_add(t, ", \"weights\": ");
+        mde__add_weights(t, x->domains, x->tasks[i].weights);
+        mde_text_add(t, i + 1 < x->count ? "},\n" : "}\n");
+    }
+    mde_text_add(t, "  ]\n}\n");
+    if (!mde__bad(c)) text = mde__copy_text(c, t->bytes);
+    mde_text_free(t);
+    return text;
+}
+
+MDEDEF void mde_experiment_free(mde_experiment *x)
+{
+    mde_context *c = x ? x->context : NULL;
+    int i;
+    if (!x) return;
+    for (i = 0; x->tasks && i < x->count; i++) mde__free(c, x->tasks[i].name);
+    mde__free(c, x->tasks);
+    mde__free(c, x->questions);
+    mde__free(c, x->plan);
+    mde__free(c, x->summary);
+    mde__free(c, x->out);
+    mde__free(c, (void *)x->settings.data);
+    mde__free(c, (void *)x->settings.objective);
+    mde__free(c, (void *)x->settings.task_domains);
+    mde_corpus_free(x->corpus);
+    mde__free(c, x);
+}
+
+static mde_corpus *mde__open_data(mde_context *c, const mde_experiment_desc *settings)
+{
+    mde_corpus_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.path = settings->data;
+    desc.validation = 0.1;
+    desc.test = 0.1;
+    desc.max_bytes = settings->max_bytes;
+    desc.vocabulary = settings->vocabulary;
+    return mde_corpus_open(c, &desc);
+}
+
+/* Everything that follows from the settings and the data. */
+static mde_experiment *mde__experiment_create(mde_context *c, const char *out, const mde_experiment_desc *desc)
+{
+    mde_experiment *x;
+    uint64_t hash;
+    int i;
+    if (mde__bad(c)) return NULL;
+    if (!out || !*out) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "experiment: no output folder was given");
+        return NULL;
+    }
+    x = (mde_experiment *)mde__alloc(c, 1, sizeof *x);
+    if (!x) return NULL;
+    x->context = c;
+    x->out = mde__copy_text(c, out);
+    if (x->out && mde__resolve_settings(c, desc, &x->settings) == MDE_OK) x->corpus = mde__open_data(c, &x->settings);
+    if (x->corpus) x->domains = mde_corpus_domains(x->corpus);
+    if (x->corpus && x->domains < 2) {
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: holds one domain only (%s); a mixture needs two or more, each a folder or a "
+                  "file in it", x->settings.data, mde_corpus_name(x->corpus, 0));
+    }
+    for (i = 0; i < x->domains; i++) {
+        if (strcmp(mde_corpus_name(x->corpus, i), MDE__END_TASK) == 0) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, MDE__END_TASK);
+        }
+    }
+    if (!mde__bad(c) && mde__make_tasks(x) == MDE_OK && mde__make_questions(x) == MDE_OK) {
+        x->plan = mde__write_plan_text(x);
+    }
+    if (mde__bad(c) || !x->plan) {
+        mde_experiment_free(x);
+        return NULL;
+    }
+    hash = mde__hash(MDE__HASH_START, x->plan, strlen(x->plan));
+    snprintf(x->fingerprint, sizeof x->fingerprint, "%016llx", (unsigned long long)hash);
+    return x;
+}
+
+static void mde__describe_value(const mde_json *value, char *buffer, size_t size)
+{
+    char number[32];
+    if (!value) snprintf(buffer, size, "absent");
+    else if (value->kind == MDE_JSON_STRING) snprintf(buffer, size, "%s", value->string);
+    else if (value->kind == MDE_JSON_NUMBER) snprintf(buffer, size, "%s", mde__number(number, value->number));
+    else snprintf(buffer, size, "something else");
+}
+
+/* Names the first setting in which two plans differ. */
+static mde_status mde__explain_difference(mde_context *c, const char *path, const char *old_text, const char *new_text)
+{
+    mde_json *a = mde_json_parse(c, path, old_text, strlen(old_text));
+    mde_json *b = mde_json_parse(c, path, new_text, strlen(new_text));
+    const mde_json *at;
+    char old_value[256], new_value[256];
+    for (at = b ? b->child : NULL; a && at; at = at->next) {
+        const mde_json *other = mde_json_get(a, at->key);
+        if (at->kind != MDE_JSON_STRING && at->kind != MDE_JSON_NUMBER) continue;
+        if (other && other->kind == at->kind &&
+            (at->kind == MDE_JSON_NUMBER ? at->number == other->number : strcmp(at->string, other->string) == 0)) continue;
+        mde__describe_value(other, old_value, sizeof old_value);
+        mde__describe_value(at, new_value, sizeof new_value);
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: is another plan: %s is %s there and %s now; take another folder", path, at->key,
+                  old_value, new_value);
+        break;
+    }
+    mde__fail(c, MDE_BAD_FILE, "%s: is another plan, or was changed by hand; take another folder", path);
+    mde_json_free(c, a);
+    mde_json_free(c, b);
+    return c->status;
+}
+
+/* The plan on disk and the one made from the settings and the data are the same text, or one explains why not. */
+static mde_status mde__compare_plan(mde_experiment *x, const char *path)
+{
+    mde_context *c = x->context;
+    size_t size;
+    char *text = (char *)mde__read_file(c, path, (size_t)1 << 28, &size);
+    if (text && strcmp(text, x->plan) != 0) mde__explain_difference(c, path, text, x->plan);
+    mde__free(c, text);
+    return c->status;
+}
+
+static mde_lm_desc mde__model_shape(const mde_experiment *x)
+{
+    mde_lm_desc shape;
+    memset(&shape, 0, sizeof shape);
+    shape.layers = x->settings.layers;
+    shape.width = x->settings.width;
+    shape.heads = x->settings.heads;
+    shape.context = x->settings.context;
+    shape.seed = x->settings.seed;
+    return shape;
+}
+
+/* A model that cannot be built is found before anything is written. */
+static void mde__check_model(mde_experiment *x)
+{
+    mde_lm_desc shape = mde__model_shape(x);
+    mde_lm_free(mde_lm_create(x->context, x->corpus, &shape));
+}
+
+MDEDEF mde_status mde_experiment_plan(mde_context *c, const char *out, const mde_experiment_desc *desc)
+{
+    mde_experiment *x = mde__experiment_create(c, out, desc);
+    char *path = x ? mde__output_path(c, out, "", "plan.json", "") : NULL;
+    char *runs = x ? mde__output_path(c, out, "", "runs", "") : NULL;
+    if (x) mde__check_model(x);
+    if (!mde__bad(c) && path && runs) {
+        if (mde__is_file(path)) mde__compare_plan(x, path);
+        else if (mde_make_folder(c, runs) == MDE_OK) mde__write_file(c, path, x->plan, strlen(x->plan));
+    }
+    mde__free(c, path);
+    mde__free(c, runs);
+    mde_experiment_free(x);
+    return mde_context_status(c);
+}
+
+static uint64_t mde__parse_seed(const char *text)
+{
+    uint64_t seed = 0;
+    while (*text >= '0' && *text <= '9') seed = seed * 10 + (uint64_t)(*text++ - '0');
+    return seed;
+}
+
+MDEDEF mde_experiment *mde_experiment_open(mde_context *c, const char *out)
+{
+    mde_experiment_desc desc;
+    mde_experiment *x = NULL;
+    mde_json *plan;
+    char *path;
+    if (mde__bad(c) || !out) return NULL;
+    path = mde__output_path(c, out, "", "plan.json", "");
+    if (path && !mde__is_file(path)) {
+        mde__fail(c, MDE_IO, "%s: is not there; make a plan first", path);
+    }
+    plan = path ? mde_json_read(c, path) : NULL;
+    if (plan) {
+        const char *list = mde_json_string(plan, "task_domains", "");
+        memset(&desc, 0, sizeof desc);
+        desc.data = mde_json_string(plan, "data", NULL);
+        desc.preset = mde_json_string(plan, "preset", NULL);
+        desc.proxies = (int)mde_json_number(plan, "proxies", 0);
+        desc.tokens = (int64_t)mde_json_number(plan, "tokens", 0);
+        desc.layers = (int)mde_json_number(plan, "layers", 0);
+        desc.width = (int)mde_json_number(plan, "width", 0);
+        desc.heads = (int)mde_json_number(plan, "heads", 0);
+        desc.context = (int)mde_json_number(plan, "context", 0);
+        desc.batch = (int)mde_json_number(plan, "batch", 0);
+        desc.learning_rate = mde_json_number(plan, "learning_rate", 0);
+        desc.vocabulary = (int)mde_json_number(plan, "vocabulary", 0);
+        desc.validation_tokens = (int64_t)mde_json_number(plan, "validation_tokens", 0);
+        desc.questions = (int)mde_json_number(plan, "questions", 0);
+        desc.max_bytes = (int64_t)mde_json_number(plan, "max_bytes", 0);
+        desc.task_domains = *list ? list : NULL;
+        desc.objective = mde_json_string(plan, "objective", NULL);
+        desc.seed = mde__parse_seed(mde_json_string(plan, "seed", "0"));
+        x = mde__experiment_create(c, out, &desc);
+        if (x) mde__compare_plan(x, path);
+    }
+    mde_json_free(c, plan);
+    mde__free(c, path);
+    if (mde__bad(c)) {
+        mde_experiment_free(x);
+        x = NULL;
+    }
+    return x;
+}
+
+MDEDEF int mde_experiment_tasks(const mde_experiment *x)
+{
+    return x ? x->count : 0;
+}
+
+MDEDEF const char *mde_experiment_task_name(const mde_experiment *x, int task)
+{
+    return x && task >= 0 && task < x->count ? x->tasks[task].name : "";
+}
+
+/* ---- One training run ---- */
+
+/* The weights as the text that names them in a run's file. */
+static char *mde__weights_text(mde_context *c, int k, const double *weights)
+{
+    mde_text *t = mde_text_create(c);
+    char *text = NULL;
+    mde__add_weights(t, k, weights);
+    if (!mde__bad(c)) text = mde__copy_text(c, t->bytes);
+    mde_text_free(t);
+    return text;
+}
+
+/* The file of a finished task if it belongs to this plan and these weights; otherwise NULL, without an error: then the
+   task has still to be run. */
+static mde_safetensors *mde__read_run(const mde_experiment *x, mde_context *c, const mde__task *task)
+{
+    char *path, *weights;
+    mde_safetensors *run = NULL;
+    if (mde__bad(c)) return NULL;
+    path = mde__output_path(c, x->out, "runs", task->name, ".safetensors");
+    weights = mde__weights_text(c, x->domains, task->weights);
+    if (path && weights && mde__is_file(path)) {
+        const mde_safetensor *losses;
+        run = mde_safetensors_read(c, path);
+        if (!run && c->status != MDE_OUT_OF_MEMORY) mde_clear_error(c);
+        losses = run ? mde_safetensors_find(run, "losses") : NULL;
+        if (run) {
+            const char *plan = mde_safetensors_metadata(run, "plan"), *at = mde_safetensors_metadata(run, "weights");
+            if (!plan || strcmp(plan, x->fingerprint) != 0 || !at || strcmp(at, weights) != 0 || !losses ||
+                losses->count != (size_t)mde__validations(x) || !mde_safetensors_find(run, "accuracy") ||
+                !mde_safetensors_find(run, "curve")) {
+                mde_safetensors_free(c, run);
+                run = NULL;
+            }
+        }
+    }
+    mde__free(c, path);
+    mde__free(c, weights);
+    return run;
+}
+
+static int mde__task_is_done(const mde_experiment *x, mde_context *c, const mde__task *task)
+{
+    mde_safetensors *run = mde__read_run(x, c, task);
+    int done = run != NULL;
+    mde_safetensors_free(c, run);
+    return done;
+}
+
+MDEDEF int mde_experiment_task_done(const mde_experiment *x, int task)
+{
+    return x && task >= 0 && task < x->count ? mde__task_is_done(x, x->context, &x->tasks[task]) : 0;
+}
+
+/* What one run says of every validation text. */
+typedef struct mde__evaluation {
+    float losses[MDE_MAX_DOMAINS + 1];
+    float accuracy;
+    float *logp[MDE_MAX_DOMAINS + 1];
+    size_t tokens[MDE_MAX_DOMAINS + 1];
+} mde__evaluation;
+
+/* Predicted tokens of a domain's validation text: all but the first. */
+static size_t mde__validation_tokens(const mde_experiment *x, const mde_corpus *corpus, int domain)
+{
+    size_t count;
+    mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
+    if (count > (size_t)x->settings.validation_tokens + 1) count = (size_t)x->settings.validation_tokens + 1;
+    return count > 0 ? count - 1 : 0;
+}
+
+static float mde__mean_loss(const float *logp, size_t tokens)
+{
+    double sum = 0;
+    size_t t;
+    for (t = 0; t < tokens; t++) sum -= (double)logp[t];
+    return (float)(sum / (double)tokens);
+}
+
+static void mde__evaluate_domain(mde_context *c, const mde_experiment *x, const mde_corpus *corpus, mde_lm *lm, int domain,
+                                 mde__evaluation *out)
+{
+    size_t count, tokens = mde__validation_tokens(x, corpus, domain);
+    const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
+    float *logp = (float *)mde__alloc(c, tokens + 1, sizeof *logp);
+    if (!logp) return;
+    mde_lm_logprobs(lm, text, tokens + 1, logp);
+    memmove(logp, logp + 1, tokens * sizeof *logp);
+    out->logp[domain] = logp;
+    out->tokens[domain] = tokens;
+    out->losses[domain] = mde__mean_loss(logp, tokens);
+}
+
+static void mde__evaluate_end_task(mde_context *c, const mde_experiment *x, mde_lm *lm, mde__evaluation *out)
+{
+    int64_t half = x->choice, length = 2 * half, t;
+    int questions = x->settings.questions, right = 0, q, a;
+    float *all = (float *)mde__alloc(c, (size_t)questions * MDE__CHOICES, (size_t)length * sizeof *all);
+    float *logp = (float *)mde__alloc(c, (size_t)questions, (size_t)half * sizeof *logp);
+    if (all && logp && mde_lm_logprobs_batch(lm, x->questions, (int64_t)questions * MDE__CHOICES, length, all) == MDE_OK) {
+        for (q = 0; q < questions; q++) {
+            double scores[MDE__CHOICES];
+            int best = 1;
+            for (a = 0; a < MDE__CHOICES; a++) {
+                const float *choice = all + ((int64_t)q * MDE__CHOICES + a) * length + half;
+                scores[a] = 0;
+                for (t = 0; t < half; t++) scores[a] += (double)choice[t];
+                if (a == 0) memcpy(logp + (int64_t)q * half, choice, (size_t)half * sizeof *logp);
+                if (a > 1 && scores[a] > scores[best]) best = a;
+            }
+            right += scores[0] > scores[best];
+        }
+        out->accuracy = (float)right / (float)questions;
+        out->tokens[x->domains] = (size_t)questions * (size_t)half;
+        out->losses[x->domains] = mde__mean_loss(logp, out->tokens[x->domains]);
+    }
+    out->logp[x->domains] = logp;
+    mde__free(c, all);
+}
+
+static mde_safetensor mde__tensor_entry(const char *name, int rank, int64_t rows, int64_t columns, const float *data)
+{
+    mde_safetensor entry;
+    memset(&entry, 0, sizeof entry);
+    entry.name = name;
+    entry.rank = rank;
+    entry.shape[0] = rows;
+    entry.shape[1] = columns;
+    entry.count = (size_t)(rank == 2 ? rows * columns : rows);
+    entry.data = data;
+    return entry;
+}
+
+/* One file holds all that a run leaves. Nothing in it depends on time or machine. */
+static void mde__write_run(mde_context *c, const mde_experiment *x, const mde__task *task, const mde__evaluation *e,
+                           int points, const double *curve, const double *curve_tokens)
+{
+    mde_safetensor entries[MDE_MAX_DOMAINS + 4];
+    const char *pairs[6];
+    char *names[MDE_MAX_DOMAINS + 1], *weights = mde__weights_text(c, x->domains, task->weights);
+    char *path = mde__output_path(c, x->out, "runs", task->name, ".safetensors");
+    float *curve32 = (float *)mde__alloc(c, (size_t)points * 2 + 1, sizeof *curve32);
+    int count = 0, i, v = mde__validations(x);
+    memset(names, 0, sizeof names);
+    for (i = 0; curve32 && i < points; i++) {
+        curve32[i] = (float)curve_tokens[i];
+        curve32[points + i] = (float)curve[i];
+    }
+    entries[count++] = mde__tensor_entry("losses", 1, v, 0, e->losses);
+    entries[count++] = mde__tensor_entry("accuracy", 1, 1, 0, &e->accuracy);
+    entries[count++] = mde__tensor_entry("curve", 2, 2, points, curve32);
+    for (i = 0; task->kind == MDE__EXPERT && i < v; i++) {
+        size_t size = strlen(mde__validation_name(x, i)) + 6;
+        names[i] = (char *)mde__alloc(c, size, 1);
+        if (!names[i]) break;
+        snprintf(names[i], size, "logp.%s", mde__validation_name(x, i));
+        entries[count++] = mde__tensor_entry(names[i], 1, (int64_t)e->tokens[i], 0, e->logp[i]);
+    }
+    pairs[0] = "plan";
+    pairs[1] = x->fingerprint;
+    pairs[2] = "task";
+    pairs[3] = task->name;
+    pairs[4] = "weights";
+    pairs[5] = weights;
+    if (!mde__bad(c)) mde_safetensors_write(c, path, count, entries, 3, pairs);
+    for (i = 0; i < v; i++) mde__free(c, names[i]);
+    mde__free(c, curve32);
+    mde__free(c, path);
+    mde__free(c, weights);
+}
+
+static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const mde_corpus *corpus, const mde__task *task,
+                                  mde_progress_fn *progress, void *user)
+{
+    const mde_experiment_desc *s = &x->settings;
+    mde_lm_desc shape = mde__model_shape(x);
+    mde_train_desc train;
+    mde__evaluation evaluation;
+    mde_lm *lm;
+    char *checkpoint = mde__output_path(c, x->out, "runs", task->name, ".checkpoint");
+    int i, points;
+    const double *curve, *curve_tokens;
+    mde_status status = MDE_OUT_OF_MEMORY;
+    memset(&train, 0, sizeof train);
+    memset(&evaluation, 0, sizeof evaluation);
+    train.tokens = s->tokens;
+    train.batch = s->batch;
+    train.learning_rate = s->learning_rate;
+    train.weights = task->weights;
+    train.seed = s->seed;
+    train.checkpoint = checkpoint;
+    train.progress = progress;
+    train.user = user;
+    lm = mde_lm_create(c, corpus, &shape);
+    if (lm) status = mde_lm_train(lm, corpus, &train);
+    if (status == MDE_STOPPED) mde__fail(c, MDE_STOPPED, "%s: stopped", task->name);
+    if (status == MDE_OK) {
+        for (i = 0; i < x->domains && !mde__bad(c); i++) mde__evaluate_domain(c, x, corpus, lm, i, &evaluation);
+        if (!mde__bad(c)) mde__evaluate_end_task(c, x, lm, &evaluation);
+        curve = mde_lm_curve(lm, &points, &curve_tokens);
+        if (!mde__bad(c)) mde__write_run(c, x, task, &evaluation, points, curve, curve_tokens);
+        if (!mde__bad(c)) mde__remove_file(checkpoint);
+    }
+    for (i = 0; i < mde__validations(x); i++) mde__free(c, evaluation.logp[i]);
+    mde_lm_free(lm);
+    mde__free(c, checkpoint);
+    return mde_context_status(c);
+}
+
+/* ---- Many training runs ---- */
+
+/* Shared by the threads that train; touched inside the critical section only. */
+typedef struct mde__run_state {
+    mde_progress_fn *progress;
+    void *user;
+    int64_t done, skipped, total;       /* steps: finished, finished earlier, of all tasks */
+    double tokens_per_step, started, reported;
+    int stop;
+} mde__run_state;
+
+typedef struct mde__task_progress {
+    mde__run_state *run;
+    const char *name;
+    int64_t step;                       /* of the task so far */
+} mde__task_progress;
+
+static int mde__report_run(mde__run_state *run, const char *stage, double loss, int byte_tokens)
+{
+    mde_progress p;
+    double now = mde__seconds(), elapsed = now - run->started;
+    double rate = elapsed > 0 ? (double)(run->done - run->skipped) / elapsed : 0;
+    memset(&p, 0, sizeof p);
+    p.stage = stage;
+    p.step = run->done;
+    p.steps = run->total;
+    p.loss = loss;
+    p.rate = rate * run->tokens_per_step;
+    p.seconds_left = rate > 0 ? (double)(run->total - run->done) / rate : 0;
+    p.bytes_tokens = byte_tokens;
+    run->reported = now;
+    return run->progress ? run->progress(&p, run->user) : 0;
+}
+
+/* Called by the training loop after each step: adds it up over the tasks, and reports a few times a second. */
+static int mde__task_step(const mde_progress *p, void *user)
+{
+    mde__task_progress *t = (mde__task_progress *)user;
+    mde__run_state *run = t->run;
+    int stop;
+#ifdef _OPENMP
+#pragma omp critical(mde__experiment_progress)
+#endif
+    {
+        if (t->step == 0 && p->step > 1) run->skipped += p->step - 1;
+        run->done += p->step - t->step;
+        t->step = p->step;
+        if (mde__seconds() - run->reported > 0.2 && mde__report_run(run, t->name, p->loss, p->bytes_tokens)) run->stop = 1;
+        stop = run->stop;
+    }
+    return stop;
+}
+
+/* Trains the tasks of the list, jobs of them at a time. Each job has a context and the data of its own, so that
+   nothing is shared; a job has one thread, since many small models at once use the cores better than one model. */
+static mde_status mde__run_tasks(mde_experiment *x, int count, const mde__task *const *tasks, mde_progress_fn *progress,
+                                 void *user)
+{
+    mde_context *c = x->context;
+    mde__run_state run;
+    int jobs = count < c->threads ? count : c->threads, i;
+    double step_tokens = (double)x->settings.batch * x->settings.context;
+    if (mde__bad(c) || count == 0) return mde_context_status(c);
+    memset(&run, 0, sizeof run);
+    run.progress = progress;
+    run.user = user;
+    run.tokens_per_step = step_tokens;
+    run.total = (int64_t)ceil((double)x->settings.tokens / step_tokens) * count;
+    run.started = run.reported = mde__seconds();
+    if (jobs <= 1) {
+        for (i = 0; i < count && !mde__bad(c); i++) {
+            mde__task_progress t;
+            t.run = &run;
+            t.name = tasks[i]->name;
+            t.step = 0;
+            mde__train_task(c, x, x->corpus, tasks[i], mde__task_step, &t);
+        }
+    } else {
+#ifdef _OPENMP
+#pragma omp parallel num_threads(jobs)
+#endif
+        {
+            mde_context_desc desc;
+            mde_context *own;
+            mde_corpus *corpus;
+            int at;
+            memset(&desc, 0, sizeof desc);
+            desc.threads = 1;
+            own = mde_context_create(&desc);
+            if (own) own->kernels = c->kernels;
+            corpus = mde__open_data(own, &x->settings);
+#ifdef _OPENMP
+#pragma omp for schedule(dynamic, 1)
+#endif
+            for (at = 0; at < count; at++) {
+                mde__task_progress t;
+                if (mde__bad(own)) continue;
+                t.run = &run;
+                t.name = tasks[at]->name;
+                t.step = 0;
+                mde__train_task(own, x, corpus, tasks[at], mde__task_step, &t);
+                if (mde__bad(own)) {
+#ifdef _OPENMP
+#pragma omp critical(mde__experiment_progress)
+#endif
+                    run.stop = 1;
+                }
+            }
+            if (mde__bad(own)) {
+#ifdef _OPENMP
+#pragma omp critical(mde__experiment_progress)
+#endif
+                {
+                    mde_status status = mde_context_status(own);
+                    /* A job that was only told to stop does not hide the reason of the one that failed. */
+                    if (c->status == MDE_STOPPED) mde_clear_error(c);
+                    mde__fail(c, status, "%s", mde_error(own));
+                }
+            }
+            mde_context_free(own);
+        }
+    }
+    if (!mde__bad(c)) mde__report_run(&run, "train", (double)NAN, 0);
+    return c->status;
+}
+
+MDEDEF mde_status mde_experiment_task(mde_experiment *x, int task, mde_progress_fn *progress, void *user)
+{
+    const mde__task *one;
+    if (!x || mde__bad(x->context)) return x ? x->context->status : MDE_BAD_ARGUMENT;
+    if (task < 0 || task >= x->count) {
+        return mde__fail(x->context, MDE_BAD_ARGUMENT, "task %d: is not in the plan; expected 0 to %d", task, x->count - 1);
+    }
+    one = &x->tasks[task];
+    if (mde__task_is_done(x, x->context, one)) return MDE_OK;
+    return mde__run_tasks(x, 1, &one, progress, user);
+}
+
+/* Those of the tasks that have no valid file yet. */
+static mde_status mde__run_pending(mde_experiment *x, int count, const mde__task *tasks, mde_progress_fn *progress,
+                                   void *user)
+{
+    mde_context *c = x->context;
+    const mde__task **pending = (const mde__task **)mde__alloc(c, (size_t)count + 1, sizeof *pending);
+    int n = 0, i;
+    for (i = 0; pending && i < count; i++) {
+        if (!mde__task_is_done(x, c, &tasks[i])) pending[n++] = &tasks[i];
+    }
+    if (pending) mde__run_tasks(x, n, pending, progress, user);
+    mde__free(c, (void *)pending);
+    return c->status;
+}
+
+MDEDEF mde_status mde_experiment_all_tasks(mde_experiment *x, mde_progress_fn *progress, void *user)
+{
+    if (!x || mde__bad(x->context)) return x ? x->context->status : MDE_BAD_ARGUMENT;
+    return mde__run_pending(x, x->count, x->tasks, progress, user);
+}
+
+/* ---- Tables of the finished runs ---- */
+
+typedef struct mde__tables {
+    int k, v, n;                /* domains, validation texts, proxies */
+    double *weights;            /* [tasks, k] */
+    double *losses;             /* [tasks, v] */
+    double *accuracy;           /* [tasks] */
+    double *features;           /* [tasks, v] mixture losses of the experts */
+    const double *proxy_weights, *proxy_losses, *proxy_features;    /* the last n rows */
+    mde_safetensors **runs;     /* [tasks] */
+    mde_experts *experts;
+} mde__tables;
+
+static void mde__tables_free(mde_experiment *x, mde__tables *t)
+{
+    mde_context *c = x->context;
+    int i;
+    for (i = 0; t->runs && i < x->count; i++) mde_safetensors_free(c, t->runs[i]);
+    mde__free(c, (void *)t->runs);
+    mde__free(c, t->weights);
+    mde__free(c, t->losses);
+    mde__free(c, t->accuracy);
+    mde__free(c, t->features);
+    mde_experts_free(t->experts);
+}
+
+/* The document of each predicted token of a validation text: its place in the split, or the question's number. */
+static double *mde__token_documents(mde_experiment *x, int validation, size_t tokens)
+{
+    double *documents = (double *)mde__alloc(x->context, tokens + 1, sizeof *documents);
+    const int64_t *starts;
+    int64_t count, d = 0;
+    size_t t;
+    if (!documents) return NULL;
+    if (validation == x->domains) {
+        for (t = 0; t < tokens; t++) documents[t] = (double)(t / (size_t)x->choice);
+        return documents;
+    }
+    starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, validation, &count);
+    for (t = 0; t < tokens; t++) {
+        while (d + 1 < count && (int64_t)t + 1 >= starts[d + 1]) d++;
+        documents[t] = (double)d;
+    }
+    return documents;
+}
+
+/* Bytes of each predicted token. */
+static double *mde__token_bytes(mde_experiment *x, int validation, size_t tokens)
+{
+    double *bytes = (double *)mde__alloc(x->context, tokens + 1, sizeof *bytes);
+    const mde_tokenizer *tokenizer = mde_corpus_tokenizer(x->corpus);
+    const uint16_t *text = NULL;
+    size_t t, count;
+    if (!bytes) return NULL;
+    if (validation < x->domains) text = mde_corpus_tokens(x->corpus, MDE_VALIDATION, validation, &count) + 1;
+    for (t = 0; t < tokens; t++) {
+        size_t half = (size_t)x->choice, length;
+        uint16_t token = text ? text[t] : x->questions[(t / half) * MDE__CHOICES * 2 * half + half + t % half];
+        mde_tokenizer_token(tokenizer, token, &length);
+        bytes[t] = (double)length;
+    }
+    return bytes;
+}
+
+static void mde__add_expert_table(mde_experiment *x, mde__tables *t, int validation)
+{
+    mde_context *c = x->context;
+    const char *validation_name = mde__validation_name(x, validation);
+    const float *logp[MDE_MAX_DOMAINS];
+    double *documents, *bytes, total = 0;
+    size_t tokens = 0, i, size = strlen(validation_name) + 6;
+    char *name = (char *)mde__alloc(c, size, 1);
+    int e;
+    if (!name) return;
+    snprintf(name, size, "logp.%s", validation_name);
+    for (e = 0; e < t->k && !mde__bad(c); e++) {
+        const mde_safetensor *column = mde_safetensors_find(t->runs[e], name);
+        if (!column || (e > 0 && column->count != tokens)) {
+            mde__fail(c, MDE_BAD_FILE, "%s: has no fitting tensor %s; delete the file to run the task again",
+                      x->tasks[e].name, name);
+        } else {
+            tokens = column->count;
+            logp[e] = column->data;
+        }
+    }
+    documents = mde__token_documents(x, validation, tokens);
+    bytes = mde__token_bytes(x, validation, tokens);
+    for (i = 0; bytes && i < tokens; i++) total += bytes[i];
+    if (!mde__bad(c)) mde_experts_add(t->experts, validation_name, tokens, logp, documents, total);
+    mde__free(c, documents);
+    mde__free(c, bytes);
+    mde__free(c, name);
+}
+
+static mde_status mde__load_tables(mde_experiment *x, mde__tables *t)
+{
+    mde_context *c = x->context;
+    int i, j, first;
+    const char *names[MDE_MAX_DOMAINS];
+    memset(t, 0, sizeof *t);
+    t->k = x->domains;
+    t->v = mde__validations(x);
+    t->n = x->settings.proxies;
+    first = x->count - t->n;
+    t->weights = (double *)mde__alloc(c, (size_t)x->count * (size_t)t->k, sizeof *t->weights);
+    t->losses = (double *)mde__alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->losses);
+    t->features = (double *)mde__alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->features);
+    t->accuracy = (double *)mde__alloc(c, (size_t)x->count, sizeof *t->accuracy);
+    t->runs = (mde_safetensors **)mde__alloc(c, (size_t)x->count, sizeof *t->runs);
+    for (i = 0; i < x->count && !mde__bad(c); i++) {
+        const mde_safetensor *losses;
+        t->runs[i] = mde__read_run(x, c, &x->tasks[i]);
+        if (!t->runs[i]) {
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i, x->tasks[i].name);
+            break;
+        }
+        losses = mde_safetensors_find(t->runs[i], "losses");
+        for (j = 0; j < t->k; j++) t->weights[i * t->k + j] = x->tasks[i].weights[j];
+        for (j = 0; j < t->v; j++) t->losses[i * t->v + j] = (double)losses->data[j];
+        t->accuracy[i] = (double)mde_safetensors_find(t->runs[i], "accuracy")->data[0];
+    }
+    for (i = 0; i < t->k; i++) names[i] = mde_corpus_name(x->corpus, i);
+    if (!mde__bad(c)) t->experts = mde_experts_create(c, t->k, names);
+    for (i = 0; i < t->v && !mde__bad(c); i++) mde__add_expert_table(x, t, i);
+    if (!mde__bad(c)) mde_mixture_losses(t->experts, x->count, t->weights, t->features);
+    if (!mde__bad(c)) {
+        t->proxy_weights = t->weights + first * t->k;
+        t->proxy_losses = t->losses + first * t->v;
+        t->proxy_features = t->features + first * t->v;
+    }
+    return c->status;
+}
+
+/* A cell of a CSV file; quoted when it has to be. */
+static void mde__add_cell(mde_text *t, const char *text)
+{
+    const char *at;
+    if (!strpbrk(text, ",\"\r\n")) {
+        mde_text_add(t, text);
+        return;
+    }
+    mde_text_add(t, "\"");
+    for (at = text; *at; at++) mde_text_format(t, *at == '"' ? "%c%c" : "%c", *at, *at);
+    mde_text_add(t, "\"");
+}
+
+/* One CSV and one .npy file of a table whose rows are runs. */
+static void mde__write_run_table(mde_experiment *x, const char *name, int columns, const char *const *column_names,
+                                 const double *values)
+{
+    mde_context *c = x->context;
+    mde_text *t = mde_text_create(c);
+    char *csv = mde__output_path(c, x->out, "", name, ".csv"), *npy = mde__output_path(c, x->out, "", name, ".npy");
+    int64_t shape[2];
+    int i, j;
+    mde_text_add(t, "run");
+    for (j = 0; j < columns; j++) {
+        mde_text_add(t, ",");
+        mde__add_cell(t, column_names[j]);
+    }
+    mde_text_add(t, "\n");
+    for (i = 0; i < x->count; i++) {
+        mde__add_cell(t, x->tasks[i].name);
+        for (j = 0; j < columns; j++) {
+            mde_text_add(t, ",");
+            mde_text_add_number(t, values[i * columns + j], 9);
+        }
+        mde_text_add(t, "\n");
+    }
+    shape[0] = x->count;
+    shape[1] = columns;
+    if (!mde__bad(c)) mde_text_write(t, csv);
+    if (!mde__bad(c)) mde_npy_write_f64(c, npy, 2, shape, values);
+    mde_text_free(t);
+    mde__free(c, csv);
+    mde__free(c, npy);
+}
+
+/* logprobs/<validation>/<expert>.npy, doc.npy and bytes.npy: what mde_experts_open reads. */
+static void mde__write_logprobs(mde_experiment *x, const mde__tables *t, int validation)
+{
+    mde_context *c = x->context;
+    const char *name = mde__validation_name(x, validation);
+    char *folder = mde__output_path(c, x->out, "logprobs", name, ""), *path;
+    size_t size = strlen(name) + 6, tokens = mde_experts_tokens(t->experts, validation);
+    char *tensor = (char *)mde__alloc(c, size, 1);
+    double *documents = mde__token_documents(x, validation, tokens), *bytes = mde__token_bytes(x, validation, tokens);
+    int64_t shape = (int64_t)tokens;
+    int e;
+    if (!mde__bad(c)) mde_make_folder(c, folder);
+    if (tensor) snprintf(tensor, size, "logp.%s", name);
+    for (e = 0; e < t->k && !mde__bad(c); e++) {
+        path = mde__output_path(c, folder, "", mde_corpus_name(x->corpus, e), ".npy");
+        if (path) mde_npy_write(c, path, 1, &shape, mde_safetensors_find(t->runs[e], tensor)->data);
+        mde__free(c, path);
+    }
+    path = mde__bad(c) ? NULL : mde__output_path(c, folder, "", "doc", ".npy");
+    if (path) mde_npy_write_f64(c, path, 1, &shape, documents);
+    mde__free(c, path);
+    path = mde__bad(c) ? NULL : mde__output_path(c, folder, "", "bytes", ".npy");
+    if (path) mde_npy_write_f64(c, path, 1, &shape, bytes);
+    mde__free(c, path);
+    mde__free(c, documents);
+    mde__free(c, bytes);
+    mde__free(c, tensor);
+    mde__free(c, folder);
+}
+
+static void mde__write_curves(mde_experiment *x, const mde__tables *t)
+{
+    mde_text *text = mde_text_create(x->context);
+    int i, p;
+    mde_text_add(text, "run,tokens,training_loss\n");
+    for (i = 0; i < x->count; i++) {
+        const mde_safetensor *curve = mde_safetensors_find(t->runs[i], "curve");
+        int points = (int)curve->shape[1];
+        for (p = 0; p < points; p++) {
+            mde__add_cell(text, x->tasks[i].name);
+            mde_text_add(text, ",");
+            mde_text_add_number(text, (double)curve->data[p], 9);
+            mde_text_add(text, ",");
+            mde_text_add_number(text, (double)curve->data[points + p], 9);
+            mde_text_add(text, "\n");
+        }
+    }
+    mde__text_to_file(x->context, text, x->out, "curves.csv");
+    mde_text_free(text);
+}
+
+static void mde__write_tables(mde_experiment *x, const mde__tables *t)
+{
+    mde_context *c = x->context;
+    const char *domains[MDE_MAX_DOMAINS], *validations[MDE_MAX_DOMAINS + 2];
+    double *values = (double *)mde__alloc(c, (size_t)x->count * (size_t)(t->v + 1), sizeof *values);
+    int i, j;
+    for (j = 0; j < t->k; j++) domains[j] = mde_corpus_name(x->corpus, j);
+    for (j = 0; j < t->v; j++) validations[j] = mde__validation_name(x, j);
+    validations[t->v] = MDE__END_TASK "_accuracy";
+    for (i = 0; values && i < x->count; i++) {
+        for (j = 0; j < t->v; j++) values[i * (t->v + 1) + j] = t->losses[i * t->v + j];
+        values[i * (t->v + 1) + t->v] = t->accuracy[i];
+    }
+    if (!mde__bad(c)) mde__write_run_table(x, "ratios", t->k, domains, t->weights);
+    if (!mde__bad(c)) mde__write_run_table(x, "losses", t->v + 1, validations, values);
+    if (!mde__bad(c)) mde__write_run_table(x, "features", t->v, validations, t->features);
+    if (!mde__bad(c)) mde__write_curves(x, t);
+    for (j = 0; j < t->v && !mde__bad(c); j++) mde__write_logprobs(x, t, j);
+    mde__free(c, values);
+}
+
+/* ---- Objectives ---- */
+
+#define MDE__OBJECTIVES 3
+static const char *const mde__objective_names[MDE__OBJECTIVES] = { "average", "task", "both" };
+
+/* Shares of the validation texts: the mean over the domains, the end task, half of each. */
+static void mde__objective_weights(int k, int objective, double *shares)
+{
+    int j;
+    for (j = 0; j < k; j++) shares[j] = objective == 0 ? 1.0 / k : objective == 1 ? 0 : 0.5 / k;
+    shares[k] = objective == 0 ? 0 : objective == 1 ? 1 : 0.5;
+}
+
+static double mde__objective_value(int k, int objective, const double *losses)
+{
+    double shares[MDE_MAX_DOMAINS + 1], sum = 0;
+    int j;
+    mde__objective_weights(k, objective, shares);
+    for (j = 0; j <= k; j++) sum += shares[j] * losses[j];
+    return sum;
+}
+
+/* ---- Fit ---- */
+
+typedef struct mde__regression {
+    const char *name;
+    int fitted;                 /* 0: the experts' loss as it is */
+    mde_model model;
+    int features;
+} mde__regression;
+
+#define MDE__REGRESSIONS 9
+static const mde__regression mde__regressions[MDE__REGRESSIONS] = {
+    { "weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_RAW },
+    { "log weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG },
+    { "MDE loss, no fit", 0, MDE_RIDGE, 0 },
+    { "own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_OWN },
+    { "log weights + MDE losses, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_MDE },
+    { "log weights + own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
+    { "log weights, GP", 1, MDE_GP, MDE_FEATURE_LOG },
+    { "log weights + own MDE loss, GP", 1, MDE_GP, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
+    { "log weights, multi-task GP", 1, MDE_MULTITASK_GP, MDE_FEATURE_LOG }
+};
+
+static mde_surrogate *mde__fit_candidate(mde_experiment *x, const mde_experts *experts, const mde__regression *candidate,
+                                         int n, int k, int v, const double *weights, const double *losses)
+{
+    mde_surrogate_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fit.model = candidate->model;
+    desc.fit.seed = x->settings.seed;
+    desc.features = candidate->features;
+    desc.experts = experts;
+    return mde_surrogate_fit(x->context, n, k, v, weights, losses, &desc);
+}
+
+/* Predictions of every proxy by a model that has not seen it: folds of equal size, dealt by a permutation. */
+static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__tables *t, const mde__regression *candidate,
+                                                double *predicted)
+{
+    mde_context *c = x->context;
+    int n = t->n, k = t->k, v = t->v, folds = n < 16 ? n : 8, fold, i;
+    int64_t *order = (int64_t *)mde__alloc(c, (size_t)n, sizeof *order);
+    double *weights = (double *)mde__alloc(c, (size_t)n * (size_t)k, sizeof *weights);
+    double *losses = (double *)mde__alloc(c, (size_t)n * (size_t)v, sizeof *losses);
+    mde_random r = mde_random_start(x->settings.seed, UINT64_C(0xf01d));
+    if (order) mde_random_permutation(&r, n, order);
+    if (!candidate->fitted && !mde__bad(c)) memcpy(predicted, t->proxy_features, (size_t)n * (size_t)v * sizeof *predicted);
+    for (fold = 0; candidate->fitted && fold < folds && !mde__bad(c); fold++) {
+        mde_surrogate *s;
+        int train = 0;
+        for (i = 0; i < n; i++) {
+            int64_t row = order[i];
+            if (i % folds == fold) continue;
+            memcpy(weights + train * k, t->proxy_weights + row * k, (size_t)k * sizeof *weights);
+            memcpy(losses + train * v, t->proxy_losses + row * v, (size_t)v * sizeof *losses);
+            train++;
+        }
+        s = mde__fit_candidate(x, t->experts, candidate, train, k, v, weights, losses);
+        for (i = fold; i < n && !mde__bad(c); i += folds) {
+            mde_surrogate_predict(s, 1, t->proxy_weights + order[i] * k, predicted + order[i] * v, NULL);
+        }
+        mde_surrogate_free(s);
+    }
+    mde__free(c, order);
+    mde__free(c, weights);
+    mde__free(c, losses);
+    return c->status;
+}
+
+typedef struct mde__fit_score { double mse[MDE__OBJECTIVES], spearman[MDE__OBJECTIVES], domain_spearman; } mde__fit_score;
+
+static mde_status mde__score_candidate(mde_experiment *x, const mde__tables *t, const double *predicted, mde__fit_score *out)
+{
+    mde_context *c = x->context;
+    double *a = (double *)mde__alloc(c, (size_t)t->n, sizeof *a), *b = (double *)mde__alloc(c, (size_t)t->n, sizeof *b);
+    int o, i, j;
+    out->domain_spearman = 0;
+    for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
+        for (i = 0; i < t->n; i++) {
+            a[i] = mde__objective_value(t->k, o, predicted + i * t->v);
+            b[i] = mde__objective_value(t->k, o, t->proxy_losses + i * t->v);
+        }
+        out->mse[o] = mde_mse(t->n, a, b);
+        out->spearman[o] = mde_spearman(t->n, a, b);
+    }
+    for (j = 0; j < t->k && !mde__bad(c); j++) {
+        for (i = 0; i < t->n; i++) {
+            a[i] = predicted[i * t->v + j];
+            b[i] = t->proxy_losses[i * t->v + j];
+        }
+        out->domain_spearman += mde_spearman(t->n, a, b) / t->k;
+    }
+    mde__free(c, a);
+    mde__free(c, b);
+    return c->status;
+}
+
+static void mde__add_predictions(mde_experiment *x, const mde__tables *t, const char *model, const double *predicted,
+                                 mde_text *csv)
+{
+    int i, j, first = x->count - t->n;
+    for (i = 0; i < t->n; i++) {
+        for (j = 0; j < t->v; j++) {
+            mde__add_cell(csv, model);
+            mde_text_add(csv, ",");
+            mde__add_cell(csv, x->tasks[first + i].name);
+            mde_text_add(csv, ",");
+            mde__add_cell(csv, mde__validation_name(x, j));
+            mde_text_add(csv, ",");
+            mde_text_add_number(csv, predicted[i * t->v + j], 9);
+            mde_text_add(csv, ",");
+            mde_text_add_number(csv, t->proxy_losses[i * t->v + j], 9);
+            mde_text_add(csv, "\n");
+        }
+    }
+}
+
+static void mde__add_score(mde_text *t, const char *name, const mde__fit_score *score)
+{
+    int o;
+    mde_text_add(t, "    {\"model\": ");
+    mde_text_add_json(t, name);
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        mde_text_format(t, ", \"%s\": {\"mse\": ", mde__objective_names[o]);
+        mde_text_add_number(t, score->mse[o], 6);
+        mde_text_add(t, ", \"spearman\": ");
+        if (score->spearman[o] == score->spearman[o]) mde_text_add_number(t, score->spearman[o], 6);
+        else mde_text_add(t, "null");
+        mde_text_add(t, "}");
+    }
+    mde_text_add(t, ", \"mean_domain_spearman\": ");
+    if (score->domain_spearman == score->domain_spearman) mde_text_add_number(t, score->domain_spearman, 6);
+    else mde_text_add(t, "null");
+    mde_text_add(t, "}");
+}
+
+static int mde__report_step(mde_progress_fn *progress, void *user, const char *stage, int step, int steps)
+{
+    mde_progress p;
+    if (!progress) return 0;
+    memset(&p, 0, sizeof p);
+    p.stage = stage;
+    p.step = step;
+    p.steps = steps;
+    p.loss = (double)NAN;
+    return progress(&p, user);
+}
+
+MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progress, void *user)
+{
+    mde_context *c = x ? x->context : NULL;
+    mde__tables t;
+    mde_text *json, *csv;
+    double *predicted;
+    mde__fit_score score;
+    int best[MDE__OBJECTIVES] = { -1, -1, -1 }, i, o;
+    double best_mse[MDE__OBJECTIVES];
+    if (mde__bad(c)) return mde_context_status(c);
+    if (mde__load_tables(x, &t) == MDE_OK) mde__write_tables(x, &t);
+    predicted = (double *)mde__alloc(c, (size_t)t.n * (size_t)t.v, sizeof *predicted);
+    json = mde_text_create(c);
+    csv = mde_text_create(c);
+    mde_text_add(csv, "model,run,validation,predicted,true\n");
+    mde_text_format(json, "{\n  \"proxies\": %d,\n  \"folds\": %d,\n  \"models\": [\n", t.n, t.n < 16 ? t.n : 8);
+    for (i = 0; i < MDE__REGRESSIONS && !mde__bad(c); i++) {
+        const mde__regression *candidate = &mde__regressions[i];
+        if (mde__report_step(progress, user, "fit", i, MDE__REGRESSIONS)) {
+            mde__fail(c, MDE_STOPPED, "fit: stopped");
+            break;
+        }
+        if (mde__cross_validate_candidate(x, &t, candidate, predicted) != MDE_OK) break;
+        if (mde__score_candidate(x, &t, predicted, &score) != MDE_OK) break;
+        mde__add_predictions(x, &t, candidate->name, predicted, csv);
+        mde__add_score(json, candidate->name, &score);
+        mde_text_add(json, i + 1 < MDE__REGRESSIONS ? ",\n" : "\n");
+        for (o = 0; o < MDE__OBJECTIVES; o++) {
+            if (candidate->fitted && (best[o] < 0 || score.mse[o] < best_mse[o])) {
+                best[o] = i;
+                best_mse[o] = score.mse[o];
+            }
+        }
+    }
+    mde_text_add(json, "  ],\n  \"chosen\": {");
+    for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
+        mde_text_format(json, "%s\"%s\": ", o ? ", " : "", mde__objective_names[o]);
+        mde_text_add_json(json, mde__regressions[best[o]].name);
+    }
+    mde_text_add(json, "}\n}\n");
+    if (!mde__bad(c)) mde__text_to_file(c, csv, x->out, "predictions.csv");
+    if (!mde__bad(c)) mde__text_to_file(c, json, x->out, "fit.json");
+    if (!mde__bad(c)) mde__report_step(progress, user, "fit", MDE__REGRESSIONS, MDE__REGRESSIONS);
+    mde__free(c, predicted);
+    mde_text_free(json);
+    mde_text_free(csv);
+    mde__tables_free(x, &t);
+    return c->status;
+}
+
+/* ---- Search ---- */
+
+static mde_json *mde__read_step(mde_experiment *x, const char *name, const char *step)
+{
+    mde_context *c = x->context;
+    char *path = mde__output_path(c, x->out, "", name, "");
+    mde_json *json = NULL;
+    if (path && !mde__is_file(path)) mde__fail(c, MDE_IO, "%s: is not there; run `%s` first", path, step);
+    else if (path) json = mde_json_read(c, path);
+    mde__free(c, path);
+    return json;
+}
+
+/* The candidate that cross-validation chose for an objective. */
+static const mde__regression *mde__chosen_candidate(mde_experiment *x, const mde_json *fit, int objective)
+{
+    const char *name = mde_json_string(mde_json_get(fit, "chosen"), mde__objective_names[objective], "");
+    int i;
+    for (i = 0; i < MDE__REGRESSIONS; i++) {
+        if (strcmp(mde__regressions[i].name, name) == 0) return &mde__regressions[i];
+    }
+    mde__fail(x->context, MDE_BAD_FILE, "%s/fit.json: model \"%s\" is not known", x->out, name);
+    return NULL;
+}
+
+typedef struct mde__surrogate_objective { const mde_surrogate *surrogate; int k, objective; } mde__surrogate_objective;
+
+static double mde__surrogate_value(int n, const double *weights, double *gradient, void *user)
+{
+    const mde__surrogate_objective *f = (const mde__surrogate_objective *)user;
+    double mean[MDE_MAX_DOMAINS + 1];
+    (void)n;
+    if (gradient) gradient[0] = (double)NAN;
+    if (mde_surrogate_predict(f->surrogate, 1, weights, mean, NULL) != MDE_OK) return (double)NAN;
+    return mde__objective_value(f->k, f->objective, mean);
+}
+
+/* Standard deviation of a predicted objective, as if the texts' errors moved together: the cautious end. */
+static double mde__objective_sd(int k, int objective, const double *sd)
+{
+    return mde__objective_value(k, objective, sd);
+}
+
+static void mde__add_mixture(mde_text *t, const mde_experiment *x, const double *weights)
+{
+    int i;
+    mde_text_add(t, "{");
+    for (i = 0; i < x->domains; i++) {
+        if (i) mde_text_add(t, ", ");
+        mde_text_add_json(t, mde_corpus_name(x->corpus, i));
+        mde_text_add(t, ": ");
+        mde_text_add_number(t, weights[i], 17);
+    }
+    mde_text_add(t, "}");
+}
+
+/* The mixtures that minimise the experts' own loss, with the certificate and the bootstrap's intervals. */
+static mde_status mde__search_experts(mde_experiment *x, const mde__tables *t, const double *lower, const double *upper,
+                                      mde_text *json)
+{
+    mde_context *c = x->context;
+    int o, i, bounded;
+    for (bounded = 0; bounded < 2 && !mde__bad(c); bounded++) {
+        mde_text_format(json, "  \"%s\": {", bounded ? "mde_bounded" : "mde");
+        for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
+            double shares[MDE_MAX_DOMAINS + 1];
+            mde_minimize_desc minimize;
+            mde_bootstrap_desc resample;
+            mde_optimum best;
+            mde_bootstrap interval;
+            memset(&minimize, 0, sizeof minimize);
+            memset(&resample, 0, sizeof resample);
+            mde__objective_weights(t->k, o, shares);
+            minimize.objective = shares;
+            minimize.lower = bounded ? lower : NULL;
+            minimize.upper = bounded ? upper : NULL;
+            resample.minimize = &minimize;
+            resample.replicates = 100;
+            resample.seed = x->settings.seed;
+            if (mde_mixture_minimize(t->experts, &minimize, &best) != MDE_OK) break;
+            if (mde_mixture_bootstrap(t->experts, &resample, &interval) != MDE_OK) break;
+            mde_text_format(json, "%s\n    \"%s\": {\"loss\": ", o ? "," : "", mde__objective_names[o]);
+            mde_text_add_number(json, best.loss, 9);
+            mde_text_add(json, ", \"gap\": ");
+            mde_text_add_number(json, best.gap, 6);
+            mde_text_add(json, ", \"loss_interval_90\": [");
+            mde_text_add_number(json, interval.loss[0], 9);
+            mde_text_add(json, ", ");
+            mde_text_add_number(json, interval.loss[1], 9);
+            mde_text_add(json, "], \"weights\": ");
+            mde__add_mixture(json, x, best.weights);
+            mde_text_add(json, ", \"weights_interval_90\": {");
+            for (i = 0; i < t->k; i++) {
+                if (i) mde_text_add(json, ", ");
+                mde_text_add_json(json, mde_corpus_name(x->corpus, i));
+                mde_text_add(json, ": [");
+                mde_text_add_number(json, interval.lower[i], 6);
+                mde_text_add(json, ", ");
+                mde_text_add_number(json, interval.upper[i], 6);
+                mde_text_add(json, "]");
+            }
+            mde_text_add(json, "}}");
+        }
+        mde_text_add(json, "\n  },\n");
+    }
+    return c->status;
+}
+
+/* The weights of one objective's mixture and its predicted loss, as an entry of search.json. */
+static mde_status mde__search_objective(mde_experiment *x, const mde__tables *t, const mde_json *fit, int objective,
+                                        const double *lower, const double *upper, mde_text *json, double *weights)
+{
+    mde_context *c = x->context;
+    const mde__regression *candidate = mde__chosen_candidate(x, fit, objective);
+    mde__surrogate_objective f;
+    mde_search_desc desc;
+    double mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1];
+    mde_surrogate *s = NULL;
+    memset(&desc, 0, sizeof desc);
+    if (candidate) {
+        s = mde__fit_candidate(x, t->experts, candidate, t->n, t->k, t->v, t->proxy_weights, t->proxy_losses);
+    }
+    f.surrogate = s;
+    f.k = t->k;
+    f.objective = objective;
+    desc.lower = lower;
+    desc.upper = upper;
+    desc.samples = 1000;
+    desc.starts = 6;
+    desc.iterations = 300;
+    desc.seed = x->settings.seed;
+    if (s) mde_simplex_minimize(c, t->k, mde__surrogate_value, &f, &desc, weights);
+    if (!mde__bad(c) && mde_surrogate_predict(s, 1, weights, mean, sd) == MDE_OK) {
+        mde_text_format(json, "    \"%s\": {\"model\": ", mde__objective_names[objective]);
+        mde_text_add_json(json, candidate->name);
+        mde_text_add(json, ", \"predicted\": ");
+        mde_text_add_number(json, mde__objective_value(t->k, objective, mean), 9);
+        mde_text_add(json, ", \"sd\": ");
+        mde_text_add_number(json, mde__objective_sd(t->k, objective, sd), 6);
+        mde_text_add(json, ", \"weights\": ");
+        mde__add_mixture(json, x, weights);
+        mde_text_add(json, objective + 1 < MDE__OBJECTIVES ? "},\n" : "}\n");
+    }
+    mde_surrogate_free(s);
+    return c->status;
+}
+
+MDEDEF mde_status mde_experiment_search(mde_experiment *x, mde_progress_fn *progress, void *user)
+{
+    mde_context *c = x ? x->context : NULL;
+    mde__tables t;
+    mde_json *fit;
+    mde_text *json, *mixture;
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], weights[MDE_MAX_DOMAINS];
+    int o;
+    if (mde__bad(c)) return mde_context_status(c);
+    fit = mde__read_step(x, "fit.json", "fit");
+    memset(&t, 0, sizeof t);
+    if (fit) mde__load_tables(x, &t);
+    json = mde_text_create(c);
+    mixture = mde_text_create(c);
+    if (!mde__bad(c)) {
+        /* A regression is not to be trusted outside what was tried. */
+        mde_bounds_of_runs(t.n, t.k, t.proxy_weights, 0, lower, upper);
+        mde_text_add(json, "{\n  \"lower\": ");
+        mde__add_mixture(json, x, lower);
+        mde_text_add(json, ",\n  \"upper\": ");
+        mde__add_mixture(json, x, upper);
+        mde_text_add(json, ",\n");
+        mde__report_step(progress, user, "search", 0, MDE__OBJECTIVES + 1);
+        mde__search_experts(x, &t, lower, upper, json);
+    }
+    mde_text_add(json, "  \"objectives\": {\n");
+    for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
+        if (mde__report_step(progress, user, "search", o + 1, MDE__OBJECTIVES + 1)) {
+            mde__fail(c, MDE_STOPPED, "search: stopped");
+            break;
+        }
+        mde__search_objective(x, &t, fit, o, lower, upper, json, weights);
+        if (strcmp(mde__objective_names[o], x->settings.objective) == 0 && !mde__bad(c)) {
+            mde__add_mixture(mixture, x, weights);
+            mde_text_add(mixture, "\n");
+        }
+    }
+    mde_text_add(json, "  }\n}\n");
+    if (!mde__bad(c)) mde__text_to_file(c, json, x->out, "search.json");
+    if (!mde__bad(c)) mde__text_to_file(c, mixture, x->out, "mixture.json");
+    if (!mde__bad(c)) mde__report_step(progress, user, "search", MDE__OBJECTIVES + 1, MDE__OBJECTIVES + 1);
+    mde_text_free(json);
+    mde_text_free(mixture);
+    mde_json_free(c, fit);
+    mde__tables_free(x, &t);
+    return c->status;
+}
+
+/* ---- Verify ---- */
+
+/* Weights of a mixture in a JSON object {"domain": weight}. */
+static mde_status mde__read_weights(mde_experiment *x, const mde_json *object, double *weights)
+{
+    int i;
+    for (i = 0; i < x->domains; i++) {
+        weights[i] = mde_json_number(object, mde_corpus_name(x->corpus, i), (double)NAN);
+        if (!(weights[i] >= 0)) {
+            return mde__fail(x->context, MDE_BAD_FILE, "%s/search.json: has no weight of %s", x->out,
+                             mde_corpus_name(x->corpus, i));
+        }
+    }
+    return MDE_OK;
+}
+
+static const char *const mde__best_names[MDE__OBJECTIVES] = { "best-average", "best-task", "best-both" };
+
+/* The mixtures found, as tasks; their names are constants. */
+static mde_status mde__best_tasks(mde_experiment *x, const mde_json *search, mde__task *tasks)
+{
+    int o;
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        const mde_json *entry = mde_json_get(mde_json_get(search, "objectives"), mde__objective_names[o]);
+        memset(&tasks[o], 0, sizeof tasks[o]);
+        tasks[o].name = (char *)(uintptr_t)mde__best_names[o];
+        tasks[o].kind = MDE__BEST;
+        if (mde__read_weights(x, mde_json_get(entry, "weights"), tasks[o].weights) != MDE_OK) return x->context->status;
+    }
+    return MDE_OK;
+}
+
+/* One row of verify: what a mixture was predicted to reach and what it reached, for the three objectives. */
+static void mde__add_verified(mde_experiment *x, const mde__tables *t, const mde__task *task, mde_surrogate *const *s,
+                              int last, mde_text *csv, mde_text *json)
+{
+    mde_context *c = x->context;
+    mde_safetensors *run = mde__read_run(x, c, task);
+    double truth[MDE_MAX_DOMAINS + 1], mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1];
+    double predicted[MDE__OBJECTIVES], spread[MDE__OBJECTIVES];
+    const mde_safetensor *losses = run ? mde_safetensors_find(run, "losses") : NULL;
+    int j, o;
+    for (j = 0; losses && j < t->v; j++) truth[j] = (double)losses->data[j];
+    for (o = 0; o < MDE__OBJECTIVES && losses; o++) {
+        mde_surrogate_predict(s[o], 1, task->weights, mean, sd);
+        predicted[o] = mde__objective_value(t->k, o, mean);
+        spread[o] = mde__objective_sd(t->k, o, sd);
+    }
+    if (losses && !mde__bad(c)) {
+        mde__add_cell(csv, task->name);
+        mde_text_add(json, "    {\"mixture\": ");
+        mde_text_add_json(json, task->name);
+        for (o = 0; o < MDE__OBJECTIVES; o++) {
+            double value = mde__objective_value(t->k, o, truth);
+            mde_text_add(csv, ",");
+            mde_text_add_number(csv, predicted[o], 9);
+            mde_text_add(csv, ",");
+            mde_text_add_number(csv, spread[o], 6);
+            mde_text_add(csv, ",");
+            mde_text_add_number(csv, value, 9);
+            mde_text_format(json, ", \"%s\": {\"predicted\": ", mde__objective_names[o]);
+            mde_text_add_number(json, predicted[o], 9);
+            mde_text_add(json, ", \"sd\": ");
+            mde_text_add_number(json, spread[o], 6);
+            mde_text_add(json, ", \"true\": ");
+            mde_text_add_number(json, value, 9);
+            mde_text_add(json, "}");
+        }
+        mde_text_add(csv, ",");
+        mde_text_add_number(csv, (double)mde_safetensors_find(run, "accuracy")->data[0], 6);
+        mde_text_add(csv, "\n");
+        mde_text_add(json, ", \"accuracy\": ");
+        mde_text_add_number(json, (double)mde_safetensors_find(run, "accuracy")->data[0], 6);
+        mde_text_add(json, ", \"weights\": ");
+        mde__add_mixture(json, x, task->weights);
+        mde_text_add(json, last ? "}\n" : "},\n");
+    } else {
+        mde__fail(c, MDE_BAD_FILE, "%s/runs/%s.safetensors: cannot be read back", x->out, task->name);
+    }
+    mde_safetensors_free(c, run);
+}
+
+static const mde__task *mde__find_task(const mde_experiment *x, const char *name)
+{
+    int i;
+    for (i = 0; i < x->count; i++) {
+        if (strcmp(x->tasks[i].name, name) == 0) return &x->tasks[i];
+    }
+    return NULL;
+}
+
+/* The proxy whose true value of an objective is the lowest: what one would take without any regression. */
+static const mde__task *mde__best_proxy(const mde_experiment *x, const mde__tables *t, int objective)
+{
+    int i, best = 0, first = x->count - t->n;
+    for (i = 1; i < t->n; i++) {
+        if (mde__objective_value(t->k, objective, t->proxy_losses + i * t->v) <
+            mde__objective_value(t->k, objective, t->proxy_losses + best * t->v)) best = i;
+    }
+    return &x->tasks[first + best];
+}
+
+MDEDEF mde_status mde_experiment_verify(mde_experiment *x, mde_progress_fn *progress, void *user)
+{
+    mde_context *c = x ? x->context : NULL;
+    mde__tables t;
+    mde__task best[MDE__OBJECTIVES];
+    mde_surrogate *s[MDE__OBJECTIVES] = { NULL, NULL, NULL };
+    mde_json *search, *fit = NULL;
+    mde_text *csv, *json;
+    int o;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&t, 0, sizeof t);
+    search = mde__read_step(x, "search.json", "search");
+    if (search) fit = mde__read_step(x, "fit.json", "fit");
+    if (fit && mde__best_tasks(x, search, best) == MDE_OK) mde__run_pending(x, MDE__OBJECTIVES, best, progress, user);
+    if (!mde__bad(c)) mde__load_tables(x, &t);
+    for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
+        const mde__regression *candidate = mde__chosen_candidate(x, fit, o);
+        if (candidate) s[o] = mde__fit_candidate(x, t.experts, candidate, t.n, t.k, t.v, t.proxy_weights, t.proxy_losses);
+    }
+    csv = mde_text_create(c);
+    json = mde_text_create(c);
+    mde_text_add(csv, "mixture");
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        mde_text_format(csv, ",%s_predicted,%s_sd,%s_true", mde__objective_names[o], mde__objective_names[o],
+                        mde__objective_names[o]);
+    }
+    mde_text_add(csv, ",accuracy\n");
+    mde_text_add(json, "{\n  \"mixtures\": [\n");
+    if (!mde__bad(c)) {
+        for (o = 0; o < MDE__OBJECTIVES; o++) mde__add_verified(x, &t, &best[o], s, 0, csv, json);
+        mde__add_verified(x, &t, mde__find_task(x, "uniform"), s, 0, csv, json);
+        mde__add_verified(x, &t, mde__find_task(x, "proportional"), s, 0, csv, json);
+        mde__add_verified(x, &t, mde__best_proxy(x, &t, 0), s, 1, csv, json);
+    }
+    mde_text_add(json, "  ]\n}\n");
+    if (!mde__bad(c)) mde__text_to_file(c, csv, x->out, "verify.csv");
+    if (!mde__bad(c)) mde__text_to_file(c, json, x->out, "verify.json");
+    for (o = 0; o < MDE__OBJECTIVES; o++) mde_surrogate_free(s[o]);
+    mde_text_free(csv);
+    mde_text_free(json);
+    mde_json_free(c, search);
+    mde_json_free(c, fit);
+    mde__tables_free(x, &t);
+    return c->status;
+}
+
+/* ---- Report ---- */
+
+static const char *const mde__objective_titles[MDE__OBJECTIVES] = {
+    "average validation loss", "end task", "both (half the average, half the end task)"
+};
+
+/* Embedded in the report so that it is one file. */
+static const char *const mde__report_style =
+    "<style>body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:1060px;margin:2em auto;padding:0 1em}"
+    "h1{font-size:1.7em}h2{margin-top:2em;border-bottom:1px solid #ddd}table{border-collapse:collapse;margin:1em 0}"
+    "th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #e5e5e5}"
+    "th:first-child,td:first-child{text-align:left}th{background:#f6f6f6}.best{font-weight:bold;background:#e8f4ea}"
+    ".note{color:#555;font-size:.92em}svg{max-width:100%;height:auto}code{background:#f4f4f4;padding:0 .2em}"
+    ".wide{overflow-x:auto}</style>\n";
+
+/* A table cell with a number; NaN shows as a dash. */
+static void mde__add_number_cell(mde_text *t, double value, int decimals, int best)
+{
+    mde_text_add(t, best ? "<td class=\"best\">" : "<td>");
+    if (value == value) mde_text_add_fixed(t, value, decimals);
+    else mde_text_add(t, "&ndash;");
+    mde_text_add(t, "</td>");
+}
+
+/* Index of the least value of a member of a member over an array; -1 when there is none. */
+static int mde__least_row(const mde_json *rows, const char *outer, const char *inner, int largest)
+{
+    const mde_json *row;
+    int best = -1, i = 0;
+    double least = 0;
+    for (row = rows ? rows->child : NULL; row; row = row->next, i++) {
+        double value = mde_json_number(mde_json_get(row, outer), inner, (double)NAN);
+        if (largest) value = -value;
+        if (value == value && (best < 0 || value < least)) {
+            best = i;
+            least = value;
+        }
+    }
+    return best;
+}
+
+static void mde__report_verify(const mde_experiment *x, const mde_json *verify, mde_text *t)
+{
+    const mde_json *rows = mde_json_get(verify, "mixtures"), *row;
+    int o, i = 0, best[MDE__OBJECTIVES];
+    for (o = 0; o < MDE__OBJECTIVES; o++) best[o] = mde__least_row(rows, mde__objective_names[o], "true", 0);
+    mde_text_add(t, "<h2>Does it hold? Predicted and true loss of trained mixtures</h2>\n<div class=\"wide\"><table><tr>"
+                    "<th>mixture</th>");
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        mde_text_format(t, "<th>%s:<br>predicted &plusmn; sd</th><th>true</th>", mde__objective_names[o]);
+    }
+    mde_text_add(t, "<th>task<br>accuracy</th></tr>\n");
+    for (row = rows ? rows->child : NULL; row; row = row->next, i++) {
+        mde_text_add(t, "<tr><td>");
+        mde_text_add_html(t, mde_json_string(row, "mixture", ""));
+        mde_text_add(t, "</td>");
+        for (o = 0; o < MDE__OBJECTIVES; o++) {
+            const mde_json *entry = mde_json_get(row, mde__objective_names[o]);
+            mde_text_format(t, "<td>%.4f &plusmn; %.3f</td>", mde_json_number(entry, "predicted", (double)NAN),
+                            mde_json_number(entry, "sd", (double)NAN));
+            mde__add_number_cell(t, mde_json_number(entry, "true", (double)NAN), 4, best[o] == i);
+        }
+        mde__add_number_cell(t, mde_json_number(row, "accuracy", (double)NAN), 3, 0);
+        mde_text_add(t, "</tr>\n");
+    }
+    mde_text_format(t, "</table></div>\n<p class=\"note\">Nats a token; lower is better; the least true loss of each objective "
+                    "is marked. Each mixture was trained from the same start on %lld tokens; the last row is the best of "
+                    "the proxies by average loss, what one would take without any regression. The predictions come from "
+                    "the proxies alone: none of the other rows was seen by the regression. One run each: differences of "
+                    "the size of a seed's noise mean nothing.</p>\n", (long long)x->settings.tokens);
+}
+
+static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, const mde_json *search, mde_text *out)
+{
+    mde_context *c = x->context;
+    static const char *const names[5] = { "for average", "for task", "for both", "MDE alone", "proportional" };
+    const char *domains[MDE_MAX_DOMAINS];
+    double *values = (double *)mde__alloc(c, (size_t)t->k * 5, sizeof *values);
+    const mde_json *objectives = mde_json_get(search, "objectives"), *mde = mde_json_get(search, "mde");
+    const mde__task *proportional = mde__find_task(x, "proportional");
+    int i, j;
+    mde_text_add(out, "<h2>The mixtures</h2>\n");
+    for (i = 0; i < t->k; i++) domains[i] = mde_corpus_name(x->corpus, i);
+    for (i = 0; values && i < t->k; i++) {
+        for (j = 0; j < MDE__OBJECTIVES; j++) {
+            const mde_json *entry = mde_json_get(objectives, mde__objective_names[j]);
+            values[i * 5 + j] = mde_json_number(mde_json_get(entry, "weights"), domains[i], (double)NAN);
+        }
+        values[i * 5 + 3] = mde_json_number(mde_json_get(mde_json_get(mde, "average"), "weights"), domains[i], (double)NAN);
+        values[i * 5 + 4] = proportional->weights[i];
+    }
+    if (values) mde_svg_bars(out, "Weights of the domains", "weight", t->k, domains, 5, names, values);
+    mde_text_add(out, "<div class=\"wide\"><table><tr><th>domain</th><th>for average</th><th>for task</th><th>for both</th>"
+                      "<th>bounds</th><th>passes over its text</th><th>MDE alone</th><th>90 % interval</th>"
+                      "<th>proportional</th></tr>\n");
+    for (i = 0; values && i < t->k; i++) {
+        const mde_json *interval = mde_json_get(mde_json_get(mde_json_get(mde, "average"), "weights_interval_90"), domains[i]);
+        size_t train;
+        mde_corpus_tokens(x->corpus, MDE_TRAIN, i, &train);
+        mde_text_add(out, "<tr><td>");
+        mde_text_add_html(out, domains[i]);
+        mde_text_add(out, "</td>");
+        for (j = 0; j < 3; j++) mde__add_number_cell(out, values[i * 5 + j], 3, 0);
+        mde_text_add(out, "<td>");
+        mde_text_add_fixed(out, mde_json_number(mde_json_get(search, "lower"), domains[i], 0), 3);
+        mde_text_add(out, " to ");
+        mde_text_add_fixed(out, mde_json_number(mde_json_get(search, "upper"), domains[i], 1), 3);
+        mde_text_add(out, "</td>");
+        mde__add_number_cell(out, values[i * 5] * (double)x->settings.tokens / (double)train, 2, 0);
+        mde__add_number_cell(out, values[i * 5 + 3], 3, 0);
+        mde_text_add(out, "<td>");
+        if (interval && interval->child && interval->child->next) {
+            mde_text_add_fixed(out, interval->child->number, 3);
+            mde_text_add(out, " to ");
+            mde_text_add_fixed(out, interval->child->next->number, 3);
+        }
+        mde_text_add(out, "</td>");
+        mde__add_number_cell(out, values[i * 5 + 4], 3, 0);
+        mde_text_add(out, "</tr>\n");
+    }
+    mde_text_add(out, "</table></div>\n<p class=\"note\">The searches of the regression stay inside the bounds, the least and the "
+                      "greatest weight of any proxy. \"MDE alone\" is the exact minimum of the experts' mixture loss, no "
+                      "fit and no bounds; certified distance to that minimum: ");
+    mde_text_add_number(out, mde_json_number(mde_json_get(mde, "average"), "gap", (double)NAN), 3);
+    mde_text_add(out, " nats. Its intervals come from resampled validation documents.</p>\n");
+    mde__free(c, values);
+}
+
+static void mde__report_regression(const mde_json *fit, mde_text *t)
+{
+    const mde_json *rows = mde_json_get(fit, "models"), *row;
+    int o, i = 0, least[MDE__OBJECTIVES], most[MDE__OBJECTIVES];
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        least[o] = mde__least_row(rows, mde__objective_names[o], "mse", 0);
+        most[o] = mde__least_row(rows, mde__objective_names[o], "spearman", 1);
+    }
+    mde_text_add(t, "<h2>Which regression predicts best?</h2>\n<div class=\"wide\"><table><tr><th>inputs, model</th>");
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        mde_text_format(t, "<th>%s:<br>MSE</th><th>Spearman</th>", mde__objective_names[o]);
+    }
+    mde_text_add(t, "<th>mean Spearman<br>of the domains</th></tr>\n");
+    for (row = rows ? rows->child : NULL; row; row = row->next, i++) {
+        mde_text_add(t, "<tr><td>");
+        mde_text_add_html(t, mde_json_string(row, "model", ""));
+        mde_text_add(t, "</td>");
+        for (o = 0; o < MDE__OBJECTIVES; o++) {
+            const mde_json *entry = mde_json_get(row, mde__objective_names[o]);
+            mde__add_number_cell(t, mde_json_number(entry, "mse", (double)NAN), 5, least[o] == i);
+            mde__add_number_cell(t, mde_json_number(entry, "spearman", (double)NAN), 3, most[o] == i);
+        }
+        mde__add_number_cell(t, mde_json_number(row, "mean_domain_spearman", (double)NAN), 3, 0);
+        mde_text_add(t, "</tr>\n");
+    }
+    mde_text_format(t, "</table></div>\n<p class=\"note\">On proxies the model has not seen: %d proxies, %d folds. \"MDE loss\" is the "
+                    "loss of the experts' mixed probabilities; \"own\" is that of the predicted text alone; \"log weights\" "
+                    "is log(w + 0.001), the fair opponent of the MDE features. The first of the marked ones in MSE is the "
+                    "model that searches.</p>\n", (int)mde_json_number(fit, "proxies", 0), (int)mde_json_number(fit, "folds", 0));
+}
+
+/* Predicted against true average loss of the proxies: what cross-validation wrote, one series a model. */
+static void mde__report_scatter(mde_experiment *x, const mde__tables *t, const mde_json *fit, mde_text *out)
+{
+    mde_context *c = x->context;
+    char *path = mde__output_path(c, x->out, "", "predictions.csv", "");
+    mde_csv *csv = path ? mde_csv_read(c, path) : NULL;
+    const char *chosen = mde_json_string(mde_json_get(fit, "chosen"), mde__objective_names[0], "");
+    const char *names[3];
+    double *points = (double *)mde__alloc(c, (size_t)t->n * 6, sizeof *points);
+    mde_series series[3];
+    mde_plot plot;
+    int m, i, j;
+    names[0] = mde__regressions[0].name;
+    names[1] = mde__regressions[2].name;
+    names[2] = chosen;
+    memset(&plot, 0, sizeof plot);
+    memset(series, 0, sizeof series);
+    for (m = 0; m < 3 && csv && points; m++) {
+        double *predicted = points + 2 * m * t->n, *truth = predicted + t->n;
+        int row = 0;
+        while (row < csv->rows && strcmp(csv->cells[row * csv->columns], names[m]) != 0) row++;
+        if (row + t->n * t->v > csv->rows) {
+            mde__fail(c, MDE_BAD_FILE, "%s: has too few rows of model %s", path, names[m]);
+            break;
+        }
+        for (i = 0; i < t->n; i++) {
+            double a[MDE_MAX_DOMAINS + 1], b[MDE_MAX_DOMAINS + 1];
+            for (j = 0; j < t->v; j++, row++) {
+                a[j] = mde_csv_number(csv, row, 3);
+                b[j] = mde_csv_number(csv, row, 4);
+            }
+            predicted[i] = mde__objective_value(t->k, 0, a);
+            truth[i] = mde__objective_value(t->k, 0, b);
+        }
+        series[m].name = names[m];
+        series[m].count = t->n;
+        series[m].x = truth;
+        series[m].y = predicted;
+        series[m].points = 1;
+    }
+    plot.title = "Average validation loss of the held-out proxies";
+    plot.x_label = "true, nats a token";
+    plot.y_label = "predicted, nats a token";
+    plot.width = 760;
+    plot.height = 520;
+    plot.diagonal = 1;
+    plot.count = 3;
+    plot.series = series;
+    if (!mde__bad(c)) mde_svg_plot(out, &plot);
+    mde__free(c, points);
+    mde__free(c, path);
+    mde_csv_free(csv);
+}
+
+/* Learning curves of the experts and of the even mixture. */
+static void mde__report_curves(mde_experiment *x, const mde__tables *t, mde_text *out)
+{
+    mde_context *c = x->context;
+    int shown = t->k + 1, i, p;
+    mde_series *series = (mde_series *)mde__alloc(c, (size_t)shown, sizeof *series);
+    mde_plot plot;
+    memset(&plot, 0, sizeof plot);
+    for (i = 0; i < shown && !mde__bad(c); i++) {
+        const mde_safetensor *curve = mde_safetensors_find(t->runs[i], "curve");
+        int points = (int)curve->shape[1];
+        double *values = (double *)mde__alloc(c, (size_t)points * 2, sizeof *values);
+        for (p = 0; values && p < 2 * points; p++) values[p] = (double)curve->data[p];
+        series[i].name = x->tasks[i].name;
+        series[i].count = values ? points : 0;
+        series[i].x = values;
+        series[i].y = values ? values + points : NULL;
+    }
+    plot.title = "Training loss";
+    plot.x_label = "tokens";
+    plot.y_label = "nats a token";
+    plot.width = 860;
+    plot.count = shown;
+    plot.series = series;
+    if (!mde__bad(c)) mde_svg_plot(out, &plot);
+    for (i = 0; series && i < shown; i++) mde__free(c, (void *)(uintptr_t)series[i].x);
+    mde__free(c, series);
+}
+
+static void mde__report_experts(mde_experiment *x, const mde__tables *t, mde_text *out)
+{
+    const char *rows[MDE_MAX_DOMAINS + 1], *columns[MDE_MAX_DOMAINS + 1];
+    int i, j, own = 0;
+    for (i = 0; i < t->k; i++) {
+        int best = 0;
+        rows[i] = x->tasks[i].name;
+        columns[i] = mde_corpus_name(x->corpus, i);
+        for (j = 0; j < t->k; j++) {
+            if (t->losses[j * t->v + i] < t->losses[best * t->v + i]) best = j;
+        }
+        own += best == i;
+    }
+    rows[t->k] = x->tasks[t->k].name;
+    columns[t->k] = MDE__END_TASK;
+    mde_text_add(out, "<h2>The experts</h2>\n");
+    mde_svg_heat(out, "Loss of each expert (row) on each validation text (column), nats a token", t->k + 1, rows, t->v, columns,
+                 t->losses, 1);
+    mde_text_format(out, "<p class=\"note\">%d of %d experts are the best of all on their own domain; the least of each column is "
+                    "outlined.</p>\n", own, t->k);
+    mde__report_curves(x, t, out);
+}
+
+static void mde__report_settings(const mde_experiment *x, mde_text *t)
+{
+    const mde_experiment_desc *s = &x->settings;
+    mde_text_add(t, "<h2>Settings</h2>\n<p>Data: <code>");
+    mde_text_add_html(t, s->data);
+    mde_text_format(t, "</code>, %d domains. Every run: %d layers, width %d, %d heads, context %d, batch %d, %lld tokens, learning "
+                    "rate ", x->domains, s->layers, s->width, s->heads, s->context, s->batch, (long long)s->tokens);
+    mde_text_add_number(t, s->learning_rate, 3);
+    mde_text_format(t, ". %d experts, %d proxies at Dirichlet mixtures, 2 baselines, 3 verification runs; preset %s, seed %llu, "
+                    "plan %s, mdemix %s.</p>\n", x->domains, s->proxies, s->preset, (unsigned long long)s->seed, x->fingerprint,
+                    MDE_VERSION);
+    mde_text_format(t, "<p>End task: %d questions, the true next %lld tokens of held-out text against %d others of the same domain, "
+                    "scored by log-probability. Its loss is the mean cross-entropy of the right answer's tokens.</p>\n",
+                    s->questions, (long long)x->choice, MDE__CHOICES - 1);
+    mde_text_add(t, "<p>The numbers behind the pictures: <code>ratios</code>, <code>losses</code>, <code>features</code> "
+                    "(.csv, .npy), <code>curves.csv</code>, <code>predictions.csv</code>, <code>verify.csv</code>, "
+                    "<code>logprobs/</code>, <code>fit.json</code>, <code>search.json</code>, <code>report.json</code>.</p>\n");
+}
+
+/* The row of verify.json that belongs to a mixture. */
+static const mde_json *mde__verified_row(const mde_json *verify, const char *mixture)
+{
+    const mde_json *rows = mde_json_get(verify, "mixtures"), *row;
+    for (row = rows ? rows->child : NULL; row; row = row->next) {
+        if (strcmp(mde_json_string(row, "mixture", ""), mixture) == 0) return row;
+    }
+    return NULL;
+}
+
+static double mde__verified_value(const mde_json *verify, const char *mixture, int objective, const char *what)
+{
+    return mde_json_number(mde_json_get(mde__verified_row(verify, mixture), mde__objective_names[objective]), what, (double)NAN);
+}
+
+static void mde__report_headline(const mde_experiment *x, const mde_json *verify, mde_text *t)
+{
+    int o;
+    mde_text_add(t, "<ul>\n");
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        const char *name = mde__best_names[o];
+        double truth = mde__verified_value(verify, name, o, "true");
+        double uniform = mde__verified_value(verify, "uniform", o, "true");
+        double proportional = mde__verified_value(verify, "proportional", o, "true");
+        mde_text_format(t, "<li>Best mixture for the %s: predicted ", mde__objective_titles[o]);
+        mde_text_add_fixed(t, mde__verified_value(verify, name, o, "predicted"), 4);
+        mde_text_add(t, ", trained <b>");
+        mde_text_add_fixed(t, truth, 4);
+        mde_text_add(t, "</b> nats a token; uniform ");
+        mde_text_add_fixed(t, uniform, 4);
+        mde_text_add(t, ", proportional ");
+        mde_text_add_fixed(t, proportional, 4);
+        mde_text_add(t, truth < uniform && truth < proportional ? ".</li>\n" : ": no better than those.</li>\n");
+    }
+    mde_text_format(t, "</ul>\n<p><code>mixture.json</code> holds the one for: %s.</p>\n", x->settings.objective);
+}
+
+/* Fixed order, nothing of time or machine: the same plan and data give the same bytes. */
+static mde_status mde__write_report_json(mde_experiment *x, const mde__tables *t)
+{
+    static const char *const files[3] = { "fit.json", "search.json", "verify.json" };
+    static const char *const keys[3] = { "fit", "search", "verify" };
+    mde_context *c = x->context;
+    mde_text *json = mde_text_create(c);
+    int i, j;
+    mde_text_format(json, "{\n\"mdemix\": \"%s\",\n\"plan\": \"%s\",\n\"data_hash\": \"%016llx\",\n\"seed\": \"%llu\",\n"
+                    "\"objective\": \"%s\",\n\"experts\": [\n", MDE_VERSION, x->fingerprint,
+                    (unsigned long long)mde_corpus_hash(x->corpus), (unsigned long long)x->settings.seed,
+                    x->settings.objective);
+    for (i = 0; i < t->k; i++) {
+        mde_text_add(json, "  {\"name\": ");
+        mde_text_add_json(json, x->tasks[i].name);
+        mde_text_add(json, ", \"losses\": {");
+        for (j = 0; j < t->v; j++) {
+            if (j) mde_text_add(json, ", ");
+            mde_text_add_json(json, mde__validation_name(x, j));
+            mde_text_add(json, ": ");
+            mde_text_add_number(json, t->losses[i * t->v + j], 9);
+        }
+        mde_text_add(json, i + 1 < t->k ? "}},\n" : "}}\n");
+    }
+    mde_text_add(json, "]");
+    for (i = 0; i < 3 && !mde__bad(c); i++) {
+        size_t size;
+        char *path = mde__output_path(c, x->out, "", files[i], "");
+        char *text = path ? (char *)mde__read_file(c, path, (size_t)1 << 28, &size) : NULL;
+        if (text) {
+            mde_text_format(json, ",\n\"%s\": ", keys[i]);
+            mde_text_add(json, text);
+        }
+        mde__free(c, text);
+        mde__free(c, path);
+    }
+    mde_text_add(json, "}\n");
+    if (!mde__bad(c)) mde__text_to_file(c, json, x->out, "report.json");
+    mde_text_free(json);
+    return c->status;
+}
+
+MDEDEF mde_status mde_experiment_report(mde_experiment *x)
+{
+    mde_context *c = x ? x->context : NULL;
+    mde__tables t;
+    mde_json *fit, *search, *verify;
+    mde_text *html;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&t, 0, sizeof t);
+    fit = mde__read_step(x, "fit.json", "fit");
+    search = fit ? mde__read_step(x, "search.json", "search") : NULL;
+    verify = search ? mde__read_step(x, "verify.json", "verify") : NULL;
+    if (verify) mde__load_tables(x, &t);
+    html = mde_text_create(c);
+    if (!mde__bad(c)) {
+        mde_text_add(html, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                           "<title>mdemix report</title>\n");
+        mde_text_add(html, mde__report_style);
+        mde_text_add(html, "</head>\n<body>\n<h1>The best mixture of ");
+        mde_text_format(html, "%d domains</h1>\n", x->domains);
+        mde__report_headline(x, verify, html);
+        mde__report_mixtures(x, &t, search, html);
+        mde__report_verify(x, verify, html);
+        mde__report_regression(fit, html);
+        mde__report_scatter(x, &t, fit, html);
+        mde__report_experts(x, &t, html);
+        mde__report_settings(x, html);
+        mde_text_add(html, "</body>\n</html>\n");
+    }
+    if (!mde__bad(c)) mde__write_report_json(x, &t);
+    if (!mde__bad(c)) mde__text_to_file(c, html, x->out, "report.html");
+    mde_text_free(html);
+    mde_json_free(c, fit);
+    mde_json_free(c, search);
+    mde_json_free(c, verify);
+    mde__tables_free(x, &t);
+    return c->status;
+}
+
+MDEDEF const char *mde_experiment_summary(mde_experiment *x)
+{
+    mde_context *c = x ? x->context : NULL;
+    mde_json *verify;
+    const mde_json *row;
+    mde_text *t;
+    int o;
+    if (mde__bad(c)) return NULL;
+    verify = mde__read_step(x, "verify.json", "verify");
+    t = mde_text_create(c);
+    mde_text_format(t, "%-16s %22s %22s %22s %9s\n%-16s", "nats a token", "average", "end task", "both", "accuracy", "");
+    for (o = 0; o < MDE__OBJECTIVES; o++) mde_text_format(t, " %12s %9s", "predicted", "true");
+    mde_text_add(t, "\n");
+    row = verify ? mde_json_get(verify, "mixtures") : NULL;
+    for (row = row ? row->child : NULL; row; row = row->next) {
+        mde_text_format(t, "%-16s", mde_json_string(row, "mixture", ""));
+        for (o = 0; o < MDE__OBJECTIVES; o++) {
+            const mde_json *entry = mde_json_get(row, mde__objective_names[o]);
+            mde_text_format(t, " %12.4f %9.4f", mde_json_number(entry, "predicted", (double)NAN),
+                            mde_json_number(entry, "true", (double)NAN));
+        }
+        mde_text_format(t, " %9.3f\n", mde_json_number(row, "accuracy", (double)NAN));
+    }
+    mde__free(c, x->summary);
+    x->summary = mde__bad(c) ? NULL : mde__copy_text(c, t->bytes);
+    mde_text_free(t);
+    mde_json_free(c, verify);
+    return x->summary;
+}
+
+#endif /* MDE_NO_STDIO */
+
+#ifdef __cplusplus
+}
+#endif
+
+#if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
+#pragma GCC diagnostic pop
+#endif
+#if defined(__clang__)
+#pragma float_control(pop)
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#endif /* MDEMIX_IMPLEMENTATION */

@@ -1,0 +1,223 @@
+#!/bin/sh
+# What the header says of itself is true, and what it must not do it does not do. Reads the source, compiles little.
+# Ends with "N passed, N failed[, N skipped]".
+cd "$(dirname "$0")/.." || exit 1
+LC_ALL=C
+export LC_ALL
+CC=${CC:-cc}
+header=mdemix.h
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+skipped=0
+
+# verdict NAME FILE: passes when the file, a list of complaints, is empty
+verdict() {
+    if [ -s "$2" ]; then
+        failed=$((failed + 1))
+        head -n 12 "$2" | sed 's/^/    /'
+        echo "FAIL $1"
+    else
+        passed=$((passed + 1))
+        echo "ok   $1"
+    fi
+}
+
+# try NAME COMMAND...: passes when the command succeeds
+try() {
+    name=$1
+    shift
+    if "$@" > "$work/log" 2>&1; then : > "$work/log"; else echo "status $?" >> "$work/log"; fi
+    verdict "$name" "$work/log"
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "skip $1: $2"
+}
+
+# The code without comments and with empty strings, every line in its place, its section's number in front of it.
+awk '
+    /^\/\* =====/ { banner = 1; print section ":"; next }
+    banner == 1 && /^ +[0-9]+\. [A-Z]/ { section = $1 + 0; banner = 2 }
+    banner && /==== \*\/$/ { banner = 0; print section ":"; next }
+    {
+        out = ""; line = $0; n = length(line)
+        for (i = 1; i <= n; i++) {
+            two = substr(line, i, 2); one = substr(line, i, 1)
+            if (comment) { if (two == "*/") { comment = 0; i++ } }
+            else if (text != "") { if (one == "\\") i++; else if (one == text) { text = ""; out = out one } }
+            else if (two == "/*") { comment = 1; i++ }
+            else if (one == "\"" || one == "\047") { text = one; out = out one }
+            else out = out one
+        }
+        print (section == "" ? 1 : section) ":" out
+    }' $header > "$work/code"
+awk -F: '{ print $1 + 0 ":" NR ": " substr($0, index($0, ":") + 1) }' "$work/code" > "$work/lines"
+
+# calls FUNCTIONS: the lines that call one of them, as section:line: text
+calls() {
+    grep -E "(^|[^A-Za-z0-9_>.])($1) *\(" "$work/lines"
+}
+
+# ---- The doc block ----
+
+awk '/CONTENTS/ { on = 1; next } on && /^ +[0-9]+\. / { sub(/^ +/, ""); print; next } on && NF { exit }' $header > "$work/contents"
+awk '/^\/\* =====/ { getline; sub(/^ +/, ""); if (/^[0-9]+\. [A-Z]/) print }' $header > "$work/banners"
+diff "$work/contents" "$work/banners" > "$work/log"
+[ -s "$work/contents" ] || echo "no contents in the doc block" >> "$work/log"
+verdict contents_are_the_banners_in_order "$work/log"
+
+awk '/^       #include <stdio.h>/ { on = 1 } on { print substr($0, 8) } on && /^       }$/ { exit }' $header > "$work/program.c"
+cat > "$work/build_program" <<'END'
+set -e
+"$1" -std=c99 -O2 -I. "$2/program.c" -o "$2/program" -lm
+"$2/program" > "$2/output"
+cat "$2/output"
+grep -q 'nats' "$2/output"
+END
+try the_program_of_the_doc_block_builds_and_runs sh "$work/build_program" "$CC" "$work"
+
+awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md > "$work/program.c"
+try the_program_of_the_readme_builds_and_runs sh "$work/build_program" "$CC" "$work"
+
+awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' ./*.h > "$work/log"
+verdict lines_have_at_most_120_columns "$work/log"
+
+# ---- One door for each thing ----
+
+calls 'malloc|calloc|realloc|free|aligned_alloc|MDE_MALLOC|MDE_FREE' | grep -v -E '^(2|4):' > "$work/log"
+verdict memory_comes_from_the_platform_section "$work/log"
+calls 'fopen|freopen|fdopen|_wfopen|open|fclose|fread|fwrite|fseek|ftell|rename|remove|unlink|mkdir|opendir|readdir|stat' |
+    grep -v '^4:' > "$work/log"
+verdict files_are_opened_in_the_platform_section "$work/log"
+calls 'time|clock|clock_gettime|gettimeofday|getpid|strtod|setlocale|localeconv' | grep -v '^4:' > "$work/log"
+verdict clock_and_locale_are_met_in_the_platform_section "$work/log"
+calls 'getenv|system|popen|exit|_exit|abort|assert|rand|srand|atof|atoi|sscanf|strtok|printf|puts|putchar|sprintf|strcpy|strcat|gets' \
+    > "$work/log"
+grep -n 'stdout' "$work/lines" >> "$work/log"
+verdict no_call_that_exits_prints_or_depends_on_the_environment "$work/log"
+awk -F: '/mde_print_progress\(/ && !/;$/ { inside = 1 }
+         /(^|[^A-Za-z0-9_])(fprintf|fputs|fputc|fflush|stderr)([^A-Za-z0-9_]|$)/ && !inside { print }
+         inside && /: }/ { inside = 0 }' "$work/lines" > "$work/log"
+verdict only_print_progress_writes_to_stderr "$work/log"
+calls '(exp|exp2|expm1|log|log2|log10|log1p|sin|cos|tan|sinh|cosh|tanh|asin|acos|atan|atan2|pow|cbrt|hypot|erf|erfc|lgamma|tgamma)[fl]?' \
+    > "$work/log"
+verdict no_function_of_libm_whose_bits_differ_between_machines "$work/log"
+
+# ---- Names ----
+
+# The public functions: what section 3 declares.
+awk -F: '$1 == 3 { print substr($0, index($0, ":") + 1) }' "$work/code" | grep -v '^#' | tr '\n' ' ' | tr ';{}' '\n\n\n' |
+    sed -n 's/^.*MDEDEF  *[^(]*[ *]\(mde_[A-Za-z0-9_]*\) *(.*/\1/p' | sort > "$work/declared"
+awk -F: '$1 == 3 { print substr($0, index($0, ":") + 1) }' "$work/code" | grep -v '^#' | tr '\n' ' ' | tr ';{}' '\n\n\n' |
+    grep -E '^ *[a-z].* \**mde_[a-z0-9_]* *\(' | grep -v -E 'typedef|\(\*' > "$work/log"
+verdict every_public_declaration_starts_with_MDEDEF "$work/log"
+
+printf '\043define MDEMIX_IMPLEMENTATION\n\043include "mdemix.h"\n' > "$work/all.c"
+if ! command -v nm > /dev/null 2>&1; then
+    skip names_of_the_object_file "nm is not installed"
+elif ! $CC -std=c99 -O1 -fno-pic -I. -c "$work/all.c" -o "$work/all.o" > "$work/log" 2>&1; then
+    verdict the_implementation_compiles "$work/log"
+else
+    nm -g "$work/all.o" | awk 'NF == 3 { print $3 }' | sort > "$work/exported"
+    diff "$work/declared" "$work/exported" > "$work/log"
+    verdict what_is_declared_is_what_the_object_file_exports "$work/log"
+    grep -v '^mde_[a-z]' "$work/exported" > "$work/log"
+    verdict every_exported_name_starts_with_mde_ "$work/log"
+    nm "$work/all.o" | grep -E ' [BDCGSbdcgs] ' > "$work/log"
+    verdict there_is_no_global_variable "$work/log"
+    $CC -std=c99 -O1 -DMDE_NO_STDIO -I. -c "$work/all.c" -o "$work/no_stdio.o" > "$work/log" 2>&1
+    nm -u "$work/no_stdio.o" | grep -E ' (fopen|fread|fwrite|fclose|rename|remove|mkdir|opendir|stat|__xstat)' >> "$work/log"
+    verdict without_stdio_no_file_function_is_left "$work/log"
+fi
+
+# ---- Compile as users do ----
+
+cat > "$work/one.c" <<'END'
+#define MDEMIX_IMPLEMENTATION
+#include "mdemix.h"
+#include "mdemix.h"
+const char *other(mde_context *c);
+int main(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    int bad = other(c)[0] != 0;
+    mde_context_free(c);
+    return bad;
+}
+END
+cat > "$work/two.c" <<'END'
+#include "mdemix.h"
+#ifdef __cplusplus
+extern "C"
+#endif
+const char *other(mde_context *c);
+const char *other(mde_context *c)
+{
+    return mde_error(c);
+}
+END
+try two_translation_units_link "$CC" -O1 -I. "$work/one.c" "$work/two.c" -o "$work/two" -lm
+try two_translation_units_run "$work/two"
+cp "$work/two.c" "$work/two.cc"
+if command -v c++ > /dev/null 2>&1; then
+    try a_c_plus_plus_unit_links_with_the_c_implementation sh -c \
+        "c++ -O1 -I. -c '$work/two.cc' -o '$work/two.o' && $CC -O1 -I. '$work/one.c' '$work/two.o' -o '$work/mixed' -lm"
+else
+    skip a_c_plus_plus_unit_links_with_the_c_implementation "c++ is not installed"
+fi
+cat > "$work/private.c" <<'END'
+#define MDEDEF static
+#define MDEMIX_IMPLEMENTATION
+#include "mdemix.h"
+const char *other(mde_context *c);
+const char *other(mde_context *c)
+{
+    mde_context *mine = mde_context_create(NULL);
+    mde_context_free(mine);
+    return mde_error((mde_context *)c);
+}
+END
+try two_copies_live_in_one_program "$CC" -O1 -I. "$work/one.c" "$work/private.c" -o "$work/copies" -lm
+
+for file in examples/*.c; do
+    [ -f "$file" ] || continue
+    example=$(basename "$file" .c)
+    mkdir "$work/$example"
+    cp ./*.h "$file" "$work/$example/"
+    try "example_${example}_builds_alone_in_a_folder" sh -c "cd '$work/$example' && $CC -O2 $example.c -o $example -lm"
+    # The command at its top, from here, with its output elsewhere.
+    command=$(sed -n 's|^ *\(cc .* -lm\).*|\1|p' "$file" | head -n 1 | sed "s|^cc |$CC |; s| -o [^ ]*| -o $work/$example/again|")
+    case $command in
+        *-fopenmp*) printf 'int main(void) { return 0; }\n' > "$work/openmp.c"
+            $CC -fopenmp "$work/openmp.c" -o "$work/openmp" > /dev/null 2>&1 || command=${command%%-fopenmp*}${command#*-fopenmp} ;;
+    esac
+    if [ -n "$command" ]; then
+        try "example_${example}_builds_with_the_command_at_its_top" sh -c "$command"
+    else
+        echo "no command 'cc ... -lm' in the first comment" > "$work/log"
+        verdict "example_${example}_builds_with_the_command_at_its_top" "$work/log"
+    fi
+done
+
+# ---- What must not be in any file ----
+
+if git rev-parse --git-dir > /dev/null 2>&1; then
+    git ls-files -co --exclude-standard | while read -r file; do [ -f "$file" ] && echo "$file"; done > "$work/files"
+else
+    find . -type f -not -path './build/*' -not -path './out/*' -not -path './data/*' > "$work/files"
+fi
+xargs grep -nIE '(^|[^A-Za-z0-9_.~/-])/(work|home|root|Users)/[A-Za-z]' < "$work/files" > "$work/log" 2> /dev/null
+xargs grep -nI '/tmp/' < "$work/files" 2> /dev/null | grep -v -E '^(\./)?(tests|\.ci)/' >> "$work/log"
+verdict no_file_names_a_path_of_one_machine "$work/log"
+xargs grep -nIE '(TO''DO|FIX''ME|XX''X)' < "$work/files" > "$work/log" 2> /dev/null
+verdict no_file_has_unfinished_business "$work/log"
+
+if [ $skipped -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ $failed -eq 0 ]

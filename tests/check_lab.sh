@@ -1,0 +1,95 @@
+#!/bin/sh
+# mde_lab as a user meets it: a whole run, a killed run that goes on, threads, wrong input.
+# Closes with "N passed, N failed" like the test programs. CC and CFLAGS as in the Makefile; BUILD is the build folder.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+CC=${CC:-cc}
+BUILD=${BUILD:-build}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+
+ok() { passed=$((passed + 1)); echo "ok   $1"; }
+bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
+check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
+
+lab="$work/mde_lab"
+openmp=
+echo 'int main(void){return 0;}' >"$work/probe.c"
+$CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp
+$CC -std=c99 -O2 $openmp -I. examples/mde_lab.c -o "$lab" -lm || { echo "0 passed, 1 failed"; exit 1; }
+
+small="--layers 1 --width 16 --heads 2 --context 16 --batch 4 --tokens 6000 --proxies 6 --validation-tokens 300 --questions 12 --quiet"
+
+# The whole job, once with one thread.
+check a_run_ends_with_a_report "$lab" run "$work/one" $small --threads 1
+for file in report.html report.json mixture.json fit.json search.json verify.json verify.csv predictions.csv curves.csv \
+    ratios.csv ratios.npy losses.csv losses.npy features.csv features.npy logprobs/end_task/expert-none; do
+    case $file in
+    logprobs/*) check run_writes_log_probabilities test -s "$work/one/logprobs/end_task/doc.npy" ;;
+    *) check "run_writes_$file" test -s "$work/one/$file" ;;
+    esac
+done
+check report_is_one_file_without_references sh -c "! grep -Eq '(src|href)=\"' '$work/one/report.html'"
+
+check two_threads_run "$lab" run "$work/two" $small --threads 2
+for file in mixture.json fit.json search.json verify.json predictions.csv; do
+    check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"
+done
+
+# Killed in the middle, at several places; the same command goes on.
+"$lab" run "$work/cut" $small --threads 1 >/dev/null 2>&1 &
+pid=$!
+for pause in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    [ "$(ls "$work/cut/runs" 2>/dev/null | grep -c safetensors)" -ge 4 ] && break
+    sleep 0.1
+done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+check a_killed_run_was_not_finished test ! -e "$work/cut/mixture.json"
+check a_killed_run_goes_on "$lab" run "$work/cut" $small --threads 1
+check a_killed_run_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/cut/mixture.json"
+
+# Steps one at a time, tasks in another order.
+check plan "$lab" plan "$work/steps" $small
+tasks=$("$lab" tasks "$work/steps" | awk '{print $1}' | sort -rn | tr '\n' ' ')
+check tasks_in_reverse "$lab" task "$work/steps" $tasks --quiet
+for step in fit search verify report; do check "step_$step" "$lab" $step "$work/steps" --quiet; done
+check steps_give_the_same_mixture cmp "$work/one/mixture.json" "$work/steps/mixture.json"
+"$lab" plan "$work/early" $small >/dev/null 2>&1
+
+# Wrong input: one clear line on stderr, an exit code other than 0, nothing half-written.
+wrong() {
+    name=$1; expected=$2; out=$3; shift 3
+    "$@" >"$work/stdout" 2>"$work/stderr"
+    code=$?
+    lines=$(wc -l <"$work/stderr")
+    if [ $code -eq 0 ] || [ $code -gt 125 ]; then bad "$name" "exit code $code"
+    elif [ "$lines" -ne 1 ]; then bad "$name" "$lines lines on stderr: $(cat "$work/stderr")"
+    elif ! grep -q -- "$expected" "$work/stderr"; then bad "$name" "$(cat "$work/stderr")"
+    elif [ "$out" != - ] && [ -e "$out/plan.json" ]; then bad "$name" "left a plan behind"
+    else ok "$name"; fi
+}
+mkdir "$work/single" "$work/empty" "$work/withempty"
+head -c 20000 "$work/one/data/prose.txt" >"$work/single/prose.txt"
+head -c 20000 "$work/one/data/code.txt" >"$work/withempty/code.txt"
+: >"$work/withempty/nothing.txt"
+wrong missing_data_folder "missing" "$work/w1" "$lab" run "$work/w1" --data "$work/missing"
+wrong empty_data_folder "empty" "$work/w2" "$lab" run "$work/w2" --data "$work/empty"
+wrong empty_file "nothing" "$work/w3" "$lab" run "$work/w3" --data "$work/withempty"
+wrong one_domain_only "one domain" "$work/w4" "$lab" run "$work/w4" --data "$work/single"
+wrong width_and_heads_that_do_not_fit "width 7" "$work/w5" "$lab" run "$work/w5" --data "$work/one/data" --width 7 --heads 2
+wrong unknown_option "not an option" "$work/w6" "$lab" run "$work/w6" --frobnicate 3
+wrong value_that_is_no_number "not a value" "$work/w7" "$lab" run "$work/w7" --tokens many
+wrong unknown_preset "preset" "$work/w8" "$lab" run "$work/w8" --data "$work/one/data" --preset huge
+wrong too_few_proxies "proxies" "$work/w9" "$lab" run "$work/w9" --data "$work/one/data" --proxies 2
+wrong unwritable_out "cannot be" - "$lab" run "$work/one/mixture.json/out" --data "$work/one/data"
+wrong another_plan_in_the_folder "tokens" - "$lab" run "$work/one" $small --tokens 7000
+wrong fit_before_the_runs "not finished" - "$lab" fit "$work/early"
+wrong search_before_fit "fit" - "$lab" search "$work/early"
+wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
+wrong no_command "expected a command" - "$lab"
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

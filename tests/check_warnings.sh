@@ -1,0 +1,97 @@
+#!/bin/sh
+# Everything compiles without a warning: the header's implementation with every compiler, standard and option, then each
+# example and test. Ends with "N passed, N failed[, N skipped]".
+cd "$(dirname "$0")/.." || exit 1
+flags="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+skipped=0
+
+# try NAME COMMAND...: passes when the command succeeds, which -Werror makes the same as keeping silent
+try() {
+    name=$1
+    shift
+    if "$@" > "$work/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok   $name"
+    else
+        failed=$((failed + 1))
+        grep -E 'error|warning' "$work/log" | head -n 5 | sed 's/^/    /'
+        echo "FAIL $name"
+    fi
+}
+
+have() {
+    command -v "$1" > /dev/null 2>&1 && return 0
+    skipped=$((skipped + 1))
+    echo "skip $1: is not installed"
+    return 1
+}
+
+openmp_works() {
+    printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' > "$work/openmp.c"
+    "$1" -fopenmp "$work/openmp.c" -o "$work/openmp" > /dev/null 2>&1
+}
+
+# One unit a header, with its implementation turned on; all of them stand on mdemix.h.
+units=
+for header in *.h; do
+    unit=$(basename "$header" .h)
+    printf '\043define MDEMIX_IMPLEMENTATION\n\043define %s_IMPLEMENTATION\n\043include "%s"\n' \
+        "$(echo "$unit" | tr 'a-z' 'A-Z')" "$header" > "$work/$unit.c"
+    cp "$work/$unit.c" "$work/$unit.cc"
+    units="$units $unit"
+done
+
+# header COMPILER STANDARD ENDING LANGUAGE
+header() {
+    for unit in $units; do
+        file=$work/$unit.$3
+        check="$1 -std=$2 $flags -I. -fsyntax-only"
+        try "$1 -std=$2 $unit.h" $check "$file"
+        if openmp_works "$1"; then try "$1 -std=$2 $unit.h -fopenmp" $check -fopenmp "$file"; fi
+        try "$1 -std=$2 $unit.h MDEDEF=static" $check -DMDEDEF=static "$file"
+        try "$1 -std=$2 $unit.h MDE_NO_STDIO" $check -DMDE_NO_STDIO "$file"
+        try "$1 -std=$2 $unit.h MDE_NO_SIMD" $check -DMDE_NO_SIMD "$file"
+        try "$1 -std=$2 $unit.h declarations" $check -x "$4" -include "$unit.h" /dev/null
+    done
+}
+
+# programs COMPILER STANDARD
+programs() {
+    for file in examples/*.c tests/*.c bench/*.c; do
+        [ -f "$file" ] || continue
+        try "$1 -std=$2 $file" "$1" "-std=$2" $flags -I. -fsyntax-only "$file"
+    done
+}
+
+# Optimisation brings warnings of its own; and -fopenmp, where it works.
+optimised() {
+    for unit in $units; do
+        options=
+        openmp_works "$1" && options=-fopenmp
+        try "$1 -std=$2 -O3 $unit.h $options" "$1" "-std=$2" $flags $options -I. -O3 -c "$work/$unit.$3" -o "$work/unit.o"
+    done
+}
+
+if have gcc; then
+    for standard in c99 c11 c17; do header gcc $standard c c; done
+    programs gcc c99
+    optimised gcc c99 c
+fi
+if have clang; then
+    header clang c99 c c
+    programs clang c99
+    optimised clang c99 c
+fi
+if have g++; then header g++ c++17 cc c++; optimised g++ c++17 cc; fi
+if have clang++; then header clang++ c++17 cc c++; optimised clang++ c++17 cc; fi
+
+if [ $skipped -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ $failed -eq 0 ]

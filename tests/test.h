@@ -1,0 +1,68 @@
+/* The test harness: a test is a function, TEST(name) runs it, CHECK and CLOSE record what fails.
+   Each program prints one line a test and ends with "N passed, N failed"; the Makefile adds them up. */
+#ifndef TEST_H
+#define TEST_H
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int test_passed, test_failed, test_skipped, test_bad;
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            test_bad++; \
+            printf("    %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+        } \
+    } while (0)
+
+/* |a - b| <= tolerance * max(1, |b|); a NaN is never close. */
+#define CLOSE(a, b, tolerance) test_close((double)(a), (double)(b), (double)(tolerance), #a, __FILE__, __LINE__)
+
+#define CHECK_TEXT(text, part) test_text((text), (part), __FILE__, __LINE__)
+
+static inline void test_close(double a, double b, double tolerance, const char *what, const char *file, int line)
+{
+    double scale = fabs(b) > 1 ? fabs(b) : 1;
+    if (!(fabs(a - b) <= tolerance * scale)) {
+        test_bad++;
+        printf("    %s:%d: %s is %.9g, expected %.9g within %.2g\n", file, line, what, a, b, tolerance);
+    }
+}
+
+/* The text holds the part: used to check what an error message says. */
+static inline void test_text(const char *text, const char *part, const char *file, int line)
+{
+    if (!text || !strstr(text, part)) {
+        test_bad++;
+        printf("    %s:%d: \"%s\" does not say \"%s\"\n", file, line, text ? text : "(null)", part);
+    }
+}
+
+static inline void test_run(const char *name, void (*test)(void))
+{
+    test_bad = 0;
+    test();
+    if (test_bad) test_failed++;
+    else test_passed++;
+    printf("%s %s\n", test_bad ? "FAIL" : "ok  ", name);
+    fflush(stdout);
+}
+
+static inline void test_skip(const char *name, const char *why)
+{
+    test_skipped++;
+    printf("skip %s: %s\n", name, why);
+}
+
+static inline int test_end(void)
+{
+    printf("%d passed, %d failed", test_passed, test_failed);
+    if (test_skipped) printf(", %d skipped", test_skipped);
+    printf("\n");
+    return test_failed != 0;
+}
+
+#define TEST(function) test_run(#function, function)
+#endif

@@ -1,0 +1,170 @@
+/* The experiment as a library: questions, tasks, tables, and what becomes of broken files. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#include "test.h"
+
+static char folder[512];
+
+static mde_experiment_desc tiny_settings(const char *data)
+{
+    mde_experiment_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.data = data;
+    desc.layers = 1;
+    desc.width = 16;
+    desc.heads = 2;
+    desc.context = 16;
+    desc.batch = 4;
+    desc.tokens = 640;
+    desc.proxies = 6;
+    desc.validation_tokens = 200;
+    desc.questions = 20;
+    return desc;
+}
+
+/* Two domains of numbered lines; document i of a domain holds its own number, so that leaks would show. */
+static void write_data(mde_context *c, const char *data)
+{
+    int domain, i;
+    for (domain = 0; domain < 2; domain++) {
+        char path[700];
+        mde_text *t = mde_text_create(c);
+        for (i = 0; i < 2000; i++) mde_text_format(t, domain ? "line %d of the second\n" : "%d is a number here\n", i);
+        snprintf(path, sizeof path, "%s/%s.txt", data, domain ? "second" : "first");
+        mde_make_folder(c, data);
+        mde_text_write(t, path);
+        mde_text_free(t);
+    }
+}
+
+static void a_question_holds_held_out_text_and_three_other_continuations(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char out[600], data[600];
+    mde_experiment_desc desc;
+    mde_experiment *x;
+    int q, a, b;
+    snprintf(out, sizeof out, "%s/questions", folder);
+    snprintf(data, sizeof data, "%s/data", folder);
+    desc = tiny_settings(data);
+    CHECK(mde_experiment_plan(c, out, &desc) == MDE_OK);
+    x = mde_experiment_open(c, out);
+    CHECK(x != NULL);
+    for (q = 0; x && q < desc.questions; q++) {
+        const uint16_t *question = x->questions + (int64_t)q * MDE__CHOICES * 2 * x->choice;
+        size_t count, at, bytes = (size_t)x->choice * sizeof *question;
+        const uint16_t *test = mde_corpus_tokens(x->corpus, MDE_TEST, q % 2, &count);
+        int found = 0;
+        for (at = 0; at + 2 * (size_t)x->choice <= count; at++) found |= memcmp(test + at, question, 2 * bytes) == 0;
+        CHECK(found);
+        for (a = 1; a < MDE__CHOICES; a++) {
+            const uint16_t *other = question + a * 2 * x->choice;
+            CHECK(memcmp(other, question, bytes) == 0);
+            found = 0;
+            for (at = 0; at + (size_t)x->choice <= count; at++) found |= memcmp(test + at, other + x->choice, bytes) == 0;
+            CHECK(found);
+        }
+    }
+    for (b = 0; x && b < x->count; b++) {
+        double sum = 0;
+        for (a = 0; a < x->domains; a++) sum += x->tasks[b].weights[a];
+        CLOSE(sum, 1, 1e-12);
+    }
+    mde_context_free(c);
+}
+
+static void a_broken_run_file_is_run_again_and_gives_the_same_bytes(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char out[600], data[600], path[800];
+    mde_experiment_desc desc;
+    mde_experiment *x;
+    unsigned char *before, *after;
+    size_t size, size_after;
+    snprintf(out, sizeof out, "%s/broken", folder);
+    snprintf(data, sizeof data, "%s/data", folder);
+    desc = tiny_settings(data);
+    mde_experiment_plan(c, out, &desc);
+    x = mde_experiment_open(c, out);
+    CHECK(mde_experiment_task(x, 0, NULL, NULL) == MDE_OK);
+    CHECK(mde_experiment_task_done(x, 0));
+    CHECK(!mde_experiment_task_done(x, 1));
+    snprintf(path, sizeof path, "%s/runs/%s.safetensors", out, mde_experiment_task_name(x, 0));
+    before = mde__read_file(c, path, 1 << 24, &size);
+    CHECK(mde__write_file(c, path, before, size / 2) == MDE_OK);
+    CHECK(!mde_experiment_task_done(x, 0));
+    CHECK(mde_context_status(c) == MDE_OK);
+    CHECK(mde_experiment_task(x, 0, NULL, NULL) == MDE_OK);
+    after = mde__read_file(c, path, 1 << 24, &size_after);
+    CHECK(after && before && size == size_after && memcmp(before, after, size) == 0);
+    CHECK(mde_experiment_fit(x, NULL, NULL) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "not finished");
+    mde_context_free(c);
+}
+
+static int stop_at_once(const mde_progress *p, void *user)
+{
+    (void)p;
+    (void)user;
+    return 1;
+}
+
+static void the_experts_of_a_table_have_the_losses_of_their_runs(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char out[600], data[600];
+    mde_experiment_desc desc;
+    mde_experiment *x;
+    mde__tables t;
+    int i, j;
+    snprintf(out, sizeof out, "%s/tables", folder);
+    snprintf(data, sizeof data, "%s/data", folder);
+    desc = tiny_settings(data);
+    mde_experiment_plan(c, out, &desc);
+    x = mde_experiment_open(c, out);
+    CHECK(mde_experiment_all_tasks(x, NULL, NULL) == MDE_OK);
+    CHECK(mde__load_tables(x, &t) == MDE_OK);
+    /* At a vertex of the simplex the mixture is the expert itself (float32 log-probabilities and losses). */
+    for (i = 0; i < x->domains; i++) {
+        for (j = 0; j < t.v; j++) CLOSE(t.features[i * t.v + j], t.losses[i * t.v + j], 2e-6);
+    }
+    mde__tables_free(x, &t);
+    CHECK(mde_experiment_fit(x, stop_at_once, NULL) == MDE_STOPPED);
+    mde_context_free(c);
+}
+
+static void changed_data_are_noticed(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char out[600], data[600], path[700];
+    mde_experiment_desc desc;
+    mde_text *t;
+    snprintf(out, sizeof out, "%s/changed", folder);
+    snprintf(data, sizeof data, "%s/data2", folder);
+    write_data(c, data);
+    desc = tiny_settings(data);
+    CHECK(mde_experiment_plan(c, out, &desc) == MDE_OK);
+    t = mde_text_create(c);
+    while (t->length < 30000) mde_text_add(t, "something else altogether\n");
+    snprintf(path, sizeof path, "%s/first.txt", data);
+    mde_text_write(t, path);
+    CHECK(mde_experiment_open(c, out) == NULL);
+    CHECK_TEXT(mde_error(c), "data_hash");
+    mde_context_free(c);
+}
+
+int main(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char data[600];
+    snprintf(folder, sizeof folder, "build/test_experiment.%d", (int)getpid());
+    snprintf(data, sizeof data, "%s/data", folder);
+    write_data(c, data);
+    mde_context_free(c);
+    TEST(a_question_holds_held_out_text_and_three_other_continuations);
+    TEST(a_broken_run_file_is_run_again_and_gives_the_same_bytes);
+    TEST(the_experts_of_a_table_have_the_losses_of_their_runs);
+    TEST(changed_data_are_noticed);
+    snprintf(data, sizeof data, "rm -rf '%s'", folder);
+    return test_end() | (system(data) != 0);
+}

@@ -1,0 +1,955 @@
+/* Kernels: each against a plain loop in double, at odd sizes; every instruction set and number of threads the same
+   bits. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#include "test.h"
+
+/* -DMDE_TEST_WIDE -Wno-psabi: the width of AVX-512 on machines without it, by the same text with vectors of 16 floats
+   that the compiler takes apart. */
+#ifdef MDE_TEST_WIDE
+#define MDE__KERNEL_SET 99
+#define MDE__K(name) mde__##name##_wide
+#define MDE__SET_NAME "wide"
+#define MDE__W 16
+#ifdef __clang__
+#pragma clang fp contract(off)
+#else
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#endif
+#include "../mdemix.h"
+#ifndef __clang__
+#pragma GCC pop_options
+#endif
+#endif
+
+#define SETS 4
+
+/* A context of the instruction set, NULL if this machine lacks it. */
+static mde_context *context_of(int set, int threads)
+{
+    mde_context_desc desc;
+    mde_context *c;
+    memset(&desc, 0, sizeof desc);
+    desc.simd = set == SETS - 1 ? MDE_SIMD_PORTABLE : set + 1;
+    desc.threads = threads;
+    if (!mde__kernels_select(desc.simd)) return NULL;
+    c = mde_context_create(&desc);
+#ifdef MDE_TEST_WIDE
+    if (set == SETS - 1) c->kernels = mde__table_wide();
+#else
+    if (set == SETS - 1) {
+        mde_context_free(c);
+        c = NULL;
+    }
+#endif
+    return c;
+}
+
+static mde_context *best(void)
+{
+    return mde_context_create(NULL);
+}
+
+static const int64_t sizes[] = { 1, 2, 3, 5, 15, 16, 17, 31, 33, 64, 100, 257 };
+#define SIZES ((int)(sizeof sizes / sizeof *sizes))
+
+static uint64_t state = 1;
+
+static float noise(void)
+{
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (float)((double)(state >> 40) / 8388608.0 - 1.0);
+}
+
+/* n floats in -size .. size; aligned to nothing. */
+static float *noise_array(int64_t n, float size)
+{
+    float *x = (float *)malloc(((size_t)n + 1) * sizeof *x);
+    int64_t i;
+    for (i = 0; i < n; i++) x[i] = noise() * size;
+    return x;
+}
+
+static float *zeros(size_t n)
+{
+    return (float *)calloc(n + 1, sizeof(float));
+}
+
+static float from_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* |x - exact| in units of the last place of exact as a float. */
+static double ulps(float x, double exact)
+{
+    int exponent;
+    double unit;
+    if (exact != exact || x != x) return exact != exact && x != x ? 0 : 1e9;
+    if (fabs(exact) > 3.4028235677973366e38) return isinf(x) && (x > 0) == (exact > 0) ? 0 : 1e9;
+    frexp(exact, &exponent);
+    if (exponent < -125) exponent = -125;
+    unit = ldexp(1.0, exponent - 24);
+    if (isinf(x)) return fabs(exact) > 3.4028234e38 ? 1 : 1e9;
+    return fabs((double)x - exact) / unit;
+}
+
+/* ---- Fused multiply-add ---- */
+
+static void emulated_fma_is_rounded_once(void)
+{
+    int i, wrong = 0;
+    for (i = 0; i < 3000000; i++) {
+        float a, b, c, x, y;
+        uint64_t r;
+        noise();
+        r = state;
+        noise();
+        r ^= state >> 13;
+        a = from_bits((uint32_t)(r >> 32));
+        b = from_bits((uint32_t)r);
+        c = from_bits((uint32_t)(state >> 32));
+        if (i % 3 == 0) c = -a * b;                                             /* cancels but for the low bits */
+        if (i % 3 == 1) c = (float)(-(double)a * b * (1 + ldexp(1.0, -20 - i % 9)));
+        x = mde__fma_emulated(a, b, c);
+        y = (float)fmaf(a, b, c);
+        if (memcmp(&x, &y, sizeof x) != 0 && !(x != x && y != y)) wrong++;
+    }
+    CHECK(wrong == 0);
+}
+
+static void vector_fma_of_every_set_is_rounded_once(void)
+{
+    enum { N = 4096 };
+    int set, round, i;
+    for (set = 0; set < SETS; set++) {
+        mde_context *c = context_of(set, 1);
+        int wrong = 0;
+        if (!c) continue;
+        for (round = 0; round < 100; round++) {
+            float x[N], y[N], expected[N], a = noise() * (float)ldexp(1.0, round - 50);
+            for (i = 0; i < N; i++) {
+                uint32_t bits = (uint32_t)(state >> 32) & UINT32_C(0xbfffffff);
+                noise();
+                x[i] = from_bits(bits);
+                y[i] = i % 2 ? -a * x[i] : from_bits((uint32_t)(state >> 32));
+                expected[i] = fmaf(a, x[i], y[i]);
+            }
+            mde__vaxpy(c, N, a, x, y);
+            for (i = 0; i < N; i++) {
+                if (memcmp(&y[i], &expected[i], 4) != 0 && !(y[i] != y[i] && expected[i] != expected[i])) wrong++;
+            }
+        }
+        CHECK(wrong == 0);
+        mde_context_free(c);
+    }
+}
+
+/* ---- Elementary functions ---- */
+
+typedef void unary(mde_context *c, int64_t n, const float *x, float *y);
+
+static double reference_exp(double x) { return exp(x); }
+static double reference_log(double x) { return log(x); }
+static double reference_tanh(double x) { return tanh(x); }
+static double reference_sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double reference_silu(double x) { return x > -1e30 ? x / (1 + exp(-x)) : (double)NAN; }
+static double reference_gelu(double x)
+{
+    return x / (1 + exp(-2 * sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+static double reference_sqrt(double x) { return sqrt(x); }
+static double reference_relu(double x) { return x < 0 ? 0 : x; }
+
+/* The worst error over floats of all magnitudes; `range` bounds |x|. */
+static double worst(unary *f, double (*reference)(double), double range)
+{
+    enum { N = 1 << 16 };
+    mde_context *c = best();
+    float *x = zeros(N), *y = zeros(N);
+    double largest = 0;
+    int round, i;
+    for (round = 0; round < 24; round++) {
+        for (i = 0; i < N; i++) {
+            if (round < 16) x[i] = from_bits(((uint32_t)round << 28) + (uint32_t)i * 4096u + (uint32_t)i % 4093u);
+            else x[i] = noise() * (float)(range < 100 ? range : 100) * (float)(round % 8 + 1) / 8;
+            if (!(fabs((double)x[i]) <= range)) x[i] = noise();
+        }
+        f(c, N, x, y);
+        for (i = 0; i < N; i++) {
+            double e = ulps(y[i], reference((double)x[i]));
+            if (e > largest) largest = e;
+        }
+    }
+    free(x);
+    free(y);
+    mde_context_free(c);
+    return largest;
+}
+
+static void elementary_functions_err_by_two_units_at_most(void)
+{
+    double infinite = 1e39;
+    CHECK(worst(mde__vexp, reference_exp, infinite) <= 2);
+    CHECK(worst(mde__vlog, reference_log, infinite) <= 2);
+    CHECK(worst(mde__vtanh, reference_tanh, infinite) <= 2);
+    CHECK(worst(mde__vsigmoid, reference_sigmoid, infinite) <= 2);
+    CHECK(worst(mde__vsqrt, reference_sqrt, infinite) <= 0.5);
+    CHECK(worst(mde__vrelu, reference_relu, infinite) == 0);
+}
+
+/* x sigmoid(x) rounds once more than sigmoid; gelu's argument has an error of 1.5 units, which sigmoid magnifies by
+   the size of the argument. */
+static void gated_units_follow_their_formula(void)
+{
+    enum { N = 4001 };
+    mde_context *c = best();
+    float *x = zeros(N), *y = zeros(N);
+    int i;
+    CHECK(worst(mde__vsilu, reference_silu, 80) <= 3);
+    for (i = 0; i < N; i++) x[i] = (float)(i - 2000) / 200;
+    mde__vgelu(c, N, x, y);
+    for (i = 0; i < N; i++) CLOSE(y[i], reference_gelu((double)x[i]), 3e-7);
+    free(x);
+    free(y);
+    mde_context_free(c);
+}
+
+static void special_values_are_right(void)
+{
+    mde_context *c = best();
+    float inf = (float)INFINITY, nan = (float)NAN, tiny = from_bits(1);
+    float x[9], y[9];
+    x[0] = inf, x[1] = -inf, x[2] = nan, x[3] = 0.0f, x[4] = -0.0f, x[5] = tiny, x[6] = -1.0f, x[7] = -100.0f, x[8] = 1;
+    mde__vexp(c, 9, x, y);
+    CHECK(y[0] == inf && y[1] == 0 && y[2] != y[2] && y[3] == 1 && y[4] == 1 && y[5] == 1);
+    CHECK(y[7] > 0 && y[7] < 1e-38f);
+    mde__vlog(c, 9, x, y);
+    CHECK(y[0] == inf && y[1] != y[1] && y[2] != y[2] && y[3] == -inf && y[4] == -inf && y[6] != y[6] && y[8] == 0);
+    CLOSE(y[5], -103.27892990343185, 1e-6);
+    mde__vtanh(c, 9, x, y);
+    CHECK(y[0] == 1 && y[1] == -1 && y[2] != y[2] && y[3] == 0 && y[5] == tiny && signbit(y[4]));
+    mde__vsigmoid(c, 9, x, y);
+    CHECK(y[0] == 1 && y[1] == 0 && y[2] != y[2] && y[3] == 0.5f && y[7] > 0 && y[7] < 1e-38f);
+    mde_context_free(c);
+}
+
+static void elementwise_kernels_do_each_element_once(void)
+{
+    mde_context *c = best();
+    int s, k;
+    for (s = 0; s < SIZES + 1; s++) {
+        int64_t n = s < SIZES ? sizes[s] : 40000, i;
+        float *a = noise_array(n, 3), *b = noise_array(n, 3), *y = zeros((size_t)n + 8);
+        for (k = 0; k < 6; k++) {
+            int wrong = 0;
+            for (i = 0; i < n + 8; i++) y[i] = i < n ? b[i] : 7;
+            if (k == 0) mde__vadd(c, n, a, y, y);
+            if (k == 1) mde__vsub(c, n, a, y, y);
+            if (k == 2) mde__vmul(c, n, a, y, y);
+            if (k == 3) mde__vdiv(c, n, a, y, y);
+            if (k == 4) mde__vaxpy(c, n, 0.3f, a, y);
+            if (k == 5) mde__vaffine(c, n, a, 0.3f, -2.0f, y);
+            for (i = 0; i < n; i++) {
+                float e = k == 0 ? a[i] + b[i] : k == 1 ? a[i] - b[i] : k == 2 ? a[i] * b[i] : k == 3 ? a[i] / b[i]
+                        : k == 4 ? fmaf(0.3f, a[i], b[i]) : fmaf(a[i], 0.3f, -2.0f);
+                wrong += y[i] != e;
+            }
+            for (i = n; i < n + 8; i++) wrong += y[i] != 7;
+            CHECK(wrong == 0);
+        }
+        free(a);
+        free(b);
+        free(y);
+    }
+    mde_context_free(c);
+}
+
+/* ---- Reductions ---- */
+
+/* Error of a float sum in 16 lanes and a tree: n/16 + 5 roundings of at most the sum of magnitudes. */
+static double sum_bound(int64_t n, double magnitudes)
+{
+    return ((double)n / 16 + 8) * 6e-8 * magnitudes + 1e-30;
+}
+
+static void reductions_add_every_element_once(void)
+{
+    mde_context *c = best();
+    int s;
+    for (s = 0; s < SIZES + 1; s++) {
+        int64_t n = s < SIZES ? sizes[s] : 100003, i;
+        float *x = noise_array(n, 2), *y = noise_array(n, 2), largest = -9;
+        double sum = 0, dot = 0, squares = 0, m1 = 0, m2 = 0;
+        for (i = 0; i < n; i++) {
+            sum += (double)x[i];
+            dot += (double)x[i] * (double)y[i];
+            squares += (double)x[i] * (double)x[i];
+            m1 += fabs((double)x[i]);
+            m2 += fabs((double)x[i] * (double)y[i]);
+            if (x[i] > largest) largest = x[i];
+        }
+        CHECK(fabs((double)mde__sum(c, n, x) - sum) <= sum_bound(n, m1));
+        CHECK(fabs((double)mde__dot(c, n, x, y) - dot) <= sum_bound(n, m2));
+        CHECK(fabs(mde__sum_squares(c, n, x) - squares) <= 1e-12 * squares);
+        CHECK(mde__max(c, n, x) == largest);
+        free(x);
+        free(y);
+    }
+    CHECK(mde__sum(c, 0, NULL) == 0);
+    mde_context_free(c);
+}
+
+static void row_and_column_sums_are_sums(void)
+{
+    mde_context *c = best();
+    int a, b;
+    for (a = 0; a < SIZES + 1; a++) {
+        for (b = 0; b < SIZES; b += 2) {
+            int64_t rows = a < SIZES ? sizes[a] : 700, cols = sizes[b], i, j;
+            float *x = noise_array(rows * cols, 1), *r = zeros((size_t)rows), *k = noise_array(cols, 1);
+            float *before = zeros((size_t)cols);
+            memcpy(before, k, (size_t)cols * sizeof *k);
+            mde__sum_rows(c, rows, cols, x, r);
+            mde__sum_columns(c, rows, cols, x, 1, k);
+            for (i = 0; i < rows; i++) {
+                double sum = 0;
+                for (j = 0; j < cols; j++) sum += (double)x[i * cols + j];
+                CHECK(fabs((double)r[i] - sum) <= sum_bound(cols, (double)cols));
+            }
+            for (j = 0; j < cols; j++) {
+                double sum = (double)before[j];
+                for (i = 0; i < rows; i++) sum += (double)x[i * cols + j];
+                CHECK(fabs((double)k[j] - sum) <= 6e-8 * (double)(rows + 2) * (double)(rows + 1));
+            }
+            free(x);
+            free(r);
+            free(k);
+            free(before);
+        }
+    }
+    mde_context_free(c);
+}
+
+/* ---- Rows ---- */
+
+static void softmax_and_cross_entropy_follow_their_formulas(void)
+{
+    mde_context *c = best();
+    int s;
+    for (s = 0; s < SIZES; s++) {
+        int64_t rows = 5, cols = sizes[s], i, j;
+        size_t n = (size_t)(rows * cols);
+        float *x = noise_array(rows * cols, 6), *g = noise_array(rows * cols, 1), *y = zeros(n), *l = zeros(n);
+        float loss[5], lse[5], gl[5], *d = zeros(n), *e = zeros(n);
+        int32_t target[5];
+        for (i = 0; i < rows; i++) {
+            target[i] = i == 3 ? -1 : (int32_t)((i * 7) % cols);
+            gl[i] = noise();
+        }
+        mde__softmax_rows(c, rows, cols, x, y);
+        mde__log_softmax_rows(c, rows, cols, x, l);
+        mde__softmax_rows_vjp(c, rows, cols, y, g, d);
+        mde__cross_entropy_rows(c, rows, cols, x, target, loss, lse);
+        mde__cross_entropy_rows_vjp(c, rows, cols, x, target, lse, gl, e);
+        for (i = 0; i < rows; i++) {
+            double sum = 0, dot = 0;
+            const float *xi = x + i * cols, *gi = g + i * cols;
+            for (j = 0; j < cols; j++) sum += exp((double)xi[j]);
+            for (j = 0; j < cols; j++) dot += exp((double)xi[j]) / sum * (double)gi[j];
+            CLOSE(lse[i], log(sum), 1e-6);
+            CLOSE(loss[i], target[i] < 0 ? 0 : log(sum) - (double)xi[target[i]], 2e-6);
+            for (j = 0; j < cols; j++) {
+                double p = exp((double)xi[j]) / sum;
+                CLOSE(y[i * cols + j], p, 1e-6);
+                CLOSE(l[i * cols + j], log(p), 1e-6);
+                CLOSE(d[i * cols + j], p * ((double)gi[j] - dot), 2e-6);
+                CLOSE(e[i * cols + j], target[i] < 0 ? 0 : (double)gl[i] * (p - (target[i] == j)), 2e-6);
+            }
+        }
+        free(x), free(g), free(y), free(l), free(d), free(e);
+    }
+    mde_context_free(c);
+}
+
+static void norms_and_their_gradients_follow_their_formulas(void)
+{
+    mde_context *c = best();
+    int s, layer, affine;
+    for (s = 1; s < SIZES; s++) {
+        for (layer = 0; layer < 2; layer++) {
+            for (affine = 0; affine < 2; affine++) {
+                int64_t rows = s == 4 ? 600 : 7, cols = sizes[s], i, j;
+                size_t n = (size_t)(rows * cols);
+                float *x = noise_array(rows * cols, 2), *g = noise_array(rows * cols, 1), *y = zeros(n), *dx = zeros(n);
+                float *gain = noise_array(cols, 1), *bias = noise_array(cols, 1), *mean = zeros((size_t)rows);
+                float *rstd = zeros((size_t)rows), *dgain = zeros((size_t)cols), *dbias = zeros((size_t)cols);
+                double *want_gain = (double *)calloc((size_t)cols, sizeof(double));
+                double *want_bias = (double *)calloc((size_t)cols, sizeof(double));
+                float *use_gain = affine ? gain : NULL, *use_bias = affine ? bias : NULL;
+                if (layer) {
+                    mde__layer_norm_rows(c, rows, cols, x, use_gain, use_bias, 1e-3f, y, mean, rstd);
+                    mde__layer_norm_rows_vjp(c, rows, cols, x, use_gain, mean, rstd, g, dx, dgain, dbias);
+                } else {
+                    mde__rms_norm_rows(c, rows, cols, x, use_gain, 1e-3f, y, rstd);
+                    mde__rms_norm_rows_vjp(c, rows, cols, x, use_gain, rstd, g, dx, dgain);
+                }
+                for (i = 0; i < rows; i++) {
+                    double mu = 0, spread = 0, mh = 0, mhn = 0, r;
+                    const float *xi = x + i * cols, *gi = g + i * cols;
+                    for (j = 0; j < cols; j++) mu += (double)xi[j] / (double)cols;
+                    if (!layer) mu = 0;
+                    for (j = 0; j < cols; j++) spread += ((double)xi[j] - mu) * ((double)xi[j] - mu) / (double)cols;
+                    r = 1 / sqrt(spread + (double)1e-3f);
+                    for (j = 0; j < cols; j++) {
+                        double h = (double)gi[j] * (affine ? (double)gain[j] : 1), nj = ((double)xi[j] - mu) * r;
+                        mh += h / (double)cols;
+                        mhn += h * nj / (double)cols;
+                        want_gain[j] += (double)gi[j] * nj;
+                        want_bias[j] += (double)gi[j];
+                    }
+                    if (!layer) mh = 0;
+                    for (j = 0; j < cols; j++) {
+                        double h = (double)gi[j] * (affine ? (double)gain[j] : 1), nj = ((double)xi[j] - mu) * r;
+                        double out = nj * (affine ? (double)gain[j] : 1) + (affine && layer ? (double)bias[j] : 0);
+                        /* 1e-3 in the root: r is at most 32, and errors of 1e-7 grow by it at most. */
+                        CLOSE(y[i * cols + j], out, 5e-6);
+                        CLOSE(dx[i * cols + j], r * (h - mh - nj * mhn), 3e-5);
+                    }
+                }
+                for (j = 0; j < cols; j++) {
+                    CLOSE(dgain[j], want_gain[j], 2e-5 * (rows > 100 ? 10 : 1));
+                    if (layer) CLOSE(dbias[j], want_bias[j], 2e-5);
+                }
+                free(x), free(g), free(y), free(dx), free(gain), free(bias), free(mean), free(rstd), free(dgain);
+                free(dbias), free(want_gain), free(want_bias);
+            }
+        }
+    }
+    mde_context_free(c);
+}
+
+static void rope_turns_pairs_and_back(void)
+{
+    mde_context *c = best();
+    int64_t batch = 2, time = 5, heads = 3, dims[] = { 2, 6, 16, 34, 64 }, b, t, h, i;
+    int k;
+    for (k = 0; k < 5; k++) {
+        int64_t dim = dims[k], half = dim / 2, n = batch * time * heads * dim;
+        float *x = noise_array(n, 1), *y = zeros((size_t)n), *z = zeros((size_t)n);
+        float *cosine = zeros((size_t)(time * half)), *sine = zeros((size_t)(time * half));
+        for (i = 0; i < time * half; i++) {
+            cosine[i] = (float)cos((double)i);
+            sine[i] = (float)sin((double)i);
+        }
+        mde__rope(c, batch, time, heads, dim, x, y, cosine, sine, 0);
+        memcpy(z, y, (size_t)n * sizeof *z);
+        mde__rope(c, batch, time, heads, dim, z, z, cosine, sine, 1);
+        for (b = 0; b < batch; b++) for (t = 0; t < time; t++) for (h = 0; h < heads; h++) for (i = 0; i < half; i++) {
+            int64_t at = ((b * time + t) * heads + h) * dim + i;
+            double co = (double)cosine[t * half + i], si = (double)sine[t * half + i];
+            CLOSE(y[at], (double)x[at] * co - (double)x[at + half] * si, 2e-7);
+            CLOSE(y[at + half], (double)x[at + half] * co + (double)x[at] * si, 2e-7);
+            CLOSE(z[at], x[at], 5e-7);
+        }
+        free(x), free(y), free(z), free(cosine), free(sine);
+    }
+    mde_context_free(c);
+}
+
+/* ---- Matrix product ---- */
+
+/* One chain of fused multiply-adds: this is what every kernel promises to the bit. */
+static void slow_gemm(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, int accumulate, float *out, int64_t ldo)
+{
+    int64_t i, j, p;
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < n; j++) {
+            float chain = accumulate ? out[i * ldo + j] : 0;
+            for (p = 0; p < k; p++) {
+                chain = fmaf(ta ? a[p * lda + i] : a[i * lda + p], tb ? b[j * ldb + p] : b[p * ldb + j], chain);
+            }
+            out[i * ldo + j] = chain;
+        }
+    }
+}
+
+static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int flags)
+{
+    int ta = flags & 1, tb = flags >> 1 & 1, accumulate = flags >> 2 & 1, wrong;
+    int64_t lda = (ta ? m : k) + 3, ldb = (tb ? k : n) + 1, ldo = n + 2, i;
+    float *a = noise_array((ta ? k : m) * lda, 1), *b = noise_array((tb ? n : k) * ldb, 1);
+    float *x = noise_array(m * ldo, 1), *y = zeros((size_t)(m * ldo));
+    size_t space = mde__gemm_workspace(c, m, n, k);
+    float *workspace = zeros(space + 16);
+    for (i = 0; i < 16; i++) workspace[space + (size_t)i] = 5;
+    memcpy(y, x, (size_t)(m * ldo) * sizeof *y);
+    mde__gemm(c, ta, tb, m, n, k, a, lda, b, ldb, accumulate, x, ldo, workspace);
+    slow_gemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate, y, ldo);
+    wrong = memcmp(x, y, (size_t)(m * ldo) * sizeof *y) != 0;
+    for (i = 0; i < 16; i++) wrong += workspace[space + (size_t)i] != 5;
+    free(a), free(b), free(x), free(y), free(workspace);
+    return wrong;
+}
+
+static void products_are_one_chain_in_order_of_k(void)
+{
+    static const int64_t some[] = { 1, 2, 5, 6, 7, 12, 13, 16, 17, 31, 33, 64, 100 };
+    int set, i, j, k, flags, count = (int)(sizeof some / sizeof *some);
+    for (set = 0; set < SETS; set++) {
+        mde_context *c = context_of(set, 2);
+        int slow = set == 0 || set == SETS - 1, wrong = 0;
+        if (!c) continue;
+        for (i = 0; i < count; i += slow ? 2 : 1) {
+            for (j = 0; j < count; j += slow ? 2 : 1) {
+                for (k = 0; k < count; k += 3) {
+                    for (flags = 0; flags < 8; flags += slow ? 3 : 1) {
+                        wrong += gemm_differs(c, some[i], some[j], some[k], flags);
+                    }
+                }
+            }
+        }
+        CHECK(wrong == 0);
+        for (flags = 0; flags < 8; flags++) {
+            CHECK(!gemm_differs(c, 5, 40, 600, flags));
+            if (slow) continue;
+            CHECK(!gemm_differs(c, 201, 66, 300, flags));
+            CHECK(!gemm_differs(c, 3, 1100, 270, flags));
+            CHECK(!gemm_differs(c, 66, 1050, 40, flags));
+            CHECK(!gemm_differs(c, 130, 140, 70, flags));
+        }
+        mde_context_free(c);
+    }
+}
+
+static void batched_products_equal_single_ones(void)
+{
+    mde_context *c = best();
+    int64_t batch = 9, m = 40, n = 50, k = 60, i;
+    int shared;
+    float *a = noise_array(batch * m * k, 1), *b = noise_array(batch * k * n, 1), *x = noise_array(batch * m * n, 1);
+    float *y = zeros((size_t)(batch * m * n)), *workspace = zeros(mde__gemm_workspace(c, m, n, k));
+    for (shared = 0; shared < 2; shared++) {
+        memcpy(y, x, (size_t)(batch * m * n) * sizeof *y);
+        mde__gemm_batch(c, batch, 0, 0, m, n, k, a, k, m * k, b, n, shared ? 0 : k * n, 1, x, n, m * n, workspace);
+        for (i = 0; i < batch; i++) {
+            slow_gemm(0, 0, m, n, k, a + i * m * k, k, b + (shared ? 0 : i * k * n), n, 1, y + i * m * n, n);
+        }
+        CHECK(memcmp(x, y, (size_t)(batch * m * n) * sizeof *y) == 0);
+    }
+    memcpy(y, x, (size_t)(m * n) * sizeof *y);
+    mde__gemm_batch(c, batch, 0, 0, m, n, k, a, k, m * k, b, n, k * n, 1, x, n, 0, workspace);
+    for (i = 0; i < batch; i++) slow_gemm(0, 0, m, n, k, a + i * m * k, k, b + i * k * n, n, 1, y, n);
+    CHECK(memcmp(x, y, (size_t)(m * n) * sizeof *y) == 0);
+    free(a), free(b), free(x), free(y), free(workspace);
+    mde_context_free(c);
+}
+
+/* ---- Attention ---- */
+
+static mde__attention_shape shape_of(int64_t batch, int64_t time_q, int64_t time_k, int64_t heads, int64_t kv_heads,
+                                     int64_t dim, int causal)
+{
+    mde__attention_shape s;
+    s.batch = batch;
+    s.time_q = time_q;
+    s.time_k = time_k;
+    s.heads = heads;
+    s.kv_heads = kv_heads;
+    s.dim = dim;
+    s.causal = causal;
+    return s;
+}
+
+/* Probabilities [time_k] of a query in double, and the logsumexp. */
+static double slow_weights(const mde__attention_shape *s, const float *q, const float *k, int64_t b, int64_t t,
+                           int64_t h, double scale, double *p)
+{
+    int64_t kv = h / (s->heads / s->kv_heads), seen = s->causal ? t + 1 + s->time_k - s->time_q : s->time_k, j, i;
+    const float *query = q + ((b * s->time_q + t) * s->heads + h) * s->dim;
+    double sum = 0;
+    for (j = 0; j < s->time_k; j++) {
+        const float *key = k + ((b * s->time_k + j) * s->kv_heads + kv) * s->dim;
+        p[j] = 0;
+        if (j >= seen) continue;
+        for (i = 0; i < s->dim; i++) p[j] += (double)query[i] * (double)key[i];
+        p[j] = exp(p[j] * scale);
+        sum += p[j];
+    }
+    for (j = 0; j < s->time_k; j++) p[j] /= sum;
+    return log(sum);
+}
+
+static void attention_and_its_gradients_follow_their_formulas(void)
+{
+    mde__attention_shape shapes[9];
+    int set, n;
+    shapes[0] = shape_of(1, 1, 1, 1, 1, 1, 1);
+    shapes[1] = shape_of(2, 5, 5, 2, 2, 3, 1);
+    shapes[2] = shape_of(2, 17, 33, 4, 2, 16, 1);
+    shapes[3] = shape_of(1, 100, 100, 3, 1, 20, 1);
+    shapes[4] = shape_of(1, 130, 130, 2, 1, 8, 0);
+    shapes[5] = shape_of(1, 70, 150, 2, 2, 32, 1);
+    shapes[6] = shape_of(1, 1, 100, 6, 2, 12, 1);
+    shapes[7] = shape_of(2, 64, 64, 1, 1, 64, 1);
+    shapes[8] = shape_of(1, 200, 200, 2, 2, 10, 1);
+    for (set = 0; set < SETS; set++) {
+        mde_context *c = context_of(set, 2);
+        if (!c) continue;
+        for (n = 0; n < 9; n++) {
+            const mde__attention_shape *s = &shapes[n];
+            int64_t nq = s->batch * s->time_q * s->heads * s->dim, nk = s->batch * s->time_k * s->kv_heads * s->dim;
+            int64_t b, h, t, j, i, group = s->heads / s->kv_heads;
+            float *q = noise_array(nq, 2), *k = noise_array(nk, 2), *v = noise_array(nk, 1), *g = noise_array(nq, 1);
+            float *out = zeros((size_t)nq), *dq = zeros((size_t)nq), *dk = zeros((size_t)nk), *dv = zeros((size_t)nk);
+            float *lse = zeros((size_t)(s->batch * s->heads * s->time_q)), scale = 1 / sqrtf((float)s->dim);
+            size_t need = mde__attention_scratch(c, s), need_vjp = mde__attention_vjp_scratch(c, s);
+            float *scratch = zeros(need + 16), *scratch_vjp = zeros(need_vjp + 16);
+            double *p = (double *)calloc((size_t)s->time_k, sizeof *p), *eq = (double *)calloc((size_t)nq, sizeof *eq);
+            double *ek = (double *)calloc((size_t)nk, sizeof *ek), *ev = (double *)calloc((size_t)nk, sizeof *ev);
+            for (i = 0; i < 16; i++) scratch[need + (size_t)i] = scratch_vjp[need_vjp + (size_t)i] = 5;
+            mde__attention(c, s, q, k, v, scale, out, lse, scratch);
+            mde__attention_vjp(c, s, q, k, v, scale, out, lse, g, dq, dk, dv, scratch_vjp);
+            for (i = 0; i < 16; i++) CHECK(scratch[need + (size_t)i] == 5 && scratch_vjp[need_vjp + (size_t)i] == 5);
+            for (b = 0; b < s->batch; b++) for (h = 0; h < s->heads; h++) for (t = 0; t < s->time_q; t++) {
+                int64_t at = ((b * s->time_q + t) * s->heads + h) * s->dim;
+                double total = slow_weights(s, q, k, b, t, h, (double)scale, p), d = 0;
+                CLOSE(lse[(b * s->heads + h) * s->time_q + t], total, 1e-6);
+                for (i = 0; i < s->dim; i++) {
+                    double o = 0;
+                    for (j = 0; j < s->time_k; j++) {
+                        o += p[j] * (double)v[((b * s->time_k + j) * s->kv_heads + h / group) * s->dim + i];
+                    }
+                    CLOSE(out[at + i], o, 2e-6);
+                    d += o * (double)g[at + i];
+                }
+                for (j = 0; j < s->time_k; j++) {
+                    int64_t at_k = ((b * s->time_k + j) * s->kv_heads + h / group) * s->dim;
+                    double dp = 0, ds;
+                    for (i = 0; i < s->dim; i++) dp += (double)g[at + i] * (double)v[at_k + i];
+                    ds = p[j] * (dp - d) * (double)scale;
+                    for (i = 0; i < s->dim; i++) {
+                        eq[at + i] += ds * (double)k[at_k + i];
+                        ek[at_k + i] += ds * (double)q[at + i];
+                        ev[at_k + i] += p[j] * (double)g[at + i];
+                    }
+                }
+            }
+            for (i = 0; i < nq; i++) CLOSE(dq[i], eq[i], 5e-6);
+            for (i = 0; i < nk; i++) {
+                CLOSE(dk[i], ek[i], 1e-5);
+                CLOSE(dv[i], ev[i], 1e-5);
+            }
+            free(q), free(k), free(v), free(g), free(out), free(dq), free(dk), free(dv), free(lse), free(scratch);
+            free(scratch_vjp), free(p), free(eq), free(ek), free(ev);
+        }
+        mde_context_free(c);
+    }
+}
+
+static void decoding_one_token_gives_the_bits_of_the_full_pass(void)
+{
+    int set;
+    for (set = 0; set < SETS; set++) {
+        mde_context *c = context_of(set, 1);
+        mde__attention_shape full = shape_of(1, 150, 150, 4, 2, 24, 1), one = full;
+        int64_t nq = full.time_q * full.heads * full.dim, nk = full.time_k * full.kv_heads * full.dim, t, i;
+        int64_t row = full.heads * full.dim;
+        float *q, *k, *v, *out, *single, *scratch, lse[4], *all;
+        if (!c) continue;
+        q = noise_array(nq, 3), k = noise_array(nk, 3), v = noise_array(nk, 1), out = zeros((size_t)nq);
+        single = zeros((size_t)row), scratch = zeros(mde__attention_scratch(c, &full));
+        all = zeros((size_t)(full.heads * full.time_q));
+        for (i = 0; i < full.kv_heads * full.dim; i++) v[(full.time_k - 1) * full.kv_heads * full.dim + i] = (float)NAN;
+        mde__attention(c, &full, q, k, v, 0.2f, out, all, scratch);
+        for (t = 0; t < full.time_q; t++) {
+            one.time_q = 1;
+            one.time_k = t + 1;
+            mde__attention(c, &one, q + t * row, k, v, 0.2f, single, lse, scratch);
+            if (t < full.time_q - 1) CHECK(memcmp(single, out + t * row, (size_t)row * sizeof *out) == 0);
+            for (i = 0; i < full.heads; i++) CHECK(lse[i] == all[i * full.time_q + t]);
+        }
+        free(q), free(k), free(v), free(out), free(single), free(scratch), free(all);
+        mde_context_free(c);
+    }
+}
+
+/* ---- AdamW, mixtures ---- */
+
+static void adamw_follows_its_paper(void)
+{
+    mde_context *c = best();
+    int64_t n = 37, i, step;
+    float *w = noise_array(n, 1), *m = zeros((size_t)n), *v = zeros((size_t)n);
+    double ew[37], em[37], ev[37], b1 = 0.9, b2 = 0.95, lr = 0.01, decay = 0.1, eps = 1e-8;
+    for (i = 0; i < n; i++) {
+        ew[i] = (double)w[i];
+        em[i] = ev[i] = 0;
+    }
+    for (step = 1; step <= 20; step++) {
+        float *g = noise_array(n, 2);
+        double c1 = 1 - pow(b1, (double)step), c2 = 1 - pow(b2, (double)step);
+        mde__adamw(c, n, w, g, m, v, lr, b1, b2, eps, decay, c1, c2, 0.5f);
+        for (i = 0; i < n; i++) {
+            double gi = 0.5 * (double)g[i];
+            em[i] = b1 * em[i] + (1 - b1) * gi;
+            ev[i] = b2 * ev[i] + (1 - b2) * gi * gi;
+            ew[i] -= lr * (em[i] / c1 / (sqrt(ev[i] / c2) + eps) + decay * ew[i]);
+            CLOSE(w[i], ew[i], 2e-6);
+        }
+        free(g);
+    }
+    free(w), free(m), free(v);
+    mde_context_free(c);
+}
+
+static void mixture_likelihood_and_derivatives_follow_their_formulas(void)
+{
+    static const int64_t tokens[] = { 1, 7, 63, 64, 65, 4097, 10000 };
+    static const int experts[] = { 1, 2, 7, 17 };
+    mde_context *c = best();
+    int a, b, counted, i, j;
+    for (a = 0; a < 7; a++) for (b = 0; b < 4; b++) for (counted = 0; counted < 2; counted++) {
+        int64_t n = tokens[a], t;
+        int k = experts[b];
+        float *r = zeros((size_t)(n * k)), *count = zeros((size_t)n);
+        double w[17], g[17], h[17 * 17], eg[17], eh[17 * 17], sum = 0, got;
+        for (i = 0; i < k; i++) w[i] = 1.0 / k;
+        memset(eg, 0, sizeof eg);
+        memset(eh, 0, sizeof eh);
+        for (t = 0; t < n * k; t++) r[t] = expf(noise() * (t % 97 == 0 ? 60.0f : 8.0f));
+        for (t = 0; t < n; t++) count[t] = (float)((t * 7) % 4);
+        for (t = 0; t < n; t++) {
+            double s = 0, m = counted ? (double)count[t] : 1;
+            for (i = 0; i < k; i++) s += w[i] * (double)r[i * n + t];
+            sum += m * log(s);
+            for (i = 0; i < k; i++) {
+                eg[i] += m * (double)r[i * n + t] / s;
+                for (j = 0; j < k; j++) eh[i * k + j] += m * (double)r[i * n + t] / s * (double)r[j * n + t] / s;
+            }
+        }
+        got = mde__mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, g, h);
+        CHECK(fabs(got - sum) <= 1e-12 * (double)n * 10);
+        CHECK(got == mde__mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, NULL, NULL));
+        for (i = 0; i < k; i++) {
+            CHECK(fabs(g[i] - eg[i]) <= 1e-11 * (double)n * (double)k);
+            for (j = 0; j < k; j++) CHECK(fabs(h[i * k + j] - eh[i * k + j]) <= 1e-11 * (double)n * k * k);
+        }
+        r[0] = 0;
+        if (k == 1) CHECK(mde__mixture_logsum(c, n, k, r, n, w, NULL, NULL, NULL) == -(double)INFINITY);
+        free(r), free(count);
+    }
+    mde_context_free(c);
+}
+
+static void many_mixtures_give_the_bits_of_one_by_one(void)
+{
+    mde_context *c = best();
+    enum { TOKENS = 5000, EXPERTS = 5, MIXTURES = 131 };
+    float *r = zeros(TOKENS * EXPERTS), *count = zeros(TOKENS);
+    double *w = (double *)calloc(MIXTURES * EXPERTS, sizeof *w), out[MIXTURES];
+    int i, counted;
+    for (i = 0; i < TOKENS * EXPERTS; i++) r[i] = expf(5 * noise());
+    for (i = 0; i < TOKENS; i++) count[i] = (float)(i % 3);
+    for (i = 0; i < MIXTURES * EXPERTS; i++) w[i] = 1.0 + (double)noise();
+    r[70] = r[70 + TOKENS] = r[70 + 2 * TOKENS] = 1e-37f;
+    for (counted = 0; counted < 2; counted++) {
+        CHECK(mde__mixture_logsums(c, TOKENS, EXPERTS, r, TOKENS, MIXTURES, w, counted ? count : NULL, out));
+        for (i = 0; i < MIXTURES; i++) {
+            CHECK(out[i] == mde__mixture_logsum(c, TOKENS, EXPERTS, r, TOKENS, w + i * EXPERTS, counted ? count : NULL,
+                                                NULL, NULL));
+        }
+    }
+    free(r), free(count), free(w);
+    mde_context_free(c);
+}
+
+/* ---- Same bits ---- */
+
+typedef struct bits { const char *name[64]; uint64_t hash[64]; int count; } bits;
+
+static void keep(bits *b, const char *name, const void *p, size_t bytes)
+{
+    int i = 0;
+    while (i < b->count && strcmp(b->name[i], name) != 0) i++;
+    if (i == b->count) {
+        b->name[i] = name;
+        b->hash[i] = MDE__HASH_START;
+        b->count++;
+    }
+    b->hash[i] = mde__hash(b->hash[i], p, bytes);
+}
+
+/* Runs everything on inputs that are always the same. */
+static void run_all(mde_context *c, bits *b)
+{
+    static const struct { const char *name; unary *f; } unaries[] = {
+        { "exp", mde__vexp }, { "log", mde__vlog }, { "tanh", mde__vtanh }, { "sigmoid", mde__vsigmoid },
+        { "silu", mde__vsilu }, { "gelu", mde__vgelu }, { "sqrt", mde__vsqrt }, { "relu", mde__vrelu }
+    };
+    static const int64_t cols[] = { 1, 3, 16, 33, 257 };
+    enum { N = 70001 };
+    float *x, *y, *z, *r, *gain;
+    int64_t i;
+    int u, s;
+    b->count = 0;
+    state = 12345;
+    x = noise_array(N, 1), z = noise_array(N, 1), y = zeros(N), r = zeros(N), gain = noise_array(300, 1);
+    for (u = 0; u < 8; u++) {
+        float *in = zeros(N);
+        for (i = 0; i < N; i++) in[i] = u == 1 || u == 6 ? fabsf(x[i]) * 9 : x[i] * 20;
+        for (i = 0; i < 2000; i++) {
+            in[i] = from_bits((uint32_t)i * 2137621u);
+            if (in[i] != in[i] || (u == 6 && in[i] < 0) || (u == 1 && in[i] < 0)) in[i] = 1;
+            if (u == 4 || u == 5) in[i] = in[i] < -1e30f ? -1e9f : in[i];
+        }
+        unaries[u].f(c, N, in, y);
+        keep(b, unaries[u].name, y, N * sizeof *y);
+        free(in);
+    }
+    {
+        float one = mde__sum(c, N, x), two = mde__dot(c, N, x, z), three = mde__max(c, N, x);
+        double four = mde__sum_squares(c, N, x);
+        keep(b, "sum", &one, sizeof one);
+        keep(b, "dot", &two, sizeof two);
+        keep(b, "max", &three, sizeof three);
+        keep(b, "sum_squares", &four, sizeof four);
+    }
+    for (s = 0; s < 5; s++) {
+        int64_t n = cols[s], rows = s == 3 ? 600 : 13;
+        float *mean = zeros(700), *rstd = zeros(700), *dgain = zeros(300), *dbias = zeros(300);
+        int32_t target[700];
+        for (i = 0; i < rows; i++) target[i] = (int32_t)(i % n);
+        mde__sum_rows(c, rows, n, x, r);
+        keep(b, "sum_rows", r, (size_t)rows * 4);
+        mde__sum_columns(c, rows, n, x, 0, r);
+        keep(b, "sum_columns", r, (size_t)n * 4);
+        mde__softmax_rows(c, rows, n, x, y);
+        keep(b, "softmax", y, (size_t)(rows * n) * 4);
+        mde__softmax_rows_vjp(c, rows, n, y, z, r);
+        keep(b, "softmax_vjp", r, (size_t)(rows * n) * 4);
+        mde__log_softmax_rows(c, rows, n, x, y);
+        keep(b, "log_softmax", y, (size_t)(rows * n) * 4);
+        mde__cross_entropy_rows(c, rows, n, x, target, mean, rstd);
+        keep(b, "cross_entropy", mean, (size_t)rows * 4);
+        keep(b, "cross_entropy", rstd, (size_t)rows * 4);
+        mde__cross_entropy_rows_vjp(c, rows, n, x, target, rstd, z, y);
+        keep(b, "cross_entropy_vjp", y, (size_t)(rows * n) * 4);
+        mde__rms_norm_rows(c, rows, n, x, gain, 1e-5f, y, rstd);
+        keep(b, "rms_norm", y, (size_t)(rows * n) * 4);
+        mde__rms_norm_rows_vjp(c, rows, n, x, gain, rstd, z, y, dgain);
+        keep(b, "rms_norm_vjp", y, (size_t)(rows * n) * 4);
+        keep(b, "rms_norm_vjp", dgain, (size_t)n * 4);
+        mde__layer_norm_rows(c, rows, n, x, gain, gain, 1e-5f, y, mean, rstd);
+        keep(b, "layer_norm", y, (size_t)(rows * n) * 4);
+        mde__layer_norm_rows_vjp(c, rows, n, x, gain, mean, rstd, z, y, dgain, dbias);
+        keep(b, "layer_norm_vjp", y, (size_t)(rows * n) * 4);
+        keep(b, "layer_norm_vjp", dgain, (size_t)n * 4);
+        keep(b, "layer_norm_vjp", dbias, (size_t)n * 4);
+        free(mean), free(rstd), free(dgain), free(dbias);
+    }
+    {
+        mde__attention_shape s1 = shape_of(2, 70, 90, 4, 2, 20, 1);
+        size_t nq = 2 * 70 * 4 * 20, nk = 2 * 90 * 2 * 20;
+        float *lse = zeros(600), *dq = zeros(nq), *dk = zeros(nk), *dv = zeros(nk);
+        float *scratch = zeros(mde__attention_scratch(c, &s1) + mde__attention_vjp_scratch(c, &s1));
+        mde__attention(c, &s1, x, z, x + 20000, 0.9f, y, lse, scratch);
+        keep(b, "attention", y, nq * 4);
+        keep(b, "attention", lse, 560 * 4);
+        mde__attention_vjp(c, &s1, x, z, x + 20000, 0.9f, y, lse, z + 30000, dq, dk, dv, scratch);
+        keep(b, "attention_vjp", dq, nq * 4);
+        keep(b, "attention_vjp", dk, nk * 4);
+        keep(b, "attention_vjp", dv, nk * 4);
+        mde__rope(c, 2, 70, 4, 20, x, y, z, z + 700, 0);
+        keep(b, "rope", y, nq * 4);
+        free(lse), free(dq), free(dk), free(dv), free(scratch);
+    }
+    {
+        float *workspace = zeros(mde__gemm_workspace(c, 130, 150, 300));
+        mde__gemm(c, 0, 0, 130, 150, 60, x, 60, z, 150, 0, y, 150, workspace);
+        mde__gemm(c, 1, 1, 130, 150, 300, x, 130, z, 300, 1, y, 150, workspace);
+        keep(b, "gemm", y, 130 * 150 * 4);
+        free(workspace);
+    }
+    {
+        float *m = zeros(N), *v = zeros(N);
+        memcpy(y, x, N * sizeof *y);
+        for (i = 1; i < 4; i++) mde__adamw(c, N, y, z, m, v, 1e-3, 0.9, 0.99, 1e-8, 0.1, 0.1 * (double)i, 0.01, 0.7f);
+        keep(b, "adamw", y, N * sizeof *y);
+        free(m), free(v);
+    }
+    {
+        double w[7], g[7], h[49], sum;
+        float *count = zeros(9999);
+        for (i = 0; i < 7; i++) w[i] = (double)(i + 1) / 28;
+        for (i = 0; i < N; i++) y[i] = expf(3 * x[i]);
+        for (i = 0; i < 9999; i++) count[i] = (float)(i % 3);
+        sum = mde__mixture_logsum(c, 9999, 7, y, 10000, w, NULL, g, h);
+        keep(b, "mixture", &sum, sizeof sum);
+        keep(b, "mixture", g, sizeof g);
+        keep(b, "mixture", h, sizeof h);
+        sum = mde__mixture_logsum(c, 9999, 7, y, 10000, w, count, g, h);
+        keep(b, "mixture", &sum, sizeof sum);
+        keep(b, "mixture", g, sizeof g);
+        free(count);
+    }
+    free(x), free(y), free(z), free(r), free(gain);
+}
+
+static void every_instruction_set_and_number_of_threads_gives_the_same_bits(void)
+{
+    bits expected, got;
+    int set, threads, i;
+    mde_context *c = context_of(0, 1);
+    run_all(c, &expected);
+    mde_context_free(c);
+    for (set = 0; set < SETS; set++) {
+        for (threads = 1; threads <= 3; threads++) {
+            if ((set == 0 || set == SETS - 1) && threads == 2) continue;
+            c = context_of(set, threads);
+            if (!c) continue;
+            run_all(c, &got);
+            CHECK(got.count == expected.count);
+            for (i = 0; i < got.count && i < expected.count; i++) {
+                if (got.hash[i] != expected.hash[i]) {
+                    printf("    %s, %s, %d threads\n", got.name[i], c->kernels->name, threads);
+                }
+                CHECK(got.hash[i] == expected.hash[i]);
+            }
+            mde_context_free(c);
+        }
+    }
+    if (getenv("MDE_TEST_HASHES")) {
+        for (i = 0; i < expected.count; i++) {
+            printf("    %s %016llx\n", expected.name[i], (unsigned long long)expected.hash[i]);
+        }
+    }
+}
+
+int main(void)
+{
+    TEST(emulated_fma_is_rounded_once);
+    TEST(vector_fma_of_every_set_is_rounded_once);
+    TEST(elementary_functions_err_by_two_units_at_most);
+    TEST(gated_units_follow_their_formula);
+    TEST(special_values_are_right);
+    TEST(elementwise_kernels_do_each_element_once);
+    TEST(reductions_add_every_element_once);
+    TEST(row_and_column_sums_are_sums);
+    TEST(softmax_and_cross_entropy_follow_their_formulas);
+    TEST(norms_and_their_gradients_follow_their_formulas);
+    TEST(rope_turns_pairs_and_back);
+    TEST(products_are_one_chain_in_order_of_k);
+    TEST(batched_products_equal_single_ones);
+    TEST(attention_and_its_gradients_follow_their_formulas);
+    TEST(decoding_one_token_gives_the_bits_of_the_full_pass);
+    TEST(adamw_follows_its_paper);
+    TEST(mixture_likelihood_and_derivatives_follow_their_formulas);
+    TEST(many_mixtures_give_the_bits_of_one_by_one);
+    TEST(every_instruction_set_and_number_of_threads_gives_the_same_bits);
+    return test_end();
+}

@@ -1,0 +1,942 @@
+/* Mixtures of data experts: loss, gradient, exact minimum with its certificate, bootstrap, folders of log-probabilities. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#include "test.h"
+
+#define FOLDER "build/test_mde.tmp"
+#define MOST 20                         /* experts in a test */
+
+static const char *const names[MOST] = { "e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9", "e10", "e11", "e12",
+                                         "e13", "e14", "e15", "e16", "e17", "e18", "e19" };
+
+/* Log-probabilities of `experts` experts for `tokens` tokens: a common difficulty and an own deviation of each. */
+typedef struct table { int experts; size_t tokens; float *logp[MOST]; } table;
+
+static table make_table(int experts, size_t tokens, double spread, uint64_t seed)
+{
+    table x;
+    int i;
+    size_t t;
+    x.experts = experts;
+    x.tokens = tokens;
+    for (i = 0; i < experts; i++) x.logp[i] = (float *)malloc(tokens * sizeof(float));
+    for (t = 0; t < tokens; t++) {
+        mde_random r = mde_random_start(seed, t);
+        double common = 3 * mde_random_uniform(&r);
+        for (i = 0; i < experts; i++) {
+            double value = -common - spread * fabs(mde_random_normal(&r)) * (1 + 0.1 * i);
+            x.logp[i][t] = (float)value;
+        }
+    }
+    return x;
+}
+
+static void free_table(table *x)
+{
+    int i;
+    for (i = 0; i < x->experts; i++) free(x->logp[i]);
+}
+
+static mde_experts *experts_of(mde_context *c, const table *x)
+{
+    mde_experts *e = mde_experts_create(c, x->experts, names);
+    mde_experts_add(e, "text", x->tokens, (const float *const *)x->logp, NULL, 0);
+    return e;
+}
+
+/* The definition, in double. */
+static double plain_loss(const table *x, const double *w, double *gradient)
+{
+    double loss = 0;
+    size_t t;
+    int i;
+    for (i = 0; gradient && i < x->experts; i++) gradient[i] = 0;
+    for (t = 0; t < x->tokens; t++) {
+        double p = 0;
+        for (i = 0; i < x->experts; i++) p += w[i] * exp((double)x->logp[i][t]);
+        loss -= log(p) / (double)x->tokens;
+        for (i = 0; gradient && i < x->experts; i++) {
+            gradient[i] -= exp((double)x->logp[i][t]) / p / (double)x->tokens;
+        }
+    }
+    return loss;
+}
+
+static void random_weights(uint64_t seed, int k, double alpha, double *w)
+{
+    double a[MOST];
+    mde_random r = mde_random_start(seed, 12345);
+    int i;
+    for (i = 0; i < k; i++) a[i] = alpha;
+    mde_random_dirichlet(&r, k, a, w);
+}
+
+/* ---- Loss ---- */
+
+/* Ratios are stored as float32, so each probability is off by at most 2^-24 of itself, and so is any mixture of them. */
+#define ROUNDING 6e-8
+
+static void loss_and_gradient_equal_the_plain_double_loop(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    int k, i;
+    size_t n;
+    for (k = 1; k <= MOST; k += k < 4 ? 1 : 4) {
+        for (n = 1; n < 20000; n = n * 3 + 1) {
+            table x = make_table(k, n, 2, (uint64_t)(k * 100) + n);
+            mde_experts *e = experts_of(c, &x);
+            double w[MOST], g[MOST], expected[MOST], loss, truth;
+            random_weights(n, k, 0.5, w);
+            loss = mde_validation_loss(e, 0, w, g);
+            truth = plain_loss(&x, w, expected);
+            CLOSE(loss, truth, 2 * ROUNDING);
+            for (i = 0; i < k; i++) CHECK(fabs(g[i] - expected[i]) <= 4 * ROUNDING * fabs(expected[i]));
+            CHECK(mde_validation_loss(e, 0, w, NULL) == loss);
+            CHECK(mde_mixture_loss(e, NULL, w, NULL) == loss);
+            mde_experts_free(e);
+            free_table(&x);
+        }
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+static void weights_times_gradient_is_minus_one(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(7, 5000, 3, 5);
+    mde_experts *e = experts_of(c, &x);
+    double w[MOST], g[MOST], sum = 0;
+    int i;
+    random_weights(3, 7, 1, w);
+    mde_validation_loss(e, 0, w, g);
+    for (i = 0; i < 7; i++) sum += w[i] * g[i];
+    CLOSE(sum, -1, 1e-12);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* At a corner of the simplex the mixture is the expert itself. */
+static void loss_at_a_vertex_is_the_experts_own_loss(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(5, 3000, 2, 8);
+    mde_experts *e = experts_of(c, &x);
+    int i;
+    size_t t;
+    for (i = 0; i < 5; i++) {
+        double w[5] = { 0, 0, 0, 0, 0 }, own = 0;
+        w[i] = 1;
+        for (t = 0; t < x.tokens; t++) own -= (double)x.logp[i][t] / (double)x.tokens;
+        CLOSE(mde_validation_loss(e, 0, w, NULL), own, 2 * ROUNDING);
+    }
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* The loss is convex, and no worse than the share of one expert alone. */
+static void loss_keeps_jensens_bound_and_the_bound_of_each_expert(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(6, 2000, 2, 9);
+    mde_experts *e = experts_of(c, &x);
+    double own[6], w[MOST], loss, mean;
+    int i, trial;
+    for (i = 0; i < 6; i++) {
+        double corner[6] = { 0, 0, 0, 0, 0, 0 };
+        corner[i] = 1;
+        own[i] = mde_validation_loss(e, 0, corner, NULL);
+    }
+    for (trial = 0; trial < 200; trial++) {
+        random_weights((uint64_t)trial, 6, 0.3, w);
+        loss = mde_validation_loss(e, 0, w, NULL);
+        for (i = 0, mean = 0; i < 6; i++) {
+            mean += w[i] * own[i];
+            if (w[i] > 0) CHECK(loss <= own[i] - log(w[i]) + 1e-12);
+        }
+        CHECK(loss <= mean + 1e-12);
+    }
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* Proposition 3.1 of the paper on counts: pooling the weighted counts of the domains and normalising is the same as mixing
+   the domains' own conditional models with weights in proportion to lambda_i D_i(x). */
+#define SYMBOLS 5
+static void mixing_with_prefix_weights_is_exactly_training_on_pooled_counts(void)
+{
+    static const double lambda[3] = { 0.2, 0.5, 0.3 };
+    mde_context *c = mde_context_create(NULL);
+    double share[3][SYMBOLS][SYMBOLS];                       /* relative frequency of prefix x followed by y */
+    int i, x, y;
+    for (i = 0; i < 3; i++) {
+        mde_random r = mde_random_start(31, (uint64_t)i);
+        double total = 0;
+        for (x = 0; x < SYMBOLS; x++) {
+            for (y = 0; y < SYMBOLS; y++) total += share[i][x][y] = 1.0 + (double)mde_random_below(&r, 50);
+        }
+        for (x = 0; x < SYMBOLS; x++) {
+            for (y = 0; y < SYMBOLS; y++) share[i][x][y] /= total;
+        }
+    }
+    for (x = 0; x < SYMBOLS; x++) {
+        float rows[3][SYMBOLS];
+        const float *logp[3] = { rows[0], rows[1], rows[2] };
+        mde_experts *e = mde_experts_create(c, 3, names);
+        double prefix[3], weights[3], all = 0, loss = 0, mixture_loss = 0;
+        for (i = 0; i < 3; i++) {
+            for (y = 0, prefix[i] = 0; y < SYMBOLS; y++) prefix[i] += share[i][x][y];
+            all += lambda[i] * prefix[i];
+        }
+        for (i = 0; i < 3; i++) weights[i] = lambda[i] * prefix[i] / all;
+        for (y = 0; y < SYMBOLS; y++) {
+            double pooled = 0, mixed = 0;
+            for (i = 0; i < 3; i++) {
+                pooled += lambda[i] * share[i][x][y] / all;
+                mixed += weights[i] * (share[i][x][y] / prefix[i]);
+                rows[i][y] = (float)log(share[i][x][y] / prefix[i]);
+            }
+            CLOSE(mixed, pooled, 1e-14);
+            loss -= log(pooled) / SYMBOLS;
+        }
+        mde_experts_add(e, "after x", SYMBOLS, logp, NULL, 0);
+        mixture_loss = mde_validation_loss(e, 0, weights, NULL);
+        CLOSE(mixture_loss, loss, 8 * ROUNDING);             /* log-probabilities of up to 6 nats came as float32 */
+        mde_experts_free(e);
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* Tokens that all experts find nearly impossible: float32 probabilities would all be 0. */
+static void very_improbable_tokens_keep_their_precision(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float a[4] = { -500.25f, -1000, -3, -20000 }, b[4] = { -501.25f, -1000, -300, -20000.5f };
+    const float *logp[2] = { a, b };
+    mde_experts *e = mde_experts_create(c, 2, names);
+    double w[2] = { 0.25, 0.75 }, corner[2] = { 0, 1 }, truth;
+    mde_experts_add(e, "text", 4, logp, NULL, 0);
+    truth = 500.25 - log(0.25 + 0.75 * exp(-1.0)) + 1000 + 3 - log(0.25) + 20000 - log(0.25 + 0.75 * exp(-0.5));
+    CLOSE(mde_validation_loss(e, 0, w, NULL) * 4, truth, 2 * ROUNDING / 1e3);
+    CHECK(mde_validation_loss(e, 0, corner, NULL) < 1e9);    /* 297 nats worse than the other expert is not impossible */
+    mde_context_free(c);
+}
+
+static void zero_probabilities_are_allowed_as_long_as_one_expert_has_none(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float a[3] = { -1, -(float)INFINITY, -2 }, b[3] = { -2, -1, -(float)INFINITY }, all[3] = { -1, -1, -1 };
+    const float *logp[2] = { a, b }, *both[2] = { a, a };
+    mde_experts *e = mde_experts_create(c, 2, names);
+    double w[2] = { 0.5, 0.5 }, corner[2] = { 1, 0 }, lower[2] = { 1, 0 };
+    mde_minimize_desc bounds;
+    mde_optimum best;
+    mde_experts_add(e, "text", 3, logp, NULL, 0);
+    CLOSE(mde_validation_loss(e, 0, w, NULL) * 3, -log(0.5 * (exp(-1) + exp(-2))) + 3 - 2 * log(0.5), 4 * ROUNDING);
+    CHECK(mde_validation_loss(e, 0, corner, NULL) == (double)INFINITY);
+    CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK && best.weights[0] > 0.1 && best.weights[1] > 0.1);
+    memset(&bounds, 0, sizeof bounds);
+    bounds.lower = lower;
+    CHECK(mde_mixture_minimize(e, &bounds, &best) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "probability 0");
+    mde_clear_error(c);
+    CHECK(mde_experts_add(e, "impossible", 3, both, NULL, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "token 1: every expert gives it probability 0");
+    mde_clear_error(c);
+    both[1] = all;
+    CHECK(mde_experts_add(e, "possible", 3, both, NULL, 0) == MDE_OK && mde_experts_validations(e) == 2);
+    mde_context_free(c);
+}
+
+static void the_objective_weighs_the_validation_texts(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(3, 700, 2, 1), y = make_table(3, 900, 1, 2);
+    mde_experts *e = mde_experts_create(c, 3, names);
+    double w[3] = { 0.2, 0.3, 0.5 }, objective[2] = { 3, 1 }, only[2] = { 0, 5 }, none[2] = { 0, 0 }, minus[2] = { 1, -1 };
+    double gx[3], gy[3], g[3], lx, ly, out[4], mixtures[6] = { 0.2, 0.3, 0.5, 1, 0, 0 };
+    int i;
+    mde_experts_add(e, "x", x.tokens, (const float *const *)x.logp, NULL, 1400);
+    mde_experts_add(e, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
+    lx = mde_validation_loss(e, 0, w, gx);
+    ly = mde_validation_loss(e, 1, w, gy);
+    CLOSE(mde_mixture_loss(e, NULL, w, NULL), (lx + ly) / 2, 1e-14);
+    CLOSE(mde_mixture_loss(e, objective, w, g), (3 * lx + ly) / 4, 1e-14);
+    for (i = 0; i < 3; i++) CLOSE(g[i], (3 * gx[i] + gy[i]) / 4, 1e-14);
+    CHECK(mde_mixture_loss(e, only, w, NULL) == ly);
+    CHECK(mde_mixture_losses(e, 2, mixtures, out) == MDE_OK && out[0] == lx && out[1] == ly);
+    CHECK(mde_experts_find_validation(e, "y") == 1 && mde_experts_find_validation(e, "z") == -1);
+    CHECK(mde_experts_tokens(e, 1) == 900 && mde_experts_tokens(e, 2) == 0 && mde_experts_bytes(e, 0) == 1400);
+    CHECK(strcmp(mde_experts_name(e, 2), "e2") == 0 && strcmp(mde_experts_validation(e, 0), "x") == 0);
+    CHECK(mde_mixture_loss(e, none, w, NULL) != mde_mixture_loss(e, none, w, NULL));
+    CHECK_TEXT(mde_error(c), "no validation text has a weight above 0");
+    mde_clear_error(c);
+    CHECK(mde_mixture_loss(e, minus, w, NULL) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "weight of y is -1");
+    mde_context_free(c);
+    free_table(&x);
+    free_table(&y);
+}
+
+static void losses_of_many_mixtures_are_the_same_bits_as_one_by_one(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(7, 5003, 2, 41), y = make_table(7, 77, 1, 42);
+    mde_experts *e = mde_experts_create(c, 7, names);
+    double weights[150 * 7], out[150 * 2];
+    int n;
+    mde_experts_add(e, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
+    mde_experts_add(e, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
+    for (n = 0; n < 150; n++) random_weights((uint64_t)n, 7, 0.4, weights + n * 7);
+    CHECK(mde_mixture_losses(e, 150, weights, out) == MDE_OK);
+    for (n = 0; n < 150; n++) {
+        CHECK(out[2 * n] == mde_validation_loss(e, 0, weights + n * 7, NULL));
+        CHECK(out[2 * n + 1] == mde_validation_loss(e, 1, weights + n * 7, NULL));
+    }
+    CHECK(mde_mixture_losses(e, 0, NULL, NULL) == MDE_OK);
+    free_table(&x);
+    free_table(&y);
+    mde_context_free(c);
+}
+
+static void wrong_weights_and_log_probabilities_are_errors_that_say_where(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float good[3] = { -1, -2, -3 }, bad[3] = { -1, -2, 0.5f };
+    const float *logp[2] = { good, good };
+    double documents[3] = { 2, 2, 1 }, w[2] = { 0.5, 0.6 };
+    mde_experts *e = mde_experts_create(c, 2, names);
+    CHECK(mde_mixture_minimize(e, NULL, &(mde_optimum){ 0 }) == MDE_BAD_ARGUMENT);     /* no validation text yet */
+    mde_clear_error(c);
+    CHECK(mde_experts_add(e, "text", 3, logp, documents, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "document of token 2 is 1");
+    mde_clear_error(c);
+    documents[1] = (double)NAN;
+    CHECK(mde_experts_add(e, "text", 3, logp, documents, 0) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    logp[1] = bad;
+    CHECK(mde_experts_add(e, "text", 3, logp, NULL, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "validation text, expert e1, token 2: log-probability is 0.5");
+    mde_clear_error(c);
+    bad[2] = (float)NAN;
+    CHECK(mde_experts_add(e, "text", 3, logp, NULL, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "nan");
+    mde_clear_error(c);
+    logp[1] = good;
+    CHECK(mde_experts_add(e, "text", 0, logp, NULL, 0) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_experts_validations(e) == 0);
+    CHECK(mde_experts_add(e, "text", 3, logp, NULL, 0) == MDE_OK);
+    CHECK(mde_experts_add(e, "text", 3, logp, NULL, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "is there already");
+    mde_clear_error(c);
+    CHECK(mde_validation_loss(e, 0, w, NULL) != mde_validation_loss(e, 0, w, NULL));
+    CHECK_TEXT(mde_error(c), "weights sum to 1.1");
+    mde_clear_error(c);
+    w[0] = -0.1;
+    w[1] = 1.1;
+    mde_mixture_losses(e, 1, w, documents);
+    CHECK_TEXT(mde_error(c), "mixture 0: weight of e0 is -0.1");
+    mde_clear_error(c);
+    w[0] = 0.5;
+    w[1] = 0.5;
+    mde_validation_loss(e, 1, w, NULL);
+    CHECK_TEXT(mde_error(c), "validation is 1; expected 0 to 0");
+    mde_clear_error(c);
+    CHECK(mde_experts_create(c, 0, names) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_experts_create(c, MDE_MAX_DOMAINS + 1, names) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK(mde_validation_loss(NULL, 0, w, NULL) != 0 && mde_mixture_losses(NULL, 1, w, w) != MDE_OK);
+    mde_experts_free(NULL);
+    mde_context_free(c);
+}
+
+/* ---- Minimum ---- */
+
+static int feasible(int k, const double *w, const double *lower, const double *upper)
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < k; i++) {
+        if (!(w[i] >= (lower ? lower[i] : 0) && w[i] <= (upper ? upper[i] : 1))) return 0;
+        sum += w[i];
+    }
+    return fabs(sum - 1) < 1e-12;
+}
+
+/* Every mixture of three whose weights are multiples of 1/200. */
+static double grid_minimum(const table *x, const double *lower, const double *upper)
+{
+    double least = 1e9, w[3];
+    int a, b;
+    for (a = 0; a <= 200; a++) {
+        for (b = 0; a + b <= 200; b++) {
+            double loss = 0;
+            size_t t;
+            w[0] = a / 200.0;
+            w[1] = b / 200.0;
+            w[2] = (200 - a - b) / 200.0;
+            if (!feasible(3, w, lower, upper)) continue;
+            for (t = 0; t < x->tokens; t++) {
+                loss -= log(w[0] * (double)x->logp[0][t] + w[1] * (double)x->logp[1][t] + w[2] * (double)x->logp[2][t]);
+            }
+            if (loss / (double)x->tokens < least) least = loss / (double)x->tokens;
+        }
+    }
+    return least;
+}
+
+static void the_minimum_is_that_of_a_search_over_all_mixtures_of_three(void)
+{
+    static const double lower[3] = { 0.1, 0, 0.2 }, upper[3] = { 0.3, 0.5, 0.9 };
+    mde_context *c = mde_context_create(NULL);
+    int seed, i;
+    for (seed = 0; seed < 5; seed++) {
+        table x = make_table(3, 150, seed == 4 ? 0.01 : 2, (uint64_t)(50 + seed)), p = make_table(3, 150, 1, 1);
+        mde_experts *e = experts_of(c, &x);
+        mde_minimize_desc desc;
+        mde_optimum best;
+        size_t t;
+        for (t = 0; t < x.tokens; t++) {
+            for (i = 0; i < 3; i++) p.logp[i][t] = (float)exp((double)x.logp[i][t]);
+        }
+        CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK && best.count == 3 && best.gap <= 1e-6);
+        CHECK(feasible(3, best.weights, NULL, NULL));
+        /* No grid point is better than the certificate allows; the nearest one is within h^2 times the curvature. */
+        CHECK(best.loss <= grid_minimum(&p, NULL, NULL) + 1e-6 + 2 * ROUNDING);
+        CHECK(best.loss >= grid_minimum(&p, NULL, NULL) - 1e-3);
+        memset(&desc, 0, sizeof desc);
+        desc.lower = lower;
+        desc.upper = upper;
+        CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK && best.gap <= 1e-6);
+        CHECK(feasible(3, best.weights, lower, upper));
+        CHECK(best.loss <= grid_minimum(&p, lower, upper) + 1e-6 + 2 * ROUNDING);
+        CHECK(best.loss >= grid_minimum(&p, lower, upper) - 1e-3);
+        free_table(&x);
+        free_table(&p);
+        mde_experts_free(e);
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* A random point between the bounds: from the lower ones upwards, in random order. */
+static void random_feasible(mde_random *r, int k, const double *lower, const double *upper, double *v)
+{
+    double left = 1;
+    int64_t order[MOST];
+    int i, round;
+    mde_random_permutation(r, k, order);
+    for (i = 0; i < k; i++) {
+        v[i] = lower[i];
+        left -= lower[i];
+    }
+    for (round = 0; round < 2; round++) {
+        for (i = 0; i < k; i++) {
+            double room = upper[order[i]] - v[order[i]], mass = round ? room : room * mde_random_uniform(r);
+            if (mass > left) mass = left;
+            v[order[i]] += mass;
+            left -= mass;
+        }
+    }
+}
+
+static void the_certificate_is_reached_and_true_for_many_random_problems_with_bounds(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    int problem, i, trial;
+    for (problem = 0; problem < 150; problem++) {
+        mde_random r = mde_random_start(77, (uint64_t)problem);
+        int k = 2 + (int)mde_random_below(&r, 11);
+        table x = make_table(k, 200 + mde_random_below(&r, 800), 0.2 + 3 * mde_random_uniform(&r), (uint64_t)problem);
+        mde_experts *e = experts_of(c, &x);
+        mde_minimize_desc desc;
+        mde_optimum best;
+        double middle[MOST], lower[MOST], upper[MOST], v[MOST];
+        random_weights((uint64_t)problem, k, 0.7, middle);
+        for (i = 0; i < k; i++) {
+            lower[i] = problem % 3 == 0 ? 0 : middle[i] * mde_random_uniform(&r);
+            upper[i] = problem % 3 == 1 ? 1 : middle[i] + (1 - middle[i]) * 0.3 * mde_random_uniform(&r);
+        }
+        memset(&desc, 0, sizeof desc);
+        desc.lower = lower;
+        desc.upper = upper;
+        desc.gap = problem % 2 ? 1e-9 : 1e-6;
+        CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
+        CHECK(best.gap >= 0 && best.gap <= desc.gap && feasible(k, best.weights, lower, upper));
+        for (trial = 0; trial < 30 && !mde__bad(c); trial++) {
+            random_feasible(&r, k, lower, upper, v);
+            CHECK(mde_validation_loss(e, 0, v, NULL) >= best.loss - best.gap - 1e-12);
+        }
+        if (mde__bad(c)) printf("    problem %d: %s\n", problem, mde_error(c));
+        mde_clear_error(c);
+        mde_experts_free(e);
+        free_table(&x);
+    }
+    mde_context_free(c);
+}
+
+static void twenty_experts_on_a_hundred_thousand_tokens_reach_the_certificate(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(20, 100000, 2, 3);
+    mde_experts *e = experts_of(c, &x);
+    mde_optimum best;
+    double g[MOST], least = 0, v[MOST];
+    int i;
+    CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK);
+    CHECK(best.gap <= 1e-6 && feasible(20, best.weights, NULL, NULL));
+    /* The certificate again, from the gradient of the plain loop: w.g = -1, so the gap is max(-g) - 1. */
+    CLOSE(plain_loss(&x, best.weights, g), best.loss, 2 * ROUNDING);
+    for (i = 0; i < 20; i++) least = g[i] < least ? g[i] : least;
+    CHECK(-least - 1 <= 1e-6 + 4 * ROUNDING);
+    for (i = 0; i < 20; i++) {
+        random_weights((uint64_t)i, 20, i % 2 ? 0.1 : 2, v);
+        CHECK(mde_validation_loss(e, 0, v, NULL) >= best.loss - best.gap);
+    }
+    free_table(&x);
+    mde_context_free(c);
+}
+
+static void identical_and_useless_experts_do_no_harm(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(4, 500, 2, 4);
+    mde_experts *e = mde_experts_create(c, 6, names);
+    const float *logp[6] = { x.logp[0], x.logp[0], x.logp[0], x.logp[1], x.logp[1], NULL };
+    float *hopeless = (float *)malloc(500 * sizeof *hopeless);
+    mde_experts *same = mde_experts_create(c, 3, names), *two;
+    mde_optimum best, without;
+    size_t t;
+    for (t = 0; t < 500; t++) hopeless[t] = -60;
+    logp[5] = hopeless;
+    mde_experts_add(e, "text", 500, logp, NULL, 0);
+    CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK && best.gap <= 1e-6 && best.weights[5] == 0);
+    logp[1] = x.logp[1];
+    two = mde_experts_create(c, 2, names);
+    mde_experts_add(two, "text", 500, logp, NULL, 0);
+    CHECK(mde_mixture_minimize(two, NULL, &without) == MDE_OK);
+    CLOSE(best.loss, without.loss, 1e-6);
+    CLOSE(best.weights[0] + best.weights[1] + best.weights[2], without.weights[0], 1e-2);
+    logp[0] = logp[1] = logp[2] = x.logp[2];
+    mde_experts_add(same, "text", 500, logp, NULL, 0);
+    CHECK(mde_mixture_minimize(same, NULL, &best) == MDE_OK && feasible(3, best.weights, NULL, NULL));
+    free(hopeless);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+static void one_expert_and_fixed_weights_have_one_answer(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(3, 400, 2, 6), one = make_table(1, 50, 1, 6);
+    mde_experts *e = experts_of(c, &x), *single = experts_of(c, &one);
+    double fixed[3] = { 0.1, 0.2, 0.7 }, thirds[3] = { 1 / 3.0, 1 / 3.0, 1 / 3.0 }, zero[3] = { 0, 0, 1 };
+    mde_minimize_desc desc;
+    mde_optimum best;
+    memset(&desc, 0, sizeof desc);
+    CHECK(mde_mixture_minimize(single, NULL, &best) == MDE_OK && best.weights[0] == 1);
+    desc.lower = fixed;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
+    CLOSE(best.weights[2], 0.7, 1e-12);
+    desc.lower = NULL;
+    desc.upper = thirds;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
+    CLOSE(best.weights[1], 1 / 3.0, 1e-12);
+    desc.upper = zero;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK && best.weights[2] == 1);
+    free_table(&x);
+    free_table(&one);
+    mde_context_free(c);
+}
+
+static void bounds_between_which_no_mixture_lies_are_errors(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(3, 100, 2, 6);
+    mde_experts *e = experts_of(c, &x);
+    double high[3] = { 0.5, 0.4, 0.2 }, low[3] = { 0.3, 0.3, 0.3 }, over[3] = { 0.5, 0.5, 1.5 }, crossed[3] = { 0.6, 0, 0 };
+    mde_minimize_desc desc;
+    mde_optimum best;
+    memset(&desc, 0, sizeof desc);
+    desc.lower = high;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "lower ones sum to 1.1");
+    CHECK(best.loss != best.loss);
+    mde_clear_error(c);
+    desc.lower = NULL;
+    desc.upper = low;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "upper ones to 0.9");
+    mde_clear_error(c);
+    desc.upper = over;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    desc.lower = crossed;
+    desc.upper = high;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "bounds of weight 0 are 0.6 and 0.5");
+    free_table(&x);
+    mde_context_free(c);
+}
+
+static void too_few_iterations_are_an_error_that_still_gives_the_best_found(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(8, 500, 3, 6);
+    mde_experts *e = experts_of(c, &x);
+    mde_minimize_desc desc;
+    mde_optimum best;
+    memset(&desc, 0, sizeof desc);
+    desc.gap = 1e-12;
+    desc.iterations = 1;
+    CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "after 1 steps");
+    CHECK(feasible(8, best.weights, NULL, NULL) && best.loss > 0 && best.gap > 1e-12);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* ---- Bootstrap ---- */
+
+/* Documents that differ: expert i has a good or a bad day for a whole document. */
+static void make_documents(uint64_t seed, int documents, int length, float *logp[3], double *document)
+{
+    int d, t, i;
+    for (d = 0; d < documents; d++) {
+        mde_random r = mde_random_start(seed, (uint64_t)d);
+        double day[3];
+        for (i = 0; i < 3; i++) day[i] = 1 + mde_random_gamma(&r, 1.0);
+        for (t = 0; t < length; t++) {
+            for (i = 0; i < 3; i++) logp[i][d * length + t] = (float)(-day[i] * (0.5 + mde_random_uniform(&r)));
+            document[d * length + t] = d * 3;
+        }
+    }
+}
+
+static double documents_loss(mde_context *c, uint64_t seed, int documents, int length, const double *w, double interval[2],
+                             int replicates)
+{
+    size_t n = (size_t)documents * (size_t)length;
+    float *logp[3];
+    double *document = (double *)mde__alloc(c, n, sizeof *document), loss;
+    mde_experts *e = mde_experts_create(c, 3, names);
+    int i;
+    for (i = 0; i < 3; i++) logp[i] = (float *)mde__alloc(c, n, sizeof(float));
+    make_documents(seed, documents, length, logp, document);
+    mde_experts_add(e, "text", n, (const float *const *)logp, document, 0);
+    loss = mde_validation_loss(e, 0, w, NULL);
+    if (interval) {
+        mde_bootstrap_desc desc;
+        mde_bootstrap out;
+        memset(&desc, 0, sizeof desc);
+        desc.weights = w;
+        desc.replicates = replicates;
+        desc.seed = seed;
+        CHECK(mde_mixture_bootstrap(e, &desc, &out) == MDE_OK && out.replicates == replicates);
+        interval[0] = out.loss[0];
+        interval[1] = out.loss[1];
+        CHECK(out.loss[0] <= loss && loss <= out.loss[1]);
+        for (i = 0; i < 3; i++) CHECK(out.lower[i] >= 0 && out.lower[i] <= out.upper[i] && out.upper[i] <= 1);
+    }
+    mde_experts_free(e);
+    for (i = 0; i < 3; i++) mde__free(c, logp[i]);
+    mde__free(c, document);
+    return loss;
+}
+
+/* 90 % intervals from 200 data sets of 60 documents: 180 should hold the true loss; the binomial's standard deviation is
+   4.2, and percentile intervals of 60 documents are a little short (by about 2 %). */
+static void bootstrap_intervals_hold_the_true_loss_at_about_the_nominal_rate(void)
+{
+    static const double w[3] = { 0.5, 0.3, 0.2 };
+    mde_context *c = mde_context_create(NULL);
+    double truth = documents_loss(c, 999, 50000, 5, w, NULL, 0);       /* standard error: a hundredth of an interval */
+    int hits = 0, set;
+    for (set = 0; set < 200; set++) {
+        double interval[2];
+        documents_loss(c, (uint64_t)set, 60, 5, w, interval, 100);
+        hits += interval[0] <= truth && truth <= interval[1];
+    }
+    if (hits < 180 - 4 - 13 || hits > 180 + 13) printf("    %d of 200 intervals hold the true loss\n", hits);
+    CHECK(hits >= 180 - 4 - 13 && hits <= 180 + 13);
+    mde_context_free(c);
+}
+
+static void bootstrap_depends_on_its_seed_alone(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(4, 256 * 30, 2, 12);
+    mde_experts *e = experts_of(c, &x);
+    mde_bootstrap_desc desc;
+    mde_bootstrap a, b;
+    double w[MOST] = { 0.7, 0.1, 0.1, 0.1 };
+    mde_optimum best;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.replicates = 50;
+    CHECK(mde_mixture_bootstrap(e, &desc, &a) == MDE_OK && mde_mixture_bootstrap(e, &desc, &b) == MDE_OK);
+    CHECK(memcmp(&a, &b, sizeof a) == 0);
+    desc.seed = 1;
+    CHECK(mde_mixture_bootstrap(e, &desc, &b) == MDE_OK && b.loss[0] != a.loss[0]);
+    mde_mixture_minimize(e, NULL, &best);
+    for (i = 0; i < 4; i++) CHECK(a.lower[i] <= best.weights[i] + 1e-3 && best.weights[i] - 1e-3 <= a.upper[i]);
+    desc.level = 0.5;
+    CHECK(mde_mixture_bootstrap(e, &desc, &a) == MDE_OK && a.loss[1] - a.loss[0] < b.loss[1] - b.loss[0]);
+    desc.level = 1;
+    CHECK(mde_mixture_bootstrap(e, &desc, &a) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    desc.level = 0;
+    desc.weights = w;
+    w[0] = 2;
+    CHECK(mde_mixture_bootstrap(e, &desc, &a) == MDE_BAD_ARGUMENT);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* ---- Same bits, memory ---- */
+
+typedef struct outcome { double loss, gradient[5], losses[2]; mde_optimum best; mde_bootstrap bootstrap; } outcome;
+
+static mde_status everything(mde_context *c, const table *x, outcome *o)
+{
+    static const double w[5] = { 0.3, 0.1, 0.2, 0.15, 0.25 };
+    mde_experts *e;
+    mde_bootstrap_desc desc;
+    memset(o, 0, sizeof *o);
+    memset(&desc, 0, sizeof desc);
+    desc.replicates = 5;
+    e = mde_experts_create(c, 5, names);
+    mde_experts_add(e, "a", x->tokens, (const float *const *)x->logp, NULL, 0);
+    mde_experts_add(e, "b", x->tokens / 3, (const float *const *)x->logp, NULL, 0);
+    o->loss = mde_mixture_loss(e, NULL, w, o->gradient);
+    mde_mixture_losses(e, 1, w, o->losses);
+    mde_mixture_minimize(e, NULL, &o->best);
+    mde_mixture_bootstrap(e, &desc, &o->bootstrap);
+    mde_experts_free(e);
+    return mde_context_status(c);
+}
+
+static void results_are_the_same_bits_for_any_threads_and_instruction_set(void)
+{
+    static const int sets[] = { MDE_SIMD_BEST, MDE_SIMD_PORTABLE, MDE_SIMD_AVX2, MDE_SIMD_AVX512 };
+    table x = make_table(5, 30011, 2, 21);
+    outcome first, other;
+    int s, threads;
+    for (s = 0; s < 4; s++) {
+        for (threads = 1; threads <= 5; threads += 2) {
+            mde_context_desc desc;
+            mde_context *c;
+            memset(&desc, 0, sizeof desc);
+            desc.simd = sets[s];
+            desc.threads = threads;
+            c = mde_context_create(&desc);
+            if (!mde__bad(c)) {                                     /* an instruction set that is not here is an error */
+                CHECK(everything(c, &x, s + threads == 1 ? &first : &other) == MDE_OK);
+                CHECK(s + threads == 1 || memcmp(&first, &other, sizeof first) == 0);
+            }
+            mde_context_free(c);
+        }
+    }
+    free_table(&x);
+}
+
+typedef struct ledger { int64_t out, calls, fail_at; } ledger;
+
+static void *ledger_allocate(size_t bytes, void *user)
+{
+    ledger *l = (ledger *)user;
+    void *p = l->calls == l->fail_at ? NULL : malloc(bytes);
+    l->calls++;
+    if (p) l->out++;
+    return p;
+}
+
+static void ledger_release(void *pointer, void *user)
+{
+    ((ledger *)user)->out--;
+    free(pointer);
+}
+
+static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
+{
+    table x = make_table(5, 700, 2, 22);
+    ledger l;
+    outcome o;
+    int done = 0;
+    memset(&l, 0, sizeof l);
+    for (l.fail_at = 0; !done && l.fail_at < 2000; l.fail_at++) {
+        mde_context_desc desc;
+        mde_context *c;
+        memset(&desc, 0, sizeof desc);
+        l.calls = 0;
+        desc.allocate = ledger_allocate;
+        desc.release = ledger_release;
+        desc.user = &l;
+        c = mde_context_create(&desc);
+        if (c) {
+            done = everything(c, &x, &o) == MDE_OK;
+            if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
+        }
+        mde_context_free(c);
+        CHECK(l.out == 0);
+    }
+    CHECK(done && l.fail_at > 20);
+    free_table(&x);
+}
+
+static void a_freed_set_of_experts_leaves_nothing_behind(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(5, 3000, 2, 23);
+    outcome o;
+    size_t peak;
+    int i;
+    everything(c, &x, &o);
+    peak = mde_peak_bytes(c);
+    for (i = 0; i < 5; i++) everything(c, &x, &o);
+    CHECK(mde_peak_bytes(c) == peak);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* ---- Folders of log-probabilities ---- */
+
+static void put(mde_context *c, const char *folder, const char *file, int64_t n, const float *values)
+{
+    char path[512];
+    snprintf(path, sizeof path, FOLDER "/%s", folder);
+    mde_make_folder(c, path);
+    snprintf(path, sizeof path, FOLDER "/%s/%s", folder, file);
+    mde_npy_write(c, path, 1, &n, values);
+}
+
+static void a_folder_is_read_as_it_was_written(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float a[4] = { -1, -2, -3, -0.5f }, b[4] = { -2, -1, -0.25f, -4 }, doc[4] = { 0, 0, 1, 1 }, bytes[4] = { 1, 2, 3, 4 };
+    double w[2] = { 0.4, 0.6 }, expected = 0;
+    mde_experts *e;
+    int i;
+    put(c, "open/first", "anna.npy", 4, a);
+    put(c, "open/first", "bert.npy", 4, b);
+    put(c, "open/first", "doc.npy", 4, doc);
+    put(c, "open/first", "bytes.npy", 4, bytes);
+    put(c, "open/second", "anna.npy", 2, b);
+    put(c, "open/second", "bert.npy", 2, a);
+    mde__write_file(c, FOLDER "/open/README", "text beside", 11);
+    e = mde_experts_open(c, FOLDER "/open", 0);
+    CHECK(mde_context_status(c) == MDE_OK);
+    CHECK(mde_experts_count(e) == 2 && strcmp(mde_experts_name(e, 0), "anna") == 0);
+    CHECK(mde_experts_validations(e) == 2 && strcmp(mde_experts_validation(e, 1), "second") == 0);
+    CHECK(mde_experts_tokens(e, 0) == 4 && mde_experts_tokens(e, 1) == 2);
+    CHECK(mde_experts_bytes(e, 0) == 10 && mde_experts_bytes(e, 1) == 0);
+    CHECK(e && e->validation[0].documents == 2 && e->validation[0].starts[1] == 2);
+    for (i = 0; i < 4; i++) expected -= log(0.4 * exp((double)a[i]) + 0.6 * exp((double)b[i])) / 4;
+    CLOSE(mde_validation_loss(e, 0, w, NULL), expected, 2 * ROUNDING);
+    mde_context_free(c);
+}
+
+static void negative_log_likelihoods_are_read_when_asked_for(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float a[3] = { 1, 2, 0 }, mixed[3] = { 1, -2, 3 };
+    double w[1] = { 1 };
+    mde_experts *e;
+    put(c, "nll/text", "a.npy", 3, a);
+    put(c, "mixed/text", "a.npy", 3, mixed);
+    e = mde_experts_open(c, FOLDER "/nll", 1);
+    CHECK(mde_context_status(c) == MDE_OK);
+    CLOSE(mde_validation_loss(e, 0, w, NULL), 1, 2 * ROUNDING);
+    CHECK(mde_experts_open(c, FOLDER "/nll", 0) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "validation text, expert a, token 0: log-probability is 1");
+    mde_clear_error(c);
+    CHECK(mde_experts_open(c, FOLDER "/mixed", 0) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_experts_open(c, FOLDER "/mixed", 1) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_context_free(c);
+}
+
+/* Opening the folder fails with a message that holds all three parts. */
+static void refused(const char *folder, const char *part, const char *other)
+{
+    mde_context *c = mde_context_create(NULL);
+    char path[512];
+    snprintf(path, sizeof path, FOLDER "/%s", folder);
+    CHECK(mde_experts_open(c, path, 0) == NULL && mde_context_status(c) != MDE_OK);
+    CHECK_TEXT(mde_error(c), path);
+    CHECK_TEXT(mde_error(c), part);
+    CHECK_TEXT(mde_error(c), other);
+    mde_context_free(c);
+}
+
+static void wrong_folders_are_refused_with_the_name_of_what_is_wrong(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float a[4] = { -1, -2, -3, -4 };
+    int64_t shape[2] = { 2, 2 };
+    refused("absent", "no such folder", "");
+    mde_make_folder(c, FOLDER "/empty");
+    refused("empty", "no folder of a validation text", "");
+    mde_make_folder(c, FOLDER "/hollow/text");
+    refused("hollow", "text", "no expert");
+    put(c, "missing/one", "a.npy", 4, a);
+    put(c, "missing/one", "b.npy", 4, a);
+    put(c, "missing/two", "a.npy", 4, a);
+    refused("missing", "two/b.npy", "");
+    put(c, "surplus/one", "a.npy", 4, a);
+    put(c, "surplus/two", "a.npy", 4, a);
+    put(c, "surplus/two", "b.npy", 4, a);
+    refused("surplus", "two/b.npy", "no such expert");
+    put(c, "lengths/one", "a.npy", 4, a);
+    put(c, "lengths/one", "b.npy", 3, a);
+    refused("lengths", "one/b.npy", "3 tokens");
+    put(c, "docs/one", "a.npy", 4, a);
+    put(c, "docs/one", "doc.npy", 3, a);
+    refused("docs", "doc.npy", "4 tokens");
+    put(c, "square/one", "a.npy", 4, a);
+    mde_npy_write(c, FOLDER "/square/one/a.npy", 2, shape, a);
+    refused("square", "a.npy", "2 dimensions");
+    put(c, "junk/one", "a.npy", 4, a);
+    mde__write_file(c, FOLDER "/junk/one/a.npy", "not numpy", 9);
+    refused("junk", "a.npy", "");
+    CHECK(mde_context_status(c) == MDE_OK);
+    a[2] = (float)NAN;
+    mde_context_free(c);
+    c = mde_context_create(NULL);
+    put(c, "nan/one", "a.npy", 4, a);
+    CHECK(mde_experts_open(c, FOLDER "/nan", 0) == NULL);
+    CHECK_TEXT(mde_error(c), "validation one, expert a, token 2: log-probability is nan");
+    mde_context_free(c);
+}
+
+int main(void)
+{
+    TEST(loss_and_gradient_equal_the_plain_double_loop);
+    TEST(weights_times_gradient_is_minus_one);
+    TEST(loss_at_a_vertex_is_the_experts_own_loss);
+    TEST(loss_keeps_jensens_bound_and_the_bound_of_each_expert);
+    TEST(mixing_with_prefix_weights_is_exactly_training_on_pooled_counts);
+    TEST(very_improbable_tokens_keep_their_precision);
+    TEST(zero_probabilities_are_allowed_as_long_as_one_expert_has_none);
+    TEST(the_objective_weighs_the_validation_texts);
+    TEST(losses_of_many_mixtures_are_the_same_bits_as_one_by_one);
+    TEST(wrong_weights_and_log_probabilities_are_errors_that_say_where);
+    TEST(the_minimum_is_that_of_a_search_over_all_mixtures_of_three);
+    TEST(the_certificate_is_reached_and_true_for_many_random_problems_with_bounds);
+    TEST(twenty_experts_on_a_hundred_thousand_tokens_reach_the_certificate);
+    TEST(identical_and_useless_experts_do_no_harm);
+    TEST(one_expert_and_fixed_weights_have_one_answer);
+    TEST(bounds_between_which_no_mixture_lies_are_errors);
+    TEST(too_few_iterations_are_an_error_that_still_gives_the_best_found);
+    TEST(bootstrap_intervals_hold_the_true_loss_at_about_the_nominal_rate);
+    TEST(bootstrap_depends_on_its_seed_alone);
+    TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);
+    TEST(any_failing_allocation_is_reported_and_nothing_is_lost);
+    TEST(a_freed_set_of_experts_leaves_nothing_behind);
+    TEST(a_folder_is_read_as_it_was_written);
+    TEST(negative_log_likelihoods_are_read_when_asked_for);
+    TEST(wrong_folders_are_refused_with_the_name_of_what_is_wrong);
+    return test_end();
+}

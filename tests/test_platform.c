@@ -1,0 +1,742 @@
+/* Memory, errors, sizes, files, threads, elementary functions and random numbers: what everything else stands on. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#include "test.h"
+
+#define FOLDER "build/test_platform.tmp"
+
+/* ---- Memory and errors ---- */
+
+/* An allocator that counts what is out and can be told to fail. */
+typedef struct ledger { int64_t out, calls, fail_at; } ledger;
+
+static void *ledger_allocate(size_t bytes, void *user)
+{
+    ledger *l = (ledger *)user;
+    void *p = l->calls == l->fail_at ? NULL : malloc(bytes);
+    l->calls++;
+    if (p) l->out++;
+    return p;
+}
+
+static void ledger_release(void *pointer, void *user)
+{
+    ledger *l = (ledger *)user;
+    l->out--;
+    free(pointer);
+}
+
+static mde_context *ledger_context(ledger *l, int64_t fail_at)
+{
+    mde_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    l->out = l->calls = 0;
+    l->fail_at = fail_at;
+    desc.allocate = ledger_allocate;
+    desc.release = ledger_release;
+    desc.user = l;
+    return mde_context_create(&desc);
+}
+
+static void freeing_the_context_frees_every_block_in_any_order_of_frees(void)
+{
+    ledger l;
+    mde_context *c = ledger_context(&l, -1);
+    unsigned char *blocks[40];
+    size_t i, k;
+    for (i = 0; i < 40; i++) {
+        blocks[i] = (unsigned char *)mde__alloc(c, i * 7, 3);
+        CHECK(blocks[i] && (uintptr_t)blocks[i] % 64 == 0);
+        for (k = 0; k < i * 21; k++) CHECK(blocks[i][k] == 0);
+        memset(blocks[i], 255, i * 21);
+    }
+    CHECK(l.out == 41);
+    for (i = 0; i < 40; i += 3) mde__free(c, blocks[i]);                /* first, last and ones between */
+    mde__free(c, NULL);
+    mde_release(c, blocks[1]);
+    CHECK(l.out == 41 - 14 - 1);
+    mde_context_free(c);
+    CHECK(l.out == 0);
+    mde_context_free(NULL);
+}
+
+static void realloc_keeps_what_was_there_and_zeroes_what_is_new(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    int *p = (int *)mde__realloc(c, NULL, 10, sizeof *p), *q, i;
+    for (i = 0; i < 10; i++) {
+        CHECK(p[i] == 0);
+        p[i] = i + 1;
+    }
+    q = (int *)mde__realloc(c, p, 1000, sizeof *q);
+    for (i = 0; i < 1000; i++) CHECK(q[i] == (i < 10 ? i + 1 : 0));
+    q = (int *)mde__realloc(c, q, 5, sizeof *q);
+    for (i = 0; i < 5; i++) CHECK(q[i] == i + 1);
+    CHECK(mde__realloc(c, q, SIZE_MAX / 2, sizeof *q) == NULL);
+    CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    for (i = 0; i < 5; i++) CHECK(q[i] == i + 1);                        /* the old block is as it was */
+    mde_context_free(c);
+}
+
+static void the_limit_holds_and_the_peak_is_the_most_held_at_one_time(void)
+{
+    mde_context_desc desc;
+    mde_context *c;
+    void *p;
+    memset(&desc, 0, sizeof desc);
+    desc.max_bytes = 100000;
+    c = mde_context_create(&desc);
+    p = mde__alloc(c, 60000, 1);
+    CHECK(p != NULL);
+    mde__free(c, p);
+    CHECK(mde__alloc(c, 50000, 1) != NULL);
+    CHECK(mde_peak_bytes(c) >= 60000 && mde_peak_bytes(c) <= 60000 + 128);
+    CHECK(mde__scratch(c, 40000, 1) != NULL);            /* a chunk of the usual size would not fit, this does */
+    CHECK(mde__alloc(c, 20000, 1) == NULL);
+    CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    CHECK_TEXT(mde_error(c), "limit of 100000");
+    CHECK(mde_peak_bytes(c) <= 100000);
+    mde_clear_error(c);
+    CHECK(mde_context_status(c) == MDE_OK && mde_error(c)[0] == 0);
+    CHECK(mde__alloc(c, 1, 1) != NULL);
+    mde_context_free(c);
+}
+
+static void sizes_that_overflow_are_out_of_memory_not_small_blocks(void)
+{
+    size_t product;
+    mde_context *c = mde_context_create(NULL);
+    CHECK(mde__mul(SIZE_MAX, 1, &product) && product == SIZE_MAX);
+    CHECK(mde__mul(0, SIZE_MAX, &product) && product == 0);
+    CHECK(!mde__mul(SIZE_MAX / 2 + 1, 2, &product));
+    CHECK(mde__alloc(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    mde_clear_error(c);
+    CHECK(mde__alloc(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    mde_clear_error(c);
+    CHECK(mde__scratch(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    mde_clear_error(c);
+    CHECK(mde__scratch(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    mde_context_free(c);
+}
+
+static void the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop(void)
+{
+    ledger l;
+    mde_context *c = ledger_context(&l, -1);
+    mde_mark start = mde_arena_mark(c), middle;
+    unsigned char *first = NULL, *kept;
+    int64_t calls = 0;
+    int round, i;
+    for (round = 0; round < 50; round++) {
+        for (i = 0; i < 30; i++) {
+            unsigned char *p = (unsigned char *)mde__scratch(c, 1 + (size_t)i * 9973, 4);
+            CHECK(p && (uintptr_t)p % 64 == 0);
+            if (p) memset(p, i, 4 + (size_t)i * 4 * 9973);
+            if (round == 0 && i == 0) first = p;
+            if (i == 0) CHECK(p == first);
+        }
+        mde_arena_rewind(c, start);
+        if (round == 0) calls = l.calls;
+    }
+    CHECK(l.calls == calls);
+    kept = (unsigned char *)mde__scratch(c, 100, 1);
+    memset(kept, 77, 100);
+    middle = mde_arena_mark(c);
+    memset(mde__scratch(c, 5000000, 1), 1, 5000000);
+    mde_arena_rewind(c, middle);
+    memset(mde__scratch(c, 3000000, 1), 2, 3000000);
+    for (i = 0; i < 100; i++) CHECK(kept[i] == 77);
+    mde_context_free(c);
+    CHECK(l.out == 0);
+}
+
+static void the_first_error_sticks_until_it_is_cleared(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    CHECK(mde_context_status(c) == MDE_OK && strcmp(mde_error(c), "") == 0);
+    CHECK(mde_fail(c, MDE_BAD_FILE, "first") == MDE_BAD_FILE);
+    CHECK(mde_fail(c, MDE_IO, "second") == MDE_IO);
+    CHECK(mde_context_status(c) == MDE_BAD_FILE && strcmp(mde_error(c), "first") == 0);
+    CHECK(mde__alloc(c, 1, 1) == NULL && mde__scratch(c, 1, 1) == NULL);
+    CHECK(mde_make_folder(c, FOLDER "/never") == MDE_BAD_FILE);
+    mde_clear_error(c);
+    CHECK(mde__alloc(c, 1, 1) != NULL);
+    mde_context_free(c);
+    CHECK(mde_context_status(NULL) == MDE_OUT_OF_MEMORY && mde_error(NULL)[0] != 0);
+    mde_clear_error(NULL);
+}
+
+static void a_very_long_error_is_cut_not_overrun(void)
+{
+    char text[5000];
+    mde_context *c = mde_context_create(NULL);
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = 0;
+    mde_fail(c, MDE_BAD_ARGUMENT, text);
+    CHECK(strlen(mde_error(c)) > 500 && strlen(mde_error(c)) < 5000);
+    mde_context_free(c);
+}
+
+static void half_an_allocator_or_a_negative_number_of_threads_is_an_error(void)
+{
+    mde_context_desc desc;
+    mde_context *c;
+    memset(&desc, 0, sizeof desc);
+    desc.allocate = ledger_allocate;
+    c = mde_context_create(&desc);
+    CHECK(c && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_context_free(c);
+    memset(&desc, 0, sizeof desc);
+    desc.threads = -2;
+    c = mde_context_create(&desc);
+    CHECK_TEXT(mde_error(c), "threads is -2");
+    mde_context_free(c);
+    memset(&desc, 0, sizeof desc);
+    desc.simd = 99;
+    c = mde_context_create(&desc);
+    CHECK_TEXT(mde_error(c), "instruction set 99");
+    mde_context_free(c);
+}
+
+/* A bit of everything that allocates here; returns 1 if it all went well. */
+static int use_everything(mde_context *c)
+{
+    mde__names names;
+    size_t size;
+    unsigned char *bytes;
+    char *path;
+    mde_make_folder(c, FOLDER "/memory/a");
+    path = mde__join_path(c, FOLDER "/memory", "file");
+    mde__write_file(c, path ? path : "", "0123456789", 10);
+    bytes = mde__read_file(c, FOLDER "/memory/file", 1000, &size);
+    mde__scratch(c, 3000000, 1);
+    mde__free(c, mde__realloc(c, mde__alloc(c, 5, 8), 50, 8));
+    mde__list_folder(c, FOLDER "/memory", &names);
+    mde__names_free(c, &names);
+    mde__free(c, bytes);
+    mde__free(c, path);
+    return !mde__bad(c);
+}
+
+static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
+{
+    ledger l;
+    int64_t fail_at;
+    int done = 0;
+    for (fail_at = 0; !done && fail_at < 1000; fail_at++) {
+        mde_context *c = ledger_context(&l, fail_at);
+        done = use_everything(c);
+        if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
+        if (!done) CHECK_TEXT(mde_error(c), "out of memory");
+        mde_context_free(c);
+        CHECK(l.out == 0);
+    }
+    CHECK(done && fail_at > 8);
+}
+
+/* ---- Numbers as text ---- */
+
+static double parsed(const char *text)
+{
+    double value = -12345;
+    return mde__parse_number(text, strlen(text), &value) ? value : -12345;
+}
+
+static void numbers_are_read_as_c_writes_them(void)
+{
+    CHECK(parsed("0") == 0 && parsed("-17") == -17 && parsed("+2.5") == 2.5 && parsed(".5") == 0.5 && parsed("5.") == 5);
+    CHECK(parsed("1e3") == 1000 && parsed("1.25E-2") == 0.0125 && parsed("1e+0") == 1);
+    CHECK(parsed("0.1") == 0.1 && parsed("1.7976931348623157e308") == 1.7976931348623157e308);
+    CHECK(parsed("4.9406564584124654e-324") > 0);
+    CHECK(parsed("nan") != parsed("nan") && parsed("NaN") != parsed("NaN"));
+    CHECK(parsed("inf") > 1e308 && parsed("-Infinity") < -1e308);
+}
+
+static void what_is_not_one_whole_number_is_refused(void)
+{
+    static const char *const wrong[] = { "", "-", "+", ".", "e5", "1e", "1e+", "1 ", " 1", "1,5", "0x10", "1.2.3", "--1",
+                                         "nano", "infinit", "in", "1e5.5", "1d5", "\xd9\xa1" };
+    char digits[400];
+    double value;
+    size_t i;
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        CHECK(!mde__parse_number(wrong[i], strlen(wrong[i]), &value));
+    }
+    CHECK(!mde__parse_number("1\0002", 3, &value));
+    memset(digits, '1', sizeof digits);
+    CHECK(mde__parse_number(digits, 300, &value) && !mde__parse_number(digits, 301, &value));
+    CHECK(mde__parse_number("12345", 3, &value) && value == 123);        /* the length counts, not the 0 */
+}
+
+static void printed_numbers_read_back_to_nine_digits(void)
+{
+    mde_random r = mde_random_start(1, 2);
+    char text[32];
+    int i;
+    for (i = 0; i < 20000; i++) {
+        double x = (mde_random_uniform(&r) - 0.5) * mde__exp(1400 * mde_random_uniform(&r) - 700);
+        mde__number(text, x);
+        CHECK(strlen(text) < 32);
+        CHECK(fabs(parsed(text) / x - 1) <= 5e-9);
+    }
+    CHECK(strcmp(mde__number(text, NAN), "nan") == 0 && strcmp(mde__number(text, -(double)NAN), "nan") == 0);
+    CHECK(strcmp(mde__number(text, 0.25), "0.25") == 0 && strcmp(mde__number(text, 1e21), "1e+21") == 0);
+    CHECK(parsed(mde__number(text, -(double)INFINITY)) < -1e308);
+}
+
+/* Sets a locale with a decimal comma if there is one. */
+static int decimal_comma(void)
+{
+    static const char *const locales[] = { "de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8", "fr_FR", "ru_RU.UTF-8" };
+    size_t i;
+    for (i = 0; i < sizeof locales / sizeof *locales; i++) {
+        if (setlocale(LC_ALL, locales[i]) && strcmp(localeconv()->decimal_point, ",") == 0) return 1;
+    }
+    setlocale(LC_ALL, "C");
+    return 0;
+}
+
+static void a_decimal_comma_of_the_locale_changes_nothing(void)
+{
+    char text[32];
+    double value;
+    CHECK(parsed("1234.5") == 1234.5 && strcmp(mde__number(text, 1234.5), "1234.5") == 0);
+    CHECK(!mde__parse_number("1234,5", 6, &value));
+    setlocale(LC_ALL, "C");
+}
+
+/* ---- Files ---- */
+
+static void what_is_written_is_read_back_and_no_temporary_file_stays(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde__names names;
+    unsigned char *bytes, *back;
+    size_t sizes[] = { 0, 1, 65534, 65535, 65536, 200000 }, i, k, size;
+    bytes = (unsigned char *)mde__alloc(c, 200000, 1);
+    for (k = 0; k < 200000; k++) bytes[k] = (unsigned char)(k * 31 + k / 256);
+    mde_make_folder(c, FOLDER "/write");
+    for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        CHECK(mde__write_file(c, FOLDER "/write/file", bytes, sizes[i]) == MDE_OK);
+        back = mde__read_file(c, FOLDER "/write/file", 200000, &size);
+        CHECK(back && size == sizes[i] && memcmp(back, bytes, size) == 0 && back[size] == 0);
+        mde__free(c, back);
+    }
+    CHECK(mde__list_folder(c, FOLDER "/write", &names) == MDE_OK && names.count == 1);
+    mde__names_free(c, &names);
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+static void a_file_over_the_limit_is_an_error_and_never_cut_short(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char *bytes = (char *)mde__alloc(c, 300000, 1);
+    size_t limits[] = { 0, 1, 9999, 65534, 65535, 65536, 131071, 299999 }, i, size;
+    mde_make_folder(c, FOLDER);
+    mde__write_file(c, FOLDER "/large", bytes, 300000);
+    for (i = 0; i < sizeof limits / sizeof *limits; i++) {
+        CHECK(mde__read_file(c, FOLDER "/large", limits[i], &size) == NULL && size == 0);
+        CHECK(mde_context_status(c) == MDE_BAD_FILE);
+        CHECK_TEXT(mde_error(c), FOLDER "/large");
+        mde_clear_error(c);
+    }
+    CHECK(mde__read_file(c, FOLDER "/large", 300000, &size) && size == 300000);
+    CHECK(mde__read_file(c, FOLDER "/large", SIZE_MAX, &size) && size == 300000);
+    mde_context_free(c);
+}
+
+static void errors_of_files_name_the_file(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    size_t size;
+    mde__names names;
+    mde_make_folder(c, FOLDER);
+    CHECK(!mde__read_file(c, FOLDER "/absent", 10, &size) && mde_context_status(c) == MDE_IO);
+    CHECK_TEXT(mde_error(c), FOLDER "/absent");
+    mde_clear_error(c);
+    CHECK(!mde__read_file(c, FOLDER, 10, &size) && mde_context_status(c) == MDE_IO);
+    CHECK_TEXT(mde_error(c), "is a folder");
+    mde_clear_error(c);
+    CHECK(!mde__read_file(c, "", 10, &size) && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde__write_file(c, FOLDER "/none/file", "x", 1) == MDE_IO);
+    CHECK_TEXT(mde_error(c), FOLDER "/none/file");
+    mde_clear_error(c);
+    mde__write_file(c, FOLDER "/plain", "x", 1);
+    CHECK(mde_make_folder(c, FOLDER "/plain/below") == MDE_IO);
+    CHECK_TEXT(mde_error(c), FOLDER "/plain");
+    mde_clear_error(c);
+    CHECK(mde__list_folder(c, FOLDER "/absent", &names) == MDE_IO && names.count == 0);
+    CHECK_TEXT(mde_error(c), FOLDER "/absent");
+    mde_context_free(c);
+}
+
+static void a_failed_write_leaves_the_old_file(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    size_t size;
+    unsigned char *bytes;
+    mde_make_folder(c, FOLDER "/target/in_the_way");
+    CHECK(mde__write_file(c, FOLDER "/target", "new", 3) == MDE_IO);     /* a folder cannot be replaced by a file */
+    CHECK_TEXT(mde_error(c), FOLDER "/target");
+    mde_clear_error(c);
+    CHECK(mde__is_folder(FOLDER "/target/in_the_way"));
+    mde__write_file(c, FOLDER "/kept", "old", 3);
+    CHECK(mde__write_file(c, FOLDER "/kept", "newer", 5) == MDE_OK);
+    bytes = mde__read_file(c, FOLDER "/kept", 10, &size);
+    CHECK(bytes && size == 5 && memcmp(bytes, "newer", 5) == 0);
+    mde_context_free(c);
+}
+
+static void folders_are_made_with_their_parents_and_listed_in_byte_order(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    static const char *const expected[] = { "B", "a", "a b", "a.txt", "\xc3\xa9" };
+    mde__names names;
+    int i;
+    for (i = 0; i < 5; i++) {
+        char *path = mde__join_path(c, FOLDER "/list//deep/", expected[4 - i]);
+        CHECK(mde_make_folder(c, path) == MDE_OK);
+        CHECK(mde_make_folder(c, path) == MDE_OK);
+        CHECK(mde__is_folder(path) && !mde__is_file(path));
+    }
+    mde__write_file(c, FOLDER "/list/deep/.hidden", "", 0);
+    CHECK(mde__is_file(FOLDER "/list/deep/.hidden") && !mde__is_folder(FOLDER "/list/deep/.hidden"));
+    CHECK(mde__list_folder(c, FOLDER "/list/deep", &names) == MDE_OK && names.count == 5);
+    for (i = 0; i < names.count; i++) CHECK(strcmp(names.items[i], expected[i]) == 0);
+    mde_context_free(c);
+}
+
+/* ---- Threads ---- */
+
+typedef struct visits { int count[1000]; double root[1000]; } visits;
+
+static void visit(int64_t index, void *user)
+{
+    visits *v = (visits *)user;
+    v->count[index]++;
+    v->root[index] = sqrt((double)index);
+}
+
+static void parallel_for_calls_each_index_once_for_any_number_of_threads(void)
+{
+    static const int threads[] = { 1, 2, 3, 8, 1000 };
+    size_t t;
+    int i;
+    for (t = 0; t < sizeof threads / sizeof *threads; t++) {
+        mde_context_desc desc;
+        mde_context *c;
+        visits v;
+        memset(&desc, 0, sizeof desc);
+        memset(&v, 0, sizeof v);
+        desc.threads = threads[t];
+        c = mde_context_create(&desc);
+        CHECK(mde_threads(c) >= 1 && mde_threads(c) <= 256 && mde_threads(c) <= threads[t]);
+        mde_parallel_for(c, 1000, visit, &v);
+        for (i = 0; i < 1000; i++) CHECK(v.count[i] == 1 && v.root[i] == sqrt((double)i));
+        mde_parallel_for(c, 1, visit, &v);
+        mde_parallel_for(c, 0, visit, &v);
+        CHECK(v.count[0] == 2 && v.count[1] == 1);
+        mde_context_free(c);
+    }
+}
+
+static void the_clock_does_not_go_back_and_the_build_keeps_the_same_bits(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    double before = mde__seconds();
+    CHECK(mde__seconds() >= before);
+    CHECK(mde_same_bits(c) == 1);
+    mde_context_free(c);
+}
+
+static void the_hash_is_fnv_1a(void)
+{
+    CHECK(mde__hash(MDE__HASH_START, "", 0) == UINT64_C(0xcbf29ce484222325));
+    CHECK(mde__hash(MDE__HASH_START, "a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
+    CHECK(mde__hash(MDE__HASH_START, "foobar", 6) == UINT64_C(0x85944171f73967e8));
+}
+
+/* ---- Elementary functions ---- */
+
+/* Distance in units of the last place of the true value. */
+static double ulps(double value, long double truth)
+{
+    int exponent;
+    double size = fabs((double)truth);
+    if (value == (double)truth) return 0;
+    if (size < 2.2250738585072014e-308) return (double)fabsl((long double)value - truth) / 4.9406564584124654e-324;
+    frexp(size, &exponent);
+    return (double)(fabsl((long double)value - truth) / ldexpl(1, exponent - 53));
+}
+
+static double between(mde_random *r, double low, double high)
+{
+    return low + (high - low) * mde_random_uniform(r);
+}
+
+/* long double's libm is the reference; where that is no better than double, its own last place adds half a unit. */
+static void elementary_functions_err_by_one_and_a_half_units_in_the_last_place(void)
+{
+    mde_random r = mde_random_start(7, 0);
+    double worst[4] = { 0, 0, 0, 0 };
+    int i, f;
+    for (i = 0; i < 400000; i++) {
+        double x, y[4];
+        x = i % 2 ? between(&r, -708, 709.5) : between(&r, -1, 1);
+        y[0] = ulps(mde__exp(x), expl((long double)x));
+        x = i % 2 ? mde__exp(between(&r, -740, 709)) : between(&r, 0.5, 2);
+        y[1] = ulps(mde__log(x), logl((long double)x));
+        x = i % 3 == 0 ? between(&r, -4, 4) : i % 3 == 1 ? between(&r, -1e6, 1e6) : between(&r, -1e-3, 1e-3);
+        y[2] = ulps(mde__sin(x), sinl((long double)x));
+        y[3] = ulps(mde__cos(x), cosl((long double)x));
+        for (f = 0; f < 4; f++) worst[f] = y[f] > worst[f] ? y[f] : worst[f];
+    }
+    CHECK(worst[0] < 1.5);
+    CHECK(worst[1] < 1.5);
+    CHECK(worst[2] < 1.5);
+    CHECK(worst[3] < 1.5);
+    if (test_bad) printf("    exp %.2f log %.2f sin %.2f cos %.2f\n", worst[0], worst[1], worst[2], worst[3]);
+}
+
+static void the_error_of_pow_grows_with_the_exponent_only(void)
+{
+    mde_random r = mde_random_start(8, 0);
+    int i;
+    for (i = 0; i < 100000; i++) {
+        double x = mde__exp(between(&r, -5, 5)), y = between(&r, -60, 60);
+        double limit = 2 + 2 * fabs(y * log(x));        /* log x to 1.5 units, y log x to half of one */
+        CHECK(ulps(mde__pow(x, y), powl((long double)x, (long double)y)) <= limit);
+    }
+    CHECK(mde__pow(0, 0) == 1 && mde__pow(0, 2) == 0 && mde__pow(1, 1e9) == 1 && mde__pow(3, 0) == 1);
+}
+
+static void elementary_functions_know_their_ends(void)
+{
+    double inf = (double)INFINITY, nan = (double)NAN, tiny = 4.9406564584124654e-324, x;
+    CHECK(mde__exp(0) == 1 && mde__exp(-inf) == 0 && mde__exp(inf) == inf && mde__exp(nan) != mde__exp(nan));
+    CHECK(mde__exp(709.7) < inf && mde__exp(709.7828) == inf && mde__exp(-745.1) == tiny && mde__exp(-745.2) == 0);
+    CHECK(mde__log(1) == 0 && mde__log(0) == -inf && mde__log(inf) == inf && mde__log(-1) != mde__log(-1));
+    CHECK(ulps(mde__log(tiny), logl((long double)tiny)) < 1.5 && mde__log(1.7976931348623157e308) < 709.79);
+    CHECK(mde__log(nan) != mde__log(nan));
+    CHECK(mde__sin(0) == 0 && mde__cos(0) == 1 && mde__sin(inf) != mde__sin(inf) && mde__cos(nan) != mde__cos(nan));
+    for (x = -740; x < 709; x += 0.37) CHECK(mde__exp(x + 0.37) >= mde__exp(x));
+}
+
+/* ---- Random numbers ---- */
+
+static void philox_gives_the_published_vectors(void)
+{
+    uint32_t zero[4] = { 0, 0, 0, 0 }, ones[4] = { UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX };
+    mde_random r = mde_random_start(0, 0);
+    mde__philox(zero, 0, 0);
+    CHECK(zero[0] == 0x6627e8d5u && zero[1] == 0xe169c58du && zero[2] == 0xbc57ac4cu && zero[3] == 0x9b00dbd8u);
+    mde__philox(ones, UINT32_MAX, UINT32_MAX);
+    CHECK(ones[0] == 0x408f276du && ones[1] == 0x41c83b0eu && ones[2] == 0xa20bc7c6u && ones[3] == 0x6d5451fdu);
+    CHECK(mde_random_bits(&r) == (0x6627e8d5u | (uint64_t)0xe169c58du << 32));
+    CHECK(mde_random_bits(&r) == (0xbc57ac4cu | (uint64_t)0x9b00dbd8u << 32));
+    CHECK(r.position == 2);
+}
+
+static void a_number_depends_on_seed_stream_and_position_alone(void)
+{
+    uint64_t forward[100];
+    mde_random r = mde_random_start(123, 456), s;
+    int i;
+    for (i = 0; i < 100; i++) forward[i] = mde_random_bits(&r);
+    for (i = 99; i >= 0; i--) {
+        s = mde_random_start(123, 456);
+        s.position = (uint64_t)i;
+        CHECK(mde_random_bits(&s) == forward[i]);
+    }
+    s = mde_random_start(123, 457);
+    CHECK(mde_random_bits(&s) != forward[0]);
+    s = mde_random_start(124, 456);
+    CHECK(mde_random_bits(&s) != forward[0]);
+    s = mde_random_start((uint64_t)123 << 32, 456);
+    CHECK(mde_random_bits(&s) != forward[0]);
+}
+
+#define DRAWS 200000
+
+/* Sample moments stay within five standard errors of the true ones. */
+static void uniform_numbers_fill_their_interval_evenly(void)
+{
+    mde_random r = mde_random_start(1, 1);
+    int bins[100], i;
+    double chi = 0, before = 0.5, product = 0;
+    memset(bins, 0, sizeof bins);
+    for (i = 0; i < DRAWS; i++) {
+        double u = mde_random_uniform(&r);
+        CHECK(u >= 0 && u < 1);
+        bins[(int)(u * 100)]++;
+        product += (u - 0.5) * (before - 0.5);
+        before = u;
+    }
+    for (i = 0; i < 100; i++) chi += (bins[i] - DRAWS / 100.0) * (bins[i] - DRAWS / 100.0) / (DRAWS / 100.0);
+    CHECK(chi < 99 + 5 * sqrt(2 * 99.0) && chi > 99 - 5 * sqrt(2 * 99.0));
+    CHECK(fabs(product / DRAWS) < 5.0 / 12 / sqrt(DRAWS));               /* neighbours are not correlated */
+}
+
+static void normal_numbers_have_the_moments_of_the_normal_distribution(void)
+{
+    mde_random r = mde_random_start(2, 1);
+    double m1 = 0, m2 = 0, m3 = 0, m4 = 0, n = DRAWS;
+    int i, inside = 0;
+    for (i = 0; i < DRAWS; i++) {
+        double x = mde_random_normal(&r);
+        m1 += x;
+        m2 += x * x;
+        m3 += x * x * x;
+        m4 += x * x * x * x;
+        if (fabs(x) < 1) inside++;
+    }
+    CHECK(fabs(m1 / n) < 5 / sqrt(n));
+    CHECK(fabs(m2 / n - 1) < 5 * sqrt(2 / n));
+    CHECK(fabs(m3 / n) < 5 * sqrt(15 / n));
+    CHECK(fabs(m4 / n - 3) < 5 * sqrt(96 / n));
+    CHECK(fabs(inside / n - 0.682689492) < 5 * sqrt(0.683 * 0.317 / n));
+}
+
+static void gamma_numbers_have_mean_and_variance_equal_to_the_shape(void)
+{
+    static const double shapes[] = { 0.05, 0.5, 1, 2.5, 30 };
+    size_t s;
+    int i;
+    for (s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        mde_random r = mde_random_start(3, s);
+        double a = shapes[s], mean = 0, square = 0, n = DRAWS;
+        for (i = 0; i < DRAWS; i++) {
+            double x = mde_random_gamma(&r, a);
+            CHECK(x >= 0);
+            mean += x;
+            square += (x - a) * (x - a);
+        }
+        CHECK(fabs(mean / n - a) < 5 * sqrt(a / n));
+        CHECK(fabs(square / n - a) < 5 * sqrt((2 * a * a + 6 * a) / n));  /* fourth central moment 3 a^2 + 6 a */
+    }
+    {
+        mde_random r = mde_random_start(3, 99);
+        double x = mde_random_gamma(&r, 0), y = mde_random_gamma(&r, -1);
+        CHECK(x != x && y != y);
+    }
+}
+
+static void dirichlet_weights_have_their_means_and_variances(void)
+{
+    static const double alpha[4] = { 0.3, 1, 2, 0.7 };
+    mde_random r = mde_random_start(4, 0);
+    double mean[4] = { 0, 0, 0, 0 }, square[4] = { 0, 0, 0, 0 }, w[4], n = DRAWS;
+    int i, k;
+    for (i = 0; i < DRAWS; i++) {
+        double sum = 0;
+        mde_random_dirichlet(&r, 4, alpha, w);
+        for (k = 0; k < 4; k++) {
+            CHECK(w[k] >= 0 && w[k] <= 1);
+            sum += w[k];
+            mean[k] += w[k];
+            square[k] += (w[k] - alpha[k] / 4) * (w[k] - alpha[k] / 4);
+        }
+        CHECK(fabs(sum - 1) < 1e-15 * 4);
+    }
+    for (k = 0; k < 4; k++) {
+        double m = alpha[k] / 4, variance = m * (1 - m) / 5;             /* the alphas sum to 4 */
+        CHECK(fabs(mean[k] / n - m) < 5 * sqrt(variance / n));
+        CHECK(fabs(square[k] / n - variance) < 5 * sqrt(variance * 1.0 / n));   /* (w - m)^2 <= 1 has no more */
+    }
+}
+
+static void a_dirichlet_with_tiny_alphas_is_a_corner_and_never_nan(void)
+{
+    static const double alpha[3] = { 1e-4, 0, 1e-300 };
+    mde_random r = mde_random_start(5, 0);
+    double w[3];
+    int i;
+    for (i = 0; i < 2000; i++) {
+        mde_random_dirichlet(&r, 3, alpha, w);
+        CHECK(fabs(w[0] + w[1] + w[2] - 1) < 1e-14);
+        CHECK(w[0] > 0.999 || w[1] > 0.999 || w[2] > 0.999 || w[0] + w[1] + w[2] > 0.999);
+    }
+}
+
+static void below_is_even_over_small_and_large_ranges(void)
+{
+    mde_random r = mde_random_start(6, 0);
+    uint64_t large = UINT64_C(3) << 62;          /* a plain remainder would draw the lowest third twice as often */
+    int counts[7], i, low = 0;
+    memset(counts, 0, sizeof counts);
+    for (i = 0; i < 70000; i++) counts[mde_random_below(&r, 7)]++;
+    for (i = 0; i < 7; i++) CHECK(fabs(counts[i] - 1e4) < 5 * sqrt(7e4 / 7 * 6 / 7));
+    for (i = 0; i < 30000; i++) {
+        uint64_t x = mde_random_below(&r, large);
+        CHECK(x < large);
+        if (x < large / 3) low++;
+    }
+    CHECK(fabs(low - 1e4) < 5 * sqrt(3e4 / 3 * 2 / 3));
+    CHECK(mde_random_below(&r, 0) == 0 && mde_random_below(&r, 1) == 0);
+}
+
+static void permutations_are_permutations_and_each_is_as_likely(void)
+{
+    mde_random r = mde_random_start(9, 0);
+    int64_t p[1000], n;
+    int seen[1000], counts[24], i, k, draw;
+    for (n = 0; n <= 1000; n += n < 5 ? 1 : 199) {
+        memset(seen, 0, sizeof seen);
+        mde_random_permutation(&r, n, p);
+        for (i = 0; i < n; i++) seen[p[i]]++;
+        for (i = 0; i < n; i++) CHECK(seen[i] == 1);
+    }
+    memset(counts, 0, sizeof counts);
+    for (draw = 0; draw < 24000; draw++) {
+        int rank = 0;
+        mde_random_permutation(&r, 4, p);
+        for (i = 0; i < 4; i++) {
+            int smaller = 0;
+            for (k = i + 1; k < 4; k++) smaller += p[k] < p[i];
+            rank = rank * (4 - i) + smaller;
+        }
+        counts[rank]++;
+    }
+    for (i = 0; i < 24; i++) CHECK(fabs(counts[i] - 1e3) < 5 * sqrt(24e3 / 24 * 23 / 24));
+}
+
+int main(void)
+{
+    TEST(freeing_the_context_frees_every_block_in_any_order_of_frees);
+    TEST(realloc_keeps_what_was_there_and_zeroes_what_is_new);
+    TEST(the_limit_holds_and_the_peak_is_the_most_held_at_one_time);
+    TEST(sizes_that_overflow_are_out_of_memory_not_small_blocks);
+    TEST(the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop);
+    TEST(the_first_error_sticks_until_it_is_cleared);
+    TEST(a_very_long_error_is_cut_not_overrun);
+    TEST(half_an_allocator_or_a_negative_number_of_threads_is_an_error);
+    TEST(any_failing_allocation_is_reported_and_nothing_is_lost);
+    TEST(numbers_are_read_as_c_writes_them);
+    TEST(what_is_not_one_whole_number_is_refused);
+    TEST(printed_numbers_read_back_to_nine_digits);
+    if (decimal_comma()) TEST(a_decimal_comma_of_the_locale_changes_nothing);
+    else test_skip("a_decimal_comma_of_the_locale_changes_nothing", "no locale with one is installed");
+    TEST(what_is_written_is_read_back_and_no_temporary_file_stays);
+    TEST(a_file_over_the_limit_is_an_error_and_never_cut_short);
+    TEST(errors_of_files_name_the_file);
+    TEST(a_failed_write_leaves_the_old_file);
+    TEST(folders_are_made_with_their_parents_and_listed_in_byte_order);
+    TEST(parallel_for_calls_each_index_once_for_any_number_of_threads);
+    TEST(the_clock_does_not_go_back_and_the_build_keeps_the_same_bits);
+    TEST(the_hash_is_fnv_1a);
+    TEST(elementary_functions_err_by_one_and_a_half_units_in_the_last_place);
+    TEST(the_error_of_pow_grows_with_the_exponent_only);
+    TEST(elementary_functions_know_their_ends);
+    TEST(philox_gives_the_published_vectors);
+    TEST(a_number_depends_on_seed_stream_and_position_alone);
+    TEST(uniform_numbers_fill_their_interval_evenly);
+    TEST(normal_numbers_have_the_moments_of_the_normal_distribution);
+    TEST(gamma_numbers_have_mean_and_variance_equal_to_the_shape);
+    TEST(dirichlet_weights_have_their_means_and_variances);
+    TEST(a_dirichlet_with_tiny_alphas_is_a_corner_and_never_nan);
+    TEST(below_is_even_over_small_and_large_ranges);
+    TEST(permutations_are_permutations_and_each_is_as_likely);
+    return test_end();
+}

@@ -1,0 +1,1132 @@
+/* Regression: against refitting, dense inverses, closed forms, finite differences, and the public RegMix runs. */
+#include "test.h"
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+
+/* ---- Plain references ---- */
+
+/* Solves a x = b for many right sides by Gauss-Jordan elimination with pivots; b becomes x. Returns log |det a|. */
+static double solve(int n, double *a, int columns, double *b)
+{
+    double log_det = 0;
+    int i, j, k;
+    for (k = 0; k < n; k++) {
+        int pivot = k;
+        for (i = k + 1; i < n; i++) if (fabs(a[i * n + k]) > fabs(a[pivot * n + k])) pivot = i;
+        for (j = 0; j < n; j++) {
+            double swap = a[k * n + j];
+            a[k * n + j] = a[pivot * n + j];
+            a[pivot * n + j] = swap;
+        }
+        for (j = 0; j < columns; j++) {
+            double swap = b[k * columns + j];
+            b[k * columns + j] = b[pivot * columns + j];
+            b[pivot * columns + j] = swap;
+        }
+        log_det += log(fabs(a[k * n + k]));
+        for (i = 0; i < n; i++) {
+            double factor = a[i * n + k] / a[k * n + k];
+            if (i == k) continue;
+            for (j = k; j < n; j++) a[i * n + j] -= factor * a[k * n + j];
+            for (j = 0; j < columns; j++) b[i * columns + j] -= factor * b[k * columns + j];
+        }
+    }
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < columns; j++) b[i * columns + j] /= a[i * n + i];
+    }
+    return log_det;
+}
+
+static double plain_covariance(mde_kernel kernel, int d, const double *a, const double *b, const double *length)
+{
+    double square = 0, r;
+    int q;
+    for (q = 0; q < d; q++) square += (a[q] - b[q]) * (a[q] - b[q]) / (length[q] * length[q]);
+    r = sqrt(square);
+    if (kernel == MDE_RBF) return exp(-square / 2);
+    return (1 + sqrt(5.0) * r + 5 * square / 3) * exp(-sqrt(5.0) * r);
+}
+
+static void standardise(int n, int d, const double *x, double *z)
+{
+    int i, q;
+    for (q = 0; q < d; q++) {
+        double mean = 0, variance = 0;
+        for (i = 0; i < n; i++) mean += x[i * d + q] / n;
+        for (i = 0; i < n; i++) variance += (x[i * d + q] - mean) * (x[i * d + q] - mean) / n;
+        for (i = 0; i < n; i++) z[i * d + q] = (x[i * d + q] - mean) / sqrt(variance);
+    }
+}
+
+static void fill_normal(uint64_t seed, int count, double *out)
+{
+    mde_random random = mde_random_start(seed, 7);
+    int i;
+    for (i = 0; i < count; i++) out[i] = mde_random_normal(&random);
+}
+
+/* A smooth function of d features for target j, with noise of sd `noise`. */
+static void make_data(uint64_t seed, int n, int d, int m, double noise, double *x, double *y)
+{
+    mde_random random = mde_random_start(seed, 8);
+    int i, j, q;
+    fill_normal(seed, n * d, x);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) {
+            double value = 3 + j;
+            for (q = 0; q < d; q++) value += sin((1.0 + 0.3 * j) * x[i * d + q] + q) / (1 + q);
+            y[i * m + j] = value + noise * mde_random_normal(&random);
+        }
+    }
+}
+
+static void make_positive(uint64_t seed, int n, double *a)
+{
+    double *b = (double *)malloc((size_t)(n * n) * sizeof(double));
+    int i, j, k;
+    fill_normal(seed, n * n, b);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < n; j++) {
+            a[i * n + j] = i == j ? 0.5 : 0;
+            for (k = 0; k < n; k++) a[i * n + j] += b[i * n + k] * b[j * n + k] / n;
+        }
+    }
+    free(b);
+}
+
+/* ---- Dense algebra ---- */
+
+static void dense_product_is_one_chain_an_element_on_every_instruction_set(void)
+{
+    double a[13 * 21], b[21 * 19], start[13 * 19], out[13 * 19], plain[13 * 19];
+    int rows, columns, depth, i, j, p;
+    mde_context *c = mde_context_create(NULL);
+    fill_normal(1, 13 * 21, a);
+    fill_normal(2, 21 * 19, b);
+    fill_normal(3, 13 * 19, start);
+    for (rows = 1; rows <= 13; rows += 3) {
+        for (columns = 1; columns <= 19; columns++) {
+            for (depth = 1; depth <= 21; depth += 5) {
+                for (i = 0; i < 13 * 19; i++) plain[i] = start[i];
+                for (i = 0; i < rows; i++) {
+                    for (j = 0; j < columns; j++) {
+                        volatile double sum = 0, term;
+                        for (p = 0; p < depth; p++) {
+                            term = a[i * 21 + p] * b[p * 19 + j];
+                            sum = sum + term;
+                        }
+                        plain[i * 19 + j] -= sum;
+                    }
+                }
+                memcpy(out, start, sizeof out);
+                mde__dense_product_portable(rows, columns, depth, -1.0, a, 21, 1, b, 19, out, 19);
+                CHECK(memcmp(out, plain, sizeof out) == 0);
+                memcpy(out, start, sizeof out);
+                mde__dense_product(c)(rows, columns, depth, -1.0, a, 21, 1, b, 19, out, 19);
+                CHECK(memcmp(out, plain, sizeof out) == 0);
+            }
+        }
+    }
+    mde_context_free(c);
+}
+
+static void cholesky_factor_and_inverse_multiply_back(void)
+{
+    static const int sizes[] = { 1, 2, 7, 31, 32, 33, 64, 97, 130 };
+    mde_context *c = mde_context_create(NULL);
+    size_t s;
+    for (s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        int n = sizes[s], i, j, k;
+        double *a = mde__doubles(c, (size_t)n, (size_t)n), *l = mde__doubles(c, (size_t)n, (size_t)n);
+        double *inverse = mde__doubles(c, (size_t)n, (size_t)n), *full = mde__doubles(c, (size_t)n, (size_t)n);
+        double *work = mde__doubles(c, (size_t)n, MDE__DENSE_BLOCK), worst = 0, worst_full = 0;
+        make_positive(40 + s, n, a);
+        memcpy(l, a, (size_t)(n * n) * sizeof(double));
+        CHECK(mde__cholesky_inverse(mde__dense_product(c), n, l, inverse, work));
+        mde__inverse_from_factor(mde__dense_product(c), n, inverse, full);
+        for (i = 0; i < n; i++) {
+            for (j = 0; j < n; j++) {
+                double product = -(i == j), back = -a[i * n + j];
+                for (k = 0; k < n; k++) product += a[i * n + k] * full[k * n + j];
+                for (k = 0; k <= i && k <= j; k++) back += l[i * n + k] * l[j * n + k];
+                if (fabs(product) > worst_full) worst_full = fabs(product);
+                if (fabs(back) > worst) worst = fabs(back);
+                if (j > i) CHECK(inverse[i * n + j] == 0);
+            }
+        }
+        /* eps times n times a condition number below 20 */
+        CLOSE(worst, 0, 1e-13);
+        CLOSE(worst_full, 0, 1e-12);
+        a[0] = -1;
+        CHECK(!mde__cholesky_inverse(mde__dense_product(c), n, a, inverse, work));
+    }
+    mde_context_free(c);
+}
+
+static void eigenvectors_are_orthonormal_and_diagonalise(void)
+{
+    static const int sizes[] = { 1, 2, 3, 10, 65 };
+    mde_context *c = mde_context_create(NULL);
+    size_t s;
+    int kind;
+    for (s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        for (kind = 0; kind < 3; kind++) {
+            int n = sizes[s], i, j, k;
+            double *a = mde__doubles(c, (size_t)n, (size_t)n), *copy = mde__doubles(c, (size_t)n, (size_t)n);
+            double *v = mde__doubles(c, (size_t)n, (size_t)n), *values = mde__doubles(c, (size_t)n, 1);
+            double *work = mde__doubles(c, 2, (size_t)n), worst = 0, worst_dot = 0;
+            make_positive(60 + s, n, a);
+            for (i = 0; i < n && kind == 1; i++) for (j = 0; j < n; j++) a[i * n + j] = 1;          /* rank one */
+            for (i = 0; i < n && kind == 2; i++) for (j = 0; j < n; j++) a[i * n + j] = i == j ? 2 : 0;
+            memcpy(copy, a, (size_t)(n * n) * sizeof(double));
+            CHECK(mde__eigen(n, copy, values, v, work));
+            for (i = 0; i < n; i++) {
+                for (j = 0; j < n; j++) {
+                    double moved = -values[i] * v[i * n + j], dot = -(i == j);
+                    for (k = 0; k < n; k++) {
+                        moved += a[j * n + k] * v[i * n + k];
+                        dot += v[i * n + k] * v[j * n + k];
+                    }
+                    if (fabs(moved) > worst) worst = fabs(moved);
+                    if (fabs(dot) > worst_dot) worst_dot = fabs(dot);
+                }
+            }
+            CLOSE(worst, 0, 1e-14 * (n + 10));
+            CLOSE(worst_dot, 0, 1e-14 * (n + 10));
+        }
+    }
+    mde_context_free(c);
+}
+
+/* ---- Ridge ---- */
+
+/* Weights [d] and intercept (last) of min sum_i (y_i - b - w z_i)^2 + total |w|^2 over the rows but `without`. */
+static void plain_ridge(int n, int d, const double *z, const double *y, double total, int without, double *out)
+{
+    int size = d + 1, i, p, q;
+    double *a = (double *)calloc((size_t)(size * size), sizeof(double));
+    for (p = 0; p < size; p++) out[p] = 0;
+    for (i = 0; i < n; i++) {
+        if (i == without) continue;
+        for (p = 0; p < size; p++) {
+            double zp = p < d ? z[i * d + p] : 1;
+            out[p] += zp * y[i];
+            for (q = 0; q < size; q++) a[p * size + q] += zp * (q < d ? z[i * d + q] : 1);
+        }
+    }
+    for (p = 0; p < d; p++) a[p * size + p] += total;
+    solve(size, a, 1, out);
+    free(a);
+}
+
+static double plain_leave_one_out(int n, int d, const double *z, const double *y, double total)
+{
+    double w[41], sum = 0;
+    int i, q;
+    for (i = 0; i < n; i++) {
+        double fit;
+        plain_ridge(n, d, z, y, total, i, w);
+        fit = w[d];
+        for (q = 0; q < d; q++) fit += w[q] * z[i * d + q];
+        sum += (y[i] - fit) * (y[i] - fit);
+    }
+    return sum;
+}
+
+static void ridge_leave_one_out_equals_refitting(void)
+{
+    static const int shapes[3][2] = { { 20, 5 }, { 12, 40 }, { 7, 7 } };
+    int s, i, k;
+    for (s = 0; s < 3; s++) {
+        int n = shapes[s][0], d = shapes[s][1];
+        double x[12 * 40], z[12 * 40], y[20], centred[20], mean = 0, penalty = 0.03;
+        double scores[400], products[20], error;
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        mde_regressor *r;
+        memset(&desc, 0, sizeof desc);
+        desc.penalty = penalty;
+        make_data(90 + (uint64_t)s, n, d, 1, 0.3, x, y);
+        standardise(n, d, x, z);
+        r = mde_regressor_fit(c, n, d, 1, x, y, &desc);
+        CHECK(r && mde_regressor_penalty(r, 0) == penalty);
+        CHECK(mde__ridge_decompose(r, scores) == MDE_OK);
+        for (i = 0; i < n; i++) mean += y[i] / n;
+        for (i = 0; i < n; i++) centred[i] = y[i] - mean;
+        for (k = 0; k < r->rank; k++) {
+            products[k] = 0;
+            for (i = 0; i < n; i++) products[k] += scores[i * r->rank + k] * centred[i];
+        }
+        error = mde__ridge_leave_one_out(n, r->rank, penalty, scores, r->eigenvalues, products, centred, NULL);
+        CLOSE(error, plain_leave_one_out(n, d, z, y, n * penalty), 1e-10);
+        mde_context_free(c);
+    }
+}
+
+static void ridge_chooses_the_penalty_with_the_least_refitted_error(void)
+{
+    double x[25 * 6], z[25 * 6], y[25], step;
+    mde_context *c = mde_context_create(NULL);
+    mde_regressor *r;
+    double chosen, best;
+    make_data(5, 25, 6, 1, 0.5, x, y);
+    standardise(25, 6, x, z);
+    r = mde_regressor_fit(c, 25, 6, 1, x, y, NULL);
+    chosen = mde_regressor_penalty(r, 0);
+    best = plain_leave_one_out(25, 6, z, y, 25 * chosen);
+    for (step = -6; step <= 4; step += 0.05) {
+        CHECK(best <= plain_leave_one_out(25, 6, z, y, 25 * pow(10, step)) * (1 + 1e-9));
+    }
+    CHECK(chosen > 1e-5 && chosen < 1e3);
+    mde_context_free(c);
+}
+
+static void ridge_predicts_what_the_normal_equations_say(void)
+{
+    static const int shapes[2][2] = { { 20, 5 }, { 12, 40 } };
+    int s, i, j, q;
+    for (s = 0; s < 2; s++) {
+        int n = shapes[s][0], d = shapes[s][1];
+        double x[12 * 40], z[12 * 40], y[40], one[20], mean[40], sd[40], w[41], solved[40], a[1600];
+        mde_context *c = mde_context_create(NULL);
+        mde_regressor *r;
+        make_data(20 + (uint64_t)s, n, d, 2, 0.3, x, y);
+        standardise(n, d, x, z);
+        r = mde_regressor_fit(c, n, d, 2, x, y, NULL);
+        CHECK(mde_regressor_predict(r, n, x, mean, sd) == MDE_OK);
+        for (j = 0; j < 2; j++) {
+            double total = n * mde_regressor_penalty(r, j);
+            for (i = 0; i < n; i++) one[i] = y[i * 2 + j];
+            plain_ridge(n, d, z, one, total, -1, w);
+            for (i = 0; i < n; i++) {
+                double fit = w[d], leverage = 1 + 1.0 / n;
+                int p, t;
+                for (q = 0; q < d; q++) fit += w[q] * z[i * d + q];
+                CLOSE(mean[i * 2 + j], fit, 1e-9);
+                for (p = 0; p < d; p++) {
+                    solved[p] = z[i * d + p];
+                    for (q = 0; q < d; q++) {
+                        a[p * d + q] = p == q ? total : 0;
+                        for (t = 0; t < n; t++) a[p * d + q] += z[t * d + p] * z[t * d + q];
+                    }
+                }
+                solve(d, a, 1, solved);
+                for (q = 0; q < d; q++) leverage += z[i * d + q] * solved[q];
+                CLOSE(sd[i * 2 + j] * sd[i * 2 + j] / r->residual[j], leverage, 1e-8);
+            }
+        }
+        mde_context_free(c);
+    }
+}
+
+static void ridge_sd_is_the_error_of_new_runs(void)
+{
+    double x[400 * 3], y[400], mean[300], sd[300], squares = 0;
+    int i, q;
+    mde_context *c = mde_context_create(NULL);
+    mde_regressor *r;
+    fill_normal(77, 400 * 3, x);
+    fill_normal(78, 400, y);
+    for (i = 0; i < 400; i++) for (q = 0; q < 3; q++) y[i] += (q + 1) * x[i * 3 + q];
+    r = mde_regressor_fit(c, 100, 3, 1, x, y, NULL);
+    CHECK(mde_regressor_predict(r, 300, x + 300, mean, sd) == MDE_OK);
+    for (i = 0; i < 300; i++) squares += (mean[i] - y[100 + i]) * (mean[i] - y[100 + i]) / (sd[i] * sd[i]);
+    /* squares / 300 is about 1; its sd is sqrt(2 / 300) from the new runs and sqrt(2 / 100) from the estimate: 0.16 */
+    CLOSE(squares / 300, 1, 0.5);
+    mde_context_free(c);
+}
+
+/* ---- Gaussian processes ---- */
+
+/* A process that is made but not fitted, and a workspace for it. */
+static mde_regressor *prepare_gp(mde_context *c, int n, int d, const double *x, const double *y, mde_kernel kernel,
+                                 int isotropic, mde__gp_work *w)
+{
+    mde_fit_desc desc;
+    mde_regressor *r;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_GP;
+    desc.kernel = kernel;
+    desc.isotropic = isotropic;
+    r = mde__regressor_prepare(c, n, d, 1, x, y, &desc);
+    if (!r) return NULL;
+    w->gp = r->gp[0];
+    mde__gp_work_place(w, mde__doubles(c, mde__gp_work_size(n, d, w->gp->parameters), 1), n, d, w->gp->parameters);
+    return r;
+}
+
+static void gp_likelihood_gradient_equals_finite_differences(void)
+{
+    int kernel, isotropic, i, k;
+    for (kernel = 0; kernel < 2; kernel++) {
+        for (isotropic = 0; isotropic < 2; isotropic++) {
+            double x[40 * 3], y[40], theta[5], gradient[5], unused[5];
+            mde_context *c = mde_context_create(NULL);
+            mde__gp_work w;
+            make_data(11, 40, 3, 1, 0.2, x, y);
+            CHECK(prepare_gp(c, 40, 3, x, y, (mde_kernel)kernel, isotropic, &w) != NULL);
+            for (i = 0; i < w.gp->parameters; i++) theta[i] = 0.3 * i - 0.5;
+            theta[w.gp->parameters - 1] = -2.5;
+            for (k = 0; k < 2; k++) {       /* the likelihood, then with its priors */
+                if (k == 0) mde__gp_likelihood(&w, theta, gradient);
+                else mde__gp_loss(theta, gradient, &w);
+                for (i = 0; i < w.gp->parameters; i++) {
+                    double h = 1e-3, t = theta[i], f[4];
+                    int p;
+                    for (p = 0; p < 4; p++) {
+                        theta[i] = t + h * (p < 2 ? p - 2 : p - 1);
+                        f[p] = k == 0 ? mde__gp_likelihood(&w, theta, NULL) : mde__gp_loss(theta, unused, &w);
+                    }
+                    theta[i] = t;
+                    /* five points: h^4 f^(5) / 30 about 1e-12, rounding 1e-13 / h */
+                    CLOSE(gradient[i], (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h), 1e-8);
+                }
+            }
+            mde_context_free(c);
+        }
+    }
+}
+
+static void gp_likelihood_of_two_runs_equals_the_closed_form(void)
+{
+    /* K = [[a, b], [b, a]] has eigenvalues a + b (along the mean) and a - b (along the difference) */
+    double x[2] = { 0, 2 }, y[2] = { 1, 4 }, theta[3], length = 1.3, signal = 0.7, noise = 0.05, a, b, expected;
+    mde_context *c = mde_context_create(NULL);
+    mde__gp_work w;
+    CHECK(prepare_gp(c, 2, 1, x, y, MDE_RBF, 0, &w) != NULL);
+    theta[0] = log(length);
+    theta[1] = log(signal);
+    theta[2] = log(noise);
+    a = signal + noise;
+    b = signal * exp(-0.5 * 4 / (length * length));     /* standardised inputs are -1 and 1, targets too */
+    expected = -0.5 * 2 / (a - b) - 0.5 * log((a + b) * (a - b)) - log(2 * 3.14159265358979323846);
+    CLOSE(mde__gp_likelihood(&w, theta, NULL), expected, 1e-13);
+    CLOSE(w.mean, 0, 1e-15);
+    mde_context_free(c);
+}
+
+static void gp_predicts_what_the_dense_inverse_says(void)
+{
+    int kernel, isotropic;
+    for (kernel = 0; kernel < 2; kernel++) {
+        for (isotropic = 0; isotropic < 2; isotropic++) {
+            enum { N = 35, D = 2, NEW = 70 };
+            double x[(N + NEW) * D], y[N], mean[NEW], sd[NEW], z[(N + NEW) * D], length[D], right[N * 2], k[N * N];
+            double y_mean = 0, y_sd = 0, signal, noise, mu, ones = 0, ones_y = 0, log_det;
+            int i, j, q, t;
+            mde_context *c = mde_context_create(NULL);
+            mde_fit_desc desc;
+            mde_regressor *r;
+            memset(&desc, 0, sizeof desc);
+            desc.model = MDE_GP;
+            desc.kernel = (mde_kernel)kernel;
+            desc.isotropic = isotropic;
+            make_data(31, N, D, 1, 0.2, x, y);
+            fill_normal(32, NEW * D, x + N * D);
+            r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
+            CHECK(mde_regressor_predict(r, NEW, x + N * D, mean, sd) == MDE_OK);
+            for (i = 0; i < N; i++) y_mean += y[i] / N;
+            for (i = 0; i < N; i++) y_sd += (y[i] - y_mean) * (y[i] - y_mean) / N;
+            y_sd = sqrt(y_sd);
+            for (i = 0; i < N + NEW; i++) {
+                for (q = 0; q < D; q++) z[i * D + q] = (x[i * D + q] - r->shift[q]) / r->scale[q];
+            }
+            for (q = 0; q < D; q++) length[q] = mde_regressor_length_scale(r, 0, q);
+            signal = exp(r->gp[0]->theta[r->gp[0]->parameters - 2]);
+            noise = exp(r->gp[0]->theta[r->gp[0]->parameters - 1]);
+            for (i = 0; i < N; i++) {
+                right[i * 2] = 1;
+                right[i * 2 + 1] = (y[i] - y_mean) / y_sd;
+                for (j = 0; j < N; j++) {
+                    k[i * N + j] = (i == j) * noise +
+                        signal * plain_covariance(desc.kernel, D, z + i * D, z + j * D, length);
+                }
+            }
+            log_det = solve(N, k, 2, right);
+            for (i = 0; i < N; i++) {
+                ones += right[i * 2];
+                ones_y += right[i * 2 + 1];
+            }
+            mu = ones_y / ones;
+            {
+                double likelihood = -0.5 * log_det - 0.5 * N * log(2 * 3.14159265358979323846) - N * log(y_sd);
+                for (i = 0; i < N; i++) {
+                    likelihood -= 0.5 * ((y[i] - y_mean) / y_sd - mu) * (right[i * 2 + 1] - mu * right[i * 2]);
+                }
+                CLOSE(mde_regressor_log_likelihood(r, 0), likelihood, 1e-10);
+            }
+            for (t = 0; t < NEW; t++) {
+                double own[N], solved[N], value = mu, variance = signal + noise, beyond = 1;
+                for (i = 0; i < N; i++) {
+                    own[i] = solved[i] = signal * plain_covariance(desc.kernel, D, z + (N + t) * D, z + i * D, length);
+                    for (j = 0; j < N; j++) {
+                        k[i * N + j] = (i == j) * noise +
+                        signal * plain_covariance(desc.kernel, D, z + i * D, z + j * D, length);
+                    }
+                }
+                solve(N, k, 1, solved);
+                for (i = 0; i < N; i++) {
+                    value += own[i] * (right[i * 2 + 1] - mu * right[i * 2]);
+                    variance -= own[i] * solved[i];
+                    beyond -= solved[i];
+                }
+                variance += beyond * beyond / ones;
+                CLOSE(mean[t], y_mean + y_sd * value, 1e-9);
+                CLOSE(sd[t] * sd[t], y_sd * y_sd * variance, 1e-9);
+            }
+            mde_context_free(c);
+        }
+    }
+}
+
+static void gp_recovers_the_noise_and_covers_new_runs(void)
+{
+    enum { N = 150, NEW = 300 };
+    static double x[N + NEW], y[N + NEW], mean[NEW], sd[NEW];
+    mde_random random = mde_random_start(3, 3);
+    int i, inside = 0;
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_GP;
+    for (i = 0; i < N + NEW; i++) {
+        x[i] = 6 * mde_random_uniform(&random);
+        y[i] = sin(2 * x[i]) + 0.1 * mde_random_normal(&random);
+    }
+    r = mde_regressor_fit(c, N, 1, 1, x, y, &desc);
+    CHECK(r != NULL);
+    /* an estimate of sd from 150 runs is good to 1 / sqrt(300): within four of those */
+    CLOSE(r->target_sd[0] * sqrt(exp(r->gp[0]->theta[2])), 0.1, 0.023);
+    CHECK(mde_regressor_predict(r, NEW, x + N, mean, sd) == MDE_OK);
+    for (i = 0; i < NEW; i++) inside += fabs(y[N + i] - mean[i]) < 1.6449 * sd[i];
+    /* 90 % of 300, four binomial sds */
+    CHECK(inside > 270 - 21 && inside < 270 + 21);
+    mde_context_free(c);
+}
+
+static void gp_does_not_fit_noise_with_few_runs(void)
+{
+    /* nothing can be learnt from these: the mean has error 13 / 12 on new runs, a fit through all runs has about 2 */
+    double ratio = 0;
+    int trial, i;
+    for (trial = 0; trial < 10; trial++) {
+        double x[212 * 6], y[212], mean[200], total = 0, plain = 0, average = 0;
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.model = MDE_GP;
+        fill_normal(500 + (uint64_t)trial, 212 * 6, x);
+        fill_normal(600 + (uint64_t)trial, 212, y);
+        CHECK(mde_regressor_predict(mde_regressor_fit(c, 12, 6, 1, x, y, &desc), 200, x + 72, mean, NULL) == MDE_OK);
+        for (i = 0; i < 12; i++) average += y[i] / 12;
+        for (i = 0; i < 200; i++) {
+            total += (mean[i] - y[12 + i]) * (mean[i] - y[12 + i]);
+            plain += (average - y[12 + i]) * (average - y[12 + i]);
+        }
+        ratio += total / plain / 10;
+        mde_context_free(c);
+    }
+    CHECK(ratio < 1.5);
+}
+
+/* ---- The joint process ---- */
+
+static void joint_likelihood_and_predictions_equal_the_dense_ones(void)
+{
+    enum { N = 14, D = 2, M = 3, NM = N * M, NEW = 5 };
+    double x[(N + NEW) * D], y[NM], z[(N + NEW) * D], s[NM], k[NM * NM], right[NM], mean[NEW * M], sd[NEW * M];
+    double length[D], likelihood;
+    int i, j, l, t, q, p;
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    const mde__coregion *joint;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_MULTITASK_GP;
+    desc.restarts = 1;
+    make_data(51, N, D, M, 0.2, x, y);
+    fill_normal(52, NEW * D, x + N * D);
+    r = mde_regressor_fit(c, N, D, M, x, y, &desc);
+    CHECK(r && mde_regressor_predict(r, NEW, x + N * D, mean, sd) == MDE_OK);
+    joint = r->joint;
+    CHECK(joint->rank == 2);
+    for (i = 0; i < N + NEW; i++) for (q = 0; q < D; q++) z[i * D + q] = (x[i * D + q] - r->shift[q]) / r->scale[q];
+    for (q = 0; q < D; q++) length[q] = mde_regressor_length_scale(r, 0, q);
+    standardise(N, M, y, s);
+#define FILL_DENSE() \
+    for (i = 0; i < NM; i++) { \
+        for (j = 0; j < NM; j++) { \
+            k[i * NM + j] = (i == j) * joint->noise[i % M] + joint->b[i % M * M + j % M] * \
+                plain_covariance(MDE_MATERN52, D, z + i / M * D, z + j / M * D, length); \
+        } \
+    }
+    FILL_DENSE();
+    memcpy(right, s, sizeof s);
+    likelihood = -0.5 * solve(NM, k, 1, right) - 0.5 * NM * log(2 * 3.14159265358979323846);
+    for (i = 0; i < NM; i++) likelihood -= 0.5 * s[i] * right[i];
+    for (j = 0; j < M; j++) likelihood -= N * log(r->target_sd[j]);
+    CLOSE(mde_regressor_log_likelihood(r, 1), likelihood, 1e-9);
+    for (t = 0; t < NEW; t++) {
+        for (l = 0; l < M; l++) {
+            double own[NM], solved[NM], value = 0, variance = joint->b[l * M + l] + joint->noise[l];
+            for (i = 0; i < NM; i++) {
+                own[i] = solved[i] = joint->b[l * M + i % M] *
+                    plain_covariance(MDE_MATERN52, D, z + (N + t) * D, z + i / M * D, length);
+            }
+            FILL_DENSE();
+            solve(NM, k, 1, solved);
+            for (p = 0; p < NM; p++) {
+                value += own[p] * right[p];
+                variance -= own[p] * solved[p];
+            }
+            CLOSE(mean[t * M + l], r->target_mean[l] + r->target_sd[l] * value, 1e-8);
+            CLOSE(sd[t * M + l], r->target_sd[l] * sqrt(variance), 1e-8);
+        }
+    }
+    mde_context_free(c);
+}
+
+static void joint_likelihood_gradient_equals_finite_differences(void)
+{
+    int kernel, isotropic, i, k;
+    for (kernel = 0; kernel < 2; kernel++) {
+        for (isotropic = 0; isotropic < 2; isotropic++) {
+            enum { N = 20, D = 3, M = 4 };
+            double x[N * D], y[N * M], theta[40], gradient[40], unused[40];
+            mde_context *c = mde_context_create(NULL);
+            mde_fit_desc desc;
+            mde_regressor *r;
+            mde__coregion *q;
+            memset(&desc, 0, sizeof desc);
+            desc.model = MDE_MULTITASK_GP;
+            desc.kernel = (mde_kernel)kernel;
+            desc.isotropic = isotropic;
+            desc.restarts = 1;
+            make_data(71, N, D, M, 0.2, x, y);
+            r = mde_regressor_fit(c, N, D, M, x, y, &desc);
+            CHECK(r != NULL);
+            q = r->joint;
+            fill_normal(72, q->parameters, theta);
+            for (i = 0; i < q->parameters; i++) theta[i] = 0.5 * theta[i];
+            for (i = 0; i < M; i++) theta[q->lengths + M + i] -= 2;
+            for (k = 0; k < 2; k++) {
+                if (k == 0) mde__coregion_likelihood(q, theta, gradient);
+                else mde__coregion_loss(theta, gradient, q);
+                for (i = 0; i < q->parameters; i++) {
+                    double h = 1e-3, t = theta[i], f[4];
+                    int p;
+                    for (p = 0; p < 4; p++) {
+                        theta[i] = t + h * (p < 2 ? p - 2 : p - 1);
+                        f[p] = k == 0 ? mde__coregion_likelihood(q, theta, NULL) : mde__coregion_loss(theta, unused, q);
+                    }
+                    theta[i] = t;
+                    CLOSE(gradient[i], (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h), 1e-7);
+                }
+            }
+            mde_context_free(c);
+        }
+    }
+}
+
+static void joint_process_beats_independent_ones_on_correlated_targets(void)
+{
+    /* eight targets are noisy sums of two functions */
+    enum { N = 25, NEW = 150, D = 3, M = 8, ALL = N + NEW };
+    double error[2] = { 0, 0 };
+    int trial, i, j, model;
+    for (trial = 0; trial < 3; trial++) {
+        static double x[ALL * D], y[ALL * M], truth[ALL * M], mean[NEW * M];
+        mde_random random = mde_random_start(900 + (uint64_t)trial, 1);
+        double share[M][2];
+        fill_normal(800 + (uint64_t)trial, ALL * D, x);
+        for (j = 0; j < M; j++) {
+            share[j][0] = mde_random_normal(&random);
+            share[j][1] = mde_random_normal(&random);
+        }
+        for (i = 0; i < ALL; i++) {
+            const double *at = x + i * D;
+            double f = sin(1.5 * at[0]) + at[1], g = cos(at[2] + at[0]);
+            for (j = 0; j < M; j++) {
+                truth[i * M + j] = share[j][0] * f + share[j][1] * g;
+                y[i * M + j] = truth[i * M + j] + 0.5 * mde_random_normal(&random);
+            }
+        }
+        for (model = 0; model < 2; model++) {
+            mde_context *c = mde_context_create(NULL);
+            mde_fit_desc desc;
+            memset(&desc, 0, sizeof desc);
+            desc.model = model ? MDE_MULTITASK_GP : MDE_GP;
+            mde_regressor_predict(mde_regressor_fit(c, N, D, M, x, y, &desc), NEW, x + N * D, mean, NULL);
+            CHECK(mde_context_status(c) == MDE_OK);
+            error[model] += mde_mse(NEW * M, mean, truth + N * M);
+            mde_context_free(c);
+        }
+    }
+    CHECK(error[1] < 0.8 * error[0]);
+}
+
+/* ---- All models ---- */
+
+static void gradients_of_predictions_equal_finite_differences(void)
+{
+    int model, i, j, q;
+    for (model = 0; model <= 4; model++) {
+        enum { N = 24, D = 4, M = 3 };
+        double x[N * D], y[N * M], at[D], mean[M], gradient[M * D], up[M], down[M];
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        mde_regressor *r;
+        memset(&desc, 0, sizeof desc);
+        desc.model = model == 0 ? MDE_RIDGE : model <= 2 ? MDE_GP : MDE_MULTITASK_GP;
+        desc.kernel = model % 2 ? MDE_RBF : MDE_MATERN52;
+        desc.restarts = 1;
+        make_data(15, N, D, M, 0.1, x, y);
+        for (i = 0; i < N; i++) x[i * D + 1] = 0.25;     /* a constant feature */
+        r = mde_regressor_fit(c, N, D, M, x, y, &desc);
+        for (q = 0; q < D; q++) at[q] = 0.1 + 0.2 * q;
+        CHECK(mde_regressor_gradient(r, at, mean, gradient) == MDE_OK);
+        for (q = 0; q < D; q++) {
+            double h = 1e-5, t = at[q];
+            at[q] = t + h;
+            CHECK(mde_regressor_predict(r, 1, at, up, NULL) == MDE_OK);
+            at[q] = t - h;
+            CHECK(mde_regressor_predict(r, 1, at, down, NULL) == MDE_OK);
+            at[q] = t;
+            for (j = 0; j < M; j++) CLOSE(gradient[j * D + q], (up[j] - down[j]) / (2 * h), 1e-7);
+            for (j = 0; j < M; j++) if (q == 1) CHECK(gradient[j * D + q] == 0);
+        }
+        mde_context_free(c);
+    }
+}
+
+static void constant_targets_and_features_are_fine(void)
+{
+    int model, i;
+    for (model = 0; model <= 2; model++) {
+        enum { N = 9, M = 2 };
+        double x[N * 2], y[N * M], mean[N * M], sd[N * M];
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        mde_regressor *r;
+        memset(&desc, 0, sizeof desc);
+        desc.model = (mde_model)model;
+        for (i = 0; i < N; i++) {
+            x[i * 2] = 0.1;
+            x[i * 2 + 1] = 0.3 * i;
+            y[i * M] = 2.7;
+            y[i * M + 1] = i;
+        }
+        r = mde_regressor_fit(c, N, 2, M, x, y, &desc);
+        CHECK(mde_regressor_predict(r, N, x, mean, sd) == MDE_OK);
+        for (i = 0; i < N; i++) {
+            CLOSE(mean[i * M], 2.7, 1e-15);
+            CLOSE(sd[i * M], 0, 0);
+            CLOSE(mean[i * M + 1], i, 0.3);
+        }
+        if (model > 0) CHECK(mde_regressor_length_scale(r, 1, 0) == (double)INFINITY);
+        for (i = 0; i < N; i++) x[i * 2 + 1] = 4;        /* no feature is left: the mean */
+        r = mde_regressor_fit(c, N, 2, M, x, y, &desc);
+        CHECK(mde_regressor_predict(r, 1, x, mean, sd) == MDE_OK);
+        CLOSE(mean[1], 4, 1e-9);
+        CHECK(sd[1] > 1.5 && sd[1] < 5);
+        CHECK(mde_context_status(c) == MDE_OK);
+        mde_context_free(c);
+    }
+}
+
+static void bad_input_is_named(void)
+{
+    double x[6] = { 1, 2, 3, 4, 5, 7 }, y[3] = { 1, 2, 4 }, out[3];
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    memset(&desc, 0, sizeof desc);
+    x[3] = (double)NAN;
+    CHECK(mde_regressor_fit(c, 3, 2, 1, x, y, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "x row 1, column 1 is nan");
+    CHECK(mde_context_status(c) == MDE_NOT_FINITE);
+    CHECK(mde_regressor_predict(NULL, 1, x, out, NULL) != MDE_OK);
+    mde_clear_error(c);
+    x[3] = 4;
+    y[2] = (double)INFINITY;
+    CHECK(mde_regressor_fit(c, 3, 2, 1, x, y, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "y row 2, column 0 is inf");
+    mde_clear_error(c);
+    y[2] = 4;
+    CHECK(mde_regressor_fit(c, 1, 2, 1, x, y, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "1 runs");
+    mde_clear_error(c);
+    desc.penalty = -1;
+    CHECK(mde_regressor_fit(c, 3, 2, 1, x, y, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "penalty is -1");
+    mde_clear_error(c);
+    r = mde_regressor_fit(c, 3, 2, 1, x, y, NULL);
+    CHECK(r != NULL);
+    x[1] = (double)NAN;
+    CHECK(mde_regressor_predict(r, 3, x, out, NULL) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "x row 0, column 1 is nan");
+    mde_context_free(c);
+}
+
+static void cross_validation_refits_without_the_fold(void)
+{
+    enum { N = 17, D = 3, M = 2 };
+    double x[N * D], y[N * M], predicted[N * M], mean[M], train_x[N * D], train_y[N * M];
+    int fold[N], f, i, q, j, sizes[5] = { 0, 0, 0, 0, 0 };
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.seed = 4;
+    make_data(6, N, D, M, 0.1, x, y);
+    CHECK(mde_cross_validate(c, N, D, M, x, y, &desc, 0, predicted) == MDE_OK);
+    CHECK(mde__folds(c, N, 5, 4, fold) == 5);
+    for (i = 0; i < N; i++) sizes[fold[i]]++;
+    for (f = 0; f < 5; f++) {
+        int train = 0;
+        mde_regressor *r;
+        CHECK(sizes[f] == 3 || sizes[f] == 4);
+        for (i = 0; i < N; i++) {
+            if (fold[i] == f) continue;
+            for (q = 0; q < D; q++) train_x[train * D + q] = x[i * D + q];
+            for (j = 0; j < M; j++) train_y[train * M + j] = y[i * M + j];
+            train++;
+        }
+        r = mde_regressor_fit(c, train, D, M, train_x, train_y, &desc);
+        for (i = 0; i < N; i++) {
+            if (fold[i] != f) continue;
+            CHECK(mde_regressor_predict(r, 1, x + i * D, mean, NULL) == MDE_OK);
+            CHECK(memcmp(mean, predicted + i * M, sizeof mean) == 0);
+        }
+    }
+    CHECK(mde_cross_validate(c, N, D, M, x, y, &desc, 1000, predicted) == MDE_OK);      /* leave-one-out */
+    CHECK(mde_cross_validate(c, 2, D, M, x, y, &desc, 2, predicted) == MDE_BAD_ARGUMENT);
+    mde_context_free(c);
+}
+
+static void measures_equal_their_definitions(void)
+{
+    double truth[5] = { 1, 2, 3, 4, 6 }, predicted[5] = { 1, 2, 2, 5, 5 }, same[3] = { 2, 2, 2 };
+    CLOSE(mde_mse(5, predicted, truth), 3.0 / 5, 1e-15);
+    CLOSE(mde_r2(5, predicted, truth), 1 - 0.6 / 2.96, 1e-14);
+    CHECK(mde_r2(3, truth, same) != mde_r2(3, truth, same));
+    /* ranks 1 2 3 4 5 and 1 2.5 2.5 4.5 4.5: covariance 9 / 5, variances 2 and 9 / 5 */
+    CLOSE(mde_spearman(5, truth, predicted), 1.8 / sqrt(2 * 1.8), 1e-14);
+    CLOSE(mde_spearman(5, truth, truth), 1, 1e-15);
+    CHECK(mde_spearman(3, truth, same) != mde_spearman(3, truth, same));
+}
+
+static void results_do_not_depend_on_threads_or_instruction_set(void)
+{
+    enum { N = 30, D = 4, M = 5 };
+    static double x[N * D], y[N * M], first[N * M], first_sd[N * M], mean[N * M], sd[N * M];
+    int model, variant;
+    make_data(44, N, D, M, 0.1, x, y);
+    for (model = 0; model <= 2; model++) {
+        for (variant = 0; variant < 3; variant++) {
+            mde_context_desc desc;
+            mde_fit_desc fit;
+            mde_context *c;
+            memset(&desc, 0, sizeof desc);
+            memset(&fit, 0, sizeof fit);
+            fit.model = (mde_model)model;
+            desc.threads = variant == 1 ? 3 : 1;
+            desc.simd = variant == 2 ? MDE_SIMD_PORTABLE : MDE_SIMD_BEST;
+            c = mde_context_create(&desc);
+            CHECK(mde_regressor_predict(mde_regressor_fit(c, N, D, M, x, y, &fit), N, x, mean, sd) == MDE_OK);
+            if (variant == 0) {
+                memcpy(first, mean, sizeof mean);
+                memcpy(first_sd, sd, sizeof sd);
+            }
+            CHECK(memcmp(mean, first, sizeof mean) == 0);
+            CHECK(memcmp(sd, first_sd, sizeof sd) == 0);
+            mde_context_free(c);
+        }
+    }
+}
+
+/* ---- Features and surrogates ---- */
+
+static void features_stand_in_the_order_of_their_names(void)
+{
+    double weights[4] = { 0.25, 0.75, 1, 0 }, mde[6] = { 1, 2, 3, 4, 5, 6 }, out[16];
+    mde_context *c = mde_context_create(NULL);
+    int set = MDE_FEATURE_RAW | MDE_FEATURE_LOG | MDE_FEATURE_MDE | MDE_FEATURE_OWN;
+    CHECK(mde_feature_count(set, 2, 3) == 8);
+    CHECK(mde_feature_count(MDE_FEATURE_LOG, 2, 3) == 2);
+    CHECK(mde_features(c, set, 2, 2, weights, 3, mde, 1, out) == MDE_OK);
+    CLOSE(out[1], 0.75, 0);
+    CLOSE(out[2], log(0.251), 1e-15);
+    CLOSE(out[6], 3, 0);
+    CLOSE(out[7], 2, 0);
+    CLOSE(out[11], log(0.001), 1e-15);
+    CLOSE(out[15], 5, 0);
+    CHECK(mde_features(c, MDE_FEATURE_OWN, 2, 2, weights, 3, NULL, 1, out) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "mixture losses");
+    mde_clear_error(c);
+    weights[1] = -0.5;
+    CHECK(mde_features(c, MDE_FEATURE_LOG, 2, 2, weights, 3, NULL, 1, out) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "weight 1 of mixture 0 is -0.5");
+    mde_context_free(c);
+}
+
+enum { TOKENS = 200, EXPERTS = 3, TEXTS = 2, RUNS = 14 };
+
+static mde_experts *make_experts(mde_context *c)
+{
+    static const char *names[EXPERTS] = { "a", "b", "c" };
+    static const char *texts[TEXTS] = { "u", "v" };
+    static float logp[EXPERTS][TOKENS];
+    const float *rows[EXPERTS];
+    mde_random random = mde_random_start(12, 0);
+    mde_experts *e = mde_experts_create(c, EXPERTS, names);
+    int i, j, t;
+    for (j = 0; j < TEXTS; j++) {
+        for (i = 0; i < EXPERTS; i++) {
+            for (t = 0; t < TOKENS; t++) logp[i][t] = (float)(-0.1 - (i == j ? 1 : 3) * mde_random_uniform(&random));
+            rows[i] = logp[i];
+        }
+        mde_experts_add(e, texts[j], TOKENS, rows, NULL, 0);
+    }
+    return e;
+}
+
+static void surrogate_sees_each_targets_own_expert_loss(void)
+{
+    double weights[RUNS * EXPERTS], losses[RUNS * TEXTS], mde[RUNS * TEXTS], mean[RUNS * TEXTS], sd[RUNS * TEXTS];
+    double x[RUNS * (EXPERTS + 1)], y[RUNS], expected[RUNS], expected_sd[RUNS], alpha[EXPERTS] = { 1, 1, 1 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(4, 4);
+    mde_experts *e = make_experts(c);
+    mde_surrogate_desc desc;
+    mde_surrogate *s;
+    int i, j, model;
+    for (i = 0; i < RUNS; i++) mde_random_dirichlet(&random, EXPERTS, alpha, weights + i * EXPERTS);
+    CHECK(mde_mixture_losses(e, RUNS, weights, mde) == MDE_OK);
+    for (i = 0; i < RUNS * TEXTS; i++) losses[i] = 0.8 * mde[i] + 0.1 + 0.01 * mde_random_normal(&random);
+    for (model = 0; model <= 1; model++) {
+        memset(&desc, 0, sizeof desc);
+        desc.experts = e;
+        desc.fit.model = (mde_model)model;
+        s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
+        CHECK(mde_surrogate_predict(s, RUNS, weights, mean, sd) == MDE_OK);
+        for (j = 0; j < TEXTS; j++) {
+            mde_regressor *r;
+            mde_features(c, MDE_FEATURE_LOG | MDE_FEATURE_OWN, RUNS, EXPERTS, weights, TEXTS, mde, j, x);
+            for (i = 0; i < RUNS; i++) y[i] = losses[i * TEXTS + j];
+            r = mde_regressor_fit(c, RUNS, EXPERTS + 1, 1, x, y, &desc.fit);
+            CHECK(mde_regressor_predict(r, RUNS, x, expected, expected_sd) == MDE_OK);
+            for (i = 0; i < RUNS; i++) {
+                CHECK(mean[i * TEXTS + j] == expected[i]);
+                CHECK(sd[i * TEXTS + j] == expected_sd[i]);
+            }
+        }
+        mde_surrogate_free(s);
+    }
+    /* one process for all targets sees all expert losses */
+    desc.fit.model = MDE_MULTITASK_GP;
+    s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
+    CHECK(s && s->features == (MDE_FEATURE_LOG | MDE_FEATURE_MDE) && s->count == 1);
+    CHECK(mde_surrogate_predict(s, RUNS, weights, mean, sd) == MDE_OK);
+    CHECK(mde_r2(RUNS * TEXTS, mean, losses) > 0.9);
+
+    CHECK(mde_surrogate_fit(c, RUNS / 2, EXPERTS * 2, TEXTS, weights, losses, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "3 experts for mixtures of 6 weights");
+    mde_clear_error(c);
+    CHECK(mde_surrogate_fit(c, RUNS, EXPERTS, 1, weights, losses, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "2 validation texts for 1 losses");
+    mde_clear_error(c);
+    desc.experts = NULL;
+    desc.features = MDE_FEATURE_OWN;
+    CHECK(mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "need experts");
+    mde_clear_error(c);
+    desc.features = 0;
+    desc.fit.model = MDE_RIDGE;
+    s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
+    CHECK(s && s->features == MDE_FEATURE_LOG && s->count == 1);
+    mde_context_free(c);
+}
+
+/* ---- Memory ---- */
+
+typedef struct counting { int64_t left, held; } counting;
+
+static void *counting_allocate(size_t bytes, void *user)
+{
+    counting *k = (counting *)user;
+    void *p;
+    if (k->left-- <= 0) return NULL;
+    p = malloc(bytes);
+    if (p) k->held++;
+    return p;
+}
+
+static void counting_release(void *p, void *user)
+{
+    if (p) ((counting *)user)->held--;
+    free(p);
+}
+
+static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
+{
+    int model, limit, finished = 0;
+    for (model = 0; model <= 2; model++) {
+        for (limit = 0, finished = 0; !finished && limit < 1000; limit++) {
+            enum { N = 6, D = 2, M = 2 };
+            double x[N * D], y[N * M], mean[N * M], sd[N * M];
+            counting k;
+            mde_context_desc desc;
+            mde_fit_desc fit;
+            mde_context *c;
+            memset(&desc, 0, sizeof desc);
+            memset(&fit, 0, sizeof fit);
+            k.left = limit;
+            k.held = 0;
+            desc.allocate = counting_allocate;
+            desc.release = counting_release;
+            desc.user = &k;
+            desc.threads = 1;
+            fit.model = (mde_model)model;
+            fit.restarts = 1;
+            make_data(44, N, D, M, 0.1, x, y);
+            c = mde_context_create(&desc);
+            if (c) {
+                mde_regressor *r = mde_regressor_fit(c, N, D, M, x, y, &fit);
+                double gradient[M * D];
+                mde_regressor_predict(r, N, x, mean, sd);
+                mde_regressor_gradient(r, x, mean, gradient);
+                mde_cross_validate(c, N, D, M, x, y, &fit, 2, mean);
+                finished = mde_context_status(c) == MDE_OK;
+                if (!finished) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
+            }
+            mde_context_free(c);
+            CHECK(k.held == 0);
+        }
+        CHECK(finished);
+    }
+}
+
+/* ---- Real runs ---- */
+
+/* A table of RegMix without its index column, rows in order of the index from 1. */
+static double *read_table(mde_context *c, const char *name, int *rows, int *columns)
+{
+    const char *shared = getenv("MDEMIX_SHARED");
+    char path[1024];
+    double *table;
+    mde_csv *csv;
+    int i, j;
+    snprintf(path, sizeof path, "%s/data/regmix/%s", shared && shared[0] ? shared : "../shared", name);
+    csv = mde_csv_read(c, path);
+    if (!csv) return NULL;
+    *rows = csv->rows;
+    *columns = csv->columns - 1;
+    table = mde__doubles(c, (size_t)*rows, (size_t)*columns);
+    for (i = 0; table && i < *rows; i++) {
+        int row = (int)mde_csv_number(csv, i, 0) - 1;
+        if (row < 0 || row >= *rows) return NULL;
+        for (j = 0; j < *columns; j++) table[row * *columns + j] = mde_csv_number(csv, i, j + 1);
+    }
+    mde_csv_free(csv);
+    return table;
+}
+
+typedef struct real_runs {
+    mde_context *c;
+    double *train_w, *train_y, *test_w, *test_y;
+    int k, m, train, test;
+} real_runs;
+static real_runs real;
+
+/* Mean rank correlation over the test domains, in per cent. */
+static double real_spearman(mde_model model, int set, int n)
+{
+    double *x = mde__doubles(real.c, (size_t)n, (size_t)real.k);
+    double *at = mde__doubles(real.c, (size_t)real.test, (size_t)real.k);
+    double *mean = mde__doubles(real.c, (size_t)real.test, (size_t)real.m), total = 0;
+    double *a = mde__doubles(real.c, 2, (size_t)real.test), *b = a + real.test;
+    int i, j;
+    mde_fit_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = model;
+    mde_features(real.c, set, n, real.k, real.train_w, 0, NULL, 0, x);
+    mde_features(real.c, set, real.test, real.k, real.test_w, 0, NULL, 0, at);
+    mde_regressor_predict(mde_regressor_fit(real.c, n, real.k, real.m, x, real.train_y, &desc), real.test, at, mean,
+                          NULL);
+    for (j = 0; j < real.m; j++) {
+        for (i = 0; i < real.test; i++) {
+            a[i] = mean[i * real.m + j];
+            b[i] = real.test_y[i * real.m + j];
+        }
+        total += mde_spearman(real.test, a, b);
+    }
+    return 100 * total / real.m;
+}
+
+static void ridge_ranks_the_regmix_runs_as_published_tables_do(void)
+{
+    double raw = real_spearman(MDE_RIDGE, MDE_FEATURE_RAW, 128), logs = real_spearman(MDE_RIDGE, MDE_FEATURE_LOG, 128);
+    printf("    ridge, 128 runs: weights %.2f %%, logarithms %.2f %%\n", raw, logs);
+    CHECK(raw > 78 && raw < 80);
+    CHECK(logs > 94.5);
+}
+
+static void gaussian_process_ranks_the_regmix_runs_best(void)
+{
+    double few = real_spearman(MDE_GP, MDE_FEATURE_LOG, 64), more = real_spearman(MDE_GP, MDE_FEATURE_LOG, 128);
+    printf("    Gaussian process, logarithms: 64 runs %.2f %%, 128 runs %.2f %%\n", few, more);
+    CHECK(few > 97.5);
+    CHECK(more > 98.0);
+}
+
+static void joint_process_ranks_the_regmix_runs_well(void)
+{
+    double few = real_spearman(MDE_MULTITASK_GP, MDE_FEATURE_LOG, 64);
+    printf("    joint process, logarithms: 64 runs %.2f %%\n", few);
+    CHECK(few > 94.5);
+}
+
+int main(void)
+{
+    int columns = 0, rows = 0;
+    TEST(dense_product_is_one_chain_an_element_on_every_instruction_set);
+    TEST(cholesky_factor_and_inverse_multiply_back);
+    TEST(eigenvectors_are_orthonormal_and_diagonalise);
+    TEST(ridge_leave_one_out_equals_refitting);
+    TEST(ridge_chooses_the_penalty_with_the_least_refitted_error);
+    TEST(ridge_predicts_what_the_normal_equations_say);
+    TEST(ridge_sd_is_the_error_of_new_runs);
+    TEST(gp_likelihood_gradient_equals_finite_differences);
+    TEST(gp_likelihood_of_two_runs_equals_the_closed_form);
+    TEST(gp_predicts_what_the_dense_inverse_says);
+    TEST(gp_recovers_the_noise_and_covers_new_runs);
+    TEST(gp_does_not_fit_noise_with_few_runs);
+    TEST(joint_likelihood_and_predictions_equal_the_dense_ones);
+    TEST(joint_likelihood_gradient_equals_finite_differences);
+    TEST(joint_process_beats_independent_ones_on_correlated_targets);
+    TEST(gradients_of_predictions_equal_finite_differences);
+    TEST(constant_targets_and_features_are_fine);
+    TEST(bad_input_is_named);
+    TEST(cross_validation_refits_without_the_fold);
+    TEST(measures_equal_their_definitions);
+    TEST(results_do_not_depend_on_threads_or_instruction_set);
+    TEST(features_stand_in_the_order_of_their_names);
+    TEST(surrogate_sees_each_targets_own_expert_loss);
+    TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
+
+    real.c = mde_context_create(NULL);
+    real.train_w = read_table(real.c, "train_mixture_1m.csv", &real.train, &real.k);
+    if (real.train_w) real.train_y = read_table(real.c, "train_pile_loss_1m.csv", &rows, &real.m);
+    if (real.train_y) real.test_w = read_table(real.c, "test_mixture_1m.csv", &real.test, &columns);
+    if (real.test_w) real.test_y = read_table(real.c, "test_pile_loss_1m.csv", &rows, &columns);
+    if (real.test_y) {
+        TEST(ridge_ranks_the_regmix_runs_as_published_tables_do);
+        TEST(gaussian_process_ranks_the_regmix_runs_best);
+        TEST(joint_process_ranks_the_regmix_runs_well);
+    } else {
+        test_skip("regmix", "../shared/data/regmix is not there; MDEMIX_SHARED may name the folder that holds data");
+    }
+    mde_context_free(real.c);
+    return test_end();
+}

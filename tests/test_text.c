@@ -1,0 +1,699 @@
+/* Tokenizers, corpus and sampler. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#include "test.h"
+
+#define FOLDER "test_text.tmp"
+
+static const char *shared_path(const char *name)
+{
+    static char path[2048];
+    const char *root = getenv("MDEMIX_SHARED");
+    snprintf(path, sizeof path, "%s/%s", root ? root : "../shared", name);
+    return path;
+}
+
+static void write_file(mde_context *c, const char *path, const char *text)
+{
+    mde__write_file(c, path, text, strlen(text));
+}
+
+/* ---- Tokenizers ---- */
+
+/* The same text again after encoding and putting the tokens' bytes together. */
+static int round_trips(const mde_tokenizer *t, const char *text, size_t length)
+{
+    size_t count, i, at = 0, size;
+    int32_t *ids = mde_tokenizer_encode(t, text, length, &count);
+    int same = ids != NULL;
+    for (i = 0; same && i < count; i++) {
+        const char *bytes = mde_tokenizer_token(t, ids[i], &size);
+        same = at + size <= length && memcmp(text + at, bytes, size) == 0;
+        at += size;
+    }
+    mde_release(t->context, ids);
+    return same && at == length;
+}
+
+static void byte_tokens_are_the_bytes(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_tokenizer *t = mde_tokenizer_bytes(c);
+    size_t count;
+    int32_t *ids = mde_tokenizer_encode(t, "\xff\x00z", 3, &count);
+    CHECK(mde_tokenizer_vocabulary(t) == 256);
+    CHECK(count == 3 && ids[0] == 255 && ids[1] == 0 && ids[2] == 'z');
+    mde_context_free(c);
+}
+
+static void words_are_cut_at_spaces_and_newlines(void)
+{
+    const char *text = "ab  cd\n\tef g\n", *expected[] = {"ab", " ", " cd", "\n\t", "ef", " g", "\n"};
+    size_t start, end, length = strlen(text);
+    int word = 0;
+    for (start = 0; start < length; start = end, word++) {
+        end = mde__word_end(text, start, length);
+        CHECK(word < 7 && strlen(expected[word]) == end - start && memcmp(expected[word], text + start, end - start) == 0);
+    }
+    CHECK(word == 7);
+}
+
+/* Merges by counting every pair anew each time. Text of words with single spaces between. */
+static int brute_force_merges(const char *text, int merges, int32_t (*out)[2])
+{
+    enum { most = 4096 };
+    static int32_t ids[most], word[most];
+    size_t n = strlen(text), i;
+    int made, length = 0;
+    for (i = 0, made = 0; i < n; i++) {
+        if (text[i] == ' ') made++;
+        ids[length] = (unsigned char)text[i];
+        word[length++] = made;
+    }
+    for (made = 0; made < merges; made++) {
+        int best = 0, a, b, k, to = 0;
+        int32_t left = 0, right = 0;
+        for (a = 0; a + 1 < length; a++) {
+            int count = 0;
+            if (word[a] != word[a + 1]) continue;
+            for (b = 0; b + 1 < length; b++) count += word[b] == word[b + 1] && ids[b] == ids[a] && ids[b + 1] == ids[a + 1];
+            if (count > best || (count == best && (ids[a] < left || (ids[a] == left && ids[a + 1] < right)))) {
+                best = count;
+                left = ids[a];
+                right = ids[a + 1];
+            }
+        }
+        if (best < 2) break;
+        out[made][0] = left;
+        out[made][1] = right;
+        for (k = 0; k < length; to++) {
+            int both = k + 1 < length && word[k] == word[k + 1] && ids[k] == left && ids[k + 1] == right;
+            int32_t id = both ? 256 + made : ids[k];
+            word[to] = word[k];
+            k += both ? 2 : 1;
+            ids[to] = id;
+        }
+        length = to;
+    }
+    return made;
+}
+
+static void bpe_merges_equal_brute_force(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    uint64_t seed;
+    for (seed = 0; seed < 12; seed++) {
+        mde_random r = mde_random_start(seed, 0);
+        char text[1500];
+        int32_t merges[60][2];
+        size_t i, n = sizeof text - 1, size, a, b;
+        int letters = 2 + (int)(seed % 4), made, k;
+        mde_tokenizer *t;
+        for (i = 0; i < n; i++) {
+            int space = mde_random_below(&r, 6) == 0 && i > 0 && i + 1 < n && text[i - 1] != ' ';
+            text[i] = space ? ' ' : (char)('a' + (int)mde_random_below(&r, (uint64_t)letters));
+        }
+        text[n] = 0;
+        t = mde_tokenizer_train(c, text, n, 256 + 60);
+        made = brute_force_merges(text, 60, merges);
+        CHECK(mde_tokenizer_vocabulary(t) == 256 + made);
+        for (k = 0; k < made && k + 256 < mde_tokenizer_vocabulary(t); k++) {
+            const char *token = mde_tokenizer_token(t, 256 + k, &size);
+            const char *left = mde_tokenizer_token(t, merges[k][0], &a), *right = mde_tokenizer_token(t, merges[k][1], &b);
+            CHECK(size == a + b && memcmp(token, left, a) == 0 && memcmp(token + a, right, b) == 0);
+        }
+        CHECK(round_trips(t, text, n));
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* Best score first, leftmost of equals, by looking at all pairs each time; one word. */
+static size_t naive_encode(const mde_tokenizer *t, const char *word, size_t length, int32_t *out)
+{
+    size_t starts[64], n = length, i;
+    for (i = 0; i <= n; i++) starts[i] = i;
+    for (;;) {
+        size_t best = n;
+        float score = 0;
+        for (i = 0; i + 1 < n; i++) {
+            int32_t id = mde__tokenizer_find(t, word + starts[i], starts[i + 2] - starts[i]);
+            if (id >= 0 && (best == n || t->scores[id] > score)) {
+                best = i;
+                score = t->scores[id];
+            }
+        }
+        if (best == n) break;
+        for (i = best + 1; i < n; i++) starts[i] = starts[i + 1];
+        n--;
+    }
+    for (i = 0; i < n; i++) out[i] = mde__tokenizer_find(t, word + starts[i], starts[i + 1] - starts[i]);
+    return n;
+}
+
+static void encoding_merges_the_best_pair_first(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_random r = mde_random_start(5, 0);
+    char text[4000];
+    size_t i;
+    int round;
+    mde_tokenizer *t;
+    for (i = 0; i < sizeof text; i++) text[i] = "aabbbc d"[mde_random_below(&r, 8)];
+    t = mde_tokenizer_train(c, text, sizeof text, 400);
+    for (round = 0; round < 300; round++) {
+        char word[40];
+        int32_t expected[40], *ids;
+        size_t length = 1 + (size_t)mde_random_below(&r, 39), count, n;
+        for (i = 0; i < length; i++) word[i] = "aabbbc"[mde_random_below(&r, 6)];
+        n = naive_encode(t, word, length, expected);
+        ids = mde_tokenizer_encode(t, word, length, &count);
+        CHECK(count == n && memcmp(ids, expected, n * sizeof *ids) == 0);
+        mde_release(c, ids);
+    }
+    mde_context_free(c);
+}
+
+static void bpe_round_trips_arbitrary_bytes(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_random r = mde_random_start(1, 0);
+    char text[20000];
+    size_t i, length;
+    int round;
+    mde_tokenizer *t;
+    for (i = 0; i < sizeof text; i++) text[i] = (char)(unsigned char)mde_random_below(&r, mde_random_below(&r, 3) ? 8 : 256);
+    t = mde_tokenizer_train(c, text, sizeof text, 1000);
+    CHECK(mde_tokenizer_vocabulary(t) == 1000);
+    CHECK(round_trips(t, text, sizeof text));
+    for (round = 0; round < 200; round++) {
+        length = (size_t)mde_random_below(&r, 700);
+        for (i = 0; i < length; i++) text[i] = (char)(unsigned char)mde_random_below(&r, 256);
+        CHECK(round_trips(t, text, length));
+    }
+    memset(text, 'x', sizeof text);
+    CHECK(round_trips(t, text, sizeof text));
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+static void a_vocabulary_out_of_range_is_refused(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    CHECK(mde_tokenizer_train(c, "abc", 3, 256) == NULL);
+    CHECK_TEXT(mde_error(c), "vocabulary is 256; expected 257 to 65536");
+    mde_context_free(c);
+}
+
+static int same_tokenizer(const mde_tokenizer *a, const mde_tokenizer *b)
+{
+    int same = a && b && a->vocabulary == b->vocabulary && a->published == b->published, id;
+    for (id = 0; same && id < a->vocabulary; id++) {
+        size_t x, y;
+        const char *p = mde_tokenizer_token(a, id, &x), *q = mde_tokenizer_token(b, id, &y);
+        same = x == y && memcmp(p, q, x) == 0 && memcmp(&a->scores[id], &b->scores[id], sizeof(float)) == 0;
+    }
+    return same;
+}
+
+static void a_tokenizer_file_holds_the_tokenizer(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    const char *text = "the cat and the hat and the other cat there";
+    mde_tokenizer *t = mde_tokenizer_train(c, text, strlen(text), 270), *read;
+    mde_tokenizer_write(t, FOLDER "/a.tokenizer");
+    read = mde_tokenizer_read(c, FOLDER "/a.tokenizer");
+    CHECK(same_tokenizer(t, read));
+    CHECK(mde_tokenizer_vocabulary(t) > 260);
+    CHECK_TEXT(mde_error(c), "");
+    mde_context_free(c);
+    remove(FOLDER "/a.tokenizer");
+}
+
+static void damaged_tokenizer_files_are_refused(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    const char *text = "to be or not to be that is the question to be";
+    mde_tokenizer *t = mde_tokenizer_train(c, text, strlen(text), 262);
+    mde_random r = mde_random_start(3, 0);
+    unsigned char *file, *copy;
+    size_t size, cut;
+    int round, refused = 0;
+    mde_tokenizer_write(t, FOLDER "/b.tokenizer");
+    file = mde__read_file(c, FOLDER "/b.tokenizer", 1 << 20, &size);
+    for (cut = 0; cut < size; cut++) {
+        /* Every token of the file is at least 9 bytes, so most lengths end inside one. */
+        if (cut > 300 && cut + 60 < size && cut % 37 != 0) continue;
+        mde__write_file(c, FOLDER "/c.tokenizer", file, cut);
+        if (!mde_tokenizer_read(c, FOLDER "/c.tokenizer")) {
+            CHECK(mde_context_status(c) == MDE_BAD_FILE);
+            refused++;
+        }
+        mde_clear_error(c);
+    }
+    CHECK(refused > 300);
+    mde__write_file(c, FOLDER "/c.tokenizer", file, size - 1);
+    CHECK(mde_tokenizer_read(c, FOLDER "/c.tokenizer") == NULL);
+    CHECK_TEXT(mde_error(c), "is cut off");
+    mde_clear_error(c);
+    copy = (unsigned char *)mde__alloc(c, size, 1);
+    for (round = 0; round < 400; round++) {
+        memcpy(copy, file, size);
+        copy[mde_random_below(&r, size)] = (unsigned char)mde_random_below(&r, 256);
+        mde__write_file(c, FOLDER "/c.tokenizer", copy, size);
+        t = mde_tokenizer_read(c, FOLDER "/c.tokenizer");
+        if (t) CHECK(round_trips(t, text, strlen(text)));
+        mde_clear_error(c);
+        mde_tokenizer_free(t);
+    }
+    mde_context_free(c);
+    remove(FOLDER "/b.tokenizer");
+    remove(FOLDER "/c.tokenizer");
+}
+
+/* The line of ref_nll.txt that begins with the word; what follows the tab. */
+static char *reference_line(char *file, const char *word)
+{
+    char *at = strstr(file, word), *end;
+    if (!at) return NULL;
+    at += strlen(word) + 1;
+    end = strchr(at, '\n');
+    if (end) *end = 0;
+    return at;
+}
+
+static void a_published_tokenizer_gives_the_published_ids(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_tokenizer *t = mde_tokenizer_read(c, shared_path("data/stories260K/tok512.bin")), *again;
+    size_t size, count, length, i;
+    char *file = (char *)mde__read_file(c, shared_path("data/stories260K/ref_nll.txt"), 1 << 20, &size);
+    char *next = file ? reference_line(file, "\ntokens") : NULL, *text = file ? reference_line(file, "text") : NULL;
+    int32_t *ids = text ? mde_tokenizer_encode(t, text, strlen(text), &count) : NULL;
+    CHECK(t && t->published && mde_tokenizer_vocabulary(t) == 512 && ids);
+    if (ids && next) {
+        CHECK(strtol(next, &next, 10) == 1);
+        for (i = 0; i < count; i++) CHECK(strtol(next, &next, 10) == ids[i]);
+        CHECK(*next == 0 || *next == '\r' || *next == '\n');
+    }
+    CHECK(memcmp(mde_tokenizer_token(t, 3 + '\n', &length), "\n", 1) == 0 && length == 1);
+    mde_release(c, ids);
+    /* A character without a piece of its own becomes its bytes. */
+    ids = mde_tokenizer_encode(t, "\xe2\x98\x83", 3, &count);
+    CHECK(count == 4 && ids[1] == 3 + 0xe2 && ids[2] == 3 + 0x98 && ids[3] == 3 + 0x83);
+    mde_tokenizer_write(t, FOLDER "/d.bin");
+    again = mde_tokenizer_read(c, FOLDER "/d.bin");
+    CHECK(same_tokenizer(t, again));
+    CHECK_TEXT(mde_error(c), "");
+    mde_context_free(c);
+    remove(FOLDER "/d.bin");
+}
+
+/* ---- Corpus ---- */
+
+/* Lines "NAME 0000\n", one document each when `document` is the length of a line. */
+static char *numbered_lines(mde_context *c, const char *name, int lines)
+{
+    size_t each = strlen(name) + 6;
+    char *text = (char *)mde__alloc(c, each * (size_t)lines + 1, 1);
+    int i;
+    for (i = 0; text && i < lines; i++) snprintf(text + each * (size_t)i, each + 1, "%s %04d\n", name, i);
+    return text;
+}
+
+static void splits_are_disjoint_complete_and_interleaved(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    enum { lines = 103 };
+    char *text = numbered_lines(c, "line", lines);
+    size_t length = strlen(text), count;
+    const char *name = "d", *texts[1];
+    int seen[lines], split, i;
+    int64_t documents, k;
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    memset(&desc, 0, sizeof desc);
+    memset(seen, 0, sizeof seen);
+    desc.document = 10;
+    desc.validation = 0.2;
+    texts[0] = text;
+    corpus = mde_corpus_from_texts(c, 1, &name, texts, &length, &desc);
+    for (split = 0; split < 3; split++) {
+        const uint16_t *tokens = mde_corpus_tokens(corpus, (mde_split)split, 0, &count);
+        const int64_t *starts = mde_corpus_documents(corpus, (mde_split)split, 0, &documents);
+        int last = -1, widest = 0;
+        CHECK(documents == (split == MDE_TRAIN ? 72 : split == MDE_VALIDATION ? 21 : 10));
+        CHECK(starts[0] == 0 && starts[documents] == (int64_t)count);
+        for (k = 0; k < documents; k++) {
+            int number = 0;
+            for (i = 5; i < 9; i++) number = number * 10 + (tokens[starts[k] + i] - '0');
+            CHECK(starts[k + 1] - starts[k] == 11 && tokens[starts[k + 1] - 1] == 0);
+            CHECK(number > last && number < lines);
+            if (number - last > widest) widest = number - last;
+            last = number;
+            seen[number]++;
+        }
+        /* No stretch of the text is without a held-out document: the gaps stay below twice the mean distance. */
+        CHECK(split == MDE_TRAIN || widest <= 2 * (lines / (int)documents));
+    }
+    for (i = 0; i < lines; i++) CHECK(seen[i] == 1);
+    mde_context_free(c);
+}
+
+static void documents_are_cut_at_line_ends(void)
+{
+    const char *text = "short\nlonger line\nx\n\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\nend";
+    const size_t expected[] = {6, 18, 20, 32, 38};
+    mde_context *c = mde_context_create(NULL);
+    mde__source s;
+    size_t i;
+    memset(&s, 0, sizeof s);
+    mde__source_add(c, &s, text, strlen(text), 13);     /* 20 + 13 is inside a character */
+    CHECK(s.documents == 5);
+    for (i = 0; i < s.documents && i < 5; i++) CHECK(s.ends[i] == expected[i]);
+    mde_context_free(c);
+}
+
+static void max_bytes_takes_documents_from_all_over(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char *text = numbered_lines(c, "line", 1000);
+    size_t length = strlen(text), total = 0, count;
+    const char *name = "d", *texts[1];
+    int split, first = 1000, last = 0;
+    int64_t documents, k, all = 0;
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    memset(&desc, 0, sizeof desc);
+    desc.document = 10;
+    desc.max_bytes = 1005;
+    texts[0] = text;
+    corpus = mde_corpus_from_texts(c, 1, &name, texts, &length, &desc);
+    for (split = 0; split < 3; split++) {
+        const uint16_t *tokens = mde_corpus_tokens(corpus, (mde_split)split, 0, &count);
+        const int64_t *starts = mde_corpus_documents(corpus, (mde_split)split, 0, &documents);
+        total += count - (size_t)documents;
+        all += documents;
+        for (k = 0; k < documents; k++) {
+            int number = (tokens[starts[k] + 5] - '0') * 1000 + (tokens[starts[k] + 6] - '0') * 100;
+            if (number < first) first = number;
+            if (number > last) last = number;
+        }
+    }
+    CHECK(total <= 1005 && all == 100);
+    CHECK(first == 0 && last == 900);
+    mde_context_free(c);
+}
+
+static void a_folder_gives_domains_by_name(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    size_t count;
+    uint64_t hash;
+    mde_make_folder(c, FOLDER "/corpus/poems/deep/er");
+    mde_make_folder(c, FOLDER "/corpus/.git");
+    write_file(c, FOLDER "/corpus/tales.txt", "once\nupon\na time\n");
+    write_file(c, FOLDER "/corpus/poems/b", "roses\nare\nred\n");
+    write_file(c, FOLDER "/corpus/poems/a", "violets\n");
+    write_file(c, FOLDER "/corpus/poems/empty", "");
+    write_file(c, FOLDER "/corpus/poems/deep/er/z", "are\nblue\n");
+    write_file(c, FOLDER "/corpus/.git/x", "hidden\n");
+    write_file(c, FOLDER "/corpus/c.c", "int x;\nint y;\nint z;\n");
+    write_file(c, FOLDER "/corpus/c.h", "int p;\nint q;\nint r;\n");
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/corpus";
+    desc.document = 8;
+    corpus = mde_corpus_open(c, &desc);
+    CHECK_TEXT(mde_error(c), "");
+    CHECK(mde_corpus_domains(corpus) == 4);
+    if (mde_corpus_domains(corpus) == 4) {
+        CHECK(strcmp(mde_corpus_name(corpus, 0), "c.c") == 0 && strcmp(mde_corpus_name(corpus, 1), "c.h") == 0);
+        CHECK(strcmp(mde_corpus_name(corpus, 2), "poems") == 0 && strcmp(mde_corpus_name(corpus, 3), "tales") == 0);
+        /* Files in order of their names, folders among them: violets, roses, are red, are, blue. */
+        CHECK(mde_corpus_tokens(corpus, MDE_TRAIN, 2, &count)[0] == 'v');
+    }
+    hash = mde_corpus_hash(corpus);
+    CHECK(hash == mde_corpus_hash(mde_corpus_open(c, &desc)));
+    write_file(c, FOLDER "/corpus/poems/a", "violins\n");
+    CHECK(hash != mde_corpus_hash(mde_corpus_open(c, &desc)));
+    desc.single_domain = 1;
+    corpus = mde_corpus_open(c, &desc);
+    CHECK(mde_corpus_domains(corpus) == 1 && strcmp(mde_corpus_name(corpus, 0), "corpus") == 0);
+    desc.single_domain = 0;
+    desc.path = FOLDER "/corpus/tales.txt";
+    corpus = mde_corpus_open(c, &desc);
+    CHECK(mde_corpus_domains(corpus) == 1 && strcmp(mde_corpus_name(corpus, 0), "tales") == 0);
+    desc.path = FOLDER "/corpus";
+    write_file(c, FOLDER "/corpus/poems.txt", "");
+    CHECK(mde_corpus_open(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "domain \"poems.txt\" has no text");
+    mde_clear_error(c);
+    write_file(c, FOLDER "/corpus/poems.txt", "a\nb");
+    CHECK(mde_corpus_open(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "domain \"poems.txt\" has 1 documents; its splits need at least 3");
+    mde_clear_error(c);
+    desc.path = FOLDER "/nowhere";
+    CHECK(mde_corpus_open(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "nowhere: cannot be opened");
+    mde_context_free(c);
+    remove(FOLDER "/corpus/tales.txt");
+    remove(FOLDER "/corpus/poems/b");
+    remove(FOLDER "/corpus/poems/a");
+    remove(FOLDER "/corpus/poems/empty");
+    remove(FOLDER "/corpus/poems/deep/er/z");
+    remove(FOLDER "/corpus/.git/x");
+    remove(FOLDER "/corpus/c.c");
+    remove(FOLDER "/corpus/c.h");
+    remove(FOLDER "/corpus/poems.txt");
+    remove(FOLDER "/corpus/poems/deep/er");
+    remove(FOLDER "/corpus/poems/deep");
+    remove(FOLDER "/corpus/poems");
+    remove(FOLDER "/corpus/.git");
+    remove(FOLDER "/corpus");
+}
+
+static mde_corpus *three_domains(mde_context *c, int vocabulary)
+{
+    const char *names[3] = {"one", "two", "three"}, *texts[3];
+    size_t lengths[3];
+    int i;
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    memset(&desc, 0, sizeof desc);
+    desc.document = 64;
+    desc.vocabulary = vocabulary;
+    for (i = 0; i < 3; i++) {
+        texts[i] = numbered_lines(c, names[i], 100 * (i + 1));
+        lengths[i] = texts[i] ? strlen(texts[i]) : 0;
+    }
+    corpus = mde__bad(c) ? NULL : mde_corpus_from_texts(c, 3, names, texts, lengths, &desc);
+    for (i = 0; i < 3; i++) mde_release(c, (void *)(uintptr_t)texts[i]);
+    return corpus;
+}
+
+static void a_corpus_can_learn_its_tokens(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus *corpus = three_domains(c, 300), *bytes = three_domains(c, 0);
+    const mde_tokenizer *t = mde_corpus_tokenizer(corpus);
+    size_t count, byte_count, i, at = 0, length;
+    const uint16_t *tokens = mde_corpus_tokens(corpus, MDE_TEST, 2, &count);
+    const uint16_t *plain = mde_corpus_tokens(bytes, MDE_TEST, 2, &byte_count);
+    CHECK(mde_corpus_vocabulary(corpus) == 300 && mde_corpus_vocabulary(bytes) == 256);
+    CHECK(count * 2 < byte_count);
+    for (i = 0; i < count; i++) {
+        const char *piece = mde_tokenizer_token(t, tokens[i], &length);
+        for (; length && at < byte_count; length--) CHECK((unsigned char)*piece++ == plain[at++]);
+    }
+    CHECK(at == byte_count);
+    mde_context_free(c);
+}
+
+/* ---- Sampler ---- */
+
+static void sampler_counts_follow_the_mixture_within_one(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    const char *names[MDE_MAX_DOMAINS], *texts[MDE_MAX_DOMAINS];
+    char name[MDE_MAX_DOMAINS][8];
+    size_t lengths[MDE_MAX_DOMAINS];
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    mde_sampler s;
+    int i, step, mixture;
+    double worst = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.document = 4;
+    for (i = 0; i < MDE_MAX_DOMAINS; i++) {
+        snprintf(name[i], sizeof name[i], "d%d", i);
+        names[i] = name[i];
+        texts[i] = "abc\nabc\nabc\nabc\n";
+        lengths[i] = 16;
+    }
+    corpus = mde_corpus_from_texts(c, MDE_MAX_DOMAINS, names, texts, lengths, &desc);
+    for (mixture = 0; mixture < 20; mixture++) {
+        double alpha[MDE_MAX_DOMAINS], weights[MDE_MAX_DOMAINS];
+        mde_random r = mde_random_start(7, (uint64_t)mixture);
+        for (i = 0; i < MDE_MAX_DOMAINS; i++) alpha[i] = mixture % 2 ? 0.2 : 2;
+        mde_random_dirichlet(&r, MDE_MAX_DOMAINS, alpha, weights);
+        CHECK(mde_sampler_start(&s, corpus, weights, 1) == MDE_OK);
+        for (step = 1; step <= 700; step++) {
+            uint16_t window[4];
+            CHECK(mde_sampler_next(&s, 1, 3, window) == MDE_OK);
+            for (i = 0; i < MDE_MAX_DOMAINS; i++) {
+                double off = fabs((double)s.drawn[i] - s.weights[i] * step);
+                if (off > worst) worst = off;
+            }
+        }
+    }
+    CHECK(worst < 1 + 1e-9);
+    mde_context_free(c);
+}
+
+static void the_jth_window_of_a_domain_does_not_depend_on_the_mixture(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus *corpus = three_domains(c, 0);
+    const double even[3] = {0.25, 0.25, 0.5}, only[3] = {0, 0, 1};
+    uint16_t first[200][17], window[17];
+    mde_sampler a, b, copy;
+    int i, k = 0, differ = 0;
+    CHECK(mde_sampler_start(&a, corpus, only, 9) == MDE_OK);
+    CHECK(mde_sampler_next(&a, 200, 16, &first[0][0]) == MDE_OK);
+    mde_sampler_start(&b, corpus, even, 9);
+    for (i = 0; i < 400; i++) {
+        int64_t before = b.drawn[2];
+        copy = b;
+        CHECK(mde_sampler_next(&b, 1, 16, window) == MDE_OK);
+        if (b.drawn[2] > before) {
+            CHECK(k < 200 && memcmp(first[k], window, sizeof window) == 0);
+            k++;
+        }
+    }
+    CHECK(k == 200);
+    CHECK(mde_sampler_next(&copy, 1, 16, first[0]) == MDE_OK && memcmp(first[0], window, sizeof window) == 0);
+    mde_sampler_start(&a, corpus, only, 10);
+    mde_sampler_next(&a, 200, 16, &first[0][0]);
+    for (i = 1; i < 200; i++) differ += memcmp(first[0], first[i], sizeof window) != 0;
+    CHECK(differ > 150);
+    mde_context_free(c);
+}
+
+static void windows_lie_everywhere_in_the_training_tokens(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus *corpus = three_domains(c, 0);
+    const double only[3] = {1, 0, 0};
+    size_t count, i;
+    const uint16_t *tokens = mde_corpus_tokens(corpus, MDE_TRAIN, 0, &count);
+    uint16_t window[101];
+    mde_sampler s;
+    int bins[8], k, outside = 0;
+    memset(bins, 0, sizeof bins);
+    mde_sampler_start(&s, corpus, only, 1);
+    for (k = 0; k < 4000; k++) {
+        mde_sampler_next(&s, 1, 100, window);
+        for (i = 0; i + 101 <= count && memcmp(tokens + i, window, sizeof window) != 0; i++) {}
+        if (i + 101 > count) outside++;
+        else bins[i * 8 / (count - 100)]++;
+    }
+    CHECK(outside == 0);
+    /* Binomial(4000, 1/8) has standard deviation 21. */
+    for (k = 0; k < 8; k++) CHECK(bins[k] > 500 - 5 * 21 && bins[k] < 500 + 5 * 21);
+    mde_context_free(c);
+}
+
+static void sampler_mistakes_are_named(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus *corpus = three_domains(c, 0);
+    const double wrong[3] = {0.5, 0.5, 0.5}, below[3] = {1.5, -0.5, 0}, right[3] = {0, 1, 0};
+    static uint16_t window[5000];
+    mde_sampler s;
+    CHECK(mde_sampler_start(&s, corpus, wrong, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "weights sum to 1.5; expected 1");
+    mde_clear_error(c);
+    CHECK(mde_sampler_start(&s, corpus, below, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "weight 0 is 1.5; expected 0 to 1");
+    mde_clear_error(c);
+    CHECK(mde_sampler_start(&s, corpus, right, 0) == MDE_OK);
+    CHECK(mde_sampler_next(&s, 1, 4500, window) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "domain \"two\" has");
+    mde_context_free(c);
+}
+
+/* ---- Faults ---- */
+
+typedef struct faults { int left; } faults;
+
+static void *faulty_allocate(size_t bytes, void *user)
+{
+    faults *f = (faults *)user;
+    if (f->left == 0) return NULL;
+    f->left--;
+    return malloc(bytes);
+}
+
+static void faulty_release(void *pointer, void *user)
+{
+    (void)user;
+    free(pointer);
+}
+
+static void every_failed_allocation_is_survived(void)
+{
+    int n, done = 0;
+    for (n = 0; n < 2000 && !done; n++) {
+        mde_context_desc desc;
+        mde_context *c;
+        mde_corpus *corpus;
+        faults f;
+        memset(&desc, 0, sizeof desc);
+        f.left = n;
+        desc.allocate = faulty_allocate;
+        desc.release = faulty_release;
+        desc.user = &f;
+        c = mde_context_create(&desc);
+        corpus = three_domains(c, 300);
+        done = corpus != NULL;
+        CHECK(done || mde_context_status(c) == MDE_OUT_OF_MEMORY);
+        if (done) CHECK(mde_context_status(c) == MDE_OK);
+        if (done) {
+            mde_corpus_free(corpus);
+            CHECK(c->blocks == NULL || c->blocks == (mde__block *)(void *)((unsigned char *)c->first - MDE__ALIGNMENT));
+        }
+        mde_context_free(c);
+    }
+    CHECK(done && n > 20);
+}
+
+int main(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_make_folder(c, FOLDER);
+    mde_context_free(c);
+    TEST(byte_tokens_are_the_bytes);
+    TEST(words_are_cut_at_spaces_and_newlines);
+    TEST(bpe_merges_equal_brute_force);
+    TEST(encoding_merges_the_best_pair_first);
+    TEST(bpe_round_trips_arbitrary_bytes);
+    TEST(a_vocabulary_out_of_range_is_refused);
+    TEST(a_tokenizer_file_holds_the_tokenizer);
+    TEST(damaged_tokenizer_files_are_refused);
+    if (mde__is_file(shared_path("data/stories260K/tok512.bin"))) TEST(a_published_tokenizer_gives_the_published_ids);
+    else test_skip("a_published_tokenizer_gives_the_published_ids", "stories260K is not there (MDEMIX_SHARED)");
+    TEST(splits_are_disjoint_complete_and_interleaved);
+    TEST(documents_are_cut_at_line_ends);
+    TEST(max_bytes_takes_documents_from_all_over);
+    TEST(a_folder_gives_domains_by_name);
+    TEST(a_corpus_can_learn_its_tokens);
+    TEST(sampler_counts_follow_the_mixture_within_one);
+    TEST(the_jth_window_of_a_domain_does_not_depend_on_the_mixture);
+    TEST(windows_lie_everywhere_in_the_training_tokens);
+    TEST(sampler_mistakes_are_named);
+    TEST(every_failed_allocation_is_survived);
+    remove(FOLDER);
+    return test_end();
+}
