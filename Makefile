@@ -6,6 +6,7 @@ LDLIBS = -lm
 PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
+JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
 export MDEMIX_SHARED ?= $(wildcard ../shared)
@@ -30,12 +31,18 @@ SANITIZED = $(TESTS:build/%=build/sanitize/%)
 VALGRIND_TESTS = $(filter build/valgrind/test_platform build/valgrind/test_mde build/valgrind/test_files \
                    build/valgrind/test_ops,$(TESTS:build/%=build/valgrind/%))
 
+# The test programs take a while to compile: as many at a time as there are processors, unless -j says otherwise. One that
+# does not compile keeps no other from running; it is missing then, which counts as failed.
+build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
+            OPENMP="$(OPENMP)" $(1) || true
+
 .PHONY: all test bench run data install format lint warnings sanitize valgrind fuzz clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
-test: $(TESTS) ## run the tests (minutes); the last line is "N passed, N failed"
-	@CC="$(CC)" sh tests/run.sh $(TESTS) $(filter-out $(LONG_CHECKS),$(CHECKS))
+test: ## run the tests (minutes); the last line is "N passed, N failed"
+	@$(call build_all,$(TESTS))
+	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(TESTS) $(filter-out $(LONG_CHECKS),$(CHECKS))
 
 bench: $(BENCHES) ## run the benchmarks
 	@for b in $(BENCHES); do echo "== $$b"; ./$$b || exit 1; done
@@ -63,12 +70,14 @@ lint: ## clang-format's verdict, clang-tidy and cppcheck, each if installed
 warnings: ## compile everything with every compiler, standard and option at hand: no warning allowed (minutes)
 	@sh tests/run.sh $(LONG_CHECKS)
 
-sanitize: $(SANITIZED) ## run the tests under the address and undefined-behaviour sanitizers (minutes)
-	@ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 sh tests/run.sh $(SANITIZED)
+sanitize: ## run the tests under the address and undefined-behaviour sanitizers (minutes)
+	@$(call build_all,$(SANITIZED))
+	@ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 JOBS=$(JOBS) sh tests/run.sh $(SANITIZED)
 
-valgrind: $(VALGRIND_TESTS) ## run some of the tests under valgrind (minutes)
+valgrind: ## run some of the tests under valgrind (minutes)
+	@$(call build_all,$(VALGRIND_TESTS))
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
-	  sh tests/run.sh $(VALGRIND_TESTS)
+	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
 fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
@@ -88,13 +97,13 @@ build/%: bench/%.c $(HEADERS)
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 build/%: tests/%.c tests/test.h $(HEADERS)
-	@mkdir -p build
+	@mkdir -p build && rm -f $@
 	$(CC) $(CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 build/sanitize/%: tests/%.c tests/test.h $(HEADERS)
-	@mkdir -p build/sanitize
+	@mkdir -p build/sanitize && rm -f $@
 	$(CC) $(SANITIZE) $(OPENMP) $< -o $@ $(LDLIBS)
 
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
-	@mkdir -p build/valgrind
+	@mkdir -p build/valgrind && rm -f $@
 	$(CC) -std=c99 -O1 -g $< -o $@ $(LDLIBS)

@@ -718,6 +718,23 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
 
+#ifndef MDE_NO_STDIO
+/* Finished runs as two tables: what each was trained on, and what it reached. */
+typedef struct mde_runs {
+    mde_context *context;
+    int count, domains, metrics;
+    const char **names;                  /* [count] */
+    const char **domain_names, **metric_names;
+    double *weights;                     /* [count, domains], each row summing to 1 */
+    double *losses;                      /* [count, metrics], NaN where one is missing */
+} mde_runs;
+/* Two CSV files whose first column (or the one called run or index) identifies the run; they are joined by it, and a run
+   that is in one file only is an error. Weights that sum to 1 within 1 % are scaled, others are an error that names the
+   row. An empty cell or nan is a missing metric. */
+MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
+MDEDEF void mde_runs_free(mde_runs *runs);
+#endif
+
 /* ---- 3.10 Search on the simplex ------------------------------------------- */
 
 /* Value of a mixture, to be minimised; gradient [n] is NULL when not wanted. A function that cannot give it sets
@@ -3791,7 +3808,7 @@ static inline MDE__D MDE__K(widen)(const float *p)
 #elif MDE__W == 1
     return (double)p[0];
 #else
-    MDE__D x;
+    MDE__D x = {0};
     int i;
     for (i = 0; i < MDE__DOUBLES; i++) x[i] = (double)p[i];
     return x;
@@ -5843,7 +5860,8 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
     for (i = 0; i < rank; i++) {
         if (shape[i] < 1 || !mde__mul(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
             mde__fail(c, MDE_BAD_SHAPE,
-                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i, (long long)shape[i]);
+                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
+                      (long long)shape[i]);
             return 0;
         }
     }
@@ -9536,14 +9554,15 @@ static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
     return norm;
 }
 
-/* Linear layers start with variance 1 / inputs; those that end on the residual stream with 1 / sqrt(2 layers) of that
-   deviation, so that the stream's variance does not grow with depth. */
+/* Linear layers start with variance 1 / inputs. Those that end on the residual stream start smaller by the number of
+   branches, so that the stream carries the embedding at first and each branch grows as it learns; of the scales tried
+   on small models this trained best, before 1 / sqrt(2 layers) and 0. */
 static void mde__lm_add_layer(mde_lm *lm, int i)
 {
     const mde_lm_desc *d = &lm->desc;
     mde__layer *layer = &lm->layers[i];
     int64_t width = d->width, kv_width = (int64_t)d->width / d->heads * d->kv_heads;
-    double residual = 1 / sqrt(2.0 * d->layers);
+    double residual = 1 / (2.0 * d->layers);
     if (lm->gpt2) {
         layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
         layer->q = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
@@ -9929,6 +9948,17 @@ static int mde__training_check(mde_context *c, const mde_train_desc *d, int cont
     return !mde__bad(c);
 }
 
+/* A training is a function of the weights it begins with, so it begins with fresh moments. */
+static void mde__forget_moments(mde_params *p)
+{
+    int i;
+    p->steps = 0;
+    for (i = 0; i < p->count; i++) {
+        memset(p->items[i]->m, 0, p->items[i]->tensor.count * sizeof(float));
+        memset(p->items[i]->v, 0, p->items[i]->tensor.count * sizeof(float));
+    }
+}
+
 static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc)
 {
     mde_context *c = lm->context;
@@ -9964,6 +9994,7 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->schedule.decay = 0.2;
     run->adamw.weight_decay = d->weight_decay;
     run->adamw.clip = d->clip;
+    mde__forget_moments(lm->params);
     rows = (size_t)d->batch * (size_t)d->length;
     mde__free(c, lm->curve);
     mde__free(c, lm->curve_tokens);
@@ -10394,7 +10425,7 @@ static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_
     } else if (!(out->top_p > 0 && out->top_p <= 1)) {
         mde__fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
     } else if (!lm->tokenizer) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "generate: the model has no tokenizer; mde_lm_set_tokenizer gives it one");
+        mde__fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one");
     }
     return !mde__bad(c);
 }
@@ -13461,6 +13492,155 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     mde__free(c, mde);
     return mde_context_status(c);
 }
+
+/* ---- Tables of runs ---- */
+
+#ifndef MDE_NO_STDIO
+
+MDEDEF void mde_runs_free(mde_runs *runs)
+{
+    mde_context *c = runs ? runs->context : NULL;
+    int i;
+    if (!runs) return;
+    for (i = 0; runs->names && i < runs->count; i++) mde__free(c, (void *)(uintptr_t)runs->names[i]);
+    for (i = 0; runs->domain_names && i < runs->domains; i++) mde__free(c, (void *)(uintptr_t)runs->domain_names[i]);
+    for (i = 0; runs->metric_names && i < runs->metrics; i++) mde__free(c, (void *)(uintptr_t)runs->metric_names[i]);
+    mde__free(c, (void *)runs->names);
+    mde__free(c, (void *)runs->domain_names);
+    mde__free(c, (void *)runs->metric_names);
+    mde__free(c, runs->weights);
+    mde__free(c, runs->losses);
+    mde__free(c, runs);
+}
+
+/* The column that names the runs. */
+static int mde__run_column(const mde_csv *csv)
+{
+    int column = mde_csv_column(csv, "run");
+    if (column < 0) column = mde_csv_column(csv, "index");
+    return column < 0 ? 0 : column;
+}
+
+static const char *mde__run_name(const mde_csv *csv, int row)
+{
+    return csv->cells[row * csv->columns + mde__run_column(csv)];
+}
+
+/* The row of a run; -1 when there is none. A run that stands twice is an error. */
+static int mde__find_run(const mde_csv *csv, const char *name)
+{
+    int row, found = -1;
+    for (row = 0; row < csv->rows; row++) {
+        if (strcmp(mde__run_name(csv, row), name) != 0) continue;
+        if (found >= 0) {
+            mde__fail(csv->context, MDE_BAD_FILE, "%s line %d: run %s stands already in line %d", csv->path,
+                      csv->lines[row], name, csv->lines[found]);
+            return -1;
+        }
+        found = row;
+    }
+    return found;
+}
+
+/* Copies of the names of all columns but the one that names the runs. */
+static const char **mde__value_names(mde_context *c, const mde_csv *csv)
+{
+    const char **names = (const char **)mde__alloc(c, (size_t)csv->columns, sizeof *names);
+    int column, count = 0;
+    for (column = 0; names && column < csv->columns; column++) {
+        if (column != mde__run_column(csv)) names[count++] = mde__copy_text(c, csv->names[column]);
+    }
+    return names;
+}
+
+/* The numbers of a row but for the name. */
+static void mde__row_values(const mde_csv *csv, int row, double *values)
+{
+    int column, count = 0;
+    for (column = 0; column < csv->columns; column++) {
+        if (column != mde__run_column(csv)) values[count++] = mde_csv_number(csv, row, column);
+    }
+}
+
+static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, double *weights)
+{
+    double sum = 0;
+    char number[32];
+    int i;
+    for (i = 0; i < domains; i++) {
+        if (!(weights[i] >= 0)) {
+            return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): a weight is %s; expected 0 or more", csv->path,
+                             csv->lines[row], mde__run_name(csv, row), mde__number(number, weights[i]));
+        }
+        sum += weights[i];
+    }
+    if (!(fabs(sum - 1) <= 0.01)) {
+        return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01", csv->path,
+                         csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
+    }
+    for (i = 0; i < domains; i++) weights[i] /= sum;
+    return MDE_OK;
+}
+
+static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv *losses)
+{
+    mde_context *c = runs->context;
+    int row;
+    for (row = 0; row < runs->count && !mde__bad(c); row++) {
+        const char *name = mde__run_name(ratios, row);
+        double *weights = runs->weights + (size_t)row * (size_t)runs->domains;
+        int other = mde__find_run(losses, name);
+        if (mde__find_run(ratios, name) < 0) break;
+        if (other < 0) {
+            mde__fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name, losses->path);
+            break;
+        }
+        runs->names[row] = mde__copy_text(c, name);
+        mde__row_values(ratios, row, weights);
+        if (!mde__bad(c)) mde__scale_weights(ratios, row, runs->domains, weights);
+        mde__row_values(losses, other, runs->losses + (size_t)row * (size_t)runs->metrics);
+    }
+    if (!mde__bad(c) && losses->rows != ratios->rows) {
+        for (row = 0; row < losses->rows; row++) {
+            if (mde__find_run(ratios, mde__run_name(losses, row)) >= 0) continue;
+            mde__fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", losses->path, losses->lines[row],
+                      mde__run_name(losses, row), ratios->path);
+        }
+    }
+}
+
+MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const char *losses_path)
+{
+    mde_csv *ratios, *losses = NULL;
+    mde_runs *runs = NULL;
+    if (mde__bad(c)) return NULL;
+    ratios = mde_csv_read(c, ratios_path);
+    if (ratios) losses = mde_csv_read(c, losses_path);
+    if (losses && (ratios->columns < 2 || losses->columns < 2 || ratios->rows < 1)) {
+        mde__fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
+                  ratios->columns < 2 || ratios->rows < 1 ? ratios->path : losses->path);
+    }
+    if (!mde__bad(c)) runs = (mde_runs *)mde__alloc(c, 1, sizeof *runs);
+    if (runs) {
+        runs->context = c;
+        runs->count = ratios->rows;
+        runs->domains = ratios->columns - 1;
+        runs->metrics = losses->columns - 1;
+        runs->names = (const char **)mde__alloc(c, (size_t)runs->count, sizeof *runs->names);
+        runs->domain_names = mde__value_names(c, ratios);
+        runs->metric_names = mde__value_names(c, losses);
+        runs->weights = mde__doubles(c, (size_t)runs->count, (size_t)runs->domains);
+        runs->losses = mde__doubles(c, (size_t)runs->count, (size_t)runs->metrics);
+    }
+    if (!mde__bad(c)) mde__join_runs(runs, ratios, losses);
+    mde_csv_free(ratios);
+    mde_csv_free(losses);
+    if (!mde__bad(c)) return runs;
+    mde_runs_free(runs);
+    return NULL;
+}
+
+#endif /* MDE_NO_STDIO */
 
 /* ======================================================================
    14. SIMPLEX SEARCH
@@ -16725,7 +16905,7 @@ MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progres
     double *predicted;
     mde__fit_score score;
     int best[MDE__OBJECTIVES] = { -1, -1, -1 }, i, o;
-    double best_mse[MDE__OBJECTIVES];
+    double best_mse[MDE__OBJECTIVES] = { 0, 0, 0 };
     if (mde__bad(c)) return mde_context_status(c);
     if (mde__load_tables(x, &t) == MDE_OK) mde__write_tables(x, &t);
     predicted = (double *)mde__alloc(c, (size_t)t.n * (size_t)t.v, sizeof *predicted);
@@ -17192,6 +17372,7 @@ static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, 
     const mde__task *proportional = mde__find_task(x, "proportional");
     int i, j;
     mde_text_add(out, "<h2>The mixtures</h2>\n");
+    memset((void *)domains, 0, sizeof domains);
     for (i = 0; i < t->k; i++) domains[i] = mde_corpus_name(x->corpus, i);
     for (i = 0; values && i < t->k; i++) {
         for (j = 0; j < MDE__OBJECTIVES; j++) {

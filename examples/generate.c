@@ -1,6 +1,6 @@
 /* Writes text with a language model, as it comes.
 
-     cc -O2 -I. examples/generate.c -o generate -lm
+     cc -O2 examples/generate.c -o generate -lm
      ./generate library.safetensors --prompt "In the beginning"
      ./generate stories260K.safetensors --tokenizer tok512.bin --temperature 0.8
 
@@ -11,7 +11,11 @@
 #include <string.h>
 #include <time.h>
 #define MDEMIX_IMPLEMENTATION
+#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#include "../mdemix.h"
+#else
 #include "mdemix.h"
+#endif
 
 static const char *help =
     "usage: generate WEIGHTS [options]\n"

@@ -1,10 +1,14 @@
 /* A Gaussian process learns a function from twelve noisy points, and says where it does not know it: the 90 % band
    widens between the points and beyond them. Writes gp_1d.svg.
-     cc -O2 -I. examples/gp_1d.c -o gp_1d -lm && ./gp_1d */
+     cc -O2 examples/gp_1d.c -o gp_1d -lm && ./gp_1d */
 #include <math.h>
 #include <stdio.h>
 #define MDEMIX_IMPLEMENTATION
+#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#include "../mdemix.h"
+#else
 #include "mdemix.h"
+#endif
 
 #define POINTS 12
 #define LINE 200

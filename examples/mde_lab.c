@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #define MDEMIX_IMPLEMENTATION
+#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#include "../mdemix.h"
+#else
 #include "mdemix.h"
+#endif
 
 static const char *const usage =
     "mde_lab: from folders of text to the best training mixture\n"

@@ -1,11 +1,15 @@
 /* Three experts, one per language, each a table of letter pairs learned from a few sentences. Which mixture of them fits a
    letter that is written in all three? Prints the answer and draws the loss of every mixture with the best one on it.
-     cc -O2 -I. examples/three_experts.c -o three_experts -lm && ./three_experts          (writes three_experts.svg) */
+     cc -O2 examples/three_experts.c -o three_experts -lm && ./three_experts          (writes three_experts.svg) */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #define MDEMIX_IMPLEMENTATION
+#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#include "../mdemix.h"
+#else
 #include "mdemix.h"
+#endif
 
 #define MOST_TOKENS 1000
 

@@ -1,6 +1,6 @@
 /* Trains a small language model on text of your own and lets it write.
 
-     cc -O2 -I. examples/train_lm.c -o train_lm -lm          (add -fopenmp for more than one thread)
+     cc -O2 examples/train_lm.c -o train_lm -lm          (add -fopenmp for more than one thread)
      ./train_lm book.txt --prompt "In the beginning"
      ./train_lm library --vocab 4096 --out library.safetensors
 
@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #define MDEMIX_IMPLEMENTATION
+#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#include "../mdemix.h"
+#else
 #include "mdemix.h"
+#endif
 
 static const char *help =
     "usage: train_lm PATH [options]\n"
@@ -46,20 +50,20 @@ static int fail(const char *text, const char *what)
     return 1;
 }
 
-/* A number of at least `least` after an option; exits with a sentence otherwise. */
-static double number(const char *option, const char *text, double least)
+/* A number after an option; exits with a sentence otherwise. */
+static double number(const char *option, const char *text, double least, double most)
 {
     char *end = NULL;
     double value = text ? strtod(text, &end) : 0;
-    if (text && *text && *end == 0 && value >= least && value <= 1e15) return value;
-    fprintf(stderr, "train_lm: %s needs a number of at least %g, not \"%s\"\n", option, least, text ? text : "");
+    if (text && *text && *end == 0 && value >= least && value <= most) return value;
+    fprintf(stderr, "train_lm: %s needs a number from %g to %g, not \"%s\"\n", option, least, most, text ? text : "");
     exit(1);
 }
 
-static long long whole(const char *option, const char *text, long long least)
+static int64_t whole(const char *option, const char *text, double least, double most)
 {
-    double value = number(option, text, (double)least);
-    if (value == (double)(long long)value) return (long long)value;
+    double value = number(option, text, least, most);
+    if (value == (double)(int64_t)value) return (int64_t)value;
     fprintf(stderr, "train_lm: %s needs a whole number, not \"%s\"\n", option, text);
     exit(1);
 }
@@ -73,7 +77,7 @@ static int show(const mde_progress *p, void *user)
     long long left = (long long)p->seconds_left;
     d->mean += (p->loss - d->mean) * (d->mean == 0 ? 1 : 0.02);
     if (p->step % 10 == 0 || p->step == p->steps) {
-        fprintf(stderr, "\rstep %lld/%lld  loss %.3f nats a token  %.3f bits a byte  %.0f tokens/s  %lld:%02lld left   ",
+        fprintf(stderr, "\rstep %lld/%lld  loss %.3f nats a token, %.3f bits a byte  %.0f tokens/s  %lld:%02lld left  ",
                 (long long)p->step, (long long)p->steps, d->mean, d->mean / 0.69314718056 / d->bytes_a_token, p->rate,
                 left / 60, left % 60);
     }
@@ -140,17 +144,17 @@ int main(int argc, char **argv)
             text.path = option;
             continue;
         }
-        if (strcmp(option, "--layers") == 0) model.layers = (int)whole(option, value, 1);
-        else if (strcmp(option, "--width") == 0) model.width = (int)whole(option, value, 1);
-        else if (strcmp(option, "--heads") == 0) model.heads = (int)whole(option, value, 1);
-        else if (strcmp(option, "--context") == 0) model.context = (int)whole(option, value, 1);
-        else if (strcmp(option, "--batch") == 0) training.batch = (int)whole(option, value, 1);
-        else if (strcmp(option, "--tokens") == 0) training.tokens = whole(option, value, 1);
-        else if (strcmp(option, "--lr") == 0) training.learning_rate = number(option, value, 1e-9);
-        else if (strcmp(option, "--vocab") == 0) text.vocabulary = (int)whole(option, value, 257);
-        else if (strcmp(option, "--seed") == 0) training.seed = model.seed = sample.seed = (uint64_t)whole(option, value, 0);
-        else if (strcmp(option, "--sample") == 0) sample.tokens = (int)whole(option, value, 1);
-        else if (strcmp(option, "--threads") == 0) settings.threads = (int)whole(option, value, 0);
+        if (strcmp(option, "--layers") == 0) model.layers = (int)whole(option, value, 1, 1000);
+        else if (strcmp(option, "--width") == 0) model.width = (int)whole(option, value, 1, 65536);
+        else if (strcmp(option, "--heads") == 0) model.heads = (int)whole(option, value, 1, 65536);
+        else if (strcmp(option, "--context") == 0) model.context = (int)whole(option, value, 1, 1 << 20);
+        else if (strcmp(option, "--batch") == 0) training.batch = (int)whole(option, value, 1, 1 << 20);
+        else if (strcmp(option, "--tokens") == 0) training.tokens = whole(option, value, 1, 1e15);
+        else if (strcmp(option, "--lr") == 0) training.learning_rate = number(option, value, 1e-9, 100);
+        else if (strcmp(option, "--vocab") == 0) text.vocabulary = (int)whole(option, value, 257, 65536);
+        else if (strcmp(option, "--seed") == 0) model.seed = (uint64_t)whole(option, value, 0, 1e15);
+        else if (strcmp(option, "--sample") == 0) sample.tokens = (int)whole(option, value, 1, 1e8);
+        else if (strcmp(option, "--threads") == 0) settings.threads = (int)whole(option, value, 0, 256);
         else if (strcmp(option, "--checkpoint") == 0) training.checkpoint = value;
         else if (strcmp(option, "--out") == 0) out = value;
         else if (strcmp(option, "--prompt") == 0) sample.prompt = value;
@@ -158,6 +162,7 @@ int main(int argc, char **argv)
         if (!value) return fail("a value is missing after ", option);
         i++;
     }
+    training.seed = sample.seed = model.seed;
     if (!text.path) return fail("which text? train_lm PATH [options]; --help shows them", "");
 
     mde_context *c = mde_context_create(&settings);

@@ -98,8 +98,8 @@ static double *reference_find(const reference *m, const char *format, int layer)
 }
 
 /* y [rows, out] = x [rows, in] w + b, w is [out, in], or [in, out] in GPT-2's form. */
-static void reference_linear(const reference *m, const char *format, int layer, int rows, int in, int out, const double *x,
-                             double *y)
+static void reference_linear(const reference *m, const char *format, int layer, int rows, int in, int out,
+                             const double *x, double *y)
 {
     char part[96];
     const double *w, *b;
@@ -214,18 +214,19 @@ static void reference_logprobs(const reference *m, int time, const uint16_t *tok
             reference_rope(m, time, d->kv_heads, k);
         }
         reference_attention(m, time, q, k, v, n);
-        reference_linear(m, m->gpt2 ? "h.%d.attn.c_proj" : "model.layers.%d.self_attn.o_proj", layer, rows, width, width,
-                         n, y);
+        reference_linear(m, m->gpt2 ? "h.%d.attn.c_proj" : "model.layers.%d.self_attn.o_proj", layer, rows, width,
+                         width, n, y);
         for (i = 0; i < rows * width; i++) x[i] += y[i];
         reference_norm(m, m->gpt2 ? "h.%d.ln_2" : "model.layers.%d.post_attention_layernorm", layer, rows, x, n);
-        reference_linear(m, m->gpt2 ? "h.%d.mlp.c_fc" : "model.layers.%d.mlp.up_proj", layer, rows, width, d->hidden, n, q);
+        reference_linear(m, m->gpt2 ? "h.%d.mlp.c_fc" : "model.layers.%d.mlp.up_proj", layer, rows, width, d->hidden,
+                         n, q);
         if (!d->gelu) reference_linear(m, "model.layers.%d.mlp.gate_proj", layer, rows, width, d->hidden, n, k);
         for (i = 0; i < rows * d->hidden; i++) {
             if (d->gelu) q[i] *= 0.5 * (1 + tanh(0.79788456080286536 * (q[i] + 0.044715 * q[i] * q[i] * q[i])));
             else q[i] *= k[i] / (1 + exp(-k[i]));
         }
-        reference_linear(m, m->gpt2 ? "h.%d.mlp.c_proj" : "model.layers.%d.mlp.down_proj", layer, rows, d->hidden, width, q,
-                         y);
+        reference_linear(m, m->gpt2 ? "h.%d.mlp.c_proj" : "model.layers.%d.mlp.down_proj", layer, rows, d->hidden,
+                         width, q, y);
         for (i = 0; i < rows * width; i++) x[i] += y[i];
     }
     reference_norm(m, m->gpt2 ? "ln_f" : "model.norm", 0, rows, x, n);
@@ -343,8 +344,8 @@ static double reference_loss(const reference *m, int batch, int time, const uint
     return sum / (batch * time);
 }
 
-/* The reference runs in double, so that the central difference of step 1e-4 is good to 1e-8; what is left is the float32
-   of the backward pass, with gradients of order 0.1. */
+/* The reference runs in double, so that the central difference of step 1e-4 is good to 1e-8; what is left is the
+   float32 of the backward pass, with gradients of order 0.1. */
 static void gradient_of_the_whole_model_equals_finite_differences(void)
 {
     int which, i, probe;
@@ -482,8 +483,10 @@ static void make_gpt2(reference *m, int prefixed)
             t->count = (size_t)(rows * (columns ? columns : 1));
             t->data = data = (float *)calloc(t->count, sizeof(float));
             m->values[m->count] = (double *)calloc(t->count, sizeof(double));
-            for (k = 0; k < t->count; k++) data[k] = (float)(0.4 * mde_random_normal(&r) + (strstr(full, "ln_") ? 1 : 0));
-            for (k = 0; k < t->count; k++) m->values[m->count][k] = data[k];
+            for (k = 0; k < t->count; k++) {
+                data[k] = (float)(0.4 * mde_random_normal(&r) + (strstr(full, "ln_") ? 1 : 0));
+                m->values[m->count][k] = data[k];
+            }
             m->count++;
         }
     }
@@ -773,6 +776,22 @@ static void weights_do_not_depend_on_threads_or_instruction_set(void)
             CHECK(hash == 0 || hash == expected);   /* 0: this machine lacks it */
         }
     }
+}
+
+static void a_training_does_not_remember_the_one_before(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus *corpus = small_corpus(c);
+    mde_lm_desc d = small_model();
+    mde_train_desc t = small_training(3);
+    mde_lm *lm = mde_lm_create(c, corpus, &d), *again;
+    CHECK(mde_lm_train(lm, corpus, &t) == MDE_OK);
+    CHECK(mde_lm_write(lm, FOLDER "/once.safetensors") == MDE_OK);
+    again = mde_lm_open(c, FOLDER "/once.safetensors");
+    CHECK(mde_lm_train(lm, corpus, &t) == MDE_OK && mde_lm_train(again, corpus, &t) == MDE_OK);
+    CHECK(again && weights_hash(lm) == weights_hash(again));
+    mde_context_free(c);
+    remove(FOLDER "/once.safetensors");
 }
 
 static void a_loss_that_is_not_finite_names_the_step(void)
@@ -1155,6 +1174,7 @@ int main(void)
     TEST(a_continued_run_has_the_bits_of_an_uninterrupted_one);
     TEST(a_checkpoint_of_another_run_is_refused);
     TEST(weights_do_not_depend_on_threads_or_instruction_set);
+    TEST(a_training_does_not_remember_the_one_before);
     TEST(a_loss_that_is_not_finite_names_the_step);
     TEST(training_mistakes_are_explained);
     TEST(windows_overlap_by_one_token);

@@ -70,7 +70,12 @@ static double logistic(double x) { return 1 / (1 + exp(-x)); }
 static double positive(double x) { return x > 0 ? x : 0; }
 static double pass(double a, double b) { return a > 0 ? b : 0; }
 static double self_gate(double x) { return x * logistic(x); }
-static double tanh_gelu(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))); }
+
+static double tanh_gelu(double x)
+{
+    return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+
 static double gated(double a, double b) { return self_gate(a) * b; }
 
 static void plain_affine(const op_case *t, double *const *x, double *y)
@@ -356,7 +361,8 @@ static const op_case cases[] = {
     BROADCASTING(sub, minus, -2, 2),
     BROADCASTING(mul, times, -2, 2),
     BROADCASTING(div, over, 0.5, 2),
-    {"affine", 1, {S2(3, 5), NONE, NONE}, S2(3, 5), apply_affine, plain_affine, -2, 2, {0}, {-1.5, 0.25}, NULL, NULL, NULL},
+    {"affine", 1, {S2(3, 5), NONE, NONE}, S2(3, 5), apply_affine, plain_affine, -2, 2, {0}, {-1.5, 0.25}, NULL,
+     NULL, NULL},
     ONE(exp, exp, -2, 1),
     ONE(log, log, 0.5, 3),
     ONE(sqrt, sqrt, 0.5, 3),
@@ -379,8 +385,8 @@ static const op_case cases[] = {
     FROM_ONE(pad, apply_pad, plain_pad, S2(2, 3), S2(5, 3), 0, 1, 2),
     FROM_ONE(pad, apply_pad, plain_pad, S3(2, 2, 3), S3(2, 2, 5), 2, 2, 0),
     {"concat", 2, {S2(2, 3), S2(4, 3), NONE}, S2(6, 3), apply_concat, plain_concat, -1, 1, {0}, {0}, NULL, NULL, NULL},
-    {"concat", 2, {S3(2, 3, 2), S3(2, 1, 2), NONE}, S3(2, 4, 2), apply_concat, plain_concat, -1, 1, {1, 0, 0, 0, 0}, {0},
-     NULL, NULL, NULL},
+    {"concat", 2, {S3(2, 3, 2), S3(2, 1, 2), NONE}, S3(2, 4, 2), apply_concat, plain_concat, -1, 1, {1, 0, 0, 0, 0},
+     {0}, NULL, NULL, NULL},
     FROM_ONE(broadcast_to, apply_broadcast, plain_broadcast, S1(3), S2(4, 3), 0, 0, 0),
     FROM_ONE(broadcast_to, apply_broadcast, plain_broadcast, S2(3, 1), S3(2, 3, 4), 0, 0, 0),
     FROM_ONE(broadcast_to, apply_broadcast, plain_broadcast, S4(2, 1, 3, 1), S5(2, 2, 2, 3, 2), 0, 0, 0),
@@ -410,11 +416,12 @@ static const op_case cases[] = {
     FROM_ONE(softmax, apply_softmax, plain_softmax, S3(2, 2, 19), S3(2, 2, 19), 0, 0, 0),
     FROM_ONE(log_softmax, apply_log_softmax, plain_log_softmax, S1(6), S1(6), 0, 0, 0),
     FROM_ONE(log_softmax, apply_log_softmax, plain_log_softmax, S3(2, 2, 19), S3(2, 2, 19), 0, 0, 0),
-    {"rms_norm", 2, {S2(3, 6), S1(6), NONE}, S2(3, 6), apply_rms_norm, plain_norm, -2, 2, {0}, {1e-5, 0}, NULL, NULL, NULL},
+    {"rms_norm", 2, {S2(3, 6), S1(6), NONE}, S2(3, 6), apply_rms_norm, plain_norm, -2, 2, {0}, {1e-5, 0}, NULL, NULL,
+     NULL},
     {"rms_norm", 2, {S3(2, 2, 19), S1(19), NONE}, S3(2, 2, 19), apply_rms_norm, plain_norm, -2, 2, {0}, {0.1, 0}, NULL,
      NULL, NULL},
-    {"layer_norm", 3, {S2(3, 6), S1(6), S1(6)}, S2(3, 6), apply_layer_norm, plain_norm, -2, 2, {0}, {1e-5, 0}, NULL, NULL,
-     NULL},
+    {"layer_norm", 3, {S2(3, 6), S1(6), S1(6)}, S2(3, 6), apply_layer_norm, plain_norm, -2, 2, {0}, {1e-5, 0}, NULL,
+     NULL, NULL},
     {"layer_norm", 3, {S3(2, 2, 19), S1(19), S1(19)}, S3(2, 2, 19), apply_layer_norm, plain_norm, -2, 2, {0}, {0.1, 0},
      NULL, NULL, NULL},
     WITH_IDS(gather, apply_gather, plain_gather, S2(4, 3), S2(6, 3)),
@@ -463,7 +470,8 @@ static double draw(mde_random *random, double low, double high)
     return value;
 }
 
-static mde_tensor *random_tensor(mde_context *c, const shape_of *s, mde_random *random, double low, double high, double *copy)
+static mde_tensor *random_tensor(mde_context *c, const shape_of *s, mde_random *random, double low, double high,
+                                 double *copy)
 {
     mde_tensor *t = mde_tensor_create(c, s->rank, s->n);
     size_t i;

@@ -1087,9 +1087,64 @@ static void joint_process_ranks_the_regmix_runs_well(void)
     CHECK(few > 94.5);
 }
 
+/* ---- Tables of runs ---- */
+
+static void write_table(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "wb");
+    fwrite(text, 1, strlen(text), file);
+    fclose(file);
+}
+
+static void tables_of_runs_are_joined_by_name_and_scaled(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_runs *runs;
+    write_table("build/runs_w.csv", "run,a,b\nx,0.5,0.501\ny,1,0\n");
+    write_table("build/runs_l.csv", "loss,run,other\n2,y,\n1,x,nan\n");
+    runs = mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv");
+    CHECK(runs && runs->count == 2 && runs->domains == 2 && runs->metrics == 2);
+    if (runs) {
+        CHECK(strcmp(runs->names[0], "x") == 0 && strcmp(runs->metric_names[1], "other") == 0);
+        CLOSE(runs->weights[0], 0.5 / 1.001, 1e-15);
+        CLOSE(runs->losses[0], 1, 0);
+        CLOSE(runs->losses[2], 2, 0);
+        CHECK(runs->losses[1] != runs->losses[1] && runs->losses[3] != runs->losses[3]);
+    }
+    mde_context_free(c);
+}
+
+static void wrong_tables_of_runs_name_file_and_line(void)
+{
+    static const struct { const char *ratios, *losses, *says; } wrong[] = {
+        { "run,a,b\nx,0.5,0.7\n", "run,l\nx,1\n", "line 2 (run x): weights sum to 1.2" },
+        { "run,a,b\nx,-0.5,1.5\n", "run,l\nx,1\n", "weight is -0.5" },
+        { "run,a,b\nx,0.5,abc\n", "run,l\nx,1\n", "abc" },
+        { "run,a,b\nx,0.5\n", "run,l\nx,1\n", "line 2" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\ny,1\n", "run x is not in" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\nx,1\ny,2\n", "run y is not in" },
+        { "run,a,b\nx,0.5,0.5\nx,1,0\n", "run,l\nx,1\n", "stands already in line 2" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\nx,1\nx,2\n", "stands already in line 2" },
+        { "run\nx\n", "run,l\nx,1\n", "expected a column" },
+    };
+    size_t i;
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        mde_context *c = mde_context_create(NULL);
+        write_table("build/runs_w.csv", wrong[i].ratios);
+        write_table("build/runs_l.csv", wrong[i].losses);
+        CHECK(mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv") == NULL);
+        CHECK_TEXT(mde_error(c), wrong[i].says);
+        mde_context_free(c);
+    }
+    remove("build/runs_w.csv");
+    remove("build/runs_l.csv");
+}
+
 int main(void)
 {
     int columns = 0, rows = 0;
+    TEST(tables_of_runs_are_joined_by_name_and_scaled);
+    TEST(wrong_tables_of_runs_name_file_and_line);
     TEST(dense_product_is_one_chain_an_element_on_every_instruction_set);
     TEST(cholesky_factor_and_inverse_multiply_back);
     TEST(eigenvectors_are_orthonormal_and_diagonalise);
