@@ -80,8 +80,8 @@
      MDEMIX_IMPLEMENTATION   in one translation unit: turns the code on
      MDEDEF                  linkage of every public function; default `extern`, `static` keeps the code private
      MDE_MALLOC, MDE_FREE    default allocator of contexts; define both or neither
-     MDEMIX_FILE             this file's name in quotes, if you rename it; default "mdemix.h" (it includes itself, once for
-                             each instruction set)
+     MDEMIX_FILE             this file's name in quotes, if you rename it; default "mdemix.h" (it includes itself, once
+                             for each instruction set)
      MDE_NO_STDIO            leaves out every function that opens a file
      MDE_NO_SIMD             compiles the portable kernels only
      MDE_NO_FMA_EMULATION    on machines without fused multiply-add: faster, but no longer the same bits as elsewhere
@@ -245,7 +245,8 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);            
 #endif
 
 /* ---- 3.3 Random numbers ------------------------------------------------
-   Counter-based (Philox4x32-10, Salmon et al. 2011): the i-th number of a stream depends on seed, stream and i alone. */
+   Counter-based (Philox4x32-10, Salmon et al. 2011): the i-th number of a stream depends on seed, stream and i
+   alone. */
 
 typedef struct mde_random { uint64_t seed, stream, position; } mde_random;
 MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream);
@@ -276,7 +277,7 @@ typedef struct mde_tensor {
 typedef struct mde_mark { void *chunk; size_t used; int64_t nodes; } mde_mark;
 MDEDEF mde_mark mde_arena_mark(mde_context *c);
 MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark);          /* frees all tensors made since the mark, O(1) */
-MDEDEF int mde_set_recording(mde_context *c, int on);                 /* 0: no tape (inference); returns the old value */
+MDEDEF int mde_set_recording(mde_context *c, int on);               /* 0: no tape (inference); returns the old value */
 
 MDEDEF mde_tensor *mde_tensor_create(mde_context *c, int rank, const int64_t *shape);                 /* zeros */
 MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shape, const float *data); /* a copy */
@@ -494,9 +495,13 @@ MDEDEF uint64_t mde_corpus_hash(const mde_corpus *corpus);             /* of nam
 
 /* Draws training windows from a mixture. The j-th window of a domain is the same for every mixture and seed-equal run
    (common random numbers), and domains are drawn evenly in time, so that runs differ by their mixtures alone. */
-typedef struct mde_sampler { const mde_corpus *corpus; uint64_t seed; double weights[64]; int64_t drawn[64]; int64_t total; }
-    mde_sampler;
 #define MDE_MAX_DOMAINS 64
+typedef struct mde_sampler {
+    const mde_corpus *corpus;
+    uint64_t seed;
+    double weights[MDE_MAX_DOMAINS];
+    int64_t drawn[MDE_MAX_DOMAINS], total;  /* windows so far: all that has to be kept to go on */
+} mde_sampler;
 /* weights NULL: proportional to the tokens of the domains. */
 MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, const double *weights, uint64_t seed);
 /* `windows` windows of length + 1 tokens each. */
@@ -559,8 +564,7 @@ MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_t
 MDEDEF const double *mde_lm_curve(const mde_lm *lm, int *points, const double **tokens);
 
 /* Natural-log probability of each token given those before it: out[t] of tokens[t], window by window of the model's
-   context. The first token of every window is given, not predicted: out there is NaN, except that windows overlap by one
-   token, so that only out[0] is NaN. */
+   context. Windows overlap by one token, so that every token but the first is predicted; out[0] is NaN. */
 MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t count, float *out);
 /* The same for many short sequences, [sequences, length] each scored from its own start; out [sequences, length]. */
 MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int64_t sequences, int64_t length,
@@ -569,7 +573,7 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
 
 typedef struct mde_generate_desc {
     const char *prompt;         /* NULL: the separator (or the published model's begin token) alone */
-    int tokens;                 /* 0: 256 */
+    int tokens;                 /* 0: 256; fewer when the model ends its text with the separator, begin or end token */
     double temperature;         /* 0: 1; MDE_ZERO: greedy */
     int top_k;                  /* 0: all */
     double top_p;               /* 0: 1 */
@@ -681,15 +685,15 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN for ridge */
 MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target);         /* ridge; NaN otherwise */
-MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);  /* in units of the
-                                                                                    standardised feature; NaN for ridge */
+/* In units of the standardised feature; NaN for ridge. */
+MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 /* Out-of-fold predictions [n, m] of `folds` folds (0: 5), assigned by seed; the model is refitted in each. */
 MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                      const mde_fit_desc *desc, int folds, double *predicted);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
 MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
-MDEDEF double mde_spearman(int n, const double *a, const double *b);             /* ties get mean ranks; NaN if constant */
+MDEDEF double mde_spearman(int n, const double *a, const double *b);        /* ties get mean ranks; NaN if constant */
 
 /* Which inputs a regression sees; a sum of these. */
 enum {
@@ -728,9 +732,9 @@ typedef struct mde_runs {
     double *weights;                     /* [count, domains], each row summing to 1 */
     double *losses;                      /* [count, metrics], NaN where one is missing */
 } mde_runs;
-/* Two CSV files whose first column (or the one called run or index) identifies the run; they are joined by it, and a run
-   that is in one file only is an error. Weights that sum to 1 within 1 % are scaled, others are an error that names the
-   row. An empty cell or nan is a missing metric. */
+/* Two CSV files, joined by the column called run or index, or else the first; a run that is in one file only is an
+   error. Weights that sum to 1 within 1 % are scaled, others are an error that names the row. An empty cell or nan is a
+   missing metric. */
 MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
 MDEDEF void mde_runs_free(mde_runs *runs);
 #endif
@@ -756,8 +760,8 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
                                    double *weights);
 /* Nearest point (Euclidean) with lower <= w <= upper and sum 1; error when there is none. */
 MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights);
-/* Bounds that keep a search inside what was tried: for each weight the least and the greatest of the runs [n, k], widened by
-   `slack` times their distance (0: none) and cut to [0, 1]. */
+/* Bounds that keep a search inside what was tried: for each weight the least and the greatest of the runs [n, k],
+   widened by `slack` times their distance (0: none) and cut to [0, 1]. */
 MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper);
 
 /* ---- 3.11 Pictures ---------------------------------------------------------
@@ -781,15 +785,15 @@ typedef struct mde_plot {
 } mde_plot;
 MDEDEF void mde_svg_plot(mde_text *t, const mde_plot *plot);
 /* Groups of bars: values [groups, bars]. */
-MDEDEF void mde_svg_bars(mde_text *t, const char *title, const char *y_label, int groups, const char *const *group_names,
-                         int bars, const char *const *bar_names, const double *values);
+MDEDEF void mde_svg_bars(mde_text *t, const char *title, const char *y_label, int groups,
+                         const char *const *group_names, int bars, const char *const *bar_names, const double *values);
 /* A table of coloured cells with their numbers: values [rows, columns]. lowest = 1 marks the least of each column. */
 MDEDEF void mde_svg_heat(mde_text *t, const char *title, int rows, const char *const *row_names, int columns,
                          const char *const *column_names, const double *values, int lowest);
 /* A function over the simplex of three weights, with level lines; marks [count, 3] with names. */
 typedef double mde_ternary_fn(const double *weights, void *user);
-MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *corner_names, mde_ternary_fn *f, void *user,
-                            int count, const double *marks, const char *const *mark_names);
+MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *corner_names, mde_ternary_fn *f,
+                            void *user, int count, const double *marks, const char *const *mark_names);
 /* PNG file image in memory, freed with mde_release: pixels [height, width, channels], channels 1, 3 or 4. */
 MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int channels, const unsigned char *pixels,
                                      size_t *size);
@@ -5930,6 +5934,13 @@ static int mde__same_shape(const mde_tensor *a, const mde_tensor *b)
     return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
 }
 
+static int mde__take_shape(mde_tensor *out, const mde_tensor *like)
+{
+    out->rank = like->rank;
+    memcpy(out->shape, like->shape, sizeof out->shape);
+    return 1;
+}
+
 /* "[32,64]" for messages. */
 static const char *mde__shape_text(const mde_tensor *t, char buffer[128])
 {
@@ -6049,12 +6060,13 @@ static unsigned char *mde__mark_paths(mde_context *c, int64_t last, int n, mde_t
     return want;
 }
 
-static void mde__visit(mde_context *c, const mde_node *node, unsigned want, int record)
+/* The gradients with respect to the wanted inputs; the others stay NULL. */
+static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, int record, mde_tensor **din)
 {
-    mde_tensor *din[MDE_MAX_INPUTS], *g = node->out->adjoint;
+    mde_tensor *g = node->out->adjoint;
     char have[128], expected[128];
     int k;
-    memset(din, 0, sizeof din);
+    memset(din, 0, MDE_MAX_INPUTS * sizeof *din);
     if (!node->op->vjp) {
         mde__fail(c, MDE_NOT_DIFFERENTIABLE, "%s: has no derivative", node->op->name);
         return;
@@ -6062,26 +6074,92 @@ static void mde__visit(mde_context *c, const mde_node *node, unsigned want, int 
     if (!record && node->op->vjp_fast) node->op->vjp_fast(c, node, g, want, din);
     else node->op->vjp(c, node, g, want, din);
     for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
-        mde_tensor *in = node->in[k];
-        if (!((want >> k) & 1) || !din[k]) continue;
-        if (!mde__same_shape(din[k], in)) {
-            mde__fail(c, MDE_BAD_SHAPE, "%s: the gradient of input %d is %s; expected %s", node->op->name, k,
-                      mde__shape_text(din[k], have), mde__shape_text(in, expected));
-            return;
-        }
-        in->adjoint = in->adjoint ? mde_add(c, in->adjoint, din[k]) : din[k];
+        if (!((want >> k) & 1)) din[k] = NULL;
+        if (!din[k] || mde__same_shape(din[k], node->in[k])) continue;
+        mde__fail(c, MDE_BAD_SHAPE, "%s: the gradient of input %d is %s; expected %s", node->op->name, k,
+                  mde__shape_text(din[k], have), mde__shape_text(node->in[k], expected));
     }
 }
 
-/* Leaves d sum(y) / d t in t->adjoint of every goal and of what lies between. */
+/* With the tape on, gradients add up by ops, and all of them stay: they may be differentiated again. */
+static void mde__visit_recorded(mde_context *c, const mde_node *node, unsigned want)
+{
+    mde_tensor *din[MDE_MAX_INPUTS];
+    int k;
+    mde__run_vjp(c, node, want, 1, din);
+    for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
+        mde_tensor *in = node->in[k];
+        if (din[k]) in->adjoint = in->adjoint ? mde_add(c, in->adjoint, din[k]) : din[k];
+    }
+}
+
+/* An adjoint for t: a spare one as large (they are chained by their field `adjoint`), or a new one. */
+static mde_tensor *mde__take_adjoint(mde_context *c, mde_tensor **spare, const mde_tensor *t)
+{
+    mde_tensor *found;
+    while (*spare && (*spare)->count != t->count) spare = &(*spare)->adjoint;
+    found = *spare;
+    if (!found) return mde__tensor_new(c, t->rank, t->shape);
+    *spare = found->adjoint;
+    found->adjoint = NULL;
+    mde__take_shape(found, t);
+    return found;
+}
+
+static void mde__spare_adjoint(mde_tensor **spare, mde_tensor *adjoint)
+{
+    if (!adjoint) return;
+    adjoint->adjoint = *spare;
+    *spare = adjoint;
+}
+
+/* Without the tape, each adjoint has a buffer of its own, and what the VJP made goes at once: a backward walk takes
+   little more memory than the values that it goes back over. */
+static void mde__visit_once(mde_context *c, const mde_node *node, unsigned want, mde_tensor **spare)
+{
+    mde_tensor *din[MDE_MAX_INPUTS], *fresh[MDE_MAX_INPUTS];
+    mde_mark mark;
+    int k;
+    for (k = 0; k < node->op->inputs; k++) {
+        fresh[k] = (want >> k) & 1 && !node->in[k]->adjoint ? mde__take_adjoint(c, spare, node->in[k]) : NULL;
+    }
+    if (mde__bad(c)) return;
+    mark = mde_arena_mark(c);
+    mde__run_vjp(c, node, want, 0, din);
+    for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
+        mde_tensor *in = node->in[k];
+        if (!din[k]) continue;
+        if (in->adjoint) {
+            mde__vadd(c, (int64_t)in->count, in->adjoint->data, din[k]->data, in->adjoint->data);
+        } else {
+            memcpy(fresh[k]->data, din[k]->data, in->count * sizeof(float));
+            in->adjoint = fresh[k];
+            fresh[k] = NULL;
+        }
+    }
+    mde_arena_rewind(c, mark);
+    for (k = 0; k < node->op->inputs; k++) mde__spare_adjoint(spare, fresh[k]);
+}
+
+/* Leaves d sum(y) / d t in t->adjoint of every goal. */
 static int64_t mde__walk(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, int record)
 {
     int64_t last = y->node ? y->node->index : -1, i;
     unsigned char *want = mde__mark_paths(c, last, n, x);
     int recording = mde_set_recording(c, record);
+    mde_tensor *spare = NULL;
     y->adjoint = mde__tensor_filled(c, y->rank, y->shape, 1.0f);
     for (i = last; i >= 0 && want && !mde__bad(c); i--) {
-        if (want[i] && c->tape[i]->out->adjoint) mde__visit(c, c->tape[i], want[i], record);
+        mde_node *node = c->tape[i];
+        if (!want[i] || !node->out->adjoint) continue;
+        if (record) {
+            mde__visit_recorded(c, node, want[i]);
+            continue;
+        }
+        mde__visit_once(c, node, want[i], &spare);
+        if (mde__is_goal(node->out, n, x)) continue;
+        mde__spare_adjoint(&spare, node->out->adjoint);
+        node->out->adjoint = NULL;
     }
     mde_set_recording(c, recording);
     return last;
@@ -6148,13 +6226,6 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
 }
 
 /* ---- Elementwise ops ---- */
-
-static int mde__take_shape(mde_tensor *out, const mde_tensor *like)
-{
-    out->rank = like->rank;
-    memcpy(out->shape, like->shape, sizeof out->shape);
-    return 1;
-}
 
 static int mde__shape_same1(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
@@ -9277,8 +9348,7 @@ static const mde__domain *mde__corpus_split(const mde_corpus *corpus, mde_split 
 
 MDEDEF const char *mde_corpus_name(const mde_corpus *corpus, int domain)
 {
-    const mde__domain *d = mde__corpus_domain(corpus, domain);
-    return d ? d->name : NULL;
+    return corpus && domain >= 0 && domain < corpus->domains ? corpus->domain[domain].name : "";
 }
 
 MDEDEF const mde_tokenizer *mde_corpus_tokenizer(const mde_corpus *corpus)
@@ -10767,11 +10837,11 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 typedef struct mde__validation {
     char *name;
     size_t tokens, stride;
-    float *ratios;              /* [experts, stride] */
+    float *ratios; /* [experts, stride] */
     int64_t documents;
-    int64_t *starts;            /* [documents + 1] first token of each document */
-    double *peaks;              /* [documents] sum of log max_l P_l over the document */
-    double peak;                /* of all of them */
+    int64_t *starts; /* [documents + 1] first token of each document */
+    double *peaks;   /* [documents] sum of log max_l P_l over the document */
+    double peak;     /* of all of them */
     double bytes;
 } mde__validation;
 
@@ -10880,8 +10950,9 @@ static mde_status mde__find_documents(mde_context *c, mde__validation *v, const 
     for (t = 1; t < v->tokens; t++) {
         if (documents && !(documents[t] >= documents[t - 1])) {
             char number[32];
-            return mde__fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %s, less than the one before",
-                             v->name, t, mde__number(number, documents[t]));
+            return mde__fail(c, MDE_BAD_ARGUMENT,
+                             "validation %s: document of token %zu is %s, less than the one before", v->name, t,
+                             mde__number(number, documents[t]));
         }
         if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
     }
@@ -10898,7 +10969,7 @@ static mde_status mde__find_documents(mde_context *c, mde__validation *v, const 
 
 static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const float *const *logp)
 {
-    const double smallest = 1.1754943508222875e-38;     /* normal float32 */
+    const double smallest = 1.1754943508222875e-38; /* normal float32 */
     int64_t document = 0;
     size_t t;
     int i;
@@ -10911,7 +10982,8 @@ static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const flo
                 char number[32];
                 return mde__fail(e->context, MDE_BAD_ARGUMENT,
                                  "validation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
-                                 "(natural log)", v->name, e->names[i], t, mde__number(number, value));
+                                 "(natural log)",
+                                 v->name, e->names[i], t, mde__number(number, value));
             }
             if (value > peak) peak = value;
         }
@@ -10982,8 +11054,10 @@ static mde_array *mde__read_column(mde_context *c, const char *folder, const cha
     if (path && (needed || mde__is_file(path))) {
         a = mde_npy_read(c, path, as_double);
         if (a && a->rank != 1) {
-            mde__fail(c, MDE_BAD_SHAPE, "%s: has %d dimensions; expected one log-probability a token, [tokens] (sums "
-                      "per sequence do not do: the mixture is taken token by token)", path, a->rank);
+            mde__fail(c, MDE_BAD_SHAPE,
+                      "%s: has %d dimensions; expected one log-probability a token, [tokens] (sums "
+                      "per sequence do not do: the mixture is taken token by token)",
+                      path, a->rank);
             mde_array_free(c, a);
             a = NULL;
         }
@@ -11057,7 +11131,8 @@ static mde_status mde__check_experts(const mde_experts *e, const char *folder)
     int i, j;
     mde__list_experts(c, folder, &experts);
     for (i = 0; i < experts.count && !mde__bad(c); i++) {
-        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) { }
+        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {
+        }
         if (j == e->count) {
             mde__fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
                       experts.items[i]);
@@ -11158,7 +11233,8 @@ static double mde__validation_terms(const mde_experts *e, int index, const doubl
         return (double)NAN;
     }
     loss = -(peak + mde__mixture_logsum(c, (int64_t)v->tokens, k, v->ratios, (int64_t)v->stride, weights, token_counts,
-                                        gradient ? g : NULL, h)) / tokens;
+                                        gradient ? g : NULL, h)) /
+           tokens;
     for (i = 0; gradient && i < k; i++) gradient[i] -= share * g[i] / tokens;
     for (i = 0; hessian && i < k * k; i++) hessian[i] += share * h[i] / tokens;
     mde_arena_rewind(c, mark);
@@ -11211,7 +11287,8 @@ static double mde__objective_terms(const mde_experts *e, const double *shares, c
     for (i = 0; hessian && i < k * k; i++) hessian[i] = 0;
     for (j = 0; j < e->validations; j++) {
         if (shares[j] == 0) continue;
-        loss += shares[j] * mde__validation_terms(e, j, weights, counts ? counts[j] : NULL, shares[j], gradient, hessian);
+        loss +=
+            shares[j] * mde__validation_terms(e, j, weights, counts ? counts[j] : NULL, shares[j], gradient, hessian);
     }
     return loss;
 }
@@ -11243,8 +11320,9 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
     sums = (double *)mde__alloc(c, (size_t)mixtures + 1, sizeof *sums);
     for (j = 0; sums && j < e->validations; j++) {
         const mde__validation *v = &e->validation[j];
-        if (!mde__mixture_logsums(c, (int64_t)v->tokens, e->count, v->ratios, (int64_t)v->stride, mixtures, weights, NULL,
-                                  sums)) break;
+        if (!mde__mixture_logsums(c, (int64_t)v->tokens, e->count, v->ratios, (int64_t)v->stride, mixtures, weights,
+                                  NULL, sums))
+            break;
         for (n = 0; n < mixtures; n++) out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
     }
     mde__free(c, sums);
@@ -11283,7 +11361,7 @@ static double mde__frank_wolfe_gap(int k, const double *g, const double *w, cons
 static void mde__newton_step(int k, const double *g, const double *h, const double *w, const double *lower,
                              const double *upper, double *d)
 {
-    double x[MDE_MAX_DOMAINS], q[MDE_MAX_DOMAINS];    /* where w + d is now, and the gradient there */
+    double x[MDE_MAX_DOMAINS], q[MDE_MAX_DOMAINS]; /* where w + d is now, and the gradient there */
     int i, step;
     for (i = 0; i < k; i++) {
         x[i] = w[i];
@@ -11364,7 +11442,8 @@ static void mde__minimize(const mde_experts *e, const double *shares, const doub
         out->loss = mde__objective_terms(e, shares, out->weights, counts, g, h);
         if (mde__bad(c)) break;
         if (!(fabs(out->loss) < 1e300)) {
-            mde__fail(c, MDE_NOT_FINITE, "minimize: a token has probability 0 under every expert that the bounds allow");
+            mde__fail(c, MDE_NOT_FINITE,
+                      "minimize: a token has probability 0 under every expert that the bounds allow");
             break;
         }
         out->gap = mde__frank_wolfe_gap(k, g, out->weights, lower, upper);
@@ -11415,8 +11494,10 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
         mde__minimize(e, shares, lower, upper, NULL, tolerance, desc->iterations > 0 ? desc->iterations : 200, out);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
             char a[32], b[32];
-            mde__fail(c, MDE_NOT_FINITE, "minimize: after %d steps the loss may still be %s nats above the minimum; "
-                      "%s was asked for", out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
+            mde__fail(c, MDE_NOT_FINITE,
+                      "minimize: after %d steps the loss may still be %s nats above the minimum; "
+                      "%s was asked for",
+                      out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
         }
     }
     mde__free(c, shares);
@@ -13569,14 +13650,14 @@ static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, d
     int i;
     for (i = 0; i < domains; i++) {
         if (!(weights[i] >= 0)) {
-            return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): a weight is %s; expected 0 or more", csv->path,
-                             csv->lines[row], mde__run_name(csv, row), mde__number(number, weights[i]));
+            return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): a weight is %s; expected 0 or more",
+                             csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, weights[i]));
         }
         sum += weights[i];
     }
     if (!(fabs(sum - 1) <= 0.01)) {
-        return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01", csv->path,
-                         csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
+        return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01",
+                         csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
     }
     for (i = 0; i < domains; i++) weights[i] /= sum;
     return MDE_OK;
@@ -13592,7 +13673,8 @@ static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv 
         int other = mde__find_run(losses, name);
         if (mde__find_run(ratios, name) < 0) break;
         if (other < 0) {
-            mde__fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name, losses->path);
+            mde__fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name,
+                      losses->path);
             break;
         }
         runs->names[row] = mde__copy_text(c, name);
@@ -15592,8 +15674,8 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 
 #ifndef MDE_NO_STDIO
 
-#define MDE__END_TASK "end_task"    /* name of the end task among the validation texts */
-#define MDE__CHOICES 4              /* of a question: the right one and three others */
+#define MDE__END_TASK "end_task" /* name of the end task among the validation texts */
+#define MDE__CHOICES 4           /* of a question: the right one and three others */
 
 typedef enum mde__task_kind { MDE__EXPERT, MDE__BASELINE, MDE__PROXY, MDE__BEST } mde__task_kind;
 
@@ -15606,15 +15688,15 @@ typedef struct mde__task {
 struct mde_experiment {
     mde_context *context;
     char *out;
-    mde_experiment_desc settings;       /* resolved; its strings belong to the experiment */
+    mde_experiment_desc settings; /* resolved; its strings belong to the experiment */
     mde_corpus *corpus;
     int domains;
     int count;
     mde__task *tasks;
-    char *plan;                         /* text of plan.json */
-    char fingerprint[17];               /* of the plan, hexadecimal */
-    int64_t choice;                     /* tokens of a choice, and of the prompt before it */
-    uint16_t *questions;                /* [questions, MDE__CHOICES, 2 choice] the right choice first */
+    char *plan;           /* text of plan.json */
+    char fingerprint[17]; /* of the plan, hexadecimal */
+    int64_t choice;       /* tokens of a choice, and of the prompt before it */
+    uint16_t *questions;  /* [questions, MDE__CHOICES, 2 choice] the right choice first */
     char *summary;
 };
 
@@ -15631,11 +15713,9 @@ typedef struct mde__preset {
     int64_t max_bytes;
 } mde__preset;
 
-static const mde__preset mde__presets[3] = {
-    { "quick", 24, 60000, 2, 48, 3, 64, 8, 6e-3, 3000, 100, 1000000 },
-    { "small", 32, 400000, 3, 64, 4, 128, 8, 4e-3, 12000, 300, 3000000 },
-    { "study", 64, 4000000, 4, 128, 4, 128, 16, 3e-3, 65536, 1000, 8000000 }
-};
+static const mde__preset mde__presets[3] = { { "quick", 24, 60000, 2, 48, 3, 64, 8, 6e-3, 3000, 100, 1000000 },
+                                             { "small", 32, 400000, 3, 64, 4, 128, 8, 4e-3, 12000, 300, 3000000 },
+                                             { "study", 64, 4000000, 4, 128, 4, 128, 16, 3e-3, 65536, 1000, 8000000 } };
 
 static const mde__preset *mde__find_preset(mde_context *c, const char *name)
 {
@@ -15654,6 +15734,7 @@ static mde_status mde__resolve_settings(mde_context *c, const mde_experiment_des
     const char *objective = desc->objective ? desc->objective : "average";
     if (!preset) return c->status;
     *out = *desc;
+    out->data = out->objective = out->task_domains = NULL; /* until they are copies */
     if (!out->proxies) out->proxies = preset->proxies;
     if (!out->tokens) out->tokens = preset->tokens;
     if (!out->layers) out->layers = preset->layers;
@@ -15671,9 +15752,11 @@ static mde_status mde__resolve_settings(mde_context *c, const mde_experiment_des
     }
     if (out->tokens < 1 || out->context < 8 || out->batch < 1 || out->questions < 1 || out->validation_tokens < 64 ||
         out->max_bytes < 1 || out->vocabulary < 0) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "plan: tokens %lld, context %d, batch %d, questions %d, validation tokens "
-                         "%lld: too small (context at least 8, validation tokens at least 64)", (long long)out->tokens,
-                         out->context, out->batch, out->questions, (long long)out->validation_tokens);
+        return mde__fail(c, MDE_BAD_ARGUMENT,
+                         "plan: tokens %lld, context %d, batch %d, questions %d, validation tokens "
+                         "%lld: too small (context at least 8, validation tokens at least 64)",
+                         (long long)out->tokens, out->context, out->batch, out->questions,
+                         (long long)out->validation_tokens);
     }
     if (strcmp(objective, "average") != 0 && strcmp(objective, "task") != 0 && strcmp(objective, "both") != 0) {
         return mde__fail(c, MDE_BAD_ARGUMENT, "objective %s: is not known; expected average, task or both", objective);
@@ -15762,8 +15845,8 @@ static mde_status mde__make_questions(mde_experiment *x)
         if (!x->settings.task_domains || mde__is_listed(x->settings.task_domains, name)) chosen[choices++] = i;
     }
     x->choice = half;
-    x->questions = (uint16_t *)mde__alloc(c, (size_t)x->settings.questions * MDE__CHOICES, (size_t)(2 * half) *
-                                          sizeof *x->questions);
+    x->questions = (uint16_t *)mde__alloc(c, (size_t)x->settings.questions * MDE__CHOICES,
+                                          (size_t)(2 * half) * sizeof *x->questions);
     if (!x->questions) return c->status;
     for (q = 0; q < x->settings.questions; q++) {
         int domain = chosen[q % choices];
@@ -15773,8 +15856,10 @@ static mde_status mde__make_questions(mde_experiment *x)
         const uint16_t *tokens = mde_corpus_tokens(x->corpus, MDE_TEST, domain, &count);
         size_t start;
         if (count < (size_t)(4 * half)) {
-            return mde__fail(c, MDE_BAD_FILE, "domain %s: its test split has %zu tokens; the end task needs %lld: give it "
-                             "more text", mde_corpus_name(x->corpus, domain), count, (long long)(4 * half));
+            return mde__fail(c, MDE_BAD_FILE,
+                             "domain %s: its test split has %zu tokens; the end task needs %lld: give it "
+                             "more text",
+                             mde_corpus_name(x->corpus, domain), count, (long long)(4 * half));
         }
         start = (size_t)mde_random_below(&r, count - (size_t)(2 * half) + 1);
         for (a = 0; a < MDE__CHOICES; a++) {
@@ -15865,15 +15950,16 @@ static char *mde__write_plan_text(const mde_experiment *x)
     mde_text_format(t, "{\n  \"mdemix\": \"%s\",\n  \"data\": ", MDE_VERSION);
     mde_text_add_json(t, s->data);
     mde_text_format(t, ",\n  \"data_hash\": \"%016llx\",\n", (unsigned long long)mde_corpus_hash(x->corpus));
-    mde_text_format(t, "  \"preset\": \"%s\",\n  \"seed\": \"%llu\",\n  \"proxies\": %d,\n  \"tokens\": %lld,\n", s->preset,
-                    (unsigned long long)s->seed, s->proxies, (long long)s->tokens);
+    mde_text_format(t, "  \"preset\": \"%s\",\n  \"seed\": \"%llu\",\n  \"proxies\": %d,\n  \"tokens\": %lld,\n",
+                    s->preset, (unsigned long long)s->seed, s->proxies, (long long)s->tokens);
     mde_text_format(t, "  \"layers\": %d,\n  \"width\": %d,\n  \"heads\": %d,\n  \"context\": %d,\n  \"batch\": %d,\n",
                     s->layers, s->width, s->heads, s->context, s->batch);
     mde_text_add(t, "  \"learning_rate\": ");
     mde_text_add_number(t, s->learning_rate, 17);
-    mde_text_format(t, ",\n  \"vocabulary\": %d,\n  \"validation_tokens\": %lld,\n  \"questions\": %d,\n"
-                    "  \"max_bytes\": %lld,\n", s->vocabulary, (long long)s->validation_tokens, s->questions,
-                    (long long)s->max_bytes);
+    mde_text_format(t,
+                    ",\n  \"vocabulary\": %d,\n  \"validation_tokens\": %lld,\n  \"questions\": %d,\n"
+                    "  \"max_bytes\": %lld,\n",
+                    s->vocabulary, (long long)s->validation_tokens, s->questions, (long long)s->max_bytes);
     mde_text_add(t, "  \"task_domains\": ");
     mde_text_add_json(t, s->task_domains ? s->task_domains : "");
     mde_text_format(t, ",\n  \"objective\": \"%s\",\n  \"domains\": [\n", s->objective);
@@ -15949,10 +16035,12 @@ static mde_experiment *mde__experiment_create(mde_context *c, const char *out, c
     if (x->out && mde__resolve_settings(c, desc, &x->settings) == MDE_OK) x->corpus = mde__open_data(c, &x->settings);
     if (x->corpus) x->domains = mde_corpus_domains(x->corpus);
     if (x->corpus && x->domains < 2) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: holds one domain only (%s); a mixture needs two or more, each a folder or a "
-                  "file in it", x->settings.data, mde_corpus_name(x->corpus, 0));
+        mde__fail(c, MDE_BAD_ARGUMENT,
+                  "%s: holds one domain only (%s); a mixture needs two or more, each a folder or a "
+                  "file in it",
+                  x->settings.data, mde_corpus_name(x->corpus, 0));
     }
-    for (i = 0; i < x->domains; i++) {
+    for (i = 0; i < x->domains && !mde__bad(c); i++) {
         if (strcmp(mde_corpus_name(x->corpus, i), MDE__END_TASK) == 0) {
             mde__fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, MDE__END_TASK);
         }
@@ -15989,11 +16077,12 @@ static mde_status mde__explain_difference(mde_context *c, const char *path, cons
         const mde_json *other = mde_json_get(a, at->key);
         if (at->kind != MDE_JSON_STRING && at->kind != MDE_JSON_NUMBER) continue;
         if (other && other->kind == at->kind &&
-            (at->kind == MDE_JSON_NUMBER ? at->number == other->number : strcmp(at->string, other->string) == 0)) continue;
+            (at->kind == MDE_JSON_NUMBER ? at->number == other->number : strcmp(at->string, other->string) == 0))
+            continue;
         mde__describe_value(other, old_value, sizeof old_value);
         mde__describe_value(at, new_value, sizeof new_value);
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: is another plan: %s is %s there and %s now; take another folder", path, at->key,
-                  old_value, new_value);
+        mde__fail(c, MDE_BAD_ARGUMENT, "%s: is another plan: %s is %s there and %s now; take another folder", path,
+                  at->key, old_value, new_value);
         break;
     }
     mde__fail(c, MDE_BAD_FILE, "%s: is another plan, or was changed by hand; take another folder", path);
@@ -16189,8 +16278,8 @@ static float mde__mean_loss(const float *logp, size_t tokens)
     return (float)(sum / (double)tokens);
 }
 
-static void mde__evaluate_domain(mde_context *c, const mde_experiment *x, const mde_corpus *corpus, mde_lm *lm, int domain,
-                                 mde__evaluation *out)
+static void mde__evaluate_domain(mde_context *c, const mde_experiment *x, const mde_corpus *corpus, mde_lm *lm,
+                                 int domain, mde__evaluation *out)
 {
     size_t count, tokens = mde__validation_tokens(x, corpus, domain);
     const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
@@ -16209,7 +16298,8 @@ static void mde__evaluate_end_task(mde_context *c, const mde_experiment *x, mde_
     int questions = x->settings.questions, right = 0, q, a;
     float *all = (float *)mde__alloc(c, (size_t)questions * MDE__CHOICES, (size_t)length * sizeof *all);
     float *logp = (float *)mde__alloc(c, (size_t)questions, (size_t)half * sizeof *logp);
-    if (all && logp && mde_lm_logprobs_batch(lm, x->questions, (int64_t)questions * MDE__CHOICES, length, all) == MDE_OK) {
+    if (all && logp &&
+        mde_lm_logprobs_batch(lm, x->questions, (int64_t)questions * MDE__CHOICES, length, all) == MDE_OK) {
         for (q = 0; q < questions; q++) {
             double scores[MDE__CHOICES];
             int best = 1;
@@ -16281,8 +16371,8 @@ static void mde__write_run(mde_context *c, const mde_experiment *x, const mde__t
     mde__free(c, weights);
 }
 
-static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const mde_corpus *corpus, const mde__task *task,
-                                  mde_progress_fn *progress, void *user)
+static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const mde_corpus *corpus,
+                                  const mde__task *task, mde_progress_fn *progress, void *user)
 {
     const mde_experiment_desc *s = &x->settings;
     mde_lm_desc shape = mde__model_shape(x);
@@ -16325,7 +16415,7 @@ static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const
 typedef struct mde__run_state {
     mde_progress_fn *progress;
     void *user;
-    int64_t done, skipped, total;       /* steps: finished, finished earlier, of all tasks */
+    int64_t done, skipped, total; /* steps: finished, finished earlier, of all tasks */
     double tokens_per_step, started, reported;
     int stop;
 } mde__run_state;
@@ -16333,7 +16423,7 @@ typedef struct mde__run_state {
 typedef struct mde__task_progress {
     mde__run_state *run;
     const char *name;
-    int64_t step;                       /* of the task so far */
+    int64_t step; /* of the task so far */
 } mde__task_progress;
 
 static int mde__report_run(mde__run_state *run, const char *stage, double loss, int byte_tokens)
@@ -16366,7 +16456,8 @@ static int mde__task_step(const mde_progress *p, void *user)
         if (t->step == 0 && p->step > 1) run->skipped += p->step - 1;
         run->done += p->step - t->step;
         t->step = p->step;
-        if (mde__seconds() - run->reported > 0.2 && mde__report_run(run, t->name, p->loss, p->bytes_tokens)) run->stop = 1;
+        if (mde__seconds() - run->reported > 0.2 && mde__report_run(run, t->name, p->loss, p->bytes_tokens))
+            run->stop = 1;
         stop = run->stop;
     }
     return stop;
@@ -16450,7 +16541,8 @@ MDEDEF mde_status mde_experiment_task(mde_experiment *x, int task, mde_progress_
     const mde__task *one;
     if (!x || mde__bad(x->context)) return x ? x->context->status : MDE_BAD_ARGUMENT;
     if (task < 0 || task >= x->count) {
-        return mde__fail(x->context, MDE_BAD_ARGUMENT, "task %d: is not in the plan; expected 0 to %d", task, x->count - 1);
+        return mde__fail(x->context, MDE_BAD_ARGUMENT, "task %d: is not in the plan; expected 0 to %d", task,
+                         x->count - 1);
     }
     one = &x->tasks[task];
     if (mde__task_is_done(x, x->context, one)) return MDE_OK;
@@ -16481,13 +16573,13 @@ MDEDEF mde_status mde_experiment_all_tasks(mde_experiment *x, mde_progress_fn *p
 /* ---- Tables of the finished runs ---- */
 
 typedef struct mde__tables {
-    int k, v, n;                /* domains, validation texts, proxies */
-    double *weights;            /* [tasks, k] */
-    double *losses;             /* [tasks, v] */
-    double *accuracy;           /* [tasks] */
-    double *features;           /* [tasks, v] mixture losses of the experts */
-    const double *proxy_weights, *proxy_losses, *proxy_features;    /* the last n rows */
-    mde_safetensors **runs;     /* [tasks] */
+    int k, v, n;                                                 /* domains, validation texts, proxies */
+    double *weights;                                             /* [tasks, k] */
+    double *losses;                                              /* [tasks, v] */
+    double *accuracy;                                            /* [tasks] */
+    double *features;                                            /* [tasks, v] mixture losses of the experts */
+    const double *proxy_weights, *proxy_losses, *proxy_features; /* the last n rows */
+    mde_safetensors **runs;                                      /* [tasks] */
     mde_experts *experts;
 } mde__tables;
 
@@ -16591,7 +16683,8 @@ static mde_status mde__load_tables(mde_experiment *x, mde__tables *t)
         const mde_safetensor *losses;
         t->runs[i] = mde__read_run(x, c, &x->tasks[i]);
         if (!t->runs[i]) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i, x->tasks[i].name);
+            mde__fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i,
+                      x->tasks[i].name);
             break;
         }
         losses = mde_safetensors_find(t->runs[i], "losses");
@@ -16754,7 +16847,7 @@ static double mde__objective_value(int k, int objective, const double *losses)
 
 typedef struct mde__regression {
     const char *name;
-    int fitted;                 /* 0: the experts' loss as it is */
+    int fitted; /* 0: the experts' loss as it is */
     mde_model model;
     int features;
 } mde__regression;
@@ -16772,8 +16865,9 @@ static const mde__regression mde__regressions[MDE__REGRESSIONS] = {
     { "log weights, multi-task GP", 1, MDE_MULTITASK_GP, MDE_FEATURE_LOG }
 };
 
-static mde_surrogate *mde__fit_candidate(mde_experiment *x, const mde_experts *experts, const mde__regression *candidate,
-                                         int n, int k, int v, const double *weights, const double *losses)
+static mde_surrogate *mde__fit_candidate(mde_experiment *x, const mde_experts *experts,
+                                         const mde__regression *candidate, int n, int k, int v, const double *weights,
+                                         const double *losses)
 {
     mde_surrogate_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -16785,8 +16879,8 @@ static mde_surrogate *mde__fit_candidate(mde_experiment *x, const mde_experts *e
 }
 
 /* Predictions of every proxy by a model that has not seen it: folds of equal size, dealt by a permutation. */
-static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__tables *t, const mde__regression *candidate,
-                                                double *predicted)
+static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__tables *t,
+                                                const mde__regression *candidate, double *predicted)
 {
     mde_context *c = x->context;
     int n = t->n, k = t->k, v = t->v, folds = n < 16 ? n : 8, fold, i;
@@ -16795,7 +16889,8 @@ static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__ta
     double *losses = (double *)mde__alloc(c, (size_t)n * (size_t)v, sizeof *losses);
     mde_random r = mde_random_start(x->settings.seed, UINT64_C(0xf01d));
     if (order) mde_random_permutation(&r, n, order);
-    if (!candidate->fitted && !mde__bad(c)) memcpy(predicted, t->proxy_features, (size_t)n * (size_t)v * sizeof *predicted);
+    if (!candidate->fitted && !mde__bad(c))
+        memcpy(predicted, t->proxy_features, (size_t)n * (size_t)v * sizeof *predicted);
     for (fold = 0; candidate->fitted && fold < folds && !mde__bad(c); fold++) {
         mde_surrogate *s;
         int train = 0;
@@ -16818,9 +16913,12 @@ static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__ta
     return c->status;
 }
 
-typedef struct mde__fit_score { double mse[MDE__OBJECTIVES], spearman[MDE__OBJECTIVES], domain_spearman; } mde__fit_score;
+typedef struct mde__fit_score {
+    double mse[MDE__OBJECTIVES], spearman[MDE__OBJECTIVES], domain_spearman;
+} mde__fit_score;
 
-static mde_status mde__score_candidate(mde_experiment *x, const mde__tables *t, const double *predicted, mde__fit_score *out)
+static mde_status mde__score_candidate(mde_experiment *x, const mde__tables *t, const double *predicted,
+                                       mde__fit_score *out)
 {
     mde_context *c = x->context;
     double *a = (double *)mde__alloc(c, (size_t)t->n, sizeof *a), *b = (double *)mde__alloc(c, (size_t)t->n, sizeof *b);
@@ -16972,7 +17070,10 @@ static const mde__regression *mde__chosen_candidate(mde_experiment *x, const mde
     return NULL;
 }
 
-typedef struct mde__surrogate_objective { const mde_surrogate *surrogate; int k, objective; } mde__surrogate_objective;
+typedef struct mde__surrogate_objective {
+    const mde_surrogate *surrogate;
+    int k, objective;
+} mde__surrogate_objective;
 
 static double mde__surrogate_value(int n, const double *weights, double *gradient, void *user)
 {
@@ -17075,8 +17176,8 @@ static mde_status mde__search_objective(mde_experiment *x, const mde__tables *t,
     desc.lower = lower;
     desc.upper = upper;
     desc.samples = 1000;
-    desc.starts = 6;
-    desc.iterations = 300;
+    desc.starts = 4;
+    desc.iterations = 80;
     desc.seed = x->settings.seed;
     if (s) mde_simplex_minimize(c, t->k, mde__surrogate_value, &f, &desc, weights);
     if (!mde__bad(c) && mde_surrogate_predict(s, 1, weights, mean, sd) == MDE_OK) {
@@ -17239,7 +17340,8 @@ static const mde__task *mde__best_proxy(const mde_experiment *x, const mde__tabl
     int i, best = 0, first = x->count - t->n;
     for (i = 1; i < t->n; i++) {
         if (mde__objective_value(t->k, objective, t->proxy_losses + i * t->v) <
-            mde__objective_value(t->k, objective, t->proxy_losses + best * t->v)) best = i;
+            mde__objective_value(t->k, objective, t->proxy_losses + best * t->v))
+            best = i;
     }
     return &x->tasks[first + best];
 }
@@ -17261,7 +17363,8 @@ MDEDEF mde_status mde_experiment_verify(mde_experiment *x, mde_progress_fn *prog
     if (!mde__bad(c)) mde__load_tables(x, &t);
     for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
         const mde__regression *candidate = mde__chosen_candidate(x, fit, o);
-        if (candidate) s[o] = mde__fit_candidate(x, t.experts, candidate, t.n, t.k, t.v, t.proxy_weights, t.proxy_losses);
+        if (candidate)
+            s[o] = mde__fit_candidate(x, t.experts, candidate, t.n, t.k, t.v, t.proxy_weights, t.proxy_losses);
     }
     csv = mde_text_create(c);
     json = mde_text_create(c);
@@ -17292,9 +17395,8 @@ MDEDEF mde_status mde_experiment_verify(mde_experiment *x, mde_progress_fn *prog
 
 /* ---- Report ---- */
 
-static const char *const mde__objective_titles[MDE__OBJECTIVES] = {
-    "average validation loss", "end task", "both (half the average, half the end task)"
-};
+static const char *const mde__objective_titles[MDE__OBJECTIVES] = { "average validation loss", "end task",
+                                                                    "both (half the average, half the end task)" };
 
 /* Embedded in the report so that it is one file. */
 static const char *const mde__report_style =
@@ -17336,8 +17438,9 @@ static void mde__report_verify(const mde_experiment *x, const mde_json *verify, 
     const mde_json *rows = mde_json_get(verify, "mixtures"), *row;
     int o, i = 0, best[MDE__OBJECTIVES];
     for (o = 0; o < MDE__OBJECTIVES; o++) best[o] = mde__least_row(rows, mde__objective_names[o], "true", 0);
-    mde_text_add(t, "<h2>Does it hold? Predicted and true loss of trained mixtures</h2>\n<div class=\"wide\"><table><tr>"
-                    "<th>mixture</th>");
+    mde_text_add(t,
+                 "<h2>Does it hold? Predicted and true loss of trained mixtures</h2>\n<div class=\"wide\"><table><tr>"
+                 "<th>mixture</th>");
     for (o = 0; o < MDE__OBJECTIVES; o++) {
         mde_text_format(t, "<th>%s:<br>predicted &plusmn; sd</th><th>true</th>", mde__objective_names[o]);
     }
@@ -17355,11 +17458,14 @@ static void mde__report_verify(const mde_experiment *x, const mde_json *verify, 
         mde__add_number_cell(t, mde_json_number(row, "accuracy", (double)NAN), 3, 0);
         mde_text_add(t, "</tr>\n");
     }
-    mde_text_format(t, "</table></div>\n<p class=\"note\">Nats a token; lower is better; the least true loss of each objective "
-                    "is marked. Each mixture was trained from the same start on %lld tokens; the last row is the best of "
-                    "the proxies by average loss, what one would take without any regression. The predictions come from "
-                    "the proxies alone: none of the other rows was seen by the regression. One run each: differences of "
-                    "the size of a seed's noise mean nothing.</p>\n", (long long)x->settings.tokens);
+    mde_text_format(
+        t,
+        "</table></div>\n<p class=\"note\">Nats a token; lower is better; the least true loss of each objective "
+        "is marked. Each mixture was trained from the same start on %lld tokens; the last row is the best of "
+        "the proxies by average loss, what one would take without any regression. The predictions come from "
+        "the proxies alone: none of the other rows was seen by the regression. One run each: differences of "
+        "the size of a seed's noise mean nothing.</p>\n",
+        (long long)x->settings.tokens);
 }
 
 static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, const mde_json *search, mde_text *out)
@@ -17379,15 +17485,18 @@ static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, 
             const mde_json *entry = mde_json_get(objectives, mde__objective_names[j]);
             values[i * 5 + j] = mde_json_number(mde_json_get(entry, "weights"), domains[i], (double)NAN);
         }
-        values[i * 5 + 3] = mde_json_number(mde_json_get(mde_json_get(mde, "average"), "weights"), domains[i], (double)NAN);
+        values[i * 5 + 3] =
+            mde_json_number(mde_json_get(mde_json_get(mde, "average"), "weights"), domains[i], (double)NAN);
         values[i * 5 + 4] = proportional->weights[i];
     }
     if (values) mde_svg_bars(out, "Weights of the domains", "weight", t->k, domains, 5, names, values);
-    mde_text_add(out, "<div class=\"wide\"><table><tr><th>domain</th><th>for average</th><th>for task</th><th>for both</th>"
-                      "<th>bounds</th><th>passes over its text</th><th>MDE alone</th><th>90 % interval</th>"
-                      "<th>proportional</th></tr>\n");
+    mde_text_add(out,
+                 "<div class=\"wide\"><table><tr><th>domain</th><th>for average</th><th>for task</th><th>for both</th>"
+                 "<th>bounds</th><th>passes over its text</th><th>MDE alone</th><th>90 % interval</th>"
+                 "<th>proportional</th></tr>\n");
     for (i = 0; values && i < t->k; i++) {
-        const mde_json *interval = mde_json_get(mde_json_get(mde_json_get(mde, "average"), "weights_interval_90"), domains[i]);
+        const mde_json *interval =
+            mde_json_get(mde_json_get(mde_json_get(mde, "average"), "weights_interval_90"), domains[i]);
         size_t train;
         mde_corpus_tokens(x->corpus, MDE_TRAIN, i, &train);
         mde_text_add(out, "<tr><td>");
@@ -17411,9 +17520,11 @@ static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, 
         mde__add_number_cell(out, values[i * 5 + 4], 3, 0);
         mde_text_add(out, "</tr>\n");
     }
-    mde_text_add(out, "</table></div>\n<p class=\"note\">The searches of the regression stay inside the bounds, the least and the "
-                      "greatest weight of any proxy. \"MDE alone\" is the exact minimum of the experts' mixture loss, no "
-                      "fit and no bounds; certified distance to that minimum: ");
+    mde_text_add(
+        out,
+        "</table></div>\n<p class=\"note\">The searches of the regression stay inside the bounds, the least and the "
+        "greatest weight of any proxy. \"MDE alone\" is the exact minimum of the experts' mixture loss, no "
+        "fit and no bounds; certified distance to that minimum: ");
     mde_text_add_number(out, mde_json_number(mde_json_get(mde, "average"), "gap", (double)NAN), 3);
     mde_text_add(out, " nats. Its intervals come from resampled validation documents.</p>\n");
     mde__free(c, values);
@@ -17444,10 +17555,14 @@ static void mde__report_regression(const mde_json *fit, mde_text *t)
         mde__add_number_cell(t, mde_json_number(row, "mean_domain_spearman", (double)NAN), 3, 0);
         mde_text_add(t, "</tr>\n");
     }
-    mde_text_format(t, "</table></div>\n<p class=\"note\">On proxies the model has not seen: %d proxies, %d folds. \"MDE loss\" is the "
-                    "loss of the experts' mixed probabilities; \"own\" is that of the predicted text alone; \"log weights\" "
-                    "is log(w + 0.001), the fair opponent of the MDE features. The first of the marked ones in MSE is the "
-                    "model that searches.</p>\n", (int)mde_json_number(fit, "proxies", 0), (int)mde_json_number(fit, "folds", 0));
+    mde_text_format(
+        t,
+        "</table></div>\n<p class=\"note\">On proxies the model has not seen: %d proxies, %d folds. \"MDE loss\" is "
+        "the "
+        "loss of the experts' mixed probabilities; \"own\" is that of the predicted text alone; \"log weights\" "
+        "is log(w + 0.001), the fair opponent of the MDE features. The first of the marked ones in MSE is the "
+        "model that searches.</p>\n",
+        (int)mde_json_number(fit, "proxies", 0), (int)mde_json_number(fit, "folds", 0));
 }
 
 /* Predicted against true average loss of the proxies: what cross-validation wrote, one series a model. */
@@ -17549,10 +17664,13 @@ static void mde__report_experts(mde_experiment *x, const mde__tables *t, mde_tex
     rows[t->k] = x->tasks[t->k].name;
     columns[t->k] = MDE__END_TASK;
     mde_text_add(out, "<h2>The experts</h2>\n");
-    mde_svg_heat(out, "Loss of each expert (row) on each validation text (column), nats a token", t->k + 1, rows, t->v, columns,
-                 t->losses, 1);
-    mde_text_format(out, "<p class=\"note\">%d of %d experts are the best of all on their own domain; the least of each column is "
-                    "outlined.</p>\n", own, t->k);
+    mde_svg_heat(out, "Loss of each expert (row) on each validation text (column), nats a token", t->k + 1, rows, t->v,
+                 columns, t->losses, 1);
+    mde_text_format(
+        out,
+        "<p class=\"note\">%d of %d experts are the best of all on their own domain; the least of each column is "
+        "outlined.</p>\n",
+        own, t->k);
     mde__report_curves(x, t, out);
 }
 
@@ -17561,18 +17679,26 @@ static void mde__report_settings(const mde_experiment *x, mde_text *t)
     const mde_experiment_desc *s = &x->settings;
     mde_text_add(t, "<h2>Settings</h2>\n<p>Data: <code>");
     mde_text_add_html(t, s->data);
-    mde_text_format(t, "</code>, %d domains. Every run: %d layers, width %d, %d heads, context %d, batch %d, %lld tokens, learning "
-                    "rate ", x->domains, s->layers, s->width, s->heads, s->context, s->batch, (long long)s->tokens);
+    mde_text_format(
+        t,
+        "</code>, %d domains. Every run: %d layers, width %d, %d heads, context %d, batch %d, %lld tokens, learning "
+        "rate ",
+        x->domains, s->layers, s->width, s->heads, s->context, s->batch, (long long)s->tokens);
     mde_text_add_number(t, s->learning_rate, 3);
-    mde_text_format(t, ". %d experts, %d proxies at Dirichlet mixtures, 2 baselines, 3 verification runs; preset %s, seed %llu, "
-                    "plan %s, mdemix %s.</p>\n", x->domains, s->proxies, s->preset, (unsigned long long)s->seed, x->fingerprint,
-                    MDE_VERSION);
-    mde_text_format(t, "<p>End task: %d questions, the true next %lld tokens of held-out text against %d others of the same domain, "
-                    "scored by log-probability. Its loss is the mean cross-entropy of the right answer's tokens.</p>\n",
-                    s->questions, (long long)x->choice, MDE__CHOICES - 1);
-    mde_text_add(t, "<p>The numbers behind the pictures: <code>ratios</code>, <code>losses</code>, <code>features</code> "
-                    "(.csv, .npy), <code>curves.csv</code>, <code>predictions.csv</code>, <code>verify.csv</code>, "
-                    "<code>logprobs/</code>, <code>fit.json</code>, <code>search.json</code>, <code>report.json</code>.</p>\n");
+    mde_text_format(
+        t,
+        ". %d experts, %d proxies at Dirichlet mixtures, 2 baselines, 3 verification runs; preset %s, seed %llu, "
+        "plan %s, mdemix %s.</p>\n",
+        x->domains, s->proxies, s->preset, (unsigned long long)s->seed, x->fingerprint, MDE_VERSION);
+    mde_text_format(
+        t,
+        "<p>End task: %d questions, the true next %lld tokens of held-out text against %d others of the same domain, "
+        "scored by log-probability. Its loss is the mean cross-entropy of the right answer's tokens.</p>\n",
+        s->questions, (long long)x->choice, MDE__CHOICES - 1);
+    mde_text_add(
+        t, "<p>The numbers behind the pictures: <code>ratios</code>, <code>losses</code>, <code>features</code> "
+           "(.csv, .npy), <code>curves.csv</code>, <code>predictions.csv</code>, <code>verify.csv</code>, "
+           "<code>logprobs/</code>, <code>fit.json</code>, <code>search.json</code>, <code>report.json</code>.</p>\n");
 }
 
 /* The row of verify.json that belongs to a mixture. */
@@ -17587,7 +17713,8 @@ static const mde_json *mde__verified_row(const mde_json *verify, const char *mix
 
 static double mde__verified_value(const mde_json *verify, const char *mixture, int objective, const char *what)
 {
-    return mde_json_number(mde_json_get(mde__verified_row(verify, mixture), mde__objective_names[objective]), what, (double)NAN);
+    return mde_json_number(mde_json_get(mde__verified_row(verify, mixture), mde__objective_names[objective]), what,
+                           (double)NAN);
 }
 
 static void mde__report_headline(const mde_experiment *x, const mde_json *verify, mde_text *t)
@@ -17620,10 +17747,11 @@ static mde_status mde__write_report_json(mde_experiment *x, const mde__tables *t
     mde_context *c = x->context;
     mde_text *json = mde_text_create(c);
     int i, j;
-    mde_text_format(json, "{\n\"mdemix\": \"%s\",\n\"plan\": \"%s\",\n\"data_hash\": \"%016llx\",\n\"seed\": \"%llu\",\n"
-                    "\"objective\": \"%s\",\n\"experts\": [\n", MDE_VERSION, x->fingerprint,
-                    (unsigned long long)mde_corpus_hash(x->corpus), (unsigned long long)x->settings.seed,
-                    x->settings.objective);
+    mde_text_format(json,
+                    "{\n\"mdemix\": \"%s\",\n\"plan\": \"%s\",\n\"data_hash\": \"%016llx\",\n\"seed\": \"%llu\",\n"
+                    "\"objective\": \"%s\",\n\"experts\": [\n",
+                    MDE_VERSION, x->fingerprint, (unsigned long long)mde_corpus_hash(x->corpus),
+                    (unsigned long long)x->settings.seed, x->settings.objective);
     for (i = 0; i < t->k; i++) {
         mde_text_add(json, "  {\"name\": ");
         mde_text_add_json(json, x->tasks[i].name);
@@ -17703,7 +17831,8 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x)
     if (mde__bad(c)) return NULL;
     verify = mde__read_step(x, "verify.json", "verify");
     t = mde_text_create(c);
-    mde_text_format(t, "%-16s %22s %22s %22s %9s\n%-16s", "nats a token", "average", "end task", "both", "accuracy", "");
+    mde_text_format(t, "%-16s %22s %22s %22s %9s\n%-16s", "nats a token", "average", "end task", "both", "accuracy",
+                    "");
     for (o = 0; o < MDE__OBJECTIVES; o++) mde_text_format(t, " %12s %9s", "predicted", "true");
     mde_text_add(t, "\n");
     row = verify ? mde_json_get(verify, "mixtures") : NULL;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #define MDEMIX_IMPLEMENTATION
-#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#if __has_include("../mdemix.h") /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
@@ -48,7 +48,10 @@ static const char *const usage =
 
 /* ---- Made-up text: six kinds that differ in alphabet, vocabulary and structure ---- */
 
-typedef struct writer { mde_random random; mde_text *text; } writer;
+typedef struct writer {
+    mde_random random;
+    mde_text *text;
+} writer;
 
 static int pick(writer *w, int n)
 {
@@ -64,25 +67,42 @@ static void write_arithmetic(writer *w)
 {
     int a = pick(w, 100), b = pick(w, 100), c = pick(w, 10);
     switch (pick(w, 4)) {
-    case 0: mde_text_format(w->text, "%d + %d = %d\n", a, b, a + b); break;
-    case 1: mde_text_format(w->text, "%d - %d = %d\n", a + b, b, a); break;
-    case 2: mde_text_format(w->text, "%d * %d = %d\n", a, c, a * c); break;
-    default: mde_text_format(w->text, "(%d + %d) * %d = %d\n", a, b, c, (a + b) * c); break;
+    case 0:
+        mde_text_format(w->text, "%d + %d = %d\n", a, b, a + b);
+        break;
+    case 1:
+        mde_text_format(w->text, "%d - %d = %d\n", a + b, b, a);
+        break;
+    case 2:
+        mde_text_format(w->text, "%d * %d = %d\n", a, c, a * c);
+        break;
+    default:
+        mde_text_format(w->text, "(%d + %d) * %d = %d\n", a, b, c, (a + b) * c);
+        break;
     }
 }
 
 static void write_code(writer *w)
 {
-    static const char *const names[] = { "count", "total", "index", "limit", "value", "offset", "size", "left", "right" };
+    static const char *const names[] = {
+        "count", "total", "index", "limit", "value", "offset", "size", "left", "right"
+    };
     static const char *const verbs[] = { "read", "update", "find", "merge", "scale", "reset" };
     static const char *const types[] = { "int", "double", "size_t", "char *" };
     const char *a = word(w, names, 9), *b = word(w, names, 9), *c = word(w, names, 9);
     mde_text_format(w->text, "static %s %s_%s(%s %s, int %s)\n{\n", word(w, types, 4), word(w, verbs, 6), a,
                     word(w, types, 4), b, c);
     switch (pick(w, 3)) {
-    case 0: mde_text_format(w->text, "    for (int i = 0; i < %s; i++) {\n        %s += i * %d;\n    }\n", c, b, pick(w, 9)); break;
-    case 1: mde_text_format(w->text, "    if (%s > %d) {\n        return %s;\n    }\n", b, pick(w, 100), b); break;
-    default: mde_text_format(w->text, "    while (%s < %s) {\n        %s = %s + 1;\n    }\n", b, c, b, b); break;
+    case 0:
+        mde_text_format(w->text, "    for (int i = 0; i < %s; i++) {\n        %s += i * %d;\n    }\n", c, b,
+                        pick(w, 9));
+        break;
+    case 1:
+        mde_text_format(w->text, "    if (%s > %d) {\n        return %s;\n    }\n", b, pick(w, 100), b);
+        break;
+    default:
+        mde_text_format(w->text, "    while (%s < %s) {\n        %s = %s + 1;\n    }\n", b, c, b, b);
+        break;
     }
     mde_text_format(w->text, "    return %s - %s;\n}\n\n", b, c);
 }
@@ -90,8 +110,8 @@ static void write_code(writer *w)
 static void write_noun_phrase(writer *w)
 {
     static const char *const adjectives[] = { "old", "quiet", "grey", "clever", "distant", "broken", "small", "proud" };
-    static const char *const nouns[] = { "sailor", "garden", "river", "teacher", "window", "horse", "village", "letter",
-                                         "stranger", "mountain", "lamp", "child" };
+    static const char *const nouns[] = { "sailor",  "garden", "river",    "teacher",  "window", "horse",
+                                         "village", "letter", "stranger", "mountain", "lamp",   "child" };
     mde_text_add(w->text, pick(w, 2) ? "the " : "a ");
     if (pick(w, 2)) mde_text_format(w->text, "%s ", word(w, adjectives, 8));
     mde_text_add(w->text, word(w, nouns, 12));
@@ -99,9 +119,11 @@ static void write_noun_phrase(writer *w)
 
 static void write_prose(writer *w)
 {
-    static const char *const verbs[] = { "remembered", "followed", "loved", "forgot", "painted", "crossed", "heard", "left" };
+    static const char *const verbs[] = { "remembered", "followed", "loved", "forgot",
+                                         "painted",    "crossed",  "heard", "left" };
     static const char *const links[] = { ", and ", ", but ", ", because ", "; then ", " while " };
-    static const char *const openings[] = { "Every evening ", "Long ago ", "In the winter ", "Once more ", "That morning " };
+    static const char *const openings[] = { "Every evening ", "Long ago ", "In the winter ", "Once more ",
+                                            "That morning " };
     int sentences = 3 + pick(w, 4), i;
     for (i = 0; i < sentences; i++) {
         mde_text_add(w->text, word(w, openings, 5));
@@ -127,7 +149,8 @@ static void write_table(writer *w)
     mde_text_add(w->text, "city\tgoods\ttons\tprice\n");
     for (i = 0; i < rows; i++) {
         int tons = 10 + pick(w, 90), cents = 100 + pick(w, 900);
-        mde_text_format(w->text, "%s\t%s\t%d\t%d.%02d\n", word(w, cities, 8), word(w, goods, 5), tons, cents / 100, cents % 100);
+        mde_text_format(w->text, "%s\t%s\t%d\t%d.%02d\n", word(w, cities, 8), word(w, goods, 5), tons, cents / 100,
+                        cents % 100);
     }
     mde_text_add(w->text, "\n");
 }
@@ -140,8 +163,8 @@ static void write_markup(writer *w)
     mde_text_format(w->text, "<section id=\"s%d\">\n  <h2>%s</h2>\n  <ul>\n", pick(w, 1000), word(w, titles, 6));
     for (i = 0; i < entries; i++) {
         const char *item = word(w, items, 7);
-        mde_text_format(w->text, "    <li class=\"%s\"><a href=\"/%s/%d\">%s</a></li>\n", pick(w, 2) ? "odd" : "even", item,
-                        pick(w, 100), item);
+        mde_text_format(w->text, "    <li class=\"%s\"><a href=\"/%s/%d\">%s</a></li>\n", pick(w, 2) ? "odd" : "even",
+                        item, pick(w, 100), item);
     }
     mde_text_add(w->text, "  </ul>\n</section>\n");
 }
@@ -150,17 +173,24 @@ static void write_log(writer *w)
 {
     static const char *const levels[] = { "INFO", "INFO", "INFO", "WARN", "ERROR" };
     static const char *const units[] = { "kernel", "network", "storage", "scheduler" };
-    static const char *const events[] = { "started", "stopped", "timeout after %d ms", "retry %d", "queue at %d percent" };
-    mde_text_format(w->text, "2031-%02d-%02dT%02d:%02d:%02dZ %s %s[%d]: ", 1 + pick(w, 12), 1 + pick(w, 28), pick(w, 24),
-                    pick(w, 60), pick(w, 60), word(w, levels, 5), word(w, units, 4), 100 + pick(w, 900));
+    static const char *const events[] = { "started", "stopped", "timeout after %d ms", "retry %d",
+                                          "queue at %d percent" };
+    mde_text_format(w->text, "2031-%02d-%02dT%02d:%02d:%02dZ %s %s[%d]: ", 1 + pick(w, 12), 1 + pick(w, 28),
+                    pick(w, 24), pick(w, 60), pick(w, 60), word(w, levels, 5), word(w, units, 4), 100 + pick(w, 900));
     mde_text_format(w->text, word(w, events, 5), pick(w, 100));
     mde_text_add(w->text, "\n");
 }
 
-static const struct { const char *name; void (*write)(writer *w); size_t bytes; } generators[] = {
-    { "arithmetic.txt", write_arithmetic, 120000 }, { "code.txt", write_code, 240000 }, { "logs.txt", write_log, 100000 },
-    { "markup.txt", write_markup, 160000 },         { "prose.txt", write_prose, 320000 }, { "tables.txt", write_table, 140000 }
-};
+static const struct {
+    const char *name;
+    void (*write)(writer *w);
+    size_t bytes;
+} generators[] = { { "arithmetic.txt", write_arithmetic, 120000 },
+                   { "code.txt", write_code, 240000 },
+                   { "logs.txt", write_log, 100000 },
+                   { "markup.txt", write_markup, 160000 },
+                   { "prose.txt", write_prose, 320000 },
+                   { "tables.txt", write_table, 140000 } };
 
 static mde_status generate(mde_context *c, const char *folder)
 {
@@ -205,7 +235,11 @@ typedef struct options {
     const char *positional[256];
 } options;
 
-typedef struct option { const char *name; int kind; void *target; } option;   /* kinds: i, l (64 bits), d, s, u */
+typedef struct option {
+    const char *name;
+    int kind;
+    void *target;
+} option; /* kinds: i, l (64 bits), d, s, u */
 
 static int set_option(const option *o, const char *value)
 {
@@ -236,15 +270,24 @@ static int set_option(const option *o, const char *value)
 static int parse_options(int argc, char **argv, options *out)
 {
     mde_experiment_desc *p = &out->plan;
-    const option table[] = {
-        { "--data", 's', &p->data }, { "--preset", 's', &p->preset }, { "--proxies", 'i', &p->proxies },
-        { "--tokens", 'l', &p->tokens }, { "--layers", 'i', &p->layers }, { "--width", 'i', &p->width },
-        { "--heads", 'i', &p->heads }, { "--context", 'i', &p->context }, { "--batch", 'i', &p->batch },
-        { "--lr", 'd', &p->learning_rate }, { "--vocab", 'i', &p->vocabulary },
-        { "--validation-tokens", 'l', &p->validation_tokens }, { "--questions", 'i', &p->questions },
-        { "--max-bytes", 'l', &p->max_bytes }, { "--task-domains", 's', &p->task_domains },
-        { "--objective", 's', &p->objective }, { "--seed", 'u', &p->seed }, { "--threads", 'i', &out->threads }
-    };
+    const option table[] = { { "--data", 's', &p->data },
+                             { "--preset", 's', &p->preset },
+                             { "--proxies", 'i', &p->proxies },
+                             { "--tokens", 'l', &p->tokens },
+                             { "--layers", 'i', &p->layers },
+                             { "--width", 'i', &p->width },
+                             { "--heads", 'i', &p->heads },
+                             { "--context", 'i', &p->context },
+                             { "--batch", 'i', &p->batch },
+                             { "--lr", 'd', &p->learning_rate },
+                             { "--vocab", 'i', &p->vocabulary },
+                             { "--validation-tokens", 'l', &p->validation_tokens },
+                             { "--questions", 'i', &p->questions },
+                             { "--max-bytes", 'l', &p->max_bytes },
+                             { "--task-domains", 's', &p->task_domains },
+                             { "--objective", 's', &p->objective },
+                             { "--seed", 'u', &p->seed },
+                             { "--threads", 'i', &out->threads } };
     int i;
     size_t o;
     for (i = 1; i < argc; i++) {
@@ -343,7 +386,8 @@ static void run_command(mde_context *c, const char *command, options *o)
 
 int main(int argc, char **argv)
 {
-    static const char *const commands[] = { "run", "plan", "tasks", "task", "fit", "search", "verify", "report", "generate" };
+    static const char *const commands[] = { "run",    "plan",   "tasks",  "task",    "fit",
+                                            "search", "verify", "report", "generate" };
     options o;
     mde_context_desc desc;
     mde_context *c;

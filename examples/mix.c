@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #define MDEMIX_IMPLEMENTATION
-#if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
+#if __has_include("../mdemix.h") /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
@@ -25,7 +25,10 @@ static int find_name(mde_context *c, int count, const char **names, const char *
     return 0;
 }
 
-typedef struct objective { const mde_surrogate *surrogate; int targets; } objective;
+typedef struct objective {
+    const mde_surrogate *surrogate;
+    int targets;
+} objective;
 
 static double mean_loss(int n, const double *weights, double *gradient, void *user)
 {
@@ -33,7 +36,7 @@ static double mean_loss(int n, const double *weights, double *gradient, void *us
     double losses[MDE_MAX_DOMAINS], sum = 0;
     int j;
     (void)n;
-    if (gradient) gradient[0] = (double)NAN;             /* not known: differences will do */
+    if (gradient) gradient[0] = (double)NAN; /* not known: differences will do */
     if (mde_surrogate_predict(o->surrogate, 1, weights, losses, NULL) != MDE_OK) return (double)NAN;
     for (j = 0; j < o->targets; j++) sum += losses[j];
     return sum / o->targets;
@@ -52,7 +55,8 @@ static double search_runs(mde_context *c, const mde_experts *e, const char *rati
     objective o;
     memset(&desc, 0, sizeof desc);
     memset(&search, 0, sizeof search);
-    if (runs && (runs->count > MOST_RUNS || m > MDE_MAX_DOMAINS)) mde_fail(c, MDE_BAD_ARGUMENT, "too many runs or texts");
+    if (runs && (runs->count > MOST_RUNS || m > MDE_MAX_DOMAINS))
+        mde_fail(c, MDE_BAD_ARGUMENT, "too many runs or texts");
     if (!runs || mde_context_status(c)) return (double)NAN;
     for (j = 0; j < k; j++) {
         int column = find_name(c, runs->domains, runs->domain_names, mde_experts_name(e, j), ratios);

@@ -61,7 +61,8 @@ static void a_question_holds_held_out_text_and_three_other_continuations(void)
             const uint16_t *other = question + a * 2 * x->choice;
             CHECK(memcmp(other, question, bytes) == 0);
             found = 0;
-            for (at = 0; at + (size_t)x->choice <= count; at++) found |= memcmp(test + at, other + x->choice, bytes) == 0;
+            for (at = 0; at + (size_t)x->choice <= count; at++)
+                found |= memcmp(test + at, other + x->choice, bytes) == 0;
             CHECK(found);
         }
     }

@@ -1199,6 +1199,45 @@ static void rewinding_the_arena_reuses_its_memory(void)
     CHECK(k.live == 0);
 }
 
+static void a_backward_walk_takes_little_more_memory_than_the_values(void)
+{
+    const int64_t n = 1 << 16, layers = 40;
+    mde_context *c = mde_context_create(NULL);
+    mde_tensor *x = mde_tensor_create(c, 1, &n), *y = x, *dx;
+    int64_t i;
+    x->requires_grad = 1;
+    for (i = 0; i < layers; i++) y = mde_silu(c, y);
+    CHECK(mde_grad(c, y, 1, &x, &dx, 0) == MDE_OK);
+    /* The arena's chunks double, so up to twice of what is in use. */
+    CHECK(mde_peak_bytes(c) < 2 * (size_t)(layers + 12) * (size_t)n * sizeof(float));
+    mde_context_free(c);
+}
+
+/* Gradients that a VJP passes on as they are must not share what is recycled: x + x, residuals, reshapes. */
+static void recycled_buffers_are_nobody_elses(void)
+{
+    static const float at[6] = {1, -2, 0.5f, 3, -1, 2};
+    static const int64_t shape[2] = {2, 3}, flat[1] = {6};
+    mde_context *c = mde_context_create(NULL);
+    mde_tensor *x = mde_tensor_from(c, 2, shape, at), *y, *z, *dx[2][3], *goals[3];
+    int i, k, record;
+    x->requires_grad = 1;
+    y = mde_add(c, x, mde_tanh(c, x));
+    goals[0] = x;
+    goals[1] = y;
+    for (i = 0; i < 4; i++) {
+        z = mde_reshape(c, mde_add(c, y, mde_mul(c, y, x)), 1, flat);
+        z = mde_sub(c, mde_add(c, z, z), mde_silu(c, z));
+        y = mde_add(c, mde_reshape(c, z, 2, shape), mde_affine(c, y, 0.5, 1));
+    }
+    goals[2] = y;
+    for (record = 0; record < 2; record++) CHECK(mde_grad(c, y, 3, goals, dx[record], record) == MDE_OK);
+    for (k = 0; k < 3; k++) {
+        CHECK(dx[0][k] && memcmp(dx[0][k]->data, dx[1][k]->data, 6 * sizeof(float)) == 0);
+    }
+    mde_context_free(c);
+}
+
 /* ---- Same bits ---- */
 
 static uint64_t hash_tensor(uint64_t hash, const mde_tensor *t)
@@ -1288,6 +1327,8 @@ int main(void)
     TEST(a_failure_of_any_allocation_is_reported_and_nothing_leaks);
     TEST(a_limit_on_memory_is_kept);
     TEST(rewinding_the_arena_reuses_its_memory);
+    TEST(a_backward_walk_takes_little_more_memory_than_the_values);
+    TEST(recycled_buffers_are_nobody_elses);
     TEST(threads_and_instruction_sets_do_not_change_the_bits);
     return test_end();
 }
