@@ -961,7 +961,6 @@ struct mde_context {
     mde_node **tape;
     int64_t tape_count, tape_capacity;
     int recording;
-    void *recycled;                 /* gradient buffers that wait for reuse during a backward walk */
 
     const struct mde__kernels *kernels;
     int threads;
@@ -1287,7 +1286,6 @@ MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark)
     c->current = (mde__chunk *)mark.chunk;
     c->used = mark.used;
     if (mark.nodes < c->tape_count) c->tape_count = mark.nodes;
-    c->recycled = NULL;
 }
 
 /* ---- Context ---- */
