@@ -42,7 +42,7 @@ build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAK
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
 test: ## run the tests (minutes); the last line is "N passed, N failed"
-	@$(call build_all,$(TESTS))
+	+@$(call build_all,$(TESTS))
 	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(TESTS) $(filter-out $(LONG_CHECKS),$(CHECKS))
 
 bench: $(BENCHES) ## run the benchmarks
@@ -72,11 +72,11 @@ warnings: ## compile everything with every compiler, standard and option at hand
 	@sh tests/run.sh $(LONG_CHECKS)
 
 sanitize: ## run the tests under the address and undefined-behaviour sanitizers (minutes)
-	@$(call build_all,$(SANITIZED))
+	+@$(call build_all,$(SANITIZED))
 	@ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 JOBS=$(JOBS) sh tests/run.sh $(SANITIZED)
 
 valgrind: ## run some of the tests under valgrind (minutes)
-	@$(call build_all,$(VALGRIND_TESTS))
+	+@$(call build_all,$(VALGRIND_TESTS))
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 

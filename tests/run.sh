@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs test programs and scripts: sh tests/run.sh PROGRAM...
-# Each ends with "N passed, N failed[, N skipped]". Shown are the failures, one line a program, and the total as the
-# last line. A program that crashes, hangs or does not print its closing line counts as one more failure.
+# Each ends with "N passed, N failed[, N skipped]". Shown are the failures, one line a program, and as the last line the
+# total, "N passed, N failed". A program that crashes, hangs or does not print its closing line counts as one more failure.
 #   JOBS      how many to run at a time (default 1)
 #   WRAPPER   command to run the programs under (not the scripts), such as valgrind
 #   TIMEOUT   seconds for one program (default 1200), where the command `timeout` is there
@@ -82,9 +82,6 @@ for program in "$@"; do
     failed=$((failed + $2))
     skipped=$((skipped + $3))
 done
-if [ "$skipped" -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
+[ "$skipped" -gt 0 ] && echo "$skipped skipped: grep '^skip' $logs/* tells why"
+echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ $((passed + skipped)) -gt 0 ]

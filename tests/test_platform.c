@@ -476,7 +476,14 @@ static double between(mde_random *r, double low, double high)
     return low + (high - low) * mde_random_uniform(r);
 }
 
-/* long double's libm is the reference; where that is no better than double, its own last place adds half a unit. */
+/* Some machines compute long double in 64 bits, whatever the compiler says of it; valgrind is one. */
+static int long_double_is_wider(void)
+{
+    volatile long double one = 1, quarter_unit = 5.5511151231257827e-17L;
+    return one + quarter_unit != one;
+}
+
+/* long double's libm is the reference. */
 static void elementary_functions_err_by_one_and_a_half_units_in_the_last_place(void)
 {
     mde_random r = mde_random_start(7, 0);
@@ -726,8 +733,14 @@ int main(void)
     TEST(parallel_for_calls_each_index_once_for_any_number_of_threads);
     TEST(the_clock_does_not_go_back_and_the_build_keeps_the_same_bits);
     TEST(the_hash_is_fnv_1a);
-    TEST(elementary_functions_err_by_one_and_a_half_units_in_the_last_place);
-    TEST(the_error_of_pow_grows_with_the_exponent_only);
+    if (long_double_is_wider()) {
+        TEST(elementary_functions_err_by_one_and_a_half_units_in_the_last_place);
+        TEST(the_error_of_pow_grows_with_the_exponent_only);
+    } else {
+        const char *why = "long double is no wider than double here, so there is no reference";
+        test_skip("elementary_functions_err_by_one_and_a_half_units_in_the_last_place", why);
+        test_skip("the_error_of_pow_grows_with_the_exponent_only", why);
+    }
     TEST(elementary_functions_know_their_ends);
     TEST(philox_gives_the_published_vectors);
     TEST(a_number_depends_on_seed_stream_and_position_alone);
