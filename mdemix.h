@@ -95,6 +95,11 @@
 #else
 #define MDE__OWN_LINKAGE        /* perhaps static: then a function that nobody calls is no mistake */
 #endif
+#ifdef __GNUC__
+#define MDE__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define MDE__PRINTF(text, first)
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -146,8 +151,13 @@ MDEDEF void mde_context_free(mde_context *c);
 MDEDEF mde_status mde_context_status(const mde_context *c);   /* of the first error; MDE_OUT_OF_MEMORY for NULL */
 MDEDEF const char *mde_error(const mde_context *c);           /* one sentence, "" without error; lives as long as c */
 MDEDEF void mde_clear_error(mde_context *c);
-/* Records an error as the library does (for ops and programs of your own); the first one sticks. Returns status. */
-MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *text);
+/* Records an error as the library does (for ops and programs of your own), with a format as printf's; the first one
+   sticks. Returns status. */
+MDE__PRINTF(3, 4)
+MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...);
+/* count * size zero bytes, aligned to 64; the context owns them until mde_release. NULL and an error without memory. */
+MDEDEF void *mde_alloc(mde_context *c, size_t count, size_t size);
+MDEDEF void mde_release(mde_context *c, void *block);         /* what mde_alloc or the library handed out, or NULL */
 MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory held at one time so far */
 MDEDEF int mde_threads(const mde_context *c);
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
@@ -242,6 +252,14 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path);
 MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
                                         int pairs, const char *const *metadata);
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);               /* with its parents; fine if there */
+/* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
+MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
+MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
+MDEDEF int mde_is_folder(const char *path);
+/* Names in a folder in byte order, hidden ones left out. */
+typedef struct mde_names { char **items; int count, capacity; } mde_names;
+MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names);
+MDEDEF void mde_names_free(mde_context *c, mde_names *names);
 #endif
 
 /* ---- 3.3 Random numbers ------------------------------------------------
@@ -314,6 +332,12 @@ struct mde_op {
 };
 MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args);
 MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena memory for kernels; NULL and an error */
+/* For kernels of your own: out [m, n] (+)= op(A) op(B), rows lda, ldb and ldo floats apart, on the calling thread, so
+   that it may be used inside mde_parallel_for. ta: A is stored as [k, m]; tb: B as [n, k]. Every element is one chain
+   of fused multiply-adds in order of k, which accumulate continues from the value in out. */
+MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
+                     const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace);
+MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* of its workspace */
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
 MDEDEF const mde_op *mde_op_row(int index);
 
@@ -453,7 +477,6 @@ MDEDEF int mde_tokenizer_vocabulary(const mde_tokenizer *t);
 MDEDEF int32_t *mde_tokenizer_encode(const mde_tokenizer *t, const char *text, size_t length, size_t *count);
 /* The bytes of a token, not 0-terminated. */
 MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_t *length);
-MDEDEF void mde_release(mde_context *c, void *array);                  /* frees an array the library handed out */
 #ifndef MDE_NO_STDIO
 /* The file format of llama2.c: longest token, then score, length and bytes of each; scores rank the merges. Published
    tokenizers of that kind load too (their ids 0, 1, 2 are unknown, begin, end). */
@@ -922,11 +945,9 @@ extern "C" {
 
 #if defined(__GNUC__)
 #define MDE__RESTRICT __restrict__
-#define MDE__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define MDE__UNUSED __attribute__((unused))
 #else
 #define MDE__RESTRICT
-#define MDE__PRINTF(text, first)
 #define MDE__UNUSED
 #endif
 
@@ -972,8 +993,7 @@ struct mde_context {
 
 /* ---- Errors ---- */
 
-MDE__PRINTF(3, 4)
-static mde_status mde__fail(mde_context *c, mde_status status, const char *format, ...)
+MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
     if (!c || c->status != MDE_OK) return status;
@@ -982,11 +1002,6 @@ static mde_status mde__fail(mde_context *c, mde_status status, const char *forma
     vsnprintf(c->error, sizeof c->error, format, arguments);
     va_end(arguments);
     return status;
-}
-
-MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *text)
-{
-    return mde__fail(c, status, "%s", text ? text : "");
 }
 
 static int mde__bad(const mde_context *c)
@@ -1142,19 +1157,19 @@ static void *mde__allocate_block(mde_context *c, size_t count, size_t size)
     mde__block *block;
     if (mde__bad(c)) return NULL;
     if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - 2 * MDE__ALIGNMENT) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
-                  count, size);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
+                 count, size);
         return NULL;
     }
     total = bytes + 2 * MDE__ALIGNMENT;
     if (c->max_bytes && (total > c->max_bytes || c->held > c->max_bytes - total)) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes more than the %zu held would pass the limit of %zu",
-                  bytes, c->held, c->max_bytes);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes more than the %zu held would pass the limit of %zu",
+                 bytes, c->held, c->max_bytes);
         return NULL;
     }
     raw = c->allocate(total, c->user);
     if (!raw) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes were not to be had (%zu held)", bytes, c->held);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes were not to be had (%zu held)", bytes, c->held);
         return NULL;
     }
     aligned = (unsigned char *)raw + MDE__ALIGNMENT;
@@ -1171,14 +1186,14 @@ static void *mde__allocate_block(mde_context *c, size_t count, size_t size)
     return aligned;
 }
 
-static void *mde__alloc(mde_context *c, size_t count, size_t size)
+MDEDEF void *mde_alloc(mde_context *c, size_t count, size_t size)
 {
     void *p = mde__allocate_block(c, count, size);
     if (p) memset(p, 0, count * size);
     return p;
 }
 
-static void mde__free(mde_context *c, void *p)
+MDEDEF void mde_release(mde_context *c, void *p)
 {
     mde__block *block;
     if (!p) return;
@@ -1199,21 +1214,16 @@ static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
     bytes = count * size;
     if (p) memcpy(fresh, p, old < bytes ? old : bytes);
     if (bytes > old) memset((unsigned char *)fresh + old, 0, bytes - old);
-    mde__free(c, p);
+    mde_release(c, p);
     return fresh;
 }
 
 static char *mde__copy_text(mde_context *c, const char *text)
 {
     size_t length = strlen(text);
-    char *copy = (char *)mde__alloc(c, length + 1, 1);
+    char *copy = (char *)mde_alloc(c, length + 1, 1);
     if (copy) memcpy(copy, text, length);
     return copy;
-}
-
-MDEDEF void mde_release(mde_context *c, void *array)
-{
-    if (c) mde__free(c, array);
 }
 
 static mde__chunk *mde__new_chunk(mde_context *c, size_t bytes)
@@ -1222,7 +1232,7 @@ static mde__chunk *mde__new_chunk(mde_context *c, size_t bytes)
     size_t capacity = last < MDE__CHUNK * 32 ? last * 2 : last, total;
     mde__chunk *chunk;
     if (bytes > SIZE_MAX / 2 - MDE__ALIGNMENT) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes of scratch are more than can be addressed", bytes);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu bytes of scratch are more than can be addressed", bytes);
         return NULL;
     }
     if (capacity < bytes) capacity = bytes;
@@ -1237,14 +1247,14 @@ static mde__chunk *mde__new_chunk(mde_context *c, size_t bytes)
     return chunk;
 }
 
-static void *mde__scratch(mde_context *c, size_t count, size_t size)
+MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size)
 {
     size_t bytes;
     void *p;
     if (mde__bad(c)) return NULL;
     if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX - MDE__ALIGNMENT) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
-                  count, size);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
+                 count, size);
         return NULL;
     }
     bytes = (bytes + MDE__ALIGNMENT - 1) / MDE__ALIGNMENT * MDE__ALIGNMENT;
@@ -1264,11 +1274,6 @@ static void *mde__scratch(mde_context *c, size_t count, size_t size)
     p = c->current->bytes + c->used;
     c->used += bytes;
     return p;
-}
-
-MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size)
-{
-    return mde__scratch(c, count, size);
 }
 
 MDEDEF mde_mark mde_arena_mark(mde_context *c)
@@ -1327,19 +1332,19 @@ MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
     c->kernels = mde__kernels_select(desc->simd);
     if (!c->kernels) {
         c->kernels = mde__kernels_select(MDE_SIMD_PORTABLE);
-        mde__fail(c, MDE_BAD_ARGUMENT, "context: instruction set %d is not to be had on this machine", desc->simd);
+        mde_fail(c, MDE_BAD_ARGUMENT, "context: instruction set %d is not to be had on this machine", desc->simd);
     }
     if ((desc->allocate != NULL) != (desc->release != NULL)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "context: allocate and release must be given both or neither");
+        mde_fail(c, MDE_BAD_ARGUMENT, "context: allocate and release must be given both or neither");
     }
-    if (desc->threads < 0) mde__fail(c, MDE_BAD_ARGUMENT, "context: threads is %d; expected 0 or more", desc->threads);
+    if (desc->threads < 0) mde_fail(c, MDE_BAD_ARGUMENT, "context: threads is %d; expected 0 or more", desc->threads);
     return c;
 }
 
 MDEDEF void mde_context_free(mde_context *c)
 {
     if (!c) return;
-    while (c->blocks) mde__free(c, (unsigned char *)c->blocks + MDE__ALIGNMENT);
+    while (c->blocks) mde_release(c, (unsigned char *)c->blocks + MDE__ALIGNMENT);
     c->release(c, c->user);
 }
 
@@ -1417,7 +1422,7 @@ static FILE *mde__open(const char *path, int write)
 #endif
 }
 
-static int mde__is_folder(const char *path)
+MDEDEF int mde_is_folder(const char *path)
 {
 #ifdef _WIN32
     wchar_t wide[1024];
@@ -1463,7 +1468,7 @@ static int mde__rename(const char *from, const char *to)
 }
 
 /* The whole file and a zero byte behind it. */
-static unsigned char *mde__read_file(mde_context *c, const char *path, size_t limit, size_t *size)
+MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size)
 {
     size_t capacity = (size_t)1 << 16, length = 0;
     unsigned char *bytes = NULL;
@@ -1471,16 +1476,16 @@ static unsigned char *mde__read_file(mde_context *c, const char *path, size_t li
     *size = 0;
     if (mde__bad(c)) return NULL;
     if (!path || !*path) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+        mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
         return NULL;
     }
-    if (mde__is_folder(path)) {
-        mde__fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    if (mde_is_folder(path)) {
+        mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
         return NULL;
     }
     file = mde__open(path, 0);
     if (!file) {
-        mde__fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
         return NULL;
     }
     bytes = (unsigned char *)mde__allocate_block(c, capacity, 1);
@@ -1490,20 +1495,20 @@ static unsigned char *mde__read_file(mde_context *c, const char *path, size_t li
         if (length > limit) break;
         {
             unsigned char *larger = (unsigned char *)mde__realloc(c, bytes, capacity, 2);
-            if (!larger) mde__free(c, bytes);
+            if (!larger) mde_release(c, bytes);
             bytes = larger;
             capacity *= 2;
         }
     }
     if (bytes && ferror(file)) {
-        mde__fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
-        mde__free(c, bytes);
+        mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
+        mde_release(c, bytes);
         bytes = NULL;
     }
     fclose(file);
     if (bytes && length > limit) {
-        mde__fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
-        mde__free(c, bytes);
+        mde_fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
+        mde_release(c, bytes);
         bytes = NULL;
     }
     if (bytes) {
@@ -1514,16 +1519,16 @@ static unsigned char *mde__read_file(mde_context *c, const char *path, size_t li
 }
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. */
-static mde_status mde__write_file(mde_context *c, const char *path, const void *bytes, size_t size)
+MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
 {
     FILE *file;
     char *temporary;
     size_t length;
     int good;
     if (mde__bad(c)) return mde_context_status(c);
-    if (!path || !*path) return mde__fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
+    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
     length = strlen(path) + 32;
-    temporary = (char *)mde__alloc(c, length, 1);
+    temporary = (char *)mde_alloc(c, length, 1);
     if (!temporary) return c->status;
 #ifdef _WIN32
     snprintf(temporary, length, "%s.%d.tmp", path, _getpid());
@@ -1539,10 +1544,10 @@ static mde_status mde__write_file(mde_context *c, const char *path, const void *
         if (good) good = mde__rename(temporary, path);
     }
     if (!good) {
-        mde__fail(c, MDE_IO, "%s: cannot be written: %s", path, errno ? strerror(errno) : "unknown reason");
+        mde_fail(c, MDE_IO, "%s: cannot be written: %s", path, errno ? strerror(errno) : "unknown reason");
         if (file) mde__remove_file(temporary);
     }
-    mde__free(c, temporary);
+    mde_release(c, temporary);
     return c->status;
 }
 
@@ -1551,29 +1556,29 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
     char *partial;
     size_t i;
     if (mde__bad(c)) return mde_context_status(c);
-    if (!path || !*path) return mde__fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
+    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
     partial = mde__copy_text(c, path);
     if (!partial) return c->status;
     for (i = 1;; i++) {
         char end = partial[i];
         if (end != 0 && end != '/') continue;
         partial[i] = 0;
-        if (!mde__is_folder(partial)) {
+        if (!mde_is_folder(partial)) {
 #ifdef _WIN32
             wchar_t wide[1024];
             int made = mde__wide(partial, wide) && CreateDirectoryW(wide, NULL);
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
-            if (!made && !mde__is_folder(partial)) {
-                mde__fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial, strerror(errno));
+            if (!made && !mde_is_folder(partial)) {
+                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial, strerror(errno));
                 break;
             }
         }
         partial[i] = end;
         if (end == 0) break;
     }
-    mde__free(c, partial);
+    mde_release(c, partial);
     return c->status;
 }
 
@@ -1583,17 +1588,15 @@ static int mde__compare_names(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
-typedef struct mde__names { char **items; int count, capacity; } mde__names;
-
-static void mde__names_free(mde_context *c, mde__names *names)
+MDEDEF void mde_names_free(mde_context *c, mde_names *names)
 {
     int i;
-    for (i = 0; i < names->count; i++) mde__free(c, names->items[i]);
-    mde__free(c, names->items);
+    for (i = 0; i < names->count; i++) mde_release(c, names->items[i]);
+    mde_release(c, names->items);
     memset(names, 0, sizeof *names);
 }
 
-static mde_status mde__names_add(mde_context *c, mde__names *names, const char *name)
+static mde_status mde_names_add(mde_context *c, mde_names *names, const char *name)
 {
     char *copy = mde__copy_text(c, name);
     if (!copy) return c->status;
@@ -1601,7 +1604,7 @@ static mde_status mde__names_add(mde_context *c, mde__names *names, const char *
         int capacity = names->capacity ? names->capacity * 2 : 16;
         char **items = (char **)mde__realloc(c, names->items, (size_t)capacity, sizeof *items);
         if (!items) {
-            mde__free(c, copy);
+            mde_release(c, copy);
             return c->status;
         }
         names->items = items;
@@ -1612,7 +1615,7 @@ static mde_status mde__names_add(mde_context *c, mde__names *names, const char *
 }
 
 /* Entries of a folder in byte order, without hidden ones. */
-static mde_status mde__list_folder(mde_context *c, const char *path, mde__names *names)
+MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names)
 {
     memset(names, 0, sizeof *names);
     if (mde__bad(c)) return mde_context_status(c);
@@ -1624,23 +1627,23 @@ static mde_status mde__list_folder(mde_context *c, const char *path, mde__names 
         HANDLE handle;
         snprintf(pattern, sizeof pattern, "%s/*", path);
         handle = mde__wide(pattern, wide) ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
-        if (handle == INVALID_HANDLE_VALUE) return mde__fail(c, MDE_IO, "%s: the folder cannot be read", path);
+        if (handle == INVALID_HANDLE_VALUE) return mde_fail(c, MDE_IO, "%s: the folder cannot be read", path);
         do {
             if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
-            if (name[0] != '.' && mde__names_add(c, names, name) != MDE_OK) break;
+            if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
         } while (FindNextFileW(handle, &found));
         FindClose(handle);
 #else
         struct dirent *entry;
         DIR *folder = opendir(path);
-        if (!folder) return mde__fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
         while ((entry = readdir(folder)) != NULL) {
-            if (entry->d_name[0] != '.' && mde__names_add(c, names, entry->d_name) != MDE_OK) break;
+            if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
         }
         closedir(folder);
 #endif
     }
-    if (c->status != MDE_OK) mde__names_free(c, names);
+    if (c->status != MDE_OK) mde_names_free(c, names);
     else if (names->count > 1) qsort(names->items, (size_t)names->count, sizeof *names->items, mde__compare_names);
     return c->status;
 }
@@ -1649,7 +1652,7 @@ static mde_status mde__list_folder(mde_context *c, const char *path, mde__names 
 static char *mde__join_path(mde_context *c, const char *folder, const char *name)
 {
     size_t a = strlen(folder), b = strlen(name);
-    char *path = (char *)mde__alloc(c, a + b + 2, 1);
+    char *path = (char *)mde_alloc(c, a + b + 2, 1);
     if (!path) return NULL;
     memcpy(path, folder, a);
     if (a && folder[a - 1] != '/') path[a++] = '/';
@@ -1677,13 +1680,13 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 
 MDEDEF mde_text *mde_text_create(mde_context *c)
 {
-    mde_text *t = (mde_text *)mde__alloc(c, 1, sizeof *t);
+    mde_text *t = (mde_text *)mde_alloc(c, 1, sizeof *t);
     if (!t) return NULL;
     t->context = c;
     t->capacity = 256;
-    t->bytes = (char *)mde__alloc(c, t->capacity, 1);
+    t->bytes = (char *)mde_alloc(c, t->capacity, 1);
     if (!t->bytes) {
-        mde__free(c, t);
+        mde_release(c, t);
         return NULL;
     }
     return t;
@@ -1692,8 +1695,8 @@ MDEDEF mde_text *mde_text_create(mde_context *c)
 MDEDEF void mde_text_free(mde_text *t)
 {
     if (!t) return;
-    mde__free(t->context, t->bytes);
-    mde__free(t->context, t);
+    mde_release(t->context, t->bytes);
+    mde_release(t->context, t);
 }
 
 static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
@@ -1703,8 +1706,8 @@ static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
         size_t capacity = t->capacity;
         char *larger;
         if (length > SIZE_MAX / 4 - t->length) {
-            mde__fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more",
-                      t->length, length);
+            mde_fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more",
+                     t->length, length);
             return;
         }
         while (length >= capacity - t->length) capacity *= 2;
@@ -1786,8 +1789,8 @@ MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
         if (!*p) break;
         length = mde__conversion_length(p + 1, &kind);
         if (length == 0) {
-            mde__fail(t->context, MDE_BAD_ARGUMENT, "text: the format \"%.200s\" has a conversion that is not known",
-                      format);
+            mde_fail(t->context, MDE_BAD_ARGUMENT, "text: the format \"%.200s\" has a conversion that is not known",
+                     format);
             break;
         }
         memcpy(conversion, p, length + 1);
@@ -1931,7 +1934,7 @@ static const char *mde__find_twice(mde_context *c, size_t count, const char *con
     size_t slots = 16, i, at;
     const char **table, *twice = NULL;
     while (slots / 2 < count) slots *= 2;
-    table = (const char **)mde__alloc(c, slots, sizeof *table);
+    table = (const char **)mde_alloc(c, slots, sizeof *table);
     if (!table) return NULL;
     for (i = 0; i < count && !twice; i++) {
         at = (size_t)mde__hash(MDE__HASH_START, names[i], strlen(names[i])) & (slots - 1);
@@ -1940,7 +1943,7 @@ static const char *mde__find_twice(mde_context *c, size_t count, const char *con
         }
         table[at] = names[i];
     }
-    mde__free(c, table);
+    mde_release(c, table);
     return twice;
 }
 
@@ -1969,7 +1972,7 @@ static void mde__json_fail(mde__json_reader *r, size_t at, const char *what, con
             column++;
         }
     }
-    mde__fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
+    mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
 }
 
 /* What comes next after white space; 0 at the end. */
@@ -2106,12 +2109,12 @@ static void mde__json_check_keys(mde__json_reader *r, const mde_json *object, si
             }
         }
     } else {
-        const char **keys = (const char **)mde__alloc(r->context, object->length, sizeof *keys);
+        const char **keys = (const char **)mde_alloc(r->context, object->length, sizeof *keys);
         size_t i = 0;
         if (!keys) return;
         for (a = object->child; a; a = a->next) keys[i++] = a->key;
         twice = mde__find_twice(r->context, i, keys);
-        mde__free(r->context, keys);
+        mde_release(r->context, keys);
     }
     if (twice) mde__json_fail(r, start, "the object that starts here has this key twice: ", twice);
 }
@@ -2205,7 +2208,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
     int walk;
     if (mde__bad(c)) return NULL;
     if (!text || length > SIZE_MAX / 4) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: there is no text to parse", name ? name : "JSON");
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no text to parse", name ? name : "JSON");
         return NULL;
     }
     if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
@@ -2218,7 +2221,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
         if (walk == 1) {
             /* One block: the nodes, then the bytes of the strings. */
             nodes = r.node_count;
-            root = (mde_json *)mde__alloc(c, nodes + r.string_bytes / sizeof *root + 1, sizeof *root);
+            root = (mde_json *)mde_alloc(c, nodes + r.string_bytes / sizeof *root + 1, sizeof *root);
             if (!root) return NULL;
             r.nodes = root;
             r.strings = (char *)(root + nodes);
@@ -2231,7 +2234,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
             mde__json_fail(&r, r.at, "a zero byte", "");
         }
         if (mde__bad(c)) {
-            mde__free(c, root);
+            mde_release(c, root);
             return NULL;
         }
     }
@@ -2240,7 +2243,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
 
 MDEDEF void mde_json_free(mde_context *c, mde_json *root)
 {
-    if (c) mde__free(c, root);
+    if (c) mde_release(c, root);
 }
 
 MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key)
@@ -2290,7 +2293,7 @@ static int mde__csv_read_cell(mde__csv_reader *r)
     for (;;) {
         char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
         if (quoted && r->at >= r->length) {
-            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: a quoted cell starts here and has no end", r->name, start);
+            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a quoted cell starts here and has no end", r->name, start);
             return -1;
         }
         if (quoted && byte == '"') {
@@ -2299,17 +2302,17 @@ static int mde__csv_read_cell(mde__csv_reader *r)
             byte = r->text[r->at];
             if (byte == ',' || byte == '\n' || byte == '\r') break;
             if (byte != '"') {
-                mde__fail(r->context, MDE_BAD_FILE, "%s line %d: text follows a closing quote", r->name, r->line);
+                mde_fail(r->context, MDE_BAD_FILE, "%s line %d: text follows a closing quote", r->name, r->line);
                 return -1;
             }
         } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
             break;
         } else if (!quoted && byte == '"') {
-            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: a quote inside a cell that is not quoted", r->name,
-                      r->line);
+            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a quote inside a cell that is not quoted", r->name,
+                     r->line);
             return -1;
         } else if (byte == 0) {
-            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: a zero byte; this is no text", r->name, r->line);
+            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a zero byte; this is no text", r->name, r->line);
             return -1;
         }
         if (byte == '\n') r->line++;
@@ -2346,8 +2349,8 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
         if (rows < 0) {
             csv->columns = cells;
         } else if (cells != csv->columns) {
-            mde__fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name, line,
-                      cells, csv->columns);
+            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name, line,
+                     cells, csv->columns);
             return 0;
         } else if (csv->names) {
             ((int *)csv->lines)[rows] = line;
@@ -2355,8 +2358,8 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
         rows++;
     }
     if (rows < 0) {
-        mde__fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
-                  r->name);
+        mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
+                 r->name);
         return 0;
     }
     csv->rows = rows;
@@ -2372,11 +2375,11 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     if (!mde__csv_walk(r, csv)) return 0;
     if (!mde__mul((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
     csv->path = mde__copy_text(c, r->name);
-    csv->names = (const char **)mde__alloc(c, (size_t)csv->columns, sizeof *csv->names);
-    csv->cells = (const char **)mde__alloc(c, cells, sizeof *csv->cells);
-    csv->lines = (const int *)mde__alloc(c, (size_t)csv->rows, sizeof *csv->lines);
+    csv->names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *csv->names);
+    csv->cells = (const char **)mde_alloc(c, cells, sizeof *csv->cells);
+    csv->lines = (const int *)mde_alloc(c, (size_t)csv->rows, sizeof *csv->lines);
     /* A cell is no longer than in the file, and its end takes the place of the comma. */
-    r->out = (char *)mde__alloc(c, r->length + 1, 1);
+    r->out = (char *)mde_alloc(c, r->length + 1, 1);
     if (!r->out) return 0;
     csv->names[0] = r->out;
     r->at = start;
@@ -2384,11 +2387,11 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     if (!mde__csv_walk(r, csv)) return 0;
     for (i = 0; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
-        mde__fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
+        mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
         return 0;
     }
     twice = mde__find_twice(c, (size_t)csv->columns, csv->names);
-    if (twice) mde__fail(c, MDE_BAD_FILE, "%s: the header names the column %.200s twice", r->name, twice);
+    if (twice) mde_fail(c, MDE_BAD_FILE, "%s: the header names the column %.200s twice", r->name, twice);
     return !mde__bad(c);
 }
 
@@ -2402,7 +2405,7 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     r.context = c;
     r.name = name ? name : "CSV";
     if (!text || length >= INT_MAX) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: %s", r.name, text ? "is larger than 2 GB" : "there is no text to parse");
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", r.name, text ? "is larger than 2 GB" : "there is no text to parse");
         return NULL;
     }
     if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
@@ -2410,7 +2413,7 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     r.length = length;
     r.at = start;
     r.line = 1;
-    csv = (mde_csv *)mde__alloc(c, 1, sizeof *csv);
+    csv = (mde_csv *)mde_alloc(c, 1, sizeof *csv);
     if (!csv) return NULL;
     csv->context = c;
     if (mde__csv_fill(&r, csv, start)) return csv;
@@ -2423,12 +2426,12 @@ MDEDEF void mde_csv_free(mde_csv *csv)
     mde_context *c;
     if (!csv) return;
     c = csv->context;
-    mde__free(c, (char *)csv->path);
-    if (csv->names) mde__free(c, (char *)csv->names[0]);   /* the first name starts the block of all cells */
-    mde__free(c, csv->names);
-    mde__free(c, csv->cells);
-    mde__free(c, (int *)csv->lines);
-    mde__free(c, csv);
+    mde_release(c, (char *)csv->path);
+    if (csv->names) mde_release(c, (char *)csv->names[0]);   /* the first name starts the block of all cells */
+    mde_release(c, csv->names);
+    mde_release(c, csv->cells);
+    mde_release(c, (int *)csv->lines);
+    mde_release(c, csv);
 }
 
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
@@ -2448,8 +2451,8 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
     double value;
     if (!csv || mde__bad(csv->context)) return (double)NAN;
     if (row < 0 || row >= csv->rows || column < 0 || column >= csv->columns) {
-        mde__fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
-                  row, column, csv->rows, csv->columns);
+        mde_fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
+                 row, column, csv->rows, csv->columns);
         return (double)NAN;
     }
     cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
@@ -2458,8 +2461,8 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
     while (length && (cell[length - 1] == ' ' || cell[length - 1] == '\t')) length--;
     if (length == 0) return (double)NAN;
     if (mde__parse_number(cell, length, &value)) return value;
-    mde__fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number", csv->path,
-              csv->lines[row], csv->names[column], cell);
+    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number", csv->path,
+             csv->lines[row], csv->names[column], cell);
     return (double)NAN;
 }
 
@@ -2505,15 +2508,15 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
     size_t product = 1;
     int i, empty = 0;
     if (rank < 0 || rank > MDE_MAX_RANK) {
-        mde__fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
+        mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
         return 0;
     }
     for (i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
         } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul(product, (size_t)shape[i], &product)) {
-            mde__fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
-                      (long long)shape[i]);
+            mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
+                     (long long)shape[i]);
             return 0;
         }
     }
@@ -2548,7 +2551,7 @@ typedef struct mde__npy_reader {
 
 static int mde__npy_fail(mde__npy_reader *r, const char *what)
 {
-    mde__fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
+    mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
     return 0;
 }
 
@@ -2621,8 +2624,8 @@ static int mde__npy_read_type(mde__npy_reader *r)
     case 'M': case 'm': what = "dates are"; break;
     default: what = "this type is"; break;
     }
-    mde__fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or b1",
-              r->name, type, what);
+    mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or b1",
+             r->name, type, what);
     return 0;
 }
 
@@ -2735,19 +2738,19 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     r.context = c;
     r.name = name ? name : ".npy";
     if (!p || size < 12 || memcmp(p, "\x93NUMPY", 6) != 0) {
-        mde__fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r.name);
+        mde_fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r.name);
         return NULL;
     }
     if (p[6] < 1 || p[6] > 3 || p[7] != 0) {
-        mde__fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r.name, p[6], p[7]);
+        mde_fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r.name, p[6], p[7]);
         return NULL;
     }
     start = p[6] == 1 ? 10 : 12;
     length = (size_t)mde__get_bytes(p + 8, p[6] == 1 ? 2 : 4, 0);
     if (length > MDE__NPY_HEADER || length > size - start) {
-        mde__fail(c, MDE_BAD_FILE, length > MDE__NPY_HEADER ? "%s: .npy header of %zu bytes; at most 10000 are read"
+        mde_fail(c, MDE_BAD_FILE, length > MDE__NPY_HEADER ? "%s: .npy header of %zu bytes; at most 10000 are read"
                                                             : "%s: ends within its .npy header of %zu bytes",
-                  r.name, length);
+                 r.name, length);
         return NULL;
     }
     r.at = (const char *)p + start;
@@ -2755,16 +2758,16 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     if (!mde__npy_read_header(&r)) return NULL;
     if (!mde__shape_elements(c, MDE_BAD_FILE, r.name, r.rank, r.shape, &count)) return NULL;
     if (!mde__mul(count, (size_t)r.size, &wanted) || wanted != size - start - length) {
-        mde__fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
-                  r.name, mde__print_shape(shape, r.rank, r.shape), count, r.size, size - start - length);
+        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
+                 r.name, mde__print_shape(shape, r.rank, r.shape), count, r.size, size - start - length);
         return NULL;
     }
-    a = (mde_array *)mde__alloc(c, 1, sizeof *a);
+    a = (mde_array *)mde_alloc(c, 1, sizeof *a);
     if (!a) return NULL;
-    if (as_double) a->f64 = (double *)mde__alloc(c, count, sizeof *a->f64);
-    else a->f32 = (float *)mde__alloc(c, count, sizeof *a->f32);
+    if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
+    else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
     if (mde__bad(c)) {
-        mde__free(c, a);
+        mde_release(c, a);
         return NULL;
     }
     a->rank = r.rank;
@@ -2777,9 +2780,9 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
 MDEDEF void mde_array_free(mde_context *c, mde_array *a)
 {
     if (!c || !a) return;
-    mde__free(c, a->f32);
-    mde__free(c, a->f64);
-    mde__free(c, a);
+    mde_release(c, a->f32);
+    mde_release(c, a->f64);
+    mde_release(c, a);
 }
 
 /* ---- safetensors ---- */
@@ -2819,22 +2822,22 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     t->name = entry->key;
     if (!type || !shape || shape->kind != MDE_JSON_ARRAY || !offsets || offsets->kind != MDE_JSON_ARRAY ||
         offsets->length != 2) {
-        mde__fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
+        mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
         return 0;
     }
     if (shape->length > MDE_MAX_RANK) {
-        mde__fail(c, MDE_BAD_FILE, "%s: has %zu dimensions; at most %d can be held", what, shape->length, MDE_MAX_RANK);
+        mde_fail(c, MDE_BAD_FILE, "%s: has %zu dimensions; at most %d can be held", what, shape->length, MDE_MAX_RANK);
         return 0;
     }
     for (dim = shape->child; dim; dim = dim->next) {
         if (!mde__json_size(dim, &size)) {
-            mde__fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
+            mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
             return 0;
         }
         t->shape[t->rank++] = (int64_t)size;
     }
     if (strcmp(type, "F32") != 0 && strcmp(type, "F16") != 0 && strcmp(type, "BF16") != 0) {
-        mde__fail(c, MDE_BAD_FILE, "%s: type %.40s is not read; expected F32, F16 or BF16", what, type);
+        mde_fail(c, MDE_BAD_FILE, "%s: type %.40s is not read; expected F32, F16 or BF16", what, type);
         return 0;
     }
     b->size = strcmp(type, "F32") == 0 ? 4 : 2;
@@ -2842,12 +2845,12 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
     if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
         b->begin > b->end) {
-        mde__fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
+        mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
         return 0;
     }
     if (!mde__mul(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
-        mde__fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
-                  mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
+        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
+                 mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
         return 0;
     }
     return 1;
@@ -2866,14 +2869,14 @@ static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_js
     const mde_json *pair;
     int i = 0;
     if (map->kind != MDE_JSON_OBJECT) {
-        mde__fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
+        mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
         return 0;
     }
-    file->metadata = (const char **)mde__alloc(c, map->length, 2 * sizeof *file->metadata);
+    file->metadata = (const char **)mde_alloc(c, map->length, 2 * sizeof *file->metadata);
     if (!file->metadata) return 0;
     for (pair = map->child; pair; pair = pair->next) {
         if (pair->kind != MDE_JSON_STRING) {
-            mde__fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
+            mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
             return 0;
         }
         file->metadata[i++] = pair->key;
@@ -2895,20 +2898,20 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     for (i = 0; i < count; i++) {
         const char *tensor = f->file.tensors[bytes[i].index].name;
         if (bytes[i].begin != end || bytes[i].end > size) {
-            mde__fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
-                      "%llu and the file's at %llu", name, tensor, (unsigned long long)bytes[i].begin,
-                      (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
+            mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
+                     "%llu and the file's at %llu", name, tensor, (unsigned long long)bytes[i].begin,
+                     (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
             return 0;
         }
         end = bytes[i].end;
         total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
     }
     if (end != size) {
-        mde__fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
-                  (unsigned long long)end, (unsigned long long)size);
+        mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
+                 (unsigned long long)end, (unsigned long long)size);
         return 0;
     }
-    f->data = (float *)mde__alloc(c, total, sizeof *f->data);
+    f->data = (float *)mde_alloc(c, total, sizeof *f->data);
     if (!f->data) return 0;
     total = 0;
     for (i = 0; i < count; i++) {
@@ -2935,16 +2938,16 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
     char what[256];
     int good = 1;
     if (!p || size < 8 || length > MDE__SAFETENSORS_HEADER || length > size - 8 || length == 0 || p[8] != '{') {
-        mde__fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
-                  : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
-                  (unsigned long long)length);
+        mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
+                 : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
+                 (unsigned long long)length);
         return 0;
     }
     snprintf(what, sizeof what, "%.200s: header", name);
     f->header = mde_json_parse(c, what, (const char *)p + 8, (size_t)length);
     if (!f->header) return 0;
-    f->file.tensors = (mde_safetensor *)mde__alloc(c, f->header->length, sizeof *f->file.tensors);
-    bytes = (mde__tensor_bytes *)mde__alloc(c, f->header->length, sizeof *bytes);
+    f->file.tensors = (mde_safetensor *)mde_alloc(c, f->header->length, sizeof *f->file.tensors);
+    bytes = (mde__tensor_bytes *)mde_alloc(c, f->header->length, sizeof *bytes);
     for (entry = f->header->child; entry && bytes && good; entry = entry->next) {
         if (strcmp(entry->key, "__metadata__") == 0) {
             good = mde__safetensors_pairs(c, name, entry, &f->file);
@@ -2955,13 +2958,13 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
         }
     }
     good = good && bytes && mde__safetensors_copy(c, name, p + 8 + length, size - 8 - length, bytes, f);
-    mde__free(c, bytes);
+    mde_release(c, bytes);
     return good;
 }
 
 MDEDEF mde_safetensors *mde_safetensors_parse(mde_context *c, const char *name, const void *bytes, size_t size)
 {
-    mde__safetensors_file *f = (mde__safetensors_file *)mde__alloc(c, 1, sizeof *f);
+    mde__safetensors_file *f = (mde__safetensors_file *)mde_alloc(c, 1, sizeof *f);
     if (!f) return NULL;
     if (mde__safetensors_fill(c, name ? name : "safetensors", (const unsigned char *)bytes, size, f)) return &f->file;
     mde_safetensors_free(c, &f->file);
@@ -2972,11 +2975,11 @@ MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
 {
     mde__safetensors_file *f = (mde__safetensors_file *)file;
     if (!c || !f) return;
-    mde__free(c, f->file.tensors);
-    mde__free(c, f->file.metadata);
+    mde_release(c, f->file.tensors);
+    mde_release(c, f->file.metadata);
     mde_json_free(c, f->header);
-    mde__free(c, f->data);
-    mde__free(c, f);
+    mde_release(c, f->data);
+    mde_release(c, f);
 }
 
 MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name)
@@ -3003,42 +3006,42 @@ MDEDEF const char *mde_safetensors_metadata(const mde_safetensors *file, const c
 
 MDEDEF mde_status mde_text_write(mde_text *t, const char *path)
 {
-    return t ? mde__write_file(t->context, path, t->bytes, t->length) : MDE_BAD_ARGUMENT;
+    return t ? mde_file_write(t->context, path, t->bytes, t->length) : MDE_BAD_ARGUMENT;
 }
 
 MDEDEF mde_json *mde_json_read(mde_context *c, const char *path)
 {
     size_t size = 0;
-    unsigned char *bytes = mde__read_file(c, path, INT_MAX, &size);
+    unsigned char *bytes = mde_file_read(c, path, INT_MAX, &size);
     mde_json *root = bytes ? mde_json_parse(c, path, (const char *)bytes, size) : NULL;
-    if (bytes) mde__free(c, bytes);
+    if (bytes) mde_release(c, bytes);
     return root;
 }
 
 MDEDEF mde_csv *mde_csv_read(mde_context *c, const char *path)
 {
     size_t size = 0;
-    unsigned char *bytes = mde__read_file(c, path, INT_MAX - 1, &size);
+    unsigned char *bytes = mde_file_read(c, path, INT_MAX - 1, &size);
     mde_csv *csv = bytes ? mde_csv_parse(c, path, (const char *)bytes, size) : NULL;
-    if (bytes) mde__free(c, bytes);
+    if (bytes) mde_release(c, bytes);
     return csv;
 }
 
 MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
 {
     size_t size = 0;
-    unsigned char *bytes = mde__read_file(c, path, SIZE_MAX, &size);
+    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
     mde_array *a = bytes ? mde_npy_parse(c, path, bytes, size, as_double) : NULL;
-    if (bytes) mde__free(c, bytes);
+    if (bytes) mde_release(c, bytes);
     return a;
 }
 
 MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
 {
     size_t size = 0;
-    unsigned char *bytes = mde__read_file(c, path, SIZE_MAX, &size);
+    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
     mde_safetensors *file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
-    if (bytes) mde__free(c, bytes);
+    if (bytes) mde_release(c, bytes);
     return file;
 }
 
@@ -3072,12 +3075,12 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
     int k;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || (rank > 0 && !shape)) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
     }
     if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
-    if (count && !f32 && !f64) return mde__fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
+    if (count && !f32 && !f64) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
     if (!mde__mul(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
     }
     at = (size_t)snprintf(header, sizeof header, "{'descr': '<f%d', 'fortran_order': False, 'shape': (", size);
     for (k = 0; k < rank; k++) {
@@ -3088,7 +3091,7 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
     for (end = at + 1; (10 + end) % 64 != 0; end++) {}      /* the data starts at a multiple of 64 bytes */
     memset(header + at, ' ', end - at);
     header[end - 1] = '\n';
-    bytes = (unsigned char *)mde__alloc(c, 10 + end + data, 1);
+    bytes = (unsigned char *)mde_alloc(c, 10 + end + data, 1);
     if (!bytes) return c->status;
     memcpy(bytes, "\x93NUMPY\x01\x00", 8);
     mde__put_bytes(bytes + 8, 2, end);
@@ -3098,8 +3101,8 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
         if (f32) mde__put_float(p, f32[i]);
         else mde__put_double(p, f64[i]);
     }
-    mde__write_file(c, path, bytes, 10 + end + data);
-    mde__free(c, bytes);
+    mde_file_write(c, path, bytes, 10 + end + data);
+    mde_release(c, bytes);
     return c->status;
 }
 
@@ -3132,37 +3135,37 @@ static void mde__safetensors_check(mde_context *c, const char *path, int count, 
     char what[512];
     int i;
     if (!path || count < 0 || pairs < 0 || (count && !tensors) || (pairs && !metadata)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "safetensors write: path, tensors or metadata are missing");
+        mde_fail(c, MDE_BAD_ARGUMENT, "safetensors write: path, tensors or metadata are missing");
         return;
     }
-    names = (const char **)mde__alloc(c, (size_t)count + (size_t)pairs, sizeof *names);
+    names = (const char **)mde_alloc(c, (size_t)count + (size_t)pairs, sizeof *names);
     if (!names) return;
     for (i = 0; i < count && !mde__bad(c); i++) {
         const mde_safetensor *t = &tensors[i];
         size_t elements = 0;
         if (!t->name || !mde__utf8_valid(t->name, strlen(t->name)) || strcmp(t->name, "__metadata__") == 0) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
             break;
         }
         snprintf(what, sizeof what, "%.200s: tensor %.200s", path, t->name);
         if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, what, t->rank, t->shape, &elements)) break;
         if (t->count != elements || (elements && !t->data) || elements > SIZE_MAX / 4) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: its shape has %zu elements; count is %zu", what, elements, t->count);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: its shape has %zu elements; count is %zu", what, elements, t->count);
         }
         names[i] = t->name;
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)count, names);
-    if (twice) mde__fail(c, MDE_BAD_ARGUMENT, "%s: two tensors have the name %.200s", path, twice);
+    if (twice) mde_fail(c, MDE_BAD_ARGUMENT, "%s: two tensors have the name %.200s", path, twice);
     for (i = 0; i < pairs && !mde__bad(c); i++) {
         const char *key = metadata[2 * i], *value = metadata[2 * i + 1];
         if (!key || !value || !mde__utf8_valid(key, strlen(key)) || !mde__utf8_valid(value, strlen(value))) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: metadata pair %d must be two texts in UTF-8", path, i);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata pair %d must be two texts in UTF-8", path, i);
         }
         names[i] = key;
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)pairs, names);
-    if (twice) mde__fail(c, MDE_BAD_ARGUMENT, "%s: the metadata has the key %.200s twice", path, twice);
-    mde__free(c, names);
+    if (twice) mde_fail(c, MDE_BAD_ARGUMENT, "%s: the metadata has the key %.200s twice", path, twice);
+    mde_release(c, names);
 }
 
 /* Keys in the order given; returns the bytes of the data. */
@@ -3206,10 +3209,10 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
     header = mde_text_create(c);
     if (header) data = mde__safetensors_header(header, count, tensors, pairs, metadata);
     if (header && header->length > MDE__SAFETENSORS_HEADER) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: a header of %zu bytes is too long", path, header->length);
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: a header of %zu bytes is too long", path, header->length);
     }
-    if (data > SIZE_MAX / 2) mde__fail(c, MDE_OUT_OF_MEMORY, "%s: the data is more than can be addressed", path);
-    if (!mde__bad(c)) bytes = (unsigned char *)mde__alloc(c, 8 + header->length + (size_t)data, 1);
+    if (data > SIZE_MAX / 2) mde_fail(c, MDE_OUT_OF_MEMORY, "%s: the data is more than can be addressed", path);
+    if (!mde__bad(c)) bytes = (unsigned char *)mde_alloc(c, 8 + header->length + (size_t)data, 1);
     if (bytes) {
         mde__put_bytes(bytes, 8, header->length);
         memcpy(bytes + 8, header->bytes, header->length);
@@ -3217,9 +3220,9 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         for (i = 0; i < count; i++) {
             for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
-        mde__write_file(c, path, bytes, (size_t)(p - bytes));
+        mde_file_write(c, path, bytes, (size_t)(p - bytes));
     }
-    mde__free(c, bytes);
+    mde_release(c, bytes);
     mde_text_free(header);
     return mde_context_status(c);
 }
@@ -5495,6 +5498,31 @@ static void mde__gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int6
     mde__gemm_batch(c, 1, ta, tb, m, n, k, a, lda, 0, b, ldb, 0, accumulate, out, ldo, 0, workspace);
 }
 
+MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k)
+{
+    return c && m > 0 && n > 0 ? mde__gemm_part_floats(c->kernels, m, n, k) : 0;
+}
+
+MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
+                     const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace)
+{
+    mde__product p;
+    if (!c || m <= 0 || n <= 0) return;
+    memset(&p, 0, sizeof p);
+    p.kernels = c->kernels;
+    p.ta = ta;
+    p.tb = tb;
+    p.accumulate = accumulate;
+    p.m = m;
+    p.n = n;
+    p.k = k;
+    p.lda = lda;
+    p.ldb = ldb;
+    p.ldo = ldo;
+    if (m <= p.kernels->tile_rows) mde__gemm_few_rows(&p, a, b, 0, n, out, workspace);
+    else mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
+}
+
 /* ---- Attention ---- */
 
 /* Blocks of keys stand at fixed places, and every query goes through them in order with a running maximum (Milakov and
@@ -5776,7 +5804,7 @@ static int64_t mde__mixture_partials(mde_context *c, mde__job *job, int64_t mixt
                                      int64_t stride, const double *w, int64_t terms, int derivatives)
 {
     int64_t blocks = (tokens + MDE__MIXTURE_BLOCK - 1) / MDE__MIXTURE_BLOCK;
-    job->partial = (double *)mde__scratch(c, (size_t)(blocks * terms + 1), sizeof *job->partial);
+    job->partial = (double *)mde_scratch(c, (size_t)(blocks * terms + 1), sizeof *job->partial);
     if (!job->partial) return -1;
     job->weights = w;
     job->rows = mixtures;
@@ -5856,14 +5884,14 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
     size_t count = 1;
     int i;
     if (rank < 1 || rank > MDE_MAX_RANK) {
-        mde__fail(c, MDE_BAD_SHAPE, "%s: rank is %d; expected 1 to %d", what, rank, MDE_MAX_RANK);
+        mde_fail(c, MDE_BAD_SHAPE, "%s: rank is %d; expected 1 to %d", what, rank, MDE_MAX_RANK);
         return 0;
     }
     for (i = 0; i < rank; i++) {
         if (shape[i] < 1 || !mde__mul(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
-            mde__fail(c, MDE_BAD_SHAPE,
-                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
-                      (long long)shape[i]);
+            mde_fail(c, MDE_BAD_SHAPE,
+                     "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
+                     (long long)shape[i]);
             return 0;
         }
     }
@@ -5874,7 +5902,7 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
 static mde_tensor *mde__tensor_view(mde_context *c, int rank, const int64_t *shape, float *data)
 {
     size_t count = mde__bad(c) ? 0 : mde__shape_count(c, "tensor", rank, shape);
-    mde_tensor *t = count ? (mde_tensor *)mde__scratch(c, 1, sizeof *t) : NULL;
+    mde_tensor *t = count ? (mde_tensor *)mde_scratch(c, 1, sizeof *t) : NULL;
     if (!t) return NULL;
     memset(t, 0, sizeof *t);
     t->rank = rank;
@@ -5888,7 +5916,7 @@ static mde_tensor *mde__tensor_new(mde_context *c, int rank, const int64_t *shap
 {
     mde_tensor *t = mde__tensor_view(c, rank, shape, NULL);
     if (!t) return NULL;
-    t->data = (float *)mde__scratch(c, t->count, sizeof *t->data);
+    t->data = (float *)mde_scratch(c, t->count, sizeof *t->data);
     return t->data ? t : NULL;
 }
 
@@ -5902,7 +5930,7 @@ MDEDEF mde_tensor *mde_tensor_create(mde_context *c, int rank, const int64_t *sh
 MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shape, const float *data)
 {
     mde_tensor *t = data ? mde__tensor_new(c, rank, shape) : NULL;
-    if (!data) mde__fail(c, MDE_BAD_ARGUMENT, "tensor: no data were given");
+    if (!data) mde_fail(c, MDE_BAD_ARGUMENT, "tensor: no data were given");
     if (t) memcpy(t->data, data, t->count * sizeof *data);
     return t;
 }
@@ -5983,35 +6011,35 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
     int i, wanted = 0;
     if (mde__bad(c)) return NULL;
     if (op->inputs < 0 || op->inputs > MDE_MAX_INPUTS) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: the op has %d inputs; expected at most %d", op->name, op->inputs,
-                  MDE_MAX_INPUTS);
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: the op has %d inputs; expected at most %d", op->name, op->inputs,
+                 MDE_MAX_INPUTS);
         return NULL;
     }
     for (i = 0; i < op->inputs; i++) {
         if (!in[i]) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: input %d is NULL", op->name, i);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: input %d is NULL", op->name, i);
             return NULL;
         }
         wanted |= in[i]->requires_grad;
     }
-    node = (mde_node *)mde__scratch(c, 1, sizeof *node);
+    node = (mde_node *)mde_scratch(c, 1, sizeof *node);
     if (!node) return NULL;
     memset(node, 0, sizeof *node);
     node->op = op;
     if (args) node->args = *args;
     for (i = 0; i < op->inputs; i++) node->in[i] = in[i];
-    node->out = (mde_tensor *)mde__scratch(c, 1, sizeof *node->out);
+    node->out = (mde_tensor *)mde_scratch(c, 1, sizeof *node->out);
     if (!node->out) return NULL;
     memset(node->out, 0, sizeof *node->out);
     if (!op->shape(c, node->in, &node->args, node->out)) {
-        mde__fail(c, MDE_BAD_SHAPE, "%s: the inputs do not fit the op", op->name);
+        mde_fail(c, MDE_BAD_SHAPE, "%s: the inputs do not fit the op", op->name);
         return NULL;
     }
     node->out->count = mde__shape_count(c, op->name, node->out->rank, node->out->shape);
     if (!node->out->count) return NULL;
     /* A shape function that sets the data shares them with an input. */
     if (!node->out->data) {
-        node->out->data = (float *)mde__scratch(c, node->out->count, sizeof *node->out->data);
+        node->out->data = (float *)mde_scratch(c, node->out->count, sizeof *node->out->data);
         if (!node->out->data) return NULL;
         op->forward(c, node);
     }
@@ -6044,7 +6072,7 @@ static int mde__is_goal(const mde_tensor *t, int n, mde_tensor *const *x)
 /* For each node up to y's, one bit an input: set where a goal lies behind that input. */
 static unsigned char *mde__mark_paths(mde_context *c, int64_t last, int n, mde_tensor *const *x)
 {
-    unsigned char *want = (unsigned char *)mde__scratch(c, (size_t)last + 1, 1);
+    unsigned char *want = (unsigned char *)mde_scratch(c, (size_t)last + 1, 1);
     int64_t i;
     int k;
     for (i = 0; want && i <= last; i++) {
@@ -6066,7 +6094,7 @@ static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, in
     int k;
     memset(din, 0, MDE_MAX_INPUTS * sizeof *din);
     if (!node->op->vjp) {
-        mde__fail(c, MDE_NOT_DIFFERENTIABLE, "%s: has no derivative", node->op->name);
+        mde_fail(c, MDE_NOT_DIFFERENTIABLE, "%s: has no derivative", node->op->name);
         return;
     }
     if (!record && node->op->vjp_fast) node->op->vjp_fast(c, node, g, want, din);
@@ -6074,8 +6102,8 @@ static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, in
     for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
         if (!((want >> k) & 1)) din[k] = NULL;
         if (!din[k] || mde__same_shape(din[k], node->in[k])) continue;
-        mde__fail(c, MDE_BAD_SHAPE, "%s: the gradient of input %d is %s; expected %s", node->op->name, k,
-                  mde__shape_text(din[k], have), mde__shape_text(node->in[k], expected));
+        mde_fail(c, MDE_BAD_SHAPE, "%s: the gradient of input %d is %s; expected %s", node->op->name, k,
+                 mde__shape_text(din[k], have), mde__shape_text(node->in[k], expected));
     }
 }
 
@@ -6188,7 +6216,7 @@ MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss)
     int64_t last, i;
     int k;
     if (mde__bad(c)) return mde_context_status(c);
-    if (!loss || loss->count != 1) return mde__fail(c, MDE_BAD_SHAPE, "backward: the loss is not a scalar");
+    if (!loss || loss->count != 1) return mde_fail(c, MDE_BAD_SHAPE, "backward: the loss is not a scalar");
     last = mde__walk(c, loss, 0, NULL, 0);
     if (!mde__bad(c)) mde__collect(c, loss);
     for (i = 0; i <= last && !mde__bad(c); i++) {
@@ -6205,12 +6233,12 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
     for (k = 0; k < n; k++) dx[k] = NULL;
     if (mde__bad(c)) return mde_context_status(c);
     for (k = 0; k < n; k++) {
-        if (!x[k]) return mde__fail(c, MDE_BAD_ARGUMENT, "grad: x %d is NULL", k);
+        if (!x[k]) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d is NULL", k);
         if (!x[k]->requires_grad) {
-            return mde__fail(c, MDE_BAD_ARGUMENT, "grad: x %d has no requires_grad, so no op was recorded for it", k);
+            return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d has no requires_grad, so no op was recorded for it", k);
         }
     }
-    if (!y) return mde__fail(c, MDE_BAD_ARGUMENT, "grad: y is NULL");
+    if (!y) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: y is NULL");
     last = mde__walk(c, y, n, x, record);
     for (k = 0; k < n && !mde__bad(c); k++) {
         dx[k] = x[k]->adjoint ? x[k]->adjoint : mde_tensor_create(c, x[k]->rank, x[k]->shape);
@@ -6236,8 +6264,8 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
 {
     char a[128], b[128];
     if (mde__same_shape(in[0], in[1])) return mde__take_shape(out, in[0]);
-    mde__fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
-              mde__shape_text(in[1], b));
+    mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
+             mde__shape_text(in[1], b));
     return 0;
 }
 
@@ -6444,8 +6472,8 @@ static int mde__reshape_shape(mde_context *c, mde_tensor *const *in, const mde_a
     memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
     out->data = in[0]->data;
     if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
-    mde__fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s", mde__shape_text(in[0], a),
-              mde__shape_text(out, b));
+    mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s", mde__shape_text(in[0], a),
+             mde__shape_text(out, b));
     return 0;
 }
 
@@ -6482,8 +6510,8 @@ static int mde__permute_shape(mde_context *c, mde_tensor *const *in, const mde_a
     out->rank = in[0]->rank;
     for (i = 0; i < out->rank; i++) {
         if (args->i[i] < 0 || args->i[i] >= out->rank || (seen >> args->i[i]) & 1) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
-                      mde__shape_text(in[0], a));
+            mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
+                     mde__shape_text(in[0], a));
             return 0;
         }
         seen |= 1 << args->i[i];
@@ -6540,7 +6568,7 @@ static int mde__check_axis(mde_context *c, const char *op, const mde_tensor *x, 
 {
     char a[128];
     if (axis >= 0 && axis < x->rank) return 1;
-    mde__fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a), (long long)axis);
+    mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a), (long long)axis);
     return 0;
 }
 
@@ -6552,8 +6580,8 @@ static int mde__slice_shape(mde_context *c, mde_tensor *const *in, const mde_arg
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] = args->i[2];
     if (args->i[1] >= 0 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[args->i[0]] - args->i[2]) return 1;
-    mde__fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
-              mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
+    mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
+             mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
     return 0;
 }
 
@@ -6585,8 +6613,8 @@ static int mde__pad_shape(mde_context *c, mde_tensor *const *in, const mde_args 
     char a[128];
     if (!mde__check_axis(c, "pad", in[0], args->i[0])) return 0;
     if (args->i[1] < 0 || args->i[2] < 0 || args->i[1] > INT64_MAX / 4 || args->i[2] > INT64_MAX / 4) {
-        mde__fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
-                  mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
+        mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
+                 mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
         return 0;
     }
     mde__take_shape(out, in[0]);
@@ -6623,8 +6651,8 @@ static int mde__concat_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     if (!mde__check_axis(c, "concat", in[0], args->i[0])) return 0;
     for (i = 0; fits && i < in[0]->rank; i++) fits = i == axis || in[0]->shape[i] == in[1]->shape[i];
     if (!fits) {
-        mde__fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
-                  mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
+        mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
+                 mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
         return 0;
     }
     mde__take_shape(out, in[0]);
@@ -6684,8 +6712,8 @@ static int mde__broadcast_shape(mde_context *c, mde_tensor *const *in, const mde
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(in[0], out, strides)) return 1;
-    mde__fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s", mde__shape_text(in[0], a),
-              mde__shape_text(out, b));
+    mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s", mde__shape_text(in[0], a),
+             mde__shape_text(out, b));
     return 0;
 }
 
@@ -6711,8 +6739,8 @@ static int mde__sum_to_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(out, in[0], strides)) return 1;
-    mde__fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
-              mde__shape_text(out, b));
+    mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
+             mde__shape_text(out, b));
     return 0;
 }
 
@@ -6789,16 +6817,16 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (a->shape[i] != b->shape[i]) break;
     }
     if (r < 2 || r != b->rank || i < r - 2) {
-        mde__fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
-                  mde__shape_text(b, y));
+        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
+                 mde__shape_text(b, y));
         return 0;
     }
     k_a = a->shape[ta ? r - 2 : r - 1];
     k_b = b->shape[tb ? r - 1 : r - 2];
     if (k_a != k_b) {
-        mde__fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
-                  mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
-                  (long long)k_a, (long long)k_b);
+        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
+                 mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
+                 (long long)k_a, (long long)k_b);
         return 0;
     }
     mde__take_shape(out, a);
@@ -6813,7 +6841,7 @@ static void mde__matmul_forward(mde_context *c, mde_node *node)
     int r = out->rank, ta = (int)node->args.i[0], tb = (int)node->args.i[1];
     int64_t m = out->shape[r - 2], n = out->shape[r - 1], k = a->shape[ta ? r - 2 : r - 1], batch;
     mde_mark mark = mde_arena_mark(c);
-    float *workspace = (float *)mde__scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
+    float *workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
     batch = (int64_t)out->count / (m * n);
     if (workspace) {
         mde__gemm_batch(c, batch, ta, tb, m, n, k, a->data, a->shape[r - 1], m * k, b->data, b->shape[r - 1], k * n, 0,
@@ -6898,8 +6926,8 @@ static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *na
     int i;
     for (i = 1; i < inputs; i++) {
         if (in[i]->rank == 1 && in[i]->shape[0] == mde__last(in[0])) continue;
-        mde__fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
-                  i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
+        mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
+                 i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
         return 0;
     }
     return mde__take_shape(out, in[0]);
@@ -6914,7 +6942,7 @@ static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_
 static void mde__rms_norm_forward(mde_context *c, mde_node *node)
 {
     int64_t rows = mde__rows(node->out);
-    node->saved = (float *)mde__scratch(c, (size_t)rows, sizeof *node->saved);
+    node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
     if (!node->saved) return;
     mde__rms_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, (float)node->args.f[0],
                        node->out->data, node->saved);
@@ -6958,7 +6986,7 @@ static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const md
 static void mde__layer_norm_forward(mde_context *c, mde_node *node)
 {
     int64_t rows = mde__rows(node->out);
-    node->saved = (float *)mde__scratch(c, (size_t)rows * 2, sizeof *node->saved);
+    node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
     if (!node->saved) return;
     mde__layer_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, node->in[2]->data,
                          (float)node->args.f[0], node->out->data, node->saved, node->saved + rows);
@@ -7009,8 +7037,8 @@ static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, 
     int64_t i;
     for (i = 0; ids && i < args->i[0]; i++) {
         if (ids[i] >= 0 && ids[i] < limit) continue;
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
-                  (long long)limit - 1);
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
+                 (long long)limit - 1);
         return 0;
     }
     return ids != NULL;
@@ -7020,7 +7048,7 @@ static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_ar
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde__fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
+        mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
         return 0;
     }
     out->rank = 2;
@@ -7051,7 +7079,7 @@ static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_a
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde__fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
+        mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
         return 0;
     }
     out->rank = 2;
@@ -7086,8 +7114,8 @@ static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde__fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
-                  mde__shape_text(in[0], a));
+        mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
+                 mde__shape_text(in[0], a));
         return 0;
     }
     out->rank = 1;
@@ -7098,7 +7126,7 @@ static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const
 static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
 {
     int64_t rows = mde__rows(node->in[0]);
-    node->saved = (float *)mde__scratch(c, (size_t)rows, sizeof *node->saved);
+    node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
     if (!node->saved) return;
     mde__cross_entropy_rows(c, rows, mde__last(node->in[0]), node->in[0]->data, (const int32_t *)node->args.p,
                             node->out->data, node->saved);
@@ -7137,8 +7165,8 @@ static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args
     char a[128];
     (void)args;
     if (in[0]->rank != 4 || in[0]->shape[3] % 2) {
-        mde__fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
-                  mde__shape_text(in[0], a));
+        mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
+                 mde__shape_text(in[0], a));
         return 0;
     }
     return mde__take_shape(out, in[0]);
@@ -7149,7 +7177,7 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
     const mde_tensor *x = node->in[0];
     int64_t time = x->shape[1], half = x->shape[3] / 2, t, i;
     mde_mark mark = mde_arena_mark(c);
-    float *table = (float *)mde__scratch(c, (size_t)(time * half) * 2, sizeof *table);
+    float *table = (float *)mde_scratch(c, (size_t)(time * half) * 2, sizeof *table);
     for (i = 0; table && i < half; i++) {
         double frequency = mde__pow(node->args.f[0], -(double)i / (double)half);
         for (t = 0; t < time; t++) {
@@ -7194,10 +7222,10 @@ static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const
     if (good) good = q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] && q->shape[2] % k->shape[2] == 0;
     if (good && args->i[0]) good = k->shape[1] >= q->shape[1];
     if (!good) {
-        mde__fail(c, MDE_BAD_SHAPE,
-                  "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, dim], k and v [batch, keys, "
-                  "kv_heads, dim], kv_heads a divisor of heads, and with a mask no fewer keys than queries",
-                  mde__shape_text(q, x), mde__shape_text(k, y), mde__shape_text(v, z));
+        mde_fail(c, MDE_BAD_SHAPE,
+                 "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, dim], k and v [batch, keys, "
+                 "kv_heads, dim], kv_heads a divisor of heads, and with a mask no fewer keys than queries",
+                 mde__shape_text(q, x), mde__shape_text(k, y), mde__shape_text(v, z));
         return 0;
     }
     return mde__take_shape(out, q);
@@ -7222,9 +7250,9 @@ static void mde__attention_forward(mde_context *c, mde_node *node)
     mde__attention_shape s = mde__attention_sizes(node);
     mde_mark mark;
     float *scratch;
-    node->saved = (float *)mde__scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
+    node->saved = (float *)mde_scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
     mark = mde_arena_mark(c);
-    scratch = (float *)mde__scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
+    scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
     if (node->saved && scratch) {
         mde__attention(c, &s, node->in[0]->data, node->in[1]->data, node->in[2]->data, (float)node->args.f[0],
                        node->out->data, node->saved, scratch);
@@ -7239,7 +7267,7 @@ static void mde__attention_vjp_fast(MDE__VJP)
     mde_tensor *dq = mde__tensor_new(c, 4, q->shape), *dk = mde__tensor_new(c, 4, k->shape);
     mde_tensor *dv = mde__tensor_new(c, 4, k->shape);
     mde_mark mark = mde_arena_mark(c);
-    float *scratch = (float *)mde__scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
+    float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     (void)want;
     if (dq && dk && dv && scratch) {
         mde__attention_vjp(c, &s, q->data, k->data, v->data, (float)node->args.f[0], node->out->data, node->saved,
@@ -7371,8 +7399,8 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     for (i = 1; i <= common.rank; i++) {
         int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
         if (m != n && m != 1 && n != 1) {
-            mde__fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: sizes %lld and %lld do not broadcast", op->name,
-                      mde__shape_text(a, x), mde__shape_text(b, y), (long long)m, (long long)n);
+            mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: sizes %lld and %lld do not broadcast", op->name,
+                     mde__shape_text(a, x), mde__shape_text(b, y), (long long)m, (long long)n);
             return NULL;
         }
         common.shape[common.rank - i] = m > n ? m : n;
@@ -7619,10 +7647,10 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     int32_t *copy;
     if (mde__bad(c) || !x) return mde_apply(c, op, &x, NULL);
     if (count < 1 || !ids) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: no ids were given", op->name);
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: no ids were given", op->name);
         return NULL;
     }
-    copy = (int32_t *)mde__scratch(c, (size_t)count, sizeof *copy);
+    copy = (int32_t *)mde_scratch(c, (size_t)count, sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, ids, (size_t)count * sizeof *ids);
     memset(&args, 0, sizeof args);
@@ -7672,12 +7700,12 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
     size_t i;
     if (mde__bad(c)) return NULL;
     if (!x) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "dropout: x is NULL");
+        mde_fail(c, MDE_BAD_ARGUMENT, "dropout: x is NULL");
         return NULL;
     }
     if (probability == 0) return x;
     if (!(probability > 0 && probability < 1)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "dropout: the probability is not in 0 to 1");
+        mde_fail(c, MDE_BAD_ARGUMENT, "dropout: the probability is not in 0 to 1");
         return NULL;
     }
     mask = mde__tensor_new(c, x->rank, x->shape);
@@ -7710,7 +7738,7 @@ struct mde_params {
 
 MDEDEF mde_params *mde_params_create(mde_context *c, uint64_t seed)
 {
-    mde_params *p = mde__bad(c) ? NULL : (mde_params *)mde__alloc(c, 1, sizeof *p);
+    mde_params *p = mde__bad(c) ? NULL : (mde_params *)mde_alloc(c, 1, sizeof *p);
     if (!p) return NULL;
     p->context = c;
     p->seed = seed;
@@ -7720,12 +7748,12 @@ MDEDEF mde_params *mde_params_create(mde_context *c, uint64_t seed)
 static void mde__param_free(mde_context *c, mde__param *item)
 {
     if (!item) return;
-    mde__free(c, item->name);
-    mde__free(c, item->tensor.data);
-    mde__free(c, item->tensor.grad);
-    mde__free(c, item->m);
-    mde__free(c, item->v);
-    mde__free(c, item);
+    mde_release(c, item->name);
+    mde_release(c, item->tensor.data);
+    mde_release(c, item->tensor.grad);
+    mde_release(c, item->m);
+    mde_release(c, item->v);
+    mde_release(c, item);
 }
 
 MDEDEF void mde_params_free(mde_params *p)
@@ -7733,8 +7761,8 @@ MDEDEF void mde_params_free(mde_params *p)
     int i;
     if (!p) return;
     for (i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
-    mde__free(p->context, (void *)p->items);
-    mde__free(p->context, p);
+    mde_release(p->context, (void *)p->items);
+    mde_release(p->context, p);
 }
 
 static void mde__initialise(const mde_params *p, const char *name, mde_tensor *t, mde_init init, double scale)
@@ -7760,7 +7788,7 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     size_t count;
     if (mde__bad(c)) return NULL;
     if (!name || !*name || mde_params_find(p, name)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "parameter \"%s\": %s", name ? name : "", name && *name ? "is there already"
+        mde_fail(c, MDE_BAD_ARGUMENT, "parameter \"%s\": %s", name ? name : "", name && *name ? "is there already"
                                                                                                : "has no name");
         return NULL;
     }
@@ -7773,13 +7801,13 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
         p->items = items;
         p->capacity = capacity;
     }
-    item = (mde__param *)mde__alloc(c, 1, sizeof *item);
+    item = (mde__param *)mde_alloc(c, 1, sizeof *item);
     if (!item) return NULL;
     item->name = mde__copy_text(c, name);
-    item->tensor.data = (float *)mde__alloc(c, count, sizeof(float));
-    item->tensor.grad = (float *)mde__alloc(c, count, sizeof(float));
-    item->m = (float *)mde__alloc(c, count, sizeof(float));
-    item->v = (float *)mde__alloc(c, count, sizeof(float));
+    item->tensor.data = (float *)mde_alloc(c, count, sizeof(float));
+    item->tensor.grad = (float *)mde_alloc(c, count, sizeof(float));
+    item->m = (float *)mde_alloc(c, count, sizeof(float));
+    item->v = (float *)mde_alloc(c, count, sizeof(float));
     if (mde__bad(c)) {
         mde__param_free(c, item);
         return NULL;
@@ -7856,7 +7884,7 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     if (mde__bad(c)) return (double)NAN;
     norm = mde_params_grad_norm(p);
     if (!(norm < (double)INFINITY)) {
-        mde__fail(c, MDE_NOT_FINITE, "adamw: the norm of the gradient is not finite");
+        mde_fail(c, MDE_NOT_FINITE, "adamw: the norm of the gradient is not finite");
         return norm;
     }
     beta1 = mde__or_default(desc->beta1, 0.9);
@@ -7911,7 +7939,7 @@ static const char *const mde__moment_prefixes[2] = { "adamw.m.", "adamw.v." };
 static char *mde__moment_name(mde_context *c, int which, const char *name)
 {
     size_t size = strlen(name) + strlen(mde__moment_prefixes[which]) + 1;
-    char *full = (char *)mde__alloc(c, size, 1);
+    char *full = (char *)mde_alloc(c, size, 1);
     if (full) snprintf(full, size, "%s%s", mde__moment_prefixes[which], name);
     return full;
 }
@@ -7934,12 +7962,12 @@ MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pa
     mde_safetensor *entries;
     int i;
     if (mde__bad(c)) return mde_context_status(c);
-    entries = (mde_safetensor *)mde__alloc(c, (size_t)p->count + 1, sizeof *entries);
+    entries = (mde_safetensor *)mde_alloc(c, (size_t)p->count + 1, sizeof *entries);
     for (i = 0; entries && i < p->count; i++) {
         entries[i] = mde__param_entry(p->items[i], p->items[i]->name, p->items[i]->tensor.data);
     }
     if (entries) mde_safetensors_write(c, path, p->count, entries, pairs, metadata);
-    mde__free(c, entries);
+    mde_release(c, entries);
     return c->status;
 }
 
@@ -7951,9 +7979,9 @@ MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, in
     char step[32];
     int i, which, count = 0;
     if (mde__bad(c)) return mde_context_status(c);
-    if (pairs < 0 || (pairs && !metadata)) return mde__fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
-    entries = (mde_safetensor *)mde__alloc(c, (size_t)p->count * 3 + 1, sizeof *entries);
-    all = (const char **)mde__alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
+    if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
+    entries = (mde_safetensor *)mde_alloc(c, (size_t)p->count * 3 + 1, sizeof *entries);
+    all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
     for (i = 0; i < p->count && !mde__bad(c); i++) {
         const mde__param *item = p->items[i];
         entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
@@ -7970,10 +7998,10 @@ MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, in
         mde_safetensors_write(c, path, count, entries, pairs + 1, all);
     }
     for (i = 0; entries && i < count; i++) {
-        if (i % 3 != 0) mde__free(c, (void *)(uintptr_t)entries[i].name);
+        if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
     }
-    mde__free(c, entries);
-    mde__free(c, (void *)all);
+    mde_release(c, entries);
+    mde_release(c, (void *)all);
     return c->status;
 }
 
@@ -7985,15 +8013,15 @@ static const float *mde__matching_tensor(mde_context *c, const char *path, const
     mde_tensor shape;
     char have[128], want[128];
     if (!found) {
-        mde__fail(c, MDE_BAD_FILE, "%s: has no tensor %s", path, name);
+        mde_fail(c, MDE_BAD_FILE, "%s: has no tensor %s", path, name);
         return NULL;
     }
     memset(&shape, 0, sizeof shape);
     shape.rank = found->rank;
     memcpy(shape.shape, found->shape, sizeof shape.shape);
     if (mde__same_shape(&shape, &item->tensor)) return found->data;
-    mde__fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name, mde__shape_text(&shape, have),
-              mde__shape_text(&item->tensor, want));
+    mde_fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name, mde__shape_text(&shape, have),
+             mde__shape_text(&item->tensor, want));
     return NULL;
 }
 
@@ -8002,7 +8030,7 @@ static const float *mde__matching_tensor(mde_context *c, const char *path, const
 static mde_status mde__params_load(mde_params *p, const char *path, const mde_safetensors *file, int moments)
 {
     mde_context *c = p->context;
-    const float **found = (const float **)mde__alloc(c, (size_t)p->count * 3 + 1, sizeof *found);
+    const float **found = (const float **)mde_alloc(c, (size_t)p->count * 3 + 1, sizeof *found);
     int i, which;
     for (i = 0; i < p->count && !mde__bad(c); i++) {
         const mde__param *item = p->items[i];
@@ -8010,7 +8038,7 @@ static mde_status mde__params_load(mde_params *p, const char *path, const mde_sa
         for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
             char *name = mde__moment_name(c, which, item->name);
             if (name) found[3 * i + 1 + which] = mde__matching_tensor(c, path, file, item, name);
-            mde__free(c, name);
+            mde_release(c, name);
         }
     }
     for (i = 0; i < p->count && !mde__bad(c); i++) {
@@ -8021,7 +8049,7 @@ static mde_status mde__params_load(mde_params *p, const char *path, const mde_sa
         memcpy(item->m, found[3 * i + 1], bytes);
         memcpy(item->v, found[3 * i + 2], bytes);
     }
-    mde__free(c, (void *)found);
+    mde_release(c, (void *)found);
     return c->status;
 }
 
@@ -8048,7 +8076,7 @@ MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
     text = mde_safetensors_metadata(file, "adamw.steps");
     if (!text || !mde__parse_number(text, strlen(text), &steps) || !(steps >= 0 && steps < 9e15) ||
         steps != floor(steps)) {
-        mde__fail(c, MDE_BAD_FILE, "%s: is no checkpoint: it has no adamw.steps", path);
+        mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint: it has no adamw.steps", path);
     } else if (mde__params_load(p, path, file, 1) == MDE_OK) {
         p->steps = (int64_t)steps;
     }
@@ -8120,7 +8148,7 @@ struct mde_tokenizer {
 
 static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 {
-    mde_tokenizer *t = (mde_tokenizer *)mde__alloc(c, 1, sizeof *t);
+    mde_tokenizer *t = (mde_tokenizer *)mde_alloc(c, 1, sizeof *t);
     size_t i;
     if (!t) return NULL;
     t->context = c;
@@ -8128,10 +8156,10 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
     t->slots = 1024;
     while (t->slots < (size_t)capacity * 2) t->slots *= 2;
     t->bytes_capacity = 1024;
-    t->bytes = (char *)mde__alloc(c, t->bytes_capacity, 1);
-    t->starts = (size_t *)mde__alloc(c, (size_t)capacity + 1, sizeof *t->starts);
-    t->scores = (float *)mde__alloc(c, (size_t)capacity, sizeof *t->scores);
-    t->table = (int32_t *)mde__alloc(c, t->slots, sizeof *t->table);
+    t->bytes = (char *)mde_alloc(c, t->bytes_capacity, 1);
+    t->starts = (size_t *)mde_alloc(c, (size_t)capacity + 1, sizeof *t->starts);
+    t->scores = (float *)mde_alloc(c, (size_t)capacity, sizeof *t->scores);
+    t->table = (int32_t *)mde_alloc(c, t->slots, sizeof *t->table);
     if (mde__bad(c)) {
         mde_tokenizer_free(t);
         return NULL;
@@ -8143,11 +8171,11 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 {
     if (!t) return;
-    mde__free(t->context, t->bytes);
-    mde__free(t->context, t->starts);
-    mde__free(t->context, t->scores);
-    mde__free(t->context, t->table);
-    mde__free(t->context, t);
+    mde_release(t->context, t->bytes);
+    mde_release(t->context, t->starts);
+    mde_release(t->context, t->scores);
+    mde_release(t->context, t->table);
+    mde_release(t->context, t);
 }
 
 /* The slot that holds the token with these bytes, or the free slot where it belongs. */
@@ -8388,14 +8416,14 @@ static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t lengt
         return length;
     }
     if (length >= INT32_MAX) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "encode: a text of %zu bytes is more than can be encoded at once", length);
+        mde_fail(c, MDE_BAD_ARGUMENT, "encode: a text of %zu bytes is more than can be encoded at once", length);
         return 0;
     }
     e.tokenizer = t;
-    e.symbols = (mde__symbol *)mde__scratch(c, span, sizeof *e.symbols);
-    e.heap = (mde__merge *)mde__scratch(c, span, 2 * sizeof *e.heap);
+    e.symbols = (mde__symbol *)mde_scratch(c, span, sizeof *e.symbols);
+    e.heap = (mde__merge *)mde_scratch(c, span, 2 * sizeof *e.heap);
     if (t->published) {
-        char *spaced = (char *)mde__scratch(c, span, 1);
+        char *spaced = (char *)mde_scratch(c, span, 1);
         if (!mde__bad(c)) {
             spaced[0] = ' ';
             memcpy(spaced + 1, text, length);
@@ -8416,11 +8444,11 @@ MDEDEF int32_t *mde_tokenizer_encode(const mde_tokenizer *t, const char *text, s
     int32_t *ids;
     *count = 0;
     if (!t || mde__bad(t->context)) return NULL;
-    ids = (int32_t *)mde__alloc(t->context, length + 1, sizeof *ids);
+    ids = (int32_t *)mde_alloc(t->context, length + 1, sizeof *ids);
     if (!ids) return NULL;
     *count = mde__encode(t, text, length, ids);
     if (!mde__bad(t->context)) return ids;
-    mde__free(t->context, ids);
+    mde_release(t->context, ids);
     *count = 0;
     return NULL;
 }
@@ -8467,18 +8495,18 @@ typedef struct mde__bpe {
 
 static void mde__bpe_free(mde__bpe *b)
 {
-    mde__free(b->context, b->words);
-    mde__free(b->context, b->word_table);
-    mde__free(b->context, b->symbols);
-    mde__free(b->context, b->pairs);
-    mde__free(b->context, b->pair_table);
-    mde__free(b->context, b->places);
-    mde__free(b->context, b->heap);
+    mde_release(b->context, b->words);
+    mde_release(b->context, b->word_table);
+    mde_release(b->context, b->symbols);
+    mde_release(b->context, b->pairs);
+    mde_release(b->context, b->pair_table);
+    mde_release(b->context, b->places);
+    mde_release(b->context, b->heap);
 }
 
 static int64_t *mde__new_table(mde_context *c, size_t slots)
 {
-    int64_t *table = (int64_t *)mde__alloc(c, slots, sizeof *table);
+    int64_t *table = (int64_t *)mde_alloc(c, slots, sizeof *table);
     size_t i;
     for (i = 0; table && i < slots; i++) table[i] = -1;
     return table;
@@ -8502,10 +8530,10 @@ static int mde__bpe_grow_words(mde__bpe *b)
     mde__word *words = (mde__word *)mde__realloc(b->context, b->words, capacity, sizeof *words);
     if (words) b->words = words;
     if (!words || !table) {
-        mde__free(b->context, table);
+        mde_release(b->context, table);
         return 0;
     }
-    mde__free(b->context, b->word_table);
+    mde_release(b->context, b->word_table);
     b->word_table = table;
     b->word_capacity = capacity;
     b->word_slots = capacity * 2;
@@ -8558,10 +8586,10 @@ static int mde__bpe_grow_pairs(mde__bpe *b)
     heap = (mde__ranked *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
     if (heap) b->heap = heap;
     if (!pairs || !heap || !table) {
-        mde__free(b->context, table);
+        mde_release(b->context, table);
         return 0;
     }
-    mde__free(b->context, b->pair_table);
+    mde_release(b->context, b->pair_table);
     b->pair_table = table;
     b->pair_capacity = capacity;
     b->pair_slots = capacity * 2;
@@ -8675,7 +8703,7 @@ static int mde__bpe_start(mde__bpe *b)
 {
     size_t total = 0, word, i;
     for (word = 0; word < b->word_count; word++) total += b->words[word].length;
-    b->symbols = (int32_t *)mde__alloc(b->context, total + 1, sizeof *b->symbols);
+    b->symbols = (int32_t *)mde_alloc(b->context, total + 1, sizeof *b->symbols);
     if (!b->symbols) return 0;
     total = 0;
     for (word = 0; word < b->word_count; word++) {
@@ -8708,7 +8736,7 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
             mde__bpe_push(b, best.pair);
             continue;
         }
-        spelled = (char *)mde__alloc(b->context, left_length + right_length, 1);
+        spelled = (char *)mde_alloc(b->context, left_length + right_length, 1);
         if (spelled) {
             memcpy(spelled, left, left_length);
             memcpy(spelled + left_length, right, right_length);
@@ -8719,7 +8747,7 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
             good = mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1) &&
                    mde__bpe_merge(b, best.pair, merged);
         }
-        mde__free(b->context, spelled);
+        mde_release(b->context, spelled);
     }
     if (!good) {
         mde_tokenizer_free(t);
@@ -8731,7 +8759,7 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
 static int mde__check_vocabulary(mde_context *c, int vocabulary)
 {
     if (vocabulary > 256 && vocabulary <= MDE__MAX_VOCABULARY) return 1;
-    mde__fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary, MDE__MAX_VOCABULARY);
+    mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary, MDE__MAX_VOCABULARY);
     return 0;
 }
 
@@ -8761,17 +8789,17 @@ static int mde__tokenizer_walk(mde_context *c, const char *path, const unsigned 
         size_t length;
         float score;
         if (count == MDE__MAX_VOCABULARY) {
-            mde__fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
+            mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
             return 0;
         }
         length = size - at >= 8 ? (size_t)mde__get_bytes(bytes + at + 4, 4, 0) : 0;
         if (size - at < 8 || length > size - at - 8) {
-            mde__fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
+            mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
             return 0;
         }
         score = mde__float_of_bits((uint32_t)mde__get_bytes(bytes + at, 4, 0));
         if (!(score >= -3e38f && score <= 3e38f)) {
-            mde__fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
+            mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
             return 0;
         }
         if (fill) {
@@ -8808,16 +8836,16 @@ static int mde__tokenizer_has_bytes(const unsigned char *bytes, size_t size, int
 MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
 {
     size_t size;
-    unsigned char *bytes = mde__read_file(c, path, (size_t)1 << 28, &size);
+    unsigned char *bytes = mde_file_read(c, path, (size_t)1 << 28, &size);
     mde_tokenizer *t = NULL;
     int count, published;
     if (!bytes) return NULL;
-    if (size < 4) mde__fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
+    if (size < 4) mde_fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
     count = size < 4 ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
     published = count && mde__tokenizer_has_bytes(bytes, size, MDE__PUBLISHED_SPECIALS, 1);
     if (!mde__bad(c) && !published && !(count && mde__tokenizer_has_bytes(bytes, size, 0, 0))) {
-        mde__fail(c, MDE_BAD_FILE, "%s: is no tokenizer of bytes: expected the 256 bytes as tokens 0 to 255, or "
-                  "<0x00> to <0xFF> as tokens 3 to 258", path);
+        mde_fail(c, MDE_BAD_FILE, "%s: is no tokenizer of bytes: expected the 256 bytes as tokens 0 to 255, or "
+                 "<0x00> to <0xFF> as tokens 3 to 258", path);
     }
     if (!mde__bad(c)) t = mde__tokenizer_create(c, count);
     if (t) {
@@ -8827,7 +8855,7 @@ MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
             t = NULL;
         }
     }
-    mde__free(c, bytes);
+    mde_release(c, bytes);
     return t;
 }
 
@@ -8840,7 +8868,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
     if (!t) return MDE_BAD_ARGUMENT;
     c = t->context;
     if (mde__bad(c)) return c->status;
-    file = (unsigned char *)mde__alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
+    file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
     for (id = 0; id < t->vocabulary; id++) {
         size_t length;
@@ -8858,8 +8886,8 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
         at += 8 + length;
     }
     mde__put_bytes(file, 4, longest);
-    mde__write_file(c, path, file, at);
-    mde__free(c, file);
+    mde_file_write(c, path, file, at);
+    mde_release(c, file);
     return c->status;
 }
 
@@ -8933,7 +8961,7 @@ static int mde__source_add(mde_context *c, mde__source *s, const char *text, siz
     size_t start = s->length;
     if (length == 0) return 1;
     if (length > SIZE_MAX / 4 - s->length) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "corpus: domain \"%s\" is too large", s->name);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "corpus: domain \"%s\" is too large", s->name);
         return 0;
     }
     if (length > s->capacity - s->length) {
@@ -8960,13 +8988,13 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     size_t *order;
     int split;
     if (s->length == 0) {
-        mde__fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
+        mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
         return 0;
     }
-    s->split = (unsigned char *)mde__alloc(c, s->documents, 1);
-    order = (size_t *)mde__alloc(c, s->documents, sizeof *order);
+    s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
+    order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
     if (!s->split || !order) {
-        mde__free(c, order);
+        mde_release(c, order);
         return 0;
     }
     for (i = 0; i < s->documents; i++) {
@@ -8982,10 +9010,10 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     if (desc->validation > 0 && held[MDE_VALIDATION] == 0) held[MDE_VALIDATION] = 1;
     if (desc->test > 0 && held[MDE_TEST] == 0) held[MDE_TEST] = 1;
     if (kept < 1 + held[MDE_VALIDATION] + held[MDE_TEST]) {
-        mde__fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has %zu documents%s; its splits need at least %d (a smaller "
-                  "`document` cuts a text into more)", s->name, kept, limit < 1 ? " within max_bytes" : "",
+        mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has %zu documents%s; its splits need at least %d (a smaller "
+                 "`document` cuts a text into more)", s->name, kept, limit < 1 ? " within max_bytes" : "",
                   1 + (desc->validation > 0) + (desc->test > 0));
-        mde__free(c, order);
+        mde_release(c, order);
         return 0;
     }
     for (split = MDE_VALIDATION; split <= MDE_TEST; split++) {
@@ -8999,7 +9027,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
         }
         kept = left;
     }
-    mde__free(c, order);
+    mde_release(c, order);
     return 1;
 }
 
@@ -9037,9 +9065,9 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
         if (length > longest) longest = length;
         d->documents[split]++;
     }
-    d->tokens[split] = (uint16_t *)mde__alloc(c, capacity + 1, sizeof **d->tokens);
-    d->starts[split] = (int64_t *)mde__alloc(c, (size_t)d->documents[split] + 1, sizeof **d->starts);
-    ids = (int32_t *)mde__alloc(c, longest + 1, sizeof *ids);
+    d->tokens[split] = (uint16_t *)mde_alloc(c, capacity + 1, sizeof **d->tokens);
+    d->starts[split] = (int64_t *)mde_alloc(c, (size_t)d->documents[split] + 1, sizeof **d->starts);
+    ids = (int32_t *)mde_alloc(c, longest + 1, sizeof *ids);
     for (i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t start = i ? s->ends[i - 1] : 0, count;
         if (s->split[i] != split) continue;
@@ -9048,7 +9076,7 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
         d->tokens[split][d->count[split]++] = (uint16_t)mde__byte_token(corpus->tokenizer, 0);
         d->starts[split][++document] = (int64_t)d->count[split];
     }
-    mde__free(c, ids);
+    mde_release(c, ids);
     if (!mde__bad(c) && corpus->tokenizer->vocabulary > 256) {
         uint16_t *fitting = (uint16_t *)mde__realloc(c, d->tokens[split], d->count[split] + 1, sizeof *fitting);
         if (fitting) d->tokens[split] = fitting;
@@ -9091,7 +9119,7 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     r->context = c;
     if (mde__bad(c)) return 0;
     if (!desc) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
         return 0;
     }
     *d = *desc;
@@ -9103,12 +9131,12 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     if (!(d->validation >= 0 && d->test >= 0 && d->validation + d->test < 1)) {
         double wrong = d->validation >= 0 && d->test >= 0 ? d->validation + d->test
                                                           : d->validation >= 0 ? d->test : d->validation;
-        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %s; expected them positive and below 1 in sum",
-                  mde__number(number, wrong));
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %s; expected them positive and below 1 in sum",
+                 mde__number(number, wrong));
     } else if (d->document < 1 || d->max_bytes < 0) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
-                  d->document < 1 ? "document" : "max_bytes",
-                  (long long)(d->document < 1 ? d->document : d->max_bytes));
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
+                 d->document < 1 ? "document" : "max_bytes",
+                 (long long)(d->document < 1 ? d->document : d->max_bytes));
     } else if (d->vocabulary && !d->tokenizer) {
         if (d->vocabulary != 256) mde__check_vocabulary(c, d->vocabulary);
         else d->vocabulary = 0;
@@ -9120,7 +9148,7 @@ static mde__source *mde__reading_add(mde__reading *r, const char *name)
 {
     mde__source *s;
     if (r->count == MDE_MAX_DOMAINS) {
-        mde__fail(r->context, MDE_BAD_ARGUMENT, "corpus: more than %d domains", MDE_MAX_DOMAINS);
+        mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: more than %d domains", MDE_MAX_DOMAINS);
         return NULL;
     }
     s = &r->sources[r->count];
@@ -9136,7 +9164,7 @@ static int mde__reading_splits(mde__reading *r)
     for (i = 0; i < r->count; i++) {
         for (k = 0; k < i; k++) {
             if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
-            mde__fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
+            mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
             return 0;
         }
         if (!mde__source_split(r->context, &r->desc, &r->sources[i])) return 0;
@@ -9150,7 +9178,7 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
     mde_context *c = r->context;
     mde_corpus *corpus = NULL;
     int i, split;
-    if (!mde__bad(c) && mde__reading_splits(r)) corpus = (mde_corpus *)mde__alloc(c, 1, sizeof *corpus);
+    if (!mde__bad(c) && mde__reading_splits(r)) corpus = (mde_corpus *)mde_alloc(c, 1, sizeof *corpus);
     if (corpus) {
         corpus->context = c;
         if (r->desc.tokenizer) corpus->tokenizer = r->desc.tokenizer;
@@ -9167,10 +9195,10 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
                 if (!mde__corpus_encode(corpus, s, d, split)) break;
             }
         }
-        mde__free(c, s->name);
-        mde__free(c, s->text);
-        mde__free(c, s->ends);
-        mde__free(c, s->split);
+        mde_release(c, s->name);
+        mde_release(c, s->text);
+        mde_release(c, s->ends);
+        mde_release(c, s->split);
     }
     if (corpus && mde__bad(c)) {
         mde_corpus_free(corpus);
@@ -9188,10 +9216,10 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
     int i;
     if (mde__bad(c)) return NULL;
     if (domains < 1) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
         return NULL;
     }
-    r = (mde__reading *)mde__alloc(c, 1, sizeof *r);
+    r = (mde__reading *)mde_alloc(c, 1, sizeof *r);
     if (!r) return NULL;
     if (mde__reading_start(r, c, desc)) {
         for (i = 0; i < domains; i++) {
@@ -9200,7 +9228,7 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
         }
     }
     corpus = mde__reading_finish(r);
-    mde__free(c, r);
+    mde_release(c, r);
     return corpus;
 }
 
@@ -9210,26 +9238,26 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
 
 static int mde__source_read(mde_context *c, mde__source *s, const char *path, size_t limit, int depth)
 {
-    mde__names names;
+    mde_names names;
     int i;
-    if (!mde__is_folder(path)) {
+    if (!mde_is_folder(path)) {
         size_t size;
-        unsigned char *bytes = mde__read_file(c, path, SIZE_MAX / 4, &size);
+        unsigned char *bytes = mde_file_read(c, path, SIZE_MAX / 4, &size);
         if (bytes) mde__source_add(c, s, (const char *)bytes, size, limit);
-        mde__free(c, bytes);
+        mde_release(c, bytes);
         return !mde__bad(c);
     }
     if (depth == MDE__FOLDER_DEPTH) {
-        mde__fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
+        mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
         return 0;
     }
-    if (mde__list_folder(c, path, &names) != MDE_OK) return 0;
+    if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
     for (i = 0; i < names.count && !mde__bad(c); i++) {
         char *inner = mde__join_path(c, path, names.items[i]);
         if (inner) mde__source_read(c, s, inner, limit, depth + 1);
-        mde__free(c, inner);
+        mde_release(c, inner);
     }
-    mde__names_free(c, &names);
+    mde_names_free(c, &names);
     return !mde__bad(c);
 }
 
@@ -9241,7 +9269,7 @@ static size_t mde__stem(const char *name, int folder)
 }
 
 /* A domain is named after its file or folder. The ending stays where two files differ only by it. */
-static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, const mde__names *siblings, int own)
+static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, const mde_names *siblings, int own)
 {
     mde_context *c = r->context;
     size_t length = strlen(path), start, stem;
@@ -9253,7 +9281,7 @@ static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, co
     name = mde__copy_text(c, path + start);
     if (!name) return NULL;
     name[length - start] = 0;
-    stem = mde__stem(name, mde__is_folder(path));
+    stem = mde__stem(name, mde_is_folder(path));
     for (i = 0; siblings && i < siblings->count; i++) {
         const char *other = siblings->items[i];
         if (i == own || strncmp(other, name, stem) != 0) continue;
@@ -9261,29 +9289,29 @@ static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, co
     }
     name[stem] = 0;
     s = mde__reading_add(r, name);
-    mde__free(c, name);
+    mde_release(c, name);
     return s;
 }
 
 static int mde__reading_open(mde__reading *r, const char *path)
 {
     mde_context *c = r->context;
-    mde__names names;
+    mde_names names;
     mde__source *s;
     int i;
-    if (!mde__is_folder(path) || r->desc.single_domain) {
+    if (!mde_is_folder(path) || r->desc.single_domain) {
         s = mde__reading_add_entry(r, path, NULL, 0);
         return s && mde__source_read(c, s, path, (size_t)r->desc.document, 0);
     }
-    if (mde__list_folder(c, path, &names) != MDE_OK) return 0;
-    if (names.count == 0) mde__fail(c, MDE_BAD_FILE, "%s: the folder is empty; expected a domain each entry", path);
+    if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
+    if (names.count == 0) mde_fail(c, MDE_BAD_FILE, "%s: the folder is empty; expected a domain each entry", path);
     for (i = 0; i < names.count && !mde__bad(c); i++) {
         char *inner = mde__join_path(c, path, names.items[i]);
         s = inner ? mde__reading_add_entry(r, inner, &names, i) : NULL;
         if (s) mde__source_read(c, s, inner, (size_t)r->desc.document, 0);
-        mde__free(c, inner);
+        mde_release(c, inner);
     }
-    mde__names_free(c, &names);
+    mde_names_free(c, &names);
     return !mde__bad(c);
 }
 
@@ -9293,14 +9321,14 @@ MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc)
     mde_corpus *corpus;
     if (mde__bad(c)) return NULL;
     if (!desc || !desc->path || !*desc->path) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
         return NULL;
     }
-    r = (mde__reading *)mde__alloc(c, 1, sizeof *r);
+    r = (mde__reading *)mde_alloc(c, 1, sizeof *r);
     if (!r) return NULL;
     if (mde__reading_start(r, c, desc)) mde__reading_open(r, desc->path);
     corpus = mde__reading_finish(r);
-    mde__free(c, r);
+    mde_release(c, r);
     return corpus;
 }
 
@@ -9312,14 +9340,14 @@ MDEDEF void mde_corpus_free(mde_corpus *corpus)
     if (!corpus) return;
     for (domain = 0; domain < corpus->domains; domain++) {
         mde__domain *d = &corpus->domain[domain];
-        mde__free(corpus->context, d->name);
+        mde_release(corpus->context, d->name);
         for (split = 0; split < 3; split++) {
-            mde__free(corpus->context, d->tokens[split]);
-            mde__free(corpus->context, d->starts[split]);
+            mde_release(corpus->context, d->tokens[split]);
+            mde_release(corpus->context, d->starts[split]);
         }
     }
     mde_tokenizer_free(corpus->owned);
-    mde__free(corpus->context, corpus);
+    mde_release(corpus->context, corpus);
 }
 
 MDEDEF int mde_corpus_domains(const mde_corpus *corpus)
@@ -9331,14 +9359,14 @@ static const mde__domain *mde__corpus_domain(const mde_corpus *corpus, int domai
 {
     if (!corpus || mde__bad(corpus->context)) return NULL;
     if (domain >= 0 && domain < corpus->domains) return &corpus->domain[domain];
-    mde__fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
+    mde_fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
     return NULL;
 }
 
 static const mde__domain *mde__corpus_split(const mde_corpus *corpus, mde_split split, int domain)
 {
     if (corpus && (split < MDE_TRAIN || split > MDE_TEST)) {
-        mde__fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
+        mde_fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
         return NULL;
     }
     return mde__corpus_domain(corpus, domain);
@@ -9388,14 +9416,14 @@ static int mde__check_weights(mde_context *c, const char *what, int n, const dou
     int i;
     for (i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
-                      mde__number(number, weights[i]));
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
+                     mde__number(number, weights[i]));
             return 0;
         }
         sum += weights[i];
     }
     if (fabs(sum - 1) > 1e-6) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
         return 0;
     }
     for (i = 0; i < n; i++) out[i] = weights[i] / sum;
@@ -9446,8 +9474,8 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
     c = s->corpus->context;
     if (mde__bad(c)) return c->status;
     if (length < 1 || windows < 1) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
-                         windows, (long long)length);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
+                        windows, (long long)length);
     }
     for (window = 0; window < windows; window++) {
         int chosen = mde__sampler_domain(s);
@@ -9455,8 +9483,8 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
         mde_random random = mde_random_start(s->seed, mde__hash(MDE__HASH_START, d->name, strlen(d->name)));
         size_t size = (size_t)length + 1, start;
         if (d->count[MDE_TRAIN] < size) {
-            return mde__fail(c, MDE_BAD_ARGUMENT, "sampler: domain \"%s\" has %zu training tokens; a window needs %zu",
-                             d->name, d->count[MDE_TRAIN], size);
+            return mde_fail(c, MDE_BAD_ARGUMENT, "sampler: domain \"%s\" has %zu training tokens; a window needs %zu",
+                            d->name, d->count[MDE_TRAIN], size);
         }
         random.position = (uint64_t)s->drawn[chosen];
         start = (size_t)(mde_random_uniform(&random) * (double)(d->count[MDE_TRAIN] - size + 1));
@@ -9555,30 +9583,30 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
         int value;
         memcpy(&value, (const char *)&d + bounds[i].offset, sizeof value);
         if (value >= 1 && value <= bounds[i].most) continue;
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: %s is %d; expected 1 to %d", bounds[i].name, value,
-                  bounds[i].most);
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: %s is %d; expected 1 to %d", bounds[i].name, value,
+                 bounds[i].most);
         return 0;
     }
     if (d.width % d.heads) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
     } else if (!d.learned_positions && d.width / d.heads % 2) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
-                  "an even number", d.width, d.heads, d.width / d.heads);
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
+                 "an even number", d.width, d.heads, d.width / d.heads);
     } else if (d.heads % d.kv_heads) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
-                  d.kv_heads);
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
+                 d.kv_heads);
     } else if (vocabulary && d.vocabulary < vocabulary) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
-                  vocabulary);
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
+                 vocabulary);
     } else if (!(d.rope_base > 1 && d.rope_base < 1e12)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: rope_base is %s; expected more than 1",
-                  mde__number(number, d.rope_base));
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_base is %s; expected more than 1",
+                 mde__number(number, d.rope_base));
     } else if (!(d.norm_epsilon > 0 && d.norm_epsilon < 1)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: norm_epsilon is %s; expected 0 to 1",
-                  mde__number(number, d.norm_epsilon));
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: norm_epsilon is %s; expected 0 to 1",
+                 mde__number(number, d.norm_epsilon));
     } else if (!(d.dropout >= 0 && d.dropout < 1)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: dropout is %s; expected 0 to 1",
-                  mde__number(number, d.dropout));
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: dropout is %s; expected 0 to 1",
+                 mde__number(number, d.dropout));
     }
     *out = d;
     return !mde__bad(c);
@@ -9678,8 +9706,8 @@ MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenize
     if (!lm) return MDE_BAD_ARGUMENT;
     if (mde__bad(lm->context) || !tokenizer) return lm->context->status;
     if (tokenizer->vocabulary > lm->desc.vocabulary) {
-        return mde__fail(lm->context, MDE_BAD_ARGUMENT, "language model: the tokenizer has %d tokens, the model %d",
-                         tokenizer->vocabulary, lm->desc.vocabulary);
+        return mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: the tokenizer has %d tokens, the model %d",
+                        tokenizer->vocabulary, lm->desc.vocabulary);
     }
     copy = mde__tokenizer_copy(lm->context, tokenizer);
     if (!copy) return lm->context->status;
@@ -9694,13 +9722,13 @@ static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocab
     mde_lm *lm;
     mde_lm_desc d;
     if (!mde__lm_resolve(c, desc, vocabulary, &d)) return NULL;
-    lm = (mde_lm *)mde__alloc(c, 1, sizeof *lm);
+    lm = (mde_lm *)mde_alloc(c, 1, sizeof *lm);
     if (!lm) return NULL;
     lm->context = c;
     lm->desc = d;
     lm->gpt2 = d.layer_norm && d.learned_positions && d.gelu && d.biases && d.kv_heads == d.heads;
     lm->params = mde_params_create(c, d.seed);
-    lm->layers = (mde__layer *)mde__alloc(c, (size_t)d.layers, sizeof *lm->layers);
+    lm->layers = (mde__layer *)mde_alloc(c, (size_t)d.layers, sizeof *lm->layers);
     if (!mde__bad(c)) mde__lm_add_parameters(lm);
     if (!mde__bad(c)) return lm;
     mde_lm_free(lm);
@@ -9728,11 +9756,11 @@ MDEDEF void mde_lm_free(mde_lm *lm)
     mde_params_free(lm->params);
     mde_tokenizer_free(lm->tokenizer);
     mde_text_free(lm->text);
-    mde__free(lm->context, lm->layers);
-    mde__free(lm->context, lm->curve);
-    mde__free(lm->context, lm->curve_tokens);
-    mde__free(lm->context, lm->ids);
-    mde__free(lm->context, lm);
+    mde_release(lm->context, lm->layers);
+    mde_release(lm->context, lm->curve);
+    mde_release(lm->context, lm->curve_tokens);
+    mde_release(lm->context, lm->ids);
+    mde_release(lm->context, lm);
 }
 
 MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm)
@@ -9875,8 +9903,8 @@ MDEDEF mde_tensor *mde_lm_logits(mde_lm *lm, int64_t batch, int64_t time, const 
 {
     if (!lm || mde__bad(lm->context)) return NULL;
     if (batch < 1 || time < 1 || time > lm->desc.context) {
-        mde__fail(lm->context, MDE_BAD_SHAPE, "language model: tokens are [%lld, %lld]; expected windows of 1 to %d, "
-                  "the context", (long long)batch, (long long)time, lm->desc.context);
+        mde_fail(lm->context, MDE_BAD_SHAPE, "language model: tokens are [%lld, %lld]; expected windows of 1 to %d, "
+                 "the context", (long long)batch, (long long)time, lm->desc.context);
         return NULL;
     }
     return mde__lm_output(lm, mde__lm_hidden(lm, batch, time, tokens, 0, NULL));
@@ -9940,14 +9968,14 @@ static int mde__field_parse(const mde__field *field, void *desc, const char *tex
 }
 
 /* Key and value of metadata. */
-static void mde__pair_add(mde_context *c, mde__names *pairs, const char *prefix, const char *key, const char *value)
+static void mde__pair_add(mde_context *c, mde_names *pairs, const char *prefix, const char *key, const char *value)
 {
     char full[400];
     snprintf(full, sizeof full, "mdemix.%s%s", prefix, key);
-    if (!mde__bad(c) && mde__names_add(c, pairs, full) == MDE_OK) mde__names_add(c, pairs, value);
+    if (!mde__bad(c) && mde_names_add(c, pairs, full) == MDE_OK) mde_names_add(c, pairs, value);
 }
 
-static void mde__pairs_add_fields(mde_context *c, mde__names *pairs, const char *prefix, const mde__field *fields,
+static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *prefix, const mde__field *fields,
                                   int count, const void *desc)
 {
     char value[400];
@@ -9994,24 +10022,24 @@ static int mde__training_check(mde_context *c, const mde_train_desc *d, int cont
     char number[32];
     int i;
     if (d->tokens < 1) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: tokens is %lld; expected at least 1", (long long)d->tokens);
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: tokens is %lld; expected at least 1", (long long)d->tokens);
     } else if (d->batch < 1 || d->batch > 1 << 20) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: batch is %d; expected 1 or more", d->batch);
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: batch is %d; expected 1 or more", d->batch);
     } else if (d->length < 1 || d->length > context) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
-                  (long long)d->length, context);
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
+                 (long long)d->length, context);
     } else if (d->curve_points < 1 || d->curve_points > MDE__MAX_CURVE) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: curve_points is %d; expected 1 to %d", d->curve_points, MDE__MAX_CURVE);
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: curve_points is %d; expected 1 to %d", d->curve_points, MDE__MAX_CURVE);
     } else if (d->checkpoint_steps < 0) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: checkpoint_steps is %lld; expected 0 or more",
-                  (long long)d->checkpoint_steps);
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: checkpoint_steps is %lld; expected 0 or more",
+                 (long long)d->checkpoint_steps);
     }
     for (i = 0; i < 4; i++) {
         double value;
         memcpy(&value, (const char *)d + bounds[i].offset, sizeof value);
         if (value >= bounds[i].least && value <= bounds[i].most) continue;
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: %s is %s; expected 0 or more", bounds[i].name,
-                  mde__number(number, value));
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: %s is %s; expected 0 or more", bounds[i].name,
+                 mde__number(number, value));
     }
     return !mde__bad(c);
 }
@@ -10046,8 +10074,8 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     if (d->clip == MDE_ZERO) d->clip = 0;
     if (d->curve_points == 0) d->curve_points = 64;
     if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
-                  corpus->tokenizer->vocabulary, lm->desc.vocabulary);
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
+                 corpus->tokenizer->vocabulary, lm->desc.vocabulary);
         return 0;
     }
     if (!mde__training_check(c, d, lm->desc.context)) return 0;
@@ -10064,14 +10092,14 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->adamw.clip = d->clip;
     mde__forget_moments(lm->params);
     rows = (size_t)d->batch * (size_t)d->length;
-    mde__free(c, lm->curve);
-    mde__free(c, lm->curve_tokens);
+    mde_release(c, lm->curve);
+    mde_release(c, lm->curve_tokens);
     lm->curve_points = 0;
-    lm->curve = (double *)mde__alloc(c, (size_t)run->points, sizeof *lm->curve);
-    lm->curve_tokens = (double *)mde__alloc(c, (size_t)run->points, sizeof *lm->curve_tokens);
-    run->windows = (uint16_t *)mde__alloc(c, rows + (size_t)d->batch, sizeof *run->windows);
-    run->inputs = (int32_t *)mde__alloc(c, rows, sizeof *run->inputs);
-    run->targets = (int32_t *)mde__alloc(c, rows, sizeof *run->targets);
+    lm->curve = (double *)mde_alloc(c, (size_t)run->points, sizeof *lm->curve);
+    lm->curve_tokens = (double *)mde_alloc(c, (size_t)run->points, sizeof *lm->curve_tokens);
+    run->windows = (uint16_t *)mde_alloc(c, rows + (size_t)d->batch, sizeof *run->windows);
+    run->inputs = (int32_t *)mde_alloc(c, rows, sizeof *run->inputs);
+    run->targets = (int32_t *)mde_alloc(c, rows, sizeof *run->targets);
     if (!mde__bad(c)) mde_sampler_start(&run->sampler, corpus, d->weights, d->seed);
     return !mde__bad(c);
 }
@@ -10099,16 +10127,16 @@ static double mde__training_step(mde__training *run)
     lm->training = 0;
     value = mde_item(loss);
     if (!mde__bad(c) && !(value < (double)INFINITY)) {
-        mde__fail(c, MDE_NOT_FINITE, "train: the loss of step %lld is not finite; a smaller learning_rate may help",
-                  (long long)run->step + 1);
+        mde_fail(c, MDE_NOT_FINITE, "train: the loss of step %lld is not finite; a smaller learning_rate may help",
+                 (long long)run->step + 1);
     }
     if (!mde__bad(c) && mde_backward(c, loss) == MDE_OK) {
         run->adamw.learning_rate = mde_schedule_rate(&run->schedule, run->step);
         mde_adamw_step(lm->params, &run->adamw);
         if (c->status == MDE_NOT_FINITE) {
             mde_clear_error(c);
-            mde__fail(c, MDE_NOT_FINITE, "train: the gradient of step %lld is not finite; a smaller learning_rate may "
-                      "help", (long long)run->step + 1);
+            mde_fail(c, MDE_NOT_FINITE, "train: the gradient of step %lld is not finite; a smaller learning_rate may "
+                     "help", (long long)run->step + 1);
         }
     }
     mde_arena_rewind(c, mark);
@@ -10158,7 +10186,7 @@ static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
 };
 
 /* What must be the same for a run to be continued. */
-static void mde__training_settings(const mde__training *run, mde__names *pairs)
+static void mde__training_settings(const mde__training *run, mde_names *pairs)
 {
     mde_context *c = run->lm->context;
     char value[400], name[300];
@@ -10179,7 +10207,7 @@ static void mde__training_settings(const mde__training *run, mde__names *pairs)
 static mde_status mde__training_save(const mde__training *run)
 {
     mde_context *c = run->lm->context;
-    mde__names pairs;
+    mde_names pairs;
     mde_text *state = mde_text_create(c);
     int i;
     if (!state) return c->status;
@@ -10197,7 +10225,7 @@ static mde_status mde__training_save(const mde__training *run)
         mde_checkpoint_write(run->lm->params, run->desc.checkpoint, pairs.count / 2,
                              (const char *const *)pairs.items);
     }
-    mde__names_free(c, &pairs);
+    mde_names_free(c, &pairs);
     mde_text_free(state);
     return c->status;
 }
@@ -10230,7 +10258,7 @@ static mde_status mde__training_continue(mde__training *run)
     mde_context *c = run->lm->context;
     const char *path = run->desc.checkpoint;
     mde_safetensors *file;
-    mde__names pairs;
+    mde_names pairs;
     int i;
     if (!mde__is_file(path)) return MDE_OK;
     file = mde_safetensors_read(c, path);
@@ -10240,16 +10268,16 @@ static mde_status mde__training_continue(mde__training *run)
     for (i = 0; i + 1 < pairs.count && !mde__bad(c); i += 2) {
         const char *was = mde_safetensors_metadata(file, pairs.items[i]);
         if (!was) {
-            mde__fail(c, MDE_BAD_FILE, "%s: is no checkpoint of this training: it does not hold %s", path,
-                      pairs.items[i]);
+            mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of this training: it does not hold %s", path,
+                     pairs.items[i]);
         } else if (strcmp(was, pairs.items[i + 1]) != 0) {
-            mde__fail(c, MDE_BAD_FILE, "%s: was made with %s %s, this run has %s", path,
-                      pairs.items[i] + strlen("mdemix."), was, pairs.items[i + 1]);
+            mde_fail(c, MDE_BAD_FILE, "%s: was made with %s %s, this run has %s", path,
+                     pairs.items[i] + strlen("mdemix."), was, pairs.items[i + 1]);
         }
     }
-    mde__names_free(c, &pairs);
+    mde_names_free(c, &pairs);
     if (!mde__bad(c) && !mde__training_parse_state(run, mde_safetensors_metadata(file, "mdemix.train.state"))) {
-        mde__fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
+        mde_fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
     }
     mde_safetensors_free(c, file);
     if (!mde__bad(c)) mde_safetensors_free(c, mde_checkpoint_read(run->lm->params, path));
@@ -10288,7 +10316,7 @@ MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_t
     mde_context *c;
     mde_status status;
     int recording;
-    if (!lm || !corpus || !desc) return lm ? mde__fail(lm->context, MDE_BAD_ARGUMENT, "train: no corpus or descriptor")
+    if (!lm || !corpus || !desc) return lm ? mde_fail(lm->context, MDE_BAD_ARGUMENT, "train: no corpus or descriptor")
                                            : MDE_BAD_ARGUMENT;
     c = lm->context;
     if (mde__bad(c)) return c->status;
@@ -10299,9 +10327,9 @@ MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_t
 #endif
     }
     status = mde__bad(c) ? c->status : mde__training_train(&run);
-    mde__free(c, run.windows);
-    mde__free(c, run.inputs);
-    mde__free(c, run.targets);
+    mde_release(c, run.windows);
+    mde_release(c, run.inputs);
+    mde_release(c, run.targets);
     mde_set_recording(c, recording);
     return status;
 }
@@ -10322,8 +10350,8 @@ static void mde__lm_score(mde_lm *lm, int64_t batch, int64_t time, int64_t strid
     mde_context *c = lm->context;
     mde_mark mark = mde_arena_mark(c);
     int64_t rows = batch * time, row, i, size;
-    int32_t *inputs = (int32_t *)mde__scratch(c, (size_t)rows, sizeof *inputs);
-    int32_t *targets = (int32_t *)mde__scratch(c, (size_t)rows, sizeof *targets);
+    int32_t *inputs = (int32_t *)mde_scratch(c, (size_t)rows, sizeof *inputs);
+    int32_t *targets = (int32_t *)mde_scratch(c, (size_t)rows, sizeof *targets);
     mde_tensor *hidden = NULL;
     for (i = 0; i < rows && inputs && targets; i++) {
         inputs[i] = tokens[i / time * stride + i % time];
@@ -10358,8 +10386,8 @@ static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count
     size_t i;
     for (i = 0; i < count; i++) {
         if (tokens[i] < lm->desc.vocabulary) continue;
-        mde__fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i, tokens[i],
-                  lm->desc.vocabulary);
+        mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i, tokens[i],
+                 lm->desc.vocabulary);
         return 0;
     }
     return 1;
@@ -10395,8 +10423,8 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
     if (mde__bad(c) || sequences == 0) return c->status;
     if (sequences < 0 || length < 1 || length - 1 > lm->desc.context ||
         !mde__mul((size_t)sequences, (size_t)length, &count)) {
-        return mde__fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
-                         "the context and one", (long long)sequences, (long long)length, lm->desc.context + 1);
+        return mde_fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
+                        "the context and one", (long long)sequences, (long long)length, lm->desc.context + 1);
     }
     if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
     recording = mde_set_recording(c, 0);
@@ -10417,13 +10445,13 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
     c = lm->context;
     tokens = mde_corpus_tokens(corpus, split, domain, &count);
     if (tokens && count < 2) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "loss: domain \"%s\" has no text in that split", corpus->domain[domain].name);
+        mde_fail(c, MDE_BAD_ARGUMENT, "loss: domain \"%s\" has no text in that split", corpus->domain[domain].name);
     }
-    logp = tokens && !mde__bad(c) ? (float *)mde__alloc(c, count, sizeof *logp) : NULL;
+    logp = tokens && !mde__bad(c) ? (float *)mde_alloc(c, count, sizeof *logp) : NULL;
     if (!logp) return (double)NAN;
     mde_lm_logprobs(lm, tokens, count, logp);
     for (i = 1; i < count; i++) sum -= logp[i];
-    mde__free(c, logp);
+    mde_release(c, logp);
     return mde__bad(c) ? (double)NAN : sum / (double)(count - 1);
 }
 
@@ -10449,13 +10477,13 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
     int i, n = vocabulary;
     for (i = 0; i < vocabulary; i++) {
         if (!(logits[i] - logits[i] == 0)) {
-            mde__fail(c, MDE_NOT_FINITE, "generate: the logit of token %d is not finite", i);
+            mde_fail(c, MDE_NOT_FINITE, "generate: the logit of token %d is not finite", i);
             return -1;
         }
         if (logits[i] > logits[best]) best = i;
     }
     if (desc->temperature == 0) return best;
-    all = (mde__candidate *)mde__scratch(c, (size_t)vocabulary, sizeof *all);
+    all = (mde__candidate *)mde_scratch(c, (size_t)vocabulary, sizeof *all);
     if (!all) return -1;
     for (i = 0; i < vocabulary; i++) {
         all[i].id = i;
@@ -10485,15 +10513,15 @@ static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_
     if (out->top_k == 0 || out->top_k > lm->desc.vocabulary) out->top_k = lm->desc.vocabulary;
     if (out->top_p == 0) out->top_p = 1;
     if (out->tokens < 0 || out->top_k < 0) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "generate: %s is %d; expected 0 or more", out->tokens < 0 ? "tokens" : "top_k",
-                  out->tokens < 0 ? out->tokens : out->top_k);
+        mde_fail(c, MDE_BAD_ARGUMENT, "generate: %s is %d; expected 0 or more", out->tokens < 0 ? "tokens" : "top_k",
+                 out->tokens < 0 ? out->tokens : out->top_k);
     } else if (!(out->temperature >= 0 && out->temperature < 1e6)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "generate: temperature is %s; expected 0 or more, MDE_ZERO for greedy",
-                  mde__number(number, out->temperature));
+        mde_fail(c, MDE_BAD_ARGUMENT, "generate: temperature is %s; expected 0 or more, MDE_ZERO for greedy",
+                 mde__number(number, out->temperature));
     } else if (!(out->top_p > 0 && out->top_p <= 1)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
+        mde_fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
     } else if (!lm->tokenizer) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one");
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one");
     }
     return !mde__bad(c);
 }
@@ -10553,10 +10581,10 @@ static int mde__generate_start(mde_lm *lm, const mde_generate_desc *desc)
     const char *prompt = desc->prompt ? desc->prompt : "";
     size_t length = strlen(prompt);
     mde_text_free(lm->text);
-    mde__free(c, lm->ids);
+    mde_release(c, lm->ids);
     lm->id_count = 0;
     lm->text = mde_text_create(c);
-    lm->ids = (int32_t *)mde__alloc(c, length + (size_t)desc->tokens + 3, sizeof *lm->ids);
+    lm->ids = (int32_t *)mde_alloc(c, length + (size_t)desc->tokens + 3, sizeof *lm->ids);
     if (mde__bad(c)) return 0;
     lm->ids[lm->id_count++] = lm->tokenizer->published ? MDE__BEGIN : mde__byte_token(lm->tokenizer, 0);
     lm->id_count += mde__encode(lm->tokenizer, prompt, length, lm->ids + 1);
@@ -10580,12 +10608,12 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     size = (size_t)lm->desc.layers * (size_t)lm->desc.context;
     if (!d.no_cache) {
         size_t width = (size_t)(lm->desc.width / lm->desc.heads * lm->desc.kv_heads);
-        cache.keys = (float *)mde__alloc(c, size, width * sizeof *cache.keys);
-        cache.values = (float *)mde__alloc(c, size, width * sizeof *cache.values);
+        cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
+        cache.values = (float *)mde_alloc(c, size, width * sizeof *cache.values);
     }
     if (!mde__bad(c)) mde__generate(lm, &d, d.no_cache ? NULL : &cache);
-    mde__free(c, cache.keys);
-    mde__free(c, cache.values);
+    mde_release(c, cache.keys);
+    mde_release(c, cache.values);
     mde_set_recording(c, recording);
     return mde__bad(c) ? NULL : lm->text->bytes;
 }
@@ -10605,7 +10633,7 @@ static char *mde__lm_tokenizer_path(mde_context *c, const char *path)
 {
     const char *ending = ".safetensors", *other = ".tokenizer";
     size_t length = strlen(path), cut = strlen(ending);
-    char *result = (char *)mde__alloc(c, length + strlen(other) + 1, 1);
+    char *result = (char *)mde_alloc(c, length + strlen(other) + 1, 1);
     if (!result) return NULL;
     if (length > cut && strcmp(path + length - cut, ending) == 0) length -= cut;
     memcpy(result, path, length);
@@ -10616,7 +10644,7 @@ static char *mde__lm_tokenizer_path(mde_context *c, const char *path)
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
 {
     mde_context *c;
-    mde__names pairs;
+    mde_names pairs;
     int bytes;
     if (!lm) return MDE_BAD_ARGUMENT;
     c = lm->context;
@@ -10626,11 +10654,11 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
     mde__pairs_add_fields(c, &pairs, "model.", mde__lm_fields, MDE__LM_FIELDS, &lm->desc);
     mde__pair_add(c, &pairs, "model.", "tokenizer", bytes ? "bytes" : lm->tokenizer ? "file" : "none");
     if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
-    mde__names_free(c, &pairs);
+    mde_names_free(c, &pairs);
     if (!mde__bad(c) && lm->tokenizer && !bytes) {
         char *beside = mde__lm_tokenizer_path(c, path);
         if (beside) mde_tokenizer_write(lm->tokenizer, beside);
-        mde__free(c, beside);
+        mde_release(c, beside);
     }
     return c->status;
 }
@@ -10645,7 +10673,7 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
         snprintf(key, sizeof key, "mdemix.model.%s", mde__lm_fields[i].name);
         value = mde_safetensors_metadata(file, key);
         if (value && mde__field_parse(&mde__lm_fields[i], desc, value)) continue;
-        mde__fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
+        mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
         return 0;
     }
     return 1;
@@ -10657,14 +10685,14 @@ static int mde__config_integer(mde_context *c, const char *path, const mde_json 
     const mde_json *value = mde_json_get(config, key);
     if ((!value || value->kind == MDE_JSON_NULL) && absent >= 0) return absent;
     if (!value) {
-        mde__fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
+        mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
         return 1;
     }
     if (value->kind == MDE_JSON_NUMBER && value->number >= 1 && value->number <= 2147483647.0 &&
         floor(value->number) == value->number) {
         return (int)value->number;
     }
-    mde__fail(c, MDE_BAD_FILE, "%s: \"%s\" is not a whole number of 1 or more", path, key);
+    mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is not a whole number of 1 or more", path, key);
     return 1;
 }
 
@@ -10693,15 +10721,15 @@ static void mde__config_llama(mde_context *c, const char *path, const mde_json *
     head = mde__config_integer(c, path, config, "head_dim", d->width / d->heads);
     if (mde__bad(c)) return;
     if (scaling && scaling->kind != MDE_JSON_NULL) {
-        mde__fail(c, MDE_BAD_FILE, "%s: rope_scaling is not known here", path);
+        mde_fail(c, MDE_BAD_FILE, "%s: rope_scaling is not known here", path);
     } else if (strcmp(activation, "silu") != 0) {
-        mde__fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%s\"; expected \"silu\"", path, activation);
+        mde_fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%s\"; expected \"silu\"", path, activation);
     } else if (mde__config_flag(config, "mlp_bias", 0) != d->biases) {
-        mde__fail(c, MDE_BAD_FILE, "%s: biases of attention without those of the feed-forward part, or the other way "
-                  "round, are not known here", path);
+        mde_fail(c, MDE_BAD_FILE, "%s: biases of attention without those of the feed-forward part, or the other way "
+                 "round, are not known here", path);
     } else if (head * d->heads != d->width) {
-        mde__fail(c, MDE_BAD_FILE, "%s: head_dim %d times num_attention_heads %d is not hidden_size %d", path, head,
-                  d->heads, d->width);
+        mde_fail(c, MDE_BAD_FILE, "%s: head_dim %d times num_attention_heads %d is not hidden_size %d", path, head,
+                 d->heads, d->width);
     }
 }
 
@@ -10718,10 +10746,10 @@ static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *c
     d->untied = !mde__config_flag(config, "tie_word_embeddings", 1);
     d->layer_norm = d->learned_positions = d->gelu = d->biases = 1;
     if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0) {
-        mde__fail(c, MDE_BAD_FILE, "%s: activation_function is \"%s\"; expected \"gelu_new\"", path, activation);
+        mde_fail(c, MDE_BAD_FILE, "%s: activation_function is \"%s\"; expected \"gelu_new\"", path, activation);
     } else if (mde__config_flag(config, "scale_attn_by_inverse_layer_idx", 0) ||
                !mde__config_flag(config, "scale_attn_weights", 1)) {
-        mde__fail(c, MDE_BAD_FILE, "%s: attention is scaled in a way that is not known here", path);
+        mde_fail(c, MDE_BAD_FILE, "%s: attention is scaled in a way that is not known here", path);
     }
 }
 
@@ -10729,7 +10757,7 @@ static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *c
 static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc *desc)
 {
     size_t length = strlen(weights);
-    char *path = (char *)mde__alloc(c, length + 12, 1);
+    char *path = (char *)mde_alloc(c, length + 12, 1);
     mde_json *config;
     const char *kind;
     if (!path) return 0;
@@ -10737,15 +10765,15 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
     memcpy(path, weights, length);
     memcpy(path + length, "config.json", 11);
     if (!mde__is_file(path)) {
-        mde__fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
+        mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
     config = mde_json_read(c, path);
     kind = mde_json_string(config, "model_type", "");
     if (config && strcmp(kind, "llama") == 0) mde__config_llama(c, path, config, desc);
     else if (config && strcmp(kind, "gpt2") == 0) mde__config_gpt2(c, path, config, desc);
-    else mde__fail(c, MDE_BAD_FILE, "%s: model_type is \"%s\"; expected \"llama\" or \"gpt2\"", path, kind);
+    else mde_fail(c, MDE_BAD_FILE, "%s: model_type is \"%s\"; expected \"llama\" or \"gpt2\"", path, kind);
     mde_json_free(c, config);
-    mde__free(c, path);
+    mde_release(c, path);
     return !mde__bad(c);
 }
 
@@ -10773,12 +10801,12 @@ static int mde__lm_load(mde_lm *lm, const char *path, const mde_safetensors *fil
         mde_tensor *t = mde_params_tensor(lm->params, i);
         const mde_safetensor *from = mde__lm_find(file, name);
         if (!from) {
-            mde__fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is missing", path, name);
+            mde_fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is missing", path, name);
             return 0;
         }
         if (from->rank != t->rank || memcmp(from->shape, t->shape, (size_t)t->rank * sizeof *t->shape) != 0) {
-            mde__fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", path, name,
-                      mde__print_shape(is, from->rank, from->shape), mde__print_shape(should, t->rank, t->shape));
+            mde_fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", path, name,
+                     mde__print_shape(is, from->rank, from->shape), mde__print_shape(should, t->rank, t->shape));
             return 0;
         }
         memcpy(t->data, from->data, t->count * sizeof *t->data);
@@ -10797,7 +10825,7 @@ static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kin
         mde_tokenizer *t = beside ? mde_tokenizer_read(c, beside) : NULL;
         mde_lm_set_tokenizer(lm, t);
         mde_tokenizer_free(t);
-        mde__free(c, beside);
+        mde_release(c, beside);
     }
 }
 
@@ -10857,14 +10885,14 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     int i;
     if (mde__bad(c)) return NULL;
     if (experts < 1 || experts > MDE_MAX_DOMAINS || !names) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "experts: %d given; expected 1 to %d, with names", experts, MDE_MAX_DOMAINS);
+        mde_fail(c, MDE_BAD_ARGUMENT, "experts: %d given; expected 1 to %d, with names", experts, MDE_MAX_DOMAINS);
         return NULL;
     }
-    e = (mde_experts *)mde__alloc(c, 1, sizeof *e);
+    e = (mde_experts *)mde_alloc(c, 1, sizeof *e);
     if (!e) return NULL;
     e->context = c;
     e->count = experts;
-    e->names = (char **)mde__alloc(c, (size_t)experts, sizeof *e->names);
+    e->names = (char **)mde_alloc(c, (size_t)experts, sizeof *e->names);
     for (i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
     if (mde__bad(c)) {
         mde_experts_free(e);
@@ -10875,10 +10903,10 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
 
 static void mde__validation_free(mde_context *c, mde__validation *v)
 {
-    mde__free(c, v->name);
-    mde__free(c, v->ratios);
-    mde__free(c, v->starts);
-    mde__free(c, v->peaks);
+    mde_release(c, v->name);
+    mde_release(c, v->ratios);
+    mde_release(c, v->starts);
+    mde_release(c, v->peaks);
 }
 
 MDEDEF void mde_experts_free(mde_experts *e)
@@ -10886,10 +10914,10 @@ MDEDEF void mde_experts_free(mde_experts *e)
     int i;
     if (!e) return;
     for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i]);
-    mde__free(e->context, e->validation);
-    for (i = 0; e->names && i < e->count; i++) mde__free(e->context, e->names[i]);
-    mde__free(e->context, e->names);
-    mde__free(e->context, e);
+    mde_release(e->context, e->validation);
+    for (i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
+    mde_release(e->context, e->names);
+    mde_release(e->context, e);
 }
 
 MDEDEF int mde_experts_count(const mde_experts *e)
@@ -10948,14 +10976,14 @@ static mde_status mde__find_documents(mde_context *c, mde__validation *v, const 
     for (t = 1; t < v->tokens; t++) {
         if (documents && !(documents[t] >= documents[t - 1])) {
             char number[32];
-            return mde__fail(c, MDE_BAD_ARGUMENT,
-                             "validation %s: document of token %zu is %s, less than the one before", v->name, t,
-                             mde__number(number, documents[t]));
+            return mde_fail(c, MDE_BAD_ARGUMENT,
+                            "validation %s: document of token %zu is %s, less than the one before", v->name, t,
+                            mde__number(number, documents[t]));
         }
         if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
     }
-    v->starts = (int64_t *)mde__alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
-    v->peaks = (double *)mde__alloc(c, (size_t)v->documents, sizeof *v->peaks);
+    v->starts = (int64_t *)mde_alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
+    v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
     if (!v->starts || !v->peaks) return c->status;
     v->documents = 1;
     for (t = 1; t < v->tokens; t++) {
@@ -10978,16 +11006,16 @@ static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const flo
             double value = (double)logp[i][t];
             if (!(value <= 0)) {
                 char number[32];
-                return mde__fail(e->context, MDE_BAD_ARGUMENT,
-                                 "validation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
-                                 "(natural log)",
-                                 v->name, e->names[i], t, mde__number(number, value));
+                return mde_fail(e->context, MDE_BAD_ARGUMENT,
+                                "validation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
+                                "(natural log)",
+                                v->name, e->names[i], t, mde__number(number, value));
             }
             if (value > peak) peak = value;
         }
         if (peak < -1e30) {
-            return mde__fail(e->context, MDE_BAD_ARGUMENT,
-                             "validation %s, token %zu: every expert gives it probability 0", v->name, t);
+            return mde_fail(e->context, MDE_BAD_ARGUMENT,
+                            "validation %s, token %zu: every expert gives it probability 0", v->name, t);
         }
         for (i = 0; i < e->count; i++) {
             double ratio = mde__exp((double)logp[i][t] - peak);
@@ -11009,11 +11037,11 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
     size_t size;
     if (mde__bad(c)) return mde_context_status(c);
     if (!validation || !*validation || tokens == 0 || !logp) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
-                         validation ? validation : "?", tokens);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
+                        validation ? validation : "?", tokens);
     }
     if (mde_experts_find_validation(e, validation) >= 0) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "validation %s: is there already", validation);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: is there already", validation);
     }
     memset(&v, 0, sizeof v);
     v.tokens = tokens;
@@ -11021,7 +11049,7 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
     v.bytes = bytes > 0 ? bytes : 0;
     if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
-    v.ratios = (float *)mde__alloc(c, size, sizeof *v.ratios);
+    v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
     if (v.name && v.ratios && mde__find_documents(c, &v, documents) == MDE_OK) mde__fill_ratios(e, &v, logp);
     if (!mde__bad(c) && e->validations == e->capacity) {
         int capacity = e->capacity ? e->capacity * 2 : 8;
@@ -11052,32 +11080,32 @@ static mde_array *mde__read_column(mde_context *c, const char *folder, const cha
     if (path && (needed || mde__is_file(path))) {
         a = mde_npy_read(c, path, as_double);
         if (a && a->rank != 1) {
-            mde__fail(c, MDE_BAD_SHAPE,
-                      "%s: has %d dimensions; expected one log-probability a token, [tokens] (sums "
-                      "per sequence do not do: the mixture is taken token by token)",
-                      path, a->rank);
+            mde_fail(c, MDE_BAD_SHAPE,
+                     "%s: has %d dimensions; expected one log-probability a token, [tokens] (sums "
+                     "per sequence do not do: the mixture is taken token by token)",
+                     path, a->rank);
             mde_array_free(c, a);
             a = NULL;
         }
     }
-    mde__free(c, path);
+    mde_release(c, path);
     return a;
 }
 
 /* Names of the experts: the .npy files of a folder but for the two that describe the tokens. */
-static mde_status mde__list_experts(mde_context *c, const char *folder, mde__names *experts)
+static mde_status mde__list_experts(mde_context *c, const char *folder, mde_names *experts)
 {
-    mde__names files;
+    mde_names files;
     int i;
     memset(experts, 0, sizeof *experts);
-    mde__list_folder(c, folder, &files);
+    mde_folder_list(c, folder, &files);
     for (i = 0; i < files.count; i++) {
         char *name = files.items[i];
         if (!mde__ends_with(name, ".npy") || strcmp(name, "bytes.npy") == 0 || strcmp(name, "doc.npy") == 0) continue;
         name[strlen(name) - 4] = 0;
-        mde__names_add(c, experts, name);
+        mde_names_add(c, experts, name);
     }
-    mde__names_free(c, &files);
+    mde_names_free(c, &files);
     return c->status;
 }
 
@@ -11093,82 +11121,82 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     memset(columns, 0, sizeof columns);
     for (i = 0; i < e->count && folder && !mde__bad(c); i++) {
         size_t length = strlen(e->names[i]) + 5;
-        char *name = (char *)mde__alloc(c, length, 1);
+        char *name = (char *)mde_alloc(c, length, 1);
         if (!name) break;
         snprintf(name, length, "%s.npy", e->names[i]);
         columns[i] = mde__read_column(c, folder, name, 1, 0);
-        mde__free(c, name);
+        mde_release(c, name);
         if (!columns[i]) break;
         logp[i] = columns[i]->f32;
         if (i == 0) tokens = columns[i]->count;
         if (columns[i]->count != tokens) {
-            mde__fail(c, MDE_BAD_SHAPE, "%s/%s.npy: has %zu tokens, %s.npy has %zu", folder, e->names[i],
-                      columns[i]->count, e->names[0], tokens);
+            mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: has %zu tokens, %s.npy has %zu", folder, e->names[i],
+                     columns[i]->count, e->names[0], tokens);
         }
         for (t = 0; nll && t < columns[i]->count; t++) columns[i]->f32[t] = -columns[i]->f32[t];
     }
     if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1);
     if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1);
     if (!mde__bad(c) && ((documents && documents->count != tokens) || (bytes && bytes->count != tokens))) {
-        mde__fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
-                  documents && documents->count != tokens ? "doc" : "bytes", tokens);
+        mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
+                 documents && documents->count != tokens ? "doc" : "bytes", tokens);
     }
     for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
     if (!mde__bad(c)) mde_experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total);
     for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
     mde_array_free(c, documents);
     mde_array_free(c, bytes);
-    mde__free(c, folder);
+    mde_release(c, folder);
 }
 
 /* Every expert must have judged every validation text: one that the first folder lacks must not go unnoticed. */
 static mde_status mde__check_experts(const mde_experts *e, const char *folder)
 {
     mde_context *c = e->context;
-    mde__names experts;
+    mde_names experts;
     int i, j;
     mde__list_experts(c, folder, &experts);
     for (i = 0; i < experts.count && !mde__bad(c); i++) {
         for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {
         }
         if (j == e->count) {
-            mde__fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
-                      experts.items[i]);
+            mde_fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
+                     experts.items[i]);
         }
     }
-    mde__names_free(c, &experts);
+    mde_names_free(c, &experts);
     return c->status;
 }
 
 MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
 {
-    mde__names validations, experts;
+    mde_names validations, experts;
     mde_experts *e = NULL;
     int i;
     if (mde__bad(c)) return NULL;
-    if (!path || !mde__is_folder(path)) {
-        mde__fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
+    if (!path || !mde_is_folder(path)) {
+        mde_fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
         return NULL;
     }
     memset(&experts, 0, sizeof experts);
-    mde__list_folder(c, path, &validations);
+    mde_folder_list(c, path, &validations);
     for (i = 0; i < validations.count && !mde__bad(c); i++) {
         char *folder = mde__join_path(c, path, validations.items[i]);
-        if (folder && mde__is_folder(folder)) {
+        if (folder && mde_is_folder(folder)) {
             if (!e) {
                 mde__list_experts(c, folder, &experts);
                 if (!mde__bad(c) && experts.count == 0) {
-                    mde__fail(c, MDE_BAD_FILE, "%s: has no expert's .npy file", folder);
+                    mde_fail(c, MDE_BAD_FILE, "%s: has no expert's .npy file", folder);
                 }
                 e = mde_experts_create(c, experts.count, (const char *const *)experts.items);
             }
             if (e && mde__check_experts(e, folder) == MDE_OK) mde__open_validation(e, path, validations.items[i], nll);
         }
-        mde__free(c, folder);
+        mde_release(c, folder);
     }
-    if (!mde__bad(c) && !e) mde__fail(c, MDE_BAD_FILE, "%s: has no folder of a validation text", path);
-    mde__names_free(c, &validations);
-    mde__names_free(c, &experts);
+    if (!mde__bad(c) && !e) mde_fail(c, MDE_BAD_FILE, "%s: has no folder of a validation text", path);
+    mde_names_free(c, &validations);
+    mde_names_free(c, &experts);
     if (mde__bad(c)) {
         mde_experts_free(e);
         e = NULL;
@@ -11186,19 +11214,19 @@ static int mde__check_mixture(const mde_experts *e, const double *weights, const
     char number[32];
     int i;
     if (!weights) {
-        mde__fail(e->context, MDE_BAD_ARGUMENT, "%s: no weights were given", what);
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "%s: no weights were given", what);
         return 0;
     }
     for (i = 0; i < e->count; i++) {
         if (!(weights[i] >= 0)) {
-            mde__fail(e->context, MDE_BAD_ARGUMENT, "%s: weight of %s is %s; expected 0 or more", what, e->names[i],
-                      mde__number(number, weights[i]));
+            mde_fail(e->context, MDE_BAD_ARGUMENT, "%s: weight of %s is %s; expected 0 or more", what, e->names[i],
+                     mde__number(number, weights[i]));
             return 0;
         }
         sum += weights[i];
     }
     if (!(fabs(sum - 1) <= 1e-6)) {
-        mde__fail(e->context, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
         return 0;
     }
     return 1;
@@ -11214,11 +11242,11 @@ static double mde__validation_terms(const mde_experts *e, int index, const doubl
     mde_mark mark = mde_arena_mark(c);
     int k = e->count, i;
     double g[MDE_MAX_DOMAINS], peak = v->peak, tokens = (double)v->tokens, loss;
-    double *h = hessian ? (double *)mde__scratch(c, (size_t)k * (size_t)k, sizeof *h) : NULL;
+    double *h = hessian ? (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h) : NULL;
     float *token_counts = NULL;
     int64_t d, t;
     if (counts) {
-        token_counts = (float *)mde__scratch(c, v->tokens, sizeof *token_counts);
+        token_counts = (float *)mde_scratch(c, v->tokens, sizeof *token_counts);
         peak = tokens = 0;
         for (d = 0; d < v->documents; d++) {
             peak += (double)counts[d] * v->peaks[d];
@@ -11244,8 +11272,8 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
     int i;
     if (!e || mde__bad(e->context)) return (double)NAN;
     if (!mde__find_validation(e, validation)) {
-        mde__fail(e->context, MDE_BAD_ARGUMENT, "validation loss: validation is %d; expected 0 to %d", validation,
-                  e->validations - 1);
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "validation loss: validation is %d; expected 0 to %d", validation,
+                 e->validations - 1);
         return (double)NAN;
     }
     if (!mde__check_mixture(e, weights, "validation loss")) return (double)NAN;
@@ -11262,14 +11290,14 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
     for (j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            mde__fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
-                      e->validation[j].name, mde__number(number, shares[j]));
+            mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
+                     e->validation[j].name, mde__number(number, shares[j]));
             return 0;
         }
         sum += shares[j];
     }
     if (!(sum > 0)) {
-        mde__fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
         return 0;
     }
     for (j = 0; j < e->validations; j++) shares[j] /= sum;
@@ -11295,11 +11323,11 @@ MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, co
 {
     double *shares, loss = (double)NAN;
     if (!e || mde__bad(e->context)) return (double)NAN;
-    shares = (double *)mde__alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
+    shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, objective, shares) && mde__check_mixture(e, weights, "mixture loss")) {
         loss = mde__objective_terms(e, shares, weights, NULL, gradient, NULL);
     }
-    mde__free(e->context, shares);
+    mde_release(e->context, shares);
     return loss;
 }
 
@@ -11315,7 +11343,7 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
         snprintf(what, sizeof what, "mixture %lld", (long long)n);
         if (!mde__check_mixture(e, weights + n * e->count, what)) return c->status;
     }
-    sums = (double *)mde__alloc(c, (size_t)mixtures + 1, sizeof *sums);
+    sums = (double *)mde_alloc(c, (size_t)mixtures + 1, sizeof *sums);
     for (j = 0; sums && j < e->validations; j++) {
         const mde__validation *v = &e->validation[j];
         if (!mde__mixture_logsums(c, (int64_t)v->tokens, e->count, v->ratios, (int64_t)v->stride, mixtures, weights,
@@ -11323,7 +11351,7 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
             break;
         for (n = 0; n < mixtures; n++) out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
     }
-    mde__free(c, sums);
+    mde_release(c, sums);
     return c->status;
 }
 
@@ -11397,16 +11425,16 @@ static int mde__check_bounds(mde_context *c, int k, const double *lower_given, c
         lower[i] = lower_given ? lower_given[i] : 0;
         upper[i] = upper_given ? upper_given[i] : 1;
         if (!(lower[i] >= 0 && lower[i] <= upper[i] && upper[i] <= 1)) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "bounds of weight %d are %s and %s; expected 0 <= lower <= upper <= 1", i,
-                      mde__number(a, lower[i]), mde__number(b, upper[i]));
+            mde_fail(c, MDE_BAD_ARGUMENT, "bounds of weight %d are %s and %s; expected 0 <= lower <= upper <= 1", i,
+                     mde__number(a, lower[i]), mde__number(b, upper[i]));
             return 0;
         }
         low += lower[i];
         high += upper[i];
     }
     if (low > 1 + 1e-12 || high < 1 - 1e-12) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "bounds: lower ones sum to %s and upper ones to %s; no mixture lies between",
-                  mde__number(a, low), mde__number(b, high));
+        mde_fail(c, MDE_BAD_ARGUMENT, "bounds: lower ones sum to %s and upper ones to %s; no mixture lies between",
+                 mde__number(a, low), mde__number(b, high));
         return 0;
     }
     return 1;
@@ -11434,14 +11462,14 @@ static void mde__minimize(const mde_experts *e, const double *shares, const doub
     mde_mark mark = mde_arena_mark(c);
     int k = e->count, i, halvings;
     double g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS];
-    double *h = (double *)mde__scratch(c, (size_t)k * (size_t)k, sizeof *h);
+    double *h = (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h);
     for (out->iterations = 0; h; out->iterations++) {
         double slope = 0, step = 1, loss;
         out->loss = mde__objective_terms(e, shares, out->weights, counts, g, h);
         if (mde__bad(c)) break;
         if (!(fabs(out->loss) < 1e300)) {
-            mde__fail(c, MDE_NOT_FINITE,
-                      "minimize: a token has probability 0 under every expert that the bounds allow");
+            mde_fail(c, MDE_NOT_FINITE,
+                     "minimize: a token has probability 0 under every expert that the bounds allow");
             break;
         }
         out->gap = mde__frank_wolfe_gap(k, g, out->weights, lower, upper);
@@ -11485,20 +11513,20 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     if (!desc) desc = &mde__minimize_defaults;
     tolerance = desc->gap > 0 ? desc->gap : 1e-6;
     out->count = e->count;
-    shares = (double *)mde__alloc(c, (size_t)e->validations + 1, sizeof *shares);
+    shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, desc->objective, shares) &&
         mde__check_bounds(c, e->count, desc->lower, desc->upper, lower, upper)) {
         mde__middle_of_bounds(e->count, lower, upper, out->weights);
         mde__minimize(e, shares, lower, upper, NULL, tolerance, desc->iterations > 0 ? desc->iterations : 200, out);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
             char a[32], b[32];
-            mde__fail(c, MDE_NOT_FINITE,
-                      "minimize: after %d steps the loss may still be %s nats above the minimum; "
-                      "%s was asked for",
-                      out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
+            mde_fail(c, MDE_NOT_FINITE,
+                     "minimize: after %d steps the loss may still be %s nats above the minimum; "
+                     "%s was asked for",
+                     out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
         }
     }
-    mde__free(c, shares);
+    mde_release(c, shares);
     return c->status;
 }
 
@@ -11550,17 +11578,17 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     level = desc->level > 0 ? desc->level : 0.9;
     tail = (1 - level) / 2;
     k = e->count;
-    if (!(level < 1)) return mde__fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
+    if (!(level < 1)) return mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     if (desc->weights && !mde__check_mixture(e, desc->weights, "bootstrap")) return c->status;
     if (mde_mixture_minimize(e, minimize, &best) != MDE_OK) return c->status;
     mde__check_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
     mde__middle_of_bounds(k, lower, upper, middle);
-    shares = (double *)mde__alloc(c, (size_t)e->validations, sizeof *shares);
-    counts = (float **)mde__alloc(c, (size_t)e->validations, sizeof *counts);
-    losses = (double *)mde__alloc(c, (size_t)replicates, sizeof *losses);
-    weights = (double *)mde__alloc(c, (size_t)replicates * (size_t)k, sizeof *weights);
+    shares = (double *)mde_alloc(c, (size_t)e->validations, sizeof *shares);
+    counts = (float **)mde_alloc(c, (size_t)e->validations, sizeof *counts);
+    losses = (double *)mde_alloc(c, (size_t)replicates, sizeof *losses);
+    weights = (double *)mde_alloc(c, (size_t)replicates * (size_t)k, sizeof *weights);
     for (j = 0; counts && j < e->validations; j++) {
-        counts[j] = (float *)mde__alloc(c, (size_t)e->validation[j].documents, sizeof *counts[j]);
+        counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *counts[j]);
     }
     if (!mde__bad(c)) mde__objective_shares(e, minimize->objective, shares);
     for (b = 0; b < replicates && !mde__bad(c); b++) {
@@ -11582,11 +11610,11 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
             out->upper[i] = mde__quantile(weights + i * replicates, replicates, 1 - tail);
         }
     }
-    for (j = 0; counts && j < e->validations; j++) mde__free(c, counts[j]);
-    mde__free(c, counts);
-    mde__free(c, shares);
-    mde__free(c, losses);
-    mde__free(c, weights);
+    for (j = 0; counts && j < e->validations; j++) mde_release(c, counts[j]);
+    mde_release(c, counts);
+    mde_release(c, shares);
+    mde_release(c, losses);
+    mde_release(c, weights);
     return c->status;
 }
 
@@ -11605,12 +11633,12 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
 
 #if defined(__GNUC__) && !defined(__TINYC__)
 typedef double mde__double4 __attribute__((vector_size(32), aligned(8), may_alias));
-#define MDE__DOUBLES 4
+#define MDE__DENSE_WIDTH 4
 #else
 typedef double mde__double4;
-#define MDE__DOUBLES 1
+#define MDE__DENSE_WIDTH 1
 #endif
-#if MDE__DOUBLES == 4 && defined(__x86_64__) && !defined(MDE_NO_SIMD)
+#if MDE__DENSE_WIDTH == 4 && defined(__x86_64__) && !defined(MDE_NO_SIMD)
 #define MDE__DENSE_AVX2 __attribute__((target("avx2")))     /* not fma: nothing can be contracted */
 #endif
 
@@ -11626,14 +11654,14 @@ TARGET static void NAME(int rows, int columns, int depth, double sign, const dou
                         const double *b, size_t b_row, double *out, size_t out_row) \
 { \
     int i, j, p, r; \
-    for (j = 0; j + 2 * MDE__DOUBLES <= columns; j += 2 * MDE__DOUBLES) { \
+    for (j = 0; j + 2 * MDE__DENSE_WIDTH <= columns; j += 2 * MDE__DENSE_WIDTH) { \
         for (i = 0; i + 4 <= rows; i += 4) { \
             const double *from = a + (size_t)i * row, *right = b + j; \
             double *to = out + (size_t)i * out_row + j; \
             mde__double4 zero = *(const mde__double4 *)right - *(const mde__double4 *)right; \
             mde__double4 s0 = zero, s1 = zero, s2 = zero, s3 = zero, t0 = zero, t1 = zero, t2 = zero, t3 = zero; \
             for (p = 0; p < depth; p++, from += step, right += b_row) { \
-                mde__double4 u = *(const mde__double4 *)right, v = *(const mde__double4 *)(right + MDE__DOUBLES); \
+                mde__double4 u = *(const mde__double4 *)right, v = *(const mde__double4 *)(right + MDE__DENSE_WIDTH); \
                 s0 += u * from[0]; \
                 t0 += v * from[0]; \
                 s1 += u * from[row]; \
@@ -11644,16 +11672,16 @@ TARGET static void NAME(int rows, int columns, int depth, double sign, const dou
                 t3 += v * from[3 * row]; \
             } \
             *(mde__double4 *)to += s0 * sign; \
-            *(mde__double4 *)(to + MDE__DOUBLES) += t0 * sign; \
+            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t0 * sign; \
             to += out_row; \
             *(mde__double4 *)to += s1 * sign; \
-            *(mde__double4 *)(to + MDE__DOUBLES) += t1 * sign; \
+            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t1 * sign; \
             to += out_row; \
             *(mde__double4 *)to += s2 * sign; \
-            *(mde__double4 *)(to + MDE__DOUBLES) += t2 * sign; \
+            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t2 * sign; \
             to += out_row; \
             *(mde__double4 *)to += s3 * sign; \
-            *(mde__double4 *)(to + MDE__DOUBLES) += t3 * sign; \
+            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t3 * sign; \
         } \
         for (; i < rows; i++) { \
             const double *from = a + (size_t)i * row, *right = b + j; \
@@ -11661,10 +11689,10 @@ TARGET static void NAME(int rows, int columns, int depth, double sign, const dou
             mde__double4 s = *(const mde__double4 *)right - *(const mde__double4 *)right, t = s; \
             for (p = 0; p < depth; p++, from += step, right += b_row) { \
                 s += *(const mde__double4 *)right * from[0]; \
-                t += *(const mde__double4 *)(right + MDE__DOUBLES) * from[0]; \
+                t += *(const mde__double4 *)(right + MDE__DENSE_WIDTH) * from[0]; \
             } \
             *(mde__double4 *)to += s * sign; \
-            *(mde__double4 *)(to + MDE__DOUBLES) += t * sign; \
+            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t * sign; \
         } \
     } \
     for (; j < columns; j++) { \
@@ -12276,8 +12304,8 @@ static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps
         if (gps[i]->parameters > parameters) parameters = gps[i]->parameters;
     }
     size = mde__gp_work_size(gps[0]->n, d, parameters);
-    work = (mde__gp_work *)mde__alloc(c, (size_t)slots, sizeof(mde__gp_work));
-    memory = mde__mul(size, (size_t)slots, &total) ? (double *)mde__alloc(c, total, sizeof(double)) : NULL;
+    work = (mde__gp_work *)mde_alloc(c, (size_t)slots, sizeof(mde__gp_work));
+    memory = mde__mul(size, (size_t)slots, &total) ? (double *)mde_alloc(c, total, sizeof(double)) : NULL;
     if (work && memory) {
         for (first = 0; first < count; first += slots) {
             int now = count - first < slots ? count - first : slots;
@@ -12289,13 +12317,13 @@ static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps
         }
         for (i = 0; i < count; i++) {
             if (gps[i]->failed) {
-                mde__fail(c, MDE_NOT_FINITE, "gaussian process: the covariance of target %d is not positive definite",
-                          gps[i]->target);
+                mde_fail(c, MDE_NOT_FINITE, "gaussian process: the covariance of target %d is not positive definite",
+                         gps[i]->target);
             }
         }
     }
-    mde__free(c, memory);
-    mde__free(c, work);
+    mde_release(c, memory);
+    mde_release(c, work);
     return mde_context_status(c);
 }
 
@@ -12556,28 +12584,28 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
     size_t count;
     if (!mde__mul(a, b, &count)) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
         return NULL;
     }
-    return (double *)mde__alloc(c, count > 0 ? count : 1, sizeof(double));
+    return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
 }
 
 static void mde__gp_free(mde_context *c, mde__gp *gp)
 {
     if (!gp) return;
-    mde__free(c, gp->y);
-    mde__free(c, gp->theta);
-    mde__free(c, gp->columns);
-    mde__free(c, gp->alpha);
-    mde__free(c, gp->flat);
-    mde__free(c, gp->inverse);
-    mde__free(c, gp);
+    mde_release(c, gp->y);
+    mde_release(c, gp->theta);
+    mde_release(c, gp->columns);
+    mde_release(c, gp->alpha);
+    mde_release(c, gp->flat);
+    mde_release(c, gp->inverse);
+    mde_release(c, gp);
 }
 
 static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int target, const double *y)
 {
     mde_context *c = r->context;
-    mde__gp *gp = (mde__gp *)mde__alloc(c, 1, sizeof(mde__gp));
+    mde__gp *gp = (mde__gp *)mde_alloc(c, 1, sizeof(mde__gp));
     size_t n = (size_t)r->n;
     int i;
     if (!gp) return NULL;
@@ -12610,15 +12638,15 @@ static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int t
 static void mde__coregion_free(mde_context *c, mde__coregion *q)
 {
     if (!q) return;
-    mde__free(c, q->y);
-    mde__free(c, q);
+    mde_release(c, q->y);
+    mde_release(c, q);
 }
 
 /* All its arrays lie in one block that starts at y. */
 static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc *desc, int m)
 {
     mde_context *c = r->context;
-    mde__coregion *q = (mde__coregion *)mde__alloc(c, 1, sizeof(mde__coregion));
+    mde__coregion *q = (mde__coregion *)mde_alloc(c, 1, sizeof(mde__coregion));
     size_t n = (size_t)r->n, d = (size_t)r->used, t = (size_t)m, parameters;
     double *at;
     if (!q) return NULL;
@@ -12674,20 +12702,20 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     c = r->context;
     mde__coregion_free(c, r->joint);
     for (j = 0; r->gp && j < r->m; j++) mde__gp_free(c, r->gp[j]);
-    mde__free(c, r->gp);
-    mde__free(c, r->task);
-    mde__free(c, r->residual);
-    mde__free(c, r->penalty);
-    mde__free(c, r->coefficients);
-    mde__free(c, r->eigenvalues);
-    mde__free(c, r->directions);
-    mde__free(c, r->target_sd);
-    mde__free(c, r->target_mean);
-    mde__free(c, r->x);
-    mde__free(c, r->scale);
-    mde__free(c, r->shift);
-    mde__free(c, r->place);
-    mde__free(c, r);
+    mde_release(c, r->gp);
+    mde_release(c, r->task);
+    mde_release(c, r->residual);
+    mde_release(c, r->penalty);
+    mde_release(c, r->coefficients);
+    mde_release(c, r->eigenvalues);
+    mde_release(c, r->directions);
+    mde_release(c, r->target_sd);
+    mde_release(c, r->target_mean);
+    mde_release(c, r->x);
+    mde_release(c, r->scale);
+    mde_release(c, r->shift);
+    mde_release(c, r->place);
+    mde_release(c, r);
 }
 
 /* The first number that is not finite is an error that names its row and column, both from 0. */
@@ -12697,8 +12725,8 @@ static mde_status mde__check_table(mde_context *c, const char *what, int n, int 
     size_t i, count = (size_t)n * (size_t)columns;
     for (i = 0; i < count; i++) {
         if (!(fabs(table[i]) < (double)INFINITY)) {
-            return mde__fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
-                             i % (size_t)columns, mde__number(number, table[i]));
+            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
+                            i % (size_t)columns, mde__number(number, table[i]));
         }
     }
     return MDE_OK;
@@ -12840,7 +12868,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
             product(d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, square, (size_t)d);
         }
         if (!mde__eigen(size, square, values, vectors, work)) {
-            mde__fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
+            mde_fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
         }
     }
     if (!mde__bad(c)) {
@@ -12868,11 +12896,11 @@ static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
         }
         r->rank = kept;
     }
-    mde__free(c, turned);
-    mde__free(c, work);
-    mde__free(c, values);
-    mde__free(c, vectors);
-    mde__free(c, square);
+    mde_release(c, turned);
+    mde_release(c, work);
+    mde_release(c, values);
+    mde_release(c, vectors);
+    mde_release(c, square);
     return mde_context_status(c);
 }
 
@@ -12900,7 +12928,7 @@ static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, con
         error = mde__ridge_leave_one_out(n, r->rank, r->penalty[j], scores, r->eigenvalues, products, target,
                                          r->residual + j);
         if (!(error < (double)INFINITY)) {
-            mde__fail(c, MDE_NOT_FINITE, "ridge: a run of target %d has leverage 1; give a greater penalty", j);
+            mde_fail(c, MDE_NOT_FINITE, "ridge: a run of target %d has leverage 1; give a greater penalty", j);
         }
         for (k = 0; k < r->rank; k++) {
             double weight = products[k] / (r->eigenvalues[k] + n * r->penalty[j]);
@@ -12909,9 +12937,9 @@ static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, con
             }
         }
     }
-    mde__free(c, products);
-    mde__free(c, target);
-    mde__free(c, scores);
+    mde_release(c, products);
+    mde_release(c, target);
+    mde_release(c, scores);
     return mde_context_status(c);
 }
 
@@ -12944,49 +12972,49 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
     size_t count;
     int i, j, q, tasks = 0;
     if (!x || !y) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
         return NULL;
     }
     if (n < 2 || d < 1 || m < 1) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are needed",
-                  n, d, m);
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are needed",
+                 n, d, m);
         return NULL;
     }
     if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
-                  mde__number(number, desc->penalty));
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
+                 mde__number(number, desc->penalty));
         return NULL;
     }
     if (desc->model < MDE_RIDGE || desc->model > MDE_MULTITASK_GP || desc->kernel < MDE_MATERN52 ||
         desc->kernel > MDE_RBF) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
-                  (int)desc->kernel);
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
+                 (int)desc->kernel);
         return NULL;
     }
     if (desc->rank < 0 || desc->rank > m || desc->restarts < 0) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most the %d targets",
-                  desc->rank, desc->restarts, m);
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most the %d targets",
+                 desc->rank, desc->restarts, m);
         return NULL;
     }
     if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
-        mde__fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
         return NULL;
     }
     if (mde__check_table(c, "x", n, d, x) || mde__check_table(c, "y", n, m, y)) return NULL;
-    r = (mde_regressor *)mde__alloc(c, 1, sizeof(mde_regressor));
+    r = (mde_regressor *)mde_alloc(c, 1, sizeof(mde_regressor));
     if (!r) return NULL;
     r->context = c;
     r->model = desc->model;
     r->n = n;
     r->d = d;
     r->m = m;
-    r->place = (int *)mde__alloc(c, (size_t)d, sizeof(int));
+    r->place = (int *)mde_alloc(c, (size_t)d, sizeof(int));
     r->shift = mde__doubles(c, (size_t)d, 1);
     r->scale = mde__doubles(c, (size_t)d, 1);
     r->target_mean = mde__doubles(c, (size_t)m, 1);
     r->target_sd = mde__doubles(c, (size_t)m, 1);
-    r->task = (int *)mde__alloc(c, (size_t)m, sizeof(int));
-    r->gp = (mde__gp **)mde__alloc(c, (size_t)m, sizeof(mde__gp *));
+    r->task = (int *)mde_alloc(c, (size_t)m, sizeof(int));
+    r->gp = (mde__gp **)mde_alloc(c, (size_t)m, sizeof(mde__gp *));
     if (mde__bad(c)) {
         mde_regressor_free(r);
         return NULL;
@@ -13017,7 +13045,7 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
                 }
             }
             if (r->joint && !mde__coregion_fit(r->joint, desc->restarts > 0 ? desc->restarts : 3, desc->seed)) {
-                mde__fail(c, MDE_NOT_FINITE, "multi-task gaussian process: the likelihood is not finite at any start");
+                mde_fail(c, MDE_NOT_FINITE, "multi-task gaussian process: the likelihood is not finite at any start");
             }
         }
     }
@@ -13035,13 +13063,13 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
     size_t total = 0;
     int i, j, found = 0;
     for (i = 0; i < count; i++) total += (size_t)regressors[i]->m;
-    gps = (mde__gp **)mde__alloc(c, total > 0 ? total : 1, sizeof(mde__gp *));
+    gps = (mde__gp **)mde_alloc(c, total > 0 ? total : 1, sizeof(mde__gp *));
     if (!gps) return mde_context_status(c);
     for (i = 0; i < count; i++) {
         for (j = 0; j < regressors[i]->m; j++) if (regressors[i]->gp[j]) gps[found++] = regressors[i]->gp[j];
     }
     mde__gp_fit_all(c, found, gps);
-    mde__free(c, gps);
+    mde_release(c, gps);
     return mde_context_status(c);
 }
 
@@ -13148,7 +13176,7 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     c = r->context;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 0 || !x || !mean) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs and a place for the means");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs and a place for the means");
     }
     if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
     most = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
@@ -13180,8 +13208,8 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
                             to_sd ? to_sd + j : NULL, work);
         }
     }
-    mde__free(c, work);
-    mde__free(c, block);
+    mde_release(c, work);
+    mde_release(c, block);
     return mde_context_status(c);
 }
 
@@ -13212,7 +13240,7 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     int j, l, i, q;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
-    if (!gradient) return mde__fail(c, MDE_BAD_ARGUMENT, "regression: a place for the gradient is needed");
+    if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a place for the gradient is needed");
     if (mde_regressor_predict(r, 1, x, mean, NULL)) return mde_context_status(c);
     at = mde__doubles(c, 4, (size_t)r->used);
     pull = mde__doubles(c, (size_t)r->n, 1);
@@ -13248,8 +13276,8 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
             }
         }
     }
-    mde__free(c, pull);
-    mde__free(c, at);
+    mde_release(c, pull);
+    mde_release(c, at);
     return mde_context_status(c);
 }
 
@@ -13287,13 +13315,13 @@ MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int
 static int mde__folds(mde_context *c, int n, int folds, uint64_t seed, int *fold)
 {
     mde_random random = mde_random_start(seed, 0x666f6c64);
-    int64_t *order = (int64_t *)mde__alloc(c, (size_t)n, sizeof(int64_t));
+    int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
     int i;
     if (!order) return 0;
     if (folds > n) folds = n;
     mde_random_permutation(&random, n, order);
     for (i = 0; i < n; i++) fold[order[i]] = i % folds;
-    mde__free(c, order);
+    mde_release(c, order);
     return folds;
 }
 
@@ -13309,11 +13337,11 @@ MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const 
     if (!desc) desc = &defaults;
     if (folds == 0) folds = 5;
     if (!x || !y || !predicted || n < 3 || d < 1 || m < 1 || folds < 2) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "cross-validation: %d runs, %d features, %d targets in %d folds; at "
-                         "least 3, 1, 1 and 2 are needed", n, d, m, folds);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "cross-validation: %d runs, %d features, %d targets in %d folds; at "
+                        "least 3, 1, 1 and 2 are needed", n, d, m, folds);
     }
     if (mde__check_table(c, "x", n, d, x) || mde__check_table(c, "y", n, m, y)) return mde_context_status(c);
-    fold = (int *)mde__alloc(c, (size_t)n, sizeof(int));
+    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     train_x = mde__doubles(c, (size_t)n, (size_t)d);
     train_y = mde__doubles(c, (size_t)n, (size_t)m);
     test_x = mde__doubles(c, (size_t)n, (size_t)d);
@@ -13342,11 +13370,11 @@ MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const 
         }
         mde_regressor_free(r);
     }
-    mde__free(c, test_y);
-    mde__free(c, test_x);
-    mde__free(c, train_y);
-    mde__free(c, train_x);
-    mde__free(c, fold);
+    mde_release(c, test_y);
+    mde_release(c, test_x);
+    mde_release(c, train_y);
+    mde_release(c, train_x);
+    mde_release(c, fold);
     return mde_context_status(c);
 }
 
@@ -13420,23 +13448,23 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
     if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
     if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
     }
     if (n < 0 || k < 1 || !weights || !out) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
     }
     if ((set & (MDE_FEATURE_MDE | MDE_FEATURE_OWN)) && (!mde || m < 1)) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
     }
     if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
     }
     for (i = 0; i < n; i++) {
         const double *w = weights + (size_t)i * (size_t)k;
         for (j = 0; j < k; j++) {
             if (!(w[j] >= 0 && w[j] < (double)INFINITY)) {
-                return mde__fail(c, MDE_BAD_ARGUMENT, "features: weight %d of mixture %d is %s", j, i,
-                                 mde__number(number, w[j]));
+                return mde_fail(c, MDE_BAD_ARGUMENT, "features: weight %d of mixture %d is %s", j, i,
+                                mde__number(number, w[j]));
             }
         }
         if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
@@ -13462,8 +13490,8 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     int i;
     if (!s) return;
     for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
-    mde__free(s->context, s->regressors);
-    mde__free(s->context, s);
+    mde_release(s->context, s->regressors);
+    mde_release(s->context, s);
 }
 
 /* The experts' losses [n, m] of n mixtures where the features need them; NULL otherwise and on error. */
@@ -13487,11 +13515,11 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     if (n < 2 || k < 1 || m < 1 || !weights || !losses) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs of %d weights and %d losses; at least 2, 1 and 1 are needed",
-                  n, k, m);
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs of %d weights and %d losses; at least 2, 1 and 1 are needed",
+                 n, k, m);
         return NULL;
     }
-    s = (mde_surrogate *)mde__alloc(c, 1, sizeof(mde_surrogate));
+    s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     if (!s) return NULL;
     s->context = c;
     s->experts = desc->experts;
@@ -13504,17 +13532,17 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     }
     if (s->features & (MDE_FEATURE_MDE | MDE_FEATURE_OWN)) {
         if (!desc->experts) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
+            mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
         } else if (mde_experts_count(desc->experts) != k) {
-            mde__fail(c, MDE_BAD_SHAPE, "surrogate: %d experts for mixtures of %d weights",
-                      mde_experts_count(desc->experts), k);
+            mde_fail(c, MDE_BAD_SHAPE, "surrogate: %d experts for mixtures of %d weights",
+                     mde_experts_count(desc->experts), k);
         } else if (mde_experts_validations(desc->experts) != m) {
-            mde__fail(c, MDE_BAD_SHAPE, "surrogate: the experts have %d validation texts for %d losses a run",
-                      mde_experts_validations(desc->experts), m);
+            mde_fail(c, MDE_BAD_SHAPE, "surrogate: the experts have %d validation texts for %d losses a run",
+                     mde_experts_validations(desc->experts), m);
         }
     }
     s->count = s->features & MDE_FEATURE_OWN ? m : 1;
-    s->regressors = (mde_regressor **)mde__alloc(c, (size_t)s->count, sizeof(mde_regressor *));
+    s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
     width = mde_feature_count(s->features, k, m);
     mde = mde__bad(c) ? NULL : mde__surrogate_losses(s, n, weights);
     if (!mde__bad(c)) {
@@ -13528,9 +13556,9 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
             mde__regressor_prepare(c, n, width, 1, x, y, &desc->fit);
     }
     if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
-    mde__free(c, y);
-    mde__free(c, x);
-    mde__free(c, mde);
+    mde_release(c, y);
+    mde_release(c, x);
+    mde_release(c, mde);
     if (mde__bad(c)) {
         mde_surrogate_free(s);
         return NULL;
@@ -13547,7 +13575,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     c = s->context;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 0 || !weights || !mean) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures and a place for the means");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures and a place for the means");
     }
     width = mde_feature_count(s->features, s->k, s->m);
     each = s->m / s->count;
@@ -13566,9 +13594,9 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
             if (sd) sd[to] = out_sd[i];
         }
     }
-    mde__free(c, out);
-    mde__free(c, x);
-    mde__free(c, mde);
+    mde_release(c, out);
+    mde_release(c, x);
+    mde_release(c, mde);
     return mde_context_status(c);
 }
 
@@ -13581,15 +13609,15 @@ MDEDEF void mde_runs_free(mde_runs *runs)
     mde_context *c = runs ? runs->context : NULL;
     int i;
     if (!runs) return;
-    for (i = 0; runs->names && i < runs->count; i++) mde__free(c, (void *)(uintptr_t)runs->names[i]);
-    for (i = 0; runs->domain_names && i < runs->domains; i++) mde__free(c, (void *)(uintptr_t)runs->domain_names[i]);
-    for (i = 0; runs->metric_names && i < runs->metrics; i++) mde__free(c, (void *)(uintptr_t)runs->metric_names[i]);
-    mde__free(c, (void *)runs->names);
-    mde__free(c, (void *)runs->domain_names);
-    mde__free(c, (void *)runs->metric_names);
-    mde__free(c, runs->weights);
-    mde__free(c, runs->losses);
-    mde__free(c, runs);
+    for (i = 0; runs->names && i < runs->count; i++) mde_release(c, (void *)(uintptr_t)runs->names[i]);
+    for (i = 0; runs->domain_names && i < runs->domains; i++) mde_release(c, (void *)(uintptr_t)runs->domain_names[i]);
+    for (i = 0; runs->metric_names && i < runs->metrics; i++) mde_release(c, (void *)(uintptr_t)runs->metric_names[i]);
+    mde_release(c, (void *)runs->names);
+    mde_release(c, (void *)runs->domain_names);
+    mde_release(c, (void *)runs->metric_names);
+    mde_release(c, runs->weights);
+    mde_release(c, runs->losses);
+    mde_release(c, runs);
 }
 
 /* The column that names the runs. */
@@ -13612,8 +13640,8 @@ static int mde__find_run(const mde_csv *csv, const char *name)
     for (row = 0; row < csv->rows; row++) {
         if (strcmp(mde__run_name(csv, row), name) != 0) continue;
         if (found >= 0) {
-            mde__fail(csv->context, MDE_BAD_FILE, "%s line %d: run %s stands already in line %d", csv->path,
-                      csv->lines[row], name, csv->lines[found]);
+            mde_fail(csv->context, MDE_BAD_FILE, "%s line %d: run %s stands already in line %d", csv->path,
+                     csv->lines[row], name, csv->lines[found]);
             return -1;
         }
         found = row;
@@ -13624,7 +13652,7 @@ static int mde__find_run(const mde_csv *csv, const char *name)
 /* Copies of the names of all columns but the one that names the runs. */
 static const char **mde__value_names(mde_context *c, const mde_csv *csv)
 {
-    const char **names = (const char **)mde__alloc(c, (size_t)csv->columns, sizeof *names);
+    const char **names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *names);
     int column, count = 0;
     for (column = 0; names && column < csv->columns; column++) {
         if (column != mde__run_column(csv)) names[count++] = mde__copy_text(c, csv->names[column]);
@@ -13648,14 +13676,14 @@ static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, d
     int i;
     for (i = 0; i < domains; i++) {
         if (!(weights[i] >= 0)) {
-            return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): a weight is %s; expected 0 or more",
-                             csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, weights[i]));
+            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): a weight is %s; expected 0 or more",
+                            csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, weights[i]));
         }
         sum += weights[i];
     }
     if (!(fabs(sum - 1) <= 0.01)) {
-        return mde__fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01",
-                         csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
+        return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01",
+                        csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
     }
     for (i = 0; i < domains; i++) weights[i] /= sum;
     return MDE_OK;
@@ -13671,8 +13699,8 @@ static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv 
         int other = mde__find_run(losses, name);
         if (mde__find_run(ratios, name) < 0) break;
         if (other < 0) {
-            mde__fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name,
-                      losses->path);
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name,
+                     losses->path);
             break;
         }
         runs->names[row] = mde__copy_text(c, name);
@@ -13683,8 +13711,8 @@ static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv 
     if (!mde__bad(c) && losses->rows != ratios->rows) {
         for (row = 0; row < losses->rows; row++) {
             if (mde__find_run(ratios, mde__run_name(losses, row)) >= 0) continue;
-            mde__fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", losses->path, losses->lines[row],
-                      mde__run_name(losses, row), ratios->path);
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", losses->path, losses->lines[row],
+                     mde__run_name(losses, row), ratios->path);
         }
     }
 }
@@ -13697,16 +13725,16 @@ MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const ch
     ratios = mde_csv_read(c, ratios_path);
     if (ratios) losses = mde_csv_read(c, losses_path);
     if (losses && (ratios->columns < 2 || losses->columns < 2 || ratios->rows < 1)) {
-        mde__fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
-                  ratios->columns < 2 || ratios->rows < 1 ? ratios->path : losses->path);
+        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
+                 ratios->columns < 2 || ratios->rows < 1 ? ratios->path : losses->path);
     }
-    if (!mde__bad(c)) runs = (mde_runs *)mde__alloc(c, 1, sizeof *runs);
+    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
     if (runs) {
         runs->context = c;
         runs->count = ratios->rows;
         runs->domains = ratios->columns - 1;
         runs->metrics = losses->columns - 1;
-        runs->names = (const char **)mde__alloc(c, (size_t)runs->count, sizeof *runs->names);
+        runs->names = (const char **)mde_alloc(c, (size_t)runs->count, sizeof *runs->names);
         runs->domain_names = mde__value_names(c, ratios);
         runs->metric_names = mde__value_names(c, losses);
         runs->weights = mde__doubles(c, (size_t)runs->count, (size_t)runs->domains);
@@ -13745,24 +13773,24 @@ static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower
         low[i] = lower ? lower[i] : 0;
         high[i] = upper ? upper[i] : 1;
         if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0)) {
-            return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has bounds %s and %s; expected 0 to 1", i,
-                             mde__number(first, low[i]), mde__number(second, high[i]));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has bounds %s and %s; expected 0 to 1", i,
+                            mde__number(first, low[i]), mde__number(second, high[i]));
         }
         if (high[i] > 1) high[i] = 1;
         if (low[i] > high[i]) {
-            return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has the lower bound %s above its upper bound %s",
-                             i, mde__number(first, low[i]), mde__number(second, high[i]));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has the lower bound %s above its upper bound %s",
+                            i, mde__number(first, low[i]), mde__number(second, high[i]));
         }
         sum_low += low[i];
         sum_high += high[i];
     }
     if (sum_low > 1.0 + 1e-12) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
-                         mde__number(first, sum_low));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
+                        mde__number(first, sum_low));
     }
     if (sum_high < 1.0 - 1e-12) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
-                         mde__number(first, sum_high));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
+                        mde__number(first, sum_high));
     }
     return MDE_OK;
 }
@@ -13843,17 +13871,17 @@ MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower
     int i;
     if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
-    if (n < 1 || !weights) return mde__fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
+    if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
     for (i = 0; i < n; i++) {
         if (!(fabs(weights[i]) < (double)INFINITY)) {
-            return mde__fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
+            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
         }
     }
     low = mde__doubles(c, 2, (size_t)n);
     if (!low) return mde_context_status(c);
     high = low + n;
     if (mde__simplex_bounds(c, n, lower, upper, low, high) == MDE_OK) mde__simplex_nearest(n, low, high, weights);
-    mde__free(c, low);
+    mde_release(c, low);
     return mde_context_status(c);
 }
 
@@ -14172,18 +14200,18 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     if (n < 1 || !f || !weights) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and a place for %d weights are needed", n);
+        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and a place for %d weights are needed", n);
         return (double)NAN;
     }
     if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
         (desc->method != MDE_NELDER_MEAD && desc->method != MDE_EXPONENTIATED_GRADIENT)) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
-                  desc->samples, desc->iterations, (int)desc->method);
+        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
+                 desc->samples, desc->iterations, (int)desc->method);
         return (double)NAN;
     }
     for (i = 0; desc->start && i < n; i++) {
         if (!(fabs(desc->start[i]) < (double)INFINITY)) {
-            mde__fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
+            mde_fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
             return (double)NAN;
         }
     }
@@ -14227,8 +14255,8 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             values[k] = value;
             memcpy(starts + (size_t)k * (size_t)n, trial, (size_t)n * sizeof(double));
         }
-        if (kept == 0) mde__fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures",
-                                 samples);
+        if (kept == 0) mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures",
+                                samples);
         for (k = 0; k < kept && !mde__bad(c); k++) {
             double value = values[k];
             memcpy(trial, starts + (size_t)k * (size_t)n, (size_t)n * sizeof(double));
@@ -14246,9 +14274,9 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             }
         }
     }
-    mde__free(c, s.work);
-    mde__free(c, starts);
-    mde__free(c, low);
+    mde_release(c, s.work);
+    mde_release(c, starts);
+    mde_release(c, low);
     return mde__bad(c) ? (double)NAN : best;
 }
 
@@ -15376,7 +15404,7 @@ MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *c
     g.left = 100;
     g.bottom = top + side * 0.86602540378443864676;
     height = g.bottom + 42;
-    g.values = (double *)mde__alloc(t->context, (size_t)((n + 1) * (n + 2) / 2), sizeof *g.values);
+    g.values = (double *)mde_alloc(t->context, (size_t)((n + 1) * (n + 2) / 2), sizeof *g.values);
     if (!g.values) return;
     for (a = 0; a <= n; a++) {
         for (b = 0; b <= n - a; b++) {
@@ -15405,7 +15433,7 @@ MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *c
     mde__svg_ternary_sides(t, &g, corner_names, &boxes);
     mde__svg_ternary_marks(t, &g, width, count, marks, mark_names, &boxes);
     mde__svg_close(t);
-    mde__free(t->context, g.values);
+    mde_release(t->context, g.values);
 }
 
 /* ---- PNG ---- */
@@ -15618,13 +15646,13 @@ MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int 
     if (width < 1 || height < 1 || (channels != 1 && channels != 3 && channels != 4) || !pixels || !size ||
         !mde__mul((size_t)width, (size_t)channels, &row) || !mde__mul(row + 1, (size_t)height, &raw) ||
         raw > (size_t)1 << 30) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "png: %d by %d pixels of %d channels; expected pixels, 1, 3 or 4 channels and "
-                  "at most 1 GB", width, height, channels);
+        mde_fail(c, MDE_BAD_ARGUMENT, "png: %d by %d pixels of %d channels; expected pixels, 1, 3 or 4 channels and "
+                 "at most 1 GB", width, height, channels);
         return NULL;
     }
-    filtered = (unsigned char *)mde__alloc(c, raw, 1);
-    table = (uint32_t *)mde__alloc(c, 2 * MDE__WINDOW, sizeof *table);
-    out = (unsigned char *)mde__alloc(c, raw + raw / 8 + 96, 1);
+    filtered = (unsigned char *)mde_alloc(c, raw, 1);
+    table = (uint32_t *)mde_alloc(c, 2 * MDE__WINDOW, sizeof *table);
+    out = (unsigned char *)mde_alloc(c, raw + raw / 8 + 96, 1);
     if (out) {
         mde__png_filter_all(pixels, (size_t)height, row, (size_t)channels, filtered);
         memcpy(out, "\x89PNG\r\n\x1A\n", 8);
@@ -15643,8 +15671,8 @@ MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int 
         p = mde__png_chunk(p, "IEND", 0);
         *size = (size_t)(p - out);
     }
-    mde__free(c, table);
-    mde__free(c, filtered);
+    mde_release(c, table);
+    mde_release(c, filtered);
     return out;
 }
 
@@ -15655,8 +15683,8 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
     size_t size = 0;
     unsigned char *bytes = mde_png_encode(c, width, height, channels, pixels, &size);
     if (bytes) {
-        mde__write_file(c, path, bytes, size);
-        mde__free(c, bytes);
+        mde_file_write(c, path, bytes, size);
+        mde_release(c, bytes);
     }
     return mde_context_status(c);
 }
@@ -15721,7 +15749,7 @@ static const mde__preset *mde__find_preset(mde_context *c, const char *name)
     for (i = 0; i < 3; i++) {
         if (!name || strcmp(name, mde__presets[i].name) == 0) return &mde__presets[i];
     }
-    mde__fail(c, MDE_BAD_ARGUMENT, "preset %s: is not known; expected quick, small or study", name);
+    mde_fail(c, MDE_BAD_ARGUMENT, "preset %s: is not known; expected quick, small or study", name);
     return NULL;
 }
 
@@ -15744,20 +15772,20 @@ static mde_status mde__resolve_settings(mde_context *c, const mde_experiment_des
     if (!out->validation_tokens) out->validation_tokens = preset->validation_tokens;
     if (!out->questions) out->questions = preset->questions;
     if (!out->max_bytes) out->max_bytes = preset->max_bytes;
-    if (!desc->data || !*desc->data) return mde__fail(c, MDE_BAD_ARGUMENT, "plan: no data folder was given");
+    if (!desc->data || !*desc->data) return mde_fail(c, MDE_BAD_ARGUMENT, "plan: no data folder was given");
     if (out->proxies < 6 || out->proxies > 100000) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "plan: proxies is %d; a regression needs 6 or more", out->proxies);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "plan: proxies is %d; a regression needs 6 or more", out->proxies);
     }
     if (out->tokens < 1 || out->context < 8 || out->batch < 1 || out->questions < 1 || out->validation_tokens < 64 ||
         out->max_bytes < 1 || out->vocabulary < 0) {
-        return mde__fail(c, MDE_BAD_ARGUMENT,
-                         "plan: tokens %lld, context %d, batch %d, questions %d, validation tokens "
-                         "%lld: too small (context at least 8, validation tokens at least 64)",
-                         (long long)out->tokens, out->context, out->batch, out->questions,
-                         (long long)out->validation_tokens);
+        return mde_fail(c, MDE_BAD_ARGUMENT,
+                        "plan: tokens %lld, context %d, batch %d, questions %d, validation tokens "
+                        "%lld: too small (context at least 8, validation tokens at least 64)",
+                        (long long)out->tokens, out->context, out->batch, out->questions,
+                        (long long)out->validation_tokens);
     }
     if (strcmp(objective, "average") != 0 && strcmp(objective, "task") != 0 && strcmp(objective, "both") != 0) {
-        return mde__fail(c, MDE_BAD_ARGUMENT, "objective %s: is not known; expected average, task or both", objective);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "objective %s: is not known; expected average, task or both", objective);
     }
     out->preset = preset->name;
     out->data = mde__copy_text(c, desc->data);
@@ -15772,7 +15800,7 @@ static mde_status mde__resolve_settings(mde_context *c, const mde_experiment_des
 static char *mde__output_path(mde_context *c, const char *out, const char *folder, const char *name, const char *ending)
 {
     size_t size = strlen(out) + strlen(folder) + strlen(name) + strlen(ending) + 4;
-    char *path = (char *)mde__alloc(c, size, 1);
+    char *path = (char *)mde_alloc(c, size, 1);
     if (path) snprintf(path, size, "%s/%s%s%s%s", out, folder, *folder ? "/" : "", name, ending);
     return path;
 }
@@ -15791,7 +15819,7 @@ static mde_status mde__text_to_file(mde_context *c, mde_text *t, const char *out
 {
     char *path = mde__output_path(c, out, "", name, "");
     if (path) mde_text_write(t, path);
-    mde__free(c, path);
+    mde_release(c, path);
     return c->status;
 }
 
@@ -15823,7 +15851,7 @@ static mde_status mde__check_list(mde_experiment *x, const char *list)
             if (strlen(name) == n && strncmp(name, at, n) == 0) found = 1;
         }
         if (!found) {
-            return mde__fail(x->context, MDE_BAD_ARGUMENT, "end task: %.*s is not a domain", (int)n, at);
+            return mde_fail(x->context, MDE_BAD_ARGUMENT, "end task: %.*s is not a domain", (int)n, at);
         }
         at = comma ? comma + 1 : NULL;
     }
@@ -15843,8 +15871,8 @@ static mde_status mde__make_questions(mde_experiment *x)
         if (!x->settings.task_domains || mde__is_listed(x->settings.task_domains, name)) chosen[choices++] = i;
     }
     x->choice = half;
-    x->questions = (uint16_t *)mde__alloc(c, (size_t)x->settings.questions * MDE__CHOICES,
-                                          (size_t)(2 * half) * sizeof *x->questions);
+    x->questions = (uint16_t *)mde_alloc(c, (size_t)x->settings.questions * MDE__CHOICES,
+                                         (size_t)(2 * half) * sizeof *x->questions);
     if (!x->questions) return c->status;
     for (q = 0; q < x->settings.questions; q++) {
         int domain = chosen[q % choices];
@@ -15854,10 +15882,10 @@ static mde_status mde__make_questions(mde_experiment *x)
         const uint16_t *tokens = mde_corpus_tokens(x->corpus, MDE_TEST, domain, &count);
         size_t start;
         if (count < (size_t)(4 * half)) {
-            return mde__fail(c, MDE_BAD_FILE,
-                             "domain %s: its test split has %zu tokens; the end task needs %lld: give it "
-                             "more text",
-                             mde_corpus_name(x->corpus, domain), count, (long long)(4 * half));
+            return mde_fail(c, MDE_BAD_FILE,
+                            "domain %s: its test split has %zu tokens; the end task needs %lld: give it "
+                            "more text",
+                            mde_corpus_name(x->corpus, domain), count, (long long)(4 * half));
         }
         start = (size_t)mde_random_below(&r, count - (size_t)(2 * half) + 1);
         for (a = 0; a < MDE__CHOICES; a++) {
@@ -15881,7 +15909,7 @@ static mde_status mde__add_task(mde_experiment *x, mde__task_kind kind, const ch
 {
     mde__task *task = &x->tasks[x->count];
     size_t size = strlen(prefix) + strlen(name) + 1;
-    task->name = (char *)mde__alloc(x->context, size, 1);
+    task->name = (char *)mde_alloc(x->context, size, 1);
     if (!task->name) return x->context->status;
     snprintf(task->name, size, "%s%s", prefix, name);
     task->kind = kind;
@@ -15897,7 +15925,7 @@ static mde_status mde__make_tasks(mde_experiment *x)
     mde_context *c = x->context;
     double weights[MDE_MAX_DOMAINS], alpha[MDE_MAX_DOMAINS], total = 0;
     int k = x->domains, i, p;
-    x->tasks = (mde__task *)mde__alloc(c, (size_t)(k + 2 + x->settings.proxies), sizeof *x->tasks);
+    x->tasks = (mde__task *)mde_alloc(c, (size_t)(k + 2 + x->settings.proxies), sizeof *x->tasks);
     if (!x->tasks) return c->status;
     for (i = 0; i < k; i++) {
         memset(weights, 0, sizeof weights);
@@ -15990,17 +16018,17 @@ MDEDEF void mde_experiment_free(mde_experiment *x)
     mde_context *c = x ? x->context : NULL;
     int i;
     if (!x) return;
-    for (i = 0; x->tasks && i < x->count; i++) mde__free(c, x->tasks[i].name);
-    mde__free(c, x->tasks);
-    mde__free(c, x->questions);
-    mde__free(c, x->plan);
-    mde__free(c, x->summary);
-    mde__free(c, x->out);
-    mde__free(c, (void *)x->settings.data);
-    mde__free(c, (void *)x->settings.objective);
-    mde__free(c, (void *)x->settings.task_domains);
+    for (i = 0; x->tasks && i < x->count; i++) mde_release(c, x->tasks[i].name);
+    mde_release(c, x->tasks);
+    mde_release(c, x->questions);
+    mde_release(c, x->plan);
+    mde_release(c, x->summary);
+    mde_release(c, x->out);
+    mde_release(c, (void *)x->settings.data);
+    mde_release(c, (void *)x->settings.objective);
+    mde_release(c, (void *)x->settings.task_domains);
     mde_corpus_free(x->corpus);
-    mde__free(c, x);
+    mde_release(c, x);
 }
 
 static mde_corpus *mde__open_data(mde_context *c, const mde_experiment_desc *settings)
@@ -16023,24 +16051,24 @@ static mde_experiment *mde__experiment_create(mde_context *c, const char *out, c
     int i;
     if (mde__bad(c)) return NULL;
     if (!out || !*out) {
-        mde__fail(c, MDE_BAD_ARGUMENT, "experiment: no output folder was given");
+        mde_fail(c, MDE_BAD_ARGUMENT, "experiment: no output folder was given");
         return NULL;
     }
-    x = (mde_experiment *)mde__alloc(c, 1, sizeof *x);
+    x = (mde_experiment *)mde_alloc(c, 1, sizeof *x);
     if (!x) return NULL;
     x->context = c;
     x->out = mde__copy_text(c, out);
     if (x->out && mde__resolve_settings(c, desc, &x->settings) == MDE_OK) x->corpus = mde__open_data(c, &x->settings);
     if (x->corpus) x->domains = mde_corpus_domains(x->corpus);
     if (x->corpus && x->domains < 2) {
-        mde__fail(c, MDE_BAD_ARGUMENT,
-                  "%s: holds one domain only (%s); a mixture needs two or more, each a folder or a "
-                  "file in it",
-                  x->settings.data, mde_corpus_name(x->corpus, 0));
+        mde_fail(c, MDE_BAD_ARGUMENT,
+                 "%s: holds one domain only (%s); a mixture needs two or more, each a folder or a "
+                 "file in it",
+                 x->settings.data, mde_corpus_name(x->corpus, 0));
     }
     for (i = 0; i < x->domains && !mde__bad(c); i++) {
         if (strcmp(mde_corpus_name(x->corpus, i), MDE__END_TASK) == 0) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, MDE__END_TASK);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, MDE__END_TASK);
         }
     }
     if (!mde__bad(c) && mde__make_tasks(x) == MDE_OK && mde__make_questions(x) == MDE_OK) {
@@ -16079,11 +16107,11 @@ static mde_status mde__explain_difference(mde_context *c, const char *path, cons
             continue;
         mde__describe_value(other, old_value, sizeof old_value);
         mde__describe_value(at, new_value, sizeof new_value);
-        mde__fail(c, MDE_BAD_ARGUMENT, "%s: is another plan: %s is %s there and %s now; take another folder", path,
-                  at->key, old_value, new_value);
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: is another plan: %s is %s there and %s now; take another folder", path,
+                 at->key, old_value, new_value);
         break;
     }
-    mde__fail(c, MDE_BAD_FILE, "%s: is another plan, or was changed by hand; take another folder", path);
+    mde_fail(c, MDE_BAD_FILE, "%s: is another plan, or was changed by hand; take another folder", path);
     mde_json_free(c, a);
     mde_json_free(c, b);
     return c->status;
@@ -16094,9 +16122,9 @@ static mde_status mde__compare_plan(mde_experiment *x, const char *path)
 {
     mde_context *c = x->context;
     size_t size;
-    char *text = (char *)mde__read_file(c, path, (size_t)1 << 28, &size);
+    char *text = (char *)mde_file_read(c, path, (size_t)1 << 28, &size);
     if (text && strcmp(text, x->plan) != 0) mde__explain_difference(c, path, text, x->plan);
-    mde__free(c, text);
+    mde_release(c, text);
     return c->status;
 }
 
@@ -16127,10 +16155,10 @@ MDEDEF mde_status mde_experiment_plan(mde_context *c, const char *out, const mde
     if (x) mde__check_model(x);
     if (!mde__bad(c) && path && runs) {
         if (mde__is_file(path)) mde__compare_plan(x, path);
-        else if (mde_make_folder(c, runs) == MDE_OK) mde__write_file(c, path, x->plan, strlen(x->plan));
+        else if (mde_make_folder(c, runs) == MDE_OK) mde_file_write(c, path, x->plan, strlen(x->plan));
     }
-    mde__free(c, path);
-    mde__free(c, runs);
+    mde_release(c, path);
+    mde_release(c, runs);
     mde_experiment_free(x);
     return mde_context_status(c);
 }
@@ -16151,7 +16179,7 @@ MDEDEF mde_experiment *mde_experiment_open(mde_context *c, const char *out)
     if (mde__bad(c) || !out) return NULL;
     path = mde__output_path(c, out, "", "plan.json", "");
     if (path && !mde__is_file(path)) {
-        mde__fail(c, MDE_IO, "%s: is not there; make a plan first", path);
+        mde_fail(c, MDE_IO, "%s: is not there; make a plan first", path);
     }
     plan = path ? mde_json_read(c, path) : NULL;
     if (plan) {
@@ -16178,7 +16206,7 @@ MDEDEF mde_experiment *mde_experiment_open(mde_context *c, const char *out)
         if (x) mde__compare_plan(x, path);
     }
     mde_json_free(c, plan);
-    mde__free(c, path);
+    mde_release(c, path);
     if (mde__bad(c)) {
         mde_experiment_free(x);
         x = NULL;
@@ -16233,8 +16261,8 @@ static mde_safetensors *mde__read_run(const mde_experiment *x, mde_context *c, c
             }
         }
     }
-    mde__free(c, path);
-    mde__free(c, weights);
+    mde_release(c, path);
+    mde_release(c, weights);
     return run;
 }
 
@@ -16281,7 +16309,7 @@ static void mde__evaluate_domain(mde_context *c, const mde_experiment *x, const 
 {
     size_t count, tokens = mde__validation_tokens(x, corpus, domain);
     const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
-    float *logp = (float *)mde__alloc(c, tokens + 1, sizeof *logp);
+    float *logp = (float *)mde_alloc(c, tokens + 1, sizeof *logp);
     if (!logp) return;
     mde_lm_logprobs(lm, text, tokens + 1, logp);
     memmove(logp, logp + 1, tokens * sizeof *logp);
@@ -16294,8 +16322,8 @@ static void mde__evaluate_end_task(mde_context *c, const mde_experiment *x, mde_
 {
     int64_t half = x->choice, length = 2 * half, t;
     int questions = x->settings.questions, right = 0, q, a;
-    float *all = (float *)mde__alloc(c, (size_t)questions * MDE__CHOICES, (size_t)length * sizeof *all);
-    float *logp = (float *)mde__alloc(c, (size_t)questions, (size_t)half * sizeof *logp);
+    float *all = (float *)mde_alloc(c, (size_t)questions * MDE__CHOICES, (size_t)length * sizeof *all);
+    float *logp = (float *)mde_alloc(c, (size_t)questions, (size_t)half * sizeof *logp);
     if (all && logp &&
         mde_lm_logprobs_batch(lm, x->questions, (int64_t)questions * MDE__CHOICES, length, all) == MDE_OK) {
         for (q = 0; q < questions; q++) {
@@ -16315,7 +16343,7 @@ static void mde__evaluate_end_task(mde_context *c, const mde_experiment *x, mde_
         out->losses[x->domains] = mde__mean_loss(logp, out->tokens[x->domains]);
     }
     out->logp[x->domains] = logp;
-    mde__free(c, all);
+    mde_release(c, all);
 }
 
 static mde_safetensor mde__tensor_entry(const char *name, int rank, int64_t rows, int64_t columns, const float *data)
@@ -16339,7 +16367,7 @@ static void mde__write_run(mde_context *c, const mde_experiment *x, const mde__t
     const char *pairs[6];
     char *names[MDE_MAX_DOMAINS + 1], *weights = mde__weights_text(c, x->domains, task->weights);
     char *path = mde__output_path(c, x->out, "runs", task->name, ".safetensors");
-    float *curve32 = (float *)mde__alloc(c, (size_t)points * 2 + 1, sizeof *curve32);
+    float *curve32 = (float *)mde_alloc(c, (size_t)points * 2 + 1, sizeof *curve32);
     int count = 0, i, v = mde__validations(x);
     memset(names, 0, sizeof names);
     for (i = 0; curve32 && i < points; i++) {
@@ -16351,7 +16379,7 @@ static void mde__write_run(mde_context *c, const mde_experiment *x, const mde__t
     entries[count++] = mde__tensor_entry("curve", 2, 2, points, curve32);
     for (i = 0; task->kind == MDE__EXPERT && i < v; i++) {
         size_t size = strlen(mde__validation_name(x, i)) + 6;
-        names[i] = (char *)mde__alloc(c, size, 1);
+        names[i] = (char *)mde_alloc(c, size, 1);
         if (!names[i]) break;
         snprintf(names[i], size, "logp.%s", mde__validation_name(x, i));
         entries[count++] = mde__tensor_entry(names[i], 1, (int64_t)e->tokens[i], 0, e->logp[i]);
@@ -16363,10 +16391,10 @@ static void mde__write_run(mde_context *c, const mde_experiment *x, const mde__t
     pairs[4] = "weights";
     pairs[5] = weights;
     if (!mde__bad(c)) mde_safetensors_write(c, path, count, entries, 3, pairs);
-    for (i = 0; i < v; i++) mde__free(c, names[i]);
-    mde__free(c, curve32);
-    mde__free(c, path);
-    mde__free(c, weights);
+    for (i = 0; i < v; i++) mde_release(c, names[i]);
+    mde_release(c, curve32);
+    mde_release(c, path);
+    mde_release(c, weights);
 }
 
 static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const mde_corpus *corpus,
@@ -16393,7 +16421,7 @@ static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const
     train.user = user;
     lm = mde_lm_create(c, corpus, &shape);
     if (lm) status = mde_lm_train(lm, corpus, &train);
-    if (status == MDE_STOPPED) mde__fail(c, MDE_STOPPED, "%s: stopped", task->name);
+    if (status == MDE_STOPPED) mde_fail(c, MDE_STOPPED, "%s: stopped", task->name);
     if (status == MDE_OK) {
         for (i = 0; i < x->domains && !mde__bad(c); i++) mde__evaluate_domain(c, x, corpus, lm, i, &evaluation);
         if (!mde__bad(c)) mde__evaluate_end_task(c, x, lm, &evaluation);
@@ -16401,9 +16429,9 @@ static mde_status mde__train_task(mde_context *c, const mde_experiment *x, const
         if (!mde__bad(c)) mde__write_run(c, x, task, &evaluation, points, curve, curve_tokens);
         if (!mde__bad(c)) mde__remove_file(checkpoint);
     }
-    for (i = 0; i < mde__validations(x); i++) mde__free(c, evaluation.logp[i]);
+    for (i = 0; i < mde__validations(x); i++) mde_release(c, evaluation.logp[i]);
     mde_lm_free(lm);
-    mde__free(c, checkpoint);
+    mde_release(c, checkpoint);
     return mde_context_status(c);
 }
 
@@ -16524,7 +16552,7 @@ static mde_status mde__run_tasks(mde_experiment *x, int count, const mde__task *
                     mde_status status = mde_context_status(own);
                     /* A job that was only told to stop does not hide the reason of the one that failed. */
                     if (c->status == MDE_STOPPED) mde_clear_error(c);
-                    mde__fail(c, status, "%s", mde_error(own));
+                    mde_fail(c, status, "%s", mde_error(own));
                 }
             }
             mde_context_free(own);
@@ -16539,8 +16567,8 @@ MDEDEF mde_status mde_experiment_task(mde_experiment *x, int task, mde_progress_
     const mde__task *one;
     if (!x || mde__bad(x->context)) return x ? x->context->status : MDE_BAD_ARGUMENT;
     if (task < 0 || task >= x->count) {
-        return mde__fail(x->context, MDE_BAD_ARGUMENT, "task %d: is not in the plan; expected 0 to %d", task,
-                         x->count - 1);
+        return mde_fail(x->context, MDE_BAD_ARGUMENT, "task %d: is not in the plan; expected 0 to %d", task,
+                        x->count - 1);
     }
     one = &x->tasks[task];
     if (mde__task_is_done(x, x->context, one)) return MDE_OK;
@@ -16552,13 +16580,13 @@ static mde_status mde__run_pending(mde_experiment *x, int count, const mde__task
                                    void *user)
 {
     mde_context *c = x->context;
-    const mde__task **pending = (const mde__task **)mde__alloc(c, (size_t)count + 1, sizeof *pending);
+    const mde__task **pending = (const mde__task **)mde_alloc(c, (size_t)count + 1, sizeof *pending);
     int n = 0, i;
     for (i = 0; pending && i < count; i++) {
         if (!mde__task_is_done(x, c, &tasks[i])) pending[n++] = &tasks[i];
     }
     if (pending) mde__run_tasks(x, n, pending, progress, user);
-    mde__free(c, (void *)pending);
+    mde_release(c, (void *)pending);
     return c->status;
 }
 
@@ -16586,18 +16614,18 @@ static void mde__tables_free(mde_experiment *x, mde__tables *t)
     mde_context *c = x->context;
     int i;
     for (i = 0; t->runs && i < x->count; i++) mde_safetensors_free(c, t->runs[i]);
-    mde__free(c, (void *)t->runs);
-    mde__free(c, t->weights);
-    mde__free(c, t->losses);
-    mde__free(c, t->accuracy);
-    mde__free(c, t->features);
+    mde_release(c, (void *)t->runs);
+    mde_release(c, t->weights);
+    mde_release(c, t->losses);
+    mde_release(c, t->accuracy);
+    mde_release(c, t->features);
     mde_experts_free(t->experts);
 }
 
 /* The document of each predicted token of a validation text: its place in the split, or the question's number. */
 static double *mde__token_documents(mde_experiment *x, int validation, size_t tokens)
 {
-    double *documents = (double *)mde__alloc(x->context, tokens + 1, sizeof *documents);
+    double *documents = (double *)mde_alloc(x->context, tokens + 1, sizeof *documents);
     const int64_t *starts;
     int64_t count, d = 0;
     size_t t;
@@ -16617,7 +16645,7 @@ static double *mde__token_documents(mde_experiment *x, int validation, size_t to
 /* Bytes of each predicted token. */
 static double *mde__token_bytes(mde_experiment *x, int validation, size_t tokens)
 {
-    double *bytes = (double *)mde__alloc(x->context, tokens + 1, sizeof *bytes);
+    double *bytes = (double *)mde_alloc(x->context, tokens + 1, sizeof *bytes);
     const mde_tokenizer *tokenizer = mde_corpus_tokenizer(x->corpus);
     const uint16_t *text = NULL;
     size_t t, count;
@@ -16639,15 +16667,15 @@ static void mde__add_expert_table(mde_experiment *x, mde__tables *t, int validat
     const float *logp[MDE_MAX_DOMAINS];
     double *documents, *bytes, total = 0;
     size_t tokens = 0, i, size = strlen(validation_name) + 6;
-    char *name = (char *)mde__alloc(c, size, 1);
+    char *name = (char *)mde_alloc(c, size, 1);
     int e;
     if (!name) return;
     snprintf(name, size, "logp.%s", validation_name);
     for (e = 0; e < t->k && !mde__bad(c); e++) {
         const mde_safetensor *column = mde_safetensors_find(t->runs[e], name);
         if (!column || (e > 0 && column->count != tokens)) {
-            mde__fail(c, MDE_BAD_FILE, "%s: has no fitting tensor %s; delete the file to run the task again",
-                      x->tasks[e].name, name);
+            mde_fail(c, MDE_BAD_FILE, "%s: has no fitting tensor %s; delete the file to run the task again",
+                     x->tasks[e].name, name);
         } else {
             tokens = column->count;
             logp[e] = column->data;
@@ -16657,9 +16685,9 @@ static void mde__add_expert_table(mde_experiment *x, mde__tables *t, int validat
     bytes = mde__token_bytes(x, validation, tokens);
     for (i = 0; bytes && i < tokens; i++) total += bytes[i];
     if (!mde__bad(c)) mde_experts_add(t->experts, validation_name, tokens, logp, documents, total);
-    mde__free(c, documents);
-    mde__free(c, bytes);
-    mde__free(c, name);
+    mde_release(c, documents);
+    mde_release(c, bytes);
+    mde_release(c, name);
 }
 
 static mde_status mde__load_tables(mde_experiment *x, mde__tables *t)
@@ -16672,17 +16700,17 @@ static mde_status mde__load_tables(mde_experiment *x, mde__tables *t)
     t->v = mde__validations(x);
     t->n = x->settings.proxies;
     first = x->count - t->n;
-    t->weights = (double *)mde__alloc(c, (size_t)x->count * (size_t)t->k, sizeof *t->weights);
-    t->losses = (double *)mde__alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->losses);
-    t->features = (double *)mde__alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->features);
-    t->accuracy = (double *)mde__alloc(c, (size_t)x->count, sizeof *t->accuracy);
-    t->runs = (mde_safetensors **)mde__alloc(c, (size_t)x->count, sizeof *t->runs);
+    t->weights = (double *)mde_alloc(c, (size_t)x->count * (size_t)t->k, sizeof *t->weights);
+    t->losses = (double *)mde_alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->losses);
+    t->features = (double *)mde_alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->features);
+    t->accuracy = (double *)mde_alloc(c, (size_t)x->count, sizeof *t->accuracy);
+    t->runs = (mde_safetensors **)mde_alloc(c, (size_t)x->count, sizeof *t->runs);
     for (i = 0; i < x->count && !mde__bad(c); i++) {
         const mde_safetensor *losses;
         t->runs[i] = mde__read_run(x, c, &x->tasks[i]);
         if (!t->runs[i]) {
-            mde__fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i,
-                      x->tasks[i].name);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i,
+                     x->tasks[i].name);
             break;
         }
         losses = mde_safetensors_find(t->runs[i], "losses");
@@ -16743,8 +16771,8 @@ static void mde__write_run_table(mde_experiment *x, const char *name, int column
     if (!mde__bad(c)) mde_text_write(t, csv);
     if (!mde__bad(c)) mde_npy_write_f64(c, npy, 2, shape, values);
     mde_text_free(t);
-    mde__free(c, csv);
-    mde__free(c, npy);
+    mde_release(c, csv);
+    mde_release(c, npy);
 }
 
 /* logprobs/<validation>/<expert>.npy, doc.npy and bytes.npy: what mde_experts_open reads. */
@@ -16754,7 +16782,7 @@ static void mde__write_logprobs(mde_experiment *x, const mde__tables *t, int val
     const char *name = mde__validation_name(x, validation);
     char *folder = mde__output_path(c, x->out, "logprobs", name, ""), *path;
     size_t size = strlen(name) + 6, tokens = mde_experts_tokens(t->experts, validation);
-    char *tensor = (char *)mde__alloc(c, size, 1);
+    char *tensor = (char *)mde_alloc(c, size, 1);
     double *documents = mde__token_documents(x, validation, tokens), *bytes = mde__token_bytes(x, validation, tokens);
     int64_t shape = (int64_t)tokens;
     int e;
@@ -16763,18 +16791,18 @@ static void mde__write_logprobs(mde_experiment *x, const mde__tables *t, int val
     for (e = 0; e < t->k && !mde__bad(c); e++) {
         path = mde__output_path(c, folder, "", mde_corpus_name(x->corpus, e), ".npy");
         if (path) mde_npy_write(c, path, 1, &shape, mde_safetensors_find(t->runs[e], tensor)->data);
-        mde__free(c, path);
+        mde_release(c, path);
     }
     path = mde__bad(c) ? NULL : mde__output_path(c, folder, "", "doc", ".npy");
     if (path) mde_npy_write_f64(c, path, 1, &shape, documents);
-    mde__free(c, path);
+    mde_release(c, path);
     path = mde__bad(c) ? NULL : mde__output_path(c, folder, "", "bytes", ".npy");
     if (path) mde_npy_write_f64(c, path, 1, &shape, bytes);
-    mde__free(c, path);
-    mde__free(c, documents);
-    mde__free(c, bytes);
-    mde__free(c, tensor);
-    mde__free(c, folder);
+    mde_release(c, path);
+    mde_release(c, documents);
+    mde_release(c, bytes);
+    mde_release(c, tensor);
+    mde_release(c, folder);
 }
 
 static void mde__write_curves(mde_experiment *x, const mde__tables *t)
@@ -16802,7 +16830,7 @@ static void mde__write_tables(mde_experiment *x, const mde__tables *t)
 {
     mde_context *c = x->context;
     const char *domains[MDE_MAX_DOMAINS], *validations[MDE_MAX_DOMAINS + 2];
-    double *values = (double *)mde__alloc(c, (size_t)x->count * (size_t)(t->v + 1), sizeof *values);
+    double *values = (double *)mde_alloc(c, (size_t)x->count * (size_t)(t->v + 1), sizeof *values);
     int i, j;
     for (j = 0; j < t->k; j++) domains[j] = mde_corpus_name(x->corpus, j);
     for (j = 0; j < t->v; j++) validations[j] = mde__validation_name(x, j);
@@ -16816,7 +16844,7 @@ static void mde__write_tables(mde_experiment *x, const mde__tables *t)
     if (!mde__bad(c)) mde__write_run_table(x, "features", t->v, validations, t->features);
     if (!mde__bad(c)) mde__write_curves(x, t);
     for (j = 0; j < t->v && !mde__bad(c); j++) mde__write_logprobs(x, t, j);
-    mde__free(c, values);
+    mde_release(c, values);
 }
 
 /* ---- Objectives ---- */
@@ -16845,7 +16873,7 @@ static double mde__objective_value(int k, int objective, const double *losses)
 
 typedef struct mde__regression {
     const char *name;
-    int fitted; /* 0: the experts' loss as it is */
+    int fitted;     /* 0: the experts' loss as it is */
     mde_model model;
     int features;
 } mde__regression;
@@ -16882,9 +16910,9 @@ static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__ta
 {
     mde_context *c = x->context;
     int n = t->n, k = t->k, v = t->v, folds = n < 16 ? n : 8, fold, i;
-    int64_t *order = (int64_t *)mde__alloc(c, (size_t)n, sizeof *order);
-    double *weights = (double *)mde__alloc(c, (size_t)n * (size_t)k, sizeof *weights);
-    double *losses = (double *)mde__alloc(c, (size_t)n * (size_t)v, sizeof *losses);
+    int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof *order);
+    double *weights = (double *)mde_alloc(c, (size_t)n * (size_t)k, sizeof *weights);
+    double *losses = (double *)mde_alloc(c, (size_t)n * (size_t)v, sizeof *losses);
     mde_random r = mde_random_start(x->settings.seed, UINT64_C(0xf01d));
     if (order) mde_random_permutation(&r, n, order);
     if (!candidate->fitted && !mde__bad(c))
@@ -16905,9 +16933,9 @@ static mde_status mde__cross_validate_candidate(mde_experiment *x, const mde__ta
         }
         mde_surrogate_free(s);
     }
-    mde__free(c, order);
-    mde__free(c, weights);
-    mde__free(c, losses);
+    mde_release(c, order);
+    mde_release(c, weights);
+    mde_release(c, losses);
     return c->status;
 }
 
@@ -16919,7 +16947,7 @@ static mde_status mde__score_candidate(mde_experiment *x, const mde__tables *t, 
                                        mde__fit_score *out)
 {
     mde_context *c = x->context;
-    double *a = (double *)mde__alloc(c, (size_t)t->n, sizeof *a), *b = (double *)mde__alloc(c, (size_t)t->n, sizeof *b);
+    double *a = (double *)mde_alloc(c, (size_t)t->n, sizeof *a), *b = (double *)mde_alloc(c, (size_t)t->n, sizeof *b);
     int o, i, j;
     out->domain_spearman = 0;
     for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
@@ -16937,8 +16965,8 @@ static mde_status mde__score_candidate(mde_experiment *x, const mde__tables *t, 
         }
         out->domain_spearman += mde_spearman(t->n, a, b) / t->k;
     }
-    mde__free(c, a);
-    mde__free(c, b);
+    mde_release(c, a);
+    mde_release(c, b);
     return c->status;
 }
 
@@ -17004,7 +17032,7 @@ MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progres
     double best_mse[MDE__OBJECTIVES] = { 0, 0, 0 };
     if (mde__bad(c)) return mde_context_status(c);
     if (mde__load_tables(x, &t) == MDE_OK) mde__write_tables(x, &t);
-    predicted = (double *)mde__alloc(c, (size_t)t.n * (size_t)t.v, sizeof *predicted);
+    predicted = (double *)mde_alloc(c, (size_t)t.n * (size_t)t.v, sizeof *predicted);
     json = mde_text_create(c);
     csv = mde_text_create(c);
     mde_text_add(csv, "model,run,validation,predicted,true\n");
@@ -17012,7 +17040,7 @@ MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progres
     for (i = 0; i < MDE__REGRESSIONS && !mde__bad(c); i++) {
         const mde__regression *candidate = &mde__regressions[i];
         if (mde__report_step(progress, user, "fit", i, MDE__REGRESSIONS)) {
-            mde__fail(c, MDE_STOPPED, "fit: stopped");
+            mde_fail(c, MDE_STOPPED, "fit: stopped");
             break;
         }
         if (mde__cross_validate_candidate(x, &t, candidate, predicted) != MDE_OK) break;
@@ -17036,7 +17064,7 @@ MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progres
     if (!mde__bad(c)) mde__text_to_file(c, csv, x->out, "predictions.csv");
     if (!mde__bad(c)) mde__text_to_file(c, json, x->out, "fit.json");
     if (!mde__bad(c)) mde__report_step(progress, user, "fit", MDE__REGRESSIONS, MDE__REGRESSIONS);
-    mde__free(c, predicted);
+    mde_release(c, predicted);
     mde_text_free(json);
     mde_text_free(csv);
     mde__tables_free(x, &t);
@@ -17050,9 +17078,9 @@ static mde_json *mde__read_step(mde_experiment *x, const char *name, const char 
     mde_context *c = x->context;
     char *path = mde__output_path(c, x->out, "", name, "");
     mde_json *json = NULL;
-    if (path && !mde__is_file(path)) mde__fail(c, MDE_IO, "%s: is not there; run `%s` first", path, step);
+    if (path && !mde__is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; run `%s` first", path, step);
     else if (path) json = mde_json_read(c, path);
-    mde__free(c, path);
+    mde_release(c, path);
     return json;
 }
 
@@ -17064,7 +17092,7 @@ static const mde__regression *mde__chosen_candidate(mde_experiment *x, const mde
     for (i = 0; i < MDE__REGRESSIONS; i++) {
         if (strcmp(mde__regressions[i].name, name) == 0) return &mde__regressions[i];
     }
-    mde__fail(x->context, MDE_BAD_FILE, "%s/fit.json: model \"%s\" is not known", x->out, name);
+    mde_fail(x->context, MDE_BAD_FILE, "%s/fit.json: model \"%s\" is not known", x->out, name);
     return NULL;
 }
 
@@ -17073,20 +17101,24 @@ typedef struct mde__surrogate_objective {
     int k, objective;
 } mde__surrogate_objective;
 
-static double mde__surrogate_value(int n, const double *weights, double *gradient, void *user)
-{
-    const mde__surrogate_objective *f = (const mde__surrogate_objective *)user;
-    double mean[MDE_MAX_DOMAINS + 1];
-    (void)n;
-    if (gradient) gradient[0] = (double)NAN;
-    if (mde_surrogate_predict(f->surrogate, 1, weights, mean, NULL) != MDE_OK) return (double)NAN;
-    return mde__objective_value(f->k, f->objective, mean);
-}
+/* Standard deviations above the prediction at which a mixture is judged. A search finds the places where a regression
+   errs to the low side, so what it minimises is the upper end of the 95 % interval. */
+#define MDE__CAUTION 2.0
 
 /* Standard deviation of a predicted objective, as if the texts' errors moved together: the cautious end. */
 static double mde__objective_sd(int k, int objective, const double *sd)
 {
     return mde__objective_value(k, objective, sd);
+}
+
+static double mde__surrogate_value(int n, const double *weights, double *gradient, void *user)
+{
+    const mde__surrogate_objective *f = (const mde__surrogate_objective *)user;
+    double mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1];
+    (void)n;
+    if (gradient) gradient[0] = (double)NAN;
+    if (mde_surrogate_predict(f->surrogate, 1, weights, mean, sd) != MDE_OK) return (double)NAN;
+    return mde__objective_value(f->k, f->objective, mean) + MDE__CAUTION * mde__objective_sd(f->k, f->objective, sd);
 }
 
 static void mde__add_mixture(mde_text *t, const mde_experiment *x, const double *weights)
@@ -17221,7 +17253,7 @@ MDEDEF mde_status mde_experiment_search(mde_experiment *x, mde_progress_fn *prog
     mde_text_add(json, "  \"objectives\": {\n");
     for (o = 0; o < MDE__OBJECTIVES && !mde__bad(c); o++) {
         if (mde__report_step(progress, user, "search", o + 1, MDE__OBJECTIVES + 1)) {
-            mde__fail(c, MDE_STOPPED, "search: stopped");
+            mde_fail(c, MDE_STOPPED, "search: stopped");
             break;
         }
         mde__search_objective(x, &t, fit, o, lower, upper, json, weights);
@@ -17250,8 +17282,8 @@ static mde_status mde__read_weights(mde_experiment *x, const mde_json *object, d
     for (i = 0; i < x->domains; i++) {
         weights[i] = mde_json_number(object, mde_corpus_name(x->corpus, i), (double)NAN);
         if (!(weights[i] >= 0)) {
-            return mde__fail(x->context, MDE_BAD_FILE, "%s/search.json: has no weight of %s", x->out,
-                             mde_corpus_name(x->corpus, i));
+            return mde_fail(x->context, MDE_BAD_FILE, "%s/search.json: has no weight of %s", x->out,
+                            mde_corpus_name(x->corpus, i));
         }
     }
     return MDE_OK;
@@ -17318,7 +17350,7 @@ static void mde__add_verified(mde_experiment *x, const mde__tables *t, const mde
         mde__add_mixture(json, x, task->weights);
         mde_text_add(json, last ? "}\n" : "},\n");
     } else {
-        mde__fail(c, MDE_BAD_FILE, "%s/runs/%s.safetensors: cannot be read back", x->out, task->name);
+        mde_fail(c, MDE_BAD_FILE, "%s/runs/%s.safetensors: cannot be read back", x->out, task->name);
     }
     mde_safetensors_free(c, run);
 }
@@ -17393,7 +17425,7 @@ MDEDEF mde_status mde_experiment_verify(mde_experiment *x, mde_progress_fn *prog
 
 /* ---- Report ---- */
 
-static const char *const mde__objective_titles[MDE__OBJECTIVES] = { "average validation loss", "end task",
+static const char *const mde__objective_titles[MDE__OBJECTIVES] = { "the average validation loss", "the end task",
                                                                     "both (half the average, half the end task)" };
 
 /* Embedded in the report so that it is one file. */
@@ -17471,7 +17503,7 @@ static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, 
     mde_context *c = x->context;
     static const char *const names[5] = { "for average", "for task", "for both", "MDE alone", "proportional" };
     const char *domains[MDE_MAX_DOMAINS];
-    double *values = (double *)mde__alloc(c, (size_t)t->k * 5, sizeof *values);
+    double *values = (double *)mde_alloc(c, (size_t)t->k * 5, sizeof *values);
     const mde_json *objectives = mde_json_get(search, "objectives"), *mde = mde_json_get(search, "mde");
     const mde__task *proportional = mde__find_task(x, "proportional");
     int i, j;
@@ -17520,12 +17552,12 @@ static void mde__report_mixtures(const mde_experiment *x, const mde__tables *t, 
     }
     mde_text_add(
         out,
-        "</table></div>\n<p class=\"note\">The searches of the regression stay inside the bounds, the least and the "
-        "greatest weight of any proxy. \"MDE alone\" is the exact minimum of the experts' mixture loss, no "
-        "fit and no bounds; certified distance to that minimum: ");
+        "</table></div>\n<p class=\"note\">The searches of the regression minimise the predicted loss plus two "
+        "standard deviations, inside the bounds: the least and the greatest weight of any proxy. \"MDE alone\" is "
+        "the exact minimum of the experts' mixture loss, no fit and no bounds; certified distance to that minimum: ");
     mde_text_add_number(out, mde_json_number(mde_json_get(mde, "average"), "gap", (double)NAN), 3);
     mde_text_add(out, " nats. Its intervals come from resampled validation documents.</p>\n");
-    mde__free(c, values);
+    mde_release(c, values);
 }
 
 static void mde__report_regression(const mde_json *fit, mde_text *t)
@@ -17556,11 +17588,14 @@ static void mde__report_regression(const mde_json *fit, mde_text *t)
     mde_text_format(
         t,
         "</table></div>\n<p class=\"note\">On proxies the model has not seen: %d proxies, %d folds. \"MDE loss\" is "
-        "the "
-        "loss of the experts' mixed probabilities; \"own\" is that of the predicted text alone; \"log weights\" "
-        "is log(w + 0.001), the fair opponent of the MDE features. The first of the marked ones in MSE is the "
-        "model that searches.</p>\n",
+        "the loss of the experts' mixed probabilities; \"own\" is that of the predicted text alone; \"log weights\" "
+        "is log(w + 0.001), the fair opponent of the MDE features. The fitted model of least MSE does the search",
         (int)mde_json_number(fit, "proxies", 0), (int)mde_json_number(fit, "folds", 0));
+    for (o = 0; o < MDE__OBJECTIVES; o++) {
+        mde_text_format(t, "%s %s: ", o ? ";" : ":", mde__objective_names[o]);
+        mde_text_add_html(t, mde_json_string(mde_json_get(fit, "chosen"), mde__objective_names[o], ""));
+    }
+    mde_text_add(t, ".</p>\n");
 }
 
 /* Predicted against true average loss of the proxies: what cross-validation wrote, one series a model. */
@@ -17571,7 +17606,7 @@ static void mde__report_scatter(mde_experiment *x, const mde__tables *t, const m
     mde_csv *csv = path ? mde_csv_read(c, path) : NULL;
     const char *chosen = mde_json_string(mde_json_get(fit, "chosen"), mde__objective_names[0], "");
     const char *names[3];
-    double *points = (double *)mde__alloc(c, (size_t)t->n * 6, sizeof *points);
+    double *points = (double *)mde_alloc(c, (size_t)t->n * 6, sizeof *points);
     mde_series series[3];
     mde_plot plot;
     int m, i, j;
@@ -17585,7 +17620,7 @@ static void mde__report_scatter(mde_experiment *x, const mde__tables *t, const m
         int row = 0;
         while (row < csv->rows && strcmp(csv->cells[row * csv->columns], names[m]) != 0) row++;
         if (row + t->n * t->v > csv->rows) {
-            mde__fail(c, MDE_BAD_FILE, "%s: has too few rows of model %s", path, names[m]);
+            mde_fail(c, MDE_BAD_FILE, "%s: has too few rows of model %s", path, names[m]);
             break;
         }
         for (i = 0; i < t->n; i++) {
@@ -17612,8 +17647,8 @@ static void mde__report_scatter(mde_experiment *x, const mde__tables *t, const m
     plot.count = 3;
     plot.series = series;
     if (!mde__bad(c)) mde_svg_plot(out, &plot);
-    mde__free(c, points);
-    mde__free(c, path);
+    mde_release(c, points);
+    mde_release(c, path);
     mde_csv_free(csv);
 }
 
@@ -17622,13 +17657,13 @@ static void mde__report_curves(mde_experiment *x, const mde__tables *t, mde_text
 {
     mde_context *c = x->context;
     int shown = t->k + 1, i, p;
-    mde_series *series = (mde_series *)mde__alloc(c, (size_t)shown, sizeof *series);
+    mde_series *series = (mde_series *)mde_alloc(c, (size_t)shown, sizeof *series);
     mde_plot plot;
     memset(&plot, 0, sizeof plot);
     for (i = 0; i < shown && !mde__bad(c); i++) {
         const mde_safetensor *curve = mde_safetensors_find(t->runs[i], "curve");
         int points = (int)curve->shape[1];
-        double *values = (double *)mde__alloc(c, (size_t)points * 2, sizeof *values);
+        double *values = (double *)mde_alloc(c, (size_t)points * 2, sizeof *values);
         for (p = 0; values && p < 2 * points; p++) values[p] = (double)curve->data[p];
         series[i].name = x->tasks[i].name;
         series[i].count = values ? points : 0;
@@ -17642,8 +17677,8 @@ static void mde__report_curves(mde_experiment *x, const mde__tables *t, mde_text
     plot.count = shown;
     plot.series = series;
     if (!mde__bad(c)) mde_svg_plot(out, &plot);
-    for (i = 0; series && i < shown; i++) mde__free(c, (void *)(uintptr_t)series[i].x);
-    mde__free(c, series);
+    for (i = 0; series && i < shown; i++) mde_release(c, (void *)(uintptr_t)series[i].x);
+    mde_release(c, series);
 }
 
 static void mde__report_experts(mde_experiment *x, const mde__tables *t, mde_text *out)
@@ -17724,7 +17759,7 @@ static void mde__report_headline(const mde_experiment *x, const mde_json *verify
         double truth = mde__verified_value(verify, name, o, "true");
         double uniform = mde__verified_value(verify, "uniform", o, "true");
         double proportional = mde__verified_value(verify, "proportional", o, "true");
-        mde_text_format(t, "<li>Best mixture for the %s: predicted ", mde__objective_titles[o]);
+        mde_text_format(t, "<li>Best mixture for %s: predicted ", mde__objective_titles[o]);
         mde_text_add_fixed(t, mde__verified_value(verify, name, o, "predicted"), 4);
         mde_text_add(t, ", trained <b>");
         mde_text_add_fixed(t, truth, 4);
@@ -17766,13 +17801,13 @@ static mde_status mde__write_report_json(mde_experiment *x, const mde__tables *t
     for (i = 0; i < 3 && !mde__bad(c); i++) {
         size_t size;
         char *path = mde__output_path(c, x->out, "", files[i], "");
-        char *text = path ? (char *)mde__read_file(c, path, (size_t)1 << 28, &size) : NULL;
+        char *text = path ? (char *)mde_file_read(c, path, (size_t)1 << 28, &size) : NULL;
         if (text) {
             mde_text_format(json, ",\n\"%s\": ", keys[i]);
             mde_text_add(json, text);
         }
-        mde__free(c, text);
-        mde__free(c, path);
+        mde_release(c, text);
+        mde_release(c, path);
     }
     mde_text_add(json, "}\n");
     if (!mde__bad(c)) mde__text_to_file(c, json, x->out, "report.json");
@@ -17843,7 +17878,7 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x)
         }
         mde_text_format(t, " %9.3f\n", mde_json_number(row, "accuracy", (double)NAN));
     }
-    mde__free(c, x->summary);
+    mde_release(c, x->summary);
     x->summary = mde__bad(c) ? NULL : mde__copy_text(c, t->bytes);
     mde_text_free(t);
     mde_json_free(c, verify);

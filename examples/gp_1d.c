@@ -62,8 +62,8 @@ int main(void)
     mde_text_write(svg, "gp_1d.svg");
     printf("length scale %.3f sds of x, log marginal likelihood %.3f; gp_1d.svg is written\n",
            mde_regressor_length_scale(model, 0, 0), mde_regressor_log_likelihood(model, 0));
-    i = mde_context_status(c);
+    i = mde_context_status(c) != MDE_OK;
     if (i) fprintf(stderr, "gp_1d: %s\n", mde_error(c));
     mde_context_free(c);
-    return i != 0;
+    return i;
 }

@@ -348,9 +348,7 @@ static void run_listed_tasks(mde_context *c, mde_experiment *x, options *o)
         char *end;
         long number = strtol(o->positional[i], &end, 10);
         if (*end || end == o->positional[i] || number < 0 || number > 1000000) {
-            char text[300];
-            snprintf(text, sizeof text, "task %.200s: is not a number", o->positional[i]);
-            mde_fail(c, MDE_BAD_ARGUMENT, text);
+            mde_fail(c, MDE_BAD_ARGUMENT, "task %.200s: is not a number", o->positional[i]);
             return;
         }
         mde_experiment_task(x, (int)number, progress, &o->quiet);

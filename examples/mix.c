@@ -15,13 +15,11 @@
 
 static int find_name(mde_context *c, int count, const char **names, const char *name, const char *table)
 {
-    char text[300];
     int i;
     for (i = 0; i < count; i++) {
         if (strcmp(names[i], name) == 0) return i;
     }
-    snprintf(text, sizeof text, "%s: has no column %s", table, name);
-    mde_fail(c, MDE_BAD_FILE, text);
+    mde_fail(c, MDE_BAD_FILE, "%s: has no column %s", table, name);
     return 0;
 }
 

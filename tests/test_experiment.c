@@ -91,12 +91,12 @@ static void a_broken_run_file_is_run_again_and_gives_the_same_bytes(void)
     CHECK(mde_experiment_task_done(x, 0));
     CHECK(!mde_experiment_task_done(x, 1));
     snprintf(path, sizeof path, "%s/runs/%s.safetensors", out, mde_experiment_task_name(x, 0));
-    before = mde__read_file(c, path, 1 << 24, &size);
-    CHECK(mde__write_file(c, path, before, size / 2) == MDE_OK);
+    before = mde_file_read(c, path, 1 << 24, &size);
+    CHECK(mde_file_write(c, path, before, size / 2) == MDE_OK);
     CHECK(!mde_experiment_task_done(x, 0));
     CHECK(mde_context_status(c) == MDE_OK);
     CHECK(mde_experiment_task(x, 0, NULL, NULL) == MDE_OK);
-    after = mde__read_file(c, path, 1 << 24, &size_after);
+    after = mde_file_read(c, path, 1 << 24, &size_after);
     CHECK(after && before && size == size_after && memcmp(before, after, size) == 0);
     CHECK(mde_experiment_fit(x, NULL, NULL) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "not finished");

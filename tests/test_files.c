@@ -554,11 +554,11 @@ static void npy_files_round_trip_bit_by_bit(void)
     CHECK(a && a->count == 0 && a->shape[0] == 3);
     mde_array_free(c, a);
     CHECK(mde_npy_write(c, path, 2, shape, values) == MDE_OK);
-    bytes = mde__read_file(c, path, 1000, &size);
+    bytes = mde_file_read(c, path, 1000, &size);
     CHECK(size == 128 + 24 && memcmp(bytes, "\x93NUMPY\x01\x00\x76\x00", 10) == 0);
     CHECK(bytes && memcmp(bytes + 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 59) == 0);
     CHECK(bytes && bytes[126] == ' ' && bytes[127] == '\n');
-    mde__free(c, bytes);
+    mde_release(c, bytes);
     CHECK(c->held == 0);
     CHECK(mde_npy_write(c, path, 6, shape, values) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "test_files_tmp.npy: has 6 dimensions; at most 5");
@@ -704,11 +704,11 @@ static void safetensors_files_round_trip_and_are_the_same_bytes_each_time(void)
     fill_tensor(&tensors[1], "a", 0, 0, 0, data + 4);
     fill_tensor(&tensors[2], "none", 1, 0, 0, NULL);
     CHECK(mde_safetensors_write(c, path, 3, tensors, 2, metadata) == MDE_OK);
-    bytes = mde__read_file(c, path, 10000, &size);
+    bytes = mde_file_read(c, path, 10000, &size);
     CHECK(bytes && size == 8 + length + 28 && mde__get_bytes(bytes, 8, 0) == length);
     CHECK(bytes && memcmp(bytes + 8, header, strlen(header)) == 0);
     CHECK(bytes && memcmp(bytes + 8 + length, "\0\0\xC0\x3F\0\0\0\xC0", 8) == 0);
-    mde__free(c, bytes);
+    mde_release(c, bytes);
     file = mde_safetensors_read(c, path);
     CHECK(file && file->count == 3 && file->pairs == 2);
     CHECK(file && memcmp(file->tensors[0].data, data, sizeof data) == 0 && file->tensors[1].data[0] == data[4]);

@@ -483,16 +483,21 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     int ta = flags & 1, tb = flags >> 1 & 1, accumulate = flags >> 2 & 1, wrong;
     int64_t lda = (ta ? m : k) + 3, ldb = (tb ? k : n) + 1, ldo = n + 2, i;
     float *a = noise_array((ta ? k : m) * lda, 1), *b = noise_array((tb ? n : k) * ldb, 1);
-    float *x = noise_array(m * ldo, 1), *y = zeros((size_t)(m * ldo));
-    size_t space = mde__gemm_workspace(c, m, n, k);
+    float *x = noise_array(m * ldo, 1), *y = zeros((size_t)(m * ldo)), *z = zeros((size_t)(m * ldo));
+    size_t space = mde__gemm_workspace(c, m, n, k), one_thread = mde_gemm_floats(c, m, n, k);
     float *workspace = zeros(space + 16);
     for (i = 0; i < 16; i++) workspace[space + (size_t)i] = 5;
     memcpy(y, x, (size_t)(m * ldo) * sizeof *y);
+    memcpy(z, x, (size_t)(m * ldo) * sizeof *z);
     mde__gemm(c, ta, tb, m, n, k, a, lda, b, ldb, accumulate, x, ldo, workspace);
     slow_gemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate, y, ldo);
     wrong = memcmp(x, y, (size_t)(m * ldo) * sizeof *y) != 0;
     for (i = 0; i < 16; i++) wrong += workspace[space + (size_t)i] != 5;
-    free(a), free(b), free(x), free(y), free(workspace);
+    for (i = 0; i < 16; i++) workspace[one_thread + (size_t)i] = 5;
+    mde_gemm(c, ta, tb, m, n, k, a, lda, b, ldb, accumulate, z, ldo, workspace);
+    wrong += memcmp(z, y, (size_t)(m * ldo) * sizeof *y) != 0;
+    for (i = 0; i < 16; i++) wrong += workspace[one_thread + (size_t)i] != 5;
+    free(a), free(b), free(x), free(y), free(z), free(workspace);
     return wrong;
 }
 

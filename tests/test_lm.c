@@ -406,7 +406,7 @@ static void a_published_model_gives_the_published_losses(void)
     mde_context *c = mde_context_create(NULL);
     mde_lm *lm = open_stories(c);
     size_t size, count = 0, i;
-    char *file = (char *)mde__read_file(c, shared_path("data/stories260K/ref_nll.txt"), 1 << 20, &size), *at;
+    char *file = (char *)mde_file_read(c, shared_path("data/stories260K/ref_nll.txt"), 1 << 20, &size), *at;
     uint16_t tokens[256];
     float out[256];
     CHECK_TEXT(mde_error(c), "");
@@ -437,7 +437,7 @@ static void a_published_model_tells_a_story(void)
 
 static void write_config(mde_context *c, const char *text)
 {
-    mde__write_file(c, FOLDER "/config.json", text, strlen(text));
+    mde_file_write(c, FOLDER "/config.json", text, strlen(text));
 }
 
 static const char *gpt2_config =
@@ -730,8 +730,8 @@ static void a_checkpoint_of_another_run_is_refused(void)
     CHECK(mde_lm_train(lm, other, &t) == MDE_BAD_FILE);
     CHECK_TEXT(mde_error(c), "was made with train.corpus");
     mde_clear_error(c);
-    bytes = (char *)mde__read_file(c, path, 1 << 24, &size);
-    mde__write_file(c, path, bytes, size / 2);
+    bytes = (char *)mde_file_read(c, path, 1 << 24, &size);
+    mde_file_write(c, path, bytes, size / 2);
     CHECK(mde_lm_train(lm, corpus, &t) == MDE_BAD_FILE);
     CHECK_TEXT(mde_error(c), "other.checkpoint");
     mde_context_free(c);

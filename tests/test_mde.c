@@ -620,10 +620,10 @@ static double documents_loss(mde_context *c, uint64_t seed, int documents, int l
 {
     size_t n = (size_t)documents * (size_t)length;
     float *logp[3];
-    double *document = (double *)mde__alloc(c, n, sizeof *document), loss;
+    double *document = (double *)mde_alloc(c, n, sizeof *document), loss;
     mde_experts *e = mde_experts_create(c, 3, names);
     int i;
-    for (i = 0; i < 3; i++) logp[i] = (float *)mde__alloc(c, n, sizeof(float));
+    for (i = 0; i < 3; i++) logp[i] = (float *)mde_alloc(c, n, sizeof(float));
     make_documents(seed, documents, length, logp, document);
     mde_experts_add(e, "text", n, (const float *const *)logp, document, 0);
     loss = mde_validation_loss(e, 0, w, NULL);
@@ -641,8 +641,8 @@ static double documents_loss(mde_context *c, uint64_t seed, int documents, int l
         for (i = 0; i < 3; i++) CHECK(out.lower[i] >= 0 && out.lower[i] <= out.upper[i] && out.upper[i] <= 1);
     }
     mde_experts_free(e);
-    for (i = 0; i < 3; i++) mde__free(c, logp[i]);
-    mde__free(c, document);
+    for (i = 0; i < 3; i++) mde_release(c, logp[i]);
+    mde_release(c, document);
     return loss;
 }
 
@@ -825,7 +825,7 @@ static void a_folder_is_read_as_it_was_written(void)
     put(c, "open/first", "bytes.npy", 4, bytes);
     put(c, "open/second", "anna.npy", 2, b);
     put(c, "open/second", "bert.npy", 2, a);
-    mde__write_file(c, FOLDER "/open/README", "text beside", 11);
+    mde_file_write(c, FOLDER "/open/README", "text beside", 11);
     e = mde_experts_open(c, FOLDER "/open", 0);
     CHECK(mde_context_status(c) == MDE_OK);
     CHECK(mde_experts_count(e) == 2 && strcmp(mde_experts_name(e, 0), "anna") == 0);
@@ -899,7 +899,7 @@ static void wrong_folders_are_refused_with_the_name_of_what_is_wrong(void)
     mde_npy_write(c, FOLDER "/square/one/a.npy", 2, shape, a);
     refused("square", "a.npy", "2 dimensions");
     put(c, "junk/one", "a.npy", 4, a);
-    mde__write_file(c, FOLDER "/junk/one/a.npy", "not numpy", 9);
+    mde_file_write(c, FOLDER "/junk/one/a.npy", "not numpy", 9);
     refused("junk", "a.npy", "");
     CHECK(mde_context_status(c) == MDE_OK);
     a[2] = (float)NAN;

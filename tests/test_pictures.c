@@ -746,9 +746,9 @@ static void wrong_images_are_refused(void)
     mde_clear_error(c);
     CHECK(mde_png_write(c, "test_pictures_tmp.png", 2, 2, 1, pixels) == MDE_OK);
     {
-        unsigned char *bytes = mde__read_file(c, "test_pictures_tmp.png", 1000, &size);
+        unsigned char *bytes = mde_file_read(c, "test_pictures_tmp.png", 1000, &size);
         CHECK(bytes && png_holds(bytes, size, 2, 2, 1, pixels));
-        mde__free(c, bytes);
+        mde_release(c, bytes);
     }
     remove("test_pictures_tmp.png");
     CHECK(c->held == 0);

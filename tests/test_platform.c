@@ -45,14 +45,14 @@ static void freeing_the_context_frees_every_block_in_any_order_of_frees(void)
     unsigned char *blocks[40];
     size_t i, k;
     for (i = 0; i < 40; i++) {
-        blocks[i] = (unsigned char *)mde__alloc(c, i * 7, 3);
+        blocks[i] = (unsigned char *)mde_alloc(c, i * 7, 3);
         CHECK(blocks[i] && (uintptr_t)blocks[i] % 64 == 0);
         for (k = 0; k < i * 21; k++) CHECK(blocks[i][k] == 0);
         memset(blocks[i], 255, i * 21);
     }
     CHECK(l.out == 41);
-    for (i = 0; i < 40; i += 3) mde__free(c, blocks[i]);                /* first, last and ones between */
-    mde__free(c, NULL);
+    for (i = 0; i < 40; i += 3) mde_release(c, blocks[i]);                /* first, last and ones between */
+    mde_release(c, NULL);
     mde_release(c, blocks[1]);
     CHECK(l.out == 41 - 14 - 1);
     mde_context_free(c);
@@ -86,19 +86,19 @@ static void the_limit_holds_and_the_peak_is_the_most_held_at_one_time(void)
     memset(&desc, 0, sizeof desc);
     desc.max_bytes = 100000;
     c = mde_context_create(&desc);
-    p = mde__alloc(c, 60000, 1);
+    p = mde_alloc(c, 60000, 1);
     CHECK(p != NULL);
-    mde__free(c, p);
-    CHECK(mde__alloc(c, 50000, 1) != NULL);
+    mde_release(c, p);
+    CHECK(mde_alloc(c, 50000, 1) != NULL);
     CHECK(mde_peak_bytes(c) >= 60000 && mde_peak_bytes(c) <= 60000 + 128);
-    CHECK(mde__scratch(c, 40000, 1) != NULL);            /* a chunk of the usual size would not fit, this does */
-    CHECK(mde__alloc(c, 20000, 1) == NULL);
+    CHECK(mde_scratch(c, 40000, 1) != NULL);            /* a chunk of the usual size would not fit, this does */
+    CHECK(mde_alloc(c, 20000, 1) == NULL);
     CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
     CHECK_TEXT(mde_error(c), "limit of 100000");
     CHECK(mde_peak_bytes(c) <= 100000);
     mde_clear_error(c);
     CHECK(mde_context_status(c) == MDE_OK && mde_error(c)[0] == 0);
-    CHECK(mde__alloc(c, 1, 1) != NULL);
+    CHECK(mde_alloc(c, 1, 1) != NULL);
     mde_context_free(c);
 }
 
@@ -109,13 +109,13 @@ static void sizes_that_overflow_are_out_of_memory_not_small_blocks(void)
     CHECK(mde__mul(SIZE_MAX, 1, &product) && product == SIZE_MAX);
     CHECK(mde__mul(0, SIZE_MAX, &product) && product == 0);
     CHECK(!mde__mul(SIZE_MAX / 2 + 1, 2, &product));
-    CHECK(mde__alloc(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    CHECK(mde_alloc(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
     mde_clear_error(c);
-    CHECK(mde__alloc(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    CHECK(mde_alloc(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
     mde_clear_error(c);
-    CHECK(mde__scratch(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    CHECK(mde_scratch(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
     mde_clear_error(c);
-    CHECK(mde__scratch(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    CHECK(mde_scratch(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
     mde_context_free(c);
 }
 
@@ -129,7 +129,7 @@ static void the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop(
     int round, i;
     for (round = 0; round < 50; round++) {
         for (i = 0; i < 30; i++) {
-            unsigned char *p = (unsigned char *)mde__scratch(c, 1 + (size_t)i * 9973, 4);
+            unsigned char *p = (unsigned char *)mde_scratch(c, 1 + (size_t)i * 9973, 4);
             CHECK(p && (uintptr_t)p % 64 == 0);
             if (p) memset(p, i, 4 + (size_t)i * 4 * 9973);
             if (round == 0 && i == 0) first = p;
@@ -139,12 +139,12 @@ static void the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop(
         if (round == 0) calls = l.calls;
     }
     CHECK(l.calls == calls);
-    kept = (unsigned char *)mde__scratch(c, 100, 1);
+    kept = (unsigned char *)mde_scratch(c, 100, 1);
     memset(kept, 77, 100);
     middle = mde_arena_mark(c);
-    memset(mde__scratch(c, 5000000, 1), 1, 5000000);
+    memset(mde_scratch(c, 5000000, 1), 1, 5000000);
     mde_arena_rewind(c, middle);
-    memset(mde__scratch(c, 3000000, 1), 2, 3000000);
+    memset(mde_scratch(c, 3000000, 1), 2, 3000000);
     for (i = 0; i < 100; i++) CHECK(kept[i] == 77);
     mde_context_free(c);
     CHECK(l.out == 0);
@@ -157,10 +157,10 @@ static void the_first_error_sticks_until_it_is_cleared(void)
     CHECK(mde_fail(c, MDE_BAD_FILE, "first") == MDE_BAD_FILE);
     CHECK(mde_fail(c, MDE_IO, "second") == MDE_IO);
     CHECK(mde_context_status(c) == MDE_BAD_FILE && strcmp(mde_error(c), "first") == 0);
-    CHECK(mde__alloc(c, 1, 1) == NULL && mde__scratch(c, 1, 1) == NULL);
+    CHECK(mde_alloc(c, 1, 1) == NULL && mde_scratch(c, 1, 1) == NULL);
     CHECK(mde_make_folder(c, FOLDER "/never") == MDE_BAD_FILE);
     mde_clear_error(c);
-    CHECK(mde__alloc(c, 1, 1) != NULL);
+    CHECK(mde_alloc(c, 1, 1) != NULL);
     mde_context_free(c);
     CHECK(mde_context_status(NULL) == MDE_OUT_OF_MEMORY && mde_error(NULL)[0] != 0);
     mde_clear_error(NULL);
@@ -172,7 +172,7 @@ static void a_very_long_error_is_cut_not_overrun(void)
     mde_context *c = mde_context_create(NULL);
     memset(text, 'x', sizeof text);
     text[sizeof text - 1] = 0;
-    mde_fail(c, MDE_BAD_ARGUMENT, text);
+    mde_fail(c, MDE_BAD_ARGUMENT, "%s", text);
     CHECK(strlen(mde_error(c)) > 500 && strlen(mde_error(c)) < 5000);
     mde_context_free(c);
 }
@@ -201,20 +201,20 @@ static void half_an_allocator_or_a_negative_number_of_threads_is_an_error(void)
 /* A bit of everything that allocates here; returns 1 if it all went well. */
 static int use_everything(mde_context *c)
 {
-    mde__names names;
+    mde_names names;
     size_t size;
     unsigned char *bytes;
     char *path;
     mde_make_folder(c, FOLDER "/memory/a");
     path = mde__join_path(c, FOLDER "/memory", "file");
-    mde__write_file(c, path ? path : "", "0123456789", 10);
-    bytes = mde__read_file(c, FOLDER "/memory/file", 1000, &size);
-    mde__scratch(c, 3000000, 1);
-    mde__free(c, mde__realloc(c, mde__alloc(c, 5, 8), 50, 8));
-    mde__list_folder(c, FOLDER "/memory", &names);
-    mde__names_free(c, &names);
-    mde__free(c, bytes);
-    mde__free(c, path);
+    mde_file_write(c, path ? path : "", "0123456789", 10);
+    bytes = mde_file_read(c, FOLDER "/memory/file", 1000, &size);
+    mde_scratch(c, 3000000, 1);
+    mde_release(c, mde__realloc(c, mde_alloc(c, 5, 8), 50, 8));
+    mde_folder_list(c, FOLDER "/memory", &names);
+    mde_names_free(c, &names);
+    mde_release(c, bytes);
+    mde_release(c, path);
     return !mde__bad(c);
 }
 
@@ -310,20 +310,20 @@ static void a_decimal_comma_of_the_locale_changes_nothing(void)
 static void what_is_written_is_read_back_and_no_temporary_file_stays(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde__names names;
+    mde_names names;
     unsigned char *bytes, *back;
     size_t sizes[] = { 0, 1, 65534, 65535, 65536, 200000 }, i, k, size;
-    bytes = (unsigned char *)mde__alloc(c, 200000, 1);
+    bytes = (unsigned char *)mde_alloc(c, 200000, 1);
     for (k = 0; k < 200000; k++) bytes[k] = (unsigned char)(k * 31 + k / 256);
     mde_make_folder(c, FOLDER "/write");
     for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        CHECK(mde__write_file(c, FOLDER "/write/file", bytes, sizes[i]) == MDE_OK);
-        back = mde__read_file(c, FOLDER "/write/file", 200000, &size);
+        CHECK(mde_file_write(c, FOLDER "/write/file", bytes, sizes[i]) == MDE_OK);
+        back = mde_file_read(c, FOLDER "/write/file", 200000, &size);
         CHECK(back && size == sizes[i] && memcmp(back, bytes, size) == 0 && back[size] == 0);
-        mde__free(c, back);
+        mde_release(c, back);
     }
-    CHECK(mde__list_folder(c, FOLDER "/write", &names) == MDE_OK && names.count == 1);
-    mde__names_free(c, &names);
+    CHECK(mde_folder_list(c, FOLDER "/write", &names) == MDE_OK && names.count == 1);
+    mde_names_free(c, &names);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -331,18 +331,18 @@ static void what_is_written_is_read_back_and_no_temporary_file_stays(void)
 static void a_file_over_the_limit_is_an_error_and_never_cut_short(void)
 {
     mde_context *c = mde_context_create(NULL);
-    char *bytes = (char *)mde__alloc(c, 300000, 1);
+    char *bytes = (char *)mde_alloc(c, 300000, 1);
     size_t limits[] = { 0, 1, 9999, 65534, 65535, 65536, 131071, 299999 }, i, size;
     mde_make_folder(c, FOLDER);
-    mde__write_file(c, FOLDER "/large", bytes, 300000);
+    mde_file_write(c, FOLDER "/large", bytes, 300000);
     for (i = 0; i < sizeof limits / sizeof *limits; i++) {
-        CHECK(mde__read_file(c, FOLDER "/large", limits[i], &size) == NULL && size == 0);
+        CHECK(mde_file_read(c, FOLDER "/large", limits[i], &size) == NULL && size == 0);
         CHECK(mde_context_status(c) == MDE_BAD_FILE);
         CHECK_TEXT(mde_error(c), FOLDER "/large");
         mde_clear_error(c);
     }
-    CHECK(mde__read_file(c, FOLDER "/large", 300000, &size) && size == 300000);
-    CHECK(mde__read_file(c, FOLDER "/large", SIZE_MAX, &size) && size == 300000);
+    CHECK(mde_file_read(c, FOLDER "/large", 300000, &size) && size == 300000);
+    CHECK(mde_file_read(c, FOLDER "/large", SIZE_MAX, &size) && size == 300000);
     mde_context_free(c);
 }
 
@@ -350,24 +350,24 @@ static void errors_of_files_name_the_file(void)
 {
     mde_context *c = mde_context_create(NULL);
     size_t size;
-    mde__names names;
+    mde_names names;
     mde_make_folder(c, FOLDER);
-    CHECK(!mde__read_file(c, FOLDER "/absent", 10, &size) && mde_context_status(c) == MDE_IO);
+    CHECK(!mde_file_read(c, FOLDER "/absent", 10, &size) && mde_context_status(c) == MDE_IO);
     CHECK_TEXT(mde_error(c), FOLDER "/absent");
     mde_clear_error(c);
-    CHECK(!mde__read_file(c, FOLDER, 10, &size) && mde_context_status(c) == MDE_IO);
+    CHECK(!mde_file_read(c, FOLDER, 10, &size) && mde_context_status(c) == MDE_IO);
     CHECK_TEXT(mde_error(c), "is a folder");
     mde_clear_error(c);
-    CHECK(!mde__read_file(c, "", 10, &size) && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK(!mde_file_read(c, "", 10, &size) && mde_context_status(c) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
-    CHECK(mde__write_file(c, FOLDER "/none/file", "x", 1) == MDE_IO);
+    CHECK(mde_file_write(c, FOLDER "/none/file", "x", 1) == MDE_IO);
     CHECK_TEXT(mde_error(c), FOLDER "/none/file");
     mde_clear_error(c);
-    mde__write_file(c, FOLDER "/plain", "x", 1);
+    mde_file_write(c, FOLDER "/plain", "x", 1);
     CHECK(mde_make_folder(c, FOLDER "/plain/below") == MDE_IO);
     CHECK_TEXT(mde_error(c), FOLDER "/plain");
     mde_clear_error(c);
-    CHECK(mde__list_folder(c, FOLDER "/absent", &names) == MDE_IO && names.count == 0);
+    CHECK(mde_folder_list(c, FOLDER "/absent", &names) == MDE_IO && names.count == 0);
     CHECK_TEXT(mde_error(c), FOLDER "/absent");
     mde_context_free(c);
 }
@@ -378,13 +378,13 @@ static void a_failed_write_leaves_the_old_file(void)
     size_t size;
     unsigned char *bytes;
     mde_make_folder(c, FOLDER "/target/in_the_way");
-    CHECK(mde__write_file(c, FOLDER "/target", "new", 3) == MDE_IO);     /* a folder cannot be replaced by a file */
+    CHECK(mde_file_write(c, FOLDER "/target", "new", 3) == MDE_IO);     /* a folder cannot be replaced by a file */
     CHECK_TEXT(mde_error(c), FOLDER "/target");
     mde_clear_error(c);
-    CHECK(mde__is_folder(FOLDER "/target/in_the_way"));
-    mde__write_file(c, FOLDER "/kept", "old", 3);
-    CHECK(mde__write_file(c, FOLDER "/kept", "newer", 5) == MDE_OK);
-    bytes = mde__read_file(c, FOLDER "/kept", 10, &size);
+    CHECK(mde_is_folder(FOLDER "/target/in_the_way"));
+    mde_file_write(c, FOLDER "/kept", "old", 3);
+    CHECK(mde_file_write(c, FOLDER "/kept", "newer", 5) == MDE_OK);
+    bytes = mde_file_read(c, FOLDER "/kept", 10, &size);
     CHECK(bytes && size == 5 && memcmp(bytes, "newer", 5) == 0);
     mde_context_free(c);
 }
@@ -393,17 +393,17 @@ static void folders_are_made_with_their_parents_and_listed_in_byte_order(void)
 {
     mde_context *c = mde_context_create(NULL);
     static const char *const expected[] = { "B", "a", "a b", "a.txt", "\xc3\xa9" };
-    mde__names names;
+    mde_names names;
     int i;
     for (i = 0; i < 5; i++) {
         char *path = mde__join_path(c, FOLDER "/list//deep/", expected[4 - i]);
         CHECK(mde_make_folder(c, path) == MDE_OK);
         CHECK(mde_make_folder(c, path) == MDE_OK);
-        CHECK(mde__is_folder(path) && !mde__is_file(path));
+        CHECK(mde_is_folder(path) && !mde__is_file(path));
     }
-    mde__write_file(c, FOLDER "/list/deep/.hidden", "", 0);
-    CHECK(mde__is_file(FOLDER "/list/deep/.hidden") && !mde__is_folder(FOLDER "/list/deep/.hidden"));
-    CHECK(mde__list_folder(c, FOLDER "/list/deep", &names) == MDE_OK && names.count == 5);
+    mde_file_write(c, FOLDER "/list/deep/.hidden", "", 0);
+    CHECK(mde__is_file(FOLDER "/list/deep/.hidden") && !mde_is_folder(FOLDER "/list/deep/.hidden"));
+    CHECK(mde_folder_list(c, FOLDER "/list/deep", &names) == MDE_OK && names.count == 5);
     for (i = 0; i < names.count; i++) CHECK(strcmp(names.items[i], expected[i]) == 0);
     mde_context_free(c);
 }

@@ -15,7 +15,7 @@ static const char *shared_path(const char *name)
 
 static void write_file(mde_context *c, const char *path, const char *text)
 {
-    mde__write_file(c, path, text, strlen(text));
+    mde_file_write(c, path, text, strlen(text));
 }
 
 /* ---- Tokenizers ---- */
@@ -246,11 +246,11 @@ static void damaged_tokenizer_files_are_refused(void)
     size_t size, cut;
     int round, refused = 0;
     mde_tokenizer_write(t, FOLDER "/b.tokenizer");
-    file = mde__read_file(c, FOLDER "/b.tokenizer", 1 << 20, &size);
+    file = mde_file_read(c, FOLDER "/b.tokenizer", 1 << 20, &size);
     for (cut = 0; cut < size; cut++) {
         /* Every token of the file is at least 9 bytes, so most lengths end inside one. */
         if (cut > 300 && cut + 60 < size && cut % 37 != 0) continue;
-        mde__write_file(c, FOLDER "/c.tokenizer", file, cut);
+        mde_file_write(c, FOLDER "/c.tokenizer", file, cut);
         if (!mde_tokenizer_read(c, FOLDER "/c.tokenizer")) {
             CHECK(mde_context_status(c) == MDE_BAD_FILE);
             refused++;
@@ -258,15 +258,15 @@ static void damaged_tokenizer_files_are_refused(void)
         mde_clear_error(c);
     }
     CHECK(refused > 300);
-    mde__write_file(c, FOLDER "/c.tokenizer", file, size - 1);
+    mde_file_write(c, FOLDER "/c.tokenizer", file, size - 1);
     CHECK(mde_tokenizer_read(c, FOLDER "/c.tokenizer") == NULL);
     CHECK_TEXT(mde_error(c), "is cut off");
     mde_clear_error(c);
-    copy = (unsigned char *)mde__alloc(c, size, 1);
+    copy = (unsigned char *)mde_alloc(c, size, 1);
     for (round = 0; round < 400; round++) {
         memcpy(copy, file, size);
         copy[mde_random_below(&r, size)] = (unsigned char)mde_random_below(&r, 256);
-        mde__write_file(c, FOLDER "/c.tokenizer", copy, size);
+        mde_file_write(c, FOLDER "/c.tokenizer", copy, size);
         t = mde_tokenizer_read(c, FOLDER "/c.tokenizer");
         if (t) CHECK(round_trips(t, text, strlen(text)));
         mde_clear_error(c);
@@ -293,7 +293,7 @@ static void a_published_tokenizer_gives_the_published_ids(void)
     mde_context *c = mde_context_create(NULL);
     mde_tokenizer *t = mde_tokenizer_read(c, shared_path("data/stories260K/tok512.bin")), *again;
     size_t size, count, length, i;
-    char *file = (char *)mde__read_file(c, shared_path("data/stories260K/ref_nll.txt"), 1 << 20, &size);
+    char *file = (char *)mde_file_read(c, shared_path("data/stories260K/ref_nll.txt"), 1 << 20, &size);
     char *next = file ? reference_line(file, "\ntokens") : NULL, *text = file ? reference_line(file, "text") : NULL;
     int32_t *ids = text ? mde_tokenizer_encode(t, text, strlen(text), &count) : NULL;
     CHECK(t && t->published && mde_tokenizer_vocabulary(t) == 512 && ids);
@@ -321,7 +321,7 @@ static void a_published_tokenizer_gives_the_published_ids(void)
 static char *numbered_lines(mde_context *c, const char *name, int lines)
 {
     size_t each = strlen(name) + 6;
-    char *text = (char *)mde__alloc(c, each * (size_t)lines + 1, 1);
+    char *text = (char *)mde_alloc(c, each * (size_t)lines + 1, 1);
     int i;
     for (i = 0; text && i < lines; i++) snprintf(text + each * (size_t)i, each + 1, "%s %04d\n", name, i);
     return text;

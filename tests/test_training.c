@@ -431,7 +431,7 @@ static void files_that_do_not_fit_are_refused_and_change_nothing(void)
         CHECK_TEXT(mde_error(c), "adamw.steps");
         mde_clear_error(c);
     }
-    CHECK(mde__write_file(c, path, "no tensors", 10) == MDE_OK);
+    CHECK(mde_file_write(c, path, "no tensors", 10) == MDE_OK);
     check_refused(c, p, path, 0, MDE_BAD_FILE, "");
     check_refused(c, p, path, 1, MDE_BAD_FILE, "");
     remove(path);
