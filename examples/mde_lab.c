@@ -209,6 +209,19 @@ static mde_status generate(mde_context *c, const char *folder)
     return mde_context_status(c);
 }
 
+/* Takes back what generate wrote, and the folders if nothing else is in them. */
+static void remove_generated(const char *out, const char *folder)
+{
+    size_t i;
+    for (i = 0; i < sizeof generators / sizeof *generators; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", folder, generators[i].name);
+        remove(path);
+    }
+    remove(folder);
+    remove(out);
+}
+
 /* ---- Progress, and stopping by Ctrl-C ---- */
 
 static volatile sig_atomic_t interrupted;
@@ -325,12 +338,14 @@ static int parse_options(int argc, char **argv, options *out)
 static void make_plan(mde_context *c, const char *out, options *o)
 {
     static char data[4096];
+    int generated = 0;
     if (!o->plan.data) {
         snprintf(data, sizeof data, "%s/data", out);
+        generated = !mde_is_folder(data);
         generate(c, data);
         o->plan.data = data;
     }
-    mde_experiment_plan(c, out, &o->plan);
+    if (mde_experiment_plan(c, out, &o->plan) != MDE_OK && generated) remove_generated(out, data);
 }
 
 static void list_tasks(mde_experiment *x)

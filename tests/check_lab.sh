@@ -80,6 +80,7 @@ wrong empty_data_folder "empty" "$work/w2" "$lab" run "$work/w2" --data "$work/e
 wrong empty_file "nothing" "$work/w3" "$lab" run "$work/w3" --data "$work/withempty"
 wrong one_domain_only "one domain" "$work/w4" "$lab" run "$work/w4" --data "$work/single"
 wrong width_and_heads_that_do_not_fit "width 7" "$work/w5" "$lab" run "$work/w5" --data "$work/one/data" --width 7 --heads 2
+wrong width_and_heads_on_built_in_text "width 7" "$work/w5b" "$lab" run "$work/w5b" --width 7 --heads 2
 wrong unknown_option "not an option" "$work/w6" "$lab" run "$work/w6" --frobnicate 3
 wrong value_that_is_no_number "not a value" "$work/w7" "$lab" run "$work/w7" --tokens many
 wrong unknown_preset "preset" "$work/w8" "$lab" run "$work/w8" --data "$work/one/data" --preset huge
