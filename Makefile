@@ -37,7 +37,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run data install format lint warnings sanitize valgrind fuzz clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -50,6 +50,9 @@ bench: $(BENCHES) ## run the benchmarks
 
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo
+
+run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
+	./build/dagan_lab run --preset quick --out out/dagan
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
@@ -87,7 +90,7 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-9s %s\n", $$1, substr($$0, length($$1) + 3) }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-9s %s\n", $$1, substr($$0, length($$1) + 3) }'
 
 build/%: examples/%.c $(HEADERS)
 	@mkdir -p build
@@ -101,6 +104,15 @@ build/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
 	$(CC) $(TEST_CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
+# The tests of dagan.h share one compiled mdemix.h, as a program of two source files does.
+build/%.o: %.h
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) -DMDEMIX_IMPLEMENTATION -x c -c $< -o $@
+
+build/test_dagan_%: tests/test_dagan_%.c build/mdemix.o tests/test.h $(HEADERS)
+	@rm -f $@
+	$(CC) $(TEST_CFLAGS) $(OPENMP) -DTEST_LINKED $< build/mdemix.o -o $@ $(LDFLAGS) $(LDLIBS)
+
 # The kernels at the width of AVX-512, on a machine that may not have it.
 build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
@@ -109,6 +121,14 @@ build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
 build/sanitize/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/sanitize && rm -f $@
 	$(CC) $(SANITIZE) $(OPENMP) $< -o $@ $(LDLIBS)
+
+build/sanitize/%.o: %.h
+	@mkdir -p build/sanitize
+	$(CC) $(SANITIZE) $(OPENMP) -DMDEMIX_IMPLEMENTATION -x c -c $< -o $@
+
+build/sanitize/test_dagan_%: tests/test_dagan_%.c build/sanitize/mdemix.o tests/test.h $(HEADERS)
+	@rm -f $@
+	$(CC) $(SANITIZE) $(OPENMP) -DTEST_LINKED $< build/sanitize/mdemix.o -o $@ $(LDLIBS)
 
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@

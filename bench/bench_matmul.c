@@ -74,12 +74,12 @@ int main(int argc, char **argv)
     printf("\n");
     for (s = 0; s < (int)(sizeof shapes / sizeof *shapes); s++) {
         int64_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], i;
-        float *a = (float *)mde__alloc(c, (size_t)(m * k), sizeof *a);
-        float *b = (float *)mde__alloc(c, (size_t)(k * n), sizeof *b);
+        float *a = (float *)mde_alloc(c, (size_t)(m * k), sizeof *a);
+        float *b = (float *)mde_alloc(c, (size_t)(k * n), sizeof *b);
         product p;
         p.m = m, p.n = n, p.k = k, p.a = a, p.b = b;
-        p.out = (float *)mde__alloc(c, (size_t)(m * n), sizeof *p.out);
-        p.workspace = (float *)mde__alloc(c, mde__gemm_workspace(c, m, n, k), sizeof *p.workspace);
+        p.out = (float *)mde_alloc(c, (size_t)(m * n), sizeof *p.out);
+        p.workspace = (float *)mde_alloc(c, mde__gemm_workspace(c, m, n, k), sizeof *p.workspace);
         if (mde_context_status(c) != MDE_OK) break;
         for (i = 0; i < m * k; i++) a[i] = (float)(i % 17) / 17 - 0.5f;
         for (i = 0; i < k * n; i++) b[i] = (float)(i % 19) / 19 - 0.5f;
@@ -104,10 +104,10 @@ int main(int argc, char **argv)
             fflush(stdout);
         }
         printf("\n");
-        mde__free(c, p.workspace);
-        mde__free(c, p.out);
-        mde__free(c, b);
-        mde__free(c, a);
+        mde_release(c, p.workspace);
+        mde_release(c, p.out);
+        mde_release(c, b);
+        mde_release(c, a);
     }
 #ifdef HAVE_CBLAS
     printf("geometric mean of the ratios: %.3f\n", exp(log_ratios / (3.0 * s)));
