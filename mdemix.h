@@ -6744,49 +6744,47 @@ static int mde__sum_to_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return 0;
 }
 
-/* Number of trailing axes of `wide` that the sum leaves as they are, and whether all others are summed. */
-static int mde__sums_leading(const mde_tensor *wide, const int64_t *strides, int64_t *columns)
+/* The axes of a sum, neighbours of one kind taken together: sizes of runs that are kept and summed in turn. *kept tells
+   of the first run; out's strides are 0 along summed axes. */
+static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t *sizes, int *kept)
 {
-    int axis = wide->rank - 1;
-    *columns = 1;
-    for (; axis >= 0 && strides[axis] == *columns; axis--) *columns *= wide->shape[axis];
-    for (; axis >= 0; axis--) {
-        if (strides[axis] != 0 && wide->shape[axis] != 1) return 0;
+    int axis, runs = 0, last = -1;
+    for (axis = 0; axis < wide->rank; axis++) {
+        int keeps = strides[axis] != 0;
+        if (wide->shape[axis] == 1) continue;
+        if (runs == 0) *kept = keeps;
+        if (keeps == last) sizes[runs - 1] *= wide->shape[axis];
+        else sizes[runs++] = wide->shape[axis];
+        last = keeps;
     }
-    return 1;
-}
-
-/* The last axis is summed and nothing else: out is [rows]. */
-static int mde__sums_last(const mde_tensor *wide, const int64_t *strides)
-{
-    int64_t step = 1;
-    int axis;
-    if (strides[wide->rank - 1] != 0) return 0;
-    for (axis = wide->rank - 2; axis >= 0; axis--) {
-        if (strides[axis] != step && wide->shape[axis] != 1) return 0;
-        step *= wide->shape[axis];
-    }
-    return 1;
+    return runs;
 }
 
 static void mde__sum_to_forward(mde_context *c, mde_node *node)
 {
     const mde_tensor *x = node->in[0];
-    int64_t strides[MDE_MAX_RANK], at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, columns, to = 0;
+    float *out = node->out->data;
+    int64_t strides[MDE_MAX_RANK], at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, sizes[MDE_MAX_RANK], to = 0, k;
     size_t i;
-    int axis;
+    int axis, kept = 0, runs;
     mde__broadcast_strides(node->out, x, strides);
+    runs = mde__sum_runs(x, strides, sizes, &kept);
     if (node->out->count == 1) {
-        node->out->data[0] = mde__sum(c, (int64_t)x->count, x->data);
-    } else if (mde__sums_last(x, strides)) {
-        columns = x->shape[x->rank - 1];
-        mde__sum_rows(c, (int64_t)x->count / columns, columns, x->data, node->out->data);
-    } else if (mde__sums_leading(x, strides, &columns)) {
-        mde__sum_columns(c, (int64_t)x->count / columns, columns, x->data, 0, node->out->data);
+        out[0] = mde__sum(c, (int64_t)x->count, x->data);
+    } else if (runs == 1) {
+        memcpy(out, x->data, x->count * sizeof *out);
+    } else if (runs == 2 && kept) {
+        mde__sum_rows(c, sizes[0], sizes[1], x->data, out);
+    } else if (runs == 2) {
+        mde__sum_columns(c, sizes[0], sizes[1], x->data, 0, out);
+    } else if (runs == 3 && kept) {
+        for (k = 0; k < sizes[0]; k++) {
+            mde__sum_columns(c, sizes[1], sizes[2], x->data + k * sizes[1] * sizes[2], 0, out + k * sizes[2]);
+        }
     } else {
-        memset(node->out->data, 0, node->out->count * sizeof(float));
+        memset(out, 0, node->out->count * sizeof *out);
         for (i = 0; i < x->count; i++) {
-            node->out->data[to] += x->data[i];
+            out[to] += x->data[i];
             for (axis = x->rank - 1; axis >= 0; axis--) {
                 to += strides[axis];
                 if (++at[axis] < x->shape[axis]) break;
