@@ -166,6 +166,8 @@ MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "av
    where the code does not say so (clang -ffp-contract=fast). */
 MDEDEF int mde_same_bits(const mde_context *c);
 
+MDEDEF double mde_seconds(void);        /* on a clock that does not go back */
+
 /* Calls fn(index, user) for index 0 .. count-1, spread over the context's threads; fn must not allocate. */
 typedef void mde_parallel_fn(int64_t index, void *user);
 MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn, void *user);
@@ -1385,7 +1387,7 @@ MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn,
     for (i = 0; i < count; i++) fn(i, user);
 }
 
-static double mde__seconds(void)
+MDEDEF double mde_seconds(void)
 {
 #if defined(_WIN32)
     return (double)GetTickCount64() * 1e-3;
@@ -10144,7 +10146,7 @@ static double mde__training_step(mde__training *run)
 static int mde__training_progress(const mde__training *run, double loss)
 {
     mde_progress p;
-    double seconds = mde__seconds() - run->began, done = (double)(run->step - run->began_step);
+    double seconds = mde_seconds() - run->began, done = (double)(run->step - run->began_step);
     if (!run->desc.progress) return 0;
     memset(&p, 0, sizeof p);
     p.stage = "train";
@@ -10289,7 +10291,7 @@ static mde_status mde__training_train(mde__training *run)
     mde_lm *lm = run->lm;
     mde_context *c = lm->context;
     int stopped = 0;
-    run->began = mde__seconds();
+    run->began = mde_seconds();
     run->began_step = run->step;
     while (run->step < run->steps && !stopped) {
         double loss = mde__training_step(run);
@@ -16453,7 +16455,7 @@ typedef struct mde__task_progress {
 static int mde__report_run(mde__run_state *run, const char *stage, double loss, int byte_tokens)
 {
     mde_progress p;
-    double now = mde__seconds(), elapsed = now - run->started;
+    double now = mde_seconds(), elapsed = now - run->started;
     double rate = elapsed > 0 ? (double)(run->done - run->skipped) / elapsed : 0;
     memset(&p, 0, sizeof p);
     p.stage = stage;
@@ -16480,7 +16482,7 @@ static int mde__task_step(const mde_progress *p, void *user)
         if (t->step == 0 && p->step > 1) run->skipped += p->step - 1;
         run->done += p->step - t->step;
         t->step = p->step;
-        if (mde__seconds() - run->reported > 0.2 && mde__report_run(run, t->name, p->loss, p->bytes_tokens))
+        if (mde_seconds() - run->reported > 0.2 && mde__report_run(run, t->name, p->loss, p->bytes_tokens))
             run->stop = 1;
         stop = run->stop;
     }
@@ -16502,7 +16504,7 @@ static mde_status mde__run_tasks(mde_experiment *x, int count, const mde__task *
     run.user = user;
     run.tokens_per_step = step_tokens;
     run.total = (int64_t)ceil((double)x->settings.tokens / step_tokens) * count;
-    run.started = run.reported = mde__seconds();
+    run.started = run.reported = mde_seconds();
     if (jobs <= 1) {
         for (i = 0; i < count && !mde__bad(c); i++) {
             mde__task_progress t;

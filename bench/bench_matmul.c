@@ -45,9 +45,9 @@ static double seconds(void (*f)(mde_context *, const product *), mde_context *c,
 {
     double flops = 2 * (double)p->m * (double)p->n * (double)p->k, start;
     int calls = (int)(2e9 / flops) + 1, i;
-    start = mde__seconds();
+    start = mde_seconds();
     for (i = 0; i < calls; i++) f(c, p);
-    return (mde__seconds() - start) / calls;
+    return (mde_seconds() - start) / calls;
 }
 
 int main(int argc, char **argv)
