@@ -257,6 +257,7 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);            
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
+MDEDEF int mde_is_file(const char *path);
 MDEDEF int mde_is_folder(const char *path);
 /* Names in a folder in byte order, hidden ones left out. */
 typedef struct mde_names { char **items; int count, capacity; } mde_names;
@@ -450,6 +451,10 @@ MDEDEF mde_status mde_params_read(mde_params *p, const char *path);
 MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
 /* Returns the file (for its metadata) after loading it into the set; NULL on error. */
 MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
+/* The same for several sets, at most 16, whose names differ, in one file. */
+MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                            const char *const *metadata);
+MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
 #endif
 
 /* Long work reports through a callback; a return value other than 0 stops it cleanly (MDE_STOPPED). */
@@ -1436,7 +1441,7 @@ MDEDEF int mde_is_folder(const char *path)
 #endif
 }
 
-static int mde__is_file(const char *path)
+MDEDEF int mde_is_file(const char *path)
 {
 #ifdef _WIN32
     wchar_t wide[1024];
@@ -7971,30 +7976,52 @@ MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pa
     return c->status;
 }
 
-MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
+#define MDE__SETS 16                    /* of parameters in one checkpoint */
+
+/* The context of the sets; NULL and perhaps an error if they cannot go into one file. */
+static mde_context *mde__sets_context(int sets, mde_params *const *p)
 {
-    mde_context *c = p ? p->context : NULL;
+    mde_context *c = sets > 0 && p && p[0] ? p[0]->context : NULL;
+    int i;
+    if (mde__bad(c)) return NULL;
+    for (i = 1; i < sets && i < MDE__SETS && p[i]; i++) {}
+    if (i == sets) return c;
+    mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: %d sets of parameters, number %d is %s; expected at most %d", sets, i,
+             i < MDE__SETS ? "NULL" : "too many", MDE__SETS);
+    return NULL;
+}
+
+MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                            const char *const *metadata)
+{
+    mde_context *c = mde__sets_context(sets, p);
     mde_safetensor *entries;
     const char **all;
-    char step[32];
-    int i, which, count = 0;
-    if (mde__bad(c)) return mde_context_status(c);
+    char steps[MDE__SETS * 24];
+    size_t length = 0, most = 1;
+    int i, k, which, count = 0;
+    if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
-    entries = (mde_safetensor *)mde_alloc(c, (size_t)p->count * 3 + 1, sizeof *entries);
+    for (k = 0; k < sets; k++) {
+        most += (size_t)p[k]->count * 3;
+        length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
+    }
+    entries = (mde_safetensor *)mde_alloc(c, most, sizeof *entries);
     all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
-    for (i = 0; i < p->count && !mde__bad(c); i++) {
-        const mde__param *item = p->items[i];
-        entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
-        for (which = 0; which < 2; which++) {
-            char *name = mde__moment_name(c, which, item->name);
-            if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
+    for (k = 0; k < sets; k++) {
+        for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
+            const mde__param *item = p[k]->items[i];
+            entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
+            for (which = 0; which < 2; which++) {
+                char *name = mde__moment_name(c, which, item->name);
+                if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
+            }
         }
     }
     if (!mde__bad(c)) {
-        snprintf(step, sizeof step, "%lld", (long long)p->steps);
         for (i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         all[2 * pairs] = "adamw.steps";
-        all[2 * pairs + 1] = step;
+        all[2 * pairs + 1] = steps;
         mde_safetensors_write(c, path, count, entries, pairs + 1, all);
     }
     for (i = 0; entries && i < count; i++) {
@@ -8003,6 +8030,12 @@ MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, in
     mde_release(c, entries);
     mde_release(c, (void *)all);
     return c->status;
+}
+
+MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
+{
+    mde_params *set = (mde_params *)(uintptr_t)p;       /* only read */
+    return mde_checkpoint_write_sets(1, &set, path, pairs, metadata);
 }
 
 /* The tensor of that name if it has the parameter's shape; otherwise NULL and an error. */
@@ -8025,29 +8058,38 @@ static const float *mde__matching_tensor(mde_context *c, const char *path, const
     return NULL;
 }
 
-/* All tensors of the set, and with `moments` those of the optimizer, are looked up before any is copied, so that a
+/* All tensors of the sets, and with `moments` those of the optimizer, are looked up before any is copied, so that a
    file that does not fit changes nothing. */
-static mde_status mde__params_load(mde_params *p, const char *path, const mde_safetensors *file, int moments)
+static mde_status mde__params_load(int sets, mde_params *const *p, const char *path, const mde_safetensors *file,
+                                   int moments)
 {
-    mde_context *c = p->context;
-    const float **found = (const float **)mde_alloc(c, (size_t)p->count * 3 + 1, sizeof *found);
-    int i, which;
-    for (i = 0; i < p->count && !mde__bad(c); i++) {
-        const mde__param *item = p->items[i];
-        found[3 * i] = mde__matching_tensor(c, path, file, item, item->name);
-        for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
-            char *name = mde__moment_name(c, which, item->name);
-            if (name) found[3 * i + 1 + which] = mde__matching_tensor(c, path, file, item, name);
-            mde_release(c, name);
+    mde_context *c = p[0]->context;
+    const float **found, **next;
+    size_t most = 1;
+    int i, k, which;
+    for (k = 0; k < sets; k++) most += (size_t)p[k]->count * 3;
+    found = next = (const float **)mde_alloc(c, most, sizeof *found);
+    for (k = 0; k < sets; k++) {
+        for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
+            const mde__param *item = p[k]->items[i];
+            next[0] = mde__matching_tensor(c, path, file, item, item->name);
+            for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
+                char *name = mde__moment_name(c, which, item->name);
+                if (name) next[1 + which] = mde__matching_tensor(c, path, file, item, name);
+                mde_release(c, name);
+            }
         }
     }
-    for (i = 0; i < p->count && !mde__bad(c); i++) {
-        mde__param *item = p->items[i];
-        size_t bytes = item->tensor.count * sizeof(float);
-        memcpy(item->tensor.data, found[3 * i], bytes);
-        if (!moments) continue;
-        memcpy(item->m, found[3 * i + 1], bytes);
-        memcpy(item->v, found[3 * i + 2], bytes);
+    next = found;
+    for (k = 0; k < sets; k++) {
+        for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
+            mde__param *item = p[k]->items[i];
+            size_t bytes = item->tensor.count * sizeof(float);
+            memcpy(item->tensor.data, next[0], bytes);
+            if (!moments) continue;
+            memcpy(item->m, next[1], bytes);
+            memcpy(item->v, next[2], bytes);
+        }
     }
     mde_release(c, (void *)found);
     return c->status;
@@ -8059,30 +8101,49 @@ MDEDEF mde_status mde_params_read(mde_params *p, const char *path)
     mde_safetensors *file;
     if (mde__bad(c)) return mde_context_status(c);
     file = mde_safetensors_read(c, path);
-    if (file) mde__params_load(p, path, file, 0);
+    if (file) mde__params_load(1, &p, path, file, 0);
     mde_safetensors_free(c, file);
     return c->status;
 }
 
-MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
+/* The optimizer's steps of each set, numbers with a space between them. */
+static int mde__parse_steps(const char *text, int sets, int64_t *steps)
 {
-    mde_context *c = p ? p->context : NULL;
+    int k;
+    for (k = 0; text && k < sets; k++) {
+        size_t length = strcspn(text, " ");
+        double number;
+        if (!mde__parse_number(text, length, &number) || !(number >= 0 && number < 9e15) || number != floor(number))
+            return 0;
+        steps[k] = (int64_t)number;
+        text += length + (text[length] == ' ' && k + 1 < sets);
+    }
+    return text && *text == 0;
+}
+
+MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path)
+{
+    mde_context *c = mde__sets_context(sets, p);
     mde_safetensors *file;
-    const char *text;
-    double steps = -1;
-    if (mde__bad(c)) return NULL;
+    int64_t steps[MDE__SETS];
+    int k;
+    if (!c) return NULL;
     file = mde_safetensors_read(c, path);
     if (!file) return NULL;
-    text = mde_safetensors_metadata(file, "adamw.steps");
-    if (!text || !mde__parse_number(text, strlen(text), &steps) || !(steps >= 0 && steps < 9e15) ||
-        steps != floor(steps)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint: it has no adamw.steps", path);
-    } else if (mde__params_load(p, path, file, 1) == MDE_OK) {
-        p->steps = (int64_t)steps;
+    if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
+        mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
+                 sets, sets == 1 ? "" : "s");
+    } else if (mde__params_load(sets, p, path, file, 1) == MDE_OK) {
+        for (k = 0; k < sets; k++) p[k]->steps = steps[k];
     }
     if (!mde__bad(c)) return file;
     mde_safetensors_free(c, file);
     return NULL;
+}
+
+MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
+{
+    return mde_checkpoint_read_sets(1, &p, path);
 }
 
 static int mde__is_terminal(void)
@@ -10260,7 +10321,7 @@ static mde_status mde__training_continue(mde__training *run)
     mde_safetensors *file;
     mde_names pairs;
     int i;
-    if (!mde__is_file(path)) return MDE_OK;
+    if (!mde_is_file(path)) return MDE_OK;
     file = mde_safetensors_read(c, path);
     if (!file) return c->status;
     memset(&pairs, 0, sizeof pairs);
@@ -10764,7 +10825,7 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
     while (length > 0 && weights[length - 1] != '/' && weights[length - 1] != '\\') length--;
     memcpy(path, weights, length);
     memcpy(path + length, "config.json", 11);
-    if (!mde__is_file(path)) {
+    if (!mde_is_file(path)) {
         mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
     config = mde_json_read(c, path);
@@ -11077,7 +11138,7 @@ static mde_array *mde__read_column(mde_context *c, const char *folder, const cha
 {
     char *path = mde__join_path(c, folder, name);
     mde_array *a = NULL;
-    if (path && (needed || mde__is_file(path))) {
+    if (path && (needed || mde_is_file(path))) {
         a = mde_npy_read(c, path, as_double);
         if (a && a->rank != 1) {
             mde_fail(c, MDE_BAD_SHAPE,
@@ -16154,7 +16215,7 @@ MDEDEF mde_status mde_experiment_plan(mde_context *c, const char *out, const mde
     char *runs = x ? mde__output_path(c, out, "", "runs", "") : NULL;
     if (x) mde__check_model(x);
     if (!mde__bad(c) && path && runs) {
-        if (mde__is_file(path)) mde__compare_plan(x, path);
+        if (mde_is_file(path)) mde__compare_plan(x, path);
         else if (mde_make_folder(c, runs) == MDE_OK) mde_file_write(c, path, x->plan, strlen(x->plan));
     }
     mde_release(c, path);
@@ -16178,7 +16239,7 @@ MDEDEF mde_experiment *mde_experiment_open(mde_context *c, const char *out)
     char *path;
     if (mde__bad(c) || !out) return NULL;
     path = mde__output_path(c, out, "", "plan.json", "");
-    if (path && !mde__is_file(path)) {
+    if (path && !mde_is_file(path)) {
         mde_fail(c, MDE_IO, "%s: is not there; make a plan first", path);
     }
     plan = path ? mde_json_read(c, path) : NULL;
@@ -16246,7 +16307,7 @@ static mde_safetensors *mde__read_run(const mde_experiment *x, mde_context *c, c
     if (mde__bad(c)) return NULL;
     path = mde__output_path(c, x->out, "runs", task->name, ".safetensors");
     weights = mde__weights_text(c, x->domains, task->weights);
-    if (path && weights && mde__is_file(path)) {
+    if (path && weights && mde_is_file(path)) {
         const mde_safetensor *losses;
         run = mde_safetensors_read(c, path);
         if (!run && c->status != MDE_OUT_OF_MEMORY) mde_clear_error(c);
@@ -17078,7 +17139,7 @@ static mde_json *mde__read_step(mde_experiment *x, const char *name, const char 
     mde_context *c = x->context;
     char *path = mde__output_path(c, x->out, "", name, "");
     mde_json *json = NULL;
-    if (path && !mde__is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; run `%s` first", path, step);
+    if (path && !mde_is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; run `%s` first", path, step);
     else if (path) json = mde_json_read(c, path);
     mde_release(c, path);
     return json;

@@ -754,7 +754,7 @@ static void safetensors_that_could_not_be_read_are_not_written(void)
     }
     CHECK(mde_safetensors_write(c, path, 1, NULL, 0, NULL) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
-    CHECK(!mde__is_file(path));
+    CHECK(!mde_is_file(path));
     mde_context_free(c);
 }
 

@@ -391,7 +391,7 @@ static void gradient_of_the_whole_model_equals_finite_differences(void)
 
 static int have_stories(void)
 {
-    return mde__is_file(shared_path("data/stories260K/stories260K.hf.safetensors"));
+    return mde_is_file(shared_path("data/stories260K/stories260K.hf.safetensors"));
 }
 
 static mde_lm *open_stories(mde_context *c)
@@ -1078,7 +1078,7 @@ static void a_written_model_opens_as_it_was(void)
         g.prompt = "a dog";
         snprintf(text, sizeof text, "%s", mde_lm_generate(lm, &g));
         CHECK(mde_lm_write(lm, FOLDER "/model.safetensors") == MDE_OK);
-        CHECK(mde__is_file(FOLDER "/model.tokenizer") == (which == 3));
+        CHECK(mde_is_file(FOLDER "/model.tokenizer") == (which == 3));
         read = mde_lm_open(c, FOLDER "/model.safetensors");
         CHECK_TEXT(mde_error(c), "");
         CHECK(read && memcmp(mde_lm_describe(read), mde_lm_describe(lm), sizeof(mde_lm_desc)) == 0);

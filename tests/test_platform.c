@@ -399,10 +399,10 @@ static void folders_are_made_with_their_parents_and_listed_in_byte_order(void)
         char *path = mde__join_path(c, FOLDER "/list//deep/", expected[4 - i]);
         CHECK(mde_make_folder(c, path) == MDE_OK);
         CHECK(mde_make_folder(c, path) == MDE_OK);
-        CHECK(mde_is_folder(path) && !mde__is_file(path));
+        CHECK(mde_is_folder(path) && !mde_is_file(path));
     }
     mde_file_write(c, FOLDER "/list/deep/.hidden", "", 0);
-    CHECK(mde__is_file(FOLDER "/list/deep/.hidden") && !mde_is_folder(FOLDER "/list/deep/.hidden"));
+    CHECK(mde_is_file(FOLDER "/list/deep/.hidden") && !mde_is_folder(FOLDER "/list/deep/.hidden"));
     CHECK(mde_folder_list(c, FOLDER "/list/deep", &names) == MDE_OK && names.count == 5);
     for (i = 0; i < names.count; i++) CHECK(strcmp(names.items[i], expected[i]) == 0);
     mde_context_free(c);

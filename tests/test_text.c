@@ -688,7 +688,7 @@ int main(void)
     TEST(a_vocabulary_out_of_range_is_refused);
     TEST(a_tokenizer_file_holds_the_tokenizer);
     TEST(damaged_tokenizer_files_are_refused);
-    if (mde__is_file(shared_path("data/stories260K/tok512.bin"))) TEST(a_published_tokenizer_gives_the_published_ids);
+    if (mde_is_file(shared_path("data/stories260K/tok512.bin"))) TEST(a_published_tokenizer_gives_the_published_ids);
     else test_skip("a_published_tokenizer_gives_the_published_ids", "stories260K is not there (MDEMIX_SHARED)");
     TEST(splits_are_disjoint_complete_and_interleaved);
     TEST(documents_are_cut_at_line_ends);

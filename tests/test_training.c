@@ -346,6 +346,66 @@ static void train(mde_context *c, mde_params *p, int from, int to)
     }
 }
 
+/* A set of one matrix, trained for a few steps. */
+static mde_params *one_matrix(mde_context *c, const char *name, uint64_t seed, int steps)
+{
+    static const int64_t shape[2] = { 4, 3 };
+    mde_params *p = mde_params_create(c, seed);
+    mde_tensor *w = mde_param(p, name, 2, shape, MDE_INIT_NORMAL, 1);
+    mde_adamw_desc desc;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.learning_rate = 0.1;
+    for (i = 0; i < steps; i++) {
+        mde_mark mark = mde_arena_mark(c);
+        mde_params_zero_grad(p);
+        mde_backward(c, mde_mean(c, mde_mul(c, w, w)));
+        mde_adamw_step(p, &desc);
+        mde_arena_rewind(c, mark);
+    }
+    return p;
+}
+
+static void two_sets_go_into_one_checkpoint(void)
+{
+    const char *path = scratch_path("both");
+    mde_context *c = mde_context_create(NULL);
+    mde_params *kept[2], *other[2], *alone[1];
+    kept[0] = one_matrix(c, "first", 1, 3);
+    kept[1] = one_matrix(c, "second", 2, 8);
+    other[0] = one_matrix(c, "first", 11, 0);
+    other[1] = one_matrix(c, "second", 12, 1);
+    CHECK(mde_checkpoint_write_sets(2, kept, path, 0, NULL) == MDE_OK);
+    mde_safetensors_free(c, mde_checkpoint_read_sets(2, other, path));
+    CHECK(hash_of_set(other[0]) == hash_of_set(kept[0]) && hash_of_set(other[1]) == hash_of_set(kept[1]));
+    /* The moments and steps came along: one more step gives the same. */
+    {
+        mde_adamw_desc desc;
+        int k;
+        memset(&desc, 0, sizeof desc);
+        desc.learning_rate = 0.1;
+        for (k = 0; k < 2; k++) {
+            mde_params_zero_grad(kept[k]);
+            mde_params_zero_grad(other[k]);
+            mde_adamw_step(kept[k], &desc);
+            mde_adamw_step(other[k], &desc);
+            CHECK(hash_of_set(other[k]) == hash_of_set(kept[k]));
+        }
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    alone[0] = other[0];
+    CHECK(mde_checkpoint_read_sets(1, alone, path) == NULL);
+    CHECK_TEXT(mde_error(c), "adamw.steps");
+    mde_clear_error(c);
+    alone[0] = NULL;
+    CHECK(mde_checkpoint_write_sets(1, alone, path, 0, NULL) == MDE_BAD_ARGUMENT);
+    other[1] = NULL;
+    CHECK(mde_checkpoint_write_sets(2, other, path, 0, NULL) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "number 1 is NULL");
+    remove(path);
+    mde_context_free(c);
+}
+
 static void a_continued_run_gives_the_bits_of_an_uninterrupted_one(void)
 {
     static const char *const pairs[2] = {"epoch", "7"};
@@ -507,6 +567,7 @@ int main(void)
     TEST(sgd_goes_against_the_gradient);
     TEST(schedules_start_and_end_where_they_should);
     TEST(weights_come_back_from_a_file);
+    TEST(two_sets_go_into_one_checkpoint);
     TEST(a_continued_run_gives_the_bits_of_an_uninterrupted_one);
     TEST(files_that_do_not_fit_are_refused_and_change_nothing);
     TEST(a_failed_allocation_in_a_checkpoint_is_reported_and_nothing_leaks);
