@@ -340,7 +340,7 @@ MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena m
    of fused multiply-adds in order of k, which accumulate continues from the value in out. */
 MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                      const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace);
-MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* of its workspace */
+MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* its workspace, up to m rows */
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
 MDEDEF const mde_op *mde_op_row(int index);
 
@@ -5507,7 +5507,11 @@ static void mde__gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int6
 
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
-    return c && m > 0 && n > 0 ? mde__gemm_part_floats(c->kernels, m, n, k) : 0;
+    size_t many, few;
+    if (!c || m <= 0 || n <= 0) return 0;
+    many = mde__gemm_part_floats(c->kernels, m, n, k);
+    few = mde__gemm_part_floats(c->kernels, 1, n, k);      /* a few rows go another way, which may take more */
+    return many > few ? many : few;
 }
 
 MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,

@@ -203,6 +203,38 @@ for file in examples/*.c; do
     fi
 done
 
+# ---- The second header ----
+
+if [ -f dagan.h ]; then
+    awk '/^ *\/\*/ { on = 1 } !on { print FILENAME ":" FNR ": " $0 } /\*\// { on = 0 }' dagan.h > "$work/dagan"
+    grep -E '(^|[^A-Za-z0-9_])(mde__|MDE__)' "$work/dagan" > "$work/log"
+    verdict dagan_uses_only_the_public_names_of_mdemix "$work/log"
+    grep -E '(^|[^A-Za-z0-9_>.])(malloc|calloc|realloc|free|fopen|fread|fwrite|fclose|rename|opendir|readdir|stat|time|clock|gettimeofday|getenv|system|exit|abort|assert|rand|printf|fprintf|puts|sprintf|strcpy|strcat) *\(' \
+        "$work/dagan" > "$work/log"
+    verdict dagan_leaves_memory_files_and_clock_to_mdemix "$work/log"
+    grep -E '(^|[^A-Za-z0-9_>.])(exp|exp2|expm1|log|log2|log10|sin|cos|tan|sinh|cosh|tanh|asin|acos|atan|atan2|pow|cbrt|hypot)[fl]? *\(' \
+        "$work/dagan" > "$work/log"
+    verdict dagan_calls_no_function_of_libm_whose_bits_differ_between_machines "$work/log"
+    awk '/CONTENTS/ { on = 1; next } on && /^ +[0-9]+\. / { sub(/^ +/, ""); print; next } on && NF { exit }' dagan.h > "$work/contents"
+    awk '/^\/\* =====/ { getline; sub(/^ +/, ""); if (/^[0-9]+\. [A-Z]/) print }' dagan.h > "$work/banners"
+    diff "$work/contents" "$work/banners" > "$work/log"
+    verdict dagan_contents_are_the_banners_in_order "$work/log"
+    printf '\043define DAGAN_IMPLEMENTATION\n\043include "dagan.h"\n' > "$work/dagan.c"
+    if command -v nm > /dev/null 2>&1 && $CC -std=c99 -fno-pic -I. -c "$work/dagan.c" -o "$work/dagan.o" > "$work/log" 2>&1; then
+        nm -g "$work/dagan.o" | awk 'NF == 3 { print $3 }' | grep -v '^dagan_[a-z]' > "$work/log"
+        verdict every_exported_name_of_dagan_starts_with_dagan_ "$work/log"
+        nm "$work/dagan.o" | grep -E ' [BDCGSbdcgs] ' > "$work/log"
+        verdict dagan_has_no_global_variable "$work/log"
+    fi
+    awk '/^       #include <stdio.h>/ { on = 1 } on { print substr($0, 8) } on && /^       }$/ { exit }' dagan.h > "$work/program.c"
+    try the_program_of_the_second_doc_block_compiles "$CC" -std=c99 -I. -fsyntax-only "$work/program.c"
+    printf '\043define MDEMIX_IMPLEMENTATION\n\043include "mdemix.h"\n' > "$work/first.c"
+    printf '\043include "dagan.h"\nint main(void) { mde_context *c = mde_context_create(NULL); dagan_images_free(dagan_images_draw(c, 2, 2, 8, 1)); mde_context_free(c); return 0; }\n' > "$work/third.c"
+    try the_two_implementations_link_from_two_translation_units \
+        "$CC" -std=c99 -I. "$work/first.c" "$work/dagan.c" "$work/third.c" -o "$work/three" -lm
+    try the_two_implementations_run_together "$work/three"
+fi
+
 # ---- What must not be in any file ----
 
 if git rev-parse --git-dir > /dev/null 2>&1; then

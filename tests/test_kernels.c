@@ -485,7 +485,7 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     float *a = noise_array((ta ? k : m) * lda, 1), *b = noise_array((tb ? n : k) * ldb, 1);
     float *x = noise_array(m * ldo, 1), *y = zeros((size_t)(m * ldo)), *z = zeros((size_t)(m * ldo));
     size_t space = mde__gemm_workspace(c, m, n, k), one_thread = mde_gemm_floats(c, m, n, k);
-    float *workspace = zeros(space + 16);
+    float *workspace = zeros((space > one_thread ? space : one_thread) + 16);
     for (i = 0; i < 16; i++) workspace[space + (size_t)i] = 5;
     memcpy(y, x, (size_t)(m * ldo) * sizeof *y);
     memcpy(z, x, (size_t)(m * ldo) * sizeof *z);
@@ -499,6 +499,20 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     for (i = 0; i < 16; i++) wrong += workspace[one_thread + (size_t)i] != 5;
     free(a), free(b), free(x), free(y), free(z), free(workspace);
     return wrong;
+}
+
+static void workspace_for_many_rows_does_for_few(void)
+{
+    int64_t m, k;
+    int set;
+    for (set = 0; set < SETS; set++) {
+        mde_context *c = context_of(set, 1);
+        if (!c) continue;
+        for (m = 1; m < 300; m += 13) {
+            for (k = 1; k < 600; k += 37) CHECK(mde_gemm_floats(c, 300, 18, k) >= mde_gemm_floats(c, m, 18, k));
+        }
+        mde_context_free(c);
+    }
 }
 
 static void products_are_one_chain_in_order_of_k(void)
@@ -948,6 +962,7 @@ int main(void)
     TEST(softmax_and_cross_entropy_follow_their_formulas);
     TEST(norms_and_their_gradients_follow_their_formulas);
     TEST(rope_turns_pairs_and_back);
+    TEST(workspace_for_many_rows_does_for_few);
     TEST(products_are_one_chain_in_order_of_k);
     TEST(batched_products_equal_single_ones);
     TEST(attention_and_its_gradients_follow_their_formulas);
