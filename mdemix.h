@@ -462,9 +462,12 @@ typedef struct mde_progress {
     const char *stage;                      /* "train", "evaluate", ... */
     int64_t step, steps;
     double loss;                            /* nats a token; NaN where there is none */
-    double rate;                            /* tokens (or images, or models) a second */
+    double rate;                            /* tokens (or what `unit` says) a second */
     double seconds_left;
     int bytes_tokens;                       /* 1: a token is a byte, so that loss / log 2 is bits per byte */
+    int64_t reported;                       /* the step of the report before this one */
+    const char *unit;                       /* NULL: "tokens" */
+    const char *figures;                    /* what to show in place of the loss, in words; NULL: the loss */
 } mde_progress;
 typedef int mde_progress_fn(const mde_progress *p, void *user);
 #ifndef MDE_NO_STDIO
@@ -8162,15 +8165,19 @@ static int mde__is_terminal(void)
 MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
     int terminal = mde__is_terminal(), last = p->step >= p->steps;
-    int64_t before = p->steps > 0 ? (p->step - 1) * 20 / p->steps : 0, now = p->steps > 0 ? p->step * 20 / p->steps : 0;
+    int64_t before = p->steps > 0 ? p->reported * 20 / p->steps : 0, now = p->steps > 0 ? p->step * 20 / p->steps : 0;
     (void)user;
     /* Into a file or a pipe goes a line for each twentieth of the way. */
     if (!terminal && !last && before == now) return 0;
     fprintf(stderr, "%s%-10s %lld/%lld", terminal ? "\r" : "", p->stage ? p->stage : "", (long long)p->step,
             (long long)p->steps);
-    if (p->loss == p->loss) fprintf(stderr, "  loss %.4f nats", p->loss);
-    if (p->loss == p->loss && p->bytes_tokens) fprintf(stderr, " = %.4f bits a byte", p->loss / 0.69314718055994531);
-    if (p->rate > 0) fprintf(stderr, "  %.0f tokens/s", p->rate);
+    if (p->figures) {
+        fprintf(stderr, "  %s", p->figures);
+    } else if (p->loss == p->loss) {
+        fprintf(stderr, "  loss %.4f nats", p->loss);
+        if (p->bytes_tokens) fprintf(stderr, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+    }
+    if (p->rate > 0) fprintf(stderr, "  %.0f %s/s", p->rate, p->unit ? p->unit : "tokens");
     if (p->seconds_left > 0 && !last) {
         fprintf(stderr, "  %d:%02d left", (int)(p->seconds_left / 60), (int)p->seconds_left % 60);
     }
@@ -10221,6 +10228,7 @@ static int mde__training_progress(const mde__training *run, double loss)
     p.rate = seconds > 0 ? done * (double)run->desc.batch * (double)run->desc.length / seconds : 0;
     p.seconds_left = seconds / done * (double)(run->steps - run->step);
     p.bytes_tokens = mde_corpus_vocabulary(run->corpus) == 256;
+    p.reported = run->step - 1;
     return run->desc.progress(&p, run->desc.user);
 }
 
@@ -16508,6 +16516,7 @@ typedef struct mde__run_state {
     void *user;
     int64_t done, skipped, total; /* steps: finished, finished earlier, of all tasks */
     double tokens_per_step, started, reported;
+    int64_t reported_step;
     int stop;
 } mde__run_state;
 
@@ -16530,7 +16539,9 @@ static int mde__report_run(mde__run_state *run, const char *stage, double loss, 
     p.rate = rate * run->tokens_per_step;
     p.seconds_left = rate > 0 ? (double)(run->total - run->done) / rate : 0;
     p.bytes_tokens = byte_tokens;
+    p.reported = run->reported_step;
     run->reported = now;
+    run->reported_step = run->done;
     return run->progress ? run->progress(&p, run->user) : 0;
 }
 
@@ -17083,6 +17094,7 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
     p.step = step;
     p.steps = steps;
     p.loss = (double)NAN;
+    p.reported = step - 1;
     return progress(&p, user);
 }
 

@@ -214,7 +214,7 @@ static void remove_generated(const char *out, const char *folder)
 {
     size_t i;
     for (i = 0; i < sizeof generators / sizeof *generators; i++) {
-        char path[4096];
+        char path[4200];
         snprintf(path, sizeof path, "%s/%s", folder, generators[i].name);
         remove(path);
     }

@@ -1,0 +1,6725 @@
+/* dagan.h - data augmentation GANs: from one image of a class, further ones, also for classes never seen.
+
+   One header on top of mdemix.h, C99 or C++17, libc and libm, OpenMP if you like. In one source file of your program:
+
+       #define MDEMIX_IMPLEMENTATION
+       #define DAGAN_IMPLEMENTATION
+       #include "dagan.h"
+
+   and plain #include "dagan.h" in the others. Build with `cc -O2 file.c -lm`, or add -fopenmp for threads. Only the
+   public part of mdemix.h is used, so the two implementations may also stand in two source files.
+
+   A whole program. It trains on drawn characters and makes new images of characters that it has never seen:
+
+       #include <stdio.h>
+       #define MDEMIX_IMPLEMENTATION
+       #define DAGAN_IMPLEMENTATION
+       #include "dagan.h"
+
+       int main(void)
+       {
+           mde_context *c = mde_context_create(NULL);
+           dagan_images *all = dagan_images_open(c, NULL);             // drawn characters; or a folder, IDX, .npy
+           dagan_images *seen = dagan_images_classes(all, 0.0, 0.8);
+           dagan_images *unseen = dagan_images_classes(all, 0.8, 1.0);
+           dagan_desc desc = { DAGAN_QUICK };
+           dagan_train_desc train = { 300 };
+           dagan *g = dagan_create(c, all, &desc);
+           train.progress = mde_print_progress;
+           dagan_train(g, seen, &train);
+           dagan_write_grid(g, unseen, NULL, "dagan.png");             // one row a class: a real image, then made ones
+           if (mde_context_status(c) != MDE_OK) fprintf(stderr, "%s\n", mde_error(c));
+           mde_context_free(c);
+           return 0;
+       }
+
+   CONTENTS
+     2. CONFIGURATION
+     3. PUBLIC API
+     4. OPS OVER IMAGES
+     5. IMAGE SETS
+     6. NETWORKS
+     7. TRAINING AND SAMPLING
+     8. STUDIES
+   A section uses only those above it.
+
+   PAPERS
+     A. Antoniou, A. Storkey, H. Edwards: Data Augmentation Generative Adversarial Networks. 2018 (arXiv 1711.04340).
+     I. Gulrajani, F. Ahmed, M. Arjovsky, V. Dumoulin, A. Courville: Improved Training of Wasserstein GANs. NIPS 2017.
+     O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra: Matching Networks for One Shot Learning.
+       NIPS 2016.
+     S. Ioffe: Batch Renormalization. NIPS 2017.
+     E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville: FiLM: Visual Reasoning with a General Conditioning
+       Layer. AAAI 2018.
+     B. Lake, R. Salakhutdinov, J. Tenenbaum: Human-level concept learning through probabilistic program induction.
+       Science 2015. Omniglot.
+
+   LICENCE
+     Public domain or MIT-0, as you choose; see the file LICENSE. */
+
+#ifndef DAGAN_H
+#define DAGAN_H
+
+/* ======================================================================
+   2. CONFIGURATION
+   ====================================================================== */
+
+/* Macros that a user may define before the include:
+     DAGAN_IMPLEMENTATION   in one translation unit: turns the code on
+     DAGAN_MDEMIX           the file to include for mdemix.h, in quotes, if it lies elsewhere; default "mdemix.h"
+   and those of mdemix.h (MDEDEF, MDE_NO_STDIO, ...). PNG and JPEG files are read if stb_image.h was included before. */
+
+#ifndef DAGAN_MDEMIX
+#define DAGAN_MDEMIX "mdemix.h"
+#endif
+#include DAGAN_MDEMIX
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ======================================================================
+   3. PUBLIC API
+   ====================================================================== */
+
+/* Errors, memory and threads are those of the mde_context that everything here is made from: the first error sticks,
+   later calls do nothing, mde_error tells. */
+
+/* ---- 3.1 Ops over images ------------------------------------------------
+   Tensors are [batch, height, width, channels]. Every op can be differentiated any number of times. */
+
+/* Cross-correlation with zero padding on all four sides: x [n, h, w, in], weight [kh, kw, in, out]
+   -> [n, (h + 2 padding - kh) / stride + 1, .., out]. */
+MDEDEF mde_tensor *dagan_conv2d(mde_context *c, mde_tensor *x, mde_tensor *weight, int stride, int padding);
+/* Its adjoint in x, also known as transposed convolution: g [n, oh, ow, out] -> [n, height, width, in]. height and
+   width must be sizes that dagan_conv2d maps to oh and ow. */
+MDEDEF mde_tensor *dagan_conv2d_transpose(mde_context *c, mde_tensor *g, mde_tensor *weight, int stride, int padding,
+                                          int64_t height, int64_t width);
+/* Its adjoint in the weight: x [n, h, w, in], g [n, oh, ow, out] -> [kernel_height, kernel_width, in, out]. */
+MDEDEF mde_tensor *dagan_conv2d_weight(mde_context *c, mde_tensor *x, mde_tensor *g, int stride, int padding,
+                                       int64_t kernel_height, int64_t kernel_width);
+/* Means and maxima of size x size windows at steps of size; a rest at the right or bottom edge is left out. */
+MDEDEF mde_tensor *dagan_avg_pool(mde_context *c, mde_tensor *x, int size);
+MDEDEF mde_tensor *dagan_max_pool(mde_context *c, mde_tensor *x, int size);
+/* Mean over height and width: [n, h, w, c] -> [n, c]. */
+MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x);
+/* Nearest neighbour to any larger size: output row i is input row floor(i h / height). */
+MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width);
+MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope);      /* slope x where x < 0 */
+/* x gain + bias, channel by channel: gain and bias [channels]; either may be NULL. x of any rank, channels last. */
+MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias);
+/* (x - mean) / sqrt(variance + epsilon) with the statistics of each channel over the batch (batch norm), of each image
+   over all its channels (layer norm), or of each channel of each image (instance norm). Gain and bias are separate. */
+MDEDEF mde_tensor *dagan_batch_normalize(mde_context *c, mde_tensor *x, double epsilon);
+MDEDEF mde_tensor *dagan_image_normalize(mde_context *c, mde_tensor *x, double epsilon);
+MDEDEF mde_tensor *dagan_instance_normalize(mde_context *c, mde_tensor *x, double epsilon);
+/* Mean and variance (divided by n) of each channel, [channels] each; not recorded on the tape. */
+MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, float *mean, float *variance);
+/* Batch normalization with running statistics; gain and bias may be NULL. training: normalizes with the batch's and
+   moves the running ones by (1 - momentum); otherwise normalizes with the running ones. renorm (Ioffe 2017): in
+   training, too, the result is that of the running statistics, corrected by factors that the gradient does not see, r
+   in [1/3, 3] and d in [-5, 5]. */
+MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias,
+                                    mde_tensor *running_mean, mde_tensor *running_variance, double momentum,
+                                    double epsilon, int training, int renorm);
+/* The rows of this header, for tests and docs. */
+MDEDEF int dagan_op_count(void);
+MDEDEF const mde_op *dagan_op_row(int index);
+
+/* ---- 3.2 Image sets -------------------------------------------------------
+   Images of one size, grouped into classes. Pixels are float, [height, width, channels], from -1 (black, paper) to 1
+   (white, ink). */
+
+typedef struct dagan_images dagan_images;
+typedef struct dagan_images_desc {
+    const char *path;       /* NULL: the drawn set. A file: IDX images (type 0x08 or 0x0B, [N, H, W]), or .npy of shape
+                               [N, H, W], [N, H, W, C] or [class, sample, H, W, C]. A folder: a class each folder that
+                               holds images (PGM, PPM; PNG, JPEG with stb_image.h), at any depth; without any image, its
+                               one IDX or .npy file. Numbers of .npy: in [0, 1], [0, 255], [0, 65535], or in [-1, 1] if
+                               one is negative. Files of .gz are not read */
+    const char *labels;     /* IDX or .npy labels [N], 8 or 16 bit or int; NULL: beside path, `images` replaced by
+                               `labels` and idx3-ubyte by idx1-ubyte or idx1-short. None: an error, but for 5-d */
+    int size;               /* height and width wanted, by area average; 0: as they are (a folder: 28) */
+    int channels;           /* 1: grey, 3: colour; 0: as they are */
+    int invert;             /* 1: dark ink on white paper becomes light on dark */
+    int classes, samples;   /* of the drawn set: 0: 200 and 20. Of a file: at most so many; 0: all */
+    uint64_t seed;          /* of the drawn set */
+} dagan_images_desc;
+#ifndef MDE_NO_STDIO
+MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *desc);
+#endif
+/* Few-shot characters without any file: a class is a random program of strokes, a sample its own perturbation, affine
+   map and pen, anti-aliased. Class i depends on seed and i alone. */
+MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples, int size, uint64_t seed);
+/* From memory: pixels [count, height, width, channels] in [-1, 1], label[i] >= 0 the class of image i. Copied. */
+MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height, int width, int channels,
+                                       const float *pixels, const int *label);
+MDEDEF void dagan_images_free(dagan_images *set);
+
+/* Subsets. They share the pixels of the set they come from, which must live as long. */
+MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, double to);    /* shares of the list */
+MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes);
+MDEDEF dagan_images *dagan_images_shuffle(const dagan_images *set, uint64_t seed);           /* order of the classes */
+/* Of each class, at most `count` samples (0: all) after `first` others, in an order drawn by seed (0: as they are). */
+MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, int count, uint64_t seed);
+
+MDEDEF int dagan_images_class_count(const dagan_images *set);
+MDEDEF int dagan_images_sample_count(const dagan_images *set, int class_index);
+MDEDEF int64_t dagan_images_count(const dagan_images *set);                     /* over all classes */
+MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels);
+MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample);
+/* Name of a class: its folder, or "class 12" by its place in the file. */
+MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index);
+MDEDEF uint64_t dagan_images_hash(const dagan_images *set);                   /* of shapes and pixels: a fingerprint */
+
+/* Classic augmentation of one image: a random affine map, then noise. All zero: none. in and out must not overlap. */
+typedef struct dagan_augment_desc {
+    double shift;           /* pixels, uniform to each side, in x and y */
+    double rotate;          /* degrees, uniform to each side */
+    double scale;           /* 0.1: factors from 1/1.1 to 1.1 */
+    double noise;           /* standard deviation of added Gaussian noise; clipped to [-1, 1] */
+    int flip;               /* 1: mirror left and right half of the time */
+    int quarter_turns;      /* 1: also a random multiple of 90 degrees (square images) */
+} dagan_augment_desc;
+MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int height, int width, int channels,
+                          const float *in, float *out);
+
+/* A picture of rows x columns images, [rows * columns, height, width, channels], each magnified `zoom` times (0: so
+   that a row has about 900 pixels), with a thin frame; NULL among `images` leaves a gap. Grey images are shown as ink
+   on paper, 1 black, colour as it is. */
+MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int height, int width, int channels,
+                                     const float *const *images, int zoom, size_t *size);
+
+/* ---- 3.3 Generator and critic ----------------------------------------------
+   Antoniou et al. 2018, sections 3 and 4. */
+
+typedef enum dagan_preset {
+    DAGAN_COMPACT = 0,      /* a laptop's: 16, 32, 48 filters; an hour gives good characters */
+    DAGAN_QUICK,            /* for a demonstration of a minute or two */
+    DAGAN_PAPER             /* the authors' sizes: 64, 64, 128, 128 filters, 10.5 and 7 million parameters */
+} dagan_preset;
+typedef enum dagan_norm { DAGAN_BATCH_NORM = 0, DAGAN_BATCH_RENORM, DAGAN_INSTANCE_NORM } dagan_norm;
+#define DAGAN_MAX_LEVELS 6
+typedef struct dagan_desc {
+    dagan_preset preset;    /* gives every field below that is 0 */
+    int noise;              /* dimensions of z ~ N(0, I); the presets have 32, 16 and 100 */
+    int levels;             /* times the image is halved */
+    int generator[DAGAN_MAX_LEVELS];   /* filters at each level, finest first */
+    int critic[DAGAN_MAX_LEVELS];
+    int generator_layers;   /* inner convolutions of a block */
+    int critic_layers;
+    double dropout;         /* in training, after the scaling convolution of a block; MDE_ZERO: none */
+    dagan_norm norm;        /* of the generator */
+    int z_concatenated;     /* 1: z enters as further channels, as in the paper, not by scale and shift (FiLM) */
+    int no_input_skip;      /* 1: the image itself is not handed to the last block */
+    uint64_t seed;
+} dagan_desc;
+
+typedef struct dagan dagan;
+/* like: a set whose image size and channels the networks take. */
+MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan_desc *desc);
+MDEDEF void dagan_free(dagan *g);
+MDEDEF const dagan_desc *dagan_describe(const dagan *g);                /* with the defaults filled in */
+MDEDEF mde_params *dagan_generator_params(const dagan *g);
+MDEDEF mde_params *dagan_critic_params(const dagan *g);
+/* The networks as recorded ops. x [n, h, w, c], z [n, noise] -> [n, h, w, c] in (-1, 1). training: batch statistics
+   and dropout, whose masks depend on `stream`. */
+MDEDEF mde_tensor *dagan_generator_apply(dagan *g, mde_tensor *x, mde_tensor *z, int training, uint64_t stream);
+/* Scores [n] of pairs: is `candidate` another real image of the class of `condition`? */
+MDEDEF mde_tensor *dagan_critic_apply(dagan *g, mde_tensor *candidate, mde_tensor *condition);
+
+/* ---- 3.4 Training and sampling ---------------------------------------------- */
+
+typedef struct dagan_train_desc {
+    int64_t steps;          /* of the generator; 0: 5000 */
+    int batch;              /* pairs a step; 0: 32 */
+    int critic_steps;       /* a generator step; 0: 5 */
+    double penalty;         /* weight of the gradient penalty; 0: 10; MDE_ZERO: none */
+    double learning_rate;   /* 0: 1e-4, as in the paper */
+    double beta1, beta2;    /* of Adam; 0: MDE_ZERO (a real 0) and 0.9 */
+    double mismatch;        /* share of real images of other classes among those that the critic learns to turn down, 0
+                               to 0.9 (Reed et al. 2016); 0: none, as in the paper */
+    double diversity;       /* weight of the mode-seeking term (Mao et al. 2019) that rewards images that differ when z
+                               does; 0: none */
+    int same_allowed;       /* 1: x_j may be x_i itself, as in the authors' code */
+    int quarter_turns;      /* 1: half of the pairs are turned by a random multiple of 90 degrees, both images alike */
+    uint64_t seed;
+    const char *checkpoint; /* file to continue from if it is there, written every checkpoint_steps and at the end, also
+                               of a stopped run; NULL: none */
+    int64_t checkpoint_steps;  /* 0: a twentieth of the steps */
+    const char *grid;       /* PNG of fixed inputs, written again every grid_steps; NULL: none */
+    const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
+    int64_t grid_steps;     /* 0: as checkpoint_steps */
+    mde_progress_fn *progress;  /* loss: the critic's estimate of the distance; rate: images a second */
+    void *user;
+} dagan_train_desc;
+/* WGAN-GP on pairs (x_i, x_j) of one class against (x_i, G(x_i, z)): L_D = E[D(x_i, x_g)] - E[D(x_i, x_j)] + penalty
+   E[(|grad_x D(x_i, x)| - 1)^2] at x between x_g and x_j (Gulrajani et al. 2017), L_G = -E[D(x_i, x_g)]. */
+MDEDEF mde_status dagan_train(dagan *g, const dagan_images *set, const dagan_train_desc *desc);
+
+/* What one training step did. */
+typedef struct dagan_step {
+    double distance;        /* E[D(x_i, x_j)] - E[D(x_i, x_g)], last critic step */
+    double penalty;         /* mean (|grad| - 1)^2 */
+    double gradient_norm;   /* mean |grad_x D| */
+    double generator_loss;
+} dagan_step;
+/* Curve of the last training: means over spans of steps, *points of them; steps[i] is the end of span i. Owned by g. */
+MDEDEF const dagan_step *dagan_curve(const dagan *g, int *points, const int64_t **steps);
+/* One critic and one generator step on given pairs, for those who write their own loop. x, partner: tensors
+   [n, h, w, c]. The step's z, mixing factors and masks come from (desc->seed, step). */
+MDEDEF mde_status dagan_critic_step(dagan *g, mde_tensor *x, mde_tensor *partner, const dagan_train_desc *desc,
+                                    int64_t step, dagan_step *out);
+MDEDEF mde_status dagan_generator_step(dagan *g, mde_tensor *x, const dagan_train_desc *desc, int64_t step,
+                                       dagan_step *out);
+
+/* out [n, h, w, c] from x [n, h, w, c] and z [n, noise] (NULL: drawn from seed), with running statistics. */
+MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const float *z, uint64_t seed, float *out);
+/* A new set of the same classes: `each` made images for every image of `set`, in order. */
+MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uint64_t seed);
+#ifndef MDE_NO_STDIO
+typedef struct dagan_grid_desc {
+    int rows, columns;      /* 0: 8 and 12; the first column is the real image */
+    int interpolate;        /* 1: a row goes from one z to another, keeping to the lengths they have */
+    uint64_t seed;          /* of the classes and samples shown and of z */
+} dagan_grid_desc;
+MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const dagan_grid_desc *desc, const char *path);
+/* Weights of both networks and, as metadata, their shape: safetensors. */
+MDEDEF mde_status dagan_write(const dagan *g, const char *path);
+MDEDEF dagan *dagan_open(mde_context *c, const char *path);            /* weights or a checkpoint */
+#endif
+
+/* ---- 3.5 Classifiers, Matching Networks, metrics -------------------------------- */
+
+typedef struct dagan_classifier dagan_classifier;
+typedef struct dagan_classifier_desc {
+    int classes;            /* 0: those of the set given to dagan_classifier_create */
+    int growth_rate;        /* filters a convolution of the DenseNet adds; 0: 16 (the paper: 64) */
+    int layers;             /* convolutions a block; 0: 3 */
+    int blocks;             /* 0: 3 */
+    double dropout;         /* at the end of a block; 0: 0.3; MDE_ZERO: none */
+    int no_flag;            /* 1: the network is not told which images are made */
+    uint64_t seed;
+} dagan_classifier_desc;
+typedef struct dagan_fit_desc {
+    int64_t steps;          /* 0: 1500 */
+    int batch;              /* 0: 32 */
+    double learning_rate;   /* 0: 3e-3, cosine to a tenth */
+    const dagan_images *made;   /* made images of the same classes; NULL: none */
+    double made_share;      /* of a batch; 0: 0.5 */
+    dagan_augment_desc augment; /* applied to real and made images */
+    uint64_t seed;
+    mde_progress_fn *progress;
+    void *user;
+} dagan_fit_desc;
+/* DenseNet with the real/made flag joined to the pooled features (Antoniou et al. 2018, section 5). */
+MDEDEF dagan_classifier *dagan_classifier_create(mde_context *c, const dagan_images *like,
+                                                 const dagan_classifier_desc *desc);
+MDEDEF void dagan_classifier_free(dagan_classifier *k);
+MDEDEF mde_params *dagan_classifier_params(const dagan_classifier *k);
+MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images *real, const dagan_fit_desc *desc);
+MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images *test);     /* in [0, 1] */
+
+typedef struct dagan_matcher dagan_matcher;
+typedef struct dagan_matcher_desc {
+    int filters;            /* of each of the four convolutions of the embedding; 0: 32 (the paper: 64) */
+    int full_context;       /* 1: full-context embeddings, a bidirectional LSTM over the support set */
+    uint64_t seed;
+} dagan_matcher_desc;
+typedef struct dagan_episode_desc {
+    int64_t episodes;       /* training: 0: 2000; testing: 0: 1000 */
+    int way, shot;          /* 0: 20 and 1 */
+    int queries;            /* a class; 0: 1 */
+    double learning_rate;   /* 0: 1e-3 */
+    dagan *generator;       /* NULL: no made images */
+    int made;               /* made images added to each support image; 0: 2 if there is a generator */
+    int selector;           /* 1: z comes from a trained network that sees the support image's embedding, not from
+                               N(0, I) */
+    int quarter_turns;      /* training: 1: turned classes are further classes */
+    uint64_t seed;
+    mde_progress_fn *progress;
+    void *user;
+} dagan_episode_desc;
+/* Cosine attention over the embedded support set (Vinyals et al. 2016). */
+MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *like, const dagan_matcher_desc *desc);
+MDEDEF void dagan_matcher_free(dagan_matcher *m);
+MDEDEF mde_params *dagan_matcher_params(const dagan_matcher *m);
+MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc);
+/* Share of queries put into the right class; *error its standard error, may be NULL. */
+MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc,
+                                     double *error);
+/* Embeddings [count, width] of images; out has count * dagan_matcher_width(m) floats. */
+MDEDEF int dagan_matcher_width(const dagan_matcher *m);
+MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const float *pixels, float *out);
+
+/* What made images are worth, on classes that neither network has seen. Distances are Euclidean. */
+typedef struct dagan_quality {
+    double diversity;           /* mean distance of siblings (one image, two z) over that of two real ones of a class */
+    double copy;                /* mean distance to the conditioning image over that of two real ones */
+    double recognisability;     /* 20-way 1-shot accuracy of the matcher on made images, real ones as support */
+    double real_recognisability;/* the same on real images */
+    double embedded_diversity, embedded_copy;   /* the first two in the matcher's embedding */
+    double z_share;             /* of the variance of made images, the share due to z (the rest: to the image) */
+} dagan_quality;
+MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DAGAN_H */
+
+#if defined(DAGAN_IMPLEMENTATION) && !defined(DAGAN__IMPLEMENTED)
+#define DAGAN__IMPLEMENTED
+
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Same bits everywhere: nothing is fused here but what the kernels of mdemix.h fuse. */
+#if defined(__clang__)
+#pragma float_control(push)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+/* Plain -O2 leaves most loops scalar before gcc 13. None of these options changes a result. */
+#pragma GCC optimize("tree-vectorize", "vect-cost-model=dynamic", "no-trapping-math")
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"     /* MDEDEF may be static */
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ======================================================================
+   4. OPS OVER IMAGES
+   ====================================================================== */
+
+/* What a convolutional network needs, as rows of the op table of mdemix.h. The one idea: linear ops come in closed
+   families, in which the derivative of each member is made of the others, so that derivatives of every order exist
+   without further code. A convolution runs as a matrix product over strips of output pixels: a strip's patches fit the
+   cache, and the array of all patches is never formed. */
+
+#define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
+
+static mde_tensor *dagan__apply(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b, const mde_args *args)
+{
+    mde_tensor *in[2];
+    in[0] = a;
+    in[1] = b;
+    return mde_apply(c, op, in, args);
+}
+
+static int dagan__check_rank(mde_context *c, const char *name, const mde_tensor *x)
+{
+    if (x->rank == 4) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "%s: a tensor of rank %d; expected [batch, height, width, channels]", name, x->rank);
+    return 0;
+}
+
+static void dagan__set_shape(mde_tensor *out, int64_t n, int64_t h, int64_t w, int64_t channels)
+{
+    out->rank = 4;
+    out->shape[0] = n;
+    out->shape[1] = h;
+    out->shape[2] = w;
+    out->shape[3] = channels;
+}
+
+static int64_t dagan__least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t dagan__blocks(int64_t count, int64_t block)
+{
+    return (count + block - 1) / block;
+}
+
+/* ---- 4.1 Convolution ---- */
+
+#define DAGAN__STRIP 192                /* output pixels whose patches are gathered at one time */
+#define DAGAN__GROUPS 8                 /* of images, for the partial sums of a weight's gradient */
+
+/* All three members of the family speak of the same convolution: x [n, h, w, in] * weight [kh, kw, in, out]
+   -> y [n, oh, ow, out]. */
+typedef struct dagan__convolution {
+    mde_context *context;
+    int64_t n, h, w, in, kh, kw, out, oh, ow, stride, padding;
+    const float *x, *weight, *y;
+    float *result, *scratch;
+    size_t scratch_floats;              /* of one job */
+    int64_t jobs;
+} dagan__convolution;
+
+/* Fills in the sizes; 0 and an error unless there is such a convolution. */
+static int dagan__conv_sizes(mde_context *c, const char *name, const int64_t *x, const int64_t *weight, int64_t stride,
+                             int64_t padding, dagan__convolution *v)
+{
+    memset(v, 0, sizeof *v);
+    v->context = c;
+    v->n = x[0];
+    v->h = x[1];
+    v->w = x[2];
+    v->in = x[3];
+    v->kh = weight[0];
+    v->kw = weight[1];
+    v->out = weight[3];
+    v->stride = stride;
+    v->padding = padding;
+    if (stride < 1 || padding < 0 || stride > 64 || padding > 64) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: stride %lld, padding %lld; expected 1 to 64, 0 to 64", name,
+                 (long long)stride, (long long)padding);
+        return 0;
+    }
+    if (weight[2] != v->in) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the weight [%lld, %lld, %lld, %lld] takes %lld", name,
+                 (long long)v->in, (long long)v->kh, (long long)v->kw, (long long)weight[2], (long long)v->out,
+                 (long long)weight[2]);
+        return 0;
+    }
+    if (v->kh < 1 || v->kw < 1 || v->h + 2 * padding < v->kh || v->w + 2 * padding < v->kw) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: a kernel of %lld x %lld on images of %lld x %lld with padding %lld", name,
+                 (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w, (long long)padding);
+        return 0;
+    }
+    v->oh = (v->h + 2 * padding - v->kh) / stride + 1;
+    v->ow = (v->w + 2 * padding - v->kw) / stride + 1;
+    return 1;
+}
+
+/* Memory for `jobs` jobs of one strip each: patches [strip, kh kw in] and the workspace of a product. */
+static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t m, int64_t n, int64_t k)
+{
+    size_t patches = (size_t)(DAGAN__STRIP * v->kh * v->kw * v->in);
+    v->jobs = jobs;
+    v->scratch_floats = (patches + mde_gemm_floats(v->context, m, n, k) + 31) / 16 * 16;
+    v->scratch = (float *)mde_scratch(v->context, (size_t)jobs * v->scratch_floats, sizeof *v->scratch);
+    return v->scratch != NULL;
+}
+
+/* The patches of `count` output pixels from number `first` on, counted over all images: rows [kh kw in]. */
+static void dagan__conv_gather(const dagan__convolution *v, int64_t first, int64_t count, float *patches)
+{
+    int64_t width = v->kw * v->in, p;
+    for (p = first; p < first + count; p++) {
+        int64_t image = p / (v->oh * v->ow), row = p / v->ow % v->oh, column = p % v->ow, i;
+        int64_t top = row * v->stride - v->padding, left = column * v->stride - v->padding;
+        int64_t skip = left < 0 ? -left : 0, end = dagan__least(v->kw, v->w - left);
+        const float *from = v->x + image * v->h * v->w * v->in;
+        for (i = 0; i < v->kh; i++, patches += width) {
+            int64_t y = top + i;
+            if (y < 0 || y >= v->h || end <= skip) {
+                memset(patches, 0, (size_t)width * sizeof *patches);
+                continue;
+            }
+            if (skip) memset(patches, 0, (size_t)(skip * v->in) * sizeof *patches);
+            memcpy(patches + skip * v->in, from + (y * v->w + left + skip) * v->in,
+                   (size_t)((end - skip) * v->in) * sizeof *patches);
+            if (end < v->kw) memset(patches + end * v->in, 0, (size_t)((v->kw - end) * v->in) * sizeof *patches);
+        }
+    }
+}
+
+/* Adds the patches back to where dagan__conv_gather takes them from, in one image of v->result. */
+static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int64_t first, int64_t count,
+                                const float *patches)
+{
+    float *to = v->result + image * v->h * v->w * v->in;
+    int64_t width = v->kw * v->in, p, k;
+    for (p = first; p < first + count; p++) {
+        int64_t top = p / v->ow * v->stride - v->padding, left = p % v->ow * v->stride - v->padding, i;
+        int64_t skip = left < 0 ? -left : 0, end = dagan__least(v->kw, v->w - left);
+        for (i = 0; i < v->kh; i++, patches += width) {
+            int64_t y = top + i;
+            float *row = to + (y * v->w + left) * v->in;
+            if (y < 0 || y >= v->h) continue;
+            for (k = skip * v->in; k < end * v->in; k++) row[k] += patches[k];
+        }
+    }
+}
+
+/* A job takes every jobs-th strip, so that all end at about the same time. */
+static void dagan__conv_job(int64_t job, void *user)
+{
+    const dagan__convolution *v = (const dagan__convolution *)user;
+    int64_t pixels = v->n * v->oh * v->ow, k = v->kh * v->kw * v->in, first;
+    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
+    for (first = job * DAGAN__STRIP; first < pixels; first += v->jobs * DAGAN__STRIP) {
+        int64_t count = dagan__least(DAGAN__STRIP, pixels - first);
+        dagan__conv_gather(v, first, count, patches);
+        mde_gemm(v->context, 0, 0, count, v->out, k, patches, k, v->weight, v->out, 0, v->result + first * v->out,
+                 v->out, workspace);
+    }
+}
+
+static void dagan__conv_transpose_job(int64_t job, void *user)
+{
+    const dagan__convolution *v = (const dagan__convolution *)user;
+    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, strips = dagan__blocks(pixels, DAGAN__STRIP);
+    int64_t image, strip;
+    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
+    for (image = job; image < v->n; image += v->jobs) {
+        memset(v->result + image * v->h * v->w * v->in, 0, (size_t)(v->h * v->w * v->in) * sizeof *v->result);
+        for (strip = 0; strip < strips; strip++) {
+            int64_t first = pixels * strip / strips, count = pixels * (strip + 1) / strips - first;
+            mde_gemm(v->context, 0, 1, count, k, v->out, v->y + (image * pixels + first) * v->out, v->out, v->weight,
+                     v->out, 0, patches, k, workspace);
+            dagan__conv_scatter(v, image, first, count, patches);
+        }
+    }
+}
+
+/* One group of images: its partial sum stands behind its patches. */
+static void dagan__conv_weight_job(int64_t job, void *user)
+{
+    const dagan__convolution *v = (const dagan__convolution *)user;
+    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, first = v->n * job / v->jobs * pixels;
+    int64_t end = v->n * (job + 1) / v->jobs * pixels;
+    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
+    float *sum = v->result + job * k * v->out;
+    int accumulate = 0;
+    for (; first < end; first += DAGAN__STRIP, accumulate = 1) {
+        int64_t count = dagan__least(DAGAN__STRIP, end - first);
+        dagan__conv_gather(v, first, count, patches);
+        mde_gemm(v->context, 1, 0, k, v->out, count, patches, k, v->y + first * v->out, v->out, accumulate, sum,
+                 v->out, workspace);
+    }
+}
+
+static int dagan__conv2d_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    dagan__convolution v;
+    if (!dagan__check_rank(c, "conv2d", in[0]) || !dagan__check_rank(c, "conv2d", in[1])) return 0;
+    if (!dagan__conv_sizes(c, "conv2d", in[0]->shape, in[1]->shape, args->i[0], args->i[1], &v)) return 0;
+    dagan__set_shape(out, v.n, v.oh, v.ow, v.out);
+    return 1;
+}
+
+static void dagan__conv2d_forward(mde_context *c, mde_node *node)
+{
+    dagan__convolution v;
+    mde_mark mark = mde_arena_mark(c);
+    dagan__conv_sizes(c, "conv2d", node->in[0]->shape, node->in[1]->shape, node->args.i[0], node->args.i[1], &v);
+    v.x = node->in[0]->data;
+    v.weight = node->in[1]->data;
+    v.result = node->out->data;
+    if (dagan__conv_scratch(&v, mde_threads(c), DAGAN__STRIP, v.out, v.kh * v.kw * v.in)) {
+        mde_parallel_for(c, v.jobs, dagan__conv_job, &v);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static void dagan__conv2d_vjp(DAGAN__VJP)
+{
+    const mde_tensor *x = node->in[0], *weight = node->in[1];
+    int stride = (int)node->args.i[0], padding = (int)node->args.i[1];
+    if (want & 1) din[0] = dagan_conv2d_transpose(c, g, node->in[1], stride, padding, x->shape[1], x->shape[2]);
+    if (want & 2) din[1] = dagan_conv2d_weight(c, node->in[0], g, stride, padding, weight->shape[0], weight->shape[1]);
+}
+
+static const mde_op dagan__op_conv2d = { "conv2d", 2, dagan__conv2d_shape, dagan__conv2d_forward, dagan__conv2d_vjp,
+                                         NULL };
+
+static int dagan__conv_check_y(mde_context *c, const char *name, const dagan__convolution *v, const mde_tensor *y)
+{
+    if (y->shape[0] == v->n && y->shape[1] == v->oh && y->shape[2] == v->ow && y->shape[3] == v->out) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, %lld]",
+             name, (long long)y->shape[0], (long long)y->shape[1], (long long)y->shape[2], (long long)y->shape[3],
+             (long long)v->n, (long long)v->oh, (long long)v->ow, (long long)v->out);
+    return 0;
+}
+
+static int dagan__conv_transpose_sizes(mde_context *c, const mde_tensor *g, const mde_tensor *weight,
+                                       const mde_args *args, dagan__convolution *v)
+{
+    int64_t x[4];
+    x[0] = g->shape[0];
+    x[1] = args->i[2];
+    x[2] = args->i[3];
+    x[3] = weight->shape[2];
+    return dagan__conv_sizes(c, "conv2d_transpose", x, weight->shape, args->i[0], args->i[1], v) &&
+           dagan__conv_check_y(c, "conv2d_transpose", v, g);
+}
+
+static int dagan__conv_transpose_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    dagan__convolution v;
+    if (!dagan__check_rank(c, "conv2d_transpose", in[0]) || !dagan__check_rank(c, "conv2d_transpose", in[1])) return 0;
+    if (!dagan__conv_transpose_sizes(c, in[0], in[1], args, &v)) return 0;
+    dagan__set_shape(out, v.n, v.h, v.w, v.in);
+    return 1;
+}
+
+/* With stride 1 the adjoint is itself a convolution, of g with the weight turned around: [kh, kw, out, in]. */
+static void dagan__conv_turned(mde_context *c, const dagan__convolution *v, const float *g, const float *weight,
+                               float *result)
+{
+    dagan__convolution turned = *v;
+    int64_t taps = v->kh * v->kw, tap, i, o;
+    float *to = (float *)mde_scratch(c, (size_t)(taps * v->in * v->out), sizeof *to);
+    if (!to) return;
+    for (tap = 0; tap < taps; tap++) {
+        const float *from = weight + (taps - 1 - tap) * v->in * v->out;
+        for (o = 0; o < v->out; o++) {
+            for (i = 0; i < v->in; i++) to[(tap * v->out + o) * v->in + i] = from[i * v->out + o];
+        }
+    }
+    turned.h = v->oh;
+    turned.w = v->ow;
+    turned.oh = v->h;
+    turned.ow = v->w;
+    turned.in = v->out;
+    turned.out = v->in;
+    turned.padding = v->kh - 1 - v->padding;
+    turned.x = g;
+    turned.weight = to;
+    turned.result = result;
+    if (dagan__conv_scratch(&turned, mde_threads(c), DAGAN__STRIP, turned.out, taps * turned.in)) {
+        mde_parallel_for(c, turned.jobs, dagan__conv_job, &turned);
+    }
+}
+
+static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
+{
+    dagan__convolution v;
+    mde_mark mark = mde_arena_mark(c);
+    dagan__conv_transpose_sizes(c, node->in[0], node->in[1], &node->args, &v);
+    v.y = node->in[0]->data;
+    v.weight = node->in[1]->data;
+    v.result = node->out->data;
+    if (v.stride == 1 && v.kh == v.kw && v.padding < v.kh && v.in >= 8) {
+        dagan__conv_turned(c, &v, v.y, v.weight, v.result);
+    } else if (dagan__conv_scratch(&v, mde_threads(c), DAGAN__STRIP, v.kh * v.kw * v.in, v.out)) {
+        mde_parallel_for(c, v.jobs, dagan__conv_transpose_job, &v);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static void dagan__conv_transpose_vjp(DAGAN__VJP)
+{
+    const mde_tensor *weight = node->in[1];
+    int stride = (int)node->args.i[0], padding = (int)node->args.i[1];
+    if (want & 1) din[0] = dagan_conv2d(c, g, node->in[1], stride, padding);
+    if (want & 2) din[1] = dagan_conv2d_weight(c, g, node->in[0], stride, padding, weight->shape[0], weight->shape[1]);
+}
+
+static const mde_op dagan__op_conv_transpose = { "conv2d_transpose", 2, dagan__conv_transpose_shape,
+                                                 dagan__conv_transpose_forward, dagan__conv_transpose_vjp, NULL };
+
+static int dagan__conv_weight_sizes(mde_context *c, const mde_tensor *x, const mde_tensor *g, const mde_args *args,
+                                    dagan__convolution *v)
+{
+    int64_t weight[4];
+    weight[0] = args->i[2];
+    weight[1] = args->i[3];
+    weight[2] = x->shape[3];
+    weight[3] = g->shape[3];
+    return dagan__conv_sizes(c, "conv2d_weight", x->shape, weight, args->i[0], args->i[1], v) &&
+           dagan__conv_check_y(c, "conv2d_weight", v, g);
+}
+
+static int dagan__conv_weight_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    dagan__convolution v;
+    if (!dagan__check_rank(c, "conv2d_weight", in[0]) || !dagan__check_rank(c, "conv2d_weight", in[1])) return 0;
+    if (!dagan__conv_weight_sizes(c, in[0], in[1], args, &v)) return 0;
+    dagan__set_shape(out, v.kh, v.kw, v.in, v.out);
+    return 1;
+}
+
+/* The partial sums of a fixed number of groups are added in order, so the number of threads does not show. */
+static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
+{
+    dagan__convolution v;
+    size_t size = node->out->count, i;
+    int64_t groups, group;
+    mde_mark mark = mde_arena_mark(c);
+    dagan__conv_weight_sizes(c, node->in[0], node->in[1], &node->args, &v);
+    groups = dagan__least(v.n, DAGAN__GROUPS);
+    v.x = node->in[0]->data;
+    v.y = node->in[1]->data;
+    v.result = (float *)mde_scratch(c, (size_t)groups * size, sizeof *v.result);
+    if (v.result && dagan__conv_scratch(&v, groups, v.kh * v.kw * v.in, v.out, DAGAN__STRIP)) {
+        float *sum = node->out->data;
+        mde_parallel_for(c, groups, dagan__conv_weight_job, &v);
+        memcpy(sum, v.result, size * sizeof *sum);
+        for (group = 1; group < groups; group++) {
+            const float *part = v.result + (size_t)group * size;
+            for (i = 0; i < size; i++) sum[i] += part[i];
+        }
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static void dagan__conv_weight_vjp(DAGAN__VJP)
+{
+    const mde_tensor *x = node->in[0];
+    int stride = (int)node->args.i[0], padding = (int)node->args.i[1];
+    if (want & 1) din[0] = dagan_conv2d_transpose(c, node->in[1], g, stride, padding, x->shape[1], x->shape[2]);
+    if (want & 2) din[1] = dagan_conv2d(c, node->in[0], g, stride, padding);
+}
+
+static const mde_op dagan__op_conv_weight = { "conv2d_weight", 2, dagan__conv_weight_shape, dagan__conv_weight_forward,
+                                              dagan__conv_weight_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_conv2d(mde_context *c, mde_tensor *x, mde_tensor *weight, int stride, int padding)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = stride;
+    args.i[1] = padding;
+    return dagan__apply(c, &dagan__op_conv2d, x, weight, &args);
+}
+
+MDEDEF mde_tensor *dagan_conv2d_transpose(mde_context *c, mde_tensor *g, mde_tensor *weight, int stride, int padding,
+                                          int64_t height, int64_t width)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = stride;
+    args.i[1] = padding;
+    args.i[2] = height;
+    args.i[3] = width;
+    return dagan__apply(c, &dagan__op_conv_transpose, g, weight, &args);
+}
+
+MDEDEF mde_tensor *dagan_conv2d_weight(mde_context *c, mde_tensor *x, mde_tensor *g, int stride, int padding,
+                                       int64_t kernel_height, int64_t kernel_width)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = stride;
+    args.i[1] = padding;
+    args.i[2] = kernel_height;
+    args.i[3] = kernel_width;
+    return dagan__apply(c, &dagan__op_conv_weight, x, g, &args);
+}
+
+/* ---- 4.2 Pooling and upsampling ---- */
+
+/* Work on images is shared out by image. */
+typedef struct dagan__pooling {
+    int64_t h, w, channels, oh, ow, size;
+    const float *x, *y;
+    float *result;
+} dagan__pooling;
+
+static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_tensor *big, const mde_tensor *small,
+                           int64_t size, const float *x, const float *y, float *result)
+{
+    dagan__pooling m;
+    m.h = big->shape[1];
+    m.w = big->shape[2];
+    m.channels = big->shape[3];
+    m.oh = small->shape[1];
+    m.ow = small->shape[2];
+    m.size = size;
+    m.x = x;
+    m.y = y;
+    m.result = result;
+    mde_parallel_for(c, big->shape[0], fn, &m);
+}
+
+static int dagan__pool_shape_of(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, name, x)) return 0;
+    if (size < 1 || x->shape[1] < size || x->shape[2] < size) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
+                 (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
+        return 0;
+    }
+    dagan__set_shape(out, x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]);
+    return 1;
+}
+
+static mde_tensor *dagan__apply_sizes(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b, int64_t size,
+                                      int64_t height, int64_t width)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = size;
+    args.i[1] = height;
+    args.i[2] = width;
+    return dagan__apply(c, op, a, b, &args);
+}
+
+static mde_tensor *dagan__spread_pool(mde_context *c, mde_tensor *g, int64_t size, int64_t height, int64_t width);
+
+static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__pool_shape_of(c, "avg_pool", in[0], args->i[0], out);
+}
+
+static void dagan__avg_pool_image(int64_t image, void *user)
+{
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    float scale = 1.0f / (float)(m->size * m->size);
+    int64_t row, column, i, j, k, channels = m->channels;
+    float *to = m->result + image * m->oh * m->ow * channels;
+    for (row = 0; row < m->oh; row++) {
+        for (column = 0; column < m->ow; column++, to += channels) {
+            memset(to, 0, (size_t)channels * sizeof *to);
+            for (i = 0; i < m->size; i++) {
+                for (j = 0; j < m->size; j++) {
+                    const float *from = m->x + ((image * m->h + row * m->size + i) * m->w + column * m->size + j) *
+                                                   channels;
+                    for (k = 0; k < channels; k++) to[k] += from[k];
+                }
+            }
+            for (k = 0; k < channels; k++) to[k] *= scale;
+        }
+    }
+}
+
+static void dagan__avg_pool_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__avg_pool_image, node->in[0], node->out, node->args.i[0], node->in[0]->data, NULL,
+                   node->out->data);
+}
+
+static void dagan__avg_pool_vjp(DAGAN__VJP)
+{
+    if (want & 1) {
+        din[0] = dagan__spread_pool(c, g, node->args.i[0], node->in[0]->shape[1], node->in[0]->shape[2]);
+    }
+}
+
+static const mde_op dagan__op_avg_pool = { "avg_pool", 1, dagan__avg_pool_shape, dagan__avg_pool_forward,
+                                           dagan__avg_pool_vjp, NULL };
+
+/* The adjoint of avg_pool: every pixel of a window gets its share of the window's number. */
+static int dagan__spread_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t size = args->i[0];
+    if (!dagan__check_rank(c, "avg_pool_adjoint", in[0])) return 0;
+    if (size < 1 || args->i[1] / size != in[0]->shape[1] || args->i[2] / size != in[0]->shape[2]) {
+        mde_fail(c, MDE_BAD_SHAPE, "avg_pool_adjoint: %lld x %lld does not pool to %lld x %lld",
+                 (long long)args->i[1], (long long)args->i[2], (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
+        return 0;
+    }
+    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
+    return 1;
+}
+
+static void dagan__spread_image(int64_t image, void *user)
+{
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    float scale = 1.0f / (float)(m->size * m->size);
+    int64_t row, column, k, channels = m->channels;
+    float *to = m->result + image * m->h * m->w * channels;
+    for (row = 0; row < m->h; row++) {
+        for (column = 0; column < m->w; column++, to += channels) {
+            int64_t y = row / m->size, x = column / m->size;
+            const float *from = m->x + ((image * m->oh + y) * m->ow + x) * channels;
+            if (y >= m->oh || x >= m->ow) memset(to, 0, (size_t)channels * sizeof *to);
+            else for (k = 0; k < channels; k++) to[k] = from[k] * scale;
+        }
+    }
+}
+
+static void dagan__spread_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__spread_image, node->out, node->in[0], node->args.i[0], node->in[0]->data, NULL,
+                   node->out->data);
+}
+
+static void dagan__spread_vjp(DAGAN__VJP)
+{
+    if (want & 1) din[0] = dagan_avg_pool(c, g, (int)node->args.i[0]);
+}
+
+static const mde_op dagan__op_spread = { "avg_pool_adjoint", 1, dagan__spread_shape, dagan__spread_forward,
+                                         dagan__spread_vjp, NULL };
+
+static mde_tensor *dagan__spread_pool(mde_context *c, mde_tensor *g, int64_t size, int64_t height, int64_t width)
+{
+    return dagan__apply_sizes(c, &dagan__op_spread, g, NULL, size, height, width);
+}
+
+MDEDEF mde_tensor *dagan_avg_pool(mde_context *c, mde_tensor *x, int size)
+{
+    return dagan__apply_sizes(c, &dagan__op_avg_pool, x, NULL, size, 0, 0);
+}
+
+/* The values at the places where x has the first maximum of each window; with values = x, max pooling. */
+static int dagan__select_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int i;
+    for (i = 0; i < 4 && in[0]->rank == in[1]->rank && in[0]->shape[i] == in[1]->shape[i]; i++) {}
+    if (!dagan__pool_shape_of(c, "max_pool", in[0], args->i[0], out)) return 0;
+    if (i == 4) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "max_pool: the places and the values differ in shape");
+    return 0;
+}
+
+/* Offset in x, from the start of its image, of the first maximum of a window in channel k. */
+static int64_t dagan__window_maximum(const dagan__pooling *m, const float *x, int64_t row, int64_t column, int64_t k)
+{
+    int64_t i, j, best = ((row * m->size) * m->w + column * m->size) * m->channels + k;
+    for (i = 0; i < m->size; i++) {
+        for (j = 0; j < m->size; j++) {
+            int64_t at = ((row * m->size + i) * m->w + column * m->size + j) * m->channels + k;
+            if (x[at] > x[best]) best = at;
+        }
+    }
+    return best;
+}
+
+static void dagan__select_image(int64_t image, void *user)
+{
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    const float *x = m->x + image * m->h * m->w * m->channels, *y = m->y + image * m->h * m->w * m->channels;
+    float *to = m->result + image * m->oh * m->ow * m->channels;
+    int64_t row, column, k;
+    for (row = 0; row < m->oh; row++) {
+        for (column = 0; column < m->ow; column++, to += m->channels) {
+            for (k = 0; k < m->channels; k++) to[k] = y[dagan__window_maximum(m, x, row, column, k)];
+        }
+    }
+}
+
+static void dagan__select_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__select_image, node->in[0], node->out, node->args.i[0], node->in[0]->data,
+                   node->in[1]->data, node->out->data);
+}
+
+static mde_tensor *dagan__unselect(mde_context *c, mde_tensor *x, mde_tensor *g, int64_t size);
+
+static void dagan__select_vjp(DAGAN__VJP)
+{
+    if (want & 2) din[1] = dagan__unselect(c, node->in[0], g, node->args.i[0]);
+}
+
+static const mde_op dagan__op_select = { "max_pool", 2, dagan__select_shape, dagan__select_forward, dagan__select_vjp,
+                                         NULL };
+
+/* Its adjoint in the values: each number of g goes to the place that select takes it from. */
+static int dagan__unselect_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t size = args->i[0];
+    if (!dagan__check_rank(c, "max_pool_adjoint", in[0]) || !dagan__check_rank(c, "max_pool_adjoint", in[1])) return 0;
+    if (size < 1 || in[0]->shape[0] != in[1]->shape[0] || in[0]->shape[1] / size != in[1]->shape[1] ||
+        in[0]->shape[2] / size != in[1]->shape[2] || in[0]->shape[3] != in[1]->shape[3]) {
+        mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to %lld x %lld",
+                 (long long)in[0]->shape[1], (long long)in[0]->shape[2], (long long)in[1]->shape[1],
+                 (long long)in[1]->shape[2]);
+        return 0;
+    }
+    dagan__set_shape(out, in[0]->shape[0], in[0]->shape[1], in[0]->shape[2], in[0]->shape[3]);
+    return 1;
+}
+
+static void dagan__unselect_image(int64_t image, void *user)
+{
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    const float *x = m->x + image * m->h * m->w * m->channels, *from = m->y + image * m->oh * m->ow * m->channels;
+    float *to = m->result + image * m->h * m->w * m->channels;
+    int64_t row, column, k;
+    memset(to, 0, (size_t)(m->h * m->w * m->channels) * sizeof *to);
+    for (row = 0; row < m->oh; row++) {
+        for (column = 0; column < m->ow; column++, from += m->channels) {
+            for (k = 0; k < m->channels; k++) to[dagan__window_maximum(m, x, row, column, k)] = from[k];
+        }
+    }
+}
+
+static void dagan__unselect_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__unselect_image, node->in[0], node->in[1], node->args.i[0], node->in[0]->data,
+                   node->in[1]->data, node->out->data);
+}
+
+static void dagan__unselect_vjp(DAGAN__VJP)
+{
+    if (want & 2) din[1] = dagan__apply_sizes(c, &dagan__op_select, node->in[0], g, node->args.i[0], 0, 0);
+}
+
+static const mde_op dagan__op_unselect = { "max_pool_adjoint", 2, dagan__unselect_shape, dagan__unselect_forward,
+                                           dagan__unselect_vjp, NULL };
+
+static mde_tensor *dagan__unselect(mde_context *c, mde_tensor *x, mde_tensor *g, int64_t size)
+{
+    return dagan__apply_sizes(c, &dagan__op_unselect, x, g, size, 0, 0);
+}
+
+MDEDEF mde_tensor *dagan_max_pool(mde_context *c, mde_tensor *x, int size)
+{
+    return dagan__apply_sizes(c, &dagan__op_select, x, x, size, 0, 0);
+}
+
+MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x)
+{
+    int64_t shape[4];
+    mde_tensor *sum;
+    double pixels;
+    if (mde_context_status(c) != MDE_OK || !x || !dagan__check_rank(c, "global_pool", x)) return NULL;
+    pixels = (double)(x->shape[1] * x->shape[2]);
+    shape[0] = x->shape[0];
+    shape[1] = shape[2] = 1;
+    shape[3] = x->shape[3];
+    sum = mde_affine(c, mde_sum_to(c, x, 4, shape), 1 / pixels, 0);
+    shape[1] = shape[3];
+    return sum ? mde_reshape(c, sum, 2, shape) : NULL;
+}
+
+/* Nearest neighbour and its adjoint, which sums the pixels that came from one. */
+static int dagan__upsample_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, "upsample", in[0])) return 0;
+    if (args->i[1] < in[0]->shape[1] || args->i[2] < in[0]->shape[2]) {
+        mde_fail(c, MDE_BAD_SHAPE, "upsample: %lld x %lld to %lld x %lld, which is smaller",
+                 (long long)in[0]->shape[1], (long long)in[0]->shape[2], (long long)args->i[1], (long long)args->i[2]);
+        return 0;
+    }
+    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
+    return 1;
+}
+
+/* m->h x m->w is the large image here, m->oh x m->ow the small one. */
+static void dagan__upsample_image(int64_t image, void *user)
+{
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    float *to = m->result + image * m->h * m->w * m->channels;
+    int64_t row, column;
+    for (row = 0; row < m->h; row++) {
+        const float *from = m->x + (image * m->oh + row * m->oh / m->h) * m->ow * m->channels;
+        for (column = 0; column < m->w; column++, to += m->channels) {
+            memcpy(to, from + column * m->ow / m->w * m->channels, (size_t)m->channels * sizeof *to);
+        }
+    }
+}
+
+static void dagan__upsample_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__upsample_image, node->out, node->in[0], 0, node->in[0]->data, NULL, node->out->data);
+}
+
+static mde_tensor *dagan__fold(mde_context *c, mde_tensor *g, int64_t height, int64_t width);
+
+static void dagan__upsample_vjp(DAGAN__VJP)
+{
+    if (want & 1) din[0] = dagan__fold(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
+}
+
+static const mde_op dagan__op_upsample = { "upsample", 1, dagan__upsample_shape, dagan__upsample_forward,
+                                           dagan__upsample_vjp, NULL };
+
+static int dagan__fold_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, "upsample_adjoint", in[0])) return 0;
+    if (args->i[1] < 1 || args->i[2] < 1 || args->i[1] > in[0]->shape[1] || args->i[2] > in[0]->shape[2]) {
+        mde_fail(c, MDE_BAD_SHAPE, "upsample_adjoint: %lld x %lld to %lld x %lld", (long long)in[0]->shape[1],
+                 (long long)in[0]->shape[2], (long long)args->i[1], (long long)args->i[2]);
+        return 0;
+    }
+    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
+    return 1;
+}
+
+static void dagan__fold_image(int64_t image, void *user)
+{
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    const float *from = m->x + image * m->h * m->w * m->channels;
+    float *start = m->result + image * m->oh * m->ow * m->channels;
+    int64_t row, column, k;
+    memset(start, 0, (size_t)(m->oh * m->ow * m->channels) * sizeof *start);
+    for (row = 0; row < m->h; row++) {
+        float *to_row = start + row * m->oh / m->h * m->ow * m->channels;
+        for (column = 0; column < m->w; column++, from += m->channels) {
+            float *to = to_row + column * m->ow / m->w * m->channels;
+            for (k = 0; k < m->channels; k++) to[k] += from[k];
+        }
+    }
+}
+
+static void dagan__fold_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__fold_image, node->in[0], node->out, 0, node->in[0]->data, NULL, node->out->data);
+}
+
+static void dagan__fold_vjp(DAGAN__VJP)
+{
+    if (want & 1) din[0] = dagan_upsample(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
+}
+
+static const mde_op dagan__op_fold = { "upsample_adjoint", 1, dagan__fold_shape, dagan__fold_forward, dagan__fold_vjp,
+                                       NULL };
+
+static mde_tensor *dagan__fold(mde_context *c, mde_tensor *g, int64_t height, int64_t width)
+{
+    return dagan__apply_sizes(c, &dagan__op_fold, g, NULL, 0, height, width);
+}
+
+MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width)
+{
+    return dagan__apply_sizes(c, &dagan__op_upsample, x, NULL, 0, height, width);
+}
+
+/* ---- 4.3 Elements and channels ---- */
+
+/* Elements are shared out in blocks, rows of channels in blocks of rows: places that do not depend on the threads. */
+#define DAGAN__ELEMENTS 16384
+#define DAGAN__ROWS 256
+
+typedef struct dagan__rows {
+    int64_t rows, channels, block;      /* rows of one job */
+    const float *x, *y, *gain, *bias;
+    float *result, *result2;
+    double *sum;                        /* [jobs, 2, channels] */
+    float slope;
+} dagan__rows;
+
+static int dagan__same_shape(mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    out->rank = in[0]->rank;
+    memcpy(out->shape, in[0]->shape, sizeof out->shape);
+    return 1;
+}
+
+/* y where x > 0, slope y elsewhere; with y = x, leaky ReLU. */
+static int dagan__leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    if (in[0]->count != in[1]->count) {
+        mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
+        return 0;
+    }
+    return dagan__same_shape(in, args, out);
+}
+
+static void dagan__leaky_job(int64_t job, void *user)
+{
+    const dagan__rows *r = (const dagan__rows *)user;
+    int64_t i = job * DAGAN__ELEMENTS, end = dagan__least(i + DAGAN__ELEMENTS, r->rows);
+    const float *x = r->x, *y = r->y;
+    float *to = r->result, slope = r->slope;
+    for (; i < end; i++) {
+        float as_it_is = y[i], less = slope * y[i];
+        to[i] = x[i] > 0 ? as_it_is : less;
+    }
+}
+
+static void dagan__leaky_forward(mde_context *c, mde_node *node)
+{
+    dagan__rows r;
+    memset(&r, 0, sizeof r);
+    r.rows = (int64_t)node->out->count;
+    r.x = node->in[0]->data;
+    r.y = node->in[1]->data;
+    r.result = node->out->data;
+    r.slope = (float)node->args.f[0];
+    mde_parallel_for(c, dagan__blocks(r.rows, DAGAN__ELEMENTS), dagan__leaky_job, &r);
+}
+
+static void dagan__leaky_vjp(DAGAN__VJP);
+static const mde_op dagan__op_leaky = { "leaky_relu", 2, dagan__leaky_shape, dagan__leaky_forward, dagan__leaky_vjp,
+                                        NULL };
+
+static void dagan__leaky_vjp(DAGAN__VJP)
+{
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_leaky, node->in[0], g, &node->args);
+}
+
+MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.f[0] = slope;
+    return dagan__apply(c, &dagan__op_leaky, x, x, &args);
+}
+
+static int dagan__check_channels(mde_context *c, const char *name, const mde_tensor *x, const mde_tensor *row)
+{
+    if (x->rank >= 1 && row->rank == 1 && row->shape[0] == x->shape[x->rank - 1]) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the other one %zu", name,
+             (long long)(x->rank ? x->shape[x->rank - 1] : 0), row->count);
+    return 0;
+}
+
+static dagan__rows dagan__rows_of(const mde_tensor *x)
+{
+    dagan__rows r;
+    memset(&r, 0, sizeof r);
+    r.channels = x->shape[x->rank - 1];
+    r.rows = (int64_t)x->count / r.channels;
+    r.block = DAGAN__ROWS;
+    return r;
+}
+
+/* x gain + bias; the flags in args say which of the two there is. */
+static int dagan__scale_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    if (!dagan__check_channels(c, "scale_channels", in[0], in[1])) return 0;
+    if (!dagan__check_channels(c, "scale_channels", in[0], in[2])) return 0;
+    return dagan__same_shape(in, args, out);
+}
+
+static void dagan__scale_job(int64_t job, void *user)
+{
+    const dagan__rows *r = (const dagan__rows *)user;
+    int64_t row = job * r->block, end = dagan__least(row + r->block, r->rows), k, n = r->channels;
+    const float *gain = r->gain, *bias = r->bias;
+    for (; row < end; row++) {
+        const float *x = r->x + row * n;
+        float *to = r->result + row * n;
+        for (k = 0; k < n; k++) to[k] = x[k] * gain[k] + bias[k];
+    }
+}
+
+static void dagan__scale_forward(mde_context *c, mde_node *node)
+{
+    dagan__rows r = dagan__rows_of(node->in[0]);
+    r.x = node->in[0]->data;
+    r.gain = node->in[1]->data;
+    r.bias = node->in[2]->data;
+    r.result = node->out->data;
+    mde_parallel_for(c, dagan__blocks(r.rows, r.block), dagan__scale_job, &r);
+}
+
+static void dagan__scale_vjp(DAGAN__VJP)
+{
+    mde_tensor *x = node->in[0], *gain = node->in[1];
+    if (want & 1) din[0] = mde_mul(c, g, gain);
+    if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, x), 1, gain->shape);
+    if (want & 4) din[2] = mde_sum_to(c, g, 1, gain->shape);
+}
+
+/* Of one block of rows: the sums of g x and of g, channel by channel, and g gain. */
+static void dagan__scale_vjp_job(int64_t job, void *user)
+{
+    const dagan__rows *r = (const dagan__rows *)user;
+    int64_t row = job * r->block, end = dagan__least(row + r->block, r->rows), k, n = r->channels;
+    double *along = r->sum + 2 * job * n, *plain = along + n;
+    memset(along, 0, (size_t)(2 * n) * sizeof *along);
+    for (; row < end; row++) {
+        const float *x = r->x + row * n, *g = r->y + row * n;
+        float *to = r->result + row * n;
+        for (k = 0; k < n; k++) along[k] += (double)(g[k] * x[k]);
+        for (k = 0; k < n; k++) plain[k] += (double)g[k];
+        for (k = 0; k < n; k++) to[k] = g[k] * r->gain[k];
+    }
+}
+
+/* Folds what the jobs left in order: two rows of channels. */
+static void dagan__fold_sums(const double *sum, int64_t jobs, int64_t channels, double *first, double *second)
+{
+    int64_t job, k;
+    memset(first, 0, (size_t)channels * sizeof *first);
+    memset(second, 0, (size_t)channels * sizeof *second);
+    for (job = 0; job < jobs; job++, sum += 2 * channels) {
+        for (k = 0; k < channels; k++) first[k] += sum[k];
+        for (k = 0; k < channels; k++) second[k] += sum[channels + k];
+    }
+}
+
+static void dagan__scale_vjp_fast(DAGAN__VJP)
+{
+    dagan__rows r = dagan__rows_of(g);
+    int64_t jobs = dagan__blocks(r.rows, r.block), k;
+    mde_tensor *dx = mde_tensor_create(c, g->rank, g->shape);
+    mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
+    mde_tensor *dbias = mde_tensor_create(c, 1, node->in[1]->shape);
+    double *total = (double *)mde_scratch(c, (size_t)(2 * r.channels), sizeof *total);
+    (void)want;
+    r.sum = (double *)mde_scratch(c, (size_t)(2 * jobs * r.channels), sizeof *r.sum);
+    if (!dx || !dgain || !dbias || !total || !r.sum) return;
+    r.x = node->in[0]->data;
+    r.y = g->data;
+    r.gain = node->in[1]->data;
+    r.result = dx->data;
+    mde_parallel_for(c, jobs, dagan__scale_vjp_job, &r);
+    dagan__fold_sums(r.sum, jobs, r.channels, total, total + r.channels);
+    for (k = 0; k < r.channels; k++) {
+        dgain->data[k] = (float)total[k];
+        dbias->data[k] = (float)total[r.channels + k];
+    }
+    din[0] = dx;
+    din[1] = dgain;
+    din[2] = dbias;
+}
+
+static const mde_op dagan__op_scale = { "scale_channels", 3, dagan__scale_shape, dagan__scale_forward,
+                                        dagan__scale_vjp, dagan__scale_vjp_fast };
+
+MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias)
+{
+    mde_tensor *in[3];
+    int64_t channels, k;
+    if (mde_context_status(c) != MDE_OK || !x) return NULL;
+    if (!gain && !bias) return x;
+    channels = x->shape[x->rank - 1];
+    if (!bias) return mde_mul(c, x, gain);
+    if (!gain) {
+        gain = mde_tensor_create(c, 1, &channels);
+        for (k = 0; gain && k < channels; k++) gain->data[k] = 1;
+    }
+    in[0] = x;
+    in[1] = gain;
+    in[2] = bias;
+    return mde_apply(c, &dagan__op_scale, in, NULL);
+}
+
+/* ---- 4.4 Normalization ---- */
+
+/* The three differ only in what shares a mean and a variance: a group is [rows, channels], either channel by channel or
+   all channels together (`joint`). Statistics are taken in double in two passes, blocks of rows at fixed places. */
+enum { DAGAN__OVER_BATCH, DAGAN__OVER_IMAGE, DAGAN__OVER_INSTANCE };
+
+typedef struct dagan__group {
+    int64_t groups, rows, channels, blocks; /* blocks of rows a group */
+    int joint;
+    const float *x, *g;                 /* with g: sums of g and of g y, y the normalized x */
+    double *sum;                        /* [groups * blocks, 2, channels] */
+    double *mean, *scale;               /* [groups, channels]; scale: 1 / sd */
+    double *along;                      /* [groups, channels]: mean of g y */
+    float *result;
+    int pass;
+} dagan__group;
+
+static void dagan__group_of(const mde_tensor *x, int kind, dagan__group *v)
+{
+    memset(v, 0, sizeof *v);
+    v->channels = x->shape[3];
+    v->groups = kind == DAGAN__OVER_BATCH ? 1 : x->shape[0];
+    v->rows = (int64_t)x->count / v->channels / v->groups;
+    v->joint = kind == DAGAN__OVER_IMAGE;
+    v->blocks = dagan__blocks(v->rows, kind == DAGAN__OVER_BATCH ? DAGAN__ROWS : v->rows);
+}
+
+static int64_t dagan__group_end(const dagan__group *v, int64_t block)
+{
+    return v->rows * (block + 1) / v->blocks;
+}
+
+/* Pass 0: sums of x. Pass 1: of (x - mean)^2. Pass 2: of g and of g (x - mean) scale. */
+static void dagan__group_job(int64_t job, void *user)
+{
+    const dagan__group *v = (const dagan__group *)user;
+    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels, k;
+    int64_t row = group * v->rows + v->rows * block / v->blocks, end = group * v->rows + dagan__group_end(v, block);
+    double *first = v->sum + 2 * job * n, *second = first + n;
+    const double *mean = v->mean + group * n, *scale = v->scale + group * n;
+    memset(first, 0, (size_t)(2 * n) * sizeof *first);
+    for (; row < end; row++) {
+        const float *x = v->x + row * n, *g = v->g ? v->g + row * n : NULL;
+        if (v->pass == 0) {
+            for (k = 0; k < n; k++) first[k] += (double)x[k];
+        } else if (v->pass == 1) {
+            for (k = 0; k < n; k++) first[k] += ((double)x[k] - mean[k]) * ((double)x[k] - mean[k]);
+        } else {
+            for (k = 0; k < n; k++) first[k] += (double)g[k];
+            for (k = 0; k < n; k++) second[k] += (double)g[k] * (((double)x[k] - mean[k]) * scale[k]);
+        }
+    }
+}
+
+/* Runs one pass and leaves its means in first and, if not NULL, second [groups, channels]. */
+static void dagan__group_pass(mde_context *c, dagan__group *v, int pass, double *first, double *second)
+{
+    int64_t n = v->channels, group, block, k;
+    v->pass = pass;
+    mde_parallel_for(c, v->groups * v->blocks, dagan__group_job, v);
+    for (group = 0; group < v->groups; group++) {
+        int which;
+        for (which = 0; which < (second ? 2 : 1); which++) {
+            double *to = (which ? second : first) + group * n, all = 0;
+            const double *from = v->sum + 2 * group * v->blocks * n + which * n;
+            memset(to, 0, (size_t)n * sizeof *to);
+            for (block = 0; block < v->blocks; block++, from += 2 * n) {
+                for (k = 0; k < n; k++) to[k] += from[k];
+            }
+            for (k = 0; k < n; k++) all += to[k];
+            for (k = 0; k < n; k++) to[k] = v->joint ? all / (double)(v->rows * n) : to[k] / (double)v->rows;
+        }
+    }
+}
+
+static int dagan__group_statistics(mde_context *c, dagan__group *v, double epsilon)
+{
+    int64_t count = v->groups * v->channels, k;
+    v->sum = (double *)mde_scratch(c, (size_t)(2 * count * v->blocks), sizeof *v->sum);
+    v->mean = (double *)mde_scratch(c, (size_t)(3 * count), sizeof *v->mean);
+    if (!v->sum || !v->mean) return 0;
+    v->scale = v->mean + count;
+    v->along = v->scale + count;
+    dagan__group_pass(c, v, 0, v->mean, NULL);
+    dagan__group_pass(c, v, 1, v->scale, NULL);
+    for (k = 0; k < count; k++) v->scale[k] = 1.0 / sqrt(v->scale[k] + epsilon);
+    return 1;
+}
+
+static void dagan__normalize_job(int64_t job, void *user)
+{
+    const dagan__group *v = (const dagan__group *)user;
+    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels, k;
+    int64_t row = group * v->rows + v->rows * block / v->blocks, end = group * v->rows + dagan__group_end(v, block);
+    const double *mean = v->mean + group * n, *scale = v->scale + group * n;
+    for (; row < end; row++) {
+        const float *x = v->x + row * n;
+        float *to = v->result + row * n;
+        for (k = 0; k < n; k++) to[k] = (float)(((double)x[k] - mean[k]) * scale[k]);
+    }
+}
+
+static int dagan__normalize_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__check_rank(c, "normalize", in[0]) && dagan__same_shape(in, args, out);
+}
+
+/* Keeps the statistics for the first derivative: mean and 1 / sd of each group and channel, as doubles. */
+static void dagan__normalize_forward(mde_context *c, mde_node *node)
+{
+    dagan__group v;
+    dagan__group_of(node->in[0], (int)node->args.i[0], &v);
+    v.x = node->in[0]->data;
+    v.result = node->out->data;
+    if (!dagan__group_statistics(c, &v, node->args.f[0])) return;
+    node->saved = (float *)(void *)v.mean;
+    mde_parallel_for(c, v.groups * v.blocks, dagan__normalize_job, &v);
+}
+
+/* 1 / sd of each group: [1, 1, 1, c], [n, 1, 1, 1] or [n, 1, 1, c]. */
+static int dagan__deviation_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t kind = args->i[0];
+    if (!dagan__check_rank(c, "inverse_deviation", in[0])) return 0;
+    dagan__set_shape(out, kind == DAGAN__OVER_BATCH ? 1 : in[0]->shape[0], 1, 1,
+                     kind == DAGAN__OVER_IMAGE ? 1 : in[0]->shape[3]);
+    return 1;
+}
+
+static void dagan__deviation_forward(mde_context *c, mde_node *node)
+{
+    dagan__group v;
+    size_t i, step;
+    mde_mark mark = mde_arena_mark(c);
+    dagan__group_of(node->in[0], (int)node->args.i[0], &v);
+    v.x = node->in[0]->data;
+    step = v.joint ? (size_t)v.channels : 1;
+    if (dagan__group_statistics(c, &v, node->args.f[0])) {
+        for (i = 0; i < node->out->count; i++) node->out->data[i] = (float)v.scale[i * step];
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static mde_tensor *dagan__normalize(mde_context *c, mde_tensor *x, const mde_args *args);
+static mde_tensor *dagan__deviation(mde_context *c, mde_tensor *x, const mde_args *args);
+
+/* d s / d x = -s^2 y / count, with s = 1 / sd and y the normalized x. */
+static void dagan__deviation_vjp(DAGAN__VJP)
+{
+    mde_tensor *x = node->in[0], *s, *y;
+    if (!(want & 1)) return;
+    s = dagan__deviation(c, x, &node->args);
+    y = dagan__normalize(c, x, &node->args);
+    s = mde_affine(c, mde_mul(c, mde_mul(c, s, s), g), -(double)g->count / (double)x->count, 0);
+    din[0] = mde_mul(c, y, s);
+}
+
+static const mde_op dagan__op_deviation = { "inverse_deviation", 1, dagan__deviation_shape, dagan__deviation_forward,
+                                            dagan__deviation_vjp, NULL };
+
+/* s (g - mean(g) - y mean(g y)) */
+static void dagan__normalize_vjp(DAGAN__VJP)
+{
+    mde_tensor *x = node->in[0], *s, *y, *plain, *along;
+    double share;
+    if (!(want & 1)) return;
+    s = dagan__deviation(c, x, &node->args);
+    y = dagan__normalize(c, x, &node->args);
+    if (!s || !y) return;
+    share = (double)s->count / (double)x->count;
+    plain = mde_affine(c, mde_sum_to(c, g, 4, s->shape), share, 0);
+    along = mde_affine(c, mde_sum_to(c, mde_mul(c, g, y), 4, s->shape), share, 0);
+    din[0] = mde_mul(c, mde_sub(c, mde_sub(c, g, plain), mde_mul(c, y, along)), s);
+}
+
+static void dagan__normalize_vjp_job(int64_t job, void *user)
+{
+    const dagan__group *v = (const dagan__group *)user;
+    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels, k;
+    int64_t row = group * v->rows + v->rows * block / v->blocks, end = group * v->rows + dagan__group_end(v, block);
+    const double *mean = v->mean + group * n, *scale = v->scale + group * n, *along = v->along + group * n;
+    const double *plain = v->along + (v->groups + group) * n;
+    for (; row < end; row++) {
+        const float *x = v->x + row * n, *g = v->g + row * n;
+        float *to = v->result + row * n;
+        for (k = 0; k < n; k++) {
+            double y = ((double)x[k] - mean[k]) * scale[k];
+            to[k] = (float)(scale[k] * ((double)g[k] - plain[k] - y * along[k]));
+        }
+    }
+}
+
+static void dagan__normalize_vjp_fast(DAGAN__VJP)
+{
+    dagan__group v;
+    mde_tensor *dx = mde_tensor_create(c, g->rank, g->shape);
+    int64_t count;
+    (void)want;
+    dagan__group_of(node->in[0], (int)node->args.i[0], &v);
+    count = v.groups * v.channels;
+    v.sum = (double *)mde_scratch(c, (size_t)(2 * count * v.blocks), sizeof *v.sum);
+    v.along = (double *)mde_scratch(c, (size_t)(2 * count), sizeof *v.along);
+    if (!dx || !v.sum || !v.along || !node->saved) return;
+    v.mean = (double *)(void *)node->saved;
+    v.scale = v.mean + count;
+    v.x = node->in[0]->data;
+    v.g = g->data;
+    v.result = dx->data;
+    dagan__group_pass(c, &v, 2, v.along + count, v.along);
+    mde_parallel_for(c, v.groups * v.blocks, dagan__normalize_vjp_job, &v);
+    din[0] = dx;
+}
+
+static const mde_op dagan__op_normalize = { "normalize", 1, dagan__normalize_shape, dagan__normalize_forward,
+                                            dagan__normalize_vjp, dagan__normalize_vjp_fast };
+
+static mde_tensor *dagan__normalize(mde_context *c, mde_tensor *x, const mde_args *args)
+{
+    return dagan__apply(c, &dagan__op_normalize, x, NULL, args);
+}
+
+static mde_tensor *dagan__deviation(mde_context *c, mde_tensor *x, const mde_args *args)
+{
+    return dagan__apply(c, &dagan__op_deviation, x, NULL, args);
+}
+
+static mde_tensor *dagan__normalize_over(mde_context *c, mde_tensor *x, int kind, double epsilon)
+{
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = kind;
+    args.f[0] = epsilon;
+    return dagan__normalize(c, x, &args);
+}
+
+MDEDEF mde_tensor *dagan_batch_normalize(mde_context *c, mde_tensor *x, double epsilon)
+{
+    return dagan__normalize_over(c, x, DAGAN__OVER_BATCH, epsilon);
+}
+
+MDEDEF mde_tensor *dagan_image_normalize(mde_context *c, mde_tensor *x, double epsilon)
+{
+    return dagan__normalize_over(c, x, DAGAN__OVER_IMAGE, epsilon);
+}
+
+MDEDEF mde_tensor *dagan_instance_normalize(mde_context *c, mde_tensor *x, double epsilon)
+{
+    return dagan__normalize_over(c, x, DAGAN__OVER_INSTANCE, epsilon);
+}
+
+MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, float *mean, float *variance)
+{
+    dagan__group v;
+    int64_t k;
+    mde_mark mark;
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    if (!x || !mean || !variance) return mde_fail(c, MDE_BAD_ARGUMENT, "channel_moments: an argument is NULL");
+    if (!dagan__check_rank(c, "channel_moments", x)) return mde_context_status(c);
+    mark = mde_arena_mark(c);
+    dagan__group_of(x, DAGAN__OVER_BATCH, &v);
+    v.x = x->data;
+    if (dagan__group_statistics(c, &v, 0)) {
+        for (k = 0; k < v.channels; k++) {
+            mean[k] = (float)v.mean[k];
+            variance[k] = (float)(1.0 / (v.scale[k] * v.scale[k]));
+        }
+    }
+    mde_arena_rewind(c, mark);
+    return mde_context_status(c);
+}
+
+/* r and d of batch renormalization (Ioffe 2017, algorithm 1), as constants. */
+static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, int64_t channels, const float *mean,
+                                      const float *variance, const mde_tensor *running_mean,
+                                      const mde_tensor *running_variance, double epsilon)
+{
+    mde_tensor *r = mde_tensor_create(c, 1, &channels), *d = mde_tensor_create(c, 1, &channels);
+    int64_t k;
+    if (!r || !d) return NULL;
+    for (k = 0; k < channels; k++) {
+        double sd = sqrt((double)running_variance->data[k] + epsilon);
+        double ratio = sqrt((double)variance[k] + epsilon) / sd;
+        double shift = ((double)mean[k] - (double)running_mean->data[k]) / sd;
+        r->data[k] = (float)(ratio < 1.0 / 3.0 ? 1.0 / 3.0 : ratio > 3 ? 3 : ratio);
+        d->data[k] = (float)(shift < -5 ? -5 : shift > 5 ? 5 : shift);
+    }
+    return dagan_scale_channels(c, normed, r, d);
+}
+
+MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias,
+                                    mde_tensor *running_mean, mde_tensor *running_variance, double momentum,
+                                    double epsilon, int training, int renorm)
+{
+    int64_t channels, k;
+    mde_tensor *scale, *shift;
+    if (mde_context_status(c) != MDE_OK || !x) return NULL;
+    if (!running_mean || !running_variance) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "batch_norm: the running statistics must be given");
+        return NULL;
+    }
+    if (!dagan__check_rank(c, "batch_norm", x) || !dagan__check_channels(c, "batch_norm", x, running_mean) ||
+        !dagan__check_channels(c, "batch_norm", x, running_variance)) return NULL;
+    channels = x->shape[3];
+    if (training) {
+        float *mean = (float *)mde_scratch(c, (size_t)(2 * channels), sizeof *mean), *variance = mean + channels;
+        mde_tensor *y = dagan_batch_normalize(c, x, epsilon);
+        if (!y || !mean || dagan_channel_moments(c, x, mean, variance) != MDE_OK) return NULL;
+        if (renorm) {
+            y = dagan__renormalize(c, y, channels, mean, variance, running_mean, running_variance, epsilon);
+        }
+        for (k = 0; k < channels; k++) {
+            double m = (double)running_mean->data[k], v = (double)running_variance->data[k];
+            running_mean->data[k] = (float)(m + (1 - momentum) * ((double)mean[k] - m));
+            running_variance->data[k] = (float)(v + (1 - momentum) * ((double)variance[k] - v));
+        }
+        return dagan_scale_channels(c, y, gain, bias);
+    }
+    scale = mde_tensor_create(c, 1, &channels);
+    shift = mde_tensor_create(c, 1, &channels);
+    for (k = 0; scale && shift && k < channels; k++) {
+        double s = 1.0 / sqrt((double)running_variance->data[k] + epsilon);
+        scale->data[k] = (float)s;
+        shift->data[k] = (float)(-s * (double)running_mean->data[k]);
+    }
+    if (!scale || !shift) return NULL;
+    if (gain) {
+        scale = mde_mul(c, gain, scale);
+        shift = mde_mul(c, gain, shift);
+    }
+    if (bias) shift = mde_add(c, shift, bias);
+    return dagan_scale_channels(c, x, scale, shift);
+}
+
+/* ---- 4.5 The table ---- */
+
+static const mde_op *const dagan__ops[] = {
+    &dagan__op_conv2d, &dagan__op_conv_transpose, &dagan__op_conv_weight, &dagan__op_avg_pool, &dagan__op_spread,
+    &dagan__op_select, &dagan__op_unselect, &dagan__op_upsample, &dagan__op_fold, &dagan__op_leaky, &dagan__op_scale,
+    &dagan__op_normalize, &dagan__op_deviation
+};
+
+MDEDEF int dagan_op_count(void)
+{
+    return (int)(sizeof dagan__ops / sizeof *dagan__ops);
+}
+
+MDEDEF const mde_op *dagan_op_row(int index)
+{
+    return index >= 0 && index < dagan_op_count() ? dagan__ops[index] : NULL;
+}
+
+/* ======================================================================
+   5. IMAGE SETS
+   ====================================================================== */
+
+/* Few-shot data: images of one size, class by class. A set is a list of pointers to images; a subset is another list
+   into the same pixels, so cutting classes and samples costs nothing. Every reader ends in the same two steps: labels
+   are turned into such a list, and each image is brought to the set's size and channels. */
+
+#define DAGAN__MAX_SIDE 4096            /* of an image of a set */
+#define DAGAN__MAX_PICTURE ((size_t)1 << 26)    /* pixels of an image file before it is made smaller */
+#define DAGAN__MAX_DEPTH 8              /* folders within folders; more are a loop of links */
+
+typedef struct dagan__image_class {
+    int64_t first;                      /* place of its first image in the list */
+    int samples;
+    int origin;                         /* its number in the set that owns the pixels: subsets keep their luck */
+    const char *name;
+} dagan__image_class;
+
+struct dagan_images {
+    mde_context *context;
+    int height, width, channels;
+    int classes;
+    int64_t count;
+    dagan__image_class *rows;           /* [classes] */
+    const float **images;               /* [count], class by class */
+    float *pixels;                      /* NULL in a subset, as are the names */
+    char *names;
+};
+
+static int dagan__multiply(size_t a, size_t b, size_t *product)
+{
+    *product = 0;
+    if (b != 0 && a > SIZE_MAX / b) return 0;
+    *product = a * b;
+    return 1;
+}
+
+/* ---- 5.1 Making, cutting, asking ---- */
+
+static dagan_images *dagan__images_new(mde_context *c, int height, int width, int channels, int classes, int64_t count)
+{
+    dagan_images *set = (dagan_images *)mde_alloc(c, 1, sizeof *set);
+    if (!set) return NULL;
+    set->context = c;
+    set->height = height;
+    set->width = width;
+    set->channels = channels;
+    set->classes = classes;
+    set->count = count;
+    set->rows = (dagan__image_class *)mde_alloc(c, (size_t)classes, sizeof *set->rows);
+    set->images = (const float **)mde_alloc(c, (size_t)count, sizeof *set->images);
+    if (mde_context_status(c) == MDE_OK) return set;
+    dagan_images_free(set);
+    return NULL;
+}
+
+/* Pixels of its own for every image of the list, one after the other. */
+static int dagan__images_own(dagan_images *set)
+{
+    size_t size = (size_t)set->height * (size_t)set->width * (size_t)set->channels, total;
+    int64_t i;
+    if (!dagan__multiply((size_t)set->count, size, &total)) {
+        mde_fail(set->context, MDE_OUT_OF_MEMORY, "images: %lld images of %d x %d x %d are more than can be addressed",
+                 (long long)set->count, set->height, set->width, set->channels);
+        return 0;
+    }
+    set->pixels = (float *)mde_alloc(set->context, total, sizeof *set->pixels);
+    if (!set->pixels) return 0;
+    for (i = 0; i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
+    return 1;
+}
+
+static float *dagan__images_at(const dagan_images *set, int64_t index)
+{
+    return set->pixels + (size_t)index * ((size_t)set->height * (size_t)set->width * (size_t)set->channels);
+}
+
+/* "class 0", "class 1", ... */
+static int dagan__images_number(dagan_images *set)
+{
+    enum { LENGTH = 24 };
+    int k;
+    set->names = (char *)mde_alloc(set->context, (size_t)set->classes, LENGTH);
+    if (!set->names) return 0;
+    for (k = 0; k < set->classes; k++) {
+        char *name = set->names + (size_t)k * LENGTH;
+        snprintf(name, LENGTH, "class %d", k);
+        set->rows[k].name = name;
+        set->rows[k].origin = k;
+    }
+    return 1;
+}
+
+MDEDEF void dagan_images_free(dagan_images *set)
+{
+    mde_context *c = set ? set->context : NULL;
+    if (!set) return;
+    mde_release(c, set->rows);
+    mde_release(c, (void *)set->images);
+    mde_release(c, set->pixels);
+    mde_release(c, set->names);
+    mde_release(c, set);
+}
+
+typedef struct dagan__labelled { int label; int64_t index; } dagan__labelled;
+
+static int dagan__compare_labelled(const void *a, const void *b)
+{
+    const dagan__labelled *x = (const dagan__labelled *)a, *y = (const dagan__labelled *)b;
+    if (x->label != y->label) return x->label < y->label ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* The list of a labelled set: the distinct labels, ascending, are its classes, of which the first max_classes are kept,
+   with their first max_samples images each (0: all). *order: each listed image's number in the source, in the arena. */
+static dagan_images *dagan__images_group(mde_context *c, int64_t count, const int *label, int height, int width,
+                                         int channels, int max_classes, int max_samples, int64_t **order)
+{
+    dagan__labelled *all = (dagan__labelled *)mde_scratch(c, (size_t)count, sizeof *all);
+    dagan_images *set;
+    int64_t i, kept = 0;
+    int classes = 0, samples = 0, last = -1;
+    *order = (int64_t *)mde_scratch(c, (size_t)count, sizeof **order);
+    if (!all || !*order) return NULL;
+    for (i = 0; i < count; i++) {
+        all[i].label = label[i];
+        all[i].index = i;
+    }
+    qsort(all, (size_t)count, sizeof *all, dagan__compare_labelled);
+    for (i = 0; i < count; i++) {
+        dagan__labelled next = all[i];
+        if (next.label != last) {
+            if (max_classes && classes == max_classes) break;
+            classes++;
+            samples = 0;
+            last = next.label;
+        }
+        if (samples == (max_samples ? max_samples : INT_MAX)) continue;
+        samples++;
+        (*order)[kept] = next.index;
+        all[kept++].label = classes - 1;
+    }
+    set = dagan__images_new(c, height, width, channels, classes, kept);
+    if (!set) return NULL;
+    for (i = 0; i < kept; i++) {
+        dagan__image_class *row = set->rows + all[i].label;
+        if (row->samples++ == 0) row->first = i;
+    }
+    if (dagan__images_own(set) && dagan__images_number(set)) return set;
+    dagan_images_free(set);
+    return NULL;
+}
+
+static int dagan__check_shape(mde_context *c, const char *name, int64_t height, int64_t width, int64_t channels)
+{
+    if (height < 1 || width < 1 || height > DAGAN__MAX_SIDE || width > DAGAN__MAX_SIDE) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld x %lld; expected sides from 1 to %d", name, (long long)height,
+                 (long long)width, DAGAN__MAX_SIDE);
+        return 0;
+    }
+    if (channels == 1 || channels == 3) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld channels; expected 1 (grey) or 3 (colour)", name,
+             (long long)channels);
+    return 0;
+}
+
+MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height, int width, int channels,
+                                       const float *pixels, const int *label)
+{
+    dagan_images *set;
+    mde_mark mark;
+    int64_t *order, i;
+    size_t size, k;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    if (count < 1 || !pixels || !label) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "images from memory: %lld images%s%s; expected at least one, pixels and labels",
+                 (long long)count, pixels ? "" : ", no pixels", label ? "" : ", no labels");
+        return NULL;
+    }
+    if (!dagan__check_shape(c, "images from memory", height, width, channels)) return NULL;
+    size = (size_t)height * (size_t)width * (size_t)channels;
+    for (i = 0; i < count; i++) {
+        const float *image = pixels + (size_t)i * size;
+        if (label[i] < 0) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "images from memory: label %d of image %lld; expected 0 or more", label[i],
+                     (long long)i);
+            return NULL;
+        }
+        for (k = 0; k < size && image[k] >= -1 && image[k] <= 1; k++) {}
+        if (k < size) {
+            mde_fail(c, image[k] - image[k] == 0 ? MDE_BAD_ARGUMENT : MDE_NOT_FINITE,
+                     "images from memory: pixel %zu of image %lld is %g; expected -1 to 1", k, (long long)i,
+                     (double)image[k]);
+            return NULL;
+        }
+    }
+    mark = mde_arena_mark(c);
+    set = dagan__images_group(c, count, label, height, width, channels, 0, 0, &order);
+    for (i = 0; set && i < set->count; i++) {
+        memcpy(dagan__images_at(set, i), pixels + (size_t)order[i] * size, size * sizeof *pixels);
+    }
+    mde_arena_rewind(c, mark);
+    return set;
+}
+
+/* A subset with room for `count` images; its classes are numbers in `set`, and the caller fills the list. */
+static dagan_images *dagan__images_subset(const dagan_images *set, int classes, int64_t count)
+{
+    return dagan__images_new(set->context, set->height, set->width, set->channels, classes, count);
+}
+
+MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes)
+{
+    dagan_images *out;
+    int64_t images = 0;
+    int i;
+    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
+    if (count < 1 || !classes) {
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: %d of them; expected at least one", count);
+        return NULL;
+    }
+    for (i = 0; i < count; i++) {
+        if (classes[i] < 0 || classes[i] >= set->classes) {
+            mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: number %d; expected 0 to %d", classes[i],
+                     set->classes - 1);
+            return NULL;
+        }
+        images += set->rows[classes[i]].samples;
+    }
+    out = dagan__images_subset(set, count, images);
+    if (!out) return NULL;
+    images = 0;
+    for (i = 0; i < count; i++) {
+        const dagan__image_class *row = set->rows + classes[i];
+        out->rows[i] = *row;
+        out->rows[i].first = images;
+        memcpy(out->images + images, set->images + row->first, (size_t)row->samples * sizeof *out->images);
+        images += row->samples;
+    }
+    return out;
+}
+
+MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, double to)
+{
+    dagan_images *out;
+    int *classes, first, end, i;
+    mde_mark mark;
+    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
+    if (!(from >= 0 && to <= 1 && from < to)) {
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "classes: shares from %g to %g; expected 0 <= from < to <= 1",
+                 from, to);
+        return NULL;
+    }
+    first = (int)floor(from * set->classes + 0.5);
+    end = (int)floor(to * set->classes + 0.5);
+    if (first == end) {
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "classes: shares from %g to %g of %d classes hold none", from, to,
+                 set->classes);
+        return NULL;
+    }
+    mark = mde_arena_mark(set->context);
+    classes = (int *)mde_scratch(set->context, (size_t)(end - first), sizeof *classes);
+    for (i = first; classes && i < end; i++) classes[i - first] = i;
+    out = classes ? dagan_images_pick(set, end - first, classes) : NULL;
+    mde_arena_rewind(set->context, mark);
+    return out;
+}
+
+/* Streams of the random numbers of this section; a class or sample is added to the first number. */
+#define DAGAN__STREAM_SHUFFLE UINT64_C(0x5348554600000000)
+#define DAGAN__STREAM_SAMPLES UINT64_C(0x53414D5000000000)
+
+MDEDEF dagan_images *dagan_images_shuffle(const dagan_images *set, uint64_t seed)
+{
+    dagan_images *out = NULL;
+    int64_t *permutation;
+    int *classes, i;
+    mde_random r = mde_random_start(seed, DAGAN__STREAM_SHUFFLE);
+    mde_mark mark;
+    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
+    mark = mde_arena_mark(set->context);
+    permutation = (int64_t *)mde_scratch(set->context, (size_t)set->classes, sizeof *permutation);
+    classes = (int *)mde_scratch(set->context, (size_t)set->classes, sizeof *classes);
+    if (permutation && classes) {
+        mde_random_permutation(&r, set->classes, permutation);
+        for (i = 0; i < set->classes; i++) classes[i] = (int)permutation[i];
+        out = dagan_images_pick(set, set->classes, classes);
+    }
+    mde_arena_rewind(set->context, mark);
+    return out;
+}
+
+/* The order of a class depends on seed and the class alone, so that with one seed the first five and the rest have no
+   image in common, whatever else the sets are made of. */
+MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, int count, uint64_t seed)
+{
+    dagan_images *out;
+    int64_t images = 0, *permutation;
+    int k, i, most = 0;
+    mde_mark mark;
+    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
+    if (first < 0 || count < 0) {
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "samples: %d after the first %d; expected 0 or more", count, first);
+        return NULL;
+    }
+    for (k = 0; k < set->classes; k++) {
+        int samples = set->rows[k].samples, rest = samples - first;
+        if (rest < 1) {
+            mde_fail(set->context, MDE_BAD_ARGUMENT, "samples: %s has %d; none is left after the first %d",
+                     set->rows[k].name, samples, first);
+            return NULL;
+        }
+        if (samples > most) most = samples;
+        images += count && count < rest ? count : rest;
+    }
+    mark = mde_arena_mark(set->context);
+    permutation = (int64_t *)mde_scratch(set->context, (size_t)most, sizeof *permutation);
+    out = permutation ? dagan__images_subset(set, set->classes, images) : NULL;
+    images = 0;
+    for (k = 0; out && k < set->classes; k++) {
+        const dagan__image_class *from = set->rows + k;
+        dagan__image_class *row = out->rows + k;
+        int rest = from->samples - first;
+        mde_random r = mde_random_start(seed, DAGAN__STREAM_SAMPLES + (uint64_t)from->origin);
+        *row = *from;
+        row->first = images;
+        row->samples = count && count < rest ? count : rest;
+        if (seed) mde_random_permutation(&r, from->samples, permutation);
+        for (i = 0; i < row->samples; i++) {
+            out->images[images++] = set->images[from->first + (seed ? permutation[first + i] : first + i)];
+        }
+    }
+    mde_arena_rewind(set->context, mark);
+    return out;
+}
+
+MDEDEF int dagan_images_class_count(const dagan_images *set)
+{
+    return set ? set->classes : 0;
+}
+
+MDEDEF int dagan_images_sample_count(const dagan_images *set, int class_index)
+{
+    return set && class_index >= 0 && class_index < set->classes ? set->rows[class_index].samples : 0;
+}
+
+MDEDEF int64_t dagan_images_count(const dagan_images *set)
+{
+    return set ? set->count : 0;
+}
+
+MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels)
+{
+    if (height) *height = set ? set->height : 0;
+    if (width) *width = set ? set->width : 0;
+    if (channels) *channels = set ? set->channels : 0;
+}
+
+MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample)
+{
+    if (sample < 0 || sample >= dagan_images_sample_count(set, class_index)) return NULL;
+    return set->images[set->rows[class_index].first + sample];
+}
+
+MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index)
+{
+    return set && class_index >= 0 && class_index < set->classes ? set->rows[class_index].name : "";
+}
+
+static uint64_t dagan__hash(uint64_t hash, uint64_t value)
+{
+    hash = (hash ^ value) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ hash >> 29;
+}
+
+MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
+{
+    uint64_t hash = UINT64_C(0x646167616E) /* "dagan" */;
+    size_t size, k;
+    int64_t i;
+    int j;
+    if (!set) return 0;
+    hash = dagan__hash(hash, (uint64_t)set->height);
+    hash = dagan__hash(hash, (uint64_t)set->width);
+    hash = dagan__hash(hash, (uint64_t)set->channels);
+    hash = dagan__hash(hash, (uint64_t)set->classes);
+    for (j = 0; j < set->classes; j++) hash = dagan__hash(hash, (uint64_t)set->rows[j].samples);
+    size = (size_t)set->height * (size_t)set->width * (size_t)set->channels;
+    for (i = 0; i < set->count; i++) {
+        for (k = 0; k < size; k++) {
+            uint32_t bits;
+            memcpy(&bits, set->images[i] + k, sizeof bits);
+            hash = dagan__hash(hash, bits);
+        }
+    }
+    return hash;
+}
+
+/* ---- 5.2 Drawn characters ---- */
+
+/* A class is a program of one to four strokes, as in Omniglot: each a chain of Bezier curves (lines, arcs, waves,
+   loops) that begins anywhere, at the end of an earlier stroke, or on it. A sample moves the knots of the curves,
+   bends, turns and shears the whole and has a pen of its own; strokes that were joined stay joined. Rotations are of
+   the form (1 - t^2, 2 t) / (1 + t^2), so that no pixel depends on a libm. The image is [-1, 1]^2, x to the right, y
+   down. */
+
+#define DAGAN__STROKES 4
+#define DAGAN__CURVES 12                /* of a stroke: three moves of at most four */
+#define DAGAN__PIECES 10                /* straight pieces that a curve is drawn as */
+#define DAGAN__STREAM_GLYPH UINT64_C(0xFFFFFFFF)    /* beside the samples, whose numbers are smaller */
+
+typedef struct dagan__point { double x, y; } dagan__point;
+
+typedef struct dagan__stroke {
+    int curves;
+    dagan__point p[3 * DAGAN__CURVES + 1];  /* curve k has the control points 3k .. 3k + 3 */
+    int parent;                         /* stroke that it is joined to; -1: none */
+    double along, own;                  /* joined at these parameters, in [0, 1], of the parent and of itself */
+    dagan__point place;                 /* of the start of a stroke without parent */
+} dagan__stroke;
+
+typedef struct dagan__glyph { int strokes; dagan__stroke stroke[DAGAN__STROKES]; } dagan__glyph;
+
+static dagan__point dagan__point_of(double x, double y)
+{
+    dagan__point p;
+    p.x = x;
+    p.y = y;
+    return p;
+}
+
+/* a + s b */
+static dagan__point dagan__point_add(dagan__point a, double s, dagan__point b)
+{
+    return dagan__point_of(a.x + s * b.x, a.y + s * b.y);
+}
+
+/* p turned by the angle whose half has the tangent t. */
+static dagan__point dagan__point_turn(dagan__point p, double t)
+{
+    double scale = 1.0 / (1.0 + t * t), cosine = (1.0 - t * t) * scale, sine = 2.0 * t * scale;
+    return dagan__point_of(cosine * p.x - sine * p.y, sine * p.x + cosine * p.y);
+}
+
+static double dagan__between(mde_random *r, double low, double high)
+{
+    return low + (high - low) * mde_random_uniform(r);
+}
+
+/* x first: the order of arguments is up to the compiler. */
+static dagan__point dagan__between_point(mde_random *r, double low, double high)
+{
+    double x = dagan__between(r, low, high);
+    return dagan__point_of(x, dagan__between(r, low, high));
+}
+
+static double dagan__sign(mde_random *r)
+{
+    return mde_random_uniform(r) < 0.5 ? -1.0 : 1.0;
+}
+
+/* Normal without its tails, which would be scribbles. */
+static double dagan__wobble(mde_random *r, double deviation)
+{
+    double x = mde_random_normal(r);
+    return deviation * (x > 2 ? 2 : x < -2 ? -2 : x);
+}
+
+static dagan__point dagan__wobble_point(mde_random *r, double deviation)
+{
+    double x = dagan__wobble(r, deviation);
+    return dagan__point_of(x, dagan__wobble(r, deviation));
+}
+
+static dagan__point dagan__bezier(const dagan__point *p, double t)
+{
+    double s = 1.0 - t, a = s * s * s, b = 3.0 * s * s * t, c = 3.0 * s * t * t, d = t * t * t;
+    return dagan__point_of(a * p[0].x + b * p[1].x + c * p[2].x + d * p[3].x,
+                           a * p[0].y + b * p[1].y + c * p[2].y + d * p[3].y);
+}
+
+static dagan__point dagan__stroke_at(const dagan__stroke *s, double along)
+{
+    int k = (int)(along * s->curves);
+    if (k >= s->curves) k = s->curves - 1;
+    return dagan__bezier(s->p + 3 * k, along * s->curves - k);
+}
+
+static void dagan__stroke_add(dagan__stroke *s, dagan__point a, dagan__point b, dagan__point end)
+{
+    dagan__point *p = s->p + 3 * s->curves;
+    p[1] = a;
+    p[2] = b;
+    p[3] = end;
+    s->curves++;
+}
+
+/* Goes on from the end of the stroke: `way` is the direction and length of the move. */
+static void dagan__stroke_move(mde_random *r, dagan__stroke *s, dagan__point way)
+{
+    dagan__point from = s->p[3 * s->curves], side = dagan__point_of(-way.y, way.x);
+    double kind = mde_random_uniform(r), sign = dagan__sign(r), bend = dagan__between(r, 0.25, 0.75);
+    dagan__point to = dagan__point_add(from, 1, way);
+    if (kind < 0.40) {                  /* line */
+        dagan__stroke_add(s, dagan__point_add(from, 1.0 / 3.0, way), dagan__point_add(from, 2.0 / 3.0, way), to);
+    } else if (kind < 0.72) {           /* arc */
+        double reach = dagan__between(r, 0.05, 0.25);
+        dagan__stroke_add(s, dagan__point_add(dagan__point_add(from, reach, way), sign * bend, side),
+                          dagan__point_add(dagan__point_add(from, 1 - reach, way), sign * bend, side), to);
+    } else if (kind < 0.84) {           /* wave */
+        dagan__stroke_add(s, dagan__point_add(dagan__point_add(from, 0.4, way), sign * bend, side),
+                          dagan__point_add(dagan__point_add(from, 0.6, way), -sign * bend, side), to);
+    } else {                            /* loop: an ellipse, or three quarters of one */
+        const double circle = 0.5522847498;     /* handles that make a Bezier curve a quarter of a circle */
+        dagan__point middle = dagan__point_add(from, 0.4, way), axis[2];
+        int quarters = mde_random_uniform(r) < 0.7 ? 4 : 3, k;
+        axis[0] = dagan__point_of(-0.4 * way.x, -0.4 * way.y);
+        axis[1] = dagan__point_of(sign * bend * 0.7 * side.x, sign * bend * 0.7 * side.y);
+        for (k = 0; k < quarters; k++) {        /* from axis u to axis v, then on from v to -u */
+            dagan__point u = axis[0], v = axis[1];
+            dagan__stroke_add(s, dagan__point_add(dagan__point_add(middle, 1, u), circle, v),
+                              dagan__point_add(dagan__point_add(middle, circle, u), 1, v),
+                              dagan__point_add(middle, 1, v));
+            axis[0] = v;
+            axis[1] = dagan__point_of(-u.x, -u.y);
+        }
+    }
+}
+
+/* Where each stroke begins, after those that it is joined to. */
+static void dagan__glyph_starts(const dagan__glyph *g, dagan__point *start)
+{
+    int k;
+    for (k = 0; k < g->strokes; k++) {
+        const dagan__stroke *s = g->stroke + k;
+        start[k] = s->place;
+        if (s->parent >= 0) {
+            dagan__point on = dagan__stroke_at(g->stroke + s->parent, s->along), own = dagan__stroke_at(s, s->own);
+            start[k] = dagan__point_add(dagan__point_add(dagan__point_add(s->place, 1, start[s->parent]), 1, on), -1,
+                                        own);
+        }
+    }
+}
+
+typedef struct dagan__box { double left, right, top, bottom; } dagan__box;
+
+static void dagan__box_start(dagan__box *box)
+{
+    box->left = box->top = DBL_MAX;
+    box->right = box->bottom = -DBL_MAX;
+}
+
+static void dagan__box_add(dagan__box *box, dagan__point p)
+{
+    if (p.x < box->left) box->left = p.x;
+    if (p.x > box->right) box->right = p.x;
+    if (p.y < box->top) box->top = p.y;
+    if (p.y > box->bottom) box->bottom = p.y;
+}
+
+static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
+{
+    mde_random r = mde_random_start(seed, (uint64_t)number << 32 | DAGAN__STREAM_GLYPH);
+    dagan__point start[DAGAN__STROKES], middle;
+    dagan__box box;
+    double u = mde_random_uniform(&r), scale, extent, wide, high;
+    int k, i;
+    memset(g, 0, sizeof *g);
+    g->strokes = u < 0.20 ? 1 : u < 0.55 ? 2 : u < 0.85 ? 3 : 4;
+    for (k = 0; k < g->strokes; k++) {
+        dagan__stroke *s = g->stroke + k;
+        int moves = g->strokes == 1 ? 2 + (int)mde_random_below(&r, 2) : mde_random_uniform(&r) < 0.7 ? 1 : 2;
+        double joint = mde_random_uniform(&r), length = k == 0 ? 1.0 : dagan__between(&r, 0.45, 1.0);
+        dagan__point way = dagan__point_of(0, length);
+        way = dagan__point_turn(way, dagan__between(&r, -1, 1));
+        if (mde_random_uniform(&r) < 0.4) way = dagan__point_of(way.y, way.x);
+        s->parent = -1;
+        for (i = 0; i < moves; i++) {
+            double turn = dagan__sign(&r);
+            dagan__stroke_move(&r, s, way);
+            turn *= dagan__between(&r, 0.4, 1.6);
+            scale = dagan__between(&r, 0.5, 1.0);
+            way = dagan__point_turn(way, turn);
+            way = dagan__point_of(scale * way.x, scale * way.y);
+        }
+        s->place = dagan__between_point(&r, -0.5, 0.5);
+        if (k > 0 && joint < 0.85) {
+            s->place = dagan__point_of(0, 0);
+            s->parent = (int)mde_random_below(&r, (uint64_t)k);
+            s->along = joint < 0.25 ? (joint < 0.12 ? 0.0 : 1.0) : dagan__between(&r, 0.15, 0.85);
+            s->own = joint > 0.60 ? dagan__between(&r, 0.3, 0.7) : 0.0;
+        }
+    }
+    /* In the middle of the image, most of which it fills; a flat or narrow one is stretched a little. */
+    dagan__glyph_starts(g, start);
+    dagan__box_start(&box);
+    for (k = 0; k < g->strokes; k++) {
+        for (i = 0; i <= 40; i++) {
+            dagan__box_add(&box, dagan__point_add(start[k], 1, dagan__stroke_at(g->stroke + k, i / 40.0)));
+        }
+    }
+    middle = dagan__point_of(0.5 * (box.left + box.right), 0.5 * (box.top + box.bottom));
+    extent = dagan__between(&r, 1.25, 1.65);
+    wide = extent / (box.right - box.left + 1e-9);
+    high = extent / (box.bottom - box.top + 1e-9);
+    if (wide > 1.4 * high) wide = 1.4 * high;
+    else if (high > 1.4 * wide) high = 1.4 * wide;
+    for (k = 0; k < g->strokes; k++) {
+        dagan__stroke *s = g->stroke + k;
+        for (i = 0; i <= 3 * s->curves; i++) s->p[i] = dagan__point_of(wide * s->p[i].x, high * s->p[i].y);
+        if (s->parent < 0) {
+            s->place = dagan__point_of(wide * (s->place.x - middle.x), high * (s->place.y - middle.y));
+        }
+    }
+}
+
+/* One drawer's version of a stroke: knots move and take their handles along, so that smooth joints stay smooth; then
+   the stroke as a whole is turned and scaled. */
+static void dagan__stroke_vary(mde_random *r, dagan__stroke *s)
+{
+    double turn = dagan__wobble(r, 0.04), scale = 1.0 + dagan__wobble(r, 0.07);
+    int last = 3 * s->curves, k;
+    for (k = 0; k <= last; k += 3) {
+        dagan__point knot = dagan__wobble_point(r, 0.045), handle = dagan__wobble_point(r, 0.03);
+        s->p[k] = dagan__point_add(s->p[k], 1, knot);
+        if (k > 0) s->p[k - 1] = dagan__point_add(dagan__point_add(s->p[k - 1], 1, knot), -1, handle);
+        if (k < last) s->p[k + 1] = dagan__point_add(dagan__point_add(s->p[k + 1], 1, knot), 1, handle);
+    }
+    for (k = 0; k <= last; k++) {
+        s->p[k] = dagan__point_turn(dagan__point_of(scale * s->p[k].x, scale * s->p[k].y), turn);
+    }
+    if (s->parent < 0) {
+        s->place = dagan__point_add(s->place, 1, dagan__wobble_point(r, 0.06));
+    } else {
+        s->place = dagan__wobble_point(r, 0.02);
+        if (s->along > 0 && s->along < 1) s->along += dagan__wobble(r, 0.04);
+        if (s->own > 0) s->own += dagan__wobble(r, 0.04);
+    }
+}
+
+/* Squares of the distances of pixel centres from the line a - b, where less than `reach`, if smaller than before. */
+static void dagan__draw_line(int size, float *square, dagan__point a, dagan__point b, double reach)
+{
+    double dx = b.x - a.x, dy = b.y - a.y, length = dx * dx + dy * dy;
+    double left = (a.x < b.x ? a.x : b.x) - reach, right = (a.x > b.x ? a.x : b.x) + reach;
+    double top = (a.y < b.y ? a.y : b.y) - reach, bottom = (a.y > b.y ? a.y : b.y) + reach;
+    int x0 = left > 0 ? (int)left : 0, x1 = right < size - 1 ? (int)right : size - 1;
+    int y0 = top > 0 ? (int)top : 0, y1 = bottom < size - 1 ? (int)bottom : size - 1, x, y;
+    for (y = y0; y <= y1; y++) {
+        float *row = square + (size_t)y * (size_t)size;
+        for (x = x0; x <= x1; x++) {
+            double px = x + 0.5 - a.x, py = y + 0.5 - a.y, t = px * dx + py * dy;
+            t = t <= 0 ? 0 : t >= length ? 1 : t / length;
+            px -= t * dx;
+            py -= t * dy;
+            px = px * px + py * py;
+            if (px < (double)row[x]) row[x] = (float)px;
+        }
+    }
+}
+
+static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int number, int sample, int size, float *out)
+{
+    mde_random r = mde_random_start(seed, (uint64_t)number << 32 | (uint64_t)sample);
+    dagan__glyph g = *glyph;
+    dagan__point start[DAGAN__STROKES], line[DAGAN__STROKES][DAGAN__CURVES * DAGAN__PIECES + 1], shift;
+    dagan__box box;
+    double turn = dagan__between(&r, -0.09, 0.09), shear = dagan__between(&r, -0.2, 0.2);
+    double wide = dagan__between(&r, 0.85, 1.15), high = dagan__between(&r, 0.85, 1.15);
+    double bend_x = dagan__wobble(&r, 0.05), bend_y = dagan__wobble(&r, 0.05);
+    double skew_x = dagan__wobble(&r, 0.05), skew_y = dagan__wobble(&r, 0.05);
+    double pen = dagan__between(&r, 0.6, 1.1) / 28.0 * size, soft = dagan__between(&r, 0.45, 0.75) / 28.0 * size;
+    double reach = pen + soft, limit = 1.0 - 2.0 * reach / size, half = 0.5 * size, fit;
+    size_t pixels = (size_t)size * (size_t)size, n;
+    int k, i;
+    shift = dagan__between_point(&r, -0.08, 0.08);
+    for (k = 0; k < g.strokes; k++) dagan__stroke_vary(&r, g.stroke + k);
+    dagan__glyph_starts(&g, start);
+    dagan__box_start(&box);
+    for (k = 0; k < g.strokes; k++) {
+        int pieces = g.stroke[k].curves * DAGAN__PIECES;
+        for (i = 0; i <= pieces; i++) {
+            dagan__point p = dagan__stroke_at(g.stroke + k, (double)i / pieces);
+            p = dagan__point_add(start[k], 1, p);
+            p = dagan__point_of(p.x + bend_x * p.y * p.y + skew_x * p.x * p.y,
+                                p.y + bend_y * p.x * p.x + skew_y * p.x * p.y);
+            p = dagan__point_turn(dagan__point_of(wide * p.x + shear * p.y, high * p.y), turn);
+            line[k][i] = dagan__point_add(p, 1, shift);
+            dagan__box_add(&box, line[k][i]);
+        }
+    }
+    /* What would leave the paper is moved back, and made smaller if need be. */
+    fit = box.right - box.left > box.bottom - box.top ? box.right - box.left : box.bottom - box.top;
+    fit = fit > 2 * limit ? 2 * limit / fit : 1;
+    shift = dagan__point_of(0, 0);
+    if (fit * box.left < -limit) shift.x = -limit - fit * box.left;
+    else if (fit * box.right > limit) shift.x = limit - fit * box.right;
+    if (fit * box.top < -limit) shift.y = -limit - fit * box.top;
+    else if (fit * box.bottom > limit) shift.y = limit - fit * box.bottom;
+    for (n = 0; n < pixels; n++) out[n] = FLT_MAX;
+    for (k = 0; k < g.strokes; k++) {
+        int pieces = g.stroke[k].curves * DAGAN__PIECES;
+        for (i = 0; i <= pieces; i++) {
+            dagan__point p = dagan__point_add(shift, fit, line[k][i]);
+            line[k][i] = dagan__point_of((p.x + 1) * half, (p.y + 1) * half);
+            if (i > 0) dagan__draw_line(size, out, line[k][i - 1], line[k][i], reach);
+        }
+    }
+    for (n = 0; n < pixels; n++) {
+        double ink = (double)out[n] < reach * reach ? (reach - sqrt((double)out[n])) / (2 * soft) : 0;
+        out[n] = (float)(ink >= 1 ? 1 : 2 * ink - 1);
+    }
+}
+
+typedef struct dagan__drawing { dagan_images *set; uint64_t seed; } dagan__drawing;
+
+static void dagan__draw_class(int64_t index, void *user)
+{
+    const dagan__drawing *d = (const dagan__drawing *)user;
+    const dagan__image_class *row = d->set->rows + index;
+    dagan__glyph glyph;
+    int j;
+    dagan__glyph_draw(&glyph, d->seed, (int)index);
+    for (j = 0; j < row->samples; j++) {
+        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->height, dagan__images_at(d->set, row->first + j));
+    }
+}
+
+MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples, int size, uint64_t seed)
+{
+    dagan_images *set;
+    dagan__drawing drawing;
+    int k;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    if (classes < 1 || samples < 1 || size < 1 || size > DAGAN__MAX_SIDE) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "drawn images: %d classes of %d samples, %d x %d pixels; expected at least one "
+                 "of each and sides of at most %d", classes, samples, size, size, DAGAN__MAX_SIDE);
+        return NULL;
+    }
+    set = dagan__images_new(c, size, size, 1, classes, (int64_t)classes * samples);
+    if (!set) return NULL;
+    for (k = 0; k < classes; k++) {
+        set->rows[k].first = (int64_t)k * samples;
+        set->rows[k].samples = samples;
+    }
+    if (!dagan__images_own(set) || !dagan__images_number(set)) {
+        dagan_images_free(set);
+        return NULL;
+    }
+    drawing.set = set;
+    drawing.seed = seed;
+    mde_parallel_for(c, classes, dagan__draw_class, &drawing);
+    return set;
+}
+
+/* ---- 5.3 Augmentation and pictures ---- */
+
+/* Cosine and sine of an angle in degrees. Quarter turns are taken off first, exactly; what is left, at most pi/4, goes
+   through the Taylor series to x^17, whose rest is below 1e-17. NaN for angles that have lost their digits. */
+static void dagan__cosine_sine(double degrees, double *cosine, double *sine)
+{
+    double turns = floor(degrees / 90.0 + 0.5), x = (degrees - 90.0 * turns) * (3.14159265358979323846 / 180.0);
+    double square = x * x, a = 1, b = 1, swap;
+    int k, quarters;
+    *cosine = *sine = (double)NAN;
+    if (!(degrees >= -1e9 && degrees <= 1e9)) return;
+    quarters = (int)(turns - 4.0 * floor(turns / 4.0));
+    for (k = 16; k >= 2; k -= 2) {
+        a = 1 - a * square / (k * (k - 1));
+        b = 1 - b * square / (k * (k + 1));
+    }
+    b *= x;
+    for (k = 0; k < quarters; k++) {
+        swap = a;
+        a = -b;
+        b = swap;
+    }
+    *cosine = a;
+    *sine = b;
+}
+
+/* Bilinear; black outside. A coordinate that is NaN is outside, too. */
+static double dagan__image_at(const float *in, int height, int width, int channels, int channel, double y, double x)
+{
+    double value = 0, fy, fx;
+    int y0, x0, k;
+    if (!(y > -1 && y < height && x > -1 && x < width)) return -1;
+    y0 = (int)floor(y);
+    x0 = (int)floor(x);
+    fy = y - y0;
+    fx = x - x0;
+    for (k = 0; k < 4; k++) {
+        int yk = y0 + k / 2, xk = x0 + k % 2;
+        double weight = (k / 2 ? fy : 1 - fy) * (k % 2 ? fx : 1 - fx), pixel = -1;
+        if (yk >= 0 && yk < height && xk >= 0 && xk < width) {
+            pixel = (double)in[((size_t)yk * (size_t)width + (size_t)xk) * (size_t)channels + (size_t)channel];
+        }
+        value += weight * pixel;
+    }
+    return value;
+}
+
+MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int height, int width, int channels,
+                          const float *in, float *out)
+{
+    double shift_x = 0, shift_y = 0, degrees = 0, scale = 1, cosine, sine, flip = 1;
+    double middle_x = 0.5 * (width - 1), middle_y = 0.5 * (height - 1);
+    size_t total, n;
+    int x, y, k;
+    if (!r || !in || !out || height < 1 || width < 1 || channels < 1) return;
+    total = (size_t)height * (size_t)width * (size_t)channels;
+    if (desc && desc->shift != 0) {
+        shift_x = dagan__between(r, -desc->shift, desc->shift);
+        shift_y = dagan__between(r, -desc->shift, desc->shift);
+    }
+    if (desc && desc->rotate != 0) degrees = dagan__between(r, -desc->rotate, desc->rotate);
+    if (desc && desc->scale != 0) {
+        double u = dagan__between(r, -desc->scale, desc->scale);
+        scale = u < 0 ? 1 / (1 - u) : 1 + u;
+    }
+    if (desc && desc->flip) flip = dagan__sign(r);
+    if (desc && desc->quarter_turns) {          /* of an image that is not square: half turns */
+        degrees += height == width ? 90.0 * (double)mde_random_below(r, 4) : 180.0 * (double)mde_random_below(r, 2);
+    }
+    if (shift_x == 0 && shift_y == 0 && degrees == 0 && scale == 1 && flip > 0) {
+        memcpy(out, in, total * sizeof *out);
+    } else {
+        /* The inverse map, from a pixel of the result to a place in the image, about the middle. With quarter turns
+           alone all its numbers are 0, 1 and halves, and pixels are copied exactly. */
+        dagan__cosine_sine(degrees, &cosine, &sine);
+        for (y = 0; y < height; y++) {
+            for (x = 0; x < width; x++) {
+                double dx = (x - middle_x - shift_x) / scale, dy = (y - middle_y - shift_y) / scale;
+                double from_x = middle_x + flip * (cosine * dx + sine * dy);
+                double from_y = middle_y + cosine * dy - sine * dx;
+                for (k = 0; k < channels; k++) {
+                    *out++ = (float)dagan__image_at(in, height, width, channels, k, from_y, from_x);
+                }
+            }
+        }
+        out -= total;
+    }
+    if (!desc || desc->noise == 0) return;
+    for (n = 0; n < total; n++) {
+        double value = (double)out[n] + desc->noise * mde_random_normal(r);
+        out[n] = (float)(value > 1 ? 1 : value < -1 ? -1 : value);
+    }
+}
+
+/* Grey images are shown as ink on paper: 1 is black. Colours are shown as they are. */
+static unsigned char dagan__shade(float value, int channels)
+{
+    double shade = 0.5 + 0.5 * (channels == 1 ? -(double)value : (double)value);
+    return (unsigned char)(shade > 0 ? (shade < 1 ? 255.0 * shade + 0.5 : 255.0) : 0.0);
+}
+
+MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int height, int width, int channels,
+                                     const float *const *images, int zoom, size_t *size)
+{
+    enum { ROW = 900, FRAME = 208, GAP = 255, MOST = 1 << 15 };
+    unsigned char *pixels, *png;
+    int64_t wide, high, bytes;
+    int i, j, k, x, y;
+    if (size) *size = 0;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    if (!dagan__check_shape(c, "grid", height, width, channels)) return NULL;
+    if (rows < 1 || columns < 1 || rows > MOST || columns > MOST || zoom < 0 || zoom > MOST || !images || !size) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s, magnified %d times; expected at least one, and a "
+                 "place for the size", rows, columns, images ? "" : " (none given)", zoom);
+        return NULL;
+    }
+    if (zoom == 0) zoom = (int)((ROW + (int64_t)columns * width / 2) / ((int64_t)columns * width));
+    if (zoom == 0) zoom = 1;
+    wide = columns * ((int64_t)width * zoom + 1) + 1;
+    high = rows * ((int64_t)height * zoom + 1) + 1;
+    if (wide > MOST || high > MOST) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "grid: the picture would have %lld x %lld pixels; expected sides of at most %d",
+                 (long long)wide, (long long)high, MOST);
+        return NULL;
+    }
+    bytes = wide * high * channels;
+    pixels = (unsigned char *)mde_alloc(c, (size_t)bytes, 1);
+    if (!pixels) return NULL;
+    memset(pixels, FRAME, (size_t)bytes);
+    for (i = 0; i < rows; i++) {
+        for (j = 0; j < columns; j++) {
+            const float *image = images[(size_t)i * (size_t)columns + (size_t)j];
+            for (y = 0; y < height * zoom; y++) {
+                int64_t row = 1 + i * ((int64_t)height * zoom + 1) + y, column = 1 + j * ((int64_t)width * zoom + 1);
+                unsigned char *out = pixels + (row * wide + column) * channels;
+                const float *in = image ? image + (size_t)(y / zoom) * (size_t)width * (size_t)channels : NULL;
+                for (x = 0; x < width * zoom; x++) {
+                    for (k = 0; k < channels; k++) {
+                        *out++ = in ? dagan__shade(in[x / zoom * channels + k], channels) : (unsigned char)GAP;
+                    }
+                }
+            }
+        }
+    }
+    png = mde_png_encode(c, (int)wide, (int)high, channels, pixels, size);
+    mde_release(c, pixels);
+    return png;
+}
+
+/* ---- 5.4 Size and channels ---- */
+
+/* Grey from colour: luma of Rec. 601. Colour from grey: three times the same. */
+static void dagan__convert_channels(const float *in, size_t pixels, int from, int to, float *out)
+{
+    size_t i;
+    if (from == to) memcpy(out, in, pixels * (size_t)to * sizeof *out);
+    for (i = 0; i < pixels && from == 1 && to == 3; i++) out[3 * i] = out[3 * i + 1] = out[3 * i + 2] = in[i];
+    for (i = 0; i < pixels && from == 3 && to == 1; i++) {
+        const float *p = in + 3 * i;
+        out[i] = (float)((299.0 * (double)p[0] + 587.0 * (double)p[1] + 114.0 * (double)p[2]) / 1000.0);
+    }
+}
+
+/* out[j] = sum over i of in[i] times the share of out[j]'s span that in[i] covers, on rows of `width` numbers. Lengths
+   are whole numbers when an input row is `to` long and an output row `from`. */
+static void dagan__resize_rows(const double *in, int from, size_t width, double *out, int to)
+{
+    int i, j;
+    size_t k;
+    for (j = 0; j < to; j++) {
+        int64_t begin = (int64_t)j * from, end = begin + from;
+        double *row = out + (size_t)j * width;
+        for (k = 0; k < width; k++) row[k] = 0;
+        for (i = (int)(begin / to); i < from && (int64_t)i * to < end; i++) {
+            int64_t low = (int64_t)i * to, high = low + to;
+            double length = (double)((high < end ? high : end) - (low > begin ? low : begin));
+            const double *source = in + (size_t)i * width;
+            for (k = 0; k < width; k++) row[k] += length * source[k];
+        }
+        for (k = 0; k < width; k++) row[k] /= from;
+    }
+}
+
+static void dagan__transpose(const double *in, size_t rows, size_t columns, size_t channels, double *out)
+{
+    size_t i, j, k;
+    for (i = 0; i < rows; i++) {
+        for (j = 0; j < columns; j++) {
+            for (k = 0; k < channels; k++) out[(j * rows + i) * channels + k] = in[(i * columns + j) * channels + k];
+        }
+    }
+}
+
+/* Each pixel of the result is the mean of the input over the pixel's area. */
+static void dagan__resize(mde_context *c, const float *in, int height, int width, int channels, float *out,
+                          int new_height, int new_width)
+{
+    size_t tall = (size_t)(height > new_height ? height : new_height);
+    size_t wide = (size_t)(width > new_width ? width : new_width);
+    size_t depth = (size_t)channels, i, total = (size_t)height * (size_t)width * depth;
+    double *a, *b;
+    mde_mark mark;
+    if (height == new_height && width == new_width) {
+        memcpy(out, in, total * sizeof *out);
+        return;
+    }
+    mark = mde_arena_mark(c);
+    a = (double *)mde_scratch(c, tall * wide, depth * sizeof *a);
+    b = (double *)mde_scratch(c, tall * wide, depth * sizeof *b);
+    if (a && b) {
+        for (i = 0; i < total; i++) a[i] = (double)in[i];
+        dagan__resize_rows(a, height, (size_t)width * depth, b, new_height);
+        dagan__transpose(b, (size_t)new_height, (size_t)width, depth, a);
+        dagan__resize_rows(a, width, (size_t)new_height * depth, b, new_width);
+        dagan__transpose(b, (size_t)new_width, (size_t)new_height, depth, a);
+        total = (size_t)new_height * (size_t)new_width * depth;
+        for (i = 0; i < total; i++) out[i] = (float)(a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+/* An image of any size and channels becomes number `index` of a set. */
+static void dagan__images_put(dagan_images *set, int64_t index, const float *in, int height, int width, int channels,
+                              int invert)
+{
+    mde_context *c = set->context;
+    size_t pixels = (size_t)height * (size_t)width, i;
+    size_t total = (size_t)set->height * (size_t)set->width * (size_t)set->channels;
+    float *out = dagan__images_at(set, index);
+    mde_mark mark = mde_arena_mark(c);
+    if (channels != set->channels) {
+        float *converted = (float *)mde_scratch(c, pixels, (size_t)set->channels * sizeof *converted);
+        if (!converted) return;
+        dagan__convert_channels(in, pixels, channels, set->channels, converted);
+        in = converted;
+    }
+    dagan__resize(c, in, height, width, set->channels, out, set->height, set->width);
+    for (i = 0; invert && i < total; i++) out[i] = -out[i];
+    mde_arena_rewind(c, mark);
+}
+
+#ifndef MDE_NO_STDIO
+
+/* ---- 5.5 IDX and .npy files ---- */
+
+/* A whole file; compressed and empty ones are told apart here. */
+static unsigned char *dagan__file(mde_context *c, const char *path, size_t *size)
+{
+    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX / 4, size);
+    if (!bytes) return NULL;
+    if (*size == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: is empty", path);
+    } else if (*size >= 2 && bytes[0] == 0x1F && bytes[1] == 0x8B) {
+        mde_fail(c, MDE_BAD_FILE, "%s: is compressed, which is not read here; run gunzip on it first", path);
+    } else {
+        return bytes;
+    }
+    mde_release(c, bytes);
+    return NULL;
+}
+
+static int dagan__is_npy(const unsigned char *bytes, size_t size)
+{
+    return size >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0;
+}
+
+/* What an IDX file holds: big-endian numbers behind a header of 4 + 4 rank bytes. */
+typedef struct dagan__idx {
+    int type, bytes, rank;              /* type 0x08: unsigned byte, 0x0B: 16 bits, 0x0C: 32 bits */
+    int64_t shape[4];
+    const unsigned char *data;
+} dagan__idx;
+
+static int dagan__idx_parse(mde_context *c, const char *name, const unsigned char *bytes, size_t size, dagan__idx *out)
+{
+    size_t total = 1, header;
+    int k;
+    memset(out, 0, sizeof *out);
+    if (size < 4 || bytes[0] != 0 || bytes[1] != 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: is neither an IDX nor a .npy file: it begins with other bytes", name);
+        return 0;
+    }
+    out->type = bytes[2];
+    out->rank = bytes[3];
+    out->bytes = out->type == 0x08 ? 1 : out->type == 0x0B ? 2 : out->type == 0x0C ? 4 : 0;
+    if (out->bytes == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x0B or 0x0C", name,
+                 (unsigned)out->type);
+        return 0;
+    }
+    if (out->rank < 1 || out->rank > 4) {
+        mde_fail(c, MDE_BAD_FILE, "%s: IDX array of %d dimensions; expected 1 to 4", name, out->rank);
+        return 0;
+    }
+    header = 4 + 4 * (size_t)out->rank;
+    if (size < header) {
+        mde_fail(c, MDE_BAD_FILE, "%s: ends within its IDX header of %zu bytes", name, header);
+        return 0;
+    }
+    for (k = 0; k < out->rank; k++) {
+        const unsigned char *p = bytes + 4 + 4 * k;
+        uint32_t length = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+        out->shape[k] = (int64_t)length;
+        if (total != SIZE_MAX && !dagan__multiply(total, (size_t)length, &total)) total = SIZE_MAX;
+    }
+    if (total > SIZE_MAX / 4 || total * (size_t)out->bytes != size - header) {
+        mde_fail(c, MDE_BAD_FILE, "%s: the file has %zu bytes of data, which is not what its IDX header announces "
+                 "(%lld x ... of %d bytes); is it cut off?", name, size - header, (long long)out->shape[0], out->bytes);
+        return 0;
+    }
+    out->data = bytes + header;
+    return 1;
+}
+
+static int64_t dagan__idx_number(const dagan__idx *x, size_t index)
+{
+    const unsigned char *p = x->data + index * (size_t)x->bytes;
+    uint32_t bits;
+    if (x->bytes == 1) return p[0];
+    if (x->bytes == 2) {
+        bits = (uint32_t)p[0] << 8 | p[1];
+        return (int64_t)bits - (bits >> 15 ? INT64_C(1) << 16 : 0);
+    }
+    bits = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    return (int64_t)bits - (bits >> 31 ? INT64_C(1) << 32 : 0);
+}
+
+/* Images of a file, one after the other; pixel = scale value + shift is in [-1, 1]. */
+typedef struct dagan__source {
+    int64_t count, each;                /* each: images a class, of a 5-d array; 0: labels tell */
+    int height, width, channels;
+    double scale, shift;
+    unsigned char *bytes;               /* of the file, or */
+    dagan__idx idx;
+    mde_array *array;
+} dagan__source;
+
+/* [N, H, W], [N, H, W, C] or [class, sample, H, W, C]. */
+static int dagan__source_shape(mde_context *c, const char *name, int rank, const int64_t *shape, dagan__source *s)
+{
+    int at = rank == 5 ? 2 : 1, k;
+    if (rank < 3) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: an array of %d dimensions; expected images: [N, H, W], [N, H, W, C] or [class, "
+                 "sample, H, W, C]", name, rank);
+        return 0;
+    }
+    for (k = 0; k < at; k++) {
+        if (shape[k] < 1 || shape[k] > INT_MAX) {
+            mde_fail(c, MDE_BAD_SHAPE, "%s: holds %s", name, shape[k] < 1 ? "no images" : "more than 2^31 images");
+            return 0;
+        }
+    }
+    if (!dagan__check_shape(c, name, shape[at], shape[at + 1], rank == 3 ? 1 : shape[at + 2])) return 0;
+    s->count = rank == 5 ? shape[0] * shape[1] : shape[0];
+    s->each = rank == 5 ? shape[1] : 0;
+    s->height = (int)shape[at];
+    s->width = (int)shape[at + 1];
+    s->channels = rank == 3 ? 1 : (int)shape[at + 2];
+    return 1;
+}
+
+/* The range of the values tells their unit, because a .npy file does not. */
+static int dagan__source_scale(mde_context *c, const char *name, double low, double high, dagan__source *s)
+{
+    double most = high <= 1 ? 1 : high <= 255 ? 255 : 65535;
+    if (low >= 0 && high <= most) {
+        s->scale = 2 / most;
+        s->shift = -1;
+    } else if (low >= -1 && high <= 1) {
+        s->scale = 1;
+        s->shift = 0;
+    } else {
+        mde_fail(c, MDE_BAD_FILE, "%s: values from %g to %g; expected [0, 1], [0, 255], [0, 65535] or [-1, 1]", name,
+                 low, high);
+        return 0;
+    }
+    return 1;
+}
+
+static int dagan__source_npy(mde_context *c, const char *name, size_t size, dagan__source *s)
+{
+    double low = DBL_MAX, high = -DBL_MAX;
+    size_t i;
+    s->array = mde_npy_parse(c, name, s->bytes, size, 0);
+    mde_release(c, s->bytes);
+    s->bytes = NULL;
+    if (!s->array || !dagan__source_shape(c, name, s->array->rank, s->array->shape, s)) return 0;
+    for (i = 0; i < s->array->count; i++) {
+        double value = (double)s->array->f32[i];
+        if (!(value - value == 0)) {
+            mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i, value == value ? "infinite" : "not a number");
+            return 0;
+        }
+        if (value < low) low = value;
+        if (value > high) high = value;
+    }
+    return dagan__source_scale(c, name, low, high, s);
+}
+
+static int dagan__source_idx(mde_context *c, const char *name, size_t size, dagan__source *s)
+{
+    size_t total, i;
+    int64_t high = 0;
+    if (!dagan__idx_parse(c, name, s->bytes, size, &s->idx)) return 0;
+    if (s->idx.type == 0x0C) {
+        mde_fail(c, MDE_BAD_FILE, "%s: IDX images of type 0x0C; expected 0x08 or 0x0B", name);
+        return 0;
+    }
+    if (!dagan__source_shape(c, name, s->idx.rank, s->idx.shape, s)) return 0;
+    s->shift = -1;
+    s->scale = 2.0 / 255.0;
+    if (s->idx.bytes == 1) return 1;
+    total = (size_t)s->count * (size_t)s->height * (size_t)s->width * (size_t)s->channels;
+    for (i = 0; i < total; i++) {
+        int64_t value = dagan__idx_number(&s->idx, i);
+        if (value < 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i, (long long)value);
+            return 0;
+        }
+        if (value > high) high = value;
+    }
+    if (high > 255) s->scale = 2.0 / 32767.0;
+    return 1;
+}
+
+static void dagan__source_close(mde_context *c, dagan__source *s)
+{
+    mde_release(c, s->bytes);
+    mde_array_free(c, s->array);
+}
+
+static int dagan__source_open(mde_context *c, const char *path, dagan__source *s)
+{
+    size_t size;
+    memset(s, 0, sizeof *s);
+    s->bytes = dagan__file(c, path, &size);
+    if (!s->bytes) return 0;
+    return dagan__is_npy(s->bytes, size) ? dagan__source_npy(c, path, size, s) : dagan__source_idx(c, path, size, s);
+}
+
+static void dagan__source_get(const dagan__source *s, int64_t index, float *out)
+{
+    size_t size = (size_t)s->height * (size_t)s->width * (size_t)s->channels, from = (size_t)index * size, k;
+    for (k = 0; k < size; k++) {
+        double value = s->array ? (double)s->array->f32[from + k]
+                                : s->idx.bytes == 1 ? (double)s->idx.data[from + k]
+                                                    : (double)dagan__idx_number(&s->idx, from + k);
+        out[k] = (float)(value * s->scale + s->shift);
+    }
+}
+
+/* Labels of `count` images, IDX or .npy, into label. */
+static int dagan__read_labels(mde_context *c, const char *path, int64_t count, int *label)
+{
+    size_t size;
+    unsigned char *bytes = dagan__file(c, path, &size);
+    mde_array *array = NULL;
+    dagan__idx idx;
+    int64_t found, i;
+    int rank;
+    if (!bytes) return 0;
+    if (dagan__is_npy(bytes, size)) array = mde_npy_parse(c, path, bytes, size, 1);
+    else dagan__idx_parse(c, path, bytes, size, &idx);
+    if (mde_context_status(c) == MDE_OK) {
+        rank = array ? array->rank : idx.rank;
+        found = array ? array->shape[0] : idx.shape[0];
+        if (rank != 1) {
+            mde_fail(c, MDE_BAD_SHAPE, "%s: labels of %d dimensions; expected one label an image", path, rank);
+        } else if (found != count) {
+            mde_fail(c, MDE_BAD_SHAPE, "%s: %lld labels for %lld images", path, (long long)found, (long long)count);
+        }
+        for (i = 0; mde_context_status(c) == MDE_OK && i < count; i++) {
+            double value = array ? array->f64[i] : (double)dagan__idx_number(&idx, (size_t)i);
+            if (value >= 0 && value <= INT_MAX && floor(value) == value) label[i] = (int)value;
+            else mde_fail(c, MDE_BAD_FILE, "%s: label %g of image %lld; expected a whole number of 0 or more", path,
+                          value, (long long)i);
+        }
+    }
+    mde_array_free(c, array);
+    mde_release(c, bytes);
+    return mde_context_status(c) == MDE_OK;
+}
+
+/* folder/name in the arena; a folder of no length is the one that the program runs in. */
+static char *dagan__join(mde_context *c, const char *folder, size_t length, const char *name)
+{
+    size_t tail = strlen(name);
+    char *path = (char *)mde_scratch(c, length + tail + 2, 1);
+    if (!path) return NULL;
+    memcpy(path, folder, length);
+    if (length && path[length - 1] != '/') path[length++] = '/';
+    memcpy(path + length, name, tail + 1);
+    return path;
+}
+
+static int dagan__names_hold(const mde_names *names, const char *name, size_t length)
+{
+    int i;
+    for (i = 0; i < names->count; i++) {
+        if (strlen(names->items[i]) == length && memcmp(names->items[i], name, length) == 0) return 1;
+    }
+    return 0;
+}
+
+/* The labels beside a file of images, in the arena: `images` in its name becomes `labels`, and idx3-ubyte the name of
+   some type of labels. NULL and an error when there are none. */
+static char *dagan__labels_beside(mde_context *c, const char *path)
+{
+    static const char *const types[] = { "idx1-ubyte", "idx1-short", "idx1-int" };
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *at = NULL, *next, *gz = NULL;
+    size_t folder = (size_t)(name - path), start;
+    char *root = dagan__join(c, folder ? path : ".", folder ? folder : 1, ""), *idx, *found = NULL;
+    char *wanted = dagan__join(c, "", 0, name);
+    mde_names names;
+    int k;
+    for (next = strstr(name, "images"); next; next = strstr(next + 1, "images")) at = next;
+    if (!root || !wanted) return NULL;
+    if (!at) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: needs labels: give desc.labels (the name has no `images` that would be "
+                 "`labels` in that of the labels)", path);
+        return NULL;
+    }
+    memcpy(wanted + (at - name), "labels", 6);
+    if (mde_folder_list(c, root, &names) != MDE_OK) return NULL;
+    idx = strstr(wanted, "idx");
+    if (idx && (strlen(idx) < 10 || idx[4] != '-' || idx[3] < '3' || idx[3] > '4')) idx = NULL;
+    start = idx ? (size_t)(idx - wanted) : 0;
+    for (k = 0; k < (idx ? 3 : 1) && !found; k++) {
+        size_t length = strlen(wanted);
+        char *candidate = dagan__join(c, "", 0, wanted);
+        if (!candidate) break;
+        if (idx) {
+            memcpy(candidate + start, types[k], strlen(types[k]));
+            memmove(candidate + start + strlen(types[k]), wanted + start + 10, length - start - 10 + 1);
+        }
+        length = strlen(candidate);
+        if (dagan__names_hold(&names, candidate, length)) {
+            found = dagan__join(c, path, folder, candidate);
+        } else {
+            char *packed = (char *)mde_scratch(c, length + 4, 1);
+            if (!packed) break;
+            memcpy(packed, candidate, length);
+            memcpy(packed + length, ".gz", 4);
+            if (dagan__names_hold(&names, packed, length + 3)) gz = packed;
+        }
+    }
+    mde_names_free(c, &names);
+    if (!found && gz) mde_fail(c, MDE_BAD_FILE, "%s: its labels are compressed; run gunzip on %s first", path, gz);
+    else if (!found) mde_fail(c, MDE_IO, "%s: no labels %s are beside it; give desc.labels", path, wanted);
+    return found;
+}
+
+static dagan_images *dagan__open_file(mde_context *c, const char *path, const dagan_images_desc *desc)
+{
+    dagan__source s;
+    dagan_images *set = NULL;
+    mde_mark mark = mde_arena_mark(c);
+    int64_t *order, i;
+    if (dagan__source_open(c, path, &s)) {
+        int *label = (int *)mde_scratch(c, (size_t)s.count, sizeof *label), good = label != NULL;
+        float *image = (float *)mde_scratch(c, (size_t)s.height * (size_t)s.width, (size_t)s.channels * sizeof *image);
+        if (good && s.each && !desc->labels) {
+            for (i = 0; i < s.count; i++) label[i] = (int)(i / s.each);
+        } else if (good) {
+            const char *labels = desc->labels ? desc->labels : dagan__labels_beside(c, path);
+            good = labels && dagan__read_labels(c, labels, s.count, label);
+        }
+        if (good && image) {
+            set = dagan__images_group(c, s.count, label, desc->size ? desc->size : s.height,
+                                      desc->size ? desc->size : s.width, desc->channels ? desc->channels : s.channels,
+                                      desc->classes, desc->samples, &order);
+        }
+        for (i = 0; set && i < set->count; i++) {
+            dagan__source_get(&s, order[i], image);
+            dagan__images_put(set, i, image, s.height, s.width, s.channels, desc->invert);
+        }
+    }
+    dagan__source_close(c, &s);
+    mde_arena_rewind(c, mark);
+    return set;
+}
+
+/* ---- 5.6 Image files and folders ---- */
+
+typedef struct dagan__picture { int height, width, channels; float *pixels; } dagan__picture;    /* in the arena */
+
+static int dagan__picture_new(mde_context *c, const char *path, int64_t height, int64_t width, int channels,
+                              dagan__picture *out)
+{
+    if (height < 1 || width < 1 || height > INT_MAX / 4 || width > INT_MAX / 4 ||
+        (uint64_t)height * (uint64_t)width > DAGAN__MAX_PICTURE) {
+        mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26", path,
+                 (long long)height, (long long)width);
+        return 0;
+    }
+    out->height = (int)height;
+    out->width = (int)width;
+    out->channels = channels;
+    out->pixels = (float *)mde_scratch(c, (size_t)(height * width), (size_t)channels * sizeof *out->pixels);
+    return out->pixels != NULL;
+}
+
+/* The next number of a PGM or PPM header, or of the plain forms' pixels: -1 at the end, or when it is none. */
+static int64_t dagan__pnm_number(const unsigned char *bytes, size_t size, size_t *at)
+{
+    int64_t value = -1;
+    size_t i = *at;
+    while (i < size && (bytes[i] == '#' || bytes[i] == ' ' || (bytes[i] >= '\t' && bytes[i] <= '\r'))) {
+        if (bytes[i++] == '#') while (i < size && bytes[i] != '\n' && bytes[i] != '\r') i++;
+    }
+    for (; i < size && bytes[i] >= '0' && bytes[i] <= '9'; i++) {
+        value = (value < 0 ? 0 : value) * 10 + (bytes[i] - '0');
+        if (value > INT_MAX) return -1;
+    }
+    *at = i;
+    return value;
+}
+
+static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
+                           dagan__picture *out)
+{
+    int plain = bytes[1] <= '3', channels = bytes[1] == '2' || bytes[1] == '5' ? 1 : 3;
+    size_t at = 2, total, i, wide;
+    int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
+    int64_t most = dagan__pnm_number(bytes, size, &at), value;
+    if (width < 0 || height < 0 || most < 1 || most > 65535 || at == size) {
+        mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; expected "
+                 "numbers, the last from 1 to 65535", path, (long long)width, (long long)height, (long long)most);
+        return 0;
+    }
+    if (!plain) at++;                           /* one white space, then the pixels */
+    wide = most > 255 ? 2 : 1;
+    total = size - at;                          /* a pixel has at least a byte, plain or not */
+    if (width > 0 && height > 0 && (uint64_t)height <= total && (uint64_t)width <= total / (uint64_t)height) {
+        total = (size_t)width * (size_t)height * (size_t)channels;
+    } else if (width > 0 && height > 0) {
+        total = SIZE_MAX;
+    }
+    if (total == SIZE_MAX || (plain ? (size - at + 1) / 2 < total : (size - at) / wide < total)) {
+        mde_fail(c, MDE_BAD_FILE, "%s: ends before its %lld x %lld pixels do", path, (long long)width,
+                 (long long)height);
+        return 0;
+    }
+    if (!dagan__picture_new(c, path, height, width, channels, out)) return 0;
+    for (i = 0; i < total; i++) {
+        if (plain) value = dagan__pnm_number(bytes, size, &at);
+        else if (wide == 1) value = bytes[at + i];
+        else value = bytes[at + 2 * i] << 8 | bytes[at + 2 * i + 1];
+        if (value < 0 || value > most) {
+            mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i,
+                     value < 0 ? "missing or no number" : "more than the largest that the header allows");
+            return 0;
+        }
+        out->pixels[i] = (float)(2.0 * (double)value / (double)most - 1.0);
+    }
+    return 1;
+}
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+/* PNG, JPEG. Where there is alpha, the image lies on white paper. */
+static int dagan__read_stb(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
+                           dagan__picture *out)
+{
+    int width = 0, height = 0, channels = 0, good = 0, k, colours;
+    size_t i, pixels;
+    stbi_uc *data = NULL;
+    const char *reason;
+    if (size <= INT_MAX && stbi_info_from_memory(bytes, (int)size, &width, &height, &channels)) {
+        good = dagan__picture_new(c, path, height, width, channels <= 2 ? 1 : 3, out);
+        if (good) data = stbi_load_from_memory(bytes, (int)size, &width, &height, &channels, 0);
+    }
+    if (mde_context_status(c) != MDE_OK) return 0;
+    if (!data || width != out->width || height != out->height || (channels <= 2 ? 1 : 3) != out->channels) {
+        reason = stbi_failure_reason();
+        mde_fail(c, MDE_BAD_FILE, "%s: cannot be read as an image: %s", path, reason ? reason : "it is damaged");
+        stbi_image_free(data);
+        return 0;
+    }
+    pixels = (size_t)width * (size_t)height;
+    colours = out->channels;
+    for (i = 0; i < pixels; i++) {
+        const stbi_uc *p = data + i * (size_t)channels;
+        double alpha = channels > colours ? (double)p[colours] / 255.0 : 1.0;
+        for (k = 0; k < colours; k++) {
+            out->pixels[i * (size_t)colours + (size_t)k] = (float)(1.0 - alpha * (1.0 - (2.0 * p[k] / 255.0 - 1.0)));
+        }
+    }
+    stbi_image_free(data);
+    return 1;
+}
+#endif
+
+static int dagan__read_picture(mde_context *c, const char *path, dagan__picture *out)
+{
+    size_t size;
+    unsigned char *bytes = dagan__file(c, path, &size);
+    int good = 0;
+    if (!bytes) return 0;
+    if (size >= 2 && bytes[0] == 'P' && (bytes[1] == '2' || bytes[1] == '3' || bytes[1] == '5' || bytes[1] == '6')) {
+        good = dagan__read_pnm(c, path, bytes, size, out);
+    } else {
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+        good = dagan__read_stb(c, path, bytes, size, out);
+#else
+        mde_fail(c, MDE_BAD_FILE, "%s: is neither PGM nor PPM; for PNG and JPEG include stb_image.h before dagan.h",
+                 path);
+#endif
+    }
+    mde_release(c, bytes);
+    return good;
+}
+
+/* The name ends in this, in small letters or capitals. */
+static int dagan__ends_in(const char *name, const char *ending)
+{
+    size_t a = strlen(name), b = strlen(ending), i;
+    if (a < b) return 0;
+    for (i = 0; i < b; i++) {
+        char x = name[a - b + i];
+        if (x >= 'A' && x <= 'Z') x = (char)(x - 'A' + 'a');
+        if (x != ending[i]) return 0;
+    }
+    return 1;
+}
+
+static int dagan__is_picture(const char *name)
+{
+    return dagan__ends_in(name, ".pgm") || dagan__ends_in(name, ".ppm") || dagan__ends_in(name, ".pnm") ||
+           dagan__ends_in(name, ".png") || dagan__ends_in(name, ".jpg") || dagan__ends_in(name, ".jpeg");
+}
+
+/* A walk through folders, twice: without a set it counts, then it reads into the set. */
+typedef struct dagan__walk {
+    mde_context *context;
+    const dagan_images_desc *desc;
+    const char *root;                   /* name of the outermost folder, */
+    size_t skip;                        /* whose path and slash are that long */
+    dagan_images *set;
+    int classes;
+    int64_t images;
+    size_t letters, room;               /* of the names, with their zeros; of the names of the set */
+} dagan__walk;
+
+/* A grey set that meets its first colour image becomes a colour one. */
+static void dagan__images_colour(dagan_images *set)
+{
+    mde_context *c = set->context;
+    float *grey = set->pixels;
+    size_t pixels = (size_t)set->count * (size_t)set->height * (size_t)set->width;
+    set->channels = 3;
+    if (dagan__images_own(set)) {
+        dagan__convert_channels(grey, pixels, 1, 3, set->pixels);
+        mde_release(c, grey);
+    } else {
+        set->pixels = grey;
+    }
+}
+
+static void dagan__walk_image(dagan__walk *w, const char *path)
+{
+    dagan_images *set = w->set;
+    dagan__picture picture;
+    if (!set) return;
+    if (w->images >= set->count) {
+        mde_fail(w->context, MDE_IO, "%s: the folder changes while it is read", path);
+    } else if (dagan__read_picture(w->context, path, &picture)) {
+        if (w->desc->channels == 0 && picture.channels > set->channels) dagan__images_colour(set);
+        if (mde_context_status(w->context) != MDE_OK) return;
+        dagan__images_put(set, w->images, picture.pixels, picture.height, picture.width, picture.channels,
+                          w->desc->invert);
+    }
+}
+
+static void dagan__walk_folder(dagan__walk *w, const char *path, size_t name_length, int depth)
+{
+    mde_context *c = w->context;
+    const char *name = depth ? path + w->skip : w->root;
+    size_t length = depth ? strlen(name) : name_length;
+    int samples = 0, i;
+    mde_names names;
+    if (depth > DAGAN__MAX_DEPTH) {
+        mde_fail(c, MDE_BAD_FILE, "%s: folders are more than %d deep; is there a loop of links?", path,
+                 DAGAN__MAX_DEPTH);
+        return;
+    }
+    if (mde_folder_list(c, path, &names) != MDE_OK) return;
+    for (i = 0; i < names.count && (!w->desc->classes || w->classes < w->desc->classes); i++) {
+        mde_mark mark = mde_arena_mark(c);
+        char *full;
+        if (!dagan__is_picture(names.items[i])) continue;
+        if (w->desc->samples && samples == w->desc->samples) break;
+        full = dagan__join(c, path, strlen(path), names.items[i]);
+        if (full) dagan__walk_image(w, full);
+        mde_arena_rewind(c, mark);
+        if (mde_context_status(c) != MDE_OK) break;
+        w->images++;
+        samples++;
+    }
+    if (samples > 0) {
+        dagan_images *set = w->set;
+        if (set && (w->classes >= set->classes || length >= w->room - w->letters)) {
+            mde_fail(c, MDE_IO, "%s: the folder changes while it is read", path);
+        } else if (set) {
+            dagan__image_class *row = set->rows + w->classes;
+            row->first = w->images - samples;
+            row->samples = samples;
+            row->origin = w->classes;
+            row->name = set->names + w->letters;
+            memcpy(set->names + w->letters, name, length);
+        }
+        w->classes++;
+        w->letters += length + 1;
+    }
+    for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
+        mde_mark mark = mde_arena_mark(c);
+        char *full;
+        if (w->desc->classes && w->classes >= w->desc->classes) break;
+        if (dagan__is_picture(names.items[i])) continue;
+        full = dagan__join(c, path, strlen(path), names.items[i]);
+        if (full && mde_is_folder(full)) dagan__walk_folder(w, full, 0, depth + 1);
+        mde_arena_rewind(c, mark);
+    }
+    mde_names_free(c, &names);
+}
+
+static dagan_images *dagan__walk_read(dagan__walk *w, const char *path, size_t length)
+{
+    mde_context *c = w->context;
+    int side = w->desc->size ? w->desc->size : 28, channels = w->desc->channels ? w->desc->channels : 1;
+    dagan_images *set = dagan__images_new(c, side, side, channels, w->classes, w->images);
+    if (!set) return NULL;
+    w->set = set;
+    w->room = w->letters;
+    set->names = (char *)mde_alloc(c, w->letters, 1);
+    if (set->names && dagan__images_own(set)) {
+        w->classes = 0;
+        w->images = 0;
+        w->letters = 0;
+        dagan__walk_folder(w, path, length, 0);
+        if (w->classes != set->classes || w->images != set->count) {
+            mde_fail(c, MDE_IO, "%s: the folder changes while it is read", path);
+        }
+    }
+    if (mde_context_status(c) == MDE_OK) return set;
+    dagan_images_free(set);
+    return NULL;
+}
+
+/* A folder without images may hold them in one file, which is known by its name. */
+static dagan_images *dagan__open_array_in(mde_context *c, const char *path, const dagan_images_desc *desc)
+{
+    const char *first = NULL, *second = NULL, *packed = NULL;
+    dagan_images *set = NULL;
+    mde_names names;
+    int i;
+    if (mde_folder_list(c, path, &names) != MDE_OK) return NULL;
+    for (i = 0; i < names.count; i++) {
+        const char *name = names.items[i];
+        int array = strstr(name, "idx3") || strstr(name, "idx4") || dagan__ends_in(name, ".npy");
+        if (strstr(name, "labels")) continue;
+        if (array && dagan__ends_in(name, ".gz")) {
+            packed = name;
+        } else if (array && first) {
+            second = name;
+        } else if (array) {
+            first = name;
+        }
+    }
+    if (second) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: holds several files of images, %s and %s; give the path of one", path, first,
+                 second);
+    } else if (first) {
+        mde_mark mark = mde_arena_mark(c);
+        char *file = dagan__join(c, path, strlen(path), first);
+        if (file) set = dagan__open_file(c, file, desc);
+        mde_arena_rewind(c, mark);
+    } else if (packed) {
+        mde_fail(c, MDE_BAD_FILE, "%s: %s is compressed, which is not read here; run gunzip on it first", path, packed);
+    } else {
+        mde_fail(c, MDE_BAD_FILE, "%s: neither the folder nor those in it hold images: .pgm, .ppm, .png, .jpg, .npy or "
+                 "IDX files", path);
+    }
+    mde_names_free(c, &names);
+    return set;
+}
+
+static dagan_images *dagan__open_folder(mde_context *c, const char *path, const dagan_images_desc *desc)
+{
+    dagan__walk w;
+    size_t length = strlen(path), start;
+    memset(&w, 0, sizeof w);
+    w.context = c;
+    w.desc = desc;
+    w.skip = length + (path[length - 1] != '/');
+    while (length > 1 && path[length - 1] == '/') length--;
+    for (start = length; start > 0 && path[start - 1] != '/'; start--) {}
+    w.root = path + start;
+    dagan__walk_folder(&w, path, length - start, 0);
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    if (w.images == 0) return dagan__open_array_in(c, path, desc);
+    if (desc->labels) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: labels %s are given, but the folders of images are the classes", path,
+                 desc->labels);
+        return NULL;
+    }
+    return dagan__walk_read(&w, path, length - start);
+}
+
+MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *desc)
+{
+    dagan_images_desc defaults;
+    dagan_images *set;
+    int64_t i;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (desc->size < 0 || desc->size > DAGAN__MAX_SIDE || desc->classes < 0 || desc->samples < 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "images: size %d, classes %d, samples %d; expected 0 or more, and a size of at "
+                 "most %d", desc->size, desc->classes, desc->samples, DAGAN__MAX_SIDE);
+        return NULL;
+    }
+    if (desc->channels != 0 && desc->channels != 1 && desc->channels != 3) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "images: channels is %d; expected 0 (as they are), 1 (grey) or 3 (colour)",
+                 desc->channels);
+        return NULL;
+    }
+    if (desc->path) {
+        return mde_is_folder(desc->path) ? dagan__open_folder(c, desc->path, desc)
+                                         : dagan__open_file(c, desc->path, desc);
+    }
+    set = dagan_images_draw(c, desc->classes ? desc->classes : 200, desc->samples ? desc->samples : 20,
+                            desc->size ? desc->size : 28, desc->seed);
+    if (set && desc->invert) {
+        int64_t total = set->count * set->height * set->width;
+        for (i = 0; i < total; i++) set->pixels[i] = -set->pixels[i];
+    }
+    if (set && desc->channels == 3) dagan__images_colour(set);
+    if (mde_context_status(c) == MDE_OK) return set;
+    dagan_images_free(set);
+    return NULL;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ======================================================================
+   6. NETWORKS
+   ====================================================================== */
+
+/* Generator and critic of Antoniou et al. 2018, section 4. Each network is written down once, as a pass along its
+   layers. The first pass sees sizes only and makes the parameters; every later one carries tensors and takes the
+   parameters in the same order. */
+
+#define DAGAN__MAX_FILTERS 1024
+#define DAGAN__MAX_INNER 16             /* inner convolutions of a block */
+#define DAGAN__MAX_NOISE 4096
+#define DAGAN__SLOPE 0.2                /* of every leaky ReLU */
+/* The critic's five passes a step move the running statistics, too: an average over about 17 generator steps. */
+#define DAGAN__MOMENTUM 0.99
+#define DAGAN__BATCH_EPSILON 1e-3
+#define DAGAN__FILM_DEVIATION 0.5       /* of what z first adds to gain and shift */
+#define DAGAN__IMAGE_EPSILON 1e-5
+
+/* ---- 6.1 Modulation: a gain and a shift for each channel of each image ---- */
+
+static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *const *in, int inputs, mde_tensor *out)
+{
+    const mde_tensor *x = in[0];
+    int k;
+    for (k = 1; k < inputs && x->rank == 4; k++) {
+        if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
+    }
+    if (x->rank != 4 || k < inputs) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, c]",
+                 name);
+        return 0;
+    }
+    out->rank = 4;
+    memcpy(out->shape, x->shape, sizeof out->shape);
+    return 1;
+}
+
+typedef struct dagan__modulation { const float *x, *gain, *shift; float *out; int64_t pixels, channels; }
+    dagan__modulation;
+
+static void dagan__modulate_image(int64_t index, void *user)
+{
+    const dagan__modulation *m = (const dagan__modulation *)user;
+    int64_t count = m->pixels * m->channels, channels = m->channels, i, k;
+    const float *x = m->x + index * count, *gain = m->gain + index * channels;
+    const float *shift = m->shift ? m->shift + index * channels : NULL;
+    float *out = m->out + index * count;
+    for (i = 0; i < count; i += channels, x += channels, out += channels) {
+        if (shift) for (k = 0; k < channels; k++) out[k] = x[k] * gain[k] + shift[k];
+        else for (k = 0; k < channels; k++) out[k] = x[k] * gain[k];
+    }
+}
+
+static void dagan__modulation_run(mde_context *c, const mde_node *node, const float *shift)
+{
+    dagan__modulation m;
+    m.x = node->in[0]->data;
+    m.gain = node->in[1]->data;
+    m.shift = shift;
+    m.out = node->out->data;
+    m.pixels = node->in[0]->shape[1] * node->in[0]->shape[2];
+    m.channels = node->in[0]->shape[3];
+    mde_parallel_for(c, node->in[0]->shape[0], dagan__modulate_image, &m);
+}
+
+/* Sum over height and width. */
+static mde_tensor *dagan__pixel_sum(mde_context *c, mde_tensor *x)
+{
+    return mde_affine(c, dagan_global_pool(c, x), x ? (double)(x->shape[1] * x->shape[2]) : 0, 0);
+}
+
+static mde_tensor *dagan__scale_images(mde_context *c, mde_tensor *x, mde_tensor *gain);
+
+static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__modulation_fits(c, "scale_images", in, 2, out);
+}
+
+static void dagan__scale_images_forward(mde_context *c, mde_node *node)
+{
+    dagan__modulation_run(c, node, NULL);
+}
+
+static void dagan__scale_images_vjp(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want,
+                                    mde_tensor **din)
+{
+    if (want & 1) din[0] = dagan__scale_images(c, g, node->in[1]);
+    if (want & 2) din[1] = dagan__pixel_sum(c, mde_mul(c, g, node->in[0]));
+}
+
+static const mde_op dagan__op_scale_images = {
+    "scale_images", 2, dagan__scale_images_shape, dagan__scale_images_forward, dagan__scale_images_vjp, NULL
+};
+
+static mde_tensor *dagan__scale_images(mde_context *c, mde_tensor *x, mde_tensor *gain)
+{
+    mde_tensor *in[2];
+    in[0] = x;
+    in[1] = gain;
+    return mde_apply(c, &dagan__op_scale_images, in, NULL);
+}
+
+static int dagan__modulate_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__modulation_fits(c, "modulate", in, 3, out);
+}
+
+static void dagan__modulate_forward(mde_context *c, mde_node *node)
+{
+    dagan__modulation_run(c, node, node->in[2]->data);
+}
+
+static void dagan__modulate_vjp(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din)
+{
+    dagan__scale_images_vjp(c, node, g, want, din);
+    if (want & 4) din[2] = dagan__pixel_sum(c, g);
+}
+
+static const mde_op dagan__op_modulate = {
+    "modulate", 3, dagan__modulate_shape, dagan__modulate_forward, dagan__modulate_vjp, NULL
+};
+
+/* x gain + shift: x [n, h, w, c], gain and shift [n, c]. */
+static mde_tensor *dagan__modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift)
+{
+    mde_tensor *in[3];
+    in[0] = x;
+    in[1] = gain;
+    in[2] = shift;
+    return mde_apply(c, &dagan__op_modulate, in, NULL);
+}
+
+/* ---- 6.2 Layers ---- */
+
+typedef struct dagan__layer {
+    mde_tensor *weight, *bias;          /* [3, 3, in, out] or [in, out]; [out] */
+    mde_tensor *gain, *shift;           /* of the normalization, [out] */
+    mde_tensor *mean, *variance;        /* running statistics, [out] */
+    mde_tensor *film;                   /* [noise, 2 out]: what z adds to gain and shift */
+} dagan__layer;
+
+#define DAGAN__SPANS 64                 /* of the curve */
+
+struct dagan {
+    mde_context *context;
+    int height, width, channels;
+    dagan_desc desc;
+    mde_params *params[2];              /* generator, critic */
+    dagan__layer *layers[2];
+    int layer_count[2];
+    /* Curve of the last training: sums over spans of span_steps steps; a full list is folded in two. */
+    double sums[DAGAN__SPANS][4];
+    int64_t span_steps, steps;
+    dagan_step curve[DAGAN__SPANS];
+    int64_t curve_steps[DAGAN__SPANS];
+    int points;
+};
+
+/* What goes from layer to layer. */
+typedef struct dagan__map { mde_tensor *t; int64_t height, width; int channels; } dagan__map;
+
+typedef struct dagan__pass {
+    dagan *g;
+    mde_context *context;
+    int net;                            /* 0: generator, 1: critic */
+    int making;                         /* the first pass: parameters are made, there are no tensors */
+    int next;                           /* layer */
+    int full;                           /* of the paper's form: all outputs of a block joined, blocks bypassed */
+    mde_tensor *z;                      /* [n, noise] */
+    int training;
+    uint64_t stream;                    /* of the masks of dropout */
+} dagan__pass;
+
+enum { DAGAN__GENERATOR = 0, DAGAN__CRITIC = 1 };
+static const char *const dagan__net_names[2] = { "generator", "critic" };
+
+static dagan__pass dagan__pass_start(dagan *g, int net, int making)
+{
+    dagan__pass k;
+    memset(&k, 0, sizeof k);
+    k.g = g;
+    k.context = g->context;
+    k.net = net;
+    k.making = making;
+    k.full = g->desc.preset == DAGAN_PAPER;
+    return k;
+}
+
+static mde_tensor *dagan__make(dagan__pass *k, const char *layer, const char *what, int rank, const int64_t *shape,
+                               mde_init init, double scale)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s.%s", dagan__net_names[k->net], layer, what);
+    return mde_param(k->g->params[k->net], name, rank, shape, init, scale);
+}
+
+/* The next layer; in the first pass a new one. */
+static dagan__layer *dagan__take(dagan__pass *k)
+{
+    if (k->making) k->g->layer_count[k->net] = k->next + 1;
+    return k->g->layers[k->net] + k->next++;
+}
+
+enum { DAGAN__RAW = 0, DAGAN__NORM = 1, DAGAN__FILM = 3 };   /* convolution alone, + leaky ReLU and norm, + z */
+
+static void dagan__conv_make(dagan__pass *k, dagan__layer *layer, const char *name, int in, int filters, int kind)
+{
+    int64_t shape[4], channels = filters;
+    double fan_in = 9.0 * in;
+    shape[0] = shape[1] = 3;
+    shape[2] = in;
+    shape[3] = filters;
+    layer->weight = dagan__make(k, name, "weight", 4, shape, MDE_INIT_NORMAL,
+                                sqrt((kind == DAGAN__RAW ? 1.0 : 2.0) / fan_in));
+    layer->bias = dagan__make(k, name, "bias", 1, &channels, MDE_INIT_ZEROS, 0);
+    if (kind == DAGAN__RAW) return;
+    layer->gain = dagan__make(k, name, "norm.gain", 1, &channels, MDE_INIT_ONES, 0);
+    layer->shift = dagan__make(k, name, "norm.bias", 1, &channels, MDE_INIT_ZEROS, 0);
+    if (k->net == DAGAN__GENERATOR && k->g->desc.norm != DAGAN_INSTANCE_NORM) {
+        layer->mean = dagan__make(k, name, "norm.running_mean", 1, &channels, MDE_INIT_ZEROS, 0);
+        layer->variance = dagan__make(k, name, "norm.running_variance", 1, &channels, MDE_INIT_ONES, 0);
+    }
+    if (kind != DAGAN__FILM) return;
+    shape[0] = k->g->desc.noise;
+    shape[1] = 2 * filters;
+    layer->film = dagan__make(k, name, "film.weight", 2, shape, MDE_INIT_NORMAL,
+                               DAGAN__FILM_DEVIATION / sqrt((double)shape[0]));
+}
+
+/* Normalization with gain and shift, to which z may add. */
+static mde_tensor *dagan__norm_apply(dagan__pass *k, const dagan__layer *layer, mde_tensor *x)
+{
+    mde_context *c = k->context;
+    int64_t filters = layer->gain->shape[0];
+    mde_tensor *gain = layer->film ? NULL : layer->gain, *shift = layer->film ? NULL : layer->shift, *m;
+    if (k->net == DAGAN__CRITIC) {
+        return dagan_scale_channels(c, dagan_image_normalize(c, x, DAGAN__IMAGE_EPSILON), gain, shift);
+    }
+    if (k->g->desc.norm == DAGAN_INSTANCE_NORM) {
+        x = dagan_instance_normalize(c, x, DAGAN__IMAGE_EPSILON);
+        if (gain) x = dagan_scale_channels(c, x, gain, shift);
+    } else {
+        x = dagan_batch_norm(c, x, gain, shift, layer->mean, layer->variance, DAGAN__MOMENTUM, DAGAN__BATCH_EPSILON,
+                             k->training, k->g->desc.norm == DAGAN_BATCH_RENORM);
+    }
+    if (!layer->film) return x;
+    m = mde_matmul(c, k->z, layer->film);
+    gain = mde_add(c, mde_slice(c, m, 1, 0, filters), layer->gain);
+    shift = mde_add(c, mde_slice(c, m, 1, filters, filters), layer->shift);
+    return dagan__modulate(c, x, gain, shift);
+}
+
+/* A 3x3 convolution with padding; unless it is raw, leaky ReLU and normalization follow, in the authors' order. */
+static dagan__map dagan__conv(dagan__pass *k, dagan__map x, const char *name, int filters, int stride, int kind)
+{
+    dagan__layer *layer = dagan__take(k);
+    dagan__map y;
+    y.t = NULL;
+    y.height = (x.height - 1) / stride + 1;
+    y.width = (x.width - 1) / stride + 1;
+    y.channels = filters;
+    if (k->making) {
+        dagan__conv_make(k, layer, name, x.channels, filters, kind);
+        return y;
+    }
+    y.t = dagan_conv2d(k->context, x.t, layer->weight, stride, 1);
+    y.t = dagan_scale_channels(k->context, y.t, NULL, layer->bias);
+    if (kind != DAGAN__RAW) y.t = dagan__norm_apply(k, layer, dagan_leaky_relu(k->context, y.t, DAGAN__SLOPE));
+    return y;
+}
+
+/* x [n, in] -> [n, out] */
+static mde_tensor *dagan__linear(dagan__pass *k, mde_tensor *x, const char *name, int64_t in, int64_t out, double scale)
+{
+    dagan__layer *layer = dagan__take(k);
+    int64_t shape[2];
+    if (!k->making) return mde_add(k->context, mde_matmul(k->context, x, layer->weight), layer->bias);
+    shape[0] = in;
+    shape[1] = out;
+    layer->weight = dagan__make(k, name, "weight", 2, shape, MDE_INIT_NORMAL, sqrt(scale / (double)in));
+    layer->bias = dagan__make(k, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    return NULL;
+}
+
+static dagan__map dagan__joined(dagan__pass *k, dagan__map a, dagan__map b)
+{
+    if (!k->making) a.t = mde_concat(k->context, a.t, b.t, 3);
+    a.channels += b.channels;
+    return a;
+}
+
+static dagan__map dagan__upsampled(dagan__pass *k, dagan__map x, int64_t height, int64_t width)
+{
+    if (!k->making) x.t = dagan_upsample(k->context, x.t, height, width);
+    x.height = height;
+    x.width = width;
+    return x;
+}
+
+static dagan__map dagan__dropped(dagan__pass *k, dagan__map x)
+{
+    double rate = k->g->desc.dropout;
+    if (k->making || !k->training || rate <= 0) return x;
+    x.t = mde_dropout(k->context, x.t, rate, k->g->desc.seed, k->stream + (uint64_t)k->next);
+    return x;
+}
+
+/* ---- 6.3 Blocks ---- */
+
+/* What a block has to offer to its next convolution: its input and the outputs of its convolutions. */
+typedef struct dagan__block { dagan__map members[DAGAN__MAX_INNER + 1]; int count; } dagan__block;
+
+/* Input of a convolution with so many filters: the newest member, joined with older ones. In the paper's form with all
+   of them; otherwise as long as there are at most half as many channels again as filters, so that cost stays low. */
+static dagan__map dagan__offer(dagan__pass *k, const dagan__block *block, int filters)
+{
+    int i = block->count - 1;
+    dagan__map x = block->members[i];
+    while (--i >= 0 && (k->full || 2 * (x.channels + block->members[i].channels) <= 3 * filters)) {
+        x = dagan__joined(k, x, block->members[i]);
+    }
+    return x;
+}
+
+/* Inner convolutions. bypass: the last inner output of the block before, of another size; with the paper's form it
+   reaches the first convolution of a shrinking block, each of a growing one, through a raw convolution. */
+static void dagan__inner(dagan__pass *k, dagan__block *block, const char *name, const dagan__map *bypass, int layers,
+                         int filters, int growing, int kind)
+{
+    char full[48];
+    int i;
+    for (i = 0; i < layers; i++) {
+        dagan__map x = dagan__offer(k, block, filters);
+        if (k->full && bypass && (growing || i == 0)) {
+            dagan__map y = growing ? dagan__upsampled(k, *bypass, x.height, x.width) : *bypass;
+            snprintf(full, sizeof full, "%s.bypass%d", name, i);
+            x = dagan__joined(k, x, dagan__conv(k, y, full, y.channels, growing ? 1 : 2, DAGAN__RAW));
+        }
+        snprintf(full, sizeof full, "%s.conv%d", name, i);
+        block->members[block->count++] = dagan__conv(k, x, full, filters, 1, kind);
+    }
+}
+
+/* The encoder, also the critic's body: level l halves the size and leaves filters[l] channels in out[l]. */
+static void dagan__encode(dagan__pass *k, dagan__map x, const char *prefix, int levels, const int *filters, int layers,
+                          dagan__map *out)
+{
+    dagan__map bypass = x;
+    char name[32], full[48];
+    int l;
+    for (l = 0; l < levels; l++) {
+        dagan__block block;
+        block.members[0] = l == 0 ? x : out[l - 1];
+        block.count = 1;
+        snprintf(name, sizeof name, "%s%d", prefix, l);
+        if (l > 0) dagan__inner(k, &block, name, &bypass, layers, filters[l], 0, DAGAN__NORM);
+        if (l > 0) bypass = block.members[block.count - 1];
+        snprintf(full, sizeof full, "%s.down", name);
+        out[l] = dagan__conv(k, dagan__offer(k, &block, filters[l]), full, filters[l], 2, DAGAN__NORM);
+        out[l] = dagan__dropped(k, out[l]);
+    }
+}
+
+/* z as `channels` further ones. */
+static dagan__map dagan__noise_map(dagan__pass *k, const char *name, dagan__map like, int channels)
+{
+    int64_t width = like.height * like.width * channels, shape[4];
+    like.channels = channels;
+    like.t = dagan__linear(k, k->z, name, k->g->desc.noise, width, 1.0);
+    if (!like.t) return like;
+    shape[0] = like.t->shape[0];
+    shape[1] = like.height;
+    shape[2] = like.width;
+    shape[3] = channels;
+    like.t = mde_reshape(k->context, like.t, 4, shape);
+    return like;
+}
+
+#define DAGAN__NOISE_BLOCKS 3           /* that z is joined to, with 8, 4 and 2 channels */
+
+static mde_tensor *dagan__generator_pass(dagan__pass *k, mde_tensor *x)
+{
+    const dagan_desc *d = &k->g->desc;
+    /* At full size a layer costs the most and has the least to do. */
+    int levels = d->levels, finest = k->full ? d->generator[0] : (d->generator[0] + 1) / 2, b, i;
+    int kind = d->z_concatenated ? DAGAN__NORM : DAGAN__FILM;
+    dagan__map image, level[DAGAN_MAX_LEVELS], current, bypass;
+    const dagan__map *skip;
+    dagan__block block;
+    char name[32], full[48];
+    image.t = x;
+    image.height = k->g->height;
+    image.width = k->g->width;
+    image.channels = k->g->channels;
+    dagan__encode(k, image, "enc", levels, d->generator, d->generator_layers, level);
+    current = bypass = level[levels - 1];
+    for (b = 0; b <= levels; b++) {
+        int l = levels - 1 - b, filters = l >= 0 ? d->generator[l] : finest;
+        snprintf(name, sizeof name, "dec%d", b);
+        if (d->z_concatenated && b < DAGAN__NOISE_BLOCKS) {
+            snprintf(full, sizeof full, "%s.noise", name);
+            current = dagan__joined(k, current, dagan__noise_map(k, full, current, 8 >> b));
+        }
+        block.members[0] = current;
+        block.count = 1;
+        dagan__inner(k, &block, name, b > 0 ? &bypass : NULL, d->generator_layers, filters, 1, kind);
+        bypass = block.members[block.count - 1];
+        if (l < 0) break;
+        skip = l > 0 ? &level[l - 1] : &image;
+        if (l == 0) filters = finest;
+        current = dagan__upsampled(k, dagan__offer(k, &block, filters), skip->height, skip->width);
+        snprintf(full, sizeof full, "%s.up", name);
+        current = dagan__dropped(k, dagan__conv(k, current, full, filters, 1, kind));
+        if (l > 0 || !d->no_input_skip) current = dagan__joined(k, current, *skip);
+    }
+    current = bypass;
+    for (i = 0; k->full && i < 2; i++) {
+        snprintf(full, sizeof full, "last%d", i);
+        current = dagan__conv(k, current, full, finest, 1, DAGAN__NORM);
+    }
+    current = dagan__conv(k, current, "image", image.channels, 1, DAGAN__RAW);
+    return k->making ? NULL : mde_tanh(k->context, current.t);
+}
+
+/* Body as the encoder's, then a linear score of the last maps and of a hidden layer over their means. */
+static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde_tensor *condition)
+{
+    const dagan_desc *d = &k->g->desc;
+    mde_context *c = k->context;
+    dagan__map pair, level[DAGAN_MAX_LEVELS], last;
+    mde_tensor *hidden = NULL, *flat = NULL;
+    int64_t shape[2], pixels;
+    int wide = 8 * d->critic[d->levels - 1];
+    pair.t = k->making ? NULL : mde_concat(c, candidate, condition, 3);
+    pair.height = k->g->height;
+    pair.width = k->g->width;
+    pair.channels = 2 * k->g->channels;
+    dagan__encode(k, pair, "block", d->levels, d->critic, d->critic_layers, level);
+    last = level[d->levels - 1];
+    pixels = last.height * last.width * last.channels;
+    hidden = dagan__linear(k, k->making ? NULL : dagan_global_pool(c, last.t), "hidden", last.channels, wide, 2.0);
+    if (!k->making) {
+        hidden = dagan_leaky_relu(c, hidden, DAGAN__SLOPE);
+        shape[0] = candidate->shape[0];
+        shape[1] = pixels;
+        flat = mde_concat(c, hidden, mde_reshape(c, last.t, 2, shape), 1);
+    }
+    flat = dagan__linear(k, flat, "score", wide + pixels, 1, 1.0);
+    return k->making ? NULL : mde_reshape(c, flat, 1, shape);
+}
+
+/* ---- 6.4 Public functions ---- */
+
+static const dagan_desc dagan__presets[3] = {
+    { DAGAN_COMPACT, 32, 3, { 16, 32, 48, 48, 48, 48 }, { 16, 32, 48, 48, 48, 48 }, 1, 1, MDE_ZERO,
+      DAGAN_BATCH_NORM, 0, 0, 0 },
+    { DAGAN_QUICK, 16, 3, { 12, 16, 24, 24, 24, 24 }, { 12, 24, 32, 32, 32, 32 }, 1, 1, MDE_ZERO,
+      DAGAN_BATCH_NORM, 0, 0, 0 },
+    { DAGAN_PAPER, 100, 4, { 64, 64, 128, 128, 128, 128 }, { 64, 64, 128, 128, 128, 128 }, 3, 5, 0.5,
+      DAGAN_BATCH_RENORM, 1, 0, 0 }
+};
+
+static int dagan__most_levels(int height, int width)
+{
+    int levels = 0;
+    while (levels < DAGAN_MAX_LEVELS && height > 1 && width > 1) {
+        height = (height + 1) / 2;
+        width = (width + 1) / 2;
+        levels++;
+    }
+    return levels;
+}
+
+/* Fills in the preset's numbers and checks all. */
+static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int width)
+{
+    int most = dagan__most_levels(height, width), l;
+    const dagan_desc *preset;
+    if ((int)d->preset < 0 || (int)d->preset > 2 || (int)d->norm < 0 || (int)d->norm > 2) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: preset %d, norm %d; expected values of dagan_preset and dagan_norm",
+                 (int)d->preset, (int)d->norm);
+        return 0;
+    }
+    preset = &dagan__presets[d->preset];
+    if (d->noise == 0) d->noise = preset->noise;
+    if (d->levels == 0) d->levels = preset->levels < most ? preset->levels : most;
+    if (d->generator_layers == 0) d->generator_layers = preset->generator_layers;
+    if (d->critic_layers == 0) d->critic_layers = preset->critic_layers;
+    if (d->dropout == 0) d->dropout = preset->dropout;
+    if (d->norm == 0) d->norm = preset->norm;
+    if (d->z_concatenated == 0) d->z_concatenated = preset->z_concatenated;
+    if (d->levels < 1 || d->levels > most) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d levels; images of %d x %d can be halved %d times, at most %d are "
+                 "possible", d->levels, height, width, most, DAGAN_MAX_LEVELS);
+        return 0;
+    }
+    for (l = 0; l < d->levels; l++) {
+        if (d->generator[l] == 0) d->generator[l] = preset->generator[l];
+        if (d->critic[l] == 0) d->critic[l] = preset->critic[l];
+        if (d->generator[l] < 1 || d->generator[l] > DAGAN__MAX_FILTERS || d->critic[l] < 1 ||
+            d->critic[l] > DAGAN__MAX_FILTERS) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d filters at level %d; expected 1 to %d", d->generator[l],
+                     d->critic[l], l, DAGAN__MAX_FILTERS);
+            return 0;
+        }
+    }
+    if (d->noise < 1 || d->noise > DAGAN__MAX_NOISE) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: noise of %d dimensions; expected 1 to %d", d->noise, DAGAN__MAX_NOISE);
+        return 0;
+    }
+    if (d->generator_layers < 1 || d->generator_layers > DAGAN__MAX_INNER || d->critic_layers < 1 ||
+        d->critic_layers > DAGAN__MAX_INNER) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d inner convolutions a block; expected 1 to %d",
+                 d->generator_layers, d->critic_layers, DAGAN__MAX_INNER);
+        return 0;
+    }
+    if (d->dropout != MDE_ZERO && !(d->dropout >= 0 && d->dropout < 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: dropout %g; expected 0 or more and less than 1", d->dropout);
+        return 0;
+    }
+    return 1;
+}
+
+static dagan *dagan__create(mde_context *c, int height, int width, int channels, const dagan_desc *desc)
+{
+    dagan_desc d;
+    dagan *g;
+    int net;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    if (desc) d = *desc;
+    else memset(&d, 0, sizeof d);
+    if (!dagan__desc_resolve(c, &d, height, width)) return NULL;
+    g = (dagan *)mde_alloc(c, 1, sizeof *g);
+    if (!g) return NULL;
+    g->context = c;
+    g->height = height;
+    g->width = width;
+    g->channels = channels;
+    g->desc = d;
+    for (net = 0; net < 2; net++) {
+        /* At most a bypass for each inner convolution, the scaling one and z of each block, and the last layers. */
+        size_t most = (size_t)(2 * d.levels + 1) *
+                          (size_t)(2 * (net ? d.critic_layers : d.generator_layers) + 2) + 3;
+        g->params[net] = mde_params_create(c, d.seed);
+        g->layers[net] = (dagan__layer *)mde_alloc(c, most, sizeof *g->layers[net]);
+        if (g->params[net] && g->layers[net]) {
+            dagan__pass pass = dagan__pass_start(g, net, 1);
+            if (net == DAGAN__GENERATOR) dagan__generator_pass(&pass, NULL);
+            else dagan__critic_pass(&pass, NULL, NULL);
+        }
+    }
+    if (mde_context_status(c) == MDE_OK) return g;
+    dagan_free(g);
+    return NULL;
+}
+
+MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan_desc *desc)
+{
+    int height, width, channels;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    if (!like) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: no set of images whose size the networks should take");
+        return NULL;
+    }
+    dagan_images_shape(like, &height, &width, &channels);
+    return dagan__create(c, height, width, channels, desc);
+}
+
+MDEDEF void dagan_free(dagan *g)
+{
+    int net;
+    if (!g) return;
+    for (net = 0; net < 2; net++) {
+        mde_params_free(g->params[net]);
+        mde_release(g->context, g->layers[net]);
+    }
+    mde_release(g->context, g);
+}
+
+MDEDEF const dagan_desc *dagan_describe(const dagan *g)
+{
+    return g ? &g->desc : NULL;
+}
+
+MDEDEF mde_params *dagan_generator_params(const dagan *g)
+{
+    return g ? g->params[DAGAN__GENERATOR] : NULL;
+}
+
+MDEDEF mde_params *dagan_critic_params(const dagan *g)
+{
+    return g ? g->params[DAGAN__CRITIC] : NULL;
+}
+
+/* A batch of images of the right size; n < 0: of any number. */
+static int dagan__check_batch(const dagan *g, const char *what, const mde_tensor *x, int64_t n)
+{
+    if (x && x->rank == 4 && x->shape[1] == g->height && x->shape[2] == g->width && x->shape[3] == g->channels &&
+        (n < 0 || x->shape[0] == n)) {
+        return 1;
+    }
+    mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
+             n < 0 ? "any number of" : "as many", g->height, g->width, g->channels);
+    return 0;
+}
+
+MDEDEF mde_tensor *dagan_generator_apply(dagan *g, mde_tensor *x, mde_tensor *z, int training, uint64_t stream)
+{
+    dagan__pass pass;
+    if (!g || mde_context_status(g->context) != MDE_OK) return NULL;
+    if (!dagan__check_batch(g, "x", x, -1)) return NULL;
+    if (!z || z->rank != 2 || z->shape[0] != x->shape[0] || z->shape[1] != g->desc.noise) {
+        mde_fail(g->context, MDE_BAD_SHAPE, "dagan: z is not [%lld, %d], a row for each image", (long long)x->shape[0],
+                 g->desc.noise);
+        return NULL;
+    }
+    pass = dagan__pass_start(g, DAGAN__GENERATOR, 0);
+    pass.z = z;
+    pass.training = training;
+    pass.stream = stream << 16;
+    return dagan__generator_pass(&pass, x);
+}
+
+/* With dropout, if the descriptor asks for it: its masks are those of `stream`. */
+static mde_tensor *dagan__critic_scores(dagan *g, mde_tensor *candidate, mde_tensor *condition, int training,
+                                        uint64_t stream)
+{
+    dagan__pass pass;
+    if (!g || mde_context_status(g->context) != MDE_OK) return NULL;
+    if (!dagan__check_batch(g, "the candidate", candidate, -1)) return NULL;
+    if (!dagan__check_batch(g, "the condition", condition, candidate->shape[0])) return NULL;
+    pass = dagan__pass_start(g, DAGAN__CRITIC, 0);
+    pass.training = training;
+    pass.stream = stream << 16 | 0x8000;
+    return dagan__critic_pass(&pass, candidate, condition);
+}
+
+MDEDEF mde_tensor *dagan_critic_apply(dagan *g, mde_tensor *candidate, mde_tensor *condition)
+{
+    return dagan__critic_scores(g, candidate, condition, 0, 0);
+}
+
+/* ======================================================================
+   7. TRAINING AND SAMPLING
+   ====================================================================== */
+
+/* WGAN-GP (Gulrajani et al. 2017) on pairs of a class. Every random choice of a step comes from the seed and the
+   step's number, so that what a run depends on is its settings, its step and its parameters with their moments; that is
+   what a checkpoint holds. */
+
+#define DAGAN__SAMPLE_BATCH 64          /* images made at a time */
+#define DAGAN__NORM_EPSILON 1e-12       /* under the root of the gradient's norm, whose derivative at 0 is infinite */
+#define DAGAN__RATIO_EPSILON 1e-5       /* of the mode-seeking term, as in Mao et al. 2019 */
+#define DAGAN__MAX_BATCH 4096
+
+/* Streams of random numbers: what they are for, and which step or image. */
+enum { DAGAN__OF_CRITIC_PAIRS = 1, DAGAN__OF_CRITIC_NOISE, DAGAN__OF_MIXING, DAGAN__OF_GENERATOR_PAIRS,
+       DAGAN__OF_GENERATOR_NOISE, DAGAN__OF_SAMPLES, DAGAN__OF_GRID };
+
+static mde_random dagan__random(uint64_t seed, int what, int64_t index)
+{
+    return mde_random_start(seed, (uint64_t)what << 56 | (uint64_t)index);
+}
+
+static void dagan__normals(mde_random r, size_t count, float *out)
+{
+    size_t i;
+    for (i = 0; i < count; i++) out[i] = (float)mde_random_normal(&r);
+}
+
+static double dagan__or_default(double value, double absent)
+{
+    return value == 0 ? absent : value == MDE_ZERO ? 0 : value;
+}
+
+/* ---- 7.1 Steps ---- */
+
+/* Learning rates of the presets: the authors' is for a hundred thousand steps, ours for some thousand and hundred. */
+static const double dagan__rates[3] = { 5e-4, 1e-3, 1e-4 };
+
+/* Fills in what is 0 and checks all, in place. */
+static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
+{
+    mde_context *c = g->context;
+    if (d->steps == 0) d->steps = 5000;
+    if (d->batch == 0) d->batch = 32;
+    if (d->critic_steps == 0) d->critic_steps = 5;
+    if (d->penalty == 0) d->penalty = 10;
+    if (d->learning_rate == 0) d->learning_rate = dagan__rates[g->desc.preset];
+    if (d->beta1 == 0) d->beta1 = MDE_ZERO;
+    if (d->beta2 == 0) d->beta2 = 0.9;
+    if (d->checkpoint_steps == 0) d->checkpoint_steps = (d->steps + 19) / 20;
+    if (d->grid_steps == 0) d->grid_steps = d->checkpoint_steps;
+    if (d->steps < 1 || d->steps > (int64_t)1 << 40 || d->batch < 1 || d->batch > DAGAN__MAX_BATCH ||
+        d->critic_steps < 1 || d->critic_steps > 1000) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: %lld steps of %d pairs with %d critic steps each; expected 1 or more, at "
+                 "most %d pairs and 1000 critic steps", (long long)d->steps, d->batch, d->critic_steps,
+                 DAGAN__MAX_BATCH);
+    } else if (!(d->learning_rate > 0 && d->learning_rate < 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: learning_rate %g; expected more than 0 and less than 1",
+                 d->learning_rate);
+    } else if ((d->beta1 != MDE_ZERO && !(d->beta1 > 0 && d->beta1 < 1)) ||
+               (d->beta2 != MDE_ZERO && !(d->beta2 > 0 && d->beta2 < 1))) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: beta1 %g, beta2 %g; expected values in (0, 1), or MDE_ZERO", d->beta1,
+                 d->beta2);
+    } else if ((d->penalty != MDE_ZERO && !(d->penalty > 0 && d->penalty < 1e9)) ||
+               !(d->diversity >= 0 && d->diversity < 1e9)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: penalty %g, diversity %g; expected finite weights of 0 or more",
+                 d->penalty, d->diversity);
+    } else if (!(d->mismatch >= 0 && d->mismatch <= 0.9)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: mismatch %g; expected 0 to 0.9", d->mismatch);
+    } else if (d->checkpoint_steps < 1 || d->grid_steps < 1) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: a checkpoint each %lld steps, a grid each %lld; expected 1 or more",
+                 (long long)d->checkpoint_steps, (long long)d->grid_steps);
+    }
+    return mde_context_status(c) == MDE_OK;
+}
+
+static mde_tensor *dagan__batch_new(const dagan *g, int64_t n)
+{
+    int64_t shape[4];
+    shape[0] = n;
+    shape[1] = g->height;
+    shape[2] = g->width;
+    shape[3] = g->channels;
+    return mde_tensor_create(g->context, 4, shape);
+}
+
+static mde_tensor *dagan__noise_new(const dagan *g, int64_t n, mde_random r)
+{
+    int64_t shape[2];
+    mde_tensor *z;
+    shape[0] = n;
+    shape[1] = g->desc.noise;
+    z = mde_tensor_create(g->context, 2, shape);
+    if (z) dagan__normals(r, z->count, z->data);
+    return z;
+}
+
+/* a above b; both may be outputs of ops, but no gradient goes through. */
+static mde_tensor *dagan__stacked(const dagan *g, const mde_tensor *a, const mde_tensor *b)
+{
+    mde_tensor *t = a && b ? dagan__batch_new(g, a->shape[0] + b->shape[0]) : NULL;
+    if (!t) return NULL;
+    memcpy(t->data, a->data, a->count * sizeof *a->data);
+    memcpy(t->data + a->count, b->data, b->count * sizeof *b->data);
+    return t;
+}
+
+/* A number for each image: sum of x over all but the first dimension, [n]. */
+static mde_tensor *dagan__image_sum(mde_context *c, mde_tensor *x)
+{
+    int64_t shape[2];
+    if (!x) return NULL;
+    shape[0] = x->shape[0];
+    shape[1] = (int64_t)x->count / shape[0];
+    x = mde_reshape(c, x, 2, shape);
+    shape[1] = 1;
+    return mde_reshape(c, mde_sum_to(c, x, 2, shape), 1, shape);
+}
+
+static void dagan__set_trained(mde_params *p, int on)
+{
+    int i;
+    for (i = 0; i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = on;
+}
+
+/* The optimizer's step for one of the two networks; an error says which. */
+static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_t step)
+{
+    mde_adamw_desc adam;
+    memset(&adam, 0, sizeof adam);
+    adam.learning_rate = d->learning_rate;
+    adam.beta1 = d->beta1;
+    adam.beta2 = d->beta2;
+    if (mde_context_status(g->context) != MDE_OK) return;
+    mde_adamw_step(g->params[net], &adam);
+    if (mde_context_status(g->context) != MDE_NOT_FINITE) return;
+    mde_clear_error(g->context);
+    mde_fail(g->context, MDE_NOT_FINITE, "train: the gradient of the %s is not finite in its step %lld; a smaller "
+             "learning_rate may help", dagan__net_names[net], (long long)step);
+}
+
+/* t with its images moved by one place, so that each stands beside the image of another pair. */
+static mde_tensor *dagan__moved_on(const dagan *g, const mde_tensor *t)
+{
+    mde_tensor *moved = dagan__batch_new(g, t->shape[0]);
+    size_t size = t->count / (size_t)t->shape[0], rest = t->count - size;
+    if (!moved) return NULL;
+    memcpy(moved->data, t->data + size, rest * sizeof *t->data);
+    memcpy(moved->data + rest, t->data, size * sizeof *t->data);
+    return moved;
+}
+
+/* What is to be minimised by the critic, with the parts of it in *out. */
+static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partner, mde_tensor *made,
+                                      const dagan_train_desc *d, int64_t step, dagan_step *out)
+{
+    mde_context *c = g->context;
+    mde_random r = dagan__random(d->seed, DAGAN__OF_MIXING, step);
+    int64_t n = x->shape[0], i, k, size;
+    mde_tensor *between = dagan__batch_new(g, n), *both = dagan__stacked(g, partner, made);
+    mde_tensor *conditions = dagan__stacked(g, x, x), *strangers = NULL;
+    mde_tensor *weights, *scores, *slope, *norm, *excess, *penalty, *loss;
+    double sum = 0, real = 0, of_made = 0;
+    if (!between || !both || !conditions) return NULL;
+    if (d->mismatch > 0) {
+        strangers = dagan__moved_on(g, partner);
+        if (!strangers) return NULL;
+        both = dagan__stacked(g, both, strangers);
+        conditions = dagan__stacked(g, conditions, x);
+    }
+    size = (int64_t)x->count / n;
+    for (i = 0; i < n; i++) {
+        float share = (float)mde_random_uniform(&r);
+        int stranger = strangers && mde_random_uniform(&r) < d->mismatch;
+        const float *from = partner->data + i * size, *to = (stranger ? strangers : made)->data + i * size;
+        float *at = between->data + i * size;
+        for (k = 0; k < size; k++) at[k] = from[k] + share * (to[k] - from[k]);
+    }
+    between->requires_grad = 1;
+    /* Real and made pairs go through as one batch: no statistic crosses images. */
+    scores = dagan__critic_scores(g, both, conditions, 1, (uint64_t)step << 1);
+    weights = scores ? mde_tensor_create(c, 1, scores->shape) : NULL;
+    for (i = 0; weights && i < scores->shape[0]; i++) {
+        double weight = i < n ? -1 : i < 2 * n ? 1 - d->mismatch : d->mismatch;
+        weights->data[i] = (float)(weight / (double)n);
+        if (i < n) real += (double)scores->data[i];
+        else if (i < 2 * n) of_made += (double)scores->data[i];
+    }
+    loss = mde_sum(c, mde_mul(c, scores, weights));
+    scores = dagan__critic_scores(g, between, x, 1, (uint64_t)step << 1 | 1);
+    mde_grad(c, scores, 1, &between, &slope, 1);
+    norm = mde_sqrt(c, mde_affine(c, dagan__image_sum(c, mde_mul(c, slope, slope)), 1, DAGAN__NORM_EPSILON));
+    excess = mde_affine(c, norm, 1, -1);
+    penalty = mde_mean(c, mde_mul(c, excess, excess));
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    for (i = 0; i < n; i++) sum += (double)norm->data[i];
+    out->distance = (real - of_made) / (double)n;
+    out->penalty = mde_item(penalty);
+    out->gradient_norm = sum / (double)n;
+    return mde_add(c, loss, mde_affine(c, penalty, dagan__or_default(d->penalty, 10), 0));
+}
+
+/* The made images are a constant for the critic, so the generator runs off the tape. */
+static void dagan__critic_learn(dagan *g, mde_tensor *x, mde_tensor *partner, const dagan_train_desc *d, int64_t step,
+                                dagan_step *out)
+{
+    mde_context *c = g->context;
+    mde_tensor *z = dagan__noise_new(g, x->shape[0], dagan__random(d->seed, DAGAN__OF_CRITIC_NOISE, step));
+    mde_tensor *made, *loss;
+    mde_set_recording(c, 0);
+    made = dagan_generator_apply(g, x, z, 1, (uint64_t)step << 1);
+    mde_set_recording(c, 1);
+    if (!made) return;
+    mde_params_zero_grad(g->params[DAGAN__CRITIC]);
+    loss = dagan__critic_loss(g, x, partner, made, d, step, out);
+    mde_backward(c, loss);
+    dagan__optimize(g, DAGAN__CRITIC, d, step);
+}
+
+/* weight / (|G(x, z1) - G(x, z2)| / |z1 - z2|), mean over the batch, both distances as means over elements. */
+static mde_tensor *dagan__diversity(dagan *g, mde_tensor *made, const mde_tensor *z, double weight)
+{
+    mde_context *c = g->context;
+    int64_t n = made->shape[0] / 2, i, k, noise = z->shape[1];
+    mde_tensor *apart = mde_sub(c, mde_slice(c, made, 0, 0, n), mde_slice(c, made, 0, n, n)), *scale, *weights;
+    /* |x| = relu(x) + relu(-x) */
+    apart = mde_add(c, mde_relu(c, apart), mde_relu(c, mde_affine(c, apart, -1, 0)));
+    apart = dagan__image_sum(c, apart);
+    scale = apart ? mde_tensor_create(c, 1, apart->shape) : NULL;
+    weights = scale ? mde_tensor_create(c, 1, scale->shape) : NULL;
+    if (!weights) return NULL;
+    for (i = 0; i < n; i++) {
+        double sum = 0;
+        for (k = 0; k < noise; k++) sum += fabs((double)z->data[i * noise + k] - (double)z->data[(i + n) * noise + k]);
+        scale->data[i] = (float)((double)noise / (sum * (double)(made->count / (size_t)(2 * n))));
+        weights->data[i] = (float)(weight / (double)n);
+    }
+    apart = mde_affine(c, mde_mul(c, apart, scale), 1, DAGAN__RATIO_EPSILON);
+    return mde_sum(c, mde_div(c, weights, apart));
+}
+
+static mde_tensor *dagan__generator_loss(dagan *g, mde_tensor *x, const dagan_train_desc *d, int64_t step,
+                                         dagan_step *out)
+{
+    mde_context *c = g->context;
+    int64_t n = x->shape[0];
+    mde_tensor *z, *made, *loss;
+    if (d->diversity > 0) {             /* each image twice, with a z for each */
+        x = dagan__stacked(g, x, x);
+        n *= 2;
+    }
+    z = dagan__noise_new(g, n, dagan__random(d->seed, DAGAN__OF_GENERATOR_NOISE, step));
+    if (!x || !z) return NULL;
+    made = dagan_generator_apply(g, x, z, 1, (uint64_t)step << 1 | 1);
+    loss = mde_affine(c, mde_mean(c, dagan__critic_scores(g, made, x, 1, UINT64_C(1) << 40 | (uint64_t)step)), -1, 0);
+    out->generator_loss = mde_item(loss);
+    if (made && d->diversity > 0) loss = mde_add(c, loss, dagan__diversity(g, made, z, d->diversity));
+    return loss;
+}
+
+static void dagan__generator_learn(dagan *g, mde_tensor *x, const dagan_train_desc *d, int64_t step, dagan_step *out)
+{
+    mde_tensor *loss;
+    mde_set_recording(g->context, 1);
+    mde_params_zero_grad(g->params[DAGAN__GENERATOR]);
+    dagan__set_trained(g->params[DAGAN__CRITIC], 0);
+    loss = dagan__generator_loss(g, x, d, step, out);
+    mde_backward(g->context, loss);
+    dagan__set_trained(g->params[DAGAN__CRITIC], 1);
+    dagan__optimize(g, DAGAN__GENERATOR, d, step);
+}
+
+static dagan_step dagan__no_step(void)
+{
+    dagan_step s;
+    s.distance = s.penalty = s.gradient_norm = s.generator_loss = (double)NAN;
+    return s;
+}
+
+/* Both public steps: x, and for the critic its partner. */
+static mde_status dagan__public_step(dagan *g, int net, mde_tensor *x, mde_tensor *partner,
+                                     const dagan_train_desc *desc, int64_t step, dagan_step *out)
+{
+    dagan_train_desc d;
+    dagan_step result = dagan__no_step();
+    mde_context *c;
+    mde_mark mark;
+    int recording;
+    if (out) *out = result;
+    if (!g) return MDE_BAD_ARGUMENT;
+    c = g->context;
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (step < 0) return mde_fail(c, MDE_BAD_ARGUMENT, "train: step %lld; expected 0 or more", (long long)step);
+    if (!dagan__train_resolve(g, &d) || !dagan__check_batch(g, "x", x, -1)) return mde_context_status(c);
+    if (net == DAGAN__CRITIC && !dagan__check_batch(g, "the partner", partner, x->shape[0])) {
+        return mde_context_status(c);
+    }
+    mark = mde_arena_mark(c);
+    recording = mde_set_recording(c, 1);
+    if (net == DAGAN__CRITIC) dagan__critic_learn(g, x, partner, &d, step, &result);
+    else dagan__generator_learn(g, x, &d, step, &result);
+    mde_set_recording(c, recording);
+    mde_arena_rewind(c, mark);
+    if (out) *out = result;
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status dagan_critic_step(dagan *g, mde_tensor *x, mde_tensor *partner, const dagan_train_desc *desc,
+                                    int64_t step, dagan_step *out)
+{
+    return dagan__public_step(g, DAGAN__CRITIC, x, partner, desc, step, out);
+}
+
+MDEDEF mde_status dagan_generator_step(dagan *g, mde_tensor *x, const dagan_train_desc *desc, int64_t step,
+                                       dagan_step *out)
+{
+    return dagan__public_step(g, DAGAN__GENERATOR, x, NULL, desc, step, out);
+}
+
+/* ---- 7.2 Pairs ---- */
+
+typedef struct dagan__training {
+    dagan *g;
+    const dagan_images *set;
+    dagan_train_desc desc;
+    int *classes, eligible;             /* those with enough samples */
+    int64_t step, began_step;           /* generator steps done; at the start of this call */
+    double began, told;                 /* seconds */
+    int64_t told_step;
+} dagan__training;
+
+/* in [height, width, channels] turned by quarters of a circle; odd ones for squares only. */
+static void dagan__turn(int quarters, int height, int width, int channels, const float *in, float *out)
+{
+    int y, x, k;
+    for (y = 0; y < height; y++) {
+        for (x = 0; x < width; x++) {
+            int row = y, column = x;
+            if (quarters == 1) {
+                row = x;
+                column = width - 1 - y;
+            } else if (quarters == 2) {
+                row = height - 1 - y;
+                column = width - 1 - x;
+            } else if (quarters == 3) {
+                row = height - 1 - x;
+                column = y;
+            }
+            for (k = 0; k < channels; k++) *out++ = in[((size_t)row * (size_t)width + (size_t)column) *
+                                                       (size_t)channels + (size_t)k];
+        }
+    }
+}
+
+/* A class, then i and j of it, independently of all other pairs; fresh ones each step. */
+static void dagan__draw_pairs(const dagan__training *run, int what, int64_t index, mde_tensor *x, mde_tensor *partner)
+{
+    const dagan *g = run->g;
+    mde_random r = dagan__random(run->desc.seed, what, index);
+    size_t size = x->count / (size_t)x->shape[0];
+    int64_t n;
+    for (n = 0; n < x->shape[0]; n++) {
+        int class_index = run->classes[mde_random_below(&r, (uint64_t)run->eligible)];
+        int samples = dagan_images_sample_count(run->set, class_index), same = run->desc.same_allowed != 0, turn = 0;
+        int i = (int)mde_random_below(&r, (uint64_t)samples);
+        int j = (int)mde_random_below(&r, (uint64_t)(samples - !same));
+        if (!same && j >= i) j++;
+        if (run->desc.quarter_turns && mde_random_uniform(&r) < 0.5) {
+            turn = (int)mde_random_below(&r, 4);
+            if (g->height != g->width) turn = turn / 2 * 2;
+        }
+        dagan__turn(turn, g->height, g->width, g->channels, dagan_images_pixels(run->set, class_index, i),
+                    x->data + (size_t)n * size);
+        dagan__turn(turn, g->height, g->width, g->channels, dagan_images_pixels(run->set, class_index, j),
+                    partner->data + (size_t)n * size);
+    }
+}
+
+/* ---- 7.3 Sampling ---- */
+
+static size_t dagan__image_size(const dagan *g)
+{
+    return (size_t)g->height * (size_t)g->width * (size_t)g->channels;
+}
+
+/* n <= DAGAN__SAMPLE_BATCH images; z NULL: that of image number `first` and the next is drawn. */
+static mde_status dagan__generate(dagan *g, int n, const float *const *x, const float *z, uint64_t seed, int64_t first,
+                                  float *out)
+{
+    mde_context *c = g->context;
+    mde_mark mark = mde_arena_mark(c);
+    int recording = mde_set_recording(c, 0), i;
+    size_t size = dagan__image_size(g), noise = (size_t)g->desc.noise;
+    int64_t shape[2];
+    mde_tensor *images = dagan__batch_new(g, n), *codes, *made;
+    shape[0] = n;
+    shape[1] = g->desc.noise;
+    codes = mde_tensor_create(c, 2, shape);
+    for (i = 0; i < n && images && codes; i++) {
+        float *code = codes->data + (size_t)i * noise;
+        memcpy(images->data + (size_t)i * size, x[i], size * sizeof **x);
+        if (z) memcpy(code, z + (size_t)i * noise, noise * sizeof *z);
+        else dagan__normals(dagan__random(seed, DAGAN__OF_SAMPLES, first + i), noise, code);
+    }
+    made = dagan_generator_apply(g, images, codes, 0, 0);
+    if (made) memcpy(out, made->data, made->count * sizeof *out);
+    mde_set_recording(c, recording);
+    mde_arena_rewind(c, mark);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const float *z, uint64_t seed, float *out)
+{
+    size_t size;
+    int64_t first;
+    if (!g) return MDE_BAD_ARGUMENT;
+    if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
+    if (n < 0 || !x || !out) {
+        return mde_fail(g->context, MDE_BAD_ARGUMENT, "generate: %lld images%s%s", (long long)n,
+                        x ? "" : ", none to start from", out ? "" : ", no place for them");
+    }
+    size = dagan__image_size(g);
+    for (first = 0; first < n; first += DAGAN__SAMPLE_BATCH) {
+        const float *images[DAGAN__SAMPLE_BATCH];
+        int count = n - first < DAGAN__SAMPLE_BATCH ? (int)(n - first) : DAGAN__SAMPLE_BATCH, i;
+        for (i = 0; i < count; i++) images[i] = x + (size_t)(first + i) * size;
+        if (dagan__generate(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
+                            out + (size_t)first * size) != MDE_OK) {
+            break;
+        }
+    }
+    return mde_context_status(g->context);
+}
+
+static int dagan__check_set(const dagan *g, const char *what, const dagan_images *set)
+{
+    int height = 0, width = 0, channels = 0;
+    if (set) dagan_images_shape(set, &height, &width, &channels);
+    if (!set) {
+        mde_fail(g->context, MDE_BAD_ARGUMENT, "%s: no set of images", what);
+    } else if (height != g->height || width != g->width || channels != g->channels) {
+        mde_fail(g->context, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; the networks take %d x %d x %d", what, height,
+                 width, channels, g->height, g->width, g->channels);
+    }
+    return mde_context_status(g->context) == MDE_OK;
+}
+
+MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uint64_t seed)
+{
+    mde_context *c;
+    dagan_images *made = NULL;
+    const float **from;
+    float *pixels;
+    int *labels, k, i, copy;
+    int64_t count, at = 0;
+    size_t size, total;
+    if (!g || mde_context_status(g->context) != MDE_OK || !dagan__check_set(g, "make", set)) return NULL;
+    c = g->context;
+    size = dagan__image_size(g);
+    if (each < 1 || dagan_images_count(set) > INT64_MAX / each ||
+        !dagan__multiply((size_t)dagan_images_count(set) * (size_t)each, size, &total)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "make: %d images for each of %lld; expected 1 or more, as many as fit into "
+                 "memory", each, (long long)dagan_images_count(set));
+        return NULL;
+    }
+    count = dagan_images_count(set) * each;
+    pixels = (float *)mde_alloc(c, total, sizeof *pixels);
+    labels = (int *)mde_alloc(c, (size_t)count, sizeof *labels);
+    from = (const float **)mde_alloc(c, (size_t)count, sizeof *from);
+    if (mde_context_status(c) == MDE_OK) {
+        for (k = 0; k < dagan_images_class_count(set); k++) {
+            for (i = 0; i < dagan_images_sample_count(set, k); i++) {
+                for (copy = 0; copy < each; copy++) {
+                    from[at] = dagan_images_pixels(set, k, i);
+                    labels[at++] = k;
+                }
+            }
+        }
+        for (at = 0; at < count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
+            int n = count - at < DAGAN__SAMPLE_BATCH ? (int)(count - at) : DAGAN__SAMPLE_BATCH;
+            dagan__generate(g, n, from + at, NULL, seed, at, pixels + (size_t)at * size);
+        }
+        made = dagan_images_from(c, count, g->height, g->width, g->channels, pixels, labels);
+    }
+    mde_release(c, pixels);
+    mde_release(c, labels);
+    mde_release(c, (void *)from);
+    return made;
+}
+
+#ifndef MDE_NO_STDIO
+
+/* The point at `share` of the way from a to b. The straight line between two normal random z is shorter in the middle
+   than any z the generator has seen, so it is stretched: lengths go evenly from a's to b's. */
+static void dagan__along(int n, const float *a, const float *b, double share, float *out)
+{
+    double aa = 0, bb = 0, oo = 0, length;
+    int i;
+    for (i = 0; i < n; i++) {
+        double here = (1 - share) * (double)a[i] + share * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+        oo += here * here;
+        out[i] = (float)here;
+    }
+    if (oo == 0) return;
+    length = ((1 - share) * sqrt(aa) + share * sqrt(bb)) / sqrt(oo);
+    for (i = 0; i < n; i++) out[i] = (float)(length * (double)out[i]);
+}
+
+MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const dagan_grid_desc *desc, const char *path)
+{
+    enum { ROWS = 8, COLUMNS = 12, MOST = 4096 };
+    int rows = desc && desc->rows ? desc->rows : ROWS, columns = desc && desc->columns ? desc->columns : COLUMNS;
+    uint64_t seed = desc ? desc->seed : 0;
+    mde_context *c;
+    mde_random r = dagan__random(seed, DAGAN__OF_GRID, 0);
+    int64_t *order;
+    int row, column, noise, classes;
+    float *made, *codes;
+    const float **images, **from;
+    unsigned char *png;
+    size_t size, bytes, cells;
+    if (!g) return MDE_BAD_ARGUMENT;
+    c = g->context;
+    if (mde_context_status(c) != MDE_OK || !dagan__check_set(g, "grid", set)) return mde_context_status(c);
+    if (rows < 1 || rows > MOST || columns < 2 || columns > MOST || !path) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s; expected at least one row of a real and a "
+                        "made image, at most %d", rows, columns, path ? "" : ", no path", MOST);
+    }
+    classes = dagan_images_class_count(set);
+    noise = g->desc.noise;
+    size = dagan__image_size(g);
+    cells = (size_t)rows * (size_t)columns;
+    order = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *order);
+    made = (float *)mde_alloc(c, cells, size * sizeof *made);
+    codes = (float *)mde_alloc(c, cells, (size_t)noise * sizeof *codes);
+    images = (const float **)mde_alloc(c, cells, sizeof *images);
+    from = (const float **)mde_alloc(c, cells, sizeof *from);
+    if (mde_context_status(c) == MDE_OK) {
+        int ways = columns - 1, cell, count = 0;
+        mde_random_permutation(&r, classes, order);
+        for (row = 0; row < rows; row++) {
+            int class_index = (int)order[row % classes];
+            int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
+            size_t stride = (size_t)noise;
+            float *z = codes + (size_t)(row * ways) * stride, *end = z + (size_t)(ways - 1) * stride;
+            images[row * columns] = dagan_images_pixels(set, class_index, sample);
+            dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * stride, z);
+            for (column = 0; column < ways; column++) {
+                images[row * columns + 1 + column] = made + (size_t)count * size;
+                from[count++] = images[row * columns];
+                if (desc && desc->interpolate && column > 0 && column < ways - 1) {
+                    dagan__along(noise, z, end, (double)column / (double)(ways - 1),
+                                        z + (size_t)column * stride);
+                }
+            }
+        }
+        for (cell = 0; cell < count; cell += DAGAN__SAMPLE_BATCH) {
+            int n = count - cell < DAGAN__SAMPLE_BATCH ? count - cell : DAGAN__SAMPLE_BATCH;
+            dagan__generate(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0, made + (size_t)cell * size);
+        }
+        png = dagan_grid_png(c, rows, columns, g->height, g->width, g->channels, images, 0, &bytes);
+        if (png) mde_file_write(c, path, png, bytes);
+        mde_release(c, png);
+    }
+    mde_release(c, order);
+    mde_release(c, made);
+    mde_release(c, codes);
+    mde_release(c, (void *)images);
+    mde_release(c, (void *)from);
+    return mde_context_status(c);
+}
+
+/* ---- 7.4 Files ---- */
+
+/* Names and values for the metadata of a file, in the order in which they are compared. */
+#define DAGAN__MAX_PAIRS 48
+typedef struct dagan__pairs {
+    char names[DAGAN__MAX_PAIRS][40], values[DAGAN__MAX_PAIRS][40];
+    const char *curve;                  /* a value too long for the table, of the pair of that number */
+    int curve_at;
+    const char *list[2 * DAGAN__MAX_PAIRS];
+    int count;
+} dagan__pairs;
+
+static void dagan__pair(dagan__pairs *p, const char *name, long long value)
+{
+    snprintf(p->names[p->count], sizeof p->names[0], "dagan.%s", name);
+    snprintf(p->values[p->count++], sizeof p->values[0], "%lld", value);
+}
+
+static void dagan__pair_number(mde_context *c, dagan__pairs *p, const char *name, double value)
+{
+    mde_text *t = mde_text_create(c);
+    dagan__pair(p, name, 0);
+    if (t) {
+        mde_text_add_number(t, value, 17);
+        if (t->bytes) snprintf(p->values[p->count - 1], sizeof p->values[0], "%.39s", t->bytes);
+    }
+    mde_text_free(t);
+}
+
+static void dagan__pair_hash(dagan__pairs *p, const char *name, uint64_t value)
+{
+    dagan__pair(p, name, 0);
+    snprintf(p->values[p->count - 1], sizeof p->values[0], "%016llx", (unsigned long long)value);
+}
+
+static const char *const *dagan__pairs_list(dagan__pairs *p)
+{
+    int i;
+    for (i = 0; i < p->count; i++) {
+        p->list[2 * i] = p->names[i];
+        p->list[2 * i + 1] = p->values[i];
+    }
+    if (p->curve) p->list[2 * p->curve_at + 1] = p->curve;
+    return p->list;
+}
+
+/* Everything that the networks' form depends on. */
+static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
+{
+    const dagan_desc *d = &g->desc;
+    char name[32];
+    int l;
+    memset(p, 0, sizeof *p);
+    dagan__pair(p, "height", g->height);
+    dagan__pair(p, "width", g->width);
+    dagan__pair(p, "channels", g->channels);
+    dagan__pair(p, "preset", (long long)d->preset);
+    dagan__pair(p, "noise", d->noise);
+    dagan__pair(p, "levels", d->levels);
+    for (l = 0; l < d->levels; l++) {
+        snprintf(name, sizeof name, "generator%d", l);
+        dagan__pair(p, name, d->generator[l]);
+        snprintf(name, sizeof name, "critic%d", l);
+        dagan__pair(p, name, d->critic[l]);
+    }
+    dagan__pair(p, "generator_layers", d->generator_layers);
+    dagan__pair(p, "critic_layers", d->critic_layers);
+    dagan__pair_number(g->context, p, "dropout", d->dropout);
+    dagan__pair(p, "norm", (long long)d->norm);
+    dagan__pair(p, "z_concatenated", d->z_concatenated != 0);
+    dagan__pair(p, "no_input_skip", d->no_input_skip != 0);
+    dagan__pair_hash(p, "seed", d->seed);
+}
+
+static mde_safetensor dagan__entry(const char *name, const mde_tensor *t)
+{
+    mde_safetensor entry;
+    memset(&entry, 0, sizeof entry);
+    entry.name = name;
+    entry.rank = t->rank;
+    memcpy(entry.shape, t->shape, sizeof entry.shape);
+    entry.count = t->count;
+    entry.data = t->data;
+    return entry;
+}
+
+MDEDEF mde_status dagan_write(const dagan *g, const char *path)
+{
+    dagan__pairs pairs;
+    mde_safetensor *entries;
+    int net, i, count = 0, most;
+    if (!g) return MDE_BAD_ARGUMENT;
+    if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
+    if (!path) return mde_fail(g->context, MDE_BAD_ARGUMENT, "write: no path");
+    most = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
+    entries = (mde_safetensor *)mde_alloc(g->context, (size_t)most, sizeof *entries);
+    for (net = 0; net < 2 && entries; net++) {
+        for (i = 0; i < mde_params_count(g->params[net]); i++) {
+            entries[count++] = dagan__entry(mde_params_name(g->params[net], i), mde_params_tensor(g->params[net], i));
+        }
+    }
+    dagan__shape_pairs(g, &pairs);
+    if (entries) {
+        mde_safetensors_write(g->context, path, count, entries, pairs.count, dagan__pairs_list(&pairs));
+    }
+    mde_release(g->context, entries);
+    return mde_context_status(g->context);
+}
+
+/* A whole number from the metadata. */
+static long long dagan__file_integer(mde_context *c, const char *path, const mde_safetensors *file, const char *name,
+                                     long long low, long long high)
+{
+    char full[48];
+    const char *text;
+    char *end = NULL;
+    long long value;
+    snprintf(full, sizeof full, "dagan.%s", name);
+    text = mde_safetensors_metadata(file, full);
+    value = text ? strtoll(text, &end, 10) : 0;
+    if (text && end != text && *end == 0 && value >= low && value <= high) return value;
+    if (text) {
+        mde_fail(c, MDE_BAD_FILE, "%s: %s is \"%.40s\"; expected %lld to %lld", path, full, text, low, high);
+    } else {
+        mde_fail(c, MDE_BAD_FILE, "%s: holds no DAGAN: its metadata have no %s", path, full);
+    }
+    return low;
+}
+
+/* The number of filters that the file's tensors have, so that a false descriptor makes no large networks. */
+static int dagan__file_filters(mde_context *c, const char *path, const mde_safetensors *file, int net, int l)
+{
+    char name[64];
+    const mde_safetensor *t;
+    long long filters;
+    snprintf(name, sizeof name, "%s%d", dagan__net_names[net], l);
+    filters = dagan__file_integer(c, path, file, name, 1, DAGAN__MAX_FILTERS);
+    snprintf(name, sizeof name, "%s.%s%d.down.weight", dagan__net_names[net], net ? "block" : "enc", l);
+    t = mde_safetensors_find(file, name);
+    if (t && t->rank == 4 && t->shape[3] == filters) return (int)filters;
+    mde_fail(c, MDE_BAD_FILE, "%s: tensor %s is missing or has not %lld filters", path, name, filters);
+    return 1;
+}
+
+static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safetensors *file)
+{
+    dagan_desc d;
+    int height, width, channels, l;
+    const char *dropout = mde_safetensors_metadata(file, "dagan.dropout");
+    const char *seed = mde_safetensors_metadata(file, "dagan.seed");
+    mde_json *number;
+    memset(&d, 0, sizeof d);
+    height = (int)dagan__file_integer(c, path, file, "height", 1, DAGAN__MAX_SIDE);
+    width = (int)dagan__file_integer(c, path, file, "width", 1, DAGAN__MAX_SIDE);
+    channels = (int)dagan__file_integer(c, path, file, "channels", 1, 3);
+    d.preset = (dagan_preset)dagan__file_integer(c, path, file, "preset", 0, 2);
+    d.noise = (int)dagan__file_integer(c, path, file, "noise", 1, DAGAN__MAX_NOISE);
+    d.levels = (int)dagan__file_integer(c, path, file, "levels", 1, DAGAN_MAX_LEVELS);
+    for (l = 0; l < d.levels && mde_context_status(c) == MDE_OK; l++) {
+        d.generator[l] = dagan__file_filters(c, path, file, DAGAN__GENERATOR, l);
+        d.critic[l] = dagan__file_filters(c, path, file, DAGAN__CRITIC, l);
+    }
+    d.generator_layers = (int)dagan__file_integer(c, path, file, "generator_layers", 1, DAGAN__MAX_INNER);
+    d.critic_layers = (int)dagan__file_integer(c, path, file, "critic_layers", 1, DAGAN__MAX_INNER);
+    d.norm = (dagan_norm)dagan__file_integer(c, path, file, "norm", 0, 2);
+    d.z_concatenated = (int)dagan__file_integer(c, path, file, "z_concatenated", 0, 1);
+    d.no_input_skip = (int)dagan__file_integer(c, path, file, "no_input_skip", 0, 1);
+    d.seed = seed ? strtoull(seed, NULL, 16) : 0;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    number = dropout ? mde_json_parse(c, path, dropout, strlen(dropout)) : NULL;
+    d.dropout = number && number->kind == MDE_JSON_NUMBER ? number->number : MDE_ZERO;
+    mde_json_free(c, number);
+    return dagan__create(c, height, width, channels, &d);
+}
+
+MDEDEF dagan *dagan_open(mde_context *c, const char *path)
+{
+    mde_safetensors *file;
+    dagan *g;
+    if (mde_context_status(c) != MDE_OK) return NULL;
+    file = mde_safetensors_read(c, path);
+    g = file ? dagan__open_shape(c, path, file) : NULL;
+    mde_safetensors_free(c, file);
+    if (g) mde_params_read(g->params[DAGAN__GENERATOR], path);
+    if (g) mde_params_read(g->params[DAGAN__CRITIC], path);
+    if (mde_context_status(c) == MDE_OK) return g;
+    dagan_free(g);
+    return NULL;
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* ---- 7.5 Training ---- */
+
+static int dagan__training_start(dagan__training *run, dagan *g, const dagan_images *set, const dagan_train_desc *desc)
+{
+    mde_context *c = g->context;
+    int k, classes, least;
+    memset(run, 0, sizeof *run);
+    run->g = g;
+    run->set = set;
+    if (desc) run->desc = *desc;
+    if (!dagan__check_set(g, "train", set) || !dagan__train_resolve(g, &run->desc)) return 0;
+    if (run->desc.grid_set && !dagan__check_set(g, "grid", run->desc.grid_set)) return 0;
+    classes = dagan_images_class_count(set);
+    least = run->desc.same_allowed ? 1 : 2;
+    run->classes = (int *)mde_alloc(c, (size_t)classes, sizeof *run->classes);
+    if (!run->classes) return 0;
+    for (k = 0; k < classes; k++) {
+        if (dagan_images_sample_count(set, k) >= least) run->classes[run->eligible++] = k;
+    }
+    if (run->eligible == 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which a pair needs", classes,
+                 least);
+        return 0;
+    }
+    memset(g->sums, 0, sizeof g->sums);
+    g->span_steps = 1;
+    g->steps = 0;
+    g->points = 0;
+    return 1;
+}
+
+/* A curve of at most DAGAN__SPANS points that does not depend on how many steps are still to come. */
+static void dagan__curve_add(dagan *g, const dagan_step *s)
+{
+    int64_t at = g->steps / g->span_steps;
+    int i, k;
+    if (at == DAGAN__SPANS) {
+        for (i = 0; i < DAGAN__SPANS; i++) {
+            for (k = 0; k < 4; k++) {
+                g->sums[i][k] = i < DAGAN__SPANS / 2 ? g->sums[2 * i][k] + g->sums[2 * i + 1][k] : 0;
+            }
+        }
+        g->span_steps *= 2;
+        at /= 2;
+    }
+    g->sums[at][0] += s->distance;
+    g->sums[at][1] += s->penalty;
+    g->sums[at][2] += s->gradient_norm;
+    g->sums[at][3] += s->generator_loss;
+    g->steps++;
+}
+
+static void dagan__curve_finish(dagan *g)
+{
+    int64_t start = 0;
+    for (g->points = 0; start < g->steps; g->points++) {
+        int64_t end = start + g->span_steps < g->steps ? start + g->span_steps : g->steps;
+        const double *sums = g->sums[g->points];
+        dagan_step *mean = &g->curve[g->points];
+        double share = 1.0 / (double)(end - start);
+        mean->distance = share * sums[0];
+        mean->penalty = share * sums[1];
+        mean->gradient_norm = share * sums[2];
+        mean->generator_loss = share * sums[3];
+        g->curve_steps[g->points] = end;
+        start = end;
+    }
+}
+
+#ifndef MDE_NO_STDIO
+
+/* What must be the same for a run to be continued; only the number of steps may grow. */
+static void dagan__training_pairs(const dagan__training *run, dagan__pairs *p)
+{
+    const dagan_train_desc *d = &run->desc;
+    mde_context *c = run->g->context;
+    dagan__shape_pairs(run->g, p);
+    dagan__pair(p, "train.batch", d->batch);
+    dagan__pair(p, "train.critic_steps", d->critic_steps);
+    dagan__pair_number(c, p, "train.penalty", d->penalty);
+    dagan__pair_number(c, p, "train.learning_rate", d->learning_rate);
+    dagan__pair_number(c, p, "train.beta1", d->beta1);
+    dagan__pair_number(c, p, "train.beta2", d->beta2);
+    dagan__pair_number(c, p, "train.mismatch", d->mismatch);
+    dagan__pair_number(c, p, "train.diversity", d->diversity);
+    dagan__pair(p, "train.same_allowed", d->same_allowed != 0);
+    dagan__pair(p, "train.quarter_turns", d->quarter_turns != 0);
+    dagan__pair_hash(p, "train.seed", d->seed);
+    dagan__pair_hash(p, "train.images", dagan_images_hash(run->set));
+}
+
+static mde_status dagan__training_save(const dagan__training *run)
+{
+    const dagan *g = run->g;
+    mde_text *state = mde_text_create(g->context);
+    dagan__pairs pairs;
+    int i, k;
+    if (!state) return mde_context_status(g->context);
+    dagan__training_pairs(run, &pairs);
+    mde_text_format(state, "%lld", (long long)g->span_steps);
+    for (i = 0; i < DAGAN__SPANS; i++) {
+        for (k = 0; k < 4; k++) {
+            unsigned long long bits;
+            memcpy(&bits, &g->sums[i][k], sizeof bits);
+            mde_text_format(state, " %llx", bits);
+        }
+    }
+    dagan__pair(&pairs, "step", run->step);
+    pairs.curve_at = pairs.count;
+    pairs.curve = state->bytes;
+    dagan__pair(&pairs, "curve", 0);
+    if (mde_context_status(g->context) == MDE_OK) {
+        mde_checkpoint_write_sets(2, g->params, run->desc.checkpoint, pairs.count, dagan__pairs_list(&pairs));
+    }
+    mde_text_free(state);
+    return mde_context_status(g->context);
+}
+
+static int dagan__curve_parse(dagan *g, const char *text)
+{
+    char *end;
+    int i, k;
+    if (!text) return 0;
+    g->span_steps = strtoll(text, &end, 10);
+    if (end == text || g->span_steps < 1 || g->steps > g->span_steps * DAGAN__SPANS) return 0;
+    for (i = 0; i < DAGAN__SPANS; i++) {
+        for (k = 0; k < 4; k++) {
+            unsigned long long bits;
+            text = end;
+            bits = strtoull(text, &end, 16);
+            if (end == text) return 0;
+            memcpy(&g->sums[i][k], &bits, sizeof bits);
+        }
+    }
+    return *end == 0;
+}
+
+/* Continues from the checkpoint if it is there and made with the same settings. */
+static void dagan__training_continue(dagan__training *run)
+{
+    dagan *g = run->g;
+    mde_context *c = g->context;
+    const char *path = run->desc.checkpoint;
+    mde_safetensors *file;
+    dagan__pairs pairs;
+    int i;
+    if (!mde_is_file(path)) return;
+    file = mde_safetensors_read(c, path);
+    if (!file) return;
+    dagan__training_pairs(run, &pairs);
+    for (i = 0; i < pairs.count && mde_context_status(c) == MDE_OK; i++) {
+        const char *was = mde_safetensors_metadata(file, pairs.names[i]);
+        if (!was) {
+            mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of a training: it does not hold %s", path, pairs.names[i]);
+        } else if (strcmp(was, pairs.values[i]) != 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s: was made with %s %.40s, this run has %s", path,
+                     pairs.names[i] + strlen("dagan."), was, pairs.values[i]);
+        }
+    }
+    if (mde_context_status(c) == MDE_OK) {
+        run->step = g->steps = dagan__file_integer(c, path, file, "step", 0, run->desc.steps);
+    }
+    if (mde_context_status(c) == MDE_OK && !dagan__curve_parse(g, mde_safetensors_metadata(file, "dagan.curve"))) {
+        mde_fail(c, MDE_BAD_FILE, "%s: the curve in it is damaged", path);
+    }
+    mde_safetensors_free(c, file);
+    if (mde_context_status(c) == MDE_OK) mde_safetensors_free(c, mde_checkpoint_read_sets(2, g->params, path));
+}
+
+/* Writes checkpoint and grid when it is time. */
+static mde_status dagan__training_files(const dagan__training *run, int stopped)
+{
+    const dagan_train_desc *d = &run->desc;
+    int last = stopped || run->step == d->steps;
+    if (d->checkpoint && (last || run->step % d->checkpoint_steps == 0)) dagan__training_save(run);
+    if (d->grid && (last || run->step % d->grid_steps == 0)) {
+        dagan_grid_desc grid;
+        memset(&grid, 0, sizeof grid);
+        grid.seed = d->seed;
+        dagan_write_grid(run->g, d->grid_set ? d->grid_set : run->set, &grid, d->grid);
+    }
+    return mde_context_status(run->g->context);
+}
+
+#endif /* MDE_NO_STDIO */
+
+/* One step of the generator with those of the critic before it. */
+static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
+{
+    dagan *g = run->g;
+    const dagan_train_desc *d = &run->desc;
+    int64_t step = run->step;
+    int k;
+    *out = dagan__no_step();
+    for (k = 0; k <= d->critic_steps && mde_context_status(g->context) == MDE_OK; k++) {
+        int of_critic = k < d->critic_steps;
+        int64_t index = of_critic ? step * d->critic_steps + k : step;
+        mde_mark mark = mde_arena_mark(g->context);
+        mde_tensor *x = dagan__batch_new(g, d->batch), *partner = dagan__batch_new(g, d->batch);
+        if (x && partner) {
+            dagan__draw_pairs(run, of_critic ? DAGAN__OF_CRITIC_PAIRS : DAGAN__OF_GENERATOR_PAIRS, index, x, partner);
+            if (of_critic) dagan__critic_learn(g, x, partner, d, index, out);
+            else dagan__generator_learn(g, x, d, index, out);
+        }
+        mde_arena_rewind(g->context, mark);
+    }
+    return mde_context_status(g->context);
+}
+
+/* After the first step, then about twice a second, and at the end. */
+static int dagan__training_progress(dagan__training *run, const dagan_step *s)
+{
+    const dagan_train_desc *d = &run->desc;
+    double now = mde_seconds(), done = (double)(run->step - run->began_step), seconds = now - run->began;
+    char figures[160];
+    mde_progress p;
+    if (!d->progress || (run->told > 0 && now - run->told < 0.5 && now >= run->told && run->step < d->steps)) return 0;
+    run->told = now;
+    memset(&p, 0, sizeof p);
+    p.stage = "train";
+    p.step = run->step;
+    p.steps = d->steps;
+    p.loss = s->distance;
+    p.rate = seconds > 0 ? done * (double)d->batch * (double)(d->critic_steps + 1) / seconds : 0;
+    p.seconds_left = seconds / done * (double)(d->steps - run->step);
+    p.reported = run->told_step;
+    p.unit = "images";
+    p.figures = figures;
+    snprintf(figures, sizeof figures, "critic distance %.3f, generator loss %.3f, gradient norm %.3f", s->distance,
+             s->generator_loss, s->gradient_norm);
+    run->told_step = run->step;
+    return d->progress(&p, d->user);
+}
+
+static mde_status dagan__training_run(dagan__training *run)
+{
+    dagan *g = run->g;
+    int stopped = 0;
+    run->began = mde_seconds();
+    run->began_step = run->step;
+    while (run->step < run->desc.steps && !stopped) {
+        dagan_step s;
+        if (dagan__training_step(run, &s) != MDE_OK) break;
+        dagan__curve_add(g, &s);
+        run->step++;
+        stopped = dagan__training_progress(run, &s) != 0;
+#ifndef MDE_NO_STDIO
+        if (dagan__training_files(run, stopped) != MDE_OK) break;
+#endif
+    }
+    dagan__curve_finish(g);
+    if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
+    return run->step < run->desc.steps ? MDE_STOPPED : MDE_OK;
+}
+
+MDEDEF mde_status dagan_train(dagan *g, const dagan_images *set, const dagan_train_desc *desc)
+{
+    dagan__training run;
+    mde_context *c;
+    mde_status status;
+    int recording;
+    if (!g) return MDE_BAD_ARGUMENT;
+    c = g->context;
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    recording = mde_set_recording(c, 1);
+    if (dagan__training_start(&run, g, set, desc)) {
+#ifndef MDE_NO_STDIO
+        if (run.desc.checkpoint) dagan__training_continue(&run);
+#endif
+    }
+    status = mde_context_status(c) == MDE_OK ? dagan__training_run(&run) : mde_context_status(c);
+    mde_release(c, run.classes);
+    mde_set_recording(c, recording);
+    return status;
+}
+
+MDEDEF const dagan_step *dagan_curve(const dagan *g, int *points, const int64_t **steps)
+{
+    if (points) *points = g ? g->points : 0;
+    if (steps) *steps = g ? g->curve_steps : NULL;
+    return g ? g->curve : NULL;
+}
+
+/* ======================================================================
+   8. STUDIES
+   ====================================================================== */
+
+/* What made images are worth: to a classifier that learns classes from a few real samples, to a Matching Network that
+   sees one, and by distances. Both networks are chains of one unit, convolution, batch norm, leaky ReLU, and each
+   training step draws all that it needs from its seed and number. */
+
+#define DAGAN__STUDY_BATCH 64           /* images at a time where nothing is learned */
+#define DAGAN__STUDY_MOMENTUM 0.95      /* of the running statistics: an average over about 20 steps */
+#define DAGAN__STUDY_EPSILON 1e-5
+#define DAGAN__STUDY_BETA2 0.99
+#define DAGAN__STUDY_FINAL 0.1          /* of the learning rate at the end */
+
+/* Streams of random numbers, beside those of section 7. */
+enum { DAGAN__OF_REAL_ORDER = 32, DAGAN__OF_MADE_ORDER, DAGAN__OF_AUGMENTATION, DAGAN__OF_DROPOUT, DAGAN__OF_EPISODE,
+       DAGAN__OF_EPISODE_NOISE, DAGAN__OF_TEST_EPISODE, DAGAN__OF_TEST_NOISE, DAGAN__OF_QUALITY_CLASSES,
+       DAGAN__OF_QUALITY_NOISE, DAGAN__OF_QUALITY_EPISODE };
+
+/* ---- 8.1 What both networks share ---- */
+
+typedef struct dagan__unit { mde_tensor *weight, *gain, *shift, *mean, *variance; } dagan__unit;
+
+static mde_tensor *dagan__study_param(mde_params *p, const char *unit, const char *what, int rank, const int64_t *shape,
+                                      mde_init init, double scale)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", unit, what);
+    return mde_param(p, name, rank, shape, init, scale);
+}
+
+static void dagan__unit_make_norm(mde_params *p, const char *name, int64_t channels, dagan__unit *u)
+{
+    u->gain = dagan__study_param(p, name, "norm.gain", 1, &channels, MDE_INIT_ONES, 0);
+    u->shift = dagan__study_param(p, name, "norm.bias", 1, &channels, MDE_INIT_ZEROS, 0);
+    u->mean = dagan__study_param(p, name, "norm.running_mean", 1, &channels, MDE_INIT_ZEROS, 0);
+    u->variance = dagan__study_param(p, name, "norm.running_variance", 1, &channels, MDE_INIT_ONES, 0);
+    if (u->mean) u->mean->requires_grad = 0;
+    if (u->variance) u->variance->requires_grad = 0;
+}
+
+/* A convolution of in to out channels, kernel 3 or 1. The norm's shift is its bias. */
+static void dagan__unit_make(mde_params *p, const char *name, int kernel, int in, int out, dagan__unit *u)
+{
+    int64_t shape[4];
+    shape[0] = shape[1] = kernel;
+    shape[2] = in;
+    shape[3] = out;
+    u->weight = dagan__study_param(p, name, "weight", 4, shape, MDE_INIT_NORMAL,
+                                   sqrt(2.0 / ((double)(kernel * kernel) * in)));
+    dagan__unit_make_norm(p, name, out, u);
+}
+
+static mde_tensor *dagan__unit_norm(mde_context *c, const dagan__unit *u, mde_tensor *x, int training)
+{
+    return dagan_batch_norm(c, x, u->gain, u->shift, u->mean, u->variance, DAGAN__STUDY_MOMENTUM,
+                            DAGAN__STUDY_EPSILON, training, 0);
+}
+
+/* Sizes stay as they are; pool: the greatest of each 2x2, before the leaky ReLU, which is monotonous and so has less to
+   do. */
+static mde_tensor *dagan__unit_apply(mde_context *c, const dagan__unit *u, mde_tensor *x, int pool, int training)
+{
+    int padding = u->weight && u->weight->shape[0] == 3;
+    x = dagan__unit_norm(c, u, dagan_conv2d(c, x, u->weight, 1, padding), training);
+    if (pool && x && x->shape[1] > 1 && x->shape[2] > 1) x = dagan_max_pool(c, x, 2);
+    return dagan_leaky_relu(c, x, DAGAN__SLOPE);
+}
+
+static mde_tensor *dagan__matrix(mde_context *c, int64_t rows, int64_t columns)
+{
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    return mde_tensor_create(c, 2, shape);
+}
+
+static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows, int64_t columns)
+{
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    return mde_reshape(c, x, 2, shape);
+}
+
+typedef struct dagan__size { int height, width, channels; } dagan__size;
+
+static size_t dagan__size_floats(dagan__size s)
+{
+    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
+}
+
+/* A batch of n images; those of the list are copied into it, without a list it is blank. */
+static mde_tensor *dagan__study_batch(mde_context *c, dagan__size size, int64_t n, const float *const *images)
+{
+    int64_t shape[4], i;
+    mde_tensor *x;
+    shape[0] = n;
+    shape[1] = size.height;
+    shape[2] = size.width;
+    shape[3] = size.channels;
+    x = mde_tensor_create(c, 4, shape);
+    for (i = 0; x && images && i < n; i++) {
+        memcpy(x->data + (size_t)i * dagan__size_floats(size), images[i], dagan__size_floats(size) * sizeof **images);
+    }
+    return x;
+}
+
+static dagan__size dagan__size_of(const dagan_images *set)
+{
+    dagan__size s;
+    dagan_images_shape(set, &s.height, &s.width, &s.channels);
+    return s;
+}
+
+/* A set with images of the network's size. */
+static int dagan__study_set(mde_context *c, const char *what, const dagan_images *set, dagan__size want)
+{
+    dagan__size have = dagan__size_of(set);
+    int k;
+    if (mde_context_status(c) != MDE_OK) return 0;
+    if (!set || dagan_images_count(set) < 1) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has no images" : "no set of images was given");
+        return 0;
+    }
+    if (have.height != want.height || have.width != want.width || have.channels != want.channels) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; the network takes %d x %d x %d", what, have.height,
+                 have.width, have.channels, want.height, want.width, want.channels);
+        return 0;
+    }
+    for (k = 0; k < dagan_images_class_count(set); k++) {
+        if (dagan_images_sample_count(set, k) > 0) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
+        return 0;
+    }
+    return 1;
+}
+
+/* All images of a set in one list, with the class of each. */
+typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
+
+static void dagan__list_close(mde_context *c, dagan__list *list)
+{
+    mde_release(c, (void *)list->images);
+    mde_release(c, list->labels);
+}
+
+static int dagan__list_open(mde_context *c, const dagan_images *set, dagan__list *list)
+{
+    int k, i;
+    int64_t at = 0;
+    list->count = dagan_images_count(set);
+    list->images = (const float **)mde_alloc(c, (size_t)list->count, sizeof *list->images);
+    list->labels = (int32_t *)mde_alloc(c, (size_t)list->count, sizeof *list->labels);
+    if (mde_context_status(c) != MDE_OK) return 0;
+    for (k = 0; k < dagan_images_class_count(set); k++) {
+        for (i = 0; i < dagan_images_sample_count(set, k); i++) {
+            list->images[at] = dagan_images_pixels(set, k, i);
+            list->labels[at++] = k;
+        }
+    }
+    return 1;
+}
+
+/* What is reported while a network learns or is tested. */
+typedef struct dagan__meter {
+    const char *stage;
+    mde_progress_fn *progress;
+    void *user;
+    int64_t steps;
+    double images;                      /* a step */
+    double began, told;
+    int64_t told_step;
+    double loss;                        /* sum since the last report */
+    int64_t losses;
+} dagan__meter;
+
+static void dagan__meter_start(dagan__meter *m, const char *stage, mde_progress_fn *progress, void *user, int64_t steps,
+                               double images)
+{
+    memset(m, 0, sizeof *m);
+    m->stage = stage;
+    m->progress = progress;
+    m->user = user;
+    m->steps = steps;
+    m->images = images;
+    m->began = mde_seconds();
+}
+
+/* After the first step, then about twice a second, and at the end. Not 0: stop. */
+static int dagan__meter_step(dagan__meter *m, int64_t step, double loss)
+{
+    double now;
+    mde_progress p;
+    if (!m->progress) return 0;
+    now = mde_seconds();
+    m->loss += loss;
+    m->losses++;
+    if (m->told > 0 && now >= m->told && now - m->told < 0.5 && step < m->steps) return 0;
+    memset(&p, 0, sizeof p);
+    p.stage = m->stage;
+    p.step = step;
+    p.steps = m->steps;
+    p.loss = m->loss / (double)m->losses;
+    p.rate = now > m->began ? (double)step * m->images / (now - m->began) : 0;
+    p.seconds_left = step > 0 ? (now - m->began) / (double)step * (double)(m->steps - step) : 0;
+    p.reported = m->told_step;
+    p.unit = "images";
+    m->told = now;
+    m->told_step = step;
+    m->loss = 0;
+    m->losses = 0;
+    return m->progress(&p, m->user);
+}
+
+/* Goes back from the loss and takes a step of Adam; returns the loss. */
+static double dagan__study_learn(mde_context *c, mde_params *params, mde_tensor *loss, const char *what, double peak,
+                                 int64_t step, int64_t steps)
+{
+    mde_schedule schedule;
+    mde_adamw_desc adam;
+    if (mde_context_status(c) != MDE_OK) return (double)NAN;
+    memset(&schedule, 0, sizeof schedule);
+    schedule.kind = MDE_COSINE;
+    schedule.peak = peak;
+    schedule.steps = steps;
+    schedule.final = DAGAN__STUDY_FINAL;
+    memset(&adam, 0, sizeof adam);
+    adam.learning_rate = mde_schedule_rate(&schedule, step);
+    adam.beta1 = 0.9;
+    adam.beta2 = DAGAN__STUDY_BETA2;
+    mde_params_zero_grad(params);
+    mde_backward(c, loss);
+    if (mde_context_status(c) == MDE_OK) mde_adamw_step(params, &adam);
+    if (mde_context_status(c) == MDE_NOT_FINITE) {
+        mde_clear_error(c);
+        mde_fail(c, MDE_NOT_FINITE, "%s: the gradient is not finite in step %lld; a smaller learning_rate may help",
+                 what, (long long)step);
+    }
+    return mde_item(loss);
+}
+
+static int dagan__study_rate(mde_context *c, const char *what, double *rate)
+{
+    if (*rate == 0) *rate = 3e-3;
+    if (*rate > 0 && *rate < 1) return 1;
+    mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
+    return 0;
+}
+
+static int32_t dagan__argmax(const float *values, int64_t count)
+{
+    int32_t best = 0;
+    int64_t i;
+    for (i = 1; i < count; i++) {
+        if (values[i] > values[best]) best = (int32_t)i;
+    }
+    return best;
+}
+
+/* ---- 8.2 Classifier ---- */
+
+/* Sizes are halved by pooling, not by stride, and not often: from a few samples a class, strided convolutions and small
+   maps are learned by heart. */
+
+#define DAGAN__HIDDEN 128               /* width of its hidden layer */
+#define DAGAN__MAX_BLOCKS 8
+
+struct dagan_classifier {
+    mde_context *context;
+    dagan_classifier_desc desc;
+    dagan__size size;
+    mde_params *params;
+    dagan__unit *units;                 /* stem, then block by block its layers and the transition to the next */
+    int unit_count;
+    dagan__unit hidden;                 /* weight [features, hidden] */
+    mde_tensor *weight, *bias;          /* of the output */
+};
+
+static int dagan__classifier_resolve(mde_context *c, dagan_classifier_desc *d, int classes)
+{
+    if (d->classes == 0) d->classes = classes;
+    if (d->growth_rate == 0) d->growth_rate = 16;
+    if (d->layers == 0) d->layers = 3;
+    if (d->blocks == 0) d->blocks = 3;
+    if (d->dropout == MDE_ZERO) d->dropout = 0;
+    if (d->classes < 2) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "classifier: %d classes; expected 2 or more", d->classes);
+    } else if (d->growth_rate < 1 || d->growth_rate > 256 || d->layers < 1 || d->layers > 16 || d->blocks < 1 ||
+               d->blocks > DAGAN__MAX_BLOCKS) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "classifier: growth_rate %d, %d layers, %d blocks; expected 1 to 256, 1 to 16, 1 "
+                 "to %d", d->growth_rate, d->layers, d->blocks, DAGAN__MAX_BLOCKS);
+    } else if (!(d->dropout >= 0 && d->dropout < 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "classifier: dropout %g; expected 0 or more and less than 1", d->dropout);
+    }
+    return mde_context_status(c) == MDE_OK;
+}
+
+static void dagan__classifier_make(dagan_classifier *k)
+{
+    const dagan_classifier_desc *d = &k->desc;
+    int channels = 2 * d->growth_rate, b, l;
+    int64_t shape[2];
+    dagan__unit *unit = k->units;
+    char name[48];
+    dagan__unit_make(k->params, "stem", 3, k->size.channels, channels, unit++);
+    for (b = 0; b < d->blocks; b++) {
+        for (l = 0; l < d->layers; l++) {
+            snprintf(name, sizeof name, "block%d.conv%d", b, l);
+            dagan__unit_make(k->params, name, 3, channels, d->growth_rate, unit++);
+            channels += d->growth_rate;
+        }
+        if (b + 1 == d->blocks) break;
+        snprintf(name, sizeof name, "block%d.down", b);
+        dagan__unit_make(k->params, name, 1, channels, (channels + 1) / 2, unit++);
+        channels = (channels + 1) / 2;
+    }
+    k->unit_count = (int)(unit - k->units);
+    shape[0] = channels + (d->no_flag ? 0 : 2);
+    shape[1] = DAGAN__HIDDEN;
+    k->hidden.weight = dagan__study_param(k->params, "hidden", "weight", 2, shape, MDE_INIT_NORMAL,
+                                          sqrt(2.0 / (double)shape[0]));
+    dagan__unit_make_norm(k->params, "hidden", DAGAN__HIDDEN, &k->hidden);
+    shape[0] = DAGAN__HIDDEN;
+    shape[1] = d->classes;
+    k->weight = dagan__study_param(k->params, "output", "weight", 2, shape, MDE_INIT_NORMAL,
+                                   sqrt(1.0 / DAGAN__HIDDEN));
+    k->bias = dagan__study_param(k->params, "output", "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+}
+
+MDEDEF dagan_classifier *dagan_classifier_create(mde_context *c, const dagan_images *like,
+                                                 const dagan_classifier_desc *desc)
+{
+    dagan_classifier_desc d;
+    dagan_classifier *k;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (!dagan__study_set(c, "classifier", like, dagan__size_of(like))) return NULL;
+    if (!dagan__classifier_resolve(c, &d, dagan_images_class_count(like))) return NULL;
+    k = (dagan_classifier *)mde_alloc(c, 1, sizeof *k);
+    if (!k) return NULL;
+    k->context = c;
+    k->desc = d;
+    k->size = dagan__size_of(like);
+    k->units = (dagan__unit *)mde_alloc(c, (size_t)(d.blocks * (d.layers + 1)), sizeof *k->units);
+    k->params = mde_params_create(c, d.seed);
+    if (k->units && k->params) dagan__classifier_make(k);
+    if (mde_context_status(c) == MDE_OK) return k;
+    dagan_classifier_free(k);
+    return NULL;
+}
+
+MDEDEF void dagan_classifier_free(dagan_classifier *k)
+{
+    if (!k) return;
+    mde_params_free(k->params);
+    mde_release(k->context, k->units);
+    mde_release(k->context, k);
+}
+
+MDEDEF mde_params *dagan_classifier_params(const dagan_classifier *k)
+{
+    return k ? k->params : NULL;
+}
+
+/* Dropout of whole channels of each image: neighbouring pixels are too alike for a loss of single ones to matter, and
+   it takes a random number a channel only. */
+static mde_tensor *dagan__drop_channels(mde_context *c, mde_tensor *x, double rate, uint64_t seed, int64_t index)
+{
+    mde_tensor *kept = x ? dagan__matrix(c, x->shape[0], x->shape[3]) : NULL;
+    size_t i;
+    if (!kept) return NULL;
+    for (i = 0; i < kept->count; i++) kept->data[i] = 1;
+    kept = mde_dropout(c, kept, rate, seed, (uint64_t)DAGAN__OF_DROPOUT << 56 | (uint64_t)index);
+    return dagan__scale_images(c, x, kept);
+}
+
+/* Logits [n, classes] of x [n, h, w, c], whose first `reals` images are real. step: whose masks of dropout. */
+static mde_tensor *dagan__classifier_apply(const dagan_classifier *k, mde_tensor *x, int64_t reals, int training,
+                                           uint64_t seed, int64_t step)
+{
+    mde_context *c = k->context;
+    const dagan_classifier_desc *d = &k->desc;
+    const dagan__unit *unit = k->units;
+    int64_t n = x ? x->shape[0] : 0, i, shape[4];
+    int b, l;
+    x = dagan__unit_apply(c, unit++, x, 1, training);
+    for (b = 0; b < d->blocks; b++) {
+        for (l = 0; l < d->layers; l++) x = mde_concat(c, x, dagan__unit_apply(c, unit++, x, 0, training), 3);
+        if (training && d->dropout > 0) {
+            x = dagan__drop_channels(c, x, d->dropout, seed, step * DAGAN__MAX_BLOCKS + b);
+        }
+        if (b + 1 == d->blocks) break;
+        x = dagan__unit_apply(c, unit++, x, 0, training);
+        if (x && x->shape[1] > 1 && x->shape[2] > 1) x = dagan_avg_pool(c, x, 2);
+    }
+    x = dagan_global_pool(c, x);
+    if (!d->no_flag) {
+        mde_tensor *flag = dagan__matrix(c, n, 2);
+        for (i = 0; flag && i < n; i++) flag->data[2 * i + (i >= reals)] = 1;
+        x = mde_concat(c, x, flag, 1);
+    }
+    x = mde_matmul(c, x, k->hidden.weight);
+    shape[0] = n;
+    shape[1] = shape[2] = 1;
+    shape[3] = DAGAN__HIDDEN;
+    x = dagan_leaky_relu(c, dagan__unit_norm(c, &k->hidden, mde_reshape(c, x, 4, shape), training), DAGAN__SLOPE);
+    return mde_add(c, mde_matmul(c, dagan__as_matrix(c, x, n, DAGAN__HIDDEN), k->weight), k->bias);
+}
+
+/* Goes through a list in a new order each time: position p is image p % count of pass p / count. */
+typedef struct dagan__deck {
+    dagan__list list;
+    int64_t *order, pass;
+    uint64_t seed;
+    int what;
+} dagan__deck;
+
+static int dagan__deck_open(mde_context *c, const dagan_images *set, uint64_t seed, int what, dagan__deck *deck)
+{
+    deck->pass = -1;
+    deck->seed = seed;
+    deck->what = what;
+    if (!dagan__list_open(c, set, &deck->list)) return 0;
+    deck->order = (int64_t *)mde_alloc(c, (size_t)deck->list.count, sizeof *deck->order);
+    return deck->order != NULL;
+}
+
+static void dagan__deck_close(mde_context *c, dagan__deck *deck)
+{
+    dagan__list_close(c, &deck->list);
+    mde_release(c, deck->order);
+}
+
+static int64_t dagan__deck_at(dagan__deck *deck, int64_t position)
+{
+    int64_t pass = position / deck->list.count;
+    if (pass != deck->pass) {
+        mde_random r = dagan__random(deck->seed, deck->what, pass);
+        mde_random_permutation(&r, deck->list.count, deck->order);
+        deck->pass = pass;
+    }
+    return deck->order[position % deck->list.count];
+}
+
+/* One training of a classifier. The batch's real images come first. */
+typedef struct dagan__fit {
+    dagan_classifier *k;
+    dagan_fit_desc desc;
+    dagan__deck real, made;
+    int reals;                          /* in a batch */
+    int64_t step;
+    const float **images;               /* [batch], those drawn for the step */
+    int32_t *labels;
+    float *pixels;                      /* of the batch */
+} dagan__fit;
+
+static void dagan__fit_augment(int64_t index, void *user)
+{
+    const dagan__fit *f = (const dagan__fit *)user;
+    dagan__size s = f->k->size;
+    mde_random r = dagan__random(f->desc.seed, DAGAN__OF_AUGMENTATION, f->step * f->desc.batch + index);
+    dagan_augment(&f->desc.augment, &r, s.height, s.width, s.channels, f->images[index],
+                  f->pixels + (size_t)index * dagan__size_floats(s));
+}
+
+static void dagan__fit_draw(dagan__fit *f)
+{
+    int64_t i, batch = f->desc.batch, reals = f->reals;
+    for (i = 0; i < batch; i++) {
+        int is_real = i < reals;
+        dagan__deck *deck = is_real ? &f->real : &f->made;
+        int64_t at = dagan__deck_at(deck, is_real ? f->step * reals + i : f->step * (batch - reals) + i - reals);
+        f->images[i] = deck->list.images[at];
+        f->labels[i] = deck->list.labels[at];
+    }
+    mde_parallel_for(f->k->context, batch, dagan__fit_augment, f);
+}
+
+static double dagan__fit_step(dagan__fit *f)
+{
+    dagan_classifier *k = f->k;
+    mde_context *c = k->context;
+    mde_mark mark = mde_arena_mark(c);
+    mde_tensor *x = dagan__study_batch(c, k->size, f->desc.batch, NULL), *loss;
+    double value = (double)NAN;
+    if (x) {
+        f->pixels = x->data;
+        dagan__fit_draw(f);
+        loss = dagan__classifier_apply(k, x, f->reals, 1, f->desc.seed, f->step);
+        loss = mde_mean(c, mde_cross_entropy(c, loss, f->labels));
+        value = dagan__study_learn(c, k->params, loss, "classifier", f->desc.learning_rate, f->step, f->desc.steps);
+    }
+    mde_arena_rewind(c, mark);
+    return value;
+}
+
+static int dagan__classifier_set(const dagan_classifier *k, const char *what, const dagan_images *set)
+{
+    if (!dagan__study_set(k->context, what, set, k->size)) return 0;
+    if (dagan_images_class_count(set) == k->desc.classes) return 1;
+    mde_fail(k->context, MDE_BAD_ARGUMENT, "%s: a set of %d classes; the network tells %d apart", what,
+             dagan_images_class_count(set), k->desc.classes);
+    return 0;
+}
+
+static int dagan__fit_resolve(dagan__fit *f)
+{
+    mde_context *c = f->k->context;
+    dagan_fit_desc *d = &f->desc;
+    if (d->steps == 0) d->steps = 1500;
+    if (d->batch == 0) d->batch = 32;
+    if (d->made_share == 0) d->made_share = 0.5;
+    if (!dagan__study_rate(c, "classifier", &d->learning_rate)) return 0;
+    if (d->steps < 1 || d->steps > (int64_t)1 << 32 || d->batch < 2 || d->batch > DAGAN__MAX_BATCH) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "classifier: %lld steps of %d images; expected 1 or more steps of 2 to %d images",
+                 (long long)d->steps, d->batch, DAGAN__MAX_BATCH);
+    } else if (!(d->made_share > 0 && d->made_share <= 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "classifier: made_share %g; expected more than 0, at most 1", d->made_share);
+    }
+    f->reals = d->made ? d->batch - (int)floor(d->made_share * d->batch + 0.5) : d->batch;
+    return mde_context_status(c) == MDE_OK;
+}
+
+MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images *real, const dagan_fit_desc *desc)
+{
+    dagan__fit f;
+    dagan__meter meter;
+    mde_context *c;
+    int recording, stopped = 0;
+    if (!k) return MDE_BAD_ARGUMENT;
+    c = k->context;
+    memset(&f, 0, sizeof f);
+    f.k = k;
+    if (desc) f.desc = *desc;
+    if (!dagan__classifier_set(k, "classifier", real) || !dagan__fit_resolve(&f)) return mde_context_status(c);
+    if (f.desc.made && !dagan__classifier_set(k, "classifier, made images", f.desc.made)) return mde_context_status(c);
+    if (dagan__deck_open(c, real, f.desc.seed, DAGAN__OF_REAL_ORDER, &f.real) && f.desc.made) {
+        dagan__deck_open(c, f.desc.made, f.desc.seed, DAGAN__OF_MADE_ORDER, &f.made);
+    }
+    f.images = (const float **)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.images);
+    f.labels = (int32_t *)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.labels);
+    recording = mde_set_recording(c, 1);
+    dagan__meter_start(&meter, "classifier", f.desc.progress, f.desc.user, f.desc.steps, f.desc.batch);
+    while (f.step < f.desc.steps && !stopped && mde_context_status(c) == MDE_OK) {
+        double loss = dagan__fit_step(&f);
+        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++f.step, loss) != 0;
+    }
+    mde_set_recording(c, recording);
+    dagan__deck_close(c, &f.real);
+    dagan__deck_close(c, &f.made);
+    mde_release(c, (void *)f.images);
+    mde_release(c, f.labels);
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    return f.step < f.desc.steps ? MDE_STOPPED : MDE_OK;
+}
+
+MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images *test)
+{
+    dagan__list list;
+    mde_context *c;
+    int64_t first, i, right = 0;
+    int recording;
+    if (!k || !dagan__classifier_set(k, "classifier test", test)) return (double)NAN;
+    c = k->context;
+    memset(&list, 0, sizeof list);
+    recording = mde_set_recording(c, 0);
+    dagan__list_open(c, test, &list);
+    for (first = 0; first < list.count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
+        int64_t n = list.count - first < DAGAN__STUDY_BATCH ? list.count - first : DAGAN__STUDY_BATCH;
+        mde_mark mark = mde_arena_mark(c);
+        mde_tensor *x = dagan__study_batch(c, k->size, n, list.images + first);
+        mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
+        for (i = 0; logits && i < n; i++) {
+            right += dagan__argmax(logits->data + i * k->desc.classes, k->desc.classes) == list.labels[first + i];
+        }
+        mde_arena_rewind(c, mark);
+    }
+    dagan__list_close(c, &list);
+    mde_set_recording(c, recording);
+    return mde_context_status(c) == MDE_OK ? (double)right / (double)list.count : (double)NAN;
+}
+
+/* ---- 8.3 Matching Network ---- */
+
+#define DAGAN__EMBEDDINGS 4             /* convolutions of the embedding */
+#define DAGAN__FIRST_SCALE 10.0         /* of the cosines, before training */
+#define DAGAN__SELECTOR_HIDDEN 64
+#define DAGAN__SELECTOR_RANGE 2.0       /* a selector's z lies within this of 0 */
+#define DAGAN__MAX_EPISODE (1 << 20)    /* images of an episode */
+
+typedef struct dagan__lstm { mde_tensor *input, *state, *bias; } dagan__lstm;   /* [w, 4 w], [w, 4 w], [4 w] */
+
+struct dagan_matcher {
+    mde_context *context;
+    dagan_matcher_desc desc;
+    dagan__size size;
+    int width;                          /* of an embedding */
+    mde_params *params;
+    dagan__unit units[DAGAN__EMBEDDINGS];
+    mde_tensor *log_scale;              /* [1] */
+    dagan__lstm context_lstm[2];        /* full context: forward and backward */
+    int noise;                          /* dimensions of the selector's z; 0: there is none yet */
+    mde_tensor *selector[4];            /* weight and bias of the hidden layer and of the output */
+};
+
+static void dagan__lstm_make(mde_params *p, const char *name, int64_t width, dagan__lstm *lstm)
+{
+    int64_t shape[2];
+    shape[0] = width;
+    shape[1] = 4 * width;
+    lstm->input = dagan__study_param(p, name, "input", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
+    lstm->state = dagan__study_param(p, name, "state", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
+    lstm->bias = dagan__study_param(p, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+}
+
+MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *like, const dagan_matcher_desc *desc)
+{
+    static const char *const directions[2] = { "context.forward", "context.backward" };
+    dagan_matcher_desc d;
+    dagan_matcher *m;
+    int64_t one = 1;
+    int i, height, width, in;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (d.filters == 0) d.filters = 32;
+    if (!dagan__study_set(c, "matcher", like, dagan__size_of(like))) return NULL;
+    if (d.filters < 1 || d.filters > DAGAN__MAX_FILTERS) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "matcher: %d filters; expected 1 to %d", d.filters, DAGAN__MAX_FILTERS);
+        return NULL;
+    }
+    m = (dagan_matcher *)mde_alloc(c, 1, sizeof *m);
+    if (!m) return NULL;
+    m->context = c;
+    m->desc = d;
+    m->size = dagan__size_of(like);
+    m->params = mde_params_create(c, d.seed);
+    height = m->size.height;
+    width = m->size.width;
+    in = m->size.channels;
+    for (i = 0; i < DAGAN__EMBEDDINGS && m->params; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "conv%d", i);
+        dagan__unit_make(m->params, name, 3, in, d.filters, &m->units[i]);
+        in = d.filters;
+        if (height < 2 || width < 2) continue;
+        height /= 2;
+        width /= 2;
+    }
+    m->width = height * width * d.filters;
+    if (m->params) {
+        m->log_scale = mde_param(m->params, "log_scale", 1, &one, MDE_INIT_ZEROS, 0);
+        if (m->log_scale) m->log_scale->data[0] = (float)2.302585092994046;     /* log of DAGAN__FIRST_SCALE */
+        for (i = 0; i < 2 && d.full_context; i++) {
+            dagan__lstm_make(m->params, directions[i], m->width, &m->context_lstm[i]);
+        }
+    }
+    if (mde_context_status(c) == MDE_OK) return m;
+    dagan_matcher_free(m);
+    return NULL;
+}
+
+MDEDEF void dagan_matcher_free(dagan_matcher *m)
+{
+    if (!m) return;
+    mde_params_free(m->params);
+    mde_release(m->context, m);
+}
+
+MDEDEF mde_params *dagan_matcher_params(const dagan_matcher *m)
+{
+    return m ? m->params : NULL;
+}
+
+MDEDEF int dagan_matcher_width(const dagan_matcher *m)
+{
+    return m ? m->width : 0;
+}
+
+/* x [n, h, w, c] -> [n, width]. */
+static mde_tensor *dagan__embed(const dagan_matcher *m, mde_tensor *x, int training)
+{
+    mde_context *c = m->context;
+    int i;
+    for (i = 0; i < DAGAN__EMBEDDINGS; i++) x = dagan__unit_apply(c, &m->units[i], x, 1, training);
+    return x ? dagan__as_matrix(c, x, x->shape[0], m->width) : NULL;
+}
+
+/* Embeddings of a list of images with running statistics; out [count, width]. */
+static mde_status dagan__embed_list(const dagan_matcher *m, int64_t count, const float *const *images, float *out)
+{
+    mde_context *c = m->context;
+    int recording = mde_set_recording(c, 0);
+    int64_t first;
+    for (first = 0; first < count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
+        int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
+        mde_mark mark = mde_arena_mark(c);
+        mde_tensor *e = dagan__embed(m, dagan__study_batch(c, m->size, n, images + first), 0);
+        if (e) memcpy(out + (size_t)first * (size_t)m->width, e->data, e->count * sizeof *out);
+        mde_arena_rewind(c, mark);
+    }
+    mde_set_recording(c, recording);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const float *pixels, float *out)
+{
+    int64_t first, i;
+    size_t size;
+    if (!m) return MDE_BAD_ARGUMENT;
+    if (mde_context_status(m->context) != MDE_OK) return mde_context_status(m->context);
+    if (count < 0 || (count > 0 && (!pixels || !out))) {
+        return mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: %lld images to embed%s%s", (long long)count,
+                        pixels ? "" : ", none given", out ? "" : ", no place for the result");
+    }
+    size = dagan__size_floats(m->size);
+    for (first = 0; first < count; first += DAGAN__STUDY_BATCH) {
+        const float *images[DAGAN__STUDY_BATCH];
+        int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
+        for (i = 0; i < n; i++) images[i] = pixels + (size_t)(first + i) * size;
+        if (dagan__embed_list(m, n, images, out + (size_t)first * (size_t)m->width) != MDE_OK) break;
+    }
+    return mde_context_status(m->context);
+}
+
+/* Rows [1, width] -> [count, width], by halves so that the copying stays in proportion. */
+static mde_tensor *dagan__stack_rows(mde_context *c, mde_tensor **rows, int64_t count)
+{
+    mde_tensor *upper, *lower;
+    if (count == 1) return rows[0];
+    upper = dagan__stack_rows(c, rows, count / 2);
+    lower = dagan__stack_rows(c, rows + count / 2, count - count / 2);
+    return mde_concat(c, upper, lower, 0);
+}
+
+/* States [n, w] after each row of x [n, w], read from the first or from the last. */
+static mde_tensor *dagan__lstm_apply(mde_context *c, const dagan__lstm *lstm, mde_tensor *x, int backward)
+{
+    int64_t n = x->shape[0], w = x->shape[1], i;
+    mde_tensor **rows = (mde_tensor **)mde_scratch(c, (size_t)n, sizeof *rows);
+    mde_tensor *drive = mde_add(c, mde_matmul(c, x, lstm->input), lstm->bias), *state = NULL, *cell = NULL;
+    for (i = 0; rows && i < n && mde_context_status(c) == MDE_OK; i++) {
+        int64_t at = backward ? n - 1 - i : i;
+        mde_tensor *a = mde_slice(c, drive, 0, at, 1), *gates, *fresh;
+        if (state) a = mde_add(c, a, mde_matmul(c, state, lstm->state));
+        gates = mde_sigmoid(c, mde_slice(c, a, 1, 0, 3 * w));
+        fresh = mde_mul(c, mde_slice(c, gates, 1, 0, w), mde_tanh(c, mde_slice(c, a, 1, 3 * w, w)));
+        cell = cell ? mde_add(c, mde_mul(c, mde_slice(c, gates, 1, w, w), cell), fresh) : fresh;
+        state = mde_mul(c, mde_slice(c, gates, 1, 2 * w, w), mde_tanh(c, cell));
+        rows[at] = state;
+    }
+    return mde_context_status(c) == MDE_OK ? dagan__stack_rows(c, rows, n) : NULL;
+}
+
+/* Rows at length 1. */
+static mde_tensor *dagan__unit_rows(mde_context *c, mde_tensor *x)
+{
+    int64_t shape[2];
+    mde_tensor *squares;
+    if (!x) return NULL;
+    shape[0] = x->shape[0];
+    shape[1] = 1;
+    squares = mde_sum_to(c, mde_mul(c, x, x), 2, shape);
+    return mde_div(c, x, mde_sqrt(c, mde_affine(c, squares, 1, 1e-12)));
+}
+
+/* log sum exp over the last axis: x [rows, classes, items] -> [rows, classes]. The maximum that is taken off first is a
+   constant: it drops out of the derivative. */
+static mde_tensor *dagan__log_sum_exp(mde_context *c, mde_tensor *x)
+{
+    int64_t shape[3], items, i;
+    mde_tensor *most, *sum;
+    if (!x) return NULL;
+    items = x->shape[2];
+    if (items == 1) return dagan__as_matrix(c, x, x->shape[0], x->shape[1]);
+    shape[0] = x->shape[0];
+    shape[1] = x->shape[1];
+    shape[2] = 1;
+    most = mde_tensor_create(c, 3, shape);
+    if (!most) return NULL;
+    for (i = 0; i < shape[0] * shape[1]; i++) {
+        most->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
+    }
+    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, most)), 3, shape);
+    return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), most), shape[0], shape[1]);
+}
+
+/* Logits [queries, way] whose softmax is each class's share of the attention: support [way * items, width] class by
+   class, queries [n, width]; attention is softmax(scale cosine) over the support set. */
+static mde_tensor *dagan__match(const dagan_matcher *m, mde_tensor *support, mde_tensor *queries, int64_t way)
+{
+    mde_context *c = m->context;
+    int64_t shape[3];
+    mde_tensor *cosines;
+    if (!support || !queries) return NULL;
+    if (m->desc.full_context) {
+        mde_tensor *forth = dagan__lstm_apply(c, &m->context_lstm[0], support, 0);
+        mde_tensor *back = dagan__lstm_apply(c, &m->context_lstm[1], support, 1);
+        support = mde_add(c, support, mde_add(c, forth, back));
+    }
+    cosines = mde_matmul_t(c, dagan__unit_rows(c, queries), dagan__unit_rows(c, support), 0, 1);
+    if (!cosines) return NULL;
+    shape[0] = cosines->shape[0];
+    shape[1] = way;
+    shape[2] = cosines->shape[1] / way;
+    return dagan__log_sum_exp(c, mde_reshape(c, mde_mul(c, cosines, mde_exp(c, m->log_scale)), 3, shape));
+}
+
+/* ---- Selector of z ---- */
+
+static int dagan__selector_make(dagan_matcher *m, int noise)
+{
+    mde_params *p = m->params;
+    int64_t shape[2];
+    if (m->noise == noise) return 1;
+    if (m->noise) {
+        mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: the selector gives z of %d dimensions; the generator takes %d",
+                 m->noise, noise);
+        return 0;
+    }
+    shape[0] = m->width;
+    shape[1] = DAGAN__SELECTOR_HIDDEN;
+    m->selector[0] = mde_param(p, "selector.hidden.weight", 2, shape, MDE_INIT_NORMAL, sqrt(2.0 / m->width));
+    m->selector[1] = mde_param(p, "selector.hidden.bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    shape[0] = DAGAN__SELECTOR_HIDDEN;
+    shape[1] = 2 * noise;
+    /* Small: before training, z is nearly that of no selector. */
+    m->selector[2] = mde_param(p, "selector.output.weight", 2, shape, MDE_INIT_NORMAL, 0.01);
+    m->selector[3] = mde_param(p, "selector.output.bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    if (mde_context_status(m->context) == MDE_OK) m->noise = noise;
+    return m->noise == noise;
+}
+
+/* z [n each, noise] for the embeddings e [n, width] of the support images, `each` of them one after the other, from
+   normal numbers of that shape: 2 tanh((mean + deviation normal) / 2), where a small network gives mean and log
+   deviation, the latter in (-1, 1), of an embedding. */
+static mde_tensor *dagan__select(const dagan_matcher *m, mde_tensor *e, mde_tensor *normals, int64_t each)
+{
+    mde_context *c = m->context;
+    mde_tensor *x, *mean, *deviation;
+    int32_t *ids;
+    int64_t i;
+    if (!e || !normals) return NULL;
+    ids = (int32_t *)mde_scratch(c, (size_t)normals->shape[0], sizeof *ids);
+    for (i = 0; ids && i < normals->shape[0]; i++) ids[i] = (int32_t)(i / each);
+    x = mde_add(c, mde_matmul(c, e, m->selector[0]), m->selector[1]);
+    x = mde_add(c, mde_matmul(c, dagan_leaky_relu(c, x, DAGAN__SLOPE), m->selector[2]), m->selector[3]);
+    if (!ids || !x) return NULL;
+    x = mde_gather(c, x, normals->shape[0], ids);
+    mean = mde_slice(c, x, 1, 0, m->noise);
+    deviation = mde_exp(c, mde_tanh(c, mde_slice(c, x, 1, m->noise, m->noise)));
+    x = mde_add(c, mean, mde_mul(c, deviation, normals));
+    x = mde_tanh(c, mde_affine(c, x, 1 / DAGAN__SELECTOR_RANGE, 0));
+    return mde_affine(c, x, DAGAN__SELECTOR_RANGE, 0);
+}
+
+/* ---- Episodes ---- */
+
+/* Classes of an episode with their samples, the `shot` of the support set first. */
+typedef struct dagan__episode {
+    const dagan_images *set;
+    int way, shot, queries, turns;      /* turns: 1, 2 or 4 ways up, each with classes of its own */
+    int *classes, *turn, *samples;      /* [way], [way], [way * (shot + queries)] */
+    int *urn, urn_size;
+} dagan__episode;
+
+/* The first `count` of 0 .. n-1 in random order. */
+static void dagan__draw(mde_random *r, int n, int count, int *urn)
+{
+    int i;
+    for (i = 0; i < n; i++) urn[i] = i;
+    for (i = 0; i < count; i++) {
+        int j = i + (int)mde_random_below(r, (uint64_t)(n - i)), swap = urn[i];
+        urn[i] = urn[j];
+        urn[j] = swap;
+    }
+}
+
+static void dagan__episode_draw(dagan__episode *e, mde_random r)
+{
+    int classes = dagan_images_class_count(e->set), each = e->shot + e->queries, i;
+    dagan__draw(&r, classes * e->turns, e->way, e->urn);
+    for (i = 0; i < e->way; i++) {
+        e->classes[i] = e->urn[i] % classes;
+        e->turn[i] = e->urn[i] / classes * (4 / e->turns);
+    }
+    for (i = 0; i < e->way; i++) {
+        dagan__draw(&r, dagan_images_sample_count(e->set, e->classes[i]), each, e->urn);
+        memcpy(e->samples + (size_t)i * (size_t)each, e->urn, (size_t)each * sizeof *e->urn);
+    }
+}
+
+static void dagan__episode_close(mde_context *c, dagan__episode *e)
+{
+    mde_release(c, e->classes);
+    mde_release(c, e->turn);
+    mde_release(c, e->samples);
+    mde_release(c, e->urn);
+}
+
+/* Fills in what is 0 and checks all; what is said of `what`. */
+static int dagan__episode_resolve(const dagan_matcher *m, const char *what, const dagan_images *set, int64_t episodes,
+                                  dagan_episode_desc *d)
+{
+    mde_context *c = m->context;
+    const dagan *g = d->generator;
+    int64_t images;
+    int k;
+    if (!dagan__study_set(c, what, set, m->size)) return 0;
+    if (d->episodes == 0) d->episodes = episodes;
+    if (d->way == 0) d->way = 20;
+    if (d->shot == 0) d->shot = 1;
+    if (d->queries == 0) d->queries = 1;
+    if (!g) d->made = 0;
+    else if (d->made == 0) d->made = 2;
+    if (!dagan__study_rate(c, what, &d->learning_rate)) return 0;
+    if (d->episodes < 1 || d->episodes > (int64_t)1 << 40 || d->way < 2 || d->shot < 1 || d->queries < 1 ||
+        d->made < 0 || d->way > DAGAN__MAX_EPISODE || d->shot > DAGAN__MAX_EPISODE ||
+        d->queries > DAGAN__MAX_EPISODE || d->made > DAGAN__MAX_EPISODE) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %lld episodes, way %d, shot %d, %d queries, %d made; expected 1 or more of "
+                 "each, 2 or more ways, at most %d", what, (long long)d->episodes, d->way, d->shot, d->queries,
+                 d->made, DAGAN__MAX_EPISODE);
+        return 0;
+    }
+    if (d->way > dagan_images_class_count(set)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: way %d, but the set has %d classes", what, d->way,
+                 dagan_images_class_count(set));
+        return 0;
+    }
+    for (k = 0; k < dagan_images_class_count(set); k++) {
+        if (dagan_images_sample_count(set, k) >= d->shot + d->queries) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: shot %d and %d queries need %d samples, but %s has %d", what, d->shot,
+                 d->queries, d->shot + d->queries, dagan_images_name(set, k), dagan_images_sample_count(set, k));
+        return 0;
+    }
+    images = (int64_t)d->shot * (1 + d->made) + d->queries;
+    if (images > DAGAN__MAX_EPISODE / d->way) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: an episode of %lld images; expected at most %d", what,
+                 (long long)d->way * (long long)images, DAGAN__MAX_EPISODE);
+        return 0;
+    }
+    if (g && g->context != c) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: the generator belongs to another context", what);
+    } else if (g && (g->height != m->size.height || g->width != m->size.width || g->channels != m->size.channels)) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: the generator makes images of %d x %d x %d; the matcher takes %d x %d x %d",
+                 what, g->height, g->width, g->channels, m->size.height, m->size.width, m->size.channels);
+    } else if (d->selector && !g) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: a selector without a generator", what);
+    }
+    return mde_context_status(c) == MDE_OK;
+}
+
+static int dagan__episode_open(mde_context *c, const dagan_images *set, const dagan_episode_desc *d, int turned,
+                               dagan__episode *e)
+{
+    dagan__size size = dagan__size_of(set);
+    int k, classes = dagan_images_class_count(set);
+    memset(e, 0, sizeof *e);
+    e->set = set;
+    e->way = d->way;
+    e->shot = d->shot;
+    e->queries = d->queries;
+    e->turns = !turned ? 1 : size.height == size.width ? 4 : 2;
+    e->urn_size = classes * e->turns;
+    for (k = 0; k < classes; k++) {
+        int samples = dagan_images_sample_count(set, k);
+        if (samples > e->urn_size) e->urn_size = samples;
+    }
+    e->classes = (int *)mde_alloc(c, (size_t)d->way, sizeof *e->classes);
+    e->turn = (int *)mde_alloc(c, (size_t)d->way, sizeof *e->turn);
+    e->samples = (int *)mde_alloc(c, (size_t)d->way * (size_t)(d->shot + d->queries), sizeof *e->samples);
+    e->urn = (int *)mde_alloc(c, (size_t)e->urn_size, sizeof *e->urn);
+    return mde_context_status(c) == MDE_OK;
+}
+
+/* ---- Training ---- */
+
+typedef struct dagan__matching {
+    dagan_matcher *m;
+    dagan_episode_desc desc;
+    dagan__episode episode;
+    int32_t *targets;                   /* of the queries */
+} dagan__matching;
+
+/* Images of the episode, the support set first, then the queries, both class by class. */
+static mde_tensor *dagan__episode_images(const dagan__matching *run)
+{
+    const dagan__episode *e = &run->episode;
+    dagan__size s = run->m->size;
+    int each = e->shot + e->queries, i, j;
+    size_t size = dagan__size_floats(s);
+    mde_tensor *x = dagan__study_batch(run->m->context, s, (int64_t)e->way * each, NULL);
+    for (i = 0; x && i < e->way; i++) {
+        for (j = 0; j < each; j++) {
+            int place = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
+            dagan__turn(e->turn[i], s.height, s.width, s.channels,
+                        dagan_images_pixels(e->set, e->classes[i], e->samples[i * each + j]),
+                        x->data + (size_t)place * size);
+        }
+    }
+    return x;
+}
+
+/* `made` images for each of the support set, as the generator gives them to z of the episode. With a selector they
+   depend on its parameters, through the generator; otherwise they are constants. */
+static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_tensor *x, int64_t episode)
+{
+    const dagan_episode_desc *d = &run->desc;
+    const dagan_matcher *m = run->m;
+    mde_context *c = m->context;
+    int64_t supports = (int64_t)d->way * d->shot, count = supports * d->made, i;
+    size_t size = dagan__size_floats(m->size);
+    mde_tensor *from = dagan__study_batch(c, m->size, count, NULL), *support, *z, *made;
+    int recording;
+    z = dagan__noise_new(d->generator, count, dagan__random(d->seed, DAGAN__OF_EPISODE_NOISE, episode));
+    if (!from || !z) return NULL;
+    for (i = 0; i < count; i++) {
+        memcpy(from->data + (size_t)i * size, x->data + (size_t)(i / d->made) * size, size * sizeof *x->data);
+    }
+    recording = mde_set_recording(c, 0);
+    if (d->selector) {
+        support = dagan__study_batch(c, m->size, supports, NULL);
+        if (support) memcpy(support->data, x->data, support->count * sizeof *x->data);
+        support = dagan__embed(m, support, 0);
+        mde_set_recording(c, recording);
+        z = dagan__select(m, support, z, d->made);
+    }
+    made = z ? dagan_generator_apply(d->generator, from, z, 0, 0) : NULL;
+    mde_set_recording(c, recording);
+    return made;
+}
+
+/* Mean cross-entropy of the episode's queries. */
+static mde_tensor *dagan__episode_loss(dagan__matching *run, int64_t episode)
+{
+    const dagan_episode_desc *d = &run->desc;
+    const dagan_matcher *m = run->m;
+    mde_context *c = m->context;
+    int64_t supports = (int64_t)d->way * d->shot, queries = (int64_t)d->way * d->queries, shape[3], i;
+    mde_tensor *x, *support, *query;
+    dagan__episode_draw(&run->episode, dagan__random(d->seed, DAGAN__OF_EPISODE, episode));
+    for (i = 0; i < queries; i++) run->targets[i] = (int32_t)(i / d->queries);
+    x = dagan__episode_images(run);
+    if (x && d->made) x = mde_concat(c, x, dagan__episode_made(run, x, episode), 0);
+    x = dagan__embed(m, x, 1);
+    support = mde_slice(c, x, 0, 0, supports);
+    query = mde_slice(c, x, 0, supports, queries);
+    if (d->made) {
+        mde_tensor *made = mde_slice(c, x, 0, supports + queries, supports * d->made);
+        shape[0] = d->way;
+        shape[1] = d->shot;
+        shape[2] = m->width;
+        support = mde_reshape(c, support, 3, shape);
+        shape[1] = (int64_t)d->shot * d->made;
+        support = mde_concat(c, support, mde_reshape(c, made, 3, shape), 1);
+        support = dagan__as_matrix(c, support, supports * (1 + d->made), m->width);
+    }
+    return mde_mean(c, mde_cross_entropy(c, dagan__match(m, support, query, d->way), run->targets));
+}
+
+/* Takes the generator's parameters off the tape; *were holds what they were, for the way back. */
+static int dagan__freeze(const dagan *g, unsigned char **were)
+{
+    mde_params *p = dagan_generator_params(g);
+    int i, count = mde_params_count(p);
+    *were = (unsigned char *)mde_alloc(g->context, (size_t)count + 1, 1);
+    for (i = 0; *were && i < count; i++) {
+        (*were)[i] = mde_params_tensor(p, i)->requires_grad != 0;
+        mde_params_tensor(p, i)->requires_grad = 0;
+    }
+    return *were != NULL;
+}
+
+static void dagan__unfreeze(const dagan *g, unsigned char *were)
+{
+    mde_params *p = dagan_generator_params(g);
+    int i;
+    for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
+    mde_release(g->context, were);
+}
+
+MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc)
+{
+    dagan__matching run;
+    dagan__meter meter;
+    mde_context *c;
+    unsigned char *were = NULL;
+    int recording, stopped = 0;
+    int64_t episode = 0;
+    if (!m) return MDE_BAD_ARGUMENT;
+    c = m->context;
+    memset(&run, 0, sizeof run);
+    run.m = m;
+    if (desc) run.desc = *desc;
+    if (!dagan__episode_resolve(m, "matcher", set, 2000, &run.desc)) return mde_context_status(c);
+    if (run.desc.selector && !dagan__selector_make(m, run.desc.generator->desc.noise)) return mde_context_status(c);
+    dagan__episode_open(c, set, &run.desc, run.desc.quarter_turns, &run.episode);
+    run.targets = (int32_t *)mde_alloc(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
+    if (run.desc.generator) dagan__freeze(run.desc.generator, &were);
+    recording = mde_set_recording(c, 1);
+    dagan__meter_start(&meter, "matcher", run.desc.progress, run.desc.user, run.desc.episodes,
+                       (double)run.desc.way * (run.desc.shot * (1.0 + run.desc.made) + run.desc.queries));
+    while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
+        mde_mark mark = mde_arena_mark(c);
+        mde_tensor *loss = dagan__episode_loss(&run, episode);
+        double value = dagan__study_learn(c, m->params, loss, "matcher", run.desc.learning_rate, episode,
+                                          run.desc.episodes);
+        mde_arena_rewind(c, mark);
+        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++episode, value) != 0;
+    }
+    mde_set_recording(c, recording);
+    if (run.desc.generator) dagan__unfreeze(run.desc.generator, were);
+    dagan__episode_close(c, &run.episode);
+    mde_release(c, run.targets);
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    return episode < run.desc.episodes ? MDE_STOPPED : MDE_OK;
+}
+
+/* ---- Testing ---- */
+
+#define DAGAN__POOL 4                   /* made images kept for an image, which its episodes choose from */
+
+/* Embeddings of all images that the episodes of a test use, made once. */
+typedef struct dagan__gallery {
+    dagan__list list;
+    int64_t *first;                     /* place of a class's first image in the list */
+    int32_t *slot, *support_slot;       /* of each image: its row among the embeddings, -1: not used */
+    int64_t used, supports;
+    float *embeddings, *made;           /* [used, width], [supports * pool, width] */
+    int pool;
+} dagan__gallery;
+
+static void dagan__gallery_close(mde_context *c, dagan__gallery *g)
+{
+    dagan__list_close(c, &g->list);
+    mde_release(c, g->first);
+    mde_release(c, g->slot);
+    mde_release(c, g->support_slot);
+    mde_release(c, g->embeddings);
+    mde_release(c, g->made);
+}
+
+/* Goes through all episodes to see which images they use. */
+static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dagan__gallery *g)
+{
+    mde_context *c = m->context;
+    const dagan_episode_desc *d = &run->desc;
+    dagan__episode *e = &run->episode;
+    int classes = dagan_images_class_count(e->set), each = d->shot + d->queries, i;
+    int64_t episode, k, at = 0;
+    memset(g, 0, sizeof *g);
+    g->pool = d->made > DAGAN__POOL ? d->made : DAGAN__POOL;
+    if (!dagan__list_open(c, e->set, &g->list)) return 0;
+    g->first = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *g->first);
+    g->slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->slot);
+    g->support_slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->support_slot);
+    if (mde_context_status(c) != MDE_OK) return 0;
+    for (i = 0; i < classes; i++) {
+        g->first[i] = at;
+        at += dagan_images_sample_count(e->set, i);
+    }
+    for (episode = 0; episode < d->episodes; episode++) {
+        dagan__episode_draw(e, dagan__random(d->seed, DAGAN__OF_TEST_EPISODE, episode));
+        for (i = 0; i < d->way * each; i++) {
+            int64_t image = g->first[e->classes[i / each]] + e->samples[i];
+            g->slot[image] = 1;
+            if (i % each < d->shot) g->support_slot[image] = 1;
+        }
+    }
+    for (k = 0; k < g->list.count; k++) {
+        g->slot[k] = g->slot[k] ? (int32_t)g->used++ : -1;
+        g->support_slot[k] = g->support_slot[k] && d->made ? (int32_t)g->supports++ : -1;
+    }
+    g->embeddings = (float *)mde_alloc(c, (size_t)g->used, (size_t)m->width * sizeof *g->embeddings);
+    if (g->supports) {
+        g->made = (float *)mde_alloc(c, (size_t)g->supports * (size_t)g->pool, (size_t)m->width * sizeof *g->made);
+    }
+    return mde_context_status(c) == MDE_OK;
+}
+
+/* The pools of the images `numbers` of the gallery: made, embedded. */
+static mde_status dagan__gallery_make(const dagan_matcher *m, const dagan_episode_desc *d, const dagan__gallery *g,
+                                      int64_t count, const int64_t *numbers)
+{
+    mde_context *c = m->context;
+    mde_mark mark = mde_arena_mark(c);
+    size_t width = (size_t)m->width, size = dagan__size_floats(m->size), pool = (size_t)g->pool;
+    size_t noise = (size_t)d->generator->desc.noise, i, j;
+    mde_tensor *z = dagan__matrix(c, count * g->pool, d->generator->desc.noise), *e = dagan__matrix(c, count, m->width);
+    mde_tensor *x = dagan__study_batch(c, m->size, count * g->pool, NULL), *made = NULL;
+    for (i = 0; x && e && z && i < (size_t)count; i++) {
+        memcpy(e->data + i * width, g->embeddings + (size_t)g->slot[numbers[i]] * width, width * sizeof *e->data);
+        dagan__normals(dagan__random(d->seed, DAGAN__OF_TEST_NOISE, numbers[i]), pool * noise,
+                       z->data + i * pool * noise);
+        for (j = 0; j < pool; j++) {
+            memcpy(x->data + (i * pool + j) * size, g->list.images[numbers[i]], size * sizeof *x->data);
+        }
+    }
+    if (d->selector) z = dagan__select(m, e, z, g->pool);
+    if (x && z) made = dagan__embed(m, dagan_generator_apply(d->generator, x, z, 0, 0), 0);
+    if (made) {
+        memcpy(g->made + (size_t)g->support_slot[numbers[0]] * pool * width, made->data,
+               made->count * sizeof *made->data);
+    }
+    mde_arena_rewind(c, mark);
+    return mde_context_status(c);
+}
+
+/* Fills the gallery; not 0: stopped. Slots ascend, so what is made together stands together. */
+static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc *d, dagan__gallery *g)
+{
+    const float *images[DAGAN__STUDY_BATCH];
+    int64_t numbers[DAGAN__STUDY_BATCH], k = 0, i, n, supports;
+    int64_t most = g->pool < DAGAN__STUDY_BATCH ? DAGAN__STUDY_BATCH / g->pool : 1;
+    dagan__meter meter;
+    int stopped = 0;
+    dagan__meter_start(&meter, "embed", d->progress, d->user, g->list.count, 1);
+    while (k < g->list.count && !stopped && mde_context_status(m->context) == MDE_OK) {
+        int64_t first = k;
+        for (n = 0; k < g->list.count && n < DAGAN__STUDY_BATCH; k++) {
+            if (g->slot[k] >= 0) images[n++] = g->list.images[k];
+        }
+        for (i = first; i < k && g->slot[i] < 0; i++) {}
+        if (n) dagan__embed_list(m, n, images, g->embeddings + (size_t)g->slot[i] * (size_t)m->width);
+        for (supports = 0, i = first; i < k; i++) {
+            if (g->support_slot[i] >= 0) numbers[supports++] = i;
+        }
+        for (i = 0; i < supports && mde_context_status(m->context) == MDE_OK; i += most) {
+            dagan__gallery_make(m, d, g, supports - i < most ? supports - i : most, numbers + i);
+        }
+        if (mde_context_status(m->context) == MDE_OK) stopped = dagan__meter_step(&meter, k, (double)NAN) != 0;
+    }
+    return stopped;
+}
+
+/* Queries of one episode that are put into the right class. */
+static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g, int64_t episode)
+{
+    const dagan_episode_desc *d = &run->desc;
+    const dagan_matcher *m = run->m;
+    const dagan__episode *e = &run->episode;
+    mde_context *c = m->context;
+    mde_mark mark = mde_arena_mark(c);
+    mde_random r = dagan__random(d->seed, DAGAN__OF_TEST_NOISE, ((int64_t)1 << 48) + episode);
+    size_t width = (size_t)m->width, bytes = width * sizeof(float);
+    int each = d->shot + d->queries, items = d->shot * (1 + d->made), i, j, k;
+    mde_tensor *support = dagan__matrix(c, (int64_t)d->way * items, m->width), *logits;
+    mde_tensor *queries = dagan__matrix(c, (int64_t)d->way * d->queries, m->width);
+    int64_t right = 0;
+    for (i = 0; support && queries && i < d->way; i++) {
+        float *item = support->data + (size_t)i * (size_t)items * width;
+        float *query = queries->data + (size_t)i * (size_t)d->queries * width;
+        for (j = 0; j < each; j++) {
+            int64_t image = g->first[e->classes[i]] + e->samples[i * each + j];
+            const float *embedding = g->embeddings + (size_t)g->slot[image] * width;
+            int start;
+            memcpy(j < d->shot ? item : query, embedding, bytes);
+            if (j >= d->shot) {
+                query += width;
+                continue;
+            }
+            item += width;
+            start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
+            for (k = 0; k < d->made; k++) {
+                size_t place = (size_t)g->support_slot[image] * (size_t)g->pool + (size_t)((start + k) % g->pool);
+                memcpy(item, g->made + place * width, bytes);
+                item += width;
+            }
+        }
+    }
+    logits = dagan__match(m, support, queries, d->way);
+    for (i = 0; logits && i < d->way * d->queries; i++) {
+        right += dagan__argmax(logits->data + (size_t)i * (size_t)d->way, d->way) == i / d->queries;
+    }
+    mde_arena_rewind(c, mark);
+    return right;
+}
+
+MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc,
+                                     double *error)
+{
+    dagan__matching run;
+    dagan__gallery gallery;
+    dagan__meter meter;
+    mde_context *c;
+    int recording, stopped = 0;
+    int64_t episode = 0;
+    double sum = 0, squares = 0, mean, variance;
+    if (error) *error = (double)NAN;
+    if (!m) return (double)NAN;
+    c = m->context;
+    memset(&run, 0, sizeof run);
+    memset(&gallery, 0, sizeof gallery);
+    run.m = m;
+    if (desc) run.desc = *desc;
+    if (!dagan__episode_resolve(m, "matcher test", set, 1000, &run.desc)) return (double)NAN;
+    if (run.desc.selector && m->noise != run.desc.generator->desc.noise) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "matcher test: no selector was trained for z of %d dimensions",
+                 run.desc.generator->desc.noise);
+        return (double)NAN;
+    }
+    recording = mde_set_recording(c, 0);
+    if (dagan__episode_open(c, set, &run.desc, 0, &run.episode) && dagan__gallery_open(m, &run, &gallery)) {
+        stopped = dagan__gallery_fill(m, &run.desc, &gallery);
+    }
+    dagan__meter_start(&meter, "matcher", run.desc.progress, run.desc.user, run.desc.episodes,
+                       (double)run.desc.way * run.desc.queries);
+    while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
+        double share;
+        dagan__episode_draw(&run.episode, dagan__random(run.desc.seed, DAGAN__OF_TEST_EPISODE, episode));
+        share = (double)dagan__trial(&run, &gallery, episode) / ((double)run.desc.way * run.desc.queries);
+        sum += share;
+        squares += share * share;
+        stopped = dagan__meter_step(&meter, ++episode, (double)NAN) != 0;
+    }
+    mde_set_recording(c, recording);
+    dagan__gallery_close(c, &gallery);
+    dagan__episode_close(c, &run.episode);
+    if (mde_context_status(c) != MDE_OK || episode == 0) return (double)NAN;
+    mean = sum / (double)episode;
+    variance = episode > 1 ? (squares - sum * mean) / (double)(episode - 1) : 0;
+    if (error) *error = sqrt((variance > 0 ? variance : 0) / (double)episode);
+    return mean;
+}
+
+/* ---- 8.4 Quality of made images ---- */
+
+enum { DAGAN__QUALITY_CLASSES = 200, DAGAN__QUALITY_REALS = 4, DAGAN__QUALITY_CONDITIONS = 2,
+       DAGAN__QUALITY_SIBLINGS = 4, DAGAN__QUALITY_MADE = 8, DAGAN__QUALITY_EPISODES = 200, DAGAN__QUALITY_WAY = 20 };
+
+typedef struct dagan__mean { double sum, count; } dagan__mean;
+
+static void dagan__mean_add(dagan__mean *m, double value)
+{
+    m->sum += value;
+    m->count += 1;
+}
+
+static double dagan__distance(const float *a, const float *b, size_t size)
+{
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < size; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sqrt(sum);
+}
+
+/* Distances in one space: of two real images, of siblings, of a made image and the one it was made from. */
+typedef struct dagan__distances { dagan__mean real, siblings, copies; } dagan__distances;
+
+/* One class: real [reals], of which the first are the conditions; made [conditions, siblings]. */
+static void dagan__distances_add(dagan__distances *d, size_t size, int reals, const float *const *real,
+                                 const float *made)
+{
+    int i, j, k;
+    for (i = 0; i < reals; i++) {
+        for (j = i + 1; j < reals; j++) dagan__mean_add(&d->real, dagan__distance(real[i], real[j], size));
+    }
+    for (k = 0; k < DAGAN__QUALITY_CONDITIONS; k++, made += DAGAN__QUALITY_SIBLINGS * size) {
+        for (i = 0; i < DAGAN__QUALITY_SIBLINGS; i++) {
+            const float *a = made + (size_t)i * size;
+            dagan__mean_add(&d->copies, dagan__distance(a, real[k], size));
+            for (j = i + 1; j < DAGAN__QUALITY_SIBLINGS; j++) {
+                dagan__mean_add(&d->siblings, dagan__distance(a, made + (size_t)j * size, size));
+            }
+        }
+    }
+}
+
+static double dagan__over(dagan__mean a, dagan__mean b)
+{
+    return a.sum / a.count / (b.sum / b.count);
+}
+
+/* One-way analysis of variance of the made images, all pixels together: a group is one condition. */
+typedef struct dagan__variance { double *sum, squares, within; int64_t groups; } dagan__variance;
+
+static void dagan__variance_add(dagan__variance *v, size_t size, const float *group)
+{
+    size_t i;
+    int j;
+    for (i = 0; i < size; i++) {
+        double mean = 0;
+        for (j = 0; j < DAGAN__QUALITY_SIBLINGS; j++) mean += (double)group[(size_t)j * size + i];
+        mean /= (double)DAGAN__QUALITY_SIBLINGS;
+        for (j = 0; j < DAGAN__QUALITY_SIBLINGS; j++) {
+            double apart = (double)group[(size_t)j * size + i] - mean;
+            v->within += apart * apart;
+        }
+        v->sum[i] += mean;
+        v->squares += mean * mean;
+    }
+    v->groups++;
+}
+
+static double dagan__variance_share(const dagan__variance *v, size_t size)
+{
+    double groups = (double)v->groups, of_sum = 0, inner, outer;
+    size_t i;
+    for (i = 0; i < size; i++) of_sum += v->sum[i] * v->sum[i];
+    inner = v->within / (groups * (DAGAN__QUALITY_SIBLINGS - 1));
+    outer = (v->squares - of_sum / groups) / (groups - 1) -
+            inner / (double)DAGAN__QUALITY_SIBLINGS;
+    return inner / (inner + (outer > 0 ? outer : 0));
+}
+
+typedef struct dagan__judging {
+    dagan *g;
+    dagan_matcher *m;
+    const dagan_images *set;
+    uint64_t seed;
+    int *classes, count;                /* those that are looked at */
+    int *reals;                         /* of each class, at most DAGAN__QUALITY_REALS */
+    int *urn;
+    float *made;                        /* of one class, [conditions, siblings, h, w, c] */
+    float *real_rows, *made_rows;       /* embeddings at unit length: [count, reals, width], [count, made, width] */
+    dagan__distances pixels, embedded;
+    dagan__variance variance;
+    dagan_quality *out;
+} dagan__judging;
+
+static int dagan__judging_open(dagan__judging *j)
+{
+    mde_context *c = j->g->context;
+    int classes = dagan_images_class_count(j->set), k, most = classes;
+    mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 0);
+    size_t size = dagan__image_size(j->g), width = j->m ? (size_t)j->m->width : 1;
+    for (k = 0; k < classes; k++) {
+        if (dagan_images_sample_count(j->set, k) > most) most = dagan_images_sample_count(j->set, k);
+    }
+    j->urn = (int *)mde_alloc(c, (size_t)most, sizeof *j->urn);
+    j->classes = (int *)mde_alloc(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
+    j->reals = (int *)mde_alloc(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
+    j->made = (float *)mde_alloc(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
+    j->variance.sum = (double *)mde_alloc(c, size, sizeof *j->variance.sum);
+    j->real_rows = (float *)mde_alloc(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, width * sizeof *j->real_rows);
+    j->made_rows = (float *)mde_alloc(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, width * sizeof *j->made_rows);
+    if (mde_context_status(c) != MDE_OK) return 0;
+    dagan__draw(&r, classes, classes, j->urn);
+    for (k = 0; k < classes && j->count < DAGAN__QUALITY_CLASSES; k++) {
+        if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
+    }
+    if (j->count >= 2) return 1;
+    mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such classes",
+             j->count, classes);
+    return 0;
+}
+
+static void dagan__judging_close(dagan__judging *j)
+{
+    mde_context *c = j->g->context;
+    mde_release(c, j->urn);
+    mde_release(c, j->classes);
+    mde_release(c, j->reals);
+    mde_release(c, j->made);
+    mde_release(c, j->variance.sum);
+    mde_release(c, j->real_rows);
+    mde_release(c, j->made_rows);
+}
+
+static void dagan__unit_length(float *rows, int count, size_t width)
+{
+    size_t i;
+    int k;
+    for (k = 0; k < count; k++, rows += width) {
+        double sum = 0, scale;
+        for (i = 0; i < width; i++) sum += (double)rows[i] * (double)rows[i];
+        scale = sum > 0 ? 1 / sqrt(sum) : 0;
+        for (i = 0; i < width; i++) rows[i] = (float)((double)rows[i] * scale);
+    }
+}
+
+static mde_status dagan__judge_class(dagan__judging *j, int number)
+{
+    int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
+    int reals = samples < DAGAN__QUALITY_REALS ? samples : DAGAN__QUALITY_REALS;
+    const float *real[DAGAN__QUALITY_REALS], *from[DAGAN__QUALITY_MADE], *made[DAGAN__QUALITY_MADE];
+    size_t size = dagan__image_size(j->g), width = j->m ? (size_t)j->m->width : 0;
+    mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 1 + number);
+    dagan__draw(&r, samples, reals, j->urn);
+    for (i = 0; i < reals; i++) real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
+    for (i = 0; i < DAGAN__QUALITY_MADE; i++) {
+        from[i] = real[i / DAGAN__QUALITY_SIBLINGS];
+        made[i] = j->made + (size_t)i * size;
+    }
+    j->reals[number] = reals;
+    if (dagan__generate(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
+                        j->made) != MDE_OK) {
+        return mde_context_status(j->g->context);
+    }
+    dagan__distances_add(&j->pixels, size, reals, real, j->made);
+    for (i = 0; i < DAGAN__QUALITY_CONDITIONS; i++) {
+        dagan__variance_add(&j->variance, size, made[i * DAGAN__QUALITY_SIBLINGS]);
+    }
+    if (j->m) {
+        float *real_rows = j->real_rows + (size_t)number * DAGAN__QUALITY_REALS * width;
+        float *made_rows = j->made_rows + (size_t)number * DAGAN__QUALITY_MADE * width;
+        dagan__embed_list(j->m, reals, real, real_rows);
+        dagan__embed_list(j->m, DAGAN__QUALITY_MADE, made, made_rows);
+        dagan__unit_length(real_rows, reals, width);
+        dagan__unit_length(made_rows, DAGAN__QUALITY_MADE, width);
+        for (i = 0; i < reals; i++) real[i] = real_rows + (size_t)i * width;
+        dagan__distances_add(&j->embedded, width, reals, real, made_rows);
+    }
+    return mde_context_status(j->g->context);
+}
+
+/* Adds the hits of one episode: queries are a made image of each class and the real one that it was made from, the
+   support another real image. */
+static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_t *made_hits, int64_t *real_hits)
+{
+    mde_context *c = j->g->context;
+    mde_mark mark = mde_arena_mark(c);
+    mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_EPISODE, episode);
+    size_t width = (size_t)j->m->width, bytes = width * sizeof(float);
+    mde_tensor *support = dagan__matrix(c, way, j->m->width), *queries = dagan__matrix(c, 2 * way, j->m->width);
+    mde_tensor *logits;
+    int i;
+    dagan__draw(&r, j->count, way, j->urn);
+    for (i = 0; support && queries && i < way; i++) {
+        int number = j->urn[i], made = (int)mde_random_below(&r, DAGAN__QUALITY_MADE);
+        int condition = made / DAGAN__QUALITY_SIBLINGS;
+        int other = (int)mde_random_below(&r, (uint64_t)(j->reals[number] - 1));
+        const float *real_rows = j->real_rows + (size_t)number * DAGAN__QUALITY_REALS * width;
+        other += other >= condition;
+        memcpy(support->data + (size_t)i * width, real_rows + (size_t)other * width, bytes);
+        memcpy(queries->data + (size_t)i * width,
+               j->made_rows + (size_t)(number * DAGAN__QUALITY_MADE + made) * width, bytes);
+        memcpy(queries->data + (size_t)(way + i) * width, real_rows + (size_t)condition * width, bytes);
+    }
+    logits = dagan__match(j->m, support, queries, way);
+    for (i = 0; logits && i < 2 * way; i++) {
+        *(i < way ? made_hits : real_hits) += dagan__argmax(logits->data + i * way, way) == i % way;
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static mde_status dagan__judge(dagan__judging *j)
+{
+    mde_context *c = j->g->context;
+    int way = j->count < DAGAN__QUALITY_WAY ? j->count : DAGAN__QUALITY_WAY, i;
+    int64_t made_hits = 0, real_hits = 0;
+    dagan_quality *q = j->out;
+    for (i = 0; i < j->count; i++) {
+        if (dagan__judge_class(j, i) != MDE_OK) return mde_context_status(c);
+    }
+    for (i = 0; j->m && i < DAGAN__QUALITY_EPISODES && mde_context_status(c) == MDE_OK; i++) {
+        dagan__judge_episode(j, i, way, &made_hits, &real_hits);
+    }
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    q->diversity = dagan__over(j->pixels.siblings, j->pixels.real);
+    q->copy = dagan__over(j->pixels.copies, j->pixels.real);
+    q->z_share = dagan__variance_share(&j->variance, dagan__image_size(j->g));
+    if (j->m) {
+        double queries = (double)DAGAN__QUALITY_EPISODES * way;
+        q->embedded_diversity = dagan__over(j->embedded.siblings, j->embedded.real);
+        q->embedded_copy = dagan__over(j->embedded.copies, j->embedded.real);
+        q->recognisability = (double)made_hits / queries;
+        q->real_recognisability = (double)real_hits / queries;
+    }
+    return MDE_OK;
+}
+
+MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out)
+{
+    dagan__judging j;
+    mde_context *c;
+    dagan__size size;
+    int recording;
+    if (out) {
+        out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
+        out->embedded_diversity = out->embedded_copy = out->z_share = (double)NAN;
+    }
+    if (!g) return MDE_BAD_ARGUMENT;
+    c = g->context;
+    size.height = g->height;
+    size.width = g->width;
+    size.channels = g->channels;
+    if (!dagan__study_set(c, "measure", set, size)) return mde_context_status(c);
+    if (!out) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: no place for the result");
+    if (m && m->context != c) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: the matcher belongs to another context");
+    if (m && !dagan__study_set(c, "measure, matcher", set, m->size)) return mde_context_status(c);
+    memset(&j, 0, sizeof j);
+    j.g = g;
+    j.m = m;
+    j.set = set;
+    j.seed = seed;
+    j.out = out;
+    recording = mde_set_recording(c, 0);
+    if (dagan__judging_open(&j)) dagan__judge(&j);
+    mde_set_recording(c, recording);
+    dagan__judging_close(&j);
+    return mde_context_status(c);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+#if defined(__clang__)
+#pragma float_control(pop)
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+#endif /* DAGAN_IMPLEMENTATION */

@@ -1,0 +1,64 @@
+/* A DAGAN in a minute: learns from drawn characters how samples of one class differ, then makes further samples of
+   characters that it has never seen, each from a single image.
+     cc -O2 -fopenmp examples/dagan_tour.c -o dagan_tour -lm && ./dagan_tour        writes dagan.png               */
+#include <stdio.h>
+#include <string.h>
+#define MDEMIX_IMPLEMENTATION
+#define DAGAN_IMPLEMENTATION
+#if __has_include("../dagan.h") /* in the repository; copies beside this file do as well */
+#include "../dagan.h"
+#else
+#include "dagan.h"
+#endif
+
+int main(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    dagan_images *all, *seen, *unseen;
+    dagan_desc desc;
+    dagan_train_desc train;
+    dagan_grid_desc grid;
+    dagan *g;
+    const dagan_step *curve;
+    const int64_t *ends;
+    int points, i, failed;
+
+    /* 200 characters, each drawn 20 times with strokes, slant and pen of its own. The split is by class: what the
+       networks are judged on has never been trained on. */
+    all = dagan_images_open(c, NULL);
+    seen = dagan_images_classes(all, 0.0, 0.9);
+    unseen = dagan_images_classes(all, 0.9, 1.0);
+
+    /* The generator G(x, z) takes an image x and a random vector z. The critic D sees pairs: x with another real image
+       of its class, or x with G(x, z). It never sees a class's name, so all of this works for new classes as well. */
+    memset(&desc, 0, sizeof desc);
+    desc.preset = DAGAN_QUICK;
+    g = dagan_create(c, all, &desc);
+
+    /* Wasserstein GAN with gradient penalty: the penalty asks for the critic's gradient with respect to the image, and
+       its own gradient with respect to the critic's weights is a second derivative. */
+    memset(&train, 0, sizeof train);
+    train.steps = 300;
+    train.critic_steps = 2;
+    train.learning_rate = 1e-3;
+    train.progress = mde_print_progress;
+    dagan_train(g, seen, &train);
+
+    /* The critic's distance rises while it learns what to look at, then falls as the made images get better. */
+    curve = dagan_curve(g, &points, &ends);
+    printf("%8s %10s %14s\n", "step", "distance", "gradient norm");
+    for (i = 0; i < points; i += 1 + points / 12) {
+        printf("%8lld %10.3f %14.3f\n", (long long)ends[i], curve[i].distance, curve[i].gradient_norm);
+    }
+
+    memset(&grid, 0, sizeof grid);
+    grid.rows = 8;
+    grid.columns = 12;
+    dagan_write_grid(g, unseen, &grid, "dagan.png");
+
+    failed = mde_context_status(c) != MDE_OK;
+    if (failed) fprintf(stderr, "dagan_tour: %s\n", mde_error(c));
+    else puts("dagan.png: a class a row; the first image is real, the others were made from it");
+    mde_context_free(c);
+    return failed;
+}
