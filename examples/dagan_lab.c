@@ -666,7 +666,8 @@ static void add_training(mde_text *t, const mde_json *j)
     int k;
     mde_text_format(t, "<p>%d source, %d validation and %d target classes; generator of %d and critic of %d "
                     "parameters; %lld steps with %d critic steps each.</p>\n",
-                    (int)mde_json_number(j, "source_classes", 0), (int)mde_json_number(j, "validation_classes", 0), (int)mde_json_number(j, "target_classes", 0),
+                    (int)mde_json_number(j, "source_classes", 0),
+                    (int)mde_json_number(j, "validation_classes", 0), (int)mde_json_number(j, "target_classes", 0),
                     (int)mde_json_number(j, "generator_parameters", 0), (int)mde_json_number(j, "critic_parameters", 0),
                     (long long)mde_json_number(j, "steps", 0), (int)mde_json_number(j, "critic_steps", 0));
     for (k = 0; k < 4; k++) {

@@ -1,5 +1,5 @@
-/* Three experts, one per language, each a table of letter pairs learned from a few sentences. Which mixture of them fits
-   a letter that is written in all three? Prints the answer and draws the loss of every mixture with the best one on it.
+/* Three experts, one per language, each a table of letter pairs learned from a few sentences. Which mixture of them
+   fits a letter that is written in all three? Prints the answer and draws the loss of every mixture with the best one.
      cc -O2 examples/three_experts.c -o three_experts -lm && ./three_experts          (writes three_experts.svg) */
 #include <math.h>
 #include <stdio.h>
@@ -20,15 +20,15 @@ static const char *const lessons[3] = {
     "goes to the dog, who waits under the table. then the light is put out and the whole house sleeps. ",
     "das alte haus steht nahe am fluss und die kinder spielen dort, wenn das wetter gut ist. am abend ruft die mutter "
     "sie nach hause, sie waschen sich die haende und setzen sich hin, um brot mit butter und kaese zu essen. was "
-    "uebrig bleibt, bekommt der hund, der unter dem tisch wartet. dann geht das licht aus und das ganze haus schlaeft. ",
+    "uebrig bleibt, bekommt der hund, der unter dem tisch wartet. dann geht das licht aus und das haus schlaeft. ",
     "la vecchia casa sta vicino al fiume e i bambini giocano li quando il tempo e bello. la sera la madre li chiama a "
     "casa, si lavano le mani e si siedono per mangiare pane con burro e formaggio. quello che avanza va al cane, che "
     "aspetta sotto la tavola. poi si spegne la luce e tutta la casa dorme. "
 };
 static const char *const letter =
     "dear friend, we have been walking by the lake all morning and now we rest in the shade of a great tree. the water "
-    "is still cold, but the others want to swim after lunch. morgen wollen wir mit dem schiff auf die andere seite fahren "
-    "und dort ein zimmer suchen. la gente qui canta volentieri. ";
+    "is still cold, but the others want to swim after lunch. morgen wollen wir mit dem schiff auf die andere seite "
+    "fahren und dort ein zimmer suchen. la gente qui canta volentieri. ";
 
 /* Natural-log probability of each letter of text after the one before it, from the pairs counted in the lesson. */
 static void judge(const char *lesson, const char *text, float *logp)
