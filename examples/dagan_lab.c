@@ -10,6 +10,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if __has_include(<stb_image.h>) /* for PNG and JPEG; a copy beside this file is found with -I. */
+#define STBI_NO_STDIO
+#define STB_IMAGE_IMPLEMENTATION
+#include <stb_image.h>
+#elif __has_include(<stb/stb_image.h>)
+#define STBI_NO_STDIO
+#define STB_IMAGE_IMPLEMENTATION
+#include <stb/stb_image.h>
+#endif
 #define MDEMIX_IMPLEMENTATION
 #define DAGAN_IMPLEMENTATION
 #if __has_include("../dagan.h") /* in the repository; copies beside this file do as well */
@@ -38,12 +47,14 @@ static const char *const usage =
     "  --preset NAME        quick, compact (default) or paper: sizes of networks and of the studies\n"
     "  --steps N            of the generator (quick 300, compact 8000, paper 100000)\n"
     "  --critic-steps N     for each of them (quick and compact 2, paper 5)\n"
-    "  --rate X             learning rate (default 5e-4; paper 1e-4)\n"
+    "  --rate X             learning rate (default 5e-4; quick 1e-3, paper 1e-4)\n"
+    "  --mismatch X         share of real images of other classes among what the critic learns to turn down\n"
+    "                       (default 0.5; paper 0: then made images drift to other classes in short trainings)\n"
     "  --diversity X        weight of the term that rewards different images for different z (default 0)\n"
     "  --samples LIST       real samples a class of the classifiers (default 5,10,15; quick 5)\n"
     "  --made LIST          made images a real one to choose from on validation classes (default 1,2,5; quick 2)\n"
     "  --runs N             seeds of each classifier (default 3; quick 2)\n"
-    "  --classifier-steps N (default 1500; quick 300)\n"
+    "  --classifier-steps N (default 1000; quick 300)\n"
     "  --episodes N         training episodes of each Matching Network (default 3000; quick 200)\n"
     "  --seed N             of the class split and of all else (default 1)\n"
     "  --threads N          (default: all processors; the results do not depend on it)\n"
@@ -62,7 +73,7 @@ typedef struct settings {
     const char *data, *labels, *target, *target_labels, *out, *preset_name;
     int size, invert, quiet, threads, runs, critic_steps;
     long long steps, classifier_steps, episodes;
-    double rate, diversity;
+    double rate, mismatch, diversity;
     unsigned long long seed;
     list samples, made;
 } settings;
@@ -73,16 +84,18 @@ typedef struct sizes {
     int classes, samples;                       /* of the drawn set */
     int64_t steps;
     int critic_steps;
-    double rate;
+    double rate, mismatch;
     int runs;
     int64_t classifier_steps, episodes, test_episodes;
     list real, made;
 } sizes;
 
 static const sizes presets[] = {
-    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 2, 300, 200, 200, { 1, { 5 } }, { 1, { 2 } } },
-    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 3, 1500, 3000, 1000, { 3, { 5, 10, 15 } }, { 3, { 1, 2, 5 } } },
-    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 3, 4000, 10000, 1000, { 3, { 5, 10, 15 } }, { 3, { 1, 2, 5 } } }
+    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 2, 300, 200, 200, { 1, { 5 } }, { 1, { 2 } } },
+    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 3, 1000, 3000, 1000, { 3, { 5, 10, 15 } },
+      { 3, { 1, 2, 5 } } },
+    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 3, 4000, 10000, 1000, { 3, { 5, 10, 15 } },
+      { 3, { 1, 2, 5 } } }
 };
 
 typedef struct lab {
@@ -213,6 +226,8 @@ static void write_training(lab *l)
     mde_text_format(t, "{\"preset\": \"%s\", \"steps\": %lld, \"critic_steps\": %d, \"learning_rate\": ", l->z.name,
                     (long long)l->z.steps, l->z.critic_steps);
     mde_text_add_number(t, l->z.rate, 6);
+    mde_text_add(t, ", \"mismatch\": ");
+    mde_text_add_number(t, l->z.mismatch, 6);
     mde_text_format(t, ", \"seed\": \"%llu\",\n\"data\": ", l->s.seed);
     mde_text_add_json(t, l->s.data ? l->s.data : "drawn characters");
     mde_text_add(t, ", \"target\": ");
@@ -245,6 +260,7 @@ static void train(lab *l)
     t.steps = l->z.steps;
     t.critic_steps = l->z.critic_steps;
     t.learning_rate = l->z.rate;
+    t.mismatch = l->z.mismatch;
     t.diversity = l->s.diversity;
     t.seed = l->s.seed;
     t.quarter_turns = 1;
@@ -897,11 +913,12 @@ static const char *parse(int argc, char **argv, settings *s)
                              { "--target", 's', &s->target },       { "--target-labels", 's', &s->target_labels },
                              { "--size", 'i', &s->size },           { "--preset", 's', &s->preset_name },
                              { "--steps", 'l', &s->steps },         { "--critic-steps", 'i', &s->critic_steps },
-                             { "--rate", 'd', &s->rate },           { "--diversity", 'd', &s->diversity },
+                             { "--rate", 'd', &s->rate },           { "--mismatch", 'd', &s->mismatch },
+                             { "--diversity", 'd', &s->diversity }, { "--out", 's', &s->out },
                              { "--samples", 'n', &s->samples },     { "--made", 'n', &s->made },
                              { "--runs", 'i', &s->runs },           { "--classifier-steps", 'l', &s->classifier_steps },
                              { "--episodes", 'l', &s->episodes },   { "--seed", 'u', &s->seed },
-                             { "--threads", 'i', &s->threads },     { "--out", 's', &s->out } };
+                             { "--threads", 'i', &s->threads } };
     static const char *const commands[] = { "run", "train", "sample", "classify", "match", "transfer", "report" };
     const char *command = NULL;
     size_t o;
@@ -954,6 +971,7 @@ static int resolve(lab *l)
     if (l->s.steps) l->z.steps = l->s.steps;
     if (l->s.critic_steps) l->z.critic_steps = l->s.critic_steps;
     if (l->s.rate > 0) l->z.rate = l->s.rate;
+    if (l->s.mismatch >= 0) l->z.mismatch = l->s.mismatch;
     if (l->s.runs) l->z.runs = l->s.runs;
     if (l->s.classifier_steps) l->z.classifier_steps = l->s.classifier_steps;
     if (l->s.episodes) l->z.episodes = l->s.episodes;
@@ -992,6 +1010,7 @@ int main(int argc, char **argv)
     memset(&desc, 0, sizeof desc);
     l.s.out = "out/dagan";
     l.s.seed = 1;
+    l.s.mismatch = -1;
     for (i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(usage, stdout);

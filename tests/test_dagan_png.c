@@ -8,26 +8,17 @@
 #include <string.h>
 
 #if defined(__has_include) && !defined(TEST_NO_STB)
-#if __has_include("stb_image.h")
-#define REAL_STB
+#if __has_include(<stb_image.h>)
+#define REAL_STB <stb_image.h>
+#elif __has_include(<stb/stb_image.h>)
+#define REAL_STB <stb/stb_image.h>
 #endif
 #endif
 
 #ifdef REAL_STB
-#if defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wsign-conversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wextra"
-#endif
 #define STBI_NO_STDIO
 #define STB_IMAGE_IMPLEMENTATION
-#include "stb_image.h"
-#if defined(__GNUC__)
-#pragma GCC diagnostic pop
-#endif
+#include REAL_STB
 #else
 #define STBI_INCLUDE_STB_IMAGE_H
 typedef unsigned char stbi_uc;
