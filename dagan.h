@@ -5285,7 +5285,7 @@ typedef struct dagan__meter {
     mde_progress_fn *progress;
     void *user;
     int64_t steps;
-    double images;                      /* a step */
+    double images;                      /* a step; 0: no rate is shown */
     double began, told;
     int64_t told_step;
     double loss;                        /* sum since the last report */
@@ -6420,8 +6420,7 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     if (dagan__episode_open(c, set, &run.desc, 0, &run.episode) && dagan__gallery_open(m, &run, &gallery)) {
         stopped = dagan__gallery_fill(m, &run.desc, &gallery);
     }
-    dagan__meter_start(&meter, "matcher", run.desc.progress, run.desc.user, run.desc.episodes,
-                       (double)run.desc.way * run.desc.queries);
+    dagan__meter_start(&meter, "episodes", run.desc.progress, run.desc.user, run.desc.episodes, 0);
     while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
         double share;
         dagan__episode_draw(&run.episode, dagan__random(run.desc.seed, DAGAN__OF_TEST_EPISODE, episode));

@@ -471,7 +471,9 @@ typedef struct mde_progress {
 } mde_progress;
 typedef int mde_progress_fn(const mde_progress *p, void *user);
 #ifndef MDE_NO_STDIO
-MDEDEF int mde_print_progress(const mde_progress *p, void *user);     /* one line on stderr, rewritten on a terminal */
+/* One line on stderr, rewritten on a terminal; into a file, one for each twentieth of the way. p NULL: takes back what
+   a terminal shows. */
+MDEDEF int mde_print_progress(const mde_progress *p, void *user);
 #endif
 
 /* ---- 3.6 Text ----------------------------------------------------------- */
@@ -8164,10 +8166,16 @@ static int mde__is_terminal(void)
 
 MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
-    int terminal = mde__is_terminal(), last = p->step >= p->steps;
-    int64_t before = p->steps > 0 ? p->reported * 20 / p->steps : 0, now = p->steps > 0 ? p->step * 20 / p->steps : 0;
+    int terminal = mde__is_terminal(), last;
+    int64_t before, now;
     (void)user;
-    /* Into a file or a pipe goes a line for each twentieth of the way. */
+    if (!p) {
+        if (terminal) fprintf(stderr, "\r\033[K");
+        return 0;
+    }
+    last = p->step >= p->steps;
+    before = p->steps > 0 ? p->reported * 20 / p->steps : 0;
+    now = p->steps > 0 ? p->step * 20 / p->steps : 0;
     if (!terminal && !last && before == now) return 0;
     fprintf(stderr, "%s%-10s %lld/%lld", terminal ? "\r" : "", p->stage ? p->stage : "", (long long)p->step,
             (long long)p->steps);

@@ -51,11 +51,11 @@ static const char *const usage =
     "  --mismatch X         share of real images of other classes among what the critic learns to turn down\n"
     "                       (default 0.5; paper 0: then made images drift to other classes in short trainings)\n"
     "  --diversity X        weight of the term that rewards different images for different z (default 0)\n"
-    "  --samples LIST       real samples a class of the classifiers (default 5,10,15; quick 5)\n"
-    "  --made LIST          made images a real one to choose from on validation classes (default 1,2,5; quick 2)\n"
+    "  --samples LIST       real samples a class of the classifiers (default 5,10,15; quick 2)\n"
+    "  --made LIST          made images a real one to choose from on validation classes (default 2,5,20; quick 5)\n"
     "  --runs N             seeds of each classifier (default 3; quick 2)\n"
-    "  --classifier-steps N (default 1000; quick 300)\n"
-    "  --episodes N         training episodes of each Matching Network (default 3000; quick 200)\n"
+    "  --classifier-steps N (default 1000; quick 100)\n"
+    "  --episodes N         training episodes of each Matching Network (default 3000; quick 150)\n"
     "  --seed N             of the class split and of all else (default 1)\n"
     "  --threads N          (default: all processors; the results do not depend on it)\n"
     "  --out DIR            (default out/dagan)\n"
@@ -91,11 +91,11 @@ typedef struct sizes {
 } sizes;
 
 static const sizes presets[] = {
-    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 2, 300, 200, 200, { 1, { 5 } }, { 1, { 2 } } },
+    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
     { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 3, 1000, 3000, 1000, { 3, { 5, 10, 15 } },
-      { 3, { 1, 2, 5 } } },
+      { 3, { 2, 5, 20 } } },
     { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 3, 4000, 10000, 1000, { 3, { 5, 10, 15 } },
-      { 3, { 1, 2, 5 } } }
+      { 3, { 2, 5, 20 } } }
 };
 
 typedef struct lab {
@@ -123,6 +123,16 @@ static int progress(const mde_progress *p, void *user)
     return interrupted;
 }
 
+/* Of one training among many: for a terminal only, and gone at its end. */
+static int passing_progress(const mde_progress *p, void *user)
+{
+    const int *quiet = (const int *)user;
+    mde_progress shown = *p;
+    shown.reported = shown.step;
+    if (!*quiet) mde_print_progress(shown.step < shown.steps ? &shown : NULL, NULL);
+    return interrupted;
+}
+
 static int bad(const lab *l)
 {
     return mde_context_status(l->c) != MDE_OK;
@@ -144,6 +154,14 @@ static void write_file(lab *l, mde_text *t, const char *name)
     char path[4096];
     mde_text_write(t, in_out(l, name, path, sizeof path));
     mde_text_free(t);
+}
+
+/* A table, once it is whole. */
+static void show(const lab *l, mde_text *table)
+{
+    if (!bad(l) && table->bytes) fputs(table->bytes, stdout);
+    fflush(stdout);
+    mde_text_free(table);
 }
 
 /* ---- Sets ---- */
@@ -332,11 +350,15 @@ static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each
         f.augment.rotate = 15;
         f.augment.scale = 0.1;
     }
-    f.progress = progress;
+    f.progress = passing_progress;
     f.user = &l->s.quiet;
     k = real ? dagan_classifier_create(l->c, real, &d) : NULL;
     if (k && dagan_classifier_train(k, real, &f) == MDE_OK && !bad(l)) result = dagan_classifier_accuracy(k, test);
     if (interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+    if (!bad(l) && !l->s.quiet) {
+        fprintf(stderr, "classify: %s%d samples a class, %s, run %d: %.2f %%\n",
+                set == l->validation ? "validation classes, " : "", n, arm_names[arm], run + 1, 100 * result);
+    }
     dagan_classifier_free(k);
     dagan_images_free(made);
     dagan_images_free(real);
@@ -388,7 +410,7 @@ static int choose_made(lab *l, mde_text *t)
     int i, chosen = l->z.made.values[0];
     mde_text_add(t, ",\n\"chosen_on_validation_classes\": [");
     for (i = 0; i < l->z.made.count && l->z.made.count > 1 && !bad(l); i++) {
-        value = accuracy(l, l->validation, l->z.real.values[0], BOTH, l->z.made.values[i], 0);
+        value = accuracy(l, l->validation, l->z.real.values[0], MADE, l->z.made.values[i], 0);
         mde_text_format(t, "%s{\"made\": %d, ", i ? ", " : "", l->z.made.values[i]);
         add_value(t, "accuracy", value);
         mde_text_add(t, "}");
@@ -403,7 +425,7 @@ static int choose_made(lab *l, mde_text *t)
 
 static void classify(lab *l, const dagan_images *set, const char *set_name, const char *file)
 {
-    mde_text *t = mde_text_create(l->c);
+    mde_text *t = mde_text_create(l->c), *table = mde_text_create(l->c);
     int i, arm, run, first = 1, each, least = INT_MAX;
     for (i = 0; i < dagan_images_class_count(set); i++) {
         int samples = dagan_images_sample_count(set, i);
@@ -414,17 +436,17 @@ static void classify(lab *l, const dagan_images *set, const char *set_name, cons
     mde_text_format(t, ", \"classes\": %d, \"test_samples\": %d, \"steps\": %lld, \"runs\": %d",
                     dagan_images_class_count(set), TEST_SAMPLES, (long long)l->z.classifier_steps, l->z.runs);
     each = choose_made(l, t);
-    printf("\n%s: accuracy in %%, %d classes, %d test images each, %d runs, %d made images a real one\n", set_name,
-           dagan_images_class_count(set), TEST_SAMPLES, l->z.runs, each);
-    printf("%-10s", "samples");
-    for (arm = 0; arm < ARMS; arm++) printf("%20s", arm_names[arm]);
-    printf("\n");
+    mde_text_format(table, "\n%s: accuracy in %%, %d classes, %d test images each, %d runs, %d made images a real "
+                    "one\n", set_name, dagan_images_class_count(set), TEST_SAMPLES, l->z.runs, each);
+    mde_text_format(table, "%-10s", "samples");
+    for (arm = 0; arm < ARMS; arm++) mde_text_format(table, "%20s", arm_names[arm]);
+    mde_text_add(table, "\n");
     mde_text_add(t, ",\n\"rows\": [");
     for (i = 0; i < l->z.real.count && !bad(l); i++) {
         int n = l->z.real.values[i];
         double got[ARMS][MOST_RUNS];
         if (TEST_SAMPLES + n > least) continue;
-        printf("%-10d", n);
+        mde_text_format(table, "%-10d", n);
         mde_text_format(t, "%s\n{\"samples\": %d, \"arms\": [", first ? "" : ",", n);
         first = 0;
         for (arm = 0; arm < ARMS && !bad(l); arm++) {
@@ -439,18 +461,19 @@ static void classify(lab *l, const dagan_images *set, const char *set_name, cons
                 mde_text_add_number(t, got[arm][run], 6);
             }
             mde_text_add(t, "]}");
-            printf("%13.2f +-%5.2f", 100 * mean_of(l->z.runs, got[arm]), 100 * spread_of(l->z.runs, got[arm]));
-            fflush(stdout);
+            mde_text_format(table, "%13.2f +-%5.2f", 100 * mean_of(l->z.runs, got[arm]),
+                            100 * spread_of(l->z.runs, got[arm]));
         }
         mde_text_add(t, "]");
+        mde_text_add(table, "\n");
         if (!bad(l)) {
             add_difference(t, "dagan_minus_none", l->z.runs, got[MADE], got[NONE]);
             add_difference(t, "both_minus_classic", l->z.runs, got[BOTH], got[CLASSIC]);
         }
         mde_text_add(t, "}");
-        printf("\n");
     }
     mde_text_add(t, "]}\n");
+    show(l, table);
     write_file(l, t, file);
 }
 
@@ -505,12 +528,12 @@ static double nearest_pixels(lab *l, int way, int each, int64_t episodes)
 enum { PLAIN, WITH_MADE, WITH_SELECTOR, MATCHERS };
 static const char *const matcher_names[MATCHERS] = { "no made images", "made images", "made images, z selected" };
 
-static void add_matcher(lab *l, mde_text *t, dagan_matcher *m, int kind)
+static void add_matcher(lab *l, mde_text *t, mde_text *table, dagan_matcher *m, int kind)
 {
     static const int ways[2] = { 5, 20 }, shots[2] = { 1, 5 };
     int w, s;
     mde_text_format(t, "%s\n{\"matcher\": \"%s\", \"accuracy\": [", kind ? "," : "", matcher_names[kind]);
-    printf("%-26s", matcher_names[kind]);
+    mde_text_format(table, "%-26s", matcher_names[kind]);
     for (w = 0; w < 2; w++) {
         for (s = 0; s < 2 && !bad(l); s++) {
             dagan_episode_desc d;
@@ -522,7 +545,7 @@ static void add_matcher(lab *l, mde_text *t, dagan_matcher *m, int kind)
             d.generator = kind == PLAIN ? NULL : l->g;
             d.selector = kind == WITH_SELECTOR;
             d.seed = l->s.seed + 77;
-            d.progress = progress;
+            d.progress = passing_progress;
             d.user = &l->s.quiet;
             value = dagan_matcher_accuracy(m, l->target, &d, &error);
             mde_text_format(t, "%s{\"way\": %d, \"shot\": %d, ", w || s ? ", " : "", ways[w], shots[s]);
@@ -530,15 +553,18 @@ static void add_matcher(lab *l, mde_text *t, dagan_matcher *m, int kind)
             mde_text_add(t, ", ");
             add_value(t, "standard_error", error);
             mde_text_add(t, "}");
-            printf("%12.2f +-%5.2f", 100 * value, 100 * error);
-            fflush(stdout);
+            mde_text_format(table, "%12.2f +-%5.2f", 100 * value, 100 * error);
+            if (!bad(l) && !l->s.quiet) {
+                fprintf(stderr, "match: %s, %d-way %d-shot: %.2f %%\n", matcher_names[kind], ways[w], shots[s],
+                        100 * value);
+            }
         }
     }
     mde_text_add(t, "]}");
-    printf("\n");
+    mde_text_add(table, "\n");
 }
 
-static void add_quality(lab *l, mde_text *t, dagan_matcher *m)
+static void add_quality(lab *l, mde_text *t, mde_text *table, dagan_matcher *m)
 {
     dagan_quality q;
     if (dagan_measure(l->g, m, l->target, l->s.seed, &q) != MDE_OK) return;
@@ -557,13 +583,13 @@ static void add_quality(lab *l, mde_text *t, dagan_matcher *m)
     mde_text_add(t, ", ");
     add_value(t, "z_share", q.z_share);
     mde_text_add(t, "}");
-    printf("made images: diversity %.3f, copy ratio %.3f, recognised %.3f (real ones %.3f), share of z %.3f\n",
-           q.diversity, q.copy, q.recognisability, q.real_recognisability, q.z_share);
+    mde_text_format(table, "made images: diversity %.3f, copy ratio %.3f, recognised %.3f (real ones %.3f), share of z "
+                    "%.3f\n", q.diversity, q.copy, q.recognisability, q.real_recognisability, q.z_share);
 }
 
 static void match(lab *l)
 {
-    mde_text *t = mde_text_create(l->c);
+    mde_text *t = mde_text_create(l->c), *table = mde_text_create(l->c);
     int kind, classes = dagan_images_class_count(l->target), way = classes < 20 ? classes : 20;
     double plain, made;
     dagan_matcher *judge = NULL;                /* of made images: it has never met one */
@@ -571,8 +597,10 @@ static void match(lab *l)
         mde_fail(l->c, MDE_BAD_ARGUMENT, "match: %d target and %d source classes; 20-way episodes need 20 of each",
                  classes, dagan_images_class_count(l->source));
     }
-    printf("\nMatching Networks on target classes: accuracy in %%, %lld episodes\n%-26s%20s%20s%20s%20s\n",
-           (long long)l->z.test_episodes, "", "5-way 1-shot", "5-way 5-shot", "20-way 1-shot", "20-way 5-shot");
+    mde_text_format(table, "\nMatching Networks on target classes: accuracy in %%, %lld episodes\n",
+                    (long long)l->z.test_episodes);
+    mde_text_format(table, "%-26s%20s%20s%20s%20s\n", "", "5-way 1-shot", "5-way 5-shot", "20-way 1-shot",
+                    "20-way 5-shot");
     mde_text_format(t, "{\"episodes\": %lld, \"test_episodes\": %lld, \"matchers\": [", (long long)l->z.episodes,
                     (long long)l->z.test_episodes);
     for (kind = 0; kind < MATCHERS && !bad(l); kind++) {
@@ -587,22 +615,23 @@ static void match(lab *l)
         e.generator = kind == PLAIN ? NULL : l->g;
         e.selector = kind == WITH_SELECTOR;
         e.seed = l->s.seed;
-        e.progress = progress;
+        e.progress = passing_progress;
         e.user = &l->s.quiet;
         m = dagan_matcher_create(l->c, l->source, &d);
         if (m) dagan_matcher_train(m, l->source, &e);
         if (interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-        if (!bad(l)) add_matcher(l, t, m, kind);
+        if (!bad(l)) add_matcher(l, t, table, m, kind);
         if (kind == PLAIN) judge = m;
         else dagan_matcher_free(m);
     }
     mde_text_add(t, "]");
-    if (!bad(l)) add_quality(l, t, judge);
+    if (!bad(l)) add_quality(l, t, table, judge);
     dagan_matcher_free(judge);
     plain = bad(l) ? (double)NAN : nearest_pixels(l, way, 0, l->z.test_episodes);
     made = bad(l) ? (double)NAN : nearest_pixels(l, way, 10, l->z.test_episodes);
-    printf("nearest neighbour by pixels, %d-way 1-shot: %.2f %%; with 10 made images a support image %.2f %%\n", way,
-           100 * plain, 100 * made);
+    mde_text_format(table, "nearest neighbour by pixels, %d-way 1-shot: %.2f %%; with 10 made images a support image "
+                    "%.2f %%\n", way, 100 * plain, 100 * made);
+    show(l, table);
     mde_text_add(t, ",\n\"pixels\": {");
     add_value(t, "real", plain);
     mde_text_add(t, ", ");
