@@ -51,6 +51,10 @@
      S. Ioffe: Batch Renormalization. NIPS 2017.
      E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville: FiLM: Visual Reasoning with a General Conditioning
        Layer. AAAI 2018.
+     S. Reed, Z. Akata, X. Yan, L. Logeswaran, B. Schiele, H. Lee: Generative Adversarial Text to Image Synthesis. ICML
+       2016. The critic's mismatched pairs.
+     Q. Mao, H. Lee, H. Tseng, S. Ma, M. Yang: Mode Seeking Generative Adversarial Networks for Diverse Image Synthesis.
+       CVPR 2019.
      B. Lake, R. Salakhutdinov, J. Tenenbaum: Human-level concept learning through probabilistic program induction.
        Science 2015. Omniglot.
 
@@ -235,10 +239,10 @@ typedef struct dagan_train_desc {
     int batch;              /* pairs a step; 0: 32 */
     int critic_steps;       /* a generator step; 0: 5 */
     double penalty;         /* weight of the gradient penalty; 0: 10; MDE_ZERO: none */
-    double learning_rate;   /* 0: 1e-4, as in the paper */
+    double learning_rate;   /* 0: the paper's 1e-4 for DAGAN_PAPER, 5e-4 for DAGAN_COMPACT, 1e-3 for DAGAN_QUICK */
     double beta1, beta2;    /* of Adam; 0: MDE_ZERO (a real 0) and 0.9 */
-    double mismatch;        /* share of real images of other classes among those that the critic learns to turn down, 0
-                               to 0.9 (Reed et al. 2016); 0: none, as in the paper */
+    double mismatch;        /* share of real images of other classes among those that the critic learns to turn down, at
+                               most 0.9 (Reed et al. 2016); 0: 0.5, with DAGAN_PAPER none; MDE_ZERO: none */
     double diversity;       /* weight of the mode-seeking term (Mao et al. 2019) that rewards images that differ when z
                                does; 0: none */
     int same_allowed;       /* 1: x_j may be x_i itself, as in the authors' code */
@@ -250,7 +254,7 @@ typedef struct dagan_train_desc {
     const char *grid;       /* PNG of fixed inputs, written again every grid_steps; NULL: none */
     const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
     int64_t grid_steps;     /* 0: as checkpoint_steps */
-    mde_progress_fn *progress;  /* loss: the critic's estimate of the distance; rate: images a second */
+    mde_progress_fn *progress;  /* loss: the critic's distance; figures: this and further ones in words */
     void *user;
 } dagan_train_desc;
 /* WGAN-GP on pairs (x_i, x_j) of one class against (x_i, G(x_i, z)): L_D = E[D(x_i, x_g)] - E[D(x_i, x_j)] + penalty
@@ -4111,6 +4115,7 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
     if (d->critic_steps == 0) d->critic_steps = 5;
     if (d->penalty == 0) d->penalty = 10;
     if (d->learning_rate == 0) d->learning_rate = dagan__rates[g->desc.preset];
+    if (d->mismatch == 0) d->mismatch = g->desc.preset == DAGAN_PAPER ? MDE_ZERO : 0.5;
     if (d->beta1 == 0) d->beta1 = MDE_ZERO;
     if (d->beta2 == 0) d->beta2 = 0.9;
     if (d->checkpoint_steps == 0) d->checkpoint_steps = (d->steps + 19) / 20;
@@ -4131,8 +4136,8 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
                !(d->diversity >= 0 && d->diversity < 1e9)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: penalty %g, diversity %g; expected finite weights of 0 or more",
                  d->penalty, d->diversity);
-    } else if (!(d->mismatch >= 0 && d->mismatch <= 0.9)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: mismatch %g; expected 0 to 0.9", d->mismatch);
+    } else if (d->mismatch != MDE_ZERO && !(d->mismatch > 0 && d->mismatch <= 0.9)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: mismatch %g; expected at most 0.9, or MDE_ZERO", d->mismatch);
     } else if (d->checkpoint_steps < 1 || d->grid_steps < 1) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: a checkpoint each %lld steps, a grid each %lld; expected 1 or more",
                  (long long)d->checkpoint_steps, (long long)d->grid_steps);
@@ -4226,9 +4231,9 @@ static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partn
     mde_tensor *between = dagan__batch_new(g, n), *both = dagan__stacked(g, partner, made);
     mde_tensor *conditions = dagan__stacked(g, x, x), *strangers = NULL;
     mde_tensor *weights, *scores, *slope, *norm, *excess, *penalty, *loss;
-    double sum = 0, real = 0, of_made = 0;
+    double sum = 0, real = 0, of_made = 0, mismatch = dagan__or_default(d->mismatch, 0);
     if (!between || !both || !conditions) return NULL;
-    if (d->mismatch > 0) {
+    if (mismatch > 0) {
         strangers = dagan__moved_on(g, partner);
         if (!strangers) return NULL;
         both = dagan__stacked(g, both, strangers);
@@ -4237,7 +4242,7 @@ static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partn
     size = (int64_t)x->count / n;
     for (i = 0; i < n; i++) {
         float share = (float)mde_random_uniform(&r);
-        int stranger = strangers && mde_random_uniform(&r) < d->mismatch;
+        int stranger = strangers && mde_random_uniform(&r) < mismatch;
         const float *from = partner->data + i * size, *to = (stranger ? strangers : made)->data + i * size;
         float *at = between->data + i * size;
         for (k = 0; k < size; k++) at[k] = from[k] + share * (to[k] - from[k]);
@@ -4247,7 +4252,7 @@ static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partn
     scores = dagan__critic_scores(g, both, conditions, 1, (uint64_t)step << 1);
     weights = scores ? mde_tensor_create(c, 1, scores->shape) : NULL;
     for (i = 0; weights && i < scores->shape[0]; i++) {
-        double weight = i < n ? -1 : i < 2 * n ? 1 - d->mismatch : d->mismatch;
+        double weight = i < n ? -1 : i < 2 * n ? 1 - mismatch : mismatch;
         weights->data[i] = (float)(weight / (double)n);
         if (i < n) real += (double)scores->data[i];
         else if (i < 2 * n) of_made += (double)scores->data[i];

@@ -278,7 +278,7 @@ static void train(lab *l)
     t.steps = l->z.steps;
     t.critic_steps = l->z.critic_steps;
     t.learning_rate = l->z.rate;
-    t.mismatch = l->z.mismatch;
+    t.mismatch = l->z.mismatch > 0 ? l->z.mismatch : MDE_ZERO;
     t.diversity = l->s.diversity;
     t.seed = l->s.seed;
     t.quarter_turns = 1;
