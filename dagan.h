@@ -3755,7 +3755,7 @@ static dagan__map dagan__offer(dagan__pass *k, const dagan__block *block, int fi
 static void dagan__inner(dagan__pass *k, dagan__block *block, const char *name, const dagan__map *bypass, int layers,
                          int filters, int growing, int kind)
 {
-    char full[48];
+    char full[64];
     int i;
     for (i = 0; i < layers; i++) {
         dagan__map x = dagan__offer(k, block, filters);
@@ -3774,7 +3774,7 @@ static void dagan__encode(dagan__pass *k, dagan__map x, const char *prefix, int 
                           dagan__map *out)
 {
     dagan__map bypass = x;
-    char name[32], full[48];
+    char name[32], full[64];
     int l;
     for (l = 0; l < levels; l++) {
         dagan__block block;
@@ -3815,7 +3815,7 @@ static mde_tensor *dagan__generator_pass(dagan__pass *k, mde_tensor *x)
     dagan__map image, level[DAGAN_MAX_LEVELS], current, bypass;
     const dagan__map *skip;
     dagan__block block;
-    char name[32], full[48];
+    char name[32], full[64];
     image.t = x;
     image.height = k->g->height;
     image.width = k->g->width;
