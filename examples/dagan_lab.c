@@ -65,7 +65,8 @@ static const char *const usage =
 
 #define MOST_LIST 8
 #define MOST_RUNS 20
-#define TEST_SAMPLES 5          /* of each target class, never trained on */
+#define TEST_SAMPLES 5          /* of each target class at least, never trained on */
+#define MOST_TEST_SAMPLES 50
 
 typedef struct list { int count, values[MOST_LIST]; } list;
 
@@ -182,13 +183,17 @@ static dagan_images *open_set(lab *l, const char *path, const char *labels, int 
     return dagan_images_open(l->c, &d);
 }
 
+/* Enough for the test and one to learn from, or as many as --samples asks for. */
 static void check_samples(lab *l, const dagan_images *set, const char *what)
 {
-    int k;
+    int i, k, most = 1;
+    for (i = 0; i < l->s.samples.count; i++) {
+        if (l->s.samples.values[i] > most) most = l->s.samples.values[i];
+    }
     for (k = 0; k < dagan_images_class_count(set) && !bad(l); k++) {
-        if (dagan_images_sample_count(set, k) > TEST_SAMPLES) continue;
-        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: %s has %d images; the studies keep %d of each class for the test", what,
-                 dagan_images_name(set, k), dagan_images_sample_count(set, k), TEST_SAMPLES);
+        if (dagan_images_sample_count(set, k) >= TEST_SAMPLES + most) continue;
+        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: %s has %d images; expected %d to learn from and %d for the test", what,
+                 dagan_images_name(set, k), dagan_images_sample_count(set, k), most, TEST_SAMPLES);
     }
 }
 
@@ -328,12 +333,29 @@ static void sample(lab *l)
 enum { NONE, CLASSIC, MADE, BOTH, ARMS };
 static const char *const arm_names[ARMS] = { "none", "classic", "DAGAN", "classic + DAGAN" };
 
+/* Test images a class: what the largest number of real samples leaves. */
+static int test_samples(const lab *l, const dagan_images *set, int *least)
+{
+    int i, most = 0;
+    *least = INT_MAX;
+    for (i = 0; i < l->z.real.count; i++) {
+        if (l->z.real.values[i] > most) most = l->z.real.values[i];
+    }
+    for (i = 0; i < dagan_images_class_count(set); i++) {
+        int samples = dagan_images_sample_count(set, i);
+        if (samples < *least) *least = samples;
+    }
+    if (*least - most < TEST_SAMPLES) return TEST_SAMPLES;
+    return *least - most < MOST_TEST_SAMPLES ? *least - most : MOST_TEST_SAMPLES;
+}
+
 /* Accuracy on the test samples of the classes of a classifier that was trained on n real samples a class. */
 static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each, int run)
 {
     uint64_t split = (uint64_t)l->s.seed * 1000 + (uint64_t)run + 1;
-    dagan_images *test = dagan_images_samples(set, 0, TEST_SAMPLES, split);
-    dagan_images *real = dagan_images_samples(set, TEST_SAMPLES, n, split);
+    int least, tests = test_samples(l, set, &least);
+    dagan_images *test = dagan_images_samples(set, 0, tests, split);
+    dagan_images *real = dagan_images_samples(set, tests, n, split);
     dagan_images *made = arm >= MADE && real ? dagan_make(l->g, real, each, split) : NULL;
     dagan_classifier_desc d;
     dagan_fit_desc f;
@@ -426,18 +448,14 @@ static int choose_made(lab *l, mde_text *t)
 static void classify(lab *l, const dagan_images *set, const char *set_name, const char *file)
 {
     mde_text *t = mde_text_create(l->c), *table = mde_text_create(l->c);
-    int i, arm, run, first = 1, each, least = INT_MAX;
-    for (i = 0; i < dagan_images_class_count(set); i++) {
-        int samples = dagan_images_sample_count(set, i);
-        if (samples < least) least = samples;
-    }
+    int i, arm, run, first = 1, each, least, tests = test_samples(l, set, &least);
     mde_text_add(t, "{\"set\": ");
     mde_text_add_json(t, set_name);
     mde_text_format(t, ", \"classes\": %d, \"test_samples\": %d, \"steps\": %lld, \"runs\": %d",
-                    dagan_images_class_count(set), TEST_SAMPLES, (long long)l->z.classifier_steps, l->z.runs);
+                    dagan_images_class_count(set), tests, (long long)l->z.classifier_steps, l->z.runs);
     each = choose_made(l, t);
     mde_text_format(table, "\n%s: accuracy in %%, %d classes, %d test images each, %d runs, %d made images a real "
-                    "one\n", set_name, dagan_images_class_count(set), TEST_SAMPLES, l->z.runs, each);
+                    "one\n", set_name, dagan_images_class_count(set), tests, l->z.runs, each);
     mde_text_format(table, "%-10s", "samples");
     for (arm = 0; arm < ARMS; arm++) mde_text_format(table, "%20s", arm_names[arm]);
     mde_text_add(table, "\n");
@@ -445,7 +463,10 @@ static void classify(lab *l, const dagan_images *set, const char *set_name, cons
     for (i = 0; i < l->z.real.count && !bad(l); i++) {
         int n = l->z.real.values[i];
         double got[ARMS][MOST_RUNS];
-        if (TEST_SAMPLES + n > least) continue;
+        if (tests + n > least) {
+            if (!l->s.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", n, least);
+            continue;
+        }
         mde_text_format(table, "%-10d", n);
         mde_text_format(t, "%s\n{\"samples\": %d, \"arms\": [", first ? "" : ",", n);
         first = 0;
@@ -461,8 +482,9 @@ static void classify(lab *l, const dagan_images *set, const char *set_name, cons
                 mde_text_add_number(t, got[arm][run], 6);
             }
             mde_text_add(t, "]}");
-            mde_text_format(table, "%13.2f +-%5.2f", 100 * mean_of(l->z.runs, got[arm]),
-                            100 * spread_of(l->z.runs, got[arm]));
+            mde_text_format(table, "%13.2f", 100 * mean_of(l->z.runs, got[arm]));
+            if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got[arm]));
+            else mde_text_add(table, "       ");
         }
         mde_text_add(t, "]");
         mde_text_add(table, "\n");

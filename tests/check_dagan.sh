@@ -86,6 +86,7 @@ wrong one_class_only "1 class" "$lab" train --data "$work/single"
 wrong truncated_idx "cut off" "$lab" train --data "$work/cut-images-idx3-ubyte" --labels "$work/three-labels"
 wrong more_labels_than_images "3" "$lab" train --data "$work/two-images" --labels "$work/three-labels"
 wrong npy_of_strings "strings" "$lab" train --data "$work/strings.npy" --labels "$work/three-labels"
+wrong fewer_samples_than_asked "expected 16 to learn from" "$lab" classify --preset quick --samples 4,16
 wrong value_that_is_no_number "not a value" "$lab" run --steps abc
 wrong unknown_option "not an option" "$lab" run --frobnicate 3
 wrong unknown_preset "preset" "$lab" run --preset huge
