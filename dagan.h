@@ -334,7 +334,7 @@ typedef struct dagan_episode_desc {
     int64_t episodes;       /* training: 0: 2000; testing: 0: 1000 */
     int way, shot;          /* 0: 20 and 1 */
     int queries;            /* a class; 0: 1 */
-    double learning_rate;   /* 0: 1e-3 */
+    double learning_rate;   /* 0: 3e-3, cosine to a tenth */
     dagan *generator;       /* NULL: no made images */
     int made;               /* made images added to each support image; 0: 2 if there is a generator */
     int selector;           /* 1: z comes from a trained network that sees the support image's embedding, not from
