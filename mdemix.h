@@ -61,6 +61,8 @@
      I. Loshchilov, F. Hutter: Decoupled Weight Decay Regularization. ICLR 2019. AdamW.
      C. Rasmussen, C. Williams: Gaussian Processes for Machine Learning. MIT Press 2006. Sections 2.2, 4.2, 5.4.
      E. Bonilla, K. Chai, C. Williams: Multi-task Gaussian Process Prediction. NIPS 2007. Coregionalisation.
+     J. Ye et al.: Data Mixing Laws: Optimizing Data Mixtures by Predicting Language Modeling Performance. ICLR 2025.
+     J. Friedman: Greedy Function Approximation: A Gradient Boosting Machine. Annals of Statistics 2001.
      J. Su et al.: RoFormer. 2021. Rotary positions.
 
    LICENCE
@@ -698,8 +700,14 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
    Small, dense, double precision: n runs, d features, m targets (validation domains); X [n, d], Y [n, m]. Features are
    standardised inside; a constant feature is ignored. */
 
-typedef enum mde_model { MDE_RIDGE = 0, MDE_GP, MDE_MULTITASK_GP } mde_model;
-typedef enum mde_kernel { MDE_MATERN52 = 0, MDE_RBF } mde_kernel;
+typedef enum mde_model {
+    MDE_RIDGE = 0,
+    MDE_GP,
+    MDE_MULTITASK_GP,
+    MDE_MIXING_LAW,             /* c + exp(b + t.x): on raw weights, the data mixing law of Ye et al. 2025 */
+    MDE_TREES                   /* gradient-boosted regression trees (Friedman 2001) */
+} mde_model;
+typedef enum mde_kernel { MDE_MATERN52 = 0, MDE_RBF, MDE_MATERN32 } mde_kernel;
 typedef struct mde_regressor mde_regressor;
 typedef struct mde_fit_desc {
     mde_model model;
@@ -709,6 +717,8 @@ typedef struct mde_fit_desc {
                                    chosen, then one a target */
     int rank;                   /* of the multi-task GP's coregionalisation; 0: min(m, 2) */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 3 */
+    int trees, depth;           /* 0: 500 trees of depth 4 */
+    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
     uint64_t seed;
 } mde_fit_desc;
 MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -716,11 +726,11 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 MDEDEF void mde_regressor_free(mde_regressor *r);
 /* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
-/* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. */
+/* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
-MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN for ridge */
+MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN without a process */
 MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target);         /* ridge; NaN otherwise */
-/* In units of the standardised feature; NaN for ridge. */
+/* In units of the standardised feature; NaN without a process. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 /* Out-of-fold predictions [n, m] of `folds` folds (0: 5), assigned by seed; the model is refitted in each. */
 MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -735,7 +745,9 @@ enum {
     MDE_FEATURE_RAW = 1,        /* w */
     MDE_FEATURE_LOG = 2,        /* log(w + 1e-3) */
     MDE_FEATURE_MDE = 4,        /* the experts' mixture loss on every validation text */
-    MDE_FEATURE_OWN = 8         /* the experts' mixture loss on the target's own text: one feature a target */
+    MDE_FEATURE_OWN = 8,        /* the experts' mixture loss on the target's own text: one feature a target */
+    MDE_FEATURE_SQRT = 16,      /* sqrt(w) */
+    MDE_FEATURE_PRODUCTS = 32   /* log(w_i + 1e-3) log(w_j + 1e-3), i <= j */
 };
 /* Number of features for the set, given k weights and m validations. */
 MDEDEF int mde_feature_count(int set, int k, int m);
@@ -12096,6 +12108,12 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
 {
     double s, e;
     if (kernel == MDE_RBF) return *g = mde__exp(-0.5 * square);
+    if (kernel == MDE_MATERN32) {
+        s = sqrt(3.0 * square);
+        e = mde__exp(-s);
+        *g = 3.0 * e;
+        return (1.0 + s) * e;
+    }
     s = sqrt(5.0 * square);
     e = mde__exp(-s);
     *g = (5.0 / 3.0) * (1.0 + s) * e;
@@ -12639,6 +12657,10 @@ static int mde__coregion_fit(mde__coregion *q, int restarts, uint64_t seed)
 
 /* ---- Regressors ---- */
 
+/* Boosted trees of one target. A tree of depth p has 2^p - 1 splits, level by level, and 2^p leaves. */
+typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
+typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves; } mde__forest;
+
 struct mde_regressor {
     mde_context *context;
     mde_model model;
@@ -12657,6 +12679,9 @@ struct mde_regressor {
     double *residual;           /* [m] noise variance */
     mde__gp **gp;               /* [m]; NULL where a target is constant */
     mde__coregion *joint;
+    double *law;                /* mixing law: [m, used + 2] parameters c, b, t of the standardised target */
+    double *law_covariance;     /* [m, used + 2, used + 2] of them, without the noise variance */
+    mde__forest *forest;        /* [m] */
     int *task;                  /* [m] place among the joint process's targets; -1: constant */
 };
 
@@ -12784,6 +12809,13 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde__coregion_free(c, r->joint);
     for (j = 0; r->gp && j < r->m; j++) mde__gp_free(c, r->gp[j]);
     mde_release(c, r->gp);
+    for (j = 0; r->forest && j < r->m; j++) {
+        mde_release(c, r->forest[j].splits);
+        mde_release(c, r->forest[j].leaves);
+    }
+    mde_release(c, r->forest);
+    mde_release(c, r->law);
+    mde_release(c, r->law_covariance);
     mde_release(c, r->task);
     mde_release(c, r->residual);
     mde_release(c, r->penalty);
@@ -13041,10 +13073,388 @@ static void mde__ridge_sd(const mde_regressor *r, const double *x, double *sd)
     }
 }
 
+/* ---- Mixing law ---- */
+
+#define MDE__LAW_BEND 0.5           /* residuals beyond this, in standard deviations of the target, count less */
+#define MDE__LAW_PENALTY 1e-2       /* on t t / 2: weights sum to 1, so that data alone leave one direction of t open */
+#define MDE__LAW_STEEPEST 30.0      /* greatest exponent of a prediction */
+#define MDE__LAW_STARTS 4
+
+typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
+
+static double mde__law_exponential(int d, const double *theta, const double *x)
+{
+    double exponent = theta[1] + mde__inner(d, theta + 2, x);
+    return mde__exp(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
+}
+
+/* Sum over runs of bend^2 (sqrt(1 + (residual / bend)^2) - 1): squares that turn into distances, so that a run that
+   went wrong bends the curve little. */
+static double mde__law_loss(const double *theta, double *gradient, void *user)
+{
+    const mde__law_fit *f = (const mde__law_fit *)user;
+    double loss = 0;
+    int i, q;
+    gradient[0] = gradient[1] = 0;
+    for (q = 0; q < f->d; q++) {
+        loss += 0.5 * MDE__LAW_PENALTY * theta[2 + q] * theta[2 + q];
+        gradient[2 + q] = MDE__LAW_PENALTY * theta[2 + q];
+    }
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + (size_t)i * (size_t)f->d;
+        double e = mde__law_exponential(f->d, theta, x), away = theta[0] + e - f->y[i];
+        double root = sqrt(1.0 + away / MDE__LAW_BEND * (away / MDE__LAW_BEND)), pull = away / root;
+        loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
+        gradient[0] += pull;
+        gradient[1] += pull * e;
+        for (q = 0; q < f->d; q++) gradient[2 + q] += pull * e * x[q];
+    }
+    return loss;
+}
+
+/* Covariance of the parameters from the curvature of the squares at the optimum, and the variance of the residuals over
+   the degrees of freedom that are left. work: p of the parameters, p p for the factorisation and MDE__DENSE_BLOCK p. */
+static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work)
+{
+    int p = f->d + 2, i, j, k;
+    const double *theta = r->law + (size_t)target * (size_t)p;
+    double *covariance = r->law_covariance + (size_t)target * (size_t)p * (size_t)p;
+    double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
+    double *scratch = inverse + (size_t)p * (size_t)p, squares = 0, used = 0;
+    for (i = 0; i < p * p; i++) curvature[i] = 0;
+    for (j = 0; j < p; j++) curvature[mde__cell(j, p, j)] = j < 2 ? 1e-9 : MDE__LAW_PENALTY;
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + (size_t)i * (size_t)f->d;
+        double e = mde__law_exponential(f->d, theta, x), away = theta[0] + e - f->y[i];
+        squares += away * away;
+        slope[0] = 1;
+        slope[1] = e;
+        for (j = 0; j < f->d; j++) slope[2 + j] = e * x[j];
+        for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
+    }
+    if (!mde__cholesky_inverse(mde__dense_product(r->context), p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(mde__dense_product(r->context), p, inverse, covariance);
+    for (j = 0; j < p; j++) {
+        used += 1.0 - (j < 2 ? 1e-9 : MDE__LAW_PENALTY) * covariance[mde__cell(j, p, j)];
+    }
+    r->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
+    return 1;
+}
+
+/* For a known c the law is linear in log(y - c): the starts differ in c, as far below the least loss as seen from near
+   and from afar, and begin flat. */
+static mde_status mde__law_fit_all(mde_regressor *r, const double *y)
+{
+    static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 1.5, 4.0 };
+    mde_context *c = r->context;
+    int p = r->used + 2, i, j, start;
+    size_t square = (size_t)p * (size_t)p;
+    double *target = mde__doubles(c, (size_t)r->n, 1), *trial = mde__doubles(c, (size_t)p, 1);
+    double *work = mde__doubles(c, 1, (size_t)p + 3 * square + MDE__DENSE_BLOCK * (size_t)p + MDE__DENSE_BLOCK +
+                                MDE__LBFGS_WORK(p));
+    mde__law_fit f;
+    r->law = mde__doubles(c, (size_t)r->m, (size_t)p);
+    r->law_covariance = mde__doubles(c, (size_t)r->m, square);
+    r->residual = mde__doubles(c, (size_t)r->m, 1);
+    f.n = r->n;
+    f.d = r->used;
+    f.x = r->x;
+    f.y = target;
+    for (j = 0; j < r->m && !mde__bad(c); j++) {
+        double *theta = r->law + (size_t)j * (size_t)p, best = (double)INFINITY, least = 0, value;
+        if (r->task[j] < 0) continue;
+        for (i = 0; i < r->n; i++) {
+            target[i] = (y[mde__cell(i, r->m, j)] - r->target_mean[j]) / r->target_sd[j];
+            if (target[i] < least) least = target[i];
+        }
+        for (start = 0; start < MDE__LAW_STARTS; start++) {
+            for (i = 0; i < p; i++) trial[i] = 0;
+            trial[0] = least - below[start];
+            trial[1] = mde__log(-trial[0]);
+            value = mde__lbfgs(mde__law_loss, &f, p, trial, work, 500, 1e-10);
+            if (!(value < best)) continue;
+            best = value;
+            memcpy(theta, trial, (size_t)p * sizeof *theta);
+        }
+        if (!(best < (double)INFINITY) || !mde__law_spread(r, &f, j, work)) {
+            mde_fail(c, MDE_NOT_FINITE, "mixing law: target %d is finite at no start", j);
+        }
+    }
+    mde_release(c, work);
+    mde_release(c, trial);
+    mde_release(c, target);
+    return mde_context_status(c);
+}
+
+static void mde__law_predict(const mde_regressor *r, const double *x, double *mean, double *sd)
+{
+    int p = r->used + 2, i, j, k;
+    for (j = 0; j < r->m; j++) {
+        const double *theta = r->law + (size_t)j * (size_t)p;
+        const double *covariance = r->law_covariance + (size_t)j * (size_t)p * (size_t)p;
+        double e, variance = 1;
+        mean[j] = r->target_mean[j];
+        if (sd) sd[j] = 0;
+        if (r->task[j] < 0) continue;
+        e = mde__law_exponential(r->used, theta, x);
+        mean[j] += r->target_sd[j] * (theta[0] + e);
+        for (i = 0; sd && i < p; i++) {
+            double row = 0, slope = i == 0 ? 1 : i == 1 ? e : e * x[i - 2];
+            for (k = 0; k < p; k++) row += covariance[mde__cell(i, p, k)] * (k == 0 ? 1 : k == 1 ? e : e * x[k - 2]);
+            variance += slope * row;
+        }
+        if (sd) sd[j] = r->target_sd[j] * sqrt(r->residual[j] * variance);
+    }
+}
+
+/* ---- Boosted trees ---- */
+
+#define MDE__SMALLEST_LEAF 3        /* runs */
+#define MDE__MOST_DEPTH 10
+#define MDE__FOREST_FOLDS 5         /* that give the spread of a prediction */
+
+/* Where the runs lie while the trees of a target grow. */
+typedef struct mde__growth {
+    int n, d;
+    const double *x;                /* [n, d] */
+    const int *order;               /* [d, n] runs by feature, ascending */
+    const double *ordered;          /* [d, n] their values */
+    const double *share;            /* [n + 1] 1 / i */
+    double *target, *residual;      /* [n] */
+    int *node;                      /* [n] node of the run's level; -1: the run is held out */
+    int *count, *left;              /* [2^depth] runs of a node; runs of it seen so far */
+    double *sum, *left_sum, *last, *gain;       /* [2^depth] */
+} mde__growth;
+
+/* Splits the `nodes` nodes of a level where the squares get least: one pass over each feature in its order. The squares
+   of a node with sum S of c runs are less than without it by S^2 / c. */
+static void mde__grow_level(const mde__growth *w, int nodes, mde__split *splits)
+{
+    int q, i, k;
+    for (k = 0; k < nodes; k++) {
+        w->count[k] = 0;
+        w->sum[k] = 0;
+        splits[k].feature = 0;
+        splits[k].threshold = (double)INFINITY;
+    }
+    for (i = 0; i < w->n; i++) {
+        if (w->node[i] < 0) continue;
+        w->count[w->node[i]]++;
+        w->sum[w->node[i]] += w->residual[i];
+    }
+    for (k = 0; k < nodes; k++) w->gain[k] = w->sum[k] * w->sum[k] * w->share[w->count[k]] + 1e-12;
+    for (q = 0; q < w->d; q++) {
+        const int *order = w->order + (size_t)q * (size_t)w->n;
+        const double *ordered = w->ordered + (size_t)q * (size_t)w->n;
+        for (k = 0; k < nodes; k++) {
+            w->left[k] = 0;
+            w->left_sum[k] = 0;
+        }
+        for (i = 0; i < w->n; i++) {
+            int left, right;
+            k = w->node[order[i]];
+            if (k < 0) continue;
+            left = w->left[k];
+            right = w->count[k] - left;
+            if (left >= MDE__SMALLEST_LEAF && right >= MDE__SMALLEST_LEAF && ordered[i] > w->last[k]) {
+                double sum = w->left_sum[k], rest = w->sum[k] - sum;
+                double gain = sum * sum * w->share[left] + rest * rest * w->share[right];
+                if (gain > w->gain[k]) {
+                    w->gain[k] = gain;
+                    splits[k].feature = q;
+                    splits[k].threshold = 0.5 * (w->last[k] + ordered[i]);
+                }
+            }
+            w->left[k] = left + 1;
+            w->left_sum[k] += w->residual[order[i]];
+            w->last[k] = ordered[i];
+        }
+    }
+    for (i = 0; i < w->n; i++) {
+        const mde__split *s;
+        if (w->node[i] < 0) continue;
+        s = splits + w->node[i];
+        w->node[i] = 2 * w->node[i] + (w->x[mde__cell(i, w->d, s->feature)] > s->threshold);
+    }
+}
+
+/* At standardised x. */
+static double mde__forest_value(const mde__forest *f, const double *x)
+{
+    int leaves = 1 << f->depth, t, level;
+    double value = 0;
+    for (t = 0; t < f->trees; t++) {
+        const mde__split *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
+        int node = 0;
+        for (level = 0; level < f->depth; level++) {
+            const mde__split *s = splits + (1 << level) - 1 + node;
+            node = 2 * node + (x[s->feature] > s->threshold);
+        }
+        value += f->leaves[(size_t)t * (size_t)leaves + (size_t)node];
+    }
+    return value;
+}
+
+/* Each tree is fitted to what the trees before it left over. fold [n]: runs of fold `out` stay out; NULL: none does. */
+static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, const int *fold, int out)
+{
+    int leaves = 1 << f->depth, t, i, k, level;
+    for (i = 0; i < w->n; i++) w->residual[i] = w->target[i];
+    for (t = 0; t < f->trees; t++) {
+        mde__split *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
+        double *values = f->leaves + (size_t)t * (size_t)leaves;
+        for (i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
+        for (level = 0; level < f->depth; level++) mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
+        for (k = 0; k < leaves; k++) {
+            values[k] = 0;
+            w->count[k] = 0;
+        }
+        for (i = 0; i < w->n; i++) {
+            if (w->node[i] < 0) continue;
+            values[w->node[i]] += w->residual[i];
+            w->count[w->node[i]]++;
+        }
+        for (k = 0; k < leaves; k++) if (w->count[k]) values[k] *= rate / w->count[k];
+        for (i = 0; i < w->n; i++) if (w->node[i] >= 0) w->residual[i] -= values[w->node[i]];
+    }
+}
+
+typedef struct mde__placed { double at; int run; } mde__placed;
+
+static int mde__by_place(const void *a, const void *b)
+{
+    const mde__placed *p = (const mde__placed *)a, *q = (const mde__placed *)b;
+    if (p->at < q->at || p->at > q->at) return p->at < q->at ? -1 : 1;
+    return p->run < q->run ? -1 : p->run > q->run;
+}
+
+/* Runs by each feature, ascending, with its values; runs that are equal in it stay in their order. */
+static void mde__feature_order(const mde_regressor *r, mde__placed *placed, int *order, double *ordered)
+{
+    int q, i;
+    for (q = 0; q < r->used; q++) {
+        for (i = 0; i < r->n; i++) {
+            placed[i].at = r->x[mde__cell(i, r->used, q)];
+            placed[i].run = i;
+        }
+        qsort(placed, (size_t)r->n, sizeof *placed, mde__by_place);
+        for (i = 0; i < r->n; i++, order++, ordered++) {
+            *order = placed[i].run;
+            *ordered = placed[i].at;
+        }
+    }
+}
+
+static int mde__folds(mde_context *c, int n, int folds, uint64_t seed, int *fold);
+
+/* What the forests of all targets are grown from, each by itself. */
+typedef struct mde__planting {
+    mde_regressor *r;
+    const double *y, *ordered, *share;
+    const int *order, *fold;
+    int folds;
+    double rate;
+    double *memory;                 /* a target: 2 n + 4 leaves */
+    int *places;                    /* a target: n + 2 leaves */
+} mde__planting;
+
+/* A forest, and the spread of its predictions from runs that it was grown without. */
+static void mde__forest_fit(int64_t index, void *user)
+{
+    const mde__planting *p = (const mde__planting *)user;
+    mde_regressor *r = p->r;
+    mde__forest *f = r->forest + index;
+    int n = r->n, leaves = 1 << f->depth, target = (int)index, i, k;
+    mde__growth w;
+    double squares = 0;
+    if (f->trees == 0) return;
+    w.n = n;
+    w.d = r->used;
+    w.x = r->x;
+    w.order = p->order;
+    w.ordered = p->ordered;
+    w.share = p->share;
+    w.target = p->memory + (size_t)index * (2 * (size_t)n + 4 * (size_t)leaves);
+    w.residual = w.target + n;
+    w.sum = w.residual + n;
+    w.left_sum = w.sum + leaves;
+    w.last = w.left_sum + leaves;
+    w.gain = w.last + leaves;
+    w.node = p->places + (size_t)index * ((size_t)n + 2 * (size_t)leaves);
+    w.count = w.node + n;
+    w.left = w.count + leaves;
+    for (i = 0; i < n; i++) {
+        w.target[i] = (p->y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
+    }
+    for (k = 0; k < p->folds; k++) {
+        mde__forest_grow(f, &w, p->rate, p->fold, k);
+        for (i = 0; i < n; i++) {
+            double away;
+            if (p->fold[i] != k) continue;
+            away = w.target[i] - mde__forest_value(f, r->x + (size_t)i * (size_t)r->used);
+            squares += away * away;
+        }
+    }
+    r->residual[index] = squares / n;
+    mde__forest_grow(f, &w, p->rate, NULL, 0);
+}
+
+static mde_status mde__forests_fit(mde_regressor *r, const mde_fit_desc *desc, const double *y)
+{
+    mde_context *c = r->context;
+    int trees = desc->trees ? desc->trees : 500, depth = desc->depth ? desc->depth : 4, n = r->n, i, j;
+    size_t leaves = (size_t)1 << depth, runs = (size_t)n, cells = runs * (size_t)r->used;
+    mde__placed *placed = (mde__placed *)mde_alloc(c, runs, sizeof *placed);
+    int *order = (int *)mde_alloc(c, cells + runs, sizeof *order);
+    double *ordered = mde__doubles(c, 1, cells + runs + 1);
+    mde__planting p;
+    p.r = r;
+    p.y = y;
+    p.rate = desc->rate > 0 ? desc->rate : 0.05;
+    p.memory = mde__doubles(c, (size_t)r->m, 2 * runs + 4 * leaves);
+    p.places = (int *)mde_alloc(c, (size_t)r->m * (runs + 2 * leaves), sizeof *p.places);
+    r->forest = (mde__forest *)mde_alloc(c, (size_t)r->m, sizeof *r->forest);
+    r->residual = mde__doubles(c, (size_t)r->m, 1);
+    for (j = 0; j < r->m && !mde__bad(c); j++) {
+        mde__forest *f = r->forest + j;
+        r->residual[j] = r->task[j] >= 0;        /* the target's own, where there is no feature to split by */
+        if (r->task[j] < 0 || r->used == 0) continue;
+        f->depth = depth;
+        f->splits = (mde__split *)mde_alloc(c, (size_t)trees * (leaves - 1), sizeof *f->splits);
+        f->leaves = mde__doubles(c, (size_t)trees, leaves);
+        f->trees = trees;
+    }
+    if (!mde__bad(c)) {
+        mde__feature_order(r, placed, order, ordered);
+        for (i = 1; i <= n; i++) ordered[cells + (size_t)i] = 1.0 / i;
+        p.order = order;
+        p.ordered = ordered;
+        p.share = ordered + cells;
+        p.fold = order + cells;
+        p.folds = mde__folds(c, n, MDE__FOREST_FOLDS, desc->seed, order + cells);
+    }
+    if (!mde__bad(c)) mde_parallel_for(c, r->m, mde__forest_fit, &p);
+    mde_release(c, p.places);
+    mde_release(c, p.memory);
+    mde_release(c, ordered);
+    mde_release(c, order);
+    mde_release(c, placed);
+    return mde_context_status(c);
+}
+
+static void mde__forests_predict(const mde_regressor *r, const double *x, double *mean, double *sd)
+{
+    int j;
+    for (j = 0; j < r->m; j++) {
+        mean[j] = r->target_mean[j] + r->target_sd[j] * mde__forest_value(r->forest + j, x);
+        if (sd) sd[j] = r->target_sd[j] * sqrt(r->residual[j]);
+    }
+}
+
 /* ---- Fitting and predicting ---- */
 
-/* Checks and standardises; fits ridge and the joint process. Gaussian processes of single targets are made, but left to
-   mde__gp_fit_all, so that a surrogate can fit those of many regressors side by side. */
+/* Checks, standardises and fits. Gaussian processes of single targets are made, but left to mde__gp_fit_all, so that a
+   surrogate can fit those of many regressors side by side. */
 static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                              const mde_fit_desc *desc)
 {
@@ -13066,8 +13476,8 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
                  mde__number(number, desc->penalty));
         return NULL;
     }
-    if (desc->model < MDE_RIDGE || desc->model > MDE_MULTITASK_GP || desc->kernel < MDE_MATERN52 ||
-        desc->kernel > MDE_RBF) {
+    if (desc->model < MDE_RIDGE || desc->model > MDE_TREES || desc->kernel < MDE_MATERN52 ||
+        desc->kernel > MDE_MATERN32) {
         mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
                  (int)desc->kernel);
         return NULL;
@@ -13075,6 +13485,12 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
     if (desc->rank < 0 || desc->rank > m || desc->restarts < 0) {
         mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most the %d targets",
                  desc->rank, desc->restarts, m);
+        return NULL;
+    }
+    if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__MOST_DEPTH ||
+        !(desc->rate >= 0 && desc->rate <= 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d and 1",
+                 desc->trees, desc->depth, mde__number(number, desc->rate), MDE__MOST_DEPTH);
         return NULL;
     }
     if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
@@ -13113,6 +13529,10 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
         mde__standardise(r, n, x, r->x);
         if (r->model == MDE_RIDGE) {
             mde__ridge_fit(r, desc, y);
+        } else if (r->model == MDE_MIXING_LAW) {
+            mde__law_fit_all(r, y);
+        } else if (r->model == MDE_TREES) {
+            mde__forests_fit(r, desc, y);
         } else if (r->model == MDE_GP) {
             for (j = 0; j < m && !mde__bad(c); j++) if (r->task[j] >= 0) r->gp[j] = mde__gp_create(r, desc, j, y);
         } else if (tasks > 0) {
@@ -13275,6 +13695,11 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
                                       to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL, work);
                 continue;
             }
+            if (r->law || r->forest) {
+                (r->law ? mde__law_predict : mde__forests_predict)(r, at, to + (size_t)i * (size_t)r->m,
+                                                                   to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL);
+                continue;
+            }
             for (j = 0; j < r->m; j++) {
                 double value = r->target_mean[j];
                 if (r->model == MDE_RIDGE) value += mde__inner(r->used, r->coefficients + mde__cell(j, r->used, 0), at);
@@ -13322,6 +13747,7 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
     if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a place for the gradient is needed");
+    if (r->forest) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: trees are steps and have no gradient");
     if (mde_regressor_predict(r, 1, x, mean, NULL)) return mde_context_status(c);
     at = mde__doubles(c, 4, (size_t)r->used);
     pull = mde__doubles(c, (size_t)r->n, 1);
@@ -13334,6 +13760,10 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
             for (q = 0; q < r->used; q++) slope[q] = 0;
             if (r->model == MDE_RIDGE) {
                 for (q = 0; q < r->used; q++) slope[q] = r->coefficients[mde__cell(j, r->used, q)];
+            } else if (r->law && r->task[j] >= 0) {
+                const double *theta = r->law + (size_t)j * (size_t)(r->used + 2);
+                double e = r->target_sd[j] * mde__law_exponential(r->used, theta, at);
+                for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
             } else if (r->gp[j]) {
                 const mde__gp *gp = r->gp[j];
                 mde__scale_inputs(1, gp->d, gp->isotropic, at, gp->theta, z, columns);
@@ -13385,7 +13815,7 @@ MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target)
 /* Infinite for a feature that is constant, and so has no influence. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature)
 {
-    if (!r || r->model == MDE_RIDGE) return (double)NAN;
+    if (!r || (r->model != MDE_GP && r->model != MDE_MULTITASK_GP)) return (double)NAN;
     if (target < 0 || target >= r->m || feature < 0 || feature >= r->d) return (double)NAN;
     if (r->place[feature] < 0 || r->task[target] < 0) return (double)INFINITY;
     if (r->joint) return mde__exp(r->joint->theta[r->joint->isotropic ? 0 : r->place[feature]]);
@@ -13508,7 +13938,7 @@ MDEDEF double mde_spearman(int n, const double *a, const double *b)
 
 /* ---- Features and surrogates ---- */
 
-#define MDE__FEATURE_ALL (MDE_FEATURE_RAW | MDE_FEATURE_LOG | MDE_FEATURE_MDE | MDE_FEATURE_OWN)
+#define MDE__FEATURE_ALL 63
 #define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
 
 MDEDEF int mde_feature_count(int set, int k, int m)
@@ -13518,6 +13948,8 @@ MDEDEF int mde_feature_count(int set, int k, int m)
     if (set & MDE_FEATURE_LOG) count += k;
     if (set & MDE_FEATURE_MDE) count += m;
     if (set & MDE_FEATURE_OWN) count += 1;
+    if (set & MDE_FEATURE_SQRT) count += k;
+    if (set & MDE_FEATURE_PRODUCTS) count += k * (k + 1) / 2;
     return count;
 }
 
@@ -13525,7 +13957,7 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
                                int target, double *out)
 {
     char number[32];
-    int i, j;
+    int i, j, l;
     if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
     if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
@@ -13552,6 +13984,11 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
         if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log(w[j] + MDE__LOG_OFFSET);
         if (set & MDE_FEATURE_MDE) for (j = 0; j < m; j++) *out++ = mde[mde__cell(i, m, j)];
         if (set & MDE_FEATURE_OWN) *out++ = mde[mde__cell(i, m, target)];
+        if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
+        for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
+            double log_j = mde__log(w[j] + MDE__LOG_OFFSET);
+            for (l = 0; l <= j; l++) *out++ = log_j * mde__log(w[l] + MDE__LOG_OFFSET);
+        }
     }
     return MDE_OK;
 }

@@ -44,6 +44,7 @@ static double plain_covariance(mde_kernel kernel, int d, const double *a, const 
     for (q = 0; q < d; q++) square += (a[q] - b[q]) * (a[q] - b[q]) / (length[q] * length[q]);
     r = sqrt(square);
     if (kernel == MDE_RBF) return exp(-square / 2);
+    if (kernel == MDE_MATERN32) return (1 + sqrt(3.0) * r) * exp(-sqrt(3.0) * r);
     return (1 + sqrt(5.0) * r + 5 * square / 3) * exp(-sqrt(5.0) * r);
 }
 
@@ -358,7 +359,7 @@ static mde_regressor *prepare_gp(mde_context *c, int n, int d, const double *x, 
 static void gp_likelihood_gradient_equals_finite_differences(void)
 {
     int kernel, isotropic, i, k;
-    for (kernel = 0; kernel < 2; kernel++) {
+    for (kernel = 0; kernel < 3; kernel++) {
         for (isotropic = 0; isotropic < 2; isotropic++) {
             double x[40 * 3], y[40], theta[5], gradient[5], unused[5];
             mde_context *c = mde_context_create(NULL);
@@ -408,7 +409,7 @@ static void gp_likelihood_of_two_runs_equals_the_closed_form(void)
 static void gp_predicts_what_the_dense_inverse_says(void)
 {
     int kernel, isotropic;
-    for (kernel = 0; kernel < 2; kernel++) {
+    for (kernel = 0; kernel < 3; kernel++) {
         for (isotropic = 0; isotropic < 2; isotropic++) {
             enum { N = 35, D = 2, NEW = 70 };
             double x[(N + NEW) * D], y[N], mean[NEW], sd[NEW], z[(N + NEW) * D], length[D], right[N * 2], k[N * N];
@@ -590,7 +591,7 @@ static void joint_likelihood_and_predictions_equal_the_dense_ones(void)
 static void joint_likelihood_gradient_equals_finite_differences(void)
 {
     int kernel, isotropic, i, k;
-    for (kernel = 0; kernel < 2; kernel++) {
+    for (kernel = 0; kernel < 3; kernel++) {
         for (isotropic = 0; isotropic < 2; isotropic++) {
             enum { N = 20, D = 3, M = 4 };
             double x[N * D], y[N * M], theta[40], gradient[40], unused[40];
@@ -671,14 +672,14 @@ static void joint_process_beats_independent_ones_on_correlated_targets(void)
 static void gradients_of_predictions_equal_finite_differences(void)
 {
     int model, i, j, q;
-    for (model = 0; model <= 4; model++) {
+    for (model = 0; model <= 5; model++) {
         enum { N = 24, D = 4, M = 3 };
         double x[N * D], y[N * M], at[D], mean[M], gradient[M * D], up[M], down[M];
         mde_context *c = mde_context_create(NULL);
         mde_fit_desc desc;
         mde_regressor *r;
         memset(&desc, 0, sizeof desc);
-        desc.model = model == 0 ? MDE_RIDGE : model <= 2 ? MDE_GP : MDE_MULTITASK_GP;
+        desc.model = model == 0 ? MDE_RIDGE : model <= 2 ? MDE_GP : model <= 4 ? MDE_MULTITASK_GP : MDE_MIXING_LAW;
         desc.kernel = model % 2 ? MDE_RBF : MDE_MATERN52;
         desc.restarts = 1;
         make_data(15, N, D, M, 0.1, x, y);
@@ -700,10 +701,149 @@ static void gradients_of_predictions_equal_finite_differences(void)
     }
 }
 
+/* Loss of target j that a mixing law gives, with one run in `every` far off. */
+static void make_law(int n, int d, int m, double noise, int every, double *w, double *y, double *truth)
+{
+    static const double floors[3] = { 2.0, 1.4, 3.1 };
+    mde_random random = mde_random_start(31, 1);
+    int i, j, q;
+    for (i = 0; i < n; i++) {
+        double sum = 0;
+        for (q = 0; q < d; q++) sum += w[i * d + q] = -log(1 - mde_random_uniform(&random));
+        for (q = 0; q < d; q++) w[i * d + q] /= sum;
+        for (j = 0; j < m; j++) {
+            double exponent = 0.3;
+            for (q = 0; q < d; q++) exponent -= (q == j ? 3.0 : 0.4 * q) * w[i * d + q];
+            truth[i * m + j] = floors[j] + exp(exponent);
+            y[i * m + j] = truth[i * m + j] + noise * mde_random_normal(&random);
+            if (every && i % every == 3) y[i * m + j] += 2;
+        }
+    }
+}
+
+static void mixing_law_is_found_again(void)
+{
+    enum { N = 60, NEW = 200, D = 5, M = 3, ALL = N + NEW };
+    static double w[ALL * D], y[ALL * M], truth[ALL * M], mean[NEW * M], sd[NEW * M];
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    int i, inside = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_MIXING_LAW;
+    make_law(ALL, D, M, 0.02, 0, w, y, truth);
+    r = mde_regressor_fit(c, N, D, M, w, y, &desc);
+    CHECK(mde_regressor_predict(r, NEW, w + N * D, mean, sd) == MDE_OK);
+    CHECK(mde_mse(NEW * M, mean, truth + N * M) < 0.02 * 0.02);
+    for (i = 0; i < NEW * M; i++) inside += fabs(mean[i] - y[N * M + i]) < 1.645 * sd[i];
+    CHECK(inside > 0.85 * NEW * M && inside < 0.95 * NEW * M);
+    CHECK(mde_regressor_log_likelihood(r, 0) != mde_regressor_log_likelihood(r, 0));
+    CHECK(mde_regressor_length_scale(r, 0, 0) != mde_regressor_length_scale(r, 0, 0));
+    /* Every tenth run went wrong; least squares would be off by a tenth of that everywhere. */
+    make_law(ALL, D, M, 0.02, 10, w, y, truth);
+    r = mde_regressor_fit(c, N, D, M, w, y, &desc);
+    CHECK(mde_regressor_predict(r, NEW, w + N * D, mean, NULL) == MDE_OK);
+    CHECK(mde_mse(NEW * M, mean, truth + N * M) < 0.1 * 0.1);
+    mde_context_free(c);
+}
+
+static void gradient_of_the_mixing_laws_loss_equals_finite_differences(void)
+{
+    enum { N = 20, D = 4, P = D + 2 };
+    double x[N * D], y[N], theta[P], gradient[P], unused[P];
+    mde__law_fit f;
+    int i;
+    make_data(21, N, D, 1, 0.1, x, y);
+    fill_normal(22, P, theta);
+    f.n = N;
+    f.d = D;
+    f.x = x;
+    f.y = y;
+    mde__law_loss(theta, gradient, &f);
+    for (i = 0; i < P; i++) {
+        double h = 1e-5, t = theta[i], up;
+        theta[i] = t + h;
+        up = mde__law_loss(theta, unused, &f);
+        theta[i] = t - h;
+        CLOSE(gradient[i], (up - mde__law_loss(theta, unused, &f)) / (2 * h), 1e-6);
+        theta[i] = t;
+    }
+}
+
+/* One tree of depth 1 against a search through all splits. */
+static void a_tree_splits_where_the_squares_get_least(void)
+{
+    enum { N = 30, D = 3 };
+    double x[N * D], y[N], mean[N], best = HUGE_VAL, expected[N] = { 0 }, total = 0;
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    int i, k, q;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_TREES;
+    desc.trees = desc.depth = 1;
+    desc.rate = 1;
+    make_data(77, N, D, 1, 0.3, x, y);
+    for (q = 0; q < D; q++) {
+        for (k = 0; k < N; k++) {
+            double sum[2] = { 0, 0 }, squares = 0;
+            int count[2] = { 0, 0 };
+            for (i = 0; i < N; i++) {
+                sum[x[i * D + q] > x[k * D + q]] += y[i];
+                count[x[i * D + q] > x[k * D + q]]++;
+            }
+            if (count[0] < MDE__SMALLEST_LEAF || count[1] < MDE__SMALLEST_LEAF) continue;
+            for (i = 0; i < N; i++) {
+                int side = x[i * D + q] > x[k * D + q];
+                squares += (y[i] - sum[side] / count[side]) * (y[i] - sum[side] / count[side]);
+            }
+            if (squares >= best) continue;
+            best = squares;
+            for (i = 0; i < N; i++) {
+                int side = x[i * D + q] > x[k * D + q];
+                expected[i] = sum[side] / count[side];
+            }
+        }
+    }
+    CHECK(mde_regressor_predict(mde_regressor_fit(c, N, D, 1, x, y, &desc), N, x, mean, NULL) == MDE_OK);
+    for (i = 0; i < N; i++) {
+        CLOSE(mean[i], expected[i], 1e-12);
+        total += mean[i] - y[i];
+    }
+    CLOSE(total, 0, 1e-10);
+    mde_context_free(c);
+}
+
+static void trees_learn_steps_and_know_their_spread(void)
+{
+    enum { N = 300, NEW = 300, D = 3, ALL = N + NEW };
+    static double x[ALL * D], y[ALL], truth[ALL], mean[NEW], sd[NEW];
+    mde_random random = mde_random_start(5, 5);
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    double gradient[D];
+    int i, inside = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_TREES;
+    fill_normal(6, ALL * D, x);
+    for (i = 0; i < ALL; i++) {
+        truth[i] = (x[i * D] > 0.2 ? 1 : -1) * (x[i * D + 1] > -0.4 ? 2 : 0.5);
+        y[i] = truth[i] + 0.2 * mde_random_normal(&random);
+    }
+    r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
+    CHECK(mde_regressor_predict(r, NEW, x + N * D, mean, sd) == MDE_OK);
+    CHECK(mde_r2(NEW, mean, truth + N) > 0.97);
+    for (i = 0; i < NEW; i++) inside += fabs(mean[i] - y[N + i]) < 1.645 * sd[i];
+    CHECK(inside > 0.84 * NEW && inside < 0.96 * NEW);
+    CHECK(mde_regressor_gradient(r, x, mean, gradient) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "no gradient");
+    mde_context_free(c);
+}
+
 static void constant_targets_and_features_are_fine(void)
 {
     int model, i;
-    for (model = 0; model <= 2; model++) {
+    for (model = 0; model <= MDE_TREES; model++) {
         enum { N = 9, M = 2 };
         double x[N * 2], y[N * M], mean[N * M], sd[N * M];
         mde_context *c = mde_context_create(NULL);
@@ -722,9 +862,11 @@ static void constant_targets_and_features_are_fine(void)
         for (i = 0; i < N; i++) {
             CLOSE(mean[i * M], 2.7, 1e-15);
             CLOSE(sd[i * M], 0, 0);
-            CLOSE(mean[i * M + 1], i, 0.3);
+            CLOSE(mean[i * M + 1], i, model == MDE_TREES ? 1.1 : 0.3);      /* a leaf has three runs */
         }
-        if (model > 0) CHECK(mde_regressor_length_scale(r, 1, 0) == (double)INFINITY);
+        if (model == MDE_GP || model == MDE_MULTITASK_GP) {
+            CHECK(mde_regressor_length_scale(r, 1, 0) == (double)INFINITY);
+        }
         for (i = 0; i < N; i++) x[i * 2 + 1] = 4;        /* no feature is left: the mean */
         r = mde_regressor_fit(c, N, 2, M, x, y, &desc);
         CHECK(mde_regressor_predict(r, 1, x, mean, sd) == MDE_OK);
@@ -760,6 +902,12 @@ static void bad_input_is_named(void)
     desc.penalty = -1;
     CHECK(mde_regressor_fit(c, 3, 2, 1, x, y, &desc) == NULL);
     CHECK_TEXT(mde_error(c), "penalty is -1");
+    mde_clear_error(c);
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_TREES;
+    desc.depth = 40;
+    CHECK(mde_regressor_fit(c, 3, 2, 1, x, y, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "depth 40");
     mde_clear_error(c);
     r = mde_regressor_fit(c, 3, 2, 1, x, y, NULL);
     CHECK(r != NULL);
@@ -822,7 +970,7 @@ static void results_do_not_depend_on_threads_or_instruction_set(void)
     static double x[N * D], y[N * M], first[N * M], first_sd[N * M], mean[N * M], sd[N * M];
     int model, variant;
     make_data(44, N, D, M, 0.1, x, y);
-    for (model = 0; model <= 2; model++) {
+    for (model = 0; model <= MDE_TREES; model++) {
         for (variant = 0; variant < 3; variant++) {
             mde_context_desc desc;
             mde_fit_desc fit;
@@ -849,7 +997,7 @@ static void results_do_not_depend_on_threads_or_instruction_set(void)
 
 static void features_stand_in_the_order_of_their_names(void)
 {
-    double weights[4] = { 0.25, 0.75, 1, 0 }, mde[6] = { 1, 2, 3, 4, 5, 6 }, out[16];
+    double weights[4] = { 0.25, 0.75, 1, 0 }, mde[6] = { 1, 2, 3, 4, 5, 6 }, out[26];
     mde_context *c = mde_context_create(NULL);
     int set = MDE_FEATURE_RAW | MDE_FEATURE_LOG | MDE_FEATURE_MDE | MDE_FEATURE_OWN;
     CHECK(mde_feature_count(set, 2, 3) == 8);
@@ -861,6 +1009,17 @@ static void features_stand_in_the_order_of_their_names(void)
     CLOSE(out[7], 2, 0);
     CLOSE(out[11], log(0.001), 1e-15);
     CLOSE(out[15], 5, 0);
+    set |= MDE_FEATURE_SQRT | MDE_FEATURE_PRODUCTS;
+    CHECK(mde_feature_count(set, 2, 3) == 13);
+    CHECK(mde_features(c, set, 2, 2, weights, 3, mde, 1, out) == MDE_OK);
+    CLOSE(out[8], 0.5, 0);
+    CLOSE(out[9], sqrt(0.75), 1e-15);
+    CLOSE(out[10], log(0.251) * log(0.251), 1e-14);
+    CLOSE(out[11], log(0.751) * log(0.251), 1e-14);
+    CLOSE(out[12], log(0.751) * log(0.751), 1e-14);
+    CLOSE(out[25], log(0.001) * log(0.001), 1e-13);
+    CHECK(mde_features(c, 64, 2, 2, weights, 3, mde, 1, out) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
     CHECK(mde_features(c, MDE_FEATURE_OWN, 2, 2, weights, 3, NULL, 1, out) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "mixture losses");
     mde_clear_error(c);
@@ -971,7 +1130,7 @@ static void counting_release(void *p, void *user)
 static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
 {
     int model, limit, finished = 0;
-    for (model = 0; model <= 2; model++) {
+    for (model = 0; model <= MDE_TREES; model++) {
         for (limit = 0, finished = 0; !finished && limit < 1000; limit++) {
             enum { N = 6, D = 2, M = 2 };
             double x[N * D], y[N * M], mean[N * M], sd[N * M];
@@ -995,7 +1154,7 @@ static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
                 mde_regressor *r = mde_regressor_fit(c, N, D, M, x, y, &fit);
                 double gradient[M * D];
                 mde_regressor_predict(r, N, x, mean, sd);
-                mde_regressor_gradient(r, x, mean, gradient);
+                if (model != MDE_TREES) mde_regressor_gradient(r, x, mean, gradient);
                 mde_cross_validate(c, N, D, M, x, y, &fit, 2, mean);
                 finished = mde_context_status(c) == MDE_OK;
                 if (!finished) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
@@ -1042,8 +1201,9 @@ static real_runs real;
 /* Mean rank correlation over the test domains, in per cent. */
 static double real_spearman(mde_model model, int set, int n)
 {
-    double *x = mde__doubles(real.c, (size_t)n, (size_t)real.k);
-    double *at = mde__doubles(real.c, (size_t)real.test, (size_t)real.k);
+    int width = mde_feature_count(set, real.k, 0);
+    double *x = mde__doubles(real.c, (size_t)n, (size_t)width);
+    double *at = mde__doubles(real.c, (size_t)real.test, (size_t)width);
     double *mean = mde__doubles(real.c, (size_t)real.test, (size_t)real.m), total = 0;
     double *a = mde__doubles(real.c, 2, (size_t)real.test), *b = a + real.test;
     int i, j;
@@ -1052,7 +1212,7 @@ static double real_spearman(mde_model model, int set, int n)
     desc.model = model;
     mde_features(real.c, set, n, real.k, real.train_w, 0, NULL, 0, x);
     mde_features(real.c, set, real.test, real.k, real.test_w, 0, NULL, 0, at);
-    mde_regressor_predict(mde_regressor_fit(real.c, n, real.k, real.m, x, real.train_y, &desc), real.test, at, mean,
+    mde_regressor_predict(mde_regressor_fit(real.c, n, width, real.m, x, real.train_y, &desc), real.test, at, mean,
                           NULL);
     for (j = 0; j < real.m; j++) {
         for (i = 0; i < real.test; i++) {
@@ -1078,6 +1238,18 @@ static void gaussian_process_ranks_the_regmix_runs_best(void)
     printf("    Gaussian process, logarithms: 64 runs %.2f %%, 128 runs %.2f %%\n", few, more);
     CHECK(few > 97.5);
     CHECK(more > 98.0);
+}
+
+static void law_and_trees_rank_the_regmix_runs_as_published_tables_do(void)
+{
+    double law = real_spearman(MDE_MIXING_LAW, MDE_FEATURE_RAW, 128);
+    double trees = real_spearman(MDE_TREES, MDE_FEATURE_RAW, 64);
+    double products = real_spearman(MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, 128);
+    printf("    mixing law, 128 runs: %.2f %%; trees, 64 runs: %.2f %%; ridge on products, 128 runs: %.2f %%\n", law, trees,
+           products);
+    CHECK(law > 95.5);
+    CHECK(trees > 95.5);
+    CHECK(products > 96.5);
 }
 
 static void joint_process_ranks_the_regmix_runs_well(void)
@@ -1160,6 +1332,10 @@ int main(void)
     TEST(joint_likelihood_and_predictions_equal_the_dense_ones);
     TEST(joint_likelihood_gradient_equals_finite_differences);
     TEST(joint_process_beats_independent_ones_on_correlated_targets);
+    TEST(mixing_law_is_found_again);
+    TEST(gradient_of_the_mixing_laws_loss_equals_finite_differences);
+    TEST(a_tree_splits_where_the_squares_get_least);
+    TEST(trees_learn_steps_and_know_their_spread);
     TEST(gradients_of_predictions_equal_finite_differences);
     TEST(constant_targets_and_features_are_fine);
     TEST(bad_input_is_named);
@@ -1179,6 +1355,7 @@ int main(void)
         TEST(ridge_ranks_the_regmix_runs_as_published_tables_do);
         TEST(gaussian_process_ranks_the_regmix_runs_best);
         TEST(joint_process_ranks_the_regmix_runs_well);
+        TEST(law_and_trees_rank_the_regmix_runs_as_published_tables_do);
     } else {
         test_skip("regmix", "../shared/data/regmix is not there; MDEMIX_SHARED may name the folder that holds data");
     }
