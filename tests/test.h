@@ -65,4 +65,21 @@ static inline int test_end(void)
 }
 
 #define TEST(function) test_run(#function, function)
+
+/* Memory for a mde_context_desc: call number fail_at, from 1, gets none (0: all get it); held counts what is out. */
+typedef struct test_heap { long long calls, fail_at, held; } test_heap;
+
+static inline void *test_allocate(size_t bytes, void *user)
+{
+    test_heap *heap = (test_heap *)user;
+    void *p = ++heap->calls == heap->fail_at ? NULL : malloc(bytes);
+    heap->held += p != NULL;
+    return p;
+}
+
+static inline void test_release(void *pointer, void *user)
+{
+    ((test_heap *)user)->held -= pointer != NULL;
+    free(pointer);
+}
 #endif

@@ -1130,24 +1130,6 @@ static void a_grid_shows_ink_dark_with_frames_and_gaps(void)
 
 /* ---- Memory ---- */
 
-typedef struct ledger { int64_t out, calls, fail_at; } ledger;
-
-static void *ledger_allocate(size_t bytes, void *user)
-{
-    ledger *l = (ledger *)user;
-    void *p = l->calls == l->fail_at ? NULL : malloc(bytes);
-    l->calls++;
-    if (p) l->out++;
-    return p;
-}
-
-static void ledger_release(void *pointer, void *user)
-{
-    ledger *l = (ledger *)user;
-    l->out--;
-    free(pointer);
-}
-
 /* A little of everything; 1 when all of it worked. */
 static int use_everything(mde_context *c)
 {
@@ -1208,25 +1190,25 @@ static void any_allocation_may_fail(void)
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
     for (n = 0; !done && n < 2000; n++) {
-        ledger l;
+        test_heap heap;
         mde_context_desc desc;
-        memset(&l, 0, sizeof l);
+        memset(&heap, 0, sizeof heap);
         memset(&desc, 0, sizeof desc);
-        l.fail_at = n;
-        desc.allocate = ledger_allocate;
-        desc.release = ledger_release;
-        desc.user = &l;
+        heap.fail_at = n + 1;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
         c = mde_context_create(&desc);
         if (!c) continue;
         done = use_everything(c);
         CHECK(done || mde_context_status(c) == MDE_OUT_OF_MEMORY);
         if (done) {                     /* a second round adds nothing: all is freed but the arena's chunks */
-            l.fail_at = -1;
-            held = l.out;
-            CHECK(use_everything(c) && l.out == held);
+            heap.fail_at = 0;
+            held = heap.held;
+            CHECK(use_everything(c) && heap.held == held);
         }
         mde_context_free(c);
-        CHECK(l.out == 0);
+        CHECK(heap.held == 0);
     }
     CHECK(done && n > 60);
 }

@@ -963,24 +963,6 @@ static void nothing_is_done_after_an_error(void)
 
 /* ---- Memory ---- */
 
-typedef struct counter { int64_t left, held; } counter;
-
-static void *failing_allocate(size_t bytes, void *user)
-{
-    counter *n = (counter *)user;
-    void *p;
-    if (n->left-- <= 0) return NULL;
-    p = malloc(bytes);
-    n->held += p != NULL;
-    return p;
-}
-
-static void counting_release(void *pointer, void *user)
-{
-    ((counter *)user)->held -= pointer != NULL;
-    free(pointer);
-}
-
 static void use_all(mde_context *c)
 {
     dagan_images *set = dagan_images_draw(c, 4, 3, 8, 1), *made;
@@ -1025,14 +1007,14 @@ static void any_allocation_may_fail(void)
     for (n = 0; n < 20000 && !done; n++) {
         mde_context_desc desc;
         mde_context *c;
-        counter count;
+        test_heap heap;
         memset(&desc, 0, sizeof desc);
-        count.left = n;
-        count.held = 0;
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = n + 1;
         desc.threads = 1;
-        desc.allocate = failing_allocate;
-        desc.release = counting_release;
-        desc.user = &count;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
         c = mde_context_create(&desc);
         if (c) {
             use_all(c);
@@ -1040,7 +1022,7 @@ static void any_allocation_may_fail(void)
             if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
             mde_context_free(c);
         }
-        CHECK(count.held == 0);
+        CHECK(heap.held == 0);
     }
     CHECK(done);
 }

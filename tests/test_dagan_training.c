@@ -942,26 +942,6 @@ static void grids_are_written_in_training_and_by_hand(void)
 
 /* ---- Faults ---- */
 
-typedef struct faults { long left; long held; } faults;
-
-static void *faulty_allocate(size_t bytes, void *user)
-{
-    faults *f = (faults *)user;
-    void *p;
-    if (f->left == 0) return NULL;
-    f->left--;
-    p = malloc(bytes);
-    if (p) f->held++;
-    return p;
-}
-
-static void faulty_release(void *pointer, void *user)
-{
-    faults *f = (faults *)user;
-    if (pointer) f->held--;
-    free(pointer);
-}
-
 static void every_failed_allocation_is_survived(void)
 {
     const char *path = FOLDER "/fault.safetensors";
@@ -973,13 +953,13 @@ static void every_failed_allocation_is_survived(void)
         dagan *g, *h;
         dagan_desc net = tiny_desc();
         dagan_train_desc d = tiny_training(1);
-        faults f;
+        test_heap heap;
         memset(&desc, 0, sizeof desc);
-        f.left = n;
-        f.held = 0;
-        desc.allocate = faulty_allocate;
-        desc.release = faulty_release;
-        desc.user = &f;
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = n + 1;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
         desc.threads = 1;
         remove(path);
         c = mde_context_create(&desc);
@@ -1001,7 +981,7 @@ static void every_failed_allocation_is_survived(void)
         dagan_free(g);
         dagan_images_free(set);
         mde_context_free(c);
-        CHECK(f.held == 0);
+        CHECK(heap.held == 0);
         if (n > 400 && !done) n += 6;       /* the tensors of a step come from few blocks; the rest is files */
     }
     CHECK(done && n > 300);

@@ -1094,22 +1094,6 @@ static void a_written_model_opens_as_it_was(void)
 
 /* ---- Faults ---- */
 
-typedef struct faults { int left; } faults;
-
-static void *faulty_allocate(size_t bytes, void *user)
-{
-    faults *f = (faults *)user;
-    if (f->left == 0) return NULL;
-    f->left--;
-    return malloc(bytes);
-}
-
-static void faulty_release(void *pointer, void *user)
-{
-    (void)user;
-    free(pointer);
-}
-
 static void every_failed_allocation_is_survived(void)
 {
     int n, done = 0;
@@ -1121,7 +1105,7 @@ static void every_failed_allocation_is_survived(void)
         mde_lm_desc d = small_model();
         mde_train_desc t = small_training(1);
         mde_generate_desc g;
-        faults f;
+        test_heap heap;
         memset(&desc, 0, sizeof desc);
         memset(&g, 0, sizeof g);
         g.prompt = "the";
@@ -1133,10 +1117,11 @@ static void every_failed_allocation_is_survived(void)
         t.length = 8;
         t.batch = 1;
         t.tokens = 8;
-        f.left = n;
-        desc.allocate = faulty_allocate;
-        desc.release = faulty_release;
-        desc.user = &f;
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = n + 1;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
         desc.threads = 1;
         c = mde_context_create(&desc);
         corpus = small_corpus(c);

@@ -742,47 +742,30 @@ static void results_are_the_same_bits_for_any_threads_and_instruction_set(void)
     free_table(&x);
 }
 
-typedef struct ledger { int64_t out, calls, fail_at; } ledger;
-
-static void *ledger_allocate(size_t bytes, void *user)
-{
-    ledger *l = (ledger *)user;
-    void *p = l->calls == l->fail_at ? NULL : malloc(bytes);
-    l->calls++;
-    if (p) l->out++;
-    return p;
-}
-
-static void ledger_release(void *pointer, void *user)
-{
-    ((ledger *)user)->out--;
-    free(pointer);
-}
-
 static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
 {
     table x = make_table(5, 700, 2, 22);
-    ledger l;
+    test_heap heap;
     outcome o;
     int done = 0;
-    memset(&l, 0, sizeof l);
-    for (l.fail_at = 0; !done && l.fail_at < 2000; l.fail_at++) {
+    memset(&heap, 0, sizeof heap);
+    for (heap.fail_at = 1; !done && heap.fail_at < 2000; heap.fail_at++) {
         mde_context_desc desc;
         mde_context *c;
         memset(&desc, 0, sizeof desc);
-        l.calls = 0;
-        desc.allocate = ledger_allocate;
-        desc.release = ledger_release;
-        desc.user = &l;
+        heap.calls = 0;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
         c = mde_context_create(&desc);
         if (c) {
             done = everything(c, &x, &o) == MDE_OK;
             if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
         }
         mde_context_free(c);
-        CHECK(l.out == 0);
+        CHECK(heap.held == 0);
     }
-    CHECK(done && l.fail_at > 20);
+    CHECK(done && heap.fail_at > 20);
     free_table(&x);
 }
 

@@ -1078,22 +1078,6 @@ static void dropout_scales_what_it_keeps_and_depends_on_seed_and_stream(void)
 
 /* ---- Memory ---- */
 
-typedef struct counting { int64_t calls, fail_at, live; } counting;
-
-static void *counting_allocate(size_t bytes, void *user)
-{
-    counting *k = (counting *)user;
-    void *p = ++k->calls == k->fail_at ? NULL : malloc(bytes);
-    k->live += p != NULL;
-    return p;
-}
-
-static void counting_release(void *pointer, void *user)
-{
-    ((counting *)user)->live -= pointer != NULL;
-    free(pointer);
-}
-
 /* One training step of a small network whose tensors fill several chunks of the arena. */
 static double train_step(mde_context *c, mde_params *p, uint64_t stream)
 {
@@ -1127,27 +1111,27 @@ static double train_step(mde_context *c, mde_params *p, uint64_t stream)
 
 static void a_failure_of_any_allocation_is_reported_and_nothing_leaks(void)
 {
-    counting k;
+    test_heap heap;
     mde_context_desc desc;
     int64_t n;
     int passed = 0;
     memset(&desc, 0, sizeof desc);
-    desc.allocate = counting_allocate;
-    desc.release = counting_release;
-    desc.user = &k;
+    desc.allocate = test_allocate;
+    desc.release = test_release;
+    desc.user = &heap;
     for (n = 1; n < 1000 && !passed; n++) {
         mde_context *c;
         mde_params *p;
-        memset(&k, 0, sizeof k);
-        k.fail_at = n;
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = n;
         c = mde_context_create(&desc);
         CHECK((c == NULL) == (n == 1));
         p = mde_params_create(c, 1);
         train_step(c, p, 0);
-        passed = k.calls < n;
+        passed = heap.calls < n;
         CHECK(mde_context_status(c) == (passed ? MDE_OK : MDE_OUT_OF_MEMORY));
         mde_context_free(c);
-        CHECK(k.live == 0);
+        CHECK(heap.held == 0);
     }
     CHECK(passed && n > 20);
 }
@@ -1168,7 +1152,7 @@ static void a_limit_on_memory_is_kept(void)
 
 static void rewinding_the_arena_reuses_its_memory(void)
 {
-    counting k;
+    test_heap heap;
     mde_context_desc desc;
     mde_context *c;
     mde_params *p;
@@ -1176,27 +1160,27 @@ static void rewinding_the_arena_reuses_its_memory(void)
     int64_t calls = 0;
     size_t peak = 0;
     int step;
-    memset(&k, 0, sizeof k);
+    memset(&heap, 0, sizeof heap);
     memset(&desc, 0, sizeof desc);
-    desc.allocate = counting_allocate;
-    desc.release = counting_release;
-    desc.user = &k;
+    desc.allocate = test_allocate;
+    desc.release = test_release;
+    desc.user = &heap;
     c = mde_context_create(&desc);
     p = mde_params_create(c, 1);
     mark = mde_arena_mark(c);
     for (step = 0; step < 5; step++) {
         train_step(c, p, 0);
         CHECK(c->tape_count > 0);
-        if (step == 0) calls = k.calls;
+        if (step == 0) calls = heap.calls;
         if (step == 0) peak = mde_peak_bytes(c);
         mde_arena_rewind(c, mark);
         CHECK(c->tape_count == 0);
     }
     CHECK(mde_context_status(c) == MDE_OK);
-    CHECK(k.calls == calls);
+    CHECK(heap.calls == calls);
     CHECK(mde_peak_bytes(c) == peak);
     mde_context_free(c);
-    CHECK(k.live == 0);
+    CHECK(heap.held == 0);
 }
 
 static void a_backward_walk_takes_little_more_memory_than_the_values(void)

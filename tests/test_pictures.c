@@ -757,24 +757,6 @@ static void wrong_images_are_refused(void)
 
 /* ---- Memory ---- */
 
-typedef struct failing { int left, failed; } failing;
-
-static void *failing_allocate(size_t bytes, void *user)
-{
-    failing *f = (failing *)user;
-    if (f->left-- == 0) {
-        f->failed = 1;
-        return NULL;
-    }
-    return malloc(bytes);
-}
-
-static void failing_release(void *pointer, void *user)
-{
-    (void)user;
-    free(pointer);
-}
-
 static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
 {
     static const double values[6] = { 1, 2, 3, 4, 5, 6 };
@@ -788,15 +770,15 @@ static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
             mde_text *t;
             mde_series s;
             mde_plot plot;
-            failing f;
+            test_heap heap;
             size_t size;
             int calls = 0;
             memset(&desc, 0, sizeof desc);
-            desc.allocate = failing_allocate;
-            desc.release = failing_release;
-            desc.user = &f;
-            f.left = n;
-            f.failed = 0;
+            desc.allocate = test_allocate;
+            desc.release = test_release;
+            desc.user = &heap;
+            memset(&heap, 0, sizeof heap);
+            heap.fail_at = n + 1;
             c = mde_context_create(&desc);
             CHECK(c != NULL);
             if (!c) return;
@@ -812,8 +794,8 @@ static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
             if (kind == 4) mde_release(c, mde_png_encode(c, 2, 2, 1, pixels, &size));
             mde_text_free(t);
             CHECK(c->held == 0);
-            CHECK(f.failed == (mde_context_status(c) == MDE_OUT_OF_MEMORY));
-            done = !f.failed;
+            done = heap.calls < heap.fail_at;
+            CHECK(mde_context_status(c) == (done ? MDE_OK : MDE_OUT_OF_MEMORY));
             mde_context_free(c);
         }
         CHECK(done && n > 3);

@@ -7,41 +7,22 @@
 
 /* ---- Memory and errors ---- */
 
-/* An allocator that counts what is out and can be told to fail. */
-typedef struct ledger { int64_t out, calls, fail_at; } ledger;
-
-static void *ledger_allocate(size_t bytes, void *user)
-{
-    ledger *l = (ledger *)user;
-    void *p = l->calls == l->fail_at ? NULL : malloc(bytes);
-    l->calls++;
-    if (p) l->out++;
-    return p;
-}
-
-static void ledger_release(void *pointer, void *user)
-{
-    ledger *l = (ledger *)user;
-    l->out--;
-    free(pointer);
-}
-
-static mde_context *ledger_context(ledger *l, int64_t fail_at)
+static mde_context *heap_context(test_heap *heap, int64_t fail_at)
 {
     mde_context_desc desc;
     memset(&desc, 0, sizeof desc);
-    l->out = l->calls = 0;
-    l->fail_at = fail_at;
-    desc.allocate = ledger_allocate;
-    desc.release = ledger_release;
-    desc.user = l;
+    memset(heap, 0, sizeof *heap);
+    heap->fail_at = fail_at;
+    desc.allocate = test_allocate;
+    desc.release = test_release;
+    desc.user = heap;
     return mde_context_create(&desc);
 }
 
 static void freeing_the_context_frees_every_block_in_any_order_of_frees(void)
 {
-    ledger l;
-    mde_context *c = ledger_context(&l, -1);
+    test_heap heap;
+    mde_context *c = heap_context(&heap, 0);
     unsigned char *blocks[40];
     size_t i, k;
     for (i = 0; i < 40; i++) {
@@ -50,13 +31,13 @@ static void freeing_the_context_frees_every_block_in_any_order_of_frees(void)
         for (k = 0; k < i * 21; k++) CHECK(blocks[i][k] == 0);
         memset(blocks[i], 255, i * 21);
     }
-    CHECK(l.out == 41);
+    CHECK(heap.held == 41);
     for (i = 0; i < 40; i += 3) mde_release(c, blocks[i]);                /* first, last and ones between */
     mde_release(c, NULL);
     mde_release(c, blocks[1]);
-    CHECK(l.out == 41 - 14 - 1);
+    CHECK(heap.held == 41 - 14 - 1);
     mde_context_free(c);
-    CHECK(l.out == 0);
+    CHECK(heap.held == 0);
     mde_context_free(NULL);
 }
 
@@ -121,8 +102,8 @@ static void sizes_that_overflow_are_out_of_memory_not_small_blocks(void)
 
 static void the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop(void)
 {
-    ledger l;
-    mde_context *c = ledger_context(&l, -1);
+    test_heap heap;
+    mde_context *c = heap_context(&heap, 0);
     mde_mark start = mde_arena_mark(c), middle;
     unsigned char *first = NULL, *kept;
     int64_t calls = 0;
@@ -136,9 +117,9 @@ static void the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop(
             if (i == 0) CHECK(p == first);
         }
         mde_arena_rewind(c, start);
-        if (round == 0) calls = l.calls;
+        if (round == 0) calls = heap.calls;
     }
-    CHECK(l.calls == calls);
+    CHECK(heap.calls == calls);
     kept = (unsigned char *)mde_scratch(c, 100, 1);
     memset(kept, 77, 100);
     middle = mde_arena_mark(c);
@@ -147,7 +128,7 @@ static void the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop(
     memset(mde_scratch(c, 3000000, 1), 2, 3000000);
     for (i = 0; i < 100; i++) CHECK(kept[i] == 77);
     mde_context_free(c);
-    CHECK(l.out == 0);
+    CHECK(heap.held == 0);
 }
 
 static void the_first_error_sticks_until_it_is_cleared(void)
@@ -182,7 +163,7 @@ static void half_an_allocator_or_a_negative_number_of_threads_is_an_error(void)
     mde_context_desc desc;
     mde_context *c;
     memset(&desc, 0, sizeof desc);
-    desc.allocate = ledger_allocate;
+    desc.allocate = test_allocate;
     c = mde_context_create(&desc);
     CHECK(c && mde_context_status(c) == MDE_BAD_ARGUMENT);
     mde_context_free(c);
@@ -220,16 +201,16 @@ static int use_everything(mde_context *c)
 
 static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
 {
-    ledger l;
+    test_heap heap;
     int64_t fail_at;
     int done = 0;
     for (fail_at = 0; !done && fail_at < 1000; fail_at++) {
-        mde_context *c = ledger_context(&l, fail_at);
+        mde_context *c = heap_context(&heap, fail_at + 1);
         done = use_everything(c);
         if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
         if (!done) CHECK_TEXT(mde_error(c), "out of memory");
         mde_context_free(c);
-        CHECK(l.out == 0);
+        CHECK(heap.held == 0);
     }
     CHECK(done && fail_at > 8);
 }

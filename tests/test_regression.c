@@ -1109,24 +1109,6 @@ static void surrogate_sees_each_targets_own_expert_loss(void)
 
 /* ---- Memory ---- */
 
-typedef struct counting { int64_t left, held; } counting;
-
-static void *counting_allocate(size_t bytes, void *user)
-{
-    counting *k = (counting *)user;
-    void *p;
-    if (k->left-- <= 0) return NULL;
-    p = malloc(bytes);
-    if (p) k->held++;
-    return p;
-}
-
-static void counting_release(void *p, void *user)
-{
-    if (p) ((counting *)user)->held--;
-    free(p);
-}
-
 static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
 {
     int model, limit, finished = 0;
@@ -1134,17 +1116,17 @@ static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
         for (limit = 0, finished = 0; !finished && limit < 1000; limit++) {
             enum { N = 6, D = 2, M = 2 };
             double x[N * D], y[N * M], mean[N * M], sd[N * M];
-            counting k;
+            test_heap heap;
             mde_context_desc desc;
             mde_fit_desc fit;
             mde_context *c;
             memset(&desc, 0, sizeof desc);
             memset(&fit, 0, sizeof fit);
-            k.left = limit;
-            k.held = 0;
-            desc.allocate = counting_allocate;
-            desc.release = counting_release;
-            desc.user = &k;
+            memset(&heap, 0, sizeof heap);
+            heap.fail_at = limit + 1;
+            desc.allocate = test_allocate;
+            desc.release = test_release;
+            desc.user = &heap;
             desc.threads = 1;
             fit.model = (mde_model)model;
             fit.restarts = 1;
@@ -1160,7 +1142,7 @@ static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
                 if (!finished) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
             }
             mde_context_free(c);
-            CHECK(k.held == 0);
+            CHECK(heap.held == 0);
         }
         CHECK(finished);
     }

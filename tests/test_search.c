@@ -397,20 +397,6 @@ static void nelder_mead_works_in_seventeen_dimensions(void)
     mde_context_free(c);
 }
 
-static int64_t allocations_left;
-
-static void *failing_allocate(size_t bytes, void *user)
-{
-    (void)user;
-    return allocations_left-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void failing_release(void *p, void *user)
-{
-    (void)user;
-    free(p);
-}
-
 static void every_failed_allocation_is_an_error(void)
 {
     static const double target[3] = { 0.2, 0.3, 0.5 };
@@ -420,14 +406,17 @@ static void every_failed_allocation_is_an_error(void)
         mde_context_desc desc;
         mde_search_desc search;
         mde_context *c;
+        test_heap heap;
         problem p = { 0, 0, 0, NULL };
         p.target = target;
         memset(&desc, 0, sizeof desc);
         memset(&search, 0, sizeof search);
         search.samples = search.starts = 1;
-        desc.allocate = failing_allocate;
-        desc.release = failing_release;
-        allocations_left = limit;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = limit + 1;
         c = mde_context_create(&desc);
         if (!c) continue;
         mde_simplex_project(c, 3, NULL, NULL, w);

@@ -632,22 +632,6 @@ static void sampler_mistakes_are_named(void)
 
 /* ---- Faults ---- */
 
-typedef struct faults { int left; } faults;
-
-static void *faulty_allocate(size_t bytes, void *user)
-{
-    faults *f = (faults *)user;
-    if (f->left == 0) return NULL;
-    f->left--;
-    return malloc(bytes);
-}
-
-static void faulty_release(void *pointer, void *user)
-{
-    (void)user;
-    free(pointer);
-}
-
 static void every_failed_allocation_is_survived(void)
 {
     int n, done = 0;
@@ -655,12 +639,13 @@ static void every_failed_allocation_is_survived(void)
         mde_context_desc desc;
         mde_context *c;
         mde_corpus *corpus;
-        faults f;
+        test_heap heap;
         memset(&desc, 0, sizeof desc);
-        f.left = n;
-        desc.allocate = faulty_allocate;
-        desc.release = faulty_release;
-        desc.user = &f;
+        memset(&heap, 0, sizeof heap);
+        heap.fail_at = n + 1;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
         c = mde_context_create(&desc);
         corpus = three_domains(c, 300);
         done = corpus != NULL;

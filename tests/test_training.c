@@ -499,54 +499,38 @@ static void files_that_do_not_fit_are_refused_and_change_nothing(void)
     mde_context_free(c);
 }
 
-typedef struct counting { int64_t calls, fail_at, live; } counting;
-
-static void *counting_allocate(size_t bytes, void *user)
-{
-    counting *k = (counting *)user;
-    void *p = ++k->calls == k->fail_at ? NULL : malloc(bytes);
-    k->live += p != NULL;
-    return p;
-}
-
-static void counting_release(void *pointer, void *user)
-{
-    ((counting *)user)->live -= pointer != NULL;
-    free(pointer);
-}
-
 static void a_failed_allocation_in_a_checkpoint_is_reported_and_nothing_leaks(void)
 {
     const char *path = scratch_path("memory");
-    counting k;
+    test_heap heap;
     mde_context_desc desc;
     int64_t n;
     int reading, done;
     memset(&desc, 0, sizeof desc);
-    desc.allocate = counting_allocate;
-    desc.release = counting_release;
-    desc.user = &k;
+    desc.allocate = test_allocate;
+    desc.release = test_release;
+    desc.user = &heap;
     for (reading = 0; reading < 2; reading++) {
         for (n = 1, done = 0; n < 1000 && !done; n++) {
             mde_context *c;
             mde_params *p;
             uint64_t before;
             int64_t live;
-            memset(&k, 0, sizeof k);
+            memset(&heap, 0, sizeof heap);
             c = mde_context_create(&desc);
             p = small_set(c, (uint64_t)reading);
             before = hash_of_set(p);
-            k.fail_at = k.calls + n;
-            live = k.live;
+            heap.fail_at = heap.calls + n;
+            live = heap.held;
             if (reading) mde_checkpoint_read(p, path);
             else mde_checkpoint_write(p, path, 0, NULL);
-            done = k.calls < k.fail_at;
+            done = heap.calls < heap.fail_at;
             CHECK(mde_context_status(c) == (done ? MDE_OK : MDE_OUT_OF_MEMORY));
             CHECK((hash_of_set(p) == before) == (!reading || !done));
             /* Temporaries are gone, and nothing else: only a file that was read stays. */
-            CHECK(reading && done ? k.live > live : k.live == live);
+            CHECK(reading && done ? heap.held > live : heap.held == live);
             mde_context_free(c);
-            CHECK(k.live == 0);
+            CHECK(heap.held == 0);
         }
         CHECK(done && n > 5);
     }
