@@ -705,17 +705,26 @@ typedef enum mde_model {
     MDE_GP,
     MDE_MULTITASK_GP,
     MDE_MIXING_LAW,             /* c + exp(b + t.x): on raw weights, the data mixing law of Ye et al. 2025 */
-    MDE_TREES                   /* gradient-boosted regression trees (Friedman 2001) */
+    MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which a
+                                   token of domain i adds T_ri */
+    MDE_TREES,                  /* gradient-boosted regression trees (Friedman 2001) */
+    MDE_STACK                   /* of surrogates only: several models, weighted by their errors on runs left out */
 } mde_model;
 typedef enum mde_kernel { MDE_MATERN52 = 0, MDE_RBF, MDE_MATERN32 } mde_kernel;
+typedef enum mde_combination { MDE_PRODUCT = 0, MDE_ADDITIVE } mde_combination;
 typedef struct mde_regressor mde_regressor;
 typedef struct mde_fit_desc {
     mde_model model;
     mde_kernel kernel;          /* of the Gaussian processes */
-    int isotropic;              /* 1: one length scale instead of one a feature (ARD) */
+    int isotropic;              /* 1: one length scale (a group) instead of one a feature (ARD) */
+    const int *groups;          /* [d] group of each feature, 0 to 7: a Gaussian process whose covariance is the product
+                                   or the sum of one a group; NULL: one group */
+    mde_combination combination;
+    int noises;                 /* of a Gaussian process: the last so many features, >= 0, are not inputs but raise a
+                                   run's noise, whose variance is s_0 + sum_q s_q x_q, every s fitted */
     double penalty;             /* ridge; 0: chosen by the exact leave-one-out error; the same for all targets unless
                                    chosen, then one a target */
-    int rank;                   /* of the multi-task GP's coregionalisation; 0: min(m, 2) */
+    int rank;                   /* of the multi-task GP's coregionalisation, pools of the pooled law; 0: 2 */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 3 */
     int trees, depth;           /* 0: 500 trees of depth 4 */
     double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
@@ -728,8 +737,13 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+/* Predictions [n, m] of the runs that it was fitted to, each as if that run had been left out: exact for ridge and,
+   given its covariance, for Gaussian processes; to first order for laws; by five folds for trees. */
+MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted);
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN without a process */
 MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target);         /* ridge; NaN otherwise */
+/* Pooled law: what a token of a feature's domain is worth to a target, in tokens of its main domain; NaN otherwise. */
+MDEDEF double mde_regressor_transfer(const mde_regressor *r, int target, int feature);
 /* In units of the standardised feature; NaN without a process. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 /* Out-of-fold predictions [n, m] of `folds` folds (0: 5), assigned by seed; the model is refitted in each. */
@@ -747,7 +761,12 @@ enum {
     MDE_FEATURE_MDE = 4,        /* the experts' mixture loss on every validation text */
     MDE_FEATURE_OWN = 8,        /* the experts' mixture loss on the target's own text: one feature a target */
     MDE_FEATURE_SQRT = 16,      /* sqrt(w) */
-    MDE_FEATURE_PRODUCTS = 32   /* log(w_i + 1e-3) log(w_j + 1e-3), i <= j */
+    MDE_FEATURE_PRODUCTS = 32,  /* log(w_i + 1e-3) log(w_j + 1e-3), i <= j */
+    MDE_FEATURE_POWER = 64,     /* w^0.3, between the square root and the logarithm */
+    MDE_FEATURE_POOLED = 128,   /* of surrogates: the loss that a pooled law of the target predicts, itself fitted without
+                                   the run in question */
+    MDE_FEATURE_SCARCE = 256    /* of Gaussian processes: (1e-3 / (w + 1e-3))^2 as inputs of the noise, for weights known
+                                   to three decimals only; always the last columns */
 };
 /* Number of features for the set, given k weights and m validations. */
 MDEDEF int mde_feature_count(int set, int k, int m);
@@ -757,17 +776,27 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
                                int target, double *out);
 
 /* A regression from mixtures to losses: one model a target (or a multi-task GP), on features of the weights and of the
-   experts. */
+   experts. A loss that is NaN is missing; a multi-task GP then drops the run. */
 typedef struct mde_surrogate mde_surrogate;
 typedef struct mde_surrogate_desc {
     mde_fit_desc fit;
-    int features;                        /* sum of MDE_FEATURE_*; 0: MDE_FEATURE_LOG, with experts LOG + OWN */
+    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, processes POWER (+ SCARCE), else RAW; with
+                                            experts OWN as well, but for the laws. A stack chooses its own */
     const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc);
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
+/* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
+MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
+MDEDEF int mde_surrogate_smooth(const mde_surrogate *s);     /* 1: has a gradient */
+/* Predictions [n, m] of the runs it was fitted to, each as if left out; see mde_regressor_left_out. */
+MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted);
+/* What a stack is made of: how many models, their names, and the share of each in the prediction of a target. */
+MDEDEF int mde_surrogate_members(const mde_surrogate *s);
+MDEDEF const char *mde_surrogate_member(const mde_surrogate *s, int member);
+MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member);
 
 #ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
@@ -12120,10 +12149,10 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
     return (1.0 + s + s * s / 3.0) * e;
 }
 
-/* Covariances k [rows, n] of inputs a [rows, d] with b given as columns [d, n], all divided by their length scales; and
-   their g unless NULL. triangle = 1: row i only up to column i. */
-static void mde__covariances(mde_kernel kernel, int rows, int n, int d, const double *a, const double *columns,
-                             int triangle, double *k, double *g)
+/* Covariances k [rows, n] of inputs a [rows, d] (at a stride) with b given as columns [d, n], all divided by their length
+   scales; and their g unless NULL. triangle = 1: row i only up to column i. */
+static void mde__covariances(mde_kernel kernel, int rows, int n, int d, const double *a, int stride,
+                             const double *columns, int triangle, double *k, double *g)
 {
     int i, j, q;
     for (i = 0; i < rows; i++) {
@@ -12132,7 +12161,7 @@ static void mde__covariances(mde_kernel kernel, int rows, int n, int d, const do
         for (j = 0; j < count; j++) row[j] = 0;
         for (q = 0; q < d; q++) {
             const double *column = columns + (size_t)q * (size_t)n;
-            double at = a[mde__cell(i, d, q)];
+            double at = a[mde__cell(i, stride, q)];
             for (j = 0; j + 4 <= count; j += 4) {
                 double t0 = at - column[j], t1 = at - column[j + 1], t2 = at - column[j + 2], t3 = at - column[j + 3];
                 row[j] += t0 * t0;
@@ -12173,15 +12202,15 @@ static void mde__scale_inputs(int n, int d, int isotropic, const double *x, cons
 }
 
 /* Adds sum_ij s_ij (z_iq - z_jq)^2 / 2 to gradient[q], or all of them to gradient[0], for a symmetric s [n, n] with
-   zero diagonal: sum_i z_iq^2 (s 1)_i - z_iq (s z)_iq, one matrix product. work [n, d]. */
+   zero diagonal: sum_i z_iq^2 (s 1)_i - z_iq (s z)_iq, one matrix product. z [n, d] at a stride; work [n, d]. */
 static void mde__length_gradient(mde__dense_fn *product, int n, int d, int isotropic, const double *s, const double *z,
-                                 double *work, double *gradient)
+                                 int stride, double *work, double *gradient)
 {
     int i, j, q;
     memset(work, 0, (size_t)n * (size_t)d * sizeof(double));
-    product(n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)d, work, (size_t)d);
+    product(n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)stride, work, (size_t)d);
     for (i = 0; i < n; i++) {
-        const double *row = s + (size_t)i * (size_t)n, *at = z + (size_t)i * (size_t)d;
+        const double *row = s + (size_t)i * (size_t)n, *at = z + (size_t)i * (size_t)stride;
         const double *other = work + (size_t)i * (size_t)d;
         double total = 0;
         for (j = 0; j < n; j++) total += row[j];
@@ -12199,6 +12228,7 @@ static void mde__length_gradient(mde__dense_fn *product, int n, int d, int isotr
 #define MDE__SIGNAL_SPREAD 2.0
 #define MDE__NOISE_MIDDLE (-4.0)
 #define MDE__NOISE_SPREAD 3.0
+#define MDE__NOISE_SLOPE_MIDDLE (-6.0)
 
 /* Minus the logarithm of a normal prior without its constant; adds its derivative to *gradient. */
 static double mde__prior(double theta, double middle, double spread, double *gradient)
@@ -12217,14 +12247,23 @@ static double mde__prior_draw(mde_random *random, int restart, double middle, do
 
 /* ---- Gaussian process of one target ---- */
 
-/* y = mean + f + noise with f ~ GP(0, signal k). The constant mean is the generalised least squares estimate, so its
-   uncertainty is part of the prediction's. theta: log length scales (d, or 1 when isotropic), log signal variance, log
-   noise variance. */
+#define MDE__MOST_GROUPS 8
+/* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all. */
+#define MDE__GP_SAMPLE 160
+
+/* y = mean + f + noise with f ~ GP(0, covariance), the covariance a product or a sum of one kernel a group of features.
+   The constant mean is the generalised least squares estimate, so its uncertainty is part of the prediction's. theta:
+   log length scales, log signal variances (one, or one a group when they are added), log noise variance, log slopes of
+   the noise variance along the noise inputs. */
 typedef struct mde__gp {
     mde__dense_fn *product;
     mde_kernel kernel;
     int n, d, isotropic, parameters;
+    int groups, additive;
+    int first[MDE__MOST_GROUPS + 1];     /* features of group g: first[g] to first[g + 1] - 1 */
+    int lengths, signals, noises;
     const double *x;            /* [n, d] standardised, owned by the regressor */
+    const double *noise_x;      /* [n, noises] owned by the regressor */
     double *y;                  /* [n] standardised */
     double *theta;              /* [parameters] */
     double mean, ones, log_likelihood;   /* ones: 1' K^-1 1 */
@@ -12239,28 +12278,34 @@ typedef struct mde__gp {
 /* Workspace of one fit, enough for any target of a regressor. */
 typedef struct mde__gp_work {
     mde__gp *gp;
-    double *k, *g, *a, *inverse;            /* [n, n] each */
+    int n;                                  /* runs in use: all, or a sample of them */
+    const double *x, *noise_x, *y;
+    double *k, *g;                          /* [groups, n, n] each */
+    double *total, *a, *pull, *inverse;     /* [n, n] each */
     double *z, *sz, *columns;               /* [n, d] each */
     double *block;                          /* MDE__DENSE_BLOCK * n */
-    double *alpha, *flat, *half;            /* [n] each */
+    double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
+    double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
-static size_t mde__gp_work_size(int n, int d, int parameters)
+static size_t mde__gp_work_size(int n, int d, int groups, int parameters)
 {
     size_t rows = (size_t)n;
-    return 4 * rows * rows + 3 * rows * (size_t)d + rows * MDE__DENSE_BLOCK + 3 * rows + (size_t)parameters +
-           MDE__LBFGS_WORK(parameters);
+    return (4 + 2 * (size_t)groups) * rows * rows + 3 * rows * (size_t)d + rows * MDE__DENSE_BLOCK + 4 * rows +
+           (size_t)parameters + MDE__LBFGS_WORK(parameters) + MDE__GP_SAMPLE * ((size_t)d + (size_t)parameters + 1);
 }
 
-static void mde__gp_work_place(mde__gp_work *w, double *memory, int n, int d, int parameters)
+static void mde__gp_work_place(mde__gp_work *w, double *memory, int n, int d, int groups, int parameters)
 {
     size_t square = (size_t)n * (size_t)n, wide = (size_t)n * (size_t)d;
     w->k = memory;
-    w->g = w->k + square;
-    w->a = w->g + square;
-    w->inverse = w->a + square;
+    w->g = w->k + (size_t)groups * square;
+    w->total = w->g + (size_t)groups * square;
+    w->a = w->total + square;
+    w->pull = w->a + square;
+    w->inverse = w->pull + square;
     w->z = w->inverse + square;
     w->sz = w->z + wide;
     w->columns = w->sz + wide;
@@ -12268,22 +12313,90 @@ static void mde__gp_work_place(mde__gp_work *w, double *memory, int n, int d, in
     w->alpha = w->block + (size_t)n * MDE__DENSE_BLOCK;
     w->flat = w->alpha + n;
     w->half = w->flat + n;
-    w->theta = w->half + n;
+    w->noise = w->half + n;
+    w->theta = w->noise + n;
     w->lbfgs = w->theta + parameters;
+    w->sample = w->lbfgs + MDE__LBFGS_WORK(parameters);
 }
 
-/* Factors a = signal k + noise I; when that is not positive definite to rounding, with 1e-10 of the mean diagonal
-   added, then ten times that, up to 1e-5. */
-static int mde__gp_factor(mde__gp_work *w, int n, double signal, double noise)
+/* Inputs divided by their length scales. */
+static void mde__gp_scale(const mde__gp *gp, int n, const double *x, const double *theta, double *z, double *columns)
+{
+    int i, q, g;
+    for (g = 0; g < gp->groups; g++) {
+        for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
+            double inverse = mde__exp(-theta[gp->isotropic ? g : q]);
+            for (i = 0; i < n; i++) {
+                z[mde__cell(i, gp->d, q)] = x[mde__cell(i, gp->d, q)] * inverse;
+                columns[mde__cell(q, n, i)] = z[mde__cell(i, gp->d, q)];
+            }
+        }
+    }
+}
+
+static double mde__gp_noise(const mde__gp *gp, const double *theta, const double *noise_x)
+{
+    const double *noise = theta + gp->lengths + gp->signals;
+    double sum = mde__exp(noise[0]);
+    int q;
+    for (q = 0; q < gp->noises; q++) sum += mde__exp(noise[1 + q]) * noise_x[q];
+    return sum;
+}
+
+/* Covariance of f with itself at any input. */
+static double mde__gp_signal(const mde__gp *gp, const double *theta)
+{
+    double sum = 0;
+    int g;
+    for (g = 0; g < gp->signals; g++) sum += mde__exp(theta[gp->lengths + g]);
+    return sum;
+}
+
+/* What the kernels of the groups but one, k [groups] at a stride, and the signal variances are worth as a factor of that
+   one's; leave = -1: the covariance itself. */
+static double mde__gp_combine(const mde__gp *gp, const double *signals, const double *k, size_t stride, int leave)
+{
+    double value = gp->additive ? 0 : signals[0];
+    int g;
+    if (gp->additive && leave >= 0) return signals[leave];
+    for (g = 0; g < gp->groups; g++) {
+        if (gp->additive) value += signals[g] * k[(size_t)g * stride];
+        else if (g != leave) value *= k[(size_t)g * stride];
+    }
+    return value;
+}
+
+/* Covariances [rows, n] of inputs z [rows, d] with columns [d, n]; k and g (may be NULL) [groups, rows, n]. */
+static void mde__gp_covariances(const mde__gp *gp, int rows, int n, const double *z, const double *columns,
+                                const double *theta, int triangle, double *k, double *g, double *total)
+{
+    double signals[MDE__MOST_GROUPS];
+    size_t size = (size_t)rows * (size_t)n;
+    int i, j, q;
+    for (q = 0; q < gp->signals; q++) signals[q] = mde__exp(theta[gp->lengths + q]);
+    for (q = 0; q < gp->groups; q++) {
+        mde__covariances(gp->kernel, rows, n, gp->first[q + 1] - gp->first[q], z + gp->first[q], gp->d,
+                         columns + (size_t)gp->first[q] * (size_t)n, triangle, k + (size_t)q * size,
+                         g ? g + (size_t)q * size : NULL);
+    }
+    for (i = 0; i < rows; i++) {
+        size_t at = (size_t)i * (size_t)n;
+        for (j = 0; j < (triangle ? i + 1 : n); j++, at++) total[at] = mde__gp_combine(gp, signals, k + at, size, -1);
+    }
+}
+
+/* Factors total + noise; when that is not positive definite to rounding, with 1e-10 of the diagonal added, then ten times
+   that, up to 1e-5. */
+static int mde__gp_factor(mde__gp_work *w, double scale)
 {
     double extra = 0;
+    size_t n = (size_t)w->n, i;
     for (;;) {
-        size_t i, square = (size_t)n * (size_t)n;
-        for (i = 0; i < square; i++) w->a[i] = signal * w->k[i];
-        for (i = 0; i < (size_t)n; i++) w->a[i * (size_t)n + i] += noise + extra;
-        if (mde__cholesky_inverse(w->gp->product, n, w->a, w->inverse, w->block)) return 1;
-        extra = extra > 0 ? 10.0 * extra : 1e-10 * (signal + noise);
-        if (!(extra <= 1.01e-5 * (signal + noise))) return 0;
+        memcpy(w->a, w->total, n * n * sizeof(double));
+        for (i = 0; i < n; i++) w->a[i * n + i] += w->noise[i] + extra;
+        if (mde__cholesky_inverse(w->gp->product, w->n, w->a, w->inverse, w->block)) return 1;
+        extra = extra > 0 ? 10.0 * extra : 1e-10 * scale;
+        if (!(extra <= 1.01e-5 * scale)) return 0;
     }
 }
 
@@ -12301,60 +12414,126 @@ static void mde__factor_solve(int n, const double *inverse, const double *v, dou
     }
 }
 
+/* Gradient of the log likelihood: d value / d theta = 1/2 tr((alpha alpha' - K^-1) dK / d theta); the mean is at its
+   optimum and adds nothing. */
+static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, double *gradient)
+{
+    const mde__gp *gp = w->gp;
+    int n = w->n, at_noise = gp->lengths + gp->signals, i, j, g, q;
+    size_t size = (size_t)n * (size_t)n;
+    double signals[MDE__MOST_GROUPS];
+    for (g = 0; g < gp->signals; g++) signals[g] = mde__exp(theta[gp->lengths + g]);
+    for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
+    mde__inverse_from_factor(gp->product, n, w->inverse, w->pull);
+    for (i = 0; i < n; i++) {
+        double *row = w->pull + (size_t)i * (size_t)n, own = 0.5 * (w->alpha[i] * w->alpha[i] - row[i]);
+        for (j = 0; j < i; j++) row[j] = w->alpha[i] * w->alpha[j] - row[j];
+        gradient[at_noise] += own * mde__exp(theta[at_noise]);
+        for (q = 0; q < gp->noises; q++) {
+            gradient[at_noise + 1 + q] += own * mde__exp(theta[at_noise + 1 + q]) * w->noise_x[mde__cell(i, gp->noises, q)];
+        }
+        for (g = 0; g < gp->signals; g++) {
+            const double *k = gp->additive ? w->k + (size_t)g * size : w->total;
+            double sum = mde__inner(i, row, k + (size_t)i * (size_t)n);
+            gradient[gp->lengths + g] += (gp->additive ? signals[g] : 1.0) * sum + own * signals[g];
+        }
+    }
+    for (g = 0; g < gp->groups; g++) {
+        int width = gp->first[g + 1] - gp->first[g];
+        if (width == 0) continue;
+        for (i = 0; i < n; i++) {
+            size_t at = (size_t)i * (size_t)n;
+            const double *slope = w->g + (size_t)g * size + at, *pull = w->pull + at;
+            double *row = w->a + at;
+            for (j = 0; j < i; j++) {
+                row[j] = pull[j] * slope[j] * mde__gp_combine(gp, signals, w->k + at + (size_t)j, size, g);
+            }
+            row[i] = 0;
+        }
+        mde__mirror(n, w->a);
+        mde__length_gradient(gp->product, n, width, gp->isotropic, w->a, w->z + gp->first[g], gp->d, w->sz,
+                             gradient + (gp->isotropic ? g : gp->first[g]));
+    }
+}
+
 /* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. */
 static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
 {
     const mde__gp *gp = w->gp;
-    int n = gp->n, d = gp->d, i, j;
-    double signal = mde__exp(theta[gp->parameters - 2]), noise = mde__exp(theta[gp->parameters - 1]);
-    double value, about_signal = 0, about_noise = 0;
-    mde__scale_inputs(n, d, gp->isotropic, gp->x, theta, w->z, w->columns);
-    mde__covariances(gp->kernel, n, n, d, w->z, w->columns, 1, w->k, w->g);
-    if (!mde__gp_factor(w, n, signal, noise)) return (double)NAN;
+    int n = w->n, i;
+    double value, scale = mde__gp_signal(gp, theta) + mde__exp(theta[gp->lengths + gp->signals]);
+    mde__gp_scale(gp, n, w->x, theta, w->z, w->columns);
+    mde__gp_covariances(gp, n, n, w->z, w->columns, theta, 1, w->k, w->g, w->total);
+    for (i = 0; i < n; i++) w->noise[i] = mde__gp_noise(gp, theta, w->noise_x + (size_t)i * (size_t)gp->noises);
+    if (!mde__gp_factor(w, scale)) return (double)NAN;
     for (i = 0; i < n; i++) w->alpha[i] = 1;
     mde__factor_solve(n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
     for (i = 0; i < n; i++) w->ones += w->flat[i];
-    w->mean = mde__inner(n, w->flat, gp->y) / w->ones;
-    for (i = 0; i < n; i++) w->sz[i] = gp->y[i] - w->mean;
-    mde__factor_solve(n, w->inverse, w->sz, w->half, w->alpha);
+    w->mean = mde__inner(n, w->flat, w->y) / w->ones;
+    for (i = 0; i < n; i++) w->block[i] = w->y[i] - w->mean;
+    mde__factor_solve(n, w->inverse, w->block, w->half, w->alpha);
     value = -0.5 * n * mde__log(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
     for (i = 0; i < n; i++) value += mde__log(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
-    if (!gradient) return value;
-    /* d value / d theta = 1/2 tr((alpha alpha' - K^-1) dK / d theta); the mean is at its optimum and adds nothing */
-    mde__inverse_from_factor(gp->product, n, w->inverse, w->a);
-    for (i = 0; i < n; i++) {
-        double *s = w->a + (size_t)i * (size_t)n, row = 0;
-        const double *k = w->k + (size_t)i * (size_t)n, *g = w->g + (size_t)i * (size_t)n;
-        for (j = 0; j < i; j++) {
-            double pull = w->alpha[i] * w->alpha[j] - s[j];
-            row += pull * k[j];
-            s[j] = pull * signal * g[j];
-        }
-        about_noise += 0.5 * (w->alpha[i] * w->alpha[i] - s[i]);
-        about_signal += row;
-        s[i] = 0;
-    }
-    mde__mirror(n, w->a);
-    for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
-    if (d > 0) mde__length_gradient(gp->product, n, d, gp->isotropic, w->a, w->z, w->sz, gradient);
-    gradient[gp->parameters - 2] = signal * (about_signal + about_noise);
-    gradient[gp->parameters - 1] = noise * about_noise;
+    if (gradient) mde__gp_likelihood_gradient(w, theta, gradient);
     return value;
+}
+
+/* Middle and spread of the normal prior of parameter i. */
+static void mde__gp_prior(const mde__gp *gp, int i, double *middle, double *spread)
+{
+    int at_noise = gp->lengths + gp->signals;
+    if (i < gp->lengths) {
+        *middle = MDE__LENGTH_MIDDLE(gp->d);
+        *spread = MDE__LENGTH_SPREAD;
+    } else if (i < at_noise) {
+        *middle = MDE__SIGNAL_MIDDLE;
+        *spread = MDE__SIGNAL_SPREAD;
+    } else {
+        *middle = i == at_noise ? MDE__NOISE_MIDDLE : MDE__NOISE_SLOPE_MIDDLE;
+        *spread = MDE__NOISE_SPREAD;
+    }
 }
 
 /* Minus the log posterior of theta. */
 static double mde__gp_loss(const double *theta, double *gradient, void *user)
 {
     mde__gp_work *w = (mde__gp_work *)user;
-    int p = w->gp->parameters, i;
-    double value = -mde__gp_likelihood(w, theta, gradient), middle = MDE__LENGTH_MIDDLE(w->gp->d);
-    for (i = 0; i < p; i++) gradient[i] = -gradient[i];
-    for (i = 0; i < p - 2; i++) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
-    value += mde__prior(theta[p - 2], MDE__SIGNAL_MIDDLE, MDE__SIGNAL_SPREAD, gradient + p - 2);
-    value += mde__prior(theta[p - 1], MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD, gradient + p - 1);
+    double value = -mde__gp_likelihood(w, theta, gradient), middle, spread;
+    int i;
+    for (i = 0; i < w->gp->parameters; i++) {
+        gradient[i] = -gradient[i];
+        mde__gp_prior(w->gp, i, &middle, &spread);
+        value += mde__prior(theta[i], middle, spread, gradient + i);
+    }
     return value;
+}
+
+/* All runs, or a random sample of them. */
+static void mde__gp_use(mde__gp_work *w, int count)
+{
+    const mde__gp *gp = w->gp;
+    mde_random random = mde_random_start(gp->seed, 0x73616d70);
+    int i, left = gp->n, taken = 0;
+    double *x = w->sample, *noise_x = x + (size_t)count * (size_t)gp->d, *y = noise_x + count * gp->noises;
+    w->n = count;
+    w->x = gp->x;
+    w->noise_x = gp->noise_x;
+    w->y = gp->y;
+    if (count == gp->n) return;
+    for (i = 0; i < gp->n; i++, left--) {
+        if (mde_random_uniform(&random) * left >= count - taken) continue;
+        memcpy(x + (size_t)taken * (size_t)gp->d, gp->x + (size_t)i * (size_t)gp->d, (size_t)gp->d * sizeof(double));
+        if (gp->noises > 0) {
+            memcpy(noise_x + taken * gp->noises, gp->noise_x + (size_t)i * (size_t)gp->noises,
+                   (size_t)gp->noises * sizeof(double));
+        }
+        y[taken++] = gp->y[i];
+    }
+    w->x = x;
+    w->noise_x = noise_x;
+    w->y = y;
 }
 
 /* Finds theta and what predictions need. Allocates nothing, so that targets can be fitted side by side. */
@@ -12363,23 +12542,29 @@ static void mde__gp_fit(int64_t index, void *user)
     mde__gp_work *w = (mde__gp_work *)user + index;
     mde__gp *gp = w->gp;
     mde_random random = mde_random_start(gp->seed, 0x6770);
-    double best = (double)INFINITY;
-    int restart, i, p = gp->parameters;
+    double best = (double)INFINITY, middle, spread;
+    int restart, i, p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
     gp->failed = 1;
+    mde__gp_use(w, sampled ? MDE__GP_SAMPLE : gp->n);
     for (restart = 0; restart < gp->restarts; restart++) {
         double value;
-        for (i = 0; i < p - 2; i++) {
-            w->theta[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(gp->d), MDE__LENGTH_SPREAD);
+        for (i = 0; i < p; i++) {
+            mde__gp_prior(gp, i, &middle, &spread);
+            if (i >= gp->lengths && i < gp->lengths + gp->signals) spread *= 0.5;
+            w->theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        w->theta[p - 2] = mde__prior_draw(&random, restart, MDE__SIGNAL_MIDDLE, 0.5 * MDE__SIGNAL_SPREAD);
-        w->theta[p - 1] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
         value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, 100, 1e-6);
         if (value < best) {
             best = value;
             for (i = 0; i < p; i++) gp->theta[i] = w->theta[i];
         }
     }
-    if (!(best < (double)INFINITY) || !(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return;
+    if (!(best < (double)INFINITY)) return;
+    if (sampled) {
+        mde__gp_use(w, gp->n);
+        if (!(fabs(mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, 60, 1e-6)) < (double)INFINITY)) return;
+    }
+    if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return;
     gp->failed = 0;
     gp->mean = w->mean;
     gp->ones = w->ones;
@@ -12390,19 +12575,21 @@ static void mde__gp_fit(int64_t index, void *user)
     memcpy(gp->inverse, w->inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
 }
 
-/* Fits many, `threads` at a time, so that memory is needed for as many only. All have the same n. */
+/* Fits many, `threads` at a time, so that memory is needed for as many only. */
 static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps)
 {
-    int slots = count < c->threads ? count : c->threads, d = 0, parameters = 0, first, i;
+    int slots = count < c->threads ? count : c->threads, d = 0, parameters = 0, groups = 0, n = 0, first, i;
     mde__gp_work *work;
     double *memory;
     size_t size, total;
     if (count == 0) return MDE_OK;
     for (i = 0; i < count; i++) {
         if (gps[i]->d > d) d = gps[i]->d;
+        if (gps[i]->n > n) n = gps[i]->n;
+        if (gps[i]->groups > groups) groups = gps[i]->groups;
         if (gps[i]->parameters > parameters) parameters = gps[i]->parameters;
     }
-    size = mde__gp_work_size(gps[0]->n, d, parameters);
+    size = mde__gp_work_size(n, d, groups, parameters);
     work = (mde__gp_work *)mde_alloc(c, (size_t)slots, sizeof(mde__gp_work));
     memory = mde__mul(size, (size_t)slots, &total) ? (double *)mde_alloc(c, total, sizeof(double)) : NULL;
     if (work && memory) {
@@ -12410,7 +12597,7 @@ static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps
             int now = count - first < slots ? count - first : slots;
             for (i = 0; i < now; i++) {
                 work[i].gp = gps[first + i];
-                mde__gp_work_place(work + i, memory + (size_t)i * size, gps[0]->n, d, parameters);
+                mde__gp_work_place(work + i, memory + (size_t)i * size, n, d, groups, parameters);
             }
             mde_parallel_for(c, now, mde__gp_fit, work);
         }
@@ -12482,7 +12669,7 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
     mde__coregion_unpack(q, theta);
     mde__scale_inputs(n, d, q->isotropic, q->x, theta, q->z, q->columns);
-    mde__covariances(q->kernel, n, n, d, q->z, q->columns, 1, q->k, q->g);
+    mde__covariances(q->kernel, n, n, d, q->z, d, q->columns, 1, q->k, q->g);
     mde__mirror(n, q->k);
     memcpy(q->square, q->k, (size_t)n * (size_t)n * sizeof(double));
     for (i = 0; i < m; i++) {
@@ -12551,7 +12738,7 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
         row[i] = 0;
     }
     mde__mirror(n, q->square);
-    if (d > 0) mde__length_gradient(q->product, n, d, q->isotropic, q->square, q->z, q->sz, gradient);
+    if (d > 0) mde__length_gradient(q->product, n, d, q->isotropic, q->square, q->z, d, q->sz, gradient);
 
     /* with respect to the noise, B held: -1/2 (sum_il U_jl^2 / sum_il - |whole_j|^2) */
     for (j = 0; j < m; j++) {
@@ -12613,8 +12800,9 @@ static double mde__coregion_loss(const double *theta, double *gradient, void *us
     return value;
 }
 
-/* Starts from the leading eigenvectors of the targets' correlations, later starts from around there. */
-static int mde__coregion_fit(mde__coregion *q, int restarts, uint64_t seed)
+/* Starts from the leading eigenvectors of the targets' correlations, later starts from around there. Returns the least
+   value found, at theta. */
+static double mde__coregion_search(mde__coregion *q, int restarts, uint64_t seed)
 {
     mde_random random = mde_random_start(seed, 0x696d);
     double best = (double)INFINITY;
@@ -12628,7 +12816,7 @@ static int mde__coregion_fit(mde__coregion *q, int restarts, uint64_t seed)
                 q->task_square[i * m + j] = sum / n;
             }
         }
-        if (!mde__eigen(m, q->task_square, q->task_values, q->task_basis, q->row)) return 0;
+        if (!mde__eigen(m, q->task_square, q->task_values, q->task_basis, q->row)) return (double)INFINITY;
         for (i = 0; i < q->lengths; i++) {
             q->trial[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(q->d), MDE__LENGTH_SPREAD);
         }
@@ -12652,7 +12840,7 @@ static int mde__coregion_fit(mde__coregion *q, int restarts, uint64_t seed)
             memcpy(q->theta, q->trial, (size_t)q->parameters * sizeof(double));
         }
     }
-    return best < (double)INFINITY && fabs(mde__coregion_likelihood(q, q->theta, NULL)) < (double)INFINITY;
+    return best;
 }
 
 /* ---- Regressors ---- */
@@ -12660,6 +12848,16 @@ static int mde__coregion_fit(mde__coregion *q, int restarts, uint64_t seed)
 /* Boosted trees of one target. A tree of depth p has 2^p - 1 splits, level by level, and 2^p leaves. */
 typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
 typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves; } mde__forest;
+
+/* Pooled law of one target, standardised: theta is c; a pool: b, log exponent, log offset, log transfers [d]; then the
+   log variance of the noise and of what a weight near zero of the main domain adds to it. */
+typedef struct mde__pools {
+    int pools, main;
+    double *theta, *covariance;
+    double excess;              /* squared errors of runs left out, in predicted variances: few runs make these too small */
+} mde__pools;
+#define MDE__MOST_POOLS 4
+#define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
 
 struct mde_regressor {
     mde_context *context;
@@ -12681,6 +12879,10 @@ struct mde_regressor {
     mde__coregion *joint;
     double *law;                /* mixing law: [m, used + 2] parameters c, b, t of the standardised target */
     double *law_covariance;     /* [m, used + 2, used + 2] of them, without the noise variance */
+    mde__pools *pools;          /* [m] pooled law */
+    double *noise_x;            /* [n, noises] inputs of the noise */
+    int noises;
+    double *left_out;           /* [n, m] predictions of runs by models without them */
     mde__forest *forest;        /* [m] */
     int *task;                  /* [m] place among the joint process's targets; -1: constant */
 };
@@ -12713,15 +12915,30 @@ static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int t
     mde_context *c = r->context;
     mde__gp *gp = (mde__gp *)mde_alloc(c, 1, sizeof(mde__gp));
     size_t n = (size_t)r->n;
-    int i;
+    int i, g, q;
     if (!gp) return NULL;
     gp->product = mde__dense_product(c);
     gp->kernel = desc->kernel;
     gp->n = r->n;
     gp->d = r->used;
     gp->isotropic = desc->isotropic != 0;
-    gp->parameters = (r->used == 0 ? 0 : gp->isotropic ? 1 : r->used) + 2;
+    gp->groups = 1;
+    for (q = 0; desc->groups && q < r->d - r->noises; q++) {
+        if (r->place[q] >= 0 && desc->groups[q] >= gp->groups) gp->groups = desc->groups[q] + 1;
+    }
+    for (g = 0; g < gp->groups; g++) {
+        for (q = 0; q < r->d - r->noises; q++) {
+            if (r->place[q] >= 0 && (desc->groups ? desc->groups[q] : 0) == g) gp->first[g + 1]++;
+        }
+        gp->first[g + 1] += gp->first[g];
+    }
+    gp->additive = desc->combination == MDE_ADDITIVE;
+    gp->lengths = r->used == 0 ? 0 : gp->isotropic ? gp->groups : r->used;
+    gp->signals = gp->additive ? gp->groups : 1;
+    gp->noises = r->noises;
+    gp->parameters = gp->lengths + gp->signals + 1 + gp->noises;
     gp->x = r->x;
+    gp->noise_x = r->noise_x;
     gp->seed = desc->seed;
     gp->target = target;
     gp->restarts = desc->restarts > 0 ? desc->restarts : 3;
@@ -12749,23 +12966,24 @@ static void mde__coregion_free(mde_context *c, mde__coregion *q)
 }
 
 /* All its arrays lie in one block that starts at y. */
-static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc *desc, int m)
+static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc *desc, int m, int runs,
+                                           const double *x)
 {
     mde_context *c = r->context;
     mde__coregion *q = (mde__coregion *)mde_alloc(c, 1, sizeof(mde__coregion));
-    size_t n = (size_t)r->n, d = (size_t)r->used, t = (size_t)m, parameters;
+    size_t n = (size_t)runs, d = (size_t)r->used, t = (size_t)m, parameters;
     double *at;
     if (!q) return NULL;
     q->product = mde__dense_product(c);
     q->kernel = desc->kernel;
-    q->n = r->n;
+    q->n = runs;
     q->d = r->used;
     q->m = m;
     q->rank = desc->rank > 0 ? desc->rank : m < 2 ? m : 2;
     q->isotropic = desc->isotropic != 0;
     q->lengths = r->used == 0 ? 0 : q->isotropic ? 1 : r->used;
     q->parameters = q->lengths + 2 * m + m * q->rank;
-    q->x = r->x;
+    q->x = x;
     parameters = (size_t)q->parameters;
     q->y = at = mde__doubles(c, 1, 4 * n * n + 3 * n * d + 5 * n * t + 6 * t * t + 2 * t + n + 2 * (n > t ? n : t) +
                                        2 * parameters + MDE__LBFGS_WORK(parameters));
@@ -12809,11 +13027,15 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde__coregion_free(c, r->joint);
     for (j = 0; r->gp && j < r->m; j++) mde__gp_free(c, r->gp[j]);
     mde_release(c, r->gp);
+    for (j = 0; r->pools && j < r->m; j++) mde_release(c, r->pools[j].theta);
     for (j = 0; r->forest && j < r->m; j++) {
         mde_release(c, r->forest[j].splits);
         mde_release(c, r->forest[j].leaves);
     }
     mde_release(c, r->forest);
+    mde_release(c, r->pools);
+    mde_release(c, r->left_out);
+    mde_release(c, r->noise_x);
     mde_release(c, r->law);
     mde_release(c, r->law_covariance);
     mde_release(c, r->task);
@@ -12870,6 +13092,24 @@ static void mde__moments(int n, const double *column, size_t stride, double *mea
     *sd = sqrt(squares / n);
 }
 
+/* Copies the last columns of x [n, d]: the inputs of the noise, each 0 or more. */
+static mde_status mde__noise_inputs(const mde_regressor *r, int n, const double *x, double *out)
+{
+    char number[32];
+    int i, q;
+    for (i = 0; i < n; i++) {
+        for (q = r->d - r->noises; q < r->d; q++) {
+            double v = x[mde__cell(i, r->d, q)];
+            if (!(v >= 0)) {
+                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 or "
+                                "more", q, i, mde__number(number, v));
+            }
+            *out++ = v;
+        }
+    }
+    return MDE_OK;
+}
+
 /* Standardised features [n, used] of x [n, d]. */
 static void mde__standardise(const mde_regressor *r, int n, const double *x, double *out)
 {
@@ -12886,9 +13126,10 @@ static void mde__standardise(const mde_regressor *r, int n, const double *x, dou
 /* ---- Ridge ---- */
 
 /* Leave-one-out error sum_i (e_i / (1 - h_i))^2 at one penalty: scores z [n, rank] with z z' = X X', their squared
-   lengths, and the target's products with them. h counts the intercept. NaN where a run has leverage 1. */
+   lengths, and the target's products with them. h counts the intercept. NaN where a run has leverage 1. away [n]: the
+   errors, or NULL. */
 static double mde__ridge_leave_one_out(int n, int rank, double penalty, const double *z, const double *eigenvalues,
-                                       const double *products, const double *y, double *residual)
+                                       const double *products, const double *y, double *residual, double *away)
 {
     double total = 0, noise = 0;
     int i, k;
@@ -12904,6 +13145,7 @@ static double mde__ridge_leave_one_out(int n, int rank, double penalty, const do
         out = (y[i] - fit) / (1.0 - leverage);
         total += out * out;
         noise += out * out * (1.0 - leverage);
+        if (away) away[i] = out;
     }
     if (residual) *residual = noise / n;    /* the variance of out_i is noise / (1 - h_i) when the model is right */
     return total;
@@ -12923,7 +13165,7 @@ static double mde__ridge_choose(int n, int rank, const double *z, const double *
     int i;
     for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
         double decade = MDE__RIDGE_LOWEST + step * i;
-        double error = mde__ridge_leave_one_out(n, rank, mde__exp(decade * ln10), z, eigenvalues, products, y, NULL);
+        double error = mde__ridge_leave_one_out(n, rank, mde__exp(decade * ln10), z, eigenvalues, products, y, NULL, NULL);
         if (error < best) {
             best = error;
             chosen = decade;
@@ -12933,8 +13175,8 @@ static double mde__ridge_choose(int n, int rank, const double *z, const double *
     high = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
     a = high - golden * (high - low);
     b = low + golden * (high - low);
-    at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL);
-    at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL);
+    at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL, NULL);
+    at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL, NULL);
     for (i = 0; i < 20; i++) {
         if (at_a < best) {
             best = at_a;
@@ -12949,13 +13191,13 @@ static double mde__ridge_choose(int n, int rank, const double *z, const double *
             b = a;
             at_b = at_a;
             a = high - golden * (high - low);
-            at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL);
+            at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL, NULL);
         } else {
             low = a;
             a = b;
             at_a = at_b;
             b = low + golden * (high - low);
-            at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL);
+            at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL, NULL);
         }
     }
     return mde__exp(chosen * ln10);
@@ -13022,7 +13264,7 @@ static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, con
     mde_context *c = r->context;
     int n = r->n, d = r->used, size = d < n ? d : n, i, j, k;
     double *scores = mde__doubles(c, (size_t)n, (size_t)size), *target = mde__doubles(c, (size_t)n, 1);
-    double *products = mde__doubles(c, (size_t)size, 1);
+    double *products = mde__doubles(c, (size_t)size, 1), *away = mde__doubles(c, (size_t)n, 1);
     r->directions = mde__doubles(c, (size_t)size, (size_t)d);
     r->eigenvalues = mde__doubles(c, (size_t)size, 1);
     r->coefficients = mde__doubles(c, (size_t)r->m, (size_t)d);
@@ -13039,7 +13281,8 @@ static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, con
         r->penalty[j] = desc->penalty > 0 ? desc->penalty :
             mde__ridge_choose(n, r->rank, scores, r->eigenvalues, products, target);
         error = mde__ridge_leave_one_out(n, r->rank, r->penalty[j], scores, r->eigenvalues, products, target,
-                                         r->residual + j);
+                                         r->residual + j, away);
+        for (i = 0; i < n; i++) r->left_out[mde__cell(i, r->m, j)] = r->target_mean[j] + target[i] - away[i];
         if (!(error < (double)INFINITY)) {
             mde_fail(c, MDE_NOT_FINITE, "ridge: a run of target %d has leverage 1; give a greater penalty", j);
         }
@@ -13050,6 +13293,7 @@ static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, con
             }
         }
     }
+    mde_release(c, away);
     mde_release(c, products);
     mde_release(c, target);
     mde_release(c, scores);
@@ -13112,6 +13356,13 @@ static double mde__law_loss(const double *theta, double *gradient, void *user)
     return loss;
 }
 
+/* Prediction of a run by a fit without it, to first order, from its prediction with it. Near 1 the leverage says little:
+   it is held below 0.9. */
+static double mde__left_out(double y, double fit, double leverage)
+{
+    return y - (y - fit) / (1.0 - (leverage < 0.9 ? leverage : 0.9));
+}
+
 /* Covariance of the parameters from the curvature of the squares at the optimum, and the variance of the residuals over
    the degrees of freedom that are left. work: p of the parameters, p p for the factorisation and MDE__DENSE_BLOCK p. */
 static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work)
@@ -13136,6 +13387,16 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
     mde__inverse_from_factor(mde__dense_product(r->context), p, inverse, covariance);
     for (j = 0; j < p; j++) {
         used += 1.0 - (j < 2 ? 1e-9 : MDE__LAW_PENALTY) * covariance[mde__cell(j, p, j)];
+    }
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + (size_t)i * (size_t)f->d;
+        double e = mde__law_exponential(f->d, theta, x), leverage = 0;
+        slope[0] = 1;
+        slope[1] = e;
+        for (j = 0; j < f->d; j++) slope[2 + j] = e * x[j];
+        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + (size_t)j * (size_t)p, slope);
+        r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + r->target_sd[target] *
+            mde__left_out(f->y[i], theta[0] + e, leverage);
     }
     r->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
     return 1;
@@ -13204,6 +13465,331 @@ static void mde__law_predict(const mde_regressor *r, const double *x, double *me
             variance += slope * row;
         }
         if (sd) sd[j] = r->target_sd[j] * sqrt(r->residual[j] * variance);
+    }
+}
+
+/* ---- Pooled law ---- */
+
+/* Loss falls as a power of the data there are, and data of other domains count, too, each at a rate of its own (compare
+   Hernandez et al. 2021): token by token, domain i is worth T_i of a main domain, which is the one that the loss falls
+   with most. Several pools make a sum of several skills. Weights that are known to three decimals say little near zero,
+   where the loss is steepest, hence the second part of the noise. */
+
+#define MDE__POOL_STARTS 3
+#define MDE__POOL_HEAD 3            /* parameters of a pool before its transfers: b, log exponent, log offset */
+#define MDE__TRANSFER_SPREAD 1.5
+
+typedef struct mde__pool_fit {
+    int n, d, pools, main;
+    const double *x, *y;            /* [n, d] weights, [n] */
+} mde__pool_fit;
+
+static int mde__pool_size(int d, int pools)
+{
+    return 1 + pools * (MDE__POOL_HEAD + d);
+}
+
+/* How much rounding blurs a weight: 1 at zero, 1/4 at the last decimal. */
+static double mde__scarcity(double weight)
+{
+    double share = MDE__LOG_OFFSET / (weight + MDE__LOG_OFFSET);
+    return share * share;
+}
+
+static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, double *spread)
+{
+    int each = MDE__POOL_HEAD + f->d, pool = (i - 1) / each, at = (i - 1) % each;
+    if (i == 0) {
+        *middle = -2.0;
+        *spread = 2.0;
+    } else if (i >= mde__pool_size(f->d, f->pools)) {
+        *middle = -4.0;
+        *spread = 3.0;
+    } else if (at == 0) {
+        *middle = 0;
+        *spread = 3.0;
+    } else if (at == 1) {
+        *middle = -1.2;
+        *spread = 0.7;
+    } else if (at == 2) {
+        *middle = -6.9;
+        *spread = 1.0;
+    } else {
+        *middle = pool > 0 ? -2.0 : at - MDE__POOL_HEAD == f->main ? 0 : -5.0;
+        *spread = MDE__TRANSFER_SPREAD;
+    }
+}
+
+/* Prediction at weights w [d]; slope [mde__pool_size], of the parameters, may be NULL. */
+static double mde__pool_value(int d, int pools, const double *theta, const double *w, double *slope)
+{
+    double value = theta[0];
+    int r, q;
+    if (slope) slope[0] = 1;
+    for (r = 0; r < pools; r++) {
+        const double *p = theta + 1 + r * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
+        double exponent = mde__exp(p[1]), offset = mde__exp(p[2]), data = offset, power, term;
+        for (q = 0; q < d; q++) data += mde__exp(transfer[q]) * w[q];
+        power = p[0] - exponent * mde__log(data);
+        term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        value += term;
+        if (slope) {
+            double *s = slope + (p - theta), share = -exponent * term / data;
+            s[0] = term;
+            s[1] = -exponent * mde__log(data) * term;
+            s[2] = share * offset;
+            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp(transfer[q]) * w[q];
+        }
+    }
+    return value;
+}
+
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *worth, *data, *term; } mde__pool_work;
+
+/* Minus the log posterior. The exponentials of the transfers are the same for all runs. */
+static double mde__pool_loss(const double *theta, double *gradient, void *user)
+{
+    const mde__pool_work *w = (const mde__pool_work *)user;
+    const mde__pool_fit *f = w->f;
+    int size = mde__pool_size(f->d, f->pools), each = MDE__POOL_HEAD + f->d, i, q, r;
+    double noise = mde__exp(theta[size]), scarce = mde__exp(theta[size + 1]), loss = 0, middle, spread;
+    for (i = 0; i < size + 2; i++) {
+        gradient[i] = 0;
+        mde__pool_prior(f, i, &middle, &spread);
+        loss += mde__prior(theta[i], middle, spread, gradient + i);
+    }
+    for (r = 0; r < f->pools; r++) {
+        for (q = 0; q < f->d; q++) {
+            w->worth[r * f->d + q] = mde__exp(theta[1 + r * each + MDE__POOL_HEAD + q]);
+            w->slope[r * f->d + q] = 0;
+        }
+    }
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + (size_t)i * (size_t)f->d;
+        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, away = theta[0] - f->y[i], pull, about;
+        for (r = 0; r < f->pools; r++) {
+            const double *p = theta + 1 + r * each;
+            double power;
+            w->data[r] = mde__exp(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
+            power = p[0] - mde__exp(p[1]) * mde__log(w->data[r]);
+            w->term[r] = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+            away += w->term[r];
+        }
+        pull = away / variance;
+        about = 0.5 * (1.0 - away * pull) / variance;
+        loss += 0.5 * (away * pull + mde__log(variance));
+        gradient[0] += pull;
+        gradient[size] += about * noise;
+        gradient[size + 1] += about * scarce * blur;
+        for (r = 0; r < f->pools; r++) {
+            const double *p = theta + 1 + r * each;
+            double *g = gradient + 1 + r * each, exponent = mde__exp(p[1]);
+            double share = -pull * exponent * w->term[r] / w->data[r];
+            g[0] += pull * w->term[r];
+            g[1] -= pull * exponent * mde__log(w->data[r]) * w->term[r];
+            g[2] += share * mde__exp(p[2]);
+            for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
+        }
+    }
+    for (r = 0; r < f->pools; r++) {
+        for (q = 0; q < f->d; q++) {
+            gradient[1 + r * each + MDE__POOL_HEAD + q] += w->worth[r * f->d + q] * w->slope[r * f->d + q];
+        }
+    }
+    return loss;
+}
+
+/* The domains whose logarithm goes down with the loss most, the first guesses of the main one. */
+static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
+{
+    int i, q, k;
+    double best[MDE__POOL_STARTS];
+    for (k = 0; k < count; k++) {
+        mains[k] = 0;
+        best[k] = (double)INFINITY;
+    }
+    for (q = 0; q < f->d; q++) {
+        double mean = 0, cross = 0, square = 0, value;
+        for (i = 0; i < f->n; i++) mean += mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
+        for (i = 0; i < f->n; i++) {
+            double away = mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
+            cross += away * f->y[i];
+            square += away * away;
+        }
+        value = square > 0 ? cross / sqrt(square) : 0;
+        for (k = count - 1; k >= 0 && value < best[k]; k--) {
+            if (k + 1 < count) {
+                best[k + 1] = best[k];
+                mains[k + 1] = mains[k];
+            }
+            best[k] = value;
+            mains[k] = q;
+        }
+    }
+}
+
+/* Covariance of the parameters from the curvature at the optimum, and the runs' predictions without them. */
+static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target, double *work)
+{
+    mde__pools *pools = r->pools + target;
+    int p = mde__pool_size(f->d, f->pools), i, j, k;
+    double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
+    double *scratch = inverse + (size_t)p * (size_t)p, middle, spread;
+    double noise = mde__exp(pools->theta[p]), scarce = mde__exp(pools->theta[p + 1]);
+    memset(curvature, 0, (size_t)p * (size_t)p * sizeof(double));
+    for (j = 0; j < p; j++) {
+        mde__pool_prior(f, j, &middle, &spread);
+        curvature[mde__cell(j, p, j)] = 1.0 / (spread * spread);
+    }
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + (size_t)i * (size_t)f->d;
+        double variance = noise + scarce * mde__scarcity(x[f->main]);
+        mde__pool_value(f->d, f->pools, pools->theta, x, slope);
+        for (j = 0; j < p; j++) {
+            for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k] / variance;
+        }
+    }
+    if (!mde__cholesky_inverse(mde__dense_product(r->context), p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(mde__dense_product(r->context), p, inverse, pools->covariance);
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + (size_t)i * (size_t)f->d;
+        double variance = noise + scarce * mde__scarcity(x[f->main]), leverage = 0;
+        double fit = mde__pool_value(f->d, f->pools, pools->theta, x, slope), alone;
+        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, pools->covariance + (size_t)j * (size_t)p, slope);
+        alone = mde__left_out(f->y[i], fit, leverage / variance);
+        r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + r->target_sd[target] * alone;
+        pools->excess += (alone - f->y[i]) * (alone - f->y[i]) / (variance + leverage) / f->n;
+    }
+    if (pools->excess < 1) pools->excess = 1;
+    return 1;
+}
+
+/* Weights [used] of one standardised input. */
+static void mde__pool_weights(const mde_regressor *r, const double *standardised, double *weights)
+{
+    int q;
+    for (q = 0; q < r->d; q++) {
+        double w;
+        if (r->place[q] < 0) continue;
+        w = standardised[r->place[q]] * r->scale[q] + r->shift[q];
+        weights[r->place[q]] = w > 0 ? w : 0;
+    }
+}
+
+static mde_status mde__pools_fit_all(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+{
+    mde_context *c = r->context;
+    int pools = desc->rank > 0 ? desc->rank : 2, d = r->used, size = mde__pool_size(d, pools), p = size + 2;
+    int mains[MDE__POOL_STARTS], starts = d < MDE__POOL_STARTS ? d : MDE__POOL_STARTS, start, i, j, q;
+    size_t square = (size_t)size * (size_t)size;
+    double *weights = mde__doubles(c, (size_t)r->n, (size_t)d), *target = mde__doubles(c, (size_t)r->n, 1);
+    double *trial = mde__doubles(c, (size_t)p, 1), *shared = mde__doubles(c, (size_t)pools, 2 * (size_t)d + 2);
+    double *work = mde__doubles(c, 1, (size_t)size + 2 * square + MDE__DENSE_BLOCK * (size_t)size + MDE__LBFGS_WORK(p));
+    mde__pool_fit f;
+    mde__pool_work w;
+    r->pools = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *r->pools);
+    for (i = 0; i < r->n && !mde__bad(c); i++) {
+        for (q = 0; q < r->d; q++) {
+            char number[32];
+            double v = x[mde__cell(i, r->d, q)];
+            if (!(v >= 0)) mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
+                                    mde__number(number, v));
+        }
+        mde__pool_weights(r, r->x + (size_t)i * (size_t)d, weights + (size_t)i * (size_t)d);
+    }
+    f.n = r->n;
+    f.d = d;
+    f.pools = pools;
+    f.x = weights;
+    f.y = target;
+    w.f = &f;
+    w.worth = shared;
+    w.slope = w.worth ? w.worth + pools * d : NULL;
+    w.data = w.worth ? w.slope + pools * d : NULL;
+    w.term = w.worth ? w.data + pools : NULL;
+    for (j = 0; j < r->m && !mde__bad(c); j++) {
+        mde__pools *fit = r->pools + j;
+        mde_random random = mde_random_start(desc->seed, 0x706f6f6c);
+        double best = (double)INFINITY, value, middle, spread;
+        fit->theta = mde__doubles(c, 1, (size_t)p + square);
+        if (!fit->theta || r->task[j] < 0 || d == 0) continue;
+        fit->covariance = fit->theta + p;
+        fit->pools = pools;
+        for (i = 0; i < r->n; i++) target[i] = (y[mde__cell(i, r->m, j)] - r->target_mean[j]) / r->target_sd[j];
+        mde__pool_mains(&f, starts, mains);
+        for (start = 0; start < starts; start++) {
+            f.main = mains[start];
+            for (i = 0; i < p; i++) {
+                mde__pool_prior(&f, i, &middle, &spread);
+                trial[i] = middle + (i > MDE__POOL_HEAD + d && i < size ? 0.2 * mde_random_normal(&random) : 0);
+            }
+            value = mde__lbfgs(mde__pool_loss, &w, p, trial, work, 300, 1e-8);
+            if (!(value < best)) continue;
+            best = value;
+            fit->main = f.main;
+            memcpy(fit->theta, trial, (size_t)p * sizeof *trial);
+        }
+        f.main = fit->main;
+        if (!(best < (double)INFINITY) || !mde__pool_spread(r, &f, j, work)) {
+            mde_fail(c, MDE_NOT_FINITE, "pooled law: target %d is finite at no start", j);
+        }
+    }
+    mde_release(c, work);
+    mde_release(c, shared);
+    mde_release(c, trial);
+    mde_release(c, target);
+    mde_release(c, weights);
+    return mde_context_status(c);
+}
+
+/* work: [used] and the parameters of a fit. */
+static void mde__pools_predict(const mde_regressor *r, const double *x, double *mean, double *sd, double *work)
+{
+    double *weights = work, *slope = weights + r->used;
+    int j, i;
+    mde__pool_weights(r, x, weights);
+    for (j = 0; j < r->m; j++) {
+        const mde__pools *fit = r->pools + j;
+        int p = mde__pool_size(r->used, fit->pools);
+        double variance;
+        mean[j] = r->target_mean[j];
+        if (sd) sd[j] = r->target_sd[j];
+        if (!fit->covariance) continue;
+        mean[j] += r->target_sd[j] * mde__pool_value(r->used, fit->pools, fit->theta, weights, slope);
+        if (!sd) continue;
+        variance = mde__exp(fit->theta[p]) + mde__exp(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
+        for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + (size_t)i * (size_t)p, slope);
+        sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
+    }
+}
+
+/* Logarithm of the data in a pool of a target at weights [used], and its slope [used]. */
+static double mde__pool_data(const mde_regressor *r, int target, int pool, const double *weights, double *slope)
+{
+    const double *p = r->pools[target].theta + 1 + pool * (MDE__POOL_HEAD + r->used), *transfer = p + MDE__POOL_HEAD;
+    double data = mde__exp(p[2]);
+    int q;
+    for (q = 0; q < r->used; q++) data += mde__exp(transfer[q]) * weights[q];
+    for (q = 0; q < r->used; q++) slope[q] = mde__exp(transfer[q]) / data;
+    return mde__log(data);
+}
+
+/* d mean / d x at standardised x, before the scale of x; slope [used] comes zeroed. work [2 used]. */
+static void mde__pools_slope(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const mde__pools *fit = r->pools + target;
+    double *weights = work, *along = work + r->used;
+    int pool, q, original;
+    if (!fit->covariance) return;
+    mde__pool_weights(r, x, weights);
+    for (pool = 0; pool < fit->pools; pool++) {
+        const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + r->used);
+        double data = mde__pool_data(r, target, pool, weights, along), exponent = mde__exp(p[1]);
+        double power = p[0] - exponent * data, term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        for (q = 0; q < r->used; q++) slope[q] -= r->target_sd[target] * exponent * term * along[q];
+    }
+    for (original = 0; original < r->d; original++) {
+        if (r->place[original] >= 0) slope[r->place[original]] *= r->scale[original];
     }
 }
 
@@ -13393,6 +13979,8 @@ static void mde__forest_fit(int64_t index, void *user)
             if (p->fold[i] != k) continue;
             away = w.target[i] - mde__forest_value(f, r->x + (size_t)i * (size_t)r->used);
             squares += away * away;
+            r->left_out[mde__cell(i, r->m, target)] =
+                r->target_mean[target] + r->target_sd[target] * (w.target[i] - away);
         }
     }
     r->residual[index] = squares / n;
@@ -13453,6 +14041,73 @@ static void mde__forests_predict(const mde_regressor *r, const double *x, double
 
 /* ---- Fitting and predicting ---- */
 
+/* Above this many runs the joint process finds its parameters on so many, evenly spaced, and takes a few more steps with
+   all: one step costs the cube of the runs. */
+#define MDE__COREGION_SAMPLE 128
+#define MDE__COREGION_STEPS 8
+
+static mde_status mde__coregion_fit(mde_regressor *r, const mde_fit_desc *desc, int tasks, const double *y)
+{
+    mde_context *c = r->context;
+    int restarts = desc->restarts > 0 ? desc->restarts : 3, sampled = r->n > MDE__COREGION_SAMPLE, i, j;
+    double *sample = NULL, value = (double)INFINITY;
+    mde__coregion *few = NULL, *q = mde__coregion_create(r, desc, tasks, r->n, r->x);
+    r->joint = q;
+    for (i = 0; q && i < r->n; i++) {
+        for (j = 0; j < r->m; j++) {
+            if (r->task[j] < 0) continue;
+            q->y[i * tasks + r->task[j]] = (y[mde__cell(i, r->m, j)] - r->target_mean[j]) / r->target_sd[j];
+        }
+    }
+    if (q && sampled) sample = mde__doubles(c, MDE__COREGION_SAMPLE, (size_t)r->used);
+    if (sample) few = mde__coregion_create(r, desc, tasks, MDE__COREGION_SAMPLE, sample);
+    for (i = 0; few && i < few->n; i++) {
+        int row = (int)((int64_t)i * r->n / few->n);
+        memcpy(sample + (size_t)i * (size_t)r->used, r->x + (size_t)row * (size_t)r->used,
+               (size_t)r->used * sizeof(double));
+        memcpy(few->y + i * tasks, q->y + row * tasks, (size_t)tasks * sizeof(double));
+    }
+    if (!mde__bad(c)) {
+        value = mde__coregion_search(few ? few : q, restarts, desc->seed);
+        if (few && value < (double)INFINITY) {
+            memcpy(q->theta, few->theta, (size_t)q->parameters * sizeof(double));
+            value = mde__lbfgs(mde__coregion_loss, q, q->parameters, q->theta, q->lbfgs, MDE__COREGION_STEPS, 1e-6);
+        }
+        if (!(value < (double)INFINITY) || !(fabs(mde__coregion_likelihood(q, q->theta, NULL)) < (double)INFINITY)) {
+            mde_fail(c, MDE_NOT_FINITE, "multi-task gaussian process: the likelihood is not finite at any start");
+        }
+    }
+    mde__coregion_free(c, few);
+    mde_release(c, sample);
+    return mde_context_status(c);
+}
+
+/* Each run left out with all its targets: y_i - S_i^-1 (K~^-1 y~)_i, where S_i, the run's block of K~^-1, has the
+   eigenvectors of the whitened B. */
+static void mde__coregion_left_out(mde_regressor *r)
+{
+    const mde__coregion *q = r->joint;
+    int n = q->n, m = q->m, i, j, l, a;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < r->m; j++) {
+            int task = r->task[j];
+            double away = 0;
+            if (task < 0) continue;
+            for (a = 0; a < m; a++) {
+                double own = 0, along = 0;
+                for (l = 0; l < n; l++) {
+                    double u = q->basis[mde__cell(l, n, i)];
+                    own += u * u / (1.0 + q->values[l] * q->task_values[a]);
+                }
+                for (l = 0; l < m; l++) along += q->task_basis[a * m + l] * q->whole[i * m + l];
+                away += q->task_basis[a * m + task] * along / own;
+            }
+            r->left_out[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
+                (q->y[i * m + task] - sqrt(q->noise[task]) * away);
+        }
+    }
+}
+
 /* Checks, standardises and fits. Gaussian processes of single targets are made, but left to mde__gp_fit_all, so that a
    surrogate can fit those of many regressors side by side. */
 static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -13461,7 +14116,7 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
     mde_regressor *r;
     char number[32];
     size_t count;
-    int i, j, q, tasks = 0;
+    int i, j, q, g, tasks = 0;
     if (!x || !y) {
         mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
         return NULL;
@@ -13477,15 +14132,27 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
         return NULL;
     }
     if (desc->model < MDE_RIDGE || desc->model > MDE_TREES || desc->kernel < MDE_MATERN52 ||
-        desc->kernel > MDE_MATERN32) {
+        desc->kernel > MDE_MATERN32 || desc->combination < MDE_PRODUCT || desc->combination > MDE_ADDITIVE) {
         mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
                  (int)desc->kernel);
         return NULL;
     }
-    if (desc->rank < 0 || desc->rank > m || desc->restarts < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most the %d targets",
-                 desc->rank, desc->restarts, m);
+    if (desc->rank < 0 || desc->rank > (desc->model == MDE_POOLED_LAW ? MDE__MOST_POOLS : m) || desc->restarts < 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
+                 desc->rank, desc->restarts, desc->model == MDE_POOLED_LAW ? MDE__MOST_POOLS : m);
         return NULL;
+    }
+    if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && desc->model != MDE_GP)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has them, "
+                 "beside others", desc->noises, d);
+        return NULL;
+    }
+    for (q = 0; desc->groups && q < d - desc->noises; q++) {
+        if (desc->groups[q] < 0 || desc->groups[q] >= MDE__MOST_GROUPS || desc->model != MDE_GP) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "regression: feature %d is in group %d; expected 0 to %d, of a gaussian "
+                     "process", q, desc->groups[q], MDE__MOST_GROUPS - 1);
+            return NULL;
+        }
     }
     if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__MOST_DEPTH ||
         !(desc->rate >= 0 && desc->rate <= 1)) {
@@ -13516,21 +14183,32 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
         mde_regressor_free(r);
         return NULL;
     }
+    r->noises = desc->noises;
     for (q = 0; q < d; q++) {
         mde__moments(n, x + q, (size_t)d, r->shift + q, r->scale + q);
-        r->place[q] = r->scale[q] > 0 ? r->used++ : -1;
+        r->place[q] = -1;
+    }
+    for (g = 0; g < MDE__MOST_GROUPS; g++) {
+        for (q = 0; q < d - r->noises; q++) {
+            if ((desc->groups ? desc->groups[q] : 0) == g && r->scale[q] > 0) r->place[q] = r->used++;
+        }
     }
     for (j = 0; j < m; j++) {
         mde__moments(n, y + j, (size_t)m, r->target_mean + j, r->target_sd + j);
         r->task[j] = r->target_sd[j] > 0 ? tasks++ : -1;
     }
     r->x = mde__doubles(c, (size_t)n, (size_t)r->used);
-    if (r->x) {
+    r->noise_x = mde__doubles(c, (size_t)n, (size_t)r->noises);
+    r->left_out = mde__doubles(c, (size_t)n, (size_t)m);
+    if (!mde__bad(c) && mde__noise_inputs(r, n, x, r->noise_x) == MDE_OK) {
         mde__standardise(r, n, x, r->x);
+        for (i = 0; i < n; i++) memcpy(r->left_out + mde__cell(i, m, 0), r->target_mean, (size_t)m * sizeof(double));
         if (r->model == MDE_RIDGE) {
             mde__ridge_fit(r, desc, y);
         } else if (r->model == MDE_MIXING_LAW) {
             mde__law_fit_all(r, y);
+        } else if (r->model == MDE_POOLED_LAW) {
+            mde__pools_fit_all(r, desc, x, y);
         } else if (r->model == MDE_TREES) {
             mde__forests_fit(r, desc, y);
         } else if (r->model == MDE_GP) {
@@ -13538,16 +14216,8 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
         } else if (tasks > 0) {
             mde_fit_desc joint = *desc;
             if (joint.rank > tasks) joint.rank = tasks;
-            r->joint = mde__coregion_create(r, &joint, tasks);
-            for (j = 0; r->joint && j < m; j++) {
-                for (i = 0; i < n && r->task[j] >= 0; i++) {
-                    r->joint->y[i * tasks + r->task[j]] =
-                        (y[mde__cell(i, m, j)] - r->target_mean[j]) / r->target_sd[j];
-                }
-            }
-            if (r->joint && !mde__coregion_fit(r->joint, desc->restarts > 0 ? desc->restarts : 3, desc->seed)) {
-                mde_fail(c, MDE_NOT_FINITE, "multi-task gaussian process: the likelihood is not finite at any start");
-            }
+            mde__coregion_fit(r, &joint, tasks, y);
+            if (!mde__bad(c)) mde__coregion_left_out(r);
         }
     }
     if (mde__bad(c)) {
@@ -13555,6 +14225,22 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
         return NULL;
     }
     return r;
+}
+
+/* y_i - (P y)_i / P_ii with P = K^-1 - K^-1 1 1' K^-1 / 1' K^-1 1, which estimates the mean without the run, too
+   (Rasmussen and Williams 2006, section 5.4.2). */
+static void mde__gp_left_out(mde_regressor *r)
+{
+    int i, j, l;
+    for (j = 0; j < r->m; j++) {
+        const mde__gp *gp = r->gp[j];
+        for (i = 0; gp && i < r->n; i++) {
+            double own = -gp->flat[i] * gp->flat[i] / gp->ones;
+            for (l = i; l < r->n; l++) own += gp->inverse[mde__cell(l, r->n, i)] * gp->inverse[mde__cell(l, r->n, i)];
+            r->left_out[mde__cell(i, r->m, j)] =
+                r->target_mean[j] + r->target_sd[j] * (gp->y[i] - gp->alpha[i] / own);
+        }
+    }
 }
 
 /* The processes of several regressors that still have to be fitted. */
@@ -13570,6 +14256,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
         for (j = 0; j < regressors[i]->m; j++) if (regressors[i]->gp[j]) gps[found++] = regressors[i]->gp[j];
     }
     mde__gp_fit_all(c, found, gps);
+    for (i = 0; i < count && !mde__bad(c); i++) mde__gp_left_out(regressors[i]);
     mde_release(c, gps);
     return mde_context_status(c);
 }
@@ -13595,28 +14282,28 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 /* Predictions work on blocks of this many inputs. */
 #define MDE__PREDICT_BLOCK 64
 
-/* Mean and sd (may be NULL), both [rows] at a stride, of standardised inputs. work: rows (d + 2 n) and d n. */
-static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, double mean, double sd, size_t stride,
-                            double *out_mean, double *out_sd, double *work)
+/* Mean and sd (may be NULL), both [rows] at a stride, of standardised inputs and noise inputs. work: rows (2 d +
+   (groups + 2) n). */
+static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, const double *noise_x, double mean, double sd,
+                            size_t stride, double *out_mean, double *out_sd, double *work)
 {
     int n = gp->n, i, j;
-    double signal = mde__exp(gp->theta[gp->parameters - 2]), noise = mde__exp(gp->theta[gp->parameters - 1]);
+    double signal = mde__gp_signal(gp, gp->theta);
     double *columns = work, *z = columns + (size_t)rows * (size_t)gp->d, *k = z + (size_t)rows * (size_t)gp->d;
-    double *half = k + (size_t)rows * (size_t)n;
-    mde__scale_inputs(rows, gp->d, gp->isotropic, x, gp->theta, z, columns);
-    mde__covariances(gp->kernel, rows, n, gp->d, z, gp->columns, 0, k, NULL);
+    double *half = k + (size_t)rows * (size_t)n, *each = half + (size_t)rows * (size_t)n;
+    mde__gp_scale(gp, rows, x, gp->theta, z, columns);
+    mde__gp_covariances(gp, rows, n, z, gp->columns, gp->theta, 0, each, NULL, k);
     for (i = 0; i < rows; i++) {
-        double value = gp->mean + signal * mde__inner(n, k + (size_t)i * (size_t)n, gp->alpha);
-        out_mean[(size_t)i * stride] = mean + sd * value;
+        out_mean[(size_t)i * stride] = mean + sd * (gp->mean + mde__inner(n, k + (size_t)i * (size_t)n, gp->alpha));
     }
     if (!out_sd) return;
     /* half [n, rows] = L^-1 k', a block of rows of L^-1 at a time since it is zero above its diagonal */
     for (i = 0; i < rows; i++) {
-        for (j = 0; j < n; j++) half[mde__cell(j, rows, i)] = signal * k[mde__cell(i, n, j)];
+        for (j = 0; j < n; j++) half[mde__cell(j, rows, i)] = k[mde__cell(i, n, j)];
     }
     for (i = 0; i < rows; i++) {
-        double uncovered = 1.0 - signal * mde__inner(n, k + (size_t)i * (size_t)n, gp->flat);
-        out_sd[(size_t)i * stride] = signal + noise + uncovered * uncovered / gp->ones;
+        double uncovered = 1.0 - mde__inner(n, k + (size_t)i * (size_t)n, gp->flat);
+        out_sd[(size_t)i * stride] = signal + uncovered * uncovered / gp->ones;
     }
     for (j = 0; j < n; j += MDE__DENSE_BLOCK) {
         int size = n - j < MDE__DENSE_BLOCK ? n - j : MDE__DENSE_BLOCK, q;
@@ -13632,7 +14319,8 @@ static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, double
     }
     for (i = 0; i < rows; i++) {
         double variance = out_sd[(size_t)i * stride];
-        out_sd[(size_t)i * stride] = sd * sqrt(variance > noise ? variance : noise);
+        double noise = mde__gp_noise(gp, gp->theta, noise_x + (size_t)i * (size_t)gp->noises);
+        out_sd[(size_t)i * stride] = sd * sqrt((variance > 0 ? variance : 0) + noise);
     }
 }
 
@@ -13643,7 +14331,7 @@ static void mde__coregion_predict(const mde_regressor *r, const double *x, doubl
     int n = q->n, m = q->m, i, j, l, a;
     double *z = work, *columns = z + q->d, *k = columns + q->d, *along = k + n, *pull = along + n;
     mde__scale_inputs(1, q->d, q->isotropic, x, q->theta, z, columns);
-    mde__covariances(q->kernel, 1, n, q->d, z, q->columns, 0, k, NULL);
+    mde__covariances(q->kernel, 1, n, q->d, z, q->d, q->columns, 0, k, NULL);
     for (l = 0; l < m; l++) {
         double sum = 0;
         for (i = 0; i < n; i++) sum += k[i] * q->whole[i * m + l];
@@ -13671,7 +14359,7 @@ static void mde__coregion_predict(const mde_regressor *r, const double *x, doubl
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd)
 {
     mde_context *c;
-    double *block, *work;
+    double *block, *work, *noise_x;
     int first, i, j, most;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
@@ -13682,12 +14370,15 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
     most = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
     block = mde__doubles(c, (size_t)most, (size_t)r->used);
-    work = mde__doubles(c, (size_t)(most > 0 ? most : 1) + 1, 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m +
-                        MDE__DENSE_BLOCK);
-    for (first = 0; first < n && block && work; first += most) {
+    noise_x = mde__doubles(c, (size_t)most, (size_t)r->noises);
+    work = mde__doubles(c, (size_t)(most > 0 ? most : 1) + 1, 2 * (size_t)r->used +
+                        (MDE__MOST_GROUPS + 2) * (size_t)r->n + (size_t)r->m + MDE__DENSE_BLOCK +
+                        (size_t)mde__pool_size(r->used, MDE__MOST_POOLS));
+    for (first = 0; first < n && !mde__bad(c); first += most) {
         int rows = n - first < most ? n - first : most;
         double *to = mean + (size_t)first * (size_t)r->m, *to_sd = sd ? sd + (size_t)first * (size_t)r->m : NULL;
         mde__standardise(r, rows, x + (size_t)first * (size_t)r->d, block);
+        if (mde__noise_inputs(r, rows, x + (size_t)first * (size_t)r->d, noise_x)) break;
         for (i = 0; i < rows; i++) {
             const double *at = block + (size_t)i * (size_t)r->used;
             if (r->joint) {
@@ -13695,9 +14386,10 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
                                       to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL, work);
                 continue;
             }
-            if (r->law || r->forest) {
-                (r->law ? mde__law_predict : mde__forests_predict)(r, at, to + (size_t)i * (size_t)r->m,
-                                                                   to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL);
+            if (r->law || r->forest || r->pools) {
+                double *row_sd = to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL;
+                if (r->pools) mde__pools_predict(r, at, to + (size_t)i * (size_t)r->m, row_sd, work);
+                else (r->law ? mde__law_predict : mde__forests_predict)(r, at, to + (size_t)i * (size_t)r->m, row_sd);
                 continue;
             }
             for (j = 0; j < r->m; j++) {
@@ -13710,13 +14402,39 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
         }
         for (j = 0; j < r->m; j++) {
             if (!r->gp[j]) continue;
-            mde__gp_predict(r->gp[j], rows, block, r->target_mean[j], r->target_sd[j], (size_t)r->m, to + j,
+            mde__gp_predict(r->gp[j], rows, block, noise_x, r->target_mean[j], r->target_sd[j], (size_t)r->m, to + j,
                             to_sd ? to_sd + j : NULL, work);
         }
     }
     mde_release(c, work);
+    mde_release(c, noise_x);
     mde_release(c, block);
     return mde_context_status(c);
+}
+
+/* Adds scale times d mean / d x to slope [used] at standardised x, in length scales as z and columns of one row. */
+static void mde__gp_slope(const mde__gp *gp, const double *z, double scale, double *slope)
+{
+    double signals[MDE__MOST_GROUPS], k[MDE__MOST_GROUPS], steep[MDE__MOST_GROUPS];
+    int i, q, g;
+    for (g = 0; g < gp->signals; g++) signals[g] = mde__exp(gp->theta[gp->lengths + g]);
+    for (i = 0; i < gp->n; i++) {
+        for (g = 0; g < gp->groups; g++) {
+            double square = 0;
+            for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
+                double away = z[q] - gp->columns[mde__cell(q, gp->n, i)];
+                square += away * away;
+            }
+            k[g] = mde__covariance(gp->kernel, square, steep + g);
+        }
+        for (g = 0; g < gp->groups; g++) {
+            double pull = scale * gp->alpha[i] * steep[g] * mde__gp_combine(gp, signals, k, 1, g);
+            for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
+                slope[q] -= pull * (z[q] - gp->columns[mde__cell(q, gp->n, i)]) *
+                            mde__exp(-gp->theta[gp->isotropic ? g : q]);
+            }
+        }
+    }
 }
 
 /* d mean / d x = -sum_i pull_i g_i (x - x_i) / length^2 for standardised x; adds scale times it to slope [used]. */
@@ -13765,10 +14483,10 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
                 double e = r->target_sd[j] * mde__law_exponential(r->used, theta, at);
                 for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
             } else if (r->gp[j]) {
-                const mde__gp *gp = r->gp[j];
-                mde__scale_inputs(1, gp->d, gp->isotropic, at, gp->theta, z, columns);
-                mde__covariance_slope(gp->kernel, gp->n, gp->d, z, gp->columns, gp->alpha, 1, gp->theta, gp->isotropic,
-                                      r->target_sd[j] * mde__exp(gp->theta[gp->parameters - 2]), slope);
+                mde__gp_scale(r->gp[j], 1, at, r->gp[j]->theta, z, columns);
+                mde__gp_slope(r->gp[j], z, r->target_sd[j], slope);
+            } else if (r->pools) {
+                mde__pools_slope(r, j, at, slope, z);
             } else if (r->joint && r->task[j] >= 0) {
                 const mde__coregion *joint = r->joint;
                 const double *b = joint->b + r->task[j] * joint->m;
@@ -13806,20 +14524,43 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
     return (double)NAN;
 }
 
+MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted)
+{
+    if (!r || !predicted) return MDE_BAD_ARGUMENT;
+    if (mde__bad(r->context)) return mde_context_status(r->context);
+    memcpy(predicted, r->left_out, (size_t)r->n * (size_t)r->m * sizeof(double));
+    return MDE_OK;
+}
+
 MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target)
 {
     if (!r || !r->penalty || target < 0 || target >= r->m) return (double)NAN;
     return r->penalty[target];
 }
 
+MDEDEF double mde_regressor_transfer(const mde_regressor *r, int target, int feature)
+{
+    const double *transfer;
+    if (!r || !r->pools || target < 0 || target >= r->m || feature < 0 || feature >= r->d) return (double)NAN;
+    if (r->place[feature] < 0 || !r->pools[target].covariance) return (double)NAN;
+    transfer = r->pools[target].theta + 1 + MDE__POOL_HEAD;
+    return mde__exp(transfer[r->place[feature]] - transfer[r->pools[target].main]);
+}
+
 /* Infinite for a feature that is constant, and so has no influence. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature)
 {
+    int place, group = 0;
     if (!r || (r->model != MDE_GP && r->model != MDE_MULTITASK_GP)) return (double)NAN;
     if (target < 0 || target >= r->m || feature < 0 || feature >= r->d) return (double)NAN;
     if (r->place[feature] < 0 || r->task[target] < 0) return (double)INFINITY;
     if (r->joint) return mde__exp(r->joint->theta[r->joint->isotropic ? 0 : r->place[feature]]);
-    return mde__exp(r->gp[target]->theta[r->gp[target]->isotropic ? 0 : r->place[feature]]);
+    place = r->place[feature];
+    if (r->gp[target]->isotropic) {
+        while (r->gp[target]->first[group + 1] <= place) group++;
+        place = group;
+    }
+    return mde__exp(r->gp[target]->theta[place]);
 }
 
 /* Fold of each of n runs, sizes equal to within one. Returns the number of folds, at most n. */
@@ -13938,8 +14679,10 @@ MDEDEF double mde_spearman(int n, const double *a, const double *b)
 
 /* ---- Features and surrogates ---- */
 
-#define MDE__FEATURE_ALL 63
-#define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
+#define MDE__FEATURE_ALL 511
+#define MDE__FEATURE_EXPERTS (MDE_FEATURE_MDE | MDE_FEATURE_OWN)
+#define MDE__POWER 0.3
+#define MDE__POWER_OFFSET 1e-6      /* keeps the slope at zero finite */
 
 MDEDEF int mde_feature_count(int set, int k, int m)
 {
@@ -13950,57 +14693,136 @@ MDEDEF int mde_feature_count(int set, int k, int m)
     if (set & MDE_FEATURE_OWN) count += 1;
     if (set & MDE_FEATURE_SQRT) count += k;
     if (set & MDE_FEATURE_PRODUCTS) count += k * (k + 1) / 2;
+    if (set & MDE_FEATURE_POWER) count += k;
+    if (set & MDE_FEATURE_POOLED) count += 1;
+    if (set & MDE_FEATURE_SCARCE) count += k;
     return count;
 }
 
-MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
-                               int target, double *out)
+/* What the features of one mixture are made of. law: the pooled law whose loss is a feature; NULL without that one. */
+typedef struct mde__feature_source {
+    int set, k, m, target;
+    const mde_regressor *law;
+} mde__feature_source;
+
+static double mde__power(double w)
+{
+    return mde__exp(MDE__POWER * mde__log(w + MDE__POWER_OFFSET));
+}
+
+/* Features of mixture w [k] with the experts' losses mde [m] and the loss by the pooled law. */
+static void mde__feature_row(const mde__feature_source *f, const double *w, const double *mde, double pooled, double *out)
+{
+    int k = f->k, set = f->set, j, l;
+    if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
+    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log(w[j] + MDE__LOG_OFFSET);
+    if (set & MDE_FEATURE_MDE) for (j = 0; j < f->m; j++) *out++ = mde[j];
+    if (set & MDE_FEATURE_OWN) *out++ = mde[f->target];
+    if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
+    for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
+        double log_j = mde__log(w[j] + MDE__LOG_OFFSET);
+        for (l = 0; l <= j; l++) *out++ = log_j * mde__log(w[l] + MDE__LOG_OFFSET);
+    }
+    if (set & MDE_FEATURE_POWER) for (j = 0; j < k; j++) *out++ = mde__power(w[j]);
+    if (set & MDE_FEATURE_POOLED) *out++ = pooled;
+    if (set & MDE_FEATURE_SCARCE) for (j = 0; j < k; j++) *out++ = mde__scarcity(w[j]);
+}
+
+/* Adds to gradient [k] the pull [features] on the features, through their derivatives; slopes [m, k] are those of the
+   experts' losses, along [k] that of the pooled law. Noise inputs pull at nothing. */
+static void mde__feature_pull(const mde__feature_source *f, const double *w, const double *slopes, const double *along,
+                              const double *pull, double *gradient)
+{
+    int k = f->k, set = f->set, j, l;
+    if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) gradient[j] += *pull++;
+    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) gradient[j] += *pull++ / (w[j] + MDE__LOG_OFFSET);
+    for (l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, pull++) {
+        for (j = 0; j < k; j++) gradient[j] += *pull * slopes[mde__cell(l, k, j)];
+    }
+    if (set & MDE_FEATURE_OWN) {
+        for (j = 0; j < k; j++) gradient[j] += *pull * slopes[mde__cell(f->target, k, j)];
+        pull++;
+    }
+    if (set & MDE_FEATURE_SQRT) {
+        for (j = 0; j < k; j++) gradient[j] += *pull++ * 0.5 / sqrt(w[j] > MDE__POWER_OFFSET ? w[j] : MDE__POWER_OFFSET);
+    }
+    for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
+        double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log(at_j);
+        for (l = 0; l <= j; l++, pull++) {
+            double at_l = w[l] + MDE__LOG_OFFSET;
+            gradient[j] += *pull * mde__log(at_l) / at_j;
+            gradient[l] += *pull * log_j / at_l;
+        }
+    }
+    if (set & MDE_FEATURE_POWER) {
+        for (j = 0; j < k; j++) gradient[j] += *pull++ * MDE__POWER * mde__power(w[j]) / (w[j] + MDE__POWER_OFFSET);
+    }
+    if (set & MDE_FEATURE_POOLED) for (j = 0; j < k; j++) gradient[j] += *pull * along[j];
+}
+
+static mde_status mde__check_mixtures(mde_context *c, const char *who, int n, int k, const double *weights)
 {
     char number[32];
-    int i, j, l;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
-    }
-    if (n < 0 || k < 1 || !weights || !out) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
-    }
-    if ((set & (MDE_FEATURE_MDE | MDE_FEATURE_OWN)) && (!mde || m < 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
-    }
-    if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
-    }
+    int i, j;
     for (i = 0; i < n; i++) {
-        const double *w = weights + (size_t)i * (size_t)k;
         for (j = 0; j < k; j++) {
-            if (!(w[j] >= 0 && w[j] < (double)INFINITY)) {
-                return mde_fail(c, MDE_BAD_ARGUMENT, "features: weight %d of mixture %d is %s", j, i,
-                                mde__number(number, w[j]));
-            }
-        }
-        if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
-        if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log(w[j] + MDE__LOG_OFFSET);
-        if (set & MDE_FEATURE_MDE) for (j = 0; j < m; j++) *out++ = mde[mde__cell(i, m, j)];
-        if (set & MDE_FEATURE_OWN) *out++ = mde[mde__cell(i, m, target)];
-        if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
-        for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
-            double log_j = mde__log(w[j] + MDE__LOG_OFFSET);
-            for (l = 0; l <= j; l++) *out++ = log_j * mde__log(w[l] + MDE__LOG_OFFSET);
+            double w = weights[mde__cell(i, k, j)];
+            if (w >= 0 && w < (double)INFINITY) continue;
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %d is %s", who, j, i, mde__number(number, w));
         }
     }
     return MDE_OK;
 }
 
-/* One regressor for all targets or, when each sees its own expert loss, one a target. The joint process has one set of
-   inputs for all targets, so there the own losses become all of them. */
+MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
+                               int target, double *out)
+{
+    mde__feature_source f;
+    int i, width = mde_feature_count(set, k, m);
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
+    }
+    if (set & MDE_FEATURE_POOLED) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: pooled data come from a law that a surrogate fits first");
+    }
+    if (n < 0 || k < 1 || !weights || !out) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
+    }
+    if ((set & MDE__FEATURE_EXPERTS) && (!mde || m < 1)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
+    }
+    if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
+    }
+    if (mde__check_mixtures(c, "features", n, k, weights)) return mde_context_status(c);
+    f.set = set;
+    f.k = k;
+    f.m = m;
+    f.target = target;
+    f.law = NULL;
+    for (i = 0; i < n; i++) {
+        mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
+                         out + mde__cell(i, width, 0));
+    }
+    return MDE_OK;
+}
+
+/* One regressor for all targets; or one a target, when each sees its own expert loss or pooled data, or when losses are
+   missing. The joint process has one set of inputs for all targets, so there the own losses become all of them. A stack
+   has members instead. */
 struct mde_surrogate {
     mde_context *context;
     const mde_experts *experts;
-    int features, k, m;
+    int features, k, m, n;
     int count;                      /* of regressors: 1 or m */
-    mde_regressor **regressors;
+    mde_regressor **regressors, **laws;
+    double *left_out;               /* [n, m] */
+    int members;
+    mde_surrogate **member;
+    const char **member_names;
+    double *share;                  /* [m, members] */
 };
 
 MDEDEF void mde_surrogate_free(mde_surrogate *s)
@@ -14008,27 +14830,159 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     int i;
     if (!s) return;
     for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
+    for (i = 0; s->laws && i < s->count; i++) mde_regressor_free(s->laws[i]);
+    for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
     mde_release(s->context, s->regressors);
+    mde_release(s->context, s->laws);
+    mde_release(s->context, s->member);
+    mde_release(s->context, (void *)s->member_names);
+    mde_release(s->context, s->share);
+    mde_release(s->context, s->left_out);
     mde_release(s->context, s);
+}
+
+static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int target)
+{
+    mde__feature_source f;
+    f.set = s->features;
+    f.k = s->k;
+    f.m = s->m;
+    f.target = target;
+    f.law = s->laws ? s->laws[target] : NULL;
+    return f;
 }
 
 /* The experts' losses [n, m] of n mixtures where the features need them; NULL otherwise and on error. */
 static double *mde__surrogate_losses(const mde_surrogate *s, int n, const double *weights)
 {
     double *mde;
-    if (!(s->features & (MDE_FEATURE_MDE | MDE_FEATURE_OWN))) return NULL;
+    if (!(s->features & MDE__FEATURE_EXPERTS)) return NULL;
     mde = mde__doubles(s->context, (size_t)n, (size_t)s->m);
     if (mde) mde_mixture_losses(s->experts, n, weights, mde);
     return mde;
 }
+
+/* Features when the user asked for none. */
+static int mde__default_features(const mde_surrogate_desc *desc)
+{
+    int experts = desc->experts != NULL;
+    if (desc->fit.model == MDE_MIXING_LAW || desc->fit.model == MDE_POOLED_LAW) return MDE_FEATURE_RAW;
+    if (desc->fit.model == MDE_TREES) return experts ? MDE_FEATURE_RAW | MDE_FEATURE_OWN : MDE_FEATURE_RAW;
+    if (desc->fit.model == MDE_GP) {
+        return MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | (experts ? MDE_FEATURE_OWN : 0);
+    }
+    if (desc->fit.model == MDE_MULTITASK_GP) return MDE_FEATURE_POWER | (experts ? MDE_FEATURE_MDE : 0);
+    return MDE_FEATURE_LOG | (experts ? MDE_FEATURE_OWN : 0);
+}
+
+static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_desc *desc)
+{
+    mde_context *c = s->context;
+    if (s->features <= 0 || (s->features & ~MDE__FEATURE_ALL)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no set %d of features; expected a sum of MDE_FEATURE_*",
+                 s->features);
+    }
+    if ((s->features & MDE_FEATURE_SCARCE) && desc->fit.model != MDE_GP) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: scarcity is an input of the noise, which only a gaussian process has");
+    }
+    if ((s->features & MDE_FEATURE_POOLED) && desc->fit.model == MDE_MULTITASK_GP) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: pooled data differ by target; a multi-task process has one input for "
+                 "all");
+    }
+    if (!(s->features & MDE__FEATURE_EXPERTS)) return;
+    if (!desc->experts) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
+    } else if (mde_experts_count(desc->experts) != s->k) {
+        mde_fail(c, MDE_BAD_SHAPE, "surrogate: %d experts for mixtures of %d weights",
+                 mde_experts_count(desc->experts), s->k);
+    } else if (mde_experts_validations(desc->experts) != s->m) {
+        mde_fail(c, MDE_BAD_SHAPE, "surrogate: the experts have %d validation texts for %d losses a run",
+                 mde_experts_validations(desc->experts), s->m);
+    }
+}
+
+/* Numbers of the runs that have target j, or all targets when j < 0; returns how many. */
+static int mde__complete_runs(int n, int m, const double *losses, int target, int *rows)
+{
+    int i, j, count = 0;
+    for (i = 0; i < n; i++) {
+        int complete = 1;
+        for (j = target < 0 ? 0 : target; j < (target < 0 ? m : target + 1); j++) {
+            if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) complete = 0;
+        }
+        if (complete) rows[count++] = i;
+    }
+    return count;
+}
+
+/* Prepares regressor number j on the runs it can use. */
+static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, int j, const double *weights,
+                                   const double *mde, const double *losses, int *rows)
+{
+    mde_context *c = s->context;
+    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, i, l;
+    int width = mde_feature_count(s->features, k, m);
+    double *x, *y, *w;
+    mde_fit_desc fit = *desc;
+    mde__feature_source f;
+    count = mde__complete_runs(n, m, losses, s->count == 1 ? -1 : j, rows);
+    if (count < 3) {
+        if (s->count == 1) mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs have all losses; 3 are needed", count);
+        else mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: loss %d is there in %d runs; 3 are needed", j, count);
+        return;
+    }
+    if (s->features & MDE_FEATURE_SCARCE) fit.noises = k;
+    x = mde__doubles(c, (size_t)count, (size_t)width);
+    y = mde__doubles(c, (size_t)count, (size_t)each);
+    w = mde__doubles(c, (size_t)count, (size_t)k);
+    for (i = 0; i < count && !mde__bad(c); i++) {
+        memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
+        for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
+    }
+    if (s->laws && !mde__bad(c)) {
+        mde_fit_desc law;
+        memset(&law, 0, sizeof law);
+        law.model = MDE_POOLED_LAW;
+        law.seed = fit.seed;
+        s->laws[j] = mde_regressor_fit(c, count, k, each, w, y, &law);
+    }
+    f = mde__surrogate_source(s, j);
+    for (i = 0; i < count && !mde__bad(c); i++) {
+        mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
+                         f.law ? f.law->left_out[i] : 0, x + mde__cell(i, width, 0));
+    }
+    if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
+    mde_release(c, w);
+    mde_release(c, y);
+    mde_release(c, x);
+}
+
+/* Where a run has no loss it was not seen: its prediction is one without it. */
+static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, const double *losses, int *rows)
+{
+    int i, j, l, each = s->m / s->count;
+    if (mde_surrogate_predict(s, s->n, weights, s->left_out, NULL)) return;
+    for (j = 0; j < s->count; j++) {
+        int count = mde__complete_runs(s->n, s->m, losses, s->count == 1 ? -1 : j, rows);
+        for (i = 0; i < count; i++) {
+            for (l = 0; l < each; l++) {
+                s->left_out[mde__cell(rows[i], s->m, s->count == 1 ? l : j)] =
+                    s->regressors[j]->left_out[mde__cell(i, each, l)];
+            }
+        }
+    }
+}
+
+static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
+                           const double *losses);
 
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc)
 {
     mde_surrogate_desc defaults;
     mde_surrogate *s;
-    double *mde, *x = NULL, *y = NULL;
-    int i, j, width;
+    double *mde = NULL;
+    int *rows, i, j, missing = 0;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -14037,46 +14991,46 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
                  n, k, m);
         return NULL;
     }
+    if (mde__check_mixtures(c, "surrogate", n, k, weights)) return NULL;
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
-    if (!s) return NULL;
+    rows = (int *)mde_alloc(c, (size_t)n, sizeof(int));
+    if (mde__bad(c)) {
+        mde_release(c, rows);
+        mde_release(c, s);
+        return NULL;
+    }
     s->context = c;
     s->experts = desc->experts;
     s->k = k;
     s->m = m;
-    s->features = desc->features ? desc->features :
-        desc->experts ? MDE_FEATURE_LOG | MDE_FEATURE_OWN : MDE_FEATURE_LOG;
-    if (desc->fit.model == MDE_MULTITASK_GP && (s->features & MDE_FEATURE_OWN)) {
-        s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
+    s->n = n;
+    s->left_out = mde__doubles(c, (size_t)n, (size_t)m);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) missing |= losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)];
     }
-    if (s->features & (MDE_FEATURE_MDE | MDE_FEATURE_OWN)) {
-        if (!desc->experts) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
-        } else if (mde_experts_count(desc->experts) != k) {
-            mde_fail(c, MDE_BAD_SHAPE, "surrogate: %d experts for mixtures of %d weights",
-                     mde_experts_count(desc->experts), k);
-        } else if (mde_experts_validations(desc->experts) != m) {
-            mde_fail(c, MDE_BAD_SHAPE, "surrogate: the experts have %d validation texts for %d losses a run",
-                     mde_experts_validations(desc->experts), m);
+    if (desc->fit.model == MDE_STACK) {
+        mde__stack_fit(s, desc, weights, losses);
+    } else {
+        s->features = desc->features ? desc->features : mde__default_features(desc);
+        if (desc->fit.model == MDE_MULTITASK_GP && (s->features & MDE_FEATURE_OWN)) {
+            s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
         }
+        mde__surrogate_check(s, desc);
+        s->count = ((s->features & (MDE_FEATURE_OWN | MDE_FEATURE_POOLED)) || missing) &&
+            desc->fit.model != MDE_MULTITASK_GP ? m : 1;
+        s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
+        if (s->features & MDE_FEATURE_POOLED) {
+            s->laws = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
+        }
+        if (!mde__bad(c)) mde = mde__surrogate_losses(s, n, weights);
+        for (j = 0; j < s->count && !mde__bad(c); j++) {
+            mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
+        }
+        if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
+        if (!mde__bad(c)) mde__surrogate_left_out(s, weights, losses, rows);
+        mde_release(c, mde);
     }
-    s->count = s->features & MDE_FEATURE_OWN ? m : 1;
-    s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-    width = mde_feature_count(s->features, k, m);
-    mde = mde__bad(c) ? NULL : mde__surrogate_losses(s, n, weights);
-    if (!mde__bad(c)) {
-        x = mde__doubles(c, (size_t)n, (size_t)width);
-        y = mde__doubles(c, (size_t)n, 1);
-    }
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
-        if (mde_features(c, s->features, n, k, weights, m, mde, j, x)) break;
-        for (i = 0; i < n; i++) y[i] = losses[mde__cell(i, m, j)];
-        s->regressors[j] = s->count == 1 ? mde__regressor_prepare(c, n, width, m, x, losses, &desc->fit) :
-            mde__regressor_prepare(c, n, width, 1, x, y, &desc->fit);
-    }
-    if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
-    mde_release(c, y);
-    mde_release(c, x);
-    mde_release(c, mde);
+    mde_release(c, rows);
     if (mde__bad(c)) {
         mde_surrogate_free(s);
         return NULL;
@@ -14084,10 +15038,32 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     return s;
 }
 
+static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
+{
+    mde_context *c = s->context;
+    size_t count = (size_t)n * (size_t)s->m;
+    double *each = mde__doubles(c, count, 2);
+    int i, j, q;
+    memset(mean, 0, count * sizeof(double));
+    if (sd) memset(sd, 0, count * sizeof(double));
+    for (q = 0; q < s->members && each; q++) {
+        if (mde_surrogate_predict(s->member[q], n, weights, each, sd ? each + count : NULL)) break;
+        for (i = 0; i < n; i++) {
+            for (j = 0; j < s->m; j++) {
+                double share = s->share[mde__cell(j, s->members, q)];
+                mean[mde__cell(i, s->m, j)] += share * each[mde__cell(i, s->m, j)];
+                if (sd) sd[mde__cell(i, s->m, j)] += share * each[count + mde__cell(i, s->m, j)];
+            }
+        }
+    }
+    mde_release(c, each);
+    return mde_context_status(c);
+}
+
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
 {
     mde_context *c;
-    double *mde, *x = NULL, *out = NULL;
+    double *mde, *x = NULL, *out = NULL, *pooled = NULL;
     int i, j, width, each;
     if (!s) return MDE_BAD_ARGUMENT;
     c = s->context;
@@ -14095,16 +15071,24 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     if (n < 0 || !weights || !mean) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures and a place for the means");
     }
+    if (mde__check_mixtures(c, "surrogate", n, s->k, weights)) return mde_context_status(c);
+    if (s->members > 0) return mde__stack_predict(s, n, weights, mean, sd);
     width = mde_feature_count(s->features, s->k, s->m);
     each = s->m / s->count;
     mde = mde__surrogate_losses(s, n, weights);
     if (!mde__bad(c)) {
         x = mde__doubles(c, (size_t)n, (size_t)width);
         out = mde__doubles(c, 2 * (size_t)n, (size_t)each);
+        pooled = mde__doubles(c, (size_t)n, 1);
     }
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
-        if (mde_features(c, s->features, n, s->k, weights, s->m, mde, j, x)) break;
+        mde__feature_source f = mde__surrogate_source(s, j);
+        if (f.law && mde_regressor_predict(f.law, n, weights, pooled, NULL)) break;
+        for (i = 0; i < n; i++) {
+            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL, pooled[i],
+                             x + mde__cell(i, width, 0));
+        }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
         for (i = 0; i < n * each; i++) {
             size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
@@ -14112,10 +15096,253 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
             if (sd) sd[to] = out_sd[i];
         }
     }
+    mde_release(c, pooled);
     mde_release(c, out);
     mde_release(c, x);
     mde_release(c, mde);
     return mde_context_status(c);
+}
+
+MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
+{
+    int j, q;
+    if (!s) return 0;
+    if (s->members == 0) return s->regressors[0]->forest == NULL;
+    for (q = 0; q < s->members; q++) {
+        double most = 0;
+        for (j = 0; j < s->m; j++) {
+            double share = s->share[mde__cell(j, s->members, q)];
+            if (share > most) most = share;
+        }
+        if (most > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
+    }
+    return 1;
+}
+
+static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
+{
+    mde_context *c = s->context;
+    int j, l, q, k = s->k, m = s->m;
+    double *each = mde__doubles(c, (size_t)m, (size_t)k + 1);
+    memset(mean, 0, (size_t)m * sizeof(double));
+    memset(gradient, 0, (size_t)m * (size_t)k * sizeof(double));
+    for (q = 0; q < s->members && each; q++) {
+        double most = 0;
+        for (j = 0; j < m; j++) {
+            if (s->share[mde__cell(j, s->members, q)] > most) most = s->share[mde__cell(j, s->members, q)];
+        }
+        if (most == 0) continue;
+        if (mde_surrogate_gradient(s->member[q], weights, each, each + m)) break;
+        for (j = 0; j < m; j++) {
+            double share = s->share[mde__cell(j, s->members, q)];
+            mean[j] += share * each[j];
+            for (l = 0; l < k; l++) gradient[mde__cell(j, k, l)] += share * each[m + j * k + l];
+        }
+    }
+    mde_release(c, each);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
+{
+    mde_context *c;
+    double *mde = NULL, *slopes = NULL, *x = NULL, *pull = NULL, *out = NULL, pooled = 0;
+    int j, l, k, m, width, each;
+    if (!s) return MDE_BAD_ARGUMENT;
+    c = s->context;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!weights || !mean || !gradient) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture and places for means and gradients");
+    }
+    k = s->k;
+    m = s->m;
+    if (mde__check_mixtures(c, "surrogate", 1, k, weights)) return mde_context_status(c);
+    if (s->members > 0) return mde__stack_gradient(s, weights, mean, gradient);
+    width = mde_feature_count(s->features, k, m);
+    each = m / s->count;
+    if (s->features & MDE__FEATURE_EXPERTS) {
+        mde = mde__doubles(c, (size_t)m, 1);
+        slopes = mde__doubles(c, (size_t)m, (size_t)k);
+        for (j = 0; j < m && !mde__bad(c); j++) {
+            mde[j] = mde_validation_loss(s->experts, j, weights, slopes + mde__cell(j, k, 0));
+        }
+    }
+    x = mde__doubles(c, 1, (size_t)width + (size_t)k);
+    pull = mde__doubles(c, (size_t)each, (size_t)width);
+    out = mde__doubles(c, (size_t)each, 1);
+    for (j = 0; j < s->count && !mde__bad(c); j++) {
+        mde__feature_source f = mde__surrogate_source(s, j);
+        if (f.law && mde_regressor_gradient(f.law, weights, &pooled, x + width)) break;
+        mde__feature_row(&f, weights, mde, pooled, x);
+        if (mde_regressor_gradient(s->regressors[j], x, out, pull)) break;
+        for (l = 0; l < each; l++) {
+            double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
+            mean[s->count == 1 ? l : j] = out[l];
+            memset(to, 0, (size_t)k * sizeof(double));
+            mde__feature_pull(&f, weights, slopes, x + width, pull + mde__cell(l, width, 0), to);
+        }
+    }
+    mde_release(c, out);
+    mde_release(c, pull);
+    mde_release(c, x);
+    mde_release(c, slopes);
+    mde_release(c, mde);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted)
+{
+    if (!s || !predicted) return MDE_BAD_ARGUMENT;
+    if (mde__bad(s->context)) return mde_context_status(s->context);
+    memcpy(predicted, s->left_out, (size_t)s->n * (size_t)s->m * sizeof(double));
+    return MDE_OK;
+}
+
+/* ---- Stack ---- */
+
+/* The models that a stack is made of, from the stiffest, which is best with few runs, to the loosest. */
+typedef struct mde__recipe {
+    const char *name;
+    mde_model model;
+    int features, expert_features;
+} mde__recipe;
+
+#define MDE__RECIPES 6
+static const mde__recipe mde__recipes[MDE__RECIPES] = {
+    { "pooled law", MDE_POOLED_LAW, MDE_FEATURE_RAW, 0 },
+    { "mixing law", MDE_MIXING_LAW, MDE_FEATURE_RAW, 0 },
+    { "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, MDE_FEATURE_OWN },
+    { "GP", MDE_GP, MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN },
+    { "GP with pooled data", MDE_GP, MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED, MDE_FEATURE_OWN },
+    { "trees", MDE_TREES, MDE_FEATURE_RAW, MDE_FEATURE_OWN }
+};
+
+static void mde__recipe_desc(const mde__recipe *recipe, const mde_surrogate_desc *desc, mde_surrogate_desc *out)
+{
+    memset(out, 0, sizeof *out);
+    out->fit.model = recipe->model;
+    out->fit.kernel = MDE_MATERN32;
+    out->fit.seed = desc->fit.seed;
+    out->fit.restarts = desc->fit.restarts;
+    out->experts = desc->experts;
+    out->features = recipe->features | (desc->experts ? recipe->expert_features : 0);
+}
+
+/* Shares [count] >= 0 that sum to 1 and make share' q share least among the members in use: weight moves between pairs,
+   each time by the exact amount, until none gains. */
+static void mde__least_shares(int count, const double *q, const int *use, double *share)
+{
+    int sweep, i, j, l, used = 0;
+    for (i = 0; i < count; i++) used += use[i];
+    for (i = 0; i < count; i++) share[i] = use[i] ? 1.0 / used : 0;
+    for (sweep = 0; sweep < 500; sweep++) {
+        double moved = 0;
+        for (i = 0; i < count; i++) {
+            for (j = 0; j < i; j++) {
+                double curve = q[i * count + i] + q[j * count + j] - 2.0 * q[i * count + j], slope = 0, step;
+                for (l = 0; l < count; l++) slope += (q[i * count + l] - q[j * count + l]) * share[l];
+                if (!use[i] || !use[j] || !(curve > 0)) continue;
+                step = -slope / curve;
+                if (step < -share[i]) step = -share[i];
+                if (step > share[j]) step = share[j];
+                share[i] += step;
+                share[j] -= step;
+                moved += fabs(step);
+            }
+        }
+        if (moved < 1e-12) break;
+    }
+}
+
+#define MDE__SHARE_RUNS 30.0    /* so many runs of its own weigh as much for a target's shares as all targets together */
+#define MDE__SHARE_LEAST 0.02   /* less is left out */
+#define MDE__SHARE_WORST 2.0    /* a member with more than so many times the least error of a member is left out: with a
+                                   few runs it may cancel errors of others by chance, and then runs away elsewhere */
+
+/* Shares of each target: those with the least error on the runs left out, where the errors of all targets count, too, as
+   far as the target's own are few. */
+static void mde__stack_shares(mde_surrogate *s, const double *losses)
+{
+    mde_context *c = s->context;
+    int n = s->n, m = s->m, count = s->members, use[MDE__RECIPES], best = 0, i, j, a, b;
+    size_t square = (size_t)count * (size_t)count;
+    double *errors = mde__doubles(c, (size_t)m + 1, square), *all = errors ? errors + (size_t)m * square : NULL;
+    for (j = 0; j < m && errors; j++) {
+        double *own = errors + (size_t)j * square, trace = 0;
+        for (i = 0; i < n; i++) {
+            double y = losses[mde__cell(i, m, j)];
+            if (y != y) continue;
+            for (a = 0; a < count; a++) {
+                double away = s->member[a]->left_out[mde__cell(i, m, j)] - y;
+                for (b = 0; b < count; b++) {
+                    own[a * count + b] += away * (s->member[b]->left_out[mde__cell(i, m, j)] - y);
+                }
+            }
+        }
+        for (a = 0; a < count; a++) trace += own[a * count + a];
+        for (i = 0; i < (int)square; i++) {
+            if (trace > 0) own[i] /= trace;
+            all[i] += own[i] / m;
+        }
+    }
+    for (a = 0; all && a < count; a++) if (all[a * count + a] < all[best * count + best]) best = a;
+    for (a = 0; all && a < count; a++) {
+        use[a] = all[a * count + a] <= MDE__SHARE_WORST * all[best * count + best];
+    }
+    for (j = 0; j < m && errors; j++) {
+        double *own = errors + (size_t)j * square, *share = s->share + (size_t)j * (size_t)count, sum = 0;
+        double weight = n / (n + MDE__SHARE_RUNS);
+        for (i = 0; i < (int)square; i++) own[i] = weight * own[i] + (1.0 - weight) * all[i];
+        mde__least_shares(count, own, use, share);
+        for (a = 0; a < count; a++) {
+            if (share[a] < MDE__SHARE_LEAST) share[a] = 0;
+            sum += share[a];
+        }
+        for (a = 0; a < count; a++) share[a] /= sum;
+    }
+    mde_release(c, errors);
+}
+
+static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
+                           const double *losses)
+{
+    mde_context *c = s->context;
+    int i, j, q;
+    s->member = (mde_surrogate **)mde_alloc(c, MDE__RECIPES, sizeof *s->member);
+    s->member_names = (const char **)mde_alloc(c, MDE__RECIPES, sizeof *s->member_names);
+    s->share = mde__doubles(c, (size_t)s->m, MDE__RECIPES);
+    for (q = 0; q < MDE__RECIPES && !mde__bad(c); q++) {
+        mde_surrogate_desc each;
+        mde__recipe_desc(&mde__recipes[q], desc, &each);
+        s->member_names[q] = mde__recipes[q].name;
+        s->member[q] = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &each);
+        s->members = q + 1;
+    }
+    if (!mde__bad(c)) mde__stack_shares(s, losses);
+    for (q = 0; q < s->members && !mde__bad(c); q++) {
+        for (i = 0; i < s->n; i++) {
+            for (j = 0; j < s->m; j++) {
+                s->left_out[mde__cell(i, s->m, j)] +=
+                    s->share[mde__cell(j, s->members, q)] * s->member[q]->left_out[mde__cell(i, s->m, j)];
+            }
+        }
+    }
+}
+
+MDEDEF int mde_surrogate_members(const mde_surrogate *s)
+{
+    return s ? s->members : 0;
+}
+
+MDEDEF const char *mde_surrogate_member(const mde_surrogate *s, int member)
+{
+    return s && member >= 0 && member < s->members ? s->member_names[member] : NULL;
+}
+
+MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member)
+{
+    if (!s || target < 0 || target >= s->m || member < 0 || member >= s->members) return (double)NAN;
+    return s->share[mde__cell(target, s->members, member)];
 }
 
 /* ---- Tables of runs ---- */

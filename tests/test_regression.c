@@ -258,7 +258,8 @@ static void ridge_leave_one_out_equals_refitting(void)
             products[k] = 0;
             for (i = 0; i < n; i++) products[k] += scores[i * r->rank + k] * centred[i];
         }
-        error = mde__ridge_leave_one_out(n, r->rank, penalty, scores, r->eigenvalues, products, centred, NULL);
+        error = mde__ridge_leave_one_out(n, r->rank, penalty, scores, r->eigenvalues, products, centred, NULL,
+                                         NULL);
         CLOSE(error, plain_leave_one_out(n, d, z, y, n * penalty), 1e-10);
         mde_context_free(c);
     }
@@ -340,51 +341,118 @@ static void ridge_sd_is_the_error_of_new_runs(void)
 /* ---- Gaussian processes ---- */
 
 /* A process that is made but not fitted, and a workspace for it. */
-static mde_regressor *prepare_gp(mde_context *c, int n, int d, const double *x, const double *y, mde_kernel kernel,
-                                 int isotropic, mde__gp_work *w)
+static mde_regressor *prepare_gp(mde_context *c, int n, int d, const double *x, const double *y,
+                                 const mde_fit_desc *desc, mde__gp_work *w)
 {
-    mde_fit_desc desc;
-    mde_regressor *r;
-    memset(&desc, 0, sizeof desc);
-    desc.model = MDE_GP;
-    desc.kernel = kernel;
-    desc.isotropic = isotropic;
-    r = mde__regressor_prepare(c, n, d, 1, x, y, &desc);
+    mde_regressor *r = mde__regressor_prepare(c, n, d, 1, x, y, desc);
+    int parameters, groups;
     if (!r) return NULL;
     w->gp = r->gp[0];
-    mde__gp_work_place(w, mde__doubles(c, mde__gp_work_size(n, d, w->gp->parameters), 1), n, d, w->gp->parameters);
+    parameters = w->gp->parameters;
+    groups = w->gp->groups;
+    mde__gp_work_place(w, mde__doubles(c, mde__gp_work_size(n, d, groups, parameters), 1), n, d, groups, parameters);
+    mde__gp_use(w, n);
     return r;
+}
+
+/* Kernels one by one; one length scale; groups, multiplied and added; noise inputs. */
+#define GP_FORMS 9
+static mde_fit_desc gp_form(int form)
+{
+    static const int groups[4] = { 1, 0, 1, 0 };
+    mde_fit_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_GP;
+    desc.kernel = (mde_kernel)(form % 3);
+    desc.isotropic = form == 3 || form == 5;
+    if (form >= 4 && form <= 7) desc.groups = groups;
+    desc.combination = form == 6 || form == 7 ? MDE_ADDITIVE : MDE_PRODUCT;
+    desc.noises = form >= 7 ? 2 : 0;
+    return desc;
 }
 
 static void gp_likelihood_gradient_equals_finite_differences(void)
 {
-    int kernel, isotropic, i, k;
-    for (kernel = 0; kernel < 3; kernel++) {
-        for (isotropic = 0; isotropic < 2; isotropic++) {
-            double x[40 * 3], y[40], theta[5], gradient[5], unused[5];
-            mde_context *c = mde_context_create(NULL);
-            mde__gp_work w;
-            make_data(11, 40, 3, 1, 0.2, x, y);
-            CHECK(prepare_gp(c, 40, 3, x, y, (mde_kernel)kernel, isotropic, &w) != NULL);
-            for (i = 0; i < w.gp->parameters; i++) theta[i] = 0.3 * i - 0.5;
-            theta[w.gp->parameters - 1] = -2.5;
-            for (k = 0; k < 2; k++) {       /* the likelihood, then with its priors */
-                if (k == 0) mde__gp_likelihood(&w, theta, gradient);
-                else mde__gp_loss(theta, gradient, &w);
-                for (i = 0; i < w.gp->parameters; i++) {
-                    double h = 1e-3, t = theta[i], f[4];
-                    int p;
-                    for (p = 0; p < 4; p++) {
-                        theta[i] = t + h * (p < 2 ? p - 2 : p - 1);
-                        f[p] = k == 0 ? mde__gp_likelihood(&w, theta, NULL) : mde__gp_loss(theta, unused, &w);
-                    }
-                    theta[i] = t;
-                    /* five points: h^4 f^(5) / 30 about 1e-12, rounding 1e-13 / h */
-                    CLOSE(gradient[i], (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h), 1e-8);
+    int form, i, k;
+    for (form = 0; form < GP_FORMS; form++) {
+        enum { N = 40, D = 4, MOST = 12 };
+        double x[N * D], y[N], theta[MOST], gradient[MOST], unused[MOST];
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc = gp_form(form);
+        mde__gp_work w;
+        make_data(11, N, D, 1, 0.2, x, y);
+        for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
+        CHECK(prepare_gp(c, N, D, x, y, &desc, &w) != NULL);
+        CHECK(w.gp->parameters <= MOST);
+        for (i = 0; i < w.gp->parameters; i++) theta[i] = 0.3 * (i % 5) - 0.5;
+        for (i = w.gp->lengths + w.gp->signals; i < w.gp->parameters; i++) theta[i] = -2.5 + 0.4 * (i % 3);
+        for (k = 0; k < 2; k++) {       /* the likelihood, then with its priors */
+            if (k == 0) mde__gp_likelihood(&w, theta, gradient);
+            else mde__gp_loss(theta, gradient, &w);
+            for (i = 0; i < w.gp->parameters; i++) {
+                double h = 1e-3, t = theta[i], f[4];
+                int p;
+                for (p = 0; p < 4; p++) {
+                    theta[i] = t + h * (p < 2 ? p - 2 : p - 1);
+                    f[p] = k == 0 ? mde__gp_likelihood(&w, theta, NULL) : mde__gp_loss(theta, unused, &w);
                 }
+                theta[i] = t;
+                /* five points: h^4 f^(5) / 30 about 1e-12, rounding 1e-13 / h */
+                CLOSE(gradient[i], (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h), 1e-8);
             }
-            mde_context_free(c);
         }
+        mde_context_free(c);
+    }
+}
+
+/* Each run in turn is left out of a process whose covariance stays as it was. */
+static void gp_left_out_equals_refitting_with_the_same_covariance(void)
+{
+    int form, i, j, q;
+    for (form = 0; form < GP_FORMS; form++) {
+        enum { N = 14, D = 4 };
+        double x[N * D], y[N], left[N];
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc = gp_form(form);
+        mde_regressor *r;
+        const mde__gp *gp;
+        make_data(17, N, D, 1, 0.2, x, y);
+        for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
+        r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
+        CHECK(mde_regressor_left_out(r, left) == MDE_OK);
+        gp = r->gp[0];
+        for (q = 0; q < N; q++) {
+            double z[N * D], columns[N * D], each[MDE__MOST_GROUPS * N * N], k[N * N], a[N * N], right[N * 2], mu;
+            double ones = 0, ones_y = 0, value;
+            int row = 0;
+            mde__gp_scale(gp, N, gp->x, gp->theta, z, columns);
+            mde__gp_covariances(gp, N, N, z, columns, gp->theta, 0, each, NULL, k);
+            for (i = 0; i < N; i++) {
+                int column = 0;
+                if (i == q) continue;
+                for (j = 0; j < N; j++) {
+                    if (j == q) continue;
+                    a[row * (N - 1) + column++] =
+                        k[i * N + j] + (i == j ? mde__gp_noise(gp, gp->theta, gp->noise_x + i * gp->noises) : 0);
+                }
+                right[row * 2] = 1;
+                right[row * 2 + 1] = gp->y[i];
+                row++;
+            }
+            solve(N - 1, a, 2, right);
+            for (i = 0; i < N - 1; i++) {
+                ones += right[i * 2];
+                ones_y += right[i * 2 + 1];
+            }
+            value = mu = ones_y / ones;
+            for (i = 0, row = 0; i < N; i++) {
+                if (i == q) continue;
+                value += k[q * N + i] * (right[row * 2 + 1] - mu * right[row * 2]);
+                row++;
+            }
+            CLOSE(left[q], r->target_mean[0] + r->target_sd[0] * value, 1e-7);
+        }
+        mde_context_free(c);
     }
 }
 
@@ -393,8 +461,9 @@ static void gp_likelihood_of_two_runs_equals_the_closed_form(void)
     /* K = [[a, b], [b, a]] has eigenvalues a + b (along the mean) and a - b (along the difference) */
     double x[2] = { 0, 2 }, y[2] = { 1, 4 }, theta[3], length = 1.3, signal = 0.7, noise = 0.05, a, b, expected;
     mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc = gp_form(1);
     mde__gp_work w;
-    CHECK(prepare_gp(c, 2, 1, x, y, MDE_RBF, 0, &w) != NULL);
+    CHECK(prepare_gp(c, 2, 1, x, y, &desc, &w) != NULL);
     theta[0] = log(length);
     theta[1] = log(signal);
     theta[2] = log(noise);
@@ -672,17 +741,20 @@ static void joint_process_beats_independent_ones_on_correlated_targets(void)
 static void gradients_of_predictions_equal_finite_differences(void)
 {
     int model, i, j, q;
-    for (model = 0; model <= 5; model++) {
+    for (model = 0; model <= 8; model++) {
         enum { N = 24, D = 4, M = 3 };
         double x[N * D], y[N * M], at[D], mean[M], gradient[M * D], up[M], down[M];
         mde_context *c = mde_context_create(NULL);
         mde_fit_desc desc;
         mde_regressor *r;
         memset(&desc, 0, sizeof desc);
-        desc.model = model == 0 ? MDE_RIDGE : model <= 2 ? MDE_GP : model <= 4 ? MDE_MULTITASK_GP : MDE_MIXING_LAW;
+        if (model >= 7) desc = gp_form(model == 7 ? 5 : 7);
+        else desc.model = model == 0 ? MDE_RIDGE : model <= 2 ? MDE_GP : model <= 4 ? MDE_MULTITASK_GP :
+            model == 5 ? MDE_MIXING_LAW : MDE_POOLED_LAW;
         desc.kernel = model % 2 ? MDE_RBF : MDE_MATERN52;
         desc.restarts = 1;
         make_data(15, N, D, M, 0.1, x, y);
+        for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
         for (i = 0; i < N; i++) x[i * D + 1] = 0.25;     /* a constant feature */
         r = mde_regressor_fit(c, N, D, M, x, y, &desc);
         for (q = 0; q < D; q++) at[q] = 0.1 + 0.2 * q;
@@ -766,6 +838,92 @@ static void gradient_of_the_mixing_laws_loss_equals_finite_differences(void)
         up = mde__law_loss(theta, unused, &f);
         theta[i] = t - h;
         CLOSE(gradient[i], (up - mde__law_loss(theta, unused, &f)) / (2 * h), 1e-6);
+        theta[i] = t;
+    }
+}
+
+/* Targets whose loss is a power of what the domains are worth to them. */
+static void make_pools(int n, int d, int m, double noise, double *w, double *y, double *truth)
+{
+    mde_random random = mde_random_start(37, 1);
+    double alpha[8];
+    int i, j, q;
+    for (q = 0; q < d; q++) alpha[q] = 0.5;
+    for (i = 0; i < n; i++) {
+        mde_random_dirichlet(&random, d, alpha, w + i * d);
+        for (j = 0; j < m; j++) {
+            double data = 1e-3;
+            for (q = 0; q < d; q++) data += w[i * d + q] * (q == j ? 1.0 : q == j + 1 ? 0.2 : 0.004);
+            truth[i * m + j] = 1.5 + 0.2 * j + 0.6 * pow(data, -0.3);
+            y[i * m + j] = truth[i * m + j] + noise * mde_random_normal(&random);
+        }
+    }
+}
+
+static void pooled_law_is_found_again(void)
+{
+    enum { N = 80, NEW = 200, D = 5, M = 3, ALL = N + NEW };
+    static double w[ALL * D], y[ALL * M], truth[ALL * M], mean[NEW * M], sd[NEW * M], left[N * M];
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    int pools, i, j, inside = 0;
+    for (pools = 1; pools <= 2; pools++) {
+        memset(&desc, 0, sizeof desc);
+        desc.model = MDE_POOLED_LAW;
+        desc.rank = pools;
+        make_pools(ALL, D, M, 0.02, w, y, truth);
+        r = mde_regressor_fit(c, N, D, M, w, y, &desc);
+        CHECK(mde_regressor_predict(r, NEW, w + N * D, mean, sd) == MDE_OK);
+        CHECK(mde_mse(NEW * M, mean, truth + N * M) < 0.02 * 0.02);
+        for (i = 0, inside = 0; i < NEW * M; i++) inside += fabs(mean[i] - y[N * M + i]) < 1.645 * sd[i];
+        CHECK(inside > 0.85 * NEW * M && inside < 0.95 * NEW * M);
+        CHECK(mde_regressor_left_out(r, left) == MDE_OK);
+        CHECK(mde_mse(N * M, left, y) > 0.6 * mde_mse(NEW * M, mean, y + N * M));
+        CHECK(mde_mse(N * M, left, y) < 2 * mde_mse(NEW * M, mean, y + N * M));
+        for (j = 0; j < M; j++) {
+            if (pools > 1) continue;
+            CHECK(r->pools[j].main == j);
+            CLOSE(mde_regressor_transfer(r, j, j), 1, 1e-12);
+            CHECK(mde_regressor_transfer(r, j, j + 1) > 0.1 && mde_regressor_transfer(r, j, j + 1) < 0.4);
+            CHECK(mde_regressor_transfer(r, j, (j + 3) % D) < 0.05);
+        }
+    }
+    w[3] = -0.1;
+    CHECK(mde_regressor_fit(c, N, D, M, w, y, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "weight 3 of run 0 is -0.1");
+    mde_context_free(c);
+}
+
+static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
+{
+    enum { N = 20, D = 4, POOLS = 2, P = 1 + POOLS * (MDE__POOL_HEAD + D) + 2 };
+    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * POOLS * D + 2 * POOLS];
+    mde__pool_fit f;
+    mde__pool_work w;
+    int i;
+    make_data(21, N, D, 1, 0.1, x, y);
+    for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
+    fill_normal(22, P, theta);
+    for (i = 0; i < P; i++) theta[i] *= 0.5;
+    f.n = N;
+    f.d = D;
+    f.pools = POOLS;
+    f.main = 1;
+    f.x = x;
+    f.y = y;
+    w.f = &f;
+    w.worth = work;
+    w.slope = work + POOLS * D;
+    w.data = w.slope + POOLS * D;
+    w.term = w.data + POOLS;
+    mde__pool_loss(theta, gradient, &w);
+    for (i = 0; i < P; i++) {
+        double h = 1e-5, t = theta[i], up;
+        theta[i] = t + h;
+        up = mde__pool_loss(theta, unused, &w);
+        theta[i] = t - h;
+        CLOSE(gradient[i], (up - mde__pool_loss(theta, unused, &w)) / (2 * h), 1e-6);
         theta[i] = t;
     }
 }
@@ -862,6 +1020,7 @@ static void constant_targets_and_features_are_fine(void)
         for (i = 0; i < N; i++) {
             CLOSE(mean[i * M], 2.7, 1e-15);
             CLOSE(sd[i * M], 0, 0);
+            if (model == MDE_POOLED_LAW) continue;      /* more data never make its loss greater */
             CLOSE(mean[i * M + 1], i, model == MDE_TREES ? 1.1 : 0.3);      /* a leaf has three runs */
         }
         if (model == MDE_GP || model == MDE_MULTITASK_GP) {
@@ -968,8 +1127,9 @@ static void results_do_not_depend_on_threads_or_instruction_set(void)
 {
     enum { N = 30, D = 4, M = 5 };
     static double x[N * D], y[N * M], first[N * M], first_sd[N * M], mean[N * M], sd[N * M];
-    int model, variant;
+    int model, variant, i;
     make_data(44, N, D, M, 0.1, x, y);
+    for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
     for (model = 0; model <= MDE_TREES; model++) {
         for (variant = 0; variant < 3; variant++) {
             mde_context_desc desc;
@@ -1018,8 +1178,13 @@ static void features_stand_in_the_order_of_their_names(void)
     CLOSE(out[11], log(0.751) * log(0.251), 1e-14);
     CLOSE(out[12], log(0.751) * log(0.751), 1e-14);
     CLOSE(out[25], log(0.001) * log(0.001), 1e-13);
-    CHECK(mde_features(c, 64, 2, 2, weights, 3, mde, 1, out) == MDE_BAD_ARGUMENT);
+    CHECK(mde_features(c, 512, 2, 2, weights, 3, mde, 1, out) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
+    CHECK(mde_features(c, MDE_FEATURE_POOLED, 2, 2, weights, 3, mde, 1, out) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_features(c, MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, 2, 2, weights, 3, mde, 1, out) == MDE_OK);
+    CLOSE(out[0], pow(0.25 + 1e-6, 0.3), 1e-14);
+    CLOSE(out[2], pow(1e-3 / 0.251, 2), 1e-14);
     CHECK(mde_features(c, MDE_FEATURE_OWN, 2, 2, weights, 3, NULL, 1, out) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "mixture losses");
     mde_clear_error(c);
@@ -1067,6 +1232,7 @@ static void surrogate_sees_each_targets_own_expert_loss(void)
         memset(&desc, 0, sizeof desc);
         desc.experts = e;
         desc.fit.model = (mde_model)model;
+        desc.features = MDE_FEATURE_LOG | MDE_FEATURE_OWN;
         s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
         CHECK(mde_surrogate_predict(s, RUNS, weights, mean, sd) == MDE_OK);
         for (j = 0; j < TEXTS; j++) {
@@ -1107,11 +1273,133 @@ static void surrogate_sees_each_targets_own_expert_loss(void)
     mde_context_free(c);
 }
 
+/* Every feature at once, and every model, by its weights. */
+static void surrogate_gradients_equal_finite_differences(void)
+{
+    static const int sets[7] = {
+        MDE_FEATURE_RAW | MDE_FEATURE_LOG | MDE_FEATURE_MDE | MDE_FEATURE_OWN | MDE_FEATURE_SQRT,
+        MDE_FEATURE_PRODUCTS | MDE_FEATURE_POWER, MDE_FEATURE_POWER | MDE_FEATURE_POOLED | MDE_FEATURE_SCARCE, 0, 0, 0, 0
+    };
+    static const mde_model models[7] = { MDE_RIDGE, MDE_RIDGE, MDE_GP, MDE_GP, MDE_MULTITASK_GP, MDE_POOLED_LAW,
+                                         MDE_MIXING_LAW };
+    double weights[RUNS * EXPERTS], losses[RUNS * TEXTS], mde[RUNS * TEXTS], alpha[EXPERTS] = { 1, 1, 1 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(4, 5);
+    mde_experts *e = make_experts(c);
+    int i, j, q, form;
+    for (i = 0; i < RUNS; i++) mde_random_dirichlet(&random, EXPERTS, alpha, weights + i * EXPERTS);
+    mde_mixture_losses(e, RUNS, weights, mde);
+    for (i = 0; i < RUNS * TEXTS; i++) losses[i] = 0.8 * mde[i] + 0.1 + 0.01 * mde_random_normal(&random);
+    for (form = 0; form < 7; form++) {
+        double w[EXPERTS] = { 0.2, 0.5, 0.3 }, mean[TEXTS], gradient[TEXTS * EXPERTS], up[TEXTS], down[TEXTS];
+        mde_surrogate_desc desc;
+        mde_surrogate *s;
+        memset(&desc, 0, sizeof desc);
+        desc.fit.model = models[form];
+        desc.features = sets[form];
+        desc.experts = form == 5 || form == 6 ? NULL : e;
+        s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
+        CHECK(mde_surrogate_smooth(s));
+        CHECK(mde_surrogate_gradient(s, w, mean, gradient) == MDE_OK);
+        for (q = 1; q < EXPERTS; q++) {         /* along the simplex: the experts' loss is defined there only */
+            double h = 1e-5;
+            w[q] += h;
+            w[0] -= h;
+            CHECK(mde_surrogate_predict(s, 1, w, up, NULL) == MDE_OK);
+            w[q] -= 2 * h;
+            w[0] += 2 * h;
+            CHECK(mde_surrogate_predict(s, 1, w, down, NULL) == MDE_OK);
+            w[q] += h;
+            w[0] -= h;
+            for (j = 0; j < TEXTS; j++) {
+                CLOSE(gradient[j * EXPERTS + q] - gradient[j * EXPERTS], (up[j] - down[j]) / (2 * h), 1e-6);
+            }
+        }
+        mde_surrogate_free(s);
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+static void missing_losses_are_left_out_of_their_target_alone(void)
+{
+    enum { N = 40, D = 4, M = 3 };
+    static const mde_model models[4] = { MDE_RIDGE, MDE_GP, MDE_POOLED_LAW, MDE_TREES };
+    double w[N * D], y[N * M], truth[N * M], few_w[N * D], few_y[N], mean[N * M], expected[N], left[N * M];
+    mde_context *c = mde_context_create(NULL);
+    mde_surrogate_desc desc;
+    mde_surrogate *s, *alone;
+    int form, i, count = 0;
+    make_pools(N, D, M, 0.02, w, y, truth);
+    for (i = 0; i < N; i++) {
+        if (i % 3 == 1) {
+            y[i * M + 1] = (double)NAN;
+        } else {
+            memcpy(few_w + count * D, w + i * D, D * sizeof(double));
+            few_y[count++] = y[i * M + 1];
+        }
+    }
+    for (form = 0; form < 4; form++) {
+        memset(&desc, 0, sizeof desc);
+        desc.fit.model = models[form];
+        desc.fit.trees = 50;
+        s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+        alone = mde_surrogate_fit(c, count, D, 1, few_w, few_y, &desc);
+        CHECK(mde_surrogate_predict(s, N, w, mean, NULL) == MDE_OK);
+        CHECK(mde_surrogate_predict(alone, N, w, expected, NULL) == MDE_OK);
+        for (i = 0; i < N; i++) CHECK(mean[i * M + 1] == expected[i]);
+        CHECK(mde_surrogate_left_out(s, left) == MDE_OK);
+        for (i = 0; i < N; i++) CHECK((left[i * M + 1] == mean[i * M + 1]) == (i % 3 == 1) || models[form] == MDE_TREES);
+        mde_surrogate_free(s);
+        mde_surrogate_free(alone);
+    }
+    desc.fit.model = MDE_MULTITASK_GP;
+    s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+    CHECK(s && s->regressors[0]->n == count);
+    for (i = 0; i < N; i++) if (i > 4) y[i * M] = (double)NAN;
+    for (i = 0; i < N; i++) if (i > 1) y[i * M + 1] = (double)NAN;
+    desc.fit.model = MDE_GP;
+    CHECK(mde_surrogate_fit(c, N, D, M, w, y, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "loss 1 is there in 1 runs");
+    mde_context_free(c);
+}
+
+static void stack_weighs_its_members_by_their_errors(void)
+{
+    enum { N = 100, NEW = 200, D = 4, M = 3 };
+    static double w[(N + NEW) * D], y[(N + NEW) * M], truth[(N + NEW) * M], mean[NEW * M], sd[NEW * M], left[N * M];
+    mde_context *c = mde_context_create(NULL);
+    mde_surrogate_desc desc;
+    mde_surrogate *s;
+    int i, j, q, inside = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.fit.model = MDE_STACK;
+    desc.fit.trees = 50;
+    make_pools(N + NEW, D, M, 0.02, w, y, truth);
+    s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+    CHECK(mde_surrogate_predict(s, NEW, w + N * D, mean, sd) == MDE_OK);
+    CHECK(mde_mse(NEW * M, mean, truth + N * M) < 0.02 * 0.02);
+    for (i = 0; i < NEW * M; i++) inside += fabs(mean[i] - y[N * M + i]) < 1.645 * sd[i];
+    CHECK(inside > 0.85 * NEW * M && inside < 0.97 * NEW * M);
+    for (j = 0; j < M; j++) {
+        double sum = 0;
+        for (q = 0; q < mde_surrogate_members(s); q++) sum += mde_surrogate_share(s, j, q);
+        CLOSE(sum, 1, 1e-12);
+        /* the law that made the runs is the best of them */
+        CHECK(strcmp(mde_surrogate_member(s, 0), "pooled law") == 0);
+        CHECK(mde_surrogate_share(s, j, 0) > 0.3);
+    }
+    CHECK(mde_surrogate_left_out(s, left) == MDE_OK);
+    CHECK(mde_mse(N * M, left, y) < 2 * mde_mse(NEW * M, mean, y + N * M));
+    CHECK(mde_surrogate_member(s, 99) == NULL && mde_surrogate_share(s, 0, 99) != mde_surrogate_share(s, 0, 99));
+    mde_context_free(c);
+}
+
 /* ---- Memory ---- */
 
 static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
 {
-    int model, limit, finished = 0;
+    int model, limit, finished = 0, i;
     for (model = 0; model <= MDE_TREES; model++) {
         for (limit = 0, finished = 0; !finished && limit < 1000; limit++) {
             enum { N = 6, D = 2, M = 2 };
@@ -1131,6 +1419,7 @@ static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
             fit.model = (mde_model)model;
             fit.restarts = 1;
             make_data(44, N, D, M, 0.1, x, y);
+            for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
             c = mde_context_create(&desc);
             if (c) {
                 mde_regressor *r = mde_regressor_fit(c, N, D, M, x, y, &fit);
@@ -1138,6 +1427,13 @@ static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
                 mde_regressor_predict(r, N, x, mean, sd);
                 if (model != MDE_TREES) mde_regressor_gradient(r, x, mean, gradient);
                 mde_cross_validate(c, N, D, M, x, y, &fit, 2, mean);
+                if (model == MDE_TREES) {
+                    mde_surrogate_desc stack;
+                    memset(&stack, 0, sizeof stack);
+                    stack.fit.model = MDE_STACK;
+                    stack.fit.restarts = 1;
+                    mde_surrogate_predict(mde_surrogate_fit(c, N, D, M, x, y, &stack), N, x, mean, sd);
+                }
                 finished = mde_context_status(c) == MDE_OK;
                 if (!finished) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
             }
@@ -1234,6 +1530,44 @@ static void law_and_trees_rank_the_regmix_runs_as_published_tables_do(void)
     CHECK(products > 96.5);
 }
 
+/* Mean rank correlation of a surrogate with its own features, in per cent, and the share of runs inside their intervals. */
+static double real_surrogate(mde_model model, int n, double *covered)
+{
+    double *mean = mde__doubles(real.c, (size_t)real.test, (size_t)real.m);
+    double *sd = mde__doubles(real.c, (size_t)real.test, (size_t)real.m);
+    double *a = mde__doubles(real.c, 2, (size_t)real.test), *b = a + real.test, total = 0;
+    mde_surrogate_desc desc;
+    int i, j;
+    memset(&desc, 0, sizeof desc);
+    desc.fit.model = model;
+    desc.fit.kernel = MDE_MATERN32;
+    mde_surrogate_predict(mde_surrogate_fit(real.c, n, real.k, real.m, real.train_w, real.train_y, &desc), real.test,
+                          real.test_w, mean, sd);
+    *covered = 0;
+    for (j = 0; j < real.m; j++) {
+        for (i = 0; i < real.test; i++) {
+            a[i] = mean[i * real.m + j];
+            b[i] = real.test_y[i * real.m + j];
+            *covered += (fabs(a[i] - b[i]) < 1.645 * sd[i * real.m + j]) / (double)(real.test * real.m);
+        }
+        total += mde_spearman(real.test, a, b);
+    }
+    return 100 * total / real.m;
+}
+
+static void surrogates_rank_the_regmix_runs_better_than_published_tables(void)
+{
+    double covered[4], pooled = real_surrogate(MDE_POOLED_LAW, 64, covered), gp = real_surrogate(MDE_GP, 64, covered + 1);
+    double few = real_surrogate(MDE_STACK, 32, covered + 2), stack = real_surrogate(MDE_STACK, 64, covered + 3);
+    printf("    pooled law, 64 runs: %.2f %%; GP %.2f %% (%.0f %% inside); stack %.2f %% (%.0f %%), 32 runs %.2f %% (%.0f %%)\n",
+           pooled, gp, 100 * covered[1], stack, 100 * covered[3], few, 100 * covered[2]);
+    CHECK(pooled > 97.0);
+    CHECK(gp > 98.4);
+    CHECK(stack > 98.4);
+    CHECK(few > 97.0);
+    CHECK(covered[1] > 0.85 && covered[2] > 0.85 && covered[3] > 0.85);
+}
+
 static void joint_process_ranks_the_regmix_runs_well(void)
 {
     double few = real_spearman(MDE_MULTITASK_GP, MDE_FEATURE_LOG, 64);
@@ -1307,6 +1641,7 @@ int main(void)
     TEST(ridge_predicts_what_the_normal_equations_say);
     TEST(ridge_sd_is_the_error_of_new_runs);
     TEST(gp_likelihood_gradient_equals_finite_differences);
+    TEST(gp_left_out_equals_refitting_with_the_same_covariance);
     TEST(gp_likelihood_of_two_runs_equals_the_closed_form);
     TEST(gp_predicts_what_the_dense_inverse_says);
     TEST(gp_recovers_the_noise_and_covers_new_runs);
@@ -1316,6 +1651,8 @@ int main(void)
     TEST(joint_process_beats_independent_ones_on_correlated_targets);
     TEST(mixing_law_is_found_again);
     TEST(gradient_of_the_mixing_laws_loss_equals_finite_differences);
+    TEST(pooled_law_is_found_again);
+    TEST(gradient_of_the_pooled_laws_loss_equals_finite_differences);
     TEST(a_tree_splits_where_the_squares_get_least);
     TEST(trees_learn_steps_and_know_their_spread);
     TEST(gradients_of_predictions_equal_finite_differences);
@@ -1326,6 +1663,9 @@ int main(void)
     TEST(results_do_not_depend_on_threads_or_instruction_set);
     TEST(features_stand_in_the_order_of_their_names);
     TEST(surrogate_sees_each_targets_own_expert_loss);
+    TEST(surrogate_gradients_equal_finite_differences);
+    TEST(missing_losses_are_left_out_of_their_target_alone);
+    TEST(stack_weighs_its_members_by_their_errors);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
 
     real.c = mde_context_create(NULL);
@@ -1337,6 +1677,7 @@ int main(void)
         TEST(ridge_ranks_the_regmix_runs_as_published_tables_do);
         TEST(gaussian_process_ranks_the_regmix_runs_best);
         TEST(joint_process_ranks_the_regmix_runs_well);
+        TEST(surrogates_rank_the_regmix_runs_better_than_published_tables);
         TEST(law_and_trees_rank_the_regmix_runs_as_published_tables_do);
     } else {
         test_skip("regmix", "../shared/data/regmix is not there; MDEMIX_SHARED may name the folder that holds data");
