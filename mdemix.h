@@ -639,7 +639,8 @@ typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
    the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
-   the text in bytes (0: unknown). All is copied. A positive or NaN log-probability is an error. */
+   the text in bytes (0: unknown). All is copied. A positive or NaN log-probability is an error, and so are sums over
+   sequences in place of tokens: the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
 MDEDEF void mde_experts_free(mde_experts *e);
@@ -652,7 +653,7 @@ MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
 MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
 #ifndef MDE_NO_STDIO
 /* path/<validation>/<expert>.npy, natural log, [tokens]; bytes.npy (bytes of each token) and doc.npy (document of each
-   token) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). */
+   token) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over sequences are refused. */
 MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll);
 #endif
 
@@ -663,6 +664,29 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient);
 /* Losses of many mixtures, the features of a regression: weights [mixtures, experts], out [mixtures, validations]. */
 MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, const double *weights, double *out);
+/* A loss of a validation text, nats a token, in bits a byte of the text; NaN when its bytes are unknown. */
+MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double loss);
+
+/* Prices [experts] of the domains at a mixture: the change of the objective's loss, nats a token, per unit of share
+   given to domain i and taken from the mixture as a whole. Below 0: worth adding. At an optimum without bounds 0 for
+   all that are in it, and 0 or more for all that are not. The loss is convex: a share s lowers it by at most -s price.
+   It is an error if a token has probability 0 under the mixture. */
+MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objective, const double *weights,
+                                     double *prices);
+/* The same for a domain that is not among the experts yet, on one validation text: logp [tokens] are its expert's
+   natural-log probabilities of the tokens. For an objective, take the mean over the validation texts by its weights.
+   NaN on error. */
+MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const double *weights, const float *logp);
+
+typedef struct mde_price_desc {
+    int replicates;                 /* 0: 200 */
+    double level;                   /* 0: 0.9 */
+    uint64_t seed;
+} mde_price_desc;
+/* Percentile intervals of the prices at a given mixture, low and high [experts], from resampled documents as in
+   mde_mixture_bootstrap. objective as in mde_mixture_prices; desc NULL: defaults. */
+MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double *objective, const double *weights,
+                                              const mde_price_desc *desc, double *low, double *high);
 
 typedef struct mde_minimize_desc {
     const double *objective;        /* [validations]; NULL: equal weights */
@@ -10979,13 +11003,14 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 
 /* Each expert has said once how probable it found each validation token; from then on a mixture costs a weighted sum
    and a logarithm a token (Belenki et al. 2025, section 3.1). What is stored of token t are the ratios
-   r_i = P_i / max_l P_l in float32 and the sum of the logarithms of the maxima, so that even very improbable tokens
-   keep their precision. The loss is convex in the weights, which makes its minimum certain and its distance known. */
+   r_i = P_i / max_l P_l in float32 and the logarithms of the maxima, so that even very improbable tokens keep their
+   precision. The loss is convex in the weights, which makes its minimum certain and its distance known. */
 
 typedef struct mde__validation {
     char *name;
     size_t tokens, stride;
     float *ratios; /* [experts, stride] */
+    float *best;   /* [stride] log max_l P_l of each token */
     int64_t documents;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
@@ -11027,6 +11052,7 @@ static void mde__validation_free(mde_context *c, mde__validation *v)
 {
     mde_release(c, v->name);
     mde_release(c, v->ratios);
+    mde_release(c, v->best);
     mde_release(c, v->starts);
     mde_release(c, v->peaks);
 }
@@ -11145,14 +11171,61 @@ static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const flo
             if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
             v->ratios[(size_t)i * v->stride + t] = (float)ratio;
         }
+        v->best[t] = (float)peak;
         v->peaks[document] += peak;
     }
     for (document = 0; document < v->documents; document++) v->peak += v->peaks[document];
     return MDE_OK;
 }
 
-MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
-                                  const double *documents, double bytes)
+static int mde__compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The q-quantile of n values, linear between order statistics; sorts them. */
+static double mde__quantile(double *values, size_t n, double q)
+{
+    double at = q * (double)(n - 1);
+    size_t low = (size_t)at;
+    qsort(values, n, sizeof *values, mde__compare_doubles);
+    if (low >= n - 1) return values[n - 1];
+    return values[low] + (at - (double)low) * (values[low + 1] - values[low]);
+}
+
+/* Sums over sequences look like tokens that all experts find very improbable. A blind guess among a billion, more than
+   any vocabulary has, costs log 1e9 = 20.7 nats: no half of all tokens costs more, least of all by the best of several
+   experts (one alone may be useless). Where every row is a document of its own, a median below -20 therefore settles
+   it; elsewhere -40, as experts may be made for the purpose and know nothing of the text. Nor has any tokenizer 64
+   bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. `folder` is where the rows were read. */
+static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v, const char *folder)
+{
+    mde_context *c = e->context;
+    int alone = v->documents == (int64_t)v->tokens;
+    double bytes = v->bytes / (double)v->tokens, *sorted, median;
+    size_t below = 0, t;
+    char number[32], size[32];
+    for (t = 0; t < v->tokens; t++) below += v->best[t] < (alone ? -20.0f : -40.0f);
+    if (v->tokens < 8 || (below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
+    sorted = (double *)mde_alloc(c, v->tokens, sizeof *sorted);
+    if (!sorted) return c->status;
+    for (t = 0; t < v->tokens; t++) sorted[t] = (double)v->best[t];
+    median = mde__quantile(sorted, v->tokens, 0.5);
+    mde_release(c, sorted);
+    return mde_fail(c, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
+                    "%s%s%s%s: these are sums over sequences, not tokens (median %s nats%s%s%s a row%s); MDE averages "
+                    "the experts' probabilities token by token, so one number a sequence cannot be used: write the "
+                    "natural logarithm of the probability of every token, [tokens], all sequences end to end without "
+                    "padding, as examples/export_logprobs.py does",
+                    folder ? folder : "validation", folder ? "/" : " ", folder ? e->names[0] : v->name,
+                    folder ? ".npy" : "", mde__number(number, floor(median * 10 + 0.5) / 10), bytes > 0 ? " and " : "",
+                    bytes > 0 ? mde__number(size, floor(bytes + 0.5)) : "", bytes > 0 ? " bytes" : "",
+                    alone ? ", 1 row a document" : "");
+}
+
+static mde_status mde__experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+                                   const double *documents, double bytes, const char *folder)
 {
     mde_context *c = e ? e->context : NULL;
     mde__validation v;
@@ -11172,7 +11245,10 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
     if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
     v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
-    if (v.name && v.ratios && mde__find_documents(c, &v, documents) == MDE_OK) mde__fill_ratios(e, &v, logp);
+    v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
+    if (!mde__bad(c) && mde__find_documents(c, &v, documents) == MDE_OK && mde__fill_ratios(e, &v, logp) == MDE_OK) {
+        mde__check_rows(e, &v, folder);
+    }
     if (!mde__bad(c) && e->validations == e->capacity) {
         int capacity = e->capacity ? e->capacity * 2 : 8;
         mde__validation *larger = (mde__validation *)mde__realloc(c, e->validation, (size_t)capacity, sizeof *larger);
@@ -11184,6 +11260,12 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
     if (mde__bad(c)) mde__validation_free(c, &v);
     else e->validation[e->validations++] = v;
     return c->status;
+}
+
+MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+                                  const double *documents, double bytes)
+{
+    return mde__experts_add(e, validation, tokens, logp, documents, bytes, NULL);
 }
 
 #ifndef MDE_NO_STDIO
@@ -11202,10 +11284,15 @@ static mde_array *mde__read_column(mde_context *c, const char *folder, const cha
     if (path && (needed || mde_is_file(path))) {
         a = mde_npy_read(c, path, as_double);
         if (a && a->rank != 1) {
+            char shape[64] = "";
+            if (a->rank == 2) {
+                snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)a->shape[0], (long long)a->shape[1]);
+            }
             mde_fail(c, MDE_BAD_SHAPE,
-                     "%s: has %d dimensions; expected one log-probability a token, [tokens] (sums "
-                     "per sequence do not do: the mixture is taken token by token)",
-                     path, a->rank);
+                     "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all sequences end to "
+                     "end without their padding (in numpy logp[mask], which is flat), and in doc.npy the number of the "
+                     "sequence that each token is in",
+                     path, a->rank, shape);
             mde_array_free(c, a);
             a = NULL;
         }
@@ -11264,7 +11351,9 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
                  documents && documents->count != tokens ? "doc" : "bytes", tokens);
     }
     for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
-    if (!mde__bad(c)) mde_experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total);
+    if (!mde__bad(c)) {
+        mde__experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
+    }
     for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
     mde_array_free(c, documents);
     mde_array_free(c, bytes);
@@ -11477,6 +11566,74 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
     return c->status;
 }
 
+MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double loss)
+{
+    const double ln2 = 0.6931471805599453;
+    const mde__validation *v = mde__find_validation(e, validation);
+    if (!e || mde__bad(e->context)) return (double)NAN;
+    if (!v) {
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "bits per byte: validation is %d; expected 0 to %d", validation,
+                 e->validations - 1);
+    }
+    return v && v->bytes > 0 ? loss * (double)v->tokens / (ln2 * v->bytes) : (double)NAN;
+}
+
+/* ---- Prices ---- */
+
+/* Moving the mixture from w to (1 - s) w + s e_i changes the loss by s (g_i - g.w), and g.w = -1. */
+static void mde__prices_of_gradient(int k, const double *gradient, double *prices)
+{
+    int i;
+    for (i = 0; i < k; i++) prices[i] = gradient[i] + 1;
+}
+
+MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objective, const double *weights,
+                                     double *prices)
+{
+    mde_context *c = e ? e->context : NULL;
+    double gradient[MDE_MAX_DOMAINS], loss = mde_mixture_loss(e, objective, weights, gradient);
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!(fabs(loss) < 1e300)) {
+        return mde_fail(c, MDE_NOT_FINITE, "prices: a token has probability 0 under the mixture");
+    }
+    mde__prices_of_gradient(e->count, gradient, prices);
+    return MDE_OK;
+}
+
+MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const double *weights, const float *logp)
+{
+    const mde__validation *v = mde__find_validation(e, validation);
+    mde_context *c = e ? e->context : NULL;
+    double sum = 0;
+    size_t t;
+    int i;
+    if (mde__bad(c)) return (double)NAN;
+    if (!v || !logp) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "new domain: validation is %d; expected 0 to %d, with log-probabilities",
+                 validation, e->validations - 1);
+        return (double)NAN;
+    }
+    if (!mde__check_mixture(e, weights, "new domain")) return (double)NAN;
+    for (t = 0; t < v->tokens; t++) {
+        double mixed = 0;
+        for (i = 0; i < e->count; i++) mixed += weights[i] * (double)v->ratios[(size_t)i * v->stride + t];
+        if (!((double)logp[t] <= 0)) {
+            char number[32];
+            mde_fail(c, MDE_BAD_ARGUMENT,
+                     "new domain: validation %s, token %zu: log-probability is %s; expected at most 0 (natural log)",
+                     v->name, t, mde__number(number, (double)logp[t]));
+            return (double)NAN;
+        }
+        if (!(mixed > 0)) {
+            mde_fail(c, MDE_NOT_FINITE, "new domain: validation %s, token %zu: has probability 0 under the mixture",
+                     v->name, t);
+            return (double)NAN;
+        }
+        sum += mde__exp((double)logp[t] - (double)v->best[t]) / mixed;
+    }
+    return 1 - sum / (double)v->tokens;
+}
+
 /* ---- Exact minimum ---- */
 
 /* max over feasible v of g.(w - v): the mass goes to the smallest gradients first. Bounds f(w) - min f from above,
@@ -11654,22 +11811,6 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 
 /* ---- Bootstrap ---- */
 
-static int mde__compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The q-quantile of n values, linear between order statistics; sorts them. */
-static double mde__quantile(double *values, int n, double q)
-{
-    double at = q * (n - 1);
-    int low = (int)at;
-    qsort(values, (size_t)n, sizeof *values, mde__compare_doubles);
-    if (low >= n - 1) return values[n - 1];
-    return values[low] + (at - low) * (values[low + 1] - values[low]);
-}
-
 /* How often each document is drawn when as many are drawn, with replacement, as there are. */
 static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, float *const *counts)
 {
@@ -11682,61 +11823,121 @@ static void mde__resample_documents(const mde_experts *e, uint64_t seed, int rep
     }
 }
 
+/* What a bootstrap works with: its settings, the shares of the validation texts, and how often each document counts. */
+typedef struct mde__resampling {
+    int replicates;
+    double tail;    /* probability beyond each end of an interval */
+    double *shares; /* [validations] */
+    float **counts; /* [validations][documents] */
+} mde__resampling;
+
+static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
+{
+    int j;
+    for (j = 0; r->counts && j < e->validations; j++) mde_release(e->context, r->counts[j]);
+    mde_release(e->context, r->counts);
+    mde_release(e->context, r->shares);
+}
+
+/* Returns 0 after an error; mde__resampling_end is due either way. */
+static int mde__resampling_start(const mde_experts *e, const double *objective, int replicates, double level,
+                                 mde__resampling *r)
+{
+    mde_context *c = e->context;
+    int j;
+    memset(r, 0, sizeof *r);
+    r->replicates = replicates > 0 ? replicates : 200;
+    if (!(level < 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
+        return 0;
+    }
+    r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
+    r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
+    r->counts = (float **)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->counts);
+    for (j = 0; r->counts && j < e->validations; j++) {
+        r->counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *r->counts[j]);
+    }
+    return !mde__bad(c) && mde__objective_shares(e, objective, r->shares);
+}
+
+/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts. */
+static void mde__intervals(const mde__resampling *r, int k, double *values, double *low, double *high)
+{
+    size_t n = (size_t)r->replicates;
+    int i;
+    for (i = 0; i < k; i++) {
+        low[i] = mde__quantile(values + (size_t)i * n, n, r->tail);
+        high[i] = mde__quantile(values + (size_t)i * n, n, 1 - r->tail);
+    }
+}
+
 MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out)
 {
     static const mde_bootstrap_desc defaults = { NULL, NULL, 0, 0, 0 };
     mde_context *c = e ? e->context : NULL;
     const mde_minimize_desc *minimize;
+    mde__resampling r;
     mde_optimum best;
-    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS], level, tail;
-    double *shares, *losses, *weights;
-    float **counts;
-    int replicates, k, i, j, b;
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
+    double *losses = NULL, *weights = NULL;
+    int k, i, b;
     memset(out, 0, sizeof *out);
     if (mde__bad(c)) return mde_context_status(c);
     if (!desc) desc = &defaults;
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
-    replicates = desc->replicates > 0 ? desc->replicates : 200;
-    level = desc->level > 0 ? desc->level : 0.9;
-    tail = (1 - level) / 2;
     k = e->count;
-    if (!(level < 1)) return mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     if (desc->weights && !mde__check_mixture(e, desc->weights, "bootstrap")) return c->status;
-    if (mde_mixture_minimize(e, minimize, &best) != MDE_OK) return c->status;
-    mde__check_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
-    mde__middle_of_bounds(k, lower, upper, middle);
-    shares = (double *)mde_alloc(c, (size_t)e->validations, sizeof *shares);
-    counts = (float **)mde_alloc(c, (size_t)e->validations, sizeof *counts);
-    losses = (double *)mde_alloc(c, (size_t)replicates, sizeof *losses);
-    weights = (double *)mde_alloc(c, (size_t)replicates * (size_t)k, sizeof *weights);
-    for (j = 0; counts && j < e->validations; j++) {
-        counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *counts[j]);
+    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r) &&
+        mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
+        mde__check_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
+        mde__middle_of_bounds(k, lower, upper, middle);
+        losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
+        weights = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)k, sizeof *weights);
     }
-    if (!mde__bad(c)) mde__objective_shares(e, minimize->objective, shares);
-    for (b = 0; b < replicates && !mde__bad(c); b++) {
+    for (b = 0; b < r.replicates && !mde__bad(c); b++) {
         mde_optimum optimum = best;
-        mde__resample_documents(e, desc->seed, b, counts);
+        mde__resample_documents(e, desc->seed, b, r.counts);
         /* A little inside, because a weight that is zero here may not be zero there. */
         for (i = 0; i < k; i++) optimum.weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
-        mde__minimize(e, shares, lower, upper, counts, 1e-5, 100, &optimum);
-        losses[b] = desc->weights ? mde__objective_terms(e, shares, desc->weights, counts, NULL, NULL)
-                                  : mde__objective_terms(e, shares, best.weights, counts, NULL, NULL);
-        for (i = 0; i < k; i++) weights[i * replicates + b] = optimum.weights[i];
+        mde__minimize(e, r.shares, lower, upper, r.counts, 1e-5, 100, &optimum);
+        losses[b] =
+            mde__objective_terms(e, r.shares, desc->weights ? desc->weights : best.weights, r.counts, NULL, NULL);
+        for (i = 0; i < k; i++) weights[(size_t)i * (size_t)r.replicates + (size_t)b] = optimum.weights[i];
     }
     if (!mde__bad(c)) {
-        out->replicates = replicates;
-        out->loss[0] = mde__quantile(losses, replicates, tail);
-        out->loss[1] = mde__quantile(losses, replicates, 1 - tail);
-        for (i = 0; i < k; i++) {
-            out->lower[i] = mde__quantile(weights + i * replicates, replicates, tail);
-            out->upper[i] = mde__quantile(weights + i * replicates, replicates, 1 - tail);
-        }
+        out->replicates = r.replicates;
+        mde__intervals(&r, 1, losses, &out->loss[0], &out->loss[1]);
+        mde__intervals(&r, k, weights, out->lower, out->upper);
     }
-    for (j = 0; counts && j < e->validations; j++) mde_release(c, counts[j]);
-    mde_release(c, counts);
-    mde_release(c, shares);
+    mde__resampling_end(e, &r);
     mde_release(c, losses);
     mde_release(c, weights);
+    return c->status;
+}
+
+MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double *objective, const double *weights,
+                                              const mde_price_desc *desc, double *low, double *high)
+{
+    static const mde_price_desc defaults = { 0, 0, 0 };
+    mde_context *c = e ? e->context : NULL;
+    mde__resampling r;
+    double prices[MDE_MAX_DOMAINS], *values = NULL;
+    int i, b;
+    if (!desc) desc = &defaults;
+    /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
+    if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
+    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r)) {
+        values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
+    }
+    for (b = 0; b < r.replicates && !mde__bad(c); b++) {
+        mde__resample_documents(e, desc->seed, b, r.counts);
+        mde__objective_terms(e, r.shares, weights, r.counts, prices, NULL);
+        mde__prices_of_gradient(e->count, prices, prices);
+        for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)b] = prices[i];
+    }
+    if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
+    mde__resampling_end(e, &r);
+    mde_release(c, values);
     return c->status;
 }
 

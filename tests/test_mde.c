@@ -352,6 +352,158 @@ static void wrong_weights_and_log_probabilities_are_errors_that_say_where(void)
     mde_context_free(c);
 }
 
+static void a_loss_is_given_in_bits_a_byte(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(3, 700, 2, 1);
+    mde_experts *e = mde_experts_create(c, 3, names);
+    double unknown;
+    mde_experts_add(e, "known", x.tokens, (const float *const *)x.logp, NULL, 2800);
+    mde_experts_add(e, "unknown", x.tokens, (const float *const *)x.logp, NULL, 0);
+    CLOSE(mde_bits_per_byte(e, 0, log(2.0)), 0.25, 1e-15);   /* a bit for each token of four bytes */
+    CLOSE(mde_bits_per_byte(e, 0, 3.5), 3.5 / log(2.0) / 4, 1e-15);
+    unknown = mde_bits_per_byte(e, 1, 3.5);
+    CHECK(unknown != unknown && mde_context_status(c) == MDE_OK);
+    unknown = mde_bits_per_byte(e, 2, 3.5);
+    CHECK(unknown != unknown && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "validation is 2; expected 0 to 1");
+    mde_clear_error(c);
+    CHECK(mde_bits_per_byte(NULL, 0, 1) != 0.0);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* ---- Prices ---- */
+
+static void prices_are_the_slopes_of_the_loss_towards_each_domain(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(6, 900, 2, 61), y = make_table(6, 500, 1, 62);
+    mde_experts *e = mde_experts_create(c, 6, names);
+    double objective[2] = { 3, 1 }, w[MOST], prices[MOST], step = 1e-5, sum = 0;
+    int i, l;
+    mde_experts_add(e, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
+    mde_experts_add(e, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
+    random_weights(4, 6, 2, w);
+    CHECK(mde_mixture_prices(e, objective, w, prices) == MDE_OK);
+    for (i = 0; i < 6; i++) {
+        double more[MOST], less[MOST];
+        for (l = 0; l < 6; l++) {
+            more[l] = (1 - step) * w[l] + (l == i) * step;
+            less[l] = (1 + step) * w[l] - (l == i) * step;
+        }
+        CLOSE((mde_mixture_loss(e, objective, more, NULL) - mde_mixture_loss(e, objective, less, NULL)) / (2 * step),
+              prices[i], 1e-7);
+        /* Convex: the loss cannot fall faster than it does at first. */
+        for (l = 0; l < 6; l++) more[l] = 0.9 * w[l] + 0.1 * (l == i);
+        CHECK(mde_mixture_loss(e, objective, more, NULL) >= mde_mixture_loss(e, objective, w, NULL) + 0.1 * prices[i]);
+        sum += w[i] * prices[i];
+    }
+    CLOSE(sum, 0, 1e-12);                                    /* giving every domain its share again changes nothing */
+    free_table(&x);
+    free_table(&y);
+    mde_context_free(c);
+}
+
+static void prices_are_zero_in_the_optimum_and_none_is_negative_outside(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    int problem, i, in = 0, out = 0;
+    for (problem = 0; problem < 20; problem++) {
+        table x = make_table(9, 600, 2, (uint64_t)(80 + problem));
+        mde_experts *e = experts_of(c, &x);
+        mde_minimize_desc desc;
+        mde_optimum best;
+        double prices[MOST];
+        memset(&desc, 0, sizeof desc);
+        desc.gap = 1e-10;
+        CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
+        CHECK(mde_mixture_prices(e, NULL, best.weights, prices) == MDE_OK);
+        for (i = 0; i < 9; i++) {
+            CHECK(prices[i] >= -1e-10);
+            if (best.weights[i] > 1e-3) CHECK(fabs(prices[i]) <= 1e-6);
+            in += best.weights[i] > 1e-3;
+            out += best.weights[i] == 0 && prices[i] > 1e-6;
+        }
+        mde_experts_free(e);
+        free_table(&x);
+    }
+    CHECK(in > 20 && out > 10);
+    mde_context_free(c);
+}
+
+static void a_new_domain_costs_what_it_would_cost_among_the_experts(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(5, 777, 3, 63), y = make_table(5, 300, 1, 64);
+    mde_experts *all = mde_experts_create(c, 5, names), *four = mde_experts_create(c, 4, names);
+    double w[5] = { 0.3, 0.4, 0.1, 0.2, 0 }, objective[2] = { 1, 2 }, prices[5], known[5];
+    x.logp[0][7] = -(float)INFINITY;                         /* one of four may find a token impossible, */
+    x.logp[4][8] = -(float)INFINITY;                         /* and so may the new one */
+    mde_experts_add(all, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
+    mde_experts_add(all, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
+    mde_experts_add(four, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
+    mde_experts_add(four, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
+    CHECK(mde_mixture_prices(all, objective, w, prices) == MDE_OK);
+    CLOSE((mde_new_domain_price(four, 0, w, x.logp[4]) + 2 * mde_new_domain_price(four, 1, w, y.logp[4])) / 3,
+          prices[4], 8 * ROUNDING);
+    CHECK(mde_mixture_prices(four, objective, w, known) == MDE_OK);
+    CLOSE(known[1], prices[1], 8 * ROUNDING);
+    CLOSE((mde_new_domain_price(four, 0, w, x.logp[1]) + 2 * mde_new_domain_price(four, 1, w, y.logp[1])) / 3,
+          prices[1], 8 * ROUNDING);
+    CHECK(mde_context_status(c) == MDE_OK);
+    free_table(&x);
+    free_table(&y);
+    mde_context_free(c);
+}
+
+static void prices_of_wrong_mixtures_are_errors_that_say_where(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float a[3] = { -1, -(float)INFINITY, -2 }, b[3] = { -2, -1, -1 }, bad[3] = { -1, -2, 0.5f };
+    const float *logp[2] = { a, b };
+    mde_experts *e = mde_experts_create(c, 2, names);
+    double corner[2] = { 1, 0 }, wrong[2] = { 0.5, 0.6 }, w[2] = { 0.5, 0.5 }, none[1] = { 0 };
+    double prices[2], low[2], high[2];
+    mde_price_desc desc;
+    memset(&desc, 0, sizeof desc);
+    CHECK(mde_mixture_prices(e, NULL, w, prices) == MDE_BAD_ARGUMENT);       /* no validation text yet */
+    mde_clear_error(c);
+    mde_experts_add(e, "text", 3, logp, NULL, 0);
+    CHECK(mde_mixture_prices(e, NULL, wrong, prices) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "weights sum to 1.1");
+    mde_clear_error(c);
+    CHECK(mde_mixture_prices(e, none, w, prices) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_mixture_prices(e, NULL, corner, prices) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "probability 0 under the mixture");
+    mde_clear_error(c);
+    CHECK(mde_mixture_price_intervals(e, NULL, corner, NULL, low, high) == MDE_NOT_FINITE);
+    mde_clear_error(c);
+    CHECK(mde_mixture_price_intervals(e, NULL, wrong, NULL, low, high) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    desc.level = 1;
+    CHECK(mde_mixture_price_intervals(e, NULL, w, &desc, low, high) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "level must be below 1");
+    mde_clear_error(c);
+    CHECK(mde_new_domain_price(e, 0, wrong, b) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_new_domain_price(e, 1, w, b) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "validation is 1; expected 0 to 0");
+    mde_clear_error(c);
+    CHECK(mde_new_domain_price(e, 0, w, NULL) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    mde_clear_error(c);
+    CHECK(mde_new_domain_price(e, 0, w, bad) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "validation text, token 2: log-probability is 0.5");
+    mde_clear_error(c);
+    CHECK(mde_new_domain_price(e, 0, corner, b) != 0 && mde_context_status(c) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "validation text, token 1: has probability 0");
+    mde_clear_error(c);
+    CHECK(mde_mixture_prices(NULL, NULL, w, prices) != MDE_OK && mde_new_domain_price(NULL, 0, w, b) != 0);
+    CHECK(mde_mixture_price_intervals(NULL, NULL, w, NULL, low, high) != MDE_OK);
+    mde_context_free(c);
+}
+
 /* ---- Minimum ---- */
 
 static int feasible(int k, const double *w, const double *lower, const double *upper)
@@ -695,25 +847,99 @@ static void bootstrap_depends_on_its_seed_alone(void)
     mde_context_free(c);
 }
 
+/* As with the losses, 90 % intervals from 200 data sets of 60 documents, for each of three prices; slopes are more
+   skewed than losses, so the intervals may be short by a little more. */
+static void intervals_of_prices_hold_the_true_price_at_about_the_nominal_rate(void)
+{
+    static const double w[3] = { 0.5, 0.3, 0.2 };
+    mde_context *c = mde_context_create(NULL);
+    double truth[3];
+    int hits[3] = { 0, 0, 0 }, set, i;
+    for (set = -1; set < 200; set++) {                                 /* the first is large and stands for the truth */
+        int documents = set < 0 ? 50000 : 60, length = 5;
+        size_t n = (size_t)(documents * length);
+        float *logp[3];
+        double *document = (double *)malloc(n * sizeof *document), prices[3], low[3], high[3];
+        mde_experts *e = mde_experts_create(c, 3, names);
+        mde_price_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.replicates = 100;
+        desc.seed = (uint64_t)(set + 1);
+        for (i = 0; i < 3; i++) logp[i] = (float *)malloc(n * sizeof(float));
+        make_documents((uint64_t)(set + 5000), documents, length, logp, document);
+        mde_experts_add(e, "text", n, (const float *const *)logp, document, 0);
+        CHECK(mde_mixture_prices(e, NULL, w, set < 0 ? truth : prices) == MDE_OK);
+        if (set >= 0) CHECK(mde_mixture_price_intervals(e, NULL, w, &desc, low, high) == MDE_OK);
+        for (i = 0; i < 3; i++) {
+            if (set >= 0) {
+                CHECK(low[i] <= prices[i] && prices[i] <= high[i]);
+                hits[i] += low[i] <= truth[i] && truth[i] <= high[i];
+            }
+            free(logp[i]);
+        }
+        free(document);
+        mde_experts_free(e);
+    }
+    for (i = 0; i < 3; i++) {
+        if (hits[i] < 180 - 6 - 13 || hits[i] > 180 + 13) printf("    price %d: %d of 200\n", i, hits[i]);
+        CHECK(hits[i] >= 180 - 6 - 13 && hits[i] <= 180 + 13);
+    }
+    mde_context_free(c);
+}
+
+static void intervals_of_prices_depend_on_their_seed_and_level_alone(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(4, 256 * 30, 2, 12);
+    mde_experts *e = experts_of(c, &x);
+    double w[4] = { 0.4, 0.1, 0.2, 0.3 }, low[4], high[4], other_low[4], other_high[4];
+    mde_price_desc desc;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    CHECK(mde_mixture_price_intervals(e, NULL, w, NULL, low, high) == MDE_OK);
+    desc.replicates = 200;
+    desc.level = 0.9;
+    CHECK(mde_mixture_price_intervals(e, NULL, w, &desc, other_low, other_high) == MDE_OK);
+    CHECK(memcmp(low, other_low, sizeof low) == 0 && memcmp(high, other_high, sizeof high) == 0);
+    desc.level = 0.5;
+    CHECK(mde_mixture_price_intervals(e, NULL, w, &desc, other_low, other_high) == MDE_OK);
+    for (i = 0; i < 4; i++) CHECK(low[i] < other_low[i] && other_low[i] < other_high[i] && other_high[i] < high[i]);
+    desc.level = 0;
+    desc.seed = 1;
+    CHECK(mde_mixture_price_intervals(e, NULL, w, &desc, other_low, other_high) == MDE_OK && other_low[0] != low[0]);
+    free_table(&x);
+    mde_context_free(c);
+}
+
 /* ---- Same bits, memory ---- */
 
-typedef struct outcome { double loss, gradient[5], losses[2]; mde_optimum best; mde_bootstrap bootstrap; } outcome;
+typedef struct outcome {
+    double loss, gradient[5], losses[2], prices[5], low[5], high[5], bits, new_price;
+    mde_optimum best;
+    mde_bootstrap bootstrap;
+} outcome;
 
 static mde_status everything(mde_context *c, const table *x, outcome *o)
 {
     static const double w[5] = { 0.3, 0.1, 0.2, 0.15, 0.25 };
     mde_experts *e;
     mde_bootstrap_desc desc;
+    mde_price_desc price_desc;
     memset(o, 0, sizeof *o);
     memset(&desc, 0, sizeof desc);
-    desc.replicates = 5;
+    memset(&price_desc, 0, sizeof price_desc);
+    desc.replicates = price_desc.replicates = 5;
     e = mde_experts_create(c, 5, names);
-    mde_experts_add(e, "a", x->tokens, (const float *const *)x->logp, NULL, 0);
+    mde_experts_add(e, "a", x->tokens, (const float *const *)x->logp, NULL, 1000);
     mde_experts_add(e, "b", x->tokens / 3, (const float *const *)x->logp, NULL, 0);
     o->loss = mde_mixture_loss(e, NULL, w, o->gradient);
     mde_mixture_losses(e, 1, w, o->losses);
     mde_mixture_minimize(e, NULL, &o->best);
     mde_mixture_bootstrap(e, &desc, &o->bootstrap);
+    mde_mixture_prices(e, NULL, w, o->prices);
+    mde_mixture_price_intervals(e, NULL, w, &price_desc, o->low, o->high);
+    o->bits = mde_bits_per_byte(e, 0, o->loss);
+    o->new_price = mde_new_domain_price(e, 0, w, x->logp[0]);
     mde_experts_free(e);
     return mde_context_status(c);
 }
@@ -880,7 +1106,11 @@ static void wrong_folders_are_refused_with_the_name_of_what_is_wrong(void)
     refused("docs", "doc.npy", "4 tokens");
     put(c, "square/one", "a.npy", 4, a);
     mde_npy_write(c, FOLDER "/square/one/a.npy", 2, shape, a);
-    refused("square", "a.npy", "2 dimensions");
+    refused("square", "one/a.npy: has 2 dimensions (2 x 2)", "end to end without their padding");
+    put(c, "square_docs/one", "a.npy", 4, a);
+    put(c, "square_docs/one", "doc.npy", 4, a);
+    mde_npy_write(c, FOLDER "/square_docs/one/doc.npy", 2, shape, a);
+    refused("square_docs", "one/doc.npy: has 2 dimensions (2 x 2)", "one number for each token");
     put(c, "junk/one", "a.npy", 4, a);
     mde_file_write(c, FOLDER "/junk/one/a.npy", "not numpy", 9);
     refused("junk", "a.npy", "");
@@ -892,6 +1122,109 @@ static void wrong_folders_are_refused_with_the_name_of_what_is_wrong(void)
     CHECK(mde_experts_open(c, FOLDER "/nan", 0) == NULL);
     CHECK_TEXT(mde_error(c), "validation one, expert a, token 2: log-probability is nan");
     mde_context_free(c);
+}
+
+#define ROWS 40
+
+/* Rows of a text: each around -`nats`, `bytes` long, in documents of `length` rows; bytes, length 0: not written. */
+static void put_rows(mde_context *c, const char *folder, int rows, double nats, float bytes, int length)
+{
+    float a[ROWS], b[ROWS], doc[ROWS], size[ROWS];
+    mde_random r = mde_random_start(71, 0);
+    int t;
+    for (t = 0; t < rows; t++) {
+        a[t] = (float)(-nats * (0.8 + 0.4 * mde_random_uniform(&r)));
+        b[t] = (float)(-nats * (0.8 + 0.4 * mde_random_uniform(&r)));
+        doc[t] = (float)(length ? t / length : 0);
+        size[t] = bytes;
+    }
+    put(c, folder, "anna.npy", rows, a);
+    put(c, folder, "bert.npy", rows, b);
+    if (length) put(c, folder, "doc.npy", rows, doc);
+    if (bytes > 0) put(c, folder, "bytes.npy", rows, size);
+}
+
+static void sums_over_sequences_are_refused_with_what_gives_them_away(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float row[ROWS];
+    double document[ROWS];
+    const float *logp[1] = { row };
+    mde_experts *e;
+    int t;
+    put_rows(c, "sums/short", 30, 30, 0, 1);                 /* sequences of some ten tokens */
+    refused("sums", "sums/short/anna.npy: these are sums over sequences", "1 row a document");
+    put_rows(c, "long/text", 30, 300, 0, 0);                 /* nothing but the numbers */
+    refused("long", "median -2", "token by token");
+    put_rows(c, "bytes/text", 30, 5, 300, 0);                /* bytes of whole sequences */
+    refused("bytes", "and 300 bytes a row", "[tokens]");
+    put_rows(c, "all/text", 8, 250, 1200, 1);
+    refused("all", "and 1200 bytes a row, 1 row a document", "export_logprobs.py");
+    CHECK(mde_experts_open(c, FOLDER "/all", 0) == NULL && mde_context_status(c) == MDE_BAD_FILE);
+    mde_clear_error(c);
+    for (t = 0; t < ROWS; t++) {
+        row[t] = -(float)(200 + t);
+        document[t] = t;
+    }
+    e = mde_experts_create(c, 1, names);
+    CHECK(mde_experts_add(e, "text", ROWS - 1, logp, document, 0) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "validation text: these are sums over sequences, not tokens (median -219 nats a row, "
+                             "1 row a document)");
+    CHECK(mde_experts_validations(e) == 0);
+    mde_context_free(c);
+}
+
+static void unusual_tokens_are_not_taken_for_sums(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float row[ROWS];
+    double document[ROWS];
+    const float *logp[1] = { row };
+    mde_experts *e = mde_experts_create(c, 1, names);
+    int t;
+    put_rows(c, "usual/answers", ROWS, 11, 5, 1);            /* documents of a token, guessed blindly */
+    put_rows(c, "usual/foreign", ROWS, 30, 3, 7);            /* experts that know nothing of the text */
+    put_rows(c, "usual/few", 7, 700, 700, 1);                /* too few to say */
+    put_rows(c, "usual/wide", ROWS, 3, 60, 5);
+    CHECK(mde_experts_validations(mde_experts_open(c, FOLDER "/usual", 0)) == 4);
+    for (t = 0; t < ROWS; t++) {
+        row[t] = t % 2 ? -1.0f : -1e4f;                      /* every other token very improbable */
+        document[t] = t;
+    }
+    CHECK(mde_experts_add(e, "half", ROWS, logp, document, 64 * ROWS) == MDE_OK);
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* The message about sums needs the median, which needs memory. */
+static void an_allocation_that_fails_on_the_way_to_a_refusal_is_reported(void)
+{
+    test_heap heap;
+    float row[ROWS];
+    const float *logp[1] = { row };
+    int t, refusals = 0;
+    for (t = 0; t < ROWS; t++) row[t] = -300;
+    memset(&heap, 0, sizeof heap);
+    for (heap.fail_at = 1; !refusals && heap.fail_at < 100; heap.fail_at++) {
+        mde_context_desc desc;
+        mde_context *c;
+        memset(&desc, 0, sizeof desc);
+        heap.calls = 0;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
+        c = mde_context_create(&desc);
+        if (c) {
+            mde_experts *e = mde_experts_create(c, 1, names);
+            mde_experts_add(e, "text", ROWS, logp, NULL, 0);
+            refusals += mde_context_status(c) == MDE_BAD_ARGUMENT;
+            CHECK(refusals || mde_context_status(c) == MDE_OUT_OF_MEMORY);
+            mde_experts_free(e);
+        }
+        mde_context_free(c);
+        CHECK(heap.held == 0);
+    }
+    CHECK(refusals == 1 && heap.fail_at > 5);
 }
 
 int main(void)
@@ -906,6 +1239,11 @@ int main(void)
     TEST(the_objective_weighs_the_validation_texts);
     TEST(losses_of_many_mixtures_are_the_same_bits_as_one_by_one);
     TEST(wrong_weights_and_log_probabilities_are_errors_that_say_where);
+    TEST(a_loss_is_given_in_bits_a_byte);
+    TEST(prices_are_the_slopes_of_the_loss_towards_each_domain);
+    TEST(prices_are_zero_in_the_optimum_and_none_is_negative_outside);
+    TEST(a_new_domain_costs_what_it_would_cost_among_the_experts);
+    TEST(prices_of_wrong_mixtures_are_errors_that_say_where);
     TEST(the_minimum_is_that_of_a_search_over_all_mixtures_of_three);
     TEST(the_certificate_is_reached_and_true_for_many_random_problems_with_bounds);
     TEST(twenty_experts_on_a_hundred_thousand_tokens_reach_the_certificate);
@@ -915,11 +1253,16 @@ int main(void)
     TEST(too_few_iterations_are_an_error_that_still_gives_the_best_found);
     TEST(bootstrap_intervals_hold_the_true_loss_at_about_the_nominal_rate);
     TEST(bootstrap_depends_on_its_seed_alone);
+    TEST(intervals_of_prices_hold_the_true_price_at_about_the_nominal_rate);
+    TEST(intervals_of_prices_depend_on_their_seed_and_level_alone);
     TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);
     TEST(any_failing_allocation_is_reported_and_nothing_is_lost);
     TEST(a_freed_set_of_experts_leaves_nothing_behind);
     TEST(a_folder_is_read_as_it_was_written);
     TEST(negative_log_likelihoods_are_read_when_asked_for);
     TEST(wrong_folders_are_refused_with_the_name_of_what_is_wrong);
+    TEST(sums_over_sequences_are_refused_with_what_gives_them_away);
+    TEST(unusual_tokens_are_not_taken_for_sums);
+    TEST(an_allocation_that_fails_on_the_way_to_a_refusal_is_reported);
     return test_end();
 }

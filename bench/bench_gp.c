@@ -1,0 +1,246 @@
+/* Gaussian processes with a length scale a feature (ARD), beside scikit-learn's on the same table: seconds of fitting
+   all targets and of predicting means and standard deviations of 2000 mixtures. From the repository's folder:
+     cc -O2 -fopenmp bench/bench_gp.c -o bench_gp -lm && ./bench_gp [FOLDER] [--no-multitask] [--no-peer]
+   FOLDER holds RegMix's train_mixture_1m.csv and train_pile_loss_1m.csv (512 runs, 17 domains, 13 targets); without it
+   $MDEMIX_SHARED/data/regmix is tried, and then a table of the same shape is made up. Figures are medians of three
+   runs, but a second or third run is left out once 20 s have passed. The peer, bench/peer_gp.py, fits 2 targets once,
+   and its seconds are scaled to all. It starts its search from one point, and so does gp_fit_1_start; gp_fit is the
+   default of three. One line a figure: name, runs (or mixtures) x domains x targets, threads, ours, peer, peer / ours.
+   OMP_WAIT_POLICY=PASSIVE is fair to both. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NEW 2000
+#define MADE_RUNS 512
+#define MADE_DOMAINS 17
+#define MADE_TARGETS 13
+#define PEER_TARGETS 2
+#define FOLDER "build"
+
+typedef struct table {
+    int n, k, m;
+    double *weights, *losses; /* [n, k], [n, m] */
+    double *mixtures;         /* [NEW, k] */
+    double *mean, *sd;        /* [NEW, m] */
+} table;
+
+/* Smooth in the logarithms, with noise of a hundredth: losses as proxies of a domain's share have them. */
+static void make_table(mde_context *c, table *t)
+{
+    double alpha[MADE_DOMAINS];
+    int i, j;
+    t->n = MADE_RUNS, t->k = MADE_DOMAINS, t->m = MADE_TARGETS;
+    t->weights = (double *)mde_alloc(c, (size_t)t->n * (size_t)t->k, sizeof *t->weights);
+    t->losses = (double *)mde_alloc(c, (size_t)t->n * (size_t)t->m, sizeof *t->losses);
+    if (mde_context_status(c) != MDE_OK) return;
+    for (j = 0; j < t->k; j++) alpha[j] = 0.3;
+    for (i = 0; i < t->n; i++) {
+        mde_random r = mde_random_start(1, (uint64_t)i);
+        double *w = t->weights + i * t->k;
+        mde_random_dirichlet(&r, t->k, alpha, w);
+        for (j = 0; j < t->m; j++) {
+            t->losses[i * t->m + j] =
+                3 - 0.3 * log(w[j] + 0.002) - 0.1 * log(w[(j + 3) % t->k] + 0.01) + 0.01 * mde_random_normal(&r);
+        }
+    }
+}
+
+static int read_table(mde_context *c, const char *folder, table *t)
+{
+    char *ratios = mde__join_path(c, folder, "train_mixture_1m.csv");
+    char *losses = mde__join_path(c, folder, "train_pile_loss_1m.csv");
+    mde_runs *runs = ratios && mde_is_file(ratios) ? mde_runs_open(c, ratios, losses) : NULL;
+    mde_release(c, ratios);
+    mde_release(c, losses);
+    if (!runs) return 0;
+    t->n = runs->count, t->k = runs->domains, t->m = runs->metrics;
+    t->weights = runs->weights;
+    t->losses = runs->losses;
+    return 1;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of fitting and of predicting; the last predictions stay in t. */
+static void ours(const table *t, int threads, mde_model model, int restarts, double *fit, double *predict)
+{
+    double fits[3], predictions[3], begun = mde_seconds();
+    int runs = 0;
+    while (runs < 3 && (runs == 0 || mde_seconds() - begun < 20)) {
+        mde_context_desc context;
+        mde_surrogate_desc desc;
+        mde_surrogate *s;
+        mde_context *c;
+        double start;
+        memset(&context, 0, sizeof context);
+        memset(&desc, 0, sizeof desc);
+        context.threads = threads;
+        desc.fit.model = model;
+        desc.fit.restarts = restarts;
+        c = mde_context_create(&context);
+        start = mde_seconds();
+        s = mde_surrogate_fit(c, t->n, t->k, t->m, t->weights, t->losses, &desc);
+        fits[runs] = mde_seconds() - start;
+        start = mde_seconds();
+        mde_surrogate_predict(s, NEW, t->mixtures, t->mean, t->sd);
+        predictions[runs++] = mde_seconds() - start;
+        if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));
+        mde_context_free(c);
+    }
+    qsort(fits, (size_t)runs, sizeof *fits, ascending);
+    qsort(predictions, (size_t)runs, sizeof *predictions, ascending);
+    *fit = fits[runs / 2];
+    *predict = predictions[runs / 2];
+}
+
+/* What the peer gets: the features that a surrogate has by default, standardised as it does. */
+static void write_features(mde_context *c, const table *t)
+{
+    int width = mde_feature_count(MDE_FEATURE_LOG, t->k, t->m), i, j;
+    double *x = (double *)mde_alloc(c, (size_t)(t->n + NEW) * (size_t)width, sizeof *x), *added;
+    int64_t shape[2];
+    if (!x) return;
+    added = x + t->n * width;
+    mde_features(c, MDE_FEATURE_LOG, t->n, t->k, t->weights, t->m, NULL, 0, x);
+    mde_features(c, MDE_FEATURE_LOG, NEW, t->k, t->mixtures, t->m, NULL, 0, added);
+    for (j = 0; j < width; j++) {
+        double mean = 0, square = 0, sd;
+        for (i = 0; i < t->n; i++) mean += x[i * width + j] / t->n;
+        for (i = 0; i < t->n; i++) square += (x[i * width + j] - mean) * (x[i * width + j] - mean) / t->n;
+        sd = square > 0 ? sqrt(square) : 1;
+        for (i = 0; i < t->n + NEW; i++) x[i * width + j] = (x[i * width + j] - mean) / sd;
+    }
+    mde_make_folder(c, FOLDER);
+    shape[0] = t->n, shape[1] = width;
+    mde_npy_write_f64(c, FOLDER "/bench_gp_x.npy", 2, shape, x);
+    shape[1] = t->m;
+    mde_npy_write_f64(c, FOLDER "/bench_gp_y.npy", 2, shape, t->losses);
+    shape[0] = NEW, shape[1] = width;
+    mde_npy_write_f64(c, FOLDER "/bench_gp_new.npy", 2, shape, added);
+    mde_release(c, x);
+}
+
+static const char *find_python(void)
+{
+    if (system("/usr/bin/python3 -c 'import sklearn' > /dev/null 2>&1") == 0) return "/usr/bin/python3";
+    if (system("python3 -c 'import sklearn' > /dev/null 2>&1") == 0) return "python3";
+    return NULL;
+}
+
+/* Seconds for all targets; 0 when it failed. */
+static int peer(const table *t, const char *python, int threads, double *fit, double *predict)
+{
+    char command[512], line[128] = "", *end;
+    FILE *f;
+    snprintf(command, sizeof command,
+             "OMP_NUM_THREADS=%d OPENBLAS_NUM_THREADS=%d MKL_NUM_THREADS=%d %s bench/peer_gp.py " FOLDER
+             " %d 1 > " FOLDER "/bench_gp_peer.txt",
+             threads, threads, threads, python, PEER_TARGETS);
+    if (system(command) != 0) return 0;
+    f = fopen(FOLDER "/bench_gp_peer.txt", "r");
+    if (!f) return 0;
+    if (!fgets(line, sizeof line, f)) line[0] = 0;
+    fclose(f);
+    *fit = strtod(line, &end) * t->m / PEER_TARGETS;
+    *predict = strtod(end, NULL) * t->m / PEER_TARGETS;
+    return *fit > 0 && *predict > 0;
+}
+
+static void figure(const char *name, int rows, const table *t, int threads, double mine, double theirs)
+{
+    char shape[64];
+    snprintf(shape, sizeof shape, "%dx%dx%d", rows, t->k, t->m);
+    printf("%-22s %-12s %2d %9.3f s", name, shape, threads, mine);
+    if (theirs > 0) printf(" %9.3f s %7.2f\n", theirs, theirs / mine);
+    else printf("         - s       -\n");
+    fflush(stdout);
+}
+
+/* How far apart the two predict, in standard deviations of the target: that both fitted the same thing. */
+static void compare(mde_context *c, const table *t)
+{
+    mde_array *means = mde_npy_read(c, FOLDER "/bench_gp_mean.npy", 1);
+    int i, j;
+    for (j = 0; means && means->count == NEW * PEER_TARGETS && j < PEER_TARGETS; j++) {
+        double mean = 0, square = 0, apart = 0;
+        for (i = 0; i < t->n; i++) mean += t->losses[i * t->m + j] / t->n;
+        for (i = 0; i < t->n; i++) {
+            double d = t->losses[i * t->m + j] - mean;
+            square += d * d / t->n;
+        }
+        for (i = 0; i < NEW; i++) {
+            double d = t->mean[i * t->m + j] - means->f64[i * PEER_TARGETS + j];
+            apart += d * d / NEW;
+        }
+        printf("# target %d: the two means differ by %.4f standard deviations of the target\n", j,
+               sqrt(apart / square));
+    }
+    mde_array_free(c, means);
+}
+
+int main(int argc, char **argv)
+{
+    mde_context *c = mde_context_create(NULL);
+    const char *folder = NULL, *shared = getenv("MDEMIX_SHARED"), *python = NULL;
+    char *found;
+    double alpha[MDE_MAX_DOMAINS];
+    int all = mde_threads(c), multitask = 1, want_peer = 1, i, round, read;
+    mde_random random = mde_random_start(2, 0);
+    table t;
+    memset(&t, 0, sizeof t);
+    for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--no-multitask") == 0) multitask = 0;
+        else if (strcmp(argv[i], "--no-peer") == 0) want_peer = 0;
+        else folder = argv[i];
+    }
+    found = mde__join_path(c, shared && *shared ? shared : ".", "data/regmix");
+    read = found && read_table(c, folder ? folder : found, &t);
+    if (!read) {
+        if (folder) printf("# %s: has no train_mixture_1m.csv\n", folder);
+        make_table(c, &t);
+    }
+    mde_release(c, found);
+    t.mixtures = (double *)mde_alloc(c, NEW * (size_t)t.k, sizeof *t.mixtures);
+    t.mean = (double *)mde_alloc(c, NEW * (size_t)t.m, sizeof *t.mean);
+    t.sd = (double *)mde_alloc(c, NEW * (size_t)t.m, sizeof *t.sd);
+    if (mde_context_status(c) == MDE_OK) {
+        for (i = 0; i < t.k; i++) alpha[i] = 0.5;
+        for (i = 0; i < NEW; i++) mde_random_dirichlet(&random, t.k, alpha, t.mixtures + i * t.k);
+        if (want_peer) python = find_python();
+        if (python) write_features(c, &t);
+    }
+    if (mde_context_status(c) != MDE_OK) {
+        fprintf(stderr, "bench_gp: %s\n", mde_error(c));
+        mde_context_free(c);
+        return 1;
+    }
+    printf("# %s, %s\n", mde_simd_name(c), read ? "RegMix's runs" : "a made-up table");
+    if (!python) printf("# scikit-learn: %s, skipped\n", want_peer ? "no python3 that has it" : "not wanted");
+    for (round = 0; round < (all > 1 ? 2 : 1); round++) {
+        int threads = round ? all : 1;
+        double fit, predict, peer_fit = 0, peer_predict = 0;
+        if (python && !peer(&t, python, threads, &peer_fit, &peer_predict)) {
+            printf("# scikit-learn: it failed, skipped\n");
+            peer_fit = peer_predict = 0;
+        }
+        if (multitask) {
+            ours(&t, threads, MDE_MULTITASK_GP, 0, &fit, &predict);
+            figure("multitask_gp_fit", t.n, &t, threads, fit, 0);
+            figure("multitask_gp_predict", NEW, &t, threads, predict, 0);
+        }
+        ours(&t, threads, MDE_GP, 1, &fit, &predict);
+        figure("gp_fit_1_start", t.n, &t, threads, fit, peer_fit);
+        ours(&t, threads, MDE_GP, 0, &fit, &predict);
+        figure("gp_fit", t.n, &t, threads, fit, peer_fit);
+        figure("gp_predict", NEW, &t, threads, predict, peer_predict);
+        if (peer_fit > 0) compare(c, &t);
+    }
+    mde_context_free(c);
+    return 0;
+}
