@@ -729,8 +729,8 @@ typedef enum mde_model {
     MDE_GP,
     MDE_MULTITASK_GP,
     MDE_MIXING_LAW,             /* c + exp(b + t.x): on raw weights, the data mixing law of Ye et al. 2025 */
-    MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which a
-                                   token of domain i adds T_ri */
+    MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which
+                                   a token of domain i adds T_ri */
     MDE_TREES,                  /* gradient-boosted regression trees (Friedman 2001) */
     MDE_STACK                   /* of surrogates only: several models, weighted by their errors on runs left out */
 } mde_model;
@@ -787,10 +787,10 @@ enum {
     MDE_FEATURE_SQRT = 16,      /* sqrt(w) */
     MDE_FEATURE_PRODUCTS = 32,  /* log(w_i + 1e-3) log(w_j + 1e-3), i <= j */
     MDE_FEATURE_POWER = 64,     /* w^0.3, between the square root and the logarithm */
-    MDE_FEATURE_POOLED = 128,   /* of surrogates: the loss that a pooled law of the target predicts, itself fitted without
-                                   the run in question */
-    MDE_FEATURE_SCARCE = 256    /* of Gaussian processes: (1e-3 / (w + 1e-3))^2 as inputs of the noise, for weights known
-                                   to three decimals only; always the last columns */
+    MDE_FEATURE_POOLED = 128,   /* of surrogates: the loss that a pooled law of the target predicts, itself fitted
+                                   without the run in question */
+    MDE_FEATURE_SCARCE = 256    /* of Gaussian processes: (1e-3 / (w + 1e-3))^2 as inputs of the noise, for weights
+                                   known to three decimals only; always the last columns */
 };
 /* Number of features for the set, given k weights and m validations. */
 MDEDEF int mde_feature_count(int set, int k, int m);
@@ -804,8 +804,8 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
 typedef struct mde_surrogate mde_surrogate;
 typedef struct mde_surrogate_desc {
     mde_fit_desc fit;
-    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, processes POWER (+ SCARCE), else RAW; with
-                                            experts OWN as well, but for the laws. A stack chooses its own */
+    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, processes POWER (+ SCARCE), else RAW;
+                                            with experts OWN as well, but for the laws. A stack chooses its own */
     const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
@@ -12350,8 +12350,8 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
     return (1.0 + s + s * s / 3.0) * e;
 }
 
-/* Covariances k [rows, n] of inputs a [rows, d] (at a stride) with b given as columns [d, n], all divided by their length
-   scales; and their g unless NULL. triangle = 1: row i only up to column i. */
+/* Covariances k [rows, n] of inputs a [rows, d] (at a stride) with b given as columns [d, n], all divided by their
+   length scales; and their g unless NULL. triangle = 1: row i only up to column i. */
 static void mde__covariances(mde_kernel kernel, int rows, int n, int d, const double *a, int stride,
                              const double *columns, int triangle, double *k, double *g)
 {
@@ -12553,8 +12553,8 @@ static double mde__gp_signal(const mde__gp *gp, const double *theta)
     return sum;
 }
 
-/* What the kernels of the groups but one, k [groups] at a stride, and the signal variances are worth as a factor of that
-   one's; leave = -1: the covariance itself. */
+/* What the kernels of the groups but one, k [groups] at a stride, and the signal variances are worth as a factor of
+   that one's; leave = -1: the covariance itself. */
 static double mde__gp_combine(const mde__gp *gp, const double *signals, const double *k, size_t stride, int leave)
 {
     double value = gp->additive ? 0 : signals[0];
@@ -12586,8 +12586,8 @@ static void mde__gp_covariances(const mde__gp *gp, int rows, int n, const double
     }
 }
 
-/* Factors total + noise; when that is not positive definite to rounding, with 1e-10 of the diagonal added, then ten times
-   that, up to 1e-5. */
+/* Factors total + noise; when that is not positive definite to rounding, with 1e-10 of the diagonal added, then ten
+   times that, up to 1e-5. */
 static int mde__gp_factor(mde__gp_work *w, double scale)
 {
     double extra = 0;
@@ -12631,7 +12631,8 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
         for (j = 0; j < i; j++) row[j] = w->alpha[i] * w->alpha[j] - row[j];
         gradient[at_noise] += own * mde__exp(theta[at_noise]);
         for (q = 0; q < gp->noises; q++) {
-            gradient[at_noise + 1 + q] += own * mde__exp(theta[at_noise + 1 + q]) * w->noise_x[mde__cell(i, gp->noises, q)];
+            gradient[at_noise + 1 + q] +=
+                own * mde__exp(theta[at_noise + 1 + q]) * w->noise_x[mde__cell(i, gp->noises, q)];
         }
         for (g = 0; g < gp->signals; g++) {
             const double *k = gp->additive ? w->k + (size_t)g * size : w->total;
@@ -13055,7 +13056,7 @@ typedef struct mde__forest { int trees, depth; mde__split *splits; double *leave
 typedef struct mde__pools {
     int pools, main;
     double *theta, *covariance;
-    double excess;              /* squared errors of runs left out, in predicted variances: few runs make these too small */
+    double excess;              /* squared errors of runs left out, in predicted variances, which few runs make too small */
 } mde__pools;
 #define MDE__MOST_POOLS 4
 #define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
@@ -13302,8 +13303,8 @@ static mde_status mde__noise_inputs(const mde_regressor *r, int n, const double 
         for (q = r->d - r->noises; q < r->d; q++) {
             double v = x[mde__cell(i, r->d, q)];
             if (!(v >= 0)) {
-                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 or "
-                                "more", q, i, mde__number(number, v));
+                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 "
+                                "or more", q, i, mde__number(number, v));
             }
             *out++ = v;
         }
@@ -13366,7 +13367,8 @@ static double mde__ridge_choose(int n, int rank, const double *z, const double *
     int i;
     for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
         double decade = MDE__RIDGE_LOWEST + step * i;
-        double error = mde__ridge_leave_one_out(n, rank, mde__exp(decade * ln10), z, eigenvalues, products, y, NULL, NULL);
+        double error =
+            mde__ridge_leave_one_out(n, rank, mde__exp(decade * ln10), z, eigenvalues, products, y, NULL, NULL);
         if (error < best) {
             best = error;
             chosen = decade;
@@ -13557,8 +13559,8 @@ static double mde__law_loss(const double *theta, double *gradient, void *user)
     return loss;
 }
 
-/* Prediction of a run by a fit without it, to first order, from its prediction with it. Near 1 the leverage says little:
-   it is held below 0.9. */
+/* Prediction of a run by a fit without it, to first order, from its prediction with it. Near 1 the leverage says
+   little: it is held below 0.9. */
 static double mde__left_out(double y, double fit, double leverage)
 {
     return y - (y - fit) / (1.0 - (leverage < 0.9 ? leverage : 0.9));
@@ -13767,7 +13769,8 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
-        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, away = theta[0] - f->y[i], pull, about;
+        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, away = theta[0] - f->y[i];
+        double pull, about;
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
             double power;
@@ -13893,8 +13896,10 @@ static mde_status mde__pools_fit_all(mde_regressor *r, const mde_fit_desc *desc,
         for (q = 0; q < r->d; q++) {
             char number[32];
             double v = x[mde__cell(i, r->d, q)];
-            if (!(v >= 0)) mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
-                                    mde__number(number, v));
+            if (!(v >= 0)) {
+                mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
+                         mde__number(number, v));
+            }
         }
         mde__pool_weights(r, r->x + (size_t)i * (size_t)d, weights + (size_t)i * (size_t)d);
     }
@@ -14242,8 +14247,8 @@ static void mde__forests_predict(const mde_regressor *r, const double *x, double
 
 /* ---- Fitting and predicting ---- */
 
-/* Above this many runs the joint process finds its parameters on so many, evenly spaced, and takes a few more steps with
-   all: one step costs the cube of the runs. */
+/* Above this many runs the joint process finds its parameters on so many, evenly spaced, and takes a few more steps
+   with all: one step costs the cube of the runs. */
 #define MDE__COREGION_SAMPLE 128
 #define MDE__COREGION_STEPS 8
 
@@ -14912,7 +14917,8 @@ static double mde__power(double w)
 }
 
 /* Features of mixture w [k] with the experts' losses mde [m] and the loss by the pooled law. */
-static void mde__feature_row(const mde__feature_source *f, const double *w, const double *mde, double pooled, double *out)
+static void mde__feature_row(const mde__feature_source *f, const double *w, const double *mde, double pooled,
+                             double *out)
 {
     int k = f->k, set = f->set, j, l;
     if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
@@ -14945,7 +14951,9 @@ static void mde__feature_pull(const mde__feature_source *f, const double *w, con
         pull++;
     }
     if (set & MDE_FEATURE_SQRT) {
-        for (j = 0; j < k; j++) gradient[j] += *pull++ * 0.5 / sqrt(w[j] > MDE__POWER_OFFSET ? w[j] : MDE__POWER_OFFSET);
+        for (j = 0; j < k; j++) {
+            gradient[j] += *pull++ * 0.5 / sqrt(w[j] > MDE__POWER_OFFSET ? w[j] : MDE__POWER_OFFSET);
+        }
     }
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
         double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log(at_j);
@@ -14969,7 +14977,8 @@ static mde_status mde__check_mixtures(mde_context *c, const char *who, int n, in
         for (j = 0; j < k; j++) {
             double w = weights[mde__cell(i, k, j)];
             if (w >= 0 && w < (double)INFINITY) continue;
-            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %d is %s", who, j, i, mde__number(number, w));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %d is %s", who, j, i,
+                            mde__number(number, w));
         }
     }
     return MDE_OK;
@@ -15084,7 +15093,7 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
                  s->features);
     }
     if ((s->features & MDE_FEATURE_SCARCE) && desc->fit.model != MDE_GP) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: scarcity is an input of the noise, which only a gaussian process has");
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: scarcity is an input of noise, which only a gaussian process has");
     }
     if ((s->features & MDE_FEATURE_POOLED) && desc->fit.model == MDE_MULTITASK_GP) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: pooled data differ by target; a multi-task process has one input for "
@@ -15353,7 +15362,7 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     c = s->context;
     if (mde__bad(c)) return mde_context_status(c);
     if (!weights || !mean || !gradient) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture and places for means and gradients");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and places for mean and gradient");
     }
     k = s->k;
     m = s->m;
@@ -15455,13 +15464,13 @@ static void mde__least_shares(int count, const double *q, const int *use, double
     }
 }
 
-#define MDE__SHARE_RUNS 30.0    /* so many runs of its own weigh as much for a target's shares as all targets together */
+#define MDE__SHARE_RUNS 30.0    /* so many of a target's own runs weigh as much for its shares as all targets together */
 #define MDE__SHARE_LEAST 0.02   /* less is left out */
 #define MDE__SHARE_WORST 2.0    /* a member with more than so many times the least error of a member is left out: with a
                                    few runs it may cancel errors of others by chance, and then runs away elsewhere */
 
-/* Shares of each target: those with the least error on the runs left out, where the errors of all targets count, too, as
-   far as the target's own are few. */
+/* Shares of each target: those with the least error on the runs left out, where the errors of all targets count, too,
+   as far as the target's own are few. */
 static void mde__stack_shares(mde_surrogate *s, const double *losses)
 {
     mde_context *c = s->context;
