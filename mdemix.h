@@ -13056,7 +13056,7 @@ typedef struct mde__forest { int trees, depth; mde__split *splits; double *leave
 typedef struct mde__pools {
     int pools, main;
     double *theta, *covariance;
-    double excess;              /* squared errors of runs left out, in predicted variances, which few runs make too small */
+    double excess;              /* squared errors of runs left out in predicted variances, too small with few runs */
 } mde__pools;
 #define MDE__MOST_POOLS 4
 #define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
@@ -15464,7 +15464,7 @@ static void mde__least_shares(int count, const double *q, const int *use, double
     }
 }
 
-#define MDE__SHARE_RUNS 30.0    /* so many of a target's own runs weigh as much for its shares as all targets together */
+#define MDE__SHARE_RUNS 30.0    /* as many own runs weigh as much as all targets together */
 #define MDE__SHARE_LEAST 0.02   /* less is left out */
 #define MDE__SHARE_WORST 2.0    /* a member with more than so many times the least error of a member is left out: with a
                                    few runs it may cancel errors of others by chance, and then runs away elsewhere */
