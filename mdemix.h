@@ -732,7 +732,8 @@ typedef enum mde_model {
     MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which
                                    a token of domain i adds T_ri */
     MDE_TREES,                  /* gradient-boosted regression trees (Friedman 2001) */
-    MDE_STACK                   /* of surrogates only: several models, weighted by their errors on runs left out */
+    MDE_STACK,                  /* of surrogates only: several models, weighted by their errors on runs left out */
+    MDE_AUTO                    /* of surrogates only: the stack, or one model, whichever mde_evaluate finds best */
 } mde_model;
 typedef enum mde_kernel { MDE_MATERN52 = 0, MDE_RBF, MDE_MATERN32 } mde_kernel;
 typedef enum mde_combination { MDE_PRODUCT = 0, MDE_ADDITIVE } mde_combination;
@@ -822,6 +823,64 @@ MDEDEF int mde_surrogate_members(const mde_surrogate *s);
 MDEDEF const char *mde_surrogate_member(const mde_surrogate *s, int member);
 MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member);
 
+/* How well a procedure predicts runs that it has not seen. Length scales, penalties, the shares of a stack and, with
+   MDE_AUTO, the choice of a model are all made anew without the runs that judge them (nested cross-validation).
+   Repeated runs, of equal weights, stay together. */
+typedef struct mde_evaluate_desc {
+    int folds;                           /* 0: 5 */
+    uint64_t seed;
+    mde_progress_fn *progress;           /* may be NULL */
+    void *user;
+} mde_evaluate_desc;
+typedef struct mde_candidate {
+    const char *name;
+    double error;                        /* squared error over the target's variance, mean over targets, held out */
+    double behind, behind_se;            /* error above the chosen one's, and its standard error over runs */
+    double spearman;                     /* mean over targets */
+    double *predicted, *sd;              /* [runs, targets] held-out predictions */
+} mde_candidate;
+typedef struct mde_evaluation {
+    mde_context *context;
+    int runs, domains, targets, folds;
+    int candidates, chosen;              /* with MDE_AUTO the stack, its members, ridge on logs and, for up to 160 runs
+                                            without a missing loss, the multi-task GP; otherwise one */
+    mde_candidate *candidate;
+    double *predicted, *sd;              /* [runs, targets] of the procedure: for each fold, of the candidate that the
+                                            others choose; sd times spread */
+    double spread;                       /* factor of the predicted sds with which 90 % intervals held 90 % */
+    char reason[400];                    /* why this one was chosen, a sentence */
+    mde_surrogate_desc desc;
+} mde_evaluation;
+MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                                    const mde_surrogate_desc *desc, const mde_evaluate_desc *how);
+MDEDEF void mde_evaluation_free(mde_evaluation *e);
+MDEDEF mde_surrogate_desc mde_evaluation_choice(const mde_evaluation *e);    /* the chosen model's settings */
+/* The chosen model fitted to all of the evaluation's runs, its sds times spread. */
+MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *weights, const double *losses);
+/* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the least
+   there, mean over the tenths; objective [targets] weighs the losses (NULL: equal weights). *of_chance (may be NULL):
+   the same for a run picked blindly. NaN on error. */
+MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
+                                    double *of_chance);
+
+/* Percentile interval of Spearman's correlation from pairs drawn with replacement. level 0: 0.9; replicates 0: 200. */
+MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
+                                        int replicates, uint64_t seed, double *low, double *high);
+/* sd [m] of a loss between repeated runs (equal weights to 1e-9); NaN without any. Returns the degrees of freedom. */
+MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd);
+
+/* Would more runs help? A model fitted to 1/8, 1/4, 1/2 and 3/4 of the runs, `repeats` random subsets of each (0: 3),
+   tested on another quarter. Returns the number of points, fewer than MDE_CURVE_POINTS where there are few runs. */
+#define MDE_CURVE_POINTS 4
+typedef struct mde_curve_point {
+    int runs;
+    double spearman;                     /* mean over targets and subsets */
+    double error, error_sd;              /* squared error over the target's variance; sd between subsets */
+} mde_curve_point;
+MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
+                              mde_curve_point *points);
+
 #ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
 typedef struct mde_runs {
@@ -844,12 +903,16 @@ MDEDEF void mde_runs_free(mde_runs *runs);
 /* Value of a mixture, to be minimised; gradient [n] is NULL when not wanted. A function that cannot give it sets
    gradient[0] = NaN, and differences along the simplex take its place. A value that is not finite is avoided. */
 typedef double mde_objective_fn(int n, const double *weights, double *gradient, void *user);
-typedef enum mde_search_method { MDE_NELDER_MEAD = 0, MDE_EXPONENTIATED_GRADIENT } mde_search_method;
+typedef enum mde_search_method {
+    MDE_NELDER_MEAD = 0,
+    MDE_EXPONENTIATED_GRADIENT,
+    MDE_POPULATION                  /* for functions with steps, as trees have: differential evolution of all starts */
+} mde_search_method;
 typedef struct mde_search_desc {
     mde_search_method method;
     const double *lower, *upper;    /* [n] bounds; NULL: 0 and 1 */
     const double *start;            /* NULL: several starts from a Dirichlet distribution inside the bounds */
-    int starts;                     /* 0: 8 */
+    int starts;                     /* 0: 8; a population: 32 */
     int samples;                    /* random mixtures tried first, the best of which are the starts; 0: 2000 */
     int iterations;                 /* a start; 0: 500 */
     double tolerance;               /* 0: 1e-9 */
@@ -863,6 +926,57 @@ MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower
 /* Bounds that keep a search inside what was tried: for each weight the least and the greatest of the runs [n, k],
    widened by `slack` times their distance (0: none) and cut to [0, 1]. */
 MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper);
+/* Caps from token budgets: upper[i] = min(1, max_epochs tokens[i] / target_tokens). An error when together they do not
+   make a mixture. */
+MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
+                                       double max_epochs, double *upper);
+
+/* The mixture for which a surrogate promises the least
+     sum_j objective_j (mean_j + caution sd_j) + kl KL(w || prior)
+   inside bounds. By gradient where the surrogate has one, from many starts; by a population otherwise. */
+typedef struct mde_choose_desc {
+    const double *objective;        /* [m] weights of the losses, scaled to sum 1; NULL: equal ones */
+    const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
+    const double *prior;            /* [k]; NULL: uniform */
+    double kl;                      /* 0: the prior does not count */
+    double caution;                 /* sds added to the predicted loss, since a search finds where a regression errs */
+    double spread;                  /* factor of the summed sds; errors of several losses rarely add up whole. 0: 1 */
+    const double *tried;            /* [runs, k] starts beside the random ones; may be NULL */
+    int runs;
+    int starts;                     /* 0: 8, or 4 with caution */
+    uint64_t seed;
+} mde_choose_desc;
+typedef struct mde_choice {
+    int count;
+    double weights[MDE_MAX_DOMAINS];
+    double value;                   /* of what was minimised */
+    double loss, sd;                /* of the objective as predicted, nats a token */
+    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
+    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the value would gain per unit of
+                                       share beyond; 0 when free, and for trees */
+} mde_choice;
+MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out);
+
+/* The runs to make next, out [count, k]: each at least `distance` away from all runs [n, k] and from each other.
+   Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
+typedef enum mde_acquisition {
+    MDE_EXPECTED_IMPROVEMENT = 0,   /* over `best` */
+    MDE_CONFIDENCE_BOUND,           /* least mean - exploration sd, known as UCB where more is better */
+    MDE_SPACE_FILLING               /* furthest from all runs */
+} mde_acquisition;
+typedef struct mde_suggest_desc {
+    mde_acquisition acquisition;
+    const double *objective;        /* [m] as in mde_choose_desc */
+    const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
+    const double *centre;           /* [k] mixture to look around, too, such as the best one; may be NULL */
+    double best;                    /* least objective so far */
+    double exploration;             /* 0: 2 */
+    double spread;                  /* as in mde_choose_desc */
+    double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
+    uint64_t seed;
+} mde_suggest_desc;
+MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
+                                   const mde_suggest_desc *desc, int count, double *out);
 
 /* ---- 3.11 Pictures ---------------------------------------------------------
    Plots as SVG text, images as PNG; a plot is described, then written into a text. */
@@ -14883,6 +14997,19 @@ MDEDEF double mde_spearman(int n, const double *a, const double *b)
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
 }
 
+/* The mean of values [m] by weights; NULL: equal ones. */
+static double mde__weigh(int m, const double *objective, const double *values)
+{
+    double sum = 0, total = 0;
+    int j;
+    for (j = 0; j < m; j++) {
+        double weight = objective ? objective[j] : 1;
+        if (weight > 0) sum += weight * values[j];
+        total += weight;
+    }
+    return sum / total;
+}
+
 /* ---- Features and surrogates ---- */
 
 #define MDE__FEATURE_ALL 511
@@ -15033,6 +15160,7 @@ struct mde_surrogate {
     mde_surrogate **member;
     const char **member_names;
     double *share;                  /* [m, members] */
+    double spread;                  /* factor of the predicted sds */
 };
 
 MDEDEF void mde_surrogate_free(mde_surrogate *s)
@@ -15186,6 +15314,15 @@ static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, con
 static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
                            const double *losses);
 
+static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                                    const mde_surrogate_desc *desc)
+{
+    mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
+    mde_surrogate *s = mde_evaluation_fit(e, weights, losses);
+    mde_evaluation_free(e);
+    return s;
+}
+
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc)
 {
@@ -15202,6 +15339,7 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
         return NULL;
     }
     if (mde__check_mixtures(c, "surrogate", n, k, weights)) return NULL;
+    if (desc->fit.model == MDE_AUTO) return mde__auto_fit(c, n, k, m, weights, losses, desc);
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     rows = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     if (mde__bad(c)) {
@@ -15214,6 +15352,7 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     s->k = k;
     s->m = m;
     s->n = n;
+    s->spread = 1;
     s->left_out = mde__doubles(c, (size_t)n, (size_t)m);
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) missing |= losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)];
@@ -15262,7 +15401,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
             for (j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
                 mean[mde__cell(i, s->m, j)] += share * each[mde__cell(i, s->m, j)];
-                if (sd) sd[mde__cell(i, s->m, j)] += share * each[count + mde__cell(i, s->m, j)];
+                if (sd) sd[mde__cell(i, s->m, j)] += s->spread * share * each[count + mde__cell(i, s->m, j)];
             }
         }
     }
@@ -15303,7 +15442,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
         for (i = 0; i < n * each; i++) {
             size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
             mean[to] = out[i];
-            if (sd) sd[to] = out_sd[i];
+            if (sd) sd[to] = s->spread * out_sd[i];
         }
     }
     mde_release(c, pooled);
@@ -15555,6 +15694,638 @@ MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member
     return s->share[mde__cell(target, s->members, member)];
 }
 
+/* ---- Evaluation, and choice of a model ---- */
+
+/* One idea: all that a procedure chooses, it chooses without the runs that judge it. In each fold every candidate is
+   fitted anew (with its length scales, penalties and shares of a stack), and which candidate is best for a fold is
+   decided by the other folds. */
+
+/* Candidates beside a stack and its members. */
+#define MDE__OTHERS 2
+static const mde__recipe mde__others[MDE__OTHERS] = {
+    { "ridge on logs", MDE_RIDGE, MDE_FEATURE_LOG, MDE_FEATURE_OWN },
+    { "multi-task GP", MDE_MULTITASK_GP, MDE_FEATURE_POWER, MDE_FEATURE_MDE }
+};
+#define MDE__CANDIDATES (1 + MDE__RECIPES + MDE__OTHERS)
+#define MDE__FOLDS 5
+#define MDE__JOINT_RUNS 160     /* beyond, the multi-task process takes longer than all others together */
+#define MDE__LEVEL_90 1.6448536269514722    /* of a normal distribution, 90 % lie within so many sds */
+
+static int mde__report_step(mde_progress_fn *progress, void *user, const char *stage, int step, int steps)
+{
+    mde_progress p;
+    if (!progress) return 0;
+    memset(&p, 0, sizeof p);
+    p.stage = stage;
+    p.step = step;
+    p.steps = steps;
+    p.loss = (double)NAN;
+    p.reported = step - 1;
+    return progress(&p, user);
+}
+
+/* The first run with the weights of run i: repeated runs share one. */
+static int mde__first_like(int k, const double *weights, int i)
+{
+    int first, q;
+    for (first = 0; first < i; first++) {
+        for (q = 0; q < k; q++) {
+            if (fabs(weights[mde__cell(first, k, q)] - weights[mde__cell(i, k, q)]) > 1e-9) break;
+        }
+        if (q == k) return first;
+    }
+    return i;
+}
+
+MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
+{
+    int i, j, l, freedom = 0;
+    if (n < 0 || k < 1 || m < 1 || !weights || !losses || !sd) return 0;
+    for (j = 0; j < m; j++) {
+        double squares = 0;
+        int pairs = 0;
+        for (i = 0; i < n; i++) {
+            double mean = 0;
+            int count = 0;
+            if (mde__first_like(k, weights, i) != i) continue;
+            for (l = i; l < n; l++) {
+                double y = losses[mde__cell(l, m, j)];
+                if (y != y || mde__first_like(k, weights, l) != i) continue;
+                mean += y;
+                count++;
+            }
+            mean /= count > 0 ? count : 1;
+            for (l = i; l < n; l++) {
+                double y = losses[mde__cell(l, m, j)];
+                if (y == y && mde__first_like(k, weights, l) == i) squares += (y - mean) * (y - mean);
+            }
+            if (count > 1) pairs += count - 1;
+        }
+        sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
+        if (pairs > freedom) freedom = pairs;
+    }
+    return freedom;
+}
+
+/* Folds of equal sizes, as far as repeated runs, which stay together, allow. Returns the number of folds. */
+static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
+{
+    mde_random random = mde_random_start(seed, 0x666f6c64);
+    int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
+    int i, next = 0;
+    if (!order) return 0;
+    mde_random_permutation(&random, n, order);
+    for (i = 0; i < n; i++) {
+        int run = (int)order[i];
+        if (mde__first_like(k, weights, run) == run) fold[run] = next++ % folds;
+    }
+    for (i = 0; i < n; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+    mde_release(c, order);
+    return next < folds ? next : folds;
+}
+
+/* A set of runs taken out of a table. */
+typedef struct mde__subset {
+    int count;
+    double *weights, *losses;   /* [count, k], [count, m] */
+} mde__subset;
+
+static void mde__take_run(mde__subset *s, int k, int m, const double *weights, const double *losses, int run)
+{
+    memcpy(s->weights + mde__cell(s->count, k, 0), weights + mde__cell(run, k, 0), (size_t)k * sizeof(double));
+    memcpy(s->losses + mde__cell(s->count, m, 0), losses + mde__cell(run, m, 0), (size_t)m * sizeof(double));
+    s->count++;
+}
+
+static void mde__candidate_desc(const mde_surrogate_desc *desc, int candidate, mde_surrogate_desc *out)
+{
+    if (desc->fit.model != MDE_AUTO) {
+        *out = *desc;
+    } else if (candidate == 0) {
+        *out = *desc;
+        out->fit.model = MDE_STACK;
+    } else {
+        const mde__recipe *recipe = candidate <= MDE__RECIPES ? &mde__recipes[candidate - 1]
+                                                              : &mde__others[candidate - 1 - MDE__RECIPES];
+        mde__recipe_desc(recipe, desc, out);
+    }
+}
+
+static const char *mde__candidate_name(const mde_surrogate_desc *desc, int candidate)
+{
+    static const char *const models[] = { "ridge", "GP", "multi-task GP", "mixing law", "pooled law", "trees",
+                                          "stack" };
+    if (desc->fit.model != MDE_AUTO) return models[desc->fit.model];
+    if (candidate == 0) return "stack";
+    return candidate <= MDE__RECIPES ? mde__recipes[candidate - 1].name
+                                     : mde__others[candidate - 1 - MDE__RECIPES].name;
+}
+
+/* Predicts the runs of a fold by one surrogate, into the rows of the table. */
+static void mde__predict_fold(const mde_surrogate *s, const mde__subset *test, const int *fold, int f, double *mean,
+                              double *sd, double *predicted, double *spread)
+{
+    int n = s->m, i, j, row = 0;
+    if (mde_surrogate_predict(s, test->count, test->weights, mean, sd)) return;
+    for (i = 0; row < test->count; i++) {
+        if (fold[i] != f) continue;
+        for (j = 0; j < n; j++) {
+            predicted[mde__cell(i, n, j)] = mean[mde__cell(row, n, j)];
+            spread[mde__cell(i, n, j)] = sd[mde__cell(row, n, j)];
+        }
+        row++;
+    }
+}
+
+/* Fits every candidate to the runs outside of fold f and predicts those inside. */
+static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const double *losses, const int *fold, int f,
+                               double *work)
+{
+    mde_context *c = e->context;
+    int n = e->runs, k = e->domains, m = e->targets, i, q;
+    mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
+    double *mean = work, *sd = mean + (size_t)n * (size_t)m;
+    train.weights = sd + (size_t)n * (size_t)m;
+    train.losses = train.weights + (size_t)n * (size_t)k;
+    test.weights = train.losses + (size_t)n * (size_t)m;
+    test.losses = test.weights + (size_t)n * (size_t)k;
+    for (i = 0; i < n; i++) mde__take_run(fold[i] == f ? &test : &train, k, m, weights, losses, i);
+    for (q = 0; q < e->candidates && !mde__bad(c); q++) {
+        mde_surrogate_desc desc;
+        mde_surrogate *s;
+        if (e->desc.fit.model == MDE_AUTO && q >= 1 && q <= MDE__RECIPES) continue;     /* comes with the stack */
+        mde__candidate_desc(&e->desc, q, &desc);
+        s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, &desc);
+        if (s) mde__predict_fold(s, &test, fold, f, mean, sd, e->candidate[q].predicted, e->candidate[q].sd);
+        if (s && e->desc.fit.model == MDE_AUTO && q == 0) {
+            for (i = 0; i < s->members && !mde__bad(c); i++) {
+                mde_candidate *member = &e->candidate[1 + i];
+                mde__predict_fold(s->member[i], &test, fold, f, mean, sd, member->predicted, member->sd);
+            }
+        }
+        mde_surrogate_free(s);
+    }
+}
+
+/* Squared error of a candidate in run i, each target in units of its variance; NaN when the run has no loss. */
+static double mde__run_error(const mde_evaluation *e, const double *losses, const double *variance, int candidate,
+                             int i)
+{
+    double sum = 0;
+    int j, count = 0;
+    for (j = 0; j < e->targets; j++) {
+        double y = losses[mde__cell(i, e->targets, j)], away;
+        if (y != y || !(variance[j] > 0)) continue;
+        away = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
+        sum += away * away / variance[j];
+        count++;
+    }
+    return count > 0 ? sum / count : (double)NAN;
+}
+
+/* Mean over runs of the error of candidate a less that of b (none: b < 0), and the standard error of the mean. Runs of
+   fold `without` are left out. */
+static double mde__compare_errors(const mde_evaluation *e, const double *losses, const double *variance, int a, int b,
+                                  const int *fold, int without, double *standard_error)
+{
+    double sum = 0, squares = 0, mean;
+    int i, count = 0;
+    for (i = 0; i < e->runs; i++) {
+        double error = mde__run_error(e, losses, variance, a, i);
+        if (fold[i] == without || error != error) continue;
+        if (b >= 0) error -= mde__run_error(e, losses, variance, b, i);
+        sum += error;
+        squares += error * error;
+        count++;
+    }
+    mean = count > 0 ? sum / count : 0;
+    squares = count > 1 ? (squares - count * mean * mean) / (count - 1) : 0;
+    if (standard_error) *standard_error = count > 0 ? sqrt((squares > 0 ? squares : 0) / count) : 0;
+    return mean;
+}
+
+/* The candidate with the least error; the stack when nothing beats it by more than the comparison's standard error, for
+   it is the safer one outside of what was tried. */
+static int mde__choose_candidate(const mde_evaluation *e, const double *losses, const double *variance, const int *fold,
+                                 int without)
+{
+    double least = (double)INFINITY, se;
+    int q, best = 0;
+    for (q = 0; q < e->candidates; q++) {
+        double error = mde__compare_errors(e, losses, variance, q, -1, fold, without, NULL);
+        if (error < least) {
+            least = error;
+            best = q;
+        }
+    }
+    if (best == 0 || mde__compare_errors(e, losses, variance, 0, best, fold, without, &se) <= se) return 0;
+    return best;
+}
+
+/* Factor of the sds so that 90 % of the residuals lie within 1.645 of them; z [count] is sorted. */
+static double mde__spread_factor(size_t count, double *z)
+{
+    double factor;
+    if (count < 10) return 1;
+    factor = mde__quantile(z, count, 0.9) / MDE__LEVEL_90;
+    return factor > 0.2 ? factor < 5 ? factor : 5 : 0.2;
+}
+
+static void mde__score_candidate_errors(mde_evaluation *e, const double *losses, const double *variance,
+                                        const int *fold, double *a, double *b)
+{
+    int q, i, j, m = e->targets;
+    for (q = 0; q < e->candidates; q++) {
+        mde_candidate *candidate = &e->candidate[q];
+        int ranked = 0;
+        candidate->error = mde__compare_errors(e, losses, variance, q, -1, fold, -1, NULL);
+        candidate->behind = mde__compare_errors(e, losses, variance, q, e->chosen, fold, -1, &candidate->behind_se);
+        candidate->spearman = 0;
+        for (j = 0; j < m; j++) {
+            double rank;
+            int count = 0;
+            for (i = 0; i < e->runs; i++) {
+                if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
+                a[count] = candidate->predicted[mde__cell(i, m, j)];
+                b[count++] = losses[mde__cell(i, m, j)];
+            }
+            rank = mde_spearman(count, a, b);
+            if (rank != rank) continue;
+            candidate->spearman += rank;
+            ranked++;
+        }
+        candidate->spearman = ranked > 0 ? candidate->spearman / ranked : (double)NAN;
+    }
+}
+
+static void mde__explain_choice(mde_evaluation *e)
+{
+    const mde_candidate *chosen = &e->candidate[e->chosen];
+    int q, other = -1;
+    for (q = 0; q < e->candidates; q++) {
+        if (q != e->chosen && (other < 0 || e->candidate[q].error < e->candidate[other].error)) other = q;
+    }
+    if (other < 0) {
+        snprintf(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
+                 chosen->name, chosen->error);
+    } else if (e->candidate[other].error < chosen->error) {
+        snprintf(e->reason, sizeof e->reason, "%s: held-out error %.4f of the losses' variance; %s has %.4f, which is "
+                 "less by no more than the noise of the comparison, and a stack is safer far from what was tried",
+                 chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
+    } else {
+        snprintf(e->reason, sizeof e->reason, "%s: least held-out error, %.4f of the losses' variance; the next, %s, "
+                 "has %.4f (+%.4f, standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
+                 e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
+    }
+    mde__unlocalize(e->reason);
+}
+
+/* What the procedure predicts of each fold: the candidate that the other folds choose. Then the factor of its sds. */
+static void mde__evaluate_procedure(mde_evaluation *e, const double *losses, const double *variance, const int *fold,
+                                    double *z)
+{
+    int f, i, j, m = e->targets;
+    size_t count = 0;
+    e->chosen = mde__choose_candidate(e, losses, variance, fold, -1);
+    for (f = 0; f < e->folds; f++) {
+        const mde_candidate *chosen = &e->candidate[mde__choose_candidate(e, losses, variance, fold, f)];
+        for (i = 0; i < e->runs; i++) {
+            if (fold[i] != f) continue;
+            memcpy(e->predicted + mde__cell(i, m, 0), chosen->predicted + mde__cell(i, m, 0),
+                   (size_t)m * sizeof(double));
+            memcpy(e->sd + mde__cell(i, m, 0), chosen->sd + mde__cell(i, m, 0), (size_t)m * sizeof(double));
+        }
+    }
+    for (i = 0; i < e->runs * m; i++) {
+        j = i % m;
+        if (losses[i] != losses[i] || !(variance[j] > 0) || !(e->sd[i] > 0)) continue;
+        z[count++] = fabs(e->predicted[i] - losses[i]) / e->sd[i];
+    }
+    e->spread = mde__spread_factor(count, z);
+    for (i = 0; i < e->runs * m; i++) e->sd[i] *= e->spread;
+}
+
+/* Variance of each target over the runs that have it. */
+static void mde__target_variances(int n, int m, const double *losses, double *variance)
+{
+    int i, j;
+    for (j = 0; j < m; j++) {
+        double mean = 0, squares = 0;
+        int count = 0;
+        for (i = 0; i < n; i++) {
+            double y = losses[mde__cell(i, m, j)];
+            if (y != y) continue;
+            mean += y;
+            count++;
+        }
+        mean /= count > 0 ? count : 1;
+        for (i = 0; i < n; i++) {
+            double y = losses[mde__cell(i, m, j)];
+            if (y == y) squares += (y - mean) * (y - mean);
+        }
+        variance[j] = count > 0 ? squares / count : 0;
+        if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
+    }
+}
+
+/* joint: whether the last candidate, the multi-task process, takes part. */
+static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int m, const mde_surrogate_desc *desc,
+                                              int joint)
+{
+    size_t cells = (size_t)n * (size_t)m;
+    mde_evaluation *e = (mde_evaluation *)mde_alloc(c, 1, sizeof *e);
+    int q;
+    if (!e) return NULL;
+    e->context = c;
+    e->runs = n;
+    e->domains = k;
+    e->targets = m;
+    e->desc = *desc;
+    e->spread = 1;
+    e->candidates = desc->fit.model != MDE_AUTO ? 1 : joint ? MDE__CANDIDATES : MDE__CANDIDATES - 1;
+    e->candidate = (mde_candidate *)mde_alloc(c, (size_t)e->candidates, sizeof *e->candidate);
+    e->predicted = mde__doubles(c, 2 * (size_t)e->candidates + 2, cells);
+    if (mde__bad(c)) {
+        mde_evaluation_free(e);
+        return NULL;
+    }
+    e->sd = e->predicted + cells;
+    for (q = 0; q < e->candidates; q++) {
+        e->candidate[q].name = mde__candidate_name(desc, q);
+        e->candidate[q].predicted = e->predicted + (2 + 2 * (size_t)q) * cells;
+        e->candidate[q].sd = e->candidate[q].predicted + cells;
+    }
+    return e;
+}
+
+MDEDEF void mde_evaluation_free(mde_evaluation *e)
+{
+    mde_context *c = e ? e->context : NULL;
+    if (!e) return;
+    mde_release(c, e->candidate);
+    mde_release(c, e->predicted);
+    mde_release(c, e);
+}
+
+MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                                    const mde_surrogate_desc *desc, const mde_evaluate_desc *how)
+{
+    mde_surrogate_desc defaults;
+    mde_evaluate_desc plain;
+    mde_evaluation *e;
+    double *variance, *work;
+    int *fold, folds, f, i, missing = 0;
+    if (!c || mde__bad(c)) return NULL;
+    memset(&defaults, 0, sizeof defaults);
+    memset(&plain, 0, sizeof plain);
+    if (!desc) desc = &defaults;
+    if (!how) how = &plain;
+    folds = how->folds > 0 ? how->folds : MDE__FOLDS;
+    if (n < 5 || k < 1 || m < 1 || !weights || !losses || folds < 2) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: %d runs of %d weights and %d losses in %d folds; at least 5, 1, 1 "
+                 "and 2 are needed", n, k, m, folds);
+        return NULL;
+    }
+    if (desc->fit.model < MDE_RIDGE || desc->fit.model > MDE_AUTO) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: there is no model %d", (int)desc->fit.model);
+        return NULL;
+    }
+    if (mde__check_mixtures(c, "evaluation", n, k, weights)) return NULL;
+    for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
+    e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing);
+    variance = mde__doubles(c, (size_t)m, 1);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 5 * (size_t)m + 2);
+    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
+    if (!mde__bad(c)) {
+        mde__target_variances(n, m, losses, variance);
+        e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
+        if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
+    }
+    for (f = 0; e && f < e->folds && !mde__bad(c); f++) {
+        if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
+            mde_fail(c, MDE_STOPPED, "evaluation: stopped");
+        } else {
+            mde__evaluate_fold(e, weights, losses, fold, f, work);
+        }
+    }
+    if (!mde__bad(c)) {
+        mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds);
+        mde__evaluate_procedure(e, losses, variance, fold, work);
+        mde__score_candidate_errors(e, losses, variance, fold, work, work + n);
+        mde__explain_choice(e);
+    }
+    mde_release(c, fold);
+    mde_release(c, work);
+    mde_release(c, variance);
+    if (!mde__bad(c)) return e;
+    mde_evaluation_free(e);
+    return NULL;
+}
+
+MDEDEF mde_surrogate_desc mde_evaluation_choice(const mde_evaluation *e)
+{
+    mde_surrogate_desc desc;
+    memset(&desc, 0, sizeof desc);
+    if (e) mde__candidate_desc(&e->desc, e->chosen, &desc);
+    return desc;
+}
+
+MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *weights, const double *losses)
+{
+    mde_surrogate_desc desc = mde_evaluation_choice(e);
+    mde_surrogate *s;
+    if (!e) return NULL;
+    s = mde_surrogate_fit(e->context, e->runs, e->domains, e->targets, weights, losses, &desc);
+    if (s) s->spread = e->spread;
+    return s;
+}
+
+MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
+                                    double *of_chance)
+{
+    int *fold, f, i, folds = 0;
+    double sum = 0, chance = 0;
+    if (of_chance) *of_chance = (double)NAN;
+    if (!e || !losses || mde__bad(e->context)) return (double)NAN;
+    fold = (int *)mde_alloc(e->context, (size_t)e->runs, sizeof(int));
+    if (!fold) return (double)NAN;
+    /* tenths of the runs, whatever the folds were: as many to pick from, however many folds there are */
+    for (i = 0; i < e->runs; i++) fold[i] = i % (e->runs >= 20 ? 10 : 1);
+    for (f = 0; f < 10; f++) {
+        double least = (double)INFINITY, picked = 0, best = (double)INFINITY, mean = 0;
+        int count = 0;
+        for (i = 0; i < e->runs; i++) {
+            double p, y;
+            if (fold[i] != f) continue;
+            p = mde__weigh(e->targets, objective, e->predicted + mde__cell(i, e->targets, 0));
+            y = mde__weigh(e->targets, objective, losses + mde__cell(i, e->targets, 0));
+            if (y != y) continue;
+            if (p < least) {
+                least = p;
+                picked = y;
+            }
+            if (y < best) best = y;
+            mean += y;
+            count++;
+        }
+        if (count == 0) continue;
+        sum += picked - best;
+        chance += mean / count - best;
+        folds++;
+    }
+    mde_release(e->context, fold);
+    if (folds == 0) return (double)NAN;
+    if (of_chance) *of_chance = chance / folds;
+    return sum / folds;
+}
+
+/* Percentile interval from runs drawn with replacement. */
+MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
+                                        int replicates, uint64_t seed, double *low, double *high)
+{
+    double *values, *x, *y;
+    int r, i, count = 0;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (replicates == 0) replicates = 200;
+    if (!(level > 0)) level = 0.9;
+    if (n < 3 || !a || !b || !low || !high || replicates < 1 || !(level < 1)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "interval: %d pairs, %d replicates; at least 3 and 1 are needed, and a "
+                        "level below 1", n, replicates);
+    }
+    values = mde__doubles(c, (size_t)replicates, 1);
+    x = mde__doubles(c, (size_t)n, 2);
+    if (!mde__bad(c)) {
+        mde_random random = mde_random_start(seed, 0x72616e6b);
+        y = x + n;
+        for (r = 0; r < replicates; r++) {
+            double value;
+            for (i = 0; i < n; i++) {
+                int from = (int)mde_random_below(&random, (uint64_t)n);
+                x[i] = a[from];
+                y[i] = b[from];
+            }
+            value = mde_spearman(n, x, y);
+            if (value == value) values[count++] = value;
+        }
+        *low = count ? mde__quantile(values, (size_t)count, 0.5 - 0.5 * level) : (double)NAN;
+        *high = count ? mde__quantile(values, (size_t)count, 0.5 + 0.5 * level) : (double)NAN;
+    }
+    mde_release(c, x);
+    mde_release(c, values);
+    return mde_context_status(c);
+}
+
+/* Spearman and MSE (in variances of the targets), means over the targets, of predictions of a test set. */
+static void mde__test_scores(int n, int m, const double *predicted, const double *losses, const double *variance,
+                             double *a, double *b, double *spearman, double *error)
+{
+    int i, j, ranked = 0, counted = 0;
+    *spearman = *error = 0;
+    for (j = 0; j < m; j++) {
+        double rank;
+        int count = 0;
+        for (i = 0; i < n; i++) {
+            if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
+            a[count] = predicted[mde__cell(i, m, j)];
+            b[count++] = losses[mde__cell(i, m, j)];
+        }
+        rank = mde_spearman(count, a, b);
+        if (rank == rank) {
+            *spearman += rank;
+            ranked++;
+        }
+        if (count > 0 && variance[j] > 0) {
+            *error += mde_mse(count, a, b) / variance[j];
+            counted++;
+        }
+    }
+    *spearman = ranked > 0 ? *spearman / ranked : (double)NAN;
+    *error = counted > 0 ? *error / counted : (double)NAN;
+}
+
+/* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
+static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                             const mde_surrogate_desc *desc, const double *variance, const int64_t *order, int size,
+                             double *work, double *spearman, double *error)
+{
+    int tests = n / 4, i;
+    mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
+    mde_surrogate *s;
+    double *mean = work, *scratch = mean + (size_t)n * (size_t)m;
+    train.weights = scratch + 2 * (size_t)n;
+    train.losses = train.weights + (size_t)n * (size_t)k;
+    test.weights = train.losses + (size_t)n * (size_t)m;
+    test.losses = test.weights + (size_t)n * (size_t)k;
+    for (i = 0; i < size; i++) mde__take_run(&train, k, m, weights, losses, (int)order[i]);
+    for (i = n - tests; i < n; i++) mde__take_run(&test, k, m, weights, losses, (int)order[i]);
+    s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
+    if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
+        mde__test_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
+    }
+    mde_surrogate_free(s);
+    return !mde__bad(c) && *error == *error;
+}
+
+MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
+                              mde_curve_point *points)
+{
+    static const int eighths[MDE_CURVE_POINTS] = { 1, 2, 4, 6 };
+    mde_evaluate_desc plain;
+    double *variance, *work;
+    int64_t *order;
+    int p, r, count = 0, least;
+    if (!c || mde__bad(c)) return 0;
+    memset(&plain, 0, sizeof plain);
+    if (!how) how = &plain;
+    if (repeats == 0) repeats = 3;
+    if (n < 1 || k < 1 || m < 1 || !weights || !losses || !desc || !points || repeats < 1) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "learning curve: %d runs, %d repeats", n, repeats);
+        return 0;
+    }
+    least = 2 * (k < 8 ? k : 8);
+    variance = mde__doubles(c, (size_t)m, 1);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 3 * (size_t)m + 2);
+    order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
+    if (!mde__bad(c)) mde__target_variances(n, m, losses, variance);
+    for (p = 0; p < MDE_CURVE_POINTS && !mde__bad(c); p++) {
+        int size = n * eighths[p] / 8;
+        double spearman = 0, error = 0, squares = 0;
+        if (size < least || n / 4 < 4) continue;
+        for (r = 0; r < repeats && !mde__bad(c); r++) {
+            mde_random random = mde_random_start(how->seed, UINT64_C(0x63757276) + (uint64_t)r);
+            double rank = 0, away = 0;
+            if (mde__report_step(how->progress, how->user, "learning curve", p * repeats + r,
+                                 MDE_CURVE_POINTS * repeats)) {
+                mde_fail(c, MDE_STOPPED, "learning curve: stopped");
+                break;
+            }
+            mde_random_permutation(&random, n, order);
+            if (!mde__curve_subset(c, n, k, m, weights, losses, desc, variance, order, size, work, &rank, &away)) {
+                break;
+            }
+            spearman += rank / repeats;
+            error += away / repeats;
+            squares += away * away / repeats;
+        }
+        if (mde__bad(c) || r < repeats) continue;
+        points[count].runs = size;
+        points[count].spearman = spearman;
+        points[count].error = error;
+        squares = squares > error * error ? squares - error * error : 0;
+        points[count++].error_sd = repeats > 1 ? sqrt(squares * repeats / (repeats - 1)) : (double)NAN;
+    }
+    if (!mde__bad(c)) {
+        mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
+                         MDE_CURVE_POINTS * repeats);
+    }
+    mde_release(c, order);
+    mde_release(c, work);
+    mde_release(c, variance);
+    return mde__bad(c) ? 0 : count;
+}
+
 /* ---- Tables of runs ---- */
 
 #ifndef MDE_NO_STDIO
@@ -15712,7 +16483,8 @@ MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const ch
 /* The least value of any function of a mixture, inside bounds. Random mixtures first; the best of them start a descent:
    Nelder-Mead for functions without derivatives (Nelder and Mead 1965, coefficients of Gao and Han 2012), whose points
    are projected onto the bounded simplex, or exponentiated gradient (Kivinen and Warmuth 1997), whose
-   multiplicative steps stay on it by themselves. A value that is not finite counts as worse than any other. When a
+   multiplicative steps stay on it by themselves; or
+   differential evolution for functions with steps. A value that is not finite counts as worse than any other. When a
    gradient is wanted and the function leaves gradient[0] = NaN, differences along the simplex take its place. */
 
 /* ---- The bounded simplex ---- */
@@ -16125,6 +16897,33 @@ static double mde__nelder_mead(const mde__search *s, double *weights)
     return value;
 }
 
+/* Differential evolution (Storn and Price 1997): each mixture is challenged by one that adds the difference of two
+   others to a third. points [count, n] and their values; returns the place of the best. */
+static int mde__evolve(const mde__search *s, int count, double *points, double *values, mde_random *random)
+{
+    int n = s->n, generation, i, q, best = 0;
+    double *trial = s->work;
+    for (generation = 0; generation < s->iterations && count >= 4; generation++) {
+        for (i = 0; i < count; i++) {
+            const double *from[3];
+            double *own = points + mde__cell(i, n, 0), factor = 0.4 + 0.5 * mde_random_uniform(random), value;
+            int always = (int)mde_random_below(random, (uint64_t)n);
+            for (q = 0; q < 3; q++) from[q] = points + mde__cell((int)mde_random_below(random, (uint64_t)count), n, 0);
+            for (q = 0; q < n; q++) {
+                int cross = q == always || mde_random_uniform(random) < 0.7;
+                trial[q] = cross ? from[0][q] + factor * (from[1][q] - from[2][q]) : own[q];
+            }
+            mde__simplex_nearest(n, s->low, s->high, trial);
+            value = mde__search_value(s, trial, NULL);
+            if (value > values[i]) continue;
+            memcpy(own, trial, (size_t)n * sizeof(double));
+            values[i] = value;
+        }
+    }
+    for (i = 1; i < count; i++) if (values[i] < values[best]) best = i;
+    return best;
+}
+
 /* ---- Search ---- */
 
 /* A random mixture inside the bounds: what the lower bounds leave is shared out by a Dirichlet distribution, even on
@@ -16159,7 +16958,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         return (double)NAN;
     }
     if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
-        (desc->method != MDE_NELDER_MEAD && desc->method != MDE_EXPONENTIATED_GRADIENT)) {
+        desc->method < MDE_NELDER_MEAD || desc->method > MDE_POPULATION) {
         mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
                  desc->samples, desc->iterations, (int)desc->method);
         return (double)NAN;
@@ -16171,6 +16970,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         }
     }
     count = desc->start ? 1 : desc->starts > 0 ? desc->starts : 8;
+    if (desc->method == MDE_POPULATION && !desc->start && count < 32) count = 32;
     samples = desc->start ? 1 : desc->samples > 0 ? desc->samples : 2000;
     if (samples < count) samples = count;
     low = mde__doubles(c, 4, (size_t)n);
@@ -16212,6 +17012,12 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         }
         if (kept == 0) mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures",
                                 samples);
+        if (desc->method == MDE_POPULATION && n > 1 && kept > 0 && !mde__bad(c)) {
+            k = mde__evolve(&s, kept, starts, values, &random);
+            memcpy(weights, starts + (size_t)k * (size_t)n, (size_t)n * sizeof(double));
+            best = mde__nelder_mead(&s, weights);
+            kept = 0;
+        }
         for (k = 0; k < kept && !mde__bad(c); k++) {
             double value = values[k];
             memcpy(trial, starts + (size_t)k * (size_t)n, (size_t)n * sizeof(double));
@@ -16233,6 +17039,381 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     mde_release(c, starts);
     mde_release(c, low);
     return mde__bad(c) ? (double)NAN : best;
+}
+
+/* ---- The best mixture of a surrogate ---- */
+
+MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
+                                       double max_epochs, double *upper)
+{
+    double sum = 0;
+    char number[32];
+    int i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (k < 1 || !tokens || !upper || !(target_tokens > 0) || !(max_epochs > 0)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
+    }
+    for (i = 0; i < k; i++) {
+        if (!(tokens[i] >= 0)) {
+            return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
+                            mde__number(number, tokens[i]));
+        }
+        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
+        sum += upper[i];
+    }
+    if (sum < 1.0) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
+                        "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
+    }
+    return MDE_OK;
+}
+
+/* A surrogate's objective, and what it needs at one mixture. */
+typedef struct mde__goal {
+    const mde_surrogate *surrogate;
+    const mde_choose_desc *desc;
+    double spread;
+    int k, m, smooth, weight_caution;
+    double *mean, *sd;          /* [k + 1, m] */
+    double *slopes;             /* [m, k] */
+    double *around;             /* [k + 1, k] */
+} mde__goal;
+
+/* Derivatives of the summed sds, by differences of 1e-4 against the greatest weight, whose own is 0; all mixtures are
+   predicted together. Adds them to the gradient; returns the sum at w. */
+static double mde__goal_caution(const mde__goal *g, const double *w, double *gradient)
+{
+    const double step = 1e-4;
+    double base, caution = g->desc->caution * g->spread;
+    int k = g->k, i, partner = 0;
+    for (i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
+    memcpy(g->around, w, (size_t)k * sizeof(double));
+    for (i = 0; gradient && i < k; i++) {
+        double *row = g->around + mde__cell(i + 1, k, 0);
+        memcpy(row, w, (size_t)k * sizeof(double));
+        if (i == partner) continue;
+        row[i] += step;
+        row[partner] = row[partner] > step ? row[partner] - step : 0;
+    }
+    if (mde_surrogate_predict(g->surrogate, gradient ? k + 1 : 1, g->around, g->mean, g->sd)) return (double)NAN;
+    base = mde__weigh(g->m, g->desc->objective, g->sd);
+    for (i = 0; gradient && i < k; i++) {
+        double moved = mde__weigh(g->m, g->desc->objective, g->sd + mde__cell(i + 1, g->m, 0));
+        gradient[i] += caution * (moved - base) / step;
+    }
+    return base;
+}
+
+/* Kullback-Leibler divergence of w from the prior, times the strength; adds its gradient (may be NULL). */
+static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, double *gradient)
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < k; i++) {
+        double ratio = (w[i] > 1e-12 ? w[i] : 1e-12) / (d->prior ? d->prior[i] > 1e-12 ? d->prior[i] : 1e-12 : 1.0 / k);
+        sum += w[i] * mde__log(ratio);
+        if (gradient) gradient[i] += d->kl * (mde__log(ratio) + 1.0);
+    }
+    return d->kl * sum;
+}
+
+static double mde__goal_value(int n, const double *w, double *gradient, void *user)
+{
+    mde__goal *g = (mde__goal *)user;
+    double value, sd;
+    int i, j;
+    if (gradient && g->smooth) {
+        if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
+        for (i = 0; i < n; i++) {
+            for (j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
+            gradient[i] = mde__weigh(g->m, g->desc->objective, g->around);
+        }
+    } else {
+        if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) return (double)NAN;
+        if (gradient) gradient[0] = (double)NAN;
+    }
+    value = mde__weigh(g->m, g->desc->objective, g->mean);
+    if (g->desc->caution > 0) {
+        sd = mde__goal_caution(g, w, gradient && g->smooth ? gradient : NULL);
+        value += g->desc->caution * g->spread * sd;
+    }
+    if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient && g->smooth ? gradient : NULL);
+    return value;
+}
+
+/* What a unit of share beyond each bound that holds a weight is worth: the gradient's difference to that of the weights
+   that are free. Between bounds, and where no weight is free, there is nothing to compare: 0. */
+static void mde__goal_prices(const mde__goal *g, const double *low, const double *high, mde_choice *out)
+{
+    double gradient[MDE_MAX_DOMAINS], level = 0, free_share = 0;
+    int i, k = g->k;
+    for (i = 0; i < k; i++) {
+        out->price[i] = 0;
+        if (high[i] < 1 && out->weights[i] >= (1.0 - 1e-4) * high[i] - 1e-9) out->active[i] = 1;
+        else if (out->weights[i] <= low[i] + 1e-4) out->active[i] = -1;
+        else out->active[i] = 0;
+    }
+    if (!g->smooth) return;
+    mde__goal_value(k, out->weights, gradient, (void *)(uintptr_t)g);
+    for (i = 0; i < k; i++) {
+        if (out->active[i] != 0) continue;
+        level += out->weights[i] * gradient[i];
+        free_share += out->weights[i];
+    }
+    if (!(free_share > 0)) return;
+    level /= free_share;
+    for (i = 0; i < k; i++) {
+        double gain = out->active[i] * (level - gradient[i]);
+        if (out->active[i] != 0 && gain > 0) out->price[i] = gain;
+    }
+}
+
+static mde_status mde__check_choice(const mde_surrogate *s, const mde_choose_desc *d)
+{
+    mde_context *c = s->context;
+    double total = 0;
+    int j;
+    if (s->k > MDE_MAX_DOMAINS) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
+    }
+    if (!(d->kl >= 0) || !(d->caution >= 0) || !(d->spread >= 0) || d->starts < 0) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be 0 or more");
+    }
+    for (j = 0; d->objective && j < s->m; j++) {
+        if (!(d->objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
+        total += d->objective[j];
+    }
+    if (d->objective && !(total > 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: all objective weights are 0");
+    return MDE_OK;
+}
+
+MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
+{
+    mde_context *c = s ? s->context : NULL;
+    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], start[MDE_MAX_DOMAINS], value;
+    mde_choose_desc defaults;
+    mde_search_desc search;
+    mde__goal g;
+    int run;
+    if (!c || !out) return MDE_BAD_ARGUMENT;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&defaults, 0, sizeof defaults);
+    memset(&search, 0, sizeof search);
+    memset(out, 0, sizeof *out);
+    if (!desc) desc = &defaults;
+    if (mde__check_choice(s, desc)) return mde_context_status(c);
+    memset(&g, 0, sizeof g);
+    g.surrogate = s;
+    g.desc = desc;
+    g.spread = desc->spread > 0 ? desc->spread : 1;
+    g.k = s->k;
+    g.m = s->m;
+    g.smooth = mde_surrogate_smooth(s);
+    if (mde__simplex_bounds(c, g.k, desc->lower, desc->upper, low, high)) return mde_context_status(c);
+    g.mean = mde__doubles(c, 2 * (size_t)g.k + 2, (size_t)g.m);
+    g.slopes = mde__doubles(c, (size_t)g.m, (size_t)g.k);
+    g.around = mde__doubles(c, (size_t)g.k + 1, (size_t)(g.k > g.m ? g.k : g.m));
+    if (!mde__bad(c)) {
+        g.sd = g.mean + (size_t)(g.k + 1) * (size_t)g.m;
+        search.lower = low;
+        search.upper = high;
+        search.seed = desc->seed;
+        search.method = g.smooth ? MDE_EXPONENTIATED_GRADIENT : MDE_POPULATION;
+        search.starts = desc->starts > 0 ? desc->starts : desc->caution > 0 ? 4 : 8;
+        search.samples = desc->caution > 0 ? 500 : 2000;
+        search.iterations = g.smooth ? desc->caution > 0 ? 150 : 500 : 200;
+        search.tolerance = 1e-7;
+        out->count = g.k;
+        out->value = mde_simplex_minimize(c, g.k, mde__goal_value, &g, &search, out->weights);
+        /* the runs' own best are starts, too */
+        for (run = 0; run < desc->runs && desc->tried && !mde__bad(c); run++) {
+            memcpy(start, desc->tried + mde__cell(run, g.k, 0), (size_t)g.k * sizeof(double));
+            mde__simplex_nearest(g.k, low, high, start);
+            value = mde__goal_value(g.k, start, NULL, &g);
+            if (!(value < out->value)) continue;
+            search.start = start;
+            value = mde_simplex_minimize(c, g.k, mde__goal_value, &g, &search, start);
+            if (!(value < out->value)) continue;
+            out->value = value;
+            memcpy(out->weights, start, (size_t)g.k * sizeof(double));
+        }
+    }
+    if (!mde__bad(c)) {
+        for (run = 0; run < g.k; run++) if (out->weights[run] < 1e-5 && low[run] <= 0) out->weights[run] = 0;
+        mde__simplex_nearest(g.k, low, high, out->weights);
+        mde__goal_prices(&g, low, high, out);
+        if (mde_surrogate_predict(s, 1, out->weights, g.mean, g.sd) == MDE_OK) {
+            out->loss = mde__weigh(g.m, desc->objective, g.mean);
+            out->sd = g.spread * mde__weigh(g.m, desc->objective, g.sd);
+        }
+    }
+    mde_release(c, g.around);
+    mde_release(c, g.slopes);
+    mde_release(c, g.mean);
+    return mde_context_status(c);
+}
+
+/* ---- The runs to make next ---- */
+
+/* From a pool of random mixtures, one after the other, the one that promises most. What a run that was chosen will tell
+   about its neighbours counts at once: their sds shrink as if its loss were known, with a correlation that falls with
+   the distance between the mixtures. */
+
+#define MDE__POOL_DRAWS 3000
+#define MDE__POOL_NEAR 1000         /* further ones around the best mixture known */
+#define MDE__RUN_REACH 0.25         /* Hellinger distance at which a run's correlation is exp(-1/2) */
+
+/* Hellinger distance of two mixtures: 0 for equal ones, 1 for ones that share nothing. */
+static double mde__hellinger(int k, const double *a, const double *b)
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < k; i++) {
+        double away = sqrt(a[i]) - sqrt(b[i]);
+        sum += away * away;
+    }
+    return sqrt(0.5 * sum);
+}
+
+/* Probability that a standard normal number is below z: its series near 0, the continued fraction of Mills' ratio in
+   the tails (Abramowitz and Stegun 26.2.11, 26.2.14). */
+static double mde__normal_below(double z)
+{
+    double density = mde__exp(-0.5 * z * z) * 0.3989422804014327, sum, term;
+    int i;
+    if (z > 3) return 1.0 - mde__normal_below(-z);
+    if (z < -3) {
+        for (i = 60, sum = -z; i > 0; i--) sum = -z + i / sum;
+        return density / sum;
+    }
+    for (i = 1, sum = term = z; i < 60; i++) {
+        term *= z * z / (2 * i + 1);
+        sum += term;
+    }
+    return 0.5 + density * sum;
+}
+
+/* E max(best - y, 0) of y normal with mean and sd. */
+static double mde__expected_improvement(double best, double mean, double sd)
+{
+    double z, density;
+    if (!(sd > 0)) return best > mean ? best - mean : 0;
+    z = (best - mean) / sd;
+    density = mde__exp(-0.5 * z * z) * 0.3989422804014327;
+    return sd * (z * mde__normal_below(z) + density);
+}
+
+typedef struct mde__pool {
+    int count, k;
+    double *weights;        /* [count, k] */
+    double *mean, *sd;      /* [count] of the objective */
+    double *distance;       /* [count] to the nearest run, made or chosen */
+} mde__pool;
+
+/* Random mixtures inside the bounds; with a centre, the last ones around it. */
+static void mde__pool_draw(mde__pool *p, const double *low, const double *high, const double *centre, uint64_t seed)
+{
+    double alpha[MDE_MAX_DOMAINS];
+    mde_random random = mde_random_start(seed, 0x6e657874);
+    int i, q;
+    for (i = 0; i < p->count; i++) {
+        double *w = p->weights + mde__cell(i, p->k, 0);
+        if (centre && i >= MDE__POOL_DRAWS) {
+            for (q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
+            mde_random_dirichlet(&random, p->k, alpha, w);
+            mde__simplex_nearest(p->k, low, high, w);
+        } else {
+            mde__search_draw(&random, p->k, low, high, i, alpha, w);
+        }
+    }
+}
+
+static void mde__pool_predict(mde__pool *p, const mde_surrogate *s, const mde_suggest_desc *d)
+{
+    mde_context *c = s->context;
+    double *mean = mde__doubles(c, (size_t)p->count, (size_t)s->m);
+    double *sd = mde__doubles(c, (size_t)p->count, (size_t)s->m);
+    int i;
+    if (!mde__bad(c) && mde_surrogate_predict(s, p->count, p->weights, mean, sd) == MDE_OK) {
+        for (i = 0; i < p->count; i++) {
+            p->mean[i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
+            p->sd[i] = (d->spread > 0 ? d->spread : 1) * mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
+        }
+    }
+    mde_release(c, sd);
+    mde_release(c, mean);
+}
+
+/* How much mixture i promises: more is better. */
+static double mde__pool_promise(const mde__pool *p, const mde_suggest_desc *d, int smart, int i)
+{
+    if (!smart || d->acquisition == MDE_SPACE_FILLING) return p->distance[i];
+    if (d->acquisition == MDE_CONFIDENCE_BOUND) {
+        return (d->exploration > 0 ? d->exploration : 2.0) * p->sd[i] - p->mean[i];
+    }
+    return mde__expected_improvement(d->best, p->mean[i], p->sd[i]);
+}
+
+MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
+                                   const mde_suggest_desc *desc, int count, double *out)
+{
+    mde_suggest_desc defaults;
+    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
+    mde__pool p;
+    int chosen, i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    nearest = desc->distance > 0 ? desc->distance : 0.05;
+    if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
+        (s && s->k != k)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d beside %d runs of %d weights; expected 2 to %d weights",
+                        count, n, k, MDE_MAX_DOMAINS);
+    }
+    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high)) return mde_context_status(c);
+    p.k = k;
+    p.count = MDE__POOL_DRAWS + (desc->centre ? MDE__POOL_NEAR : 0);
+    p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
+    if (!p.weights) return mde_context_status(c);
+    p.mean = p.weights + (size_t)p.count * (size_t)k;
+    p.sd = p.mean + p.count;
+    p.distance = p.sd + p.count;
+    mde__pool_draw(&p, low, high, desc->centre, desc->seed);
+    if (s) mde__pool_predict(&p, s, desc);
+    for (i = 0; i < p.count; i++) {
+        int run;
+        p.distance[i] = 2;
+        for (run = 0; run < n; run++) {
+            double away = mde__hellinger(k, p.weights + mde__cell(i, k, 0), tried + mde__cell(run, k, 0));
+            if (away < p.distance[i]) p.distance[i] = away;
+        }
+    }
+    for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
+        double most = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
+        int best = -1;
+        for (i = 0; i < p.count; i++) {
+            double promise = mde__pool_promise(&p, desc, s != NULL, i);
+            if (p.distance[i] < nearest || !(promise > most)) continue;
+            most = promise;
+            best = i;
+        }
+        if (best < 0) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least "
+                     "%.3g away from all runs", chosen, nearest);
+            break;
+        }
+        memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
+        for (i = 0; i < p.count; i++) {
+            double away = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w), reach = away / MDE__RUN_REACH;
+            double left = 1.0 - mde__exp(-reach * reach);
+            p.sd[i] *= sqrt(left > 0 ? left : 0);
+            if (away < p.distance[i]) p.distance[i] = away;
+        }
+    }
+    mde_release(c, p.weights);
+    return mde_context_status(c);
 }
 
 /* ======================================================================
@@ -18965,19 +20146,6 @@ static void mde__add_score(mde_text *t, const char *name, const mde__fit_score *
     if (score->domain_spearman == score->domain_spearman) mde_text_add_number(t, score->domain_spearman, 6);
     else mde_text_add(t, "null");
     mde_text_add(t, "}");
-}
-
-static int mde__report_step(mde_progress_fn *progress, void *user, const char *stage, int step, int steps)
-{
-    mde_progress p;
-    if (!progress) return 0;
-    memset(&p, 0, sizeof p);
-    p.stage = stage;
-    p.step = step;
-    p.steps = steps;
-    p.loss = (double)NAN;
-    p.reported = step - 1;
-    return progress(&p, user);
 }
 
 MDEDEF mde_status mde_experiment_fit(mde_experiment *x, mde_progress_fn *progress, void *user)
