@@ -751,6 +751,9 @@ typedef struct mde_fit_desc {
     double penalty;             /* ridge; 0: chosen by the exact leave-one-out error; the same for all targets unless
                                    chosen, then one a target */
     int rank;                   /* of the multi-task GP's coregionalisation, pools of the pooled law; 0: 2 */
+    int outliers;               /* 1: the noise of a Gaussian process has heavy tails: a run whose loss is far from what
+                                   the others say counts less. sds are then those of a normal distribution with the
+                                   same 90 % interval */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 3 */
     int trees, depth;           /* 0: 500 trees of depth 4 */
     double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
@@ -806,8 +809,9 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
 typedef struct mde_surrogate mde_surrogate;
 typedef struct mde_surrogate_desc {
     mde_fit_desc fit;
-    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, processes POWER (+ SCARCE), else RAW;
-                                            with experts OWN as well, but for the laws. A stack chooses its own */
+    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, GP LOG + POWER + SCARCE, multi-task GP
+                                            POWER, else RAW; with experts OWN as well, but for the laws. A stack
+                                            chooses its own */
     const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
@@ -12575,6 +12579,26 @@ static void mde__length_gradient(mde__dense_fn *product, int n, int d, int isotr
     }
 }
 
+#define MDE__LEVEL_90 1.6448536269514722    /* of a normal distribution, 90 % lie within so many sds */
+
+/* Probability that a standard normal number is below z: its series near 0, the continued fraction of Mills' ratio in
+   the tails (Abramowitz and Stegun 26.2.11, 26.2.14). */
+static double mde__normal_below(double z)
+{
+    double density = mde__exp(-0.5 * z * z) * 0.3989422804014327, sum, term;
+    int i;
+    if (z > 3) return 1.0 - mde__normal_below(-z);
+    if (z < -3) {
+        for (i = 60, sum = -z; i > 0; i--) sum = -z + i / sum;
+        return density / sum;
+    }
+    for (i = 1, sum = term = z; i < 60; i++) {
+        term *= z * z / (2 * i + 1);
+        sum += term;
+    }
+    return 0.5 + density * sum;
+}
+
 /* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
    standardised inputs grow with sqrt(d), and so does the middle of the length scales (as in Hvarfner et al. 2024).
    Noise is 0.14 of the targets' sd, give or take a factor of 4.5: when narrower, the joint process, which has as many
@@ -12628,15 +12652,17 @@ typedef struct mde__gp {
     double *alpha;              /* [n] K^-1 (y - mean) */
     double *flat;               /* [n] K^-1 1 */
     double *inverse;            /* [n, n] inverse of the Cholesky factor */
+    double *tail;               /* [n] factor of a run's noise variance: above 1 for what looks like an outlier */
+    double widening;            /* factor of the noise variance of predictions, for outliers among new runs */
     uint64_t seed;
-    int restarts, target, failed;
+    int outliers, restarts, target, failed;
 } mde__gp;
 
 /* Workspace of one fit, enough for any target of a regressor. */
 typedef struct mde__gp_work {
     mde__gp *gp;
     int n;                                  /* runs in use: all, or a sample of them */
-    const double *x, *noise_x, *y;
+    const double *x, *noise_x, *y, *tail;
     double *k, *g;                          /* [groups, n, n] each */
     double *total, *a, *pull, *inverse;     /* [n, n] each */
     double *z, *sz, *columns;               /* [n, d] each */
@@ -12784,11 +12810,12 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
     mde__inverse_from_factor(gp->product, n, w->inverse, w->pull);
     for (i = 0; i < n; i++) {
         double *row = w->pull + (size_t)i * (size_t)n, own = 0.5 * (w->alpha[i] * w->alpha[i] - row[i]);
+        double pull = own * w->tail[i];
         for (j = 0; j < i; j++) row[j] = w->alpha[i] * w->alpha[j] - row[j];
-        gradient[at_noise] += own * mde__exp(theta[at_noise]);
+        gradient[at_noise] += pull * mde__exp(theta[at_noise]);
         for (q = 0; q < gp->noises; q++) {
             gradient[at_noise + 1 + q] +=
-                own * mde__exp(theta[at_noise + 1 + q]) * w->noise_x[mde__cell(i, gp->noises, q)];
+                pull * mde__exp(theta[at_noise + 1 + q]) * w->noise_x[mde__cell(i, gp->noises, q)];
         }
         for (g = 0; g < gp->signals; g++) {
             const double *k = gp->additive ? w->k + (size_t)g * size : w->total;
@@ -12822,7 +12849,9 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     double value, scale = mde__gp_signal(gp, theta) + mde__exp(theta[gp->lengths + gp->signals]);
     mde__gp_scale(gp, n, w->x, theta, w->z, w->columns);
     mde__gp_covariances(gp, n, n, w->z, w->columns, theta, 1, w->k, w->g, w->total);
-    for (i = 0; i < n; i++) w->noise[i] = mde__gp_noise(gp, theta, w->noise_x + (size_t)i * (size_t)gp->noises);
+    for (i = 0; i < n; i++) {
+        w->noise[i] = w->tail[i] * mde__gp_noise(gp, theta, w->noise_x + (size_t)i * (size_t)gp->noises);
+    }
     if (!mde__gp_factor(w, scale)) return (double)NAN;
     for (i = 0; i < n; i++) w->alpha[i] = 1;
     mde__factor_solve(n, w->inverse, w->alpha, w->half, w->flat);
@@ -12879,6 +12908,7 @@ static void mde__gp_use(mde__gp_work *w, int count)
     w->x = gp->x;
     w->noise_x = gp->noise_x;
     w->y = gp->y;
+    w->tail = gp->tail;
     if (count == gp->n) return;
     for (i = 0; i < gp->n; i++, left--) {
         if (mde_random_uniform(&random) * left >= count - taken) continue;
@@ -12892,6 +12922,59 @@ static void mde__gp_use(mde__gp_work *w, int count)
     w->x = x;
     w->noise_x = noise_x;
     w->y = y;
+}
+
+/* P_ii of P = K^-1 - K^-1 1 1' K^-1 / 1' K^-1 1: the left-out residual of run i is (P y)_i / P_ii and its variance
+   1 / P_ii, with the mean estimated without the run, too (Rasmussen and Williams 2006, section 5.4.2). */
+static double mde__gp_precision(int n, const double *inverse, const double *flat, double ones, int i)
+{
+    double own = -flat[i] * flat[i] / ones;
+    int l;
+    for (l = i; l < n; l++) own += inverse[mde__cell(l, n, i)] * inverse[mde__cell(l, n, i)];
+    return own;
+}
+
+#define MDE__OUTLIER_ROUNDS 5
+#define MDE__OUTLIER_SHARE 0.2      /* prior probability of a run to be one */
+#define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
+
+/* Heavy tails as a mixture of two normal noises, one wide. From what the others say about it, each run has a probability
+   to be an outlier; its noise becomes that of the mean precision, and theta is sought on from there. Returns 0 when a
+   covariance cannot be factored. */
+static int mde__gp_outliers(mde__gp_work *w)
+{
+    mde__gp *gp = w->gp;
+    int round, i;
+    for (round = 0; round < MDE__OUTLIER_ROUNDS; round++) {
+        double share = 0, low = 0, high = 10;
+        if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return 0;
+        for (i = 0; i < gp->n; i++) {
+            double precision = mde__gp_precision(gp->n, w->inverse, w->flat, w->ones, i);
+            double residual = w->alpha[i] / precision, noise = w->noise[i] / gp->tail[i];
+            double variance = 1.0 / precision - w->noise[i], near, far, odds;
+            if (variance < 0) variance = 0;
+            near = variance + noise;
+            far = variance + MDE__OUTLIER_SCALE * noise;
+            odds = 0.5 * residual * residual * (1.0 / near - 1.0 / far);
+            odds = sqrt(near / far) * mde__exp(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE / (1.0 - MDE__OUTLIER_SHARE);
+            odds /= 1.0 + odds;
+            share += odds / gp->n;
+            gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
+        }
+        if (!(fabs(mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 25, 1e-6)) < (double)INFINITY)) {
+            return 0;
+        }
+        /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
+        for (i = 0; i < 60; i++) {
+            double middle = 0.5 * (low + high);
+            double beyond = (1.0 - share) * mde__normal_below(-middle) +
+                            share * mde__normal_below(-middle / sqrt(MDE__OUTLIER_SCALE));
+            if (beyond > 0.05) low = middle;
+            else high = middle;
+        }
+        gp->widening = low / MDE__LEVEL_90 * (low / MDE__LEVEL_90);
+    }
+    return 1;
 }
 
 /* Finds theta and what predictions need. Allocates nothing, so that targets can be fitted side by side. */
@@ -12922,6 +13005,7 @@ static void mde__gp_fit(int64_t index, void *user)
         mde__gp_use(w, gp->n);
         if (!(fabs(mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, 60, 1e-6)) < (double)INFINITY)) return;
     }
+    if (gp->outliers && !mde__gp_outliers(w)) return;
     if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return;
     gp->failed = 0;
     gp->mean = w->mean;
@@ -13265,6 +13349,7 @@ static void mde__gp_free(mde_context *c, mde__gp *gp)
     mde_release(c, gp->alpha);
     mde_release(c, gp->flat);
     mde_release(c, gp->inverse);
+    mde_release(c, gp->tail);
     mde_release(c, gp);
 }
 
@@ -13306,11 +13391,15 @@ static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int t
     gp->alpha = mde__doubles(c, n, 1);
     gp->flat = mde__doubles(c, n, 1);
     gp->inverse = mde__doubles(c, n, n);
+    gp->tail = mde__doubles(c, n, 1);
+    gp->widening = 1;
+    gp->outliers = desc->outliers;
     if (mde__bad(c)) {
         mde__gp_free(c, gp);
         return NULL;
     }
     for (i = 0; i < r->n; i++) {
+        gp->tail[i] = 1;
         gp->y[i] = (y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
     }
     return gp;
@@ -14589,18 +14678,15 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
     return r;
 }
 
-/* y_i - (P y)_i / P_ii with P = K^-1 - K^-1 1 1' K^-1 / 1' K^-1 1, which estimates the mean without the run, too
-   (Rasmussen and Williams 2006, section 5.4.2). */
 static void mde__gp_left_out(mde_regressor *r)
 {
-    int i, j, l;
+    int i, j;
     for (j = 0; j < r->m; j++) {
         const mde__gp *gp = r->gp[j];
         for (i = 0; gp && i < r->n; i++) {
-            double own = -gp->flat[i] * gp->flat[i] / gp->ones;
-            for (l = i; l < r->n; l++) own += gp->inverse[mde__cell(l, r->n, i)] * gp->inverse[mde__cell(l, r->n, i)];
+            double precision = mde__gp_precision(r->n, gp->inverse, gp->flat, gp->ones, i);
             r->left_out[mde__cell(i, r->m, j)] =
-                r->target_mean[j] + r->target_sd[j] * (gp->y[i] - gp->alpha[i] / own);
+                r->target_mean[j] + r->target_sd[j] * (gp->y[i] - gp->alpha[i] / precision);
         }
     }
 }
@@ -14681,7 +14767,7 @@ static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, const 
     }
     for (i = 0; i < rows; i++) {
         double variance = out_sd[(size_t)i * stride];
-        double noise = mde__gp_noise(gp, gp->theta, noise_x + (size_t)i * (size_t)gp->noises);
+        double noise = gp->widening * mde__gp_noise(gp, gp->theta, noise_x + (size_t)i * (size_t)gp->noises);
         out_sd[(size_t)i * stride] = sd * sqrt((variance > 0 ? variance : 0) + noise);
     }
 }
@@ -15058,6 +15144,7 @@ static double mde__weigh(int m, const double *objective, const double *values)
 #define MDE__FEATURE_EXPERTS (MDE_FEATURE_MDE | MDE_FEATURE_OWN)
 #define MDE__POWER 0.3
 #define MDE__POWER_OFFSET 1e-6      /* keeps the slope at zero finite */
+#define MDE__GP_FEATURES (MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE)
 
 MDEDEF int mde_feature_count(int set, int k, int m)
 {
@@ -15249,7 +15336,7 @@ static int mde__default_features(const mde_surrogate_desc *desc)
     if (desc->fit.model == MDE_MIXING_LAW || desc->fit.model == MDE_POOLED_LAW) return MDE_FEATURE_RAW;
     if (desc->fit.model == MDE_TREES) return experts ? MDE_FEATURE_RAW | MDE_FEATURE_OWN : MDE_FEATURE_RAW;
     if (desc->fit.model == MDE_GP) {
-        return MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | (experts ? MDE_FEATURE_OWN : 0);
+        return MDE__GP_FEATURES | (experts ? MDE_FEATURE_OWN : 0);
     }
     if (desc->fit.model == MDE_MULTITASK_GP) return MDE_FEATURE_POWER | (experts ? MDE_FEATURE_MDE : 0);
     return MDE_FEATURE_LOG | (experts ? MDE_FEATURE_OWN : 0);
@@ -15603,8 +15690,8 @@ static const mde__recipe mde__recipes[MDE__RECIPES] = {
     { "pooled law", MDE_POOLED_LAW, MDE_FEATURE_RAW, 0 },
     { "mixing law", MDE_MIXING_LAW, MDE_FEATURE_RAW, 0 },
     { "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, MDE_FEATURE_OWN },
-    { "GP", MDE_GP, MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN },
-    { "GP with pooled data", MDE_GP, MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED, MDE_FEATURE_OWN },
+    { "GP", MDE_GP, MDE__GP_FEATURES, MDE_FEATURE_OWN },
+    { "GP with pooled data", MDE_GP, MDE__GP_FEATURES | MDE_FEATURE_POOLED, MDE_FEATURE_OWN },
     { "trees", MDE_TREES, MDE_FEATURE_RAW, MDE_FEATURE_OWN }
 };
 
@@ -15613,6 +15700,7 @@ static void mde__recipe_desc(const mde__recipe *recipe, const mde_surrogate_desc
     memset(out, 0, sizeof *out);
     out->fit.model = recipe->model;
     out->fit.kernel = MDE_MATERN32;
+    out->fit.outliers = 1;
     out->fit.seed = desc->fit.seed;
     out->fit.restarts = desc->fit.restarts;
     out->experts = desc->experts;
@@ -15751,7 +15839,6 @@ static const mde__recipe mde__others[MDE__OTHERS] = {
 #define MDE__CANDIDATES (1 + MDE__RECIPES + MDE__OTHERS)
 #define MDE__FOLDS 5
 #define MDE__JOINT_RUNS 160     /* beyond, the multi-task process takes longer than all others together */
-#define MDE__LEVEL_90 1.6448536269514722    /* of a normal distribution, 90 % lie within so many sds */
 
 static int mde__report_step(mde_progress_fn *progress, void *user, const char *stage, int step, int steps)
 {
@@ -16445,8 +16532,8 @@ static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, d
     for (i = 0; i < domains; i++) {
         if (!(weights[i] >= 0)) {
             int column = i < mde__run_column(csv) ? i : i + 1;
-            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected 0 "
-                            "or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
+            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected "
+                            "0 or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
                             mde__number(number, weights[i]));
         }
         sum += weights[i];
@@ -17318,24 +17405,6 @@ static double mde__hellinger(int k, const double *a, const double *b)
         sum += away * away;
     }
     return sqrt(0.5 * sum);
-}
-
-/* Probability that a standard normal number is below z: its series near 0, the continued fraction of Mills' ratio in
-   the tails (Abramowitz and Stegun 26.2.11, 26.2.14). */
-static double mde__normal_below(double z)
-{
-    double density = mde__exp(-0.5 * z * z) * 0.3989422804014327, sum, term;
-    int i;
-    if (z > 3) return 1.0 - mde__normal_below(-z);
-    if (z < -3) {
-        for (i = 60, sum = -z; i > 0; i--) sum = -z + i / sum;
-        return density / sum;
-    }
-    for (i = 1, sum = term = z; i < 60; i++) {
-        term *= z * z / (2 * i + 1);
-        sum += term;
-    }
-    return 0.5 + density * sum;
 }
 
 /* E max(best - y, 0) of y normal with mean and sd. */
@@ -19442,6 +19511,8 @@ static mde_surrogate_desc mde__optimize_model(mde_optimization *o)
     }
     desc.fit.model = table[i].model;
     desc.fit.seed = o->desc.seed;
+    desc.fit.kernel = MDE_MATERN32;
+    desc.fit.outliers = 1;
     desc.features = mde__parse_features(o->context, o->desc.features);
     desc.experts = o->experts;
     if (desc.features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
