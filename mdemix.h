@@ -3719,6 +3719,9 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 #define MDE__LANES 16
 #define MDE__TILE_FLOATS (12 * 32)      /* the largest tile of any instruction set */
 #define MDE__COLUMN_BLOCK 256           /* rows of a column sum that form one chain */
+#define MDE__DENSE_ROWS 8
+#define MDE__DENSE_COLUMNS 16
+#define MDE__DENSE_BLOCK 32             /* of the Cholesky factor: a block of 8 KB stays in the first-level cache */
 #define MDE__MIXTURE_BLOCK 4096         /* tokens of one partial sum of a mixture's log-likelihood */
 #define MDE__MIXTURE_STRIP 64           /* tokens whose probabilities are held at one time */
 #define MDE__MIXTURE_EXPERTS 64         /* at most */
@@ -3762,6 +3765,15 @@ typedef struct mde__kernels {
     mde__kernel_fn *attention_weights, *attention_end, *attention_gradients;
     /* Mixtures of experts, in double. */
     mde__kernel_fn *mixture;
+    /* Dense algebra, in double: the tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS with every instruction set. */
+    void (*dense_multiply)(int64_t n, double scale, const double *x, const double *y, double *out);
+    void (*dense_axpy)(int64_t n, double scale, const double *x, double *y);
+    double (*dense_dot)(int64_t n, const double *x, const double *y);
+    void (*dense_rotate)(int64_t n, double cosine, double sine, double *x, double *y);
+    void (*dense_tile)(int64_t depth, double sign, const double *a, const double *b, double *out, size_t stride);
+    int (*dense_factor)(int n, const double *a, double *inverse, size_t stride);
+    void (*covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
+                       int64_t stride, double *k, double *g);
 } mde__kernels;
 
 /* ---- Fused multiply-add where the machine has none ---- */
@@ -5086,6 +5098,264 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
+/* ---- Dense algebra, in double ---- */
+
+/* Products are not fused here: a double multiply-add cannot be emulated cheaply where the machine has none. */
+
+/* x [n < MDE__DOUBLES], then zeros. */
+static inline MDE__D MDE__K(load_double_part)(const double *p, int64_t n)
+{
+    double lanes[MDE__DOUBLES];
+    int64_t i;
+    for (i = 0; i < MDE__DOUBLES; i++) lanes[i] = i < n ? p[i] : 0.0;
+    return MDE__K(load_double)(lanes);
+}
+
+static inline void MDE__K(store_double_part)(double *p, int64_t n, MDE__D x)
+{
+    double lanes[MDE__DOUBLES];
+    int64_t i;
+    MDE__K(store_double)(lanes, x);
+    for (i = 0; i < n; i++) p[i] = lanes[i];
+}
+
+static inline MDE__D MDE__K(select_double)(MDE__L mask, MDE__D a, MDE__D b)
+{
+    MDE__L left, right;
+    memcpy(&left, &a, sizeof a);
+    memcpy(&right, &b, sizeof b);
+    left = (mask & left) | (~mask & right);
+    memcpy(&a, &left, sizeof a);
+    return a;
+}
+
+static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
+{
+#if MDE__KERNEL_SET == 3
+    return (MDE__D)_mm512_maskz_sqrt_pd(0xff, (__m512d)x);
+#elif MDE__KERNEL_SET == 2
+    return (MDE__D)_mm256_sqrt_pd((__m256d)x);
+#elif MDE__W == 1
+    return sqrt(x);
+#elif defined(MDE__X86) && MDE__W == 4
+    return (MDE__D)_mm_sqrt_pd((__m128d)x);
+#else
+    int i;
+    for (i = 0; i < MDE__DOUBLES; i++) x[i] = sqrt(x[i]);
+    return x;
+#endif
+}
+
+/* e^x, x taken to [-700, 700]: 2^k e^r with |r| <= ln 2 / 2, e^r by its Taylor polynomial. Errors below 1 unit in the
+   last place or so. */
+static inline MDE__D MDE__K(exp_double)(MDE__D x)
+{
+    MDE__D magic = MDE__K(set_double)(6755399441055744.0), rounded, k, r, p;       /* 1.5 2^52 */
+    MDE__L power;
+    x = MDE__K(select_double)(MDE__MASK_DOUBLE(x > MDE__K(set_double)(700.0)), MDE__K(set_double)(700.0), x);
+    x = MDE__K(select_double)(MDE__MASK_DOUBLE(x < MDE__K(set_double)(-700.0)), MDE__K(set_double)(-700.0), x);
+    rounded = x * MDE__K(set_double)(1.44269504088896338700) + magic;
+    k = rounded - magic;
+    r = (x - k * MDE__K(set_double)(MDE__LN2_HIGH)) - k * MDE__K(set_double)(MDE__LN2_LOW);
+    p = MDE__K(set_double)(1.0 / 6227020800.0);
+    p = p * r + MDE__K(set_double)(1.0 / 479001600.0);
+    p = p * r + MDE__K(set_double)(1.0 / 39916800.0);
+    p = p * r + MDE__K(set_double)(1.0 / 3628800.0);
+    p = p * r + MDE__K(set_double)(1.0 / 362880.0);
+    p = p * r + MDE__K(set_double)(1.0 / 40320.0);
+    p = p * r + MDE__K(set_double)(1.0 / 5040.0);
+    p = p * r + MDE__K(set_double)(1.0 / 720.0);
+    p = p * r + MDE__K(set_double)(1.0 / 120.0);
+    p = p * r + MDE__K(set_double)(1.0 / 24.0);
+    p = p * r + MDE__K(set_double)(1.0 / 6.0);
+    p = p * r + MDE__K(set_double)(0.5);
+    p = MDE__K(set_double)(1.0) + (r + r * r * p);
+    memcpy(&power, &rounded, sizeof power);
+    power = (power + MDE__K(set_long)(1023)) << 52;     /* what is left of the last bits of magic is shifted out */
+    memcpy(&r, &power, sizeof r);
+    return p * r;
+}
+
+/* out = scale x y */
+static void MDE__K(dense_multiply)(int64_t n, double scale, const double *x, const double *y, double *out)
+{
+    MDE__D factor = MDE__K(set_double)(scale);
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__K(store_double)(out + i, factor * MDE__K(load_double)(x + i) * MDE__K(load_double)(y + i));
+    }
+    for (; i < n; i++) out[i] = scale * x[i] * y[i];
+}
+
+/* y += scale x */
+static void MDE__K(dense_axpy)(int64_t n, double scale, const double *x, double *y)
+{
+    MDE__D factor = MDE__K(set_double)(scale);
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__K(store_double)(y + i, MDE__K(load_double)(y + i) + factor * MDE__K(load_double)(x + i));
+    }
+    for (; i < n; i++) y[i] = y[i] + scale * x[i];
+}
+
+/* x y in 8 lanes, lane = index mod 8 */
+static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
+{
+    double lanes[MDE__LANES / 2];
+    int64_t i, whole = n / (MDE__LANES / 2) * (MDE__LANES / 2);
+#define MDE__START(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+#define MDE__ADD(l) \
+    lane##l = lane##l + MDE__K(load_double)(x + i + MDE__DOUBLES * l) * MDE__K(load_double)(y + i + MDE__DOUBLES * l);
+#define MDE__KEEP(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
+    MDE__EACH_DOUBLE(MDE__START)
+    for (i = 0; i < whole; i += MDE__LANES / 2) {
+        MDE__EACH_DOUBLE(MDE__ADD)
+    }
+    MDE__EACH_DOUBLE(MDE__KEEP)
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+    for (; i < n; i++) lanes[i - whole] += x[i] * y[i];
+    return MDE__K(fold_double)(lanes);
+}
+
+/* Turns the plane of x and y: x = cosine x + sine y, y = cosine y - sine x. */
+static void MDE__K(dense_rotate)(int64_t n, double cosine, double sine, double *x, double *y)
+{
+    MDE__D c = MDE__K(set_double)(cosine), s = MDE__K(set_double)(sine);
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__D u = MDE__K(load_double)(x + i), v = MDE__K(load_double)(y + i);
+        MDE__K(store_double)(x + i, c * u + s * v);
+        MDE__K(store_double)(y + i, c * v - s * u);
+    }
+    for (; i < n; i++) {
+        double u = x[i], v = y[i];
+        x[i] = cosine * u + sine * v;
+        y[i] = cosine * v - sine * u;
+    }
+}
+
+/* out (a tile) += sign a b, a [depth][MDE__DENSE_ROWS], b [depth][MDE__DENSE_COLUMNS]: the sums of a part of it, as
+   large as the registers hold, then the next part. */
+#if MDE__DOUBLES == 8
+#define MDE__DENSE_PART 8
+#define MDE__EACH_DENSE(S) MDE__EACH_8(S)
+#else
+#define MDE__DENSE_PART 4
+#define MDE__EACH_DENSE(S) MDE__EACH_4(S)
+#endif
+static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, const double *b, double *out, size_t stride)
+{
+    MDE__D factor = MDE__K(set_double)(sign);
+    int64_t p;
+    int row, column;
+    for (column = 0; column < MDE__DENSE_COLUMNS; column += 2 * MDE__DOUBLES) {
+        for (row = 0; row < MDE__DENSE_ROWS; row += MDE__DENSE_PART) {
+            const double *from = a + row, *right = b + column;
+            double *to = out + (size_t)row * stride + column;
+            MDE__D u, v, x;
+#define MDE__START(r) MDE__D first##r = MDE__K(set_double)(0.0), second##r = first##r;
+#define MDE__STEP(r) \
+            x = MDE__K(set_double)(from[r]); \
+            first##r = first##r + x * u; \
+            second##r = second##r + x * v;
+#define MDE__KEEP(r) \
+            MDE__K(store_double)(to + r * stride, MDE__K(load_double)(to + r * stride) + first##r * factor); \
+            MDE__K(store_double)(to + r * stride + MDE__DOUBLES, \
+                                 MDE__K(load_double)(to + r * stride + MDE__DOUBLES) + second##r * factor);
+            MDE__EACH_DENSE(MDE__START)
+            for (p = 0; p < depth; p++, from += MDE__DENSE_ROWS, right += MDE__DENSE_COLUMNS) {
+                u = MDE__K(load_double)(right);
+                v = MDE__K(load_double)(right + MDE__DOUBLES);
+                MDE__EACH_DENSE(MDE__STEP)
+            }
+            MDE__EACH_DENSE(MDE__KEEP)
+#undef MDE__START
+#undef MDE__STEP
+#undef MDE__KEEP
+        }
+    }
+}
+
+/* Lower half of inverse [n, n] = L^-1 for a = L L', n <= MDE__DENSE_BLOCK, both with rows of `stride`; only the lower
+   half of a is read. Returns 0 when a is not positive definite. */
+static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t stride)
+{
+    double upper[MDE__DENSE_BLOCK][MDE__DENSE_BLOCK], rows[MDE__DENSE_BLOCK][MDE__DENSE_BLOCK];   /* L', L^-1 */
+    int i, j, k, first;
+    for (i = 0; i < MDE__DENSE_BLOCK; i++) {
+        for (j = 0; j < MDE__DENSE_BLOCK; j++) {
+            upper[i][j] = j < n && i <= j ? a[(size_t)j * stride + (size_t)i] : i == j;
+            rows[i][j] = 0;
+        }
+    }
+    for (i = 0; i < n; i++) {
+        double pivot = upper[i][i], scale;
+        if (!(pivot > 0 && pivot < (double)INFINITY)) return 0;
+        scale = 1.0 / sqrt(pivot);
+        for (k = i / MDE__DOUBLES * MDE__DOUBLES; k < MDE__DENSE_BLOCK; k += MDE__DOUBLES) {
+            MDE__K(store_double)(upper[i] + k, MDE__K(set_double)(scale) * MDE__K(load_double)(upper[i] + k));
+        }
+        for (j = i + 1; j < n; j++) {
+            MDE__D factor = MDE__K(set_double)(upper[i][j]);
+            for (k = j / MDE__DOUBLES * MDE__DOUBLES; k < MDE__DENSE_BLOCK; k += MDE__DOUBLES) {
+                MDE__K(store_double)(upper[j] + k, MDE__K(load_double)(upper[j] + k)
+                                                   - factor * MDE__K(load_double)(upper[i] + k));
+            }
+        }
+        for (first = 0; first < i; first += MDE__DOUBLES) {
+            MDE__D sum = MDE__K(set_double)(0.0);
+            for (k = first; k < i; k++) {
+                sum = sum - MDE__K(set_double)(upper[k][i]) * MDE__K(load_double)(rows[k] + first);
+            }
+            MDE__K(store_double)(rows[i] + first, sum * MDE__K(set_double)(scale));
+        }
+        rows[i][i] = scale;
+        memcpy(inverse + (size_t)i * stride, rows[i], (size_t)(i + 1) * sizeof(double));
+    }
+    return 1;
+}
+
+/* Covariances k [n] of an input at [d] with the inputs of columns [d, n] (at a stride), in length scales, signal
+   variance 1, and g [n] (may be NULL) with d k / d at_q = -g (at_q - x_q). */
+static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
+                               int64_t stride, double *k, double *g)
+{
+    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, away;
+    int64_t j, q;
+    for (j = 0; j < n; j += MDE__DOUBLES) {
+        const double *column = columns + j;
+        int whole = n - j >= MDE__DOUBLES;
+        square = MDE__K(set_double)(0.0);
+        for (q = 0; q < d; q++, column += stride) {
+            MDE__D x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
+            away = MDE__K(set_double)(at[q]) - x;
+            square = square + away * away;
+        }
+        if (kernel == MDE_RBF) {
+            value = slope = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
+        } else if (kernel == MDE_MATERN32) {
+            s = MDE__K(sqrt_double)(MDE__K(set_double)(3.0) * square);
+            e = MDE__K(exp_double)(-s);
+            value = (one + s) * e;
+            slope = MDE__K(set_double)(3.0) * e;
+        } else {
+            s = MDE__K(sqrt_double)(MDE__K(set_double)(5.0) * square);
+            e = MDE__K(exp_double)(-s);
+            value = (one + s + s * s / MDE__K(set_double)(3.0)) * e;
+            slope = MDE__K(set_double)(5.0 / 3.0) * (one + s) * e;
+        }
+        if (whole) {
+            MDE__K(store_double)(k + j, value);
+            if (g) MDE__K(store_double)(g + j, slope);
+        } else {
+            MDE__K(store_double_part)(k + j, n - j, value);
+            if (g) MDE__K(store_double_part)(g + j, n - j, slope);
+        }
+    }
+}
+
 static const mde__kernels *MDE__K(table)(void)
 {
     static const mde__kernels table = {
@@ -5095,7 +5365,9 @@ static const mde__kernels *MDE__K(table)(void)
         MDE__K(sum), MDE__K(dot), MDE__K(sum_squares), MDE__K(max), MDE__K(sum_rows), MDE__K(sum_columns),
         MDE__K(softmax), MDE__K(log_softmax), MDE__K(softmax_vjp), MDE__K(cross_entropy), MDE__K(cross_entropy_vjp),
         MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
-        MDE__K(rope), MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture)
+        MDE__K(rope), MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture),
+        MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot), MDE__K(dense_rotate), MDE__K(dense_tile),
+        MDE__K(dense_factor), MDE__K(covariance)
     };
     return &table;
 }
@@ -5144,6 +5416,8 @@ static const mde__kernels *MDE__K(table)(void)
 #undef MDE__TILE_ROWS
 #undef MDE__TILE_COLUMNS
 #undef MDE__EACH_ROW
+#undef MDE__DENSE_PART
+#undef MDE__EACH_DENSE
 #undef MDE__KERNEL_SET
 #endif /* MDE__KERNEL_SET: end of the text that is read once for each instruction set */
 
@@ -12114,92 +12388,90 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
 
 /* ---- Dense algebra ---- */
 
-#if defined(__GNUC__) && !defined(__TINYC__)
-typedef double mde__double4 __attribute__((vector_size(32), aligned(8), may_alias));
-#define MDE__DENSE_WIDTH 4
-#else
-typedef double mde__double4;
-#define MDE__DENSE_WIDTH 1
-#endif
-#if MDE__DENSE_WIDTH == 4 && defined(__x86_64__) && !defined(MDE_NO_SIMD)
-#define MDE__DENSE_AVX2 __attribute__((target("avx2")))     /* not fma: nothing can be contracted */
-#endif
+/* Which parts of a product's matrices are nothing but zeros, or not wanted. */
+enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGHT_UPPER = 8, MDE__OUT_LOWER = 16 };
 
-#define MDE__DENSE_BLOCK 32     /* of the factorisations: a diagonal block of 8 KB stays in the first-level cache */
+#define MDE__DENSE_ALIGN 64              /* bytes: of a vector of AVX-512, and of a line of the cache */
 
-/* out [rows, columns] += sign a b with a [rows, depth] at a[i row + p step] and b [depth, columns]. */
-typedef void mde__dense_fn(int rows, int columns, int depth, double sign, const double *a, size_t row, size_t step,
-                           const double *b, size_t b_row, double *out, size_t out_row);
-
-/* Tiles of 4 rows and 2 vectors, then single rows, then single elements. Every element is summed in order of depth. */
-#define MDE__DENSE_PRODUCT(NAME, TARGET) \
-TARGET static void NAME(int rows, int columns, int depth, double sign, const double *a, size_t row, size_t step, \
-                        const double *b, size_t b_row, double *out, size_t out_row) \
-{ \
-    int i, j, p, r; \
-    for (j = 0; j + 2 * MDE__DENSE_WIDTH <= columns; j += 2 * MDE__DENSE_WIDTH) { \
-        for (i = 0; i + 4 <= rows; i += 4) { \
-            const double *from = a + (size_t)i * row, *right = b + j; \
-            double *to = out + (size_t)i * out_row + j; \
-            mde__double4 zero = *(const mde__double4 *)right - *(const mde__double4 *)right; \
-            mde__double4 s0 = zero, s1 = zero, s2 = zero, s3 = zero, t0 = zero, t1 = zero, t2 = zero, t3 = zero; \
-            for (p = 0; p < depth; p++, from += step, right += b_row) { \
-                mde__double4 u = *(const mde__double4 *)right, v = *(const mde__double4 *)(right + MDE__DENSE_WIDTH); \
-                s0 += u * from[0]; \
-                t0 += v * from[0]; \
-                s1 += u * from[row]; \
-                t1 += v * from[row]; \
-                s2 += u * from[2 * row]; \
-                t2 += v * from[2 * row]; \
-                s3 += u * from[3 * row]; \
-                t3 += v * from[3 * row]; \
-            } \
-            *(mde__double4 *)to += s0 * sign; \
-            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t0 * sign; \
-            to += out_row; \
-            *(mde__double4 *)to += s1 * sign; \
-            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t1 * sign; \
-            to += out_row; \
-            *(mde__double4 *)to += s2 * sign; \
-            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t2 * sign; \
-            to += out_row; \
-            *(mde__double4 *)to += s3 * sign; \
-            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t3 * sign; \
-        } \
-        for (; i < rows; i++) { \
-            const double *from = a + (size_t)i * row, *right = b + j; \
-            double *to = out + (size_t)i * out_row + j; \
-            mde__double4 s = *(const mde__double4 *)right - *(const mde__double4 *)right, t = s; \
-            for (p = 0; p < depth; p++, from += step, right += b_row) { \
-                s += *(const mde__double4 *)right * from[0]; \
-                t += *(const mde__double4 *)(right + MDE__DENSE_WIDTH) * from[0]; \
-            } \
-            *(mde__double4 *)to += s * sign; \
-            *(mde__double4 *)(to + MDE__DENSE_WIDTH) += t * sign; \
-        } \
-    } \
-    for (; j < columns; j++) { \
-        for (r = 0; r < rows; r++) { \
-            const double *from = a + (size_t)r * row, *right = b + j; \
-            double s = 0; \
-            for (p = 0; p < depth; p++, from += step, right += b_row) s += *right * *from; \
-            out[(size_t)r * out_row + (size_t)j] += s * sign; \
-        } \
-    } \
+/* Numbers of workspace of a product with so many rows and such a depth. */
+static size_t mde__dense_work(int rows, int depth)
+{
+    return (size_t)depth * ((size_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS) + MDE__DENSE_ALIGN / sizeof(double);
 }
 
-MDE__DENSE_PRODUCT(mde__dense_product_portable, )
-#ifdef MDE__DENSE_AVX2
-MDE__DENSE_PRODUCT(mde__dense_product_avx2, MDE__DENSE_AVX2)
-#endif
-
-static mde__dense_fn *mde__dense_product(const mde_context *c)
+/* count <= width vectors of length `depth` as a panel [depth][width], zeros beside the last. Element p of vector i is
+   x[i * vector + p * step]. */
+static void mde__dense_pack(int width, int count, int depth, const double *x, size_t vector, size_t step, double *panel)
 {
-#ifdef MDE__DENSE_AVX2
-    if (strcmp(mde_simd_name(c), "portable") != 0) return mde__dense_product_avx2;
-#endif
-    (void)c;
-    return mde__dense_product_portable;
+    int i, p;
+    if (count < width) memset(panel, 0, (size_t)depth * (size_t)width * sizeof(double));
+    if (vector == 1) {
+        for (p = 0; p < depth; p++, x += step, panel += width) {
+            if (count == MDE__DENSE_ROWS) memcpy(panel, x, MDE__DENSE_ROWS * sizeof(double));
+            else if (count == MDE__DENSE_COLUMNS) memcpy(panel, x, MDE__DENSE_COLUMNS * sizeof(double));
+            else memcpy(panel, x, (size_t)count * sizeof(double));
+        }
+        return;
+    }
+    for (i = 0; i + 4 <= count; i += 4) {
+        const double *from = x + (size_t)i * vector;
+        double *to = panel + i;
+        for (p = 0; p < depth; p++, from += step, to += width) {
+            to[0] = from[0];
+            to[1] = from[vector];
+            to[2] = from[2 * vector];
+            to[3] = from[3 * vector];
+        }
+    }
+    for (; i < count; i++) {
+        const double *from = x + (size_t)i * vector;
+        for (p = 0; p < depth; p++) panel[p * width + i] = from[(size_t)p * step];
+    }
+}
+
+/* out [rows, columns] += sign a b with a [rows, depth] at a[i a_row + p a_step] and b [depth, columns] at
+   b[p b_step + j b_column]; sign is 1 or -1 (or any factor). Each element of a b is one chain of sums in order of
+   depth. shape: MDE__LEFT_LOWER and so on. */
+static void mde__dense_product(const mde__kernels *kernels, int shape, int rows, int columns, int depth, double sign,
+                               const double *a, size_t a_row, size_t a_step, const double *b, size_t b_step,
+                               size_t b_column, double *out, size_t out_row, double *work)
+{
+    double edge[MDE__DENSE_ROWS * MDE__DENSE_COLUMNS];
+    double *panel = work + (MDE__DENSE_ALIGN - (uintptr_t)work % MDE__DENSE_ALIGN) / sizeof(double);
+    double *left = panel + (size_t)depth * MDE__DENSE_COLUMNS;
+    int i, j, r;
+    for (i = 0; i < rows; i += MDE__DENSE_ROWS) {
+        mde__dense_pack(MDE__DENSE_ROWS, rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, depth,
+                        a + (size_t)i * a_row, a_row, a_step, left + (size_t)i * (size_t)depth);
+    }
+    for (j = 0; j < columns; j += MDE__DENSE_COLUMNS) {
+        int wide = columns - j < MDE__DENSE_COLUMNS ? columns - j : MDE__DENSE_COLUMNS;
+        mde__dense_pack(MDE__DENSE_COLUMNS, wide, depth, b + (size_t)j * b_column, b_column, b_step, panel);
+        i = shape & MDE__OUT_LOWER ? j / MDE__DENSE_ROWS * MDE__DENSE_ROWS : 0;
+        for (; i < rows; i += MDE__DENSE_ROWS) {
+            int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = 0, to = depth;
+            double *here = out + (size_t)i * out_row + j;
+            const double *with = left + (size_t)i * (size_t)depth;
+            if (shape & MDE__LEFT_UPPER) from = i;
+            if ((shape & MDE__RIGHT_LOWER) && j > from) from = j;
+            if ((shape & MDE__LEFT_LOWER) && i + MDE__DENSE_ROWS < to) to = i + MDE__DENSE_ROWS;
+            if ((shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < to) to = j + MDE__DENSE_COLUMNS;
+            if (from >= to) continue;
+            if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
+                kernels->dense_tile(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS,
+                                    here, out_row);
+                continue;
+            }
+            for (r = 0; r < high; r++) {
+                memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * out_row, (size_t)wide * sizeof *edge);
+            }
+            kernels->dense_tile(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS, edge,
+                                MDE__DENSE_COLUMNS);
+            for (r = 0; r < high; r++) {
+                memcpy(here + (size_t)r * out_row, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
+            }
+        }
+    }
 }
 
 /* Place of element (i, j) of a matrix with rows of n. */
@@ -12216,96 +12488,49 @@ static double mde__inner(int n, const double *a, const double *b)
     return sum;
 }
 
-/* Cholesky factor and inverse of one diagonal block, n <= MDE__DENSE_BLOCK: a = L in its lower half, inverse [n, n]
-   (row stride MDE__DENSE_BLOCK) = L^-1. Returns 0 when a is not positive definite. */
-static int mde__cholesky_block(int n, double *a, size_t a_row, double *inverse)
+/* The halves one after the other, with L_21 = A_21 L_11^-T and (L^-1)_21 = -L_22^-1 L_21 L_11^-1 between them. */
+static int mde__factor_halves(const mde__kernels *kernels, int n, double *a, double *inverse, size_t stride,
+                              double *work)
 {
-    int i, j, k;
-    for (i = 0; i < n; i++) {
-        double *ai = a + (size_t)i * a_row;
-        for (j = 0; j <= i; j++) {
-            const double *aj = a + (size_t)j * a_row;
-            double sum = ai[j] - mde__inner(j, ai, aj);
-            if (j < i) {
-                ai[j] = sum / aj[j];
-            } else {
-                if (!(sum > 0 && sum < (double)INFINITY)) return 0;
-                ai[i] = sqrt(sum);
-            }
-        }
+    int half = (n / 2 + MDE__DENSE_BLOCK - 1) / MDE__DENSE_BLOCK * MDE__DENSE_BLOCK, rest = n - half, i;
+    double *a21 = a + (size_t)half * stride, *a22 = a21 + half, *inverse21 = inverse + (size_t)half * stride;
+    double *product = work + mde__dense_work(rest, half);
+    size_t row = (size_t)half * sizeof(double);
+    if (n <= MDE__DENSE_BLOCK) return kernels->dense_factor(n, a, inverse, stride);
+    if (!mde__factor_halves(kernels, half, a, inverse, stride, work)) return 0;
+    mde__dense_product(kernels, MDE__RIGHT_UPPER, rest, half, half, 1.0, a21, stride, 1, inverse, 1, stride, inverse21,
+                       stride, work);
+    for (i = 0; i < rest; i++) {
+        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, row);
+        memset(inverse21 + (size_t)i * stride, 0, row);
     }
-    for (i = 0; i < n; i++) {
-        double *row = inverse + i * MDE__DENSE_BLOCK;
-        for (j = 0; j < n; j++) row[j] = 0;
-        for (k = 0; k < i; k++) {
-            double factor = a[(size_t)i * a_row + (size_t)k];
-            for (j = 0; j <= k; j++) row[j] -= factor * inverse[k * MDE__DENSE_BLOCK + j];
-        }
-        row[i] = 1;
-        for (j = 0; j <= i; j++) row[j] /= a[(size_t)i * a_row + (size_t)i];
-    }
+    mde__dense_product(kernels, MDE__OUT_LOWER, rest, rest, half, -1.0, a21, stride, 1, a21, 1, stride, a22, stride,
+                       work);
+    if (!mde__factor_halves(kernels, rest, a22, inverse21 + half, stride, work)) return 0;
+    memset(product, 0, (size_t)rest * row);
+    mde__dense_product(kernels, MDE__RIGHT_LOWER, rest, half, half, 1.0, a21, stride, 1, inverse, stride, 1, product,
+                       (size_t)half, work);
+    mde__dense_product(kernels, MDE__LEFT_LOWER, rest, half, rest, -1.0, inverse21 + half, stride, 1, product,
+                       (size_t)half, 1, inverse21, stride, work);
     return 1;
 }
 
-/* Lower half of a [n, n] becomes L with a = L L'; inverse [n, n] becomes L^-1, zero above its diagonal. The upper half
-   of a is used as workspace; work holds MDE__DENSE_BLOCK * n numbers. Returns 0 when a is not positive definite. */
-static int mde__cholesky_inverse(mde__dense_fn *product, int n, double *a, double *inverse, double *work)
+/* inverse [n, n] = L^-1 for the symmetric a = L L', whose lower half is read and spoilt; zero above its diagonal.
+   Returns 0 when a is not positive definite. work: mde__dense_work(n, n), here and below. */
+static int mde__cholesky_inverse(const mde__kernels *kernels, int n, double *a, double *inverse, double *work)
 {
-    double block[MDE__DENSE_BLOCK * MDE__DENSE_BLOCK], row[MDE__DENSE_BLOCK];
-    size_t stride = (size_t)n;
-    int start, i, j, k;
     memset(inverse, 0, (size_t)n * (size_t)n * sizeof(double));
-    for (start = 0; start < n; start += MDE__DENSE_BLOCK) {
-        int size = n - start < MDE__DENSE_BLOCK ? n - start : MDE__DENSE_BLOCK, next = start + size, rest = n - next;
-        double *diagonal = a + (size_t)start * stride + start;
-        if (!mde__cholesky_block(size, diagonal, stride, block)) return 0;
-        for (i = 0; i < size; i++) {
-            for (j = 0; j <= i; j++) inverse[(size_t)(start + i) * stride + (size_t)(start + j)] =
-                block[i * MDE__DENSE_BLOCK + j];
-        }
-        /* the panel below, times the block's inverse transposed; its transpose goes into work [size, rest] */
-        for (i = next; i < n; i++) {
-            double *panel = a + (size_t)i * stride + start;
-            for (j = 0; j < size; j++) row[j] = mde__inner(j + 1, panel, block + j * MDE__DENSE_BLOCK);
-            for (j = 0; j < size; j++) {
-                panel[j] = row[j];
-                work[(size_t)j * (size_t)rest + (size_t)(i - next)] = row[j];
-            }
-        }
-        for (i = next; i < n; i += MDE__DENSE_BLOCK) {
-            int rows = n - i < MDE__DENSE_BLOCK ? n - i : MDE__DENSE_BLOCK;
-            product(rows, i + rows - next, size, -1.0, a + (size_t)i * stride + start, stride, 1, work, (size_t)rest,
-                    a + (size_t)i * stride + next, stride);
-        }
-    }
-    /* rows of the inverse, block by block: -L_ii^-1 (L_i,0..i L^-1_0..i) */
-    for (start = MDE__DENSE_BLOCK; start < n; start += MDE__DENSE_BLOCK) {
-        int size = n - start < MDE__DENSE_BLOCK ? n - start : MDE__DENSE_BLOCK;
-        memset(work, 0, (size_t)size * (size_t)start * sizeof(double));
-        for (k = 0; k < start; k += MDE__DENSE_BLOCK) {
-            product(size, MDE__DENSE_BLOCK, start - k, 1.0, a + (size_t)start * stride + k, stride, 1,
-                    inverse + (size_t)k * stride + k, stride, work + k, (size_t)start);
-        }
-        product(size, start, size, -1.0, inverse + (size_t)start * stride + start, stride, 1, work, (size_t)start,
-                inverse + (size_t)start * stride, stride);
-    }
-    return 1;
+    return mde__factor_halves(kernels, n, a, inverse, (size_t)n, work);
 }
 
-/* full [n, n] = inverse' inverse, both halves: the inverse of L L' from inverse = L^-1. */
-static void mde__inverse_from_factor(mde__dense_fn *product, int n, const double *inverse, double *full)
+/* Lower half of full [n, n] = sign inverse' inverse: the inverse of L L' from inverse = L^-1. */
+static void mde__inverse_from_factor(const mde__kernels *kernels, int n, double sign, const double *inverse,
+                                     double *full, double *work)
 {
     size_t stride = (size_t)n;
-    int i, j;
     memset(full, 0, stride * stride * sizeof(double));
-    for (i = 0; i < n; i += MDE__DENSE_BLOCK) {
-        int rows = n - i < MDE__DENSE_BLOCK ? n - i : MDE__DENSE_BLOCK;
-        product(rows, i + rows, n - i, 1.0, inverse + (size_t)i * stride + i, 1, stride, inverse + (size_t)i * stride,
-                stride, full + (size_t)i * stride, stride);
-    }
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < i; j++) full[(size_t)j * stride + (size_t)i] = full[(size_t)i * stride + (size_t)j];
-    }
+    mde__dense_product(kernels, MDE__LEFT_UPPER | MDE__OUT_LOWER, n, n, n, sign, inverse, 1, stride, inverse, stride, 1,
+                       full, stride, work);
 }
 
 /* Householder's tridiagonal form T = Q' a Q of the symmetric a [n, n], which is destroyed: diagonal [n], beside [n],
@@ -12512,30 +12737,14 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
 
 /* Covariances k [rows, n] of inputs a [rows, d] (at a stride) with b given as columns [d, n], all divided by their
    length scales; and their g unless NULL. triangle = 1: row i only up to column i. */
-static void mde__covariances(mde_kernel kernel, int rows, int n, int d, const double *a, int stride,
-                             const double *columns, int triangle, double *k, double *g)
+static void mde__covariances(const mde__kernels *kernels, mde_kernel kernel, int rows, int n, int d, const double *a,
+                             int stride, const double *columns, int triangle, double *k, double *g)
 {
-    int i, j, q;
+    int i;
     for (i = 0; i < rows; i++) {
-        double *row = k + (size_t)i * (size_t)n, *slope = g ? g + (size_t)i * (size_t)n : NULL;
-        int count = triangle ? i + 1 : n;
-        for (j = 0; j < count; j++) row[j] = 0;
-        for (q = 0; q < d; q++) {
-            const double *column = columns + (size_t)q * (size_t)n;
-            double at = a[mde__cell(i, stride, q)];
-            for (j = 0; j + 4 <= count; j += 4) {
-                double t0 = at - column[j], t1 = at - column[j + 1], t2 = at - column[j + 2], t3 = at - column[j + 3];
-                row[j] += t0 * t0;
-                row[j + 1] += t1 * t1;
-                row[j + 2] += t2 * t2;
-                row[j + 3] += t3 * t3;
-            }
-            for (; j < count; j++) row[j] += (at - column[j]) * (at - column[j]);
-        }
-        for (j = 0; j < count; j++) {
-            double unused;
-            row[j] = mde__covariance(kernel, row[j], slope ? slope + j : &unused);
-        }
+        size_t at = (size_t)i * (size_t)n;
+        kernels->covariance(kernel, triangle ? i + 1 : n, d, a + (size_t)i * (size_t)stride, columns, n, k + at,
+                            g ? g + at : NULL);
     }
 }
 
@@ -12562,20 +12771,26 @@ static void mde__scale_inputs(int n, int d, int isotropic, const double *x, cons
     }
 }
 
-/* Adds sum_ij s_ij (z_iq - z_jq)^2 / 2 to gradient[q], or all of them to gradient[0], for a symmetric s [n, n] with
-   zero diagonal: sum_i z_iq^2 (s 1)_i - z_iq (s z)_iq, one matrix product. z [n, d] at a stride; work [n, d]. */
-static void mde__length_gradient(mde__dense_fn *product, int n, int d, int isotropic, const double *s, const double *z,
-                                 int stride, double *work, double *gradient)
+/* Adds sum_i>j s_ij (z_iq - z_jq)^2 to gradient[q], or all of them to gradient[0]: sum_i z_iq^2 (s 1 + s' 1)_i -
+   2 z_iq (s z)_iq, one matrix product with s [n, n], of which what lies below the diagonal is read (some of the rest is
+   overwritten). z [n, d] at a stride; sz [n, d]; sums, ones [n]; work of a product. */
+static void mde__length_gradient(const mde__kernels *kernels, int n, int d, int isotropic, double *s, const double *z,
+                                 int stride, double *sz, double *sums, double *ones, double *work, double *gradient)
 {
-    int i, j, q;
-    memset(work, 0, (size_t)n * (size_t)d * sizeof(double));
-    product(n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)stride, work, (size_t)d);
+    int i, q;
+    memset(sz, 0, (size_t)n * (size_t)d * sizeof(double));
     for (i = 0; i < n; i++) {
-        const double *row = s + (size_t)i * (size_t)n, *at = z + (size_t)i * (size_t)stride;
-        const double *other = work + (size_t)i * (size_t)d;
-        double total = 0;
-        for (j = 0; j < n; j++) total += row[j];
-        for (q = 0; q < d; q++) gradient[isotropic ? 0 : q] += at[q] * (at[q] * total - other[q]);
+        double *row = s + (size_t)i * (size_t)n;
+        for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
+        ones[i] = 1;
+        sums[i] = kernels->dense_dot(i, row, ones);
+        kernels->dense_axpy(i, 1.0, row, sums);
+    }
+    mde__dense_product(kernels, MDE__LEFT_LOWER, n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)stride, 1, sz, (size_t)d,
+                       work);
+    for (i = 0; i < n; i++) {
+        const double *at = z + (size_t)i * (size_t)stride, *other = sz + (size_t)i * (size_t)d;
+        for (q = 0; q < d; q++) gradient[isotropic ? 0 : q] += at[q] * (at[q] * sums[i] - 2.0 * other[q]);
     }
 }
 
@@ -12631,13 +12846,14 @@ static double mde__prior_draw(mde_random *random, int restart, double middle, do
 #define MDE__MOST_GROUPS 8
 /* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all. */
 #define MDE__GP_SAMPLE 160
+#define MDE__GP_TOLERANCE 1e-5          /* of a log posterior of hundreds: far below what the data can tell apart */
 
 /* y = mean + f + noise with f ~ GP(0, covariance), the covariance a product or a sum of one kernel a group of features.
    The constant mean is the generalised least squares estimate, so its uncertainty is part of the prediction's. theta:
    log length scales, log signal variances (one, or one a group when they are added), log noise variance, log slopes of
    the noise variance along the noise inputs. */
 typedef struct mde__gp {
-    mde__dense_fn *product;
+    const mde__kernels *kernels;
     mde_kernel kernel;
     int n, d, isotropic, parameters;
     int groups, additive;
@@ -12666,7 +12882,7 @@ typedef struct mde__gp_work {
     double *k, *g;                          /* [groups, n, n] each */
     double *total, *a, *pull, *inverse;     /* [n, n] each */
     double *z, *sz, *columns;               /* [n, d] each */
-    double *block;                          /* MDE__DENSE_BLOCK * n */
+    double *work;                           /* of a product */
     double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
     double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
@@ -12676,7 +12892,7 @@ typedef struct mde__gp_work {
 static size_t mde__gp_work_size(int n, int d, int groups, int parameters)
 {
     size_t rows = (size_t)n;
-    return (4 + 2 * (size_t)groups) * rows * rows + 3 * rows * (size_t)d + rows * MDE__DENSE_BLOCK + 4 * rows +
+    return (4 + 2 * (size_t)groups) * rows * rows + 3 * rows * (size_t)d + mde__dense_work(n, n) + 4 * rows +
            (size_t)parameters + MDE__LBFGS_WORK(parameters) + MDE__GP_SAMPLE * ((size_t)d + (size_t)parameters + 1);
 }
 
@@ -12692,8 +12908,8 @@ static void mde__gp_work_place(mde__gp_work *w, double *memory, int n, int d, in
     w->z = w->inverse + square;
     w->sz = w->z + wide;
     w->columns = w->sz + wide;
-    w->block = w->columns + wide;
-    w->alpha = w->block + (size_t)n * MDE__DENSE_BLOCK;
+    w->work = w->columns + wide;
+    w->alpha = w->work + mde__dense_work(n, n);
     w->flat = w->alpha + n;
     w->half = w->flat + n;
     w->noise = w->half + n;
@@ -12717,13 +12933,17 @@ static void mde__gp_scale(const mde__gp *gp, int n, const double *x, const doubl
     }
 }
 
-static double mde__gp_noise(const mde__gp *gp, const double *theta, const double *noise_x)
+/* Noise variances [rows] at noise inputs [rows, noises]. */
+static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, const double *noise_x, double *variance)
 {
     const double *noise = theta + gp->lengths + gp->signals;
-    double sum = mde__exp(noise[0]);
-    int q;
-    for (q = 0; q < gp->noises; q++) sum += mde__exp(noise[1 + q]) * noise_x[q];
-    return sum;
+    double base = mde__exp(noise[0]);
+    int i, q;
+    for (i = 0; i < rows; i++) variance[i] = base;
+    for (q = 0; q < gp->noises; q++) {
+        double slope = mde__exp(noise[1 + q]);
+        for (i = 0; i < rows; i++) variance[i] += slope * noise_x[mde__cell(i, gp->noises, q)];
+    }
 }
 
 /* Covariance of f with itself at any input. */
@@ -12735,17 +12955,12 @@ static double mde__gp_signal(const mde__gp *gp, const double *theta)
     return sum;
 }
 
-/* What the kernels of the groups but one, k [groups] at a stride, and the signal variances are worth as a factor of
-   that one's; leave = -1: the covariance itself. */
-static double mde__gp_combine(const mde__gp *gp, const double *signals, const double *k, size_t stride, int leave)
+/* What the kernels k [groups] of the groups but one and the signal variances are worth as a factor of that one's. */
+static double mde__gp_combine(const mde__gp *gp, const double *signals, const double *k, int leave)
 {
-    double value = gp->additive ? 0 : signals[0];
+    double value = signals[gp->additive ? leave : 0];
     int g;
-    if (gp->additive && leave >= 0) return signals[leave];
-    for (g = 0; g < gp->groups; g++) {
-        if (gp->additive) value += signals[g] * k[(size_t)g * stride];
-        else if (g != leave) value *= k[(size_t)g * stride];
-    }
+    for (g = 0; g < gp->groups && !gp->additive; g++) if (g != leave) value *= k[g];
     return value;
 }
 
@@ -12755,16 +12970,23 @@ static void mde__gp_covariances(const mde__gp *gp, int rows, int n, const double
 {
     double signals[MDE__MOST_GROUPS];
     size_t size = (size_t)rows * (size_t)n;
-    int i, j, q;
+    int i, q;
     for (q = 0; q < gp->signals; q++) signals[q] = mde__exp(theta[gp->lengths + q]);
     for (q = 0; q < gp->groups; q++) {
-        mde__covariances(gp->kernel, rows, n, gp->first[q + 1] - gp->first[q], z + gp->first[q], gp->d,
+        mde__covariances(gp->kernels, gp->kernel, rows, n, gp->first[q + 1] - gp->first[q], z + gp->first[q], gp->d,
                          columns + (size_t)gp->first[q] * (size_t)n, triangle, k + (size_t)q * size,
                          g ? g + (size_t)q * size : NULL);
     }
     for (i = 0; i < rows; i++) {
         size_t at = (size_t)i * (size_t)n;
-        for (j = 0; j < (triangle ? i + 1 : n); j++, at++) total[at] = mde__gp_combine(gp, signals, k + at, size, -1);
+        int count = triangle ? i + 1 : n;
+        memset(total + at, 0, (size_t)count * sizeof(double));
+        for (q = 0; q < gp->signals; q++) {
+            gp->kernels->dense_axpy(count, signals[q], k + (size_t)q * size + at, total + at);
+        }
+        for (q = gp->signals; q < gp->groups; q++) {
+            gp->kernels->dense_multiply(count, 1.0, k + (size_t)q * size + at, total + at, total + at);
+        }
     }
 }
 
@@ -12777,23 +12999,22 @@ static int mde__gp_factor(mde__gp_work *w, double scale)
     for (;;) {
         memcpy(w->a, w->total, n * n * sizeof(double));
         for (i = 0; i < n; i++) w->a[i * n + i] += w->noise[i] + extra;
-        if (mde__cholesky_inverse(w->gp->product, w->n, w->a, w->inverse, w->block)) return 1;
+        if (mde__cholesky_inverse(w->gp->kernels, w->n, w->a, w->inverse, w->work)) return 1;
         extra = extra > 0 ? 10.0 * extra : 1e-10 * scale;
         if (!(extra <= 1.01e-5 * scale)) return 0;
     }
 }
 
 /* out = L^-T (L^-1 v) for inverse = L^-1. */
-static void mde__factor_solve(int n, const double *inverse, const double *v, double *half, double *out)
+static void mde__factor_solve(const mde__kernels *kernels, int n, const double *inverse, const double *v, double *half,
+                              double *out)
 {
-    int i, j;
-    for (i = 0; i < n; i++) {
-        half[i] = mde__inner(i + 1, inverse + (size_t)i * (size_t)n, v);
-        out[i] = 0;
-    }
+    int i;
     for (i = 0; i < n; i++) {
         const double *row = inverse + (size_t)i * (size_t)n;
-        for (j = 0; j <= i; j++) out[j] += row[j] * half[i];
+        half[i] = kernels->dense_dot(i + 1, row, v);
+        out[i] = 0;
+        kernels->dense_axpy(i + 1, half[i], row, out);
     }
 }
 
@@ -12802,42 +13023,41 @@ static void mde__factor_solve(int n, const double *inverse, const double *v, dou
 static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, double *gradient)
 {
     const mde__gp *gp = w->gp;
-    int n = w->n, at_noise = gp->lengths + gp->signals, i, j, g, q;
+    const mde__kernels *kernels = gp->kernels;
+    int n = w->n, at_noise = gp->lengths + gp->signals, i, g, h, q;
     size_t size = (size_t)n * (size_t)n;
     double signals[MDE__MOST_GROUPS];
     for (g = 0; g < gp->signals; g++) signals[g] = mde__exp(theta[gp->lengths + g]);
     for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
-    mde__inverse_from_factor(gp->product, n, w->inverse, w->pull);
+    mde__inverse_from_factor(kernels, n, -1.0, w->inverse, w->pull, w->work);
     for (i = 0; i < n; i++) {
-        double *row = w->pull + (size_t)i * (size_t)n, own = 0.5 * (w->alpha[i] * w->alpha[i] - row[i]);
-        double pull = own * w->tail[i];
-        for (j = 0; j < i; j++) row[j] = w->alpha[i] * w->alpha[j] - row[j];
-        gradient[at_noise] += pull * mde__exp(theta[at_noise]);
+        double *row = w->pull + (size_t)i * (size_t)n, own;
+        kernels->dense_axpy(i + 1, w->alpha[i], w->alpha, row);
+        own = 0.5 * row[i];
+        gradient[at_noise] += own * w->tail[i];
         for (q = 0; q < gp->noises; q++) {
-            gradient[at_noise + 1 + q] +=
-                pull * mde__exp(theta[at_noise + 1 + q]) * w->noise_x[mde__cell(i, gp->noises, q)];
+            gradient[at_noise + 1 + q] += own * w->tail[i] * w->noise_x[mde__cell(i, gp->noises, q)];
         }
         for (g = 0; g < gp->signals; g++) {
             const double *k = gp->additive ? w->k + (size_t)g * size : w->total;
-            double sum = mde__inner(i, row, k + (size_t)i * (size_t)n);
+            double sum = kernels->dense_dot(i, row, k + (size_t)i * (size_t)n);
             gradient[gp->lengths + g] += (gp->additive ? signals[g] : 1.0) * sum + own * signals[g];
         }
     }
+    for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp(theta[at_noise + q]);
     for (g = 0; g < gp->groups; g++) {
         int width = gp->first[g + 1] - gp->first[g];
         if (width == 0) continue;
         for (i = 0; i < n; i++) {
             size_t at = (size_t)i * (size_t)n;
-            const double *slope = w->g + (size_t)g * size + at, *pull = w->pull + at;
-            double *row = w->a + at;
-            for (j = 0; j < i; j++) {
-                row[j] = pull[j] * slope[j] * mde__gp_combine(gp, signals, w->k + at + (size_t)j, size, g);
+            kernels->dense_multiply(i, signals[gp->additive ? g : 0], w->pull + at, w->g + (size_t)g * size + at,
+                                    w->a + at);
+            for (h = 0; h < gp->groups && !gp->additive; h++) {
+                if (h != g) kernels->dense_multiply(i, 1.0, w->k + (size_t)h * size + at, w->a + at, w->a + at);
             }
-            row[i] = 0;
         }
-        mde__mirror(n, w->a);
-        mde__length_gradient(gp->product, n, width, gp->isotropic, w->a, w->z + gp->first[g], gp->d, w->sz,
-                             gradient + (gp->isotropic ? g : gp->first[g]));
+        mde__length_gradient(kernels, n, width, gp->isotropic, w->a, w->z + gp->first[g], gp->d, w->sz, w->half,
+                             w->noise, w->work, gradient + (gp->isotropic ? g : gp->first[g]));
     }
 }
 
@@ -12849,17 +13069,16 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     double value, scale = mde__gp_signal(gp, theta) + mde__exp(theta[gp->lengths + gp->signals]);
     mde__gp_scale(gp, n, w->x, theta, w->z, w->columns);
     mde__gp_covariances(gp, n, n, w->z, w->columns, theta, 1, w->k, w->g, w->total);
-    for (i = 0; i < n; i++) {
-        w->noise[i] = w->tail[i] * mde__gp_noise(gp, theta, w->noise_x + (size_t)i * (size_t)gp->noises);
-    }
+    mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
+    for (i = 0; i < n; i++) w->noise[i] *= w->tail[i];
     if (!mde__gp_factor(w, scale)) return (double)NAN;
     for (i = 0; i < n; i++) w->alpha[i] = 1;
-    mde__factor_solve(n, w->inverse, w->alpha, w->half, w->flat);
+    mde__factor_solve(gp->kernels, n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
     for (i = 0; i < n; i++) w->ones += w->flat[i];
     w->mean = mde__inner(n, w->flat, w->y) / w->ones;
-    for (i = 0; i < n; i++) w->block[i] = w->y[i] - w->mean;
-    mde__factor_solve(n, w->inverse, w->block, w->half, w->alpha);
+    for (i = 0; i < n; i++) w->work[i] = w->y[i] - w->mean;
+    mde__factor_solve(gp->kernels, n, w->inverse, w->work, w->half, w->alpha);
     value = -0.5 * n * mde__log(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
     for (i = 0; i < n; i++) value += mde__log(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
@@ -12924,34 +13143,36 @@ static void mde__gp_use(mde__gp_work *w, int count)
     w->y = y;
 }
 
-/* P_ii of P = K^-1 - K^-1 1 1' K^-1 / 1' K^-1 1: the left-out residual of run i is (P y)_i / P_ii and its variance
-   1 / P_ii, with the mean estimated without the run, too (Rasmussen and Williams 2006, section 5.4.2). */
-static double mde__gp_precision(int n, const double *inverse, const double *flat, double ones, int i)
+/* The diagonal of P = K^-1 - K^-1 1 1' K^-1 / 1' K^-1 1: the left-out residual of run i is (P y)_i / P_ii and its
+   variance 1 / P_ii, with the mean estimated without the run, too (Rasmussen and Williams 2006, section 5.4.2). */
+static void mde__gp_precisions(int n, const double *inverse, const double *flat, double ones, double *precision)
 {
-    double own = -flat[i] * flat[i] / ones;
-    int l;
-    for (l = i; l < n; l++) own += inverse[mde__cell(l, n, i)] * inverse[mde__cell(l, n, i)];
-    return own;
+    int i, l;
+    for (i = 0; i < n; i++) {
+        const double *row = inverse + (size_t)i * (size_t)n;
+        precision[i] = -flat[i] * flat[i] / ones;
+        for (l = 0; l <= i; l++) precision[l] += row[l] * row[l];
+    }
 }
 
 #define MDE__OUTLIER_ROUNDS 5
 #define MDE__OUTLIER_SHARE 0.2      /* prior probability of a run to be one */
 #define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
 
-/* Heavy tails as a mixture of two normal noises, one wide. From what the others say about it, each run has a probability
-   to be an outlier; its noise becomes that of the mean precision, and theta is sought on from there. Returns 0 when a
-   covariance cannot be factored. */
+/* Heavy tails as a mixture of two normal noises, one wide. From what the others say about it, each run has some
+   probability to be an outlier; its noise becomes that of the mean precision, and theta is sought on from there. Returns
+   0 when a covariance cannot be factored. */
 static int mde__gp_outliers(mde__gp_work *w)
 {
     mde__gp *gp = w->gp;
     int round, i;
     for (round = 0; round < MDE__OUTLIER_ROUNDS; round++) {
-        double share = 0, low = 0, high = 10;
+        double share = 0, low = 0, high = 10, value;
         if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return 0;
+        mde__gp_precisions(gp->n, w->inverse, w->flat, w->ones, w->half);
         for (i = 0; i < gp->n; i++) {
-            double precision = mde__gp_precision(gp->n, w->inverse, w->flat, w->ones, i);
-            double residual = w->alpha[i] / precision, noise = w->noise[i] / gp->tail[i];
-            double variance = 1.0 / precision - w->noise[i], near, far, odds;
+            double residual = w->alpha[i] / w->half[i], noise = w->noise[i] / gp->tail[i];
+            double variance = 1.0 / w->half[i] - w->noise[i], near, far, odds;
             if (variance < 0) variance = 0;
             near = variance + noise;
             far = variance + MDE__OUTLIER_SCALE * noise;
@@ -12961,9 +13182,8 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
-        if (!(fabs(mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 25, 1e-6)) < (double)INFINITY)) {
-            return 0;
-        }
+        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 25, MDE__GP_TOLERANCE);
+        if (!(fabs(value) < (double)INFINITY)) return 0;
         /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
         for (i = 0; i < 60; i++) {
             double middle = 0.5 * (low + high);
@@ -12994,7 +13214,7 @@ static void mde__gp_fit(int64_t index, void *user)
             if (i >= gp->lengths && i < gp->lengths + gp->signals) spread *= 0.5;
             w->theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, 100, 1e-6);
+        value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
             for (i = 0; i < p; i++) gp->theta[i] = w->theta[i];
@@ -13003,7 +13223,8 @@ static void mde__gp_fit(int64_t index, void *user)
     if (!(best < (double)INFINITY)) return;
     if (sampled) {
         mde__gp_use(w, gp->n);
-        if (!(fabs(mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, 60, 1e-6)) < (double)INFINITY)) return;
+        best = mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, 60, MDE__GP_TOLERANCE);
+        if (!(fabs(best) < (double)INFINITY)) return;
     }
     if (gp->outliers && !mde__gp_outliers(w)) return;
     if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return;
@@ -13063,7 +13284,7 @@ static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps
    diagonalise it. theta: log length scales, log own [m], log noise [m], factor [m, rank]. Targets are standardised
    and their mean is taken as known. */
 typedef struct mde__coregion {
-    mde__dense_fn *product;
+    const mde__kernels *kernels;
     mde_kernel kernel;
     int n, d, m, rank, isotropic, parameters, lengths;
     const double *x;            /* [n, d] */
@@ -13085,6 +13306,7 @@ typedef struct mde__coregion {
     double *whole;              /* [n, m] K~^-1 y~ */
     double *nm;                 /* [n, m] workspace */
     double *row;                /* [2 max(n, m)] workspace */
+    double *work;               /* of a product */
     double *lbfgs, *trial;
 } mde__coregion;
 
@@ -13111,7 +13333,7 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
     mde__coregion_unpack(q, theta);
     mde__scale_inputs(n, d, q->isotropic, q->x, theta, q->z, q->columns);
-    mde__covariances(q->kernel, n, n, d, q->z, d, q->columns, 1, q->k, q->g);
+    mde__covariances(q->kernels, q->kernel, n, n, d, q->z, d, q->columns, 1, q->k, q->g);
     mde__mirror(n, q->k);
     memcpy(q->square, q->k, (size_t)n * (size_t)n * sizeof(double));
     for (i = 0; i < m; i++) {
@@ -13127,7 +13349,8 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) q->whole[i * m + j] = q->y[i * m + j] / sqrt(q->noise[j]);
     }
-    q->product(n, m, n, 1.0, q->basis, (size_t)n, 1, q->whole, (size_t)m, q->nm, (size_t)m);
+    mde__dense_product(q->kernels, 0, n, m, n, 1.0, q->basis, (size_t)n, 1, q->whole, (size_t)m, 1, q->nm, (size_t)m,
+                       q->work);
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) q->rotated[i * m + j] = mde__inner(m, q->nm + i * m, q->task_basis + j * m);
     }
@@ -13141,8 +13364,10 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     }
     memset(q->whole, 0, (size_t)n * (size_t)m * sizeof(double));
     memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
-    q->product(n, m, n, 1.0, q->basis, 1, (size_t)n, q->shrunk, (size_t)m, q->nm, (size_t)m);
-    q->product(n, m, m, 1.0, q->nm, (size_t)m, 1, q->task_basis, (size_t)m, q->whole, (size_t)m);
+    mde__dense_product(q->kernels, 0, n, m, n, 1.0, q->basis, 1, (size_t)n, q->shrunk, (size_t)m, 1, q->nm, (size_t)m,
+                       q->work);
+    mde__dense_product(q->kernels, 0, n, m, m, 1.0, q->nm, (size_t)m, 1, q->task_basis, (size_t)m, 1, q->whole,
+                       (size_t)m, q->work);
     q->log_likelihood = value;
     if (!gradient) {
         for (i = 0; i < m; i++) {
@@ -13166,21 +13391,24 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) q->nm[i * m + j] = q->rotated[j * n + i] * q->task_values[j];
     }
-    q->product(n, n, m, 1.0, q->nm, (size_t)m, 1, q->rotated, (size_t)n, q->square, (size_t)n);
+    mde__dense_product(q->kernels, MDE__OUT_LOWER, n, n, m, 1.0, q->nm, (size_t)m, 1, q->rotated, (size_t)n, 1,
+                       q->square, (size_t)n, q->work);
     for (i = 0; i < n; i++) {
         double c = 0;
         for (j = 0; j < m; j++) c += q->task_values[j] / (1.0 + q->values[i] * q->task_values[j]);
         c = sqrt(c);
         for (l = 0; l < n; l++) q->k[mde__cell(i, n, l)] = c * q->basis[mde__cell(i, n, l)];
     }
-    q->product(n, n, n, -1.0, q->k, 1, (size_t)n, q->k, (size_t)n, q->square, (size_t)n);
+    mde__dense_product(q->kernels, MDE__OUT_LOWER, n, n, n, -1.0, q->k, 1, (size_t)n, q->k, (size_t)n, 1, q->square,
+                       (size_t)n, q->work);
     for (i = 0; i < n; i++) {
         double *row = q->square + (size_t)i * (size_t)n;
-        for (j = 0; j < i; j++) row[j] *= q->g[mde__cell(i, n, j)];
-        row[i] = 0;
+        q->kernels->dense_multiply(i, 1.0, q->g + (size_t)i * (size_t)n, row, row);
     }
-    mde__mirror(n, q->square);
-    if (d > 0) mde__length_gradient(q->product, n, d, q->isotropic, q->square, q->z, d, q->sz, gradient);
+    if (d > 0) {
+        mde__length_gradient(q->kernels, n, d, q->isotropic, q->square, q->z, d, q->sz, q->row, q->row + n, q->work,
+                             gradient);
+    }
 
     /* with respect to the noise, B held: -1/2 (sum_il U_jl^2 / sum_il - |whole_j|^2) */
     for (j = 0; j < m; j++) {
@@ -13208,8 +13436,10 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     }
     memset(q->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
     memset(q->slope, 0, (size_t)m * (size_t)m * sizeof(double));
-    q->product(m, m, m, 1.0, q->task_square, (size_t)m, 1, q->task_basis, (size_t)m, q->task_work, (size_t)m);
-    q->product(m, m, m, -0.5, q->task_basis, 1, (size_t)m, q->task_work, (size_t)m, q->slope, (size_t)m);
+    mde__dense_product(q->kernels, 0, m, m, m, 1.0, q->task_square, (size_t)m, 1, q->task_basis, (size_t)m, 1,
+                       q->task_work, (size_t)m, q->work);
+    mde__dense_product(q->kernels, 0, m, m, m, -0.5, q->task_basis, 1, (size_t)m, q->task_work, (size_t)m, 1, q->slope,
+                       (size_t)m, q->work);
     for (j = 0; j < m; j++) {
         for (l = 0; l < m; l++) {
             double slope = q->slope[j * m + l] / sqrt(q->noise[j] * q->noise[l]);
@@ -13360,7 +13590,7 @@ static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int t
     size_t n = (size_t)r->n;
     int i, g, q;
     if (!gp) return NULL;
-    gp->product = mde__dense_product(c);
+    gp->kernels = c->kernels;
     gp->kernel = desc->kernel;
     gp->n = r->n;
     gp->d = r->used;
@@ -13421,7 +13651,7 @@ static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc 
     size_t n = (size_t)runs, d = (size_t)r->used, t = (size_t)m, parameters;
     double *at;
     if (!q) return NULL;
-    q->product = mde__dense_product(c);
+    q->kernels = c->kernels;
     q->kernel = desc->kernel;
     q->n = runs;
     q->d = r->used;
@@ -13433,7 +13663,8 @@ static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc 
     q->x = x;
     parameters = (size_t)q->parameters;
     q->y = at = mde__doubles(c, 1, 4 * n * n + 3 * n * d + 5 * n * t + 6 * t * t + 2 * t + n + 2 * (n > t ? n : t) +
-                                       2 * parameters + MDE__LBFGS_WORK(parameters));
+                                       2 * parameters + MDE__LBFGS_WORK(parameters) +
+                                       mde__dense_work(runs > m ? runs : m, runs > m ? runs : m));
     if (!at) {
         mde__coregion_free(c, q);
         return NULL;
@@ -13462,6 +13693,7 @@ static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc 
     q->theta = at += 2 * (n > t ? n : t);
     q->trial = at += parameters;
     q->lbfgs = at += parameters;
+    q->work = at + MDE__LBFGS_WORK(parameters);
     return q;
 }
 
@@ -13655,20 +13887,22 @@ static double mde__ridge_choose(int n, int rank, const double *z, const double *
 static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
 {
     mde_context *c = r->context;
-    mde__dense_fn *product = mde__dense_product(c);
     int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, k, kept = 0;
     double *square = mde__doubles(c, (size_t)size, (size_t)size);
     double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
     double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
     double *turned = wide ? mde__doubles(c, (size_t)d, (size_t)n) : NULL;
+    double *pack = mde__doubles(c, 1, mde__dense_work(size, wide ? d : n));
     if (!mde__bad(c) && size > 0) {
         if (wide) {
             for (i = 0; i < n; i++) {
                 for (k = 0; k < d; k++) turned[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
             }
-            product(n, n, d, 1.0, r->x, (size_t)d, 1, turned, (size_t)n, square, (size_t)n);
+            mde__dense_product(c->kernels, 0, n, n, d, 1.0, r->x, (size_t)d, 1, r->x, 1, (size_t)d, square, (size_t)n,
+                               pack);
         } else {
-            product(d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, square, (size_t)d);
+            mde__dense_product(c->kernels, 0, d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, 1, square, (size_t)d,
+                               pack);
         }
         if (!mde__eigen(size, square, values, vectors, work)) {
             mde_fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
@@ -13699,6 +13933,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
         }
         r->rank = kept;
     }
+    mde_release(c, pack);
     mde_release(c, turned);
     mde_release(c, work);
     mde_release(c, values);
@@ -13812,7 +14047,7 @@ static double mde__left_out(double y, double fit, double leverage)
 }
 
 /* Covariance of the parameters from the curvature of the squares at the optimum, and the variance of the residuals over
-   the degrees of freedom that are left. work: p of the parameters, p p for the factorisation and MDE__DENSE_BLOCK p. */
+   the degrees of freedom that are left. work: p (1 + 2 p), and that of a product. */
 static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work)
 {
     int p = f->d + 2, i, j, k;
@@ -13831,8 +14066,9 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
         for (j = 0; j < f->d; j++) slope[2 + j] = e * x[j];
         for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
     }
-    if (!mde__cholesky_inverse(mde__dense_product(r->context), p, curvature, inverse, scratch)) return 0;
-    mde__inverse_from_factor(mde__dense_product(r->context), p, inverse, covariance);
+    if (!mde__cholesky_inverse(r->context->kernels, p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(r->context->kernels, p, 1.0, inverse, covariance, scratch);
+    mde__mirror(p, covariance);
     for (j = 0; j < p; j++) {
         used += 1.0 - (j < 2 ? 1e-9 : MDE__LAW_PENALTY) * covariance[mde__cell(j, p, j)];
     }
@@ -13859,8 +14095,7 @@ static mde_status mde__law_fit_all(mde_regressor *r, const double *y)
     int p = r->used + 2, i, j, start;
     size_t square = (size_t)p * (size_t)p;
     double *target = mde__doubles(c, (size_t)r->n, 1), *trial = mde__doubles(c, (size_t)p, 1);
-    double *work = mde__doubles(c, 1, (size_t)p + 3 * square + MDE__DENSE_BLOCK * (size_t)p + MDE__DENSE_BLOCK +
-                                MDE__LBFGS_WORK(p));
+    double *work = mde__doubles(c, 1, (size_t)p + 2 * square + mde__dense_work(p, p) + MDE__LBFGS_WORK(p));
     mde__law_fit f;
     r->law = mde__doubles(c, (size_t)r->m, (size_t)p);
     r->law_covariance = mde__doubles(c, (size_t)r->m, square);
@@ -14098,8 +14333,9 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
             for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k] / variance;
         }
     }
-    if (!mde__cholesky_inverse(mde__dense_product(r->context), p, curvature, inverse, scratch)) return 0;
-    mde__inverse_from_factor(mde__dense_product(r->context), p, inverse, pools->covariance);
+    if (!mde__cholesky_inverse(r->context->kernels, p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(r->context->kernels, p, 1.0, inverse, pools->covariance, scratch);
+    mde__mirror(p, pools->covariance);
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double variance = noise + scarce * mde__scarcity(x[f->main]), leverage = 0;
@@ -14133,7 +14369,7 @@ static mde_status mde__pools_fit_all(mde_regressor *r, const mde_fit_desc *desc,
     size_t square = (size_t)size * (size_t)size;
     double *weights = mde__doubles(c, (size_t)r->n, (size_t)d), *target = mde__doubles(c, (size_t)r->n, 1);
     double *trial = mde__doubles(c, (size_t)p, 1), *shared = mde__doubles(c, (size_t)pools, 2 * (size_t)d + 2);
-    double *work = mde__doubles(c, 1, (size_t)size + 2 * square + MDE__DENSE_BLOCK * (size_t)size + MDE__LBFGS_WORK(p));
+    double *work = mde__doubles(c, 1, (size_t)size + 2 * square + mde__dense_work(size, size) + MDE__LBFGS_WORK(p));
     mde__pool_fit f;
     mde__pool_work w;
     r->pools = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *r->pools);
@@ -14680,15 +14916,18 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
 
 static void mde__gp_left_out(mde_regressor *r)
 {
+    double *precision = mde__doubles(r->context, (size_t)r->n, 1);
     int i, j;
-    for (j = 0; j < r->m; j++) {
+    for (j = 0; precision && j < r->m; j++) {
         const mde__gp *gp = r->gp[j];
-        for (i = 0; gp && i < r->n; i++) {
-            double precision = mde__gp_precision(r->n, gp->inverse, gp->flat, gp->ones, i);
+        if (!gp) continue;
+        mde__gp_precisions(r->n, gp->inverse, gp->flat, gp->ones, precision);
+        for (i = 0; i < r->n; i++) {
             r->left_out[mde__cell(i, r->m, j)] =
-                r->target_mean[j] + r->target_sd[j] * (gp->y[i] - gp->alpha[i] / precision);
+                r->target_mean[j] + r->target_sd[j] * (gp->y[i] - gp->alpha[i] / precision[i]);
         }
     }
+    mde_release(r->context, precision);
 }
 
 /* The processes of several regressors that still have to be fitted. */
@@ -14731,44 +14970,36 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 #define MDE__PREDICT_BLOCK 64
 
 /* Mean and sd (may be NULL), both [rows] at a stride, of standardised inputs and noise inputs. work: rows (2 d +
-   (groups + 2) n). */
+   (groups + 2) n), and that of a product. */
 static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, const double *noise_x, double mean, double sd,
                             size_t stride, double *out_mean, double *out_sd, double *work)
 {
-    int n = gp->n, i, j;
+    const mde__kernels *kernels = gp->kernels;
+    int n = gp->n, i;
     double signal = mde__gp_signal(gp, gp->theta);
     double *columns = work, *z = columns + (size_t)rows * (size_t)gp->d, *k = z + (size_t)rows * (size_t)gp->d;
     double *half = k + (size_t)rows * (size_t)n, *each = half + (size_t)rows * (size_t)n;
     mde__gp_scale(gp, rows, x, gp->theta, z, columns);
     mde__gp_covariances(gp, rows, n, z, gp->columns, gp->theta, 0, each, NULL, k);
     for (i = 0; i < rows; i++) {
-        out_mean[(size_t)i * stride] = mean + sd * (gp->mean + mde__inner(n, k + (size_t)i * (size_t)n, gp->alpha));
+        out_mean[(size_t)i * stride] =
+            mean + sd * (gp->mean + kernels->dense_dot(n, k + (size_t)i * (size_t)n, gp->alpha));
     }
     if (!out_sd) return;
-    /* half [n, rows] = L^-1 k', a block of rows of L^-1 at a time since it is zero above its diagonal */
+    /* half [rows, n] = k L^-T */
+    memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
+    mde__dense_product(kernels, MDE__RIGHT_UPPER, rows, n, n, 1.0, k, (size_t)n, 1, gp->inverse, 1, (size_t)n, half,
+                       (size_t)n, each + (size_t)gp->groups * (size_t)rows * (size_t)n);
     for (i = 0; i < rows; i++) {
-        for (j = 0; j < n; j++) half[mde__cell(j, rows, i)] = k[mde__cell(i, n, j)];
+        const double *row = half + (size_t)i * (size_t)n;
+        double uncovered = 1.0 - kernels->dense_dot(n, k + (size_t)i * (size_t)n, gp->flat);
+        out_sd[(size_t)i * stride] =
+            signal + uncovered * uncovered / gp->ones - kernels->dense_dot(n, row, row);
     }
-    for (i = 0; i < rows; i++) {
-        double uncovered = 1.0 - mde__inner(n, k + (size_t)i * (size_t)n, gp->flat);
-        out_sd[(size_t)i * stride] = signal + uncovered * uncovered / gp->ones;
-    }
-    for (j = 0; j < n; j += MDE__DENSE_BLOCK) {
-        int size = n - j < MDE__DENSE_BLOCK ? n - j : MDE__DENSE_BLOCK, q;
-        memset(k, 0, (size_t)size * (size_t)rows * sizeof(double));
-        gp->product(size, rows, j + size, 1.0, gp->inverse + (size_t)j * (size_t)n, (size_t)n, 1, half, (size_t)rows, k,
-                    (size_t)rows);
-        for (q = 0; q < size; q++) {
-            for (i = 0; i < rows; i++) {
-                double part = k[mde__cell(q, rows, i)];
-                out_sd[(size_t)i * stride] -= part * part;
-            }
-        }
-    }
+    mde__gp_noise(gp, gp->theta, rows, noise_x, half);
     for (i = 0; i < rows; i++) {
         double variance = out_sd[(size_t)i * stride];
-        double noise = gp->widening * mde__gp_noise(gp, gp->theta, noise_x + (size_t)i * (size_t)gp->noises);
-        out_sd[(size_t)i * stride] = sd * sqrt((variance > 0 ? variance : 0) + noise);
+        out_sd[(size_t)i * stride] = sd * sqrt((variance > 0 ? variance : 0) + gp->widening * half[i]);
     }
 }
 
@@ -14779,7 +15010,7 @@ static void mde__coregion_predict(const mde_regressor *r, const double *x, doubl
     int n = q->n, m = q->m, i, j, l, a;
     double *z = work, *columns = z + q->d, *k = columns + q->d, *along = k + n, *pull = along + n;
     mde__scale_inputs(1, q->d, q->isotropic, x, q->theta, z, columns);
-    mde__covariances(q->kernel, 1, n, q->d, z, q->d, q->columns, 0, k, NULL);
+    mde__covariances(q->kernels, q->kernel, 1, n, q->d, z, q->d, q->columns, 0, k, NULL);
     for (l = 0; l < m; l++) {
         double sum = 0;
         for (i = 0; i < n; i++) sum += k[i] * q->whole[i * m + l];
@@ -14819,9 +15050,8 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     most = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
     block = mde__doubles(c, (size_t)most, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)most, (size_t)r->noises);
-    work = mde__doubles(c, (size_t)(most > 0 ? most : 1) + 1, 2 * (size_t)r->used +
-                        (MDE__MOST_GROUPS + 2) * (size_t)r->n + (size_t)r->m + MDE__DENSE_BLOCK +
-                        (size_t)mde__pool_size(r->used, MDE__MOST_POOLS));
+    work = mde__doubles(c, 1, (size_t)(most + 1) * (2 * (size_t)r->used + (MDE__MOST_GROUPS + 2) * (size_t)r->n +
+                        (size_t)r->m + (size_t)mde__pool_size(r->used, MDE__MOST_POOLS)) + mde__dense_work(most, r->n));
     for (first = 0; first < n && !mde__bad(c); first += most) {
         int rows = n - first < most ? n - first : most;
         double *to = mean + (size_t)first * (size_t)r->m, *to_sd = sd ? sd + (size_t)first * (size_t)r->m : NULL;
@@ -14876,7 +15106,7 @@ static void mde__gp_slope(const mde__gp *gp, const double *z, double scale, doub
             k[g] = mde__covariance(gp->kernel, square, steep + g);
         }
         for (g = 0; g < gp->groups; g++) {
-            double pull = scale * gp->alpha[i] * steep[g] * mde__gp_combine(gp, signals, k, 1, g);
+            double pull = scale * gp->alpha[i] * steep[g] * mde__gp_combine(gp, signals, k, g);
             for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
                 slope[q] -= pull * (z[q] - gp->columns[mde__cell(q, gp->n, i)]) *
                             mde__exp(-gp->theta[gp->isotropic ? g : q]);

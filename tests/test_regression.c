@@ -97,38 +97,102 @@ static void make_positive(uint64_t seed, int n, double *a)
 
 /* ---- Dense algebra ---- */
 
+static const int instruction_sets[] = { MDE_SIMD_PORTABLE, MDE_SIMD_AVX2, MDE_SIMD_AVX512 };
+
 static void dense_product_is_one_chain_an_element_on_every_instruction_set(void)
 {
-    double a[13 * 21], b[21 * 19], start[13 * 19], out[13 * 19], plain[13 * 19];
-    int rows, columns, depth, i, j, p;
-    mde_context *c = mde_context_create(NULL);
-    fill_normal(1, 13 * 21, a);
-    fill_normal(2, 21 * 19, b);
-    fill_normal(3, 13 * 19, start);
-    for (rows = 1; rows <= 13; rows += 3) {
-        for (columns = 1; columns <= 19; columns++) {
-            for (depth = 1; depth <= 21; depth += 5) {
-                for (i = 0; i < 13 * 19; i++) plain[i] = start[i];
-                for (i = 0; i < rows; i++) {
-                    for (j = 0; j < columns; j++) {
-                        volatile double sum = 0, term;
-                        for (p = 0; p < depth; p++) {
-                            term = a[i * 21 + p] * b[p * 19 + j];
-                            sum = sum + term;
-                        }
-                        plain[i * 19 + j] -= sum;
+    enum { ROWS = 21, COLUMNS = 37, DEPTH = 23 };
+    double a[ROWS * DEPTH], b[DEPTH * COLUMNS], start[ROWS * COLUMNS], out[ROWS * COLUMNS], plain[ROWS * COLUMNS];
+    double left[ROWS * DEPTH], right[DEPTH * COLUMNS], across[DEPTH * COLUMNS], work[DEPTH * (ROWS + 32)];
+    int rows, columns, depth, shape, i, j, p, s, turned;
+    fill_normal(1, ROWS * DEPTH, a);
+    fill_normal(2, DEPTH * COLUMNS, b);
+    fill_normal(3, ROWS * COLUMNS, start);
+    for (shape = 0; shape < 32; shape++) {
+        for (i = 0; i < ROWS * DEPTH; i++) {
+            int row = i / DEPTH, at = i % DEPTH;
+            left[i] = ((shape & MDE__LEFT_LOWER) && at > row) || ((shape & MDE__LEFT_UPPER) && at < row) ? 0 : a[i];
+        }
+        for (i = 0; i < DEPTH * COLUMNS; i++) {
+            int at = i / COLUMNS, column = i % COLUMNS;
+            right[i] = b[i];
+            if (((shape & MDE__RIGHT_LOWER) && column > at) || ((shape & MDE__RIGHT_UPPER) && column < at)) right[i] = 0;
+            across[column * DEPTH + at] = right[i];
+        }
+        for (columns = 1; columns <= COLUMNS; columns += 3) {
+            rows = 1 + columns * 5 % ROWS;
+            depth = shape % 2 ? DEPTH : DEPTH - columns % 7;
+            memcpy(plain, start, sizeof plain);
+            for (i = 0; i < rows; i++) {
+                for (j = 0; j < columns; j++) {
+                    volatile double sum = 0, term;
+                    for (p = 0; p < depth; p++) {
+                        term = left[i * DEPTH + p] * right[p * COLUMNS + j];
+                        sum = sum + term;
                     }
+                    plain[i * COLUMNS + j] -= sum;
                 }
+            }
+            for (s = 0; s < 6; s++) {
+                const mde__kernels *kernels = mde__kernels_select(instruction_sets[s % 3]);
+                int same = 1;
+                turned = s / 3;
+                if (!kernels) continue;
                 memcpy(out, start, sizeof out);
-                mde__dense_product_portable(rows, columns, depth, -1.0, a, 21, 1, b, 19, out, 19);
-                CHECK(memcmp(out, plain, sizeof out) == 0);
-                memcpy(out, start, sizeof out);
-                mde__dense_product(c)(rows, columns, depth, -1.0, a, 21, 1, b, 19, out, 19);
-                CHECK(memcmp(out, plain, sizeof out) == 0);
+                mde__dense_product(kernels, shape, rows, columns, depth, -1.0, left, DEPTH, 1, turned ? across : right,
+                                   turned ? 1 : COLUMNS, turned ? DEPTH : 1, out, COLUMNS, work);
+                for (i = 0; i < ROWS * COLUMNS; i++) {
+                    int wanted = !(shape & MDE__OUT_LOWER) || i % COLUMNS <= i / COLUMNS;
+                    if (wanted && (out[i] < plain[i] || out[i] > plain[i])) same = 0;
+                }
+                CHECK(same);
             }
         }
     }
-    mde_context_free(c);
+}
+
+static void dense_rows_follow_their_formulas_on_every_instruction_set(void)
+{
+    double x[70], y[70], at[3], columns[3 * 70], bits[3][7][70], dots[3], plain, slope;
+    int n, i, s, q, kernel;
+    fill_normal(4, 70, x);
+    fill_normal(5, 70, y);
+    fill_normal(6, 3 * 70, columns);
+    fill_normal(7, 3, at);
+    for (n = 1; n <= 70; n += n < 20 ? 1 : 7) {
+        for (kernel = MDE_MATERN52; kernel <= MDE_MATERN32; kernel++) {
+            memset(bits, 0, sizeof bits);
+            for (s = 0; s < 3; s++) {
+                const mde__kernels *kernels = mde__kernels_select(instruction_sets[s]);
+                if (!kernels) continue;
+                dots[s] = kernels->dense_dot(n, x, y);
+                for (plain = 0, i = 0; i < n; i++) plain += x[i] * y[i];
+                CLOSE(dots[s], plain, 1e-13);
+                CHECK(memcmp(dots + s, dots, sizeof *dots) == 0);
+                kernels->dense_multiply(n, 0.7, x, y, bits[s][0]);
+                memcpy(bits[s][1], y, (size_t)n * sizeof *y);
+                kernels->dense_axpy(n, 0.7, x, bits[s][1]);
+                memcpy(bits[s][2], x, (size_t)n * sizeof *x);
+                memcpy(bits[s][3], y, (size_t)n * sizeof *y);
+                kernels->dense_rotate(n, 0.6, 0.8, bits[s][2], bits[s][3]);
+                kernels->covariance((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][4], bits[s][5]);
+                kernels->covariance((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][6], NULL);
+                for (i = 0; i < n; i++) {
+                    double square = 0, size = fabs(x[i]) + fabs(y[i]);
+                    CLOSE(bits[s][0][i], 0.7 * x[i] * y[i], 1e-15 * size * size);
+                    CLOSE(bits[s][1][i], y[i] + 0.7 * x[i], 1e-15 * size);
+                    CLOSE(bits[s][2][i], 0.6 * x[i] + 0.8 * y[i], 1e-15 * size);
+                    CLOSE(bits[s][3][i], 0.6 * y[i] - 0.8 * x[i], 1e-15 * size);
+                    for (q = 0; q < 3; q++) square += (at[q] - columns[q * 70 + i]) * (at[q] - columns[q * 70 + i]);
+                    plain = mde__covariance((mde_kernel)kernel, square, &slope);
+                    CLOSE(bits[s][4][i], plain, 1e-14);
+                    CLOSE(bits[s][5][i], slope, 1e-14);
+                }
+                CHECK(memcmp(bits[s][4], bits[s][6], sizeof bits[s][4]) == 0);
+                CHECK(memcmp(bits[s], bits[0], sizeof bits[0]) == 0);
+            }
+        }
+    }
 }
 
 static void cholesky_factor_and_inverse_multiply_back(void)
@@ -138,18 +202,19 @@ static void cholesky_factor_and_inverse_multiply_back(void)
     size_t s;
     for (s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         int n = sizes[s], i, j, k;
-        double *a = mde__doubles(c, (size_t)n, (size_t)n), *l = mde__doubles(c, (size_t)n, (size_t)n);
+        double *a = mde__doubles(c, (size_t)n, (size_t)n), *copy = mde__doubles(c, (size_t)n, (size_t)n);
         double *inverse = mde__doubles(c, (size_t)n, (size_t)n), *full = mde__doubles(c, (size_t)n, (size_t)n);
-        double *work = mde__doubles(c, (size_t)n, MDE__DENSE_BLOCK), worst = 0, worst_full = 0;
+        double *work = mde__doubles(c, 1, mde__dense_work(n, n)), worst = 0, worst_full = 0;
         make_positive(40 + s, n, a);
-        memcpy(l, a, (size_t)(n * n) * sizeof(double));
-        CHECK(mde__cholesky_inverse(mde__dense_product(c), n, l, inverse, work));
-        mde__inverse_from_factor(mde__dense_product(c), n, inverse, full);
+        memcpy(copy, a, (size_t)(n * n) * sizeof(double));
+        CHECK(mde__cholesky_inverse(c->kernels, n, copy, inverse, work));
+        mde__inverse_from_factor(c->kernels, n, 1.0, inverse, full, work);
+        mde__mirror(n, full);
         for (i = 0; i < n; i++) {
             for (j = 0; j < n; j++) {
-                double product = -(i == j), back = -a[i * n + j];
+                double product = -(i == j), back = -full[i * n + j];
                 for (k = 0; k < n; k++) product += a[i * n + k] * full[k * n + j];
-                for (k = 0; k <= i && k <= j; k++) back += l[i * n + k] * l[j * n + k];
+                for (k = i > j ? i : j; k < n; k++) back += inverse[k * n + i] * inverse[k * n + j];
                 if (fabs(product) > worst_full) worst_full = fabs(product);
                 if (fabs(back) > worst) worst = fabs(back);
                 if (j > i) CHECK(inverse[i * n + j] == 0);
@@ -159,7 +224,7 @@ static void cholesky_factor_and_inverse_multiply_back(void)
         CLOSE(worst, 0, 1e-13);
         CLOSE(worst_full, 0, 1e-12);
         a[0] = -1;
-        CHECK(!mde__cholesky_inverse(mde__dense_product(c), n, a, inverse, work));
+        CHECK(!mde__cholesky_inverse(c->kernels, n, a, inverse, work));
     }
     mde_context_free(c);
 }
@@ -423,17 +488,18 @@ static void gp_left_out_equals_refitting_with_the_same_covariance(void)
         gp = r->gp[0];
         for (q = 0; q < N; q++) {
             double z[N * D], columns[N * D], each[MDE__MOST_GROUPS * N * N], k[N * N], a[N * N], right[N * 2], mu;
+            double noise[N];
             double ones = 0, ones_y = 0, value;
             int row = 0;
             mde__gp_scale(gp, N, gp->x, gp->theta, z, columns);
             mde__gp_covariances(gp, N, N, z, columns, gp->theta, 0, each, NULL, k);
+            mde__gp_noise(gp, gp->theta, N, gp->noise_x, noise);
             for (i = 0; i < N; i++) {
                 int column = 0;
                 if (i == q) continue;
                 for (j = 0; j < N; j++) {
                     if (j == q) continue;
-                    a[row * (N - 1) + column++] =
-                        k[i * N + j] + (i == j ? mde__gp_noise(gp, gp->theta, gp->noise_x + i * gp->noises) : 0);
+                    a[row * (N - 1) + column++] = k[i * N + j] + (i == j ? noise[i] : 0);
                 }
                 right[row * 2] = 1;
                 right[row * 2 + 1] = gp->y[i];
@@ -1634,6 +1700,7 @@ int main(void)
     TEST(tables_of_runs_are_joined_by_name_and_scaled);
     TEST(wrong_tables_of_runs_name_file_and_line);
     TEST(dense_product_is_one_chain_an_element_on_every_instruction_set);
+    TEST(dense_rows_follow_their_formulas_on_every_instruction_set);
     TEST(cholesky_factor_and_inverse_multiply_back);
     TEST(eigenvectors_are_orthonormal_and_diagonalise);
     TEST(ridge_leave_one_out_equals_refitting);
