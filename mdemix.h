@@ -12474,6 +12474,11 @@ static void mde__dense_product(const mde__kernels *kernels, int shape, int rows,
     }
 }
 
+static double mde__clip(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
 /* Place of element (i, j) of a matrix with rows of n. */
 static size_t mde__cell(int i, int n, int j)
 {
@@ -13160,8 +13165,8 @@ static void mde__gp_precisions(int n, const double *inverse, const double *flat,
 #define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
 
 /* Heavy tails as a mixture of two normal noises, one wide. From what the others say about it, each run has some
-   probability to be an outlier; its noise becomes that of the mean precision, and theta is sought on from there. Returns
-   0 when a covariance cannot be factored. */
+   probability to be an outlier; its noise becomes that of the mean precision, and theta is sought on from there.
+   Returns 0 when a covariance cannot be factored. */
 static int mde__gp_outliers(mde__gp_work *w)
 {
     mde__gp *gp = w->gp;
@@ -15519,6 +15524,7 @@ struct mde_surrogate {
     mde_surrogate **member;
     const char **member_names;
     double *share;                  /* [m, members] */
+    double *least, *most;           /* [m] as far as a member's prediction counts */
     double spread;                  /* factor of the predicted sds */
 };
 
@@ -15534,6 +15540,7 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     mde_release(s->context, s->member);
     mde_release(s->context, (void *)s->member_names);
     mde_release(s->context, s->share);
+    mde_release(s->context, s->least);
     mde_release(s->context, s->left_out);
     mde_release(s->context, s);
 }
@@ -15759,7 +15766,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
         for (i = 0; i < n; i++) {
             for (j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
-                mean[mde__cell(i, s->m, j)] += share * each[mde__cell(i, s->m, j)];
+                mean[mde__cell(i, s->m, j)] += share * mde__clip(each[mde__cell(i, s->m, j)], s->least[j], s->most[j]);
                 if (sd) sd[mde__cell(i, s->m, j)] += s->spread * share * each[count + mde__cell(i, s->m, j)];
             }
         }
@@ -15908,7 +15915,8 @@ MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predict
 
 /* ---- Stack ---- */
 
-/* The models that a stack is made of, from the stiffest, which is best with few runs, to the loosest. */
+/* The models that a stack is made of, from the stiffest, which is best with few runs, to the loosest. Laws and products
+   run away far from the runs, so a prediction counts to one range of the losses beyond them, no further. */
 typedef struct mde__recipe {
     const char *name;
     mde_model model;
@@ -15994,9 +16002,11 @@ static void mde__stack_shares(mde_surrogate *s, const double *losses)
             all[i] += own[i] / m;
         }
     }
-    for (a = 0; all && a < count; a++) if (all[a * count + a] < all[best * count + best]) best = a;
+    /* with hardly more runs than parameters, the mixing law's left-out errors, of first order, say nothing */
+    for (a = 0; a < count; a++) use[a] = mde__recipes[a].model != MDE_MIXING_LAW || n >= 2 * (s->k + 2);
+    for (a = 0; all && a < count; a++) if (use[a] && all[a * count + a] < all[best * count + best]) best = a;
     for (a = 0; all && a < count; a++) {
-        use[a] = all[a * count + a] <= MDE__SHARE_WORST * all[best * count + best];
+        if (all[a * count + a] > MDE__SHARE_WORST * all[best * count + best]) use[a] = 0;
     }
     for (j = 0; j < m && errors; j++) {
         double *own = errors + (size_t)j * square, *share = s->share + (size_t)j * (size_t)count, sum = 0;
@@ -16020,6 +16030,19 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
     s->member = (mde_surrogate **)mde_alloc(c, MDE__RECIPES, sizeof *s->member);
     s->member_names = (const char **)mde_alloc(c, MDE__RECIPES, sizeof *s->member_names);
     s->share = mde__doubles(c, (size_t)s->m, MDE__RECIPES);
+    s->least = mde__doubles(c, 2, (size_t)s->m);
+    if (mde__bad(c)) return;
+    s->most = s->least + s->m;
+    for (j = 0; j < s->m; j++) {
+        double least = (double)INFINITY, most = -(double)INFINITY;
+        for (i = 0; i < s->n; i++) {
+            double y = losses[mde__cell(i, s->m, j)];
+            if (y < least) least = y;
+            if (y > most) most = y;
+        }
+        s->least[j] = least - (most - least);
+        s->most[j] = most + (most - least);
+    }
     for (q = 0; q < MDE__RECIPES && !mde__bad(c); q++) {
         mde_surrogate_desc each;
         mde__recipe_desc(&mde__recipes[q], desc, &each);
@@ -16904,11 +16927,6 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
         if (weights[widest] > high[widest]) weights[widest] = high[widest];
         if (weights[widest] < low[widest]) weights[widest] = low[widest];
     }
-}
-
-static double mde__clip(double x, double low, double high)
-{
-    return x < low ? low : x > high ? high : x;
 }
 
 /* The projection is clip(w - shift); its sum falls with the shift, in straight pieces. Halve the bracket until no
