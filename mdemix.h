@@ -21890,7 +21890,7 @@ typedef struct mde__regression {
     int features;
 } mde__regression;
 
-#define MDE__REGRESSIONS 9
+#define MDE__REGRESSIONS 10
 static const mde__regression mde__regressions[MDE__REGRESSIONS] = {
     { "weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_RAW },
     { "log weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG },
@@ -21900,7 +21900,8 @@ static const mde__regression mde__regressions[MDE__REGRESSIONS] = {
     { "log weights + own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
     { "log weights, GP", 1, MDE_GP, MDE_FEATURE_LOG },
     { "log weights + own MDE loss, GP", 1, MDE_GP, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
-    { "log weights, multi-task GP", 1, MDE_MULTITASK_GP, MDE_FEATURE_LOG }
+    { "log weights, multi-task GP", 1, MDE_MULTITASK_GP, MDE_FEATURE_LOG },
+    { "stack of models", 1, MDE_STACK, 0 }
 };
 
 static mde_surrogate *mde__fit_candidate(mde_experiment *x, const mde_experts *experts,
@@ -22096,30 +22097,9 @@ static const mde__regression *mde__chosen_candidate(mde_experiment *x, const mde
     return NULL;
 }
 
-typedef struct mde__surrogate_objective {
-    const mde_surrogate *surrogate;
-    int k, objective;
-} mde__surrogate_objective;
-
 /* Standard deviations above the prediction at which a mixture is judged. A search finds the places where a regression
    errs to the low side, so what it minimises is the upper end of the 95 % interval. */
 #define MDE__CAUTION 2.0
-
-/* Standard deviation of a predicted objective, as if the texts' errors moved together: the cautious end. */
-static double mde__objective_sd(int k, int objective, const double *sd)
-{
-    return mde__objective_value(k, objective, sd);
-}
-
-static double mde__surrogate_value(int n, const double *weights, double *gradient, void *user)
-{
-    const mde__surrogate_objective *f = (const mde__surrogate_objective *)user;
-    double mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1];
-    (void)n;
-    if (gradient) gradient[0] = (double)NAN;
-    if (mde_surrogate_predict(f->surrogate, 1, weights, mean, sd) != MDE_OK) return (double)NAN;
-    return mde__objective_value(f->k, f->objective, mean) + MDE__CAUTION * mde__objective_sd(f->k, f->objective, sd);
-}
 
 static void mde__add_mixture(mde_text *t, const mde_experiment *x, const double *weights)
 {
@@ -22192,31 +22172,30 @@ static mde_status mde__search_objective(mde_experiment *x, const mde__tables *t,
 {
     mde_context *c = x->context;
     const mde__regression *candidate = mde__chosen_candidate(x, fit, objective);
-    mde__surrogate_objective f;
-    mde_search_desc desc;
-    double mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1];
+    mde_choose_desc desc;
+    mde_choice best;
+    double shares[MDE_MAX_DOMAINS + 1];
     mde_surrogate *s = NULL;
     memset(&desc, 0, sizeof desc);
     if (candidate) {
         s = mde__fit_candidate(x, t->experts, candidate, t->n, t->k, t->v, t->proxy_weights, t->proxy_losses);
     }
-    f.surrogate = s;
-    f.k = t->k;
-    f.objective = objective;
+    mde__objective_weights(t->k, objective, shares);
+    desc.objective = shares;
     desc.lower = lower;
     desc.upper = upper;
-    desc.samples = 1000;
-    desc.starts = 4;
-    desc.iterations = 80;
+    desc.caution = MDE__CAUTION;
+    desc.tried = t->proxy_weights;
+    desc.runs = t->n;
     desc.seed = x->settings.seed;
-    if (s) mde_simplex_minimize(c, t->k, mde__surrogate_value, &f, &desc, weights);
-    if (!mde__bad(c) && mde_surrogate_predict(s, 1, weights, mean, sd) == MDE_OK) {
+    if (s && mde_surrogate_minimize(s, &desc, &best) == MDE_OK) {
+        memcpy(weights, best.weights, (size_t)t->k * sizeof *weights);
         mde_text_format(json, "    \"%s\": {\"model\": ", mde__objective_names[objective]);
         mde_text_add_json(json, candidate->name);
         mde_text_add(json, ", \"predicted\": ");
-        mde_text_add_number(json, mde__objective_value(t->k, objective, mean), 9);
+        mde_text_add_number(json, best.loss, 9);
         mde_text_add(json, ", \"sd\": ");
-        mde_text_add_number(json, mde__objective_sd(t->k, objective, sd), 6);
+        mde_text_add_number(json, best.sd, 6);
         mde_text_add(json, ", \"weights\": ");
         mde__add_mixture(json, x, weights);
         mde_text_add(json, objective + 1 < MDE__OBJECTIVES ? "},\n" : "}\n");
@@ -22319,7 +22298,7 @@ static void mde__add_verified(mde_experiment *x, const mde__tables *t, const mde
     for (o = 0; o < MDE__OBJECTIVES && losses; o++) {
         mde_surrogate_predict(s[o], 1, task->weights, mean, sd);
         predicted[o] = mde__objective_value(t->k, o, mean);
-        spread[o] = mde__objective_sd(t->k, o, sd);
+        spread[o] = mde__objective_value(t->k, o, sd);
     }
     if (losses && !mde__bad(c)) {
         mde__add_cell(csv, task->name);
