@@ -1030,7 +1030,8 @@ typedef struct mde_optimize_desc {
     const char *ratios, *losses;            /* tables of runs, see mde_runs_open; NULL: log-probabilities alone */
     const char *test_ratios, *test_losses;  /* runs to judge on, with the same columns in any order; may be NULL */
     const char *logp;                       /* folder of log-probabilities, see mde_experts_open; may be NULL. Experts
-                                               are the domains, validation texts the losses, by name */
+                                               are the domains, validation texts the losses, by name; a loss without
+                                               a text is left out */
     int nll;                                /* 1: it holds negative log-likelihoods */
     const char *domains;                    /* CSV: domain, and any of tokens, prior, min, max; may be NULL */
     const char *objective;                  /* "avg" (default), or name=weight,... of losses */
@@ -19349,6 +19350,47 @@ static mde_status mde__match_columns(mde_context *c, const char *path, const cha
     return mde_context_status(c);
 }
 
+/* Leaves out the losses that the experts have no text for. */
+static void mde__drop_losses(mde_optimization *o)
+{
+    mde_context *c = o->context;
+    mde_runs *runs = o->runs;
+    int i, j, v, kept = 0;
+    for (j = 0; j < runs->metrics && !mde__bad(c); j++) {
+        char *name = mde__short_name(c, runs->metric_names[j]);
+        int found = 0;
+        for (v = 0; name && v < mde_experts_validations(o->experts) && !found; v++) {
+            char *text = mde__short_name(c, mde_experts_validation(o->experts, v));
+            found = text && strcmp(text, name) == 0;
+            mde_release(c, text);
+        }
+        if (found) {
+            const char *swap = runs->metric_names[kept];
+            runs->metric_names[kept] = runs->metric_names[j];
+            runs->metric_names[j] = swap;
+            for (i = 0; i < runs->count; i++) {
+                double *row = runs->losses + mde__cell(i, runs->metrics, 0), y = row[kept];
+                row[kept] = row[j];
+                row[j] = y;
+            }
+            kept++;
+        } else if (name) {
+            mde_text_format(o->warnings, "%s has no log-probabilities and is left out\n", name);
+        }
+        mde_release(c, name);
+    }
+    if (mde__bad(c) || kept == runs->metrics) return;
+    for (i = 0; i < runs->count; i++) {
+        memmove(runs->losses + mde__cell(i, kept, 0), runs->losses + mde__cell(i, runs->metrics, 0),
+                (size_t)kept * sizeof(double));
+    }
+    for (j = kept; j < runs->metrics; j++) {
+        mde_release(c, (void *)(uintptr_t)runs->metric_names[j]);
+        runs->metric_names[j] = NULL;
+    }
+    runs->metrics = kept;
+}
+
 MDEDEF void mde_optimization_free(mde_optimization *o)
 {
     mde_context *c = o ? o->context : NULL;
@@ -19612,6 +19654,7 @@ static void mde__optimize_read(mde_optimization *o)
         for (i = 0; validations && i < texts; i++) validations[i] = mde_experts_validation(o->experts, i);
         mde__match_columns(c, d->ratios, d->logp, o->runs->domains, o->runs->domain_names, experts, wanted,
                            o->runs->count, o->runs->weights);
+        if (!mde__bad(c)) mde__drop_losses(o);
         if (!mde__bad(c)) {
             mde__match_columns(c, d->losses, d->logp, o->runs->metrics, o->runs->metric_names, texts, validations,
                                o->runs->count, o->runs->losses);
@@ -20602,7 +20645,7 @@ static void mde__optimize_summary(mde_optimization *o)
     if (o->evaluation) mde__summary_runs(o, t);
     if (o->experts) {
         mde_text_format(t,
-                        "%sexperts alone: %.4f nats a token, 90 %% interval %.4f to %.4f, at most %.1e above the "
+                        "%sexperts alone: %.4f nats a token, 90 %% interval %.4f to %.4f, at most %.2g above the "
                         "minimum\n",
                         o->evaluation ? "\n" : "", o->minimum.loss, o->interval.loss[0], o->interval.loss[1],
                         o->minimum.gap);
