@@ -4883,9 +4883,9 @@ static inline void MDE__K(mixture_multiply_strips)(const double *x, const double
     }
 }
 
-/* Tokens from .. to, one block: in[0] r with stride size[1], in[1] counts or missing, weights [size[0] experts]. Block b
-   of the partial sums, size[2] doubles, receives the sum of count log s, then the gradient if size[3] >= 1, the Hessian
-   if >= 2. All runs in 8 lanes, lane = token mod 8. */
+/* Tokens from .. to, one block: in[0] r with stride size[1], in[1] counts or missing, weights [size[0] experts]. Block
+   b of the partial sums, size[2] doubles, receives the sum of count log s, then the gradient if size[3] >= 1, the
+   Hessian if >= 2. All runs in 8 lanes, lane = token mod 8. */
 static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 {
     double r[MDE__MIXTURE_EXPERTS][MDE__MIXTURE_STRIP], s[MDE__MIXTURE_STRIP], count[MDE__MIXTURE_STRIP];
@@ -4948,8 +4948,8 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 
 /* ---- Many mixtures of experts' probabilities, in float32 ---- */
 
-/* Products of MDE__STRIP_STEPS sums of w_e r_e in MDE__STRIP_LANES lanes, lane = token mod 32, for a strip of tokens and
-   4 mixtures: w [experts][4], products [4][lanes]. Sums must be at most about 1: then a product within bounds has not
+/* Products of MDE__STRIP_STEPS sums of w_e r_e in MDE__STRIP_LANES lanes, lane = token mod 32, for a strip of tokens
+   and 4 mixtures: w [experts][4], products [4][lanes]. Sums must be at most about 1: then a product within bounds has not
    come from a sum without its bits. Returns whether all are. */
 static inline int MDE__K(mixture_products)(int64_t experts, const float *w, const float *r, int64_t stride,
                                            float *products)
@@ -5354,8 +5354,8 @@ static const mde__kernels *MDE__K(table)(void)
         MDE__K(softmax), MDE__K(log_softmax), MDE__K(softmax_vjp), MDE__K(cross_entropy), MDE__K(cross_entropy_vjp),
         MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
         MDE__K(rope), MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture),
-        MDE__K(mixtures), MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot), MDE__K(dense_rotate), MDE__K(dense_tile),
-        MDE__K(dense_factor), MDE__K(covariance)
+        MDE__K(mixtures), MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot), MDE__K(dense_rotate),
+        MDE__K(dense_tile), MDE__K(dense_factor), MDE__K(covariance)
     };
     return &table;
 }
