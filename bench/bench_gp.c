@@ -5,12 +5,10 @@
    $MDEMIX_SHARED/data/regmix is tried, and then a table of the same shape is made up. Figures are medians of three
    runs, but a second or third run is left out once 20 s have passed. The peer, bench/peer_gp.py, fits 2 targets once,
    and its seconds are scaled to all. It starts its search from one point, and so does gp_fit_1_start; gp_fit is the
-   default of three. One line a figure: name, runs (or mixtures) x domains x targets, threads, ours, peer, peer / ours.
-   OMP_WAIT_POLICY=PASSIVE is fair to both. */
+   default of three. Shapes are runs (or mixtures) x domains x targets. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
-#include <stdio.h>
-#include <stdlib.h>
+#include "bench.h"
 
 #define NEW 2000
 #define MADE_RUNS 512
@@ -61,12 +59,6 @@ static int read_table(mde_context *c, const char *folder, table *t)
     return 1;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Median seconds of fitting and of predicting; the last predictions stay in t. */
 static void ours(const table *t, int threads, mde_model model, int restarts, double *fit, double *predict)
 {
@@ -93,10 +85,8 @@ static void ours(const table *t, int threads, mde_model model, int restarts, dou
         if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));
         mde_context_free(c);
     }
-    qsort(fits, (size_t)runs, sizeof *fits, ascending);
-    qsort(predictions, (size_t)runs, sizeof *predictions, ascending);
-    *fit = fits[runs / 2];
-    *predict = predictions[runs / 2];
+    *fit = bench_median(runs, fits);
+    *predict = bench_median(runs, predictions);
 }
 
 /* What the peer gets: the features that a surrogate has by default, standardised as it does. */
@@ -126,40 +116,11 @@ static void write_features(mde_context *c, const table *t)
     mde_release(c, x);
 }
 
-static const char *find_python(void)
-{
-    if (system("/usr/bin/python3 -c 'import sklearn' > /dev/null 2>&1") == 0) return "/usr/bin/python3";
-    if (system("python3 -c 'import sklearn' > /dev/null 2>&1") == 0) return "python3";
-    return NULL;
-}
-
-/* Seconds for all targets; 0 when it failed. */
-static int peer(const table *t, const char *python, int threads, double *fit, double *predict)
-{
-    char command[512], line[128] = "", *end;
-    FILE *f;
-    snprintf(command, sizeof command,
-             "OMP_NUM_THREADS=%d OPENBLAS_NUM_THREADS=%d MKL_NUM_THREADS=%d %s bench/peer_gp.py " FOLDER
-             " %d 1 > " FOLDER "/bench_gp_peer.txt",
-             threads, threads, threads, python, PEER_TARGETS);
-    if (system(command) != 0) return 0;
-    f = fopen(FOLDER "/bench_gp_peer.txt", "r");
-    if (!f) return 0;
-    if (!fgets(line, sizeof line, f)) line[0] = 0;
-    fclose(f);
-    *fit = strtod(line, &end) * t->m / PEER_TARGETS;
-    *predict = strtod(end, NULL) * t->m / PEER_TARGETS;
-    return *fit > 0 && *predict > 0;
-}
-
 static void figure(const char *name, int rows, const table *t, int threads, double mine, double theirs)
 {
     char shape[64];
     snprintf(shape, sizeof shape, "%dx%dx%d", rows, t->k, t->m);
-    printf("%-22s %-12s %2d %9.3f s", name, shape, threads, mine);
-    if (theirs > 0) printf(" %9.3f s %7.2f\n", theirs, theirs / mine);
-    else printf("         - s       -\n");
-    fflush(stdout);
+    bench_figure(name, shape, threads, mine, "s", theirs, '-');
 }
 
 /* How far apart the two predict, in standard deviations of the target: that both fitted the same thing. */
@@ -212,7 +173,7 @@ int main(int argc, char **argv)
     if (mde_context_status(c) == MDE_OK) {
         for (i = 0; i < t.k; i++) alpha[i] = 0.5;
         for (i = 0; i < NEW; i++) mde_random_dirichlet(&random, t.k, alpha, t.mixtures + i * t.k);
-        if (want_peer) python = find_python();
+        if (want_peer) python = bench_python("sklearn");
         if (python) write_features(c, &t);
     }
     if (mde_context_status(c) != MDE_OK) {
@@ -221,25 +182,23 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("# %s, %s\n", mde_simd_name(c), read ? "RegMix's runs" : "a made-up table");
-    if (!python) printf("# scikit-learn: %s, skipped\n", want_peer ? "no python3 that has it" : "not wanted");
     for (round = 0; round < (all > 1 ? 2 : 1); round++) {
         int threads = round ? all : 1;
-        double fit, predict, peer_fit = 0, peer_predict = 0;
-        if (python && !peer(&t, python, threads, &peer_fit, &peer_predict)) {
-            printf("# scikit-learn: it failed, skipped\n");
-            peer_fit = peer_predict = 0;
-        }
+        double fit, predict, peer[2] = { 0, 0 }, share = (double)t.m / PEER_TARGETS;
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, FOLDER " %d 1", PEER_TARGETS);
+        if (bench_peer(python, "peer_gp.py", arguments, threads, 2, peer) < 2) peer[0] = peer[1] = 0;
         if (multitask) {
             ours(&t, threads, MDE_MULTITASK_GP, 0, &fit, &predict);
             figure("multitask_gp_fit", t.n, &t, threads, fit, 0);
             figure("multitask_gp_predict", NEW, &t, threads, predict, 0);
         }
         ours(&t, threads, MDE_GP, 1, &fit, &predict);
-        figure("gp_fit_1_start", t.n, &t, threads, fit, peer_fit);
+        figure("gp_fit_1_start", t.n, &t, threads, fit, peer[0] * share);
         ours(&t, threads, MDE_GP, 0, &fit, &predict);
-        figure("gp_fit", t.n, &t, threads, fit, peer_fit);
-        figure("gp_predict", NEW, &t, threads, predict, peer_predict);
-        if (peer_fit > 0) compare(c, &t);
+        figure("gp_fit", t.n, &t, threads, fit, peer[0] * share);
+        figure("gp_predict", NEW, &t, threads, predict, peer[1] * share);
+        if (peer[0] > 0) compare(c, &t);
     }
     mde_context_free(c);
     return 0;
