@@ -5424,10 +5424,11 @@ static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads
 
 /* ---- Matrix product ---- */
 
-/* Blocks as in Goto and van de Geijn 2008: a panel of B [256, tile columns] stays in the first cache, a block of A
-   [192, 256] in the second, the block of B [256, 1024] in the third. Each is a multiple of every tile. */
-#define MDE__BLOCK_K 256
-#define MDE__BLOCK_M 192
+/* Blocks as in Goto and van de Geijn 2008, with a long k, since each block of it reads and writes the whole output once:
+   a panel of B [512, tile columns] and a block of A [96, 512] stay in the second cache, the block of B [512, 1024] in
+   the third. Each is a multiple of every tile. */
+#define MDE__BLOCK_K 512
+#define MDE__BLOCK_M 96
 #define MDE__BLOCK_N 1024
 #define MDE__FEW_M 96                   /* rows for which packing B takes longer than reading it where it lies */
 #define MDE__FEW_N 128                  /* columns for which packing A does */
@@ -5543,7 +5544,7 @@ static void mde__gemm_share(int64_t index, void *user)
     }
 }
 
-/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 1.3 MB a thread. */
+/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
 static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
     return (size_t)c->threads * mde__gemm_part_floats(c->kernels, m, n, k);
