@@ -409,8 +409,8 @@ extern "C" {
 
 /* What a convolutional network needs, as rows of the op table of mdemix.h. The one idea: linear ops come in closed
    families, in which the derivative of each member is made of the others, so that derivatives of every order exist
-   without further code. A convolution runs as a matrix product over strips of output pixels: a strip's patches fit the
-   cache, and the array of all patches is never formed. */
+   without further code. A convolution runs as one matrix product for each row of the kernel over a strip of output rows:
+   the patch of a pixel is a stretch of a padded image row, so that patches are read where they lie. */
 
 #define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
 
@@ -450,8 +450,10 @@ static int64_t dagan__blocks(int64_t count, int64_t block)
 
 /* ---- 4.1 Convolution ---- */
 
-#define DAGAN__STRIP 192                /* output pixels whose patches are gathered at one time */
+#define DAGAN__STRIP 480                /* output pixels of a strip, whose input fits the second cache */
+#define DAGAN__PATCHES 240              /* the same where each pixel's patch is written down */
 #define DAGAN__GROUPS 8                 /* of images, for the partial sums of a weight's gradient */
+#define DAGAN__THREAD_WORK 500000       /* multiply-adds for which it pays to wake a thread */
 
 /* All three members of the family speak of the same convolution: x [n, h, w, in] * weight [kh, kw, in, out]
    -> y [n, oh, ow, out]. */
@@ -460,7 +462,10 @@ typedef struct dagan__convolution {
     int64_t n, h, w, in, kh, kw, out, oh, ow, stride, padding;
     const float *x, *weight, *y;
     float *result, *scratch;
-    size_t scratch_floats;              /* of one job */
+    int64_t *places;                    /* of the patches of a strip, for each job */
+    int64_t pitch;                      /* floats from a padded image row to the next */
+    int64_t strip;                      /* output rows, counted over all images */
+    size_t gathered, scratch_floats;    /* of one job: before the workspace of the product, and in all */
     int64_t jobs;
 } dagan__convolution;
 
@@ -497,43 +502,81 @@ static int dagan__conv_sizes(mde_context *c, const char *name, const int64_t *x,
     }
     v->oh = (v->h + 2 * padding - v->kh) / stride + 1;
     v->ow = (v->w + 2 * padding - v->kw) / stride + 1;
+    v->pitch = (v->w + 2 * padding) * v->in;
     return 1;
 }
 
-/* Memory for `jobs` jobs of one strip each: patches [strip, kh kw in] and the workspace of a product. */
-static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t m, int64_t n, int64_t k)
+static int64_t dagan__conv_strip(const dagan__convolution *v, int64_t pixels)
 {
-    size_t patches = (size_t)(DAGAN__STRIP * v->kh * v->kw * v->in);
+    return v->ow < pixels ? pixels / v->ow : 1;
+}
+
+/* As many jobs as there are threads, but none with less than a thread is worth. */
+static int64_t dagan__conv_jobs(const dagan__convolution *v)
+{
+    double work = (double)(v->n * v->oh * v->ow) * (double)(v->kh * v->kw * v->in * v->out) / DAGAN__THREAD_WORK;
+    int64_t threads = mde_threads(v->context);
+    return work < 2 ? 1 : work < (double)threads ? (int64_t)work : threads;
+}
+
+/* Memory for `jobs` jobs: `gathered` floats of input and the workspace of a product. */
+static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t gathered, int64_t m, int64_t n, int64_t k)
+{
     v->jobs = jobs;
-    v->scratch_floats = (patches + mde_gemm_floats(v->context, m, n, k) + 31) / 16 * 16;
+    v->gathered = (size_t)(gathered + 15) / 16 * 16;
+    v->scratch_floats = (v->gathered + mde_gemm_floats(v->context, m, n, k) + 15) / 16 * 16;
     v->scratch = (float *)mde_scratch(v->context, (size_t)jobs * v->scratch_floats, sizeof *v->scratch);
     return v->scratch != NULL;
 }
 
-/* The patches of `count` output pixels from number `first` on, counted over all images: rows [kh kw in]. */
-static void dagan__conv_gather(const dagan__convolution *v, int64_t first, int64_t count, float *patches)
+/* One row of one image with zeros beside it, or all zeros above and below the image. */
+static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int64_t y, float *to)
 {
-    int64_t width = v->kw * v->in, p;
-    for (p = first; p < first + count; p++) {
-        int64_t image = p / (v->oh * v->ow), row = p / v->ow % v->oh, column = p % v->ow, i;
-        int64_t top = row * v->stride - v->padding, left = column * v->stride - v->padding;
-        int64_t skip = left < 0 ? -left : 0, end = dagan__least(v->kw, v->w - left);
-        const float *from = v->x + image * v->h * v->w * v->in;
-        for (i = 0; i < v->kh; i++, patches += width) {
-            int64_t y = top + i;
-            if (y < 0 || y >= v->h || end <= skip) {
-                memset(patches, 0, (size_t)width * sizeof *patches);
-                continue;
+    int64_t side = (v->pitch - v->w * v->in) / 2;
+    if (y < 0 || y >= v->h) {
+        memset(to, 0, (size_t)v->pitch * sizeof *to);
+        return;
+    }
+    memset(to, 0, (size_t)side * sizeof *to);
+    memcpy(to + side, v->x + (image * v->h + y) * v->w * v->in, (size_t)(v->w * v->in) * sizeof *to);
+    memset(to + side + v->w * v->in, 0, (size_t)side * sizeof *to);
+}
+
+/* Padded input of `rows` output rows from number `first` on, and where in it the first row of each pixel's patch
+   stands. Rows of one image share their input rows. */
+static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *places)
+{
+    int64_t r, i, column, at = 0, next = 0;
+    for (r = first; r < first + rows; r++, at += v->stride * v->pitch) {
+        int64_t y = r % v->oh, together = dagan__least(v->oh - y, first + rows - r);
+        if (r == first || y == 0) {
+            at = next;
+            for (i = 0; i < (together - 1) * v->stride + v->kh; i++, next += v->pitch) {
+                dagan__conv_pad_row(v, r / v->oh, y * v->stride - v->padding + i, padded + next);
             }
-            if (skip) memset(patches, 0, (size_t)(skip * v->in) * sizeof *patches);
-            memcpy(patches + skip * v->in, from + (y * v->w + left + skip) * v->in,
-                   (size_t)((end - skip) * v->in) * sizeof *patches);
-            if (end < v->kw) memset(patches + end * v->in, 0, (size_t)((v->kw - end) * v->in) * sizeof *patches);
+        }
+        for (column = 0; column < v->ow; column++) *places++ = at + column * v->stride * v->in;
+    }
+}
+
+/* Of `rows` output rows of one image from row y on: for each input row that they see and each output column the kw
+   pixels under the kernel, [kw in]. Input rows that differ by the stride stand one after the other, so that for each
+   row of the kernel the patches of all pixels lie evenly. */
+static void dagan__conv_spread(const dagan__convolution *v, int64_t image, int64_t y, int64_t rows, float *padded,
+                               float *spread)
+{
+    int64_t width = v->kw * v->in, phase, i, column;
+    for (phase = 0; phase < v->stride && phase < v->kh; phase++) {
+        for (i = 0; i < rows + (v->kh - 1) / v->stride; i++) {
+            dagan__conv_pad_row(v, image, (y + i) * v->stride + phase - v->padding, padded);
+            for (column = 0; column < v->ow; column++, spread += width) {
+                memcpy(spread, padded + column * v->stride * v->in, (size_t)width * sizeof *spread);
+            }
         }
     }
 }
 
-/* Adds the patches back to where dagan__conv_gather takes them from, in one image of v->result. */
+/* Adds patches of `count` output pixels, rows [kh kw in], to the image of v->result that they were taken from. */
 static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int64_t first, int64_t count,
                                 const float *patches)
 {
@@ -555,47 +598,67 @@ static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int6
 static void dagan__conv_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t pixels = v->n * v->oh * v->ow, k = v->kh * v->kw * v->in, first;
-    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
-    for (first = job * DAGAN__STRIP; first < pixels; first += v->jobs * DAGAN__STRIP) {
-        int64_t count = dagan__least(DAGAN__STRIP, pixels - first);
-        dagan__conv_gather(v, first, count, patches);
-        mde_gemm(v->context, 0, 0, count, v->out, k, patches, k, v->weight, v->out, 0, v->result + first * v->out,
-                 v->out, workspace);
+    int64_t rows = v->n * v->oh, k = v->kw * v->in, first, i;
+    float *padded = v->scratch + (size_t)job * v->scratch_floats;
+    int64_t *places = v->places + job * v->strip * v->ow;
+    for (first = job * v->strip; first < rows; first += v->jobs * v->strip) {
+        int64_t count = dagan__least(v->strip, rows - first);
+        dagan__conv_pad(v, first, count, padded, places);
+        for (i = 0; i < v->kh; i++) {
+            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, places,
+                          v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
+                          padded + v->gathered);
+        }
+    }
+}
+
+static void dagan__conv_run(dagan__convolution *v)
+{
+    int64_t jobs = dagan__conv_jobs(v), pixels;
+    v->strip = dagan__least(dagan__conv_strip(v, DAGAN__STRIP), dagan__blocks(v->n * v->oh, jobs));
+    pixels = v->strip * v->ow;
+    v->places = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->places);
+    if (v->places && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
+                                         pixels, v->out, v->kw * v->in)) {
+        mde_parallel_for(v->context, v->jobs, dagan__conv_job, v);
     }
 }
 
 static void dagan__conv_transpose_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, strips = dagan__blocks(pixels, DAGAN__STRIP);
+    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, strips = dagan__blocks(pixels, DAGAN__PATCHES);
     int64_t image, strip;
-    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
+    float *patches = v->scratch + (size_t)job * v->scratch_floats;
     for (image = job; image < v->n; image += v->jobs) {
         memset(v->result + image * v->h * v->w * v->in, 0, (size_t)(v->h * v->w * v->in) * sizeof *v->result);
         for (strip = 0; strip < strips; strip++) {
             int64_t first = pixels * strip / strips, count = pixels * (strip + 1) / strips - first;
             mde_gemm(v->context, 0, 1, count, k, v->out, v->y + (image * pixels + first) * v->out, v->out, v->weight,
-                     v->out, 0, patches, k, workspace);
+                     v->out, 0, patches, k, patches + v->gathered);
             dagan__conv_scatter(v, image, first, count, patches);
         }
     }
 }
 
-/* One group of images: its partial sum stands behind its patches. */
+/* One group of images. */
 static void dagan__conv_weight_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, first = v->n * job / v->jobs * pixels;
-    int64_t end = v->n * (job + 1) / v->jobs * pixels;
-    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
-    float *sum = v->result + job * k * v->out;
-    int accumulate = 0;
-    for (; first < end; first += DAGAN__STRIP, accumulate = 1) {
-        int64_t count = dagan__least(DAGAN__STRIP, end - first);
-        dagan__conv_gather(v, first, count, patches);
-        mde_gemm(v->context, 1, 0, k, v->out, count, patches, k, v->y + first * v->out, v->out, accumulate, sum,
-                 v->out, workspace);
+    int64_t k = v->kw * v->in, first = v->n * job / v->jobs, image, i, y;
+    float *padded = v->scratch + (size_t)job * v->scratch_floats, *spread = padded + v->pitch;
+    float *sum = v->result + job * v->kh * k * v->out;
+    for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
+        for (y = 0; y < v->oh; y += v->strip) {
+            int64_t rows = dagan__least(v->strip, v->oh - y);
+            const float *g = v->y + (image * v->oh + y) * v->ow * v->out;
+            dagan__conv_spread(v, image, y, rows, padded, spread);
+            for (i = 0; i < v->kh; i++) {
+                int64_t row = i % v->stride * (rows + (v->kh - 1) / v->stride) + i / v->stride;
+                mde_gemm(v->context, 1, 0, k, v->out, rows * v->ow, spread + row * v->ow * k, k, g, v->out,
+                         image > first || y > 0, sum + i * k * v->out, v->out, padded + v->gathered);
+            }
+        }
     }
 }
 
@@ -616,9 +679,7 @@ static void dagan__conv2d_forward(mde_context *c, mde_node *node)
     v.x = node->in[0]->data;
     v.weight = node->in[1]->data;
     v.result = node->out->data;
-    if (dagan__conv_scratch(&v, mde_threads(c), DAGAN__STRIP, v.out, v.kh * v.kw * v.in)) {
-        mde_parallel_for(c, v.jobs, dagan__conv_job, &v);
-    }
+    dagan__conv_run(&v);
     mde_arena_rewind(c, mark);
 }
 
@@ -684,12 +745,11 @@ static void dagan__conv_turned(mde_context *c, const dagan__convolution *v, cons
     turned.in = v->out;
     turned.out = v->in;
     turned.padding = v->kh - 1 - v->padding;
+    turned.pitch = (turned.w + 2 * turned.padding) * turned.in;
     turned.x = g;
     turned.weight = to;
     turned.result = result;
-    if (dagan__conv_scratch(&turned, mde_threads(c), DAGAN__STRIP, turned.out, taps * turned.in)) {
-        mde_parallel_for(c, turned.jobs, dagan__conv_job, &turned);
-    }
+    dagan__conv_run(&turned);
 }
 
 static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
@@ -702,7 +762,8 @@ static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
     v.result = node->out->data;
     if (v.stride == 1 && v.kh == v.kw && v.padding < v.kh && v.in >= 8) {
         dagan__conv_turned(c, &v, v.y, v.weight, v.result);
-    } else if (dagan__conv_scratch(&v, mde_threads(c), DAGAN__STRIP, v.kh * v.kw * v.in, v.out)) {
+    } else if (dagan__conv_scratch(&v, dagan__conv_jobs(&v), DAGAN__PATCHES * v.kh * v.kw * v.in, DAGAN__PATCHES,
+                                   v.kh * v.kw * v.in, v.out)) {
         mde_parallel_for(c, v.jobs, dagan__conv_transpose_job, &v);
     }
     mde_arena_rewind(c, mark);
@@ -745,14 +806,16 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
     size_t size = node->out->count, i;
-    int64_t groups, group;
+    int64_t groups, group, gathered;
     mde_mark mark = mde_arena_mark(c);
     dagan__conv_weight_sizes(c, node->in[0], node->in[1], &node->args, &v);
     groups = dagan__least(v.n, DAGAN__GROUPS);
     v.x = node->in[0]->data;
     v.y = node->in[1]->data;
     v.result = (float *)mde_scratch(c, (size_t)groups * size, sizeof *v.result);
-    if (v.result && dagan__conv_scratch(&v, groups, v.kh * v.kw * v.in, v.out, DAGAN__STRIP)) {
+    v.strip = dagan__least(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
+    gathered = v.pitch + dagan__least(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
+    if (v.result && dagan__conv_scratch(&v, groups, gathered, v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
         mde_parallel_for(c, groups, dagan__conv_weight_job, &v);
         memcpy(sum, v.result, size * sizeof *sum);

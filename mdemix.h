@@ -5469,7 +5469,7 @@ static size_t mde__gemm_part_floats(const mde__kernels *kernels, int64_t m, int6
 static int mde__gemm_a_in_place(const mde__product *p, int64_t m, int64_t n)
 {
     if (p->row) return 1;
-    if (p->ta) return n <= MDE__FEW_N && p->lda <= MDE__FEW_N;
+    if (p->ta) return n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
     return m <= p->kernels->tile_rows || (n <= MDE__BLOCK_K && p->lda % 1024 != 0);
 }
 
