@@ -605,7 +605,7 @@ static void dagan__conv_job(int64_t job, void *user)
         int64_t count = dagan__least(v->strip, rows - first);
         dagan__conv_pad(v, first, count, padded, places);
         for (i = 0; i < v->kh; i++) {
-            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, places,
+            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, places, 1,
                           v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
                           padded + v->gathered);
         }
@@ -641,23 +641,32 @@ static void dagan__conv_transpose_job(int64_t job, void *user)
     }
 }
 
+/* The rows of the patches' transpose, [kh kw in], in what dagan__conv_spread makes of so many output rows. */
+static void dagan__conv_weight_places(const dagan__convolution *v, int64_t rows, int64_t *places)
+{
+    int64_t k = v->kw * v->in, i, p;
+    for (i = 0; i < v->kh; i++) {
+        int64_t row = i % v->stride * (rows + (v->kh - 1) / v->stride) + i / v->stride;
+        for (p = 0; p < k; p++) *places++ = row * v->ow * k + p;
+    }
+}
+
 /* One group of images. */
 static void dagan__conv_weight_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t k = v->kw * v->in, first = v->n * job / v->jobs, image, i, y;
+    int64_t k = v->kw * v->in, first = v->n * job / v->jobs, known = 0, image, y;
+    int64_t *places = v->places + job * v->kh * k;
     float *padded = v->scratch + (size_t)job * v->scratch_floats, *spread = padded + v->pitch;
-    float *sum = v->result + job * v->kh * k * v->out;
     for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
         for (y = 0; y < v->oh; y += v->strip) {
             int64_t rows = dagan__least(v->strip, v->oh - y);
-            const float *g = v->y + (image * v->oh + y) * v->ow * v->out;
+            if (rows != known) dagan__conv_weight_places(v, rows, places);
+            known = rows;
             dagan__conv_spread(v, image, y, rows, padded, spread);
-            for (i = 0; i < v->kh; i++) {
-                int64_t row = i % v->stride * (rows + (v->kh - 1) / v->stride) + i / v->stride;
-                mde_gemm(v->context, 1, 0, k, v->out, rows * v->ow, spread + row * v->ow * k, k, g, v->out,
-                         image > first || y > 0, sum + i * k * v->out, v->out, padded + v->gathered);
-            }
+            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, places, k,
+                          v->y + (image * v->oh + y) * v->ow * v->out, v->out, image > first || y > 0,
+                          v->result + job * v->kh * k * v->out, v->out, padded + v->gathered);
         }
     }
 }
@@ -815,7 +824,8 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
     v.result = (float *)mde_scratch(c, (size_t)groups * size, sizeof *v.result);
     v.strip = dagan__least(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
     gathered = v.pitch + dagan__least(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
-    if (v.result && dagan__conv_scratch(&v, groups, gathered, v.kw * v.in, v.out, v.strip * v.ow)) {
+    v.places = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.places);
+    if (v.result && v.places && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
         mde_parallel_for(c, groups, dagan__conv_weight_job, &v);
         memcpy(sum, v.result, size * sizeof *sum);

@@ -343,9 +343,10 @@ MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena m
 MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                      const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace);
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* its workspace, up to m rows */
-/* The same with rows of A wherever they lie: row i is a[row[i]] to a[row[i] + k - 1]. */
+/* The same with rows of A wherever they lie: row i is a[row[i]], a[row[i] + step], .. */
 MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row,
-                          const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace);
+                          int64_t step, const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo,
+                          float *workspace);
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
 MDEDEF const mde_op *mde_op_row(int index);
 
@@ -5439,7 +5440,8 @@ typedef struct mde__product {
     int ta, tb, accumulate;
     int64_t m, n, k, lda, ldb, ldo, batch, stride_a, stride_b, stride_out;
     const float *a, *b;
-    const int64_t *row;                 /* where the rows of A begin; NULL: lda apart */
+    const int64_t *row;                 /* where the rows of A begin, and from an element to the next; NULL: regular */
+    int64_t step;
     float *out, *workspace;
     int64_t parts, parts_m, parts_n;    /* of the output, or parts of the batch */
     size_t part_floats;
@@ -5497,8 +5499,10 @@ static void mde__gemm_part(const mde__product *p, const float *a, const float *b
                               packed_b);
             }
             for (i = 0; i < m; i += MDE__BLOCK_M) {
-                int64_t block_m = mde__least(m - i, MDE__BLOCK_M), step = a_in_place ? p->ta ? p->lda : 1 : tile_m;
-                const float *from_a = p->ta ? a + q * p->lda + row + i : p->row ? a + q : a + (row + i) * p->lda + q;
+                int64_t block_m = mde__least(m - i, MDE__BLOCK_M);
+                int64_t step = p->row ? p->step : !a_in_place ? tile_m : p->ta ? p->lda : 1;
+                const float *from_a = p->row ? a + q * step : p->ta ? a + q * p->lda + row + i
+                                                                    : a + (row + i) * p->lda + q;
                 const int64_t *at = p->row ? p->row + row + i : a_in_place ? rows : NULL;
                 float *to = out + (row + i) * p->ldo + column + j;
                 if (!a_in_place) {
@@ -5578,6 +5582,7 @@ static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64
     p.a = a;
     p.b = b;
     p.row = NULL;
+    p.step = 0;
     p.out = out;
     p.workspace = workspace;
     p.part_floats = mde__gemm_part_floats(c->kernels, m, n, k);
@@ -5640,7 +5645,8 @@ MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64
 }
 
 MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row,
-                          const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace)
+                          int64_t step, const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo,
+                          float *workspace)
 {
     mde__product p;
     if (!c || m <= 0 || n <= 0) return;
@@ -5651,6 +5657,7 @@ MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const
     p.ldb = ldb;
     p.ldo = ldo;
     p.row = row;
+    p.step = step;
     mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
 }
 
