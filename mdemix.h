@@ -976,6 +976,15 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x);
 #pragma GCC optimize("fp-contract=off")
 #endif
 
+/* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"fp-contract=off\")")
+#define MDE__COLD_END _Pragma("GCC pop_options")
+#else
+#define MDE__COLD_BEGIN
+#define MDE__COLD_END
+#endif
+
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -1746,6 +1755,8 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 /* ======================================================================
    5. FILES AND FORMATS
    ====================================================================== */
+
+MDE__COLD_BEGIN
 
 /* Text that grows, JSON, CSV, .npy and safetensors. Bytes from outside enter here and nowhere else. JSON and CSV are
    walked twice by the same code: the first walk checks everything and counts, the second one fills blocks of just that
@@ -3310,6 +3321,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
 
 #endif /* MDE_NO_STDIO */
 
+MDE__COLD_END
+
 /* ======================================================================
    6. RANDOM NUMBERS
    ====================================================================== */
@@ -4607,7 +4620,7 @@ static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t
 /* ---- Matrix product ---- */
 
 /* The tile: MDE__TILE_ROWS rows by two registers of columns, all its sums in registers. At the edges of a matrix a tile
-   of MDE__FEW_ROWS rows or of one register takes its place. */
+   of MDE__FEW_ROWS rows or of one register takes its place, but not in the portable set: its tiles are long code. */
 #if MDE__KERNEL_SET == 3 || defined(__aarch64__) || MDE__W == 16
 #define MDE__TILE_ROWS 12
 #define MDE__FEW_ROWS 4
@@ -4735,14 +4748,15 @@ static void MDE__K(row_tiles)(int64_t m, int64_t n, int64_t k, const float *a, c
     for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = r;
     for (column = 0; column < n; column += MDE__TILE_COLUMNS, b += b_panel) {
         int64_t columns = n - column < MDE__TILE_COLUMNS ? n - column : MDE__TILE_COLUMNS;
-        int wide = columns > MDE__W, whole = columns == MDE__TILE_COLUMNS || columns == MDE__W;
+        int wide = MDE__KERNEL_SET == 1 || columns > MDE__W;
+        int whole = columns == MDE__TILE_COLUMNS || (!wide && columns == MDE__W);
         for (first = 0; first < m; first += count) {
             int64_t rows = m - first < MDE__TILE_ROWS ? m - first : MDE__TILE_ROWS;
             const float *a_here = row ? a : a + first / MDE__TILE_ROWS * MDE__TILE_ROWS * k + first % MDE__TILE_ROWS;
             const int64_t *row_here = row ? row + first : own;
             float *here = out + first * stride + column, *to = whole ? here : edge;
             int64_t to_stride = whole ? stride : MDE__TILE_COLUMNS;
-            count = rows > MDE__TILE_ROWS - MDE__FEW_ROWS ? MDE__TILE_ROWS : MDE__FEW_ROWS;
+            count = MDE__KERNEL_SET == 1 || rows > MDE__TILE_ROWS - MDE__FEW_ROWS ? MDE__TILE_ROWS : MDE__FEW_ROWS;
             if (row && rows < MDE__TILE_ROWS) {
                 for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = row_here[r < rows ? r : rows - 1];
                 row_here = own;
@@ -4756,7 +4770,7 @@ static void MDE__K(row_tiles)(int64_t m, int64_t n, int64_t k, const float *a, c
             }
 #define MDE__TILE(full, wide) \
     MDE__K(tile)(full, wide, k, a_here, row_here, step, b, b_stride, accumulate, rows, to, to_stride)
-            if (count == MDE__TILE_ROWS && wide) MDE__TILE(1, 1);
+            if (MDE__KERNEL_SET == 1 || (count == MDE__TILE_ROWS && wide)) MDE__TILE(1, 1);
             else if (count == MDE__TILE_ROWS) MDE__TILE(1, 0);
             else if (wide) MDE__TILE(0, 1);
             else MDE__TILE(0, 0);
@@ -9701,6 +9715,8 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
    11. LANGUAGE MODEL
    ====================================================================== */
 
+MDE__COLD_BEGIN
+
 /* A decoder-only transformer of llama's form (Touvron et al. 2023) or GPT-2's (Radford et al. 2019), or between. One
    forward pass, written in ops, serves training, scoring and generation: training records it on the tape, scoring does
    not, and generation gives it a cache of keys and values, so that it computes the new tokens only. A parameter has the
@@ -11053,6 +11069,8 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 }
 
 #endif /* MDE_NO_STDIO */
+
+MDE__COLD_END
 
 /* ======================================================================
    12. MIXTURES OF DATA EXPERTS
@@ -16296,6 +16314,8 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
    15. PICTURES
    ====================================================================== */
 
+MDE__COLD_BEGIN
+
 /* SVG is text: a picture is laid out first, from estimated widths of its labels, so that margins fit what they hold and
    nothing covers the data, and then written front to back. No ids, no styles, no scripts: any number of pictures can
    stand inside one HTML page. Coordinates have at most two decimals, so the same data give the same bytes. Values that
@@ -19902,6 +19922,8 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x)
 }
 
 #endif /* MDE_NO_STDIO */
+
+MDE__COLD_END
 
 #ifdef __cplusplus
 }
