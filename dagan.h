@@ -110,6 +110,9 @@ MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x);
 /* Nearest neighbour to any larger size: output row i is input row floor(i h / height). */
 MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width);
 MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope);      /* slope x where x < 0 */
+/* leaky_relu(conv2d(x, weight) + bias) at once and in the memory of one of them: bias [channels], slope 0 or more. */
+MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
+                                      int padding, double slope);
 /* x gain + bias, channel by channel: gain and bias [channels]; either may be NULL. x of any rank, channels last. */
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias);
 /* (x - mean) / sqrt(variance + epsilon) with the statistics of each channel over the batch (batch norm), of each image
@@ -458,6 +461,27 @@ static int64_t dagan__blocks(int64_t count, int64_t block)
     return (count + block - 1) / block;
 }
 
+#define DAGAN__THREAD_FLOATS 32768     /* of input and output, for which it pays to wake a thread */
+
+typedef struct dagan__shares { mde_parallel_fn *fn; void *user; int64_t count, shares; } dagan__shares;
+
+static void dagan__share(int64_t index, void *user)
+{
+    const dagan__shares *s = (const dagan__shares *)user;
+    for (; index < s->count; index += s->shares) s->fn(index, s->user);
+}
+
+/* mde_parallel_for on no more threads than so many floats are worth. */
+static void dagan__parallel(mde_context *c, int64_t count, size_t floats, mde_parallel_fn *fn, void *user)
+{
+    dagan__shares s;
+    s.fn = fn;
+    s.user = user;
+    s.count = count;
+    s.shares = dagan__least(count, dagan__least(mde_threads(c), 1 + (int64_t)(floats / DAGAN__THREAD_FLOATS)));
+    mde_parallel_for(c, s.shares, dagan__share, &s);
+}
+
 /* ---- 4.1 Convolution ---- */
 
 #define DAGAN__STRIP 480                /* output pixels of a strip, whose input fits the second cache */
@@ -471,6 +495,8 @@ typedef struct dagan__convolution {
     mde_context *context;
     int64_t n, h, w, in, kh, kw, out, oh, ow, stride, padding;
     const float *x, *weight, *y;
+    const float *bias;                  /* NULL: none, and no leaky ReLU */
+    float slope;
     float *result, *scratch;
     int64_t *places;                    /* of the patches of a strip, for each job */
     int64_t pitch;                      /* floats from a padded image row to the next */
@@ -604,6 +630,20 @@ static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int6
     }
 }
 
+/* y + bias through leaky ReLU, in place. */
+static void dagan__conv_finish(const dagan__convolution *v, int64_t pixels, float *y)
+{
+    const float *bias = v->bias;
+    float slope = v->slope;
+    int64_t n = v->out, k;
+    for (; pixels > 0; pixels--, y += n) {
+        for (k = 0; k < n; k++) {
+            float value = y[k] + bias[k], less = slope * value;
+            y[k] = value > 0 ? value : less;
+        }
+    }
+}
+
 /* A job takes every jobs-th strip, so that all end at about the same time. */
 static void dagan__conv_job(int64_t job, void *user)
 {
@@ -619,6 +659,7 @@ static void dagan__conv_job(int64_t job, void *user)
                           v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
                           padded + v->gathered);
         }
+        if (v->bias) dagan__conv_finish(v, count * v->ow, v->result + first * v->ow * v->out);
     }
 }
 
@@ -697,6 +738,8 @@ static void dagan__conv2d_forward(mde_context *c, mde_node *node)
     dagan__conv_sizes(c, "conv2d", node->in[0]->shape, node->in[1]->shape, node->args.i[0], node->args.i[1], &v);
     v.x = node->in[0]->data;
     v.weight = node->in[1]->data;
+    v.bias = node->op->inputs == 3 ? node->in[2]->data : NULL;
+    v.slope = (float)node->args.f[0];
     v.result = node->out->data;
     dagan__conv_run(&v);
     mde_arena_rewind(c, mark);
@@ -837,7 +880,7 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
     v.places = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.places);
     if (v.result && v.places && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
-        mde_parallel_for(c, groups, dagan__conv_weight_job, &v);
+        dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job, &v);
         memcpy(sum, v.result, size * sizeof *sum);
         for (group = 1; group < groups; group++) {
             const float *part = v.result + (size_t)group * size;
@@ -913,7 +956,7 @@ static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_te
     m.x = x;
     m.y = y;
     m.result = result;
-    mde_parallel_for(c, big->shape[0], fn, &m);
+    dagan__parallel(c, big->shape[0], big->count + small->count, fn, &m);
 }
 
 static int dagan__pool_shape_of(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
@@ -1305,7 +1348,7 @@ static void dagan__leaky_forward(mde_context *c, mde_node *node)
     r.y = node->in[1]->data;
     r.result = node->out->data;
     r.slope = (float)node->args.f[0];
-    mde_parallel_for(c, dagan__blocks(r.rows, DAGAN__ELEMENTS), dagan__leaky_job, &r);
+    dagan__parallel(c, dagan__blocks(r.rows, DAGAN__ELEMENTS), 2 * node->out->count, dagan__leaky_job, &r);
 }
 
 static void dagan__leaky_vjp(DAGAN__VJP);
@@ -1343,6 +1386,41 @@ static dagan__rows dagan__rows_of(const mde_tensor *x)
     return r;
 }
 
+/* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
+static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
+}
+
+static void dagan__conv2d_leaky_vjp(DAGAN__VJP)
+{
+    if (!(g = dagan__apply(c, &dagan__op_leaky, node->out, g, &node->args))) return;
+    dagan__conv2d_vjp(c, node, g, want, din);
+    if (want & 4) din[2] = mde_sum_to(c, g, 1, node->in[2]->shape);
+}
+
+static const mde_op dagan__op_conv2d_leaky = { "conv2d_leaky", 3, dagan__conv2d_leaky_shape, dagan__conv2d_forward,
+                                               dagan__conv2d_leaky_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
+                                      int padding, double slope)
+{
+    mde_tensor *in[3];
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = stride;
+    args.i[1] = padding;
+    args.f[0] = slope;
+    in[0] = x;
+    in[1] = weight;
+    in[2] = bias;
+    if (slope < 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "conv2d_leaky: slope %g; expected 0 or more", slope);
+        return NULL;
+    }
+    return mde_apply(c, &dagan__op_conv2d_leaky, in, &args);
+}
+
 /* x gain + bias; the flags in args say which of the two there is. */
 static int dagan__scale_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
@@ -1370,7 +1448,7 @@ static void dagan__scale_forward(mde_context *c, mde_node *node)
     r.gain = node->in[1]->data;
     r.bias = node->in[2]->data;
     r.result = node->out->data;
-    mde_parallel_for(c, dagan__blocks(r.rows, r.block), dagan__scale_job, &r);
+    dagan__parallel(c, dagan__blocks(r.rows, r.block), 2 * node->out->count, dagan__scale_job, &r);
 }
 
 static void dagan__scale_vjp(DAGAN__VJP)
@@ -1424,7 +1502,7 @@ static void dagan__scale_vjp_fast(DAGAN__VJP)
     r.y = g->data;
     r.gain = node->in[1]->data;
     r.result = dx->data;
-    mde_parallel_for(c, jobs, dagan__scale_vjp_job, &r);
+    dagan__parallel(c, jobs, 3 * g->count, dagan__scale_vjp_job, &r);
     dagan__fold_sums(r.sum, jobs, r.channels, total, total + r.channels);
     for (k = 0; k < r.channels; k++) {
         dgain->data[k] = (float)total[k];
@@ -1515,7 +1593,7 @@ static void dagan__group_pass(mde_context *c, dagan__group *v, int pass, double 
 {
     int64_t n = v->channels, group, block, k;
     v->pass = pass;
-    mde_parallel_for(c, v->groups * v->blocks, dagan__group_job, v);
+    dagan__parallel(c, v->groups * v->blocks, 2 * (size_t)(v->groups * v->rows * n), dagan__group_job, v);
     for (group = 0; group < v->groups; group++) {
         int which;
         for (which = 0; which < (second ? 2 : 1); which++) {
@@ -1572,7 +1650,7 @@ static void dagan__normalize_forward(mde_context *c, mde_node *node)
     v.result = node->out->data;
     if (!dagan__group_statistics(c, &v, node->args.f[0])) return;
     node->saved = (float *)(void *)v.mean;
-    mde_parallel_for(c, v.groups * v.blocks, dagan__normalize_job, &v);
+    dagan__parallel(c, v.groups * v.blocks, 2 * node->out->count, dagan__normalize_job, &v);
 }
 
 /* 1 / sd of each group: [1, 1, 1, c], [n, 1, 1, 1] or [n, 1, 1, c]. */
@@ -1665,7 +1743,7 @@ static void dagan__normalize_vjp_fast(DAGAN__VJP)
     v.g = g->data;
     v.result = dx->data;
     dagan__group_pass(c, &v, 2, v.along + count, v.along);
-    mde_parallel_for(c, v.groups * v.blocks, dagan__normalize_vjp_job, &v);
+    dagan__parallel(c, v.groups * v.blocks, 3 * g->count, dagan__normalize_vjp_job, &v);
     din[0] = dx;
 }
 
@@ -1792,7 +1870,7 @@ MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *g
 /* ---- 4.5 The table ---- */
 
 static const mde_op *const dagan__ops[] = {
-    &dagan__op_conv2d, &dagan__op_conv_transpose, &dagan__op_conv_weight, &dagan__op_avg_pool, &dagan__op_spread,
+    &dagan__op_conv2d, &dagan__op_conv2d_leaky, &dagan__op_conv_transpose, &dagan__op_conv_weight, &dagan__op_avg_pool, &dagan__op_spread,
     &dagan__op_select, &dagan__op_unselect, &dagan__op_upsample, &dagan__op_fold, &dagan__op_leaky, &dagan__op_scale,
     &dagan__op_normalize, &dagan__op_deviation
 };
@@ -3573,7 +3651,7 @@ static void dagan__modulation_run(mde_context *c, const mde_node *node, const fl
     m.out = node->out->data;
     m.pixels = node->in[0]->shape[1] * node->in[0]->shape[2];
     m.channels = node->in[0]->shape[3];
-    mde_parallel_for(c, node->in[0]->shape[0], dagan__modulate_image, &m);
+    dagan__parallel(c, node->in[0]->shape[0], 2 * node->in[0]->count, dagan__modulate_image, &m);
 }
 
 /* Sum over height and width. */
@@ -3780,9 +3858,13 @@ static dagan__map dagan__conv(dagan__pass *k, dagan__map x, const char *name, in
         dagan__conv_make(k, layer, name, x.channels, filters, kind);
         return y;
     }
-    y.t = dagan_conv2d(k->context, x.t, layer->weight, stride, 1);
-    y.t = dagan_scale_channels(k->context, y.t, NULL, layer->bias);
-    if (kind != DAGAN__RAW) y.t = dagan__norm_apply(k, layer, dagan_leaky_relu(k->context, y.t, DAGAN__SLOPE));
+    if (kind == DAGAN__RAW) {
+        y.t = dagan_conv2d(k->context, x.t, layer->weight, stride, 1);
+        y.t = dagan_scale_channels(k->context, y.t, NULL, layer->bias);
+    } else {
+        y.t = dagan_conv2d_leaky(k->context, x.t, layer->weight, layer->bias, stride, 1, DAGAN__SLOPE);
+        y.t = dagan__norm_apply(k, layer, y.t);
+    }
     return y;
 }
 
