@@ -3,7 +3,8 @@
 peer_dagan.py conv N CHANNELS SIZE: GFLOP/s of a 3x3 convolution, of its gradient by the input and by the weight.
 peer_dagan.py wgan STEPS: images/s of a critic step and of a generator step, peak resident megabytes.
 
-Both memory formats are timed, in one process each for wgan, and the better one is reported.
+Both memory formats are timed and the better one is reported; for wgan in a process each, and with threads that wait
+actively and passively.
 
 Equal to DAGAN_COMPACT of dagan.h on 28 x 28 x 1, batch 32: every convolution's place, stride and channels, bias, leaky
 ReLU 0.2 before the norm, batch norm in the generator with scale and shift from z (FiLM), layer norm over each image in
@@ -11,6 +12,7 @@ the critic with gain and bias a channel, skip connections, the critic's hidden l
 WGAN-GP with penalty 10 by double backward, real and made pairs as one batch, the generator's pass for the critic
 without gradient, Adam with beta 0 and 0.9. dagan.h's share of mismatched pairs is turned off there.
 """
+import os
 import resource
 import statistics
 import subprocess
@@ -165,8 +167,10 @@ def wgan(steps, layout):
 if sys.argv[1] == "conv":
     print(*conv(*map(int, sys.argv[2:5])))
 elif len(sys.argv) == 3:
-    runs = [subprocess.run([sys.executable, *sys.argv, layout], check=True, capture_output=True, text=True).stdout.split()
-            for layout in ("contiguous_format", "channels_last")]
+    policies = ("PASSIVE", "ACTIVE") if torch.get_num_threads() > 1 else ("PASSIVE",)
+    runs = [subprocess.run([sys.executable, *sys.argv, layout], env={**os.environ, "OMP_WAIT_POLICY": policy}, check=True,
+                           capture_output=True, text=True).stdout.split()
+            for layout in ("contiguous_format", "channels_last") for policy in policies]
     runs = [[float(number) for number in run] for run in runs]
     print(max(r[0] for r in runs), max(r[1] for r in runs), min(r[2] for r in runs))
 else:
