@@ -110,6 +110,9 @@ MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x);
 /* Nearest neighbour to any larger size: output row i is input row floor(i h / height). */
 MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width);
 MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope);      /* slope x where x < 0 */
+/* leaky_relu(conv2d(x, weight) + bias) at once and in the memory of one of them: bias [channels], slope 0 or more. */
+MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
+                                      int padding, double slope);
 /* x gain + bias, channel by channel: gain and bias [channels]; either may be NULL. x of any rank, channels last. */
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias);
 /* (x - mean) / sqrt(variance + epsilon) with the statistics of each channel over the batch (batch norm), of each image
@@ -394,6 +397,16 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
 #pragma GCC optimize("tree-vectorize", "vect-cost-model=dynamic", "no-trapping-math")
 #endif
 
+/* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#define DAGAN__COLD_BEGIN \
+    _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"no-tree-vectorize\", \"fp-contract=off\")")
+#define DAGAN__COLD_END _Pragma("GCC pop_options")
+#else
+#define DAGAN__COLD_BEGIN
+#define DAGAN__COLD_END
+#endif
+
 #if defined(__GNUC__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"     /* MDEDEF may be static */
@@ -409,8 +422,8 @@ extern "C" {
 
 /* What a convolutional network needs, as rows of the op table of mdemix.h. The one idea: linear ops come in closed
    families, in which the derivative of each member is made of the others, so that derivatives of every order exist
-   without further code. A convolution runs as a matrix product over strips of output pixels: a strip's patches fit the
-   cache, and the array of all patches is never formed. */
+   without further code. A convolution runs as one matrix product for each row of the kernel over a strip of output rows:
+   the patch of a pixel is a stretch of a padded image row, so that patches are read where they lie. */
 
 #define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
 
@@ -448,10 +461,33 @@ static int64_t dagan__blocks(int64_t count, int64_t block)
     return (count + block - 1) / block;
 }
 
+#define DAGAN__THREAD_FLOATS 32768     /* of input and output, for which it pays to wake a thread */
+
+typedef struct dagan__shares { mde_parallel_fn *fn; void *user; int64_t count, shares; } dagan__shares;
+
+static void dagan__share(int64_t index, void *user)
+{
+    const dagan__shares *s = (const dagan__shares *)user;
+    for (; index < s->count; index += s->shares) s->fn(index, s->user);
+}
+
+/* mde_parallel_for on no more threads than so many floats are worth. */
+static void dagan__parallel(mde_context *c, int64_t count, size_t floats, mde_parallel_fn *fn, void *user)
+{
+    dagan__shares s;
+    s.fn = fn;
+    s.user = user;
+    s.count = count;
+    s.shares = dagan__least(count, dagan__least(mde_threads(c), 1 + (int64_t)(floats / DAGAN__THREAD_FLOATS)));
+    mde_parallel_for(c, s.shares, dagan__share, &s);
+}
+
 /* ---- 4.1 Convolution ---- */
 
-#define DAGAN__STRIP 192                /* output pixels whose patches are gathered at one time */
+#define DAGAN__STRIP 480                /* output pixels of a strip, whose input fits the second cache */
+#define DAGAN__PATCHES 240              /* the same where each pixel's patch is written down */
 #define DAGAN__GROUPS 8                 /* of images, for the partial sums of a weight's gradient */
+#define DAGAN__THREAD_WORK 500000       /* multiply-adds for which it pays to wake a thread */
 
 /* All three members of the family speak of the same convolution: x [n, h, w, in] * weight [kh, kw, in, out]
    -> y [n, oh, ow, out]. */
@@ -459,8 +495,13 @@ typedef struct dagan__convolution {
     mde_context *context;
     int64_t n, h, w, in, kh, kw, out, oh, ow, stride, padding;
     const float *x, *weight, *y;
+    const float *bias;                  /* NULL: none, and no leaky ReLU */
+    float slope;
     float *result, *scratch;
-    size_t scratch_floats;              /* of one job */
+    int64_t *places;                    /* of the patches of a strip, for each job */
+    int64_t pitch;                      /* floats from a padded image row to the next */
+    int64_t strip;                      /* output rows, counted over all images */
+    size_t gathered, scratch_floats;    /* of one job: before the workspace of the product, and in all */
     int64_t jobs;
 } dagan__convolution;
 
@@ -497,43 +538,81 @@ static int dagan__conv_sizes(mde_context *c, const char *name, const int64_t *x,
     }
     v->oh = (v->h + 2 * padding - v->kh) / stride + 1;
     v->ow = (v->w + 2 * padding - v->kw) / stride + 1;
+    v->pitch = (v->w + 2 * padding) * v->in;
     return 1;
 }
 
-/* Memory for `jobs` jobs of one strip each: patches [strip, kh kw in] and the workspace of a product. */
-static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t m, int64_t n, int64_t k)
+static int64_t dagan__conv_strip(const dagan__convolution *v, int64_t pixels)
 {
-    size_t patches = (size_t)(DAGAN__STRIP * v->kh * v->kw * v->in);
+    return v->ow < pixels ? pixels / v->ow : 1;
+}
+
+/* As many jobs as there are threads, but none with less than a thread is worth. */
+static int64_t dagan__conv_jobs(const dagan__convolution *v)
+{
+    double work = (double)(v->n * v->oh * v->ow) * (double)(v->kh * v->kw * v->in * v->out) / DAGAN__THREAD_WORK;
+    int64_t threads = mde_threads(v->context);
+    return work < 2 ? 1 : work < (double)threads ? (int64_t)work : threads;
+}
+
+/* Memory for `jobs` jobs: `gathered` floats of input and the workspace of a product. */
+static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t gathered, int64_t m, int64_t n, int64_t k)
+{
     v->jobs = jobs;
-    v->scratch_floats = (patches + mde_gemm_floats(v->context, m, n, k) + 31) / 16 * 16;
+    v->gathered = (size_t)(gathered + 15) / 16 * 16;
+    v->scratch_floats = (v->gathered + mde_gemm_floats(v->context, m, n, k) + 15) / 16 * 16;
     v->scratch = (float *)mde_scratch(v->context, (size_t)jobs * v->scratch_floats, sizeof *v->scratch);
     return v->scratch != NULL;
 }
 
-/* The patches of `count` output pixels from number `first` on, counted over all images: rows [kh kw in]. */
-static void dagan__conv_gather(const dagan__convolution *v, int64_t first, int64_t count, float *patches)
+/* One row of one image with zeros beside it, or all zeros above and below the image. */
+static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int64_t y, float *to)
 {
-    int64_t width = v->kw * v->in, p;
-    for (p = first; p < first + count; p++) {
-        int64_t image = p / (v->oh * v->ow), row = p / v->ow % v->oh, column = p % v->ow, i;
-        int64_t top = row * v->stride - v->padding, left = column * v->stride - v->padding;
-        int64_t skip = left < 0 ? -left : 0, end = dagan__least(v->kw, v->w - left);
-        const float *from = v->x + image * v->h * v->w * v->in;
-        for (i = 0; i < v->kh; i++, patches += width) {
-            int64_t y = top + i;
-            if (y < 0 || y >= v->h || end <= skip) {
-                memset(patches, 0, (size_t)width * sizeof *patches);
-                continue;
+    int64_t side = (v->pitch - v->w * v->in) / 2;
+    if (y < 0 || y >= v->h) {
+        memset(to, 0, (size_t)v->pitch * sizeof *to);
+        return;
+    }
+    memset(to, 0, (size_t)side * sizeof *to);
+    memcpy(to + side, v->x + (image * v->h + y) * v->w * v->in, (size_t)(v->w * v->in) * sizeof *to);
+    memset(to + side + v->w * v->in, 0, (size_t)side * sizeof *to);
+}
+
+/* Padded input of `rows` output rows from number `first` on, and where in it the first row of each pixel's patch
+   stands. Rows of one image share their input rows. */
+static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *places)
+{
+    int64_t r, i, column, at = 0, next = 0;
+    for (r = first; r < first + rows; r++, at += v->stride * v->pitch) {
+        int64_t y = r % v->oh, together = dagan__least(v->oh - y, first + rows - r);
+        if (r == first || y == 0) {
+            at = next;
+            for (i = 0; i < (together - 1) * v->stride + v->kh; i++, next += v->pitch) {
+                dagan__conv_pad_row(v, r / v->oh, y * v->stride - v->padding + i, padded + next);
             }
-            if (skip) memset(patches, 0, (size_t)(skip * v->in) * sizeof *patches);
-            memcpy(patches + skip * v->in, from + (y * v->w + left + skip) * v->in,
-                   (size_t)((end - skip) * v->in) * sizeof *patches);
-            if (end < v->kw) memset(patches + end * v->in, 0, (size_t)((v->kw - end) * v->in) * sizeof *patches);
+        }
+        for (column = 0; column < v->ow; column++) *places++ = at + column * v->stride * v->in;
+    }
+}
+
+/* Of `rows` output rows of one image from row y on: for each input row that they see and each output column the kw
+   pixels under the kernel, [kw in]. Input rows that differ by the stride stand one after the other, so that for each
+   row of the kernel the patches of all pixels lie evenly. */
+static void dagan__conv_spread(const dagan__convolution *v, int64_t image, int64_t y, int64_t rows, float *padded,
+                               float *spread)
+{
+    int64_t width = v->kw * v->in, phase, i, column;
+    for (phase = 0; phase < v->stride && phase < v->kh; phase++) {
+        for (i = 0; i < rows + (v->kh - 1) / v->stride; i++) {
+            dagan__conv_pad_row(v, image, (y + i) * v->stride + phase - v->padding, padded);
+            for (column = 0; column < v->ow; column++, spread += width) {
+                memcpy(spread, padded + column * v->stride * v->in, (size_t)width * sizeof *spread);
+            }
         }
     }
 }
 
-/* Adds the patches back to where dagan__conv_gather takes them from, in one image of v->result. */
+/* Adds patches of `count` output pixels, rows [kh kw in], to the image of v->result that they were taken from. */
 static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int64_t first, int64_t count,
                                 const float *patches)
 {
@@ -551,51 +630,95 @@ static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int6
     }
 }
 
+/* y + bias through leaky ReLU, in place. */
+static void dagan__conv_finish(const dagan__convolution *v, int64_t pixels, float *y)
+{
+    const float *bias = v->bias;
+    float slope = v->slope;
+    int64_t n = v->out, k;
+    for (; pixels > 0; pixels--, y += n) {
+        for (k = 0; k < n; k++) {
+            float value = y[k] + bias[k], less = slope * value;
+            y[k] = value > 0 ? value : less;
+        }
+    }
+}
+
 /* A job takes every jobs-th strip, so that all end at about the same time. */
 static void dagan__conv_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t pixels = v->n * v->oh * v->ow, k = v->kh * v->kw * v->in, first;
-    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
-    for (first = job * DAGAN__STRIP; first < pixels; first += v->jobs * DAGAN__STRIP) {
-        int64_t count = dagan__least(DAGAN__STRIP, pixels - first);
-        dagan__conv_gather(v, first, count, patches);
-        mde_gemm(v->context, 0, 0, count, v->out, k, patches, k, v->weight, v->out, 0, v->result + first * v->out,
-                 v->out, workspace);
+    int64_t rows = v->n * v->oh, k = v->kw * v->in, first, i;
+    float *padded = v->scratch + (size_t)job * v->scratch_floats;
+    int64_t *places = v->places + job * v->strip * v->ow;
+    for (first = job * v->strip; first < rows; first += v->jobs * v->strip) {
+        int64_t count = dagan__least(v->strip, rows - first);
+        dagan__conv_pad(v, first, count, padded, places);
+        for (i = 0; i < v->kh; i++) {
+            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, places, 1,
+                          v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
+                          padded + v->gathered);
+        }
+        if (v->bias) dagan__conv_finish(v, count * v->ow, v->result + first * v->ow * v->out);
+    }
+}
+
+static void dagan__conv_run(dagan__convolution *v)
+{
+    int64_t jobs = dagan__conv_jobs(v), pixels;
+    v->strip = dagan__least(dagan__conv_strip(v, DAGAN__STRIP), dagan__blocks(v->n * v->oh, jobs));
+    pixels = v->strip * v->ow;
+    v->places = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->places);
+    if (v->places && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
+                                         pixels, v->out, v->kw * v->in)) {
+        mde_parallel_for(v->context, v->jobs, dagan__conv_job, v);
     }
 }
 
 static void dagan__conv_transpose_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, strips = dagan__blocks(pixels, DAGAN__STRIP);
+    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, strips = dagan__blocks(pixels, DAGAN__PATCHES);
     int64_t image, strip;
-    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
+    float *patches = v->scratch + (size_t)job * v->scratch_floats;
     for (image = job; image < v->n; image += v->jobs) {
         memset(v->result + image * v->h * v->w * v->in, 0, (size_t)(v->h * v->w * v->in) * sizeof *v->result);
         for (strip = 0; strip < strips; strip++) {
             int64_t first = pixels * strip / strips, count = pixels * (strip + 1) / strips - first;
             mde_gemm(v->context, 0, 1, count, k, v->out, v->y + (image * pixels + first) * v->out, v->out, v->weight,
-                     v->out, 0, patches, k, workspace);
+                     v->out, 0, patches, k, patches + v->gathered);
             dagan__conv_scatter(v, image, first, count, patches);
         }
     }
 }
 
-/* One group of images: its partial sum stands behind its patches. */
+/* The rows of the patches' transpose, [kh kw in], in what dagan__conv_spread makes of so many output rows. */
+static void dagan__conv_weight_places(const dagan__convolution *v, int64_t rows, int64_t *places)
+{
+    int64_t k = v->kw * v->in, i, p;
+    for (i = 0; i < v->kh; i++) {
+        int64_t row = i % v->stride * (rows + (v->kh - 1) / v->stride) + i / v->stride;
+        for (p = 0; p < k; p++) *places++ = row * v->ow * k + p;
+    }
+}
+
+/* One group of images. */
 static void dagan__conv_weight_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
-    int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, first = v->n * job / v->jobs * pixels;
-    int64_t end = v->n * (job + 1) / v->jobs * pixels;
-    float *patches = v->scratch + (size_t)job * v->scratch_floats, *workspace = patches + DAGAN__STRIP * k;
-    float *sum = v->result + job * k * v->out;
-    int accumulate = 0;
-    for (; first < end; first += DAGAN__STRIP, accumulate = 1) {
-        int64_t count = dagan__least(DAGAN__STRIP, end - first);
-        dagan__conv_gather(v, first, count, patches);
-        mde_gemm(v->context, 1, 0, k, v->out, count, patches, k, v->y + first * v->out, v->out, accumulate, sum,
-                 v->out, workspace);
+    int64_t k = v->kw * v->in, first = v->n * job / v->jobs, known = 0, image, y;
+    int64_t *places = v->places + job * v->kh * k;
+    float *padded = v->scratch + (size_t)job * v->scratch_floats, *spread = padded + v->pitch;
+    for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
+        for (y = 0; y < v->oh; y += v->strip) {
+            int64_t rows = dagan__least(v->strip, v->oh - y);
+            if (rows != known) dagan__conv_weight_places(v, rows, places);
+            known = rows;
+            dagan__conv_spread(v, image, y, rows, padded, spread);
+            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, places, k,
+                          v->y + (image * v->oh + y) * v->ow * v->out, v->out, image > first || y > 0,
+                          v->result + job * v->kh * k * v->out, v->out, padded + v->gathered);
+        }
     }
 }
 
@@ -615,10 +738,10 @@ static void dagan__conv2d_forward(mde_context *c, mde_node *node)
     dagan__conv_sizes(c, "conv2d", node->in[0]->shape, node->in[1]->shape, node->args.i[0], node->args.i[1], &v);
     v.x = node->in[0]->data;
     v.weight = node->in[1]->data;
+    v.bias = node->op->inputs == 3 ? node->in[2]->data : NULL;
+    v.slope = (float)node->args.f[0];
     v.result = node->out->data;
-    if (dagan__conv_scratch(&v, mde_threads(c), DAGAN__STRIP, v.out, v.kh * v.kw * v.in)) {
-        mde_parallel_for(c, v.jobs, dagan__conv_job, &v);
-    }
+    dagan__conv_run(&v);
     mde_arena_rewind(c, mark);
 }
 
@@ -684,12 +807,11 @@ static void dagan__conv_turned(mde_context *c, const dagan__convolution *v, cons
     turned.in = v->out;
     turned.out = v->in;
     turned.padding = v->kh - 1 - v->padding;
+    turned.pitch = (turned.w + 2 * turned.padding) * turned.in;
     turned.x = g;
     turned.weight = to;
     turned.result = result;
-    if (dagan__conv_scratch(&turned, mde_threads(c), DAGAN__STRIP, turned.out, taps * turned.in)) {
-        mde_parallel_for(c, turned.jobs, dagan__conv_job, &turned);
-    }
+    dagan__conv_run(&turned);
 }
 
 static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
@@ -702,7 +824,8 @@ static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
     v.result = node->out->data;
     if (v.stride == 1 && v.kh == v.kw && v.padding < v.kh && v.in >= 8) {
         dagan__conv_turned(c, &v, v.y, v.weight, v.result);
-    } else if (dagan__conv_scratch(&v, mde_threads(c), DAGAN__STRIP, v.kh * v.kw * v.in, v.out)) {
+    } else if (dagan__conv_scratch(&v, dagan__conv_jobs(&v), DAGAN__PATCHES * v.kh * v.kw * v.in, DAGAN__PATCHES,
+                                   v.kh * v.kw * v.in, v.out)) {
         mde_parallel_for(c, v.jobs, dagan__conv_transpose_job, &v);
     }
     mde_arena_rewind(c, mark);
@@ -745,16 +868,19 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
     size_t size = node->out->count, i;
-    int64_t groups, group;
+    int64_t groups, group, gathered;
     mde_mark mark = mde_arena_mark(c);
     dagan__conv_weight_sizes(c, node->in[0], node->in[1], &node->args, &v);
     groups = dagan__least(v.n, DAGAN__GROUPS);
     v.x = node->in[0]->data;
     v.y = node->in[1]->data;
     v.result = (float *)mde_scratch(c, (size_t)groups * size, sizeof *v.result);
-    if (v.result && dagan__conv_scratch(&v, groups, v.kh * v.kw * v.in, v.out, DAGAN__STRIP)) {
+    v.strip = dagan__least(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
+    gathered = v.pitch + dagan__least(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
+    v.places = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.places);
+    if (v.result && v.places && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
-        mde_parallel_for(c, groups, dagan__conv_weight_job, &v);
+        dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job, &v);
         memcpy(sum, v.result, size * sizeof *sum);
         for (group = 1; group < groups; group++) {
             const float *part = v.result + (size_t)group * size;
@@ -830,7 +956,7 @@ static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_te
     m.x = x;
     m.y = y;
     m.result = result;
-    mde_parallel_for(c, big->shape[0], fn, &m);
+    dagan__parallel(c, big->shape[0], big->count + small->count, fn, &m);
 }
 
 static int dagan__pool_shape_of(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
@@ -1222,7 +1348,7 @@ static void dagan__leaky_forward(mde_context *c, mde_node *node)
     r.y = node->in[1]->data;
     r.result = node->out->data;
     r.slope = (float)node->args.f[0];
-    mde_parallel_for(c, dagan__blocks(r.rows, DAGAN__ELEMENTS), dagan__leaky_job, &r);
+    dagan__parallel(c, dagan__blocks(r.rows, DAGAN__ELEMENTS), 2 * node->out->count, dagan__leaky_job, &r);
 }
 
 static void dagan__leaky_vjp(DAGAN__VJP);
@@ -1260,6 +1386,41 @@ static dagan__rows dagan__rows_of(const mde_tensor *x)
     return r;
 }
 
+/* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
+static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
+}
+
+static void dagan__conv2d_leaky_vjp(DAGAN__VJP)
+{
+    if (!(g = dagan__apply(c, &dagan__op_leaky, node->out, g, &node->args))) return;
+    dagan__conv2d_vjp(c, node, g, want, din);
+    if (want & 4) din[2] = mde_sum_to(c, g, 1, node->in[2]->shape);
+}
+
+static const mde_op dagan__op_conv2d_leaky = { "conv2d_leaky", 3, dagan__conv2d_leaky_shape, dagan__conv2d_forward,
+                                               dagan__conv2d_leaky_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
+                                      int padding, double slope)
+{
+    mde_tensor *in[3];
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = stride;
+    args.i[1] = padding;
+    args.f[0] = slope;
+    in[0] = x;
+    in[1] = weight;
+    in[2] = bias;
+    if (slope < 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "conv2d_leaky: slope %g; expected 0 or more", slope);
+        return NULL;
+    }
+    return mde_apply(c, &dagan__op_conv2d_leaky, in, &args);
+}
+
 /* x gain + bias; the flags in args say which of the two there is. */
 static int dagan__scale_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
@@ -1287,7 +1448,7 @@ static void dagan__scale_forward(mde_context *c, mde_node *node)
     r.gain = node->in[1]->data;
     r.bias = node->in[2]->data;
     r.result = node->out->data;
-    mde_parallel_for(c, dagan__blocks(r.rows, r.block), dagan__scale_job, &r);
+    dagan__parallel(c, dagan__blocks(r.rows, r.block), 2 * node->out->count, dagan__scale_job, &r);
 }
 
 static void dagan__scale_vjp(DAGAN__VJP)
@@ -1341,7 +1502,7 @@ static void dagan__scale_vjp_fast(DAGAN__VJP)
     r.y = g->data;
     r.gain = node->in[1]->data;
     r.result = dx->data;
-    mde_parallel_for(c, jobs, dagan__scale_vjp_job, &r);
+    dagan__parallel(c, jobs, 3 * g->count, dagan__scale_vjp_job, &r);
     dagan__fold_sums(r.sum, jobs, r.channels, total, total + r.channels);
     for (k = 0; k < r.channels; k++) {
         dgain->data[k] = (float)total[k];
@@ -1432,7 +1593,7 @@ static void dagan__group_pass(mde_context *c, dagan__group *v, int pass, double 
 {
     int64_t n = v->channels, group, block, k;
     v->pass = pass;
-    mde_parallel_for(c, v->groups * v->blocks, dagan__group_job, v);
+    dagan__parallel(c, v->groups * v->blocks, 2 * (size_t)(v->groups * v->rows * n), dagan__group_job, v);
     for (group = 0; group < v->groups; group++) {
         int which;
         for (which = 0; which < (second ? 2 : 1); which++) {
@@ -1489,7 +1650,7 @@ static void dagan__normalize_forward(mde_context *c, mde_node *node)
     v.result = node->out->data;
     if (!dagan__group_statistics(c, &v, node->args.f[0])) return;
     node->saved = (float *)(void *)v.mean;
-    mde_parallel_for(c, v.groups * v.blocks, dagan__normalize_job, &v);
+    dagan__parallel(c, v.groups * v.blocks, 2 * node->out->count, dagan__normalize_job, &v);
 }
 
 /* 1 / sd of each group: [1, 1, 1, c], [n, 1, 1, 1] or [n, 1, 1, c]. */
@@ -1582,7 +1743,7 @@ static void dagan__normalize_vjp_fast(DAGAN__VJP)
     v.g = g->data;
     v.result = dx->data;
     dagan__group_pass(c, &v, 2, v.along + count, v.along);
-    mde_parallel_for(c, v.groups * v.blocks, dagan__normalize_vjp_job, &v);
+    dagan__parallel(c, v.groups * v.blocks, 3 * g->count, dagan__normalize_vjp_job, &v);
     din[0] = dx;
 }
 
@@ -1709,7 +1870,7 @@ MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *g
 /* ---- 4.5 The table ---- */
 
 static const mde_op *const dagan__ops[] = {
-    &dagan__op_conv2d, &dagan__op_conv_transpose, &dagan__op_conv_weight, &dagan__op_avg_pool, &dagan__op_spread,
+    &dagan__op_conv2d, &dagan__op_conv2d_leaky, &dagan__op_conv_transpose, &dagan__op_conv_weight, &dagan__op_avg_pool, &dagan__op_spread,
     &dagan__op_select, &dagan__op_unselect, &dagan__op_upsample, &dagan__op_fold, &dagan__op_leaky, &dagan__op_scale,
     &dagan__op_normalize, &dagan__op_deviation
 };
@@ -2723,6 +2884,8 @@ static void dagan__images_put(dagan_images *set, int64_t index, const float *in,
 
 #ifndef MDE_NO_STDIO
 
+DAGAN__COLD_BEGIN
+
 /* ---- 5.5 IDX and .npy files ---- */
 
 /* A whole file; compressed and empty ones are told apart here. */
@@ -3424,6 +3587,8 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
 
 #endif /* MDE_NO_STDIO */
 
+DAGAN__COLD_END
+
 /* ======================================================================
    6. NETWORKS
    ====================================================================== */
@@ -3486,7 +3651,7 @@ static void dagan__modulation_run(mde_context *c, const mde_node *node, const fl
     m.out = node->out->data;
     m.pixels = node->in[0]->shape[1] * node->in[0]->shape[2];
     m.channels = node->in[0]->shape[3];
-    mde_parallel_for(c, node->in[0]->shape[0], dagan__modulate_image, &m);
+    dagan__parallel(c, node->in[0]->shape[0], 2 * node->in[0]->count, dagan__modulate_image, &m);
 }
 
 /* Sum over height and width. */
@@ -3557,6 +3722,8 @@ static mde_tensor *dagan__modulate(mde_context *c, mde_tensor *x, mde_tensor *ga
     in[2] = shift;
     return mde_apply(c, &dagan__op_modulate, in, NULL);
 }
+
+DAGAN__COLD_BEGIN
 
 /* ---- 6.2 Layers ---- */
 
@@ -3691,9 +3858,13 @@ static dagan__map dagan__conv(dagan__pass *k, dagan__map x, const char *name, in
         dagan__conv_make(k, layer, name, x.channels, filters, kind);
         return y;
     }
-    y.t = dagan_conv2d(k->context, x.t, layer->weight, stride, 1);
-    y.t = dagan_scale_channels(k->context, y.t, NULL, layer->bias);
-    if (kind != DAGAN__RAW) y.t = dagan__norm_apply(k, layer, dagan_leaky_relu(k->context, y.t, DAGAN__SLOPE));
+    if (kind == DAGAN__RAW) {
+        y.t = dagan_conv2d(k->context, x.t, layer->weight, stride, 1);
+        y.t = dagan_scale_channels(k->context, y.t, NULL, layer->bias);
+    } else {
+        y.t = dagan_conv2d_leaky(k->context, x.t, layer->weight, layer->bias, stride, 1, DAGAN__SLOPE);
+        y.t = dagan__norm_apply(k, layer, y.t);
+    }
     return y;
 }
 
@@ -5119,6 +5290,8 @@ MDEDEF const dagan_step *dagan_curve(const dagan *g, int *points, const int64_t 
     if (steps) *steps = g ? g->curve_steps : NULL;
     return g ? g->curve : NULL;
 }
+
+DAGAN__COLD_END
 
 /* ======================================================================
    8. STUDIES

@@ -344,6 +344,10 @@ MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena m
 MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                      const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace);
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* its workspace, up to m rows */
+/* The same with rows of A wherever they lie: row i is a[row[i]], a[row[i] + step], .. */
+MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row,
+                          int64_t step, const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo,
+                          float *workspace);
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
 MDEDEF const mde_op *mde_op_row(int index);
 
@@ -1134,6 +1138,15 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x);
 #pragma GCC optimize("fp-contract=off")
 #endif
 
+/* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"fp-contract=off\")")
+#define MDE__COLD_END _Pragma("GCC pop_options")
+#else
+#define MDE__COLD_BEGIN
+#define MDE__COLD_END
+#endif
+
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -1904,6 +1917,8 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 /* ======================================================================
    5. FILES AND FORMATS
    ====================================================================== */
+
+MDE__COLD_BEGIN
 
 /* Text that grows, JSON, CSV, .npy and safetensors. Bytes from outside enter here and nowhere else. JSON and CSV are
    walked twice by the same code: the first walk checks everything and counts, the second one fills blocks of just that
@@ -3468,6 +3483,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
 
 #endif /* MDE_NO_STDIO */
 
+MDE__COLD_END
+
 /* ======================================================================
    6. RANDOM NUMBERS
    ====================================================================== */
@@ -3714,6 +3731,12 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 #include <arm_neon.h>
 #endif
 
+#ifdef MDE__VECTORS
+#define MDE__INLINE inline __attribute__((always_inline))
+#else
+#define MDE__INLINE inline
+#endif
+
 #ifndef MDEMIX_FILE
 #define MDEMIX_FILE "mdemix.h"          /* this file's name, if you rename it */
 #endif
@@ -3768,6 +3791,8 @@ typedef struct mde__kernels {
     void (*pack)(int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, float *panels);
     void (*tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel, int64_t b_stride,
                   int accumulate, float *out, int64_t stride);
+    void (*row_tiles)(int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row, int64_t step, const float *b,
+                      int64_t b_panel, int64_t b_stride, int accumulate, float *out, int64_t stride);
     /* Elements. */
     mde__kernel_fn *exp, *log, *tanh, *sigmoid, *silu, *gelu, *sqrt, *relu, *add, *sub, *mul, *div, *axpy, *affine;
     mde__kernel_fn *adamw;
@@ -4782,13 +4807,18 @@ static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t
 
 /* ---- Matrix product ---- */
 
-/* The tile: MDE__TILE_ROWS rows by two registers of columns, all its sums in registers. */
+/* The tile: MDE__TILE_ROWS rows by two registers of columns, all its sums in registers. At the edges of a matrix a tile
+   of MDE__FEW_ROWS rows or of one register takes its place, but not in the portable set: its tiles are long code. */
 #if MDE__KERNEL_SET == 3 || defined(__aarch64__) || MDE__W == 16
 #define MDE__TILE_ROWS 12
-#define MDE__EACH_ROW(S) S(0) S(1) S(2) S(3) S(4) S(5) S(6) S(7) S(8) S(9) S(10) S(11)
+#define MDE__FEW_ROWS 4
+#define MDE__EACH_FEW(S) S(0) S(1) S(2) S(3)
+#define MDE__EACH_OTHER(S) S(4) S(5) S(6) S(7) S(8) S(9) S(10) S(11)
 #else
 #define MDE__TILE_ROWS 6
-#define MDE__EACH_ROW(S) S(0) S(1) S(2) S(3) S(4) S(5)
+#define MDE__FEW_ROWS 2
+#define MDE__EACH_FEW(S) S(0) S(1)
+#define MDE__EACH_OTHER(S) S(2) S(3) S(4) S(5)
 #endif
 #define MDE__TILE_COLUMNS (2 * MDE__W)
 
@@ -4844,73 +4874,107 @@ static void MDE__K(pack)(int along_k, int64_t width, int64_t count, int64_t k, c
     }
 }
 
-/* One tile: out (+)= a b, a [k][MDE__TILE_ROWS], b rows of MDE__TILE_COLUMNS floats b_stride apart. */
-static inline void MDE__K(tile)(int64_t k, const float *a, const float *b, int64_t b_stride, int accumulate,
-                                float *out, int64_t stride)
+/* One tile: the first `rows` rows of out (+)= A B. Row r of A is a[row[r]], a[row[r] + step], ..; the rows of B lie
+   b_stride apart. full: all rows of a tile, not a few; wide: two registers of columns. Both are constants. */
+static MDE__INLINE void MDE__K(tile)(int full, int wide, int64_t k, const float *a, const int64_t *row, int64_t step,
+                                     const float *b, int64_t b_stride, int accumulate, int64_t rows, float *out,
+                                     int64_t stride)
 {
     int64_t p;
-    MDE__V left, right, x;
-#define MDE__START(r) MDE__V left##r, right##r;
-    MDE__EACH_ROW(MDE__START)
+#define MDE__START(r) \
+    int64_t row##r = row[r]; \
+    MDE__V left##r = MDE__K(set)(0.0f), right##r = left##r;
+    MDE__EACH_FEW(MDE__START)
+    MDE__EACH_OTHER(MDE__START)
 #undef MDE__START
     if (accumulate) {
 #define MDE__START(r) \
-        left##r = MDE__K(load)(out + r * stride); \
-        right##r = MDE__K(load)(out + r * stride + MDE__W);
-        MDE__EACH_ROW(MDE__START)
-#undef MDE__START
-    } else {
-#define MDE__START(r) left##r = right##r = MDE__K(set)(0.0f);
-        MDE__EACH_ROW(MDE__START)
+        if (r < rows) { \
+            left##r = MDE__K(load)(out + r * stride); \
+            if (wide) right##r = MDE__K(load)(out + r * stride + MDE__W); \
+        }
+        MDE__EACH_FEW(MDE__START)
+        if (full) {
+            MDE__EACH_OTHER(MDE__START)
+        }
 #undef MDE__START
     }
     for (p = 0; p < k; p++) {
-        left = MDE__K(load)(b);
-        right = MDE__K(load)(b + MDE__W);
+        MDE__V left = MDE__K(load)(b), right = wide ? MDE__K(load)(b + MDE__W) : left, x;
 #define MDE__STEP(r) \
-        x = MDE__K(set)(a[r]); \
+        x = MDE__K(set)(a[row##r]); \
         left##r = MDE__K(fma)(x, left, left##r); \
-        right##r = MDE__K(fma)(x, right, right##r);
-        MDE__EACH_ROW(MDE__STEP)
+        if (wide) right##r = MDE__K(fma)(x, right, right##r);
+        MDE__EACH_FEW(MDE__STEP)
+        if (full) {
+            MDE__EACH_OTHER(MDE__STEP)
+        }
 #undef MDE__STEP
-        a += MDE__TILE_ROWS;
+        a += step;
         b += b_stride;
     }
 #define MDE__KEEP(r) \
-    MDE__K(store)(out + r * stride, left##r); \
-    MDE__K(store)(out + r * stride + MDE__W, right##r);
-    MDE__EACH_ROW(MDE__KEEP)
+    if (r < rows) { \
+        MDE__K(store)(out + r * stride, left##r); \
+        if (wide) MDE__K(store)(out + r * stride + MDE__W, right##r); \
+    }
+    MDE__EACH_FEW(MDE__KEEP)
+    if (full) {
+        MDE__EACH_OTHER(MDE__KEEP)
+    }
 #undef MDE__KEEP
 }
 
-/* out [m, n] (+)= A B, A in panels of MDE__TILE_ROWS, B in panels of MDE__TILE_COLUMNS; panels of B lie b_panel floats
-   apart, their rows b_stride. A tile that hangs over the edge is made in a buffer. */
-static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel,
-                          int64_t b_stride, int accumulate, float *out, int64_t stride)
+/* out [m, n] (+)= A B. Row r of A as in a tile; row NULL: A in panels of MDE__TILE_ROWS, step MDE__TILE_ROWS. Panels of
+   MDE__TILE_COLUMNS columns of B lie b_panel floats apart. A tile with columns to spare is made in a buffer. */
+static void MDE__K(row_tiles)(int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row, int64_t step,
+                              const float *b, int64_t b_panel, int64_t b_stride, int accumulate, float *out,
+                              int64_t stride)
 {
     float edge[MDE__TILE_ROWS * MDE__TILE_COLUMNS];
-    int64_t column, row, r;
+    int64_t own[MDE__TILE_ROWS], column, first, count, r;
+    for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = r;
     for (column = 0; column < n; column += MDE__TILE_COLUMNS, b += b_panel) {
         int64_t columns = n - column < MDE__TILE_COLUMNS ? n - column : MDE__TILE_COLUMNS;
-        for (row = 0; row < m; row += MDE__TILE_ROWS) {
-            int64_t rows = m - row < MDE__TILE_ROWS ? m - row : MDE__TILE_ROWS;
-            float *here = out + row * stride + column;
-            if (rows == MDE__TILE_ROWS && columns == MDE__TILE_COLUMNS) {
-                MDE__K(tile)(k, a + row * k, b, b_stride, accumulate, here, stride);
-                continue;
+        int wide = MDE__KERNEL_SET == 1 || columns > MDE__W;
+        int whole = columns == MDE__TILE_COLUMNS || (!wide && columns == MDE__W);
+        for (first = 0; first < m; first += count) {
+            int64_t rows = m - first < MDE__TILE_ROWS ? m - first : MDE__TILE_ROWS;
+            const float *a_here = row ? a : a + first / MDE__TILE_ROWS * MDE__TILE_ROWS * k + first % MDE__TILE_ROWS;
+            const int64_t *row_here = row ? row + first : own;
+            float *here = out + first * stride + column, *to = whole ? here : edge;
+            int64_t to_stride = whole ? stride : MDE__TILE_COLUMNS;
+            count = MDE__KERNEL_SET == 1 || rows > MDE__TILE_ROWS - MDE__FEW_ROWS ? MDE__TILE_ROWS : MDE__FEW_ROWS;
+            if (row && rows < MDE__TILE_ROWS) {
+                for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = row_here[r < rows ? r : rows - 1];
+                row_here = own;
             }
-            if (accumulate) {
+            if (rows > count) rows = count;
+            if (!whole && accumulate) {
                 memset(edge, 0, sizeof edge);
                 for (r = 0; r < rows; r++) {
                     memcpy(edge + r * MDE__TILE_COLUMNS, here + r * stride, (size_t)columns * sizeof *edge);
                 }
             }
-            MDE__K(tile)(k, a + row * k, b, b_stride, accumulate, edge, MDE__TILE_COLUMNS);
-            for (r = 0; r < rows; r++) {
+#define MDE__TILE(full, wide) \
+    MDE__K(tile)(full, wide, k, a_here, row_here, step, b, b_stride, accumulate, rows, to, to_stride)
+            if (MDE__KERNEL_SET == 1 || (count == MDE__TILE_ROWS && wide)) MDE__TILE(1, 1);
+            else if (count == MDE__TILE_ROWS) MDE__TILE(1, 0);
+            else if (wide) MDE__TILE(0, 1);
+            else MDE__TILE(0, 0);
+#undef MDE__TILE
+            for (r = 0; !whole && r < rows; r++) {
                 memcpy(here + r * stride, edge + r * MDE__TILE_COLUMNS, (size_t)columns * sizeof *edge);
             }
         }
     }
+}
+
+/* The same of packed panels alone. */
+static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel,
+                          int64_t b_stride, int accumulate, float *out, int64_t stride)
+{
+    MDE__K(row_tiles)(m, n, k, a, NULL, MDE__TILE_ROWS, b, b_panel, b_stride, accumulate, out, stride);
 }
 
 /* ---- Mixtures of experts' probabilities, in double ---- */
@@ -5509,6 +5573,7 @@ static const mde__kernels *MDE__K(table)(void)
 {
     static const mde__kernels table = {
         MDE__SET_NAME, MDE__TILE_ROWS, MDE__TILE_COLUMNS, MDE__K(pack), MDE__K(tiles),
+        MDE__K(row_tiles),
         MDE__K(exp), MDE__K(log), MDE__K(tanh), MDE__K(sigmoid), MDE__K(silu), MDE__K(gelu), MDE__K(sqrt),
         MDE__K(relu), MDE__K(add), MDE__K(sub), MDE__K(mul), MDE__K(div), MDE__K(axpy), MDE__K(affine), MDE__K(adamw),
         MDE__K(sum), MDE__K(dot), MDE__K(sum_squares), MDE__K(max), MDE__K(sum_rows), MDE__K(sum_columns),
@@ -5564,6 +5629,9 @@ static const mde__kernels *MDE__K(table)(void)
 #undef MDE__MAP
 #undef MDE__TILE_ROWS
 #undef MDE__TILE_COLUMNS
+#undef MDE__FEW_ROWS
+#undef MDE__EACH_FEW
+#undef MDE__EACH_OTHER
 #undef MDE__EACH_ROW
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
@@ -5955,12 +6023,14 @@ static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads
 
 /* ---- Matrix product ---- */
 
-/* Blocks as in Goto and van de Geijn 2008: a panel of B [256, tile columns] stays in the first cache, a block of A
-   [192, 256] in the second, the block of B [256, 1024] in the third. Each is a multiple of every tile. */
-#define MDE__BLOCK_K 256
-#define MDE__BLOCK_M 192
+/* Blocks as in Goto and van de Geijn 2008, with a long k, since each block of it reads and writes the whole output once:
+   a panel of B [512, tile columns] and a block of A [96, 512] stay in the second cache, the block of B [512, 1024] in
+   the third. Each is a multiple of every tile. */
+#define MDE__BLOCK_K 512
+#define MDE__BLOCK_M 96
 #define MDE__BLOCK_N 1024
-#define MDE__STRIP_N 1024                /* columns of a product of few rows that are summed at one time */
+#define MDE__FEW_M 96                   /* rows for which packing B takes longer than reading it where it lies */
+#define MDE__FEW_N 128                  /* columns for which packing A does */
 #define MDE__GEMM_THREADED (1 << 20)    /* multiply-adds; below, starting threads takes longer than the product */
 
 typedef struct mde__product {
@@ -5968,6 +6038,8 @@ typedef struct mde__product {
     int ta, tb, accumulate;
     int64_t m, n, k, lda, ldb, ldo, batch, stride_a, stride_b, stride_out;
     const float *a, *b;
+    const int64_t *row;                 /* where the rows of A begin, and from an element to the next; NULL: regular */
+    int64_t step;
     float *out, *workspace;
     int64_t parts, parts_m, parts_n;    /* of the output, or parts of the batch */
     size_t part_floats;
@@ -5989,70 +6061,60 @@ static size_t mde__gemm_part_floats(const mde__kernels *kernels, int64_t m, int6
     int64_t block_k = mde__least(k, MDE__BLOCK_K);
     int64_t block_m = mde__round_up(mde__least(m, MDE__BLOCK_M), kernels->tile_rows);
     int64_t block_n = mde__round_up(mde__least(n, MDE__BLOCK_N), kernels->tile_columns);
-    if (m <= kernels->tile_rows) {
-        return (size_t)(kernels->tile_rows * (MDE__STRIP_N + MDE__BLOCK_K) + kernels->tile_columns * MDE__BLOCK_K
-                        + MDE__LANES);
-    }
     return (size_t)mde__round_up(block_k * (block_m + block_n) + MDE__LANES, MDE__LANES);
 }
 
-/* Rows and columns [m, n] of the product p from (row, column) on, by one thread. */
+/* Is A read where it lies? Packing it pays where many panels of B pass by; and rows that all fall on one set of the
+   cache, or a column of A whose every element is on another page, must be packed. */
+static int mde__gemm_a_in_place(const mde__product *p, int64_t m, int64_t n)
+{
+    if (p->row) return 1;
+    if (p->ta) return n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
+    return m <= p->kernels->tile_rows || (n <= MDE__BLOCK_K && p->lda % 1024 != 0);
+}
+
+/* Rows and columns [m, n] of the product p from (row, column) on, by one thread. A product of few rows, as in
+   generation, reads B once and where it lies, 16 rows at a time; a transposed one panel by panel. */
 static void mde__gemm_part(const mde__product *p, const float *a, const float *b, int64_t row, int64_t column,
                            int64_t m, int64_t n, float *out, float *workspace)
 {
     const mde__kernels *kernels = p->kernels;
-    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns;
+    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, rows[MDE__BLOCK_M], i, j, q;
+    int few = m <= tile_m, a_in_place = mde__gemm_a_in_place(p, m, n);
+    int b_in_place = !p->tb && (few || (m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
+    int64_t step_n = few && p->tb ? tile_n : MDE__BLOCK_N, step_k = few && !p->tb ? 16 : MDE__BLOCK_K;
     float *packed_a = workspace;
     float *packed_b = workspace + mde__least(p->k, MDE__BLOCK_K) * mde__round_up(mde__least(m, MDE__BLOCK_M), tile_m);
-    int64_t i, j, q;
-    for (j = 0; j < n; j += MDE__BLOCK_N) {
-        int64_t block_n = mde__least(n - j, MDE__BLOCK_N);
-        for (q = 0; q < p->k; q += MDE__BLOCK_K) {
-            int64_t block_k = mde__least(p->k - q, MDE__BLOCK_K);
-            const float *from_b = p->tb ? b + (column + j) * p->ldb + q : b + q * p->ldb + column + j;
-            kernels->pack(p->tb, tile_n, block_n, block_k, from_b, p->ldb, packed_b);
+    for (i = 0; a_in_place && i < mde__least(m, MDE__BLOCK_M); i++) rows[i] = p->ta ? i : i * p->lda;
+    for (j = 0; j < n; j += step_n) {
+        int64_t block_n = mde__least(n - j, step_n), whole = b_in_place ? block_n / tile_n * tile_n : 0;
+        for (q = 0; q < p->k; q += step_k) {
+            int64_t block_k = mde__least(p->k - q, step_k);
+            const float *from_b = p->tb ? b + (column + j + whole) * p->ldb + q : b + q * p->ldb + column + j;
+            int accumulate = p->accumulate || q > 0;
+            if (whole < block_n) {
+                kernels->pack(p->tb, tile_n, block_n - whole, block_k, p->tb ? from_b : from_b + whole, p->ldb,
+                              packed_b);
+            }
             for (i = 0; i < m; i += MDE__BLOCK_M) {
                 int64_t block_m = mde__least(m - i, MDE__BLOCK_M);
-                const float *from_a = p->ta ? a + q * p->lda + row + i : a + (row + i) * p->lda + q;
-                kernels->pack(!p->ta, tile_m, block_m, block_k, from_a, p->lda, packed_a);
-                kernels->tiles(block_m, block_n, block_k, packed_a, packed_b, block_k * tile_n, tile_n,
-                               p->accumulate || q > 0, out + (row + i) * p->ldo + column + j, p->ldo);
+                int64_t step = p->row ? p->step : !a_in_place ? tile_m : p->ta ? p->lda : 1;
+                const float *from_a = p->row ? a + q * step : p->ta ? a + q * p->lda + row + i
+                                                                    : a + (row + i) * p->lda + q;
+                const int64_t *at = p->row ? p->row + row + i : a_in_place ? rows : NULL;
+                float *to = out + (row + i) * p->ldo + column + j;
+                if (!a_in_place) {
+                    kernels->pack(!p->ta, tile_m, block_m, block_k, from_a, p->lda, packed_a);
+                    from_a = packed_a;
+                }
+                kernels->row_tiles(block_m, whole, block_k, from_a, at, step, from_b, tile_n, p->ldb, accumulate, to,
+                                   p->ldo);
+                kernels->row_tiles(block_m, block_n - whole, block_k, from_a, at, step, packed_b, block_k * tile_n,
+                                   tile_n, accumulate, to + whole, p->ldo);
             }
         }
         if (p->k == 0 && !p->accumulate) {
             for (i = 0; i < m; i++) memset(out + (row + i) * p->ldo + column + j, 0, (size_t)block_n * sizeof *out);
-        }
-    }
-}
-
-/* The same for a single row of tiles, as in generation, where the time goes into reading B once. Sums stay in a strip
-   [tile rows, block_n]. B is read where it lies, 16 rows at a time, or, transposed, packed panel by panel. */
-static void mde__gemm_few_rows(const mde__product *p, const float *a, const float *b, int64_t column, int64_t n,
-                               float *out, float *workspace)
-{
-    const mde__kernels *kernels = p->kernels;
-    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, limit_k = p->tb ? MDE__BLOCK_K : 16;
-    float *strip = workspace, *packed_a = strip + tile_m * MDE__STRIP_N, *packed_b = packed_a + tile_m * MDE__BLOCK_K;
-    int64_t i, j, q, panel;
-    for (j = column; j < column + n; j += MDE__STRIP_N) {
-        int64_t block_n = mde__least(column + n - j, MDE__STRIP_N), whole = p->tb ? 0 : block_n / tile_n * tile_n;
-        memset(strip, 0, (size_t)(tile_m * MDE__STRIP_N) * sizeof *strip);
-        for (i = 0; p->accumulate && i < p->m; i++) {
-            memcpy(strip + i * MDE__STRIP_N, out + i * p->ldo + j, (size_t)block_n * sizeof *out);
-        }
-        for (q = 0; q < p->k; q += limit_k) {
-            int64_t block_k = mde__least(p->k - q, limit_k);
-            kernels->pack(!p->ta, tile_m, p->m, block_k, p->ta ? a + q * p->lda : a + q, p->lda, packed_a);
-            kernels->tiles(tile_m, whole, block_k, packed_a, b + q * p->ldb + j, tile_n, p->ldb, 1, strip,
-                           MDE__STRIP_N);
-            for (panel = whole; panel < block_n; panel += tile_n) {
-                kernels->pack(p->tb, tile_n, mde__least(block_n - panel, tile_n), block_k,
-                              p->tb ? b + (j + panel) * p->ldb + q : b + q * p->ldb + j + panel, p->ldb, packed_b);
-                kernels->tiles(tile_m, tile_n, block_k, packed_a, packed_b, 0, tile_n, 1, strip + panel, MDE__STRIP_N);
-            }
-        }
-        for (i = 0; i < p->m; i++) {
-            memcpy(out + i * p->ldo + j, strip + i * MDE__STRIP_N, (size_t)block_n * sizeof *out);
         }
     }
 }
@@ -6069,8 +6131,7 @@ static void mde__gemm_cell(int64_t index, void *user)
     int64_t n = mde__least(tiles_n * (j + 1) / p->parts_n * unit_n, p->n) - column;
     float *workspace = p->workspace + (size_t)index * p->part_floats;
     if (m <= 0 || n <= 0) return;
-    if (p->m <= unit_m) mde__gemm_few_rows(p, p->a, p->b, column, n, p->out, workspace);
-    else mde__gemm_part(p, p->a, p->b, row, column, m, n, p->out, workspace);
+    mde__gemm_part(p, p->a, p->b, row, column, m, n, p->out, workspace);
 }
 
 /* Part `index` of the batch. */
@@ -6081,12 +6142,11 @@ static void mde__gemm_share(int64_t index, void *user)
     for (i = p->batch * index / p->parts; i < p->batch * (index + 1) / p->parts; i++) {
         const float *a = p->a + i * p->stride_a, *b = p->b + i * p->stride_b;
         float *out = p->out + i * p->stride_out, *workspace = p->workspace + (size_t)index * p->part_floats;
-        if (p->m <= p->kernels->tile_rows) mde__gemm_few_rows(p, a, b, 0, p->n, out, workspace);
-        else mde__gemm_part(p, a, b, 0, 0, p->m, p->n, out, workspace);
+        mde__gemm_part(p, a, b, 0, 0, p->m, p->n, out, workspace);
     }
 }
 
-/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 1.3 MB a thread. */
+/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
 static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
     return (size_t)c->threads * mde__gemm_part_floats(c->kernels, m, n, k);
@@ -6119,6 +6179,8 @@ static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64
     p.stride_out = stride_out;
     p.a = a;
     p.b = b;
+    p.row = NULL;
+    p.step = 0;
     p.out = out;
     p.workspace = workspace;
     p.part_floats = mde__gemm_part_floats(c->kernels, m, n, k);
@@ -6160,11 +6222,7 @@ static void mde__gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int6
 
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
-    size_t many, few;
-    if (!c || m <= 0 || n <= 0) return 0;
-    many = mde__gemm_part_floats(c->kernels, m, n, k);
-    few = mde__gemm_part_floats(c->kernels, 1, n, k);      /* a few rows go another way, which may take more */
-    return many > few ? many : few;
+    return !c || m <= 0 || n <= 0 ? 0 : mde__gemm_part_floats(c->kernels, m, n, k);
 }
 
 MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
@@ -6177,14 +6235,28 @@ MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64
     p.ta = ta;
     p.tb = tb;
     p.accumulate = accumulate;
-    p.m = m;
-    p.n = n;
     p.k = k;
     p.lda = lda;
     p.ldb = ldb;
     p.ldo = ldo;
-    if (m <= p.kernels->tile_rows) mde__gemm_few_rows(&p, a, b, 0, n, out, workspace);
-    else mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
+    mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
+}
+
+MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row,
+                          int64_t step, const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo,
+                          float *workspace)
+{
+    mde__product p;
+    if (!c || m <= 0 || n <= 0) return;
+    memset(&p, 0, sizeof p);
+    p.kernels = c->kernels;
+    p.accumulate = accumulate;
+    p.k = k;
+    p.ldb = ldb;
+    p.ldo = ldo;
+    p.row = row;
+    p.step = step;
+    mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
 }
 
 /* ---- Attention ---- */
@@ -10248,6 +10320,8 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
    11. LANGUAGE MODEL
    ====================================================================== */
 
+MDE__COLD_BEGIN
+
 /* A decoder-only transformer of llama's form (Touvron et al. 2023) or GPT-2's (Radford et al. 2019), or between. One
    forward pass, written in ops, serves training, scoring and generation: training records it on the tape, scoring does
    not, and generation gives it a cache of keys and values, so that it computes the new tokens only. A parameter has the
@@ -11600,6 +11674,8 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 }
 
 #endif /* MDE_NO_STDIO */
+
+MDE__COLD_END
 
 /* ======================================================================
    12. MIXTURES OF DATA EXPERTS
@@ -17951,6 +18027,8 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
    15. PICTURES
    ====================================================================== */
 
+MDE__COLD_BEGIN
+
 /* SVG is text: a picture is laid out first, from estimated widths of its labels, so that margins fit what they hold and
    nothing covers the data, and then written front to back. No ids, no styles, no scripts: any number of pictures can
    stand inside one HTML page. Coordinates have at most two decimals, so the same data give the same bytes. Values that
@@ -23056,6 +23134,8 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x)
 }
 
 #endif /* MDE_NO_STDIO */
+
+MDE__COLD_END
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,10 @@
 
 #define BENCH_MOST_RUNS 99
 
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wunused-function"     /* a benchmark uses what it needs */
+#endif
+
 static int bench_ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

@@ -1,119 +1,136 @@
-/* The matrix product beside OpenBLAS, GFLOP/s, both in one run and in turns:
+/* The matrix product beside OpenBLAS, GFLOP/s, both in one run and in turns; OpenBLAS is loaded when it is there:
      cc -O2 -fopenmp bench/bench_matmul.c -o bench_matmul -lm
-     cc -O2 -fopenmp -DHAVE_CBLAS bench/bench_matmul.c -o bench_matmul -lopenblas -lm
-   Arguments: threads (default 1), runs (default 7; the median counts). OMP_WAIT_POLICY=PASSIVE is fair to both. */
+   Arguments: threads (default 1 and then 2), runs (default 5; the median counts). */
+#define _POSIX_C_SOURCE 200809L
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
-#include <stdio.h>
-#include <stdlib.h>
-#ifdef HAVE_CBLAS
-#include <cblas.h>
-#ifdef __cplusplus
-extern "C"
-#endif
-void openblas_set_num_threads(int threads);
-#endif
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
+#include "bench.h"
+#include <dlfcn.h>
+#include <time.h>
 
 typedef struct product { int ta, tb; int64_t m, n, k; const float *a, *b; float *out, *workspace; } product;
 
-static void ours(mde_context *c, const product *p)
+/* What is used of OpenBLAS: cblas_sgemm and two of its own functions. */
+typedef struct openblas {
+    void (*sgemm)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
+                  int ldb, float beta, float *out, int ldo);
+    void (*set_num_threads)(int threads);
+    char *(*get_corename)(void);
+} openblas;
+
+/* The peer chooses its kernels itself, and its threads do not stay on a core while it is not their turn. */
+static int openblas_load(openblas *blas)
 {
-    mde__gemm(c, p->ta, p->tb, p->m, p->n, p->k, p->a, p->ta ? p->m : p->k, p->b, p->tb ? p->k : p->n, 0, p->out, p->n,
-              p->workspace);
+    void *library, *symbol;
+    unsetenv("OPENBLAS_CORETYPE");
+    unsetenv("OPENBLAS_L2_SIZE");
+    setenv("OPENBLAS_THREAD_TIMEOUT", "16", 1);
+    library = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (!library) {
+        printf("# OpenBLAS: libopenblas.so.0 is not there, skipped\n");
+        return 0;
+    }
+    symbol = dlsym(library, "cblas_sgemm");
+    memcpy(&blas->sgemm, &symbol, sizeof symbol);
+    symbol = dlsym(library, "openblas_set_num_threads");
+    memcpy(&blas->set_num_threads, &symbol, sizeof symbol);
+    symbol = dlsym(library, "openblas_get_corename");
+    memcpy(&blas->get_corename, &symbol, sizeof symbol);
+    if (!blas->sgemm || !blas->set_num_threads || !blas->get_corename) return 0;
+    printf("# OpenBLAS with the kernels of %s\n", blas->get_corename());
+    return 1;
 }
 
-static void theirs(mde_context *c, const product *p)
+static void once(mde_context *c, const openblas *blas, const product *p)
 {
-    (void)c;
-#ifdef HAVE_CBLAS
-    cblas_sgemm(CblasRowMajor, p->ta ? CblasTrans : CblasNoTrans, p->tb ? CblasTrans : CblasNoTrans, (int)p->m,
-                (int)p->n, (int)p->k, 1.0f, p->a, (int)(p->ta ? p->m : p->k), p->b, (int)(p->tb ? p->k : p->n), 0.0f,
-                p->out, (int)p->n);
-#else
-    (void)p;
-#endif
+    int64_t lda = p->ta ? p->m : p->k, ldb = p->tb ? p->k : p->n;
+    if (!blas) {
+        mde__gemm(c, p->ta, p->tb, p->m, p->n, p->k, p->a, lda, p->b, ldb, 0, p->out, p->n, p->workspace);
+    } else {
+        blas->sgemm(101, p->ta ? 112 : 111, p->tb ? 112 : 111, (int)p->m, (int)p->n, (int)p->k, 1.0f, p->a, (int)lda,
+                    p->b, (int)ldb, 0.0f, p->out, (int)p->n);
+    }
 }
 
-/* Seconds of one call; enough calls for 20 ms. */
-static double seconds(void (*f)(mde_context *, const product *), mde_context *c, const product *p)
+/* Seconds of one call: enough calls for 15 ms, after a pause in which the other's threads fall asleep. */
+static double seconds(mde_context *c, const openblas *blas, const product *p)
 {
-    double flops = 2 * (double)p->m * (double)p->n * (double)p->k, start;
-    int calls = (int)(2e9 / flops) + 1, i;
+    struct timespec pause = { 0, 2000000 };
+    int calls = (int)(1.5e9 / (2 * (double)p->m * (double)p->n * (double)p->k)) + 1, i;
+    double start;
+    nanosleep(&pause, NULL);
+    once(c, blas, p);
     start = mde_seconds();
-    for (i = 0; i < calls; i++) f(c, p);
+    for (i = 0; i < calls; i++) once(c, blas, p);
     return (mde_seconds() - start) / calls;
+}
+
+/* The sum of the logarithms of the ratios; counts them. */
+static double compare(mde_context *c, const openblas *blas, const int64_t *shape, int runs, int *count)
+{
+    static const char *const names[] = { "matmul NN", "matmul NT", "matmul TN" };
+    int64_t m = shape[0], n = shape[1], k = shape[2], i;
+    double log_ratios = 0, flops = 2e-9 * (double)m * (double)n * (double)k;
+    float *a = (float *)mde_alloc(c, (size_t)(m * k), sizeof *a);
+    float *b = (float *)mde_alloc(c, (size_t)(k * n), sizeof *b);
+    product p;
+    int kind, r;
+    p.m = m, p.n = n, p.k = k, p.a = a, p.b = b;
+    p.out = (float *)mde_alloc(c, (size_t)(m * n), sizeof *p.out);
+    p.workspace = (float *)mde_alloc(c, mde__gemm_workspace(c, m, n, k), sizeof *p.workspace);
+    for (i = 0; a && i < m * k; i++) a[i] = (float)(i % 17) / 17 - 0.5f;
+    for (i = 0; b && i < k * n; i++) b[i] = (float)(i % 19) / 19 - 0.5f;
+    for (kind = 0; kind < 3 && mde_context_status(c) == MDE_OK; kind++) {
+        double ours[BENCH_MOST_RUNS], theirs[BENCH_MOST_RUNS], our_median, their_median = 0;
+        char text[64];
+        p.ta = kind == 2, p.tb = kind == 1;
+        for (r = 0; r < runs; r++) {
+            ours[r] = seconds(c, NULL, &p);
+            if (blas) theirs[r] = seconds(c, blas, &p);
+        }
+        our_median = bench_median(runs, ours);
+        if (blas) {
+            their_median = bench_median(runs, theirs);
+            log_ratios += log(their_median / our_median);
+            ++*count;
+        }
+        snprintf(text, sizeof text, "%d x %d x %d", (int)m, (int)n, (int)k);
+        bench_figure(names[kind], text, mde_threads(c), flops / our_median, "GFLOP/s", blas ? flops / their_median : 0,
+                     '+');
+    }
+    mde_release(c, p.workspace);
+    mde_release(c, p.out);
+    mde_release(c, b);
+    mde_release(c, a);
+    return log_ratios;
 }
 
 int main(int argc, char **argv)
 {
     static const int64_t shapes[][3] = {
         { 1024, 256, 256 }, { 1024, 1024, 256 }, { 1024, 256, 1024 }, { 4096, 512, 512 }, { 2048, 2048, 2048 },
-        { 64, 64, 64 }, { 8192, 256, 128 }, { 1, 1024, 1024 }, { 4, 4096, 512 }
+        { 64, 64, 64 }, { 8192, 256, 128 }
     };
-    static const char *const kinds[] = { "NN", "NT", "TN" };
-    int runs = argc > 2 ? atoi(argv[2]) : 7, s, kind, r;
-    mde_context_desc desc;
-    mde_context *c;
-    double log_ratios = 0;
-    memset(&desc, 0, sizeof desc);
-    desc.threads = argc > 1 ? atoi(argv[1]) : 1;
-    c = mde_context_create(&desc);
-    if (runs < 1 || runs > 99) runs = 7;
-#ifdef HAVE_CBLAS
-    openblas_set_num_threads(desc.threads);
-#endif
-    printf("%s, %d threads; GFLOP/s, and their ratio to OpenBLAS\n%-18s", mde_simd_name(c), mde_threads(c),
-           "M x N x K");
-    for (kind = 0; kind < 3; kind++) printf("  %-22s", kinds[kind]);
-    printf("\n");
-    for (s = 0; s < (int)(sizeof shapes / sizeof *shapes); s++) {
-        int64_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], i;
-        float *a = (float *)mde_alloc(c, (size_t)(m * k), sizeof *a);
-        float *b = (float *)mde_alloc(c, (size_t)(k * n), sizeof *b);
-        product p;
-        p.m = m, p.n = n, p.k = k, p.a = a, p.b = b;
-        p.out = (float *)mde_alloc(c, (size_t)(m * n), sizeof *p.out);
-        p.workspace = (float *)mde_alloc(c, mde__gemm_workspace(c, m, n, k), sizeof *p.workspace);
-        if (mde_context_status(c) != MDE_OK) break;
-        for (i = 0; i < m * k; i++) a[i] = (float)(i % 17) / 17 - 0.5f;
-        for (i = 0; i < k * n; i++) b[i] = (float)(i % 19) / 19 - 0.5f;
-        printf("%5lld %5lld %5lld ", (long long)m, (long long)n, (long long)k);
-        for (kind = 0; kind < 3; kind++) {
-            double mine[99], other[99], flops = 2e-9 * (double)m * (double)n * (double)k, ratio;
-            p.ta = kind == 2, p.tb = kind == 1;
-            for (r = 0; r < runs; r++) {
-                mine[r] = seconds(ours, c, &p);
-                other[r] = seconds(theirs, c, &p);
-            }
-            qsort(mine, (size_t)runs, sizeof *mine, ascending);
-            qsort(other, (size_t)runs, sizeof *other, ascending);
-            ratio = other[runs / 2] / mine[runs / 2];
-#ifdef HAVE_CBLAS
-            printf("  %6.1f / %6.1f = %.2f ", flops / mine[runs / 2], flops / other[runs / 2], ratio);
-            log_ratios += log(ratio);
-#else
-            printf("  %6.1f                ", flops / mine[runs / 2]);
-            (void)ratio;
-#endif
-            fflush(stdout);
+    int threads = argc > 1 ? atoi(argv[1]) : 1, last = argc > 1 ? threads : 2, runs = argc > 2 ? atoi(argv[2]) : 5;
+    openblas blas;
+    int there = openblas_load(&blas);
+    if (runs < 1 || runs > BENCH_MOST_RUNS) runs = 5;
+    for (; threads <= last; threads++) {
+        mde_context_desc desc;
+        mde_context *c;
+        double log_ratios = 0;
+        int count = 0, s;
+        memset(&desc, 0, sizeof desc);
+        desc.threads = threads;
+        c = mde_context_create(&desc);
+        if (there) blas.set_num_threads(threads);
+        printf("# %s, %d threads\n", mde_simd_name(c), mde_threads(c));
+        for (s = 0; s < (int)(sizeof shapes / sizeof *shapes); s++) {
+            log_ratios += compare(c, there ? &blas : NULL, shapes[s], runs, &count);
         }
-        printf("\n");
-        mde_release(c, p.workspace);
-        mde_release(c, p.out);
-        mde_release(c, b);
-        mde_release(c, a);
+        if (count) printf("# geometric mean of the %d ratios: %.3f\n", count, exp(log_ratios / count));
+        if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));
+        mde_context_free(c);
     }
-#ifdef HAVE_CBLAS
-    printf("geometric mean of the ratios: %.3f\n", exp(log_ratios / (3.0 * s)));
-#endif
-    if (mde_context_status(c) != MDE_OK) printf("%s\n", mde_error(c));
-    (void)log_ratios;
-    mde_context_free(c);
     return 0;
 }

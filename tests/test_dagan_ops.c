@@ -100,6 +100,18 @@ static void convolutions_agree_with_a_plain_loop(void)
     }
 }
 
+/* With both signs before the leaky ReLU. */
+static void a_fused_convolution_gives_the_bits_of_its_parts(void)
+{
+    mde_context *c = context_with(1, MDE_SIMD_BEST);
+    int64_t channels = 5;
+    mde_tensor *x = noise4(c, 3, 9, 7, 4, 1), *w = noise4(c, 3, 3, 4, 5, 2), *bias = noise(c, 1, &channels, 3), *y, *z;
+    y = dagan_conv2d_leaky(c, x, w, bias, 2, 1, 0.2);
+    z = dagan_leaky_relu(c, dagan_scale_channels(c, dagan_conv2d(c, x, w, 2, 1), NULL, bias), 0.2);
+    CHECK(y && z && y->count == z->count && memcmp(y->data, z->data, y->count * sizeof *y->data) == 0);
+    mde_context_free(c);
+}
+
 /* <conv(x, w), g> = <x, transpose(g, w)> = <w, weight(x, g)>: with the loop above this fixes the other two. */
 static void the_three_convolutions_are_adjoint(void)
 {
@@ -235,6 +247,14 @@ enum { POLYNOMIAL, SMOOTH, KINKED };
 typedef struct op_case { const char *name; op_fn *call; int inputs, kind; int64_t shape[3][4]; } op_case;
 
 static mde_tensor *conv_1(mde_context *c, mde_tensor *const *in) { return dagan_conv2d(c, in[0], in[1], 1, 1); }
+/* Channels are kept to one side of the kink each by a bias of 30 or -30. */
+static mde_tensor *conv_leaky(mde_context *c, mde_tensor *const *in)
+{
+    int64_t channels = in[2]->shape[3], k;
+    mde_tensor *apart = mde_tensor_create(c, 1, &channels);
+    for (k = 0; apart && k < channels; k++) apart->data[k] = k % 2 ? 30.0f : -30.0f;
+    return dagan_conv2d_leaky(c, in[0], in[1], mde_add(c, mde_reshape(c, in[2], 1, &channels), apart), 1, 1, 0.2);
+}
 static mde_tensor *conv_2(mde_context *c, mde_tensor *const *in) { return dagan_conv2d(c, in[0], in[1], 2, 1); }
 static mde_tensor *transpose_1(mde_context *c, mde_tensor *const *in)
 {
@@ -265,6 +285,7 @@ static mde_tensor *instance(mde_context *c, mde_tensor *const *in) { return daga
 static const op_case cases[] = {
     { "conv2d", conv_1, 2, POLYNOMIAL, { { 3, 5, 6, 4 }, { 3, 3, 4, 5 }, { 0, 0, 0, 0 } } },
     { "conv2d, stride 2", conv_2, 2, POLYNOMIAL, { { 3, 5, 6, 4 }, { 3, 3, 4, 5 }, { 0, 0, 0, 0 } } },
+    { "conv2d_leaky", conv_leaky, 3, POLYNOMIAL, { { 3, 5, 6, 4 }, { 3, 3, 4, 5 }, { 1, 1, 1, 5 } } },
     { "conv2d_transpose", transpose_1, 2, POLYNOMIAL, { { 3, 5, 6, 5 }, { 3, 3, 9, 5 }, { 0, 0, 0, 0 } } },
     { "conv2d_transpose, stride 2", transpose_2, 2, POLYNOMIAL, { { 3, 3, 3, 5 }, { 3, 3, 4, 5 }, { 0, 0, 0, 0 } } },
     { "conv2d_weight", weight_2, 2, POLYNOMIAL, { { 3, 5, 6, 4 }, { 3, 3, 3, 5 }, { 0, 0, 0, 0 } } },
@@ -483,6 +504,7 @@ static void the_table_holds_every_op(void)
 int main(void)
 {
     TEST(convolutions_agree_with_a_plain_loop);
+    TEST(a_fused_convolution_gives_the_bits_of_its_parts);
     TEST(the_three_convolutions_are_adjoint);
     TEST(pooling_and_upsampling_agree_with_plain_loops);
     TEST(normalizations_have_mean_zero_and_variance_one);

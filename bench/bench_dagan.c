@@ -1,0 +1,138 @@
+/* Convolutions and the steps of WGAN-GP beside PyTorch's:
+     cc -O2 -fopenmp bench/bench_dagan.c -o bench_dagan -lm
+   Arguments: most threads (default 2). The peer, peer_dagan.py, says what is equal in the two networks. The batch of 32
+   images of 28 x 28 goes through the steps first, so that the peak of memory is theirs. */
+#define MDEMIX_IMPLEMENTATION
+#include "../mdemix.h"
+#define DAGAN_IMPLEMENTATION
+#include "../dagan.h"
+#include "bench.h"
+
+#define BATCH 32
+#define SIZE 28
+#define STEPS 15
+
+/* Most megabytes that were ever resident; 0 where /proc does not tell. */
+static double peak_megabytes(void)
+{
+    char line[256];
+    double kilobytes = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "VmHWM:", 6) == 0) kilobytes = strtod(line + 6, NULL);
+    }
+    if (f) fclose(f);
+    return kilobytes / 1024;
+}
+
+typedef struct task {
+    mde_context *c;
+    dagan *g;
+    mde_tensor *x, *partner, *weight, *y;
+    dagan_train_desc desc;
+    int64_t step;
+    int kind;
+} task;
+
+static void critic_step(void *user)
+{
+    task *t = (task *)user;
+    dagan_critic_step(t->g, t->x, t->partner, &t->desc, t->step++, NULL);
+}
+
+static void generator_step(void *user)
+{
+    task *t = (task *)user;
+    dagan_generator_step(t->g, t->x, &t->desc, t->step++, NULL);
+}
+
+static void convolution(void *user)
+{
+    task *t = (task *)user;
+    mde_mark mark = mde_arena_mark(t->c);
+    if (t->kind == 0) dagan_conv2d(t->c, t->x, t->weight, 1, 1);
+    else if (t->kind == 1) dagan_conv2d_transpose(t->c, t->y, t->weight, 1, 1, t->x->shape[1], t->x->shape[2]);
+    else dagan_conv2d_weight(t->c, t->x, t->y, 1, 1, 3, 3);
+    mde_arena_rewind(t->c, mark);
+}
+
+static mde_tensor *random_tensor(mde_context *c, int64_t n, int64_t h, int64_t w, int64_t channels)
+{
+    int64_t shape[4];
+    mde_random r = mde_random_start(1, (uint64_t)n);
+    mde_tensor *t;
+    size_t i;
+    shape[0] = n, shape[1] = h, shape[2] = w, shape[3] = channels;
+    t = mde_tensor_create(c, 4, shape);
+    for (i = 0; t && i < t->count; i++) {
+        double normal = mde_random_normal(&r);
+        t->data[i] = (float)(normal < -1 ? -1 : normal > 1 ? 1 : normal);
+    }
+    return t;
+}
+
+static void wgan(mde_context *c, const char *python)
+{
+    double peer[3] = { 0, 0, 0 };
+    task t;
+    char text[32];
+    dagan_images *like = dagan_images_draw(c, 1, 1, SIZE, 1);
+    snprintf(text, sizeof text, "wgan %d", STEPS);
+    if (bench_peer(python, "peer_dagan.py", text, mde_threads(c), 3, peer) != 3) peer[0] = peer[1] = peer[2] = 0;
+    memset(&t, 0, sizeof t);
+    t.c = c;
+    t.g = dagan_create(c, like, NULL);
+    t.x = random_tensor(c, BATCH, SIZE, SIZE, 1);
+    t.partner = random_tensor(c, BATCH, SIZE, SIZE, 1);
+    t.desc.mismatch = MDE_ZERO;
+    snprintf(text, sizeof text, "batch %d", BATCH);
+    bench_figure("WGAN-GP critic step", text, mde_threads(c), BATCH / bench_time(critic_step, &t, 1), "images/s",
+                 peer[0], '+');
+    bench_figure("WGAN-GP generator step", text, mde_threads(c), BATCH / bench_time(generator_step, &t, 0.5),
+                 "images/s", peer[1], '+');
+    bench_figure("WGAN-GP peak memory", text, mde_threads(c), peak_megabytes(), "MB", peer[2], '-');
+    dagan_free(t.g);
+    dagan_images_free(like);
+}
+
+static void convolutions(mde_context *c, const char *python, int size)
+{
+    static const char *const names[3] = { "conv2d 3x3", "conv2d 3x3 by input", "conv2d 3x3 by weight" };
+    double peer[3] = { 0, 0, 0 }, flops = 2e-9 * BATCH * size * size * 64 * 64 * 9;
+    char text[32];
+    task t;
+    snprintf(text, sizeof text, "conv %d 64 %d", BATCH, size);
+    if (bench_peer(python, "peer_dagan.py", text, mde_threads(c), 3, peer) != 3) peer[0] = peer[1] = peer[2] = 0;
+    memset(&t, 0, sizeof t);
+    t.c = c;
+    t.x = random_tensor(c, BATCH, size, size, 64);
+    t.y = random_tensor(c, BATCH, size, size, 64);
+    t.weight = random_tensor(c, 3, 3, 64, 64);
+    snprintf(text, sizeof text, "%d x %d x %d x 64", BATCH, size, size);
+    mde_set_recording(c, 0);
+    for (t.kind = 0; t.kind < 3; t.kind++) {
+        bench_figure(names[t.kind], text, mde_threads(c), flops / bench_time(convolution, &t, 0.4), "GFLOP/s",
+                     peer[t.kind], '+');
+    }
+    mde_set_recording(c, 1);
+}
+
+int main(int argc, char **argv)
+{
+    int most = argc > 1 ? atoi(argv[1]) : 2, pass, threads;
+    const char *python = bench_python("torch");
+    for (pass = 0; pass < 2; pass++) {
+        for (threads = 1; threads <= most; threads++) {
+            mde_context_desc desc;
+            mde_context *c;
+            memset(&desc, 0, sizeof desc);
+            desc.threads = threads;
+            c = mde_context_create(&desc);
+            if (pass == 0) wgan(c, python);
+            else convolutions(c, python, 28), convolutions(c, python, 14);
+            if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));
+            mde_context_free(c);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,177 @@
+"""PyTorch's side of bench_dagan.c; the last line holds the numbers.
+
+peer_dagan.py conv N CHANNELS SIZE: GFLOP/s of a 3x3 convolution, of its gradient by the input and by the weight.
+peer_dagan.py wgan STEPS: images/s of a critic step and of a generator step, peak resident megabytes.
+
+Both memory formats are timed and the better one is reported; for wgan in a process each, and with threads that wait
+actively and passively.
+
+Equal to DAGAN_COMPACT of dagan.h on 28 x 28 x 1, batch 32: every convolution's place, stride and channels, bias, leaky
+ReLU 0.2 before the norm, batch norm in the generator with scale and shift from z (FiLM), layer norm over each image in
+the critic with gain and bias a channel, skip connections, the critic's hidden layer over pooled features, tanh; loss of
+WGAN-GP with penalty 10 by double backward, real and made pairs as one batch, the generator's pass for the critic
+without gradient, Adam with beta 0 and 0.9. dagan.h's share of mismatched pairs is turned off there.
+"""
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def median(call, seconds):
+    call()
+    call()
+    times, begun = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begun < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def conv(n, channels, size):
+    flops = 2e-9 * n * size * size * channels * channels * 9
+    best = [0.0, 0.0, 0.0]
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(n, channels, size, size).contiguous(memory_format=layout)
+        w = torch.randn(channels, channels, 3, 3).contiguous(memory_format=layout)
+        g = torch.randn(n, channels, size, size).contiguous(memory_format=layout)
+
+        def backward(mask):
+            return torch.ops.aten.convolution_backward(g, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
+
+        with torch.no_grad():
+            calls = (lambda: F.conv2d(x, w, padding=1), lambda: backward([True, False, False]),
+                     lambda: backward([False, True, False]))
+            for i, call in enumerate(calls):
+                best[i] = max(best[i], flops / median(call, 0.4))
+    return best
+
+
+class Layer(nn.Module):
+    """3x3 convolution, leaky ReLU, norm; norm is "image", "batch" or "film"."""
+
+    def __init__(self, inputs, outputs, stride, norm, noise=32):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.film = None
+        if norm == "image":
+            self.norm = nn.GroupNorm(1, outputs)
+        else:
+            self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01, affine=norm == "batch")
+        if norm == "film":
+            self.film = nn.Linear(noise, 2 * outputs, bias=False)
+            self.gain = nn.Parameter(torch.ones(outputs))
+            self.shift = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x, z=None):
+        x = self.norm(F.leaky_relu(self.conv(x), 0.2))
+        if self.film is None:
+            return x
+        gain, shift = self.film(z).chunk(2, 1)
+        return x * (gain + self.gain)[:, :, None, None] + (shift + self.shift)[:, :, None, None]
+
+
+class Encoder(nn.Module):
+    def __init__(self, inputs, norm):
+        super().__init__()
+        self.down0 = Layer(inputs, 16, 2, norm)
+        self.conv1 = Layer(16, 32, 1, norm)
+        self.down1 = Layer(48, 32, 2, norm)
+        self.conv2 = Layer(32, 48, 1, norm)
+        self.down2 = Layer(48, 48, 2, norm)
+
+    def forward(self, x):
+        a = self.down0(x)
+        b = self.down1(torch.cat((self.conv1(a), a), 1))
+        return a, b, self.down2(self.conv2(b))
+
+
+class Generator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(1, "batch")
+        sizes = ((48, 48), (48, 48), (80, 32), (32, 32), (48, 16), (16, 8), (9, 8))
+        self.layers = nn.ModuleList(Layer(i, o, 1, "film") for i, o in sizes)
+        self.image = nn.Conv2d(8, 1, 3, 1, 1)
+
+    def forward(self, x, z):
+        a, b, c = self.encoder(x)
+        for block, skip in enumerate((b, a, x)):
+            c = self.layers[2 * block](c, z)
+            c = self.layers[2 * block + 1](F.interpolate(c, size=skip.shape[2:], mode="nearest"), z)
+            c = torch.cat((c, skip), 1)
+        return torch.tanh(self.image(self.layers[6](c, z)))
+
+
+class Critic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(2, "image")
+        self.hidden = nn.Linear(48, 384)
+        self.score = nn.Linear(384 + 48 * 16, 1)
+
+    def forward(self, candidate, condition):
+        last = self.encoder(torch.cat((candidate, condition), 1))[2]
+        hidden = F.leaky_relu(self.hidden(last.mean((2, 3))), 0.2)
+        return self.score(torch.cat((hidden, last.flatten(1)), 1))[:, 0]
+
+
+def wgan(steps, layout):
+    generator, critic = Generator().to(memory_format=layout), Critic().to(memory_format=layout)
+    adam_g = torch.optim.Adam(generator.parameters(), 5e-4, (0.0, 0.9))
+    adam_d = torch.optim.Adam(critic.parameters(), 5e-4, (0.0, 0.9))
+    x = torch.randn(32, 1, 28, 28).clamp(-1, 1).contiguous(memory_format=layout)
+    partner = torch.randn(32, 1, 28, 28).clamp(-1, 1).contiguous(memory_format=layout)
+
+    def critic_step():
+        with torch.no_grad():
+            made = generator(x, torch.randn(32, 32))
+        adam_d.zero_grad(set_to_none=True)
+        scores = critic(torch.cat((partner, made)), torch.cat((x, x)))
+        loss = scores[32:].mean() - scores[:32].mean()
+        between = (partner + torch.rand(32, 1, 1, 1) * (made - partner)).requires_grad_()
+        slope, = torch.autograd.grad(critic(between, x).sum(), between, create_graph=True)
+        penalty = ((slope.square().sum((1, 2, 3)) + 1e-12).sqrt() - 1).square().mean()
+        (loss + 10 * penalty).backward()
+        adam_d.step()
+
+    def generator_step():
+        for p in critic.parameters():
+            p.requires_grad_(False)
+        adam_g.zero_grad(set_to_none=True)
+        (-critic(generator(x, torch.randn(32, 32)), x).mean()).backward()
+        adam_g.step()
+        for p in critic.parameters():
+            p.requires_grad_(True)
+
+    def rate(step):
+        step()
+        step()
+        times = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        return 32 / statistics.median(times)
+
+    return rate(critic_step), rate(generator_step), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if sys.argv[1] == "conv":
+    print(*conv(*map(int, sys.argv[2:5])))
+elif len(sys.argv) == 3:
+    policies = ("PASSIVE", "ACTIVE") if torch.get_num_threads() > 1 else ("PASSIVE",)
+    runs = [subprocess.run([sys.executable, *sys.argv, layout], env={**os.environ, "OMP_WAIT_POLICY": policy}, check=True,
+                           capture_output=True, text=True).stdout.split()
+            for layout in ("contiguous_format", "channels_last") for policy in policies]
+    runs = [[float(number) for number in run] for run in runs]
+    print(max(r[0] for r in runs), max(r[1] for r in runs), min(r[2] for r in runs))
+else:
+    print(*wgan(int(sys.argv[2]), getattr(torch, sys.argv[3])))
