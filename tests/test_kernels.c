@@ -392,10 +392,10 @@ static void norms_and_their_gradients_follow_their_formulas(void)
                 float *use_gain = affine ? gain : NULL, *use_bias = affine ? bias : NULL;
                 if (layer) {
                     mde__layer_norm_rows(c, rows, cols, x, use_gain, use_bias, 1e-3f, y, mean, rstd);
-                    mde__layer_norm_rows_vjp(c, rows, cols, x, use_gain, mean, rstd, g, dx, dgain, dbias);
+                    mde__layer_norm_rows_vjp(c, rows, cols, x, use_gain, mean, rstd, g, 0, dx, dgain, dbias);
                 } else {
                     mde__rms_norm_rows(c, rows, cols, x, use_gain, 1e-3f, y, rstd);
-                    mde__rms_norm_rows_vjp(c, rows, cols, x, use_gain, rstd, g, dx, dgain);
+                    mde__rms_norm_rows_vjp(c, rows, cols, x, use_gain, rstd, g, 0, dx, dgain);
                 }
                 for (i = 0; i < rows; i++) {
                     double mu = 0, spread = 0, mh = 0, mhn = 0, r;
@@ -445,9 +445,9 @@ static void rope_turns_pairs_and_back(void)
             cosine[i] = (float)cos((double)i);
             sine[i] = (float)sin((double)i);
         }
-        mde__rope(c, batch, time, heads, dim, x, y, cosine, sine, 0);
+        mde__rope(c, batch, time, heads, heads, dim, x, y, cosine, sine, 0);
         memcpy(z, y, (size_t)n * sizeof *z);
-        mde__rope(c, batch, time, heads, dim, z, z, cosine, sine, 1);
+        mde__rope(c, batch, time, heads, heads, dim, z, z, cosine, sine, 1);
         for (b = 0; b < batch; b++) for (t = 0; t < time; t++) for (h = 0; h < heads; h++) for (i = 0; i < half; i++) {
             int64_t at = ((b * time + t) * heads + h) * dim + i;
             double co = (double)cosine[t * half + i], si = (double)sine[t * half + i];
@@ -860,12 +860,12 @@ static void run_all(mde_context *c, bits *b)
         keep(b, "cross_entropy_vjp", y, (size_t)(rows * n) * 4);
         mde__rms_norm_rows(c, rows, n, x, gain, 1e-5f, y, rstd);
         keep(b, "rms_norm", y, (size_t)(rows * n) * 4);
-        mde__rms_norm_rows_vjp(c, rows, n, x, gain, rstd, z, y, dgain);
+        mde__rms_norm_rows_vjp(c, rows, n, x, gain, rstd, z, 0, y, dgain);
         keep(b, "rms_norm_vjp", y, (size_t)(rows * n) * 4);
         keep(b, "rms_norm_vjp", dgain, (size_t)n * 4);
         mde__layer_norm_rows(c, rows, n, x, gain, gain, 1e-5f, y, mean, rstd);
         keep(b, "layer_norm", y, (size_t)(rows * n) * 4);
-        mde__layer_norm_rows_vjp(c, rows, n, x, gain, mean, rstd, z, y, dgain, dbias);
+        mde__layer_norm_rows_vjp(c, rows, n, x, gain, mean, rstd, z, 0, y, dgain, dbias);
         keep(b, "layer_norm_vjp", y, (size_t)(rows * n) * 4);
         keep(b, "layer_norm_vjp", dgain, (size_t)n * 4);
         keep(b, "layer_norm_vjp", dbias, (size_t)n * 4);
@@ -883,7 +883,7 @@ static void run_all(mde_context *c, bits *b)
         keep(b, "attention_vjp", dq, nq * 4);
         keep(b, "attention_vjp", dk, nk * 4);
         keep(b, "attention_vjp", dv, nk * 4);
-        mde__rope(c, 2, 70, 4, 20, x, y, z, z + 700, 0);
+        mde__rope(c, 2, 70, 4, 4, 20, x, y, z, z + 700, 0);
         keep(b, "rope", y, nq * 4);
         free(lse), free(dq), free(dk), free(dv), free(scratch);
     }
