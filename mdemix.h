@@ -8475,7 +8475,8 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
 typedef struct mde__param {
     char *name;
     mde_tensor tensor;
-    float *m, *v;               /* moments of AdamW */
+    float *m, *v;               /* moments of AdamW; NULL until the first step */
+    int lodger;                 /* data and grad lie in another parameter's block */
 } mde__param;
 
 struct mde_params {
@@ -8499,8 +8500,10 @@ static void mde__param_free(mde_context *c, mde__param *item)
 {
     if (!item) return;
     mde_release(c, item->name);
-    mde_release(c, item->tensor.data);
-    mde_release(c, item->tensor.grad);
+    if (!item->lodger) {
+        mde_release(c, item->tensor.data);
+        mde_release(c, item->tensor.grad);
+    }
     mde_release(c, item->m);
     mde_release(c, item->v);
     mde_release(c, item);
@@ -8556,8 +8559,6 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     item->name = mde__copy_text(c, name);
     item->tensor.data = (float *)mde_alloc(c, count, sizeof(float));
     item->tensor.grad = (float *)mde_alloc(c, count, sizeof(float));
-    item->m = (float *)mde_alloc(c, count, sizeof(float));
-    item->v = (float *)mde_alloc(c, count, sizeof(float));
     if (mde__bad(c)) {
         mde__param_free(c, item);
         return NULL;
@@ -8569,6 +8570,41 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     mde__initialise(p, name, &item->tensor, init, scale);
     p->items[p->count++] = item;
     return &item->tensor;
+}
+
+/* Puts parameters, matrices of as many columns or vectors, behind one another into one block, so that `all` is one
+   parameter made of their rows. Each keeps its name. */
+static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts, mde_tensor *all)
+{
+    mde_context *c = p->context;
+    size_t total = 0, at = 0;
+    float *data, *grad;
+    int i, k;
+    if (mde__bad(c)) return;
+    *all = *parts[0];
+    all->shape[0] = 0;
+    for (k = 0; k < count; k++) {
+        total += parts[k]->count;
+        all->shape[0] += parts[k]->shape[0];
+    }
+    data = (float *)mde_alloc(c, total, sizeof *data);
+    grad = (float *)mde_alloc(c, total, sizeof *grad);
+    if (mde__bad(c)) {
+        mde_release(c, data);
+        return;
+    }
+    for (k = 0; k < count; at += parts[k++]->count) {
+        for (i = 0; &p->items[i]->tensor != parts[k]; i++) {}
+        memcpy(data + at, parts[k]->data, parts[k]->count * sizeof *data);
+        mde_release(c, parts[k]->data);
+        mde_release(c, parts[k]->grad);
+        parts[k]->data = data + at;
+        parts[k]->grad = grad + at;
+        p->items[i]->lodger = k > 0;
+    }
+    all->count = total;
+    all->data = data;
+    all->grad = grad;
 }
 
 MDEDEF int mde_params_count(const mde_params *p)
@@ -8626,12 +8662,24 @@ static double mde__or_default(double value, double absent)
     return value == 0 ? absent : value == MDE_ZERO ? 0 : value;
 }
 
+/* Moments for all, 0 where there were none. */
+static mde_status mde__params_moments(mde_params *p)
+{
+    int i;
+    for (i = 0; i < p->count; i++) {
+        mde__param *item = p->items[i];
+        if (!item->m) item->m = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->m);
+        if (!item->v) item->v = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->v);
+    }
+    return p->context->status;
+}
+
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
 {
     mde_context *c = p ? p->context : NULL;
     double norm, scale = 1, beta1, beta2, epsilon, decay1, decay2;
     int i;
-    if (mde__bad(c)) return (double)NAN;
+    if (mde__bad(c) || mde__params_moments(p) != MDE_OK) return (double)NAN;
     norm = mde_params_grad_norm(p);
     if (!(norm < (double)INFINITY)) {
         mde_fail(c, MDE_NOT_FINITE, "adamw: the norm of the gradient is not finite");
@@ -8748,6 +8796,7 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
     for (k = 0; k < sets; k++) {
+        if (mde__params_moments(p[k]) != MDE_OK) return c->status;
         most += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
@@ -8812,7 +8861,10 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     const float **found, **next;
     size_t most = 1;
     int i, k, which;
-    for (k = 0; k < sets; k++) most += (size_t)p[k]->count * 3;
+    for (k = 0; k < sets; k++) {
+        if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
+        most += (size_t)p[k]->count * 3;
+    }
     found = next = (const float **)mde_alloc(c, most, sizeof *found);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
@@ -10328,9 +10380,10 @@ typedef struct mde__norm { mde_tensor *gain, *bias; } mde__norm;
 
 typedef struct mde__layer {
     mde__norm attention_norm, forward_norm;
-    mde__linear q, k, v;            /* GPT-2's form: q holds all three, side by side */
+    mde__linear qkv;                /* queries, keys and values side by side */
     mde__linear attention_out;
-    mde__linear gate, up, down;     /* gate is for SwiGLU only */
+    mde__linear up, down;           /* up: for SwiGLU, the gate and then the values */
+    mde_tensor joined[4];           /* weight and bias of qkv and up, where they are made of several parameters */
 } mde__layer;
 
 struct mde_lm {
@@ -10466,6 +10519,23 @@ static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
     return norm;
 }
 
+/* The layers `parts` as one, side by side. */
+static mde__linear mde__lm_join(mde_lm *lm, int count, const mde__linear *parts, mde_tensor *joined)
+{
+    mde_tensor *each[3] = { NULL, NULL, NULL };
+    mde__linear all;
+    int i;
+    memset(&all, 0, sizeof all);
+    for (i = 0; i < count; i++) each[i] = parts[i].weight;
+    mde__params_join(lm->params, count, each, &joined[0]);
+    all.weight = &joined[0];
+    if (!lm->desc.biases) return all;
+    for (i = 0; i < count; i++) each[i] = parts[i].bias;
+    mde__params_join(lm->params, count, each, &joined[1]);
+    all.bias = &joined[1];
+    return all;
+}
+
 /* Linear layers start with variance 1 / inputs. Those that end on the residual stream start smaller by the number of
    branches, so that the stream carries the embedding at first and each branch grows as it learns; of the scales tried
    on small models this trained best, before 1 / sqrt(2 layers) and 0. */
@@ -10475,9 +10545,10 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
     mde__layer *layer = &lm->layers[i];
     int64_t width = d->width, kv_width = (int64_t)d->width / d->heads * d->kv_heads;
     double residual = 1 / (2.0 * d->layers);
+    mde__linear parts[3];
     if (lm->gpt2) {
         layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
-        layer->q = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
+        layer->qkv = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
         layer->attention_out = mde__lm_linear(lm, i, "attn.c_proj", width, width, residual);
         layer->forward_norm = mde__lm_norm(lm, i, "ln_2");
         layer->up = mde__lm_linear(lm, i, "mlp.c_fc", width, d->hidden, 1);
@@ -10485,13 +10556,15 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
         return;
     }
     layer->attention_norm = mde__lm_norm(lm, i, "input_layernorm");
-    layer->q = mde__lm_linear(lm, i, "self_attn.q_proj", width, width, 1);
-    layer->k = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1);
-    layer->v = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1);
+    parts[0] = mde__lm_linear(lm, i, "self_attn.q_proj", width, width, 1);
+    parts[1] = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1);
+    parts[2] = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1);
+    layer->qkv = mde__lm_join(lm, 3, parts, &layer->joined[0]);
     layer->attention_out = mde__lm_linear(lm, i, "self_attn.o_proj", width, width, residual);
     layer->forward_norm = mde__lm_norm(lm, i, "post_attention_layernorm");
-    if (!d->gelu) layer->gate = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1);
-    layer->up = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1);
+    if (!d->gelu) parts[0] = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1);
+    parts[1] = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1);
+    layer->up = d->gelu ? parts[1] : mde__lm_join(lm, 2, parts, &layer->joined[2]);
     layer->down = mde__lm_linear(lm, i, "mlp.down_proj", d->hidden, width, residual);
 }
 
@@ -10591,10 +10664,13 @@ MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 
 /* ---- Forward pass ---- */
 
-static mde_tensor *mde__lm_apply_linear(mde_lm *lm, mde_tensor *x, const mde__linear *linear)
+/* before: a row of the table, or NULL; with a norm, that. residual may be NULL. */
+static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const mde__norm *norm, mde_tensor *x,
+                                        const mde__linear *linear, mde_tensor *residual)
 {
-    mde_tensor *y = mde_matmul_t(lm->context, x, linear->weight, 0, !lm->gpt2);
-    return linear->bias ? mde_add(lm->context, y, linear->bias) : y;
+    if (norm) before = lm->desc.layer_norm ? &mde__op_layer_norm : &mde__op_rms_norm;
+    return mde__apply_linear(lm->context, before, x, norm ? norm->gain : NULL, norm ? norm->bias : NULL,
+                             lm->desc.norm_epsilon, linear->weight, !lm->gpt2, linear->bias, residual);
 }
 
 static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm *norm)
@@ -10603,77 +10679,92 @@ static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm
     return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
 }
 
-/* place: which dropout of the pass it is; each has masks of its own. */
-static mde_tensor *mde__lm_apply_dropout(mde_lm *lm, mde_tensor *x, int place)
+/* The end of a branch: its last linear layer, and x on top. place: which dropout of the pass it is; each has masks of
+   its own. */
+static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear *linear,
+                                      mde_tensor *x, int place)
 {
-    if (!lm->training || lm->desc.dropout == 0) return x;
-    return mde_dropout(lm->context, x, lm->desc.dropout, lm->desc.seed,
-                       (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+    if (!lm->training || lm->desc.dropout == 0) return mde__lm_apply_linear(lm, before, NULL, y, linear, x);
+    y = mde__lm_apply_linear(lm, before, NULL, y, linear, NULL);
+    y = mde_dropout(lm->context, y, lm->desc.dropout, lm->desc.seed,
+                    (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+    return mde_add(lm->context, x, y);
 }
 
-static mde_tensor *mde__lm_heads(mde_lm *lm, mde_tensor *x, int64_t batch, int64_t time, int heads)
+/* Appends the keys and values of qkv [time, (heads + 2 kv_heads) dim] to the cache and lets the queries see all of
+   them. Nothing is recorded. */
+static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, int64_t time, int64_t start,
+                                        const float *table, mde__cache *cache)
 {
-    int64_t shape[4];
-    shape[0] = batch;
-    shape[1] = time;
-    shape[2] = heads;
-    shape[3] = lm->desc.width / lm->desc.heads;
-    return mde_reshape(lm->context, x, 4, shape);
-}
-
-/* Appends the keys or values x [1, time, kv_heads, dim] to those of the layer and returns all of them. */
-static mde_tensor *mde__cache_append(mde_lm *lm, float *all, int layer, int64_t length, const mde_tensor *x)
-{
-    size_t row, offset;
-    int64_t shape[4];
-    if (!x) return NULL;
-    row = (size_t)(x->shape[2] * x->shape[3]);
-    offset = (size_t)layer * (size_t)lm->desc.context * row;
-    memcpy(all + offset + (size_t)length * row, x->data, x->count * sizeof *all);
-    memcpy(shape, x->shape, sizeof shape);
-    shape[1] += length;
-    return mde__tensor_view(lm->context, 4, shape, all + offset);
+    mde_context *c = lm->context;
+    const mde_lm_desc *d = &lm->desc;
+    mde__attention_shape s;
+    int64_t shape[2], row, t, offset, keys;
+    mde_tensor *out;
+    mde_mark mark;
+    float *scratch;
+    memset(&s, 0, sizeof s);
+    s.batch = s.causal = 1;
+    s.time_q = time;
+    s.time_k = start + time;
+    s.heads = d->heads;
+    s.kv_heads = d->kv_heads;
+    s.dim = d->width / d->heads;
+    s.stride_q = (s.heads + 2 * s.kv_heads) * s.dim;
+    row = s.kv_heads * s.dim;
+    keys = s.heads * s.dim;
+    offset = layer * (int64_t)d->context * row;
+    shape[0] = time;
+    shape[1] = d->width;
+    out = mde__tensor_new(c, 2, shape);
+    mark = mde_arena_mark(c);
+    scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
+    if (!out || !scratch) return NULL;
+    if (table) {
+        mde__rope(c, 1, time, s.heads + 2 * s.kv_heads, s.heads + s.kv_heads, s.dim, qkv->data, qkv->data, table,
+                  table + time * (s.dim / 2), 0);
+    }
+    for (t = 0; t < time; t++) {
+        const float *from = qkv->data + t * s.stride_q + keys;
+        memcpy(cache->keys + offset + (start + t) * row, from, (size_t)row * sizeof *from);
+        memcpy(cache->values + offset + (start + t) * row, from + row, (size_t)row * sizeof *from);
+    }
+    mde__attention(c, &s, qkv->data, cache->keys + offset, cache->values + offset, (float)(1 / sqrt((double)s.dim)),
+                   out->data, NULL, scratch);
+    mde_arena_rewind(c, mark);
+    return out;
 }
 
 static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t batch, int64_t time, int64_t start,
-                                     mde__cache *cache)
+                                     const float *table, mde__cache *cache)
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     const mde__layer *layer = &lm->layers[i];
-    int64_t width = d->width, shape[2];
-    mde_tensor *q = mde__lm_apply_linear(lm, x, &layer->q), *k, *v;
-    if (lm->gpt2) {
-        k = mde_slice(c, q, 1, width, width);
-        v = mde_slice(c, q, 1, 2 * width, width);
-        q = mde_slice(c, q, 1, 0, width);
-    } else {
-        k = mde__lm_apply_linear(lm, x, &layer->k);
-        v = mde__lm_apply_linear(lm, x, &layer->v);
-    }
-    q = mde__lm_heads(lm, q, batch, time, d->heads);
-    k = mde__lm_heads(lm, k, batch, time, d->kv_heads);
-    v = mde__lm_heads(lm, v, batch, time, d->kv_heads);
-    if (!d->learned_positions) {
-        q = mde_rope(c, q, d->rope_base, start);
-        k = mde_rope(c, k, d->rope_base, start);
-    }
+    int64_t dim = d->width / d->heads, shape[4];
+    mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->attention_norm, x, &layer->qkv, NULL);
+    if (!y) return NULL;
     if (cache) {
-        k = mde__cache_append(lm, cache->keys, i, start, k);
-        v = mde__cache_append(lm, cache->values, i, start, v);
+        y = mde__lm_attend_cache(lm, y, i, time, start, table, cache);
+    } else {
+        shape[0] = batch;
+        shape[1] = time;
+        shape[2] = d->heads + 2 * d->kv_heads;
+        shape[3] = dim;
+        y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, shape), d->kv_heads, 1 / sqrt((double)dim), 1,
+                                        d->learned_positions ? 0 : d->rope_base, table);
+        shape[0] = batch * time;
+        shape[1] = d->width;
+        y = mde_reshape(c, y, 2, shape);
     }
-    x = mde_attention(c, q, k, v, 1 / sqrt((double)(width / d->heads)), 1);
-    shape[0] = batch * time;
-    shape[1] = width;
-    return mde__lm_apply_linear(lm, mde_reshape(c, x, 2, shape), &layer->attention_out);
+    return mde__lm_end_branch(lm, NULL, y, &layer->attention_out, x, 2 * i);
 }
 
-static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, const mde__layer *layer)
+static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, int i)
 {
-    mde_tensor *up = mde__lm_apply_linear(lm, x, &layer->up);
-    if (lm->desc.gelu) up = mde_gelu(lm->context, up);
-    else up = mde_swiglu(lm->context, mde__lm_apply_linear(lm, x, &layer->gate), up);
-    return mde__lm_apply_linear(lm, up, &layer->down);
+    const mde__layer *layer = &lm->layers[i];
+    mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->forward_norm, x, &layer->up, NULL);
+    return mde__lm_end_branch(lm, lm->desc.gelu ? &mde__op_gelu : &mde__op_packed_swiglu, y, &layer->down, x, 2 * i + 1);
 }
 
 static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)
@@ -10698,13 +10789,23 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
 {
     mde_context *c = lm->context;
     mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
+    const float *table = NULL;
+    mde_mark mark;
     int i;
+    if (!lm->positions && !mde__bad(c)) {
+        table = mde__rope_table(c, lm->desc.rope_base, start, time, lm->desc.width / lm->desc.heads / 2);
+    }
+    mark = mde_arena_mark(c);
     for (i = 0; i < lm->desc.layers; i++) {
-        const mde__layer *layer = &lm->layers[i];
-        y = mde__lm_attention(lm, mde__lm_apply_norm(lm, x, &layer->attention_norm), i, batch, time, start, cache);
-        x = mde_add(c, x, mde__lm_apply_dropout(lm, y, 2 * i));
-        y = mde__lm_feed_forward(lm, mde__lm_apply_norm(lm, x, &layer->forward_norm), layer);
-        x = mde_add(c, x, mde__lm_apply_dropout(lm, y, 2 * i + 1));
+        y = mde__lm_attention(lm, x, i, batch, time, start, table, cache);
+        y = mde__lm_feed_forward(lm, y, i);
+        if (c->recording || !y) {
+            x = y;
+            continue;
+        }
+        /* Nobody comes back to a layer. */
+        memcpy(x->data, y->data, x->count * sizeof *x->data);
+        mde_arena_rewind(c, mark);
     }
     if (cache) cache->length = start + time;
     return mde__lm_apply_norm(lm, x, &lm->norm);
@@ -10866,8 +10967,9 @@ static void mde__forget_moments(mde_params *p)
     int i;
     p->steps = 0;
     for (i = 0; i < p->count; i++) {
-        memset(p->items[i]->m, 0, p->items[i]->tensor.count * sizeof(float));
-        memset(p->items[i]->v, 0, p->items[i]->tensor.count * sizeof(float));
+        mde__param *item = p->items[i];
+        if (item->m) memset(item->m, 0, item->tensor.count * sizeof *item->m);
+        if (item->v) memset(item->v, 0, item->tensor.count * sizeof *item->v);
     }
 }
 
@@ -10939,7 +11041,8 @@ static double mde__training_step(mde__training *run)
     lm->training = 1;
     lm->step = run->step;
     mde_params_zero_grad(lm->params);
-    loss = mde_mean(c, mde_cross_entropy(c, mde_lm_logits(lm, batch, length, run->inputs), run->targets));
+    loss = mde_linear_cross_entropy(c, mde__lm_hidden(lm, batch, length, run->inputs, 0, NULL),
+                                    lm->output ? lm->output : lm->embedding, run->targets);
     lm->training = 0;
     value = mde_item(loss);
     if (!mde__bad(c) && !(value < (double)INFINITY)) {
