@@ -6375,45 +6375,51 @@ static void mde__spare_adjoint(mde_tensor **spare, mde_tensor *adjoint)
 
 /* Without the tape, each adjoint has a buffer of its own, and what the VJP made goes at once: a backward walk takes
    little more memory than the values that it goes back over. A fused VJP adds to the buffer itself. Without a list of
-   goals, the gradients of parameters go where they belong; with one, `kept` says that the node's own is asked for. */
+   goals, the gradients of parameters go where they belong; with one, `kept` says that the node's own is asked for. The
+   gradient of a view needs no buffer: it goes through, and its buffer with it. */
 static void mde__visit_once(mde_context *c, const mde_node *node, unsigned want, int parameters, int kept,
                             mde_tensor **spare)
 {
     mde_tensor *din[MDE_MAX_INPUTS], *fresh[MDE_MAX_INPUTS], *to[MDE_MAX_INPUTS], *g = node->out->adjoint;
     mde_mark mark;
-    int k;
+    int k, view = node->op->inputs == 1 && node->in[0]->data == node->out->data && !kept, stays = 0;
     for (k = 0; k < node->op->inputs; k++) {
         mde_tensor *in = node->in[k];
         fresh[k] = to[k] = NULL;
         if (!((want >> k) & 1)) continue;
         if (parameters && mde__is_parameter(in)) to[k] = mde__tensor_view(c, in->rank, in->shape, in->grad);
         else if (in->adjoint) to[k] = in->adjoint;
-        else fresh[k] = to[k] = mde__take_adjoint(c, spare, in);
+        else if (!view) fresh[k] = to[k] = mde__take_adjoint(c, spare, in);
         c->sink[k] = to[k];
         c->sink_adds[k] = !fresh[k];
     }
-    if (mde__bad(c)) return;
+    if (mde__bad(c)) {
+        memset((void *)c->sink, 0, sizeof c->sink);
+        return;
+    }
     mark = mde_arena_mark(c);
     mde__run_vjp(c, node, want, 0, din);
     for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
         mde_tensor *in = node->in[k];
         int there = din[k] && din[k] == to[k];
         if (!din[k] || (there && !fresh[k])) continue;
-        if (!fresh[k] || in->adjoint) {
-            mde_tensor *sum = fresh[k] ? in->adjoint : to[k];
+        if (in->adjoint || (to[k] && !fresh[k])) {
+            mde_tensor *sum = in->adjoint ? in->adjoint : to[k];
             mde__vadd(c, (int64_t)in->count, sum->data, din[k]->data, sum->data);
         } else if (!there && din[k]->data == g->data && node->out->adjoint && !kept) {
-            /* The gradient goes through unchanged, and with it its buffer. */
             in->adjoint = g;
             mde__take_shape(g, in);
             node->out->adjoint = NULL;
+        } else if (!fresh[k]) {
+            in->adjoint = din[k];
+            stays = 1;
         } else {
             if (!there) memcpy(fresh[k]->data, din[k]->data, in->count * sizeof(float));
             in->adjoint = fresh[k];
             fresh[k] = NULL;
         }
     }
-    mde_arena_rewind(c, mark);
+    if (!stays) mde_arena_rewind(c, mark);
     for (k = 0; k < node->op->inputs; k++) mde__spare_adjoint(spare, fresh[k]);
 }
 
@@ -7409,6 +7415,65 @@ static void mde__scatter_vjp(MDE__VJP)
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
                                             mde__scatter_vjp, NULL };
 
+/* Tokens with their places: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
+   [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
+static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128], b[128];
+    if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1] || args->i[1] < 0 || args->i[2] < 1
+        || args->i[1] > in[1]->shape[0] - args->i[2] || args->i[0] % args->i[2] != 0) {
+        mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; expected "
+                 "[n, width] and [m, width] with so many", mde__shape_text(in[0], a), mde__shape_text(in[1], b),
+                 (long long)args->i[2], (long long)args->i[1]);
+        return 0;
+    }
+    out->rank = 2;
+    out->shape[0] = args->i[0];
+    out->shape[1] = in[0]->shape[1];
+    return mde__check_ids(c, "embed", args, in[0]->shape[0]);
+}
+
+static void mde__embed_forward(mde_context *c, mde_node *node)
+{
+    const int32_t *ids = (const int32_t *)node->args.p;
+    int64_t width = node->out->shape[1], count = node->args.i[0], start = node->args.i[1], time = node->args.i[2], r, i;
+    (void)c;
+    for (r = 0; r < count; r++) {
+        const float *token = node->in[0]->data + ids[r] * width;
+        const float *position = node->in[1]->data + (start + r % time) * width;
+        float *to = node->out->data + r * width;
+        for (i = 0; i < width; i++) to[i] = token[i] + position[i];
+    }
+}
+
+static void mde__embed_vjp(MDE__VJP)
+{
+    int64_t start = node->args.i[1], time = node->args.i[2], width = mde__last(g), shape[3];
+    mde_tensor *sum;
+    if (want & 1) din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
+    if (!(want & 2)) return;
+    shape[0] = node->args.i[0] / time;
+    shape[1] = time;
+    shape[2] = width;
+    sum = mde_sum_to(c, mde_reshape(c, g, 3, shape), 2, shape + 1);
+    din[1] = mde_pad(c, sum, 0, start, node->in[1]->shape[0] - start - time);
+}
+
+static void mde__embed_vjp_fast(MDE__VJP)
+{
+    int64_t count = node->args.i[0], start = node->args.i[1], time = node->args.i[2], width = mde__last(g), r, i;
+    if (want & 1) din[0] = mde__sink_of_sums(c, node, 0);
+    if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
+    if (mde__bad(c)) return;
+    if (din[0]) mde__add_rows_by_id(count, width, (const int32_t *)node->args.p, g->data, din[0]->data);
+    for (r = 0; din[1] && r < count; r++) {
+        float *to = din[1]->data + (start + r % time) * width;
+        for (i = 0; i < width; i++) to[i] += g->data[r * width + i];
+    }
+}
+static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_forward, mde__embed_vjp,
+                                      mde__embed_vjp_fast };
+
 /* args: p targets, i[0] their count */
 static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
@@ -7856,15 +7921,15 @@ static mde_node mde__linear_before(const mde_node *node)
     return inner;
 }
 
-/* f(x) [rows, k] in the arena, or x. */
-static const float *mde__linear_input(mde_context *c, const mde_node *node, int64_t rows, int64_t k)
+/* f(x) [rows, k], in `out` or if that is NULL in the arena; x without f. */
+static const float *mde__linear_input(mde_context *c, const mde_node *node, int64_t rows, int64_t k, mde_tensor *out)
 {
     mde_node inner = mde__linear_before(node);
     int64_t shape[2];
     if (!inner.op) return node->in[MDE__X]->data;
     shape[0] = rows;
     shape[1] = k;
-    inner.out = mde__tensor_new(c, 2, shape);
+    inner.out = out ? out : mde__tensor_new(c, 2, shape);
     if (!inner.out) return NULL;
     inner.op->forward(c, &inner);
     return mde__bad(c) ? NULL : inner.out->data;
@@ -7883,7 +7948,7 @@ static void mde__linear_forward(mde_context *c, mde_node *node)
         if (!node->saved) return;
     }
     mark = mde_arena_mark(c);
-    x = mde__linear_input(c, node, rows, k);
+    x = mde__linear_input(c, node, rows, k, NULL);
     if (x) {
         if (has_bias) mde__repeat_row(c, rows, n, node->in[MDE__BIAS]->data, out);
         mde__multiply(c, 0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data, has_bias, out);
@@ -7897,42 +7962,46 @@ static void mde__linear_vjp_fast(MDE__VJP)
     int transposed = (int)node->args.i[0], adds = 0;
     int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0], shape[2];
     mde_node inner = mde__linear_before(node);
-    mde_tensor *d[MDE_MAX_INPUTS] = { NULL };
+    mde_tensor *d[MDE_MAX_INPUTS] = { NULL }, *dx = NULL;   /* dx: where that of f(x) goes */
+    unsigned wants_x = want & (1 << MDE__X | 1 << MDE__GAIN | 1 << MDE__SHIFT);
+    shape[0] = rows;
+    shape[1] = k;
+    /* An elementwise f works in place. */
+    if (wants_x && !inner.op) dx = mde__sink(c, node, MDE__X, &adds);
+    else if (wants_x && inner.op->inputs == 1 && (int64_t)node->in[MDE__X]->count == rows * k) {
+        dx = mde__sink_to_set(c, node, MDE__X);
+    }
     if ((want >> MDE__WEIGHT) & 1) {
-        mde_tensor *to = mde__sink(c, node, MDE__WEIGHT, &adds);
+        int adds_weight;
+        mde_tensor *to = mde__sink(c, node, MDE__WEIGHT, &adds_weight);
         mde_mark mark = mde_arena_mark(c);
-        const float *x = mde__linear_input(c, node, rows, k);
-        if (to && x && transposed) mde__multiply(c, 1, 0, n, k, rows, g->data, x, adds, to->data);
-        else if (to && x) mde__multiply(c, 1, 0, k, n, rows, x, g->data, adds, to->data);
+        const float *x = mde__linear_input(c, node, rows, k, dx);
+        if (to && x && transposed) mde__multiply(c, 1, 0, n, k, rows, g->data, x, adds_weight, to->data);
+        else if (to && x) mde__multiply(c, 1, 0, k, n, rows, x, g->data, adds_weight, to->data);
         mde_arena_rewind(c, mark);
         din[MDE__WEIGHT] = to;
     }
     if ((want >> MDE__BIAS) & 1) {
-        din[MDE__BIAS] = mde__sink(c, node, MDE__BIAS, &adds);
-        if (!mde__bad(c)) mde__sum_columns(c, rows, n, g->data, adds, din[MDE__BIAS]->data);
+        int adds_bias;
+        din[MDE__BIAS] = mde__sink(c, node, MDE__BIAS, &adds_bias);
+        if (!mde__bad(c)) mde__sum_columns(c, rows, n, g->data, adds_bias, din[MDE__BIAS]->data);
     }
     if ((want >> MDE__RESIDUAL) & 1) din[MDE__RESIDUAL] = g;
-    if (!(want & (1 << MDE__X | 1 << MDE__GAIN | 1 << MDE__SHIFT)) || mde__bad(c)) return;
-    shape[0] = rows;
-    shape[1] = k;
+    if (!wants_x) return;
+    if (!dx) dx = mde__tensor_new(c, 2, shape);
+    if (mde__bad(c)) return;
+    mde__multiply(c, 0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data, adds, dx->data);
     if (!inner.op) {
-        din[MDE__X] = mde__sink(c, node, MDE__X, &adds);
-    } else {
-        adds = 0;
-        d[0] = mde__tensor_new(c, 2, shape);
+        din[MDE__X] = dx;
+        return;
     }
     if (mde__bad(c)) return;
-    mde__multiply(c, 0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data, adds,
-                  inner.op ? d[0]->data : din[MDE__X]->data);
-    if (!inner.op || mde__bad(c)) return;
-    g = d[0];
-    d[0] = NULL;
     /* The sinks of f's inputs, in f's order. */
     c->sink[1] = c->sink[MDE__GAIN];
     c->sink[2] = c->sink[MDE__SHIFT];
     c->sink_adds[1] = c->sink_adds[MDE__GAIN];
     c->sink_adds[2] = c->sink_adds[MDE__SHIFT];
-    inner.op->vjp_fast(c, &inner, g, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
+    inner.op->vjp_fast(c, &inner, dx, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
     din[MDE__X] = d[0];
     din[MDE__GAIN] = d[1];
     din[MDE__SHIFT] = d[2];
@@ -8086,7 +8155,7 @@ static const mde_op *const mde__ops[] = {
     &mde__op_reshape, &mde__op_permute, &mde__op_slice, &mde__op_pad, &mde__op_concat, &mde__op_broadcast_to,
     &mde__op_sum_to, &mde__op_matmul, &mde__op_softmax, &mde__op_log_softmax, &mde__op_rms_norm, &mde__op_layer_norm,
     &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention,
-    &mde__op_packed_swiglu, &mde__op_packed_attention, &mde__op_linear, &mde__op_linear_cross_entropy
+    &mde__op_embed, &mde__op_packed_swiglu, &mde__op_packed_attention, &mde__op_linear, &mde__op_linear_cross_entropy
 };
 
 MDEDEF int mde_op_count(void)
@@ -8366,7 +8435,7 @@ MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gai
 
 /* An op on inputs of which the first is x and whose arguments are ids; they are copied into the arena. */
 static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *const *in, int64_t count,
-                                  const int32_t *ids, int64_t rows)
+                                  const int32_t *ids, int64_t first, int64_t second)
 {
     mde_args args;
     int32_t *copy;
@@ -8380,24 +8449,25 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     memcpy(copy, ids, (size_t)count * sizeof *ids);
     memset(&args, 0, sizeof args);
     args.i[0] = count;
-    args.i[1] = rows;
+    args.i[1] = first;
+    args.i[2] = second;
     args.p = copy;
     return mde_apply(c, op, in, &args);
 }
 
 MDEDEF mde_tensor *mde_gather(mde_context *c, mde_tensor *table, int64_t count, const int32_t *ids)
 {
-    return mde__apply_ids(c, &mde__op_gather, &table, count, ids, 0);
+    return mde__apply_ids(c, &mde__op_gather, &table, count, ids, 0, 0);
 }
 
 MDEDEF mde_tensor *mde_scatter_add(mde_context *c, mde_tensor *x, int64_t n, const int32_t *ids)
 {
-    return mde__apply_ids(c, &mde__op_scatter_add, &x, x ? x->shape[0] : 0, ids, n);
+    return mde__apply_ids(c, &mde__op_scatter_add, &x, x ? x->shape[0] : 0, ids, n, 0);
 }
 
 MDEDEF mde_tensor *mde_cross_entropy(mde_context *c, mde_tensor *logits, const int32_t *targets)
 {
-    return mde__apply_ids(c, &mde__op_cross_entropy, &logits, logits ? logits->shape[0] : 0, targets, 0);
+    return mde__apply_ids(c, &mde__op_cross_entropy, &logits, logits ? logits->shape[0] : 0, targets, 0, 0);
 }
 
 MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t start)
@@ -8440,7 +8510,7 @@ MDEDEF mde_tensor *mde_linear_cross_entropy(mde_context *c, mde_tensor *x, mde_t
     mde_tensor *in[2];
     in[0] = x;
     in[1] = weight;
-    return mde__apply_ids(c, &mde__op_linear_cross_entropy, in, x ? x->shape[0] : 0, targets, 0);
+    return mde__apply_ids(c, &mde__op_linear_cross_entropy, in, x ? x->shape[0] : 0, targets, 0, 0);
 }
 
 MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability, uint64_t seed, uint64_t stream)
@@ -10769,17 +10839,11 @@ static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, int i)
 
 static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)
 {
-    mde_context *c = lm->context;
-    mde_tensor *x = mde_gather(c, lm->embedding, batch * time, tokens);
-    int64_t shape[3];
-    if (!lm->positions) return x;
-    shape[0] = batch;
-    shape[1] = time;
-    shape[2] = lm->desc.width;
-    x = mde_add(c, mde_reshape(c, x, 3, shape), mde_slice(c, lm->positions, 0, start, time));
-    shape[0] = batch * time;
-    shape[1] = lm->desc.width;
-    return mde_reshape(c, x, 2, shape);
+    mde_tensor *in[2];
+    in[0] = lm->embedding;
+    in[1] = lm->positions;
+    if (!lm->positions) return mde_gather(lm->context, lm->embedding, batch * time, tokens);
+    return mde__apply_ids(lm->context, &mde__op_embed, in, batch * time, tokens, start, time);
 }
 
 /* Normed last hidden state [batch * time, width] of tokens at positions from `start` on. With a cache batch is 1, and

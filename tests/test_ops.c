@@ -365,6 +365,16 @@ static void plain_linear_cross_entropy(const op_case *t, double *const *x, doubl
     }
 }
 
+/* i: first position, positions until they begin anew */
+static void plain_embed(const op_case *t, double *const *x, double *y)
+{
+    int64_t width = t->out.n[1], i;
+    for (i = 0; i < t->out.n[0] * width; i++) {
+        int64_t row = i / width;
+        y[i] = x[0][t->ids[row] * width + i % width] + x[1][(t->i[0] + row % t->i[1]) * width + i % width];
+    }
+}
+
 static mde_tensor *apply_linear(mde_context *c, const op_case *t, mde_tensor **in)
 {
     static const mde_op *const before[5] = {
@@ -417,6 +427,7 @@ APPLY(scatter, mde_scatter_add(c, in[0], t->out.n[0], t->ids))
 APPLY(cross_entropy, mde_cross_entropy(c, in[0], t->ids))
 APPLY(rope, mde_rope(c, in[0], t->f[0], t->i[0]))
 APPLY(attention, mde_attention(c, in[0], in[1], in[2], t->f[0], t->i[0]))
+APPLY(embed, mde__apply_ids(c, &mde__op_embed, in, t->out.n[0], t->ids, t->i[0], t->i[1]))
 APPLY(packed_swiglu, mde_packed_swiglu(c, in[0]))
 APPLY(packed_attention, mde_packed_attention(c, in[0], t->i[1], t->f[0], t->i[0], t->f[1]))
 APPLY(linear_cross_entropy, mde_linear_cross_entropy(c, in[0], in[1], t->ids))
@@ -550,6 +561,8 @@ static const op_case cases[] = {
     LINEAR(3, S2(2, 6), S2(3, 6), S1(6), NONE, NONE, NONE, S2(2, 3), 1, 2, 0, 0),
     LINEAR(4, S2(3, 4), S2(4, 2), S1(2), S2(3, 2), NONE, NONE, S2(3, 2), 0, 3, 1, 1),
     LINEAR(3, S2(3, 8), S2(5, 4), S2(3, 5), NONE, NONE, NONE, S2(3, 5), 1, 4, 0, 1),
+    {"embed", 2, {S2(4, 3), S2(5, 3)}, S2(6, 3), apply_embed, plain_embed, -1, 1, {1, 3, 0, 0, 0}, {0}, NULL, NULL,
+     repeated},
     {"linear_cross_entropy", 2, {S2(6, 3), S2(5, 3)}, S1(1), apply_linear_cross_entropy, plain_linear_cross_entropy,
      -2, 2, {0}, {0}, NULL, NULL, repeated}
 };
