@@ -7741,8 +7741,8 @@ static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, co
         out->shape[2] -= 2 * kv_heads;
         return 1;
     }
-    mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 kv_heads, "
-             "dim], kv_heads a divisor of heads, and an even dim for rotary positions", mde__shape_text(x, a),
+    mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
+             "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions", mde__shape_text(x, a),
              (long long)kv_heads);
     return 0;
 }
@@ -7869,8 +7869,8 @@ static void mde__multiply(mde_context *c, int ta, int tb, int64_t m, int64_t n, 
 }
 
 /* out = f(x) W + bias + residual in one op: f, a row of the table or nothing, is computed anew on the way back rather
-   than kept. in: x [rows, ..], W [k, n] (or [n, k], transposed), bias [n], residual [rows, n], then what f takes besides
-   x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at), p f,
+   than kept. in: x [rows, ..], W [k, n] (or [n, k], transposed), bias [n], residual [rows, n], then what f takes
+   besides x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at), p f,
    f[0] f's epsilon */
 enum { MDE__X, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__GAIN, MDE__SHIFT, MDE__LINEAR_INPUTS };
 
@@ -10833,8 +10833,9 @@ static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t b
 static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, int i)
 {
     const mde__layer *layer = &lm->layers[i];
+    const mde_op *activation = lm->desc.gelu ? &mde__op_gelu : &mde__op_packed_swiglu;
     mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->forward_norm, x, &layer->up, NULL);
-    return mde__lm_end_branch(lm, lm->desc.gelu ? &mde__op_gelu : &mde__op_packed_swiglu, y, &layer->down, x, 2 * i + 1);
+    return mde__lm_end_branch(lm, activation, y, &layer->down, x, 2 * i + 1);
 }
 
 static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)

@@ -1,10 +1,11 @@
 /* Language models of GPT-2's form beside PyTorch's on the CPU and beside straightforward loops in C (bench/plain_lm.c):
    tokens a second of a training step (forward, backward, AdamW), of scoring and of generation with a cache of keys and
    values, and the peak of resident memory. From the repository's folder:
-     make build/bench_lm && ./build/bench_lm [SECONDS]
-   Each figure is a median over SECONDS (default 3) of one process; a shape is layers x width / heads, context,
-   vocabulary, batch. Without the peer or the plain loops their columns stay empty. The memory is that of the whole
-   process: PyTorch's holds its libraries too. */
+     make build/bench_lm && ./build/bench_lm [SECONDS [train|score|generate]]
+   Each figure is the median of at least three runs over SECONDS (default 1) of one process; of the plain loops two, and
+   they take a quarter of the batch. A shape is layers x width / heads, context, vocabulary, batch. Without the peer or the
+   plain loops their lines are left out. The memory is that of the whole process: PyTorch's holds its libraries too. */
+#define _POSIX_C_SOURCE 200112L             /* popen */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "bench.h"
@@ -152,13 +153,13 @@ static void compare(const char *self, const char *python, const char *work, int 
     bench_peer(python, "peer_lm.py", arguments, threads, 2, peer);
     snprintf(name, sizeof name, "lm_%s", work);
     bench_figure(name, shape, threads, ours[0], "tokens/s", peer[0], '+');
-    if (threads == 1 || trains) {
+    if (trains || threads == 1) {
         snprintf(name, sizeof name, "lm_%s_memory", work);
         bench_figure(name, shape, threads, ours[1] / 1e6, "MB", peer[1] / 1e6, '-');
     }
     if (!trains) return;
     snprintf(command, sizeof command, "OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=%d build/plain_lm %d %d %d %d %d %d %g",
-             threads, m->layers, m->width, m->heads, m->context, m->vocabulary, m->batch, seconds);
+             threads, m->layers, m->width, m->heads, m->context, m->vocabulary, m->batch / 4, seconds);
     if (run_program(command, plain)) bench_figure("lm_train_plain", shape, threads, ours[0], "tokens/s", plain[0], '+');
     else printf("# build/plain_lm: not there, skipped\n");
 }
@@ -166,15 +167,16 @@ static void compare(const char *self, const char *python, const char *work, int 
 int main(int argc, char **argv)
 {
     static const char *const works[3] = { "train", "score", "generate" };
-    double seconds = argc == 2 ? atof(argv[1]) : 3;
+    double seconds = argc > 1 ? atof(argv[1]) : 1;
     const char *python;
     int work, index, threads;
     if (argc == 5) return measure(argv[1], &models[atoi(argv[2]) % 3], atoi(argv[3]), atof(argv[4]));
     python = bench_python("torch");
     for (work = 0; work < 3; work++) {
+        if (argc > 2 && strcmp(argv[2], works[work]) != 0) continue;
         for (threads = 1; threads <= 2; threads++) {
             for (index = 0; index < 3; index++) {
-                if (work == 2 && threads > 1) continue;
+                if (work > 0 && threads > 1 && (work == 2 || index == 2)) continue;
                 compare(argv[0], python, works[work], index, threads, seconds);
             }
         }
