@@ -3610,7 +3610,7 @@ typedef struct mde__kernels {
                   int accumulate, float *out, int64_t stride);
     /* Elements. */
     mde__kernel_fn *exp, *log, *tanh, *sigmoid, *silu, *gelu, *sqrt, *relu, *add, *sub, *mul, *div, *axpy, *affine;
-    mde__kernel_fn *silu_vjp, *gelu_vjp, *adamw;
+    mde__kernel_fn *silu_vjp, *gelu_vjp, *adamw, *row_product;
     /* Reductions. */
     mde__kernel_fn *sum, *dot, *sum_squares, *max, *sum_rows, *sum_columns;
     /* Rows. */
@@ -4793,6 +4793,39 @@ static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const
     }
 }
 
+/* Columns from .. to of one row of a product, as in generation, where the time goes into reading the matrix: out[0] [cols]
+   += in[0] [rows] in[1] [rows, cols], eight rows at a time, so that few streams are read and each in order. */
+static void MDE__K(row_product)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t n = j->cols, p = 0, i, q;
+    float *out = j->out[0];
+    for (; p + 8 <= j->rows; p += 8) {
+        const float *x = j->in[0] + p, *w = j->in[1] + p * n;
+#define MDE__START(r) MDE__V x##r = MDE__K(set)(x[r]);
+#define MDE__STEP(r) sum = MDE__K(fma)(x##r, MDE__K(load)(w + r * n + i), sum);
+        MDE__EACH_8(MDE__START)
+        for (i = from; i + MDE__W <= to; i += MDE__W) {
+            MDE__V sum = MDE__K(load)(out + i);
+            MDE__EACH_8(MDE__STEP)
+            MDE__K(store)(out + i, sum);
+        }
+#undef MDE__START
+#undef MDE__STEP
+        for (q = 0; q < 8 && i < to; q++) {
+            MDE__V part = MDE__K(load_part)(w + q * n + i, to - i, 0.0f);
+            part = MDE__K(fma)(MDE__K(set)(x[q]), part, MDE__K(load_part)(out + i, to - i, 0.0f));
+            MDE__K(store_part)(out + i, to - i, part);
+        }
+    }
+    for (; p < j->rows; p++) {
+        MDE__V x = MDE__K(set)(j->in[0][p]);
+        for (i = from; i < to; i += MDE__W) {
+            MDE__V w = MDE__K(load_some)(j->in[1] + p * n + i, to - i, 0.0f);
+            MDE__K(store_some)(out + i, to - i, MDE__K(fma)(x, w, MDE__K(load_some)(out + i, to - i, 0.0f)));
+        }
+    }
+}
+
 /* ---- Mixtures of experts' probabilities, in double ---- */
 
 /* log of positive normal doubles: x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt 2), and with z = f / (2 + f)
@@ -5000,7 +5033,7 @@ static const mde__kernels *MDE__K(table)(void)
         MDE__SET_NAME, MDE__TILE_ROWS, MDE__TILE_COLUMNS, MDE__K(pack), MDE__K(tiles),
         MDE__K(exp), MDE__K(log), MDE__K(tanh), MDE__K(sigmoid), MDE__K(silu), MDE__K(gelu), MDE__K(sqrt),
         MDE__K(relu), MDE__K(add), MDE__K(sub), MDE__K(mul), MDE__K(div), MDE__K(axpy), MDE__K(affine),
-        MDE__K(silu_vjp), MDE__K(gelu_vjp), MDE__K(adamw),
+        MDE__K(silu_vjp), MDE__K(gelu_vjp), MDE__K(adamw), MDE__K(row_product),
         MDE__K(sum), MDE__K(dot), MDE__K(sum_squares), MDE__K(max), MDE__K(sum_rows), MDE__K(sum_columns),
         MDE__K(softmax), MDE__K(log_softmax), MDE__K(softmax_vjp), MDE__K(cross_entropy), MDE__K(cross_entropy_vjp),
         MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
@@ -5714,6 +5747,17 @@ MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64
     else mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
 }
 
+/* out [n] (+)= x [k] W [k, n]: mde__gemm of one row, faster. */
+static void mde__row_product(mde_context *c, int64_t n, int64_t k, const float *x, const float *w, int accumulate,
+                             float *out)
+{
+    mde__job job = mde__new_job(x, w, out);
+    job.rows = k;
+    job.cols = n;
+    if (!accumulate) memset(out, 0, (size_t)n * sizeof *out);
+    mde__run(c, c->kernels->row_product, &job, n, k * n < MDE__GEMM_THREADED ? n : 256);
+}
+
 /* ---- Attention ---- */
 
 /* Blocks of keys stand at fixed places, and every query goes through them in order with a running maximum (Milakov and
@@ -5849,6 +5893,13 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     }
 }
 
+/* As many threads as are worth starting. */
+static int64_t mde__attention_slots(mde_context *c, const mde__attention_shape *s)
+{
+    double products = (double)(s->batch * s->heads) * (double)(s->time_q * s->time_k) * (double)s->dim;
+    return products < MDE__GEMM_THREADED ? 1 : c->threads;
+}
+
 static void mde__attention_slot_run(int64_t index, void *user)
 {
     const mde__attention_call *a = (const mde__attention_call *)user;
@@ -5875,7 +5926,7 @@ static void mde__attention(mde_context *c, const mde__attention_shape *s, const 
     a.scratch = scratch;
     a.slot_floats = mde__attention_slot(c, s);
     a.jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
-    a.slots = c->threads;
+    a.slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_slot_run, &a);
 }
 
@@ -6001,7 +6052,7 @@ static void mde__attention_vjp(mde_context *c, const mde__attention_shape *s, co
     a.scratch = scratch;
     a.slot_floats = mde__attention_vjp_slot(c, s);
     a.jobs = s->batch * s->kv_heads;
-    a.slots = c->threads;
+    a.slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_vjp_slot_run, &a);
 }
 
@@ -7863,7 +7914,12 @@ static void mde__multiply(mde_context *c, int ta, int tb, int64_t m, int64_t n, 
                           const float *b, int accumulate, float *out)
 {
     mde_mark mark = mde_arena_mark(c);
-    float *workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
+    float *workspace;
+    if (m == 1 && !tb) {
+        mde__row_product(c, n, k, a, b, accumulate, out);
+        return;
+    }
+    workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
     if (workspace) mde__gemm(c, ta, tb, m, n, k, a, ta ? m : k, b, tb ? k : n, accumulate, out, n, workspace);
     mde_arena_rewind(c, mark);
 }
