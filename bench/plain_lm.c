@@ -10,7 +10,14 @@
 #include <string.h>
 #include <time.h>
 
-static int layers, width, heads, context, vocabulary, batch, rows;
+#ifdef _OPENMP
+#define DIRECTIVE(text) _Pragma(#text)
+#define PARALLEL(clause) DIRECTIVE(omp parallel for clause)
+#else
+#define PARALLEL(clause)
+#endif
+
+static long layers, width, heads, context, vocabulary, batch, rows;
 
 static double now(void)
 {
@@ -19,53 +26,53 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static float *floats(size_t count)
+static float *floats(long size)
 {
-    float *p = (float *)calloc(count, sizeof *p);
+    float *p = (float *)calloc((size_t)size, sizeof *p);
     if (!p) exit(1);
     return p;
 }
 
 /* y [rows, n] = x [rows, k] w [n, k]^T + b; eight rows share one reading of w. */
-static void linear(const float *x, const float *w, const float *b, int k, int n, float *y)
+static void linear(const float *x, const float *w, const float *b, long k, long n, float *y)
 {
-    int r0;
-#pragma omp parallel for
+    long r0;
+    PARALLEL()
     for (r0 = 0; r0 < rows; r0 += 8) {
-        int j, i, r;
+        long j, i, r;
         for (j = 0; j < n; j++) {
             float sum[8];
             for (r = 0; r < 8; r++) sum[r] = b ? b[j] : 0;
             for (i = 0; i < k; i++) {
-                float weight = w[(size_t)j * k + i];
-                for (r = 0; r < 8; r++) sum[r] += x[(size_t)(r0 + r) * k + i] * weight;
+                float weight = w[j * k + i];
+                for (r = 0; r < 8; r++) sum[r] += x[(r0 + r) * k + i] * weight;
             }
-            for (r = 0; r < 8; r++) y[(size_t)(r0 + r) * n + j] = sum[r];
+            for (r = 0; r < 8; r++) y[(r0 + r) * n + j] = sum[r];
         }
     }
 }
 
 /* dx += g w; dw += g^T x, db += sum of g. */
-static void linear_back(const float *x, const float *w, const float *g, int k, int n, float *dx, float *dw, float *db)
+static void linear_back(const float *x, const float *w, const float *g, long k, long n, float *dx, float *dw, float *db)
 {
-    int r, j;
-#pragma omp parallel for
+    long r, j;
+    PARALLEL()
     for (r = 0; r < rows; r++) {
-        int n0, i;
-        float *to = dx + (size_t)r * k;
+        long n0, i;
+        float *to = dx + r * k;
         for (n0 = 0; n0 < n; n0++) {
-            float scale = g[(size_t)r * n + n0];
-            const float *from = w + (size_t)n0 * k;
+            float scale = g[r * n + n0];
+            const float *from = w + n0 * k;
             for (i = 0; i < k; i++) to[i] += scale * from[i];
         }
     }
-#pragma omp parallel for
+    PARALLEL()
     for (j = 0; j < n; j++) {
-        int row, i;
-        float *to = dw + (size_t)j * k;
+        long row, i;
+        float *to = dw + j * k;
         for (row = 0; row < rows; row++) {
-            float scale = g[(size_t)row * n + j];
-            const float *from = x + (size_t)row * k;
+            float scale = g[row * n + j];
+            const float *from = x + row * k;
             if (db) db[j] += scale;
             for (i = 0; i < k; i++) to[i] += scale * from[i];
         }
@@ -74,17 +81,17 @@ static void linear_back(const float *x, const float *w, const float *g, int k, i
 
 static void norm(const float *x, const float *gain, const float *bias, float *y, float *stats)
 {
-    int r;
-#pragma omp parallel for
+    long r;
+    PARALLEL()
     for (r = 0; r < rows; r++) {
-        const float *a = x + (size_t)r * width;
+        const float *a = x + r * width;
         float mean = 0, square = 0, scale;
-        int i;
+        long i;
         for (i = 0; i < width; i++) mean += a[i];
         mean /= (float)width;
         for (i = 0; i < width; i++) square += (a[i] - mean) * (a[i] - mean);
         scale = 1 / sqrtf(square / (float)width + 1e-5f);
-        for (i = 0; i < width; i++) y[(size_t)r * width + i] = (a[i] - mean) * scale * gain[i] + bias[i];
+        for (i = 0; i < width; i++) y[r * width + i] = (a[i] - mean) * scale * gain[i] + bias[i];
         stats[2 * r] = mean;
         stats[2 * r + 1] = scale;
     }
@@ -93,11 +100,11 @@ static void norm(const float *x, const float *gain, const float *bias, float *y,
 static void norm_back(const float *x, const float *gain, const float *stats, const float *g, float *dx, float *dgain,
                       float *dbias)
 {
-    int r;
+    long r;
     for (r = 0; r < rows; r++) {
-        const float *a = x + (size_t)r * width, *d = g + (size_t)r * width;
+        const float *a = x + r * width, *d = g + r * width;
         float mean = stats[2 * r], scale = stats[2 * r + 1], mean_h = 0, mean_hn = 0;
-        int i;
+        long i;
         for (i = 0; i < width; i++) {
             float n = (a[i] - mean) * scale, h = d[i] * gain[i];
             mean_h += h;
@@ -109,7 +116,7 @@ static void norm_back(const float *x, const float *gain, const float *stats, con
         mean_hn /= (float)width;
         for (i = 0; i < width; i++) {
             float n = (a[i] - mean) * scale;
-            dx[(size_t)r * width + i] += scale * (d[i] * gain[i] - mean_h - n * mean_hn);
+            dx[r * width + i] += scale * (d[i] * gain[i] - mean_h - n * mean_hn);
         }
     }
 }
@@ -117,18 +124,18 @@ static void norm_back(const float *x, const float *gain, const float *stats, con
 /* p [batch, heads, context, context], y [rows, width] */
 static void attention(const float *qkv, float *p, float *y)
 {
-    int dim = width / heads, pair;
+    long dim = width / heads, pair;
     float scale = 1 / sqrtf((float)dim);
-#pragma omp parallel for
+    PARALLEL()
     for (pair = 0; pair < batch * heads; pair++) {
-        int b = pair / heads, h = pair % heads, t, s, i;
+        long b = pair / heads, h = pair % heads, t, s, i;
         for (t = 0; t < context; t++) {
-            const float *q = qkv + (size_t)(b * context + t) * 3 * width + h * dim;
-            float *weights = p + ((size_t)pair * context + t) * context;
-            float *out = y + (size_t)(b * context + t) * width + h * dim;
+            const float *q = qkv + (b * context + t) * 3 * width + h * dim;
+            float *weights = p + (pair * context + t) * context;
+            float *out = y + (b * context + t) * width + h * dim;
             float largest = -1e30f, sum = 0;
             for (s = 0; s <= t; s++) {
-                const float *k = qkv + (size_t)(b * context + s) * 3 * width + width + h * dim;
+                const float *k = qkv + (b * context + s) * 3 * width + width + h * dim;
                 float dot = 0;
                 for (i = 0; i < dim; i++) dot += q[i] * k[i];
                 weights[s] = dot * scale;
@@ -137,7 +144,7 @@ static void attention(const float *qkv, float *p, float *y)
             for (s = 0; s <= t; s++) sum += weights[s] = expf(weights[s] - largest);
             for (i = 0; i < dim; i++) out[i] = 0;
             for (s = 0; s <= t; s++) {
-                const float *v = qkv + (size_t)(b * context + s) * 3 * width + 2 * width + h * dim;
+                const float *v = qkv + (b * context + s) * 3 * width + 2 * width + h * dim;
                 weights[s] /= sum;
                 for (i = 0; i < dim; i++) out[i] += weights[s] * v[i];
             }
@@ -147,19 +154,19 @@ static void attention(const float *qkv, float *p, float *y)
 
 static void attention_back(const float *qkv, const float *p, const float *g, float *dqkv)
 {
-    int dim = width / heads, pair;
+    long dim = width / heads, pair;
     float scale = 1 / sqrtf((float)dim);
-#pragma omp parallel for
+    PARALLEL()
     for (pair = 0; pair < batch * heads; pair++) {
-        int b = pair / heads, h = pair % heads, t, s, i;
+        long b = pair / heads, h = pair % heads, t, s, i;
         float *dweights = (float *)malloc((size_t)context * sizeof *dweights);
         for (t = 0; dweights && t < context; t++) {
-            size_t at = (size_t)(b * context + t) * 3 * width + h * dim;
-            const float *d = g + (size_t)(b * context + t) * width + h * dim;
-            const float *weights = p + ((size_t)pair * context + t) * context;
+            long at = (b * context + t) * 3 * width + h * dim;
+            const float *d = g + (b * context + t) * width + h * dim;
+            const float *weights = p + (pair * context + t) * context;
             float along = 0;
             for (s = 0; s <= t; s++) {
-                size_t key = (size_t)(b * context + s) * 3 * width + h * dim;
+                long key = (b * context + s) * 3 * width + h * dim;
                 float dot = 0;
                 for (i = 0; i < dim; i++) {
                     dot += d[i] * qkv[key + 2 * width + i];
@@ -169,7 +176,7 @@ static void attention_back(const float *qkv, const float *p, const float *g, flo
                 along += dot * weights[s];
             }
             for (s = 0; s <= t; s++) {
-                size_t key = (size_t)(b * context + s) * 3 * width + h * dim;
+                long key = (b * context + s) * 3 * width + h * dim;
                 float slope = weights[s] * (dweights[s] - along) * scale;
                 for (i = 0; i < dim; i++) {
                     dqkv[at + i] += slope * qkv[key + width + i];
@@ -183,15 +190,15 @@ static void attention_back(const float *qkv, const float *p, const float *g, flo
 
 static void gelu(const float *x, float *y)
 {
-    int i, n = rows * 4 * width;
-#pragma omp parallel for
+    long i, n = rows * 4 * width;
+    PARALLEL()
     for (i = 0; i < n; i++) y[i] = 0.5f * x[i] * (1 + tanhf(0.7978845608f * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
 }
 
 static void gelu_back(const float *x, const float *g, float *dx)
 {
-    int i, n = rows * 4 * width;
-#pragma omp parallel for
+    long i, n = rows * 4 * width;
+    PARALLEL()
     for (i = 0; i < n; i++) {
         float a = x[i], t = tanhf(0.7978845608f * (a + 0.044715f * a * a * a));
         float slope = 0.7978845608f * (1 + 3 * 0.044715f * a * a);
@@ -202,45 +209,45 @@ static void gelu_back(const float *x, const float *g, float *dx)
 /* Parameters of a layer, one after the other in one block; the same places hold their gradients. */
 enum { GAIN_1, SHIFT_1, QKV, QKV_BIAS, OUT, OUT_BIAS, GAIN_2, SHIFT_2, UP, UP_BIAS, DOWN, DOWN_BIAS, LAYER_PARTS };
 
-static size_t part_size(int part)
+static long part_size(long part)
 {
-    size_t w = (size_t)width;
-    static const int vectors[LAYER_PARTS] = { 1, 1, 0, 3, 0, 1, 1, 1, 0, 4, 0, 1 };
-    static const int matrices[LAYER_PARTS] = { 0, 0, 3, 0, 1, 0, 0, 0, 4, 0, 4, 0 };
-    return (size_t)vectors[part] * w + (size_t)matrices[part] * w * w;
+    long w = width;
+    static const long vectors[LAYER_PARTS] = { 1, 1, 0, 3, 0, 1, 1, 1, 0, 4, 0, 1 };
+    static const long matrices[LAYER_PARTS] = { 0, 0, 3, 0, 1, 0, 0, 0, 4, 0, 4, 0 };
+    return vectors[part] * w + matrices[part] * w * w;
 }
 
 typedef struct activations {
     float *x, *n1, *stats1, *qkv, *p, *a, *middle, *n2, *stats2, *up, *h, *branch;
 } activations;
 
-static size_t count;
+static long count;
 static float *weights, *gradients, *m1, *m2, *logits, *last, *last_stats, *d[7];
 static activations *layer;
-static int *tokens;
+static long *tokens;
 
-static float *place(float *block, int l, int part)
+static float *place(float *block, long l, long part)
 {
-    size_t at = 0;
-    int i;
-    for (i = 0; i < LAYER_PARTS; i++) at += part_size(i) * (size_t)l;
+    long at = 0;
+    long i;
+    for (i = 0; i < LAYER_PARTS; i++) at += part_size(i) * l;
     for (i = 0; i < part; i++) at += part_size(i);
     return block + at;
 }
 
 static void sum(const float *a, const float *b, float *y)
 {
-    int i;
+    long i;
     for (i = 0; i < rows * width; i++) y[i] = a[i] + b[i];
 }
 
 static void forward(const float *embedding, const float *positions, const float *gain)
 {
-    int r, i, l;
+    long r, i, l;
     for (r = 0; r < rows; r++) {
         for (i = 0; i < width; i++) {
-            layer[0].x[(size_t)r * width + i] = embedding[(size_t)tokens[r] * width + i]
-                                              + positions[(size_t)(r % context) * width + i];
+            layer[0].x[r * width + i] = embedding[tokens[r] * width + i]
+                                              + positions[(r % context) * width + i];
         }
     }
     for (l = 0; l < layers; l++) {
@@ -264,30 +271,30 @@ static void forward(const float *embedding, const float *positions, const float 
 static double cross_entropy(void)
 {
     double loss = 0;
-    int r;
-#pragma omp parallel for reduction(+ : loss)
+    long r;
+    PARALLEL(reduction(+ : loss))
     for (r = 0; r < rows; r++) {
-        float *x = logits + (size_t)r * vocabulary, largest = x[0], total = 0;
-        int target = tokens[r + 1], i;
+        float *x = logits + r * vocabulary, largest = x[0], total = 0;
+        long target = tokens[r + 1], i;
         for (i = 1; i < vocabulary; i++) largest = x[i] > largest ? x[i] : largest;
         for (i = 0; i < vocabulary; i++) total += x[i] = expf(x[i] - largest);
         loss -= log((double)(x[target] / total));
         for (i = 0; i < vocabulary; i++) x[i] /= total * (float)rows;
         x[target] -= 1 / (float)rows;
     }
-    return loss / rows;
+    return loss / (double)rows;
 }
 
-static void clear(float *x, int n)
+static void clear(float *x, long n)
 {
-    memset(x, 0, (size_t)rows * (size_t)n * sizeof *x);
+    memset(x, 0, (size_t)(rows * n) * sizeof *x);
 }
 
 static void backward(const float *embedding, float *dembedding, float *dpositions, const float *gain, float *dgain)
 {
     float *dx = d[0], *dn = d[1], *dup = d[2], *dh = d[3], *dqkv = d[4], *da = d[5];
-    int l, r, i;
-    memset(gradients, 0, count * sizeof *gradients);
+    long l, r, i;
+    memset(gradients, 0, (size_t)count * sizeof *gradients);
     clear(dn, width);
     linear_back(last, embedding, logits, width, vocabulary, dn, dembedding, NULL);
     clear(dx, width);
@@ -316,21 +323,21 @@ static void backward(const float *embedding, float *dembedding, float *dposition
     }
     for (r = 0; r < rows; r++) {
         for (i = 0; i < width; i++) {
-            dembedding[(size_t)tokens[r] * width + i] += dx[(size_t)r * width + i];
-            dpositions[(size_t)(r % context) * width + i] += dx[(size_t)r * width + i];
+            dembedding[tokens[r] * width + i] += dx[r * width + i];
+            dpositions[(r % context) * width + i] += dx[r * width + i];
         }
     }
 }
 
-static void adamw(int step)
+static void adamw(long step)
 {
     float c1 = 1 - powf(0.9f, (float)step), c2 = 1 - powf(0.95f, (float)step);
     double square = 0;
     float scale;
-    size_t i;
+    long i;
     for (i = 0; i < count; i++) square += (double)gradients[i] * (double)gradients[i];
     scale = square > 1 ? (float)(1 / sqrt(square)) : 1;
-#pragma omp parallel for
+    PARALLEL()
     for (i = 0; i < count; i++) {
         float g = gradients[i] * scale;
         m1[i] = 0.9f * m1[i] + 0.1f * g;
@@ -349,44 +356,44 @@ int main(int argc, char **argv)
 {
     static double times[99];
     double seconds, begun, loss = 0, kilobytes = 0;
-    size_t w, layer_size = 0, head, i;
-    int l, runs = 0, sizes[6];
+    long w, layer_size = 0, head, i;
+    long l, runs = 0, sizes[6];
     char line[256];
     float *embedding, *dembedding;
     FILE *f;
     if (argc != 8) return 1;
-    layers = atoi(argv[1]), width = atoi(argv[2]), heads = atoi(argv[3]), context = atoi(argv[4]);
-    vocabulary = atoi(argv[5]), batch = atoi(argv[6]), seconds = atof(argv[7]);
+    layers = atol(argv[1]), width = atol(argv[2]), heads = atol(argv[3]), context = atol(argv[4]);
+    vocabulary = atol(argv[5]), batch = atol(argv[6]), seconds = atof(argv[7]);
     rows = batch * context;
-    w = (size_t)width;
+    w = width;
     for (l = 0; l < LAYER_PARTS; l++) layer_size += part_size(l);
-    head = layer_size * (size_t)layers;
-    count = head + ((size_t)vocabulary + (size_t)context + 2) * w;
+    head = layer_size * layers;
+    count = head + (vocabulary + context + 2) * w;
     weights = floats(count), gradients = floats(count), m1 = floats(count), m2 = floats(count);
     srand(1);
     for (i = 0; i < count; i++) weights[i] = 0.04f * ((float)rand() / (float)RAND_MAX - 0.5f);
     embedding = weights + head, dembedding = gradients + head;
     layer = (activations *)calloc((size_t)layers + 1, sizeof *layer);
-    tokens = (int *)calloc((size_t)rows + 1, sizeof *tokens);
+    tokens = (long *)calloc((size_t)rows + 1, sizeof *tokens);
     if (!layer || !tokens) return 1;
     for (l = 0; l <= rows; l++) tokens[l] = rand() % vocabulary;
     for (l = 0; l <= layers; l++) {
         activations *a = &layer[l];
-        size_t n = (size_t)rows * w;
+        long n = rows * w;
         a->x = floats(n);
         if (l == layers) break;
-        a->n1 = floats(n), a->stats1 = floats(2 * (size_t)rows), a->qkv = floats(3 * n), a->a = floats(n);
-        a->p = floats((size_t)rows * (size_t)heads * (size_t)context), a->branch = floats(n), a->middle = floats(n);
-        a->n2 = floats(n), a->stats2 = floats(2 * (size_t)rows), a->up = floats(4 * n), a->h = floats(4 * n);
+        a->n1 = floats(n), a->stats1 = floats(2 * rows), a->qkv = floats(3 * n), a->a = floats(n);
+        a->p = floats(rows * heads * context), a->branch = floats(n), a->middle = floats(n);
+        a->n2 = floats(n), a->stats2 = floats(2 * rows), a->up = floats(4 * n), a->h = floats(4 * n);
     }
-    last = floats((size_t)rows * w), last_stats = floats(2 * (size_t)rows);
-    logits = floats((size_t)rows * (size_t)vocabulary);
+    last = floats(rows * w), last_stats = floats(2 * rows);
+    logits = floats(rows * vocabulary);
     sizes[0] = sizes[1] = sizes[5] = 1, sizes[2] = sizes[3] = 4, sizes[4] = 3;
-    for (l = 0; l < 6; l++) d[l] = floats((size_t)rows * w * (size_t)sizes[l]);
+    for (l = 0; l < 6; l++) d[l] = floats(rows * w * sizes[l]);
     for (begun = now(); runs < 99 && (runs < 2 || now() - begun < seconds); runs++) {
         double start = now();
-        float *positions = embedding + (size_t)vocabulary * w, *gain = positions + (size_t)context * w;
-        float *dpositions = dembedding + (size_t)vocabulary * w, *dgain = dpositions + (size_t)context * w;
+        float *positions = embedding + vocabulary * w, *gain = positions + context * w;
+        float *dpositions = dembedding + vocabulary * w, *dgain = dpositions + context * w;
         for (l = 0; runs == 0 && l < width; l++) gain[l] = 1, gain[width + l] = 0;
         forward(embedding, positions, gain);
         loss = cross_entropy();
@@ -400,7 +407,7 @@ int main(int argc, char **argv)
         if (strncmp(line, "VmHWM:", 6) == 0) kilobytes = atof(line + 6);
     }
     if (f) fclose(f);
-    fprintf(stderr, "# plain_lm: loss %.4f after %d steps\n", loss, runs);
-    printf("%.17g %.17g\n", rows / times[runs / 2], kilobytes * 1024);
+    fprintf(stderr, "# plain_lm: loss %.4f after %ld steps\n", loss, runs);
+    printf("%.17g %.17g\n", (double)rows / times[runs / 2], kilobytes * 1024);
     return 0;
 }

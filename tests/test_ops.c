@@ -901,7 +901,7 @@ static mde_tensor *leaf(mde_context *c, int64_t n, const float *data)
 static void null_in_gives_null_out_and_the_first_error_sticks(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde_tensor *x = mde_scalar(c, 1), *nothing[3] = {NULL, NULL, NULL}, *dx;
+    mde_tensor *x = mde_scalar(c, 1), *nothing[MDE_MAX_INPUTS] = {NULL}, *dx;
     char first[200];
     int i;
     for (i = 0; i < CASES; i++) {
