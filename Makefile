@@ -23,7 +23,7 @@ endif
 HEADERS = $(wildcard *.h)
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
-BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/*.c))
+BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
 SOURCES = $(HEADERS) $(wildcard examples/*.c tests/*.c tests/*.h bench/*.c)
@@ -95,6 +95,13 @@ help: ## list the targets
 build/%: examples/%.c $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+# Loops as one writes them first, with all that the compiler can do for them: what a benchmark compares with.
+build/plain_%: bench/plain_%.c
+	@mkdir -p build
+	$(CC) -O3 -march=native $(OPENMP) $< -o $@ $(LDLIBS)
+
+build/bench_lm: build/plain_lm
 
 build/%: bench/%.c $(HEADERS)
 	@mkdir -p build

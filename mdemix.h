@@ -407,6 +407,21 @@ MDEDEF mde_tensor *mde_cross_entropy(mde_context *c, mde_tensor *logits, const i
 MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t start);
 /* softmax(scale q k^T) v: q [batch, time, heads, dim]; k and v [batch, time, kv_heads, dim]; causal: 0 or 1. */
 MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal);
+
+/* What a transformer is made of, in fewer and larger ops, which keep less for the way back. */
+/* Gates and values side by side: x [.., 2 n] to silu(gate) * value [.., n]. */
+MDEDEF mde_tensor *mde_packed_swiglu(mde_context *c, mde_tensor *x);
+/* mde_attention of queries, keys and values side by side: qkv [batch, time, heads + 2 kv_heads, dim], out [batch, time,
+   heads, dim]. Queries and keys are turned by mde_rope before, unless rope_base is 0. */
+MDEDEF mde_tensor *mde_packed_attention(mde_context *c, mde_tensor *qkv, int64_t kv_heads, double scale, int causal,
+                                        double rope_base);
+/* x W + bias + residual: x [rows, k], weight [k, n] (transposed: [n, k]), bias [n] or NULL, residual [rows, n] or
+   NULL. */
+MDEDEF mde_tensor *mde_linear(mde_context *c, mde_tensor *x, mde_tensor *weight, int transposed, mde_tensor *bias,
+                              mde_tensor *residual);
+/* The mean over the rows of mde_cross_entropy(x W^T, targets), without ever holding all logits: x [rows, k], weight
+   [classes, k]; a scalar. */
+MDEDEF mde_tensor *mde_linear_cross_entropy(mde_context *c, mde_tensor *x, mde_tensor *weight, const int32_t *targets);
 /* Zeroes each element with the given probability and scales the rest; the mask depends on seed and stream alone. */
 MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability, uint64_t seed, uint64_t stream);
 
@@ -1234,6 +1249,8 @@ struct mde_context {
     mde_node **tape;
     int64_t tape_count, tape_capacity;
     int recording;
+    mde_tensor *sink[MDE_MAX_INPUTS];   /* where the fused VJP that runs may leave its gradients; see mde__sink */
+    int sink_adds[MDE_MAX_INPUTS];
 
     const struct mde__kernels *kernels;
     int threads;
@@ -3795,12 +3812,13 @@ typedef struct mde__kernels {
                       int64_t b_panel, int64_t b_stride, int accumulate, float *out, int64_t stride);
     /* Elements. */
     mde__kernel_fn *exp, *log, *tanh, *sigmoid, *silu, *gelu, *sqrt, *relu, *add, *sub, *mul, *div, *axpy, *affine;
-    mde__kernel_fn *adamw;
+    mde__kernel_fn *silu_vjp, *gelu_vjp, *adamw, *row_product;
     /* Reductions. */
     mde__kernel_fn *sum, *dot, *sum_squares, *max, *sum_rows, *sum_columns;
     /* Rows. */
     mde__kernel_fn *softmax, *log_softmax, *softmax_vjp, *cross_entropy, *cross_entropy_vjp;
     mde__kernel_fn *rms_norm, *rms_norm_vjp, *layer_norm, *layer_norm_vjp, *norm_gain_vjp, *rope;
+    mde__kernel_fn *glu, *glu_vjp;
     mde__kernel_fn *attention_weights, *attention_end, *attention_gradients;
     /* Mixtures of experts, in double. */
     mde__kernel_fn *mixture;
@@ -4247,6 +4265,22 @@ static inline MDE__V MDE__K(gelu_of)(MDE__V x)
     return x * MDE__K(sigmoid_of)(x * cubic);
 }
 
+/* s + x s (1 - s) with s = sigmoid(x) */
+static inline MDE__V MDE__K(silu_slope)(MDE__V x)
+{
+    MDE__V s = MDE__K(sigmoid_of)(x);
+    return MDE__K(fma)(x * s, MDE__K(set)(1.0f) - s, s);
+}
+
+/* s + x s (1 - s) u'(x) with s = sigmoid(u), u as in gelu_of */
+static inline MDE__V MDE__K(gelu_slope)(MDE__V x)
+{
+    MDE__V square = x * x, s, slope;
+    s = MDE__K(sigmoid_of)(x * MDE__K(fma)(square, MDE__K(set)(0.0713548163f), MDE__K(set)(1.59576912f)));
+    slope = MDE__K(fma)(square, MDE__K(set)(0.214064449f), MDE__K(set)(1.59576912f));
+    return MDE__K(fma)(x * s * (MDE__K(set)(1.0f) - s), slope, s);
+}
+
 static inline MDE__V MDE__K(relu_of)(MDE__V x)
 {
     return MDE__K(select)(MDE__MASK(x < MDE__K(set)(0.0f)), MDE__K(set)(0.0f), x);
@@ -4300,6 +4334,8 @@ MDE__BINARY(mul, j->in[0], j->in[1], a * b)
 MDE__BINARY(div, j->in[0], j->in[1], a / b)
 MDE__BINARY(axpy, j->in[0], j->out[0], MDE__K(fma)(s, a, b))
 MDE__BINARY(affine, j->in[0], j->in[0], MDE__K(fma)(a, s, ((void)b, t)))
+MDE__BINARY(silu_vjp, j->in[0], j->in[1], MDE__K(silu_slope)(a) * b)
+MDE__BINARY(gelu_vjp, j->in[0], j->in[1], MDE__K(gelu_slope)(a) * b)
 
 /* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector; numbers as mde__adamw sets them. */
 static inline void MDE__K(adamw_step)(const float *number, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
@@ -4633,22 +4669,22 @@ static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* out[0] = rstd (g gain - x rstd^2 mean(x g gain)); x in[0], gain in[1], rstd in[2], g in[3]. */
+/* out[0] = rstd (g gain - x rstd^2 mean(x g gain)), added if size[0]; x in[0], gain in[1], rstd in[2], g in[3]. */
 static void MDE__K(rms_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
 {
-    int64_t row, i, n = j->cols;
+    int64_t row, i, n = j->cols, add = j->size[0];
     const float *gain = j->in[1];
     for (row = from; row < to; row++) {
         const float *x = j->in[0] + row * n, *g = j->in[3] + row * n;
         float *dx = j->out[0] + row * n, rstd = j->in[2][row];
         float mean = MDE__K(centred_dot)(n, x, 0.0f, g, gain) / (float)n;
-        MDE__V s = MDE__K(set)(rstd), t = MDE__K(set)(-(rstd * rstd * rstd * mean));
+        MDE__V s = MDE__K(set)(rstd), t = MDE__K(set)(-(rstd * rstd * rstd * mean)), zero = MDE__K(set)(0.0f);
         if (gain) {
-#define MDE__VALUE(GET) MDE__K(fma)(GET(x), t, GET(g) * GET(gain) * s)
+#define MDE__VALUE(GET) (MDE__K(fma)(GET(x), t, GET(g) * GET(gain) * s) + (add ? GET(dx) : zero))
             MDE__MAP(dx, MDE__VALUE)
 #undef MDE__VALUE
         } else {
-#define MDE__VALUE(GET) MDE__K(fma)(GET(x), t, GET(g) * s)
+#define MDE__VALUE(GET) (MDE__K(fma)(GET(x), t, GET(g) * s) + (add ? GET(dx) : zero))
             MDE__MAP(dx, MDE__VALUE)
 #undef MDE__VALUE
         }
@@ -4673,22 +4709,22 @@ static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* With n = (x - mean) rstd and h = g gain: out[0] = rstd (h - mean(h) - n mean(h n)); x in[0], gain in[1], rstd in[2],
-   g in[3], mean in[4]. */
+/* With n = (x - mean) rstd and h = g gain: out[0] = rstd (h - mean(h) - n mean(h n)), added if size[0]; x in[0],
+   gain in[1], rstd in[2], g in[3], mean in[4]. */
 static void MDE__K(layer_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
 {
-    int64_t row, i, n = j->cols;
+    int64_t row, i, n = j->cols, add = j->size[0];
     const float *gain = j->in[1];
     for (row = from; row < to; row++) {
         const float *x = j->in[0] + row * n, *g = j->in[3] + row * n;
         float *dx = j->out[0] + row * n, mean = j->in[4][row], rstd = j->in[2][row], mean_h, mean_hn;
-        MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), a, b, one = MDE__K(set)(1.0f);
+        MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), a, b, one = MDE__K(set)(1.0f), zero = MDE__K(set)(0.0f);
         mean_h = (gain ? MDE__K(dot_of)(n, g, gain) : MDE__K(sum_of)(n, g)) / (float)n;
         mean_hn = MDE__K(centred_dot)(n, x, mean, g, gain) * rstd / (float)n;
         a = MDE__K(set)(mean_h);
         b = MDE__K(set)(mean_hn);
 #define MDE__VALUE(GET) \
-        (s * (MDE__K(fma)((GET(x) - m) * s, -b, GET(g) * (gain ? GET(gain) : one)) - a))
+        MDE__K(fma)(s, MDE__K(fma)((GET(x) - m) * s, -b, GET(g) * (gain ? GET(gain) : one)) - a, add ? GET(dx) : zero)
         MDE__MAP(dx, MDE__VALUE)
 #undef MDE__VALUE
     }
@@ -4724,18 +4760,21 @@ static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* Rotary embedding (Su et al. 2021): a row is one (batch, time) with size[1] heads of size[2] floats; size[0] is the
-   number of times. Turns the pairs (i, i + dim/2) of in[0] by the angles of in[1] (cos) and in[2] (sin); number[0] is
-   1, or -1 for the way back. */
+/* Rotary embedding (Su et al. 2021): a row is one (batch, time) with size[3] heads of size[2] floats, of which the
+   first size[1] are turned and the others copied; size[0] is the number of times. Turns the pairs (i, i + dim/2) of
+   in[0] by the angles of in[1] (cos) and in[2] (sin); number[0] is 1, or -1 for the way back. */
 static void MDE__K(rope)(const mde__job *j, int64_t from, int64_t to)
 {
-    int64_t times = j->size[0], heads = j->size[1], dim = j->size[2], n = dim / 2, row, h, i;
+    int64_t times = j->size[0], heads = j->size[1], dim = j->size[2], all = j->size[3], n = dim / 2, row, h, i;
     MDE__V way = MDE__K(set)(j->number[0]);
     for (row = from; row < to; row++) {
         const float *c = j->in[1] + row % times * n, *s = j->in[2] + row % times * n;
+        const float *rest = j->in[0] + (row * all + heads) * dim;
+        float *rest_out = j->out[0] + (row * all + heads) * dim;
+        if (rest != rest_out) memcpy(rest_out, rest, (size_t)((all - heads) * dim) * sizeof *rest);
         for (h = 0; h < heads; h++) {
-            const float *x = j->in[0] + (row * heads + h) * dim;
-            float *y = j->out[0] + (row * heads + h) * dim;
+            const float *x = j->in[0] + (row * all + h) * dim;
+            float *y = j->out[0] + (row * all + h) * dim;
             for (i = 0; i < n; i += MDE__W) {
                 int64_t left = n - i;
                 MDE__V a = MDE__K(load_some)(x + i, left, 0.0f), b = MDE__K(load_some)(x + n + i, left, 0.0f);
@@ -4745,6 +4784,35 @@ static void MDE__K(rope)(const mde__job *j, int64_t from, int64_t to)
                 MDE__K(store_some)(y + n + i, left, MDE__K(fma)(b, cosine, a * sine));
             }
         }
+    }
+}
+
+/* SwiGLU of rows that hold the gates a and then the values b: out[0] [cols] = silu(a) b, in[0] [2 cols]. */
+static void MDE__K(glu)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    for (row = from; row < to; row++) {
+        const float *a = j->in[0] + row * 2 * n, *b = a + n;
+        float *y = j->out[0] + row * n;
+#define MDE__VALUE(GET) (MDE__K(silu_of)(GET(a)) * GET(b))
+        MDE__MAP(y, MDE__VALUE)
+#undef MDE__VALUE
+    }
+}
+
+/* The gradient of in[0], out[0] [2 cols], from in[1], that of the output. */
+static void MDE__K(glu_vjp)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row, i, n = j->cols;
+    for (row = from; row < to; row++) {
+        const float *a = j->in[0] + row * 2 * n, *b = a + n, *g = j->in[1] + row * n;
+        float *da = j->out[0] + row * 2 * n, *db = da + n;
+#define MDE__VALUE(GET) (GET(g) * GET(b) * MDE__K(silu_slope)(GET(a)))
+        MDE__MAP(da, MDE__VALUE)
+#undef MDE__VALUE
+#define MDE__VALUE(GET) (GET(g) * MDE__K(silu_of)(GET(a)))
+        MDE__MAP(db, MDE__VALUE)
+#undef MDE__VALUE
     }
 }
 
@@ -4975,6 +5043,39 @@ static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const
                           int64_t b_stride, int accumulate, float *out, int64_t stride)
 {
     MDE__K(row_tiles)(m, n, k, a, NULL, MDE__TILE_ROWS, b, b_panel, b_stride, accumulate, out, stride);
+}
+
+/* Columns from .. to of one row of a product, as in generation, where the time goes into reading the matrix: out[0] [cols]
+   += in[0] [rows] in[1] [rows, cols], eight rows at a time, so that few streams are read and each in order. */
+static void MDE__K(row_product)(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t n = j->cols, p = 0, i, q;
+    float *out = j->out[0];
+    for (; p + 8 <= j->rows; p += 8) {
+        const float *x = j->in[0] + p, *w = j->in[1] + p * n;
+#define MDE__START(r) MDE__V x##r = MDE__K(set)(x[r]);
+#define MDE__STEP(r) sum = MDE__K(fma)(x##r, MDE__K(load)(w + r * n + i), sum);
+        MDE__EACH_8(MDE__START)
+        for (i = from; i + MDE__W <= to; i += MDE__W) {
+            MDE__V sum = MDE__K(load)(out + i);
+            MDE__EACH_8(MDE__STEP)
+            MDE__K(store)(out + i, sum);
+        }
+#undef MDE__START
+#undef MDE__STEP
+        for (q = 0; q < 8 && i < to; q++) {
+            MDE__V part = MDE__K(load_part)(w + q * n + i, to - i, 0.0f);
+            part = MDE__K(fma)(MDE__K(set)(x[q]), part, MDE__K(load_part)(out + i, to - i, 0.0f));
+            MDE__K(store_part)(out + i, to - i, part);
+        }
+    }
+    for (; p < j->rows; p++) {
+        MDE__V x = MDE__K(set)(j->in[0][p]);
+        for (i = from; i < to; i += MDE__W) {
+            MDE__V w = MDE__K(load_some)(j->in[1] + p * n + i, to - i, 0.0f);
+            MDE__K(store_some)(out + i, to - i, MDE__K(fma)(x, w, MDE__K(load_some)(out + i, to - i, 0.0f)));
+        }
+    }
 }
 
 /* ---- Mixtures of experts' probabilities, in double ---- */
@@ -5575,11 +5676,13 @@ static const mde__kernels *MDE__K(table)(void)
         MDE__SET_NAME, MDE__TILE_ROWS, MDE__TILE_COLUMNS, MDE__K(pack), MDE__K(tiles),
         MDE__K(row_tiles),
         MDE__K(exp), MDE__K(log), MDE__K(tanh), MDE__K(sigmoid), MDE__K(silu), MDE__K(gelu), MDE__K(sqrt),
-        MDE__K(relu), MDE__K(add), MDE__K(sub), MDE__K(mul), MDE__K(div), MDE__K(axpy), MDE__K(affine), MDE__K(adamw),
+        MDE__K(relu), MDE__K(add), MDE__K(sub), MDE__K(mul), MDE__K(div), MDE__K(axpy), MDE__K(affine),
+        MDE__K(silu_vjp), MDE__K(gelu_vjp), MDE__K(adamw), MDE__K(row_product),
         MDE__K(sum), MDE__K(dot), MDE__K(sum_squares), MDE__K(max), MDE__K(sum_rows), MDE__K(sum_columns),
         MDE__K(softmax), MDE__K(log_softmax), MDE__K(softmax_vjp), MDE__K(cross_entropy), MDE__K(cross_entropy_vjp),
         MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
-        MDE__K(rope), MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture),
+        MDE__K(rope), MDE__K(glu), MDE__K(glu_vjp),
+        MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture),
         MDE__K(mixtures), MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot), MDE__K(dense_rotate),
         MDE__K(dense_tile), MDE__K(dense_factor), MDE__K(covariance)
     };
@@ -5789,6 +5892,17 @@ static void mde__vgelu(mde_context *c, int64_t n, const float *x, float *y)
     mde__elements(c, c->kernels->gelu, n, x, NULL, 0, 0, y);
 }
 
+/* dx[i] = g[i] f'(x[i]); dx may be g. */
+static void mde__vsilu_vjp(mde_context *c, int64_t n, const float *x, const float *g, float *dx)
+{
+    mde__elements(c, c->kernels->silu_vjp, n, x, g, 0, 0, dx);
+}
+
+static void mde__vgelu_vjp(mde_context *c, int64_t n, const float *x, const float *g, float *dx)
+{
+    mde__elements(c, c->kernels->gelu_vjp, n, x, g, 0, 0, dx);
+}
+
 static void mde__vsqrt(mde_context *c, int64_t n, const float *x, float *y)
 {
     mde__elements(c, c->kernels->sqrt, n, x, NULL, 0, 0, y);
@@ -5969,13 +6083,14 @@ static void mde__rms_norm_rows(mde_context *c, int64_t rows, int64_t cols, const
     mde__run_rows(c, c->kernels->rms_norm, &job, rows, cols);
 }
 
-/* dx, dgain may be NULL; dgain is added to. dx may be g only if dgain is NULL. */
+/* dx, dgain may be NULL; dgain is added to, and so is dx if `add`. dx may be g only if dgain is NULL. */
 static void mde__rms_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
-                                   const float *rstd, const float *g, float *dx, float *dgain)
+                                   const float *rstd, const float *g, int add, float *dx, float *dgain)
 {
     mde__job job = mde__new_job(x, gain, dx);
     job.in[2] = rstd;
     job.in[3] = g;
+    job.size[0] = add;
     if (dx) mde__run_rows(c, c->kernels->rms_norm_vjp, &job, rows, cols);
     job.out[0] = dgain;
     if (dgain) mde__run_columns(c, c->kernels->norm_gain_vjp, &job, rows, cols);
@@ -5993,32 +6108,60 @@ static void mde__layer_norm_rows(mde_context *c, int64_t rows, int64_t cols, con
     mde__run_rows(c, c->kernels->layer_norm, &job, rows, cols);
 }
 
-/* dx, dgain, dbias may be NULL; dgain and dbias are added to. */
+/* dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`. */
 static void mde__layer_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
-                                     const float *mean, const float *rstd, const float *g, float *dx, float *dgain,
-                                     float *dbias)
+                                     const float *mean, const float *rstd, const float *g, int add, float *dx,
+                                     float *dgain, float *dbias)
 {
     mde__job job = mde__new_job(x, gain, dx);
     job.in[2] = rstd;
     job.in[3] = g;
     job.in[4] = mean;
+    job.size[0] = add;
     if (dx) mde__run_rows(c, c->kernels->layer_norm_vjp, &job, rows, cols);
     job.out[0] = dgain;
     job.out[1] = dbias;
     if (dgain || dbias) mde__run_columns(c, c->kernels->norm_gain_vjp, &job, rows, cols);
 }
 
-/* x, y [batch, time, heads, dim], tables [time, dim/2]; y may be x. */
-static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads, int64_t dim, const float *x, float *y,
-                      const float *cos_table, const float *sin_table, int inverse)
+/* x, y [batch, time, heads, dim], tables [time, dim/2]; y may be x. The first `turned` heads are turned. */
+static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads, int64_t turned, int64_t dim,
+                      const float *x, float *y, const float *cos_table, const float *sin_table, int inverse)
 {
     mde__job job = mde__new_job(x, cos_table, y);
     job.in[2] = sin_table;
     job.number[0] = inverse ? -1.0f : 1.0f;
     job.size[0] = time;
-    job.size[1] = heads;
+    job.size[1] = turned;
     job.size[2] = dim;
+    job.size[3] = heads;
     mde__run_rows(c, c->kernels->rope, &job, batch * time, heads * dim);
+}
+
+/* x, dx [rows, 2 cols]; y, g [rows, cols] */
+static void mde__glu_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    mde__job job = mde__new_job(x, NULL, y);
+    mde__run_rows(c, c->kernels->glu, &job, rows, cols);
+}
+
+static void mde__glu_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *g, float *dx)
+{
+    mde__job job = mde__new_job(x, g, dx);
+    mde__run_rows(c, c->kernels->glu_vjp, &job, rows, cols);
+}
+
+static void mde__repeat(const mde__job *j, int64_t from, int64_t to)
+{
+    int64_t row;
+    for (row = from; row < to; row++) memcpy(j->out[0] + row * j->cols, j->in[0], (size_t)j->cols * sizeof(float));
+}
+
+/* Each row of y [rows, cols] = x [cols] */
+static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
+{
+    mde__job job = mde__new_job(x, NULL, y);
+    mde__run_rows(c, mde__repeat, &job, rows, cols);
 }
 
 /* ---- Matrix product ---- */
@@ -6259,6 +6402,17 @@ MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const
     mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
 }
 
+/* out [n] (+)= x [k] W [k, n]: mde__gemm of one row, faster. */
+static void mde__row_product(mde_context *c, int64_t n, int64_t k, const float *x, const float *w, int accumulate,
+                             float *out)
+{
+    mde__job job = mde__new_job(x, w, out);
+    job.rows = k;
+    job.cols = n;
+    if (!accumulate) memset(out, 0, (size_t)n * sizeof *out);
+    mde__run(c, c->kernels->row_product, &job, n, k * n < MDE__GEMM_THREADED ? n : 256);
+}
+
 /* ---- Attention ---- */
 
 /* Blocks of keys stand at fixed places, and every query goes through them in order with a running maximum (Milakov and
@@ -6268,10 +6422,12 @@ MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const
 #define MDE__GRADIENT_QUERIES 48        /* of one block of the backward pass; the same */
 
 /* q, out [batch, time_q, heads, dim]; k, v [batch, time_k, kv_heads, dim]; head h uses kv head h / (heads / kv_heads).
-   causal: query t sees keys 0 .. t + time_k - time_q; time_k >= time_q. */
+   causal: query t sees keys 0 .. t + time_k - time_q; time_k >= time_q. The strides are the floats from one time to the
+   next of q, and of k and v; gradients lie as their tensors do. 0: nothing lies between. */
 typedef struct mde__attention_shape {
     int64_t batch, time_q, time_k, heads, kv_heads, dim;
     int causal;
+    int64_t stride_q, stride_k;
 } mde__attention_shape;
 
 typedef struct mde__attention_call {
@@ -6283,6 +6439,16 @@ typedef struct mde__attention_call {
     int64_t slots, jobs;
     size_t slot_floats;
 } mde__attention_call;
+
+static int64_t mde__stride_q(const mde__attention_shape *s)
+{
+    return s->stride_q ? s->stride_q : s->heads * s->dim;
+}
+
+static int64_t mde__stride_k(const mde__attention_shape *s)
+{
+    return s->stride_k ? s->stride_k : s->kv_heads * s->dim;
+}
 
 static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
 {
@@ -6308,12 +6474,14 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     int64_t batch = pair / s->kv_heads, kv_head = pair % s->kv_heads;
     int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns;
     int64_t queries = mde__least(s->time_q - first, MDE__QUERIES), packed = mde__round_up(queries, tile_m);
-    int64_t stride_q = s->heads * s->dim, stride_k = s->kv_heads * s->dim, hidden = s->time_k - s->time_q;
+    int64_t stride_q = mde__stride_q(s), stride_k = mde__stride_k(s), stride = s->heads * s->dim;
+    int64_t hidden = s->time_k - s->time_q;
     int64_t keys = s->causal ? mde__least(s->time_k, first + queries + hidden) : s->time_k;
     int64_t padded = mde__round_up(s->dim, tile_n), block, h, r, row;
-    const float *k = a->k + (batch * s->time_k * s->kv_heads + kv_head) * s->dim;
-    const float *v = a->v + (batch * s->time_k * s->kv_heads + kv_head) * s->dim;
-    int64_t at = (batch * s->time_q + first) * stride_q + kv_head * group * s->dim;
+    const float *q = a->q + (batch * s->time_q + first) * stride_q + kv_head * group * s->dim;
+    const float *k = a->k + batch * s->time_k * stride_k + kv_head * s->dim;
+    const float *v = a->v + batch * s->time_k * stride_k + kv_head * s->dim;
+    float *to = a->out + (batch * s->time_q + first) * stride + kv_head * group * s->dim;
     float *packed_k = scratch, *packed_v = packed_k + MDE__KEYS * padded + MDE__LANES;
     float *packed_q = packed_v + MDE__KEYS * padded + MDE__LANES;
     float *largest = packed_q + group * packed * s->dim + MDE__LANES, *sum = largest + group * packed;
@@ -6321,14 +6489,14 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     mde__job softmax = mde__new_job(NULL, NULL, scores), axpy = softmax;
     softmax.number[0] = a->scale;
     softmax.size[0] = MDE__KEYS;
-    softmax.size[2] = stride_q;
+    softmax.size[2] = stride;
     softmax.size[3] = s->dim;
     for (h = 0; h < group; h++) {
-        kernels->pack(1, tile_m, queries, s->dim, a->q + at + h * s->dim, stride_q, packed_q + h * packed * s->dim);
+        kernels->pack(1, tile_m, queries, s->dim, q + h * s->dim, stride_q, packed_q + h * packed * s->dim);
         for (r = 0; r < queries; r++) {
             largest[h * packed + r] = -(float)INFINITY;
             sum[h * packed + r] = 0;
-            memset(a->out + at + h * s->dim + r * stride_q, 0, (size_t)s->dim * sizeof *a->out);
+            memset(to + h * s->dim + r * stride, 0, (size_t)s->dim * sizeof *to);
         }
     }
     for (block = 0; block < keys; block += MDE__KEYS) {
@@ -6336,7 +6504,7 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
         kernels->pack(1, tile_n, n, s->dim, k + block * stride_k, stride_k, packed_k);
         kernels->pack(0, tile_n, s->dim, n, v + block * stride_k, stride_k, packed_v);
         for (h = 0; h < group; h++) {
-            float *out = a->out + at + h * s->dim;
+            float *out = to + h * s->dim;
             /* Query r of this block of queries sees `visible` + r of these keys. */
             int64_t visible = s->causal ? first + hidden + 1 - block : n;
             int64_t start = visible < 1 ? (1 - visible) / tile_m * tile_m : 0;
@@ -6357,10 +6525,10 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                 if (common > 0) {
                     kernels->pack(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
                     kernels->tiles(rows, s->dim, common, weights, packed_v, n * tile_n, tile_n, 1,
-                                   out + row * stride_q, stride_q);
+                                   out + row * stride, stride);
                 }
                 for (r = row; r < row + rows && common < all; r++) {
-                    axpy.out[0] = out + r * stride_q;
+                    axpy.out[0] = out + r * stride;
                     for (key = common > 0 ? common : 0; key < mde__least(all, visible + r); key++) {
                         axpy.in[0] = v + (block + key) * stride_k;
                         axpy.number[0] = scores[r * MDE__KEYS + key];
@@ -6375,9 +6543,16 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                                       : NULL;
         softmax.out[1] = largest + h * packed;
         softmax.out[2] = sum + h * packed;
-        softmax.out[3] = a->out + at + h * s->dim;
+        softmax.out[3] = to + h * s->dim;
         kernels->attention_end(&softmax, 0, queries);
     }
+}
+
+/* As many threads as are worth starting. */
+static int64_t mde__attention_slots(mde_context *c, const mde__attention_shape *s)
+{
+    double products = (double)(s->batch * s->heads) * (double)(s->time_q * s->time_k) * (double)s->dim;
+    return products < MDE__GEMM_THREADED ? 1 : c->threads;
 }
 
 static void mde__attention_slot_run(int64_t index, void *user)
@@ -6406,7 +6581,7 @@ static void mde__attention(mde_context *c, const mde__attention_shape *s, const 
     a.scratch = scratch;
     a.slot_floats = mde__attention_slot(c, s);
     a.jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
-    a.slots = c->threads;
+    a.slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_slot_run, &a);
 }
 
@@ -6429,10 +6604,12 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
     const mde__kernels *kernels = a->kernels;
     const mde__attention_shape *s = &a->s;
     int64_t group = s->heads / s->kv_heads, batch = job / s->kv_heads, kv_head = job % s->kv_heads, dim = s->dim;
-    int64_t stride_q = s->heads * dim, stride_k = s->kv_heads * dim, hidden = s->time_k - s->time_q;
+    int64_t stride_q = mde__stride_q(s), stride_k = mde__stride_k(s), stride = s->heads * dim;
+    int64_t hidden = s->time_k - s->time_q;
     int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, wide = mde__round_up(dim, tile_n);
     int64_t at_q = batch * s->time_q * stride_q + kv_head * group * dim;
     int64_t at_k = batch * s->time_k * stride_k + kv_head * dim, block, h, r, i;
+    int64_t at_out = batch * s->time_q * stride + kv_head * group * dim;
     float *key_columns = scratch, *value_columns = key_columns + MDE__KEYS * wide + MDE__LANES;
     float *key_rows = value_columns + MDE__KEYS * wide + MDE__LANES;
     float *query_a = key_rows + MDE__KEYS * wide + MDE__LANES;
@@ -6452,12 +6629,12 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
     softmax.size[0] = MDE__KEYS;
     for (h = 0; h < group; h++) {
         for (r = 0; r < s->time_q; r++) {
-            int64_t at = at_q + r * stride_q + h * dim;
+            int64_t at = at_out + r * stride + h * dim;
             dot.in[0] = a->g + at;
             dot.in[1] = a->out_in + at;
             kernels->dot(&dot, 0, dim);
             d[h * s->time_q + r] = (float)sum;
-            memset(a->dq + at, 0, (size_t)dim * sizeof *a->dq);
+            memset(a->dq + at_q + r * stride_q + h * dim, 0, (size_t)dim * sizeof *a->dq);
         }
     }
     for (block = 0; block < s->time_k; block += MDE__KEYS) {
@@ -6474,10 +6651,11 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
             r = unseen / MDE__GRADIENT_QUERIES * MDE__GRADIENT_QUERIES;
             for (; r < s->time_q; r += MDE__GRADIENT_QUERIES) {
                 int64_t m = mde__least(s->time_q - r, MDE__GRADIENT_QUERIES), at = at_q + r * stride_q + h * dim;
+                const float *g = a->g + at_out + r * stride + h * dim;
                 kernels->pack(1, tile_m, m, dim, a->q + at, stride_q, query_a);
-                kernels->pack(1, tile_m, m, dim, a->g + at, stride_q, g_a);
+                kernels->pack(1, tile_m, m, dim, g, stride, g_a);
                 kernels->pack(0, tile_n, dim, m, a->q + at, stride_q, query_b);
-                kernels->pack(0, tile_n, dim, m, a->g + at, stride_q, g_b);
+                kernels->pack(0, tile_n, dim, m, g, stride, g_b);
                 /* scores = q k', gradient of the weights = g v' */
                 kernels->tiles(m, n, dim, query_a, key_columns, dim * tile_n, tile_n, 0, scores, MDE__KEYS);
                 kernels->tiles(m, n, dim, g_a, value_columns, dim * tile_n, tile_n, 0, gradients, MDE__KEYS);
@@ -6529,7 +6707,7 @@ static void mde__attention_vjp(mde_context *c, const mde__attention_shape *s, co
     a.scratch = scratch;
     a.slot_floats = mde__attention_vjp_slot(c, s);
     a.jobs = s->batch * s->kv_heads;
-    a.slots = c->threads;
+    a.slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_vjp_slot_run, &a);
 }
 
@@ -6843,6 +7021,31 @@ static unsigned char *mde__mark_paths(mde_context *c, int64_t last, int n, mde_t
     return want;
 }
 
+/* For fused VJPs: where to leave the gradient of input k, to be set or, if *adds, to be added to. A sink that is taken
+   must be filled and given back as din[k]. */
+static mde_tensor *mde__sink(mde_context *c, const mde_node *node, int k, int *adds)
+{
+    mde_tensor *to = c->sink[k] ? c->sink[k] : mde__tensor_new(c, node->in[k]->rank, node->in[k]->shape);
+    *adds = c->sink[k] && c->sink_adds[k];
+    return to;
+}
+
+/* The same for what is always added to. */
+static mde_tensor *mde__sink_of_sums(mde_context *c, const mde_node *node, int k)
+{
+    int adds;
+    mde_tensor *to = mde__sink(c, node, k, &adds);
+    if (to && !adds) memset(to->data, 0, to->count * sizeof *to->data);
+    return to;
+}
+
+/* And for what is always set. */
+static mde_tensor *mde__sink_to_set(mde_context *c, const mde_node *node, int k)
+{
+    if (c->sink[k] && !c->sink_adds[k]) return c->sink[k];
+    return mde__tensor_new(c, node->in[k]->rank, node->in[k]->shape);
+}
+
 /* The gradients with respect to the wanted inputs; the others stay NULL. */
 static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, int record, mde_tensor **din)
 {
@@ -6856,6 +7059,7 @@ static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, in
     }
     if (!record && node->op->vjp_fast) node->op->vjp_fast(c, node, g, want, din);
     else node->op->vjp(c, node, g, want, din);
+    memset((void *)c->sink, 0, sizeof c->sink);
     for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
         if (!((want >> k) & 1)) din[k] = NULL;
         if (!din[k] || mde__same_shape(din[k], node->in[k])) continue;
@@ -6897,30 +7101,52 @@ static void mde__spare_adjoint(mde_tensor **spare, mde_tensor *adjoint)
 }
 
 /* Without the tape, each adjoint has a buffer of its own, and what the VJP made goes at once: a backward walk takes
-   little more memory than the values that it goes back over. */
-static void mde__visit_once(mde_context *c, const mde_node *node, unsigned want, mde_tensor **spare)
+   little more memory than the values that it goes back over. A fused VJP adds to the buffer itself. Without a list of
+   goals, the gradients of parameters go where they belong; with one, `kept` says that the node's own is asked for. The
+   gradient of a view needs no buffer: it goes through, and its buffer with it. */
+static void mde__visit_once(mde_context *c, const mde_node *node, unsigned want, int parameters, int kept,
+                            mde_tensor **spare)
 {
-    mde_tensor *din[MDE_MAX_INPUTS], *fresh[MDE_MAX_INPUTS];
+    mde_tensor *din[MDE_MAX_INPUTS], *fresh[MDE_MAX_INPUTS], *to[MDE_MAX_INPUTS], *g = node->out->adjoint;
     mde_mark mark;
-    int k;
+    int k, view = node->op->inputs == 1 && node->in[0]->data == node->out->data && !kept, stays = 0;
     for (k = 0; k < node->op->inputs; k++) {
-        fresh[k] = (want >> k) & 1 && !node->in[k]->adjoint ? mde__take_adjoint(c, spare, node->in[k]) : NULL;
+        mde_tensor *in = node->in[k];
+        fresh[k] = to[k] = NULL;
+        if (!((want >> k) & 1)) continue;
+        if (parameters && mde__is_parameter(in)) to[k] = mde__tensor_view(c, in->rank, in->shape, in->grad);
+        else if (in->adjoint) to[k] = in->adjoint;
+        else if (!view) fresh[k] = to[k] = mde__take_adjoint(c, spare, in);
+        c->sink[k] = to[k];
+        c->sink_adds[k] = !fresh[k];
     }
-    if (mde__bad(c)) return;
+    if (mde__bad(c)) {
+        memset((void *)c->sink, 0, sizeof c->sink);
+        return;
+    }
     mark = mde_arena_mark(c);
     mde__run_vjp(c, node, want, 0, din);
     for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
         mde_tensor *in = node->in[k];
-        if (!din[k]) continue;
-        if (in->adjoint) {
-            mde__vadd(c, (int64_t)in->count, in->adjoint->data, din[k]->data, in->adjoint->data);
+        int there = din[k] && din[k] == to[k];
+        if (!din[k] || (there && !fresh[k])) continue;
+        if (in->adjoint || (to[k] && !fresh[k])) {
+            mde_tensor *sum = in->adjoint ? in->adjoint : to[k];
+            mde__vadd(c, (int64_t)in->count, sum->data, din[k]->data, sum->data);
+        } else if (!there && din[k]->data == g->data && node->out->adjoint && !kept) {
+            in->adjoint = g;
+            mde__take_shape(g, in);
+            node->out->adjoint = NULL;
+        } else if (!fresh[k]) {
+            in->adjoint = din[k];
+            stays = 1;
         } else {
-            memcpy(fresh[k]->data, din[k]->data, in->count * sizeof(float));
+            if (!there) memcpy(fresh[k]->data, din[k]->data, in->count * sizeof(float));
             in->adjoint = fresh[k];
             fresh[k] = NULL;
         }
     }
-    mde_arena_rewind(c, mark);
+    if (!stays) mde_arena_rewind(c, mark);
     for (k = 0; k < node->op->inputs; k++) mde__spare_adjoint(spare, fresh[k]);
 }
 
@@ -6939,7 +7165,7 @@ static int64_t mde__walk(mde_context *c, mde_tensor *y, int n, mde_tensor *const
             mde__visit_recorded(c, node, want[i]);
             continue;
         }
-        mde__visit_once(c, node, want[i], &spare);
+        mde__visit_once(c, node, want[i], !x, mde__is_goal(node->out, n, x), &spare);
         if (mde__is_goal(node->out, n, x)) continue;
         mde__spare_adjoint(&spare, node->out->adjoint);
         node->out->adjoint = NULL;
@@ -6960,25 +7186,13 @@ static void mde__clear_adjoints(mde_context *c, mde_tensor *y, int64_t last)
     }
 }
 
-/* Moves the gradient of a parameter into its buffer; other tensors are left alone. */
-static void mde__collect(mde_context *c, mde_tensor *t)
-{
-    if (!mde__is_parameter(t) || !t->adjoint) return;
-    mde__vaxpy(c, (int64_t)t->count, 1.0f, t->adjoint->data, t->grad);
-    t->adjoint = NULL;
-}
-
 MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss)
 {
-    int64_t last, i;
-    int k;
+    int64_t last;
     if (mde__bad(c)) return mde_context_status(c);
     if (!loss || loss->count != 1) return mde_fail(c, MDE_BAD_SHAPE, "backward: the loss is not a scalar");
     last = mde__walk(c, loss, 0, NULL, 0);
-    if (!mde__bad(c)) mde__collect(c, loss);
-    for (i = 0; i <= last && !mde__bad(c); i++) {
-        for (k = 0; k < c->tape[i]->op->inputs; k++) mde__collect(c, c->tape[i]->in[k]);
-    }
+    if (!mde__bad(c) && mde__is_parameter(loss)) loss->grad[0] += loss->adjoint->data[0];
     mde__clear_adjoints(c, loss, last);
     return c->status;
 }
@@ -7194,7 +7408,15 @@ static void mde__silu_vjp(MDE__VJP)
     (void)want;
     din[0] = mde_mul(c, g, mde__silu_slope(c, node->in[0]));
 }
-static const mde_op mde__op_silu = { "silu", 1, mde__shape_same1, mde__silu_forward, mde__silu_vjp, NULL };
+
+static void mde__silu_vjp_fast(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde__sink_to_set(c, node, 0);
+    if (din[0]) mde__vsilu_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data);
+}
+static const mde_op mde__op_silu = { "silu", 1, mde__shape_same1, mde__silu_forward, mde__silu_vjp,
+                                     mde__silu_vjp_fast };
 
 /* The tanh form of GELU is x sigmoid(u) with u = 2 sqrt(2/pi) (x + 0.044715 x^3). */
 static void mde__gelu_vjp(MDE__VJP)
@@ -7205,7 +7427,15 @@ static void mde__gelu_vjp(MDE__VJP)
     (void)want;
     din[0] = mde_mul(c, g, mde__self_gate_slope(c, x, s, mde_affine(c, square, 3 * cubic, slope)));
 }
-static const mde_op mde__op_gelu = { "gelu", 1, mde__shape_same1, mde__gelu_forward, mde__gelu_vjp, NULL };
+
+static void mde__gelu_vjp_fast(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde__sink_to_set(c, node, 0);
+    if (din[0]) mde__vgelu_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data);
+}
+static const mde_op mde__op_gelu = { "gelu", 1, mde__shape_same1, mde__gelu_forward, mde__gelu_vjp,
+                                     mde__gelu_vjp_fast };
 
 static void mde__swiglu_forward(mde_context *c, mde_node *node)
 {
@@ -7654,7 +7884,7 @@ static void mde__softmax_vjp(MDE__VJP)
 static void mde__softmax_vjp_fast(MDE__VJP)
 {
     (void)want;
-    din[0] = mde__tensor_new(c, g->rank, g->shape);
+    din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__softmax_rows_vjp(c, mde__rows(g), mde__last(g), node->out->data, g->data, din[0]->data);
 }
 static const mde_op mde__op_softmax = { "softmax", 1, mde__shape_same1, mde__softmax_forward, mde__softmax_vjp,
@@ -7673,6 +7903,43 @@ static void mde__log_softmax_vjp(MDE__VJP)
 }
 static const mde_op mde__op_log_softmax = { "log_softmax", 1, mde__shape_same1, mde__log_softmax_forward,
                                             mde__log_softmax_vjp, NULL };
+
+static int mde__packed_swiglu_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128];
+    (void)args;
+    mde__take_shape(out, in[0]);
+    out->shape[out->rank - 1] /= 2;
+    if (mde__last(in[0]) % 2 == 0) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension", mde__shape_text(in[0], a));
+    return 0;
+}
+
+static void mde__packed_swiglu_forward(mde_context *c, mde_node *node)
+{
+    mde__glu_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
+}
+
+/* The gradients of swiglu, side by side. */
+static void mde__packed_swiglu_vjp(MDE__VJP)
+{
+    int last = g->rank - 1;
+    int64_t n = mde__last(g);
+    mde_tensor *gate = mde_slice(c, node->in[0], last, 0, n), *up = mde_slice(c, node->in[0], last, n, n);
+    (void)want;
+    if (mde__bad(c)) return;
+    din[0] = mde_concat(c, mde_mul(c, mde_mul(c, g, up), mde__silu_slope(c, gate)), mde_mul(c, g, mde_silu(c, gate)),
+                        last);
+}
+
+static void mde__packed_swiglu_vjp_fast(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde__sink_to_set(c, node, 0);
+    if (din[0]) mde__glu_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, g->data, din[0]->data);
+}
+static const mde_op mde__op_packed_swiglu = { "packed_swiglu", 1, mde__packed_swiglu_shape, mde__packed_swiglu_forward,
+                                              mde__packed_swiglu_vjp, mde__packed_swiglu_vjp_fast };
 
 /* in: x, gain[, bias]: vectors as long as x's last axis. args.f: epsilon */
 static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *name, int inputs, mde_tensor *out)
@@ -7697,7 +7964,7 @@ static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_
 static void mde__rms_norm_forward(mde_context *c, mde_node *node)
 {
     int64_t rows = mde__rows(node->out);
-    node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
+    if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
     if (!node->saved) return;
     mde__rms_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, (float)node->args.f[0],
                        node->out->data, node->saved);
@@ -7720,14 +7987,12 @@ static void mde__rms_norm_vjp(MDE__VJP)
 
 static void mde__rms_norm_vjp_fast(MDE__VJP)
 {
-    mde_tensor *dx = mde__tensor_new(c, g->rank, g->shape);
-    mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
-    (void)want;
-    if (!dx || !dgain) return;
+    int add = 0;
+    if (want & 1) din[0] = mde__sink(c, node, 0, &add);
+    if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
+    if (mde__bad(c)) return;
     mde__rms_norm_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, node->in[1]->data, node->saved, g->data,
-                           dx->data, dgain->data);
-    din[0] = dx;
-    din[1] = dgain;
+                           add, din[0] ? din[0]->data : NULL, din[1] ? din[1]->data : NULL);
 }
 static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
                                          mde__rms_norm_vjp_fast };
@@ -7741,7 +8006,7 @@ static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const md
 static void mde__layer_norm_forward(mde_context *c, mde_node *node)
 {
     int64_t rows = mde__rows(node->out);
-    node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
+    if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
     if (!node->saved) return;
     mde__layer_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, node->in[2]->data,
                          (float)node->args.f[0], node->out->data, node->saved, node->saved + rows);
@@ -7768,17 +8033,15 @@ static void mde__layer_norm_vjp(MDE__VJP)
 
 static void mde__layer_norm_vjp_fast(MDE__VJP)
 {
-    mde_tensor *dx = mde__tensor_new(c, g->rank, g->shape);
-    mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
-    mde_tensor *dbias = mde_tensor_create(c, 1, node->in[1]->shape);
     int64_t rows = mde__rows(g);
-    (void)want;
-    if (!dx || !dgain || !dbias) return;
+    int add = 0;
+    if (want & 1) din[0] = mde__sink(c, node, 0, &add);
+    if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
+    if (want & 4) din[2] = mde__sink_of_sums(c, node, 2);
+    if (mde__bad(c)) return;
     mde__layer_norm_rows_vjp(c, rows, mde__last(g), node->in[0]->data, node->in[1]->data, node->saved,
-                             node->saved + rows, g->data, dx->data, dgain->data, dbias->data);
-    din[0] = dx;
-    din[1] = dgain;
-    din[2] = dbias;
+                             node->saved + rows, g->data, add, din[0] ? din[0]->data : NULL,
+                             din[1] ? din[1]->data : NULL, din[2] ? din[2]->data : NULL);
 }
 static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__layer_norm_forward,
                                            mde__layer_norm_vjp, mde__layer_norm_vjp_fast };
@@ -7827,7 +8090,27 @@ static void mde__gather_vjp(MDE__VJP)
     (void)want;
     din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
 }
-static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gather_forward, mde__gather_vjp, NULL };
+
+/* out [.., width] += rows of x [count, width], by number */
+static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids, const float *x, float *out)
+{
+    int64_t i, j;
+    for (i = 0; i < count; i++) {
+        float *to = out + ids[i] * width;
+        const float *from = x + i * width;
+        for (j = 0; j < width; j++) to[j] += from[j];
+    }
+}
+
+static void mde__gather_vjp_fast(MDE__VJP)
+{
+    (void)want;
+    din[0] = mde__sink_of_sums(c, node, 0);
+    if (!din[0]) return;
+    mde__add_rows_by_id(node->args.i[0], mde__last(g), (const int32_t *)node->args.p, g->data, din[0]->data);
+}
+static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gather_forward, mde__gather_vjp,
+                                       mde__gather_vjp_fast };
 
 /* args: p ids, i[0] their count, i[1] rows of the result */
 static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
@@ -7845,15 +8128,10 @@ static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_a
 
 static void mde__scatter_forward(mde_context *c, mde_node *node)
 {
-    const int32_t *ids = (const int32_t *)node->args.p;
-    int64_t width = node->out->shape[1], i, j;
     (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
-    for (i = 0; i < node->args.i[0]; i++) {
-        float *to = node->out->data + ids[i] * width;
-        const float *from = node->in[0]->data + i * width;
-        for (j = 0; j < width; j++) to[j] += from[j];
-    }
+    mde__add_rows_by_id(node->args.i[0], node->out->shape[1], (const int32_t *)node->args.p, node->in[0]->data,
+                        node->out->data);
 }
 
 static void mde__scatter_vjp(MDE__VJP)
@@ -7863,6 +8141,65 @@ static void mde__scatter_vjp(MDE__VJP)
 }
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
                                             mde__scatter_vjp, NULL };
+
+/* Tokens with their places: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
+   [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
+static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128], b[128];
+    if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1] || args->i[1] < 0 || args->i[2] < 1
+        || args->i[1] > in[1]->shape[0] - args->i[2] || args->i[0] % args->i[2] != 0) {
+        mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; expected "
+                 "[n, width] and [m, width] with so many", mde__shape_text(in[0], a), mde__shape_text(in[1], b),
+                 (long long)args->i[2], (long long)args->i[1]);
+        return 0;
+    }
+    out->rank = 2;
+    out->shape[0] = args->i[0];
+    out->shape[1] = in[0]->shape[1];
+    return mde__check_ids(c, "embed", args, in[0]->shape[0]);
+}
+
+static void mde__embed_forward(mde_context *c, mde_node *node)
+{
+    const int32_t *ids = (const int32_t *)node->args.p;
+    int64_t width = node->out->shape[1], count = node->args.i[0], start = node->args.i[1], time = node->args.i[2], r, i;
+    (void)c;
+    for (r = 0; r < count; r++) {
+        const float *token = node->in[0]->data + ids[r] * width;
+        const float *position = node->in[1]->data + (start + r % time) * width;
+        float *to = node->out->data + r * width;
+        for (i = 0; i < width; i++) to[i] = token[i] + position[i];
+    }
+}
+
+static void mde__embed_vjp(MDE__VJP)
+{
+    int64_t start = node->args.i[1], time = node->args.i[2], width = mde__last(g), shape[3];
+    mde_tensor *sum;
+    if (want & 1) din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
+    if (!(want & 2)) return;
+    shape[0] = node->args.i[0] / time;
+    shape[1] = time;
+    shape[2] = width;
+    sum = mde_sum_to(c, mde_reshape(c, g, 3, shape), 2, shape + 1);
+    din[1] = mde_pad(c, sum, 0, start, node->in[1]->shape[0] - start - time);
+}
+
+static void mde__embed_vjp_fast(MDE__VJP)
+{
+    int64_t count = node->args.i[0], start = node->args.i[1], time = node->args.i[2], width = mde__last(g), r, i;
+    if (want & 1) din[0] = mde__sink_of_sums(c, node, 0);
+    if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
+    if (mde__bad(c)) return;
+    if (din[0]) mde__add_rows_by_id(count, width, (const int32_t *)node->args.p, g->data, din[0]->data);
+    for (r = 0; din[1] && r < count; r++) {
+        float *to = din[1]->data + (start + r % time) * width;
+        for (i = 0; i < width; i++) to[i] += g->data[r * width + i];
+    }
+}
+static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_forward, mde__embed_vjp,
+                                      mde__embed_vjp_fast };
 
 /* args: p targets, i[0] their count */
 static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
@@ -7904,7 +8241,7 @@ static void mde__cross_entropy_vjp_fast(MDE__VJP)
 {
     const mde_tensor *x = node->in[0];
     (void)want;
-    din[0] = mde__tensor_new(c, x->rank, x->shape);
+    din[0] = mde__sink_to_set(c, node, 0);
     if (!din[0]) return;
     mde__cross_entropy_rows_vjp(c, mde__rows(x), mde__last(x), x->data, (const int32_t *)node->args.p, node->saved,
                                 g->data, din[0]->data);
@@ -7927,23 +8264,31 @@ static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args
     return mde__take_shape(out, in[0]);
 }
 
-static void mde__rope_forward(mde_context *c, mde_node *node)
+/* Cosines [time, half] and then sines of the angles of positions from `start` on; NULL and an error. */
+static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_t time, int64_t half)
 {
-    const mde_tensor *x = node->in[0];
-    int64_t time = x->shape[1], half = x->shape[3] / 2, t, i;
-    mde_mark mark = mde_arena_mark(c);
     float *table = (float *)mde_scratch(c, (size_t)(time * half) * 2, sizeof *table);
+    int64_t t, i;
     for (i = 0; table && i < half; i++) {
-        double frequency = mde__pow(node->args.f[0], -(double)i / (double)half);
+        double frequency = mde__pow(base, -(double)i / (double)half);
         for (t = 0; t < time; t++) {
-            double angle = (double)(node->args.i[0] + t) * frequency;
+            double angle = (double)(start + t) * frequency;
             table[t * half + i] = (float)mde__cos(angle);
             table[(time + t) * half + i] = (float)mde__sin(angle);
         }
     }
+    return table;
+}
+
+static void mde__rope_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *x = node->in[0];
+    int64_t time = x->shape[1], half = x->shape[3] / 2;
+    mde_mark mark = mde_arena_mark(c);
+    float *table = mde__rope_table(c, node->args.f[0], node->args.i[0], time, half);
     if (table) {
-        mde__rope(c, x->shape[0], time, x->shape[2], 2 * half, x->data, node->out->data, table, table + time * half,
-                  (int)node->args.i[1]);
+        mde__rope(c, x->shape[0], time, x->shape[2], x->shape[2], 2 * half, x->data, node->out->data, table,
+                  table + time * half, (int)node->args.i[1]);
     }
     mde_arena_rewind(c, mark);
 }
@@ -7997,6 +8342,7 @@ static mde__attention_shape mde__attention_sizes(const mde_node *node)
     s.kv_heads = k->shape[2];
     s.dim = q->shape[3];
     s.causal = (int)node->args.i[0];
+    s.stride_q = s.stride_k = 0;
     return s;
 }
 
@@ -8019,8 +8365,8 @@ static void mde__attention_vjp_fast(MDE__VJP)
 {
     mde__attention_shape s = mde__attention_sizes(node);
     const mde_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2];
-    mde_tensor *dq = mde__tensor_new(c, 4, q->shape), *dk = mde__tensor_new(c, 4, k->shape);
-    mde_tensor *dv = mde__tensor_new(c, 4, k->shape);
+    mde_tensor *dq = mde__sink_to_set(c, node, 0), *dk = mde__sink_to_set(c, node, 1);
+    mde_tensor *dv = mde__sink_to_set(c, node, 2);
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     (void)want;
@@ -8109,6 +8455,430 @@ static void mde__attention_vjp_ops(MDE__VJP)
 static const mde_op mde__op_attention = { "attention", 3, mde__attention_out_shape, mde__attention_forward,
                                           mde__attention_vjp_ops, mde__attention_vjp_fast };
 
+/* Attention on queries, keys and values side by side: in [batch, time, heads + 2 kv_heads, dim]. args: f[0] scale,
+   i[0] causal, i[1] kv_heads, f[1] base of the rotation of queries and keys (0: none), p its table or NULL */
+static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    const mde_tensor *x = in[0];
+    int64_t kv_heads = args->i[1];
+    char a[128];
+    if (x->rank == 4 && kv_heads >= 1 && kv_heads <= x->shape[2] / 3 && (x->shape[2] - 2 * kv_heads) % kv_heads == 0
+        && (args->f[1] == 0 || x->shape[3] % 2 == 0)) {
+        mde__take_shape(out, x);
+        out->shape[2] -= 2 * kv_heads;
+        return 1;
+    }
+    mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
+             "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions", mde__shape_text(x, a),
+             (long long)kv_heads);
+    return 0;
+}
+
+static mde__attention_shape mde__packed_attention_sizes(const mde_node *node)
+{
+    const mde_tensor *x = node->in[0];
+    mde__attention_shape s;
+    s.batch = x->shape[0];
+    s.time_q = s.time_k = x->shape[1];
+    s.kv_heads = node->args.i[1];
+    s.heads = x->shape[2] - 2 * s.kv_heads;
+    s.dim = x->shape[3];
+    s.causal = (int)node->args.i[0];
+    s.stride_q = s.stride_k = x->shape[2] * s.dim;
+    return s;
+}
+
+/* The input with its queries and keys turned: a copy in the arena, or itself where nothing is turned. */
+static const float *mde__packed_attention_turned(mde_context *c, const mde_node *node, const mde__attention_shape *s)
+{
+    const mde_tensor *x = node->in[0];
+    const float *table = (const float *)node->args.p;
+    float *turned;
+    if (node->args.f[1] == 0) return x->data;
+    turned = (float *)mde_scratch(c, x->count, sizeof *turned);
+    if (turned) {
+        mde__rope(c, s->batch, s->time_q, x->shape[2], s->heads + s->kv_heads, s->dim, x->data, turned, table,
+                  table + s->time_q * (s->dim / 2), 0);
+    }
+    return turned;
+}
+
+static void mde__packed_attention_forward(mde_context *c, mde_node *node)
+{
+    mde__attention_shape s = mde__packed_attention_sizes(node);
+    mde_mark mark;
+    const float *x;
+    float *scratch;
+    node->saved = (float *)mde_scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
+    mark = mde_arena_mark(c);
+    scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
+    x = mde__packed_attention_turned(c, node, &s);
+    if (node->saved && scratch && x) {
+        mde__attention(c, &s, x, x + s.heads * s.dim, x + (s.heads + s.kv_heads) * s.dim, (float)node->args.f[0],
+                       node->out->data, node->saved, scratch);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static void mde__packed_attention_vjp_fast(MDE__VJP)
+{
+    mde__attention_shape s = mde__packed_attention_sizes(node);
+    mde_tensor *dx = mde__sink_to_set(c, node, 0);
+    int64_t k = s.heads * s.dim, v = k + s.kv_heads * s.dim;
+    mde_mark mark = mde_arena_mark(c);
+    float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
+    const float *x = mde__packed_attention_turned(c, node, &s), *table = (const float *)node->args.p;
+    (void)want;
+    if (dx && scratch && x) {
+        mde__attention_vjp(c, &s, x, x + k, x + v, (float)node->args.f[0], node->out->data, node->saved, g->data,
+                           dx->data, dx->data + k, dx->data + v, scratch);
+        if (node->args.f[1] != 0) {
+            mde__rope(c, s.batch, s.time_q, dx->shape[2], s.heads + s.kv_heads, s.dim, dx->data, dx->data, table,
+                      table + s.time_q * (s.dim / 2), 1);
+        }
+        din[0] = dx;
+    }
+    mde_arena_rewind(c, mark);
+}
+
+/* By the ops that it is made of. */
+static void mde__packed_attention_vjp(MDE__VJP)
+{
+    mde__attention_shape s = mde__packed_attention_sizes(node);
+    double base = node->args.f[1];
+    mde_tensor *q = mde_slice(c, node->in[0], 2, 0, s.heads), *d[MDE_MAX_INPUTS];
+    mde_tensor *k = mde_slice(c, node->in[0], 2, s.heads, s.kv_heads);
+    mde_node inner = *node;
+    (void)want;
+    inner.in[0] = base != 0 ? mde__apply_rope(c, q, base, 0, 0) : q;
+    inner.in[1] = base != 0 ? mde__apply_rope(c, k, base, 0, 0) : k;
+    inner.in[2] = mde_slice(c, node->in[0], 2, s.heads + s.kv_heads, s.kv_heads);
+    if (mde__bad(c)) return;
+    mde__attention_vjp_ops(c, &inner, g, 7, d);
+    if (base != 0) {
+        d[0] = mde__apply_rope(c, d[0], base, 0, 1);
+        d[1] = mde__apply_rope(c, d[1], base, 0, 1);
+    }
+    din[0] = mde_concat(c, mde_concat(c, d[0], d[1], 2), d[2], 2);
+}
+static const mde_op mde__op_packed_attention = { "packed_attention", 1, mde__packed_attention_shape,
+                                                 mde__packed_attention_forward, mde__packed_attention_vjp,
+                                                 mde__packed_attention_vjp_fast };
+
+/* table: of mde__rope_table, from position 0 on, or NULL to make it here. */
+static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, int64_t kv_heads, double scale,
+                                               int causal, double base, const float *table)
+{
+    mde_args args;
+    if (mde__bad(c)) return NULL;
+    if (x && x->rank == 4 && base != 0 && !table) {
+        table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2);
+        if (!table) return NULL;
+    }
+    memset(&args, 0, sizeof args);
+    args.i[0] = causal != 0;
+    args.i[1] = kv_heads;
+    args.f[0] = scale;
+    args.f[1] = base;
+    args.p = table;
+    return mde_apply(c, &mde__op_packed_attention, &x, &args);
+}
+
+/* ---- Linear layers ---- */
+
+static void mde__multiply(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a,
+                          const float *b, int accumulate, float *out)
+{
+    mde_mark mark = mde_arena_mark(c);
+    float *workspace;
+    if (m == 1 && !tb) {
+        mde__row_product(c, n, k, a, b, accumulate, out);
+        return;
+    }
+    workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
+    if (workspace) mde__gemm(c, ta, tb, m, n, k, a, ta ? m : k, b, tb ? k : n, accumulate, out, n, workspace);
+    mde_arena_rewind(c, mark);
+}
+
+/* out = f(x) W + bias + residual in one op: f, a row of the table or nothing, is computed anew on the way back rather
+   than kept. in: x [rows, ..], W [k, n] (or [n, k], transposed), bias [n], residual [rows, n], then what f takes
+   besides x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at), p f,
+   f[0] f's epsilon */
+enum { MDE__X, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__GAIN, MDE__SHIFT, MDE__LINEAR_INPUTS };
+
+static int mde__linear_has(const mde_node *node, int input)
+{
+    return (int)(node->args.i[1] >> input) & 1;
+}
+
+static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    const mde_op *before = (const mde_op *)args->p;
+    const mde_tensor *x = in[MDE__X], *w = in[MDE__WEIGHT], *bias = in[MDE__BIAS], *residual = in[MDE__RESIDUAL];
+    int transposed = (int)args->i[0], good;
+    char a[128], b[128], d[128], e[128];
+    mde_tensor *rest[3], middle;
+    rest[0] = in[MDE__X];
+    rest[1] = in[MDE__GAIN];
+    rest[2] = in[MDE__SHIFT];
+    if (before && !before->shape(c, rest, args, &middle)) return 0;
+    if (!before) mde__take_shape(&middle, x);
+    good = x->rank == 2 && w->rank == 2 && middle.shape[1] == w->shape[transposed ? 1 : 0];
+    if (good) {
+        out->rank = 2;
+        out->shape[0] = x->shape[0];
+        out->shape[1] = w->shape[transposed ? 0 : 1];
+        if (args->i[1] >> MDE__BIAS & 1) good = bias->rank == 1 && bias->shape[0] == out->shape[1];
+        if (good && (args->i[1] >> MDE__RESIDUAL & 1)) good = mde__same_shape(residual, out);
+    }
+    if (good) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected [rows, k], "
+             "[k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b), transposed ? " transposed" : "",
+             args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
+             args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
+    return 0;
+}
+
+/* f as a node of its own; its output is yet to be made. */
+static mde_node mde__linear_before(const mde_node *node)
+{
+    mde_node inner;
+    memset(&inner, 0, sizeof inner);
+    inner.op = (const mde_op *)node->args.p;
+    inner.args.f[0] = node->args.f[0];
+    inner.in[0] = node->in[MDE__X];
+    inner.in[1] = node->in[MDE__GAIN];
+    inner.in[2] = node->in[MDE__SHIFT];
+    inner.saved = node->saved;
+    return inner;
+}
+
+/* f(x) [rows, k], in `out` or if that is NULL in the arena; x without f. */
+static const float *mde__linear_input(mde_context *c, const mde_node *node, int64_t rows, int64_t k, mde_tensor *out)
+{
+    mde_node inner = mde__linear_before(node);
+    int64_t shape[2];
+    if (!inner.op) return node->in[MDE__X]->data;
+    shape[0] = rows;
+    shape[1] = k;
+    inner.out = out ? out : mde__tensor_new(c, 2, shape);
+    if (!inner.out) return NULL;
+    inner.op->forward(c, &inner);
+    return mde__bad(c) ? NULL : inner.out->data;
+}
+
+static void mde__linear_forward(mde_context *c, mde_node *node)
+{
+    int transposed = (int)node->args.i[0], has_bias = mde__linear_has(node, MDE__BIAS);
+    int64_t rows = node->out->shape[0], n = node->out->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
+    float *out = node->out->data;
+    const float *x;
+    mde_mark mark;
+    /* What a norm keeps. */
+    if (mde__linear_has(node, MDE__GAIN)) {
+        node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
+        if (!node->saved) return;
+    }
+    mark = mde_arena_mark(c);
+    x = mde__linear_input(c, node, rows, k, NULL);
+    if (x) {
+        if (has_bias) mde__repeat_row(c, rows, n, node->in[MDE__BIAS]->data, out);
+        mde__multiply(c, 0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data, has_bias, out);
+        if (mde__linear_has(node, MDE__RESIDUAL)) mde__vadd(c, rows * n, node->in[MDE__RESIDUAL]->data, out, out);
+    }
+    mde_arena_rewind(c, mark);
+}
+
+static void mde__linear_vjp_fast(MDE__VJP)
+{
+    int transposed = (int)node->args.i[0], adds = 0;
+    int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0], shape[2];
+    mde_node inner = mde__linear_before(node);
+    mde_tensor *d[MDE_MAX_INPUTS] = { NULL }, *dx = NULL;   /* dx: where that of f(x) goes */
+    unsigned wants_x = want & (1 << MDE__X | 1 << MDE__GAIN | 1 << MDE__SHIFT);
+    shape[0] = rows;
+    shape[1] = k;
+    /* An elementwise f works in place. */
+    if (wants_x && !inner.op) dx = mde__sink(c, node, MDE__X, &adds);
+    else if (wants_x && inner.op->inputs == 1 && (int64_t)node->in[MDE__X]->count == rows * k) {
+        dx = mde__sink_to_set(c, node, MDE__X);
+    }
+    if ((want >> MDE__WEIGHT) & 1) {
+        int adds_weight;
+        mde_tensor *to = mde__sink(c, node, MDE__WEIGHT, &adds_weight);
+        mde_mark mark = mde_arena_mark(c);
+        const float *x = mde__linear_input(c, node, rows, k, dx);
+        if (to && x && transposed) mde__multiply(c, 1, 0, n, k, rows, g->data, x, adds_weight, to->data);
+        else if (to && x) mde__multiply(c, 1, 0, k, n, rows, x, g->data, adds_weight, to->data);
+        mde_arena_rewind(c, mark);
+        din[MDE__WEIGHT] = to;
+    }
+    if ((want >> MDE__BIAS) & 1) {
+        int adds_bias;
+        din[MDE__BIAS] = mde__sink(c, node, MDE__BIAS, &adds_bias);
+        if (!mde__bad(c)) mde__sum_columns(c, rows, n, g->data, adds_bias, din[MDE__BIAS]->data);
+    }
+    if ((want >> MDE__RESIDUAL) & 1) din[MDE__RESIDUAL] = g;
+    if (!wants_x) return;
+    if (!dx) dx = mde__tensor_new(c, 2, shape);
+    if (mde__bad(c)) return;
+    mde__multiply(c, 0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data, adds, dx->data);
+    if (!inner.op) {
+        din[MDE__X] = dx;
+        return;
+    }
+    if (mde__bad(c)) return;
+    /* The sinks of f's inputs, in f's order. */
+    c->sink[1] = c->sink[MDE__GAIN];
+    c->sink[2] = c->sink[MDE__SHIFT];
+    c->sink_adds[1] = c->sink_adds[MDE__GAIN];
+    c->sink_adds[2] = c->sink_adds[MDE__SHIFT];
+    inner.op->vjp_fast(c, &inner, dx, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
+    din[MDE__X] = d[0];
+    din[MDE__GAIN] = d[1];
+    din[MDE__SHIFT] = d[2];
+}
+
+/* By the ops that it is made of. */
+static void mde__linear_vjp(MDE__VJP)
+{
+    int transposed = (int)node->args.i[0];
+    mde_node inner = mde__linear_before(node);
+    mde_tensor *w = node->in[MDE__WEIGHT], *d[MDE_MAX_INPUTS] = { NULL };
+    mde_tensor *x = inner.op ? mde_apply(c, inner.op, inner.in, &inner.args) : node->in[MDE__X];
+    if (mde__bad(c)) return;
+    if ((want >> MDE__WEIGHT) & 1) {
+        din[MDE__WEIGHT] = transposed ? mde_matmul_t(c, g, x, 1, 0) : mde_matmul_t(c, x, g, 1, 0);
+    }
+    if ((want >> MDE__BIAS) & 1) din[MDE__BIAS] = mde_sum_to(c, g, 1, node->in[MDE__BIAS]->shape);
+    if ((want >> MDE__RESIDUAL) & 1) din[MDE__RESIDUAL] = g;
+    d[0] = mde_matmul_t(c, g, w, 0, !transposed);
+    if (!inner.op || !d[0]) {
+        din[MDE__X] = d[0];
+        return;
+    }
+    g = d[0];
+    inner.out = x;
+    inner.op->vjp(c, &inner, g, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
+    din[MDE__X] = d[0];
+    din[MDE__GAIN] = d[1];
+    din[MDE__SHIFT] = d[2];
+}
+static const mde_op mde__op_linear = { "linear", MDE__LINEAR_INPUTS, mde__linear_shape, mde__linear_forward,
+                                       mde__linear_vjp, mde__linear_vjp_fast };
+
+/* bias, residual, before, and of a norm the gain and shift may be NULL. */
+static mde_tensor *mde__apply_linear(mde_context *c, const mde_op *before, mde_tensor *x, mde_tensor *gain,
+                                     mde_tensor *shift, double epsilon, mde_tensor *weight, int transposed,
+                                     mde_tensor *bias, mde_tensor *residual)
+{
+    mde_tensor *in[MDE__LINEAR_INPUTS], *absent;
+    mde_args args;
+    int i;
+    if (mde__bad(c)) return NULL;
+    absent = mde_scalar(c, 0);
+    memset(&args, 0, sizeof args);
+    args.i[0] = transposed != 0;
+    args.f[0] = epsilon;
+    args.p = before;
+    in[MDE__X] = x;
+    in[MDE__WEIGHT] = weight;
+    in[MDE__BIAS] = bias;
+    in[MDE__RESIDUAL] = residual;
+    in[MDE__GAIN] = gain;
+    in[MDE__SHIFT] = shift;
+    for (i = 0; i < MDE__LINEAR_INPUTS; i++) {
+        if (in[i]) args.i[1] |= (int64_t)1 << i;
+        else if (i > MDE__WEIGHT) in[i] = absent;
+    }
+    return mde_apply(c, &mde__op_linear, in, &args);
+}
+
+/* The mean of cross_entropy(x W^T, targets): in x [rows, k], W [classes, k]; args as cross_entropy's. Logits are made
+   some rows at a time and not kept: where a gradient may be wanted, it is computed with them and saved, that of x
+   first, then that of W. */
+#define MDE__LOGITS (1 << 20)           /* held at one time, about */
+#define MDE__LOGIT_ROWS 192             /* but at least so many rows: fewer would make slow products */
+
+static int mde__linear_cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    char a[128], b[128];
+    if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1]) {
+        mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and [classes, k]",
+                 mde__shape_text(in[0], a), mde__shape_text(in[1], b));
+        return 0;
+    }
+    out->rank = 1;
+    out->shape[0] = 1;
+    return mde__check_ids(c, "linear_cross_entropy", args, in[1]->shape[0]);
+}
+
+static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
+{
+    const mde_tensor *x = node->in[0], *w = node->in[1];
+    const int32_t *targets = (const int32_t *)node->args.p;
+    int64_t rows = x->shape[0], k = x->shape[1], classes = w->shape[0], at, size;
+    int64_t most = MDE__LOGITS / classes > MDE__LOGIT_ROWS ? MDE__LOGITS / classes : MDE__LOGIT_ROWS;
+    int wanted = c->recording && (x->requires_grad || w->requires_grad);
+    float *logits, *losses, *logsumexp, *g;
+    mde_mark mark;
+    if (wanted) {
+        node->saved = (float *)mde_scratch(c, x->count + w->count, sizeof *node->saved);
+        if (!node->saved) return;
+    }
+    if (most > rows) most = rows;
+    mark = mde_arena_mark(c);
+    logits = (float *)mde_scratch(c, (size_t)(most * classes), sizeof *logits);
+    losses = (float *)mde_scratch(c, (size_t)rows, sizeof *losses);
+    logsumexp = (float *)mde_scratch(c, (size_t)most, sizeof *logsumexp);
+    g = (float *)mde_scratch(c, (size_t)most, sizeof *g);
+    for (at = 0; !mde__bad(c) && at < most; at++) g[at] = (float)(1.0 / (double)rows);
+    for (at = 0; !mde__bad(c) && at < rows; at += size) {
+        const float *part = x->data + at * k;
+        size = mde__least(rows - at, most);
+        mde__multiply(c, 0, 1, size, classes, k, part, w->data, 0, logits);
+        mde__cross_entropy_rows(c, size, classes, logits, targets + at, losses + at, logsumexp);
+        if (!wanted) continue;
+        mde__cross_entropy_rows_vjp(c, size, classes, logits, targets + at, logsumexp, g, logits);
+        mde__multiply(c, 0, 0, size, k, classes, logits, w->data, 0, node->saved + at * k);
+        mde__multiply(c, 1, 0, classes, k, size, logits, part, at > 0, node->saved + x->count);
+    }
+    if (!mde__bad(c)) node->out->data[0] = mde__sum(c, rows, losses) * (float)(1.0 / (double)rows);
+    mde_arena_rewind(c, mark);
+}
+
+static void mde__linear_cross_entropy_vjp_fast(MDE__VJP)
+{
+    const float *saved = node->saved;
+    int k;
+    for (k = 0; k < 2; k++) {
+        int64_t count = (int64_t)node->in[k]->count;
+        int adds = 0;
+        if ((want >> k) & 1) din[k] = mde__sink(c, node, k, &adds);
+        if (mde__bad(c)) return;
+        if (din[k] && adds) mde__vaxpy(c, count, g->data[0], saved, din[k]->data);
+        else if (din[k]) mde__vaffine(c, count, saved, g->data[0], 0, din[k]->data);
+        saved += count;
+    }
+}
+
+/* With P the softmax: dlogits = (P - one_hot) g / rows. */
+static void mde__linear_cross_entropy_vjp(MDE__VJP)
+{
+    const int32_t *targets = (const int32_t *)node->args.p;
+    mde_tensor *x = node->in[0], *w = node->in[1], *one_hot, *d, *logits = mde_matmul_t(c, x, w, 0, 1);
+    int64_t i;
+    if (!logits) return;
+    one_hot = mde_tensor_create(c, 2, logits->shape);
+    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * w->shape[0] + targets[i]] = 1.0f;
+    d = mde_mul(c, mde_sub(c, mde_softmax(c, logits), one_hot), mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
+    if (want & 1) din[0] = mde_matmul(c, d, w);
+    if (want & 2) din[1] = mde_matmul_t(c, d, x, 1, 0);
+}
+static const mde_op mde__op_linear_cross_entropy = { "linear_cross_entropy", 2, mde__linear_cross_entropy_shape,
+                                                     mde__linear_cross_entropy_forward, mde__linear_cross_entropy_vjp,
+                                                     mde__linear_cross_entropy_vjp_fast };
+
 /* ---- The table, and the functions that users call ---- */
 
 static const mde_op *const mde__ops[] = {
@@ -8116,7 +8886,8 @@ static const mde_op *const mde__ops[] = {
     &mde__op_tanh, &mde__op_sigmoid, &mde__op_relu, &mde__op_gate, &mde__op_silu, &mde__op_gelu, &mde__op_swiglu,
     &mde__op_reshape, &mde__op_permute, &mde__op_slice, &mde__op_pad, &mde__op_concat, &mde__op_broadcast_to,
     &mde__op_sum_to, &mde__op_matmul, &mde__op_softmax, &mde__op_log_softmax, &mde__op_rms_norm, &mde__op_layer_norm,
-    &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention
+    &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention,
+    &mde__op_embed, &mde__op_packed_swiglu, &mde__op_packed_attention, &mde__op_linear, &mde__op_linear_cross_entropy
 };
 
 MDEDEF int mde_op_count(void)
@@ -8394,13 +9165,13 @@ MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gai
     return mde_apply(c, &mde__op_layer_norm, in, &args);
 }
 
-/* An op whose arguments are ids; they are copied into the arena. */
-static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *x, int64_t count, const int32_t *ids,
-                                  int64_t rows)
+/* An op on inputs of which the first is x and whose arguments are ids; they are copied into the arena. */
+static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *const *in, int64_t count,
+                                  const int32_t *ids, int64_t first, int64_t second)
 {
     mde_args args;
     int32_t *copy;
-    if (mde__bad(c) || !x) return mde_apply(c, op, &x, NULL);
+    if (mde__bad(c) || !in[0]) return mde_apply(c, op, in, NULL);
     if (count < 1 || !ids) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: no ids were given", op->name);
         return NULL;
@@ -8410,24 +9181,25 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     memcpy(copy, ids, (size_t)count * sizeof *ids);
     memset(&args, 0, sizeof args);
     args.i[0] = count;
-    args.i[1] = rows;
+    args.i[1] = first;
+    args.i[2] = second;
     args.p = copy;
-    return mde_apply(c, op, &x, &args);
+    return mde_apply(c, op, in, &args);
 }
 
 MDEDEF mde_tensor *mde_gather(mde_context *c, mde_tensor *table, int64_t count, const int32_t *ids)
 {
-    return mde__apply_ids(c, &mde__op_gather, table, count, ids, 0);
+    return mde__apply_ids(c, &mde__op_gather, &table, count, ids, 0, 0);
 }
 
 MDEDEF mde_tensor *mde_scatter_add(mde_context *c, mde_tensor *x, int64_t n, const int32_t *ids)
 {
-    return mde__apply_ids(c, &mde__op_scatter_add, x, x ? x->shape[0] : 0, ids, n);
+    return mde__apply_ids(c, &mde__op_scatter_add, &x, x ? x->shape[0] : 0, ids, n, 0);
 }
 
 MDEDEF mde_tensor *mde_cross_entropy(mde_context *c, mde_tensor *logits, const int32_t *targets)
 {
-    return mde__apply_ids(c, &mde__op_cross_entropy, logits, logits ? logits->shape[0] : 0, targets, 0);
+    return mde__apply_ids(c, &mde__op_cross_entropy, &logits, logits ? logits->shape[0] : 0, targets, 0, 0);
 }
 
 MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t start)
@@ -8446,6 +9218,31 @@ MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, m
     in[1] = k;
     in[2] = v;
     return mde_apply(c, &mde__op_attention, in, &args);
+}
+
+MDEDEF mde_tensor *mde_packed_swiglu(mde_context *c, mde_tensor *x)
+{
+    return mde__apply1(c, &mde__op_packed_swiglu, x);
+}
+
+MDEDEF mde_tensor *mde_packed_attention(mde_context *c, mde_tensor *qkv, int64_t kv_heads, double scale, int causal,
+                                        double rope_base)
+{
+    return mde__apply_packed_attention(c, qkv, kv_heads, scale, causal, rope_base, NULL);
+}
+
+MDEDEF mde_tensor *mde_linear(mde_context *c, mde_tensor *x, mde_tensor *weight, int transposed, mde_tensor *bias,
+                              mde_tensor *residual)
+{
+    return mde__apply_linear(c, NULL, x, NULL, NULL, 0, weight, transposed, bias, residual);
+}
+
+MDEDEF mde_tensor *mde_linear_cross_entropy(mde_context *c, mde_tensor *x, mde_tensor *weight, const int32_t *targets)
+{
+    mde_tensor *in[2];
+    in[0] = x;
+    in[1] = weight;
+    return mde__apply_ids(c, &mde__op_linear_cross_entropy, in, x ? x->shape[0] : 0, targets, 0, 0);
 }
 
 MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability, uint64_t seed, uint64_t stream)
@@ -8480,7 +9277,8 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
 typedef struct mde__param {
     char *name;
     mde_tensor tensor;
-    float *m, *v;               /* moments of AdamW */
+    float *m, *v;               /* moments of AdamW; NULL until the first step */
+    int lodger;                 /* data and grad lie in another parameter's block */
 } mde__param;
 
 struct mde_params {
@@ -8504,8 +9302,10 @@ static void mde__param_free(mde_context *c, mde__param *item)
 {
     if (!item) return;
     mde_release(c, item->name);
-    mde_release(c, item->tensor.data);
-    mde_release(c, item->tensor.grad);
+    if (!item->lodger) {
+        mde_release(c, item->tensor.data);
+        mde_release(c, item->tensor.grad);
+    }
     mde_release(c, item->m);
     mde_release(c, item->v);
     mde_release(c, item);
@@ -8561,8 +9361,6 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     item->name = mde__copy_text(c, name);
     item->tensor.data = (float *)mde_alloc(c, count, sizeof(float));
     item->tensor.grad = (float *)mde_alloc(c, count, sizeof(float));
-    item->m = (float *)mde_alloc(c, count, sizeof(float));
-    item->v = (float *)mde_alloc(c, count, sizeof(float));
     if (mde__bad(c)) {
         mde__param_free(c, item);
         return NULL;
@@ -8574,6 +9372,41 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     mde__initialise(p, name, &item->tensor, init, scale);
     p->items[p->count++] = item;
     return &item->tensor;
+}
+
+/* Puts parameters, matrices of as many columns or vectors, behind one another into one block, so that `all` is one
+   parameter made of their rows. Each keeps its name. */
+static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts, mde_tensor *all)
+{
+    mde_context *c = p->context;
+    size_t total = 0, at = 0;
+    float *data, *grad;
+    int i, k;
+    if (mde__bad(c)) return;
+    *all = *parts[0];
+    all->shape[0] = 0;
+    for (k = 0; k < count; k++) {
+        total += parts[k]->count;
+        all->shape[0] += parts[k]->shape[0];
+    }
+    data = (float *)mde_alloc(c, total, sizeof *data);
+    grad = (float *)mde_alloc(c, total, sizeof *grad);
+    if (mde__bad(c)) {
+        mde_release(c, data);
+        return;
+    }
+    for (k = 0; k < count; at += parts[k++]->count) {
+        for (i = 0; &p->items[i]->tensor != parts[k]; i++) {}
+        memcpy(data + at, parts[k]->data, parts[k]->count * sizeof *data);
+        mde_release(c, parts[k]->data);
+        mde_release(c, parts[k]->grad);
+        parts[k]->data = data + at;
+        parts[k]->grad = grad + at;
+        p->items[i]->lodger = k > 0;
+    }
+    all->count = total;
+    all->data = data;
+    all->grad = grad;
 }
 
 MDEDEF int mde_params_count(const mde_params *p)
@@ -8631,12 +9464,24 @@ static double mde__or_default(double value, double absent)
     return value == 0 ? absent : value == MDE_ZERO ? 0 : value;
 }
 
+/* Moments for all, 0 where there were none. */
+static mde_status mde__params_moments(mde_params *p)
+{
+    int i;
+    for (i = 0; i < p->count; i++) {
+        mde__param *item = p->items[i];
+        if (!item->m) item->m = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->m);
+        if (!item->v) item->v = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->v);
+    }
+    return p->context->status;
+}
+
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
 {
     mde_context *c = p ? p->context : NULL;
     double norm, scale = 1, beta1, beta2, epsilon, decay1, decay2;
     int i;
-    if (mde__bad(c)) return (double)NAN;
+    if (mde__bad(c) || mde__params_moments(p) != MDE_OK) return (double)NAN;
     norm = mde_params_grad_norm(p);
     if (!(norm < (double)INFINITY)) {
         mde_fail(c, MDE_NOT_FINITE, "adamw: the norm of the gradient is not finite");
@@ -8753,6 +9598,7 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
     for (k = 0; k < sets; k++) {
+        if (mde__params_moments(p[k]) != MDE_OK) return c->status;
         most += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
@@ -8817,7 +9663,10 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     const float **found, **next;
     size_t most = 1;
     int i, k, which;
-    for (k = 0; k < sets; k++) most += (size_t)p[k]->count * 3;
+    for (k = 0; k < sets; k++) {
+        if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
+        most += (size_t)p[k]->count * 3;
+    }
     found = next = (const float **)mde_alloc(c, most, sizeof *found);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
@@ -10335,9 +11184,10 @@ typedef struct mde__norm { mde_tensor *gain, *bias; } mde__norm;
 
 typedef struct mde__layer {
     mde__norm attention_norm, forward_norm;
-    mde__linear q, k, v;            /* GPT-2's form: q holds all three, side by side */
+    mde__linear qkv;                /* queries, keys and values side by side */
     mde__linear attention_out;
-    mde__linear gate, up, down;     /* gate is for SwiGLU only */
+    mde__linear up, down;           /* up: for SwiGLU, the gate and then the values */
+    mde_tensor joined[4];           /* weight and bias of qkv and up, where they are made of several parameters */
 } mde__layer;
 
 struct mde_lm {
@@ -10473,6 +11323,23 @@ static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
     return norm;
 }
 
+/* The layers `parts` as one, side by side. */
+static mde__linear mde__lm_join(mde_lm *lm, int count, const mde__linear *parts, mde_tensor *joined)
+{
+    mde_tensor *each[3] = { NULL, NULL, NULL };
+    mde__linear all;
+    int i;
+    memset(&all, 0, sizeof all);
+    for (i = 0; i < count; i++) each[i] = parts[i].weight;
+    mde__params_join(lm->params, count, each, &joined[0]);
+    all.weight = &joined[0];
+    if (!lm->desc.biases) return all;
+    for (i = 0; i < count; i++) each[i] = parts[i].bias;
+    mde__params_join(lm->params, count, each, &joined[1]);
+    all.bias = &joined[1];
+    return all;
+}
+
 /* Linear layers start with variance 1 / inputs. Those that end on the residual stream start smaller by the number of
    branches, so that the stream carries the embedding at first and each branch grows as it learns; of the scales tried
    on small models this trained best, before 1 / sqrt(2 layers) and 0. */
@@ -10482,9 +11349,10 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
     mde__layer *layer = &lm->layers[i];
     int64_t width = d->width, kv_width = (int64_t)d->width / d->heads * d->kv_heads;
     double residual = 1 / (2.0 * d->layers);
+    mde__linear parts[3];
     if (lm->gpt2) {
         layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
-        layer->q = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
+        layer->qkv = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
         layer->attention_out = mde__lm_linear(lm, i, "attn.c_proj", width, width, residual);
         layer->forward_norm = mde__lm_norm(lm, i, "ln_2");
         layer->up = mde__lm_linear(lm, i, "mlp.c_fc", width, d->hidden, 1);
@@ -10492,13 +11360,15 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
         return;
     }
     layer->attention_norm = mde__lm_norm(lm, i, "input_layernorm");
-    layer->q = mde__lm_linear(lm, i, "self_attn.q_proj", width, width, 1);
-    layer->k = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1);
-    layer->v = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1);
+    parts[0] = mde__lm_linear(lm, i, "self_attn.q_proj", width, width, 1);
+    parts[1] = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1);
+    parts[2] = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1);
+    layer->qkv = mde__lm_join(lm, 3, parts, &layer->joined[0]);
     layer->attention_out = mde__lm_linear(lm, i, "self_attn.o_proj", width, width, residual);
     layer->forward_norm = mde__lm_norm(lm, i, "post_attention_layernorm");
-    if (!d->gelu) layer->gate = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1);
-    layer->up = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1);
+    if (!d->gelu) parts[0] = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1);
+    parts[1] = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1);
+    layer->up = d->gelu ? parts[1] : mde__lm_join(lm, 2, parts, &layer->joined[2]);
     layer->down = mde__lm_linear(lm, i, "mlp.down_proj", d->hidden, width, residual);
 }
 
@@ -10598,10 +11468,13 @@ MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 
 /* ---- Forward pass ---- */
 
-static mde_tensor *mde__lm_apply_linear(mde_lm *lm, mde_tensor *x, const mde__linear *linear)
+/* before: a row of the table, or NULL; with a norm, that. residual may be NULL. */
+static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const mde__norm *norm, mde_tensor *x,
+                                        const mde__linear *linear, mde_tensor *residual)
 {
-    mde_tensor *y = mde_matmul_t(lm->context, x, linear->weight, 0, !lm->gpt2);
-    return linear->bias ? mde_add(lm->context, y, linear->bias) : y;
+    if (norm) before = lm->desc.layer_norm ? &mde__op_layer_norm : &mde__op_rms_norm;
+    return mde__apply_linear(lm->context, before, x, norm ? norm->gain : NULL, norm ? norm->bias : NULL,
+                             lm->desc.norm_epsilon, linear->weight, !lm->gpt2, linear->bias, residual);
 }
 
 static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm *norm)
@@ -10610,92 +11483,102 @@ static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm
     return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
 }
 
-/* place: which dropout of the pass it is; each has masks of its own. */
-static mde_tensor *mde__lm_apply_dropout(mde_lm *lm, mde_tensor *x, int place)
+/* The end of a branch: its last linear layer, and x on top. place: which dropout of the pass it is; each has masks of
+   its own. */
+static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear *linear,
+                                      mde_tensor *x, int place)
 {
-    if (!lm->training || lm->desc.dropout == 0) return x;
-    return mde_dropout(lm->context, x, lm->desc.dropout, lm->desc.seed,
-                       (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+    if (!lm->training || lm->desc.dropout == 0) return mde__lm_apply_linear(lm, before, NULL, y, linear, x);
+    y = mde__lm_apply_linear(lm, before, NULL, y, linear, NULL);
+    y = mde_dropout(lm->context, y, lm->desc.dropout, lm->desc.seed,
+                    (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+    return mde_add(lm->context, x, y);
 }
 
-static mde_tensor *mde__lm_heads(mde_lm *lm, mde_tensor *x, int64_t batch, int64_t time, int heads)
+/* Appends the keys and values of qkv [time, (heads + 2 kv_heads) dim] to the cache and lets the queries see all of
+   them. Nothing is recorded. */
+static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, int64_t time, int64_t start,
+                                        const float *table, mde__cache *cache)
 {
-    int64_t shape[4];
-    shape[0] = batch;
-    shape[1] = time;
-    shape[2] = heads;
-    shape[3] = lm->desc.width / lm->desc.heads;
-    return mde_reshape(lm->context, x, 4, shape);
-}
-
-/* Appends the keys or values x [1, time, kv_heads, dim] to those of the layer and returns all of them. */
-static mde_tensor *mde__cache_append(mde_lm *lm, float *all, int layer, int64_t length, const mde_tensor *x)
-{
-    size_t row, offset;
-    int64_t shape[4];
-    if (!x) return NULL;
-    row = (size_t)(x->shape[2] * x->shape[3]);
-    offset = (size_t)layer * (size_t)lm->desc.context * row;
-    memcpy(all + offset + (size_t)length * row, x->data, x->count * sizeof *all);
-    memcpy(shape, x->shape, sizeof shape);
-    shape[1] += length;
-    return mde__tensor_view(lm->context, 4, shape, all + offset);
+    mde_context *c = lm->context;
+    const mde_lm_desc *d = &lm->desc;
+    mde__attention_shape s;
+    int64_t shape[2], row, t, offset, keys;
+    mde_tensor *out;
+    mde_mark mark;
+    float *scratch;
+    memset(&s, 0, sizeof s);
+    s.batch = s.causal = 1;
+    s.time_q = time;
+    s.time_k = start + time;
+    s.heads = d->heads;
+    s.kv_heads = d->kv_heads;
+    s.dim = d->width / d->heads;
+    s.stride_q = (s.heads + 2 * s.kv_heads) * s.dim;
+    row = s.kv_heads * s.dim;
+    keys = s.heads * s.dim;
+    offset = layer * (int64_t)d->context * row;
+    shape[0] = time;
+    shape[1] = d->width;
+    out = mde__tensor_new(c, 2, shape);
+    mark = mde_arena_mark(c);
+    scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
+    if (!out || !scratch) return NULL;
+    if (table) {
+        mde__rope(c, 1, time, s.heads + 2 * s.kv_heads, s.heads + s.kv_heads, s.dim, qkv->data, qkv->data, table,
+                  table + time * (s.dim / 2), 0);
+    }
+    for (t = 0; t < time; t++) {
+        const float *from = qkv->data + t * s.stride_q + keys;
+        memcpy(cache->keys + offset + (start + t) * row, from, (size_t)row * sizeof *from);
+        memcpy(cache->values + offset + (start + t) * row, from + row, (size_t)row * sizeof *from);
+    }
+    mde__attention(c, &s, qkv->data, cache->keys + offset, cache->values + offset, (float)(1 / sqrt((double)s.dim)),
+                   out->data, NULL, scratch);
+    mde_arena_rewind(c, mark);
+    return out;
 }
 
 static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t batch, int64_t time, int64_t start,
-                                     mde__cache *cache)
+                                     const float *table, mde__cache *cache)
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     const mde__layer *layer = &lm->layers[i];
-    int64_t width = d->width, shape[2];
-    mde_tensor *q = mde__lm_apply_linear(lm, x, &layer->q), *k, *v;
-    if (lm->gpt2) {
-        k = mde_slice(c, q, 1, width, width);
-        v = mde_slice(c, q, 1, 2 * width, width);
-        q = mde_slice(c, q, 1, 0, width);
-    } else {
-        k = mde__lm_apply_linear(lm, x, &layer->k);
-        v = mde__lm_apply_linear(lm, x, &layer->v);
-    }
-    q = mde__lm_heads(lm, q, batch, time, d->heads);
-    k = mde__lm_heads(lm, k, batch, time, d->kv_heads);
-    v = mde__lm_heads(lm, v, batch, time, d->kv_heads);
-    if (!d->learned_positions) {
-        q = mde_rope(c, q, d->rope_base, start);
-        k = mde_rope(c, k, d->rope_base, start);
-    }
+    int64_t dim = d->width / d->heads, shape[4];
+    mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->attention_norm, x, &layer->qkv, NULL);
+    if (!y) return NULL;
     if (cache) {
-        k = mde__cache_append(lm, cache->keys, i, start, k);
-        v = mde__cache_append(lm, cache->values, i, start, v);
+        y = mde__lm_attend_cache(lm, y, i, time, start, table, cache);
+    } else {
+        shape[0] = batch;
+        shape[1] = time;
+        shape[2] = d->heads + 2 * d->kv_heads;
+        shape[3] = dim;
+        y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, shape), d->kv_heads, 1 / sqrt((double)dim), 1,
+                                        d->learned_positions ? 0 : d->rope_base, table);
+        shape[0] = batch * time;
+        shape[1] = d->width;
+        y = mde_reshape(c, y, 2, shape);
     }
-    x = mde_attention(c, q, k, v, 1 / sqrt((double)(width / d->heads)), 1);
-    shape[0] = batch * time;
-    shape[1] = width;
-    return mde__lm_apply_linear(lm, mde_reshape(c, x, 2, shape), &layer->attention_out);
+    return mde__lm_end_branch(lm, NULL, y, &layer->attention_out, x, 2 * i);
 }
 
-static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, const mde__layer *layer)
+static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, int i)
 {
-    mde_tensor *up = mde__lm_apply_linear(lm, x, &layer->up);
-    if (lm->desc.gelu) up = mde_gelu(lm->context, up);
-    else up = mde_swiglu(lm->context, mde__lm_apply_linear(lm, x, &layer->gate), up);
-    return mde__lm_apply_linear(lm, up, &layer->down);
+    const mde__layer *layer = &lm->layers[i];
+    const mde_op *activation = lm->desc.gelu ? &mde__op_gelu : &mde__op_packed_swiglu;
+    mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->forward_norm, x, &layer->up, NULL);
+    return mde__lm_end_branch(lm, activation, y, &layer->down, x, 2 * i + 1);
 }
 
 static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)
 {
-    mde_context *c = lm->context;
-    mde_tensor *x = mde_gather(c, lm->embedding, batch * time, tokens);
-    int64_t shape[3];
-    if (!lm->positions) return x;
-    shape[0] = batch;
-    shape[1] = time;
-    shape[2] = lm->desc.width;
-    x = mde_add(c, mde_reshape(c, x, 3, shape), mde_slice(c, lm->positions, 0, start, time));
-    shape[0] = batch * time;
-    shape[1] = lm->desc.width;
-    return mde_reshape(c, x, 2, shape);
+    mde_tensor *in[2];
+    in[0] = lm->embedding;
+    in[1] = lm->positions;
+    if (!lm->positions) return mde_gather(lm->context, lm->embedding, batch * time, tokens);
+    return mde__apply_ids(lm->context, &mde__op_embed, in, batch * time, tokens, start, time);
 }
 
 /* Normed last hidden state [batch * time, width] of tokens at positions from `start` on. With a cache batch is 1, and
@@ -10705,13 +11588,23 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
 {
     mde_context *c = lm->context;
     mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
+    const float *table = NULL;
+    mde_mark mark;
     int i;
+    if (!lm->positions && !mde__bad(c)) {
+        table = mde__rope_table(c, lm->desc.rope_base, start, time, lm->desc.width / lm->desc.heads / 2);
+    }
+    mark = mde_arena_mark(c);
     for (i = 0; i < lm->desc.layers; i++) {
-        const mde__layer *layer = &lm->layers[i];
-        y = mde__lm_attention(lm, mde__lm_apply_norm(lm, x, &layer->attention_norm), i, batch, time, start, cache);
-        x = mde_add(c, x, mde__lm_apply_dropout(lm, y, 2 * i));
-        y = mde__lm_feed_forward(lm, mde__lm_apply_norm(lm, x, &layer->forward_norm), layer);
-        x = mde_add(c, x, mde__lm_apply_dropout(lm, y, 2 * i + 1));
+        y = mde__lm_attention(lm, x, i, batch, time, start, table, cache);
+        y = mde__lm_feed_forward(lm, y, i);
+        if (c->recording || !y) {
+            x = y;
+            continue;
+        }
+        /* Nobody comes back to a layer. */
+        memcpy(x->data, y->data, x->count * sizeof *x->data);
+        mde_arena_rewind(c, mark);
     }
     if (cache) cache->length = start + time;
     return mde__lm_apply_norm(lm, x, &lm->norm);
@@ -10873,8 +11766,9 @@ static void mde__forget_moments(mde_params *p)
     int i;
     p->steps = 0;
     for (i = 0; i < p->count; i++) {
-        memset(p->items[i]->m, 0, p->items[i]->tensor.count * sizeof(float));
-        memset(p->items[i]->v, 0, p->items[i]->tensor.count * sizeof(float));
+        mde__param *item = p->items[i];
+        if (item->m) memset(item->m, 0, item->tensor.count * sizeof *item->m);
+        if (item->v) memset(item->v, 0, item->tensor.count * sizeof *item->v);
     }
 }
 
@@ -10946,7 +11840,8 @@ static double mde__training_step(mde__training *run)
     lm->training = 1;
     lm->step = run->step;
     mde_params_zero_grad(lm->params);
-    loss = mde_mean(c, mde_cross_entropy(c, mde_lm_logits(lm, batch, length, run->inputs), run->targets));
+    loss = mde_linear_cross_entropy(c, mde__lm_hidden(lm, batch, length, run->inputs, 0, NULL),
+                                    lm->output ? lm->output : lm->embedding, run->targets);
     lm->training = 0;
     value = mde_item(loss);
     if (!mde__bad(c) && !(value < (double)INFINITY)) {

@@ -218,6 +218,43 @@ static void gated_units_follow_their_formula(void)
     mde_context_free(c);
 }
 
+/* Rows of gates and values, and slopes by which gradients are multiplied, of widths with and without a remainder. */
+static void slopes_and_packed_gates_follow_their_formulas(void)
+{
+    static const int64_t widths[4] = { 1, 15, 32, 200 };
+    mde_context *c = best();
+    int k;
+    for (k = 0; k < 4; k++) {
+        int64_t n = widths[k], rows = 3, i;
+        float *x = noise_array(rows * 2 * n, 3), *g = noise_array(rows * n, 1), *y = zeros((size_t)(rows * 2 * n));
+        const double h = 1e-5;
+        mde__vgelu_vjp(c, rows * n, x, g, y);
+        for (i = 0; i < rows * n; i++) {
+            double a = (double)x[i], slope = (reference_gelu(a + h) - reference_gelu(a - h)) / (2 * h);
+            CLOSE(y[i], g[i] * slope, 1e-6);
+        }
+        mde__vsilu_vjp(c, rows * n, x, g, y);
+        for (i = 0; i < rows * n; i++) {
+            double a = (double)x[i], slope = (reference_silu(a + h) - reference_silu(a - h)) / (2 * h);
+            CLOSE(y[i], g[i] * slope, 1e-6);
+        }
+        mde__glu_rows(c, rows, n, x, y);
+        for (i = 0; i < rows * n; i++) {
+            const float *row = x + i / n * 2 * n;
+            CLOSE(y[i], reference_silu((double)row[i % n]) * row[n + i % n], 1e-6);
+        }
+        mde__glu_rows_vjp(c, rows, n, x, g, y);
+        for (i = 0; i < rows * n; i++) {
+            int64_t at = i / n * 2 * n + i % n;
+            double a = (double)x[at], slope = (reference_silu(a + h) - reference_silu(a - h)) / (2 * h);
+            CLOSE(y[at], g[i] * x[at + n] * slope, 3e-6);
+            CLOSE(y[at + n], g[i] * reference_silu(a), 1e-6);
+        }
+        free(x), free(g), free(y);
+    }
+    mde_context_free(c);
+}
+
 static void special_values_are_right(void)
 {
     mde_context *c = best();
@@ -392,10 +429,10 @@ static void norms_and_their_gradients_follow_their_formulas(void)
                 float *use_gain = affine ? gain : NULL, *use_bias = affine ? bias : NULL;
                 if (layer) {
                     mde__layer_norm_rows(c, rows, cols, x, use_gain, use_bias, 1e-3f, y, mean, rstd);
-                    mde__layer_norm_rows_vjp(c, rows, cols, x, use_gain, mean, rstd, g, dx, dgain, dbias);
+                    mde__layer_norm_rows_vjp(c, rows, cols, x, use_gain, mean, rstd, g, 0, dx, dgain, dbias);
                 } else {
                     mde__rms_norm_rows(c, rows, cols, x, use_gain, 1e-3f, y, rstd);
-                    mde__rms_norm_rows_vjp(c, rows, cols, x, use_gain, rstd, g, dx, dgain);
+                    mde__rms_norm_rows_vjp(c, rows, cols, x, use_gain, rstd, g, 0, dx, dgain);
                 }
                 for (i = 0; i < rows; i++) {
                     double mu = 0, spread = 0, mh = 0, mhn = 0, r;
@@ -445,9 +482,9 @@ static void rope_turns_pairs_and_back(void)
             cosine[i] = (float)cos((double)i);
             sine[i] = (float)sin((double)i);
         }
-        mde__rope(c, batch, time, heads, dim, x, y, cosine, sine, 0);
+        mde__rope(c, batch, time, heads, heads, dim, x, y, cosine, sine, 0);
         memcpy(z, y, (size_t)n * sizeof *z);
-        mde__rope(c, batch, time, heads, dim, z, z, cosine, sine, 1);
+        mde__rope(c, batch, time, heads, heads, dim, z, z, cosine, sine, 1);
         for (b = 0; b < batch; b++) for (t = 0; t < time; t++) for (h = 0; h < heads; h++) for (i = 0; i < half; i++) {
             int64_t at = ((b * time + t) * heads + h) * dim + i;
             double co = (double)cosine[t * half + i], si = (double)sine[t * half + i];
@@ -545,6 +582,31 @@ static void products_are_one_chain_in_order_of_k(void)
     }
 }
 
+static void the_product_of_one_row_has_the_bits_of_all_products(void)
+{
+    static const int64_t some[] = { 1, 7, 8, 9, 16, 31, 100, 300, 1100 };
+    int set, i, k, accumulate;
+    for (set = 0; set < SETS; set++) {
+        mde_context *c = context_of(set, 2);
+        if (!c) continue;
+        for (i = 0; i < 9; i++) {
+            for (k = 0; k < 9; k++) {
+                int64_t n = some[i], m = some[k];
+                float *x = noise_array(m, 1), *w = noise_array(m * n, 1), *y = noise_array(n, 1);
+                float *z = zeros((size_t)n), *workspace = zeros(mde__gemm_workspace(c, 1, n, m));
+                memcpy(z, y, (size_t)n * sizeof *y);
+                for (accumulate = 1; accumulate >= 0; accumulate--) {
+                    mde__gemm(c, 0, 0, 1, n, m, x, m, w, n, accumulate, y, n, workspace);
+                    mde__row_product(c, n, m, x, w, accumulate, z);
+                    CHECK(memcmp(y, z, (size_t)n * sizeof *y) == 0);
+                }
+                free(x), free(w), free(y), free(z), free(workspace);
+            }
+        }
+        mde_context_free(c);
+    }
+}
+
 static void batched_products_equal_single_ones(void)
 {
     mde_context *c = best();
@@ -574,6 +636,7 @@ static mde__attention_shape shape_of(int64_t batch, int64_t time_q, int64_t time
                                      int64_t dim, int causal)
 {
     mde__attention_shape s;
+    memset(&s, 0, sizeof s);
     s.batch = batch;
     s.time_q = time_q;
     s.time_k = time_k;
@@ -882,17 +945,26 @@ static void run_all(mde_context *c, bits *b)
         keep(b, "cross_entropy_vjp", y, (size_t)(rows * n) * 4);
         mde__rms_norm_rows(c, rows, n, x, gain, 1e-5f, y, rstd);
         keep(b, "rms_norm", y, (size_t)(rows * n) * 4);
-        mde__rms_norm_rows_vjp(c, rows, n, x, gain, rstd, z, y, dgain);
+        mde__rms_norm_rows_vjp(c, rows, n, x, gain, rstd, z, 0, y, dgain);
         keep(b, "rms_norm_vjp", y, (size_t)(rows * n) * 4);
         keep(b, "rms_norm_vjp", dgain, (size_t)n * 4);
         mde__layer_norm_rows(c, rows, n, x, gain, gain, 1e-5f, y, mean, rstd);
         keep(b, "layer_norm", y, (size_t)(rows * n) * 4);
-        mde__layer_norm_rows_vjp(c, rows, n, x, gain, mean, rstd, z, y, dgain, dbias);
+        mde__layer_norm_rows_vjp(c, rows, n, x, gain, mean, rstd, z, 0, y, dgain, dbias);
         keep(b, "layer_norm_vjp", y, (size_t)(rows * n) * 4);
         keep(b, "layer_norm_vjp", dgain, (size_t)n * 4);
         keep(b, "layer_norm_vjp", dbias, (size_t)n * 4);
         free(mean), free(rstd), free(dgain), free(dbias);
+        if (2 * rows * n > N) continue;
+        mde__glu_rows(c, rows, n, x, y);
+        keep(b, "glu", y, (size_t)(rows * n) * 4);
+        mde__glu_rows_vjp(c, rows, n, x, z, y);
+        keep(b, "glu_vjp", y, (size_t)(2 * rows * n) * 4);
     }
+    mde__vsilu_vjp(c, N, x, z, y);
+    keep(b, "silu_vjp", y, N * sizeof *y);
+    mde__vgelu_vjp(c, N, x, z, y);
+    keep(b, "gelu_vjp", y, N * sizeof *y);
     {
         mde__attention_shape s1 = shape_of(2, 70, 90, 4, 2, 20, 1);
         size_t nq = 2 * 70 * 4 * 20, nk = 2 * 90 * 2 * 20;
@@ -905,7 +977,7 @@ static void run_all(mde_context *c, bits *b)
         keep(b, "attention_vjp", dq, nq * 4);
         keep(b, "attention_vjp", dk, nk * 4);
         keep(b, "attention_vjp", dv, nk * 4);
-        mde__rope(c, 2, 70, 4, 20, x, y, z, z + 700, 0);
+        mde__rope(c, 2, 70, 4, 4, 20, x, y, z, z + 700, 0);
         keep(b, "rope", y, nq * 4);
         free(lse), free(dq), free(dk), free(dv), free(scratch);
     }
@@ -980,6 +1052,7 @@ int main(void)
     TEST(vector_fma_of_every_set_is_rounded_once);
     TEST(elementary_functions_err_by_two_units_at_most);
     TEST(gated_units_follow_their_formula);
+    TEST(slopes_and_packed_gates_follow_their_formulas);
     TEST(special_values_are_right);
     TEST(elementwise_kernels_do_each_element_once);
     TEST(reductions_add_every_element_once);
@@ -989,6 +1062,7 @@ int main(void)
     TEST(rope_turns_pairs_and_back);
     TEST(workspace_for_many_rows_does_for_few);
     TEST(products_are_one_chain_in_order_of_k);
+    TEST(the_product_of_one_row_has_the_bits_of_all_products);
     TEST(batched_products_equal_single_ones);
     TEST(attention_and_its_gradients_follow_their_formulas);
     TEST(decoding_one_token_gives_the_bits_of_the_full_pass);

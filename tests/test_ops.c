@@ -14,7 +14,7 @@ typedef struct op_case op_case;
 struct op_case {
     const char *op;             /* name of the row */
     int inputs;
-    shape_of in[3], out;
+    shape_of in[MDE_MAX_INPUTS], out;
     mde_tensor *(*apply)(mde_context *c, const op_case *t, mde_tensor **in);
     void (*reference)(const op_case *t, double *const *x, double *y);
     double low, high;           /* range of the inputs; where it spans 0, values within 0.05 of 0 are left out */
@@ -284,6 +284,109 @@ static void plain_attention(const op_case *t, double *const *x, double *y)
     }
 }
 
+static void plain_packed_swiglu(const op_case *t, double *const *x, double *y)
+{
+    size_t n = (size_t)t->out.n[t->out.rank - 1], i;
+    for (i = 0; i < count_of(&t->out); i++) {
+        const double *row = x[0] + i / n * 2 * n;
+        y[i] = gated(row[i % n], row[n + i % n]);
+    }
+}
+
+/* Taken apart, queries and keys turned if f[1] is not 0, and then as attention. */
+static void plain_packed_attention(const op_case *t, double *const *x, double *y)
+{
+    int64_t rows = t->out.n[0] * t->out.n[1], dim = t->out.n[3], kv = t->i[1], heads = t->out.n[2], row, part, at = 0;
+    double parts[3][MOST], turned[2][MOST], *in[3];
+    op_case apart = *t;
+    for (part = 0; part < 3; part++) {
+        int64_t n = (part ? kv : heads) * dim, all = (heads + 2 * kv) * dim;
+        for (row = 0; row < rows; row++) {
+            memcpy(parts[part] + row * n, x[0] + row * all + at, (size_t)n * sizeof(double));
+        }
+        at += n;
+        in[part] = parts[part];
+        if (part) apart.in[part] = t->out, apart.in[part].n[2] = kv;
+        if (part < 2 && t->f[1] != 0) {
+            op_case turn = apart;
+            double *from = parts[part];
+            if (part) turn.out = apart.in[1];
+            turn.f[0] = t->f[1];
+            turn.i[0] = 0;
+            plain_rope(&turn, &from, turned[part]);
+            in[part] = turned[part];
+        }
+    }
+    plain_attention(&apart, in, y);
+}
+
+/* i: transposed, what is done before (0 nothing, 1 layer norm, 2 rms norm, 3 gelu, 4 packed swiglu), bias, residual.
+   Inputs: x, weight, bias, residual, gain, shift, as far as they are there. */
+static int norm_inputs(const op_case *t)
+{
+    return t->i[1] == 1 ? 2 : t->i[1] == 2;
+}
+
+static void plain_linear(const op_case *t, double *const *x, double *y)
+{
+    int64_t rows = t->out.n[0], n = t->out.n[1], width = t->in[0].n[1], k = t->i[1] == 4 ? width / 2 : width, r, i, j;
+    double middle[MOST], *rest[3];
+    op_case before = *t;
+    int at = 2;
+    const double *bias = t->i[2] ? x[at++] : NULL, *residual = t->i[3] ? x[at++] : NULL;
+    before.out = t->in[0];
+    before.out.n[1] = k;
+    before.inputs = 1 + norm_inputs(t);
+    rest[0] = x[0];
+    for (i = 0; i < norm_inputs(t); i++) rest[i + 1] = x[at++];
+    if (t->i[1] == 1 || t->i[1] == 2) plain_norm(&before, rest, middle);
+    else if (t->i[1] == 4) plain_packed_swiglu(&before, rest, middle);
+    else for (i = 0; i < rows * k; i++) middle[i] = t->i[1] == 3 ? tanh_gelu(x[0][i]) : x[0][i];
+    for (r = 0; r < rows; r++) {
+        for (j = 0; j < n; j++) {
+            double sum = (bias ? bias[j] : 0) + (residual ? residual[r * n + j] : 0);
+            for (i = 0; i < k; i++) sum += middle[r * k + i] * (t->i[0] ? x[1][j * k + i] : x[1][i * n + j]);
+            y[r * n + j] = sum;
+        }
+    }
+}
+
+static void plain_linear_cross_entropy(const op_case *t, double *const *x, double *y)
+{
+    int64_t rows = t->in[0].n[0], k = t->in[0].n[1], classes = t->in[1].n[0], r, i, j;
+    double p[MOST];
+    y[0] = 0;
+    for (r = 0; r < rows; r++) {
+        for (j = 0; j < classes; j++) {
+            for (p[j] = 0, i = 0; i < k; i++) p[j] += x[0][r * k + i] * x[1][j * k + i];
+        }
+        softmax_of((size_t)classes, p, p);
+        y[0] -= log(p[t->ids[r]]) / (double)rows;
+    }
+}
+
+/* i: first position, positions until they begin anew */
+static void plain_embed(const op_case *t, double *const *x, double *y)
+{
+    int64_t width = t->out.n[1], i;
+    for (i = 0; i < t->out.n[0] * width; i++) {
+        int64_t row = i / width;
+        y[i] = x[0][t->ids[row] * width + i % width] + x[1][(t->i[0] + row % t->i[1]) * width + i % width];
+    }
+}
+
+static mde_tensor *apply_linear(mde_context *c, const op_case *t, mde_tensor **in)
+{
+    static const mde_op *const before[5] = {
+        NULL, &mde__op_layer_norm, &mde__op_rms_norm, &mde__op_gelu, &mde__op_packed_swiglu
+    };
+    int at = 2;
+    mde_tensor *bias = t->i[2] ? in[at++] : NULL, *residual = t->i[3] ? in[at++] : NULL;
+    mde_tensor *gain = norm_inputs(t) > 0 ? in[at++] : NULL, *shift = norm_inputs(t) > 1 ? in[at] : NULL;
+    if (!t->i[1]) return mde_linear(c, in[0], in[1], t->i[0], bias, residual);
+    return mde__apply_linear(c, before[t->i[1]], in[0], gain, shift, t->f[0], in[1], t->i[0], bias, residual);
+}
+
 #define APPLY(name, call) \
     static mde_tensor *apply_##name(mde_context *c, const op_case *t, mde_tensor **in) \
     { \
@@ -324,6 +427,10 @@ APPLY(scatter, mde_scatter_add(c, in[0], t->out.n[0], t->ids))
 APPLY(cross_entropy, mde_cross_entropy(c, in[0], t->ids))
 APPLY(rope, mde_rope(c, in[0], t->f[0], t->i[0]))
 APPLY(attention, mde_attention(c, in[0], in[1], in[2], t->f[0], t->i[0]))
+APPLY(embed, mde__apply_ids(c, &mde__op_embed, in, t->out.n[0], t->ids, t->i[0], t->i[1]))
+APPLY(packed_swiglu, mde_packed_swiglu(c, in[0]))
+APPLY(packed_attention, mde_packed_attention(c, in[0], t->i[1], t->f[0], t->i[0], t->f[1]))
+APPLY(linear_cross_entropy, mde_linear_cross_entropy(c, in[0], in[1], t->ids))
 
 static const int32_t repeated[6] = {2, 0, 2, 3, 2, 0};
 
@@ -355,6 +462,13 @@ static const int32_t repeated[6] = {2, 0, 2, 3, 2, 0};
 #define ATTENTION(q, k, causal) \
     {"attention", 3, {q, k, k}, q, apply_attention, plain_attention, -1.5, 1.5, {causal, 0, 0, 0, 0}, {0.7, 0}, NULL, \
      NULL, NULL}
+
+#define PACKED_ATTENTION(x, y, causal, kv_heads, base) \
+    {"packed_attention", 1, {x}, y, apply_packed_attention, plain_packed_attention, -1.5, 1.5, {causal, kv_heads}, \
+     {0.7, base}, NULL, NULL, NULL}
+#define LINEAR(inputs, x, w, third, fourth, fifth, sixth, out, transposed, before, bias, residual) \
+    {"linear", inputs, {x, w, third, fourth, fifth, sixth}, out, apply_linear, plain_linear, -1.5, 1.5, \
+     {transposed, before, bias, residual, 0}, {0.1, 0}, NULL, NULL, NULL}
 
 static const op_case cases[] = {
     BROADCASTING(add, plus, -2, 2),
@@ -434,7 +548,23 @@ static const op_case cases[] = {
     ATTENTION(S4(1, 4, 4, 2), S4(1, 4, 2, 2), 1),
     ATTENTION(S4(2, 3, 2, 3), S4(2, 5, 1, 3), 0),
     ATTENTION(S4(1, 2, 2, 3), S4(1, 5, 1, 3), 1),
-    ATTENTION(S4(1, 3, 1, 2), S4(1, 2, 1, 2), 0)
+    ATTENTION(S4(1, 3, 1, 2), S4(1, 2, 1, 2), 0),
+    FROM_ONE(packed_swiglu, apply_packed_swiglu, plain_packed_swiglu, S2(3, 10), S2(3, 5), 0, 0, 0),
+    FROM_ONE(packed_swiglu, apply_packed_swiglu, plain_packed_swiglu, S3(2, 2, 38), S3(2, 2, 19), 0, 0, 0),
+    PACKED_ATTENTION(S4(2, 3, 6, 4), S4(2, 3, 2, 4), 1, 2, 0),
+    PACKED_ATTENTION(S4(1, 4, 8, 3), S4(1, 4, 4, 3), 0, 2, 0),
+    PACKED_ATTENTION(S4(2, 3, 4, 4), S4(2, 3, 2, 4), 1, 1, 100),
+    LINEAR(2, S2(3, 4), S2(4, 5), NONE, NONE, NONE, NONE, S2(3, 5), 0, 0, 0, 0),
+    LINEAR(3, S2(3, 4), S2(5, 4), S1(5), NONE, NONE, NONE, S2(3, 5), 1, 0, 1, 0),
+    LINEAR(3, S2(3, 4), S2(5, 4), S2(3, 5), NONE, NONE, NONE, S2(3, 5), 1, 0, 0, 1),
+    LINEAR(6, S2(3, 4), S2(4, 5), S1(5), S2(3, 5), S1(4), S1(4), S2(3, 5), 0, 1, 1, 1),
+    LINEAR(3, S2(2, 6), S2(3, 6), S1(6), NONE, NONE, NONE, S2(2, 3), 1, 2, 0, 0),
+    LINEAR(4, S2(3, 4), S2(4, 2), S1(2), S2(3, 2), NONE, NONE, S2(3, 2), 0, 3, 1, 1),
+    LINEAR(3, S2(3, 8), S2(5, 4), S2(3, 5), NONE, NONE, NONE, S2(3, 5), 1, 4, 0, 1),
+    {"embed", 2, {S2(4, 3), S2(5, 3)}, S2(6, 3), apply_embed, plain_embed, -1, 1, {1, 3, 0, 0, 0}, {0}, NULL, NULL,
+     repeated},
+    {"linear_cross_entropy", 2, {S2(6, 3), S2(5, 3)}, S1(1), apply_linear_cross_entropy, plain_linear_cross_entropy,
+     -2, 2, {0}, {0}, NULL, NULL, repeated}
 };
 #define CASES ((int)(sizeof cases / sizeof *cases))
 
@@ -458,8 +588,8 @@ static void every_row_of_the_table_has_a_case(void)
 /* Inputs x, weights g of the outputs and directions r, as tensors and in double precision. */
 typedef struct bench {
     const op_case *t;
-    mde_tensor *in[4], *direction[3], *y;               /* in[inputs] is g */
-    double x[4][MOST], r[3][MOST];
+    mde_tensor *in[MDE_MAX_INPUTS + 1], *direction[MDE_MAX_INPUTS], *y;  /* in[inputs] is g */
+    double x[MDE_MAX_INPUTS + 1][MOST], r[MDE_MAX_INPUTS][MOST];
 } bench;
 
 static double draw(mde_random *random, double low, double high)
@@ -503,10 +633,10 @@ static int bench_start(mde_context *c, const op_case *t, bench *b)
 static double plain_value(const bench *b, double a, int which, size_t at, double h)
 {
     const op_case *t = b->t;
-    double moved[3][MOST], y[MOST], sum = 0, *x[3];
+    double moved[MDE_MAX_INPUTS][MOST], y[MOST], sum = 0, *x[MDE_MAX_INPUTS];
     size_t i;
     int k;
-    for (k = 0; k < 3; k++) {
+    for (k = 0; k < MDE_MAX_INPUTS; k++) {
         x[k] = moved[k];
         for (i = 0; k < t->inputs && i < count_of(&t->in[k]); i++) moved[k][i] = b->x[k][i] + a * b->r[k][i];
     }
@@ -534,11 +664,11 @@ static void direction_difference(const bench *b, double *slope)
 {
     const double h = 1e-5;
     const op_case *t = b->t;
-    double moved[3][MOST], y[2][MOST], *x[3];
+    double moved[MDE_MAX_INPUTS][MOST], y[2][MOST], *x[MDE_MAX_INPUTS];
     size_t i;
     int k, side;
     for (side = 0; side < 2; side++) {
-        for (k = 0; k < 3; k++) {
+        for (k = 0; k < MDE_MAX_INPUTS; k++) {
             x[k] = moved[k];
             for (i = 0; k < t->inputs && i < count_of(&t->in[k]); i++) {
                 moved[k][i] = b->x[k][i] + (side ? h : -h) * b->r[k][i];
@@ -576,11 +706,11 @@ static void forward_values_agree_with_double_precision(void)
     bench b;
     int i, k;
     for (i = 0; i < CASES; i++) {
-        double y[MOST], *x[3];
+        double y[MOST], *x[MDE_MAX_INPUTS];
         if (bench_start(c, &cases[i], &b)) {
             CHECK(b.y->rank == cases[i].out.rank);
             CHECK(memcmp(b.y->shape, cases[i].out.n, (size_t)b.y->rank * sizeof(int64_t)) == 0);
-            for (k = 0; k < 3; k++) x[k] = b.x[k];
+            for (k = 0; k < MDE_MAX_INPUTS; k++) x[k] = b.x[k];
             cases[i].reference(&cases[i], x, y);
         }
         close_all(&cases[i], "y", b.y, y, ROUNDING);
@@ -599,7 +729,7 @@ static void first_derivatives_agree_with_differences(void)
     int i, k, n, record;
     size_t j;
     for (i = 0; i < CASES; i++) {
-        mde_tensor *f, *dx[2][4];
+        mde_tensor *f, *dx[2][MDE_MAX_INPUTS + 1];
         const op_case *t = &cases[i];
         if (!bench_start(c, t, &b)) continue;
         n = t->inputs;
@@ -625,7 +755,7 @@ static void first_derivatives_agree_with_differences(void)
 /* s = sum over the inputs of <r, dF/dx>, recorded. */
 static mde_tensor *slope_along_r(mde_context *c, bench *b)
 {
-    mde_tensor *dx[4], *s = NULL, *term;
+    mde_tensor *dx[MDE_MAX_INPUTS + 1], *s = NULL, *term;
     int k, n = b->t->inputs;
     mde_grad(c, mde_mul(c, b->y, b->in[n]), n, b->in, dx, 1);
     for (k = 0; k < n; k++) {
@@ -644,7 +774,7 @@ static void second_derivatives_agree_with_differences(void)
     size_t j;
     for (i = 0; i < CASES; i++) {
         const op_case *t = &cases[i];
-        mde_tensor *s, *ds[4];
+        mde_tensor *s, *ds[MDE_MAX_INPUTS + 1];
         if (!bench_start(c, t, &b)) continue;
         n = t->inputs;
         s = slope_along_r(c, &b);
@@ -771,7 +901,7 @@ static mde_tensor *leaf(mde_context *c, int64_t n, const float *data)
 static void null_in_gives_null_out_and_the_first_error_sticks(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde_tensor *x = mde_scalar(c, 1), *nothing[3] = {NULL, NULL, NULL}, *dx;
+    mde_tensor *x = mde_scalar(c, 1), *nothing[MDE_MAX_INPUTS] = {NULL}, *dx;
     char first[200];
     int i;
     for (i = 0; i < CASES; i++) {
