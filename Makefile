@@ -45,8 +45,8 @@ test: ## run the tests (minutes); the last line is "N passed, N failed"
 	+@$(call build_all,$(TESTS))
 	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(TESTS) $(filter-out $(LONG_CHECKS),$(CHECKS))
 
-bench: $(BENCHES) ## run the benchmarks
-	@for b in $(BENCHES); do echo "== $$b"; ./$$b || exit 1; done
+bench: $(if $(PEERS),,$(BENCHES)) ## run the benchmarks beside the peers that are installed (minutes); PEERS=1: how to install
+	@PEERS=$(PEERS) sh bench/run.sh $(BENCHES)
 
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo
