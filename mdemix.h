@@ -15766,17 +15766,22 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
     return progress(&p, user);
 }
 
+/* Whether runs a and b are repeats of one mixture. */
+static int mde__same_mixture(int k, const double *weights, int a, int b)
+{
+    int q;
+    for (q = 0; q < k; q++) {
+        if (fabs(weights[mde__cell(a, k, q)] - weights[mde__cell(b, k, q)]) > 1e-9) return 0;
+    }
+    return 1;
+}
+
 /* The first run with the weights of run i: repeated runs share one. */
 static int mde__first_like(int k, const double *weights, int i)
 {
-    int first, q;
-    for (first = 0; first < i; first++) {
-        for (q = 0; q < k; q++) {
-            if (fabs(weights[mde__cell(first, k, q)] - weights[mde__cell(i, k, q)]) > 1e-9) break;
-        }
-        if (q == k) return first;
-    }
-    return i;
+    int first = 0;
+    while (first < i && !mde__same_mixture(k, weights, first, i)) first++;
+    return first;
 }
 
 MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
@@ -15792,14 +15797,14 @@ MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const do
             if (mde__first_like(k, weights, i) != i) continue;
             for (l = i; l < n; l++) {
                 double y = losses[mde__cell(l, m, j)];
-                if (y != y || mde__first_like(k, weights, l) != i) continue;
+                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
                 mean += y;
                 count++;
             }
             mean /= count > 0 ? count : 1;
             for (l = i; l < n; l++) {
                 double y = losses[mde__cell(l, m, j)];
-                if (y == y && mde__first_like(k, weights, l) == i) squares += (y - mean) * (y - mean);
+                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
             }
             if (count > 1) pairs += count - 1;
         }
@@ -15809,21 +15814,51 @@ MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const do
     return freedom;
 }
 
-/* Folds of equal sizes, as far as repeated runs, which stay together, allow. Returns the number of folds. */
+/* Folds of equal sizes, as far as repeated runs, which stay together, allow: each mixture goes to the smallest fold.
+   Returns the number of folds. */
 static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
 {
     mde_random random = mde_random_start(seed, 0x666f6c64);
     int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    int i, next = 0;
-    if (!order) return 0;
-    mde_random_permutation(&random, n, order);
-    for (i = 0; i < n; i++) {
-        int run = (int)order[i];
-        if (mde__first_like(k, weights, run) == run) fold[run] = next++ % folds;
+    int *size = (int *)mde_alloc(c, (size_t)folds + (size_t)n, sizeof(int));
+    int i, f, used = 0;
+    if (order && size) {
+        int *repeats = size + folds;    /* of the mixture whose first run it is */
+        for (i = 0; i < n; i++) repeats[mde__first_like(k, weights, i)]++;
+        mde_random_permutation(&random, n, order);
+        for (i = 0; i < n; i++) {
+            int run = (int)order[i], smallest = 0;
+            if (repeats[run] == 0) continue;
+            for (f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
+            fold[run] = smallest;
+            size[smallest] += repeats[run];
+        }
+        for (i = 0; i < n; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+        for (f = 0; f < folds; f++) used += size[f] > 0;
     }
-    for (i = 0; i < n; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+    mde_release(c, size);
     mde_release(c, order);
-    return next < folds ? next : folds;
+    return used;
+}
+
+/* How many losses the target that has fewest is fitted to when a fold is left out. */
+static int mde__least_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
+{
+    int least = n, f, i, j;
+    *target = 0;
+    for (j = 0; j < m; j++) {
+        for (f = 0; f < folds; f++) {
+            int count = 0;
+            for (i = 0; i < n; i++) {
+                double y = losses[mde__cell(i, m, j)];
+                count += fold[i] != f && y == y;
+            }
+            if (count >= least) continue;
+            least = count;
+            *target = j;
+        }
+    }
+    return least;
 }
 
 /* A set of runs taken out of a table. */
@@ -16142,6 +16177,11 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
         if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
+        i = mde__least_losses(n, m, losses, e->folds, fold, &f);
+        if (i < 3) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f,
+                     i);
+        }
     }
     for (f = 0; e && f < e->folds && !mde__bad(c); f++) {
         if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
@@ -16150,8 +16190,10 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
             mde__evaluate_fold(e, weights, losses, fold, f, work);
         }
     }
+    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds)) {
+        mde_fail(c, MDE_STOPPED, "evaluation: stopped");
+    }
     if (!mde__bad(c)) {
-        mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds);
         mde__evaluate_procedure(e, losses, variance, fold, work);
         mde__score_candidate_errors(e, losses, variance, fold, work, work + n);
         mde__explain_choice(e);
@@ -16286,6 +16328,23 @@ static void mde__test_scores(int n, int m, const double *predicted, const double
     *error = counted > 0 ? *error / counted : (double)NAN;
 }
 
+/* Whether a model can be fitted to these runs where losses are missing. */
+static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
+{
+    int i, j, whole = 0;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m && losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)]; j++) {
+        }
+        whole += j == m;
+    }
+    for (j = 0; j < m; j++) {
+        int count = 0;
+        for (i = 0; i < n; i++) count += losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)];
+        if (count < 3) return 0;
+    }
+    return whole >= 3 || model != MDE_MULTITASK_GP;
+}
+
 /* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
 static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
                              const mde_surrogate_desc *desc, const double *variance, const int64_t *order, int size,
@@ -16301,6 +16360,7 @@ static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *
     test.losses = test.weights + (size_t)n * (size_t)k;
     for (i = 0; i < size; i++) mde__take_run(&train, k, m, weights, losses, (int)order[i]);
     for (i = n - tests; i < n; i++) mde__take_run(&test, k, m, weights, losses, (int)order[i]);
+    if (!mde__enough_losses(desc->fit.model, train.count, m, train.losses)) return 0;
     s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
     if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
         mde__test_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
@@ -16358,9 +16418,9 @@ MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double 
         squares = squares > error * error ? squares - error * error : 0;
         points[count++].error_sd = repeats > 1 ? sqrt(squares * repeats / (repeats - 1)) : (double)NAN;
     }
-    if (!mde__bad(c)) {
-        mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
-                         MDE_CURVE_POINTS * repeats);
+    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
+                                         MDE_CURVE_POINTS * repeats)) {
+        mde_fail(c, MDE_STOPPED, "learning curve: stopped");
     }
     mde_release(c, order);
     mde_release(c, work);
@@ -16459,6 +16519,19 @@ static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, d
     return MDE_OK;
 }
 
+static void mde__check_losses(const mde_csv *csv, int row, int metrics, const double *losses)
+{
+    char number[32];
+    int j;
+    for (j = 0; j < metrics; j++) {
+        int column = j < mde__run_column(csv) ? j : j + 1;
+        if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
+        mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a loss is %s; expected a finite "
+                 "number, or nothing where it is missing", csv->path, csv->lines[row], mde__run_name(csv, row),
+                 csv->names[column], mde__number(number, losses[j]));
+    }
+}
+
 static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv *losses)
 {
     mde_context *c = runs->context;
@@ -16477,6 +16550,7 @@ static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv 
         mde__row_values(ratios, row, weights);
         if (!mde__bad(c)) mde__scale_weights(ratios, row, runs->domains, weights);
         mde__row_values(losses, other, runs->losses + (size_t)row * (size_t)runs->metrics);
+        mde__check_losses(losses, other, runs->metrics, runs->losses + (size_t)row * (size_t)runs->metrics);
     }
     if (!mde__bad(c) && losses->rows != ratios->rows) {
         for (row = 0; row < losses->rows; row++) {
