@@ -17169,7 +17169,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
     int i;
     if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
-    if (k < 1 || !tokens || !upper || !(target_tokens > 0) || !(max_epochs > 0)) {
+    if (k < 1 || !tokens || !upper || !(target_tokens > 0 && target_tokens < (double)INFINITY) || !(max_epochs > 0)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
     }
     for (i = 0; i < k; i++) {
@@ -17180,7 +17180,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
         upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
         sum += upper[i];
     }
-    if (sum < 1.0) {
+    if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
         return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
                         "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
     }
@@ -17287,23 +17287,29 @@ static void mde__goal_prices(const mde__goal *g, const double *low, const double
     }
 }
 
+static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
+{
+    double total = 0;
+    int j;
+    for (j = 0; objective && j < m; j++) {
+        if (!(objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
+        total += objective[j];
+    }
+    if (objective && !(total > 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: all objective weights are 0");
+    return MDE_OK;
+}
+
 static mde_status mde__check_choice(const mde_surrogate *s, const mde_choose_desc *d)
 {
     mde_context *c = s->context;
-    double total = 0;
-    int j;
     if (s->k > MDE_MAX_DOMAINS) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
     }
-    if (!(d->kl >= 0) || !(d->caution >= 0) || !(d->spread >= 0) || d->starts < 0) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be 0 or more");
+    if (!(d->kl >= 0 && d->kl < 1e30) || !(d->caution >= 0 && d->caution < 1e30) || !(d->spread >= 0) ||
+        d->starts < 0) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be finite and 0 or more");
     }
-    for (j = 0; d->objective && j < s->m; j++) {
-        if (!(d->objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
-        total += d->objective[j];
-    }
-    if (d->objective && !(total > 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: all objective weights are 0");
-    return MDE_OK;
+    return mde__check_objective(c, s->m, d->objective);
 }
 
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
@@ -17490,7 +17496,13 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d beside %d runs of %d weights; expected 2 to %d weights",
                         count, n, k, MDE_MAX_DOMAINS);
     }
-    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high)) return mde_context_status(c);
+    if (s && !(fabs(desc->best) < (double)INFINITY)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
+    }
+    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
+        mde__check_mixtures(c, "next runs", n, k, tried) ||
+        mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, desc->centre) ||
+        (s && mde__check_objective(c, s->m, desc->objective))) return mde_context_status(c);
     p.k = k;
     p.count = MDE__POOL_DRAWS + (desc->centre ? MDE__POOL_NEAR : 0);
     p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
