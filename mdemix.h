@@ -17247,17 +17247,22 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
     return progress(&p, user);
 }
 
+/* Whether runs a and b are repeats of one mixture. */
+static int mde__same_mixture(int k, const double *weights, int a, int b)
+{
+    int q;
+    for (q = 0; q < k; q++) {
+        if (fabs(weights[mde__cell(a, k, q)] - weights[mde__cell(b, k, q)]) > 1e-9) return 0;
+    }
+    return 1;
+}
+
 /* The first run with the weights of run i: repeated runs share one. */
 static int mde__first_like(int k, const double *weights, int i)
 {
-    int first, q;
-    for (first = 0; first < i; first++) {
-        for (q = 0; q < k; q++) {
-            if (fabs(weights[mde__cell(first, k, q)] - weights[mde__cell(i, k, q)]) > 1e-9) break;
-        }
-        if (q == k) return first;
-    }
-    return i;
+    int first = 0;
+    while (first < i && !mde__same_mixture(k, weights, first, i)) first++;
+    return first;
 }
 
 MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
@@ -17273,14 +17278,14 @@ MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const do
             if (mde__first_like(k, weights, i) != i) continue;
             for (l = i; l < n; l++) {
                 double y = losses[mde__cell(l, m, j)];
-                if (y != y || mde__first_like(k, weights, l) != i) continue;
+                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
                 mean += y;
                 count++;
             }
             mean /= count > 0 ? count : 1;
             for (l = i; l < n; l++) {
                 double y = losses[mde__cell(l, m, j)];
-                if (y == y && mde__first_like(k, weights, l) == i) squares += (y - mean) * (y - mean);
+                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
             }
             if (count > 1) pairs += count - 1;
         }
@@ -17290,21 +17295,51 @@ MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const do
     return freedom;
 }
 
-/* Folds of equal sizes, as far as repeated runs, which stay together, allow. Returns the number of folds. */
+/* Folds of equal sizes, as far as repeated runs, which stay together, allow: each mixture goes to the smallest fold.
+   Returns the number of folds. */
 static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
 {
     mde_random random = mde_random_start(seed, 0x666f6c64);
     int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    int i, next = 0;
-    if (!order) return 0;
-    mde_random_permutation(&random, n, order);
-    for (i = 0; i < n; i++) {
-        int run = (int)order[i];
-        if (mde__first_like(k, weights, run) == run) fold[run] = next++ % folds;
+    int *size = (int *)mde_alloc(c, (size_t)folds + (size_t)n, sizeof(int));
+    int i, f, used = 0;
+    if (order && size) {
+        int *repeats = size + folds;    /* of the mixture whose first run it is */
+        for (i = 0; i < n; i++) repeats[mde__first_like(k, weights, i)]++;
+        mde_random_permutation(&random, n, order);
+        for (i = 0; i < n; i++) {
+            int run = (int)order[i], smallest = 0;
+            if (repeats[run] == 0) continue;
+            for (f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
+            fold[run] = smallest;
+            size[smallest] += repeats[run];
+        }
+        for (i = 0; i < n; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+        for (f = 0; f < folds; f++) used += size[f] > 0;
     }
-    for (i = 0; i < n; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+    mde_release(c, size);
     mde_release(c, order);
-    return next < folds ? next : folds;
+    return used;
+}
+
+/* How many losses the target that has fewest is fitted to when a fold is left out. */
+static int mde__least_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
+{
+    int least = n, f, i, j;
+    *target = 0;
+    for (j = 0; j < m; j++) {
+        for (f = 0; f < folds; f++) {
+            int count = 0;
+            for (i = 0; i < n; i++) {
+                double y = losses[mde__cell(i, m, j)];
+                count += fold[i] != f && y == y;
+            }
+            if (count >= least) continue;
+            least = count;
+            *target = j;
+        }
+    }
+    return least;
 }
 
 /* A set of runs taken out of a table. */
@@ -17623,6 +17658,11 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
         if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
+        i = mde__least_losses(n, m, losses, e->folds, fold, &f);
+        if (i < 3) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f,
+                     i);
+        }
     }
     for (f = 0; e && f < e->folds && !mde__bad(c); f++) {
         if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
@@ -17631,8 +17671,10 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
             mde__evaluate_fold(e, weights, losses, fold, f, work);
         }
     }
+    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds)) {
+        mde_fail(c, MDE_STOPPED, "evaluation: stopped");
+    }
     if (!mde__bad(c)) {
-        mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds);
         mde__evaluate_procedure(e, losses, variance, fold, work);
         mde__score_candidate_errors(e, losses, variance, fold, work, work + n);
         mde__explain_choice(e);
@@ -17767,6 +17809,23 @@ static void mde__test_scores(int n, int m, const double *predicted, const double
     *error = counted > 0 ? *error / counted : (double)NAN;
 }
 
+/* Whether a model can be fitted to these runs where losses are missing. */
+static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
+{
+    int i, j, whole = 0;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m && losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)]; j++) {
+        }
+        whole += j == m;
+    }
+    for (j = 0; j < m; j++) {
+        int count = 0;
+        for (i = 0; i < n; i++) count += losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)];
+        if (count < 3) return 0;
+    }
+    return whole >= 3 || model != MDE_MULTITASK_GP;
+}
+
 /* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
 static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
                              const mde_surrogate_desc *desc, const double *variance, const int64_t *order, int size,
@@ -17782,6 +17841,7 @@ static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *
     test.losses = test.weights + (size_t)n * (size_t)k;
     for (i = 0; i < size; i++) mde__take_run(&train, k, m, weights, losses, (int)order[i]);
     for (i = n - tests; i < n; i++) mde__take_run(&test, k, m, weights, losses, (int)order[i]);
+    if (!mde__enough_losses(desc->fit.model, train.count, m, train.losses)) return 0;
     s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
     if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
         mde__test_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
@@ -17839,9 +17899,9 @@ MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double 
         squares = squares > error * error ? squares - error * error : 0;
         points[count++].error_sd = repeats > 1 ? sqrt(squares * repeats / (repeats - 1)) : (double)NAN;
     }
-    if (!mde__bad(c)) {
-        mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
-                         MDE_CURVE_POINTS * repeats);
+    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
+                                         MDE_CURVE_POINTS * repeats)) {
+        mde_fail(c, MDE_STOPPED, "learning curve: stopped");
     }
     mde_release(c, order);
     mde_release(c, work);
@@ -17940,6 +18000,19 @@ static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, d
     return MDE_OK;
 }
 
+static void mde__check_losses(const mde_csv *csv, int row, int metrics, const double *losses)
+{
+    char number[32];
+    int j;
+    for (j = 0; j < metrics; j++) {
+        int column = j < mde__run_column(csv) ? j : j + 1;
+        if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
+        mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a loss is %s; expected a finite "
+                 "number, or nothing where it is missing", csv->path, csv->lines[row], mde__run_name(csv, row),
+                 csv->names[column], mde__number(number, losses[j]));
+    }
+}
+
 static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv *losses)
 {
     mde_context *c = runs->context;
@@ -17958,6 +18031,7 @@ static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv 
         mde__row_values(ratios, row, weights);
         if (!mde__bad(c)) mde__scale_weights(ratios, row, runs->domains, weights);
         mde__row_values(losses, other, runs->losses + (size_t)row * (size_t)runs->metrics);
+        mde__check_losses(losses, other, runs->metrics, runs->losses + (size_t)row * (size_t)runs->metrics);
     }
     if (!mde__bad(c) && losses->rows != ratios->rows) {
         for (row = 0; row < losses->rows; row++) {
@@ -18571,7 +18645,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
     int i;
     if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
-    if (k < 1 || !tokens || !upper || !(target_tokens > 0) || !(max_epochs > 0)) {
+    if (k < 1 || !tokens || !upper || !(target_tokens > 0 && target_tokens < (double)INFINITY) || !(max_epochs > 0)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
     }
     for (i = 0; i < k; i++) {
@@ -18582,7 +18656,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
         upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
         sum += upper[i];
     }
-    if (sum < 1.0) {
+    if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
         return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
                         "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
     }
@@ -18689,23 +18763,29 @@ static void mde__goal_prices(const mde__goal *g, const double *low, const double
     }
 }
 
+static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
+{
+    double total = 0;
+    int j;
+    for (j = 0; objective && j < m; j++) {
+        if (!(objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
+        total += objective[j];
+    }
+    if (objective && !(total > 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: all objective weights are 0");
+    return MDE_OK;
+}
+
 static mde_status mde__check_choice(const mde_surrogate *s, const mde_choose_desc *d)
 {
     mde_context *c = s->context;
-    double total = 0;
-    int j;
     if (s->k > MDE_MAX_DOMAINS) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
     }
-    if (!(d->kl >= 0) || !(d->caution >= 0) || !(d->spread >= 0) || d->starts < 0) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be 0 or more");
+    if (!(d->kl >= 0 && d->kl < 1e30) || !(d->caution >= 0 && d->caution < 1e30) || !(d->spread >= 0) ||
+        d->starts < 0) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be finite and 0 or more");
     }
-    for (j = 0; d->objective && j < s->m; j++) {
-        if (!(d->objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
-        total += d->objective[j];
-    }
-    if (d->objective && !(total > 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: all objective weights are 0");
-    return MDE_OK;
+    return mde__check_objective(c, s->m, d->objective);
 }
 
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
@@ -18874,7 +18954,13 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d beside %d runs of %d weights; expected 2 to %d weights",
                         count, n, k, MDE_MAX_DOMAINS);
     }
-    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high)) return mde_context_status(c);
+    if (s && !(fabs(desc->best) < (double)INFINITY)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
+    }
+    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
+        mde__check_mixtures(c, "next runs", n, k, tried) ||
+        mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, desc->centre) ||
+        (s && mde__check_objective(c, s->m, desc->objective))) return mde_context_status(c);
     p.k = k;
     p.count = MDE__POOL_DRAWS + (desc->centre ? MDE__POOL_NEAR : 0);
     p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
@@ -20463,6 +20549,12 @@ static mde_status mde__match_columns(mde_context *c, const char *path, const cha
             mde_fail(c, MDE_BAD_FILE, "%s: has no column %s, which %s has", path, wanted[i], other);
         } else if (i < count) {
             order[i] = found;
+            for (found = 0; found < i && order[found] != order[i]; found++) {
+            }
+            if (found < i) {
+                mde_fail(c, MDE_BAD_FILE, "%s: column %s stands for both %s and %s of %s", path, names[order[i]],
+                         wanted[found], wanted[i], other);
+            }
         }
     }
     if (!mde__bad(c) && count != wanted_count) {
@@ -20595,11 +20687,6 @@ static void mde__optimize_check_runs(mde_optimization *o, const mde_runs *runs, 
         for (i = 0; i < runs->count; i++) {
             double y = runs->losses[mde__cell(i, runs->metrics, j)];
             if (y != y) continue;
-            if (!(fabs(y) < 1e30)) {
-                mde_fail(c, MDE_BAD_FILE, "%s: run %s, column %s: the loss is not finite", path, runs->names[i],
-                         runs->metric_names[j]);
-                return;
-            }
             count++;
             if (y < least) least = y;
             if (y > most) most = y;
@@ -20655,36 +20742,88 @@ static void mde__optimize_objective(mde_optimization *o)
     for (j = 0; j < o->m && total > 0; j++) o->objective[j] /= total;
 }
 
-/* A column of the file of domains, by domain; absent cells keep what is there. */
-static void mde__domain_column(mde_optimization *o, const mde_csv *csv, const char *name, double *out)
+/* Which row of the file of domains each domain [k] has, -1 for none. */
+static void mde__domain_rows(mde_optimization *o, const mde_csv *csv, int *rows)
 {
     mde_context *c = o->context;
-    int column = mde_csv_column(csv, name), names = mde_csv_column(csv, "domain"), row;
-    if (column < 0) return;
+    int names = mde_csv_column(csv, "domain"), row, i;
+    for (i = 0; i < o->k; i++) rows[i] = -1;
+    if ((o->runs || o->experts) && mde_csv_column(csv, "tokens") < 0 && mde_csv_column(csv, "prior") < 0 &&
+        mde_csv_column(csv, "min") < 0 && mde_csv_column(csv, "max") < 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: has none of the columns tokens, prior, min, max", csv->path);
+    }
     for (row = 0; row < csv->rows && !mde__bad(c); row++) {
         const char *cell = csv->cells[row * csv->columns + (names < 0 ? 0 : names)];
-        char *short_name = mde__short_name(c, cell), number[32];
-        int i = short_name ? mde__find_name(o->k, o->domains, o->domains, short_name, strlen(short_name)) : -1;
-        double value = mde_csv_number(csv, row, column);
+        char *short_name = mde__short_name(c, cell);
+        i = short_name ? mde__find_name(o->k, o->domains, o->domains, short_name, strlen(short_name)) : -1;
         mde_release(c, short_name);
         if (mde__bad(c)) return;
         if (i < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: there is no domain %.100s among the runs", csv->path,
-                     csv->lines[row], cell);
-        } else if (value == value && !(value >= 0 && value < 1e300)) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d, column %s: is %s; expected 0 or more", csv->path, csv->lines[row],
-                     name, mde__number(number, value));
-        } else if (value == value) {
-            out[i] = value;
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: there is no domain %.100s among the %s", csv->path,
+                     csv->lines[row], cell, o->runs ? "runs" : "experts");
+        } else if (rows[i] >= 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %.100s stands already in line %d", csv->path,
+                     csv->lines[row], cell, csv->lines[rows[i]]);
+        } else {
+            rows[i] = row;
         }
     }
 }
 
-/* The upper bound falls to `most` where that is less. */
-static void mde__lower_the_cap(mde_optimization *o, int i, double most, const char *reason)
+/* A column of the file of domains, by domain; NaN where there is none. */
+static void mde__domain_column(mde_optimization *o, const mde_csv *csv, const int *rows, const char *name, double *out)
 {
+    mde_context *c = o->context;
+    int column = mde_csv_column(csv, name), i;
+    char number[32];
+    for (i = 0; i < o->k && !mde__bad(c); i++) {
+        out[i] = column >= 0 && rows[i] >= 0 ? mde_csv_number(csv, rows[i], column) : (double)NAN;
+        if (out[i] == out[i] && !(out[i] >= 0 && out[i] < 1e300)) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d, column %s: is %s; expected 0 or more", csv->path,
+                     csv->lines[rows[i]], name, mde__number(number, out[i]));
+        }
+    }
+}
+
+/* What the file asks for must be possible: priors of all domains or of none, and a min that is no more than the max and
+   than what was tried. */
+static void mde__check_domains(mde_optimization *o, const mde_csv *csv, const int *rows, const double *prior,
+                               const double *least, const double *most)
+{
+    mde_context *c = o->context;
+    char number[32], other[32];
+    int i, given = 0;
+    for (i = 0; i < o->k; i++) given += prior[i] == prior[i];
+    for (i = 0; i < o->k && !mde__bad(c); i++) {
+        double cap = most[i] < 1 ? most[i] : 1;     /* 1 for a NaN, too */
+        if (given > 0 && prior[i] != prior[i]) {
+            mde_fail(c, MDE_BAD_FILE, "%s: there is no prior of %s, but of other domains", csv->path, o->domains[i]);
+        } else if (least[i] > cap) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %s above %s%s", csv->path,
+                     csv->lines[rows[i]], o->domains[i], mde__number(number, least[i]), cap < 1 ? "its max " : "",
+                     mde__number(other, cap));
+        } else if (least[i] > o->tried_most[i]) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %s, but no run had more than %s", csv->path,
+                     csv->lines[rows[i]], o->domains[i], mde__number(number, least[i]),
+                     mde__number(other, o->tried_most[i]));
+        }
+    }
+}
+
+/* The upper bound falls to `most` where that is less. The least that was tried gives way to a cap that must hold. */
+static void mde__lower_the_cap(mde_optimization *o, int i, double most, int must, const char *reason)
+{
+    char number[32];
     if (!(most < o->upper[i])) return;
-    o->upper[i] = most > o->lower[i] ? most : o->lower[i];
+    if (most < o->lower[i]) {
+        if (must) {
+            mde_text_format(o->warnings, "no run had as little of %s as the bound %s (%s): nothing is known there\n",
+                            o->domains[i], mde__number(number, most), reason);
+            o->lower[i] = most;
+        }
+        most = o->lower[i];
+    }
+    o->upper[i] = most;
     o->upper_reason[i] = reason;
 }
 
@@ -20693,8 +20832,9 @@ static void mde__optimize_bounds(mde_optimization *o, const mde_csv *csv)
 {
     mde_context *c = o->context;
     size_t k = (size_t)o->k;
-    double *given, sum = 0, ratio = o->desc.max_ratio > 0 ? o->desc.max_ratio : 15;
-    int i, r, known = 1;
+    double *prior, *least, *most, sum = 0, low = 0, ratio = o->desc.max_ratio > 0 ? o->desc.max_ratio : 15;
+    int i, r, known = 1, rows[MDE_MAX_DOMAINS];
+    char number[32], other[32];
     o->prior = mde__doubles(c, 9, k);
     o->upper_reason = (const char **)mde_alloc(c, k, sizeof *o->upper_reason);
     if (mde__bad(c)) return;
@@ -20703,14 +20843,21 @@ static void mde__optimize_bounds(mde_optimization *o, const mde_csv *csv)
     o->upper = o->lower + k;
     o->tried_least = o->upper + k;
     o->tried_most = o->tried_least + k;
-    given = o->tried_most + k;      /* prior, min, max of the file */
-    for (i = 0; i < 3 * o->k; i++) given[i] = (double)NAN;
-    for (i = 0; i < o->k; i++) o->tokens[i] = (double)NAN;
-    if (csv) {
-        mde__domain_column(o, csv, "tokens", o->tokens);
-        mde__domain_column(o, csv, "prior", given);
-        mde__domain_column(o, csv, "min", given + k);
-        mde__domain_column(o, csv, "max", given + 2 * k);
+    prior = o->tried_most + k;      /* these three are the file's */
+    least = prior + k;
+    most = least + k;
+    for (i = 0; i < o->k; i++) {
+        o->tokens[i] = prior[i] = least[i] = most[i] = (double)NAN;
+        o->tried_most[i] = 1;
+    }
+    if (o->n > 0) mde_bounds_of_runs(o->n, o->k, o->runs->weights, 0, o->tried_least, o->tried_most);
+    if (csv) mde__domain_rows(o, csv, rows);
+    if (csv && !mde__bad(c)) {
+        mde__domain_column(o, csv, rows, "tokens", o->tokens);
+        mde__domain_column(o, csv, rows, "prior", prior);
+        mde__domain_column(o, csv, rows, "min", least);
+        mde__domain_column(o, csv, rows, "max", most);
+        mde__check_domains(o, csv, rows, prior, least, most);
     }
     if (mde__bad(c)) return;
     for (i = 0; i < o->k; i++) if (!(o->tokens[i] >= 0)) known = 0;
@@ -20724,44 +20871,109 @@ static void mde__optimize_bounds(mde_optimization *o, const mde_csv *csv)
     for (i = 0; i < o->k; i++) {
         double mean = 0;
         for (r = 0; r < o->n; r++) mean += o->runs->weights[mde__cell(r, o->k, i)] / o->n;
-        o->prior[i] = given[i] == given[i] ? given[i] : csv && known ? o->tokens[i] : o->n > 0 ? mean : 1.0;
+        o->prior[i] = prior[i] == prior[i] ? prior[i] : known ? o->tokens[i] : o->n > 0 ? mean : 1.0;
         sum += o->prior[i];
     }
     if (!(sum > 0)) {
         mde_fail(c, MDE_BAD_FILE, "%s: the priors sum to 0", o->desc.domains);
         return;
     }
-    mde_bounds_of_runs(o->n, o->k, o->n > 0 ? o->runs->weights : o->prior, 0, o->tried_least, o->tried_most);
-    for (i = 0; i < o->k; i++) {
-        o->prior[i] /= sum;
-        if (o->n == 0) {
-            o->tried_least[i] = 0;
-            o->tried_most[i] = 1;
-        }
-        o->lower[i] = o->tried_least[i];
+    for (i = 0; i < o->k; i++) o->prior[i] /= sum;
+    for (i = 0, sum = 0; i < o->k && !mde__bad(c); i++) {
+        o->lower[i] = least[i] > o->tried_least[i] ? least[i] : o->tried_least[i];
         o->upper[i] = 1;
-        if (given[k + (size_t)i] == given[k + (size_t)i]) o->lower[i] = given[k + (size_t)i];
-        mde__lower_the_cap(o, i, o->tried_most[i], "most that was tried");
-        if (ratio < 1e30 && o->n > 0) mde__lower_the_cap(o, i, ratio * o->prior[i], "ratio to the prior");
+        mde__lower_the_cap(o, i, o->tried_most[i], 0, "most that was tried");
+        if (ratio < 1e30 && (o->n > 0 || o->desc.max_ratio > 0)) {
+            mde__lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
+        }
         if (o->desc.target_tokens > 0) {
             double epochs = o->desc.max_epochs > 0 ? o->desc.max_epochs : 4;
-            mde__lower_the_cap(o, i, epochs * o->tokens[i] / o->desc.target_tokens, "token budget");
+            mde__lower_the_cap(o, i, epochs * o->tokens[i] / o->desc.target_tokens, 1, "token budget");
         }
-        if (given[2 * k + (size_t)i] == given[2 * k + (size_t)i]) {
-            mde__lower_the_cap(o, i, given[2 * k + (size_t)i], "file of domains");
+        mde__lower_the_cap(o, i, most[i], 1, "file of domains");
+        if (o->lower[i] < least[i]) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "token budget: it leaves %s at most %s, less than its min %s", o->domains[i],
+                     mde__number(number, o->upper[i]), mde__number(other, least[i]));
         }
-    }
-    for (i = 0, sum = 0; i < o->k; i++) {
-        if (o->lower[i] > o->upper[i]) o->lower[i] = o->upper[i];
         sum += o->upper[i];
+        low += o->lower[i];
     }
-    if (sum < 1.0 - 1e-9) {
-        char number[32];
+    if (mde__bad(c)) return;
+    if (low > 1.0 + 1e-9) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the lower bounds of all domains sum to %s, so no mixture fits",
+                 mde__number(number, low));
+    } else if (sum < 1.0 - 1e-9) {
         mde_fail(c, MDE_BAD_ARGUMENT,
                  "bounds: the upper bounds of all domains sum to %s, so no mixture fits; allow more "
                  "epochs, fewer target tokens or a higher ratio to the prior",
                  mde__number(number, sum));
     }
+}
+
+static int mde__parse_features(mde_context *c, const char *text)
+{
+    static const struct { const char *name; int feature; } table[] = {
+        { "raw", MDE_FEATURE_RAW }, { "log", MDE_FEATURE_LOG }, { "sqrt", MDE_FEATURE_SQRT },
+        { "products", MDE_FEATURE_PRODUCTS }, { "power", MDE_FEATURE_POWER }, { "pooled", MDE_FEATURE_POOLED },
+        { "scarce", MDE_FEATURE_SCARCE }, { "mde", MDE_FEATURE_MDE }, { "own", MDE_FEATURE_OWN } };
+    int set = 0;
+    while (text && *text) {
+        size_t length = strcspn(text, "+,"), i;
+        for (i = 0; i < sizeof table / sizeof *table; i++) if (mde__same_word(text, length, table[i].name)) break;
+        if (i == sizeof table / sizeof *table) {
+            mde_fail(c, MDE_BAD_ARGUMENT,
+                     "features: \"%.*s\" is none of raw, log, sqrt, products, power, pooled, scarce, "
+                     "mde, own",
+                     (int)length, text);
+            return 0;
+        }
+        set |= table[i].feature;
+        text += length + (text[length] != 0);
+    }
+    return set;
+}
+
+static mde_surrogate_desc mde__optimize_model(mde_optimization *o)
+{
+    static const struct { const char *name; mde_model model; } table[] = {
+        { "auto", MDE_AUTO }, { "ridge", MDE_RIDGE }, { "law", MDE_MIXING_LAW }, { "pooled", MDE_POOLED_LAW },
+        { "trees", MDE_TREES }, { "gp", MDE_GP }, { "mtgp", MDE_MULTITASK_GP }, { "stack", MDE_STACK } };
+    const char *name = o->desc.model ? o->desc.model : "auto";
+    mde_surrogate_desc desc;
+    size_t i;
+    memset(&desc, 0, sizeof desc);
+    for (i = 0; i < sizeof table / sizeof *table; i++) if (strcmp(name, table[i].name) == 0) break;
+    if (i == sizeof table / sizeof *table) {
+        mde_fail(o->context, MDE_BAD_ARGUMENT,
+                 "model: \"%s\" is none of auto, ridge, law, pooled, trees, gp, mtgp, stack", name);
+        return desc;
+    }
+    desc.fit.model = table[i].model;
+    desc.fit.seed = o->desc.seed;
+    desc.fit.kernel = MDE_MATERN32;
+    desc.fit.outliers = 1;
+    desc.features = mde__parse_features(o->context, o->desc.features);
+    desc.experts = o->experts;
+    if (desc.features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
+        mde_fail(o->context, MDE_BAD_ARGUMENT, "features: %s chooses its own; name a single model", name);
+    }
+    return desc;
+}
+
+/* Each fold must leave enough of every loss to fit to; said before anything is fitted, with the loss's name. */
+static void mde__optimize_check_folds(mde_optimization *o)
+{
+    mde_context *c = o->context;
+    int folds = o->desc.folds > 0 ? o->desc.folds : MDE__FOLDS, target, count;
+    int *fold = (int *)mde_alloc(c, (size_t)o->n, sizeof(int));
+    if (!fold) return;
+    folds = mde__folds_of_runs(c, o->n, o->k, o->runs->weights, folds < o->n ? folds : o->n, o->desc.seed, fold);
+    count = mde__least_losses(o->n, o->m, o->runs->losses, folds, fold, &target);
+    mde_release(c, fold);
+    if (mde__bad(c) || folds < 2 || count >= 3) return;
+    mde_fail(c, MDE_BAD_FILE, "%s: column %s has so few losses that a fold leaves only %d to fit to; at least 3 are "
+             "needed: give more of them, or leave the column out", o->desc.losses, o->runs->metric_names[target],
+             count);
 }
 
 static void mde__optimize_read(mde_optimization *o)
@@ -20820,6 +21032,8 @@ static void mde__optimize_read(mde_optimization *o)
     }
     if (!mde__bad(c)) mde__optimize_objective(o);
     if (!mde__bad(c)) mde__optimize_bounds(o, domains);
+    if (!mde__bad(c) && o->runs) mde__optimize_check_folds(o);
+    if (!mde__bad(c) && o->runs) mde__optimize_model(o);
     mde_csv_free(domains);
 }
 
@@ -20852,12 +21066,15 @@ static mde__metric_score *mde__score_metrics(mde_optimization *o, int n, const d
     mde_context *c = o->context;
     mde__metric_score *scores = (mde__metric_score *)mde_alloc(c, (size_t)o->m + 1, sizeof *scores), *mean;
     double *a = mde__doubles(c, 2, (size_t)n);
-    int j, ranked = 0;
+    int j, ranked = 0, judged = 0;
     mean = scores ? scores + o->m : NULL;
     for (j = 0; j < o->m && !mde__bad(c); j++) {
         mde__score_metric(c, n, o->m, j, predicted, sd, losses, o->desc.seed, a, a + n, scores + j);
-        mean->mse += scores[j].mse / o->m;
-        mean->coverage += scores[j].coverage / o->m;
+        if (scores[j].mse == scores[j].mse) {
+            mean->mse += scores[j].mse;
+            mean->coverage += scores[j].coverage;
+            judged++;
+        }
         if (scores[j].spearman != scores[j].spearman) continue;
         mean->spearman += scores[j].spearman;
         mean->low += scores[j].low;
@@ -20865,6 +21082,8 @@ static mde__metric_score *mde__score_metrics(mde_optimization *o, int n, const d
         ranked++;
     }
     if (mean) {
+        mean->mse = judged ? mean->mse / judged : (double)NAN;
+        mean->coverage = judged ? mean->coverage / judged : (double)NAN;
         mean->spearman = ranked ? mean->spearman / ranked : (double)NAN;
         mean->low = ranked ? mean->low / ranked : (double)NAN;
         mean->high = ranked ? mean->high / ranked : (double)NAN;
@@ -20904,54 +21123,12 @@ static void mde__optimize_objective_errors(mde_optimization *o)
     if (count == 0) mde_fail(c, MDE_BAD_FILE, "%s: no run has all losses of the objective", o->desc.losses);
 }
 
-static int mde__parse_features(mde_context *c, const char *text)
+/* Returns 1, with an error, when the job is to stop. */
+static int mde__optimize_report(const mde_optimization *o, const char *stage, int step, int steps)
 {
-    static const struct { const char *name; int feature; } table[] = {
-        { "raw", MDE_FEATURE_RAW }, { "log", MDE_FEATURE_LOG }, { "sqrt", MDE_FEATURE_SQRT },
-        { "products", MDE_FEATURE_PRODUCTS }, { "power", MDE_FEATURE_POWER }, { "pooled", MDE_FEATURE_POOLED },
-        { "scarce", MDE_FEATURE_SCARCE }, { "mde", MDE_FEATURE_MDE }, { "own", MDE_FEATURE_OWN } };
-    int set = 0;
-    while (text && *text) {
-        size_t length = strcspn(text, "+,"), i;
-        for (i = 0; i < sizeof table / sizeof *table; i++) if (mde__same_word(text, length, table[i].name)) break;
-        if (i == sizeof table / sizeof *table) {
-            mde_fail(c, MDE_BAD_ARGUMENT,
-                     "features: \"%.*s\" is none of raw, log, sqrt, products, power, pooled, scarce, "
-                     "mde, own",
-                     (int)length, text);
-            return 0;
-        }
-        set |= table[i].feature;
-        text += length + (text[length] != 0);
-    }
-    return set;
-}
-
-static mde_surrogate_desc mde__optimize_model(mde_optimization *o)
-{
-    static const struct { const char *name; mde_model model; } table[] = {
-        { "auto", MDE_AUTO }, { "ridge", MDE_RIDGE }, { "law", MDE_MIXING_LAW }, { "pooled", MDE_POOLED_LAW },
-        { "trees", MDE_TREES }, { "gp", MDE_GP }, { "mtgp", MDE_MULTITASK_GP }, { "stack", MDE_STACK } };
-    const char *name = o->desc.model ? o->desc.model : "auto";
-    mde_surrogate_desc desc;
-    size_t i;
-    memset(&desc, 0, sizeof desc);
-    for (i = 0; i < sizeof table / sizeof *table; i++) if (strcmp(name, table[i].name) == 0) break;
-    if (i == sizeof table / sizeof *table) {
-        mde_fail(o->context, MDE_BAD_ARGUMENT,
-                 "model: \"%s\" is none of auto, ridge, law, pooled, trees, gp, mtgp, stack", name);
-        return desc;
-    }
-    desc.fit.model = table[i].model;
-    desc.fit.seed = o->desc.seed;
-    desc.fit.kernel = MDE_MATERN32;
-    desc.fit.outliers = 1;
-    desc.features = mde__parse_features(o->context, o->desc.features);
-    desc.experts = o->experts;
-    if (desc.features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
-        mde_fail(o->context, MDE_BAD_ARGUMENT, "features: %s chooses its own; name a single model", name);
-    }
-    return desc;
+    if (!mde__report_step(o->desc.progress, o->desc.user, stage, step, steps)) return 0;
+    mde_fail(o->context, MDE_STOPPED, "%s: stopped", stage);
+    return 1;
 }
 
 static void mde__optimize_fit(mde_optimization *o)
@@ -20968,10 +21145,9 @@ static void mde__optimize_fit(mde_optimization *o)
     how.user = o->desc.user;
     o->evaluation = mde_evaluate(c, o->n, o->k, o->m, weights, losses, &desc, &how);
     if (!o->evaluation) return;
-    mde__report_step(how.progress, how.user, "fit", 0, 1);
+    if (mde__optimize_report(o, "fit", 0, 1)) return;
     o->surrogate = mde_evaluation_fit(o->evaluation, weights, losses);
-    mde__report_step(how.progress, how.user, "fit", 1, 1);
-    if (mde__bad(c)) return;
+    if (mde__bad(c) || mde__optimize_report(o, "fit", 1, 1)) return;
     o->held_out = mde__score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
     o->regret = mde_evaluation_regret(o->evaluation, losses, o->objective, &o->regret_of_chance);
     o->noise = mde__doubles(c, (size_t)o->m, 1);
@@ -21000,16 +21176,12 @@ static void mde__optimize_search(mde_optimization *o)
     desc.seed = o->desc.seed;
     desc.lower = o->lower;
     desc.upper = o->upper;
-    mde__report_step(o->desc.progress, o->desc.user, "search", 0, 2);
-    if (mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
-    if (mde__report_step(o->desc.progress, o->desc.user, "search", 1, 2)) {
-        mde_fail(c, MDE_STOPPED, "search: stopped");
-        return;
-    }
+    if (mde__optimize_report(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
+    if (mde__optimize_report(o, "search", 1, 2)) return;
     desc.lower = desc.upper = NULL;
     desc.caution = 0;
     if (mde_surrogate_minimize(o->surrogate, &desc, &o->unbounded)) return;
-    mde__report_step(o->desc.progress, o->desc.user, "search", 2, 2);
+    if (mde__optimize_report(o, "search", 2, 2)) return;
     o->predicted = mde__doubles(c, 2, (size_t)o->m);
     if (!o->predicted) return;
     o->predicted_sd = o->predicted + o->m;
@@ -21036,6 +21208,34 @@ static void mde__optimize_search(mde_optimization *o)
     }
 }
 
+/* Three decimals are what people type: rounds down, and deals out what is left to those that lost most, inside bounds.
+   Where bounds leave no such mixture, the weights stay as they are. */
+static void mde__round_mixture(int k, const double *low, const double *high, double *w)
+{
+    int units[MDE_MAX_DOMAINS], least[MDE_MAX_DOMAINS], most[MDE_MAX_DOMAINS], rest = 1000, i;
+    for (i = 0; i < k; i++) {
+        least[i] = (int)ceil(1000.0 * low[i] - 1e-9);
+        most[i] = (int)floor(1000.0 * high[i] + 1e-9);
+        if (least[i] > most[i]) return;
+        units[i] = (int)mde__clip(floor(1000.0 * w[i]), least[i], most[i]);
+        rest -= units[i];
+    }
+    while (rest != 0) {
+        int step = rest > 0 ? 1 : -1, furthest = -1;
+        double away = -(double)INFINITY;
+        for (i = 0; i < k; i++) {
+            double lost = step * (1000.0 * w[i] - units[i]);
+            if ((step > 0 ? units[i] >= most[i] : units[i] <= least[i]) || !(lost > away)) continue;
+            away = lost;
+            furthest = i;
+        }
+        if (furthest < 0) return;
+        units[furthest] += step;
+        rest -= step;
+    }
+    for (i = 0; i < k; i++) w[i] = units[i] / 1000.0;
+}
+
 static void mde__optimize_suggest(mde_optimization *o)
 {
     mde_context *c = o->context;
@@ -21057,17 +21257,7 @@ static void mde__optimize_suggest(mde_optimization *o)
     if (mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next))
         return;
     o->suggested = count;
-    for (i = 0; i < count; i++) {
-        /* three decimals are what people type */
-        double *w = o->next + mde__cell(i, o->k, 0), sum = 0;
-        int q, most = 0;
-        for (q = 0; q < o->k; q++) {
-            w[q] = 0.001 * floor(1000.0 * w[q] + 0.5);
-            sum += w[q];
-            if (w[q] > w[most]) most = q;
-        }
-        w[most] += 1.0 - sum;
-    }
+    for (i = 0; i < count; i++) mde__round_mixture(o->k, o->lower, o->upper, o->next + mde__cell(i, o->k, 0));
 }
 
 /* The experts alone: their certified minimum inside the bounds, its prices, and what resampled documents say. */
@@ -21083,15 +21273,16 @@ static void mde__optimize_experts(mde_optimization *o)
     minimize.upper = o->upper;
     bootstrap.minimize = &minimize;
     bootstrap.seed = o->desc.seed;
-    mde__report_step(o->desc.progress, o->desc.user, "experts", 0, 2);
+    if (mde__optimize_report(o, "experts", 0, 2)) return;
     o->prices = mde__doubles(c, 3, (size_t)o->k);
     if (!o->prices || mde_mixture_minimize(o->experts, &minimize, &o->minimum)) return;
-    mde__report_step(o->desc.progress, o->desc.user, "experts", 1, 2);
+    if (mde__optimize_report(o, "experts", 1, 2)) return;
     if (mde_mixture_prices(o->experts, o->objective, o->minimum.weights, o->prices)) return;
     if (mde_mixture_price_intervals(o->experts, o->objective, o->minimum.weights, NULL, o->prices + o->k,
                                     o->prices + 2 * o->k)) return;
-    mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval);
-    mde__report_step(o->desc.progress, o->desc.user, "experts", 2, 2);
+    if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
+        mde__optimize_report(o, "experts", 2, 2);
+    }
 }
 
 static void mde__optimize_test(mde_optimization *o)
@@ -21742,7 +21933,7 @@ static void mde__add_score_lines(mde_text *t, const mde_optimization *o, const m
         const char *name = j < o->m ? o->runs->metric_names[j] : "mean";
         int length = (int)strlen(name);
         /* a name is one word */
-        for (; *name; name++) mde_text_format(t, "%c", *name == ' ' || *name == '\t' ? '_' : *name);
+        for (; *name; name++) mde_text_format(t, "%c", *name >= 0 && *name <= ' ' ? '_' : *name);
         mde__add_spaces(t, width - length + 1);
         mde__add_percent(t, scores[j].spearman, 6);
         mde_text_add(t, " ");
@@ -21858,7 +22049,7 @@ static mde_text *mde__optimize_next_table(const mde_optimization *o)
         mde_text_format(t, "next%d", q + 1);
         for (i = 0; i < o->k; i++) {
             mde_text_add(t, ",");
-            mde_text_add_number(t, 0.001 * floor(1000.0 * o->next[mde__cell(q, o->k, i)] + 0.5), 4);
+            mde_text_add_number(t, o->next[mde__cell(q, o->k, i)], 9);
         }
         mde_text_add(t, "\n");
     }
@@ -21875,7 +22066,6 @@ static void mde__optimize_write(mde_optimization *o)
         mde__add_json_mixture(mixture, o, weights);
         mde_text_add(mixture, "\n");
     }
-    if (!mde__bad(c)) mde_make_folder(c, o->desc.out);
     if (!mde__bad(c)) mde__text_to_file(c, json, o->desc.out, "report.json");
     if (!mde__bad(c)) mde__text_to_file(c, page, o->desc.out, "report.html");
     if (!mde__bad(c) && weights) mde__text_to_file(c, mixture, o->desc.out, "mixture.json");
@@ -21901,6 +22091,7 @@ MDEDEF mde_optimization *mde_optimize(mde_context *c, const mde_optimize_desc *d
     o->spread = 1;
     o->warnings = mde_text_create(c);
     if (!mde__bad(c)) mde__optimize_read(o);
+    if (!mde__bad(c) && desc->out) mde_make_folder(c, desc->out);   /* not only after an hour of fitting */
     if (!mde__bad(c) && o->runs) mde__optimize_fit(o);
     if (!mde__bad(c) && o->runs) mde__optimize_search(o);
     if (!mde__bad(c) && o->test) mde__optimize_test(o);

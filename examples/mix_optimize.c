@@ -67,7 +67,7 @@ static int progress(const mde_progress *p, void *user)
 
 typedef struct option {
     const char *name;
-    char kind; /* 's' text, 'd' number, 'i' int, 'u' seed, 'f' flag */
+    char kind; /* 's' text, 'd' number, 'p' number above 0, 'i' int, 'u' seed, 'f' flag */
     void *value;
 } option;
 
@@ -82,10 +82,11 @@ static int set_option(const option *o, const char *text)
     errno = 0;
     if (o->kind == 'u') {
         *(uint64_t *)o->value = strtoull(text, &end, 10);
-        return end != text && *end == 0 && errno == 0 && text[0] != '-';
+        return end != text && *end == 0 && errno == 0 && text[0] >= '0' && text[0] <= '9';
     }
     number = strtod(text, &end);
-    if (end == text || *end || !(number >= 0) || (o->kind == 'i' && (number > 1e6 || number != (double)(int)number)))
+    if (end == text || *end || !(o->kind == 'p' ? number > 0 : number >= 0) ||
+        (o->kind == 'i' && (number > 1e6 || number != (double)(int)number)))
         return 0;
     if (o->kind == 'i') *(int *)o->value = (int)number;
     else *(double *)o->value = number;
@@ -142,9 +143,9 @@ int main(int argc, char **argv)
                              { "--caution", 'd', &caution },
                              { "--suggest", 'i', &d.suggest },
                              { "--acquisition", 's', &acquisition },
-                             { "--max-ratio", 'd', &d.max_ratio },
-                             { "--target-tokens", 'd', &d.target_tokens },
-                             { "--max-epochs", 'd', &d.max_epochs },
+                             { "--max-ratio", 'p', &d.max_ratio },
+                             { "--target-tokens", 'p', &d.target_tokens },
+                             { "--max-epochs", 'p', &d.max_epochs },
                              { "--kl", 'd', &d.kl },
                              { "--folds", 'i', &d.folds },
                              { "--seed", 'u', &d.seed },
