@@ -4949,8 +4949,8 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 /* ---- Many mixtures of experts' probabilities, in float32 ---- */
 
 /* Products of MDE__STRIP_STEPS sums of w_e r_e in MDE__STRIP_LANES lanes, lane = token mod 32, for a strip of tokens
-   and 4 mixtures: w [experts][4], products [4][lanes]. Sums must be at most about 1: then a product within bounds has not
-   come from a sum without its bits. Returns whether all are. */
+   and 4 mixtures: w [experts][4], products [4][lanes]. Sums must be at most about 1: then a product above the least one
+   has lost no bits on the way. Returns whether all are. */
 static inline int MDE__K(mixture_products)(int64_t experts, const float *w, const float *r, int64_t stride,
                                            float *products)
 {
@@ -6349,8 +6349,8 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
 
 /* The sums over tokens of log s, s <= 1, of many mixtures, w [mixtures, experts], to out [mixtures], six times as fast
    as one by one in double and within 1e-8 a token of it: sums and products of probabilities are in float32, whose
-   roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a sample of
-   the tokens is enough to undo them. Returns 0 and records an error when there is no memory. */
+   roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a sample
+   of the tokens is enough to undo them. Returns 0 and records an error when there is no memory. */
 static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
                                 int64_t mixtures, const double *w, double *out)
 {
