@@ -5275,8 +5275,8 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 /* ---- Many mixtures of experts' probabilities, in float32 ---- */
 
 /* Products of MDE__STRIP_STEPS sums of w_e r_e in MDE__STRIP_LANES lanes, lane = token mod 32, for a strip of tokens
-   and 4 mixtures: w [experts][4], products [4][lanes]. Sums must be at most about 1: then a product within bounds has not
-   come from a sum without its bits. Returns whether all are. */
+   and 4 mixtures: w [experts][4], products [4][lanes]. Sums must be at most about 1: then a product above the least one
+   has lost no bits on the way. Returns whether all are. */
 static inline int MDE__K(mixture_products)(int64_t experts, const float *w, const float *r, int64_t stride,
                                            float *products)
 {
@@ -6760,8 +6760,8 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
 
 /* The sums over tokens of log s, s <= 1, of many mixtures, w [mixtures, experts], to out [mixtures], six times as fast
    as one by one in double and within 1e-8 a token of it: sums and products of probabilities are in float32, whose
-   roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a sample of
-   the tokens is enough to undo them. Returns 0 and records an error when there is no memory. */
+   roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a sample
+   of the tokens is enough to undo them. Returns 0 and records an error when there is no memory. */
 static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
                                 int64_t mixtures, const double *w, double *out)
 {
@@ -13355,6 +13355,42 @@ static void mde__middle_of_bounds(int k, const double *lower, const double *uppe
     for (i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
 }
 
+#define MDE__MINIMIZE_SAMPLE 32768      /* tokens of a text on which the first steps are made */
+
+/* Moves w to the minimum over every n-th token, a little inside of the bounds: from there few steps with all tokens are
+   left. An error stays in the context. */
+static void mde__minimize_sample(const mde_experts *e, const double *shares, const double *lower, const double *upper,
+                                 double tolerance, double *w)
+{
+    mde_context *c = e->context;
+    mde_experts few = *e;
+    mde_optimum optimum;
+    double middle[MDE_MAX_DOMAINS];
+    int i, j, large = 0;
+    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= 4 * MDE__MINIMIZE_SAMPLE;
+    if (!large) return;
+    memset(&optimum, 0, sizeof optimum);
+    memcpy(optimum.weights, w, sizeof middle);
+    memcpy(middle, w, sizeof middle);
+    few.validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few.validation);
+    for (j = 0; few.validation && j < e->validations; j++) {
+        const mde__validation *all = &e->validation[j];
+        mde__validation *v = &few.validation[j];
+        size_t t, every = (all->tokens + MDE__MINIMIZE_SAMPLE - 1) / MDE__MINIMIZE_SAMPLE;
+        v->tokens = v->stride = (all->tokens + every - 1) / every;
+        v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
+        for (i = 0; v->ratios && i < e->count; i++) {
+            for (t = 0; t < v->tokens; t++) {
+                v->ratios[(size_t)i * v->stride + t] = all->ratios[(size_t)i * all->stride + t * every];
+            }
+        }
+    }
+    if (!mde__bad(c)) mde__minimize(&few, shares, lower, upper, NULL, tolerance, 50, &optimum);
+    for (i = 0; !mde__bad(c) && i < e->count; i++) w[i] = 0.9999 * optimum.weights[i] + 0.0001 * middle[i];
+    for (j = 0; few.validation && j < e->validations; j++) mde__validation_free(c, &few.validation[j]);
+    mde_release(c, few.validation);
+}
+
 static const mde_minimize_desc mde__minimize_defaults = { NULL, NULL, NULL, 0, 0 };
 
 MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_desc *desc, mde_optimum *out)
@@ -13371,6 +13407,7 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     if (shares && mde__objective_shares(e, desc->objective, shares) &&
         mde__check_bounds(c, e->count, desc->lower, desc->upper, lower, upper)) {
         mde__middle_of_bounds(e->count, lower, upper, out->weights);
+        mde__minimize_sample(e, shares, lower, upper, tolerance, out->weights);
         mde__minimize(e, shares, lower, upper, NULL, tolerance, desc->iterations > 0 ? desc->iterations : 200, out);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
             char a[32], b[32];

@@ -27,7 +27,7 @@ static double bench_median(int count, double *values)
 }
 
 /* Median seconds of one call: at least 3 calls, then until `seconds` have passed. */
-static double bench_time(void (*call)(void *user), void *user, double seconds)
+static inline double bench_time(void (*call)(void *user), void *user, double seconds)
 {
     double times[BENCH_MOST_RUNS], begun = mde_seconds();
     int runs = 0;

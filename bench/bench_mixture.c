@@ -1,8 +1,7 @@
 /* Losses of many mixtures of experts and the certified minimum over mixtures, beside numpy's. From the repository's
    folder:
      cc -O2 -fopenmp bench/bench_mixture.c -o bench_mixture -lm && ./bench_mixture [--no-peer]
-   One million tokens, as likely as those of a small model, with the experts' own differences. mixture_losses: nanoseconds
-   a token and mixture; mixture_minimize: seconds until the loss is within 1e-6 nats of its minimum, for sure. The peer,
+   One million tokens, as likely as those of a small model. mixture_losses: nanoseconds a token and mixture; mixture_minimize: seconds until the loss is within 1e-6 nats of its minimum, for sure. The peer,
    bench/peer_mixture.py, multiplies float32 matrices and takes logarithms, and descends by exponentiated gradient; its
    mixtures are the first 200, as its time a mixture does not depend on how many there are. */
 #define MDEMIX_IMPLEMENTATION
@@ -93,7 +92,8 @@ static int run(int count, int threads, const char *python)
             t.mixtures = sizes[i];
             seconds = bench_time(many_losses, &t, 0.5);
             snprintf(shape, sizeof shape, "%dx%dx%d", TOKENS, (int)sizes[i], count);
-            bench_figure("mixture_losses", shape, threads, seconds * 1e9 / TOKENS / (double)sizes[i], "ns", peer[0], '-');
+            seconds *= 1e9 / TOKENS / (double)sizes[i];
+            bench_figure("mixture_losses", shape, threads, seconds, "ns", peer[0], '-');
         }
         seconds = bench_time(minimum, &t, 0.5);
         snprintf(shape, sizeof shape, "%dx%d", TOKENS, count);
