@@ -47,6 +47,7 @@ test: ## run the tests (minutes); the last line is "N passed, N failed"
 
 bench: $(BENCHES) ## run the benchmarks
 	@for b in $(BENCHES); do echo "== $$b"; ./$$b || exit 1; done
+	@echo "== bench/bench_compile.sh"; CC="$(CC)" sh bench/bench_compile.sh
 
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo
