@@ -46,7 +46,7 @@ test: ## run the tests (minutes); the last line is "N passed, N failed"
 	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(TESTS) $(filter-out $(LONG_CHECKS),$(CHECKS))
 
 bench: $(if $(PEERS),,$(BENCHES)) ## run the benchmarks beside the peers that are installed (minutes); PEERS=1: how to install
-	@PEERS=$(PEERS) sh bench/run.sh $(BENCHES)
+	@PEERS=$(PEERS) CC="$(CC)" sh bench/run.sh $(BENCHES) bench/bench_compile.sh
 
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo

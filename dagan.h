@@ -422,8 +422,8 @@ extern "C" {
 
 /* What a convolutional network needs, as rows of the op table of mdemix.h. The one idea: linear ops come in closed
    families, in which the derivative of each member is made of the others, so that derivatives of every order exist
-   without further code. A convolution runs as one matrix product for each row of the kernel over a strip of output rows:
-   the patch of a pixel is a stretch of a padded image row, so that patches are read where they lie. */
+   without further code. A convolution runs as one matrix product for each row of the kernel over a strip of output
+   rows: the patch of a pixel is a stretch of a padded image row, so that patches are read where they lie. */
 
 #define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
 
@@ -665,8 +665,10 @@ static void dagan__conv_job(int64_t job, void *user)
 
 static void dagan__conv_run(dagan__convolution *v)
 {
-    int64_t jobs = dagan__conv_jobs(v), pixels;
-    v->strip = dagan__least(dagan__conv_strip(v, DAGAN__STRIP), dagan__blocks(v->n * v->oh, jobs));
+    int64_t jobs = dagan__conv_jobs(v), rows = v->n * v->oh, strips, pixels;
+    /* As many strips for each job. */
+    strips = dagan__blocks(rows, jobs * dagan__conv_strip(v, DAGAN__STRIP));
+    v->strip = dagan__blocks(rows, jobs * strips);
     pixels = v->strip * v->ow;
     v->places = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->places);
     if (v->places && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
@@ -880,7 +882,8 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
     v.places = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.places);
     if (v.result && v.places && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
-        dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job, &v);
+        dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job,
+                        &v);
         memcpy(sum, v.result, size * sizeof *sum);
         for (group = 1; group < groups; group++) {
             const float *part = v.result + (size_t)group * size;
@@ -1566,7 +1569,8 @@ static int64_t dagan__group_end(const dagan__group *v, int64_t block)
     return v->rows * (block + 1) / v->blocks;
 }
 
-/* Pass 0: sums of x. Pass 1: of (x - mean)^2. Pass 2: of g and of g (x - mean) scale. */
+/* Pass 0: sums of x. Pass 1: of (x - mean)^2. Pass 2: of g and of g (x - mean) scale. Rows are added in order, two of
+   them for each time that the sums are brought from memory and back. */
 static void dagan__group_job(int64_t job, void *user)
 {
     const dagan__group *v = (const dagan__group *)user;
@@ -1575,15 +1579,23 @@ static void dagan__group_job(int64_t job, void *user)
     double *first = v->sum + 2 * job * n, *second = first + n;
     const double *mean = v->mean + group * n, *scale = v->scale + group * n;
     memset(first, 0, (size_t)(2 * n) * sizeof *first);
-    for (; row < end; row++) {
+    for (; row < end; row += 2) {
         const float *x = v->x + row * n, *g = v->g ? v->g + row * n : NULL;
+        int64_t more = row + 1 < end ? n : 0;
         if (v->pass == 0) {
-            for (k = 0; k < n; k++) first[k] += (double)x[k];
+            for (k = 0; more && k < n; k++) first[k] = first[k] + (double)x[k] + (double)x[n + k];
+            for (k = 0; !more && k < n; k++) first[k] += (double)x[k];
         } else if (v->pass == 1) {
-            for (k = 0; k < n; k++) first[k] += ((double)x[k] - mean[k]) * ((double)x[k] - mean[k]);
+            for (k = 0; more && k < n; k++) {
+                double a = (double)x[k] - mean[k], b = (double)x[n + k] - mean[k];
+                first[k] = first[k] + a * a + b * b;
+            }
+            for (k = 0; !more && k < n; k++) first[k] += ((double)x[k] - mean[k]) * ((double)x[k] - mean[k]);
         } else {
             for (k = 0; k < n; k++) first[k] += (double)g[k];
             for (k = 0; k < n; k++) second[k] += (double)g[k] * (((double)x[k] - mean[k]) * scale[k]);
+            for (k = 0; k < more; k++) first[k] += (double)g[n + k];
+            for (k = 0; k < more; k++) second[k] += (double)g[n + k] * (((double)x[n + k] - mean[k]) * scale[k]);
         }
     }
 }
@@ -1870,7 +1882,8 @@ MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *g
 /* ---- 4.5 The table ---- */
 
 static const mde_op *const dagan__ops[] = {
-    &dagan__op_conv2d, &dagan__op_conv2d_leaky, &dagan__op_conv_transpose, &dagan__op_conv_weight, &dagan__op_avg_pool, &dagan__op_spread,
+    &dagan__op_conv2d, &dagan__op_conv2d_leaky, &dagan__op_conv_transpose, &dagan__op_conv_weight,
+    &dagan__op_avg_pool, &dagan__op_spread,
     &dagan__op_select, &dagan__op_unselect, &dagan__op_upsample, &dagan__op_fold, &dagan__op_leaky, &dagan__op_scale,
     &dagan__op_normalize, &dagan__op_deviation
 };

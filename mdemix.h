@@ -6166,9 +6166,9 @@ static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const fl
 
 /* ---- Matrix product ---- */
 
-/* Blocks as in Goto and van de Geijn 2008, with a long k, since each block of it reads and writes the whole output once:
-   a panel of B [512, tile columns] and a block of A [96, 512] stay in the second cache, the block of B [512, 1024] in
-   the third. Each is a multiple of every tile. */
+/* Blocks as in Goto and van de Geijn 2008, with a long k, since each block of it reads and writes the whole output
+   once: a panel of B [512, tile columns] and a block of A [96, 512] stay in the second cache, the block of B
+   [512, 1024] in the third. Each is a multiple of every tile. */
 #define MDE__BLOCK_K 512
 #define MDE__BLOCK_M 96
 #define MDE__BLOCK_N 1024

@@ -168,8 +168,8 @@ if sys.argv[1] == "conv":
     print(*conv(*map(int, sys.argv[2:5])))
 elif len(sys.argv) == 3:
     policies = ("PASSIVE", "ACTIVE") if torch.get_num_threads() > 1 else ("PASSIVE",)
-    runs = [subprocess.run([sys.executable, *sys.argv, layout], env={**os.environ, "OMP_WAIT_POLICY": policy}, check=True,
-                           capture_output=True, text=True).stdout.split()
+    runs = [subprocess.run([sys.executable, *sys.argv, layout], env={**os.environ, "OMP_WAIT_POLICY": policy},
+                           check=True, capture_output=True, text=True).stdout.split()
             for layout in ("contiguous_format", "channels_last") for policy in policies]
     runs = [[float(number) for number in run] for run in runs]
     print(max(r[0] for r in runs), max(r[1] for r in runs), min(r[2] for r in runs))

@@ -14,7 +14,10 @@ mkdir -p build
 start=$(date +%s)
 for bench in "$@"; do
     echo "== $(basename "$bench")"
-    "$bench" 2>&1 | tee build/bench_last.txt
+    case $bench in
+    *.sh) sh "$bench" ;;
+    *) "./$bench" ;;
+    esac 2>&1 | tee build/bench_last.txt
     grep -v '^#' build/bench_last.txt >> build/bench.txt
 done
 echo

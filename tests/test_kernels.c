@@ -523,6 +523,7 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     float *x = noise_array(m * ldo, 1), *y = zeros((size_t)(m * ldo)), *z = zeros((size_t)(m * ldo));
     size_t space = mde__gemm_workspace(c, m, n, k), one_thread = mde_gemm_floats(c, m, n, k);
     float *workspace = zeros((space > one_thread ? space : one_thread) + 16);
+    int64_t *row = (int64_t *)malloc((size_t)m * sizeof *row);
     for (i = 0; i < 16; i++) workspace[space + (size_t)i] = 5;
     memcpy(y, x, (size_t)(m * ldo) * sizeof *y);
     memcpy(z, x, (size_t)(m * ldo) * sizeof *z);
@@ -534,6 +535,14 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     mde_gemm(c, ta, tb, m, n, k, a, lda, b, ldb, accumulate, z, ldo, workspace);
     wrong += memcmp(z, y, (size_t)(m * ldo) * sizeof *y) != 0;
     for (i = 0; i < 16; i++) wrong += workspace[one_thread + (size_t)i] != 5;
+    /* Rows from last to first, told where they lie. */
+    for (i = 0; i < m && !tb && !accumulate; i++) row[i] = (m - 1 - i) * (ta ? 1 : lda);
+    if (!tb && !accumulate) {
+        mde_gemm_rows(c, m, n, k, a, row, ta ? lda : 1, b, ldb, 0, z, ldo, workspace);
+        for (i = 0; i < m; i++) wrong += memcmp(z + (m - 1 - i) * ldo, y + i * ldo, (size_t)n * sizeof *y) != 0;
+        for (i = 0; i < 16; i++) wrong += workspace[one_thread + (size_t)i] != 5;
+    }
+    free(row);
     free(a), free(b), free(x), free(y), free(z), free(workspace);
     return wrong;
 }
@@ -575,6 +584,8 @@ static void products_are_one_chain_in_order_of_k(void)
             if (slow) continue;
             CHECK(!gemm_differs(c, 201, 66, 300, flags));
             CHECK(!gemm_differs(c, 3, 1100, 270, flags));
+            CHECK(!gemm_differs(c, 50, 40, 1021, flags));       /* rows of A 4 kilobytes apart */
+            CHECK(!gemm_differs(c, 30, 530, 70, flags));
             CHECK(!gemm_differs(c, 66, 1050, 40, flags));
             CHECK(!gemm_differs(c, 130, 140, 70, flags));
         }
