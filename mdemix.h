@@ -5045,8 +5045,8 @@ static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const
     MDE__K(row_tiles)(m, n, k, a, NULL, MDE__TILE_ROWS, b, b_panel, b_stride, accumulate, out, stride);
 }
 
-/* Columns from .. to of one row of a product, as in generation, where the time goes into reading the matrix: out[0] [cols]
-   += in[0] [rows] in[1] [rows, cols], eight rows at a time, so that few streams are read and each in order. */
+/* Columns from .. to of one row of a product, as in generation, where the time goes into reading the matrix: out[0]
+   [cols] += in[0] [rows] in[1] [rows, cols], eight rows at a time, so that few streams are read and each in order. */
 static void MDE__K(row_product)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t n = j->cols, p = 0, i, q;
@@ -8163,7 +8163,8 @@ static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_arg
 static void mde__embed_forward(mde_context *c, mde_node *node)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
-    int64_t width = node->out->shape[1], count = node->args.i[0], start = node->args.i[1], time = node->args.i[2], r, i;
+    int64_t count = node->args.i[0], start = node->args.i[1], time = node->args.i[2];
+    int64_t width = node->out->shape[1], r, i;
     (void)c;
     for (r = 0; r < count; r++) {
         const float *token = node->in[0]->data + ids[r] * width;
@@ -8602,8 +8603,8 @@ static void mde__multiply(mde_context *c, int ta, int tb, int64_t m, int64_t n, 
 
 /* out = f(x) W + bias + residual in one op: f, a row of the table or nothing, is computed anew on the way back rather
    than kept. in: x [rows, ..], W [k, n] (or [n, k], transposed), bias [n], residual [rows, n], then what f takes
-   besides x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at), p f,
-   f[0] f's epsilon */
+   besides x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at),
+   p f, f[0] f's epsilon */
 enum { MDE__X, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__GAIN, MDE__SHIFT, MDE__LINEAR_INPUTS };
 
 static int mde__linear_has(const mde_node *node, int input)

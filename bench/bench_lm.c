@@ -3,8 +3,9 @@
    values, and the peak of resident memory. From the repository's folder:
      make build/bench_lm && ./build/bench_lm [SECONDS [train|score|generate]]
    Each figure is the median of at least three runs over SECONDS (default 1) of one process; of the plain loops two, and
-   they take a quarter of the batch. A shape is layers x width / heads, context, vocabulary, batch. Without the peer or the
-   plain loops their lines are left out. The memory is that of the whole process: PyTorch's holds its libraries too. */
+   they take a quarter of the batch. A shape is layers x width / heads, context, vocabulary, batch. Without the peer or
+   the plain loops their lines are left out. The memory is that of the whole process: PyTorch's holds its libraries
+   too. */
 #define _POSIX_C_SOURCE 200112L             /* popen */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"

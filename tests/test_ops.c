@@ -1367,7 +1367,7 @@ static uint64_t hash_of_everything(mde_context *c)
     mde_params *p = mde_params_create(c, 1);
     uint64_t hash = MDE__HASH_START;
     mde_random random = mde_random_start(2, 0);
-    mde_tensor *x[3], *dx[4];
+    mde_tensor *x[3], *dx[MDE_MAX_INPUTS + 1];
     bench b;
     int i, k;
     size_t j;
