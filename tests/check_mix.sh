@@ -1,0 +1,324 @@
+#!/bin/sh
+# mix_optimize as a person meets it: its help, tables that are right in unusual ways, and every way to be wrong.
+# Closes with "N passed, N failed" like the test programs. CC as in the Makefile; MDEMIX_SHARED holds real tables, if any.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+CC=${CC:-cc}
+shared=${MDEMIX_SHARED:-../shared}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+skipped=0
+
+ok() { passed=$((passed + 1)); echo "ok   $1"; }
+bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
+check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
+
+mix="$work/mix_optimize"
+openmp=
+echo 'int main(void){return 0;}' >"$work/probe.c"
+$CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp
+$CC -std=c99 -O1 $openmp -I. examples/mix_optimize.c -o "$mix" -lm || { echo "0 passed, 1 failed"; exit 1; }
+cd "$work" || exit 1
+
+# 24 runs of 4 domains with 3 losses, from a generator of its own so that every awk makes the same.
+make_runs() { # make_runs SEED ID RATIOS LOSSES
+    awk -v x="$1" -v id="$2" -v ratios="$3" -v losses="$4" '
+        function uniform() { x = (x * 16807) % 2147483647; return x / 2147483647 }
+        BEGIN {
+            print id ",web,code,books,wiki" > ratios
+            print id ",news,math,talk" > losses
+            for (run = 1; run <= 24; run++) {
+                sum = rest = 0
+                for (i = 1; i <= 4; i++) sum += w[i] = -log(uniform())
+                for (i = 1; i < 4; i++) rest += w[i] = int(1000 * w[i] / sum) / 1000
+                w[4] = 1 - rest
+                printf "r%d,%.3f,%.3f,%.3f,%.3f\n", run, w[1], w[2], w[3], w[4] > ratios
+                printf "r%d,%.5f,%.5f,%.5f\n", run, 3 + 0.5 * exp(-4 * w[1]) + 0.3 * exp(-3 * w[3]) + 0.01 * uniform(),
+                    2.5 + 0.9 * exp(-5 * w[2]) + 0.1 * w[4] + 0.01 * uniform(),
+                    3.2 + 0.4 * exp(-3 * w[1]) + 0.3 * exp(-6 * w[4]) + 0.01 * uniform() > losses
+            }
+        }'
+}
+make_runs 1 run ratios.csv losses.csv
+make_runs 77 index test_ratios.csv test_losses.csv
+
+# ---- Help and options ----
+
+"$mix" --help >help.txt 2>stderr.txt
+[ $? -eq 0 ] && [ ! -s stderr.txt ] && ok help_is_no_error || bad help_is_no_error
+missing=
+for option in $(sed -n 's/.*{ "\(--[a-z-]*\)", .[spdiuf]., .*/\1/p' "$OLDPWD/examples/mix_optimize.c"); do
+    grep -q -e "$option\b" help.txt || missing="$missing $option"
+done
+[ -z "$missing" ] && ok help_names_every_option || bad help_names_every_option "$missing"
+[ "$(grep -c -e '^  --' help.txt)" -ge 19 ] && ok help_is_a_list || bad help_is_a_list
+
+# One clear line on stderr, the exit code, and no file written.
+wrong() { # wrong CODE NAME EXPECTED ARGUMENTS...
+    wanted=$1; name=$2; expected=$3; shift 3
+    rm -rf out
+    "$mix" "$@" >stdout.txt 2>stderr.txt </dev/null
+    code=$?
+    if [ $code -ne "$wanted" ]; then bad "$name" "exit code $code: $(head -c 300 stderr.txt)"
+    elif [ "$(wc -l <stderr.txt)" -ne 1 ]; then bad "$name" "$(wc -l <stderr.txt) lines: $(head -c 300 stderr.txt)"
+    elif [ -s stdout.txt ]; then bad "$name" "printed $(head -n 1 stdout.txt)"
+    elif ! grep -q -e "$expected" stderr.txt; then bad "$name" "$(cat stderr.txt)"
+    elif [ -d out ] && [ -n "$(ls out)" ]; then bad "$name" "wrote $(ls out)"
+    else ok "$name"; fi
+}
+wrong 2 unknown_option "frobnicate is not an option" --frobnicate 3 --out out
+wrong 2 option_without_value "\"\" is not a value" --ratios ratios.csv --out
+wrong 2 number_that_is_none "\"many\" is not a value" --ratios ratios.csv --losses losses.csv --suggest many --out out
+wrong 2 number_below_zero "\"-1\" is not a value" --ratios ratios.csv --losses losses.csv --kl -1 --out out
+wrong 2 ratio_of_zero "\"0\" is not a value" --ratios ratios.csv --losses losses.csv --max-ratio 0 --out out
+wrong 2 part_of_a_fold "\"2.5\" is not a value" --ratios ratios.csv --losses losses.csv --folds 2.5 --out out
+wrong 2 seed_below_zero "\" -1\" is not a value" --ratios ratios.csv --losses losses.csv --seed " -1" --out out
+wrong 2 missing_out "out names the folder" --ratios ratios.csv --losses losses.csv
+wrong 2 unknown_acquisition "none of ei, ucb, space" --ratios ratios.csv --losses losses.csv --acquisition best --out out
+tables() { # tables NAME EXPECTED RATIOS LOSSES OPTIONS...: what is wrong with two tables
+    t_name=$1; t_expected=$2; t_ratios=$3; t_losses=$4; shift 4
+    wrong 1 "$t_name" "$t_expected" --ratios "$t_ratios" --losses "$t_losses" --model ridge --quiet --out out "$@"
+}
+tables unknown_model 'model: "best" is none of' ratios.csv losses.csv --model best
+tables unknown_features 'features: "cubes" is none of' ratios.csv losses.csv --features log+cubes
+tables features_of_auto "chooses its own" ratios.csv losses.csv --model auto --features log
+tables unknown_loss_in_objective "there is no metric chess" ratios.csv losses.csv --objective news=1,chess=2
+tables weight_that_is_no_number 'the weight of news is "x"' ratios.csv losses.csv --objective news=x
+tables objective_of_nothing "all weights are 0" ratios.csv losses.csv --objective news=0
+tables one_fold "1 folds" ratios.csv losses.csv --folds 1
+tables endless_caution "caution" ratios.csv losses.csv --caution inf
+tables cap_that_leaves_no_mixture "upper bounds of all domains sum to" ratios.csv losses.csv --max-ratio 0.5
+tables tokens_without_a_file "column tokens" ratios.csv losses.csv --target-tokens 1e9
+wrong 1 nothing_to_go_by "nothing to go by" --out out
+wrong 1 ratios_alone "ratios.csv is given alone" --ratios ratios.csv --out out
+wrong 1 test_alone "runs to judge on need" --test-ratios ratios.csv --test-losses losses.csv --logp x --out out
+
+# ---- Tables that are wrong ----
+
+edit() { # edit FILE AWK: the losses or weights, changed
+    awk -F, -v OFS=, "$2" "$1"
+}
+edit losses.csv 'NR == 5 { $1 = "r99" } { print }' >t.csv
+tables ids_that_do_not_match "ratios.csv line 5: run r4 is not in t.csv" ratios.csv t.csv
+edit losses.csv '{ print } END { print "r99,3,3,3" }' >t.csv
+tables a_run_without_weights "t.csv line 26: run r99 is not in ratios.csv" ratios.csv t.csv
+edit losses.csv 'NR == 7 { $1 = "r5" } { print }' >t.csv
+tables a_run_twice "t.csv line 7: run r5 stands already in line 6" ratios.csv t.csv
+edit ratios.csv 'NR == 7 { $1 = "r5" } { print }' >t.csv
+tables a_mixture_twice "t.csv line 7: run r5 stands already in line 6" t.csv losses.csv
+edit ratios.csv 'NR == 9 { $2 += 0.02 } { print }' >t.csv
+tables weights_that_sum_to_more "t.csv line 9 (run r8): weights sum to 1.02; expected 1 within 0.01" t.csv losses.csv
+edit ratios.csv 'NR > 1 { for (i = 2; i <= 5; i++) $i *= 2 } { print }' >t.csv
+tables weights_that_sum_to_two "t.csv line 2 (run r1): weights sum to 2" t.csv losses.csv
+edit ratios.csv 'NR == 4 { $3 = -0.125 } { print }' >t.csv
+tables a_negative_weight "t.csv line 4 (run r3), column code: a weight is -0.125" t.csv losses.csv
+edit ratios.csv 'NR == 4 { $3 = "nan" } { print }' >t.csv
+tables a_weight_of_nan "t.csv line 4 (run r3), column code: a weight is nan" t.csv losses.csv
+edit ratios.csv 'NR == 4 { $3 = "inf" } { print }' >t.csv
+tables a_weight_of_inf "t.csv line 4 (run r3)" t.csv losses.csv
+edit losses.csv 'NR == 6 { $4 = "3.1 nats" } { print }' >t.csv
+tables text_in_a_number 't.csv line 6, column talk: "3.1 nats" is not a number' ratios.csv t.csv
+edit losses.csv 'NR == 6 { $4 = "3;1" } { print }' >t.csv
+tables another_comma 't.csv line 6, column talk: "3;1" is not a number' ratios.csv t.csv
+edit losses.csv 'NR == 6 { $4 = "-inf" } { print }' >t.csv
+tables a_loss_of_inf "t.csv line 6 (run r5), column talk: a loss is -inf" ratios.csv t.csv
+edit losses.csv 'NR == 6 { $4 = $4 ",1" } { print }' >t.csv
+tables a_row_too_long "t.csv line 6: the row has 5 cells; the header has 4" ratios.csv t.csv
+edit losses.csv 'NR == 1 { $4 = "news" } { print }' >t.csv
+tables a_column_twice "t.csv: the header names the column news twice" ratios.csv t.csv
+edit losses.csv 'NR == 1 { $4 = "" } { print }' >t.csv
+tables a_column_without_name "t.csv: column 4 has no name" ratios.csv t.csv
+head -n 4 ratios.csv >t.csv
+head -n 4 losses.csv >u.csv
+tables three_runs_only "u.csv: column news has 3 losses; at least 5 runs are needed" t.csv u.csv
+edit losses.csv 'NR > 1 { $2 = 3; $3 = 2.5; $4 = 4 } { print }' >t.csv
+tables constant_losses "t.csv: every loss is the same in all 24 runs" ratios.csv t.csv
+edit losses.csv 'NR > 6 { $3 = "" } { print }' >t.csv
+tables few_losses_of_one_kind "t.csv: column math has so few losses" ratios.csv t.csv --folds 2
+edit losses.csv 'NR > 1 { $3 = "" } { print }' >t.csv
+tables no_losses_of_one_kind "t.csv: column math has 0 losses" ratios.csv t.csv
+edit ratios.csv 'NR > 1 { $2 = $3 = $4 = $5 = 0.25 } { print }' >t.csv
+tables all_runs_alike "all 24 runs have the same weights" t.csv losses.csv
+edit ratios.csv 'NR > 1 { $2 = 1 } { print $1, $2 }' >t.csv
+tables one_domain "t.csv: 1 domains; expected 2 to 64" t.csv losses.csv
+: >t.csv
+tables an_empty_file "t.csv: is empty" t.csv losses.csv
+tables an_empty_file_of_losses "t.csv: is empty" ratios.csv t.csv
+head -n 1 ratios.csv >t.csv
+tables a_header_only "t.csv" t.csv losses.csv
+head -n 1 losses.csv >t.csv
+tables a_header_of_losses_only "ratios.csv line 2: run r1 is not in t.csv" ratios.csv t.csv
+tables a_folder_for_a_file "\.: is a folder; expected a file" . losses.csv
+tables a_file_that_is_not_there "none.csv" none.csv losses.csv
+tables a_program_for_a_table "mix_optimize line [0-9]*: a zero byte; this is no text" "$mix" losses.csv
+awk 'BEGIN { for (i = 0; i < 3000; i++) printf "%c", 128 + (i * 73) % 127; }' >t.csv
+tables bytes_for_a_table "t.csv" t.csv losses.csv
+tables losses_for_weights "losses.csv line 2 (run r1): weights sum to" losses.csv ratios.csv
+edit ratios.csv '{ print $2, $3, $4, $5 }' >t.csv
+tables weights_without_runs "t.csv line 2" t.csv losses.csv
+printf 'run,web,"co\nde\n' >t.csv
+tables a_quote_without_end "t.csv line 1: a quoted cell starts here and has no end" t.csv losses.csv
+mkdir -p file-in-the-way.d
+: >file-in-the-way
+wrong 1 an_out_that_cannot_be "file-in-the-way" --ratios ratios.csv --losses losses.csv --model ridge --quiet \
+    --out file-in-the-way/out
+wrong 1 an_out_that_is_a_file "file-in-the-way" --ratios ratios.csv --losses losses.csv --model ridge --quiet \
+    --out file-in-the-way
+edit test_losses.csv '{ print $1, $2, $3 }' >t.csv
+tables a_missing_test_column "t.csv: has no column talk, which losses.csv has" ratios.csv losses.csv \
+    --test-ratios test_ratios.csv --test-losses t.csv
+edit test_ratios.csv 'NR == 1 { $3 = "cod" } { print }' >t.csv
+tables another_test_column "t.csv: has no column code, which ratios.csv has" ratios.csv losses.csv \
+    --test-ratios t.csv --test-losses test_losses.csv
+edit test_losses.csv '{ print $0, NR == 1 ? "chess" : 3 }' >t.csv
+tables one_test_column_more "t.csv: column chess has no counterpart in losses.csv" ratios.csv losses.csv \
+    --test-ratios test_ratios.csv --test-losses t.csv
+printf 'domain,min\nweb,0.2\nwobble,0.1\n' >t.csv
+tables an_unknown_domain "t.csv line 3: there is no domain wobble" ratios.csv losses.csv --domains t.csv
+printf 'domain,min,max\nweb,0.2,0.1\n' >t.csv
+tables a_min_above_its_max "t.csv line 2: domain web has the min 0.2 above its max 0.1" ratios.csv losses.csv \
+    --domains t.csv
+
+# ---- Log-probabilities ----
+
+npy() { # npy FILE SCALE SEED: 64 float32 numbers, those with two bits of fraction that are near SCALE times -1 to -3
+    header="{'descr': '<f4', 'fortran_order': False, 'shape': (64,), }"
+    {
+        printf '\223NUMPY\001\000v\000%-117s\n' "$header"
+        awk -v x="$3" -v scale="$2" 'BEGIN {
+            for (i = 0; i < 64; i++) {
+                x = (x * 16807) % 2147483647
+                value = scale * (1 + int(8 * x / 2147483647) / 4)
+                for (exponent = 127; value >= 2; exponent++) value /= 2
+                fraction = int((value - 1) * 128 + 0.5)
+                printf "\\000\\000\\%03o\\%03o\n", (exponent % 2) * 128 + fraction, 128 + int(exponent / 2)
+            }
+        }' | while IFS= read -r bytes; do printf "$bytes"; done
+    } >"$1"
+}
+for text in news math talk; do
+    for domain in web code books wiki; do
+        mkdir -p "logp/$text" "sums/$text"
+        npy "logp/$text/$domain.npy" 1 "$((${#text} * 1000 + $(printf '%d' "'$text") * 31 + $(printf '%d' "'$domain")))"
+        npy "sums/$text/$domain.npy" 300 5
+    done
+done
+check log_probabilities_alone "$mix" --logp logp --out logp_out --quiet
+[ -s logp_out/mixture.json ] && grep -q "experts alone" last && ok log_probabilities_give_a_mixture ||
+    bad log_probabilities_give_a_mixture
+check log_probabilities_and_runs "$mix" --ratios ratios.csv --losses losses.csv --logp logp --model gp --out both --quiet
+wrong 1 sums_over_sequences "sums over sequences, not tokens" --logp sums --out out
+wrong 1 positive_log_probabilities "log-probability is .*expected at most 0" --logp logp --nll --out out
+wrong 1 no_folder_of_log_probabilities "no such folder" --logp none --out out
+edit ratios.csv '{ print $1, $2, $3, $4 }' | edit - 'NR > 1 { s = $2 + $3 + $4; for (i = 2; i <= 4; i++) $i /= s }
+    { print }' >t.csv
+tables experts_that_are_no_domains "t.csv: has no column wiki, which logp has" t.csv losses.csv --logp logp
+
+# ---- Tables that are right in unusual ways ----
+
+check a_run_on_tables "$mix" --ratios ratios.csv --losses losses.csv --model gp --suggest 3 --threads 1 --out plain --quiet
+for file in report.html report.json mixture.json next_runs.csv; do check "a_run_writes_$file" test -s "plain/$file"; done
+same() { # same NAME RATIOS LOSSES OPTIONS...: gives the mixture of the plain tables
+    name=$1; s_ratios=$2; s_losses=$3; shift 3
+    if ! "$mix" --ratios "$s_ratios" --losses "$s_losses" --model gp --suggest 3 --threads 1 --out same --quiet "$@" \
+        >last 2>&1; then bad "$name" "$(cat last)"
+    elif ! cmp -s plain/mixture.json same/mixture.json; then bad "$name" "another mixture: $(cat same/mixture.json)"
+    else ok "$name"; fi
+}
+same two_threads_give_the_same_mixture ratios.csv losses.csv --threads 2
+cmp plain/report.json same/report.json >last 2>&1 && cmp plain/report.html same/report.html >last 2>&1 &&
+    cmp plain/next_runs.csv same/next_runs.csv >last 2>&1 && ok two_threads_give_the_same_reports ||
+    bad two_threads_give_the_same_reports "$(cat last)"
+{ head -n 1 losses.csv; tail -n +2 losses.csv | sort -t, -k3; } >t.csv
+same shuffled_rows ratios.csv t.csv
+edit losses.csv '{ print $2, $3, $1, $4 }' >t.csv
+same runs_named_in_another_column ratios.csv t.csv
+awk '{ printf "%s\r\n", $0 }' ratios.csv >t.csv
+awk '{ printf "%s\r\n", $0 }' losses.csv >u.csv
+same lines_that_end_with_crlf t.csv u.csv
+awk 'NR > 1 { printf "\n" } { printf "%s", $0 }' ratios.csv >t.csv
+awk 'NR > 1 { printf "\n" } { printf "%s", $0 }' losses.csv >u.csv
+same no_newline_at_the_end t.csv u.csv
+{ printf '\357\273\277'; cat ratios.csv; } >t.csv
+{ printf '\357\273\277'; cat losses.csv; } >u.csv
+same a_byte_order_mark t.csv u.csv
+awk '{ print; print "" }' ratios.csv >t.csv
+sed 's/,/ , /2; s/,/,	/3' losses.csv | sed '1s/[ 	]//g' >u.csv
+same empty_lines_and_spaces t.csv u.csv
+awk -F, '{ for (i = 1; i <= NF; i++) printf "%s\"%s\"", (i > 1 ? "," : ""), $i; print "" }' losses.csv >t.csv
+same quoted_cells ratios.csv t.csv
+edit ratios.csv 'NR > 1 { for (i = 2; i <= 5; i++) $i = sprintf("%.4f", $i * 1.004) } { print }' >t.csv
+check weights_that_nearly_sum_to_one "$mix" --ratios t.csv --losses losses.csv --model ridge --out near --quiet
+edit losses.csv 'NR > 1 { $3 = 2.5 } { print }' >t.csv
+check one_constant_loss "$mix" --ratios ratios.csv --losses t.csv --model gp --out constant --quiet
+grep -q "^warning: math is the same in all runs" last && ok a_constant_loss_is_a_warning ||
+    bad a_constant_loss_is_a_warning "$(tail -n 3 last)"
+edit losses.csv 'NR % 3 == 0 { $3 = NR % 2 ? "" : "nan" } { print }' >t.csv
+for model in ridge law gp; do
+    check "missing_losses_of_a_$model" "$mix" --ratios ratios.csv --losses t.csv --model $model --out missing --quiet
+done
+
+# ---- Runs to judge on, domains, first designs ----
+
+last_line() { # last_line NAME: the scores of the test as the last lines
+    if tail -n 1 last | grep -Eq '^mean +-?[0-9]+\.[0-9]+ [0-9]+\.[0-9]+$'; then ok "$1"; else bad "$1" "$(tail -n 1 last)"; fi
+}
+check a_test "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
+    --test-losses test_losses.csv --out tested --quiet
+last_line the_last_line_is_the_mean
+tail -n 4 last >expected
+edit test_ratios.csv '{ print $5, $3, $1, $4, $2 }' >t.csv
+edit test_losses.csv '{ print $4, $1, $2, $3 }' >u.csv
+check test_columns_in_another_order "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios t.csv \
+    --test-losses u.csv --out tested --quiet
+tail -n 4 last >found
+check test_columns_in_another_order_score_the_same cmp expected found
+edit test_losses.csv 'NR > 1 { $3 = "" } { print }' >u.csv
+check a_test_without_one_loss "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
+    --test-losses u.csv --out tested --quiet
+last_line the_mean_is_over_the_losses_that_are_there
+printf 'domain,tokens,max\nweb,2e9,0.3\ncode,3e9,\nbooks,9e9,\nwiki,1e9,\n' >domains.csv
+check domains "$mix" --ratios ratios.csv --losses losses.csv --model gp --domains domains.csv --target-tokens 1e10 \
+    --max-epochs 2 --suggest 3 --out domains --quiet
+awk -F'[:,}]' '{ exit !($2 <= 0.3 && $8 <= 0.2) }' domains/mixture.json && ok the_mixture_keeps_to_the_caps ||
+    bad the_mixture_keeps_to_the_caps "$(cat domains/mixture.json)"
+awk -F, 'NR > 1 { sum = $2 + $3 + $4 + $5; if ($2 > 0.3 || $5 > 0.2 || sum < 0.9999999 || sum > 1.0000001) bad = 1 }
+    END { exit bad }' domains/next_runs.csv && ok the_runs_to_make_keep_to_the_caps ||
+    bad the_runs_to_make_keep_to_the_caps "$(cat domains/next_runs.csv)"
+printf 'domain\nweb\ncode\nbooks\n' >first.csv
+check a_first_design "$mix" --domains first.csv --suggest 6 --out first --quiet
+[ "$(wc -l <first/next_runs.csv)" -eq 7 ] && [ ! -e first/mixture.json ] && ok a_first_design_is_a_table ||
+    bad a_first_design_is_a_table
+edit first/next_runs.csv 'NR == 1 { print "run,loss" } NR > 1 { print $1, 3 - $2 + 0.1 * $3 * $3 }' >u.csv
+check a_design_that_was_run_is_a_table_to_go_on_from "$mix" --ratios first/next_runs.csv --losses u.csv \
+    --model ridge --out on --quiet
+check automatic_choice "$mix" --ratios ratios.csv --losses losses.csv --model auto --threads 2 --out auto
+grep -q "^model: [a-zA-Z -]*: " last && ok the_choice_is_explained || bad the_choice_is_explained
+
+# ---- Real runs ----
+
+real="$shared/data/regmix"
+case $real in /*) ;; *) real="$OLDPWD/$real" ;; esac
+if [ -f "$real/train_mixture_1m.csv" ]; then
+    for model in ridge law; do
+        "$mix" --ratios "$real/train_mixture_1m.csv" --losses "$real/train_pile_loss_1m.csv" --model $model \
+            --test-ratios "$real/test_mixture_1m.csv" --test-losses "$real/test_pile_loss_1m.csv" \
+            --quiet --out real >last 2>&1
+        mean=$(tail -n 1 last | awk '$1 == "mean" { print $2 }')
+        # a ridge is one system of equations, a law is found by steps
+        case $model in ridge) known=95.75 room=0.005 ;; law) known=97.51 room=0.1 ;; esac
+        awk -v mean="${mean:-0}" -v known=$known -v room=$room 'BEGIN { exit !((mean - known) ^ 2 <= room ^ 2) }' &&
+            ok "regmix_${model}_has_the_known_rank_correlation" ||
+            bad "regmix_${model}_has_the_known_rank_correlation" "mean $mean, known $known; $(tail -n 1 last)"
+    done
+else
+    skipped=$((skipped + 1))
+    echo "skip regmix: $shared/data/regmix is not there"
+fi
+
+summary="$passed passed, $failed failed"
+[ $skipped -gt 0 ] && summary="$summary, $skipped skipped"
+echo "$summary"
+[ $failed -eq 0 ]
