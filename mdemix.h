@@ -16505,8 +16505,8 @@ static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, d
     for (i = 0; i < domains; i++) {
         if (!(weights[i] >= 0)) {
             int column = i < mde__run_column(csv) ? i : i + 1;
-            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected 0 "
-                            "or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
+            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected "
+                            "0 or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
                             mde__number(number, weights[i]));
         }
         sum += weights[i];
