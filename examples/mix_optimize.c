@@ -1,5 +1,5 @@
-/* The best mixture of training domains from runs that are already there, from log-probabilities of experts, or from both;
-   how far to trust it; and which runs to make next. Writes OUT/report.html, report.json and mixture.json.
+/* The best mixture of training domains from runs that are already there, from log-probabilities of experts, or from
+   both; how far to trust it; and which runs to make next. Writes OUT/report.html, report.json and mixture.json.
      cc -O2 -fopenmp examples/mix_optimize.c -o mix_optimize -lm     (without -fopenmp: one thread)
      ./mix_optimize --ratios ratios.csv --losses losses.csv --suggest 4 --out out/mix                              */
 #include <errno.h>

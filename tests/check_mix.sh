@@ -1,6 +1,6 @@
 #!/bin/sh
 # mix_optimize as a person meets it: its help, tables that are right in unusual ways, and every way to be wrong.
-# Closes with "N passed, N failed" like the test programs. CC as in the Makefile; MDEMIX_SHARED holds real tables, if any.
+# Closes with "N passed, N failed" like the test programs. CC as in the Makefile; MDEMIX_SHARED has real tables or none.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
@@ -13,7 +13,10 @@ skipped=0
 
 ok() { passed=$((passed + 1)); echo "ok   $1"; }
 bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
-check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
+check() {
+    name=$1; shift
+    if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi
+}
 
 mix="$work/mix_optimize"
 openmp=
@@ -76,7 +79,8 @@ wrong 2 ratio_of_zero "\"0\" is not a value" --ratios ratios.csv --losses losses
 wrong 2 part_of_a_fold "\"2.5\" is not a value" --ratios ratios.csv --losses losses.csv --folds 2.5 --out out
 wrong 2 seed_below_zero "\" -1\" is not a value" --ratios ratios.csv --losses losses.csv --seed " -1" --out out
 wrong 2 missing_out "out names the folder" --ratios ratios.csv --losses losses.csv
-wrong 2 unknown_acquisition "none of ei, ucb, space" --ratios ratios.csv --losses losses.csv --acquisition best --out out
+wrong 2 unknown_acquisition "none of ei, ucb, space" --ratios ratios.csv --losses losses.csv --acquisition best \
+    --out out
 tables() { # tables NAME EXPECTED RATIOS LOSSES OPTIONS...: what is wrong with two tables
     t_name=$1; t_expected=$2; t_ratios=$3; t_losses=$4; shift 4
     wrong 1 "$t_name" "$t_expected" --ratios "$t_ratios" --losses "$t_losses" --model ridge --quiet --out out "$@"
@@ -208,7 +212,8 @@ done
 check log_probabilities_alone "$mix" --logp logp --out logp_out --quiet
 [ -s logp_out/mixture.json ] && grep -q "experts alone" last && ok log_probabilities_give_a_mixture ||
     bad log_probabilities_give_a_mixture
-check log_probabilities_and_runs "$mix" --ratios ratios.csv --losses losses.csv --logp logp --model gp --out both --quiet
+check log_probabilities_and_runs "$mix" --ratios ratios.csv --losses losses.csv --logp logp --model gp \
+    --out both --quiet
 wrong 1 sums_over_sequences "sums over sequences, not tokens" --logp sums --out out
 wrong 1 positive_log_probabilities "log-probability is .*expected at most 0" --logp logp --nll --out out
 wrong 1 no_folder_of_log_probabilities "no such folder" --logp none --out out
@@ -218,8 +223,11 @@ tables experts_that_are_no_domains "t.csv: has no column wiki, which logp has" t
 
 # ---- Tables that are right in unusual ways ----
 
-check a_run_on_tables "$mix" --ratios ratios.csv --losses losses.csv --model gp --suggest 3 --threads 1 --out plain --quiet
-for file in report.html report.json mixture.json next_runs.csv; do check "a_run_writes_$file" test -s "plain/$file"; done
+check a_run_on_tables "$mix" --ratios ratios.csv --losses losses.csv --model gp --suggest 3 --threads 1 \
+    --out plain --quiet
+for file in report.html report.json mixture.json next_runs.csv; do
+    check "a_run_writes_$file" test -s "plain/$file"
+done
 same() { # same NAME RATIOS LOSSES OPTIONS...: gives the mixture of the plain tables
     name=$1; s_ratios=$2; s_losses=$3; shift 3
     if ! "$mix" --ratios "$s_ratios" --losses "$s_losses" --model gp --suggest 3 --threads 1 --out same --quiet "$@" \
@@ -263,7 +271,7 @@ done
 # ---- Runs to judge on, domains, first designs ----
 
 last_line() { # last_line NAME: the scores of the test as the last lines
-    if tail -n 1 last | grep -Eq '^mean +-?[0-9]+\.[0-9]+ [0-9]+\.[0-9]+$'; then ok "$1"; else bad "$1" "$(tail -n 1 last)"; fi
+    tail -n 1 last | grep -Eq '^mean +-?[0-9]+\.[0-9]+ [0-9]+\.[0-9]+$' && ok "$1" || bad "$1" "$(tail -n 1 last)"
 }
 check a_test "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
     --test-losses test_losses.csv --out tested --quiet
