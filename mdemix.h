@@ -3862,6 +3862,11 @@ static float mde__fma_emulated(float a, float b, float c)
 
 #ifdef MDE__KERNEL_SET
 
+#if MDE__KERNEL_SET == 1 && defined(MDE__X86) && !defined(MDE_NO_SIMD)
+#define MDE__KERNELS_COLD               /* processors without AVX2 only */
+MDE__COLD_BEGIN
+#endif
+
 /* ---- Vectors of one instruction set ---- */
 
 #if MDE__KERNEL_SET == 1
@@ -5739,6 +5744,10 @@ static const mde__kernels *MDE__K(table)(void)
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
 #undef MDE__KERNEL_SET
+#ifdef MDE__KERNELS_COLD
+MDE__COLD_END
+#undef MDE__KERNELS_COLD
+#endif
 #endif /* MDE__KERNEL_SET: end of the text that is read once for each instruction set */
 
 #if defined(MDEMIX_IMPLEMENTATION) && !defined(MDE__KERNELS_READ)
@@ -16552,6 +16561,8 @@ static double mde__weigh(int m, const double *objective, const double *values)
     return sum / total;
 }
 
+MDE__COLD_BEGIN
+
 /* ---- Features and surrogates ---- */
 
 #define MDE__FEATURE_ALL 511
@@ -18975,18 +18986,17 @@ static double mde__pool_promise(const mde__pool *p, const mde_suggest_desc *d, i
     return mde__expected_improvement(d->best, p->mean[i], p->sd[i]);
 }
 
-MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
-                                   const mde_suggest_desc *desc, int count, double *out)
+#define MDE__NEAREST_RUN 0.05       /* Hellinger distance of a suggestion to any run, at least */
+
+/* *made: how many there is room for, at most count. */
+static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
+                                    const mde_suggest_desc *desc, int count, double *out, int *made)
 {
-    mde_suggest_desc defaults;
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
     mde__pool p;
     int chosen, i;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    memset(&defaults, 0, sizeof defaults);
-    if (!desc) desc = &defaults;
-    nearest = desc->distance > 0 ? desc->distance : 0.05;
+    *made = 0;
+    nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
     if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
         (s && s->k != k)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d beside %d runs of %d weights; expected 2 to %d weights",
@@ -19025,11 +19035,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
             most = promise;
             best = i;
         }
-        if (best < 0) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least "
-                     "%.3g away from all runs", chosen, nearest);
-            break;
-        }
+        if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         for (i = 0; i < p.count; i++) {
             double away = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w), reach = away / MDE__RUN_REACH;
@@ -19038,15 +19044,33 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
             if (away < p.distance[i]) p.distance[i] = away;
         }
     }
+    *made = chosen;
     mde_release(c, p.weights);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
+                                   const mde_suggest_desc *desc, int count, double *out)
+{
+    mde_suggest_desc defaults;
+    char number[32];
+    int made;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (mde__suggest_runs(c, s, n, k, tried, desc, count, out, &made) == MDE_OK && made < count) {
+        mde_fail(c, MDE_BAD_ARGUMENT,
+                 "next runs: after %d there is no mixture inside the bounds that is at least %s away "
+                 "from all runs",
+                 made, mde__number(number, desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN));
+    }
     return mde_context_status(c);
 }
 
 /* ======================================================================
    15. PICTURES
    ====================================================================== */
-
-MDE__COLD_BEGIN
 
 /* SVG is text: a picture is laid out first, from estimated widths of its labels, so that margins fit what they hold and
    nothing covers the data, and then written front to back. No ids, no styles, no scripts: any number of pictures can
@@ -20622,6 +20646,31 @@ static mde_status mde__match_columns(mde_context *c, const char *path, const cha
     return mde_context_status(c);
 }
 
+/* By name, so that the order of a file's rows does not matter. */
+static void mde__sort_runs(mde_runs *runs)
+{
+    int i, j, q;
+    for (i = 1; i < runs->count; i++) {
+        for (j = i; j > 0 && strcmp(runs->names[j], runs->names[j - 1]) < 0; j--) {
+            const char *name = runs->names[j];
+            double *w = runs->weights + mde__cell(j, runs->domains, 0),
+                   *y = runs->losses + mde__cell(j, runs->metrics, 0);
+            runs->names[j] = runs->names[j - 1];
+            runs->names[j - 1] = name;
+            for (q = 0; q < runs->domains; q++) {
+                double swap = w[q];
+                w[q] = w[q - runs->domains];
+                w[q - runs->domains] = swap;
+            }
+            for (q = 0; q < runs->metrics; q++) {
+                double swap = y[q];
+                y[q] = y[q - runs->metrics];
+                y[q - runs->metrics] = swap;
+            }
+        }
+    }
+}
+
 /* Leaves out the losses that the experts have no text for. */
 static void mde__drop_losses(mde_optimization *o)
 {
@@ -21037,6 +21086,7 @@ static void mde__optimize_read(mde_optimization *o)
     if (d->domains) domains = mde_csv_read(c, d->domains);
     if (domains && domains->rows < 1) mde_fail(c, MDE_BAD_FILE, "%s: has no domain", d->domains);
     if (d->ratios && !mde__bad(c)) o->runs = mde_runs_open(c, d->ratios, d->losses);
+    if (o->runs) mde__sort_runs(o->runs);
     if (d->logp && !mde__bad(c)) o->experts = mde_experts_open(c, d->logp, d->nll);
     if (!mde__bad(c) && o->runs && o->experts) {
         const char *wanted[MDE_MAX_DOMAINS];
@@ -21292,10 +21342,13 @@ static void mde__optimize_suggest(mde_optimization *o)
     desc.centre = o->surrogate ? o->best.weights : NULL;
     o->next = mde__doubles(c, (size_t)count, (size_t)o->k);
     if (!o->next) return;
-    if (mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next))
-        return;
-    o->suggested = count;
-    for (i = 0; i < count; i++) mde__round_mixture(o->k, o->lower, o->upper, o->next + mde__cell(i, o->k, 0));
+    if (mde__suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next,
+                          &o->suggested)) return;
+    if (o->suggested < count) {
+        mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
+                        o->suggested);
+    }
+    for (i = 0; i < o->suggested; i++) mde__round_mixture(o->k, o->lower, o->upper, o->next + mde__cell(i, o->k, 0));
 }
 
 /* The experts alone: their certified minimum inside the bounds, its prices, and what resampled documents say. */
