@@ -14375,7 +14375,7 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
-        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 25, MDE__GP_TOLERANCE);
+        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 8, MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
         /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
         for (i = 0; i < 60; i++) {
@@ -14416,7 +14416,8 @@ static void mde__gp_fit(int64_t index, void *user)
     if (!(best < (double)INFINITY)) return;
     if (sampled) {
         mde__gp_use(w, gp->n);
-        best = mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, 60, MDE__GP_TOLERANCE);
+        /* the search for outliers goes on from here */
+        best = mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, gp->outliers ? 25 : 60, MDE__GP_TOLERANCE);
         if (!(fabs(best) < (double)INFINITY)) return;
     }
     if (gp->outliers && !mde__gp_outliers(w)) return;
@@ -15554,17 +15555,82 @@ static void mde__pool_weights(const mde_regressor *r, const double *standardised
     }
 }
 
+/* What the laws of all targets are fitted from, each by itself. */
+typedef struct mde__pool_job {
+    mde_regressor *r;
+    const double *y, *weights;      /* [n, m], [n, used] */
+    uint64_t seed;
+    double *memory;                 /* a target: see mde__pool_memory */
+    size_t each;
+    int *failed;                    /* [m] */
+} mde__pool_job;
+
+/* Doubles for the fit of one target: its values, trial parameters, shared exponentials, and what L-BFGS and the
+   curvature take. */
+static size_t mde__pool_memory(int n, int d, int pools)
+{
+    size_t size = (size_t)mde__pool_size(d, pools), p = size + 2;
+    return (size_t)n + p + (size_t)pools * (2 * (size_t)d + 2) + size + 2 * size * size +
+           mde__dense_work((int)size, (int)size) + MDE__LBFGS_WORK(p);
+}
+
+static void mde__pool_fit_target(int64_t index, void *user)
+{
+    const mde__pool_job *job = (const mde__pool_job *)user;
+    mde_regressor *r = job->r;
+    mde__pools *fit = r->pools + index;
+    int d = r->used, pools = fit->pools, size = mde__pool_size(d, pools), p = size + 2, target = (int)index;
+    int mains[MDE__POOL_STARTS], starts = d < MDE__POOL_STARTS ? d : MDE__POOL_STARTS, start, i;
+    double *y = job->memory + (size_t)index * job->each, *trial = y + r->n, *work, best = (double)INFINITY, value;
+    double middle, spread;
+    mde_random random = mde_random_start(job->seed, 0x706f6f6c);
+    mde__pool_fit f;
+    mde__pool_work w;
+    if (!fit->covariance) return;
+    f.n = r->n;
+    f.d = d;
+    f.pools = pools;
+    f.x = job->weights;
+    f.y = y;
+    w.f = &f;
+    w.worth = trial + p;
+    w.slope = w.worth + pools * d;
+    w.data = w.slope + pools * d;
+    w.term = w.data + pools;
+    work = w.term + pools;
+    for (i = 0; i < r->n; i++) {
+        y[i] = (job->y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
+    }
+    mde__pool_mains(&f, starts, mains);
+    for (start = 0; start < starts; start++) {
+        f.main = mains[start];
+        for (i = 0; i < p; i++) {
+            mde__pool_prior(&f, i, &middle, &spread);
+            trial[i] = middle + (i > MDE__POOL_HEAD + d && i < size ? 0.2 * mde_random_normal(&random) : 0);
+        }
+        value = mde__lbfgs(mde__pool_loss, &w, p, trial, work, 300, 1e-7);
+        if (!(value < best)) continue;
+        best = value;
+        fit->main = f.main;
+        memcpy(fit->theta, trial, (size_t)p * sizeof *trial);
+    }
+    f.main = fit->main;
+    job->failed[index] = !(best < (double)INFINITY) || !mde__pool_spread(r, &f, target, work);
+}
+
 static mde_status mde__pools_fit_all(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
 {
     mde_context *c = r->context;
-    int pools = desc->rank > 0 ? desc->rank : 2, d = r->used, size = mde__pool_size(d, pools), p = size + 2;
-    int mains[MDE__POOL_STARTS], starts = d < MDE__POOL_STARTS ? d : MDE__POOL_STARTS, start, i, j, q;
-    size_t square = (size_t)size * (size_t)size;
-    double *weights = mde__doubles(c, (size_t)r->n, (size_t)d), *target = mde__doubles(c, (size_t)r->n, 1);
-    double *trial = mde__doubles(c, (size_t)p, 1), *shared = mde__doubles(c, (size_t)pools, 2 * (size_t)d + 2);
-    double *work = mde__doubles(c, 1, (size_t)size + 2 * square + mde__dense_work(size, size) + MDE__LBFGS_WORK(p));
-    mde__pool_fit f;
-    mde__pool_work w;
+    int d = r->used, pools = desc->rank > 0 ? desc->rank : 2, size = mde__pool_size(d, pools), i, j, q;
+    double *weights = mde__doubles(c, (size_t)r->n, (size_t)d);
+    mde__pool_job job;
+    job.r = r;
+    job.y = y;
+    job.weights = weights;
+    job.seed = desc->seed;
+    job.each = mde__pool_memory(r->n, d, pools);
+    job.memory = mde__doubles(c, (size_t)r->m, job.each);
+    job.failed = (int *)mde_alloc(c, (size_t)r->m, sizeof(int));
     r->pools = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *r->pools);
     for (i = 0; i < r->n && !mde__bad(c); i++) {
         for (q = 0; q < r->d; q++) {
@@ -15577,47 +15643,20 @@ static mde_status mde__pools_fit_all(mde_regressor *r, const mde_fit_desc *desc,
         }
         mde__pool_weights(r, r->x + (size_t)i * (size_t)d, weights + (size_t)i * (size_t)d);
     }
-    f.n = r->n;
-    f.d = d;
-    f.pools = pools;
-    f.x = weights;
-    f.y = target;
-    w.f = &f;
-    w.worth = shared;
-    w.slope = w.worth ? w.worth + pools * d : NULL;
-    w.data = w.worth ? w.slope + pools * d : NULL;
-    w.term = w.worth ? w.data + pools : NULL;
     for (j = 0; j < r->m && !mde__bad(c); j++) {
         mde__pools *fit = r->pools + j;
-        mde_random random = mde_random_start(desc->seed, 0x706f6f6c);
-        double best = (double)INFINITY, value, middle, spread;
-        fit->theta = mde__doubles(c, 1, (size_t)p + square);
-        if (!fit->theta || r->task[j] < 0 || d == 0) continue;
-        fit->covariance = fit->theta + p;
         fit->pools = pools;
-        for (i = 0; i < r->n; i++) target[i] = (y[mde__cell(i, r->m, j)] - r->target_mean[j]) / r->target_sd[j];
-        mde__pool_mains(&f, starts, mains);
-        for (start = 0; start < starts; start++) {
-            f.main = mains[start];
-            for (i = 0; i < p; i++) {
-                mde__pool_prior(&f, i, &middle, &spread);
-                trial[i] = middle + (i > MDE__POOL_HEAD + d && i < size ? 0.2 * mde_random_normal(&random) : 0);
-            }
-            value = mde__lbfgs(mde__pool_loss, &w, p, trial, work, 300, 1e-8);
-            if (!(value < best)) continue;
-            best = value;
-            fit->main = f.main;
-            memcpy(fit->theta, trial, (size_t)p * sizeof *trial);
-        }
-        f.main = fit->main;
-        if (!(best < (double)INFINITY) || !mde__pool_spread(r, &f, j, work)) {
-            mde_fail(c, MDE_NOT_FINITE, "pooled law: target %d is finite at no start", j);
+        fit->theta = mde__doubles(c, 1, (size_t)size + 2 + (size_t)size * (size_t)size);
+        if (fit->theta && r->task[j] >= 0 && d > 0) fit->covariance = fit->theta + size + 2;
+    }
+    if (!mde__bad(c)) {
+        mde_parallel_for(c, r->m, mde__pool_fit_target, &job);
+        for (j = 0; j < r->m; j++) {
+            if (job.failed[j]) mde_fail(c, MDE_NOT_FINITE, "pooled law: target %d is finite at no start", j);
         }
     }
-    mde_release(c, work);
-    mde_release(c, shared);
-    mde_release(c, trial);
-    mde_release(c, target);
+    mde_release(c, job.failed);
+    mde_release(c, job.memory);
     mde_release(c, weights);
     return mde_context_status(c);
 }
@@ -17130,7 +17169,7 @@ static void mde__recipe_desc(const mde__recipe *recipe, const mde_surrogate_desc
     out->fit.kernel = MDE_MATERN32;
     out->fit.outliers = 1;
     out->fit.seed = desc->fit.seed;
-    out->fit.restarts = desc->fit.restarts;
+    out->fit.restarts = desc->fit.restarts > 0 ? desc->fit.restarts : 2;
     out->experts = desc->experts;
     out->features = recipe->features | (desc->experts ? recipe->expert_features : 0);
 }
