@@ -968,7 +968,7 @@ typedef struct mde_choose_desc {
     double spread;                  /* factor of the summed sds; errors of several losses rarely add up whole. 0: 1 */
     const double *tried;            /* [runs, k] starts beside the random ones; may be NULL */
     int runs;
-    int starts;                     /* 0: 8, or 4 with caution */
+    int starts;                     /* 0: 8 */
     uint64_t seed;
 } mde_choose_desc;
 typedef struct mde_choice {
@@ -17202,6 +17202,7 @@ static void mde__least_shares(int count, const double *q, const int *use, double
 
 #define MDE__SHARE_RUNS 30.0    /* as many own runs weigh as much as all targets together */
 #define MDE__SHARE_LEAST 0.02   /* less is left out */
+#define MDE__SHARE_STEPS 0.2    /* trees are left out with less: they cost the stack its gradient */
 #define MDE__SHARE_WORST 2.0    /* a member with more than so many times the least error of a member is left out: with a
                                    few runs it may cancel errors of others by chance, and then runs away elsewhere */
 
@@ -17236,6 +17237,10 @@ static void mde__stack_shares(mde_surrogate *s, const double *losses)
     for (a = 0; all && a < count; a++) if (use[a] && all[a * count + a] < all[best * count + best]) best = a;
     for (a = 0; all && a < count; a++) {
         if (all[a * count + a] > MDE__SHARE_WORST * all[best * count + best]) use[a] = 0;
+    }
+    if (errors) mde__least_shares(count, all, use, s->share);
+    for (a = 0; errors && a < count; a++) {
+        if (mde__recipes[a].model == MDE_TREES && s->share[a] < MDE__SHARE_STEPS) use[a] = 0;
     }
     for (j = 0; j < m && errors; j++) {
         double *own = errors + (size_t)j * square, *share = s->share + (size_t)j * (size_t)count, sum = 0;
@@ -18876,18 +18881,75 @@ static mde_status mde__check_choice(const mde_surrogate *s, const mde_choose_des
     return mde__check_objective(c, s->m, d->objective);
 }
 
+/* Searches on from a start; what is better than *out takes its place. */
+static void mde__goal_try(mde__goal *g, mde_search_desc *search, const double *start, mde_choice *out)
+{
+    double weights[MDE_MAX_DOMAINS], value;
+    search->start = start;
+    value = mde_simplex_minimize(g->surrogate->context, g->k, mde__goal_value, g, search, weights);
+    search->start = NULL;
+    if (!(value < out->value)) return;
+    out->value = value;
+    memcpy(out->weights, weights, (size_t)g->k * sizeof(double));
+}
+
+/* The run with the least value inside the bounds, at start [k]; its value, infinite without runs. */
+static double mde__goal_best_run(mde__goal *g, const double *low, const double *high, double *start)
+{
+    double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
+    int run;
+    for (run = 0; run < g->desc->runs && g->desc->tried; run++) {
+        double value;
+        memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
+        mde__simplex_nearest(g->k, low, high, weights);
+        value = mde__goal_value(g->k, weights, NULL, g);
+        if (!(value < best)) continue;
+        best = value;
+        memcpy(start, weights, (size_t)g->k * sizeof(double));
+    }
+    return best;
+}
+
+/* sds take many times as long as means: the search goes by means first, and with caution from what it found and from
+   the best run. */
+static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const double *low, const double *high,
+                             mde_choice *out)
+{
+    double start[MDE_MAX_DOMAINS], found[MDE_MAX_DOMAINS], run;
+    mde_choose_desc calm = *desc;
+    mde_search_desc search;
+    memset(&search, 0, sizeof search);
+    calm.caution = 0;
+    g->desc = &calm;
+    search.lower = low;
+    search.upper = high;
+    search.seed = desc->seed;
+    search.method = g->smooth ? MDE_EXPONENTIATED_GRADIENT : MDE_POPULATION;
+    search.starts = desc->starts;
+    search.iterations = g->smooth ? 500 : 200;
+    search.tolerance = 1e-7;
+    out->value = mde_simplex_minimize(g->surrogate->context, g->k, mde__goal_value, g, &search, out->weights);
+    run = mde__goal_best_run(g, low, high, start);
+    if (run < out->value) mde__goal_try(g, &search, start, out);
+    g->desc = desc;
+    if (!(desc->caution > 0) || mde__bad(g->surrogate->context)) return;
+    search.iterations = 60;
+    memcpy(found, out->weights, (size_t)g->k * sizeof(double));
+    out->value = mde__goal_value(g->k, found, NULL, g);
+    mde__goal_try(g, &search, found, out);
+    if (run < (double)INFINITY) mde__goal_try(g, &search, start, out);
+}
+
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
 {
     mde_context *c = s ? s->context : NULL;
-    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], start[MDE_MAX_DOMAINS], value;
+    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS];
     mde_choose_desc defaults;
-    mde_search_desc search;
     mde__goal g;
-    int run;
+    int i;
     if (!c || !out) return MDE_BAD_ARGUMENT;
     if (mde__bad(c)) return mde_context_status(c);
     memset(&defaults, 0, sizeof defaults);
-    memset(&search, 0, sizeof search);
     memset(out, 0, sizeof *out);
     if (!desc) desc = &defaults;
     if (mde__check_choice(s, desc)) return mde_context_status(c);
@@ -18904,31 +18966,11 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     g.around = mde__doubles(c, (size_t)g.k + 1, (size_t)(g.k > g.m ? g.k : g.m));
     if (!mde__bad(c)) {
         g.sd = g.mean + (size_t)(g.k + 1) * (size_t)g.m;
-        search.lower = low;
-        search.upper = high;
-        search.seed = desc->seed;
-        search.method = g.smooth ? MDE_EXPONENTIATED_GRADIENT : MDE_POPULATION;
-        search.starts = desc->starts > 0 ? desc->starts : desc->caution > 0 ? 4 : 8;
-        search.samples = desc->caution > 0 ? 500 : 2000;
-        search.iterations = g.smooth ? desc->caution > 0 ? 150 : 500 : 200;
-        search.tolerance = 1e-7;
         out->count = g.k;
-        out->value = mde_simplex_minimize(c, g.k, mde__goal_value, &g, &search, out->weights);
-        /* the runs' own best are starts, too */
-        for (run = 0; run < desc->runs && desc->tried && !mde__bad(c); run++) {
-            memcpy(start, desc->tried + mde__cell(run, g.k, 0), (size_t)g.k * sizeof(double));
-            mde__simplex_nearest(g.k, low, high, start);
-            value = mde__goal_value(g.k, start, NULL, &g);
-            if (!(value < out->value)) continue;
-            search.start = start;
-            value = mde_simplex_minimize(c, g.k, mde__goal_value, &g, &search, start);
-            if (!(value < out->value)) continue;
-            out->value = value;
-            memcpy(out->weights, start, (size_t)g.k * sizeof(double));
-        }
+        mde__goal_search(&g, desc, low, high, out);
     }
     if (!mde__bad(c)) {
-        for (run = 0; run < g.k; run++) if (out->weights[run] < 1e-5 && low[run] <= 0) out->weights[run] = 0;
+        for (i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
         mde__simplex_nearest(g.k, low, high, out->weights);
         mde__goal_prices(&g, low, high, out);
         if (mde_surrogate_predict(s, 1, out->weights, g.mean, g.sd) == MDE_OK) {
