@@ -13348,8 +13348,27 @@ static void mde__restore_sum(int k, const double *lower, const double *upper, do
     if (largest >= 0) w[largest] += 1 - sum;
 }
 
+/* Adds the matrix of rank one to h after which the step d explains the change of the gradient (the symmetric update of
+   rank one): where a sample misjudges the curvature is mostly along few experts, those with little weight. */
+static void mde__learn_curvature(int k, const double *d, const double *before, const double *after, double *h)
+{
+    double miss[MDE_MAX_DOMAINS], along = 0, misses = 0, length = 0;
+    int i, j;
+    for (i = 0; i < k; i++) {
+        miss[i] = after[i] - before[i];
+        for (j = 0; j < k; j++) miss[i] -= h[i * k + j] * d[j];
+        along += miss[i] * d[i];
+        misses += miss[i] * miss[i];
+        length += d[i] * d[i];
+    }
+    if (!(fabs(along) > 1e-3 * sqrt(misses * length))) return;
+    for (i = 0; i < k; i++) {
+        for (j = 0; j < k; j++) h[i * k + j] += miss[i] * miss[j] / along;
+    }
+}
+
 /* From *out's weights; projected Newton steps, halved until the loss falls. The Hessian of a sample, `few` (NULL: none),
-   serves as long as each step leaves a quarter of the gap or less: a pass over all tokens without their Hessian takes a
+   serves as long as each step leaves half of the gap or less: a pass over all tokens without their Hessian takes a
    fraction of the time. */
 static void mde__minimize(const mde_experts *e, const mde_experts *few, const double *shares, const double *lower,
                           const double *upper, float *const *counts, double tolerance, int iterations,
@@ -13388,10 +13407,12 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
             continue;
         }
         gap = mde__frank_wolfe_gap(k, trial_g, trial, lower, upper);
-        if (few && !(gap <= 0.25 * out->gap)) {
+        if (few && !(gap <= 0.5 * out->gap)) {
             few = NULL;
             known = 0;
         }
+        for (i = 0; i < k; i++) d[i] = trial[i] - out->weights[i];
+        if (few) mde__learn_curvature(k, d, g, trial_g, h);
         memcpy(out->weights, trial, (size_t)k * sizeof *trial);
         memcpy(g, trial_g, (size_t)k * sizeof *g);
         out->loss = loss;
