@@ -3764,7 +3764,7 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 #define MDE__DENSE_ROWS 8
 #define MDE__DENSE_COLUMNS 16
 #define MDE__DENSE_BLOCK 32             /* of the Cholesky factor: a block of 8 KB stays in the first-level cache */
-#define MDE__MIXTURE_BLOCK 4096         /* tokens of one partial sum of a mixture's log-likelihood */
+#define MDE__MIXTURE_BLOCK 2048         /* tokens of one partial sum of a mixture's log-likelihood */
 #define MDE__MIXTURE_STRIP 64           /* tokens whose probabilities are held at one time */
 #define MDE__MIXTURE_EXPERTS 64         /* at most */
 #define MDE__MIXTURES 64                /* mixtures that share one reading of the probabilities */
@@ -3828,7 +3828,6 @@ typedef struct mde__kernels {
     void (*dense_multiply)(int64_t n, double scale, const double *x, const double *y, double *out);
     void (*dense_axpy)(int64_t n, double scale, const double *x, double *y);
     double (*dense_dot)(int64_t n, const double *x, const double *y);
-    void (*dense_rotate)(int64_t n, double cosine, double sine, double *x, double *y);
     void (*dense_tile)(int64_t depth, double sign, const double *a, const double *b, double *out, size_t stride);
     int (*dense_factor)(int n, const double *a, double *inverse, size_t stride);
     void (*covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
@@ -5114,9 +5113,9 @@ static inline MDE__D MDE__K(log_double)(MDE__D x)
     return e * MDE__K(set_double)(MDE__LN2_HIGH) + (sum + e * MDE__K(set_double)(MDE__LN2_LOW));
 }
 
-/* s = sum of w_e r_e for the tokens of a strip, r widened. Returns whether every s is from 1e-30 to 1e30, so that 8 of
-   them can be multiplied. */
-static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, double r[][MDE__MIXTURE_STRIP], double *s)
+/* s = sum of w_e r_e for the tokens of a strip; expert e's r start at r + e stride. Returns whether every s is from 1e-30
+   to 1e30, so that 8 of them can be multiplied. */
+static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, const float *r, int64_t stride, double *s)
 {
     MDE__D low = MDE__K(set_double)(1e-30), high = MDE__K(set_double)(1e30);
     MDE__L inside = ~MDE__K(set_long)(0);
@@ -5124,7 +5123,7 @@ static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, double 
     int64_t t, e;
     int i;
 #define MDE__START(l) MDE__D sum##l = MDE__K(set_double)(0.0);
-#define MDE__ADD(l) sum##l = sum##l + weight * MDE__K(load_double)(r[e] + t + MDE__DOUBLES * l);
+#define MDE__ADD(l) sum##l = sum##l + weight * MDE__K(widen)(r + e * stride + t + MDE__DOUBLES * l);
 #define MDE__KEEP(l) \
     inside = inside & MDE__MASK_DOUBLE(sum##l >= low) & MDE__MASK_DOUBLE(sum##l <= high); \
     MDE__K(store_double)(s + t + MDE__DOUBLES * l, sum##l);
@@ -5132,6 +5131,7 @@ static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, double 
         MDE__EACH_TOKEN(MDE__START)
         for (e = 0; e < experts; e++) {
             MDE__D weight = MDE__K(set_double)(w[e]);
+            if (w[e] == 0) continue;    /* at the best mixture some are */
             MDE__EACH_TOKEN(MDE__ADD)
         }
         MDE__EACH_TOKEN(MDE__KEEP)
@@ -5183,17 +5183,18 @@ static inline double MDE__K(mixture_logs)(const double *count, const double *s)
         MDE__EACH_DOUBLE(MDE__ADD)
     }
     MDE__EACH_DOUBLE(MDE__KEEP)
+#undef MDE__START
 #undef MDE__ADD
     return MDE__K(fold_double)(lanes);
 }
 
-/* Sum of x y over a strip. */
-static inline double MDE__K(mixture_dot)(const double *x, const double *y)
+/* lanes += r q over a strip. */
+static inline void MDE__K(mixture_gradient)(const float *r, const double *q, double *lanes)
 {
-    double lanes[MDE__LANES / 2];
     int64_t t;
+#define MDE__START(l) MDE__D lane##l = MDE__K(load_double)(lanes + MDE__DOUBLES * l);
 #define MDE__ADD(l) \
-    lane##l = lane##l + MDE__K(load_double)(x + t + MDE__DOUBLES * l) * MDE__K(load_double)(y + t + MDE__DOUBLES * l);
+    lane##l = lane##l + MDE__K(widen)(r + t + MDE__DOUBLES * l) * MDE__K(load_double)(q + t + MDE__DOUBLES * l);
     MDE__EACH_DOUBLE(MDE__START)
     for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
         MDE__EACH_DOUBLE(MDE__ADD)
@@ -5202,15 +5203,62 @@ static inline double MDE__K(mixture_dot)(const double *x, const double *y)
 #undef MDE__START
 #undef MDE__ADD
 #undef MDE__KEEP
-    return MDE__K(fold_double)(lanes);
 }
 
-/* z = x y over a strip */
-static inline void MDE__K(mixture_multiply_strips)(const double *x, const double *y, double *z)
+/* The Hessian of two experts, x, with four, y, over n tokens: lanes[4 i + j] += q x_i y_j / s. */
+static inline void MDE__K(mixture_tile)(const float *const *x, const float *const *y, const double *q,
+                                        const double *inverse, int64_t n, double lanes[][MDE__LANES / 2])
 {
-    int64_t t;
-    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__DOUBLES) {
-        MDE__K(store_double)(z + t, MDE__K(load_double)(x + t) * MDE__K(load_double)(y + t));
+    int64_t lane, t;
+#define MDE__START(j) \
+    MDE__D first##j = MDE__K(load_double)(lanes[j] + lane), second##j = MDE__K(load_double)(lanes[4 + j] + lane);
+#define MDE__ADD(j) \
+    v = MDE__K(widen)(y[j] + t) * scale; \
+    first##j = first##j + u0 * v; \
+    second##j = second##j + u1 * v;
+#define MDE__KEEP(j) \
+    MDE__K(store_double)(lanes[j] + lane, first##j); \
+    MDE__K(store_double)(lanes[4 + j] + lane, second##j);
+    for (lane = 0; lane < MDE__LANES / 2; lane += MDE__DOUBLES) {
+        MDE__EACH_4(MDE__START)
+        for (t = lane; t < n; t += MDE__LANES / 2) {
+            MDE__D weight = MDE__K(load_double)(q + t), scale = MDE__K(load_double)(inverse + t), v;
+            MDE__D u0 = MDE__K(widen)(x[0] + t) * weight, u1 = MDE__K(widen)(x[1] + t) * weight;
+            MDE__EACH_4(MDE__ADD)
+        }
+        MDE__EACH_4(MDE__KEEP)
+    }
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+}
+
+/* The lower half of a block's Hessian: of its tokens' r, `whole` are at `row` with `stride`, the others in `last`, filled
+   up to a strip with zeros. */
+static void MDE__K(mixture_hessian)(int64_t experts, const float *row, int64_t stride, int64_t whole,
+                                    float last[][MDE__MIXTURE_STRIP], int64_t rest, const double *q,
+                                    const double *inverse, double *hessian)
+{
+    double lanes[8][MDE__LANES / 2];
+    const float *x[2], *y[4];
+    int64_t e, f, i, j, part;
+    for (e = 0; e < experts; e += 2) {
+        for (f = 0; f <= e + 1 && f < experts; f += 4) {
+            memset(lanes, 0, sizeof lanes);
+            for (part = 0; part < 2; part++) {
+                const float *r = part ? last[0] : row;
+                int64_t step = part ? MDE__MIXTURE_STRIP : stride;
+                for (i = 0; i < 2; i++) x[i] = r + (e + i < experts ? e + i : e) * step;
+                for (j = 0; j < 4; j++) y[j] = r + (f + j < experts ? f + j : f) * step;
+                if (part == 0) MDE__K(mixture_tile)(x, y, q, inverse, whole, lanes);
+                else if (rest > 0) MDE__K(mixture_tile)(x, y, q + whole, inverse + whole, MDE__MIXTURE_STRIP, lanes);
+            }
+            for (i = 0; i < 2 && e + i < experts; i++) {
+                for (j = 0; j < 4 && f + j <= e + i; j++) {
+                    hessian[(e + i) * experts + f + j] = MDE__K(fold_double)(lanes[4 * i + j]);
+                }
+            }
+        }
     }
 }
 
@@ -5219,28 +5267,35 @@ static inline void MDE__K(mixture_multiply_strips)(const double *x, const double
    Hessian if >= 2. All runs in 8 lanes, lane = token mod 8. */
 static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 {
-    double r[MDE__MIXTURE_EXPERTS][MDE__MIXTURE_STRIP], s[MDE__MIXTURE_STRIP], count[MDE__MIXTURE_STRIP];
-    double *out = j->partial + from / MDE__MIXTURE_BLOCK * j->size[2], *gradient = out + 1;
-    double *hessian = gradient + j->size[0];
+    double gradient[MDE__MIXTURE_EXPERTS][MDE__LANES / 2], s[MDE__MIXTURE_STRIP], count[MDE__MIXTURE_STRIP];
+    double inverse[MDE__MIXTURE_BLOCK], scaled[MDE__MIXTURE_BLOCK];         /* 1 / s, count / s */
+    float last[MDE__MIXTURE_EXPERTS][MDE__MIXTURE_STRIP];
+    double *out = j->partial + from / MDE__MIXTURE_BLOCK * j->size[2];
+    const float *row = j->in[0] + from, *counts = j->in[1] ? j->in[1] + from : NULL;
+    const double *q = counts ? scaled : inverse;
     mde__log_sum sum;
-    int64_t experts = j->size[0], strip, t, e, f, exponent = 0;
+    int64_t experts = j->size[0], tokens = to - from, strip, t, e, exponent = 0;
     int i, inside;
     for (t = 0; t < j->size[2]; t++) out[t] = 0;
+    for (e = 0; e < experts; e++) {
+        for (i = 0; i < MDE__LANES / 2; i++) gradient[e][i] = 0;
+    }
     for (i = 0; i < MDE__LANES / 2; i++) {
         sum.product[i] = 1;
         sum.exponent[i] = 0;
     }
-    for (strip = from; strip < to; strip += MDE__MIXTURE_STRIP) {
-        int64_t n = to - strip < MDE__MIXTURE_STRIP ? to - strip : MDE__MIXTURE_STRIP;
-        for (e = 0; e < experts; e++) {     /* the last strip is filled up with tokens that count nothing */
-            const float *row = j->in[0] + e * j->size[1] + strip;
-            for (t = 0; t + MDE__DOUBLES <= n; t += MDE__DOUBLES) {
-                MDE__K(store_double)(r[e] + t, MDE__K(widen)(row + t));
+    for (strip = 0; strip < tokens; strip += MDE__MIXTURE_STRIP) {
+        int64_t n = tokens - strip < MDE__MIXTURE_STRIP ? tokens - strip : MDE__MIXTURE_STRIP, stride = j->size[1];
+        const float *r = row + strip;
+        if (n < MDE__MIXTURE_STRIP) {       /* filled up with tokens that count nothing */
+            for (e = 0; e < experts; e++) {
+                for (t = 0; t < MDE__MIXTURE_STRIP; t++) last[e][t] = t < n ? r[e * stride + t] : 0.0f;
             }
-            for (; t < MDE__MIXTURE_STRIP; t++) r[e][t] = t < n ? (double)row[t] : 0.0;
+            r = last[0];
+            stride = MDE__MIXTURE_STRIP;
         }
-        for (t = 0; t < MDE__MIXTURE_STRIP; t++) count[t] = t >= n ? 0.0 : j->in[1] ? (double)j->in[1][strip + t] : 1.0;
-        inside = MDE__K(mixture_sums)(experts, j->weights, r, s);
+        for (t = 0; counts && t < MDE__MIXTURE_STRIP; t++) count[t] = t < n ? (double)counts[strip + t] : 0.0;
+        inside = MDE__K(mixture_sums)(experts, j->weights, r, stride, s);
         if (n < MDE__MIXTURE_STRIP) {
             inside = 1;
             for (t = 0; t < MDE__MIXTURE_STRIP; t++) {
@@ -5250,25 +5305,26 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         }
         if (!inside) {
             for (t = 0; t < n; t++) {
-                if (count[t] != 0) *out += count[t] * mde__log(s[t]);
+                double times = counts ? count[t] : 1.0;
+                if (times != 0) *out += times * mde__log(s[t]);
             }
-        } else if (j->in[1]) {
+        } else if (counts) {
             *out += MDE__K(mixture_logs)(count, s);
         } else {
             MDE__K(mixture_multiply)(&sum, s);
         }
         if (j->size[3] < 1) continue;
         for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__DOUBLES) {
-            MDE__K(store_double)(s + t, MDE__K(set_double)(1.0) / MDE__K(load_double)(s + t));
+            MDE__D one = MDE__K(set_double)(1.0) / MDE__K(load_double)(s + t);
+            MDE__K(store_double)(inverse + strip + t, one);
+            if (counts) MDE__K(store_double)(scaled + strip + t, one * MDE__K(load_double)(count + t));
         }
-        for (e = 0; e < experts; e++) {     /* r becomes r / s */
-            MDE__K(mixture_multiply_strips)(r[e], s, r[e]);
-            gradient[e] += MDE__K(mixture_dot)(r[e], count);
-        }
-        for (e = 0; j->size[3] >= 2 && e < experts; e++) {
-            MDE__K(mixture_multiply_strips)(r[e], count, s);
-            for (f = 0; f <= e; f++) hessian[e * experts + f] += MDE__K(mixture_dot)(s, r[f]);
-        }
+        for (e = 0; e < experts; e++) MDE__K(mixture_gradient)(r + e * stride, q + strip, gradient[e]);
+    }
+    for (e = 0; j->size[3] >= 1 && e < experts; e++) out[1 + e] = MDE__K(fold_double)(gradient[e]);
+    if (j->size[3] >= 2) {
+        int64_t rest = tokens % MDE__MIXTURE_STRIP;
+        MDE__K(mixture_hessian)(experts, row, j->size[1], tokens - rest, last, rest, q, inverse, out + 1 + experts);
     }
     for (i = 0; i < MDE__LANES / 2; i++) {
         *out += mde__log(sum.product[i]);
@@ -5538,23 +5594,6 @@ static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
     return MDE__K(fold_double)(lanes);
 }
 
-/* Turns the plane of x and y: x = cosine x + sine y, y = cosine y - sine x. */
-static void MDE__K(dense_rotate)(int64_t n, double cosine, double sine, double *x, double *y)
-{
-    MDE__D c = MDE__K(set_double)(cosine), s = MDE__K(set_double)(sine);
-    int64_t i;
-    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
-        MDE__D u = MDE__K(load_double)(x + i), v = MDE__K(load_double)(y + i);
-        MDE__K(store_double)(x + i, c * u + s * v);
-        MDE__K(store_double)(y + i, c * v - s * u);
-    }
-    for (; i < n; i++) {
-        double u = x[i], v = y[i];
-        x[i] = cosine * u + sine * v;
-        y[i] = cosine * v - sine * u;
-    }
-}
-
 /* out (a tile) += sign a b, a [depth][MDE__DENSE_ROWS], b [depth][MDE__DENSE_COLUMNS]: the sums of a part of it, as
    large as the registers hold, then the next part. */
 #if MDE__DOUBLES == 8
@@ -5688,7 +5727,7 @@ static const mde__kernels *MDE__K(table)(void)
         MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
         MDE__K(rope), MDE__K(glu), MDE__K(glu_vjp),
         MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture),
-        MDE__K(mixtures), MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot), MDE__K(dense_rotate),
+        MDE__K(mixtures), MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot),
         MDE__K(dense_tile), MDE__K(dense_factor), MDE__K(covariance)
     };
     return &table;
@@ -13318,37 +13357,76 @@ static void mde__restore_sum(int k, const double *lower, const double *upper, do
     if (largest >= 0) w[largest] += 1 - sum;
 }
 
-/* From *out's weights; projected Newton steps, halved until the loss falls. */
-static void mde__minimize(const mde_experts *e, const double *shares, const double *lower, const double *upper,
-                          float *const *counts, double tolerance, int iterations, mde_optimum *out)
+/* Adds the matrix of rank one to h after which the step d explains the change of the gradient (the symmetric update of
+   rank one): where a sample misjudges the curvature is mostly along few experts, those with little weight. */
+static void mde__learn_curvature(int k, const double *d, const double *before, const double *after, double *h)
+{
+    double miss[MDE_MAX_DOMAINS], along = 0, misses = 0, length = 0;
+    int i, j;
+    for (i = 0; i < k; i++) {
+        miss[i] = after[i] - before[i];
+        for (j = 0; j < k; j++) miss[i] -= h[i * k + j] * d[j];
+        along += miss[i] * d[i];
+        misses += miss[i] * miss[i];
+        length += d[i] * d[i];
+    }
+    if (!(fabs(along) > 1e-3 * sqrt(misses * length))) return;
+    for (i = 0; i < k; i++) {
+        for (j = 0; j < k; j++) h[i * k + j] += miss[i] * miss[j] / along;
+    }
+}
+
+/* From *out's weights; projected Newton steps, halved until the loss falls. The Hessian of a sample, `few` (NULL: none),
+   serves as long as each step leaves half of the gap or less: a pass over all tokens without their Hessian takes a
+   fraction of the time. */
+static void mde__minimize(const mde_experts *e, const mde_experts *few, const double *shares, const double *lower,
+                          const double *upper, float *const *counts, double tolerance, int iterations,
+                          mde_optimum *out)
 {
     mde_context *c = e->context;
     mde_mark mark = mde_arena_mark(c);
-    int k = e->count, i, halvings;
-    double g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS];
+    int k = e->count, i, halvings, known = 1;    /* whether h is that of out->weights, or the sample's */
+    double g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS], trial_g[MDE_MAX_DOMAINS];
     double *h = (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h);
-    for (out->iterations = 0; h; out->iterations++) {
-        double slope = 0, step = 1, loss;
-        out->loss = mde__objective_terms(e, shares, out->weights, counts, g, h);
-        if (mde__bad(c)) break;
-        if (!(fabs(out->loss) < 1e300)) {
-            mde_fail(c, MDE_NOT_FINITE,
-                     "minimize: a token has probability 0 under every expert that the bounds allow");
-            break;
-        }
-        out->gap = mde__frank_wolfe_gap(k, g, out->weights, lower, upper);
-        if (out->gap <= tolerance || out->iterations >= iterations) break;
+    if (few && h) mde__objective_terms(few, shares, out->weights, NULL, g, h);
+    if (h) out->loss = mde__objective_terms(e, shares, out->weights, counts, g, few ? NULL : h);
+    if (!mde__bad(c) && !(fabs(out->loss) < 1e300)) {
+        mde_fail(c, MDE_NOT_FINITE, "minimize: a token has probability 0 under every expert that the bounds allow");
+    }
+    if (!mde__bad(c)) out->gap = mde__frank_wolfe_gap(k, g, out->weights, lower, upper);
+    out->iterations = 0;
+    while (!mde__bad(c) && out->gap > tolerance && out->iterations < iterations) {
+        double slope = 0, step = 1, loss = 0, gap;
+        if (!known) mde__objective_terms(e, shares, out->weights, counts, g, h);
+        known = 1;
         mde__newton_step(k, g, h, out->weights, lower, upper, d);
         for (i = 0; i < k; i++) slope += g[i] * d[i];
-        for (halvings = 0; halvings < 60; halvings++) {
+        for (halvings = 0; halvings < (few ? 1 : 60); halvings++) {
             for (i = 0; i < k; i++) trial[i] = out->weights[i] + step * d[i];
             mde__restore_sum(k, lower, upper, trial);
-            loss = mde__objective_terms(e, shares, trial, counts, NULL, NULL);
+            /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
+            loss = mde__objective_terms(e, shares, trial, counts, trial_g, few ? NULL : h);
             if (loss <= out->loss + 1e-4 * step * slope + 1e-15 * fabs(out->loss)) break;
             step *= 0.5;
         }
-        if (halvings == 60) break;
+        if (mde__bad(c) || halvings == 60) break;
+        if (few && halvings == 1) {
+            few = NULL;
+            known = 0;
+            continue;
+        }
+        gap = mde__frank_wolfe_gap(k, trial_g, trial, lower, upper);
+        if (few && !(gap <= 0.5 * out->gap)) {
+            few = NULL;
+            known = 0;
+        }
+        for (i = 0; i < k; i++) d[i] = trial[i] - out->weights[i];
+        if (few) mde__learn_curvature(k, d, g, trial_g, h);
         memcpy(out->weights, trial, (size_t)k * sizeof *trial);
+        memcpy(g, trial_g, (size_t)k * sizeof *g);
+        out->loss = loss;
+        out->gap = gap;
+        out->iterations++;
     }
     mde_arena_rewind(c, mark);
 }
@@ -13365,38 +13443,57 @@ static void mde__middle_of_bounds(int k, const double *lower, const double *uppe
     for (i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
 }
 
-#define MDE__MINIMIZE_SAMPLE 32768      /* tokens of a text on which the first steps are made */
+#define MDE__SAMPLE_LEAST 16384         /* tokens of a text of which a sample is taken: */
+#define MDE__SAMPLE_RUN 16              /* so many, a cache line, */
+#define MDE__SAMPLE_SPAN 128            /* out of so many */
 
-/* Moves w to the minimum over every n-th token, a little inside of the bounds: from there few steps with all tokens are
-   left. An error stays in the context. */
-static void mde__minimize_sample(const mde_experts *e, const double *shares, const double *lower, const double *upper,
-                                 double tolerance, double *w)
+/* A sample of the large texts and all of the small ones; 0 and *few empty when none is large, or on error. */
+static int mde__sample_experts(const mde_experts *e, mde_experts *few)
 {
     mde_context *c = e->context;
-    mde_experts few = *e;
-    mde_optimum optimum;
-    double middle[MDE_MAX_DOMAINS];
     int i, j, large = 0;
-    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= 4 * MDE__MINIMIZE_SAMPLE;
-    if (!large) return;
-    memset(&optimum, 0, sizeof optimum);
-    memcpy(optimum.weights, w, sizeof middle);
-    memcpy(middle, w, sizeof middle);
-    few.validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few.validation);
-    for (j = 0; few.validation && j < e->validations; j++) {
+    *few = *e;
+    few->validation = NULL;
+    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_LEAST;
+    if (large) few->validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few->validation);
+    for (j = 0; few->validation && j < e->validations; j++) {
         const mde__validation *all = &e->validation[j];
-        mde__validation *v = &few.validation[j];
-        size_t t, every = (all->tokens + MDE__MINIMIZE_SAMPLE - 1) / MDE__MINIMIZE_SAMPLE;
-        v->tokens = v->stride = (all->tokens + every - 1) / every;
+        mde__validation *v = &few->validation[j];
+        size_t run = MDE__SAMPLE_RUN, span = all->tokens >= MDE__SAMPLE_LEAST ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
+        size_t rest = all->tokens % span, t, n;
+        v->tokens = v->stride = all->tokens / span * run + (rest < run ? rest : run);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
         for (i = 0; v->ratios && i < e->count; i++) {
-            for (t = 0; t < v->tokens; t++) {
-                v->ratios[(size_t)i * v->stride + t] = all->ratios[(size_t)i * all->stride + t * every];
+            const float *from = all->ratios + (size_t)i * all->stride;
+            float *to = v->ratios + (size_t)i * v->stride;
+            for (t = n = 0; n < v->tokens; t += span, n += run) {
+                memcpy(to + n, from + t, (v->tokens - n < run ? v->tokens - n : run) * sizeof *to);
             }
         }
     }
-    if (!mde__bad(c)) mde__minimize(&few, shares, lower, upper, NULL, tolerance, 50, &optimum);
-    for (i = 0; !mde__bad(c) && i < e->count; i++) w[i] = 0.9999 * optimum.weights[i] + 0.0001 * middle[i];
+    return few->validation && !mde__bad(c);
+}
+
+/* From *out's weights by way of the minimum over a sample, found in the same way from a smaller one: each is near the
+   next, and its Hessian serves there. A sample is no better than its noise, of some 1 / sqrt(tokens). */
+static void mde__minimize_by_samples(const mde_experts *e, const double *shares, const double *lower,
+                                     const double *upper, double tolerance, int iterations, mde_optimum *out)
+{
+    mde_context *c = e->context;
+    mde_experts few;
+    int i, j, sampled = mde__sample_experts(e, &few);
+    if (sampled) {
+        mde_optimum near = *out;
+        double noise = 0;
+        for (j = 0; j < few.validations; j++) noise += shares[j] * shares[j] / (double)few.validation[j].tokens;
+        noise = 0.1 * sqrt(noise);
+        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &near);
+        /* A little inside, because a weight that is zero there may not be zero here. */
+        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * near.weights[i] + 0.0001 * out->weights[i];
+    }
+    if (!mde__bad(c)) {
+        mde__minimize(e, sampled ? &few : NULL, shares, lower, upper, NULL, tolerance, iterations, out);
+    }
     for (j = 0; few.validation && j < e->validations; j++) mde__validation_free(c, &few.validation[j]);
     mde_release(c, few.validation);
 }
@@ -13417,8 +13514,8 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     if (shares && mde__objective_shares(e, desc->objective, shares) &&
         mde__check_bounds(c, e->count, desc->lower, desc->upper, lower, upper)) {
         mde__middle_of_bounds(e->count, lower, upper, out->weights);
-        mde__minimize_sample(e, shares, lower, upper, tolerance, out->weights);
-        mde__minimize(e, shares, lower, upper, NULL, tolerance, desc->iterations > 0 ? desc->iterations : 200, out);
+        mde__minimize_by_samples(e, shares, lower, upper, tolerance, desc->iterations > 0 ? desc->iterations : 200,
+                                 out);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
             char a[32], b[32];
             mde_fail(c, MDE_NOT_FINITE,
@@ -13521,7 +13618,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         mde__resample_documents(e, desc->seed, b, r.counts);
         /* A little inside, because a weight that is zero here may not be zero there. */
         for (i = 0; i < k; i++) optimum.weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
-        mde__minimize(e, r.shares, lower, upper, r.counts, 1e-5, 100, &optimum);
+        mde__minimize(e, NULL, r.shares, lower, upper, r.counts, 1e-5, 100, &optimum);
         losses[b] =
             mde__objective_terms(e, r.shares, desc->weights ? desc->weights : best.weights, r.counts, NULL, NULL);
         for (i = 0; i < k; i++) weights[(size_t)i * (size_t)r.replicates + (size_t)b] = optimum.weights[i];

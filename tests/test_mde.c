@@ -653,6 +653,38 @@ static void twenty_experts_on_a_hundred_thousand_tokens_reach_the_certificate(vo
     mde_context_free(c);
 }
 
+/* Texts whose sample misleads: half of them of one kind and half of another, in order; a rare token that only the last
+   expert knows, between the sampled ones; and a sample that says the opposite of the rest, 16 tokens of every 128. */
+static void misleading_samples_still_reach_the_certificate(void)
+{
+    enum { TOKENS = 150000 };
+    int kind, i;
+    for (kind = 0; kind < 3; kind++) {
+        mde_context *c = mde_context_create(NULL);
+        table x = make_table(5, TOKENS, 2, (uint64_t)(60 + kind));
+        mde_experts *e;
+        mde_optimum best;
+        double g[MOST], least = 0;
+        size_t t;
+        for (t = 0; t < TOKENS; t++) {
+            int favoured = kind == 0 ? (t < TOKENS / 2 ? 0 : 3) : kind == 1 ? 1 : t % 128 < 16 ? 0 : 4;
+            x.logp[favoured][t] *= 0.2f;
+            if (kind == 1) x.logp[4][t] = t % 12800 == 100 ? -0.5f : -40.0f;
+            for (i = 0; kind == 1 && i < 4; i++) x.logp[i][t] = t % 12800 == 100 ? -200.0f : x.logp[i][t];
+        }
+        e = experts_of(c, &x);
+        CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK);
+        CHECK(best.gap <= 1e-6 && best.iterations < 30 && feasible(5, best.weights, NULL, NULL));
+        CLOSE(plain_loss(&x, best.weights, g), best.loss, 2 * ROUNDING);
+        for (i = 0; i < 5; i++) least = g[i] < least ? g[i] : least;
+        CHECK(-least - 1 <= 1e-6 + 4 * ROUNDING);
+        if (kind == 1) CHECK(best.weights[4] > 1e-5 && best.weights[4] < 1e-3);
+        mde_experts_free(e);
+        free_table(&x);
+        mde_context_free(c);
+    }
+}
+
 static void identical_and_useless_experts_do_no_harm(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1249,6 +1281,7 @@ int main(void)
     TEST(the_minimum_is_that_of_a_search_over_all_mixtures_of_three);
     TEST(the_certificate_is_reached_and_true_for_many_random_problems_with_bounds);
     TEST(twenty_experts_on_a_hundred_thousand_tokens_reach_the_certificate);
+    TEST(misleading_samples_still_reach_the_certificate);
     TEST(identical_and_useless_experts_do_no_harm);
     TEST(one_expert_and_fixed_weights_have_one_answer);
     TEST(bounds_between_which_no_mixture_lies_are_errors);
