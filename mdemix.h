@@ -5113,8 +5113,8 @@ static inline MDE__D MDE__K(log_double)(MDE__D x)
     return e * MDE__K(set_double)(MDE__LN2_HIGH) + (sum + e * MDE__K(set_double)(MDE__LN2_LOW));
 }
 
-/* s = sum of w_e r_e for the tokens of a strip; expert e's r start at r + e stride. Returns whether every s is from 1e-30
-   to 1e30, so that 8 of them can be multiplied. */
+/* s = sum of w_e r_e for the tokens of a strip; expert e's r start at r + e stride. Returns whether every s is from
+   1e-30 to 1e30, so that 8 of them can be multiplied. */
 static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, const float *r, int64_t stride, double *s)
 {
     MDE__D low = MDE__K(set_double)(1e-30), high = MDE__K(set_double)(1e30);
@@ -5233,8 +5233,8 @@ static inline void MDE__K(mixture_tile)(const float *const *x, const float *cons
 #undef MDE__KEEP
 }
 
-/* The lower half of a block's Hessian: of its tokens' r, `whole` are at `row` with `stride`, the others in `last`, filled
-   up to a strip with zeros. */
+/* The lower half of a block's Hessian: of its tokens' r, `whole` are at `row` with `stride`, the others in `last`,
+   filled up to a strip with zeros. */
 static void MDE__K(mixture_hessian)(int64_t experts, const float *row, int64_t stride, int64_t whole,
                                     float last[][MDE__MIXTURE_STRIP], int64_t rest, const double *q,
                                     const double *inverse, double *hessian)
@@ -13376,9 +13376,9 @@ static void mde__learn_curvature(int k, const double *d, const double *before, c
     }
 }
 
-/* From *out's weights; projected Newton steps, halved until the loss falls. The Hessian of a sample, `few` (NULL: none),
-   serves as long as each step leaves half of the gap or less: a pass over all tokens without their Hessian takes a
-   fraction of the time. */
+/* From *out's weights; projected Newton steps, halved until the loss falls. The Hessian of a sample, `few` (NULL:
+   none), serves as long as each step leaves half of the gap or less: a pass over all tokens without their Hessian
+   takes a fraction of the time. */
 static void mde__minimize(const mde_experts *e, const mde_experts *few, const double *shares, const double *lower,
                           const double *upper, float *const *counts, double tolerance, int iterations,
                           mde_optimum *out)

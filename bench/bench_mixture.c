@@ -3,9 +3,9 @@
      cc -O2 -fopenmp bench/bench_mixture.c -o bench_mixture -lm && ./bench_mixture [--no-peer]
    One million tokens, as likely as those of a small model. mixture_losses: nanoseconds a token and mixture;
    mixture_minimize: seconds until the loss is within 1e-6 nats of its minimum, for sure. The peer,
-   bench/peer_mixture.py, multiplies float32 matrices and takes logarithms, and descends by exponentiated gradient, whose
-   rate doubles after a step that lowers the loss and halves after one that does not; its mixtures are the first 200, as
-   its time a mixture does not depend on how many there are. */
+   bench/peer_mixture.py, multiplies float32 matrices and takes logarithms, and descends by exponentiated gradient,
+   whose rate grows by a fifth after a step that lowers the loss and halves after one that does not; its mixtures are
+   the first 200, as its time a mixture does not depend on how many there are. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "bench.h"

@@ -27,30 +27,17 @@ def timed(run):
 
 best = min(timed(lambda: losses(chunk)) for chunk in (64, 256, 1024, 4096))
 
-def at(weights):
-    """Probabilities of the tokens under the mixture, and its loss."""
-    mixed = weights.astype(np.float32) @ p
-    return mixed, -np.log(mixed).mean(dtype=np.float64)
-
-
-# Weights times exp(-rate gradient), made to sum to 1. A step that raises the loss is taken back and the rate halved;
-# after one that lowers it the rate doubles.
 start = time.perf_counter()
-weights, rate, gap = np.full(experts, 1 / experts), 1.0, np.inf
-mixed, loss = at(weights)
-while time.perf_counter() - start < 20:
+weights, rate, last, gap = np.full(experts, 1 / experts), 1.0, np.inf, np.inf
+while gap > 1e-6 and time.perf_counter() - start < 20:
+    mixed = weights.astype(np.float32) @ p
+    loss = -np.log(mixed).mean(dtype=np.float64)
+    rate = rate * 1.2 if loss < last else rate / 2
+    last = loss
     gradient = -(p @ (1 / mixed)) / tokens
-    gap = weights @ gradient - gradient.min()
-    if gap <= 1e-6:
-        break
-    while time.perf_counter() - start < 20:
-        moved = weights * np.exp(-rate * (gradient - gradient.min()))
-        moved /= moved.sum()
-        mixed, moved_loss = at(moved)
-        if moved_loss <= loss:
-            break
-        rate /= 2
-    weights, loss, rate = moved, moved_loss, 2 * rate
+    gap = (weights * gradient).sum() - gradient.min()
+    weights = weights * np.exp(-rate * (gradient - gradient.min()))
+    weights /= weights.sum()
 seconds = time.perf_counter() - start
 print(f"# numpy: exponentiated gradient stopped at a gap of {gap:.1e}", file=sys.stderr)
 print(best * 1e9 / tokens / len(w), seconds)
