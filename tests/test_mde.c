@@ -1029,6 +1029,34 @@ static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
     free_table(&x);
 }
 
+static void any_failing_allocation_on_the_way_through_samples_is_reported(void)
+{
+    table x = make_table(4, 20000, 1, 24);
+    test_heap heap;
+    int done = 0;
+    memset(&heap, 0, sizeof heap);
+    for (heap.fail_at = 1; !done && heap.fail_at < 2000; heap.fail_at++) {
+        mde_context_desc desc;
+        mde_context *c;
+        memset(&desc, 0, sizeof desc);
+        heap.calls = 0;
+        desc.allocate = test_allocate;
+        desc.release = test_release;
+        desc.user = &heap;
+        c = mde_context_create(&desc);
+        if (c) {
+            mde_optimum best;
+            mde_experts *e = experts_of(c, &x);
+            done = mde_mixture_minimize(e, NULL, &best) == MDE_OK && mde_context_status(c) == MDE_OK;
+            if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
+        }
+        mde_context_free(c);
+        CHECK(heap.held == 0);
+    }
+    CHECK(done && heap.fail_at > 10);
+    free_table(&x);
+}
+
 static void a_freed_set_of_experts_leaves_nothing_behind(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1292,6 +1320,7 @@ int main(void)
     TEST(intervals_of_prices_depend_on_their_seed_and_level_alone);
     TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);
     TEST(any_failing_allocation_is_reported_and_nothing_is_lost);
+    TEST(any_failing_allocation_on_the_way_through_samples_is_reported);
     TEST(a_freed_set_of_experts_leaves_nothing_behind);
     TEST(a_folder_is_read_as_it_was_written);
     TEST(negative_log_likelihoods_are_read_when_asked_for);
