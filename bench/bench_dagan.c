@@ -85,19 +85,19 @@ static void wgan(mde_context *c, const char *python)
     t.x = random_tensor(c, BATCH, SIZE, SIZE, 1);
     t.partner = random_tensor(c, BATCH, SIZE, SIZE, 1);
     t.desc.mismatch = MDE_ZERO;
-    snprintf(text, sizeof text, "batch %d", BATCH);
-    bench_figure("WGAN-GP critic step", text, mde_threads(c), BATCH / bench_time(critic_step, &t, 1), "images/s",
+    snprintf(text, sizeof text, "batch%d", BATCH);
+    bench_figure("wgan_critic_step", text, mde_threads(c), BATCH / bench_time(critic_step, &t, 1), "images/s",
                  peer[0], '+');
-    bench_figure("WGAN-GP generator step", text, mde_threads(c), BATCH / bench_time(generator_step, &t, 0.5),
+    bench_figure("wgan_generator_step", text, mde_threads(c), BATCH / bench_time(generator_step, &t, 0.5),
                  "images/s", peer[1], '+');
-    bench_figure("WGAN-GP peak memory", text, mde_threads(c), peak_megabytes(), "MB", peer[2], '-');
+    bench_figure("wgan_memory", text, mde_threads(c), peak_megabytes(), "MB", peer[2], '-');
     dagan_free(t.g);
     dagan_images_free(like);
 }
 
 static void convolutions(mde_context *c, const char *python, int size)
 {
-    static const char *const names[3] = { "conv2d 3x3", "conv2d 3x3 by input", "conv2d 3x3 by weight" };
+    static const char *const names[3] = { "conv2d", "conv2d_by_input", "conv2d_by_weight" };
     double peer[3] = { 0, 0, 0 }, flops = 2e-9 * BATCH * size * size * 64 * 64 * 9;
     char text[32];
     task t;
@@ -108,7 +108,7 @@ static void convolutions(mde_context *c, const char *python, int size)
     t.x = random_tensor(c, BATCH, size, size, 64);
     t.y = random_tensor(c, BATCH, size, size, 64);
     t.weight = random_tensor(c, 3, 3, 64, 64);
-    snprintf(text, sizeof text, "%d x %d x %d x 64", BATCH, size, size);
+    snprintf(text, sizeof text, "%dx%dx%dx64", BATCH, size, size);
     mde_set_recording(c, 0);
     for (t.kind = 0; t.kind < 3; t.kind++) {
         bench_figure(names[t.kind], text, mde_threads(c), flops / bench_time(convolution, &t, 0.4), "GFLOP/s",

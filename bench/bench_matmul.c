@@ -68,7 +68,7 @@ static double seconds(mde_context *c, const openblas *blas, const product *p)
 /* The sum of the logarithms of the ratios; counts them. */
 static double compare(mde_context *c, const openblas *blas, const int64_t *shape, int runs, int *count)
 {
-    static const char *const names[] = { "matmul NN", "matmul NT", "matmul TN" };
+    static const char *const names[] = { "matmul_nn", "matmul_nt", "matmul_tn" };
     int64_t m = shape[0], n = shape[1], k = shape[2], i;
     double log_ratios = 0, flops = 2e-9 * (double)m * (double)n * (double)k;
     float *a = (float *)mde_alloc(c, (size_t)(m * k), sizeof *a);
@@ -94,7 +94,7 @@ static double compare(mde_context *c, const openblas *blas, const int64_t *shape
             log_ratios += log(their_median / our_median);
             ++*count;
         }
-        snprintf(text, sizeof text, "%d x %d x %d", (int)m, (int)n, (int)k);
+        snprintf(text, sizeof text, "%dx%dx%d", (int)m, (int)n, (int)k);
         bench_figure(names[kind], text, mde_threads(c), flops / our_median, "GFLOP/s", blas ? flops / their_median : 0,
                      '+');
     }
