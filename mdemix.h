@@ -9320,6 +9320,8 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
    9. LAYERS AND TRAINING
    ====================================================================== */
 
+MDE__COLD_BEGIN
+
 /* A parameter set owns named tensors, their gradients and the optimizer's moments. What a training run depends on is
    all in there, so a checkpoint is the set, written out. */
 
@@ -11218,8 +11220,6 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
    11. LANGUAGE MODEL
    ====================================================================== */
 
-MDE__COLD_BEGIN
-
 /* A decoder-only transformer of llama's form (Touvron et al. 2023) or GPT-2's (Radford et al. 2019), or between. One
    forward pass, written in ops, serves training, scoring and generation: training records it on the tape, scoring does
    not, and generation gives it a cache of keys and values, so that it computes the new tokens only. A parameter has the
@@ -12619,8 +12619,6 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 
 #endif /* MDE_NO_STDIO */
 
-MDE__COLD_END
-
 /* ======================================================================
    12. MIXTURES OF DATA EXPERTS
    ====================================================================== */
@@ -13659,6 +13657,8 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde_release(c, values);
     return c->status;
 }
+
+MDE__COLD_END
 
 /* ======================================================================
    13. REGRESSION

@@ -3,7 +3,7 @@
      cc -O2 -fopenmp bench/bench_gp.c -o bench_gp -lm && ./bench_gp [FOLDER] [--no-multitask] [--no-peer]
    FOLDER holds RegMix's train_mixture_1m.csv and train_pile_loss_1m.csv (512 runs, 17 domains, 13 targets); without it
    $MDEMIX_SHARED/data/regmix is tried, and then a table of the same shape is made up. Figures are medians of three
-   runs, but a second or third run is left out once 20 s have passed. The peer, bench/peer_gp.py, fits 2 targets once,
+   runs, but a second or third run is left out once 20 s have passed. The peer, bench/peer_gp.py, fits 1 target once,
    and its seconds are scaled to all. It starts its search from one point, and so does gp_fit_1_start; gp_fit is the
    default of three. Shapes are runs (or mixtures) x domains x targets. */
 #define MDEMIX_IMPLEMENTATION
@@ -14,7 +14,7 @@
 #define MADE_RUNS 512
 #define MADE_DOMAINS 17
 #define MADE_TARGETS 13
-#define PEER_TARGETS 2
+#define PEER_TARGETS 1
 #define FOLDER "build"
 
 typedef struct table {
