@@ -21677,6 +21677,12 @@ static void mde__optimize_json_model(const mde_optimization *o, mde_text *t)
     mde_text_add(t, "}}");
 }
 
+/* Whether a bound that could be another holds a weight; nothing lies beyond a lower bound of 0. */
+static int mde__held_by_bound(const mde_optimization *o, int i)
+{
+    return o->best.active[i] > 0 || (o->best.active[i] < 0 && o->lower[i] > 0);
+}
+
 static void mde__optimize_json_search(const mde_optimization *o, mde_text *t)
 {
     const mde_choice *b = &o->best;
@@ -21705,7 +21711,7 @@ static void mde__optimize_json_search(const mde_optimization *o, mde_text *t)
     mde__add_json_mixture(t, o, o->prior);
     mde_text_add(t, ",\n  \"active\": [");
     for (i = 0; i < o->k; i++) {
-        if (b->active[i] == 0 || (b->active[i] < 0 && o->lower[i] <= 0 && !(b->price[i] > 0))) continue;
+        if (!mde__held_by_bound(o, i)) continue;
         mde_text_add(t, first ? "\n    {\"domain\": " : ",\n    {\"domain\": ");
         mde_text_add_json(t, mde__domain_name(o, i));
         mde_text_format(t, ", \"bound\": \"%s\"", b->active[i] > 0 ? "upper" : "lower");
@@ -21924,8 +21930,7 @@ static void mde__page_mixture(const mde_optimization *o, mde_text *t)
         mde_text_add_html(t, o->upper_reason[i] ? o->upper_reason[i] : "");
         mde_text_add(t, "</td>");
         if (budget) mde__add_number_cell(t, o->best.weights[i] * o->desc.target_tokens / o->tokens[i], 2, 0);
-        mde__add_number_cell(t, o->best.active[i] && o->best.price[i] > 0 ? o->best.price[i] : (double)NAN, 3,
-                             o->best.active[i] > 0);
+        mde__add_number_cell(t, mde__held_by_bound(o, i) ? o->best.price[i] : (double)NAN, 3, o->best.active[i] > 0);
         mde__add_number_cell(t, o->unbounded.weights[i], 4, o->unbounded.weights[i] > o->tried_most[i] + 0.001);
         mde_text_add(t, "</tr>\n");
     }
@@ -22230,7 +22235,7 @@ static void mde__summary_runs(const mde_optimization *o, mde_text *t)
     for (i = 0; i < o->k; i++) {
         mde_text_format(t, "%-28.28s %8.4f %8.4f %8.4f %8.4f ", o->domains[i], o->best.weights[i], o->prior[i],
                         o->lower[i], o->upper[i]);
-        if (o->best.active[i] && o->best.price[i] > 0) mde_text_format(t, "%8.3f", o->best.price[i]);
+        if (mde__held_by_bound(o, i)) mde_text_format(t, "%8.3f", o->best.price[i]);
         else mde_text_format(t, "%8s", "");
         mde_text_format(t, " %9.4f\n", o->unbounded.weights[i]);
     }
