@@ -15296,6 +15296,7 @@ static void mde__ridge_sd(const mde_regressor *r, const double *x, double *sd)
 #define MDE__LAW_BEND 0.5           /* residuals beyond this, in standard deviations of the target, count less */
 #define MDE__LAW_PENALTY 1e-2       /* on t t / 2: weights sum to 1, so that data alone leave one direction of t open */
 #define MDE__LAW_STEEPEST 30.0      /* greatest exponent of a prediction */
+#define MDE__LAW_REACH 12.0         /* standard deviations from the target's mean: no prediction lies further */
 #define MDE__LAW_STARTS 4
 
 typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
@@ -15432,7 +15433,7 @@ static void mde__law_predict(const mde_regressor *r, const double *x, double *me
         if (sd) sd[j] = 0;
         if (r->task[j] < 0) continue;
         e = mde__law_exponential(r->used, theta, x);
-        mean[j] += r->target_sd[j] * (theta[0] + e);
+        mean[j] += r->target_sd[j] * mde__clip(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
         for (i = 0; sd && i < p; i++) {
             double row = 0, slope = i == 0 ? 1 : i == 1 ? e : e * x[i - 2];
             for (k = 0; k < p; k++) row += covariance[mde__cell(i, p, k)] * (k == 0 ? 1 : k == 1 ? e : e * x[k - 2]);
@@ -15771,7 +15772,8 @@ static void mde__pools_predict(const mde_regressor *r, const double *x, double *
         mean[j] = r->target_mean[j];
         if (sd) sd[j] = r->target_sd[j];
         if (!fit->covariance) continue;
-        mean[j] += r->target_sd[j] * mde__pool_value(r->used, fit->pools, fit->theta, weights, slope);
+        mean[j] += r->target_sd[j] * mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope),
+                                               -MDE__LAW_REACH, MDE__LAW_REACH);
         if (!sd) continue;
         variance = mde__exp(fit->theta[p]) + mde__exp(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
         for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + (size_t)i * (size_t)p, slope);
@@ -21469,8 +21471,13 @@ static void mde__optimize_search(mde_optimization *o)
         mde_text_add(o->warnings, "the predicted gain over the best run is within the prediction's 90 % interval\n");
     }
     if (o->best.loss >= o->best_tried) {
-        mde_text_add(o->warnings,
-                     "the mixture is predicted to be no better than the best run, whose loss may be luck\n");
+        int outside = 0;
+        for (i = 0; i < o->k; i++) {
+            double w = o->runs->weights[mde__cell(o->best_run, o->k, i)];
+            outside |= w > o->upper[i] + 1e-3 || w < o->lower[i] - 1e-3;
+        }
+        mde_text_format(o->warnings, "the mixture is predicted to be no better than the best run, %s\n",
+                        outside ? "which lies outside of the bounds" : "whose loss may be luck");
     }
 }
 
