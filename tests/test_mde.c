@@ -1002,11 +1002,10 @@ static void results_are_the_same_bits_for_any_threads_and_instruction_set(void)
     free_table(&x);
 }
 
-static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
+/* Runs a job with the first, the second, ... allocation failing, until none does; more than `least` must have failed. */
+static void fail_each_allocation(const table *x, mde_status (*job)(mde_context *c, const table *x), size_t least)
 {
-    table x = make_table(5, 700, 2, 22);
     test_heap heap;
-    outcome o;
     int done = 0;
     memset(&heap, 0, sizeof heap);
     for (heap.fail_at = 1; !done && heap.fail_at < 2000; heap.fail_at++) {
@@ -1019,41 +1018,39 @@ static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
         desc.user = &heap;
         c = mde_context_create(&desc);
         if (c) {
-            done = everything(c, &x, &o) == MDE_OK;
+            done = job(c, x) == MDE_OK;
             if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
         }
         mde_context_free(c);
         CHECK(heap.held == 0);
     }
-    CHECK(done && heap.fail_at > 20);
+    CHECK(done && (size_t)heap.fail_at > least);
+}
+
+static mde_status do_everything(mde_context *c, const table *x)
+{
+    outcome o;
+    return everything(c, x, &o);
+}
+
+static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
+{
+    table x = make_table(5, 700, 2, 22);
+    fail_each_allocation(&x, do_everything, 20);
     free_table(&x);
+}
+
+static mde_status do_minimize(mde_context *c, const table *x)
+{
+    mde_optimum best;
+    mde_status status = mde_mixture_minimize(experts_of(c, x), NULL, &best);
+    return status != MDE_OK ? status : mde_context_status(c);
 }
 
 static void any_failing_allocation_on_the_way_through_samples_is_reported(void)
 {
     table x = make_table(4, 20000, 1, 24);
-    test_heap heap;
-    int done = 0;
-    memset(&heap, 0, sizeof heap);
-    for (heap.fail_at = 1; !done && heap.fail_at < 2000; heap.fail_at++) {
-        mde_context_desc desc;
-        mde_context *c;
-        memset(&desc, 0, sizeof desc);
-        heap.calls = 0;
-        desc.allocate = test_allocate;
-        desc.release = test_release;
-        desc.user = &heap;
-        c = mde_context_create(&desc);
-        if (c) {
-            mde_optimum best;
-            mde_experts *e = experts_of(c, &x);
-            done = mde_mixture_minimize(e, NULL, &best) == MDE_OK && mde_context_status(c) == MDE_OK;
-            if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
-        }
-        mde_context_free(c);
-        CHECK(heap.held == 0);
-    }
-    CHECK(done && heap.fail_at > 10);
+    fail_each_allocation(&x, do_minimize, 10);
     free_table(&x);
 }
 
