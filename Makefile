@@ -126,7 +126,7 @@ build/test_dagan_%: tests/test_dagan_%.c build/mdemix.o tests/test.h $(HEADERS)
 # The kernels at the width of AVX-512, on a machine that may not have it.
 build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
-	$(CC) $(TEST_CFLAGS) -Wno-psabi -DMDE_TEST_WIDE $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
+	$(CC) $(TEST_CFLAGS) -Wno-psabi -DMDE__WITH_WIDE $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 build/sanitize/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/sanitize && rm -f $@

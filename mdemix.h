@@ -1199,6 +1199,8 @@ extern "C" {
    4. PLATFORM
    ====================================================================== */
 
+MDE__COLD_BEGIN
+
 /* What the rest stands on: one door each for memory, sizes, errors, threads and files. Every block of memory is known
    to its context, so that freeing the context frees all; a step's temporaries come from the arena, a list of chunks
    that a mark and a rewind free at once. */
@@ -1234,8 +1236,6 @@ typedef struct mde__chunk {
     unsigned char *bytes;
 } mde__chunk;
 
-struct mde__kernels;
-
 struct mde_context {
     void *(*allocate)(size_t bytes, void *user);
     void (*release)(void *pointer, void *user);
@@ -1252,7 +1252,7 @@ struct mde_context {
     mde_tensor *sink[MDE_MAX_INPUTS];   /* where the fused VJP that runs may leave its gradients; see mde__sink */
     int sink_adds[MDE_MAX_INPUTS];
 
-    const struct mde__kernels *kernels;
+    int simd;
     int threads;
     int same_bits;
 
@@ -1564,8 +1564,8 @@ MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark)
 
 /* ---- Context ---- */
 
-static const struct mde__kernels *mde__kernels_select(int simd);
-static const char *mde__kernels_name(const struct mde__kernels *kernels);
+static int mde__simd_choose(int simd);
+static const char *mde__simd_text(int simd);
 
 /* 1 when a * b - c is rounded twice, as it must be where no fma is written. */
 static int mde__contraction_is_off(void)
@@ -1598,9 +1598,9 @@ MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
     c->threads = 1;
 #endif
     if (c->threads > 256) c->threads = 256;
-    c->kernels = mde__kernels_select(desc->simd);
-    if (!c->kernels) {
-        c->kernels = mde__kernels_select(MDE_SIMD_PORTABLE);
+    c->simd = mde__simd_choose(desc->simd);
+    if (!c->simd) {
+        c->simd = MDE_SIMD_PORTABLE;
         mde_fail(c, MDE_BAD_ARGUMENT, "context: instruction set %d is not to be had on this machine", desc->simd);
     }
     if ((desc->allocate != NULL) != (desc->release != NULL)) {
@@ -1634,7 +1634,7 @@ MDEDEF int mde_same_bits(const mde_context *c)
 
 MDEDEF const char *mde_simd_name(const mde_context *c)
 {
-    return c ? mde__kernels_name(c->kernels) : "none";
+    return c ? mde__simd_text(c->simd) : "none";
 }
 
 /* ---- Threads and time ---- */
@@ -1934,8 +1934,6 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 /* ======================================================================
    5. FILES AND FORMATS
    ====================================================================== */
-
-MDE__COLD_BEGIN
 
 /* Text that grows, JSON, CSV, .npy and safetensors. Bytes from outside enter here and nowhere else. JSON and CSV are
    walked twice by the same code: the first walk checks everything and counts, the second one fills blocks of just that
@@ -3750,8 +3748,10 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 
 #ifdef MDE__VECTORS
 #define MDE__INLINE inline __attribute__((always_inline))
+#define MDE__NOINLINE __attribute__((noinline))
 #else
 #define MDE__INLINE inline
+#define MDE__NOINLINE
 #endif
 
 #ifndef MDEMIX_FILE
@@ -3801,45 +3801,48 @@ typedef struct mde__strip_sum {
 
 typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
 
-typedef struct mde__kernels {
-    const char *name;
-    /* Matrix product: the tile is tile_rows x tile_columns. */
-    int64_t tile_rows, tile_columns;
-    void (*pack)(int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, float *panels);
-    void (*tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel, int64_t b_stride,
-                  int accumulate, float *out, int64_t stride);
-    void (*row_tiles)(int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row, int64_t step, const float *b,
-                      int64_t b_panel, int64_t b_stride, int accumulate, float *out, int64_t stride);
-    /* Elements. */
-    mde__kernel_fn *exp, *log, *tanh, *sigmoid, *silu, *gelu, *sqrt, *relu, *add, *sub, *mul, *div, *axpy, *affine;
-    mde__kernel_fn *silu_vjp, *gelu_vjp, *adamw, *row_product;
-    /* Reductions. */
-    mde__kernel_fn *sum, *dot, *sum_squares, *max, *sum_rows, *sum_columns;
-    /* Rows. */
-    mde__kernel_fn *softmax, *log_softmax, *softmax_vjp, *cross_entropy, *cross_entropy_vjp;
-    mde__kernel_fn *rms_norm, *rms_norm_vjp, *layer_norm, *layer_norm_vjp, *norm_gain_vjp, *rope;
-    mde__kernel_fn *glu, *glu_vjp;
-    mde__kernel_fn *attention_weights, *attention_end, *attention_gradients;
-    /* Mixtures of experts, in double. */
-    mde__kernel_fn *mixture;
-    /* Many of them, in float32. */
-    mde__kernel_fn *mixtures;
-    /* Dense algebra, in double: the tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS with every instruction set. */
-    void (*dense_multiply)(int64_t n, double scale, const double *x, const double *y, double *out);
-    void (*dense_axpy)(int64_t n, double scale, const double *x, double *y);
-    double (*dense_dot)(int64_t n, const double *x, const double *y);
-    void (*dense_tile)(int64_t depth, double sign, const double *a, const double *b, double *out, size_t stride);
-    int (*dense_factor)(int n, const double *a, double *inverse, size_t stride);
-    void (*covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
-                       int64_t stride, double *k, double *g);
-} mde__kernels;
+/* Every kernel once: JOB(name) for those that work on a job, OTHER(result, name, parameters) for the others. From the
+   lists come a declaration for each instruction set and mde__kernel_NAME(simd), the kernel of the set that runs: a
+   function of its own for each, so that the compiler drops the kernels which a program never calls. */
+#define MDE__KERNELS(JOB, OTHER) \
+    OTHER(void, pack, (int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, \
+                       float *panels)) \
+    OTHER(void, tiles, (int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel, \
+                        int64_t b_stride, int accumulate, float *out, int64_t stride)) \
+    OTHER(void, row_tiles, (int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row, int64_t step, \
+                            const float *b, int64_t b_panel, int64_t b_stride, int accumulate, float *out, \
+                            int64_t stride)) \
+    MDE__PLAIN_FUNCTIONS(JOB) MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
+    JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
+    JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
+    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
+
+/* Kernels that gain little or nothing from AVX-512, and dense algebra in double, whose problems are small: there it runs
+   what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
+#define MDE__NARROW_KERNELS(JOB, OTHER) \
+    JOB(sum) JOB(dot) JOB(sum_squares) JOB(max) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
+    JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
+    OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
+    OTHER(void, dense_axpy, (int64_t n, double scale, const double *x, double *y)) \
+    OTHER(double, dense_dot, (int64_t n, const double *x, const double *y)) \
+    OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
+                             size_t stride)) \
+    OTHER(int, dense_factor, (int n, const double *a, double *inverse, size_t stride)) \
+    OTHER(void, covariance, (mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns, \
+                             int64_t stride, double *k, double *g))
+
+/* Functions of one element and of two: each is a kernel, an op and a public function of that name. Those that are x
+   times a sigmoid have a kernel for their derivative, too. */
+#define MDE__PLAIN_FUNCTIONS(X) X(exp) X(log) X(sqrt) X(tanh) X(sigmoid) X(relu)
+#define MDE__GATED_FUNCTIONS(X) X(silu) X(gelu)
+#define MDE__BINARY_FUNCTIONS(X) X(add) X(sub) X(mul) X(div)
 
 /* ---- Fused multiply-add where the machine has none ---- */
 
 /* The product of two floats is exact in double. The sum is rounded to odd (the last bit tells that something was cut
    off), so that rounding it again to float cannot go wrong (Boldo and Melquiond 2008). */
 MDE__UNUSED
-static float mde__fma_emulated(float a, float b, float c)
+static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 {
 #ifdef MDE_NO_FMA_EMULATION
     return a * b + c;
@@ -3856,10 +3859,26 @@ static float mde__fma_emulated(float a, float b, float c)
 #endif
 }
 
+#ifdef __FP_FAST_FMAF
+#define MDE__FMA_SCALAR(a, b, c) __builtin_fmaf(a, b, c)
+#define MDE__FMA_CALL inline
+#else
+#define MDE__FMA_SCALAR(a, b, c) mde__fma_emulated(a, b, c)
+#define MDE__FMA_CALL MDE__NOINLINE
+#endif
+
+/* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that lack
+   them. */
+#define MDE__SIMD_WIDE 4
 #define MDE__KERNEL_SET 1               /* MDE_SIMD_PORTABLE, for the preprocessor */
 #endif /* MDEMIX_IMPLEMENTATION: the text up to the next line like this one is read once for each instruction set */
 
 #ifdef MDE__KERNEL_SET
+
+#ifdef __GNUC__
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"  /* what only the narrow kernels call */
+#endif
 
 #if MDE__KERNEL_SET == 1 && defined(MDE__X86) && !defined(MDE_NO_SIMD)
 #define MDE__KERNELS_COLD               /* processors without AVX2 only */
@@ -3870,7 +3889,6 @@ MDE__COLD_BEGIN
 
 #if MDE__KERNEL_SET == 1
 #define MDE__K(name) mde__##name##_portable
-#define MDE__SET_NAME "portable"
 #ifdef MDE__VECTORS
 #define MDE__W 4
 #else
@@ -3878,11 +3896,12 @@ MDE__COLD_BEGIN
 #endif
 #elif MDE__KERNEL_SET == 2
 #define MDE__K(name) mde__##name##_avx2
-#define MDE__SET_NAME "avx2"
 #define MDE__W 8
 #elif MDE__KERNEL_SET == 3
 #define MDE__K(name) mde__##name##_avx512
-#define MDE__SET_NAME "avx512"
+#define MDE__W 16
+#elif MDE__KERNEL_SET == 4
+#define MDE__K(name) mde__##name##_wide
 #define MDE__W 16
 #endif
 
@@ -3913,6 +3932,13 @@ MDE__COLD_BEGIN
 #define MDE__EACH_TOKEN(S) MDE__EACH_2(S)
 #endif
 
+/* Where a multiply-add is a call, what is full of them is one, too: those processors are old, and code is dear. */
+#if MDE__KERNEL_SET == 1 && !defined(__FMA__) && !defined(__ARM_FEATURE_FMA)
+#define MDE__SHARED MDE__NOINLINE
+#else
+#define MDE__SHARED inline
+#endif
+
 /* V: floats; I: as many int32, also the masks of comparisons; D: half as many doubles; L: as many uint64. */
 #define MDE__V MDE__K(V)
 #define MDE__I MDE__K(I)
@@ -3932,6 +3958,13 @@ typedef double MDE__D __attribute__((vector_size(MDE__W * 4)));
 typedef uint64_t MDE__L __attribute__((vector_size(MDE__W * 4)));
 #define MDE__MASK_DOUBLE(comparison) ((MDE__L)(comparison))
 #define MDE__MASK(comparison) ((MDE__I)(comparison))
+#endif
+
+#define MDE__DECLARE(result, name, parameters) static result MDE__K(name) parameters;
+#define MDE__DECLARE_JOB(name) MDE__DECLARE(void, name, (const mde__job *j, int64_t from, int64_t to))
+MDE__KERNELS(MDE__DECLARE_JOB, MDE__DECLARE)
+#if MDE__KERNEL_SET != 3
+MDE__NARROW_KERNELS(MDE__DECLARE_JOB, MDE__DECLARE)
 #endif
 
 static inline MDE__I MDE__K(as_int)(MDE__V x)
@@ -3981,7 +4014,7 @@ static inline MDE__I MDE__K(set_int)(int32_t x)
 }
 
 /* The first n < MDE__W floats, then fill. */
-static inline MDE__V MDE__K(load_part)(const float *p, int64_t n, float fill)
+static MDE__NOINLINE MDE__V MDE__K(load_part)(const float *p, int64_t n, float fill)
 {
     float lanes[MDE__W];
     int64_t i;
@@ -3989,7 +4022,7 @@ static inline MDE__V MDE__K(load_part)(const float *p, int64_t n, float fill)
     return MDE__K(load)(lanes);
 }
 
-static inline void MDE__K(store_part)(float *p, int64_t n, MDE__V x)
+static MDE__NOINLINE void MDE__K(store_part)(float *p, int64_t n, MDE__V x)
 {
     float lanes[MDE__W];
     int64_t i;
@@ -4012,25 +4045,36 @@ static inline MDE__I MDE__K(shift_left)(MDE__I x, int bits)
 #endif
 }
 
-/* a b + c, rounded once. */
+/* a b + c, rounded once. Where that takes many instructions it is a call, since every kernel is full of it. */
+#if MDE__KERNEL_SET == 3
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-#if MDE__KERNEL_SET == 3
     return (MDE__V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
 #elif MDE__KERNEL_SET == 2
+static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
     return (MDE__V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif MDE__W == 1
-#ifdef FP_FAST_FMAF
-    return fmaf(a, b, c);
-#else
-    return mde__fma_emulated(a, b, c);
-#endif
-#elif defined(MDE__X86) && defined(__FMA__) && MDE__W == 4
+}
+#elif MDE__W == 4 && defined(MDE__X86) && defined(__FMA__)
+static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
     return (MDE__V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
-#elif defined(MDE__X86) && MDE__W == 4 && defined(MDE_NO_FMA_EMULATION)
+}
+#elif MDE__W == 4 && defined(__aarch64__) && defined(__ARM_NEON)
+static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
+    return (MDE__V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+#elif defined(MDE_NO_FMA_EMULATION)
+static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
     return a * b + c;
-#elif defined(MDE__X86) && MDE__W == 4
-    /* mde__fma_emulated, two lanes at a time. */
+}
+#elif MDE__W == 4 && defined(MDE__X86)
+/* mde__fma_emulated, two lanes at a time. */
+static MDE__NOINLINE MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
     MDE__D half[2];
     int i;
     for (i = 0; i < 2; i++) {
@@ -4047,20 +4091,24 @@ static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
         half[i] = (MDE__D)((MDE__L)sum + (inexact & (even - opposite - opposite)));
     }
     return (MDE__V)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)half[0]), _mm_cvtpd_ps((__m128d)half[1]));
-#elif defined(__aarch64__) && defined(__ARM_NEON) && MDE__W == 4
-    return (MDE__V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+#elif MDE__W == 1
+static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
+#ifdef FP_FAST_FMAF
+    return fmaf(a, b, c);
 #else
-    int i;
-    for (i = 0; i < MDE__W; i++) {
-#ifdef __FP_FAST_FMAF
-        c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-#else
-        c[i] = mde__fma_emulated(a[i], b[i], c[i]);
-#endif
-    }
-    return c;
+    return mde__fma_emulated(a, b, c);
 #endif
 }
+#else
+static MDE__FMA_CALL MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
+{
+    int i;
+    for (i = 0; i < MDE__W; i++) c[i] = MDE__FMA_SCALAR(a[i], b[i], c[i]);
+    return c;
+}
+#endif
 
 static inline MDE__V MDE__K(sqrt_of)(MDE__V x)
 {
@@ -4175,7 +4223,7 @@ static inline double MDE__K(fold_double)(double *lanes)
 
 /* e^x = 2^k e^r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r). The two powers of 2 reach from infinity to the
    denormals, with one rounding. */
-static inline MDE__V MDE__K(exp_of)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(exp_of)(MDE__V x)
 {
     MDE__V magic = MDE__K(set)(12582912.0f), rounded, k, r, p;    /* 1.5 2^23: its last bit is worth 1 */
     MDE__I power, half;
@@ -4198,7 +4246,7 @@ static inline MDE__V MDE__K(exp_of)(MDE__V x)
 }
 
 /* x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt 2); log(1 + f) = f - f^2 / 2 + f^3 P(f). */
-static inline MDE__V MDE__K(log_of)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(log_of)(MDE__V x)
 {
     MDE__V zero = MDE__K(set)(0.0f), magic = MDE__K(set)(12582912.0f), infinity = MDE__K(set)((float)INFINITY);
     MDE__I denormal = MDE__MASK(x < MDE__K(set)(1.17549435e-38f)), bits, e;
@@ -4226,7 +4274,7 @@ static inline MDE__V MDE__K(log_of)(MDE__V x)
 }
 
 /* |x| < 5/8: x + x^3 P(x^2); else 1 - 2 / (e^2|x| + 1), with the sign of x. */
-static inline MDE__V MDE__K(tanh_of)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(tanh_of)(MDE__V x)
 {
     MDE__I sign = MDE__K(as_int)(x) & MDE__K(set_int)(INT32_MIN);
     MDE__V positive = MDE__K(as_float)(MDE__K(as_int)(x) ^ sign), z = x * x, p, large;
@@ -4245,7 +4293,7 @@ static inline MDE__V MDE__K(tanh_of)(MDE__V x)
 
 /* With e = e^-|x|: 1 / (1 + e) for x >= 0, else e / (1 + e). What 1 + e and the division lose is put back by the
    remainder, times about 1 / (1 + e). */
-static inline MDE__V MDE__K(sigmoid_of)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(sigmoid_of)(MDE__V x)
 {
     MDE__V one = MDE__K(set)(1.0f), top, y, rest;
     MDE__V e = MDE__K(exp_of)(MDE__K(as_float)(MDE__K(as_int)(x) | MDE__K(set_int)(INT32_MIN)));
@@ -4263,21 +4311,21 @@ static inline MDE__V MDE__K(silu_of)(MDE__V x)
 }
 
 /* x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3). */
-static inline MDE__V MDE__K(gelu_of)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(gelu_of)(MDE__V x)
 {
     MDE__V cubic = MDE__K(fma)(x * x, MDE__K(set)(0.0713548163f), MDE__K(set)(1.59576912f));
     return x * MDE__K(sigmoid_of)(x * cubic);
 }
 
 /* s + x s (1 - s) with s = sigmoid(x) */
-static inline MDE__V MDE__K(silu_slope)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(silu_slope)(MDE__V x)
 {
     MDE__V s = MDE__K(sigmoid_of)(x);
     return MDE__K(fma)(x * s, MDE__K(set)(1.0f) - s, s);
 }
 
 /* s + x s (1 - s) u'(x) with s = sigmoid(u), u as in gelu_of */
-static inline MDE__V MDE__K(gelu_slope)(MDE__V x)
+static MDE__SHARED MDE__V MDE__K(gelu_slope)(MDE__V x)
 {
     MDE__V square = x * x, s, slope;
     s = MDE__K(sigmoid_of)(x * MDE__K(fma)(square, MDE__K(set)(0.0713548163f), MDE__K(set)(1.59576912f)));
@@ -4292,26 +4340,20 @@ static inline MDE__V MDE__K(relu_of)(MDE__V x)
 
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
 
-#define MDE__UNARY(name, function) \
+#define MDE__UNARY(name) \
     static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
     { \
         const float *x = j->in[0]; \
         float *y = j->out[0]; \
         int64_t i; \
-        for (i = from; i + MDE__W <= to; i += MDE__W) MDE__K(store)(y + i, MDE__K(function)(MDE__K(load)(x + i))); \
+        for (i = from; i + MDE__W <= to; i += MDE__W) MDE__K(store)(y + i, MDE__K(name##_of)(MDE__K(load)(x + i))); \
         if (i < to) { \
             MDE__V part = MDE__K(load_part)(x + i, to - i, 1.0f); \
-            MDE__K(store_part)(y + i, to - i, MDE__K(function)(part)); \
+            MDE__K(store_part)(y + i, to - i, MDE__K(name##_of)(part)); \
         } \
     }
-MDE__UNARY(exp, exp_of)
-MDE__UNARY(log, log_of)
-MDE__UNARY(tanh, tanh_of)
-MDE__UNARY(sigmoid, sigmoid_of)
-MDE__UNARY(silu, silu_of)
-MDE__UNARY(gelu, gelu_of)
-MDE__UNARY(sqrt, sqrt_of)
-MDE__UNARY(relu, relu_of)
+MDE__PLAIN_FUNCTIONS(MDE__UNARY)
+MDE__GATED_FUNCTIONS(MDE__UNARY)
 
 /* EXPRESSION of the vectors a and b, taken from x and y, and the numbers s and t. */
 #define MDE__BINARY(name, x, y, EXPRESSION) \
@@ -4401,7 +4443,7 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
 #define MDE__KEEP_LANE(r) MDE__K(store)(lanes + MDE__W * r, lane##r);
 
 #define MDE__REDUCE(name, ARGUMENTS, first, fold, STEP) \
-    static inline float MDE__K(name) ARGUMENTS \
+    static MDE__NOINLINE float MDE__K(name) ARGUMENTS \
     { \
         MDE__V start = MDE__K(set)(first); \
         float lanes[MDE__LANES]; \
@@ -4893,6 +4935,7 @@ static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t
 #define MDE__EACH_OTHER(S) S(2) S(3) S(4) S(5)
 #endif
 #define MDE__TILE_COLUMNS (2 * MDE__W)
+static const int64_t MDE__K(tile_rows) = MDE__TILE_ROWS, MDE__K(tile_columns) = MDE__TILE_COLUMNS;
 
 /* Brings `count` vectors of length k (rows of A, columns of B) into panels of `width` vectors, [k][width] each, zeros
    beside the last. x[i * stride + p] is element p of vector i if along_k, else x[p * stride + i]. */
@@ -5714,27 +5757,10 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
     }
 }
 
-static const mde__kernels *MDE__K(table)(void)
-{
-    static const mde__kernels table = {
-        MDE__SET_NAME, MDE__TILE_ROWS, MDE__TILE_COLUMNS, MDE__K(pack), MDE__K(tiles),
-        MDE__K(row_tiles),
-        MDE__K(exp), MDE__K(log), MDE__K(tanh), MDE__K(sigmoid), MDE__K(silu), MDE__K(gelu), MDE__K(sqrt),
-        MDE__K(relu), MDE__K(add), MDE__K(sub), MDE__K(mul), MDE__K(div), MDE__K(axpy), MDE__K(affine),
-        MDE__K(silu_vjp), MDE__K(gelu_vjp), MDE__K(adamw), MDE__K(row_product),
-        MDE__K(sum), MDE__K(dot), MDE__K(sum_squares), MDE__K(max), MDE__K(sum_rows), MDE__K(sum_columns),
-        MDE__K(softmax), MDE__K(log_softmax), MDE__K(softmax_vjp), MDE__K(cross_entropy), MDE__K(cross_entropy_vjp),
-        MDE__K(rms_norm), MDE__K(rms_norm_vjp), MDE__K(layer_norm), MDE__K(layer_norm_vjp), MDE__K(norm_gain_vjp),
-        MDE__K(rope), MDE__K(glu), MDE__K(glu_vjp),
-        MDE__K(attention_weights), MDE__K(attention_end), MDE__K(attention_gradients), MDE__K(mixture),
-        MDE__K(mixtures), MDE__K(dense_multiply), MDE__K(dense_axpy), MDE__K(dense_dot),
-        MDE__K(dense_tile), MDE__K(dense_factor), MDE__K(covariance)
-    };
-    return &table;
-}
 
 #undef MDE__K
-#undef MDE__SET_NAME
+#undef MDE__DECLARE
+#undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
 #undef MDE__EACH
@@ -5782,10 +5808,14 @@ static const mde__kernels *MDE__K(table)(void)
 #undef MDE__EACH_ROW
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
+#undef MDE__SHARED
 #undef MDE__KERNEL_SET
 #ifdef MDE__KERNELS_COLD
 MDE__COLD_END
 #undef MDE__KERNELS_COLD
+#endif
+#ifdef __GNUC__
+#pragma GCC diagnostic pop
 #endif
 #endif /* MDE__KERNEL_SET: end of the text that is read once for each instruction set */
 
@@ -5824,28 +5854,73 @@ MDE__COLD_END
 #endif
 #endif
 
-/* The table of the instruction set, one of MDE_SIMD_*; NULL when the CPU or this build lacks it. */
-static const mde__kernels *mde__kernels_select(int simd)
-{
-    if (simd == MDE_SIMD_PORTABLE) return mde__table_portable();
-#if defined(MDE__X86) && !defined(MDE_NO_SIMD)
-    __builtin_cpu_init();
-    if ((simd == MDE_SIMD_AVX512 || simd == MDE_SIMD_BEST) && __builtin_cpu_supports("avx512f")
-        && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return mde__table_avx512();
-    }
-    if ((simd == MDE_SIMD_AVX2 || simd == MDE_SIMD_BEST) && __builtin_cpu_supports("avx2")
-        && __builtin_cpu_supports("fma")) {
-        return mde__table_avx2();
-    }
+#ifdef MDE__WITH_WIDE
+#define MDE__KERNEL_SET 4               /* MDE__SIMD_WIDE */
+#include MDEMIX_FILE
 #endif
-    return simd == MDE_SIMD_BEST ? mde__table_portable() : NULL;
+
+/* ---- The kernel of the instruction set that runs ---- */
+
+#ifdef MDE__WITH_WIDE
+#define MDE__IF_WIDE(name) simd == MDE__SIMD_WIDE ? mde__##name##_wide :
+#else
+#define MDE__IF_WIDE(name)
+#endif
+#if defined(MDE__X86) && !defined(MDE_NO_SIMD)
+#define MDE__PICK(name) \
+    (simd == MDE_SIMD_AVX512 ? mde__##name##_avx512 \
+     : MDE__IF_WIDE(name) simd == MDE_SIMD_AVX2 ? mde__##name##_avx2 : mde__##name##_portable)
+#define MDE__PICK_NARROW(name) \
+    (MDE__IF_WIDE(name) simd >= MDE_SIMD_AVX2 ? mde__##name##_avx2 : mde__##name##_portable)
+#else
+#define MDE__PICK(name) ((void)simd, MDE__IF_WIDE(name) mde__##name##_portable)
+#define MDE__PICK_NARROW(name) MDE__PICK(name)
+#endif
+
+#define MDE__DISPATCH(result, name, parameters) \
+    static result (*mde__kernel_##name(int simd)) parameters { return MDE__PICK(name); }
+#define MDE__DISPATCH_JOB(name) MDE__DISPATCH(void, name, (const mde__job *j, int64_t from, int64_t to))
+#define MDE__DISPATCH_NARROW(result, name, parameters) \
+    static result (*mde__kernel_##name(int simd)) parameters { return MDE__PICK_NARROW(name); }
+#define MDE__DISPATCH_NARROW_JOB(name) \
+    MDE__DISPATCH_NARROW(void, name, (const mde__job *j, int64_t from, int64_t to))
+MDE__KERNELS(MDE__DISPATCH_JOB, MDE__DISPATCH)
+MDE__NARROW_KERNELS(MDE__DISPATCH_NARROW_JOB, MDE__DISPATCH_NARROW)
+
+static int64_t mde__tile_rows(int simd)
+{
+    return MDE__PICK(tile_rows);
 }
 
-static const char *mde__kernels_name(const mde__kernels *kernels)
+static int64_t mde__tile_columns(int simd)
 {
-    return kernels->name;
+    return MDE__PICK(tile_columns);
 }
+
+/* The instruction set to run for a wish, one of MDE_SIMD_*; 0 when the CPU or this build lacks it. */
+static int mde__simd_choose(int simd)
+{
+    int best = MDE_SIMD_PORTABLE;
+#if defined(MDE__X86) && !defined(MDE_NO_SIMD)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        best = __builtin_cpu_supports("avx512f") ? MDE_SIMD_AVX512 : MDE_SIMD_AVX2;
+    }
+#endif
+#ifdef MDE__WITH_WIDE
+    if (simd == MDE__SIMD_WIDE) return simd;
+#endif
+    if (simd == MDE_SIMD_BEST) return best;
+    return simd >= MDE_SIMD_PORTABLE && simd <= best ? simd : 0;
+}
+
+static const char *mde__simd_text(int simd)
+{
+    return simd == MDE_SIMD_AVX512 ? "avx512" : simd == MDE_SIMD_AVX2 ? "avx2" : simd == MDE_SIMD_PORTABLE ? "portable"
+                                                                                                           : "wide";
+}
+
+MDE__COLD_BEGIN     /* from here on, what calls kernels */
 
 /* ---- Elements and rows: work is cut into chunks whose places depend on the sizes alone ---- */
 
@@ -5909,88 +5984,37 @@ static void mde__elements(mde_context *c, mde__kernel_fn *fn, int64_t n, const f
     mde__run(c, fn, &job, n, MDE__CHUNK_ELEMENTS);
 }
 
-/* y[i] = f(x[i]); y may be x. */
-static void mde__vexp(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->exp, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vlog(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->log, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vtanh(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->tanh, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vsigmoid(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->sigmoid, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vsilu(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->silu, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vgelu(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->gelu, n, x, NULL, 0, 0, y);
-}
-
-/* dx[i] = g[i] f'(x[i]); dx may be g. */
-static void mde__vsilu_vjp(mde_context *c, int64_t n, const float *x, const float *g, float *dx)
-{
-    mde__elements(c, c->kernels->silu_vjp, n, x, g, 0, 0, dx);
-}
-
-static void mde__vgelu_vjp(mde_context *c, int64_t n, const float *x, const float *g, float *dx)
-{
-    mde__elements(c, c->kernels->gelu_vjp, n, x, g, 0, 0, dx);
-}
-
-static void mde__vsqrt(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->sqrt, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vrelu(mde_context *c, int64_t n, const float *x, float *y)
-{
-    mde__elements(c, c->kernels->relu, n, x, NULL, 0, 0, y);
-}
-
-static void mde__vadd(mde_context *c, int64_t n, const float *a, const float *b, float *y)
-{
-    mde__elements(c, c->kernels->add, n, a, b, 0, 0, y);
-}
-
-static void mde__vsub(mde_context *c, int64_t n, const float *a, const float *b, float *y)
-{
-    mde__elements(c, c->kernels->sub, n, a, b, 0, 0, y);
-}
-
-static void mde__vmul(mde_context *c, int64_t n, const float *a, const float *b, float *y)
-{
-    mde__elements(c, c->kernels->mul, n, a, b, 0, 0, y);
-}
-
-static void mde__vdiv(mde_context *c, int64_t n, const float *a, const float *b, float *y)
-{
-    mde__elements(c, c->kernels->div, n, a, b, 0, 0, y);
-}
+/* y[i] = f(x[i]), y[i] = f(a[i], b[i]), dx[i] = g[i] f'(x[i]); the output may be an input. */
+#define MDE__VECTOR_UNARY(name) \
+    static void mde__v##name(mde_context *c, int64_t n, const float *x, float *y) \
+    { \
+        mde__elements(c, mde__kernel_##name(c->simd), n, x, NULL, 0, 0, y); \
+    }
+#define MDE__VECTOR_BINARY(name) \
+    static void mde__v##name(mde_context *c, int64_t n, const float *a, const float *b, float *y) \
+    { \
+        mde__elements(c, mde__kernel_##name(c->simd), n, a, b, 0, 0, y); \
+    }
+#define MDE__VECTOR_VJP(name) \
+    static void mde__v##name##_vjp(mde_context *c, int64_t n, const float *x, const float *g, float *dx) \
+    { \
+        mde__elements(c, mde__kernel_##name##_vjp(c->simd), n, x, g, 0, 0, dx); \
+    }
+MDE__PLAIN_FUNCTIONS(MDE__VECTOR_UNARY)
+MDE__GATED_FUNCTIONS(MDE__VECTOR_UNARY)
+MDE__BINARY_FUNCTIONS(MDE__VECTOR_BINARY)
+MDE__GATED_FUNCTIONS(MDE__VECTOR_VJP)
 
 /* y += alpha x */
 static void mde__vaxpy(mde_context *c, int64_t n, float alpha, const float *x, float *y)
 {
-    mde__elements(c, c->kernels->axpy, n, x, NULL, alpha, 0, y);
+    mde__elements(c, mde__kernel_axpy(c->simd), n, x, NULL, alpha, 0, y);
 }
 
 /* y = scale x + shift */
 static void mde__vaffine(mde_context *c, int64_t n, const float *x, float scale, float shift, float *y)
 {
-    mde__elements(c, c->kernels->affine, n, x, NULL, scale, shift, y);
+    mde__elements(c, mde__kernel_affine(c->simd), n, x, NULL, scale, shift, y);
 }
 
 /* AdamW with decoupled weight decay; g is multiplied by grad_scale first. bias_correction is 1 - beta^step. */
@@ -6010,7 +6034,7 @@ static void mde__adamw(mde_context *c, int64_t n, float *w, const float *g, floa
     job.number[5] = (float)(1.0 / bias_correction2);
     job.number[6] = (float)eps;
     job.number[7] = (float)(lr / bias_correction1);
-    mde__run(c, c->kernels->adamw, &job, n, MDE__CHUNK_ELEMENTS);
+    mde__run(c, mde__kernel_adamw(c->simd), &job, n, MDE__CHUNK_ELEMENTS);
 }
 
 #define MDE__MAX_PARTIALS 256
@@ -6038,20 +6062,20 @@ static float mde__fold_partials(int64_t count, const double *partial)
 static float mde__sum(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS];
-    return mde__fold_partials(mde__partials(c, c->kernels->sum, n, x, NULL, partial), partial);
+    return mde__fold_partials(mde__partials(c, mde__kernel_sum(c->simd), n, x, NULL, partial), partial);
 }
 
 MDE__UNUSED
 static float mde__dot(mde_context *c, int64_t n, const float *x, const float *y)
 {
     double partial[MDE__MAX_PARTIALS];
-    return mde__fold_partials(mde__partials(c, c->kernels->dot, n, x, y, partial), partial);
+    return mde__fold_partials(mde__partials(c, mde__kernel_dot(c->simd), n, x, y, partial), partial);
 }
 
 static double mde__sum_squares(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS], sum = 0;
-    int64_t i, count = mde__partials(c, c->kernels->sum_squares, n, x, NULL, partial);
+    int64_t i, count = mde__partials(c, mde__kernel_sum_squares(c->simd), n, x, NULL, partial);
     for (i = 0; i < count; i++) sum += partial[i];
     return sum;
 }
@@ -6061,7 +6085,7 @@ MDE__UNUSED
 static float mde__max(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS], largest = -(double)INFINITY;
-    int64_t i, count = mde__partials(c, c->kernels->max, n, x, NULL, partial);
+    int64_t i, count = mde__partials(c, mde__kernel_max(c->simd), n, x, NULL, partial);
     for (i = 0; i < count; i++) largest = partial[i] > largest ? partial[i] : largest;
     return (float)largest;
 }
@@ -6070,7 +6094,7 @@ static float mde__max(mde_context *c, int64_t n, const float *x)
 static void mde__sum_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *out)
 {
     mde__job job = mde__new_job(x, NULL, out);
-    mde__run_rows(c, c->kernels->sum_rows, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_sum_rows(c->simd), &job, rows, cols);
 }
 
 /* out [cols], added to if accumulate */
@@ -6078,27 +6102,27 @@ static void mde__sum_columns(mde_context *c, int64_t rows, int64_t cols, const f
 {
     mde__job job = mde__new_job(x, NULL, out);
     job.size[0] = accumulate;
-    mde__run_columns(c, c->kernels->sum_columns, &job, rows, cols);
+    mde__run_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
 }
 
 /* x, y [rows, cols]; y may be x. */
 static void mde__softmax_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
 {
     mde__job job = mde__new_job(x, NULL, y);
-    mde__run_rows(c, c->kernels->softmax, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_softmax(c->simd), &job, rows, cols);
 }
 
 static void mde__log_softmax_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
 {
     mde__job job = mde__new_job(x, NULL, y);
-    mde__run_rows(c, c->kernels->log_softmax, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_log_softmax(c->simd), &job, rows, cols);
 }
 
 /* y is softmax's output, g its gradient. */
 static void mde__softmax_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *y, const float *g, float *dx)
 {
     mde__job job = mde__new_job(y, g, dx);
-    mde__run_rows(c, c->kernels->softmax_vjp, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_softmax_vjp(c->simd), &job, rows, cols);
 }
 
 /* logits [rows, cols]; target, loss, logsumexp [rows]. A negative target is left out: loss 0, gradient 0. */
@@ -6108,7 +6132,7 @@ static void mde__cross_entropy_rows(mde_context *c, int64_t rows, int64_t cols, 
     mde__job job = mde__new_job(logits, NULL, loss);
     job.target = target;
     job.out[1] = logsumexp;
-    mde__run_rows(c, c->kernels->cross_entropy, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_cross_entropy(c->simd), &job, rows, cols);
 }
 
 /* g [rows] is the gradient of loss; dlogits may be logits. */
@@ -6118,7 +6142,7 @@ static void mde__cross_entropy_rows_vjp(mde_context *c, int64_t rows, int64_t co
     mde__job job = mde__new_job(logits, logsumexp, dlogits);
     job.target = target;
     job.in[2] = g;
-    mde__run_rows(c, c->kernels->cross_entropy_vjp, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_cross_entropy_vjp(c->simd), &job, rows, cols);
 }
 
 /* x, y [rows, cols], gain [cols] or NULL, rstd [rows] or NULL */
@@ -6128,7 +6152,7 @@ static void mde__rms_norm_rows(mde_context *c, int64_t rows, int64_t cols, const
     mde__job job = mde__new_job(x, gain, y);
     job.out[1] = rstd;
     job.number[0] = eps;
-    mde__run_rows(c, c->kernels->rms_norm, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_rms_norm(c->simd), &job, rows, cols);
 }
 
 /* dx, dgain may be NULL; dgain is added to, and so is dx if `add`. dx may be g only if dgain is NULL. */
@@ -6139,9 +6163,9 @@ static void mde__rms_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, c
     job.in[2] = rstd;
     job.in[3] = g;
     job.size[0] = add;
-    if (dx) mde__run_rows(c, c->kernels->rms_norm_vjp, &job, rows, cols);
+    if (dx) mde__run_rows(c, mde__kernel_rms_norm_vjp(c->simd), &job, rows, cols);
     job.out[0] = dgain;
-    if (dgain) mde__run_columns(c, c->kernels->norm_gain_vjp, &job, rows, cols);
+    if (dgain) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, rows, cols);
 }
 
 /* gain, bias [cols] or NULL; mean, rstd [rows] or NULL */
@@ -6153,7 +6177,7 @@ static void mde__layer_norm_rows(mde_context *c, int64_t rows, int64_t cols, con
     job.out[1] = mean;
     job.out[2] = rstd;
     job.number[0] = eps;
-    mde__run_rows(c, c->kernels->layer_norm, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_layer_norm(c->simd), &job, rows, cols);
 }
 
 /* dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`. */
@@ -6166,10 +6190,10 @@ static void mde__layer_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols,
     job.in[3] = g;
     job.in[4] = mean;
     job.size[0] = add;
-    if (dx) mde__run_rows(c, c->kernels->layer_norm_vjp, &job, rows, cols);
+    if (dx) mde__run_rows(c, mde__kernel_layer_norm_vjp(c->simd), &job, rows, cols);
     job.out[0] = dgain;
     job.out[1] = dbias;
-    if (dgain || dbias) mde__run_columns(c, c->kernels->norm_gain_vjp, &job, rows, cols);
+    if (dgain || dbias) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, rows, cols);
 }
 
 /* x, y [batch, time, heads, dim], tables [time, dim/2]; y may be x. The first `turned` heads are turned. */
@@ -6183,20 +6207,20 @@ static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads
     job.size[1] = turned;
     job.size[2] = dim;
     job.size[3] = heads;
-    mde__run_rows(c, c->kernels->rope, &job, batch * time, heads * dim);
+    mde__run_rows(c, mde__kernel_rope(c->simd), &job, batch * time, heads * dim);
 }
 
 /* x, dx [rows, 2 cols]; y, g [rows, cols] */
 static void mde__glu_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
 {
     mde__job job = mde__new_job(x, NULL, y);
-    mde__run_rows(c, c->kernels->glu, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_glu(c->simd), &job, rows, cols);
 }
 
 static void mde__glu_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *g, float *dx)
 {
     mde__job job = mde__new_job(x, g, dx);
-    mde__run_rows(c, c->kernels->glu_vjp, &job, rows, cols);
+    mde__run_rows(c, mde__kernel_glu_vjp(c->simd), &job, rows, cols);
 }
 
 static void mde__repeat(const mde__job *j, int64_t from, int64_t to)
@@ -6225,7 +6249,7 @@ static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const fl
 #define MDE__GEMM_THREADED (1 << 20)    /* multiply-adds; below, starting threads takes longer than the product */
 
 typedef struct mde__product {
-    const mde__kernels *kernels;
+    int simd;
     int ta, tb, accumulate;
     int64_t m, n, k, lda, ldb, ldo, batch, stride_a, stride_b, stride_out;
     const float *a, *b;
@@ -6247,11 +6271,11 @@ static int64_t mde__round_up(int64_t a, int64_t unit)
 }
 
 /* Floats of the blocks of A and B for one thread; the tail is for a pack that writes a little too far. */
-static size_t mde__gemm_part_floats(const mde__kernels *kernels, int64_t m, int64_t n, int64_t k)
+static size_t mde__gemm_part_floats(int simd, int64_t m, int64_t n, int64_t k)
 {
     int64_t block_k = mde__least(k, MDE__BLOCK_K);
-    int64_t block_m = mde__round_up(mde__least(m, MDE__BLOCK_M), kernels->tile_rows);
-    int64_t block_n = mde__round_up(mde__least(n, MDE__BLOCK_N), kernels->tile_columns);
+    int64_t block_m = mde__round_up(mde__least(m, MDE__BLOCK_M), mde__tile_rows(simd));
+    int64_t block_n = mde__round_up(mde__least(n, MDE__BLOCK_N), mde__tile_columns(simd));
     return (size_t)mde__round_up(block_k * (block_m + block_n) + MDE__LANES, MDE__LANES);
 }
 
@@ -6261,7 +6285,7 @@ static int mde__gemm_a_in_place(const mde__product *p, int64_t m, int64_t n)
 {
     if (p->row) return 1;
     if (p->ta) return n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
-    return m <= p->kernels->tile_rows || (n <= MDE__BLOCK_K && p->lda % 1024 != 0);
+    return m <= mde__tile_rows(p->simd) || (n <= MDE__BLOCK_K && p->lda % 1024 != 0);
 }
 
 /* Rows and columns [m, n] of the product p from (row, column) on, by one thread. A product of few rows, as in
@@ -6269,8 +6293,8 @@ static int mde__gemm_a_in_place(const mde__product *p, int64_t m, int64_t n)
 static void mde__gemm_part(const mde__product *p, const float *a, const float *b, int64_t row, int64_t column,
                            int64_t m, int64_t n, float *out, float *workspace)
 {
-    const mde__kernels *kernels = p->kernels;
-    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, rows[MDE__BLOCK_M], i, j, q;
+    int simd = p->simd;
+    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), rows[MDE__BLOCK_M], i, j, q;
     int few = m <= tile_m, a_in_place = mde__gemm_a_in_place(p, m, n);
     int b_in_place = !p->tb && (few || (m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
     int64_t step_n = few && p->tb ? tile_n : MDE__BLOCK_N, step_k = few && !p->tb ? 16 : MDE__BLOCK_K;
@@ -6284,7 +6308,7 @@ static void mde__gemm_part(const mde__product *p, const float *a, const float *b
             const float *from_b = p->tb ? b + (column + j + whole) * p->ldb + q : b + q * p->ldb + column + j;
             int accumulate = p->accumulate || q > 0;
             if (whole < block_n) {
-                kernels->pack(p->tb, tile_n, block_n - whole, block_k, p->tb ? from_b : from_b + whole, p->ldb,
+                mde__kernel_pack(simd)(p->tb, tile_n, block_n - whole, block_k, p->tb ? from_b : from_b + whole, p->ldb,
                               packed_b);
             }
             for (i = 0; i < m; i += MDE__BLOCK_M) {
@@ -6295,12 +6319,12 @@ static void mde__gemm_part(const mde__product *p, const float *a, const float *b
                 const int64_t *at = p->row ? p->row + row + i : a_in_place ? rows : NULL;
                 float *to = out + (row + i) * p->ldo + column + j;
                 if (!a_in_place) {
-                    kernels->pack(!p->ta, tile_m, block_m, block_k, from_a, p->lda, packed_a);
+                    mde__kernel_pack(simd)(!p->ta, tile_m, block_m, block_k, from_a, p->lda, packed_a);
                     from_a = packed_a;
                 }
-                kernels->row_tiles(block_m, whole, block_k, from_a, at, step, from_b, tile_n, p->ldb, accumulate, to,
+                mde__kernel_row_tiles(simd)(block_m, whole, block_k, from_a, at, step, from_b, tile_n, p->ldb, accumulate, to,
                                    p->ldo);
-                kernels->row_tiles(block_m, block_n - whole, block_k, from_a, at, step, packed_b, block_k * tile_n,
+                mde__kernel_row_tiles(simd)(block_m, block_n - whole, block_k, from_a, at, step, packed_b, block_k * tile_n,
                                    tile_n, accumulate, to + whole, p->ldo);
             }
         }
@@ -6314,7 +6338,7 @@ static void mde__gemm_part(const mde__product *p, const float *a, const float *b
 static void mde__gemm_cell(int64_t index, void *user)
 {
     const mde__product *p = (const mde__product *)user;
-    int64_t unit_m = p->kernels->tile_rows, unit_n = p->kernels->tile_columns;
+    int64_t unit_m = mde__tile_rows(p->simd), unit_n = mde__tile_columns(p->simd);
     int64_t tiles_m = (p->m + unit_m - 1) / unit_m, tiles_n = (p->n + unit_n - 1) / unit_n;
     int64_t i = index / p->parts_n, j = index % p->parts_n;
     int64_t row = tiles_m * i / p->parts_m * unit_m, column = tiles_n * j / p->parts_n * unit_n;
@@ -6340,7 +6364,7 @@ static void mde__gemm_share(int64_t index, void *user)
 /* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
 static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
-    return (size_t)c->threads * mde__gemm_part_floats(c->kernels, m, n, k);
+    return (size_t)c->threads * mde__gemm_part_floats(c->simd, m, n, k);
 }
 
 /* out_i [m, n] (+)= op(A_i) op(B_i) for i < batch, op(A) [m, k], op(B) [k, n]; ta, tb: the stored matrix is the
@@ -6354,7 +6378,7 @@ static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64
     mde__product p;
     int64_t i, best;
     if (m <= 0 || n <= 0 || batch <= 0) return;
-    p.kernels = c->kernels;
+    p.simd = c->simd;
     p.ta = ta;
     p.tb = tb;
     p.accumulate = accumulate;
@@ -6374,7 +6398,7 @@ static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64
     p.step = 0;
     p.out = out;
     p.workspace = workspace;
-    p.part_floats = mde__gemm_part_floats(c->kernels, m, n, k);
+    p.part_floats = mde__gemm_part_floats(c->simd, m, n, k);
     p.parts = (double)m * (double)n * (double)k * (double)batch < MDE__GEMM_THREADED ? 1 : c->threads;
     if (p.parts > 1 && batch >= 2 * p.parts && stride_out != 0) {
         mde_parallel_for(c, p.parts, mde__gemm_share, &p);
@@ -6388,7 +6412,7 @@ static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64
         int64_t border;
         if (p.parts % i) continue;
         border = m / i + n / (p.parts / i);
-        if (i > 1 && m / i < c->kernels->tile_rows) border += INT32_MAX;
+        if (i > 1 && m / i < mde__tile_rows(c->simd)) border += INT32_MAX;
         if (border < best) {
             best = border;
             p.parts_m = i;
@@ -6413,7 +6437,7 @@ static void mde__gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int6
 
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
-    return !c || m <= 0 || n <= 0 ? 0 : mde__gemm_part_floats(c->kernels, m, n, k);
+    return !c || m <= 0 || n <= 0 ? 0 : mde__gemm_part_floats(c->simd, m, n, k);
 }
 
 MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
@@ -6422,7 +6446,7 @@ MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64
     mde__product p;
     if (!c || m <= 0 || n <= 0) return;
     memset(&p, 0, sizeof p);
-    p.kernels = c->kernels;
+    p.simd = c->simd;
     p.ta = ta;
     p.tb = tb;
     p.accumulate = accumulate;
@@ -6440,7 +6464,7 @@ MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const
     mde__product p;
     if (!c || m <= 0 || n <= 0) return;
     memset(&p, 0, sizeof p);
-    p.kernels = c->kernels;
+    p.simd = c->simd;
     p.accumulate = accumulate;
     p.k = k;
     p.ldb = ldb;
@@ -6458,7 +6482,7 @@ static void mde__row_product(mde_context *c, int64_t n, int64_t k, const float *
     job.rows = k;
     job.cols = n;
     if (!accumulate) memset(out, 0, (size_t)n * sizeof *out);
-    mde__run(c, c->kernels->row_product, &job, n, k * n < MDE__GEMM_THREADED ? n : 256);
+    mde__run(c, mde__kernel_row_product(c->simd), &job, n, k * n < MDE__GEMM_THREADED ? n : 256);
 }
 
 /* ---- Attention ---- */
@@ -6479,7 +6503,7 @@ typedef struct mde__attention_shape {
 } mde__attention_shape;
 
 typedef struct mde__attention_call {
-    const mde__kernels *kernels;
+    int simd;
     mde__attention_shape s;
     const float *q, *k, *v, *out_in, *logsumexp_in, *g;
     float *out, *logsumexp, *dq, *dk, *dv, *scratch;
@@ -6500,8 +6524,8 @@ static int64_t mde__stride_k(const mde__attention_shape *s)
 
 static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
 {
-    int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, c->kernels->tile_columns);
-    int64_t queries = mde__round_up(mde__least(s->time_q, MDE__QUERIES), c->kernels->tile_rows);
+    int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, mde__tile_columns(c->simd));
+    int64_t queries = mde__round_up(mde__least(s->time_q, MDE__QUERIES), mde__tile_rows(c->simd));
     return (size_t)(2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS
                     + 8 * MDE__LANES);
 }
@@ -6515,12 +6539,12 @@ static size_t mde__attention_scratch(mde_context *c, const mde__attention_shape 
 /* One kv head, one block of queries of all heads that share it. */
 static void mde__attention_job(const mde__attention_call *a, int64_t job, float *scratch)
 {
-    const mde__kernels *kernels = a->kernels;
+    int simd = a->simd;
     const mde__attention_shape *s = &a->s;
     int64_t group = s->heads / s->kv_heads, pairs = s->batch * s->kv_heads, blocks = a->jobs / pairs;
     int64_t pair = job % pairs, first = (blocks - 1 - job / pairs) * MDE__QUERIES;
     int64_t batch = pair / s->kv_heads, kv_head = pair % s->kv_heads;
-    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns;
+    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd);
     int64_t queries = mde__least(s->time_q - first, MDE__QUERIES), packed = mde__round_up(queries, tile_m);
     int64_t stride_q = mde__stride_q(s), stride_k = mde__stride_k(s), stride = s->heads * s->dim;
     int64_t hidden = s->time_k - s->time_q;
@@ -6540,7 +6564,7 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     softmax.size[2] = stride;
     softmax.size[3] = s->dim;
     for (h = 0; h < group; h++) {
-        kernels->pack(1, tile_m, queries, s->dim, q + h * s->dim, stride_q, packed_q + h * packed * s->dim);
+        mde__kernel_pack(simd)(1, tile_m, queries, s->dim, q + h * s->dim, stride_q, packed_q + h * packed * s->dim);
         for (r = 0; r < queries; r++) {
             largest[h * packed + r] = -(float)INFINITY;
             sum[h * packed + r] = 0;
@@ -6549,8 +6573,8 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     }
     for (block = 0; block < keys; block += MDE__KEYS) {
         int64_t n = mde__least(keys - block, MDE__KEYS);
-        kernels->pack(1, tile_n, n, s->dim, k + block * stride_k, stride_k, packed_k);
-        kernels->pack(0, tile_n, s->dim, n, v + block * stride_k, stride_k, packed_v);
+        mde__kernel_pack(simd)(1, tile_n, n, s->dim, k + block * stride_k, stride_k, packed_k);
+        mde__kernel_pack(simd)(0, tile_n, s->dim, n, v + block * stride_k, stride_k, packed_v);
         for (h = 0; h < group; h++) {
             float *out = to + h * s->dim;
             /* Query r of this block of queries sees `visible` + r of these keys. */
@@ -6565,14 +6589,14 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                 int64_t all = s->causal ? mde__least(n, visible + row + rows - 1) : n;    /* what the last row sees */
                 int64_t common = s->causal ? mde__least(n, visible + row) : n;            /* what all rows see */
                 softmax.cols = all;
-                kernels->tiles(rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k, s->dim * tile_n,
+                mde__kernel_tiles(simd)(rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k, s->dim * tile_n,
                                tile_n, 0, scores + row * MDE__KEYS, MDE__KEYS);
-                kernels->attention_weights(&softmax, row, row + rows);
+                mde__kernel_attention_weights(simd)(&softmax, row, row + rows);
                 /* The common keys go through the matrix product, the few beyond row by row: a chain never runs over
                    a key that its query does not see. */
                 if (common > 0) {
-                    kernels->pack(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
-                    kernels->tiles(rows, s->dim, common, weights, packed_v, n * tile_n, tile_n, 1,
+                    mde__kernel_pack(simd)(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
+                    mde__kernel_tiles(simd)(rows, s->dim, common, weights, packed_v, n * tile_n, tile_n, 1,
                                    out + row * stride, stride);
                 }
                 for (r = row; r < row + rows && common < all; r++) {
@@ -6580,7 +6604,7 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                     for (key = common > 0 ? common : 0; key < mde__least(all, visible + r); key++) {
                         axpy.in[0] = v + (block + key) * stride_k;
                         axpy.number[0] = scores[r * MDE__KEYS + key];
-                        kernels->axpy(&axpy, 0, s->dim);
+                        mde__kernel_axpy(simd)(&axpy, 0, s->dim);
                     }
                 }
             }
@@ -6592,7 +6616,7 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
         softmax.out[1] = largest + h * packed;
         softmax.out[2] = sum + h * packed;
         softmax.out[3] = to + h * s->dim;
-        kernels->attention_end(&softmax, 0, queries);
+        mde__kernel_attention_end(simd)(&softmax, 0, queries);
     }
 }
 
@@ -6618,7 +6642,7 @@ static void mde__attention(mde_context *c, const mde__attention_shape *s, const 
 {
     mde__attention_call a;
     memset(&a, 0, sizeof a);
-    a.kernels = c->kernels;
+    a.simd = c->simd;
     a.s = *s;
     a.q = q;
     a.k = k;
@@ -6635,7 +6659,7 @@ static void mde__attention(mde_context *c, const mde__attention_shape *s, const 
 
 static size_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
 {
-    int64_t dim = mde__round_up(s->dim, c->kernels->tile_columns), group = s->heads / s->kv_heads;
+    int64_t dim = mde__round_up(s->dim, mde__tile_columns(c->simd)), group = s->heads / s->kv_heads;
     return (size_t)(3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim)
                     + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS + 2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES)
                     + group * s->time_q + 16 * MDE__LANES);
@@ -6649,12 +6673,12 @@ static size_t mde__attention_vjp_scratch(mde_context *c, const mde__attention_sh
 /* One kv head with all heads that share it, block of keys by block of keys, each with all queries that see it. */
 static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, float *scratch)
 {
-    const mde__kernels *kernels = a->kernels;
+    int simd = a->simd;
     const mde__attention_shape *s = &a->s;
     int64_t group = s->heads / s->kv_heads, batch = job / s->kv_heads, kv_head = job % s->kv_heads, dim = s->dim;
     int64_t stride_q = mde__stride_q(s), stride_k = mde__stride_k(s), stride = s->heads * dim;
     int64_t hidden = s->time_k - s->time_q;
-    int64_t tile_m = kernels->tile_rows, tile_n = kernels->tile_columns, wide = mde__round_up(dim, tile_n);
+    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), wide = mde__round_up(dim, tile_n);
     int64_t at_q = batch * s->time_q * stride_q + kv_head * group * dim;
     int64_t at_k = batch * s->time_k * stride_k + kv_head * dim, block, h, r, i;
     int64_t at_out = batch * s->time_q * stride + kv_head * group * dim;
@@ -6680,7 +6704,7 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
             int64_t at = at_out + r * stride + h * dim;
             dot.in[0] = a->g + at;
             dot.in[1] = a->out_in + at;
-            kernels->dot(&dot, 0, dim);
+            mde__kernel_dot(simd)(&dot, 0, dim);
             d[h * s->time_q + r] = (float)sum;
             memset(a->dq + at_q + r * stride_q + h * dim, 0, (size_t)dim * sizeof *a->dq);
         }
@@ -6688,9 +6712,9 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
     for (block = 0; block < s->time_k; block += MDE__KEYS) {
         int64_t n = mde__least(s->time_k - block, MDE__KEYS), at_block = at_k + block * stride_k;
         int64_t unseen = s->causal && block > hidden ? block - hidden : 0;   /* queries before the first that sees it */
-        kernels->pack(1, tile_n, n, dim, a->k + at_block, stride_k, key_columns);
-        kernels->pack(1, tile_n, n, dim, a->v + at_block, stride_k, value_columns);
-        kernels->pack(0, tile_n, dim, n, a->k + at_block, stride_k, key_rows);
+        mde__kernel_pack(simd)(1, tile_n, n, dim, a->k + at_block, stride_k, key_columns);
+        mde__kernel_pack(simd)(1, tile_n, n, dim, a->v + at_block, stride_k, value_columns);
+        mde__kernel_pack(simd)(0, tile_n, dim, n, a->k + at_block, stride_k, key_rows);
         for (i = 0; i < n; i++) {
             memset(a->dk + at_block + i * stride_k, 0, (size_t)dim * sizeof *a->dk);
             memset(a->dv + at_block + i * stride_k, 0, (size_t)dim * sizeof *a->dv);
@@ -6700,25 +6724,25 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
             for (; r < s->time_q; r += MDE__GRADIENT_QUERIES) {
                 int64_t m = mde__least(s->time_q - r, MDE__GRADIENT_QUERIES), at = at_q + r * stride_q + h * dim;
                 const float *g = a->g + at_out + r * stride + h * dim;
-                kernels->pack(1, tile_m, m, dim, a->q + at, stride_q, query_a);
-                kernels->pack(1, tile_m, m, dim, g, stride, g_a);
-                kernels->pack(0, tile_n, dim, m, a->q + at, stride_q, query_b);
-                kernels->pack(0, tile_n, dim, m, g, stride, g_b);
+                mde__kernel_pack(simd)(1, tile_m, m, dim, a->q + at, stride_q, query_a);
+                mde__kernel_pack(simd)(1, tile_m, m, dim, g, stride, g_a);
+                mde__kernel_pack(simd)(0, tile_n, dim, m, a->q + at, stride_q, query_b);
+                mde__kernel_pack(simd)(0, tile_n, dim, m, g, stride, g_b);
                 /* scores = q k', gradient of the weights = g v' */
-                kernels->tiles(m, n, dim, query_a, key_columns, dim * tile_n, tile_n, 0, scores, MDE__KEYS);
-                kernels->tiles(m, n, dim, g_a, value_columns, dim * tile_n, tile_n, 0, gradients, MDE__KEYS);
+                mde__kernel_tiles(simd)(m, n, dim, query_a, key_columns, dim * tile_n, tile_n, 0, scores, MDE__KEYS);
+                mde__kernel_tiles(simd)(m, n, dim, g_a, value_columns, dim * tile_n, tile_n, 0, gradients, MDE__KEYS);
                 softmax.in[0] = a->logsumexp_in + (batch * s->heads + kv_head * group + h) * s->time_q + r;
                 softmax.in[1] = d + h * s->time_q + r;
                 softmax.cols = n;
                 softmax.size[1] = s->causal ? r + hidden + 1 - block : n;
-                kernels->attention_gradients(&softmax, 0, m);
+                mde__kernel_attention_gradients(simd)(&softmax, 0, m);
                 /* dv += weights' g, dk += gradients' q, dq += gradients k */
-                kernels->pack(0, tile_m, n, m, scores, MDE__KEYS, packed);
-                kernels->tiles(n, dim, m, packed, g_b, m * tile_n, tile_n, 1, a->dv + at_block, stride_k);
-                kernels->pack(0, tile_m, n, m, gradients, MDE__KEYS, packed);
-                kernels->tiles(n, dim, m, packed, query_b, m * tile_n, tile_n, 1, a->dk + at_block, stride_k);
-                kernels->pack(1, tile_m, m, n, gradients, MDE__KEYS, packed);
-                kernels->tiles(m, dim, n, packed, key_rows, n * tile_n, tile_n, 1, a->dq + at, stride_q);
+                mde__kernel_pack(simd)(0, tile_m, n, m, scores, MDE__KEYS, packed);
+                mde__kernel_tiles(simd)(n, dim, m, packed, g_b, m * tile_n, tile_n, 1, a->dv + at_block, stride_k);
+                mde__kernel_pack(simd)(0, tile_m, n, m, gradients, MDE__KEYS, packed);
+                mde__kernel_tiles(simd)(n, dim, m, packed, query_b, m * tile_n, tile_n, 1, a->dk + at_block, stride_k);
+                mde__kernel_pack(simd)(1, tile_m, m, n, gradients, MDE__KEYS, packed);
+                mde__kernel_tiles(simd)(m, dim, n, packed, key_rows, n * tile_n, tile_n, 1, a->dq + at, stride_q);
             }
         }
     }
@@ -6740,7 +6764,7 @@ static void mde__attention_vjp(mde_context *c, const mde__attention_shape *s, co
 {
     mde__attention_call a;
     memset(&a, 0, sizeof a);
-    a.kernels = c->kernels;
+    a.simd = c->simd;
     a.s = *s;
     a.q = q;
     a.k = k;
@@ -6787,7 +6811,7 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
     mde_mark mark = mde_arena_mark(c);
     mde__job job = mde__new_job(r, count, NULL);
     job.size[3] = hessian ? 2 : gradient ? 1 : 0;
-    blocks = mde__mixture_partials(c, c->kernels->mixture, &job, tokens, MDE__MIXTURE_BLOCK, experts, stride, w, terms);
+    blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK, experts, stride, w, terms);
     if (blocks < 0) return (double)NAN;
     for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
     for (i = 0; hessian && i < (int64_t)experts * experts; i++) hessian[i] = 0;
@@ -6832,7 +6856,7 @@ static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, con
             }
         }
         job.rows = here;
-        blocks = mde__mixture_partials(c, c->kernels->mixtures, &job, tokens, MDE__MIXTURES_BLOCK, experts, stride,
+        blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK, experts, stride,
                                        NULL, here);
         for (m = 0; m < here && blocks >= 0; m++) {
             double gradient[MDE__MIXTURE_EXPERTS], sum = 0, change = 0;
@@ -7288,6 +7312,42 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
     return 0;
 }
 
+static mde_tensor *mde__apply1(mde_context *c, const mde_op *op, mde_tensor *x)
+{
+    return mde_apply(c, op, &x, NULL);
+}
+
+static mde_tensor *mde__apply2(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
+{
+    mde_tensor *in[2];
+    in[0] = a;
+    in[1] = b;
+    return mde_apply(c, op, in, NULL);
+}
+
+/* Both inputs broadcast to their common shape first. */
+static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
+{
+    mde_tensor common;
+    char x[128], y[128];
+    int i;
+    if (mde__bad(c)) return NULL;
+    if (!a || !b || mde__same_shape(a, b)) return mde__apply2(c, op, a, b);
+    mde__take_shape(&common, a->rank >= b->rank ? a : b);
+    for (i = 1; i <= common.rank; i++) {
+        int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
+        if (m != n && m != 1 && n != 1) {
+            mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: sizes %lld and %lld do not broadcast", op->name,
+                     mde__shape_text(a, x), mde__shape_text(b, y), (long long)m, (long long)n);
+            return NULL;
+        }
+        common.shape[common.rank - i] = m > n ? m : n;
+    }
+    if (!mde__same_shape(a, &common)) a = mde_broadcast_to(c, a, common.rank, common.shape);
+    if (!mde__same_shape(b, &common)) b = mde_broadcast_to(c, b, common.rank, common.shape);
+    return mde__apply2(c, op, a, b);
+}
+
 /* Rows of two inputs see equal shapes: what broadcasts was broadcast before. */
 #define MDE__SHAPE_EQUAL(name) \
     static int mde__##name##_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out) \
@@ -7296,36 +7356,9 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
         return mde__equal_shapes(c, #name, in, out); \
     }
 
-MDE__SHAPE_EQUAL(add)
-MDE__SHAPE_EQUAL(sub)
-MDE__SHAPE_EQUAL(mul)
-MDE__SHAPE_EQUAL(div)
+MDE__BINARY_FUNCTIONS(MDE__SHAPE_EQUAL)
 MDE__SHAPE_EQUAL(gate)
 MDE__SHAPE_EQUAL(swiglu)
-
-#define MDE__ELEMENTWISE1(name, kernel) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
-    { \
-        kernel(c, (int64_t)node->out->count, node->in[0]->data, node->out->data); \
-    }
-#define MDE__ELEMENTWISE2(name, kernel) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
-    { \
-        kernel(c, (int64_t)node->out->count, node->in[0]->data, node->in[1]->data, node->out->data); \
-    }
-
-MDE__ELEMENTWISE2(add, mde__vadd)
-MDE__ELEMENTWISE2(sub, mde__vsub)
-MDE__ELEMENTWISE2(mul, mde__vmul)
-MDE__ELEMENTWISE2(div, mde__vdiv)
-MDE__ELEMENTWISE1(exp, mde__vexp)
-MDE__ELEMENTWISE1(log, mde__vlog)
-MDE__ELEMENTWISE1(sqrt, mde__vsqrt)
-MDE__ELEMENTWISE1(tanh, mde__vtanh)
-MDE__ELEMENTWISE1(sigmoid, mde__vsigmoid)
-MDE__ELEMENTWISE1(relu, mde__vrelu)
-MDE__ELEMENTWISE1(silu, mde__vsilu)
-MDE__ELEMENTWISE1(gelu, mde__vgelu)
 
 /* Arguments of a VJP, in every one of them. */
 #define MDE__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
@@ -7337,7 +7370,6 @@ static void mde__add_vjp(MDE__VJP)
     (void)want;
     din[0] = din[1] = g;
 }
-static const mde_op mde__op_add = { "add", 2, mde__add_shape, mde__add_forward, mde__add_vjp, NULL };
 
 static void mde__sub_vjp(MDE__VJP)
 {
@@ -7345,14 +7377,12 @@ static void mde__sub_vjp(MDE__VJP)
     din[0] = g;
     if (want & 2) din[1] = mde_affine(c, g, -1, 0);
 }
-static const mde_op mde__op_sub = { "sub", 2, mde__sub_shape, mde__sub_forward, mde__sub_vjp, NULL };
 
 static void mde__mul_vjp(MDE__VJP)
 {
     if (want & 1) din[0] = mde_mul(c, g, node->in[1]);
     if (want & 2) din[1] = mde_mul(c, g, node->in[0]);
 }
-static const mde_op mde__op_mul = { "mul", 2, mde__mul_shape, mde__mul_forward, mde__mul_vjp, NULL };
 
 static void mde__div_vjp(MDE__VJP)
 {
@@ -7360,7 +7390,6 @@ static void mde__div_vjp(MDE__VJP)
     din[0] = q;
     if (want & 2) din[1] = mde_affine(c, mde_mul(c, q, node->out), -1, 0);
 }
-static const mde_op mde__op_div = { "div", 2, mde__div_shape, mde__div_forward, mde__div_vjp, NULL };
 
 static void mde__affine_forward(mde_context *c, mde_node *node)
 {
@@ -7380,21 +7409,18 @@ static void mde__exp_vjp(MDE__VJP)
     (void)want;
     din[0] = mde_mul(c, g, node->out);
 }
-static const mde_op mde__op_exp = { "exp", 1, mde__shape_same1, mde__exp_forward, mde__exp_vjp, NULL };
 
 static void mde__log_vjp(MDE__VJP)
 {
     (void)want;
     din[0] = mde_div(c, g, node->in[0]);
 }
-static const mde_op mde__op_log = { "log", 1, mde__shape_same1, mde__log_forward, mde__log_vjp, NULL };
 
 static void mde__sqrt_vjp(MDE__VJP)
 {
     (void)want;
     din[0] = mde_affine(c, mde_div(c, g, node->out), 0.5, 0);
 }
-static const mde_op mde__op_sqrt = { "sqrt", 1, mde__shape_same1, mde__sqrt_forward, mde__sqrt_vjp, NULL };
 
 /* 1 - y^2 */
 static void mde__tanh_vjp(MDE__VJP)
@@ -7402,7 +7428,6 @@ static void mde__tanh_vjp(MDE__VJP)
     (void)want;
     din[0] = mde_mul(c, g, mde_affine(c, mde_mul(c, node->out, node->out), -1, 1));
 }
-static const mde_op mde__op_tanh = { "tanh", 1, mde__shape_same1, mde__tanh_forward, mde__tanh_vjp, NULL };
 
 /* s (1 - s) for s = sigmoid */
 static mde_tensor *mde__sigmoid_slope(mde_context *c, mde_tensor *s)
@@ -7415,14 +7440,12 @@ static void mde__sigmoid_vjp(MDE__VJP)
     (void)want;
     din[0] = mde_mul(c, g, mde__sigmoid_slope(c, node->out));
 }
-static const mde_op mde__op_sigmoid = { "sigmoid", 1, mde__shape_same1, mde__sigmoid_forward, mde__sigmoid_vjp, NULL };
 
 static void mde__relu_vjp(MDE__VJP)
 {
     (void)want;
     din[0] = mde_gate(c, node->in[0], g);
 }
-static const mde_op mde__op_relu = { "relu", 1, mde__shape_same1, mde__relu_forward, mde__relu_vjp, NULL };
 
 static void mde__gate_forward(mde_context *c, mde_node *node)
 {
@@ -7457,15 +7480,6 @@ static void mde__silu_vjp(MDE__VJP)
     din[0] = mde_mul(c, g, mde__silu_slope(c, node->in[0]));
 }
 
-static void mde__silu_vjp_fast(MDE__VJP)
-{
-    (void)want;
-    din[0] = mde__sink_to_set(c, node, 0);
-    if (din[0]) mde__vsilu_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data);
-}
-static const mde_op mde__op_silu = { "silu", 1, mde__shape_same1, mde__silu_forward, mde__silu_vjp,
-                                     mde__silu_vjp_fast };
-
 /* The tanh form of GELU is x sigmoid(u) with u = 2 sqrt(2/pi) (x + 0.044715 x^3). */
 static void mde__gelu_vjp(MDE__VJP)
 {
@@ -7476,14 +7490,38 @@ static void mde__gelu_vjp(MDE__VJP)
     din[0] = mde_mul(c, g, mde__self_gate_slope(c, x, s, mde_affine(c, square, 3 * cubic, slope)));
 }
 
-static void mde__gelu_vjp_fast(MDE__VJP)
-{
-    (void)want;
-    din[0] = mde__sink_to_set(c, node, 0);
-    if (din[0]) mde__vgelu_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data);
-}
-static const mde_op mde__op_gelu = { "gelu", 1, mde__shape_same1, mde__gelu_forward, mde__gelu_vjp,
-                                     mde__gelu_vjp_fast };
+/* Of each function: how the op runs, its row, and what users call. */
+#define MDE__UNARY_OP(name, vjp_fast) \
+    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    { \
+        mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->out->data); \
+    } \
+    static const mde_op mde__op_##name = { #name, 1, mde__shape_same1, mde__##name##_forward, mde__##name##_vjp, \
+                                           vjp_fast }; \
+    MDEDEF mde_tensor *mde_##name(mde_context *c, mde_tensor *x) { return mde_apply(c, &mde__op_##name, &x, NULL); }
+#define MDE__PLAIN_OP(name) MDE__UNARY_OP(name, NULL)
+#define MDE__GATED_OP(name) \
+    static void mde__##name##_vjp_fast(MDE__VJP) \
+    { \
+        (void)want; \
+        din[0] = mde__sink_to_set(c, node, 0); \
+        if (din[0]) mde__v##name##_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data); \
+    } \
+    MDE__UNARY_OP(name, mde__##name##_vjp_fast)
+#define MDE__BINARY_OP(name) \
+    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    { \
+        mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->in[1]->data, node->out->data); \
+    } \
+    static const mde_op mde__op_##name = { #name, 2, mde__##name##_shape, mde__##name##_forward, mde__##name##_vjp, \
+                                           NULL }; \
+    MDEDEF mde_tensor *mde_##name(mde_context *c, mde_tensor *a, mde_tensor *b) \
+    { \
+        return mde__apply_broadcast(c, &mde__op_##name, a, b); \
+    }
+MDE__PLAIN_FUNCTIONS(MDE__PLAIN_OP)
+MDE__GATED_FUNCTIONS(MDE__GATED_OP)
+MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
 
 static void mde__swiglu_forward(mde_context *c, mde_node *node)
 {
@@ -8930,9 +8968,10 @@ static const mde_op mde__op_linear_cross_entropy = { "linear_cross_entropy", 2, 
 
 /* ---- The table, and the functions that users call ---- */
 
+#define MDE__ROW(name) &mde__op_##name,
 static const mde_op *const mde__ops[] = {
-    &mde__op_add, &mde__op_sub, &mde__op_mul, &mde__op_div, &mde__op_affine, &mde__op_exp, &mde__op_log, &mde__op_sqrt,
-    &mde__op_tanh, &mde__op_sigmoid, &mde__op_relu, &mde__op_gate, &mde__op_silu, &mde__op_gelu, &mde__op_swiglu,
+    MDE__BINARY_FUNCTIONS(MDE__ROW) MDE__PLAIN_FUNCTIONS(MDE__ROW) MDE__GATED_FUNCTIONS(MDE__ROW)
+    &mde__op_affine, &mde__op_gate, &mde__op_swiglu,
     &mde__op_reshape, &mde__op_permute, &mde__op_slice, &mde__op_pad, &mde__op_concat, &mde__op_broadcast_to,
     &mde__op_sum_to, &mde__op_matmul, &mde__op_softmax, &mde__op_log_softmax, &mde__op_rms_norm, &mde__op_layer_norm,
     &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention,
@@ -8949,105 +8988,9 @@ MDEDEF const mde_op *mde_op_row(int index)
     return index >= 0 && index < mde_op_count() ? mde__ops[index] : NULL;
 }
 
-static mde_tensor *mde__apply1(mde_context *c, const mde_op *op, mde_tensor *x)
-{
-    return mde_apply(c, op, &x, NULL);
-}
-
-static mde_tensor *mde__apply2(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
-{
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde_apply(c, op, in, NULL);
-}
-
-/* Both inputs broadcast to their common shape first. */
-static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
-{
-    mde_tensor common;
-    char x[128], y[128];
-    int i;
-    if (mde__bad(c)) return NULL;
-    if (!a || !b || mde__same_shape(a, b)) return mde__apply2(c, op, a, b);
-    mde__take_shape(&common, a->rank >= b->rank ? a : b);
-    for (i = 1; i <= common.rank; i++) {
-        int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
-        if (m != n && m != 1 && n != 1) {
-            mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: sizes %lld and %lld do not broadcast", op->name,
-                     mde__shape_text(a, x), mde__shape_text(b, y), (long long)m, (long long)n);
-            return NULL;
-        }
-        common.shape[common.rank - i] = m > n ? m : n;
-    }
-    if (!mde__same_shape(a, &common)) a = mde_broadcast_to(c, a, common.rank, common.shape);
-    if (!mde__same_shape(b, &common)) b = mde_broadcast_to(c, b, common.rank, common.shape);
-    return mde__apply2(c, op, a, b);
-}
-
-MDEDEF mde_tensor *mde_add(mde_context *c, mde_tensor *a, mde_tensor *b)
-{
-    return mde__apply_broadcast(c, &mde__op_add, a, b);
-}
-
-MDEDEF mde_tensor *mde_sub(mde_context *c, mde_tensor *a, mde_tensor *b)
-{
-    return mde__apply_broadcast(c, &mde__op_sub, a, b);
-}
-
-MDEDEF mde_tensor *mde_mul(mde_context *c, mde_tensor *a, mde_tensor *b)
-{
-    return mde__apply_broadcast(c, &mde__op_mul, a, b);
-}
-
-MDEDEF mde_tensor *mde_div(mde_context *c, mde_tensor *a, mde_tensor *b)
-{
-    return mde__apply_broadcast(c, &mde__op_div, a, b);
-}
-
-MDEDEF mde_tensor *mde_exp(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_exp, x);
-}
-
-MDEDEF mde_tensor *mde_log(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_log, x);
-}
-
-MDEDEF mde_tensor *mde_sqrt(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_sqrt, x);
-}
-
-MDEDEF mde_tensor *mde_tanh(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_tanh, x);
-}
-
-MDEDEF mde_tensor *mde_sigmoid(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_sigmoid, x);
-}
-
-MDEDEF mde_tensor *mde_relu(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_relu, x);
-}
-
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y)
 {
     return mde__apply2(c, &mde__op_gate, x, y);
-}
-
-MDEDEF mde_tensor *mde_silu(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_silu, x);
-}
-
-MDEDEF mde_tensor *mde_gelu(mde_context *c, mde_tensor *x)
-{
-    return mde__apply1(c, &mde__op_gelu, x);
 }
 
 MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up)
@@ -9319,8 +9262,6 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
 /* ======================================================================
    9. LAYERS AND TRAINING
    ====================================================================== */
-
-MDE__COLD_BEGIN
 
 /* A parameter set owns named tensors, their gradients and the optimizer's moments. What a training run depends on is
    all in there, so a checkpoint is the set, written out. */
@@ -13717,7 +13658,7 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
 /* out [rows, columns] += sign a b with a [rows, depth] at a[i a_row + p a_step] and b [depth, columns] at
    b[p b_step + j b_column]; sign is 1 or -1 (or any factor). Each element of a b is one chain of sums in order of
    depth. shape: MDE__LEFT_LOWER and so on. */
-static void mde__dense_product(const mde__kernels *kernels, int shape, int rows, int columns, int depth, double sign,
+static void mde__dense_product(int simd, int shape, int rows, int columns, int depth, double sign,
                                const double *a, size_t a_row, size_t a_step, const double *b, size_t b_step,
                                size_t b_column, double *out, size_t out_row, double *work)
 {
@@ -13743,14 +13684,14 @@ static void mde__dense_product(const mde__kernels *kernels, int shape, int rows,
             if ((shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < to) to = j + MDE__DENSE_COLUMNS;
             if (from >= to) continue;
             if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
-                kernels->dense_tile(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS,
+                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS,
                                     here, out_row);
                 continue;
             }
             for (r = 0; r < high; r++) {
                 memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * out_row, (size_t)wide * sizeof *edge);
             }
-            kernels->dense_tile(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS, edge,
+            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS, edge,
                                 MDE__DENSE_COLUMNS);
             for (r = 0; r < high; r++) {
                 memcpy(here + (size_t)r * out_row, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
@@ -13779,47 +13720,47 @@ static double mde__inner(int n, const double *a, const double *b)
 }
 
 /* The halves one after the other, with L_21 = A_21 L_11^-T and (L^-1)_21 = -L_22^-1 L_21 L_11^-1 between them. */
-static int mde__factor_halves(const mde__kernels *kernels, int n, double *a, double *inverse, size_t stride,
+static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_t stride,
                               double *work)
 {
     int half = (n / 2 + MDE__DENSE_BLOCK - 1) / MDE__DENSE_BLOCK * MDE__DENSE_BLOCK, rest = n - half, i;
     double *a21 = a + (size_t)half * stride, *a22 = a21 + half, *inverse21 = inverse + (size_t)half * stride;
     double *product = work + mde__dense_work(rest, half);
     size_t row = (size_t)half * sizeof(double);
-    if (n <= MDE__DENSE_BLOCK) return kernels->dense_factor(n, a, inverse, stride);
-    if (!mde__factor_halves(kernels, half, a, inverse, stride, work)) return 0;
-    mde__dense_product(kernels, MDE__RIGHT_UPPER, rest, half, half, 1.0, a21, stride, 1, inverse, 1, stride, inverse21,
+    if (n <= MDE__DENSE_BLOCK) return mde__kernel_dense_factor(simd)(n, a, inverse, stride);
+    if (!mde__factor_halves(simd, half, a, inverse, stride, work)) return 0;
+    mde__dense_product(simd, MDE__RIGHT_UPPER, rest, half, half, 1.0, a21, stride, 1, inverse, 1, stride, inverse21,
                        stride, work);
     for (i = 0; i < rest; i++) {
         memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, row);
         memset(inverse21 + (size_t)i * stride, 0, row);
     }
-    mde__dense_product(kernels, MDE__OUT_LOWER, rest, rest, half, -1.0, a21, stride, 1, a21, 1, stride, a22, stride,
+    mde__dense_product(simd, MDE__OUT_LOWER, rest, rest, half, -1.0, a21, stride, 1, a21, 1, stride, a22, stride,
                        work);
-    if (!mde__factor_halves(kernels, rest, a22, inverse21 + half, stride, work)) return 0;
+    if (!mde__factor_halves(simd, rest, a22, inverse21 + half, stride, work)) return 0;
     memset(product, 0, (size_t)rest * row);
-    mde__dense_product(kernels, MDE__RIGHT_LOWER, rest, half, half, 1.0, a21, stride, 1, inverse, stride, 1, product,
+    mde__dense_product(simd, MDE__RIGHT_LOWER, rest, half, half, 1.0, a21, stride, 1, inverse, stride, 1, product,
                        (size_t)half, work);
-    mde__dense_product(kernels, MDE__LEFT_LOWER, rest, half, rest, -1.0, inverse21 + half, stride, 1, product,
+    mde__dense_product(simd, MDE__LEFT_LOWER, rest, half, rest, -1.0, inverse21 + half, stride, 1, product,
                        (size_t)half, 1, inverse21, stride, work);
     return 1;
 }
 
 /* inverse [n, n] = L^-1 for the symmetric a = L L', whose lower half is read and spoilt; zero above its diagonal.
    Returns 0 when a is not positive definite. work: mde__dense_work(n, n), here and below. */
-static int mde__cholesky_inverse(const mde__kernels *kernels, int n, double *a, double *inverse, double *work)
+static int mde__cholesky_inverse(int simd, int n, double *a, double *inverse, double *work)
 {
     memset(inverse, 0, (size_t)n * (size_t)n * sizeof(double));
-    return mde__factor_halves(kernels, n, a, inverse, (size_t)n, work);
+    return mde__factor_halves(simd, n, a, inverse, (size_t)n, work);
 }
 
 /* Lower half of full [n, n] = sign inverse' inverse: the inverse of L L' from inverse = L^-1. */
-static void mde__inverse_from_factor(const mde__kernels *kernels, int n, double sign, const double *inverse,
+static void mde__inverse_from_factor(int simd, int n, double sign, const double *inverse,
                                      double *full, double *work)
 {
     size_t stride = (size_t)n;
     memset(full, 0, stride * stride * sizeof(double));
-    mde__dense_product(kernels, MDE__LEFT_UPPER | MDE__OUT_LOWER, n, n, n, sign, inverse, 1, stride, inverse, stride, 1,
+    mde__dense_product(simd, MDE__LEFT_UPPER | MDE__OUT_LOWER, n, n, n, sign, inverse, 1, stride, inverse, stride, 1,
                        full, stride, work);
 }
 
@@ -14027,13 +13968,13 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
 
 /* Covariances k [rows, n] of inputs a [rows, d] (at a stride) with b given as columns [d, n], all divided by their
    length scales; and their g unless NULL. triangle = 1: row i only up to column i. */
-static void mde__covariances(const mde__kernels *kernels, mde_kernel kernel, int rows, int n, int d, const double *a,
+static void mde__covariances(int simd, mde_kernel kernel, int rows, int n, int d, const double *a,
                              int stride, const double *columns, int triangle, double *k, double *g)
 {
     int i;
     for (i = 0; i < rows; i++) {
         size_t at = (size_t)i * (size_t)n;
-        kernels->covariance(kernel, triangle ? i + 1 : n, d, a + (size_t)i * (size_t)stride, columns, n, k + at,
+        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : n, d, a + (size_t)i * (size_t)stride, columns, n, k + at,
                             g ? g + at : NULL);
     }
 }
@@ -14064,7 +14005,7 @@ static void mde__scale_inputs(int n, int d, int isotropic, const double *x, cons
 /* Adds sum_i>j s_ij (z_iq - z_jq)^2 to gradient[q], or all of them to gradient[0]: sum_i z_iq^2 (s 1 + s' 1)_i -
    2 z_iq (s z)_iq, one matrix product with s [n, n], of which what lies below the diagonal is read (some of the rest is
    overwritten). z [n, d] at a stride; sz [n, d]; sums, ones [n]; work of a product. */
-static void mde__length_gradient(const mde__kernels *kernels, int n, int d, int isotropic, double *s, const double *z,
+static void mde__length_gradient(int simd, int n, int d, int isotropic, double *s, const double *z,
                                  int stride, double *sz, double *sums, double *ones, double *work, double *gradient)
 {
     int i, q;
@@ -14073,10 +14014,10 @@ static void mde__length_gradient(const mde__kernels *kernels, int n, int d, int 
         double *row = s + (size_t)i * (size_t)n;
         for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
         ones[i] = 1;
-        sums[i] = kernels->dense_dot(i, row, ones);
-        kernels->dense_axpy(i, 1.0, row, sums);
+        sums[i] = mde__kernel_dense_dot(simd)(i, row, ones);
+        mde__kernel_dense_axpy(simd)(i, 1.0, row, sums);
     }
-    mde__dense_product(kernels, MDE__LEFT_LOWER, n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)stride, 1, sz, (size_t)d,
+    mde__dense_product(simd, MDE__LEFT_LOWER, n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)stride, 1, sz, (size_t)d,
                        work);
     for (i = 0; i < n; i++) {
         const double *at = z + (size_t)i * (size_t)stride, *other = sz + (size_t)i * (size_t)d;
@@ -14143,7 +14084,7 @@ static double mde__prior_draw(mde_random *random, int restart, double middle, do
    log length scales, log signal variances (one, or one a group when they are added), log noise variance, log slopes of
    the noise variance along the noise inputs. */
 typedef struct mde__gp {
-    const mde__kernels *kernels;
+    int simd;
     mde_kernel kernel;
     int n, d, isotropic, parameters;
     int groups, additive;
@@ -14263,7 +14204,7 @@ static void mde__gp_covariances(const mde__gp *gp, int rows, int n, const double
     int i, q;
     for (q = 0; q < gp->signals; q++) signals[q] = mde__exp(theta[gp->lengths + q]);
     for (q = 0; q < gp->groups; q++) {
-        mde__covariances(gp->kernels, gp->kernel, rows, n, gp->first[q + 1] - gp->first[q], z + gp->first[q], gp->d,
+        mde__covariances(gp->simd, gp->kernel, rows, n, gp->first[q + 1] - gp->first[q], z + gp->first[q], gp->d,
                          columns + (size_t)gp->first[q] * (size_t)n, triangle, k + (size_t)q * size,
                          g ? g + (size_t)q * size : NULL);
     }
@@ -14272,10 +14213,10 @@ static void mde__gp_covariances(const mde__gp *gp, int rows, int n, const double
         int count = triangle ? i + 1 : n;
         memset(total + at, 0, (size_t)count * sizeof(double));
         for (q = 0; q < gp->signals; q++) {
-            gp->kernels->dense_axpy(count, signals[q], k + (size_t)q * size + at, total + at);
+            mde__kernel_dense_axpy(gp->simd)(count, signals[q], k + (size_t)q * size + at, total + at);
         }
         for (q = gp->signals; q < gp->groups; q++) {
-            gp->kernels->dense_multiply(count, 1.0, k + (size_t)q * size + at, total + at, total + at);
+            mde__kernel_dense_multiply(gp->simd)(count, 1.0, k + (size_t)q * size + at, total + at, total + at);
         }
     }
 }
@@ -14289,22 +14230,22 @@ static int mde__gp_factor(mde__gp_work *w, double scale)
     for (;;) {
         memcpy(w->a, w->total, n * n * sizeof(double));
         for (i = 0; i < n; i++) w->a[i * n + i] += w->noise[i] + extra;
-        if (mde__cholesky_inverse(w->gp->kernels, w->n, w->a, w->inverse, w->work)) return 1;
+        if (mde__cholesky_inverse(w->gp->simd, w->n, w->a, w->inverse, w->work)) return 1;
         extra = extra > 0 ? 10.0 * extra : 1e-10 * scale;
         if (!(extra <= 1.01e-5 * scale)) return 0;
     }
 }
 
 /* out = L^-T (L^-1 v) for inverse = L^-1. */
-static void mde__factor_solve(const mde__kernels *kernels, int n, const double *inverse, const double *v, double *half,
+static void mde__factor_solve(int simd, int n, const double *inverse, const double *v, double *half,
                               double *out)
 {
     int i;
     for (i = 0; i < n; i++) {
         const double *row = inverse + (size_t)i * (size_t)n;
-        half[i] = kernels->dense_dot(i + 1, row, v);
+        half[i] = mde__kernel_dense_dot(simd)(i + 1, row, v);
         out[i] = 0;
-        kernels->dense_axpy(i + 1, half[i], row, out);
+        mde__kernel_dense_axpy(simd)(i + 1, half[i], row, out);
     }
 }
 
@@ -14313,16 +14254,16 @@ static void mde__factor_solve(const mde__kernels *kernels, int n, const double *
 static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, double *gradient)
 {
     const mde__gp *gp = w->gp;
-    const mde__kernels *kernels = gp->kernels;
+    int simd = gp->simd;
     int n = w->n, at_noise = gp->lengths + gp->signals, i, g, h, q;
     size_t size = (size_t)n * (size_t)n;
     double signals[MDE__MOST_GROUPS];
     for (g = 0; g < gp->signals; g++) signals[g] = mde__exp(theta[gp->lengths + g]);
     for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
-    mde__inverse_from_factor(kernels, n, -1.0, w->inverse, w->pull, w->work);
+    mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->pull, w->work);
     for (i = 0; i < n; i++) {
         double *row = w->pull + (size_t)i * (size_t)n, own;
-        kernels->dense_axpy(i + 1, w->alpha[i], w->alpha, row);
+        mde__kernel_dense_axpy(simd)(i + 1, w->alpha[i], w->alpha, row);
         own = 0.5 * row[i];
         gradient[at_noise] += own * w->tail[i];
         for (q = 0; q < gp->noises; q++) {
@@ -14330,7 +14271,7 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
         }
         for (g = 0; g < gp->signals; g++) {
             const double *k = gp->additive ? w->k + (size_t)g * size : w->total;
-            double sum = kernels->dense_dot(i, row, k + (size_t)i * (size_t)n);
+            double sum = mde__kernel_dense_dot(simd)(i, row, k + (size_t)i * (size_t)n);
             gradient[gp->lengths + g] += (gp->additive ? signals[g] : 1.0) * sum + own * signals[g];
         }
     }
@@ -14340,13 +14281,13 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
         if (width == 0) continue;
         for (i = 0; i < n; i++) {
             size_t at = (size_t)i * (size_t)n;
-            kernels->dense_multiply(i, signals[gp->additive ? g : 0], w->pull + at, w->g + (size_t)g * size + at,
+            mde__kernel_dense_multiply(simd)(i, signals[gp->additive ? g : 0], w->pull + at, w->g + (size_t)g * size + at,
                                     w->a + at);
             for (h = 0; h < gp->groups && !gp->additive; h++) {
-                if (h != g) kernels->dense_multiply(i, 1.0, w->k + (size_t)h * size + at, w->a + at, w->a + at);
+                if (h != g) mde__kernel_dense_multiply(simd)(i, 1.0, w->k + (size_t)h * size + at, w->a + at, w->a + at);
             }
         }
-        mde__length_gradient(kernels, n, width, gp->isotropic, w->a, w->z + gp->first[g], gp->d, w->sz, w->half,
+        mde__length_gradient(simd, n, width, gp->isotropic, w->a, w->z + gp->first[g], gp->d, w->sz, w->half,
                              w->noise, w->work, gradient + (gp->isotropic ? g : gp->first[g]));
     }
 }
@@ -14363,12 +14304,12 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     for (i = 0; i < n; i++) w->noise[i] *= w->tail[i];
     if (!mde__gp_factor(w, scale)) return (double)NAN;
     for (i = 0; i < n; i++) w->alpha[i] = 1;
-    mde__factor_solve(gp->kernels, n, w->inverse, w->alpha, w->half, w->flat);
+    mde__factor_solve(gp->simd, n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
     for (i = 0; i < n; i++) w->ones += w->flat[i];
     w->mean = mde__inner(n, w->flat, w->y) / w->ones;
     for (i = 0; i < n; i++) w->work[i] = w->y[i] - w->mean;
-    mde__factor_solve(gp->kernels, n, w->inverse, w->work, w->half, w->alpha);
+    mde__factor_solve(gp->simd, n, w->inverse, w->work, w->half, w->alpha);
     value = -0.5 * n * mde__log(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
     for (i = 0; i < n; i++) value += mde__log(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
@@ -14575,7 +14516,7 @@ static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps
    diagonalise it. theta: log length scales, log own [m], log noise [m], factor [m, rank]. Targets are standardised
    and their mean is taken as known. */
 typedef struct mde__coregion {
-    const mde__kernels *kernels;
+    int simd;
     mde_kernel kernel;
     int n, d, m, rank, isotropic, parameters, lengths;
     const double *x;            /* [n, d] */
@@ -14624,7 +14565,7 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
     mde__coregion_unpack(q, theta);
     mde__scale_inputs(n, d, q->isotropic, q->x, theta, q->z, q->columns);
-    mde__covariances(q->kernels, q->kernel, n, n, d, q->z, d, q->columns, 1, q->k, q->g);
+    mde__covariances(q->simd, q->kernel, n, n, d, q->z, d, q->columns, 1, q->k, q->g);
     mde__mirror(n, q->k);
     memcpy(q->square, q->k, (size_t)n * (size_t)n * sizeof(double));
     for (i = 0; i < m; i++) {
@@ -14640,7 +14581,7 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) q->whole[i * m + j] = q->y[i * m + j] / sqrt(q->noise[j]);
     }
-    mde__dense_product(q->kernels, 0, n, m, n, 1.0, q->basis, (size_t)n, 1, q->whole, (size_t)m, 1, q->nm, (size_t)m,
+    mde__dense_product(q->simd, 0, n, m, n, 1.0, q->basis, (size_t)n, 1, q->whole, (size_t)m, 1, q->nm, (size_t)m,
                        q->work);
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) q->rotated[i * m + j] = mde__inner(m, q->nm + i * m, q->task_basis + j * m);
@@ -14655,9 +14596,9 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     }
     memset(q->whole, 0, (size_t)n * (size_t)m * sizeof(double));
     memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
-    mde__dense_product(q->kernels, 0, n, m, n, 1.0, q->basis, 1, (size_t)n, q->shrunk, (size_t)m, 1, q->nm, (size_t)m,
+    mde__dense_product(q->simd, 0, n, m, n, 1.0, q->basis, 1, (size_t)n, q->shrunk, (size_t)m, 1, q->nm, (size_t)m,
                        q->work);
-    mde__dense_product(q->kernels, 0, n, m, m, 1.0, q->nm, (size_t)m, 1, q->task_basis, (size_t)m, 1, q->whole,
+    mde__dense_product(q->simd, 0, n, m, m, 1.0, q->nm, (size_t)m, 1, q->task_basis, (size_t)m, 1, q->whole,
                        (size_t)m, q->work);
     q->log_likelihood = value;
     if (!gradient) {
@@ -14682,7 +14623,7 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) q->nm[i * m + j] = q->rotated[j * n + i] * q->task_values[j];
     }
-    mde__dense_product(q->kernels, MDE__OUT_LOWER, n, n, m, 1.0, q->nm, (size_t)m, 1, q->rotated, (size_t)n, 1,
+    mde__dense_product(q->simd, MDE__OUT_LOWER, n, n, m, 1.0, q->nm, (size_t)m, 1, q->rotated, (size_t)n, 1,
                        q->square, (size_t)n, q->work);
     for (i = 0; i < n; i++) {
         double c = 0;
@@ -14690,14 +14631,14 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
         c = sqrt(c);
         for (l = 0; l < n; l++) q->k[mde__cell(i, n, l)] = c * q->basis[mde__cell(i, n, l)];
     }
-    mde__dense_product(q->kernels, MDE__OUT_LOWER, n, n, n, -1.0, q->k, 1, (size_t)n, q->k, (size_t)n, 1, q->square,
+    mde__dense_product(q->simd, MDE__OUT_LOWER, n, n, n, -1.0, q->k, 1, (size_t)n, q->k, (size_t)n, 1, q->square,
                        (size_t)n, q->work);
     for (i = 0; i < n; i++) {
         double *row = q->square + (size_t)i * (size_t)n;
-        q->kernels->dense_multiply(i, 1.0, q->g + (size_t)i * (size_t)n, row, row);
+        mde__kernel_dense_multiply(q->simd)(i, 1.0, q->g + (size_t)i * (size_t)n, row, row);
     }
     if (d > 0) {
-        mde__length_gradient(q->kernels, n, d, q->isotropic, q->square, q->z, d, q->sz, q->row, q->row + n, q->work,
+        mde__length_gradient(q->simd, n, d, q->isotropic, q->square, q->z, d, q->sz, q->row, q->row + n, q->work,
                              gradient);
     }
 
@@ -14727,9 +14668,9 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
     }
     memset(q->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
     memset(q->slope, 0, (size_t)m * (size_t)m * sizeof(double));
-    mde__dense_product(q->kernels, 0, m, m, m, 1.0, q->task_square, (size_t)m, 1, q->task_basis, (size_t)m, 1,
+    mde__dense_product(q->simd, 0, m, m, m, 1.0, q->task_square, (size_t)m, 1, q->task_basis, (size_t)m, 1,
                        q->task_work, (size_t)m, q->work);
-    mde__dense_product(q->kernels, 0, m, m, m, -0.5, q->task_basis, 1, (size_t)m, q->task_work, (size_t)m, 1, q->slope,
+    mde__dense_product(q->simd, 0, m, m, m, -0.5, q->task_basis, 1, (size_t)m, q->task_work, (size_t)m, 1, q->slope,
                        (size_t)m, q->work);
     for (j = 0; j < m; j++) {
         for (l = 0; l < m; l++) {
@@ -14881,7 +14822,7 @@ static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int t
     size_t n = (size_t)r->n;
     int i, g, q;
     if (!gp) return NULL;
-    gp->kernels = c->kernels;
+    gp->simd = c->simd;
     gp->kernel = desc->kernel;
     gp->n = r->n;
     gp->d = r->used;
@@ -14942,7 +14883,7 @@ static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc 
     size_t n = (size_t)runs, d = (size_t)r->used, t = (size_t)m, parameters;
     double *at;
     if (!q) return NULL;
-    q->kernels = c->kernels;
+    q->simd = c->simd;
     q->kernel = desc->kernel;
     q->n = runs;
     q->d = r->used;
@@ -15189,10 +15130,10 @@ static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
             for (i = 0; i < n; i++) {
                 for (k = 0; k < d; k++) turned[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
             }
-            mde__dense_product(c->kernels, 0, n, n, d, 1.0, r->x, (size_t)d, 1, r->x, 1, (size_t)d, square, (size_t)n,
+            mde__dense_product(c->simd, 0, n, n, d, 1.0, r->x, (size_t)d, 1, r->x, 1, (size_t)d, square, (size_t)n,
                                pack);
         } else {
-            mde__dense_product(c->kernels, 0, d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, 1, square, (size_t)d,
+            mde__dense_product(c->simd, 0, d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, 1, square, (size_t)d,
                                pack);
         }
         if (!mde__eigen(size, square, values, vectors, work)) {
@@ -15358,8 +15299,8 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
         for (j = 0; j < f->d; j++) slope[2 + j] = e * x[j];
         for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
     }
-    if (!mde__cholesky_inverse(r->context->kernels, p, curvature, inverse, scratch)) return 0;
-    mde__inverse_from_factor(r->context->kernels, p, 1.0, inverse, covariance, scratch);
+    if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, covariance, scratch);
     mde__mirror(p, covariance);
     for (j = 0; j < p; j++) {
         used += 1.0 - (j < 2 ? 1e-9 : MDE__LAW_PENALTY) * covariance[mde__cell(j, p, j)];
@@ -15625,8 +15566,8 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
             for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k] / variance;
         }
     }
-    if (!mde__cholesky_inverse(r->context->kernels, p, curvature, inverse, scratch)) return 0;
-    mde__inverse_from_factor(r->context->kernels, p, 1.0, inverse, pools->covariance, scratch);
+    if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, pools->covariance, scratch);
     mde__mirror(p, pools->covariance);
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
@@ -16305,7 +16246,7 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, const double *noise_x, double mean, double sd,
                             size_t stride, double *out_mean, double *out_sd, double *work)
 {
-    const mde__kernels *kernels = gp->kernels;
+    int simd = gp->simd;
     int n = gp->n, i;
     double signal = mde__gp_signal(gp, gp->theta);
     double *columns = work, *z = columns + (size_t)rows * (size_t)gp->d, *k = z + (size_t)rows * (size_t)gp->d;
@@ -16314,18 +16255,18 @@ static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, const 
     mde__gp_covariances(gp, rows, n, z, gp->columns, gp->theta, 0, each, NULL, k);
     for (i = 0; i < rows; i++) {
         out_mean[(size_t)i * stride] =
-            mean + sd * (gp->mean + kernels->dense_dot(n, k + (size_t)i * (size_t)n, gp->alpha));
+            mean + sd * (gp->mean + mde__kernel_dense_dot(simd)(n, k + (size_t)i * (size_t)n, gp->alpha));
     }
     if (!out_sd) return;
     /* half [rows, n] = k L^-T */
     memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
-    mde__dense_product(kernels, MDE__RIGHT_UPPER, rows, n, n, 1.0, k, (size_t)n, 1, gp->inverse, 1, (size_t)n, half,
+    mde__dense_product(simd, MDE__RIGHT_UPPER, rows, n, n, 1.0, k, (size_t)n, 1, gp->inverse, 1, (size_t)n, half,
                        (size_t)n, each + (size_t)gp->groups * (size_t)rows * (size_t)n);
     for (i = 0; i < rows; i++) {
         const double *row = half + (size_t)i * (size_t)n;
-        double uncovered = 1.0 - kernels->dense_dot(n, k + (size_t)i * (size_t)n, gp->flat);
+        double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, k + (size_t)i * (size_t)n, gp->flat);
         out_sd[(size_t)i * stride] =
-            signal + uncovered * uncovered / gp->ones - kernels->dense_dot(n, row, row);
+            signal + uncovered * uncovered / gp->ones - mde__kernel_dense_dot(simd)(n, row, row);
     }
     mde__gp_noise(gp, gp->theta, rows, noise_x, half);
     for (i = 0; i < rows; i++) {
@@ -16341,7 +16282,7 @@ static void mde__coregion_predict(const mde_regressor *r, const double *x, doubl
     int n = q->n, m = q->m, i, j, l, a;
     double *z = work, *columns = z + q->d, *k = columns + q->d, *along = k + n, *pull = along + n;
     mde__scale_inputs(1, q->d, q->isotropic, x, q->theta, z, columns);
-    mde__covariances(q->kernels, q->kernel, 1, n, q->d, z, q->d, q->columns, 0, k, NULL);
+    mde__covariances(q->simd, q->kernel, 1, n, q->d, z, q->d, q->columns, 0, k, NULL);
     for (l = 0; l < m; l++) {
         double sum = 0;
         for (i = 0; i < n; i++) sum += k[i] * q->whole[i * m + l];
@@ -23208,7 +23149,7 @@ static mde_status mde__run_tasks(mde_experiment *x, int count, const mde__task *
             memset(&desc, 0, sizeof desc);
             desc.threads = 1;
             own = mde_context_create(&desc);
-            if (own) own->kernels = c->kernels;
+            if (own) own->simd = c->simd;
             corpus = mde__open_data(own, &x->settings);
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic, 1)

@@ -134,12 +134,12 @@ static void dense_product_is_one_chain_an_element_on_every_instruction_set(void)
                 }
             }
             for (s = 0; s < 6; s++) {
-                const mde__kernels *kernels = mde__kernels_select(instruction_sets[s % 3]);
+                int simd = mde__simd_choose(instruction_sets[s % 3]);
                 int same = 1;
                 turned = s / 3;
-                if (!kernels) continue;
+                if (!simd) continue;
                 memcpy(out, start, sizeof out);
-                mde__dense_product(kernels, shape, rows, columns, depth, -1.0, left, DEPTH, 1, turned ? across : right,
+                mde__dense_product(simd, shape, rows, columns, depth, -1.0, left, DEPTH, 1, turned ? across : right,
                                    turned ? 1 : COLUMNS, turned ? DEPTH : 1, out, COLUMNS, work);
                 for (i = 0; i < ROWS * COLUMNS; i++) {
                     int wanted = !(shape & MDE__OUT_LOWER) || i % COLUMNS <= i / COLUMNS;
@@ -163,17 +163,17 @@ static void dense_rows_follow_their_formulas_on_every_instruction_set(void)
         for (kernel = MDE_MATERN52; kernel <= MDE_MATERN32; kernel++) {
             memset(bits, 0, sizeof bits);
             for (s = 0; s < 3; s++) {
-                const mde__kernels *kernels = mde__kernels_select(instruction_sets[s]);
-                if (!kernels) continue;
-                dots[s] = kernels->dense_dot(n, x, y);
+                int simd = mde__simd_choose(instruction_sets[s]);
+                if (!simd) continue;
+                dots[s] = mde__kernel_dense_dot(simd)(n, x, y);
                 for (plain = 0, i = 0; i < n; i++) plain += x[i] * y[i];
                 CLOSE(dots[s], plain, 1e-13);
                 CHECK(memcmp(dots + s, dots, sizeof *dots) == 0);
-                kernels->dense_multiply(n, 0.7, x, y, bits[s][0]);
+                mde__kernel_dense_multiply(simd)(n, 0.7, x, y, bits[s][0]);
                 memcpy(bits[s][1], y, (size_t)n * sizeof *y);
-                kernels->dense_axpy(n, 0.7, x, bits[s][1]);
-                kernels->covariance((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][2], bits[s][3]);
-                kernels->covariance((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][4], NULL);
+                mde__kernel_dense_axpy(simd)(n, 0.7, x, bits[s][1]);
+                mde__kernel_covariance(simd)((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][2], bits[s][3]);
+                mde__kernel_covariance(simd)((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][4], NULL);
                 for (i = 0; i < n; i++) {
                     double square = 0, size = fabs(x[i]) + fabs(y[i]);
                     CLOSE(bits[s][0][i], 0.7 * x[i] * y[i], 1e-15 * size * size);
@@ -202,8 +202,8 @@ static void cholesky_factor_and_inverse_multiply_back(void)
         double *work = mde__doubles(c, 1, mde__dense_work(n, n)), worst = 0, worst_full = 0;
         make_positive(40 + s, n, a);
         memcpy(copy, a, (size_t)(n * n) * sizeof(double));
-        CHECK(mde__cholesky_inverse(c->kernels, n, copy, inverse, work));
-        mde__inverse_from_factor(c->kernels, n, 1.0, inverse, full, work);
+        CHECK(mde__cholesky_inverse(c->simd, n, copy, inverse, work));
+        mde__inverse_from_factor(c->simd, n, 1.0, inverse, full, work);
         mde__mirror(n, full);
         for (i = 0; i < n; i++) {
             for (j = 0; j < n; j++) {
@@ -219,7 +219,7 @@ static void cholesky_factor_and_inverse_multiply_back(void)
         CLOSE(worst, 0, 1e-13);
         CLOSE(worst_full, 0, 1e-12);
         a[0] = -1;
-        CHECK(!mde__cholesky_inverse(c->kernels, n, a, inverse, work));
+        CHECK(!mde__cholesky_inverse(c->simd, n, a, inverse, work));
     }
     mde_context_free(c);
 }
