@@ -176,8 +176,8 @@ typedef void mde_parallel_fn(int64_t index, void *user);
 MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn, void *user);
 
 /* ---- 3.2 Files --------------------------------------------------------
-   Readers check every size before they allocate. Writers write a temporary file beside the target and rename it, so
-   a file is there whole or not at all. */
+   Readers check every size before they allocate. Writers write a hidden temporary file beside the target and rename it,
+   so a file is there whole or not at all; links are followed, modes kept, devices and pipes written to. */
 
 /* Text that grows: the base of every text file written here. Numbers print free of locale. */
 typedef struct mde_text { mde_context *context; char *bytes; size_t length, capacity; } mde_text;
@@ -1162,6 +1162,10 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x);
 #define MDE__COLD_END
 #endif
 
+#if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if this comes before the first include */
+#endif
+
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -1182,9 +1186,13 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x);
 #ifdef _WIN32
 #include <windows.h>
 #include <direct.h>
-#include <process.h>
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
 #else
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
@@ -1673,6 +1681,10 @@ MDEDEF double mde_seconds(void)
 
 #ifndef MDE_NO_STDIO
 
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus) && !defined(_WIN32)
+ssize_t readlink(const char *path, char *link, size_t size);    /* <unistd.h> keeps it to itself under -std=c99 */
+#endif
+
 #ifdef _WIN32
 /* File names are UTF-8 everywhere; Windows wants UTF-16. */
 static int mde__wide(const char *path, wchar_t wide[1024])
@@ -1681,38 +1693,39 @@ static int mde__wide(const char *path, wchar_t wide[1024])
 }
 #endif
 
-static FILE *mde__open(const char *path, int write)
+static FILE *mde__open(const char *path)
 {
 #ifdef _WIN32
     wchar_t wide[1024];
-    return mde__wide(path, wide) ? _wfopen(wide, write ? L"wb" : L"rb") : NULL;
+    return mde__wide(path, wide) ? _wfopen(wide, L"rb") : NULL;
 #else
-    return fopen(path, write ? "wb" : "rb");
+    return fopen(path, "rb");
+#endif
+}
+
+/* 'f' for a file, 'd' for a folder, 'o' for what else has a name, such as a device or a pipe; 0 for nothing. */
+static char mde__path_kind(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
+    if (attributes == INVALID_FILE_ATTRIBUTES) return 0;
+    return attributes & FILE_ATTRIBUTE_DIRECTORY ? 'd' : 'f';
+#else
+    struct stat info;
+    if (stat(path, &info) != 0) return 0;
+    return S_ISREG(info.st_mode) ? 'f' : S_ISDIR(info.st_mode) ? 'd' : 'o';
 #endif
 }
 
 MDEDEF int mde_is_folder(const char *path)
 {
-#ifdef _WIN32
-    wchar_t wide[1024];
-    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
-    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
-#else
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-#endif
+    return mde__path_kind(path) == 'd';
 }
 
 MDEDEF int mde_is_file(const char *path)
 {
-#ifdef _WIN32
-    wchar_t wide[1024];
-    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
-    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) == 0;
-#else
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
-#endif
+    return mde__path_kind(path) == 'f';
 }
 
 static void mde__remove_file(const char *path)
@@ -1752,7 +1765,7 @@ MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t lim
         mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
         return NULL;
     }
-    file = mde__open(path, 0);
+    file = mde__open(path);
     if (!file) {
         mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
         return NULL;
@@ -1787,37 +1800,184 @@ MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t lim
     return bytes;
 }
 
-/* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. */
-MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
+static void mde__close(int file)
 {
-    FILE *file;
-    char *temporary;
+#ifdef _WIN32
+    _close(file);
+#else
+    close(file);
+#endif
+}
+
+/* 1 for the name of a file that a process has open, as /dev/stdout leads to one: no other can be put in its stead. */
+static int mde__is_open_file(const char *path)
+{
+    return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0;
+}
+
+/* Writes to a descriptor; 0, and the reason in errno, on failure. sync: waits until the disk has it all. */
+static int mde__write_all(int file, const void *bytes, size_t size, int sync)
+{
+    const char *p = (const char *)bytes;
+    while (size) {
+#ifdef _WIN32
+        int done = _write(file, p, size < 1 << 20 ? (unsigned)size : 1u << 20);
+#else
+        ssize_t done = write(file, p, size < (size_t)1 << 30 ? size : (size_t)1 << 30);
+        if (done < 0 && errno == EINTR) continue;
+#endif
+        if (done < 0) return 0;
+        p += done;
+        size -= (size_t)done;
+    }
+#ifdef _WIN32
+    return !sync || _commit(file) == 0;
+#else
+    if (sync && fsync(file) != 0 && errno != EINVAL && errno != EROFS) return 0;    /* no disk behind it */
+    return close(dup(file)) == 0;       /* what a network file system says at the end only */
+#endif
+}
+
+/* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
+   another writer has it. A living writer holds a lock on its file, from before it is complete until it is renamed;
+   where there are no locks, one whose last byte is an hour old is taken for dead. */
+static int mde__open_temporary(const char *path)
+{
+    int tries, file;
+    for (tries = 0; tries < 100; tries++) {
+#ifdef _WIN32
+        wchar_t wide[1024];
+        struct _stat64 info;
+        if (!mde__wide(path, wide)) return -1;
+        file = _wopen(wide, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE);
+        if (file >= 0 || errno != EEXIST) return file;
+        if (_wstat64(wide, &info) != 0 || time(NULL) - info.st_mtime < 3600 || !DeleteFileW(wide)) break;
+#else
+        struct stat opened, named;
+        int fresh, locked, same, live;
+        file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        fresh = file >= 0;
+        if (!fresh && errno != EEXIST) return -1;
+        if (!fresh) file = open(path, O_WRONLY | O_NONBLOCK);
+        if (file < 0 && errno == ENOENT) continue;
+        if (file < 0) break;
+        locked = flock(file, LOCK_EX | LOCK_NB) == 0;
+        live = !locked && errno == EWOULDBLOCK;
+        same = fstat(file, &opened) == 0 && stat(path, &named) == 0 && opened.st_ino == named.st_ino &&
+               opened.st_dev == named.st_dev;
+        if (fresh && same && !live) return file;
+        if (!fresh && same && !live && !locked) live = time(NULL) - named.st_mtime < 3600;
+        if (!fresh && same && !live) unlink(path);      /* under the lock, so that it is no other's */
+        mde__close(file);
+        if (live && !fresh) break;
+#endif
+    }
+    errno = EEXIST;
+    return -1;
+}
+
+/* A file beside the target, [length] for its name. The name begins with a point, which readers of folders pass over,
+   and follows from the target's, so that the next writer of the target finds what was left. */
+static int mde__open_beside(const char *target, char *name, size_t length)
+{
+    size_t folder = strlen(target);
+    unsigned long long hash;
+    int number, file = -1, next;
+    while (folder > 0 && target[folder - 1] != '/' && target[folder - 1] != '\\') folder--;
+    hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
+    for (number = 0; file < 0 && number < 1000; number++) {
+        snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number);
+        file = mde__open_temporary(name);
+        if (file < 0 && errno != EEXIST) return -1;
+    }
+    if (file < 0) return -1;
+    /* One more that is left, if two writers died. */
+    snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number);
+    next = mde__path_kind(name) ? mde__open_temporary(name) : -1;
+    if (next >= 0) {
+        mde__remove_file(name);
+        mde__close(next);
+    }
+    snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number - 1);
+    return file;
+}
+
+/* Where writing to path ends: what its links lead to. A new block. */
+static char *mde__follow_links(mde_context *c, const char *path)
+{
+    char *at = mde__copy_text(c, path);
+#ifndef _WIN32
+    char link[4096], *next;
+    int hops = 0;
+    while (at && !mde__is_open_file(at)) {
+        ssize_t size = readlink(at, link, sizeof link - 1);
+        size_t cut = size > 0 && link[0] != '/' ? strlen(at) : 0;
+        if (size <= 0) break;
+        while (cut > 0 && at[cut - 1] != '/') cut--;
+        link[size] = 0;
+        next = hops++ < 40 ? (char *)mde_alloc(c, cut + (size_t)size + 1, 1) : NULL;
+        if (hops > 40) mde_fail(c, MDE_IO, "%s: is a link in a circle", path);
+        if (next) {
+            memcpy(next, at, cut);
+            memcpy(next + cut, link, (size_t)size + 1);
+        }
+        mde_release(c, at);
+        at = next;
+    }
+#endif
+    return at;
+}
+
+/* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
+   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe is written to.
+   sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
+{
+    char *target, *name = NULL, kind;
     size_t length;
-    int good;
+    int file = -1, reason = 0, direct;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
-    length = strlen(path) + 32;
-    temporary = (char *)mde_alloc(c, length, 1);
-    if (!temporary) return c->status;
+    target = mde__follow_links(c, path);
+    if (!target) return c->status;
+    length = strlen(target) + 64;
+    name = (char *)mde_alloc(c, length, 1);
+    kind = mde__path_kind(target);
+    direct = kind == 'o' || mde__is_open_file(target);
+    if (kind == 'd') mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    if (!mde__bad(c)) {
+        errno = 0;
 #ifdef _WIN32
-    snprintf(temporary, length, "%s.%d.tmp", path, _getpid());
+        file = mde__open_beside(target, name, length);
 #else
-    snprintf(temporary, length, "%s.%d.tmp", path, (int)getpid());
+        if (kind == 'f' && access(target, W_OK) != 0) file = -1;
+        else file = direct ? open(target, O_WRONLY | (kind == 'f' ? O_TRUNC : 0))
+                           : mde__open_beside(target, name, length);
 #endif
-    errno = 0;
-    file = mde__open(temporary, 1);
-    good = file != NULL;
-    if (good) {
-        good = size == 0 || fwrite(bytes, 1, size, file) == size;
-        if (fclose(file) != 0) good = 0;
-        if (good) good = mde__rename(temporary, path);
+        if (file < 0 || !mde__write_all(file, bytes, size, sync && !direct)) reason = errno ? errno : EIO;
+#ifdef _WIN32
+        if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
+#else
+        if (!reason && kind == 'f' && !direct) {
+            struct stat info;
+            if (stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
+        }
+#endif
+        if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
+        if (reason && file >= 0 && !direct) mde__remove_file(name);
+#ifndef _WIN32
+        if (file >= 0) mde__close(file);
+#endif
+        if (reason) mde_fail(c, MDE_IO, "%s: cannot be written: %s", path, strerror(reason));
     }
-    if (!good) {
-        mde_fail(c, MDE_IO, "%s: cannot be written: %s", path, errno ? strerror(errno) : "unknown reason");
-        if (file) mde__remove_file(temporary);
-    }
-    mde_release(c, temporary);
+    mde_release(c, name);
+    mde_release(c, target);
     return c->status;
+}
+
+MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
+{
+    return mde__file_write(c, path, bytes, size, 0);
 }
 
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
@@ -1839,8 +1999,10 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
+            int reason = errno;         /* of the first failure, before another look changes it */
             if (!made && !mde_is_folder(partial)) {
-                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial, strerror(errno));
+                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
+                         mde__path_kind(partial) ? "a file has that name" : strerror(reason));
                 break;
             }
         }
@@ -1906,9 +2068,10 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
         struct dirent *entry;
         DIR *folder = opendir(path);
         if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        while ((entry = readdir(folder)) != NULL) {
+        for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
             if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
         }
+        if (!entry && errno) mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
         closedir(folder);
 #endif
     }
@@ -3491,7 +3654,7 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         for (i = 0; i < count; i++) {
             for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
-        mde_file_write(c, path, bytes, (size_t)(p - bytes));
+        mde__file_write(c, path, bytes, (size_t)(p - bytes), 1);
     }
     mde_release(c, bytes);
     mde_text_free(header);
