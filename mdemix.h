@@ -177,8 +177,8 @@ typedef void mde_parallel_fn(int64_t index, void *user);
 MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn, void *user);
 
 /* ---- 3.2 Files --------------------------------------------------------
-   Readers check every size before they allocate. Writers write a temporary file beside the target and rename it, so
-   a file is there whole or not at all. */
+   Readers check every size before they allocate. Writers write a hidden temporary file beside the target and rename it,
+   so a file is there whole or not at all; links are followed, modes kept, devices and pipes written to. */
 
 /* Text that grows: the base of every text file written here. Numbers print free of locale. */
 typedef struct mde_text { mde_context *context; char *bytes; size_t length, capacity; } mde_text;
@@ -610,7 +610,7 @@ typedef struct mde_lm mde_lm;
 typedef struct mde_lm_desc {
     int layers;                 /* 0: 4 */
     int width;                  /* 0: 128 */
-    int heads;                  /* 0: width / 32, at least 1; must divide width into even parts */
+    int heads;                  /* 0: width / 32, at least 1; must divide width, if head_dim is 0 */
     int kv_heads;               /* 0: heads; must divide heads (grouped-query attention) */
     int hidden;                 /* inner width of the feed-forward part; 0: 8/3 width for SwiGLU, 4 width for GELU,
                                    rounded up to a multiple of 16 */
@@ -619,12 +619,19 @@ typedef struct mde_lm_desc {
     int layer_norm;             /* 1: LayerNorm with bias, GPT-2's form, instead of RMSNorm */
     int learned_positions;      /* 1: learned positions instead of rotary ones */
     int gelu;                   /* 1: GELU instead of SwiGLU */
-    int biases;                 /* 1: linear layers have biases */
+    int biases;                 /* 1: linear layers have biases; 2: those of the attention; 3: those of queries, keys
+                                   and values, Qwen2's form */
     int untied;                 /* 1: the output layer has its own weights */
     double rope_base;           /* 0: 10000 */
     double norm_epsilon;        /* 0: 1e-5 */
     double dropout;             /* in training, after attention and feed-forward part; 0: none */
     uint64_t seed;
+    int head_dim;               /* width of a head, even with rotary positions; 0: width / heads */
+    double rope_factor;         /* rotary positions are divided by it; 0: 1 */
+    int rope_context;           /* above 0, llama 3's form: of the pairs of a head, those that turn fewer than rope_low
+                                   times over so many positions are slowed by rope_factor, those that turn more than
+                                   rope_high times are not, between the two it goes over evenly */
+    double rope_low, rope_high;
 } mde_lm_desc;
 /* corpus may be NULL: then desc->vocabulary decides, and tokens are bytes. */
 MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde_lm_desc *desc);
@@ -1165,6 +1172,10 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x);
 #define MDE__COLD_END
 #endif
 
+#if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if this comes before the first include */
+#endif
+
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -1185,9 +1196,13 @@ MDEDEF const char *mde_experiment_summary(mde_experiment *x);
 #ifdef _WIN32
 #include <windows.h>
 #include <direct.h>
-#include <process.h>
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
 #else
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
@@ -1681,6 +1696,10 @@ MDEDEF double mde_seconds(void)
 
 #ifndef MDE_NO_STDIO
 
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus) && !defined(_WIN32)
+ssize_t readlink(const char *path, char *link, size_t size);    /* <unistd.h> keeps it to itself under -std=c99 */
+#endif
+
 #ifdef _WIN32
 /* File names are UTF-8 everywhere; Windows wants UTF-16. */
 static int mde__wide(const char *path, wchar_t wide[1024])
@@ -1689,38 +1708,39 @@ static int mde__wide(const char *path, wchar_t wide[1024])
 }
 #endif
 
-static FILE *mde__open(const char *path, int write)
+static FILE *mde__open(const char *path)
 {
 #ifdef _WIN32
     wchar_t wide[1024];
-    return mde__wide(path, wide) ? _wfopen(wide, write ? L"wb" : L"rb") : NULL;
+    return mde__wide(path, wide) ? _wfopen(wide, L"rb") : NULL;
 #else
-    return fopen(path, write ? "wb" : "rb");
+    return fopen(path, "rb");
+#endif
+}
+
+/* 'f' for a file, 'd' for a folder, 'o' for what else has a name, such as a device or a pipe; 0 for nothing. */
+static char mde__path_kind(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
+    if (attributes == INVALID_FILE_ATTRIBUTES) return 0;
+    return attributes & FILE_ATTRIBUTE_DIRECTORY ? 'd' : 'f';
+#else
+    struct stat info;
+    if (stat(path, &info) != 0) return 0;
+    return S_ISREG(info.st_mode) ? 'f' : S_ISDIR(info.st_mode) ? 'd' : 'o';
 #endif
 }
 
 MDEDEF int mde_is_folder(const char *path)
 {
-#ifdef _WIN32
-    wchar_t wide[1024];
-    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
-    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
-#else
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-#endif
+    return mde__path_kind(path) == 'd';
 }
 
 MDEDEF int mde_is_file(const char *path)
 {
-#ifdef _WIN32
-    wchar_t wide[1024];
-    DWORD attributes = mde__wide(path, wide) ? GetFileAttributesW(wide) : INVALID_FILE_ATTRIBUTES;
-    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) == 0;
-#else
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
-#endif
+    return mde__path_kind(path) == 'f';
 }
 
 static void mde__remove_file(const char *path)
@@ -1760,7 +1780,7 @@ MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t lim
         mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
         return NULL;
     }
-    file = mde__open(path, 0);
+    file = mde__open(path);
     if (!file) {
         mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
         return NULL;
@@ -1795,37 +1815,184 @@ MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t lim
     return bytes;
 }
 
-/* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. */
-MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
+static void mde__close(int file)
 {
-    FILE *file;
-    char *temporary;
+#ifdef _WIN32
+    _close(file);
+#else
+    close(file);
+#endif
+}
+
+/* 1 for the name of a file that a process has open, as /dev/stdout leads to one: no other can be put in its stead. */
+static int mde__is_open_file(const char *path)
+{
+    return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0;
+}
+
+/* Writes to a descriptor; 0, and the reason in errno, on failure. sync: waits until the disk has it all. */
+static int mde__write_all(int file, const void *bytes, size_t size, int sync)
+{
+    const char *p = (const char *)bytes;
+    while (size) {
+#ifdef _WIN32
+        int done = _write(file, p, size < 1 << 20 ? (unsigned)size : 1u << 20);
+#else
+        ssize_t done = write(file, p, size < (size_t)1 << 30 ? size : (size_t)1 << 30);
+        if (done < 0 && errno == EINTR) continue;
+#endif
+        if (done < 0) return 0;
+        p += done;
+        size -= (size_t)done;
+    }
+#ifdef _WIN32
+    return !sync || _commit(file) == 0;
+#else
+    if (sync && fsync(file) != 0 && errno != EINVAL && errno != EROFS) return 0;    /* no disk behind it */
+    return close(dup(file)) == 0;       /* what a network file system says at the end only */
+#endif
+}
+
+/* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
+   another writer has it. A living writer holds a lock on its file, from before it is complete until it is renamed;
+   where there are no locks, one whose last byte is an hour old is taken for dead. */
+static int mde__open_temporary(const char *path)
+{
+    int tries, file;
+    for (tries = 0; tries < 100; tries++) {
+#ifdef _WIN32
+        wchar_t wide[1024];
+        struct _stat64 info;
+        if (!mde__wide(path, wide)) return -1;
+        file = _wopen(wide, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE);
+        if (file >= 0 || errno != EEXIST) return file;
+        if (_wstat64(wide, &info) != 0 || time(NULL) - info.st_mtime < 3600 || !DeleteFileW(wide)) break;
+#else
+        struct stat opened, named;
+        int fresh, locked, same, live;
+        file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        fresh = file >= 0;
+        if (!fresh && errno != EEXIST) return -1;
+        if (!fresh) file = open(path, O_WRONLY | O_NONBLOCK);
+        if (file < 0 && errno == ENOENT) continue;
+        if (file < 0) break;
+        locked = flock(file, LOCK_EX | LOCK_NB) == 0;
+        live = !locked && errno == EWOULDBLOCK;
+        same = fstat(file, &opened) == 0 && stat(path, &named) == 0 && opened.st_ino == named.st_ino &&
+               opened.st_dev == named.st_dev;
+        if (fresh && same && !live) return file;
+        if (!fresh && same && !live && !locked) live = time(NULL) - named.st_mtime < 3600;
+        if (!fresh && same && !live) unlink(path);      /* under the lock, so that it is no other's */
+        mde__close(file);
+        if (live && !fresh) break;
+#endif
+    }
+    errno = EEXIST;
+    return -1;
+}
+
+/* A file beside the target, [length] for its name. The name begins with a point, which readers of folders pass over,
+   and follows from the target's, so that the next writer of the target finds what was left. */
+static int mde__open_beside(const char *target, char *name, size_t length)
+{
+    size_t folder = strlen(target);
+    unsigned long long hash;
+    int number, file = -1, next;
+    while (folder > 0 && target[folder - 1] != '/' && target[folder - 1] != '\\') folder--;
+    hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
+    for (number = 0; file < 0 && number < 1000; number++) {
+        snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number);
+        file = mde__open_temporary(name);
+        if (file < 0 && errno != EEXIST) return -1;
+    }
+    if (file < 0) return -1;
+    /* One more that is left, if two writers died. */
+    snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number);
+    next = mde__path_kind(name) ? mde__open_temporary(name) : -1;
+    if (next >= 0) {
+        mde__remove_file(name);
+        mde__close(next);
+    }
+    snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number - 1);
+    return file;
+}
+
+/* Where writing to path ends: what its links lead to. A new block. */
+static char *mde__follow_links(mde_context *c, const char *path)
+{
+    char *at = mde__copy_text(c, path);
+#ifndef _WIN32
+    char link[4096], *next;
+    int hops = 0;
+    while (at && !mde__is_open_file(at)) {
+        ssize_t size = readlink(at, link, sizeof link - 1);
+        size_t cut = size > 0 && link[0] != '/' ? strlen(at) : 0;
+        if (size <= 0) break;
+        while (cut > 0 && at[cut - 1] != '/') cut--;
+        link[size] = 0;
+        next = hops++ < 40 ? (char *)mde_alloc(c, cut + (size_t)size + 1, 1) : NULL;
+        if (hops > 40) mde_fail(c, MDE_IO, "%s: is a link in a circle", path);
+        if (next) {
+            memcpy(next, at, cut);
+            memcpy(next + cut, link, (size_t)size + 1);
+        }
+        mde_release(c, at);
+        at = next;
+    }
+#endif
+    return at;
+}
+
+/* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
+   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe is written to.
+   sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
+{
+    char *target, *name = NULL, kind;
     size_t length;
-    int good;
+    int file = -1, reason = 0, direct;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
-    length = strlen(path) + 32;
-    temporary = (char *)mde_alloc(c, length, 1);
-    if (!temporary) return c->status;
+    target = mde__follow_links(c, path);
+    if (!target) return c->status;
+    length = strlen(target) + 64;
+    name = (char *)mde_alloc(c, length, 1);
+    kind = mde__path_kind(target);
+    direct = kind == 'o' || mde__is_open_file(target);
+    if (kind == 'd') mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    if (!mde__bad(c)) {
+        errno = 0;
 #ifdef _WIN32
-    snprintf(temporary, length, "%s.%d.tmp", path, _getpid());
+        file = mde__open_beside(target, name, length);
 #else
-    snprintf(temporary, length, "%s.%d.tmp", path, (int)getpid());
+        if (kind == 'f' && access(target, W_OK) != 0) file = -1;
+        else file = direct ? open(target, O_WRONLY | (kind == 'f' ? O_TRUNC : 0))
+                           : mde__open_beside(target, name, length);
 #endif
-    errno = 0;
-    file = mde__open(temporary, 1);
-    good = file != NULL;
-    if (good) {
-        good = size == 0 || fwrite(bytes, 1, size, file) == size;
-        if (fclose(file) != 0) good = 0;
-        if (good) good = mde__rename(temporary, path);
+        if (file < 0 || !mde__write_all(file, bytes, size, sync && !direct)) reason = errno ? errno : EIO;
+#ifdef _WIN32
+        if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
+#else
+        if (!reason && kind == 'f' && !direct) {
+            struct stat info;
+            if (stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
+        }
+#endif
+        if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
+        if (reason && file >= 0 && !direct) mde__remove_file(name);
+#ifndef _WIN32
+        if (file >= 0) mde__close(file);
+#endif
+        if (reason) mde_fail(c, MDE_IO, "%s: cannot be written: %s", path, strerror(reason));
     }
-    if (!good) {
-        mde_fail(c, MDE_IO, "%s: cannot be written: %s", path, errno ? strerror(errno) : "unknown reason");
-        if (file) mde__remove_file(temporary);
-    }
-    mde_release(c, temporary);
+    mde_release(c, name);
+    mde_release(c, target);
     return c->status;
+}
+
+MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
+{
+    return mde__file_write(c, path, bytes, size, 0);
 }
 
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
@@ -1847,8 +2014,10 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
+            int reason = errno;         /* of the first failure, before another look changes it */
             if (!made && !mde_is_folder(partial)) {
-                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial, strerror(errno));
+                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
+                         mde__path_kind(partial) ? "a file has that name" : strerror(reason));
                 break;
             }
         }
@@ -1914,9 +2083,10 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
         struct dirent *entry;
         DIR *folder = opendir(path);
         if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        while ((entry = readdir(folder)) != NULL) {
+        for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
             if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
         }
+        if (!entry && errno) mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
         closedir(folder);
 #endif
     }
@@ -3649,7 +3819,7 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         for (i = 0; i < count; i++) {
             for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
-        mde_file_write(c, path, bytes, (size_t)(p - bytes));
+        mde__file_write(c, path, bytes, (size_t)(p - bytes), 1);
     }
     mde_release(c, bytes);
     mde_text_free(header);
@@ -8519,13 +8689,16 @@ static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args
     return mde__take_shape(out, in[0]);
 }
 
-/* Cosines [time, half] and then sines of the angles of positions from `start` on; NULL and an error. */
-static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_t time, int64_t half)
+/* Cosines [time, half] and then sines of the angles of positions from `start` on; NULL and an error. slowed [half]:
+   factors of the frequencies, or NULL. */
+static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_t time, int64_t half,
+                              const double *slowed)
 {
     float *table = (float *)mde_scratch(c, (size_t)(time * half) * 2, sizeof *table);
     int64_t t, i;
     for (i = 0; table && i < half; i++) {
         double frequency = mde__pow(base, -(double)i / (double)half);
+        if (slowed) frequency *= slowed[i];
         for (t = 0; t < time; t++) {
             double angle = (double)(start + t) * frequency;
             table[t * half + i] = (float)mde__cos(angle);
@@ -8540,7 +8713,8 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
     const mde_tensor *x = node->in[0];
     int64_t time = x->shape[1], half = x->shape[3] / 2;
     mde_mark mark = mde_arena_mark(c);
-    float *table = mde__rope_table(c, node->args.f[0], node->args.i[0], time, half);
+    const float *table = (const float *)node->args.p;
+    if (!table) table = mde__rope_table(c, node->args.f[0], node->args.i[0], time, half, NULL);
     if (table) {
         mde__rope(c, x->shape[0], time, x->shape[2], x->shape[2], 2 * half, x->data, node->out->data, table,
                   table + time * half, (int)node->args.i[1]);
@@ -8548,23 +8722,27 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
     mde_arena_rewind(c, mark);
 }
 
-static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse);
+/* table: of mde__rope_table for these positions, or NULL to make it when it is needed. */
+static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
+                                   const void *table);
 
 /* A rotation: its transpose turns back. */
 static void mde__rope_vjp(MDE__VJP)
 {
     (void)want;
-    din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1]);
+    din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1], node->args.p);
 }
 static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
 
-static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse)
+static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
+                                   const void *table)
 {
     mde_args args;
     memset(&args, 0, sizeof args);
     args.f[0] = base;
     args.i[0] = start;
     args.i[1] = inverse;
+    args.p = table;
     return mde_apply(c, &mde__op_rope, &x, &args);
 }
 
@@ -8805,14 +8983,14 @@ static void mde__packed_attention_vjp(MDE__VJP)
     mde_tensor *k = mde_slice(c, node->in[0], 2, s.heads, s.kv_heads);
     mde_node inner = *node;
     (void)want;
-    inner.in[0] = base != 0 ? mde__apply_rope(c, q, base, 0, 0) : q;
-    inner.in[1] = base != 0 ? mde__apply_rope(c, k, base, 0, 0) : k;
+    inner.in[0] = base != 0 ? mde__apply_rope(c, q, base, 0, 0, node->args.p) : q;
+    inner.in[1] = base != 0 ? mde__apply_rope(c, k, base, 0, 0, node->args.p) : k;
     inner.in[2] = mde_slice(c, node->in[0], 2, s.heads + s.kv_heads, s.kv_heads);
     if (mde__bad(c)) return;
     mde__attention_vjp_ops(c, &inner, g, 7, d);
     if (base != 0) {
-        d[0] = mde__apply_rope(c, d[0], base, 0, 1);
-        d[1] = mde__apply_rope(c, d[1], base, 0, 1);
+        d[0] = mde__apply_rope(c, d[0], base, 0, 1, node->args.p);
+        d[1] = mde__apply_rope(c, d[1], base, 0, 1, node->args.p);
     }
     din[0] = mde_concat(c, mde_concat(c, d[0], d[1], 2), d[2], 2);
 }
@@ -8827,7 +9005,7 @@ static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, in
     mde_args args;
     if (mde__bad(c)) return NULL;
     if (x && x->rank == 4 && base != 0 && !table) {
-        table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2);
+        table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2, NULL);
         if (!table) return NULL;
     }
     memset(&args, 0, sizeof args);
@@ -9364,7 +9542,7 @@ MDEDEF mde_tensor *mde_cross_entropy(mde_context *c, mde_tensor *logits, const i
 
 MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t start)
 {
-    return mde__apply_rope(c, x, base, start, 0);
+    return mde__apply_rope(c, x, base, start, 0, NULL);
 }
 
 MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal)
@@ -11353,6 +11531,8 @@ struct mde_lm {
     mde_lm_desc desc;
     int gpt2;                       /* names and layout of GPT-2: weights [in, out], one product for q, k and v */
     mde_params *params;
+    const mde_safetensors *file;    /* while the model is read: where its parameters come from, and that file's name */
+    const char *path;
     mde_tokenizer *tokenizer;       /* NULL: not known */
     mde_tensor *embedding, *positions, *output;
     mde__layer *layers;
@@ -11377,7 +11557,8 @@ typedef struct mde__cache { float *keys, *values; int64_t length; } mde__cache;
 /* Fields of a descriptor, for writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
 typedef struct mde__field { const char *name; char kind; size_t offset; } mde__field;
 
-#define MDE__LM_FIELDS 16
+#define MDE__LM_FIELDS 21
+#define MDE__LM_NEEDED 16       /* in a file; the others are there only where they are not the default */
 static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
     {"layers", 'i', offsetof(mde_lm_desc, layers)}, {"width", 'i', offsetof(mde_lm_desc, width)},
     {"heads", 'i', offsetof(mde_lm_desc, heads)}, {"kv_heads", 'i', offsetof(mde_lm_desc, kv_heads)},
@@ -11386,17 +11567,21 @@ static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
     {"learned_positions", 'i', offsetof(mde_lm_desc, learned_positions)}, {"gelu", 'i', offsetof(mde_lm_desc, gelu)},
     {"biases", 'i', offsetof(mde_lm_desc, biases)}, {"untied", 'i', offsetof(mde_lm_desc, untied)},
     {"rope_base", 'd', offsetof(mde_lm_desc, rope_base)}, {"norm_epsilon", 'd', offsetof(mde_lm_desc, norm_epsilon)},
-    {"dropout", 'd', offsetof(mde_lm_desc, dropout)}, {"seed", 'u', offsetof(mde_lm_desc, seed)}
+    {"dropout", 'd', offsetof(mde_lm_desc, dropout)}, {"seed", 'u', offsetof(mde_lm_desc, seed)},
+    {"head_dim", 'i', offsetof(mde_lm_desc, head_dim)}, {"rope_factor", 'd', offsetof(mde_lm_desc, rope_factor)},
+    {"rope_context", 'i', offsetof(mde_lm_desc, rope_context)}, {"rope_low", 'd', offsetof(mde_lm_desc, rope_low)},
+    {"rope_high", 'd', offsetof(mde_lm_desc, rope_high)}
 };
 
 /* Fills in the defaults and checks; 1 when the descriptor is one of a model. */
 static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabulary, mde_lm_desc *out)
 {
-    static const struct { const char *name; size_t offset; int most; } bounds[7] = {
+    static const struct { const char *name; size_t offset; int maximum; } bounds[8] = {
         {"layers", offsetof(mde_lm_desc, layers), 1000}, {"width", offsetof(mde_lm_desc, width), 65536},
         {"heads", offsetof(mde_lm_desc, heads), 65536}, {"kv_heads", offsetof(mde_lm_desc, kv_heads), 65536},
         {"hidden", offsetof(mde_lm_desc, hidden), 1 << 20}, {"context", offsetof(mde_lm_desc, context), 1 << 20},
-        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_VOCABULARY}
+        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_VOCABULARY},
+        {"head_dim", offsetof(mde_lm_desc, head_dim), 4096}
     };
     mde_lm_desc d = *desc;
     char number[32];
@@ -11405,24 +11590,35 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     if (d.width == 0) d.width = 128;
     if (d.heads == 0) d.heads = d.width >= 64 ? d.width / 32 : 1;
     if (d.kv_heads == 0) d.kv_heads = d.heads;
-    if (d.hidden == 0) d.hidden = ((d.gelu ? 4 * d.width : (8 * d.width + 2) / 3) + 15) / 16 * 16;
+    if (d.hidden == 0 && d.width <= 65536) d.hidden = ((d.gelu ? 4 * d.width : (8 * d.width + 2) / 3) + 15) / 16 * 16;
     if (d.context == 0) d.context = 128;
     if (d.vocabulary == 0) d.vocabulary = vocabulary ? vocabulary : 256;
     if (d.rope_base == 0) d.rope_base = 10000;
     if (d.norm_epsilon == 0) d.norm_epsilon = 1e-5;
-    for (i = 0; i < 7; i++) {
+    if (d.head_dim == 0) d.head_dim = d.width >= d.heads && d.heads > 0 ? d.width / d.heads : 1;
+    if (d.rope_factor == 1 && d.rope_context == 0) d.rope_factor = 0;
+    for (i = 0; i < 8; i++) {
         int value;
         memcpy(&value, (const char *)&d + bounds[i].offset, sizeof value);
-        if (value >= 1 && value <= bounds[i].most) continue;
+        if (value >= 1 && value <= bounds[i].maximum) continue;
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: %s is %d; expected 1 to %d", bounds[i].name, value,
-                 bounds[i].most);
+                 bounds[i].maximum);
         return 0;
     }
-    if (d.width % d.heads) {
+    if (desc->head_dim == 0 && d.width % d.heads) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
-    } else if (!d.learned_positions && d.width / d.heads % 2) {
+    } else if (!d.learned_positions && d.head_dim % 2) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
-                 "an even number", d.width, d.heads, d.width / d.heads);
+                 "an even number", d.width, d.heads, d.head_dim);
+    } else if (d.biases < 0 || d.biases > 3) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: biases is %d; expected 0 to 3", d.biases);
+    } else if (d.rope_factor != 0 && !(d.rope_factor >= 1 && d.rope_factor <= 1e6)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %s; expected 1 or more",
+                 mde__number(number, d.rope_factor));
+    } else if (d.rope_context < 0 || (d.rope_context > 0 && !(d.rope_low > 0 && d.rope_high > d.rope_low &&
+                                                              d.rope_high < 1e9 && d.rope_factor != 0))) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_context is %d; expected 0 or more, and then rope_factor, "
+                 "rope_low and rope_high, the last above rope_low", d.rope_context);
     } else if (d.heads % d.kv_heads) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
                  d.kv_heads);
@@ -11445,20 +11641,56 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
 
 /* ---- Parameters ---- */
 
-/* A parameter under its Hugging Face name; layer -1: not of a layer. A matrix has columns, a vector 0 of them. */
+/* The tensor of a file for a parameter; GPT-2's may have a prefix, and other models' may lack it. An error when it is
+   not there or has another shape. */
+static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank, const int64_t *shape)
+{
+    static const char *const prefixes[3] = { "transformer.", "model.", "" };
+    char is[160], should[160];
+    int i, k;
+    for (i = 0; i < lm->file->count; i++) {
+        const mde_safetensor *t = &lm->file->tensors[i];
+        for (k = 0; k < 3; k++) {
+            size_t length = strlen(prefixes[k]);
+            const char *other = strncmp(t->name, prefixes[k], length) == 0 ? t->name + length : t->name;
+            if (strcmp(other, strncmp(name, prefixes[k], length) == 0 ? name + length : name) == 0) break;
+        }
+        if (k == 3) continue;
+        if (t->rank == rank && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0) return t;
+        mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", lm->path, name,
+                 mde__print_shape(is, t->rank, t->shape), mde__print_shape(should, rank, shape));
+        return NULL;
+    }
+    mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is missing", lm->path, name);
+    return NULL;
+}
+
+/* A parameter under its Hugging Face name; layer -1: not of a layer, -2: without a prefix. A matrix has columns, a
+   vector 0 of them. One that is read must be in the file, so that no file asks for more memory than it fills. */
 static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_t rows, int64_t columns, mde_init init,
                                  double scale)
 {
+    const mde_safetensor *from = NULL;
+    mde_tensor *t;
     char full[128];
     int64_t shape[2];
+    if (mde__bad(lm->context)) return NULL;
     shape[0] = rows;
     shape[1] = columns;
-    if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 ? "" : "model.", name);
+    if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 || layer == -2 ? "" : "model.", name);
     else snprintf(full, sizeof full, "%s%d.%s", lm->gpt2 ? "h." : "model.layers.", layer, name);
-    return mde_param(lm->params, full, columns ? 2 : 1, shape, init, scale);
+    if (lm->file) {
+        from = mde__lm_find(lm, full, columns ? 2 : 1, shape);
+        if (!from) return NULL;
+        init = MDE_INIT_ZEROS;
+    }
+    t = mde_param(lm->params, full, columns ? 2 : 1, shape, init, scale);
+    if (t && from) memcpy(t->data, from->data, t->count * sizeof *t->data);
+    return t;
 }
 
-static mde__linear mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale)
+static mde__linear mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
+                                  int biases)
 {
     char part[64];
     mde__linear linear;
@@ -11466,7 +11698,7 @@ static mde__linear mde__lm_linear(mde_lm *lm, int layer, const char *name, int64
     linear.weight = mde__lm_param(lm, layer, part, lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
                                   scale / sqrt((double)in));
     snprintf(part, sizeof part, "%s.bias", name);
-    linear.bias = lm->desc.biases ? mde__lm_param(lm, layer, part, out, 0, MDE_INIT_ZEROS, 0) : NULL;
+    linear.bias = biases ? mde__lm_param(lm, layer, part, out, 0, MDE_INIT_ZEROS, 0) : NULL;
     return linear;
 }
 
@@ -11491,7 +11723,7 @@ static mde__linear mde__lm_join(mde_lm *lm, int count, const mde__linear *parts,
     for (i = 0; i < count; i++) each[i] = parts[i].weight;
     mde__params_join(lm->params, count, each, &joined[0]);
     all.weight = &joined[0];
-    if (!lm->desc.biases) return all;
+    if (!parts[count - 1].bias) return all;
     for (i = 0; i < count; i++) each[i] = parts[i].bias;
     mde__params_join(lm->params, count, each, &joined[1]);
     all.bias = &joined[1];
@@ -11505,29 +11737,31 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
 {
     const mde_lm_desc *d = &lm->desc;
     mde__layer *layer = &lm->layers[i];
-    int64_t width = d->width, kv_width = (int64_t)d->width / d->heads * d->kv_heads;
+    int64_t width = d->width, q_width = (int64_t)d->head_dim * d->heads, kv_width = (int64_t)d->head_dim * d->kv_heads;
+    int qkv = d->biases > 0, out = d->biases == 1 || d->biases == 2, forward = d->biases == 1;
     double residual = 1 / (2.0 * d->layers);
     mde__linear parts[3];
+    memset(parts, 0, sizeof parts);
     if (lm->gpt2) {
         layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
-        layer->qkv = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1);
-        layer->attention_out = mde__lm_linear(lm, i, "attn.c_proj", width, width, residual);
+        layer->qkv = mde__lm_linear(lm, i, "attn.c_attn", width, 3 * width, 1, 1);
+        layer->attention_out = mde__lm_linear(lm, i, "attn.c_proj", width, width, residual, 1);
         layer->forward_norm = mde__lm_norm(lm, i, "ln_2");
-        layer->up = mde__lm_linear(lm, i, "mlp.c_fc", width, d->hidden, 1);
-        layer->down = mde__lm_linear(lm, i, "mlp.c_proj", d->hidden, width, residual);
+        layer->up = mde__lm_linear(lm, i, "mlp.c_fc", width, d->hidden, 1, 1);
+        layer->down = mde__lm_linear(lm, i, "mlp.c_proj", d->hidden, width, residual, 1);
         return;
     }
     layer->attention_norm = mde__lm_norm(lm, i, "input_layernorm");
-    parts[0] = mde__lm_linear(lm, i, "self_attn.q_proj", width, width, 1);
-    parts[1] = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1);
-    parts[2] = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1);
+    parts[0] = mde__lm_linear(lm, i, "self_attn.q_proj", width, q_width, 1, qkv);
+    parts[1] = mde__lm_linear(lm, i, "self_attn.k_proj", width, kv_width, 1, qkv);
+    parts[2] = mde__lm_linear(lm, i, "self_attn.v_proj", width, kv_width, 1, qkv);
     layer->qkv = mde__lm_join(lm, 3, parts, &layer->joined[0]);
-    layer->attention_out = mde__lm_linear(lm, i, "self_attn.o_proj", width, width, residual);
+    layer->attention_out = mde__lm_linear(lm, i, "self_attn.o_proj", q_width, width, residual, out);
     layer->forward_norm = mde__lm_norm(lm, i, "post_attention_layernorm");
-    if (!d->gelu) parts[0] = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1);
-    parts[1] = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1);
+    if (!d->gelu) parts[0] = mde__lm_linear(lm, i, "mlp.gate_proj", width, d->hidden, 1, forward);
+    parts[1] = mde__lm_linear(lm, i, "mlp.up_proj", width, d->hidden, 1, forward);
     layer->up = d->gelu ? parts[1] : mde__lm_join(lm, 2, parts, &layer->joined[2]);
-    layer->down = mde__lm_linear(lm, i, "mlp.down_proj", d->hidden, width, residual);
+    layer->down = mde__lm_linear(lm, i, "mlp.down_proj", d->hidden, width, residual, forward);
 }
 
 static void mde__lm_add_parameters(mde_lm *lm)
@@ -11541,13 +11775,10 @@ static void mde__lm_add_parameters(mde_lm *lm)
         lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe.weight" : "embed_positions.weight", d->context, d->width,
                                       MDE_INIT_NORMAL, scale);
     }
-    for (i = 0; i < d->layers; i++) mde__lm_add_layer(lm, i);
+    for (i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
     lm->norm = mde__lm_norm(lm, -1, lm->gpt2 ? "ln_f" : "norm");
     if (d->untied) {
-        int64_t shape[2];
-        shape[0] = d->vocabulary;
-        shape[1] = d->width;
-        lm->output = mde_param(lm->params, "lm_head.weight", 2, shape, MDE_INIT_NORMAL, scale);
+        lm->output = mde__lm_param(lm, -2, "lm_head.weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
     }
 }
 
@@ -11567,8 +11798,9 @@ MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenize
     return MDE_OK;
 }
 
-/* Without a tokenizer. */
-static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocabulary)
+/* Without a tokenizer; the parameters are those of a file, if one is given. */
+static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocabulary, const mde_safetensors *file,
+                              const char *path)
 {
     mde_lm *lm;
     mde_lm_desc d;
@@ -11577,10 +11809,15 @@ static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocab
     if (!lm) return NULL;
     lm->context = c;
     lm->desc = d;
-    lm->gpt2 = d.layer_norm && d.learned_positions && d.gelu && d.biases && d.kv_heads == d.heads;
+    lm->gpt2 = d.layer_norm && d.learned_positions && d.gelu && d.biases == 1 && d.kv_heads == d.heads &&
+               d.head_dim * d.heads == d.width;
+    lm->file = file;
+    lm->path = path;
     lm->params = mde_params_create(c, d.seed);
     lm->layers = (mde__layer *)mde_alloc(c, (size_t)d.layers, sizeof *lm->layers);
     if (!mde__bad(c)) mde__lm_add_parameters(lm);
+    lm->file = NULL;
+    lm->path = NULL;
     if (!mde__bad(c)) return lm;
     mde_lm_free(lm);
     return NULL;
@@ -11592,7 +11829,7 @@ MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde
     mde_lm *lm;
     memset(&defaults, 0, sizeof defaults);
     if (mde__bad(c)) return NULL;
-    lm = mde__lm_create(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus));
+    lm = mde__lm_create(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus), NULL, NULL);
     if (!lm) return NULL;
     if (corpus) mde_lm_set_tokenizer(lm, corpus->tokenizer);
     else if (lm->desc.vocabulary == 256) lm->tokenizer = mde_tokenizer_bytes(c);
@@ -11671,13 +11908,13 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     s.time_k = start + time;
     s.heads = d->heads;
     s.kv_heads = d->kv_heads;
-    s.dim = d->width / d->heads;
+    s.dim = d->head_dim;
     s.stride_q = (s.heads + 2 * s.kv_heads) * s.dim;
     row = s.kv_heads * s.dim;
     keys = s.heads * s.dim;
     offset = layer * (int64_t)d->context * row;
     shape[0] = time;
-    shape[1] = d->width;
+    shape[1] = keys;
     out = mde__tensor_new(c, 2, shape);
     mark = mde_arena_mark(c);
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
@@ -11703,7 +11940,7 @@ static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t b
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     const mde__layer *layer = &lm->layers[i];
-    int64_t dim = d->width / d->heads, shape[4];
+    int64_t dim = d->head_dim, shape[4];
     mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->attention_norm, x, &layer->qkv, NULL);
     if (!y) return NULL;
     if (cache) {
@@ -11716,7 +11953,7 @@ static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t b
         y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, shape), d->kv_heads, 1 / sqrt((double)dim), 1,
                                         d->learned_positions ? 0 : d->rope_base, table);
         shape[0] = batch * time;
-        shape[1] = d->width;
+        shape[1] = d->heads * dim;
         y = mde_reshape(c, y, 2, shape);
     }
     return mde__lm_end_branch(lm, NULL, y, &layer->attention_out, x, 2 * i);
@@ -11739,6 +11976,25 @@ static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const 
     return mde__apply_ids(lm->context, &mde__op_embed, in, batch * time, tokens, start, time);
 }
 
+/* The table of the rotary positions from `start` on; linear scaling and llama 3's slow the frequencies down. */
+static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
+{
+    const mde_lm_desc *d = &lm->desc;
+    int half = d->head_dim / 2, i;
+    double *slowed = NULL;
+    if (d->rope_factor != 0) {
+        slowed = (double *)mde_scratch(lm->context, (size_t)half, sizeof *slowed);
+        if (!slowed) return NULL;
+    }
+    for (i = 0; slowed && i < half; i++) {
+        double turns = d->rope_context * mde__pow(d->rope_base, -(double)i / half) / (2 * MDE__PI);
+        double kept = d->rope_context > 0 ? (turns - d->rope_low) / (d->rope_high - d->rope_low) : 0;
+        kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
+        slowed[i] = (1 - kept) / d->rope_factor + kept;
+    }
+    return mde__rope_table(lm->context, d->rope_base, start, time, half, slowed);
+}
+
 /* Normed last hidden state [batch * time, width] of tokens at positions from `start` on. With a cache batch is 1, and
    either start is 0 or time is 1. */
 static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start,
@@ -11749,9 +12005,7 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
     const float *table = NULL;
     mde_mark mark;
     int i;
-    if (!lm->positions && !mde__bad(c)) {
-        table = mde__rope_table(c, lm->desc.rope_base, start, time, lm->desc.width / lm->desc.heads / 2);
-    }
+    if (!lm->positions && !mde__bad(c)) table = mde__lm_rope_table(lm, start, time);
     mark = mde_arena_mark(c);
     for (i = 0; i < lm->desc.layers; i++) {
         y = mde__lm_attention(lm, x, i, batch, time, start, table, cache);
@@ -11857,6 +12111,21 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
     for (i = 0; i < count; i++) {
         mde__field_print(&fields[i], desc, value);
         mde__pair_add(c, pairs, prefix, fields[i].name, value);
+    }
+}
+
+/* Fields that are newer than the first files of models are written only where they are not the default. */
+static void mde__lm_add_fields(mde_context *c, mde_names *pairs, const mde_lm_desc *desc)
+{
+    mde_lm_desc d = *desc, zero;
+    int i;
+    memset(&zero, 0, sizeof zero);
+    if (d.head_dim * d.heads == d.width) d.head_dim = 0;
+    mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_NEEDED, &d);
+    for (i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
+        size_t at = mde__lm_fields[i].offset, size = mde__lm_fields[i].kind == 'i' ? sizeof(int) : sizeof(double);
+        if (memcmp((const char *)&d + at, (const char *)&zero + at, size) == 0) continue;
+        mde__pairs_add_fields(c, pairs, "model.", &mde__lm_fields[i], 1, &d);
     }
 }
 
@@ -12068,7 +12337,7 @@ static void mde__training_settings(const mde__training *run, mde_names *pairs)
     mde_context *c = run->lm->context;
     char value[400], name[300];
     int i;
-    mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_FIELDS, &run->lm->desc);
+    mde__lm_add_fields(c, pairs, &run->lm->desc);
     mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_FIELDS, &run->desc);
     snprintf(value, sizeof value, "%d", (int)run->desc.schedule);
     mde__pair_add(c, pairs, "train.", "schedule", value);
@@ -12484,7 +12753,7 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     memset(&cache, 0, sizeof cache);
     size = (size_t)lm->desc.layers * (size_t)lm->desc.context;
     if (!d.no_cache) {
-        size_t width = (size_t)(lm->desc.width / lm->desc.heads * lm->desc.kv_heads);
+        size_t width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
         cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
         cache.values = (float *)mde_alloc(c, size, width * sizeof *cache.values);
     }
@@ -12528,7 +12797,7 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
     if (mde__bad(c)) return c->status;
     memset(&pairs, 0, sizeof pairs);
     bytes = lm->tokenizer && lm->tokenizer->vocabulary == 256;
-    mde__pairs_add_fields(c, &pairs, "model.", mde__lm_fields, MDE__LM_FIELDS, &lm->desc);
+    mde__lm_add_fields(c, &pairs, &lm->desc);
     mde__pair_add(c, &pairs, "model.", "tokenizer", bytes ? "bytes" : lm->tokenizer ? "file" : "none");
     if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
     mde_names_free(c, &pairs);
@@ -12549,6 +12818,7 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
         const char *value;
         snprintf(key, sizeof key, "mdemix.model.%s", mde__lm_fields[i].name);
         value = mde_safetensors_metadata(file, key);
+        if (!value && i >= MDE__LM_NEEDED) continue;
         if (value && mde__field_parse(&mde__lm_fields[i], desc, value)) continue;
         mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
         return 0;
@@ -12573,17 +12843,120 @@ static int mde__config_integer(mde_context *c, const char *path, const mde_json 
     return 1;
 }
 
-static int mde__config_flag(const mde_json *config, const char *key, int absent)
+/* A key of another type is an error and never the default; null is as if it were not there. */
+static const mde_json *mde__config_get(mde_context *c, const char *path, const mde_json *object, const char *key,
+                                       mde_json_kind kind)
 {
-    const mde_json *value = mde_json_get(config, key);
-    return value && value->kind == MDE_JSON_BOOL ? value->number != 0 : absent;
+    static const char *const kinds[] = { "null", "true or false", "a number", "a text", "a list", "an object" };
+    const mde_json *value = mde_json_get(object, key);
+    if (!value || value->kind == MDE_JSON_NULL) return NULL;
+    if (value->kind == kind) return value;
+    mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is not %s", path, key, kinds[kind]);
+    return NULL;
 }
 
-static void mde__config_llama(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+static int mde__config_flag(mde_context *c, const char *path, const mde_json *config, const char *key, int absent)
 {
-    const mde_json *scaling = mde_json_get(config, "rope_scaling");
-    const char *activation = mde_json_string(config, "hidden_act", "silu");
-    int head;
+    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_BOOL);
+    return value ? value->number != 0 : absent;
+}
+
+/* absent NaN: the key is needed. */
+static double mde__config_number(mde_context *c, const char *path, const mde_json *config, const char *key,
+                                 double absent)
+{
+    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_NUMBER);
+    if (!value && absent != absent) mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
+    return value ? value->number : absent;
+}
+
+static const char *mde__config_text(mde_context *c, const char *path, const mde_json *config, const char *key,
+                                    const char *absent)
+{
+    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_STRING);
+    return value ? value->string : absent;
+}
+
+/* Keys that are read here, then those without consequence for what the model computes. */
+static const char *const mde__config_keys[] = {
+    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling",
+    "rope_parameters", "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim", "hidden_act",
+    "sliding_window", "use_sliding_window", "layer_types", "rope_interleaved", "partial_rotary_factor", "n_embd",
+    "n_layer", "n_head", "n_positions", "n_inner", "layer_norm_epsilon", "activation_function",
+    "scale_attn_by_inverse_layer_idx", "scale_attn_weights", "rope_type", "type", "factor", "low_freq_factor",
+    "high_freq_factor", "original_max_position_embeddings",
+    "architectures", "auto_map", "torch_dtype", "dtype", "use_cache", "initializer_range", "pretraining_tp",
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "max_window_layers", "n_ctx",
+    "reorder_and_upcast_attn", "task_specific_params", "gradient_checkpointing", "output_past", "id2label",
+    "label2id", "num_labels", "return_dict", "tokenizer_class", "is_llama_config", "is_decoder",
+    "transformers.js_config", "attn_implementation", "name_or_path", "chunk_size_feed_forward", "torchscript",
+    "finetuning_task", "problem_type"
+};
+
+static int mde__ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}
+
+/* What is not known by name may decide what the model computes. */
+static void mde__config_check_keys(mde_context *c, const char *path, const mde_json *object)
+{
+    const size_t known = sizeof mde__config_keys / sizeof *mde__config_keys;
+    const mde_json *value;
+    size_t i;
+    for (value = object->child; value; value = value->next) {
+        const char *key = value->key;
+        for (i = 0; i < known && strcmp(key, mde__config_keys[i]) != 0; i++) {}
+        if (i < known || key[0] == '_' || strncmp(key, "summary_", 8) == 0 || mde__ends_with(key, "_token_id") ||
+            mde__ends_with(key, "_version") || value->kind == MDE_JSON_NULL ||
+            (value->kind == MDE_JSON_BOOL && value->number == 0)) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s: \"%.100s\" is not known here and may change what the model computes; take it "
+                 "out if it does not", path, key);
+    }
+}
+
+/* Rotary positions: rope_theta and rope_scaling, or rope_parameters with both, as newer exporters write them. */
+static void mde__config_rope(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+{
+    const mde_json *both = mde__config_get(c, path, config, "rope_parameters", MDE_JSON_OBJECT);
+    const mde_json *scaling = both ? both : mde__config_get(c, path, config, "rope_scaling", MDE_JSON_OBJECT);
+    double base = mde__config_number(c, path, config, "rope_theta", 0);
+    double inner = mde__config_number(c, path, both, "rope_theta", 0);
+    const char *kind = mde__config_text(c, path, scaling, "type", "default");
+    if (scaling && !both && strcmp(kind, "default") == 0) kind = "";
+    kind = mde__config_text(c, path, scaling, "rope_type", kind);
+    if (scaling) mde__config_check_keys(c, path, scaling);
+    if (base != 0 && inner != 0 && base != inner) {
+        mde_fail(c, MDE_BAD_FILE, "%s: \"rope_theta\" is there twice, with two values", path);
+    }
+    d->rope_base = inner != 0 ? inner : base != 0 ? base : 10000;
+    if (mde__config_number(c, path, config, "partial_rotary_factor", 1) != 1 ||
+        mde__config_number(c, path, scaling, "partial_rotary_factor", 1) != 1) {
+        mde_fail(c, MDE_BAD_FILE, "%s: \"partial_rotary_factor\" is not known here, but for 1", path);
+    } else if (mde__config_flag(c, path, config, "rope_interleaved", 0)) {
+        mde_fail(c, MDE_BAD_FILE, "%s: \"rope_interleaved\" is not known here", path);
+    } else if (strcmp(kind, "linear") == 0 || strcmp(kind, "llama3") == 0) {
+        d->rope_factor = mde__config_number(c, path, scaling, "factor", (double)NAN);
+        if (strcmp(kind, "linear") == 0) return;
+        d->rope_low = mde__config_number(c, path, scaling, "low_freq_factor", (double)NAN);
+        d->rope_high = mde__config_number(c, path, scaling, "high_freq_factor", (double)NAN);
+        d->rope_context = mde__config_integer(c, path, scaling, "original_max_position_embeddings", -1);
+    } else if (strcmp(kind, "default") != 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: %s is not known here: its rope_type is \"%.100s\"; expected \"default\", "
+                 "\"linear\" or \"llama3\"", path, both ? "rope_parameters" : "rope_scaling", kind);
+    }
+}
+
+static void mde__config_llama(mde_context *c, const char *path, const mde_json *config, const char *kind,
+                              mde_lm_desc *d)
+{
+    const char *activation = mde__config_text(c, path, config, "hidden_act", "silu");
+    const mde_json *types = mde__config_get(c, path, config, "layer_types", MDE_JSON_ARRAY);
+    const mde_json *type = types ? types->child : NULL;
+    int qwen2 = strcmp(kind, "qwen2") == 0, forward;
+    double window;
     d->width = mde__config_integer(c, path, config, "hidden_size", -1);
     d->hidden = mde__config_integer(c, path, config, "intermediate_size", -1);
     d->layers = mde__config_integer(c, path, config, "num_hidden_layers", -1);
@@ -12591,41 +12964,44 @@ static void mde__config_llama(mde_context *c, const char *path, const mde_json *
     d->kv_heads = mde__config_integer(c, path, config, "num_key_value_heads", d->heads);
     d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
     d->context = mde__config_integer(c, path, config, "max_position_embeddings", -1);
-    d->norm_epsilon = mde_json_number(config, "rms_norm_eps", 1e-6);
-    d->rope_base = mde_json_number(config, "rope_theta", 10000);
-    d->untied = !mde__config_flag(config, "tie_word_embeddings", 0);
-    d->biases = mde__config_flag(config, "attention_bias", 0);
-    head = mde__config_integer(c, path, config, "head_dim", d->width / d->heads);
+    d->head_dim = mde__config_integer(c, path, config, "head_dim", 0);
+    d->norm_epsilon = mde__config_number(c, path, config, "rms_norm_eps", 1e-6);
+    d->untied = !mde__config_flag(c, path, config, "tie_word_embeddings", 0);
+    d->biases = mde__config_flag(c, path, config, "attention_bias", 0) ? 2 : 0;
+    forward = mde__config_flag(c, path, config, "mlp_bias", 0);
+    window = mde__config_number(c, path, config, "sliding_window", 0);
+    if (!mde__config_flag(c, path, config, "use_sliding_window", !qwen2)) window = 0;
+    while (type && type->kind == MDE_JSON_STRING && strcmp(type->string, "full_attention") == 0) type = type->next;
+    mde__config_rope(c, path, config, d);
     if (mde__bad(c)) return;
-    if (scaling && scaling->kind != MDE_JSON_NULL) {
-        mde_fail(c, MDE_BAD_FILE, "%s: rope_scaling is not known here", path);
-    } else if (strcmp(activation, "silu") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%s\"; expected \"silu\"", path, activation);
-    } else if (mde__config_flag(config, "mlp_bias", 0) != d->biases) {
-        mde_fail(c, MDE_BAD_FILE, "%s: biases of attention without those of the feed-forward part, or the other way "
-                 "round, are not known here", path);
-    } else if (head * d->heads != d->width) {
-        mde_fail(c, MDE_BAD_FILE, "%s: head_dim %d times num_attention_heads %d is not hidden_size %d", path, head,
-                 d->heads, d->width);
+    if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%.100s\"; expected \"silu\"", path, activation);
+    } else if (forward && d->biases == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: \"mlp_bias\" without \"attention_bias\" is not known here", path);
+    } else if ((window != 0 && window < d->context) || type) {
+        mde_fail(c, MDE_BAD_FILE, "%s: \"%s\": attention to a part of the text is not known here", path,
+                 type ? "layer_types" : "sliding_window");
     }
+    if (forward) d->biases = 1;
+    if (qwen2) d->biases = 3;
 }
 
 static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
 {
-    const char *activation = mde_json_string(config, "activation_function", "gelu_new");
+    const char *activation = mde__config_text(c, path, config, "activation_function", "gelu_new");
     d->width = mde__config_integer(c, path, config, "n_embd", -1);
     d->layers = mde__config_integer(c, path, config, "n_layer", -1);
     d->heads = mde__config_integer(c, path, config, "n_head", -1);
     d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
     d->context = mde__config_integer(c, path, config, "n_positions", -1);
     d->hidden = mde__config_integer(c, path, config, "n_inner", d->width < 1 << 28 ? 4 * d->width : d->width);
-    d->norm_epsilon = mde_json_number(config, "layer_norm_epsilon", 1e-5);
-    d->untied = !mde__config_flag(config, "tie_word_embeddings", 1);
+    d->norm_epsilon = mde__config_number(c, path, config, "layer_norm_epsilon", 1e-5);
+    d->untied = !mde__config_flag(c, path, config, "tie_word_embeddings", 1);
     d->layer_norm = d->learned_positions = d->gelu = d->biases = 1;
     if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: activation_function is \"%s\"; expected \"gelu_new\"", path, activation);
-    } else if (mde__config_flag(config, "scale_attn_by_inverse_layer_idx", 0) ||
-               !mde__config_flag(config, "scale_attn_weights", 1)) {
+        mde_fail(c, MDE_BAD_FILE, "%s: activation_function is \"%.100s\"; expected \"gelu_new\"", path, activation);
+    } else if (mde__config_flag(c, path, config, "scale_attn_by_inverse_layer_idx", 0) ||
+               !mde__config_flag(c, path, config, "scale_attn_weights", 1)) {
         mde_fail(c, MDE_BAD_FILE, "%s: attention is scaled in a way that is not known here", path);
     }
 }
@@ -12645,50 +13021,40 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
         mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
     config = mde_json_read(c, path);
-    kind = mde_json_string(config, "model_type", "");
-    if (config && strcmp(kind, "llama") == 0) mde__config_llama(c, path, config, desc);
-    else if (config && strcmp(kind, "gpt2") == 0) mde__config_gpt2(c, path, config, desc);
-    else mde_fail(c, MDE_BAD_FILE, "%s: model_type is \"%s\"; expected \"llama\" or \"gpt2\"", path, kind);
+    kind = mde__config_text(c, path, config, "model_type", "");
+    if (strcmp(kind, "llama") == 0 || strcmp(kind, "mistral") == 0 || strcmp(kind, "qwen2") == 0) {
+        mde__config_llama(c, path, config, kind, desc);
+    } else if (strcmp(kind, "gpt2") == 0) {
+        mde__config_gpt2(c, path, config, desc);
+    } else {
+        mde_fail(c, MDE_BAD_FILE, "%s: model_type is \"%.100s\"; expected \"llama\" or \"gpt2\", or \"mistral\" "
+                 "or \"qwen2\", which are of llama's form", path, kind);
+    }
+    if (config) mde__config_check_keys(c, path, config);
     mde_json_free(c, config);
     mde_release(c, path);
     return !mde__bad(c);
 }
 
-/* GPT-2's tensors may have a prefix. */
-static const mde_safetensor *mde__lm_find(const mde_safetensors *file, const char *name)
+/* A weight that a published file has and its config.json does not speak of would be missing from the model. Buffers
+   of older exports, and an output layer that is the embedding again, are none. */
+static void mde__lm_check_unused(const mde_lm *lm, const char *path, const mde_safetensors *file)
 {
-    static const char prefix[] = "transformer.";
-    int i;
+    int i, k;
     for (i = 0; i < file->count; i++) {
-        const char *other = file->tensors[i].name;
-        if (strncmp(other, prefix, sizeof prefix - 1) == 0) other += sizeof prefix - 1;
-        if (strcmp(other, name) == 0) return &file->tensors[i];
-    }
-    return NULL;
-}
-
-/* Fills every parameter from the file. */
-static int mde__lm_load(mde_lm *lm, const char *path, const mde_safetensors *file)
-{
-    mde_context *c = lm->context;
-    char is[160], should[160];
-    int i;
-    for (i = 0; i < mde_params_count(lm->params); i++) {
-        const char *name = mde_params_name(lm->params, i);
-        mde_tensor *t = mde_params_tensor(lm->params, i);
-        const mde_safetensor *from = mde__lm_find(file, name);
-        if (!from) {
-            mde_fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is missing", path, name);
-            return 0;
+        const char *name = file->tensors[i].name, *bare = strncmp(name, "transformer.", 12) == 0 ? name + 12 : name;
+        if (strncmp(name, "model.", 6) == 0) bare = name + 6;
+        if (!mde__ends_with(name, ".weight") && !mde__ends_with(name, ".bias")) continue;
+        if (mde__ends_with(name, ".attn.bias") || strcmp(name, "lm_head.weight") == 0) continue;
+        for (k = 0; k < mde_params_count(lm->params); k++) {
+            const char *known = mde_params_name(lm->params, k);
+            if (strcmp(bare, strncmp(known, "model.", 6) == 0 ? known + 6 : known) == 0) break;
         }
-        if (from->rank != t->rank || memcmp(from->shape, t->shape, (size_t)t->rank * sizeof *t->shape) != 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", path, name,
-                     mde__print_shape(is, from->rank, from->shape), mde__print_shape(should, t->rank, t->shape));
-            return 0;
-        }
-        memcpy(t->data, from->data, t->count * sizeof *t->data);
+        if (k < mde_params_count(lm->params)) continue;
+        mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" has no use in the model that config.json describes",
+                 path, name);
+        return;
     }
-    return 1;
 }
 
 /* The tokenizer that belongs to a file of mde_lm_write. */
@@ -12716,8 +13082,9 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
     memset(&desc, 0, sizeof desc);
     own = mde_safetensors_metadata(file, "mdemix.model.layers") != NULL;
     good = own ? mde__lm_read_metadata(c, path, file, &desc) : mde__lm_read_config(c, path, &desc);
-    if (good) lm = mde__lm_create(c, &desc, 0);
-    if (lm && mde__lm_load(lm, path, file) && own) {
+    if (good) lm = mde__lm_create(c, &desc, 0, file, path);
+    if (lm && !own) mde__lm_check_unused(lm, path, file);
+    if (lm && own) {
         mde__lm_open_tokenizer(lm, path, mde_safetensors_metadata(file, "mdemix.model.tokenizer"));
     }
     mde_safetensors_free(c, file);
@@ -13000,12 +13367,6 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
 }
 
 #ifndef MDE_NO_STDIO
-
-static int mde__ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
 
 /* One column of a validation folder; NULL when the file is absent and not needed, or on error. */
 static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double)

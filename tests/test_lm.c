@@ -139,12 +139,23 @@ static void reference_norm(const reference *m, const char *format, int layer, in
 
 static void reference_rope(const reference *m, int time, int heads, double *x)
 {
-    int dim = m->desc.width / m->desc.heads, t, h, i;
+    const mde_lm_desc *d = &m->desc;
+    int dim = d->head_dim, t, h, i;
     for (t = 0; t < time; t++) {
         for (h = 0; h < heads; h++) {
             double *p = x + (t * heads + h) * dim;
             for (i = 0; i < dim / 2; i++) {
-                double angle = t * pow(m->desc.rope_base, -2.0 * i / dim), a = p[i], b = p[i + dim / 2];
+                double turn = pow(d->rope_base, -2.0 * i / dim), a = p[i], b = p[i + dim / 2], angle;
+                double wave = 6.283185307179586477 / turn;
+                if (d->rope_context == 0 && d->rope_factor > 0) {
+                    turn /= d->rope_factor;
+                } else if (d->rope_context > 0 && wave > d->rope_context / d->rope_low) {
+                    turn /= d->rope_factor;
+                } else if (d->rope_context > 0 && wave >= d->rope_context / d->rope_high) {
+                    double smooth = (d->rope_context / wave - d->rope_low) / (d->rope_high - d->rope_low);
+                    turn = (1 - smooth) * turn / d->rope_factor + smooth * turn;
+                }
+                angle = t * turn;
                 p[i] = a * cos(angle) - b * sin(angle);
                 p[i + dim / 2] = b * cos(angle) + a * sin(angle);
             }
@@ -155,7 +166,7 @@ static void reference_rope(const reference *m, int time, int heads, double *x)
 static void reference_attention(const reference *m, int time, const double *q, const double *k, const double *v,
                                 double *out)
 {
-    int heads = m->desc.heads, kv = m->desc.kv_heads, dim = m->desc.width / heads, t, s, h, i;
+    int heads = m->desc.heads, kv = m->desc.kv_heads, dim = m->desc.head_dim, t, s, h, i;
     for (h = 0; h < heads; h++) {
         int g = h / (heads / kv);
         for (t = 0; t < time; t++) {
@@ -177,7 +188,8 @@ static void reference_attention(const reference *m, int time, const double *q, c
 static void reference_logprobs(const reference *m, int time, const uint16_t *tokens, double *out)
 {
     const mde_lm_desc *d = &m->desc;
-    int width = d->width, kv_width = width / d->heads * d->kv_heads, rows = time, i, t, layer;
+    int width = d->width, q_width = d->head_dim * d->heads, kv_width = d->head_dim * d->kv_heads, rows = time;
+    int i, t, layer;
     size_t room = (size_t)(time * (4 * width + d->hidden));
     double *x = (double *)calloc(room, sizeof *x), *n = (double *)calloc(room, sizeof *x);
     double *q = (double *)calloc(room, sizeof *x), *k = (double *)calloc(room, sizeof *x);
@@ -203,7 +215,7 @@ static void reference_logprobs(const reference *m, int time, const uint16_t *tok
             }
         } else {
             snprintf(name, sizeof name, "%sself_attn.q_proj", p);
-            reference_linear(m, name, layer, rows, width, width, n, q);
+            reference_linear(m, name, layer, rows, width, q_width, n, q);
             snprintf(name, sizeof name, "%sself_attn.k_proj", p);
             reference_linear(m, name, layer, rows, width, kv_width, n, k);
             snprintf(name, sizeof name, "%sself_attn.v_proj", p);
@@ -214,7 +226,7 @@ static void reference_logprobs(const reference *m, int time, const uint16_t *tok
             reference_rope(m, time, d->kv_heads, k);
         }
         reference_attention(m, time, q, k, v, n);
-        reference_linear(m, m->gpt2 ? "h.%d.attn.c_proj" : "model.layers.%d.self_attn.o_proj", layer, rows, width,
+        reference_linear(m, m->gpt2 ? "h.%d.attn.c_proj" : "model.layers.%d.self_attn.o_proj", layer, rows, q_width,
                          width, n, y);
         for (i = 0; i < rows * width; i++) x[i] += y[i];
         reference_norm(m, m->gpt2 ? "h.%d.ln_2" : "model.layers.%d.post_attention_layernorm", layer, rows, x, n);
@@ -272,7 +284,7 @@ static void reference_free(reference *m)
     for (i = 0; i < m->count; i++) free(m->values[i]);
 }
 
-enum { forms = 6 };
+enum { forms = 10 };
 
 /* Every form of the model, tiny. */
 static mde_lm_desc form(int which)
@@ -291,6 +303,10 @@ static mde_lm_desc form(int which)
     if (which == 3) d.layer_norm = d.learned_positions = d.gelu = d.biases = 1, d.kv_heads = 1;
     if (which == 4) d.gelu = 1, d.learned_positions = 1, d.untied = 1;
     if (which == 5) d.layer_norm = 1, d.biases = 1, d.rope_base = 500;
+    if (which == 6) d.head_dim = 6, d.kv_heads = 1, d.biases = 3;
+    if (which == 7) d.rope_factor = 2.5, d.biases = 2;
+    if (which >= 8) d.rope_base = 3, d.rope_factor = 8, d.rope_context = 20, d.rope_low = 1, d.rope_high = 2.5;
+    if (which == 9) d.head_dim = 10;
     return d;
 }
 
@@ -356,8 +372,9 @@ static void gradient_of_the_whole_model_equals_finite_differences(void)
         uint16_t tokens[16];
         int32_t inputs[14], targets[14];
         mde_random r = mde_random_start(2, (uint64_t)which);
-        mde_tensor *loss;
+        mde_tensor *loss, *qkv, *by_ops;
         reference m;
+        size_t k;
         shake(lm, 4);
         for (i = 0; i < 16; i++) tokens[i] = (uint16_t)mde_random_below(&r, 13);
         for (i = 0; i < 14; i++) {
@@ -368,7 +385,11 @@ static void gradient_of_the_whole_model_equals_finite_differences(void)
         loss = mde_mean(c, mde_cross_entropy(c, mde_lm_logits(lm, 2, 7, inputs), targets));
         reference_of(&m, lm);
         CLOSE(mde_item(loss), reference_loss(&m, 2, 7, tokens), FORWARD_TOLERANCE);
+        /* What serves derivatives of derivatives takes the same way back. */
+        qkv = lm->layers[0].qkv.weight;
+        CHECK(mde_grad(c, loss, 1, &qkv, &by_ops, 1) == MDE_OK);
         CHECK(mde_backward(c, loss) == MDE_OK);
+        for (k = 0; by_ops && k < qkv->count; k++) CLOSE(by_ops->data[k], qkv->grad[k], 2e-6);
         for (i = 0; i < m.count; i++) {
             const mde_tensor *t = mde_params_tensor(lm->params, i);
             for (probe = 0; probe < 6; probe++) {
@@ -461,6 +482,7 @@ static void make_gpt2(reference *m, int prefixed)
     m->desc.layers = 2;
     m->desc.width = 8;
     m->desc.heads = m->desc.kv_heads = 2;
+    m->desc.head_dim = 4;
     m->desc.hidden = 32;
     m->desc.context = 7;
     m->desc.vocabulary = 13;
@@ -528,6 +550,122 @@ static void gpt2_checkpoints_load_with_and_without_prefix(void)
     remove(FOLDER "/config.json");
 }
 
+#define LLAMA "{\"model_type\": \"llama\", \"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 2, " \
+              "\"num_attention_heads\": 2, \"vocab_size\": 13, \"max_position_embeddings\": 7"
+
+/* What the writer's metadata say is what config.json says: the published forms of all settings give the same bits. */
+static void config_json_is_read_in_its_old_and_its_new_form(void)
+{
+    static const struct { int form; const char *more; } cases[] = {
+        {0, ", \"tie_word_embeddings\": true, \"rope_theta\": 500000.0"},
+        {0, ", \"tie_word_embeddings\": true,"
+            " \"rope_parameters\": {\"rope_theta\": 500000, \"rope_type\": \"default\"}"},
+        {1, ", \"num_key_value_heads\": 1, \"rope_scaling\": null, \"use_cache\": true, \"sliding_window\": 4096"},
+        {6, ", \"tie_word_embeddings\": true, \"num_key_value_heads\": 1, \"head_dim\": 6, \"sliding_window\": 4,"
+            " \"use_sliding_window\": false, \"max_window_layers\": 2"},
+        {7, ", \"tie_word_embeddings\": true, \"attention_bias\": true,"
+            " \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}"},
+        {7, ", \"tie_word_embeddings\": true, \"attention_bias\": true, \"rope_parameters\":"
+            " {\"rope_theta\": 10000.0, \"rope_type\": \"linear\", \"factor\": 2.5}"},
+        {8, ", \"tie_word_embeddings\": true, \"rope_theta\": 3, "
+            "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8,"
+            " \"low_freq_factor\": 1, \"high_freq_factor\": 2.5, \"original_max_position_embeddings\": 20}"},
+        {9, ", \"tie_word_embeddings\": true, \"head_dim\": 10, \"rope_parameters\": {\"rope_theta\": 3, \"rope_type\":"
+            " \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 2.5,"
+            " \"original_max_position_embeddings\": 20}"}
+    };
+    const uint16_t tokens[8] = {12, 3, 3, 0, 8, 11, 2, 6};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_lm_desc d = form(cases[i].form);
+        mde_lm *lm, *read;
+        char config[1024];
+        float expected[8], out[8];
+        const char *llama = LLAMA;
+        if (cases[i].form == 0) d.rope_base = 500000;
+        d.norm_epsilon = 1e-6;
+        lm = mde_lm_create(c, NULL, &d);
+        shake(lm, 21);
+        mde_lm_logprobs(lm, tokens, 8, expected);
+        mde_params_write(lm->params, FOLDER "/forms.safetensors", 0, NULL);
+        snprintf(config, sizeof config, "%s%s%s}", cases[i].form == 6 ? "{\"model_type\": \"qwen2\"" : "",
+                 cases[i].form == 6 ? strchr(llama, ',') : llama, cases[i].more);
+        write_config(c, config);
+        read = mde_lm_open(c, FOLDER "/forms.safetensors");
+        CHECK_TEXT(mde_error(c), "");
+        CHECK(read && mde_lm_logprobs(read, tokens, 8, out) == MDE_OK && memcmp(out + 1, expected + 1, 28) == 0);
+        mde_clear_error(c);
+        /* The library's own file says the same in its metadata. */
+        CHECK(mde_lm_write(lm, FOLDER "/own.safetensors") == MDE_OK);
+        read = mde_lm_open(c, FOLDER "/own.safetensors");
+        CHECK(read && mde_lm_logprobs(read, tokens, 8, out) == MDE_OK && memcmp(out + 1, expected + 1, 28) == 0);
+        mde_context_free(c);
+    }
+    remove(FOLDER "/forms.safetensors");
+    remove(FOLDER "/own.safetensors");
+    remove(FOLDER "/config.json");
+}
+
+/* Biases that config.json does not speak of. */
+static void a_weight_without_a_use_is_named(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_lm_desc d = form(7);
+    mde_lm *lm = mde_lm_create(c, NULL, &d);
+    mde_params_write(lm->params, FOLDER "/more.safetensors", 0, NULL);
+    write_config(c, LLAMA ", \"tie_word_embeddings\": true}");
+    CHECK(!mde_lm_open(c, FOLDER "/more.safetensors"));
+    CHECK_TEXT(mde_error(c), "self_attn.q_proj.bias\" has no use");
+    remove(FOLDER "/more.safetensors");
+    remove(FOLDER "/config.json");
+    mde_context_free(c);
+}
+
+/* A few hundred bytes that promise a model of gigabytes. */
+static void a_small_file_never_makes_a_large_model(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    const char *pairs[2] = {"format", "pt"};
+    mde_lm_desc d = form(0);
+    mde_lm *lm;
+    size_t size, at = 0, before;
+    char *file, *width;
+    double began = mde_seconds();
+    write_config(c, "{\"model_type\": \"llama\", \"hidden_size\": 16384, \"intermediate_size\": 65536,"
+                    " \"num_hidden_layers\": 1000, \"num_attention_heads\": 128, \"vocab_size\": 65536,"
+                    " \"max_position_embeddings\": 1000000}");
+    mde_safetensors_write(c, FOLDER "/small.safetensors", 0, NULL, 1, pairs);
+    before = mde_peak_bytes(c);
+    CHECK(!mde_lm_open(c, FOLDER "/small.safetensors"));
+    CHECK_TEXT(mde_error(c), "small.safetensors: tensor \"model.embed_tokens.weight\" is missing");
+    CHECK(mde_peak_bytes(c) < before + ((size_t)1 << 20) && mde_seconds() - began < 1);
+    mde_clear_error(c);
+    remove(FOLDER "/config.json");
+    /* The same by the metadata of the library's own files. */
+    lm = mde_lm_create(c, NULL, &d);
+    mde_lm_write(lm, FOLDER "/small.safetensors");
+    mde_lm_free(lm);
+    file = (char *)mde_file_read(c, FOLDER "/small.safetensors", 1 << 20, &size);
+    for (at = 0; file && at + 20 < size && memcmp(file + at, "model.width\":\"8\"", 16) != 0; at++) {}
+    width = file + at;
+    CHECK(file && at + 20 < size);
+    if (file && at + 20 < size) memcpy(width + 14, "4", 1);
+    mde_file_write(c, FOLDER "/small.safetensors", file, size);
+    CHECK(!mde_lm_open(c, FOLDER "/small.safetensors"));
+    CHECK_TEXT(mde_error(c), "is [13, 8]; expected [13, 4]");
+    remove(FOLDER "/small.safetensors");
+    mde_context_free(c);
+    if (mde_is_file(shared_path("cases/faults/big.safetensors"))) {
+        c = mde_context_create(NULL);
+        began = mde_seconds();
+        CHECK(!mde_lm_open(c, shared_path("cases/faults/big.safetensors")));
+        CHECK_TEXT(mde_error(c), "big.safetensors");
+        CHECK(mde_peak_bytes(c) < (size_t)1 << 22 && mde_seconds() - began < 1);
+        mde_context_free(c);
+    }
+}
+
 static void bad_published_files_are_named(void)
 {
     static const struct { const char *config, *error; } cases[] = {
@@ -545,7 +683,31 @@ static void bad_published_files_are_named(void)
          "\"vocab_size\": 13, \"activation_function\": \"relu\"}", "activation_function is \"relu\""},
         {"{\"model_type\": \"llama\", \"hidden_size\": 8, \"intermediate_size\": 8, \"num_hidden_layers\": 1, "
          "\"num_attention_heads\": 2, \"vocab_size\": 13, \"max_position_embeddings\": 4, \"rope_scaling\": {}}",
-         "rope_scaling is not known"}
+         "rope_scaling is not known"},
+        {LLAMA ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}", "its rope_type is \"yarn\""},
+        {LLAMA ", \"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 4}}", "its rope_type is \"dynamic\""},
+        {LLAMA ", \"rope_parameters\": {\"rope_type\": \"linear\"}}", "\"factor\" is missing"},
+        {LLAMA ", \"rope_parameters\": {\"rope_theta\": \"500000\"}}", "\"rope_theta\" is not a number"},
+        {LLAMA ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e6}}}",
+         "\"full_attention\" is not known"},
+        {LLAMA ", \"rope_theta\": 10000, \"rope_parameters\": {\"rope_theta\": 1e6}}", "twice"},
+        {LLAMA ", \"rope_theta\": \"500000\"}", "config.json: \"rope_theta\" is not a number"},
+        {LLAMA ", \"rms_norm_eps\": \"1e-5\"}", "\"rms_norm_eps\" is not a number"},
+        {LLAMA ", \"tie_word_embeddings\": \"true\"}", "\"tie_word_embeddings\" is not true or false"},
+        {LLAMA ", \"num_key_value_heads\": \"1\"}", "\"num_key_value_heads\" is not a whole number"},
+        {LLAMA ", \"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\""},
+        {LLAMA ", \"hidden_act\": 3}", "\"hidden_act\" is not a text"},
+        {LLAMA ", \"partial_rotary_factor\": 0.5}", "partial_rotary_factor"},
+        {LLAMA ", \"rope_interleaved\": true}", "rope_interleaved"},
+        {LLAMA ", \"sliding_window\": 2}", "\"sliding_window\": attention to a part"},
+        {LLAMA ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]}", "\"layer_types\": attention"},
+        {LLAMA ", \"final_logit_softcapping\": 30}", "\"final_logit_softcapping\" is not known"},
+        {LLAMA ", \"mlp_bias\": true}", "\"mlp_bias\" without"},
+        {LLAMA ", \"vocab_size\": 13}", "twice"},
+        {"{\"model_type\": \"qwen3\"}", "model_type is \"qwen3\""},
+        {"{\"model_type\": \"gpt2\", \"n_embd\": 2000000000, \"n_layer\": 2, \"n_head\": 2, \"n_positions\": 7, "
+         "\"vocab_size\": 13}", "width is 2000000000"},
+        {LLAMA ", \"head_dim\": 2000000000}", "head_dim is 2000000000; expected 1 to"}
     };
     mde_context *c = mde_context_create(NULL);
     reference m;
@@ -1153,6 +1315,9 @@ int main(void)
         test_skip("a_published_model_tells_a_story", "stories260K is not there (MDEMIX_SHARED)");
     }
     TEST(gpt2_checkpoints_load_with_and_without_prefix);
+    TEST(config_json_is_read_in_its_old_and_its_new_form);
+    TEST(a_weight_without_a_use_is_named);
+    TEST(a_small_file_never_makes_a_large_model);
     TEST(bad_published_files_are_named);
     TEST(invalid_descriptors_are_explained);
     TEST(training_learns_more_than_letter_frequencies);

@@ -2,6 +2,9 @@
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
+#ifndef _WIN32
+#include <sys/wait.h>
+#endif
 
 #define FOLDER "build/test_platform.tmp"
 
@@ -389,6 +392,126 @@ static void folders_are_made_with_their_parents_and_listed_in_byte_order(void)
     mde_context_free(c);
 }
 
+#ifndef _WIN32
+static int file_is(mde_context *c, const char *path, const char *text)
+{
+    size_t size = 0;
+    unsigned char *bytes = mde_file_read(c, path, 1 << 20, &size);
+    int same = bytes && size == strlen(text) && memcmp(bytes, text, size) == 0;
+    mde_release(c, bytes);
+    return same;
+}
+
+static int count_all(const char *path)
+{
+    DIR *folder = opendir(path);
+    int count = 0;
+    while (folder && readdir(folder)) count++;
+    if (folder) closedir(folder);
+    return count - 2;
+}
+
+static void a_writer_respects_what_the_path_is(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    struct stat info;
+    mde_make_folder(c, FOLDER "/links/inner");
+    mde_file_write(c, FOLDER "/links/inner/file", "old", 3);
+    CHECK(chmod(FOLDER "/links/inner/file", 0640) == 0);
+    CHECK(system("cd " FOLDER "/links && ln -sfn inner/file near && ln -sfn near again && ln -sfn inner/made dangling &&"
+                 " ln -sfn round circle && ln -sfn circle round && rm -f inner/made && ln -sfn $PWD/again inner/far")
+          == 0);
+    CHECK(mde_file_write(c, FOLDER "/links/inner/far", "new", 3) == MDE_OK);
+    CHECK(file_is(c, FOLDER "/links/inner/file", "new") && file_is(c, FOLDER "/links/near", "new"));
+    CHECK(stat(FOLDER "/links/inner/file", &info) == 0 && (info.st_mode & 07777) == 0640);
+    CHECK(system("cd " FOLDER "/links && test -L near && test -L again && test -L inner/far") == 0);
+    CHECK(mde_file_write(c, FOLDER "/links/dangling", "made", 4) == MDE_OK);
+    CHECK(file_is(c, FOLDER "/links/inner/made", "made"));
+    CHECK(mde_file_write(c, FOLDER "/links/circle", "x", 1) == MDE_IO);
+    CHECK_TEXT(mde_error(c), "circle");
+    mde_clear_error(c);
+    CHECK(mde_file_write(c, "/dev/null", "x", 1) == MDE_OK);
+    CHECK(stat("/dev/null", &info) == 0 && !S_ISREG(info.st_mode));
+    if (stat("/dev/full", &info) == 0) {
+        CHECK(mde_file_write(c, "/dev/full", "x", 1) == MDE_IO);
+        CHECK_TEXT(mde_error(c), "/dev/full: cannot be written: No space");
+        mde_clear_error(c);
+    }
+    CHECK(system("rm -f " FOLDER "/pipe; mkfifo " FOLDER "/pipe; cat " FOLDER "/pipe > " FOLDER "/piped &") == 0);
+    CHECK(mde_file_write(c, FOLDER "/pipe", "through", 7) == MDE_OK && mde__path_kind(FOLDER "/pipe") == 'o');
+    CHECK(count_all(FOLDER "/links/inner") == 3);
+    mde_context_free(c);
+}
+
+static void what_a_killed_writer_left_is_hidden_and_swept_up(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char name[300], other[300];
+    mde_names names;
+    int file, second;
+    mde_make_folder(c, FOLDER "/killed");
+    mde_file_write(c, FOLDER "/killed/logs.txt", "old", 3);
+    file = mde__open_beside(FOLDER "/killed/logs.txt", name, sizeof name);
+    second = mde__open_beside(FOLDER "/killed/logs.txt", other, sizeof other);
+    CHECK(file >= 0 && second >= 0 && strcmp(name, other) != 0);
+    CHECK(mde_folder_list(c, FOLDER "/killed", &names) == MDE_OK && names.count == 1);
+    mde_names_free(c, &names);
+    CHECK(count_all(FOLDER "/killed") == 3);
+    CHECK(mde_file_write(c, FOLDER "/killed/logs.txt", "new", 3) == MDE_OK);
+    CHECK(count_all(FOLDER "/killed") == 3);        /* both writers live */
+    close(file);
+    close(second);
+    CHECK(mde_file_write(c, FOLDER "/killed/logs.txt", "newer", 5) == MDE_OK);
+    CHECK(count_all(FOLDER "/killed") == 1 && file_is(c, FOLDER "/killed/logs.txt", "newer"));
+    mde_context_free(c);
+}
+
+/* Four processes write, each its own letter; who reads meanwhile sees one letter only. */
+static void writers_of_one_file_never_mix(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    static char text[60000];
+    pid_t child[4];
+    int i, k, mixed = 0, status;
+    size_t size, j;
+    mde_make_folder(c, FOLDER "/race");
+    memset(text, 'a', sizeof text);
+    mde_file_write(c, FOLDER "/race/file", text, sizeof text);
+    for (i = 0; i < 4; i++) {
+        child[i] = fork();
+        if (child[i]) continue;
+        memset(text, 'b' + i, sizeof text);
+        for (k = 0; k < 100; k++) mde_file_write(c, FOLDER "/race/file", text, sizeof text);
+        _exit(mde_context_status(c) != MDE_OK);
+    }
+    for (k = 0; k < 400; k++) {
+        char *bytes = (char *)mde_file_read(c, FOLDER "/race/file", sizeof text, &size);
+        for (j = 1; bytes && j < size && bytes[j] == bytes[0]; j++) {}
+        mixed += !bytes || j != sizeof text;
+        mde_release(c, bytes);
+    }
+    for (i = 0; i < 4; i++) CHECK(waitpid(child[i], &status, 0) == child[i] && status == 0);
+    CHECK(mixed == 0 && count_all(FOLDER "/race") == 1);
+    CHECK_TEXT(mde_error(c), "");
+    mde_context_free(c);
+}
+
+static void a_folder_that_cannot_be_made_has_its_reason(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_make_folder(c, FOLDER);
+    mde_file_write(c, FOLDER "/plain", "x", 1);
+    CHECK(mde_make_folder(c, FOLDER "/plain") == MDE_IO);
+    CHECK_TEXT(mde_error(c), "a file has that name");
+    mde_clear_error(c);
+    if (mde_is_folder("/sys") && mkdir("/sys/mdemix", 0777) != 0) {
+        CHECK(errno != ENOENT && mde_make_folder(c, "/sys/mdemix") == MDE_IO);
+        CHECK(strstr(mde_error(c), "No such file") == NULL);
+    }
+    mde_context_free(c);
+}
+#endif
+
 /* ---- Threads ---- */
 
 typedef struct visits { int count[1000]; double root[1000]; } visits;
@@ -737,6 +860,12 @@ int main(void)
     TEST(a_file_over_the_limit_is_an_error_and_never_cut_short);
     TEST(errors_of_files_name_the_file);
     TEST(a_failed_write_leaves_the_old_file);
+#ifndef _WIN32
+    TEST(a_writer_respects_what_the_path_is);
+    TEST(what_a_killed_writer_left_is_hidden_and_swept_up);
+    TEST(writers_of_one_file_never_mix);
+    TEST(a_folder_that_cannot_be_made_has_its_reason);
+#endif
     TEST(folders_are_made_with_their_parents_and_listed_in_byte_order);
     TEST(parallel_for_calls_each_index_once_for_any_number_of_threads);
     TEST(the_clock_does_not_go_back_and_the_build_keeps_the_same_bits);
