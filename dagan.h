@@ -115,6 +115,8 @@ MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor 
                                       int padding, double slope);
 /* x gain + bias, channel by channel: gain and bias [channels]; either may be NULL. x of any rank, channels last. */
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias);
+/* The same with numbers for each image: x [n, h, w, channels], gain [n, channels], shift [n, channels] or NULL. */
+MDEDEF mde_tensor *dagan_modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift);
 /* (x - mean) / sqrt(variance + epsilon) with the statistics of each channel over the batch (batch norm), of each image
    over all its channels (layer norm), or of each channel of each image (instance norm). Gain and bias are separate. */
 MDEDEF mde_tensor *dagan_batch_normalize(mde_context *c, mde_tensor *x, double epsilon);
@@ -122,13 +124,17 @@ MDEDEF mde_tensor *dagan_image_normalize(mde_context *c, mde_tensor *x, double e
 MDEDEF mde_tensor *dagan_instance_normalize(mde_context *c, mde_tensor *x, double epsilon);
 /* Mean and variance (divided by n) of each channel, [channels] each; not recorded on the tape. */
 MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, float *mean, float *variance);
-/* Batch normalization with running statistics; gain and bias may be NULL. training: normalizes with the batch's and
-   moves the running ones by (1 - momentum); otherwise normalizes with the running ones. renorm (Ioffe 2017): in
-   training, too, the result is that of the running statistics, corrected by factors that the gradient does not see, r
-   in [1/3, 3] and d in [-5, 5]. */
-MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias,
-                                    mde_tensor *running_mean, mde_tensor *running_variance, double momentum,
-                                    double epsilon, int training, int renorm);
+/* Batch normalization with running statistics. */
+typedef struct dagan_batch_norm_desc {
+    mde_tensor *gain, *bias;    /* [channels]; NULL: none */
+    mde_tensor *running_mean, *running_variance;   /* [channels] */
+    double momentum;            /* in training the running ones move by 1 - momentum */
+    double epsilon;             /* added to variances */
+    int training;               /* 1: normalizes with the batch's statistics; 0: with the running ones */
+    int renorm;                 /* 1 (Ioffe 2017): in training, too, the result is that of the running statistics, corrected
+                                   by factors that the gradient does not see, r in [1/3, 3] and d in [-5, 5] */
+} dagan_batch_norm_desc;
+MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *desc);
 /* The rows of this header, for tests and docs. */
 MDEDEF int dagan_op_count(void);
 MDEDEF const mde_op *dagan_op_row(int index);
@@ -427,11 +433,26 @@ extern "C" {
 
 #define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
 
-static mde_tensor *dagan__apply(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b, const mde_args *args)
+/* The numbers of an op that are no tensors. */
+static mde_args dagan__args(int64_t first, int64_t second, int64_t third, int64_t fourth, double number)
 {
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = first;
+    args.i[1] = second;
+    args.i[2] = third;
+    args.i[3] = fourth;
+    args.f[0] = number;
+    return args;
+}
+
+static mde_tensor *dagan__apply(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *second, mde_tensor *third,
+                                const mde_args *args)
+{
+    mde_tensor *in[3];
+    in[0] = x;
+    in[1] = second;
+    in[2] = third;
     return mde_apply(c, op, in, args);
 }
 
@@ -442,16 +463,18 @@ static int dagan__check_rank(mde_context *c, const char *name, const mde_tensor 
     return 0;
 }
 
-static void dagan__set_shape(mde_tensor *out, int64_t n, int64_t h, int64_t w, int64_t channels)
+/* 1, as what the shape function of an op returns. */
+static int dagan__set_shape(mde_tensor *out, int64_t n, int64_t h, int64_t w, int64_t channels)
 {
     out->rank = 4;
     out->shape[0] = n;
     out->shape[1] = h;
     out->shape[2] = w;
     out->shape[3] = channels;
+    return 1;
 }
 
-static int64_t dagan__least(int64_t a, int64_t b)
+static int64_t dagan__minimum(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
@@ -478,7 +501,7 @@ static void dagan__parallel(mde_context *c, int64_t count, size_t floats, mde_pa
     s.fn = fn;
     s.user = user;
     s.count = count;
-    s.shares = dagan__least(count, dagan__least(mde_threads(c), 1 + (int64_t)(floats / DAGAN__THREAD_FLOATS)));
+    s.shares = dagan__minimum(count, dagan__minimum(mde_threads(c), 1 + (int64_t)(floats / DAGAN__THREAD_FLOATS)));
     mde_parallel_for(c, s.shares, dagan__share, &s);
 }
 
@@ -489,8 +512,10 @@ static void dagan__parallel(mde_context *c, int64_t count, size_t floats, mde_pa
 #define DAGAN__GROUPS 8                 /* of images, for the partial sums of a weight's gradient */
 #define DAGAN__THREAD_WORK 500000       /* multiply-adds for which it pays to wake a thread */
 
-/* All three members of the family speak of the same convolution: x [n, h, w, in] * weight [kh, kw, in, out]
-   -> y [n, oh, ow, out]. */
+/* All three members of the family speak of the same convolution, x [n, h, w, in] * weight [kh, kw, in, out]
+   -> y [n, oh, ow, out]: its inputs are x and weight, y and weight (the adjoint in x), x and y (that in the weight). */
+enum { DAGAN__OF_X_AND_WEIGHT, DAGAN__OF_Y_AND_WEIGHT, DAGAN__OF_X_AND_Y };
+
 typedef struct dagan__convolution {
     mde_context *context;
     int64_t n, h, w, in, kh, kw, out, oh, ow, stride, padding;
@@ -498,48 +523,58 @@ typedef struct dagan__convolution {
     const float *bias;                  /* NULL: none, and no leaky ReLU */
     float slope;
     float *result, *scratch;
-    int64_t *places;                    /* of the patches of a strip, for each job */
+    int64_t *offsets;                   /* of the patches of a strip, for each job */
     int64_t pitch;                      /* floats from a padded image row to the next */
     int64_t strip;                      /* output rows, counted over all images */
     size_t gathered, scratch_floats;    /* of one job: before the workspace of the product, and in all */
     int64_t jobs;
 } dagan__convolution;
 
-/* Fills in the sizes; 0 and an error unless there is such a convolution. */
-static int dagan__conv_sizes(mde_context *c, const char *name, const int64_t *x, const int64_t *weight, int64_t stride,
-                             int64_t padding, dagan__convolution *v)
+/* Fills in the sizes; 0 and an error unless there is such a convolution. args: stride, padding, and the two sizes that
+   the inputs do not tell, those of x or of the kernel. */
+static int dagan__conv_sizes(mde_context *c, int member, mde_tensor *const *in, const mde_args *args,
+                             dagan__convolution *v)
 {
+    static const char *const names[3] = { "conv2d", "conv2d_transpose", "conv2d_weight" };
+    const char *name = names[member];
+    const int64_t *a = in[0]->shape, *b = in[1]->shape, *y = member == DAGAN__OF_Y_AND_WEIGHT ? a : b;
     memset(v, 0, sizeof *v);
+    if (!dagan__check_rank(c, name, in[0]) || !dagan__check_rank(c, name, in[1])) return 0;
     v->context = c;
-    v->n = x[0];
-    v->h = x[1];
-    v->w = x[2];
-    v->in = x[3];
-    v->kh = weight[0];
-    v->kw = weight[1];
-    v->out = weight[3];
-    v->stride = stride;
-    v->padding = padding;
-    if (stride < 1 || padding < 0 || stride > 64 || padding > 64) {
+    v->n = a[0];
+    v->h = member == DAGAN__OF_Y_AND_WEIGHT ? args->i[2] : a[1];
+    v->w = member == DAGAN__OF_Y_AND_WEIGHT ? args->i[3] : a[2];
+    v->in = member == DAGAN__OF_Y_AND_WEIGHT ? b[2] : a[3];
+    v->kh = member == DAGAN__OF_X_AND_Y ? args->i[2] : b[0];
+    v->kw = member == DAGAN__OF_X_AND_Y ? args->i[3] : b[1];
+    v->out = b[3];
+    v->stride = args->i[0];
+    v->padding = args->i[1];
+    if (v->stride < 1 || v->padding < 0 || v->stride > 64 || v->padding > 64) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: stride %lld, padding %lld; expected 1 to 64, 0 to 64", name,
-                 (long long)stride, (long long)padding);
+                 (long long)v->stride, (long long)v->padding);
         return 0;
     }
-    if (weight[2] != v->in) {
+    if (member == DAGAN__OF_X_AND_WEIGHT && b[2] != v->in) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the weight [%lld, %lld, %lld, %lld] takes %lld", name,
-                 (long long)v->in, (long long)v->kh, (long long)v->kw, (long long)weight[2], (long long)v->out,
-                 (long long)weight[2]);
+                 (long long)v->in, (long long)b[0], (long long)b[1], (long long)b[2], (long long)b[3],
+                 (long long)b[2]);
         return 0;
     }
-    if (v->kh < 1 || v->kw < 1 || v->h + 2 * padding < v->kh || v->w + 2 * padding < v->kw) {
+    if (v->kh < 1 || v->kw < 1 || v->h + 2 * v->padding < v->kh || v->w + 2 * v->padding < v->kw) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: a kernel of %lld x %lld on images of %lld x %lld with padding %lld", name,
-                 (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w, (long long)padding);
+                 (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w, (long long)v->padding);
         return 0;
     }
-    v->oh = (v->h + 2 * padding - v->kh) / stride + 1;
-    v->ow = (v->w + 2 * padding - v->kw) / stride + 1;
-    v->pitch = (v->w + 2 * padding) * v->in;
-    return 1;
+    v->oh = (v->h + 2 * v->padding - v->kh) / v->stride + 1;
+    v->ow = (v->w + 2 * v->padding - v->kw) / v->stride + 1;
+    v->pitch = (v->w + 2 * v->padding) * v->in;
+    if (member == DAGAN__OF_X_AND_WEIGHT) return 1;
+    if (y[0] == v->n && y[1] == v->oh && y[2] == v->ow && y[3] == v->out) return 1;
+    mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, %lld]",
+             name, (long long)y[0], (long long)y[1], (long long)y[2], (long long)y[3], (long long)v->n,
+             (long long)v->oh, (long long)v->ow, (long long)v->out);
+    return 0;
 }
 
 static int64_t dagan__conv_strip(const dagan__convolution *v, int64_t pixels)
@@ -580,18 +615,18 @@ static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int6
 
 /* Padded input of `rows` output rows from number `first` on, and where in it the first row of each pixel's patch
    stands. Rows of one image share their input rows. */
-static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *places)
+static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *offsets)
 {
     int64_t r, i, column, at = 0, next = 0;
     for (r = first; r < first + rows; r++, at += v->stride * v->pitch) {
-        int64_t y = r % v->oh, together = dagan__least(v->oh - y, first + rows - r);
+        int64_t y = r % v->oh, together = dagan__minimum(v->oh - y, first + rows - r);
         if (r == first || y == 0) {
             at = next;
             for (i = 0; i < (together - 1) * v->stride + v->kh; i++, next += v->pitch) {
                 dagan__conv_pad_row(v, r / v->oh, y * v->stride - v->padding + i, padded + next);
             }
         }
-        for (column = 0; column < v->ow; column++) *places++ = at + column * v->stride * v->in;
+        for (column = 0; column < v->ow; column++) *offsets++ = at + column * v->stride * v->in;
     }
 }
 
@@ -620,7 +655,7 @@ static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int6
     int64_t width = v->kw * v->in, p, k;
     for (p = first; p < first + count; p++) {
         int64_t top = p / v->ow * v->stride - v->padding, left = p % v->ow * v->stride - v->padding, i;
-        int64_t skip = left < 0 ? -left : 0, end = dagan__least(v->kw, v->w - left);
+        int64_t skip = left < 0 ? -left : 0, end = dagan__minimum(v->kw, v->w - left);
         for (i = 0; i < v->kh; i++, patches += width) {
             int64_t y = top + i;
             float *row = to + (y * v->w + left) * v->in;
@@ -650,12 +685,12 @@ static void dagan__conv_job(int64_t job, void *user)
     const dagan__convolution *v = (const dagan__convolution *)user;
     int64_t rows = v->n * v->oh, k = v->kw * v->in, first, i;
     float *padded = v->scratch + (size_t)job * v->scratch_floats;
-    int64_t *places = v->places + job * v->strip * v->ow;
+    int64_t *offsets = v->offsets + job * v->strip * v->ow;
     for (first = job * v->strip; first < rows; first += v->jobs * v->strip) {
-        int64_t count = dagan__least(v->strip, rows - first);
-        dagan__conv_pad(v, first, count, padded, places);
+        int64_t count = dagan__minimum(v->strip, rows - first);
+        dagan__conv_pad(v, first, count, padded, offsets);
         for (i = 0; i < v->kh; i++) {
-            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, places, 1,
+            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, offsets, 1,
                           v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
                           padded + v->gathered);
         }
@@ -670,8 +705,8 @@ static void dagan__conv_run(dagan__convolution *v)
     strips = dagan__blocks(rows, jobs * dagan__conv_strip(v, DAGAN__STRIP));
     v->strip = dagan__blocks(rows, jobs * strips);
     pixels = v->strip * v->ow;
-    v->places = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->places);
-    if (v->places && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
+    v->offsets = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->offsets);
+    if (v->offsets && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
                                          pixels, v->out, v->kw * v->in)) {
         mde_parallel_for(v->context, v->jobs, dagan__conv_job, v);
     }
@@ -695,12 +730,12 @@ static void dagan__conv_transpose_job(int64_t job, void *user)
 }
 
 /* The rows of the patches' transpose, [kh kw in], in what dagan__conv_spread makes of so many output rows. */
-static void dagan__conv_weight_places(const dagan__convolution *v, int64_t rows, int64_t *places)
+static void dagan__conv_weight_offsets(const dagan__convolution *v, int64_t rows, int64_t *offsets)
 {
     int64_t k = v->kw * v->in, i, p;
     for (i = 0; i < v->kh; i++) {
         int64_t row = i % v->stride * (rows + (v->kh - 1) / v->stride) + i / v->stride;
-        for (p = 0; p < k; p++) *places++ = row * v->ow * k + p;
+        for (p = 0; p < k; p++) *offsets++ = row * v->ow * k + p;
     }
 }
 
@@ -709,15 +744,15 @@ static void dagan__conv_weight_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
     int64_t k = v->kw * v->in, first = v->n * job / v->jobs, known = 0, image, y;
-    int64_t *places = v->places + job * v->kh * k;
+    int64_t *offsets = v->offsets + job * v->kh * k;
     float *padded = v->scratch + (size_t)job * v->scratch_floats, *spread = padded + v->pitch;
     for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
         for (y = 0; y < v->oh; y += v->strip) {
-            int64_t rows = dagan__least(v->strip, v->oh - y);
-            if (rows != known) dagan__conv_weight_places(v, rows, places);
+            int64_t rows = dagan__minimum(v->strip, v->oh - y);
+            if (rows != known) dagan__conv_weight_offsets(v, rows, offsets);
             known = rows;
             dagan__conv_spread(v, image, y, rows, padded, spread);
-            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, places, k,
+            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, offsets, k,
                           v->y + (image * v->oh + y) * v->ow * v->out, v->out, image > first || y > 0,
                           v->result + job * v->kh * k * v->out, v->out, padded + v->gathered);
         }
@@ -727,17 +762,14 @@ static void dagan__conv_weight_job(int64_t job, void *user)
 static int dagan__conv2d_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     dagan__convolution v;
-    if (!dagan__check_rank(c, "conv2d", in[0]) || !dagan__check_rank(c, "conv2d", in[1])) return 0;
-    if (!dagan__conv_sizes(c, "conv2d", in[0]->shape, in[1]->shape, args->i[0], args->i[1], &v)) return 0;
-    dagan__set_shape(out, v.n, v.oh, v.ow, v.out);
-    return 1;
+    return dagan__conv_sizes(c, DAGAN__OF_X_AND_WEIGHT, in, args, &v) && dagan__set_shape(out, v.n, v.oh, v.ow, v.out);
 }
 
 static void dagan__conv2d_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
     mde_mark mark = mde_arena_mark(c);
-    dagan__conv_sizes(c, "conv2d", node->in[0]->shape, node->in[1]->shape, node->args.i[0], node->args.i[1], &v);
+    dagan__conv_sizes(c, DAGAN__OF_X_AND_WEIGHT, node->in, &node->args, &v);
     v.x = node->in[0]->data;
     v.weight = node->in[1]->data;
     v.bias = node->op->inputs == 3 ? node->in[2]->data : NULL;
@@ -758,74 +790,48 @@ static void dagan__conv2d_vjp(DAGAN__VJP)
 static const mde_op dagan__op_conv2d = { "conv2d", 2, dagan__conv2d_shape, dagan__conv2d_forward, dagan__conv2d_vjp,
                                          NULL };
 
-static int dagan__conv_check_y(mde_context *c, const char *name, const dagan__convolution *v, const mde_tensor *y)
-{
-    if (y->shape[0] == v->n && y->shape[1] == v->oh && y->shape[2] == v->ow && y->shape[3] == v->out) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, %lld]",
-             name, (long long)y->shape[0], (long long)y->shape[1], (long long)y->shape[2], (long long)y->shape[3],
-             (long long)v->n, (long long)v->oh, (long long)v->ow, (long long)v->out);
-    return 0;
-}
-
-static int dagan__conv_transpose_sizes(mde_context *c, const mde_tensor *g, const mde_tensor *weight,
-                                       const mde_args *args, dagan__convolution *v)
-{
-    int64_t x[4];
-    x[0] = g->shape[0];
-    x[1] = args->i[2];
-    x[2] = args->i[3];
-    x[3] = weight->shape[2];
-    return dagan__conv_sizes(c, "conv2d_transpose", x, weight->shape, args->i[0], args->i[1], v) &&
-           dagan__conv_check_y(c, "conv2d_transpose", v, g);
-}
-
 static int dagan__conv_transpose_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     dagan__convolution v;
-    if (!dagan__check_rank(c, "conv2d_transpose", in[0]) || !dagan__check_rank(c, "conv2d_transpose", in[1])) return 0;
-    if (!dagan__conv_transpose_sizes(c, in[0], in[1], args, &v)) return 0;
-    dagan__set_shape(out, v.n, v.h, v.w, v.in);
-    return 1;
+    return dagan__conv_sizes(c, DAGAN__OF_Y_AND_WEIGHT, in, args, &v) && dagan__set_shape(out, v.n, v.h, v.w, v.in);
 }
 
-/* With stride 1 the adjoint is itself a convolution, of g with the weight turned around: [kh, kw, out, in]. */
-static void dagan__conv_turned(mde_context *c, const dagan__convolution *v, const float *g, const float *weight,
-                               float *result)
+/* With stride 1 the adjoint is itself a convolution, of y with the weight rotated by half a turn: [kh, kw, out, in]. */
+static void dagan__conv_rotated(const dagan__convolution *v)
 {
-    dagan__convolution turned = *v;
+    dagan__convolution rotated = *v;
     int64_t taps = v->kh * v->kw, tap, i, o;
-    float *to = (float *)mde_scratch(c, (size_t)(taps * v->in * v->out), sizeof *to);
+    float *to = (float *)mde_scratch(v->context, (size_t)(taps * v->in * v->out), sizeof *to);
     if (!to) return;
     for (tap = 0; tap < taps; tap++) {
-        const float *from = weight + (taps - 1 - tap) * v->in * v->out;
+        const float *from = v->weight + (taps - 1 - tap) * v->in * v->out;
         for (o = 0; o < v->out; o++) {
             for (i = 0; i < v->in; i++) to[(tap * v->out + o) * v->in + i] = from[i * v->out + o];
         }
     }
-    turned.h = v->oh;
-    turned.w = v->ow;
-    turned.oh = v->h;
-    turned.ow = v->w;
-    turned.in = v->out;
-    turned.out = v->in;
-    turned.padding = v->kh - 1 - v->padding;
-    turned.pitch = (turned.w + 2 * turned.padding) * turned.in;
-    turned.x = g;
-    turned.weight = to;
-    turned.result = result;
-    dagan__conv_run(&turned);
+    rotated.h = v->oh;
+    rotated.w = v->ow;
+    rotated.oh = v->h;
+    rotated.ow = v->w;
+    rotated.in = v->out;
+    rotated.out = v->in;
+    rotated.padding = v->kh - 1 - v->padding;
+    rotated.pitch = (rotated.w + 2 * rotated.padding) * rotated.in;
+    rotated.x = v->y;
+    rotated.weight = to;
+    dagan__conv_run(&rotated);
 }
 
 static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
     mde_mark mark = mde_arena_mark(c);
-    dagan__conv_transpose_sizes(c, node->in[0], node->in[1], &node->args, &v);
+    dagan__conv_sizes(c, DAGAN__OF_Y_AND_WEIGHT, node->in, &node->args, &v);
     v.y = node->in[0]->data;
     v.weight = node->in[1]->data;
     v.result = node->out->data;
     if (v.stride == 1 && v.kh == v.kw && v.padding < v.kh && v.in >= 8) {
-        dagan__conv_turned(c, &v, v.y, v.weight, v.result);
+        dagan__conv_rotated(&v);
     } else if (dagan__conv_scratch(&v, dagan__conv_jobs(&v), DAGAN__PATCHES * v.kh * v.kw * v.in, DAGAN__PATCHES,
                                    v.kh * v.kw * v.in, v.out)) {
         mde_parallel_for(c, v.jobs, dagan__conv_transpose_job, &v);
@@ -844,25 +850,10 @@ static void dagan__conv_transpose_vjp(DAGAN__VJP)
 static const mde_op dagan__op_conv_transpose = { "conv2d_transpose", 2, dagan__conv_transpose_shape,
                                                  dagan__conv_transpose_forward, dagan__conv_transpose_vjp, NULL };
 
-static int dagan__conv_weight_sizes(mde_context *c, const mde_tensor *x, const mde_tensor *g, const mde_args *args,
-                                    dagan__convolution *v)
-{
-    int64_t weight[4];
-    weight[0] = args->i[2];
-    weight[1] = args->i[3];
-    weight[2] = x->shape[3];
-    weight[3] = g->shape[3];
-    return dagan__conv_sizes(c, "conv2d_weight", x->shape, weight, args->i[0], args->i[1], v) &&
-           dagan__conv_check_y(c, "conv2d_weight", v, g);
-}
-
 static int dagan__conv_weight_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     dagan__convolution v;
-    if (!dagan__check_rank(c, "conv2d_weight", in[0]) || !dagan__check_rank(c, "conv2d_weight", in[1])) return 0;
-    if (!dagan__conv_weight_sizes(c, in[0], in[1], args, &v)) return 0;
-    dagan__set_shape(out, v.kh, v.kw, v.in, v.out);
-    return 1;
+    return dagan__conv_sizes(c, DAGAN__OF_X_AND_Y, in, args, &v) && dagan__set_shape(out, v.kh, v.kw, v.in, v.out);
 }
 
 /* The partial sums of a fixed number of groups are added in order, so the number of threads does not show. */
@@ -872,15 +863,15 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
     size_t size = node->out->count, i;
     int64_t groups, group, gathered;
     mde_mark mark = mde_arena_mark(c);
-    dagan__conv_weight_sizes(c, node->in[0], node->in[1], &node->args, &v);
-    groups = dagan__least(v.n, DAGAN__GROUPS);
+    dagan__conv_sizes(c, DAGAN__OF_X_AND_Y, node->in, &node->args, &v);
+    groups = dagan__minimum(v.n, DAGAN__GROUPS);
     v.x = node->in[0]->data;
     v.y = node->in[1]->data;
     v.result = (float *)mde_scratch(c, (size_t)groups * size, sizeof *v.result);
-    v.strip = dagan__least(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
-    gathered = v.pitch + dagan__least(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
-    v.places = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.places);
-    if (v.result && v.places && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
+    v.strip = dagan__minimum(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
+    gathered = v.pitch + dagan__minimum(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
+    v.offsets = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.offsets);
+    if (v.result && v.offsets && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
         dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job,
                         &v);
@@ -906,191 +897,235 @@ static const mde_op dagan__op_conv_weight = { "conv2d_weight", 2, dagan__conv_we
 
 MDEDEF mde_tensor *dagan_conv2d(mde_context *c, mde_tensor *x, mde_tensor *weight, int stride, int padding)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    return dagan__apply(c, &dagan__op_conv2d, x, weight, &args);
+    mde_args args = dagan__args(stride, padding, 0, 0, 0);
+    return dagan__apply(c, &dagan__op_conv2d, x, weight, NULL, &args);
 }
 
 MDEDEF mde_tensor *dagan_conv2d_transpose(mde_context *c, mde_tensor *g, mde_tensor *weight, int stride, int padding,
                                           int64_t height, int64_t width)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    args.i[2] = height;
-    args.i[3] = width;
-    return dagan__apply(c, &dagan__op_conv_transpose, g, weight, &args);
+    mde_args args = dagan__args(stride, padding, height, width, 0);
+    return dagan__apply(c, &dagan__op_conv_transpose, g, weight, NULL, &args);
 }
 
 MDEDEF mde_tensor *dagan_conv2d_weight(mde_context *c, mde_tensor *x, mde_tensor *g, int stride, int padding,
                                        int64_t kernel_height, int64_t kernel_width)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    args.i[2] = kernel_height;
-    args.i[3] = kernel_width;
-    return dagan__apply(c, &dagan__op_conv_weight, x, g, &args);
+    mde_args args = dagan__args(stride, padding, kernel_height, kernel_width, 0);
+    return dagan__apply(c, &dagan__op_conv_weight, x, g, NULL, &args);
 }
 
 /* ---- 4.2 Pooling and upsampling ---- */
 
-/* Work on images is shared out by image. */
+/* A large image [h, w] and a small one [oh, ow]. Pixel i of a large row belongs to pixel i / size of the small one, the
+   rest at the edge to none; with size 0, to its nearest neighbour i ow / w. Two kernels serve both kinds: one spreads
+   the small image over the large, the other sums up the large one. Work is shared out by image. */
 typedef struct dagan__pooling {
     int64_t h, w, channels, oh, ow, size;
+    float scale;
     const float *x, *y;
     float *result;
 } dagan__pooling;
 
-static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_tensor *big, const mde_tensor *small,
-                           int64_t size, const float *x, const float *y, float *result)
+static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_node *node, int to_large)
 {
+    const mde_tensor *large = to_large ? node->out : node->in[0], *small = to_large ? node->in[0] : node->out;
     dagan__pooling m;
-    m.h = big->shape[1];
-    m.w = big->shape[2];
-    m.channels = big->shape[3];
+    if (node->op->inputs == 2) {        /* of max pooling: the large image is that of the maxima */
+        large = node->in[0];
+        small = to_large ? node->in[1] : node->out;
+    }
+    m.h = large->shape[1];
+    m.w = large->shape[2];
+    m.channels = large->shape[3];
     m.oh = small->shape[1];
     m.ow = small->shape[2];
-    m.size = size;
-    m.x = x;
-    m.y = y;
-    m.result = result;
-    dagan__parallel(c, big->shape[0], big->count + small->count, fn, &m);
+    m.size = node->args.i[0];
+    m.scale = m.size ? 1.0f / (float)(m.size * m.size) : 1.0f;
+    m.x = node->in[0]->data;
+    m.y = node->op->inputs == 2 ? node->in[1]->data : NULL;
+    m.result = node->out->data;
+    dagan__parallel(c, large->shape[0], large->count + small->count, fn, &m);
 }
 
-static int dagan__pool_shape_of(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
+/* Index in a small row of pixel i of the large one; -1: none. */
+static int64_t dagan__small_index(int64_t i, int64_t large, int64_t small, int64_t size)
 {
-    if (!dagan__check_rank(c, name, x)) return 0;
-    if (size < 1 || x->shape[1] < size || x->shape[2] < size) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
-                 (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
-        return 0;
-    }
-    dagan__set_shape(out, x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]);
-    return 1;
-}
-
-static mde_tensor *dagan__apply_sizes(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b, int64_t size,
-                                      int64_t height, int64_t width)
-{
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = size;
-    args.i[1] = height;
-    args.i[2] = width;
-    return dagan__apply(c, op, a, b, &args);
-}
-
-static mde_tensor *dagan__spread_pool(mde_context *c, mde_tensor *g, int64_t size, int64_t height, int64_t width);
-
-static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    return dagan__pool_shape_of(c, "avg_pool", in[0], args->i[0], out);
-}
-
-static void dagan__avg_pool_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    float scale = 1.0f / (float)(m->size * m->size);
-    int64_t row, column, i, j, k, channels = m->channels;
-    float *to = m->result + image * m->oh * m->ow * channels;
-    for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++, to += channels) {
-            memset(to, 0, (size_t)channels * sizeof *to);
-            for (i = 0; i < m->size; i++) {
-                for (j = 0; j < m->size; j++) {
-                    const float *from = m->x + ((image * m->h + row * m->size + i) * m->w + column * m->size + j) *
-                                                   channels;
-                    for (k = 0; k < channels; k++) to[k] += from[k];
-                }
-            }
-            for (k = 0; k < channels; k++) to[k] *= scale;
-        }
-    }
-}
-
-static void dagan__avg_pool_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__avg_pool_image, node->in[0], node->out, node->args.i[0], node->in[0]->data, NULL,
-                   node->out->data);
-}
-
-static void dagan__avg_pool_vjp(DAGAN__VJP)
-{
-    if (want & 1) {
-        din[0] = dagan__spread_pool(c, g, node->args.i[0], node->in[0]->shape[1], node->in[0]->shape[2]);
-    }
-}
-
-static const mde_op dagan__op_avg_pool = { "avg_pool", 1, dagan__avg_pool_shape, dagan__avg_pool_forward,
-                                           dagan__avg_pool_vjp, NULL };
-
-/* The adjoint of avg_pool: every pixel of a window gets its share of the window's number. */
-static int dagan__spread_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    int64_t size = args->i[0];
-    if (!dagan__check_rank(c, "avg_pool_adjoint", in[0])) return 0;
-    if (size < 1 || args->i[1] / size != in[0]->shape[1] || args->i[2] / size != in[0]->shape[2]) {
-        mde_fail(c, MDE_BAD_SHAPE, "avg_pool_adjoint: %lld x %lld does not pool to %lld x %lld",
-                 (long long)args->i[1], (long long)args->i[2], (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
-    return 1;
+    int64_t at = size ? i / size : i * small / large;
+    return at < small ? at : -1;
 }
 
 static void dagan__spread_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    float scale = 1.0f / (float)(m->size * m->size);
     int64_t row, column, k, channels = m->channels;
-    float *to = m->result + image * m->h * m->w * channels;
+    const float *from = m->x + image * m->oh * m->ow * channels;
+    float *to = m->result + image * m->h * m->w * channels, scale = m->scale;
     for (row = 0; row < m->h; row++) {
+        int64_t y = dagan__small_index(row, m->h, m->oh, m->size);
         for (column = 0; column < m->w; column++, to += channels) {
-            int64_t y = row / m->size, x = column / m->size;
-            const float *from = m->x + ((image * m->oh + y) * m->ow + x) * channels;
-            if (y >= m->oh || x >= m->ow) memset(to, 0, (size_t)channels * sizeof *to);
-            else for (k = 0; k < channels; k++) to[k] = from[k] * scale;
+            int64_t x = dagan__small_index(column, m->w, m->ow, m->size);
+            const float *pixel = from + (y * m->ow + x) * channels;
+            if (y < 0 || x < 0) memset(to, 0, (size_t)channels * sizeof *to);
+            else for (k = 0; k < channels; k++) to[k] = pixel[k] * scale;
         }
     }
 }
 
-static void dagan__spread_forward(mde_context *c, mde_node *node)
+static void dagan__gather_image(int64_t image, void *user)
 {
-    dagan__pooling_run(c, dagan__spread_image, node->out, node->in[0], node->args.i[0], node->in[0]->data, NULL,
-                   node->out->data);
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    int64_t row, column, k, channels = m->channels, total = m->oh * m->ow * channels;
+    const float *from = m->x + image * m->h * m->w * channels;
+    float *start = m->result + image * total;
+    memset(start, 0, (size_t)total * sizeof *start);
+    for (row = 0; row < m->h; row++) {
+        int64_t y = dagan__small_index(row, m->h, m->oh, m->size);
+        for (column = 0; column < m->w; column++, from += channels) {
+            int64_t x = dagan__small_index(column, m->w, m->ow, m->size);
+            float *to = start + (y * m->ow + x) * channels;
+            for (k = 0; y >= 0 && x >= 0 && k < channels; k++) to[k] += from[k];
+        }
+    }
+    for (k = 0; m->size && k < total; k++) start[k] *= m->scale;
 }
 
-static void dagan__spread_vjp(DAGAN__VJP)
+static void dagan__spread_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__spread_image, node, 1);
+}
+
+static void dagan__gather_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__gather_image, node, 0);
+}
+
+static int dagan__pool_shape(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, name, x)) return 0;
+    if (size >= 1 && x->shape[1] >= size && x->shape[2] >= size) {
+        return dagan__set_shape(out, x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]);
+    }
+    mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
+             (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
+    return 0;
+}
+
+/* The ops whose args give the result's height and width; if they do not fit, the rest of the sentence says why. */
+static int dagan__sized_shape(mde_context *c, const char *name, const mde_tensor *x, const mde_args *args, int fits,
+                              const char *why, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, name, x)) return 0;
+    if (fits) return dagan__set_shape(out, x->shape[0], args->i[1], args->i[2], x->shape[3]);
+    mde_fail(c, MDE_BAD_SHAPE, "%s: %lld x %lld to %lld x %lld, %s", name, (long long)x->shape[1],
+             (long long)x->shape[2], (long long)args->i[1], (long long)args->i[2], why);
+    return 0;
+}
+
+static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__pool_shape(c, "avg_pool", in[0], args->i[0], out);
+}
+
+static int dagan__avg_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t size = args->i[0];
+    int fits = size >= 1 && args->i[1] / size == in[0]->shape[1] && args->i[2] / size == in[0]->shape[2];
+    return dagan__sized_shape(c, "avg_pool_adjoint", in[0], args, fits, "which does not pool to it", out);
+}
+
+static int dagan__upsample_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int fits = args->i[1] >= in[0]->shape[1] && args->i[2] >= in[0]->shape[2];
+    return dagan__sized_shape(c, "upsample", in[0], args, fits, "which is smaller", out);
+}
+
+static int dagan__upsample_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int fits = args->i[1] >= 1 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[1] && args->i[2] <= in[0]->shape[2];
+    return dagan__sized_shape(c, "upsample_adjoint", in[0], args, fits, "which is larger, or nothing", out);
+}
+
+static void dagan__avg_pool_vjp(DAGAN__VJP);
+static void dagan__upsample_vjp(DAGAN__VJP);
+
+static void dagan__avg_pool_adjoint_vjp(DAGAN__VJP)
 {
     if (want & 1) din[0] = dagan_avg_pool(c, g, (int)node->args.i[0]);
 }
 
-static const mde_op dagan__op_spread = { "avg_pool_adjoint", 1, dagan__spread_shape, dagan__spread_forward,
-                                         dagan__spread_vjp, NULL };
-
-static mde_tensor *dagan__spread_pool(mde_context *c, mde_tensor *g, int64_t size, int64_t height, int64_t width)
+static void dagan__upsample_adjoint_vjp(DAGAN__VJP)
 {
-    return dagan__apply_sizes(c, &dagan__op_spread, g, NULL, size, height, width);
+    if (want & 1) din[0] = dagan_upsample(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
+}
+
+static const mde_op dagan__op_avg_pool = { "avg_pool", 1, dagan__avg_pool_shape, dagan__gather_forward,
+                                           dagan__avg_pool_vjp, NULL };
+static const mde_op dagan__op_avg_pool_adjoint = { "avg_pool_adjoint", 1, dagan__avg_pool_adjoint_shape,
+                                                   dagan__spread_forward, dagan__avg_pool_adjoint_vjp, NULL };
+static const mde_op dagan__op_upsample = { "upsample", 1, dagan__upsample_shape, dagan__spread_forward,
+                                           dagan__upsample_vjp, NULL };
+static const mde_op dagan__op_upsample_adjoint = { "upsample_adjoint", 1, dagan__upsample_adjoint_shape,
+                                                   dagan__gather_forward, dagan__upsample_adjoint_vjp, NULL };
+
+static void dagan__avg_pool_vjp(DAGAN__VJP)
+{
+    mde_args args = dagan__args(node->args.i[0], node->in[0]->shape[1], node->in[0]->shape[2], 0, 0);
+    if (want & 1) din[0] = dagan__apply(c, &dagan__op_avg_pool_adjoint, g, NULL, NULL, &args);
+}
+
+static void dagan__upsample_vjp(DAGAN__VJP)
+{
+    mde_args args = dagan__args(0, node->in[0]->shape[1], node->in[0]->shape[2], 0, 0);
+    if (want & 1) din[0] = dagan__apply(c, &dagan__op_upsample_adjoint, g, NULL, NULL, &args);
 }
 
 MDEDEF mde_tensor *dagan_avg_pool(mde_context *c, mde_tensor *x, int size)
 {
-    return dagan__apply_sizes(c, &dagan__op_avg_pool, x, NULL, size, 0, 0);
+    mde_args args = dagan__args(size, 0, 0, 0, 0);
+    return dagan__apply(c, &dagan__op_avg_pool, x, NULL, NULL, &args);
 }
 
-/* The values at the places where x has the first maximum of each window; with values = x, max pooling. */
-static int dagan__select_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width)
+{
+    mde_args args = dagan__args(0, height, width, 0, 0);
+    return dagan__apply(c, &dagan__op_upsample, x, NULL, NULL, &args);
+}
+
+MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x)
+{
+    int64_t shape[4];
+    mde_tensor *sum;
+    if (mde_context_status(c) != MDE_OK || !x || !dagan__check_rank(c, "global_pool", x)) return NULL;
+    shape[0] = x->shape[0];
+    shape[1] = shape[2] = 1;
+    shape[3] = x->shape[3];
+    sum = mde_affine(c, mde_sum_to(c, x, 4, shape), 1 / (double)(x->shape[1] * x->shape[2]), 0);
+    shape[1] = shape[3];
+    return mde_reshape(c, sum, 2, shape);
+}
+
+/* Max pooling takes from its second input the values where the first has the first maximum of each window; its adjoint
+   puts them back there. */
+static int dagan__max_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     int i;
     for (i = 0; i < 4 && in[0]->rank == in[1]->rank && in[0]->shape[i] == in[1]->shape[i]; i++) {}
-    if (!dagan__pool_shape_of(c, "max_pool", in[0], args->i[0], out)) return 0;
+    if (!dagan__pool_shape(c, "max_pool", in[0], args->i[0], out)) return 0;
     if (i == 4) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "max_pool: the places and the values differ in shape");
+    mde_fail(c, MDE_BAD_SHAPE, "max_pool: the maxima and the values are of tensors that differ in shape");
+    return 0;
+}
+
+static int dagan__max_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    mde_tensor pooled;
+    int i;
+    if (!dagan__pool_shape(c, "max_pool_adjoint", in[0], args->i[0], &pooled)) return 0;
+    for (i = 0; i < 4 && in[1]->rank == 4 && in[1]->shape[i] == pooled.shape[i]; i++) {}
+    if (i == 4) return dagan__set_shape(out, in[0]->shape[0], in[0]->shape[1], in[0]->shape[2], in[0]->shape[3]);
+    mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to the values' shape",
+             (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
     return 0;
 }
 
@@ -1107,7 +1142,7 @@ static int64_t dagan__window_maximum(const dagan__pooling *m, const float *x, in
     return best;
 }
 
-static void dagan__select_image(int64_t image, void *user)
+static void dagan__max_pool_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
     const float *x = m->x + image * m->h * m->w * m->channels, *y = m->y + image * m->h * m->w * m->channels;
@@ -1120,39 +1155,7 @@ static void dagan__select_image(int64_t image, void *user)
     }
 }
 
-static void dagan__select_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__select_image, node->in[0], node->out, node->args.i[0], node->in[0]->data,
-                   node->in[1]->data, node->out->data);
-}
-
-static mde_tensor *dagan__unselect(mde_context *c, mde_tensor *x, mde_tensor *g, int64_t size);
-
-static void dagan__select_vjp(DAGAN__VJP)
-{
-    if (want & 2) din[1] = dagan__unselect(c, node->in[0], g, node->args.i[0]);
-}
-
-static const mde_op dagan__op_select = { "max_pool", 2, dagan__select_shape, dagan__select_forward, dagan__select_vjp,
-                                         NULL };
-
-/* Its adjoint in the values: each number of g goes to the place that select takes it from. */
-static int dagan__unselect_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    int64_t size = args->i[0];
-    if (!dagan__check_rank(c, "max_pool_adjoint", in[0]) || !dagan__check_rank(c, "max_pool_adjoint", in[1])) return 0;
-    if (size < 1 || in[0]->shape[0] != in[1]->shape[0] || in[0]->shape[1] / size != in[1]->shape[1] ||
-        in[0]->shape[2] / size != in[1]->shape[2] || in[0]->shape[3] != in[1]->shape[3]) {
-        mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to %lld x %lld",
-                 (long long)in[0]->shape[1], (long long)in[0]->shape[2], (long long)in[1]->shape[1],
-                 (long long)in[1]->shape[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], in[0]->shape[1], in[0]->shape[2], in[0]->shape[3]);
-    return 1;
-}
-
-static void dagan__unselect_image(int64_t image, void *user)
+static void dagan__max_pool_adjoint_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
     const float *x = m->x + image * m->h * m->w * m->channels, *from = m->y + image * m->oh * m->ow * m->channels;
@@ -1166,174 +1169,74 @@ static void dagan__unselect_image(int64_t image, void *user)
     }
 }
 
-static void dagan__unselect_forward(mde_context *c, mde_node *node)
+static void dagan__max_pool_forward(mde_context *c, mde_node *node)
 {
-    dagan__pooling_run(c, dagan__unselect_image, node->in[0], node->in[1], node->args.i[0], node->in[0]->data,
-                   node->in[1]->data, node->out->data);
+    dagan__pooling_run(c, dagan__max_pool_image, node, 0);
 }
 
-static void dagan__unselect_vjp(DAGAN__VJP)
+static void dagan__max_pool_adjoint_forward(mde_context *c, mde_node *node)
 {
-    if (want & 2) din[1] = dagan__apply_sizes(c, &dagan__op_select, node->in[0], g, node->args.i[0], 0, 0);
+    dagan__pooling_run(c, dagan__max_pool_adjoint_image, node, 1);
 }
 
-static const mde_op dagan__op_unselect = { "max_pool_adjoint", 2, dagan__unselect_shape, dagan__unselect_forward,
-                                           dagan__unselect_vjp, NULL };
+static void dagan__max_pool_vjp(DAGAN__VJP);
+static const mde_op dagan__op_max_pool = { "max_pool", 2, dagan__max_pool_shape, dagan__max_pool_forward,
+                                           dagan__max_pool_vjp, NULL };
 
-static mde_tensor *dagan__unselect(mde_context *c, mde_tensor *x, mde_tensor *g, int64_t size)
+static void dagan__max_pool_adjoint_vjp(DAGAN__VJP)
 {
-    return dagan__apply_sizes(c, &dagan__op_unselect, x, g, size, 0, 0);
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_max_pool, node->in[0], g, NULL, &node->args);
+}
+
+static const mde_op dagan__op_max_pool_adjoint = { "max_pool_adjoint", 2, dagan__max_pool_adjoint_shape,
+                                                   dagan__max_pool_adjoint_forward, dagan__max_pool_adjoint_vjp, NULL };
+
+static void dagan__max_pool_vjp(DAGAN__VJP)
+{
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_max_pool_adjoint, node->in[0], g, NULL, &node->args);
 }
 
 MDEDEF mde_tensor *dagan_max_pool(mde_context *c, mde_tensor *x, int size)
 {
-    return dagan__apply_sizes(c, &dagan__op_select, x, x, size, 0, 0);
-}
-
-MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x)
-{
-    int64_t shape[4];
-    mde_tensor *sum;
-    double pixels;
-    if (mde_context_status(c) != MDE_OK || !x || !dagan__check_rank(c, "global_pool", x)) return NULL;
-    pixels = (double)(x->shape[1] * x->shape[2]);
-    shape[0] = x->shape[0];
-    shape[1] = shape[2] = 1;
-    shape[3] = x->shape[3];
-    sum = mde_affine(c, mde_sum_to(c, x, 4, shape), 1 / pixels, 0);
-    shape[1] = shape[3];
-    return sum ? mde_reshape(c, sum, 2, shape) : NULL;
-}
-
-/* Nearest neighbour and its adjoint, which sums the pixels that came from one. */
-static int dagan__upsample_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    if (!dagan__check_rank(c, "upsample", in[0])) return 0;
-    if (args->i[1] < in[0]->shape[1] || args->i[2] < in[0]->shape[2]) {
-        mde_fail(c, MDE_BAD_SHAPE, "upsample: %lld x %lld to %lld x %lld, which is smaller",
-                 (long long)in[0]->shape[1], (long long)in[0]->shape[2], (long long)args->i[1], (long long)args->i[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
-    return 1;
-}
-
-/* m->h x m->w is the large image here, m->oh x m->ow the small one. */
-static void dagan__upsample_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    float *to = m->result + image * m->h * m->w * m->channels;
-    int64_t row, column;
-    for (row = 0; row < m->h; row++) {
-        const float *from = m->x + (image * m->oh + row * m->oh / m->h) * m->ow * m->channels;
-        for (column = 0; column < m->w; column++, to += m->channels) {
-            memcpy(to, from + column * m->ow / m->w * m->channels, (size_t)m->channels * sizeof *to);
-        }
-    }
-}
-
-static void dagan__upsample_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__upsample_image, node->out, node->in[0], 0, node->in[0]->data, NULL, node->out->data);
-}
-
-static mde_tensor *dagan__fold(mde_context *c, mde_tensor *g, int64_t height, int64_t width);
-
-static void dagan__upsample_vjp(DAGAN__VJP)
-{
-    if (want & 1) din[0] = dagan__fold(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
-}
-
-static const mde_op dagan__op_upsample = { "upsample", 1, dagan__upsample_shape, dagan__upsample_forward,
-                                           dagan__upsample_vjp, NULL };
-
-static int dagan__fold_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    if (!dagan__check_rank(c, "upsample_adjoint", in[0])) return 0;
-    if (args->i[1] < 1 || args->i[2] < 1 || args->i[1] > in[0]->shape[1] || args->i[2] > in[0]->shape[2]) {
-        mde_fail(c, MDE_BAD_SHAPE, "upsample_adjoint: %lld x %lld to %lld x %lld", (long long)in[0]->shape[1],
-                 (long long)in[0]->shape[2], (long long)args->i[1], (long long)args->i[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
-    return 1;
-}
-
-static void dagan__fold_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    const float *from = m->x + image * m->h * m->w * m->channels;
-    float *start = m->result + image * m->oh * m->ow * m->channels;
-    int64_t row, column, k;
-    memset(start, 0, (size_t)(m->oh * m->ow * m->channels) * sizeof *start);
-    for (row = 0; row < m->h; row++) {
-        float *to_row = start + row * m->oh / m->h * m->ow * m->channels;
-        for (column = 0; column < m->w; column++, from += m->channels) {
-            float *to = to_row + column * m->ow / m->w * m->channels;
-            for (k = 0; k < m->channels; k++) to[k] += from[k];
-        }
-    }
-}
-
-static void dagan__fold_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__fold_image, node->in[0], node->out, 0, node->in[0]->data, NULL, node->out->data);
-}
-
-static void dagan__fold_vjp(DAGAN__VJP)
-{
-    if (want & 1) din[0] = dagan_upsample(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
-}
-
-static const mde_op dagan__op_fold = { "upsample_adjoint", 1, dagan__fold_shape, dagan__fold_forward, dagan__fold_vjp,
-                                       NULL };
-
-static mde_tensor *dagan__fold(mde_context *c, mde_tensor *g, int64_t height, int64_t width)
-{
-    return dagan__apply_sizes(c, &dagan__op_fold, g, NULL, 0, height, width);
-}
-
-MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width)
-{
-    return dagan__apply_sizes(c, &dagan__op_upsample, x, NULL, 0, height, width);
+    mde_args args = dagan__args(size, 0, 0, 0, 0);
+    return dagan__apply(c, &dagan__op_max_pool, x, x, NULL, &args);
 }
 
 /* ---- 4.3 Elements and channels ---- */
 
-/* Elements are shared out in blocks, rows of channels in blocks of rows: places that do not depend on the threads. */
+/* Elements are shared out in blocks, rows of channels in blocks of rows, which do not depend on the threads. */
 #define DAGAN__ELEMENTS 16384
 #define DAGAN__ROWS 256
 
 typedef struct dagan__rows {
-    int64_t rows, channels, block;      /* rows of one job */
+    int64_t rows, channels, block;      /* block: rows of one job */
+    int each;                           /* 1: a block is an image, with gain and bias of its own */
     const float *x, *y, *gain, *bias;
-    float *result, *result2;
+    float *result;
     double *sum;                        /* [jobs, 2, channels] */
     float slope;
 } dagan__rows;
 
-static int dagan__same_shape(mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__same_shape(const mde_tensor *x, mde_tensor *out)
 {
-    (void)args;
-    out->rank = in[0]->rank;
-    memcpy(out->shape, in[0]->shape, sizeof out->shape);
+    out->rank = x->rank;
+    memcpy(out->shape, x->shape, sizeof out->shape);
     return 1;
 }
 
 /* y where x > 0, slope y elsewhere; with y = x, leaky ReLU. */
 static int dagan__leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
-    if (in[0]->count != in[1]->count) {
-        mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
-        return 0;
-    }
-    return dagan__same_shape(in, args, out);
+    (void)args;
+    if (in[0]->count == in[1]->count) return dagan__same_shape(in[0], out);
+    mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
+    return 0;
 }
 
 static void dagan__leaky_job(int64_t job, void *user)
 {
     const dagan__rows *r = (const dagan__rows *)user;
-    int64_t i = job * DAGAN__ELEMENTS, end = dagan__least(i + DAGAN__ELEMENTS, r->rows);
+    int64_t i = job * DAGAN__ELEMENTS, end = dagan__minimum(i + DAGAN__ELEMENTS, r->rows);
     const float *x = r->x, *y = r->y;
     float *to = r->result, slope = r->slope;
     for (; i < end; i++) {
@@ -1360,15 +1263,13 @@ static const mde_op dagan__op_leaky = { "leaky_relu", 2, dagan__leaky_shape, dag
 
 static void dagan__leaky_vjp(DAGAN__VJP)
 {
-    if (want & 2) din[1] = dagan__apply(c, &dagan__op_leaky, node->in[0], g, &node->args);
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_leaky, node->in[0], g, NULL, &node->args);
 }
 
 MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = slope;
-    return dagan__apply(c, &dagan__op_leaky, x, x, &args);
+    mde_args args = dagan__args(0, 0, 0, 0, slope);
+    return dagan__apply(c, &dagan__op_leaky, x, x, NULL, &args);
 }
 
 static int dagan__check_channels(mde_context *c, const char *name, const mde_tensor *x, const mde_tensor *row)
@@ -1377,6 +1278,46 @@ static int dagan__check_channels(mde_context *c, const char *name, const mde_ten
     mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the other one %zu", name,
              (long long)(x->rank ? x->shape[x->rank - 1] : 0), row->count);
     return 0;
+}
+
+/* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
+static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
+}
+
+static void dagan__conv2d_leaky_vjp(DAGAN__VJP)
+{
+    if (!(g = dagan__apply(c, &dagan__op_leaky, node->out, g, NULL, &node->args))) return;
+    dagan__conv2d_vjp(c, node, g, want, din);
+    if (want & 4) din[2] = mde_sum_to(c, g, 1, node->in[2]->shape);
+}
+
+static const mde_op dagan__op_conv2d_leaky = { "conv2d_leaky", 3, dagan__conv2d_leaky_shape, dagan__conv2d_forward,
+                                               dagan__conv2d_leaky_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
+                                      int padding, double slope)
+{
+    mde_args args = dagan__args(stride, padding, 0, 0, slope);
+    if (slope >= 0) return dagan__apply(c, &dagan__op_conv2d_leaky, x, weight, bias, &args);
+    mde_fail(c, MDE_BAD_ARGUMENT, "conv2d_leaky: slope %g; expected 0 or more", slope);
+    return NULL;
+}
+
+/* x gain + bias in three ops: gain and bias are [channels], or [n, channels] with a bias or without. */
+static void dagan__scale_job(int64_t job, void *user)
+{
+    const dagan__rows *r = (const dagan__rows *)user;
+    int64_t row = job * r->block, end = dagan__minimum(row + r->block, r->rows), k, n = r->channels;
+    const float *gain = r->gain + (r->each ? job * n : 0), *bias = r->bias;
+    if (bias && r->each) bias += job * n;
+    for (; row < end; row++) {
+        const float *x = r->x + row * n;
+        float *to = r->result + row * n;
+        if (bias) for (k = 0; k < n; k++) to[k] = x[k] * gain[k] + bias[k];
+        else for (k = 0; k < n; k++) to[k] = x[k] * gain[k];
+    }
 }
 
 static dagan__rows dagan__rows_of(const mde_tensor *x)
@@ -1389,72 +1330,26 @@ static dagan__rows dagan__rows_of(const mde_tensor *x)
     return r;
 }
 
-/* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
-static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
-}
-
-static void dagan__conv2d_leaky_vjp(DAGAN__VJP)
-{
-    if (!(g = dagan__apply(c, &dagan__op_leaky, node->out, g, &node->args))) return;
-    dagan__conv2d_vjp(c, node, g, want, din);
-    if (want & 4) din[2] = mde_sum_to(c, g, 1, node->in[2]->shape);
-}
-
-static const mde_op dagan__op_conv2d_leaky = { "conv2d_leaky", 3, dagan__conv2d_leaky_shape, dagan__conv2d_forward,
-                                               dagan__conv2d_leaky_vjp, NULL };
-
-MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
-                                      int padding, double slope)
-{
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    args.f[0] = slope;
-    in[0] = x;
-    in[1] = weight;
-    in[2] = bias;
-    if (slope < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "conv2d_leaky: slope %g; expected 0 or more", slope);
-        return NULL;
-    }
-    return mde_apply(c, &dagan__op_conv2d_leaky, in, &args);
-}
-
-/* x gain + bias; the flags in args say which of the two there is. */
-static int dagan__scale_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    if (!dagan__check_channels(c, "scale_channels", in[0], in[1])) return 0;
-    if (!dagan__check_channels(c, "scale_channels", in[0], in[2])) return 0;
-    return dagan__same_shape(in, args, out);
-}
-
-static void dagan__scale_job(int64_t job, void *user)
-{
-    const dagan__rows *r = (const dagan__rows *)user;
-    int64_t row = job * r->block, end = dagan__least(row + r->block, r->rows), k, n = r->channels;
-    const float *gain = r->gain, *bias = r->bias;
-    for (; row < end; row++) {
-        const float *x = r->x + row * n;
-        float *to = r->result + row * n;
-        for (k = 0; k < n; k++) to[k] = x[k] * gain[k] + bias[k];
-    }
-}
-
 static void dagan__scale_forward(mde_context *c, mde_node *node)
 {
     dagan__rows r = dagan__rows_of(node->in[0]);
+    r.each = node->in[1]->rank == 2;
+    if (r.each) r.block = r.rows / node->in[0]->shape[0];
     r.x = node->in[0]->data;
     r.gain = node->in[1]->data;
-    r.bias = node->in[2]->data;
+    r.bias = node->op->inputs == 3 ? node->in[2]->data : NULL;
     r.result = node->out->data;
     dagan__parallel(c, dagan__blocks(r.rows, r.block), 2 * node->out->count, dagan__scale_job, &r);
 }
 
-static void dagan__scale_vjp(DAGAN__VJP)
+static int dagan__scale_channels_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__check_channels(c, "scale_channels", in[0], in[1]) &&
+           dagan__check_channels(c, "scale_channels", in[0], in[2]) && dagan__same_shape(in[0], out);
+}
+
+static void dagan__scale_channels_vjp(DAGAN__VJP)
 {
     mde_tensor *x = node->in[0], *gain = node->in[1];
     if (want & 1) din[0] = mde_mul(c, g, gain);
@@ -1466,7 +1361,7 @@ static void dagan__scale_vjp(DAGAN__VJP)
 static void dagan__scale_vjp_job(int64_t job, void *user)
 {
     const dagan__rows *r = (const dagan__rows *)user;
-    int64_t row = job * r->block, end = dagan__least(row + r->block, r->rows), k, n = r->channels;
+    int64_t row = job * r->block, end = dagan__minimum(row + r->block, r->rows), k, n = r->channels;
     double *along = r->sum + 2 * job * n, *plain = along + n;
     memset(along, 0, (size_t)(2 * n) * sizeof *along);
     for (; row < end; row++) {
@@ -1478,50 +1373,41 @@ static void dagan__scale_vjp_job(int64_t job, void *user)
     }
 }
 
-/* Folds what the jobs left in order: two rows of channels. */
-static void dagan__fold_sums(const double *sum, int64_t jobs, int64_t channels, double *first, double *second)
-{
-    int64_t job, k;
-    memset(first, 0, (size_t)channels * sizeof *first);
-    memset(second, 0, (size_t)channels * sizeof *second);
-    for (job = 0; job < jobs; job++, sum += 2 * channels) {
-        for (k = 0; k < channels; k++) first[k] += sum[k];
-        for (k = 0; k < channels; k++) second[k] += sum[channels + k];
-    }
-}
-
-static void dagan__scale_vjp_fast(DAGAN__VJP)
+/* What the jobs left is added in order: two rows of channels. */
+static void dagan__scale_channels_vjp_fast(DAGAN__VJP)
 {
     dagan__rows r = dagan__rows_of(g);
-    int64_t jobs = dagan__blocks(r.rows, r.block), k;
+    int64_t jobs = dagan__blocks(r.rows, r.block), n = r.channels, job, k;
     mde_tensor *dx = mde_tensor_create(c, g->rank, g->shape);
     mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
     mde_tensor *dbias = mde_tensor_create(c, 1, node->in[1]->shape);
-    double *total = (double *)mde_scratch(c, (size_t)(2 * r.channels), sizeof *total);
+    double *total = (double *)mde_scratch(c, (size_t)(2 * n), sizeof *total);
     (void)want;
-    r.sum = (double *)mde_scratch(c, (size_t)(2 * jobs * r.channels), sizeof *r.sum);
+    r.sum = (double *)mde_scratch(c, (size_t)(2 * jobs * n), sizeof *r.sum);
     if (!dx || !dgain || !dbias || !total || !r.sum) return;
     r.x = node->in[0]->data;
     r.y = g->data;
     r.gain = node->in[1]->data;
     r.result = dx->data;
     dagan__parallel(c, jobs, 3 * g->count, dagan__scale_vjp_job, &r);
-    dagan__fold_sums(r.sum, jobs, r.channels, total, total + r.channels);
-    for (k = 0; k < r.channels; k++) {
+    memset(total, 0, (size_t)(2 * n) * sizeof *total);
+    for (job = 0; job < jobs; job++) {
+        for (k = 0; k < 2 * n; k++) total[k] += r.sum[2 * job * n + k];
+    }
+    for (k = 0; k < n; k++) {
         dgain->data[k] = (float)total[k];
-        dbias->data[k] = (float)total[r.channels + k];
+        dbias->data[k] = (float)total[n + k];
     }
     din[0] = dx;
     din[1] = dgain;
     din[2] = dbias;
 }
 
-static const mde_op dagan__op_scale = { "scale_channels", 3, dagan__scale_shape, dagan__scale_forward,
-                                        dagan__scale_vjp, dagan__scale_vjp_fast };
+static const mde_op dagan__op_scale_channels = { "scale_channels", 3, dagan__scale_channels_shape, dagan__scale_forward,
+                                                 dagan__scale_channels_vjp, dagan__scale_channels_vjp_fast };
 
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias)
 {
-    mde_tensor *in[3];
     int64_t channels, k;
     if (mde_context_status(c) != MDE_OK || !x) return NULL;
     if (!gain && !bias) return x;
@@ -1531,10 +1417,54 @@ MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tenso
         gain = mde_tensor_create(c, 1, &channels);
         for (k = 0; gain && k < channels; k++) gain->data[k] = 1;
     }
-    in[0] = x;
-    in[1] = gain;
-    in[2] = bias;
-    return mde_apply(c, &dagan__op_scale, in, NULL);
+    return dagan__apply(c, &dagan__op_scale_channels, x, gain, bias, NULL);
+}
+
+static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *const *in, int inputs, mde_tensor *out)
+{
+    const mde_tensor *x = in[0];
+    int k;
+    for (k = 1; k < inputs && x->rank == 4; k++) {
+        if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
+    }
+    if (x->rank == 4 && k == inputs) return dagan__same_shape(x, out);
+    mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, c]", name);
+    return 0;
+}
+
+static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__modulation_fits(c, "scale_images", in, 2, out);
+}
+
+static int dagan__modulate_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__modulation_fits(c, "modulate", in, 3, out);
+}
+
+/* Sum over height and width. */
+static mde_tensor *dagan__pixel_sum(mde_context *c, mde_tensor *x)
+{
+    return mde_affine(c, dagan_global_pool(c, x), x ? (double)(x->shape[1] * x->shape[2]) : 0, 0);
+}
+
+static void dagan__modulate_vjp(DAGAN__VJP)
+{
+    if (want & 1) din[0] = dagan_modulate(c, g, node->in[1], NULL);
+    if (want & 2) din[1] = dagan__pixel_sum(c, mde_mul(c, g, node->in[0]));
+    if (want & 4) din[2] = dagan__pixel_sum(c, g);
+}
+
+static const mde_op dagan__op_scale_images = { "scale_images", 2, dagan__scale_images_shape, dagan__scale_forward,
+                                               dagan__modulate_vjp, NULL };
+static const mde_op dagan__op_modulate = { "modulate", 3, dagan__modulate_shape, dagan__scale_forward,
+                                           dagan__modulate_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift)
+{
+    return dagan__apply(c, shift ? &dagan__op_modulate : &dagan__op_scale_images, x, gain, shift, NULL);
 }
 
 /* ---- 4.4 Normalization ---- */
@@ -1650,7 +1580,8 @@ static void dagan__normalize_job(int64_t job, void *user)
 
 static int dagan__normalize_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
-    return dagan__check_rank(c, "normalize", in[0]) && dagan__same_shape(in, args, out);
+    (void)args;
+    return dagan__check_rank(c, "normalize", in[0]) && dagan__same_shape(in[0], out);
 }
 
 /* Keeps the statistics for the first derivative: mean and 1 / sd of each group and channel, as doubles. */
@@ -1690,21 +1621,20 @@ static void dagan__deviation_forward(mde_context *c, mde_node *node)
 }
 
 static mde_tensor *dagan__normalize(mde_context *c, mde_tensor *x, const mde_args *args);
-static mde_tensor *dagan__deviation(mde_context *c, mde_tensor *x, const mde_args *args);
+static void dagan__deviation_vjp(DAGAN__VJP);
+static const mde_op dagan__op_deviation = { "inverse_deviation", 1, dagan__deviation_shape, dagan__deviation_forward,
+                                            dagan__deviation_vjp, NULL };
 
 /* d s / d x = -s^2 y / count, with s = 1 / sd and y the normalized x. */
 static void dagan__deviation_vjp(DAGAN__VJP)
 {
     mde_tensor *x = node->in[0], *s, *y;
     if (!(want & 1)) return;
-    s = dagan__deviation(c, x, &node->args);
+    s = dagan__apply(c, &dagan__op_deviation, x, NULL, NULL, &node->args);
     y = dagan__normalize(c, x, &node->args);
     s = mde_affine(c, mde_mul(c, mde_mul(c, s, s), g), -(double)g->count / (double)x->count, 0);
     din[0] = mde_mul(c, y, s);
 }
-
-static const mde_op dagan__op_deviation = { "inverse_deviation", 1, dagan__deviation_shape, dagan__deviation_forward,
-                                            dagan__deviation_vjp, NULL };
 
 /* s (g - mean(g) - y mean(g y)) */
 static void dagan__normalize_vjp(DAGAN__VJP)
@@ -1712,7 +1642,7 @@ static void dagan__normalize_vjp(DAGAN__VJP)
     mde_tensor *x = node->in[0], *s, *y, *plain, *along;
     double share;
     if (!(want & 1)) return;
-    s = dagan__deviation(c, x, &node->args);
+    s = dagan__apply(c, &dagan__op_deviation, x, NULL, NULL, &node->args);
     y = dagan__normalize(c, x, &node->args);
     if (!s || !y) return;
     share = (double)s->count / (double)x->count;
@@ -1764,20 +1694,12 @@ static const mde_op dagan__op_normalize = { "normalize", 1, dagan__normalize_sha
 
 static mde_tensor *dagan__normalize(mde_context *c, mde_tensor *x, const mde_args *args)
 {
-    return dagan__apply(c, &dagan__op_normalize, x, NULL, args);
-}
-
-static mde_tensor *dagan__deviation(mde_context *c, mde_tensor *x, const mde_args *args)
-{
-    return dagan__apply(c, &dagan__op_deviation, x, NULL, args);
+    return dagan__apply(c, &dagan__op_normalize, x, NULL, NULL, args);
 }
 
 static mde_tensor *dagan__normalize_over(mde_context *c, mde_tensor *x, int kind, double epsilon)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = kind;
-    args.f[0] = epsilon;
+    mde_args args = dagan__args(kind, 0, 0, 0, epsilon);
     return dagan__normalize(c, x, &args);
 }
 
@@ -1818,64 +1740,62 @@ MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, flo
 }
 
 /* r and d of batch renormalization (Ioffe 2017, algorithm 1), as constants. */
-static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, int64_t channels, const float *mean,
-                                      const float *variance, const mde_tensor *running_mean,
-                                      const mde_tensor *running_variance, double epsilon)
+static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, const float *mean, const float *variance,
+                                      const dagan_batch_norm_desc *d)
 {
-    mde_tensor *r = mde_tensor_create(c, 1, &channels), *d = mde_tensor_create(c, 1, &channels);
-    int64_t k;
-    if (!r || !d) return NULL;
-    for (k = 0; k < channels; k++) {
-        double sd = sqrt((double)running_variance->data[k] + epsilon);
-        double ratio = sqrt((double)variance[k] + epsilon) / sd;
-        double shift = ((double)mean[k] - (double)running_mean->data[k]) / sd;
-        r->data[k] = (float)(ratio < 1.0 / 3.0 ? 1.0 / 3.0 : ratio > 3 ? 3 : ratio);
-        d->data[k] = (float)(shift < -5 ? -5 : shift > 5 ? 5 : shift);
+    mde_tensor *ratio = mde_tensor_create(c, 1, d->running_mean->shape);
+    mde_tensor *shift = mde_tensor_create(c, 1, d->running_mean->shape);
+    size_t k;
+    for (k = 0; ratio && shift && k < ratio->count; k++) {
+        double sd = sqrt((double)d->running_variance->data[k] + d->epsilon);
+        double of_sd = sqrt((double)variance[k] + d->epsilon) / sd;
+        double of_mean = ((double)mean[k] - (double)d->running_mean->data[k]) / sd;
+        ratio->data[k] = (float)(of_sd < 1.0 / 3.0 ? 1.0 / 3.0 : of_sd > 3 ? 3 : of_sd);
+        shift->data[k] = (float)(of_mean < -5 ? -5 : of_mean > 5 ? 5 : of_mean);
     }
-    return dagan_scale_channels(c, normed, r, d);
+    return dagan_scale_channels(c, normed, ratio, shift);
 }
 
-MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias,
-                                    mde_tensor *running_mean, mde_tensor *running_variance, double momentum,
-                                    double epsilon, int training, int renorm)
+static mde_tensor *dagan__batch_norm_training(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *d)
 {
-    int64_t channels, k;
+    size_t channels = d->running_mean->count, k;
+    float *mean = (float *)mde_scratch(c, 2 * channels, sizeof *mean), *variance = mean + channels;
+    mde_tensor *y = dagan_batch_normalize(c, x, d->epsilon);
+    if (!y || !mean || dagan_channel_moments(c, x, mean, variance) != MDE_OK) return NULL;
+    if (d->renorm) y = dagan__renormalize(c, y, mean, variance, d);
+    for (k = 0; k < channels; k++) {
+        double m = (double)d->running_mean->data[k], v = (double)d->running_variance->data[k];
+        d->running_mean->data[k] = (float)(m + (1 - d->momentum) * ((double)mean[k] - m));
+        d->running_variance->data[k] = (float)(v + (1 - d->momentum) * ((double)variance[k] - v));
+    }
+    return dagan_scale_channels(c, y, d->gain, d->bias);
+}
+
+MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *desc)
+{
     mde_tensor *scale, *shift;
+    size_t k;
     if (mde_context_status(c) != MDE_OK || !x) return NULL;
-    if (!running_mean || !running_variance) {
+    if (!desc || !desc->running_mean || !desc->running_variance) {
         mde_fail(c, MDE_BAD_ARGUMENT, "batch_norm: the running statistics must be given");
         return NULL;
     }
-    if (!dagan__check_rank(c, "batch_norm", x) || !dagan__check_channels(c, "batch_norm", x, running_mean) ||
-        !dagan__check_channels(c, "batch_norm", x, running_variance)) return NULL;
-    channels = x->shape[3];
-    if (training) {
-        float *mean = (float *)mde_scratch(c, (size_t)(2 * channels), sizeof *mean), *variance = mean + channels;
-        mde_tensor *y = dagan_batch_normalize(c, x, epsilon);
-        if (!y || !mean || dagan_channel_moments(c, x, mean, variance) != MDE_OK) return NULL;
-        if (renorm) {
-            y = dagan__renormalize(c, y, channels, mean, variance, running_mean, running_variance, epsilon);
-        }
-        for (k = 0; k < channels; k++) {
-            double m = (double)running_mean->data[k], v = (double)running_variance->data[k];
-            running_mean->data[k] = (float)(m + (1 - momentum) * ((double)mean[k] - m));
-            running_variance->data[k] = (float)(v + (1 - momentum) * ((double)variance[k] - v));
-        }
-        return dagan_scale_channels(c, y, gain, bias);
-    }
-    scale = mde_tensor_create(c, 1, &channels);
-    shift = mde_tensor_create(c, 1, &channels);
-    for (k = 0; scale && shift && k < channels; k++) {
-        double s = 1.0 / sqrt((double)running_variance->data[k] + epsilon);
+    if (!dagan__check_rank(c, "batch_norm", x) || !dagan__check_channels(c, "batch_norm", x, desc->running_mean) ||
+        !dagan__check_channels(c, "batch_norm", x, desc->running_variance)) return NULL;
+    if (desc->training) return dagan__batch_norm_training(c, x, desc);
+    scale = mde_tensor_create(c, 1, desc->running_mean->shape);
+    shift = mde_tensor_create(c, 1, desc->running_mean->shape);
+    for (k = 0; scale && shift && k < scale->count; k++) {
+        double s = 1.0 / sqrt((double)desc->running_variance->data[k] + desc->epsilon);
         scale->data[k] = (float)s;
-        shift->data[k] = (float)(-s * (double)running_mean->data[k]);
+        shift->data[k] = (float)(-s * (double)desc->running_mean->data[k]);
     }
     if (!scale || !shift) return NULL;
-    if (gain) {
-        scale = mde_mul(c, gain, scale);
-        shift = mde_mul(c, gain, shift);
+    if (desc->gain) {
+        scale = mde_mul(c, desc->gain, scale);
+        shift = mde_mul(c, desc->gain, shift);
     }
-    if (bias) shift = mde_add(c, shift, bias);
+    if (desc->bias) shift = mde_add(c, shift, desc->bias);
     return dagan_scale_channels(c, x, scale, shift);
 }
 
@@ -1883,9 +1803,9 @@ MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *g
 
 static const mde_op *const dagan__ops[] = {
     &dagan__op_conv2d, &dagan__op_conv2d_leaky, &dagan__op_conv_transpose, &dagan__op_conv_weight,
-    &dagan__op_avg_pool, &dagan__op_spread,
-    &dagan__op_select, &dagan__op_unselect, &dagan__op_upsample, &dagan__op_fold, &dagan__op_leaky, &dagan__op_scale,
-    &dagan__op_normalize, &dagan__op_deviation
+    &dagan__op_avg_pool, &dagan__op_avg_pool_adjoint, &dagan__op_max_pool, &dagan__op_max_pool_adjoint,
+    &dagan__op_upsample, &dagan__op_upsample_adjoint, &dagan__op_leaky, &dagan__op_scale_channels,
+    &dagan__op_scale_images, &dagan__op_modulate, &dagan__op_normalize, &dagan__op_deviation
 };
 
 MDEDEF int dagan_op_count(void)
@@ -3620,122 +3540,6 @@ DAGAN__COLD_END
 #define DAGAN__FILM_DEVIATION 0.5       /* of what z first adds to gain and shift */
 #define DAGAN__IMAGE_EPSILON 1e-5
 
-/* ---- 6.1 Modulation: a gain and a shift for each channel of each image ---- */
-
-static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *const *in, int inputs, mde_tensor *out)
-{
-    const mde_tensor *x = in[0];
-    int k;
-    for (k = 1; k < inputs && x->rank == 4; k++) {
-        if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
-    }
-    if (x->rank != 4 || k < inputs) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, c]",
-                 name);
-        return 0;
-    }
-    out->rank = 4;
-    memcpy(out->shape, x->shape, sizeof out->shape);
-    return 1;
-}
-
-typedef struct dagan__modulation { const float *x, *gain, *shift; float *out; int64_t pixels, channels; }
-    dagan__modulation;
-
-static void dagan__modulate_image(int64_t index, void *user)
-{
-    const dagan__modulation *m = (const dagan__modulation *)user;
-    int64_t count = m->pixels * m->channels, channels = m->channels, i, k;
-    const float *x = m->x + index * count, *gain = m->gain + index * channels;
-    const float *shift = m->shift ? m->shift + index * channels : NULL;
-    float *out = m->out + index * count;
-    for (i = 0; i < count; i += channels, x += channels, out += channels) {
-        if (shift) for (k = 0; k < channels; k++) out[k] = x[k] * gain[k] + shift[k];
-        else for (k = 0; k < channels; k++) out[k] = x[k] * gain[k];
-    }
-}
-
-static void dagan__modulation_run(mde_context *c, const mde_node *node, const float *shift)
-{
-    dagan__modulation m;
-    m.x = node->in[0]->data;
-    m.gain = node->in[1]->data;
-    m.shift = shift;
-    m.out = node->out->data;
-    m.pixels = node->in[0]->shape[1] * node->in[0]->shape[2];
-    m.channels = node->in[0]->shape[3];
-    dagan__parallel(c, node->in[0]->shape[0], 2 * node->in[0]->count, dagan__modulate_image, &m);
-}
-
-/* Sum over height and width. */
-static mde_tensor *dagan__pixel_sum(mde_context *c, mde_tensor *x)
-{
-    return mde_affine(c, dagan_global_pool(c, x), x ? (double)(x->shape[1] * x->shape[2]) : 0, 0);
-}
-
-static mde_tensor *dagan__scale_images(mde_context *c, mde_tensor *x, mde_tensor *gain);
-
-static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    (void)args;
-    return dagan__modulation_fits(c, "scale_images", in, 2, out);
-}
-
-static void dagan__scale_images_forward(mde_context *c, mde_node *node)
-{
-    dagan__modulation_run(c, node, NULL);
-}
-
-static void dagan__scale_images_vjp(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want,
-                                    mde_tensor **din)
-{
-    if (want & 1) din[0] = dagan__scale_images(c, g, node->in[1]);
-    if (want & 2) din[1] = dagan__pixel_sum(c, mde_mul(c, g, node->in[0]));
-}
-
-static const mde_op dagan__op_scale_images = {
-    "scale_images", 2, dagan__scale_images_shape, dagan__scale_images_forward, dagan__scale_images_vjp, NULL
-};
-
-static mde_tensor *dagan__scale_images(mde_context *c, mde_tensor *x, mde_tensor *gain)
-{
-    mde_tensor *in[2];
-    in[0] = x;
-    in[1] = gain;
-    return mde_apply(c, &dagan__op_scale_images, in, NULL);
-}
-
-static int dagan__modulate_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    (void)args;
-    return dagan__modulation_fits(c, "modulate", in, 3, out);
-}
-
-static void dagan__modulate_forward(mde_context *c, mde_node *node)
-{
-    dagan__modulation_run(c, node, node->in[2]->data);
-}
-
-static void dagan__modulate_vjp(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din)
-{
-    dagan__scale_images_vjp(c, node, g, want, din);
-    if (want & 4) din[2] = dagan__pixel_sum(c, g);
-}
-
-static const mde_op dagan__op_modulate = {
-    "modulate", 3, dagan__modulate_shape, dagan__modulate_forward, dagan__modulate_vjp, NULL
-};
-
-/* x gain + shift: x [n, h, w, c], gain and shift [n, c]. */
-static mde_tensor *dagan__modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift)
-{
-    mde_tensor *in[3];
-    in[0] = x;
-    in[1] = gain;
-    in[2] = shift;
-    return mde_apply(c, &dagan__op_modulate, in, NULL);
-}
-
 DAGAN__COLD_BEGIN
 
 /* ---- 6.2 Layers ---- */
@@ -3848,14 +3652,22 @@ static mde_tensor *dagan__norm_apply(dagan__pass *k, const dagan__layer *layer, 
         x = dagan_instance_normalize(c, x, DAGAN__IMAGE_EPSILON);
         if (gain) x = dagan_scale_channels(c, x, gain, shift);
     } else {
-        x = dagan_batch_norm(c, x, gain, shift, layer->mean, layer->variance, DAGAN__MOMENTUM, DAGAN__BATCH_EPSILON,
-                             k->training, k->g->desc.norm == DAGAN_BATCH_RENORM);
+        dagan_batch_norm_desc d;
+        d.gain = gain;
+        d.bias = shift;
+        d.running_mean = layer->mean;
+        d.running_variance = layer->variance;
+        d.momentum = DAGAN__MOMENTUM;
+        d.epsilon = DAGAN__BATCH_EPSILON;
+        d.training = k->training;
+        d.renorm = k->g->desc.norm == DAGAN_BATCH_RENORM;
+        x = dagan_batch_norm(c, x, &d);
     }
     if (!layer->film) return x;
     m = mde_matmul(c, k->z, layer->film);
     gain = mde_add(c, mde_slice(c, m, 1, 0, filters), layer->gain);
     shift = mde_add(c, mde_slice(c, m, 1, filters, filters), layer->shift);
-    return dagan__modulate(c, x, gain, shift);
+    return dagan_modulate(c, x, gain, shift);
 }
 
 /* A 3x3 convolution with padding; unless it is raw, leaky ReLU and normalization follow, in the authors' order. */
@@ -5361,8 +5173,16 @@ static void dagan__unit_make(mde_params *p, const char *name, int kernel, int in
 
 static mde_tensor *dagan__unit_norm(mde_context *c, const dagan__unit *u, mde_tensor *x, int training)
 {
-    return dagan_batch_norm(c, x, u->gain, u->shift, u->mean, u->variance, DAGAN__STUDY_MOMENTUM,
-                            DAGAN__STUDY_EPSILON, training, 0);
+    dagan_batch_norm_desc d;
+    memset(&d, 0, sizeof d);
+    d.gain = u->gain;
+    d.bias = u->shift;
+    d.running_mean = u->mean;
+    d.running_variance = u->variance;
+    d.momentum = DAGAN__STUDY_MOMENTUM;
+    d.epsilon = DAGAN__STUDY_EPSILON;
+    d.training = training;
+    return dagan_batch_norm(c, x, &d);
 }
 
 /* Sizes stay as they are; pool: the greatest of each 2x2, before the leaky ReLU, which is monotonous and so has less to
@@ -5680,7 +5500,7 @@ static mde_tensor *dagan__drop_channels(mde_context *c, mde_tensor *x, double ra
     if (!kept) return NULL;
     for (i = 0; i < kept->count; i++) kept->data[i] = 1;
     kept = mde_dropout(c, kept, rate, seed, (uint64_t)DAGAN__OF_DROPOUT << 56 | (uint64_t)index);
-    return dagan__scale_images(c, x, kept);
+    return dagan_modulate(c, x, kept, NULL);
 }
 
 /* Logits [n, classes] of x [n, h, w, c], whose first `reals` images are real. step: whose masks of dropout. */
