@@ -26,7 +26,7 @@ TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kern
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
-SOURCES = $(HEADERS) $(wildcard examples/*.c tests/*.c tests/*.h bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZED = $(patsubst tests/%.c,build/sanitize/%,$(wildcard tests/test_*.c))
@@ -92,7 +92,7 @@ clean: ## remove build/
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-9s %s\n", $$1, substr($$0, length($$1) + 3) }'
 
-build/%: examples/%.c $(HEADERS)
+build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
 

@@ -190,8 +190,11 @@ MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals);
 MDEDEF void mde_text_format(mde_text *t, const char *format, ...);
 MDEDEF void mde_text_add_json(mde_text *t, const char *string);            /* quoted and escaped */
 MDEDEF void mde_text_add_html(mde_text *t, const char *string);            /* & < > " escaped */
+/* As mde_text_format, for a page: what a %s without width stands for is escaped as by mde_text_add_html. */
+MDEDEF void mde_text_format_html(mde_text *t, const char *format, ...);
 
-/* JSON: a parsed document is a tree of values. Depth at most 64; duplicate keys are an error. */
+/* JSON: a parsed document is a tree of values. Duplicate keys are an error. */
+#define MDE_JSON_DEPTH 64                   /* nesting, read and written */
 typedef enum mde_json_kind { MDE_JSON_NULL, MDE_JSON_BOOL, MDE_JSON_NUMBER, MDE_JSON_STRING, MDE_JSON_ARRAY,
                              MDE_JSON_OBJECT } mde_json_kind;
 typedef struct mde_json {
@@ -208,6 +211,36 @@ MDEDEF void mde_json_free(mde_context *c, mde_json *root);
 MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key);      /* NULL when absent */
 MDEDEF double mde_json_number(const mde_json *object, const char *key, double absent);
 MDEDEF const char *mde_json_string(const mde_json *object, const char *key, const char *absent);
+
+/* Writes one JSON document into a text; commas, brackets, quotes and line breaks are its business. Of what is opened
+   inside each other, the outermost `lines` levels have each member on a line of its own; MDE_JSON_COMPACT leaves out
+   all space. A key where none belongs, or none where one does, is an error; so is a document left open:
+       mde_json_writer w = mde_json_start(t, 1);
+       mde_json_open(&w, NULL, '{');
+       mde_json_write_string(&w, "name", "web");
+       mde_json_write_numbers(&w, "weights", 3, weights, 9);
+       mde_json_close(&w);
+       mde_json_end(&w); */
+#define MDE_JSON_COMPACT (-1)
+typedef struct mde_json_writer {
+    mde_text *text;
+    int lines, depth;
+    char open[MDE_JSON_DEPTH];              /* the closing bracket of each level */
+    char any[MDE_JSON_DEPTH + 1];           /* whether it has members already */
+} mde_json_writer;
+MDEDEF mde_json_writer mde_json_start(mde_text *t, int lines);
+/* In the following, key is the member's name in an object and NULL elsewhere. */
+MDEDEF void mde_json_open(mde_json_writer *w, const char *key, char bracket);       /* '{' or '[' */
+MDEDEF void mde_json_close(mde_json_writer *w);                                     /* the innermost level */
+MDEDEF void mde_json_write_string(mde_json_writer *w, const char *key, const char *string);    /* NULL: null */
+MDEDEF void mde_json_write_int(mde_json_writer *w, const char *key, int64_t value);
+MDEDEF void mde_json_write_bool(mde_json_writer *w, const char *key, int value);
+/* Significant digits as in mde_text_add_number; what is not finite, which JSON has no number for, is null. */
+MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double value, int digits);
+MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t count, const double *values,
+                                   int digits);
+MDEDEF void mde_json_write_raw(mde_json_writer *w, const char *key, const char *json);  /* a value ready as JSON */
+MDEDEF mde_status mde_json_end(mde_json_writer *w);                                 /* ends the last line */
 
 /* Comma-separated values with one header line. Quotes, CRLF, a byte-order mark and a missing last newline are fine;
    a row with another number of cells than the header is an error that names file and line. */
@@ -1943,7 +1976,6 @@ MDE__COLD_BEGIN
    Numbers of several bytes are put together and taken apart byte by byte, so that the byte order of the machine does
    not matter. */
 
-#define MDE__JSON_DEPTH 64                              /* nesting; the parser recurses */
 #define MDE__NPY_HEADER 10000                           /* bytes; NumPy's own limit for files it does not trust */
 #define MDE__SAFETENSORS_HEADER ((uint64_t)100000000)   /* bytes; the limit of the format's reference reader */
 
@@ -2046,13 +2078,11 @@ static size_t mde__conversion_length(const char *p, char *kind)
     return p[n] && strchr("sdcgf%", p[n]) ? n + 1 : 0;
 }
 
-MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
+static void mde__format_list(mde_text *t, int html, const char *format, va_list arguments)
 {
     char conversion[20], buffer[400], kind = 0;
     const char *p = format, *plain;
-    va_list arguments;
     if (!t || !format || mde__bad(t->context)) return;
-    va_start(arguments, format);
     for (;;) {
         size_t length;
         for (plain = p; *p && *p != '%'; p++) {}
@@ -2069,7 +2099,9 @@ MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
         p += length + 1;
         buffer[0] = 0;
         if (kind == 's' && length == 1) {
-            mde_text_add(t, va_arg(arguments, const char *));
+            const char *string = va_arg(arguments, const char *);
+            if (html) mde_text_add_html(t, string);
+            else mde_text_add(t, string);
         } else if (kind == 's') {
             snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, const char *));
         } else if (kind == 'c') {
@@ -2092,6 +2124,21 @@ MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
         }
         mde_text_add(t, buffer);
     }
+}
+
+MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    mde__format_list(t, 0, format, arguments);
+    va_end(arguments);
+}
+
+MDEDEF void mde_text_format_html(mde_text *t, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    mde__format_list(t, 1, format, arguments);
     va_end(arguments);
 }
 
@@ -2419,7 +2466,7 @@ static mde_json *mde__json_value(mde__json_reader *r, int depth)
         }
         return mde__json_read_number(r, &node->number) ? node : NULL;
     }
-    if (depth == MDE__JSON_DEPTH) {
+    if (depth == MDE_JSON_DEPTH) {
         mde__json_fail(r, r->at, "nested too deeply", "");
         return NULL;
     }
@@ -2537,6 +2584,127 @@ MDEDEF const char *mde_json_string(const mde_json *object, const char *key, cons
 {
     const mde_json *value = mde_json_get(object, key);
     return value && value->kind == MDE_JSON_STRING ? value->string : absent;
+}
+
+/* ---- Writing JSON ---- */
+
+MDEDEF mde_json_writer mde_json_start(mde_text *t, int lines)
+{
+    mde_json_writer w;
+    memset(&w, 0, sizeof w);
+    w.text = t;
+    w.lines = lines;
+    return w;
+}
+
+/* A new line, indented as the innermost level is; nothing where levels do not break lines. */
+static int mde__json_break(mde_json_writer *w, int indent)
+{
+    int i;
+    if (w->depth > w->lines) return 0;
+    mde_text_add(w->text, "\n");
+    for (i = 0; i < indent; i++) mde_text_add(w->text, "  ");
+    return 1;
+}
+
+/* What stands before a value; 0 when nothing is to be written. */
+static int mde__json_member(mde_json_writer *w, const char *key)
+{
+    int in_object = w->depth > 0 && w->open[w->depth - 1] == '}';
+    if (!w->text || mde__bad(w->text->context)) return 0;
+    if ((key != NULL) != in_object) {
+        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
+                 in_object ? "an object; each member needs one" : "an array or alone; only members of objects have one");
+        return 0;
+    }
+    if (w->depth == 0 && w->any[0]) {
+        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is one");
+        return 0;
+    }
+    if (w->any[w->depth]) mde_text_add(w->text, ",");
+    if (w->depth > 0 && !mde__json_break(w, w->depth) && w->any[w->depth] && w->lines != MDE_JSON_COMPACT) {
+        mde_text_add(w->text, " ");
+    }
+    w->any[w->depth] = 1;
+    if (key) {
+        mde_text_add_json(w->text, key);
+        mde_text_add(w->text, w->lines == MDE_JSON_COMPACT ? ":" : ": ");
+    }
+    return 1;
+}
+
+MDEDEF void mde_json_open(mde_json_writer *w, const char *key, char bracket)
+{
+    if (!mde__json_member(w, key)) return;
+    if ((bracket != '{' && bracket != '[') || w->depth == MDE_JSON_DEPTH) {
+        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: cannot open '%c' at depth %d; expected '{' or '[' and less "
+                 "than %d", bracket, w->depth, MDE_JSON_DEPTH);
+        return;
+    }
+    mde_text_add(w->text, bracket == '{' ? "{" : "[");
+    w->open[w->depth++] = bracket == '{' ? '}' : ']';
+    w->any[w->depth] = 0;
+}
+
+MDEDEF void mde_json_close(mde_json_writer *w)
+{
+    if (!w->text || mde__bad(w->text->context)) return;
+    if (w->depth == 0) {
+        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: there is nothing open to close");
+        return;
+    }
+    if (w->any[w->depth]) mde__json_break(w, w->depth - 1);
+    w->depth--;
+    mde_text_add(w->text, w->open[w->depth] == '}' ? "}" : "]");
+}
+
+MDEDEF void mde_json_write_raw(mde_json_writer *w, const char *key, const char *json)
+{
+    if (mde__json_member(w, key)) mde_text_add(w->text, json ? json : "null");
+}
+
+MDEDEF void mde_json_write_string(mde_json_writer *w, const char *key, const char *string)
+{
+    if (!string) mde_json_write_raw(w, key, NULL);
+    else if (mde__json_member(w, key)) mde_text_add_json(w->text, string);
+}
+
+MDEDEF void mde_json_write_int(mde_json_writer *w, const char *key, int64_t value)
+{
+    if (mde__json_member(w, key)) mde_text_format(w->text, "%lld", (long long)value);
+}
+
+MDEDEF void mde_json_write_bool(mde_json_writer *w, const char *key, int value)
+{
+    mde_json_write_raw(w, key, value ? "true" : "false");
+}
+
+MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double value, int digits)
+{
+    if (!(fabs(value) < (double)INFINITY)) mde_json_write_raw(w, key, NULL);
+    else if (mde__json_member(w, key)) mde_text_add_number(w->text, value, digits);
+}
+
+/* On one line, whatever the level. */
+MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t count, const double *values, int digits)
+{
+    int lines = w->lines;
+    size_t i;
+    mde_json_open(w, key, '[');
+    if (lines > 0) w->lines = 0;
+    for (i = 0; i < count; i++) mde_json_write_number(w, NULL, values[i], digits);
+    mde_json_close(w);
+    w->lines = lines;
+}
+
+MDEDEF mde_status mde_json_end(mde_json_writer *w)
+{
+    if (!w->text) return MDE_OUT_OF_MEMORY;
+    if (w->depth > 0 || !w->any[0]) {
+        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the document ends with %d brackets open", w->depth);
+    }
+    if (w->lines != MDE_JSON_COMPACT) mde_text_add(w->text, "\n");
+    return mde_context_status(w->text->context);
 }
 
 /* ---- CSV (RFC 4180) ---- */
@@ -3443,26 +3611,31 @@ static void mde__safetensors_check(mde_context *c, const char *path, int count, 
 static uint64_t mde__safetensors_header(mde_text *t, int count, const mde_safetensor *tensors, int pairs,
                                         const char *const *metadata)
 {
+    mde_json_writer w = mde_json_start(t, MDE_JSON_COMPACT);
     uint64_t at = 0;
     int i, k;
-    mde_text_add(t, "{");
-    for (i = 0; i < pairs; i++) {
-        mde_text_add(t, i ? "," : "\"__metadata__\":{");
-        mde_text_add_json(t, metadata[2 * i]);
-        mde_text_add(t, ":");
-        mde_text_add_json(t, metadata[2 * i + 1]);
+    mde_json_open(&w, NULL, '{');
+    if (pairs) {
+        mde_json_open(&w, "__metadata__", '{');
+        for (i = 0; i < pairs; i++) mde_json_write_string(&w, metadata[2 * i], metadata[2 * i + 1]);
+        mde_json_close(&w);
     }
-    if (pairs) mde_text_add(t, count ? "}," : "}");
     for (i = 0; i < count; i++) {
         uint64_t end = at + (uint64_t)tensors[i].count * 4;
-        if (i) mde_text_add(t, ",");
-        mde_text_add_json(t, tensors[i].name);
-        mde_text_add(t, ":{\"dtype\":\"F32\",\"shape\":[");
-        for (k = 0; k < tensors[i].rank; k++) mde_text_format(t, k ? ",%lld" : "%lld", (long long)tensors[i].shape[k]);
-        mde_text_format(t, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at, (unsigned long long)end);
+        mde_json_open(&w, tensors[i].name, '{');
+        mde_json_write_string(&w, "dtype", "F32");
+        mde_json_open(&w, "shape", '[');
+        for (k = 0; k < tensors[i].rank; k++) mde_json_write_int(&w, NULL, tensors[i].shape[k]);
+        mde_json_close(&w);
+        mde_json_open(&w, "data_offsets", '[');
+        mde_json_write_int(&w, NULL, (int64_t)at);
+        mde_json_write_int(&w, NULL, (int64_t)end);
+        mde_json_close(&w);
+        mde_json_close(&w);
         at = end;
     }
-    mde_text_add(t, "}");
+    mde_json_close(&w);
+    mde_json_end(&w);
     while (t && t->length % 8 != 0 && !mde__bad(t->context)) mde_text_add(t, " ");
     return at;
 }

@@ -5,7 +5,6 @@
      ./dagan_lab run --data omniglot/ --out out/omniglot        a class each folder of images; IDX and .npy as well  */
 #include <limits.h>
 #include <math.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
 #endif
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #define DAGAN_IMPLEMENTATION
 #if __has_include("../dagan.h") /* in the repository; copies beside this file do as well */
@@ -26,6 +26,7 @@
 #else
 #include "dagan.h"
 #endif
+#include "program.h"
 
 static const char *const usage =
     "dagan_lab: further images of classes never seen, and what they are good for\n"
@@ -36,47 +37,20 @@ static const char *const usage =
     "  dagan_lab match      Matching Networks and nearest neighbours, with and without; quality of the made images\n"
     "  dagan_lab transfer   classify, on the classes of another set\n"
     "  dagan_lab report     OUT/report.html and OUT/report.json from what there is\n"
-    "  dagan_lab run        all of these in turn\n"
-    "\n"
-    "  --data PATH          folder of images (a class each folder), IDX or .npy; without it: drawn characters\n"
-    "  --labels PATH        labels of --data, if not found by name\n"
-    "  --target PATH        take the target classes from this set; without it: 15 % of the classes of --data\n"
-    "  --target-labels PATH\n"
-    "  --size N             height and width of the images (default: as they are)\n"
-    "  --invert             dark ink on white paper becomes light on dark\n"
-    "  --preset NAME        quick, compact (default) or paper: sizes of networks and of the studies\n"
-    "  --steps N            of the generator (quick 300, compact 8000, paper 100000)\n"
-    "  --critic-steps N     for each of them (quick and compact 2, paper 5)\n"
-    "  --rate X             learning rate (default 5e-4; quick 1e-3, paper 1e-4)\n"
-    "  --mismatch X         share of real images of other classes among what the critic learns to turn down\n"
-    "                       (default 0.5; paper 0: then made images drift to other classes in short trainings)\n"
-    "  --diversity X        weight of the term that rewards different images for different z (default 0)\n"
-    "  --samples LIST       real samples a class of the classifiers (default 5,10,15; quick 2)\n"
-    "  --made LIST          made images a real one to choose from on validation classes (default 2,5,20; quick 5)\n"
-    "  --runs N             seeds of each classifier (default 3; quick 2)\n"
-    "  --classifier-steps N (default 1000; quick 100)\n"
-    "  --episodes N         training episodes of each Matching Network (default 3000; quick 150)\n"
-    "  --seed N             of the class split and of all else (default 1)\n"
-    "  --threads N          (default: all processors; the results do not depend on it)\n"
-    "  --out DIR            (default out/dagan)\n"
-    "  --quiet              no progress\n";
+    "  dagan_lab run        all of these in turn\n";
 
 /* ---- Settings ---- */
 
-#define MOST_LIST 8
 #define MOST_RUNS 20
 #define TEST_SAMPLES 5          /* of each target class at least, never trained on */
 #define MOST_TEST_SAMPLES 50
 
-typedef struct list { int count, values[MOST_LIST]; } list;
-
 typedef struct settings {
     const char *data, *labels, *target, *target_labels, *out, *preset_name;
-    int size, invert, quiet, threads, runs, critic_steps;
-    long long steps, classifier_steps, episodes;
+    int size, invert, runs, critic_steps;
+    int64_t steps, classifier_steps, episodes;
     double rate, mismatch, diversity;
-    unsigned long long seed;
-    list samples, made;
+    program_ints samples, made;
 } settings;
 
 typedef struct sizes {
@@ -88,7 +62,7 @@ typedef struct sizes {
     double rate, mismatch;
     int runs;
     int64_t classifier_steps, episodes, test_episodes;
-    list real, made;
+    program_ints real, made;
 } sizes;
 
 static const sizes presets[] = {
@@ -101,6 +75,7 @@ static const sizes presets[] = {
 
 typedef struct lab {
     mde_context *c;
+    program p;
     settings s;
     sizes z;
     dagan_images *source, *validation, *target;
@@ -109,29 +84,13 @@ typedef struct lab {
     dagan_images *other;
 } lab;
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int progress(const mde_progress *p, void *user)
-{
-    const int *quiet = (const int *)user;
-    if (!*quiet) mde_print_progress(p, NULL);
-    return interrupted;
-}
-
 /* Of one training among many: for a terminal only, and gone at its end. */
 static int passing_progress(const mde_progress *p, void *user)
 {
-    const int *quiet = (const int *)user;
     mde_progress shown = *p;
     shown.reported = shown.step;
-    if (!*quiet) mde_print_progress(shown.step < shown.steps ? &shown : NULL, NULL);
-    return interrupted;
+    if (shown.step < shown.steps) return program_progress(&shown, user);
+    return program_progress(NULL, user);
 }
 
 static int bad(const lab *l)
@@ -141,7 +100,7 @@ static int bad(const lab *l)
 
 static void say(const lab *l, const char *text)
 {
-    if (!l->s.quiet && !bad(l)) fprintf(stderr, "%s\n", text);
+    if (!l->p.quiet && !bad(l)) fprintf(stderr, "%s\n", text);
 }
 
 static const char *in_out(const lab *l, const char *name, char *path, size_t size)
@@ -200,8 +159,8 @@ static void check_samples(lab *l, const dagan_images *set, const char *what)
 /* Source and validation classes from --data, target classes from it or from --target. */
 static void open_sets(lab *l)
 {
-    dagan_images *all = open_set(l, l->s.data, l->s.labels, l->s.size, l->s.seed);
-    dagan_images *mixed = all ? dagan_images_shuffle(all, l->s.seed) : NULL;
+    dagan_images *all = open_set(l, l->s.data, l->s.labels, l->s.size, l->p.seed);
+    dagan_images *mixed = all ? dagan_images_shuffle(all, l->p.seed) : NULL;
     int height, width, channels;
     if (!mixed) return;
     dagan_images_shape(all, &height, &width, &channels);
@@ -218,7 +177,7 @@ static void open_sets(lab *l)
         snprintf(l->other_name, sizeof l->other_name, "%.60s", l->s.target);
     } else {
         l->target = dagan_images_classes(mixed, 0.85, 1);
-        if (channels == 1) l->other = dagan_images_draw(l->c, 60, 20, height, l->s.seed + 1000);
+        if (channels == 1) l->other = dagan_images_draw(l->c, 60, 20, height, l->p.seed + 1000);
         snprintf(l->other_name, sizeof l->other_name, "drawn characters of another seed");
     }
     if (l->target) check_samples(l, l->target, "target classes");
@@ -251,7 +210,7 @@ static void write_training(lab *l)
     mde_text_add_number(t, l->z.rate, 6);
     mde_text_add(t, ", \"mismatch\": ");
     mde_text_add_number(t, l->z.mismatch, 6);
-    mde_text_format(t, ", \"seed\": \"%llu\",\n\"data\": ", l->s.seed);
+    mde_text_format(t, ", \"seed\": \"%llu\",\n\"data\": ", (unsigned long long)l->p.seed);
     mde_text_add_json(t, l->s.data ? l->s.data : "drawn characters");
     mde_text_add(t, ", \"target\": ");
     mde_text_add_json(t, l->s.target ? l->s.target : "classes of the same set");
@@ -279,19 +238,19 @@ static void train(lab *l)
     memset(&d, 0, sizeof d);
     memset(&t, 0, sizeof t);
     d.preset = l->z.preset;
-    d.seed = l->s.seed;
+    d.seed = l->p.seed;
     t.steps = l->z.steps;
     t.critic_steps = l->z.critic_steps;
     t.learning_rate = l->z.rate;
     t.mismatch = l->z.mismatch > 0 ? l->z.mismatch : MDE_ZERO;
     t.diversity = l->s.diversity;
-    t.seed = l->s.seed;
+    t.seed = l->p.seed;
     t.quarter_turns = 1;
     t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
     t.grid = in_out(l, "training.png", grid, sizeof grid);
     t.grid_set = l->validation;
-    t.progress = progress;
-    t.user = &l->s.quiet;
+    t.progress = program_progress;
+    t.user = &l->p;
     say(l, "train: generator and critic on the source classes");
     mde_make_folder(l->c, l->s.out);
     l->g = dagan_create(l->c, l->source, &d);
@@ -321,7 +280,7 @@ static void sample(lab *l)
     memset(&grid, 0, sizeof grid);
     grid.rows = 10;
     grid.columns = 14;
-    grid.seed = l->s.seed;
+    grid.seed = l->p.seed;
     dagan_write_grid(l->g, l->target, &grid, in_out(l, "samples.png", path, sizeof path));
     grid.interpolate = 1;
     dagan_write_grid(l->g, l->target, &grid, in_out(l, "interpolation.png", path, sizeof path));
@@ -352,7 +311,7 @@ static int test_samples(const lab *l, const dagan_images *set, int *least)
 /* Accuracy on the test samples of the classes of a classifier that was trained on n real samples a class. */
 static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each, int run)
 {
-    uint64_t split = (uint64_t)l->s.seed * 1000 + (uint64_t)run + 1;
+    uint64_t split = l->p.seed * 1000 + (uint64_t)run + 1;
     int least, tests = test_samples(l, set, &least);
     dagan_images *test = dagan_images_samples(set, 0, tests, split);
     dagan_images *real = dagan_images_samples(set, tests, n, split);
@@ -373,11 +332,11 @@ static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each
         f.augment.scale = 0.1;
     }
     f.progress = passing_progress;
-    f.user = &l->s.quiet;
+    f.user = &l->p;
     k = real ? dagan_classifier_create(l->c, real, &d) : NULL;
     if (k && dagan_classifier_train(k, real, &f) == MDE_OK && !bad(l)) result = dagan_classifier_accuracy(k, test);
-    if (interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-    if (!bad(l) && !l->s.quiet) {
+    if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+    if (!bad(l) && !l->p.quiet) {
         fprintf(stderr, "classify: %s%d samples a class, %s, run %d: %.2f %%\n",
                 set == l->validation ? "validation classes, " : "", n, arm_names[arm], run + 1, 100 * result);
     }
@@ -464,7 +423,7 @@ static void classify(lab *l, const dagan_images *set, const char *set_name, cons
         int n = l->z.real.values[i];
         double got[ARMS][MOST_RUNS];
         if (tests + n > least) {
-            if (!l->s.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", n, least);
+            if (!l->p.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", n, least);
             continue;
         }
         mde_text_format(table, "%-10d", n);
@@ -507,12 +466,12 @@ static double nearest_pixels(lab *l, int way, int each, int64_t episodes)
     const dagan_images *set = l->target;
     int classes = dagan_images_class_count(set), height, width, channels, i, j, m;
     int64_t e, right = 0, *order;
-    dagan_images *made = each ? dagan_make(l->g, set, each, l->s.seed) : NULL;
+    dagan_images *made = each ? dagan_make(l->g, set, each, l->p.seed) : NULL;
     mde_mark mark = mde_arena_mark(l->c);
     order = (int64_t *)mde_scratch(l->c, (size_t)classes, sizeof *order);
     dagan_images_shape(set, &height, &width, &channels);
     for (e = 0; e < episodes && order && !bad(l); e++) {
-        mde_random r = mde_random_start(l->s.seed, UINT64_C(0xe915) << 32 | (uint64_t)e);
+        mde_random r = mde_random_start(l->p.seed, UINT64_C(0xe915) << 32 | (uint64_t)e);
         int support[64] = { 0 }, query, samples;
         const float *x;
         double best = 1e300;
@@ -566,9 +525,9 @@ static void add_matcher(lab *l, mde_text *t, mde_text *table, dagan_matcher *m, 
             d.shot = shots[s];
             d.generator = kind == PLAIN ? NULL : l->g;
             d.selector = kind == WITH_SELECTOR;
-            d.seed = l->s.seed + 77;
+            d.seed = l->p.seed + 77;
             d.progress = passing_progress;
-            d.user = &l->s.quiet;
+            d.user = &l->p;
             value = dagan_matcher_accuracy(m, l->target, &d, &error);
             mde_text_format(t, "%s{\"way\": %d, \"shot\": %d, ", w || s ? ", " : "", ways[w], shots[s]);
             add_value(t, "mean", value);
@@ -576,7 +535,7 @@ static void add_matcher(lab *l, mde_text *t, mde_text *table, dagan_matcher *m, 
             add_value(t, "standard_error", error);
             mde_text_add(t, "}");
             mde_text_format(table, "%12.2f +-%5.2f", 100 * value, 100 * error);
-            if (!bad(l) && !l->s.quiet) {
+            if (!bad(l) && !l->p.quiet) {
                 fprintf(stderr, "match: %s, %d-way %d-shot: %.2f %%\n", matcher_names[kind], ways[w], shots[s],
                         100 * value);
             }
@@ -589,7 +548,7 @@ static void add_matcher(lab *l, mde_text *t, mde_text *table, dagan_matcher *m, 
 static void add_quality(lab *l, mde_text *t, mde_text *table, dagan_matcher *m)
 {
     dagan_quality q;
-    if (dagan_measure(l->g, m, l->target, l->s.seed, &q) != MDE_OK) return;
+    if (dagan_measure(l->g, m, l->target, l->p.seed, &q) != MDE_OK) return;
     mde_text_add(t, ",\n\"quality\": {");
     add_value(t, "diversity", q.diversity);
     mde_text_add(t, ", ");
@@ -631,17 +590,17 @@ static void match(lab *l)
         dagan_matcher *m;
         memset(&d, 0, sizeof d);
         memset(&e, 0, sizeof e);
-        d.seed = l->s.seed;
+        d.seed = l->p.seed;
         e.episodes = l->z.episodes;
         e.quarter_turns = 1;
         e.generator = kind == PLAIN ? NULL : l->g;
         e.selector = kind == WITH_SELECTOR;
-        e.seed = l->s.seed;
+        e.seed = l->p.seed;
         e.progress = passing_progress;
-        e.user = &l->s.quiet;
+        e.user = &l->p;
         m = dagan_matcher_create(l->c, l->source, &d);
         if (m) dagan_matcher_train(m, l->source, &e);
-        if (interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+        if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
         if (!bad(l)) add_matcher(l, t, table, m, kind);
         if (kind == PLAIN) judge = m;
         else dagan_matcher_free(m);
@@ -663,13 +622,6 @@ static void match(lab *l)
 }
 
 /* ---- report ---- */
-
-static const char *const style =
-    "<style>body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:1060px;margin:2em auto;padding:0 1em}"
-    "h1{font-size:1.7em}h2{margin-top:2em;border-bottom:1px solid #ddd}table{border-collapse:collapse;margin:1em 0}"
-    "th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #e5e5e5}"
-    "th:first-child,td:first-child{text-align:left}th{background:#f6f6f6}.best{font-weight:bold;background:#e8f4ea}"
-    ".note{color:#555;font-size:.92em}svg,img{max-width:100%;height:auto}</style>\n";
 
 static void add_base64(mde_text *t, const unsigned char *bytes, size_t size)
 {
@@ -771,9 +723,9 @@ static void add_percent(mde_text *t, const mde_json *j, const char *mean, const 
 static void add_classify(mde_text *t, const mde_json *j)
 {
     const mde_json *row, *arm;
-    double values[MOST_LIST * ARMS];
-    char names[MOST_LIST][32];
-    const char *groups[MOST_LIST];
+    double values[PROGRAM_MAX_INTS * ARMS];
+    char names[PROGRAM_MAX_INTS][32];
+    const char *groups[PROGRAM_MAX_INTS];
     int n = 0, k;
     mde_text_add(t, "<p>Set: ");
     mde_text_add_html(t, mde_json_string(j, "set", ""));
@@ -784,7 +736,8 @@ static void add_classify(mde_text *t, const mde_json *j)
                     (int)mde_json_number(j, "made", 0));
     for (k = 0; k < ARMS; k++) mde_text_format(t, "<th>%s</th>", arm_names[k]);
     mde_text_add(t, "<th>DAGAN &minus; none</th><th>both &minus; classic</th></tr>\n");
-    for (row = mde_json_get(j, "rows") ? mde_json_get(j, "rows")->child : NULL; row && n < MOST_LIST; row = row->next) {
+    row = mde_json_get(j, "rows") ? mde_json_get(j, "rows")->child : NULL;
+    for (; row && n < PROGRAM_MAX_INTS; row = row->next) {
         double best = -1;
         const mde_json *arms = mde_json_get(row, "arms");
         snprintf(names[n], sizeof names[n], "%d a class", (int)mde_json_number(row, "samples", 0));
@@ -881,14 +834,10 @@ static void report(lab *l)
     mde_json *matches = read_json(l, "match.json"), *other = read_json(l, "transfer.json");
     mde_text *t = mde_text_create(l->c);
     char path[4096];
-    mde_text_add(t, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>DAGAN report</title>\n");
-    mde_text_add(t, style);
-    mde_text_add(t, "</head><body>\n<h1>Images made for classes never seen</h1>\n<p>Data: ");
-    mde_text_add_html(t, mde_json_string(training, "data", "unknown"));
-    mde_text_add(t, "; target: ");
-    mde_text_add_html(t, mde_json_string(training, "target", "unknown"));
-    mde_text_format(t, "; preset %s, seed %s.</p>\n", mde_json_string(training, "preset", "unknown"),
-                    mde_json_string(training, "seed", "?"));
+    program_page_open(t, "DAGAN report", "Images made for classes never seen");
+    mde_text_format_html(t, "<p>Data: %s; target: %s; preset %s, seed %s.</p>\n",
+                         mde_json_string(training, "data", "unknown"), mde_json_string(training, "target", "unknown"),
+                         mde_json_string(training, "preset", "unknown"), mde_json_string(training, "seed", "?"));
     add_picture(l, t, "samples.png", "Target classes, one a row: a real image first, then images made from it, each "
                                      "with a z of its own. They should be of the same class, and differ.");
     add_picture(l, t, "interpolation.png", "The same with z going from one point to another along a row.");
@@ -905,7 +854,7 @@ static void report(lab *l)
     if (training) add_training(t, training);
     else mde_text_add(t, "<p class=\"note\">train.json is not there yet.</p>\n");
     add_picture(l, t, "training.png", "Validation classes at the end of the training.");
-    mde_text_add(t, "</body></html>\n");
+    program_page_close(t);
     write_file(l, t, "report.html");
     mde_json_free(l->c, training);
     mde_json_free(l->c, classes);
@@ -917,93 +866,6 @@ static void report(lab *l)
 
 /* ---- Command line ---- */
 
-typedef struct option { const char *name; int kind; void *target; } option;    /* kinds: i, l, d, s, u, n (list) */
-
-static int set_list(list *out, const char *text)
-{
-    out->count = 0;
-    while (*text && out->count < MOST_LIST) {
-        char *end;
-        long value = strtol(text, &end, 10);
-        if (end == text || value < 1 || value > 1000 || (*end && *end != ',')) return 0;
-        out->values[out->count++] = (int)value;
-        text = *end ? end + 1 : end;
-    }
-    return out->count > 0 && *text == 0;
-}
-
-static int set_option(const option *o, const char *text)
-{
-    char *end;
-    if (o->kind == 's') {
-        *(const char **)o->target = text;
-        return *text != 0;
-    }
-    if (o->kind == 'n') return set_list((list *)o->target, text);
-    if (o->kind == 'd') {
-        *(double *)o->target = strtod(text, &end);
-        return end != text && *end == 0 && *(double *)o->target >= 0 && *(double *)o->target < 1e6;
-    }
-    if (o->kind == 'u') {
-        *(unsigned long long *)o->target = strtoull(text, &end, 10);
-        return *text >= '0' && *text <= '9' && *end == 0;
-    }
-    {
-        long long value = strtoll(text, &end, 10);
-        if (end == text || *end || value < 1 || value > (o->kind == 'i' ? 1000000LL : 1000000000000LL)) return 0;
-        if (o->kind == 'i') *(int *)o->target = (int)value;
-        else *(long long *)o->target = value;
-    }
-    return 1;
-}
-
-/* The command, or NULL after a line on stderr. */
-static const char *parse(int argc, char **argv, settings *s)
-{
-    const option table[] = { { "--data", 's', &s->data },           { "--labels", 's', &s->labels },
-                             { "--target", 's', &s->target },       { "--target-labels", 's', &s->target_labels },
-                             { "--size", 'i', &s->size },           { "--preset", 's', &s->preset_name },
-                             { "--steps", 'l', &s->steps },         { "--critic-steps", 'i', &s->critic_steps },
-                             { "--rate", 'd', &s->rate },           { "--mismatch", 'd', &s->mismatch },
-                             { "--diversity", 'd', &s->diversity }, { "--out", 's', &s->out },
-                             { "--samples", 'n', &s->samples },     { "--made", 'n', &s->made },
-                             { "--runs", 'i', &s->runs },           { "--classifier-steps", 'l', &s->classifier_steps },
-                             { "--episodes", 'l', &s->episodes },   { "--seed", 'u', &s->seed },
-                             { "--threads", 'i', &s->threads } };
-    static const char *const commands[] = { "run", "train", "sample", "classify", "match", "transfer", "report" };
-    const char *command = NULL;
-    size_t o;
-    int i;
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--quiet") == 0) s->quiet = 1;
-        else if (strcmp(argv[i], "--invert") == 0) s->invert = 1;
-        else if (strncmp(argv[i], "--", 2) != 0) {
-            if (command) {
-                fprintf(stderr, "dagan_lab: \"%s\" is one argument too many; see dagan_lab --help\n", argv[i]);
-                return NULL;
-            }
-            command = argv[i];
-        } else {
-            for (o = 0; o < sizeof table / sizeof *table && strcmp(argv[i], table[o].name) != 0; o++) {}
-            if (o == sizeof table / sizeof *table) {
-                fprintf(stderr, "dagan_lab: %s is not an option; see dagan_lab --help\n", argv[i]);
-                return NULL;
-            }
-            if (i + 1 == argc || !set_option(&table[o], argv[i + 1])) {
-                fprintf(stderr, "dagan_lab: %s: \"%s\" is not a value for it\n", argv[i],
-                        i + 1 < argc ? argv[i + 1] : "");
-                return NULL;
-            }
-            i++;
-        }
-    }
-    for (o = 0; command && o < sizeof commands / sizeof *commands; o++) {
-        if (strcmp(command, commands[o]) == 0) return command;
-    }
-    fprintf(stderr, "dagan_lab: expected a command, as in `dagan_lab run --preset quick`; see dagan_lab --help\n");
-    return NULL;
-}
-
 /* The preset's sizes with the options over them. */
 static int resolve(lab *l)
 {
@@ -1011,12 +873,7 @@ static int resolve(lab *l)
     const char *name = l->s.preset_name ? l->s.preset_name : "compact";
     for (i = 0; i < sizeof presets / sizeof *presets && strcmp(presets[i].name, name) != 0; i++) {}
     if (i == sizeof presets / sizeof *presets) {
-        fprintf(stderr, "dagan_lab: preset %s is not known; expected quick, compact or paper\n", name);
-        return 0;
-    }
-    if (l->s.runs > MOST_RUNS) {
-        fprintf(stderr, "dagan_lab: --runs: at most %d\n", MOST_RUNS);
-        return 0;
+        return program_misused(&l->p, name, " is no preset; expected quick, compact or paper");
     }
     l->z = presets[i];
     if (l->s.steps) l->z.steps = l->s.steps;
@@ -1052,32 +909,58 @@ static void run_command(lab *l, const char *command)
 
 int main(int argc, char **argv)
 {
+    static const char *const commands[] = { "run", "train", "sample", "classify", "match", "transfer", "report" };
     lab l;
-    mde_context_desc desc;
-    mde_status status;
-    const char *command;
-    int i;
+    settings *s = &l.s;
+    size_t i;
+    const program_option options[] = {
+        { "--data", PROGRAM_FILE, "PATH", &s->data, 0, 0,
+          "folder of images (a class each folder), IDX or .npy; without it: drawn characters" },
+        { "--labels", PROGRAM_FILE, "PATH", &s->labels, 0, 0, "labels of --data, if not found by name" },
+        { "--target", PROGRAM_FILE, "PATH", &s->target, 0, 0,
+          "take the target classes from this set; without it: 15 % of the classes of --data" },
+        { "--target-labels", PROGRAM_FILE, "PATH", &s->target_labels, 0, 0, "labels of --target" },
+        { "--size", PROGRAM_INT, "N", &s->size, 1, 1e6, "height and width of the images (default: as they are)" },
+        { "--invert", PROGRAM_FLAG, NULL, &s->invert, 0, 0, "dark ink on white paper becomes light on dark" },
+        { "--preset", PROGRAM_FILE, "NAME", &s->preset_name, 0, 0,
+          "quick, compact (default) or paper: sizes of networks and of the studies" },
+        { "--steps", PROGRAM_INT64, "N", &s->steps, 1, 1e12,
+          "of the generator (quick 300, compact 8000, paper 100000)" },
+        { "--critic-steps", PROGRAM_INT, "N", &s->critic_steps, 1, 1e6,
+          "for each of them (quick and compact 2, paper 5)" },
+        { "--rate", PROGRAM_REAL, "X", &s->rate, 0, 1e6, "learning rate (default 5e-4; quick 1e-3, paper 1e-4)" },
+        { "--mismatch", PROGRAM_REAL, "X", &s->mismatch, 0, 1e6,
+          "share of real images of other classes among what the critic learns to turn down\n"
+          "(default 0.5; paper 0: then made images drift to other classes in short trainings)" },
+        { "--diversity", PROGRAM_REAL, "X", &s->diversity, 0, 1e6,
+          "weight of the term that rewards different images for different z (default 0)" },
+        { "--samples", PROGRAM_INTS, "LIST", &s->samples, 1, 1000,
+          "real samples a class of the classifiers (default 5,10,15; quick 2)" },
+        { "--made", PROGRAM_INTS, "LIST", &s->made, 1, 1000,
+          "made images a real one to choose from on validation classes (default 2,5,20; quick 5)" },
+        { "--runs", PROGRAM_INT, "N", &s->runs, 1, MOST_RUNS, "seeds of each classifier (default 3; quick 2)" },
+        { "--classifier-steps", PROGRAM_INT64, "N", &s->classifier_steps, 1, 1e12, "(default 1000; quick 100)" },
+        { "--episodes", PROGRAM_INT64, "N", &s->episodes, 1, 1e12,
+          "training episodes of each Matching Network (default 3000; quick 150)" },
+        { "--out", PROGRAM_FILE, "DIR", &s->out, 0, 0, "(default out/dagan)" }
+    };
     memset(&l, 0, sizeof l);
-    memset(&desc, 0, sizeof desc);
-    l.s.out = "out/dagan";
-    l.s.seed = 1;
-    l.s.mismatch = -1;
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
+    program_start(&l.p, "dagan_lab", usage, options, (int)(sizeof options / sizeof *options));
+    l.p.seed = 1;
+    l.p.max_arguments = 1;
+    l.p.when_stopped = "stopped; the same command goes on from here";
+    s->out = "out/dagan";
+    s->mismatch = -1;
+    if (!program_parse(&l.p, argc, argv)) return l.p.code;
+    for (i = 0; l.p.count && i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(l.p.arguments[0], commands[i]) == 0) break;
     }
-    command = parse(argc, argv, &l.s);
-    if (!command || !resolve(&l)) return 2;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    desc.threads = l.s.threads;
-    l.c = mde_context_create(&desc);
-    run_command(&l, command);
-    status = mde_context_status(l.c);
-    if (status == MDE_STOPPED) fprintf(stderr, "\ndagan_lab: stopped; the same command goes on from here\n");
-    else if (status) fprintf(stderr, "dagan_lab: %s\n", mde_error(l.c));
-    mde_context_free(l.c);
-    return status == MDE_STOPPED ? 130 : status ? 1 : 0;
+    if (!l.p.count || i == sizeof commands / sizeof *commands) {
+        program_misused(&l.p, "", "expected a command, as in `dagan_lab run --preset quick`");
+        return l.p.code;
+    }
+    if (!resolve(&l)) return l.p.code;
+    l.c = program_context(&l.p);
+    run_command(&l, commands[i]);
+    return program_end(&l.p, l.c);
 }

@@ -13,9 +13,9 @@ ok() { passed=$((passed + 1)); echo "ok   $1"; }
 bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
 check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
 
-# From a flat copy of the two headers and the program, as somebody has it who copied them.
+# From a flat copy of the headers and the program, as somebody has it who copied them.
 mkdir "$work/flat"
-cp mdemix.h dagan.h examples/dagan_lab.c "$work/flat"
+cp mdemix.h dagan.h examples/program.h examples/dagan_lab.c "$work/flat"
 openmp=
 echo 'int main(void){return 0;}' >"$work/probe.c"
 $CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp

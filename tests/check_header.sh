@@ -82,7 +82,7 @@ try the_program_of_the_doc_block_builds_and_runs sh "$work/build_program" "$CC" 
 awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md > "$work/program.c"
 try the_program_of_the_readme_builds_and_runs sh "$work/build_program" "$CC" "$work"
 
-awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' ./*.h > "$work/log"
+awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' ./*.h examples/*.[ch] > "$work/log"
 verdict lines_have_at_most_120_columns "$work/log"
 
 # ---- One door for each thing ----
@@ -186,8 +186,8 @@ for file in examples/*.c; do
     [ -f "$file" ] || continue
     example=$(basename "$file" .c)
     mkdir -p "$work/$example/alone"
-    cp ./*.h "$file" "$work/$example/alone"
-    try "example_${example}_compiles_alone_beside_the_header" sh -c "cd '$work/$example/alone' && $CC -fsyntax-only $example.c"
+    cp ./*.h examples/*.h "$file" "$work/$example/alone"
+    try "example_${example}_compiles_alone_beside_the_headers" sh -c "cd '$work/$example/alone' && $CC -fsyntax-only $example.c"
     # The command at its top, from here, with its output elsewhere; without optimisation, to save time.
     command=$(sed -n 's|^ *\(cc .* -lm\).*|\1|p' "$file" | head -n 1 |
         sed "s|^cc |$CC |; s| -O2 | -O0 |; s| -o [^ ]*| -o $work/$example/program|")

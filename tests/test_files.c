@@ -102,6 +102,16 @@ static void text_is_escaped_for_json_and_html(void)
     mde_context_free(c);
 }
 
+static void a_format_for_pages_escapes_its_strings_and_nothing_else(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_text *t = mde_text_create(c);
+    mde_text_format_html(t, "<b class=\"x\">%s</b> %d &lt; %.2f %s%%", "a<b & \"c\"", 3, 0.5, "");
+    CHECK(strcmp(t->bytes, "<b class=\"x\">a&lt;b &amp; &quot;c&quot;</b> 3 &lt; 0.50 %") == 0);
+    mde_text_free(t);
+    mde_context_free(c);
+}
+
 /* What is written as JSON is read as the same text. */
 static void json_text_round_trips(void)
 {
@@ -113,6 +123,86 @@ static void json_text_round_trips(void)
     root = mde_json_parse(c, "t", t->bytes, t->length);
     CHECK(root && strcmp(root->string, text) == 0);
     mde_context_free(c);
+}
+
+static const char *write_example(mde_context *c, mde_text **t, int lines)
+{
+    const double values[4] = { 0.5, -2, (double)NAN, (double)INFINITY };
+    mde_json_writer w;
+    *t = mde_text_create(c);
+    w = mde_json_start(*t, lines);
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "na\"me", "a\\b");
+    mde_json_write_numbers(&w, "values", 4, values, 9);
+    mde_json_open(&w, "empty", '{');
+    mde_json_close(&w);
+    mde_json_open(&w, "rows", '[');
+    mde_json_write_int(&w, NULL, INT64_MIN);
+    mde_json_write_bool(&w, NULL, 2);
+    mde_json_open(&w, NULL, '[');
+    mde_json_write_string(&w, NULL, NULL);
+    mde_json_write_raw(&w, NULL, "{}");
+    mde_json_close(&w);
+    mde_json_close(&w);
+    mde_json_write_number(&w, "third", 1.0 / 3, 3);
+    mde_json_close(&w);
+    return mde_json_end(&w) == MDE_OK && *t ? (*t)->bytes : "";
+}
+
+static void the_json_writer_places_commas_and_lines(void)
+{
+    static const struct {
+        int lines;
+        const char *text;
+    } expected[] = {
+        { MDE_JSON_COMPACT, "{\"na\\\"me\":\"a\\\\b\",\"values\":[0.5,-2,null,null],\"empty\":{},"
+                            "\"rows\":[-9223372036854775808,true,[null,{}]],\"third\":0.333}" },
+        { 0, "{\"na\\\"me\": \"a\\\\b\", \"values\": [0.5, -2, null, null], \"empty\": {}, "
+             "\"rows\": [-9223372036854775808, true, [null, {}]], \"third\": 0.333}\n" },
+        { 1, "{\n  \"na\\\"me\": \"a\\\\b\",\n  \"values\": [0.5, -2, null, null],\n  \"empty\": {},\n"
+             "  \"rows\": [-9223372036854775808, true, [null, {}]],\n  \"third\": 0.333\n}\n" },
+        { 2, "{\n  \"na\\\"me\": \"a\\\\b\",\n  \"values\": [0.5, -2, null, null],\n  \"empty\": {},\n"
+             "  \"rows\": [\n    -9223372036854775808,\n    true,\n    [null, {}]\n  ],\n  \"third\": 0.333\n}\n" }
+    };
+    mde_context *c = mde_context_create(NULL);
+    mde_text *t;
+    size_t i;
+    for (i = 0; i < sizeof expected / sizeof *expected; i++) {
+        CHECK(strcmp(write_example(c, &t, expected[i].lines), expected[i].text) == 0);
+        mde_json_free(c, mde_json_parse(c, "t", t->bytes, t->length));
+        CHECK(mde_context_status(c) == MDE_OK);
+        mde_text_free(t);
+    }
+    CHECK(c->held == 0);
+    mde_context_free(c);
+}
+
+static void wrong_use_of_the_json_writer_is_an_error(void)
+{
+    int k;
+    for (k = 0; k < 7; k++) {
+        static const char *const expected[] = { "key \"x\" in an array", "key \"\" in an object", "second value",
+                                                "brackets open", "nothing open", "cannot open", "at depth 64" };
+        mde_context *c = mde_context_create(NULL);
+        mde_text *t = mde_text_create(c);
+        mde_json_writer w = mde_json_start(t, 0);
+        int i;
+        if (k == 0) mde_json_open(&w, NULL, '[');
+        if (k == 0) mde_json_write_int(&w, "x", 1);
+        if (k == 1) mde_json_open(&w, NULL, '{');
+        if (k == 1) mde_json_write_int(&w, NULL, 1);
+        if (k == 2) mde_json_write_int(&w, NULL, 1);
+        if (k == 2) mde_json_write_int(&w, NULL, 2);
+        if (k == 3) mde_json_open(&w, NULL, '[');
+        if (k == 4) mde_json_close(&w);
+        if (k == 5) mde_json_open(&w, NULL, '(');
+        for (i = 0; k == 6 && i < MDE_JSON_DEPTH; i++) mde_json_open(&w, NULL, '[');
+        CHECK(k < 6 || mde_context_status(c) == MDE_OK);
+        if (k == 6) mde_json_open(&w, NULL, '[');
+        CHECK(mde_json_end(&w) == MDE_BAD_ARGUMENT);
+        CHECK(strstr(mde_error(c), expected[k]) != NULL);
+        mde_context_free(c);
+    }
 }
 
 /* ---- JSON ---- */
@@ -926,7 +1016,10 @@ int main(void)
     TEST(numbers_print_as_asked);
     TEST(a_text_grows_and_formats);
     TEST(text_is_escaped_for_json_and_html);
+    TEST(a_format_for_pages_escapes_its_strings_and_nothing_else);
     TEST(json_text_round_trips);
+    TEST(the_json_writer_places_commas_and_lines);
+    TEST(wrong_use_of_the_json_writer_is_an_error);
     TEST(json_is_read_as_a_tree);
     TEST(wrong_json_is_refused_with_its_place);
     TEST(json_nests_64_levels_and_no_more);

@@ -1,0 +1,348 @@
+/* program.h - what the programs of this folder share: options and their help, exit codes, control-C, progress, pages.
+   To take a program elsewhere, copy it, this file, mdemix.h and what else it includes into one folder.
+
+   A program has a table of options, a row each, from which parsing and --help come. --help, --version, --quiet,
+   --threads and --seed are everywhere and mean the same:
+
+       program p;
+       const program_option table[] = { { "--folds", PROGRAM_INT, "N", &folds, 2, 100, "of the cross-validation" } };
+       program_start(&p, "name", "name: what it does in one line\n\n  name FILE [options]\n", table, 1);
+       if (!program_parse(&p, argc, argv)) return p.code;
+       c = program_context(&p);
+       ...                                     with program_progress as callback and &p as its user pointer
+       return program_end(&p, c);
+
+   Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 wrong use, likewise; 130 stopped by control-C
+   (or SIGTERM) at the next report of progress, when all that was finished is on disk. A second control-C kills. */
+#ifndef MDEMIX_PROGRAM_H
+#define MDEMIX_PROGRAM_H
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROGRAM_DONE = 0, PROGRAM_FAILED = 1, PROGRAM_MISUSED = 2, PROGRAM_INTERRUPTED = 130 };
+
+/* ---- Options ---- */
+
+typedef enum program_kind {
+    PROGRAM_HEADING,    /* no option: a line of the help between groups of them, in `help` */
+    PROGRAM_FLAG,       /* int: 1 when given */
+    PROGRAM_TEXT,       /* const char *, perhaps empty */
+    PROGRAM_FILE,       /* const char *, not empty */
+    PROGRAM_INT,        /* int, int64_t, double: from minimum to maximum */
+    PROGRAM_INT64,
+    PROGRAM_REAL,
+    PROGRAM_POSITIVE,   /* double above 0 */
+    PROGRAM_SEED,       /* uint64_t */
+    PROGRAM_INTS        /* program_ints: numbers from minimum to maximum, separated by commas */
+} program_kind;
+
+typedef struct program_option {
+    const char *name;                   /* with its dashes */
+    program_kind kind;
+    const char *value;                  /* what the help calls the value */
+    void *target;                       /* where it goes; keeps what it has when the option is not given */
+    double minimum, maximum;            /* of numbers; maximum 0: none but that of the type */
+    const char *help;                   /* \n starts a new line */
+} program_option;
+
+#define PROGRAM_MAX_INTS 8
+typedef struct program_ints { int count, values[PROGRAM_MAX_INTS]; } program_ints;
+
+typedef struct program {
+    const char *name, *usage;
+    const program_option *options;
+    int option_count;
+    /* What is common to all programs. Preset threads or seed between start and parse for another default. */
+    int quiet, threads;                 /* threads 0: all */
+    uint64_t seed;
+    int max_arguments;                  /* how many arguments besides options are taken */
+    int count;                          /* those that were given; they stand at the front of arguments */
+    char **arguments;
+    int code;                           /* to exit with when program_parse returns 0 */
+    const char *when_stopped;           /* what to say after control-C */
+} program;
+
+static inline void program_start(program *p, const char *name, const char *usage, const program_option *options,
+                                 int count)
+{
+    memset(p, 0, sizeof *p);
+    p->name = name;
+    p->usage = usage;
+    p->options = options;
+    p->option_count = count;
+    p->when_stopped = "stopped";
+}
+
+/* Text in words from a column on, broken before column 110. */
+static inline void program_print_wrapped(const char *text, int column)
+{
+    int at = column;
+    while (*text) {
+        int word = (int)strcspn(text, " \n");
+        if (*text == '\n' || (at > column && at + word > 110)) {
+            printf("\n%*s", column, "");
+            at = column;
+            text += *text == '\n';
+        } else if (word > 0) {
+            printf("%.*s", word, text);
+            at += word;
+            text += word;
+        } else {
+            int spaces = (int)strspn(text, " ");
+            if (at + spaces + (int)strcspn(text + spaces, " \n") <= 110) printf("%*s", spaces, "");
+            at += spaces;
+            text += spaces;
+        }
+    }
+    printf("\n");
+}
+
+static inline void program_print_option(const char *name, const char *value, const char *help)
+{
+    const int column = 26;
+    int width = printf("  %s%s%s", name, value && *value ? " " : "", value ? value : "");
+    if (width >= column) printf("\n%*s", column, "");
+    else printf("%*s", column - width, "");
+    program_print_wrapped(help, column);
+}
+
+static inline void program_help(const program *p)
+{
+    char text[100];
+    int i;
+    fputs(p->usage, stdout);
+    printf("\n");
+    for (i = 0; i < p->option_count; i++) {
+        const program_option *o = &p->options[i];
+        if (o->kind == PROGRAM_HEADING) printf("%s\n", o->help);
+        else program_print_option(o->name, o->kind == PROGRAM_FLAG ? NULL : o->value, o->help);
+    }
+    printf("As in every program\n");
+    snprintf(text, sizeof text, "of all that is random; default %llu", (unsigned long long)p->seed);
+    program_print_option("--seed", "N", text);
+    snprintf(text, sizeof text, "default: %s; results do not depend on it", p->threads == 1 ? "1" : "all");
+    program_print_option("--threads", "N", text);
+    program_print_option("--quiet", NULL, "no progress");
+    program_print_option("--version", NULL, "of the library");
+    program_print_option("--help", NULL, "this text");
+}
+
+/* Reads [minimum, maximum] as a whole number from the start of text; *end is where it stopped. */
+static inline int program_whole(const char *text, char **end, double minimum, double maximum, long long *value)
+{
+    errno = 0;
+    *value = strtoll(text, end, 10);
+    return *end != text && errno == 0 && (double)*value >= minimum && (double)*value <= maximum;
+}
+
+static inline int program_set_ints(program_ints *out, const char *text, double minimum, double maximum)
+{
+    char *end;
+    long long value;
+    out->count = 0;
+    while (out->count < PROGRAM_MAX_INTS && program_whole(text, &end, minimum, maximum, &value)) {
+        out->values[out->count++] = (int)value;
+        if (*end == 0) return 1;
+        if (*end != ',') return 0;
+        text = end + 1;
+    }
+    return 0;
+}
+
+/* Returns 0 when text is no value for the option. */
+static inline int program_set(const program_option *o, const char *text)
+{
+    double maximum = o->maximum > 0 ? o->maximum : o->kind == PROGRAM_INT || o->kind == PROGRAM_INTS ? 1e9 : 1e18;
+    long long whole = 0;
+    double real;
+    char *end;
+    switch (o->kind) {
+    case PROGRAM_TEXT:
+        *(const char **)o->target = text;
+        return 1;
+    case PROGRAM_FILE:
+        *(const char **)o->target = text;
+        return *text != 0;
+    case PROGRAM_INT:
+    case PROGRAM_INT64:
+        if (!program_whole(text, &end, o->minimum, maximum, &whole) || *end) return 0;
+        if (o->kind == PROGRAM_INT) *(int *)o->target = (int)whole;
+        else *(int64_t *)o->target = (int64_t)whole;
+        return 1;
+    case PROGRAM_REAL:
+    case PROGRAM_POSITIVE:
+        real = strtod(text, &end);
+        if (end == text || *end || !(o->kind == PROGRAM_POSITIVE ? real > 0 : real >= o->minimum) ||
+            (o->maximum > 0 && real > o->maximum))
+            return 0;
+        *(double *)o->target = real;
+        return 1;
+    case PROGRAM_SEED:
+        errno = 0;
+        *(uint64_t *)o->target = (uint64_t)strtoull(text, &end, 10);
+        return *text >= '0' && *text <= '9' && *end == 0 && errno == 0;
+    case PROGRAM_INTS:
+        return program_set_ints((program_ints *)o->target, text, o->minimum, maximum);
+    default:
+        return 0;
+    }
+}
+
+/* What a value must be, for the error. */
+static inline void program_describe(const program_option *o, char *text, size_t size)
+{
+    const char *what = o->kind == PROGRAM_REAL ? "a number" :
+                       o->kind == PROGRAM_INTS ? "whole numbers, separated by commas," : "a whole number";
+    if (o->kind == PROGRAM_TEXT || o->kind == PROGRAM_FILE) snprintf(text, size, "expected a text");
+    else if (o->kind == PROGRAM_POSITIVE) snprintf(text, size, "expected a number above 0");
+    else if (o->maximum > 0) snprintf(text, size, "expected %s from %.10g to %.10g", what, o->minimum, o->maximum);
+    else snprintf(text, size, "expected %s not below %.10g", what, o->minimum);
+}
+
+/* Wrong use: one line on stderr; program_parse returns what this returns. */
+static inline int program_misused(program *p, const char *about, const char *what)
+{
+    fprintf(stderr, "%s: %s%s; see %s --help\n", p->name, about, what, p->name);
+    p->code = PROGRAM_MISUSED;
+    return 0;
+}
+
+static inline const program_option *program_find(const program_option *options, int count, const char *name,
+                                                 size_t length)
+{
+    int i;
+    for (i = 0; i < count; i++) {
+        if (options[i].name && strlen(options[i].name) == length && memcmp(options[i].name, name, length) == 0) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
+/* One option at argv[*i]; takes the value behind it, too. */
+static inline int program_parse_option(program *p, const program_option *common, int common_count, int argc,
+                                       char **argv, int *i)
+{
+    const char *name = argv[*i], *equals = strchr(name, '='), *value = NULL;
+    size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    const program_option *o = program_find(p->options, p->option_count, name, length);
+    char expected[120];
+    if (!o) o = program_find(common, common_count, name, length);
+    if (!o) return program_misused(p, name, " is not an option");
+    if (o->kind == PROGRAM_FLAG) {
+        if (equals) return program_misused(p, o->name, " takes no value");
+        *(int *)o->target = 1;
+        return 1;
+    }
+    if (equals) value = equals + 1;
+    else if (*i + 1 < argc) value = argv[++*i];
+    if (value && program_set(o, value)) return 1;
+    program_describe(o, expected, sizeof expected);
+    fprintf(stderr, "%s: %s: \"%s\" is not a value for it; %s\n", p->name, o->name, value ? value : "", expected);
+    p->code = PROGRAM_MISUSED;
+    return 0;
+}
+
+/* Returns 1 to go on, 0 to exit with p->code: all was said. Moves the arguments that are no options to the front. */
+static inline int program_parse(program *p, int argc, char **argv)
+{
+    const program_option common[] = { { "--quiet", PROGRAM_FLAG, NULL, &p->quiet, 0, 0, NULL },
+                                      { "--threads", PROGRAM_INT, NULL, &p->threads, 0, 1024, NULL },
+                                      { "--seed", PROGRAM_SEED, NULL, &p->seed, 0, 0, NULL } };
+    int i, options = 1;
+    p->arguments = argv + 1;
+    for (i = 1; i < argc; i++) {
+        if (options && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+            program_help(p);
+            return 0;
+        }
+        if (options && strcmp(argv[i], "--version") == 0) {
+            printf("%s %s\n", p->name, MDE_VERSION);
+            return 0;
+        }
+        if (options && strcmp(argv[i], "--") == 0) {
+            options = 0;
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
+            if (!program_parse_option(p, common, 3, argc, argv, &i)) return 0;
+        } else {
+            if (p->count == p->max_arguments) return program_misused(p, argv[i], " is one argument too many");
+            p->arguments[p->count++] = argv[i];
+        }
+    }
+    return 1;
+}
+
+/* ---- Control-C, progress, end ---- */
+
+static volatile sig_atomic_t program_interrupted;
+
+static inline void program_on_signal(int number)
+{
+    program_interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+static inline mde_context *program_context(program *p)
+{
+    mde_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = p->threads;
+    signal(SIGINT, program_on_signal);
+    signal(SIGTERM, program_on_signal);
+    return mde_context_create(&desc);
+}
+
+/* An mde_progress_fn, with the program as its user pointer. */
+static inline int program_progress(const mde_progress *progress, void *user)
+{
+    const program *p = (const program *)user;
+    if (!p->quiet) mde_print_progress(progress, NULL);
+    return program_interrupted;
+}
+
+/* Frees the context; says what went wrong, if anything did. */
+static inline int program_end(program *p, mde_context *c)
+{
+    mde_status status = mde_context_status(c);
+    if (status == MDE_STOPPED) fprintf(stderr, "\n%s: %s\n", p->name, p->when_stopped);
+    else if (status) fprintf(stderr, "%s: %s\n", p->name, c ? mde_error(c) : "out of memory");
+    mde_context_free(c);
+    return status == MDE_STOPPED ? PROGRAM_INTERRUPTED : status ? PROGRAM_FAILED : PROGRAM_DONE;
+}
+
+/* ---- Pages: one file each, without references to others ---- */
+
+static inline void program_page_open(mde_text *t, const char *title, const char *heading)
+{
+    mde_text_add(t,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>"
+        "body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:1060px;margin:2em auto;padding:0 1em}"
+        "h1{font-size:1.7em}h2{margin-top:2em;border-bottom:1px solid #ddd}table{border-collapse:collapse;margin:1em 0}"
+        "th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #e5e5e5}"
+        "th:first-child,td:first-child{text-align:left}th{background:#f6f6f6}"
+        ".best{font-weight:bold;background:#e8f4ea}.note{color:#555;font-size:.92em}"
+        "svg,img{max-width:100%;height:auto}code{background:#f4f4f4;padding:0 .2em}.wide{overflow-x:auto}"
+        ".warn{background:#fff4e0;border-left:4px solid #e09020;padding:.5em 1em}</style>\n");
+    mde_text_format_html(t, "<title>%s</title>\n</head>\n<body>\n<h1>%s</h1>\n", title, heading);
+}
+
+static inline void program_page_close(mde_text *t)
+{
+    mde_text_add(t, "</body>\n</html>\n");
+}
+
+/* A cell of a table with a number; NaN shows as a dash. */
+static inline void program_page_number(mde_text *t, double value, int decimals, int best)
+{
+    mde_text_add(t, best ? "<td class=\"best\">" : "<td>");
+    if (value == value) mde_text_add_fixed(t, value, decimals);
+    else mde_text_add(t, "&ndash;");
+    mde_text_add(t, "</td>");
+}
+
+#endif /* MDEMIX_PROGRAM_H */
