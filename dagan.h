@@ -3542,20 +3542,179 @@ DAGAN__COLD_END
 
 DAGAN__COLD_BEGIN
 
+/* ---- 6.1 What all networks share ---- */
+
+typedef struct dagan__size { int height, width, channels; } dagan__size;
+
+static size_t dagan__size_floats(dagan__size s)
+{
+    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
+}
+
+static dagan__size dagan__size_of(const dagan_images *set)
+{
+    dagan__size s;
+    dagan_images_shape(set, &s.height, &s.width, &s.channels);
+    return s;
+}
+
+/* A set with images of the networks' size, at least one in each class. who: "the network takes". */
+static int dagan__check_images(mde_context *c, const char *what, const dagan_images *set, dagan__size want,
+                               const char *who)
+{
+    dagan__size have = dagan__size_of(set);
+    int k;
+    if (mde_context_status(c) != MDE_OK) return 0;
+    if (!set || dagan_images_count(set) < 1) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has no images" : "no set of images was given");
+        return 0;
+    }
+    if (have.height != want.height || have.width != want.width || have.channels != want.channels) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; %s %d x %d x %d", what, have.height, have.width,
+                 have.channels, who, want.height, want.width, want.channels);
+        return 0;
+    }
+    for (k = 0; k < dagan_images_class_count(set); k++) {
+        if (dagan_images_sample_count(set, k) > 0) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
+        return 0;
+    }
+    return 1;
+}
+
+/* A batch of n images; those of the list are copied into it, without a list it is blank. */
+static mde_tensor *dagan__batch(mde_context *c, dagan__size size, int64_t n, const float *const *images)
+{
+    int64_t shape[4], i;
+    mde_tensor *x;
+    shape[0] = n;
+    shape[1] = size.height;
+    shape[2] = size.width;
+    shape[3] = size.channels;
+    x = mde_tensor_create(c, 4, shape);
+    for (i = 0; x && images && i < n; i++) {
+        memcpy(x->data + (size_t)i * dagan__size_floats(size), images[i], dagan__size_floats(size) * sizeof **images);
+    }
+    return x;
+}
+
+static mde_tensor *dagan__matrix(mde_context *c, int64_t rows, int64_t columns)
+{
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    return mde_tensor_create(c, 2, shape);
+}
+
+static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows, int64_t columns)
+{
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    return mde_reshape(c, x, 2, shape);
+}
+
+/* All images of a set in one list, with the class of each. */
+typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
+
+static void dagan__list_close(mde_context *c, dagan__list *list)
+{
+    mde_release(c, (void *)list->images);
+    mde_release(c, list->labels);
+}
+
+/* Each image `each` times. */
+static int dagan__list_open(mde_context *c, const dagan_images *set, int each, dagan__list *list)
+{
+    int k, i, copy;
+    int64_t at = 0;
+    list->count = dagan_images_count(set) * each;
+    list->images = (const float **)mde_alloc(c, (size_t)list->count, sizeof *list->images);
+    list->labels = (int32_t *)mde_alloc(c, (size_t)list->count, sizeof *list->labels);
+    if (mde_context_status(c) != MDE_OK) return 0;
+    for (k = 0; k < dagan_images_class_count(set); k++) {
+        for (i = 0; i < dagan_images_sample_count(set, k); i++) {
+            for (copy = 0; copy < each; copy++, at++) {
+                list->images[at] = dagan_images_pixels(set, k, i);
+                list->labels[at] = k;
+            }
+        }
+    }
+    return 1;
+}
+
 /* ---- 6.2 Layers ---- */
 
 typedef struct dagan__layer {
-    mde_tensor *weight, *bias;          /* [3, 3, in, out] or [in, out]; [out] */
+    mde_tensor *weight, *bias;          /* [kernel, kernel, in, out] or [in, out]; [out] */
     mde_tensor *gain, *shift;           /* of the normalization, [out] */
     mde_tensor *mean, *variance;        /* running statistics, [out] */
     mde_tensor *film;                   /* [noise, 2 out]: what z adds to gain and shift */
 } dagan__layer;
 
+static mde_tensor *dagan__param(mde_params *p, const char *layer, const char *what, int rank, const int64_t *shape,
+                                mde_init init, double scale)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", layer, what);
+    return mde_param(p, name, rank, shape, init, scale);
+}
+
+enum { DAGAN__BIAS = 1, DAGAN__GAIN = 2, DAGAN__RUNNING = 4 };  /* parts besides the weight; gain and shift */
+
+/* The one place where layers are made: a convolution with a square kernel, or with kernel 0 a matrix, whose weights have
+   that standard deviation. */
+static void dagan__layer_make(mde_params *p, const char *name, int kernel, int64_t in, int64_t out, int parts,
+                              double deviation, dagan__layer *layer)
+{
+    int64_t shape[4];
+    shape[0] = shape[1] = kernel;
+    shape[2] = in;
+    shape[3] = out;
+    layer->weight = kernel ? dagan__param(p, name, "weight", 4, shape, MDE_INIT_NORMAL, deviation)
+                           : dagan__param(p, name, "weight", 2, shape + 2, MDE_INIT_NORMAL, deviation);
+    if (parts & DAGAN__BIAS) layer->bias = dagan__param(p, name, "bias", 1, &out, MDE_INIT_ZEROS, 0);
+    if (parts & DAGAN__GAIN) {
+        layer->gain = dagan__param(p, name, "norm.gain", 1, &out, MDE_INIT_ONES, 0);
+        layer->shift = dagan__param(p, name, "norm.bias", 1, &out, MDE_INIT_ZEROS, 0);
+    }
+    if (parts & DAGAN__RUNNING) {
+        layer->mean = dagan__param(p, name, "norm.running_mean", 1, &out, MDE_INIT_ZEROS, 0);
+        layer->variance = dagan__param(p, name, "norm.running_variance", 1, &out, MDE_INIT_ONES, 0);
+        if (layer->mean) layer->mean->requires_grad = 0;
+        if (layer->variance) layer->variance->requires_grad = 0;
+    }
+}
+
+/* x weight + bias: x [n, in]. */
+static mde_tensor *dagan__layer_linear(mde_context *c, const dagan__layer *layer, mde_tensor *x)
+{
+    return mde_add(c, mde_matmul(c, x, layer->weight), layer->bias);
+}
+
+/* Descriptor of a batch norm with the layer's statistics and, if asked for, gain and shift. */
+static dagan_batch_norm_desc dagan__layer_norm(const dagan__layer *layer, int with_gain, double momentum,
+                                               double epsilon, int training)
+{
+    dagan_batch_norm_desc d;
+    d.gain = with_gain ? layer->gain : NULL;
+    d.bias = with_gain ? layer->shift : NULL;
+    d.running_mean = layer->mean;
+    d.running_variance = layer->variance;
+    d.momentum = momentum;
+    d.epsilon = epsilon;
+    d.training = training;
+    d.renorm = 0;
+    return d;
+}
+
+/* ---- 6.3 A pass along the layers ---- */
+
 #define DAGAN__SPANS 64                 /* of the curve */
 
 struct dagan {
     mde_context *context;
-    int height, width, channels;
+    dagan__size size;
     dagan_desc desc;
     mde_params *params[2];              /* generator, critic */
     dagan__layer *layers[2];
@@ -3598,14 +3757,6 @@ static dagan__pass dagan__pass_start(dagan *g, int net, int making)
     return k;
 }
 
-static mde_tensor *dagan__make(dagan__pass *k, const char *layer, const char *what, int rank, const int64_t *shape,
-                               mde_init init, double scale)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s.%s", dagan__net_names[k->net], layer, what);
-    return mde_param(k->g->params[k->net], name, rank, shape, init, scale);
-}
-
 /* The next layer; in the first pass a new one. */
 static dagan__layer *dagan__take(dagan__pass *k)
 {
@@ -3615,27 +3766,22 @@ static dagan__layer *dagan__take(dagan__pass *k)
 
 enum { DAGAN__RAW = 0, DAGAN__NORM = 1, DAGAN__FILM = 3 };   /* convolution alone, + leaky ReLU and norm, + z */
 
+/* Of the pass's network. */
 static void dagan__conv_make(dagan__pass *k, dagan__layer *layer, const char *name, int in, int filters, int kind)
 {
-    int64_t shape[4], channels = filters;
-    double fan_in = 9.0 * in;
-    shape[0] = shape[1] = 3;
-    shape[2] = in;
-    shape[3] = filters;
-    layer->weight = dagan__make(k, name, "weight", 4, shape, MDE_INIT_NORMAL,
-                                sqrt((kind == DAGAN__RAW ? 1.0 : 2.0) / fan_in));
-    layer->bias = dagan__make(k, name, "bias", 1, &channels, MDE_INIT_ZEROS, 0);
-    if (kind == DAGAN__RAW) return;
-    layer->gain = dagan__make(k, name, "norm.gain", 1, &channels, MDE_INIT_ONES, 0);
-    layer->shift = dagan__make(k, name, "norm.bias", 1, &channels, MDE_INIT_ZEROS, 0);
-    if (k->net == DAGAN__GENERATOR && k->g->desc.norm != DAGAN_INSTANCE_NORM) {
-        layer->mean = dagan__make(k, name, "norm.running_mean", 1, &channels, MDE_INIT_ZEROS, 0);
-        layer->variance = dagan__make(k, name, "norm.running_variance", 1, &channels, MDE_INIT_ONES, 0);
+    mde_params *p = k->g->params[k->net];
+    char full[96];
+    int64_t shape[2];
+    int parts = kind == DAGAN__RAW ? DAGAN__BIAS : DAGAN__BIAS | DAGAN__GAIN;
+    if (parts & DAGAN__GAIN && k->net == DAGAN__GENERATOR && k->g->desc.norm != DAGAN_INSTANCE_NORM) {
+        parts |= DAGAN__RUNNING;
     }
+    snprintf(full, sizeof full, "%s.%s", dagan__net_names[k->net], name);
+    dagan__layer_make(p, full, 3, in, filters, parts, sqrt((kind == DAGAN__RAW ? 1.0 : 2.0) / (9.0 * in)), layer);
     if (kind != DAGAN__FILM) return;
     shape[0] = k->g->desc.noise;
     shape[1] = 2 * filters;
-    layer->film = dagan__make(k, name, "film.weight", 2, shape, MDE_INIT_NORMAL,
+    layer->film = dagan__param(p, full, "film.weight", 2, shape, MDE_INIT_NORMAL,
                                DAGAN__FILM_DEVIATION / sqrt((double)shape[0]));
 }
 
@@ -3652,14 +3798,8 @@ static mde_tensor *dagan__norm_apply(dagan__pass *k, const dagan__layer *layer, 
         x = dagan_instance_normalize(c, x, DAGAN__IMAGE_EPSILON);
         if (gain) x = dagan_scale_channels(c, x, gain, shift);
     } else {
-        dagan_batch_norm_desc d;
-        d.gain = gain;
-        d.bias = shift;
-        d.running_mean = layer->mean;
-        d.running_variance = layer->variance;
-        d.momentum = DAGAN__MOMENTUM;
-        d.epsilon = DAGAN__BATCH_EPSILON;
-        d.training = k->training;
+        dagan_batch_norm_desc d = dagan__layer_norm(layer, gain != NULL, DAGAN__MOMENTUM, DAGAN__BATCH_EPSILON,
+                                                    k->training);
         d.renorm = k->g->desc.norm == DAGAN_BATCH_RENORM;
         x = dagan_batch_norm(c, x, &d);
     }
@@ -3693,16 +3833,15 @@ static dagan__map dagan__conv(dagan__pass *k, dagan__map x, const char *name, in
     return y;
 }
 
-/* x [n, in] -> [n, out] */
-static mde_tensor *dagan__linear(dagan__pass *k, mde_tensor *x, const char *name, int64_t in, int64_t out, double scale)
+/* x [n, in] -> [n, out]; variance: of a weight, times in. */
+static mde_tensor *dagan__linear(dagan__pass *k, mde_tensor *x, const char *name, int64_t in, int64_t out,
+                                 double variance)
 {
     dagan__layer *layer = dagan__take(k);
-    int64_t shape[2];
-    if (!k->making) return mde_add(k->context, mde_matmul(k->context, x, layer->weight), layer->bias);
-    shape[0] = in;
-    shape[1] = out;
-    layer->weight = dagan__make(k, name, "weight", 2, shape, MDE_INIT_NORMAL, sqrt(scale / (double)in));
-    layer->bias = dagan__make(k, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    char full[96];
+    if (!k->making) return dagan__layer_linear(k->context, layer, x);
+    snprintf(full, sizeof full, "%s.%s", dagan__net_names[k->net], name);
+    dagan__layer_make(k->g->params[k->net], full, 0, in, out, DAGAN__BIAS, sqrt(variance / (double)in), layer);
     return NULL;
 }
 
@@ -3729,7 +3868,7 @@ static dagan__map dagan__dropped(dagan__pass *k, dagan__map x)
     return x;
 }
 
-/* ---- 6.3 Blocks ---- */
+/* ---- 6.4 Blocks ---- */
 
 /* What a block has to offer to its next convolution: its input and the outputs of its convolutions. */
 typedef struct dagan__block { dagan__map members[DAGAN__MAX_INNER + 1]; int count; } dagan__block;
@@ -3813,9 +3952,9 @@ static mde_tensor *dagan__generator_pass(dagan__pass *k, mde_tensor *x)
     dagan__block block;
     char name[32], full[64];
     image.t = x;
-    image.height = k->g->height;
-    image.width = k->g->width;
-    image.channels = k->g->channels;
+    image.height = k->g->size.height;
+    image.width = k->g->size.width;
+    image.channels = k->g->size.channels;
     dagan__encode(k, image, "enc", levels, d->generator, d->generator_layers, level);
     current = bypass = level[levels - 1];
     for (b = 0; b <= levels; b++) {
@@ -3856,9 +3995,9 @@ static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde
     int64_t shape[2], pixels;
     int wide = 8 * d->critic[d->levels - 1];
     pair.t = k->making ? NULL : mde_concat(c, candidate, condition, 3);
-    pair.height = k->g->height;
-    pair.width = k->g->width;
-    pair.channels = 2 * k->g->channels;
+    pair.height = k->g->size.height;
+    pair.width = k->g->size.width;
+    pair.channels = 2 * k->g->size.channels;
     dagan__encode(k, pair, "block", d->levels, d->critic, d->critic_layers, level);
     last = level[d->levels - 1];
     pixels = last.height * last.width * last.channels;
@@ -3873,7 +4012,7 @@ static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde
     return k->making ? NULL : mde_reshape(c, flat, 1, shape);
 }
 
-/* ---- 6.4 Public functions ---- */
+/* ---- 6.5 Public functions ---- */
 
 static const dagan_desc dagan__presets[3] = {
     { DAGAN_COMPACT, 32, 3, { 16, 32, 48, 48, 48, 48 }, { 16, 32, 48, 48, 48, 48 }, 1, 1, MDE_ZERO,
@@ -3945,7 +4084,7 @@ static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int wi
     return 1;
 }
 
-static dagan *dagan__create(mde_context *c, int height, int width, int channels, const dagan_desc *desc)
+static dagan *dagan__create_for(mde_context *c, dagan__size size, const dagan_desc *desc)
 {
     dagan_desc d;
     dagan *g;
@@ -3953,13 +4092,11 @@ static dagan *dagan__create(mde_context *c, int height, int width, int channels,
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (desc) d = *desc;
     else memset(&d, 0, sizeof d);
-    if (!dagan__desc_resolve(c, &d, height, width)) return NULL;
+    if (!dagan__desc_resolve(c, &d, size.height, size.width)) return NULL;
     g = (dagan *)mde_alloc(c, 1, sizeof *g);
     if (!g) return NULL;
     g->context = c;
-    g->height = height;
-    g->width = width;
-    g->channels = channels;
+    g->size = size;
     g->desc = d;
     for (net = 0; net < 2; net++) {
         /* At most a bypass for each inner convolution, the scaling one and z of each block, and the last layers. */
@@ -3980,14 +4117,10 @@ static dagan *dagan__create(mde_context *c, int height, int width, int channels,
 
 MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan_desc *desc)
 {
-    int height, width, channels;
     if (mde_context_status(c) != MDE_OK) return NULL;
-    if (!like) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: no set of images whose size the networks should take");
-        return NULL;
-    }
-    dagan_images_shape(like, &height, &width, &channels);
-    return dagan__create(c, height, width, channels, desc);
+    if (like) return dagan__create_for(c, dagan__size_of(like), desc);
+    mde_fail(c, MDE_BAD_ARGUMENT, "dagan: no set of images whose size the networks should take");
+    return NULL;
 }
 
 MDEDEF void dagan_free(dagan *g)
@@ -4019,12 +4152,12 @@ MDEDEF mde_params *dagan_critic_params(const dagan *g)
 /* A batch of images of the right size; n < 0: of any number. */
 static int dagan__check_batch(const dagan *g, const char *what, const mde_tensor *x, int64_t n)
 {
-    if (x && x->rank == 4 && x->shape[1] == g->height && x->shape[2] == g->width && x->shape[3] == g->channels &&
+    if (x && x->rank == 4 && x->shape[1] == g->size.height && x->shape[2] == g->size.width && x->shape[3] == g->size.channels &&
         (n < 0 || x->shape[0] == n)) {
         return 1;
     }
     mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
-             n < 0 ? "any number of" : "as many", g->height, g->width, g->channels);
+             n < 0 ? "any number of" : "as many", g->size.height, g->size.width, g->size.channels);
     return 0;
 }
 
@@ -4097,6 +4230,62 @@ static double dagan__or_default(double value, double absent)
     return value == 0 ? absent : value == MDE_ZERO ? 0 : value;
 }
 
+/* What is reported while a network learns or is tested. */
+typedef struct dagan__meter {
+    const char *stage;
+    mde_progress_fn *progress;
+    void *user;
+    int64_t steps, began_step;
+    double images;                      /* a step; 0: no rate is shown */
+    double began, told;                 /* seconds */
+    int64_t told_step;
+    double loss;                        /* sum since the last report */
+    int64_t losses;
+} dagan__meter;
+
+static dagan__meter dagan__meter_start(const char *stage, mde_progress_fn *progress, void *user, int64_t steps,
+                                       double images)
+{
+    dagan__meter m;
+    memset(&m, 0, sizeof m);
+    m.stage = stage;
+    m.progress = progress;
+    m.user = user;
+    m.steps = steps;
+    m.images = images;
+    m.began = mde_seconds();
+    return m;
+}
+
+/* After the first step, then about twice a second, and at the end; figures: further ones in words, or NULL. Not 0:
+   stop. */
+static int dagan__meter_step(dagan__meter *m, int64_t step, double loss, const char *figures)
+{
+    double seconds, done = (double)(step - m->began_step), now;
+    mde_progress p;
+    if (!m->progress) return 0;
+    now = mde_seconds();
+    m->loss += loss;
+    m->losses++;
+    if (m->told > 0 && now >= m->told && now - m->told < 0.5 && step < m->steps) return 0;
+    seconds = now - m->began;
+    memset(&p, 0, sizeof p);
+    p.stage = m->stage;
+    p.step = step;
+    p.steps = m->steps;
+    p.loss = m->loss / (double)m->losses;
+    p.rate = seconds > 0 ? done * m->images / seconds : 0;
+    p.seconds_left = done > 0 ? seconds / done * (double)(m->steps - step) : 0;
+    p.reported = m->told_step;
+    p.unit = "images";
+    p.figures = figures;
+    m->told = now;
+    m->told_step = step;
+    m->loss = 0;
+    m->losses = 0;
+    return m->progress(&p, m->user);
+}
+
 /* ---- 7.1 Steps ---- */
 
 /* Learning rates of the presets: the authors' is for a hundred thousand steps, ours for some thousand and hundred. */
@@ -4141,23 +4330,9 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
     return mde_context_status(c) == MDE_OK;
 }
 
-static mde_tensor *dagan__batch_new(const dagan *g, int64_t n)
-{
-    int64_t shape[4];
-    shape[0] = n;
-    shape[1] = g->height;
-    shape[2] = g->width;
-    shape[3] = g->channels;
-    return mde_tensor_create(g->context, 4, shape);
-}
-
 static mde_tensor *dagan__noise_new(const dagan *g, int64_t n, mde_random r)
 {
-    int64_t shape[2];
-    mde_tensor *z;
-    shape[0] = n;
-    shape[1] = g->desc.noise;
-    z = mde_tensor_create(g->context, 2, shape);
+    mde_tensor *z = dagan__matrix(g->context, n, g->desc.noise);
     if (z) dagan__normals(r, z->count, z->data);
     return z;
 }
@@ -4165,7 +4340,7 @@ static mde_tensor *dagan__noise_new(const dagan *g, int64_t n, mde_random r)
 /* a above b; both may be outputs of ops, but no gradient goes through. */
 static mde_tensor *dagan__stacked(const dagan *g, const mde_tensor *a, const mde_tensor *b)
 {
-    mde_tensor *t = a && b ? dagan__batch_new(g, a->shape[0] + b->shape[0]) : NULL;
+    mde_tensor *t = a && b ? dagan__batch(g->context, g->size, a->shape[0] + b->shape[0], NULL) : NULL;
     if (!t) return NULL;
     memcpy(t->data, a->data, a->count * sizeof *a->data);
     memcpy(t->data + a->count, b->data, b->count * sizeof *b->data);
@@ -4209,7 +4384,7 @@ static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_
 /* t with its images moved by one place, so that each stands beside the image of another pair. */
 static mde_tensor *dagan__moved_on(const dagan *g, const mde_tensor *t)
 {
-    mde_tensor *moved = dagan__batch_new(g, t->shape[0]);
+    mde_tensor *moved = dagan__batch(g->context, g->size, t->shape[0], NULL);
     size_t size = t->count / (size_t)t->shape[0], rest = t->count - size;
     if (!moved) return NULL;
     memcpy(moved->data, t->data + size, rest * sizeof *t->data);
@@ -4224,7 +4399,7 @@ static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partn
     mde_context *c = g->context;
     mde_random r = dagan__random(d->seed, DAGAN__OF_MIXING, step);
     int64_t n = x->shape[0], i, k, size;
-    mde_tensor *between = dagan__batch_new(g, n), *both = dagan__stacked(g, partner, made);
+    mde_tensor *between = dagan__batch(g->context, g->size, n, NULL), *both = dagan__stacked(g, partner, made);
     mde_tensor *conditions = dagan__stacked(g, x, x), *strangers = NULL;
     mde_tensor *weights, *scores, *slope, *norm, *excess, *penalty, *loss;
     double sum = 0, real = 0, of_made = 0, mismatch = dagan__or_default(d->mismatch, 0);
@@ -4393,9 +4568,7 @@ typedef struct dagan__training {
     const dagan_images *set;
     dagan_train_desc desc;
     int *classes, eligible;             /* those with enough samples */
-    int64_t step, began_step;           /* generator steps done; at the start of this call */
-    double began, told;                 /* seconds */
-    int64_t told_step;
+    int64_t step;                       /* generator steps done */
 } dagan__training;
 
 /* in [height, width, channels] turned by quarters of a circle; odd ones for squares only. */
@@ -4436,35 +4609,26 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
         if (!same && j >= i) j++;
         if (run->desc.quarter_turns && mde_random_uniform(&r) < 0.5) {
             turn = (int)mde_random_below(&r, 4);
-            if (g->height != g->width) turn = turn / 2 * 2;
+            if (g->size.height != g->size.width) turn = turn / 2 * 2;
         }
-        dagan__turn(turn, g->height, g->width, g->channels, dagan_images_pixels(run->set, class_index, i),
+        dagan__turn(turn, g->size.height, g->size.width, g->size.channels, dagan_images_pixels(run->set, class_index, i),
                     x->data + (size_t)n * size);
-        dagan__turn(turn, g->height, g->width, g->channels, dagan_images_pixels(run->set, class_index, j),
+        dagan__turn(turn, g->size.height, g->size.width, g->size.channels, dagan_images_pixels(run->set, class_index, j),
                     partner->data + (size_t)n * size);
     }
 }
 
 /* ---- 7.3 Sampling ---- */
 
-static size_t dagan__image_size(const dagan *g)
-{
-    return (size_t)g->height * (size_t)g->width * (size_t)g->channels;
-}
-
 /* n <= DAGAN__SAMPLE_BATCH images; z NULL: that of image number `first` and the next is drawn. */
-static mde_status dagan__generate(dagan *g, int n, const float *const *x, const float *z, uint64_t seed, int64_t first,
+static mde_status dagan__generate_batch(dagan *g, int n, const float *const *x, const float *z, uint64_t seed, int64_t first,
                                   float *out)
 {
     mde_context *c = g->context;
     mde_mark mark = mde_arena_mark(c);
     int recording = mde_set_recording(c, 0), i;
-    size_t size = dagan__image_size(g), noise = (size_t)g->desc.noise;
-    int64_t shape[2];
-    mde_tensor *images = dagan__batch_new(g, n), *codes, *made;
-    shape[0] = n;
-    shape[1] = g->desc.noise;
-    codes = mde_tensor_create(c, 2, shape);
+    size_t size = dagan__size_floats(g->size), noise = (size_t)g->desc.noise;
+    mde_tensor *images = dagan__batch(g->context, g->size, n, NULL), *codes = dagan__matrix(c, n, g->desc.noise), *made;
     for (i = 0; i < n && images && codes; i++) {
         float *code = codes->data + (size_t)i * noise;
         memcpy(images->data + (size_t)i * size, x[i], size * sizeof **x);
@@ -4488,12 +4652,12 @@ MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const floa
         return mde_fail(g->context, MDE_BAD_ARGUMENT, "generate: %lld images%s%s", (long long)n,
                         x ? "" : ", none to start from", out ? "" : ", no place for them");
     }
-    size = dagan__image_size(g);
+    size = dagan__size_floats(g->size);
     for (first = 0; first < n; first += DAGAN__SAMPLE_BATCH) {
         const float *images[DAGAN__SAMPLE_BATCH];
         int count = n - first < DAGAN__SAMPLE_BATCH ? (int)(n - first) : DAGAN__SAMPLE_BATCH, i;
         for (i = 0; i < count; i++) images[i] = x + (size_t)(first + i) * size;
-        if (dagan__generate(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
+        if (dagan__generate_batch(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
                             out + (size_t)first * size) != MDE_OK) {
             break;
         }
@@ -4503,57 +4667,36 @@ MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const floa
 
 static int dagan__check_set(const dagan *g, const char *what, const dagan_images *set)
 {
-    int height = 0, width = 0, channels = 0;
-    if (set) dagan_images_shape(set, &height, &width, &channels);
-    if (!set) {
-        mde_fail(g->context, MDE_BAD_ARGUMENT, "%s: no set of images", what);
-    } else if (height != g->height || width != g->width || channels != g->channels) {
-        mde_fail(g->context, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; the networks take %d x %d x %d", what, height,
-                 width, channels, g->height, g->width, g->channels);
-    }
-    return mde_context_status(g->context) == MDE_OK;
+    return dagan__check_images(g->context, what, set, g->size, "the networks take");
 }
 
 MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uint64_t seed)
 {
     mde_context *c;
     dagan_images *made = NULL;
-    const float **from;
+    dagan__list from;
     float *pixels;
-    int *labels, k, i, copy;
-    int64_t count, at = 0;
-    size_t size, total;
+    int64_t at;
+    size_t size;
     if (!g || mde_context_status(g->context) != MDE_OK || !dagan__check_set(g, "make", set)) return NULL;
     c = g->context;
-    size = dagan__image_size(g);
-    if (each < 1 || dagan_images_count(set) > INT64_MAX / each ||
-        !dagan__multiply((size_t)dagan_images_count(set) * (size_t)each, size, &total)) {
+    size = dagan__size_floats(g->size);
+    if (each < 1 || dagan_images_count(set) > INT64_MAX / each / (int64_t)sizeof *pixels / (int64_t)size) {
         mde_fail(c, MDE_BAD_ARGUMENT, "make: %d images for each of %lld; expected 1 or more, as many as fit into "
                  "memory", each, (long long)dagan_images_count(set));
         return NULL;
     }
-    count = dagan_images_count(set) * each;
-    pixels = (float *)mde_alloc(c, total, sizeof *pixels);
-    labels = (int *)mde_alloc(c, (size_t)count, sizeof *labels);
-    from = (const float **)mde_alloc(c, (size_t)count, sizeof *from);
+    dagan__list_open(c, set, each, &from);
+    pixels = (float *)mde_alloc(c, (size_t)from.count, size * sizeof *pixels);
     if (mde_context_status(c) == MDE_OK) {
-        for (k = 0; k < dagan_images_class_count(set); k++) {
-            for (i = 0; i < dagan_images_sample_count(set, k); i++) {
-                for (copy = 0; copy < each; copy++) {
-                    from[at] = dagan_images_pixels(set, k, i);
-                    labels[at++] = k;
-                }
-            }
+        for (at = 0; at < from.count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
+            int n = (int)dagan__minimum(from.count - at, DAGAN__SAMPLE_BATCH);
+            dagan__generate_batch(g, n, from.images + at, NULL, seed, at, pixels + (size_t)at * size);
         }
-        for (at = 0; at < count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
-            int n = count - at < DAGAN__SAMPLE_BATCH ? (int)(count - at) : DAGAN__SAMPLE_BATCH;
-            dagan__generate(g, n, from + at, NULL, seed, at, pixels + (size_t)at * size);
-        }
-        made = dagan_images_from(c, count, g->height, g->width, g->channels, pixels, labels);
+        made = dagan_images_from(c, from.count, g->size.height, g->size.width, g->size.channels, pixels, from.labels);
     }
     mde_release(c, pixels);
-    mde_release(c, labels);
-    mde_release(c, (void *)from);
+    dagan__list_close(c, &from);
     return made;
 }
 
@@ -4599,7 +4742,7 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     }
     classes = dagan_images_class_count(set);
     noise = g->desc.noise;
-    size = dagan__image_size(g);
+    size = dagan__size_floats(g->size);
     cells = (size_t)rows * (size_t)columns;
     order = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *order);
     made = (float *)mde_alloc(c, cells, size * sizeof *made);
@@ -4627,9 +4770,9 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
         }
         for (cell = 0; cell < count; cell += DAGAN__SAMPLE_BATCH) {
             int n = count - cell < DAGAN__SAMPLE_BATCH ? count - cell : DAGAN__SAMPLE_BATCH;
-            dagan__generate(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0, made + (size_t)cell * size);
+            dagan__generate_batch(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0, made + (size_t)cell * size);
         }
-        png = dagan_grid_png(c, rows, columns, g->height, g->width, g->channels, images, 0, &bytes);
+        png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
         if (png) mde_file_write(c, path, png, bytes);
         mde_release(c, png);
     }
@@ -4694,9 +4837,9 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
     char name[32];
     int l;
     memset(p, 0, sizeof *p);
-    dagan__pair(p, "height", g->height);
-    dagan__pair(p, "width", g->width);
-    dagan__pair(p, "channels", g->channels);
+    dagan__pair(p, "height", g->size.height);
+    dagan__pair(p, "width", g->size.width);
+    dagan__pair(p, "channels", g->size.channels);
     dagan__pair(p, "preset", (long long)d->preset);
     dagan__pair(p, "noise", d->noise);
     dagan__pair(p, "levels", d->levels);
@@ -4788,14 +4931,15 @@ static int dagan__file_filters(mde_context *c, const char *path, const mde_safet
 static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safetensors *file)
 {
     dagan_desc d;
-    int height, width, channels, l;
+    dagan__size size;
+    int l;
     const char *dropout = mde_safetensors_metadata(file, "dagan.dropout");
     const char *seed = mde_safetensors_metadata(file, "dagan.seed");
     mde_json *number;
     memset(&d, 0, sizeof d);
-    height = (int)dagan__file_integer(c, path, file, "height", 1, DAGAN__MAX_SIDE);
-    width = (int)dagan__file_integer(c, path, file, "width", 1, DAGAN__MAX_SIDE);
-    channels = (int)dagan__file_integer(c, path, file, "channels", 1, 3);
+    size.height = (int)dagan__file_integer(c, path, file, "height", 1, DAGAN__MAX_SIDE);
+    size.width = (int)dagan__file_integer(c, path, file, "width", 1, DAGAN__MAX_SIDE);
+    size.channels = (int)dagan__file_integer(c, path, file, "channels", 1, 3);
     d.preset = (dagan_preset)dagan__file_integer(c, path, file, "preset", 0, 2);
     d.noise = (int)dagan__file_integer(c, path, file, "noise", 1, DAGAN__MAX_NOISE);
     d.levels = (int)dagan__file_integer(c, path, file, "levels", 1, DAGAN_MAX_LEVELS);
@@ -4813,7 +4957,7 @@ static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safe
     number = dropout ? mde_json_parse(c, path, dropout, strlen(dropout)) : NULL;
     d.dropout = number && number->kind == MDE_JSON_NUMBER ? number->number : MDE_ZERO;
     mde_json_free(c, number);
-    return dagan__create(c, height, width, channels, &d);
+    return dagan__create_for(c, size, &d);
 }
 
 MDEDEF dagan *dagan_open(mde_context *c, const char *path)
@@ -5031,7 +5175,7 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
         int of_critic = k < d->critic_steps;
         int64_t index = of_critic ? step * d->critic_steps + k : step;
         mde_mark mark = mde_arena_mark(g->context);
-        mde_tensor *x = dagan__batch_new(g, d->batch), *partner = dagan__batch_new(g, d->batch);
+        mde_tensor *x = dagan__batch(g->context, g->size, d->batch, NULL), *partner = dagan__batch(g->context, g->size, d->batch, NULL);
         if (x && partner) {
             dagan__draw_pairs(run, of_critic ? DAGAN__OF_CRITIC_PAIRS : DAGAN__OF_GENERATOR_PAIRS, index, x, partner);
             if (of_critic) dagan__critic_learn(g, x, partner, d, index, out);
@@ -5042,50 +5186,37 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
     return mde_context_status(g->context);
 }
 
-/* After the first step, then about twice a second, and at the end. */
-static int dagan__training_progress(dagan__training *run, const dagan_step *s)
+static int dagan__training_progress(dagan__meter *meter, int64_t step, const dagan_step *s)
 {
-    const dagan_train_desc *d = &run->desc;
-    double now = mde_seconds(), done = (double)(run->step - run->began_step), seconds = now - run->began;
     char figures[160];
-    mde_progress p;
-    if (!d->progress || (run->told > 0 && now - run->told < 0.5 && now >= run->told && run->step < d->steps)) return 0;
-    run->told = now;
-    memset(&p, 0, sizeof p);
-    p.stage = "train";
-    p.step = run->step;
-    p.steps = d->steps;
-    p.loss = s->distance;
-    p.rate = seconds > 0 ? done * (double)d->batch * (double)(d->critic_steps + 1) / seconds : 0;
-    p.seconds_left = seconds / done * (double)(d->steps - run->step);
-    p.reported = run->told_step;
-    p.unit = "images";
-    p.figures = figures;
-    snprintf(figures, sizeof figures, "critic distance %.3f, generator loss %.3f, gradient norm %.3f", s->distance,
-             s->generator_loss, s->gradient_norm);
-    run->told_step = run->step;
-    return d->progress(&p, d->user);
+    if (meter->progress) {
+        snprintf(figures, sizeof figures, "critic distance %.3f, generator loss %.3f, gradient norm %.3f", s->distance,
+                 s->generator_loss, s->gradient_norm);
+    }
+    return dagan__meter_step(meter, step, s->distance, figures);
 }
 
 static mde_status dagan__training_run(dagan__training *run)
 {
     dagan *g = run->g;
+    const dagan_train_desc *d = &run->desc;
+    dagan__meter meter = dagan__meter_start("train", d->progress, d->user, d->steps,
+                                            (double)d->batch * (double)(d->critic_steps + 1));
     int stopped = 0;
-    run->began = mde_seconds();
-    run->began_step = run->step;
-    while (run->step < run->desc.steps && !stopped) {
+    meter.began_step = meter.told_step = run->step;
+    while (run->step < d->steps && !stopped) {
         dagan_step s;
         if (dagan__training_step(run, &s) != MDE_OK) break;
         dagan__curve_add(g, &s);
         run->step++;
-        stopped = dagan__training_progress(run, &s) != 0;
+        stopped = dagan__training_progress(&meter, run->step, &s) != 0;
 #ifndef MDE_NO_STDIO
         if (dagan__training_files(run, stopped) != MDE_OK) break;
 #endif
     }
     dagan__curve_finish(g);
     if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
-    return run->step < run->desc.steps ? MDE_STOPPED : MDE_OK;
+    return run->step < d->steps ? MDE_STOPPED : MDE_OK;
 }
 
 MDEDEF mde_status dagan_train(dagan *g, const dagan_images *set, const dagan_train_desc *desc)
@@ -5139,206 +5270,27 @@ enum { DAGAN__OF_REAL_ORDER = 32, DAGAN__OF_MADE_ORDER, DAGAN__OF_AUGMENTATION, 
 
 /* ---- 8.1 What both networks share ---- */
 
-typedef struct dagan__unit { mde_tensor *weight, *gain, *shift, *mean, *variance; } dagan__unit;
-
-static mde_tensor *dagan__study_param(mde_params *p, const char *unit, const char *what, int rank, const int64_t *shape,
-                                      mde_init init, double scale)
+/* A convolution without bias, for which the norm's shift stands. */
+static void dagan__unit_make(mde_params *p, const char *name, int kernel, int in, int out, dagan__layer *unit)
 {
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s", unit, what);
-    return mde_param(p, name, rank, shape, init, scale);
+    dagan__layer_make(p, name, kernel, in, out, DAGAN__GAIN | DAGAN__RUNNING,
+                      sqrt(2.0 / ((double)(kernel * kernel) * in)), unit);
 }
 
-static void dagan__unit_make_norm(mde_params *p, const char *name, int64_t channels, dagan__unit *u)
+static mde_tensor *dagan__unit_norm(mde_context *c, const dagan__layer *unit, mde_tensor *x, int training)
 {
-    u->gain = dagan__study_param(p, name, "norm.gain", 1, &channels, MDE_INIT_ONES, 0);
-    u->shift = dagan__study_param(p, name, "norm.bias", 1, &channels, MDE_INIT_ZEROS, 0);
-    u->mean = dagan__study_param(p, name, "norm.running_mean", 1, &channels, MDE_INIT_ZEROS, 0);
-    u->variance = dagan__study_param(p, name, "norm.running_variance", 1, &channels, MDE_INIT_ONES, 0);
-    if (u->mean) u->mean->requires_grad = 0;
-    if (u->variance) u->variance->requires_grad = 0;
-}
-
-/* A convolution of in to out channels, kernel 3 or 1. The norm's shift is its bias. */
-static void dagan__unit_make(mde_params *p, const char *name, int kernel, int in, int out, dagan__unit *u)
-{
-    int64_t shape[4];
-    shape[0] = shape[1] = kernel;
-    shape[2] = in;
-    shape[3] = out;
-    u->weight = dagan__study_param(p, name, "weight", 4, shape, MDE_INIT_NORMAL,
-                                   sqrt(2.0 / ((double)(kernel * kernel) * in)));
-    dagan__unit_make_norm(p, name, out, u);
-}
-
-static mde_tensor *dagan__unit_norm(mde_context *c, const dagan__unit *u, mde_tensor *x, int training)
-{
-    dagan_batch_norm_desc d;
-    memset(&d, 0, sizeof d);
-    d.gain = u->gain;
-    d.bias = u->shift;
-    d.running_mean = u->mean;
-    d.running_variance = u->variance;
-    d.momentum = DAGAN__STUDY_MOMENTUM;
-    d.epsilon = DAGAN__STUDY_EPSILON;
-    d.training = training;
+    dagan_batch_norm_desc d = dagan__layer_norm(unit, 1, DAGAN__STUDY_MOMENTUM, DAGAN__STUDY_EPSILON, training);
     return dagan_batch_norm(c, x, &d);
 }
 
 /* Sizes stay as they are; pool: the greatest of each 2x2, before the leaky ReLU, which is monotonous and so has less to
    do. */
-static mde_tensor *dagan__unit_apply(mde_context *c, const dagan__unit *u, mde_tensor *x, int pool, int training)
+static mde_tensor *dagan__unit_apply(mde_context *c, const dagan__layer *unit, mde_tensor *x, int pool, int training)
 {
-    int padding = u->weight && u->weight->shape[0] == 3;
-    x = dagan__unit_norm(c, u, dagan_conv2d(c, x, u->weight, 1, padding), training);
+    int padding = unit->weight && unit->weight->shape[0] == 3;
+    x = dagan__unit_norm(c, unit, dagan_conv2d(c, x, unit->weight, 1, padding), training);
     if (pool && x && x->shape[1] > 1 && x->shape[2] > 1) x = dagan_max_pool(c, x, 2);
     return dagan_leaky_relu(c, x, DAGAN__SLOPE);
-}
-
-static mde_tensor *dagan__matrix(mde_context *c, int64_t rows, int64_t columns)
-{
-    int64_t shape[2];
-    shape[0] = rows;
-    shape[1] = columns;
-    return mde_tensor_create(c, 2, shape);
-}
-
-static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows, int64_t columns)
-{
-    int64_t shape[2];
-    shape[0] = rows;
-    shape[1] = columns;
-    return mde_reshape(c, x, 2, shape);
-}
-
-typedef struct dagan__size { int height, width, channels; } dagan__size;
-
-static size_t dagan__size_floats(dagan__size s)
-{
-    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
-}
-
-/* A batch of n images; those of the list are copied into it, without a list it is blank. */
-static mde_tensor *dagan__study_batch(mde_context *c, dagan__size size, int64_t n, const float *const *images)
-{
-    int64_t shape[4], i;
-    mde_tensor *x;
-    shape[0] = n;
-    shape[1] = size.height;
-    shape[2] = size.width;
-    shape[3] = size.channels;
-    x = mde_tensor_create(c, 4, shape);
-    for (i = 0; x && images && i < n; i++) {
-        memcpy(x->data + (size_t)i * dagan__size_floats(size), images[i], dagan__size_floats(size) * sizeof **images);
-    }
-    return x;
-}
-
-static dagan__size dagan__size_of(const dagan_images *set)
-{
-    dagan__size s;
-    dagan_images_shape(set, &s.height, &s.width, &s.channels);
-    return s;
-}
-
-/* A set with images of the network's size. */
-static int dagan__study_set(mde_context *c, const char *what, const dagan_images *set, dagan__size want)
-{
-    dagan__size have = dagan__size_of(set);
-    int k;
-    if (mde_context_status(c) != MDE_OK) return 0;
-    if (!set || dagan_images_count(set) < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has no images" : "no set of images was given");
-        return 0;
-    }
-    if (have.height != want.height || have.width != want.width || have.channels != want.channels) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; the network takes %d x %d x %d", what, have.height,
-                 have.width, have.channels, want.height, want.width, want.channels);
-        return 0;
-    }
-    for (k = 0; k < dagan_images_class_count(set); k++) {
-        if (dagan_images_sample_count(set, k) > 0) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
-        return 0;
-    }
-    return 1;
-}
-
-/* All images of a set in one list, with the class of each. */
-typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
-
-static void dagan__list_close(mde_context *c, dagan__list *list)
-{
-    mde_release(c, (void *)list->images);
-    mde_release(c, list->labels);
-}
-
-static int dagan__list_open(mde_context *c, const dagan_images *set, dagan__list *list)
-{
-    int k, i;
-    int64_t at = 0;
-    list->count = dagan_images_count(set);
-    list->images = (const float **)mde_alloc(c, (size_t)list->count, sizeof *list->images);
-    list->labels = (int32_t *)mde_alloc(c, (size_t)list->count, sizeof *list->labels);
-    if (mde_context_status(c) != MDE_OK) return 0;
-    for (k = 0; k < dagan_images_class_count(set); k++) {
-        for (i = 0; i < dagan_images_sample_count(set, k); i++) {
-            list->images[at] = dagan_images_pixels(set, k, i);
-            list->labels[at++] = k;
-        }
-    }
-    return 1;
-}
-
-/* What is reported while a network learns or is tested. */
-typedef struct dagan__meter {
-    const char *stage;
-    mde_progress_fn *progress;
-    void *user;
-    int64_t steps;
-    double images;                      /* a step; 0: no rate is shown */
-    double began, told;
-    int64_t told_step;
-    double loss;                        /* sum since the last report */
-    int64_t losses;
-} dagan__meter;
-
-static void dagan__meter_start(dagan__meter *m, const char *stage, mde_progress_fn *progress, void *user, int64_t steps,
-                               double images)
-{
-    memset(m, 0, sizeof *m);
-    m->stage = stage;
-    m->progress = progress;
-    m->user = user;
-    m->steps = steps;
-    m->images = images;
-    m->began = mde_seconds();
-}
-
-/* After the first step, then about twice a second, and at the end. Not 0: stop. */
-static int dagan__meter_step(dagan__meter *m, int64_t step, double loss)
-{
-    double now;
-    mde_progress p;
-    if (!m->progress) return 0;
-    now = mde_seconds();
-    m->loss += loss;
-    m->losses++;
-    if (m->told > 0 && now >= m->told && now - m->told < 0.5 && step < m->steps) return 0;
-    memset(&p, 0, sizeof p);
-    p.stage = m->stage;
-    p.step = step;
-    p.steps = m->steps;
-    p.loss = m->loss / (double)m->losses;
-    p.rate = now > m->began ? (double)step * m->images / (now - m->began) : 0;
-    p.seconds_left = step > 0 ? (now - m->began) / (double)step * (double)(m->steps - step) : 0;
-    p.reported = m->told_step;
-    p.unit = "images";
-    m->told = now;
-    m->told_step = step;
-    m->loss = 0;
-    m->losses = 0;
-    return m->progress(&p, m->user);
 }
 
 /* Goes back from the loss and takes a step of Adam; returns the loss. */
@@ -5399,10 +5351,9 @@ struct dagan_classifier {
     dagan_classifier_desc desc;
     dagan__size size;
     mde_params *params;
-    dagan__unit *units;                 /* stem, then block by block its layers and the transition to the next */
+    dagan__layer *units;                 /* stem, then block by block its layers and the transition to the next */
     int unit_count;
-    dagan__unit hidden;                 /* weight [features, hidden] */
-    mde_tensor *weight, *bias;          /* of the output */
+    dagan__layer hidden, output;        /* matrices: [features, hidden], [hidden, classes] */
 };
 
 static int dagan__classifier_resolve(mde_context *c, dagan_classifier_desc *d, int classes)
@@ -5428,8 +5379,7 @@ static void dagan__classifier_make(dagan_classifier *k)
 {
     const dagan_classifier_desc *d = &k->desc;
     int channels = 2 * d->growth_rate, b, l;
-    int64_t shape[2];
-    dagan__unit *unit = k->units;
+    dagan__layer *unit = k->units;
     char name[48];
     dagan__unit_make(k->params, "stem", 3, k->size.channels, channels, unit++);
     for (b = 0; b < d->blocks; b++) {
@@ -5444,16 +5394,11 @@ static void dagan__classifier_make(dagan_classifier *k)
         channels = (channels + 1) / 2;
     }
     k->unit_count = (int)(unit - k->units);
-    shape[0] = channels + (d->no_flag ? 0 : 2);
-    shape[1] = DAGAN__HIDDEN;
-    k->hidden.weight = dagan__study_param(k->params, "hidden", "weight", 2, shape, MDE_INIT_NORMAL,
-                                          sqrt(2.0 / (double)shape[0]));
-    dagan__unit_make_norm(k->params, "hidden", DAGAN__HIDDEN, &k->hidden);
-    shape[0] = DAGAN__HIDDEN;
-    shape[1] = d->classes;
-    k->weight = dagan__study_param(k->params, "output", "weight", 2, shape, MDE_INIT_NORMAL,
-                                   sqrt(1.0 / DAGAN__HIDDEN));
-    k->bias = dagan__study_param(k->params, "output", "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    channels += d->no_flag ? 0 : 2;
+    dagan__layer_make(k->params, "hidden", 0, channels, DAGAN__HIDDEN, DAGAN__GAIN | DAGAN__RUNNING,
+                      sqrt(2.0 / channels), &k->hidden);
+    dagan__layer_make(k->params, "output", 0, DAGAN__HIDDEN, d->classes, DAGAN__BIAS, sqrt(1.0 / DAGAN__HIDDEN),
+                      &k->output);
 }
 
 MDEDEF dagan_classifier *dagan_classifier_create(mde_context *c, const dagan_images *like,
@@ -5463,14 +5408,14 @@ MDEDEF dagan_classifier *dagan_classifier_create(mde_context *c, const dagan_ima
     dagan_classifier *k;
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
-    if (!dagan__study_set(c, "classifier", like, dagan__size_of(like))) return NULL;
+    if (!dagan__check_images(c, "classifier", like, dagan__size_of(like), "the network takes")) return NULL;
     if (!dagan__classifier_resolve(c, &d, dagan_images_class_count(like))) return NULL;
     k = (dagan_classifier *)mde_alloc(c, 1, sizeof *k);
     if (!k) return NULL;
     k->context = c;
     k->desc = d;
     k->size = dagan__size_of(like);
-    k->units = (dagan__unit *)mde_alloc(c, (size_t)(d.blocks * (d.layers + 1)), sizeof *k->units);
+    k->units = (dagan__layer *)mde_alloc(c, (size_t)(d.blocks * (d.layers + 1)), sizeof *k->units);
     k->params = mde_params_create(c, d.seed);
     if (k->units && k->params) dagan__classifier_make(k);
     if (mde_context_status(c) == MDE_OK) return k;
@@ -5509,7 +5454,7 @@ static mde_tensor *dagan__classifier_apply(const dagan_classifier *k, mde_tensor
 {
     mde_context *c = k->context;
     const dagan_classifier_desc *d = &k->desc;
-    const dagan__unit *unit = k->units;
+    const dagan__layer *unit = k->units;
     int64_t n = x ? x->shape[0] : 0, i, shape[4];
     int b, l;
     x = dagan__unit_apply(c, unit++, x, 1, training);
@@ -5533,7 +5478,7 @@ static mde_tensor *dagan__classifier_apply(const dagan_classifier *k, mde_tensor
     shape[1] = shape[2] = 1;
     shape[3] = DAGAN__HIDDEN;
     x = dagan_leaky_relu(c, dagan__unit_norm(c, &k->hidden, mde_reshape(c, x, 4, shape), training), DAGAN__SLOPE);
-    return mde_add(c, mde_matmul(c, dagan__as_matrix(c, x, n, DAGAN__HIDDEN), k->weight), k->bias);
+    return dagan__layer_linear(c, &k->output, dagan__as_matrix(c, x, n, DAGAN__HIDDEN));
 }
 
 /* Goes through a list in a new order each time: position p is image p % count of pass p / count. */
@@ -5549,7 +5494,7 @@ static int dagan__deck_open(mde_context *c, const dagan_images *set, uint64_t se
     deck->pass = -1;
     deck->seed = seed;
     deck->what = what;
-    if (!dagan__list_open(c, set, &deck->list)) return 0;
+    if (!dagan__list_open(c, set, 1, &deck->list)) return 0;
     deck->order = (int64_t *)mde_alloc(c, (size_t)deck->list.count, sizeof *deck->order);
     return deck->order != NULL;
 }
@@ -5610,7 +5555,7 @@ static double dagan__fit_step(dagan__fit *f)
     dagan_classifier *k = f->k;
     mde_context *c = k->context;
     mde_mark mark = mde_arena_mark(c);
-    mde_tensor *x = dagan__study_batch(c, k->size, f->desc.batch, NULL), *loss;
+    mde_tensor *x = dagan__batch(c, k->size, f->desc.batch, NULL), *loss;
     double value = (double)NAN;
     if (x) {
         f->pixels = x->data;
@@ -5625,7 +5570,7 @@ static double dagan__fit_step(dagan__fit *f)
 
 static int dagan__classifier_set(const dagan_classifier *k, const char *what, const dagan_images *set)
 {
-    if (!dagan__study_set(k->context, what, set, k->size)) return 0;
+    if (!dagan__check_images(k->context, what, set, k->size, "the network takes")) return 0;
     if (dagan_images_class_count(set) == k->desc.classes) return 1;
     mde_fail(k->context, MDE_BAD_ARGUMENT, "%s: a set of %d classes; the network tells %d apart", what,
              dagan_images_class_count(set), k->desc.classes);
@@ -5669,10 +5614,10 @@ MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images
     f.images = (const float **)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.images);
     f.labels = (int32_t *)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.labels);
     recording = mde_set_recording(c, 1);
-    dagan__meter_start(&meter, "classifier", f.desc.progress, f.desc.user, f.desc.steps, f.desc.batch);
+    meter = dagan__meter_start("classifier", f.desc.progress, f.desc.user, f.desc.steps, f.desc.batch);
     while (f.step < f.desc.steps && !stopped && mde_context_status(c) == MDE_OK) {
         double loss = dagan__fit_step(&f);
-        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++f.step, loss) != 0;
+        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++f.step, loss, NULL) != 0;
     }
     mde_set_recording(c, recording);
     dagan__deck_close(c, &f.real);
@@ -5693,11 +5638,11 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
     c = k->context;
     memset(&list, 0, sizeof list);
     recording = mde_set_recording(c, 0);
-    dagan__list_open(c, test, &list);
+    dagan__list_open(c, test, 1, &list);
     for (first = 0; first < list.count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
         int64_t n = list.count - first < DAGAN__STUDY_BATCH ? list.count - first : DAGAN__STUDY_BATCH;
         mde_mark mark = mde_arena_mark(c);
-        mde_tensor *x = dagan__study_batch(c, k->size, n, list.images + first);
+        mde_tensor *x = dagan__batch(c, k->size, n, list.images + first);
         mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
         for (i = 0; logits && i < n; i++) {
             right += dagan__argmax(logits->data + i * k->desc.classes, k->desc.classes) == list.labels[first + i];
@@ -5725,11 +5670,11 @@ struct dagan_matcher {
     dagan__size size;
     int width;                          /* of an embedding */
     mde_params *params;
-    dagan__unit units[DAGAN__EMBEDDINGS];
+    dagan__layer units[DAGAN__EMBEDDINGS];
     mde_tensor *log_scale;              /* [1] */
     dagan__lstm context_lstm[2];        /* full context: forward and backward */
     int noise;                          /* dimensions of the selector's z; 0: there is none yet */
-    mde_tensor *selector[4];            /* weight and bias of the hidden layer and of the output */
+    dagan__layer selector[2];           /* hidden layer and output */
 };
 
 static void dagan__lstm_make(mde_params *p, const char *name, int64_t width, dagan__lstm *lstm)
@@ -5737,9 +5682,9 @@ static void dagan__lstm_make(mde_params *p, const char *name, int64_t width, dag
     int64_t shape[2];
     shape[0] = width;
     shape[1] = 4 * width;
-    lstm->input = dagan__study_param(p, name, "input", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
-    lstm->state = dagan__study_param(p, name, "state", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
-    lstm->bias = dagan__study_param(p, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    lstm->input = dagan__param(p, name, "input", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
+    lstm->state = dagan__param(p, name, "state", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
+    lstm->bias = dagan__param(p, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
 }
 
 MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *like, const dagan_matcher_desc *desc)
@@ -5752,7 +5697,7 @@ MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *l
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
     if (d.filters == 0) d.filters = 32;
-    if (!dagan__study_set(c, "matcher", like, dagan__size_of(like))) return NULL;
+    if (!dagan__check_images(c, "matcher", like, dagan__size_of(like), "the network takes")) return NULL;
     if (d.filters < 1 || d.filters > DAGAN__MAX_FILTERS) {
         mde_fail(c, MDE_BAD_ARGUMENT, "matcher: %d filters; expected 1 to %d", d.filters, DAGAN__MAX_FILTERS);
         return NULL;
@@ -5823,7 +5768,7 @@ static mde_status dagan__embed_list(const dagan_matcher *m, int64_t count, const
     for (first = 0; first < count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
         int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
         mde_mark mark = mde_arena_mark(c);
-        mde_tensor *e = dagan__embed(m, dagan__study_batch(c, m->size, n, images + first), 0);
+        mde_tensor *e = dagan__embed(m, dagan__batch(c, m->size, n, images + first), 0);
         if (e) memcpy(out + (size_t)first * (size_t)m->width, e->data, e->count * sizeof *out);
         mde_arena_rewind(c, mark);
     }
@@ -5939,22 +5884,16 @@ static mde_tensor *dagan__match(const dagan_matcher *m, mde_tensor *support, mde
 static int dagan__selector_make(dagan_matcher *m, int noise)
 {
     mde_params *p = m->params;
-    int64_t shape[2];
     if (m->noise == noise) return 1;
     if (m->noise) {
         mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: the selector gives z of %d dimensions; the generator takes %d",
                  m->noise, noise);
         return 0;
     }
-    shape[0] = m->width;
-    shape[1] = DAGAN__SELECTOR_HIDDEN;
-    m->selector[0] = mde_param(p, "selector.hidden.weight", 2, shape, MDE_INIT_NORMAL, sqrt(2.0 / m->width));
-    m->selector[1] = mde_param(p, "selector.hidden.bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
-    shape[0] = DAGAN__SELECTOR_HIDDEN;
-    shape[1] = 2 * noise;
+    dagan__layer_make(p, "selector.hidden", 0, m->width, DAGAN__SELECTOR_HIDDEN, DAGAN__BIAS, sqrt(2.0 / m->width),
+                      &m->selector[0]);
     /* Small: before training, z is nearly that of no selector. */
-    m->selector[2] = mde_param(p, "selector.output.weight", 2, shape, MDE_INIT_NORMAL, 0.01);
-    m->selector[3] = mde_param(p, "selector.output.bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    dagan__layer_make(p, "selector.output", 0, DAGAN__SELECTOR_HIDDEN, 2 * noise, DAGAN__BIAS, 0.01, &m->selector[1]);
     if (mde_context_status(m->context) == MDE_OK) m->noise = noise;
     return m->noise == noise;
 }
@@ -5971,8 +5910,8 @@ static mde_tensor *dagan__select(const dagan_matcher *m, mde_tensor *e, mde_tens
     if (!e || !normals) return NULL;
     ids = (int32_t *)mde_scratch(c, (size_t)normals->shape[0], sizeof *ids);
     for (i = 0; ids && i < normals->shape[0]; i++) ids[i] = (int32_t)(i / each);
-    x = mde_add(c, mde_matmul(c, e, m->selector[0]), m->selector[1]);
-    x = mde_add(c, mde_matmul(c, dagan_leaky_relu(c, x, DAGAN__SLOPE), m->selector[2]), m->selector[3]);
+    x = dagan_leaky_relu(c, dagan__layer_linear(c, &m->selector[0], e), DAGAN__SLOPE);
+    x = dagan__layer_linear(c, &m->selector[1], x);
     if (!ids || !x) return NULL;
     x = mde_gather(c, x, normals->shape[0], ids);
     mean = mde_slice(c, x, 1, 0, m->noise);
@@ -6034,7 +5973,7 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     const dagan *g = d->generator;
     int64_t images;
     int k;
-    if (!dagan__study_set(c, what, set, m->size)) return 0;
+    if (!dagan__check_images(c, what, set, m->size, "the network takes")) return 0;
     if (d->episodes == 0) d->episodes = episodes;
     if (d->way == 0) d->way = 20;
     if (d->shot == 0) d->shot = 1;
@@ -6069,9 +6008,9 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     }
     if (g && g->context != c) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: the generator belongs to another context", what);
-    } else if (g && (g->height != m->size.height || g->width != m->size.width || g->channels != m->size.channels)) {
+    } else if (g && (g->size.height != m->size.height || g->size.width != m->size.width || g->size.channels != m->size.channels)) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: the generator makes images of %d x %d x %d; the matcher takes %d x %d x %d",
-                 what, g->height, g->width, g->channels, m->size.height, m->size.width, m->size.channels);
+                 what, g->size.height, g->size.width, g->size.channels, m->size.height, m->size.width, m->size.channels);
     } else if (d->selector && !g) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: a selector without a generator", what);
     }
@@ -6117,7 +6056,7 @@ static mde_tensor *dagan__episode_images(const dagan__matching *run)
     dagan__size s = run->m->size;
     int each = e->shot + e->queries, i, j;
     size_t size = dagan__size_floats(s);
-    mde_tensor *x = dagan__study_batch(run->m->context, s, (int64_t)e->way * each, NULL);
+    mde_tensor *x = dagan__batch(run->m->context, s, (int64_t)e->way * each, NULL);
     for (i = 0; x && i < e->way; i++) {
         for (j = 0; j < each; j++) {
             int place = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
@@ -6138,7 +6077,7 @@ static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_ten
     mde_context *c = m->context;
     int64_t supports = (int64_t)d->way * d->shot, count = supports * d->made, i;
     size_t size = dagan__size_floats(m->size);
-    mde_tensor *from = dagan__study_batch(c, m->size, count, NULL), *support, *z, *made;
+    mde_tensor *from = dagan__batch(c, m->size, count, NULL), *support, *z, *made;
     int recording;
     z = dagan__noise_new(d->generator, count, dagan__random(d->seed, DAGAN__OF_EPISODE_NOISE, episode));
     if (!from || !z) return NULL;
@@ -6147,7 +6086,7 @@ static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_ten
     }
     recording = mde_set_recording(c, 0);
     if (d->selector) {
-        support = dagan__study_batch(c, m->size, supports, NULL);
+        support = dagan__batch(c, m->size, supports, NULL);
         if (support) memcpy(support->data, x->data, support->count * sizeof *x->data);
         support = dagan__embed(m, support, 0);
         mde_set_recording(c, recording);
@@ -6226,7 +6165,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     run.targets = (int32_t *)mde_alloc(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
     if (run.desc.generator) dagan__freeze(run.desc.generator, &were);
     recording = mde_set_recording(c, 1);
-    dagan__meter_start(&meter, "matcher", run.desc.progress, run.desc.user, run.desc.episodes,
+    meter = dagan__meter_start("matcher", run.desc.progress, run.desc.user, run.desc.episodes,
                        (double)run.desc.way * (run.desc.shot * (1.0 + run.desc.made) + run.desc.queries));
     while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
         mde_mark mark = mde_arena_mark(c);
@@ -6234,7 +6173,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
         double value = dagan__study_learn(c, m->params, loss, "matcher", run.desc.learning_rate, episode,
                                           run.desc.episodes);
         mde_arena_rewind(c, mark);
-        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++episode, value) != 0;
+        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++episode, value, NULL) != 0;
     }
     mde_set_recording(c, recording);
     if (run.desc.generator) dagan__unfreeze(run.desc.generator, were);
@@ -6278,7 +6217,7 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
     int64_t episode, k, at = 0;
     memset(g, 0, sizeof *g);
     g->pool = d->made > DAGAN__POOL ? d->made : DAGAN__POOL;
-    if (!dagan__list_open(c, e->set, &g->list)) return 0;
+    if (!dagan__list_open(c, e->set, 1, &g->list)) return 0;
     g->first = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *g->first);
     g->slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->slot);
     g->support_slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->support_slot);
@@ -6315,7 +6254,7 @@ static mde_status dagan__gallery_make(const dagan_matcher *m, const dagan_episod
     size_t width = (size_t)m->width, size = dagan__size_floats(m->size), pool = (size_t)g->pool;
     size_t noise = (size_t)d->generator->desc.noise, i, j;
     mde_tensor *z = dagan__matrix(c, count * g->pool, d->generator->desc.noise), *e = dagan__matrix(c, count, m->width);
-    mde_tensor *x = dagan__study_batch(c, m->size, count * g->pool, NULL), *made = NULL;
+    mde_tensor *x = dagan__batch(c, m->size, count * g->pool, NULL), *made = NULL;
     for (i = 0; x && e && z && i < (size_t)count; i++) {
         memcpy(e->data + i * width, g->embeddings + (size_t)g->slot[numbers[i]] * width, width * sizeof *e->data);
         dagan__normals(dagan__random(d->seed, DAGAN__OF_TEST_NOISE, numbers[i]), pool * noise,
@@ -6342,7 +6281,7 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
     int64_t most = g->pool < DAGAN__STUDY_BATCH ? DAGAN__STUDY_BATCH / g->pool : 1;
     dagan__meter meter;
     int stopped = 0;
-    dagan__meter_start(&meter, "embed", d->progress, d->user, g->list.count, 1);
+    meter = dagan__meter_start("embed", d->progress, d->user, g->list.count, 1);
     while (k < g->list.count && !stopped && mde_context_status(m->context) == MDE_OK) {
         int64_t first = k;
         for (n = 0; k < g->list.count && n < DAGAN__STUDY_BATCH; k++) {
@@ -6356,7 +6295,7 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
         for (i = 0; i < supports && mde_context_status(m->context) == MDE_OK; i += most) {
             dagan__gallery_make(m, d, g, supports - i < most ? supports - i : most, numbers + i);
         }
-        if (mde_context_status(m->context) == MDE_OK) stopped = dagan__meter_step(&meter, k, (double)NAN) != 0;
+        if (mde_context_status(m->context) == MDE_OK) stopped = dagan__meter_step(&meter, k, (double)NAN, NULL) != 0;
     }
     return stopped;
 }
@@ -6431,14 +6370,14 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     if (dagan__episode_open(c, set, &run.desc, 0, &run.episode) && dagan__gallery_open(m, &run, &gallery)) {
         stopped = dagan__gallery_fill(m, &run.desc, &gallery);
     }
-    dagan__meter_start(&meter, "episodes", run.desc.progress, run.desc.user, run.desc.episodes, 0);
+    meter = dagan__meter_start("episodes", run.desc.progress, run.desc.user, run.desc.episodes, 0);
     while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
         double share;
         dagan__episode_draw(&run.episode, dagan__random(run.desc.seed, DAGAN__OF_TEST_EPISODE, episode));
         share = (double)dagan__trial(&run, &gallery, episode) / ((double)run.desc.way * run.desc.queries);
         sum += share;
         squares += share * share;
-        stopped = dagan__meter_step(&meter, ++episode, (double)NAN) != 0;
+        stopped = dagan__meter_step(&meter, ++episode, (double)NAN, NULL) != 0;
     }
     mde_set_recording(c, recording);
     dagan__gallery_close(c, &gallery);
@@ -6550,7 +6489,7 @@ static int dagan__judging_open(dagan__judging *j)
     mde_context *c = j->g->context;
     int classes = dagan_images_class_count(j->set), k, most = classes;
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 0);
-    size_t size = dagan__image_size(j->g), width = j->m ? (size_t)j->m->width : 1;
+    size_t size = dagan__size_floats(j->g->size), width = j->m ? (size_t)j->m->width : 1;
     for (k = 0; k < classes; k++) {
         if (dagan_images_sample_count(j->set, k) > most) most = dagan_images_sample_count(j->set, k);
     }
@@ -6601,7 +6540,7 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
     int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
     int reals = samples < DAGAN__QUALITY_REALS ? samples : DAGAN__QUALITY_REALS;
     const float *real[DAGAN__QUALITY_REALS], *from[DAGAN__QUALITY_MADE], *made[DAGAN__QUALITY_MADE];
-    size_t size = dagan__image_size(j->g), width = j->m ? (size_t)j->m->width : 0;
+    size_t size = dagan__size_floats(j->g->size), width = j->m ? (size_t)j->m->width : 0;
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 1 + number);
     dagan__draw(&r, samples, reals, j->urn);
     for (i = 0; i < reals; i++) real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
@@ -6610,7 +6549,7 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
         made[i] = j->made + (size_t)i * size;
     }
     j->reals[number] = reals;
-    if (dagan__generate(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
+    if (dagan__generate_batch(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
                         j->made) != MDE_OK) {
         return mde_context_status(j->g->context);
     }
@@ -6676,7 +6615,7 @@ static mde_status dagan__judge(dagan__judging *j)
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     q->diversity = dagan__over(j->pixels.siblings, j->pixels.real);
     q->copy = dagan__over(j->pixels.copies, j->pixels.real);
-    q->z_share = dagan__variance_share(&j->variance, dagan__image_size(j->g));
+    q->z_share = dagan__variance_share(&j->variance, dagan__size_floats(j->g->size));
     if (j->m) {
         double queries = (double)DAGAN__QUALITY_EPISODES * way;
         q->embedded_diversity = dagan__over(j->embedded.siblings, j->embedded.real);
@@ -6691,7 +6630,6 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
 {
     dagan__judging j;
     mde_context *c;
-    dagan__size size;
     int recording;
     if (out) {
         out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
@@ -6699,13 +6637,10 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     }
     if (!g) return MDE_BAD_ARGUMENT;
     c = g->context;
-    size.height = g->height;
-    size.width = g->width;
-    size.channels = g->channels;
-    if (!dagan__study_set(c, "measure", set, size)) return mde_context_status(c);
+    if (!dagan__check_images(c, "measure", set, g->size, "the network takes")) return mde_context_status(c);
     if (!out) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: no place for the result");
     if (m && m->context != c) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: the matcher belongs to another context");
-    if (m && !dagan__study_set(c, "measure, matcher", set, m->size)) return mde_context_status(c);
+    if (m && !dagan__check_images(c, "measure, matcher", set, m->size, "the network takes")) return mde_context_status(c);
     memset(&j, 0, sizeof j);
     j.g = g;
     j.m = m;
