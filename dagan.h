@@ -433,6 +433,8 @@ extern "C" {
 
 #define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
 
+/* mde_fail returns a status, which is not 0: `return !mde_fail(..)` refuses where 0 says no. */
+
 /* The numbers of an op that are no tensors. */
 static mde_args dagan__args(int64_t first, int64_t second, int64_t third, int64_t fourth, double number)
 {
@@ -459,8 +461,8 @@ static mde_tensor *dagan__apply(mde_context *c, const mde_op *op, mde_tensor *x,
 static int dagan__check_rank(mde_context *c, const char *name, const mde_tensor *x)
 {
     if (x->rank == 4) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: a tensor of rank %d; expected [batch, height, width, channels]", name, x->rank);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: a tensor of rank %d; expected [batch, height, width, channels]", name,
+                     x->rank);
 }
 
 /* 1, as what the shape function of an op returns. */
@@ -551,30 +553,27 @@ static int dagan__conv_sizes(mde_context *c, int member, mde_tensor *const *in, 
     v->stride = args->i[0];
     v->padding = args->i[1];
     if (v->stride < 1 || v->padding < 0 || v->stride > 64 || v->padding > 64) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: stride %lld, padding %lld; expected 1 to 64, 0 to 64", name,
-                 (long long)v->stride, (long long)v->padding);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: stride %lld, padding %lld; expected 1 to 64, 0 to 64", name,
+                         (long long)v->stride, (long long)v->padding);
     }
     if (member == DAGAN__OF_X_AND_WEIGHT && b[2] != v->in) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the weight [%lld, %lld, %lld, %lld] takes %lld", name,
-                 (long long)v->in, (long long)b[0], (long long)b[1], (long long)b[2], (long long)b[3],
-                 (long long)b[2]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the weight [%lld, %lld, %lld, %lld] takes %lld",
+                         name, (long long)v->in, (long long)b[0], (long long)b[1], (long long)b[2], (long long)b[3],
+                         (long long)b[2]);
     }
     if (v->kh < 1 || v->kw < 1 || v->h + 2 * v->padding < v->kh || v->w + 2 * v->padding < v->kw) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: a kernel of %lld x %lld on images of %lld x %lld with padding %lld", name,
-                 (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w, (long long)v->padding);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: a kernel of %lld x %lld on images of %lld x %lld with padding %lld",
+                         name, (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w,
+                         (long long)v->padding);
     }
     v->oh = (v->h + 2 * v->padding - v->kh) / v->stride + 1;
     v->ow = (v->w + 2 * v->padding - v->kw) / v->stride + 1;
     v->pitch = (v->w + 2 * v->padding) * v->in;
     if (member == DAGAN__OF_X_AND_WEIGHT) return 1;
     if (y[0] == v->n && y[1] == v->oh && y[2] == v->ow && y[3] == v->out) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, %lld]",
-             name, (long long)y[0], (long long)y[1], (long long)y[2], (long long)y[3], (long long)v->n,
-             (long long)v->oh, (long long)v->ow, (long long)v->out);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, "
+                     "%lld]", name, (long long)y[0], (long long)y[1], (long long)y[2], (long long)y[3], (long long)v->n,
+                     (long long)v->oh, (long long)v->ow, (long long)v->out);
 }
 
 static int64_t dagan__conv_strip(const dagan__convolution *v, int64_t pixels)
@@ -1006,9 +1005,8 @@ static int dagan__pool_shape(mde_context *c, const char *name, const mde_tensor 
     if (size >= 1 && x->shape[1] >= size && x->shape[2] >= size) {
         return dagan__set_shape(out, x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]);
     }
-    mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
-             (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
+                     (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
 }
 
 /* The ops whose args give the result's height and width; if they do not fit, the rest of the sentence says why. */
@@ -1017,9 +1015,8 @@ static int dagan__sized_shape(mde_context *c, const char *name, const mde_tensor
 {
     if (!dagan__check_rank(c, name, x)) return 0;
     if (fits) return dagan__set_shape(out, x->shape[0], args->i[1], args->i[2], x->shape[3]);
-    mde_fail(c, MDE_BAD_SHAPE, "%s: %lld x %lld to %lld x %lld, %s", name, (long long)x->shape[1],
-             (long long)x->shape[2], (long long)args->i[1], (long long)args->i[2], why);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: %lld x %lld to %lld x %lld, %s", name, (long long)x->shape[1],
+                     (long long)x->shape[2], (long long)args->i[1], (long long)args->i[2], why);
 }
 
 static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
@@ -1113,8 +1110,7 @@ static int dagan__max_pool_shape(mde_context *c, mde_tensor *const *in, const md
     for (i = 0; i < 4 && in[0]->rank == in[1]->rank && in[0]->shape[i] == in[1]->shape[i]; i++) {}
     if (!dagan__pool_shape(c, "max_pool", in[0], args->i[0], out)) return 0;
     if (i == 4) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "max_pool: the maxima and the values are of tensors that differ in shape");
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "max_pool: the maxima and the values are of tensors that differ in shape");
 }
 
 static int dagan__max_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
@@ -1124,9 +1120,8 @@ static int dagan__max_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, 
     if (!dagan__pool_shape(c, "max_pool_adjoint", in[0], args->i[0], &pooled)) return 0;
     for (i = 0; i < 4 && in[1]->rank == 4 && in[1]->shape[i] == pooled.shape[i]; i++) {}
     if (i == 4) return dagan__set_shape(out, in[0]->shape[0], in[0]->shape[1], in[0]->shape[2], in[0]->shape[3]);
-    mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to the values' shape",
-             (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to the values' shape",
+                     (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
 }
 
 /* Offset in x, from the start of its image, of the first maximum of a window in channel k. */
@@ -1229,8 +1224,7 @@ static int dagan__leaky_shape(mde_context *c, mde_tensor *const *in, const mde_a
 {
     (void)args;
     if (in[0]->count == in[1]->count) return dagan__same_shape(in[0], out);
-    mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
 }
 
 static void dagan__leaky_job(int64_t job, void *user)
@@ -1275,9 +1269,8 @@ MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope)
 static int dagan__check_channels(mde_context *c, const char *name, const mde_tensor *x, const mde_tensor *row)
 {
     if (x->rank >= 1 && row->rank == 1 && row->shape[0] == x->shape[x->rank - 1]) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the other one %zu", name,
-             (long long)(x->rank ? x->shape[x->rank - 1] : 0), row->count);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the other one %zu", name,
+                     (long long)(x->rank ? x->shape[x->rank - 1] : 0), row->count);
 }
 
 /* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
@@ -1428,8 +1421,8 @@ static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *
         if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
     }
     if (x->rank == 4 && k == inputs) return dagan__same_shape(x, out);
-    mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, c]", name);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, "
+                     "c]", name);
 }
 
 static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
@@ -1881,9 +1874,8 @@ static int dagan__images_own(dagan_images *set)
     size_t size = (size_t)set->height * (size_t)set->width * (size_t)set->channels, total;
     int64_t i;
     if (!dagan__multiply((size_t)set->count, size, &total)) {
-        mde_fail(set->context, MDE_OUT_OF_MEMORY, "images: %lld images of %d x %d x %d are more than can be addressed",
-                 (long long)set->count, set->height, set->width, set->channels);
-        return 0;
+        return !mde_fail(set->context, MDE_OUT_OF_MEMORY, "images: %lld images of %d x %d x %d are more than can be "
+                         "addressed", (long long)set->count, set->height, set->width, set->channels);
     }
     set->pixels = (float *)mde_alloc(set->context, total, sizeof *set->pixels);
     if (!set->pixels) return 0;
@@ -1975,14 +1967,12 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
 static int dagan__check_shape(mde_context *c, const char *name, int64_t height, int64_t width, int64_t channels)
 {
     if (height < 1 || width < 1 || height > DAGAN__MAX_SIDE || width > DAGAN__MAX_SIDE) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld x %lld; expected sides from 1 to %d", name, (long long)height,
-                 (long long)width, DAGAN__MAX_SIDE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld x %lld; expected sides from 1 to %d", name,
+                         (long long)height, (long long)width, DAGAN__MAX_SIDE);
     }
     if (channels == 1 || channels == 3) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld channels; expected 1 (grey) or 3 (colour)", name,
-             (long long)channels);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld channels; expected 1 (grey) or 3 (colour)", name,
+                     (long long)channels);
 }
 
 MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height, int width, int channels,
@@ -2855,26 +2845,17 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
     int k;
     memset(out, 0, sizeof *out);
     if (size < 4 || bytes[0] != 0 || bytes[1] != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is neither an IDX nor a .npy file: it begins with other bytes", name);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: is neither an IDX nor a .npy file: it begins with other bytes", name);
     }
     out->type = bytes[2];
     out->rank = bytes[3];
     out->bytes = out->type == 0x08 ? 1 : out->type == 0x0B ? 2 : out->type == 0x0C ? 4 : 0;
-    if (out->bytes == 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x0B or 0x0C", name,
-                 (unsigned)out->type);
-        return 0;
-    }
-    if (out->rank < 1 || out->rank > 4) {
-        mde_fail(c, MDE_BAD_FILE, "%s: IDX array of %d dimensions; expected 1 to 4", name, out->rank);
-        return 0;
-    }
+    if (out->bytes == 0) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x0B or "
+                                          "0x0C", name, (unsigned)out->type);
+    if (out->rank < 1 || out->rank > 4) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX array of %d dimensions; expected 1 "
+                                                         "to 4", name, out->rank);
     header = 4 + 4 * (size_t)out->rank;
-    if (size < header) {
-        mde_fail(c, MDE_BAD_FILE, "%s: ends within its IDX header of %zu bytes", name, header);
-        return 0;
-    }
+    if (size < header) return !mde_fail(c, MDE_BAD_FILE, "%s: ends within its IDX header of %zu bytes", name, header);
     for (k = 0; k < out->rank; k++) {
         const unsigned char *p = bytes + 4 + 4 * k;
         uint32_t length = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -2882,9 +2863,9 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
         if (total != SIZE_MAX && !dagan__multiply(total, (size_t)length, &total)) total = SIZE_MAX;
     }
     if (total > SIZE_MAX / 4 || total * (size_t)out->bytes != size - header) {
-        mde_fail(c, MDE_BAD_FILE, "%s: the file has %zu bytes of data, which is not what its IDX header announces "
-                 "(%lld x ... of %d bytes); is it cut off?", name, size - header, (long long)out->shape[0], out->bytes);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: the file has %zu bytes of data, which is not what its IDX header "
+                         "announces (%lld x ... of %d bytes); is it cut off?", name, size - header,
+                         (long long)out->shape[0], out->bytes);
     }
     out->data = bytes + header;
     return 1;
@@ -2917,15 +2898,12 @@ typedef struct dagan__source {
 static int dagan__source_shape(mde_context *c, const char *name, int rank, const int64_t *shape, dagan__source *s)
 {
     int at = rank == 5 ? 2 : 1, k;
-    if (rank < 3) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: an array of %d dimensions; expected images: [N, H, W], [N, H, W, C] or [class, "
-                 "sample, H, W, C]", name, rank);
-        return 0;
-    }
+    if (rank < 3) return !mde_fail(c, MDE_BAD_SHAPE, "%s: an array of %d dimensions; expected images: [N, H, W], [N, "
+                                   "H, W, C] or [class, sample, H, W, C]", name, rank);
     for (k = 0; k < at; k++) {
         if (shape[k] < 1 || shape[k] > INT_MAX) {
-            mde_fail(c, MDE_BAD_SHAPE, "%s: holds %s", name, shape[k] < 1 ? "no images" : "more than 2^31 images");
-            return 0;
+            return !mde_fail(c, MDE_BAD_SHAPE, "%s: holds %s", name, shape[k] < 1 ? "no images" : "more than 2^31 "
+                             "images");
         }
     }
     if (!dagan__check_shape(c, name, shape[at], shape[at + 1], rank == 3 ? 1 : shape[at + 2])) return 0;
@@ -2965,10 +2943,8 @@ static int dagan__source_npy(mde_context *c, const char *name, size_t size, daga
     if (!s->array || !dagan__source_shape(c, name, s->array->rank, s->array->shape, s)) return 0;
     for (i = 0; i < s->array->count; i++) {
         double value = (double)s->array->f32[i];
-        if (!(value - value == 0)) {
-            mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i, value == value ? "infinite" : "not a number");
-            return 0;
-        }
+        if (!(value - value == 0)) return !mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i,
+                                                    value == value ? "infinite" : "not a number");
         if (value < low) low = value;
         if (value > high) high = value;
     }
@@ -2980,10 +2956,8 @@ static int dagan__source_idx(mde_context *c, const char *name, size_t size, daga
     size_t total, i;
     int64_t high = 0;
     if (!dagan__idx_parse(c, name, s->bytes, size, &s->idx)) return 0;
-    if (s->idx.type == 0x0C) {
-        mde_fail(c, MDE_BAD_FILE, "%s: IDX images of type 0x0C; expected 0x08 or 0x0B", name);
-        return 0;
-    }
+    if (s->idx.type == 0x0C) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX images of type 0x0C; expected 0x08 or 0x0B",
+                                              name);
     if (!dagan__source_shape(c, name, s->idx.rank, s->idx.shape, s)) return 0;
     s->shift = -1;
     s->scale = 2.0 / 255.0;
@@ -2991,10 +2965,8 @@ static int dagan__source_idx(mde_context *c, const char *name, size_t size, daga
     total = (size_t)s->count * (size_t)s->height * (size_t)s->width * (size_t)s->channels;
     for (i = 0; i < total; i++) {
         int64_t value = dagan__idx_number(&s->idx, i);
-        if (value < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i, (long long)value);
-            return 0;
-        }
+        if (value < 0) return !mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i,
+                                        (long long)value);
         if (value > high) high = value;
     }
     if (high > 255) s->scale = 2.0 / 32767.0;
@@ -3167,9 +3139,8 @@ static int dagan__picture_new(mde_context *c, const char *path, int64_t height, 
 {
     if (height < 1 || width < 1 || height > INT_MAX / 4 || width > INT_MAX / 4 ||
         (uint64_t)height * (uint64_t)width > DAGAN__MAX_PICTURE) {
-        mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26", path,
-                 (long long)height, (long long)width);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26",
+                         path, (long long)height, (long long)width);
     }
     out->height = (int)height;
     out->width = (int)width;
@@ -3202,9 +3173,9 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
     int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
     int64_t most = dagan__pnm_number(bytes, size, &at), value;
     if (width < 0 || height < 0 || most < 1 || most > 65535 || at == size) {
-        mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; expected "
-                 "numbers, the last from 1 to 65535", path, (long long)width, (long long)height, (long long)most);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; "
+                         "expected numbers, the last from 1 to 65535", path, (long long)width, (long long)height,
+                         (long long)most);
     }
     if (!plain) at++;                           /* one white space, then the pixels */
     wide = most > 255 ? 2 : 1;
@@ -3215,9 +3186,8 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
         total = SIZE_MAX;
     }
     if (total == SIZE_MAX || (plain ? (size - at + 1) / 2 < total : (size - at) / wide < total)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: ends before its %lld x %lld pixels do", path, (long long)width,
-                 (long long)height);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: ends before its %lld x %lld pixels do", path, (long long)width,
+                         (long long)height);
     }
     if (!dagan__picture_new(c, path, height, width, channels, out)) return 0;
     for (i = 0; i < total; i++) {
@@ -3225,9 +3195,8 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
         else if (wide == 1) value = bytes[at + i];
         else value = bytes[at + 2 * i] << 8 | bytes[at + 2 * i + 1];
         if (value < 0 || value > most) {
-            mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i,
-                     value < 0 ? "missing or no number" : "more than the largest that the header allows");
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i, value < 0 ? "missing or no "
+                             "number" : "more than the largest that the header allows");
         }
         out->pixels[i] = (float)(2.0 * (double)value / (double)most - 1.0);
     }
@@ -3565,14 +3534,11 @@ static int dagan__check_images(mde_context *c, const char *what, const dagan_ima
     dagan__size have = dagan__size_of(set);
     int k;
     if (mde_context_status(c) != MDE_OK) return 0;
-    if (!set || dagan_images_count(set) < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has no images" : "no set of images was given");
-        return 0;
-    }
+    if (!set || dagan_images_count(set) < 1) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has "
+                                                              "no images" : "no set of images was given");
     if (have.height != want.height || have.width != want.width || have.channels != want.channels) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; %s %d x %d x %d", what, have.height, have.width,
-                 have.channels, who, want.height, want.width, want.channels);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; %s %d x %d x %d", what, have.height, have.width,
+                         have.channels, who, want.height, want.width, want.channels);
     }
     for (k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) > 0) continue;
@@ -4040,9 +4006,8 @@ static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int wi
     int most = dagan__most_levels(height, width), l;
     const dagan_desc *preset;
     if ((int)d->preset < 0 || (int)d->preset > 2 || (int)d->norm < 0 || (int)d->norm > 2) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: preset %d, norm %d; expected values of dagan_preset and dagan_norm",
-                 (int)d->preset, (int)d->norm);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: preset %d, norm %d; expected values of dagan_preset and "
+                         "dagan_norm", (int)d->preset, (int)d->norm);
     }
     preset = &dagan__presets[d->preset];
     if (d->noise == 0) d->noise = preset->noise;
@@ -4053,33 +4018,29 @@ static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int wi
     if (d->norm == 0) d->norm = preset->norm;
     if (d->z_concatenated == 0) d->z_concatenated = preset->z_concatenated;
     if (d->levels < 1 || d->levels > most) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d levels; images of %d x %d can be halved %d times, at most %d are "
-                 "possible", d->levels, height, width, most, DAGAN_MAX_LEVELS);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d levels; images of %d x %d can be halved %d times, at most %d "
+                         "are possible", d->levels, height, width, most, DAGAN_MAX_LEVELS);
     }
     for (l = 0; l < d->levels; l++) {
         if (d->generator[l] == 0) d->generator[l] = preset->generator[l];
         if (d->critic[l] == 0) d->critic[l] = preset->critic[l];
         if (d->generator[l] < 1 || d->generator[l] > DAGAN__MAX_FILTERS || d->critic[l] < 1 ||
             d->critic[l] > DAGAN__MAX_FILTERS) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d filters at level %d; expected 1 to %d", d->generator[l],
-                     d->critic[l], l, DAGAN__MAX_FILTERS);
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d filters at level %d; expected 1 to %d",
+                             d->generator[l], d->critic[l], l, DAGAN__MAX_FILTERS);
         }
     }
     if (d->noise < 1 || d->noise > DAGAN__MAX_NOISE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: noise of %d dimensions; expected 1 to %d", d->noise, DAGAN__MAX_NOISE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: noise of %d dimensions; expected 1 to %d", d->noise,
+                         DAGAN__MAX_NOISE);
     }
     if (d->generator_layers < 1 || d->generator_layers > DAGAN__MAX_INNER || d->critic_layers < 1 ||
         d->critic_layers > DAGAN__MAX_INNER) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d inner convolutions a block; expected 1 to %d",
-                 d->generator_layers, d->critic_layers, DAGAN__MAX_INNER);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d inner convolutions a block; expected 1 to %d",
+                         d->generator_layers, d->critic_layers, DAGAN__MAX_INNER);
     }
     if (d->dropout != MDE_ZERO && !(d->dropout >= 0 && d->dropout < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: dropout %g; expected 0 or more and less than 1", d->dropout);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: dropout %g; expected 0 or more and less than 1", d->dropout);
     }
     return 1;
 }
@@ -4156,9 +4117,8 @@ static int dagan__check_batch(const dagan *g, const char *what, const mde_tensor
         (n < 0 || x->shape[0] == n)) {
         return 1;
     }
-    mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
-             n < 0 ? "any number of" : "as many", g->size.height, g->size.width, g->size.channels);
-    return 0;
+    return !mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
+                     n < 0 ? "any number of" : "as many", g->size.height, g->size.width, g->size.channels);
 }
 
 MDEDEF mde_tensor *dagan_generator_apply(dagan *g, mde_tensor *x, mde_tensor *z, int training, uint64_t stream)
@@ -4996,11 +4956,8 @@ static int dagan__training_start(dagan__training *run, dagan *g, const dagan_ima
     for (k = 0; k < classes; k++) {
         if (dagan_images_sample_count(set, k) >= least) run->classes[run->eligible++] = k;
     }
-    if (run->eligible == 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which a pair needs", classes,
-                 least);
-        return 0;
-    }
+    if (run->eligible == 0) return !mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which "
+                                             "a pair needs", classes, least);
     memset(g->sums, 0, sizeof g->sums);
     g->span_steps = 1;
     g->steps = 0;
@@ -5324,8 +5281,7 @@ static int dagan__study_rate(mde_context *c, const char *what, double *rate)
 {
     if (*rate == 0) *rate = 3e-3;
     if (*rate > 0 && *rate < 1) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
 }
 
 static int32_t dagan__argmax(const float *values, int64_t count)
@@ -5572,9 +5528,8 @@ static int dagan__classifier_set(const dagan_classifier *k, const char *what, co
 {
     if (!dagan__check_images(k->context, what, set, k->size, "the network takes")) return 0;
     if (dagan_images_class_count(set) == k->desc.classes) return 1;
-    mde_fail(k->context, MDE_BAD_ARGUMENT, "%s: a set of %d classes; the network tells %d apart", what,
-             dagan_images_class_count(set), k->desc.classes);
-    return 0;
+    return !mde_fail(k->context, MDE_BAD_ARGUMENT, "%s: a set of %d classes; the network tells %d apart", what,
+                     dagan_images_class_count(set), k->desc.classes);
 }
 
 static int dagan__fit_resolve(dagan__fit *f)
@@ -5885,11 +5840,8 @@ static int dagan__selector_make(dagan_matcher *m, int noise)
 {
     mde_params *p = m->params;
     if (m->noise == noise) return 1;
-    if (m->noise) {
-        mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: the selector gives z of %d dimensions; the generator takes %d",
-                 m->noise, noise);
-        return 0;
-    }
+    if (m->noise) return !mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: the selector gives z of %d dimensions; the "
+                                   "generator takes %d", m->noise, noise);
     dagan__layer_make(p, "selector.hidden", 0, m->width, DAGAN__SELECTOR_HIDDEN, DAGAN__BIAS, sqrt(2.0 / m->width),
                       &m->selector[0]);
     /* Small: before training, z is nearly that of no selector. */
@@ -5984,15 +5936,13 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     if (d->episodes < 1 || d->episodes > (int64_t)1 << 40 || d->way < 2 || d->shot < 1 || d->queries < 1 ||
         d->made < 0 || d->way > DAGAN__MAX_EPISODE || d->shot > DAGAN__MAX_EPISODE ||
         d->queries > DAGAN__MAX_EPISODE || d->made > DAGAN__MAX_EPISODE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %lld episodes, way %d, shot %d, %d queries, %d made; expected 1 or more of "
-                 "each, 2 or more ways, at most %d", what, (long long)d->episodes, d->way, d->shot, d->queries,
-                 d->made, DAGAN__MAX_EPISODE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %lld episodes, way %d, shot %d, %d queries, %d made; expected 1 or "
+                         "more of each, 2 or more ways, at most %d", what, (long long)d->episodes, d->way, d->shot,
+                         d->queries, d->made, DAGAN__MAX_EPISODE);
     }
     if (d->way > dagan_images_class_count(set)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: way %d, but the set has %d classes", what, d->way,
-                 dagan_images_class_count(set));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: way %d, but the set has %d classes", what, d->way,
+                         dagan_images_class_count(set));
     }
     for (k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) >= d->shot + d->queries) continue;
@@ -6002,9 +5952,8 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     }
     images = (int64_t)d->shot * (1 + d->made) + d->queries;
     if (images > DAGAN__MAX_EPISODE / d->way) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: an episode of %lld images; expected at most %d", what,
-                 (long long)d->way * (long long)images, DAGAN__MAX_EPISODE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: an episode of %lld images; expected at most %d", what,
+                         (long long)d->way * (long long)images, DAGAN__MAX_EPISODE);
     }
     if (g && g->context != c) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: the generator belongs to another context", what);
@@ -6506,9 +6455,8 @@ static int dagan__judging_open(dagan__judging *j)
         if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
     }
     if (j->count >= 2) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such classes",
-             j->count, classes);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such "
+                     "classes", j->count, classes);
 }
 
 static void dagan__judging_close(dagan__judging *j)
