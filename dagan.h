@@ -1823,8 +1823,24 @@ MDEDEF const mde_op *dagan_op_row(int index)
 #define DAGAN__MAX_PICTURE ((size_t)1 << 26)    /* pixels of an image file before it is made smaller */
 #define DAGAN__MAX_DEPTH 8              /* folders within folders; more are a loop of links */
 
+typedef struct dagan__size { int height, width, channels; } dagan__size;
+
+static size_t dagan__size_floats(dagan__size s)
+{
+    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
+}
+
+static dagan__size dagan__size_from(int height, int width, int channels)
+{
+    dagan__size s;
+    s.height = height;
+    s.width = width;
+    s.channels = channels;
+    return s;
+}
+
 typedef struct dagan__image_class {
-    int64_t first;                      /* place of its first image in the list */
+    int64_t first;                      /* index of its first image in the list */
     int samples;
     int origin;                         /* its number in the set that owns the pixels: subsets keep their luck */
     const char *name;
@@ -1832,7 +1848,7 @@ typedef struct dagan__image_class {
 
 struct dagan_images {
     mde_context *context;
-    int height, width, channels;
+    dagan__size size;
     int classes;
     int64_t count;
     dagan__image_class *rows;           /* [classes] */
@@ -1841,24 +1857,14 @@ struct dagan_images {
     char *names;
 };
 
-static int dagan__multiply(size_t a, size_t b, size_t *product)
-{
-    *product = 0;
-    if (b != 0 && a > SIZE_MAX / b) return 0;
-    *product = a * b;
-    return 1;
-}
-
 /* ---- 5.1 Making, cutting, asking ---- */
 
-static dagan_images *dagan__images_new(mde_context *c, int height, int width, int channels, int classes, int64_t count)
+static dagan_images *dagan__images_new(mde_context *c, dagan__size size, int classes, int64_t count)
 {
     dagan_images *set = (dagan_images *)mde_alloc(c, 1, sizeof *set);
     if (!set) return NULL;
     set->context = c;
-    set->height = height;
-    set->width = width;
-    set->channels = channels;
+    set->size = size;
     set->classes = classes;
     set->count = count;
     set->rows = (dagan__image_class *)mde_alloc(c, (size_t)classes, sizeof *set->rows);
@@ -1871,21 +1877,16 @@ static dagan_images *dagan__images_new(mde_context *c, int height, int width, in
 /* Pixels of its own for every image of the list, one after the other. */
 static int dagan__images_own(dagan_images *set)
 {
-    size_t size = (size_t)set->height * (size_t)set->width * (size_t)set->channels, total;
+    size_t size = dagan__size_floats(set->size);
     int64_t i;
-    if (!dagan__multiply((size_t)set->count, size, &total)) {
-        return !mde_fail(set->context, MDE_OUT_OF_MEMORY, "images: %lld images of %d x %d x %d are more than can be "
-                         "addressed", (long long)set->count, set->height, set->width, set->channels);
-    }
-    set->pixels = (float *)mde_alloc(set->context, total, sizeof *set->pixels);
-    if (!set->pixels) return 0;
-    for (i = 0; i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
-    return 1;
+    set->pixels = (float *)mde_alloc(set->context, (size_t)set->count, size * sizeof *set->pixels);
+    for (i = 0; set->pixels && i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
+    return set->pixels != NULL;
 }
 
 static float *dagan__images_at(const dagan_images *set, int64_t index)
 {
-    return set->pixels + (size_t)index * ((size_t)set->height * (size_t)set->width * (size_t)set->channels);
+    return set->pixels + (size_t)index * dagan__size_floats(set->size);
 }
 
 /* "class 0", "class 1", ... */
@@ -1926,8 +1927,8 @@ static int dagan__compare_labelled(const void *a, const void *b)
 
 /* The list of a labelled set: the distinct labels, ascending, are its classes, of which the first max_classes are kept,
    with their first max_samples images each (0: all). *order: each listed image's number in the source, in the arena. */
-static dagan_images *dagan__images_group(mde_context *c, int64_t count, const int *label, int height, int width,
-                                         int channels, int max_classes, int max_samples, int64_t **order)
+static dagan_images *dagan__images_group(mde_context *c, int64_t count, const int *label, dagan__size size,
+                                         int max_classes, int max_samples, int64_t **order)
 {
     dagan__labelled *all = (dagan__labelled *)mde_scratch(c, (size_t)count, sizeof *all);
     dagan_images *set;
@@ -1953,7 +1954,7 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
         (*order)[kept] = next.index;
         all[kept++].label = classes - 1;
     }
-    set = dagan__images_new(c, height, width, channels, classes, kept);
+    set = dagan__images_new(c, size, classes, kept);
     if (!set) return NULL;
     for (i = 0; i < kept; i++) {
         dagan__image_class *row = set->rows + all[i].label;
@@ -2006,7 +2007,7 @@ MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height
         }
     }
     mark = mde_arena_mark(c);
-    set = dagan__images_group(c, count, label, height, width, channels, 0, 0, &order);
+    set = dagan__images_group(c, count, label, dagan__size_from(height, width, channels), 0, 0, &order);
     for (i = 0; set && i < set->count; i++) {
         memcpy(dagan__images_at(set, i), pixels + (size_t)order[i] * size, size * sizeof *pixels);
     }
@@ -2014,35 +2015,17 @@ MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height
     return set;
 }
 
-/* A subset with room for `count` images; its classes are numbers in `set`, and the caller fills the list. */
-static dagan_images *dagan__images_subset(const dagan_images *set, int classes, int64_t count)
-{
-    return dagan__images_new(set->context, set->height, set->width, set->channels, classes, count);
-}
-
-MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes)
+/* A subset of `count` classes: those of the list, or without one those from number `first` on. */
+static dagan_images *dagan__images_subset(const dagan_images *set, int count, int first, const int *classes)
 {
     dagan_images *out;
     int64_t images = 0;
     int i;
-    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
-    if (count < 1 || !classes) {
-        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: %d of them; expected at least one", count);
-        return NULL;
-    }
-    for (i = 0; i < count; i++) {
-        if (classes[i] < 0 || classes[i] >= set->classes) {
-            mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: number %d; expected 0 to %d", classes[i],
-                     set->classes - 1);
-            return NULL;
-        }
-        images += set->rows[classes[i]].samples;
-    }
-    out = dagan__images_subset(set, count, images);
-    if (!out) return NULL;
+    for (i = 0; i < count; i++) images += set->rows[classes ? classes[i] : first + i].samples;
+    out = dagan__images_new(set->context, set->size, count, images);
     images = 0;
-    for (i = 0; i < count; i++) {
-        const dagan__image_class *row = set->rows + classes[i];
+    for (i = 0; out && i < count; i++) {
+        const dagan__image_class *row = set->rows + (classes ? classes[i] : first + i);
         out->rows[i] = *row;
         out->rows[i].first = images;
         memcpy(out->images + images, set->images + row->first, (size_t)row->samples * sizeof *out->images);
@@ -2051,11 +2034,26 @@ MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const
     return out;
 }
 
+MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes)
+{
+    int i;
+    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
+    if (count < 1 || !classes) {
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: %d of them; expected at least one", count);
+        return NULL;
+    }
+    for (i = 0; i < count; i++) {
+        if (classes[i] >= 0 && classes[i] < set->classes) continue;
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: number %d; expected 0 to %d", classes[i],
+                 set->classes - 1);
+        return NULL;
+    }
+    return dagan__images_subset(set, count, 0, classes);
+}
+
 MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, double to)
 {
-    dagan_images *out;
-    int *classes, first, end, i;
-    mde_mark mark;
+    int first, end;
     if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
     if (!(from >= 0 && to <= 1 && from < to)) {
         mde_fail(set->context, MDE_BAD_ARGUMENT, "classes: shares from %g to %g; expected 0 <= from < to <= 1",
@@ -2069,12 +2067,7 @@ MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, 
                  set->classes);
         return NULL;
     }
-    mark = mde_arena_mark(set->context);
-    classes = (int *)mde_scratch(set->context, (size_t)(end - first), sizeof *classes);
-    for (i = first; classes && i < end; i++) classes[i - first] = i;
-    out = classes ? dagan_images_pick(set, end - first, classes) : NULL;
-    mde_arena_rewind(set->context, mark);
-    return out;
+    return dagan__images_subset(set, end - first, first, NULL);
 }
 
 /* Streams of the random numbers of this section; a class or sample is added to the first number. */
@@ -2107,7 +2100,7 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
 {
     dagan_images *out;
     int64_t images = 0, *permutation;
-    int k, i, most = 0;
+    int k, i, maximum = 0;
     mde_mark mark;
     if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
     if (first < 0 || count < 0) {
@@ -2121,12 +2114,12 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
                      set->rows[k].name, samples, first);
             return NULL;
         }
-        if (samples > most) most = samples;
+        if (samples > maximum) maximum = samples;
         images += count && count < rest ? count : rest;
     }
     mark = mde_arena_mark(set->context);
-    permutation = (int64_t *)mde_scratch(set->context, (size_t)most, sizeof *permutation);
-    out = permutation ? dagan__images_subset(set, set->classes, images) : NULL;
+    permutation = (int64_t *)mde_scratch(set->context, (size_t)maximum, sizeof *permutation);
+    out = permutation ? dagan__images_new(set->context, set->size, set->classes, images) : NULL;
     images = 0;
     for (k = 0; out && k < set->classes; k++) {
         const dagan__image_class *from = set->rows + k;
@@ -2162,9 +2155,9 @@ MDEDEF int64_t dagan_images_count(const dagan_images *set)
 
 MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels)
 {
-    if (height) *height = set ? set->height : 0;
-    if (width) *width = set ? set->width : 0;
-    if (channels) *channels = set ? set->channels : 0;
+    if (height) *height = set ? set->size.height : 0;
+    if (width) *width = set ? set->size.width : 0;
+    if (channels) *channels = set ? set->size.channels : 0;
 }
 
 MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample)
@@ -2176,6 +2169,11 @@ MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index
 MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index)
 {
     return set && class_index >= 0 && class_index < set->classes ? set->rows[class_index].name : "";
+}
+
+static dagan__size dagan__size_of(const dagan_images *set)
+{
+    return set ? set->size : dagan__size_from(0, 0, 0);
 }
 
 static uint64_t dagan__hash(uint64_t hash, uint64_t value)
@@ -2191,12 +2189,12 @@ MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
     int64_t i;
     int j;
     if (!set) return 0;
-    hash = dagan__hash(hash, (uint64_t)set->height);
-    hash = dagan__hash(hash, (uint64_t)set->width);
-    hash = dagan__hash(hash, (uint64_t)set->channels);
+    hash = dagan__hash(hash, (uint64_t)set->size.height);
+    hash = dagan__hash(hash, (uint64_t)set->size.width);
+    hash = dagan__hash(hash, (uint64_t)set->size.channels);
     hash = dagan__hash(hash, (uint64_t)set->classes);
     for (j = 0; j < set->classes; j++) hash = dagan__hash(hash, (uint64_t)set->rows[j].samples);
-    size = (size_t)set->height * (size_t)set->width * (size_t)set->channels;
+    size = dagan__size_floats(set->size);
     for (i = 0; i < set->count; i++) {
         for (k = 0; k < size; k++) {
             uint32_t bits;
@@ -2533,7 +2531,7 @@ static void dagan__draw_class(int64_t index, void *user)
     int j;
     dagan__glyph_draw(&glyph, d->seed, (int)index);
     for (j = 0; j < row->samples; j++) {
-        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->height, dagan__images_at(d->set, row->first + j));
+        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->size.height, dagan__images_at(d->set, row->first + j));
     }
 }
 
@@ -2548,7 +2546,7 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
                  "of each and sides of at most %d", classes, samples, size, size, DAGAN__MAX_SIDE);
         return NULL;
     }
-    set = dagan__images_new(c, size, size, 1, classes, (int64_t)classes * samples);
+    set = dagan__images_new(c, dagan__size_from(size, size, 1), classes, (int64_t)classes * samples);
     if (!set) return NULL;
     for (k = 0; k < classes; k++) {
         set->rows[k].first = (int64_t)k * samples;
@@ -2757,50 +2755,43 @@ static void dagan__transpose(const double *in, size_t rows, size_t columns, size
     }
 }
 
-/* Each pixel of the result is the mean of the input over the pixel's area. */
-static void dagan__resize(mde_context *c, const float *in, int height, int width, int channels, float *out,
-                          int new_height, int new_width)
+/* Each pixel of the result, of the same channels, is the mean of the input over the pixel's area. */
+static void dagan__resize(mde_context *c, const float *in, dagan__size from, float *out, dagan__size to)
 {
-    size_t tall = (size_t)(height > new_height ? height : new_height);
-    size_t wide = (size_t)(width > new_width ? width : new_width);
-    size_t depth = (size_t)channels, i, total = (size_t)height * (size_t)width * depth;
+    size_t tall = (size_t)(from.height > to.height ? from.height : to.height);
+    size_t wide = (size_t)(from.width > to.width ? from.width : to.width);
+    size_t depth = (size_t)to.channels, i, total = (size_t)from.height * (size_t)from.width * depth;
     double *a, *b;
-    mde_mark mark;
-    if (height == new_height && width == new_width) {
+    if (from.height == to.height && from.width == to.width) {
         memcpy(out, in, total * sizeof *out);
         return;
     }
-    mark = mde_arena_mark(c);
     a = (double *)mde_scratch(c, tall * wide, depth * sizeof *a);
     b = (double *)mde_scratch(c, tall * wide, depth * sizeof *b);
-    if (a && b) {
-        for (i = 0; i < total; i++) a[i] = (double)in[i];
-        dagan__resize_rows(a, height, (size_t)width * depth, b, new_height);
-        dagan__transpose(b, (size_t)new_height, (size_t)width, depth, a);
-        dagan__resize_rows(a, width, (size_t)new_height * depth, b, new_width);
-        dagan__transpose(b, (size_t)new_width, (size_t)new_height, depth, a);
-        total = (size_t)new_height * (size_t)new_width * depth;
-        for (i = 0; i < total; i++) out[i] = (float)(a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]);
-    }
-    mde_arena_rewind(c, mark);
+    if (!a || !b) return;
+    for (i = 0; i < total; i++) a[i] = (double)in[i];
+    dagan__resize_rows(a, from.height, (size_t)from.width * depth, b, to.height);
+    dagan__transpose(b, (size_t)to.height, (size_t)from.width, depth, a);
+    dagan__resize_rows(a, from.width, (size_t)to.height * depth, b, to.width);
+    dagan__transpose(b, (size_t)to.width, (size_t)to.height, depth, a);
+    total = dagan__size_floats(to);
+    for (i = 0; i < total; i++) out[i] = (float)(a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]);
 }
 
 /* An image of any size and channels becomes number `index` of a set. */
-static void dagan__images_put(dagan_images *set, int64_t index, const float *in, int height, int width, int channels,
-                              int invert)
+static void dagan__images_put(dagan_images *set, int64_t index, const float *in, dagan__size size, int invert)
 {
     mde_context *c = set->context;
-    size_t pixels = (size_t)height * (size_t)width, i;
-    size_t total = (size_t)set->height * (size_t)set->width * (size_t)set->channels;
+    size_t pixels = (size_t)size.height * (size_t)size.width, total = dagan__size_floats(set->size), i;
     float *out = dagan__images_at(set, index);
     mde_mark mark = mde_arena_mark(c);
-    if (channels != set->channels) {
-        float *converted = (float *)mde_scratch(c, pixels, (size_t)set->channels * sizeof *converted);
+    if (size.channels != set->size.channels) {
+        float *converted = (float *)mde_scratch(c, pixels, (size_t)set->size.channels * sizeof *converted);
         if (!converted) return;
-        dagan__convert_channels(in, pixels, channels, set->channels, converted);
+        dagan__convert_channels(in, pixels, size.channels, set->size.channels, converted);
         in = converted;
     }
-    dagan__resize(c, in, height, width, set->channels, out, set->height, set->width);
+    dagan__resize(c, in, size, out, set->size);
     for (i = 0; invert && i < total; i++) out[i] = -out[i];
     mde_arena_rewind(c, mark);
 }
@@ -2841,7 +2832,7 @@ typedef struct dagan__idx {
 
 static int dagan__idx_parse(mde_context *c, const char *name, const unsigned char *bytes, size_t size, dagan__idx *out)
 {
-    size_t total = 1, header;
+    size_t total = 1, header;           /* total: numbers, at most one more than the file has bytes */
     int k;
     memset(out, 0, sizeof *out);
     if (size < 4 || bytes[0] != 0 || bytes[1] != 0) {
@@ -2860,9 +2851,9 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
         const unsigned char *p = bytes + 4 + 4 * k;
         uint32_t length = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
         out->shape[k] = (int64_t)length;
-        if (total != SIZE_MAX && !dagan__multiply(total, (size_t)length, &total)) total = SIZE_MAX;
+        if (total <= size) total = length == 0 || total <= size / length ? total * length : size + 1;
     }
-    if (total > SIZE_MAX / 4 || total * (size_t)out->bytes != size - header) {
+    if (total > size || total * (size_t)out->bytes != size - header) {
         return !mde_fail(c, MDE_BAD_FILE, "%s: the file has %zu bytes of data, which is not what its IDX header "
                          "announces (%lld x ... of %d bytes); is it cut off?", name, size - header,
                          (long long)out->shape[0], out->bytes);
@@ -2887,7 +2878,7 @@ static int64_t dagan__idx_number(const dagan__idx *x, size_t index)
 /* Images of a file, one after the other; pixel = scale value + shift is in [-1, 1]. */
 typedef struct dagan__source {
     int64_t count, each;                /* each: images a class, of a 5-d array; 0: labels tell */
-    int height, width, channels;
+    dagan__size size;
     double scale, shift;
     unsigned char *bytes;               /* of the file, or */
     dagan__idx idx;
@@ -2909,9 +2900,7 @@ static int dagan__source_shape(mde_context *c, const char *name, int rank, const
     if (!dagan__check_shape(c, name, shape[at], shape[at + 1], rank == 3 ? 1 : shape[at + 2])) return 0;
     s->count = rank == 5 ? shape[0] * shape[1] : shape[0];
     s->each = rank == 5 ? shape[1] : 0;
-    s->height = (int)shape[at];
-    s->width = (int)shape[at + 1];
-    s->channels = rank == 3 ? 1 : (int)shape[at + 2];
+    s->size = dagan__size_from((int)shape[at], (int)shape[at + 1], rank == 3 ? 1 : (int)shape[at + 2]);
     return 1;
 }
 
@@ -2962,7 +2951,7 @@ static int dagan__source_idx(mde_context *c, const char *name, size_t size, daga
     s->shift = -1;
     s->scale = 2.0 / 255.0;
     if (s->idx.bytes == 1) return 1;
-    total = (size_t)s->count * (size_t)s->height * (size_t)s->width * (size_t)s->channels;
+    total = (size_t)s->count * dagan__size_floats(s->size);
     for (i = 0; i < total; i++) {
         int64_t value = dagan__idx_number(&s->idx, i);
         if (value < 0) return !mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i,
@@ -2990,7 +2979,7 @@ static int dagan__source_open(mde_context *c, const char *path, dagan__source *s
 
 static void dagan__source_get(const dagan__source *s, int64_t index, float *out)
 {
-    size_t size = (size_t)s->height * (size_t)s->width * (size_t)s->channels, from = (size_t)index * size, k;
+    size_t size = dagan__size_floats(s->size), from = (size_t)index * size, k;
     for (k = 0; k < size; k++) {
         double value = s->array ? (double)s->array->f32[from + k]
                                 : s->idx.bytes == 1 ? (double)s->idx.data[from + k]
@@ -3043,60 +3032,50 @@ static char *dagan__join(mde_context *c, const char *folder, size_t length, cons
     return path;
 }
 
-static int dagan__names_hold(const mde_names *names, const char *name, size_t length)
+/* The path of a file of labels, in the arena, or NULL; *packed: that of a .gz file in its stead. */
+static char *dagan__labels_at(mde_context *c, const char *path, int folder, const char *name, char **packed)
 {
-    int i;
-    for (i = 0; i < names->count; i++) {
-        if (strlen(names->items[i]) == length && memcmp(names->items[i], name, length) == 0) return 1;
-    }
-    return 0;
+    size_t size = (size_t)folder + strlen(name) + 4;
+    char *full = (char *)mde_scratch(c, size, 1);
+    if (!full) return NULL;
+    snprintf(full, size, "%.*s%s", folder, path, name);
+    if (mde_is_file(full)) return full;
+    snprintf(full, size, "%.*s%s.gz", folder, path, name);
+    if (mde_is_file(full)) *packed = full;
+    return NULL;
 }
 
-/* The labels beside a file of images, in the arena: `images` in its name becomes `labels`, and idx3-ubyte the name of
-   some type of labels. NULL and an error when there are none. */
-static char *dagan__labels_beside(mde_context *c, const char *path)
+/* The labels that belong to a file of images, in the arena: `images` in its name becomes `labels`, and idx3-ubyte the
+   name of some type of labels. NULL and an error when there are none. */
+static char *dagan__labels_path(mde_context *c, const char *path)
 {
     static const char *const types[] = { "idx1-ubyte", "idx1-short", "idx1-int" };
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *at = NULL, *next, *gz = NULL;
-    size_t folder = (size_t)(name - path), start;
-    char *root = dagan__join(c, folder ? path : ".", folder ? folder : 1, ""), *idx, *found = NULL;
-    char *wanted = dagan__join(c, "", 0, name);
-    mde_names names;
-    int k;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *at = NULL, *next, *idx;
+    size_t size = strlen(name) + 16;
+    int folder = (int)(name - path), k;
+    char *wanted = (char *)mde_scratch(c, size, 1), *found = NULL, *packed = NULL;
     for (next = strstr(name, "images"); next; next = strstr(next + 1, "images")) at = next;
-    if (!root || !wanted) return NULL;
+    if (!wanted) return NULL;
     if (!at) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: needs labels: give desc.labels (the name has no `images` that would be "
                  "`labels` in that of the labels)", path);
         return NULL;
     }
-    memcpy(wanted + (at - name), "labels", 6);
-    if (mde_folder_list(c, root, &names) != MDE_OK) return NULL;
-    idx = strstr(wanted, "idx");
+    snprintf(wanted, size, "%.*slabels%s", (int)(at - name), name, at + 6);
+    idx = strstr(at, "idx");
     if (idx && (strlen(idx) < 10 || idx[4] != '-' || idx[3] < '3' || idx[3] > '4')) idx = NULL;
-    start = idx ? (size_t)(idx - wanted) : 0;
     for (k = 0; k < (idx ? 3 : 1) && !found; k++) {
-        size_t length = strlen(wanted);
-        char *candidate = dagan__join(c, "", 0, wanted);
-        if (!candidate) break;
         if (idx) {
-            memcpy(candidate + start, types[k], strlen(types[k]));
-            memmove(candidate + start + strlen(types[k]), wanted + start + 10, length - start - 10 + 1);
+            snprintf(wanted, size, "%.*slabels%.*s%s%s", (int)(at - name), name, (int)(idx - at) - 6, at + 6, types[k],
+                     idx + 10);
         }
-        length = strlen(candidate);
-        if (dagan__names_hold(&names, candidate, length)) {
-            found = dagan__join(c, path, folder, candidate);
-        } else {
-            char *packed = (char *)mde_scratch(c, length + 4, 1);
-            if (!packed) break;
-            memcpy(packed, candidate, length);
-            memcpy(packed + length, ".gz", 4);
-            if (dagan__names_hold(&names, packed, length + 3)) gz = packed;
-        }
+        found = dagan__labels_at(c, path, folder, wanted, &packed);
     }
-    mde_names_free(c, &names);
-    if (!found && gz) mde_fail(c, MDE_BAD_FILE, "%s: its labels are compressed; run gunzip on %s first", path, gz);
-    else if (!found) mde_fail(c, MDE_IO, "%s: no labels %s are beside it; give desc.labels", path, wanted);
+    if (!found && packed) {
+        mde_fail(c, MDE_BAD_FILE, "%s: its labels are compressed; run gunzip on %s first", path, packed);
+    } else if (!found) {
+        mde_fail(c, MDE_IO, "%s: there are no labels %s beside it; give desc.labels", path, wanted);
+    }
     return found;
 }
 
@@ -3108,21 +3087,22 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
     int64_t *order, i;
     if (dagan__source_open(c, path, &s)) {
         int *label = (int *)mde_scratch(c, (size_t)s.count, sizeof *label), good = label != NULL;
-        float *image = (float *)mde_scratch(c, (size_t)s.height * (size_t)s.width, (size_t)s.channels * sizeof *image);
+        float *image = (float *)mde_scratch(c, dagan__size_floats(s.size), sizeof *image);
+        dagan__size size = s.size;
+        if (desc->size) size.height = size.width = desc->size;
+        if (desc->channels) size.channels = desc->channels;
         if (good && s.each && !desc->labels) {
             for (i = 0; i < s.count; i++) label[i] = (int)(i / s.each);
         } else if (good) {
-            const char *labels = desc->labels ? desc->labels : dagan__labels_beside(c, path);
+            const char *labels = desc->labels ? desc->labels : dagan__labels_path(c, path);
             good = labels && dagan__read_labels(c, labels, s.count, label);
         }
         if (good && image) {
-            set = dagan__images_group(c, s.count, label, desc->size ? desc->size : s.height,
-                                      desc->size ? desc->size : s.width, desc->channels ? desc->channels : s.channels,
-                                      desc->classes, desc->samples, &order);
+            set = dagan__images_group(c, s.count, label, size, desc->classes, desc->samples, &order);
         }
         for (i = 0; set && i < set->count; i++) {
             dagan__source_get(&s, order[i], image);
-            dagan__images_put(set, i, image, s.height, s.width, s.channels, desc->invert);
+            dagan__images_put(set, i, image, s.size, desc->invert);
         }
     }
     dagan__source_close(c, &s);
@@ -3132,7 +3112,7 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
 
 /* ---- 5.6 Image files and folders ---- */
 
-typedef struct dagan__picture { int height, width, channels; float *pixels; } dagan__picture;    /* in the arena */
+typedef struct dagan__picture { dagan__size size; float *pixels; } dagan__picture;     /* in the arena */
 
 static int dagan__picture_new(mde_context *c, const char *path, int64_t height, int64_t width, int channels,
                               dagan__picture *out)
@@ -3142,10 +3122,8 @@ static int dagan__picture_new(mde_context *c, const char *path, int64_t height, 
         return !mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26",
                          path, (long long)height, (long long)width);
     }
-    out->height = (int)height;
-    out->width = (int)width;
-    out->channels = channels;
-    out->pixels = (float *)mde_scratch(c, (size_t)(height * width), (size_t)channels * sizeof *out->pixels);
+    out->size = dagan__size_from((int)height, (int)width, channels);
+    out->pixels = (float *)mde_scratch(c, dagan__size_floats(out->size), sizeof *out->pixels);
     return out->pixels != NULL;
 }
 
@@ -3217,14 +3195,15 @@ static int dagan__read_stb(mde_context *c, const char *path, const unsigned char
         if (good) data = stbi_load_from_memory(bytes, (int)size, &width, &height, &channels, 0);
     }
     if (mde_context_status(c) != MDE_OK) return 0;
-    if (!data || width != out->width || height != out->height || (channels <= 2 ? 1 : 3) != out->channels) {
+    if (!data || width != out->size.width || height != out->size.height ||
+        (channels <= 2 ? 1 : 3) != out->size.channels) {
         reason = stbi_failure_reason();
         mde_fail(c, MDE_BAD_FILE, "%s: cannot be read as an image: %s", path, reason ? reason : "it is damaged");
         stbi_image_free(data);
         return 0;
     }
     pixels = (size_t)width * (size_t)height;
-    colours = out->channels;
+    colours = out->size.channels;
     for (i = 0; i < pixels; i++) {
         const stbi_uc *p = data + i * (size_t)channels;
         double alpha = channels > colours ? (double)p[colours] / 255.0 : 1.0;
@@ -3293,8 +3272,8 @@ static void dagan__images_colour(dagan_images *set)
 {
     mde_context *c = set->context;
     float *grey = set->pixels;
-    size_t pixels = (size_t)set->count * (size_t)set->height * (size_t)set->width;
-    set->channels = 3;
+    size_t pixels = (size_t)set->count * dagan__size_floats(set->size);
+    set->size.channels = 3;
     if (dagan__images_own(set)) {
         dagan__convert_channels(grey, pixels, 1, 3, set->pixels);
         mde_release(c, grey);
@@ -3308,13 +3287,13 @@ static void dagan__walk_image(dagan__walk *w, const char *path)
     dagan_images *set = w->set;
     dagan__picture picture;
     if (!set) return;
+    picture.pixels = NULL;
     if (w->images >= set->count) {
         mde_fail(w->context, MDE_IO, "%s: the folder changes while it is read", path);
     } else if (dagan__read_picture(w->context, path, &picture)) {
-        if (w->desc->channels == 0 && picture.channels > set->channels) dagan__images_colour(set);
+        if (w->desc->channels == 0 && picture.size.channels > set->size.channels) dagan__images_colour(set);
         if (mde_context_status(w->context) != MDE_OK) return;
-        dagan__images_put(set, w->images, picture.pixels, picture.height, picture.width, picture.channels,
-                          w->desc->invert);
+        dagan__images_put(set, w->images, picture.pixels, picture.size, w->desc->invert);
     }
 }
 
@@ -3374,7 +3353,7 @@ static dagan_images *dagan__walk_read(dagan__walk *w, const char *path, size_t l
 {
     mde_context *c = w->context;
     int side = w->desc->size ? w->desc->size : 28, channels = w->desc->channels ? w->desc->channels : 1;
-    dagan_images *set = dagan__images_new(c, side, side, channels, w->classes, w->images);
+    dagan_images *set = dagan__images_new(c, dagan__size_from(side, side, channels), w->classes, w->images);
     if (!set) return NULL;
     w->set = set;
     w->room = w->letters;
@@ -3478,7 +3457,7 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
     set = dagan_images_draw(c, desc->classes ? desc->classes : 200, desc->samples ? desc->samples : 20,
                             desc->size ? desc->size : 28, desc->seed);
     if (set && desc->invert) {
-        int64_t total = set->count * set->height * set->width;
+        int64_t total = set->count * (int64_t)dagan__size_floats(set->size);
         for (i = 0; i < total; i++) set->pixels[i] = -set->pixels[i];
     }
     if (set && desc->channels == 3) dagan__images_colour(set);
@@ -3512,20 +3491,6 @@ DAGAN__COLD_END
 DAGAN__COLD_BEGIN
 
 /* ---- 6.1 What all networks share ---- */
-
-typedef struct dagan__size { int height, width, channels; } dagan__size;
-
-static size_t dagan__size_floats(dagan__size s)
-{
-    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
-}
-
-static dagan__size dagan__size_of(const dagan_images *set)
-{
-    dagan__size s;
-    dagan_images_shape(set, &s.height, &s.width, &s.channels);
-    return s;
-}
 
 /* A set with images of the networks' size, at least one in each class. who: "the network takes". */
 static int dagan__check_images(mde_context *c, const char *what, const dagan_images *set, dagan__size want,
@@ -3583,22 +3548,15 @@ static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows,
 /* All images of a set in one list, with the class of each. */
 typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
 
-static void dagan__list_close(mde_context *c, dagan__list *list)
-{
-    mde_release(c, (void *)list->images);
-    mde_release(c, list->labels);
-}
-
-/* Each image `each` times. */
+/* In the arena, each image `each` times. */
 static int dagan__list_open(mde_context *c, const dagan_images *set, int each, dagan__list *list)
 {
     int k, i, copy;
     int64_t at = 0;
     list->count = dagan_images_count(set) * each;
-    list->images = (const float **)mde_alloc(c, (size_t)list->count, sizeof *list->images);
-    list->labels = (int32_t *)mde_alloc(c, (size_t)list->count, sizeof *list->labels);
-    if (mde_context_status(c) != MDE_OK) return 0;
-    for (k = 0; k < dagan_images_class_count(set); k++) {
+    list->images = (const float **)mde_scratch(c, (size_t)list->count, sizeof *list->images);
+    list->labels = (int32_t *)mde_scratch(c, (size_t)list->count, sizeof *list->labels);
+    for (k = 0; list->images && list->labels && k < dagan_images_class_count(set); k++) {
         for (i = 0; i < dagan_images_sample_count(set, k); i++) {
             for (copy = 0; copy < each; copy++, at++) {
                 list->images[at] = dagan_images_pixels(set, k, i);
@@ -3606,7 +3564,7 @@ static int dagan__list_open(mde_context *c, const dagan_images *set, int each, d
             }
         }
     }
-    return 1;
+    return mde_context_status(c) == MDE_OK;
 }
 
 /* ---- 6.2 Layers ---- */
@@ -4325,7 +4283,18 @@ static void dagan__set_trained(mde_params *p, int on)
     for (i = 0; i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = on;
 }
 
-/* The optimizer's step for one of the two networks; an error says which. */
+/* Adam's step; an error says whose and which. */
+static void dagan__adam(mde_context *c, mde_params *params, const mde_adamw_desc *adam, const char *what,
+                        const char *of_whom, int64_t step)
+{
+    if (mde_context_status(c) != MDE_OK) return;
+    mde_adamw_step(params, adam);
+    if (mde_context_status(c) != MDE_NOT_FINITE) return;
+    mde_clear_error(c);
+    mde_fail(c, MDE_NOT_FINITE, "%s: the gradient of the %s is not finite in its step %lld; a smaller learning_rate may "
+             "help", what, of_whom, (long long)step);
+}
+
 static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_t step)
 {
     mde_adamw_desc adam;
@@ -4333,12 +4302,7 @@ static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_
     adam.learning_rate = d->learning_rate;
     adam.beta1 = d->beta1;
     adam.beta2 = d->beta2;
-    if (mde_context_status(g->context) != MDE_OK) return;
-    mde_adamw_step(g->params[net], &adam);
-    if (mde_context_status(g->context) != MDE_NOT_FINITE) return;
-    mde_clear_error(g->context);
-    mde_fail(g->context, MDE_NOT_FINITE, "train: the gradient of the %s is not finite in its step %lld; a smaller "
-             "learning_rate may help", dagan__net_names[net], (long long)step);
+    dagan__adam(g->context, g->params[net], &adam, "train", dagan__net_names[net], step);
 }
 
 /* t with its images moved by one place, so that each stands beside the image of another pair. */
@@ -4638,6 +4602,7 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
     float *pixels;
     int64_t at;
     size_t size;
+    mde_mark mark;
     if (!g || mde_context_status(g->context) != MDE_OK || !dagan__check_set(g, "make", set)) return NULL;
     c = g->context;
     size = dagan__size_floats(g->size);
@@ -4646,6 +4611,7 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
                  "memory", each, (long long)dagan_images_count(set));
         return NULL;
     }
+    mark = mde_arena_mark(c);
     dagan__list_open(c, set, each, &from);
     pixels = (float *)mde_alloc(c, (size_t)from.count, size * sizeof *pixels);
     if (mde_context_status(c) == MDE_OK) {
@@ -4656,7 +4622,7 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
         made = dagan_images_from(c, from.count, g->size.height, g->size.width, g->size.channels, pixels, from.labels);
     }
     mde_release(c, pixels);
-    dagan__list_close(c, &from);
+    mde_arena_rewind(c, mark);
     return made;
 }
 
@@ -4682,7 +4648,7 @@ static void dagan__along(int n, const float *a, const float *b, double share, fl
 
 MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const dagan_grid_desc *desc, const char *path)
 {
-    enum { ROWS = 8, COLUMNS = 12, MOST = 4096 };
+    enum { ROWS = 8, COLUMNS = 12, MAXIMUM = 4096 };
     int rows = desc && desc->rows ? desc->rows : ROWS, columns = desc && desc->columns ? desc->columns : COLUMNS;
     uint64_t seed = desc ? desc->seed : 0;
     mde_context *c;
@@ -4693,22 +4659,24 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     const float **images, **from;
     unsigned char *png;
     size_t size, bytes, cells;
+    mde_mark mark;
     if (!g) return MDE_BAD_ARGUMENT;
     c = g->context;
     if (mde_context_status(c) != MDE_OK || !dagan__check_set(g, "grid", set)) return mde_context_status(c);
-    if (rows < 1 || rows > MOST || columns < 2 || columns > MOST || !path) {
+    if (rows < 1 || rows > MAXIMUM || columns < 2 || columns > MAXIMUM || !path) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s; expected at least one row of a real and a "
-                        "made image, at most %d", rows, columns, path ? "" : ", no path", MOST);
+                        "made image, at most %d", rows, columns, path ? "" : ", no path", MAXIMUM);
     }
     classes = dagan_images_class_count(set);
     noise = g->desc.noise;
     size = dagan__size_floats(g->size);
     cells = (size_t)rows * (size_t)columns;
-    order = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *order);
-    made = (float *)mde_alloc(c, cells, size * sizeof *made);
-    codes = (float *)mde_alloc(c, cells, (size_t)noise * sizeof *codes);
-    images = (const float **)mde_alloc(c, cells, sizeof *images);
-    from = (const float **)mde_alloc(c, cells, sizeof *from);
+    mark = mde_arena_mark(c);
+    order = (int64_t *)mde_scratch(c, (size_t)classes, sizeof *order);
+    made = (float *)mde_scratch(c, cells, size * sizeof *made);
+    codes = (float *)mde_scratch(c, cells, (size_t)noise * sizeof *codes);
+    images = (const float **)mde_scratch(c, cells, sizeof *images);
+    from = (const float **)mde_scratch(c, cells, sizeof *from);
     if (mde_context_status(c) == MDE_OK) {
         int ways = columns - 1, cell, count = 0;
         mde_random_permutation(&r, classes, order);
@@ -4736,11 +4704,7 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
         if (png) mde_file_write(c, path, png, bytes);
         mde_release(c, png);
     }
-    mde_release(c, order);
-    mde_release(c, made);
-    mde_release(c, codes);
-    mde_release(c, (void *)images);
-    mde_release(c, (void *)from);
+    mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
 
@@ -5268,12 +5232,7 @@ static double dagan__study_learn(mde_context *c, mde_params *params, mde_tensor 
     adam.beta2 = DAGAN__STUDY_BETA2;
     mde_params_zero_grad(params);
     mde_backward(c, loss);
-    if (mde_context_status(c) == MDE_OK) mde_adamw_step(params, &adam);
-    if (mde_context_status(c) == MDE_NOT_FINITE) {
-        mde_clear_error(c);
-        mde_fail(c, MDE_NOT_FINITE, "%s: the gradient is not finite in step %lld; a smaller learning_rate may help",
-                 what, (long long)step);
-    }
+    dagan__adam(c, params, &adam, what, "network", step);
     return mde_item(loss);
 }
 
@@ -5451,14 +5410,8 @@ static int dagan__deck_open(mde_context *c, const dagan_images *set, uint64_t se
     deck->seed = seed;
     deck->what = what;
     if (!dagan__list_open(c, set, 1, &deck->list)) return 0;
-    deck->order = (int64_t *)mde_alloc(c, (size_t)deck->list.count, sizeof *deck->order);
+    deck->order = (int64_t *)mde_scratch(c, (size_t)deck->list.count, sizeof *deck->order);
     return deck->order != NULL;
-}
-
-static void dagan__deck_close(mde_context *c, dagan__deck *deck)
-{
-    dagan__list_close(c, &deck->list);
-    mde_release(c, deck->order);
 }
 
 static int64_t dagan__deck_at(dagan__deck *deck, int64_t position)
@@ -5555,6 +5508,7 @@ MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images
     dagan__fit f;
     dagan__meter meter;
     mde_context *c;
+    mde_mark mark;
     int recording, stopped = 0;
     if (!k) return MDE_BAD_ARGUMENT;
     c = k->context;
@@ -5563,22 +5517,20 @@ MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images
     if (desc) f.desc = *desc;
     if (!dagan__classifier_set(k, "classifier", real) || !dagan__fit_resolve(&f)) return mde_context_status(c);
     if (f.desc.made && !dagan__classifier_set(k, "classifier, made images", f.desc.made)) return mde_context_status(c);
+    mark = mde_arena_mark(c);
+    recording = mde_set_recording(c, 1);
     if (dagan__deck_open(c, real, f.desc.seed, DAGAN__OF_REAL_ORDER, &f.real) && f.desc.made) {
         dagan__deck_open(c, f.desc.made, f.desc.seed, DAGAN__OF_MADE_ORDER, &f.made);
     }
-    f.images = (const float **)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.images);
-    f.labels = (int32_t *)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.labels);
-    recording = mde_set_recording(c, 1);
+    f.images = (const float **)mde_scratch(c, (size_t)f.desc.batch, sizeof *f.images);
+    f.labels = (int32_t *)mde_scratch(c, (size_t)f.desc.batch, sizeof *f.labels);
     meter = dagan__meter_start("classifier", f.desc.progress, f.desc.user, f.desc.steps, f.desc.batch);
     while (f.step < f.desc.steps && !stopped && mde_context_status(c) == MDE_OK) {
         double loss = dagan__fit_step(&f);
         if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++f.step, loss, NULL) != 0;
     }
     mde_set_recording(c, recording);
-    dagan__deck_close(c, &f.real);
-    dagan__deck_close(c, &f.made);
-    mde_release(c, (void *)f.images);
-    mde_release(c, f.labels);
+    mde_arena_rewind(c, mark);
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     return f.step < f.desc.steps ? MDE_STOPPED : MDE_OK;
 }
@@ -5587,15 +5539,16 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
 {
     dagan__list list;
     mde_context *c;
+    mde_mark start;
     int64_t first, i, right = 0;
     int recording;
     if (!k || !dagan__classifier_set(k, "classifier test", test)) return (double)NAN;
     c = k->context;
-    memset(&list, 0, sizeof list);
+    start = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
     dagan__list_open(c, test, 1, &list);
     for (first = 0; first < list.count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
-        int64_t n = list.count - first < DAGAN__STUDY_BATCH ? list.count - first : DAGAN__STUDY_BATCH;
+        int64_t n = dagan__minimum(list.count - first, DAGAN__STUDY_BATCH);
         mde_mark mark = mde_arena_mark(c);
         mde_tensor *x = dagan__batch(c, k->size, n, list.images + first);
         mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
@@ -5604,8 +5557,8 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
         }
         mde_arena_rewind(c, mark);
     }
-    dagan__list_close(c, &list);
     mde_set_recording(c, recording);
+    mde_arena_rewind(c, start);
     return mde_context_status(c) == MDE_OK ? (double)right / (double)list.count : (double)NAN;
 }
 
@@ -5909,14 +5862,6 @@ static void dagan__episode_draw(dagan__episode *e, mde_random r)
     }
 }
 
-static void dagan__episode_close(mde_context *c, dagan__episode *e)
-{
-    mde_release(c, e->classes);
-    mde_release(c, e->turn);
-    mde_release(c, e->samples);
-    mde_release(c, e->urn);
-}
-
 /* Fills in what is 0 and checks all; what is said of `what`. */
 static int dagan__episode_resolve(const dagan_matcher *m, const char *what, const dagan_images *set, int64_t episodes,
                                   dagan_episode_desc *d)
@@ -5982,10 +5927,10 @@ static int dagan__episode_open(mde_context *c, const dagan_images *set, const da
         int samples = dagan_images_sample_count(set, k);
         if (samples > e->urn_size) e->urn_size = samples;
     }
-    e->classes = (int *)mde_alloc(c, (size_t)d->way, sizeof *e->classes);
-    e->turn = (int *)mde_alloc(c, (size_t)d->way, sizeof *e->turn);
-    e->samples = (int *)mde_alloc(c, (size_t)d->way * (size_t)(d->shot + d->queries), sizeof *e->samples);
-    e->urn = (int *)mde_alloc(c, (size_t)e->urn_size, sizeof *e->urn);
+    e->classes = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->classes);
+    e->turn = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->turn);
+    e->samples = (int *)mde_scratch(c, (size_t)d->way * (size_t)(d->shot + d->queries), sizeof *e->samples);
+    e->urn = (int *)mde_scratch(c, (size_t)e->urn_size, sizeof *e->urn);
     return mde_context_status(c) == MDE_OK;
 }
 
@@ -6074,25 +6019,24 @@ static mde_tensor *dagan__episode_loss(dagan__matching *run, int64_t episode)
     return mde_mean(c, mde_cross_entropy(c, dagan__match(m, support, query, d->way), run->targets));
 }
 
-/* Takes the generator's parameters off the tape; *were holds what they were, for the way back. */
-static int dagan__freeze(const dagan *g, unsigned char **were)
+/* Takes the generator's parameters off the tape; the result, in the arena, holds what they were, for the way back. */
+static unsigned char *dagan__freeze(const dagan *g)
 {
     mde_params *p = dagan_generator_params(g);
     int i, count = mde_params_count(p);
-    *were = (unsigned char *)mde_alloc(g->context, (size_t)count + 1, 1);
-    for (i = 0; *were && i < count; i++) {
-        (*were)[i] = mde_params_tensor(p, i)->requires_grad != 0;
+    unsigned char *were = (unsigned char *)mde_scratch(g->context, (size_t)count + 1, 1);
+    for (i = 0; were && i < count; i++) {
+        were[i] = mde_params_tensor(p, i)->requires_grad != 0;
         mde_params_tensor(p, i)->requires_grad = 0;
     }
-    return *were != NULL;
+    return were;
 }
 
-static void dagan__unfreeze(const dagan *g, unsigned char *were)
+static void dagan__unfreeze(const dagan *g, const unsigned char *were)
 {
     mde_params *p = dagan_generator_params(g);
     int i;
     for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
-    mde_release(g->context, were);
 }
 
 MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc)
@@ -6102,6 +6046,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     mde_context *c;
     unsigned char *were = NULL;
     int recording, stopped = 0;
+    mde_mark start;
     int64_t episode = 0;
     if (!m) return MDE_BAD_ARGUMENT;
     c = m->context;
@@ -6110,9 +6055,10 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     if (desc) run.desc = *desc;
     if (!dagan__episode_resolve(m, "matcher", set, 2000, &run.desc)) return mde_context_status(c);
     if (run.desc.selector && !dagan__selector_make(m, run.desc.generator->desc.noise)) return mde_context_status(c);
+    start = mde_arena_mark(c);
     dagan__episode_open(c, set, &run.desc, run.desc.quarter_turns, &run.episode);
-    run.targets = (int32_t *)mde_alloc(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
-    if (run.desc.generator) dagan__freeze(run.desc.generator, &were);
+    run.targets = (int32_t *)mde_scratch(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
+    if (run.desc.generator) were = dagan__freeze(run.desc.generator);
     recording = mde_set_recording(c, 1);
     meter = dagan__meter_start("matcher", run.desc.progress, run.desc.user, run.desc.episodes,
                        (double)run.desc.way * (run.desc.shot * (1.0 + run.desc.made) + run.desc.queries));
@@ -6126,8 +6072,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     }
     mde_set_recording(c, recording);
     if (run.desc.generator) dagan__unfreeze(run.desc.generator, were);
-    dagan__episode_close(c, &run.episode);
-    mde_release(c, run.targets);
+    mde_arena_rewind(c, start);
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     return episode < run.desc.episodes ? MDE_STOPPED : MDE_OK;
 }
@@ -6146,16 +6091,6 @@ typedef struct dagan__gallery {
     int pool;
 } dagan__gallery;
 
-static void dagan__gallery_close(mde_context *c, dagan__gallery *g)
-{
-    dagan__list_close(c, &g->list);
-    mde_release(c, g->first);
-    mde_release(c, g->slot);
-    mde_release(c, g->support_slot);
-    mde_release(c, g->embeddings);
-    mde_release(c, g->made);
-}
-
 /* Goes through all episodes to see which images they use. */
 static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dagan__gallery *g)
 {
@@ -6167,10 +6102,12 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
     memset(g, 0, sizeof *g);
     g->pool = d->made > DAGAN__POOL ? d->made : DAGAN__POOL;
     if (!dagan__list_open(c, e->set, 1, &g->list)) return 0;
-    g->first = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *g->first);
-    g->slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->slot);
-    g->support_slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->support_slot);
+    g->first = (int64_t *)mde_scratch(c, (size_t)classes, sizeof *g->first);
+    g->slot = (int32_t *)mde_scratch(c, (size_t)g->list.count, sizeof *g->slot);
+    g->support_slot = (int32_t *)mde_scratch(c, (size_t)g->list.count, sizeof *g->support_slot);
     if (mde_context_status(c) != MDE_OK) return 0;
+    memset(g->slot, 0, (size_t)g->list.count * sizeof *g->slot);
+    memset(g->support_slot, 0, (size_t)g->list.count * sizeof *g->support_slot);
     for (i = 0; i < classes; i++) {
         g->first[i] = at;
         at += dagan_images_sample_count(e->set, i);
@@ -6187,9 +6124,9 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
         g->slot[k] = g->slot[k] ? (int32_t)g->used++ : -1;
         g->support_slot[k] = g->support_slot[k] && d->made ? (int32_t)g->supports++ : -1;
     }
-    g->embeddings = (float *)mde_alloc(c, (size_t)g->used, (size_t)m->width * sizeof *g->embeddings);
+    g->embeddings = (float *)mde_scratch(c, (size_t)g->used, (size_t)m->width * sizeof *g->embeddings);
     if (g->supports) {
-        g->made = (float *)mde_alloc(c, (size_t)g->supports * (size_t)g->pool, (size_t)m->width * sizeof *g->made);
+        g->made = (float *)mde_scratch(c, (size_t)g->supports * (size_t)g->pool, (size_t)m->width * sizeof *g->made);
     }
     return mde_context_status(c) == MDE_OK;
 }
@@ -6300,6 +6237,7 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     dagan__meter meter;
     mde_context *c;
     int recording, stopped = 0;
+    mde_mark mark;
     int64_t episode = 0;
     double sum = 0, squares = 0, mean, variance;
     if (error) *error = (double)NAN;
@@ -6315,6 +6253,7 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
                  run.desc.generator->desc.noise);
         return (double)NAN;
     }
+    mark = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
     if (dagan__episode_open(c, set, &run.desc, 0, &run.episode) && dagan__gallery_open(m, &run, &gallery)) {
         stopped = dagan__gallery_fill(m, &run.desc, &gallery);
@@ -6329,8 +6268,7 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
         stopped = dagan__meter_step(&meter, ++episode, (double)NAN, NULL) != 0;
     }
     mde_set_recording(c, recording);
-    dagan__gallery_close(c, &gallery);
-    dagan__episode_close(c, &run.episode);
+    mde_arena_rewind(c, mark);
     if (mde_context_status(c) != MDE_OK || episode == 0) return (double)NAN;
     mean = sum / (double)episode;
     variance = episode > 1 ? (squares - sum * mean) / (double)(episode - 1) : 0;
@@ -6436,20 +6374,21 @@ typedef struct dagan__judging {
 static int dagan__judging_open(dagan__judging *j)
 {
     mde_context *c = j->g->context;
-    int classes = dagan_images_class_count(j->set), k, most = classes;
+    int classes = dagan_images_class_count(j->set), k, maximum = classes;
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 0);
     size_t size = dagan__size_floats(j->g->size), width = j->m ? (size_t)j->m->width : 1;
     for (k = 0; k < classes; k++) {
-        if (dagan_images_sample_count(j->set, k) > most) most = dagan_images_sample_count(j->set, k);
+        if (dagan_images_sample_count(j->set, k) > maximum) maximum = dagan_images_sample_count(j->set, k);
     }
-    j->urn = (int *)mde_alloc(c, (size_t)most, sizeof *j->urn);
-    j->classes = (int *)mde_alloc(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
-    j->reals = (int *)mde_alloc(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
-    j->made = (float *)mde_alloc(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
-    j->variance.sum = (double *)mde_alloc(c, size, sizeof *j->variance.sum);
-    j->real_rows = (float *)mde_alloc(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, width * sizeof *j->real_rows);
-    j->made_rows = (float *)mde_alloc(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, width * sizeof *j->made_rows);
+    j->urn = (int *)mde_scratch(c, (size_t)maximum, sizeof *j->urn);
+    j->classes = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
+    j->reals = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
+    j->made = (float *)mde_scratch(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
+    j->variance.sum = (double *)mde_scratch(c, size, sizeof *j->variance.sum);
+    j->real_rows = (float *)mde_scratch(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, width * sizeof *j->real_rows);
+    j->made_rows = (float *)mde_scratch(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, width * sizeof *j->made_rows);
     if (mde_context_status(c) != MDE_OK) return 0;
+    memset(j->variance.sum, 0, size * sizeof *j->variance.sum);
     dagan__draw(&r, classes, classes, j->urn);
     for (k = 0; k < classes && j->count < DAGAN__QUALITY_CLASSES; k++) {
         if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
@@ -6457,18 +6396,6 @@ static int dagan__judging_open(dagan__judging *j)
     if (j->count >= 2) return 1;
     return !mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such "
                      "classes", j->count, classes);
-}
-
-static void dagan__judging_close(dagan__judging *j)
-{
-    mde_context *c = j->g->context;
-    mde_release(c, j->urn);
-    mde_release(c, j->classes);
-    mde_release(c, j->reals);
-    mde_release(c, j->made);
-    mde_release(c, j->variance.sum);
-    mde_release(c, j->real_rows);
-    mde_release(c, j->made_rows);
 }
 
 static void dagan__unit_length(float *rows, int count, size_t width)
@@ -6578,6 +6505,7 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
 {
     dagan__judging j;
     mde_context *c;
+    mde_mark mark;
     int recording;
     if (out) {
         out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
@@ -6595,10 +6523,11 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     j.set = set;
     j.seed = seed;
     j.out = out;
+    mark = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
     if (dagan__judging_open(&j)) dagan__judge(&j);
     mde_set_recording(c, recording);
-    dagan__judging_close(&j);
+    mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
 

@@ -456,7 +456,7 @@ static void pairs_are_of_one_class_and_evenly_drawn(void)
             CHECK(run.eligible == (same ? 4 : 3));
             for (step = 0; step < 100; step++) {
                 mde_mark mark = mde_arena_mark(c);
-                mde_tensor *x = dagan__batch_new(g, 40), *y = dagan__batch_new(g, 40);
+                mde_tensor *x = dagan__batch(g->context, g->size, 40, NULL), *y = dagan__batch(g->context, g->size, 40, NULL);
                 dagan__draw_pairs(&run, DAGAN__OF_CRITIC_PAIRS, step, x, y);
                 for (i = 0; i < 40; i++) {
                     const float *a = x->data + 16 * i, *b = y->data + 16 * i;
