@@ -131,8 +131,8 @@ typedef struct dagan_batch_norm_desc {
     double momentum;            /* in training the running ones move by 1 - momentum */
     double epsilon;             /* added to variances */
     int training;               /* 1: normalizes with the batch's statistics; 0: with the running ones */
-    int renorm;                 /* 1 (Ioffe 2017): in training, too, the result is that of the running statistics, corrected
-                                   by factors that the gradient does not see, r in [1/3, 3] and d in [-5, 5] */
+    int renorm;                 /* 1 (Ioffe 2017): in training, too, the result is that of the running statistics,
+                                   corrected by factors that the gradient does not see, r in [1/3, 3], d in [-5, 5] */
 } dagan_batch_norm_desc;
 MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *desc);
 /* The rows of this header, for tests and docs. */
@@ -181,7 +181,7 @@ MDEDEF int dagan_images_sample_count(const dagan_images *set, int class_index);
 MDEDEF int64_t dagan_images_count(const dagan_images *set);                     /* over all classes */
 MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels);
 MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample);
-/* Name of a class: its folder, or "class 12" by its place in the file. */
+/* Name of a class: its folder, or "class 12" by its index in the file. */
 MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index);
 MDEDEF uint64_t dagan_images_hash(const dagan_images *set);                   /* of shapes and pixels: a fingerprint */
 
@@ -250,12 +250,12 @@ typedef struct dagan_train_desc {
     double penalty;         /* weight of the gradient penalty; 0: 10; MDE_ZERO: none */
     double learning_rate;   /* 0: the paper's 1e-4 for DAGAN_PAPER, 5e-4 for DAGAN_COMPACT, 1e-3 for DAGAN_QUICK */
     double beta1, beta2;    /* of Adam; 0: MDE_ZERO (a real 0) and 0.9 */
-    double mismatch;        /* share of real images of other classes among those that the critic learns to turn down, at
+    double mismatch;        /* share of real images of other classes among those that the critic learns to reject, at
                                most 0.9 (Reed et al. 2016); 0: 0.5, with DAGAN_PAPER none; MDE_ZERO: none */
     double diversity;       /* weight of the mode-seeking term (Mao et al. 2019) that rewards images that differ when z
                                does; 0: none */
     int same_allowed;       /* 1: x_j may be x_i itself, as in the authors' code */
-    int quarter_turns;      /* 1: half of the pairs are turned by a random multiple of 90 degrees, both images alike */
+    int quarter_turns;      /* 1: half of the pairs are rotated by a random multiple of 90 degrees, both images alike */
     uint64_t seed;
     const char *checkpoint; /* file to continue from if it is there, written every checkpoint_steps and at the end, also
                                of a stopped run; NULL: none */
@@ -348,7 +348,7 @@ typedef struct dagan_episode_desc {
     int made;               /* made images added to each support image; 0: 2 if there is a generator */
     int selector;           /* 1: z comes from a trained network that sees the support image's embedding, not from
                                N(0, I) */
-    int quarter_turns;      /* training: 1: turned classes are further classes */
+    int quarter_turns;      /* training: 1: rotated classes are further classes */
     uint64_t seed;
     mde_progress_fn *progress;
     void *user;
@@ -599,7 +599,7 @@ static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t gath
     return v->scratch != NULL;
 }
 
-/* One row of one image with zeros beside it, or all zeros above and below the image. */
+/* One row of one image with zeros on both sides, or all zeros above and below the image. */
 static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int64_t y, float *to)
 {
     int64_t side = (v->pitch - v->w * v->in) / 2;
@@ -1463,7 +1463,7 @@ MDEDEF mde_tensor *dagan_modulate(mde_context *c, mde_tensor *x, mde_tensor *gai
 /* ---- 4.4 Normalization ---- */
 
 /* The three differ only in what shares a mean and a variance: a group is [rows, channels], either channel by channel or
-   all channels together (`joint`). Statistics are taken in double in two passes, blocks of rows at fixed places. */
+   all channels together (`joint`). Statistics are taken in double in two passes, in fixed blocks of rows. */
 enum { DAGAN__OVER_BATCH, DAGAN__OVER_IMAGE, DAGAN__OVER_INSTANCE };
 
 typedef struct dagan__group {
@@ -1839,6 +1839,11 @@ static dagan__size dagan__size_from(int height, int width, int channels)
     return s;
 }
 
+static int dagan__same_size(dagan__size a, dagan__size b)
+{
+    return a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
 typedef struct dagan__image_class {
     int64_t first;                      /* index of its first image in the list */
     int samples;
@@ -2209,14 +2214,14 @@ MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
 
 /* A class is a program of one to four strokes, as in Omniglot: each a chain of Bezier curves (lines, arcs, waves,
    loops) that begins anywhere, at the end of an earlier stroke, or on it. A sample moves the knots of the curves,
-   bends, turns and shears the whole and has a pen of its own; strokes that were joined stay joined. Rotations are of
+   bends, rotates and shears the whole and has a pen of its own; strokes that were joined stay joined. Rotations are of
    the form (1 - t^2, 2 t) / (1 + t^2), so that no pixel depends on a libm. The image is [-1, 1]^2, x to the right, y
    down. */
 
 #define DAGAN__STROKES 4
 #define DAGAN__CURVES 12                /* of a stroke: three moves of at most four */
 #define DAGAN__PIECES 10                /* straight pieces that a curve is drawn as */
-#define DAGAN__STREAM_GLYPH UINT64_C(0xFFFFFFFF)    /* beside the samples, whose numbers are smaller */
+#define DAGAN__STREAM_GLYPH UINT64_C(0xFFFFFFFF)    /* no sample: their numbers are smaller */
 
 typedef struct dagan__point { double x, y; } dagan__point;
 
@@ -2225,7 +2230,7 @@ typedef struct dagan__stroke {
     dagan__point p[3 * DAGAN__CURVES + 1];  /* curve k has the control points 3k .. 3k + 3 */
     int parent;                         /* stroke that it is joined to; -1: none */
     double along, own;                  /* joined at these parameters, in [0, 1], of the parent and of itself */
-    dagan__point place;                 /* of the start of a stroke without parent */
+    dagan__point origin;                /* of the start of a stroke without parent */
 } dagan__stroke;
 
 typedef struct dagan__glyph { int strokes; dagan__stroke stroke[DAGAN__STROKES]; } dagan__glyph;
@@ -2244,8 +2249,8 @@ static dagan__point dagan__point_add(dagan__point a, double s, dagan__point b)
     return dagan__point_of(a.x + s * b.x, a.y + s * b.y);
 }
 
-/* p turned by the angle whose half has the tangent t. */
-static dagan__point dagan__point_turn(dagan__point p, double t)
+/* p rotated by the angle whose half has the tangent t. */
+static dagan__point dagan__point_rotate(dagan__point p, double t)
 {
     double scale = 1.0 / (1.0 + t * t), cosine = (1.0 - t * t) * scale, sine = 2.0 * t * scale;
     return dagan__point_of(cosine * p.x - sine * p.y, sine * p.x + cosine * p.y);
@@ -2342,10 +2347,10 @@ static void dagan__glyph_starts(const dagan__glyph *g, dagan__point *start)
     int k;
     for (k = 0; k < g->strokes; k++) {
         const dagan__stroke *s = g->stroke + k;
-        start[k] = s->place;
+        start[k] = s->origin;
         if (s->parent >= 0) {
             dagan__point on = dagan__stroke_at(g->stroke + s->parent, s->along), own = dagan__stroke_at(s, s->own);
-            start[k] = dagan__point_add(dagan__point_add(dagan__point_add(s->place, 1, start[s->parent]), 1, on), -1,
+            start[k] = dagan__point_add(dagan__point_add(dagan__point_add(s->origin, 1, start[s->parent]), 1, on), -1,
                                         own);
         }
     }
@@ -2381,20 +2386,20 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
         int moves = g->strokes == 1 ? 2 + (int)mde_random_below(&r, 2) : mde_random_uniform(&r) < 0.7 ? 1 : 2;
         double joint = mde_random_uniform(&r), length = k == 0 ? 1.0 : dagan__between(&r, 0.45, 1.0);
         dagan__point way = dagan__point_of(0, length);
-        way = dagan__point_turn(way, dagan__between(&r, -1, 1));
+        way = dagan__point_rotate(way, dagan__between(&r, -1, 1));
         if (mde_random_uniform(&r) < 0.4) way = dagan__point_of(way.y, way.x);
         s->parent = -1;
         for (i = 0; i < moves; i++) {
-            double turn = dagan__sign(&r);
+            double tangent = dagan__sign(&r);
             dagan__stroke_move(&r, s, way);
-            turn *= dagan__between(&r, 0.4, 1.6);
+            tangent *= dagan__between(&r, 0.4, 1.6);
             scale = dagan__between(&r, 0.5, 1.0);
-            way = dagan__point_turn(way, turn);
+            way = dagan__point_rotate(way, tangent);
             way = dagan__point_of(scale * way.x, scale * way.y);
         }
-        s->place = dagan__between_point(&r, -0.5, 0.5);
+        s->origin = dagan__between_point(&r, -0.5, 0.5);
         if (k > 0 && joint < 0.85) {
-            s->place = dagan__point_of(0, 0);
+            s->origin = dagan__point_of(0, 0);
             s->parent = (int)mde_random_below(&r, (uint64_t)k);
             s->along = joint < 0.25 ? (joint < 0.12 ? 0.0 : 1.0) : dagan__between(&r, 0.15, 0.85);
             s->own = joint > 0.60 ? dagan__between(&r, 0.3, 0.7) : 0.0;
@@ -2418,16 +2423,16 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
         dagan__stroke *s = g->stroke + k;
         for (i = 0; i <= 3 * s->curves; i++) s->p[i] = dagan__point_of(wide * s->p[i].x, high * s->p[i].y);
         if (s->parent < 0) {
-            s->place = dagan__point_of(wide * (s->place.x - middle.x), high * (s->place.y - middle.y));
+            s->origin = dagan__point_of(wide * (s->origin.x - middle.x), high * (s->origin.y - middle.y));
         }
     }
 }
 
 /* One drawer's version of a stroke: knots move and take their handles along, so that smooth joints stay smooth; then
-   the stroke as a whole is turned and scaled. */
+   the stroke as a whole is rotated and scaled. */
 static void dagan__stroke_vary(mde_random *r, dagan__stroke *s)
 {
-    double turn = dagan__wobble(r, 0.04), scale = 1.0 + dagan__wobble(r, 0.07);
+    double tangent = dagan__wobble(r, 0.04), scale = 1.0 + dagan__wobble(r, 0.07);
     int last = 3 * s->curves, k;
     for (k = 0; k <= last; k += 3) {
         dagan__point knot = dagan__wobble_point(r, 0.045), handle = dagan__wobble_point(r, 0.03);
@@ -2436,12 +2441,12 @@ static void dagan__stroke_vary(mde_random *r, dagan__stroke *s)
         if (k < last) s->p[k + 1] = dagan__point_add(dagan__point_add(s->p[k + 1], 1, knot), 1, handle);
     }
     for (k = 0; k <= last; k++) {
-        s->p[k] = dagan__point_turn(dagan__point_of(scale * s->p[k].x, scale * s->p[k].y), turn);
+        s->p[k] = dagan__point_rotate(dagan__point_of(scale * s->p[k].x, scale * s->p[k].y), tangent);
     }
     if (s->parent < 0) {
-        s->place = dagan__point_add(s->place, 1, dagan__wobble_point(r, 0.06));
+        s->origin = dagan__point_add(s->origin, 1, dagan__wobble_point(r, 0.06));
     } else {
-        s->place = dagan__wobble_point(r, 0.02);
+        s->origin = dagan__wobble_point(r, 0.02);
         if (s->along > 0 && s->along < 1) s->along += dagan__wobble(r, 0.04);
         if (s->own > 0) s->own += dagan__wobble(r, 0.04);
     }
@@ -2474,7 +2479,7 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     dagan__glyph g = *glyph;
     dagan__point start[DAGAN__STROKES], line[DAGAN__STROKES][DAGAN__CURVES * DAGAN__PIECES + 1], shift;
     dagan__box box;
-    double turn = dagan__between(&r, -0.09, 0.09), shear = dagan__between(&r, -0.2, 0.2);
+    double tangent = dagan__between(&r, -0.09, 0.09), shear = dagan__between(&r, -0.2, 0.2);
     double wide = dagan__between(&r, 0.85, 1.15), high = dagan__between(&r, 0.85, 1.15);
     double bend_x = dagan__wobble(&r, 0.05), bend_y = dagan__wobble(&r, 0.05);
     double skew_x = dagan__wobble(&r, 0.05), skew_y = dagan__wobble(&r, 0.05);
@@ -2493,7 +2498,7 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
             p = dagan__point_add(start[k], 1, p);
             p = dagan__point_of(p.x + bend_x * p.y * p.y + skew_x * p.x * p.y,
                                 p.y + bend_y * p.x * p.x + skew_y * p.x * p.y);
-            p = dagan__point_turn(dagan__point_of(wide * p.x + shear * p.y, high * p.y), turn);
+            p = dagan__point_rotate(dagan__point_of(wide * p.x + shear * p.y, high * p.y), tangent);
             line[k][i] = dagan__point_add(p, 1, shift);
             dagan__box_add(&box, line[k][i]);
         }
@@ -2531,7 +2536,8 @@ static void dagan__draw_class(int64_t index, void *user)
     int j;
     dagan__glyph_draw(&glyph, d->seed, (int)index);
     for (j = 0; j < row->samples; j++) {
-        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->size.height, dagan__images_at(d->set, row->first + j));
+        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->size.height,
+                            dagan__images_at(d->set, row->first + j));
     }
 }
 
@@ -2634,7 +2640,7 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
     if (shift_x == 0 && shift_y == 0 && degrees == 0 && scale == 1 && flip > 0) {
         memcpy(out, in, total * sizeof *out);
     } else {
-        /* The inverse map, from a pixel of the result to a place in the image, about the middle. With quarter turns
+        /* The inverse map, from a pixel of the result to a point of the image, about the middle. With quarter turns
            alone all its numbers are 0, 1 and halves, and pixels are copied exactly. */
         dagan__cosine_sine(degrees, &cosine, &sine);
         for (y = 0; y < height; y++) {
@@ -2666,25 +2672,26 @@ static unsigned char dagan__shade(float value, int channels)
 MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int height, int width, int channels,
                                      const float *const *images, int zoom, size_t *size)
 {
-    enum { ROW = 900, FRAME = 208, GAP = 255, MOST = 1 << 15 };
+    enum { ROW = 900, FRAME = 208, GAP = 255, MAXIMUM = 1 << 15 };
     unsigned char *pixels, *png;
     int64_t wide, high, bytes;
     int i, j, k, x, y;
     if (size) *size = 0;
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (!dagan__check_shape(c, "grid", height, width, channels)) return NULL;
-    if (rows < 1 || columns < 1 || rows > MOST || columns > MOST || zoom < 0 || zoom > MOST || !images || !size) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s, magnified %d times; expected at least one, and a "
-                 "place for the size", rows, columns, images ? "" : " (none given)", zoom);
+    if (rows < 1 || columns < 1 || rows > MAXIMUM || columns > MAXIMUM || zoom < 0 || zoom > MAXIMUM || !images ||
+        !size) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s, magnified %d times; expected at least one, and "
+                 "somewhere to put the size", rows, columns, images ? "" : " (none given)", zoom);
         return NULL;
     }
     if (zoom == 0) zoom = (int)((ROW + (int64_t)columns * width / 2) / ((int64_t)columns * width));
     if (zoom == 0) zoom = 1;
     wide = columns * ((int64_t)width * zoom + 1) + 1;
     high = rows * ((int64_t)height * zoom + 1) + 1;
-    if (wide > MOST || high > MOST) {
+    if (wide > MAXIMUM || high > MAXIMUM) {
         mde_fail(c, MDE_BAD_ARGUMENT, "grid: the picture would have %lld x %lld pixels; expected sides of at most %d",
-                 (long long)wide, (long long)high, MOST);
+                 (long long)wide, (long long)high, MAXIMUM);
         return NULL;
     }
     bytes = wide * high * channels;
@@ -2907,9 +2914,9 @@ static int dagan__source_shape(mde_context *c, const char *name, int rank, const
 /* The range of the values tells their unit, because a .npy file does not. */
 static int dagan__source_scale(mde_context *c, const char *name, double low, double high, dagan__source *s)
 {
-    double most = high <= 1 ? 1 : high <= 255 ? 255 : 65535;
-    if (low >= 0 && high <= most) {
-        s->scale = 2 / most;
+    double unit = high <= 1 ? 1 : high <= 255 ? 255 : 65535;
+    if (low >= 0 && high <= unit) {
+        s->scale = 2 / unit;
         s->shift = -1;
     } else if (low >= -1 && high <= 1) {
         s->scale = 1;
@@ -3149,14 +3156,14 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
     int plain = bytes[1] <= '3', channels = bytes[1] == '2' || bytes[1] == '5' ? 1 : 3;
     size_t at = 2, total, i, wide;
     int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
-    int64_t most = dagan__pnm_number(bytes, size, &at), value;
-    if (width < 0 || height < 0 || most < 1 || most > 65535 || at == size) {
+    int64_t maximum = dagan__pnm_number(bytes, size, &at), value;
+    if (width < 0 || height < 0 || maximum < 1 || maximum > 65535 || at == size) {
         return !mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; "
                          "expected numbers, the last from 1 to 65535", path, (long long)width, (long long)height,
-                         (long long)most);
+                         (long long)maximum);
     }
     if (!plain) at++;                           /* one white space, then the pixels */
-    wide = most > 255 ? 2 : 1;
+    wide = maximum > 255 ? 2 : 1;
     total = size - at;                          /* a pixel has at least a byte, plain or not */
     if (width > 0 && height > 0 && (uint64_t)height <= total && (uint64_t)width <= total / (uint64_t)height) {
         total = (size_t)width * (size_t)height * (size_t)channels;
@@ -3172,11 +3179,11 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
         if (plain) value = dagan__pnm_number(bytes, size, &at);
         else if (wide == 1) value = bytes[at + i];
         else value = bytes[at + 2 * i] << 8 | bytes[at + 2 * i + 1];
-        if (value < 0 || value > most) {
+        if (value < 0 || value > maximum) {
             return !mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i, value < 0 ? "missing or no "
                              "number" : "more than the largest that the header allows");
         }
-        out->pixels[i] = (float)(2.0 * (double)value / (double)most - 1.0);
+        out->pixels[i] = (float)(2.0 * (double)value / (double)maximum - 1.0);
     }
     return 1;
 }
@@ -3501,7 +3508,7 @@ static int dagan__check_images(mde_context *c, const char *what, const dagan_ima
     if (mde_context_status(c) != MDE_OK) return 0;
     if (!set || dagan_images_count(set) < 1) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has "
                                                               "no images" : "no set of images was given");
-    if (have.height != want.height || have.width != want.width || have.channels != want.channels) {
+    if (!dagan__same_size(have, want)) {
         return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; %s %d x %d x %d", what, have.height, have.width,
                          have.channels, who, want.height, want.width, want.channels);
     }
@@ -3586,8 +3593,8 @@ static mde_tensor *dagan__param(mde_params *p, const char *layer, const char *wh
 
 enum { DAGAN__BIAS = 1, DAGAN__GAIN = 2, DAGAN__RUNNING = 4 };  /* parts besides the weight; gain and shift */
 
-/* The one place where layers are made: a convolution with a square kernel, or with kernel 0 a matrix, whose weights have
-   that standard deviation. */
+/* All layers are made here: a convolution with a square kernel, or with kernel 0 a matrix, whose weights have that
+   standard deviation. */
 static void dagan__layer_make(mde_params *p, const char *name, int kernel, int64_t in, int64_t out, int parts,
                               double deviation, dagan__layer *layer)
 {
@@ -3947,7 +3954,7 @@ static const dagan_desc dagan__presets[3] = {
       DAGAN_BATCH_RENORM, 1, 0, 0 }
 };
 
-static int dagan__most_levels(int height, int width)
+static int dagan__maximum_levels(int height, int width)
 {
     int levels = 0;
     while (levels < DAGAN_MAX_LEVELS && height > 1 && width > 1) {
@@ -3961,7 +3968,7 @@ static int dagan__most_levels(int height, int width)
 /* Fills in the preset's numbers and checks all. */
 static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int width)
 {
-    int most = dagan__most_levels(height, width), l;
+    int maximum = dagan__maximum_levels(height, width), l;
     const dagan_desc *preset;
     if ((int)d->preset < 0 || (int)d->preset > 2 || (int)d->norm < 0 || (int)d->norm > 2) {
         return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: preset %d, norm %d; expected values of dagan_preset and "
@@ -3969,15 +3976,15 @@ static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int wi
     }
     preset = &dagan__presets[d->preset];
     if (d->noise == 0) d->noise = preset->noise;
-    if (d->levels == 0) d->levels = preset->levels < most ? preset->levels : most;
+    if (d->levels == 0) d->levels = preset->levels < maximum ? preset->levels : maximum;
     if (d->generator_layers == 0) d->generator_layers = preset->generator_layers;
     if (d->critic_layers == 0) d->critic_layers = preset->critic_layers;
     if (d->dropout == 0) d->dropout = preset->dropout;
     if (d->norm == 0) d->norm = preset->norm;
     if (d->z_concatenated == 0) d->z_concatenated = preset->z_concatenated;
-    if (d->levels < 1 || d->levels > most) {
+    if (d->levels < 1 || d->levels > maximum) {
         return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d levels; images of %d x %d can be halved %d times, at most %d "
-                         "are possible", d->levels, height, width, most, DAGAN_MAX_LEVELS);
+                         "are possible", d->levels, height, width, maximum, DAGAN_MAX_LEVELS);
     }
     for (l = 0; l < d->levels; l++) {
         if (d->generator[l] == 0) d->generator[l] = preset->generator[l];
@@ -4019,10 +4026,10 @@ static dagan *dagan__create_for(mde_context *c, dagan__size size, const dagan_de
     g->desc = d;
     for (net = 0; net < 2; net++) {
         /* At most a bypass for each inner convolution, the scaling one and z of each block, and the last layers. */
-        size_t most = (size_t)(2 * d.levels + 1) *
+        size_t maximum = (size_t)(2 * d.levels + 1) *
                           (size_t)(2 * (net ? d.critic_layers : d.generator_layers) + 2) + 3;
         g->params[net] = mde_params_create(c, d.seed);
-        g->layers[net] = (dagan__layer *)mde_alloc(c, most, sizeof *g->layers[net]);
+        g->layers[net] = (dagan__layer *)mde_alloc(c, maximum, sizeof *g->layers[net]);
         if (g->params[net] && g->layers[net]) {
             dagan__pass pass = dagan__pass_start(g, net, 1);
             if (net == DAGAN__GENERATOR) dagan__generator_pass(&pass, NULL);
@@ -4071,8 +4078,8 @@ MDEDEF mde_params *dagan_critic_params(const dagan *g)
 /* A batch of images of the right size; n < 0: of any number. */
 static int dagan__check_batch(const dagan *g, const char *what, const mde_tensor *x, int64_t n)
 {
-    if (x && x->rank == 4 && x->shape[1] == g->size.height && x->shape[2] == g->size.width && x->shape[3] == g->size.channels &&
-        (n < 0 || x->shape[0] == n)) {
+    if (x && x->rank == 4 && x->shape[1] == g->size.height && x->shape[2] == g->size.width &&
+        x->shape[3] == g->size.channels && (n < 0 || x->shape[0] == n)) {
         return 1;
     }
     return !mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
@@ -4209,7 +4216,7 @@ static int dagan__meter_step(dagan__meter *m, int64_t step, double loss, const c
 /* Learning rates of the presets: the authors' is for a hundred thousand steps, ours for some thousand and hundred. */
 static const double dagan__rates[3] = { 5e-4, 1e-3, 1e-4 };
 
-/* Fills in what is 0 and checks all, in place. */
+/* Fills in what is 0 and checks all. */
 static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
 {
     mde_context *c = g->context;
@@ -4291,8 +4298,8 @@ static void dagan__adam(mde_context *c, mde_params *params, const mde_adamw_desc
     mde_adamw_step(params, adam);
     if (mde_context_status(c) != MDE_NOT_FINITE) return;
     mde_clear_error(c);
-    mde_fail(c, MDE_NOT_FINITE, "%s: the gradient of the %s is not finite in its step %lld; a smaller learning_rate may "
-             "help", what, of_whom, (long long)step);
+    mde_fail(c, MDE_NOT_FINITE, "%s: the gradient of the %s is not finite in its step %lld; a smaller learning_rate "
+             "may help", what, of_whom, (long long)step);
 }
 
 static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_t step)
@@ -4305,7 +4312,7 @@ static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_
     dagan__adam(g->context, g->params[net], &adam, "train", dagan__net_names[net], step);
 }
 
-/* t with its images moved by one place, so that each stands beside the image of another pair. */
+/* t with its images moved by one, so that each meets that of another pair: mismatched, if not by chance. */
 static mde_tensor *dagan__moved_on(const dagan *g, const mde_tensor *t)
 {
     mde_tensor *moved = dagan__batch(g->context, g->size, t->shape[0], NULL);
@@ -4324,21 +4331,21 @@ static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partn
     mde_random r = dagan__random(d->seed, DAGAN__OF_MIXING, step);
     int64_t n = x->shape[0], i, k, size;
     mde_tensor *between = dagan__batch(g->context, g->size, n, NULL), *both = dagan__stacked(g, partner, made);
-    mde_tensor *conditions = dagan__stacked(g, x, x), *strangers = NULL;
+    mde_tensor *conditions = dagan__stacked(g, x, x), *mismatched = NULL;
     mde_tensor *weights, *scores, *slope, *norm, *excess, *penalty, *loss;
     double sum = 0, real = 0, of_made = 0, mismatch = dagan__or_default(d->mismatch, 0);
     if (!between || !both || !conditions) return NULL;
     if (mismatch > 0) {
-        strangers = dagan__moved_on(g, partner);
-        if (!strangers) return NULL;
-        both = dagan__stacked(g, both, strangers);
+        mismatched = dagan__moved_on(g, partner);
+        if (!mismatched) return NULL;
+        both = dagan__stacked(g, both, mismatched);
         conditions = dagan__stacked(g, conditions, x);
     }
     size = (int64_t)x->count / n;
     for (i = 0; i < n; i++) {
         float share = (float)mde_random_uniform(&r);
-        int stranger = strangers && mde_random_uniform(&r) < mismatch;
-        const float *from = partner->data + i * size, *to = (stranger ? strangers : made)->data + i * size;
+        int is_mismatched = mismatched && mde_random_uniform(&r) < mismatch;
+        const float *from = partner->data + i * size, *to = (is_mismatched ? mismatched : made)->data + i * size;
         float *at = between->data + i * size;
         for (k = 0; k < size; k++) at[k] = from[k] + share * (to[k] - from[k]);
     }
@@ -4495,25 +4502,26 @@ typedef struct dagan__training {
     int64_t step;                       /* generator steps done */
 } dagan__training;
 
-/* in [height, width, channels] turned by quarters of a circle; odd ones for squares only. */
-static void dagan__turn(int quarters, int height, int width, int channels, const float *in, float *out)
+/* An image rotated by quarters of a circle; odd ones for squares only. */
+static void dagan__rotate(int quarters, dagan__size size, const float *in, float *out)
 {
     int y, x, k;
-    for (y = 0; y < height; y++) {
-        for (x = 0; x < width; x++) {
+    for (y = 0; y < size.height; y++) {
+        for (x = 0; x < size.width; x++) {
             int row = y, column = x;
             if (quarters == 1) {
                 row = x;
-                column = width - 1 - y;
+                column = size.width - 1 - y;
             } else if (quarters == 2) {
-                row = height - 1 - y;
-                column = width - 1 - x;
+                row = size.height - 1 - y;
+                column = size.width - 1 - x;
             } else if (quarters == 3) {
-                row = height - 1 - x;
+                row = size.height - 1 - x;
                 column = y;
             }
-            for (k = 0; k < channels; k++) *out++ = in[((size_t)row * (size_t)width + (size_t)column) *
-                                                       (size_t)channels + (size_t)k];
+            for (k = 0; k < size.channels; k++) {
+                *out++ = in[((size_t)row * (size_t)size.width + (size_t)column) * (size_t)size.channels + (size_t)k];
+            }
         }
     }
 }
@@ -4527,26 +4535,26 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
     int64_t n;
     for (n = 0; n < x->shape[0]; n++) {
         int class_index = run->classes[mde_random_below(&r, (uint64_t)run->eligible)];
-        int samples = dagan_images_sample_count(run->set, class_index), same = run->desc.same_allowed != 0, turn = 0;
+        int samples = dagan_images_sample_count(run->set, class_index);
+        int same = run->desc.same_allowed != 0, quarters = 0;
         int i = (int)mde_random_below(&r, (uint64_t)samples);
         int j = (int)mde_random_below(&r, (uint64_t)(samples - !same));
         if (!same && j >= i) j++;
         if (run->desc.quarter_turns && mde_random_uniform(&r) < 0.5) {
-            turn = (int)mde_random_below(&r, 4);
-            if (g->size.height != g->size.width) turn = turn / 2 * 2;
+            quarters = (int)mde_random_below(&r, 4);
+            if (g->size.height != g->size.width) quarters = quarters / 2 * 2;
         }
-        dagan__turn(turn, g->size.height, g->size.width, g->size.channels, dagan_images_pixels(run->set, class_index, i),
-                    x->data + (size_t)n * size);
-        dagan__turn(turn, g->size.height, g->size.width, g->size.channels, dagan_images_pixels(run->set, class_index, j),
-                    partner->data + (size_t)n * size);
+        dagan__rotate(quarters, g->size, dagan_images_pixels(run->set, class_index, i), x->data + (size_t)n * size);
+        dagan__rotate(quarters, g->size, dagan_images_pixels(run->set, class_index, j),
+                      partner->data + (size_t)n * size);
     }
 }
 
 /* ---- 7.3 Sampling ---- */
 
 /* n <= DAGAN__SAMPLE_BATCH images; z NULL: that of image number `first` and the next is drawn. */
-static mde_status dagan__generate_batch(dagan *g, int n, const float *const *x, const float *z, uint64_t seed, int64_t first,
-                                  float *out)
+static mde_status dagan__generate_batch(dagan *g, int n, const float *const *x, const float *z, uint64_t seed,
+                                        int64_t first, float *out)
 {
     mde_context *c = g->context;
     mde_mark mark = mde_arena_mark(c);
@@ -4698,7 +4706,8 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
         }
         for (cell = 0; cell < count; cell += DAGAN__SAMPLE_BATCH) {
             int n = count - cell < DAGAN__SAMPLE_BATCH ? count - cell : DAGAN__SAMPLE_BATCH;
-            dagan__generate_batch(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0, made + (size_t)cell * size);
+            dagan__generate_batch(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0,
+                                  made + (size_t)cell * size);
         }
         png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
         if (png) mde_file_write(c, path, png, bytes);
@@ -4798,12 +4807,12 @@ MDEDEF mde_status dagan_write(const dagan *g, const char *path)
 {
     dagan__pairs pairs;
     mde_safetensor *entries;
-    int net, i, count = 0, most;
+    int net, i, count = 0, entry_count;
     if (!g) return MDE_BAD_ARGUMENT;
     if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
     if (!path) return mde_fail(g->context, MDE_BAD_ARGUMENT, "write: no path");
-    most = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
-    entries = (mde_safetensor *)mde_alloc(g->context, (size_t)most, sizeof *entries);
+    entry_count = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
+    entries = (mde_safetensor *)mde_alloc(g->context, (size_t)entry_count, sizeof *entries);
     for (net = 0; net < 2 && entries; net++) {
         for (i = 0; i < mde_params_count(g->params[net]); i++) {
             entries[count++] = dagan__entry(mde_params_name(g->params[net], i), mde_params_tensor(g->params[net], i));
@@ -4906,7 +4915,7 @@ MDEDEF dagan *dagan_open(mde_context *c, const char *path)
 static int dagan__training_start(dagan__training *run, dagan *g, const dagan_images *set, const dagan_train_desc *desc)
 {
     mde_context *c = g->context;
-    int k, classes, least;
+    int k, classes, minimum;
     memset(run, 0, sizeof *run);
     run->g = g;
     run->set = set;
@@ -4914,14 +4923,14 @@ static int dagan__training_start(dagan__training *run, dagan *g, const dagan_ima
     if (!dagan__check_set(g, "train", set) || !dagan__train_resolve(g, &run->desc)) return 0;
     if (run->desc.grid_set && !dagan__check_set(g, "grid", run->desc.grid_set)) return 0;
     classes = dagan_images_class_count(set);
-    least = run->desc.same_allowed ? 1 : 2;
+    minimum = run->desc.same_allowed ? 1 : 2;
     run->classes = (int *)mde_alloc(c, (size_t)classes, sizeof *run->classes);
     if (!run->classes) return 0;
     for (k = 0; k < classes; k++) {
-        if (dagan_images_sample_count(set, k) >= least) run->classes[run->eligible++] = k;
+        if (dagan_images_sample_count(set, k) >= minimum) run->classes[run->eligible++] = k;
     }
     if (run->eligible == 0) return !mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which "
-                                             "a pair needs", classes, least);
+                                             "a pair needs", classes, minimum);
     memset(g->sums, 0, sizeof g->sums);
     g->span_steps = 1;
     g->steps = 0;
@@ -5096,7 +5105,8 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
         int of_critic = k < d->critic_steps;
         int64_t index = of_critic ? step * d->critic_steps + k : step;
         mde_mark mark = mde_arena_mark(g->context);
-        mde_tensor *x = dagan__batch(g->context, g->size, d->batch, NULL), *partner = dagan__batch(g->context, g->size, d->batch, NULL);
+        mde_tensor *x = dagan__batch(g->context, g->size, d->batch, NULL);
+        mde_tensor *partner = dagan__batch(g->context, g->size, d->batch, NULL);
         if (x && partner) {
             dagan__draw_pairs(run, of_critic ? DAGAN__OF_CRITIC_PAIRS : DAGAN__OF_GENERATOR_PAIRS, index, x, partner);
             if (of_critic) dagan__critic_learn(g, x, partner, d, index, out);
@@ -5184,7 +5194,7 @@ DAGAN__COLD_END
 #define DAGAN__STUDY_BETA2 0.99
 #define DAGAN__STUDY_FINAL 0.1          /* of the learning rate at the end */
 
-/* Streams of random numbers, beside those of section 7. */
+/* Streams of random numbers, further to those of section 7. */
 enum { DAGAN__OF_REAL_ORDER = 32, DAGAN__OF_MADE_ORDER, DAGAN__OF_AUGMENTATION, DAGAN__OF_DROPOUT, DAGAN__OF_EPISODE,
        DAGAN__OF_EPISODE_NOISE, DAGAN__OF_TEST_EPISODE, DAGAN__OF_TEST_NOISE, DAGAN__OF_QUALITY_CLASSES,
        DAGAN__OF_QUALITY_NOISE, DAGAN__OF_QUALITY_EPISODE };
@@ -5750,20 +5760,20 @@ static mde_tensor *dagan__unit_rows(mde_context *c, mde_tensor *x)
 static mde_tensor *dagan__log_sum_exp(mde_context *c, mde_tensor *x)
 {
     int64_t shape[3], items, i;
-    mde_tensor *most, *sum;
+    mde_tensor *maximum, *sum;
     if (!x) return NULL;
     items = x->shape[2];
     if (items == 1) return dagan__as_matrix(c, x, x->shape[0], x->shape[1]);
     shape[0] = x->shape[0];
     shape[1] = x->shape[1];
     shape[2] = 1;
-    most = mde_tensor_create(c, 3, shape);
-    if (!most) return NULL;
+    maximum = mde_tensor_create(c, 3, shape);
+    if (!maximum) return NULL;
     for (i = 0; i < shape[0] * shape[1]; i++) {
-        most->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
+        maximum->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
     }
-    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, most)), 3, shape);
-    return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), most), shape[0], shape[1]);
+    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, maximum)), 3, shape);
+    return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), maximum), shape[0], shape[1]);
 }
 
 /* Logits [queries, way] whose softmax is each class's share of the attention: support [way * items, width] class by
@@ -5831,8 +5841,8 @@ static mde_tensor *dagan__select(const dagan_matcher *m, mde_tensor *e, mde_tens
 /* Classes of an episode with their samples, the `shot` of the support set first. */
 typedef struct dagan__episode {
     const dagan_images *set;
-    int way, shot, queries, turns;      /* turns: 1, 2 or 4 ways up, each with classes of its own */
-    int *classes, *turn, *samples;      /* [way], [way], [way * (shot + queries)] */
+    int way, shot, queries, rotations;  /* rotations: 1, 2 or 4, each with classes of its own */
+    int *classes, *quarters, *samples;  /* [way], [way], [way * (shot + queries)] */
     int *urn, urn_size;
 } dagan__episode;
 
@@ -5851,10 +5861,10 @@ static void dagan__draw(mde_random *r, int n, int count, int *urn)
 static void dagan__episode_draw(dagan__episode *e, mde_random r)
 {
     int classes = dagan_images_class_count(e->set), each = e->shot + e->queries, i;
-    dagan__draw(&r, classes * e->turns, e->way, e->urn);
+    dagan__draw(&r, classes * e->rotations, e->way, e->urn);
     for (i = 0; i < e->way; i++) {
         e->classes[i] = e->urn[i] % classes;
-        e->turn[i] = e->urn[i] / classes * (4 / e->turns);
+        e->quarters[i] = e->urn[i] / classes * (4 / e->rotations);
     }
     for (i = 0; i < e->way; i++) {
         dagan__draw(&r, dagan_images_sample_count(e->set, e->classes[i]), each, e->urn);
@@ -5902,16 +5912,17 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     }
     if (g && g->context != c) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: the generator belongs to another context", what);
-    } else if (g && (g->size.height != m->size.height || g->size.width != m->size.width || g->size.channels != m->size.channels)) {
+    } else if (g && !dagan__same_size(g->size, m->size)) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: the generator makes images of %d x %d x %d; the matcher takes %d x %d x %d",
-                 what, g->size.height, g->size.width, g->size.channels, m->size.height, m->size.width, m->size.channels);
+                 what, g->size.height, g->size.width, g->size.channels, m->size.height, m->size.width,
+                 m->size.channels);
     } else if (d->selector && !g) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: a selector without a generator", what);
     }
     return mde_context_status(c) == MDE_OK;
 }
 
-static int dagan__episode_open(mde_context *c, const dagan_images *set, const dagan_episode_desc *d, int turned,
+static int dagan__episode_open(mde_context *c, const dagan_images *set, const dagan_episode_desc *d, int rotated,
                                dagan__episode *e)
 {
     dagan__size size = dagan__size_of(set);
@@ -5921,14 +5932,14 @@ static int dagan__episode_open(mde_context *c, const dagan_images *set, const da
     e->way = d->way;
     e->shot = d->shot;
     e->queries = d->queries;
-    e->turns = !turned ? 1 : size.height == size.width ? 4 : 2;
-    e->urn_size = classes * e->turns;
+    e->rotations = !rotated ? 1 : size.height == size.width ? 4 : 2;
+    e->urn_size = classes * e->rotations;
     for (k = 0; k < classes; k++) {
         int samples = dagan_images_sample_count(set, k);
         if (samples > e->urn_size) e->urn_size = samples;
     }
     e->classes = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->classes);
-    e->turn = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->turn);
+    e->quarters = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->quarters);
     e->samples = (int *)mde_scratch(c, (size_t)d->way * (size_t)(d->shot + d->queries), sizeof *e->samples);
     e->urn = (int *)mde_scratch(c, (size_t)e->urn_size, sizeof *e->urn);
     return mde_context_status(c) == MDE_OK;
@@ -5953,10 +5964,9 @@ static mde_tensor *dagan__episode_images(const dagan__matching *run)
     mde_tensor *x = dagan__batch(run->m->context, s, (int64_t)e->way * each, NULL);
     for (i = 0; x && i < e->way; i++) {
         for (j = 0; j < each; j++) {
-            int place = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
-            dagan__turn(e->turn[i], s.height, s.width, s.channels,
-                        dagan_images_pixels(e->set, e->classes[i], e->samples[i * each + j]),
-                        x->data + (size_t)place * size);
+            int row = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
+            dagan__rotate(e->quarters[i], s, dagan_images_pixels(e->set, e->classes[i], e->samples[i * each + j]),
+                          x->data + (size_t)row * size);
         }
     }
     return x;
@@ -6084,7 +6094,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
 /* Embeddings of all images that the episodes of a test use, made once. */
 typedef struct dagan__gallery {
     dagan__list list;
-    int64_t *first;                     /* place of a class's first image in the list */
+    int64_t *first;                     /* index of a class's first image in the list */
     int32_t *slot, *support_slot;       /* of each image: its row among the embeddings, -1: not used */
     int64_t used, supports;
     float *embeddings, *made;           /* [used, width], [supports * pool, width] */
@@ -6164,7 +6174,7 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
 {
     const float *images[DAGAN__STUDY_BATCH];
     int64_t numbers[DAGAN__STUDY_BATCH], k = 0, i, n, supports;
-    int64_t most = g->pool < DAGAN__STUDY_BATCH ? DAGAN__STUDY_BATCH / g->pool : 1;
+    int64_t maximum = g->pool < DAGAN__STUDY_BATCH ? DAGAN__STUDY_BATCH / g->pool : 1;
     dagan__meter meter;
     int stopped = 0;
     meter = dagan__meter_start("embed", d->progress, d->user, g->list.count, 1);
@@ -6178,8 +6188,8 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
         for (supports = 0, i = first; i < k; i++) {
             if (g->support_slot[i] >= 0) numbers[supports++] = i;
         }
-        for (i = 0; i < supports && mde_context_status(m->context) == MDE_OK; i += most) {
-            dagan__gallery_make(m, d, g, supports - i < most ? supports - i : most, numbers + i);
+        for (i = 0; i < supports && mde_context_status(m->context) == MDE_OK; i += maximum) {
+            dagan__gallery_make(m, d, g, supports - i < maximum ? supports - i : maximum, numbers + i);
         }
         if (mde_context_status(m->context) == MDE_OK) stopped = dagan__meter_step(&meter, k, (double)NAN, NULL) != 0;
     }
@@ -6215,8 +6225,8 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
             item += width;
             start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
             for (k = 0; k < d->made; k++) {
-                size_t place = (size_t)g->support_slot[image] * (size_t)g->pool + (size_t)((start + k) % g->pool);
-                memcpy(item, g->made + place * width, bytes);
+                size_t row = (size_t)g->support_slot[image] * (size_t)g->pool + (size_t)((start + k) % g->pool);
+                memcpy(item, g->made + row * width, bytes);
                 item += width;
             }
         }
@@ -6516,7 +6526,7 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     if (!dagan__check_images(c, "measure", set, g->size, "the network takes")) return mde_context_status(c);
     if (!out) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: no place for the result");
     if (m && m->context != c) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: the matcher belongs to another context");
-    if (m && !dagan__check_images(c, "measure, matcher", set, m->size, "the network takes")) return mde_context_status(c);
+    if (m && !dagan__check_images(c, "measure, matcher", set, m->size, "it takes")) return mde_context_status(c);
     memset(&j, 0, sizeof j);
     j.g = g;
     j.m = m;

@@ -143,11 +143,11 @@ static void the_three_convolutions_are_adjoint(void)
 static void pooling_and_upsampling_agree_with_plain_loops(void)
 {
     mde_context *c = context_with(2, MDE_SIMD_BEST);
-    mde_tensor *x = noise4(c, 2, 7, 5, 3, 4), *mean = dagan_avg_pool(c, x, 2), *most = dagan_max_pool(c, x, 2);
+    mde_tensor *x = noise4(c, 2, 7, 5, 3, 4), *mean = dagan_avg_pool(c, x, 2), *maximum = dagan_max_pool(c, x, 2);
     mde_tensor *all = dagan_global_pool(c, x), *large = dagan_upsample(c, x, 9, 13);
     int64_t n, i, j, k, u, v;
-    CHECK(mean && most && all && large && all->rank == 2);
-    CHECK(mean->shape[1] == 3 && mean->shape[2] == 2 && most->shape[1] == 3 && most->shape[2] == 2);
+    CHECK(mean && maximum && all && large && all->rank == 2);
+    CHECK(mean->shape[1] == 3 && mean->shape[2] == 2 && maximum->shape[1] == 3 && maximum->shape[2] == 2);
     for (n = 0; n < 2; n++) {
         for (k = 0; k < 3; k++) {
             double sum = 0;
@@ -164,7 +164,7 @@ static void pooling_and_upsampling_agree_with_plain_loops(void)
                         }
                     }
                     CLOSE(mean->data[((n * 3 + i) * 2 + j) * 3 + k], part, 1e-6);
-                    CLOSE(most->data[((n * 3 + i) * 2 + j) * 3 + k], top, 0);
+                    CLOSE(maximum->data[((n * 3 + i) * 2 + j) * 3 + k], top, 0);
                 }
             }
             for (i = 0; i < 9; i++) {

@@ -498,7 +498,7 @@ static void episodes_hold_different_classes_and_samples(void)
     dagan_episode_desc d;
     dagan__episode e;
     int64_t k;
-    int i, j, n, turned = 0;
+    int i, j, n, rotated = 0;
     memset(&d, 0, sizeof d);
     d.way = 5;
     d.shot = 2;
@@ -508,13 +508,13 @@ static void episodes_hold_different_classes_and_samples(void)
         dagan__episode_draw(&e, mde_random_start(1, (uint64_t)k));
         for (i = 0; i < 5; i++) {
             int mask = 0;
-            for (j = 0; j < i; j++) CHECK(e.classes[i] != e.classes[j] || e.turn[i] != e.turn[j]);
+            for (j = 0; j < i; j++) CHECK(e.classes[i] != e.classes[j] || e.quarters[i] != e.quarters[j]);
             for (n = 0; n < 6; n++) mask |= 1 << e.samples[i * 6 + n];
             CHECK(mask == 63);
-            turned += e.turn[i] > 0;
+            rotated += e.quarters[i] > 0;
         }
     }
-    CHECK(turned > 150 && turned < 225);        /* three quarters of 250 */
+    CHECK(rotated > 150 && rotated < 225);        /* three quarters of 250 */
     finish(c);
 }
 

@@ -438,25 +438,25 @@ static void pairs_are_of_one_class_and_evenly_drawn(void)
     static const int samples[4] = { 3, 1, 4, 2 };
     mde_context *c = mde_context_create(NULL);
     dagan_images *set = marked_set(c, 4, samples);
-    int same, turned;
+    int same, rotated;
     dagan_desc net;
     dagan *g;
     memset(&net, 0, sizeof net);
     net.generator[0] = net.critic[0] = 2;
     g = dagan_create(c, set, &net);
     for (same = 0; same < 2; same++) {
-        for (turned = 0; turned < 2; turned++) {
+        for (rotated = 0; rotated < 2; rotated++) {
             dagan_train_desc d;
             dagan__training run;
             int count[4] = { 0 }, pair[4][4] = { { 0 } }, equal = 0, turns = 0, step, i;
             memset(&d, 0, sizeof d);
             d.same_allowed = same;
-            d.quarter_turns = turned;
+            d.quarter_turns = rotated;
             CHECK(dagan__training_start(&run, g, set, &d));
             CHECK(run.eligible == (same ? 4 : 3));
             for (step = 0; step < 100; step++) {
                 mde_mark mark = mde_arena_mark(c);
-                mde_tensor *x = dagan__batch(g->context, g->size, 40, NULL), *y = dagan__batch(g->context, g->size, 40, NULL);
+                mde_tensor *x = dagan__batch(c, g->size, 40, NULL), *y = dagan__batch(c, g->size, 40, NULL);
                 dagan__draw_pairs(&run, DAGAN__OF_CRITIC_PAIRS, step, x, y);
                 for (i = 0; i < 40; i++) {
                     const float *a = x->data + 16 * i, *b = y->data + 16 * i;
@@ -479,7 +479,7 @@ static void pairs_are_of_one_class_and_evenly_drawn(void)
             CHECK(same || (equal == 0 && count[1] == 0 && abs(count[0] - 1333) < 150 && abs(count[2] - 1333) < 150));
             CHECK(!same || (equal > 0 && abs(count[1] - 1000) < 140));
             CHECK(same || (pair[0][1] > 60 && pair[1][0] > 60 && pair[3][2] > 60 && pair[0][0] == 0));
-            CHECK(turned ? abs(turns - 1500) < 160 : turns == 0);
+            CHECK(rotated ? abs(turns - 1500) < 160 : turns == 0);
             mde_release(c, run.classes);
         }
     }
