@@ -1894,16 +1894,20 @@ static float *dagan__images_at(const dagan_images *set, int64_t index)
     return set->pixels + (size_t)index * dagan__size_floats(set->size);
 }
 
-/* "class 0", "class 1", ... */
-static int dagan__images_number(dagan_images *set)
+/* Names of the classes: those of the list, or without one "class 0", "class 1", ... */
+static int dagan__images_label(dagan_images *set, const char *const *names)
 {
-    enum { LENGTH = 24 };
+    enum { NUMBERED = 24 };
+    size_t total = 0, size;
     int k;
-    set->names = (char *)mde_alloc(set->context, (size_t)set->classes, LENGTH);
+    for (k = 0; k < set->classes; k++) total += names ? strlen(names[k]) + 1 : (size_t)NUMBERED;
+    set->names = (char *)mde_alloc(set->context, total, 1);
     if (!set->names) return 0;
-    for (k = 0; k < set->classes; k++) {
-        char *name = set->names + (size_t)k * LENGTH;
-        snprintf(name, LENGTH, "class %d", k);
+    for (total = 0, k = 0; k < set->classes; k++, total += size) {
+        char *name = set->names + total;
+        size = names ? strlen(names[k]) + 1 : (size_t)NUMBERED;
+        if (names) memcpy(name, names[k], size);
+        else snprintf(name, size, "class %d", k);
         set->rows[k].name = name;
         set->rows[k].origin = k;
     }
@@ -1931,9 +1935,10 @@ static int dagan__compare_labelled(const void *a, const void *b)
 }
 
 /* The list of a labelled set: the distinct labels, ascending, are its classes, of which the first max_classes are kept,
-   with their first max_samples images each (0: all). *order: each listed image's number in the source, in the arena. */
+   with their first max_samples images each (0: all). names: of the labels, or NULL. *order: each listed image's number
+   in the source, in the arena. */
 static dagan_images *dagan__images_group(mde_context *c, int64_t count, const int *label, dagan__size size,
-                                         int max_classes, int max_samples, int64_t **order)
+                                         int max_classes, int max_samples, const char *const *names, int64_t **order)
 {
     dagan__labelled *all = (dagan__labelled *)mde_scratch(c, (size_t)count, sizeof *all);
     dagan_images *set;
@@ -1965,7 +1970,7 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
         dagan__image_class *row = set->rows + all[i].label;
         if (row->samples++ == 0) row->first = i;
     }
-    if (dagan__images_own(set) && dagan__images_number(set)) return set;
+    if (dagan__images_own(set) && dagan__images_label(set, names)) return set;
     dagan_images_free(set);
     return NULL;
 }
@@ -2012,7 +2017,8 @@ MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height
         }
     }
     mark = mde_arena_mark(c);
-    set = dagan__images_group(c, count, label, dagan__size_from(height, width, channels), 0, 0, &order);
+    set = dagan__images_group(c, count, label, dagan__size_from(height, width, channels), 0, 0, NULL,
+                              &order);
     for (i = 0; set && i < set->count; i++) {
         memcpy(dagan__images_at(set, i), pixels + (size_t)order[i] * size, size * sizeof *pixels);
     }
@@ -2558,7 +2564,7 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
         set->rows[k].first = (int64_t)k * samples;
         set->rows[k].samples = samples;
     }
-    if (!dagan__images_own(set) || !dagan__images_number(set)) {
+    if (!dagan__images_own(set) || !dagan__images_label(set, NULL)) {
         dagan_images_free(set);
         return NULL;
     }
@@ -3105,7 +3111,7 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
             good = labels && dagan__read_labels(c, labels, s.count, label);
         }
         if (good && image) {
-            set = dagan__images_group(c, s.count, label, size, desc->classes, desc->samples, &order);
+            set = dagan__images_group(c, s.count, label, size, desc->classes, desc->samples, NULL, &order);
         }
         for (i = 0; set && i < set->count; i++) {
             dagan__source_get(&s, order[i], image);
@@ -3262,16 +3268,15 @@ static int dagan__is_picture(const char *name)
            dagan__ends_in(name, ".png") || dagan__ends_in(name, ".jpg") || dagan__ends_in(name, ".jpeg");
 }
 
-/* A walk through folders, twice: without a set it counts, then it reads into the set. */
+/* Images of a folder as they are met, a list in the arena; name: of the class. */
+typedef struct dagan__entry { const char *path, *name; struct dagan__entry *next; } dagan__entry;
+
 typedef struct dagan__walk {
     mde_context *context;
-    const dagan_images_desc *desc;
     const char *root;                   /* name of the outermost folder, */
     size_t skip;                        /* whose path and slash are that long */
-    dagan_images *set;
-    int classes;
-    int64_t images;
-    size_t letters, room;               /* of the names, with their zeros; of the names of the set */
+    dagan__entry *first, **last;
+    int64_t count;
 } dagan__walk;
 
 /* A grey set that meets its first colour image becomes a colour one. */
@@ -3289,94 +3294,67 @@ static void dagan__images_colour(dagan_images *set)
     }
 }
 
-static void dagan__walk_image(dagan__walk *w, const char *path)
-{
-    dagan_images *set = w->set;
-    dagan__picture picture;
-    if (!set) return;
-    picture.pixels = NULL;
-    if (w->images >= set->count) {
-        mde_fail(w->context, MDE_IO, "%s: the folder changes while it is read", path);
-    } else if (dagan__read_picture(w->context, path, &picture)) {
-        if (w->desc->channels == 0 && picture.size.channels > set->size.channels) dagan__images_colour(set);
-        if (mde_context_status(w->context) != MDE_OK) return;
-        dagan__images_put(set, w->images, picture.pixels, picture.size, w->desc->invert);
-    }
-}
-
-static void dagan__walk_folder(dagan__walk *w, const char *path, size_t name_length, int depth)
+static void dagan__walk_folder(dagan__walk *w, const char *path, int depth)
 {
     mde_context *c = w->context;
-    const char *name = depth ? path + w->skip : w->root;
-    size_t length = depth ? strlen(name) : name_length;
-    int samples = 0, i;
     mde_names names;
+    int i, folders;
     if (depth > DAGAN__MAX_DEPTH) {
         mde_fail(c, MDE_BAD_FILE, "%s: folders are more than %d deep; is there a loop of links?", path,
                  DAGAN__MAX_DEPTH);
         return;
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return;
-    for (i = 0; i < names.count && (!w->desc->classes || w->classes < w->desc->classes); i++) {
-        mde_mark mark = mde_arena_mark(c);
-        char *full;
-        if (!dagan__is_picture(names.items[i])) continue;
-        if (w->desc->samples && samples == w->desc->samples) break;
-        full = dagan__join(c, path, strlen(path), names.items[i]);
-        if (full) dagan__walk_image(w, full);
-        mde_arena_rewind(c, mark);
-        if (mde_context_status(c) != MDE_OK) break;
-        w->images++;
-        samples++;
-    }
-    if (samples > 0) {
-        dagan_images *set = w->set;
-        if (set && (w->classes >= set->classes || length >= w->room - w->letters)) {
-            mde_fail(c, MDE_IO, "%s: the folder changes while it is read", path);
-        } else if (set) {
-            dagan__image_class *row = set->rows + w->classes;
-            row->first = w->images - samples;
-            row->samples = samples;
-            row->origin = w->classes;
-            row->name = set->names + w->letters;
-            memcpy(set->names + w->letters, name, length);
+    for (folders = 0; folders < 2; folders++) {         /* images first, then what lies deeper */
+        for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
+            dagan__entry *entry;
+            char *full;
+            if (dagan__is_picture(names.items[i]) == folders) continue;
+            full = dagan__join(c, path, strlen(path), names.items[i]);
+            if (full && folders && mde_is_folder(full)) dagan__walk_folder(w, full, depth + 1);
+            if (!full || folders) continue;
+            entry = (dagan__entry *)mde_scratch(c, 1, sizeof *entry);
+            if (!entry) break;
+            entry->path = full;
+            entry->name = depth ? path + w->skip : w->root;
+            entry->next = NULL;
+            *w->last = entry;
+            w->last = &entry->next;
+            w->count++;
         }
-        w->classes++;
-        w->letters += length + 1;
-    }
-    for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
-        mde_mark mark = mde_arena_mark(c);
-        char *full;
-        if (w->desc->classes && w->classes >= w->desc->classes) break;
-        if (dagan__is_picture(names.items[i])) continue;
-        full = dagan__join(c, path, strlen(path), names.items[i]);
-        if (full && mde_is_folder(full)) dagan__walk_folder(w, full, 0, depth + 1);
-        mde_arena_rewind(c, mark);
     }
     mde_names_free(c, &names);
 }
 
-static dagan_images *dagan__walk_read(dagan__walk *w, const char *path, size_t length)
+/* What follows a folder that names a part of a set, as in train/a and test/a; NULL: it is none. */
+static const char *dagan__behind_split(const char *name)
 {
-    mde_context *c = w->context;
-    int side = w->desc->size ? w->desc->size : 28, channels = w->desc->channels ? w->desc->channels : 1;
-    dagan_images *set = dagan__images_new(c, dagan__size_from(side, side, channels), w->classes, w->images);
-    if (!set) return NULL;
-    w->set = set;
-    w->room = w->letters;
-    set->names = (char *)mde_alloc(c, w->letters, 1);
-    if (set->names && dagan__images_own(set)) {
-        w->classes = 0;
-        w->images = 0;
-        w->letters = 0;
-        dagan__walk_folder(w, path, length, 0);
-        if (w->classes != set->classes || w->images != set->count) {
-            mde_fail(c, MDE_IO, "%s: the folder changes while it is read", path);
-        }
+    static const char *const splits[] = { "train", "training", "test", "testing", "val", "valid", "validation", "dev",
+                                          "eval", "evaluation" };
+    size_t length = strcspn(name, "/"), k, i;
+    for (k = 0; name[length] && k < sizeof splits / sizeof *splits; k++) {
+        for (i = 0; i < length && (name[i] | 0x20) == splits[k][i]; i++) {}
+        if (i == length && splits[k][i] == 0) return name + length + 1;
     }
-    if (mde_context_status(c) == MDE_OK) return set;
-    dagan_images_free(set);
     return NULL;
+}
+
+/* Labels of the images by the names of their classes, in order of appearance; names[label], for as many as there are
+   images. If all outermost folders name parts of a set, classes of one name are one class. */
+static void dagan__walk_label(const dagan__walk *w, int *label, const char **names)
+{
+    const dagan__entry *e;
+    int classes = 0, merge = 1, k = 0;
+    int64_t i = 0;
+    for (e = w->first; e && merge; e = e->next) merge = dagan__behind_split(e->name) != NULL;
+    for (e = w->first; e; e = e->next) {
+        const char *name = merge ? dagan__behind_split(e->name) : e->name;
+        if (e == w->first || name != names[k]) {
+            for (k = merge ? 0 : classes; k < classes && strcmp(names[k], name) != 0; k++) {}
+            if (k == classes) names[classes++] = name;
+        }
+        label[i++] = k;
+    }
 }
 
 /* A folder without images may hold them in one file, which is known by its name. */
@@ -3417,26 +3395,64 @@ static dagan_images *dagan__open_array_in(mde_context *c, const char *path, cons
     return set;
 }
 
+static dagan_images *dagan__walk_read(const dagan__walk *w, const dagan_images_desc *desc)
+{
+    mde_context *c = w->context;
+    int side = desc->size ? desc->size : 28;
+    int *label = (int *)mde_scratch(c, (size_t)w->count, sizeof *label);
+    const char **names = (const char **)mde_scratch(c, (size_t)w->count, sizeof *names);
+    const char **paths = (const char **)mde_scratch(c, (size_t)w->count, sizeof *paths);
+    const dagan__entry *e;
+    dagan_images *set = NULL;
+    int64_t *order, i = 0;
+    if (label && names && paths) {
+        for (e = w->first; e; e = e->next) paths[i++] = e->path;
+        dagan__walk_label(w, label, names);
+        set = dagan__images_group(c, w->count, label, dagan__size_from(side, side, desc->channels ? desc->channels : 1),
+                                  desc->classes, desc->samples, names, &order);
+    }
+    for (i = 0; set && i < set->count && mde_context_status(c) == MDE_OK; i++) {
+        mde_mark mark = mde_arena_mark(c);
+        dagan__picture picture;
+        picture.pixels = NULL;
+        if (dagan__read_picture(c, paths[order[i]], &picture)) {
+            if (desc->channels == 0 && picture.size.channels > set->size.channels) dagan__images_colour(set);
+            if (mde_context_status(c) == MDE_OK) dagan__images_put(set, i, picture.pixels, picture.size, desc->invert);
+        }
+        mde_arena_rewind(c, mark);
+    }
+    if (mde_context_status(c) == MDE_OK) return set;
+    dagan_images_free(set);
+    return NULL;
+}
+
 static dagan_images *dagan__open_folder(mde_context *c, const char *path, const dagan_images_desc *desc)
 {
     dagan__walk w;
+    dagan_images *set = NULL;
     size_t length = strlen(path), start;
+    mde_mark mark = mde_arena_mark(c);
+    char *root = dagan__join(c, path, length, "");
+    if (!root) return NULL;
     memset(&w, 0, sizeof w);
     w.context = c;
-    w.desc = desc;
-    w.skip = length + (path[length - 1] != '/');
+    w.last = &w.first;
+    w.skip = strlen(root);
     while (length > 1 && path[length - 1] == '/') length--;
     for (start = length; start > 0 && path[start - 1] != '/'; start--) {}
-    w.root = path + start;
-    dagan__walk_folder(&w, path, length - start, 0);
-    if (mde_context_status(c) != MDE_OK) return NULL;
-    if (w.images == 0) return dagan__open_array_in(c, path, desc);
-    if (desc->labels) {
+    root[length] = 0;
+    w.root = root + start;
+    dagan__walk_folder(&w, path, 0);
+    if (mde_context_status(c) == MDE_OK && w.count == 0) {
+        set = dagan__open_array_in(c, path, desc);
+    } else if (mde_context_status(c) == MDE_OK && desc->labels) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: labels %s are given, but the folders of images are the classes", path,
                  desc->labels);
-        return NULL;
+    } else if (mde_context_status(c) == MDE_OK) {
+        set = dagan__walk_read(&w, desc);
     }
-    return dagan__walk_read(&w, path, length - start);
+    mde_arena_rewind(c, mark);
+    return set;
 }
 
 MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *desc)
@@ -4659,15 +4675,15 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     enum { ROWS = 8, COLUMNS = 12, MAXIMUM = 4096 };
     int rows = desc && desc->rows ? desc->rows : ROWS, columns = desc && desc->columns ? desc->columns : COLUMNS;
     uint64_t seed = desc ? desc->seed : 0;
-    mde_context *c;
     mde_random r = dagan__random(seed, DAGAN__OF_GRID, 0);
-    int64_t *order;
-    int row, column, noise, classes;
-    float *made, *codes;
-    const float **images, **from;
-    unsigned char *png;
-    size_t size, bytes, cells;
+    mde_context *c;
     mde_mark mark;
+    int64_t *order;
+    float *from, *made, *z;
+    const float **images;
+    unsigned char *png;
+    int row, k, ways = columns - 1, classes;
+    size_t size, noise, bytes;
     if (!g) return MDE_BAD_ARGUMENT;
     c = g->context;
     if (mde_context_status(c) != MDE_OK || !dagan__check_set(g, "grid", set)) return mde_context_status(c);
@@ -4676,43 +4692,34 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
                         "made image, at most %d", rows, columns, path ? "" : ", no path", MAXIMUM);
     }
     classes = dagan_images_class_count(set);
-    noise = g->desc.noise;
+    noise = (size_t)g->desc.noise;
     size = dagan__size_floats(g->size);
-    cells = (size_t)rows * (size_t)columns;
     mark = mde_arena_mark(c);
     order = (int64_t *)mde_scratch(c, (size_t)classes, sizeof *order);
-    made = (float *)mde_scratch(c, cells, size * sizeof *made);
-    codes = (float *)mde_scratch(c, cells, (size_t)noise * sizeof *codes);
-    images = (const float **)mde_scratch(c, cells, sizeof *images);
-    from = (const float **)mde_scratch(c, cells, sizeof *from);
-    if (mde_context_status(c) == MDE_OK) {
-        int ways = columns - 1, cell, count = 0;
-        mde_random_permutation(&r, classes, order);
-        for (row = 0; row < rows; row++) {
-            int class_index = (int)order[row % classes];
-            int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
-            size_t stride = (size_t)noise;
-            float *z = codes + (size_t)(row * ways) * stride, *end = z + (size_t)(ways - 1) * stride;
-            images[row * columns] = dagan_images_pixels(set, class_index, sample);
-            dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * stride, z);
-            for (column = 0; column < ways; column++) {
-                images[row * columns + 1 + column] = made + (size_t)count * size;
-                from[count++] = images[row * columns];
-                if (desc && desc->interpolate && column > 0 && column < ways - 1) {
-                    dagan__along(noise, z, end, (double)column / (double)(ways - 1),
-                                        z + (size_t)column * stride);
-                }
+    from = (float *)mde_scratch(c, (size_t)ways, size * sizeof *from);
+    made = (float *)mde_scratch(c, (size_t)rows * (size_t)ways, size * sizeof *made);
+    z = (float *)mde_scratch(c, (size_t)ways, noise * sizeof *z);
+    images = (const float **)mde_scratch(c, (size_t)rows * (size_t)columns, sizeof *images);
+    if (mde_context_status(c) == MDE_OK) mde_random_permutation(&r, classes, order);
+    for (row = 0; row < rows && mde_context_status(c) == MDE_OK; row++, made += (size_t)ways * size) {
+        int class_index = (int)order[row % classes];
+        int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
+        const float **cells = images + (size_t)row * (size_t)columns;
+        cells[0] = dagan_images_pixels(set, class_index, sample);
+        dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * noise, z);
+        for (k = 0; k < ways; k++) {
+            memcpy(from + (size_t)k * size, cells[0], size * sizeof *from);
+            cells[1 + k] = made + (size_t)k * size;
+            if (desc && desc->interpolate && k > 0 && k < ways - 1) {
+                dagan__along((int)noise, z, z + (size_t)(ways - 1) * noise, (double)k / (double)(ways - 1),
+                             z + (size_t)k * noise);
             }
         }
-        for (cell = 0; cell < count; cell += DAGAN__SAMPLE_BATCH) {
-            int n = count - cell < DAGAN__SAMPLE_BATCH ? count - cell : DAGAN__SAMPLE_BATCH;
-            dagan__generate_batch(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0,
-                                  made + (size_t)cell * size);
-        }
-        png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
-        if (png) mde_file_write(c, path, png, bytes);
-        mde_release(c, png);
+        dagan_generate(g, ways, from, z, 0, made);
     }
+    png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
+    if (png) mde_file_write(c, path, png, bytes);
+    mde_release(c, png);
     mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
@@ -4791,7 +4798,7 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
     dagan__pair_hash(p, "seed", d->seed);
 }
 
-static mde_safetensor dagan__entry(const char *name, const mde_tensor *t)
+static mde_safetensor dagan__tensor_entry(const char *name, const mde_tensor *t)
 {
     mde_safetensor entry;
     memset(&entry, 0, sizeof entry);
@@ -4815,7 +4822,8 @@ MDEDEF mde_status dagan_write(const dagan *g, const char *path)
     entries = (mde_safetensor *)mde_alloc(g->context, (size_t)entry_count, sizeof *entries);
     for (net = 0; net < 2 && entries; net++) {
         for (i = 0; i < mde_params_count(g->params[net]); i++) {
-            entries[count++] = dagan__entry(mde_params_name(g->params[net], i), mde_params_tensor(g->params[net], i));
+            entries[count++] = dagan__tensor_entry(mde_params_name(g->params[net], i),
+                                                   mde_params_tensor(g->params[net], i));
         }
     }
     dagan__shape_pairs(g, &pairs);
@@ -6097,8 +6105,8 @@ typedef struct dagan__gallery {
     int64_t *first;                     /* index of a class's first image in the list */
     int32_t *slot, *support_slot;       /* of each image: its row among the embeddings, -1: not used */
     int64_t used, supports;
-    float *embeddings, *made;           /* [used, width], [supports * pool, width] */
     int pool;
+    mde_tensor *rows;                   /* embeddings [used, width], then of the made ones [supports * pool, width] */
 } dagan__gallery;
 
 /* Goes through all episodes to see which images they use. */
@@ -6134,10 +6142,7 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
         g->slot[k] = g->slot[k] ? (int32_t)g->used++ : -1;
         g->support_slot[k] = g->support_slot[k] && d->made ? (int32_t)g->supports++ : -1;
     }
-    g->embeddings = (float *)mde_scratch(c, (size_t)g->used, (size_t)m->width * sizeof *g->embeddings);
-    if (g->supports) {
-        g->made = (float *)mde_scratch(c, (size_t)g->supports * (size_t)g->pool, (size_t)m->width * sizeof *g->made);
-    }
+    g->rows = dagan__matrix(c, g->used + g->supports * g->pool, m->width);
     return mde_context_status(c) == MDE_OK;
 }
 
@@ -6152,7 +6157,7 @@ static mde_status dagan__gallery_make(const dagan_matcher *m, const dagan_episod
     mde_tensor *z = dagan__matrix(c, count * g->pool, d->generator->desc.noise), *e = dagan__matrix(c, count, m->width);
     mde_tensor *x = dagan__batch(c, m->size, count * g->pool, NULL), *made = NULL;
     for (i = 0; x && e && z && i < (size_t)count; i++) {
-        memcpy(e->data + i * width, g->embeddings + (size_t)g->slot[numbers[i]] * width, width * sizeof *e->data);
+        memcpy(e->data + i * width, g->rows->data + (size_t)g->slot[numbers[i]] * width, width * sizeof *e->data);
         dagan__normals(dagan__random(d->seed, DAGAN__OF_TEST_NOISE, numbers[i]), pool * noise,
                        z->data + i * pool * noise);
         for (j = 0; j < pool; j++) {
@@ -6162,7 +6167,7 @@ static mde_status dagan__gallery_make(const dagan_matcher *m, const dagan_episod
     if (d->selector) z = dagan__select(m, e, z, g->pool);
     if (x && z) made = dagan__embed(m, dagan_generator_apply(d->generator, x, z, 0, 0), 0);
     if (made) {
-        memcpy(g->made + (size_t)g->support_slot[numbers[0]] * pool * width, made->data,
+        memcpy(g->rows->data + ((size_t)g->used + (size_t)g->support_slot[numbers[0]] * pool) * width, made->data,
                made->count * sizeof *made->data);
     }
     mde_arena_rewind(c, mark);
@@ -6184,7 +6189,7 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
             if (g->slot[k] >= 0) images[n++] = g->list.images[k];
         }
         for (i = first; i < k && g->slot[i] < 0; i++) {}
-        if (n) dagan__embed_list(m, n, images, g->embeddings + (size_t)g->slot[i] * (size_t)m->width);
+        if (n) dagan__embed_list(m, n, images, g->rows->data + (size_t)g->slot[i] * (size_t)m->width);
         for (supports = 0, i = first; i < k; i++) {
             if (g->support_slot[i] >= 0) numbers[supports++] = i;
         }
@@ -6205,33 +6210,26 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
     mde_context *c = m->context;
     mde_mark mark = mde_arena_mark(c);
     mde_random r = dagan__random(d->seed, DAGAN__OF_TEST_NOISE, ((int64_t)1 << 48) + episode);
-    size_t width = (size_t)m->width, bytes = width * sizeof(float);
-    int each = d->shot + d->queries, items = d->shot * (1 + d->made), i, j, k;
-    mde_tensor *support = dagan__matrix(c, (int64_t)d->way * items, m->width), *logits;
-    mde_tensor *queries = dagan__matrix(c, (int64_t)d->way * d->queries, m->width);
-    int64_t right = 0;
-    for (i = 0; support && queries && i < d->way; i++) {
-        float *item = support->data + (size_t)i * (size_t)items * width;
-        float *query = queries->data + (size_t)i * (size_t)d->queries * width;
-        for (j = 0; j < each; j++) {
-            int64_t image = g->first[e->classes[i]] + e->samples[i * each + j];
-            const float *embedding = g->embeddings + (size_t)g->slot[image] * width;
-            int start;
-            memcpy(j < d->shot ? item : query, embedding, bytes);
-            if (j >= d->shot) {
-                query += width;
-                continue;
-            }
-            item += width;
-            start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
-            for (k = 0; k < d->made; k++) {
-                size_t row = (size_t)g->support_slot[image] * (size_t)g->pool + (size_t)((start + k) % g->pool);
-                memcpy(item, g->made + row * width, bytes);
-                item += width;
-            }
+    int each = d->shot + d->queries, i, k;
+    int64_t supports = 0, queries = 0, right = 0;
+    int32_t *support = (int32_t *)mde_scratch(c, (size_t)d->way * (size_t)(d->shot * (1 + d->made)), sizeof *support);
+    int32_t *query = (int32_t *)mde_scratch(c, (size_t)d->way * (size_t)d->queries, sizeof *query);
+    mde_tensor *logits;
+    for (i = 0; support && query && i < d->way * each; i++) {
+        int64_t image = g->first[e->classes[i / each]] + e->samples[i];
+        int start;
+        if (i % each >= d->shot) {
+            query[queries++] = g->slot[image];
+            continue;
+        }
+        support[supports++] = g->slot[image];
+        start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
+        for (k = 0; k < d->made; k++) {
+            int64_t pool = g->used + (int64_t)g->support_slot[image] * g->pool;
+            support[supports++] = (int32_t)(pool + (start + k) % g->pool);
         }
     }
-    logits = dagan__match(m, support, queries, d->way);
+    logits = dagan__match(m, mde_gather(c, g->rows, supports, support), mde_gather(c, g->rows, queries, query), d->way);
     for (i = 0; logits && i < d->way * d->queries; i++) {
         right += dagan__argmax(logits->data + (size_t)i * (size_t)d->way, d->way) == i / d->queries;
     }
@@ -6375,7 +6373,7 @@ typedef struct dagan__judging {
     int *reals;                         /* of each class, at most DAGAN__QUALITY_REALS */
     int *urn;
     float *made;                        /* of one class, [conditions, siblings, h, w, c] */
-    float *real_rows, *made_rows;       /* embeddings at unit length: [count, reals, width], [count, made, width] */
+    mde_tensor *real_rows, *made_rows;  /* embeddings at unit length: [count reals, width], [count made, width] */
     dagan__distances pixels, embedded;
     dagan__variance variance;
     dagan_quality *out;
@@ -6386,7 +6384,7 @@ static int dagan__judging_open(dagan__judging *j)
     mde_context *c = j->g->context;
     int classes = dagan_images_class_count(j->set), k, maximum = classes;
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 0);
-    size_t size = dagan__size_floats(j->g->size), width = j->m ? (size_t)j->m->width : 1;
+    size_t size = dagan__size_floats(j->g->size);
     for (k = 0; k < classes; k++) {
         if (dagan_images_sample_count(j->set, k) > maximum) maximum = dagan_images_sample_count(j->set, k);
     }
@@ -6395,8 +6393,10 @@ static int dagan__judging_open(dagan__judging *j)
     j->reals = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
     j->made = (float *)mde_scratch(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
     j->variance.sum = (double *)mde_scratch(c, size, sizeof *j->variance.sum);
-    j->real_rows = (float *)mde_scratch(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, width * sizeof *j->real_rows);
-    j->made_rows = (float *)mde_scratch(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, width * sizeof *j->made_rows);
+    if (j->m) {
+        j->real_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, j->m->width);
+        j->made_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, j->m->width);
+    }
     if (mde_context_status(c) != MDE_OK) return 0;
     memset(j->variance.sum, 0, size * sizeof *j->variance.sum);
     dagan__draw(&r, classes, classes, j->urn);
@@ -6443,8 +6443,8 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
         dagan__variance_add(&j->variance, size, made[i * DAGAN__QUALITY_SIBLINGS]);
     }
     if (j->m) {
-        float *real_rows = j->real_rows + (size_t)number * DAGAN__QUALITY_REALS * width;
-        float *made_rows = j->made_rows + (size_t)number * DAGAN__QUALITY_MADE * width;
+        float *real_rows = j->real_rows->data + (size_t)number * DAGAN__QUALITY_REALS * width;
+        float *made_rows = j->made_rows->data + (size_t)number * DAGAN__QUALITY_MADE * width;
         dagan__embed_list(j->m, reals, real, real_rows);
         dagan__embed_list(j->m, DAGAN__QUALITY_MADE, made, made_rows);
         dagan__unit_length(real_rows, reals, width);
@@ -6462,23 +6462,20 @@ static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_
     mde_context *c = j->g->context;
     mde_mark mark = mde_arena_mark(c);
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_EPISODE, episode);
-    size_t width = (size_t)j->m->width, bytes = width * sizeof(float);
-    mde_tensor *support = dagan__matrix(c, way, j->m->width), *queries = dagan__matrix(c, 2 * way, j->m->width);
-    mde_tensor *logits;
+    int32_t support[DAGAN__QUALITY_WAY], made[DAGAN__QUALITY_WAY], real[DAGAN__QUALITY_WAY];
+    mde_tensor *queries, *logits;
     int i;
     dagan__draw(&r, j->count, way, j->urn);
-    for (i = 0; support && queries && i < way; i++) {
-        int number = j->urn[i], made = (int)mde_random_below(&r, DAGAN__QUALITY_MADE);
-        int condition = made / DAGAN__QUALITY_SIBLINGS;
+    for (i = 0; i < way; i++) {
+        int number = j->urn[i], copy = (int)mde_random_below(&r, DAGAN__QUALITY_MADE);
+        int condition = copy / DAGAN__QUALITY_SIBLINGS;
         int other = (int)mde_random_below(&r, (uint64_t)(j->reals[number] - 1));
-        const float *real_rows = j->real_rows + (size_t)number * DAGAN__QUALITY_REALS * width;
-        other += other >= condition;
-        memcpy(support->data + (size_t)i * width, real_rows + (size_t)other * width, bytes);
-        memcpy(queries->data + (size_t)i * width,
-               j->made_rows + (size_t)(number * DAGAN__QUALITY_MADE + made) * width, bytes);
-        memcpy(queries->data + (size_t)(way + i) * width, real_rows + (size_t)condition * width, bytes);
+        support[i] = number * DAGAN__QUALITY_REALS + other + (other >= condition);
+        made[i] = number * DAGAN__QUALITY_MADE + copy;
+        real[i] = number * DAGAN__QUALITY_REALS + condition;
     }
-    logits = dagan__match(j->m, support, queries, way);
+    queries = mde_concat(c, mde_gather(c, j->made_rows, way, made), mde_gather(c, j->real_rows, way, real), 0);
+    logits = dagan__match(j->m, mde_gather(c, j->real_rows, way, support), queries, way);
     for (i = 0; logits && i < 2 * way; i++) {
         *(i < way ? made_hits : real_hits) += dagan__argmax(logits->data + i * way, way) == i % way;
     }
