@@ -41,7 +41,16 @@
      6. NETWORKS
      7. TRAINING AND SAMPLING
      8. STUDIES
-   A section uses only those above it.
+   A section uses only those above it, and of mdemix.h only what is public.
+
+   WHERE TO ADD
+     An op: shape, forward and VJP functions and a row in section 4, the row in the table (4.5), a function in 3.1; a
+       case in tests/test_dagan_ops.c, without which the suite fails. A linear op comes with its adjoint, each the
+       other's VJP.
+     An image format: a reader that fills a dagan__picture, its call in dagan__read_picture, its ending in
+       dagan__is_picture (5.6); a file of many images fills a dagan__source (5.5).
+     A network: a pass as those of 6.4 if it is trained as pairs are, units as those of 8.2 and 8.3 if it learns labels;
+       all layers are made by dagan__layer_make (6.2).
 
    PAPERS
      A. Antoniou, A. Storkey, H. Edwards: Data Augmentation Generative Adversarial Networks. 2018 (arXiv 1711.04340).
@@ -921,6 +930,7 @@ MDEDEF mde_tensor *dagan_conv2d_weight(mde_context *c, mde_tensor *x, mde_tensor
    the small image over the large, the other sums up the large one. Work is shared out by image. */
 typedef struct dagan__pooling {
     int64_t h, w, channels, oh, ow, size;
+    int to_large;                       /* the result is the large image */
     float scale;
     const float *x, *y;
     float *result;
@@ -940,6 +950,7 @@ static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_no
     m.oh = small->shape[1];
     m.ow = small->shape[2];
     m.size = node->args.i[0];
+    m.to_large = to_large;
     m.scale = m.size ? 1.0f / (float)(m.size * m.size) : 1.0f;
     m.x = node->in[0]->data;
     m.y = node->op->inputs == 2 ? node->in[1]->data : NULL;
@@ -1140,26 +1151,17 @@ static int64_t dagan__window_maximum(const dagan__pooling *m, const float *x, in
 static void dagan__max_pool_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    const float *x = m->x + image * m->h * m->w * m->channels, *y = m->y + image * m->h * m->w * m->channels;
-    float *to = m->result + image * m->oh * m->ow * m->channels;
-    int64_t row, column, k;
+    int64_t large = m->h * m->w * m->channels, small = m->oh * m->ow * m->channels, row, column, k, at;
+    const float *x = m->x + image * large, *y = m->y + image * (m->to_large ? small : large);
+    float *to = m->result + image * (m->to_large ? large : small);
+    if (m->to_large) memset(to, 0, (size_t)large * sizeof *to);
     for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++, to += m->channels) {
-            for (k = 0; k < m->channels; k++) to[k] = y[dagan__window_maximum(m, x, row, column, k)];
-        }
-    }
-}
-
-static void dagan__max_pool_adjoint_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    const float *x = m->x + image * m->h * m->w * m->channels, *from = m->y + image * m->oh * m->ow * m->channels;
-    float *to = m->result + image * m->h * m->w * m->channels;
-    int64_t row, column, k;
-    memset(to, 0, (size_t)(m->h * m->w * m->channels) * sizeof *to);
-    for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++, from += m->channels) {
-            for (k = 0; k < m->channels; k++) to[dagan__window_maximum(m, x, row, column, k)] = from[k];
+        for (column = 0; column < m->ow; column++) {
+            for (k = 0; k < m->channels; k++) {
+                at = dagan__window_maximum(m, x, row, column, k);
+                if (m->to_large) to[at] = *y++;
+                else *to++ = y[at];
+            }
         }
     }
 }
@@ -1171,7 +1173,7 @@ static void dagan__max_pool_forward(mde_context *c, mde_node *node)
 
 static void dagan__max_pool_adjoint_forward(mde_context *c, mde_node *node)
 {
-    dagan__pooling_run(c, dagan__max_pool_adjoint_image, node, 1);
+    dagan__pooling_run(c, dagan__max_pool_image, node, 1);
 }
 
 static void dagan__max_pool_vjp(DAGAN__VJP);
@@ -2198,14 +2200,11 @@ MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
     uint64_t hash = UINT64_C(0x646167616E) /* "dagan" */;
     size_t size, k;
     int64_t i;
-    int j;
     if (!set) return 0;
-    hash = dagan__hash(hash, (uint64_t)set->size.height);
-    hash = dagan__hash(hash, (uint64_t)set->size.width);
-    hash = dagan__hash(hash, (uint64_t)set->size.channels);
-    hash = dagan__hash(hash, (uint64_t)set->classes);
-    for (j = 0; j < set->classes; j++) hash = dagan__hash(hash, (uint64_t)set->rows[j].samples);
     size = dagan__size_floats(set->size);
+    hash = dagan__hash(dagan__hash(hash, (uint64_t)set->size.height), (uint64_t)set->size.width);
+    hash = dagan__hash(dagan__hash(hash, (uint64_t)set->size.channels), (uint64_t)set->classes);
+    for (i = 0; i < set->classes; i++) hash = dagan__hash(hash, (uint64_t)set->rows[i].samples);
     for (i = 0; i < set->count; i++) {
         for (k = 0; k < size; k++) {
             uint32_t bits;
@@ -2363,12 +2362,7 @@ static void dagan__glyph_starts(const dagan__glyph *g, dagan__point *start)
 }
 
 typedef struct dagan__box { double left, right, top, bottom; } dagan__box;
-
-static void dagan__box_start(dagan__box *box)
-{
-    box->left = box->top = DBL_MAX;
-    box->right = box->bottom = -DBL_MAX;
-}
+static const dagan__box dagan__no_box = { DBL_MAX, -DBL_MAX, DBL_MAX, -DBL_MAX };
 
 static void dagan__box_add(dagan__box *box, dagan__point p)
 {
@@ -2382,7 +2376,7 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
 {
     mde_random r = mde_random_start(seed, (uint64_t)number << 32 | DAGAN__STREAM_GLYPH);
     dagan__point start[DAGAN__STROKES], middle;
-    dagan__box box;
+    dagan__box box = dagan__no_box;
     double u = mde_random_uniform(&r), scale, extent, wide, high;
     int k, i;
     memset(g, 0, sizeof *g);
@@ -2413,7 +2407,6 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
     }
     /* In the middle of the image, most of which it fills; a flat or narrow one is stretched a little. */
     dagan__glyph_starts(g, start);
-    dagan__box_start(&box);
     for (k = 0; k < g->strokes; k++) {
         for (i = 0; i <= 40; i++) {
             dagan__box_add(&box, dagan__point_add(start[k], 1, dagan__stroke_at(g->stroke + k, i / 40.0)));
@@ -2484,7 +2477,7 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     mde_random r = mde_random_start(seed, (uint64_t)number << 32 | (uint64_t)sample);
     dagan__glyph g = *glyph;
     dagan__point start[DAGAN__STROKES], line[DAGAN__STROKES][DAGAN__CURVES * DAGAN__PIECES + 1], shift;
-    dagan__box box;
+    dagan__box box = dagan__no_box;
     double tangent = dagan__between(&r, -0.09, 0.09), shear = dagan__between(&r, -0.2, 0.2);
     double wide = dagan__between(&r, 0.85, 1.15), high = dagan__between(&r, 0.85, 1.15);
     double bend_x = dagan__wobble(&r, 0.05), bend_y = dagan__wobble(&r, 0.05);
@@ -2496,7 +2489,6 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     shift = dagan__between_point(&r, -0.08, 0.08);
     for (k = 0; k < g.strokes; k++) dagan__stroke_vary(&r, g.stroke + k);
     dagan__glyph_starts(&g, start);
-    dagan__box_start(&box);
     for (k = 0; k < g.strokes; k++) {
         int pieces = g.stroke[k].curves * DAGAN__PIECES;
         for (i = 0; i <= pieces; i++) {
@@ -4300,10 +4292,22 @@ static mde_tensor *dagan__image_sum(mde_context *c, mde_tensor *x)
     return mde_reshape(c, mde_sum_to(c, x, 2, shape), 1, shape);
 }
 
-static void dagan__set_trained(mde_params *p, int on)
+/* Takes parameters off the tape; the result, in the arena, holds what they were, for the way back. */
+static unsigned char *dagan__freeze(mde_context *c, mde_params *p)
+{
+    int i, count = mde_params_count(p);
+    unsigned char *were = (unsigned char *)mde_scratch(c, (size_t)count + 1, 1);
+    for (i = 0; were && i < count; i++) {
+        were[i] = mde_params_tensor(p, i)->requires_grad != 0;
+        mde_params_tensor(p, i)->requires_grad = 0;
+    }
+    return were;
+}
+
+static void dagan__unfreeze(mde_params *p, const unsigned char *were)
 {
     int i;
-    for (i = 0; i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = on;
+    for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
 }
 
 /* Adam's step; an error says whose and which. */
@@ -4449,13 +4453,11 @@ static mde_tensor *dagan__generator_loss(dagan *g, mde_tensor *x, const dagan_tr
 
 static void dagan__generator_learn(dagan *g, mde_tensor *x, const dagan_train_desc *d, int64_t step, dagan_step *out)
 {
-    mde_tensor *loss;
+    unsigned char *were = dagan__freeze(g->context, g->params[DAGAN__CRITIC]);
     mde_set_recording(g->context, 1);
     mde_params_zero_grad(g->params[DAGAN__GENERATOR]);
-    dagan__set_trained(g->params[DAGAN__CRITIC], 0);
-    loss = dagan__generator_loss(g, x, d, step, out);
-    mde_backward(g->context, loss);
-    dagan__set_trained(g->params[DAGAN__CRITIC], 1);
+    mde_backward(g->context, dagan__generator_loss(g, x, d, step, out));
+    dagan__unfreeze(g->params[DAGAN__CRITIC], were);
     dagan__optimize(g, DAGAN__GENERATOR, d, step);
 }
 
@@ -4736,20 +4738,19 @@ typedef struct dagan__pairs {
     int count;
 } dagan__pairs;
 
+/* The kinds of a pair: a whole number, one with a fraction, a hash. */
 static void dagan__pair(dagan__pairs *p, const char *name, long long value)
 {
     snprintf(p->names[p->count], sizeof p->names[0], "dagan.%s", name);
     snprintf(p->values[p->count++], sizeof p->values[0], "%lld", value);
 }
 
-static void dagan__pair_number(mde_context *c, dagan__pairs *p, const char *name, double value)
+static void dagan__pair_real(mde_context *c, dagan__pairs *p, const char *name, double value)
 {
     mde_text *t = mde_text_create(c);
+    mde_text_add_number(t, value, 17);
     dagan__pair(p, name, 0);
-    if (t) {
-        mde_text_add_number(t, value, 17);
-        if (t->bytes) snprintf(p->values[p->count - 1], sizeof p->values[0], "%.39s", t->bytes);
-    }
+    if (t && t->bytes) snprintf(p->values[p->count - 1], sizeof p->values[0], "%.39s", t->bytes);
     mde_text_free(t);
 }
 
@@ -4791,47 +4792,41 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
     }
     dagan__pair(p, "generator_layers", d->generator_layers);
     dagan__pair(p, "critic_layers", d->critic_layers);
-    dagan__pair_number(g->context, p, "dropout", d->dropout);
+    dagan__pair_real(g->context, p, "dropout", d->dropout);
     dagan__pair(p, "norm", (long long)d->norm);
     dagan__pair(p, "z_concatenated", d->z_concatenated != 0);
     dagan__pair(p, "no_input_skip", d->no_input_skip != 0);
     dagan__pair_hash(p, "seed", d->seed);
 }
 
-static mde_safetensor dagan__tensor_entry(const char *name, const mde_tensor *t)
-{
-    mde_safetensor entry;
-    memset(&entry, 0, sizeof entry);
-    entry.name = name;
-    entry.rank = t->rank;
-    memcpy(entry.shape, t->shape, sizeof entry.shape);
-    entry.count = t->count;
-    entry.data = t->data;
-    return entry;
-}
-
 MDEDEF mde_status dagan_write(const dagan *g, const char *path)
 {
     dagan__pairs pairs;
     mde_safetensor *entries;
-    int net, i, count = 0, entry_count;
+    int net, i, count = 0;
+    mde_context *c;
+    mde_mark mark;
     if (!g) return MDE_BAD_ARGUMENT;
-    if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
-    if (!path) return mde_fail(g->context, MDE_BAD_ARGUMENT, "write: no path");
-    entry_count = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
-    entries = (mde_safetensor *)mde_alloc(g->context, (size_t)entry_count, sizeof *entries);
-    for (net = 0; net < 2 && entries; net++) {
-        for (i = 0; i < mde_params_count(g->params[net]); i++) {
-            entries[count++] = dagan__tensor_entry(mde_params_name(g->params[net], i),
-                                                   mde_params_tensor(g->params[net], i));
+    c = g->context;
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    if (!path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no path");
+    mark = mde_arena_mark(c);
+    count = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
+    entries = (mde_safetensor *)mde_scratch(c, (size_t)count, sizeof *entries);
+    for (count = 0, net = 0; net < 2 && entries; net++) {
+        for (i = 0; i < mde_params_count(g->params[net]); i++, count++) {
+            const mde_tensor *t = mde_params_tensor(g->params[net], i);
+            entries[count].name = mde_params_name(g->params[net], i);
+            entries[count].rank = t->rank;
+            memcpy(entries[count].shape, t->shape, sizeof t->shape);
+            entries[count].count = t->count;
+            entries[count].data = t->data;
         }
     }
     dagan__shape_pairs(g, &pairs);
-    if (entries) {
-        mde_safetensors_write(g->context, path, count, entries, pairs.count, dagan__pairs_list(&pairs));
-    }
-    mde_release(g->context, entries);
-    return mde_context_status(g->context);
+    if (entries) mde_safetensors_write(c, path, count, entries, pairs.count, dagan__pairs_list(&pairs));
+    mde_arena_rewind(c, mark);
+    return mde_context_status(c);
 }
 
 /* A whole number from the metadata. */
@@ -4994,12 +4989,12 @@ static void dagan__training_pairs(const dagan__training *run, dagan__pairs *p)
     dagan__shape_pairs(run->g, p);
     dagan__pair(p, "train.batch", d->batch);
     dagan__pair(p, "train.critic_steps", d->critic_steps);
-    dagan__pair_number(c, p, "train.penalty", d->penalty);
-    dagan__pair_number(c, p, "train.learning_rate", d->learning_rate);
-    dagan__pair_number(c, p, "train.beta1", d->beta1);
-    dagan__pair_number(c, p, "train.beta2", d->beta2);
-    dagan__pair_number(c, p, "train.mismatch", d->mismatch);
-    dagan__pair_number(c, p, "train.diversity", d->diversity);
+    dagan__pair_real(c, p, "train.penalty", d->penalty);
+    dagan__pair_real(c, p, "train.learning_rate", d->learning_rate);
+    dagan__pair_real(c, p, "train.beta1", d->beta1);
+    dagan__pair_real(c, p, "train.beta2", d->beta2);
+    dagan__pair_real(c, p, "train.mismatch", d->mismatch);
+    dagan__pair_real(c, p, "train.diversity", d->diversity);
     dagan__pair(p, "train.same_allowed", d->same_allowed != 0);
     dagan__pair(p, "train.quarter_turns", d->quarter_turns != 0);
     dagan__pair_hash(p, "train.seed", d->seed);
@@ -6037,26 +6032,6 @@ static mde_tensor *dagan__episode_loss(dagan__matching *run, int64_t episode)
     return mde_mean(c, mde_cross_entropy(c, dagan__match(m, support, query, d->way), run->targets));
 }
 
-/* Takes the generator's parameters off the tape; the result, in the arena, holds what they were, for the way back. */
-static unsigned char *dagan__freeze(const dagan *g)
-{
-    mde_params *p = dagan_generator_params(g);
-    int i, count = mde_params_count(p);
-    unsigned char *were = (unsigned char *)mde_scratch(g->context, (size_t)count + 1, 1);
-    for (i = 0; were && i < count; i++) {
-        were[i] = mde_params_tensor(p, i)->requires_grad != 0;
-        mde_params_tensor(p, i)->requires_grad = 0;
-    }
-    return were;
-}
-
-static void dagan__unfreeze(const dagan *g, const unsigned char *were)
-{
-    mde_params *p = dagan_generator_params(g);
-    int i;
-    for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
-}
-
 MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc)
 {
     dagan__matching run;
@@ -6076,7 +6051,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     start = mde_arena_mark(c);
     dagan__episode_open(c, set, &run.desc, run.desc.quarter_turns, &run.episode);
     run.targets = (int32_t *)mde_scratch(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
-    if (run.desc.generator) were = dagan__freeze(run.desc.generator);
+    if (run.desc.generator) were = dagan__freeze(c, dagan_generator_params(run.desc.generator));
     recording = mde_set_recording(c, 1);
     meter = dagan__meter_start("matcher", run.desc.progress, run.desc.user, run.desc.episodes,
                        (double)run.desc.way * (run.desc.shot * (1.0 + run.desc.made) + run.desc.queries));
@@ -6089,7 +6064,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
         if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++episode, value, NULL) != 0;
     }
     mde_set_recording(c, recording);
-    if (run.desc.generator) dagan__unfreeze(run.desc.generator, were);
+    if (run.desc.generator) dagan__unfreeze(dagan_generator_params(run.desc.generator), were);
     mde_arena_rewind(c, start);
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     return episode < run.desc.episodes ? MDE_STOPPED : MDE_OK;
@@ -6289,24 +6264,19 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
 enum { DAGAN__QUALITY_CLASSES = 200, DAGAN__QUALITY_REALS = 4, DAGAN__QUALITY_CONDITIONS = 2,
        DAGAN__QUALITY_SIBLINGS = 4, DAGAN__QUALITY_MADE = 8, DAGAN__QUALITY_EPISODES = 200, DAGAN__QUALITY_WAY = 20 };
 
-typedef struct dagan__mean { double sum, count; } dagan__mean;
+/* Sums and numbers of distances in one space: of two real images, of siblings, of a made image and the one it was made
+   from. */
+enum { DAGAN__OF_REALS, DAGAN__OF_SIBLINGS, DAGAN__OF_COPIES };
+typedef struct dagan__distances { double sum[3], count[3]; } dagan__distances;
 
-static void dagan__mean_add(dagan__mean *m, double value)
-{
-    m->sum += value;
-    m->count += 1;
-}
-
-static double dagan__distance(const float *a, const float *b, size_t size)
+static void dagan__distance(dagan__distances *d, int kind, const float *a, const float *b, size_t size)
 {
     double sum = 0;
     size_t i;
     for (i = 0; i < size; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-    return sqrt(sum);
+    d->sum[kind] += sqrt(sum);
+    d->count[kind] += 1;
 }
-
-/* Distances in one space: of two real images, of siblings, of a made image and the one it was made from. */
-typedef struct dagan__distances { dagan__mean real, siblings, copies; } dagan__distances;
 
 /* One class: real [reals], of which the first are the conditions; made [conditions, siblings]. */
 static void dagan__distances_add(dagan__distances *d, size_t size, int reals, const float *const *real,
@@ -6314,22 +6284,23 @@ static void dagan__distances_add(dagan__distances *d, size_t size, int reals, co
 {
     int i, j, k;
     for (i = 0; i < reals; i++) {
-        for (j = i + 1; j < reals; j++) dagan__mean_add(&d->real, dagan__distance(real[i], real[j], size));
+        for (j = i + 1; j < reals; j++) dagan__distance(d, DAGAN__OF_REALS, real[i], real[j], size);
     }
     for (k = 0; k < DAGAN__QUALITY_CONDITIONS; k++, made += DAGAN__QUALITY_SIBLINGS * size) {
         for (i = 0; i < DAGAN__QUALITY_SIBLINGS; i++) {
             const float *a = made + (size_t)i * size;
-            dagan__mean_add(&d->copies, dagan__distance(a, real[k], size));
+            dagan__distance(d, DAGAN__OF_COPIES, a, real[k], size);
             for (j = i + 1; j < DAGAN__QUALITY_SIBLINGS; j++) {
-                dagan__mean_add(&d->siblings, dagan__distance(a, made + (size_t)j * size, size));
+                dagan__distance(d, DAGAN__OF_SIBLINGS, a, made + (size_t)j * size, size);
             }
         }
     }
 }
 
-static double dagan__over(dagan__mean a, dagan__mean b)
+/* The mean of one kind over that of real images. */
+static double dagan__over_reals(const dagan__distances *d, int kind)
 {
-    return a.sum / a.count / (b.sum / b.count);
+    return d->sum[kind] / d->count[kind] / (d->sum[DAGAN__OF_REALS] / d->count[DAGAN__OF_REALS]);
 }
 
 /* One-way analysis of variance of the made images, all pixels together: a group is one condition. */
@@ -6495,13 +6466,13 @@ static mde_status dagan__judge(dagan__judging *j)
         dagan__judge_episode(j, i, way, &made_hits, &real_hits);
     }
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
-    q->diversity = dagan__over(j->pixels.siblings, j->pixels.real);
-    q->copy = dagan__over(j->pixels.copies, j->pixels.real);
+    q->diversity = dagan__over_reals(&j->pixels, DAGAN__OF_SIBLINGS);
+    q->copy = dagan__over_reals(&j->pixels, DAGAN__OF_COPIES);
     q->z_share = dagan__variance_share(&j->variance, dagan__size_floats(j->g->size));
     if (j->m) {
         double queries = (double)DAGAN__QUALITY_EPISODES * way;
-        q->embedded_diversity = dagan__over(j->embedded.siblings, j->embedded.real);
-        q->embedded_copy = dagan__over(j->embedded.copies, j->embedded.real);
+        q->embedded_diversity = dagan__over_reals(&j->embedded, DAGAN__OF_SIBLINGS);
+        q->embedded_copy = dagan__over_reals(&j->embedded, DAGAN__OF_COPIES);
         q->recognisability = (double)made_hits / queries;
         q->real_recognisability = (double)real_hits / queries;
     }

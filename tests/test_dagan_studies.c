@@ -430,7 +430,7 @@ static void matcher_gradients_agree_with_differences(void)
             run.desc.selector = 1;
             run.desc.made = 2;
             CHECK(dagan__selector_make(run.m, 3));
-            CHECK(dagan__freeze(run.desc.generator) != NULL);
+            CHECK(dagan__freeze(c, dagan_generator_params(run.desc.generator)) != NULL);
         }
         CHECK(dagan__episode_resolve(run.m, "test", set, 10, &run.desc));
         CHECK(dagan__episode_open(c, set, &run.desc, 1, &run.episode));
@@ -760,11 +760,11 @@ static void distances_agree_with_their_formula(void)
     real[0] = a;
     real[1] = b;
     dagan__distances_add(&d, 2, 2, real, made);
-    CLOSE(d.real.sum / d.real.count, 5, 1e-12);
-    CLOSE(d.siblings.sum, 10, 1e-12);           /* 1 + 2 + 3 + 1 + 2 + 1 */
-    CLOSE(d.siblings.count, 12, 0);
-    CLOSE(d.copies.sum / d.copies.count, 6.0 / 8, 1e-12);
-    CLOSE(dagan__over(d.siblings, d.real), 10.0 / 12 / 5, 1e-12);
+    CLOSE(d.sum[DAGAN__OF_REALS] / d.count[DAGAN__OF_REALS], 5, 1e-12);
+    CLOSE(d.sum[DAGAN__OF_SIBLINGS], 10, 1e-12);           /* 1 + 2 + 3 + 1 + 2 + 1 */
+    CLOSE(d.count[DAGAN__OF_SIBLINGS], 12, 0);
+    CLOSE(d.sum[DAGAN__OF_COPIES] / d.count[DAGAN__OF_COPIES], 6.0 / 8, 1e-12);
+    CLOSE(dagan__over_reals(&d, DAGAN__OF_SIBLINGS), 10.0 / 12 / 5, 1e-12);
 }
 
 static void z_share_finds_the_parts_of_the_variance(void)
