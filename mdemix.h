@@ -50,8 +50,7 @@
     13. REGRESSION
     14. SIMPLEX SEARCH
     15. PICTURES
-    16. MIXTURES FROM FINISHED RUNS
-    17. EXPERIMENT AND REPORT
+    16. EXPERIMENT AND REPORT
    A section uses only those above it; each opens with a banner of the same form, so a search for "   7. KERNELS" gets
    there.
 
@@ -170,6 +169,8 @@ MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "av
 MDEDEF int mde_same_bits(const mde_context *c);
 
 MDEDEF double mde_seconds(void);        /* on a clock that does not go back */
+/* FNV-1a, 64 bits: tells files and settings apart, not against malice. */
+MDEDEF uint64_t mde_fingerprint(const void *bytes, size_t size);
 
 /* Calls fn(index, user) for index 0 .. count-1, spread over the context's threads; fn must not allocate. */
 typedef void mde_parallel_fn(int64_t index, void *user);
@@ -190,6 +191,7 @@ MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals);
 MDEDEF void mde_text_format(mde_text *t, const char *format, ...);
 MDEDEF void mde_text_add_json(mde_text *t, const char *string);            /* quoted and escaped */
 MDEDEF void mde_text_add_html(mde_text *t, const char *string);            /* & < > " escaped */
+MDEDEF void mde_text_add_csv(mde_text *t, const char *string);             /* a cell, quoted where it must be */
 /* As mde_text_format, for a page: what a %s without width stands for is escaped as by mde_text_add_html. */
 MDEDEF void mde_text_format_html(mde_text *t, const char *format, ...);
 
@@ -314,6 +316,9 @@ MDEDEF double mde_random_gamma(mde_random *r, double shape);          /* scale 1
 MDEDEF uint64_t mde_random_below(mde_random *r, uint64_t n);          /* 0 .. n-1, unbiased */
 MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights);
 MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation);
+/* A mixture to make a proxy run at: Dirichlet with a total strength between 1 and 30, log-uniform, so that some lean
+   far to a few domains and some are nearly even. */
+MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights);
 
 /* ---- 3.4 Tensors and differentiation -----------------------------------
    Contiguous row-major float32. Calling an op runs it at once and, if an input wants a gradient, appends a node to the
@@ -915,11 +920,17 @@ MDEDEF void mde_evaluation_free(mde_evaluation *e);
 MDEDEF mde_surrogate_desc mde_evaluation_choice(const mde_evaluation *e);    /* the chosen model's settings */
 /* The chosen model fitted to all of the evaluation's runs, its sds times spread. */
 MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *weights, const double *losses);
+/* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
+   Returns how many folds are used. */
+MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
 /* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the least
    there, mean over the tenths; objective [targets] weighs the losses (NULL: equal weights). *of_chance (may be NULL):
    the same for a run picked blindly. NaN on error. */
 MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
                                     double *of_chance);
+/* Factor of the objective's summed sds with which their 90 % intervals held 90 % of the held-out runs, 1 for fewer than
+   10: what mde_choose_desc calls spread. */
+MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
 
 /* Percentile interval of Spearman's correlation from pairs drawn with replacement. level 0: 0.9; replicates 0: 200. */
 MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
@@ -1032,6 +1043,7 @@ typedef struct mde_suggest_desc {
     double spread;                  /* as in mde_choose_desc */
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
     uint64_t seed;
+    int *made;                      /* where to say how many there was room for; NULL: less than count is an error */
 } mde_suggest_desc;
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
                                    const mde_suggest_desc *desc, int count, double *out);
@@ -1074,49 +1086,7 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
                                 const unsigned char *pixels);
 #endif
 
-/* ---- 3.12 Mixtures from finished runs ---------------------------------------
-   From tables of runs, log-probabilities of experts, or both, to the best mixture, how far to trust it, and what to run
-   next. Writes OUT/report.html, OUT/report.json, OUT/mixture.json and, when runs are suggested, OUT/next_runs.csv. */
-
-#ifndef MDE_NO_STDIO
-typedef struct mde_optimize_desc {
-    const char *ratios, *losses;            /* tables of runs, see mde_runs_open; NULL: log-probabilities alone */
-    const char *test_ratios, *test_losses;  /* runs to judge on, with the same columns in any order; may be NULL */
-    const char *logp;                       /* folder of log-probabilities, see mde_experts_open; may be NULL. Experts
-                                               are the domains, validation texts the losses, by name; a loss without
-                                               a text is left out */
-    int nll;                                /* 1: it holds negative log-likelihoods */
-    const char *domains;                    /* CSV: domain, and any of tokens, prior, min, max; may be NULL */
-    const char *objective;                  /* "avg" (default), or name=weight,... of losses */
-    const char *model;                      /* "auto" (default), ridge, law, pooled, trees, gp, mtgp or stack */
-    const char *features;                   /* of a single model: raw, log, sqrt, products, power, pooled, scarce, mde,
-                                               own, joined by +; NULL: the model's own */
-    double max_ratio;                       /* weights up to so many times the prior (the file's, else the shares of its
-                                               tokens, else the runs' mean); 0: 15; 1e30 or more: any */
-    double target_tokens;                   /* caps from the file's tokens, see mde_bounds_of_tokens; 0: none */
-    double max_epochs;                      /* 0: 4 */
-    double kl, caution;                     /* as in mde_choose_desc; caution 0: 1, MDE_ZERO: none */
-    int folds;                              /* of the evaluation; 0: 5 */
-    int suggest;                            /* runs to suggest */
-    mde_acquisition acquisition;
-    uint64_t seed;
-    const char *out;                        /* folder to write to; NULL: nothing is written */
-    mde_progress_fn *progress;
-    void *user;
-} mde_optimize_desc;
-/* Weights never go beyond what was tried. Everything is read and checked before anything is fitted, and written at the
-   end. The texts of desc need to live during the call only. */
-typedef struct mde_optimization mde_optimization;
-MDEDEF mde_optimization *mde_optimize(mde_context *c, const mde_optimize_desc *desc);
-MDEDEF void mde_optimization_free(mde_optimization *o);
-/* Plain text for a terminal; with runs to judge on, its last lines are NAME SPEARMAN MSE, a line a loss, Spearman in %,
-   and the last one's name is mean. Owned by o. */
-MDEDEF const char *mde_optimization_summary(const mde_optimization *o);
-/* The mixture, [*count] in the order of the tables or, without them, of the experts; NULL when there is none. */
-MDEDEF const double *mde_optimization_mixture(const mde_optimization *o, int *count);
-#endif
-
-/* ---- 3.13 Experiment -------------------------------------------------------
+/* ---- 3.12 Experiment --------------------------------------------------------
    From folders of text to the best mixture, every step a file in one folder OUT:
      plan      OUT/plan.json: all settings, the mixtures to train, a fingerprint of the data
      tasks     OUT/runs/NAME.safetensors: one training run each: one expert a domain (its log-probabilities of every
@@ -1430,6 +1400,11 @@ static uint64_t mde__hash(uint64_t hash, const void *bytes, size_t size)
     return hash;
 }
 #define MDE__HASH_START UINT64_C(0xcbf29ce484222325)
+
+MDEDEF uint64_t mde_fingerprint(const void *bytes, size_t size)
+{
+    return mde__hash(MDE__HASH_START, bytes, size);
+}
 
 /* ---- Memory ---- */
 
@@ -2265,6 +2240,18 @@ static const char *mde__find_twice(mde_context *c, size_t count, const char *con
     return twice;
 }
 
+MDEDEF void mde_text_add_csv(mde_text *t, const char *string)
+{
+    const char *p;
+    if (!string || !strpbrk(string, ",\"\r\n")) {
+        mde_text_add(t, string);
+        return;
+    }
+    mde_text_add(t, "\"");
+    for (p = string; *p; p++) mde_text_format(t, *p == '"' ? "%c%c" : "%c", *p, *p);
+    mde_text_add(t, "\"");
+}
+
 /* ---- JSON (RFC 8259) ---- */
 
 typedef struct mde__json_reader {
@@ -2614,7 +2601,7 @@ static int mde__json_member(mde_json_writer *w, const char *key)
     if (!w->text || mde__bad(w->text->context)) return 0;
     if ((key != NULL) != in_object) {
         mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
-                 in_object ? "an object; each member needs one" : "an array or alone; only members of objects have one");
+                 in_object ? "an object; each member needs one" : "an array or alone; only members of objects do");
         return 0;
     }
     if (w->depth == 0 && w->any[0]) {
@@ -3899,6 +3886,14 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
         permutation[i] = permutation[j];
         permutation[j] = swap;
     }
+}
+
+MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
+{
+    double strength = mde__exp(mde_random_uniform(r) * mde__log(30.0));
+    int i;
+    for (i = 0; i < n; i++) weights[i] = strength / n;
+    mde_random_dirichlet(r, n, weights, weights);
 }
 
 /* ======================================================================
@@ -17687,6 +17682,18 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
     return used;
 }
 
+MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
+{
+    if (mde__bad(c)) return 0;
+    if (folds == 0) folds = MDE__FOLDS;
+    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
+                 folds);
+        return 0;
+    }
+    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
+}
+
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
 static int mde__least_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
 {
@@ -18107,6 +18114,24 @@ MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losse
     if (folds == 0) return (double)NAN;
     if (of_chance) *of_chance = chance / folds;
     return sum / folds;
+}
+
+MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
+{
+    double *z, spread = (double)NAN;
+    int i, count = 0;
+    if (!e || !losses || mde__bad(e->context)) return spread;
+    z = mde__doubles(e->context, (size_t)e->runs, 1);
+    for (i = 0; i < e->runs && z; i++) {
+        size_t at = mde__cell(i, e->targets, 0);
+        double sd = mde__weigh(e->targets, objective, e->sd + at);
+        double residual = mde__weigh(e->targets, objective, e->predicted + at) -
+                          mde__weigh(e->targets, objective, losses + at);
+        if (residual == residual) z[count++] = sd > 0 ? fabs(residual) / sd : 0;
+    }
+    if (z) spread = mde__spread_factor((size_t)count, z);
+    mde_release(e->context, z);
+    return spread;
 }
 
 /* Percentile interval from runs drawn with replacement. */
@@ -19412,12 +19437,13 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     if (mde__bad(c)) return mde_context_status(c);
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
-    if (mde__suggest_runs(c, s, n, k, tried, desc, count, out, &made) == MDE_OK && made < count) {
+    if (mde__suggest_runs(c, s, n, k, tried, desc, count, out, &made) == MDE_OK && made < count && !desc->made) {
         mde_fail(c, MDE_BAD_ARGUMENT,
                  "next runs: after %d there is no mixture inside the bounds that is at least %s away "
                  "from all runs",
                  made, mde__number(number, desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN));
     }
+    if (desc->made) *desc->made = made;
     return mde_context_status(c);
 }
 
@@ -20832,12 +20858,12 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #endif
 
 /* ======================================================================
-   16. MIXTURES FROM FINISHED RUNS
+   16. EXPERIMENT AND REPORT
    ====================================================================== */
 
-/* What most people have: a table of runs, or log-probabilities of experts, or both. Everything is read and checked
-   first, then judged on runs held out, then searched; the files are written last, when nothing but the disk can go
-   wrong any more. */
+/* The whole method as files in one folder. The plan holds every setting, and all that follows is a function of the
+   plan and the data; so a step reads what the steps before it wrote, and any step can be run again, by any process,
+   with the same result. A training run is a task with one output file, which names the plan it belongs to. */
 
 #ifndef MDE_NO_STDIO
 
@@ -20857,1156 +20883,6 @@ static mde_status mde__text_to_file(mde_context *c, mde_text *t, const char *out
     mde_release(c, path);
     return c->status;
 }
-
-/* ---- What is given ---- */
-
-typedef struct mde__metric_score {
-    double spearman, low, high, mse, coverage;      /* coverage: of 90 % intervals */
-} mde__metric_score;
-
-struct mde_optimization {
-    mde_context *context;
-    mde_optimize_desc desc;             /* its texts are the caller's, in use during mde_optimize only */
-    mde_runs *runs, *test;
-    mde_experts *experts;
-    int n, k, m;
-    const char **domains, **metrics;    /* short names, owned */
-    double *objective;                  /* [m], sums to 1 */
-    double *prior, *tokens;             /* [k]; tokens NaN where unknown */
-    double *lower, *upper;              /* [k] bounds of the search */
-    double *tried_least, *tried_most;   /* [k] of the runs */
-    const char **upper_reason;          /* [k] what sets the upper bound */
-    mde_evaluation *evaluation;
-    mde_surrogate *surrogate;
-    double spread;                      /* factor of the summed sds of the objective */
-    mde__metric_score *held_out, *tested;   /* [m + 1], the last one the means */
-    double *noise;                      /* [m] sd between repeated runs */
-    int repeats;                        /* degrees of freedom of the noise */
-    double regret, regret_of_chance, objective_spearman, objective_low, objective_high;
-    double best_tried;                  /* least objective of a run */
-    int best_run;
-    int points;
-    mde_curve_point curve[MDE_CURVE_POINTS];
-    mde_choice best, unbounded;
-    double *predicted, *predicted_sd;   /* [m] at the best mixture */
-    double *next;                       /* [suggest, k] */
-    int suggested;
-    mde_optimum minimum;                /* of the experts alone, within the bounds */
-    mde_bootstrap interval;
-    double *prices;                     /* [k] at that minimum, with the ends of their intervals [2, k] behind */
-    mde_text *warnings;                 /* a line each */
-    char *summary;
-};
-
-/* RegMix's columns are called train_the_pile_X and metric/the_pile_X_val_loss: X is what they are about. */
-static char *mde__short_name(mde_context *c, const char *name)
-{
-    static const char *const heads[] = { "metric/", "train_", "the_pile_" }, *const tails[] = { "_val_loss", "_loss" };
-    size_t i, length = strlen(name);
-    char *copy = mde__copy_text(c, name);
-    for (i = 0; copy && i < 3; i++) {
-        size_t head = strlen(heads[i]);
-        if (length > head && strncmp(copy, heads[i], head) == 0) {
-            memmove(copy, copy + head, length - head + 1);
-            length -= head;
-        }
-    }
-    for (i = 0; copy && i < 2; i++) {
-        size_t tail = strlen(tails[i]);
-        if (length > tail && strcmp(copy + length - tail, tails[i]) == 0) {
-            length -= tail;
-            copy[length] = 0;
-        }
-    }
-    return copy;
-}
-
-/* Place of a name, long or short; -1 when there is none. */
-static int mde__find_name(int count, const char *const *names, const char *const *short_names, const char *name,
-                          size_t length)
-{
-    int i;
-    for (i = 0; i < count; i++) {
-        if (strlen(names[i]) == length && strncmp(names[i], name, length) == 0) return i;
-    }
-    for (i = 0; i < count; i++) {
-        if (strlen(short_names[i]) == length && strncmp(short_names[i], name, length) == 0) return i;
-    }
-    return -1;
-}
-
-/* Moves the columns of a table [rows, columns] so that column order[i] comes to place i. */
-static void mde__order_columns(mde_context *c, int rows, int columns, const int *order, double *table)
-{
-    double *row = mde__doubles(c, (size_t)columns, 1);
-    int i, j;
-    for (i = 0; row && i < rows; i++) {
-        for (j = 0; j < columns; j++) row[j] = table[mde__cell(i, columns, order[j])];
-        memcpy(table + mde__cell(i, columns, 0), row, (size_t)columns * sizeof(double));
-    }
-    mde_release(c, row);
-}
-
-/* Brings the columns of `table`, called names, into the order of wanted; other is where those come from. */
-static mde_status mde__match_columns(mde_context *c, const char *path, const char *other, int count, const char **names,
-                                     int wanted_count, const char *const *wanted, int rows, double *table)
-{
-    int *order = (int *)mde_alloc(c, (size_t)count, sizeof(int));
-    const char **short_names = (const char **)mde_alloc(c, (size_t)count, sizeof *short_names);
-    int i;
-    for (i = 0; i < count && !mde__bad(c); i++) short_names[i] = mde__short_name(c, names[i]);
-    for (i = 0; i < wanted_count && !mde__bad(c); i++) {
-        char *name = mde__short_name(c, wanted[i]);
-        int found = name ? mde__find_name(count, names, short_names, wanted[i], strlen(wanted[i])) : 0;
-        if (name && found < 0) found = mde__find_name(count, names, short_names, name, strlen(name));
-        mde_release(c, name);
-        if (found < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s: has no column %s, which %s has", path, wanted[i], other);
-        } else if (i < count) {
-            order[i] = found;
-            for (found = 0; found < i && order[found] != order[i]; found++) {
-            }
-            if (found < i) {
-                mde_fail(c, MDE_BAD_FILE, "%s: column %s stands for both %s and %s of %s", path, names[order[i]],
-                         wanted[found], wanted[i], other);
-            }
-        }
-    }
-    if (!mde__bad(c) && count != wanted_count) {
-        for (i = 0; i < count; i++) {
-            char *name = mde__short_name(c, names[i]);
-            int j, known = 0;
-            for (j = 0; name && j < wanted_count; j++) {
-                char *against = mde__short_name(c, wanted[j]);
-                known |= against && strcmp(against, name) == 0;
-                mde_release(c, against);
-            }
-            mde_release(c, name);
-            if (!known) mde_fail(c, MDE_BAD_FILE, "%s: column %s has no counterpart in %s", path, names[i], other);
-        }
-        mde_fail(c, MDE_BAD_FILE, "%s: has %d columns for the %d of %s", path, count, wanted_count, other);
-    }
-    if (!mde__bad(c)) {
-        const char **moved = (const char **)mde_alloc(c, (size_t)count, sizeof *moved);
-        for (i = 0; moved && i < count; i++) moved[i] = names[order[i]];
-        for (i = 0; moved && i < count; i++) names[i] = moved[i];
-        mde_release(c, (void *)moved);
-        mde__order_columns(c, rows, count, order, table);
-    }
-    for (i = 0; short_names && i < count; i++) mde_release(c, (void *)(uintptr_t)short_names[i]);
-    mde_release(c, (void *)short_names);
-    mde_release(c, order);
-    return mde_context_status(c);
-}
-
-/* By name, so that the order of a file's rows does not matter. */
-static void mde__sort_runs(mde_runs *runs)
-{
-    int i, j, q;
-    for (i = 1; i < runs->count; i++) {
-        for (j = i; j > 0 && strcmp(runs->names[j], runs->names[j - 1]) < 0; j--) {
-            const char *name = runs->names[j];
-            double *w = runs->weights + mde__cell(j, runs->domains, 0),
-                   *y = runs->losses + mde__cell(j, runs->metrics, 0);
-            runs->names[j] = runs->names[j - 1];
-            runs->names[j - 1] = name;
-            for (q = 0; q < runs->domains; q++) {
-                double swap = w[q];
-                w[q] = w[q - runs->domains];
-                w[q - runs->domains] = swap;
-            }
-            for (q = 0; q < runs->metrics; q++) {
-                double swap = y[q];
-                y[q] = y[q - runs->metrics];
-                y[q - runs->metrics] = swap;
-            }
-        }
-    }
-}
-
-/* Leaves out the losses that the experts have no text for. */
-static void mde__drop_losses(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    mde_runs *runs = o->runs;
-    int i, j, v, kept = 0;
-    for (j = 0; j < runs->metrics && !mde__bad(c); j++) {
-        char *name = mde__short_name(c, runs->metric_names[j]);
-        int found = 0;
-        for (v = 0; name && v < mde_experts_validations(o->experts) && !found; v++) {
-            char *text = mde__short_name(c, mde_experts_validation(o->experts, v));
-            found = text && strcmp(text, name) == 0;
-            mde_release(c, text);
-        }
-        if (found) {
-            const char *swap = runs->metric_names[kept];
-            runs->metric_names[kept] = runs->metric_names[j];
-            runs->metric_names[j] = swap;
-            for (i = 0; i < runs->count; i++) {
-                double *row = runs->losses + mde__cell(i, runs->metrics, 0), y = row[kept];
-                row[kept] = row[j];
-                row[j] = y;
-            }
-            kept++;
-        } else if (name) {
-            mde_text_format(o->warnings, "%s has no log-probabilities and is left out\n", name);
-        }
-        mde_release(c, name);
-    }
-    if (mde__bad(c) || kept == runs->metrics) return;
-    for (i = 0; i < runs->count; i++) {
-        memmove(runs->losses + mde__cell(i, kept, 0), runs->losses + mde__cell(i, runs->metrics, 0),
-                (size_t)kept * sizeof(double));
-    }
-    for (j = kept; j < runs->metrics; j++) {
-        mde_release(c, (void *)(uintptr_t)runs->metric_names[j]);
-        runs->metric_names[j] = NULL;
-    }
-    runs->metrics = kept;
-}
-
-MDEDEF void mde_optimization_free(mde_optimization *o)
-{
-    mde_context *c = o ? o->context : NULL;
-    int i;
-    if (!o) return;
-    mde_surrogate_free(o->surrogate);
-    mde_evaluation_free(o->evaluation);
-    mde_experts_free(o->experts);
-    for (i = 0; o->domains && i < o->k; i++) mde_release(c, (void *)(uintptr_t)o->domains[i]);
-    for (i = 0; o->metrics && i < o->m; i++) mde_release(c, (void *)(uintptr_t)o->metrics[i]);
-    mde_release(c, (void *)o->domains);
-    mde_release(c, (void *)o->metrics);
-    mde_release(c, (void *)o->upper_reason);
-    mde_release(c, o->objective);
-    mde_release(c, o->prior);
-    mde_release(c, o->held_out);
-    mde_release(c, o->tested);
-    mde_release(c, o->noise);
-    mde_release(c, o->predicted);
-    mde_release(c, o->next);
-    mde_release(c, o->prices);
-    mde_release(c, o->summary);
-    mde_text_free(o->warnings);
-    mde_runs_free(o->runs);
-    mde_runs_free(o->test);
-    mde_release(c, o);
-}
-
-/* Names of domains and metrics, from the runs, or else from the experts, or else from the file of domains. */
-static void mde__optimize_names(mde_optimization *o, const mde_csv *domains)
-{
-    mde_context *c = o->context;
-    int i, column = domains ? mde_csv_column(domains, "domain") : 0;
-    o->k = o->runs ? o->runs->domains : o->experts ? mde_experts_count(o->experts) : domains->rows;
-    o->m = o->runs ? o->runs->metrics : o->experts ? mde_experts_validations(o->experts) : 0;
-    if (o->k < 2 || o->k > MDE_MAX_DOMAINS) {
-        mde_fail(c, MDE_BAD_FILE, "%s: %d domains; expected 2 to %d",
-                 o->runs ? o->desc.ratios : o->experts ? o->desc.logp : o->desc.domains, o->k, MDE_MAX_DOMAINS);
-        return;
-    }
-    o->domains = (const char **)mde_alloc(c, (size_t)o->k, sizeof *o->domains);
-    o->metrics = (const char **)mde_alloc(c, (size_t)o->m + 1, sizeof *o->metrics);
-    for (i = 0; i < o->k && !mde__bad(c); i++) {
-        o->domains[i] = mde__short_name(c, o->runs ? o->runs->domain_names[i]
-                                           : o->experts ? mde_experts_name(o->experts, i)
-                                           : domains->cells[i * domains->columns + (column < 0 ? 0 : column)]);
-    }
-    for (i = 0; i < o->m && !mde__bad(c); i++) {
-        o->metrics[i] = mde__short_name(c, o->runs ? o->runs->metric_names[i] : mde_experts_validation(o->experts, i));
-    }
-}
-
-static void mde__optimize_check_runs(mde_optimization *o, const mde_runs *runs, const char *path)
-{
-    mde_context *c = o->context;
-    int i, j, constant = 0;
-    for (j = 0; j < runs->metrics && !mde__bad(c); j++) {
-        double least = (double)INFINITY, most = -(double)INFINITY;
-        int count = 0;
-        for (i = 0; i < runs->count; i++) {
-            double y = runs->losses[mde__cell(i, runs->metrics, j)];
-            if (y != y) continue;
-            count++;
-            if (y < least) least = y;
-            if (y > most) most = y;
-        }
-        if (runs != o->runs) continue;
-        if (count < 5) {
-            mde_fail(c, MDE_BAD_FILE, "%s: column %s has %d losses; at least 5 runs are needed to fit and to judge",
-                     path, runs->metric_names[j], count);
-        } else if (!(most > least)) {
-            constant++;
-            mde_text_format(o->warnings, "%s is the same in all runs and says nothing about mixtures\n",
-                            o->metrics[j]);
-        }
-    }
-    if (runs == o->runs && constant == runs->metrics && !mde__bad(c)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: every loss is the same in all %d runs; there is nothing to choose by", path,
-                 runs->count);
-    }
-}
-
-/* name=weight,name=weight or avg. */
-static void mde__optimize_objective(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    const char *text = o->desc.objective ? o->desc.objective : "avg";
-    double total = 0;
-    int j;
-    o->objective = mde__doubles(c, (size_t)o->m + 1, 1);
-    if (!o->objective || o->m == 0) return;
-    if (strcmp(text, "avg") == 0) {
-        for (j = 0; j < o->m; j++) o->objective[j] = 1.0 / o->m;
-        return;
-    }
-    while (*text && !mde__bad(c)) {
-        size_t item = strcspn(text, ","), name = strcspn(text, "=,");
-        const char *const *names = o->runs ? o->runs->metric_names : o->metrics;
-        double weight = 1;
-        j = mde__find_name(o->m, names, o->metrics, text, name);
-        if (j < 0) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "objective: there is no metric %.*s; there is, for instance, %s", (int)name,
-                     text, o->metrics[0]);
-        } else if (name < item && (!mde__parse_number(text + name + 1, item - name - 1, &weight) || !(weight >= 0) ||
-                                   weight > 1e12)) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "objective: the weight of %s is \"%.*s\"; expected a number of 0 or more",
-                     o->metrics[j], (int)(item - name - 1), text + name + 1);
-        } else {
-            o->objective[j] += weight;
-            total += weight;
-        }
-        text += item + (text[item] == ',');
-    }
-    if (!mde__bad(c) && !(total > 0)) mde_fail(c, MDE_BAD_ARGUMENT, "objective: all weights are 0");
-    for (j = 0; j < o->m && total > 0; j++) o->objective[j] /= total;
-}
-
-/* Which row of the file of domains each domain [k] has, -1 for none. */
-static void mde__domain_rows(mde_optimization *o, const mde_csv *csv, int *rows)
-{
-    mde_context *c = o->context;
-    int names = mde_csv_column(csv, "domain"), row, i;
-    for (i = 0; i < o->k; i++) rows[i] = -1;
-    if ((o->runs || o->experts) && mde_csv_column(csv, "tokens") < 0 && mde_csv_column(csv, "prior") < 0 &&
-        mde_csv_column(csv, "min") < 0 && mde_csv_column(csv, "max") < 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: has none of the columns tokens, prior, min, max", csv->path);
-    }
-    for (row = 0; row < csv->rows && !mde__bad(c); row++) {
-        const char *cell = csv->cells[row * csv->columns + (names < 0 ? 0 : names)];
-        char *short_name = mde__short_name(c, cell);
-        i = short_name ? mde__find_name(o->k, o->domains, o->domains, short_name, strlen(short_name)) : -1;
-        mde_release(c, short_name);
-        if (mde__bad(c)) return;
-        if (i < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: there is no domain %.100s among the %s", csv->path,
-                     csv->lines[row], cell, o->runs ? "runs" : "experts");
-        } else if (rows[i] >= 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %.100s stands already in line %d", csv->path,
-                     csv->lines[row], cell, csv->lines[rows[i]]);
-        } else {
-            rows[i] = row;
-        }
-    }
-}
-
-/* A column of the file of domains, by domain; NaN where there is none. */
-static void mde__domain_column(mde_optimization *o, const mde_csv *csv, const int *rows, const char *name, double *out)
-{
-    mde_context *c = o->context;
-    int column = mde_csv_column(csv, name), i;
-    char number[32];
-    for (i = 0; i < o->k && !mde__bad(c); i++) {
-        out[i] = column >= 0 && rows[i] >= 0 ? mde_csv_number(csv, rows[i], column) : (double)NAN;
-        if (out[i] == out[i] && !(out[i] >= 0 && out[i] < 1e300)) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d, column %s: is %s; expected 0 or more", csv->path,
-                     csv->lines[rows[i]], name, mde__number(number, out[i]));
-        }
-    }
-}
-
-/* What the file asks for must be possible: priors of all domains or of none, and a min that is no more than the max and
-   than what was tried. */
-static void mde__check_domains(mde_optimization *o, const mde_csv *csv, const int *rows, const double *prior,
-                               const double *least, const double *most)
-{
-    mde_context *c = o->context;
-    char number[32], other[32];
-    int i, given = 0;
-    for (i = 0; i < o->k; i++) given += prior[i] == prior[i];
-    for (i = 0; i < o->k && !mde__bad(c); i++) {
-        double cap = most[i] < 1 ? most[i] : 1;     /* 1 for a NaN, too */
-        if (given > 0 && prior[i] != prior[i]) {
-            mde_fail(c, MDE_BAD_FILE, "%s: there is no prior of %s, but of other domains", csv->path, o->domains[i]);
-        } else if (least[i] > cap) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %s above %s%s", csv->path,
-                     csv->lines[rows[i]], o->domains[i], mde__number(number, least[i]), cap < 1 ? "its max " : "",
-                     mde__number(other, cap));
-        } else if (least[i] > o->tried_most[i]) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %s, but no run had more than %s", csv->path,
-                     csv->lines[rows[i]], o->domains[i], mde__number(number, least[i]),
-                     mde__number(other, o->tried_most[i]));
-        }
-    }
-}
-
-/* The upper bound falls to `most` where that is less. The least that was tried gives way to a cap that must hold. */
-static void mde__lower_the_cap(mde_optimization *o, int i, double most, int must, const char *reason)
-{
-    char number[32];
-    if (!(most < o->upper[i])) return;
-    if (most < o->lower[i]) {
-        if (must) {
-            mde_text_format(o->warnings, "no run had as little of %s as the bound %s (%s): nothing is known there\n",
-                            o->domains[i], mde__number(number, most), reason);
-            o->lower[i] = most;
-        }
-        most = o->lower[i];
-    }
-    o->upper[i] = most;
-    o->upper_reason[i] = reason;
-}
-
-/* Prior, tokens and bounds: what was tried, so many times the prior, the token budget, and the file's own bounds. */
-static void mde__optimize_bounds(mde_optimization *o, const mde_csv *csv)
-{
-    mde_context *c = o->context;
-    size_t k = (size_t)o->k;
-    double *prior, *least, *most, sum = 0, low = 0, ratio = o->desc.max_ratio > 0 ? o->desc.max_ratio : 15;
-    int i, r, known = 1, rows[MDE_MAX_DOMAINS];
-    char number[32], other[32];
-    o->prior = mde__doubles(c, 9, k);
-    o->upper_reason = (const char **)mde_alloc(c, k, sizeof *o->upper_reason);
-    if (mde__bad(c)) return;
-    o->tokens = o->prior + k;
-    o->lower = o->tokens + k;
-    o->upper = o->lower + k;
-    o->tried_least = o->upper + k;
-    o->tried_most = o->tried_least + k;
-    prior = o->tried_most + k;      /* these three are the file's */
-    least = prior + k;
-    most = least + k;
-    for (i = 0; i < o->k; i++) {
-        o->tokens[i] = prior[i] = least[i] = most[i] = (double)NAN;
-        o->tried_most[i] = 1;
-    }
-    if (o->n > 0) mde_bounds_of_runs(o->n, o->k, o->runs->weights, 0, o->tried_least, o->tried_most);
-    if (csv) mde__domain_rows(o, csv, rows);
-    if (csv && !mde__bad(c)) {
-        mde__domain_column(o, csv, rows, "tokens", o->tokens);
-        mde__domain_column(o, csv, rows, "prior", prior);
-        mde__domain_column(o, csv, rows, "min", least);
-        mde__domain_column(o, csv, rows, "max", most);
-        mde__check_domains(o, csv, rows, prior, least, most);
-    }
-    if (mde__bad(c)) return;
-    for (i = 0; i < o->k; i++) if (!(o->tokens[i] >= 0)) known = 0;
-    if (o->desc.target_tokens > 0 && !known) {
-        mde_fail(c, MDE_BAD_ARGUMENT,
-                 "token budget: the file of domains must have a column tokens with a number for each "
-                 "of the %d domains",
-                 o->k);
-        return;
-    }
-    for (i = 0; i < o->k; i++) {
-        double mean = 0;
-        for (r = 0; r < o->n; r++) mean += o->runs->weights[mde__cell(r, o->k, i)] / o->n;
-        o->prior[i] = prior[i] == prior[i] ? prior[i] : known ? o->tokens[i] : o->n > 0 ? mean : 1.0;
-        sum += o->prior[i];
-    }
-    if (!(sum > 0)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: the priors sum to 0", o->desc.domains);
-        return;
-    }
-    for (i = 0; i < o->k; i++) o->prior[i] /= sum;
-    for (i = 0, sum = 0; i < o->k && !mde__bad(c); i++) {
-        o->lower[i] = least[i] > o->tried_least[i] ? least[i] : o->tried_least[i];
-        o->upper[i] = 1;
-        mde__lower_the_cap(o, i, o->tried_most[i], 0, "most that was tried");
-        if (ratio < 1e30 && (o->n > 0 || o->desc.max_ratio > 0)) {
-            mde__lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
-        }
-        if (o->desc.target_tokens > 0) {
-            double epochs = o->desc.max_epochs > 0 ? o->desc.max_epochs : 4;
-            mde__lower_the_cap(o, i, epochs * o->tokens[i] / o->desc.target_tokens, 1, "token budget");
-        }
-        mde__lower_the_cap(o, i, most[i], 1, "file of domains");
-        if (o->lower[i] < least[i]) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "token budget: it leaves %s at most %s, less than its min %s", o->domains[i],
-                     mde__number(number, o->upper[i]), mde__number(other, least[i]));
-        }
-        sum += o->upper[i];
-        low += o->lower[i];
-    }
-    if (mde__bad(c)) return;
-    if (low > 1.0 + 1e-9) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the lower bounds of all domains sum to %s, so no mixture fits",
-                 mde__number(number, low));
-    } else if (sum < 1.0 - 1e-9) {
-        mde_fail(c, MDE_BAD_ARGUMENT,
-                 "bounds: the upper bounds of all domains sum to %s, so no mixture fits; allow more "
-                 "epochs, fewer target tokens or a higher ratio to the prior",
-                 mde__number(number, sum));
-    }
-}
-
-static int mde__parse_features(mde_context *c, const char *text)
-{
-    static const struct { const char *name; int feature; } table[] = {
-        { "raw", MDE_FEATURE_RAW }, { "log", MDE_FEATURE_LOG }, { "sqrt", MDE_FEATURE_SQRT },
-        { "products", MDE_FEATURE_PRODUCTS }, { "power", MDE_FEATURE_POWER }, { "pooled", MDE_FEATURE_POOLED },
-        { "scarce", MDE_FEATURE_SCARCE }, { "mde", MDE_FEATURE_MDE }, { "own", MDE_FEATURE_OWN } };
-    int set = 0;
-    while (text && *text) {
-        size_t length = strcspn(text, "+,"), i;
-        for (i = 0; i < sizeof table / sizeof *table; i++) if (mde__same_word(text, length, table[i].name)) break;
-        if (i == sizeof table / sizeof *table) {
-            mde_fail(c, MDE_BAD_ARGUMENT,
-                     "features: \"%.*s\" is none of raw, log, sqrt, products, power, pooled, scarce, "
-                     "mde, own",
-                     (int)length, text);
-            return 0;
-        }
-        set |= table[i].feature;
-        text += length + (text[length] != 0);
-    }
-    return set;
-}
-
-static mde_surrogate_desc mde__optimize_model(mde_optimization *o)
-{
-    static const struct { const char *name; mde_model model; } table[] = {
-        { "auto", MDE_AUTO }, { "ridge", MDE_RIDGE }, { "law", MDE_MIXING_LAW }, { "pooled", MDE_POOLED_LAW },
-        { "trees", MDE_TREES }, { "gp", MDE_GP }, { "mtgp", MDE_MULTITASK_GP }, { "stack", MDE_STACK } };
-    const char *name = o->desc.model ? o->desc.model : "auto";
-    mde_surrogate_desc desc;
-    size_t i;
-    memset(&desc, 0, sizeof desc);
-    for (i = 0; i < sizeof table / sizeof *table; i++) if (strcmp(name, table[i].name) == 0) break;
-    if (i == sizeof table / sizeof *table) {
-        mde_fail(o->context, MDE_BAD_ARGUMENT,
-                 "model: \"%s\" is none of auto, ridge, law, pooled, trees, gp, mtgp, stack", name);
-        return desc;
-    }
-    desc.fit.model = table[i].model;
-    desc.fit.seed = o->desc.seed;
-    desc.fit.kernel = MDE_MATERN32;
-    desc.fit.outliers = 1;
-    desc.features = mde__parse_features(o->context, o->desc.features);
-    desc.experts = o->experts;
-    if (desc.features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
-        mde_fail(o->context, MDE_BAD_ARGUMENT, "features: %s chooses its own; name a single model", name);
-    }
-    return desc;
-}
-
-/* Each fold must leave enough of every loss to fit to; said before anything is fitted, with the loss's name. */
-static void mde__optimize_check_folds(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    int folds = o->desc.folds > 0 ? o->desc.folds : MDE__FOLDS, target, count;
-    int *fold = (int *)mde_alloc(c, (size_t)o->n, sizeof(int));
-    if (!fold) return;
-    folds = mde__folds_of_runs(c, o->n, o->k, o->runs->weights, folds < o->n ? folds : o->n, o->desc.seed, fold);
-    count = mde__least_losses(o->n, o->m, o->runs->losses, folds, fold, &target);
-    mde_release(c, fold);
-    if (mde__bad(c) || folds < 2 || count >= 3) return;
-    mde_fail(c, MDE_BAD_FILE, "%s: column %s has so few losses that a fold leaves only %d to fit to; at least 3 are "
-             "needed: give more of them, or leave the column out", o->desc.losses, o->runs->metric_names[target],
-             count);
-}
-
-static void mde__optimize_read(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    const mde_optimize_desc *d = &o->desc;
-    mde_csv *domains = NULL;
-    if (!d->ratios != !d->losses || !d->test_ratios != !d->test_losses) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "mixture weights and losses come in pairs: %s is given alone",
-                 d->ratios && !d->losses ? d->ratios : d->losses && !d->ratios ? d->losses
-                 : d->test_ratios ? d->test_ratios : d->test_losses);
-        return;
-    }
-    if (!d->ratios && !d->logp && !(d->domains && d->suggest > 0)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "there is nothing to go by: give tables of runs, or log-probabilities, or, for a "
-                 "first design, a file of domains and the number of runs to suggest");
-        return;
-    }
-    if (d->test_ratios && !d->ratios) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "runs to judge on need runs to fit to");
-        return;
-    }
-    if (d->domains) domains = mde_csv_read(c, d->domains);
-    if (domains && domains->rows < 1) mde_fail(c, MDE_BAD_FILE, "%s: has no domain", d->domains);
-    if (d->ratios && !mde__bad(c)) o->runs = mde_runs_open(c, d->ratios, d->losses);
-    if (o->runs) mde__sort_runs(o->runs);
-    if (d->logp && !mde__bad(c)) o->experts = mde_experts_open(c, d->logp, d->nll);
-    if (!mde__bad(c) && o->runs && o->experts) {
-        const char *wanted[MDE_MAX_DOMAINS];
-        int i, experts = mde_experts_count(o->experts), texts = mde_experts_validations(o->experts);
-        const char **validations = (const char **)mde_alloc(c, (size_t)texts, sizeof *validations);
-        for (i = 0; i < experts; i++) wanted[i] = mde_experts_name(o->experts, i);
-        for (i = 0; validations && i < texts; i++) validations[i] = mde_experts_validation(o->experts, i);
-        mde__match_columns(c, d->ratios, d->logp, o->runs->domains, o->runs->domain_names, experts, wanted,
-                           o->runs->count, o->runs->weights);
-        if (!mde__bad(c)) mde__drop_losses(o);
-        if (!mde__bad(c)) {
-            mde__match_columns(c, d->losses, d->logp, o->runs->metrics, o->runs->metric_names, texts, validations,
-                               o->runs->count, o->runs->losses);
-        }
-        mde_release(c, (void *)validations);
-    }
-    if (!mde__bad(c)) {
-        o->n = o->runs ? o->runs->count : 0;
-        mde__optimize_names(o, domains);
-    }
-    if (!mde__bad(c) && o->runs) mde__optimize_check_runs(o, o->runs, d->losses);
-    if (d->test_ratios && !mde__bad(c)) o->test = mde_runs_open(c, d->test_ratios, d->test_losses);
-    if (o->test && !mde__bad(c)) {
-        mde__match_columns(c, d->test_ratios, d->ratios, o->test->domains, o->test->domain_names, o->k,
-                           o->runs->domain_names, o->test->count, o->test->weights);
-        if (!mde__bad(c)) {
-            mde__match_columns(c, d->test_losses, d->losses, o->test->metrics, o->test->metric_names, o->m,
-                               o->runs->metric_names, o->test->count, o->test->losses);
-        }
-        if (!mde__bad(c)) mde__optimize_check_runs(o, o->test, d->test_losses);
-    }
-    if (!mde__bad(c)) mde__optimize_objective(o);
-    if (!mde__bad(c)) mde__optimize_bounds(o, domains);
-    if (!mde__bad(c) && o->runs) mde__optimize_check_folds(o);
-    if (!mde__bad(c) && o->runs) mde__optimize_model(o);
-    mde_csv_free(domains);
-}
-
-/* ---- What it gives ---- */
-
-static void mde__score_metric(mde_context *c, int n, int m, int j, const double *predicted, const double *sd,
-                              const double *losses, uint64_t seed, double *a, double *b, mde__metric_score *out)
-{
-    int i, count = 0, covered = 0;
-    for (i = 0; i < n; i++) {
-        size_t at = mde__cell(i, m, j);
-        if (losses[at] != losses[at]) continue;
-        if (fabs(predicted[at] - losses[at]) <= MDE__LEVEL_90 * sd[at]) covered++;
-        a[count] = predicted[at];
-        b[count++] = losses[at];
-    }
-    out->spearman = mde_spearman(count, a, b);
-    out->mse = mde_mse(count, a, b);
-    out->coverage = count > 0 ? (double)covered / count : (double)NAN;
-    out->low = out->high = (double)NAN;
-    if (count >= 3 && out->spearman == out->spearman) {
-        mde_spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
-    }
-}
-
-/* A score a metric and, last, their means over the metrics that have one. */
-static mde__metric_score *mde__score_metrics(mde_optimization *o, int n, const double *predicted, const double *sd,
-                                             const double *losses)
-{
-    mde_context *c = o->context;
-    mde__metric_score *scores = (mde__metric_score *)mde_alloc(c, (size_t)o->m + 1, sizeof *scores), *mean;
-    double *a = mde__doubles(c, 2, (size_t)n);
-    int j, ranked = 0, judged = 0;
-    mean = scores ? scores + o->m : NULL;
-    for (j = 0; j < o->m && !mde__bad(c); j++) {
-        mde__score_metric(c, n, o->m, j, predicted, sd, losses, o->desc.seed, a, a + n, scores + j);
-        if (scores[j].mse == scores[j].mse) {
-            mean->mse += scores[j].mse;
-            mean->coverage += scores[j].coverage;
-            judged++;
-        }
-        if (scores[j].spearman != scores[j].spearman) continue;
-        mean->spearman += scores[j].spearman;
-        mean->low += scores[j].low;
-        mean->high += scores[j].high;
-        ranked++;
-    }
-    if (mean) {
-        mean->mse = judged ? mean->mse / judged : (double)NAN;
-        mean->coverage = judged ? mean->coverage / judged : (double)NAN;
-        mean->spearman = ranked ? mean->spearman / ranked : (double)NAN;
-        mean->low = ranked ? mean->low / ranked : (double)NAN;
-        mean->high = ranked ? mean->high / ranked : (double)NAN;
-    }
-    mde_release(c, a);
-    return scores;
-}
-
-/* Objective of held-out runs: its rank correlation, and the factor between its errors and the summed sds. */
-static void mde__optimize_objective_errors(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    const mde_evaluation *e = o->evaluation;
-    double *predicted = mde__doubles(c, 3, (size_t)o->n), *truth = predicted ? predicted + o->n : NULL;
-    double *z = truth ? truth + o->n : NULL;
-    int i, count = 0;
-    o->best_tried = (double)INFINITY;
-    for (i = 0; i < o->n && z; i++) {
-        double sd = mde__weigh(o->m, o->objective, e->sd + mde__cell(i, o->m, 0));
-        truth[count] = mde__weigh(o->m, o->objective, o->runs->losses + mde__cell(i, o->m, 0));
-        predicted[count] = mde__weigh(o->m, o->objective, e->predicted + mde__cell(i, o->m, 0));
-        if (truth[count] != truth[count]) continue;
-        if (truth[count] < o->best_tried) {
-            o->best_tried = truth[count];
-            o->best_run = i;
-        }
-        z[count] = sd > 0 ? fabs(predicted[count] - truth[count]) / sd : 0;
-        count++;
-    }
-    o->objective_spearman = o->objective_low = o->objective_high = (double)NAN;
-    if (count >= 3) {
-        o->objective_spearman = mde_spearman(count, predicted, truth);
-        mde_spearman_interval(c, count, predicted, truth, 0.9, 0, o->desc.seed, &o->objective_low, &o->objective_high);
-    }
-    o->spread = z ? mde__spread_factor((size_t)count, z) : 1;
-    mde_release(c, predicted);
-    if (count == 0) mde_fail(c, MDE_BAD_FILE, "%s: no run has all losses of the objective", o->desc.losses);
-}
-
-/* Returns 1, with an error, when the job is to stop. */
-static int mde__optimize_report(const mde_optimization *o, const char *stage, int step, int steps)
-{
-    if (!mde__report_step(o->desc.progress, o->desc.user, stage, step, steps)) return 0;
-    mde_fail(o->context, MDE_STOPPED, "%s: stopped", stage);
-    return 1;
-}
-
-static void mde__optimize_fit(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    mde_surrogate_desc desc = mde__optimize_model(o), chosen;
-    mde_evaluate_desc how;
-    const double *weights = o->runs->weights, *losses = o->runs->losses;
-    if (mde__bad(c)) return;
-    memset(&how, 0, sizeof how);
-    how.folds = o->desc.folds;
-    how.seed = o->desc.seed;
-    how.progress = o->desc.progress;
-    how.user = o->desc.user;
-    o->evaluation = mde_evaluate(c, o->n, o->k, o->m, weights, losses, &desc, &how);
-    if (!o->evaluation) return;
-    if (mde__optimize_report(o, "fit", 0, 1)) return;
-    o->surrogate = mde_evaluation_fit(o->evaluation, weights, losses);
-    if (mde__bad(c) || mde__optimize_report(o, "fit", 1, 1)) return;
-    o->held_out = mde__score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
-    o->regret = mde_evaluation_regret(o->evaluation, losses, o->objective, &o->regret_of_chance);
-    o->noise = mde__doubles(c, (size_t)o->m, 1);
-    if (!o->noise) return;
-    o->repeats = mde_repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
-    mde__optimize_objective_errors(o);
-    chosen = mde_evaluation_choice(o->evaluation);
-    if (mde__bad(c)) return;
-    o->points = mde_learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
-}
-
-static void mde__optimize_search(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    mde_choose_desc desc;
-    int i;
-    char number[32], other[32];
-    memset(&desc, 0, sizeof desc);
-    desc.objective = o->objective;
-    desc.prior = o->prior;
-    desc.kl = o->desc.kl;
-    desc.caution = o->desc.caution < 0 ? 0 : o->desc.caution > 0 ? o->desc.caution : 1;
-    desc.spread = o->spread;
-    desc.tried = o->runs->weights;
-    desc.runs = o->n;
-    desc.seed = o->desc.seed;
-    desc.lower = o->lower;
-    desc.upper = o->upper;
-    if (mde__optimize_report(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
-    if (mde__optimize_report(o, "search", 1, 2)) return;
-    desc.lower = desc.upper = NULL;
-    desc.caution = 0;
-    if (mde_surrogate_minimize(o->surrogate, &desc, &o->unbounded)) return;
-    if (mde__optimize_report(o, "search", 2, 2)) return;
-    o->predicted = mde__doubles(c, 2, (size_t)o->m);
-    if (!o->predicted) return;
-    o->predicted_sd = o->predicted + o->m;
-    mde_surrogate_predict(o->surrogate, 1, o->best.weights, o->predicted, o->predicted_sd);
-    for (i = 0; i < o->k; i++) {
-        double w = o->unbounded.weights[i];
-        if (w > o->tried_most[i] + 0.001) {
-            mde_text_format(o->warnings,
-                            "without bounds the optimum has %s of %s, but no run had more than %s: nothing is "
-                            "known there\n",
-                            mde__number(number, 0.001 * (int)(1000 * w + 0.5)), o->domains[i],
-                            mde__number(other, 0.001 * (int)(1000 * o->tried_most[i] + 0.5)));
-        }
-    }
-    if (o->objective_low < 0.2 || o->objective_spearman != o->objective_spearman) {
-        mde_text_add(o->warnings, "the regression hardly ranks runs it has not seen: do not trust the mixture\n");
-    }
-    if (o->best.loss + MDE__LEVEL_90 * o->best.sd > o->best_tried && o->best.loss < o->best_tried) {
-        mde_text_add(o->warnings, "the predicted gain over the best run is within the prediction's 90 % interval\n");
-    }
-    if (o->best.loss >= o->best_tried) {
-        int outside = 0;
-        for (i = 0; i < o->k; i++) {
-            double w = o->runs->weights[mde__cell(o->best_run, o->k, i)];
-            outside |= w > o->upper[i] + 1e-3 || w < o->lower[i] - 1e-3;
-        }
-        mde_text_format(o->warnings, "the mixture is predicted to be no better than the best run, %s\n",
-                        outside ? "which lies outside of the bounds" : "whose loss may be luck");
-    }
-}
-
-/* Three decimals are what people type: rounds down, and deals out what is left to those that lost most, inside bounds.
-   Where bounds leave no such mixture, the weights stay as they are. */
-static void mde__round_mixture(int k, const double *low, const double *high, double *w)
-{
-    int units[MDE_MAX_DOMAINS], least[MDE_MAX_DOMAINS], most[MDE_MAX_DOMAINS], rest = 1000, i;
-    for (i = 0; i < k; i++) {
-        least[i] = (int)ceil(1000.0 * low[i] - 1e-9);
-        most[i] = (int)floor(1000.0 * high[i] + 1e-9);
-        if (least[i] > most[i]) return;
-        units[i] = (int)mde__clip(floor(1000.0 * w[i]), least[i], most[i]);
-        rest -= units[i];
-    }
-    while (rest != 0) {
-        int step = rest > 0 ? 1 : -1, furthest = -1;
-        double away = -(double)INFINITY;
-        for (i = 0; i < k; i++) {
-            double lost = step * (1000.0 * w[i] - units[i]);
-            if ((step > 0 ? units[i] >= most[i] : units[i] <= least[i]) || !(lost > away)) continue;
-            away = lost;
-            furthest = i;
-        }
-        if (furthest < 0) return;
-        units[furthest] += step;
-        rest -= step;
-    }
-    for (i = 0; i < k; i++) w[i] = units[i] / 1000.0;
-}
-
-static void mde__optimize_suggest(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    mde_suggest_desc desc;
-    int count = o->desc.suggest, i;
-    if (count < 0) count = 0;
-    if (count == 0) return;
-    memset(&desc, 0, sizeof desc);
-    desc.acquisition = o->desc.acquisition;
-    desc.objective = o->objective;
-    desc.lower = o->lower;
-    desc.upper = o->upper;
-    desc.spread = o->spread;
-    desc.seed = o->desc.seed;
-    desc.best = o->best_tried;
-    desc.centre = o->surrogate ? o->best.weights : NULL;
-    o->next = mde__doubles(c, (size_t)count, (size_t)o->k);
-    if (!o->next) return;
-    if (mde__suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next,
-                          &o->suggested)) return;
-    if (o->suggested < count) {
-        mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
-                        o->suggested);
-    }
-    for (i = 0; i < o->suggested; i++) mde__round_mixture(o->k, o->lower, o->upper, o->next + mde__cell(i, o->k, 0));
-}
-
-/* The experts alone: their certified minimum inside the bounds, its prices, and what resampled documents say. */
-static void mde__optimize_experts(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    mde_minimize_desc minimize;
-    mde_bootstrap_desc bootstrap;
-    memset(&minimize, 0, sizeof minimize);
-    memset(&bootstrap, 0, sizeof bootstrap);
-    minimize.objective = o->objective;
-    minimize.lower = o->lower;
-    minimize.upper = o->upper;
-    bootstrap.minimize = &minimize;
-    bootstrap.seed = o->desc.seed;
-    if (mde__optimize_report(o, "experts", 0, 2)) return;
-    o->prices = mde__doubles(c, 3, (size_t)o->k);
-    if (!o->prices || mde_mixture_minimize(o->experts, &minimize, &o->minimum)) return;
-    if (mde__optimize_report(o, "experts", 1, 2)) return;
-    if (mde_mixture_prices(o->experts, o->objective, o->minimum.weights, o->prices)) return;
-    if (mde_mixture_price_intervals(o->experts, o->objective, o->minimum.weights, NULL, o->prices + o->k,
-                                    o->prices + 2 * o->k)) return;
-    if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
-        mde__optimize_report(o, "experts", 2, 2);
-    }
-}
-
-static void mde__optimize_test(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    double *mean = mde__doubles(c, (size_t)o->test->count, (size_t)o->m);
-    double *sd = mde__doubles(c, (size_t)o->test->count, (size_t)o->m);
-    if (!mde__bad(c) && mde_surrogate_predict(o->surrogate, o->test->count, o->test->weights, mean, sd) == MDE_OK) {
-        o->tested = mde__score_metrics(o, o->test->count, mean, sd, o->test->losses);
-    }
-    mde_release(c, sd);
-    mde_release(c, mean);
-}
-
-/* ---- As JSON ---- */
-
-static void mde__add_json_value(mde_text *t, double value)
-{
-    if (fabs(value) < (double)INFINITY) mde_text_add_number(t, value, 9);
-    else mde_text_add(t, "null");
-}
-
-/* "name": value; with a comma before it unless it is the first of its object. */
-static void mde__add_json_field(mde_text *t, const char *name, double value, int first)
-{
-    if (!first) mde_text_add(t, ", ");
-    mde_text_add_json(t, name);
-    mde_text_add(t, ": ");
-    mde__add_json_value(t, value);
-}
-
-static void mde__add_json_interval(mde_text *t, const char *name, double low, double high)
-{
-    mde_text_add(t, ", ");
-    mde_text_add_json(t, name);
-    mde_text_add(t, ": [");
-    mde__add_json_value(t, low);
-    mde_text_add(t, ", ");
-    mde__add_json_value(t, high);
-    mde_text_add(t, "]");
-}
-
-/* The domains' names as the tables have them. */
-static const char *mde__domain_name(const mde_optimization *o, int i)
-{
-    return o->runs ? o->runs->domain_names[i] : o->domains[i];
-}
-
-static void mde__add_json_mixture(mde_text *t, const mde_optimization *o, const double *weights)
-{
-    int i;
-    mde_text_add(t, "{");
-    for (i = 0; i < o->k; i++) mde__add_json_field(t, mde__domain_name(o, i), weights[i], i == 0);
-    mde_text_add(t, "}");
-}
-
-static void mde__add_json_scores(mde_text *t, const mde_optimization *o, const mde__metric_score *scores)
-{
-    int j;
-    mde_text_add(t, "{\"metrics\": [");
-    for (j = 0; j <= o->m; j++) {
-        if (j == o->m) mde_text_add(t, "], \"mean\": {");
-        else mde_text_add(t, j ? ",\n    {\"name\": " : "\n    {\"name\": ");
-        if (j < o->m) mde_text_add_json(t, o->runs->metric_names[j]);
-        mde__add_json_field(t, "spearman", scores[j].spearman, j == o->m);
-        mde__add_json_interval(t, "spearman_interval_90", scores[j].low, scores[j].high);
-        mde__add_json_field(t, "mse", scores[j].mse, 0);
-        mde__add_json_field(t, "coverage_90", scores[j].coverage, 0);
-        if (j < o->m && o->repeats > 0 && scores == o->held_out) {
-            mde__add_json_field(t, "sd_of_repeated_runs", o->noise[j], 0);
-        }
-        mde_text_add(t, "}");
-    }
-    mde_text_add(t, "}");
-}
-
-static void mde__add_json_input(mde_text *t, const mde_optimization *o, const char *name, const char *path, int *first)
-{
-    mde_context *c = o->context;
-    unsigned char *bytes;
-    size_t size;
-    if (!path || !mde_is_file(path)) return;
-    bytes = mde_file_read(c, path, (size_t)1 << 30, &size);
-    if (!bytes) return;
-    mde_text_add(t, *first ? "\n    " : ",\n    ");
-    mde_text_add_json(t, name);
-    mde_text_add(t, ": {\"path\": ");
-    mde_text_add_json(t, path);
-    mde_text_format(t, ", \"fnv1a64\": \"%016llx\"}", (unsigned long long)mde__hash(MDE__HASH_START, bytes, size));
-    mde_release(c, bytes);
-    *first = 0;
-}
-
-static void mde__optimize_json_model(const mde_optimization *o, mde_text *t)
-{
-    const mde_evaluation *e = o->evaluation;
-    int q, j;
-    mde_text_add(t, ",\n  \"model\": {\"asked\": ");
-    mde_text_add_json(t, o->desc.model ? o->desc.model : "auto");
-    mde_text_add(t, ", \"chosen\": ");
-    mde_text_add_json(t, e->candidate[e->chosen].name);
-    mde_text_add(t, ", \"reason\": ");
-    mde_text_add_json(t, e->reason);
-    mde__add_json_field(t, "runs", o->n, 0);
-    mde__add_json_field(t, "folds", e->folds, 0);
-    mde__add_json_field(t, "sd_factor", e->spread, 0);
-    mde_text_add(t, ", \"candidates\": [");
-    for (q = 0; q < e->candidates; q++) {
-        mde_text_add(t, q ? ",\n    {\"name\": " : "\n    {\"name\": ");
-        mde_text_add_json(t, e->candidate[q].name);
-        mde__add_json_field(t, "error", e->candidate[q].error, 0);
-        mde__add_json_field(t, "behind", e->candidate[q].behind, 0);
-        mde__add_json_field(t, "behind_standard_error", e->candidate[q].behind_se, 0);
-        mde__add_json_field(t, "spearman", e->candidate[q].spearman, 0);
-        mde_text_add(t, "}");
-    }
-    mde_text_add(t, "], \"shares\": {");
-    for (q = 0; q < mde_surrogate_members(o->surrogate); q++) {
-        double share = 0;
-        for (j = 0; j < o->m; j++) share += mde_surrogate_share(o->surrogate, j, q) / o->m;
-        mde__add_json_field(t, mde_surrogate_member(o->surrogate, q), share, q == 0);
-    }
-    mde_text_add(t, "}}");
-}
-
-/* Whether a bound that could be another holds a weight; nothing lies beyond a lower bound of 0. */
-static int mde__held_by_bound(const mde_optimization *o, int i)
-{
-    return o->best.active[i] > 0 || (o->best.active[i] < 0 && o->lower[i] > 0);
-}
-
-static void mde__optimize_json_search(const mde_optimization *o, mde_text *t)
-{
-    const mde_choice *b = &o->best;
-    int i, j, first = 1;
-    mde_text_add(t, ",\n  \"mixture\": ");
-    mde__add_json_mixture(t, o, b->weights);
-    mde_text_add(t, ",\n  \"predicted\": {\"objective\": {");
-    mde__add_json_field(t, "loss", b->loss, 1);
-    mde__add_json_field(t, "sd", b->sd, 0);
-    mde__add_json_interval(t, "interval_90", b->loss - MDE__LEVEL_90 * b->sd, b->loss + MDE__LEVEL_90 * b->sd);
-    mde__add_json_field(t, "best_run", o->best_tried, 0);
-    mde_text_add(t, "}, \"metrics\": [");
-    for (j = 0; j < o->m; j++) {
-        double half = MDE__LEVEL_90 * o->predicted_sd[j];
-        mde_text_add(t, j ? ",\n    {\"name\": " : "\n    {\"name\": ");
-        mde_text_add_json(t, o->runs->metric_names[j]);
-        mde__add_json_field(t, "loss", o->predicted[j], 0);
-        mde__add_json_interval(t, "interval_90", o->predicted[j] - half, o->predicted[j] + half);
-        mde_text_add(t, "}");
-    }
-    mde_text_add(t, "]},\n  \"bounds\": {\"lower\": ");
-    mde__add_json_mixture(t, o, o->lower);
-    mde_text_add(t, ", \"upper\": ");
-    mde__add_json_mixture(t, o, o->upper);
-    mde_text_add(t, "},\n  \"prior\": ");
-    mde__add_json_mixture(t, o, o->prior);
-    mde_text_add(t, ",\n  \"active\": [");
-    for (i = 0; i < o->k; i++) {
-        if (!mde__held_by_bound(o, i)) continue;
-        mde_text_add(t, first ? "\n    {\"domain\": " : ",\n    {\"domain\": ");
-        mde_text_add_json(t, mde__domain_name(o, i));
-        mde_text_format(t, ", \"bound\": \"%s\"", b->active[i] > 0 ? "upper" : "lower");
-        mde__add_json_field(t, "at", b->active[i] > 0 ? o->upper[i] : o->lower[i], 0);
-        mde__add_json_field(t, "price", b->price[i], 0);
-        if (b->active[i] > 0) {
-            mde_text_add(t, ", \"because\": ");
-            mde_text_add_json(t, o->upper_reason[i]);
-        }
-        mde_text_add(t, "}");
-        first = 0;
-    }
-    mde_text_add(t, "],\n  \"without_bounds\": {\"mixture\": ");
-    mde__add_json_mixture(t, o, o->unbounded.weights);
-    mde__add_json_field(t, "loss", o->unbounded.loss, 0);
-    mde__add_json_field(t, "sd", o->unbounded.sd, 0);
-    mde_text_add(t, "}");
-}
-
-static void mde__optimize_json_experts(const mde_optimization *o, mde_text *t)
-{
-    int i, j;
-    mde_text_add(t, ",\n  \"experts\": {\"mixture\": ");
-    mde__add_json_mixture(t, o, o->minimum.weights);
-    mde__add_json_field(t, "loss", o->minimum.loss, 0);
-    mde__add_json_field(t, "gap", o->minimum.gap, 0);
-    mde__add_json_interval(t, "loss_interval_90", o->interval.loss[0], o->interval.loss[1]);
-    mde_text_add(t, ", \"domains\": [");
-    for (i = 0; i < o->k; i++) {
-        mde_text_add(t, i ? ",\n    {\"name\": " : "\n    {\"name\": ");
-        mde_text_add_json(t, mde__domain_name(o, i));
-        mde__add_json_interval(t, "weight_interval_90", o->interval.lower[i], o->interval.upper[i]);
-        mde__add_json_field(t, "price", o->prices[i], 0);
-        mde__add_json_interval(t, "price_interval_90", o->prices[o->k + i], o->prices[2 * o->k + i]);
-        mde_text_add(t, "}");
-    }
-    mde_text_add(t, "], \"validations\": [");
-    for (j = 0; j < mde_experts_validations(o->experts); j++) {
-        double loss = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
-        mde_text_add(t, j ? ",\n    {\"name\": " : "\n    {\"name\": ");
-        mde_text_add_json(t, mde_experts_validation(o->experts, j));
-        mde__add_json_field(t, "tokens", (double)mde_experts_tokens(o->experts, j), 0);
-        mde__add_json_field(t, "loss", loss, 0);
-        mde__add_json_field(t, "bits_per_byte", mde_bits_per_byte(o->experts, j, loss), 0);
-        mde_text_add(t, "}");
-    }
-    mde_text_add(t, "]}");
-}
-
-static mde_text *mde__optimize_json(const mde_optimization *o)
-{
-    mde_text *t = mde_text_create(o->context);
-    const mde_optimize_desc *d = &o->desc;
-    int i, j, first = 1;
-    mde_text_format(t, "{\n  \"version\": \"%s\", \"seed\": %llu,\n  \"inputs\": {", MDE_VERSION,
-                    (unsigned long long)d->seed);
-    mde__add_json_input(t, o, "ratios", d->ratios, &first);
-    mde__add_json_input(t, o, "losses", d->losses, &first);
-    mde__add_json_input(t, o, "test_ratios", d->test_ratios, &first);
-    mde__add_json_input(t, o, "test_losses", d->test_losses, &first);
-    mde__add_json_input(t, o, "domains", d->domains, &first);
-    mde_text_add(t, "}");
-    if (o->m > 0) {
-        mde_text_add(t, ",\n  \"objective\": {");
-        for (j = 0, first = 1; j < o->m; j++) {
-            if (!(o->objective[j] > 0)) continue;
-            mde__add_json_field(t, o->runs ? o->runs->metric_names[j] : o->metrics[j], o->objective[j], first);
-            first = 0;
-        }
-        mde_text_add(t, "}");
-    }
-    if (o->evaluation) {
-        mde__optimize_json_model(o, t);
-        mde_text_add(t, ",\n  \"held_out\": ");
-        mde__add_json_scores(t, o, o->held_out);
-        mde_text_add(t, ",\n  \"held_out_objective\": {");
-        mde__add_json_field(t, "spearman", o->objective_spearman, 1);
-        mde__add_json_interval(t, "spearman_interval_90", o->objective_low, o->objective_high);
-        mde__add_json_field(t, "regret", o->regret, 0);
-        mde__add_json_field(t, "regret_of_chance", o->regret_of_chance, 0);
-        mde_text_add(t, "},\n  \"learning_curve\": [");
-        for (i = 0; i < o->points; i++) {
-            mde_text_add(t, i ? ", {" : "{");
-            mde__add_json_field(t, "runs", o->curve[i].runs, 1);
-            mde__add_json_field(t, "spearman", o->curve[i].spearman, 0);
-            mde__add_json_field(t, "error", o->curve[i].error, 0);
-            mde__add_json_field(t, "error_sd", o->curve[i].error_sd, 0);
-            mde_text_add(t, "}");
-        }
-        mde_text_add(t, "]");
-        mde__optimize_json_search(o, t);
-    }
-    if (o->tested) {
-        mde_text_add(t, ",\n  \"test\": ");
-        mde__add_json_scores(t, o, o->tested);
-    }
-    if (o->experts) {
-        if (!o->evaluation) {
-            mde_text_add(t, ",\n  \"mixture\": ");
-            mde__add_json_mixture(t, o, o->minimum.weights);
-        }
-        mde__optimize_json_experts(o, t);
-    }
-    mde_text_add(t, ",\n  \"next_runs\": [");
-    for (i = 0; i < o->suggested; i++) {
-        mde_text_add(t, i ? ",\n    " : "\n    ");
-        mde__add_json_mixture(t, o, o->next + mde__cell(i, o->k, 0));
-    }
-    mde_text_add(t, "],\n  \"warnings\": ");
-    mde_text_add_json(t, o->warnings->length ? o->warnings->bytes : "");
-    mde_text_add(t, "\n}\n");
-    return t;
-}
-
-/* ---- As a page ---- */
 
 /* Embedded in a report so that it is one file. */
 static const char *const mde__report_style =
@@ -22036,539 +20912,6 @@ static void mde__add_number_cell(mde_text *t, double value, int decimals, int be
     else mde_text_add(t, "&ndash;");
     mde_text_add(t, "</td>");
 }
-
-static void mde__add_range_cell(mde_text *t, double low, double high, int decimals)
-{
-    mde_text_add(t, "<td>");
-    if (low == low && high == high) {
-        mde_text_add_fixed(t, low, decimals);
-        mde_text_add(t, " to ");
-        mde_text_add_fixed(t, high, decimals);
-    } else {
-        mde_text_add(t, "&ndash;");
-    }
-    mde_text_add(t, "</td>");
-}
-
-static void mde__add_name_cell(mde_text *t, const char *name)
-{
-    mde_text_add(t, "<tr><td>");
-    mde_text_add_html(t, name);
-    mde_text_add(t, "</td>");
-}
-
-static void mde__page_warnings(const mde_optimization *o, mde_text *t)
-{
-    const char *line = o->warnings->length ? o->warnings->bytes : "";
-    while (*line) {
-        size_t length = strcspn(line, "\n");
-        char text[512];
-        size_t shown = length < sizeof text - 1 ? length : sizeof text - 1;
-        memcpy(text, line, shown);
-        text[shown] = 0;
-        mde_text_add(t, "<p class=\"warn\">");
-        mde_text_add_html(t, text);
-        mde_text_add(t, "</p>\n");
-        line += length + (line[length] == '\n');
-    }
-}
-
-static void mde__page_mixture(const mde_optimization *o, mde_text *t)
-{
-    static const char *const names[3] = { "best within bounds", "prior", "without bounds" };
-    double *values = mde__doubles(o->context, (size_t)o->k, 3);
-    int i, budget = o->desc.target_tokens > 0;
-    mde_text_add(t, "<h2>The mixture</h2>\n<p>Predicted loss: <b>");
-    mde_text_add_fixed(t, o->best.loss, 4);
-    mde_text_add(t, "</b> nats a token, 90 % interval ");
-    mde_text_add_fixed(t, o->best.loss - MDE__LEVEL_90 * o->best.sd, 4);
-    mde_text_add(t, " to ");
-    mde_text_add_fixed(t, o->best.loss + MDE__LEVEL_90 * o->best.sd, 4);
-    mde_text_add(t, ". The best run that was made, ");
-    mde_text_add_html(t, o->runs->names[o->best_run]);
-    mde_text_add(t, ", reached ");
-    mde_text_add_fixed(t, o->best_tried, 4);
-    mde_text_add(t, ".</p>\n");
-    for (i = 0; values && i < o->k; i++) {
-        values[3 * i] = o->best.weights[i];
-        values[3 * i + 1] = o->prior[i];
-        values[3 * i + 2] = o->unbounded.weights[i];
-    }
-    if (values) mde_svg_bars(t, "Weights of the domains", "weight", o->k, o->domains, 3, names, values);
-    mde_release(o->context, values);
-    mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>weight</th><th>prior</th><th>tried</th>"
-                    "<th>bounds</th><th>upper bound from</th>");
-    if (budget) mde_text_add(t, "<th>epochs</th>");
-    mde_text_add(t, "<th>shadow price</th><th>without bounds</th></tr>\n");
-    for (i = 0; i < o->k; i++) {
-        mde__add_name_cell(t, o->domains[i]);
-        mde__add_number_cell(t, o->best.weights[i], 4, 0);
-        mde__add_number_cell(t, o->prior[i], 4, 0);
-        mde__add_range_cell(t, o->tried_least[i], o->tried_most[i], 3);
-        mde__add_range_cell(t, o->lower[i], o->upper[i], 3);
-        mde_text_add(t, "<td>");
-        mde_text_add_html(t, o->upper_reason[i] ? o->upper_reason[i] : "");
-        mde_text_add(t, "</td>");
-        if (budget) mde__add_number_cell(t, o->best.weights[i] * o->desc.target_tokens / o->tokens[i], 2, 0);
-        mde__add_number_cell(t, mde__held_by_bound(o, i) ? o->best.price[i] : (double)NAN, 3, o->best.active[i] > 0);
-        mde__add_number_cell(t, o->unbounded.weights[i], 4, o->unbounded.weights[i] > o->tried_most[i] + 0.001);
-        mde_text_add(t, "</tr>\n");
-    }
-    mde_text_add(t,
-                 "</table></div>\n<p class=\"note\">Shadow price: nats a token that the objective would gain per unit "
-                 "of share beyond the bound that holds the weight (a tenth of it for a share of 0.1). Marked in the "
-                 "last column: more than any run had. The search minimises the predicted loss plus ");
-    mde_text_add_number(t, o->desc.caution < 0 ? 0 : o->desc.caution > 0 ? o->desc.caution : 1, 3);
-    mde_text_add(t, " standard deviations, because a search finds the places where a regression errs.");
-    if (!mde_surrogate_smooth(o->surrogate)) mde_text_add(t, " Trees are steps: there are no prices.");
-    mde_text_add(t, "</p>\n");
-}
-
-static void mde__page_scores(const mde_optimization *o, const mde__metric_score *scores, int predicted, mde_text *t)
-{
-    int j;
-    mde_text_add(t, "<div class=\"wide\"><table><tr><th>loss</th><th>Spearman, %</th><th>90 % interval</th><th>MSE</th>"
-                    "<th>90 % intervals hold</th>");
-    if (predicted) mde_text_add(t, "<th>predicted for the mixture</th><th>90 % interval</th>");
-    if (predicted && o->repeats > 0) mde_text_add(t, "<th>sd of repeated runs</th>");
-    mde_text_add(t, "</tr>\n");
-    for (j = 0; j <= o->m; j++) {
-        mde__add_name_cell(t, j < o->m ? o->metrics[j] : "mean");
-        mde__add_number_cell(t, 100 * scores[j].spearman, 2, 0);
-        mde__add_range_cell(t, 100 * scores[j].low, 100 * scores[j].high, 2);
-        mde__add_number_cell(t, scores[j].mse, 5, 0);
-        mde__add_number_cell(t, 100 * scores[j].coverage, 1, 0);
-        if (predicted && j < o->m) {
-            double half = MDE__LEVEL_90 * o->predicted_sd[j];
-            mde__add_number_cell(t, o->predicted[j], 4, 0);
-            mde__add_range_cell(t, o->predicted[j] - half, o->predicted[j] + half, 4);
-            if (o->repeats > 0) mde__add_number_cell(t, o->noise[j], 4, 0);
-        }
-        mde_text_add(t, "</tr>\n");
-    }
-    mde_text_add(t, "</table></div>\n");
-}
-
-/* Predicted against true objective of the runs, each predicted without its fold. */
-static void mde__page_scatter(const mde_optimization *o, mde_text *t)
-{
-    double *points = mde__doubles(o->context, 2, (size_t)o->n);
-    mde_series series;
-    mde_plot plot;
-    int i;
-    memset(&series, 0, sizeof series);
-    memset(&plot, 0, sizeof plot);
-    for (i = 0; points && i < o->n; i++) {
-        double truth = mde__weigh(o->m, o->objective, o->runs->losses + mde__cell(i, o->m, 0));
-        if (truth != truth) continue;
-        points[series.count] = truth;
-        points[o->n + series.count++] =
-            mde__weigh(o->m, o->objective, o->evaluation->predicted + mde__cell(i, o->m, 0));
-    }
-    if (points) {
-        series.x = points;
-        series.y = points + o->n;
-        series.points = 1;
-        plot.title = "Objective of the runs, held out";
-        plot.x_label = "true loss, nats a token";
-        plot.y_label = "predicted";
-        plot.diagonal = 1;
-        plot.count = 1;
-        plot.series = &series;
-        mde_svg_plot(t, &plot);
-    }
-    mde_release(o->context, points);
-}
-
-static void mde__page_curve(const mde_optimization *o, mde_text *t)
-{
-    double x[MDE_CURVE_POINTS], y[MDE_CURVE_POINTS];
-    mde_series series;
-    mde_plot plot;
-    int i;
-    mde_text_add(t, "<h2>Would more runs help?</h2>\n");
-    if (o->points < 2) {
-        mde_text_add(t, "<p>There are too few runs to say: a learning curve needs at least some dozens.</p>\n");
-        return;
-    }
-    memset(&series, 0, sizeof series);
-    memset(&plot, 0, sizeof plot);
-    for (i = 0; i < o->points; i++) {
-        x[i] = o->curve[i].runs;
-        y[i] = o->curve[i].error;
-    }
-    series.x = x;
-    series.y = y;
-    series.count = o->points;
-    plot.title = "Held-out error by number of runs";
-    plot.x_label = "runs";
-    plot.y_label = "squared error / variance";
-    plot.log_x = plot.log_y = 1;
-    plot.count = 1;
-    plot.series = &series;
-    mde_svg_plot(t, &plot);
-    mde_text_add(t, "<table><tr><th>runs</th><th>Spearman, %</th><th>error</th><th>sd between subsets</th></tr>\n");
-    for (i = 0; i < o->points; i++) {
-        mde_text_format(t, "<tr><td>%d</td>", o->curve[i].runs);
-        mde__add_number_cell(t, 100 * o->curve[i].spearman, 2, 0);
-        mde__add_number_cell(t, o->curve[i].error, 5, 0);
-        mde__add_number_cell(t, o->curve[i].error_sd, 5, 0);
-        mde_text_add(t, "</tr>\n");
-    }
-    /* slope of the line through the first and the last point in logarithms, carried on to twice the runs */
-    {
-        double doublings = mde__log(x[o->points - 1] / x[0]) / mde__log(2.0);
-        double factor = mde__exp(mde__log(y[o->points - 1] / y[0]) / doublings);
-        mde_text_add(t, "</table>\n<p>Each doubling of the runs multiplied the squared error by ");
-        mde_text_add_fixed(t, factor, 2);
-        mde_text_add(t, factor < 0.8 ? ": twice as many would sharpen the predictions.</p>\n"
-                        : ": twice as many would change little.</p>\n");
-    }
-}
-
-static void mde__page_models(const mde_optimization *o, mde_text *t)
-{
-    const mde_evaluation *e = o->evaluation;
-    int q, j;
-    mde_text_add(t, "<h2>How far to trust it</h2>\n<p>Model: ");
-    mde_text_add_html(t, e->reason);
-    mde_text_format(t,
-                    ". Everything in this section is about runs that the model had not seen: %d runs in %d folds, and "
-                    "whatever is chosen is chosen without the fold that judges it.</p>\n",
-                    o->n, e->folds);
-    if (e->candidates > 1) {
-        mde_text_add(t, "<div class=\"wide\"><table><tr><th>model</th><th>error / variance</th><th>above the chosen one"
-                        "</th><th>standard error</th><th>mean Spearman, %</th><th>share in the stack</th></tr>\n");
-        for (q = 0; q < e->candidates; q++) {
-            double share = q >= 1 && q <= mde_surrogate_members(o->surrogate) ? 0 : (double)NAN;
-            for (j = 0; share == share && j < o->m; j++) share += mde_surrogate_share(o->surrogate, j, q - 1) / o->m;
-            mde__add_name_cell(t, e->candidate[q].name);
-            mde__add_number_cell(t, e->candidate[q].error, 5, q == e->chosen);
-            mde__add_number_cell(t, e->candidate[q].behind, 5, 0);
-            mde__add_number_cell(t, e->candidate[q].behind_se, 5, 0);
-            mde__add_number_cell(t, 100 * e->candidate[q].spearman, 2, 0);
-            mde__add_number_cell(t, share, 2, 0);
-            mde_text_add(t, "</tr>\n");
-        }
-        mde_text_add(t, "</table></div>\n");
-    }
-    mde_text_add(t, "<p>Rank correlation of the objective: ");
-    mde_text_add_fixed(t, 100 * o->objective_spearman, 2);
-    mde_text_add(t, " %, 90 % interval ");
-    mde_text_add_fixed(t, 100 * o->objective_low, 2);
-    mde_text_add(t, " to ");
-    mde_text_add_fixed(t, 100 * o->objective_high, 2);
-    mde_text_add(t, ". Had it picked the best of each tenth of the runs, the runs picked would be ");
-    mde_text_add_fixed(t, o->regret, 4);
-    mde_text_add(t, " nats a token above the best ones; picked blindly, ");
-    mde_text_add_fixed(t, o->regret_of_chance, 4);
-    mde_text_add(t, ".</p>\n");
-    mde__page_scatter(o, t);
-    mde__page_scores(o, o->held_out, 1, t);
-    if (o->repeats > 0) {
-        mde_text_format(t,
-                        "<p class=\"note\">Repeated runs, of equal weights, give the noise between runs (%d degrees of "
-                        "freedom).</p>\n",
-                        o->repeats);
-    }
-}
-
-static void mde__page_experts(const mde_optimization *o, mde_text *t)
-{
-    int i, j;
-    mde_text_add(
-        t, "<h2>The experts alone</h2>\n<p>The exact minimum of the experts' mixture loss within the bounds: <b>");
-    mde_text_add_fixed(t, o->minimum.loss, 4);
-    mde_text_add(t, "</b> nats a token (90 % interval over documents ");
-    mde_text_add_fixed(t, o->interval.loss[0], 4);
-    mde_text_add(t, " to ");
-    mde_text_add_fixed(t, o->interval.loss[1], 4);
-    mde_text_add(t, "), certified to be at most ");
-    mde_text_add_number(t, o->minimum.gap, 2);
-    mde_text_add(t,
-                 " above it.</p>\n<div class=\"wide\"><table><tr><th>domain</th><th>weight</th><th>90 % interval</th>"
-                 "<th>price</th><th>90 % interval</th></tr>\n");
-    for (i = 0; i < o->k; i++) {
-        mde__add_name_cell(t, o->domains[i]);
-        mde__add_number_cell(t, o->minimum.weights[i], 4, 0);
-        mde__add_range_cell(t, o->interval.lower[i], o->interval.upper[i], 3);
-        mde__add_number_cell(t, o->prices[i], 4, 0);
-        mde__add_range_cell(t, o->prices[o->k + i], o->prices[2 * o->k + i], 4);
-        mde_text_add(t, "</tr>\n");
-    }
-    mde_text_add(
-        t, "</table></div>\n<p class=\"note\">Price: change of the loss per unit of share given to the domain and "
-           "taken from the mixture as a whole; below 0 it is worth more than it has.</p>\n<div class=\"wide\">"
-           "<table><tr><th>validation text</th><th>tokens</th><th>nats a token</th><th>bits a byte</th></tr>\n");
-    for (j = 0; j < mde_experts_validations(o->experts); j++) {
-        double loss = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
-        mde__add_name_cell(t, mde_experts_validation(o->experts, j));
-        mde__add_number_cell(t, (double)mde_experts_tokens(o->experts, j), 0, 0);
-        mde__add_number_cell(t, loss, 4, 0);
-        mde__add_number_cell(t, mde_bits_per_byte(o->experts, j, loss), 4, 0);
-        mde_text_add(t, "</tr>\n");
-    }
-    mde_text_add(t, "</table></div>\n");
-}
-
-static void mde__page_next(const mde_optimization *o, mde_text *t)
-{
-    int i, q;
-    if (o->suggested == 0) return;
-    mde_text_add(t, "<h2>The runs to make next</h2>\n<div class=\"wide\"><table><tr><th>domain</th>");
-    for (q = 0; q < o->suggested; q++) mde_text_format(t, "<th>%d</th>", q + 1);
-    mde_text_add(t, "</tr>\n");
-    for (i = 0; i < o->k; i++) {
-        mde__add_name_cell(t, o->domains[i]);
-        for (q = 0; q < o->suggested; q++) mde__add_number_cell(t, o->next[mde__cell(q, o->k, i)], 3, 0);
-        mde_text_add(t, "</tr>\n");
-    }
-    mde_text_add(t, "</table></div>\n<p class=\"note\">");
-    mde_text_add(
-        t, !o->surrogate || o->desc.acquisition == MDE_SPACE_FILLING
-               ? "Spread over the space inside the bounds, far from all runs."
-               : "Those that promise most, as if each were made after the last; none near to a run that was made.");
-    mde_text_add(t, " <code>next_runs.csv</code> has them as a table of mixtures.</p>\n");
-}
-
-static mde_text *mde__optimize_page(const mde_optimization *o)
-{
-    mde_text *t = mde_text_create(o->context);
-    char title[128];
-    snprintf(title, sizeof title, "The best mixture of %d domains", o->k);
-    mde__report_open(t, title);
-    mde__page_warnings(o, t);
-    if (o->evaluation) {
-        mde__page_mixture(o, t);
-        if (o->tested) {
-            mde_text_format(t, "<h2>On %d runs kept for a test</h2>\n", o->test->count);
-            mde__page_scores(o, o->tested, 0, t);
-        }
-        mde__page_models(o, t);
-        mde__page_curve(o, t);
-    }
-    if (o->experts) mde__page_experts(o, t);
-    mde__page_next(o, t);
-    mde_text_format(
-        t,
-        "<p class=\"note\">mdemix %s, seed %llu. <code>report.json</code> holds all numbers, and the hashes "
-        "of the files they come from.</p>\n</body>\n</html>\n",
-        MDE_VERSION, (unsigned long long)o->desc.seed);
-    return t;
-}
-
-/* ---- As text ---- */
-
-static void mde__add_spaces(mde_text *t, int count)
-{
-    while (count-- > 0) mde_text_add(t, " ");
-}
-
-/* In percent, to the right of a column so wide. */
-static void mde__add_percent(mde_text *t, double share, int width)
-{
-    char text[32];
-    if (share == share) snprintf(text, sizeof text, "%.2f", 100 * share);
-    else snprintf(text, sizeof text, "-");
-    mde__unlocalize(text);
-    mde__add_spaces(t, width - (int)strlen(text));
-    mde_text_add(t, text);
-}
-
-/* One line a metric, NAME SPEARMAN MSE, with the Spearman correlation in %; the last one is the mean. */
-static void mde__add_score_lines(mde_text *t, const mde_optimization *o, const mde__metric_score *scores)
-{
-    int j, width = 4;
-    for (j = 0; j < o->m; j++) {
-        int length = (int)strlen(o->runs->metric_names[j]);
-        if (length > width) width = length;
-    }
-    for (j = 0; j <= o->m; j++) {
-        const char *name = j < o->m ? o->runs->metric_names[j] : "mean";
-        int length = (int)strlen(name);
-        /* a name is one word */
-        for (; *name; name++) mde_text_format(t, "%c", *name >= 0 && *name <= ' ' ? '_' : *name);
-        mde__add_spaces(t, width - length + 1);
-        mde__add_percent(t, scores[j].spearman, 6);
-        mde_text_add(t, " ");
-        mde_text_add_fixed(t, scores[j].mse, 5);
-        mde_text_add(t, "\n");
-    }
-}
-
-static void mde__summary_runs(const mde_optimization *o, mde_text *t)
-{
-    int i;
-    mde_text_format(t, "%d runs, %d domains, %d losses\nmodel: %s\n\nheld out, %d folds: mean Spearman", o->n, o->k,
-                    o->m, o->evaluation->reason, o->evaluation->folds);
-    mde__add_percent(t, o->held_out[o->m].spearman, 7);
-    mde_text_add(t, " %, of the objective");
-    mde__add_percent(t, o->objective_spearman, 7);
-    mde_text_add(t, " % (90 % interval");
-    mde__add_percent(t, o->objective_low, 7);
-    mde_text_add(t, " to");
-    mde__add_percent(t, o->objective_high, 7);
-    mde_text_add(t, "); 90 % intervals hold");
-    mde__add_percent(t, o->held_out[o->m].coverage, 6);
-    mde_text_format(t, " %%\n\n%-28s %8s %8s %8s %8s %8s %9s\n", "domain", "weight", "prior", "least", "most", "price",
-                    "unbounded");
-    for (i = 0; i < o->k; i++) {
-        mde_text_format(t, "%-28.28s %8.4f %8.4f %8.4f %8.4f ", o->domains[i], o->best.weights[i], o->prior[i],
-                        o->lower[i], o->upper[i]);
-        if (mde__held_by_bound(o, i)) mde_text_format(t, "%8.3f", o->best.price[i]);
-        else mde_text_format(t, "%8s", "");
-        mde_text_format(t, " %9.4f\n", o->unbounded.weights[i]);
-    }
-    mde_text_format(t, "\npredicted loss %.4f nats a token, 90 %% interval %.4f to %.4f; best run %.4f; without bounds "
-                    "%.4f\n", o->best.loss, o->best.loss - MDE__LEVEL_90 * o->best.sd,
-                    o->best.loss + MDE__LEVEL_90 * o->best.sd, o->best_tried, o->unbounded.loss);
-}
-
-static void mde__optimize_summary(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    mde_text *t = mde_text_create(c);
-    int i;
-    if (o->evaluation) mde__summary_runs(o, t);
-    if (o->experts) {
-        mde_text_format(t,
-                        "%sexperts alone: %.4f nats a token, 90 %% interval %.4f to %.4f, at most %.2g above the "
-                        "minimum\n",
-                        o->evaluation ? "\n" : "", o->minimum.loss, o->interval.loss[0], o->interval.loss[1],
-                        o->minimum.gap);
-        mde_text_format(t, "%-28s %8s %18s %9s %18s\n", "domain", "weight", "90 % interval", "price", "90 % interval");
-        for (i = 0; i < o->k; i++) {
-            mde_text_format(t, "%-28.28s %8.4f %9.4f %8.4f %9.4f %9.4f %8.4f\n", o->domains[i], o->minimum.weights[i],
-                            o->interval.lower[i], o->interval.upper[i], o->prices[i], o->prices[o->k + i],
-                            o->prices[2 * o->k + i]);
-        }
-    }
-    if (o->suggested > 0) mde_text_format(t, "\n%d runs to make next: next_runs.csv\n", o->suggested);
-    if (o->warnings->length) {
-        const char *line = o->warnings->bytes;
-        mde_text_add(t, "\n");
-        while (*line) {
-            size_t length = strcspn(line, "\n");
-            mde_text_add(t, "warning: ");
-            mde__text_add_bytes(t, line, length + (line[length] == '\n'));
-            line += length + (line[length] == '\n');
-        }
-    }
-    if (o->tested) {
-        mde_text_format(t, "\non %d test runs: loss, Spearman in %%, MSE\n", o->test->count);
-        mde__add_score_lines(t, o, o->tested);
-    }
-    if (!mde__bad(c)) o->summary = mde__copy_text(c, t->bytes);
-    mde_text_free(t);
-}
-
-MDEDEF const char *mde_optimization_summary(const mde_optimization *o)
-{
-    return o && o->summary ? o->summary : "";
-}
-
-MDEDEF const double *mde_optimization_mixture(const mde_optimization *o, int *count)
-{
-    if (count) *count = o ? o->k : 0;
-    if (!o || (!o->evaluation && !o->experts)) return NULL;
-    return o->evaluation ? o->best.weights : o->minimum.weights;
-}
-
-/* ---- All of it ---- */
-
-/* A cell of a CSV file, quoted where it must be. */
-static void mde__add_cell(mde_text *t, const char *text)
-{
-    const char *at;
-    if (!strpbrk(text, ",\"\r\n")) {
-        mde_text_add(t, text);
-        return;
-    }
-    mde_text_add(t, "\"");
-    for (at = text; *at; at++) mde_text_format(t, *at == '"' ? "%c%c" : "%c", *at, *at);
-    mde_text_add(t, "\"");
-}
-
-static mde_text *mde__optimize_next_table(const mde_optimization *o)
-{
-    mde_text *t = mde_text_create(o->context);
-    int i, q;
-    mde_text_add(t, "run");
-    for (i = 0; i < o->k; i++) {
-        mde_text_add(t, ",");
-        mde__add_cell(t, mde__domain_name(o, i));
-    }
-    mde_text_add(t, "\n");
-    for (q = 0; q < o->suggested; q++) {
-        mde_text_format(t, "next%d", q + 1);
-        for (i = 0; i < o->k; i++) {
-            mde_text_add(t, ",");
-            mde_text_add_number(t, o->next[mde__cell(q, o->k, i)], 9);
-        }
-        mde_text_add(t, "\n");
-    }
-    return t;
-}
-
-static void mde__optimize_write(mde_optimization *o)
-{
-    mde_context *c = o->context;
-    const double *weights = mde_optimization_mixture(o, NULL);
-    mde_text *json = mde__optimize_json(o), *page = mde__optimize_page(o), *next = mde__optimize_next_table(o);
-    mde_text *mixture = mde_text_create(c);
-    if (weights) {
-        mde__add_json_mixture(mixture, o, weights);
-        mde_text_add(mixture, "\n");
-    }
-    if (!mde__bad(c)) mde__text_to_file(c, json, o->desc.out, "report.json");
-    if (!mde__bad(c)) mde__text_to_file(c, page, o->desc.out, "report.html");
-    if (!mde__bad(c) && weights) mde__text_to_file(c, mixture, o->desc.out, "mixture.json");
-    if (!mde__bad(c) && o->suggested > 0) mde__text_to_file(c, next, o->desc.out, "next_runs.csv");
-    mde_text_free(mixture);
-    mde_text_free(next);
-    mde_text_free(page);
-    mde_text_free(json);
-}
-
-MDEDEF mde_optimization *mde_optimize(mde_context *c, const mde_optimize_desc *desc)
-{
-    mde_optimization *o;
-    if (!c || mde__bad(c)) return NULL;
-    if (!desc) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "optimize: there is nothing to go by");
-        return NULL;
-    }
-    o = (mde_optimization *)mde_alloc(c, 1, sizeof *o);
-    if (!o) return NULL;
-    o->context = c;
-    o->desc = *desc;
-    o->spread = 1;
-    o->warnings = mde_text_create(c);
-    if (!mde__bad(c)) mde__optimize_read(o);
-    if (!mde__bad(c) && desc->out) mde_make_folder(c, desc->out);   /* not only after an hour of fitting */
-    if (!mde__bad(c) && o->runs) mde__optimize_fit(o);
-    if (!mde__bad(c) && o->runs) mde__optimize_search(o);
-    if (!mde__bad(c) && o->test) mde__optimize_test(o);
-    if (!mde__bad(c) && o->experts) mde__optimize_experts(o);
-    if (!mde__bad(c)) mde__optimize_suggest(o);
-    if (!mde__bad(c)) mde__optimize_summary(o);
-    if (!mde__bad(c) && desc->out) mde__optimize_write(o);
-    if (!mde__bad(c)) return o;
-    mde_optimization_free(o);
-    return NULL;
-}
-
-#endif /* MDE_NO_STDIO */
-
-/* ======================================================================
-   17. EXPERIMENT AND REPORT
-   ====================================================================== */
-
-/* The whole method as files in one folder. The plan holds every setting, and all that follows is a function of the
-   plan and the data; so a step reads what the steps before it wrote, and any step can be run again, by any process,
-   with the same result. A training run is a task with one output file, which names the plan it belongs to. */
-
-#ifndef MDE_NO_STDIO
 
 #define MDE__END_TASK "end_task" /* name of the end task among the validation texts */
 #define MDE__CHOICES 4           /* of a question: the right one and three others */
@@ -23597,11 +21940,11 @@ static void mde__write_run_table(mde_experiment *x, const char *name, int column
     mde_text_add(t, "run");
     for (j = 0; j < columns; j++) {
         mde_text_add(t, ",");
-        mde__add_cell(t, column_names[j]);
+        mde_text_add_csv(t, column_names[j]);
     }
     mde_text_add(t, "\n");
     for (i = 0; i < x->count; i++) {
-        mde__add_cell(t, x->tasks[i].name);
+        mde_text_add_csv(t, x->tasks[i].name);
         for (j = 0; j < columns; j++) {
             mde_text_add(t, ",");
             mde_text_add_number(t, values[i * columns + j], 9);
@@ -23656,7 +21999,7 @@ static void mde__write_curves(mde_experiment *x, const mde__tables *t)
         const mde_safetensor *curve = mde_safetensors_find(t->runs[i], "curve");
         int points = (int)curve->shape[1];
         for (p = 0; p < points; p++) {
-            mde__add_cell(text, x->tasks[i].name);
+            mde_text_add_csv(text, x->tasks[i].name);
             mde_text_add(text, ",");
             mde_text_add_number(text, (double)curve->data[p], 9);
             mde_text_add(text, ",");
@@ -23819,11 +22162,11 @@ static void mde__add_predictions(mde_experiment *x, const mde__tables *t, const 
     int i, j, first = x->count - t->n;
     for (i = 0; i < t->n; i++) {
         for (j = 0; j < t->v; j++) {
-            mde__add_cell(csv, model);
+            mde_text_add_csv(csv, model);
             mde_text_add(csv, ",");
-            mde__add_cell(csv, x->tasks[first + i].name);
+            mde_text_add_csv(csv, x->tasks[first + i].name);
             mde_text_add(csv, ",");
-            mde__add_cell(csv, mde__validation_name(x, j));
+            mde_text_add_csv(csv, mde__validation_name(x, j));
             mde_text_add(csv, ",");
             mde_text_add_number(csv, predicted[i * t->v + j], 9);
             mde_text_add(csv, ",");
@@ -24131,7 +22474,7 @@ static void mde__add_verified(mde_experiment *x, const mde__tables *t, const mde
         spread[o] = mde__objective_value(t->k, o, sd);
     }
     if (losses && !mde__bad(c)) {
-        mde__add_cell(csv, task->name);
+        mde_text_add_csv(csv, task->name);
         mde_text_add(json, "    {\"mixture\": ");
         mde_text_add_json(json, task->name);
         for (o = 0; o < MDE__OBJECTIVES; o++) {

@@ -1,18 +1,932 @@
 /* The best mixture of training domains from runs that are already there, from log-probabilities of experts, or from
    both; how far to trust it; and which runs to make next. Writes OUT/report.html, report.json and mixture.json.
      cc -O2 -fopenmp examples/mix_optimize.c -o mix_optimize -lm     (without -fopenmp: one thread)
-     ./mix_optimize --ratios ratios.csv --losses losses.csv --suggest 4 --out out/mix                              */
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+     ./mix_optimize --ratios ratios.csv --losses losses.csv --suggest 4 --out out/mix
+
+   Everything is read and checked first, then judged on runs held out, then searched; the files are written last, when
+   nothing but the disk can go wrong any more. */
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h") /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
+#include "mix_report.h"
+
+/* ---- Names and columns ---- */
+
+/* RegMix's columns are called train_the_pile_X and metric/the_pile_X_val_loss: X is what they are about. */
+static char *short_name(mde_context *c, const char *name)
+{
+    static const char *const heads[] = { "metric/", "train_", "the_pile_" }, *const tails[] = { "_val_loss", "_loss" };
+    size_t i, length = strlen(name);
+    char *copy = program_copy(c, name);
+    for (i = 0; copy && i < 3; i++) {
+        size_t head = strlen(heads[i]);
+        if (length > head && strncmp(copy, heads[i], head) == 0) {
+            memmove(copy, copy + head, length - head + 1);
+            length -= head;
+        }
+    }
+    for (i = 0; copy && i < 2; i++) {
+        size_t tail = strlen(tails[i]);
+        if (length > tail && strcmp(copy + length - tail, tails[i]) == 0) {
+            length -= tail;
+            copy[length] = 0;
+        }
+    }
+    return copy;
+}
+
+/* Index of a name, long or short; -1 when there is none. */
+static int find_name(int count, const char *const *names, const char *const *short_names, const char *name,
+                     size_t length)
+{
+    int i;
+    for (i = 0; i < count; i++) {
+        if (strlen(names[i]) == length && strncmp(names[i], name, length) == 0) return i;
+    }
+    for (i = 0; i < count; i++) {
+        if (strlen(short_names[i]) == length && strncmp(short_names[i], name, length) == 0) return i;
+    }
+    return -1;
+}
+
+/* Moves the columns of a table [rows, columns] so that column order[i] becomes column i. */
+static void order_columns(mde_context *c, int rows, int columns, const int *order, double *table)
+{
+    double *row = program_doubles(c, columns, 1);
+    int i, j;
+    for (i = 0; row && i < rows; i++) {
+        for (j = 0; j < columns; j++) row[j] = table[i * columns + order[j]];
+        memcpy(table + i * columns, row, (size_t)columns * sizeof(double));
+    }
+    mde_release(c, row);
+}
+
+/* Brings the columns of `table`, called names, into the order of wanted; other is where those come from. */
+static mde_status match_columns(mde_context *c, const char *path, const char *other, int count, const char **names,
+                                int wanted_count, const char *const *wanted, int rows, double *table)
+{
+    int *order = (int *)mde_alloc(c, (size_t)count, sizeof(int));
+    const char **short_names = (const char **)mde_alloc(c, (size_t)count, sizeof *short_names);
+    int i;
+    for (i = 0; i < count && !program_failed(c); i++) short_names[i] = short_name(c, names[i]);
+    for (i = 0; i < wanted_count && !program_failed(c); i++) {
+        char *name = short_name(c, wanted[i]);
+        int found = name ? find_name(count, names, short_names, wanted[i], strlen(wanted[i])) : 0;
+        if (name && found < 0) found = find_name(count, names, short_names, name, strlen(name));
+        mde_release(c, name);
+        if (found < 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s: has no column %s, which %s has", path, wanted[i], other);
+        } else if (i < count) {
+            order[i] = found;
+            for (found = 0; found < i && order[found] != order[i]; found++) {
+            }
+            if (found < i) {
+                mde_fail(c, MDE_BAD_FILE, "%s: column %s stands for both %s and %s of %s", path, names[order[i]],
+                         wanted[found], wanted[i], other);
+            }
+        }
+    }
+    if (!program_failed(c) && count != wanted_count) {
+        for (i = 0; i < count; i++) {
+            char *name = short_name(c, names[i]);
+            int j, known = 0;
+            for (j = 0; name && j < wanted_count; j++) {
+                char *against = short_name(c, wanted[j]);
+                known |= against && strcmp(against, name) == 0;
+                mde_release(c, against);
+            }
+            mde_release(c, name);
+            if (!known) mde_fail(c, MDE_BAD_FILE, "%s: column %s has no counterpart in %s", path, names[i], other);
+        }
+        mde_fail(c, MDE_BAD_FILE, "%s: has %d columns for the %d of %s", path, count, wanted_count, other);
+    }
+    if (!program_failed(c)) {
+        const char **moved = (const char **)mde_alloc(c, (size_t)count, sizeof *moved);
+        for (i = 0; moved && i < count; i++) moved[i] = names[order[i]];
+        for (i = 0; moved && i < count; i++) names[i] = moved[i];
+        mde_release(c, (void *)moved);
+        order_columns(c, rows, count, order, table);
+    }
+    for (i = 0; short_names && i < count; i++) mde_release(c, (void *)short_names[i]);
+    mde_release(c, (void *)short_names);
+    mde_release(c, order);
+    return mde_context_status(c);
+}
+
+/* By name, so that the order of a file's rows does not matter. */
+static void sort_runs(mde_runs *runs)
+{
+    int i, j, q;
+    for (i = 1; i < runs->count; i++) {
+        for (j = i; j > 0 && strcmp(runs->names[j], runs->names[j - 1]) < 0; j--) {
+            const char *name = runs->names[j];
+            double *w = runs->weights + j * runs->domains, *y = runs->losses + j * runs->metrics;
+            runs->names[j] = runs->names[j - 1];
+            runs->names[j - 1] = name;
+            for (q = 0; q < runs->domains; q++) {
+                double swap = w[q];
+                w[q] = w[q - runs->domains];
+                w[q - runs->domains] = swap;
+            }
+            for (q = 0; q < runs->metrics; q++) {
+                double swap = y[q];
+                y[q] = y[q - runs->metrics];
+                y[q - runs->metrics] = swap;
+            }
+        }
+    }
+}
+
+/* Leaves out the losses that the experts have no text for. */
+static void drop_losses(optimization *o)
+{
+    mde_context *c = o->context;
+    mde_runs *runs = o->runs;
+    int i, j, v, kept = 0;
+    for (j = 0; j < runs->metrics && !program_failed(c); j++) {
+        char *name = short_name(c, runs->metric_names[j]);
+        int found = 0;
+        for (v = 0; name && v < mde_experts_validations(o->experts) && !found; v++) {
+            char *text = short_name(c, mde_experts_validation(o->experts, v));
+            found = text && strcmp(text, name) == 0;
+            mde_release(c, text);
+        }
+        if (found) {
+            const char *swap = runs->metric_names[kept];
+            runs->metric_names[kept] = runs->metric_names[j];
+            runs->metric_names[j] = swap;
+            for (i = 0; i < runs->count; i++) {
+                double *row = runs->losses + i * runs->metrics, y = row[kept];
+                row[kept] = row[j];
+                row[j] = y;
+            }
+            kept++;
+        } else if (name) {
+            mde_text_format(o->warnings, "%s has no log-probabilities and is left out\n", name);
+        }
+        mde_release(c, name);
+    }
+    if (program_failed(c) || kept == runs->metrics) return;
+    for (i = 0; i < runs->count; i++) {
+        memmove(runs->losses + i * kept, runs->losses + i * runs->metrics, (size_t)kept * sizeof(double));
+    }
+    for (j = kept; j < runs->metrics; j++) {
+        mde_release(c, (void *)runs->metric_names[j]);
+        runs->metric_names[j] = NULL;
+    }
+    runs->metrics = kept;
+}
+
+/* Names of domains and metrics, from the runs, or else from the experts, or else from the file of domains. */
+static void read_names(optimization *o, const mde_csv *domains)
+{
+    mde_context *c = o->context;
+    int i, column = domains ? mde_csv_column(domains, "domain") : 0;
+    o->k = o->runs ? o->runs->domains : o->experts ? mde_experts_count(o->experts) : domains->rows;
+    o->m = o->runs ? o->runs->metrics : o->experts ? mde_experts_validations(o->experts) : 0;
+    if (o->k < 2 || o->k > MDE_MAX_DOMAINS) {
+        const char *from = o->runs ? o->settings.ratios : o->experts ? o->settings.logp : o->settings.domains;
+        mde_fail(c, MDE_BAD_FILE, "%s: %d domains; expected 2 to %d", from, o->k, MDE_MAX_DOMAINS);
+        return;
+    }
+    o->domains = (const char **)mde_alloc(c, (size_t)o->k, sizeof *o->domains);
+    o->metrics = (const char **)mde_alloc(c, (size_t)o->m + 1, sizeof *o->metrics);
+    for (i = 0; i < o->k && !program_failed(c); i++) {
+        o->domains[i] = short_name(c, o->runs      ? o->runs->domain_names[i]
+                                      : o->experts ? mde_experts_name(o->experts, i)
+                                                   : domains->cells[i * domains->columns + (column < 0 ? 0 : column)]);
+    }
+    for (i = 0; i < o->m && !program_failed(c); i++) {
+        o->metrics[i] = short_name(c, o->runs ? o->runs->metric_names[i] : mde_experts_validation(o->experts, i));
+    }
+}
+
+static void check_runs(optimization *o)
+{
+    mde_context *c = o->context;
+    int i, j, constant = 0;
+    for (j = 0; j < o->m && !program_failed(c); j++) {
+        double lowest = (double)INFINITY, highest = -(double)INFINITY;
+        int count = 0;
+        for (i = 0; i < o->n; i++) {
+            double y = o->runs->losses[i * o->m + j];
+            if (y != y) continue;
+            count++;
+            if (y < lowest) lowest = y;
+            if (y > highest) highest = y;
+        }
+        if (count < 5) {
+            mde_fail(c, MDE_BAD_FILE, "%s: column %s has %d losses; at least 5 runs are needed to fit and to judge",
+                     o->settings.losses, o->runs->metric_names[j], count);
+        } else if (!(highest > lowest)) {
+            constant++;
+            mde_text_format(o->warnings, "%s is the same in all runs and says nothing about mixtures\n", o->metrics[j]);
+        }
+    }
+    if (constant == o->m && !program_failed(c)) {
+        mde_fail(c, MDE_BAD_FILE, "%s: every loss is the same in all %d runs; there is nothing to choose by",
+                 o->settings.losses, o->n);
+    }
+}
+
+/* ---- Objective and bounds ---- */
+
+/* name=weight,name=weight or avg. */
+static void read_objective(optimization *o)
+{
+    mde_context *c = o->context;
+    const char *text = o->settings.objective ? o->settings.objective : "avg";
+    double total = 0;
+    int j;
+    o->objective = program_doubles(c, o->m + 1, 1);
+    if (!o->objective || o->m == 0) return;
+    if (strcmp(text, "avg") == 0) {
+        for (j = 0; j < o->m; j++) o->objective[j] = 1.0 / o->m;
+        return;
+    }
+    while (*text && !program_failed(c)) {
+        size_t item = strcspn(text, ","), name = strcspn(text, "=,");
+        const char *const *names = o->runs ? o->runs->metric_names : o->metrics;
+        double weight = 1;
+        j = find_name(o->m, names, o->metrics, text, name);
+        if (j < 0) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "objective: there is no metric %.*s; there is, for instance, %s", (int)name,
+                     text, o->metrics[0]);
+        } else if (name < item &&
+                   !(program_number(text + name + 1, item - name - 1, &weight) && weight >= 0 && weight <= 1e12)) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "objective: the weight of %s is \"%.*s\"; expected a number of 0 or more",
+                     o->metrics[j], (int)(item - name - 1), text + name + 1);
+        } else {
+            o->objective[j] += weight;
+            total += weight;
+        }
+        text += item + (text[item] == ',');
+    }
+    if (!program_failed(c) && !(total > 0)) mde_fail(c, MDE_BAD_ARGUMENT, "objective: all weights are 0");
+    for (j = 0; j < o->m && total > 0; j++) o->objective[j] /= total;
+}
+
+/* Which row of the file of domains each domain [k] has, -1 for none. */
+static void domain_rows(const optimization *o, const mde_csv *csv, int *rows)
+{
+    mde_context *c = o->context;
+    int names = mde_csv_column(csv, "domain"), row, i;
+    for (i = 0; i < o->k; i++) rows[i] = -1;
+    if ((o->runs || o->experts) && mde_csv_column(csv, "tokens") < 0 && mde_csv_column(csv, "prior") < 0 &&
+        mde_csv_column(csv, "min") < 0 && mde_csv_column(csv, "max") < 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: has none of the columns tokens, prior, min, max", csv->path);
+    }
+    for (row = 0; row < csv->rows && !program_failed(c); row++) {
+        const char *cell = csv->cells[row * csv->columns + (names < 0 ? 0 : names)];
+        char *name = short_name(c, cell);
+        i = name ? find_name(o->k, o->domains, o->domains, name, strlen(name)) : -1;
+        mde_release(c, name);
+        if (program_failed(c)) return;
+        if (i < 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: there is no domain %.100s among the %s", csv->path, csv->lines[row],
+                     cell, o->runs ? "runs" : "experts");
+        } else if (rows[i] >= 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %.100s stands already in line %d", csv->path, csv->lines[row],
+                     cell, csv->lines[rows[i]]);
+        } else {
+            rows[i] = row;
+        }
+    }
+}
+
+/* A column of the file of domains, by domain; NaN where there is none. */
+static void domain_column(const optimization *o, const mde_csv *csv, const int *rows, const char *name, double *out)
+{
+    mde_context *c = o->context;
+    int column = mde_csv_column(csv, name), i;
+    for (i = 0; i < o->k && !program_failed(c); i++) {
+        out[i] = column >= 0 && rows[i] >= 0 ? mde_csv_number(csv, rows[i], column) : (double)NAN;
+        if (out[i] == out[i] && !(out[i] >= 0 && out[i] < 1e300)) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d, column %s: is %.9g; expected 0 or more", csv->path,
+                     csv->lines[rows[i]], name, out[i]);
+        }
+    }
+}
+
+/* The file of domains: [k] each, NaN where it says nothing. */
+typedef struct domain_table {
+    double tokens[MDE_MAX_DOMAINS], prior[MDE_MAX_DOMAINS];
+    double minimum[MDE_MAX_DOMAINS], maximum[MDE_MAX_DOMAINS];
+} domain_table;
+
+/* What the file asks for must be possible: priors of all domains or of none, and a min that is no more than the max and
+   than what was tried. */
+static void check_domains(const optimization *o, const mde_csv *csv, const int *rows, const domain_table *d)
+{
+    mde_context *c = o->context;
+    int i, given = 0;
+    for (i = 0; i < o->k; i++) given += d->prior[i] == d->prior[i];
+    for (i = 0; i < o->k && !program_failed(c); i++) {
+        double cap = d->maximum[i] < 1 ? d->maximum[i] : 1; /* 1 for a NaN, too */
+        if (given > 0 && d->prior[i] != d->prior[i]) {
+            mde_fail(c, MDE_BAD_FILE, "%s: there is no prior of %s, but of other domains", csv->path, o->domains[i]);
+        } else if (d->minimum[i] > cap) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %.9g above %s%.9g", csv->path,
+                     csv->lines[rows[i]], o->domains[i], d->minimum[i], cap < 1 ? "its max " : "", cap);
+        } else if (d->minimum[i] > o->tried_upper[i]) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %.9g, but no run had more than %.9g",
+                     csv->path, csv->lines[rows[i]], o->domains[i], d->minimum[i], o->tried_upper[i]);
+        }
+    }
+}
+
+static void read_domains(const optimization *o, const mde_csv *csv, domain_table *d)
+{
+    int i, rows[MDE_MAX_DOMAINS];
+    for (i = 0; i < o->k; i++) d->tokens[i] = d->prior[i] = d->minimum[i] = d->maximum[i] = (double)NAN;
+    if (!csv) return;
+    domain_rows(o, csv, rows);
+    if (program_failed(o->context)) return;
+    domain_column(o, csv, rows, "tokens", d->tokens);
+    domain_column(o, csv, rows, "prior", d->prior);
+    domain_column(o, csv, rows, "min", d->minimum);
+    domain_column(o, csv, rows, "max", d->maximum);
+    if (!program_failed(o->context)) check_domains(o, csv, rows, d);
+}
+
+/* The file's priors, else the shares of its tokens, else the mean of the runs. */
+static void set_prior(optimization *o, const domain_table *d, int tokens_known)
+{
+    double sum = 0;
+    int i, r;
+    for (i = 0; i < o->k; i++) {
+        double mean = 0;
+        for (r = 0; r < o->n; r++) mean += o->runs->weights[r * o->k + i] / o->n;
+        o->prior[i] = d->prior[i] == d->prior[i] ? d->prior[i] : tokens_known ? d->tokens[i] : o->n > 0 ? mean : 1.0;
+        sum += o->prior[i];
+    }
+    if (!(sum > 0)) mde_fail(o->context, MDE_BAD_FILE, "%s: the priors sum to 0", o->settings.domains);
+    for (i = 0; i < o->k; i++) o->prior[i] /= sum;
+}
+
+/* The upper bound falls to cap where that is less. The least that was tried gives way to a cap that must hold. */
+static void lower_the_cap(optimization *o, int i, double cap, int must, const char *reason)
+{
+    if (!(cap < o->upper[i])) return;
+    if (cap < o->lower[i]) {
+        if (must) {
+            mde_text_format(o->warnings, "no run had as little of %s as the bound %.9g (%s): nothing is known there\n",
+                            o->domains[i], cap, reason);
+            o->lower[i] = cap;
+        }
+        cap = o->lower[i];
+    }
+    o->upper[i] = cap;
+    o->upper_reason[i] = reason;
+}
+
+/* Prior, tokens and bounds: what was tried, so many times the prior, the token budget, and the file's own bounds. */
+static void set_bounds(optimization *o, const mde_csv *csv)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    double highest = 0, lowest = 0, ratio = s->max_ratio > 0 ? s->max_ratio : 15;
+    double epochs = s->max_epochs > 0 ? s->max_epochs : 4;
+    domain_table d;
+    int i, known = 1;
+    o->prior = program_doubles(c, 6, o->k);
+    o->upper_reason = (const char **)mde_alloc(c, (size_t)o->k, sizeof *o->upper_reason);
+    if (program_failed(c)) return;
+    o->tokens = o->prior + o->k;
+    o->lower = o->tokens + o->k;
+    o->upper = o->lower + o->k;
+    o->tried_lower = o->upper + o->k;
+    o->tried_upper = o->tried_lower + o->k;
+    for (i = 0; i < o->k; i++) o->tried_upper[i] = 1;
+    if (o->n > 0) mde_bounds_of_runs(o->n, o->k, o->runs->weights, 0, o->tried_lower, o->tried_upper);
+    read_domains(o, csv, &d);
+    if (program_failed(c)) return;
+    memcpy(o->tokens, d.tokens, (size_t)o->k * sizeof(double));
+    for (i = 0; i < o->k; i++)
+        if (!(d.tokens[i] >= 0)) known = 0;
+    if (s->target_tokens > 0 && !known) {
+        mde_fail(c, MDE_BAD_ARGUMENT,
+                 "token budget: the file of domains must have a column tokens with a number for "
+                 "each of the %d domains",
+                 o->k);
+        return;
+    }
+    set_prior(o, &d, known);
+    for (i = 0; i < o->k && !program_failed(c); i++) {
+        o->lower[i] = d.minimum[i] > o->tried_lower[i] ? d.minimum[i] : o->tried_lower[i];
+        o->upper[i] = 1;
+        lower_the_cap(o, i, o->tried_upper[i], 0, "most that was tried");
+        if (ratio < 1e30 && (o->n > 0 || s->max_ratio > 0)) {
+            lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
+        }
+        if (s->target_tokens > 0) lower_the_cap(o, i, epochs * d.tokens[i] / s->target_tokens, 1, "token budget");
+        lower_the_cap(o, i, d.maximum[i], 1, "file of domains");
+        if (o->lower[i] < d.minimum[i]) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "token budget: it leaves %s at most %.9g, less than its min %.9g",
+                     o->domains[i], o->upper[i], d.minimum[i]);
+        }
+        highest += o->upper[i];
+        lowest += o->lower[i];
+    }
+    if (program_failed(c)) return;
+    if (lowest > 1.0 + 1e-9) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the lower bounds of all domains sum to %.9g, so no mixture fits",
+                 lowest);
+    } else if (highest < 1.0 - 1e-9) {
+        mde_fail(c, MDE_BAD_ARGUMENT,
+                 "bounds: the upper bounds of all domains sum to %.9g, so no mixture fits; allow "
+                 "more epochs, fewer target tokens or a higher ratio to the prior",
+                 highest);
+    }
+}
+
+/* ---- Which regression ---- */
+
+static int parse_features(mde_context *c, const char *text)
+{
+    static const struct {
+        const char *name;
+        int feature;
+    } table[] = { { "raw", MDE_FEATURE_RAW },       { "log", MDE_FEATURE_LOG },
+                  { "sqrt", MDE_FEATURE_SQRT },     { "products", MDE_FEATURE_PRODUCTS },
+                  { "power", MDE_FEATURE_POWER },   { "pooled", MDE_FEATURE_POOLED },
+                  { "scarce", MDE_FEATURE_SCARCE }, { "mde", MDE_FEATURE_MDE },
+                  { "own", MDE_FEATURE_OWN } };
+    int set = 0;
+    while (text && *text) {
+        size_t length = strcspn(text, "+,"), i;
+        for (i = 0; i < sizeof table / sizeof *table; i++) {
+            if (strlen(table[i].name) == length && strncmp(text, table[i].name, length) == 0) break;
+        }
+        if (i == sizeof table / sizeof *table) {
+            mde_fail(c, MDE_BAD_ARGUMENT,
+                     "features: \"%.*s\" is none of raw, log, sqrt, products, power, pooled, "
+                     "scarce, mde, own",
+                     (int)length, text);
+            return 0;
+        }
+        set |= table[i].feature;
+        text += length + (text[length] != 0);
+    }
+    return set;
+}
+
+static mde_surrogate_desc chosen_model(optimization *o)
+{
+    static const struct {
+        const char *name;
+        mde_model model;
+    } table[] = { { "auto", MDE_AUTO },         { "ridge", MDE_RIDGE }, { "law", MDE_MIXING_LAW },
+                  { "pooled", MDE_POOLED_LAW }, { "trees", MDE_TREES }, { "gp", MDE_GP },
+                  { "mtgp", MDE_MULTITASK_GP }, { "stack", MDE_STACK } };
+    const char *name = o->settings.model ? o->settings.model : "auto";
+    mde_surrogate_desc desc;
+    size_t i;
+    memset(&desc, 0, sizeof desc);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(name, table[i].name) == 0) break;
+    if (i == sizeof table / sizeof *table) {
+        mde_fail(o->context, MDE_BAD_ARGUMENT,
+                 "model: \"%s\" is none of auto, ridge, law, pooled, trees, gp, mtgp, stack", name);
+        return desc;
+    }
+    desc.fit.model = table[i].model;
+    desc.fit.seed = o->settings.seed;
+    desc.fit.kernel = MDE_MATERN32;
+    desc.fit.outliers = 1;
+    desc.features = parse_features(o->context, o->settings.features);
+    desc.experts = o->experts;
+    if (desc.features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
+        mde_fail(o->context, MDE_BAD_ARGUMENT, "features: %s chooses its own; name a single model", name);
+    }
+    return desc;
+}
+
+/* Each fold must leave enough of every loss to fit to; said before anything is fitted, with the loss's name. */
+static void check_folds(optimization *o)
+{
+    mde_context *c = o->context;
+    int *fold = (int *)mde_alloc(c, (size_t)o->n, sizeof(int));
+    int folds = fold ? mde_deal_folds(c, o->n, o->k, o->runs->weights, o->settings.folds, o->settings.seed, fold) : 0;
+    int i, j, f;
+    for (j = 0; j < o->m && folds > 1; j++) {
+        for (f = 0; f < folds; f++) {
+            int count = 0;
+            for (i = 0; i < o->n; i++) {
+                double y = o->runs->losses[i * o->m + j];
+                count += fold[i] != f && y == y;
+            }
+            if (count >= 3) continue;
+            mde_fail(c, MDE_BAD_FILE,
+                     "%s: column %s has so few losses that a fold leaves only %d to fit to; at least "
+                     "3 are needed: give more of them, or leave the column out",
+                     o->settings.losses, o->runs->metric_names[j], count);
+        }
+    }
+    mde_release(c, fold);
+}
+
+/* Whether what is asked for has what it needs. */
+static void check_request(const optimization *o)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    const char *alone = !s->losses ? s->ratios : !s->ratios ? s->losses : NULL;
+    if (!alone) alone = !s->test_losses ? s->test_ratios : !s->test_ratios ? s->test_losses : NULL;
+    if (alone) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "mixture weights and losses come in pairs: %s is given alone", alone);
+    } else if (!s->ratios && !s->logp && !(s->domains && s->suggest > 0)) {
+        mde_fail(c, MDE_BAD_ARGUMENT,
+                 "there is nothing to go by: give tables of runs, or log-probabilities, or, for a "
+                 "first design, a file of domains and the number of runs to suggest");
+    } else if (s->test_ratios && !s->ratios) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "runs to judge on need runs to fit to");
+    }
+}
+
+/* Brings the runs' columns into the order of the experts and their texts. */
+static void match_experts(optimization *o)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    const char *domains[MDE_MAX_DOMAINS];
+    int i, experts = mde_experts_count(o->experts), texts = mde_experts_validations(o->experts);
+    const char **names = (const char **)mde_alloc(c, (size_t)texts, sizeof *names);
+    for (i = 0; i < experts; i++) domains[i] = mde_experts_name(o->experts, i);
+    for (i = 0; names && i < texts; i++) names[i] = mde_experts_validation(o->experts, i);
+    if (!program_failed(c)) {
+        match_columns(c, s->ratios, s->logp, o->runs->domains, o->runs->domain_names, experts, domains, o->runs->count,
+                      o->runs->weights);
+    }
+    if (!program_failed(c)) drop_losses(o);
+    if (!program_failed(c)) {
+        match_columns(c, s->losses, s->logp, o->runs->metrics, o->runs->metric_names, texts, names, o->runs->count,
+                      o->runs->losses);
+    }
+    mde_release(c, (void *)names);
+}
+
+static void read_test(optimization *o)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    o->test = mde_runs_open(c, s->test_ratios, s->test_losses);
+    if (o->test) {
+        match_columns(c, s->test_ratios, s->ratios, o->test->domains, o->test->domain_names, o->k,
+                      o->runs->domain_names, o->test->count, o->test->weights);
+    }
+    if (!program_failed(c)) {
+        match_columns(c, s->test_losses, s->losses, o->test->metrics, o->test->metric_names, o->m,
+                      o->runs->metric_names, o->test->count, o->test->losses);
+    }
+}
+
+static void read_inputs(optimization *o)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    mde_csv *domains = NULL;
+    check_request(o);
+    if (s->domains && !program_failed(c)) domains = mde_csv_read(c, s->domains);
+    if (domains && domains->rows < 1) mde_fail(c, MDE_BAD_FILE, "%s: has no domain", s->domains);
+    if (s->ratios && !program_failed(c)) o->runs = mde_runs_open(c, s->ratios, s->losses);
+    if (o->runs) sort_runs(o->runs);
+    if (s->logp && !program_failed(c)) o->experts = mde_experts_open(c, s->logp, s->nll);
+    if (o->runs && o->experts) match_experts(o);
+    o->n = o->runs ? o->runs->count : 0;
+    if (!program_failed(c)) read_names(o, domains);
+    if (!program_failed(c) && o->runs) check_runs(o);
+    if (!program_failed(c) && s->test_ratios) read_test(o);
+    if (!program_failed(c)) read_objective(o);
+    if (!program_failed(c)) set_bounds(o, domains);
+    if (!program_failed(c) && o->runs) check_folds(o);
+    if (!program_failed(c) && o->runs) chosen_model(o);
+    mde_csv_free(domains);
+}
+
+/* ---- Judged on runs held out ---- */
+
+static void score_metric(mde_context *c, int n, int m, int j, const double *predicted, const double *sd,
+                         const double *losses, uint64_t seed, double *a, double *b, metric_score *out)
+{
+    int i, count = 0, covered = 0;
+    for (i = 0; i < n; i++) {
+        int at = i * m + j;
+        if (losses[at] != losses[at]) continue;
+        if (fabs(predicted[at] - losses[at]) <= LEVEL_90 * sd[at]) covered++;
+        a[count] = predicted[at];
+        b[count++] = losses[at];
+    }
+    out->spearman = mde_spearman(count, a, b);
+    out->mse = mde_mse(count, a, b);
+    out->coverage = count > 0 ? (double)covered / count : (double)NAN;
+    out->low = out->high = (double)NAN;
+    if (count >= 3 && out->spearman == out->spearman) {
+        mde_spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
+    }
+}
+
+/* A score a metric and, last, their means over the metrics that have one. */
+static metric_score *score_metrics(optimization *o, int n, const double *predicted, const double *sd,
+                                   const double *losses)
+{
+    mde_context *c = o->context;
+    metric_score *scores = (metric_score *)mde_alloc(c, (size_t)o->m + 1, sizeof *scores), *mean;
+    double *a = program_doubles(c, 2, n);
+    int j, ranked = 0, judged = 0;
+    mean = scores ? scores + o->m : NULL;
+    for (j = 0; j < o->m && !program_failed(c); j++) {
+        score_metric(c, n, o->m, j, predicted, sd, losses, o->settings.seed, a, a + n, scores + j);
+        if (scores[j].mse == scores[j].mse) {
+            mean->mse += scores[j].mse;
+            mean->coverage += scores[j].coverage;
+            judged++;
+        }
+        if (scores[j].spearman != scores[j].spearman) continue;
+        mean->spearman += scores[j].spearman;
+        mean->low += scores[j].low;
+        mean->high += scores[j].high;
+        ranked++;
+    }
+    if (mean) {
+        mean->mse = judged ? mean->mse / judged : (double)NAN;
+        mean->coverage = judged ? mean->coverage / judged : (double)NAN;
+        mean->spearman = ranked ? mean->spearman / ranked : (double)NAN;
+        mean->low = ranked ? mean->low / ranked : (double)NAN;
+        mean->high = ranked ? mean->high / ranked : (double)NAN;
+    }
+    mde_release(c, a);
+    return scores;
+}
+
+/* Objective of held-out runs: how it ranks them, and the best that was reached. */
+static void judge_objective(optimization *o)
+{
+    mde_context *c = o->context;
+    const mde_evaluation *e = o->evaluation;
+    double *predicted = program_doubles(c, 2, o->n), *truth = predicted ? predicted + o->n : NULL;
+    int i, count = 0;
+    o->best_tried = (double)INFINITY;
+    for (i = 0; i < o->n && predicted; i++) {
+        truth[count] = objective_of(o, o->runs->losses + i * o->m);
+        predicted[count] = objective_of(o, e->predicted + i * o->m);
+        if (truth[count] != truth[count]) continue;
+        if (truth[count] < o->best_tried) {
+            o->best_tried = truth[count];
+            o->best_run = i;
+        }
+        count++;
+    }
+    o->objective_spearman = o->objective_low = o->objective_high = (double)NAN;
+    if (count >= 3) {
+        o->objective_spearman = mde_spearman(count, predicted, truth);
+        mde_spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, &o->objective_low,
+                              &o->objective_high);
+    }
+    mde_release(c, predicted);
+    o->regret = mde_evaluation_regret(e, o->runs->losses, o->objective, &o->regret_of_chance);
+    o->spread = mde_evaluation_spread(e, o->runs->losses, o->objective);
+    if (count == 0) mde_fail(c, MDE_BAD_FILE, "%s: no run has all losses of the objective", o->settings.losses);
+}
+
+/* Returns 1, with an error, when the job is to stop. */
+static int report_step(const optimization *o, const char *stage, int step, int steps)
+{
+    return program_step(o->context, o->settings.progress, o->settings.user, stage, step, steps);
+}
+
+static void fit(optimization *o)
+{
+    mde_context *c = o->context;
+    mde_surrogate_desc desc = chosen_model(o), chosen;
+    mde_evaluate_desc how;
+    const double *weights = o->runs->weights, *losses = o->runs->losses;
+    if (program_failed(c)) return;
+    memset(&how, 0, sizeof how);
+    how.folds = o->settings.folds;
+    how.seed = o->settings.seed;
+    how.progress = o->settings.progress;
+    how.user = o->settings.user;
+    o->evaluation = mde_evaluate(c, o->n, o->k, o->m, weights, losses, &desc, &how);
+    if (!o->evaluation) return;
+    if (report_step(o, "fit", 0, 1)) return;
+    o->surrogate = mde_evaluation_fit(o->evaluation, weights, losses);
+    if (program_failed(c) || report_step(o, "fit", 1, 1)) return;
+    o->held_out = score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
+    o->noise = program_doubles(c, o->m, 1);
+    if (!o->noise) return;
+    o->repeats = mde_repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
+    judge_objective(o);
+    chosen = mde_evaluation_choice(o->evaluation);
+    if (program_failed(c)) return;
+    o->points = mde_learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
+}
+
+static void search(optimization *o)
+{
+    mde_context *c = o->context;
+    mde_choose_desc desc;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.objective = o->objective;
+    desc.prior = o->prior;
+    desc.kl = o->settings.kl;
+    desc.caution = resolved_caution(o);
+    desc.spread = o->spread;
+    desc.tried = o->runs->weights;
+    desc.runs = o->n;
+    desc.seed = o->settings.seed;
+    desc.lower = o->lower;
+    desc.upper = o->upper;
+    if (report_step(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
+    if (report_step(o, "search", 1, 2)) return;
+    desc.lower = desc.upper = NULL;
+    desc.caution = 0;
+    if (mde_surrogate_minimize(o->surrogate, &desc, &o->unbounded)) return;
+    if (report_step(o, "search", 2, 2)) return;
+    o->predicted = program_doubles(c, 2, o->m);
+    if (!o->predicted) return;
+    o->predicted_sd = o->predicted + o->m;
+    mde_surrogate_predict(o->surrogate, 1, o->best.weights, o->predicted, o->predicted_sd);
+    for (i = 0; i < o->k; i++) {
+        double w = o->unbounded.weights[i];
+        if (w > o->tried_upper[i] + 0.001) {
+            mde_text_format(o->warnings,
+                            "without bounds the optimum has %.9g of %s, but no run had more than %.9g: "
+                            "nothing is known there\n",
+                            0.001 * (int)(1000 * w + 0.5), o->domains[i],
+                            0.001 * (int)(1000 * o->tried_upper[i] + 0.5));
+        }
+    }
+    if (o->objective_low < 0.2 || o->objective_spearman != o->objective_spearman) {
+        mde_text_add(o->warnings, "the regression hardly ranks runs it has not seen: do not trust the mixture\n");
+    }
+    if (o->best.loss + LEVEL_90 * o->best.sd > o->best_tried && o->best.loss < o->best_tried) {
+        mde_text_add(o->warnings, "the predicted gain over the best run is within the prediction's 90 % interval\n");
+    }
+    if (o->best.loss >= o->best_tried) {
+        int outside = 0;
+        for (i = 0; i < o->k; i++) {
+            double w = o->runs->weights[o->best_run * o->k + i];
+            outside |= w > o->upper[i] + 1e-3 || w < o->lower[i] - 1e-3;
+        }
+        mde_text_format(o->warnings, "the mixture is predicted to be no better than the best run, %s\n",
+                        outside ? "which lies outside of the bounds" : "whose loss may be luck");
+    }
+}
+
+/* Three decimals are what people type: rounds down, and deals out what is left to those that lost most, inside bounds.
+   Where bounds leave no such mixture, the weights stay as they are. */
+static void round_mixture(int k, const double *lower, const double *upper, double *w)
+{
+    int units[MDE_MAX_DOMAINS], minimum[MDE_MAX_DOMAINS], maximum[MDE_MAX_DOMAINS], rest = 1000, i;
+    for (i = 0; i < k; i++) {
+        minimum[i] = (int)ceil(1000.0 * lower[i] - 1e-9);
+        maximum[i] = (int)floor(1000.0 * upper[i] + 1e-9);
+        if (minimum[i] > maximum[i]) return;
+        units[i] = (int)floor(1000.0 * w[i]);
+        if (units[i] < minimum[i]) units[i] = minimum[i];
+        if (units[i] > maximum[i]) units[i] = maximum[i];
+        rest -= units[i];
+    }
+    while (rest != 0) {
+        int step = rest > 0 ? 1 : -1, furthest = -1;
+        double largest = -(double)INFINITY;
+        for (i = 0; i < k; i++) {
+            double lost = step * (1000.0 * w[i] - units[i]);
+            if ((step > 0 ? units[i] >= maximum[i] : units[i] <= minimum[i]) || !(lost > largest)) continue;
+            largest = lost;
+            furthest = i;
+        }
+        if (furthest < 0) return;
+        units[furthest] += step;
+        rest -= step;
+    }
+    for (i = 0; i < k; i++) w[i] = units[i] / 1000.0;
+}
+
+static void suggest(optimization *o)
+{
+    mde_context *c = o->context;
+    mde_suggest_desc desc;
+    int count = o->settings.suggest, i;
+    if (count <= 0) return;
+    memset(&desc, 0, sizeof desc);
+    desc.acquisition = o->settings.acquisition;
+    desc.objective = o->objective;
+    desc.lower = o->lower;
+    desc.upper = o->upper;
+    desc.spread = o->spread;
+    desc.seed = o->settings.seed;
+    desc.best = o->best_tried;
+    desc.centre = o->surrogate ? o->best.weights : NULL;
+    desc.made = &o->suggested;
+    o->next = program_doubles(c, count, o->k);
+    if (!o->next ||
+        mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next))
+        return;
+    if (o->suggested < count) {
+        mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
+                        o->suggested);
+    }
+    for (i = 0; i < o->suggested; i++) round_mixture(o->k, o->lower, o->upper, o->next + i * o->k);
+}
+
+/* The experts alone: their certified minimum inside the bounds, its prices, and what resampled documents say. */
+static void minimize_experts(optimization *o)
+{
+    mde_context *c = o->context;
+    mde_minimize_desc minimize;
+    mde_bootstrap_desc bootstrap;
+    memset(&minimize, 0, sizeof minimize);
+    memset(&bootstrap, 0, sizeof bootstrap);
+    minimize.objective = o->objective;
+    minimize.lower = o->lower;
+    minimize.upper = o->upper;
+    bootstrap.minimize = &minimize;
+    bootstrap.seed = o->settings.seed;
+    if (report_step(o, "experts", 0, 2)) return;
+    o->prices = program_doubles(c, 3, o->k);
+    if (!o->prices || mde_mixture_minimize(o->experts, &minimize, &o->minimum)) return;
+    if (report_step(o, "experts", 1, 2)) return;
+    if (mde_mixture_prices(o->experts, o->objective, o->minimum.weights, o->prices)) return;
+    if (mde_mixture_price_intervals(o->experts, o->objective, o->minimum.weights, NULL, o->prices + o->k,
+                                    o->prices + 2 * o->k))
+        return;
+    if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
+        report_step(o, "experts", 2, 2);
+    }
+}
+
+static void test_model(optimization *o)
+{
+    mde_context *c = o->context;
+    int n = o->test->count;
+    double *mean = program_doubles(c, 2 * n, o->m), *sd = mean ? mean + n * o->m : NULL;
+    if (mean && mde_surrogate_predict(o->surrogate, n, o->test->weights, mean, sd) == MDE_OK) {
+        o->tested = score_metrics(o, n, mean, sd, o->test->losses);
+    }
+    mde_release(c, mean);
+}
+
+/* ---- The whole job ---- */
+
+static void optimization_free(optimization *o)
+{
+    mde_context *c = o ? o->context : NULL;
+    int i;
+    if (!o) return;
+    mde_surrogate_free(o->surrogate);
+    mde_evaluation_free(o->evaluation);
+    mde_experts_free(o->experts);
+    for (i = 0; o->domains && i < o->k; i++) mde_release(c, (void *)o->domains[i]);
+    for (i = 0; o->metrics && i < o->m; i++) mde_release(c, (void *)o->metrics[i]);
+    mde_release(c, (void *)o->domains);
+    mde_release(c, (void *)o->metrics);
+    mde_release(c, (void *)o->upper_reason);
+    mde_release(c, o->objective);
+    mde_release(c, o->prior);
+    mde_release(c, o->held_out);
+    mde_release(c, o->tested);
+    mde_release(c, o->noise);
+    mde_release(c, o->predicted);
+    mde_release(c, o->next);
+    mde_release(c, o->prices);
+    mde_text_free(o->summary);
+    mde_text_free(o->warnings);
+    mde_runs_free(o->runs);
+    mde_runs_free(o->test);
+    mde_release(c, o);
+}
+
+static optimization *optimize(mde_context *c, const optimize_settings *settings)
+{
+    optimization *o = (optimization *)mde_alloc(c, 1, sizeof *o);
+    if (!o) return NULL;
+    o->context = c;
+    o->settings = *settings;
+    o->spread = 1;
+    o->warnings = mde_text_create(c);
+    if (!program_failed(c)) read_inputs(o);
+    if (!program_failed(c) && settings->out) mde_make_folder(c, settings->out); /* not only after an hour of fitting */
+    if (!program_failed(c) && o->runs) fit(o);
+    if (!program_failed(c) && o->runs) search(o);
+    if (!program_failed(c) && o->test) test_model(o);
+    if (!program_failed(c) && o->experts) minimize_experts(o);
+    if (!program_failed(c)) suggest(o);
+    if (!program_failed(c)) o->summary = summary_text(o);
+    if (!program_failed(c) && settings->out) write_report(o);
+    if (!program_failed(c)) return o;
+    optimization_free(o);
+    return NULL;
+}
+
+/* ---- Command line ---- */
 
 static const char *const usage =
     "mix_optimize: the best mixture of training domains, from finished runs or log-probabilities\n"
@@ -20,173 +934,70 @@ static const char *const usage =
     "  mix_optimize --ratios R.csv --losses L.csv --out OUT [options]     a regression on finished runs\n"
     "  mix_optimize --logp DIR --out OUT [options]                        experts alone: certified minimum\n"
     "  mix_optimize --ratios R.csv --losses L.csv --logp DIR --out OUT    the experts' losses as further inputs\n"
-    "  mix_optimize --domains D.csv --suggest Q --out OUT                 a first design: Q mixtures to run\n"
-    "\n"
-    "What is known\n"
-    "  --ratios FILE          CSV: run, then a column a domain with its weight; rows sum to 1 within 1 %\n"
-    "  --losses FILE          CSV: run, then a column a loss; joined by run; an empty cell is a missing loss\n"
-    "  --test-ratios FILE, --test-losses FILE\n"
-    "                         runs to judge on; prints a line a loss: NAME SPEARMAN MSE (Spearman in %), the last is mean\n"
-    "  --logp DIR             DIR/<loss>/<domain>.npy: natural log of the probability of each token\n"
-    "  --nll                  the files of --logp hold negative log-likelihoods\n"
-    "  --domains FILE         CSV: domain, and any of the columns tokens, prior, min, max\n"
-    "What is wanted\n"
-    "  --objective SPEC       avg (default), or name=weight,name=weight,...\n"
-    "  --model NAME           auto (default: nested cross-validation decides), ridge, law, pooled, trees, gp, mtgp, stack\n"
-    "  --features SET         of a single model, joined by +: raw log sqrt products power pooled scarce mde own\n"
-    "  --caution X            standard deviations added to the predicted loss in the search; default 1\n"
-    "  --suggest Q            runs to make next; default 0\n"
-    "  --acquisition NAME     what makes a run worth making: ei (default, expected improvement), ucb, space\n"
-    "Bounds (weights never go beyond what was tried)\n"
-    "  --max-ratio X          at most X times the prior; default 15; inf: any. The prior is the file's, else the shares\n"
-    "                         of its tokens, else the mean of the runs\n"
-    "  --target-tokens T      with the tokens of --domains: at most --max-epochs passes over a domain in T tokens\n"
-    "  --max-epochs E         default 4\n"
-    "  --kl X                 adds X times the divergence from the prior to the loss; default 0\n"
-    "The rest\n"
-    "  --folds N              of the cross-validation; default 5\n"
-    "  --seed N               default 0\n"
-    "  --threads N            default: all; results do not depend on it\n"
-    "  --quiet                no progress\n"
-    "  --out OUT              folder for report.html, report.json, mixture.json, next_runs.csv\n";
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int progress(const mde_progress *p, void *user)
-{
-    const int *quiet = (const int *)user;
-    if (!*quiet) mde_print_progress(p, NULL);
-    return interrupted;
-}
-
-typedef struct option {
-    const char *name;
-    char kind; /* 's' text, 'd' number, 'p' number above 0, 'i' int, 'u' seed, 'f' flag */
-    void *value;
-} option;
-
-static int set_option(const option *o, const char *text)
-{
-    char *end;
-    double number;
-    if (o->kind == 's') {
-        *(const char **)o->value = text;
-        return *text != 0;
-    }
-    errno = 0;
-    if (o->kind == 'u') {
-        *(uint64_t *)o->value = strtoull(text, &end, 10);
-        return end != text && *end == 0 && errno == 0 && text[0] >= '0' && text[0] <= '9';
-    }
-    number = strtod(text, &end);
-    if (end == text || *end || !(o->kind == 'p' ? number > 0 : number >= 0) ||
-        (o->kind == 'i' && (number > 1e6 || number != (double)(int)number)))
-        return 0;
-    if (o->kind == 'i') *(int *)o->value = (int)number;
-    else *(double *)o->value = number;
-    return 1;
-}
-
-/* Returns 0, with a line that says why, when an argument is wrong. */
-static int parse(int argc, char **argv, const option *table, size_t options)
-{
-    int i;
-    size_t o;
-    for (i = 1; i < argc; i++) {
-        for (o = 0; o < options; o++) {
-            if (strcmp(argv[i], table[o].name) == 0) break;
-        }
-        if (o == options) {
-            fprintf(stderr, "mix_optimize: %s is not an option; see mix_optimize --help\n", argv[i]);
-            return 0;
-        }
-        if (table[o].kind == 'f') {
-            *(int *)table[o].value = 1;
-            continue;
-        }
-        if (i + 1 == argc || !set_option(&table[o], argv[i + 1])) {
-            fprintf(stderr, "mix_optimize: %s: \"%s\" is not a value for it\n", argv[i],
-                    i + 1 < argc ? argv[i + 1] : "");
-            return 0;
-        }
-        i++;
-    }
-    return 1;
-}
+    "  mix_optimize --domains D.csv --suggest Q --out OUT                 a first design: Q mixtures to run\n";
 
 int main(int argc, char **argv)
 {
-    mde_optimize_desc d;
-    mde_context_desc settings;
-    mde_optimization *result;
+    program p;
+    optimize_settings s;
+    optimization *result;
     mde_context *c;
-    mde_status status;
     const char *acquisition = "ei";
     double caution = 1;
-    int i, quiet = 0;
-    const option table[] = { { "--ratios", 's', &d.ratios },
-                             { "--losses", 's', &d.losses },
-                             { "--test-ratios", 's', &d.test_ratios },
-                             { "--test-losses", 's', &d.test_losses },
-                             { "--logp", 's', &d.logp },
-                             { "--nll", 'f', &d.nll },
-                             { "--domains", 's', &d.domains },
-                             { "--objective", 's', &d.objective },
-                             { "--model", 's', &d.model },
-                             { "--features", 's', &d.features },
-                             { "--caution", 'd', &caution },
-                             { "--suggest", 'i', &d.suggest },
-                             { "--acquisition", 's', &acquisition },
-                             { "--max-ratio", 'p', &d.max_ratio },
-                             { "--target-tokens", 'p', &d.target_tokens },
-                             { "--max-epochs", 'p', &d.max_epochs },
-                             { "--kl", 'd', &d.kl },
-                             { "--folds", 'i', &d.folds },
-                             { "--seed", 'u', &d.seed },
-                             { "--threads", 'i', &settings.threads },
-                             { "--quiet", 'f', &quiet },
-                             { "--out", 's', &d.out } };
-    memset(&d, 0, sizeof d);
-    memset(&settings, 0, sizeof settings);
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
-    }
-    if (!parse(argc, argv, table, sizeof table / sizeof *table)) return 2;
-    if (!d.out) {
-        fprintf(stderr, "mix_optimize: --out names the folder for the report; see mix_optimize --help\n");
-        return 2;
-    }
-    if (strcmp(acquisition, "ucb") == 0) d.acquisition = MDE_CONFIDENCE_BOUND;
-    else if (strcmp(acquisition, "space") == 0) d.acquisition = MDE_SPACE_FILLING;
-    else if (strcmp(acquisition, "ei") != 0) {
-        fprintf(stderr, "mix_optimize: --acquisition: \"%s\" is none of ei, ucb, space\n", acquisition);
-        return 2;
-    }
-    d.caution = caution > 0 ? caution : MDE_ZERO;
-    d.progress = progress;
-    d.user = &quiet;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    c = mde_context_create(&settings);
-    result = mde_optimize(c, &d);
-    status = mde_context_status(c);
-    if (result) {
-        printf("report: %s/report.html\n\n%s", d.out, mde_optimization_summary(result));
-    } else if (status == MDE_STOPPED) {
-        fprintf(stderr, "\nmix_optimize: stopped; nothing was written\n");
-    } else {
-        fprintf(stderr, "mix_optimize: %s\n", mde_error(c));
-    }
-    mde_optimization_free(result);
-    mde_context_free(c);
-    return status ? 1 : 0;
+    const program_option options[] = {
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
+        { "--ratios", PROGRAM_FILE, "FILE", &s.ratios, 0, 0,
+          "CSV: run, then a column a domain with its weight; rows sum to 1 within 1 %" },
+        { "--losses", PROGRAM_FILE, "FILE", &s.losses, 0, 0,
+          "CSV: run, then a column a loss; joined by run; an empty cell is a missing loss" },
+        { "--test-ratios", PROGRAM_FILE, "FILE", &s.test_ratios, 0, 0, "runs to judge on, with --test-losses" },
+        { "--test-losses", PROGRAM_FILE, "FILE", &s.test_losses, 0, 0,
+          "prints a line a loss: NAME SPEARMAN MSE (Spearman in %); the last is their mean" },
+        { "--logp", PROGRAM_FILE, "DIR", &s.logp, 0, 0,
+          "DIR/<loss>/<domain>.npy: natural log of the probability of each token" },
+        { "--nll", PROGRAM_FLAG, NULL, &s.nll, 0, 0, "the files of --logp hold negative log-likelihoods" },
+        { "--domains", PROGRAM_FILE, "FILE", &s.domains, 0, 0,
+          "CSV: domain, and any of the columns tokens, prior, min, max" },
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is wanted" },
+        { "--objective", PROGRAM_FILE, "SPEC", &s.objective, 0, 0, "avg (default), or name=weight,name=weight,..." },
+        { "--model", PROGRAM_FILE, "NAME", &s.model, 0, 0,
+          "auto (default: nested cross-validation decides), ridge, law, pooled, trees, gp, mtgp, stack" },
+        { "--features", PROGRAM_FILE, "SET", &s.features, 0, 0,
+          "of a single model, joined by +: raw log sqrt products power pooled scarce mde own" },
+        { "--caution", PROGRAM_REAL, "X", &caution, 0, 0,
+          "standard deviations added to the predicted loss in the search; default 1" },
+        { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6, "runs to make next; default 0" },
+        { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
+          "what makes a run worth making: ei (default, expected improvement), ucb, space" },
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "Bounds (weights never go beyond what was tried)" },
+        { "--max-ratio", PROGRAM_POSITIVE, "X", &s.max_ratio, 0, 0,
+          "at most X times the prior; default 15; inf: any. The prior is the file's, else the shares of its tokens, "
+          "else the mean of the runs" },
+        { "--target-tokens", PROGRAM_POSITIVE, "T", &s.target_tokens, 0, 0,
+          "with the tokens of --domains: at most --max-epochs passes over a domain in T tokens" },
+        { "--max-epochs", PROGRAM_POSITIVE, "E", &s.max_epochs, 0, 0, "default 4" },
+        { "--kl", PROGRAM_REAL, "X", &s.kl, 0, 0, "adds X times the divergence from the prior to the loss; default 0" },
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "The rest" },
+        { "--folds", PROGRAM_INT, "N", &s.folds, 0, 1e6, "of the cross-validation; default 5" },
+        { "--out", PROGRAM_FILE, "OUT", &s.out, 0, 0,
+          "folder for report.html, report.json, mixture.json, next_runs.csv" }
+    };
+    memset(&s, 0, sizeof s);
+    program_start(&p, "mix_optimize", usage, options, (int)(sizeof options / sizeof *options));
+    p.when_stopped = "stopped; nothing was written";
+    if (!program_parse(&p, argc, argv)) return p.code;
+    if (!s.out) program_misused(&p, "", "--out names the folder for the report");
+    else if (strcmp(acquisition, "ucb") == 0) s.acquisition = MDE_CONFIDENCE_BOUND;
+    else if (strcmp(acquisition, "space") == 0) s.acquisition = MDE_SPACE_FILLING;
+    else if (strcmp(acquisition, "ei") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
+    if (p.code) return p.code;
+    s.caution = caution > 0 ? caution : MDE_ZERO;
+    s.seed = p.seed;
+    s.progress = program_progress;
+    s.user = &p;
+    c = program_context(&p);
+    result = optimize(c, &s);
+    if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
+    optimization_free(result);
+    return program_end(&p, c);
 }

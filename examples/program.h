@@ -18,10 +18,18 @@
 #define MDEMIX_PROGRAM_H
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef __GNUC__
+#define PROGRAM_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define PROGRAM_PRINTF(text, first)
+#endif
 
 enum { PROGRAM_DONE = 0, PROGRAM_FAILED = 1, PROGRAM_MISUSED = 2, PROGRAM_INTERRUPTED = 130 };
 
@@ -139,6 +147,17 @@ static inline int program_whole(const char *text, char **end, double minimum, do
     return *end != text && errno == 0 && (double)*value >= minimum && (double)*value <= maximum;
 }
 
+/* 1 when the whole of the text is a number. */
+static inline int program_number(const char *text, size_t length, double *value)
+{
+    char buffer[100], *end;
+    if (length == 0 || length >= sizeof buffer || *text == ' ') return 0;
+    memcpy(buffer, text, length);
+    buffer[length] = 0;
+    *value = strtod(buffer, &end);
+    return *end == 0;
+}
+
 static inline int program_set_ints(program_ints *out, const char *text, double minimum, double maximum)
 {
     char *end;
@@ -175,9 +194,8 @@ static inline int program_set(const program_option *o, const char *text)
         return 1;
     case PROGRAM_REAL:
     case PROGRAM_POSITIVE:
-        real = strtod(text, &end);
-        if (end == text || *end || !(o->kind == PROGRAM_POSITIVE ? real > 0 : real >= o->minimum) ||
-            (o->maximum > 0 && real > o->maximum))
+        if (!program_number(text, strlen(text), &real) ||
+            !(o->kind == PROGRAM_POSITIVE ? real > 0 : real >= o->minimum) || (o->maximum > 0 && real > o->maximum))
             return 0;
         *(double *)o->target = real;
         return 1;
@@ -314,6 +332,70 @@ static inline int program_end(program *p, mde_context *c)
     return status == MDE_STOPPED ? PROGRAM_INTERRUPTED : status ? PROGRAM_FAILED : PROGRAM_DONE;
 }
 
+/* Reports step of steps to a callback, which may be NULL; returns 1, with an error, when it wants to stop. */
+static inline int program_step(mde_context *c, mde_progress_fn *progress, void *user, const char *stage, int step,
+                               int steps)
+{
+    mde_progress p;
+    if (!progress) return 0;
+    memset(&p, 0, sizeof p);
+    p.stage = stage;
+    p.step = step;
+    p.steps = steps;
+    p.loss = (double)NAN;
+    p.reported = step - 1;
+    if (!progress(&p, user)) return 0;
+    mde_fail(c, MDE_STOPPED, "%s: stopped", stage);
+    return 1;
+}
+
+/* ---- Memory, text, files ---- */
+
+static inline int program_failed(const mde_context *c)
+{
+    return mde_context_status(c) != MDE_OK;
+}
+
+/* rows * columns zeros, freed with mde_release. */
+static inline double *program_doubles(mde_context *c, int rows, int columns)
+{
+    return (double *)mde_alloc(c, rows > 0 ? (size_t)rows : 1, (columns > 0 ? (size_t)columns : 1) * sizeof(double));
+}
+
+static inline char *program_copy(mde_context *c, const char *text)
+{
+    size_t length = strlen(text);
+    char *copy = (char *)mde_alloc(c, length + 1, 1);
+    if (copy) memcpy(copy, text, length);
+    return copy;
+}
+
+#define PROGRAM_PATH 4096
+
+/* A path by a format; an error, and the path empty, when it is too long. Returns path. */
+PROGRAM_PRINTF(3, 4)
+static inline const char *program_path(mde_context *c, char path[PROGRAM_PATH], const char *format, ...)
+{
+    va_list arguments;
+    int length;
+    va_start(arguments, format);
+    length = vsnprintf(path, PROGRAM_PATH, format, arguments);
+    va_end(arguments);
+    if (length < 0 || length >= PROGRAM_PATH) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%.200s...: a path of %d bytes is too long", path, length);
+        path[0] = 0;
+    }
+    return path;
+}
+
+/* Writes folder/name, unless something has failed before. */
+static inline void program_write(mde_context *c, mde_text *t, const char *folder, const char *name)
+{
+    char path[PROGRAM_PATH];
+    program_path(c, path, "%s/%s", folder, name);
+    if (!program_failed(c)) mde_text_write(t, path);
+}
+
 /* ---- Pages: one file each, without references to others ---- */
 
 static inline void program_page_open(mde_text *t, const char *title, const char *heading)
@@ -342,6 +424,20 @@ static inline void program_page_number(mde_text *t, double value, int decimals, 
     mde_text_add(t, best ? "<td class=\"best\">" : "<td>");
     if (value == value) mde_text_add_fixed(t, value, decimals);
     else mde_text_add(t, "&ndash;");
+    mde_text_add(t, "</td>");
+}
+
+/* "low to high", or a dash when either is NaN. */
+static inline void program_page_range(mde_text *t, double low, double high, int decimals)
+{
+    mde_text_add(t, "<td>");
+    if (low == low && high == high) {
+        mde_text_add_fixed(t, low, decimals);
+        mde_text_add(t, " to ");
+        mde_text_add_fixed(t, high, decimals);
+    } else {
+        mde_text_add(t, "&ndash;");
+    }
     mde_text_add(t, "</td>");
 }
 

@@ -112,6 +112,25 @@ static void a_format_for_pages_escapes_its_strings_and_nothing_else(void)
     mde_context_free(c);
 }
 
+static void csv_cells_round_trip(void)
+{
+    static const char *const cells[] = { "plain", "with space", "a,b", "say \"x\"", "two\nlines", "" };
+    mde_context *c = mde_context_create(NULL);
+    mde_text *t = mde_text_create(c);
+    mde_csv *csv;
+    int i;
+    mde_text_add(t, "a,b,c,d,e,f\n");
+    for (i = 0; i < 6; i++) {
+        if (i) mde_text_add(t, ",");
+        mde_text_add_csv(t, cells[i]);
+    }
+    CHECK_TEXT(t->bytes, "\nplain,with space,\"a,b\",\"say \"\"x\"\"\",");
+    csv = mde_csv_parse(c, "t", t->bytes, t->length);
+    for (i = 0; csv && i < 6; i++) CHECK(strcmp(csv->cells[i], cells[i]) == 0);
+    CHECK(csv && csv->rows == 1 && csv->columns == 6);
+    mde_context_free(c);
+}
+
 /* What is written as JSON is read as the same text. */
 static void json_text_round_trips(void)
 {
@@ -1017,6 +1036,7 @@ int main(void)
     TEST(a_text_grows_and_formats);
     TEST(text_is_escaped_for_json_and_html);
     TEST(a_format_for_pages_escapes_its_strings_and_nothing_else);
+    TEST(csv_cells_round_trip);
     TEST(json_text_round_trips);
     TEST(the_json_writer_places_commas_and_lines);
     TEST(wrong_use_of_the_json_writer_is_an_error);

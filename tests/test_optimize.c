@@ -1,7 +1,8 @@
 /* From runs to a mixture: evaluation without the runs that judge, search by a regression, the runs to make next, and
    the whole job; against refitting by hand, linear programmes, grids, quadrature and closed forms. */
-#define MDEMIX_IMPLEMENTATION
-#include "../mdemix.h"
+#define main mix_optimize_main
+#include "../examples/mix_optimize.c"
+#undef main
 #include "test.h"
 
 static char folder[512];
@@ -113,7 +114,7 @@ static void folds_keep_repeated_runs_together_and_have_equal_sizes(void)
             int from = repeats == 1 ? i / 2 * 2 : repeats == 2 && i % 6 == 5 ? 5 : repeats == 3 ? i / 20 * 20 : i;
             memcpy(w + i * K, w + from * K, K * sizeof(double));
         }
-        folds = mde__folds_of_runs(c, N, K, w, wanted, (uint64_t)trial, fold);
+        folds = mde_deal_folds(c, N, K, w, wanted, (uint64_t)trial, fold);
         CHECK(folds == (repeats == 3 && wanted > 3 ? 3 : wanted));
         for (i = 0; i < N; i++) {
             int same = 0;
@@ -132,6 +133,10 @@ static void folds_keep_repeated_runs_together_and_have_equal_sizes(void)
         }
         CHECK(most - least <= largest);
     }
+    make_runs(1, 4, K, 1, 0, w, y);
+    CHECK(mde_deal_folds(c, 4, K, w, 0, 0, fold) == 4);                     /* no more folds than runs */
+    CHECK(mde_deal_folds(c, 4, K, w, -1, 0, fold) == 0);
+    CHECK_TEXT(mde_error(c), "-1 folds");
     mde_context_free(c);
 }
 
@@ -1122,9 +1127,39 @@ static void space_filling_runs_are_further_apart_than_random_ones(void)
     mde_context_free(c);
 }
 
+/* As many of the held-out objectives lie in their intervals as should. */
+static void the_spread_of_an_evaluation_makes_its_intervals_hold(void)
+{
+    enum { N = 60, K = 3, M = 2 };
+    double w[N * K], y[N * M], objective[M] = { 0.25, 0.75 };
+    int q, i;
+    make_runs(92, N, K, M, 0.05, w, y);
+    for (q = 0; q < 2; q++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_surrogate_desc desc = model_of(MDE_RIDGE, MDE_FEATURE_RAW);
+        mde_evaluation *e = mde_evaluate(c, N, K, M, w, y, &desc, NULL);
+        const double *weigh = q ? objective : NULL;
+        double spread = mde_evaluation_spread(e, y, weigh);
+        int covered = 0;
+        CHECK(spread > 0.2 && spread < 5 && spread != 1);
+        for (i = 0; i < N && e; i++) {
+            double residual = mean_of(M, weigh, y + i * M) - mean_of(M, weigh, e->predicted + i * M);
+            covered += fabs(residual) <= 1.6448536269514722 * spread * mean_of(M, weigh, e->sd + i * M) * (1 + 1e-12);
+        }
+        CHECK(covered >= 53 && covered <= 55);
+        mde_evaluation_free(e);
+        e = mde_evaluate(c, 9, K, M, w, y, &desc, NULL);
+        CHECK(mde_evaluation_spread(e, y, weigh) == 1);
+        mde_evaluation_free(e);
+        mde_context_free(c);
+    }
+    CHECK(isnan(mde_evaluation_spread(NULL, y, NULL)));
+}
+
 static void suggestions_refuse_nonsense_by_name(void)
 {
     double w[2 * 2] = { 0.5, 0.5, 1, 0 }, out[40 * 2], a[2] = { 2, 3 }, none[1] = { 0 };
+    int made = -1, count;
     mde_context *c = mde_context_create(NULL);
     mde_surrogate *s = linear_surrogate(c, 2, 1, a);
     mde_suggest_desc desc;
@@ -1137,6 +1172,10 @@ static void suggestions_refuse_nonsense_by_name(void)
     CHECK(mde_suggest_runs(c, NULL, 2, 2, w, &desc, 40, out) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "0.2 away from all runs");
     mde_clear_error(c);
+    desc.made = &made;                                                      /* who asks is told, and it is no error */
+    CHECK(mde_suggest_runs(c, NULL, 2, 2, w, &desc, 40, out) == MDE_OK && made > 0 && made < 40);
+    count = made;
+    CHECK(mde_suggest_runs(c, NULL, 2, 2, w, &desc, count, out) == MDE_OK && made == count);
     memset(&desc, 0, sizeof desc);
     CHECK(mde_suggest_runs(c, s, 2, 3, w, &desc, 1, out) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
@@ -1269,10 +1308,21 @@ static void write_runs(mde_context *c)
     write_table(c, "test_losses.csv", "run", RUNS, LOSSES, loss_names, y, NULL, 0);
 }
 
-static mde_optimize_desc job_on_runs(const char *model)
+static const char *summary_of(const optimization *o)
+{
+    return o && o->summary ? o->summary->bytes : "";
+}
+
+static const double *mixture_of(const optimization *o, int *count)
+{
+    *count = o ? o->k : 0;
+    return o ? chosen_mixture(o) : NULL;
+}
+
+static optimize_settings job_on_runs(const char *model)
 {
     static char ratios[700], losses[700];
-    mde_optimize_desc desc;
+    optimize_settings desc;
     memset(&desc, 0, sizeof desc);
     snprintf(ratios, sizeof ratios, "%s", at("ratios.csv"));
     snprintf(losses, sizeof losses, "%s", at("losses.csv"));
@@ -1318,8 +1368,8 @@ static int length_of(const mde_json *array)
 static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde_optimize_desc desc;
-    mde_optimization *o;
+    optimize_settings desc;
+    optimization *o;
     const mde_json *item;
     mde_json *json, *mixture;
     mde_runs *runs;
@@ -1337,9 +1387,9 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     desc.test_losses = test_losses;
     desc.suggest = 3;
     desc.out = out;
-    o = mde_optimize(c, &desc);
+    o = optimize(c, &desc);
     CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
-    w = mde_optimization_mixture(o, &count);
+    w = mixture_of(o, &count);
     CHECK(w && count == DOMAINS && is_mixture(DOMAINS, NULL, NULL, w));
     json = mde_json_read(c, at("out/report.json"));
     mixture = mde_json_read(c, at("out/mixture.json"));
@@ -1356,25 +1406,25 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
         CLOSE(mde_json_number(member(json, "bounds", "lower"), domain_names[i], -1), least[i], 1e-9);
         CLOSE(mde_json_number(member(json, "bounds", "upper"), domain_names[i], -1), most[i], 1e-9);
         snprintf(text, sizeof text, "%-28s %8.4f", domain_names[i], w[i]);
-        CHECK_TEXT(mde_optimization_summary(o), text);
+        CHECK_TEXT(summary_of(o), text);
         CHECK(w[i] >= least[i] && w[i] <= most[i]);
     }
     CHECK_TEXT(mde_json_string(member(json, "model", NULL), "chosen", ""), "GP");
-    CHECK_TEXT(mde_optimization_summary(o), mde_json_string(member(json, "model", NULL), "reason", "?"));
+    CHECK_TEXT(summary_of(o), mde_json_string(member(json, "model", NULL), "reason", "?"));
     item = member(json, "predicted", "objective");
     snprintf(text, sizeof text, "predicted loss %.4f nats a token", mde_json_number(item, "loss", -1));
-    CHECK_TEXT(mde_optimization_summary(o), text);
+    CHECK_TEXT(summary_of(o), text);
     snprintf(text, sizeof text, "best run %.4f", mde_json_number(item, "best_run", -1));
-    CHECK_TEXT(mde_optimization_summary(o), text);
+    CHECK_TEXT(summary_of(o), text);
     item = member(json, "held_out", "mean");
     snprintf(text, sizeof text, "mean Spearman %6.2f %%", 100 * mde_json_number(item, "spearman", -1));
-    CHECK_TEXT(mde_optimization_summary(o), text);
+    CHECK_TEXT(summary_of(o), text);
     /* the last lines are the scores of the test, a line a loss */
     item = member(json, "test", "mean");
     snprintf(text, sizeof text, "\nmean %6.2f %.5f\n", 100 * mde_json_number(item, "spearman", -1),
              mde_json_number(item, "mse", -1));
-    CHECK_TEXT(mde_optimization_summary(o), text);
-    CHECK(strcmp(mde_optimization_summary(o) + strlen(mde_optimization_summary(o)) - strlen(text), text) == 0);
+    CHECK_TEXT(summary_of(o), text);
+    CHECK(strcmp(summary_of(o) + strlen(summary_of(o)) - strlen(text), text) == 0);
     CHECK(length_of(member(json, "test", "metrics")) == LOSSES);
     CHECK(length_of(member(json, "held_out", "metrics")) == LOSSES);
     CHECK(length_of(member(json, "inputs", NULL)) == 4);
@@ -1395,7 +1445,7 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     mde_runs_free(runs);
     mde_json_free(c, mixture);
     mde_json_free(c, json);
-    mde_optimization_free(o);
+    optimization_free(o);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -1403,8 +1453,8 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
 static void a_job_on_log_probabilities_alone_is_the_certified_minimum(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde_optimize_desc desc;
-    mde_optimization *o;
+    optimize_settings desc;
+    optimization *o;
     mde_minimize_desc minimize;
     mde_optimum best;
     mde_experts *e;
@@ -1427,13 +1477,13 @@ static void a_job_on_log_probabilities_alone_is_the_certified_minimum(void)
         minimize.objective = q ? objective : NULL;
         minimize.upper = q ? high : NULL;
         CHECK(mde_mixture_minimize(e, &minimize, &best) == MDE_OK);
-        o = mde_optimize(c, &desc);
+        o = optimize(c, &desc);
         CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
-        w = mde_optimization_mixture(o, &count);
+        w = mixture_of(o, &count);
         CHECK(w && count == DOMAINS);
         for (i = 0; w && i < DOMAINS; i++) CLOSE(w[i], best.weights[i], 1e-12);
-        CHECK_TEXT(mde_optimization_summary(o), "experts alone:");
-        mde_optimization_free(o);
+        CHECK_TEXT(summary_of(o), "experts alone:");
+        optimization_free(o);
     }
     mde_experts_free(e);
     mde_context_free(c);
@@ -1442,13 +1492,13 @@ static void a_job_on_log_probabilities_alone_is_the_certified_minimum(void)
 static void sums_over_sequences_are_refused_with_a_word_on_why(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde_optimize_desc desc;
+    optimize_settings desc;
     char logp[700];
     memset(&desc, 0, sizeof desc);
     snprintf(logp, sizeof logp, "%s", at("sums"));
     write_logp(c, "sums", DOMAINS, LOSSES, 50, 200);
     desc.logp = logp;
-    CHECK(mde_optimize(c, &desc) == NULL);
+    CHECK(optimize(c, &desc) == NULL);
     CHECK_TEXT(mde_error(c), "sums over sequences, not tokens");
     CHECK_TEXT(mde_error(c), "sums/math/books.npy");
     mde_context_free(c);
@@ -1463,8 +1513,8 @@ static void columns_of_other_names_and_order_give_the_same_mixture(void)
     static const int domain_order[DOMAINS] = { 2, 0, 1 }, loss_order[LOSSES] = { 1, 0 };
     double w[RUNS * DOMAINS], y[RUNS * LOSSES], kept[DOMAINS], other[DOMAINS];
     mde_context *c = mde_context_create(NULL);
-    mde_optimize_desc desc;
-    mde_optimization *o;
+    optimize_settings desc;
+    optimization *o;
     char logp[700], ratios[700], losses[700], test_ratios[700], test_losses[700];
     int i;
     write_runs(c);
@@ -1480,50 +1530,50 @@ static void columns_of_other_names_and_order_give_the_same_mixture(void)
     desc = job_on_runs("gp");
     desc.logp = logp;
     desc.objective = "math=1,news=2";
-    o = mde_optimize(c, &desc);
+    o = optimize(c, &desc);
     CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
-    for (i = 0; o && i < DOMAINS; i++) kept[i] = mde_optimization_mixture(o, NULL)[i];
-    mde_optimization_free(o);
+    for (i = 0; o && i < DOMAINS; i++) kept[i] = chosen_mixture(o)[i];
+    optimization_free(o);
     desc.ratios = ratios;
     desc.losses = losses;
     desc.objective = "metric/the_pile_news_val_loss=2,math=1";
     desc.test_ratios = test_ratios;                                 /* with the short names, in another order */
     desc.test_losses = test_losses;
-    o = mde_optimize(c, &desc);
+    o = optimize(c, &desc);
     CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
-    for (i = 0; o && i < DOMAINS; i++) other[i] = mde_optimization_mixture(o, NULL)[i];
+    for (i = 0; o && i < DOMAINS; i++) other[i] = chosen_mixture(o)[i];
     CHECK(o && memcmp(kept, other, sizeof kept) == 0);
     if (o) {
         /* the test's columns were brought to their places: the predictions rank them */
-        const char *mean = strstr(mde_optimization_summary(o), "\nmean");
+        const char *mean = strstr(summary_of(o), "\nmean");
         CHECK(mean && strtod(mean + 5, NULL) > 80);
     }
-    mde_optimization_free(o);
+    optimization_free(o);
     /* an expert that is no domain of the runs */
     write_logp(c, "logp-of-four", DOMAINS + 1, LOSSES, 300, 1);
     snprintf(logp, sizeof logp, "%s", at("logp-of-four"));
-    CHECK(mde_optimize(c, &desc) == NULL);
+    CHECK(optimize(c, &desc) == NULL);
     CHECK_TEXT(mde_error(c), "long_ratios.csv: has no column wiki");
     mde_context_free(c);
 }
 
-static mde_optimization *job_with_domains(mde_context *c, const char *text, double target_tokens)
+static optimization *job_with_domains(mde_context *c, const char *text, double target_tokens)
 {
-    mde_optimize_desc desc = job_on_runs("ridge");
+    optimize_settings desc = job_on_runs("ridge");
     char domains[700];
     write_text(c, "domains.csv", text);
     snprintf(domains, sizeof domains, "%s", at("domains.csv"));
     desc.domains = domains;
     desc.target_tokens = target_tokens;
     desc.max_epochs = 2;
-    return mde_optimize(c, &desc);
+    return optimize(c, &desc);
 }
 
 static void the_file_of_domains_sets_prior_and_bounds(void)
 {
     mde_context *c = mde_context_create(NULL);
     double least[DOMAINS], most[DOMAINS];
-    mde_optimization *o;
+    optimization *o;
     mde_runs *runs;
     int i;
     write_runs(c);
@@ -1534,19 +1584,19 @@ static void the_file_of_domains_sets_prior_and_bounds(void)
     CHECK(o != NULL);
     for (i = 0; o && i < DOMAINS; i++) CLOSE(o->prior[i], i == 2 ? 0.5 : 0.25, 1e-15);
     CHECK(o && o->lower[0] == 0.2 && o->upper[2] == 0.4 && o->upper[1] == most[1] && o->lower[1] == least[1]);
-    CHECK(o && is_mixture(DOMAINS, o->lower, o->upper, mde_optimization_mixture(o, NULL)));
-    mde_optimization_free(o);
+    CHECK(o && is_mixture(DOMAINS, o->lower, o->upper, chosen_mixture(o)));
+    optimization_free(o);
     /* the prior is that of the tokens; two epochs of them in 1e10 */
     o = job_with_domains(c, "domain,tokens\ncode,4e9\nweb,1e9\nbooks,3e9\n", 1e10);
     CHECK(o && o->upper[2] == 0.2 && o->upper[1] == fmin(most[1], 0.8) && o->upper[0] == fmin(most[0], 0.6));
     for (i = 0; o && i < DOMAINS; i++) CLOSE(o->prior[i], i == 0 ? 0.375 : i == 1 ? 0.5 : 0.125, 1e-15);
-    mde_optimization_free(o);
+    optimization_free(o);
     /* a min below what was tried does not let the search go there; a cap below it is a cap all the same */
     o = job_with_domains(c, "domain,min,max\ncode,0,\nbooks,0,1e-3\n", 0);
-    CHECK(o && o->lower[1] == least[1] && o->upper[0] == 1e-3 && mde_optimization_mixture(o, NULL)[0] <= 1e-3);
+    CHECK(o && o->lower[1] == least[1] && o->upper[0] == 1e-3 && chosen_mixture(o)[0] <= 1e-3);
     CHECK(least[0] > 1e-3);
-    if (o) CHECK_TEXT(mde_optimization_summary(o), "warning: no run had as little of books as the bound");
-    mde_optimization_free(o);
+    if (o) CHECK_TEXT(summary_of(o), "warning: no run had as little of books as the bound");
+    optimization_free(o);
     mde_runs_free(runs);
     mde_context_free(c);
 }
@@ -1572,10 +1622,10 @@ static void a_wrong_file_of_domains_is_named_with_its_line(void)
     size_t i;
     write_runs(c);
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
-        mde_optimization *o = job_with_domains(c, cases[i].text, cases[i].target);
+        optimization *o = job_with_domains(c, cases[i].text, cases[i].target);
         CHECK(o == NULL && mde_context_status(c) != MDE_OK);
         CHECK_TEXT(mde_error(c), cases[i].expected);
-        mde_optimization_free(o);
+        optimization_free(o);
         mde_clear_error(c);
     }
     mde_context_free(c);
@@ -1585,8 +1635,8 @@ static void a_first_design_fills_the_space_inside_the_bounds(void)
 {
     enum { COUNT = 8 };
     mde_context *c = mde_context_create(NULL);
-    mde_optimize_desc desc;
-    mde_optimization *o;
+    optimize_settings desc;
+    optimization *o;
     char domains[700], out[700];
     double w[COUNT * 4];
     mde_csv *csv;
@@ -1599,9 +1649,9 @@ static void a_first_design_fills_the_space_inside_the_bounds(void)
     desc.domains = domains;
     desc.suggest = COUNT;
     desc.out = out;
-    o = mde_optimize(c, &desc);
+    o = optimize(c, &desc);
     CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
-    CHECK(mde_optimization_mixture(o, &count) == NULL);
+    CHECK(mixture_of(o, &count) == NULL);
     csv = mde_csv_read(c, at("design/next_runs.csv"));
     CHECK(csv && csv->rows == COUNT && csv->columns == 5 && strcmp(csv->names[3], "c, d") == 0);
     for (q = 0; csv && q < COUNT; q++) {
@@ -1612,9 +1662,9 @@ static void a_first_design_fills_the_space_inside_the_bounds(void)
     CHECK(least_distance(4, 0, NULL, COUNT, w) > 0.2);
     CHECK(!mde_is_file(at("design/mixture.json")));
     mde_csv_free(csv);
-    mde_optimization_free(o);
+    optimization_free(o);
     write_text(c, "design.csv", "domain\na\nb\na\n");
-    CHECK(mde_optimize(c, &desc) == NULL);
+    CHECK(optimize(c, &desc) == NULL);
     CHECK_TEXT(mde_error(c), "design.csv line 4: domain a stands already in line 2");
     mde_context_free(c);
 }
@@ -1622,8 +1672,8 @@ static void a_first_design_fills_the_space_inside_the_bounds(void)
 static void a_job_stopped_at_any_report_writes_nothing(void)
 {
     mde_context *c = mde_context_create(NULL);
-    mde_optimize_desc desc;
-    mde_optimization *o;
+    optimize_settings desc;
+    optimization *o;
     char out[700], logp[700];
     counter n;
     int total, stop;
@@ -1636,19 +1686,19 @@ static void a_job_stopped_at_any_report_writes_nothing(void)
     desc.logp = logp;
     desc.progress = count_progress;
     desc.user = &n;
-    o = mde_optimize(c, &desc);
+    o = optimize(c, &desc);
     CHECK(o != NULL && strchr(n.stages, 'e') && strchr(n.stages, 's') && strchr(n.stages, 'l'));
-    mde_optimization_free(o);
+    optimization_free(o);
     total = n.calls;
     CHECK(total > 10);
     desc.out = out;
     for (stop = 1; stop <= total; stop++) {
         n.calls = 0;
         n.stop_at = stop;
-        o = mde_optimize(c, &desc);
+        o = optimize(c, &desc);
         CHECK(o == NULL && mde_context_status(c) == MDE_STOPPED && n.calls == stop);
         CHECK(!mde_is_file(at("stopped/report.json")));
-        mde_optimization_free(o);
+        optimization_free(o);
         mde_clear_error(c);
     }
     mde_context_free(c);
@@ -1681,15 +1731,15 @@ static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
         desc.threads = 1;
         c = mde_context_create(&desc);
         if (c) {
-            mde_optimize_desc job = job_on_runs("ridge");
-            mde_optimization *o;
+            optimize_settings job = job_on_runs("ridge");
+            optimization *o;
             job.logp = logp;
             job.suggest = 2;
             job.out = out;
-            o = mde_optimize(c, &job);
+            o = optimize(c, &job);
             done = o != NULL;
             if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
-            mde_optimization_free(o);
+            optimization_free(o);
         }
         mde_context_free(c);
         CHECK(heap.held == 0);
@@ -1758,6 +1808,7 @@ int main(void)
     TEST(suggested_runs_are_mixtures_inside_the_bounds_and_apart_from_all_runs);
     TEST(the_first_suggested_run_promises_most);
     TEST(space_filling_runs_are_further_apart_than_random_ones);
+    TEST(the_spread_of_an_evaluation_makes_its_intervals_hold);
     TEST(suggestions_refuse_nonsense_by_name);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
     TEST(a_job_on_tables_reports_in_json_what_its_summary_says);

@@ -635,6 +635,33 @@ static void dirichlet_weights_have_their_means_and_variances(void)
     }
 }
 
+/* Variance of a weight of a Dirichlet of strength s over n: (1/n)(1 - 1/n) / (s + 1), whose mean over log-uniform s in
+   [1, 30] is that of 1 / (s + 1): (log(30/31) - log(1/2)) / log(30). */
+static void random_mixtures_are_of_all_strengths(void)
+{
+    enum { N = 4 };
+    mde_random r = mde_random_start(5, 6);
+    double w[N], mean = 0, variance = 0, expected = 0.1875 * (log(30.0 / 31) - log(0.5)) / log(30.0);
+    int i, draw;
+    for (draw = 0; draw < DRAWS; draw++) {
+        double sum = 0;
+        mde_random_mixture(&r, N, w);
+        for (i = 0; i < N; i++) sum += w[i];
+        CHECK(fabs(sum - 1) < 1e-14);
+        mean += w[1] / DRAWS;
+        variance += (w[1] - 0.25) * (w[1] - 0.25) / DRAWS;
+    }
+    CHECK(fabs(mean - 0.25) < 5 * sqrt(expected / DRAWS));
+    CHECK(fabs(variance / expected - 1) < 5 * sqrt(5.0 / DRAWS));           /* a kurtosis below 6 */
+}
+
+static void fingerprints_are_those_of_fnv_1a(void)
+{
+    CHECK(mde_fingerprint("", 0) == UINT64_C(0xcbf29ce484222325));
+    CHECK(mde_fingerprint("a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
+    CHECK(mde_fingerprint("foobar", 6) == UINT64_C(0x85944171f73967e8));
+}
+
 static void a_dirichlet_with_tiny_alphas_is_a_corner_and_never_nan(void)
 {
     static const double alpha[3] = { 1e-4, 0, 1e-300 };
@@ -730,6 +757,8 @@ int main(void)
     TEST(gamma_numbers_have_mean_and_variance_equal_to_the_shape);
     TEST(dirichlet_weights_have_their_means_and_variances);
     TEST(a_dirichlet_with_tiny_alphas_is_a_corner_and_never_nan);
+    TEST(random_mixtures_are_of_all_strengths);
+    TEST(fingerprints_are_those_of_fnv_1a);
     TEST(below_is_even_over_small_and_large_ranges);
     TEST(permutations_are_permutations_and_each_is_as_likely);
     return test_end();
