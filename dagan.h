@@ -41,7 +41,16 @@
      6. NETWORKS
      7. TRAINING AND SAMPLING
      8. STUDIES
-   A section uses only those above it.
+   A section uses only those above it, and of mdemix.h only what is public.
+
+   WHERE TO ADD
+     An op: shape, forward and VJP functions and a row in section 4, the row in the table (4.5), a function in 3.1; a
+       case in tests/test_dagan_ops.c, without which the suite fails. A linear op comes with its adjoint, each the
+       other's VJP.
+     An image format: a reader that fills a dagan__picture, its call in dagan__read_picture, its ending in
+       dagan__is_picture (5.6); a file of many images fills a dagan__source (5.5).
+     A network: a pass as those of 6.4 if it is trained as pairs are, units as those of 8.2 and 8.3 if it learns labels;
+       all layers are made by dagan__layer_make (6.2).
 
    PAPERS
      A. Antoniou, A. Storkey, H. Edwards: Data Augmentation Generative Adversarial Networks. 2018 (arXiv 1711.04340).
@@ -115,6 +124,8 @@ MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor 
                                       int padding, double slope);
 /* x gain + bias, channel by channel: gain and bias [channels]; either may be NULL. x of any rank, channels last. */
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias);
+/* The same with numbers for each image: x [n, h, w, channels], gain [n, channels], shift [n, channels] or NULL. */
+MDEDEF mde_tensor *dagan_modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift);
 /* (x - mean) / sqrt(variance + epsilon) with the statistics of each channel over the batch (batch norm), of each image
    over all its channels (layer norm), or of each channel of each image (instance norm). Gain and bias are separate. */
 MDEDEF mde_tensor *dagan_batch_normalize(mde_context *c, mde_tensor *x, double epsilon);
@@ -122,13 +133,17 @@ MDEDEF mde_tensor *dagan_image_normalize(mde_context *c, mde_tensor *x, double e
 MDEDEF mde_tensor *dagan_instance_normalize(mde_context *c, mde_tensor *x, double epsilon);
 /* Mean and variance (divided by n) of each channel, [channels] each; not recorded on the tape. */
 MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, float *mean, float *variance);
-/* Batch normalization with running statistics; gain and bias may be NULL. training: normalizes with the batch's and
-   moves the running ones by (1 - momentum); otherwise normalizes with the running ones. renorm (Ioffe 2017): in
-   training, too, the result is that of the running statistics, corrected by factors that the gradient does not see, r
-   in [1/3, 3] and d in [-5, 5]. */
-MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias,
-                                    mde_tensor *running_mean, mde_tensor *running_variance, double momentum,
-                                    double epsilon, int training, int renorm);
+/* Batch normalization with running statistics. */
+typedef struct dagan_batch_norm_desc {
+    mde_tensor *gain, *bias;    /* [channels]; NULL: none */
+    mde_tensor *running_mean, *running_variance;   /* [channels] */
+    double momentum;            /* in training the running ones move by 1 - momentum */
+    double epsilon;             /* added to variances */
+    int training;               /* 1: normalizes with the batch's statistics; 0: with the running ones */
+    int renorm;                 /* 1 (Ioffe 2017): in training, too, the result is that of the running statistics,
+                                   corrected by factors that the gradient does not see, r in [1/3, 3], d in [-5, 5] */
+} dagan_batch_norm_desc;
+MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *desc);
 /* The rows of this header, for tests and docs. */
 MDEDEF int dagan_op_count(void);
 MDEDEF const mde_op *dagan_op_row(int index);
@@ -175,7 +190,7 @@ MDEDEF int dagan_images_sample_count(const dagan_images *set, int class_index);
 MDEDEF int64_t dagan_images_count(const dagan_images *set);                     /* over all classes */
 MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels);
 MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample);
-/* Name of a class: its folder, or "class 12" by its place in the file. */
+/* Name of a class: its folder, or "class 12" by its index in the file. */
 MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index);
 MDEDEF uint64_t dagan_images_hash(const dagan_images *set);                   /* of shapes and pixels: a fingerprint */
 
@@ -244,12 +259,12 @@ typedef struct dagan_train_desc {
     double penalty;         /* weight of the gradient penalty; 0: 10; MDE_ZERO: none */
     double learning_rate;   /* 0: the paper's 1e-4 for DAGAN_PAPER, 5e-4 for DAGAN_COMPACT, 1e-3 for DAGAN_QUICK */
     double beta1, beta2;    /* of Adam; 0: MDE_ZERO (a real 0) and 0.9 */
-    double mismatch;        /* share of real images of other classes among those that the critic learns to turn down, at
+    double mismatch;        /* share of real images of other classes among those that the critic learns to reject, at
                                most 0.9 (Reed et al. 2016); 0: 0.5, with DAGAN_PAPER none; MDE_ZERO: none */
     double diversity;       /* weight of the mode-seeking term (Mao et al. 2019) that rewards images that differ when z
                                does; 0: none */
     int same_allowed;       /* 1: x_j may be x_i itself, as in the authors' code */
-    int quarter_turns;      /* 1: half of the pairs are turned by a random multiple of 90 degrees, both images alike */
+    int quarter_turns;      /* 1: half of the pairs are rotated by a random multiple of 90 degrees, both images alike */
     uint64_t seed;
     const char *checkpoint; /* file to continue from if it is there, written every checkpoint_steps and at the end, also
                                of a stopped run; NULL: none */
@@ -342,7 +357,7 @@ typedef struct dagan_episode_desc {
     int made;               /* made images added to each support image; 0: 2 if there is a generator */
     int selector;           /* 1: z comes from a trained network that sees the support image's embedding, not from
                                N(0, I) */
-    int quarter_turns;      /* training: 1: turned classes are further classes */
+    int quarter_turns;      /* training: 1: rotated classes are further classes */
     uint64_t seed;
     mde_progress_fn *progress;
     void *user;
@@ -427,31 +442,50 @@ extern "C" {
 
 #define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
 
-static mde_tensor *dagan__apply(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b, const mde_args *args)
+/* mde_fail returns a status, which is not 0: `return !mde_fail(..)` refuses where 0 says no. */
+
+/* The numbers of an op that are no tensors. */
+static mde_args dagan__args(int64_t first, int64_t second, int64_t third, int64_t fourth, double number)
 {
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = first;
+    args.i[1] = second;
+    args.i[2] = third;
+    args.i[3] = fourth;
+    args.f[0] = number;
+    return args;
+}
+
+static mde_tensor *dagan__apply(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *second, mde_tensor *third,
+                                const mde_args *args)
+{
+    mde_tensor *in[3];
+    in[0] = x;
+    in[1] = second;
+    in[2] = third;
     return mde_apply(c, op, in, args);
 }
 
 static int dagan__check_rank(mde_context *c, const char *name, const mde_tensor *x)
 {
     if (x->rank == 4) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: a tensor of rank %d; expected [batch, height, width, channels]", name, x->rank);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: a tensor of rank %d; expected [batch, height, width, channels]", name,
+                     x->rank);
 }
 
-static void dagan__set_shape(mde_tensor *out, int64_t n, int64_t h, int64_t w, int64_t channels)
+/* 1, as what the shape function of an op returns. */
+static int dagan__set_shape(mde_tensor *out, int64_t n, int64_t h, int64_t w, int64_t channels)
 {
     out->rank = 4;
     out->shape[0] = n;
     out->shape[1] = h;
     out->shape[2] = w;
     out->shape[3] = channels;
+    return 1;
 }
 
-static int64_t dagan__least(int64_t a, int64_t b)
+static int64_t dagan__minimum(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
@@ -478,7 +512,7 @@ static void dagan__parallel(mde_context *c, int64_t count, size_t floats, mde_pa
     s.fn = fn;
     s.user = user;
     s.count = count;
-    s.shares = dagan__least(count, dagan__least(mde_threads(c), 1 + (int64_t)(floats / DAGAN__THREAD_FLOATS)));
+    s.shares = dagan__minimum(count, dagan__minimum(mde_threads(c), 1 + (int64_t)(floats / DAGAN__THREAD_FLOATS)));
     mde_parallel_for(c, s.shares, dagan__share, &s);
 }
 
@@ -489,8 +523,10 @@ static void dagan__parallel(mde_context *c, int64_t count, size_t floats, mde_pa
 #define DAGAN__GROUPS 8                 /* of images, for the partial sums of a weight's gradient */
 #define DAGAN__THREAD_WORK 500000       /* multiply-adds for which it pays to wake a thread */
 
-/* All three members of the family speak of the same convolution: x [n, h, w, in] * weight [kh, kw, in, out]
-   -> y [n, oh, ow, out]. */
+/* All three members of the family speak of the same convolution, x [n, h, w, in] * weight [kh, kw, in, out]
+   -> y [n, oh, ow, out]: its inputs are x and weight, y and weight (the adjoint in x), x and y (that in the weight). */
+enum { DAGAN__OF_X_AND_WEIGHT, DAGAN__OF_Y_AND_WEIGHT, DAGAN__OF_X_AND_Y };
+
 typedef struct dagan__convolution {
     mde_context *context;
     int64_t n, h, w, in, kh, kw, out, oh, ow, stride, padding;
@@ -498,48 +534,55 @@ typedef struct dagan__convolution {
     const float *bias;                  /* NULL: none, and no leaky ReLU */
     float slope;
     float *result, *scratch;
-    int64_t *places;                    /* of the patches of a strip, for each job */
+    int64_t *offsets;                   /* of the patches of a strip, for each job */
     int64_t pitch;                      /* floats from a padded image row to the next */
     int64_t strip;                      /* output rows, counted over all images */
     size_t gathered, scratch_floats;    /* of one job: before the workspace of the product, and in all */
     int64_t jobs;
 } dagan__convolution;
 
-/* Fills in the sizes; 0 and an error unless there is such a convolution. */
-static int dagan__conv_sizes(mde_context *c, const char *name, const int64_t *x, const int64_t *weight, int64_t stride,
-                             int64_t padding, dagan__convolution *v)
+/* Fills in the sizes; 0 and an error unless there is such a convolution. args: stride, padding, and the two sizes that
+   the inputs do not tell, those of x or of the kernel. */
+static int dagan__conv_sizes(mde_context *c, int member, mde_tensor *const *in, const mde_args *args,
+                             dagan__convolution *v)
 {
+    static const char *const names[3] = { "conv2d", "conv2d_transpose", "conv2d_weight" };
+    const char *name = names[member];
+    const int64_t *a = in[0]->shape, *b = in[1]->shape, *y = member == DAGAN__OF_Y_AND_WEIGHT ? a : b;
     memset(v, 0, sizeof *v);
+    if (!dagan__check_rank(c, name, in[0]) || !dagan__check_rank(c, name, in[1])) return 0;
     v->context = c;
-    v->n = x[0];
-    v->h = x[1];
-    v->w = x[2];
-    v->in = x[3];
-    v->kh = weight[0];
-    v->kw = weight[1];
-    v->out = weight[3];
-    v->stride = stride;
-    v->padding = padding;
-    if (stride < 1 || padding < 0 || stride > 64 || padding > 64) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: stride %lld, padding %lld; expected 1 to 64, 0 to 64", name,
-                 (long long)stride, (long long)padding);
-        return 0;
+    v->n = a[0];
+    v->h = member == DAGAN__OF_Y_AND_WEIGHT ? args->i[2] : a[1];
+    v->w = member == DAGAN__OF_Y_AND_WEIGHT ? args->i[3] : a[2];
+    v->in = member == DAGAN__OF_Y_AND_WEIGHT ? b[2] : a[3];
+    v->kh = member == DAGAN__OF_X_AND_Y ? args->i[2] : b[0];
+    v->kw = member == DAGAN__OF_X_AND_Y ? args->i[3] : b[1];
+    v->out = b[3];
+    v->stride = args->i[0];
+    v->padding = args->i[1];
+    if (v->stride < 1 || v->padding < 0 || v->stride > 64 || v->padding > 64) {
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: stride %lld, padding %lld; expected 1 to 64, 0 to 64", name,
+                         (long long)v->stride, (long long)v->padding);
     }
-    if (weight[2] != v->in) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the weight [%lld, %lld, %lld, %lld] takes %lld", name,
-                 (long long)v->in, (long long)v->kh, (long long)v->kw, (long long)weight[2], (long long)v->out,
-                 (long long)weight[2]);
-        return 0;
+    if (member == DAGAN__OF_X_AND_WEIGHT && b[2] != v->in) {
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the weight [%lld, %lld, %lld, %lld] takes %lld",
+                         name, (long long)v->in, (long long)b[0], (long long)b[1], (long long)b[2], (long long)b[3],
+                         (long long)b[2]);
     }
-    if (v->kh < 1 || v->kw < 1 || v->h + 2 * padding < v->kh || v->w + 2 * padding < v->kw) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: a kernel of %lld x %lld on images of %lld x %lld with padding %lld", name,
-                 (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w, (long long)padding);
-        return 0;
+    if (v->kh < 1 || v->kw < 1 || v->h + 2 * v->padding < v->kh || v->w + 2 * v->padding < v->kw) {
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: a kernel of %lld x %lld on images of %lld x %lld with padding %lld",
+                         name, (long long)v->kh, (long long)v->kw, (long long)v->h, (long long)v->w,
+                         (long long)v->padding);
     }
-    v->oh = (v->h + 2 * padding - v->kh) / stride + 1;
-    v->ow = (v->w + 2 * padding - v->kw) / stride + 1;
-    v->pitch = (v->w + 2 * padding) * v->in;
-    return 1;
+    v->oh = (v->h + 2 * v->padding - v->kh) / v->stride + 1;
+    v->ow = (v->w + 2 * v->padding - v->kw) / v->stride + 1;
+    v->pitch = (v->w + 2 * v->padding) * v->in;
+    if (member == DAGAN__OF_X_AND_WEIGHT) return 1;
+    if (y[0] == v->n && y[1] == v->oh && y[2] == v->ow && y[3] == v->out) return 1;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, "
+                     "%lld]", name, (long long)y[0], (long long)y[1], (long long)y[2], (long long)y[3], (long long)v->n,
+                     (long long)v->oh, (long long)v->ow, (long long)v->out);
 }
 
 static int64_t dagan__conv_strip(const dagan__convolution *v, int64_t pixels)
@@ -565,7 +608,7 @@ static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t gath
     return v->scratch != NULL;
 }
 
-/* One row of one image with zeros beside it, or all zeros above and below the image. */
+/* One row of one image with zeros on both sides, or all zeros above and below the image. */
 static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int64_t y, float *to)
 {
     int64_t side = (v->pitch - v->w * v->in) / 2;
@@ -580,18 +623,18 @@ static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int6
 
 /* Padded input of `rows` output rows from number `first` on, and where in it the first row of each pixel's patch
    stands. Rows of one image share their input rows. */
-static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *places)
+static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *offsets)
 {
     int64_t r, i, column, at = 0, next = 0;
     for (r = first; r < first + rows; r++, at += v->stride * v->pitch) {
-        int64_t y = r % v->oh, together = dagan__least(v->oh - y, first + rows - r);
+        int64_t y = r % v->oh, together = dagan__minimum(v->oh - y, first + rows - r);
         if (r == first || y == 0) {
             at = next;
             for (i = 0; i < (together - 1) * v->stride + v->kh; i++, next += v->pitch) {
                 dagan__conv_pad_row(v, r / v->oh, y * v->stride - v->padding + i, padded + next);
             }
         }
-        for (column = 0; column < v->ow; column++) *places++ = at + column * v->stride * v->in;
+        for (column = 0; column < v->ow; column++) *offsets++ = at + column * v->stride * v->in;
     }
 }
 
@@ -620,7 +663,7 @@ static void dagan__conv_scatter(const dagan__convolution *v, int64_t image, int6
     int64_t width = v->kw * v->in, p, k;
     for (p = first; p < first + count; p++) {
         int64_t top = p / v->ow * v->stride - v->padding, left = p % v->ow * v->stride - v->padding, i;
-        int64_t skip = left < 0 ? -left : 0, end = dagan__least(v->kw, v->w - left);
+        int64_t skip = left < 0 ? -left : 0, end = dagan__minimum(v->kw, v->w - left);
         for (i = 0; i < v->kh; i++, patches += width) {
             int64_t y = top + i;
             float *row = to + (y * v->w + left) * v->in;
@@ -650,12 +693,12 @@ static void dagan__conv_job(int64_t job, void *user)
     const dagan__convolution *v = (const dagan__convolution *)user;
     int64_t rows = v->n * v->oh, k = v->kw * v->in, first, i;
     float *padded = v->scratch + (size_t)job * v->scratch_floats;
-    int64_t *places = v->places + job * v->strip * v->ow;
+    int64_t *offsets = v->offsets + job * v->strip * v->ow;
     for (first = job * v->strip; first < rows; first += v->jobs * v->strip) {
-        int64_t count = dagan__least(v->strip, rows - first);
-        dagan__conv_pad(v, first, count, padded, places);
+        int64_t count = dagan__minimum(v->strip, rows - first);
+        dagan__conv_pad(v, first, count, padded, offsets);
         for (i = 0; i < v->kh; i++) {
-            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, places, 1,
+            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, offsets, 1,
                           v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
                           padded + v->gathered);
         }
@@ -670,8 +713,8 @@ static void dagan__conv_run(dagan__convolution *v)
     strips = dagan__blocks(rows, jobs * dagan__conv_strip(v, DAGAN__STRIP));
     v->strip = dagan__blocks(rows, jobs * strips);
     pixels = v->strip * v->ow;
-    v->places = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->places);
-    if (v->places && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
+    v->offsets = (int64_t *)mde_scratch(v->context, (size_t)(jobs * pixels), sizeof *v->offsets);
+    if (v->offsets && dagan__conv_scratch(v, jobs, (v->strip * v->stride + (v->strip / v->oh + 2) * v->kh) * v->pitch,
                                          pixels, v->out, v->kw * v->in)) {
         mde_parallel_for(v->context, v->jobs, dagan__conv_job, v);
     }
@@ -695,12 +738,12 @@ static void dagan__conv_transpose_job(int64_t job, void *user)
 }
 
 /* The rows of the patches' transpose, [kh kw in], in what dagan__conv_spread makes of so many output rows. */
-static void dagan__conv_weight_places(const dagan__convolution *v, int64_t rows, int64_t *places)
+static void dagan__conv_weight_offsets(const dagan__convolution *v, int64_t rows, int64_t *offsets)
 {
     int64_t k = v->kw * v->in, i, p;
     for (i = 0; i < v->kh; i++) {
         int64_t row = i % v->stride * (rows + (v->kh - 1) / v->stride) + i / v->stride;
-        for (p = 0; p < k; p++) *places++ = row * v->ow * k + p;
+        for (p = 0; p < k; p++) *offsets++ = row * v->ow * k + p;
     }
 }
 
@@ -709,15 +752,15 @@ static void dagan__conv_weight_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
     int64_t k = v->kw * v->in, first = v->n * job / v->jobs, known = 0, image, y;
-    int64_t *places = v->places + job * v->kh * k;
+    int64_t *offsets = v->offsets + job * v->kh * k;
     float *padded = v->scratch + (size_t)job * v->scratch_floats, *spread = padded + v->pitch;
     for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
         for (y = 0; y < v->oh; y += v->strip) {
-            int64_t rows = dagan__least(v->strip, v->oh - y);
-            if (rows != known) dagan__conv_weight_places(v, rows, places);
+            int64_t rows = dagan__minimum(v->strip, v->oh - y);
+            if (rows != known) dagan__conv_weight_offsets(v, rows, offsets);
             known = rows;
             dagan__conv_spread(v, image, y, rows, padded, spread);
-            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, places, k,
+            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, offsets, k,
                           v->y + (image * v->oh + y) * v->ow * v->out, v->out, image > first || y > 0,
                           v->result + job * v->kh * k * v->out, v->out, padded + v->gathered);
         }
@@ -727,17 +770,14 @@ static void dagan__conv_weight_job(int64_t job, void *user)
 static int dagan__conv2d_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     dagan__convolution v;
-    if (!dagan__check_rank(c, "conv2d", in[0]) || !dagan__check_rank(c, "conv2d", in[1])) return 0;
-    if (!dagan__conv_sizes(c, "conv2d", in[0]->shape, in[1]->shape, args->i[0], args->i[1], &v)) return 0;
-    dagan__set_shape(out, v.n, v.oh, v.ow, v.out);
-    return 1;
+    return dagan__conv_sizes(c, DAGAN__OF_X_AND_WEIGHT, in, args, &v) && dagan__set_shape(out, v.n, v.oh, v.ow, v.out);
 }
 
 static void dagan__conv2d_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
     mde_mark mark = mde_arena_mark(c);
-    dagan__conv_sizes(c, "conv2d", node->in[0]->shape, node->in[1]->shape, node->args.i[0], node->args.i[1], &v);
+    dagan__conv_sizes(c, DAGAN__OF_X_AND_WEIGHT, node->in, &node->args, &v);
     v.x = node->in[0]->data;
     v.weight = node->in[1]->data;
     v.bias = node->op->inputs == 3 ? node->in[2]->data : NULL;
@@ -758,74 +798,48 @@ static void dagan__conv2d_vjp(DAGAN__VJP)
 static const mde_op dagan__op_conv2d = { "conv2d", 2, dagan__conv2d_shape, dagan__conv2d_forward, dagan__conv2d_vjp,
                                          NULL };
 
-static int dagan__conv_check_y(mde_context *c, const char *name, const dagan__convolution *v, const mde_tensor *y)
-{
-    if (y->shape[0] == v->n && y->shape[1] == v->oh && y->shape[2] == v->ow && y->shape[3] == v->out) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: g is [%lld, %lld, %lld, %lld]; the convolution gives [%lld, %lld, %lld, %lld]",
-             name, (long long)y->shape[0], (long long)y->shape[1], (long long)y->shape[2], (long long)y->shape[3],
-             (long long)v->n, (long long)v->oh, (long long)v->ow, (long long)v->out);
-    return 0;
-}
-
-static int dagan__conv_transpose_sizes(mde_context *c, const mde_tensor *g, const mde_tensor *weight,
-                                       const mde_args *args, dagan__convolution *v)
-{
-    int64_t x[4];
-    x[0] = g->shape[0];
-    x[1] = args->i[2];
-    x[2] = args->i[3];
-    x[3] = weight->shape[2];
-    return dagan__conv_sizes(c, "conv2d_transpose", x, weight->shape, args->i[0], args->i[1], v) &&
-           dagan__conv_check_y(c, "conv2d_transpose", v, g);
-}
-
 static int dagan__conv_transpose_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     dagan__convolution v;
-    if (!dagan__check_rank(c, "conv2d_transpose", in[0]) || !dagan__check_rank(c, "conv2d_transpose", in[1])) return 0;
-    if (!dagan__conv_transpose_sizes(c, in[0], in[1], args, &v)) return 0;
-    dagan__set_shape(out, v.n, v.h, v.w, v.in);
-    return 1;
+    return dagan__conv_sizes(c, DAGAN__OF_Y_AND_WEIGHT, in, args, &v) && dagan__set_shape(out, v.n, v.h, v.w, v.in);
 }
 
-/* With stride 1 the adjoint is itself a convolution, of g with the weight turned around: [kh, kw, out, in]. */
-static void dagan__conv_turned(mde_context *c, const dagan__convolution *v, const float *g, const float *weight,
-                               float *result)
+/* With stride 1 the adjoint is itself a convolution, of y with the weight rotated by half a turn: [kh, kw, out, in]. */
+static void dagan__conv_rotated(const dagan__convolution *v)
 {
-    dagan__convolution turned = *v;
+    dagan__convolution rotated = *v;
     int64_t taps = v->kh * v->kw, tap, i, o;
-    float *to = (float *)mde_scratch(c, (size_t)(taps * v->in * v->out), sizeof *to);
+    float *to = (float *)mde_scratch(v->context, (size_t)(taps * v->in * v->out), sizeof *to);
     if (!to) return;
     for (tap = 0; tap < taps; tap++) {
-        const float *from = weight + (taps - 1 - tap) * v->in * v->out;
+        const float *from = v->weight + (taps - 1 - tap) * v->in * v->out;
         for (o = 0; o < v->out; o++) {
             for (i = 0; i < v->in; i++) to[(tap * v->out + o) * v->in + i] = from[i * v->out + o];
         }
     }
-    turned.h = v->oh;
-    turned.w = v->ow;
-    turned.oh = v->h;
-    turned.ow = v->w;
-    turned.in = v->out;
-    turned.out = v->in;
-    turned.padding = v->kh - 1 - v->padding;
-    turned.pitch = (turned.w + 2 * turned.padding) * turned.in;
-    turned.x = g;
-    turned.weight = to;
-    turned.result = result;
-    dagan__conv_run(&turned);
+    rotated.h = v->oh;
+    rotated.w = v->ow;
+    rotated.oh = v->h;
+    rotated.ow = v->w;
+    rotated.in = v->out;
+    rotated.out = v->in;
+    rotated.padding = v->kh - 1 - v->padding;
+    rotated.pitch = (rotated.w + 2 * rotated.padding) * rotated.in;
+    rotated.x = v->y;
+    rotated.weight = to;
+    dagan__conv_run(&rotated);
 }
 
 static void dagan__conv_transpose_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
     mde_mark mark = mde_arena_mark(c);
-    dagan__conv_transpose_sizes(c, node->in[0], node->in[1], &node->args, &v);
+    dagan__conv_sizes(c, DAGAN__OF_Y_AND_WEIGHT, node->in, &node->args, &v);
     v.y = node->in[0]->data;
     v.weight = node->in[1]->data;
     v.result = node->out->data;
     if (v.stride == 1 && v.kh == v.kw && v.padding < v.kh && v.in >= 8) {
-        dagan__conv_turned(c, &v, v.y, v.weight, v.result);
+        dagan__conv_rotated(&v);
     } else if (dagan__conv_scratch(&v, dagan__conv_jobs(&v), DAGAN__PATCHES * v.kh * v.kw * v.in, DAGAN__PATCHES,
                                    v.kh * v.kw * v.in, v.out)) {
         mde_parallel_for(c, v.jobs, dagan__conv_transpose_job, &v);
@@ -844,25 +858,10 @@ static void dagan__conv_transpose_vjp(DAGAN__VJP)
 static const mde_op dagan__op_conv_transpose = { "conv2d_transpose", 2, dagan__conv_transpose_shape,
                                                  dagan__conv_transpose_forward, dagan__conv_transpose_vjp, NULL };
 
-static int dagan__conv_weight_sizes(mde_context *c, const mde_tensor *x, const mde_tensor *g, const mde_args *args,
-                                    dagan__convolution *v)
-{
-    int64_t weight[4];
-    weight[0] = args->i[2];
-    weight[1] = args->i[3];
-    weight[2] = x->shape[3];
-    weight[3] = g->shape[3];
-    return dagan__conv_sizes(c, "conv2d_weight", x->shape, weight, args->i[0], args->i[1], v) &&
-           dagan__conv_check_y(c, "conv2d_weight", v, g);
-}
-
 static int dagan__conv_weight_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     dagan__convolution v;
-    if (!dagan__check_rank(c, "conv2d_weight", in[0]) || !dagan__check_rank(c, "conv2d_weight", in[1])) return 0;
-    if (!dagan__conv_weight_sizes(c, in[0], in[1], args, &v)) return 0;
-    dagan__set_shape(out, v.kh, v.kw, v.in, v.out);
-    return 1;
+    return dagan__conv_sizes(c, DAGAN__OF_X_AND_Y, in, args, &v) && dagan__set_shape(out, v.kh, v.kw, v.in, v.out);
 }
 
 /* The partial sums of a fixed number of groups are added in order, so the number of threads does not show. */
@@ -872,15 +871,15 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
     size_t size = node->out->count, i;
     int64_t groups, group, gathered;
     mde_mark mark = mde_arena_mark(c);
-    dagan__conv_weight_sizes(c, node->in[0], node->in[1], &node->args, &v);
-    groups = dagan__least(v.n, DAGAN__GROUPS);
+    dagan__conv_sizes(c, DAGAN__OF_X_AND_Y, node->in, &node->args, &v);
+    groups = dagan__minimum(v.n, DAGAN__GROUPS);
     v.x = node->in[0]->data;
     v.y = node->in[1]->data;
     v.result = (float *)mde_scratch(c, (size_t)groups * size, sizeof *v.result);
-    v.strip = dagan__least(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
-    gathered = v.pitch + dagan__least(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
-    v.places = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.places);
-    if (v.result && v.places && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
+    v.strip = dagan__minimum(dagan__conv_strip(&v, DAGAN__PATCHES), v.oh);
+    gathered = v.pitch + dagan__minimum(v.stride, v.kh) * (v.strip + (v.kh - 1) / v.stride) * v.ow * v.kw * v.in;
+    v.offsets = (int64_t *)mde_scratch(c, (size_t)(groups * v.kh * v.kw * v.in), sizeof *v.offsets);
+    if (v.result && v.offsets && dagan__conv_scratch(&v, groups, gathered, v.kh * v.kw * v.in, v.out, v.strip * v.ow)) {
         float *sum = node->out->data;
         dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job,
                         &v);
@@ -906,192 +905,234 @@ static const mde_op dagan__op_conv_weight = { "conv2d_weight", 2, dagan__conv_we
 
 MDEDEF mde_tensor *dagan_conv2d(mde_context *c, mde_tensor *x, mde_tensor *weight, int stride, int padding)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    return dagan__apply(c, &dagan__op_conv2d, x, weight, &args);
+    mde_args args = dagan__args(stride, padding, 0, 0, 0);
+    return dagan__apply(c, &dagan__op_conv2d, x, weight, NULL, &args);
 }
 
 MDEDEF mde_tensor *dagan_conv2d_transpose(mde_context *c, mde_tensor *g, mde_tensor *weight, int stride, int padding,
                                           int64_t height, int64_t width)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    args.i[2] = height;
-    args.i[3] = width;
-    return dagan__apply(c, &dagan__op_conv_transpose, g, weight, &args);
+    mde_args args = dagan__args(stride, padding, height, width, 0);
+    return dagan__apply(c, &dagan__op_conv_transpose, g, weight, NULL, &args);
 }
 
 MDEDEF mde_tensor *dagan_conv2d_weight(mde_context *c, mde_tensor *x, mde_tensor *g, int stride, int padding,
                                        int64_t kernel_height, int64_t kernel_width)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    args.i[2] = kernel_height;
-    args.i[3] = kernel_width;
-    return dagan__apply(c, &dagan__op_conv_weight, x, g, &args);
+    mde_args args = dagan__args(stride, padding, kernel_height, kernel_width, 0);
+    return dagan__apply(c, &dagan__op_conv_weight, x, g, NULL, &args);
 }
 
 /* ---- 4.2 Pooling and upsampling ---- */
 
-/* Work on images is shared out by image. */
+/* A large image [h, w] and a small one [oh, ow]. Pixel i of a large row belongs to pixel i / size of the small one, the
+   rest at the edge to none; with size 0, to its nearest neighbour i ow / w. Two kernels serve both kinds: one spreads
+   the small image over the large, the other sums up the large one. Work is shared out by image. */
 typedef struct dagan__pooling {
     int64_t h, w, channels, oh, ow, size;
+    int to_large;                       /* the result is the large image */
+    float scale;
     const float *x, *y;
     float *result;
 } dagan__pooling;
 
-static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_tensor *big, const mde_tensor *small,
-                           int64_t size, const float *x, const float *y, float *result)
+static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_node *node, int to_large)
 {
+    const mde_tensor *large = to_large ? node->out : node->in[0], *small = to_large ? node->in[0] : node->out;
     dagan__pooling m;
-    m.h = big->shape[1];
-    m.w = big->shape[2];
-    m.channels = big->shape[3];
+    if (node->op->inputs == 2) {        /* of max pooling: the large image is that of the maxima */
+        large = node->in[0];
+        small = to_large ? node->in[1] : node->out;
+    }
+    m.h = large->shape[1];
+    m.w = large->shape[2];
+    m.channels = large->shape[3];
     m.oh = small->shape[1];
     m.ow = small->shape[2];
-    m.size = size;
-    m.x = x;
-    m.y = y;
-    m.result = result;
-    dagan__parallel(c, big->shape[0], big->count + small->count, fn, &m);
+    m.size = node->args.i[0];
+    m.to_large = to_large;
+    m.scale = m.size ? 1.0f / (float)(m.size * m.size) : 1.0f;
+    m.x = node->in[0]->data;
+    m.y = node->op->inputs == 2 ? node->in[1]->data : NULL;
+    m.result = node->out->data;
+    dagan__parallel(c, large->shape[0], large->count + small->count, fn, &m);
 }
 
-static int dagan__pool_shape_of(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
+/* Index in a small row of pixel i of the large one; -1: none. */
+static int64_t dagan__small_index(int64_t i, int64_t large, int64_t small, int64_t size)
 {
-    if (!dagan__check_rank(c, name, x)) return 0;
-    if (size < 1 || x->shape[1] < size || x->shape[2] < size) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
-                 (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
-        return 0;
-    }
-    dagan__set_shape(out, x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]);
-    return 1;
-}
-
-static mde_tensor *dagan__apply_sizes(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b, int64_t size,
-                                      int64_t height, int64_t width)
-{
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = size;
-    args.i[1] = height;
-    args.i[2] = width;
-    return dagan__apply(c, op, a, b, &args);
-}
-
-static mde_tensor *dagan__spread_pool(mde_context *c, mde_tensor *g, int64_t size, int64_t height, int64_t width);
-
-static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    return dagan__pool_shape_of(c, "avg_pool", in[0], args->i[0], out);
-}
-
-static void dagan__avg_pool_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    float scale = 1.0f / (float)(m->size * m->size);
-    int64_t row, column, i, j, k, channels = m->channels;
-    float *to = m->result + image * m->oh * m->ow * channels;
-    for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++, to += channels) {
-            memset(to, 0, (size_t)channels * sizeof *to);
-            for (i = 0; i < m->size; i++) {
-                for (j = 0; j < m->size; j++) {
-                    const float *from = m->x + ((image * m->h + row * m->size + i) * m->w + column * m->size + j) *
-                                                   channels;
-                    for (k = 0; k < channels; k++) to[k] += from[k];
-                }
-            }
-            for (k = 0; k < channels; k++) to[k] *= scale;
-        }
-    }
-}
-
-static void dagan__avg_pool_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__avg_pool_image, node->in[0], node->out, node->args.i[0], node->in[0]->data, NULL,
-                   node->out->data);
-}
-
-static void dagan__avg_pool_vjp(DAGAN__VJP)
-{
-    if (want & 1) {
-        din[0] = dagan__spread_pool(c, g, node->args.i[0], node->in[0]->shape[1], node->in[0]->shape[2]);
-    }
-}
-
-static const mde_op dagan__op_avg_pool = { "avg_pool", 1, dagan__avg_pool_shape, dagan__avg_pool_forward,
-                                           dagan__avg_pool_vjp, NULL };
-
-/* The adjoint of avg_pool: every pixel of a window gets its share of the window's number. */
-static int dagan__spread_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    int64_t size = args->i[0];
-    if (!dagan__check_rank(c, "avg_pool_adjoint", in[0])) return 0;
-    if (size < 1 || args->i[1] / size != in[0]->shape[1] || args->i[2] / size != in[0]->shape[2]) {
-        mde_fail(c, MDE_BAD_SHAPE, "avg_pool_adjoint: %lld x %lld does not pool to %lld x %lld",
-                 (long long)args->i[1], (long long)args->i[2], (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
-    return 1;
+    int64_t at = size ? i / size : i * small / large;
+    return at < small ? at : -1;
 }
 
 static void dagan__spread_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    float scale = 1.0f / (float)(m->size * m->size);
     int64_t row, column, k, channels = m->channels;
-    float *to = m->result + image * m->h * m->w * channels;
+    const float *from = m->x + image * m->oh * m->ow * channels;
+    float *to = m->result + image * m->h * m->w * channels, scale = m->scale;
     for (row = 0; row < m->h; row++) {
+        int64_t y = dagan__small_index(row, m->h, m->oh, m->size);
         for (column = 0; column < m->w; column++, to += channels) {
-            int64_t y = row / m->size, x = column / m->size;
-            const float *from = m->x + ((image * m->oh + y) * m->ow + x) * channels;
-            if (y >= m->oh || x >= m->ow) memset(to, 0, (size_t)channels * sizeof *to);
-            else for (k = 0; k < channels; k++) to[k] = from[k] * scale;
+            int64_t x = dagan__small_index(column, m->w, m->ow, m->size);
+            const float *pixel = from + (y * m->ow + x) * channels;
+            if (y < 0 || x < 0) memset(to, 0, (size_t)channels * sizeof *to);
+            else for (k = 0; k < channels; k++) to[k] = pixel[k] * scale;
         }
     }
 }
 
-static void dagan__spread_forward(mde_context *c, mde_node *node)
+static void dagan__gather_image(int64_t image, void *user)
 {
-    dagan__pooling_run(c, dagan__spread_image, node->out, node->in[0], node->args.i[0], node->in[0]->data, NULL,
-                   node->out->data);
+    const dagan__pooling *m = (const dagan__pooling *)user;
+    int64_t row, column, k, channels = m->channels, total = m->oh * m->ow * channels;
+    const float *from = m->x + image * m->h * m->w * channels;
+    float *start = m->result + image * total;
+    memset(start, 0, (size_t)total * sizeof *start);
+    for (row = 0; row < m->h; row++) {
+        int64_t y = dagan__small_index(row, m->h, m->oh, m->size);
+        for (column = 0; column < m->w; column++, from += channels) {
+            int64_t x = dagan__small_index(column, m->w, m->ow, m->size);
+            float *to = start + (y * m->ow + x) * channels;
+            for (k = 0; y >= 0 && x >= 0 && k < channels; k++) to[k] += from[k];
+        }
+    }
+    for (k = 0; m->size && k < total; k++) start[k] *= m->scale;
 }
 
-static void dagan__spread_vjp(DAGAN__VJP)
+static void dagan__spread_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__spread_image, node, 1);
+}
+
+static void dagan__gather_forward(mde_context *c, mde_node *node)
+{
+    dagan__pooling_run(c, dagan__gather_image, node, 0);
+}
+
+static int dagan__pool_shape(mde_context *c, const char *name, const mde_tensor *x, int64_t size, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, name, x)) return 0;
+    if (size >= 1 && x->shape[1] >= size && x->shape[2] >= size) {
+        return dagan__set_shape(out, x->shape[0], x->shape[1] / size, x->shape[2] / size, x->shape[3]);
+    }
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: windows of %lld x %lld in images of %lld x %lld", name, (long long)size,
+                     (long long)size, (long long)x->shape[1], (long long)x->shape[2]);
+}
+
+/* The ops whose args give the result's height and width; if they do not fit, the rest of the sentence says why. */
+static int dagan__sized_shape(mde_context *c, const char *name, const mde_tensor *x, const mde_args *args, int fits,
+                              const char *why, mde_tensor *out)
+{
+    if (!dagan__check_rank(c, name, x)) return 0;
+    if (fits) return dagan__set_shape(out, x->shape[0], args->i[1], args->i[2], x->shape[3]);
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: %lld x %lld to %lld x %lld, %s", name, (long long)x->shape[1],
+                     (long long)x->shape[2], (long long)args->i[1], (long long)args->i[2], why);
+}
+
+static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__pool_shape(c, "avg_pool", in[0], args->i[0], out);
+}
+
+static int dagan__avg_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int64_t size = args->i[0];
+    int fits = size >= 1 && args->i[1] / size == in[0]->shape[1] && args->i[2] / size == in[0]->shape[2];
+    return dagan__sized_shape(c, "avg_pool_adjoint", in[0], args, fits, "which does not pool to it", out);
+}
+
+static int dagan__upsample_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int fits = args->i[1] >= in[0]->shape[1] && args->i[2] >= in[0]->shape[2];
+    return dagan__sized_shape(c, "upsample", in[0], args, fits, "which is smaller", out);
+}
+
+static int dagan__upsample_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    int fits = args->i[1] >= 1 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[1] && args->i[2] <= in[0]->shape[2];
+    return dagan__sized_shape(c, "upsample_adjoint", in[0], args, fits, "which is larger, or nothing", out);
+}
+
+static void dagan__avg_pool_vjp(DAGAN__VJP);
+static void dagan__upsample_vjp(DAGAN__VJP);
+
+static void dagan__avg_pool_adjoint_vjp(DAGAN__VJP)
 {
     if (want & 1) din[0] = dagan_avg_pool(c, g, (int)node->args.i[0]);
 }
 
-static const mde_op dagan__op_spread = { "avg_pool_adjoint", 1, dagan__spread_shape, dagan__spread_forward,
-                                         dagan__spread_vjp, NULL };
-
-static mde_tensor *dagan__spread_pool(mde_context *c, mde_tensor *g, int64_t size, int64_t height, int64_t width)
+static void dagan__upsample_adjoint_vjp(DAGAN__VJP)
 {
-    return dagan__apply_sizes(c, &dagan__op_spread, g, NULL, size, height, width);
+    if (want & 1) din[0] = dagan_upsample(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
+}
+
+static const mde_op dagan__op_avg_pool = { "avg_pool", 1, dagan__avg_pool_shape, dagan__gather_forward,
+                                           dagan__avg_pool_vjp, NULL };
+static const mde_op dagan__op_avg_pool_adjoint = { "avg_pool_adjoint", 1, dagan__avg_pool_adjoint_shape,
+                                                   dagan__spread_forward, dagan__avg_pool_adjoint_vjp, NULL };
+static const mde_op dagan__op_upsample = { "upsample", 1, dagan__upsample_shape, dagan__spread_forward,
+                                           dagan__upsample_vjp, NULL };
+static const mde_op dagan__op_upsample_adjoint = { "upsample_adjoint", 1, dagan__upsample_adjoint_shape,
+                                                   dagan__gather_forward, dagan__upsample_adjoint_vjp, NULL };
+
+static void dagan__avg_pool_vjp(DAGAN__VJP)
+{
+    mde_args args = dagan__args(node->args.i[0], node->in[0]->shape[1], node->in[0]->shape[2], 0, 0);
+    if (want & 1) din[0] = dagan__apply(c, &dagan__op_avg_pool_adjoint, g, NULL, NULL, &args);
+}
+
+static void dagan__upsample_vjp(DAGAN__VJP)
+{
+    mde_args args = dagan__args(0, node->in[0]->shape[1], node->in[0]->shape[2], 0, 0);
+    if (want & 1) din[0] = dagan__apply(c, &dagan__op_upsample_adjoint, g, NULL, NULL, &args);
 }
 
 MDEDEF mde_tensor *dagan_avg_pool(mde_context *c, mde_tensor *x, int size)
 {
-    return dagan__apply_sizes(c, &dagan__op_avg_pool, x, NULL, size, 0, 0);
+    mde_args args = dagan__args(size, 0, 0, 0, 0);
+    return dagan__apply(c, &dagan__op_avg_pool, x, NULL, NULL, &args);
 }
 
-/* The values at the places where x has the first maximum of each window; with values = x, max pooling. */
-static int dagan__select_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width)
+{
+    mde_args args = dagan__args(0, height, width, 0, 0);
+    return dagan__apply(c, &dagan__op_upsample, x, NULL, NULL, &args);
+}
+
+MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x)
+{
+    int64_t shape[4];
+    mde_tensor *sum;
+    if (mde_context_status(c) != MDE_OK || !x || !dagan__check_rank(c, "global_pool", x)) return NULL;
+    shape[0] = x->shape[0];
+    shape[1] = shape[2] = 1;
+    shape[3] = x->shape[3];
+    sum = mde_affine(c, mde_sum_to(c, x, 4, shape), 1 / (double)(x->shape[1] * x->shape[2]), 0);
+    shape[1] = shape[3];
+    return mde_reshape(c, sum, 2, shape);
+}
+
+/* Max pooling takes from its second input the values where the first has the first maximum of each window; its adjoint
+   puts them back there. */
+static int dagan__max_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
     int i;
     for (i = 0; i < 4 && in[0]->rank == in[1]->rank && in[0]->shape[i] == in[1]->shape[i]; i++) {}
-    if (!dagan__pool_shape_of(c, "max_pool", in[0], args->i[0], out)) return 0;
+    if (!dagan__pool_shape(c, "max_pool", in[0], args->i[0], out)) return 0;
     if (i == 4) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "max_pool: the places and the values differ in shape");
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "max_pool: the maxima and the values are of tensors that differ in shape");
+}
+
+static int dagan__max_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    mde_tensor pooled;
+    int i;
+    if (!dagan__pool_shape(c, "max_pool_adjoint", in[0], args->i[0], &pooled)) return 0;
+    for (i = 0; i < 4 && in[1]->rank == 4 && in[1]->shape[i] == pooled.shape[i]; i++) {}
+    if (i == 4) return dagan__set_shape(out, in[0]->shape[0], in[0]->shape[1], in[0]->shape[2], in[0]->shape[3]);
+    return !mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to the values' shape",
+                     (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
 }
 
 /* Offset in x, from the start of its image, of the first maximum of a window in channel k. */
@@ -1107,233 +1148,91 @@ static int64_t dagan__window_maximum(const dagan__pooling *m, const float *x, in
     return best;
 }
 
-static void dagan__select_image(int64_t image, void *user)
+static void dagan__max_pool_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    const float *x = m->x + image * m->h * m->w * m->channels, *y = m->y + image * m->h * m->w * m->channels;
-    float *to = m->result + image * m->oh * m->ow * m->channels;
-    int64_t row, column, k;
+    int64_t large = m->h * m->w * m->channels, small = m->oh * m->ow * m->channels, row, column, k, at;
+    const float *x = m->x + image * large, *y = m->y + image * (m->to_large ? small : large);
+    float *to = m->result + image * (m->to_large ? large : small);
+    if (m->to_large) memset(to, 0, (size_t)large * sizeof *to);
     for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++, to += m->channels) {
-            for (k = 0; k < m->channels; k++) to[k] = y[dagan__window_maximum(m, x, row, column, k)];
+        for (column = 0; column < m->ow; column++) {
+            for (k = 0; k < m->channels; k++) {
+                at = dagan__window_maximum(m, x, row, column, k);
+                if (m->to_large) to[at] = *y++;
+                else *to++ = y[at];
+            }
         }
     }
 }
 
-static void dagan__select_forward(mde_context *c, mde_node *node)
+static void dagan__max_pool_forward(mde_context *c, mde_node *node)
 {
-    dagan__pooling_run(c, dagan__select_image, node->in[0], node->out, node->args.i[0], node->in[0]->data,
-                   node->in[1]->data, node->out->data);
+    dagan__pooling_run(c, dagan__max_pool_image, node, 0);
 }
 
-static mde_tensor *dagan__unselect(mde_context *c, mde_tensor *x, mde_tensor *g, int64_t size);
-
-static void dagan__select_vjp(DAGAN__VJP)
+static void dagan__max_pool_adjoint_forward(mde_context *c, mde_node *node)
 {
-    if (want & 2) din[1] = dagan__unselect(c, node->in[0], g, node->args.i[0]);
+    dagan__pooling_run(c, dagan__max_pool_image, node, 1);
 }
 
-static const mde_op dagan__op_select = { "max_pool", 2, dagan__select_shape, dagan__select_forward, dagan__select_vjp,
-                                         NULL };
+static void dagan__max_pool_vjp(DAGAN__VJP);
+static const mde_op dagan__op_max_pool = { "max_pool", 2, dagan__max_pool_shape, dagan__max_pool_forward,
+                                           dagan__max_pool_vjp, NULL };
 
-/* Its adjoint in the values: each number of g goes to the place that select takes it from. */
-static int dagan__unselect_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static void dagan__max_pool_adjoint_vjp(DAGAN__VJP)
 {
-    int64_t size = args->i[0];
-    if (!dagan__check_rank(c, "max_pool_adjoint", in[0]) || !dagan__check_rank(c, "max_pool_adjoint", in[1])) return 0;
-    if (size < 1 || in[0]->shape[0] != in[1]->shape[0] || in[0]->shape[1] / size != in[1]->shape[1] ||
-        in[0]->shape[2] / size != in[1]->shape[2] || in[0]->shape[3] != in[1]->shape[3]) {
-        mde_fail(c, MDE_BAD_SHAPE, "max_pool_adjoint: %lld x %lld does not pool to %lld x %lld",
-                 (long long)in[0]->shape[1], (long long)in[0]->shape[2], (long long)in[1]->shape[1],
-                 (long long)in[1]->shape[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], in[0]->shape[1], in[0]->shape[2], in[0]->shape[3]);
-    return 1;
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_max_pool, node->in[0], g, NULL, &node->args);
 }
 
-static void dagan__unselect_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    const float *x = m->x + image * m->h * m->w * m->channels, *from = m->y + image * m->oh * m->ow * m->channels;
-    float *to = m->result + image * m->h * m->w * m->channels;
-    int64_t row, column, k;
-    memset(to, 0, (size_t)(m->h * m->w * m->channels) * sizeof *to);
-    for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++, from += m->channels) {
-            for (k = 0; k < m->channels; k++) to[dagan__window_maximum(m, x, row, column, k)] = from[k];
-        }
-    }
-}
+static const mde_op dagan__op_max_pool_adjoint = { "max_pool_adjoint", 2, dagan__max_pool_adjoint_shape,
+                                                   dagan__max_pool_adjoint_forward, dagan__max_pool_adjoint_vjp, NULL };
 
-static void dagan__unselect_forward(mde_context *c, mde_node *node)
+static void dagan__max_pool_vjp(DAGAN__VJP)
 {
-    dagan__pooling_run(c, dagan__unselect_image, node->in[0], node->in[1], node->args.i[0], node->in[0]->data,
-                   node->in[1]->data, node->out->data);
-}
-
-static void dagan__unselect_vjp(DAGAN__VJP)
-{
-    if (want & 2) din[1] = dagan__apply_sizes(c, &dagan__op_select, node->in[0], g, node->args.i[0], 0, 0);
-}
-
-static const mde_op dagan__op_unselect = { "max_pool_adjoint", 2, dagan__unselect_shape, dagan__unselect_forward,
-                                           dagan__unselect_vjp, NULL };
-
-static mde_tensor *dagan__unselect(mde_context *c, mde_tensor *x, mde_tensor *g, int64_t size)
-{
-    return dagan__apply_sizes(c, &dagan__op_unselect, x, g, size, 0, 0);
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_max_pool_adjoint, node->in[0], g, NULL, &node->args);
 }
 
 MDEDEF mde_tensor *dagan_max_pool(mde_context *c, mde_tensor *x, int size)
 {
-    return dagan__apply_sizes(c, &dagan__op_select, x, x, size, 0, 0);
-}
-
-MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x)
-{
-    int64_t shape[4];
-    mde_tensor *sum;
-    double pixels;
-    if (mde_context_status(c) != MDE_OK || !x || !dagan__check_rank(c, "global_pool", x)) return NULL;
-    pixels = (double)(x->shape[1] * x->shape[2]);
-    shape[0] = x->shape[0];
-    shape[1] = shape[2] = 1;
-    shape[3] = x->shape[3];
-    sum = mde_affine(c, mde_sum_to(c, x, 4, shape), 1 / pixels, 0);
-    shape[1] = shape[3];
-    return sum ? mde_reshape(c, sum, 2, shape) : NULL;
-}
-
-/* Nearest neighbour and its adjoint, which sums the pixels that came from one. */
-static int dagan__upsample_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    if (!dagan__check_rank(c, "upsample", in[0])) return 0;
-    if (args->i[1] < in[0]->shape[1] || args->i[2] < in[0]->shape[2]) {
-        mde_fail(c, MDE_BAD_SHAPE, "upsample: %lld x %lld to %lld x %lld, which is smaller",
-                 (long long)in[0]->shape[1], (long long)in[0]->shape[2], (long long)args->i[1], (long long)args->i[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
-    return 1;
-}
-
-/* m->h x m->w is the large image here, m->oh x m->ow the small one. */
-static void dagan__upsample_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    float *to = m->result + image * m->h * m->w * m->channels;
-    int64_t row, column;
-    for (row = 0; row < m->h; row++) {
-        const float *from = m->x + (image * m->oh + row * m->oh / m->h) * m->ow * m->channels;
-        for (column = 0; column < m->w; column++, to += m->channels) {
-            memcpy(to, from + column * m->ow / m->w * m->channels, (size_t)m->channels * sizeof *to);
-        }
-    }
-}
-
-static void dagan__upsample_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__upsample_image, node->out, node->in[0], 0, node->in[0]->data, NULL, node->out->data);
-}
-
-static mde_tensor *dagan__fold(mde_context *c, mde_tensor *g, int64_t height, int64_t width);
-
-static void dagan__upsample_vjp(DAGAN__VJP)
-{
-    if (want & 1) din[0] = dagan__fold(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
-}
-
-static const mde_op dagan__op_upsample = { "upsample", 1, dagan__upsample_shape, dagan__upsample_forward,
-                                           dagan__upsample_vjp, NULL };
-
-static int dagan__fold_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    if (!dagan__check_rank(c, "upsample_adjoint", in[0])) return 0;
-    if (args->i[1] < 1 || args->i[2] < 1 || args->i[1] > in[0]->shape[1] || args->i[2] > in[0]->shape[2]) {
-        mde_fail(c, MDE_BAD_SHAPE, "upsample_adjoint: %lld x %lld to %lld x %lld", (long long)in[0]->shape[1],
-                 (long long)in[0]->shape[2], (long long)args->i[1], (long long)args->i[2]);
-        return 0;
-    }
-    dagan__set_shape(out, in[0]->shape[0], args->i[1], args->i[2], in[0]->shape[3]);
-    return 1;
-}
-
-static void dagan__fold_image(int64_t image, void *user)
-{
-    const dagan__pooling *m = (const dagan__pooling *)user;
-    const float *from = m->x + image * m->h * m->w * m->channels;
-    float *start = m->result + image * m->oh * m->ow * m->channels;
-    int64_t row, column, k;
-    memset(start, 0, (size_t)(m->oh * m->ow * m->channels) * sizeof *start);
-    for (row = 0; row < m->h; row++) {
-        float *to_row = start + row * m->oh / m->h * m->ow * m->channels;
-        for (column = 0; column < m->w; column++, from += m->channels) {
-            float *to = to_row + column * m->ow / m->w * m->channels;
-            for (k = 0; k < m->channels; k++) to[k] += from[k];
-        }
-    }
-}
-
-static void dagan__fold_forward(mde_context *c, mde_node *node)
-{
-    dagan__pooling_run(c, dagan__fold_image, node->in[0], node->out, 0, node->in[0]->data, NULL, node->out->data);
-}
-
-static void dagan__fold_vjp(DAGAN__VJP)
-{
-    if (want & 1) din[0] = dagan_upsample(c, g, node->in[0]->shape[1], node->in[0]->shape[2]);
-}
-
-static const mde_op dagan__op_fold = { "upsample_adjoint", 1, dagan__fold_shape, dagan__fold_forward, dagan__fold_vjp,
-                                       NULL };
-
-static mde_tensor *dagan__fold(mde_context *c, mde_tensor *g, int64_t height, int64_t width)
-{
-    return dagan__apply_sizes(c, &dagan__op_fold, g, NULL, 0, height, width);
-}
-
-MDEDEF mde_tensor *dagan_upsample(mde_context *c, mde_tensor *x, int64_t height, int64_t width)
-{
-    return dagan__apply_sizes(c, &dagan__op_upsample, x, NULL, 0, height, width);
+    mde_args args = dagan__args(size, 0, 0, 0, 0);
+    return dagan__apply(c, &dagan__op_max_pool, x, x, NULL, &args);
 }
 
 /* ---- 4.3 Elements and channels ---- */
 
-/* Elements are shared out in blocks, rows of channels in blocks of rows: places that do not depend on the threads. */
+/* Elements are shared out in blocks, rows of channels in blocks of rows, which do not depend on the threads. */
 #define DAGAN__ELEMENTS 16384
 #define DAGAN__ROWS 256
 
 typedef struct dagan__rows {
-    int64_t rows, channels, block;      /* rows of one job */
+    int64_t rows, channels, block;      /* block: rows of one job */
+    int each;                           /* 1: a block is an image, with gain and bias of its own */
     const float *x, *y, *gain, *bias;
-    float *result, *result2;
+    float *result;
     double *sum;                        /* [jobs, 2, channels] */
     float slope;
 } dagan__rows;
 
-static int dagan__same_shape(mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__same_shape(const mde_tensor *x, mde_tensor *out)
 {
-    (void)args;
-    out->rank = in[0]->rank;
-    memcpy(out->shape, in[0]->shape, sizeof out->shape);
+    out->rank = x->rank;
+    memcpy(out->shape, x->shape, sizeof out->shape);
     return 1;
 }
 
 /* y where x > 0, slope y elsewhere; with y = x, leaky ReLU. */
 static int dagan__leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
-    if (in[0]->count != in[1]->count) {
-        mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
-        return 0;
-    }
-    return dagan__same_shape(in, args, out);
+    (void)args;
+    if (in[0]->count == in[1]->count) return dagan__same_shape(in[0], out);
+    return !mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
 }
 
 static void dagan__leaky_job(int64_t job, void *user)
 {
     const dagan__rows *r = (const dagan__rows *)user;
-    int64_t i = job * DAGAN__ELEMENTS, end = dagan__least(i + DAGAN__ELEMENTS, r->rows);
+    int64_t i = job * DAGAN__ELEMENTS, end = dagan__minimum(i + DAGAN__ELEMENTS, r->rows);
     const float *x = r->x, *y = r->y;
     float *to = r->result, slope = r->slope;
     for (; i < end; i++) {
@@ -1360,23 +1259,60 @@ static const mde_op dagan__op_leaky = { "leaky_relu", 2, dagan__leaky_shape, dag
 
 static void dagan__leaky_vjp(DAGAN__VJP)
 {
-    if (want & 2) din[1] = dagan__apply(c, &dagan__op_leaky, node->in[0], g, &node->args);
+    if (want & 2) din[1] = dagan__apply(c, &dagan__op_leaky, node->in[0], g, NULL, &node->args);
 }
 
 MDEDEF mde_tensor *dagan_leaky_relu(mde_context *c, mde_tensor *x, double slope)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = slope;
-    return dagan__apply(c, &dagan__op_leaky, x, x, &args);
+    mde_args args = dagan__args(0, 0, 0, 0, slope);
+    return dagan__apply(c, &dagan__op_leaky, x, x, NULL, &args);
 }
 
 static int dagan__check_channels(mde_context *c, const char *name, const mde_tensor *x, const mde_tensor *row)
 {
     if (x->rank >= 1 && row->rank == 1 && row->shape[0] == x->shape[x->rank - 1]) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the other one %zu", name,
-             (long long)(x->rank ? x->shape[x->rank - 1] : 0), row->count);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: x has %lld channels, the other one %zu", name,
+                     (long long)(x->rank ? x->shape[x->rank - 1] : 0), row->count);
+}
+
+/* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
+static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
+}
+
+static void dagan__conv2d_leaky_vjp(DAGAN__VJP)
+{
+    if (!(g = dagan__apply(c, &dagan__op_leaky, node->out, g, NULL, &node->args))) return;
+    dagan__conv2d_vjp(c, node, g, want, din);
+    if (want & 4) din[2] = mde_sum_to(c, g, 1, node->in[2]->shape);
+}
+
+static const mde_op dagan__op_conv2d_leaky = { "conv2d_leaky", 3, dagan__conv2d_leaky_shape, dagan__conv2d_forward,
+                                               dagan__conv2d_leaky_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
+                                      int padding, double slope)
+{
+    mde_args args = dagan__args(stride, padding, 0, 0, slope);
+    if (slope >= 0) return dagan__apply(c, &dagan__op_conv2d_leaky, x, weight, bias, &args);
+    mde_fail(c, MDE_BAD_ARGUMENT, "conv2d_leaky: slope %g; expected 0 or more", slope);
+    return NULL;
+}
+
+/* x gain + bias in three ops: gain and bias are [channels], or [n, channels] with a bias or without. */
+static void dagan__scale_job(int64_t job, void *user)
+{
+    const dagan__rows *r = (const dagan__rows *)user;
+    int64_t row = job * r->block, end = dagan__minimum(row + r->block, r->rows), k, n = r->channels;
+    const float *gain = r->gain + (r->each ? job * n : 0), *bias = r->bias;
+    if (bias && r->each) bias += job * n;
+    for (; row < end; row++) {
+        const float *x = r->x + row * n;
+        float *to = r->result + row * n;
+        if (bias) for (k = 0; k < n; k++) to[k] = x[k] * gain[k] + bias[k];
+        else for (k = 0; k < n; k++) to[k] = x[k] * gain[k];
+    }
 }
 
 static dagan__rows dagan__rows_of(const mde_tensor *x)
@@ -1389,72 +1325,26 @@ static dagan__rows dagan__rows_of(const mde_tensor *x)
     return r;
 }
 
-/* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
-static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
-}
-
-static void dagan__conv2d_leaky_vjp(DAGAN__VJP)
-{
-    if (!(g = dagan__apply(c, &dagan__op_leaky, node->out, g, &node->args))) return;
-    dagan__conv2d_vjp(c, node, g, want, din);
-    if (want & 4) din[2] = mde_sum_to(c, g, 1, node->in[2]->shape);
-}
-
-static const mde_op dagan__op_conv2d_leaky = { "conv2d_leaky", 3, dagan__conv2d_leaky_shape, dagan__conv2d_forward,
-                                               dagan__conv2d_leaky_vjp, NULL };
-
-MDEDEF mde_tensor *dagan_conv2d_leaky(mde_context *c, mde_tensor *x, mde_tensor *weight, mde_tensor *bias, int stride,
-                                      int padding, double slope)
-{
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = stride;
-    args.i[1] = padding;
-    args.f[0] = slope;
-    in[0] = x;
-    in[1] = weight;
-    in[2] = bias;
-    if (slope < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "conv2d_leaky: slope %g; expected 0 or more", slope);
-        return NULL;
-    }
-    return mde_apply(c, &dagan__op_conv2d_leaky, in, &args);
-}
-
-/* x gain + bias; the flags in args say which of the two there is. */
-static int dagan__scale_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    if (!dagan__check_channels(c, "scale_channels", in[0], in[1])) return 0;
-    if (!dagan__check_channels(c, "scale_channels", in[0], in[2])) return 0;
-    return dagan__same_shape(in, args, out);
-}
-
-static void dagan__scale_job(int64_t job, void *user)
-{
-    const dagan__rows *r = (const dagan__rows *)user;
-    int64_t row = job * r->block, end = dagan__least(row + r->block, r->rows), k, n = r->channels;
-    const float *gain = r->gain, *bias = r->bias;
-    for (; row < end; row++) {
-        const float *x = r->x + row * n;
-        float *to = r->result + row * n;
-        for (k = 0; k < n; k++) to[k] = x[k] * gain[k] + bias[k];
-    }
-}
-
 static void dagan__scale_forward(mde_context *c, mde_node *node)
 {
     dagan__rows r = dagan__rows_of(node->in[0]);
+    r.each = node->in[1]->rank == 2;
+    if (r.each) r.block = r.rows / node->in[0]->shape[0];
     r.x = node->in[0]->data;
     r.gain = node->in[1]->data;
-    r.bias = node->in[2]->data;
+    r.bias = node->op->inputs == 3 ? node->in[2]->data : NULL;
     r.result = node->out->data;
     dagan__parallel(c, dagan__blocks(r.rows, r.block), 2 * node->out->count, dagan__scale_job, &r);
 }
 
-static void dagan__scale_vjp(DAGAN__VJP)
+static int dagan__scale_channels_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__check_channels(c, "scale_channels", in[0], in[1]) &&
+           dagan__check_channels(c, "scale_channels", in[0], in[2]) && dagan__same_shape(in[0], out);
+}
+
+static void dagan__scale_channels_vjp(DAGAN__VJP)
 {
     mde_tensor *x = node->in[0], *gain = node->in[1];
     if (want & 1) din[0] = mde_mul(c, g, gain);
@@ -1466,7 +1356,7 @@ static void dagan__scale_vjp(DAGAN__VJP)
 static void dagan__scale_vjp_job(int64_t job, void *user)
 {
     const dagan__rows *r = (const dagan__rows *)user;
-    int64_t row = job * r->block, end = dagan__least(row + r->block, r->rows), k, n = r->channels;
+    int64_t row = job * r->block, end = dagan__minimum(row + r->block, r->rows), k, n = r->channels;
     double *along = r->sum + 2 * job * n, *plain = along + n;
     memset(along, 0, (size_t)(2 * n) * sizeof *along);
     for (; row < end; row++) {
@@ -1478,50 +1368,41 @@ static void dagan__scale_vjp_job(int64_t job, void *user)
     }
 }
 
-/* Folds what the jobs left in order: two rows of channels. */
-static void dagan__fold_sums(const double *sum, int64_t jobs, int64_t channels, double *first, double *second)
-{
-    int64_t job, k;
-    memset(first, 0, (size_t)channels * sizeof *first);
-    memset(second, 0, (size_t)channels * sizeof *second);
-    for (job = 0; job < jobs; job++, sum += 2 * channels) {
-        for (k = 0; k < channels; k++) first[k] += sum[k];
-        for (k = 0; k < channels; k++) second[k] += sum[channels + k];
-    }
-}
-
-static void dagan__scale_vjp_fast(DAGAN__VJP)
+/* What the jobs left is added in order: two rows of channels. */
+static void dagan__scale_channels_vjp_fast(DAGAN__VJP)
 {
     dagan__rows r = dagan__rows_of(g);
-    int64_t jobs = dagan__blocks(r.rows, r.block), k;
+    int64_t jobs = dagan__blocks(r.rows, r.block), n = r.channels, job, k;
     mde_tensor *dx = mde_tensor_create(c, g->rank, g->shape);
     mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
     mde_tensor *dbias = mde_tensor_create(c, 1, node->in[1]->shape);
-    double *total = (double *)mde_scratch(c, (size_t)(2 * r.channels), sizeof *total);
+    double *total = (double *)mde_scratch(c, (size_t)(2 * n), sizeof *total);
     (void)want;
-    r.sum = (double *)mde_scratch(c, (size_t)(2 * jobs * r.channels), sizeof *r.sum);
+    r.sum = (double *)mde_scratch(c, (size_t)(2 * jobs * n), sizeof *r.sum);
     if (!dx || !dgain || !dbias || !total || !r.sum) return;
     r.x = node->in[0]->data;
     r.y = g->data;
     r.gain = node->in[1]->data;
     r.result = dx->data;
     dagan__parallel(c, jobs, 3 * g->count, dagan__scale_vjp_job, &r);
-    dagan__fold_sums(r.sum, jobs, r.channels, total, total + r.channels);
-    for (k = 0; k < r.channels; k++) {
+    memset(total, 0, (size_t)(2 * n) * sizeof *total);
+    for (job = 0; job < jobs; job++) {
+        for (k = 0; k < 2 * n; k++) total[k] += r.sum[2 * job * n + k];
+    }
+    for (k = 0; k < n; k++) {
         dgain->data[k] = (float)total[k];
-        dbias->data[k] = (float)total[r.channels + k];
+        dbias->data[k] = (float)total[n + k];
     }
     din[0] = dx;
     din[1] = dgain;
     din[2] = dbias;
 }
 
-static const mde_op dagan__op_scale = { "scale_channels", 3, dagan__scale_shape, dagan__scale_forward,
-                                        dagan__scale_vjp, dagan__scale_vjp_fast };
+static const mde_op dagan__op_scale_channels = { "scale_channels", 3, dagan__scale_channels_shape, dagan__scale_forward,
+                                                 dagan__scale_channels_vjp, dagan__scale_channels_vjp_fast };
 
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias)
 {
-    mde_tensor *in[3];
     int64_t channels, k;
     if (mde_context_status(c) != MDE_OK || !x) return NULL;
     if (!gain && !bias) return x;
@@ -1531,16 +1412,60 @@ MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tenso
         gain = mde_tensor_create(c, 1, &channels);
         for (k = 0; gain && k < channels; k++) gain->data[k] = 1;
     }
-    in[0] = x;
-    in[1] = gain;
-    in[2] = bias;
-    return mde_apply(c, &dagan__op_scale, in, NULL);
+    return dagan__apply(c, &dagan__op_scale_channels, x, gain, bias, NULL);
+}
+
+static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *const *in, int inputs, mde_tensor *out)
+{
+    const mde_tensor *x = in[0];
+    int k;
+    for (k = 1; k < inputs && x->rank == 4; k++) {
+        if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
+    }
+    if (x->rank == 4 && k == inputs) return dagan__same_shape(x, out);
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, "
+                     "c]", name);
+}
+
+static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__modulation_fits(c, "scale_images", in, 2, out);
+}
+
+static int dagan__modulate_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+{
+    (void)args;
+    return dagan__modulation_fits(c, "modulate", in, 3, out);
+}
+
+/* Sum over height and width. */
+static mde_tensor *dagan__pixel_sum(mde_context *c, mde_tensor *x)
+{
+    return mde_affine(c, dagan_global_pool(c, x), x ? (double)(x->shape[1] * x->shape[2]) : 0, 0);
+}
+
+static void dagan__modulate_vjp(DAGAN__VJP)
+{
+    if (want & 1) din[0] = dagan_modulate(c, g, node->in[1], NULL);
+    if (want & 2) din[1] = dagan__pixel_sum(c, mde_mul(c, g, node->in[0]));
+    if (want & 4) din[2] = dagan__pixel_sum(c, g);
+}
+
+static const mde_op dagan__op_scale_images = { "scale_images", 2, dagan__scale_images_shape, dagan__scale_forward,
+                                               dagan__modulate_vjp, NULL };
+static const mde_op dagan__op_modulate = { "modulate", 3, dagan__modulate_shape, dagan__scale_forward,
+                                           dagan__modulate_vjp, NULL };
+
+MDEDEF mde_tensor *dagan_modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift)
+{
+    return dagan__apply(c, shift ? &dagan__op_modulate : &dagan__op_scale_images, x, gain, shift, NULL);
 }
 
 /* ---- 4.4 Normalization ---- */
 
 /* The three differ only in what shares a mean and a variance: a group is [rows, channels], either channel by channel or
-   all channels together (`joint`). Statistics are taken in double in two passes, blocks of rows at fixed places. */
+   all channels together (`joint`). Statistics are taken in double in two passes, in fixed blocks of rows. */
 enum { DAGAN__OVER_BATCH, DAGAN__OVER_IMAGE, DAGAN__OVER_INSTANCE };
 
 typedef struct dagan__group {
@@ -1650,7 +1575,8 @@ static void dagan__normalize_job(int64_t job, void *user)
 
 static int dagan__normalize_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
-    return dagan__check_rank(c, "normalize", in[0]) && dagan__same_shape(in, args, out);
+    (void)args;
+    return dagan__check_rank(c, "normalize", in[0]) && dagan__same_shape(in[0], out);
 }
 
 /* Keeps the statistics for the first derivative: mean and 1 / sd of each group and channel, as doubles. */
@@ -1690,21 +1616,20 @@ static void dagan__deviation_forward(mde_context *c, mde_node *node)
 }
 
 static mde_tensor *dagan__normalize(mde_context *c, mde_tensor *x, const mde_args *args);
-static mde_tensor *dagan__deviation(mde_context *c, mde_tensor *x, const mde_args *args);
+static void dagan__deviation_vjp(DAGAN__VJP);
+static const mde_op dagan__op_deviation = { "inverse_deviation", 1, dagan__deviation_shape, dagan__deviation_forward,
+                                            dagan__deviation_vjp, NULL };
 
 /* d s / d x = -s^2 y / count, with s = 1 / sd and y the normalized x. */
 static void dagan__deviation_vjp(DAGAN__VJP)
 {
     mde_tensor *x = node->in[0], *s, *y;
     if (!(want & 1)) return;
-    s = dagan__deviation(c, x, &node->args);
+    s = dagan__apply(c, &dagan__op_deviation, x, NULL, NULL, &node->args);
     y = dagan__normalize(c, x, &node->args);
     s = mde_affine(c, mde_mul(c, mde_mul(c, s, s), g), -(double)g->count / (double)x->count, 0);
     din[0] = mde_mul(c, y, s);
 }
-
-static const mde_op dagan__op_deviation = { "inverse_deviation", 1, dagan__deviation_shape, dagan__deviation_forward,
-                                            dagan__deviation_vjp, NULL };
 
 /* s (g - mean(g) - y mean(g y)) */
 static void dagan__normalize_vjp(DAGAN__VJP)
@@ -1712,7 +1637,7 @@ static void dagan__normalize_vjp(DAGAN__VJP)
     mde_tensor *x = node->in[0], *s, *y, *plain, *along;
     double share;
     if (!(want & 1)) return;
-    s = dagan__deviation(c, x, &node->args);
+    s = dagan__apply(c, &dagan__op_deviation, x, NULL, NULL, &node->args);
     y = dagan__normalize(c, x, &node->args);
     if (!s || !y) return;
     share = (double)s->count / (double)x->count;
@@ -1764,20 +1689,12 @@ static const mde_op dagan__op_normalize = { "normalize", 1, dagan__normalize_sha
 
 static mde_tensor *dagan__normalize(mde_context *c, mde_tensor *x, const mde_args *args)
 {
-    return dagan__apply(c, &dagan__op_normalize, x, NULL, args);
-}
-
-static mde_tensor *dagan__deviation(mde_context *c, mde_tensor *x, const mde_args *args)
-{
-    return dagan__apply(c, &dagan__op_deviation, x, NULL, args);
+    return dagan__apply(c, &dagan__op_normalize, x, NULL, NULL, args);
 }
 
 static mde_tensor *dagan__normalize_over(mde_context *c, mde_tensor *x, int kind, double epsilon)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = kind;
-    args.f[0] = epsilon;
+    mde_args args = dagan__args(kind, 0, 0, 0, epsilon);
     return dagan__normalize(c, x, &args);
 }
 
@@ -1818,64 +1735,62 @@ MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, flo
 }
 
 /* r and d of batch renormalization (Ioffe 2017, algorithm 1), as constants. */
-static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, int64_t channels, const float *mean,
-                                      const float *variance, const mde_tensor *running_mean,
-                                      const mde_tensor *running_variance, double epsilon)
+static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, const float *mean, const float *variance,
+                                      const dagan_batch_norm_desc *d)
 {
-    mde_tensor *r = mde_tensor_create(c, 1, &channels), *d = mde_tensor_create(c, 1, &channels);
-    int64_t k;
-    if (!r || !d) return NULL;
-    for (k = 0; k < channels; k++) {
-        double sd = sqrt((double)running_variance->data[k] + epsilon);
-        double ratio = sqrt((double)variance[k] + epsilon) / sd;
-        double shift = ((double)mean[k] - (double)running_mean->data[k]) / sd;
-        r->data[k] = (float)(ratio < 1.0 / 3.0 ? 1.0 / 3.0 : ratio > 3 ? 3 : ratio);
-        d->data[k] = (float)(shift < -5 ? -5 : shift > 5 ? 5 : shift);
+    mde_tensor *ratio = mde_tensor_create(c, 1, d->running_mean->shape);
+    mde_tensor *shift = mde_tensor_create(c, 1, d->running_mean->shape);
+    size_t k;
+    for (k = 0; ratio && shift && k < ratio->count; k++) {
+        double sd = sqrt((double)d->running_variance->data[k] + d->epsilon);
+        double of_sd = sqrt((double)variance[k] + d->epsilon) / sd;
+        double of_mean = ((double)mean[k] - (double)d->running_mean->data[k]) / sd;
+        ratio->data[k] = (float)(of_sd < 1.0 / 3.0 ? 1.0 / 3.0 : of_sd > 3 ? 3 : of_sd);
+        shift->data[k] = (float)(of_mean < -5 ? -5 : of_mean > 5 ? 5 : of_mean);
     }
-    return dagan_scale_channels(c, normed, r, d);
+    return dagan_scale_channels(c, normed, ratio, shift);
 }
 
-MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias,
-                                    mde_tensor *running_mean, mde_tensor *running_variance, double momentum,
-                                    double epsilon, int training, int renorm)
+static mde_tensor *dagan__batch_norm_training(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *d)
 {
-    int64_t channels, k;
+    size_t channels = d->running_mean->count, k;
+    float *mean = (float *)mde_scratch(c, 2 * channels, sizeof *mean), *variance = mean + channels;
+    mde_tensor *y = dagan_batch_normalize(c, x, d->epsilon);
+    if (!y || !mean || dagan_channel_moments(c, x, mean, variance) != MDE_OK) return NULL;
+    if (d->renorm) y = dagan__renormalize(c, y, mean, variance, d);
+    for (k = 0; k < channels; k++) {
+        double m = (double)d->running_mean->data[k], v = (double)d->running_variance->data[k];
+        d->running_mean->data[k] = (float)(m + (1 - d->momentum) * ((double)mean[k] - m));
+        d->running_variance->data[k] = (float)(v + (1 - d->momentum) * ((double)variance[k] - v));
+    }
+    return dagan_scale_channels(c, y, d->gain, d->bias);
+}
+
+MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *desc)
+{
     mde_tensor *scale, *shift;
+    size_t k;
     if (mde_context_status(c) != MDE_OK || !x) return NULL;
-    if (!running_mean || !running_variance) {
+    if (!desc || !desc->running_mean || !desc->running_variance) {
         mde_fail(c, MDE_BAD_ARGUMENT, "batch_norm: the running statistics must be given");
         return NULL;
     }
-    if (!dagan__check_rank(c, "batch_norm", x) || !dagan__check_channels(c, "batch_norm", x, running_mean) ||
-        !dagan__check_channels(c, "batch_norm", x, running_variance)) return NULL;
-    channels = x->shape[3];
-    if (training) {
-        float *mean = (float *)mde_scratch(c, (size_t)(2 * channels), sizeof *mean), *variance = mean + channels;
-        mde_tensor *y = dagan_batch_normalize(c, x, epsilon);
-        if (!y || !mean || dagan_channel_moments(c, x, mean, variance) != MDE_OK) return NULL;
-        if (renorm) {
-            y = dagan__renormalize(c, y, channels, mean, variance, running_mean, running_variance, epsilon);
-        }
-        for (k = 0; k < channels; k++) {
-            double m = (double)running_mean->data[k], v = (double)running_variance->data[k];
-            running_mean->data[k] = (float)(m + (1 - momentum) * ((double)mean[k] - m));
-            running_variance->data[k] = (float)(v + (1 - momentum) * ((double)variance[k] - v));
-        }
-        return dagan_scale_channels(c, y, gain, bias);
-    }
-    scale = mde_tensor_create(c, 1, &channels);
-    shift = mde_tensor_create(c, 1, &channels);
-    for (k = 0; scale && shift && k < channels; k++) {
-        double s = 1.0 / sqrt((double)running_variance->data[k] + epsilon);
+    if (!dagan__check_rank(c, "batch_norm", x) || !dagan__check_channels(c, "batch_norm", x, desc->running_mean) ||
+        !dagan__check_channels(c, "batch_norm", x, desc->running_variance)) return NULL;
+    if (desc->training) return dagan__batch_norm_training(c, x, desc);
+    scale = mde_tensor_create(c, 1, desc->running_mean->shape);
+    shift = mde_tensor_create(c, 1, desc->running_mean->shape);
+    for (k = 0; scale && shift && k < scale->count; k++) {
+        double s = 1.0 / sqrt((double)desc->running_variance->data[k] + desc->epsilon);
         scale->data[k] = (float)s;
-        shift->data[k] = (float)(-s * (double)running_mean->data[k]);
+        shift->data[k] = (float)(-s * (double)desc->running_mean->data[k]);
     }
     if (!scale || !shift) return NULL;
-    if (gain) {
-        scale = mde_mul(c, gain, scale);
-        shift = mde_mul(c, gain, shift);
+    if (desc->gain) {
+        scale = mde_mul(c, desc->gain, scale);
+        shift = mde_mul(c, desc->gain, shift);
     }
-    if (bias) shift = mde_add(c, shift, bias);
+    if (desc->bias) shift = mde_add(c, shift, desc->bias);
     return dagan_scale_channels(c, x, scale, shift);
 }
 
@@ -1883,9 +1798,9 @@ MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, mde_tensor *g
 
 static const mde_op *const dagan__ops[] = {
     &dagan__op_conv2d, &dagan__op_conv2d_leaky, &dagan__op_conv_transpose, &dagan__op_conv_weight,
-    &dagan__op_avg_pool, &dagan__op_spread,
-    &dagan__op_select, &dagan__op_unselect, &dagan__op_upsample, &dagan__op_fold, &dagan__op_leaky, &dagan__op_scale,
-    &dagan__op_normalize, &dagan__op_deviation
+    &dagan__op_avg_pool, &dagan__op_avg_pool_adjoint, &dagan__op_max_pool, &dagan__op_max_pool_adjoint,
+    &dagan__op_upsample, &dagan__op_upsample_adjoint, &dagan__op_leaky, &dagan__op_scale_channels,
+    &dagan__op_scale_images, &dagan__op_modulate, &dagan__op_normalize, &dagan__op_deviation
 };
 
 MDEDEF int dagan_op_count(void)
@@ -1910,8 +1825,29 @@ MDEDEF const mde_op *dagan_op_row(int index)
 #define DAGAN__MAX_PICTURE ((size_t)1 << 26)    /* pixels of an image file before it is made smaller */
 #define DAGAN__MAX_DEPTH 8              /* folders within folders; more are a loop of links */
 
+typedef struct dagan__size { int height, width, channels; } dagan__size;
+
+static size_t dagan__size_floats(dagan__size s)
+{
+    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
+}
+
+static dagan__size dagan__size_from(int height, int width, int channels)
+{
+    dagan__size s;
+    s.height = height;
+    s.width = width;
+    s.channels = channels;
+    return s;
+}
+
+static int dagan__same_size(dagan__size a, dagan__size b)
+{
+    return a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
 typedef struct dagan__image_class {
-    int64_t first;                      /* place of its first image in the list */
+    int64_t first;                      /* index of its first image in the list */
     int samples;
     int origin;                         /* its number in the set that owns the pixels: subsets keep their luck */
     const char *name;
@@ -1919,7 +1855,7 @@ typedef struct dagan__image_class {
 
 struct dagan_images {
     mde_context *context;
-    int height, width, channels;
+    dagan__size size;
     int classes;
     int64_t count;
     dagan__image_class *rows;           /* [classes] */
@@ -1928,24 +1864,14 @@ struct dagan_images {
     char *names;
 };
 
-static int dagan__multiply(size_t a, size_t b, size_t *product)
-{
-    *product = 0;
-    if (b != 0 && a > SIZE_MAX / b) return 0;
-    *product = a * b;
-    return 1;
-}
-
 /* ---- 5.1 Making, cutting, asking ---- */
 
-static dagan_images *dagan__images_new(mde_context *c, int height, int width, int channels, int classes, int64_t count)
+static dagan_images *dagan__images_new(mde_context *c, dagan__size size, int classes, int64_t count)
 {
     dagan_images *set = (dagan_images *)mde_alloc(c, 1, sizeof *set);
     if (!set) return NULL;
     set->context = c;
-    set->height = height;
-    set->width = width;
-    set->channels = channels;
+    set->size = size;
     set->classes = classes;
     set->count = count;
     set->rows = (dagan__image_class *)mde_alloc(c, (size_t)classes, sizeof *set->rows);
@@ -1958,34 +1884,32 @@ static dagan_images *dagan__images_new(mde_context *c, int height, int width, in
 /* Pixels of its own for every image of the list, one after the other. */
 static int dagan__images_own(dagan_images *set)
 {
-    size_t size = (size_t)set->height * (size_t)set->width * (size_t)set->channels, total;
+    size_t size = dagan__size_floats(set->size);
     int64_t i;
-    if (!dagan__multiply((size_t)set->count, size, &total)) {
-        mde_fail(set->context, MDE_OUT_OF_MEMORY, "images: %lld images of %d x %d x %d are more than can be addressed",
-                 (long long)set->count, set->height, set->width, set->channels);
-        return 0;
-    }
-    set->pixels = (float *)mde_alloc(set->context, total, sizeof *set->pixels);
-    if (!set->pixels) return 0;
-    for (i = 0; i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
-    return 1;
+    set->pixels = (float *)mde_alloc(set->context, (size_t)set->count, size * sizeof *set->pixels);
+    for (i = 0; set->pixels && i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
+    return set->pixels != NULL;
 }
 
 static float *dagan__images_at(const dagan_images *set, int64_t index)
 {
-    return set->pixels + (size_t)index * ((size_t)set->height * (size_t)set->width * (size_t)set->channels);
+    return set->pixels + (size_t)index * dagan__size_floats(set->size);
 }
 
-/* "class 0", "class 1", ... */
-static int dagan__images_number(dagan_images *set)
+/* Names of the classes: those of the list, or without one "class 0", "class 1", ... */
+static int dagan__images_label(dagan_images *set, const char *const *names)
 {
-    enum { LENGTH = 24 };
+    enum { NUMBERED = 24 };
+    size_t total = 0, size;
     int k;
-    set->names = (char *)mde_alloc(set->context, (size_t)set->classes, LENGTH);
+    for (k = 0; k < set->classes; k++) total += names ? strlen(names[k]) + 1 : (size_t)NUMBERED;
+    set->names = (char *)mde_alloc(set->context, total, 1);
     if (!set->names) return 0;
-    for (k = 0; k < set->classes; k++) {
-        char *name = set->names + (size_t)k * LENGTH;
-        snprintf(name, LENGTH, "class %d", k);
+    for (total = 0, k = 0; k < set->classes; k++, total += size) {
+        char *name = set->names + total;
+        size = names ? strlen(names[k]) + 1 : (size_t)NUMBERED;
+        if (names) memcpy(name, names[k], size);
+        else snprintf(name, size, "class %d", k);
         set->rows[k].name = name;
         set->rows[k].origin = k;
     }
@@ -2013,9 +1937,10 @@ static int dagan__compare_labelled(const void *a, const void *b)
 }
 
 /* The list of a labelled set: the distinct labels, ascending, are its classes, of which the first max_classes are kept,
-   with their first max_samples images each (0: all). *order: each listed image's number in the source, in the arena. */
-static dagan_images *dagan__images_group(mde_context *c, int64_t count, const int *label, int height, int width,
-                                         int channels, int max_classes, int max_samples, int64_t **order)
+   with their first max_samples images each (0: all). names: of the labels, or NULL. *order: each listed image's number
+   in the source, in the arena. */
+static dagan_images *dagan__images_group(mde_context *c, int64_t count, const int *label, dagan__size size,
+                                         int max_classes, int max_samples, const char *const *names, int64_t **order)
 {
     dagan__labelled *all = (dagan__labelled *)mde_scratch(c, (size_t)count, sizeof *all);
     dagan_images *set;
@@ -2041,13 +1966,13 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
         (*order)[kept] = next.index;
         all[kept++].label = classes - 1;
     }
-    set = dagan__images_new(c, height, width, channels, classes, kept);
+    set = dagan__images_new(c, size, classes, kept);
     if (!set) return NULL;
     for (i = 0; i < kept; i++) {
         dagan__image_class *row = set->rows + all[i].label;
         if (row->samples++ == 0) row->first = i;
     }
-    if (dagan__images_own(set) && dagan__images_number(set)) return set;
+    if (dagan__images_own(set) && dagan__images_label(set, names)) return set;
     dagan_images_free(set);
     return NULL;
 }
@@ -2055,14 +1980,12 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
 static int dagan__check_shape(mde_context *c, const char *name, int64_t height, int64_t width, int64_t channels)
 {
     if (height < 1 || width < 1 || height > DAGAN__MAX_SIDE || width > DAGAN__MAX_SIDE) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld x %lld; expected sides from 1 to %d", name, (long long)height,
-                 (long long)width, DAGAN__MAX_SIDE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld x %lld; expected sides from 1 to %d", name,
+                         (long long)height, (long long)width, DAGAN__MAX_SIDE);
     }
     if (channels == 1 || channels == 3) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld channels; expected 1 (grey) or 3 (colour)", name,
-             (long long)channels);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %lld channels; expected 1 (grey) or 3 (colour)", name,
+                     (long long)channels);
 }
 
 MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height, int width, int channels,
@@ -2096,7 +2019,8 @@ MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height
         }
     }
     mark = mde_arena_mark(c);
-    set = dagan__images_group(c, count, label, height, width, channels, 0, 0, &order);
+    set = dagan__images_group(c, count, label, dagan__size_from(height, width, channels), 0, 0, NULL,
+                              &order);
     for (i = 0; set && i < set->count; i++) {
         memcpy(dagan__images_at(set, i), pixels + (size_t)order[i] * size, size * sizeof *pixels);
     }
@@ -2104,35 +2028,17 @@ MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height
     return set;
 }
 
-/* A subset with room for `count` images; its classes are numbers in `set`, and the caller fills the list. */
-static dagan_images *dagan__images_subset(const dagan_images *set, int classes, int64_t count)
-{
-    return dagan__images_new(set->context, set->height, set->width, set->channels, classes, count);
-}
-
-MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes)
+/* A subset of `count` classes: those of the list, or without one those from number `first` on. */
+static dagan_images *dagan__images_subset(const dagan_images *set, int count, int first, const int *classes)
 {
     dagan_images *out;
     int64_t images = 0;
     int i;
-    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
-    if (count < 1 || !classes) {
-        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: %d of them; expected at least one", count);
-        return NULL;
-    }
-    for (i = 0; i < count; i++) {
-        if (classes[i] < 0 || classes[i] >= set->classes) {
-            mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: number %d; expected 0 to %d", classes[i],
-                     set->classes - 1);
-            return NULL;
-        }
-        images += set->rows[classes[i]].samples;
-    }
-    out = dagan__images_subset(set, count, images);
-    if (!out) return NULL;
+    for (i = 0; i < count; i++) images += set->rows[classes ? classes[i] : first + i].samples;
+    out = dagan__images_new(set->context, set->size, count, images);
     images = 0;
-    for (i = 0; i < count; i++) {
-        const dagan__image_class *row = set->rows + classes[i];
+    for (i = 0; out && i < count; i++) {
+        const dagan__image_class *row = set->rows + (classes ? classes[i] : first + i);
         out->rows[i] = *row;
         out->rows[i].first = images;
         memcpy(out->images + images, set->images + row->first, (size_t)row->samples * sizeof *out->images);
@@ -2141,11 +2047,26 @@ MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const
     return out;
 }
 
+MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes)
+{
+    int i;
+    if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
+    if (count < 1 || !classes) {
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: %d of them; expected at least one", count);
+        return NULL;
+    }
+    for (i = 0; i < count; i++) {
+        if (classes[i] >= 0 && classes[i] < set->classes) continue;
+        mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: number %d; expected 0 to %d", classes[i],
+                 set->classes - 1);
+        return NULL;
+    }
+    return dagan__images_subset(set, count, 0, classes);
+}
+
 MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, double to)
 {
-    dagan_images *out;
-    int *classes, first, end, i;
-    mde_mark mark;
+    int first, end;
     if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
     if (!(from >= 0 && to <= 1 && from < to)) {
         mde_fail(set->context, MDE_BAD_ARGUMENT, "classes: shares from %g to %g; expected 0 <= from < to <= 1",
@@ -2159,12 +2080,7 @@ MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, 
                  set->classes);
         return NULL;
     }
-    mark = mde_arena_mark(set->context);
-    classes = (int *)mde_scratch(set->context, (size_t)(end - first), sizeof *classes);
-    for (i = first; classes && i < end; i++) classes[i - first] = i;
-    out = classes ? dagan_images_pick(set, end - first, classes) : NULL;
-    mde_arena_rewind(set->context, mark);
-    return out;
+    return dagan__images_subset(set, end - first, first, NULL);
 }
 
 /* Streams of the random numbers of this section; a class or sample is added to the first number. */
@@ -2197,7 +2113,7 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
 {
     dagan_images *out;
     int64_t images = 0, *permutation;
-    int k, i, most = 0;
+    int k, i, maximum = 0;
     mde_mark mark;
     if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
     if (first < 0 || count < 0) {
@@ -2211,12 +2127,12 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
                      set->rows[k].name, samples, first);
             return NULL;
         }
-        if (samples > most) most = samples;
+        if (samples > maximum) maximum = samples;
         images += count && count < rest ? count : rest;
     }
     mark = mde_arena_mark(set->context);
-    permutation = (int64_t *)mde_scratch(set->context, (size_t)most, sizeof *permutation);
-    out = permutation ? dagan__images_subset(set, set->classes, images) : NULL;
+    permutation = (int64_t *)mde_scratch(set->context, (size_t)maximum, sizeof *permutation);
+    out = permutation ? dagan__images_new(set->context, set->size, set->classes, images) : NULL;
     images = 0;
     for (k = 0; out && k < set->classes; k++) {
         const dagan__image_class *from = set->rows + k;
@@ -2252,9 +2168,9 @@ MDEDEF int64_t dagan_images_count(const dagan_images *set)
 
 MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels)
 {
-    if (height) *height = set ? set->height : 0;
-    if (width) *width = set ? set->width : 0;
-    if (channels) *channels = set ? set->channels : 0;
+    if (height) *height = set ? set->size.height : 0;
+    if (width) *width = set ? set->size.width : 0;
+    if (channels) *channels = set ? set->size.channels : 0;
 }
 
 MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample)
@@ -2268,6 +2184,11 @@ MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index)
     return set && class_index >= 0 && class_index < set->classes ? set->rows[class_index].name : "";
 }
 
+static dagan__size dagan__size_of(const dagan_images *set)
+{
+    return set ? set->size : dagan__size_from(0, 0, 0);
+}
+
 static uint64_t dagan__hash(uint64_t hash, uint64_t value)
 {
     hash = (hash ^ value) * UINT64_C(0x9E3779B97F4A7C15);
@@ -2279,14 +2200,11 @@ MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
     uint64_t hash = UINT64_C(0x646167616E) /* "dagan" */;
     size_t size, k;
     int64_t i;
-    int j;
     if (!set) return 0;
-    hash = dagan__hash(hash, (uint64_t)set->height);
-    hash = dagan__hash(hash, (uint64_t)set->width);
-    hash = dagan__hash(hash, (uint64_t)set->channels);
-    hash = dagan__hash(hash, (uint64_t)set->classes);
-    for (j = 0; j < set->classes; j++) hash = dagan__hash(hash, (uint64_t)set->rows[j].samples);
-    size = (size_t)set->height * (size_t)set->width * (size_t)set->channels;
+    size = dagan__size_floats(set->size);
+    hash = dagan__hash(dagan__hash(hash, (uint64_t)set->size.height), (uint64_t)set->size.width);
+    hash = dagan__hash(dagan__hash(hash, (uint64_t)set->size.channels), (uint64_t)set->classes);
+    for (i = 0; i < set->classes; i++) hash = dagan__hash(hash, (uint64_t)set->rows[i].samples);
     for (i = 0; i < set->count; i++) {
         for (k = 0; k < size; k++) {
             uint32_t bits;
@@ -2301,14 +2219,14 @@ MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
 
 /* A class is a program of one to four strokes, as in Omniglot: each a chain of Bezier curves (lines, arcs, waves,
    loops) that begins anywhere, at the end of an earlier stroke, or on it. A sample moves the knots of the curves,
-   bends, turns and shears the whole and has a pen of its own; strokes that were joined stay joined. Rotations are of
+   bends, rotates and shears the whole and has a pen of its own; strokes that were joined stay joined. Rotations are of
    the form (1 - t^2, 2 t) / (1 + t^2), so that no pixel depends on a libm. The image is [-1, 1]^2, x to the right, y
    down. */
 
 #define DAGAN__STROKES 4
 #define DAGAN__CURVES 12                /* of a stroke: three moves of at most four */
 #define DAGAN__PIECES 10                /* straight pieces that a curve is drawn as */
-#define DAGAN__STREAM_GLYPH UINT64_C(0xFFFFFFFF)    /* beside the samples, whose numbers are smaller */
+#define DAGAN__STREAM_GLYPH UINT64_C(0xFFFFFFFF)    /* no sample: their numbers are smaller */
 
 typedef struct dagan__point { double x, y; } dagan__point;
 
@@ -2317,7 +2235,7 @@ typedef struct dagan__stroke {
     dagan__point p[3 * DAGAN__CURVES + 1];  /* curve k has the control points 3k .. 3k + 3 */
     int parent;                         /* stroke that it is joined to; -1: none */
     double along, own;                  /* joined at these parameters, in [0, 1], of the parent and of itself */
-    dagan__point place;                 /* of the start of a stroke without parent */
+    dagan__point origin;                /* of the start of a stroke without parent */
 } dagan__stroke;
 
 typedef struct dagan__glyph { int strokes; dagan__stroke stroke[DAGAN__STROKES]; } dagan__glyph;
@@ -2336,8 +2254,8 @@ static dagan__point dagan__point_add(dagan__point a, double s, dagan__point b)
     return dagan__point_of(a.x + s * b.x, a.y + s * b.y);
 }
 
-/* p turned by the angle whose half has the tangent t. */
-static dagan__point dagan__point_turn(dagan__point p, double t)
+/* p rotated by the angle whose half has the tangent t. */
+static dagan__point dagan__point_rotate(dagan__point p, double t)
 {
     double scale = 1.0 / (1.0 + t * t), cosine = (1.0 - t * t) * scale, sine = 2.0 * t * scale;
     return dagan__point_of(cosine * p.x - sine * p.y, sine * p.x + cosine * p.y);
@@ -2434,22 +2352,17 @@ static void dagan__glyph_starts(const dagan__glyph *g, dagan__point *start)
     int k;
     for (k = 0; k < g->strokes; k++) {
         const dagan__stroke *s = g->stroke + k;
-        start[k] = s->place;
+        start[k] = s->origin;
         if (s->parent >= 0) {
             dagan__point on = dagan__stroke_at(g->stroke + s->parent, s->along), own = dagan__stroke_at(s, s->own);
-            start[k] = dagan__point_add(dagan__point_add(dagan__point_add(s->place, 1, start[s->parent]), 1, on), -1,
+            start[k] = dagan__point_add(dagan__point_add(dagan__point_add(s->origin, 1, start[s->parent]), 1, on), -1,
                                         own);
         }
     }
 }
 
 typedef struct dagan__box { double left, right, top, bottom; } dagan__box;
-
-static void dagan__box_start(dagan__box *box)
-{
-    box->left = box->top = DBL_MAX;
-    box->right = box->bottom = -DBL_MAX;
-}
+static const dagan__box dagan__no_box = { DBL_MAX, -DBL_MAX, DBL_MAX, -DBL_MAX };
 
 static void dagan__box_add(dagan__box *box, dagan__point p)
 {
@@ -2463,7 +2376,7 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
 {
     mde_random r = mde_random_start(seed, (uint64_t)number << 32 | DAGAN__STREAM_GLYPH);
     dagan__point start[DAGAN__STROKES], middle;
-    dagan__box box;
+    dagan__box box = dagan__no_box;
     double u = mde_random_uniform(&r), scale, extent, wide, high;
     int k, i;
     memset(g, 0, sizeof *g);
@@ -2473,20 +2386,20 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
         int moves = g->strokes == 1 ? 2 + (int)mde_random_below(&r, 2) : mde_random_uniform(&r) < 0.7 ? 1 : 2;
         double joint = mde_random_uniform(&r), length = k == 0 ? 1.0 : dagan__between(&r, 0.45, 1.0);
         dagan__point way = dagan__point_of(0, length);
-        way = dagan__point_turn(way, dagan__between(&r, -1, 1));
+        way = dagan__point_rotate(way, dagan__between(&r, -1, 1));
         if (mde_random_uniform(&r) < 0.4) way = dagan__point_of(way.y, way.x);
         s->parent = -1;
         for (i = 0; i < moves; i++) {
-            double turn = dagan__sign(&r);
+            double tangent = dagan__sign(&r);
             dagan__stroke_move(&r, s, way);
-            turn *= dagan__between(&r, 0.4, 1.6);
+            tangent *= dagan__between(&r, 0.4, 1.6);
             scale = dagan__between(&r, 0.5, 1.0);
-            way = dagan__point_turn(way, turn);
+            way = dagan__point_rotate(way, tangent);
             way = dagan__point_of(scale * way.x, scale * way.y);
         }
-        s->place = dagan__between_point(&r, -0.5, 0.5);
+        s->origin = dagan__between_point(&r, -0.5, 0.5);
         if (k > 0 && joint < 0.85) {
-            s->place = dagan__point_of(0, 0);
+            s->origin = dagan__point_of(0, 0);
             s->parent = (int)mde_random_below(&r, (uint64_t)k);
             s->along = joint < 0.25 ? (joint < 0.12 ? 0.0 : 1.0) : dagan__between(&r, 0.15, 0.85);
             s->own = joint > 0.60 ? dagan__between(&r, 0.3, 0.7) : 0.0;
@@ -2494,7 +2407,6 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
     }
     /* In the middle of the image, most of which it fills; a flat or narrow one is stretched a little. */
     dagan__glyph_starts(g, start);
-    dagan__box_start(&box);
     for (k = 0; k < g->strokes; k++) {
         for (i = 0; i <= 40; i++) {
             dagan__box_add(&box, dagan__point_add(start[k], 1, dagan__stroke_at(g->stroke + k, i / 40.0)));
@@ -2510,16 +2422,16 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
         dagan__stroke *s = g->stroke + k;
         for (i = 0; i <= 3 * s->curves; i++) s->p[i] = dagan__point_of(wide * s->p[i].x, high * s->p[i].y);
         if (s->parent < 0) {
-            s->place = dagan__point_of(wide * (s->place.x - middle.x), high * (s->place.y - middle.y));
+            s->origin = dagan__point_of(wide * (s->origin.x - middle.x), high * (s->origin.y - middle.y));
         }
     }
 }
 
 /* One drawer's version of a stroke: knots move and take their handles along, so that smooth joints stay smooth; then
-   the stroke as a whole is turned and scaled. */
+   the stroke as a whole is rotated and scaled. */
 static void dagan__stroke_vary(mde_random *r, dagan__stroke *s)
 {
-    double turn = dagan__wobble(r, 0.04), scale = 1.0 + dagan__wobble(r, 0.07);
+    double tangent = dagan__wobble(r, 0.04), scale = 1.0 + dagan__wobble(r, 0.07);
     int last = 3 * s->curves, k;
     for (k = 0; k <= last; k += 3) {
         dagan__point knot = dagan__wobble_point(r, 0.045), handle = dagan__wobble_point(r, 0.03);
@@ -2528,12 +2440,12 @@ static void dagan__stroke_vary(mde_random *r, dagan__stroke *s)
         if (k < last) s->p[k + 1] = dagan__point_add(dagan__point_add(s->p[k + 1], 1, knot), 1, handle);
     }
     for (k = 0; k <= last; k++) {
-        s->p[k] = dagan__point_turn(dagan__point_of(scale * s->p[k].x, scale * s->p[k].y), turn);
+        s->p[k] = dagan__point_rotate(dagan__point_of(scale * s->p[k].x, scale * s->p[k].y), tangent);
     }
     if (s->parent < 0) {
-        s->place = dagan__point_add(s->place, 1, dagan__wobble_point(r, 0.06));
+        s->origin = dagan__point_add(s->origin, 1, dagan__wobble_point(r, 0.06));
     } else {
-        s->place = dagan__wobble_point(r, 0.02);
+        s->origin = dagan__wobble_point(r, 0.02);
         if (s->along > 0 && s->along < 1) s->along += dagan__wobble(r, 0.04);
         if (s->own > 0) s->own += dagan__wobble(r, 0.04);
     }
@@ -2565,8 +2477,8 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     mde_random r = mde_random_start(seed, (uint64_t)number << 32 | (uint64_t)sample);
     dagan__glyph g = *glyph;
     dagan__point start[DAGAN__STROKES], line[DAGAN__STROKES][DAGAN__CURVES * DAGAN__PIECES + 1], shift;
-    dagan__box box;
-    double turn = dagan__between(&r, -0.09, 0.09), shear = dagan__between(&r, -0.2, 0.2);
+    dagan__box box = dagan__no_box;
+    double tangent = dagan__between(&r, -0.09, 0.09), shear = dagan__between(&r, -0.2, 0.2);
     double wide = dagan__between(&r, 0.85, 1.15), high = dagan__between(&r, 0.85, 1.15);
     double bend_x = dagan__wobble(&r, 0.05), bend_y = dagan__wobble(&r, 0.05);
     double skew_x = dagan__wobble(&r, 0.05), skew_y = dagan__wobble(&r, 0.05);
@@ -2577,7 +2489,6 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     shift = dagan__between_point(&r, -0.08, 0.08);
     for (k = 0; k < g.strokes; k++) dagan__stroke_vary(&r, g.stroke + k);
     dagan__glyph_starts(&g, start);
-    dagan__box_start(&box);
     for (k = 0; k < g.strokes; k++) {
         int pieces = g.stroke[k].curves * DAGAN__PIECES;
         for (i = 0; i <= pieces; i++) {
@@ -2585,7 +2496,7 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
             p = dagan__point_add(start[k], 1, p);
             p = dagan__point_of(p.x + bend_x * p.y * p.y + skew_x * p.x * p.y,
                                 p.y + bend_y * p.x * p.x + skew_y * p.x * p.y);
-            p = dagan__point_turn(dagan__point_of(wide * p.x + shear * p.y, high * p.y), turn);
+            p = dagan__point_rotate(dagan__point_of(wide * p.x + shear * p.y, high * p.y), tangent);
             line[k][i] = dagan__point_add(p, 1, shift);
             dagan__box_add(&box, line[k][i]);
         }
@@ -2623,7 +2534,8 @@ static void dagan__draw_class(int64_t index, void *user)
     int j;
     dagan__glyph_draw(&glyph, d->seed, (int)index);
     for (j = 0; j < row->samples; j++) {
-        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->height, dagan__images_at(d->set, row->first + j));
+        dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->size.height,
+                            dagan__images_at(d->set, row->first + j));
     }
 }
 
@@ -2638,13 +2550,13 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
                  "of each and sides of at most %d", classes, samples, size, size, DAGAN__MAX_SIDE);
         return NULL;
     }
-    set = dagan__images_new(c, size, size, 1, classes, (int64_t)classes * samples);
+    set = dagan__images_new(c, dagan__size_from(size, size, 1), classes, (int64_t)classes * samples);
     if (!set) return NULL;
     for (k = 0; k < classes; k++) {
         set->rows[k].first = (int64_t)k * samples;
         set->rows[k].samples = samples;
     }
-    if (!dagan__images_own(set) || !dagan__images_number(set)) {
+    if (!dagan__images_own(set) || !dagan__images_label(set, NULL)) {
         dagan_images_free(set);
         return NULL;
     }
@@ -2726,7 +2638,7 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
     if (shift_x == 0 && shift_y == 0 && degrees == 0 && scale == 1 && flip > 0) {
         memcpy(out, in, total * sizeof *out);
     } else {
-        /* The inverse map, from a pixel of the result to a place in the image, about the middle. With quarter turns
+        /* The inverse map, from a pixel of the result to a point of the image, about the middle. With quarter turns
            alone all its numbers are 0, 1 and halves, and pixels are copied exactly. */
         dagan__cosine_sine(degrees, &cosine, &sine);
         for (y = 0; y < height; y++) {
@@ -2758,25 +2670,26 @@ static unsigned char dagan__shade(float value, int channels)
 MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int height, int width, int channels,
                                      const float *const *images, int zoom, size_t *size)
 {
-    enum { ROW = 900, FRAME = 208, GAP = 255, MOST = 1 << 15 };
+    enum { ROW = 900, FRAME = 208, GAP = 255, MAXIMUM = 1 << 15 };
     unsigned char *pixels, *png;
     int64_t wide, high, bytes;
     int i, j, k, x, y;
     if (size) *size = 0;
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (!dagan__check_shape(c, "grid", height, width, channels)) return NULL;
-    if (rows < 1 || columns < 1 || rows > MOST || columns > MOST || zoom < 0 || zoom > MOST || !images || !size) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s, magnified %d times; expected at least one, and a "
-                 "place for the size", rows, columns, images ? "" : " (none given)", zoom);
+    if (rows < 1 || columns < 1 || rows > MAXIMUM || columns > MAXIMUM || zoom < 0 || zoom > MAXIMUM || !images ||
+        !size) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s, magnified %d times; expected at least one, and "
+                 "somewhere to put the size", rows, columns, images ? "" : " (none given)", zoom);
         return NULL;
     }
     if (zoom == 0) zoom = (int)((ROW + (int64_t)columns * width / 2) / ((int64_t)columns * width));
     if (zoom == 0) zoom = 1;
     wide = columns * ((int64_t)width * zoom + 1) + 1;
     high = rows * ((int64_t)height * zoom + 1) + 1;
-    if (wide > MOST || high > MOST) {
+    if (wide > MAXIMUM || high > MAXIMUM) {
         mde_fail(c, MDE_BAD_ARGUMENT, "grid: the picture would have %lld x %lld pixels; expected sides of at most %d",
-                 (long long)wide, (long long)high, MOST);
+                 (long long)wide, (long long)high, MAXIMUM);
         return NULL;
     }
     bytes = wide * high * channels;
@@ -2847,50 +2760,43 @@ static void dagan__transpose(const double *in, size_t rows, size_t columns, size
     }
 }
 
-/* Each pixel of the result is the mean of the input over the pixel's area. */
-static void dagan__resize(mde_context *c, const float *in, int height, int width, int channels, float *out,
-                          int new_height, int new_width)
+/* Each pixel of the result, of the same channels, is the mean of the input over the pixel's area. */
+static void dagan__resize(mde_context *c, const float *in, dagan__size from, float *out, dagan__size to)
 {
-    size_t tall = (size_t)(height > new_height ? height : new_height);
-    size_t wide = (size_t)(width > new_width ? width : new_width);
-    size_t depth = (size_t)channels, i, total = (size_t)height * (size_t)width * depth;
+    size_t tall = (size_t)(from.height > to.height ? from.height : to.height);
+    size_t wide = (size_t)(from.width > to.width ? from.width : to.width);
+    size_t depth = (size_t)to.channels, i, total = (size_t)from.height * (size_t)from.width * depth;
     double *a, *b;
-    mde_mark mark;
-    if (height == new_height && width == new_width) {
+    if (from.height == to.height && from.width == to.width) {
         memcpy(out, in, total * sizeof *out);
         return;
     }
-    mark = mde_arena_mark(c);
     a = (double *)mde_scratch(c, tall * wide, depth * sizeof *a);
     b = (double *)mde_scratch(c, tall * wide, depth * sizeof *b);
-    if (a && b) {
-        for (i = 0; i < total; i++) a[i] = (double)in[i];
-        dagan__resize_rows(a, height, (size_t)width * depth, b, new_height);
-        dagan__transpose(b, (size_t)new_height, (size_t)width, depth, a);
-        dagan__resize_rows(a, width, (size_t)new_height * depth, b, new_width);
-        dagan__transpose(b, (size_t)new_width, (size_t)new_height, depth, a);
-        total = (size_t)new_height * (size_t)new_width * depth;
-        for (i = 0; i < total; i++) out[i] = (float)(a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]);
-    }
-    mde_arena_rewind(c, mark);
+    if (!a || !b) return;
+    for (i = 0; i < total; i++) a[i] = (double)in[i];
+    dagan__resize_rows(a, from.height, (size_t)from.width * depth, b, to.height);
+    dagan__transpose(b, (size_t)to.height, (size_t)from.width, depth, a);
+    dagan__resize_rows(a, from.width, (size_t)to.height * depth, b, to.width);
+    dagan__transpose(b, (size_t)to.width, (size_t)to.height, depth, a);
+    total = dagan__size_floats(to);
+    for (i = 0; i < total; i++) out[i] = (float)(a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]);
 }
 
 /* An image of any size and channels becomes number `index` of a set. */
-static void dagan__images_put(dagan_images *set, int64_t index, const float *in, int height, int width, int channels,
-                              int invert)
+static void dagan__images_put(dagan_images *set, int64_t index, const float *in, dagan__size size, int invert)
 {
     mde_context *c = set->context;
-    size_t pixels = (size_t)height * (size_t)width, i;
-    size_t total = (size_t)set->height * (size_t)set->width * (size_t)set->channels;
+    size_t pixels = (size_t)size.height * (size_t)size.width, total = dagan__size_floats(set->size), i;
     float *out = dagan__images_at(set, index);
     mde_mark mark = mde_arena_mark(c);
-    if (channels != set->channels) {
-        float *converted = (float *)mde_scratch(c, pixels, (size_t)set->channels * sizeof *converted);
+    if (size.channels != set->size.channels) {
+        float *converted = (float *)mde_scratch(c, pixels, (size_t)set->size.channels * sizeof *converted);
         if (!converted) return;
-        dagan__convert_channels(in, pixels, channels, set->channels, converted);
+        dagan__convert_channels(in, pixels, size.channels, set->size.channels, converted);
         in = converted;
     }
-    dagan__resize(c, in, height, width, set->channels, out, set->height, set->width);
+    dagan__resize(c, in, size, out, set->size);
     for (i = 0; invert && i < total; i++) out[i] = -out[i];
     mde_arena_rewind(c, mark);
 }
@@ -2931,40 +2837,31 @@ typedef struct dagan__idx {
 
 static int dagan__idx_parse(mde_context *c, const char *name, const unsigned char *bytes, size_t size, dagan__idx *out)
 {
-    size_t total = 1, header;
+    size_t total = 1, header;           /* total: numbers, at most one more than the file has bytes */
     int k;
     memset(out, 0, sizeof *out);
     if (size < 4 || bytes[0] != 0 || bytes[1] != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is neither an IDX nor a .npy file: it begins with other bytes", name);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: is neither an IDX nor a .npy file: it begins with other bytes", name);
     }
     out->type = bytes[2];
     out->rank = bytes[3];
     out->bytes = out->type == 0x08 ? 1 : out->type == 0x0B ? 2 : out->type == 0x0C ? 4 : 0;
-    if (out->bytes == 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x0B or 0x0C", name,
-                 (unsigned)out->type);
-        return 0;
-    }
-    if (out->rank < 1 || out->rank > 4) {
-        mde_fail(c, MDE_BAD_FILE, "%s: IDX array of %d dimensions; expected 1 to 4", name, out->rank);
-        return 0;
-    }
+    if (out->bytes == 0) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x0B or "
+                                          "0x0C", name, (unsigned)out->type);
+    if (out->rank < 1 || out->rank > 4) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX array of %d dimensions; expected 1 "
+                                                         "to 4", name, out->rank);
     header = 4 + 4 * (size_t)out->rank;
-    if (size < header) {
-        mde_fail(c, MDE_BAD_FILE, "%s: ends within its IDX header of %zu bytes", name, header);
-        return 0;
-    }
+    if (size < header) return !mde_fail(c, MDE_BAD_FILE, "%s: ends within its IDX header of %zu bytes", name, header);
     for (k = 0; k < out->rank; k++) {
         const unsigned char *p = bytes + 4 + 4 * k;
         uint32_t length = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
         out->shape[k] = (int64_t)length;
-        if (total != SIZE_MAX && !dagan__multiply(total, (size_t)length, &total)) total = SIZE_MAX;
+        if (total <= size) total = length == 0 || total <= size / length ? total * length : size + 1;
     }
-    if (total > SIZE_MAX / 4 || total * (size_t)out->bytes != size - header) {
-        mde_fail(c, MDE_BAD_FILE, "%s: the file has %zu bytes of data, which is not what its IDX header announces "
-                 "(%lld x ... of %d bytes); is it cut off?", name, size - header, (long long)out->shape[0], out->bytes);
-        return 0;
+    if (total > size || total * (size_t)out->bytes != size - header) {
+        return !mde_fail(c, MDE_BAD_FILE, "%s: the file has %zu bytes of data, which is not what its IDX header "
+                         "announces (%lld x ... of %d bytes); is it cut off?", name, size - header,
+                         (long long)out->shape[0], out->bytes);
     }
     out->data = bytes + header;
     return 1;
@@ -2986,7 +2883,7 @@ static int64_t dagan__idx_number(const dagan__idx *x, size_t index)
 /* Images of a file, one after the other; pixel = scale value + shift is in [-1, 1]. */
 typedef struct dagan__source {
     int64_t count, each;                /* each: images a class, of a 5-d array; 0: labels tell */
-    int height, width, channels;
+    dagan__size size;
     double scale, shift;
     unsigned char *bytes;               /* of the file, or */
     dagan__idx idx;
@@ -2997,32 +2894,27 @@ typedef struct dagan__source {
 static int dagan__source_shape(mde_context *c, const char *name, int rank, const int64_t *shape, dagan__source *s)
 {
     int at = rank == 5 ? 2 : 1, k;
-    if (rank < 3) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: an array of %d dimensions; expected images: [N, H, W], [N, H, W, C] or [class, "
-                 "sample, H, W, C]", name, rank);
-        return 0;
-    }
+    if (rank < 3) return !mde_fail(c, MDE_BAD_SHAPE, "%s: an array of %d dimensions; expected images: [N, H, W], [N, "
+                                   "H, W, C] or [class, sample, H, W, C]", name, rank);
     for (k = 0; k < at; k++) {
         if (shape[k] < 1 || shape[k] > INT_MAX) {
-            mde_fail(c, MDE_BAD_SHAPE, "%s: holds %s", name, shape[k] < 1 ? "no images" : "more than 2^31 images");
-            return 0;
+            return !mde_fail(c, MDE_BAD_SHAPE, "%s: holds %s", name, shape[k] < 1 ? "no images" : "more than 2^31 "
+                             "images");
         }
     }
     if (!dagan__check_shape(c, name, shape[at], shape[at + 1], rank == 3 ? 1 : shape[at + 2])) return 0;
     s->count = rank == 5 ? shape[0] * shape[1] : shape[0];
     s->each = rank == 5 ? shape[1] : 0;
-    s->height = (int)shape[at];
-    s->width = (int)shape[at + 1];
-    s->channels = rank == 3 ? 1 : (int)shape[at + 2];
+    s->size = dagan__size_from((int)shape[at], (int)shape[at + 1], rank == 3 ? 1 : (int)shape[at + 2]);
     return 1;
 }
 
 /* The range of the values tells their unit, because a .npy file does not. */
 static int dagan__source_scale(mde_context *c, const char *name, double low, double high, dagan__source *s)
 {
-    double most = high <= 1 ? 1 : high <= 255 ? 255 : 65535;
-    if (low >= 0 && high <= most) {
-        s->scale = 2 / most;
+    double unit = high <= 1 ? 1 : high <= 255 ? 255 : 65535;
+    if (low >= 0 && high <= unit) {
+        s->scale = 2 / unit;
         s->shift = -1;
     } else if (low >= -1 && high <= 1) {
         s->scale = 1;
@@ -3045,10 +2937,8 @@ static int dagan__source_npy(mde_context *c, const char *name, size_t size, daga
     if (!s->array || !dagan__source_shape(c, name, s->array->rank, s->array->shape, s)) return 0;
     for (i = 0; i < s->array->count; i++) {
         double value = (double)s->array->f32[i];
-        if (!(value - value == 0)) {
-            mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i, value == value ? "infinite" : "not a number");
-            return 0;
-        }
+        if (!(value - value == 0)) return !mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i,
+                                                    value == value ? "infinite" : "not a number");
         if (value < low) low = value;
         if (value > high) high = value;
     }
@@ -3060,21 +2950,17 @@ static int dagan__source_idx(mde_context *c, const char *name, size_t size, daga
     size_t total, i;
     int64_t high = 0;
     if (!dagan__idx_parse(c, name, s->bytes, size, &s->idx)) return 0;
-    if (s->idx.type == 0x0C) {
-        mde_fail(c, MDE_BAD_FILE, "%s: IDX images of type 0x0C; expected 0x08 or 0x0B", name);
-        return 0;
-    }
+    if (s->idx.type == 0x0C) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX images of type 0x0C; expected 0x08 or 0x0B",
+                                              name);
     if (!dagan__source_shape(c, name, s->idx.rank, s->idx.shape, s)) return 0;
     s->shift = -1;
     s->scale = 2.0 / 255.0;
     if (s->idx.bytes == 1) return 1;
-    total = (size_t)s->count * (size_t)s->height * (size_t)s->width * (size_t)s->channels;
+    total = (size_t)s->count * dagan__size_floats(s->size);
     for (i = 0; i < total; i++) {
         int64_t value = dagan__idx_number(&s->idx, i);
-        if (value < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i, (long long)value);
-            return 0;
-        }
+        if (value < 0) return !mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i,
+                                        (long long)value);
         if (value > high) high = value;
     }
     if (high > 255) s->scale = 2.0 / 32767.0;
@@ -3098,7 +2984,7 @@ static int dagan__source_open(mde_context *c, const char *path, dagan__source *s
 
 static void dagan__source_get(const dagan__source *s, int64_t index, float *out)
 {
-    size_t size = (size_t)s->height * (size_t)s->width * (size_t)s->channels, from = (size_t)index * size, k;
+    size_t size = dagan__size_floats(s->size), from = (size_t)index * size, k;
     for (k = 0; k < size; k++) {
         double value = s->array ? (double)s->array->f32[from + k]
                                 : s->idx.bytes == 1 ? (double)s->idx.data[from + k]
@@ -3151,60 +3037,50 @@ static char *dagan__join(mde_context *c, const char *folder, size_t length, cons
     return path;
 }
 
-static int dagan__names_hold(const mde_names *names, const char *name, size_t length)
+/* The path of a file of labels, in the arena, or NULL; *packed: that of a .gz file in its stead. */
+static char *dagan__labels_at(mde_context *c, const char *path, int folder, const char *name, char **packed)
 {
-    int i;
-    for (i = 0; i < names->count; i++) {
-        if (strlen(names->items[i]) == length && memcmp(names->items[i], name, length) == 0) return 1;
-    }
-    return 0;
+    size_t size = (size_t)folder + strlen(name) + 4;
+    char *full = (char *)mde_scratch(c, size, 1);
+    if (!full) return NULL;
+    snprintf(full, size, "%.*s%s", folder, path, name);
+    if (mde_is_file(full)) return full;
+    snprintf(full, size, "%.*s%s.gz", folder, path, name);
+    if (mde_is_file(full)) *packed = full;
+    return NULL;
 }
 
-/* The labels beside a file of images, in the arena: `images` in its name becomes `labels`, and idx3-ubyte the name of
-   some type of labels. NULL and an error when there are none. */
-static char *dagan__labels_beside(mde_context *c, const char *path)
+/* The labels that belong to a file of images, in the arena: `images` in its name becomes `labels`, and idx3-ubyte the
+   name of some type of labels. NULL and an error when there are none. */
+static char *dagan__labels_path(mde_context *c, const char *path)
 {
     static const char *const types[] = { "idx1-ubyte", "idx1-short", "idx1-int" };
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *at = NULL, *next, *gz = NULL;
-    size_t folder = (size_t)(name - path), start;
-    char *root = dagan__join(c, folder ? path : ".", folder ? folder : 1, ""), *idx, *found = NULL;
-    char *wanted = dagan__join(c, "", 0, name);
-    mde_names names;
-    int k;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *at = NULL, *next, *idx;
+    size_t size = strlen(name) + 16;
+    int folder = (int)(name - path), k;
+    char *wanted = (char *)mde_scratch(c, size, 1), *found = NULL, *packed = NULL;
     for (next = strstr(name, "images"); next; next = strstr(next + 1, "images")) at = next;
-    if (!root || !wanted) return NULL;
+    if (!wanted) return NULL;
     if (!at) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: needs labels: give desc.labels (the name has no `images` that would be "
                  "`labels` in that of the labels)", path);
         return NULL;
     }
-    memcpy(wanted + (at - name), "labels", 6);
-    if (mde_folder_list(c, root, &names) != MDE_OK) return NULL;
-    idx = strstr(wanted, "idx");
+    snprintf(wanted, size, "%.*slabels%s", (int)(at - name), name, at + 6);
+    idx = strstr(at, "idx");
     if (idx && (strlen(idx) < 10 || idx[4] != '-' || idx[3] < '3' || idx[3] > '4')) idx = NULL;
-    start = idx ? (size_t)(idx - wanted) : 0;
     for (k = 0; k < (idx ? 3 : 1) && !found; k++) {
-        size_t length = strlen(wanted);
-        char *candidate = dagan__join(c, "", 0, wanted);
-        if (!candidate) break;
         if (idx) {
-            memcpy(candidate + start, types[k], strlen(types[k]));
-            memmove(candidate + start + strlen(types[k]), wanted + start + 10, length - start - 10 + 1);
+            snprintf(wanted, size, "%.*slabels%.*s%s%s", (int)(at - name), name, (int)(idx - at) - 6, at + 6, types[k],
+                     idx + 10);
         }
-        length = strlen(candidate);
-        if (dagan__names_hold(&names, candidate, length)) {
-            found = dagan__join(c, path, folder, candidate);
-        } else {
-            char *packed = (char *)mde_scratch(c, length + 4, 1);
-            if (!packed) break;
-            memcpy(packed, candidate, length);
-            memcpy(packed + length, ".gz", 4);
-            if (dagan__names_hold(&names, packed, length + 3)) gz = packed;
-        }
+        found = dagan__labels_at(c, path, folder, wanted, &packed);
     }
-    mde_names_free(c, &names);
-    if (!found && gz) mde_fail(c, MDE_BAD_FILE, "%s: its labels are compressed; run gunzip on %s first", path, gz);
-    else if (!found) mde_fail(c, MDE_IO, "%s: no labels %s are beside it; give desc.labels", path, wanted);
+    if (!found && packed) {
+        mde_fail(c, MDE_BAD_FILE, "%s: its labels are compressed; run gunzip on %s first", path, packed);
+    } else if (!found) {
+        mde_fail(c, MDE_IO, "%s: there are no labels %s beside it; give desc.labels", path, wanted);
+    }
     return found;
 }
 
@@ -3216,21 +3092,22 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
     int64_t *order, i;
     if (dagan__source_open(c, path, &s)) {
         int *label = (int *)mde_scratch(c, (size_t)s.count, sizeof *label), good = label != NULL;
-        float *image = (float *)mde_scratch(c, (size_t)s.height * (size_t)s.width, (size_t)s.channels * sizeof *image);
+        float *image = (float *)mde_scratch(c, dagan__size_floats(s.size), sizeof *image);
+        dagan__size size = s.size;
+        if (desc->size) size.height = size.width = desc->size;
+        if (desc->channels) size.channels = desc->channels;
         if (good && s.each && !desc->labels) {
             for (i = 0; i < s.count; i++) label[i] = (int)(i / s.each);
         } else if (good) {
-            const char *labels = desc->labels ? desc->labels : dagan__labels_beside(c, path);
+            const char *labels = desc->labels ? desc->labels : dagan__labels_path(c, path);
             good = labels && dagan__read_labels(c, labels, s.count, label);
         }
         if (good && image) {
-            set = dagan__images_group(c, s.count, label, desc->size ? desc->size : s.height,
-                                      desc->size ? desc->size : s.width, desc->channels ? desc->channels : s.channels,
-                                      desc->classes, desc->samples, &order);
+            set = dagan__images_group(c, s.count, label, size, desc->classes, desc->samples, NULL, &order);
         }
         for (i = 0; set && i < set->count; i++) {
             dagan__source_get(&s, order[i], image);
-            dagan__images_put(set, i, image, s.height, s.width, s.channels, desc->invert);
+            dagan__images_put(set, i, image, s.size, desc->invert);
         }
     }
     dagan__source_close(c, &s);
@@ -3240,21 +3117,18 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
 
 /* ---- 5.6 Image files and folders ---- */
 
-typedef struct dagan__picture { int height, width, channels; float *pixels; } dagan__picture;    /* in the arena */
+typedef struct dagan__picture { dagan__size size; float *pixels; } dagan__picture;     /* in the arena */
 
 static int dagan__picture_new(mde_context *c, const char *path, int64_t height, int64_t width, int channels,
                               dagan__picture *out)
 {
     if (height < 1 || width < 1 || height > INT_MAX / 4 || width > INT_MAX / 4 ||
         (uint64_t)height * (uint64_t)width > DAGAN__MAX_PICTURE) {
-        mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26", path,
-                 (long long)height, (long long)width);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26",
+                         path, (long long)height, (long long)width);
     }
-    out->height = (int)height;
-    out->width = (int)width;
-    out->channels = channels;
-    out->pixels = (float *)mde_scratch(c, (size_t)(height * width), (size_t)channels * sizeof *out->pixels);
+    out->size = dagan__size_from((int)height, (int)width, channels);
+    out->pixels = (float *)mde_scratch(c, dagan__size_floats(out->size), sizeof *out->pixels);
     return out->pixels != NULL;
 }
 
@@ -3280,14 +3154,14 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
     int plain = bytes[1] <= '3', channels = bytes[1] == '2' || bytes[1] == '5' ? 1 : 3;
     size_t at = 2, total, i, wide;
     int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
-    int64_t most = dagan__pnm_number(bytes, size, &at), value;
-    if (width < 0 || height < 0 || most < 1 || most > 65535 || at == size) {
-        mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; expected "
-                 "numbers, the last from 1 to 65535", path, (long long)width, (long long)height, (long long)most);
-        return 0;
+    int64_t maximum = dagan__pnm_number(bytes, size, &at), value;
+    if (width < 0 || height < 0 || maximum < 1 || maximum > 65535 || at == size) {
+        return !mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; "
+                         "expected numbers, the last from 1 to 65535", path, (long long)width, (long long)height,
+                         (long long)maximum);
     }
     if (!plain) at++;                           /* one white space, then the pixels */
-    wide = most > 255 ? 2 : 1;
+    wide = maximum > 255 ? 2 : 1;
     total = size - at;                          /* a pixel has at least a byte, plain or not */
     if (width > 0 && height > 0 && (uint64_t)height <= total && (uint64_t)width <= total / (uint64_t)height) {
         total = (size_t)width * (size_t)height * (size_t)channels;
@@ -3295,21 +3169,19 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
         total = SIZE_MAX;
     }
     if (total == SIZE_MAX || (plain ? (size - at + 1) / 2 < total : (size - at) / wide < total)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: ends before its %lld x %lld pixels do", path, (long long)width,
-                 (long long)height);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: ends before its %lld x %lld pixels do", path, (long long)width,
+                         (long long)height);
     }
     if (!dagan__picture_new(c, path, height, width, channels, out)) return 0;
     for (i = 0; i < total; i++) {
         if (plain) value = dagan__pnm_number(bytes, size, &at);
         else if (wide == 1) value = bytes[at + i];
         else value = bytes[at + 2 * i] << 8 | bytes[at + 2 * i + 1];
-        if (value < 0 || value > most) {
-            mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i,
-                     value < 0 ? "missing or no number" : "more than the largest that the header allows");
-            return 0;
+        if (value < 0 || value > maximum) {
+            return !mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i, value < 0 ? "missing or no "
+                             "number" : "more than the largest that the header allows");
         }
-        out->pixels[i] = (float)(2.0 * (double)value / (double)most - 1.0);
+        out->pixels[i] = (float)(2.0 * (double)value / (double)maximum - 1.0);
     }
     return 1;
 }
@@ -3328,14 +3200,15 @@ static int dagan__read_stb(mde_context *c, const char *path, const unsigned char
         if (good) data = stbi_load_from_memory(bytes, (int)size, &width, &height, &channels, 0);
     }
     if (mde_context_status(c) != MDE_OK) return 0;
-    if (!data || width != out->width || height != out->height || (channels <= 2 ? 1 : 3) != out->channels) {
+    if (!data || width != out->size.width || height != out->size.height ||
+        (channels <= 2 ? 1 : 3) != out->size.channels) {
         reason = stbi_failure_reason();
         mde_fail(c, MDE_BAD_FILE, "%s: cannot be read as an image: %s", path, reason ? reason : "it is damaged");
         stbi_image_free(data);
         return 0;
     }
     pixels = (size_t)width * (size_t)height;
-    colours = out->channels;
+    colours = out->size.channels;
     for (i = 0; i < pixels; i++) {
         const stbi_uc *p = data + i * (size_t)channels;
         double alpha = channels > colours ? (double)p[colours] / 255.0 : 1.0;
@@ -3387,16 +3260,15 @@ static int dagan__is_picture(const char *name)
            dagan__ends_in(name, ".png") || dagan__ends_in(name, ".jpg") || dagan__ends_in(name, ".jpeg");
 }
 
-/* A walk through folders, twice: without a set it counts, then it reads into the set. */
+/* Images of a folder as they are met, a list in the arena; name: of the class. */
+typedef struct dagan__entry { const char *path, *name; struct dagan__entry *next; } dagan__entry;
+
 typedef struct dagan__walk {
     mde_context *context;
-    const dagan_images_desc *desc;
     const char *root;                   /* name of the outermost folder, */
     size_t skip;                        /* whose path and slash are that long */
-    dagan_images *set;
-    int classes;
-    int64_t images;
-    size_t letters, room;               /* of the names, with their zeros; of the names of the set */
+    dagan__entry *first, **last;
+    int64_t count;
 } dagan__walk;
 
 /* A grey set that meets its first colour image becomes a colour one. */
@@ -3404,8 +3276,8 @@ static void dagan__images_colour(dagan_images *set)
 {
     mde_context *c = set->context;
     float *grey = set->pixels;
-    size_t pixels = (size_t)set->count * (size_t)set->height * (size_t)set->width;
-    set->channels = 3;
+    size_t pixels = (size_t)set->count * dagan__size_floats(set->size);
+    set->size.channels = 3;
     if (dagan__images_own(set)) {
         dagan__convert_channels(grey, pixels, 1, 3, set->pixels);
         mde_release(c, grey);
@@ -3414,94 +3286,67 @@ static void dagan__images_colour(dagan_images *set)
     }
 }
 
-static void dagan__walk_image(dagan__walk *w, const char *path)
-{
-    dagan_images *set = w->set;
-    dagan__picture picture;
-    if (!set) return;
-    if (w->images >= set->count) {
-        mde_fail(w->context, MDE_IO, "%s: the folder changes while it is read", path);
-    } else if (dagan__read_picture(w->context, path, &picture)) {
-        if (w->desc->channels == 0 && picture.channels > set->channels) dagan__images_colour(set);
-        if (mde_context_status(w->context) != MDE_OK) return;
-        dagan__images_put(set, w->images, picture.pixels, picture.height, picture.width, picture.channels,
-                          w->desc->invert);
-    }
-}
-
-static void dagan__walk_folder(dagan__walk *w, const char *path, size_t name_length, int depth)
+static void dagan__walk_folder(dagan__walk *w, const char *path, int depth)
 {
     mde_context *c = w->context;
-    const char *name = depth ? path + w->skip : w->root;
-    size_t length = depth ? strlen(name) : name_length;
-    int samples = 0, i;
     mde_names names;
+    int i, folders;
     if (depth > DAGAN__MAX_DEPTH) {
         mde_fail(c, MDE_BAD_FILE, "%s: folders are more than %d deep; is there a loop of links?", path,
                  DAGAN__MAX_DEPTH);
         return;
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return;
-    for (i = 0; i < names.count && (!w->desc->classes || w->classes < w->desc->classes); i++) {
-        mde_mark mark = mde_arena_mark(c);
-        char *full;
-        if (!dagan__is_picture(names.items[i])) continue;
-        if (w->desc->samples && samples == w->desc->samples) break;
-        full = dagan__join(c, path, strlen(path), names.items[i]);
-        if (full) dagan__walk_image(w, full);
-        mde_arena_rewind(c, mark);
-        if (mde_context_status(c) != MDE_OK) break;
-        w->images++;
-        samples++;
-    }
-    if (samples > 0) {
-        dagan_images *set = w->set;
-        if (set && (w->classes >= set->classes || length >= w->room - w->letters)) {
-            mde_fail(c, MDE_IO, "%s: the folder changes while it is read", path);
-        } else if (set) {
-            dagan__image_class *row = set->rows + w->classes;
-            row->first = w->images - samples;
-            row->samples = samples;
-            row->origin = w->classes;
-            row->name = set->names + w->letters;
-            memcpy(set->names + w->letters, name, length);
+    for (folders = 0; folders < 2; folders++) {         /* images first, then what lies deeper */
+        for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
+            dagan__entry *entry;
+            char *full;
+            if (dagan__is_picture(names.items[i]) == folders) continue;
+            full = dagan__join(c, path, strlen(path), names.items[i]);
+            if (full && folders && mde_is_folder(full)) dagan__walk_folder(w, full, depth + 1);
+            if (!full || folders) continue;
+            entry = (dagan__entry *)mde_scratch(c, 1, sizeof *entry);
+            if (!entry) break;
+            entry->path = full;
+            entry->name = depth ? path + w->skip : w->root;
+            entry->next = NULL;
+            *w->last = entry;
+            w->last = &entry->next;
+            w->count++;
         }
-        w->classes++;
-        w->letters += length + 1;
-    }
-    for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
-        mde_mark mark = mde_arena_mark(c);
-        char *full;
-        if (w->desc->classes && w->classes >= w->desc->classes) break;
-        if (dagan__is_picture(names.items[i])) continue;
-        full = dagan__join(c, path, strlen(path), names.items[i]);
-        if (full && mde_is_folder(full)) dagan__walk_folder(w, full, 0, depth + 1);
-        mde_arena_rewind(c, mark);
     }
     mde_names_free(c, &names);
 }
 
-static dagan_images *dagan__walk_read(dagan__walk *w, const char *path, size_t length)
+/* What follows a folder that names a part of a set, as in train/a and test/a; NULL: it is none. */
+static const char *dagan__behind_split(const char *name)
 {
-    mde_context *c = w->context;
-    int side = w->desc->size ? w->desc->size : 28, channels = w->desc->channels ? w->desc->channels : 1;
-    dagan_images *set = dagan__images_new(c, side, side, channels, w->classes, w->images);
-    if (!set) return NULL;
-    w->set = set;
-    w->room = w->letters;
-    set->names = (char *)mde_alloc(c, w->letters, 1);
-    if (set->names && dagan__images_own(set)) {
-        w->classes = 0;
-        w->images = 0;
-        w->letters = 0;
-        dagan__walk_folder(w, path, length, 0);
-        if (w->classes != set->classes || w->images != set->count) {
-            mde_fail(c, MDE_IO, "%s: the folder changes while it is read", path);
-        }
+    static const char *const splits[] = { "train", "training", "test", "testing", "val", "valid", "validation", "dev",
+                                          "eval", "evaluation" };
+    size_t length = strcspn(name, "/"), k, i;
+    for (k = 0; name[length] && k < sizeof splits / sizeof *splits; k++) {
+        for (i = 0; i < length && (name[i] | 0x20) == splits[k][i]; i++) {}
+        if (i == length && splits[k][i] == 0) return name + length + 1;
     }
-    if (mde_context_status(c) == MDE_OK) return set;
-    dagan_images_free(set);
     return NULL;
+}
+
+/* Labels of the images by the names of their classes, in order of appearance; names[label], for as many as there are
+   images. If all outermost folders name parts of a set, classes of one name are one class. */
+static void dagan__walk_label(const dagan__walk *w, int *label, const char **names)
+{
+    const dagan__entry *e;
+    int classes = 0, merge = 1, k = 0;
+    int64_t i = 0;
+    for (e = w->first; e && merge; e = e->next) merge = dagan__behind_split(e->name) != NULL;
+    for (e = w->first; e; e = e->next) {
+        const char *name = merge ? dagan__behind_split(e->name) : e->name;
+        if (e == w->first || name != names[k]) {
+            for (k = merge ? 0 : classes; k < classes && strcmp(names[k], name) != 0; k++) {}
+            if (k == classes) names[classes++] = name;
+        }
+        label[i++] = k;
+    }
 }
 
 /* A folder without images may hold them in one file, which is known by its name. */
@@ -3542,26 +3387,64 @@ static dagan_images *dagan__open_array_in(mde_context *c, const char *path, cons
     return set;
 }
 
+static dagan_images *dagan__walk_read(const dagan__walk *w, const dagan_images_desc *desc)
+{
+    mde_context *c = w->context;
+    int side = desc->size ? desc->size : 28;
+    int *label = (int *)mde_scratch(c, (size_t)w->count, sizeof *label);
+    const char **names = (const char **)mde_scratch(c, (size_t)w->count, sizeof *names);
+    const char **paths = (const char **)mde_scratch(c, (size_t)w->count, sizeof *paths);
+    const dagan__entry *e;
+    dagan_images *set = NULL;
+    int64_t *order, i = 0;
+    if (label && names && paths) {
+        for (e = w->first; e; e = e->next) paths[i++] = e->path;
+        dagan__walk_label(w, label, names);
+        set = dagan__images_group(c, w->count, label, dagan__size_from(side, side, desc->channels ? desc->channels : 1),
+                                  desc->classes, desc->samples, names, &order);
+    }
+    for (i = 0; set && i < set->count && mde_context_status(c) == MDE_OK; i++) {
+        mde_mark mark = mde_arena_mark(c);
+        dagan__picture picture;
+        picture.pixels = NULL;
+        if (dagan__read_picture(c, paths[order[i]], &picture)) {
+            if (desc->channels == 0 && picture.size.channels > set->size.channels) dagan__images_colour(set);
+            if (mde_context_status(c) == MDE_OK) dagan__images_put(set, i, picture.pixels, picture.size, desc->invert);
+        }
+        mde_arena_rewind(c, mark);
+    }
+    if (mde_context_status(c) == MDE_OK) return set;
+    dagan_images_free(set);
+    return NULL;
+}
+
 static dagan_images *dagan__open_folder(mde_context *c, const char *path, const dagan_images_desc *desc)
 {
     dagan__walk w;
+    dagan_images *set = NULL;
     size_t length = strlen(path), start;
+    mde_mark mark = mde_arena_mark(c);
+    char *root = dagan__join(c, path, length, "");
+    if (!root) return NULL;
     memset(&w, 0, sizeof w);
     w.context = c;
-    w.desc = desc;
-    w.skip = length + (path[length - 1] != '/');
+    w.last = &w.first;
+    w.skip = strlen(root);
     while (length > 1 && path[length - 1] == '/') length--;
     for (start = length; start > 0 && path[start - 1] != '/'; start--) {}
-    w.root = path + start;
-    dagan__walk_folder(&w, path, length - start, 0);
-    if (mde_context_status(c) != MDE_OK) return NULL;
-    if (w.images == 0) return dagan__open_array_in(c, path, desc);
-    if (desc->labels) {
+    root[length] = 0;
+    w.root = root + start;
+    dagan__walk_folder(&w, path, 0);
+    if (mde_context_status(c) == MDE_OK && w.count == 0) {
+        set = dagan__open_array_in(c, path, desc);
+    } else if (mde_context_status(c) == MDE_OK && desc->labels) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: labels %s are given, but the folders of images are the classes", path,
                  desc->labels);
-        return NULL;
+    } else if (mde_context_status(c) == MDE_OK) {
+        set = dagan__walk_read(&w, desc);
     }
-    return dagan__walk_read(&w, path, length - start);
+    mde_arena_rewind(c, mark);
+    return set;
 }
 
 MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *desc)
@@ -3589,7 +3472,7 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
     set = dagan_images_draw(c, desc->classes ? desc->classes : 200, desc->samples ? desc->samples : 20,
                             desc->size ? desc->size : 28, desc->seed);
     if (set && desc->invert) {
-        int64_t total = set->count * set->height * set->width;
+        int64_t total = set->count * (int64_t)dagan__size_floats(set->size);
         for (i = 0; i < total; i++) set->pixels[i] = -set->pixels[i];
     }
     if (set && desc->channels == 3) dagan__images_colour(set);
@@ -3620,138 +3503,157 @@ DAGAN__COLD_END
 #define DAGAN__FILM_DEVIATION 0.5       /* of what z first adds to gain and shift */
 #define DAGAN__IMAGE_EPSILON 1e-5
 
-/* ---- 6.1 Modulation: a gain and a shift for each channel of each image ---- */
+DAGAN__COLD_BEGIN
 
-static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *const *in, int inputs, mde_tensor *out)
+/* ---- 6.1 What all networks share ---- */
+
+/* A set with images of the networks' size, at least one in each class. who: "the network takes". */
+static int dagan__check_images(mde_context *c, const char *what, const dagan_images *set, dagan__size want,
+                               const char *who)
 {
-    const mde_tensor *x = in[0];
+    dagan__size have = dagan__size_of(set);
     int k;
-    for (k = 1; k < inputs && x->rank == 4; k++) {
-        if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
+    if (mde_context_status(c) != MDE_OK) return 0;
+    if (!set || dagan_images_count(set) < 1) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has "
+                                                              "no images" : "no set of images was given");
+    if (!dagan__same_size(have, want)) {
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; %s %d x %d x %d", what, have.height, have.width,
+                         have.channels, who, want.height, want.width, want.channels);
     }
-    if (x->rank != 4 || k < inputs) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, c]",
-                 name);
+    for (k = 0; k < dagan_images_class_count(set); k++) {
+        if (dagan_images_sample_count(set, k) > 0) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
         return 0;
     }
-    out->rank = 4;
-    memcpy(out->shape, x->shape, sizeof out->shape);
     return 1;
 }
 
-typedef struct dagan__modulation { const float *x, *gain, *shift; float *out; int64_t pixels, channels; }
-    dagan__modulation;
-
-static void dagan__modulate_image(int64_t index, void *user)
+/* A batch of n images; those of the list are copied into it, without a list it is blank. */
+static mde_tensor *dagan__batch(mde_context *c, dagan__size size, int64_t n, const float *const *images)
 {
-    const dagan__modulation *m = (const dagan__modulation *)user;
-    int64_t count = m->pixels * m->channels, channels = m->channels, i, k;
-    const float *x = m->x + index * count, *gain = m->gain + index * channels;
-    const float *shift = m->shift ? m->shift + index * channels : NULL;
-    float *out = m->out + index * count;
-    for (i = 0; i < count; i += channels, x += channels, out += channels) {
-        if (shift) for (k = 0; k < channels; k++) out[k] = x[k] * gain[k] + shift[k];
-        else for (k = 0; k < channels; k++) out[k] = x[k] * gain[k];
+    int64_t shape[4], i;
+    mde_tensor *x;
+    shape[0] = n;
+    shape[1] = size.height;
+    shape[2] = size.width;
+    shape[3] = size.channels;
+    x = mde_tensor_create(c, 4, shape);
+    for (i = 0; x && images && i < n; i++) {
+        memcpy(x->data + (size_t)i * dagan__size_floats(size), images[i], dagan__size_floats(size) * sizeof **images);
     }
+    return x;
 }
 
-static void dagan__modulation_run(mde_context *c, const mde_node *node, const float *shift)
+static mde_tensor *dagan__matrix(mde_context *c, int64_t rows, int64_t columns)
 {
-    dagan__modulation m;
-    m.x = node->in[0]->data;
-    m.gain = node->in[1]->data;
-    m.shift = shift;
-    m.out = node->out->data;
-    m.pixels = node->in[0]->shape[1] * node->in[0]->shape[2];
-    m.channels = node->in[0]->shape[3];
-    dagan__parallel(c, node->in[0]->shape[0], 2 * node->in[0]->count, dagan__modulate_image, &m);
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    return mde_tensor_create(c, 2, shape);
 }
 
-/* Sum over height and width. */
-static mde_tensor *dagan__pixel_sum(mde_context *c, mde_tensor *x)
+static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows, int64_t columns)
 {
-    return mde_affine(c, dagan_global_pool(c, x), x ? (double)(x->shape[1] * x->shape[2]) : 0, 0);
+    int64_t shape[2];
+    shape[0] = rows;
+    shape[1] = columns;
+    return mde_reshape(c, x, 2, shape);
 }
 
-static mde_tensor *dagan__scale_images(mde_context *c, mde_tensor *x, mde_tensor *gain);
+/* All images of a set in one list, with the class of each. */
+typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
 
-static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+/* In the arena, each image `each` times. */
+static int dagan__list_open(mde_context *c, const dagan_images *set, int each, dagan__list *list)
 {
-    (void)args;
-    return dagan__modulation_fits(c, "scale_images", in, 2, out);
+    int k, i, copy;
+    int64_t at = 0;
+    list->count = dagan_images_count(set) * each;
+    list->images = (const float **)mde_scratch(c, (size_t)list->count, sizeof *list->images);
+    list->labels = (int32_t *)mde_scratch(c, (size_t)list->count, sizeof *list->labels);
+    for (k = 0; list->images && list->labels && k < dagan_images_class_count(set); k++) {
+        for (i = 0; i < dagan_images_sample_count(set, k); i++) {
+            for (copy = 0; copy < each; copy++, at++) {
+                list->images[at] = dagan_images_pixels(set, k, i);
+                list->labels[at] = k;
+            }
+        }
+    }
+    return mde_context_status(c) == MDE_OK;
 }
-
-static void dagan__scale_images_forward(mde_context *c, mde_node *node)
-{
-    dagan__modulation_run(c, node, NULL);
-}
-
-static void dagan__scale_images_vjp(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want,
-                                    mde_tensor **din)
-{
-    if (want & 1) din[0] = dagan__scale_images(c, g, node->in[1]);
-    if (want & 2) din[1] = dagan__pixel_sum(c, mde_mul(c, g, node->in[0]));
-}
-
-static const mde_op dagan__op_scale_images = {
-    "scale_images", 2, dagan__scale_images_shape, dagan__scale_images_forward, dagan__scale_images_vjp, NULL
-};
-
-static mde_tensor *dagan__scale_images(mde_context *c, mde_tensor *x, mde_tensor *gain)
-{
-    mde_tensor *in[2];
-    in[0] = x;
-    in[1] = gain;
-    return mde_apply(c, &dagan__op_scale_images, in, NULL);
-}
-
-static int dagan__modulate_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
-{
-    (void)args;
-    return dagan__modulation_fits(c, "modulate", in, 3, out);
-}
-
-static void dagan__modulate_forward(mde_context *c, mde_node *node)
-{
-    dagan__modulation_run(c, node, node->in[2]->data);
-}
-
-static void dagan__modulate_vjp(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din)
-{
-    dagan__scale_images_vjp(c, node, g, want, din);
-    if (want & 4) din[2] = dagan__pixel_sum(c, g);
-}
-
-static const mde_op dagan__op_modulate = {
-    "modulate", 3, dagan__modulate_shape, dagan__modulate_forward, dagan__modulate_vjp, NULL
-};
-
-/* x gain + shift: x [n, h, w, c], gain and shift [n, c]. */
-static mde_tensor *dagan__modulate(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *shift)
-{
-    mde_tensor *in[3];
-    in[0] = x;
-    in[1] = gain;
-    in[2] = shift;
-    return mde_apply(c, &dagan__op_modulate, in, NULL);
-}
-
-DAGAN__COLD_BEGIN
 
 /* ---- 6.2 Layers ---- */
 
 typedef struct dagan__layer {
-    mde_tensor *weight, *bias;          /* [3, 3, in, out] or [in, out]; [out] */
+    mde_tensor *weight, *bias;          /* [kernel, kernel, in, out] or [in, out]; [out] */
     mde_tensor *gain, *shift;           /* of the normalization, [out] */
     mde_tensor *mean, *variance;        /* running statistics, [out] */
     mde_tensor *film;                   /* [noise, 2 out]: what z adds to gain and shift */
 } dagan__layer;
 
+static mde_tensor *dagan__param(mde_params *p, const char *layer, const char *what, int rank, const int64_t *shape,
+                                mde_init init, double scale)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", layer, what);
+    return mde_param(p, name, rank, shape, init, scale);
+}
+
+enum { DAGAN__BIAS = 1, DAGAN__GAIN = 2, DAGAN__RUNNING = 4 };  /* parts besides the weight; gain and shift */
+
+/* All layers are made here: a convolution with a square kernel, or with kernel 0 a matrix, whose weights have that
+   standard deviation. */
+static void dagan__layer_make(mde_params *p, const char *name, int kernel, int64_t in, int64_t out, int parts,
+                              double deviation, dagan__layer *layer)
+{
+    int64_t shape[4];
+    shape[0] = shape[1] = kernel;
+    shape[2] = in;
+    shape[3] = out;
+    layer->weight = kernel ? dagan__param(p, name, "weight", 4, shape, MDE_INIT_NORMAL, deviation)
+                           : dagan__param(p, name, "weight", 2, shape + 2, MDE_INIT_NORMAL, deviation);
+    if (parts & DAGAN__BIAS) layer->bias = dagan__param(p, name, "bias", 1, &out, MDE_INIT_ZEROS, 0);
+    if (parts & DAGAN__GAIN) {
+        layer->gain = dagan__param(p, name, "norm.gain", 1, &out, MDE_INIT_ONES, 0);
+        layer->shift = dagan__param(p, name, "norm.bias", 1, &out, MDE_INIT_ZEROS, 0);
+    }
+    if (parts & DAGAN__RUNNING) {
+        layer->mean = dagan__param(p, name, "norm.running_mean", 1, &out, MDE_INIT_ZEROS, 0);
+        layer->variance = dagan__param(p, name, "norm.running_variance", 1, &out, MDE_INIT_ONES, 0);
+        if (layer->mean) layer->mean->requires_grad = 0;
+        if (layer->variance) layer->variance->requires_grad = 0;
+    }
+}
+
+/* x weight + bias: x [n, in]. */
+static mde_tensor *dagan__layer_linear(mde_context *c, const dagan__layer *layer, mde_tensor *x)
+{
+    return mde_add(c, mde_matmul(c, x, layer->weight), layer->bias);
+}
+
+/* Descriptor of a batch norm with the layer's statistics and, if asked for, gain and shift. */
+static dagan_batch_norm_desc dagan__layer_norm(const dagan__layer *layer, int with_gain, double momentum,
+                                               double epsilon, int training)
+{
+    dagan_batch_norm_desc d;
+    d.gain = with_gain ? layer->gain : NULL;
+    d.bias = with_gain ? layer->shift : NULL;
+    d.running_mean = layer->mean;
+    d.running_variance = layer->variance;
+    d.momentum = momentum;
+    d.epsilon = epsilon;
+    d.training = training;
+    d.renorm = 0;
+    return d;
+}
+
+/* ---- 6.3 A pass along the layers ---- */
+
 #define DAGAN__SPANS 64                 /* of the curve */
 
 struct dagan {
     mde_context *context;
-    int height, width, channels;
+    dagan__size size;
     dagan_desc desc;
     mde_params *params[2];              /* generator, critic */
     dagan__layer *layers[2];
@@ -3794,14 +3696,6 @@ static dagan__pass dagan__pass_start(dagan *g, int net, int making)
     return k;
 }
 
-static mde_tensor *dagan__make(dagan__pass *k, const char *layer, const char *what, int rank, const int64_t *shape,
-                               mde_init init, double scale)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s.%s", dagan__net_names[k->net], layer, what);
-    return mde_param(k->g->params[k->net], name, rank, shape, init, scale);
-}
-
 /* The next layer; in the first pass a new one. */
 static dagan__layer *dagan__take(dagan__pass *k)
 {
@@ -3811,27 +3705,22 @@ static dagan__layer *dagan__take(dagan__pass *k)
 
 enum { DAGAN__RAW = 0, DAGAN__NORM = 1, DAGAN__FILM = 3 };   /* convolution alone, + leaky ReLU and norm, + z */
 
+/* Of the pass's network. */
 static void dagan__conv_make(dagan__pass *k, dagan__layer *layer, const char *name, int in, int filters, int kind)
 {
-    int64_t shape[4], channels = filters;
-    double fan_in = 9.0 * in;
-    shape[0] = shape[1] = 3;
-    shape[2] = in;
-    shape[3] = filters;
-    layer->weight = dagan__make(k, name, "weight", 4, shape, MDE_INIT_NORMAL,
-                                sqrt((kind == DAGAN__RAW ? 1.0 : 2.0) / fan_in));
-    layer->bias = dagan__make(k, name, "bias", 1, &channels, MDE_INIT_ZEROS, 0);
-    if (kind == DAGAN__RAW) return;
-    layer->gain = dagan__make(k, name, "norm.gain", 1, &channels, MDE_INIT_ONES, 0);
-    layer->shift = dagan__make(k, name, "norm.bias", 1, &channels, MDE_INIT_ZEROS, 0);
-    if (k->net == DAGAN__GENERATOR && k->g->desc.norm != DAGAN_INSTANCE_NORM) {
-        layer->mean = dagan__make(k, name, "norm.running_mean", 1, &channels, MDE_INIT_ZEROS, 0);
-        layer->variance = dagan__make(k, name, "norm.running_variance", 1, &channels, MDE_INIT_ONES, 0);
+    mde_params *p = k->g->params[k->net];
+    char full[96];
+    int64_t shape[2];
+    int parts = kind == DAGAN__RAW ? DAGAN__BIAS : DAGAN__BIAS | DAGAN__GAIN;
+    if (parts & DAGAN__GAIN && k->net == DAGAN__GENERATOR && k->g->desc.norm != DAGAN_INSTANCE_NORM) {
+        parts |= DAGAN__RUNNING;
     }
+    snprintf(full, sizeof full, "%s.%s", dagan__net_names[k->net], name);
+    dagan__layer_make(p, full, 3, in, filters, parts, sqrt((kind == DAGAN__RAW ? 1.0 : 2.0) / (9.0 * in)), layer);
     if (kind != DAGAN__FILM) return;
     shape[0] = k->g->desc.noise;
     shape[1] = 2 * filters;
-    layer->film = dagan__make(k, name, "film.weight", 2, shape, MDE_INIT_NORMAL,
+    layer->film = dagan__param(p, full, "film.weight", 2, shape, MDE_INIT_NORMAL,
                                DAGAN__FILM_DEVIATION / sqrt((double)shape[0]));
 }
 
@@ -3848,14 +3737,16 @@ static mde_tensor *dagan__norm_apply(dagan__pass *k, const dagan__layer *layer, 
         x = dagan_instance_normalize(c, x, DAGAN__IMAGE_EPSILON);
         if (gain) x = dagan_scale_channels(c, x, gain, shift);
     } else {
-        x = dagan_batch_norm(c, x, gain, shift, layer->mean, layer->variance, DAGAN__MOMENTUM, DAGAN__BATCH_EPSILON,
-                             k->training, k->g->desc.norm == DAGAN_BATCH_RENORM);
+        dagan_batch_norm_desc d = dagan__layer_norm(layer, gain != NULL, DAGAN__MOMENTUM, DAGAN__BATCH_EPSILON,
+                                                    k->training);
+        d.renorm = k->g->desc.norm == DAGAN_BATCH_RENORM;
+        x = dagan_batch_norm(c, x, &d);
     }
     if (!layer->film) return x;
     m = mde_matmul(c, k->z, layer->film);
     gain = mde_add(c, mde_slice(c, m, 1, 0, filters), layer->gain);
     shift = mde_add(c, mde_slice(c, m, 1, filters, filters), layer->shift);
-    return dagan__modulate(c, x, gain, shift);
+    return dagan_modulate(c, x, gain, shift);
 }
 
 /* A 3x3 convolution with padding; unless it is raw, leaky ReLU and normalization follow, in the authors' order. */
@@ -3881,16 +3772,15 @@ static dagan__map dagan__conv(dagan__pass *k, dagan__map x, const char *name, in
     return y;
 }
 
-/* x [n, in] -> [n, out] */
-static mde_tensor *dagan__linear(dagan__pass *k, mde_tensor *x, const char *name, int64_t in, int64_t out, double scale)
+/* x [n, in] -> [n, out]; variance: of a weight, times in. */
+static mde_tensor *dagan__linear(dagan__pass *k, mde_tensor *x, const char *name, int64_t in, int64_t out,
+                                 double variance)
 {
     dagan__layer *layer = dagan__take(k);
-    int64_t shape[2];
-    if (!k->making) return mde_add(k->context, mde_matmul(k->context, x, layer->weight), layer->bias);
-    shape[0] = in;
-    shape[1] = out;
-    layer->weight = dagan__make(k, name, "weight", 2, shape, MDE_INIT_NORMAL, sqrt(scale / (double)in));
-    layer->bias = dagan__make(k, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    char full[96];
+    if (!k->making) return dagan__layer_linear(k->context, layer, x);
+    snprintf(full, sizeof full, "%s.%s", dagan__net_names[k->net], name);
+    dagan__layer_make(k->g->params[k->net], full, 0, in, out, DAGAN__BIAS, sqrt(variance / (double)in), layer);
     return NULL;
 }
 
@@ -3917,7 +3807,7 @@ static dagan__map dagan__dropped(dagan__pass *k, dagan__map x)
     return x;
 }
 
-/* ---- 6.3 Blocks ---- */
+/* ---- 6.4 Blocks ---- */
 
 /* What a block has to offer to its next convolution: its input and the outputs of its convolutions. */
 typedef struct dagan__block { dagan__map members[DAGAN__MAX_INNER + 1]; int count; } dagan__block;
@@ -4001,9 +3891,9 @@ static mde_tensor *dagan__generator_pass(dagan__pass *k, mde_tensor *x)
     dagan__block block;
     char name[32], full[64];
     image.t = x;
-    image.height = k->g->height;
-    image.width = k->g->width;
-    image.channels = k->g->channels;
+    image.height = k->g->size.height;
+    image.width = k->g->size.width;
+    image.channels = k->g->size.channels;
     dagan__encode(k, image, "enc", levels, d->generator, d->generator_layers, level);
     current = bypass = level[levels - 1];
     for (b = 0; b <= levels; b++) {
@@ -4044,9 +3934,9 @@ static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde
     int64_t shape[2], pixels;
     int wide = 8 * d->critic[d->levels - 1];
     pair.t = k->making ? NULL : mde_concat(c, candidate, condition, 3);
-    pair.height = k->g->height;
-    pair.width = k->g->width;
-    pair.channels = 2 * k->g->channels;
+    pair.height = k->g->size.height;
+    pair.width = k->g->size.width;
+    pair.channels = 2 * k->g->size.channels;
     dagan__encode(k, pair, "block", d->levels, d->critic, d->critic_layers, level);
     last = level[d->levels - 1];
     pixels = last.height * last.width * last.channels;
@@ -4061,7 +3951,7 @@ static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde
     return k->making ? NULL : mde_reshape(c, flat, 1, shape);
 }
 
-/* ---- 6.4 Public functions ---- */
+/* ---- 6.5 Public functions ---- */
 
 static const dagan_desc dagan__presets[3] = {
     { DAGAN_COMPACT, 32, 3, { 16, 32, 48, 48, 48, 48 }, { 16, 32, 48, 48, 48, 48 }, 1, 1, MDE_ZERO,
@@ -4072,7 +3962,7 @@ static const dagan_desc dagan__presets[3] = {
       DAGAN_BATCH_RENORM, 1, 0, 0 }
 };
 
-static int dagan__most_levels(int height, int width)
+static int dagan__maximum_levels(int height, int width)
 {
     int levels = 0;
     while (levels < DAGAN_MAX_LEVELS && height > 1 && width > 1) {
@@ -4086,54 +3976,49 @@ static int dagan__most_levels(int height, int width)
 /* Fills in the preset's numbers and checks all. */
 static int dagan__desc_resolve(mde_context *c, dagan_desc *d, int height, int width)
 {
-    int most = dagan__most_levels(height, width), l;
+    int maximum = dagan__maximum_levels(height, width), l;
     const dagan_desc *preset;
     if ((int)d->preset < 0 || (int)d->preset > 2 || (int)d->norm < 0 || (int)d->norm > 2) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: preset %d, norm %d; expected values of dagan_preset and dagan_norm",
-                 (int)d->preset, (int)d->norm);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: preset %d, norm %d; expected values of dagan_preset and "
+                         "dagan_norm", (int)d->preset, (int)d->norm);
     }
     preset = &dagan__presets[d->preset];
     if (d->noise == 0) d->noise = preset->noise;
-    if (d->levels == 0) d->levels = preset->levels < most ? preset->levels : most;
+    if (d->levels == 0) d->levels = preset->levels < maximum ? preset->levels : maximum;
     if (d->generator_layers == 0) d->generator_layers = preset->generator_layers;
     if (d->critic_layers == 0) d->critic_layers = preset->critic_layers;
     if (d->dropout == 0) d->dropout = preset->dropout;
     if (d->norm == 0) d->norm = preset->norm;
     if (d->z_concatenated == 0) d->z_concatenated = preset->z_concatenated;
-    if (d->levels < 1 || d->levels > most) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d levels; images of %d x %d can be halved %d times, at most %d are "
-                 "possible", d->levels, height, width, most, DAGAN_MAX_LEVELS);
-        return 0;
+    if (d->levels < 1 || d->levels > maximum) {
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d levels; images of %d x %d can be halved %d times, at most %d "
+                         "are possible", d->levels, height, width, maximum, DAGAN_MAX_LEVELS);
     }
     for (l = 0; l < d->levels; l++) {
         if (d->generator[l] == 0) d->generator[l] = preset->generator[l];
         if (d->critic[l] == 0) d->critic[l] = preset->critic[l];
         if (d->generator[l] < 1 || d->generator[l] > DAGAN__MAX_FILTERS || d->critic[l] < 1 ||
             d->critic[l] > DAGAN__MAX_FILTERS) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d filters at level %d; expected 1 to %d", d->generator[l],
-                     d->critic[l], l, DAGAN__MAX_FILTERS);
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d filters at level %d; expected 1 to %d",
+                             d->generator[l], d->critic[l], l, DAGAN__MAX_FILTERS);
         }
     }
     if (d->noise < 1 || d->noise > DAGAN__MAX_NOISE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: noise of %d dimensions; expected 1 to %d", d->noise, DAGAN__MAX_NOISE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: noise of %d dimensions; expected 1 to %d", d->noise,
+                         DAGAN__MAX_NOISE);
     }
     if (d->generator_layers < 1 || d->generator_layers > DAGAN__MAX_INNER || d->critic_layers < 1 ||
         d->critic_layers > DAGAN__MAX_INNER) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d inner convolutions a block; expected 1 to %d",
-                 d->generator_layers, d->critic_layers, DAGAN__MAX_INNER);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: %d and %d inner convolutions a block; expected 1 to %d",
+                         d->generator_layers, d->critic_layers, DAGAN__MAX_INNER);
     }
     if (d->dropout != MDE_ZERO && !(d->dropout >= 0 && d->dropout < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: dropout %g; expected 0 or more and less than 1", d->dropout);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "dagan: dropout %g; expected 0 or more and less than 1", d->dropout);
     }
     return 1;
 }
 
-static dagan *dagan__create(mde_context *c, int height, int width, int channels, const dagan_desc *desc)
+static dagan *dagan__create_for(mde_context *c, dagan__size size, const dagan_desc *desc)
 {
     dagan_desc d;
     dagan *g;
@@ -4141,20 +4026,18 @@ static dagan *dagan__create(mde_context *c, int height, int width, int channels,
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (desc) d = *desc;
     else memset(&d, 0, sizeof d);
-    if (!dagan__desc_resolve(c, &d, height, width)) return NULL;
+    if (!dagan__desc_resolve(c, &d, size.height, size.width)) return NULL;
     g = (dagan *)mde_alloc(c, 1, sizeof *g);
     if (!g) return NULL;
     g->context = c;
-    g->height = height;
-    g->width = width;
-    g->channels = channels;
+    g->size = size;
     g->desc = d;
     for (net = 0; net < 2; net++) {
         /* At most a bypass for each inner convolution, the scaling one and z of each block, and the last layers. */
-        size_t most = (size_t)(2 * d.levels + 1) *
+        size_t maximum = (size_t)(2 * d.levels + 1) *
                           (size_t)(2 * (net ? d.critic_layers : d.generator_layers) + 2) + 3;
         g->params[net] = mde_params_create(c, d.seed);
-        g->layers[net] = (dagan__layer *)mde_alloc(c, most, sizeof *g->layers[net]);
+        g->layers[net] = (dagan__layer *)mde_alloc(c, maximum, sizeof *g->layers[net]);
         if (g->params[net] && g->layers[net]) {
             dagan__pass pass = dagan__pass_start(g, net, 1);
             if (net == DAGAN__GENERATOR) dagan__generator_pass(&pass, NULL);
@@ -4168,14 +4051,10 @@ static dagan *dagan__create(mde_context *c, int height, int width, int channels,
 
 MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan_desc *desc)
 {
-    int height, width, channels;
     if (mde_context_status(c) != MDE_OK) return NULL;
-    if (!like) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "dagan: no set of images whose size the networks should take");
-        return NULL;
-    }
-    dagan_images_shape(like, &height, &width, &channels);
-    return dagan__create(c, height, width, channels, desc);
+    if (like) return dagan__create_for(c, dagan__size_of(like), desc);
+    mde_fail(c, MDE_BAD_ARGUMENT, "dagan: no set of images whose size the networks should take");
+    return NULL;
 }
 
 MDEDEF void dagan_free(dagan *g)
@@ -4207,13 +4086,12 @@ MDEDEF mde_params *dagan_critic_params(const dagan *g)
 /* A batch of images of the right size; n < 0: of any number. */
 static int dagan__check_batch(const dagan *g, const char *what, const mde_tensor *x, int64_t n)
 {
-    if (x && x->rank == 4 && x->shape[1] == g->height && x->shape[2] == g->width && x->shape[3] == g->channels &&
-        (n < 0 || x->shape[0] == n)) {
+    if (x && x->rank == 4 && x->shape[1] == g->size.height && x->shape[2] == g->size.width &&
+        x->shape[3] == g->size.channels && (n < 0 || x->shape[0] == n)) {
         return 1;
     }
-    mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
-             n < 0 ? "any number of" : "as many", g->height, g->width, g->channels);
-    return 0;
+    return !mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
+                     n < 0 ? "any number of" : "as many", g->size.height, g->size.width, g->size.channels);
 }
 
 MDEDEF mde_tensor *dagan_generator_apply(dagan *g, mde_tensor *x, mde_tensor *z, int training, uint64_t stream)
@@ -4285,12 +4163,68 @@ static double dagan__or_default(double value, double absent)
     return value == 0 ? absent : value == MDE_ZERO ? 0 : value;
 }
 
+/* What is reported while a network learns or is tested. */
+typedef struct dagan__meter {
+    const char *stage;
+    mde_progress_fn *progress;
+    void *user;
+    int64_t steps, began_step;
+    double images;                      /* a step; 0: no rate is shown */
+    double began, told;                 /* seconds */
+    int64_t told_step;
+    double loss;                        /* sum since the last report */
+    int64_t losses;
+} dagan__meter;
+
+static dagan__meter dagan__meter_start(const char *stage, mde_progress_fn *progress, void *user, int64_t steps,
+                                       double images)
+{
+    dagan__meter m;
+    memset(&m, 0, sizeof m);
+    m.stage = stage;
+    m.progress = progress;
+    m.user = user;
+    m.steps = steps;
+    m.images = images;
+    m.began = mde_seconds();
+    return m;
+}
+
+/* After the first step, then about twice a second, and at the end; figures: further ones in words, or NULL. Not 0:
+   stop. */
+static int dagan__meter_step(dagan__meter *m, int64_t step, double loss, const char *figures)
+{
+    double seconds, done = (double)(step - m->began_step), now;
+    mde_progress p;
+    if (!m->progress) return 0;
+    now = mde_seconds();
+    m->loss += loss;
+    m->losses++;
+    if (m->told > 0 && now >= m->told && now - m->told < 0.5 && step < m->steps) return 0;
+    seconds = now - m->began;
+    memset(&p, 0, sizeof p);
+    p.stage = m->stage;
+    p.step = step;
+    p.steps = m->steps;
+    p.loss = m->loss / (double)m->losses;
+    p.rate = seconds > 0 ? done * m->images / seconds : 0;
+    p.seconds_left = done > 0 ? seconds / done * (double)(m->steps - step) : 0;
+    p.reported = m->told_step;
+    p.unit = "images";
+    p.figures = figures;
+    m->told = now;
+    m->told_step = step;
+    m->loss = 0;
+    m->losses = 0;
+    return m->progress(&p, m->user);
+}
+
 /* ---- 7.1 Steps ---- */
 
 /* Learning rates of the presets: the authors' is for a hundred thousand steps, ours for some thousand and hundred. */
 static const double dagan__rates[3] = { 5e-4, 1e-3, 1e-4 };
 
-/* Fills in what is 0 and checks all, in place. */
+/* Fills in what is 0 and checks all. */
 static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
 {
     mde_context *c = g->context;
@@ -4329,23 +4263,9 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
     return mde_context_status(c) == MDE_OK;
 }
 
-static mde_tensor *dagan__batch_new(const dagan *g, int64_t n)
-{
-    int64_t shape[4];
-    shape[0] = n;
-    shape[1] = g->height;
-    shape[2] = g->width;
-    shape[3] = g->channels;
-    return mde_tensor_create(g->context, 4, shape);
-}
-
 static mde_tensor *dagan__noise_new(const dagan *g, int64_t n, mde_random r)
 {
-    int64_t shape[2];
-    mde_tensor *z;
-    shape[0] = n;
-    shape[1] = g->desc.noise;
-    z = mde_tensor_create(g->context, 2, shape);
+    mde_tensor *z = dagan__matrix(g->context, n, g->desc.noise);
     if (z) dagan__normals(r, z->count, z->data);
     return z;
 }
@@ -4353,7 +4273,7 @@ static mde_tensor *dagan__noise_new(const dagan *g, int64_t n, mde_random r)
 /* a above b; both may be outputs of ops, but no gradient goes through. */
 static mde_tensor *dagan__stacked(const dagan *g, const mde_tensor *a, const mde_tensor *b)
 {
-    mde_tensor *t = a && b ? dagan__batch_new(g, a->shape[0] + b->shape[0]) : NULL;
+    mde_tensor *t = a && b ? dagan__batch(g->context, g->size, a->shape[0] + b->shape[0], NULL) : NULL;
     if (!t) return NULL;
     memcpy(t->data, a->data, a->count * sizeof *a->data);
     memcpy(t->data + a->count, b->data, b->count * sizeof *b->data);
@@ -4372,13 +4292,36 @@ static mde_tensor *dagan__image_sum(mde_context *c, mde_tensor *x)
     return mde_reshape(c, mde_sum_to(c, x, 2, shape), 1, shape);
 }
 
-static void dagan__set_trained(mde_params *p, int on)
+/* Takes parameters off the tape; the result, in the arena, holds what they were, for the way back. */
+static unsigned char *dagan__freeze(mde_context *c, mde_params *p)
 {
-    int i;
-    for (i = 0; i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = on;
+    int i, count = mde_params_count(p);
+    unsigned char *were = (unsigned char *)mde_scratch(c, (size_t)count + 1, 1);
+    for (i = 0; were && i < count; i++) {
+        were[i] = mde_params_tensor(p, i)->requires_grad != 0;
+        mde_params_tensor(p, i)->requires_grad = 0;
+    }
+    return were;
 }
 
-/* The optimizer's step for one of the two networks; an error says which. */
+static void dagan__unfreeze(mde_params *p, const unsigned char *were)
+{
+    int i;
+    for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
+}
+
+/* Adam's step; an error says whose and which. */
+static void dagan__adam(mde_context *c, mde_params *params, const mde_adamw_desc *adam, const char *what,
+                        const char *of_whom, int64_t step)
+{
+    if (mde_context_status(c) != MDE_OK) return;
+    mde_adamw_step(params, adam);
+    if (mde_context_status(c) != MDE_NOT_FINITE) return;
+    mde_clear_error(c);
+    mde_fail(c, MDE_NOT_FINITE, "%s: the gradient of the %s is not finite in its step %lld; a smaller learning_rate "
+             "may help", what, of_whom, (long long)step);
+}
+
 static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_t step)
 {
     mde_adamw_desc adam;
@@ -4386,18 +4329,13 @@ static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_
     adam.learning_rate = d->learning_rate;
     adam.beta1 = d->beta1;
     adam.beta2 = d->beta2;
-    if (mde_context_status(g->context) != MDE_OK) return;
-    mde_adamw_step(g->params[net], &adam);
-    if (mde_context_status(g->context) != MDE_NOT_FINITE) return;
-    mde_clear_error(g->context);
-    mde_fail(g->context, MDE_NOT_FINITE, "train: the gradient of the %s is not finite in its step %lld; a smaller "
-             "learning_rate may help", dagan__net_names[net], (long long)step);
+    dagan__adam(g->context, g->params[net], &adam, "train", dagan__net_names[net], step);
 }
 
-/* t with its images moved by one place, so that each stands beside the image of another pair. */
+/* t with its images moved by one, so that each meets that of another pair: mismatched, if not by chance. */
 static mde_tensor *dagan__moved_on(const dagan *g, const mde_tensor *t)
 {
-    mde_tensor *moved = dagan__batch_new(g, t->shape[0]);
+    mde_tensor *moved = dagan__batch(g->context, g->size, t->shape[0], NULL);
     size_t size = t->count / (size_t)t->shape[0], rest = t->count - size;
     if (!moved) return NULL;
     memcpy(moved->data, t->data + size, rest * sizeof *t->data);
@@ -4412,22 +4350,22 @@ static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partn
     mde_context *c = g->context;
     mde_random r = dagan__random(d->seed, DAGAN__OF_MIXING, step);
     int64_t n = x->shape[0], i, k, size;
-    mde_tensor *between = dagan__batch_new(g, n), *both = dagan__stacked(g, partner, made);
-    mde_tensor *conditions = dagan__stacked(g, x, x), *strangers = NULL;
+    mde_tensor *between = dagan__batch(g->context, g->size, n, NULL), *both = dagan__stacked(g, partner, made);
+    mde_tensor *conditions = dagan__stacked(g, x, x), *mismatched = NULL;
     mde_tensor *weights, *scores, *slope, *norm, *excess, *penalty, *loss;
     double sum = 0, real = 0, of_made = 0, mismatch = dagan__or_default(d->mismatch, 0);
     if (!between || !both || !conditions) return NULL;
     if (mismatch > 0) {
-        strangers = dagan__moved_on(g, partner);
-        if (!strangers) return NULL;
-        both = dagan__stacked(g, both, strangers);
+        mismatched = dagan__moved_on(g, partner);
+        if (!mismatched) return NULL;
+        both = dagan__stacked(g, both, mismatched);
         conditions = dagan__stacked(g, conditions, x);
     }
     size = (int64_t)x->count / n;
     for (i = 0; i < n; i++) {
         float share = (float)mde_random_uniform(&r);
-        int stranger = strangers && mde_random_uniform(&r) < mismatch;
-        const float *from = partner->data + i * size, *to = (stranger ? strangers : made)->data + i * size;
+        int is_mismatched = mismatched && mde_random_uniform(&r) < mismatch;
+        const float *from = partner->data + i * size, *to = (is_mismatched ? mismatched : made)->data + i * size;
         float *at = between->data + i * size;
         for (k = 0; k < size; k++) at[k] = from[k] + share * (to[k] - from[k]);
     }
@@ -4515,13 +4453,11 @@ static mde_tensor *dagan__generator_loss(dagan *g, mde_tensor *x, const dagan_tr
 
 static void dagan__generator_learn(dagan *g, mde_tensor *x, const dagan_train_desc *d, int64_t step, dagan_step *out)
 {
-    mde_tensor *loss;
+    unsigned char *were = dagan__freeze(g->context, g->params[DAGAN__CRITIC]);
     mde_set_recording(g->context, 1);
     mde_params_zero_grad(g->params[DAGAN__GENERATOR]);
-    dagan__set_trained(g->params[DAGAN__CRITIC], 0);
-    loss = dagan__generator_loss(g, x, d, step, out);
-    mde_backward(g->context, loss);
-    dagan__set_trained(g->params[DAGAN__CRITIC], 1);
+    mde_backward(g->context, dagan__generator_loss(g, x, d, step, out));
+    dagan__unfreeze(g->params[DAGAN__CRITIC], were);
     dagan__optimize(g, DAGAN__GENERATOR, d, step);
 }
 
@@ -4581,30 +4517,29 @@ typedef struct dagan__training {
     const dagan_images *set;
     dagan_train_desc desc;
     int *classes, eligible;             /* those with enough samples */
-    int64_t step, began_step;           /* generator steps done; at the start of this call */
-    double began, told;                 /* seconds */
-    int64_t told_step;
+    int64_t step;                       /* generator steps done */
 } dagan__training;
 
-/* in [height, width, channels] turned by quarters of a circle; odd ones for squares only. */
-static void dagan__turn(int quarters, int height, int width, int channels, const float *in, float *out)
+/* An image rotated by quarters of a circle; odd ones for squares only. */
+static void dagan__rotate(int quarters, dagan__size size, const float *in, float *out)
 {
     int y, x, k;
-    for (y = 0; y < height; y++) {
-        for (x = 0; x < width; x++) {
+    for (y = 0; y < size.height; y++) {
+        for (x = 0; x < size.width; x++) {
             int row = y, column = x;
             if (quarters == 1) {
                 row = x;
-                column = width - 1 - y;
+                column = size.width - 1 - y;
             } else if (quarters == 2) {
-                row = height - 1 - y;
-                column = width - 1 - x;
+                row = size.height - 1 - y;
+                column = size.width - 1 - x;
             } else if (quarters == 3) {
-                row = height - 1 - x;
+                row = size.height - 1 - x;
                 column = y;
             }
-            for (k = 0; k < channels; k++) *out++ = in[((size_t)row * (size_t)width + (size_t)column) *
-                                                       (size_t)channels + (size_t)k];
+            for (k = 0; k < size.channels; k++) {
+                *out++ = in[((size_t)row * (size_t)size.width + (size_t)column) * (size_t)size.channels + (size_t)k];
+            }
         }
     }
 }
@@ -4618,41 +4553,32 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
     int64_t n;
     for (n = 0; n < x->shape[0]; n++) {
         int class_index = run->classes[mde_random_below(&r, (uint64_t)run->eligible)];
-        int samples = dagan_images_sample_count(run->set, class_index), same = run->desc.same_allowed != 0, turn = 0;
+        int samples = dagan_images_sample_count(run->set, class_index);
+        int same = run->desc.same_allowed != 0, quarters = 0;
         int i = (int)mde_random_below(&r, (uint64_t)samples);
         int j = (int)mde_random_below(&r, (uint64_t)(samples - !same));
         if (!same && j >= i) j++;
         if (run->desc.quarter_turns && mde_random_uniform(&r) < 0.5) {
-            turn = (int)mde_random_below(&r, 4);
-            if (g->height != g->width) turn = turn / 2 * 2;
+            quarters = (int)mde_random_below(&r, 4);
+            if (g->size.height != g->size.width) quarters = quarters / 2 * 2;
         }
-        dagan__turn(turn, g->height, g->width, g->channels, dagan_images_pixels(run->set, class_index, i),
-                    x->data + (size_t)n * size);
-        dagan__turn(turn, g->height, g->width, g->channels, dagan_images_pixels(run->set, class_index, j),
-                    partner->data + (size_t)n * size);
+        dagan__rotate(quarters, g->size, dagan_images_pixels(run->set, class_index, i), x->data + (size_t)n * size);
+        dagan__rotate(quarters, g->size, dagan_images_pixels(run->set, class_index, j),
+                      partner->data + (size_t)n * size);
     }
 }
 
 /* ---- 7.3 Sampling ---- */
 
-static size_t dagan__image_size(const dagan *g)
-{
-    return (size_t)g->height * (size_t)g->width * (size_t)g->channels;
-}
-
 /* n <= DAGAN__SAMPLE_BATCH images; z NULL: that of image number `first` and the next is drawn. */
-static mde_status dagan__generate(dagan *g, int n, const float *const *x, const float *z, uint64_t seed, int64_t first,
-                                  float *out)
+static mde_status dagan__generate_batch(dagan *g, int n, const float *const *x, const float *z, uint64_t seed,
+                                        int64_t first, float *out)
 {
     mde_context *c = g->context;
     mde_mark mark = mde_arena_mark(c);
     int recording = mde_set_recording(c, 0), i;
-    size_t size = dagan__image_size(g), noise = (size_t)g->desc.noise;
-    int64_t shape[2];
-    mde_tensor *images = dagan__batch_new(g, n), *codes, *made;
-    shape[0] = n;
-    shape[1] = g->desc.noise;
-    codes = mde_tensor_create(c, 2, shape);
+    size_t size = dagan__size_floats(g->size), noise = (size_t)g->desc.noise;
+    mde_tensor *images = dagan__batch(g->context, g->size, n, NULL), *codes = dagan__matrix(c, n, g->desc.noise), *made;
     for (i = 0; i < n && images && codes; i++) {
         float *code = codes->data + (size_t)i * noise;
         memcpy(images->data + (size_t)i * size, x[i], size * sizeof **x);
@@ -4676,12 +4602,12 @@ MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const floa
         return mde_fail(g->context, MDE_BAD_ARGUMENT, "generate: %lld images%s%s", (long long)n,
                         x ? "" : ", none to start from", out ? "" : ", no place for them");
     }
-    size = dagan__image_size(g);
+    size = dagan__size_floats(g->size);
     for (first = 0; first < n; first += DAGAN__SAMPLE_BATCH) {
         const float *images[DAGAN__SAMPLE_BATCH];
         int count = n - first < DAGAN__SAMPLE_BATCH ? (int)(n - first) : DAGAN__SAMPLE_BATCH, i;
         for (i = 0; i < count; i++) images[i] = x + (size_t)(first + i) * size;
-        if (dagan__generate(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
+        if (dagan__generate_batch(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
                             out + (size_t)first * size) != MDE_OK) {
             break;
         }
@@ -4691,57 +4617,38 @@ MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const floa
 
 static int dagan__check_set(const dagan *g, const char *what, const dagan_images *set)
 {
-    int height = 0, width = 0, channels = 0;
-    if (set) dagan_images_shape(set, &height, &width, &channels);
-    if (!set) {
-        mde_fail(g->context, MDE_BAD_ARGUMENT, "%s: no set of images", what);
-    } else if (height != g->height || width != g->width || channels != g->channels) {
-        mde_fail(g->context, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; the networks take %d x %d x %d", what, height,
-                 width, channels, g->height, g->width, g->channels);
-    }
-    return mde_context_status(g->context) == MDE_OK;
+    return dagan__check_images(g->context, what, set, g->size, "the networks take");
 }
 
 MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uint64_t seed)
 {
     mde_context *c;
     dagan_images *made = NULL;
-    const float **from;
+    dagan__list from;
     float *pixels;
-    int *labels, k, i, copy;
-    int64_t count, at = 0;
-    size_t size, total;
+    int64_t at;
+    size_t size;
+    mde_mark mark;
     if (!g || mde_context_status(g->context) != MDE_OK || !dagan__check_set(g, "make", set)) return NULL;
     c = g->context;
-    size = dagan__image_size(g);
-    if (each < 1 || dagan_images_count(set) > INT64_MAX / each ||
-        !dagan__multiply((size_t)dagan_images_count(set) * (size_t)each, size, &total)) {
+    size = dagan__size_floats(g->size);
+    if (each < 1 || dagan_images_count(set) > INT64_MAX / each / (int64_t)sizeof *pixels / (int64_t)size) {
         mde_fail(c, MDE_BAD_ARGUMENT, "make: %d images for each of %lld; expected 1 or more, as many as fit into "
                  "memory", each, (long long)dagan_images_count(set));
         return NULL;
     }
-    count = dagan_images_count(set) * each;
-    pixels = (float *)mde_alloc(c, total, sizeof *pixels);
-    labels = (int *)mde_alloc(c, (size_t)count, sizeof *labels);
-    from = (const float **)mde_alloc(c, (size_t)count, sizeof *from);
+    mark = mde_arena_mark(c);
+    dagan__list_open(c, set, each, &from);
+    pixels = (float *)mde_alloc(c, (size_t)from.count, size * sizeof *pixels);
     if (mde_context_status(c) == MDE_OK) {
-        for (k = 0; k < dagan_images_class_count(set); k++) {
-            for (i = 0; i < dagan_images_sample_count(set, k); i++) {
-                for (copy = 0; copy < each; copy++) {
-                    from[at] = dagan_images_pixels(set, k, i);
-                    labels[at++] = k;
-                }
-            }
+        for (at = 0; at < from.count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
+            int n = (int)dagan__minimum(from.count - at, DAGAN__SAMPLE_BATCH);
+            dagan__generate_batch(g, n, from.images + at, NULL, seed, at, pixels + (size_t)at * size);
         }
-        for (at = 0; at < count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
-            int n = count - at < DAGAN__SAMPLE_BATCH ? (int)(count - at) : DAGAN__SAMPLE_BATCH;
-            dagan__generate(g, n, from + at, NULL, seed, at, pixels + (size_t)at * size);
-        }
-        made = dagan_images_from(c, count, g->height, g->width, g->channels, pixels, labels);
+        made = dagan_images_from(c, from.count, g->size.height, g->size.width, g->size.channels, pixels, from.labels);
     }
     mde_release(c, pixels);
-    mde_release(c, labels);
-    mde_release(c, (void *)from);
+    mde_arena_rewind(c, mark);
     return made;
 }
 
@@ -4767,65 +4674,55 @@ static void dagan__along(int n, const float *a, const float *b, double share, fl
 
 MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const dagan_grid_desc *desc, const char *path)
 {
-    enum { ROWS = 8, COLUMNS = 12, MOST = 4096 };
+    enum { ROWS = 8, COLUMNS = 12, MAXIMUM = 4096 };
     int rows = desc && desc->rows ? desc->rows : ROWS, columns = desc && desc->columns ? desc->columns : COLUMNS;
     uint64_t seed = desc ? desc->seed : 0;
-    mde_context *c;
     mde_random r = dagan__random(seed, DAGAN__OF_GRID, 0);
+    mde_context *c;
+    mde_mark mark;
     int64_t *order;
-    int row, column, noise, classes;
-    float *made, *codes;
-    const float **images, **from;
+    float *from, *made, *z;
+    const float **images;
     unsigned char *png;
-    size_t size, bytes, cells;
+    int row, k, ways = columns - 1, classes;
+    size_t size, noise, bytes;
     if (!g) return MDE_BAD_ARGUMENT;
     c = g->context;
     if (mde_context_status(c) != MDE_OK || !dagan__check_set(g, "grid", set)) return mde_context_status(c);
-    if (rows < 1 || rows > MOST || columns < 2 || columns > MOST || !path) {
+    if (rows < 1 || rows > MAXIMUM || columns < 2 || columns > MAXIMUM || !path) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s; expected at least one row of a real and a "
-                        "made image, at most %d", rows, columns, path ? "" : ", no path", MOST);
+                        "made image, at most %d", rows, columns, path ? "" : ", no path", MAXIMUM);
     }
     classes = dagan_images_class_count(set);
-    noise = g->desc.noise;
-    size = dagan__image_size(g);
-    cells = (size_t)rows * (size_t)columns;
-    order = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *order);
-    made = (float *)mde_alloc(c, cells, size * sizeof *made);
-    codes = (float *)mde_alloc(c, cells, (size_t)noise * sizeof *codes);
-    images = (const float **)mde_alloc(c, cells, sizeof *images);
-    from = (const float **)mde_alloc(c, cells, sizeof *from);
-    if (mde_context_status(c) == MDE_OK) {
-        int ways = columns - 1, cell, count = 0;
-        mde_random_permutation(&r, classes, order);
-        for (row = 0; row < rows; row++) {
-            int class_index = (int)order[row % classes];
-            int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
-            size_t stride = (size_t)noise;
-            float *z = codes + (size_t)(row * ways) * stride, *end = z + (size_t)(ways - 1) * stride;
-            images[row * columns] = dagan_images_pixels(set, class_index, sample);
-            dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * stride, z);
-            for (column = 0; column < ways; column++) {
-                images[row * columns + 1 + column] = made + (size_t)count * size;
-                from[count++] = images[row * columns];
-                if (desc && desc->interpolate && column > 0 && column < ways - 1) {
-                    dagan__along(noise, z, end, (double)column / (double)(ways - 1),
-                                        z + (size_t)column * stride);
-                }
+    noise = (size_t)g->desc.noise;
+    size = dagan__size_floats(g->size);
+    mark = mde_arena_mark(c);
+    order = (int64_t *)mde_scratch(c, (size_t)classes, sizeof *order);
+    from = (float *)mde_scratch(c, (size_t)ways, size * sizeof *from);
+    made = (float *)mde_scratch(c, (size_t)rows * (size_t)ways, size * sizeof *made);
+    z = (float *)mde_scratch(c, (size_t)ways, noise * sizeof *z);
+    images = (const float **)mde_scratch(c, (size_t)rows * (size_t)columns, sizeof *images);
+    if (mde_context_status(c) == MDE_OK) mde_random_permutation(&r, classes, order);
+    for (row = 0; row < rows && mde_context_status(c) == MDE_OK; row++, made += (size_t)ways * size) {
+        int class_index = (int)order[row % classes];
+        int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
+        const float **cells = images + (size_t)row * (size_t)columns;
+        cells[0] = dagan_images_pixels(set, class_index, sample);
+        dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * noise, z);
+        for (k = 0; k < ways; k++) {
+            memcpy(from + (size_t)k * size, cells[0], size * sizeof *from);
+            cells[1 + k] = made + (size_t)k * size;
+            if (desc && desc->interpolate && k > 0 && k < ways - 1) {
+                dagan__along((int)noise, z, z + (size_t)(ways - 1) * noise, (double)k / (double)(ways - 1),
+                             z + (size_t)k * noise);
             }
         }
-        for (cell = 0; cell < count; cell += DAGAN__SAMPLE_BATCH) {
-            int n = count - cell < DAGAN__SAMPLE_BATCH ? count - cell : DAGAN__SAMPLE_BATCH;
-            dagan__generate(g, n, from + cell, codes + (size_t)cell * (size_t)noise, 0, 0, made + (size_t)cell * size);
-        }
-        png = dagan_grid_png(c, rows, columns, g->height, g->width, g->channels, images, 0, &bytes);
-        if (png) mde_file_write(c, path, png, bytes);
-        mde_release(c, png);
+        dagan_generate(g, ways, from, z, 0, made);
     }
-    mde_release(c, order);
-    mde_release(c, made);
-    mde_release(c, codes);
-    mde_release(c, (void *)images);
-    mde_release(c, (void *)from);
+    png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
+    if (png) mde_file_write(c, path, png, bytes);
+    mde_release(c, png);
+    mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
 
@@ -4841,20 +4738,19 @@ typedef struct dagan__pairs {
     int count;
 } dagan__pairs;
 
+/* The kinds of a pair: a whole number, one with a fraction, a hash. */
 static void dagan__pair(dagan__pairs *p, const char *name, long long value)
 {
     snprintf(p->names[p->count], sizeof p->names[0], "dagan.%s", name);
     snprintf(p->values[p->count++], sizeof p->values[0], "%lld", value);
 }
 
-static void dagan__pair_number(mde_context *c, dagan__pairs *p, const char *name, double value)
+static void dagan__pair_real(mde_context *c, dagan__pairs *p, const char *name, double value)
 {
     mde_text *t = mde_text_create(c);
+    mde_text_add_number(t, value, 17);
     dagan__pair(p, name, 0);
-    if (t) {
-        mde_text_add_number(t, value, 17);
-        if (t->bytes) snprintf(p->values[p->count - 1], sizeof p->values[0], "%.39s", t->bytes);
-    }
+    if (t && t->bytes) snprintf(p->values[p->count - 1], sizeof p->values[0], "%.39s", t->bytes);
     mde_text_free(t);
 }
 
@@ -4882,9 +4778,9 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
     char name[32];
     int l;
     memset(p, 0, sizeof *p);
-    dagan__pair(p, "height", g->height);
-    dagan__pair(p, "width", g->width);
-    dagan__pair(p, "channels", g->channels);
+    dagan__pair(p, "height", g->size.height);
+    dagan__pair(p, "width", g->size.width);
+    dagan__pair(p, "channels", g->size.channels);
     dagan__pair(p, "preset", (long long)d->preset);
     dagan__pair(p, "noise", d->noise);
     dagan__pair(p, "levels", d->levels);
@@ -4896,46 +4792,41 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
     }
     dagan__pair(p, "generator_layers", d->generator_layers);
     dagan__pair(p, "critic_layers", d->critic_layers);
-    dagan__pair_number(g->context, p, "dropout", d->dropout);
+    dagan__pair_real(g->context, p, "dropout", d->dropout);
     dagan__pair(p, "norm", (long long)d->norm);
     dagan__pair(p, "z_concatenated", d->z_concatenated != 0);
     dagan__pair(p, "no_input_skip", d->no_input_skip != 0);
     dagan__pair_hash(p, "seed", d->seed);
 }
 
-static mde_safetensor dagan__entry(const char *name, const mde_tensor *t)
-{
-    mde_safetensor entry;
-    memset(&entry, 0, sizeof entry);
-    entry.name = name;
-    entry.rank = t->rank;
-    memcpy(entry.shape, t->shape, sizeof entry.shape);
-    entry.count = t->count;
-    entry.data = t->data;
-    return entry;
-}
-
 MDEDEF mde_status dagan_write(const dagan *g, const char *path)
 {
     dagan__pairs pairs;
     mde_safetensor *entries;
-    int net, i, count = 0, most;
+    int net, i, count = 0;
+    mde_context *c;
+    mde_mark mark;
     if (!g) return MDE_BAD_ARGUMENT;
-    if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
-    if (!path) return mde_fail(g->context, MDE_BAD_ARGUMENT, "write: no path");
-    most = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
-    entries = (mde_safetensor *)mde_alloc(g->context, (size_t)most, sizeof *entries);
-    for (net = 0; net < 2 && entries; net++) {
-        for (i = 0; i < mde_params_count(g->params[net]); i++) {
-            entries[count++] = dagan__entry(mde_params_name(g->params[net], i), mde_params_tensor(g->params[net], i));
+    c = g->context;
+    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
+    if (!path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no path");
+    mark = mde_arena_mark(c);
+    count = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
+    entries = (mde_safetensor *)mde_scratch(c, (size_t)count, sizeof *entries);
+    for (count = 0, net = 0; net < 2 && entries; net++) {
+        for (i = 0; i < mde_params_count(g->params[net]); i++, count++) {
+            const mde_tensor *t = mde_params_tensor(g->params[net], i);
+            entries[count].name = mde_params_name(g->params[net], i);
+            entries[count].rank = t->rank;
+            memcpy(entries[count].shape, t->shape, sizeof t->shape);
+            entries[count].count = t->count;
+            entries[count].data = t->data;
         }
     }
     dagan__shape_pairs(g, &pairs);
-    if (entries) {
-        mde_safetensors_write(g->context, path, count, entries, pairs.count, dagan__pairs_list(&pairs));
-    }
-    mde_release(g->context, entries);
-    return mde_context_status(g->context);
+    if (entries) mde_safetensors_write(c, path, count, entries, pairs.count, dagan__pairs_list(&pairs));
+    mde_arena_rewind(c, mark);
+    return mde_context_status(c);
 }
 
 /* A whole number from the metadata. */
@@ -4976,14 +4867,15 @@ static int dagan__file_filters(mde_context *c, const char *path, const mde_safet
 static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safetensors *file)
 {
     dagan_desc d;
-    int height, width, channels, l;
+    dagan__size size;
+    int l;
     const char *dropout = mde_safetensors_metadata(file, "dagan.dropout");
     const char *seed = mde_safetensors_metadata(file, "dagan.seed");
     mde_json *number;
     memset(&d, 0, sizeof d);
-    height = (int)dagan__file_integer(c, path, file, "height", 1, DAGAN__MAX_SIDE);
-    width = (int)dagan__file_integer(c, path, file, "width", 1, DAGAN__MAX_SIDE);
-    channels = (int)dagan__file_integer(c, path, file, "channels", 1, 3);
+    size.height = (int)dagan__file_integer(c, path, file, "height", 1, DAGAN__MAX_SIDE);
+    size.width = (int)dagan__file_integer(c, path, file, "width", 1, DAGAN__MAX_SIDE);
+    size.channels = (int)dagan__file_integer(c, path, file, "channels", 1, 3);
     d.preset = (dagan_preset)dagan__file_integer(c, path, file, "preset", 0, 2);
     d.noise = (int)dagan__file_integer(c, path, file, "noise", 1, DAGAN__MAX_NOISE);
     d.levels = (int)dagan__file_integer(c, path, file, "levels", 1, DAGAN_MAX_LEVELS);
@@ -5001,7 +4893,7 @@ static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safe
     number = dropout ? mde_json_parse(c, path, dropout, strlen(dropout)) : NULL;
     d.dropout = number && number->kind == MDE_JSON_NUMBER ? number->number : MDE_ZERO;
     mde_json_free(c, number);
-    return dagan__create(c, height, width, channels, &d);
+    return dagan__create_for(c, size, &d);
 }
 
 MDEDEF dagan *dagan_open(mde_context *c, const char *path)
@@ -5026,7 +4918,7 @@ MDEDEF dagan *dagan_open(mde_context *c, const char *path)
 static int dagan__training_start(dagan__training *run, dagan *g, const dagan_images *set, const dagan_train_desc *desc)
 {
     mde_context *c = g->context;
-    int k, classes, least;
+    int k, classes, minimum;
     memset(run, 0, sizeof *run);
     run->g = g;
     run->set = set;
@@ -5034,17 +4926,14 @@ static int dagan__training_start(dagan__training *run, dagan *g, const dagan_ima
     if (!dagan__check_set(g, "train", set) || !dagan__train_resolve(g, &run->desc)) return 0;
     if (run->desc.grid_set && !dagan__check_set(g, "grid", run->desc.grid_set)) return 0;
     classes = dagan_images_class_count(set);
-    least = run->desc.same_allowed ? 1 : 2;
+    minimum = run->desc.same_allowed ? 1 : 2;
     run->classes = (int *)mde_alloc(c, (size_t)classes, sizeof *run->classes);
     if (!run->classes) return 0;
     for (k = 0; k < classes; k++) {
-        if (dagan_images_sample_count(set, k) >= least) run->classes[run->eligible++] = k;
+        if (dagan_images_sample_count(set, k) >= minimum) run->classes[run->eligible++] = k;
     }
-    if (run->eligible == 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which a pair needs", classes,
-                 least);
-        return 0;
-    }
+    if (run->eligible == 0) return !mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which "
+                                             "a pair needs", classes, minimum);
     memset(g->sums, 0, sizeof g->sums);
     g->span_steps = 1;
     g->steps = 0;
@@ -5100,12 +4989,12 @@ static void dagan__training_pairs(const dagan__training *run, dagan__pairs *p)
     dagan__shape_pairs(run->g, p);
     dagan__pair(p, "train.batch", d->batch);
     dagan__pair(p, "train.critic_steps", d->critic_steps);
-    dagan__pair_number(c, p, "train.penalty", d->penalty);
-    dagan__pair_number(c, p, "train.learning_rate", d->learning_rate);
-    dagan__pair_number(c, p, "train.beta1", d->beta1);
-    dagan__pair_number(c, p, "train.beta2", d->beta2);
-    dagan__pair_number(c, p, "train.mismatch", d->mismatch);
-    dagan__pair_number(c, p, "train.diversity", d->diversity);
+    dagan__pair_real(c, p, "train.penalty", d->penalty);
+    dagan__pair_real(c, p, "train.learning_rate", d->learning_rate);
+    dagan__pair_real(c, p, "train.beta1", d->beta1);
+    dagan__pair_real(c, p, "train.beta2", d->beta2);
+    dagan__pair_real(c, p, "train.mismatch", d->mismatch);
+    dagan__pair_real(c, p, "train.diversity", d->diversity);
     dagan__pair(p, "train.same_allowed", d->same_allowed != 0);
     dagan__pair(p, "train.quarter_turns", d->quarter_turns != 0);
     dagan__pair_hash(p, "train.seed", d->seed);
@@ -5219,7 +5108,8 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
         int of_critic = k < d->critic_steps;
         int64_t index = of_critic ? step * d->critic_steps + k : step;
         mde_mark mark = mde_arena_mark(g->context);
-        mde_tensor *x = dagan__batch_new(g, d->batch), *partner = dagan__batch_new(g, d->batch);
+        mde_tensor *x = dagan__batch(g->context, g->size, d->batch, NULL);
+        mde_tensor *partner = dagan__batch(g->context, g->size, d->batch, NULL);
         if (x && partner) {
             dagan__draw_pairs(run, of_critic ? DAGAN__OF_CRITIC_PAIRS : DAGAN__OF_GENERATOR_PAIRS, index, x, partner);
             if (of_critic) dagan__critic_learn(g, x, partner, d, index, out);
@@ -5230,50 +5120,37 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
     return mde_context_status(g->context);
 }
 
-/* After the first step, then about twice a second, and at the end. */
-static int dagan__training_progress(dagan__training *run, const dagan_step *s)
+static int dagan__training_progress(dagan__meter *meter, int64_t step, const dagan_step *s)
 {
-    const dagan_train_desc *d = &run->desc;
-    double now = mde_seconds(), done = (double)(run->step - run->began_step), seconds = now - run->began;
     char figures[160];
-    mde_progress p;
-    if (!d->progress || (run->told > 0 && now - run->told < 0.5 && now >= run->told && run->step < d->steps)) return 0;
-    run->told = now;
-    memset(&p, 0, sizeof p);
-    p.stage = "train";
-    p.step = run->step;
-    p.steps = d->steps;
-    p.loss = s->distance;
-    p.rate = seconds > 0 ? done * (double)d->batch * (double)(d->critic_steps + 1) / seconds : 0;
-    p.seconds_left = seconds / done * (double)(d->steps - run->step);
-    p.reported = run->told_step;
-    p.unit = "images";
-    p.figures = figures;
-    snprintf(figures, sizeof figures, "critic distance %.3f, generator loss %.3f, gradient norm %.3f", s->distance,
-             s->generator_loss, s->gradient_norm);
-    run->told_step = run->step;
-    return d->progress(&p, d->user);
+    if (meter->progress) {
+        snprintf(figures, sizeof figures, "critic distance %.3f, generator loss %.3f, gradient norm %.3f", s->distance,
+                 s->generator_loss, s->gradient_norm);
+    }
+    return dagan__meter_step(meter, step, s->distance, figures);
 }
 
 static mde_status dagan__training_run(dagan__training *run)
 {
     dagan *g = run->g;
+    const dagan_train_desc *d = &run->desc;
+    dagan__meter meter = dagan__meter_start("train", d->progress, d->user, d->steps,
+                                            (double)d->batch * (double)(d->critic_steps + 1));
     int stopped = 0;
-    run->began = mde_seconds();
-    run->began_step = run->step;
-    while (run->step < run->desc.steps && !stopped) {
+    meter.began_step = meter.told_step = run->step;
+    while (run->step < d->steps && !stopped) {
         dagan_step s;
         if (dagan__training_step(run, &s) != MDE_OK) break;
         dagan__curve_add(g, &s);
         run->step++;
-        stopped = dagan__training_progress(run, &s) != 0;
+        stopped = dagan__training_progress(&meter, run->step, &s) != 0;
 #ifndef MDE_NO_STDIO
         if (dagan__training_files(run, stopped) != MDE_OK) break;
 #endif
     }
     dagan__curve_finish(g);
     if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
-    return run->step < run->desc.steps ? MDE_STOPPED : MDE_OK;
+    return run->step < d->steps ? MDE_STOPPED : MDE_OK;
 }
 
 MDEDEF mde_status dagan_train(dagan *g, const dagan_images *set, const dagan_train_desc *desc)
@@ -5320,205 +5197,34 @@ DAGAN__COLD_END
 #define DAGAN__STUDY_BETA2 0.99
 #define DAGAN__STUDY_FINAL 0.1          /* of the learning rate at the end */
 
-/* Streams of random numbers, beside those of section 7. */
+/* Streams of random numbers, further to those of section 7. */
 enum { DAGAN__OF_REAL_ORDER = 32, DAGAN__OF_MADE_ORDER, DAGAN__OF_AUGMENTATION, DAGAN__OF_DROPOUT, DAGAN__OF_EPISODE,
        DAGAN__OF_EPISODE_NOISE, DAGAN__OF_TEST_EPISODE, DAGAN__OF_TEST_NOISE, DAGAN__OF_QUALITY_CLASSES,
        DAGAN__OF_QUALITY_NOISE, DAGAN__OF_QUALITY_EPISODE };
 
 /* ---- 8.1 What both networks share ---- */
 
-typedef struct dagan__unit { mde_tensor *weight, *gain, *shift, *mean, *variance; } dagan__unit;
-
-static mde_tensor *dagan__study_param(mde_params *p, const char *unit, const char *what, int rank, const int64_t *shape,
-                                      mde_init init, double scale)
+/* A convolution without bias, for which the norm's shift stands. */
+static void dagan__unit_make(mde_params *p, const char *name, int kernel, int in, int out, dagan__layer *unit)
 {
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s", unit, what);
-    return mde_param(p, name, rank, shape, init, scale);
+    dagan__layer_make(p, name, kernel, in, out, DAGAN__GAIN | DAGAN__RUNNING,
+                      sqrt(2.0 / ((double)(kernel * kernel) * in)), unit);
 }
 
-static void dagan__unit_make_norm(mde_params *p, const char *name, int64_t channels, dagan__unit *u)
+static mde_tensor *dagan__unit_norm(mde_context *c, const dagan__layer *unit, mde_tensor *x, int training)
 {
-    u->gain = dagan__study_param(p, name, "norm.gain", 1, &channels, MDE_INIT_ONES, 0);
-    u->shift = dagan__study_param(p, name, "norm.bias", 1, &channels, MDE_INIT_ZEROS, 0);
-    u->mean = dagan__study_param(p, name, "norm.running_mean", 1, &channels, MDE_INIT_ZEROS, 0);
-    u->variance = dagan__study_param(p, name, "norm.running_variance", 1, &channels, MDE_INIT_ONES, 0);
-    if (u->mean) u->mean->requires_grad = 0;
-    if (u->variance) u->variance->requires_grad = 0;
-}
-
-/* A convolution of in to out channels, kernel 3 or 1. The norm's shift is its bias. */
-static void dagan__unit_make(mde_params *p, const char *name, int kernel, int in, int out, dagan__unit *u)
-{
-    int64_t shape[4];
-    shape[0] = shape[1] = kernel;
-    shape[2] = in;
-    shape[3] = out;
-    u->weight = dagan__study_param(p, name, "weight", 4, shape, MDE_INIT_NORMAL,
-                                   sqrt(2.0 / ((double)(kernel * kernel) * in)));
-    dagan__unit_make_norm(p, name, out, u);
-}
-
-static mde_tensor *dagan__unit_norm(mde_context *c, const dagan__unit *u, mde_tensor *x, int training)
-{
-    return dagan_batch_norm(c, x, u->gain, u->shift, u->mean, u->variance, DAGAN__STUDY_MOMENTUM,
-                            DAGAN__STUDY_EPSILON, training, 0);
+    dagan_batch_norm_desc d = dagan__layer_norm(unit, 1, DAGAN__STUDY_MOMENTUM, DAGAN__STUDY_EPSILON, training);
+    return dagan_batch_norm(c, x, &d);
 }
 
 /* Sizes stay as they are; pool: the greatest of each 2x2, before the leaky ReLU, which is monotonous and so has less to
    do. */
-static mde_tensor *dagan__unit_apply(mde_context *c, const dagan__unit *u, mde_tensor *x, int pool, int training)
+static mde_tensor *dagan__unit_apply(mde_context *c, const dagan__layer *unit, mde_tensor *x, int pool, int training)
 {
-    int padding = u->weight && u->weight->shape[0] == 3;
-    x = dagan__unit_norm(c, u, dagan_conv2d(c, x, u->weight, 1, padding), training);
+    int padding = unit->weight && unit->weight->shape[0] == 3;
+    x = dagan__unit_norm(c, unit, dagan_conv2d(c, x, unit->weight, 1, padding), training);
     if (pool && x && x->shape[1] > 1 && x->shape[2] > 1) x = dagan_max_pool(c, x, 2);
     return dagan_leaky_relu(c, x, DAGAN__SLOPE);
-}
-
-static mde_tensor *dagan__matrix(mde_context *c, int64_t rows, int64_t columns)
-{
-    int64_t shape[2];
-    shape[0] = rows;
-    shape[1] = columns;
-    return mde_tensor_create(c, 2, shape);
-}
-
-static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows, int64_t columns)
-{
-    int64_t shape[2];
-    shape[0] = rows;
-    shape[1] = columns;
-    return mde_reshape(c, x, 2, shape);
-}
-
-typedef struct dagan__size { int height, width, channels; } dagan__size;
-
-static size_t dagan__size_floats(dagan__size s)
-{
-    return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
-}
-
-/* A batch of n images; those of the list are copied into it, without a list it is blank. */
-static mde_tensor *dagan__study_batch(mde_context *c, dagan__size size, int64_t n, const float *const *images)
-{
-    int64_t shape[4], i;
-    mde_tensor *x;
-    shape[0] = n;
-    shape[1] = size.height;
-    shape[2] = size.width;
-    shape[3] = size.channels;
-    x = mde_tensor_create(c, 4, shape);
-    for (i = 0; x && images && i < n; i++) {
-        memcpy(x->data + (size_t)i * dagan__size_floats(size), images[i], dagan__size_floats(size) * sizeof **images);
-    }
-    return x;
-}
-
-static dagan__size dagan__size_of(const dagan_images *set)
-{
-    dagan__size s;
-    dagan_images_shape(set, &s.height, &s.width, &s.channels);
-    return s;
-}
-
-/* A set with images of the network's size. */
-static int dagan__study_set(mde_context *c, const char *what, const dagan_images *set, dagan__size want)
-{
-    dagan__size have = dagan__size_of(set);
-    int k;
-    if (mde_context_status(c) != MDE_OK) return 0;
-    if (!set || dagan_images_count(set) < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has no images" : "no set of images was given");
-        return 0;
-    }
-    if (have.height != want.height || have.width != want.width || have.channels != want.channels) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; the network takes %d x %d x %d", what, have.height,
-                 have.width, have.channels, want.height, want.width, want.channels);
-        return 0;
-    }
-    for (k = 0; k < dagan_images_class_count(set); k++) {
-        if (dagan_images_sample_count(set, k) > 0) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
-        return 0;
-    }
-    return 1;
-}
-
-/* All images of a set in one list, with the class of each. */
-typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
-
-static void dagan__list_close(mde_context *c, dagan__list *list)
-{
-    mde_release(c, (void *)list->images);
-    mde_release(c, list->labels);
-}
-
-static int dagan__list_open(mde_context *c, const dagan_images *set, dagan__list *list)
-{
-    int k, i;
-    int64_t at = 0;
-    list->count = dagan_images_count(set);
-    list->images = (const float **)mde_alloc(c, (size_t)list->count, sizeof *list->images);
-    list->labels = (int32_t *)mde_alloc(c, (size_t)list->count, sizeof *list->labels);
-    if (mde_context_status(c) != MDE_OK) return 0;
-    for (k = 0; k < dagan_images_class_count(set); k++) {
-        for (i = 0; i < dagan_images_sample_count(set, k); i++) {
-            list->images[at] = dagan_images_pixels(set, k, i);
-            list->labels[at++] = k;
-        }
-    }
-    return 1;
-}
-
-/* What is reported while a network learns or is tested. */
-typedef struct dagan__meter {
-    const char *stage;
-    mde_progress_fn *progress;
-    void *user;
-    int64_t steps;
-    double images;                      /* a step; 0: no rate is shown */
-    double began, told;
-    int64_t told_step;
-    double loss;                        /* sum since the last report */
-    int64_t losses;
-} dagan__meter;
-
-static void dagan__meter_start(dagan__meter *m, const char *stage, mde_progress_fn *progress, void *user, int64_t steps,
-                               double images)
-{
-    memset(m, 0, sizeof *m);
-    m->stage = stage;
-    m->progress = progress;
-    m->user = user;
-    m->steps = steps;
-    m->images = images;
-    m->began = mde_seconds();
-}
-
-/* After the first step, then about twice a second, and at the end. Not 0: stop. */
-static int dagan__meter_step(dagan__meter *m, int64_t step, double loss)
-{
-    double now;
-    mde_progress p;
-    if (!m->progress) return 0;
-    now = mde_seconds();
-    m->loss += loss;
-    m->losses++;
-    if (m->told > 0 && now >= m->told && now - m->told < 0.5 && step < m->steps) return 0;
-    memset(&p, 0, sizeof p);
-    p.stage = m->stage;
-    p.step = step;
-    p.steps = m->steps;
-    p.loss = m->loss / (double)m->losses;
-    p.rate = now > m->began ? (double)step * m->images / (now - m->began) : 0;
-    p.seconds_left = step > 0 ? (now - m->began) / (double)step * (double)(m->steps - step) : 0;
-    p.reported = m->told_step;
-    p.unit = "images";
-    m->told = now;
-    m->told_step = step;
-    m->loss = 0;
-    m->losses = 0;
-    return m->progress(&p, m->user);
 }
 
 /* Goes back from the loss and takes a step of Adam; returns the loss. */
@@ -5539,12 +5245,7 @@ static double dagan__study_learn(mde_context *c, mde_params *params, mde_tensor 
     adam.beta2 = DAGAN__STUDY_BETA2;
     mde_params_zero_grad(params);
     mde_backward(c, loss);
-    if (mde_context_status(c) == MDE_OK) mde_adamw_step(params, &adam);
-    if (mde_context_status(c) == MDE_NOT_FINITE) {
-        mde_clear_error(c);
-        mde_fail(c, MDE_NOT_FINITE, "%s: the gradient is not finite in step %lld; a smaller learning_rate may help",
-                 what, (long long)step);
-    }
+    dagan__adam(c, params, &adam, what, "network", step);
     return mde_item(loss);
 }
 
@@ -5552,8 +5253,7 @@ static int dagan__study_rate(mde_context *c, const char *what, double *rate)
 {
     if (*rate == 0) *rate = 3e-3;
     if (*rate > 0 && *rate < 1) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
 }
 
 static int32_t dagan__argmax(const float *values, int64_t count)
@@ -5579,10 +5279,9 @@ struct dagan_classifier {
     dagan_classifier_desc desc;
     dagan__size size;
     mde_params *params;
-    dagan__unit *units;                 /* stem, then block by block its layers and the transition to the next */
+    dagan__layer *units;                 /* stem, then block by block its layers and the transition to the next */
     int unit_count;
-    dagan__unit hidden;                 /* weight [features, hidden] */
-    mde_tensor *weight, *bias;          /* of the output */
+    dagan__layer hidden, output;        /* matrices: [features, hidden], [hidden, classes] */
 };
 
 static int dagan__classifier_resolve(mde_context *c, dagan_classifier_desc *d, int classes)
@@ -5608,8 +5307,7 @@ static void dagan__classifier_make(dagan_classifier *k)
 {
     const dagan_classifier_desc *d = &k->desc;
     int channels = 2 * d->growth_rate, b, l;
-    int64_t shape[2];
-    dagan__unit *unit = k->units;
+    dagan__layer *unit = k->units;
     char name[48];
     dagan__unit_make(k->params, "stem", 3, k->size.channels, channels, unit++);
     for (b = 0; b < d->blocks; b++) {
@@ -5624,16 +5322,11 @@ static void dagan__classifier_make(dagan_classifier *k)
         channels = (channels + 1) / 2;
     }
     k->unit_count = (int)(unit - k->units);
-    shape[0] = channels + (d->no_flag ? 0 : 2);
-    shape[1] = DAGAN__HIDDEN;
-    k->hidden.weight = dagan__study_param(k->params, "hidden", "weight", 2, shape, MDE_INIT_NORMAL,
-                                          sqrt(2.0 / (double)shape[0]));
-    dagan__unit_make_norm(k->params, "hidden", DAGAN__HIDDEN, &k->hidden);
-    shape[0] = DAGAN__HIDDEN;
-    shape[1] = d->classes;
-    k->weight = dagan__study_param(k->params, "output", "weight", 2, shape, MDE_INIT_NORMAL,
-                                   sqrt(1.0 / DAGAN__HIDDEN));
-    k->bias = dagan__study_param(k->params, "output", "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    channels += d->no_flag ? 0 : 2;
+    dagan__layer_make(k->params, "hidden", 0, channels, DAGAN__HIDDEN, DAGAN__GAIN | DAGAN__RUNNING,
+                      sqrt(2.0 / channels), &k->hidden);
+    dagan__layer_make(k->params, "output", 0, DAGAN__HIDDEN, d->classes, DAGAN__BIAS, sqrt(1.0 / DAGAN__HIDDEN),
+                      &k->output);
 }
 
 MDEDEF dagan_classifier *dagan_classifier_create(mde_context *c, const dagan_images *like,
@@ -5643,14 +5336,14 @@ MDEDEF dagan_classifier *dagan_classifier_create(mde_context *c, const dagan_ima
     dagan_classifier *k;
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
-    if (!dagan__study_set(c, "classifier", like, dagan__size_of(like))) return NULL;
+    if (!dagan__check_images(c, "classifier", like, dagan__size_of(like), "the network takes")) return NULL;
     if (!dagan__classifier_resolve(c, &d, dagan_images_class_count(like))) return NULL;
     k = (dagan_classifier *)mde_alloc(c, 1, sizeof *k);
     if (!k) return NULL;
     k->context = c;
     k->desc = d;
     k->size = dagan__size_of(like);
-    k->units = (dagan__unit *)mde_alloc(c, (size_t)(d.blocks * (d.layers + 1)), sizeof *k->units);
+    k->units = (dagan__layer *)mde_alloc(c, (size_t)(d.blocks * (d.layers + 1)), sizeof *k->units);
     k->params = mde_params_create(c, d.seed);
     if (k->units && k->params) dagan__classifier_make(k);
     if (mde_context_status(c) == MDE_OK) return k;
@@ -5680,7 +5373,7 @@ static mde_tensor *dagan__drop_channels(mde_context *c, mde_tensor *x, double ra
     if (!kept) return NULL;
     for (i = 0; i < kept->count; i++) kept->data[i] = 1;
     kept = mde_dropout(c, kept, rate, seed, (uint64_t)DAGAN__OF_DROPOUT << 56 | (uint64_t)index);
-    return dagan__scale_images(c, x, kept);
+    return dagan_modulate(c, x, kept, NULL);
 }
 
 /* Logits [n, classes] of x [n, h, w, c], whose first `reals` images are real. step: whose masks of dropout. */
@@ -5689,7 +5382,7 @@ static mde_tensor *dagan__classifier_apply(const dagan_classifier *k, mde_tensor
 {
     mde_context *c = k->context;
     const dagan_classifier_desc *d = &k->desc;
-    const dagan__unit *unit = k->units;
+    const dagan__layer *unit = k->units;
     int64_t n = x ? x->shape[0] : 0, i, shape[4];
     int b, l;
     x = dagan__unit_apply(c, unit++, x, 1, training);
@@ -5713,7 +5406,7 @@ static mde_tensor *dagan__classifier_apply(const dagan_classifier *k, mde_tensor
     shape[1] = shape[2] = 1;
     shape[3] = DAGAN__HIDDEN;
     x = dagan_leaky_relu(c, dagan__unit_norm(c, &k->hidden, mde_reshape(c, x, 4, shape), training), DAGAN__SLOPE);
-    return mde_add(c, mde_matmul(c, dagan__as_matrix(c, x, n, DAGAN__HIDDEN), k->weight), k->bias);
+    return dagan__layer_linear(c, &k->output, dagan__as_matrix(c, x, n, DAGAN__HIDDEN));
 }
 
 /* Goes through a list in a new order each time: position p is image p % count of pass p / count. */
@@ -5729,15 +5422,9 @@ static int dagan__deck_open(mde_context *c, const dagan_images *set, uint64_t se
     deck->pass = -1;
     deck->seed = seed;
     deck->what = what;
-    if (!dagan__list_open(c, set, &deck->list)) return 0;
-    deck->order = (int64_t *)mde_alloc(c, (size_t)deck->list.count, sizeof *deck->order);
+    if (!dagan__list_open(c, set, 1, &deck->list)) return 0;
+    deck->order = (int64_t *)mde_scratch(c, (size_t)deck->list.count, sizeof *deck->order);
     return deck->order != NULL;
-}
-
-static void dagan__deck_close(mde_context *c, dagan__deck *deck)
-{
-    dagan__list_close(c, &deck->list);
-    mde_release(c, deck->order);
 }
 
 static int64_t dagan__deck_at(dagan__deck *deck, int64_t position)
@@ -5790,7 +5477,7 @@ static double dagan__fit_step(dagan__fit *f)
     dagan_classifier *k = f->k;
     mde_context *c = k->context;
     mde_mark mark = mde_arena_mark(c);
-    mde_tensor *x = dagan__study_batch(c, k->size, f->desc.batch, NULL), *loss;
+    mde_tensor *x = dagan__batch(c, k->size, f->desc.batch, NULL), *loss;
     double value = (double)NAN;
     if (x) {
         f->pixels = x->data;
@@ -5805,11 +5492,10 @@ static double dagan__fit_step(dagan__fit *f)
 
 static int dagan__classifier_set(const dagan_classifier *k, const char *what, const dagan_images *set)
 {
-    if (!dagan__study_set(k->context, what, set, k->size)) return 0;
+    if (!dagan__check_images(k->context, what, set, k->size, "the network takes")) return 0;
     if (dagan_images_class_count(set) == k->desc.classes) return 1;
-    mde_fail(k->context, MDE_BAD_ARGUMENT, "%s: a set of %d classes; the network tells %d apart", what,
-             dagan_images_class_count(set), k->desc.classes);
-    return 0;
+    return !mde_fail(k->context, MDE_BAD_ARGUMENT, "%s: a set of %d classes; the network tells %d apart", what,
+                     dagan_images_class_count(set), k->desc.classes);
 }
 
 static int dagan__fit_resolve(dagan__fit *f)
@@ -5835,6 +5521,7 @@ MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images
     dagan__fit f;
     dagan__meter meter;
     mde_context *c;
+    mde_mark mark;
     int recording, stopped = 0;
     if (!k) return MDE_BAD_ARGUMENT;
     c = k->context;
@@ -5843,22 +5530,20 @@ MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images
     if (desc) f.desc = *desc;
     if (!dagan__classifier_set(k, "classifier", real) || !dagan__fit_resolve(&f)) return mde_context_status(c);
     if (f.desc.made && !dagan__classifier_set(k, "classifier, made images", f.desc.made)) return mde_context_status(c);
+    mark = mde_arena_mark(c);
+    recording = mde_set_recording(c, 1);
     if (dagan__deck_open(c, real, f.desc.seed, DAGAN__OF_REAL_ORDER, &f.real) && f.desc.made) {
         dagan__deck_open(c, f.desc.made, f.desc.seed, DAGAN__OF_MADE_ORDER, &f.made);
     }
-    f.images = (const float **)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.images);
-    f.labels = (int32_t *)mde_alloc(c, (size_t)f.desc.batch, sizeof *f.labels);
-    recording = mde_set_recording(c, 1);
-    dagan__meter_start(&meter, "classifier", f.desc.progress, f.desc.user, f.desc.steps, f.desc.batch);
+    f.images = (const float **)mde_scratch(c, (size_t)f.desc.batch, sizeof *f.images);
+    f.labels = (int32_t *)mde_scratch(c, (size_t)f.desc.batch, sizeof *f.labels);
+    meter = dagan__meter_start("classifier", f.desc.progress, f.desc.user, f.desc.steps, f.desc.batch);
     while (f.step < f.desc.steps && !stopped && mde_context_status(c) == MDE_OK) {
         double loss = dagan__fit_step(&f);
-        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++f.step, loss) != 0;
+        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++f.step, loss, NULL) != 0;
     }
     mde_set_recording(c, recording);
-    dagan__deck_close(c, &f.real);
-    dagan__deck_close(c, &f.made);
-    mde_release(c, (void *)f.images);
-    mde_release(c, f.labels);
+    mde_arena_rewind(c, mark);
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     return f.step < f.desc.steps ? MDE_STOPPED : MDE_OK;
 }
@@ -5867,25 +5552,26 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
 {
     dagan__list list;
     mde_context *c;
+    mde_mark start;
     int64_t first, i, right = 0;
     int recording;
     if (!k || !dagan__classifier_set(k, "classifier test", test)) return (double)NAN;
     c = k->context;
-    memset(&list, 0, sizeof list);
+    start = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
-    dagan__list_open(c, test, &list);
+    dagan__list_open(c, test, 1, &list);
     for (first = 0; first < list.count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
-        int64_t n = list.count - first < DAGAN__STUDY_BATCH ? list.count - first : DAGAN__STUDY_BATCH;
+        int64_t n = dagan__minimum(list.count - first, DAGAN__STUDY_BATCH);
         mde_mark mark = mde_arena_mark(c);
-        mde_tensor *x = dagan__study_batch(c, k->size, n, list.images + first);
+        mde_tensor *x = dagan__batch(c, k->size, n, list.images + first);
         mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
         for (i = 0; logits && i < n; i++) {
             right += dagan__argmax(logits->data + i * k->desc.classes, k->desc.classes) == list.labels[first + i];
         }
         mde_arena_rewind(c, mark);
     }
-    dagan__list_close(c, &list);
     mde_set_recording(c, recording);
+    mde_arena_rewind(c, start);
     return mde_context_status(c) == MDE_OK ? (double)right / (double)list.count : (double)NAN;
 }
 
@@ -5905,11 +5591,11 @@ struct dagan_matcher {
     dagan__size size;
     int width;                          /* of an embedding */
     mde_params *params;
-    dagan__unit units[DAGAN__EMBEDDINGS];
+    dagan__layer units[DAGAN__EMBEDDINGS];
     mde_tensor *log_scale;              /* [1] */
     dagan__lstm context_lstm[2];        /* full context: forward and backward */
     int noise;                          /* dimensions of the selector's z; 0: there is none yet */
-    mde_tensor *selector[4];            /* weight and bias of the hidden layer and of the output */
+    dagan__layer selector[2];           /* hidden layer and output */
 };
 
 static void dagan__lstm_make(mde_params *p, const char *name, int64_t width, dagan__lstm *lstm)
@@ -5917,9 +5603,9 @@ static void dagan__lstm_make(mde_params *p, const char *name, int64_t width, dag
     int64_t shape[2];
     shape[0] = width;
     shape[1] = 4 * width;
-    lstm->input = dagan__study_param(p, name, "input", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
-    lstm->state = dagan__study_param(p, name, "state", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
-    lstm->bias = dagan__study_param(p, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    lstm->input = dagan__param(p, name, "input", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
+    lstm->state = dagan__param(p, name, "state", 2, shape, MDE_INIT_NORMAL, sqrt(1.0 / (double)width));
+    lstm->bias = dagan__param(p, name, "bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
 }
 
 MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *like, const dagan_matcher_desc *desc)
@@ -5932,7 +5618,7 @@ MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *l
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
     if (d.filters == 0) d.filters = 32;
-    if (!dagan__study_set(c, "matcher", like, dagan__size_of(like))) return NULL;
+    if (!dagan__check_images(c, "matcher", like, dagan__size_of(like), "the network takes")) return NULL;
     if (d.filters < 1 || d.filters > DAGAN__MAX_FILTERS) {
         mde_fail(c, MDE_BAD_ARGUMENT, "matcher: %d filters; expected 1 to %d", d.filters, DAGAN__MAX_FILTERS);
         return NULL;
@@ -6003,7 +5689,7 @@ static mde_status dagan__embed_list(const dagan_matcher *m, int64_t count, const
     for (first = 0; first < count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
         int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
         mde_mark mark = mde_arena_mark(c);
-        mde_tensor *e = dagan__embed(m, dagan__study_batch(c, m->size, n, images + first), 0);
+        mde_tensor *e = dagan__embed(m, dagan__batch(c, m->size, n, images + first), 0);
         if (e) memcpy(out + (size_t)first * (size_t)m->width, e->data, e->count * sizeof *out);
         mde_arena_rewind(c, mark);
     }
@@ -6077,20 +5763,20 @@ static mde_tensor *dagan__unit_rows(mde_context *c, mde_tensor *x)
 static mde_tensor *dagan__log_sum_exp(mde_context *c, mde_tensor *x)
 {
     int64_t shape[3], items, i;
-    mde_tensor *most, *sum;
+    mde_tensor *maximum, *sum;
     if (!x) return NULL;
     items = x->shape[2];
     if (items == 1) return dagan__as_matrix(c, x, x->shape[0], x->shape[1]);
     shape[0] = x->shape[0];
     shape[1] = x->shape[1];
     shape[2] = 1;
-    most = mde_tensor_create(c, 3, shape);
-    if (!most) return NULL;
+    maximum = mde_tensor_create(c, 3, shape);
+    if (!maximum) return NULL;
     for (i = 0; i < shape[0] * shape[1]; i++) {
-        most->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
+        maximum->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
     }
-    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, most)), 3, shape);
-    return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), most), shape[0], shape[1]);
+    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, maximum)), 3, shape);
+    return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), maximum), shape[0], shape[1]);
 }
 
 /* Logits [queries, way] whose softmax is each class's share of the attention: support [way * items, width] class by
@@ -6119,22 +5805,13 @@ static mde_tensor *dagan__match(const dagan_matcher *m, mde_tensor *support, mde
 static int dagan__selector_make(dagan_matcher *m, int noise)
 {
     mde_params *p = m->params;
-    int64_t shape[2];
     if (m->noise == noise) return 1;
-    if (m->noise) {
-        mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: the selector gives z of %d dimensions; the generator takes %d",
-                 m->noise, noise);
-        return 0;
-    }
-    shape[0] = m->width;
-    shape[1] = DAGAN__SELECTOR_HIDDEN;
-    m->selector[0] = mde_param(p, "selector.hidden.weight", 2, shape, MDE_INIT_NORMAL, sqrt(2.0 / m->width));
-    m->selector[1] = mde_param(p, "selector.hidden.bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
-    shape[0] = DAGAN__SELECTOR_HIDDEN;
-    shape[1] = 2 * noise;
+    if (m->noise) return !mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: the selector gives z of %d dimensions; the "
+                                   "generator takes %d", m->noise, noise);
+    dagan__layer_make(p, "selector.hidden", 0, m->width, DAGAN__SELECTOR_HIDDEN, DAGAN__BIAS, sqrt(2.0 / m->width),
+                      &m->selector[0]);
     /* Small: before training, z is nearly that of no selector. */
-    m->selector[2] = mde_param(p, "selector.output.weight", 2, shape, MDE_INIT_NORMAL, 0.01);
-    m->selector[3] = mde_param(p, "selector.output.bias", 1, shape + 1, MDE_INIT_ZEROS, 0);
+    dagan__layer_make(p, "selector.output", 0, DAGAN__SELECTOR_HIDDEN, 2 * noise, DAGAN__BIAS, 0.01, &m->selector[1]);
     if (mde_context_status(m->context) == MDE_OK) m->noise = noise;
     return m->noise == noise;
 }
@@ -6151,8 +5828,8 @@ static mde_tensor *dagan__select(const dagan_matcher *m, mde_tensor *e, mde_tens
     if (!e || !normals) return NULL;
     ids = (int32_t *)mde_scratch(c, (size_t)normals->shape[0], sizeof *ids);
     for (i = 0; ids && i < normals->shape[0]; i++) ids[i] = (int32_t)(i / each);
-    x = mde_add(c, mde_matmul(c, e, m->selector[0]), m->selector[1]);
-    x = mde_add(c, mde_matmul(c, dagan_leaky_relu(c, x, DAGAN__SLOPE), m->selector[2]), m->selector[3]);
+    x = dagan_leaky_relu(c, dagan__layer_linear(c, &m->selector[0], e), DAGAN__SLOPE);
+    x = dagan__layer_linear(c, &m->selector[1], x);
     if (!ids || !x) return NULL;
     x = mde_gather(c, x, normals->shape[0], ids);
     mean = mde_slice(c, x, 1, 0, m->noise);
@@ -6167,8 +5844,8 @@ static mde_tensor *dagan__select(const dagan_matcher *m, mde_tensor *e, mde_tens
 /* Classes of an episode with their samples, the `shot` of the support set first. */
 typedef struct dagan__episode {
     const dagan_images *set;
-    int way, shot, queries, turns;      /* turns: 1, 2 or 4 ways up, each with classes of its own */
-    int *classes, *turn, *samples;      /* [way], [way], [way * (shot + queries)] */
+    int way, shot, queries, rotations;  /* rotations: 1, 2 or 4, each with classes of its own */
+    int *classes, *quarters, *samples;  /* [way], [way], [way * (shot + queries)] */
     int *urn, urn_size;
 } dagan__episode;
 
@@ -6187,23 +5864,15 @@ static void dagan__draw(mde_random *r, int n, int count, int *urn)
 static void dagan__episode_draw(dagan__episode *e, mde_random r)
 {
     int classes = dagan_images_class_count(e->set), each = e->shot + e->queries, i;
-    dagan__draw(&r, classes * e->turns, e->way, e->urn);
+    dagan__draw(&r, classes * e->rotations, e->way, e->urn);
     for (i = 0; i < e->way; i++) {
         e->classes[i] = e->urn[i] % classes;
-        e->turn[i] = e->urn[i] / classes * (4 / e->turns);
+        e->quarters[i] = e->urn[i] / classes * (4 / e->rotations);
     }
     for (i = 0; i < e->way; i++) {
         dagan__draw(&r, dagan_images_sample_count(e->set, e->classes[i]), each, e->urn);
         memcpy(e->samples + (size_t)i * (size_t)each, e->urn, (size_t)each * sizeof *e->urn);
     }
-}
-
-static void dagan__episode_close(mde_context *c, dagan__episode *e)
-{
-    mde_release(c, e->classes);
-    mde_release(c, e->turn);
-    mde_release(c, e->samples);
-    mde_release(c, e->urn);
 }
 
 /* Fills in what is 0 and checks all; what is said of `what`. */
@@ -6214,7 +5883,7 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     const dagan *g = d->generator;
     int64_t images;
     int k;
-    if (!dagan__study_set(c, what, set, m->size)) return 0;
+    if (!dagan__check_images(c, what, set, m->size, "the network takes")) return 0;
     if (d->episodes == 0) d->episodes = episodes;
     if (d->way == 0) d->way = 20;
     if (d->shot == 0) d->shot = 1;
@@ -6225,15 +5894,13 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     if (d->episodes < 1 || d->episodes > (int64_t)1 << 40 || d->way < 2 || d->shot < 1 || d->queries < 1 ||
         d->made < 0 || d->way > DAGAN__MAX_EPISODE || d->shot > DAGAN__MAX_EPISODE ||
         d->queries > DAGAN__MAX_EPISODE || d->made > DAGAN__MAX_EPISODE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %lld episodes, way %d, shot %d, %d queries, %d made; expected 1 or more of "
-                 "each, 2 or more ways, at most %d", what, (long long)d->episodes, d->way, d->shot, d->queries,
-                 d->made, DAGAN__MAX_EPISODE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %lld episodes, way %d, shot %d, %d queries, %d made; expected 1 or "
+                         "more of each, 2 or more ways, at most %d", what, (long long)d->episodes, d->way, d->shot,
+                         d->queries, d->made, DAGAN__MAX_EPISODE);
     }
     if (d->way > dagan_images_class_count(set)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: way %d, but the set has %d classes", what, d->way,
-                 dagan_images_class_count(set));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: way %d, but the set has %d classes", what, d->way,
+                         dagan_images_class_count(set));
     }
     for (k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) >= d->shot + d->queries) continue;
@@ -6243,22 +5910,22 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     }
     images = (int64_t)d->shot * (1 + d->made) + d->queries;
     if (images > DAGAN__MAX_EPISODE / d->way) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: an episode of %lld images; expected at most %d", what,
-                 (long long)d->way * (long long)images, DAGAN__MAX_EPISODE);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: an episode of %lld images; expected at most %d", what,
+                         (long long)d->way * (long long)images, DAGAN__MAX_EPISODE);
     }
     if (g && g->context != c) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: the generator belongs to another context", what);
-    } else if (g && (g->height != m->size.height || g->width != m->size.width || g->channels != m->size.channels)) {
+    } else if (g && !dagan__same_size(g->size, m->size)) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: the generator makes images of %d x %d x %d; the matcher takes %d x %d x %d",
-                 what, g->height, g->width, g->channels, m->size.height, m->size.width, m->size.channels);
+                 what, g->size.height, g->size.width, g->size.channels, m->size.height, m->size.width,
+                 m->size.channels);
     } else if (d->selector && !g) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: a selector without a generator", what);
     }
     return mde_context_status(c) == MDE_OK;
 }
 
-static int dagan__episode_open(mde_context *c, const dagan_images *set, const dagan_episode_desc *d, int turned,
+static int dagan__episode_open(mde_context *c, const dagan_images *set, const dagan_episode_desc *d, int rotated,
                                dagan__episode *e)
 {
     dagan__size size = dagan__size_of(set);
@@ -6268,16 +5935,16 @@ static int dagan__episode_open(mde_context *c, const dagan_images *set, const da
     e->way = d->way;
     e->shot = d->shot;
     e->queries = d->queries;
-    e->turns = !turned ? 1 : size.height == size.width ? 4 : 2;
-    e->urn_size = classes * e->turns;
+    e->rotations = !rotated ? 1 : size.height == size.width ? 4 : 2;
+    e->urn_size = classes * e->rotations;
     for (k = 0; k < classes; k++) {
         int samples = dagan_images_sample_count(set, k);
         if (samples > e->urn_size) e->urn_size = samples;
     }
-    e->classes = (int *)mde_alloc(c, (size_t)d->way, sizeof *e->classes);
-    e->turn = (int *)mde_alloc(c, (size_t)d->way, sizeof *e->turn);
-    e->samples = (int *)mde_alloc(c, (size_t)d->way * (size_t)(d->shot + d->queries), sizeof *e->samples);
-    e->urn = (int *)mde_alloc(c, (size_t)e->urn_size, sizeof *e->urn);
+    e->classes = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->classes);
+    e->quarters = (int *)mde_scratch(c, (size_t)d->way, sizeof *e->quarters);
+    e->samples = (int *)mde_scratch(c, (size_t)d->way * (size_t)(d->shot + d->queries), sizeof *e->samples);
+    e->urn = (int *)mde_scratch(c, (size_t)e->urn_size, sizeof *e->urn);
     return mde_context_status(c) == MDE_OK;
 }
 
@@ -6297,13 +5964,12 @@ static mde_tensor *dagan__episode_images(const dagan__matching *run)
     dagan__size s = run->m->size;
     int each = e->shot + e->queries, i, j;
     size_t size = dagan__size_floats(s);
-    mde_tensor *x = dagan__study_batch(run->m->context, s, (int64_t)e->way * each, NULL);
+    mde_tensor *x = dagan__batch(run->m->context, s, (int64_t)e->way * each, NULL);
     for (i = 0; x && i < e->way; i++) {
         for (j = 0; j < each; j++) {
-            int place = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
-            dagan__turn(e->turn[i], s.height, s.width, s.channels,
-                        dagan_images_pixels(e->set, e->classes[i], e->samples[i * each + j]),
-                        x->data + (size_t)place * size);
+            int row = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
+            dagan__rotate(e->quarters[i], s, dagan_images_pixels(e->set, e->classes[i], e->samples[i * each + j]),
+                          x->data + (size_t)row * size);
         }
     }
     return x;
@@ -6318,7 +5984,7 @@ static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_ten
     mde_context *c = m->context;
     int64_t supports = (int64_t)d->way * d->shot, count = supports * d->made, i;
     size_t size = dagan__size_floats(m->size);
-    mde_tensor *from = dagan__study_batch(c, m->size, count, NULL), *support, *z, *made;
+    mde_tensor *from = dagan__batch(c, m->size, count, NULL), *support, *z, *made;
     int recording;
     z = dagan__noise_new(d->generator, count, dagan__random(d->seed, DAGAN__OF_EPISODE_NOISE, episode));
     if (!from || !z) return NULL;
@@ -6327,7 +5993,7 @@ static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_ten
     }
     recording = mde_set_recording(c, 0);
     if (d->selector) {
-        support = dagan__study_batch(c, m->size, supports, NULL);
+        support = dagan__batch(c, m->size, supports, NULL);
         if (support) memcpy(support->data, x->data, support->count * sizeof *x->data);
         support = dagan__embed(m, support, 0);
         mde_set_recording(c, recording);
@@ -6366,27 +6032,6 @@ static mde_tensor *dagan__episode_loss(dagan__matching *run, int64_t episode)
     return mde_mean(c, mde_cross_entropy(c, dagan__match(m, support, query, d->way), run->targets));
 }
 
-/* Takes the generator's parameters off the tape; *were holds what they were, for the way back. */
-static int dagan__freeze(const dagan *g, unsigned char **were)
-{
-    mde_params *p = dagan_generator_params(g);
-    int i, count = mde_params_count(p);
-    *were = (unsigned char *)mde_alloc(g->context, (size_t)count + 1, 1);
-    for (i = 0; *were && i < count; i++) {
-        (*were)[i] = mde_params_tensor(p, i)->requires_grad != 0;
-        mde_params_tensor(p, i)->requires_grad = 0;
-    }
-    return *were != NULL;
-}
-
-static void dagan__unfreeze(const dagan *g, unsigned char *were)
-{
-    mde_params *p = dagan_generator_params(g);
-    int i;
-    for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
-    mde_release(g->context, were);
-}
-
 MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc)
 {
     dagan__matching run;
@@ -6394,6 +6039,7 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     mde_context *c;
     unsigned char *were = NULL;
     int recording, stopped = 0;
+    mde_mark start;
     int64_t episode = 0;
     if (!m) return MDE_BAD_ARGUMENT;
     c = m->context;
@@ -6402,11 +6048,12 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
     if (desc) run.desc = *desc;
     if (!dagan__episode_resolve(m, "matcher", set, 2000, &run.desc)) return mde_context_status(c);
     if (run.desc.selector && !dagan__selector_make(m, run.desc.generator->desc.noise)) return mde_context_status(c);
+    start = mde_arena_mark(c);
     dagan__episode_open(c, set, &run.desc, run.desc.quarter_turns, &run.episode);
-    run.targets = (int32_t *)mde_alloc(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
-    if (run.desc.generator) dagan__freeze(run.desc.generator, &were);
+    run.targets = (int32_t *)mde_scratch(c, (size_t)run.desc.way * (size_t)run.desc.queries, sizeof *run.targets);
+    if (run.desc.generator) were = dagan__freeze(c, dagan_generator_params(run.desc.generator));
     recording = mde_set_recording(c, 1);
-    dagan__meter_start(&meter, "matcher", run.desc.progress, run.desc.user, run.desc.episodes,
+    meter = dagan__meter_start("matcher", run.desc.progress, run.desc.user, run.desc.episodes,
                        (double)run.desc.way * (run.desc.shot * (1.0 + run.desc.made) + run.desc.queries));
     while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
         mde_mark mark = mde_arena_mark(c);
@@ -6414,12 +6061,11 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
         double value = dagan__study_learn(c, m->params, loss, "matcher", run.desc.learning_rate, episode,
                                           run.desc.episodes);
         mde_arena_rewind(c, mark);
-        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++episode, value) != 0;
+        if (mde_context_status(c) == MDE_OK) stopped = dagan__meter_step(&meter, ++episode, value, NULL) != 0;
     }
     mde_set_recording(c, recording);
-    if (run.desc.generator) dagan__unfreeze(run.desc.generator, were);
-    dagan__episode_close(c, &run.episode);
-    mde_release(c, run.targets);
+    if (run.desc.generator) dagan__unfreeze(dagan_generator_params(run.desc.generator), were);
+    mde_arena_rewind(c, start);
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     return episode < run.desc.episodes ? MDE_STOPPED : MDE_OK;
 }
@@ -6431,22 +6077,12 @@ MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set,
 /* Embeddings of all images that the episodes of a test use, made once. */
 typedef struct dagan__gallery {
     dagan__list list;
-    int64_t *first;                     /* place of a class's first image in the list */
+    int64_t *first;                     /* index of a class's first image in the list */
     int32_t *slot, *support_slot;       /* of each image: its row among the embeddings, -1: not used */
     int64_t used, supports;
-    float *embeddings, *made;           /* [used, width], [supports * pool, width] */
     int pool;
+    mde_tensor *rows;                   /* embeddings [used, width], then of the made ones [supports * pool, width] */
 } dagan__gallery;
-
-static void dagan__gallery_close(mde_context *c, dagan__gallery *g)
-{
-    dagan__list_close(c, &g->list);
-    mde_release(c, g->first);
-    mde_release(c, g->slot);
-    mde_release(c, g->support_slot);
-    mde_release(c, g->embeddings);
-    mde_release(c, g->made);
-}
 
 /* Goes through all episodes to see which images they use. */
 static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dagan__gallery *g)
@@ -6458,11 +6094,13 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
     int64_t episode, k, at = 0;
     memset(g, 0, sizeof *g);
     g->pool = d->made > DAGAN__POOL ? d->made : DAGAN__POOL;
-    if (!dagan__list_open(c, e->set, &g->list)) return 0;
-    g->first = (int64_t *)mde_alloc(c, (size_t)classes, sizeof *g->first);
-    g->slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->slot);
-    g->support_slot = (int32_t *)mde_alloc(c, (size_t)g->list.count, sizeof *g->support_slot);
+    if (!dagan__list_open(c, e->set, 1, &g->list)) return 0;
+    g->first = (int64_t *)mde_scratch(c, (size_t)classes, sizeof *g->first);
+    g->slot = (int32_t *)mde_scratch(c, (size_t)g->list.count, sizeof *g->slot);
+    g->support_slot = (int32_t *)mde_scratch(c, (size_t)g->list.count, sizeof *g->support_slot);
     if (mde_context_status(c) != MDE_OK) return 0;
+    memset(g->slot, 0, (size_t)g->list.count * sizeof *g->slot);
+    memset(g->support_slot, 0, (size_t)g->list.count * sizeof *g->support_slot);
     for (i = 0; i < classes; i++) {
         g->first[i] = at;
         at += dagan_images_sample_count(e->set, i);
@@ -6479,10 +6117,7 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
         g->slot[k] = g->slot[k] ? (int32_t)g->used++ : -1;
         g->support_slot[k] = g->support_slot[k] && d->made ? (int32_t)g->supports++ : -1;
     }
-    g->embeddings = (float *)mde_alloc(c, (size_t)g->used, (size_t)m->width * sizeof *g->embeddings);
-    if (g->supports) {
-        g->made = (float *)mde_alloc(c, (size_t)g->supports * (size_t)g->pool, (size_t)m->width * sizeof *g->made);
-    }
+    g->rows = dagan__matrix(c, g->used + g->supports * g->pool, m->width);
     return mde_context_status(c) == MDE_OK;
 }
 
@@ -6495,9 +6130,9 @@ static mde_status dagan__gallery_make(const dagan_matcher *m, const dagan_episod
     size_t width = (size_t)m->width, size = dagan__size_floats(m->size), pool = (size_t)g->pool;
     size_t noise = (size_t)d->generator->desc.noise, i, j;
     mde_tensor *z = dagan__matrix(c, count * g->pool, d->generator->desc.noise), *e = dagan__matrix(c, count, m->width);
-    mde_tensor *x = dagan__study_batch(c, m->size, count * g->pool, NULL), *made = NULL;
+    mde_tensor *x = dagan__batch(c, m->size, count * g->pool, NULL), *made = NULL;
     for (i = 0; x && e && z && i < (size_t)count; i++) {
-        memcpy(e->data + i * width, g->embeddings + (size_t)g->slot[numbers[i]] * width, width * sizeof *e->data);
+        memcpy(e->data + i * width, g->rows->data + (size_t)g->slot[numbers[i]] * width, width * sizeof *e->data);
         dagan__normals(dagan__random(d->seed, DAGAN__OF_TEST_NOISE, numbers[i]), pool * noise,
                        z->data + i * pool * noise);
         for (j = 0; j < pool; j++) {
@@ -6507,7 +6142,7 @@ static mde_status dagan__gallery_make(const dagan_matcher *m, const dagan_episod
     if (d->selector) z = dagan__select(m, e, z, g->pool);
     if (x && z) made = dagan__embed(m, dagan_generator_apply(d->generator, x, z, 0, 0), 0);
     if (made) {
-        memcpy(g->made + (size_t)g->support_slot[numbers[0]] * pool * width, made->data,
+        memcpy(g->rows->data + ((size_t)g->used + (size_t)g->support_slot[numbers[0]] * pool) * width, made->data,
                made->count * sizeof *made->data);
     }
     mde_arena_rewind(c, mark);
@@ -6519,24 +6154,24 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
 {
     const float *images[DAGAN__STUDY_BATCH];
     int64_t numbers[DAGAN__STUDY_BATCH], k = 0, i, n, supports;
-    int64_t most = g->pool < DAGAN__STUDY_BATCH ? DAGAN__STUDY_BATCH / g->pool : 1;
+    int64_t maximum = g->pool < DAGAN__STUDY_BATCH ? DAGAN__STUDY_BATCH / g->pool : 1;
     dagan__meter meter;
     int stopped = 0;
-    dagan__meter_start(&meter, "embed", d->progress, d->user, g->list.count, 1);
+    meter = dagan__meter_start("embed", d->progress, d->user, g->list.count, 1);
     while (k < g->list.count && !stopped && mde_context_status(m->context) == MDE_OK) {
         int64_t first = k;
         for (n = 0; k < g->list.count && n < DAGAN__STUDY_BATCH; k++) {
             if (g->slot[k] >= 0) images[n++] = g->list.images[k];
         }
         for (i = first; i < k && g->slot[i] < 0; i++) {}
-        if (n) dagan__embed_list(m, n, images, g->embeddings + (size_t)g->slot[i] * (size_t)m->width);
+        if (n) dagan__embed_list(m, n, images, g->rows->data + (size_t)g->slot[i] * (size_t)m->width);
         for (supports = 0, i = first; i < k; i++) {
             if (g->support_slot[i] >= 0) numbers[supports++] = i;
         }
-        for (i = 0; i < supports && mde_context_status(m->context) == MDE_OK; i += most) {
-            dagan__gallery_make(m, d, g, supports - i < most ? supports - i : most, numbers + i);
+        for (i = 0; i < supports && mde_context_status(m->context) == MDE_OK; i += maximum) {
+            dagan__gallery_make(m, d, g, supports - i < maximum ? supports - i : maximum, numbers + i);
         }
-        if (mde_context_status(m->context) == MDE_OK) stopped = dagan__meter_step(&meter, k, (double)NAN) != 0;
+        if (mde_context_status(m->context) == MDE_OK) stopped = dagan__meter_step(&meter, k, (double)NAN, NULL) != 0;
     }
     return stopped;
 }
@@ -6550,33 +6185,26 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
     mde_context *c = m->context;
     mde_mark mark = mde_arena_mark(c);
     mde_random r = dagan__random(d->seed, DAGAN__OF_TEST_NOISE, ((int64_t)1 << 48) + episode);
-    size_t width = (size_t)m->width, bytes = width * sizeof(float);
-    int each = d->shot + d->queries, items = d->shot * (1 + d->made), i, j, k;
-    mde_tensor *support = dagan__matrix(c, (int64_t)d->way * items, m->width), *logits;
-    mde_tensor *queries = dagan__matrix(c, (int64_t)d->way * d->queries, m->width);
-    int64_t right = 0;
-    for (i = 0; support && queries && i < d->way; i++) {
-        float *item = support->data + (size_t)i * (size_t)items * width;
-        float *query = queries->data + (size_t)i * (size_t)d->queries * width;
-        for (j = 0; j < each; j++) {
-            int64_t image = g->first[e->classes[i]] + e->samples[i * each + j];
-            const float *embedding = g->embeddings + (size_t)g->slot[image] * width;
-            int start;
-            memcpy(j < d->shot ? item : query, embedding, bytes);
-            if (j >= d->shot) {
-                query += width;
-                continue;
-            }
-            item += width;
-            start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
-            for (k = 0; k < d->made; k++) {
-                size_t place = (size_t)g->support_slot[image] * (size_t)g->pool + (size_t)((start + k) % g->pool);
-                memcpy(item, g->made + place * width, bytes);
-                item += width;
-            }
+    int each = d->shot + d->queries, i, k;
+    int64_t supports = 0, queries = 0, right = 0;
+    int32_t *support = (int32_t *)mde_scratch(c, (size_t)d->way * (size_t)(d->shot * (1 + d->made)), sizeof *support);
+    int32_t *query = (int32_t *)mde_scratch(c, (size_t)d->way * (size_t)d->queries, sizeof *query);
+    mde_tensor *logits;
+    for (i = 0; support && query && i < d->way * each; i++) {
+        int64_t image = g->first[e->classes[i / each]] + e->samples[i];
+        int start;
+        if (i % each >= d->shot) {
+            query[queries++] = g->slot[image];
+            continue;
+        }
+        support[supports++] = g->slot[image];
+        start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
+        for (k = 0; k < d->made; k++) {
+            int64_t pool = g->used + (int64_t)g->support_slot[image] * g->pool;
+            support[supports++] = (int32_t)(pool + (start + k) % g->pool);
         }
     }
-    logits = dagan__match(m, support, queries, d->way);
+    logits = dagan__match(m, mde_gather(c, g->rows, supports, support), mde_gather(c, g->rows, queries, query), d->way);
     for (i = 0; logits && i < d->way * d->queries; i++) {
         right += dagan__argmax(logits->data + (size_t)i * (size_t)d->way, d->way) == i / d->queries;
     }
@@ -6592,6 +6220,7 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     dagan__meter meter;
     mde_context *c;
     int recording, stopped = 0;
+    mde_mark mark;
     int64_t episode = 0;
     double sum = 0, squares = 0, mean, variance;
     if (error) *error = (double)NAN;
@@ -6607,22 +6236,22 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
                  run.desc.generator->desc.noise);
         return (double)NAN;
     }
+    mark = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
     if (dagan__episode_open(c, set, &run.desc, 0, &run.episode) && dagan__gallery_open(m, &run, &gallery)) {
         stopped = dagan__gallery_fill(m, &run.desc, &gallery);
     }
-    dagan__meter_start(&meter, "episodes", run.desc.progress, run.desc.user, run.desc.episodes, 0);
+    meter = dagan__meter_start("episodes", run.desc.progress, run.desc.user, run.desc.episodes, 0);
     while (episode < run.desc.episodes && !stopped && mde_context_status(c) == MDE_OK) {
         double share;
         dagan__episode_draw(&run.episode, dagan__random(run.desc.seed, DAGAN__OF_TEST_EPISODE, episode));
         share = (double)dagan__trial(&run, &gallery, episode) / ((double)run.desc.way * run.desc.queries);
         sum += share;
         squares += share * share;
-        stopped = dagan__meter_step(&meter, ++episode, (double)NAN) != 0;
+        stopped = dagan__meter_step(&meter, ++episode, (double)NAN, NULL) != 0;
     }
     mde_set_recording(c, recording);
-    dagan__gallery_close(c, &gallery);
-    dagan__episode_close(c, &run.episode);
+    mde_arena_rewind(c, mark);
     if (mde_context_status(c) != MDE_OK || episode == 0) return (double)NAN;
     mean = sum / (double)episode;
     variance = episode > 1 ? (squares - sum * mean) / (double)(episode - 1) : 0;
@@ -6635,24 +6264,19 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
 enum { DAGAN__QUALITY_CLASSES = 200, DAGAN__QUALITY_REALS = 4, DAGAN__QUALITY_CONDITIONS = 2,
        DAGAN__QUALITY_SIBLINGS = 4, DAGAN__QUALITY_MADE = 8, DAGAN__QUALITY_EPISODES = 200, DAGAN__QUALITY_WAY = 20 };
 
-typedef struct dagan__mean { double sum, count; } dagan__mean;
+/* Sums and numbers of distances in one space: of two real images, of siblings, of a made image and the one it was made
+   from. */
+enum { DAGAN__OF_REALS, DAGAN__OF_SIBLINGS, DAGAN__OF_COPIES };
+typedef struct dagan__distances { double sum[3], count[3]; } dagan__distances;
 
-static void dagan__mean_add(dagan__mean *m, double value)
-{
-    m->sum += value;
-    m->count += 1;
-}
-
-static double dagan__distance(const float *a, const float *b, size_t size)
+static void dagan__distance(dagan__distances *d, int kind, const float *a, const float *b, size_t size)
 {
     double sum = 0;
     size_t i;
     for (i = 0; i < size; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-    return sqrt(sum);
+    d->sum[kind] += sqrt(sum);
+    d->count[kind] += 1;
 }
-
-/* Distances in one space: of two real images, of siblings, of a made image and the one it was made from. */
-typedef struct dagan__distances { dagan__mean real, siblings, copies; } dagan__distances;
 
 /* One class: real [reals], of which the first are the conditions; made [conditions, siblings]. */
 static void dagan__distances_add(dagan__distances *d, size_t size, int reals, const float *const *real,
@@ -6660,22 +6284,23 @@ static void dagan__distances_add(dagan__distances *d, size_t size, int reals, co
 {
     int i, j, k;
     for (i = 0; i < reals; i++) {
-        for (j = i + 1; j < reals; j++) dagan__mean_add(&d->real, dagan__distance(real[i], real[j], size));
+        for (j = i + 1; j < reals; j++) dagan__distance(d, DAGAN__OF_REALS, real[i], real[j], size);
     }
     for (k = 0; k < DAGAN__QUALITY_CONDITIONS; k++, made += DAGAN__QUALITY_SIBLINGS * size) {
         for (i = 0; i < DAGAN__QUALITY_SIBLINGS; i++) {
             const float *a = made + (size_t)i * size;
-            dagan__mean_add(&d->copies, dagan__distance(a, real[k], size));
+            dagan__distance(d, DAGAN__OF_COPIES, a, real[k], size);
             for (j = i + 1; j < DAGAN__QUALITY_SIBLINGS; j++) {
-                dagan__mean_add(&d->siblings, dagan__distance(a, made + (size_t)j * size, size));
+                dagan__distance(d, DAGAN__OF_SIBLINGS, a, made + (size_t)j * size, size);
             }
         }
     }
 }
 
-static double dagan__over(dagan__mean a, dagan__mean b)
+/* The mean of one kind over that of real images. */
+static double dagan__over_reals(const dagan__distances *d, int kind)
 {
-    return a.sum / a.count / (b.sum / b.count);
+    return d->sum[kind] / d->count[kind] / (d->sum[DAGAN__OF_REALS] / d->count[DAGAN__OF_REALS]);
 }
 
 /* One-way analysis of variance of the made images, all pixels together: a group is one condition. */
@@ -6719,7 +6344,7 @@ typedef struct dagan__judging {
     int *reals;                         /* of each class, at most DAGAN__QUALITY_REALS */
     int *urn;
     float *made;                        /* of one class, [conditions, siblings, h, w, c] */
-    float *real_rows, *made_rows;       /* embeddings at unit length: [count, reals, width], [count, made, width] */
+    mde_tensor *real_rows, *made_rows;  /* embeddings at unit length: [count reals, width], [count made, width] */
     dagan__distances pixels, embedded;
     dagan__variance variance;
     dagan_quality *out;
@@ -6728,40 +6353,30 @@ typedef struct dagan__judging {
 static int dagan__judging_open(dagan__judging *j)
 {
     mde_context *c = j->g->context;
-    int classes = dagan_images_class_count(j->set), k, most = classes;
+    int classes = dagan_images_class_count(j->set), k, maximum = classes;
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 0);
-    size_t size = dagan__image_size(j->g), width = j->m ? (size_t)j->m->width : 1;
+    size_t size = dagan__size_floats(j->g->size);
     for (k = 0; k < classes; k++) {
-        if (dagan_images_sample_count(j->set, k) > most) most = dagan_images_sample_count(j->set, k);
+        if (dagan_images_sample_count(j->set, k) > maximum) maximum = dagan_images_sample_count(j->set, k);
     }
-    j->urn = (int *)mde_alloc(c, (size_t)most, sizeof *j->urn);
-    j->classes = (int *)mde_alloc(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
-    j->reals = (int *)mde_alloc(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
-    j->made = (float *)mde_alloc(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
-    j->variance.sum = (double *)mde_alloc(c, size, sizeof *j->variance.sum);
-    j->real_rows = (float *)mde_alloc(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, width * sizeof *j->real_rows);
-    j->made_rows = (float *)mde_alloc(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, width * sizeof *j->made_rows);
+    j->urn = (int *)mde_scratch(c, (size_t)maximum, sizeof *j->urn);
+    j->classes = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
+    j->reals = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
+    j->made = (float *)mde_scratch(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
+    j->variance.sum = (double *)mde_scratch(c, size, sizeof *j->variance.sum);
+    if (j->m) {
+        j->real_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, j->m->width);
+        j->made_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, j->m->width);
+    }
     if (mde_context_status(c) != MDE_OK) return 0;
+    memset(j->variance.sum, 0, size * sizeof *j->variance.sum);
     dagan__draw(&r, classes, classes, j->urn);
     for (k = 0; k < classes && j->count < DAGAN__QUALITY_CLASSES; k++) {
         if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
     }
     if (j->count >= 2) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such classes",
-             j->count, classes);
-    return 0;
-}
-
-static void dagan__judging_close(dagan__judging *j)
-{
-    mde_context *c = j->g->context;
-    mde_release(c, j->urn);
-    mde_release(c, j->classes);
-    mde_release(c, j->reals);
-    mde_release(c, j->made);
-    mde_release(c, j->variance.sum);
-    mde_release(c, j->real_rows);
-    mde_release(c, j->made_rows);
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such "
+                     "classes", j->count, classes);
 }
 
 static void dagan__unit_length(float *rows, int count, size_t width)
@@ -6781,7 +6396,7 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
     int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
     int reals = samples < DAGAN__QUALITY_REALS ? samples : DAGAN__QUALITY_REALS;
     const float *real[DAGAN__QUALITY_REALS], *from[DAGAN__QUALITY_MADE], *made[DAGAN__QUALITY_MADE];
-    size_t size = dagan__image_size(j->g), width = j->m ? (size_t)j->m->width : 0;
+    size_t size = dagan__size_floats(j->g->size), width = j->m ? (size_t)j->m->width : 0;
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 1 + number);
     dagan__draw(&r, samples, reals, j->urn);
     for (i = 0; i < reals; i++) real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
@@ -6790,7 +6405,7 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
         made[i] = j->made + (size_t)i * size;
     }
     j->reals[number] = reals;
-    if (dagan__generate(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
+    if (dagan__generate_batch(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
                         j->made) != MDE_OK) {
         return mde_context_status(j->g->context);
     }
@@ -6799,8 +6414,8 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
         dagan__variance_add(&j->variance, size, made[i * DAGAN__QUALITY_SIBLINGS]);
     }
     if (j->m) {
-        float *real_rows = j->real_rows + (size_t)number * DAGAN__QUALITY_REALS * width;
-        float *made_rows = j->made_rows + (size_t)number * DAGAN__QUALITY_MADE * width;
+        float *real_rows = j->real_rows->data + (size_t)number * DAGAN__QUALITY_REALS * width;
+        float *made_rows = j->made_rows->data + (size_t)number * DAGAN__QUALITY_MADE * width;
         dagan__embed_list(j->m, reals, real, real_rows);
         dagan__embed_list(j->m, DAGAN__QUALITY_MADE, made, made_rows);
         dagan__unit_length(real_rows, reals, width);
@@ -6818,23 +6433,20 @@ static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_
     mde_context *c = j->g->context;
     mde_mark mark = mde_arena_mark(c);
     mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_EPISODE, episode);
-    size_t width = (size_t)j->m->width, bytes = width * sizeof(float);
-    mde_tensor *support = dagan__matrix(c, way, j->m->width), *queries = dagan__matrix(c, 2 * way, j->m->width);
-    mde_tensor *logits;
+    int32_t support[DAGAN__QUALITY_WAY], made[DAGAN__QUALITY_WAY], real[DAGAN__QUALITY_WAY];
+    mde_tensor *queries, *logits;
     int i;
     dagan__draw(&r, j->count, way, j->urn);
-    for (i = 0; support && queries && i < way; i++) {
-        int number = j->urn[i], made = (int)mde_random_below(&r, DAGAN__QUALITY_MADE);
-        int condition = made / DAGAN__QUALITY_SIBLINGS;
+    for (i = 0; i < way; i++) {
+        int number = j->urn[i], copy = (int)mde_random_below(&r, DAGAN__QUALITY_MADE);
+        int condition = copy / DAGAN__QUALITY_SIBLINGS;
         int other = (int)mde_random_below(&r, (uint64_t)(j->reals[number] - 1));
-        const float *real_rows = j->real_rows + (size_t)number * DAGAN__QUALITY_REALS * width;
-        other += other >= condition;
-        memcpy(support->data + (size_t)i * width, real_rows + (size_t)other * width, bytes);
-        memcpy(queries->data + (size_t)i * width,
-               j->made_rows + (size_t)(number * DAGAN__QUALITY_MADE + made) * width, bytes);
-        memcpy(queries->data + (size_t)(way + i) * width, real_rows + (size_t)condition * width, bytes);
+        support[i] = number * DAGAN__QUALITY_REALS + other + (other >= condition);
+        made[i] = number * DAGAN__QUALITY_MADE + copy;
+        real[i] = number * DAGAN__QUALITY_REALS + condition;
     }
-    logits = dagan__match(j->m, support, queries, way);
+    queries = mde_concat(c, mde_gather(c, j->made_rows, way, made), mde_gather(c, j->real_rows, way, real), 0);
+    logits = dagan__match(j->m, mde_gather(c, j->real_rows, way, support), queries, way);
     for (i = 0; logits && i < 2 * way; i++) {
         *(i < way ? made_hits : real_hits) += dagan__argmax(logits->data + i * way, way) == i % way;
     }
@@ -6854,13 +6466,13 @@ static mde_status dagan__judge(dagan__judging *j)
         dagan__judge_episode(j, i, way, &made_hits, &real_hits);
     }
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
-    q->diversity = dagan__over(j->pixels.siblings, j->pixels.real);
-    q->copy = dagan__over(j->pixels.copies, j->pixels.real);
-    q->z_share = dagan__variance_share(&j->variance, dagan__image_size(j->g));
+    q->diversity = dagan__over_reals(&j->pixels, DAGAN__OF_SIBLINGS);
+    q->copy = dagan__over_reals(&j->pixels, DAGAN__OF_COPIES);
+    q->z_share = dagan__variance_share(&j->variance, dagan__size_floats(j->g->size));
     if (j->m) {
         double queries = (double)DAGAN__QUALITY_EPISODES * way;
-        q->embedded_diversity = dagan__over(j->embedded.siblings, j->embedded.real);
-        q->embedded_copy = dagan__over(j->embedded.copies, j->embedded.real);
+        q->embedded_diversity = dagan__over_reals(&j->embedded, DAGAN__OF_SIBLINGS);
+        q->embedded_copy = dagan__over_reals(&j->embedded, DAGAN__OF_COPIES);
         q->recognisability = (double)made_hits / queries;
         q->real_recognisability = (double)real_hits / queries;
     }
@@ -6871,7 +6483,7 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
 {
     dagan__judging j;
     mde_context *c;
-    dagan__size size;
+    mde_mark mark;
     int recording;
     if (out) {
         out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
@@ -6879,23 +6491,21 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     }
     if (!g) return MDE_BAD_ARGUMENT;
     c = g->context;
-    size.height = g->height;
-    size.width = g->width;
-    size.channels = g->channels;
-    if (!dagan__study_set(c, "measure", set, size)) return mde_context_status(c);
+    if (!dagan__check_images(c, "measure", set, g->size, "the network takes")) return mde_context_status(c);
     if (!out) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: no place for the result");
     if (m && m->context != c) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: the matcher belongs to another context");
-    if (m && !dagan__study_set(c, "measure, matcher", set, m->size)) return mde_context_status(c);
+    if (m && !dagan__check_images(c, "measure, matcher", set, m->size, "it takes")) return mde_context_status(c);
     memset(&j, 0, sizeof j);
     j.g = g;
     j.m = m;
     j.set = set;
     j.seed = seed;
     j.out = out;
+    mark = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
     if (dagan__judging_open(&j)) dagan__judge(&j);
     mde_set_recording(c, recording);
-    dagan__judging_close(&j);
+    mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
 

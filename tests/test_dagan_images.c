@@ -341,14 +341,14 @@ static void drawn_characters_are_as_hard_to_tell_apart_as_written_ones(void)
     for (k = 0; k < 200; k++) {
         for (j = 0; j < 20; j++) {
             const float *p = dagan_images_pixels(set, k, j);
-            double sum = 0, most = -1;
+            double sum = 0, maximum = -1;
             for (i = 0; i < 784; i++) {
                 if (!(p[i] >= -1 && p[i] <= 1)) off++;
                 if ((i < 28 || i >= 756 || i % 28 == 0 || i % 28 == 27) && p[i] > 0) edge++;
                 sum += 0.5 * ((double)p[i] + 1);
-                if ((double)p[i] > most) most = (double)p[i];
+                if ((double)p[i] > maximum) maximum = (double)p[i];
             }
-            if (sum < 10 || most < 0.5) faint++;
+            if (sum < 10 || maximum < 0.5) faint++;
             ink += sum / (4000.0 * 784);
         }
     }
@@ -1229,7 +1229,7 @@ static int unpack(mde_context *c, const char *folder, const char *file)
 
 static void omniglot_olivetti_and_mnist_have_their_classes_and_range(void)
 {
-    static const struct { const char *folder, *images, *labels; int classes, count, side, most; } sets[] = {
+    static const struct { const char *folder, *images, *labels; int classes, count, side, maximum; } sets[] = {
         { "omniglot", "omniglot28-background-images-idx3-ubyte", "omniglot28-background-labels-idx1-short", 964, 19280,
           28, 20 },
         { "olivetti", "olivetti-images-idx3-ubyte", "olivetti-labels-idx1-ubyte", 40, 400, 64, 10 },
@@ -1240,7 +1240,7 @@ static void omniglot_olivetti_and_mnist_have_their_classes_and_range(void)
     size_t i;
     for (i = 0; i < sizeof sets / sizeof *sets; i++) {
         dagan_images *set;
-        int k, most = 0;
+        int k, maximum = 0;
         if (!unpack(c, sets[i].folder, sets[i].images) || !unpack(c, sets[i].folder, sets[i].labels)) {
             test_skip(sets[i].folder, "no such data in MDEMIX_SHARED or ../shared");
             continue;
@@ -1249,9 +1249,9 @@ static void omniglot_olivetti_and_mnist_have_their_classes_and_range(void)
         set = open_file(c, path, NULL);
         CHECK(shape_is(set, sets[i].classes, sets[i].count, sets[i].side, sets[i].side, 1));
         for (k = 0; k < sets[i].classes; k++) {
-            if (dagan_images_sample_count(set, k) > most) most = dagan_images_sample_count(set, k);
+            if (dagan_images_sample_count(set, k) > maximum) maximum = dagan_images_sample_count(set, k);
         }
-        CHECK(most == sets[i].most);
+        CHECK(maximum == sets[i].maximum);
         dagan_images_free(set);
         remove(path);
         snprintf(path, sizeof path, "%s/%s", FOLDER, sets[i].labels);

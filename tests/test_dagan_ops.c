@@ -143,11 +143,11 @@ static void the_three_convolutions_are_adjoint(void)
 static void pooling_and_upsampling_agree_with_plain_loops(void)
 {
     mde_context *c = context_with(2, MDE_SIMD_BEST);
-    mde_tensor *x = noise4(c, 2, 7, 5, 3, 4), *mean = dagan_avg_pool(c, x, 2), *most = dagan_max_pool(c, x, 2);
+    mde_tensor *x = noise4(c, 2, 7, 5, 3, 4), *mean = dagan_avg_pool(c, x, 2), *maximum = dagan_max_pool(c, x, 2);
     mde_tensor *all = dagan_global_pool(c, x), *large = dagan_upsample(c, x, 9, 13);
     int64_t n, i, j, k, u, v;
-    CHECK(mean && most && all && large && all->rank == 2);
-    CHECK(mean->shape[1] == 3 && mean->shape[2] == 2 && most->shape[1] == 3 && most->shape[2] == 2);
+    CHECK(mean && maximum && all && large && all->rank == 2);
+    CHECK(mean->shape[1] == 3 && mean->shape[2] == 2 && maximum->shape[1] == 3 && maximum->shape[2] == 2);
     for (n = 0; n < 2; n++) {
         for (k = 0; k < 3; k++) {
             double sum = 0;
@@ -164,7 +164,7 @@ static void pooling_and_upsampling_agree_with_plain_loops(void)
                         }
                     }
                     CLOSE(mean->data[((n * 3 + i) * 2 + j) * 3 + k], part, 1e-6);
-                    CLOSE(most->data[((n * 3 + i) * 2 + j) * 3 + k], top, 0);
+                    CLOSE(maximum->data[((n * 3 + i) * 2 + j) * 3 + k], top, 0);
                 }
             }
             for (i = 0; i < 9; i++) {
@@ -174,6 +174,22 @@ static void pooling_and_upsampling_agree_with_plain_loops(void)
                 }
             }
         }
+    }
+    mde_context_free(c);
+}
+
+static void modulation_agrees_with_a_plain_loop(void)
+{
+    mde_context *c = context_with(2, MDE_SIMD_BEST);
+    int64_t shape[2] = { 3, 6 }, i;
+    mde_tensor *x = noise4(c, 3, 5, 4, 6, 7), *gain = noise(c, 2, shape, 8), *shift = noise(c, 2, shape, 9);
+    mde_tensor *y = dagan_modulate(c, x, gain, shift), *z = dagan_modulate(c, x, gain, NULL);
+    CHECK(y && z && y->rank == 4 && y->count == x->count && z->count == x->count);
+    for (i = 0; y && z && i < (int64_t)x->count; i++) {
+        int64_t at = i / (5 * 4 * 6) * 6 + i % 6;
+        double product = (double)x->data[i] * (double)gain->data[at];
+        CLOSE(z->data[i], product, 1e-6);
+        CLOSE(y->data[i], product + (double)shift->data[at], 1e-6);
     }
     mde_context_free(c);
 }
@@ -218,23 +234,32 @@ static void batch_norm_keeps_running_statistics(void)
     mde_tensor *variance = mde_tensor_create(c, 1, &channels), *y, *z;
     float m[2], v[2];
     size_t i;
+    dagan_batch_norm_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.running_mean = mean;
+    desc.running_variance = variance;
+    desc.momentum = 0.9;
+    desc.epsilon = 1e-3;
     variance->data[0] = variance->data[1] = 1;
     for (i = 0; i < x->count; i++) x->data[i] = 3 + 2 * x->data[i];
     dagan_channel_moments(c, x, m, v);
     CLOSE(m[0], 3, 0.3);
     CLOSE(v[0], 4, 0.3);
-    y = dagan_batch_norm(c, x, NULL, NULL, mean, variance, 0.9, 1e-3, 1, 0);
+    desc.training = 1;
+    y = dagan_batch_norm(c, x, &desc);
     CLOSE(mean->data[0], 0.1 * (double)m[0], 1e-6);
     CLOSE(variance->data[1], 0.9 + 0.1 * (double)v[1], 1e-6);
     CLOSE(y->data[5], ((double)x->data[5] - (double)m[1]) / sqrt((double)v[1] + 1e-3), 1e-5);
-    z = dagan_batch_norm(c, x, NULL, NULL, mean, variance, 0.9, 1e-3, 0, 0);
+    desc.training = 0;
+    z = dagan_batch_norm(c, x, &desc);
     CLOSE(z->data[5], ((double)x->data[5] - (double)mean->data[1]) / sqrt((double)variance->data[1] + 1e-3), 1e-5);
     CLOSE(mean->data[0], 0.1 * (double)m[0], 1e-6);
     /* Renormalized, a batch gives what the running statistics give, as long as the corrections are within bounds. */
     mean->data[1] = 2.5f;
     variance->data[1] = 3;
-    z = dagan_batch_norm(c, x, NULL, NULL, mean, variance, 0.9, 1e-3, 0, 0);
-    y = dagan_batch_norm(c, x, NULL, NULL, mean, variance, 0.9, 1e-3, 1, 1);
+    z = dagan_batch_norm(c, x, &desc);
+    desc.training = desc.renorm = 1;
+    y = dagan_batch_norm(c, x, &desc);
     CLOSE(y->data[5], z->data[5], 1e-5);
     mde_context_free(c);
 }
@@ -278,6 +303,51 @@ static mde_tensor *scale(mde_context *c, mde_tensor *const *in)
     int64_t channels = in[1]->shape[3];
     return dagan_scale_channels(c, in[0], mde_reshape(c, in[1], 1, &channels), mde_reshape(c, in[2], 1, &channels));
 }
+static mde_tensor *scale_images(mde_context *c, mde_tensor *const *in)
+{
+    return dagan_modulate(c, in[0], mde_reshape(c, in[1], 2, in[1]->shape + 2), NULL);
+}
+static mde_tensor *modulate(mde_context *c, mde_tensor *const *in)
+{
+    return dagan_modulate(c, in[0], mde_reshape(c, in[1], 2, in[1]->shape + 2),
+                          mde_reshape(c, in[2], 2, in[2]->shape + 2));
+}
+
+/* A row that no public function calls. args: as it takes them. */
+static mde_tensor *row_named(mde_context *c, const char *name, mde_tensor *const *in, int64_t a, int64_t b, int64_t d)
+{
+    mde_args args;
+    int i;
+    memset(&args, 0, sizeof args);
+    args.i[0] = a;
+    args.i[1] = b;
+    args.i[2] = d;
+    args.f[0] = 1e-2;
+    for (i = 0; i < dagan_op_count(); i++) {
+        if (strcmp(dagan_op_row(i)->name, name) == 0) return mde_apply(c, dagan_op_row(i), in, &args);
+    }
+    return NULL;
+}
+static mde_tensor *avg_adjoint(mde_context *c, mde_tensor *const *in)
+{
+    return row_named(c, "avg_pool_adjoint", in, 2, 5, 7);
+}
+static mde_tensor *upsample_adjoint(mde_context *c, mde_tensor *const *in)
+{
+    return row_named(c, "upsample_adjoint", in, 0, 3, 4);
+}
+/* The maxima of a tensor that does not move, which the values do. */
+static mde_tensor *max_adjoint(mde_context *c, mde_tensor *const *in)
+{
+    mde_tensor *both[2];
+    both[0] = noise4(c, 2, 5, 6, 4, 8);
+    both[1] = in[0];
+    return row_named(c, "max_pool_adjoint", both, 2, 0, 0);
+}
+static mde_tensor *deviation(mde_context *c, mde_tensor *const *in)
+{
+    return row_named(c, "inverse_deviation", in, 2, 0, 0);
+}
 static mde_tensor *batch(mde_context *c, mde_tensor *const *in) { return dagan_batch_normalize(c, in[0], 1e-2); }
 static mde_tensor *image(mde_context *c, mde_tensor *const *in) { return dagan_image_normalize(c, in[0], 1e-2); }
 static mde_tensor *instance(mde_context *c, mde_tensor *const *in) { return dagan_instance_normalize(c, in[0], 1e-2); }
@@ -295,9 +365,15 @@ static const op_case cases[] = {
     { "upsample", upsample, 1, POLYNOMIAL, { { 2, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
     { "leaky_relu", leaky, 1, KINKED, { { 2, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
     { "scale_channels", scale, 3, POLYNOMIAL, { { 2, 5, 6, 4 }, { 1, 1, 1, 4 }, { 1, 1, 1, 4 } } },
-    { "batch_normalize", batch, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
-    { "image_normalize", image, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
-    { "instance_normalize", instance, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } }
+    { "scale_images", scale_images, 2, POLYNOMIAL, { { 2, 5, 6, 4 }, { 1, 1, 2, 4 }, { 0, 0, 0, 0 } } },
+    { "modulate", modulate, 3, POLYNOMIAL, { { 2, 5, 6, 4 }, { 1, 1, 2, 4 }, { 1, 1, 2, 4 } } },
+    { "avg_pool_adjoint", avg_adjoint, 1, POLYNOMIAL, { { 2, 2, 3, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
+    { "max_pool_adjoint", max_adjoint, 1, POLYNOMIAL, { { 2, 2, 3, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
+    { "upsample_adjoint", upsample_adjoint, 1, POLYNOMIAL, { { 2, 5, 7, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
+    { "inverse_deviation", deviation, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
+    { "normalize, over the batch", batch, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
+    { "normalize, over an image", image, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } },
+    { "normalize, over an instance", instance, 1, SMOOTH, { { 3, 5, 6, 4 }, { 0, 0, 0, 0 }, { 0, 0, 0, 0 } } }
 };
 
 #define CASES ((int)(sizeof cases / sizeof *cases))
@@ -440,8 +516,10 @@ static void bad_shapes_are_refused_with_a_sentence(void)
     REFUSED(dagan_max_pool(c, x, 6), "windows of 6 x 6");
     REFUSED(dagan_upsample(c, x, 4, 9), "smaller");
     REFUSED(dagan_scale_channels(c, g, row, row), "channels");
+    REFUSED(dagan_modulate(c, x, row, NULL), "scale_images: expected x");
+    REFUSED(dagan_modulate(c, x, noise4(c, 2, 1, 1, 3, 1), row), "modulate: expected x");
     REFUSED(dagan_image_normalize(c, row, 1e-3), "rank 1");
-    REFUSED(dagan_batch_norm(c, x, NULL, NULL, NULL, NULL, 0.9, 1e-3, 1, 0), "running statistics");
+    REFUSED(dagan_batch_norm(c, x, NULL), "running statistics");
 #undef REFUSED
     mde_context_free(c);
 }
@@ -493,10 +571,18 @@ static void every_failed_allocation_is_reported(void)
 static void the_table_holds_every_op(void)
 {
     int i, j;
-    CHECK(dagan_op_count() >= 13);
+    CHECK(dagan_op_count() >= 16);
     for (i = 0; i < dagan_op_count(); i++) {
         CHECK(dagan_op_row(i)->name && dagan_op_row(i)->forward && dagan_op_row(i)->vjp);
         for (j = 0; j < i; j++) CHECK(strcmp(dagan_op_row(i)->name, dagan_op_row(j)->name) != 0);
+    }
+    /* A row without a case fails: a case is named as its row, or as that and a comma. */
+    for (i = 0; i < dagan_op_count(); i++) {
+        size_t length = strlen(dagan_op_row(i)->name);
+        for (j = 0; j < CASES && (strncmp(cases[j].name, dagan_op_row(i)->name, length) != 0 ||
+                                  (cases[j].name[length] && cases[j].name[length] != ',')); j++) {}
+        CHECK(j < CASES);
+        if (j == CASES) printf("    no case for %s\n", dagan_op_row(i)->name);
     }
     CHECK(dagan_op_row(-1) == NULL && dagan_op_row(dagan_op_count()) == NULL);
 }
@@ -507,6 +593,7 @@ int main(void)
     TEST(a_fused_convolution_gives_the_bits_of_its_parts);
     TEST(the_three_convolutions_are_adjoint);
     TEST(pooling_and_upsampling_agree_with_plain_loops);
+    TEST(modulation_agrees_with_a_plain_loop);
     TEST(normalizations_have_mean_zero_and_variance_one);
     TEST(batch_norm_keeps_running_statistics);
     TEST(derivatives_agree_with_finite_differences);

@@ -317,7 +317,7 @@ static void gradient_of_the_generator_agrees_with_differences(void)
         if (form == 3) d.dropout = 0.3;
         p = problem_of(c, d, 6);
         if (form != 0) p.d.diversity = 0.2;
-        dagan__set_trained(dagan_critic_params(p.g), 0);
+        CHECK(dagan__freeze(c, dagan_critic_params(p.g)) != NULL);
         check_gradient(&p, dagan_generator_params(p.g));
         CHECK(mde_params_grad_norm(dagan_critic_params(p.g)) == 0);
         mde_context_free(c);
@@ -438,25 +438,25 @@ static void pairs_are_of_one_class_and_evenly_drawn(void)
     static const int samples[4] = { 3, 1, 4, 2 };
     mde_context *c = mde_context_create(NULL);
     dagan_images *set = marked_set(c, 4, samples);
-    int same, turned;
+    int same, rotated;
     dagan_desc net;
     dagan *g;
     memset(&net, 0, sizeof net);
     net.generator[0] = net.critic[0] = 2;
     g = dagan_create(c, set, &net);
     for (same = 0; same < 2; same++) {
-        for (turned = 0; turned < 2; turned++) {
+        for (rotated = 0; rotated < 2; rotated++) {
             dagan_train_desc d;
             dagan__training run;
             int count[4] = { 0 }, pair[4][4] = { { 0 } }, equal = 0, turns = 0, step, i;
             memset(&d, 0, sizeof d);
             d.same_allowed = same;
-            d.quarter_turns = turned;
+            d.quarter_turns = rotated;
             CHECK(dagan__training_start(&run, g, set, &d));
             CHECK(run.eligible == (same ? 4 : 3));
             for (step = 0; step < 100; step++) {
                 mde_mark mark = mde_arena_mark(c);
-                mde_tensor *x = dagan__batch_new(g, 40), *y = dagan__batch_new(g, 40);
+                mde_tensor *x = dagan__batch(c, g->size, 40, NULL), *y = dagan__batch(c, g->size, 40, NULL);
                 dagan__draw_pairs(&run, DAGAN__OF_CRITIC_PAIRS, step, x, y);
                 for (i = 0; i < 40; i++) {
                     const float *a = x->data + 16 * i, *b = y->data + 16 * i;
@@ -479,7 +479,7 @@ static void pairs_are_of_one_class_and_evenly_drawn(void)
             CHECK(same || (equal == 0 && count[1] == 0 && abs(count[0] - 1333) < 150 && abs(count[2] - 1333) < 150));
             CHECK(!same || (equal > 0 && abs(count[1] - 1000) < 140));
             CHECK(same || (pair[0][1] > 60 && pair[1][0] > 60 && pair[3][2] > 60 && pair[0][0] == 0));
-            CHECK(turned ? abs(turns - 1500) < 160 : turns == 0);
+            CHECK(rotated ? abs(turns - 1500) < 160 : turns == 0);
             mde_release(c, run.classes);
         }
     }
