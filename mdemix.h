@@ -46,11 +46,13 @@
      9. LAYERS AND TRAINING
     10. TEXT
     11. LANGUAGE MODEL
-    12. MIXTURES OF DATA EXPERTS
-    13. REGRESSION
-    14. SIMPLEX SEARCH
-    15. PICTURES
-    16. EXPERIMENT AND REPORT
+    12. SIMPLEX
+    13. MIXTURES OF DATA EXPERTS
+    14. DENSE LINEAR ALGEBRA AND SMOOTH MINIMISATION
+    15. REGRESSORS
+    16. EVALUATION AND SEARCH
+    17. PICTURES
+    18. EXPERIMENT AND REPORT
    A section uses only those above it; each opens with a banner of the same form, so a search for "   7. KERNELS" gets
    there.
 
@@ -801,25 +803,20 @@ typedef enum mde_model {
     MDE_STACK,                  /* of surrogates only: several models, weighted by their errors on runs left out */
     MDE_AUTO                    /* of surrogates only: the stack, or one model, whichever mde_evaluate finds best */
 } mde_model;
-typedef enum mde_kernel { MDE_MATERN52 = 0, MDE_RBF, MDE_MATERN32 } mde_kernel;
-typedef enum mde_combination { MDE_PRODUCT = 0, MDE_ADDITIVE } mde_combination;
+typedef enum mde_kernel { MDE_MATERN32 = 0, MDE_MATERN52, MDE_RBF } mde_kernel;
 typedef struct mde_regressor mde_regressor;
 typedef struct mde_fit_desc {
     mde_model model;
     mde_kernel kernel;          /* of the Gaussian processes */
-    int isotropic;              /* 1: one length scale (a group) instead of one a feature (ARD) */
-    const int *groups;          /* [d] group of each feature, 0 to 7: a Gaussian process whose covariance is the product
-                                   or the sum of one a group; NULL: one group */
-    mde_combination combination;
     int noises;                 /* of a Gaussian process: the last so many features, >= 0, are not inputs but raise a
                                    run's noise, whose variance is s_0 + sum_q s_q x_q, every s fitted */
     double penalty;             /* ridge; 0: chosen by the exact leave-one-out error; the same for all targets unless
                                    chosen, then one a target */
     int rank;                   /* of the multi-task GP's coregionalisation, pools of the pooled law; 0: 2 */
-    int outliers;               /* 1: the noise of a Gaussian process has heavy tails: a run whose loss is far from what
-                                   the others say counts less. sds are then those of a normal distribution with the
-                                   same 90 % interval */
-    int restarts;               /* of the marginal likelihood's maximisation; 0: 3 */
+    int normal_noise;           /* of a Gaussian process of one target; 0: its noise has heavy tails: a run whose loss
+                                   is far from what the others say counts less. sds are then those of a normal
+                                   distribution with the same 90 % interval */
+    int restarts;               /* of the marginal likelihood's maximisation; 0: 2 */
     int trees, depth;           /* 0: 500 trees of depth 4 */
     double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
     uint64_t seed;
@@ -835,14 +832,8 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
    given its covariance, for Gaussian processes; to first order for laws; by five folds for trees. */
 MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted);
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN without a process */
-MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target);         /* ridge; NaN otherwise */
-/* Pooled law: what a token of a feature's domain is worth to a target, in tokens of its main domain; NaN otherwise. */
-MDEDEF double mde_regressor_transfer(const mde_regressor *r, int target, int feature);
 /* In units of the standardised feature; NaN without a process. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
-/* Out-of-fold predictions [n, m] of `folds` folds (0: 5), assigned by seed; the model is refitted in each. */
-MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const double *x, const double *y,
-                                     const mde_fit_desc *desc, int folds, double *predicted);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
 MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
@@ -875,8 +866,8 @@ typedef struct mde_surrogate mde_surrogate;
 typedef struct mde_surrogate_desc {
     mde_fit_desc fit;
     int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, GP LOG + POWER + SCARCE, multi-task GP
-                                            POWER, else RAW; with experts OWN as well, but for the laws. A stack
-                                            chooses its own */
+                                            POWER, else RAW; with experts OWN as well (multi-task GP: MDE), but for the
+                                            laws. A stack has its own */
     const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
@@ -888,6 +879,19 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s);     /* 1: has a gradient */
 /* Predictions [n, m] of the runs it was fitted to, each as if left out; see mde_regressor_left_out. */
 MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted);
+
+/* Models by name, each the same wherever the name stands: on a command line, in a stack, among what MDE_AUTO compares,
+   in a table. The names are stack, pooled, law, products, gp, gp-pooled, trees, ridge, mtgp and auto. */
+typedef struct mde_recipe {
+    const char *name, *title;            /* as an argument, and in a table */
+    mde_model model;
+    int features;                        /* as in mde_surrogate_desc; with experts OWN as well */
+    int member;                          /* 1: of the stack */
+} mde_recipe;
+MDEDEF const mde_recipe *mde_recipe_row(int index);          /* from 0; NULL after the last */
+/* Sets model and features of desc, whose experts must be there already; what else it holds stays. A name that is not
+   known is an error that lists those that are. */
+MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_surrogate_desc *desc);
 /* What a stack is made of: how many models, their names, and the share of each in the prediction of a target. */
 MDEDEF int mde_surrogate_members(const mde_surrogate *s);
 MDEDEF const char *mde_surrogate_member(const mde_surrogate *s, int member);
@@ -912,8 +916,8 @@ typedef struct mde_candidate {
 typedef struct mde_evaluation {
     mde_context *context;
     int runs, domains, targets, folds;
-    int candidates, chosen;              /* with MDE_AUTO the stack, its members, ridge on logs and, for up to 160 runs
-                                            without a missing loss, the multi-task GP; otherwise one */
+    int candidates, chosen;              /* with MDE_AUTO the recipes but auto, the multi-task GP only for up to 160
+                                            runs without a missing loss; otherwise one */
     mde_candidate *candidate;
     double *predicted, *sd;              /* [runs, targets] of the procedure: for each fold, of the candidate that the
                                             others choose; sd times spread */
@@ -930,7 +934,7 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 /* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
    Returns how many folds are used. */
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
-/* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the least
+/* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the lowest
    there, mean over the tenths; objective [targets] weighs the losses (NULL: equal weights). *of_chance (may be NULL):
    the same for a run picked blindly. NaN on error. */
 MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
@@ -980,14 +984,14 @@ MDEDEF void mde_runs_free(mde_runs *runs);
    gradient[0] = NaN, and differences along the simplex take its place. A value that is not finite is avoided. */
 typedef double mde_objective_fn(int n, const double *weights, double *gradient, void *user);
 typedef enum mde_search_method {
-    MDE_NELDER_MEAD = 0,
-    MDE_EXPONENTIATED_GRADIENT,
+    MDE_EXPONENTIATED_GRADIENT = 0,
     MDE_POPULATION                  /* for functions with steps, as trees have: differential evolution of all starts */
 } mde_search_method;
 typedef struct mde_search_desc {
     mde_search_method method;
     const double *lower, *upper;    /* [n] bounds; NULL: 0 and 1 */
-    const double *start;            /* NULL: several starts from a Dirichlet distribution inside the bounds */
+    const double *start;            /* NULL: several starts from a Dirichlet distribution inside the bounds; a
+                                       population begins around it */
     int starts;                     /* 0: 8; a population: 32 */
     int samples;                    /* random mixtures tried first, the best of which are the starts; 0: 2000 */
     int iterations;                 /* a start; 0: 500 */
@@ -999,7 +1003,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
                                    double *weights);
 /* Nearest point (Euclidean) with lower <= w <= upper and sum 1; error when there is none. */
 MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights);
-/* Bounds that keep a search inside what was tried: for each weight the least and the greatest of the runs [n, k],
+/* Bounds that keep a search inside what was tried: for each weight the smallest and the largest of the runs [n, k],
    widened by `slack` times their distance (0: none) and cut to [0, 1]. */
 MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper);
 /* Caps from token budgets: upper[i] = min(1, max_epochs tokens[i] / target_tokens). An error when together they do not
@@ -1007,7 +1011,7 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
 MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
                                        double max_epochs, double *upper);
 
-/* The mixture for which a surrogate promises the least
+/* The mixture for which a surrogate promises the minimum of
      sum_j objective_j (mean_j + caution sd_j) + kl KL(w || prior)
    inside bounds. By gradient where the surrogate has one, from many starts; by a population otherwise. */
 typedef struct mde_choose_desc {
@@ -1017,7 +1021,7 @@ typedef struct mde_choose_desc {
     double kl;                      /* 0: the prior does not count */
     double caution;                 /* sds added to the predicted loss, since a search finds where a regression errs */
     double spread;                  /* factor of the summed sds; errors of several losses rarely add up whole. 0: 1 */
-    const double *tried;            /* [runs, k] starts beside the random ones; may be NULL */
+    const double *tried;            /* [runs, k] starts besides the random ones; may be NULL */
     int runs;
     int starts;                     /* 0: 8 */
     uint64_t seed;
@@ -1033,11 +1037,11 @@ typedef struct mde_choice {
 } mde_choice;
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out);
 
-/* The runs to make next, out [count, k]: each at least `distance` away from all runs [n, k] and from each other.
+/* The runs to make next, out [count, k]: each at least `distance` from all runs [n, k] and from each other.
    Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
 typedef enum mde_acquisition {
     MDE_EXPECTED_IMPROVEMENT = 0,   /* over `best` */
-    MDE_CONFIDENCE_BOUND,           /* least mean - exploration sd, known as UCB where more is better */
+    MDE_CONFIDENCE_BOUND,           /* lowest mean - exploration sd, known as UCB where more is better */
     MDE_SPACE_FILLING               /* furthest from all runs */
 } mde_acquisition;
 typedef struct mde_suggest_desc {
@@ -1045,7 +1049,7 @@ typedef struct mde_suggest_desc {
     const double *objective;        /* [m] as in mde_choose_desc */
     const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
     const double *centre;           /* [k] mixture to look around, too, such as the best one; may be NULL */
-    double best;                    /* least objective so far */
+    double best;                    /* lowest objective so far */
     double exploration;             /* 0: 2 */
     double spread;                  /* as in mde_choose_desc */
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
@@ -2121,6 +2125,13 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 
 #define MDE__NPY_HEADER 10000                           /* bytes; NumPy's own limit for files it does not trust */
 #define MDE__SAFETENSORS_HEADER ((uint64_t)100000000)   /* bytes; the limit of the format's reference reader */
+
+MDE__UNUSED
+static int mde__ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}
 
 /* ---- Text ---- */
 
@@ -12894,12 +12905,6 @@ static const char *const mde__config_keys[] = {
     "finetuning_task", "problem_type"
 };
 
-static int mde__ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
-
 /* What is not known by name may decide what the model computes. */
 static void mde__config_check_keys(mde_context *c, const char *path, const mde_json *object)
 {
@@ -13096,7 +13101,600 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 #endif /* MDE_NO_STDIO */
 
 /* ======================================================================
-   12. MIXTURES OF DATA EXPERTS
+   12. SIMPLEX
+   ====================================================================== */
+
+/* Mixtures are points with w >= 0 and sum 1, mostly between bounds. Here is all that is done on that set, once: checks,
+   repair of the sum, the nearest point, the linear and the quadratic program, and the search for the minimum of any
+   function. What of a gradient matters on the simplex are differences: a constant added to all of it changes nothing. */
+
+/* ---- Tables ---- */
+
+/* Index of element (i, j) of a matrix with rows of n. */
+static size_t mde__cell(int i, int n, int j)
+{
+    return (size_t)i * (size_t)n + (size_t)j;
+}
+
+/* One zeroed block of doubles; 0 counts are fine. */
+static double *mde__doubles(mde_context *c, size_t a, size_t b)
+{
+    size_t count;
+    if (!mde__mul(a, b, &count)) {
+        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
+        return NULL;
+    }
+    return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
+}
+
+static double mde__clip(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* ---- Mixtures and bounds ---- */
+
+/* n mixtures of k weights, each finite and 0 or more; with `sums`, each sum must be 1 within 1e-6. In errors, who wants
+   them, and the weights' names; NULL: their numbers. */
+static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n, int k, char *const *names, int sums,
+                                      const double *weights)
+{
+    char number[32];
+    int64_t i;
+    int j;
+    if (n > 0 && !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: no weights were given", who);
+    for (i = 0; i < n; i++, weights += k) {
+        double sum = 0;
+        for (j = 0; j < k; j++) {
+            sum += weights[j];
+            if (weights[j] >= 0 && weights[j] < (double)INFINITY) continue;
+            mde__number(number, weights[j]);
+            if (!names) {
+                return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %lld is %s; expected 0 or more", who, j,
+                                (long long)i, number);
+            }
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weight of %s is %s; expected 0 or more", who,
+                            (long long)i, names[j], number);
+        }
+        if (sums && !(fabs(sum - 1) <= 1e-6)) {
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weights sum to %s; expected 1", who, (long long)i,
+                            mde__number(number, sum));
+        }
+    }
+    return MDE_OK;
+}
+
+/* Bounds with their defaults filled in, low and high [n]; between them there must be a mixture. */
+static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower, const double *upper, double *low,
+                                      double *high)
+{
+    char first[32], second[32];
+    double sum_low = 0, sum_high = 0;
+    int i;
+    for (i = 0; i < n; i++) {
+        low[i] = lower ? lower[i] : 0;
+        high[i] = upper ? upper[i] : 1;
+        if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1)) {
+            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %s and %s; expected 0 to 1", i,
+                            mde__number(first, low[i]), mde__number(second, high[i]));
+        }
+        if (low[i] > high[i]) {
+            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %s above its upper bound %s", i,
+                            mde__number(first, low[i]), mde__number(second, high[i]));
+        }
+        sum_low += low[i];
+        sum_high += high[i];
+    }
+    if (sum_low > 1.0 + 1e-12) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
+                        mde__number(first, sum_low));
+    }
+    if (sum_high < 1.0 - 1e-12) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
+                        mde__number(first, sum_high));
+    }
+    return MDE_OK;
+}
+
+/* Inside the bounds, the same way between them for every weight. */
+static void mde__middle_of_bounds(int k, const double *lower, const double *upper, double *w)
+{
+    double room = 0, left = 1;
+    int i;
+    for (i = 0; i < k; i++) {
+        room += upper[i] - lower[i];
+        left -= lower[i];
+    }
+    for (i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
+}
+
+MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper)
+{
+    int i, j;
+    if (!weights || !lower || !upper) return;
+    for (j = 0; j < k; j++) {
+        double low = n > 0 ? weights[j] : 0, high = n > 0 ? weights[j] : 1, room;
+        for (i = 1; i < n; i++) {
+            double w = weights[mde__cell(i, k, j)];
+            if (w < low) low = w;
+            if (w > high) high = w;
+        }
+        room = slack > 0 ? slack * (high - low) : 0;
+        lower[j] = mde__clip(low - room, 0, 1);
+        upper[j] = mde__clip(high + room, 0, 1);
+    }
+}
+
+MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
+                                       double max_epochs, double *upper)
+{
+    double sum = 0;
+    char number[32];
+    int i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (k < 1 || !tokens || !upper || !(target_tokens > 0 && target_tokens < (double)INFINITY) || !(max_epochs > 0)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
+    }
+    for (i = 0; i < k; i++) {
+        if (!(tokens[i] >= 0)) {
+            return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
+                            mde__number(number, tokens[i]));
+        }
+        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
+        sum += upper[i];
+    }
+    if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
+        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
+                        "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
+    }
+    return MDE_OK;
+}
+
+/* ---- The nearest mixture ---- */
+
+/* Rounding moves the sum of the weights by some 1e-16 a step. The largest weight between its bounds takes it back, so that
+   zeros stay zeros; where none is, the one with the most room. */
+static void mde__simplex_correct(int n, const double *low, const double *high, double *weights)
+{
+    int pass, i;
+    for (pass = 0; pass < 4; pass++) {
+        double sum = 0, rest, widest = 0;
+        int chosen = -1;
+        for (i = 0; i < n; i++) {
+            sum += weights[i];
+            if (weights[i] > low[i] && weights[i] < high[i] && (chosen < 0 || weights[i] > weights[chosen])) chosen = i;
+        }
+        rest = 1 - sum;
+        if (!(fabs(rest) > 0)) return;
+        for (i = 0; i < n && chosen < 0; i++) {
+            double room = rest > 0 ? high[i] - weights[i] : weights[i] - low[i];
+            if (room > widest) widest = room;
+        }
+        for (i = 0; i < n && chosen < 0 && widest > 0; i++) {
+            if ((rest > 0 ? high[i] - weights[i] : weights[i] - low[i]) >= widest) chosen = i;
+        }
+        if (chosen < 0) return;
+        weights[chosen] = mde__clip(weights[chosen] + rest, low[chosen], high[chosen]);
+    }
+}
+
+/* The projection is clip(w - shift); its sum falls with the shift, in straight pieces. Halve the bracket until no
+   weight changes its piece inside it, then solve the piece. A constant added to all weights does not matter: without
+   the largest, rounding is that of the differences. */
+static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
+{
+    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, largest = weights[0], shift;
+    int step, i, free_weights = 0;
+    for (i = 1; i < n; i++) if (weights[i] > largest) largest = weights[i];
+    for (i = 0; i < n; i++) {
+        weights[i] = weights[i] - largest > -1e300 ? weights[i] - largest : -1e300;
+        if (weights[i] - high[i] < from) from = weights[i] - high[i];
+        if (weights[i] - low[i] > to) to = weights[i] - low[i];
+    }
+    for (step = 0; step < 1100; step++) {
+        double middle = from + 0.5 * (to - from), sum = 0;
+        int mixed = 0;
+        for (i = 0; i < n; i++) {
+            double up = weights[i] - high[i], down = weights[i] - low[i];
+            mixed += (up > from && up < to) || (down > from && down < to);
+        }
+        if (!mixed || !(middle > from && middle < to)) break;
+        for (i = 0; i < n; i++) sum += mde__clip(weights[i] - middle, low[i], high[i]);
+        if (sum > 1) from = middle;
+        else to = middle;
+    }
+    shift = from + 0.5 * (to - from);
+    for (i = 0; i < n; i++) {
+        if (weights[i] - shift <= low[i]) rest -= low[i];
+        else if (weights[i] - shift >= high[i]) rest -= high[i];
+        else free_weights++;
+    }
+    if (free_weights > 0) {
+        double sum = 0;
+        for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
+        shift = mde__clip((sum - rest) / free_weights, from, to);
+    }
+    for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
+    mde__simplex_correct(n, low, high, weights);
+}
+
+MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
+{
+    char number[32];
+    double *low, *high;
+    int i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
+    for (i = 0; i < n; i++) {
+        if (!(fabs(weights[i]) < (double)INFINITY)) {
+            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
+        }
+    }
+    low = mde__doubles(c, 2, (size_t)n);
+    if (!low) return mde_context_status(c);
+    high = low + n;
+    if (mde__simplex_bounds(c, n, lower, upper, low, high) == MDE_OK) mde__simplex_nearest(n, low, high, weights);
+    mde_release(c, low);
+    return mde_context_status(c);
+}
+
+/* ---- Linear and quadratic programs ---- */
+
+/* max over feasible v of gradient.(w - v): the v that gains most gives its mass to the smallest gradients first. 0 where
+   no first-order step helps; for a convex f, f(w) is at most this far above its minimum (Frank and Wolfe 1956). taken
+   [n] is workspace. */
+static double mde__simplex_gap(int n, const double *gradient, const double *w, const double *low, const double *high,
+                               double *taken)
+{
+    double rest = 1, gap = 0;
+    int i, round;
+    for (i = 0; i < n; i++) {
+        taken[i] = 0;
+        rest -= low[i];
+        gap += gradient[i] * (w[i] - low[i]);
+    }
+    for (round = 0; round < n && rest > 0; round++) {
+        int best = -1;
+        double mass;
+        for (i = 0; i < n; i++) if (taken[i] == 0 && (best < 0 || gradient[i] < gradient[best])) best = i;
+        taken[best] = 1;
+        mass = high[best] - low[best] < rest ? high[best] - low[best] : rest;
+        gap -= gradient[best] * mass;
+        rest -= mass;
+    }
+    return gap > 0 ? gap : 0;
+}
+
+/* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the optimality
+   conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w becomes w + d
+   and q, which comes as the gradient at w, the one there. */
+static void mde__simplex_quadratic(int n, const double *h, const double *low, const double *high, double *w, double *q)
+{
+    int i, step;
+    for (step = 0; step < 2000 * n; step++) {
+        int to = -1, from = -1;
+        double curvature, mass, room_to, room_from;
+        for (i = 0; i < n; i++) {
+            if (w[i] < high[i] && (to < 0 || q[i] < q[to])) to = i;
+            if (w[i] > low[i] && (from < 0 || q[i] > q[from])) from = i;
+        }
+        if (to < 0 || from < 0 || !(q[from] - q[to] >= 1e-13)) break;
+        curvature = h[to * n + to] + h[from * n + from] - 2 * h[to * n + from];
+        mass = (q[from] - q[to]) / (curvature > 1e-12 ? curvature : 1e-12);
+        room_to = high[to] - w[to];
+        room_from = w[from] - low[from];
+        if (mass > room_to) mass = room_to;
+        if (mass > room_from) mass = room_from;
+        /* Onto a bound exactly, so that the coordinate leaves the set of those that can move. */
+        w[to] = mass == room_to ? high[to] : w[to] + mass;
+        w[from] = mass == room_from ? low[from] : w[from] - mass;
+        for (i = 0; i < n; i++) q[i] += (h[i * n + to] - h[i * n + from]) * mass;
+    }
+}
+
+/* ---- Search ---- */
+
+/* The minimum of any function of a mixture, inside bounds. Random mixtures first, of which the best are the starts of a
+   descent by exponentiated gradient (Kivinen and Warmuth 1997), whose multiplicative steps stay on the simplex by
+   themselves, or, for functions with steps, the population of a differential evolution (Storn and Price 1997), whose
+   mixtures are projected. A value that is not finite counts as worse than any other. */
+
+typedef struct mde__search {
+    int n;
+    mde_objective_fn *f;
+    void *user;
+    const double *low, *high;
+    int iterations;
+    double tolerance;
+    double *work;               /* [4, n] */
+} mde__search;
+
+/* Not finite: infinite. gradient may be NULL. */
+static double mde__search_value(const mde__search *s, const double *weights, double *gradient)
+{
+    double value = s->f(s->n, weights, gradient, s->user);
+    return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
+}
+
+/* The weight that others are traded against: the one furthest inside its bounds, or else with the largest share to give. */
+static int mde__search_partner(const mde__search *s, const double *weights)
+{
+    double furthest = -1;
+    int i, partner = 0;
+    for (i = 0; i < s->n; i++) {
+        double down = weights[i] - s->low[i], up = s->high[i] - weights[i];
+        double inside = (down < up ? down : up) + 1e-6 * down;
+        if (inside > furthest) {
+            furthest = inside;
+            partner = i;
+        }
+    }
+    return partner;
+}
+
+/* How much weight i can take from its partner, and give to it. */
+static void mde__search_room(const mde__search *s, const double *weights, int i, int partner, double *up, double *down)
+{
+    double give = weights[partner] - s->low[partner], take = s->high[partner] - weights[partner];
+    *up = s->high[i] - weights[i];
+    *down = weights[i] - s->low[i];
+    if (give < *up) *up = give;
+    if (take < *down) *down = take;
+}
+
+/* Value at weights moved by step from partner to i. */
+static double mde__search_moved(const mde__search *s, const double *weights, int i, int partner, double step,
+                                double *trial)
+{
+    memcpy(trial, weights, (size_t)s->n * sizeof(double));
+    trial[i] += step;
+    trial[partner] -= step;
+    return mde__search_value(s, trial, NULL);
+}
+
+/* Derivatives against the partner, whose own is 0: only differences of a gradient matter on the
+   simplex. Central where the bounds leave room on both sides, otherwise three points on one side. */
+static void mde__search_differences(const mde__search *s, const double *weights, double value, double *gradient,
+                                    double *trial)
+{
+    const double step = 1e-5;   /* cube root of the rounding error, to a factor: errors of 1e-10 */
+    int i, partner = mde__search_partner(s, weights);
+    for (i = 0; i < s->n; i++) {
+        double up, down, h;
+        gradient[i] = 0;
+        if (i == partner) continue;
+        mde__search_room(s, weights, i, partner, &up, &down);
+        if (up >= step && down >= step) {
+            gradient[i] = (mde__search_moved(s, weights, i, partner, step, trial) -
+                           mde__search_moved(s, weights, i, partner, -step, trial)) / (2.0 * step);
+        } else {
+            h = 0.5 * (up >= down ? up : down);
+            if (h > step) h = step;
+            if (h < 1e-9) continue;
+            if (up < down) h = -h;
+            gradient[i] = (4.0 * mde__search_moved(s, weights, i, partner, h, trial) - 3.0 * value -
+                           mde__search_moved(s, weights, i, partner, 2.0 * h, trial)) / (2.0 * h);
+        }
+        if (!(fabs(gradient[i]) < (double)INFINITY)) gradient[i] = 0;
+    }
+}
+
+/* weights_i exp(-rate (gradient_i - minimum)), scaled so that the clipped numbers sum to 1: the nearest feasible mixture
+   in the sense of Kullback and Leibler. */
+static void mde__search_step(const mde__search *s, const double *weights, const double *gradient, double rate,
+                             double *out)
+{
+    double minimum = gradient[0], from = -1500, to = 1500;
+    int i, step;
+    for (i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
+    for (i = 0; i < s->n; i++) {
+        /* logarithms; a weight of zero may come back, but only from very far */
+        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) - mde__clip(rate * (gradient[i] - minimum), 0, 700);
+    }
+    for (step = 0; step < 70; step++) {
+        double middle = 0.5 * (from + to), sum = 0;
+        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp(out[i] + middle), s->low[i], s->high[i]);
+        if (sum < 1) from = middle;
+        else to = middle;
+    }
+    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    mde__simplex_correct(s->n, s->low, s->high, out);
+}
+
+static double mde__exponentiated_gradient(const mde__search *s, double *weights)
+{
+    int n = s->n, iteration, i, quiet = 0;
+    double *gradient = s->work, *trial = gradient + n, *next_gradient = trial + n, *room = next_gradient + n;
+    double rate = 1, value, total = 0;
+    /* zeros cannot grow by a factor: start with a little of everything */
+    for (i = 0; i < n; i++) total += weights[i] = weights[i] > 1e-6 ? weights[i] : 1e-6;
+    for (i = 0; i < n; i++) weights[i] /= total;
+    mde__simplex_nearest(n, s->low, s->high, weights);
+    value = mde__search_value(s, weights, gradient);
+    if (value == (double)INFINITY) return value;
+    if (gradient[0] != gradient[0]) mde__search_differences(s, weights, value, gradient, room);
+    for (iteration = 0; iteration < s->iterations; iteration++) {
+        double found = (double)INFINITY, slope = 0, *swap;
+        int tries;
+        for (i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
+        if (mde__simplex_gap(n, gradient, weights, s->low, s->high, room) <= s->tolerance) break;
+        for (tries = 0; tries < 60; tries++, rate *= 0.5) {
+            mde__search_step(s, weights, gradient, rate, trial);
+            found = mde__search_value(s, trial, next_gradient);
+            slope = 0;
+            for (i = 0; i < n; i++) slope += gradient[i] * (trial[i] - weights[i]);
+            /* a third of what the gradient promises: less would let steps leap to and fro across a valley */
+            if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
+        }
+        if (tries == 60) break;
+        if (next_gradient[0] != next_gradient[0]) mde__search_differences(s, trial, found, next_gradient, room);
+        quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
+        memcpy(weights, trial, (size_t)n * sizeof(double));
+        value = found;
+        swap = gradient;
+        gradient = next_gradient;
+        next_gradient = swap;
+        if (quiet >= 10) break;
+        rate *= 2.0;
+        if (rate > 1e12) rate = 1e12;
+    }
+    return value;
+}
+
+/* Each mixture of the population is challenged by one that adds the difference of two others to a third. points
+   [count, n] and their values; returns the index of the best. */
+static int mde__evolve(const mde__search *s, int count, double *points, double *values, mde_random *random)
+{
+    int n = s->n, generation, i, q, best = 0;
+    double *trial = s->work;
+    for (generation = 0; generation < s->iterations && count >= 4; generation++) {
+        for (i = 0; i < count; i++) {
+            const double *from[3];
+            double *own = points + mde__cell(i, n, 0), factor = 0.4 + 0.5 * mde_random_uniform(random), value;
+            int always = (int)mde_random_below(random, (uint64_t)n);
+            for (q = 0; q < 3; q++) from[q] = points + mde__cell((int)mde_random_below(random, (uint64_t)count), n, 0);
+            for (q = 0; q < n; q++) {
+                int cross = q == always || mde_random_uniform(random) < 0.7;
+                trial[q] = cross ? from[0][q] + factor * (from[1][q] - from[2][q]) : own[q];
+            }
+            mde__simplex_nearest(n, s->low, s->high, trial);
+            value = mde__search_value(s, trial, NULL);
+            if (value > values[i]) continue;
+            memcpy(own, trial, (size_t)n * sizeof(double));
+            values[i] = value;
+        }
+    }
+    for (i = 1; i < count; i++) if (values[i] < values[best]) best = i;
+    return best;
+}
+
+/* ---- Search ---- */
+
+/* A random mixture inside the bounds: what the lower bounds leave is shared out by a Dirichlet distribution, even on
+   even draws and sparse on odd ones, so that corners are seen too. */
+static void mde__search_draw(mde_random *random, int n, const double *low, const double *high, int draw, double *alpha,
+                             double *weights)
+{
+    double rest = 1;
+    int i;
+    for (i = 0; i < n; i++) {
+        alpha[i] = draw % 2 ? 0.3 : 1.0;
+        rest -= low[i];
+    }
+    mde_random_dirichlet(random, n, alpha, weights);
+    for (i = 0; i < n; i++) weights[i] = low[i] + rest * weights[i];
+    mde__simplex_nearest(n, low, high, weights);
+}
+
+/* A population around a start: the start itself, and random mixtures that it pulls most of the way. */
+static void mde__search_around(mde_random *random, int n, const double *low, const double *high, int draw,
+                               const double *start, double *alpha, double *weights)
+{
+    int i;
+    mde__search_draw(random, n, low, high, draw, alpha, weights);
+    for (i = 0; i < n; i++) weights[i] = draw == 0 ? start[i] : 0.8 * start[i] + 0.2 * weights[i];
+    mde__simplex_nearest(n, low, high, weights);
+}
+
+#define MDE__POPULATION 32
+
+MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
+                                   double *weights)
+{
+    mde_search_desc defaults;
+    mde__search s;
+    mde_random random;
+    double *low, *high, *trial, *alpha, *starts, *values, best = (double)INFINITY;
+    int count, samples, kept = 0, population, i, k;
+    if (!c || mde__bad(c)) return (double)NAN;
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (n < 1 || !f || !weights) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and room for %d weights are needed", n);
+        return (double)NAN;
+    }
+    if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
+        desc->method < MDE_EXPONENTIATED_GRADIENT || desc->method > MDE_POPULATION) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
+                 desc->samples, desc->iterations, (int)desc->method);
+        return (double)NAN;
+    }
+    for (i = 0; desc->start && i < n; i++) {
+        if (!(fabs(desc->start[i]) < (double)INFINITY)) {
+            mde_fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
+            return (double)NAN;
+        }
+    }
+    population = desc->method == MDE_POPULATION && n > 1;
+    count = desc->start ? 1 : desc->starts > 0 ? desc->starts : 8;
+    if (population && count < MDE__POPULATION) count = MDE__POPULATION;
+    samples = desc->start ? 1 : desc->samples > 0 ? desc->samples : 2000;
+    if (samples < count) samples = count;
+    low = mde__doubles(c, 4, (size_t)n);
+    starts = mde__doubles(c, (size_t)count, (size_t)n + 1);
+    s.work = mde__doubles(c, 4, (size_t)n);
+    if (!mde__bad(c)) {
+        high = low + n;
+        trial = high + n;
+        alpha = trial + n;
+        values = starts + (size_t)count * (size_t)n;
+        s.n = n;
+        s.f = f;
+        s.user = user;
+        s.low = low;
+        s.high = high;
+        s.iterations = desc->iterations > 0 ? desc->iterations : 500;
+        s.tolerance = desc->tolerance > 0 ? desc->tolerance : 1e-9;
+        random = mde_random_start(desc->seed, 0x73696d70);
+        mde__simplex_bounds(c, n, desc->lower, desc->upper, low, high);
+        for (i = 0; i < samples && !mde__bad(c); i++) {
+            double value;
+            if (desc->start) mde__search_around(&random, n, low, high, i, desc->start, alpha, trial);
+            else mde__search_draw(&random, n, low, high, i, alpha, trial);
+            value = mde__search_value(&s, trial, NULL);
+            if (value == (double)INFINITY || (kept == count && !(value < values[kept - 1]))) continue;
+            /* keep the list of starts sorted */
+            k = kept < count ? kept++ : kept - 1;
+            for (; k > 0 && value < values[k - 1]; k--) {
+                values[k] = values[k - 1];
+                memcpy(starts + mde__cell(k, n, 0), starts + mde__cell(k - 1, n, 0), (size_t)n * sizeof(double));
+            }
+            values[k] = value;
+            memcpy(starts + mde__cell(k, n, 0), trial, (size_t)n * sizeof(double));
+        }
+        if (kept == 0) {
+            mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures", samples);
+        }
+        if (population && kept > 0 && !mde__bad(c)) {
+            k = mde__evolve(&s, kept, starts, values, &random);
+            memcpy(weights, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
+            best = values[k];
+            kept = 0;
+        }
+        for (k = 0; k < kept && !mde__bad(c); k++) {
+            double value = values[k];
+            memcpy(trial, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
+            if (value < best) {
+                best = value;
+                memcpy(weights, trial, (size_t)n * sizeof(double));
+            }
+            if (n > 1) value = mde__exponentiated_gradient(&s, trial);
+            if (value < best) {
+                best = value;
+                memcpy(weights, trial, (size_t)n * sizeof(double));
+            }
+        }
+    }
+    mde_release(c, s.work);
+    mde_release(c, starts);
+    mde_release(c, low);
+    return mde__bad(c) ? (double)NAN : best;
+}
+
+/* ======================================================================
+   13. MIXTURES OF DATA EXPERTS
    ====================================================================== */
 
 /* Each expert has said once how probable it found each validation token; from then on a mixture costs a weighted sum
@@ -13511,28 +14109,9 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
 
 /* ---- Loss ---- */
 
-static int mde__check_mixture(const mde_experts *e, const double *weights, const char *what)
+static mde_status mde__check_mixture(const mde_experts *e, const char *who, int64_t n, const double *weights)
 {
-    double sum = 0;
-    char number[32];
-    int i;
-    if (!weights) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "%s: no weights were given", what);
-        return 0;
-    }
-    for (i = 0; i < e->count; i++) {
-        if (!(weights[i] >= 0)) {
-            mde_fail(e->context, MDE_BAD_ARGUMENT, "%s: weight of %s is %s; expected 0 or more", what, e->names[i],
-                     mde__number(number, weights[i]));
-            return 0;
-        }
-        sum += weights[i];
-    }
-    if (!(fabs(sum - 1) <= 1e-6)) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
-        return 0;
-    }
-    return 1;
+    return mde__check_mixtures(e->context, who, n, e->count, e->names, 1, weights);
 }
 
 /* Loss, and added to gradient and hessian (NULL: not wanted) share times theirs. counts [documents]: how often each
@@ -13579,7 +14158,7 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
                  e->validations - 1);
         return (double)NAN;
     }
-    if (!mde__check_mixture(e, weights, "validation loss")) return (double)NAN;
+    if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
     for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
     return mde__validation_terms(e, validation, weights, NULL, 1, gradient, NULL);
 }
@@ -13627,7 +14206,8 @@ MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, co
     double *shares, loss = (double)NAN;
     if (!e || mde__bad(e->context)) return (double)NAN;
     shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
-    if (shares && mde__objective_shares(e, objective, shares) && mde__check_mixture(e, weights, "mixture loss")) {
+    if (shares && mde__objective_shares(e, objective, shares) &&
+        mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
         loss = mde__objective_terms(e, shares, weights, NULL, gradient, NULL);
     }
     mde_release(e->context, shares);
@@ -13641,11 +14221,7 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
     int64_t n;
     int j;
     if (mde__bad(c)) return mde_context_status(c);
-    for (n = 0; n < mixtures; n++) {
-        char what[64];
-        snprintf(what, sizeof what, "mixture %lld", (long long)n);
-        if (!mde__check_mixture(e, weights + n * e->count, what)) return c->status;
-    }
+    if (mde__check_mixture(e, "mixture losses", mixtures, weights)) return c->status;
     sums = (double *)mde_alloc(c, (size_t)mixtures + 1, sizeof *sums);
     for (j = 0; sums && j < e->validations; j++) {
         const mde__validation *v = &e->validation[j];
@@ -13705,7 +14281,7 @@ MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const d
                  validation, e->validations - 1);
         return (double)NAN;
     }
-    if (!mde__check_mixture(e, weights, "new domain")) return (double)NAN;
+    if (mde__check_mixture(e, "new domain", 1, weights)) return (double)NAN;
     for (t = 0; t < v->tokens; t++) {
         double mixed = 0;
         for (i = 0; i < e->count; i++) mixed += weights[i] * (double)v->ratios[(size_t)i * v->stride + t];
@@ -13728,119 +14304,22 @@ MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const d
 
 /* ---- Exact minimum ---- */
 
-/* max over feasible v of g.(w - v): the mass goes to the smallest gradients first. Bounds f(w) - min f from above,
-   because f is convex. */
-static double mde__frank_wolfe_gap(int k, const double *g, const double *w, const double *lower, const double *upper)
-{
-    int taken[MDE_MAX_DOMAINS], i, round;
-    double left = 1, gap = 0;
-    for (i = 0; i < k; i++) {
-        taken[i] = 0;
-        left -= lower[i];
-        gap += g[i] * (w[i] - lower[i]);
-    }
-    for (round = 0; round < k && left > 0; round++) {
-        int best = -1;
-        double mass;
-        for (i = 0; i < k; i++) {
-            if (!taken[i] && (best < 0 || g[i] < g[best])) best = i;
-        }
-        taken[best] = 1;
-        mass = upper[best] - lower[best] < left ? upper[best] - lower[best] : left;
-        gap -= g[best] * mass;
-        left -= mass;
-    }
-    return gap > 0 ? gap : 0;
-}
-
-/* Minimises g.d + d'H d / 2 over sum d = 0, lower <= w + d <= upper by exact steps on the pair that violates the
-   optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. */
-static void mde__newton_step(int k, const double *g, const double *h, const double *w, const double *lower,
-                             const double *upper, double *d)
-{
-    double x[MDE_MAX_DOMAINS], q[MDE_MAX_DOMAINS]; /* where w + d is now, and the gradient there */
-    int i, step;
-    for (i = 0; i < k; i++) {
-        x[i] = w[i];
-        q[i] = g[i];
-    }
-    for (step = 0; step < 2000 * k; step++) {
-        int to = -1, from = -1;
-        double curvature, mass, room_to, room_from;
-        for (i = 0; i < k; i++) {
-            if (x[i] < upper[i] && (to < 0 || q[i] < q[to])) to = i;
-            if (x[i] > lower[i] && (from < 0 || q[i] > q[from])) from = i;
-        }
-        if (to < 0 || from < 0 || !(q[from] - q[to] >= 1e-13)) break;
-        curvature = h[to * k + to] + h[from * k + from] - 2 * h[to * k + from];
-        mass = (q[from] - q[to]) / (curvature > 1e-12 ? curvature : 1e-12);
-        room_to = upper[to] - x[to];
-        room_from = x[from] - lower[from];
-        if (mass > room_to) mass = room_to;
-        if (mass > room_from) mass = room_from;
-        /* Onto a bound exactly, so that the coordinate leaves the set of those that can move. */
-        x[to] = mass == room_to ? upper[to] : x[to] + mass;
-        x[from] = mass == room_from ? lower[from] : x[from] - mass;
-        for (i = 0; i < k; i++) q[i] += (h[i * k + to] - h[i * k + from]) * mass;
-    }
-    for (i = 0; i < k; i++) d[i] = x[i] - w[i];
-}
-
-static int mde__check_bounds(mde_context *c, int k, const double *lower_given, const double *upper_given, double *lower,
-                             double *upper)
-{
-    double low = 0, high = 0;
-    char a[32], b[32];
-    int i;
-    for (i = 0; i < k; i++) {
-        lower[i] = lower_given ? lower_given[i] : 0;
-        upper[i] = upper_given ? upper_given[i] : 1;
-        if (!(lower[i] >= 0 && lower[i] <= upper[i] && upper[i] <= 1)) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "bounds of weight %d are %s and %s; expected 0 <= lower <= upper <= 1", i,
-                     mde__number(a, lower[i]), mde__number(b, upper[i]));
-            return 0;
-        }
-        low += lower[i];
-        high += upper[i];
-    }
-    if (low > 1 + 1e-12 || high < 1 - 1e-12) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "bounds: lower ones sum to %s and upper ones to %s; no mixture lies between",
-                 mde__number(a, low), mde__number(b, high));
-        return 0;
-    }
-    return 1;
-}
-
-/* Rounding moves the sum of the weights by some 1e-16 a step; the largest free weight takes it back. */
-static void mde__restore_sum(int k, const double *lower, const double *upper, double *w)
-{
-    double sum = 0;
-    int i, largest = -1;
-    for (i = 0; i < k; i++) {
-        if (w[i] < lower[i]) w[i] = lower[i];
-        if (w[i] > upper[i]) w[i] = upper[i];
-        sum += w[i];
-        if (w[i] > lower[i] && w[i] < upper[i] && (largest < 0 || w[i] > w[largest])) largest = i;
-    }
-    if (largest >= 0) w[largest] += 1 - sum;
-}
-
 /* Adds the matrix of rank one to h after which the step d explains the change of the gradient (the symmetric update of
    rank one): where a sample misjudges the curvature is mostly along few experts, those with little weight. */
 static void mde__learn_curvature(int k, const double *d, const double *before, const double *after, double *h)
 {
-    double miss[MDE_MAX_DOMAINS], along = 0, misses = 0, length = 0;
+    double residual[MDE_MAX_DOMAINS], along = 0, residuals = 0, length = 0;
     int i, j;
     for (i = 0; i < k; i++) {
-        miss[i] = after[i] - before[i];
-        for (j = 0; j < k; j++) miss[i] -= h[i * k + j] * d[j];
-        along += miss[i] * d[i];
-        misses += miss[i] * miss[i];
+        residual[i] = after[i] - before[i];
+        for (j = 0; j < k; j++) residual[i] -= h[i * k + j] * d[j];
+        along += residual[i] * d[i];
+        residuals += residual[i] * residual[i];
         length += d[i] * d[i];
     }
-    if (!(fabs(along) > 1e-3 * sqrt(misses * length))) return;
+    if (!(fabs(along) > 1e-3 * sqrt(residuals * length))) return;
     for (i = 0; i < k; i++) {
-        for (j = 0; j < k; j++) h[i * k + j] += miss[i] * miss[j] / along;
+        for (j = 0; j < k; j++) h[i * k + j] += residual[i] * residual[j] / along;
     }
 }
 
@@ -13861,17 +14340,22 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
     if (!mde__bad(c) && !(fabs(out->loss) < 1e300)) {
         mde_fail(c, MDE_NOT_FINITE, "minimize: a token has probability 0 under every expert that the bounds allow");
     }
-    if (!mde__bad(c)) out->gap = mde__frank_wolfe_gap(k, g, out->weights, lower, upper);
+    if (!mde__bad(c)) out->gap = mde__simplex_gap(k, g, out->weights, lower, upper, d);
     out->iterations = 0;
     while (!mde__bad(c) && out->gap > tolerance && out->iterations < iterations) {
         double slope = 0, step = 1, loss = 0, gap;
         if (!known) mde__objective_terms(e, shares, out->weights, counts, g, h);
         known = 1;
-        mde__newton_step(k, g, h, out->weights, lower, upper, d);
-        for (i = 0; i < k; i++) slope += g[i] * d[i];
+        memcpy(trial, out->weights, (size_t)k * sizeof *trial);
+        memcpy(trial_g, g, (size_t)k * sizeof *g);
+        mde__simplex_quadratic(k, h, lower, upper, trial, trial_g);
+        for (i = 0; i < k; i++) {
+            d[i] = trial[i] - out->weights[i];
+            slope += g[i] * d[i];
+        }
         for (halvings = 0; halvings < (few ? 1 : 60); halvings++) {
-            for (i = 0; i < k; i++) trial[i] = out->weights[i] + step * d[i];
-            mde__restore_sum(k, lower, upper, trial);
+            for (i = 0; i < k; i++) trial[i] = mde__clip(out->weights[i] + step * d[i], lower[i], upper[i]);
+            mde__simplex_correct(k, lower, upper, trial);
             /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
             loss = mde__objective_terms(e, shares, trial, counts, trial_g, few ? NULL : h);
             if (loss <= out->loss + 1e-4 * step * slope + 1e-15 * fabs(out->loss)) break;
@@ -13883,7 +14367,7 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
             known = 0;
             continue;
         }
-        gap = mde__frank_wolfe_gap(k, trial_g, trial, lower, upper);
+        gap = mde__simplex_gap(k, trial_g, trial, lower, upper, d);
         if (few && !(gap <= 0.5 * out->gap)) {
             few = NULL;
             known = 0;
@@ -13899,19 +14383,7 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
     mde_arena_rewind(c, mark);
 }
 
-/* Inside the bounds, the same way between them for every weight. */
-static void mde__middle_of_bounds(int k, const double *lower, const double *upper, double *w)
-{
-    double room = 0, left = 1;
-    int i;
-    for (i = 0; i < k; i++) {
-        room += upper[i] - lower[i];
-        left -= lower[i];
-    }
-    for (i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
-}
-
-#define MDE__SAMPLE_LEAST 16384         /* tokens of a text of which a sample is taken: */
+#define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
 #define MDE__SAMPLE_RUN 16              /* so many, a cache line, */
 #define MDE__SAMPLE_SPAN 128            /* out of so many */
 
@@ -13922,12 +14394,12 @@ static int mde__sample_experts(const mde_experts *e, mde_experts *few)
     int i, j, large = 0;
     *few = *e;
     few->validation = NULL;
-    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_LEAST;
+    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
     if (large) few->validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few->validation);
     for (j = 0; few->validation && j < e->validations; j++) {
         const mde__validation *all = &e->validation[j];
         mde__validation *v = &few->validation[j];
-        size_t run = MDE__SAMPLE_RUN, span = all->tokens >= MDE__SAMPLE_LEAST ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
+        size_t run = MDE__SAMPLE_RUN, span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
         size_t rest = all->tokens % span, t, n;
         v->tokens = v->stride = all->tokens / span * run + (rest < run ? rest : run);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
@@ -13980,7 +14452,7 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     out->count = e->count;
     shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, desc->objective, shares) &&
-        mde__check_bounds(c, e->count, desc->lower, desc->upper, lower, upper)) {
+        mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
         mde__middle_of_bounds(e->count, lower, upper, out->weights);
         mde__minimize_by_samples(e, shares, lower, upper, tolerance, desc->iterations > 0 ? desc->iterations : 200,
                                  out);
@@ -14073,10 +14545,10 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     if (!desc) desc = &defaults;
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
     k = e->count;
-    if (desc->weights && !mde__check_mixture(e, desc->weights, "bootstrap")) return c->status;
+    if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r) &&
         mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
-        mde__check_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
+        mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
         weights = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)k, sizeof *weights);
@@ -14131,17 +14603,43 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
 MDE__COLD_END
 
 /* ======================================================================
-   13. REGRESSION
+   14. DENSE LINEAR ALGEBRA AND SMOOTH MINIMISATION
    ====================================================================== */
 
-/* From mixtures to losses, with as few runs as possible: ridge regression, Gaussian processes, and a Gaussian process
-   over all targets at once. The one idea: factor once, then read everything off the factor. Ridge takes every penalty's
-   leave-one-out error from one eigen-decomposition; a Gaussian process takes likelihood, gradient and predictions from
-   the inverse of its Cholesky factor; the joint process takes them from the eigenvectors of its two small factors.
-   Double precision throughout; each output of a matrix product is one chain of sums in order, so that the instruction
-   set does not show. */
+/* Double precision, small and dense: products, Cholesky factors and their inverses, eigenvectors, L-BFGS. Each output
+   of a matrix product is one chain of sums in order, so that the instruction set does not show. */
 
-/* ---- Dense algebra ---- */
+/* ---- Products ---- */
+
+/* Element (i, j) of a matrix is at[i * row + j * column]. */
+typedef struct mde__matrix { const double *at; int rows, columns; size_t row, column; } mde__matrix;
+
+/* Rows `stride` doubles apart. */
+static mde__matrix mde__strided(const double *at, int rows, int columns, size_t stride)
+{
+    mde__matrix a;
+    a.at = at;
+    a.rows = rows;
+    a.columns = columns;
+    a.row = stride;
+    a.column = 1;
+    return a;
+}
+
+static mde__matrix mde__dense(const double *at, int rows, int columns)
+{
+    return mde__strided(at, rows, columns, (size_t)columns);
+}
+
+static mde__matrix mde__transposed(mde__matrix a)
+{
+    mde__matrix t = a;
+    t.rows = a.columns;
+    t.columns = a.rows;
+    t.row = a.column;
+    t.column = a.row;
+    return t;
+}
 
 /* Which parts of a product's matrices are nothing but zeros, or not wanted. */
 enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGHT_UPPER = 8, MDE__OUT_LOWER = 16 };
@@ -14154,7 +14652,7 @@ static size_t mde__dense_work(int rows, int depth)
     return (size_t)depth * ((size_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS) + MDE__DENSE_ALIGN / sizeof(double);
 }
 
-/* count <= width vectors of length `depth` as a panel [depth][width], zeros beside the last. Element p of vector i is
+/* count <= width vectors of length `depth` as a panel [depth][width], zeros after the last. Element p of vector i is
    x[i * vector + p * step]. */
 static void mde__dense_pack(int width, int count, int depth, const double *x, size_t vector, size_t step, double *panel)
 {
@@ -14184,28 +14682,27 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
     }
 }
 
-/* out [rows, columns] += sign a b with a [rows, depth] at a[i a_row + p a_step] and b [depth, columns] at
-   b[p b_step + j b_column]; sign is 1 or -1 (or any factor). Each element of a b is one chain of sums in order of
-   depth. shape: MDE__LEFT_LOWER and so on. */
-static void mde__dense_product(int simd, int shape, int rows, int columns, int depth, double sign,
-                               const double *a, size_t a_row, size_t a_step, const double *b, size_t b_step,
-                               size_t b_column, double *out, size_t out_row, double *work)
+/* out [rows, columns] += sign a b with a [rows, depth], b [depth, columns] and rows of out `stride` doubles apart; sign
+   is 1 or -1 (or any factor). Each element of a b is one chain of sums in order of depth. shape: MDE__LEFT_LOWER and so
+   on. work: mde__dense_work(rows, depth), here and below of the largest product. */
+static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, mde__matrix b,
+                               double *out, size_t stride, double *work)
 {
+    int rows = a.rows, columns = b.columns, depth = a.columns, i, j, r;
     double edge[MDE__DENSE_ROWS * MDE__DENSE_COLUMNS];
     double *panel = work + (MDE__DENSE_ALIGN - (uintptr_t)work % MDE__DENSE_ALIGN) / sizeof(double);
     double *left = panel + (size_t)depth * MDE__DENSE_COLUMNS;
-    int i, j, r;
     for (i = 0; i < rows; i += MDE__DENSE_ROWS) {
         mde__dense_pack(MDE__DENSE_ROWS, rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, depth,
-                        a + (size_t)i * a_row, a_row, a_step, left + (size_t)i * (size_t)depth);
+                        a.at + (size_t)i * a.row, a.row, a.column, left + (size_t)i * (size_t)depth);
     }
     for (j = 0; j < columns; j += MDE__DENSE_COLUMNS) {
         int wide = columns - j < MDE__DENSE_COLUMNS ? columns - j : MDE__DENSE_COLUMNS;
-        mde__dense_pack(MDE__DENSE_COLUMNS, wide, depth, b + (size_t)j * b_column, b_column, b_step, panel);
+        mde__dense_pack(MDE__DENSE_COLUMNS, wide, depth, b.at + (size_t)j * b.column, b.column, b.row, panel);
         i = shape & MDE__OUT_LOWER ? j / MDE__DENSE_ROWS * MDE__DENSE_ROWS : 0;
         for (; i < rows; i += MDE__DENSE_ROWS) {
             int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = 0, to = depth;
-            double *here = out + (size_t)i * out_row + j;
+            double *here = out + (size_t)i * stride + j;
             const double *with = left + (size_t)i * (size_t)depth;
             if (shape & MDE__LEFT_UPPER) from = i;
             if ((shape & MDE__RIGHT_LOWER) && j > from) from = j;
@@ -14214,30 +14711,19 @@ static void mde__dense_product(int simd, int shape, int rows, int columns, int d
             if (from >= to) continue;
             if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
                 mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS,
-                                    here, out_row);
+                                    here, stride);
                 continue;
             }
             for (r = 0; r < high; r++) {
-                memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * out_row, (size_t)wide * sizeof *edge);
+                memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * stride, (size_t)wide * sizeof *edge);
             }
             mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS, edge,
                                 MDE__DENSE_COLUMNS);
             for (r = 0; r < high; r++) {
-                memcpy(here + (size_t)r * out_row, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
+                memcpy(here + (size_t)r * stride, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
             }
         }
     }
-}
-
-static double mde__clip(double x, double low, double high)
-{
-    return x < low ? low : x > high ? high : x;
-}
-
-/* Place of element (i, j) of a matrix with rows of n. */
-static size_t mde__cell(int i, int n, int j)
-{
-    return (size_t)i * (size_t)n + (size_t)j;
 }
 
 static double mde__inner(int n, const double *a, const double *b)
@@ -14247,6 +14733,8 @@ static double mde__inner(int n, const double *a, const double *b)
     for (i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
 }
+
+/* ---- Cholesky ---- */
 
 /* The halves one after the other, with L_21 = A_21 L_11^-T and (L^-1)_21 = -L_22^-1 L_21 L_11^-1 between them. */
 static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_t stride,
@@ -14258,20 +14746,20 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     size_t row = (size_t)half * sizeof(double);
     if (n <= MDE__DENSE_BLOCK) return mde__kernel_dense_factor(simd)(n, a, inverse, stride);
     if (!mde__factor_halves(simd, half, a, inverse, stride, work)) return 0;
-    mde__dense_product(simd, MDE__RIGHT_UPPER, rest, half, half, 1.0, a21, stride, 1, inverse, 1, stride, inverse21,
-                       stride, work);
+    mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__strided(a21, rest, half, stride),
+                       mde__transposed(mde__strided(inverse, half, half, stride)), inverse21, stride, work);
     for (i = 0; i < rest; i++) {
         memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, row);
         memset(inverse21 + (size_t)i * stride, 0, row);
     }
-    mde__dense_product(simd, MDE__OUT_LOWER, rest, rest, half, -1.0, a21, stride, 1, a21, 1, stride, a22, stride,
-                       work);
+    mde__dense_product(simd, MDE__OUT_LOWER, -1.0, mde__strided(a21, rest, half, stride),
+                       mde__transposed(mde__strided(a21, rest, half, stride)), a22, stride, work);
     if (!mde__factor_halves(simd, rest, a22, inverse21 + half, stride, work)) return 0;
     memset(product, 0, (size_t)rest * row);
-    mde__dense_product(simd, MDE__RIGHT_LOWER, rest, half, half, 1.0, a21, stride, 1, inverse, stride, 1, product,
-                       (size_t)half, work);
-    mde__dense_product(simd, MDE__LEFT_LOWER, rest, half, rest, -1.0, inverse21 + half, stride, 1, product,
-                       (size_t)half, 1, inverse21, stride, work);
+    mde__dense_product(simd, MDE__RIGHT_LOWER, 1.0, mde__strided(a21, rest, half, stride),
+                       mde__strided(inverse, half, half, stride), product, (size_t)half, work);
+    mde__dense_product(simd, MDE__LEFT_LOWER, -1.0, mde__strided(inverse21 + half, rest, rest, stride),
+                       mde__dense(product, rest, half), inverse21, stride, work);
     return 1;
 }
 
@@ -14289,13 +14777,36 @@ static void mde__inverse_from_factor(int simd, int n, double sign, const double 
 {
     size_t stride = (size_t)n;
     memset(full, 0, stride * stride * sizeof(double));
-    mde__dense_product(simd, MDE__LEFT_UPPER | MDE__OUT_LOWER, n, n, n, sign, inverse, 1, stride, inverse, stride, 1,
-                       full, stride, work);
+    mde__dense_product(simd, MDE__LEFT_UPPER | MDE__OUT_LOWER, sign, mde__transposed(mde__dense(inverse, n, n)),
+                       mde__dense(inverse, n, n), full, stride, work);
 }
 
-/* Householder's tridiagonal form T = Q' a Q of the symmetric a [n, n], which is destroyed: diagonal [n], beside [n],
-   and rows of `vectors` [n, n] = Q'. work [n]. */
-static void mde__tridiagonalise(int n, double *a, double *diagonal, double *beside, double *vectors, double *work)
+static void mde__mirror(int n, double *a)
+{
+    int i, j;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < i; j++) a[mde__cell(j, n, i)] = a[mde__cell(i, n, j)];
+    }
+}
+
+/* out = L^-T (L^-1 v) for inverse = L^-1. */
+static void mde__factor_solve(int simd, int n, const double *inverse, const double *v, double *half,
+                              double *out)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        const double *row = inverse + (size_t)i * (size_t)n;
+        half[i] = mde__kernel_dense_dot(simd)(i + 1, row, v);
+        out[i] = 0;
+        mde__kernel_dense_axpy(simd)(i + 1, half[i], row, out);
+    }
+}
+
+/* ---- Eigenvectors ---- */
+
+/* Householder's tridiagonal form T = Q' a Q of the symmetric a [n, n], which is destroyed: diagonal and off-diagonal
+   [n] each, and rows of `vectors` [n, n] = Q'. work [n]. */
+static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_diagonal, double *vectors, double *work)
 {
     size_t stride = (size_t)n;
     int i, j, k;
@@ -14303,11 +14814,11 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *besi
         double *v = a + (size_t)k * stride, norm, scale, half = 0;
         diagonal[k] = v[k];
         norm = sqrt(mde__inner(n - k - 1, v + k + 1, v + k + 1));
-        beside[k] = v[k + 1] > 0 ? -norm : norm;
-        v[k + 1] -= beside[k];
+        off_diagonal[k] = v[k + 1] > 0 ? -norm : norm;
+        v[k + 1] -= off_diagonal[k];
         scale = mde__inner(n - k - 1, v + k + 1, v + k + 1);
         scale = scale > 0 ? 2.0 / scale : 0;
-        v[k] = scale;       /* its place is free: the diagonal is copied */
+        v[k] = scale;       /* free: the diagonal is copied */
         for (i = k + 1; i < n; i++) {
             work[i] = scale * mde__inner(n - k - 1, a + (size_t)i * stride + k + 1, v + k + 1);
             half += 0.5 * scale * work[i] * v[i];
@@ -14320,10 +14831,10 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *besi
     }
     if (n > 1) {
         diagonal[n - 2] = a[(size_t)(n - 2) * stride + (size_t)(n - 2)];
-        beside[n - 2] = a[(size_t)(n - 2) * stride + (size_t)(n - 1)];
+        off_diagonal[n - 2] = a[(size_t)(n - 2) * stride + (size_t)(n - 1)];
     }
     diagonal[n - 1] = a[(size_t)(n - 1) * stride + (size_t)(n - 1)];
-    beside[n - 1] = 0;
+    off_diagonal[n - 1] = 0;
     for (i = 0; i < n; i++) {
         for (j = 0; j < n; j++) vectors[(size_t)i * stride + (size_t)j] = i == j;
     }
@@ -14341,19 +14852,19 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *besi
    not converge, as for input that is not finite. */
 static int mde__eigen(int n, double *a, double *values, double *vectors, double *work)
 {
-    double *beside = work + n, norm = 0;
+    double *off_diagonal = work + n, norm = 0;
     int low, high = n - 1, k, steps = 0;
-    mde__tridiagonalise(n, a, values, beside, vectors, work);
+    mde__tridiagonalise(n, a, values, off_diagonal, vectors, work);
     for (k = 0; k < n; k++) {
-        double size = fabs(values[k]) + fabs(beside[k]);
+        double size = fabs(values[k]) + fabs(off_diagonal[k]);
         if (!(size < (double)INFINITY)) return 0;
         if (size > norm) norm = size;
     }
     while (high > 0) {
         double delta, shift, x, z;
         for (low = high; low > 0; low--) {
-            if (fabs(beside[low - 1]) <= 1e-16 * norm) {
-                beside[low - 1] = 0;
+            if (fabs(off_diagonal[low - 1]) <= 1e-16 * norm) {
+                off_diagonal[low - 1] = 0;
                 break;
             }
         }
@@ -14363,25 +14874,25 @@ static int mde__eigen(int n, double *a, double *values, double *vectors, double 
         }
         if (++steps > 60 * n) return 0;
         delta = 0.5 * (values[high - 1] - values[high]);
-        x = beside[high - 1];
+        x = off_diagonal[high - 1];
         z = sqrt(delta * delta + x * x);
         shift = values[high] - x * (x / (delta + (delta > 0 ? z : -z)));
         x = values[low] - shift;
-        z = beside[low];
+        z = off_diagonal[low];
         for (k = low; k < high; k++) {
             double r = sqrt(x * x + z * z), cosine = r > 0 ? x / r : 1, sine = r > 0 ? z / r : 0;
-            double first = values[k], second = values[k + 1], between = beside[k];
+            double first = values[k], second = values[k + 1], between = off_diagonal[k];
             double cross = 2.0 * cosine * sine * between;
             double *upper = vectors + (size_t)k * (size_t)n, *lower = upper + n;
             int j;
-            if (k > low) beside[k - 1] = r;
+            if (k > low) off_diagonal[k - 1] = r;
             values[k] = cosine * cosine * first + cross + sine * sine * second;
             values[k + 1] = sine * sine * first - cross + cosine * cosine * second;
-            beside[k] = cosine * sine * (second - first) + (cosine * cosine - sine * sine) * between;
+            off_diagonal[k] = cosine * sine * (second - first) + (cosine * cosine - sine * sine) * between;
             if (k < high - 1) {
-                x = beside[k];
-                z = sine * beside[k + 1];
-                beside[k + 1] *= cosine;
+                x = off_diagonal[k];
+                z = sine * off_diagonal[k + 1];
+                off_diagonal[k + 1] *= cosine;
             }
             for (j = 0; j < n; j++) {
                 double u = upper[j], v = lower[j];
@@ -14393,7 +14904,7 @@ static int mde__eigen(int n, double *a, double *values, double *vectors, double 
     return 1;
 }
 
-/* ---- Minimisation without bounds ---- */
+/* ---- Smooth minimisation without bounds ---- */
 
 /* Value at theta, with its gradient; not finite where the function is not defined. */
 typedef double mde__smooth_fn(const double *theta, double *gradient, void *user);
@@ -14474,85 +14985,7 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
     return value;
 }
 
-/* ---- Covariance functions ---- */
-
-/* Covariance of two inputs at squared distance `square` (in length scales), signal variance 1, and g with
-   d covariance / d x_k = -g (x_k - x'_k) / length_k^2,
-   d covariance / d log length_k = g (x_k - x'_k)^2 / length_k^2. */
-static double mde__covariance(mde_kernel kernel, double square, double *g)
-{
-    double s, e;
-    if (kernel == MDE_RBF) return *g = mde__exp(-0.5 * square);
-    if (kernel == MDE_MATERN32) {
-        s = sqrt(3.0 * square);
-        e = mde__exp(-s);
-        *g = 3.0 * e;
-        return (1.0 + s) * e;
-    }
-    s = sqrt(5.0 * square);
-    e = mde__exp(-s);
-    *g = (5.0 / 3.0) * (1.0 + s) * e;
-    return (1.0 + s + s * s / 3.0) * e;
-}
-
-/* Covariances k [rows, n] of inputs a [rows, d] (at a stride) with b given as columns [d, n], all divided by their
-   length scales; and their g unless NULL. triangle = 1: row i only up to column i. */
-static void mde__covariances(int simd, mde_kernel kernel, int rows, int n, int d, const double *a,
-                             int stride, const double *columns, int triangle, double *k, double *g)
-{
-    int i;
-    for (i = 0; i < rows; i++) {
-        size_t at = (size_t)i * (size_t)n;
-        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : n, d, a + (size_t)i * (size_t)stride, columns, n, k + at,
-                            g ? g + at : NULL);
-    }
-}
-
-static void mde__mirror(int n, double *a)
-{
-    int i, j;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < i; j++) a[mde__cell(j, n, i)] = a[mde__cell(i, n, j)];
-    }
-}
-
-/* Inputs divided by length scales exp(theta), as rows z [n, d] and as columns [d, n]. */
-static void mde__scale_inputs(int n, int d, int isotropic, const double *x, const double *theta, double *z,
-                              double *columns)
-{
-    int i, q;
-    for (q = 0; q < d; q++) {
-        double inverse = mde__exp(-theta[isotropic ? 0 : q]);
-        for (i = 0; i < n; i++) {
-            double scaled = x[mde__cell(i, d, q)] * inverse;
-            if (z) z[mde__cell(i, d, q)] = scaled;
-            columns[mde__cell(q, n, i)] = scaled;
-        }
-    }
-}
-
-/* Adds sum_i>j s_ij (z_iq - z_jq)^2 to gradient[q], or all of them to gradient[0]: sum_i z_iq^2 (s 1 + s' 1)_i -
-   2 z_iq (s z)_iq, one matrix product with s [n, n], of which what lies below the diagonal is read (some of the rest is
-   overwritten). z [n, d] at a stride; sz [n, d]; sums, ones [n]; work of a product. */
-static void mde__length_gradient(int simd, int n, int d, int isotropic, double *s, const double *z,
-                                 int stride, double *sz, double *sums, double *ones, double *work, double *gradient)
-{
-    int i, q;
-    memset(sz, 0, (size_t)n * (size_t)d * sizeof(double));
-    for (i = 0; i < n; i++) {
-        double *row = s + (size_t)i * (size_t)n;
-        for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
-        ones[i] = 1;
-        sums[i] = mde__kernel_dense_dot(simd)(i, row, ones);
-        mde__kernel_dense_axpy(simd)(i, 1.0, row, sums);
-    }
-    mde__dense_product(simd, MDE__LEFT_LOWER, n, d, n, 1.0, s, (size_t)n, 1, z, (size_t)stride, 1, sz, (size_t)d,
-                       work);
-    for (i = 0; i < n; i++) {
-        const double *at = z + (size_t)i * (size_t)stride, *other = sz + (size_t)i * (size_t)d;
-        for (q = 0; q < d; q++) gradient[isotropic ? 0 : q] += at[q] * (at[q] * sums[i] - 2.0 * other[q]);
-    }
-}
+/* ---- Normal distribution ---- */
 
 #define MDE__LEVEL_90 1.6448536269514722    /* of a normal distribution, 90 % lie within so many sds */
 
@@ -14574,10 +15007,566 @@ static double mde__normal_below(double z)
     return 0.5 + density * sum;
 }
 
+/* ======================================================================
+   15. REGRESSORS
+   ====================================================================== */
+
+/* From mixtures to losses, with as few runs as possible. A regressor is a struct, the functions that work on it, and a
+   row; each part below begins with its mathematics and ends with its row. The one idea of most: factor once, then read
+   everything off the factor. Ridge takes every penalty's leave-one-out error from one eigen-decomposition; a Gaussian
+   process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process takes
+   them from the eigenvectors of its two small factors.
+
+   A constant that says "tuned on RegMix" was chosen by how well the public RegMix runs were predicted, their test runs
+   among them: the figures of the README's table of these runs are to that extent not held out. */
+
+/* ---- What all have in common ---- */
+
+typedef struct mde__regressor_kind mde__regressor_kind;
+
+struct mde_regressor {
+    mde_context *context;
+    const mde__regressor_kind *kind;
+    void *state;                /* the kind's own struct */
+    int n, d, m;                /* runs, features given, targets */
+    int used;                   /* features that vary */
+    int noises;                 /* features that are inputs of the noise, the last ones given */
+    int *index;                 /* [d] index among those used; -1: constant, or an input of the noise */
+    double *shift, *scale;      /* [d] */
+    double *x;                  /* [n, used] standardised */
+    double *noise_x;            /* [n, noises] */
+    double *target_mean, *target_sd;   /* [m]; sd 0 when a target is constant: it is predicted without a fit */
+    double *y;                  /* [m, n] standardised; 0 where constant */
+    double *left_out;           /* [n, m] predictions of runs by models without them */
+};
+
+/* A kind of regressor is one row. `fit` allocates nothing, since targets are fitted side by side, those of several
+   regressors too. */
+struct mde__regressor_kind {
+    const char *name;
+    int features, expert_features;      /* MDE_FEATURE_* when a surrogate's user names none; what experts add to them */
+    int joint;                          /* 1: all targets are fitted at once, as number 0 */
+    int noise_inputs;                   /* 1: features may be inputs of the noise */
+    int largest_rank;                   /* of mde_fit_desc; 0: the number of targets */
+    /* Allocates the state, and does once what all targets share. x [n, d] and y [n, m] as given. */
+    mde_status (*start)(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y);
+    size_t (*work)(const mde_regressor *r);             /* doubles that fit takes */
+    /* One target that is not constant, and its column of left_out; returns 0 when its numbers are not finite. */
+    int (*fit)(mde_regressor *r, int target, double *work);
+    const char *failure;                /* what to say then */
+    size_t (*predict_work)(const mde_regressor *r, int rows);
+    /* Means and sds (may be NULL) [rows, m] of standardised x [rows, used]; constant targets are filled in already. */
+    void (*predict)(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean, double *sd,
+                    double *work);
+    /* d mean / d x of a target that is not constant, at standardised x; slope [used] comes zeroed, work as for one row.
+       NULL: there is none. */
+    void (*gradient)(const mde_regressor *r, int target, const double *x, double *slope, double *work);
+    double (*log_likelihood)(const mde_regressor *r, int target);              /* of standardised targets, or NULL */
+    double (*length_scale)(const mde_regressor *r, int target, int index);     /* or NULL */
+    void (*release)(mde_regressor *r);                  /* of the state, which may be half made */
+};
+
+/* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
+   says both how large a workspace is and where its arrays lie. */
+typedef struct mde__workspace { double *start; size_t used; } mde__workspace;
+
+static double *mde__take(mde__workspace *b, size_t count)
+{
+    double *at = b->start ? b->start + b->used : NULL;
+    b->used += count;
+    return at;
+}
+
+/* The standardised targets of one loss, [n]. */
+static const double *mde__target(const mde_regressor *r, int target)
+{
+    return r->y + (size_t)target * (size_t)r->n;
+}
+
+/* Stores the prediction, standardised, of a run by a fit without it. */
+static void mde__leave_out(mde_regressor *r, int target, int run, double value)
+{
+    r->left_out[mde__cell(run, r->m, target)] = r->target_mean[target] + r->target_sd[target] * value;
+}
+
+/* Prediction of a run by a fit without it, to first order, from its prediction with it. Near 1 the leverage says
+   little: it is held below 0.9. */
+static double mde__left_out(double y, double fit, double leverage)
+{
+    return y - (y - fit) / (1.0 - (leverage < 0.9 ? leverage : 0.9));
+}
+
+/* The first number that is not finite is an error that names its row and column, both from 0. */
+static mde_status mde__check_table(mde_context *c, const char *what, int n, int columns, const double *table)
+{
+    char number[32];
+    size_t i, count = (size_t)n * (size_t)columns;
+    for (i = 0; i < count; i++) {
+        if (!(fabs(table[i]) < (double)INFINITY)) {
+            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
+                            i % (size_t)columns, mde__number(number, table[i]));
+        }
+    }
+    return MDE_OK;
+}
+
+/* Mean and standard deviation of a column; sd 0 when all its numbers agree to rounding. */
+static void mde__moments(int n, const double *column, size_t stride, double *mean, double *sd)
+{
+    double low = column[0], high = column[0], sum = 0, squares = 0, largest;
+    int i;
+    for (i = 0; i < n; i++) {
+        double v = column[(size_t)i * stride];
+        if (v < low) low = v;
+        if (v > high) high = v;
+        sum += v;
+    }
+    largest = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
+    if (high - low <= 1e-13 * largest) {
+        *mean = 0.5 * (low + high);
+        *sd = 0;
+        return;
+    }
+    *mean = sum / n;
+    for (i = 0; i < n; i++) {
+        double deviation = column[(size_t)i * stride] - *mean;
+        squares += deviation * deviation;
+    }
+    *sd = sqrt(squares / n);
+}
+
+/* Standardised features [n, used] of x [n, d], and the inputs of the noise [n, noises], each 0 or more, as they are. */
+static mde_status mde__standardise(const mde_regressor *r, int n, const double *x, double *out, double *noise_x)
+{
+    char number[32];
+    int i, q;
+    for (i = 0; i < n; i++) {
+        for (q = 0; q < r->d; q++) {
+            double v = x[mde__cell(i, r->d, q)];
+            if (r->index[q] >= 0) out[mde__cell(i, r->used, r->index[q])] = (v - r->shift[q]) / r->scale[q];
+            if (q < r->d - r->noises) continue;
+            if (!(v >= 0)) {
+                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 "
+                                "or more", q, i, mde__number(number, v));
+            }
+            *noise_x++ = v;
+        }
+    }
+    return MDE_OK;
+}
+
+/* Whether runs a and b are repeats of one mixture. */
+static int mde__same_mixture(int k, const double *weights, int a, int b)
+{
+    int q;
+    for (q = 0; q < k; q++) {
+        if (fabs(weights[mde__cell(a, k, q)] - weights[mde__cell(b, k, q)]) > 1e-9) return 0;
+    }
+    return 1;
+}
+
+/* The first run with the weights of run i: repeated runs share one. */
+static int mde__first_like(int k, const double *weights, int i)
+{
+    int first = 0;
+    while (first < i && !mde__same_mixture(k, weights, first, i)) first++;
+    return first;
+}
+
+/* Folds of equal sizes, as far as repeated runs, which stay together, allow: each mixture goes to the smallest fold.
+   weights [n, k]; NULL: no run repeats another. Returns the number of folds. */
+static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
+{
+    mde_random random = mde_random_start(seed, 0x666f6c64);
+    int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
+    int *size = (int *)mde_alloc(c, (size_t)folds + (size_t)n, sizeof(int));
+    int i, f, used = 0;
+    if (order && size) {
+        int *repeats = size + folds;    /* of the mixture whose first run it is */
+        for (i = 0; i < n; i++) repeats[weights ? mde__first_like(k, weights, i) : i]++;
+        mde_random_permutation(&random, n, order);
+        for (i = 0; i < n; i++) {
+            int run = (int)order[i], smallest = 0;
+            if (repeats[run] == 0) continue;
+            for (f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
+            fold[run] = smallest;
+            size[smallest] += repeats[run];
+        }
+        for (i = 0; i < n && weights; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+        for (f = 0; f < folds; f++) used += size[f] > 0;
+    }
+    mde_release(c, size);
+    mde_release(c, order);
+    return used;
+}
+
+/* ---- Ridge ---- */
+
+/* Minimises |y - X b|^2 + n p |b|^2 with X = sum_r sqrt(e_r) u_r v_r': directions v, eigenvalues e of X'X and scores
+   z = X v give, for every penalty p at once, the coefficients, the leverages h_i = 1/n + sum_r z_ir^2 / (e_r + n p) and
+   so the exact leave-one-out errors (y_i - fit_i) / (1 - h_i). The 1/n counts the intercept. */
+
+typedef struct mde__ridge {
+    int rank;
+    double given;               /* penalty of the description; 0: to be chosen */
+    double *scores;             /* [n, rank] */
+    double *directions;         /* [rank, used] orthonormal rows */
+    double *eigenvalues;        /* [rank] of X'X */
+    double *target;             /* [m, n] less their means */
+    double *coefficients;       /* [m, used] */
+    double *penalty;            /* [m] a run */
+    double *residual;           /* [m] noise variance */
+} mde__ridge;
+
+/* What one target's errors are made of: products [rank] are its with the scores. */
+typedef struct mde__ridge_fit { int n, rank; const double *scores, *eigenvalues, *products, *y; } mde__ridge_fit;
+
+/* Sum of the squared leave-one-out errors at one penalty; NaN where a run has leverage 1. residual, the noise variance,
+   and errors [n] may be NULL. */
+static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
+{
+    double total = 0, noise = 0;
+    int i, k;
+    for (i = 0; i < f->n; i++) {
+        const double *row = f->scores + mde__cell(i, f->rank, 0);
+        double fit = 0, leverage = 1.0 / f->n, error;
+        for (k = 0; k < f->rank; k++) {
+            double weight = row[k] / (f->eigenvalues[k] + f->n * penalty);
+            fit += weight * f->products[k];
+            leverage += weight * row[k];
+        }
+        if (!(1.0 - leverage > 1e-12)) return (double)NAN;
+        error = (f->y[i] - fit) / (1.0 - leverage);
+        total += error * error;
+        noise += error * error * (1.0 - leverage);
+        if (errors) errors[i] = error;
+    }
+    if (residual) *residual = noise / f->n; /* the variance of error_i is noise / (1 - h_i) when the model is right */
+    return total;
+}
+
+/* Decades of the penalty a run: below, X'X may be singular to rounding; above, the fit is the mean. */
+#define MDE__RIDGE_LOWEST (-6.0)
+#define MDE__RIDGE_HIGHEST 4.0
+#define MDE__RIDGE_STEPS 40
+
+static double mde__ridge_error(const mde__ridge_fit *f, double decade)
+{
+    return mde__ridge_leave_one_out(f, mde__exp(decade * 2.302585092994045684), NULL, NULL);
+}
+
+/* The penalty with the smallest leave-one-out error: a grid of quarter decades, then golden sections around its
+   best. */
+static double mde__ridge_choose(const mde__ridge_fit *f)
+{
+    const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
+    double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
+    double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
+    int i;
+    for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
+        double decade = MDE__RIDGE_LOWEST + step * i, error = mde__ridge_error(f, decade);
+        if (error < best) {
+            best = error;
+            chosen = decade;
+        }
+    }
+    low = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
+    high = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
+    a = high - golden * (high - low);
+    b = low + golden * (high - low);
+    at_a = mde__ridge_error(f, a);
+    at_b = mde__ridge_error(f, b);
+    for (i = 0; i < 20; i++) {
+        if (at_a < best) {
+            best = at_a;
+            chosen = a;
+        }
+        if (at_b < best) {
+            best = at_b;
+            chosen = b;
+        }
+        if (at_a < at_b) {
+            high = b;
+            b = a;
+            at_b = at_a;
+            a = high - golden * (high - low);
+            at_a = mde__ridge_error(f, a);
+        } else {
+            low = a;
+            a = b;
+            at_a = at_b;
+            b = low + golden * (high - low);
+            at_b = mde__ridge_error(f, b);
+        }
+    }
+    return mde__exp(chosen * ln10);
+}
+
+/* Directions, eigenvalues and scores from the smaller of X'X and X X'. */
+static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
+{
+    mde_context *c = r->context;
+    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, k, kept = 0;
+    double *square = mde__doubles(c, (size_t)size, (size_t)size);
+    double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
+    double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
+    double *transposed = wide ? mde__doubles(c, (size_t)d, (size_t)n) : NULL;
+    double *pack = mde__doubles(c, 1, mde__dense_work(size, wide ? d : n));
+    if (!mde__bad(c) && size > 0) {
+        mde__matrix x = mde__dense(r->x, n, d), across = mde__transposed(x);
+        for (i = 0; wide && i < n; i++) {
+            for (k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
+        }
+        mde__dense_product(c->simd, 0, 1.0, wide ? x : across, wide ? across : x, square, (size_t)size, pack);
+        if (!mde__eigen(size, square, values, vectors, work)) {
+            mde_fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
+        }
+    }
+    if (!mde__bad(c)) {
+        for (k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
+        for (k = 0; k < size; k++) {
+            double *direction = s->directions + mde__cell(kept, d, 0);
+            const double *vector = vectors + mde__cell(k, size, 0);
+            if (!(values[k] > 1e-15 * largest)) continue;
+            s->eigenvalues[kept] = values[k];
+            if (wide) {
+                double root = sqrt(values[k]);
+                for (i = 0; i < d; i++) direction[i] = mde__inner(n, transposed + mde__cell(i, n, 0), vector) / root;
+                for (i = 0; i < n; i++) s->scores[mde__cell(i, size, kept)] = root * vector[i];
+            } else {
+                for (i = 0; i < d; i++) direction[i] = vector[i];
+                for (i = 0; i < n; i++) {
+                    s->scores[mde__cell(i, size, kept)] = mde__inner(d, r->x + mde__cell(i, d, 0), vector);
+                }
+            }
+            kept++;
+        }
+        for (i = 1; i < n && kept < size; i++) {
+            memmove(s->scores + mde__cell(i, kept, 0), s->scores + mde__cell(i, size, 0),
+                    (size_t)kept * sizeof(double));
+        }
+        s->rank = kept;
+    }
+    mde_release(c, pack);
+    mde_release(c, transposed);
+    mde_release(c, work);
+    mde_release(c, values);
+    mde_release(c, vectors);
+    mde_release(c, square);
+    return mde_context_status(c);
+}
+
+static mde_status mde__ridge_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+{
+    mde_context *c = r->context;
+    mde__ridge *s = (mde__ridge *)mde_alloc(c, 1, sizeof *s);
+    size_t n = (size_t)r->n, m = (size_t)r->m, d = (size_t)r->used, size = d < n ? d : n;
+    int i, j;
+    (void)x;
+    r->state = s;
+    if (!s) return mde_context_status(c);
+    s->given = desc->penalty;
+    s->scores = mde__doubles(c, n, size);
+    s->directions = mde__doubles(c, size, d);
+    s->eigenvalues = mde__doubles(c, size, 1);
+    s->target = mde__doubles(c, m, n);
+    s->coefficients = mde__doubles(c, m, d);
+    s->penalty = mde__doubles(c, m, 1);
+    s->residual = mde__doubles(c, m, 1);
+    for (j = 0; j < r->m && !mde__bad(c); j++) {
+        for (i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
+    }
+    return mde__bad(c) ? mde_context_status(c) : mde__ridge_decompose(r, s);
+}
+
+static size_t mde__ridge_work(const mde_regressor *r)
+{
+    return (size_t)r->used + (size_t)r->n;
+}
+
+static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
+{
+    mde__ridge *s = (mde__ridge *)r->state;
+    double *products = work, *errors = products + r->used;
+    int n = r->n, d = r->used, i, k;
+    mde__ridge_fit f;
+    f.n = n;
+    f.rank = s->rank;
+    f.scores = s->scores;
+    f.eigenvalues = s->eigenvalues;
+    f.products = products;
+    f.y = s->target + mde__cell(target, n, 0);
+    for (k = 0; k < s->rank; k++) products[k] = 0;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
+    }
+    s->penalty[target] = s->given > 0 ? s->given : mde__ridge_choose(&f);
+    if (!(mde__ridge_leave_one_out(&f, s->penalty[target], s->residual + target, errors) < (double)INFINITY)) return 0;
+    for (i = 0; i < n; i++) r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + f.y[i] - errors[i];
+    for (k = 0; k < s->rank; k++) {
+        double weight = products[k] / (s->eigenvalues[k] + n * s->penalty[target]);
+        for (i = 0; i < d; i++) s->coefficients[mde__cell(target, d, i)] += weight * s->directions[mde__cell(k, d, i)];
+    }
+    return 1;
+}
+
+static size_t mde__no_work(const mde_regressor *r, int rows)
+{
+    (void)r;
+    (void)rows;
+    return 0;
+}
+
+/* The variance of a run at x is noise (1 + 1/n + x' (X'X + n penalty)^-1 x), in which a direction that no run has moved
+   along has eigenvalue 0. */
+static void mde__ridge_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
+                               double *sd, double *work)
+{
+    const mde__ridge *s = (const mde__ridge *)r->state;
+    int i, j, k, d = r->used;
+    (void)noise_x;
+    (void)work;
+    for (i = 0; i < rows; i++, x += d) {
+        for (j = 0; j < r->m; j++) {
+            double ridge = r->n * s->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond;
+            if (!(r->target_sd[j] > 0)) continue;
+            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + mde__inner(d, s->coefficients + mde__cell(j, d, 0), x);
+            if (!sd) continue;
+            beyond = mde__inner(d, x, x);
+            for (k = 0; k < s->rank; k++) {
+                double along = mde__inner(d, s->directions + mde__cell(k, d, 0), x);
+                leverage += along * along / (s->eigenvalues[k] + ridge);
+                beyond -= along * along;
+            }
+            if (s->rank < d && beyond > 0) leverage += beyond / ridge;
+            sd[mde__cell(i, r->m, j)] = sqrt(s->residual[j] * leverage);
+        }
+    }
+}
+
+static void mde__ridge_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const mde__ridge *s = (const mde__ridge *)r->state;
+    (void)x;
+    (void)work;
+    memcpy(slope, s->coefficients + mde__cell(target, r->used, 0), (size_t)r->used * sizeof *slope);
+}
+
+static void mde__ridge_release(mde_regressor *r)
+{
+    mde__ridge *s = (mde__ridge *)r->state;
+    mde_release(r->context, s->scores);
+    mde_release(r->context, s->directions);
+    mde_release(r->context, s->eigenvalues);
+    mde_release(r->context, s->target);
+    mde_release(r->context, s->coefficients);
+    mde_release(r->context, s->penalty);
+    mde_release(r->context, s->residual);
+}
+
+static const mde__regressor_kind mde__ridge_kind = {
+    "ridge", MDE_FEATURE_LOG, MDE_FEATURE_OWN, 0, 0, 0,
+    mde__ridge_start, mde__ridge_work, mde__ridge_fit_target, "a run has leverage 1; give a larger penalty",
+    mde__no_work, mde__ridge_predict, mde__ridge_gradient, NULL, NULL, mde__ridge_release
+};
+
+/* ---- Covariance functions, and priors of what Gaussian processes fit ---- */
+
+/* Covariance of two inputs at squared distance `square` (in length scales), signal variance 1, and g with
+   d covariance / d x_k = -g (x_k - x'_k) / length_k^2,
+   d covariance / d log length_k = g (x_k - x'_k)^2 / length_k^2. */
+static double mde__covariance(mde_kernel kernel, double square, double *g)
+{
+    double s, e;
+    if (kernel == MDE_RBF) return *g = mde__exp(-0.5 * square);
+    if (kernel == MDE_MATERN32) {
+        s = sqrt(3.0 * square);
+        e = mde__exp(-s);
+        *g = 3.0 * e;
+        return (1.0 + s) * e;
+    }
+    s = sqrt(5.0 * square);
+    e = mde__exp(-s);
+    *g = (5.0 / 3.0) * (1.0 + s) * e;
+    return (1.0 + s + s * s / 3.0) * e;
+}
+
+/* n inputs of d features in length scales exp(theta) [d], as rows z [n, d] (may be NULL) and as columns [d, n]. */
+typedef struct mde__scaled { int n, d; double *z, *columns; } mde__scaled;
+
+static void mde__scale_inputs(const mde__scaled *s, const double *x, const double *theta)
+{
+    int i, q;
+    for (q = 0; q < s->d; q++) {
+        double inverse = mde__exp(-theta[q]);
+        for (i = 0; i < s->n; i++) {
+            double scaled = x[mde__cell(i, s->d, q)] * inverse;
+            if (s->z) s->z[mde__cell(i, s->d, q)] = scaled;
+            s->columns[mde__cell(q, s->n, i)] = scaled;
+        }
+    }
+}
+
+/* Covariances k [a.n, b.n] of inputs a with inputs b; and their g unless NULL. triangle = 1: row i only up to
+   column i. */
+static void mde__covariances(int simd, mde_kernel kernel, const mde__scaled *a, const mde__scaled *b,
+                             int triangle, double *k, double *g)
+{
+    int i;
+    for (i = 0; i < a->n; i++) {
+        size_t at = mde__cell(i, b->n, 0);
+        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns, b->n,
+                            k + at, g ? g + at : NULL);
+    }
+}
+
+/* Adds sum_i>j s_ij (z_iq - z_jq)^2 to gradient[q]: sum_i z_iq^2 (s 1 + s' 1)_i - 2 z_iq (s z)_iq, one matrix product
+   with s [n, n], of which what lies below the diagonal is read (some of the rest is overwritten). sz [n, d]; sums,
+   ones [n]; work of a product. */
+static void mde__length_gradient(int simd, const mde__scaled *in, double *s, double *sz,
+                                 double *sums, double *ones, double *work, double *gradient)
+{
+    int n = in->n, d = in->d, i, q;
+    memset(sz, 0, (size_t)n * (size_t)d * sizeof(double));
+    for (i = 0; i < n; i++) {
+        double *row = s + mde__cell(i, n, 0);
+        for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
+        ones[i] = 1;
+        sums[i] = mde__kernel_dense_dot(simd)(i, row, ones);
+        mde__kernel_dense_axpy(simd)(i, 1.0, row, sums);
+    }
+    mde__dense_product(simd, MDE__LEFT_LOWER, 1.0, mde__dense(s, n, n), mde__dense(in->z, n, d), sz, (size_t)d,
+                       work);
+    for (i = 0; i < n; i++) {
+        const double *at = in->z + mde__cell(i, d, 0), *other = sz + mde__cell(i, d, 0);
+        for (q = 0; q < d; q++) gradient[q] += at[q] * (at[q] * sums[i] - 2.0 * other[q]);
+    }
+}
+
+/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: adds scale d mean / d x = -scale sum_i alpha_i signal g_i
+   (x - x_i) / length^2 to slope [d]. x as one row in length scales, runs as columns, theta the log lengths. */
+static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const mde__scaled *runs, const double *theta,
+                                  const double *alpha, double signal, double scale, double *slope)
+{
+    int i, q, d = x->d, n = runs->n;
+    for (i = 0; i < n; i++) {
+        double square = 0, g, weight;
+        for (q = 0; q < d; q++) {
+            double difference = x->z[q] - runs->columns[mde__cell(q, n, i)];
+            square += difference * difference;
+        }
+        mde__covariance(kernel, square, &g);
+        weight = scale * alpha[i] * g * signal;
+        for (q = 0; q < d; q++) {
+            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp(-theta[q]);
+        }
+    }
+}
+
 /* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
    standardised inputs grow with sqrt(d), and so does the middle of the length scales (as in Hvarfner et al. 2024).
    Noise is 0.14 of the targets' sd, give or take a factor of 4.5: when narrower, the joint process, which has as many
-   such terms as targets, prefers short length scales to noise. */
+   such terms as targets, prefers short length scales to noise. Tuned on RegMix. */
 #define MDE__LENGTH_MIDDLE(d) (0.5 * mde__log((double)((d) > 1 ? (d) : 1)) + 1.4)
 #define MDE__LENGTH_SPREAD 1.0
 #define MDE__SIGNAL_MIDDLE 0.0
@@ -14589,9 +15578,9 @@ static double mde__normal_below(double z)
 /* Minus the logarithm of a normal prior without its constant; adds its derivative to *gradient. */
 static double mde__prior(double theta, double middle, double spread, double *gradient)
 {
-    double away = (theta - middle) / spread;
-    *gradient += away / spread;
-    return 0.5 * away * away;
+    double deviation = (theta - middle) / spread;
+    *gradient += deviation / spread;
+    return 0.5 * deviation * deviation;
 }
 
 /* Start number `restart` of the maximisation: the first in the middle of the prior, the others around it. */
@@ -14601,27 +15590,24 @@ static double mde__prior_draw(mde_random *random, int restart, double middle, do
     return restart == 0 ? middle : middle + 0.7 * spread * normal;
 }
 
+#define MDE__RESTARTS 2
+
 /* ---- Gaussian process of one target ---- */
 
-#define MDE__MOST_GROUPS 8
-/* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all. */
-#define MDE__GP_SAMPLE 160
-#define MDE__GP_TOLERANCE 1e-5          /* of a log posterior of hundreds: far below what the data can tell apart */
-
-/* y = mean + f + noise with f ~ GP(0, covariance), the covariance a product or a sum of one kernel a group of features.
-   The constant mean is the generalised least squares estimate, so its uncertainty is part of the prediction's. theta:
-   log length scales, log signal variances (one, or one a group when they are added), log noise variance, log slopes of
-   the noise variance along the noise inputs. */
+/* y = mu + f + noise, f ~ GP(0, s k(x, x')), K = s k + diag(noise). The constant mu is the generalised least squares
+   estimate 1'K^-1 y / 1'K^-1 1, so its uncertainty is part of the prediction's. With alpha = K^-1 (y - mu) the log
+   marginal likelihood is
+     log p = -n/2 log 2 pi - 1/2 (y - mu)' alpha - 1/2 log det K,
+     d log p / d theta = 1/2 tr((alpha alpha' - K^-1) dK / d theta);
+   mu is at its optimum and adds nothing (Rasmussen and Williams 2006, sections 2.2 and 5.4). theta: log length scales
+   [d], log signal variance s, log noise variance, log slopes of the noise variance along the noise inputs [noises]. */
 typedef struct mde__gp {
-    int simd;
     mde_kernel kernel;
-    int n, d, isotropic, parameters;
-    int groups, additive;
-    int first[MDE__MOST_GROUPS + 1];     /* features of group g: first[g] to first[g + 1] - 1 */
-    int lengths, signals, noises;
-    const double *x;            /* [n, d] standardised, owned by the regressor */
-    const double *noise_x;      /* [n, noises] owned by the regressor */
-    double *y;                  /* [n] standardised */
+    int n, d, noises, parameters;
+    int normal_noise, restarts;
+    uint64_t seed;
+    int simd;
+    const double *x, *noise_x, *y;      /* [n, d], [n, noises], [n]: the regressor's */
     double *theta;              /* [parameters] */
     double mean, ones, log_likelihood;   /* ones: 1' K^-1 1 */
     double *columns;            /* [d, n] inputs in length scales */
@@ -14630,17 +15616,19 @@ typedef struct mde__gp {
     double *inverse;            /* [n, n] inverse of the Cholesky factor */
     double *tail;               /* [n] factor of a run's noise variance: above 1 for what looks like an outlier */
     double widening;            /* factor of the noise variance of predictions, for outliers among new runs */
-    uint64_t seed;
-    int outliers, restarts, target, failed;
 } mde__gp;
 
-/* Workspace of one fit, enough for any target of a regressor. */
+/* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all: a step
+   costs the cube of the runs. */
+#define MDE__GP_SAMPLE 160
+#define MDE__GP_TOLERANCE 1e-5          /* of a log posterior of hundreds: far below what the data can tell apart */
+
+/* Workspace of one fit. */
 typedef struct mde__gp_work {
     mde__gp *gp;
     int n;                                  /* runs in use: all, or a sample of them */
     const double *x, *noise_x, *y, *tail;
-    double *k, *g;                          /* [groups, n, n] each */
-    double *total, *a, *pull, *inverse;     /* [n, n] each */
+    double *k, *g, *total, *a, *adjoint, *inverse;      /* [n, n] each */
     double *z, *sz, *columns;               /* [n, d] each */
     double *work;                           /* of a product */
     double *alpha, *flat, *half, *noise;    /* [n] each */
@@ -14649,54 +15637,42 @@ typedef struct mde__gp_work {
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
-static size_t mde__gp_work_size(int n, int d, int groups, int parameters)
+static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__gp_work *w)
 {
-    size_t rows = (size_t)n;
-    return (4 + 2 * (size_t)groups) * rows * rows + 3 * rows * (size_t)d + mde__dense_work(n, n) + 4 * rows +
-           (size_t)parameters + MDE__LBFGS_WORK(parameters) + MDE__GP_SAMPLE * ((size_t)d + (size_t)parameters + 1);
+    size_t square = (size_t)n * (size_t)n, wide = (size_t)n * (size_t)d, parameters = (size_t)(d + 2 + noises);
+    w->k = mde__take(b, square);
+    w->g = mde__take(b, square);
+    w->total = mde__take(b, square);
+    w->a = mde__take(b, square);
+    w->adjoint = mde__take(b, square);
+    w->inverse = mde__take(b, square);
+    w->z = mde__take(b, wide);
+    w->sz = mde__take(b, wide);
+    w->columns = mde__take(b, wide);
+    w->work = mde__take(b, mde__dense_work(n, n));
+    w->alpha = mde__take(b, (size_t)n);
+    w->flat = mde__take(b, (size_t)n);
+    w->half = mde__take(b, (size_t)n);
+    w->noise = mde__take(b, (size_t)n);
+    w->theta = mde__take(b, parameters);
+    w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters));
+    w->sample = mde__take(b, MDE__GP_SAMPLE * (size_t)(d + noises + 1));
 }
 
-static void mde__gp_work_place(mde__gp_work *w, double *memory, int n, int d, int groups, int parameters)
+static mde__scaled mde__scaled_of(int n, int d, double *z, double *columns)
 {
-    size_t square = (size_t)n * (size_t)n, wide = (size_t)n * (size_t)d;
-    w->k = memory;
-    w->g = w->k + (size_t)groups * square;
-    w->total = w->g + (size_t)groups * square;
-    w->a = w->total + square;
-    w->pull = w->a + square;
-    w->inverse = w->pull + square;
-    w->z = w->inverse + square;
-    w->sz = w->z + wide;
-    w->columns = w->sz + wide;
-    w->work = w->columns + wide;
-    w->alpha = w->work + mde__dense_work(n, n);
-    w->flat = w->alpha + n;
-    w->half = w->flat + n;
-    w->noise = w->half + n;
-    w->theta = w->noise + n;
-    w->lbfgs = w->theta + parameters;
-    w->sample = w->lbfgs + MDE__LBFGS_WORK(parameters);
-}
-
-/* Inputs divided by their length scales. */
-static void mde__gp_scale(const mde__gp *gp, int n, const double *x, const double *theta, double *z, double *columns)
-{
-    int i, q, g;
-    for (g = 0; g < gp->groups; g++) {
-        for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
-            double inverse = mde__exp(-theta[gp->isotropic ? g : q]);
-            for (i = 0; i < n; i++) {
-                z[mde__cell(i, gp->d, q)] = x[mde__cell(i, gp->d, q)] * inverse;
-                columns[mde__cell(q, n, i)] = z[mde__cell(i, gp->d, q)];
-            }
-        }
-    }
+    mde__scaled s;
+    s.n = n;
+    s.d = d;
+    s.z = z;
+    s.columns = columns;
+    return s;
 }
 
 /* Noise variances [rows] at noise inputs [rows, noises]. */
 static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, const double *noise_x, double *variance)
 {
-    const double *noise = theta + gp->lengths + gp->signals;
+    const double *noise = theta + gp->d + 1;
     double base = mde__exp(noise[0]);
     int i, q;
     for (i = 0; i < rows; i++) variance[i] = base;
@@ -14706,47 +15682,18 @@ static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, cons
     }
 }
 
-/* Covariance of f with itself at any input. */
-static double mde__gp_signal(const mde__gp *gp, const double *theta)
+/* Covariances of f, total = s k [a.n, b.n]; k and g (may be NULL) as mde__covariances gives them. */
+static void mde__gp_covariances(const mde__gp *gp, const mde__scaled *a, const mde__scaled *b, const double *theta,
+                                int triangle, double *k, double *g, double *total)
 {
-    double sum = 0;
-    int g;
-    for (g = 0; g < gp->signals; g++) sum += mde__exp(theta[gp->lengths + g]);
-    return sum;
-}
-
-/* What the kernels k [groups] of the groups but one and the signal variances are worth as a factor of that one's. */
-static double mde__gp_combine(const mde__gp *gp, const double *signals, const double *k, int leave)
-{
-    double value = signals[gp->additive ? leave : 0];
-    int g;
-    for (g = 0; g < gp->groups && !gp->additive; g++) if (g != leave) value *= k[g];
-    return value;
-}
-
-/* Covariances [rows, n] of inputs z [rows, d] with columns [d, n]; k and g (may be NULL) [groups, rows, n]. */
-static void mde__gp_covariances(const mde__gp *gp, int rows, int n, const double *z, const double *columns,
-                                const double *theta, int triangle, double *k, double *g, double *total)
-{
-    double signals[MDE__MOST_GROUPS];
-    size_t size = (size_t)rows * (size_t)n;
-    int i, q;
-    for (q = 0; q < gp->signals; q++) signals[q] = mde__exp(theta[gp->lengths + q]);
-    for (q = 0; q < gp->groups; q++) {
-        mde__covariances(gp->simd, gp->kernel, rows, n, gp->first[q + 1] - gp->first[q], z + gp->first[q], gp->d,
-                         columns + (size_t)gp->first[q] * (size_t)n, triangle, k + (size_t)q * size,
-                         g ? g + (size_t)q * size : NULL);
-    }
-    for (i = 0; i < rows; i++) {
-        size_t at = (size_t)i * (size_t)n;
-        int count = triangle ? i + 1 : n;
+    double signal = mde__exp(theta[gp->d]);
+    int i;
+    mde__covariances(gp->simd, gp->kernel, a, b, triangle, k, g);
+    for (i = 0; i < a->n; i++) {
+        size_t at = mde__cell(i, b->n, 0);
+        int count = triangle ? i + 1 : b->n;
         memset(total + at, 0, (size_t)count * sizeof(double));
-        for (q = 0; q < gp->signals; q++) {
-            mde__kernel_dense_axpy(gp->simd)(count, signals[q], k + (size_t)q * size + at, total + at);
-        }
-        for (q = gp->signals; q < gp->groups; q++) {
-            mde__kernel_dense_multiply(gp->simd)(count, 1.0, k + (size_t)q * size + at, total + at, total + at);
-        }
+        mde__kernel_dense_axpy(gp->simd)(count, signal, k + at, total + at);
     }
 }
 
@@ -14765,60 +15712,33 @@ static int mde__gp_factor(mde__gp_work *w, double scale)
     }
 }
 
-/* out = L^-T (L^-1 v) for inverse = L^-1. */
-static void mde__factor_solve(int simd, int n, const double *inverse, const double *v, double *half,
-                              double *out)
-{
-    int i;
-    for (i = 0; i < n; i++) {
-        const double *row = inverse + (size_t)i * (size_t)n;
-        half[i] = mde__kernel_dense_dot(simd)(i + 1, row, v);
-        out[i] = 0;
-        mde__kernel_dense_axpy(simd)(i + 1, half[i], row, out);
-    }
-}
-
-/* Gradient of the log likelihood: d value / d theta = 1/2 tr((alpha alpha' - K^-1) dK / d theta); the mean is at its
-   optimum and adds nothing. */
+/* adjoint = alpha alpha' - K^-1, then its products with dK / d theta. */
 static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, double *gradient)
 {
     const mde__gp *gp = w->gp;
     int simd = gp->simd;
-    int n = w->n, at_noise = gp->lengths + gp->signals, i, g, h, q;
-    size_t size = (size_t)n * (size_t)n;
-    double signals[MDE__MOST_GROUPS];
-    for (g = 0; g < gp->signals; g++) signals[g] = mde__exp(theta[gp->lengths + g]);
+    int n = w->n, at_signal = gp->d, at_noise = gp->d + 1, i, q;
+    mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
+    double signal = mde__exp(theta[at_signal]);
     for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
-    mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->pull, w->work);
+    mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->adjoint, w->work);
     for (i = 0; i < n; i++) {
-        double *row = w->pull + (size_t)i * (size_t)n, own;
+        double *row = w->adjoint + mde__cell(i, n, 0), own;
         mde__kernel_dense_axpy(simd)(i + 1, w->alpha[i], w->alpha, row);
         own = 0.5 * row[i];
         gradient[at_noise] += own * w->tail[i];
         for (q = 0; q < gp->noises; q++) {
             gradient[at_noise + 1 + q] += own * w->tail[i] * w->noise_x[mde__cell(i, gp->noises, q)];
         }
-        for (g = 0; g < gp->signals; g++) {
-            const double *k = gp->additive ? w->k + (size_t)g * size : w->total;
-            double sum = mde__kernel_dense_dot(simd)(i, row, k + (size_t)i * (size_t)n);
-            gradient[gp->lengths + g] += (gp->additive ? signals[g] : 1.0) * sum + own * signals[g];
-        }
+        gradient[at_signal] += mde__kernel_dense_dot(simd)(i, row, w->total + mde__cell(i, n, 0)) + own * signal;
     }
     for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp(theta[at_noise + q]);
-    for (g = 0; g < gp->groups; g++) {
-        int width = gp->first[g + 1] - gp->first[g];
-        if (width == 0) continue;
-        for (i = 0; i < n; i++) {
-            size_t at = (size_t)i * (size_t)n;
-            mde__kernel_dense_multiply(simd)(i, signals[gp->additive ? g : 0], w->pull + at, w->g + (size_t)g * size + at,
-                                    w->a + at);
-            for (h = 0; h < gp->groups && !gp->additive; h++) {
-                if (h != g) mde__kernel_dense_multiply(simd)(i, 1.0, w->k + (size_t)h * size + at, w->a + at, w->a + at);
-            }
-        }
-        mde__length_gradient(simd, n, width, gp->isotropic, w->a, w->z + gp->first[g], gp->d, w->sz, w->half,
-                             w->noise, w->work, gradient + (gp->isotropic ? g : gp->first[g]));
+    if (gp->d == 0) return;
+    for (i = 0; i < n; i++) {
+        size_t at = mde__cell(i, n, 0);
+        mde__kernel_dense_multiply(simd)(i, signal, w->adjoint + at, w->g + at, w->a + at);
     }
+    mde__length_gradient(simd, &in, w->a, w->sz, w->half, w->noise, w->work, gradient);
 }
 
 /* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. */
@@ -14826,9 +15746,10 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
 {
     const mde__gp *gp = w->gp;
     int n = w->n, i;
-    double value, scale = mde__gp_signal(gp, theta) + mde__exp(theta[gp->lengths + gp->signals]);
-    mde__gp_scale(gp, n, w->x, theta, w->z, w->columns);
-    mde__gp_covariances(gp, n, n, w->z, w->columns, theta, 1, w->k, w->g, w->total);
+    mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
+    double value, scale = mde__exp(theta[gp->d]) + mde__exp(theta[gp->d + 1]);
+    mde__scale_inputs(&in, w->x, theta);
+    mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
     mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
     for (i = 0; i < n; i++) w->noise[i] *= w->tail[i];
     if (!mde__gp_factor(w, scale)) return (double)NAN;
@@ -14849,8 +15770,8 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
 /* Middle and spread of the normal prior of parameter i. */
 static void mde__gp_prior(const mde__gp *gp, int i, double *middle, double *spread)
 {
-    int at_noise = gp->lengths + gp->signals;
-    if (i < gp->lengths) {
+    int at_noise = gp->d + 1;
+    if (i < gp->d) {
         *middle = MDE__LENGTH_MIDDLE(gp->d);
         *spread = MDE__LENGTH_SPREAD;
     } else if (i < at_noise) {
@@ -14891,9 +15812,9 @@ static void mde__gp_use(mde__gp_work *w, int count)
     if (count == gp->n) return;
     for (i = 0; i < gp->n; i++, left--) {
         if (mde_random_uniform(&random) * left >= count - taken) continue;
-        memcpy(x + (size_t)taken * (size_t)gp->d, gp->x + (size_t)i * (size_t)gp->d, (size_t)gp->d * sizeof(double));
+        memcpy(x + mde__cell(taken, gp->d, 0), gp->x + mde__cell(i, gp->d, 0), (size_t)gp->d * sizeof(double));
         if (gp->noises > 0) {
-            memcpy(noise_x + taken * gp->noises, gp->noise_x + (size_t)i * (size_t)gp->noises,
+            memcpy(noise_x + taken * gp->noises, gp->noise_x + mde__cell(i, gp->noises, 0),
                    (size_t)gp->noises * sizeof(double));
         }
         y[taken++] = gp->y[i];
@@ -14909,12 +15830,13 @@ static void mde__gp_precisions(int n, const double *inverse, const double *flat,
 {
     int i, l;
     for (i = 0; i < n; i++) {
-        const double *row = inverse + (size_t)i * (size_t)n;
+        const double *row = inverse + mde__cell(i, n, 0);
         precision[i] = -flat[i] * flat[i] / ones;
         for (l = 0; l <= i; l++) precision[l] += row[l] * row[l];
     }
 }
 
+/* Tuned on RegMix, where the true weights of some runs are not what the table says. */
 #define MDE__OUTLIER_ROUNDS 5
 #define MDE__OUTLIER_SHARE 0.2      /* prior probability of a run to be one */
 #define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
@@ -14957,257 +15879,403 @@ static int mde__gp_outliers(mde__gp_work *w)
     return 1;
 }
 
-/* Finds theta and what predictions need. Allocates nothing, so that targets can be fitted side by side. */
-static void mde__gp_fit(int64_t index, void *user)
+static mde_status mde__gp_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
 {
-    mde__gp_work *w = (mde__gp_work *)user + index;
-    mde__gp *gp = w->gp;
+    mde_context *c = r->context;
+    mde__gp *gps = (mde__gp *)mde_alloc(c, (size_t)r->m, sizeof *gps);
+    size_t n = (size_t)r->n;
+    int i, j;
+    (void)x;
+    (void)y;
+    r->state = gps;
+    for (j = 0; gps && j < r->m && !mde__bad(c); j++) {
+        mde__gp *gp = gps + j;
+        if (!(r->target_sd[j] > 0)) continue;
+        gp->simd = c->simd;
+        gp->kernel = desc->kernel;
+        gp->n = r->n;
+        gp->d = r->used;
+        gp->noises = r->noises;
+        gp->parameters = r->used + 2 + r->noises;
+        gp->x = r->x;
+        gp->noise_x = r->noise_x;
+        gp->y = mde__target(r, j);
+        gp->seed = desc->seed;
+        gp->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
+        gp->normal_noise = desc->normal_noise;
+        gp->widening = 1;
+        gp->theta = mde__doubles(c, (size_t)gp->parameters, 1);
+        gp->columns = mde__doubles(c, n, (size_t)gp->d);
+        gp->alpha = mde__doubles(c, n, 1);
+        gp->flat = mde__doubles(c, n, 1);
+        gp->inverse = mde__doubles(c, n, n);
+        gp->tail = mde__doubles(c, n, 1);
+        for (i = 0; gp->tail && i < r->n; i++) gp->tail[i] = 1;
+    }
+    return mde_context_status(c);
+}
+
+static size_t mde__gp_work_size(const mde_regressor *r)
+{
+    mde__workspace count = { NULL, 0 };
+    mde__gp_work w;
+    mde__gp_work_take(&count, r->n, r->used, r->noises, &w);
+    return count.used;
+}
+
+/* Finds theta and what predictions need. */
+static int mde__gp_fit(mde_regressor *r, int target, double *work)
+{
+    mde__gp *gp = (mde__gp *)r->state + target;
+    mde__workspace memory = { NULL, 0 };
+    mde__gp_work w;
     mde_random random = mde_random_start(gp->seed, 0x6770);
     double best = (double)INFINITY, middle, spread;
     int restart, i, p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
-    gp->failed = 1;
-    mde__gp_use(w, sampled ? MDE__GP_SAMPLE : gp->n);
+    memory.start = work;
+    mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
+    w.gp = gp;
+    mde__gp_use(&w, sampled ? MDE__GP_SAMPLE : gp->n);
     for (restart = 0; restart < gp->restarts; restart++) {
         double value;
         for (i = 0; i < p; i++) {
             mde__gp_prior(gp, i, &middle, &spread);
-            if (i >= gp->lengths && i < gp->lengths + gp->signals) spread *= 0.5;
-            w->theta[i] = mde__prior_draw(&random, restart, middle, spread);
+            if (i == gp->d) spread *= 0.5;      /* of the signal, which the targets' scale tells well */
+            w.theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, 100, MDE__GP_TOLERANCE);
+        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
-            for (i = 0; i < p; i++) gp->theta[i] = w->theta[i];
+            for (i = 0; i < p; i++) gp->theta[i] = w.theta[i];
         }
     }
-    if (!(best < (double)INFINITY)) return;
+    if (!(best < (double)INFINITY)) return 0;
     if (sampled) {
-        mde__gp_use(w, gp->n);
+        mde__gp_use(&w, gp->n);
         /* the search for outliers goes on from here */
-        best = mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, gp->outliers ? 25 : 60, MDE__GP_TOLERANCE);
-        if (!(fabs(best) < (double)INFINITY)) return;
+        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, gp->normal_noise ? 60 : 25, MDE__GP_TOLERANCE);
+        if (!(fabs(best) < (double)INFINITY)) return 0;
     }
-    if (gp->outliers && !mde__gp_outliers(w)) return;
-    if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return;
-    gp->failed = 0;
-    gp->mean = w->mean;
-    gp->ones = w->ones;
-    gp->log_likelihood = w->log_likelihood;
-    memcpy(gp->alpha, w->alpha, (size_t)gp->n * sizeof(double));
-    memcpy(gp->flat, w->flat, (size_t)gp->n * sizeof(double));
-    memcpy(gp->columns, w->columns, (size_t)gp->n * (size_t)gp->d * sizeof(double));
-    memcpy(gp->inverse, w->inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
+    if (!gp->normal_noise && !mde__gp_outliers(&w)) return 0;
+    if (!(fabs(mde__gp_likelihood(&w, gp->theta, NULL)) < (double)INFINITY)) return 0;
+    gp->mean = w.mean;
+    gp->ones = w.ones;
+    gp->log_likelihood = w.log_likelihood;
+    memcpy(gp->alpha, w.alpha, (size_t)gp->n * sizeof(double));
+    memcpy(gp->flat, w.flat, (size_t)gp->n * sizeof(double));
+    memcpy(gp->columns, w.columns, (size_t)gp->n * (size_t)gp->d * sizeof(double));
+    memcpy(gp->inverse, w.inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
+    mde__gp_precisions(gp->n, gp->inverse, gp->flat, gp->ones, w.half);
+    for (i = 0; i < gp->n; i++) mde__leave_out(r, target, i, gp->y[i] - gp->alpha[i] / w.half[i]);
+    return 1;
 }
 
-/* Fits many, `threads` at a time, so that memory is needed for as many only. */
-static mde_status mde__gp_fit_all(mde_context *c, int count, mde__gp *const *gps)
+static size_t mde__gp_predict_work(const mde_regressor *r, int rows)
 {
-    int slots = count < c->threads ? count : c->threads, d = 0, parameters = 0, groups = 0, n = 0, first, i;
-    mde__gp_work *work;
-    double *memory;
-    size_t size, total;
-    if (count == 0) return MDE_OK;
-    for (i = 0; i < count; i++) {
-        if (gps[i]->d > d) d = gps[i]->d;
-        if (gps[i]->n > n) n = gps[i]->n;
-        if (gps[i]->groups > groups) groups = gps[i]->groups;
-        if (gps[i]->parameters > parameters) parameters = gps[i]->parameters;
-    }
-    size = mde__gp_work_size(n, d, groups, parameters);
-    work = (mde__gp_work *)mde_alloc(c, (size_t)slots, sizeof(mde__gp_work));
-    memory = mde__mul(size, (size_t)slots, &total) ? (double *)mde_alloc(c, total, sizeof(double)) : NULL;
-    if (work && memory) {
-        for (first = 0; first < count; first += slots) {
-            int now = count - first < slots ? count - first : slots;
-            for (i = 0; i < now; i++) {
-                work[i].gp = gps[first + i];
-                mde__gp_work_place(work + i, memory + (size_t)i * size, n, d, groups, parameters);
-            }
-            mde_parallel_for(c, now, mde__gp_fit, work);
-        }
-        for (i = 0; i < count; i++) {
-            if (gps[i]->failed) {
-                mde_fail(c, MDE_NOT_FINITE, "gaussian process: the covariance of target %d is not positive definite",
-                         gps[i]->target);
-            }
-        }
-    }
-    mde_release(c, memory);
-    mde_release(c, work);
-    return mde_context_status(c);
+    return (size_t)rows * (2 * (size_t)r->used + 3 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
 }
+
+static void mde__gp_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
+                            double *sd, double *work)
+{
+    int simd = r->context->simd;
+    int n = r->n, d = r->used, i, j;
+    mde__workspace memory = { NULL, 0 };
+    double *columns, *z, *total, *k, *half, *noise, *pack;
+    memory.start = work;
+    columns = mde__take(&memory, (size_t)rows * (size_t)d);
+    z = mde__take(&memory, (size_t)rows * (size_t)d);
+    total = mde__take(&memory, (size_t)rows * (size_t)n);
+    k = mde__take(&memory, (size_t)rows * (size_t)n);
+    half = mde__take(&memory, (size_t)rows * (size_t)n);
+    noise = mde__take(&memory, (size_t)rows);
+    pack = mde__take(&memory, mde__dense_work(rows, n));
+    for (j = 0; j < r->m; j++) {
+        const mde__gp *gp = (const mde__gp *)r->state + j;
+        mde__scaled at = mde__scaled_of(rows, d, z, columns), runs = mde__scaled_of(n, d, NULL, gp->columns);
+        if (!gp->theta) continue;
+        mde__scale_inputs(&at, x, gp->theta);
+        mde__gp_covariances(gp, &at, &runs, gp->theta, 0, k, NULL, total);
+        for (i = 0; i < rows; i++) {
+            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
+                (gp->mean + mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->alpha));
+        }
+        if (!sd) continue;
+        /* half [rows, n] = total L^-T */
+        memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
+        mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__dense(total, rows, n),
+                           mde__transposed(mde__dense(gp->inverse, n, n)), half, (size_t)n, pack);
+        mde__gp_noise(gp, gp->theta, rows, noise_x, noise);
+        for (i = 0; i < rows; i++) {
+            const double *row = half + mde__cell(i, n, 0);
+            double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->flat);
+            double variance = mde__exp(gp->theta[d]) + uncovered * uncovered / gp->ones -
+                              mde__kernel_dense_dot(simd)(n, row, row);
+            sd[mde__cell(i, r->m, j)] = r->target_sd[j] *
+                sqrt((variance > 0 ? variance : 0) + gp->widening * noise[i]);
+        }
+    }
+}
+
+static void mde__gp_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const mde__gp *gp = (const mde__gp *)r->state + target;
+    mde__scaled at = mde__scaled_of(1, gp->d, work, work + gp->d);
+    mde__scaled runs = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
+    mde__scale_inputs(&at, x, gp->theta);
+    mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp(gp->theta[gp->d]),
+                          r->target_sd[target], slope);
+}
+
+static double mde__gp_log_likelihood(const mde_regressor *r, int target)
+{
+    return ((const mde__gp *)r->state + target)->log_likelihood;
+}
+
+static double mde__gp_length_scale(const mde_regressor *r, int target, int index)
+{
+    return mde__exp(((const mde__gp *)r->state + target)->theta[index]);
+}
+
+static void mde__gp_release(mde_regressor *r)
+{
+    int j;
+    for (j = 0; j < r->m; j++) {
+        mde__gp *gp = (mde__gp *)r->state + j;
+        mde_release(r->context, gp->theta);
+        mde_release(r->context, gp->columns);
+        mde_release(r->context, gp->alpha);
+        mde_release(r->context, gp->flat);
+        mde_release(r->context, gp->inverse);
+        mde_release(r->context, gp->tail);
+    }
+}
+
+static const mde__regressor_kind mde__gp_kind = {
+    "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0,
+    mde__gp_start, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite", mde__gp_predict_work,
+    mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale, mde__gp_release
+};
 
 /* ---- Gaussian process of all targets ---- */
 
-/* Intrinsic coregionalisation (Bonilla et al. 2007): covariance of target j at x and target l at x' is B_jl k(x, x'),
-   plus noise_j when they are the same observation; B = factor factor' + diag(own). All runs have all targets, so with
-   targets divided by their noise sd the covariance is B~ (x) K + I, and the eigenvectors of the two factors
-   diagonalise it. theta: log length scales, log own [m], log noise [m], factor [m, rank]. Targets are standardised
-   and their mean is taken as known. */
+/* Intrinsic coregionalisation (Bonilla et al. 2007): the covariance of target j at x and target l at x' is
+   B_jl k(x, x'), plus d_j when they are the same observation; B = F F' + diag(o). All runs have all targets Y [n, m];
+   their mean, 0 after standardisation, is taken as known. theta: log lengths, log o [m], log d [m], F [m, rank].
+
+   Divide the targets by their noise sds, Y~ = Y D^-1/2 and B~ = D^-1/2 B D^-1/2 with D = diag(d): what is left is the
+   covariance C = B~ (x) K + I. With K = Q' diag(kappa) Q and B~ = U' diag(beta) U (eigenvectors are rows) it is
+   diagonal, S_ij = 1 + kappa_i beta_j, in the rotated targets T = Q Y~ U'. With Z = T / S, element by element, and
+   A = Q' Z U, which is C^-1 applied to Y~,
+     log p = -nm/2 log 2 pi - n/2 sum_j log d_j - 1/2 sum_ij (log S_ij + T_ij^2 / S_ij).
+   Its derivatives are 1/2 (vec A)' dC (vec A) - 1/2 tr C^-1 dC:
+     K, B~ held      dC = B~ (x) dK:  G_K = 1/2 Q' (sum_j beta_j z_j z_j' - diag(c)) Q with z_j column j of Z and
+                     c_i = sum_j beta_j / S_ij
+     B~, K held      dC = dB~ (x) K:  G_B~ = 1/2 U' (Z' diag(kappa) Z - diag(e)) U with e_j = sum_i kappa_i / S_ij
+     B               B~ = D^-1/2 B D^-1/2:  G_B = D^-1/2 G_B~ D^-1/2, so 2 G_B F for F and (G_B)_jj o_j for log o_j
+     log d_j, B held the noise of target j alone changes, by d_j; whitened, dC = (unit_j unit_j') (x) I:
+                     1/2 (|A_j|^2 - sum_il U_lj^2 / S_il). */
 typedef struct mde__coregion {
     int simd;
     mde_kernel kernel;
-    int n, d, m, rank, isotropic, parameters, lengths;
+    int n, d, m, rank, parameters;
+    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
     const double *x;            /* [n, d] */
     double *y;                  /* [n, m] standardised */
-    double *theta;
-    double log_likelihood;
+    double *theta, log_likelihood;
     double *k, *g, *square;     /* [n, n] each */
-    double *basis;              /* [n, n] rows: eigenvectors of k */
-    double *values;             /* [n] eigenvalues of k, at least 0 */
-    double *z, *columns, *sz;   /* [n, d] each */
-    double *b;                  /* [m, m] B */
+    double *q, *kappa;          /* [n, n], [n] */
+    double *z_in, *columns, *sz;/* [n, d] each: inputs in length scales */
+    double *b;                  /* [m, m] */
+    double *u, *beta;           /* [m, m], [m] */
     double *task_square, *task_work, *slope;   /* [m, m] workspace */
-    double *task_basis;         /* [m, m] rows: eigenvectors of the whitened B */
-    double *leading;            /* [m, m] task_basis times D^-1/2 B, for the variance of predictions */
-    double *task_values;        /* [m] */
-    double *noise;              /* [m] variances */
-    double *rotated;            /* [n, m] Q' Y~ U */
-    double *shrunk;             /* [n, m] the same divided by 1 + value task_value */
-    double *whole;              /* [n, m] K~^-1 y~ */
+    double *leading;            /* [m, m] U D^-1/2 B, for the variance of predictions */
+    double *noise;              /* [m] d */
+    double *t, *z, *a;          /* [n, m] each */
     double *nm;                 /* [n, m] workspace */
     double *row;                /* [2 max(n, m)] workspace */
     double *work;               /* of a product */
     double *lbfgs, *trial;
+    int restarts;
+    uint64_t seed;
 } mde__coregion;
 
-/* b = factor factor' + diag(own); noise. */
-static void mde__coregion_unpack(const mde__coregion *q, const double *theta)
+static void mde__coregion_take(mde__workspace *memory, mde__coregion *s)
 {
-    const double *own = theta + q->lengths, *noise = own + q->m, *factor = noise + q->m;
+    size_t n = (size_t)s->n, d = (size_t)s->d, m = (size_t)s->m, p = (size_t)s->parameters;
+    int larger = s->n > s->m ? s->n : s->m;
+    s->y = mde__take(memory, n * m);
+    s->t = mde__take(memory, n * m);
+    s->z = mde__take(memory, n * m);
+    s->a = mde__take(memory, n * m);
+    s->nm = mde__take(memory, n * m);
+    s->k = mde__take(memory, n * n);
+    s->g = mde__take(memory, n * n);
+    s->square = mde__take(memory, n * n);
+    s->q = mde__take(memory, n * n);
+    s->kappa = mde__take(memory, n);
+    s->z_in = mde__take(memory, n * d);
+    s->columns = mde__take(memory, n * d);
+    s->sz = mde__take(memory, n * d);
+    s->b = mde__take(memory, m * m);
+    s->u = mde__take(memory, m * m);
+    s->beta = mde__take(memory, m);
+    s->task_square = mde__take(memory, m * m);
+    s->task_work = mde__take(memory, m * m);
+    s->slope = mde__take(memory, m * m);
+    s->leading = mde__take(memory, m * m);
+    s->noise = mde__take(memory, m);
+    s->row = mde__take(memory, 2 * (size_t)larger);
+    s->theta = mde__take(memory, p);
+    s->trial = mde__take(memory, p);
+    s->lbfgs = mde__take(memory, MDE__LBFGS_WORK(p));
+    s->work = mde__take(memory, mde__dense_work(larger, larger));
+}
+
+static mde__scaled mde__coregion_inputs(const mde__coregion *s)
+{
+    return mde__scaled_of(s->n, s->d, s->z_in, s->columns);
+}
+
+/* B = F F' + diag(o), and d. */
+static void mde__coregion_unpack(const mde__coregion *s, const double *theta)
+{
+    const double *own = theta + s->d, *noise = own + s->m, *factor = noise + s->m;
     int i, j;
-    for (i = 0; i < q->m; i++) {
-        q->noise[i] = mde__exp(noise[i]);
+    for (i = 0; i < s->m; i++) {
+        s->noise[i] = mde__exp(noise[i]);
         for (j = 0; j <= i; j++) {
-            double sum = mde__inner(q->rank, factor + i * q->rank, factor + j * q->rank);
+            double sum = mde__inner(s->rank, factor + i * s->rank, factor + j * s->rank);
             if (i == j) sum += mde__exp(own[i]);
-            q->b[i * q->m + j] = q->b[j * q->m + i] = sum;
+            s->b[i * s->m + j] = s->b[j * s->m + i] = sum;
         }
     }
 }
 
-/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when an eigen-decomposition fails. */
-static double mde__coregion_likelihood(mde__coregion *q, const double *theta, double *gradient)
+/* G_K, and with it the derivatives by the log length scales. Z comes as Q' Z in nm. */
+static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
 {
-    const double *factor = theta + q->lengths + 2 * q->m;
-    int n = q->n, m = q->m, d = q->d, at_factor = q->lengths + 2 * q->m, i, j, l, r;
-    double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
-    mde__coregion_unpack(q, theta);
-    mde__scale_inputs(n, d, q->isotropic, q->x, theta, q->z, q->columns);
-    mde__covariances(q->simd, q->kernel, n, n, d, q->z, d, q->columns, 1, q->k, q->g);
-    mde__mirror(n, q->k);
-    memcpy(q->square, q->k, (size_t)n * (size_t)n * sizeof(double));
-    for (i = 0; i < m; i++) {
-        for (j = 0; j < m; j++) q->task_square[i * m + j] = q->b[i * m + j] / sqrt(q->noise[i] * q->noise[j]);
-    }
-    if (!mde__eigen(n, q->square, q->values, q->basis, q->row)) return (double)NAN;
-    if (!mde__eigen(m, q->task_square, q->task_values, q->task_basis, q->row)) return (double)NAN;
-    for (i = 0; i < n; i++) if (q->values[i] < 0) q->values[i] = 0;
-    for (j = 0; j < m; j++) if (q->task_values[j] < 0) q->task_values[j] = 0;
-
-    memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
-    memset(q->rotated, 0, (size_t)n * (size_t)m * sizeof(double));
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) q->whole[i * m + j] = q->y[i * m + j] / sqrt(q->noise[j]);
-    }
-    mde__dense_product(q->simd, 0, n, m, n, 1.0, q->basis, (size_t)n, 1, q->whole, (size_t)m, 1, q->nm, (size_t)m,
-                       q->work);
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) q->rotated[i * m + j] = mde__inner(m, q->nm + i * m, q->task_basis + j * m);
-    }
-    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log(q->noise[j]);
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) {
-            double sum = 1.0 + q->values[i] * q->task_values[j], t = q->rotated[i * m + j];
-            q->shrunk[i * m + j] = t / sum;
-            value -= 0.5 * (mde__log(sum) + t * t / sum);
-        }
-    }
-    memset(q->whole, 0, (size_t)n * (size_t)m * sizeof(double));
-    memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
-    mde__dense_product(q->simd, 0, n, m, n, 1.0, q->basis, 1, (size_t)n, q->shrunk, (size_t)m, 1, q->nm, (size_t)m,
-                       q->work);
-    mde__dense_product(q->simd, 0, n, m, m, 1.0, q->nm, (size_t)m, 1, q->task_basis, (size_t)m, 1, q->whole,
-                       (size_t)m, q->work);
-    q->log_likelihood = value;
-    if (!gradient) {
-        for (i = 0; i < m; i++) {
-            for (j = 0; j < m; j++) {
-                double sum = 0;
-                for (l = 0; l < m; l++) sum += q->task_basis[i * m + l] * q->b[l * m + j] / sqrt(q->noise[l]);
-                q->leading[i * m + j] = sum;
-            }
-        }
-        return value;
-    }
-    for (i = 0; i < q->parameters; i++) gradient[i] = 0;
-
-    /* with respect to k: -1/2 Q (diag(c) - sum_j task_value_j shrunk_j shrunk_j') Q', c_i = sum_j task_value_j / sum_ij
-       and sum_ij = 1 + value_i task_value_j; the second term first, then the first */
-    memset(q->square, 0, (size_t)n * (size_t)n * sizeof(double));
+    int n = s->n, m = s->m, i, j, l;
+    mde__scaled in = mde__coregion_inputs(s);
+    memset(s->square, 0, (size_t)n * (size_t)n * sizeof(double));
     for (j = 0; j < m; j++) {
-        for (i = 0; i < n; i++) q->rotated[j * n + i] = q->nm[i * m + j];   /* Q shrunk, transposed */
+        for (i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
     }
-    memset(q->nm, 0, (size_t)n * (size_t)m * sizeof(double));
+    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) q->nm[i * m + j] = q->rotated[j * n + i] * q->task_values[j];
+        for (j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
     }
-    mde__dense_product(q->simd, MDE__OUT_LOWER, n, n, m, 1.0, q->nm, (size_t)m, 1, q->rotated, (size_t)n, 1,
-                       q->square, (size_t)n, q->work);
+    mde__dense_product(s->simd, MDE__OUT_LOWER, 1.0, mde__dense(s->nm, n, m), mde__dense(s->t, m, n), s->square,
+                       (size_t)n, s->work);
     for (i = 0; i < n; i++) {
         double c = 0;
-        for (j = 0; j < m; j++) c += q->task_values[j] / (1.0 + q->values[i] * q->task_values[j]);
+        for (j = 0; j < m; j++) c += s->beta[j] / (1.0 + s->kappa[i] * s->beta[j]);
         c = sqrt(c);
-        for (l = 0; l < n; l++) q->k[mde__cell(i, n, l)] = c * q->basis[mde__cell(i, n, l)];
+        for (l = 0; l < n; l++) s->k[mde__cell(i, n, l)] = c * s->q[mde__cell(i, n, l)];
     }
-    mde__dense_product(q->simd, MDE__OUT_LOWER, n, n, n, -1.0, q->k, 1, (size_t)n, q->k, (size_t)n, 1, q->square,
-                       (size_t)n, q->work);
+    mde__dense_product(s->simd, MDE__OUT_LOWER, -1.0, mde__transposed(mde__dense(s->k, n, n)),
+                       mde__dense(s->k, n, n), s->square, (size_t)n, s->work);
+    /* square is 2 G_K, of which one half serves for both */
     for (i = 0; i < n; i++) {
-        double *row = q->square + (size_t)i * (size_t)n;
-        mde__kernel_dense_multiply(q->simd)(i, 1.0, q->g + (size_t)i * (size_t)n, row, row);
+        double *row = s->square + mde__cell(i, n, 0);
+        mde__kernel_dense_multiply(s->simd)(i, 1.0, s->g + mde__cell(i, n, 0), row, row);
     }
-    if (d > 0) {
-        mde__length_gradient(q->simd, n, d, q->isotropic, q->square, q->z, d, q->sz, q->row, q->row + n, q->work,
-                             gradient);
-    }
+    if (s->d > 0) mde__length_gradient(s->simd, &in, s->square, s->sz, s->row, s->row + n, s->work, gradient);
+}
 
-    /* with respect to the noise, B held: -1/2 (sum_il U_jl^2 / sum_il - |whole_j|^2) */
+/* Derivatives by log d, and G_B with those by F and log o. */
+static void mde__coregion_target_gradient(mde__coregion *s, const double *theta, double *gradient)
+{
+    int n = s->n, m = s->m, at_own = s->d, at_noise = at_own + m, at_factor = at_noise + m, i, j, l, r;
+    const double *factor = theta + at_factor;
+    mde__matrix u = mde__dense(s->u, m, m);
     for (j = 0; j < m; j++) {
         double sum = 0;
-        for (i = 0; i < n; i++) sum -= q->whole[i * m + j] * q->whole[i * m + j];
+        for (i = 0; i < n; i++) sum -= s->a[i * m + j] * s->a[i * m + j];
         for (l = 0; l < m; l++) {
-            double inverse = 0, u = q->task_basis[l * m + j];
-            for (i = 0; i < n; i++) inverse += 1.0 / (1.0 + q->values[i] * q->task_values[l]);
-            sum += u * u * inverse;
+            double inverse = 0, u_lj = s->u[l * m + j];
+            for (i = 0; i < n; i++) inverse += 1.0 / (1.0 + s->kappa[i] * s->beta[l]);
+            sum += u_lj * u_lj * inverse;
         }
-        gradient[q->lengths + m + j] = -0.5 * sum;
+        gradient[at_noise + j] = -0.5 * sum;
     }
-
-    /* with respect to the whitened B: -1/2 U (diag(e) - shrunk' diag(values) shrunk) U', e_j = sum_i value_i / sum_ij;
-       divided by the noise sds it is the one with respect to B */
-    for (j = 0; j < m; j++) {
+    for (j = 0; j < m; j++) {       /* diag(e) - Z' diag(kappa) Z */
         for (l = 0; l <= j; l++) {
             double sum = 0;
             for (i = 0; i < n; i++) {
-                sum -= q->values[i] * q->shrunk[i * m + j] * q->shrunk[i * m + l];
-                if (j == l) sum += q->values[i] / (1.0 + q->values[i] * q->task_values[j]);
+                sum -= s->kappa[i] * s->z[i * m + j] * s->z[i * m + l];
+                if (j == l) sum += s->kappa[i] / (1.0 + s->kappa[i] * s->beta[j]);
             }
-            q->task_square[j * m + l] = q->task_square[l * m + j] = sum;
+            s->task_square[j * m + l] = s->task_square[l * m + j] = sum;
         }
     }
-    memset(q->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
-    memset(q->slope, 0, (size_t)m * (size_t)m * sizeof(double));
-    mde__dense_product(q->simd, 0, m, m, m, 1.0, q->task_square, (size_t)m, 1, q->task_basis, (size_t)m, 1,
-                       q->task_work, (size_t)m, q->work);
-    mde__dense_product(q->simd, 0, m, m, m, -0.5, q->task_basis, 1, (size_t)m, q->task_work, (size_t)m, 1, q->slope,
-                       (size_t)m, q->work);
+    memset(s->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
+    memset(s->slope, 0, (size_t)m * (size_t)m * sizeof(double));
+    mde__dense_product(s->simd, 0, 1.0, mde__dense(s->task_square, m, m), u, s->task_work, (size_t)m, s->work);
+    mde__dense_product(s->simd, 0, -0.5, mde__transposed(u), mde__dense(s->task_work, m, m), s->slope, (size_t)m,
+                       s->work);
     for (j = 0; j < m; j++) {
         for (l = 0; l < m; l++) {
-            double slope = q->slope[j * m + l] / sqrt(q->noise[j] * q->noise[l]);
-            for (r = 0; r < q->rank; r++) {
-                gradient[at_factor + j * q->rank + r] += 2.0 * slope * factor[l * q->rank + r];
-            }
-            if (j == l) gradient[q->lengths + j] += slope * mde__exp(theta[q->lengths + j]);
+            double g = s->slope[j * m + l] / sqrt(s->noise[j] * s->noise[l]);
+            for (r = 0; r < s->rank; r++) gradient[at_factor + j * s->rank + r] += 2.0 * g * factor[l * s->rank + r];
+            if (j == l) gradient[at_own + j] += g * mde__exp(theta[at_own + j]);
+        }
+    }
+}
+
+/* Log marginal likelihood at theta and its gradient (may be NULL; then what predictions need is made instead); NaN when
+   an eigen-decomposition fails. */
+static double mde__coregion_likelihood(mde__coregion *s, const double *theta, double *gradient)
+{
+    int n = s->n, m = s->m, i, j, l;
+    double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
+    mde__scaled in = mde__coregion_inputs(s);
+    mde__coregion_unpack(s, theta);
+    mde__scale_inputs(&in, s->x, theta);
+    mde__covariances(s->simd, s->kernel, &in, &in, 1, s->k, s->g);
+    mde__mirror(n, s->k);
+    memcpy(s->square, s->k, (size_t)n * (size_t)n * sizeof(double));
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < m; j++) s->task_square[i * m + j] = s->b[i * m + j] / sqrt(s->noise[i] * s->noise[j]);
+    }
+    if (!mde__eigen(n, s->square, s->kappa, s->q, s->row)) return (double)NAN;
+    if (!mde__eigen(m, s->task_square, s->beta, s->u, s->row)) return (double)NAN;
+    for (i = 0; i < n; i++) if (s->kappa[i] < 0) s->kappa[i] = 0;
+    for (j = 0; j < m; j++) if (s->beta[j] < 0) s->beta[j] = 0;
+
+    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
+    for (i = 0; i < n; i++) {       /* Y~, where A will be */
+        for (j = 0; j < m; j++) s->a[i * m + j] = s->y[i * m + j] / sqrt(s->noise[j]);
+    }
+    mde__dense_product(s->simd, 0, 1.0, mde__dense(s->q, n, n), mde__dense(s->a, n, m), s->nm, (size_t)m, s->work);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) s->t[i * m + j] = mde__inner(m, s->nm + i * m, s->u + j * m);
+    }
+    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log(s->noise[j]);
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m; j++) {
+            double sum = 1.0 + s->kappa[i] * s->beta[j], t = s->t[i * m + j];
+            s->z[i * m + j] = t / sum;
+            value -= 0.5 * (mde__log(sum) + t * t / sum);
+        }
+    }
+    memset(s->a, 0, (size_t)n * (size_t)m * sizeof(double));
+    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
+    mde__dense_product(s->simd, 0, 1.0, mde__transposed(mde__dense(s->q, n, n)), mde__dense(s->z, n, m), s->nm,
+                       (size_t)m, s->work);
+    mde__dense_product(s->simd, 0, 1.0, mde__dense(s->nm, n, m), mde__dense(s->u, m, m), s->a, (size_t)m, s->work);
+    s->log_likelihood = value;
+    if (gradient) {
+        for (i = 0; i < s->parameters; i++) gradient[i] = 0;
+        mde__coregion_length_gradient(s, gradient);
+        mde__coregion_target_gradient(s, theta, gradient);
+        return value;
+    }
+    for (i = 0; i < m; i++) {
+        for (j = 0; j < m; j++) {
+            double sum = 0;
+            for (l = 0; l < m; l++) sum += s->u[i * m + l] * s->b[l * m + j] / sqrt(s->noise[l]);
+            s->leading[i * m + j] = sum;
         }
     }
     return value;
@@ -15220,12 +16288,12 @@ static double mde__coregion_likelihood(mde__coregion *q, const double *theta, do
 /* Minus the log posterior of theta. */
 static double mde__coregion_loss(const double *theta, double *gradient, void *user)
 {
-    mde__coregion *q = (mde__coregion *)user;
-    int i, at_noise = q->lengths + q->m, at_factor = at_noise + q->m;
-    double value = -mde__coregion_likelihood(q, theta, gradient), middle = MDE__LENGTH_MIDDLE(q->d);
-    for (i = 0; i < q->parameters; i++) {
+    mde__coregion *s = (mde__coregion *)user;
+    int i, at_noise = s->d + s->m, at_factor = at_noise + s->m;
+    double value = -mde__coregion_likelihood(s, theta, gradient), middle = MDE__LENGTH_MIDDLE(s->d);
+    for (i = 0; i < s->parameters; i++) {
         gradient[i] = -gradient[i];
-        if (i < q->lengths) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
+        if (i < s->d) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
         else if (i < at_noise) value += mde__prior(theta[i], MDE__OWN_MIDDLE, MDE__OWN_SPREAD, gradient + i);
         else if (i < at_factor) value += mde__prior(theta[i], MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD, gradient + i);
         else value += mde__prior(theta[i], 0.0, MDE__FACTOR_SPREAD, gradient + i);
@@ -15233,541 +16301,253 @@ static double mde__coregion_loss(const double *theta, double *gradient, void *us
     return value;
 }
 
-/* Starts from the leading eigenvectors of the targets' correlations, later starts from around there. Returns the least
-   value found, at theta. */
-static double mde__coregion_search(mde__coregion *q, int restarts, uint64_t seed)
+/* Starts from the leading eigenvectors of the targets' correlations, later starts from around there. Returns the
+   smallest value found, at theta. */
+static double mde__coregion_search(mde__coregion *s)
 {
-    mde_random random = mde_random_start(seed, 0x696d);
+    mde_random random = mde_random_start(s->seed, 0x696d);
     double best = (double)INFINITY;
-    int restart, i, j, r, n = q->n, m = q->m, at_noise = q->lengths + m, at_factor = at_noise + m;
-    for (restart = 0; restart < restarts; restart++) {
+    int restart, i, j, r, n = s->n, m = s->m, at_noise = s->d + m, at_factor = at_noise + m;
+    for (restart = 0; restart < s->restarts; restart++) {
         double value;
         for (i = 0; i < m; i++) {
             for (j = 0; j < m; j++) {
                 double sum = 0;
-                for (r = 0; r < n; r++) sum += q->y[r * m + i] * q->y[r * m + j];
-                q->task_square[i * m + j] = sum / n;
+                for (r = 0; r < n; r++) sum += s->y[r * m + i] * s->y[r * m + j];
+                s->task_square[i * m + j] = sum / n;
             }
         }
-        if (!mde__eigen(m, q->task_square, q->task_values, q->task_basis, q->row)) return (double)INFINITY;
-        for (i = 0; i < q->lengths; i++) {
-            q->trial[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(q->d), MDE__LENGTH_SPREAD);
+        if (!mde__eigen(m, s->task_square, s->beta, s->u, s->row)) return (double)INFINITY;
+        for (i = 0; i < s->d; i++) {
+            s->trial[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(s->d), MDE__LENGTH_SPREAD);
         }
-        for (i = 0; i < m; i++) q->trial[q->lengths + i] = MDE__OWN_MIDDLE;
+        for (i = 0; i < m; i++) s->trial[s->d + i] = MDE__OWN_MIDDLE;
         for (i = 0; i < m; i++) {
-            q->trial[at_noise + i] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
+            s->trial[at_noise + i] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
         }
-        for (r = 0; r < q->rank; r++) {
+        for (r = 0; r < s->rank; r++) {
             int largest = 0;
-            for (j = 1; j < m; j++) if (q->task_values[j] > q->task_values[largest]) largest = j;
+            for (j = 1; j < m; j++) if (s->beta[j] > s->beta[largest]) largest = j;
             for (i = 0; i < m; i++) {
-                double scale = sqrt(q->task_values[largest] > 0 ? q->task_values[largest] : 0);
-                q->trial[at_factor + i * q->rank + r] = 0.9 * scale * q->task_basis[largest * m + i] +
+                double scale = sqrt(s->beta[largest] > 0 ? s->beta[largest] : 0);
+                s->trial[at_factor + i * s->rank + r] = 0.9 * scale * s->u[largest * m + i] +
                     (restart == 0 ? 0.01 : 0.3) * mde_random_normal(&random);
             }
-            q->task_values[largest] = -1;
+            s->beta[largest] = -1;
         }
-        value = mde__lbfgs(mde__coregion_loss, q, q->parameters, q->trial, q->lbfgs, 150, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, 150, 1e-6);
         if (value < best) {
             best = value;
-            memcpy(q->theta, q->trial, (size_t)q->parameters * sizeof(double));
+            memcpy(s->theta, s->trial, (size_t)s->parameters * sizeof(double));
         }
     }
     return best;
 }
 
-/* ---- Regressors ---- */
+/* Above this many runs the joint process finds its parameters on so many, evenly spaced, and takes a few more steps
+   with all: one step costs the cube of the runs. */
+#define MDE__COREGION_SAMPLE 128
+#define MDE__COREGION_STEPS 8
 
-/* Boosted trees of one target. A tree of depth p has 2^p - 1 splits, level by level, and 2^p leaves. */
-typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
-typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves; } mde__forest;
-
-/* Pooled law of one target, standardised: theta is c; a pool: b, log exponent, log offset, log transfers [d]; then the
-   log variance of the noise and of what a weight near zero of the main domain adds to it. */
-typedef struct mde__pools {
-    int pools, main;
-    double *theta, *covariance;
-    double excess;              /* squared errors of runs left out in predicted variances, too small with few runs */
-} mde__pools;
-#define MDE__MOST_POOLS 4
-#define MDE__LOG_OFFSET 1e-3    /* weights are rarely known to more than three decimals */
-
-struct mde_regressor {
-    mde_context *context;
-    mde_model model;
-    int n, d, m;                /* runs, features given, targets */
-    int used;                   /* features that vary */
-    int *place;                 /* [d] place among those used; -1: constant, ignored */
-    double *shift, *scale;      /* [d] */
-    double *x;                  /* [n, used] standardised */
-    double *target_mean, *target_sd;   /* [m]; sd 0 when a target is constant */
-    /* ridge: X = sum_r sqrt(eigenvalue_r) u_r direction_r' */
-    int rank;
-    double *directions;         /* [rank, used] orthonormal rows */
-    double *eigenvalues;        /* [rank] of X'X */
-    double *coefficients;       /* [m, used] */
-    double *penalty;            /* [m] a run */
-    double *residual;           /* [m] noise variance */
-    mde__gp **gp;               /* [m]; NULL where a target is constant */
-    mde__coregion *joint;
-    double *law;                /* mixing law: [m, used + 2] parameters c, b, t of the standardised target */
-    double *law_covariance;     /* [m, used + 2, used + 2] of them, without the noise variance */
-    mde__pools *pools;          /* [m] pooled law */
-    double *noise_x;            /* [n, noises] inputs of the noise */
-    int noises;
-    double *left_out;           /* [n, m] predictions of runs by models without them */
-    mde__forest *forest;        /* [m] */
-    int *task;                  /* [m] place among the joint process's targets; -1: constant */
-};
-
-/* One zeroed block of doubles; 0 counts are fine. */
-static double *mde__doubles(mde_context *c, size_t a, size_t b)
-{
-    size_t count;
-    if (!mde__mul(a, b, &count)) {
-        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
-        return NULL;
-    }
-    return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
-}
-
-static void mde__gp_free(mde_context *c, mde__gp *gp)
-{
-    if (!gp) return;
-    mde_release(c, gp->y);
-    mde_release(c, gp->theta);
-    mde_release(c, gp->columns);
-    mde_release(c, gp->alpha);
-    mde_release(c, gp->flat);
-    mde_release(c, gp->inverse);
-    mde_release(c, gp->tail);
-    mde_release(c, gp);
-}
-
-static mde__gp *mde__gp_create(mde_regressor *r, const mde_fit_desc *desc, int target, const double *y)
+static mde_status mde__coregion_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
 {
     mde_context *c = r->context;
-    mde__gp *gp = (mde__gp *)mde_alloc(c, 1, sizeof(mde__gp));
-    size_t n = (size_t)r->n;
-    int i, g, q;
-    if (!gp) return NULL;
-    gp->simd = c->simd;
-    gp->kernel = desc->kernel;
-    gp->n = r->n;
-    gp->d = r->used;
-    gp->isotropic = desc->isotropic != 0;
-    gp->groups = 1;
-    for (q = 0; desc->groups && q < r->d - r->noises; q++) {
-        if (r->place[q] >= 0 && desc->groups[q] >= gp->groups) gp->groups = desc->groups[q] + 1;
-    }
-    for (g = 0; g < gp->groups; g++) {
-        for (q = 0; q < r->d - r->noises; q++) {
-            if (r->place[q] >= 0 && (desc->groups ? desc->groups[q] : 0) == g) gp->first[g + 1]++;
-        }
-        gp->first[g + 1] += gp->first[g];
-    }
-    gp->additive = desc->combination == MDE_ADDITIVE;
-    gp->lengths = r->used == 0 ? 0 : gp->isotropic ? gp->groups : r->used;
-    gp->signals = gp->additive ? gp->groups : 1;
-    gp->noises = r->noises;
-    gp->parameters = gp->lengths + gp->signals + 1 + gp->noises;
-    gp->x = r->x;
-    gp->noise_x = r->noise_x;
-    gp->seed = desc->seed;
-    gp->target = target;
-    gp->restarts = desc->restarts > 0 ? desc->restarts : 3;
-    gp->y = mde__doubles(c, n, 1);
-    gp->theta = mde__doubles(c, (size_t)gp->parameters, 1);
-    gp->columns = mde__doubles(c, n, (size_t)gp->d);
-    gp->alpha = mde__doubles(c, n, 1);
-    gp->flat = mde__doubles(c, n, 1);
-    gp->inverse = mde__doubles(c, n, n);
-    gp->tail = mde__doubles(c, n, 1);
-    gp->widening = 1;
-    gp->outliers = desc->outliers;
-    if (mde__bad(c)) {
-        mde__gp_free(c, gp);
-        return NULL;
-    }
-    for (i = 0; i < r->n; i++) {
-        gp->tail[i] = 1;
-        gp->y[i] = (y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
-    }
-    return gp;
-}
-
-static void mde__coregion_free(mde_context *c, mde__coregion *q)
-{
-    if (!q) return;
-    mde_release(c, q->y);
-    mde_release(c, q);
-}
-
-/* All its arrays lie in one block that starts at y. */
-static mde__coregion *mde__coregion_create(mde_regressor *r, const mde_fit_desc *desc, int m, int runs,
-                                           const double *x)
-{
-    mde_context *c = r->context;
-    mde__coregion *q = (mde__coregion *)mde_alloc(c, 1, sizeof(mde__coregion));
-    size_t n = (size_t)runs, d = (size_t)r->used, t = (size_t)m, parameters;
-    double *at;
-    if (!q) return NULL;
-    q->simd = c->simd;
-    q->kernel = desc->kernel;
-    q->n = runs;
-    q->d = r->used;
-    q->m = m;
-    q->rank = desc->rank > 0 ? desc->rank : m < 2 ? m : 2;
-    q->isotropic = desc->isotropic != 0;
-    q->lengths = r->used == 0 ? 0 : q->isotropic ? 1 : r->used;
-    q->parameters = q->lengths + 2 * m + m * q->rank;
-    q->x = x;
-    parameters = (size_t)q->parameters;
-    q->y = at = mde__doubles(c, 1, 4 * n * n + 3 * n * d + 5 * n * t + 6 * t * t + 2 * t + n + 2 * (n > t ? n : t) +
-                                       2 * parameters + MDE__LBFGS_WORK(parameters) +
-                                       mde__dense_work(runs > m ? runs : m, runs > m ? runs : m));
-    if (!at) {
-        mde__coregion_free(c, q);
-        return NULL;
-    }
-    q->rotated = at += n * t;
-    q->shrunk = at += n * t;
-    q->whole = at += n * t;
-    q->nm = at += n * t;
-    q->k = at += n * t;
-    q->g = at += n * n;
-    q->square = at += n * n;
-    q->basis = at += n * n;
-    q->z = at += n * n;
-    q->columns = at += n * d;
-    q->sz = at += n * d;
-    q->b = at += n * d;
-    q->task_square = at += t * t;
-    q->task_basis = at += t * t;
-    q->task_work = at += t * t;
-    q->slope = at += t * t;
-    q->leading = at += t * t;
-    q->task_values = at += t * t;
-    q->noise = at += t;
-    q->values = at += t;
-    q->row = at += n;
-    q->theta = at += 2 * (n > t ? n : t);
-    q->trial = at += parameters;
-    q->lbfgs = at += parameters;
-    q->work = at + MDE__LBFGS_WORK(parameters);
-    return q;
-}
-
-MDEDEF void mde_regressor_free(mde_regressor *r)
-{
-    mde_context *c;
-    int j;
-    if (!r) return;
-    c = r->context;
-    mde__coregion_free(c, r->joint);
-    for (j = 0; r->gp && j < r->m; j++) mde__gp_free(c, r->gp[j]);
-    mde_release(c, r->gp);
-    for (j = 0; r->pools && j < r->m; j++) mde_release(c, r->pools[j].theta);
-    for (j = 0; r->forest && j < r->m; j++) {
-        mde_release(c, r->forest[j].splits);
-        mde_release(c, r->forest[j].leaves);
-    }
-    mde_release(c, r->forest);
-    mde_release(c, r->pools);
-    mde_release(c, r->left_out);
-    mde_release(c, r->noise_x);
-    mde_release(c, r->law);
-    mde_release(c, r->law_covariance);
-    mde_release(c, r->task);
-    mde_release(c, r->residual);
-    mde_release(c, r->penalty);
-    mde_release(c, r->coefficients);
-    mde_release(c, r->eigenvalues);
-    mde_release(c, r->directions);
-    mde_release(c, r->target_sd);
-    mde_release(c, r->target_mean);
-    mde_release(c, r->x);
-    mde_release(c, r->scale);
-    mde_release(c, r->shift);
-    mde_release(c, r->place);
-    mde_release(c, r);
-}
-
-/* The first number that is not finite is an error that names its row and column, both from 0. */
-static mde_status mde__check_table(mde_context *c, const char *what, int n, int columns, const double *table)
-{
-    char number[32];
-    size_t i, count = (size_t)n * (size_t)columns;
-    for (i = 0; i < count; i++) {
-        if (!(fabs(table[i]) < (double)INFINITY)) {
-            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
-                            i % (size_t)columns, mde__number(number, table[i]));
-        }
-    }
-    return MDE_OK;
-}
-
-/* Mean and standard deviation of a column; sd 0 when all its numbers agree to rounding. */
-static void mde__moments(int n, const double *column, size_t stride, double *mean, double *sd)
-{
-    double low = column[0], high = column[0], sum = 0, squares = 0, largest;
-    int i;
-    for (i = 0; i < n; i++) {
-        double v = column[(size_t)i * stride];
-        if (v < low) low = v;
-        if (v > high) high = v;
-        sum += v;
-    }
-    largest = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
-    if (high - low <= 1e-13 * largest) {
-        *mean = 0.5 * (low + high);
-        *sd = 0;
-        return;
-    }
-    *mean = sum / n;
-    for (i = 0; i < n; i++) {
-        double away = column[(size_t)i * stride] - *mean;
-        squares += away * away;
-    }
-    *sd = sqrt(squares / n);
-}
-
-/* Copies the last columns of x [n, d]: the inputs of the noise, each 0 or more. */
-static mde_status mde__noise_inputs(const mde_regressor *r, int n, const double *x, double *out)
-{
-    char number[32];
-    int i, q;
-    for (i = 0; i < n; i++) {
-        for (q = r->d - r->noises; q < r->d; q++) {
-            double v = x[mde__cell(i, r->d, q)];
-            if (!(v >= 0)) {
-                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 "
-                                "or more", q, i, mde__number(number, v));
-            }
-            *out++ = v;
-        }
-    }
-    return MDE_OK;
-}
-
-/* Standardised features [n, used] of x [n, d]. */
-static void mde__standardise(const mde_regressor *r, int n, const double *x, double *out)
-{
-    int i, q;
-    for (i = 0; i < n; i++) {
-        for (q = 0; q < r->d; q++) {
-            if (r->place[q] < 0) continue;
-            out[mde__cell(i, r->used, r->place[q])] =
-                (x[mde__cell(i, r->d, q)] - r->shift[q]) / r->scale[q];
-        }
-    }
-}
-
-/* ---- Ridge ---- */
-
-/* Leave-one-out error sum_i (e_i / (1 - h_i))^2 at one penalty: scores z [n, rank] with z z' = X X', their squared
-   lengths, and the target's products with them. h counts the intercept. NaN where a run has leverage 1. away [n]: the
-   errors, or NULL. */
-static double mde__ridge_leave_one_out(int n, int rank, double penalty, const double *z, const double *eigenvalues,
-                                       const double *products, const double *y, double *residual, double *away)
-{
-    double total = 0, noise = 0;
-    int i, k;
-    for (i = 0; i < n; i++) {
-        const double *row = z + (size_t)i * (size_t)rank;
-        double fit = 0, leverage = 1.0 / n, out;
-        for (k = 0; k < rank; k++) {
-            double weight = row[k] / (eigenvalues[k] + n * penalty);
-            fit += weight * products[k];
-            leverage += weight * row[k];
-        }
-        if (!(1.0 - leverage > 1e-12)) return (double)NAN;
-        out = (y[i] - fit) / (1.0 - leverage);
-        total += out * out;
-        noise += out * out * (1.0 - leverage);
-        if (away) away[i] = out;
-    }
-    if (residual) *residual = noise / n;    /* the variance of out_i is noise / (1 - h_i) when the model is right */
-    return total;
-}
-
-#define MDE__RIDGE_LOWEST (-6.0)    /* decades of the penalty a run */
-#define MDE__RIDGE_HIGHEST 4.0
-#define MDE__RIDGE_STEPS 40
-
-/* The penalty with the least leave-one-out error: a grid of quarter decades, then golden sections around its best. */
-static double mde__ridge_choose(int n, int rank, const double *z, const double *eigenvalues, const double *products,
-                                const double *y)
-{
-    const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
-    double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
-    double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
-    int i;
-    for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
-        double decade = MDE__RIDGE_LOWEST + step * i;
-        double error =
-            mde__ridge_leave_one_out(n, rank, mde__exp(decade * ln10), z, eigenvalues, products, y, NULL, NULL);
-        if (error < best) {
-            best = error;
-            chosen = decade;
-        }
-    }
-    low = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
-    high = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
-    a = high - golden * (high - low);
-    b = low + golden * (high - low);
-    at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL, NULL);
-    at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL, NULL);
-    for (i = 0; i < 20; i++) {
-        if (at_a < best) {
-            best = at_a;
-            chosen = a;
-        }
-        if (at_b < best) {
-            best = at_b;
-            chosen = b;
-        }
-        if (at_a < at_b) {
-            high = b;
-            b = a;
-            at_b = at_a;
-            a = high - golden * (high - low);
-            at_a = mde__ridge_leave_one_out(n, rank, mde__exp(a * ln10), z, eigenvalues, products, y, NULL, NULL);
-        } else {
-            low = a;
-            a = b;
-            at_a = at_b;
-            b = low + golden * (high - low);
-            at_b = mde__ridge_leave_one_out(n, rank, mde__exp(b * ln10), z, eigenvalues, products, y, NULL, NULL);
-        }
-    }
-    return mde__exp(chosen * ln10);
-}
-
-/* Directions, eigenvalues and scores from the smaller of X'X and X X'. */
-static mde_status mde__ridge_decompose(mde_regressor *r, double *scores)
-{
-    mde_context *c = r->context;
-    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, k, kept = 0;
-    double *square = mde__doubles(c, (size_t)size, (size_t)size);
-    double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
-    double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
-    double *turned = wide ? mde__doubles(c, (size_t)d, (size_t)n) : NULL;
-    double *pack = mde__doubles(c, 1, mde__dense_work(size, wide ? d : n));
-    if (!mde__bad(c) && size > 0) {
-        if (wide) {
-            for (i = 0; i < n; i++) {
-                for (k = 0; k < d; k++) turned[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
-            }
-            mde__dense_product(c->simd, 0, n, n, d, 1.0, r->x, (size_t)d, 1, r->x, 1, (size_t)d, square, (size_t)n,
-                               pack);
-        } else {
-            mde__dense_product(c->simd, 0, d, d, n, 1.0, r->x, 1, (size_t)d, r->x, (size_t)d, 1, square, (size_t)d,
-                               pack);
-        }
-        if (!mde__eigen(size, square, values, vectors, work)) {
-            mde_fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
-        }
-    }
-    if (!mde__bad(c)) {
-        for (k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
-        for (k = 0; k < size; k++) {
-            double *direction = r->directions + (size_t)kept * (size_t)d;
-            const double *vector = vectors + (size_t)k * (size_t)size;
-            if (!(values[k] > 1e-15 * largest)) continue;
-            r->eigenvalues[kept] = values[k];
-            if (wide) {
-                double root = sqrt(values[k]);
-                for (i = 0; i < d; i++) direction[i] = mde__inner(n, turned + (size_t)i * (size_t)n, vector) / root;
-                for (i = 0; i < n; i++) scores[mde__cell(i, size, kept)] = root * vector[i];
-            } else {
-                for (i = 0; i < d; i++) direction[i] = vector[i];
-                for (i = 0; i < n; i++) {
-                    scores[mde__cell(i, size, kept)] = mde__inner(d, r->x + (size_t)i * (size_t)d, vector);
-                }
-            }
-            kept++;
-        }
-        for (i = 1; i < n && kept < size; i++) {
-            memmove(scores + (size_t)i * (size_t)kept, scores + (size_t)i * (size_t)size,
-                    (size_t)kept * sizeof(double));
-        }
-        r->rank = kept;
-    }
-    mde_release(c, pack);
-    mde_release(c, turned);
-    mde_release(c, work);
-    mde_release(c, values);
-    mde_release(c, vectors);
-    mde_release(c, square);
-    return mde_context_status(c);
-}
-
-static mde_status mde__ridge_fit(mde_regressor *r, const mde_fit_desc *desc, const double *y)
-{
-    mde_context *c = r->context;
-    int n = r->n, d = r->used, size = d < n ? d : n, i, j, k;
-    double *scores = mde__doubles(c, (size_t)n, (size_t)size), *target = mde__doubles(c, (size_t)n, 1);
-    double *products = mde__doubles(c, (size_t)size, 1), *away = mde__doubles(c, (size_t)n, 1);
-    r->directions = mde__doubles(c, (size_t)size, (size_t)d);
-    r->eigenvalues = mde__doubles(c, (size_t)size, 1);
-    r->coefficients = mde__doubles(c, (size_t)r->m, (size_t)d);
-    r->penalty = mde__doubles(c, (size_t)r->m, 1);
-    r->residual = mde__doubles(c, (size_t)r->m, 1);
-    if (!mde__bad(c)) mde__ridge_decompose(r, scores);
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
-        double error;
-        for (k = 0; k < r->rank; k++) products[k] = 0;
-        for (i = 0; i < n; i++) {
-            target[i] = r->target_sd[j] > 0 ? y[mde__cell(i, r->m, j)] - r->target_mean[j] : 0;
-            for (k = 0; k < r->rank; k++) products[k] += scores[mde__cell(i, r->rank, k)] * target[i];
-        }
-        r->penalty[j] = desc->penalty > 0 ? desc->penalty :
-            mde__ridge_choose(n, r->rank, scores, r->eigenvalues, products, target);
-        error = mde__ridge_leave_one_out(n, r->rank, r->penalty[j], scores, r->eigenvalues, products, target,
-                                         r->residual + j, away);
-        for (i = 0; i < n; i++) r->left_out[mde__cell(i, r->m, j)] = r->target_mean[j] + target[i] - away[i];
-        if (!(error < (double)INFINITY)) {
-            mde_fail(c, MDE_NOT_FINITE, "ridge: a run of target %d has leverage 1; give a greater penalty", j);
-        }
-        for (k = 0; k < r->rank; k++) {
-            double weight = products[k] / (r->eigenvalues[k] + n * r->penalty[j]);
-            for (i = 0; i < d; i++) {
-                r->coefficients[mde__cell(j, d, i)] += weight * r->directions[mde__cell(k, d, i)];
-            }
-        }
-    }
-    mde_release(c, away);
-    mde_release(c, products);
-    mde_release(c, target);
-    mde_release(c, scores);
-    return mde_context_status(c);
-}
-
-/* sd of a run at x [used]: its square is noise (1 + 1/n + x' (X'X + n penalty)^-1 x), in which a direction that no run
-   has moved along has eigenvalue 0. */
-static void mde__ridge_sd(const mde_regressor *r, const double *x, double *sd)
-{
-    int j, k, d = r->used;
+    mde__coregion *s = (mde__coregion *)mde_alloc(c, 1, sizeof *s);
+    mde__workspace memory = { NULL, 0 };
+    int i, j, rank = desc->rank > 0 ? desc->rank : 2;
+    (void)x;
+    (void)y;
+    r->state = s;
+    if (!s) return mde_context_status(c);
+    s->task = (int *)mde_alloc(c, (size_t)r->m, sizeof *s->task);
+    for (j = 0; s->task && j < r->m; j++) s->task[j] = r->target_sd[j] > 0 ? s->m++ : -1;
+    s->simd = c->simd;
+    s->kernel = desc->kernel;
+    s->n = r->n;
+    s->d = r->used;
+    s->rank = rank > s->m ? s->m : rank;
+    s->parameters = s->d + (2 + s->rank) * s->m;
+    s->x = r->x;
+    s->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
+    s->seed = desc->seed;
+    mde__coregion_take(&memory, s);
+    if (!mde__bad(c)) memory.start = mde__doubles(c, memory.used, 1);
+    if (!memory.start) return mde_context_status(c);
+    memory.used = 0;
+    mde__coregion_take(&memory, s);
     for (j = 0; j < r->m; j++) {
-        double ridge = r->n * r->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond = mde__inner(d, x, x);
-        for (k = 0; k < r->rank; k++) {
-            double along = mde__inner(d, r->directions + (size_t)k * (size_t)d, x);
-            leverage += along * along / (r->eigenvalues[k] + ridge);
-            beyond -= along * along;
-        }
-        if (r->rank < d && beyond > 0) leverage += beyond / ridge;
-        sd[j] = sqrt(r->residual[j] * leverage);
+        for (i = 0; i < r->n && s->task[j] >= 0; i++) s->y[i * s->m + s->task[j]] = mde__target(r, j)[i];
+    }
+    return MDE_OK;
+}
+
+/* A process of the sampled runs, whose inputs lie behind it. */
+static void mde__coregion_sample(const mde__coregion *all, mde__workspace *memory, mde__coregion *few)
+{
+    double *x;
+    int i;
+    *few = *all;
+    few->n = MDE__COREGION_SAMPLE;
+    mde__coregion_take(memory, few);
+    few->x = x = mde__take(memory, MDE__COREGION_SAMPLE * (size_t)all->d);
+    for (i = 0; x && i < few->n; i++) {
+        int row = (int)((int64_t)i * all->n / few->n);
+        memcpy(x + mde__cell(i, all->d, 0), all->x + mde__cell(row, all->d, 0), (size_t)all->d * sizeof(double));
+        memcpy(few->y + i * all->m, all->y + row * all->m, (size_t)all->m * sizeof(double));
     }
 }
+
+static size_t mde__coregion_work(const mde_regressor *r)
+{
+    const mde__coregion *s = (const mde__coregion *)r->state;
+    mde__workspace count = { NULL, 0 };
+    mde__coregion few;
+    if (s->n > MDE__COREGION_SAMPLE) mde__coregion_sample(s, &count, &few);
+    return count.used;
+}
+
+/* Each run left out with all its targets: y_i - S_i^-1 (C^-1 Y~)_i, where S_i, the run's block of C^-1, has the
+   eigenvectors U. */
+static void mde__coregion_leave_out(mde_regressor *r)
+{
+    const mde__coregion *s = (const mde__coregion *)r->state;
+    int n = s->n, m = s->m, i, j, l, a;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < r->m; j++) {
+            int task = s->task[j];
+            double residual = 0;
+            if (task < 0) continue;
+            for (a = 0; a < m; a++) {
+                double own = 0, along = 0;
+                for (l = 0; l < n; l++) {
+                    double q = s->q[mde__cell(l, n, i)];
+                    own += q * q / (1.0 + s->kappa[l] * s->beta[a]);
+                }
+                for (l = 0; l < m; l++) along += s->u[a * m + l] * s->a[i * m + l];
+                residual += s->u[a * m + task] * along / own;
+            }
+            mde__leave_out(r, j, i, s->y[i * m + task] - sqrt(s->noise[task]) * residual);
+        }
+    }
+}
+
+static int mde__coregion_fit(mde_regressor *r, int target, double *work)
+{
+    mde__coregion *s = (mde__coregion *)r->state, few;
+    mde__workspace memory = { NULL, 0 };
+    int sampled = s->n > MDE__COREGION_SAMPLE;
+    double value;
+    (void)target;
+    memory.start = work;
+    if (sampled) mde__coregion_sample(s, &memory, &few);
+    value = mde__coregion_search(sampled ? &few : s);
+    if (sampled && value < (double)INFINITY) {
+        memcpy(s->theta, few.theta, (size_t)s->parameters * sizeof(double));
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, MDE__COREGION_STEPS, 1e-6);
+    }
+    if (!(value < (double)INFINITY)) return 0;
+    if (!(fabs(mde__coregion_likelihood(s, s->theta, NULL)) < (double)INFINITY)) return 0;
+    mde__coregion_leave_out(r);
+    return 1;
+}
+
+static size_t mde__coregion_predict_work(const mde_regressor *r, int rows)
+{
+    (void)rows;
+    return 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
+}
+
+static void mde__coregion_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x,
+                                  double *mean, double *sd, double *work)
+{
+    const mde__coregion *s = (const mde__coregion *)r->state;
+    int n = s->n, m = s->m, d = s->d, i, j, l, a;
+    mde__scaled at = mde__scaled_of(1, d, work, work + d), runs = mde__coregion_inputs(s);
+    double *k = work + 2 * d, *along = k + n, *weight = along + n;
+    (void)noise_x;
+    for (; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        mde__scale_inputs(&at, x, s->theta);
+        mde__covariances(s->simd, s->kernel, &at, &runs, 0, k, NULL);
+        for (l = 0; l < m; l++) {
+            double sum = 0;
+            for (i = 0; i < n; i++) sum += k[i] * s->a[i * m + l];
+            weight[l] = sum / sqrt(s->noise[l]);
+        }
+        for (i = 0; i < n && sd; i++) along[i] = mde__inner(n, s->q + mde__cell(i, n, 0), k);
+        for (j = 0; j < r->m; j++) {
+            int task = s->task[j];
+            double variance;
+            if (task < 0) continue;
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__inner(m, s->b + task * m, weight);
+            if (!sd) continue;
+            variance = s->b[task * m + task] + s->noise[task];
+            for (a = 0; a < m; a++) {
+                double p = s->leading[a * m + task], sum = 0;
+                for (i = 0; i < n; i++) sum += along[i] * along[i] / (1.0 + s->kappa[i] * s->beta[a]);
+                variance -= p * p * sum;
+            }
+            sd[j] = r->target_sd[j] * sqrt(variance > s->noise[task] ? variance : s->noise[task]);
+        }
+    }
+}
+
+static void mde__coregion_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const mde__coregion *s = (const mde__coregion *)r->state;
+    mde__scaled at = mde__scaled_of(1, s->d, work, work + s->d), runs = mde__coregion_inputs(s);
+    const double *b = s->b + s->task[target] * s->m;
+    double *alpha = work + 2 * s->d;
+    int i, l;
+    for (i = 0; i < s->n; i++) {
+        alpha[i] = 0;
+        for (l = 0; l < s->m; l++) alpha[i] += b[l] * s->a[i * s->m + l] / sqrt(s->noise[l]);
+    }
+    mde__scale_inputs(&at, x, s->theta);
+    mde__covariance_slope(s->kernel, &at, &runs, s->theta, alpha, 1.0, r->target_sd[target], slope);
+}
+
+static double mde__coregion_log_likelihood(const mde_regressor *r, int target)
+{
+    (void)target;
+    return ((const mde__coregion *)r->state)->log_likelihood;
+}
+
+static double mde__coregion_length_scale(const mde_regressor *r, int target, int index)
+{
+    (void)target;
+    return mde__exp(((const mde__coregion *)r->state)->theta[index]);
+}
+
+static void mde__coregion_release(mde_regressor *r)
+{
+    mde__coregion *s = (mde__coregion *)r->state;
+    mde_release(r->context, s->task);
+    mde_release(r->context, s->y);      /* the first array of the block */
+}
+
+static const mde__regressor_kind mde__coregion_kind = {
+    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0,
+    mde__coregion_start, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
+    mde__coregion_predict_work, mde__coregion_predict, mde__coregion_gradient, mde__coregion_log_likelihood,
+    mde__coregion_length_scale, mde__coregion_release
+};
 
 /* ---- Mixing law ---- */
 
-#define MDE__LAW_BEND 0.5           /* residuals beyond this, in standard deviations of the target, count less */
+/* y = c + exp(b + t.x) (Ye et al. 2025), fitted by the sum over runs of h^2 (sqrt(1 + (residual / h)^2) - 1): squares
+   that bend into distances, so that a run that went wrong bends the curve little. */
+
+#define MDE__LAW_BEND 0.5           /* h, in standard deviations of the target */
 #define MDE__LAW_PENALTY 1e-2       /* on t t / 2: weights sum to 1, so that data alone leave one direction of t open */
-#define MDE__LAW_STEEPEST 30.0      /* greatest exponent of a prediction */
+#define MDE__LAW_STEEPEST 30.0      /* largest exponent of a prediction */
 #define MDE__LAW_REACH 12.0         /* standard deviations from the target's mean: no prediction lies further */
 #define MDE__LAW_STARTS 4
+
+typedef struct mde__law {
+    double *theta;              /* [m, used + 2] c, b, t of the standardised target */
+    double *covariance;         /* [m, used + 2, used + 2] of them, without the noise variance */
+    double *residual;           /* [m] noise variance */
+} mde__law;
 
 typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
 
@@ -15777,8 +16557,6 @@ static double mde__law_exponential(int d, const double *theta, const double *x)
     return mde__exp(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
 }
 
-/* Sum over runs of bend^2 (sqrt(1 + (residual / bend)^2) - 1): squares that turn into distances, so that a run that
-   went wrong bends the curve little. */
 static double mde__law_loss(const double *theta, double *gradient, void *user)
 {
     const mde__law_fit *f = (const mde__law_fit *)user;
@@ -15791,41 +16569,42 @@ static double mde__law_loss(const double *theta, double *gradient, void *user)
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
-        double e = mde__law_exponential(f->d, theta, x), away = theta[0] + e - f->y[i];
-        double root = sqrt(1.0 + away / MDE__LAW_BEND * (away / MDE__LAW_BEND)), pull = away / root;
+        double e = mde__law_exponential(f->d, theta, x), residual = theta[0] + e - f->y[i];
+        double root = sqrt(1.0 + residual / MDE__LAW_BEND * (residual / MDE__LAW_BEND)), slope = residual / root;
         loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
-        gradient[0] += pull;
-        gradient[1] += pull * e;
-        for (q = 0; q < f->d; q++) gradient[2 + q] += pull * e * x[q];
+        gradient[0] += slope;
+        gradient[1] += slope * e;
+        for (q = 0; q < f->d; q++) gradient[2 + q] += slope * e * x[q];
     }
     return loss;
 }
 
-/* Prediction of a run by a fit without it, to first order, from its prediction with it. Near 1 the leverage says
-   little: it is held below 0.9. */
-static double mde__left_out(double y, double fit, double leverage)
+/* Derivatives [d + 2] of the law by its parameters, given its exponential e at x. */
+static void mde__law_slope(int d, double e, const double *x, double *slope)
 {
-    return y - (y - fit) / (1.0 - (leverage < 0.9 ? leverage : 0.9));
+    int q;
+    slope[0] = 1;
+    slope[1] = e;
+    for (q = 0; q < d; q++) slope[2 + q] = e * x[q];
 }
 
 /* Covariance of the parameters from the curvature of the squares at the optimum, and the variance of the residuals over
    the degrees of freedom that are left. work: p (1 + 2 p), and that of a product. */
 static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work)
 {
+    mde__law *s = (mde__law *)r->state;
     int p = f->d + 2, i, j, k;
-    const double *theta = r->law + (size_t)target * (size_t)p;
-    double *covariance = r->law_covariance + (size_t)target * (size_t)p * (size_t)p;
+    const double *theta = s->theta + mde__cell(target, p, 0);
+    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
     double *scratch = inverse + (size_t)p * (size_t)p, squares = 0, used = 0;
     for (i = 0; i < p * p; i++) curvature[i] = 0;
     for (j = 0; j < p; j++) curvature[mde__cell(j, p, j)] = j < 2 ? 1e-9 : MDE__LAW_PENALTY;
     for (i = 0; i < f->n; i++) {
-        const double *x = f->x + (size_t)i * (size_t)f->d;
-        double e = mde__law_exponential(f->d, theta, x), away = theta[0] + e - f->y[i];
-        squares += away * away;
-        slope[0] = 1;
-        slope[1] = e;
-        for (j = 0; j < f->d; j++) slope[2 + j] = e * x[j];
+        const double *x = f->x + mde__cell(i, f->d, 0);
+        double e = mde__law_exponential(f->d, theta, x), residual = theta[0] + e - f->y[i];
+        squares += residual * residual;
+        mde__law_slope(f->d, e, x, slope);
         for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
     }
     if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
@@ -15835,94 +16614,139 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
         used += 1.0 - (j < 2 ? 1e-9 : MDE__LAW_PENALTY) * covariance[mde__cell(j, p, j)];
     }
     for (i = 0; i < f->n; i++) {
-        const double *x = f->x + (size_t)i * (size_t)f->d;
+        const double *x = f->x + mde__cell(i, f->d, 0);
         double e = mde__law_exponential(f->d, theta, x), leverage = 0;
-        slope[0] = 1;
-        slope[1] = e;
-        for (j = 0; j < f->d; j++) slope[2 + j] = e * x[j];
-        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + (size_t)j * (size_t)p, slope);
-        r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + r->target_sd[target] *
-            mde__left_out(f->y[i], theta[0] + e, leverage);
+        mde__law_slope(f->d, e, x, slope);
+        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        mde__leave_out(r, target, i, mde__left_out(f->y[i], theta[0] + e, leverage));
     }
-    r->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
+    s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
     return 1;
 }
 
-/* For a known c the law is linear in log(y - c): the starts differ in c, as far below the least loss as seen from near
-   and from afar, and begin flat. */
-static mde_status mde__law_fit_all(mde_regressor *r, const double *y)
+static mde_status mde__law_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+{
+    mde__law *s = (mde__law *)mde_alloc(r->context, 1, sizeof *s);
+    size_t p = (size_t)r->used + 2, m = (size_t)r->m;
+    (void)desc;
+    (void)x;
+    (void)y;
+    r->state = s;
+    if (!s) return mde_context_status(r->context);
+    s->theta = mde__doubles(r->context, m, p);
+    s->covariance = mde__doubles(r->context, m, p * p);
+    s->residual = mde__doubles(r->context, m, 1);
+    return mde_context_status(r->context);
+}
+
+static size_t mde__law_work(const mde_regressor *r)
+{
+    int p = r->used + 2;
+    size_t spread = (size_t)p * (1 + 2 * (size_t)p) + mde__dense_work(p, p), search = MDE__LBFGS_WORK(p);
+    return (size_t)p + (spread > search ? spread : search);
+}
+
+/* For a known c the law is linear in log(y - c): the starts differ in c, as far below the smallest loss as seen from
+   near and from afar, and begin flat. */
+static int mde__law_fit_target(mde_regressor *r, int target, double *work)
 {
     static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 1.5, 4.0 };
-    mde_context *c = r->context;
-    int p = r->used + 2, i, j, start;
-    size_t square = (size_t)p * (size_t)p;
-    double *target = mde__doubles(c, (size_t)r->n, 1), *trial = mde__doubles(c, (size_t)p, 1);
-    double *work = mde__doubles(c, 1, (size_t)p + 2 * square + mde__dense_work(p, p) + MDE__LBFGS_WORK(p));
+    mde__law *s = (mde__law *)r->state;
+    int p = r->used + 2, i, start;
+    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, best = (double)INFINITY, minimum = 0, value;
     mde__law_fit f;
-    r->law = mde__doubles(c, (size_t)r->m, (size_t)p);
-    r->law_covariance = mde__doubles(c, (size_t)r->m, square);
-    r->residual = mde__doubles(c, (size_t)r->m, 1);
+    work += p;
     f.n = r->n;
     f.d = r->used;
     f.x = r->x;
-    f.y = target;
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
-        double *theta = r->law + (size_t)j * (size_t)p, best = (double)INFINITY, least = 0, value;
-        if (r->task[j] < 0) continue;
-        for (i = 0; i < r->n; i++) {
-            target[i] = (y[mde__cell(i, r->m, j)] - r->target_mean[j]) / r->target_sd[j];
-            if (target[i] < least) least = target[i];
-        }
-        for (start = 0; start < MDE__LAW_STARTS; start++) {
-            for (i = 0; i < p; i++) trial[i] = 0;
-            trial[0] = least - below[start];
-            trial[1] = mde__log(-trial[0]);
-            value = mde__lbfgs(mde__law_loss, &f, p, trial, work, 500, 1e-10);
-            if (!(value < best)) continue;
-            best = value;
-            memcpy(theta, trial, (size_t)p * sizeof *theta);
-        }
-        if (!(best < (double)INFINITY) || !mde__law_spread(r, &f, j, work)) {
-            mde_fail(c, MDE_NOT_FINITE, "mixing law: target %d is finite at no start", j);
-        }
+    f.y = mde__target(r, target);
+    for (i = 0; i < r->n; i++) if (f.y[i] < minimum) minimum = f.y[i];
+    for (start = 0; start < MDE__LAW_STARTS; start++) {
+        for (i = 0; i < p; i++) trial[i] = 0;
+        trial[0] = minimum - below[start];
+        trial[1] = mde__log(-trial[0]);
+        value = mde__lbfgs(mde__law_loss, &f, p, trial, work, 500, 1e-10);
+        if (!(value < best)) continue;
+        best = value;
+        memcpy(theta, trial, (size_t)p * sizeof *theta);
     }
-    mde_release(c, work);
-    mde_release(c, trial);
-    mde_release(c, target);
-    return mde_context_status(c);
+    return best < (double)INFINITY && mde__law_spread(r, &f, target, work);
 }
 
-static void mde__law_predict(const mde_regressor *r, const double *x, double *mean, double *sd)
+static size_t mde__law_predict_work(const mde_regressor *r, int rows)
 {
-    int p = r->used + 2, i, j, k;
-    for (j = 0; j < r->m; j++) {
-        const double *theta = r->law + (size_t)j * (size_t)p;
-        const double *covariance = r->law_covariance + (size_t)j * (size_t)p * (size_t)p;
-        double e, variance = 1;
-        mean[j] = r->target_mean[j];
-        if (sd) sd[j] = 0;
-        if (r->task[j] < 0) continue;
-        e = mde__law_exponential(r->used, theta, x);
-        mean[j] += r->target_sd[j] * mde__clip(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
-        for (i = 0; sd && i < p; i++) {
-            double row = 0, slope = i == 0 ? 1 : i == 1 ? e : e * x[i - 2];
-            for (k = 0; k < p; k++) row += covariance[mde__cell(i, p, k)] * (k == 0 ? 1 : k == 1 ? e : e * x[k - 2]);
-            variance += slope * row;
+    (void)rows;
+    return (size_t)r->used + 2;
+}
+
+static void mde__law_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
+                             double *sd, double *slope)
+{
+    const mde__law *s = (const mde__law *)r->state;
+    int p = r->used + 2, i, j;
+    (void)noise_x;
+    for (; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        for (j = 0; j < r->m; j++) {
+            const double *theta = s->theta + mde__cell(j, p, 0);
+            const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
+            double e, variance = 1;
+            if (!(r->target_sd[j] > 0)) continue;
+            e = mde__law_exponential(r->used, theta, x);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
+            if (!sd) continue;
+            mde__law_slope(r->used, e, x, slope);
+            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
+            sd[j] = r->target_sd[j] * sqrt(s->residual[j] * variance);
         }
-        if (sd) sd[j] = r->target_sd[j] * sqrt(r->residual[j] * variance);
     }
 }
+
+static void mde__law_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const double *theta = ((const mde__law *)r->state)->theta + mde__cell(target, r->used + 2, 0);
+    double e = r->target_sd[target] * mde__law_exponential(r->used, theta, x);
+    int q;
+    (void)work;
+    for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
+}
+
+static void mde__law_release(mde_regressor *r)
+{
+    mde__law *s = (mde__law *)r->state;
+    mde_release(r->context, s->theta);
+    mde_release(r->context, s->covariance);
+    mde_release(r->context, s->residual);
+}
+
+static const mde__regressor_kind mde__law_kind = {
+    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0,
+    mde__law_start, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
+    mde__law_predict, mde__law_gradient, NULL, NULL, mde__law_release
+};
 
 /* ---- Pooled law ---- */
 
-/* Loss falls as a power of the data there are, and data of other domains count, too, each at a rate of its own (compare
-   Hernandez et al. 2021): token by token, domain i is worth T_i of a main domain, which is the one that the loss falls
-   with most. Several pools make a sum of several skills. Weights that are known to three decimals say little near zero,
-   where the loss is steepest, hence the second part of the noise. */
+/* y = c + sum_p b_p (e_p + T_p.w)^-a_p: loss falls as a power of the data there are, and data of other domains count,
+   too, each at a rate of its own (compare Hernandez et al. 2021): token by token, domain i is worth T_i of a main
+   domain, the one that the loss falls with most. Several pools make a sum of several skills. Weights that are known to
+   three decimals say little near zero, where the loss is steepest: there the noise variance has a second part, of the
+   scarcity of the main domain. theta: c; a pool: log b, log a, log e, log T [d]; then the logarithms of the two parts
+   of the noise variance. */
 
+#define MDE__LARGEST_POOLS 4
 #define MDE__POOL_STARTS 3
-#define MDE__POOL_HEAD 3            /* parameters of a pool before its transfers: b, log exponent, log offset */
+#define MDE__POOL_HEAD 3            /* parameters of a pool before its transfers: log b, log a, log e */
 #define MDE__TRANSFER_SPREAD 1.5
+#define MDE__LOG_OFFSET 1e-3        /* weights are rarely known to more than three decimals */
+
+/* Of one target. */
+typedef struct mde__pools {
+    int pools, main;
+    uint64_t seed;
+    double *theta;              /* [parameters]; NULL: not fitted, the target or all features being constant */
+    double *covariance;         /* of theta but for the noise */
+    double excess;              /* squared errors of runs left out in predicted variances, too small with few runs */
+} mde__pools;
 
 typedef struct mde__pool_fit {
     int n, d, pools, main;
@@ -15941,6 +16765,8 @@ static double mde__scarcity(double weight)
     return share * share;
 }
 
+/* Weak, of the loss in standard deviations: c a little below it, a of 0.3, e at the last decimal of a weight, and
+   transfers that are small but for the main domain's in the first pool. Tuned on RegMix. */
 static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, double *spread)
 {
     int each = MDE__POOL_HEAD + f->d, pool = (i - 1) / each, at = (i - 1) % each;
@@ -16011,28 +16837,28 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
-        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, away = theta[0] - f->y[i];
-        double pull, about;
+        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, residual = theta[0] - f->y[i];
+        double weight, about;
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
             double power;
             w->data[r] = mde__exp(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
             power = p[0] - mde__exp(p[1]) * mde__log(w->data[r]);
             w->term[r] = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-            away += w->term[r];
+            residual += w->term[r];
         }
-        pull = away / variance;
-        about = 0.5 * (1.0 - away * pull) / variance;
-        loss += 0.5 * (away * pull + mde__log(variance));
-        gradient[0] += pull;
+        weight = residual / variance;
+        about = 0.5 * (1.0 - residual * weight) / variance;
+        loss += 0.5 * (residual * weight + mde__log(variance));
+        gradient[0] += weight;
         gradient[size] += about * noise;
         gradient[size + 1] += about * scarce * blur;
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
             double *g = gradient + 1 + r * each, exponent = mde__exp(p[1]);
-            double share = -pull * exponent * w->term[r] / w->data[r];
-            g[0] += pull * w->term[r];
-            g[1] -= pull * exponent * mde__log(w->data[r]) * w->term[r];
+            double share = -weight * exponent * w->term[r] / w->data[r];
+            g[0] += weight * w->term[r];
+            g[1] -= weight * exponent * mde__log(w->data[r]) * w->term[r];
             g[2] += share * mde__exp(p[2]);
             for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
         }
@@ -16058,9 +16884,9 @@ static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
         double mean = 0, cross = 0, square = 0, value;
         for (i = 0; i < f->n; i++) mean += mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
         for (i = 0; i < f->n; i++) {
-            double away = mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
-            cross += away * f->y[i];
-            square += away * away;
+            double deviation = mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
+            cross += deviation * f->y[i];
+            square += deviation * deviation;
         }
         value = square > 0 ? cross / sqrt(square) : 0;
         for (k = count - 1; k >= 0 && value < best[k]; k--) {
@@ -16077,7 +16903,7 @@ static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
 /* Covariance of the parameters from the curvature at the optimum, and the runs' predictions without them. */
 static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target, double *work)
 {
-    mde__pools *pools = r->pools + target;
+    mde__pools *pools = (mde__pools *)r->state + target;
     int p = mde__pool_size(f->d, f->pools), i, j, k;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
     double *scratch = inverse + (size_t)p * (size_t)p, middle, spread;
@@ -16104,7 +16930,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
         double fit = mde__pool_value(f->d, f->pools, pools->theta, x, slope), alone;
         for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, pools->covariance + (size_t)j * (size_t)p, slope);
         alone = mde__left_out(f->y[i], fit, leverage / variance);
-        r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + r->target_sd[target] * alone;
+        mde__leave_out(r, target, i, alone);
         pools->excess += (alone - f->y[i]) * (alone - f->y[i]) / (variance + leverage) / f->n;
     }
     if (pools->excess < 1) pools->excess = 1;
@@ -16117,191 +16943,196 @@ static void mde__pool_weights(const mde_regressor *r, const double *standardised
     int q;
     for (q = 0; q < r->d; q++) {
         double w;
-        if (r->place[q] < 0) continue;
-        w = standardised[r->place[q]] * r->scale[q] + r->shift[q];
-        weights[r->place[q]] = w > 0 ? w : 0;
+        if (r->index[q] < 0) continue;
+        w = standardised[r->index[q]] * r->scale[q] + r->shift[q];
+        weights[r->index[q]] = w > 0 ? w : 0;
     }
 }
 
-/* What the laws of all targets are fitted from, each by itself. */
-typedef struct mde__pool_job {
-    mde_regressor *r;
-    const double *y, *weights;      /* [n, m], [n, used] */
-    uint64_t seed;
-    double *memory;                 /* a target: see mde__pool_memory */
-    size_t each;
-    int *failed;                    /* [m] */
-} mde__pool_job;
-
-/* Doubles for the fit of one target: its values, trial parameters, shared exponentials, and what L-BFGS and the
-   curvature take. */
-static size_t mde__pool_memory(int n, int d, int pools)
+static mde_status mde__pools_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
 {
-    size_t size = (size_t)mde__pool_size(d, pools), p = size + 2;
-    return (size_t)n + p + (size_t)pools * (2 * (size_t)d + 2) + size + 2 * size * size +
-           mde__dense_work((int)size, (int)size) + MDE__LBFGS_WORK(p);
+    mde_context *c = r->context;
+    int pools = desc->rank > 0 ? desc->rank : 2, i, j, q;
+    size_t size = (size_t)mde__pool_size(r->used, pools);
+    mde__pools *fits = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *fits);
+    (void)y;
+    r->state = fits;
+    for (i = 0; i < r->n; i++) {
+        for (q = 0; q < r->d; q++) {
+            char number[32];
+            double v = x[mde__cell(i, r->d, q)];
+            if (v >= 0) continue;
+            return mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
+                            mde__number(number, v));
+        }
+    }
+    for (j = 0; fits && j < r->m; j++) {
+        fits[j].pools = pools;
+        fits[j].seed = desc->seed;
+        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
+        fits[j].theta = mde__doubles(c, 1, size + 2 + size * size);
+        if (fits[j].theta) fits[j].covariance = fits[j].theta + size + 2;
+    }
+    return mde_context_status(c);
 }
 
-static void mde__pool_fit_target(int64_t index, void *user)
+/* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, and what L-BFGS or the curvature
+   take. */
+typedef struct mde__pool_memory { double *weights, *trial, *work; } mde__pool_memory;
+
+static void mde__pool_take(mde__workspace *b, int n, int d, int pools, mde__pool_memory *memory, mde__pool_work *w)
 {
-    const mde__pool_job *job = (const mde__pool_job *)user;
-    mde_regressor *r = job->r;
-    mde__pools *fit = r->pools + index;
-    int d = r->used, pools = fit->pools, size = mde__pool_size(d, pools), p = size + 2, target = (int)index;
-    int mains[MDE__POOL_STARTS], starts = d < MDE__POOL_STARTS ? d : MDE__POOL_STARTS, start, i;
-    double *y = job->memory + (size_t)index * job->each, *trial = y + r->n, *work, best = (double)INFINITY, value;
-    double middle, spread;
-    mde_random random = mde_random_start(job->seed, 0x706f6f6c);
+    size_t size = (size_t)mde__pool_size(d, pools), shared = (size_t)pools * (size_t)d;
+    memory->weights = mde__take(b, (size_t)n * (size_t)d);
+    memory->trial = mde__take(b, size + 2);
+    w->worth = mde__take(b, shared);
+    w->slope = mde__take(b, shared);
+    w->data = mde__take(b, (size_t)pools);
+    w->term = mde__take(b, (size_t)pools);
+    memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
+                                    MDE__LBFGS_WORK(size + 2));
+}
+
+static size_t mde__pools_work(const mde_regressor *r)
+{
+    mde__workspace count = { NULL, 0 };
+    mde__pool_memory memory;
+    mde__pool_work w;
+    mde__pool_take(&count, r->n, r->used, ((const mde__pools *)r->state)->pools, &memory, &w);
+    return count.used;
+}
+
+static int mde__pools_fit(mde_regressor *r, int target, double *work)
+{
+    mde__pools *fit = (mde__pools *)r->state + target;
+    int d = r->used, size = mde__pool_size(d, fit->pools), p = size + 2, start, i;
+    int mains[MDE__POOL_STARTS], starts = d < MDE__POOL_STARTS ? d : MDE__POOL_STARTS;
+    double best = (double)INFINITY, value, middle, spread;
+    mde_random random = mde_random_start(fit->seed, 0x706f6f6c);
+    mde__workspace block = { NULL, 0 };
+    mde__pool_memory memory;
     mde__pool_fit f;
     mde__pool_work w;
-    if (!fit->covariance) return;
+    if (!fit->theta) return 1;
+    block.start = work;
+    mde__pool_take(&block, r->n, d, fit->pools, &memory, &w);
+    for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
     f.n = r->n;
     f.d = d;
-    f.pools = pools;
-    f.x = job->weights;
-    f.y = y;
+    f.pools = fit->pools;
+    f.x = memory.weights;
+    f.y = mde__target(r, target);
     w.f = &f;
-    w.worth = trial + p;
-    w.slope = w.worth + pools * d;
-    w.data = w.slope + pools * d;
-    w.term = w.data + pools;
-    work = w.term + pools;
-    for (i = 0; i < r->n; i++) {
-        y[i] = (job->y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
-    }
     mde__pool_mains(&f, starts, mains);
     for (start = 0; start < starts; start++) {
         f.main = mains[start];
         for (i = 0; i < p; i++) {
             mde__pool_prior(&f, i, &middle, &spread);
-            trial[i] = middle + (i > MDE__POOL_HEAD + d && i < size ? 0.2 * mde_random_normal(&random) : 0);
+            memory.trial[i] = middle + (i > MDE__POOL_HEAD + d && i < size ? 0.2 * mde_random_normal(&random) : 0);
         }
-        value = mde__lbfgs(mde__pool_loss, &w, p, trial, work, 300, 1e-7);
+        value = mde__lbfgs(mde__pool_loss, &w, p, memory.trial, memory.work, 300, 1e-7);
         if (!(value < best)) continue;
         best = value;
         fit->main = f.main;
-        memcpy(fit->theta, trial, (size_t)p * sizeof *trial);
+        memcpy(fit->theta, memory.trial, (size_t)p * sizeof *fit->theta);
     }
     f.main = fit->main;
-    job->failed[index] = !(best < (double)INFINITY) || !mde__pool_spread(r, &f, target, work);
+    return best < (double)INFINITY && mde__pool_spread(r, &f, target, memory.work);
 }
 
-static mde_status mde__pools_fit_all(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static size_t mde__pools_predict_work(const mde_regressor *r, int rows)
 {
-    mde_context *c = r->context;
-    int d = r->used, pools = desc->rank > 0 ? desc->rank : 2, size = mde__pool_size(d, pools), i, j, q;
-    double *weights = mde__doubles(c, (size_t)r->n, (size_t)d);
-    mde__pool_job job;
-    job.r = r;
-    job.y = y;
-    job.weights = weights;
-    job.seed = desc->seed;
-    job.each = mde__pool_memory(r->n, d, pools);
-    job.memory = mde__doubles(c, (size_t)r->m, job.each);
-    job.failed = (int *)mde_alloc(c, (size_t)r->m, sizeof(int));
-    r->pools = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *r->pools);
-    for (i = 0; i < r->n && !mde__bad(c); i++) {
-        for (q = 0; q < r->d; q++) {
-            char number[32];
-            double v = x[mde__cell(i, r->d, q)];
-            if (!(v >= 0)) {
-                mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
-                         mde__number(number, v));
-            }
-        }
-        mde__pool_weights(r, r->x + (size_t)i * (size_t)d, weights + (size_t)i * (size_t)d);
-    }
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
-        mde__pools *fit = r->pools + j;
-        fit->pools = pools;
-        fit->theta = mde__doubles(c, 1, (size_t)size + 2 + (size_t)size * (size_t)size);
-        if (fit->theta && r->task[j] >= 0 && d > 0) fit->covariance = fit->theta + size + 2;
-    }
-    if (!mde__bad(c)) {
-        mde_parallel_for(c, r->m, mde__pool_fit_target, &job);
-        for (j = 0; j < r->m; j++) {
-            if (job.failed[j]) mde_fail(c, MDE_NOT_FINITE, "pooled law: target %d is finite at no start", j);
-        }
-    }
-    mde_release(c, job.failed);
-    mde_release(c, job.memory);
-    mde_release(c, weights);
-    return mde_context_status(c);
+    (void)rows;
+    return (size_t)r->used + (size_t)mde__pool_size(r->used, ((const mde__pools *)r->state)->pools);
 }
 
-/* work: [used] and the parameters of a fit. */
-static void mde__pools_predict(const mde_regressor *r, const double *x, double *mean, double *sd, double *work)
+static void mde__pools_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
+                               double *sd, double *work)
 {
-    double *weights = work, *slope = weights + r->used;
+    double *weights = work, *slope = weights + r->used, variance;
     int j, i;
-    mde__pool_weights(r, x, weights);
-    for (j = 0; j < r->m; j++) {
-        const mde__pools *fit = r->pools + j;
-        int p = mde__pool_size(r->used, fit->pools);
-        double variance;
-        mean[j] = r->target_mean[j];
-        if (sd) sd[j] = r->target_sd[j];
-        if (!fit->covariance) continue;
-        mean[j] += r->target_sd[j] * mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope),
-                                               -MDE__LAW_REACH, MDE__LAW_REACH);
-        if (!sd) continue;
-        variance = mde__exp(fit->theta[p]) + mde__exp(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
-        for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + (size_t)i * (size_t)p, slope);
-        sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
+    (void)noise_x;
+    for (; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        mde__pool_weights(r, x, weights);
+        for (j = 0; j < r->m; j++) {
+            const mde__pools *fit = (const mde__pools *)r->state + j;
+            int p = mde__pool_size(r->used, fit->pools);
+            if (!fit->theta) continue;
+            mean[j] = r->target_mean[j] + r->target_sd[j] *
+                mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope), -MDE__LAW_REACH,
+                          MDE__LAW_REACH);
+            if (!sd) continue;
+            variance = mde__exp(fit->theta[p]) + mde__exp(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
+            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
+            sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
+        }
     }
 }
 
-/* Logarithm of the data in a pool of a target at weights [used], and its slope [used]. */
-static double mde__pool_data(const mde_regressor *r, int target, int pool, const double *weights, double *slope)
+static void mde__pools_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *weights)
 {
-    const double *p = r->pools[target].theta + 1 + pool * (MDE__POOL_HEAD + r->used), *transfer = p + MDE__POOL_HEAD;
-    double data = mde__exp(p[2]);
-    int q;
-    for (q = 0; q < r->used; q++) data += mde__exp(transfer[q]) * weights[q];
-    for (q = 0; q < r->used; q++) slope[q] = mde__exp(transfer[q]) / data;
-    return mde__log(data);
-}
-
-/* d mean / d x at standardised x, before the scale of x; slope [used] comes zeroed. work [2 used]. */
-static void mde__pools_slope(const mde_regressor *r, int target, const double *x, double *slope, double *work)
-{
-    const mde__pools *fit = r->pools + target;
-    double *weights = work, *along = work + r->used;
-    int pool, q, original;
-    if (!fit->covariance) return;
+    const mde__pools *fit = (const mde__pools *)r->state + target;
+    int d = r->used, pool, q;
+    if (!fit->theta) return;
     mde__pool_weights(r, x, weights);
     for (pool = 0; pool < fit->pools; pool++) {
-        const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + r->used);
-        double data = mde__pool_data(r, target, pool, weights, along), exponent = mde__exp(p[1]);
-        double power = p[0] - exponent * data, term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        for (q = 0; q < r->used; q++) slope[q] -= r->target_sd[target] * exponent * term * along[q];
+        const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
+        double data = mde__exp(p[2]), exponent = mde__exp(p[1]), power, term;
+        for (q = 0; q < d; q++) data += mde__exp(transfer[q]) * weights[q];
+        power = p[0] - exponent * mde__log(data);
+        term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp(transfer[q]) / data);
     }
-    for (original = 0; original < r->d; original++) {
-        if (r->place[original] >= 0) slope[r->place[original]] *= r->scale[original];
-    }
+    for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
+
+static void mde__pools_release(mde_regressor *r)
+{
+    int j;
+    for (j = 0; j < r->m; j++) mde_release(r->context, ((mde__pools *)r->state)[j].theta);
+}
+
+static const mde__regressor_kind mde__pools_kind = {
+    "pooled law", MDE_FEATURE_RAW, 0, 0, 0, MDE__LARGEST_POOLS,
+    mde__pools_start, mde__pools_work, mde__pools_fit, "it is finite at no start", mde__pools_predict_work,
+    mde__pools_predict, mde__pools_gradient, NULL, NULL, mde__pools_release
+};
 
 /* ---- Boosted trees ---- */
 
+/* Each tree is fitted to the residuals of the trees before it, and takes away a share of what it explains (Friedman
+   2001). A tree of depth p has 2^p - 1 splits, level by level, and 2^p leaves. */
+
 #define MDE__SMALLEST_LEAF 3        /* runs */
-#define MDE__MOST_DEPTH 10
+#define MDE__LARGEST_DEPTH 10
 #define MDE__FOREST_FOLDS 5         /* that give the spread of a prediction */
+
+typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
+typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves; double residual; } mde__forest;
+
+typedef struct mde__forests {
+    double rate;
+    int folds, *fold;               /* [n] */
+    int *order;                     /* [used, n] runs by feature, ascending */
+    double *ordered;                /* [used, n] their values */
+    mde__forest *forest;            /* [m] */
+} mde__forests;
 
 /* Where the runs lie while the trees of a target grow. */
 typedef struct mde__growth {
     int n, d;
     const double *x;                /* [n, d] */
-    const int *order;               /* [d, n] runs by feature, ascending */
-    const double *ordered;          /* [d, n] their values */
-    const double *share;            /* [n + 1] 1 / i */
-    double *target, *residual;      /* [n] */
+    const int *order;
+    const double *ordered, *target;
+    double *share;                  /* [n + 1] 1 / i */
+    double *residual;               /* [n] */
     int *node;                      /* [n] node of the run's level; -1: the run is held out */
     int *count, *left;              /* [2^depth] runs of a node; runs of it seen so far */
     double *sum, *left_sum, *last, *gain;       /* [2^depth] */
 } mde__growth;
 
-/* Splits the `nodes` nodes of a level where the squares get least: one pass over each feature in its order. The squares
-   of a node with sum S of c runs are less than without it by S^2 / c. */
+/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature in its order. The
+   squares of a node with sum S of c runs are less than without it by S^2 / c. */
 static void mde__grow_level(const mde__growth *w, int nodes, mde__split *splits)
 {
     int q, i, k;
@@ -16393,359 +17224,315 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
     }
 }
 
-typedef struct mde__placed { double at; int run; } mde__placed;
+typedef struct mde__sorted { double value; int run; } mde__sorted;
 
-static int mde__by_place(const void *a, const void *b)
+static int mde__by_value(const void *a, const void *b)
 {
-    const mde__placed *p = (const mde__placed *)a, *q = (const mde__placed *)b;
-    if (p->at < q->at || p->at > q->at) return p->at < q->at ? -1 : 1;
+    const mde__sorted *p = (const mde__sorted *)a, *q = (const mde__sorted *)b;
+    if (p->value < q->value || p->value > q->value) return p->value < q->value ? -1 : 1;
     return p->run < q->run ? -1 : p->run > q->run;
 }
 
-/* Runs by each feature, ascending, with its values; runs that are equal in it stay in their order. */
-static void mde__feature_order(const mde_regressor *r, mde__placed *placed, int *order, double *ordered)
-{
-    int q, i;
-    for (q = 0; q < r->used; q++) {
-        for (i = 0; i < r->n; i++) {
-            placed[i].at = r->x[mde__cell(i, r->used, q)];
-            placed[i].run = i;
-        }
-        qsort(placed, (size_t)r->n, sizeof *placed, mde__by_place);
-        for (i = 0; i < r->n; i++, order++, ordered++) {
-            *order = placed[i].run;
-            *ordered = placed[i].at;
-        }
-    }
-}
-
-static int mde__folds(mde_context *c, int n, int folds, uint64_t seed, int *fold);
-
-/* What the forests of all targets are grown from, each by itself. */
-typedef struct mde__planting {
-    mde_regressor *r;
-    const double *y, *ordered, *share;
-    const int *order, *fold;
-    int folds;
-    double rate;
-    double *memory;                 /* a target: 2 n + 4 leaves */
-    int *places;                    /* a target: n + 2 leaves */
-} mde__planting;
-
-/* A forest, and the spread of its predictions from runs that it was grown without. */
-static void mde__forest_fit(int64_t index, void *user)
-{
-    const mde__planting *p = (const mde__planting *)user;
-    mde_regressor *r = p->r;
-    mde__forest *f = r->forest + index;
-    int n = r->n, leaves = 1 << f->depth, target = (int)index, i, k;
-    mde__growth w;
-    double squares = 0;
-    if (f->trees == 0) return;
-    w.n = n;
-    w.d = r->used;
-    w.x = r->x;
-    w.order = p->order;
-    w.ordered = p->ordered;
-    w.share = p->share;
-    w.target = p->memory + (size_t)index * (2 * (size_t)n + 4 * (size_t)leaves);
-    w.residual = w.target + n;
-    w.sum = w.residual + n;
-    w.left_sum = w.sum + leaves;
-    w.last = w.left_sum + leaves;
-    w.gain = w.last + leaves;
-    w.node = p->places + (size_t)index * ((size_t)n + 2 * (size_t)leaves);
-    w.count = w.node + n;
-    w.left = w.count + leaves;
-    for (i = 0; i < n; i++) {
-        w.target[i] = (p->y[mde__cell(i, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
-    }
-    for (k = 0; k < p->folds; k++) {
-        mde__forest_grow(f, &w, p->rate, p->fold, k);
-        for (i = 0; i < n; i++) {
-            double away;
-            if (p->fold[i] != k) continue;
-            away = w.target[i] - mde__forest_value(f, r->x + (size_t)i * (size_t)r->used);
-            squares += away * away;
-            r->left_out[mde__cell(i, r->m, target)] =
-                r->target_mean[target] + r->target_sd[target] * (w.target[i] - away);
-        }
-    }
-    r->residual[index] = squares / n;
-    mde__forest_grow(f, &w, p->rate, NULL, 0);
-}
-
-static mde_status mde__forests_fit(mde_regressor *r, const mde_fit_desc *desc, const double *y)
+static mde_status mde__forests_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
 {
     mde_context *c = r->context;
-    int trees = desc->trees ? desc->trees : 500, depth = desc->depth ? desc->depth : 4, n = r->n, i, j;
+    mde__forests *s = (mde__forests *)mde_alloc(c, 1, sizeof *s);
+    int trees = desc->trees ? desc->trees : 500, depth = desc->depth ? desc->depth : 4, n = r->n, i, j, q;
     size_t leaves = (size_t)1 << depth, runs = (size_t)n, cells = runs * (size_t)r->used;
-    mde__placed *placed = (mde__placed *)mde_alloc(c, runs, sizeof *placed);
-    int *order = (int *)mde_alloc(c, cells + runs, sizeof *order);
-    double *ordered = mde__doubles(c, 1, cells + runs + 1);
-    mde__planting p;
-    p.r = r;
-    p.y = y;
-    p.rate = desc->rate > 0 ? desc->rate : 0.05;
-    p.memory = mde__doubles(c, (size_t)r->m, 2 * runs + 4 * leaves);
-    p.places = (int *)mde_alloc(c, (size_t)r->m * (runs + 2 * leaves), sizeof *p.places);
-    r->forest = (mde__forest *)mde_alloc(c, (size_t)r->m, sizeof *r->forest);
-    r->residual = mde__doubles(c, (size_t)r->m, 1);
+    mde__sorted *ranked = (mde__sorted *)mde_alloc(c, runs, sizeof *ranked);
+    (void)x;
+    (void)y;
+    r->state = s;
+    if (s) {
+        s->rate = desc->rate > 0 ? desc->rate : 0.05;
+        s->order = (int *)mde_alloc(c, cells + 1, sizeof *s->order);
+        s->ordered = mde__doubles(c, 1, cells);
+        s->fold = (int *)mde_alloc(c, runs, sizeof *s->fold);
+        s->forest = (mde__forest *)mde_alloc(c, (size_t)r->m, sizeof *s->forest);
+    }
     for (j = 0; j < r->m && !mde__bad(c); j++) {
-        mde__forest *f = r->forest + j;
-        r->residual[j] = r->task[j] >= 0;        /* the target's own, where there is no feature to split by */
-        if (r->task[j] < 0 || r->used == 0) continue;
+        mde__forest *f = s->forest + j;
+        f->residual = 1;        /* the target's own, where there is no feature to split by */
+        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
         f->depth = depth;
         f->splits = (mde__split *)mde_alloc(c, (size_t)trees * (leaves - 1), sizeof *f->splits);
         f->leaves = mde__doubles(c, (size_t)trees, leaves);
         f->trees = trees;
     }
-    if (!mde__bad(c)) {
-        mde__feature_order(r, placed, order, ordered);
-        for (i = 1; i <= n; i++) ordered[cells + (size_t)i] = 1.0 / i;
-        p.order = order;
-        p.ordered = ordered;
-        p.share = ordered + cells;
-        p.fold = order + cells;
-        p.folds = mde__folds(c, n, MDE__FOREST_FOLDS, desc->seed, order + cells);
+    for (q = 0; q < r->used && !mde__bad(c); q++) {     /* runs that are equal in a feature stay in their order */
+        for (i = 0; i < n; i++) {
+            ranked[i].value = r->x[mde__cell(i, r->used, q)];
+            ranked[i].run = i;
+        }
+        qsort(ranked, runs, sizeof *ranked, mde__by_value);
+        for (i = 0; i < n; i++) {
+            s->order[mde__cell(q, n, i)] = ranked[i].run;
+            s->ordered[mde__cell(q, n, i)] = ranked[i].value;
+        }
     }
-    if (!mde__bad(c)) mde_parallel_for(c, r->m, mde__forest_fit, &p);
-    mde_release(c, p.places);
-    mde_release(c, p.memory);
-    mde_release(c, ordered);
-    mde_release(c, order);
-    mde_release(c, placed);
+    if (!mde__bad(c)) s->folds = mde__folds_of_runs(c, n, 0, NULL, MDE__FOREST_FOLDS, desc->seed, s->fold);
+    mde_release(c, ranked);
     return mde_context_status(c);
 }
 
-static void mde__forests_predict(const mde_regressor *r, const double *x, double *mean, double *sd)
+static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w)
 {
-    int j;
-    for (j = 0; j < r->m; j++) {
-        mean[j] = r->target_mean[j] + r->target_sd[j] * mde__forest_value(r->forest + j, x);
-        if (sd) sd[j] = r->target_sd[j] * sqrt(r->residual[j]);
+    size_t leaves = (size_t)1 << depth;
+    w->share = mde__take(b, (size_t)n + 1);
+    w->residual = mde__take(b, (size_t)n);
+    w->sum = mde__take(b, leaves);
+    w->left_sum = mde__take(b, leaves);
+    w->last = mde__take(b, leaves);
+    w->gain = mde__take(b, leaves);
+    w->node = (int *)mde__take(b, (size_t)n);       /* a double has room for an int */
+    w->count = (int *)mde__take(b, leaves);
+    w->left = (int *)mde__take(b, leaves);
+}
+
+static size_t mde__forests_work(const mde_regressor *r)
+{
+    const mde__forests *s = (const mde__forests *)r->state;
+    mde__workspace count = { NULL, 0 };
+    mde__growth w;
+    int j, depth = 0;
+    for (j = 0; j < r->m; j++) if (s->forest[j].depth > depth) depth = s->forest[j].depth;
+    mde__growth_take(&count, r->n, depth, &w);
+    return count.used;
+}
+
+/* A forest, and the spread of its predictions from runs that it was grown without. */
+static int mde__forests_fit(mde_regressor *r, int target, double *work)
+{
+    const mde__forests *s = (const mde__forests *)r->state;
+    mde__forest *f = s->forest + target;
+    int n = r->n, i, k;
+    mde__workspace memory = { NULL, 0 };
+    mde__growth w;
+    double squares = 0;
+    if (f->trees == 0) return 1;
+    memory.start = work;
+    mde__growth_take(&memory, n, f->depth, &w);
+    w.n = n;
+    w.d = r->used;
+    w.x = r->x;
+    w.order = s->order;
+    w.ordered = s->ordered;
+    w.target = mde__target(r, target);
+    w.share[0] = 0;
+    for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
+    for (k = 0; k < s->folds; k++) {
+        mde__forest_grow(f, &w, s->rate, s->fold, k);
+        for (i = 0; i < n; i++) {
+            double residual;
+            if (s->fold[i] != k) continue;
+            residual = w.target[i] - mde__forest_value(f, r->x + mde__cell(i, r->used, 0));
+            squares += residual * residual;
+            mde__leave_out(r, target, i, w.target[i] - residual);
+        }
+    }
+    f->residual = squares / n;
+    mde__forest_grow(f, &w, s->rate, NULL, 0);
+    return 1;
+}
+
+static void mde__forests_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
+                                 double *sd, double *work)
+{
+    const mde__forests *s = (const mde__forests *)r->state;
+    int i, j;
+    (void)noise_x;
+    (void)work;
+    for (i = 0; i < rows; i++, x += r->used) {
+        for (j = 0; j < r->m; j++) {
+            const mde__forest *f = s->forest + j;
+            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * mde__forest_value(f, x);
+            if (sd) sd[mde__cell(i, r->m, j)] = r->target_sd[j] * sqrt(f->residual);
+        }
     }
 }
+
+static void mde__forests_release(mde_regressor *r)
+{
+    mde__forests *s = (mde__forests *)r->state;
+    int j;
+    for (j = 0; s->forest && j < r->m; j++) {
+        mde_release(r->context, s->forest[j].splits);
+        mde_release(r->context, s->forest[j].leaves);
+    }
+    mde_release(r->context, s->forest);
+    mde_release(r->context, s->fold);
+    mde_release(r->context, s->order);
+    mde_release(r->context, s->ordered);
+}
+
+static const mde__regressor_kind mde__forests_kind = {
+    "trees", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0,
+    mde__forests_start, mde__forests_work, mde__forests_fit, "", mde__no_work, mde__forests_predict, NULL, NULL, NULL,
+    mde__forests_release
+};
 
 /* ---- Fitting and predicting ---- */
 
-/* Above this many runs the joint process finds its parameters on so many, evenly spaced, and takes a few more steps
-   with all: one step costs the cube of the runs. */
-#define MDE__COREGION_SAMPLE 128
-#define MDE__COREGION_STEPS 8
-
-static mde_status mde__coregion_fit(mde_regressor *r, const mde_fit_desc *desc, int tasks, const double *y)
+static const mde__regressor_kind *mde__kind(mde_model model)
 {
-    mde_context *c = r->context;
-    int restarts = desc->restarts > 0 ? desc->restarts : 3, sampled = r->n > MDE__COREGION_SAMPLE, i, j;
-    double *sample = NULL, value = (double)INFINITY;
-    mde__coregion *few = NULL, *q = mde__coregion_create(r, desc, tasks, r->n, r->x);
-    r->joint = q;
-    for (i = 0; q && i < r->n; i++) {
-        for (j = 0; j < r->m; j++) {
-            if (r->task[j] < 0) continue;
-            q->y[i * tasks + r->task[j]] = (y[mde__cell(i, r->m, j)] - r->target_mean[j]) / r->target_sd[j];
-        }
-    }
-    if (q && sampled) sample = mde__doubles(c, MDE__COREGION_SAMPLE, (size_t)r->used);
-    if (sample) few = mde__coregion_create(r, desc, tasks, MDE__COREGION_SAMPLE, sample);
-    for (i = 0; few && i < few->n; i++) {
-        int row = (int)((int64_t)i * r->n / few->n);
-        memcpy(sample + (size_t)i * (size_t)r->used, r->x + (size_t)row * (size_t)r->used,
-               (size_t)r->used * sizeof(double));
-        memcpy(few->y + i * tasks, q->y + row * tasks, (size_t)tasks * sizeof(double));
-    }
-    if (!mde__bad(c)) {
-        value = mde__coregion_search(few ? few : q, restarts, desc->seed);
-        if (few && value < (double)INFINITY) {
-            memcpy(q->theta, few->theta, (size_t)q->parameters * sizeof(double));
-            value = mde__lbfgs(mde__coregion_loss, q, q->parameters, q->theta, q->lbfgs, MDE__COREGION_STEPS, 1e-6);
-        }
-        if (!(value < (double)INFINITY) || !(fabs(mde__coregion_likelihood(q, q->theta, NULL)) < (double)INFINITY)) {
-            mde_fail(c, MDE_NOT_FINITE, "multi-task gaussian process: the likelihood is not finite at any start");
-        }
-    }
-    mde__coregion_free(c, few);
-    mde_release(c, sample);
-    return mde_context_status(c);
+    static const struct { mde_model model; const mde__regressor_kind *kind; } kinds[] = {
+        { MDE_RIDGE, &mde__ridge_kind }, { MDE_GP, &mde__gp_kind }, { MDE_MULTITASK_GP, &mde__coregion_kind },
+        { MDE_MIXING_LAW, &mde__law_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind }
+    };
+    size_t i;
+    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
+    return NULL;
 }
 
-/* Each run left out with all its targets: y_i - S_i^-1 (K~^-1 y~)_i, where S_i, the run's block of K~^-1, has the
-   eigenvectors of the whitened B. */
-static void mde__coregion_left_out(mde_regressor *r)
+MDEDEF void mde_regressor_free(mde_regressor *r)
 {
-    const mde__coregion *q = r->joint;
-    int n = q->n, m = q->m, i, j, l, a;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < r->m; j++) {
-            int task = r->task[j];
-            double away = 0;
-            if (task < 0) continue;
-            for (a = 0; a < m; a++) {
-                double own = 0, along = 0;
-                for (l = 0; l < n; l++) {
-                    double u = q->basis[mde__cell(l, n, i)];
-                    own += u * u / (1.0 + q->values[l] * q->task_values[a]);
-                }
-                for (l = 0; l < m; l++) along += q->task_basis[a * m + l] * q->whole[i * m + l];
-                away += q->task_basis[a * m + task] * along / own;
-            }
-            r->left_out[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
-                (q->y[i * m + task] - sqrt(q->noise[task]) * away);
-        }
-    }
+    mde_context *c;
+    if (!r) return;
+    c = r->context;
+    if (r->state) r->kind->release(r);
+    mde_release(c, r->state);
+    mde_release(c, r->left_out);
+    mde_release(c, r->y);
+    mde_release(c, r->noise_x);
+    mde_release(c, r->x);
+    mde_release(c, r->target_sd);
+    mde_release(c, r->target_mean);
+    mde_release(c, r->scale);
+    mde_release(c, r->shift);
+    mde_release(c, r->index);
+    mde_release(c, r);
 }
 
-/* Checks, standardises and fits. Gaussian processes of single targets are made, but left to mde__gp_fit_all, so that a
-   surrogate can fit those of many regressors side by side. */
+static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
+                                 const mde_fit_desc *desc)
+{
+    char number[32];
+    size_t count;
+    const mde__regressor_kind *kind = mde__kind(desc->model);
+    int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
+    if (!x || !y) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
+    if (n < 2 || d < 1 || m < 1) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are "
+                        "needed", n, d, m);
+    }
+    if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
+                        mde__number(number, desc->penalty));
+    }
+    if (!kind || desc->kernel < MDE_MATERN32 || desc->kernel > MDE_RBF) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
+                        (int)desc->kernel);
+    }
+    if (desc->rank < 0 || desc->rank > largest_rank || desc->restarts < 0) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
+                        desc->rank, desc->restarts, largest_rank);
+    }
+    if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && !kind->noise_inputs)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has "
+                        "them, besides others", desc->noises, d);
+    }
+    if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__LARGEST_DEPTH ||
+        !(desc->rate >= 0 && desc->rate <= 1)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
+                        "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
+    }
+    if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
+        return mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
+    }
+    if (mde__check_table(c, "x", n, d, x)) return mde_context_status(c);
+    return mde__check_table(c, "y", n, m, y);
+}
+
+/* Checks, standardises and starts; what is left is mde__regressors_finish, so that a surrogate can fit the targets of
+   many regressors side by side. */
 static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                              const mde_fit_desc *desc)
 {
     mde_regressor *r;
-    char number[32];
-    size_t count;
-    int i, j, q, g, tasks = 0;
-    if (!x || !y) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
-        return NULL;
-    }
-    if (n < 2 || d < 1 || m < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are needed",
-                 n, d, m);
-        return NULL;
-    }
-    if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
-                 mde__number(number, desc->penalty));
-        return NULL;
-    }
-    if (desc->model < MDE_RIDGE || desc->model > MDE_TREES || desc->kernel < MDE_MATERN52 ||
-        desc->kernel > MDE_MATERN32 || desc->combination < MDE_PRODUCT || desc->combination > MDE_ADDITIVE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
-                 (int)desc->kernel);
-        return NULL;
-    }
-    if (desc->rank < 0 || desc->rank > (desc->model == MDE_POOLED_LAW ? MDE__MOST_POOLS : m) || desc->restarts < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
-                 desc->rank, desc->restarts, desc->model == MDE_POOLED_LAW ? MDE__MOST_POOLS : m);
-        return NULL;
-    }
-    if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && desc->model != MDE_GP)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has them, "
-                 "beside others", desc->noises, d);
-        return NULL;
-    }
-    for (q = 0; desc->groups && q < d - desc->noises; q++) {
-        if (desc->groups[q] < 0 || desc->groups[q] >= MDE__MOST_GROUPS || desc->model != MDE_GP) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "regression: feature %d is in group %d; expected 0 to %d, of a gaussian "
-                     "process", q, desc->groups[q], MDE__MOST_GROUPS - 1);
-            return NULL;
-        }
-    }
-    if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__MOST_DEPTH ||
-        !(desc->rate >= 0 && desc->rate <= 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d and 1",
-                 desc->trees, desc->depth, mde__number(number, desc->rate), MDE__MOST_DEPTH);
-        return NULL;
-    }
-    if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
-        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
-        return NULL;
-    }
-    if (mde__check_table(c, "x", n, d, x) || mde__check_table(c, "y", n, m, y)) return NULL;
+    int i, j, q;
+    if (mde__check_fit(c, n, d, m, x, y, desc)) return NULL;
     r = (mde_regressor *)mde_alloc(c, 1, sizeof(mde_regressor));
     if (!r) return NULL;
     r->context = c;
-    r->model = desc->model;
+    r->kind = mde__kind(desc->model);
     r->n = n;
     r->d = d;
     r->m = m;
-    r->place = (int *)mde_alloc(c, (size_t)d, sizeof(int));
+    r->noises = desc->noises;
+    r->index = (int *)mde_alloc(c, (size_t)d, sizeof(int));
     r->shift = mde__doubles(c, (size_t)d, 1);
     r->scale = mde__doubles(c, (size_t)d, 1);
     r->target_mean = mde__doubles(c, (size_t)m, 1);
     r->target_sd = mde__doubles(c, (size_t)m, 1);
-    r->task = (int *)mde_alloc(c, (size_t)m, sizeof(int));
-    r->gp = (mde__gp **)mde_alloc(c, (size_t)m, sizeof(mde__gp *));
-    if (mde__bad(c)) {
-        mde_regressor_free(r);
-        return NULL;
-    }
-    r->noises = desc->noises;
-    for (q = 0; q < d; q++) {
-        mde__moments(n, x + q, (size_t)d, r->shift + q, r->scale + q);
-        r->place[q] = -1;
-    }
-    for (g = 0; g < MDE__MOST_GROUPS; g++) {
-        for (q = 0; q < d - r->noises; q++) {
-            if ((desc->groups ? desc->groups[q] : 0) == g && r->scale[q] > 0) r->place[q] = r->used++;
-        }
-    }
-    for (j = 0; j < m; j++) {
-        mde__moments(n, y + j, (size_t)m, r->target_mean + j, r->target_sd + j);
-        r->task[j] = r->target_sd[j] > 0 ? tasks++ : -1;
-    }
-    r->x = mde__doubles(c, (size_t)n, (size_t)r->used);
+    r->y = mde__doubles(c, (size_t)m, (size_t)n);
     r->noise_x = mde__doubles(c, (size_t)n, (size_t)r->noises);
     r->left_out = mde__doubles(c, (size_t)n, (size_t)m);
-    if (!mde__bad(c) && mde__noise_inputs(r, n, x, r->noise_x) == MDE_OK) {
-        mde__standardise(r, n, x, r->x);
-        for (i = 0; i < n; i++) memcpy(r->left_out + mde__cell(i, m, 0), r->target_mean, (size_t)m * sizeof(double));
-        if (r->model == MDE_RIDGE) {
-            mde__ridge_fit(r, desc, y);
-        } else if (r->model == MDE_MIXING_LAW) {
-            mde__law_fit_all(r, y);
-        } else if (r->model == MDE_POOLED_LAW) {
-            mde__pools_fit_all(r, desc, x, y);
-        } else if (r->model == MDE_TREES) {
-            mde__forests_fit(r, desc, y);
-        } else if (r->model == MDE_GP) {
-            for (j = 0; j < m && !mde__bad(c); j++) if (r->task[j] >= 0) r->gp[j] = mde__gp_create(r, desc, j, y);
-        } else if (tasks > 0) {
-            mde_fit_desc joint = *desc;
-            if (joint.rank > tasks) joint.rank = tasks;
-            mde__coregion_fit(r, &joint, tasks, y);
-            if (!mde__bad(c)) mde__coregion_left_out(r);
+    for (q = 0; q < d && !mde__bad(c); q++) {
+        mde__moments(n, x + q, (size_t)d, r->shift + q, r->scale + q);
+        r->index[q] = q < d - r->noises && r->scale[q] > 0 ? r->used++ : -1;
+    }
+    r->x = mde__doubles(c, (size_t)n, (size_t)r->used);
+    if (!mde__bad(c) && mde__standardise(r, n, x, r->x, r->noise_x) == MDE_OK) {
+        for (j = 0; j < m; j++) {
+            mde__moments(n, y + j, (size_t)m, r->target_mean + j, r->target_sd + j);
+            for (i = 0; i < n; i++) {
+                double deviation = y[mde__cell(i, m, j)] - r->target_mean[j];
+                r->y[mde__cell(j, n, i)] = r->target_sd[j] > 0 ? deviation / r->target_sd[j] : 0;
+                r->left_out[mde__cell(i, m, j)] = r->target_mean[j];
+            }
         }
+        r->kind->start(r, desc, x, y);
     }
-    if (mde__bad(c)) {
-        mde_regressor_free(r);
-        return NULL;
-    }
-    return r;
+    if (!mde__bad(c)) return r;
+    mde_regressor_free(r);
+    return NULL;
 }
 
-static void mde__gp_left_out(mde_regressor *r)
+/* One target to fit, and what it takes. */
+typedef struct mde__fit_job { mde_regressor *r; int target, failed; double *work; } mde__fit_job;
+
+static void mde__fit_one(int64_t index, void *user)
 {
-    double *precision = mde__doubles(r->context, (size_t)r->n, 1);
-    int i, j;
-    for (j = 0; precision && j < r->m; j++) {
-        const mde__gp *gp = r->gp[j];
-        if (!gp) continue;
-        mde__gp_precisions(r->n, gp->inverse, gp->flat, gp->ones, precision);
-        for (i = 0; i < r->n; i++) {
-            r->left_out[mde__cell(i, r->m, j)] =
-                r->target_mean[j] + r->target_sd[j] * (gp->y[i] - gp->alpha[i] / precision[i]);
-        }
-    }
-    mde_release(r->context, precision);
+    mde__fit_job *job = (mde__fit_job *)user + index;
+    job->failed = !job->r->kind->fit(job->r, job->target, job->work);
 }
 
-/* The processes of several regressors that still have to be fitted. */
+/* Fits all targets of some regressors, as many at a time as there are threads, so that workspace is needed for as many
+   only. */
 static mde_status mde__regressors_finish(mde_context *c, int count, mde_regressor *const *regressors)
 {
-    mde__gp **gps;
-    size_t total = 0;
-    int i, j, found = 0;
-    for (i = 0; i < count; i++) total += (size_t)regressors[i]->m;
-    gps = (mde__gp **)mde_alloc(c, total > 0 ? total : 1, sizeof(mde__gp *));
-    if (!gps) return mde_context_status(c);
-    for (i = 0; i < count; i++) {
-        for (j = 0; j < regressors[i]->m; j++) if (regressors[i]->gp[j]) gps[found++] = regressors[i]->gp[j];
+    mde__fit_job *jobs;
+    double *memory = NULL;
+    size_t size = 0, total = 0, targets = 0;
+    int found = 0, first, slots, i, j;
+    for (i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
+    jobs = (mde__fit_job *)mde_alloc(c, targets + 1, sizeof *jobs);
+    for (i = 0; i < count && jobs; i++) {
+        mde_regressor *r = regressors[i];
+        size_t need = r->kind->work(r);
+        int begun = 0;
+        if (need > size) size = need;
+        for (j = 0; j < r->m; j++) {
+            if (!(r->target_sd[j] > 0) || (r->kind->joint && begun)) continue;
+            begun = 1;
+            jobs[found].r = r;
+            jobs[found++].target = r->kind->joint ? 0 : j;
+        }
     }
-    mde__gp_fit_all(c, found, gps);
-    for (i = 0; i < count && !mde__bad(c); i++) mde__gp_left_out(regressors[i]);
-    mde_release(c, gps);
+    slots = found < c->threads ? found : c->threads;
+    if (jobs && mde__mul(size + 1, (size_t)slots, &total)) memory = mde__doubles(c, total, 1);
+    for (first = 0; first < found && memory; first += slots) {
+        int now = found - first < slots ? found - first : slots;
+        for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
+        mde_parallel_for(c, now, mde__fit_one, jobs + first);
+    }
+    for (i = 0; i < found && !mde__bad(c); i++) {
+        if (!jobs[i].failed) continue;
+        mde_fail(c, MDE_NOT_FINITE, "%s, target %d: %s", jobs[i].r->kind->name, jobs[i].target,
+                 jobs[i].r->kind->failure);
+    }
+    mde_release(c, memory);
+    mde_release(c, jobs);
     return mde_context_status(c);
 }
 
@@ -16755,11 +17542,8 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
     mde_fit_desc defaults;
     mde_regressor *r;
     if (!c || mde__bad(c)) return NULL;
-    if (!desc) {
-        memset(&defaults, 0, sizeof defaults);
-        desc = &defaults;
-    }
-    r = mde__regressor_prepare(c, n, d, m, x, y, desc);
+    memset(&defaults, 0, sizeof defaults);
+    r = mde__regressor_prepare(c, n, d, m, x, y, desc ? desc : &defaults);
     if (r && mde__regressors_finish(c, 1, &r)) {
         mde_regressor_free(r);
         return NULL;
@@ -16770,120 +17554,34 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 /* Predictions work on blocks of this many inputs. */
 #define MDE__PREDICT_BLOCK 64
 
-/* Mean and sd (may be NULL), both [rows] at a stride, of standardised inputs and noise inputs. work: rows (2 d +
-   (groups + 2) n), and that of a product. */
-static void mde__gp_predict(const mde__gp *gp, int rows, const double *x, const double *noise_x, double mean, double sd,
-                            size_t stride, double *out_mean, double *out_sd, double *work)
-{
-    int simd = gp->simd;
-    int n = gp->n, i;
-    double signal = mde__gp_signal(gp, gp->theta);
-    double *columns = work, *z = columns + (size_t)rows * (size_t)gp->d, *k = z + (size_t)rows * (size_t)gp->d;
-    double *half = k + (size_t)rows * (size_t)n, *each = half + (size_t)rows * (size_t)n;
-    mde__gp_scale(gp, rows, x, gp->theta, z, columns);
-    mde__gp_covariances(gp, rows, n, z, gp->columns, gp->theta, 0, each, NULL, k);
-    for (i = 0; i < rows; i++) {
-        out_mean[(size_t)i * stride] =
-            mean + sd * (gp->mean + mde__kernel_dense_dot(simd)(n, k + (size_t)i * (size_t)n, gp->alpha));
-    }
-    if (!out_sd) return;
-    /* half [rows, n] = k L^-T */
-    memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
-    mde__dense_product(simd, MDE__RIGHT_UPPER, rows, n, n, 1.0, k, (size_t)n, 1, gp->inverse, 1, (size_t)n, half,
-                       (size_t)n, each + (size_t)gp->groups * (size_t)rows * (size_t)n);
-    for (i = 0; i < rows; i++) {
-        const double *row = half + (size_t)i * (size_t)n;
-        double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, k + (size_t)i * (size_t)n, gp->flat);
-        out_sd[(size_t)i * stride] =
-            signal + uncovered * uncovered / gp->ones - mde__kernel_dense_dot(simd)(n, row, row);
-    }
-    mde__gp_noise(gp, gp->theta, rows, noise_x, half);
-    for (i = 0; i < rows; i++) {
-        double variance = out_sd[(size_t)i * stride];
-        out_sd[(size_t)i * stride] = sd * sqrt((variance > 0 ? variance : 0) + gp->widening * half[i]);
-    }
-}
-
-/* Mean and sd (may be NULL) [m] of one standardised input. work: 3 d + 2 n + m + n. */
-static void mde__coregion_predict(const mde_regressor *r, const double *x, double *mean, double *sd, double *work)
-{
-    const mde__coregion *q = r->joint;
-    int n = q->n, m = q->m, i, j, l, a;
-    double *z = work, *columns = z + q->d, *k = columns + q->d, *along = k + n, *pull = along + n;
-    mde__scale_inputs(1, q->d, q->isotropic, x, q->theta, z, columns);
-    mde__covariances(q->simd, q->kernel, 1, n, q->d, z, q->d, q->columns, 0, k, NULL);
-    for (l = 0; l < m; l++) {
-        double sum = 0;
-        for (i = 0; i < n; i++) sum += k[i] * q->whole[i * m + l];
-        pull[l] = sum / sqrt(q->noise[l]);
-    }
-    for (i = 0; i < n && sd; i++) along[i] = mde__inner(n, q->basis + (size_t)i * (size_t)n, k);
-    for (j = 0; j < r->m; j++) {
-        int task = r->task[j];
-        double variance;
-        mean[j] = r->target_mean[j];
-        if (sd) sd[j] = 0;
-        if (task < 0) continue;
-        mean[j] += r->target_sd[j] * mde__inner(m, q->b + task * m, pull);
-        if (!sd) continue;
-        variance = q->b[task * m + task] + q->noise[task];
-        for (a = 0; a < m; a++) {
-            double p = q->leading[a * m + task], sum = 0;
-            for (i = 0; i < n; i++) sum += along[i] * along[i] / (1.0 + q->values[i] * q->task_values[a]);
-            variance -= p * p * sum;
-        }
-        sd[j] = r->target_sd[j] * sqrt(variance > q->noise[task] ? variance : q->noise[task]);
-    }
-}
-
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd)
 {
     mde_context *c;
     double *block, *work, *noise_x;
-    int first, i, j, most;
+    int first, i, j, m, largest;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
+    m = r->m;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 0 || !x || !mean) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs and a place for the means");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs, and room for the means");
     }
     if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
-    most = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
-    block = mde__doubles(c, (size_t)most, (size_t)r->used);
-    noise_x = mde__doubles(c, (size_t)most, (size_t)r->noises);
-    work = mde__doubles(c, 1, (size_t)(most + 1) * (2 * (size_t)r->used + (MDE__MOST_GROUPS + 2) * (size_t)r->n +
-                        (size_t)r->m + (size_t)mde__pool_size(r->used, MDE__MOST_POOLS)) + mde__dense_work(most, r->n));
-    for (first = 0; first < n && !mde__bad(c); first += most) {
-        int rows = n - first < most ? n - first : most;
-        double *to = mean + (size_t)first * (size_t)r->m, *to_sd = sd ? sd + (size_t)first * (size_t)r->m : NULL;
-        mde__standardise(r, rows, x + (size_t)first * (size_t)r->d, block);
-        if (mde__noise_inputs(r, rows, x + (size_t)first * (size_t)r->d, noise_x)) break;
+    largest = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
+    block = mde__doubles(c, (size_t)largest, (size_t)r->used);
+    noise_x = mde__doubles(c, (size_t)largest, (size_t)r->noises);
+    work = mde__doubles(c, 1, r->kind->predict_work(r, largest));
+    for (first = 0; first < n && !mde__bad(c); first += largest) {
+        int rows = n - first < largest ? n - first : largest;
+        double *to = mean + mde__cell(first, m, 0), *to_sd = sd ? sd + mde__cell(first, m, 0) : NULL;
+        if (mde__standardise(r, rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
         for (i = 0; i < rows; i++) {
-            const double *at = block + (size_t)i * (size_t)r->used;
-            if (r->joint) {
-                mde__coregion_predict(r, at, to + (size_t)i * (size_t)r->m,
-                                      to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL, work);
-                continue;
+            for (j = 0; j < m; j++) {
+                to[mde__cell(i, m, j)] = r->target_mean[j];
+                if (to_sd) to_sd[mde__cell(i, m, j)] = r->target_sd[j];
             }
-            if (r->law || r->forest || r->pools) {
-                double *row_sd = to_sd ? to_sd + (size_t)i * (size_t)r->m : NULL;
-                if (r->pools) mde__pools_predict(r, at, to + (size_t)i * (size_t)r->m, row_sd, work);
-                else (r->law ? mde__law_predict : mde__forests_predict)(r, at, to + (size_t)i * (size_t)r->m, row_sd);
-                continue;
-            }
-            for (j = 0; j < r->m; j++) {
-                double value = r->target_mean[j];
-                if (r->model == MDE_RIDGE) value += mde__inner(r->used, r->coefficients + mde__cell(j, r->used, 0), at);
-                to[mde__cell(i, r->m, j)] = value;
-                if (to_sd) to_sd[mde__cell(i, r->m, j)] = 0;
-            }
-            if (r->model == MDE_RIDGE && to_sd) mde__ridge_sd(r, at, to_sd + (size_t)i * (size_t)r->m);
         }
-        for (j = 0; j < r->m; j++) {
-            if (!r->gp[j]) continue;
-            mde__gp_predict(r->gp[j], rows, block, noise_x, r->target_mean[j], r->target_sd[j], (size_t)r->m, to + j,
-                            to_sd ? to_sd + j : NULL, work);
-        }
+        r->kind->predict(r, rows, block, noise_x, to, to_sd, work);
     }
     mde_release(c, work);
     mde_release(c, noise_x);
@@ -16891,116 +17589,35 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     return mde_context_status(c);
 }
 
-/* Adds scale times d mean / d x to slope [used] at standardised x, in length scales as z and columns of one row. */
-static void mde__gp_slope(const mde__gp *gp, const double *z, double scale, double *slope)
-{
-    double signals[MDE__MOST_GROUPS], k[MDE__MOST_GROUPS], steep[MDE__MOST_GROUPS];
-    int i, q, g;
-    for (g = 0; g < gp->signals; g++) signals[g] = mde__exp(gp->theta[gp->lengths + g]);
-    for (i = 0; i < gp->n; i++) {
-        for (g = 0; g < gp->groups; g++) {
-            double square = 0;
-            for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
-                double away = z[q] - gp->columns[mde__cell(q, gp->n, i)];
-                square += away * away;
-            }
-            k[g] = mde__covariance(gp->kernel, square, steep + g);
-        }
-        for (g = 0; g < gp->groups; g++) {
-            double pull = scale * gp->alpha[i] * steep[g] * mde__gp_combine(gp, signals, k, g);
-            for (q = gp->first[g]; q < gp->first[g + 1]; q++) {
-                slope[q] -= pull * (z[q] - gp->columns[mde__cell(q, gp->n, i)]) *
-                            mde__exp(-gp->theta[gp->isotropic ? g : q]);
-            }
-        }
-    }
-}
-
-/* d mean / d x = -sum_i pull_i g_i (x - x_i) / length^2 for standardised x; adds scale times it to slope [used]. */
-static void mde__covariance_slope(mde_kernel kernel, int n, int d, const double *z, const double *columns,
-                                  const double *pull, size_t stride, const double *theta, int isotropic, double scale,
-                                  double *slope)
-{
-    int i, q;
-    for (i = 0; i < n; i++) {
-        double square = 0, g;
-        for (q = 0; q < d; q++) {
-            double away = z[q] - columns[mde__cell(q, n, i)];
-            square += away * away;
-        }
-        mde__covariance(kernel, square, &g);
-        for (q = 0; q < d; q++) {
-            double away = z[q] - columns[mde__cell(q, n, i)];
-            slope[q] -= scale * pull[(size_t)i * stride] * g * away * mde__exp(-theta[isotropic ? 0 : q]);
-        }
-    }
-}
-
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient)
 {
     mde_context *c;
-    double *at, *z, *columns, *slope, *pull;
-    int j, l, i, q;
+    double *at, *work, *slope, *noise_x;
+    int j, q;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
-    if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a place for the gradient is needed");
-    if (r->forest) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: trees are steps and have no gradient");
+    if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: room for the gradient is needed");
+    if (!r->kind->gradient) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %s are steps and have no gradient", r->kind->name);
+    }
     if (mde_regressor_predict(r, 1, x, mean, NULL)) return mde_context_status(c);
-    at = mde__doubles(c, 4, (size_t)r->used);
-    pull = mde__doubles(c, (size_t)r->n, 1);
-    if (at && pull) {
-        z = at + r->used;
-        columns = z + r->used;
-        slope = columns + r->used;
-        mde__standardise(r, 1, x, at);
+    at = mde__doubles(c, 2, (size_t)r->used);
+    noise_x = mde__doubles(c, (size_t)r->noises, 1);
+    work = mde__doubles(c, 1, r->kind->predict_work(r, 1));
+    if (!mde__bad(c) && mde__standardise(r, 1, x, at, noise_x) == MDE_OK) {
+        slope = at + r->used;
         for (j = 0; j < r->m; j++) {
             for (q = 0; q < r->used; q++) slope[q] = 0;
-            if (r->model == MDE_RIDGE) {
-                for (q = 0; q < r->used; q++) slope[q] = r->coefficients[mde__cell(j, r->used, q)];
-            } else if (r->law && r->task[j] >= 0) {
-                const double *theta = r->law + (size_t)j * (size_t)(r->used + 2);
-                double e = r->target_sd[j] * mde__law_exponential(r->used, theta, at);
-                for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
-            } else if (r->gp[j]) {
-                mde__gp_scale(r->gp[j], 1, at, r->gp[j]->theta, z, columns);
-                mde__gp_slope(r->gp[j], z, r->target_sd[j], slope);
-            } else if (r->pools) {
-                mde__pools_slope(r, j, at, slope, z);
-            } else if (r->joint && r->task[j] >= 0) {
-                const mde__coregion *joint = r->joint;
-                const double *b = joint->b + r->task[j] * joint->m;
-                mde__scale_inputs(1, joint->d, joint->isotropic, at, joint->theta, z, columns);
-                for (i = 0; i < r->n; i++) {
-                    pull[i] = 0;
-                    for (l = 0; l < joint->m; l++) {
-                        pull[i] += b[l] * joint->whole[i * joint->m + l] / sqrt(joint->noise[l]);
-                    }
-                }
-                mde__covariance_slope(joint->kernel, joint->n, joint->d, z, joint->columns, pull, 1, joint->theta,
-                                      joint->isotropic, r->target_sd[j], slope);
-            }
+            if (r->target_sd[j] > 0) r->kind->gradient(r, j, at, slope, work);
             for (q = 0; q < r->d; q++) {
-                gradient[mde__cell(j, r->d, q)] = r->place[q] < 0 ? 0 : slope[r->place[q]] / r->scale[q];
+                gradient[mde__cell(j, r->d, q)] = r->index[q] < 0 ? 0 : slope[r->index[q]] / r->scale[q];
             }
         }
     }
-    mde_release(c, pull);
+    mde_release(c, work);
+    mde_release(c, noise_x);
     mde_release(c, at);
     return mde_context_status(c);
-}
-
-/* Of the targets as they were given, hence the sds. The joint process has one for all targets together. */
-MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
-{
-    int j;
-    if (!r || target < 0 || target >= r->m) return (double)NAN;
-    if (r->gp[target]) return r->gp[target]->log_likelihood - r->n * mde__log(r->target_sd[target]);
-    if (r->joint) {
-        double value = r->joint->log_likelihood;
-        for (j = 0; j < r->m; j++) if (r->task[j] >= 0) value -= r->n * mde__log(r->target_sd[j]);
-        return value;
-    }
-    return (double)NAN;
 }
 
 MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted)
@@ -17011,103 +17628,37 @@ MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predict
     return MDE_OK;
 }
 
-MDEDEF double mde_regressor_penalty(const mde_regressor *r, int target)
+/* Of the targets as they were given, hence the sds. A joint process has one for all targets together. */
+MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
 {
-    if (!r || !r->penalty || target < 0 || target >= r->m) return (double)NAN;
-    return r->penalty[target];
-}
-
-MDEDEF double mde_regressor_transfer(const mde_regressor *r, int target, int feature)
-{
-    const double *transfer;
-    if (!r || !r->pools || target < 0 || target >= r->m || feature < 0 || feature >= r->d) return (double)NAN;
-    if (r->place[feature] < 0 || !r->pools[target].covariance) return (double)NAN;
-    transfer = r->pools[target].theta + 1 + MDE__POOL_HEAD;
-    return mde__exp(transfer[r->place[feature]] - transfer[r->pools[target].main]);
+    double value;
+    int j;
+    if (!r || target < 0 || target >= r->m || !r->kind->log_likelihood) return (double)NAN;
+    if (!r->kind->joint && !(r->target_sd[target] > 0)) return (double)NAN;
+    value = r->kind->log_likelihood(r, target);
+    for (j = 0; j < r->m; j++) {
+        if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log(r->target_sd[j]);
+    }
+    return value;
 }
 
 /* Infinite for a feature that is constant, and so has no influence. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature)
 {
-    int place, group = 0;
-    if (!r || (r->model != MDE_GP && r->model != MDE_MULTITASK_GP)) return (double)NAN;
+    if (!r || !r->kind->length_scale) return (double)NAN;
     if (target < 0 || target >= r->m || feature < 0 || feature >= r->d) return (double)NAN;
-    if (r->place[feature] < 0 || r->task[target] < 0) return (double)INFINITY;
-    if (r->joint) return mde__exp(r->joint->theta[r->joint->isotropic ? 0 : r->place[feature]]);
-    place = r->place[feature];
-    if (r->gp[target]->isotropic) {
-        while (r->gp[target]->first[group + 1] <= place) group++;
-        place = group;
-    }
-    return mde__exp(r->gp[target]->theta[place]);
+    if (r->index[feature] < 0 || !(r->target_sd[target] > 0)) return (double)INFINITY;
+    return r->kind->length_scale(r, target, r->index[feature]);
 }
 
-/* Fold of each of n runs, sizes equal to within one. Returns the number of folds, at most n. */
-static int mde__folds(mde_context *c, int n, int folds, uint64_t seed, int *fold)
-{
-    mde_random random = mde_random_start(seed, 0x666f6c64);
-    int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    int i;
-    if (!order) return 0;
-    if (folds > n) folds = n;
-    mde_random_permutation(&random, n, order);
-    for (i = 0; i < n; i++) fold[order[i]] = i % folds;
-    mde_release(c, order);
-    return folds;
-}
+/* ======================================================================
+   16. EVALUATION AND SEARCH
+   ====================================================================== */
 
-MDEDEF mde_status mde_cross_validate(mde_context *c, int n, int d, int m, const double *x, const double *y,
-                                     const mde_fit_desc *desc, int folds, double *predicted)
-{
-    double *train_x, *train_y, *test_x, *test_y;
-    mde_fit_desc defaults;
-    int *fold, f, i, j;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    memset(&defaults, 0, sizeof defaults);
-    if (!desc) desc = &defaults;
-    if (folds == 0) folds = 5;
-    if (!x || !y || !predicted || n < 3 || d < 1 || m < 1 || folds < 2) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "cross-validation: %d runs, %d features, %d targets in %d folds; at "
-                        "least 3, 1, 1 and 2 are needed", n, d, m, folds);
-    }
-    if (mde__check_table(c, "x", n, d, x) || mde__check_table(c, "y", n, m, y)) return mde_context_status(c);
-    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
-    train_x = mde__doubles(c, (size_t)n, (size_t)d);
-    train_y = mde__doubles(c, (size_t)n, (size_t)m);
-    test_x = mde__doubles(c, (size_t)n, (size_t)d);
-    test_y = mde__doubles(c, (size_t)n, (size_t)m);
-    if (!mde__bad(c)) folds = mde__folds(c, n, folds, desc->seed, fold);
-    for (f = 0; f < folds && !mde__bad(c); f++) {
-        mde_regressor *r;
-        int train = 0, test = 0;
-        for (i = 0; i < n; i++) {
-            if (fold[i] == f) {
-                memcpy(test_x + (size_t)test * (size_t)d, x + (size_t)i * (size_t)d, (size_t)d * sizeof(double));
-                test++;
-            } else {
-                memcpy(train_x + (size_t)train * (size_t)d, x + (size_t)i * (size_t)d, (size_t)d * sizeof(double));
-                memcpy(train_y + (size_t)train * (size_t)m, y + (size_t)i * (size_t)m, (size_t)m * sizeof(double));
-                train++;
-            }
-        }
-        r = mde_regressor_fit(c, train, d, m, train_x, train_y, desc);
-        if (r && mde_regressor_predict(r, test, test_x, test_y, NULL) == MDE_OK) {
-            for (i = 0, test = 0; i < n; i++) {
-                if (fold[i] != f) continue;
-                for (j = 0; j < m; j++) predicted[mde__cell(i, m, j)] = test_y[mde__cell(test, m, j)];
-                test++;
-            }
-        }
-        mde_regressor_free(r);
-    }
-    mde_release(c, test_y);
-    mde_release(c, test_x);
-    mde_release(c, train_y);
-    mde_release(c, train_x);
-    mde_release(c, fold);
-    return mde_context_status(c);
-}
+MDE__COLD_BEGIN
+
+/* From tables of runs to a mixture: what a regression sees, one regression a loss or one for all, models by name and
+   stacks of them, how well they predict runs that they have not seen, the best mixture, and the runs to make next. */
 
 /* ---- Measures of agreement ---- */
 
@@ -17129,7 +17680,7 @@ MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
     return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
 }
 
-/* Twice the mean rank of a[i], less the middle: (how many are less) - (how many are greater). */
+/* Twice the mean rank of a[i], less the middle: (how many are smaller) - (how many are larger). */
 static double mde__centred_rank(int n, const double *a, int i)
 {
     double rank = 0;
@@ -17169,15 +17720,12 @@ static double mde__weigh(int m, const double *objective, const double *values)
     return sum / total;
 }
 
-MDE__COLD_BEGIN
-
-/* ---- Features and surrogates ---- */
+/* ---- Features ---- */
 
 #define MDE__FEATURE_ALL 511
 #define MDE__FEATURE_EXPERTS (MDE_FEATURE_MDE | MDE_FEATURE_OWN)
 #define MDE__POWER 0.3
 #define MDE__POWER_OFFSET 1e-6      /* keeps the slope at zero finite */
-#define MDE__GP_FEATURES (MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE)
 
 MDEDEF int mde_feature_count(int set, int k, int m)
 {
@@ -17224,53 +17772,38 @@ static void mde__feature_row(const mde__feature_source *f, const double *w, cons
     if (set & MDE_FEATURE_SCARCE) for (j = 0; j < k; j++) *out++ = mde__scarcity(w[j]);
 }
 
-/* Adds to gradient [k] the pull [features] on the features, through their derivatives; slopes [m, k] are those of the
-   experts' losses, along [k] that of the pooled law. Noise inputs pull at nothing. */
-static void mde__feature_pull(const mde__feature_source *f, const double *w, const double *slopes, const double *along,
-                              const double *pull, double *gradient)
+/* Adds to gradient [k] the adjoints [features] of the features times their derivatives; slopes [m, k] are those of the
+   experts' losses, along [k] that of the pooled law. Inputs of the noise have none. */
+static void mde__feature_vjp(const mde__feature_source *f, const double *w, const double *slopes, const double *along,
+                             const double *adjoint, double *gradient)
 {
     int k = f->k, set = f->set, j, l;
-    if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) gradient[j] += *pull++;
-    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) gradient[j] += *pull++ / (w[j] + MDE__LOG_OFFSET);
-    for (l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, pull++) {
-        for (j = 0; j < k; j++) gradient[j] += *pull * slopes[mde__cell(l, k, j)];
+    if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) gradient[j] += *adjoint++;
+    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) gradient[j] += *adjoint++ / (w[j] + MDE__LOG_OFFSET);
+    for (l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, adjoint++) {
+        for (j = 0; j < k; j++) gradient[j] += *adjoint * slopes[mde__cell(l, k, j)];
     }
     if (set & MDE_FEATURE_OWN) {
-        for (j = 0; j < k; j++) gradient[j] += *pull * slopes[mde__cell(f->target, k, j)];
-        pull++;
+        for (j = 0; j < k; j++) gradient[j] += *adjoint * slopes[mde__cell(f->target, k, j)];
+        adjoint++;
     }
     if (set & MDE_FEATURE_SQRT) {
         for (j = 0; j < k; j++) {
-            gradient[j] += *pull++ * 0.5 / sqrt(w[j] > MDE__POWER_OFFSET ? w[j] : MDE__POWER_OFFSET);
+            gradient[j] += *adjoint++ * 0.5 / sqrt(w[j] > MDE__POWER_OFFSET ? w[j] : MDE__POWER_OFFSET);
         }
     }
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
         double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log(at_j);
-        for (l = 0; l <= j; l++, pull++) {
+        for (l = 0; l <= j; l++, adjoint++) {
             double at_l = w[l] + MDE__LOG_OFFSET;
-            gradient[j] += *pull * mde__log(at_l) / at_j;
-            gradient[l] += *pull * log_j / at_l;
+            gradient[j] += *adjoint * mde__log(at_l) / at_j;
+            gradient[l] += *adjoint * log_j / at_l;
         }
     }
     if (set & MDE_FEATURE_POWER) {
-        for (j = 0; j < k; j++) gradient[j] += *pull++ * MDE__POWER * mde__power(w[j]) / (w[j] + MDE__POWER_OFFSET);
+        for (j = 0; j < k; j++) gradient[j] += *adjoint++ * MDE__POWER * mde__power(w[j]) / (w[j] + MDE__POWER_OFFSET);
     }
-    if (set & MDE_FEATURE_POOLED) for (j = 0; j < k; j++) gradient[j] += *pull * along[j];
-}
-
-static mde_status mde__check_mixtures(mde_context *c, const char *who, int n, int k, const double *weights)
-{
-    char number[32];
-    int i, j;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < k; j++) {
-            double w = weights[mde__cell(i, k, j)];
-            if (w >= 0 && w < (double)INFINITY) continue;
-            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %d is %s", who, j, i,
-                            mde__number(number, w));
-        }
-    }
-    return MDE_OK;
+    if (set & MDE_FEATURE_POOLED) for (j = 0; j < k; j++) gradient[j] += *adjoint * along[j];
 }
 
 MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
@@ -17295,7 +17828,7 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
     if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
     }
-    if (mde__check_mixtures(c, "features", n, k, weights)) return mde_context_status(c);
+    if (mde__check_mixtures(c, "features", n, k, NULL, 0, weights)) return mde_context_status(c);
     f.set = set;
     f.k = k;
     f.m = m;
@@ -17307,6 +17840,8 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
     }
     return MDE_OK;
 }
+
+/* ---- Surrogates ---- */
 
 /* One regressor for all targets; or one a target, when each sees its own expert loss or pooled data, or when losses are
    missing. The joint process has one set of inputs for all targets, so there the own losses become all of them. A stack
@@ -17322,7 +17857,7 @@ struct mde_surrogate {
     mde_surrogate **member;
     const char **member_names;
     double *share;                  /* [m, members] */
-    double *least, *most;           /* [m] as far as a member's prediction counts */
+    double *lowest, *highest;       /* [m] as far as a member's prediction counts */
     double spread;                  /* factor of the predicted sds */
 };
 
@@ -17338,7 +17873,7 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     mde_release(s->context, s->member);
     mde_release(s->context, (void *)s->member_names);
     mde_release(s->context, s->share);
-    mde_release(s->context, s->least);
+    mde_release(s->context, s->lowest);
     mde_release(s->context, s->left_out);
     mde_release(s->context, s);
 }
@@ -17364,30 +17899,29 @@ static double *mde__surrogate_losses(const mde_surrogate *s, int n, const double
     return mde;
 }
 
-/* Features when the user asked for none. */
+/* Features when the user asked for none; for a stack, which has its own, none. */
 static int mde__default_features(const mde_surrogate_desc *desc)
 {
-    int experts = desc->experts != NULL;
-    if (desc->fit.model == MDE_MIXING_LAW || desc->fit.model == MDE_POOLED_LAW) return MDE_FEATURE_RAW;
-    if (desc->fit.model == MDE_TREES) return experts ? MDE_FEATURE_RAW | MDE_FEATURE_OWN : MDE_FEATURE_RAW;
-    if (desc->fit.model == MDE_GP) {
-        return MDE__GP_FEATURES | (experts ? MDE_FEATURE_OWN : 0);
-    }
-    if (desc->fit.model == MDE_MULTITASK_GP) return MDE_FEATURE_POWER | (experts ? MDE_FEATURE_MDE : 0);
-    return MDE_FEATURE_LOG | (experts ? MDE_FEATURE_OWN : 0);
+    const mde__regressor_kind *kind = mde__kind(desc->fit.model);
+    return kind ? kind->features | (desc->experts ? kind->expert_features : 0) : 0;
 }
 
 static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_desc *desc)
 {
     mde_context *c = s->context;
+    const mde__regressor_kind *kind = mde__kind(desc->fit.model);
+    if (!kind) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no model %d", (int)desc->fit.model);
+        return;
+    }
     if (s->features <= 0 || (s->features & ~MDE__FEATURE_ALL)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no set %d of features; expected a sum of MDE_FEATURE_*",
                  s->features);
     }
-    if ((s->features & MDE_FEATURE_SCARCE) && desc->fit.model != MDE_GP) {
+    if ((s->features & MDE_FEATURE_SCARCE) && !kind->noise_inputs) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: scarcity is an input of noise, which only a gaussian process has");
     }
-    if ((s->features & MDE_FEATURE_POOLED) && desc->fit.model == MDE_MULTITASK_GP) {
+    if ((s->features & MDE_FEATURE_POOLED) && kind->joint) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: pooled data differ by target; a multi-task process has one input for "
                  "all");
     }
@@ -17475,16 +18009,42 @@ static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, con
     }
 }
 
+static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                                    const mde_surrogate_desc *desc);
 static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
                            const double *losses);
 
-static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc)
+/* One model, no stack: its regressors side by side. */
+static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
+                            const double *losses)
 {
-    mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
-    mde_surrogate *s = mde_evaluation_fit(e, weights, losses);
-    mde_evaluation_free(e);
-    return s;
+    mde_context *c = s->context;
+    const mde__regressor_kind *kind = mde__kind(desc->fit.model);
+    int *rows = (int *)mde_alloc(c, (size_t)s->n, sizeof(int)), i, j, missing = 0;
+    double *mde = NULL;
+    for (i = 0; i < s->n; i++) {
+        for (j = 0; j < s->m; j++) missing |= losses[mde__cell(i, s->m, j)] != losses[mde__cell(i, s->m, j)];
+    }
+    s->features = desc->features ? desc->features : mde__default_features(desc);
+    if (kind && kind->joint && (s->features & MDE_FEATURE_OWN)) {
+        s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
+    }
+    mde__surrogate_check(s, desc);
+    if (!mde__bad(c)) {
+        s->count = ((s->features & (MDE_FEATURE_OWN | MDE_FEATURE_POOLED)) || missing) && !kind->joint ? s->m : 1;
+        s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
+        if (s->features & MDE_FEATURE_POOLED) {
+            s->laws = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
+        }
+    }
+    if (!mde__bad(c)) mde = mde__surrogate_losses(s, s->n, weights);
+    for (j = 0; j < s->count && !mde__bad(c); j++) {
+        mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
+    }
+    if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
+    if (!mde__bad(c)) mde__surrogate_left_out(s, weights, losses, rows);
+    mde_release(c, mde);
+    mde_release(c, rows);
 }
 
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
@@ -17492,8 +18052,6 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
 {
     mde_surrogate_desc defaults;
     mde_surrogate *s;
-    double *mde = NULL;
-    int *rows, i, j, missing = 0;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -17502,15 +18060,10 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
                  n, k, m);
         return NULL;
     }
-    if (mde__check_mixtures(c, "surrogate", n, k, weights)) return NULL;
+    if (mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
     if (desc->fit.model == MDE_AUTO) return mde__auto_fit(c, n, k, m, weights, losses, desc);
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
-    rows = (int *)mde_alloc(c, (size_t)n, sizeof(int));
-    if (mde__bad(c)) {
-        mde_release(c, rows);
-        mde_release(c, s);
-        return NULL;
-    }
+    if (!s) return NULL;
     s->context = c;
     s->experts = desc->experts;
     s->k = k;
@@ -17518,37 +18071,10 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     s->n = n;
     s->spread = 1;
     s->left_out = mde__doubles(c, (size_t)n, (size_t)m);
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) missing |= losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)];
-    }
-    if (desc->fit.model == MDE_STACK) {
-        mde__stack_fit(s, desc, weights, losses);
-    } else {
-        s->features = desc->features ? desc->features : mde__default_features(desc);
-        if (desc->fit.model == MDE_MULTITASK_GP && (s->features & MDE_FEATURE_OWN)) {
-            s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
-        }
-        mde__surrogate_check(s, desc);
-        s->count = ((s->features & (MDE_FEATURE_OWN | MDE_FEATURE_POOLED)) || missing) &&
-            desc->fit.model != MDE_MULTITASK_GP ? m : 1;
-        s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        if (s->features & MDE_FEATURE_POOLED) {
-            s->laws = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        }
-        if (!mde__bad(c)) mde = mde__surrogate_losses(s, n, weights);
-        for (j = 0; j < s->count && !mde__bad(c); j++) {
-            mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
-        }
-        if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
-        if (!mde__bad(c)) mde__surrogate_left_out(s, weights, losses, rows);
-        mde_release(c, mde);
-    }
-    mde_release(c, rows);
-    if (mde__bad(c)) {
-        mde_surrogate_free(s);
-        return NULL;
-    }
-    return s;
+    if (!mde__bad(c)) (desc->fit.model == MDE_STACK ? mde__stack_fit : mde__single_fit)(s, desc, weights, losses);
+    if (!mde__bad(c)) return s;
+    mde_surrogate_free(s);
+    return NULL;
 }
 
 static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
@@ -17564,7 +18090,8 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
         for (i = 0; i < n; i++) {
             for (j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
-                mean[mde__cell(i, s->m, j)] += share * mde__clip(each[mde__cell(i, s->m, j)], s->least[j], s->most[j]);
+                mean[mde__cell(i, s->m, j)] +=
+                    share * mde__clip(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
                 if (sd) sd[mde__cell(i, s->m, j)] += s->spread * share * each[count + mde__cell(i, s->m, j)];
             }
         }
@@ -17582,9 +18109,9 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     c = s->context;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 0 || !weights || !mean) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures and a place for the means");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures, and room for the means");
     }
-    if (mde__check_mixtures(c, "surrogate", n, s->k, weights)) return mde_context_status(c);
+    if (mde__check_mixtures(c, "surrogate", n, s->k, NULL, 0, weights)) return mde_context_status(c);
     if (s->members > 0) return mde__stack_predict(s, n, weights, mean, sd);
     width = mde_feature_count(s->features, s->k, s->m);
     each = s->m / s->count;
@@ -17616,18 +18143,25 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     return mde_context_status(c);
 }
 
+/* The largest share of a stack's member in any target. */
+static double mde__largest_share(const mde_surrogate *s, int member)
+{
+    double largest = 0;
+    int j;
+    for (j = 0; j < s->m; j++) {
+        double share = s->share[mde__cell(j, s->members, member)];
+        if (share > largest) largest = share;
+    }
+    return largest;
+}
+
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
 {
-    int j, q;
+    int q;
     if (!s) return 0;
-    if (s->members == 0) return s->regressors[0]->forest == NULL;
+    if (s->members == 0) return s->regressors[0]->kind->gradient != NULL;
     for (q = 0; q < s->members; q++) {
-        double most = 0;
-        for (j = 0; j < s->m; j++) {
-            double share = s->share[mde__cell(j, s->members, q)];
-            if (share > most) most = share;
-        }
-        if (most > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
+        if (mde__largest_share(s, q) > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
     }
     return 1;
 }
@@ -17640,11 +18174,7 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
     memset(mean, 0, (size_t)m * sizeof(double));
     memset(gradient, 0, (size_t)m * (size_t)k * sizeof(double));
     for (q = 0; q < s->members && each; q++) {
-        double most = 0;
-        for (j = 0; j < m; j++) {
-            if (s->share[mde__cell(j, s->members, q)] > most) most = s->share[mde__cell(j, s->members, q)];
-        }
-        if (most == 0) continue;
+        if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_gradient(s->member[q], weights, each, each + m)) break;
         for (j = 0; j < m; j++) {
             double share = s->share[mde__cell(j, s->members, q)];
@@ -17659,17 +18189,17 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
     mde_context *c;
-    double *mde = NULL, *slopes = NULL, *x = NULL, *pull = NULL, *out = NULL, pooled = 0;
+    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, pooled = 0;
     int j, l, k, m, width, each;
     if (!s) return MDE_BAD_ARGUMENT;
     c = s->context;
     if (mde__bad(c)) return mde_context_status(c);
     if (!weights || !mean || !gradient) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and places for mean and gradient");
+        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and room for mean and gradient");
     }
     k = s->k;
     m = s->m;
-    if (mde__check_mixtures(c, "surrogate", 1, k, weights)) return mde_context_status(c);
+    if (mde__check_mixtures(c, "surrogate", 1, k, NULL, 0, weights)) return mde_context_status(c);
     if (s->members > 0) return mde__stack_gradient(s, weights, mean, gradient);
     width = mde_feature_count(s->features, k, m);
     each = m / s->count;
@@ -17681,22 +18211,22 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
         }
     }
     x = mde__doubles(c, 1, (size_t)width + (size_t)k);
-    pull = mde__doubles(c, (size_t)each, (size_t)width);
+    adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         mde__feature_source f = mde__surrogate_source(s, j);
         if (f.law && mde_regressor_gradient(f.law, weights, &pooled, x + width)) break;
         mde__feature_row(&f, weights, mde, pooled, x);
-        if (mde_regressor_gradient(s->regressors[j], x, out, pull)) break;
+        if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (l = 0; l < each; l++) {
             double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
             mean[s->count == 1 ? l : j] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
-            mde__feature_pull(&f, weights, slopes, x + width, pull + mde__cell(l, width, 0), to);
+            mde__feature_vjp(&f, weights, slopes, x + width, adjoint + mde__cell(l, width, 0), to);
         }
     }
     mde_release(c, out);
-    mde_release(c, pull);
+    mde_release(c, adjoint);
     mde_release(c, x);
     mde_release(c, slopes);
     mde_release(c, mde);
@@ -17711,76 +18241,105 @@ MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predict
     return MDE_OK;
 }
 
-/* ---- Stack ---- */
+/* ---- Models by name ---- */
 
-/* The models that a stack is made of, from the stiffest, which is best with few runs, to the loosest. Laws and products
-   run away far from the runs, so a prediction counts to one range of the losses beyond them, no further. */
-typedef struct mde__recipe {
-    const char *name;
-    mde_model model;
-    int features, expert_features;
-} mde__recipe;
-
-#define MDE__RECIPES 6
-static const mde__recipe mde__recipes[MDE__RECIPES] = {
-    { "pooled law", MDE_POOLED_LAW, MDE_FEATURE_RAW, 0 },
-    { "mixing law", MDE_MIXING_LAW, MDE_FEATURE_RAW, 0 },
-    { "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, MDE_FEATURE_OWN },
-    { "GP", MDE_GP, MDE__GP_FEATURES, MDE_FEATURE_OWN },
-    { "GP with pooled data", MDE_GP, MDE__GP_FEATURES | MDE_FEATURE_POOLED, MDE_FEATURE_OWN },
-    { "trees", MDE_TREES, MDE_FEATURE_RAW, MDE_FEATURE_OWN }
+/* One recipe a name. The stack is made of the members, in order from the stiffest, which is best with few runs, to the
+   loosest; MDE_AUTO chooses among all from the stack to the last before itself. features 0: the model's own. */
+static const mde_recipe mde__recipes[] = {
+    { "stack", "stack", MDE_STACK, 0, 0 },
+    { "pooled", "pooled law", MDE_POOLED_LAW, 0, 1 },
+    { "law", "mixing law", MDE_MIXING_LAW, 0, 1 },
+    { "products", "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, 1 },
+    { "gp", "GP", MDE_GP, 0, 1 },
+    { "gp-pooled", "GP with pooled data", MDE_GP,
+      MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED, 1 },
+    { "trees", "trees", MDE_TREES, 0, 1 },
+    { "ridge", "ridge on logs", MDE_RIDGE, 0, 0 },
+    { "mtgp", "multi-task GP", MDE_MULTITASK_GP, 0, 0 },
+    { "auto", "auto", MDE_AUTO, 0, 0 }
 };
+#define MDE__MEMBERS 6          /* of the stack, from number 1 */
+#define MDE__CANDIDATES 9       /* of MDE_AUTO, from number 0; the last, which takes longest, may be left out */
 
-static void mde__recipe_desc(const mde__recipe *recipe, const mde_surrogate_desc *desc, mde_surrogate_desc *out)
+MDEDEF const mde_recipe *mde_recipe_row(int index)
+{
+    int count = (int)(sizeof mde__recipes / sizeof *mde__recipes);
+    return index >= 0 && index < count ? mde__recipes + index : NULL;
+}
+
+static void mde__use_recipe(const mde_recipe *recipe, mde_surrogate_desc *desc)
+{
+    desc->fit.model = recipe->model;
+    desc->features = recipe->features;
+    if (recipe->features && desc->experts) desc->features |= mde__kind(recipe->model)->expert_features;
+}
+
+MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_surrogate_desc *desc)
+{
+    char known[200] = "";
+    const mde_recipe *recipe;
+    int i;
+    if (!c || !desc) return MDE_BAD_ARGUMENT;
+    if (mde__bad(c)) return mde_context_status(c);
+    for (i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
+        if (name && strcmp(name, recipe->name) == 0) {
+            mde__use_recipe(recipe, desc);
+            return MDE_OK;
+        }
+        strncat(known, i > 0 ? ", " : "", sizeof known - strlen(known) - 1);
+        strncat(known, recipe->name, sizeof known - strlen(known) - 1);
+    }
+    return mde_fail(c, MDE_BAD_ARGUMENT, "model: \"%s\" is none of %s", name ? name : "", known);
+}
+
+/* What a stack or MDE_AUTO makes a candidate of: the recipe, with the seed, restarts and experts of its own. */
+static void mde__recipe_desc(const mde_recipe *recipe, const mde_surrogate_desc *desc, mde_surrogate_desc *out)
 {
     memset(out, 0, sizeof *out);
-    out->fit.model = recipe->model;
-    out->fit.kernel = MDE_MATERN32;
-    out->fit.outliers = 1;
     out->fit.seed = desc->fit.seed;
-    out->fit.restarts = desc->fit.restarts > 0 ? desc->fit.restarts : 2;
+    out->fit.restarts = desc->fit.restarts;
     out->experts = desc->experts;
-    out->features = recipe->features | (desc->experts ? recipe->expert_features : 0);
+    mde__use_recipe(recipe, out);
 }
 
-/* Shares [count] >= 0 that sum to 1 and make share' q share least among the members in use: weight moves between pairs,
-   each time by the exact amount, until none gains. */
-static void mde__least_shares(int count, const double *q, const int *use, double *share)
-{
-    int sweep, i, j, l, used = 0;
-    for (i = 0; i < count; i++) used += use[i];
-    for (i = 0; i < count; i++) share[i] = use[i] ? 1.0 / used : 0;
-    for (sweep = 0; sweep < 500; sweep++) {
-        double moved = 0;
-        for (i = 0; i < count; i++) {
-            for (j = 0; j < i; j++) {
-                double curve = q[i * count + i] + q[j * count + j] - 2.0 * q[i * count + j], slope = 0, step;
-                for (l = 0; l < count; l++) slope += (q[i * count + l] - q[j * count + l]) * share[l];
-                if (!use[i] || !use[j] || !(curve > 0)) continue;
-                step = -slope / curve;
-                if (step < -share[i]) step = -share[i];
-                if (step > share[j]) step = share[j];
-                share[i] += step;
-                share[j] -= step;
-                moved += fabs(step);
-            }
-        }
-        if (moved < 1e-12) break;
-    }
-}
+/* ---- Stack ---- */
+
+/* A prediction is the mean of the members' by shares >= 0 that sum to 1, those with the smallest squared error on the
+   runs left out, where the errors of all targets count, too, as far as the target's own are few. Laws and products run
+   away far from the runs, so a member's prediction counts to one range of the losses beyond them, no further. The
+   constants were tuned on RegMix. */
 
 #define MDE__SHARE_RUNS 30.0    /* as many own runs weigh as much as all targets together */
-#define MDE__SHARE_LEAST 0.02   /* less is left out */
-#define MDE__SHARE_STEPS 0.2    /* trees are left out with less: they cost the stack its gradient */
-#define MDE__SHARE_WORST 2.0    /* a member with more than so many times the least error of a member is left out: with a
-                                   few runs it may cancel errors of others by chance, and then runs away elsewhere */
+#define MDE__SMALLEST_SHARE 0.02    /* less is left out */
+#define MDE__STEPS_SHARE 0.2    /* trees are left out with less: they cost the stack its gradient */
+#define MDE__LARGEST_ERROR 2.0  /* a member with more than so many times the smallest error of a member is left out:
+                                   with few runs it may cancel errors of others by chance, and be far off elsewhere */
 
-/* Shares of each target: those with the least error on the runs left out, where the errors of all targets count, too,
-   as far as the target's own are few. */
+/* Shares [count] of the members in use that make share' q share smallest. */
+static void mde__smallest_error(int count, const double *q, const int *use, double *share)
+{
+    double h[MDE__MEMBERS * MDE__MEMBERS], gradient[MDE__MEMBERS], low[MDE__MEMBERS], high[MDE__MEMBERS];
+    int i, j, used = 0;
+    for (i = 0; i < count; i++) used += use[i];
+    for (i = 0; i < count; i++) {
+        low[i] = 0;
+        high[i] = use[i];
+        share[i] = use[i] ? 1.0 / used : 0;
+    }
+    for (i = 0; i < count; i++) {
+        gradient[i] = 0;
+        for (j = 0; j < count; j++) {
+            h[i * count + j] = 2.0 * q[i * count + j];
+            gradient[i] += h[i * count + j] * share[j];
+        }
+    }
+    mde__simplex_quadratic(count, h, low, high, share, gradient);
+}
+
 static void mde__stack_shares(mde_surrogate *s, const double *losses)
 {
     mde_context *c = s->context;
-    int n = s->n, m = s->m, count = s->members, use[MDE__RECIPES], best = 0, i, j, a, b;
+    int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS], best = 0, i, j, a, b;
     size_t square = (size_t)count * (size_t)count;
     double *errors = mde__doubles(c, (size_t)m + 1, square), *all = errors ? errors + (size_t)m * square : NULL;
     for (j = 0; j < m && errors; j++) {
@@ -17789,9 +18348,9 @@ static void mde__stack_shares(mde_surrogate *s, const double *losses)
             double y = losses[mde__cell(i, m, j)];
             if (y != y) continue;
             for (a = 0; a < count; a++) {
-                double away = s->member[a]->left_out[mde__cell(i, m, j)] - y;
+                double residual = s->member[a]->left_out[mde__cell(i, m, j)] - y;
                 for (b = 0; b < count; b++) {
-                    own[a * count + b] += away * (s->member[b]->left_out[mde__cell(i, m, j)] - y);
+                    own[a * count + b] += residual * (s->member[b]->left_out[mde__cell(i, m, j)] - y);
                 }
             }
         }
@@ -17802,22 +18361,22 @@ static void mde__stack_shares(mde_surrogate *s, const double *losses)
         }
     }
     /* with hardly more runs than parameters, the mixing law's left-out errors, of first order, say nothing */
-    for (a = 0; a < count; a++) use[a] = mde__recipes[a].model != MDE_MIXING_LAW || n >= 2 * (s->k + 2);
+    for (a = 0; a < count; a++) use[a] = mde__recipes[1 + a].model != MDE_MIXING_LAW || n >= 2 * (s->k + 2);
     for (a = 0; all && a < count; a++) if (use[a] && all[a * count + a] < all[best * count + best]) best = a;
     for (a = 0; all && a < count; a++) {
-        if (all[a * count + a] > MDE__SHARE_WORST * all[best * count + best]) use[a] = 0;
+        if (all[a * count + a] > MDE__LARGEST_ERROR * all[best * count + best]) use[a] = 0;
     }
-    if (errors) mde__least_shares(count, all, use, s->share);
+    if (errors) mde__smallest_error(count, all, use, s->share);
     for (a = 0; errors && a < count; a++) {
-        if (mde__recipes[a].model == MDE_TREES && s->share[a] < MDE__SHARE_STEPS) use[a] = 0;
+        if (s->share[a] < MDE__STEPS_SHARE && !mde_surrogate_smooth(s->member[a])) use[a] = 0;
     }
     for (j = 0; j < m && errors; j++) {
         double *own = errors + (size_t)j * square, *share = s->share + (size_t)j * (size_t)count, sum = 0;
         double weight = n / (n + MDE__SHARE_RUNS);
         for (i = 0; i < (int)square; i++) own[i] = weight * own[i] + (1.0 - weight) * all[i];
-        mde__least_shares(count, own, use, share);
+        mde__smallest_error(count, own, use, share);
         for (a = 0; a < count; a++) {
-            if (share[a] < MDE__SHARE_LEAST) share[a] = 0;
+            if (share[a] < MDE__SMALLEST_SHARE) share[a] = 0;
             sum += share[a];
         }
         for (a = 0; a < count; a++) share[a] /= sum;
@@ -17830,26 +18389,26 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
 {
     mde_context *c = s->context;
     int i, j, q;
-    s->member = (mde_surrogate **)mde_alloc(c, MDE__RECIPES, sizeof *s->member);
-    s->member_names = (const char **)mde_alloc(c, MDE__RECIPES, sizeof *s->member_names);
-    s->share = mde__doubles(c, (size_t)s->m, MDE__RECIPES);
-    s->least = mde__doubles(c, 2, (size_t)s->m);
+    s->member = (mde_surrogate **)mde_alloc(c, MDE__MEMBERS, sizeof *s->member);
+    s->member_names = (const char **)mde_alloc(c, MDE__MEMBERS, sizeof *s->member_names);
+    s->share = mde__doubles(c, (size_t)s->m, MDE__MEMBERS);
+    s->lowest = mde__doubles(c, 2, (size_t)s->m);
     if (mde__bad(c)) return;
-    s->most = s->least + s->m;
+    s->highest = s->lowest + s->m;
     for (j = 0; j < s->m; j++) {
-        double least = (double)INFINITY, most = -(double)INFINITY;
+        double low = (double)INFINITY, high = -(double)INFINITY;
         for (i = 0; i < s->n; i++) {
             double y = losses[mde__cell(i, s->m, j)];
-            if (y < least) least = y;
-            if (y > most) most = y;
+            if (y < low) low = y;
+            if (y > high) high = y;
         }
-        s->least[j] = least - (most - least);
-        s->most[j] = most + (most - least);
+        s->lowest[j] = low - (high - low);
+        s->highest[j] = high + (high - low);
     }
-    for (q = 0; q < MDE__RECIPES && !mde__bad(c); q++) {
+    for (q = 0; q < MDE__MEMBERS && !mde__bad(c); q++) {
         mde_surrogate_desc each;
-        mde__recipe_desc(&mde__recipes[q], desc, &each);
-        s->member_names[q] = mde__recipes[q].name;
+        mde__recipe_desc(&mde__recipes[1 + q], desc, &each);
+        s->member_names[q] = mde__recipes[1 + q].title;
         s->member[q] = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &each);
         s->members = q + 1;
     }
@@ -17886,13 +18445,6 @@ MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member
    fitted anew (with its length scales, penalties and shares of a stack), and which candidate is best for a fold is
    decided by the other folds. */
 
-/* Candidates beside a stack and its members. */
-#define MDE__OTHERS 2
-static const mde__recipe mde__others[MDE__OTHERS] = {
-    { "ridge on logs", MDE_RIDGE, MDE_FEATURE_LOG, MDE_FEATURE_OWN },
-    { "multi-task GP", MDE_MULTITASK_GP, MDE_FEATURE_POWER, MDE_FEATURE_MDE }
-};
-#define MDE__CANDIDATES (1 + MDE__RECIPES + MDE__OTHERS)
 #define MDE__FOLDS 5
 #define MDE__JOINT_RUNS 160     /* beyond, the multi-task process takes longer than all others together */
 
@@ -17907,24 +18459,6 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
     p.loss = (double)NAN;
     p.reported = step - 1;
     return progress(&p, user);
-}
-
-/* Whether runs a and b are repeats of one mixture. */
-static int mde__same_mixture(int k, const double *weights, int a, int b)
-{
-    int q;
-    for (q = 0; q < k; q++) {
-        if (fabs(weights[mde__cell(a, k, q)] - weights[mde__cell(b, k, q)]) > 1e-9) return 0;
-    }
-    return 1;
-}
-
-/* The first run with the weights of run i: repeated runs share one. */
-static int mde__first_like(int k, const double *weights, int i)
-{
-    int first = 0;
-    while (first < i && !mde__same_mixture(k, weights, first, i)) first++;
-    return first;
 }
 
 MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
@@ -17957,49 +18491,10 @@ MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const do
     return freedom;
 }
 
-/* Folds of equal sizes, as far as repeated runs, which stay together, allow: each mixture goes to the smallest fold.
-   Returns the number of folds. */
-static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
-{
-    mde_random random = mde_random_start(seed, 0x666f6c64);
-    int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    int *size = (int *)mde_alloc(c, (size_t)folds + (size_t)n, sizeof(int));
-    int i, f, used = 0;
-    if (order && size) {
-        int *repeats = size + folds;    /* of the mixture whose first run it is */
-        for (i = 0; i < n; i++) repeats[mde__first_like(k, weights, i)]++;
-        mde_random_permutation(&random, n, order);
-        for (i = 0; i < n; i++) {
-            int run = (int)order[i], smallest = 0;
-            if (repeats[run] == 0) continue;
-            for (f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
-            fold[run] = smallest;
-            size[smallest] += repeats[run];
-        }
-        for (i = 0; i < n; i++) fold[i] = fold[mde__first_like(k, weights, i)];
-        for (f = 0; f < folds; f++) used += size[f] > 0;
-    }
-    mde_release(c, size);
-    mde_release(c, order);
-    return used;
-}
-
-MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
-{
-    if (mde__bad(c)) return 0;
-    if (folds == 0) folds = MDE__FOLDS;
-    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
-                 folds);
-        return 0;
-    }
-    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
-}
-
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
 static int mde__least_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
 {
-    int least = n, f, i, j;
+    int fewest = n, f, i, j;
     *target = 0;
     for (j = 0; j < m; j++) {
         for (f = 0; f < folds; f++) {
@@ -18008,12 +18503,12 @@ static int mde__least_losses(int n, int m, const double *losses, int folds, cons
                 double y = losses[mde__cell(i, m, j)];
                 count += fold[i] != f && y == y;
             }
-            if (count >= least) continue;
-            least = count;
+            if (count >= fewest) continue;
+            fewest = count;
             *target = j;
         }
     }
-    return least;
+    return fewest;
 }
 
 /* A set of runs taken out of a table. */
@@ -18031,26 +18526,16 @@ static void mde__take_run(mde__subset *s, int k, int m, const double *weights, c
 
 static void mde__candidate_desc(const mde_surrogate_desc *desc, int candidate, mde_surrogate_desc *out)
 {
-    if (desc->fit.model != MDE_AUTO) {
-        *out = *desc;
-    } else if (candidate == 0) {
-        *out = *desc;
-        out->fit.model = MDE_STACK;
-    } else {
-        const mde__recipe *recipe = candidate <= MDE__RECIPES ? &mde__recipes[candidate - 1]
-                                                              : &mde__others[candidate - 1 - MDE__RECIPES];
-        mde__recipe_desc(recipe, desc, out);
-    }
+    *out = *desc;
+    if (desc->fit.model != MDE_AUTO) return;
+    if (candidate == 0) out->fit.model = MDE_STACK;
+    else mde__recipe_desc(&mde__recipes[candidate], desc, out);
 }
 
 static const char *mde__candidate_name(const mde_surrogate_desc *desc, int candidate)
 {
-    static const char *const models[] = { "ridge", "GP", "multi-task GP", "mixing law", "pooled law", "trees",
-                                          "stack" };
-    if (desc->fit.model != MDE_AUTO) return models[desc->fit.model];
-    if (candidate == 0) return "stack";
-    return candidate <= MDE__RECIPES ? mde__recipes[candidate - 1].name
-                                     : mde__others[candidate - 1 - MDE__RECIPES].name;
+    if (desc->fit.model == MDE_AUTO) return mde__recipes[candidate].title;
+    return desc->fit.model == MDE_STACK ? mde__recipes[0].title : mde__kind(desc->fit.model)->name;
 }
 
 /* Predicts the runs of a fold by one surrogate, into the rows of the table. */
@@ -18085,7 +18570,7 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
     for (q = 0; q < e->candidates && !mde__bad(c); q++) {
         mde_surrogate_desc desc;
         mde_surrogate *s;
-        if (e->desc.fit.model == MDE_AUTO && q >= 1 && q <= MDE__RECIPES) continue;     /* comes with the stack */
+        if (e->desc.fit.model == MDE_AUTO && q >= 1 && q <= MDE__MEMBERS) continue;     /* comes with the stack */
         mde__candidate_desc(&e->desc, q, &desc);
         s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, &desc);
         if (s) mde__predict_fold(s, &test, fold, f, mean, sd, e->candidate[q].predicted, e->candidate[q].sd);
@@ -18106,10 +18591,10 @@ static double mde__run_error(const mde_evaluation *e, const double *losses, cons
     double sum = 0;
     int j, count = 0;
     for (j = 0; j < e->targets; j++) {
-        double y = losses[mde__cell(i, e->targets, j)], away;
+        double y = losses[mde__cell(i, e->targets, j)], residual;
         if (y != y || !(variance[j] > 0)) continue;
-        away = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
-        sum += away * away / variance[j];
+        residual = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
+        sum += residual * residual / variance[j];
         count++;
     }
     return count > 0 ? sum / count : (double)NAN;
@@ -18136,17 +18621,17 @@ static double mde__compare_errors(const mde_evaluation *e, const double *losses,
     return mean;
 }
 
-/* The candidate with the least error; the stack when nothing beats it by more than the comparison's standard error, for
-   it is the safer one outside of what was tried. */
+/* The candidate with the smallest error; the stack when nothing beats it by more than the comparison's standard error,
+   for it is the safer one outside of what was tried. */
 static int mde__choose_candidate(const mde_evaluation *e, const double *losses, const double *variance, const int *fold,
                                  int without)
 {
-    double least = (double)INFINITY, se;
+    double smallest = (double)INFINITY, se;
     int q, best = 0;
     for (q = 0; q < e->candidates; q++) {
         double error = mde__compare_errors(e, losses, variance, q, -1, fold, without, NULL);
-        if (error < least) {
-            least = error;
+        if (error < smallest) {
+            smallest = error;
             best = q;
         }
     }
@@ -18163,30 +18648,46 @@ static double mde__spread_factor(size_t count, double *z)
     return factor > 0.2 ? factor < 5 ? factor : 5 : 0.2;
 }
 
-static void mde__score_candidate_errors(mde_evaluation *e, const double *losses, const double *variance,
-                                        const int *fold, double *a, double *b)
+/* Means over the targets of Spearman's correlation and of the squared error in variances of the target (NULL: not
+   wanted), where there are losses; a, b [n] are workspace. */
+static void mde__target_scores(int n, int m, const double *predicted, const double *losses, const double *variance,
+                               double *a, double *b, double *spearman, double *error)
 {
-    int q, i, j, m = e->targets;
-    for (q = 0; q < e->candidates; q++) {
-        mde_candidate *candidate = &e->candidate[q];
-        int ranked = 0;
-        candidate->error = mde__compare_errors(e, losses, variance, q, -1, fold, -1, NULL);
-        candidate->behind = mde__compare_errors(e, losses, variance, q, e->chosen, fold, -1, &candidate->behind_se);
-        candidate->spearman = 0;
-        for (j = 0; j < m; j++) {
-            double rank;
-            int count = 0;
-            for (i = 0; i < e->runs; i++) {
-                if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
-                a[count] = candidate->predicted[mde__cell(i, m, j)];
-                b[count++] = losses[mde__cell(i, m, j)];
-            }
-            rank = mde_spearman(count, a, b);
-            if (rank != rank) continue;
-            candidate->spearman += rank;
+    int i, j, ranked = 0, counted = 0;
+    double squares = 0;
+    *spearman = 0;
+    for (j = 0; j < m; j++) {
+        double rank;
+        int count = 0;
+        for (i = 0; i < n; i++) {
+            if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
+            a[count] = predicted[mde__cell(i, m, j)];
+            b[count++] = losses[mde__cell(i, m, j)];
+        }
+        rank = mde_spearman(count, a, b);
+        if (rank == rank) {
+            *spearman += rank;
             ranked++;
         }
-        candidate->spearman = ranked > 0 ? candidate->spearman / ranked : (double)NAN;
+        if (count > 0 && variance[j] > 0) {
+            squares += mde_mse(count, a, b) / variance[j];
+            counted++;
+        }
+    }
+    *spearman = ranked > 0 ? *spearman / ranked : (double)NAN;
+    if (error) *error = counted > 0 ? squares / counted : (double)NAN;
+}
+
+static void mde__score_candidates(mde_evaluation *e, const double *losses, const double *variance, const int *fold,
+                                  double *a, double *b)
+{
+    int q;
+    for (q = 0; q < e->candidates; q++) {
+        mde_candidate *candidate = &e->candidate[q];
+        candidate->error = mde__compare_errors(e, losses, variance, q, -1, fold, -1, NULL);
+        candidate->behind = mde__compare_errors(e, losses, variance, q, e->chosen, fold, -1, &candidate->behind_se);
+        mde__target_scores(e->runs, e->targets, candidate->predicted, losses, variance, a, b, &candidate->spearman,
+                           NULL);
     }
 }
 
@@ -18205,8 +18706,8 @@ static void mde__explain_choice(mde_evaluation *e)
                  "less by no more than the noise of the comparison, and a stack is safer far from what was tried",
                  chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
     } else {
-        snprintf(e->reason, sizeof e->reason, "%s: least held-out error, %.4f of the losses' variance; the next, %s, "
-                 "has %.4f (+%.4f, standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
+        snprintf(e->reason, sizeof e->reason, "%s: smallest held-out error, %.4f of the losses' variance; the next, "
+                 "%s, has %.4f (+%.4f, standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
                  e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
     }
     mde__unlocalize(e->reason);
@@ -18318,11 +18819,11 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
                  "and 2 are needed", n, k, m, folds);
         return NULL;
     }
-    if (desc->fit.model < MDE_RIDGE || desc->fit.model > MDE_AUTO) {
+    if (!mde__kind(desc->fit.model) && desc->fit.model != MDE_STACK && desc->fit.model != MDE_AUTO) {
         mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: there is no model %d", (int)desc->fit.model);
         return NULL;
     }
-    if (mde__check_mixtures(c, "evaluation", n, k, weights)) return NULL;
+    if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
     e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing);
     variance = mde__doubles(c, (size_t)m, 1);
@@ -18350,7 +18851,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     }
     if (!mde__bad(c)) {
         mde__evaluate_procedure(e, losses, variance, fold, work);
-        mde__score_candidate_errors(e, losses, variance, fold, work, work + n);
+        mde__score_candidates(e, losses, variance, fold, work, work + n);
         mde__explain_choice(e);
     }
     mde_release(c, fold);
@@ -18379,6 +18880,15 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
     return s;
 }
 
+static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                                    const mde_surrogate_desc *desc)
+{
+    mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
+    mde_surrogate *s = mde_evaluation_fit(e, weights, losses);
+    mde_evaluation_free(e);
+    return s;
+}
+
 MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
                                     double *of_chance)
 {
@@ -18391,7 +18901,7 @@ MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losse
     /* tenths of the runs, whatever the folds were: as many to pick from, however many folds there are */
     for (i = 0; i < e->runs; i++) fold[i] = i % (e->runs >= 20 ? 10 : 1);
     for (f = 0; f < 10; f++) {
-        double least = (double)INFINITY, picked = 0, best = (double)INFINITY, mean = 0;
+        double lowest = (double)INFINITY, picked = 0, best = (double)INFINITY, mean = 0;
         int count = 0;
         for (i = 0; i < e->runs; i++) {
             double p, y;
@@ -18399,8 +18909,8 @@ MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losse
             p = mde__weigh(e->targets, objective, e->predicted + mde__cell(i, e->targets, 0));
             y = mde__weigh(e->targets, objective, losses + mde__cell(i, e->targets, 0));
             if (y != y) continue;
-            if (p < least) {
-                least = p;
+            if (p < lowest) {
+                lowest = p;
                 picked = y;
             }
             if (y < best) best = y;
@@ -18416,6 +18926,18 @@ MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losse
     if (folds == 0) return (double)NAN;
     if (of_chance) *of_chance = chance / folds;
     return sum / folds;
+}
+
+MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
+{
+    if (mde__bad(c)) return 0;
+    if (folds == 0) folds = MDE__FOLDS;
+    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
+                 folds);
+        return 0;
+    }
+    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
 }
 
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
@@ -18473,37 +18995,10 @@ MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, 
     return mde_context_status(c);
 }
 
-/* Spearman and MSE (in variances of the targets), means over the targets, of predictions of a test set. */
-static void mde__test_scores(int n, int m, const double *predicted, const double *losses, const double *variance,
-                             double *a, double *b, double *spearman, double *error)
-{
-    int i, j, ranked = 0, counted = 0;
-    *spearman = *error = 0;
-    for (j = 0; j < m; j++) {
-        double rank;
-        int count = 0;
-        for (i = 0; i < n; i++) {
-            if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
-            a[count] = predicted[mde__cell(i, m, j)];
-            b[count++] = losses[mde__cell(i, m, j)];
-        }
-        rank = mde_spearman(count, a, b);
-        if (rank == rank) {
-            *spearman += rank;
-            ranked++;
-        }
-        if (count > 0 && variance[j] > 0) {
-            *error += mde_mse(count, a, b) / variance[j];
-            counted++;
-        }
-    }
-    *spearman = ranked > 0 ? *spearman / ranked : (double)NAN;
-    *error = counted > 0 ? *error / counted : (double)NAN;
-}
-
 /* Whether a model can be fitted to these runs where losses are missing. */
 static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
 {
+    const mde__regressor_kind *kind = mde__kind(model);
     int i, j, whole = 0;
     for (i = 0; i < n; i++) {
         for (j = 0; j < m && losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)]; j++) {
@@ -18515,7 +19010,7 @@ static int mde__enough_losses(mde_model model, int n, int m, const double *losse
         for (i = 0; i < n; i++) count += losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)];
         if (count < 3) return 0;
     }
-    return whole >= 3 || model != MDE_MULTITASK_GP;
+    return whole >= 3 || !kind || !kind->joint;
 }
 
 /* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
@@ -18536,7 +19031,7 @@ static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *
     if (!mde__enough_losses(desc->fit.model, train.count, m, train.losses)) return 0;
     s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
     if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
-        mde__test_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
+        mde__target_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
     }
     mde_surrogate_free(s);
     return !mde__bad(c) && *error == *error;
@@ -18550,7 +19045,7 @@ MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double 
     mde_evaluate_desc plain;
     double *variance, *work;
     int64_t *order;
-    int p, r, count = 0, least;
+    int p, r, count = 0, fewest;
     if (!c || mde__bad(c)) return 0;
     memset(&plain, 0, sizeof plain);
     if (!how) how = &plain;
@@ -18559,7 +19054,7 @@ MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double 
         mde_fail(c, MDE_BAD_ARGUMENT, "learning curve: %d runs, %d repeats", n, repeats);
         return 0;
     }
-    least = 2 * (k < 8 ? k : 8);
+    fewest = 2 * (k < 8 ? k : 8);
     variance = mde__doubles(c, (size_t)m, 1);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 3 * (size_t)m + 2);
     order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
@@ -18567,22 +19062,22 @@ MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double 
     for (p = 0; p < MDE_CURVE_POINTS && !mde__bad(c); p++) {
         int size = n * eighths[p] / 8;
         double spearman = 0, error = 0, squares = 0;
-        if (size < least || n / 4 < 4) continue;
+        if (size < fewest || n / 4 < 4) continue;
         for (r = 0; r < repeats && !mde__bad(c); r++) {
             mde_random random = mde_random_start(how->seed, UINT64_C(0x63757276) + (uint64_t)r);
-            double rank = 0, away = 0;
+            double rank = 0, each = 0;
             if (mde__report_step(how->progress, how->user, "learning curve", p * repeats + r,
                                  MDE_CURVE_POINTS * repeats)) {
                 mde_fail(c, MDE_STOPPED, "learning curve: stopped");
                 break;
             }
             mde_random_permutation(&random, n, order);
-            if (!mde__curve_subset(c, n, k, m, weights, losses, desc, variance, order, size, work, &rank, &away)) {
+            if (!mde__curve_subset(c, n, k, m, weights, losses, desc, variance, order, size, work, &rank, &each)) {
                 break;
             }
             spearman += rank / repeats;
-            error += away / repeats;
-            squares += away * away / repeats;
+            error += each / repeats;
+            squares += each * each / repeats;
         }
         if (mde__bad(c) || r < repeats) continue;
         points[count].runs = size;
@@ -18767,593 +19262,7 @@ MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const ch
 
 #endif /* MDE_NO_STDIO */
 
-/* ======================================================================
-   14. SIMPLEX SEARCH
-   ====================================================================== */
-
-/* The least value of any function of a mixture, inside bounds. Random mixtures first; the best of them start a descent:
-   Nelder-Mead for functions without derivatives (Nelder and Mead 1965, coefficients of Gao and Han 2012), whose points
-   are projected onto the bounded simplex, or exponentiated gradient (Kivinen and Warmuth 1997), whose
-   multiplicative steps stay on it by themselves; or
-   differential evolution for functions with steps. A value that is not finite counts as worse than any other. When a
-   gradient is wanted and the function leaves gradient[0] = NaN, differences along the simplex take its place. */
-
-/* ---- The bounded simplex ---- */
-
-/* Bounds with their defaults filled in; both [n]. */
-static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower, const double *upper, double *low,
-                                      double *high)
-{
-    char first[32], second[32];
-    double sum_low = 0, sum_high = 0;
-    int i;
-    for (i = 0; i < n; i++) {
-        low[i] = lower ? lower[i] : 0;
-        high[i] = upper ? upper[i] : 1;
-        if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has bounds %s and %s; expected 0 to 1", i,
-                            mde__number(first, low[i]), mde__number(second, high[i]));
-        }
-        if (high[i] > 1) high[i] = 1;
-        if (low[i] > high[i]) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: weight %d has the lower bound %s above its upper bound %s",
-                            i, mde__number(first, low[i]), mde__number(second, high[i]));
-        }
-        sum_low += low[i];
-        sum_high += high[i];
-    }
-    if (sum_low > 1.0 + 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
-                        mde__number(first, sum_low));
-    }
-    if (sum_high < 1.0 - 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
-                        mde__number(first, sum_high));
-    }
-    return MDE_OK;
-}
-
-/* Takes the rounding error of the sum off the weights that have room for it. */
-static void mde__simplex_correct(int n, const double *low, const double *high, double *weights)
-{
-    int pass, i;
-    for (pass = 0; pass < 4; pass++) {
-        double rest = 1, most = 0;
-        int widest = -1;
-        for (i = 0; i < n; i++) rest -= weights[i];
-        if (rest == 0) return;
-        for (i = 0; i < n; i++) {
-            double room = rest > 0 ? high[i] - weights[i] : weights[i] - low[i];
-            if (room > most) {
-                most = room;
-                widest = i;
-            }
-        }
-        if (widest < 0) return;
-        weights[widest] += rest;
-        if (weights[widest] > high[widest]) weights[widest] = high[widest];
-        if (weights[widest] < low[widest]) weights[widest] = low[widest];
-    }
-}
-
-/* The projection is clip(w - shift); its sum falls with the shift, in straight pieces. Halve the bracket until no
-   weight changes its piece inside it, then solve the piece. A constant added to all weights does not matter: without
-   the greatest, rounding is that of the differences. */
-static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
-{
-    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, shift;
-    double greatest = weights[0];
-    int step, i, free_weights = 0;
-    for (i = 1; i < n; i++) if (weights[i] > greatest) greatest = weights[i];
-    for (i = 0; i < n; i++) {
-        weights[i] = weights[i] - greatest > -1e300 ? weights[i] - greatest : -1e300;
-        if (weights[i] - high[i] < from) from = weights[i] - high[i];
-        if (weights[i] - low[i] > to) to = weights[i] - low[i];
-    }
-    for (step = 0; step < 1100; step++) {
-        double middle = from + 0.5 * (to - from), sum = 0;
-        int mixed = 0;
-        for (i = 0; i < n; i++) {
-            double up = weights[i] - high[i], down = weights[i] - low[i];
-            mixed += (up > from && up < to) || (down > from && down < to);
-        }
-        if (!mixed || !(middle > from && middle < to)) break;
-        for (i = 0; i < n; i++) sum += mde__clip(weights[i] - middle, low[i], high[i]);
-        if (sum > 1) from = middle;
-        else to = middle;
-    }
-    shift = from + 0.5 * (to - from);
-    for (i = 0; i < n; i++) {
-        if (weights[i] - shift <= low[i]) rest -= low[i];
-        else if (weights[i] - shift >= high[i]) rest -= high[i];
-        else free_weights++;
-    }
-    if (free_weights > 0) {
-        double sum = 0;
-        for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
-        shift = mde__clip((sum - rest) / free_weights, from, to);
-    }
-    for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
-    mde__simplex_correct(n, low, high, weights);
-}
-
-MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
-{
-    char number[32];
-    double *low, *high;
-    int i;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
-    for (i = 0; i < n; i++) {
-        if (!(fabs(weights[i]) < (double)INFINITY)) {
-            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
-        }
-    }
-    low = mde__doubles(c, 2, (size_t)n);
-    if (!low) return mde_context_status(c);
-    high = low + n;
-    if (mde__simplex_bounds(c, n, lower, upper, low, high) == MDE_OK) mde__simplex_nearest(n, low, high, weights);
-    mde_release(c, low);
-    return mde_context_status(c);
-}
-
-MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper)
-{
-    int i, j;
-    if (!weights || !lower || !upper) return;
-    for (j = 0; j < k; j++) {
-        double low = n > 0 ? weights[j] : 0, high = n > 0 ? weights[j] : 1, room;
-        for (i = 1; i < n; i++) {
-            double w = weights[mde__cell(i, k, j)];
-            if (w < low) low = w;
-            if (w > high) high = w;
-        }
-        room = slack > 0 ? slack * (high - low) : 0;
-        lower[j] = mde__clip(low - room, 0, 1);
-        upper[j] = mde__clip(high + room, 0, 1);
-    }
-}
-
-/* ---- Descents ---- */
-
-typedef struct mde__search {
-    int n;
-    mde_objective_fn *f;
-    void *user;
-    const double *low, *high;
-    int iterations;
-    double tolerance;
-    double *work;               /* (n + 6) n + n numbers */
-} mde__search;
-
-/* Not finite: infinite. gradient may be NULL. */
-static double mde__search_value(const mde__search *s, const double *weights, double *gradient)
-{
-    double value = s->f(s->n, weights, gradient, s->user);
-    return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
-}
-
-/* The weight that others are traded against: the one furthest inside its bounds, or else with the most to give. */
-static int mde__search_partner(const mde__search *s, const double *weights)
-{
-    double most = -1;
-    int i, partner = 0;
-    for (i = 0; i < s->n; i++) {
-        double down = weights[i] - s->low[i], up = s->high[i] - weights[i];
-        double inside = (down < up ? down : up) + 1e-6 * down;
-        if (inside > most) {
-            most = inside;
-            partner = i;
-        }
-    }
-    return partner;
-}
-
-/* How much weight i can take from its partner, and give to it. */
-static void mde__search_room(const mde__search *s, const double *weights, int i, int partner, double *up, double *down)
-{
-    double give = weights[partner] - s->low[partner], take = s->high[partner] - weights[partner];
-    *up = s->high[i] - weights[i];
-    *down = weights[i] - s->low[i];
-    if (give < *up) *up = give;
-    if (take < *down) *down = take;
-}
-
-/* Value at weights moved by step from partner to i. */
-static double mde__search_moved(const mde__search *s, const double *weights, int i, int partner, double step,
-                                double *trial)
-{
-    memcpy(trial, weights, (size_t)s->n * sizeof(double));
-    trial[i] += step;
-    trial[partner] -= step;
-    return mde__search_value(s, trial, NULL);
-}
-
-/* Derivatives against the partner, whose own is 0: only differences of a gradient matter on the
-   simplex. Central where the bounds leave room on both sides, otherwise three points on one side. */
-static void mde__search_differences(const mde__search *s, const double *weights, double value, double *gradient,
-                                    double *trial)
-{
-    const double step = 1e-5;   /* cube root of the rounding error, to a factor: errors of 1e-10 */
-    int i, partner = mde__search_partner(s, weights);
-    for (i = 0; i < s->n; i++) {
-        double up, down, h;
-        gradient[i] = 0;
-        if (i == partner) continue;
-        mde__search_room(s, weights, i, partner, &up, &down);
-        if (up >= step && down >= step) {
-            gradient[i] = (mde__search_moved(s, weights, i, partner, step, trial) -
-                           mde__search_moved(s, weights, i, partner, -step, trial)) / (2.0 * step);
-        } else {
-            h = 0.5 * (up >= down ? up : down);
-            if (h > step) h = step;
-            if (h < 1e-9) continue;
-            if (up < down) h = -h;
-            gradient[i] = (4.0 * mde__search_moved(s, weights, i, partner, h, trial) - 3.0 * value -
-                           mde__search_moved(s, weights, i, partner, 2.0 * h, trial)) / (2.0 * h);
-        }
-        if (!(fabs(gradient[i]) < (double)INFINITY)) gradient[i] = 0;
-    }
-}
-
-/* Greatest of gradient . (weights - v) over feasible v: 0 exactly where no first-order step helps. The best v fills the
-   weights with the least gradient first. order [n] is workspace. */
-static double mde__search_gap(const mde__search *s, const double *weights, const double *gradient, double *filled)
-{
-    double rest = 1, gap = 0;
-    int i, k;
-    for (i = 0; i < s->n; i++) {
-        filled[i] = 0;
-        rest -= s->low[i];
-        gap += gradient[i] * (weights[i] - s->low[i]);
-    }
-    for (k = 0; k < s->n && rest > 0; k++) {
-        int least = -1;
-        double take;
-        for (i = 0; i < s->n; i++) if (filled[i] == 0 && (least < 0 || gradient[i] < gradient[least])) least = i;
-        take = s->high[least] - s->low[least] < rest ? s->high[least] - s->low[least] : rest;
-        gap -= gradient[least] * take;
-        rest -= take;
-        filled[least] = 1;
-    }
-    return gap;
-}
-
-/* weights_i exp(-rate (gradient_i - least)), scaled so that the clipped numbers sum to 1: the nearest feasible mixture
-   in the sense of Kullback and Leibler. */
-static void mde__search_step(const mde__search *s, const double *weights, const double *gradient, double rate,
-                             double *out)
-{
-    double least = gradient[0], from = -1500, to = 1500;
-    int i, step;
-    for (i = 1; i < s->n; i++) if (gradient[i] < least) least = gradient[i];
-    for (i = 0; i < s->n; i++) {
-        /* logarithms; a weight of zero may come back, but only from very far */
-        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) - mde__clip(rate * (gradient[i] - least), 0, 700);
-    }
-    for (step = 0; step < 70; step++) {
-        double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp(out[i] + middle), s->low[i], s->high[i]);
-        if (sum < 1) from = middle;
-        else to = middle;
-    }
-    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
-    mde__simplex_correct(s->n, s->low, s->high, out);
-}
-
-static double mde__exponentiated_gradient(const mde__search *s, double *weights)
-{
-    int n = s->n, iteration, i, quiet = 0;
-    double *gradient = s->work, *trial = gradient + n, *next_gradient = trial + n, *room = next_gradient + n;
-    double rate = 1, value, total = 0;
-    /* zeros cannot grow by a factor: start with a little of everything */
-    for (i = 0; i < n; i++) total += weights[i] = weights[i] > 1e-6 ? weights[i] : 1e-6;
-    for (i = 0; i < n; i++) weights[i] /= total;
-    mde__simplex_nearest(n, s->low, s->high, weights);
-    value = mde__search_value(s, weights, gradient);
-    if (value == (double)INFINITY) return value;
-    if (gradient[0] != gradient[0]) mde__search_differences(s, weights, value, gradient, room);
-    for (iteration = 0; iteration < s->iterations; iteration++) {
-        double found = (double)INFINITY, slope = 0, *swap;
-        int tries;
-        for (i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
-        if (mde__search_gap(s, weights, gradient, room) <= s->tolerance) break;
-        for (tries = 0; tries < 60; tries++, rate *= 0.5) {
-            mde__search_step(s, weights, gradient, rate, trial);
-            found = mde__search_value(s, trial, next_gradient);
-            slope = 0;
-            for (i = 0; i < n; i++) slope += gradient[i] * (trial[i] - weights[i]);
-            /* a third of what the gradient promises: less would let steps leap to and fro across a valley */
-            if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
-        }
-        if (tries == 60) break;
-        if (next_gradient[0] != next_gradient[0]) mde__search_differences(s, trial, found, next_gradient, room);
-        quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
-        memcpy(weights, trial, (size_t)n * sizeof(double));
-        value = found;
-        swap = gradient;
-        gradient = next_gradient;
-        next_gradient = swap;
-        if (quiet >= 10) break;
-        rate *= 2.0;
-        if (rate > 1e12) rate = 1e12;
-    }
-    return value;
-}
-
-/* One simplex of points around weights: `size` traded between each weight and one partner. Uses up moves of
-   *budget. */
-static double mde__nelder_mead_once(const mde__search *s, double *weights, double value, double size, int64_t *budget)
-{
-    int n = s->n, i, k, worst, second, best;
-    double *points = s->work, *centre = points + (size_t)n * (size_t)n, *trial = centre + n, *further = trial + n;
-    double *values = further + n, dimension = n > 2 ? n - 1 : 2, at_trial, at_further;
-    double expand = 1.0 + 2.0 / dimension, contract = 0.75 - 0.5 / dimension, shrink = 1.0 - 1.0 / dimension;
-    best = mde__search_partner(s, weights);
-    for (k = 0; k < n; k++) {
-        double *point = points + (size_t)k * (size_t)n, up, down;
-        memcpy(point, weights, (size_t)n * sizeof(double));
-        values[k] = value;
-        if (k == best) continue;
-        mde__search_room(s, weights, k, best, &up, &down);
-        up = up >= size || up >= down ? (up < size ? up : size) : -(down < size ? down : size);
-        point[k] += up;
-        point[best] -= up;
-        mde__simplex_nearest(n, s->low, s->high, point);
-        values[k] = mde__search_value(s, point, NULL);
-    }
-    for (; *budget > 0; --*budget) {
-        double spread = 0, *from;
-        best = worst = 0;
-        for (k = 1; k < n; k++) {
-            if (values[k] < values[best]) best = k;
-            if (values[k] >= values[worst]) worst = k;
-        }
-        second = worst == 0 ? 1 : 0;
-        for (k = 0; k < n; k++) if (k != worst && values[k] > values[second]) second = k;
-        for (k = 0; k < n; k++) {
-            for (i = 0; i < n; i++) {
-                double away = fabs(points[mde__cell(k, n, i)] - points[mde__cell(best, n, i)]);
-                if (away > spread) spread = away;
-            }
-        }
-        if (spread < 1e-10) break;
-        if (spread < 1e-4 && values[worst] - values[best] <= 1e-2 * s->tolerance * (1.0 + fabs(values[best]))) break;
-        from = points + (size_t)worst * (size_t)n;
-        for (i = 0; i < n; i++) {
-            centre[i] = 0;
-            for (k = 0; k < n; k++) if (k != worst) centre[i] += points[mde__cell(k, n, i)];
-            centre[i] /= n - 1;
-            trial[i] = centre[i] + (centre[i] - from[i]);
-        }
-        mde__simplex_nearest(n, s->low, s->high, trial);
-        at_trial = mde__search_value(s, trial, NULL);
-        if (at_trial < values[best]) {
-            for (i = 0; i < n; i++) further[i] = centre[i] + expand * (centre[i] - from[i]);
-            mde__simplex_nearest(n, s->low, s->high, further);
-            at_further = mde__search_value(s, further, NULL);
-            if (at_further < at_trial) {
-                memcpy(trial, further, (size_t)n * sizeof(double));
-                at_trial = at_further;
-            }
-        } else if (at_trial >= values[second]) {
-            double side = at_trial < values[worst] ? contract : -contract;
-            for (i = 0; i < n; i++) further[i] = centre[i] + side * (centre[i] - from[i]);
-            mde__simplex_nearest(n, s->low, s->high, further);
-            at_further = mde__search_value(s, further, NULL);
-            if (!(at_further < (at_trial < values[worst] ? at_trial : values[worst]))) {
-                for (k = 0; k < n; k++) {
-                    double *point = points + (size_t)k * (size_t)n;
-                    if (k == best) continue;
-                    for (i = 0; i < n; i++) {
-                        double target = points[mde__cell(best, n, i)];
-                        point[i] = target + shrink * (point[i] - target);
-                    }
-                    mde__simplex_nearest(n, s->low, s->high, point);
-                    values[k] = mde__search_value(s, point, NULL);
-                }
-                continue;
-            }
-            memcpy(trial, further, (size_t)n * sizeof(double));
-            at_trial = at_further;
-        }
-        memcpy(from, trial, (size_t)n * sizeof(double));
-        values[worst] = at_trial;
-    }
-    for (k = 1, best = 0; k < n; k++) if (values[k] < values[best]) best = k;
-    if (values[best] < value) {
-        value = values[best];
-        memcpy(weights, points + (size_t)best * (size_t)n, (size_t)n * sizeof(double));
-    }
-    return value;
-}
-
-/* A simplex that met a bound is flat there and stays so: start it again around its best, smaller each time that it
-   gains nothing. An iteration is n moves, about the cost of a gradient by differences. */
-static double mde__nelder_mead(const mde__search *s, double *weights)
-{
-    double value = mde__search_value(s, weights, NULL), size = 0.2;
-    int64_t budget = (int64_t)s->iterations * s->n;
-    while (size > 1e-3 && budget > 0) {
-        double found = mde__nelder_mead_once(s, weights, value, size, &budget);
-        if (!(value - found > s->tolerance * (1.0 + fabs(found)))) size *= 0.25;
-        value = found;
-    }
-    return value;
-}
-
-/* Differential evolution (Storn and Price 1997): each mixture is challenged by one that adds the difference of two
-   others to a third. points [count, n] and their values; returns the place of the best. */
-static int mde__evolve(const mde__search *s, int count, double *points, double *values, mde_random *random)
-{
-    int n = s->n, generation, i, q, best = 0;
-    double *trial = s->work;
-    for (generation = 0; generation < s->iterations && count >= 4; generation++) {
-        for (i = 0; i < count; i++) {
-            const double *from[3];
-            double *own = points + mde__cell(i, n, 0), factor = 0.4 + 0.5 * mde_random_uniform(random), value;
-            int always = (int)mde_random_below(random, (uint64_t)n);
-            for (q = 0; q < 3; q++) from[q] = points + mde__cell((int)mde_random_below(random, (uint64_t)count), n, 0);
-            for (q = 0; q < n; q++) {
-                int cross = q == always || mde_random_uniform(random) < 0.7;
-                trial[q] = cross ? from[0][q] + factor * (from[1][q] - from[2][q]) : own[q];
-            }
-            mde__simplex_nearest(n, s->low, s->high, trial);
-            value = mde__search_value(s, trial, NULL);
-            if (value > values[i]) continue;
-            memcpy(own, trial, (size_t)n * sizeof(double));
-            values[i] = value;
-        }
-    }
-    for (i = 1; i < count; i++) if (values[i] < values[best]) best = i;
-    return best;
-}
-
-/* ---- Search ---- */
-
-/* A random mixture inside the bounds: what the lower bounds leave is shared out by a Dirichlet distribution, even on
-   even draws and sparse on odd ones, so that corners are seen too. */
-static void mde__search_draw(mde_random *random, int n, const double *low, const double *high, int draw, double *alpha,
-                             double *weights)
-{
-    double rest = 1;
-    int i;
-    for (i = 0; i < n; i++) {
-        alpha[i] = draw % 2 ? 0.3 : 1.0;
-        rest -= low[i];
-    }
-    mde_random_dirichlet(random, n, alpha, weights);
-    for (i = 0; i < n; i++) weights[i] = low[i] + rest * weights[i];
-    mde__simplex_nearest(n, low, high, weights);
-}
-
-MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
-                                   double *weights)
-{
-    mde_search_desc defaults;
-    mde__search s;
-    mde_random random;
-    double *low, *high, *trial, *alpha, *starts, *values, best = (double)INFINITY;
-    int count, samples, kept = 0, i, k;
-    if (!c || mde__bad(c)) return (double)NAN;
-    memset(&defaults, 0, sizeof defaults);
-    if (!desc) desc = &defaults;
-    if (n < 1 || !f || !weights) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and a place for %d weights are needed", n);
-        return (double)NAN;
-    }
-    if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
-        desc->method < MDE_NELDER_MEAD || desc->method > MDE_POPULATION) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
-                 desc->samples, desc->iterations, (int)desc->method);
-        return (double)NAN;
-    }
-    for (i = 0; desc->start && i < n; i++) {
-        if (!(fabs(desc->start[i]) < (double)INFINITY)) {
-            mde_fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
-            return (double)NAN;
-        }
-    }
-    count = desc->start ? 1 : desc->starts > 0 ? desc->starts : 8;
-    if (desc->method == MDE_POPULATION && !desc->start && count < 32) count = 32;
-    samples = desc->start ? 1 : desc->samples > 0 ? desc->samples : 2000;
-    if (samples < count) samples = count;
-    low = mde__doubles(c, 4, (size_t)n);
-    starts = mde__doubles(c, (size_t)count + 1, (size_t)n + 1);
-    s.work = mde__doubles(c, (size_t)n, (size_t)n + 6);
-    if (!mde__bad(c)) {
-        high = low + n;
-        trial = high + n;
-        alpha = trial + n;
-        values = starts + (size_t)count * (size_t)n;
-        s.n = n;
-        s.f = f;
-        s.user = user;
-        s.low = low;
-        s.high = high;
-        s.iterations = desc->iterations > 0 ? desc->iterations : 500;
-        s.tolerance = desc->tolerance > 0 ? desc->tolerance : 1e-9;
-        random = mde_random_start(desc->seed, 0x73696d70);
-        mde__simplex_bounds(c, n, desc->lower, desc->upper, low, high);
-        for (i = 0; i < samples && !mde__bad(c); i++) {
-            double value;
-            if (desc->start) {
-                memcpy(trial, desc->start, (size_t)n * sizeof(double));
-                mde__simplex_nearest(n, low, high, trial);
-            } else {
-                mde__search_draw(&random, n, low, high, i, alpha, trial);
-            }
-            value = mde__search_value(&s, trial, NULL);
-            if (value == (double)INFINITY || (kept == count && !(value < values[kept - 1]))) continue;
-            /* keep the list of starts sorted */
-            k = kept < count ? kept++ : kept - 1;
-            for (; k > 0 && value < values[k - 1]; k--) {
-                values[k] = values[k - 1];
-                memcpy(starts + (size_t)k * (size_t)n, starts + (size_t)(k - 1) * (size_t)n,
-                       (size_t)n * sizeof(double));
-            }
-            values[k] = value;
-            memcpy(starts + (size_t)k * (size_t)n, trial, (size_t)n * sizeof(double));
-        }
-        if (kept == 0) mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures",
-                                samples);
-        if (desc->method == MDE_POPULATION && n > 1 && kept > 0 && !mde__bad(c)) {
-            k = mde__evolve(&s, kept, starts, values, &random);
-            memcpy(weights, starts + (size_t)k * (size_t)n, (size_t)n * sizeof(double));
-            best = mde__nelder_mead(&s, weights);
-            kept = 0;
-        }
-        for (k = 0; k < kept && !mde__bad(c); k++) {
-            double value = values[k];
-            memcpy(trial, starts + (size_t)k * (size_t)n, (size_t)n * sizeof(double));
-            if (value < best) {
-                best = value;
-                memcpy(weights, trial, (size_t)n * sizeof(double));
-            }
-            if (n > 1) {
-                value = desc->method == MDE_NELDER_MEAD ? mde__nelder_mead(&s, trial)
-                                                        : mde__exponentiated_gradient(&s, trial);
-            }
-            if (value < best) {
-                best = value;
-                memcpy(weights, trial, (size_t)n * sizeof(double));
-            }
-        }
-    }
-    mde_release(c, s.work);
-    mde_release(c, starts);
-    mde_release(c, low);
-    return mde__bad(c) ? (double)NAN : best;
-}
-
 /* ---- The best mixture of a surrogate ---- */
-
-MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
-                                       double max_epochs, double *upper)
-{
-    double sum = 0;
-    char number[32];
-    int i;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (k < 1 || !tokens || !upper || !(target_tokens > 0 && target_tokens < (double)INFINITY) || !(max_epochs > 0)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
-    }
-    for (i = 0; i < k; i++) {
-        if (!(tokens[i] >= 0)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
-                            mde__number(number, tokens[i]));
-        }
-        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
-        sum += upper[i];
-    }
-    if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
-        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
-                        "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
-    }
-    return MDE_OK;
-}
 
 /* A surrogate's objective, and what it needs at one mixture. */
 typedef struct mde__goal {
@@ -19366,7 +19275,7 @@ typedef struct mde__goal {
     double *around;             /* [k + 1, k] */
 } mde__goal;
 
-/* Derivatives of the summed sds, by differences of 1e-4 against the greatest weight, whose own is 0; all mixtures are
+/* Derivatives of the summed sds, by differences of 1e-4 against the largest weight, whose own is 0; all mixtures are
    predicted together. Adds them to the gradient; returns the sum at w. */
 static double mde__goal_caution(const mde__goal *g, const double *w, double *gradient)
 {
@@ -19492,7 +19401,7 @@ static void mde__goal_try(mde__goal *g, mde_search_desc *search, const double *s
     memcpy(out->weights, weights, (size_t)g->k * sizeof(double));
 }
 
-/* The run with the least value inside the bounds, at start [k]; its value, infinite without runs. */
+/* The run with the smallest value inside the bounds, at start [k]; its value, infinite without runs. */
 static double mde__goal_best_run(mde__goal *g, const double *low, const double *high, double *start)
 {
     double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
@@ -19589,8 +19498,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
    about its neighbours counts at once: their sds shrink as if its loss were known, with a correlation that falls with
    the distance between the mixtures. */
 
-#define MDE__POOL_DRAWS 3000
-#define MDE__POOL_NEAR 1000         /* further ones around the best mixture known */
+#define MDE__DRAWS 3000
+#define MDE__DRAWS_NEAR 1000         /* further ones around the best mixture known */
 #define MDE__RUN_REACH 0.25         /* Hellinger distance at which a run's correlation is exp(-1/2) */
 
 /* Hellinger distance of two mixtures: 0 for equal ones, 1 for ones that share nothing. */
@@ -19599,8 +19508,8 @@ static double mde__hellinger(int k, const double *a, const double *b)
     double sum = 0;
     int i;
     for (i = 0; i < k; i++) {
-        double away = sqrt(a[i]) - sqrt(b[i]);
-        sum += away * away;
+        double difference = sqrt(a[i]) - sqrt(b[i]);
+        sum += difference * difference;
     }
     return sqrt(0.5 * sum);
 }
@@ -19615,22 +19524,22 @@ static double mde__expected_improvement(double best, double mean, double sd)
     return sd * (z * mde__normal_below(z) + density);
 }
 
-typedef struct mde__pool {
+typedef struct mde__draws {
     int count, k;
     double *weights;        /* [count, k] */
     double *mean, *sd;      /* [count] of the objective */
     double *distance;       /* [count] to the nearest run, made or chosen */
-} mde__pool;
+} mde__draws;
 
 /* Random mixtures inside the bounds; with a centre, the last ones around it. */
-static void mde__pool_draw(mde__pool *p, const double *low, const double *high, const double *centre, uint64_t seed)
+static void mde__draws_fill(mde__draws *p, const double *low, const double *high, const double *centre, uint64_t seed)
 {
     double alpha[MDE_MAX_DOMAINS];
     mde_random random = mde_random_start(seed, 0x6e657874);
     int i, q;
     for (i = 0; i < p->count; i++) {
         double *w = p->weights + mde__cell(i, p->k, 0);
-        if (centre && i >= MDE__POOL_DRAWS) {
+        if (centre && i >= MDE__DRAWS) {
             for (q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
             mde_random_dirichlet(&random, p->k, alpha, w);
             mde__simplex_nearest(p->k, low, high, w);
@@ -19640,7 +19549,7 @@ static void mde__pool_draw(mde__pool *p, const double *low, const double *high, 
     }
 }
 
-static void mde__pool_predict(mde__pool *p, const mde_surrogate *s, const mde_suggest_desc *d)
+static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_suggest_desc *d)
 {
     mde_context *c = s->context;
     double *mean = mde__doubles(c, (size_t)p->count, (size_t)s->m);
@@ -19657,7 +19566,7 @@ static void mde__pool_predict(mde__pool *p, const mde_surrogate *s, const mde_su
 }
 
 /* How much mixture i promises: more is better. */
-static double mde__pool_promise(const mde__pool *p, const mde_suggest_desc *d, int smart, int i)
+static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d, int smart, int i)
 {
     if (!smart || d->acquisition == MDE_SPACE_FILLING) return p->distance[i];
     if (d->acquisition == MDE_CONFIDENCE_BOUND) {
@@ -19673,55 +19582,55 @@ static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int 
                                     const mde_suggest_desc *desc, int count, double *out, int *made)
 {
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
-    mde__pool p;
+    mde__draws p;
     int chosen, i;
     *made = 0;
     nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
     if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
         (s && s->k != k)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d beside %d runs of %d weights; expected 2 to %d weights",
+        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d besides %d runs of %d weights; expected 2 to %d weights",
                         count, n, k, MDE_MAX_DOMAINS);
     }
     if (s && !(fabs(desc->best) < (double)INFINITY)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
     }
     if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
-        mde__check_mixtures(c, "next runs", n, k, tried) ||
-        mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, desc->centre) ||
+        mde__check_mixtures(c, "next runs", n, k, NULL, 0, tried) ||
+        mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, NULL, 0, desc->centre) ||
         (s && mde__check_objective(c, s->m, desc->objective))) return mde_context_status(c);
     p.k = k;
-    p.count = MDE__POOL_DRAWS + (desc->centre ? MDE__POOL_NEAR : 0);
+    p.count = MDE__DRAWS + (desc->centre ? MDE__DRAWS_NEAR : 0);
     p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
     if (!p.weights) return mde_context_status(c);
     p.mean = p.weights + (size_t)p.count * (size_t)k;
     p.sd = p.mean + p.count;
     p.distance = p.sd + p.count;
-    mde__pool_draw(&p, low, high, desc->centre, desc->seed);
-    if (s) mde__pool_predict(&p, s, desc);
+    mde__draws_fill(&p, low, high, desc->centre, desc->seed);
+    if (s) mde__draws_predict(&p, s, desc);
     for (i = 0; i < p.count; i++) {
         int run;
         p.distance[i] = 2;
         for (run = 0; run < n; run++) {
-            double away = mde__hellinger(k, p.weights + mde__cell(i, k, 0), tried + mde__cell(run, k, 0));
-            if (away < p.distance[i]) p.distance[i] = away;
+            double distance = mde__hellinger(k, p.weights + mde__cell(i, k, 0), tried + mde__cell(run, k, 0));
+            if (distance < p.distance[i]) p.distance[i] = distance;
         }
     }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
-        double most = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
+        double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
         for (i = 0; i < p.count; i++) {
-            double promise = mde__pool_promise(&p, desc, s != NULL, i);
-            if (p.distance[i] < nearest || !(promise > most)) continue;
-            most = promise;
+            double promise = mde__draws_promise(&p, desc, s != NULL, i);
+            if (p.distance[i] < nearest || !(promise > highest)) continue;
+            highest = promise;
             best = i;
         }
         if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         for (i = 0; i < p.count; i++) {
-            double away = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w), reach = away / MDE__RUN_REACH;
+            double distance = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w), reach = distance / MDE__RUN_REACH;
             double left = 1.0 - mde__exp(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
-            if (away < p.distance[i]) p.distance[i] = away;
+            if (distance < p.distance[i]) p.distance[i] = distance;
         }
     }
     *made = chosen;
@@ -19750,7 +19659,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
 }
 
 /* ======================================================================
-   15. PICTURES
+   17. PICTURES
    ====================================================================== */
 
 /* SVG is text: a picture is laid out first, from estimated widths of its labels, so that margins fit what they hold and
@@ -21160,7 +21069,7 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #endif
 
 /* ======================================================================
-   16. EXPERIMENT AND REPORT
+   18. EXPERIMENT AND REPORT
    ====================================================================== */
 
 /* The whole method as files in one folder. The plan holds every setting, and all that follows is a function of the

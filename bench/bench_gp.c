@@ -74,6 +74,8 @@ static void ours(const table *t, int threads, mde_model model, int restarts, dou
         memset(&desc, 0, sizeof desc);
         context.threads = threads;
         desc.fit.model = model;
+        desc.fit.kernel = MDE_MATERN52;     /* as the peer has it */
+        desc.fit.normal_noise = 1;
         desc.fit.restarts = restarts;
         c = mde_context_create(&context);
         start = mde_seconds();

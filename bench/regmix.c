@@ -1,29 +1,14 @@
 /* How well regressions predict RegMix's public runs (512 to fit to, 256 to test on; 17 domains, 13 losses), by the number
    of runs: mean Spearman correlation and MSE over the losses, and how many test losses lie in their 90 % intervals, means
    over random subsets. From the repository's folder:
-     make build/regmix && build/regmix FOLDER [MODEL [SUBSETS [MOST]]]
-   FOLDER holds the four tables {train,test}_{mixture,pile_loss}_1m.csv. MODEL is stack (default), auto, gp, mtgp, pooled,
-   law, ridge (on logarithms and their products) or trees; SUBSETS at each number of runs is 10, MOST runs is 512. With
-   auto, intervals are calibrated on held-out runs. */
+     make build/regmix && build/regmix FOLDER [MODEL [SUBSETS [LARGEST]]]
+   FOLDER holds the four tables {train,test}_{mixture,pile_loss}_1m.csv. MODEL is a name of mde_surrogate_recipe, stack
+   by default; SUBSETS at each number of runs is 10, LARGEST number of runs is 512. With auto, intervals are calibrated on held-out
+   runs. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-typedef struct choice {
-    const char *name;
-    mde_model model;
-    int features;
-} choice;
-
-static const choice choices[] = { { "stack", MDE_STACK, 0 },
-                                  { "auto", MDE_AUTO, 0 },
-                                  { "gp", MDE_GP, 0 },
-                                  { "mtgp", MDE_MULTITASK_GP, 0 },
-                                  { "pooled", MDE_POOLED_LAW, 0 },
-                                  { "law", MDE_MIXING_LAW, 0 },
-                                  { "trees", MDE_TREES, 0 },
-                                  { "ridge", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS } };
 
 typedef struct score {
     double spearman, mse, inside;
@@ -38,7 +23,7 @@ static mde_runs *open_runs(mde_context *c, const char *folder, const char *part)
 }
 
 /* Fits to `count` runs, drawn by number `subset`, and scores the test runs. */
-static score one(mde_context *c, const mde_runs *train, const mde_runs *test, const choice *what, int count, int subset)
+static score one(mde_context *c, const mde_runs *train, const mde_runs *test, const char *model, int count, int subset)
 {
     int k = train->domains, m = train->metrics, n = test->count, i, j;
     double *weights = (double *)mde_alloc(c, (size_t)(count * k), sizeof(double));
@@ -51,11 +36,7 @@ static score one(mde_context *c, const mde_runs *train, const mde_runs *test, co
     mde_surrogate *s = NULL;
     score out = { 0, 0, 0 };
     memset(&desc, 0, sizeof desc);
-    desc.fit.model = what->model;
-    desc.fit.kernel = MDE_MATERN32;
-    desc.fit.outliers = 1;
-    desc.features = what->features;
-    if (mde_context_status(c) == MDE_OK) {
+    if (mde_surrogate_recipe(c, model, &desc) == MDE_OK) {
         mde_random_permutation(&random, train->count, order);
         for (i = 0; i < count; i++) {
             memcpy(weights + i * k, train->weights + order[i] * k, (size_t)k * sizeof(double));
@@ -89,27 +70,25 @@ int main(int argc, char **argv)
     mde_context *c = mde_context_create(NULL);
     mde_runs *train = argc > 1 ? open_runs(c, argv[1], "train") : NULL;
     mde_runs *test = train ? open_runs(c, argv[1], "test") : NULL;
-    int subsets = argc > 3 ? atoi(argv[3]) : 10, most = argc > 4 ? atoi(argv[4]) : 512, count, subset;
-    size_t w, known = sizeof choices / sizeof *choices;
-    for (w = 0; w < known && argc > 2 && strcmp(argv[2], choices[w].name) != 0; w++) {
-    }
-    if (argc < 2 || w == known || subsets < 1) {
-        fprintf(stderr, "usage: regmix FOLDER [stack|auto|gp|mtgp|pooled|law|ridge|trees [SUBSETS [MOST]]]\n");
+    const char *model = argc > 2 ? argv[2] : "stack";
+    int subsets = argc > 3 ? atoi(argv[3]) : 10, largest = argc > 4 ? atoi(argv[4]) : 512, count, subset;
+    if (argc < 2 || subsets < 1) {
+        fprintf(stderr, "usage: regmix FOLDER [MODEL [SUBSETS [LARGEST]]]\n");
         mde_context_free(c);
         return 2;
     }
-    for (count = 32; test && count <= 512 && count <= most && count <= train->count; count *= 2) {
+    for (count = 32; test && count <= 512 && count <= largest && count <= train->count; count *= 2) {
         int times = count == train->count ? 1 : subsets;
         double spearman = 0, squares = 0, mse = 0, inside = 0, begun = mde_seconds();
         for (subset = 0; subset < times && mde_context_status(c) == MDE_OK; subset++) {
-            score s = one(c, train, test, &choices[w], count, subset);
+            score s = one(c, train, test, model, count, subset);
             spearman += s.spearman / times;
             squares += s.spearman * s.spearman / times;
             mse += s.mse / times;
             inside += s.inside / times;
         }
         squares -= spearman * spearman;
-        printf("%-7s %4d runs  Spearman %.2f +- %.2f %%  MSE %.5f  inside %.1f %%  %.1f s\n", choices[w].name, count,
+        printf("%-9s %4d runs  Spearman %.2f +- %.2f %%  MSE %.5f  inside %.1f %%  %.1f s\n", model, count,
                100 * spearman, 100 * sqrt(squares > 0 ? squares : 0), mse, 100 * inside, mde_seconds() - begun);
         fflush(stdout);
     }

@@ -24,7 +24,7 @@ int main(void)
     double x[POINTS], y[POINTS], at[LINE], exact[LINE], mean[LINE], sd[LINE], low[LINE], high[LINE];
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(7, 0);
-    mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .seed = 1 };
+    mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .normal_noise = 1, .seed = 1 };
     mde_series series[5] = {
         { .name = "function", .count = LINE, .x = at, .y = exact },
         { .name = "mean", .count = LINE, .x = at, .y = mean },

@@ -478,32 +478,17 @@ static int parse_features(mde_context *c, const char *text)
 
 static mde_surrogate_desc chosen_model(optimization *o)
 {
-    static const struct {
-        const char *name;
-        mde_model model;
-    } table[] = { { "auto", MDE_AUTO },         { "ridge", MDE_RIDGE }, { "law", MDE_MIXING_LAW },
-                  { "pooled", MDE_POOLED_LAW }, { "trees", MDE_TREES }, { "gp", MDE_GP },
-                  { "mtgp", MDE_MULTITASK_GP }, { "stack", MDE_STACK } };
     const char *name = o->settings.model ? o->settings.model : "auto";
     mde_surrogate_desc desc;
-    size_t i;
+    int features = parse_features(o->context, o->settings.features);
     memset(&desc, 0, sizeof desc);
-    for (i = 0; i < sizeof table / sizeof *table; i++)
-        if (strcmp(name, table[i].name) == 0) break;
-    if (i == sizeof table / sizeof *table) {
-        mde_fail(o->context, MDE_BAD_ARGUMENT,
-                 "model: \"%s\" is none of auto, ridge, law, pooled, trees, gp, mtgp, stack", name);
-        return desc;
-    }
-    desc.fit.model = table[i].model;
     desc.fit.seed = o->settings.seed;
-    desc.fit.kernel = MDE_MATERN32;
-    desc.fit.outliers = 1;
-    desc.features = parse_features(o->context, o->settings.features);
     desc.experts = o->experts;
-    if (desc.features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
+    mde_surrogate_recipe(o->context, name, &desc);
+    if (features && (desc.fit.model == MDE_AUTO || desc.fit.model == MDE_STACK)) {
         mde_fail(o->context, MDE_BAD_ARGUMENT, "features: %s chooses its own; name a single model", name);
     }
+    if (features) desc.features = features;
     return desc;
 }
 

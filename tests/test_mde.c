@@ -748,13 +748,13 @@ static void bounds_between_which_no_mixture_lies_are_errors(void)
     memset(&desc, 0, sizeof desc);
     desc.lower = high;
     CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "lower ones sum to 1.1");
+    CHECK_TEXT(mde_error(c), "lower bounds sum to 1.1");
     CHECK(best.loss != best.loss);
     mde_clear_error(c);
     desc.lower = NULL;
     desc.upper = low;
     CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "upper ones to 0.9");
+    CHECK_TEXT(mde_error(c), "upper bounds sum to 0.9");
     mde_clear_error(c);
     desc.upper = over;
     CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
@@ -762,7 +762,7 @@ static void bounds_between_which_no_mixture_lies_are_errors(void)
     desc.lower = crossed;
     desc.upper = high;
     CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "bounds of weight 0 are 0.6 and 0.5");
+    CHECK_TEXT(mde_error(c), "weight 0 has the lower bound 0.6 above its upper bound 0.5");
     free_table(&x);
     mde_context_free(c);
 }
