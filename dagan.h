@@ -687,6 +687,19 @@ static void dagan__conv_finish(const dagan__convolution *v, int64_t pixels, floa
     }
 }
 
+/* A product whose B has rows of v->out floats, and whose output rows of n. */
+static mde_product dagan__conv_product(const dagan__convolution *v, int64_t m, int64_t n, int64_t k)
+{
+    mde_product p;
+    memset(&p, 0, sizeof p);
+    p.m = m;
+    p.n = n;
+    p.k = k;
+    p.ldb = v->out;
+    p.ldo = n;
+    return p;
+}
+
 /* A job takes every jobs-th strip, so that all end at about the same time. */
 static void dagan__conv_job(int64_t job, void *user)
 {
@@ -696,11 +709,16 @@ static void dagan__conv_job(int64_t job, void *user)
     int64_t *offsets = v->offsets + job * v->strip * v->ow;
     for (first = job * v->strip; first < rows; first += v->jobs * v->strip) {
         int64_t count = dagan__minimum(v->strip, rows - first);
+        mde_product product = dagan__conv_product(v, count * v->ow, v->out, k);
+        product.row = offsets;
+        product.step = 1;
+        product.out = v->result + first * v->ow * v->out;
         dagan__conv_pad(v, first, count, padded, offsets);
         for (i = 0; i < v->kh; i++) {
-            mde_gemm_rows(v->context, count * v->ow, v->out, k, padded + i * v->pitch, offsets, 1,
-                          v->weight + i * k * v->out, v->out, i > 0, v->result + first * v->ow * v->out, v->out,
-                          padded + v->gathered);
+            product.a = padded + i * v->pitch;
+            product.b = v->weight + i * k * v->out;
+            product.accumulate = i > 0;
+            mde_gemm(v->context, &product, padded + v->gathered);
         }
         if (v->bias) dagan__conv_finish(v, count * v->ow, v->result + first * v->ow * v->out);
     }
@@ -730,8 +748,13 @@ static void dagan__conv_transpose_job(int64_t job, void *user)
         memset(v->result + image * v->h * v->w * v->in, 0, (size_t)(v->h * v->w * v->in) * sizeof *v->result);
         for (strip = 0; strip < strips; strip++) {
             int64_t first = pixels * strip / strips, count = pixels * (strip + 1) / strips - first;
-            mde_gemm(v->context, 0, 1, count, k, v->out, v->y + (image * pixels + first) * v->out, v->out, v->weight,
-                     v->out, 0, patches, k, patches + v->gathered);
+            mde_product product = dagan__conv_product(v, count, k, v->out);
+            product.a = v->y + (image * pixels + first) * v->out;
+            product.lda = v->out;
+            product.b = v->weight;
+            product.transpose_b = 1;
+            product.out = patches;
+            mde_gemm(v->context, &product, patches + v->gathered);
             dagan__conv_scatter(v, image, first, count, patches);
         }
     }
@@ -757,12 +780,18 @@ static void dagan__conv_weight_job(int64_t job, void *user)
     for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
         for (y = 0; y < v->oh; y += v->strip) {
             int64_t rows = dagan__minimum(v->strip, v->oh - y);
+            mde_product product;
             if (rows != known) dagan__conv_weight_offsets(v, rows, offsets);
             known = rows;
             dagan__conv_spread(v, image, y, rows, padded, spread);
-            mde_gemm_rows(v->context, v->kh * k, v->out, rows * v->ow, spread, offsets, k,
-                          v->y + (image * v->oh + y) * v->ow * v->out, v->out, image > first || y > 0,
-                          v->result + job * v->kh * k * v->out, v->out, padded + v->gathered);
+            product = dagan__conv_product(v, v->kh * k, v->out, rows * v->ow);
+            product.a = spread;
+            product.row = offsets;
+            product.step = k;
+            product.b = v->y + (image * v->oh + y) * v->ow * v->out;
+            product.accumulate = image > first || y > 0;
+            product.out = v->result + job * v->kh * k * v->out;
+            mde_gemm(v->context, &product, padded + v->gathered);
         }
     }
 }

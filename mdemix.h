@@ -378,16 +378,22 @@ struct mde_op {
 };
 MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args);
 MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena memory for kernels; NULL and an error */
-/* For kernels of your own: out [m, n] (+)= op(A) op(B), rows lda, ldb and ldo floats apart, on the calling thread, so
-   that it may be used inside mde_parallel_for. ta: A is stored as [k, m]; tb: B as [n, k]. Every element is one chain
-   of fused multiply-adds in order of k, which accumulate continues from the value in out. */
-MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                     const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace);
-MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* its workspace, up to m rows */
-/* The same with rows of A wherever they lie: row i is a[row[i]], a[row[i] + step], .. */
-MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row,
-                          int64_t step, const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo,
-                          float *workspace);
+/* For kernels of your own: out [m, n] (+)= op(A) op(B). Every element is one chain of fused multiply-adds in order of
+   k. */
+typedef struct mde_product {
+    int64_t m, n, k;
+    int transpose_a, transpose_b;   /* 1: A is stored as [k, m], B as [n, k] */
+    int accumulate;                 /* 1: the chains continue from what out holds */
+    const float *a, *b;
+    float *out;                     /* must not overlap a or b */
+    int64_t lda, ldb, ldo;          /* floats from one stored row to the next */
+    const int64_t *row;             /* rows of A wherever they lie: row i is a[row[i]], a[row[i] + step], ..; NULL:
+                                       regular. transpose_a and lda do not count then */
+    int64_t step;
+} mde_product;
+/* On the calling thread, so that it may be used inside mde_parallel_for; workspace: mde_gemm_floats floats. */
+MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspace);
+MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* enough for up to m rows */
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
 MDEDEF const mde_op *mde_op_row(int index);
 
@@ -4124,17 +4130,38 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__STRIP_TOKENS (MDE__STRIP_LANES * MDE__STRIP_STEPS)
 #define MDE__STRIP_LOWEST 1e-30f        /* and the least product that still has all its bits */
 
-/* What a kernel works on: each kernel says which fields it reads. from and to bound its share of rows or elements. */
+/* AdamW's numbers as its kernel takes them: new = decay old, and so on. */
+typedef struct mde__adam {
+    float grad_scale, beta1, rest1, beta2, rest2, correction2, epsilon, step, decay;
+} mde__adam;
+
+/* What a kernel works on: each says which fields it reads. from and to bound its share of rows or elements. */
 typedef struct mde__job {
     const float *in[5];
     const int32_t *target;
     float *out[4];
     double *partial;
     int64_t rows, cols, chunk;
-    float number[8];
-    int64_t size[4];
-    const double *weights;
+    int accumulate;                             /* 1: the output is added to */
+    float scale, shift, epsilon;
+    mde__adam adam;
+    int64_t times, heads, rotated, dim;         /* rotary positions */
+    int64_t stride, visible, out_stride;        /* attention */
+    const double *weights;                      /* mixtures */
+    int64_t experts, terms;
+    int order;                                  /* of derivatives, 0 to 2 */
 } mde__job;
+
+/* A matrix product of tiles, out [m, n] (+)= A B. A: rows as in mde_product or, where row is NULL, panels of the tile's
+   rows, [k][rows] each. B: panels of the tile's columns b_panel floats apart, whose rows are b_stride floats apart. */
+typedef struct mde__tiles {
+    int64_t m, n, k;
+    const float *a, *b;
+    const int64_t *row;
+    int64_t step, b_panel, b_stride, stride;
+    int accumulate;
+    float *out;
+} mde__tiles;
 
 /* A sum of logs as the log of a product: 8 lanes of mantissas in [1, 2), and the sums of their exponents. */
 typedef struct mde__log_sum {
@@ -4156,11 +4183,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
 #define MDE__KERNELS(JOB, OTHER) \
     OTHER(void, pack, (int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, \
                        float *panels)) \
-    OTHER(void, tiles, (int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel, \
-                        int64_t b_stride, int accumulate, float *out, int64_t stride)) \
-    OTHER(void, row_tiles, (int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row, int64_t step, \
-                            const float *b, int64_t b_panel, int64_t b_stride, int accumulate, float *out, \
-                            int64_t stride)) \
+    OTHER(void, tiles, (const mde__tiles *t)) \
     MDE__PLAIN_FUNCTIONS(JOB) MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
     JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
@@ -4704,11 +4727,11 @@ static inline MDE__V MDE__K(relu_of)(MDE__V x)
 MDE__PLAIN_FUNCTIONS(MDE__UNARY)
 MDE__GATED_FUNCTIONS(MDE__UNARY)
 
-/* EXPRESSION of the vectors a and b, taken from x and y, and the numbers s and t. */
+/* EXPRESSION of the vectors a and b, taken from x and y, and s and t, the job's scale and shift. */
 #define MDE__BINARY(name, x, y, EXPRESSION) \
     static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
     { \
-        MDE__V a, b, s = MDE__K(set)(j->number[0]), t = MDE__K(set)(j->number[1]); \
+        MDE__V a, b, s = MDE__K(set)(j->scale), t = MDE__K(set)(j->shift); \
         float *out = j->out[0]; \
         int64_t i; \
         (void)s, (void)t; \
@@ -4732,29 +4755,29 @@ MDE__BINARY(affine, j->in[0], j->in[0], MDE__K(fma)(a, s, ((void)b, t)))
 MDE__BINARY(silu_vjp, j->in[0], j->in[1], MDE__K(silu_slope)(a) * b)
 MDE__BINARY(gelu_vjp, j->in[0], j->in[1], MDE__K(gelu_slope)(a) * b)
 
-/* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector; numbers as mde__adamw sets them. */
-static inline void MDE__K(adamw_step)(const float *number, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
+/* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector. */
+static inline void MDE__K(adamw_step)(const mde__adam *adam, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
 {
     MDE__V update;
-    g = g * MDE__K(set)(number[0]);
-    *m = MDE__K(fma)(*m, MDE__K(set)(number[1]), g * MDE__K(set)(number[2]));
-    *v = MDE__K(fma)(*v, MDE__K(set)(number[3]), g * g * MDE__K(set)(number[4]));
-    update = *m / (MDE__K(sqrt_of)(*v * MDE__K(set)(number[5])) + MDE__K(set)(number[6]));
-    *w = MDE__K(fma)(update, MDE__K(set)(-number[7]), *w);
+    g = g * MDE__K(set)(adam->grad_scale);
+    *m = MDE__K(fma)(*m, MDE__K(set)(adam->beta1), g * MDE__K(set)(adam->rest1));
+    *v = MDE__K(fma)(*v, MDE__K(set)(adam->beta2), g * g * MDE__K(set)(adam->rest2));
+    update = *m / (MDE__K(sqrt_of)(*v * MDE__K(set)(adam->correction2)) + MDE__K(set)(adam->epsilon));
+    *w = MDE__K(fma)(update, MDE__K(set)(-adam->step), *w);
 }
 
-/* in[0] gradient; out[0] weights, out[1] and out[2] first and second moment; in[1][0] is 1 - lr weight_decay. */
+/* in[0] gradient; out[0] weights, out[1] and out[2] first and second moment. */
 static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
 {
     const float *g = j->in[0];
     float *w = j->out[0], *m = j->out[1], *v = j->out[2];
-    MDE__V decay = MDE__K(set)(j->in[1][0]), a, b, d;
+    MDE__V decay = MDE__K(set)(j->adam.decay), a, b, d;
     int64_t i, n;
     for (i = from; i + MDE__W <= to; i += MDE__W) {
         a = MDE__K(load)(w + i) * decay;
         b = MDE__K(load)(m + i);
         d = MDE__K(load)(v + i);
-        MDE__K(adamw_step)(j->number, MDE__K(load)(g + i), &a, &b, &d);
+        MDE__K(adamw_step)(&j->adam, MDE__K(load)(g + i), &a, &b, &d);
         MDE__K(store)(w + i, a);
         MDE__K(store)(m + i, b);
         MDE__K(store)(v + i, d);
@@ -4764,7 +4787,7 @@ static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
         a = MDE__K(load_part)(w + i, n, 0.0f) * decay;
         b = MDE__K(load_part)(m + i, n, 0.0f);
         d = MDE__K(load_part)(v + i, n, 0.0f);
-        MDE__K(adamw_step)(j->number, MDE__K(load_part)(g + i, n, 0.0f), &a, &b, &d);
+        MDE__K(adamw_step)(&j->adam, MDE__K(load_part)(g + i, n, 0.0f), &a, &b, &d);
         MDE__K(store_part)(w + i, n, a);
         MDE__K(store_part)(m + i, n, b);
         MDE__K(store_part)(v + i, n, d);
@@ -4913,13 +4936,13 @@ static void MDE__K(sum_rows)(const mde__job *j, int64_t from, int64_t to)
     for (r = from; r < to; r++) j->out[0][r] = MDE__K(sum_of)(j->cols, j->in[0] + r * j->cols);
 }
 
-/* Columns from .. to of out[0] (+)= sum over the rows of in[0]; size[0]: accumulate. Each block of rows is a chain,
-   and block follows block. */
+/* Columns from .. to of out[0] (+)= sum over the rows of in[0]. Each block of rows is a chain, and block follows
+   block. */
 static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t i, block, r;
     for (i = from; i < to; i += MDE__W) {
-        MDE__V total = j->size[0] ? MDE__K(load_some)(j->out[0] + i, to - i, 0.0f) : MDE__K(set)(0.0f);
+        MDE__V total = j->accumulate ? MDE__K(load_some)(j->out[0] + i, to - i, 0.0f) : MDE__K(set)(0.0f);
         for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
             int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
             MDE__V chain = MDE__K(set)(0.0f);
@@ -5043,7 +5066,7 @@ static void MDE__K(cross_entropy_vjp)(const mde__job *j, int64_t from, int64_t t
     }
 }
 
-/* out[0] = x rstd gain, out[1] = rstd = 1 / sqrt(mean(x^2) + eps); x in[0], gain in[1], eps number[0]. */
+/* out[0] = x rstd gain, out[1] = rstd = 1 / sqrt(mean(x^2) + eps); x in[0], gain in[1]. */
 static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t row, i, n = j->cols;
@@ -5051,7 +5074,7 @@ static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
     for (row = from; row < to; row++) {
         const float *x = j->in[0] + row * n;
         float *y = j->out[0] + row * n;
-        float rstd = 1.0f / MDE__K(sqrt_scalar)(MDE__K(dot_of)(n, x, x) / (float)n + j->number[0]);
+        float rstd = 1.0f / MDE__K(sqrt_scalar)(MDE__K(dot_of)(n, x, x) / (float)n + j->epsilon);
         MDE__V s = MDE__K(set)(rstd);
         if (j->out[1]) j->out[1][row] = rstd;
         if (gain) {
@@ -5064,10 +5087,11 @@ static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* out[0] = rstd (g gain - x rstd^2 mean(x g gain)), added if size[0]; x in[0], gain in[1], rstd in[2], g in[3]. */
+/* out[0] = rstd (g gain - x rstd^2 mean(x g gain)), added if accumulate; x in[0], gain in[1], rstd in[2], g in[3]. */
 static void MDE__K(rms_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
 {
-    int64_t row, i, n = j->cols, add = j->size[0];
+    int64_t row, i, n = j->cols;
+    int add = j->accumulate;
     const float *gain = j->in[1];
     for (row = from; row < to; row++) {
         const float *x = j->in[0] + row * n, *g = j->in[3] + row * n;
@@ -5086,7 +5110,7 @@ static void MDE__K(rms_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* out[0] = (x - mean) rstd gain + bias, out[1] mean, out[2] rstd; x in[0], gain in[1], bias in[2], eps number[0]. */
+/* out[0] = (x - mean) rstd gain + bias, out[1] mean, out[2] rstd; x in[0], gain in[1], bias in[2]. */
 static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t row, i, n = j->cols;
@@ -5094,7 +5118,7 @@ static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
     for (row = from; row < to; row++) {
         const float *x = j->in[0] + row * n;
         float *y = j->out[0] + row * n, mean = MDE__K(sum_of)(n, x) / (float)n;
-        float rstd = 1.0f / MDE__K(sqrt_scalar)(MDE__K(spread_of)(n, x, mean) / (float)n + j->number[0]);
+        float rstd = 1.0f / MDE__K(sqrt_scalar)(MDE__K(spread_of)(n, x, mean) / (float)n + j->epsilon);
         MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), one = MDE__K(set)(1.0f), zero = MDE__K(set)(0.0f);
         if (j->out[1]) j->out[1][row] = mean;
         if (j->out[2]) j->out[2][row] = rstd;
@@ -5104,11 +5128,12 @@ static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* With n = (x - mean) rstd and h = g gain: out[0] = rstd (h - mean(h) - n mean(h n)), added if size[0]; x in[0],
+/* With n = (x - mean) rstd and h = g gain: out[0] = rstd (h - mean(h) - n mean(h n)), added if accumulate; x in[0],
    gain in[1], rstd in[2], g in[3], mean in[4]. */
 static void MDE__K(layer_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
 {
-    int64_t row, i, n = j->cols, add = j->size[0];
+    int64_t row, i, n = j->cols;
+    int add = j->accumulate;
     const float *gain = j->in[1];
     for (row = from; row < to; row++) {
         const float *x = j->in[0] + row * n, *g = j->in[3] + row * n;
@@ -5155,13 +5180,13 @@ static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
     }
 }
 
-/* Rotary embedding (Su et al. 2021): a row is one (batch, time) with size[3] heads of size[2] floats, of which the
-   first size[1] are turned and the others copied; size[0] is the number of times. Turns the pairs (i, i + dim/2) of
-   in[0] by the angles of in[1] (cos) and in[2] (sin); number[0] is 1, or -1 for the way back. */
+/* Rotary embedding (Su et al. 2021): a row is one (batch, time) with `heads` heads of `dim` floats, of which the first
+   `rotated` are rotated and the others copied; there are `times` times. Rotates the pairs (i, i + dim/2) of in[0] by the
+   angles of in[1] (cos) and in[2] (sin); scale is 1, or -1 for the way back. */
 static void MDE__K(rope)(const mde__job *j, int64_t from, int64_t to)
 {
-    int64_t times = j->size[0], heads = j->size[1], dim = j->size[2], all = j->size[3], n = dim / 2, row, h, i;
-    MDE__V way = MDE__K(set)(j->number[0]);
+    int64_t times = j->times, heads = j->rotated, dim = j->dim, all = j->heads, n = dim / 2, row, h, i;
+    MDE__V way = MDE__K(set)(j->scale);
     for (row = from; row < to; row++) {
         const float *c = j->in[1] + row % times * n, *s = j->in[2] + row % times * n;
         const float *rest = j->in[0] + (row * all + heads) * dim;
@@ -5213,50 +5238,49 @@ static void MDE__K(glu_vjp)(const mde__job *j, int64_t from, int64_t to)
 
 /* ---- Attention: what happens between its matrix products ---- */
 
-/* Rows from .. to of a block of scores [rows, cols], in out[0] with stride size[0]. Row r sees the first
-   size[1] + r columns. The scores become e^(score - largest so far); out[1] largest and out[2] sum of each row are
-   carried on, and so are the outputs so far, out[3] with stride size[2] and size[3] floats a row. number[0] > 0
-   scales. */
+/* Rows from .. to of a block of scores [rows, cols], in out[0] with a stride. Row r sees the first `visible` + r
+   columns. The scores become e^(score - largest so far), scaled before; out[1] largest and out[2] sum of each row are
+   carried on, and so are the outputs so far, out[3] with out_stride and `dim` floats a row. */
 static void MDE__K(attention_weights)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t r, n;
-    float scale = j->number[0];
+    float scale = j->scale;
     for (r = from; r < to; r++) {
-        float *s = j->out[0] + r * j->size[0], *out = j->out[3] + r * j->size[2], next, shrink;
-        n = j->size[1] + r < j->cols ? j->size[1] + r : j->cols;
+        float *s = j->out[0] + r * j->stride, *out = j->out[3] + r * j->out_stride, next, shrink;
+        n = j->visible + r < j->cols ? j->visible + r : j->cols;
         if (n <= 0) continue;
         next = MDE__K(max_of)(n, s) * scale;
         next = next > j->out[1][r] ? next : j->out[1][r];
         shrink = MDE__K(exp_scalar)(j->out[1][r] - next);
         j->out[1][r] = next;
         j->out[2][r] = j->out[2][r] * shrink + MDE__K(sum_exp)(n, s, scale, next, s);
-        if (shrink != 1.0f) MDE__K(scale_row)(j->size[3], shrink, out, out);
+        if (shrink != 1.0f) MDE__K(scale_row)(j->dim, shrink, out, out);
     }
 }
 
-/* The end of rows from .. to: out[3] (stride size[2], size[3] floats) divided by the sums out[2]; in out[0], if it is
+/* The end of rows from .. to: out[3] (out_stride, `dim` floats) divided by the sums out[2]; in out[0], if it is
    there, the log of the sum of e^score, from the largest scores out[1]. */
 static void MDE__K(attention_end)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t r;
     for (r = from; r < to; r++) {
-        float *y = j->out[3] + r * j->size[2];
-        MDE__K(scale_row)(j->size[3], 1.0f / j->out[2][r], y, y);
+        float *y = j->out[3] + r * j->out_stride;
+        MDE__K(scale_row)(j->dim, 1.0f / j->out[2][r], y, y);
         if (j->out[0]) j->out[0][r] = j->out[1][r] + MDE__K(log_scalar)(j->out[2][r]);
     }
 }
 
-/* Rows from .. to of a block [rows, cols] with stride size[0], row r seeing the first size[1] + r columns:
+/* Rows from .. to of a block [rows, cols] with a stride, row r seeing the first `visible` + r columns:
    out[0] scores to weights w = e^(score scale - logsumexp), out[1] their gradients g to those of the scores,
    w (g - d) scale; 0 where nothing is seen. in[0] logsumexp, in[1] d = sum(output gradient x output) of each row. */
 static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t r, i, n;
-    MDE__V scale = MDE__K(set)(j->number[0]);
+    MDE__V scale = MDE__K(set)(j->scale);
     for (r = from; r < to; r++) {
-        float *s = j->out[0] + r * j->size[0], *g = j->out[1] + r * j->size[0];
+        float *s = j->out[0] + r * j->stride, *g = j->out[1] + r * j->stride;
         MDE__V shift = MDE__K(set)(-j->in[0][r]), d = MDE__K(set)(j->in[1][r]);
-        n = j->size[1] + r < j->cols ? j->size[1] + r : j->cols;
+        n = j->visible + r < j->cols ? j->visible + r : j->cols;
         if (n < 0) n = 0;
 #define MDE__VALUE(GET) MDE__K(exp_of)(MDE__K(fma)(GET(s), scale, shift))
         MDE__MAP(s, MDE__VALUE)
@@ -5338,20 +5362,21 @@ static void MDE__K(pack)(int along_k, int64_t width, int64_t count, int64_t k, c
     }
 }
 
-/* One tile: the first `rows` rows of out (+)= A B. Row r of A is a[row[r]], a[row[r] + step], ..; the rows of B lie
-   b_stride apart. full: all rows of a tile, not a few; wide: two registers of columns. Both are constants. */
-static MDE__INLINE void MDE__K(tile)(int full, int wide, int64_t k, const float *a, const int64_t *row, int64_t step,
-                                     const float *b, int64_t b_stride, int accumulate, int64_t rows, float *out,
-                                     int64_t stride)
+/* One tile: the first t->m rows of out (+)= A B. full: all rows of a tile, not a few; wide: two registers of columns.
+   Both are constants. */
+static MDE__INLINE void MDE__K(tile)(int full, int wide, const mde__tiles *t)
 {
-    int64_t p;
+    const float *a = t->a, *b = t->b;
+    const int64_t *row = t->row;
+    float *out = t->out;
+    int64_t k = t->k, step = t->step, b_stride = t->b_stride, rows = t->m, stride = t->stride, p;
 #define MDE__START(r) \
     int64_t row##r = row[r]; \
     MDE__V left##r = MDE__K(set)(0.0f), right##r = left##r;
     MDE__EACH_FEW(MDE__START)
     MDE__EACH_OTHER(MDE__START)
 #undef MDE__START
-    if (accumulate) {
+    if (t->accumulate) {
 #define MDE__START(r) \
         if (r < rows) { \
             left##r = MDE__K(load)(out + r * stride); \
@@ -5389,56 +5414,47 @@ static MDE__INLINE void MDE__K(tile)(int full, int wide, int64_t k, const float 
 #undef MDE__KEEP
 }
 
-/* out [m, n] (+)= A B. Row r of A as in a tile; row NULL: A in panels of MDE__TILE_ROWS, step MDE__TILE_ROWS. Panels of
-   MDE__TILE_COLUMNS columns of B lie b_panel floats apart. A tile with columns to spare is made in a buffer. */
-static void MDE__K(row_tiles)(int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row, int64_t step,
-                              const float *b, int64_t b_panel, int64_t b_stride, int accumulate, float *out,
-                              int64_t stride)
+/* A tile with columns to spare is made in a buffer. */
+static void MDE__K(tiles)(const mde__tiles *t)
 {
     float edge[MDE__TILE_ROWS * MDE__TILE_COLUMNS];
+    mde__tiles one = *t;
     int64_t own[MDE__TILE_ROWS], column, first, count, r;
+    if (!t->row) one.step = MDE__TILE_ROWS;
     for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = r;
-    for (column = 0; column < n; column += MDE__TILE_COLUMNS, b += b_panel) {
-        int64_t columns = n - column < MDE__TILE_COLUMNS ? n - column : MDE__TILE_COLUMNS;
+    for (column = 0; column < t->n; column += MDE__TILE_COLUMNS, one.b += t->b_panel) {
+        int64_t columns = t->n - column < MDE__TILE_COLUMNS ? t->n - column : MDE__TILE_COLUMNS;
         int wide = MDE__KERNEL_SET == 1 || columns > MDE__W;
         int whole = columns == MDE__TILE_COLUMNS || (!wide && columns == MDE__W);
-        for (first = 0; first < m; first += count) {
-            int64_t rows = m - first < MDE__TILE_ROWS ? m - first : MDE__TILE_ROWS;
-            const float *a_here = row ? a : a + first / MDE__TILE_ROWS * MDE__TILE_ROWS * k + first % MDE__TILE_ROWS;
-            const int64_t *row_here = row ? row + first : own;
-            float *here = out + first * stride + column, *to = whole ? here : edge;
-            int64_t to_stride = whole ? stride : MDE__TILE_COLUMNS;
+        for (first = 0; first < t->m; first += count) {
+            int64_t rows = t->m - first < MDE__TILE_ROWS ? t->m - first : MDE__TILE_ROWS;
+            float *here = t->out + first * t->stride + column;
+            one.a = t->row ? t->a : t->a + first / MDE__TILE_ROWS * MDE__TILE_ROWS * t->k + first % MDE__TILE_ROWS;
+            one.row = t->row ? t->row + first : own;
+            one.out = whole ? here : edge;
+            one.stride = whole ? t->stride : MDE__TILE_COLUMNS;
             count = MDE__KERNEL_SET == 1 || rows > MDE__TILE_ROWS - MDE__FEW_ROWS ? MDE__TILE_ROWS : MDE__FEW_ROWS;
-            if (row && rows < MDE__TILE_ROWS) {
-                for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = row_here[r < rows ? r : rows - 1];
-                row_here = own;
+            if (t->row && rows < MDE__TILE_ROWS) {
+                for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = one.row[r < rows ? r : rows - 1];
+                one.row = own;
             }
             if (rows > count) rows = count;
-            if (!whole && accumulate) {
+            one.m = rows;
+            if (!whole && t->accumulate) {
                 memset(edge, 0, sizeof edge);
                 for (r = 0; r < rows; r++) {
-                    memcpy(edge + r * MDE__TILE_COLUMNS, here + r * stride, (size_t)columns * sizeof *edge);
+                    memcpy(edge + r * MDE__TILE_COLUMNS, here + r * t->stride, (size_t)columns * sizeof *edge);
                 }
             }
-#define MDE__TILE(full, wide) \
-    MDE__K(tile)(full, wide, k, a_here, row_here, step, b, b_stride, accumulate, rows, to, to_stride)
-            if (MDE__KERNEL_SET == 1 || (count == MDE__TILE_ROWS && wide)) MDE__TILE(1, 1);
-            else if (count == MDE__TILE_ROWS) MDE__TILE(1, 0);
-            else if (wide) MDE__TILE(0, 1);
-            else MDE__TILE(0, 0);
-#undef MDE__TILE
+            if (MDE__KERNEL_SET == 1 || (count == MDE__TILE_ROWS && wide)) MDE__K(tile)(1, 1, &one);
+            else if (count == MDE__TILE_ROWS) MDE__K(tile)(1, 0, &one);
+            else if (wide) MDE__K(tile)(0, 1, &one);
+            else MDE__K(tile)(0, 0, &one);
             for (r = 0; !whole && r < rows; r++) {
-                memcpy(here + r * stride, edge + r * MDE__TILE_COLUMNS, (size_t)columns * sizeof *edge);
+                memcpy(here + r * t->stride, edge + r * MDE__TILE_COLUMNS, (size_t)columns * sizeof *edge);
             }
         }
     }
-}
-
-/* The same of packed panels alone. */
-static void MDE__K(tiles)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t b_panel,
-                          int64_t b_stride, int accumulate, float *out, int64_t stride)
-{
-    MDE__K(row_tiles)(m, n, k, a, NULL, MDE__TILE_ROWS, b, b_panel, b_stride, accumulate, out, stride);
 }
 
 /* Columns from .. to of one row of a product, as in generation, where the time goes into reading the matrix: out[0]
@@ -5654,21 +5670,21 @@ static void MDE__K(mixture_hessian)(int64_t experts, const float *row, int64_t s
     }
 }
 
-/* Tokens from .. to, one block: in[0] r with stride size[1], in[1] counts or missing, weights [size[0] experts]. Block
-   b of the partial sums, size[2] doubles, receives the sum of count log s, then the gradient if size[3] >= 1, the
-   Hessian if >= 2. All runs in 8 lanes, lane = token mod 8. */
+/* Tokens from .. to, one block: in[0] r with a stride, in[1] counts or missing, weights [experts]. Block b of the partial
+   sums, `terms` doubles, receives the sum of count log s, then the gradient if the order is 1 or more, the
+   Hessian if 2. All runs in 8 lanes, lane = token mod 8. */
 static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 {
     double gradient[MDE__MIXTURE_EXPERTS][MDE__LANES / 2], s[MDE__MIXTURE_STRIP], count[MDE__MIXTURE_STRIP];
     double inverse[MDE__MIXTURE_BLOCK], scaled[MDE__MIXTURE_BLOCK];         /* 1 / s, count / s */
     float last[MDE__MIXTURE_EXPERTS][MDE__MIXTURE_STRIP];
-    double *out = j->partial + from / MDE__MIXTURE_BLOCK * j->size[2];
+    double *out = j->partial + from / MDE__MIXTURE_BLOCK * j->terms;
     const float *row = j->in[0] + from, *counts = j->in[1] ? j->in[1] + from : NULL;
     const double *q = counts ? scaled : inverse;
     mde__log_sum sum;
-    int64_t experts = j->size[0], tokens = to - from, strip, t, e, exponent = 0;
+    int64_t experts = j->experts, tokens = to - from, strip, t, e, exponent = 0;
     int i, inside;
-    for (t = 0; t < j->size[2]; t++) out[t] = 0;
+    for (t = 0; t < j->terms; t++) out[t] = 0;
     for (e = 0; e < experts; e++) {
         for (i = 0; i < MDE__LANES / 2; i++) gradient[e][i] = 0;
     }
@@ -5677,7 +5693,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         sum.exponent[i] = 0;
     }
     for (strip = 0; strip < tokens; strip += MDE__MIXTURE_STRIP) {
-        int64_t n = tokens - strip < MDE__MIXTURE_STRIP ? tokens - strip : MDE__MIXTURE_STRIP, stride = j->size[1];
+        int64_t n = tokens - strip < MDE__MIXTURE_STRIP ? tokens - strip : MDE__MIXTURE_STRIP, stride = j->stride;
         const float *r = row + strip;
         if (n < MDE__MIXTURE_STRIP) {       /* filled up with tokens that count nothing */
             for (e = 0; e < experts; e++) {
@@ -5705,7 +5721,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         } else {
             MDE__K(mixture_multiply)(&sum, s);
         }
-        if (j->size[3] < 1) continue;
+        if (j->order < 1) continue;
         for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__DOUBLES) {
             MDE__D one = MDE__K(set_double)(1.0) / MDE__K(load_double)(s + t);
             MDE__K(store_double)(inverse + strip + t, one);
@@ -5713,10 +5729,10 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         }
         for (e = 0; e < experts; e++) MDE__K(mixture_gradient)(r + e * stride, q + strip, gradient[e]);
     }
-    for (e = 0; j->size[3] >= 1 && e < experts; e++) out[1 + e] = MDE__K(fold_double)(gradient[e]);
-    if (j->size[3] >= 2) {
+    for (e = 0; j->order >= 1 && e < experts; e++) out[1 + e] = MDE__K(fold_double)(gradient[e]);
+    if (j->order >= 2) {
         int64_t rest = tokens % MDE__MIXTURE_STRIP;
-        MDE__K(mixture_hessian)(experts, row, j->size[1], tokens - rest, last, rest, q, inverse, out + 1 + experts);
+        MDE__K(mixture_hessian)(experts, row, j->stride, tokens - rest, last, rest, q, inverse, out + 1 + experts);
     }
     for (i = 0; i < MDE__LANES / 2; i++) {
         *out += mde__log(sum.product[i]);
@@ -5813,14 +5829,14 @@ static double MDE__K(mixture_careful)(int64_t experts, const float *w, const flo
     return sum;
 }
 
-/* Tokens from .. to, one block: in[0] r with stride size[1], in[1] the weights [groups of 4][size[0] experts][4].
-   Block b of the partial sums, size[2] doubles, receives the sum of log s of each of the `rows` mixtures. */
+/* Tokens from .. to, one block: in[0] r with a stride, in[1] the weights [groups of 4][experts][4].
+   Block b of the partial sums, `terms` doubles, receives the sum of log s of each of the `rows` mixtures. */
 static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
 {
     float products[4 * MDE__STRIP_LANES];
-    double *out = j->partial + from / MDE__MIXTURES_BLOCK * j->size[2];
+    double *out = j->partial + from / MDE__MIXTURES_BLOCK * j->terms;
     mde__strip_sum sums[MDE__MIXTURES];
-    int64_t experts = j->size[0], stride = j->size[1], strip, m, group;
+    int64_t experts = j->experts, stride = j->stride, strip, m, group;
     int i, k;
     for (m = 0; m < j->rows; m++) {
         out[m] = 0;
@@ -6328,8 +6344,8 @@ static void mde__elements(mde_context *c, mde__kernel_fn *fn, int64_t n, const f
                           float t, float *y)
 {
     mde__job job = mde__new_job(a, b, y);
-    job.number[0] = s;
-    job.number[1] = t;
+    job.scale = s;
+    job.shift = t;
     mde__run(c, fn, &job, n, MDE__CHUNK_ELEMENTS);
 }
 
@@ -6366,23 +6382,13 @@ static void mde__vaffine(mde_context *c, int64_t n, const float *x, float scale,
     mde__elements(c, mde__kernel_affine(c->simd), n, x, NULL, scale, shift, y);
 }
 
-/* AdamW with decoupled weight decay; g is multiplied by grad_scale first. bias_correction is 1 - beta^step. */
-static void mde__adamw(mde_context *c, int64_t n, float *w, const float *g, float *m, float *v, double lr,
-                       double beta1, double beta2, double eps, double weight_decay, double bias_correction1,
-                       double bias_correction2, float grad_scale)
+/* One step over n weights w with gradients g and moments m and v. */
+static void mde__adamw(mde_context *c, const mde__adam *adam, int64_t n, const float *g, float *w, float *m, float *v)
 {
-    float decay = (float)(1.0 - lr * weight_decay);
-    mde__job job = mde__new_job(g, &decay, w);
+    mde__job job = mde__new_job(g, NULL, w);
     job.out[1] = m;
     job.out[2] = v;
-    job.number[0] = grad_scale;
-    job.number[1] = (float)beta1;
-    job.number[2] = (float)(1.0 - beta1);
-    job.number[3] = (float)beta2;
-    job.number[4] = (float)(1.0 - beta2);
-    job.number[5] = (float)(1.0 / bias_correction2);
-    job.number[6] = (float)eps;
-    job.number[7] = (float)(lr / bias_correction1);
+    job.adam = *adam;
     mde__run(c, mde__kernel_adamw(c->simd), &job, n, MDE__CHUNK_ELEMENTS);
 }
 
@@ -6450,7 +6456,7 @@ static void mde__sum_rows(mde_context *c, int64_t rows, int64_t cols, const floa
 static void mde__sum_columns(mde_context *c, int64_t rows, int64_t cols, const float *x, int accumulate, float *out)
 {
     mde__job job = mde__new_job(x, NULL, out);
-    job.size[0] = accumulate;
+    job.accumulate = accumulate;
     mde__run_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
 }
 
@@ -6494,69 +6500,72 @@ static void mde__cross_entropy_rows_vjp(mde_context *c, int64_t rows, int64_t co
     mde__run_rows(c, mde__kernel_cross_entropy_vjp(c->simd), &job, rows, cols);
 }
 
-/* x, y [rows, cols], gain [cols] or NULL, rstd [rows] or NULL */
-static void mde__rms_norm_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain, float eps,
-                               float *y, float *rstd)
+/* A norm of rows: x [rows, cols], gain and bias [cols] or NULL, and what the way back needs, mean (of a layer norm) and
+   rstd [rows] or NULL. */
+typedef struct mde__row_norm {
+    int64_t rows, cols;
+    const float *x, *gain, *bias;
+    float epsilon, *mean, *rstd;
+} mde__row_norm;
+
+static mde__job mde__norm_job(const mde__row_norm *n, float *out)
 {
-    mde__job job = mde__new_job(x, gain, y);
-    job.out[1] = rstd;
-    job.number[0] = eps;
-    mde__run_rows(c, mde__kernel_rms_norm(c->simd), &job, rows, cols);
+    mde__job job = mde__new_job(n->x, n->gain, out);
+    job.epsilon = n->epsilon;
+    return job;
 }
 
-/* dx, dgain may be NULL; dgain is added to, and so is dx if `add`. dx may be g only if dgain is NULL. */
-static void mde__rms_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
-                                   const float *rstd, const float *g, int add, float *dx, float *dgain)
+static void mde__rms_norm_rows(mde_context *c, const mde__row_norm *n, float *y)
 {
-    mde__job job = mde__new_job(x, gain, dx);
-    job.in[2] = rstd;
+    mde__job job = mde__norm_job(n, y);
+    job.out[1] = n->rstd;
+    mde__run_rows(c, mde__kernel_rms_norm(c->simd), &job, n->rows, n->cols);
+}
+
+static void mde__layer_norm_rows(mde_context *c, const mde__row_norm *n, float *y)
+{
+    mde__job job = mde__norm_job(n, y);
+    job.in[2] = n->bias;
+    job.out[1] = n->mean;
+    job.out[2] = n->rstd;
+    mde__run_rows(c, mde__kernel_layer_norm(c->simd), &job, n->rows, n->cols);
+}
+
+/* g is the gradient of the output. dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`. dx
+   may be g only if dgain and dbias are NULL. */
+static void mde__norm_rows_vjp(mde_context *c, mde__kernel_fn *kernel, const mde__row_norm *n, const float *g, int add,
+                               float *dx, float *dgain, float *dbias)
+{
+    mde__job job = mde__norm_job(n, dx);
+    job.in[2] = n->rstd;
     job.in[3] = g;
-    job.size[0] = add;
-    if (dx) mde__run_rows(c, mde__kernel_rms_norm_vjp(c->simd), &job, rows, cols);
-    job.out[0] = dgain;
-    if (dgain) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, rows, cols);
-}
-
-/* gain, bias [cols] or NULL; mean, rstd [rows] or NULL */
-static void mde__layer_norm_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
-                                 const float *bias, float eps, float *y, float *mean, float *rstd)
-{
-    mde__job job = mde__new_job(x, gain, y);
-    job.in[2] = bias;
-    job.out[1] = mean;
-    job.out[2] = rstd;
-    job.number[0] = eps;
-    mde__run_rows(c, mde__kernel_layer_norm(c->simd), &job, rows, cols);
-}
-
-/* dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`. */
-static void mde__layer_norm_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *gain,
-                                     const float *mean, const float *rstd, const float *g, int add, float *dx,
-                                     float *dgain, float *dbias)
-{
-    mde__job job = mde__new_job(x, gain, dx);
-    job.in[2] = rstd;
-    job.in[3] = g;
-    job.in[4] = mean;
-    job.size[0] = add;
-    if (dx) mde__run_rows(c, mde__kernel_layer_norm_vjp(c->simd), &job, rows, cols);
+    job.in[4] = n->mean;
+    job.accumulate = add;
+    if (dx) mde__run_rows(c, kernel, &job, n->rows, n->cols);
     job.out[0] = dgain;
     job.out[1] = dbias;
-    if (dgain || dbias) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, rows, cols);
+    if (dgain || dbias) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, n->rows, n->cols);
 }
 
-/* x, y [batch, time, heads, dim], tables [time, dim/2]; y may be x. The first `turned` heads are turned. */
-static void mde__rope(mde_context *c, int64_t batch, int64_t time, int64_t heads, int64_t turned, int64_t dim,
-                      const float *x, float *y, const float *cos_table, const float *sin_table, int inverse)
+/* Heads of [batch, time, heads, dim] by the angles of cosines and sines [time, dim/2]; the first `rotated` heads are
+   rotated, the others copied. */
+typedef struct mde__rotation {
+    int64_t batch, time, heads, rotated, dim;
+    const float *cosines, *sines;
+    int inverse;
+} mde__rotation;
+
+/* y may be x. */
+static void mde__rope(mde_context *c, const mde__rotation *r, const float *x, float *y)
 {
-    mde__job job = mde__new_job(x, cos_table, y);
-    job.in[2] = sin_table;
-    job.number[0] = inverse ? -1.0f : 1.0f;
-    job.size[0] = time;
-    job.size[1] = turned;
-    job.size[2] = dim;
-    job.size[3] = heads;
-    mde__run_rows(c, mde__kernel_rope(c->simd), &job, batch * time, heads * dim);
+    mde__job job = mde__new_job(x, r->cosines, y);
+    job.in[2] = r->sines;
+    job.scale = r->inverse ? -1.0f : 1.0f;
+    job.times = r->time;
+    job.heads = r->heads;
+    job.rotated = r->rotated;
+    job.dim = r->dim;
+    mde__run_rows(c, mde__kernel_rope(c->simd), &job, r->batch * r->time, r->heads * r->dim);
 }
 
 /* x, dx [rows, 2 cols]; y, g [rows, cols] */
@@ -6597,19 +6606,17 @@ static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const fl
 #define MDE__FEW_N 128                  /* columns for which packing A does */
 #define MDE__GEMM_THREADED (1 << 20)    /* multiply-adds; below, starting threads takes longer than the product */
 
-typedef struct mde__product {
+/* Products of one shape, stride floats apart (0: a shared operand), shared out to threads: parts of the output, or of
+   the batch. */
+typedef struct mde__products {
+    mde_product one;
     int simd;
-    int ta, tb, accumulate;
-    int64_t m, n, k, lda, ldb, ldo, batch, stride_a, stride_b, stride_out;
-    const float *a, *b;
-    const int64_t *row;                 /* where the rows of A begin, and from an element to the next; NULL: regular */
-    int64_t step;
-    float *out, *workspace;
-    int64_t parts, parts_m, parts_n;    /* of the output, or parts of the batch */
+    int64_t batch, stride_a, stride_b, stride_out, parts, parts_m, parts_n;
+    float *workspace;
     size_t part_floats;
-} mde__product;
+} mde__products;
 
-static int64_t mde__least(int64_t a, int64_t b)
+static int64_t mde__min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
@@ -6622,63 +6629,70 @@ static int64_t mde__round_up(int64_t a, int64_t unit)
 /* Floats of the blocks of A and B for one thread; the tail is for a pack that writes a little too far. */
 static size_t mde__gemm_part_floats(int simd, int64_t m, int64_t n, int64_t k)
 {
-    int64_t block_k = mde__least(k, MDE__BLOCK_K);
-    int64_t block_m = mde__round_up(mde__least(m, MDE__BLOCK_M), mde__tile_rows(simd));
-    int64_t block_n = mde__round_up(mde__least(n, MDE__BLOCK_N), mde__tile_columns(simd));
+    int64_t block_k = mde__min(k, MDE__BLOCK_K);
+    int64_t block_m = mde__round_up(mde__min(m, MDE__BLOCK_M), mde__tile_rows(simd));
+    int64_t block_n = mde__round_up(mde__min(n, MDE__BLOCK_N), mde__tile_columns(simd));
     return (size_t)mde__round_up(block_k * (block_m + block_n) + MDE__LANES, MDE__LANES);
 }
 
 /* Is A read where it lies? Packing it pays where many panels of B pass by; and rows that all fall on one set of the
    cache, or a column of A whose every element is on another page, must be packed. */
-static int mde__gemm_a_in_place(const mde__product *p, int64_t m, int64_t n)
+static int mde__gemm_a_in_place(int simd, const mde_product *p)
 {
     if (p->row) return 1;
-    if (p->ta) return n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
-    return m <= mde__tile_rows(p->simd) || (n <= MDE__BLOCK_K && p->lda % 1024 != 0);
+    if (p->transpose_a) return p->n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
+    return p->m <= mde__tile_rows(simd) || (p->n <= MDE__BLOCK_K && p->lda % 1024 != 0);
 }
 
-/* Rows and columns [m, n] of the product p from (row, column) on, by one thread. A product of few rows, as in
-   generation, reads B once and where it lies, 16 rows at a time; a transposed one panel by panel. */
-static void mde__gemm_part(const mde__product *p, const float *a, const float *b, int64_t row, int64_t column,
-                           int64_t m, int64_t n, float *out, float *workspace)
+/* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a transposed
+   one panel by panel. */
+static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
 {
-    int simd = p->simd;
     int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), rows[MDE__BLOCK_M], i, j, q;
-    int few = m <= tile_m, a_in_place = mde__gemm_a_in_place(p, m, n);
-    int b_in_place = !p->tb && (few || (m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
-    int64_t step_n = few && p->tb ? tile_n : MDE__BLOCK_N, step_k = few && !p->tb ? 16 : MDE__BLOCK_K;
-    float *packed_a = workspace;
-    float *packed_b = workspace + mde__least(p->k, MDE__BLOCK_K) * mde__round_up(mde__least(m, MDE__BLOCK_M), tile_m);
-    for (i = 0; a_in_place && i < mde__least(m, MDE__BLOCK_M); i++) rows[i] = p->ta ? i : i * p->lda;
-    for (j = 0; j < n; j += step_n) {
-        int64_t block_n = mde__least(n - j, step_n), whole = b_in_place ? block_n / tile_n * tile_n : 0;
+    int few = p->m <= tile_m, a_in_place = mde__gemm_a_in_place(simd, p);
+    int b_in_place = !p->transpose_b && (few || (p->m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
+    int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : MDE__BLOCK_K;
+    int64_t most_rows = mde__min(p->m, MDE__BLOCK_M);
+    float *packed_a = workspace, *packed_b = workspace + mde__min(p->k, MDE__BLOCK_K) * mde__round_up(most_rows, tile_m);
+    mde__tiles t;
+    t.stride = p->ldo;
+    t.step = p->row ? p->step : p->transpose_a ? p->lda : 1;
+    for (i = 0; a_in_place && i < most_rows; i++) rows[i] = p->transpose_a ? i : i * p->lda;
+    for (j = 0; j < p->n; j += step_n) {
+        int64_t block_n = mde__min(p->n - j, step_n), whole = b_in_place ? block_n / tile_n * tile_n : 0;
         for (q = 0; q < p->k; q += step_k) {
-            int64_t block_k = mde__least(p->k - q, step_k);
-            const float *from_b = p->tb ? b + (column + j + whole) * p->ldb + q : b + q * p->ldb + column + j;
-            int accumulate = p->accumulate || q > 0;
+            const float *from_b = p->transpose_b ? p->b + (j + whole) * p->ldb + q : p->b + q * p->ldb + j;
+            t.k = mde__min(p->k - q, step_k);
+            t.accumulate = p->accumulate || q > 0;
             if (whole < block_n) {
-                mde__kernel_pack(simd)(p->tb, tile_n, block_n - whole, block_k, p->tb ? from_b : from_b + whole, p->ldb,
-                              packed_b);
+                mde__kernel_pack(simd)(p->transpose_b, tile_n, block_n - whole, t.k,
+                                       p->transpose_b ? from_b : from_b + whole, p->ldb, packed_b);
             }
-            for (i = 0; i < m; i += MDE__BLOCK_M) {
-                int64_t block_m = mde__least(m - i, MDE__BLOCK_M);
-                int64_t step = p->row ? p->step : !a_in_place ? tile_m : p->ta ? p->lda : 1;
-                const float *from_a = p->row ? a + q * step : p->ta ? a + q * p->lda + row + i
-                                                                    : a + (row + i) * p->lda + q;
-                const int64_t *at = p->row ? p->row + row + i : a_in_place ? rows : NULL;
-                float *to = out + (row + i) * p->ldo + column + j;
+            for (i = 0; i < p->m; i += MDE__BLOCK_M) {
+                t.m = mde__min(p->m - i, MDE__BLOCK_M);
+                t.row = p->row ? p->row + i : a_in_place ? rows : NULL;
+                t.a = p->row ? p->a + q * p->step
+                    : p->transpose_a ? p->a + q * p->lda + i : p->a + i * p->lda + q;
                 if (!a_in_place) {
-                    mde__kernel_pack(simd)(!p->ta, tile_m, block_m, block_k, from_a, p->lda, packed_a);
-                    from_a = packed_a;
+                    mde__kernel_pack(simd)(!p->transpose_a, tile_m, t.m, t.k, t.a, p->lda, packed_a);
+                    t.a = packed_a;
                 }
-                mde__kernel_row_tiles(simd)(block_m, whole, block_k, from_a, at, step, from_b, tile_n, p->ldb, accumulate, to,
-                                   p->ldo);
-                mde__kernel_row_tiles(simd)(block_m, block_n - whole, block_k, from_a, at, step, packed_b, block_k * tile_n,
-                                   tile_n, accumulate, to + whole, p->ldo);
+                t.n = whole;
+                t.b = from_b;
+                t.b_panel = tile_n;
+                t.b_stride = p->ldb;
+                t.out = p->out + i * p->ldo + j;
+                if (t.n > 0) mde__kernel_tiles(simd)(&t);
+                t.n = block_n - whole;
+                t.b = packed_b;
+                t.b_panel = t.k * tile_n;
+                t.b_stride = tile_n;
+                t.out += whole;
+                if (t.n > 0) mde__kernel_tiles(simd)(&t);
             }
         }
         if (p->k == 0 && !p->accumulate) {
-            for (i = 0; i < m; i++) memset(out + (row + i) * p->ldo + column + j, 0, (size_t)block_n * sizeof *out);
+            for (i = 0; i < p->m; i++) memset(p->out + i * p->ldo + j, 0, (size_t)block_n * sizeof *p->out);
         }
     }
 }
@@ -6686,27 +6700,31 @@ static void mde__gemm_part(const mde__product *p, const float *a, const float *b
 /* Part `index` of a grid over the output. */
 static void mde__gemm_cell(int64_t index, void *user)
 {
-    const mde__product *p = (const mde__product *)user;
-    int64_t unit_m = mde__tile_rows(p->simd), unit_n = mde__tile_columns(p->simd);
-    int64_t tiles_m = (p->m + unit_m - 1) / unit_m, tiles_n = (p->n + unit_n - 1) / unit_n;
-    int64_t i = index / p->parts_n, j = index % p->parts_n;
-    int64_t row = tiles_m * i / p->parts_m * unit_m, column = tiles_n * j / p->parts_n * unit_n;
-    int64_t m = mde__least(tiles_m * (i + 1) / p->parts_m * unit_m, p->m) - row;
-    int64_t n = mde__least(tiles_n * (j + 1) / p->parts_n * unit_n, p->n) - column;
-    float *workspace = p->workspace + (size_t)index * p->part_floats;
-    if (m <= 0 || n <= 0) return;
-    mde__gemm_part(p, p->a, p->b, row, column, m, n, p->out, workspace);
+    const mde__products *all = (const mde__products *)user;
+    mde_product p = all->one;
+    int64_t unit_m = mde__tile_rows(all->simd), unit_n = mde__tile_columns(all->simd);
+    int64_t tiles_m = (p.m + unit_m - 1) / unit_m, tiles_n = (p.n + unit_n - 1) / unit_n;
+    int64_t i = index / all->parts_n, j = index % all->parts_n;
+    int64_t row = tiles_m * i / all->parts_m * unit_m, column = tiles_n * j / all->parts_n * unit_n;
+    p.m = mde__min(tiles_m * (i + 1) / all->parts_m * unit_m, p.m) - row;
+    p.n = mde__min(tiles_n * (j + 1) / all->parts_n * unit_n, p.n) - column;
+    p.a += p.transpose_a ? row : row * p.lda;
+    p.b += p.transpose_b ? column * p.ldb : column;
+    p.out += row * p.ldo + column;
+    if (p.m > 0 && p.n > 0) mde__gemm_block(all->simd, &p, all->workspace + (size_t)index * all->part_floats);
 }
 
 /* Part `index` of the batch. */
 static void mde__gemm_share(int64_t index, void *user)
 {
-    const mde__product *p = (const mde__product *)user;
+    const mde__products *all = (const mde__products *)user;
     int64_t i;
-    for (i = p->batch * index / p->parts; i < p->batch * (index + 1) / p->parts; i++) {
-        const float *a = p->a + i * p->stride_a, *b = p->b + i * p->stride_b;
-        float *out = p->out + i * p->stride_out, *workspace = p->workspace + (size_t)index * p->part_floats;
-        mde__gemm_part(p, a, b, 0, 0, p->m, p->n, out, workspace);
+    for (i = all->batch * index / all->parts; i < all->batch * (index + 1) / all->parts; i++) {
+        mde_product p = all->one;
+        p.a += i * all->stride_a;
+        p.b += i * all->stride_b;
+        p.out += i * all->stride_out;
+        mde__gemm_block(all->simd, &p, all->workspace + (size_t)index * all->part_floats);
     }
 }
 
@@ -6716,72 +6734,74 @@ static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t 
     return (size_t)c->threads * mde__gemm_part_floats(c->simd, m, n, k);
 }
 
-/* out_i [m, n] (+)= op(A_i) op(B_i) for i < batch, op(A) [m, k], op(B) [k, n]; ta, tb: the stored matrix is the
-   transpose. Operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all are added
-   up in order. */
-static void mde__gemm_batch(mde_context *c, int64_t batch, int ta, int tb, int64_t m, int64_t n, int64_t k,
-                            const float *a, int64_t lda, int64_t stride_a, const float *b, int64_t ldb,
-                            int64_t stride_b, int accumulate, float *out, int64_t ldo, int64_t stride_out,
-                            float *workspace)
+/* `batch` products whose operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all are
+   added up in order. */
+static void mde__gemm_batch(mde_context *c, const mde_product *first, int64_t batch, int64_t stride_a, int64_t stride_b,
+                            int64_t stride_out, float *workspace)
 {
-    mde__product p;
-    int64_t i, best;
+    mde__products all;
+    int64_t i, best = INT64_MAX, m = first->m, n = first->n;
+    double work = (double)m * (double)n * (double)first->k;
     if (m <= 0 || n <= 0 || batch <= 0) return;
-    p.simd = c->simd;
-    p.ta = ta;
-    p.tb = tb;
-    p.accumulate = accumulate;
-    p.m = m;
-    p.n = n;
-    p.k = k;
-    p.lda = lda;
-    p.ldb = ldb;
-    p.ldo = ldo;
-    p.batch = batch;
-    p.stride_a = stride_a;
-    p.stride_b = stride_b;
-    p.stride_out = stride_out;
-    p.a = a;
-    p.b = b;
-    p.row = NULL;
-    p.step = 0;
-    p.out = out;
-    p.workspace = workspace;
-    p.part_floats = mde__gemm_part_floats(c->simd, m, n, k);
-    p.parts = (double)m * (double)n * (double)k * (double)batch < MDE__GEMM_THREADED ? 1 : c->threads;
-    if (p.parts > 1 && batch >= 2 * p.parts && stride_out != 0) {
-        mde_parallel_for(c, p.parts, mde__gemm_share, &p);
+    all.one = *first;
+    all.simd = c->simd;
+    all.batch = batch;
+    all.stride_a = stride_a;
+    all.stride_b = stride_b;
+    all.stride_out = stride_out;
+    all.workspace = workspace;
+    all.part_floats = mde__gemm_part_floats(c->simd, m, n, first->k);
+    all.parts = work * (double)batch < MDE__GEMM_THREADED ? 1 : c->threads;
+    if (all.parts > 1 && batch >= 2 * all.parts && stride_out != 0) {
+        mde_parallel_for(c, all.parts, mde__gemm_share, &all);
         return;
     }
-    if ((double)m * (double)n * (double)k < MDE__GEMM_THREADED) p.parts = 1;
+    if (work < MDE__GEMM_THREADED) all.parts = 1;
     /* The grid whose cells have the least to pack for what they compute. */
-    p.parts_m = 1;
-    best = INT64_MAX;
-    for (i = 1; i <= p.parts; i++) {
+    all.parts_m = 1;
+    for (i = 1; i <= all.parts; i++) {
         int64_t border;
-        if (p.parts % i) continue;
-        border = m / i + n / (p.parts / i);
+        if (all.parts % i) continue;
+        border = m / i + n / (all.parts / i);
         if (i > 1 && m / i < mde__tile_rows(c->simd)) border += INT32_MAX;
         if (border < best) {
             best = border;
-            p.parts_m = i;
+            all.parts_m = i;
         }
     }
-    p.parts_n = p.parts / p.parts_m;
+    all.parts_n = all.parts / all.parts_m;
     for (i = 0; i < batch; i++) {
-        mde_parallel_for(c, p.parts, mde__gemm_cell, &p);
-        p.a += stride_a;
-        p.b += stride_b;
-        p.out += stride_out;
+        mde_parallel_for(c, all.parts, mde__gemm_cell, &all);
+        all.one.a += stride_a;
+        all.one.b += stride_b;
+        all.one.out += stride_out;
     }
 }
 
-/* out [m, n] (+)= op(A) op(B); out must not overlap a or b. */
+/* With all threads of the context. */
 MDE__UNUSED
-static void mde__gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                      const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace)
+static void mde__gemm(mde_context *c, const mde_product *p, float *workspace)
 {
-    mde__gemm_batch(c, 1, ta, tb, m, n, k, a, lda, 0, b, ldb, 0, accumulate, out, ldo, 0, workspace);
+    mde__gemm_batch(c, p, 1, 0, 0, 0, workspace);
+}
+
+/* A product of whole matrices, whose rows follow each other; out is yet to be set. */
+static mde_product mde__product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+                                   const float *b)
+{
+    mde_product p;
+    memset(&p, 0, sizeof p);
+    p.m = m;
+    p.n = n;
+    p.k = k;
+    p.transpose_a = transpose_a;
+    p.transpose_b = transpose_b;
+    p.a = a;
+    p.b = b;
+    p.lda = transpose_a ? m : k;
+    p.ldb = transpose_b ? k : n;
+    p.ldo = n;
+    return p;
 }
 
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k)
@@ -6789,38 +6809,9 @@ MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k)
     return !c || m <= 0 || n <= 0 ? 0 : mde__gemm_part_floats(c->simd, m, n, k);
 }
 
-MDEDEF void mde_gemm(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                     const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo, float *workspace)
+MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspace)
 {
-    mde__product p;
-    if (!c || m <= 0 || n <= 0) return;
-    memset(&p, 0, sizeof p);
-    p.simd = c->simd;
-    p.ta = ta;
-    p.tb = tb;
-    p.accumulate = accumulate;
-    p.k = k;
-    p.lda = lda;
-    p.ldb = ldb;
-    p.ldo = ldo;
-    mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
-}
-
-MDEDEF void mde_gemm_rows(mde_context *c, int64_t m, int64_t n, int64_t k, const float *a, const int64_t *row,
-                          int64_t step, const float *b, int64_t ldb, int accumulate, float *out, int64_t ldo,
-                          float *workspace)
-{
-    mde__product p;
-    if (!c || m <= 0 || n <= 0) return;
-    memset(&p, 0, sizeof p);
-    p.simd = c->simd;
-    p.accumulate = accumulate;
-    p.k = k;
-    p.ldb = ldb;
-    p.ldo = ldo;
-    p.row = row;
-    p.step = step;
-    mde__gemm_part(&p, a, b, 0, 0, m, n, out, workspace);
+    if (c && product->m > 0 && product->n > 0) mde__gemm_block(c->simd, product, workspace);
 }
 
 /* out [n] (+)= x [k] W [k, n]: mde__gemm of one row, faster. */
@@ -6851,15 +6842,40 @@ typedef struct mde__attention_shape {
     int64_t stride_q, stride_k;
 } mde__attention_shape;
 
+/* An attention to compute: q, k, v to out and, unless it is NULL, logsumexp [batch, heads, time_q]; on the way back, from
+   those and g, the gradient of out, to dq, dk, dv. */
 typedef struct mde__attention_call {
-    int simd;
     mde__attention_shape s;
-    const float *q, *k, *v, *out_in, *logsumexp_in, *g;
+    const float *q, *k, *v, *g;
     float *out, *logsumexp, *dq, *dk, *dv, *scratch;
     float scale;
+    int simd;
     int64_t slots, jobs;
     size_t slot_floats;
 } mde__attention_call;
+
+/* A product of packed panels, B's of `depth` rows. */
+static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t depth)
+{
+    mde__tiles t;
+    memset(&t, 0, sizeof t);
+    t.m = m;
+    t.n = n;
+    t.k = k;
+    t.a = a;
+    t.b = b;
+    t.b_stride = mde__tile_columns(simd);
+    t.b_panel = depth * t.b_stride;
+    return t;
+}
+
+static void mde__multiply_panels(int simd, mde__tiles t, int accumulate, float *out, int64_t stride)
+{
+    t.accumulate = accumulate;
+    t.out = out;
+    t.stride = stride;
+    mde__kernel_tiles(simd)(&t);
+}
 
 static int64_t mde__stride_q(const mde__attention_shape *s)
 {
@@ -6874,7 +6890,7 @@ static int64_t mde__stride_k(const mde__attention_shape *s)
 static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, mde__tile_columns(c->simd));
-    int64_t queries = mde__round_up(mde__least(s->time_q, MDE__QUERIES), mde__tile_rows(c->simd));
+    int64_t queries = mde__round_up(mde__min(s->time_q, MDE__QUERIES), mde__tile_rows(c->simd));
     return (size_t)(2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS
                     + 8 * MDE__LANES);
 }
@@ -6894,10 +6910,10 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     int64_t pair = job % pairs, first = (blocks - 1 - job / pairs) * MDE__QUERIES;
     int64_t batch = pair / s->kv_heads, kv_head = pair % s->kv_heads;
     int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd);
-    int64_t queries = mde__least(s->time_q - first, MDE__QUERIES), packed = mde__round_up(queries, tile_m);
+    int64_t queries = mde__min(s->time_q - first, MDE__QUERIES), packed = mde__round_up(queries, tile_m);
     int64_t stride_q = mde__stride_q(s), stride_k = mde__stride_k(s), stride = s->heads * s->dim;
     int64_t hidden = s->time_k - s->time_q;
-    int64_t keys = s->causal ? mde__least(s->time_k, first + queries + hidden) : s->time_k;
+    int64_t keys = s->causal ? mde__min(s->time_k, first + queries + hidden) : s->time_k;
     int64_t padded = mde__round_up(s->dim, tile_n), block, h, r, row;
     const float *q = a->q + (batch * s->time_q + first) * stride_q + kv_head * group * s->dim;
     const float *k = a->k + batch * s->time_k * stride_k + kv_head * s->dim;
@@ -6908,10 +6924,10 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     float *largest = packed_q + group * packed * s->dim + MDE__LANES, *sum = largest + group * packed;
     float *scores = sum + group * packed, *weights = scores + MDE__QUERIES * MDE__KEYS;
     mde__job softmax = mde__new_job(NULL, NULL, scores), axpy = softmax;
-    softmax.number[0] = a->scale;
-    softmax.size[0] = MDE__KEYS;
-    softmax.size[2] = stride;
-    softmax.size[3] = s->dim;
+    softmax.scale = a->scale;
+    softmax.stride = MDE__KEYS;
+    softmax.out_stride = stride;
+    softmax.dim = s->dim;
     for (h = 0; h < group; h++) {
         mde__kernel_pack(simd)(1, tile_m, queries, s->dim, q + h * s->dim, stride_q, packed_q + h * packed * s->dim);
         for (r = 0; r < queries; r++) {
@@ -6921,7 +6937,7 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
         }
     }
     for (block = 0; block < keys; block += MDE__KEYS) {
-        int64_t n = mde__least(keys - block, MDE__KEYS);
+        int64_t n = mde__min(keys - block, MDE__KEYS);
         mde__kernel_pack(simd)(1, tile_n, n, s->dim, k + block * stride_k, stride_k, packed_k);
         mde__kernel_pack(simd)(0, tile_n, s->dim, n, v + block * stride_k, stride_k, packed_v);
         for (h = 0; h < group; h++) {
@@ -6929,30 +6945,30 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
             /* Query r of this block of queries sees `visible` + r of these keys. */
             int64_t visible = s->causal ? first + hidden + 1 - block : n;
             int64_t start = visible < 1 ? (1 - visible) / tile_m * tile_m : 0;
-            softmax.size[1] = visible;
+            softmax.visible = visible;
             softmax.out[1] = largest + h * packed;
             softmax.out[2] = sum + h * packed;
             softmax.out[3] = out;
             for (row = start; row < queries; row += tile_m) {
-                int64_t rows = mde__least(queries - row, tile_m), key;
-                int64_t all = s->causal ? mde__least(n, visible + row + rows - 1) : n;    /* what the last row sees */
-                int64_t common = s->causal ? mde__least(n, visible + row) : n;            /* what all rows see */
+                int64_t rows = mde__min(queries - row, tile_m), key;
+                int64_t all = s->causal ? mde__min(n, visible + row + rows - 1) : n;    /* what the last row sees */
+                int64_t common = s->causal ? mde__min(n, visible + row) : n;            /* what all rows see */
                 softmax.cols = all;
-                mde__kernel_tiles(simd)(rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k, s->dim * tile_n,
-                               tile_n, 0, scores + row * MDE__KEYS, MDE__KEYS);
+                mde__multiply_panels(simd, mde__panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim,
+                                                       packed_k, s->dim), 0, scores + row * MDE__KEYS, MDE__KEYS);
                 mde__kernel_attention_weights(simd)(&softmax, row, row + rows);
                 /* The common keys go through the matrix product, the few beyond row by row: a chain never runs over
                    a key that its query does not see. */
                 if (common > 0) {
                     mde__kernel_pack(simd)(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
-                    mde__kernel_tiles(simd)(rows, s->dim, common, weights, packed_v, n * tile_n, tile_n, 1,
-                                   out + row * stride, stride);
+                    mde__multiply_panels(simd, mde__panels(simd, rows, s->dim, common, weights, packed_v, n), 1,
+                                         out + row * stride, stride);
                 }
                 for (r = row; r < row + rows && common < all; r++) {
                     axpy.out[0] = out + r * stride;
-                    for (key = common > 0 ? common : 0; key < mde__least(all, visible + r); key++) {
+                    for (key = common > 0 ? common : 0; key < mde__min(all, visible + r); key++) {
                         axpy.in[0] = v + (block + key) * stride_k;
-                        axpy.number[0] = scores[r * MDE__KEYS + key];
+                        axpy.scale = scores[r * MDE__KEYS + key];
                         mde__kernel_axpy(simd)(&axpy, 0, s->dim);
                     }
                 }
@@ -6985,25 +7001,14 @@ static void mde__attention_slot_run(int64_t index, void *user)
     }
 }
 
-/* logsumexp [batch, heads, time_q] may be NULL. */
-static void mde__attention(mde_context *c, const mde__attention_shape *s, const float *q, const float *k,
-                           const float *v, float scale, float *out, float *logsumexp, float *scratch)
+static void mde__attention(mde_context *c, mde__attention_call *a)
 {
-    mde__attention_call a;
-    memset(&a, 0, sizeof a);
-    a.simd = c->simd;
-    a.s = *s;
-    a.q = q;
-    a.k = k;
-    a.v = v;
-    a.out = out;
-    a.logsumexp = logsumexp;
-    a.scale = scale;
-    a.scratch = scratch;
-    a.slot_floats = mde__attention_slot(c, s);
-    a.jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
-    a.slots = mde__attention_slots(c, s);
-    mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_slot_run, &a);
+    const mde__attention_shape *s = &a->s;
+    a->simd = c->simd;
+    a->slot_floats = mde__attention_slot(c, s);
+    a->jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
+    a->slots = mde__attention_slots(c, s);
+    mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_slot_run, a);
 }
 
 static size_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
@@ -7046,20 +7051,20 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
     dot.partial = &sum;
     dot.chunk = dim;
     softmax.out[1] = gradients;
-    softmax.number[0] = a->scale;
-    softmax.size[0] = MDE__KEYS;
+    softmax.scale = a->scale;
+    softmax.stride = MDE__KEYS;
     for (h = 0; h < group; h++) {
         for (r = 0; r < s->time_q; r++) {
             int64_t at = at_out + r * stride + h * dim;
             dot.in[0] = a->g + at;
-            dot.in[1] = a->out_in + at;
+            dot.in[1] = a->out + at;
             mde__kernel_dot(simd)(&dot, 0, dim);
             d[h * s->time_q + r] = (float)sum;
             memset(a->dq + at_q + r * stride_q + h * dim, 0, (size_t)dim * sizeof *a->dq);
         }
     }
     for (block = 0; block < s->time_k; block += MDE__KEYS) {
-        int64_t n = mde__least(s->time_k - block, MDE__KEYS), at_block = at_k + block * stride_k;
+        int64_t n = mde__min(s->time_k - block, MDE__KEYS), at_block = at_k + block * stride_k;
         int64_t unseen = s->causal && block > hidden ? block - hidden : 0;   /* queries before the first that sees it */
         mde__kernel_pack(simd)(1, tile_n, n, dim, a->k + at_block, stride_k, key_columns);
         mde__kernel_pack(simd)(1, tile_n, n, dim, a->v + at_block, stride_k, value_columns);
@@ -7071,27 +7076,30 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
         for (h = 0; h < group; h++) {
             r = unseen / MDE__GRADIENT_QUERIES * MDE__GRADIENT_QUERIES;
             for (; r < s->time_q; r += MDE__GRADIENT_QUERIES) {
-                int64_t m = mde__least(s->time_q - r, MDE__GRADIENT_QUERIES), at = at_q + r * stride_q + h * dim;
+                int64_t m = mde__min(s->time_q - r, MDE__GRADIENT_QUERIES), at = at_q + r * stride_q + h * dim;
                 const float *g = a->g + at_out + r * stride + h * dim;
                 mde__kernel_pack(simd)(1, tile_m, m, dim, a->q + at, stride_q, query_a);
                 mde__kernel_pack(simd)(1, tile_m, m, dim, g, stride, g_a);
                 mde__kernel_pack(simd)(0, tile_n, dim, m, a->q + at, stride_q, query_b);
                 mde__kernel_pack(simd)(0, tile_n, dim, m, g, stride, g_b);
                 /* scores = q k', gradient of the weights = g v' */
-                mde__kernel_tiles(simd)(m, n, dim, query_a, key_columns, dim * tile_n, tile_n, 0, scores, MDE__KEYS);
-                mde__kernel_tiles(simd)(m, n, dim, g_a, value_columns, dim * tile_n, tile_n, 0, gradients, MDE__KEYS);
-                softmax.in[0] = a->logsumexp_in + (batch * s->heads + kv_head * group + h) * s->time_q + r;
+                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, query_a, key_columns, dim), 0, scores,
+                                     MDE__KEYS);
+                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, g_a, value_columns, dim), 0, gradients,
+                                     MDE__KEYS);
+                softmax.in[0] = a->logsumexp + (batch * s->heads + kv_head * group + h) * s->time_q + r;
                 softmax.in[1] = d + h * s->time_q + r;
                 softmax.cols = n;
-                softmax.size[1] = s->causal ? r + hidden + 1 - block : n;
+                softmax.visible = s->causal ? r + hidden + 1 - block : n;
                 mde__kernel_attention_gradients(simd)(&softmax, 0, m);
                 /* dv += weights' g, dk += gradients' q, dq += gradients k */
                 mde__kernel_pack(simd)(0, tile_m, n, m, scores, MDE__KEYS, packed);
-                mde__kernel_tiles(simd)(n, dim, m, packed, g_b, m * tile_n, tile_n, 1, a->dv + at_block, stride_k);
+                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, g_b, m), 1, a->dv + at_block, stride_k);
                 mde__kernel_pack(simd)(0, tile_m, n, m, gradients, MDE__KEYS, packed);
-                mde__kernel_tiles(simd)(n, dim, m, packed, query_b, m * tile_n, tile_n, 1, a->dk + at_block, stride_k);
+                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, query_b, m), 1, a->dk + at_block,
+                                     stride_k);
                 mde__kernel_pack(simd)(1, tile_m, m, n, gradients, MDE__KEYS, packed);
-                mde__kernel_tiles(simd)(m, dim, n, packed, key_rows, n * tile_n, tile_n, 1, a->dq + at, stride_q);
+                mde__multiply_panels(simd, mde__panels(simd, m, dim, n, packed, key_rows, n), 1, a->dq + at, stride_q);
             }
         }
     }
@@ -7106,30 +7114,14 @@ static void mde__attention_vjp_slot_run(int64_t index, void *user)
     }
 }
 
-/* out and logsumexp are the forward pass's, g the gradient of out; dq, dk, dv are set. */
-static void mde__attention_vjp(mde_context *c, const mde__attention_shape *s, const float *q, const float *k,
-                               const float *v, float scale, const float *out, const float *logsumexp, const float *g,
-                               float *dq, float *dk, float *dv, float *scratch)
+static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 {
-    mde__attention_call a;
-    memset(&a, 0, sizeof a);
-    a.simd = c->simd;
-    a.s = *s;
-    a.q = q;
-    a.k = k;
-    a.v = v;
-    a.out_in = out;
-    a.logsumexp_in = logsumexp;
-    a.g = g;
-    a.dq = dq;
-    a.dk = dk;
-    a.dv = dv;
-    a.scale = scale;
-    a.scratch = scratch;
-    a.slot_floats = mde__attention_vjp_slot(c, s);
-    a.jobs = s->batch * s->kv_heads;
-    a.slots = mde__attention_slots(c, s);
-    mde_parallel_for(c, mde__least(a.slots, a.jobs), mde__attention_vjp_slot_run, &a);
+    const mde__attention_shape *s = &a->s;
+    a->simd = c->simd;
+    a->slot_floats = mde__attention_vjp_slot(c, s);
+    a->jobs = s->batch * s->kv_heads;
+    a->slots = mde__attention_slots(c, s);
+    mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_vjp_slot_run, a);
 }
 
 /* ---- Mixtures of experts' probabilities ---- */
@@ -7142,9 +7134,9 @@ static int64_t mde__mixture_partials(mde_context *c, mde__kernel_fn *kernel, mde
     job->partial = (double *)mde_scratch(c, (size_t)(blocks * terms + 1), sizeof *job->partial);
     if (!job->partial) return -1;
     job->weights = w;
-    job->size[0] = experts;
-    job->size[1] = stride;
-    job->size[2] = terms;
+    job->experts = experts;
+    job->stride = stride;
+    job->terms = terms;
     mde__run(c, kernel, job, tokens, block);
     return blocks;
 }
@@ -7159,7 +7151,7 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
     double sum = 0;
     mde_mark mark = mde_arena_mark(c);
     mde__job job = mde__new_job(r, count, NULL);
-    job.size[3] = hessian ? 2 : gradient ? 1 : 0;
+    job.order = hessian ? 2 : gradient ? 1 : 0;
     blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK, experts, stride, w, terms);
     if (blocks < 0) return (double)NAN;
     for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
@@ -7186,7 +7178,7 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
 static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
                                 int64_t mixtures, const double *w, double *out)
 {
-    int64_t sampled = mde__least(tokens, MDE__MIXTURES_SAMPLE), first, block, m, t;
+    int64_t sampled = mde__min(tokens, MDE__MIXTURES_SAMPLE), first, block, m, t;
     mde_mark outer = mde_arena_mark(c);
     float *sample = (float *)mde_scratch(c, (size_t)(sampled * experts), sizeof *sample);
     float *rounded = (float *)mde_scratch(c, (size_t)MDE__MIXTURES * (size_t)experts, sizeof *rounded);
@@ -7195,7 +7187,7 @@ static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, con
         for (e = 0; e < experts; e++) sample[e * sampled + t] = r[e * stride + t * tokens / sampled];
     }
     for (first = 0; sample && rounded && first < mixtures; first += MDE__MIXTURES) {
-        int64_t here = mde__least(mixtures - first, MDE__MIXTURES), blocks;
+        int64_t here = mde__min(mixtures - first, MDE__MIXTURES), blocks;
         mde_mark mark = mde_arena_mark(c);
         mde__job job = mde__new_job(r, rounded, NULL);
         memset(rounded, 0, (size_t)MDE__MIXTURES * (size_t)experts * sizeof *rounded);
@@ -8264,8 +8256,9 @@ static void mde__matmul_forward(mde_context *c, mde_node *node)
     float *workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
     batch = (int64_t)out->count / (m * n);
     if (workspace) {
-        mde__gemm_batch(c, batch, ta, tb, m, n, k, a->data, a->shape[r - 1], m * k, b->data, b->shape[r - 1], k * n, 0,
-                        out->data, n, m * n, workspace);
+        mde_product p = mde__product_of(ta, tb, m, n, k, a->data, b->data);
+        p.out = out->data;
+        mde__gemm_batch(c, &p, batch, m * k, k * n, m * n, workspace);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8396,13 +8389,32 @@ static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_
     return mde__norm_shape(c, in, "rms_norm", 2, out);
 }
 
+/* What the node of a norm, whose first inputs are x and gain, is about; saved holds rstd and, of a layer norm, means
+   before it. */
+static mde__row_norm mde__norm_of(const mde_node *node)
+{
+    mde__row_norm norm;
+    int layer = node->op->inputs == 3;
+    memset(&norm, 0, sizeof norm);
+    norm.cols = mde__last(node->in[0]);
+    norm.rows = mde__rows(node->in[0]);
+    norm.x = node->in[0]->data;
+    norm.gain = node->in[1]->data;
+    norm.bias = layer ? node->in[2]->data : NULL;
+    norm.epsilon = (float)node->args.f[0];
+    norm.mean = layer ? node->saved : NULL;
+    norm.rstd = layer ? node->saved + norm.rows : node->saved;
+    return norm;
+}
+
 static void mde__rms_norm_forward(mde_context *c, mde_node *node)
 {
+    mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
     if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
     if (!node->saved) return;
-    mde__rms_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, (float)node->args.f[0],
-                       node->out->data, node->saved);
+    norm = mde__norm_of(node);
+    mde__rms_norm_rows(c, &norm, node->out->data);
 }
 
 /* With n = x r, r = 1 / rms: dx = r (g' - n mean(g' n)), g' = g gain; dgain = sum g n. */
@@ -8422,12 +8434,13 @@ static void mde__rms_norm_vjp(MDE__VJP)
 
 static void mde__rms_norm_vjp_fast(MDE__VJP)
 {
+    mde__row_norm norm = mde__norm_of(node);
     int add = 0;
     if (want & 1) din[0] = mde__sink(c, node, 0, &add);
     if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
     if (mde__bad(c)) return;
-    mde__rms_norm_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, node->in[1]->data, node->saved, g->data,
-                           add, din[0] ? din[0]->data : NULL, din[1] ? din[1]->data : NULL);
+    mde__norm_rows_vjp(c, mde__kernel_rms_norm_vjp(c->simd), &norm, g->data, add, din[0] ? din[0]->data : NULL,
+                       din[1] ? din[1]->data : NULL, NULL);
 }
 static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
                                          mde__rms_norm_vjp_fast };
@@ -8440,11 +8453,12 @@ static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const md
 
 static void mde__layer_norm_forward(mde_context *c, mde_node *node)
 {
+    mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
     if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
     if (!node->saved) return;
-    mde__layer_norm_rows(c, rows, mde__last(node->out), node->in[0]->data, node->in[1]->data, node->in[2]->data,
-                         (float)node->args.f[0], node->out->data, node->saved, node->saved + rows);
+    norm = mde__norm_of(node);
+    mde__layer_norm_rows(c, &norm, node->out->data);
 }
 
 /* As for rms_norm, with x less its mean, and the gradient less its mean. */
@@ -8468,15 +8482,14 @@ static void mde__layer_norm_vjp(MDE__VJP)
 
 static void mde__layer_norm_vjp_fast(MDE__VJP)
 {
-    int64_t rows = mde__rows(g);
+    mde__row_norm norm = mde__norm_of(node);
     int add = 0;
     if (want & 1) din[0] = mde__sink(c, node, 0, &add);
     if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
     if (want & 4) din[2] = mde__sink_of_sums(c, node, 2);
     if (mde__bad(c)) return;
-    mde__layer_norm_rows_vjp(c, rows, mde__last(g), node->in[0]->data, node->in[1]->data, node->saved,
-                             node->saved + rows, g->data, add, din[0] ? din[0]->data : NULL,
-                             din[1] ? din[1]->data : NULL, din[2] ? din[2]->data : NULL);
+    mde__norm_rows_vjp(c, mde__kernel_layer_norm_vjp(c->simd), &norm, g->data, add, din[0] ? din[0]->data : NULL,
+                       din[1] ? din[1]->data : NULL, din[2] ? din[2]->data : NULL);
 }
 static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__layer_norm_forward,
                                            mde__layer_norm_vjp, mde__layer_norm_vjp_fast };
@@ -8719,6 +8732,21 @@ static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_
     return table;
 }
 
+/* shape: [batch, time, heads, dim]; table: of mde__rope_table for its times. */
+static mde__rotation mde__rotation_of(const int64_t *shape, int64_t rotated, const float *table, int inverse)
+{
+    mde__rotation r;
+    r.batch = shape[0];
+    r.time = shape[1];
+    r.heads = shape[2];
+    r.dim = shape[3];
+    r.rotated = rotated;
+    r.cosines = table;
+    r.sines = table + r.time * (r.dim / 2);
+    r.inverse = inverse;
+    return r;
+}
+
 static void mde__rope_forward(mde_context *c, mde_node *node)
 {
     const mde_tensor *x = node->in[0];
@@ -8727,8 +8755,8 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
     const float *table = (const float *)node->args.p;
     if (!table) table = mde__rope_table(c, node->args.f[0], node->args.i[0], time, half, NULL);
     if (table) {
-        mde__rope(c, x->shape[0], time, x->shape[2], x->shape[2], 2 * half, x->data, node->out->data, table,
-                  table + time * half, (int)node->args.i[1]);
+        mde__rotation rotation = mde__rotation_of(x->shape, x->shape[2], table, (int)node->args.i[1]);
+        mde__rope(c, &rotation, x->data, node->out->data);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8737,7 +8765,7 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table);
 
-/* A rotation: its transpose turns back. */
+/* A rotation: its transpose rotates back. */
 static void mde__rope_vjp(MDE__VJP)
 {
     (void)want;
@@ -8790,6 +8818,23 @@ static mde__attention_shape mde__attention_sizes(const mde_node *node)
     return s;
 }
 
+/* Output and logsumexp are the node's. */
+static mde__attention_call mde__attention_call_of(const mde_node *node, const mde__attention_shape *s, const float *q,
+                                                  const float *k, const float *v, float *scratch)
+{
+    mde__attention_call call;
+    memset(&call, 0, sizeof call);
+    call.s = *s;
+    call.q = q;
+    call.k = k;
+    call.v = v;
+    call.out = node->out->data;
+    call.logsumexp = node->saved;
+    call.scale = (float)node->args.f[0];
+    call.scratch = scratch;
+    return call;
+}
+
 static void mde__attention_forward(mde_context *c, mde_node *node)
 {
     mde__attention_shape s = mde__attention_sizes(node);
@@ -8799,8 +8844,9 @@ static void mde__attention_forward(mde_context *c, mde_node *node)
     mark = mde_arena_mark(c);
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
     if (node->saved && scratch) {
-        mde__attention(c, &s, node->in[0]->data, node->in[1]->data, node->in[2]->data, (float)node->args.f[0],
-                       node->out->data, node->saved, scratch);
+        mde__attention_call call = mde__attention_call_of(node, &s, node->in[0]->data, node->in[1]->data,
+                                                          node->in[2]->data, scratch);
+        mde__attention(c, &call);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8815,8 +8861,12 @@ static void mde__attention_vjp_fast(MDE__VJP)
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     (void)want;
     if (dq && dk && dv && scratch) {
-        mde__attention_vjp(c, &s, q->data, k->data, v->data, (float)node->args.f[0], node->out->data, node->saved,
-                           g->data, dq->data, dk->data, dv->data, scratch);
+        mde__attention_call call = mde__attention_call_of(node, &s, q->data, k->data, v->data, scratch);
+        call.g = g->data;
+        call.dq = dq->data;
+        call.dk = dk->data;
+        call.dv = dv->data;
+        mde__attention_vjp(c, &call);
         din[0] = dq;
         din[1] = dk;
         din[2] = dv;
@@ -8932,19 +8982,18 @@ static mde__attention_shape mde__packed_attention_sizes(const mde_node *node)
     return s;
 }
 
-/* The input with its queries and keys turned: a copy in the arena, or itself where nothing is turned. */
-static const float *mde__packed_attention_turned(mde_context *c, const mde_node *node, const mde__attention_shape *s)
+/* The input with its queries and keys rotated: a copy in the arena, or itself where nothing is rotated. */
+static const float *mde__packed_attention_rotated(mde_context *c, const mde_node *node, const mde__attention_shape *s)
 {
     const mde_tensor *x = node->in[0];
-    const float *table = (const float *)node->args.p;
-    float *turned;
+    float *rotated;
     if (node->args.f[1] == 0) return x->data;
-    turned = (float *)mde_scratch(c, x->count, sizeof *turned);
-    if (turned) {
-        mde__rope(c, s->batch, s->time_q, x->shape[2], s->heads + s->kv_heads, s->dim, x->data, turned, table,
-                  table + s->time_q * (s->dim / 2), 0);
+    rotated = (float *)mde_scratch(c, x->count, sizeof *rotated);
+    if (rotated) {
+        mde__rotation r = mde__rotation_of(x->shape, s->heads + s->kv_heads, (const float *)node->args.p, 0);
+        mde__rope(c, &r, x->data, rotated);
     }
-    return turned;
+    return rotated;
 }
 
 static void mde__packed_attention_forward(mde_context *c, mde_node *node)
@@ -8956,10 +9005,11 @@ static void mde__packed_attention_forward(mde_context *c, mde_node *node)
     node->saved = (float *)mde_scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
     mark = mde_arena_mark(c);
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
-    x = mde__packed_attention_turned(c, node, &s);
+    x = mde__packed_attention_rotated(c, node, &s);
     if (node->saved && scratch && x) {
-        mde__attention(c, &s, x, x + s.heads * s.dim, x + (s.heads + s.kv_heads) * s.dim, (float)node->args.f[0],
-                       node->out->data, node->saved, scratch);
+        mde__attention_call call = mde__attention_call_of(node, &s, x, x + s.heads * s.dim,
+                                                          x + (s.heads + s.kv_heads) * s.dim, scratch);
+        mde__attention(c, &call);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8971,14 +9021,18 @@ static void mde__packed_attention_vjp_fast(MDE__VJP)
     int64_t k = s.heads * s.dim, v = k + s.kv_heads * s.dim;
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
-    const float *x = mde__packed_attention_turned(c, node, &s), *table = (const float *)node->args.p;
+    const float *x = mde__packed_attention_rotated(c, node, &s);
     (void)want;
     if (dx && scratch && x) {
-        mde__attention_vjp(c, &s, x, x + k, x + v, (float)node->args.f[0], node->out->data, node->saved, g->data,
-                           dx->data, dx->data + k, dx->data + v, scratch);
+        mde__attention_call call = mde__attention_call_of(node, &s, x, x + k, x + v, scratch);
+        call.g = g->data;
+        call.dq = dx->data;
+        call.dk = dx->data + k;
+        call.dv = dx->data + v;
+        mde__attention_vjp(c, &call);
         if (node->args.f[1] != 0) {
-            mde__rope(c, s.batch, s.time_q, dx->shape[2], s.heads + s.kv_heads, s.dim, dx->data, dx->data, table,
-                      table + s.time_q * (s.dim / 2), 1);
+            mde__rotation r = mde__rotation_of(dx->shape, s.heads + s.kv_heads, (const float *)node->args.p, 1);
+            mde__rope(c, &r, dx->data, dx->data);
         }
         din[0] = dx;
     }
@@ -9030,17 +9084,18 @@ static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, in
 
 /* ---- Linear layers ---- */
 
-static void mde__multiply(mde_context *c, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a,
-                          const float *b, int accumulate, float *out)
+static void mde__multiply(mde_context *c, mde_product p, int accumulate, float *out)
 {
     mde_mark mark = mde_arena_mark(c);
     float *workspace;
-    if (m == 1 && !tb) {
-        mde__row_product(c, n, k, a, b, accumulate, out);
+    p.accumulate = accumulate;
+    p.out = out;
+    if (p.m == 1 && !p.transpose_b) {
+        mde__row_product(c, p.n, p.k, p.a, p.b, accumulate, out);
         return;
     }
-    workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
-    if (workspace) mde__gemm(c, ta, tb, m, n, k, a, ta ? m : k, b, tb ? k : n, accumulate, out, n, workspace);
+    workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, p.m, p.n, p.k), sizeof *workspace);
+    if (workspace) mde__gemm(c, &p, workspace);
     mde_arena_rewind(c, mark);
 }
 
@@ -9127,7 +9182,7 @@ static void mde__linear_forward(mde_context *c, mde_node *node)
     x = mde__linear_input(c, node, rows, k, NULL);
     if (x) {
         if (has_bias) mde__repeat_row(c, rows, n, node->in[MDE__BIAS]->data, out);
-        mde__multiply(c, 0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data, has_bias, out);
+        mde__multiply(c, mde__product_of(0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data), has_bias, out);
         if (mde__linear_has(node, MDE__RESIDUAL)) mde__vadd(c, rows * n, node->in[MDE__RESIDUAL]->data, out, out);
     }
     mde_arena_rewind(c, mark);
@@ -9152,8 +9207,11 @@ static void mde__linear_vjp_fast(MDE__VJP)
         mde_tensor *to = mde__sink(c, node, MDE__WEIGHT, &adds_weight);
         mde_mark mark = mde_arena_mark(c);
         const float *x = mde__linear_input(c, node, rows, k, dx);
-        if (to && x && transposed) mde__multiply(c, 1, 0, n, k, rows, g->data, x, adds_weight, to->data);
-        else if (to && x) mde__multiply(c, 1, 0, k, n, rows, x, g->data, adds_weight, to->data);
+        if (to && x) {
+            mde_product p = transposed ? mde__product_of(1, 0, n, k, rows, g->data, x)
+                                       : mde__product_of(1, 0, k, n, rows, x, g->data);
+            mde__multiply(c, p, adds_weight, to->data);
+        }
         mde_arena_rewind(c, mark);
         din[MDE__WEIGHT] = to;
     }
@@ -9166,7 +9224,7 @@ static void mde__linear_vjp_fast(MDE__VJP)
     if (!wants_x) return;
     if (!dx) dx = mde__tensor_new(c, 2, shape);
     if (mde__bad(c)) return;
-    mde__multiply(c, 0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data, adds, dx->data);
+    mde__multiply(c, mde__product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
     if (!inner.op) {
         din[MDE__X] = dx;
         return;
@@ -9211,10 +9269,15 @@ static void mde__linear_vjp(MDE__VJP)
 static const mde_op mde__op_linear = { "linear", MDE__LINEAR_INPUTS, mde__linear_shape, mde__linear_forward,
                                        mde__linear_vjp, mde__linear_vjp_fast };
 
-/* bias, residual, before, and of a norm the gain and shift may be NULL. */
-static mde_tensor *mde__apply_linear(mde_context *c, const mde_op *before, mde_tensor *x, mde_tensor *gain,
-                                     mde_tensor *shift, double epsilon, mde_tensor *weight, int transposed,
-                                     mde_tensor *bias, mde_tensor *residual)
+/* f is `before`, a row of the table; it, bias, residual and of a norm gain and shift may be NULL. */
+typedef struct mde__linear_inputs {
+    const mde_op *before;
+    mde_tensor *x, *gain, *shift, *weight, *bias, *residual;
+    double epsilon;
+    int transposed;
+} mde__linear_inputs;
+
+static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l)
 {
     mde_tensor *in[MDE__LINEAR_INPUTS], *absent;
     mde_args args;
@@ -9222,15 +9285,15 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde_op *before, mde_t
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
     memset(&args, 0, sizeof args);
-    args.i[0] = transposed != 0;
-    args.f[0] = epsilon;
-    args.p = before;
-    in[MDE__X] = x;
-    in[MDE__WEIGHT] = weight;
-    in[MDE__BIAS] = bias;
-    in[MDE__RESIDUAL] = residual;
-    in[MDE__GAIN] = gain;
-    in[MDE__SHIFT] = shift;
+    args.i[0] = l->transposed != 0;
+    args.f[0] = l->epsilon;
+    args.p = l->before;
+    in[MDE__X] = l->x;
+    in[MDE__WEIGHT] = l->weight;
+    in[MDE__BIAS] = l->bias;
+    in[MDE__RESIDUAL] = l->residual;
+    in[MDE__GAIN] = l->gain;
+    in[MDE__SHIFT] = l->shift;
     for (i = 0; i < MDE__LINEAR_INPUTS; i++) {
         if (in[i]) args.i[1] |= (int64_t)1 << i;
         else if (i > MDE__WEIGHT) in[i] = absent;
@@ -9279,13 +9342,13 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     for (at = 0; !mde__bad(c) && at < most; at++) g[at] = (float)(1.0 / (double)rows);
     for (at = 0; !mde__bad(c) && at < rows; at += size) {
         const float *part = x->data + at * k;
-        size = mde__least(rows - at, most);
-        mde__multiply(c, 0, 1, size, classes, k, part, w->data, 0, logits);
+        size = mde__min(rows - at, most);
+        mde__multiply(c, mde__product_of(0, 1, size, classes, k, part, w->data), 0, logits);
         mde__cross_entropy_rows(c, size, classes, logits, targets + at, losses + at, logsumexp);
         if (!wanted) continue;
         mde__cross_entropy_rows_vjp(c, size, classes, logits, targets + at, logsumexp, g, logits);
-        mde__multiply(c, 0, 0, size, k, classes, logits, w->data, 0, node->saved + at * k);
-        mde__multiply(c, 1, 0, classes, k, size, logits, part, at > 0, node->saved + x->count);
+        mde__multiply(c, mde__product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
+        mde__multiply(c, mde__product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
     }
     if (!mde__bad(c)) node->out->data[0] = mde__sum(c, rows, losses) * (float)(1.0 / (double)rows);
     mde_arena_rewind(c, mark);
@@ -9583,7 +9646,14 @@ MDEDEF mde_tensor *mde_packed_attention(mde_context *c, mde_tensor *qkv, int64_t
 MDEDEF mde_tensor *mde_linear(mde_context *c, mde_tensor *x, mde_tensor *weight, int transposed, mde_tensor *bias,
                               mde_tensor *residual)
 {
-    return mde__apply_linear(c, NULL, x, NULL, NULL, 0, weight, transposed, bias, residual);
+    mde__linear_inputs l;
+    memset(&l, 0, sizeof l);
+    l.x = x;
+    l.weight = weight;
+    l.bias = bias;
+    l.residual = residual;
+    l.transposed = transposed;
+    return mde__apply_linear(c, &l);
 }
 
 MDEDEF mde_tensor *mde_linear_cross_entropy(mde_context *c, mde_tensor *x, mde_tensor *weight, const int32_t *targets)
@@ -9825,10 +9895,28 @@ static mde_status mde__params_moments(mde_params *p)
     return p->context->status;
 }
 
+/* Of a step from 1 on: the moments' rates and the corrections of their bias, 1 - beta^step. */
+static mde__adam mde__adam_of(double learning_rate, double beta1, double beta2, int64_t step)
+{
+    mde__adam adam;
+    double left1 = beta1 > 0 ? mde__exp((double)step * mde__log(beta1)) : 0;
+    double left2 = beta2 > 0 ? mde__exp((double)step * mde__log(beta2)) : 0;
+    adam.beta1 = (float)beta1;
+    adam.rest1 = (float)(1.0 - beta1);
+    adam.beta2 = (float)beta2;
+    adam.rest2 = (float)(1.0 - beta2);
+    adam.correction2 = (float)(1.0 / (1 - left2));
+    adam.step = (float)(learning_rate / (1 - left1));
+    adam.grad_scale = adam.decay = 1;
+    adam.epsilon = 0;
+    return adam;
+}
+
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
 {
     mde_context *c = p ? p->context : NULL;
-    double norm, scale = 1, beta1, beta2, epsilon, decay1, decay2;
+    mde__adam adam;
+    double norm, beta1, beta2;
     int i;
     if (mde__bad(c) || mde__params_moments(p) != MDE_OK) return (double)NAN;
     norm = mde_params_grad_norm(p);
@@ -9838,16 +9926,14 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     }
     beta1 = mde__or_default(desc->beta1, 0.9);
     beta2 = mde__or_default(desc->beta2, 0.95);
-    epsilon = mde__or_default(desc->epsilon, 1e-8);
-    if (desc->clip > 0 && norm > desc->clip) scale = desc->clip / norm;
     p->steps++;
-    decay1 = beta1 > 0 ? mde__exp((double)p->steps * mde__log(beta1)) : 0;
-    decay2 = beta2 > 0 ? mde__exp((double)p->steps * mde__log(beta2)) : 0;
+    adam = mde__adam_of(desc->learning_rate, beta1, beta2, p->steps);
+    adam.grad_scale = desc->clip > 0 && norm > desc->clip ? (float)(desc->clip / norm) : 1.0f;
+    adam.epsilon = (float)mde__or_default(desc->epsilon, 1e-8);
     for (i = 0; i < p->count; i++) {
         mde__param *item = p->items[i];
-        mde__adamw(c, (int64_t)item->tensor.count, item->tensor.data, item->tensor.grad, item->m, item->v,
-                   desc->learning_rate, beta1, beta2, epsilon, item->tensor.rank > 1 ? desc->weight_decay : 0,
-                   1 - decay1, 1 - decay2, (float)scale);
+        adam.decay = (float)(1.0 - desc->learning_rate * (item->tensor.rank > 1 ? desc->weight_decay : 0));
+        mde__adamw(c, &adam, (int64_t)item->tensor.count, item->tensor.grad, item->tensor.data, item->m, item->v);
     }
     return norm;
 }
@@ -11878,9 +11964,21 @@ MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const mde__norm *norm, mde_tensor *x,
                                         const mde__linear *linear, mde_tensor *residual)
 {
-    if (norm) before = lm->desc.layer_norm ? &mde__op_layer_norm : &mde__op_rms_norm;
-    return mde__apply_linear(lm->context, before, x, norm ? norm->gain : NULL, norm ? norm->bias : NULL,
-                             lm->desc.norm_epsilon, linear->weight, !lm->gpt2, linear->bias, residual);
+    mde__linear_inputs l;
+    memset(&l, 0, sizeof l);
+    l.before = before;
+    if (norm) {
+        l.before = lm->desc.layer_norm ? &mde__op_layer_norm : &mde__op_rms_norm;
+        l.gain = norm->gain;
+        l.shift = norm->bias;
+    }
+    l.x = x;
+    l.weight = linear->weight;
+    l.bias = linear->bias;
+    l.residual = residual;
+    l.epsilon = lm->desc.norm_epsilon;
+    l.transposed = !lm->gpt2;
+    return mde__apply_linear(lm->context, &l);
 }
 
 static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm *norm)
@@ -11911,6 +12009,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     mde__attention_shape s;
     int64_t shape[2], row, t, offset, keys;
     mde_tensor *out;
+    mde__attention_call call;
     mde_mark mark;
     float *scratch;
     memset(&s, 0, sizeof s);
@@ -11931,16 +12030,28 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
     if (!out || !scratch) return NULL;
     if (table) {
-        mde__rope(c, 1, time, s.heads + 2 * s.kv_heads, s.heads + s.kv_heads, s.dim, qkv->data, qkv->data, table,
-                  table + time * (s.dim / 2), 0);
+        mde__rotation r;
+        int64_t heads[4] = { 1, 0, 0, 0 };
+        heads[1] = time;
+        heads[2] = s.heads + 2 * s.kv_heads;
+        heads[3] = s.dim;
+        r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
+        mde__rope(c, &r, qkv->data, qkv->data);
     }
     for (t = 0; t < time; t++) {
         const float *from = qkv->data + t * s.stride_q + keys;
         memcpy(cache->keys + offset + (start + t) * row, from, (size_t)row * sizeof *from);
         memcpy(cache->values + offset + (start + t) * row, from + row, (size_t)row * sizeof *from);
     }
-    mde__attention(c, &s, qkv->data, cache->keys + offset, cache->values + offset, (float)(1 / sqrt((double)s.dim)),
-                   out->data, NULL, scratch);
+    memset(&call, 0, sizeof call);
+    call.s = s;
+    call.q = qkv->data;
+    call.k = cache->keys + offset;
+    call.v = cache->values + offset;
+    call.scale = (float)(1 / sqrt((double)s.dim));
+    call.out = out->data;
+    call.scratch = scratch;
+    mde__attention(c, &call);
     mde_arena_rewind(c, mark);
     return out;
 }

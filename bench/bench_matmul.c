@@ -45,7 +45,9 @@ static void once(mde_context *c, const openblas *blas, const product *p)
 {
     int64_t lda = p->ta ? p->m : p->k, ldb = p->tb ? p->k : p->n;
     if (!blas) {
-        mde__gemm(c, p->ta, p->tb, p->m, p->n, p->k, p->a, lda, p->b, ldb, 0, p->out, p->n, p->workspace);
+        mde_product each = mde__product_of(p->ta, p->tb, p->m, p->n, p->k, p->a, p->b);
+        each.out = p->out;
+        mde__gemm(c, &each, p->workspace);
     } else {
         blas->sgemm(101, p->ta ? 112 : 111, p->tb ? 112 : 111, (int)p->m, (int)p->n, (int)p->k, 1.0f, p->a, (int)lda,
                     p->b, (int)ldb, 0.0f, p->out, (int)p->n);

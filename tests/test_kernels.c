@@ -19,6 +19,88 @@ static mde_context *context_of(int set, int threads)
     return mde_context_create(&desc);
 }
 
+/* A norm of rows for the calls below; bias and mean are those of a layer norm. */
+static mde__row_norm norm_of(int64_t rows, int64_t cols, const float *x, const float *gain, float epsilon, float *rstd)
+{
+    mde__row_norm n;
+    memset(&n, 0, sizeof n);
+    n.rows = rows;
+    n.cols = cols;
+    n.x = x;
+    n.gain = gain;
+    n.epsilon = epsilon;
+    n.rstd = rstd;
+    return n;
+}
+
+static mde__rotation rotation_of(int64_t batch, int64_t time, int64_t heads, int64_t dim, const float *cosines,
+                                 const float *sines)
+{
+    mde__rotation r;
+    memset(&r, 0, sizeof r);
+    r.batch = batch;
+    r.time = time;
+    r.heads = r.rotated = heads;
+    r.dim = dim;
+    r.cosines = cosines;
+    r.sines = sines;
+    return r;
+}
+
+static mde__attention_call attention_of(const mde__attention_shape *s, const float *q, const float *k, const float *v,
+                                        float scale, float *out, float *logsumexp, float *scratch)
+{
+    mde__attention_call a;
+    memset(&a, 0, sizeof a);
+    a.s = *s;
+    a.q = q;
+    a.k = k;
+    a.v = v;
+    a.scale = scale;
+    a.out = out;
+    a.logsumexp = logsumexp;
+    a.scratch = scratch;
+    return a;
+}
+
+static void attention(mde_context *c, mde__attention_call a)
+{
+    mde__attention(c, &a);
+}
+
+static void attention_vjp(mde_context *c, mde__attention_call a, const float *g, float *dq, float *dk, float *dv)
+{
+    a.g = g;
+    a.dq = dq;
+    a.dk = dk;
+    a.dv = dv;
+    mde__attention_vjp(c, &a);
+}
+
+static void product(mde_context *c, mde_product p, int accumulate, float *out, float *workspace)
+{
+    p.accumulate = accumulate;
+    p.out = out;
+    mde__gemm(c, &p, workspace);
+}
+
+/* The corrections are 1 - beta^step. */
+static mde__adam adam_of(double rate, double beta1, double beta2, double decay, double correction1, double correction2,
+                         float grad_scale)
+{
+    mde__adam adam;
+    adam.grad_scale = grad_scale;
+    adam.beta1 = (float)beta1;
+    adam.rest1 = (float)(1.0 - beta1);
+    adam.beta2 = (float)beta2;
+    adam.rest2 = (float)(1.0 - beta2);
+    adam.correction2 = (float)(1.0 / correction2);
+    adam.epsilon = 1e-8f;
+    adam.step = (float)(rate / correction1);
+    adam.decay = (float)(1.0 - rate * decay);
+    return adam;
+}
+
 static mde_context *best(void)
 {
     return mde_context_create(NULL);
@@ -400,12 +482,15 @@ static void norms_and_their_gradients_follow_their_formulas(void)
                 double *want_gain = (double *)calloc((size_t)cols, sizeof(double));
                 double *want_bias = (double *)calloc((size_t)cols, sizeof(double));
                 float *use_gain = affine ? gain : NULL, *use_bias = affine ? bias : NULL;
+                mde__row_norm norm = norm_of(rows, cols, x, use_gain, 1e-3f, rstd);
                 if (layer) {
-                    mde__layer_norm_rows(c, rows, cols, x, use_gain, use_bias, 1e-3f, y, mean, rstd);
-                    mde__layer_norm_rows_vjp(c, rows, cols, x, use_gain, mean, rstd, g, 0, dx, dgain, dbias);
+                    norm.bias = use_bias;
+                    norm.mean = mean;
+                    mde__layer_norm_rows(c, &norm, y);
+                    mde__norm_rows_vjp(c, mde__kernel_layer_norm_vjp(c->simd), &norm, g, 0, dx, dgain, dbias);
                 } else {
-                    mde__rms_norm_rows(c, rows, cols, x, use_gain, 1e-3f, y, rstd);
-                    mde__rms_norm_rows_vjp(c, rows, cols, x, use_gain, rstd, g, 0, dx, dgain);
+                    mde__rms_norm_rows(c, &norm, y);
+                    mde__norm_rows_vjp(c, mde__kernel_rms_norm_vjp(c->simd), &norm, g, 0, dx, dgain, NULL);
                 }
                 for (i = 0; i < rows; i++) {
                     double mu = 0, spread = 0, mh = 0, mhn = 0, r;
@@ -451,13 +536,15 @@ static void rope_turns_pairs_and_back(void)
         int64_t dim = dims[k], half = dim / 2, n = batch * time * heads * dim;
         float *x = noise_array(n, 1), *y = zeros((size_t)n), *z = zeros((size_t)n);
         float *cosine = zeros((size_t)(time * half)), *sine = zeros((size_t)(time * half));
+        mde__rotation rotation = rotation_of(batch, time, heads, dim, cosine, sine);
         for (i = 0; i < time * half; i++) {
             cosine[i] = (float)cos((double)i);
             sine[i] = (float)sin((double)i);
         }
-        mde__rope(c, batch, time, heads, heads, dim, x, y, cosine, sine, 0);
+        mde__rope(c, &rotation, x, y);
         memcpy(z, y, (size_t)n * sizeof *z);
-        mde__rope(c, batch, time, heads, heads, dim, z, z, cosine, sine, 1);
+        rotation.inverse = 1;
+        mde__rope(c, &rotation, z, z);
         for (b = 0; b < batch; b++) for (t = 0; t < time; t++) for (h = 0; h < heads; h++) for (i = 0; i < half; i++) {
             int64_t at = ((b * time + t) * heads + h) * dim + i;
             double co = (double)cosine[t * half + i], si = (double)sine[t * half + i];
@@ -497,21 +584,30 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     size_t space = mde__gemm_workspace(c, m, n, k), one_thread = mde_gemm_floats(c, m, n, k);
     float *workspace = zeros((space > one_thread ? space : one_thread) + 16);
     int64_t *row = (int64_t *)malloc((size_t)m * sizeof *row);
+    mde_product p = mde__product_of(ta, tb, m, n, k, a, b);
     for (i = 0; i < 16; i++) workspace[space + (size_t)i] = 5;
     memcpy(y, x, (size_t)(m * ldo) * sizeof *y);
     memcpy(z, x, (size_t)(m * ldo) * sizeof *z);
-    mde__gemm(c, ta, tb, m, n, k, a, lda, b, ldb, accumulate, x, ldo, workspace);
+    p.accumulate = accumulate;
+    p.lda = lda;
+    p.ldb = ldb;
+    p.ldo = ldo;
+    p.out = x;
+    mde__gemm(c, &p, workspace);
     slow_gemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate, y, ldo);
     wrong = memcmp(x, y, (size_t)(m * ldo) * sizeof *y) != 0;
     for (i = 0; i < 16; i++) wrong += workspace[space + (size_t)i] != 5;
     for (i = 0; i < 16; i++) workspace[one_thread + (size_t)i] = 5;
-    mde_gemm(c, ta, tb, m, n, k, a, lda, b, ldb, accumulate, z, ldo, workspace);
+    p.out = z;
+    mde_gemm(c, &p, workspace);
     wrong += memcmp(z, y, (size_t)(m * ldo) * sizeof *y) != 0;
     for (i = 0; i < 16; i++) wrong += workspace[one_thread + (size_t)i] != 5;
     /* Rows from last to first, told where they lie. */
     for (i = 0; i < m && !tb && !accumulate; i++) row[i] = (m - 1 - i) * (ta ? 1 : lda);
     if (!tb && !accumulate) {
-        mde_gemm_rows(c, m, n, k, a, row, ta ? lda : 1, b, ldb, 0, z, ldo, workspace);
+        p.row = row;
+        p.step = ta ? lda : 1;
+        mde_gemm(c, &p, workspace);
         for (i = 0; i < m; i++) wrong += memcmp(z + (m - 1 - i) * ldo, y + i * ldo, (size_t)n * sizeof *y) != 0;
         for (i = 0; i < 16; i++) wrong += workspace[one_thread + (size_t)i] != 5;
     }
@@ -580,7 +676,7 @@ static void the_product_of_one_row_has_the_bits_of_all_products(void)
                 float *z = zeros((size_t)n), *workspace = zeros(mde__gemm_workspace(c, 1, n, m));
                 memcpy(z, y, (size_t)n * sizeof *y);
                 for (accumulate = 1; accumulate >= 0; accumulate--) {
-                    mde__gemm(c, 0, 0, 1, n, m, x, m, w, n, accumulate, y, n, workspace);
+                    product(c, mde__product_of(0, 0, 1, n, m, x, w), accumulate, y, workspace);
                     mde__row_product(c, n, m, x, w, accumulate, z);
                     CHECK(memcmp(y, z, (size_t)n * sizeof *y) == 0);
                 }
@@ -598,16 +694,19 @@ static void batched_products_equal_single_ones(void)
     int shared;
     float *a = noise_array(batch * m * k, 1), *b = noise_array(batch * k * n, 1), *x = noise_array(batch * m * n, 1);
     float *y = zeros((size_t)(batch * m * n)), *workspace = zeros(mde__gemm_workspace(c, m, n, k));
+    mde_product p = mde__product_of(0, 0, m, n, k, a, b);
+    p.accumulate = 1;
+    p.out = x;
     for (shared = 0; shared < 2; shared++) {
         memcpy(y, x, (size_t)(batch * m * n) * sizeof *y);
-        mde__gemm_batch(c, batch, 0, 0, m, n, k, a, k, m * k, b, n, shared ? 0 : k * n, 1, x, n, m * n, workspace);
+        mde__gemm_batch(c, &p, batch, m * k, shared ? 0 : k * n, m * n, workspace);
         for (i = 0; i < batch; i++) {
             slow_gemm(0, 0, m, n, k, a + i * m * k, k, b + (shared ? 0 : i * k * n), n, 1, y + i * m * n, n);
         }
         CHECK(memcmp(x, y, (size_t)(batch * m * n) * sizeof *y) == 0);
     }
     memcpy(y, x, (size_t)(m * n) * sizeof *y);
-    mde__gemm_batch(c, batch, 0, 0, m, n, k, a, k, m * k, b, n, k * n, 1, x, n, 0, workspace);
+    mde__gemm_batch(c, &p, batch, m * k, k * n, 0, workspace);
     for (i = 0; i < batch; i++) slow_gemm(0, 0, m, n, k, a + i * m * k, k, b + i * k * n, n, 1, y, n);
     CHECK(memcmp(x, y, (size_t)(m * n) * sizeof *y) == 0);
     free(a), free(b), free(x), free(y), free(workspace);
@@ -678,8 +777,8 @@ static void attention_and_its_gradients_follow_their_formulas(void)
             double *p = (double *)calloc((size_t)s->time_k, sizeof *p), *eq = (double *)calloc((size_t)nq, sizeof *eq);
             double *ek = (double *)calloc((size_t)nk, sizeof *ek), *ev = (double *)calloc((size_t)nk, sizeof *ev);
             for (i = 0; i < 16; i++) scratch[need + (size_t)i] = scratch_vjp[need_vjp + (size_t)i] = 5;
-            mde__attention(c, s, q, k, v, scale, out, lse, scratch);
-            mde__attention_vjp(c, s, q, k, v, scale, out, lse, g, dq, dk, dv, scratch_vjp);
+            attention(c, attention_of(s, q, k, v, scale, out, lse, scratch));
+            attention_vjp(c, attention_of(s, q, k, v, scale, out, lse, scratch_vjp), g, dq, dk, dv);
             for (i = 0; i < 16; i++) CHECK(scratch[need + (size_t)i] == 5 && scratch_vjp[need_vjp + (size_t)i] == 5);
             for (b = 0; b < s->batch; b++) for (h = 0; h < s->heads; h++) for (t = 0; t < s->time_q; t++) {
                 int64_t at = ((b * s->time_q + t) * s->heads + h) * s->dim;
@@ -731,11 +830,11 @@ static void decoding_one_token_gives_the_bits_of_the_full_pass(void)
         single = zeros((size_t)row), scratch = zeros(mde__attention_scratch(c, &full));
         all = zeros((size_t)(full.heads * full.time_q));
         for (i = 0; i < full.kv_heads * full.dim; i++) v[(full.time_k - 1) * full.kv_heads * full.dim + i] = (float)NAN;
-        mde__attention(c, &full, q, k, v, 0.2f, out, all, scratch);
+        attention(c, attention_of(&full, q, k, v, 0.2f, out, all, scratch));
         for (t = 0; t < full.time_q; t++) {
             one.time_q = 1;
             one.time_k = t + 1;
-            mde__attention(c, &one, q + t * row, k, v, 0.2f, single, lse, scratch);
+            attention(c, attention_of(&one, q + t * row, k, v, 0.2f, single, lse, scratch));
             if (t < full.time_q - 1) CHECK(memcmp(single, out + t * row, (size_t)row * sizeof *out) == 0);
             for (i = 0; i < full.heads; i++) CHECK(lse[i] == all[i * full.time_q + t]);
         }
@@ -759,7 +858,8 @@ static void adamw_follows_its_paper(void)
     for (step = 1; step <= 20; step++) {
         float *g = noise_array(n, 2);
         double c1 = 1 - pow(b1, (double)step), c2 = 1 - pow(b2, (double)step);
-        mde__adamw(c, n, w, g, m, v, lr, b1, b2, eps, decay, c1, c2, 0.5f);
+        mde__adam adam = adam_of(lr, b1, b2, decay, c1, c2, 0.5f);
+        mde__adamw(c, &adam, n, g, w, m, v);
         for (i = 0; i < n; i++) {
             double gi = 0.5 * (double)g[i];
             em[i] = b1 * em[i] + (1 - b1) * gi;
@@ -910,6 +1010,7 @@ static void run_all(mde_context *c, bits *b)
     for (s = 0; s < 5; s++) {
         int64_t n = cols[s], rows = s == 3 ? 600 : 13;
         float *mean = zeros(700), *rstd = zeros(700), *dgain = zeros(300), *dbias = zeros(300);
+        mde__row_norm norm = norm_of(rows, n, x, gain, 1e-5f, rstd);
         int32_t target[700];
         for (i = 0; i < rows; i++) target[i] = (int32_t)(i % n);
         mde__sum_rows(c, rows, n, x, r);
@@ -927,14 +1028,16 @@ static void run_all(mde_context *c, bits *b)
         keep(b, "cross_entropy", rstd, (size_t)rows * 4);
         mde__cross_entropy_rows_vjp(c, rows, n, x, target, rstd, z, y);
         keep(b, "cross_entropy_vjp", y, (size_t)(rows * n) * 4);
-        mde__rms_norm_rows(c, rows, n, x, gain, 1e-5f, y, rstd);
+        mde__rms_norm_rows(c, &norm, y);
         keep(b, "rms_norm", y, (size_t)(rows * n) * 4);
-        mde__rms_norm_rows_vjp(c, rows, n, x, gain, rstd, z, 0, y, dgain);
+        mde__norm_rows_vjp(c, mde__kernel_rms_norm_vjp(c->simd), &norm, z, 0, y, dgain, NULL);
         keep(b, "rms_norm_vjp", y, (size_t)(rows * n) * 4);
         keep(b, "rms_norm_vjp", dgain, (size_t)n * 4);
-        mde__layer_norm_rows(c, rows, n, x, gain, gain, 1e-5f, y, mean, rstd);
+        norm.bias = gain;
+        norm.mean = mean;
+        mde__layer_norm_rows(c, &norm, y);
         keep(b, "layer_norm", y, (size_t)(rows * n) * 4);
-        mde__layer_norm_rows_vjp(c, rows, n, x, gain, mean, rstd, z, 0, y, dgain, dbias);
+        mde__norm_rows_vjp(c, mde__kernel_layer_norm_vjp(c->simd), &norm, z, 0, y, dgain, dbias);
         keep(b, "layer_norm_vjp", y, (size_t)(rows * n) * 4);
         keep(b, "layer_norm_vjp", dgain, (size_t)n * 4);
         keep(b, "layer_norm_vjp", dbias, (size_t)n * 4);
@@ -953,29 +1056,33 @@ static void run_all(mde_context *c, bits *b)
         mde__attention_shape s1 = shape_of(2, 70, 90, 4, 2, 20, 1);
         size_t nq = 2 * 70 * 4 * 20, nk = 2 * 90 * 2 * 20;
         float *lse = zeros(600), *dq = zeros(nq), *dk = zeros(nk), *dv = zeros(nk);
+        mde__rotation rotation = rotation_of(2, 70, 4, 20, z, z + 700);
         float *scratch = zeros(mde__attention_scratch(c, &s1) + mde__attention_vjp_scratch(c, &s1));
-        mde__attention(c, &s1, x, z, x + 20000, 0.9f, y, lse, scratch);
+        attention(c, attention_of(&s1, x, z, x + 20000, 0.9f, y, lse, scratch));
         keep(b, "attention", y, nq * 4);
         keep(b, "attention", lse, 560 * 4);
-        mde__attention_vjp(c, &s1, x, z, x + 20000, 0.9f, y, lse, z + 30000, dq, dk, dv, scratch);
+        attention_vjp(c, attention_of(&s1, x, z, x + 20000, 0.9f, y, lse, scratch), z + 30000, dq, dk, dv);
         keep(b, "attention_vjp", dq, nq * 4);
         keep(b, "attention_vjp", dk, nk * 4);
         keep(b, "attention_vjp", dv, nk * 4);
-        mde__rope(c, 2, 70, 4, 4, 20, x, y, z, z + 700, 0);
+        mde__rope(c, &rotation, x, y);
         keep(b, "rope", y, nq * 4);
         free(lse), free(dq), free(dk), free(dv), free(scratch);
     }
     {
         float *workspace = zeros(mde__gemm_workspace(c, 130, 150, 300));
-        mde__gemm(c, 0, 0, 130, 150, 60, x, 60, z, 150, 0, y, 150, workspace);
-        mde__gemm(c, 1, 1, 130, 150, 300, x, 130, z, 300, 1, y, 150, workspace);
+        product(c, mde__product_of(0, 0, 130, 150, 60, x, z), 0, y, workspace);
+        product(c, mde__product_of(1, 1, 130, 150, 300, x, z), 1, y, workspace);
         keep(b, "gemm", y, 130 * 150 * 4);
         free(workspace);
     }
     {
         float *m = zeros(N), *v = zeros(N);
         memcpy(y, x, N * sizeof *y);
-        for (i = 1; i < 4; i++) mde__adamw(c, N, y, z, m, v, 1e-3, 0.9, 0.99, 1e-8, 0.1, 0.1 * (double)i, 0.01, 0.7f);
+        for (i = 1; i < 4; i++) {
+            mde__adam adam = adam_of(1e-3, 0.9, 0.99, 0.1, 0.1 * (double)i, 0.01, 0.7f);
+            mde__adamw(c, &adam, N, z, y, m, v);
+        }
         keep(b, "adamw", y, N * sizeof *y);
         free(m), free(v);
     }

@@ -380,11 +380,19 @@ static mde_tensor *apply_linear(mde_context *c, const op_case *t, mde_tensor **i
     static const mde_op *const before[5] = {
         NULL, &mde__op_layer_norm, &mde__op_rms_norm, &mde__op_gelu, &mde__op_packed_swiglu
     };
+    mde__linear_inputs l;
     int at = 2;
-    mde_tensor *bias = t->i[2] ? in[at++] : NULL, *residual = t->i[3] ? in[at++] : NULL;
-    mde_tensor *gain = norm_inputs(t) > 0 ? in[at++] : NULL, *shift = norm_inputs(t) > 1 ? in[at] : NULL;
-    if (!t->i[1]) return mde_linear(c, in[0], in[1], t->i[0], bias, residual);
-    return mde__apply_linear(c, before[t->i[1]], in[0], gain, shift, t->f[0], in[1], t->i[0], bias, residual);
+    l.before = before[t->i[1]];
+    l.x = in[0];
+    l.weight = in[1];
+    l.bias = t->i[2] ? in[at++] : NULL;
+    l.residual = t->i[3] ? in[at++] : NULL;
+    l.gain = norm_inputs(t) > 0 ? in[at++] : NULL;
+    l.shift = norm_inputs(t) > 1 ? in[at] : NULL;
+    l.epsilon = t->f[0];
+    l.transposed = (int)t->i[0];
+    if (!t->i[1]) return mde_linear(c, l.x, l.weight, l.transposed, l.bias, l.residual);
+    return mde__apply_linear(c, &l);
 }
 
 #define APPLY(name, call) \
