@@ -725,7 +725,7 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
 
 /* Shared by the threads that train; touched inside the critical section only. */
 typedef struct run_state {
-    const experiment *experiment;
+    const experiment *x;
     int64_t done, skipped, total; /* steps: finished, finished earlier, of all tasks */
     double tokens_per_step, started, reported;
     int64_t reported_step;
@@ -754,7 +754,7 @@ static int report_run(run_state *run, const char *stage, double loss, int byte_t
     p.reported = run->reported_step;
     run->reported = now;
     run->reported_step = run->done;
-    return run->experiment->progress ? run->experiment->progress(&p, run->experiment->user) : 0;
+    return run->x->progress ? run->x->progress(&p, run->x->user) : 0;
 }
 
 /* Called by the training loop after each step: adds it up over the tasks, and reports a few times a second. */
@@ -796,7 +796,7 @@ static mde_status run_tasks(experiment *x, int count, const task *const *tasks)
     double step_tokens = (double)x->settings.batch * x->settings.context;
     if (program_failed(c) || count == 0) return mde_context_status(c);
     memset(&run, 0, sizeof run);
-    run.experiment = x;
+    run.x = x;
     run.tokens_per_step = step_tokens;
     run.total = (int64_t)ceil((double)x->settings.tokens / step_tokens) * count;
     run.started = run.reported = mde_seconds();
