@@ -44,7 +44,8 @@ int main(int argc, char **argv)
     int code;
     const program_option options[] = {
         { "--prompt", PROGRAM_TEXT, "TEXT", &text.prompt, 0, 0, "what the text begins with" },
-        { "--tokens", PROGRAM_INT, "N", &text.tokens, 1, 1e8, "at most so many tokens (256); the text may end earlier" },
+        { "--tokens", PROGRAM_INT, "N", &text.tokens, 1, 1e8,
+          "at most so many tokens (256); the text may end earlier" },
         { "--temperature", PROGRAM_REAL, "X", &temperature, 0, 1000, "0 takes the likeliest token always (1)" },
         { "--top-k", PROGRAM_INT, "N", &text.top_k, 0, 65536, "draw from the N likeliest tokens only; 0: all (0)" },
         { "--top-p", PROGRAM_REAL, "X", &text.top_p, 1e-6, 1,
