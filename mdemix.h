@@ -529,7 +529,9 @@ typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;
 typedef struct mde_corpus mde_corpus;
 typedef struct mde_corpus_desc {
     const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain (a folder
-                                   of files only, with no subfolder and single_domain set, is one) */
+                                   of files only, with no subfolder and single_domain set, is one). A file is text, or
+                                   with the ending .jsonl has an object with a "text" on each line, one document each;
+                                   compressed files, UTF-16 and others with zero bytes are errors */
     int single_domain;
     double validation, test;    /* shares of the documents, each at least one; 0: 0.1, MDE_ZERO: none */
     int64_t document;           /* a file longer than this many bytes is cut into documents of about that length at line
@@ -11887,14 +11889,70 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
 
 #define MDE__FOLDER_DEPTH 32        /* deeper folders are taken for a link in a circle */
 
+/* 1 for text; otherwise an error that says what it is. */
+static int mde__check_text(mde_context *c, const char *path, const unsigned char *bytes, size_t size)
+{
+    static const struct { const char *start; size_t length; const char *what; } kinds[] = {
+        {"\x1F\x8B", 2, "is compressed (gzip)"}, {"\x28\xB5\x2F\xFD", 4, "is compressed (zstd)"},
+        {"BZh", 3, "is compressed (bzip2)"}, {"\xFD" "7zXZ", 5, "is compressed (xz)"},
+        {"PK\3\4", 4, "is a zip archive"}, {"%PDF-", 5, "is a PDF"}, {"PAR1", 4, "is Parquet"},
+        {"\xFF\xFE", 2, "is UTF-16"}, {"\xFE\xFF", 2, "is UTF-16"}
+    };
+    const unsigned char *zero = (const unsigned char *)memchr(bytes, 0, size);
+    size_t i;
+    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
+        return 0;
+    }
+    if (zero) {
+        mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
+    }
+    return !zero;
+}
+
+/* Lines {"text": "...", ...}, one document each. */
+static int mde__source_add_lines(mde_context *c, mde__source *s, const char *path, const char *bytes, size_t size)
+{
+    size_t start, end;
+    int line = 0;
+    char name[512];
+    for (start = 0; start < size && !mde__bad(c); start = end + 1) {
+        const char *stop = (const char *)memchr(bytes + start, '\n', size - start);
+        const mde_json *text;
+        mde_json *root;
+        end = stop ? (size_t)(stop - bytes) : size;
+        line++;
+        if (strspn(bytes + start, " \t\r") >= end - start) continue;
+        snprintf(name, sizeof name, "%.400s: document %d", path, line);
+        root = mde_json_parse(c, name, bytes + start, end - start);
+        text = mde_json_get(root, "text");
+        if (!text || text->kind != MDE_JSON_STRING) {
+            mde_fail(c, MDE_BAD_FILE, "%s: expected an object with a \"text\" in quotes", name);
+        } else if (mde__check_text(c, name, (const unsigned char *)text->string, text->length)) {
+            mde__source_add(c, s, text->string, text->length, SIZE_MAX);
+        }
+        mde_json_free(c, root);
+    }
+    return !mde__bad(c);
+}
+
 static int mde__source_read(mde_context *c, mde__source *s, const char *path, size_t limit, int depth)
 {
+    char kind = mde__path_kind(path);
     mde_names names;
     int i;
-    if (!mde_is_folder(path)) {
+    if (kind == 'o') {
+        mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
+        return 0;
+    }
+    if (kind != 'd') {
         size_t size;
         unsigned char *bytes = mde_file_read(c, path, SIZE_MAX / 4, &size);
-        if (bytes) mde__source_add(c, s, (const char *)bytes, size, limit);
+        if (bytes && mde__check_text(c, path, bytes, size)) {
+            if (mde__ends_with(path, ".jsonl")) mde__source_add_lines(c, s, path, (const char *)bytes, size);
+            else mde__source_add(c, s, (const char *)bytes, size, limit);
+        }
         mde_release(c, bytes);
         return !mde__bad(c);
     }

@@ -251,7 +251,8 @@ static const char *const fuzz_configs[] = {
     " \"layer_norm_epsilon\": 1e-5, \"activation_function\": \"gelu_new\", \"n_inner\": null}",
     "{\"model_type\": \"qwen2\", \"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 2,"
     " \"vocab_size\": 13, \"num_attention_heads\": 2, \"max_position_embeddings\": 7, \"rope_theta\": 10000,"
-    " \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"use_sliding_window\": false, \"sliding_window\": 4, \"tie_word_embeddings\": true}"
+    " \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"use_sliding_window\": false, \"sliding_window\": 4,"
+    " \"tie_word_embeddings\": true}"
 };
 
 static const char fuzz_index[] =
@@ -264,10 +265,11 @@ static size_t fuzz_tokenizer(int which, unsigned char *out)
     static const char *const steps[2] = {
         "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"normalizer\":{\"type\":\"NFC\"},",
         "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\""
-        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
-        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\","
-        "\"add_prefix_space\":false,\"use_regex\":false}]},\"post_processor\":{\"type\":\"TemplateProcessing\","
-        "\"single\":[{\"SpecialToken\":{\"id\":\"<|end|>\",\"type_id\":0}}]},"
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}|"
+        " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
+        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":"
+        "\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<|end|>\",\"type_id\":0}}]},"
     };
     size_t at = 0;
     int i;

@@ -715,6 +715,81 @@ static mde_corpus *three_domains(mde_context *c, int vocabulary)
     return corpus;
 }
 
+/* What is no text is named before anything is made of it. */
+static void what_is_no_text_is_named(void)
+{
+    static const struct { const char *bytes; size_t size; const char *error; } cases[] = {
+        {"\x1F\x8B\x08\0", 4, "is compressed (gzip)"}, {"\xFF\xFE" "a\0b\0", 6, "is UTF-16"},
+        {"\xFE\xFF\0a\0b", 6, "is UTF-16"}, {"a\0b\0c\0", 6, "byte 1 is zero"}, {"BZh91AY", 7, "is compressed (bzip2)"},
+        {"\x28\xB5\x2F\xFDxx", 6, "is compressed (zstd)"}, {"\xFD" "7zXZ\0", 6, "is compressed (xz)"},
+        {"PK\3\4xx", 6, "is a zip archive"}
+    };
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus_desc desc;
+    size_t i;
+    memset(&desc, 0, sizeof desc);
+    mde_make_folder(c, FOLDER "/odd");
+    write_file(c, FOLDER "/odd/good.txt", "some text\n");
+    desc.path = FOLDER "/odd";
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mde_file_write(c, FOLDER "/odd/bad.txt", cases[i].bytes, cases[i].size);
+        CHECK(!mde_corpus_open(c, &desc) && mde_context_status(c) == MDE_BAD_FILE);
+        CHECK_TEXT(mde_error(c), FOLDER "/odd/bad.txt: ");
+        CHECK_TEXT(mde_error(c), cases[i].error);
+        mde_clear_error(c);
+    }
+    remove(FOLDER "/odd/bad.txt");
+#ifndef _WIN32
+    CHECK(system("mkfifo " FOLDER "/odd/pipe") == 0);
+    CHECK(!mde_corpus_open(c, &desc));
+    CHECK_TEXT(mde_error(c), "pipe: is a device or a pipe");
+    mde_clear_error(c);
+    remove(FOLDER "/odd/pipe");
+    desc.path = "/dev/null";
+    CHECK(!mde_corpus_open(c, &desc));
+    CHECK_TEXT(mde_error(c), "/dev/null: is a device");
+#endif
+    remove(FOLDER "/odd/good.txt");
+    remove(FOLDER "/odd");
+    mde_context_free(c);
+}
+
+static void lines_of_json_are_documents(void)
+{
+    static const char *const wrong[][2] = {
+        {"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", "x.jsonl: document 2: expected an object with a \"text\""},
+        {"{\"text\": \"a\"}\n\n{\"text\": 1}", "x.jsonl: document 3: expected an object"},
+        {"{\"text\": \"a\"\n", "x.jsonl: document 1 line 1"}, {"{\"text\": \"a\\u0000\"}\n", "byte 1 is zero"}
+    };
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    const uint16_t *tokens;
+    const int64_t *starts;
+    int64_t documents;
+    size_t count, i;
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/x.jsonl";
+    desc.document = 4;              /* lines are documents, however long */
+    desc.validation = desc.test = MDE_ZERO;
+    write_file(c, desc.path, "{\"text\": \"one\\ntwo \\u00e9\", \"id\": 7}\r\n\n"
+                             "{\"meta\": {\"a\": []}, \"text\": \"three\"}");
+    corpus = mde_corpus_open(c, &desc);
+    CHECK_TEXT(mde_error(c), "");
+    tokens = mde_corpus_tokens(corpus, MDE_TRAIN, 0, &count);
+    starts = mde_corpus_documents(corpus, MDE_TRAIN, 0, &documents);
+    CHECK(documents == 2 && starts && starts[1] == 11 && count == 17 && tokens[0] == 'o' && tokens[8] == 0xC3);
+    CHECK(count == 17 && tokens[10] == 0 && tokens[11] == 't' && strcmp(mde_corpus_name(corpus, 0), "x") == 0);
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        write_file(c, desc.path, wrong[i][0]);
+        CHECK(!mde_corpus_open(c, &desc));
+        CHECK_TEXT(mde_error(c), wrong[i][1]);
+        mde_clear_error(c);
+    }
+    remove(FOLDER "/x.jsonl");
+    mde_context_free(c);
+}
+
 static void a_corpus_can_learn_its_tokens(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -898,6 +973,8 @@ int main(void)
     TEST(documents_are_cut_at_line_ends);
     TEST(max_bytes_takes_documents_from_all_over);
     TEST(a_folder_gives_domains_by_name);
+    TEST(what_is_no_text_is_named);
+    TEST(lines_of_json_are_documents);
     TEST(a_corpus_can_learn_its_tokens);
     TEST(sampler_counts_follow_the_mixture_within_one);
     TEST(the_jth_window_of_a_domain_does_not_depend_on_the_mixture);
