@@ -267,7 +267,8 @@ typedef struct mde_array { int rank; int64_t shape[MDE_MAX_RANK]; size_t count; 
 MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double);
 MDEDEF void mde_array_free(mde_context *c, mde_array *a);
 
-/* safetensors: named float tensors and a map of strings. F32, F16 and BF16 are read (as float32), F32 is written. */
+/* safetensors: named float tensors and a map of strings. F32, F16 and BF16 are read (as float32), F32 is written.
+   Tensors of other types or of more dimensions are passed over. */
 typedef struct mde_safetensor { const char *name; int rank; int64_t shape[MDE_MAX_RANK]; size_t count;
                                 const float *data; } mde_safetensor;
 typedef struct mde_safetensors {
@@ -275,6 +276,8 @@ typedef struct mde_safetensors {
     mde_safetensor *tensors;
     int pairs;                              /* of __metadata__ */
     const char **metadata;                  /* [2 * pairs] key, value, key, value, ... */
+    int others;                             /* tensors that were passed over */
+    const char **other;                     /* [2 * others] name, type, name, type, ... */
 } mde_safetensors;
 MDEDEF mde_safetensors *mde_safetensors_parse(mde_context *c, const char *name, const void *bytes, size_t size);
 MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file);
@@ -289,6 +292,7 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double);
 MDEDEF mde_status mde_npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, const float *data);
 MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, const int64_t *shape,
                                     const double *data);
+/* A file, or several by the list of them that ends with .index.json: each tensor from the file that the list names. */
 MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path);
 MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
                                         int pairs, const char *const *metadata);
@@ -558,7 +562,8 @@ MDEDEF int32_t *mde_tokenizer_encode(const mde_tokenizer *t, const char *text, s
 MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_t *length);
 #ifndef MDE_NO_STDIO
 /* The file format of llama2.c: longest token, then score, length and bytes of each; scores rank the merges. Published
-   tokenizers of that kind load too (their ids 0, 1, 2 are unknown, begin, end). */
+   tokenizers of that kind load too (their ids 0, 1, 2 are unknown, begin, end). And tokenizer.json, if it is byte-level
+   BPE with the words of GPT-2, Llama 3 or Qwen2. */
 MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path);
 MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path);
 #endif
@@ -569,7 +574,9 @@ typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;
 typedef struct mde_corpus mde_corpus;
 typedef struct mde_corpus_desc {
     const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain (a folder
-                                   of files only, with no subfolder and single_domain set, is one) */
+                                   of files only, with no subfolder and single_domain set, is one). A file is text, or
+                                   with the ending .jsonl has an object with a "text" on each line, one document each;
+                                   compressed files, UTF-16 and others with zero bytes are errors */
     int single_domain;
     double validation, test;    /* shares of the documents, each at least one; 0: 0.1, MDE_ZERO: none */
     int64_t document;           /* a file longer than this many bytes is cut into documents of about that length at line
@@ -698,9 +705,11 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc);
 MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count);
 #ifndef MDE_NO_STDIO
 /* safetensors with Hugging Face names and, as metadata, the shape of the model; the tokenizer, if not bytes, beside it
-   with the ending .tokenizer. */
+   with the ending .tokenizer; and a config.json, if the form is a published one and no other is there. */
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path);
-/* Weights written by mde_lm_write, or published ones of llama's or GPT-2's form with config.json in the same folder. */
+/* Weights written by mde_lm_write, or published ones of the form of Llama (Mistral, Qwen2) or GPT-2 with config.json in
+   the same folder; a tokenizer.json there is the model's, if it is one that is read. path may be the folder, and the
+   list of several files, see mde_safetensors_read. What a config.json says and is not known here is an error. */
 MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
 #endif
 
@@ -3351,14 +3360,16 @@ MDEDEF void mde_array_free(mde_context *c, mde_array *a)
 
 typedef struct mde__tensor_bytes {
     uint64_t begin, end;        /* in the data */
-    int size, half;             /* bytes of an element; 1 for F16 */
-    int index;
+    int size, half;             /* bytes of an element, 0: is not read; 1 for F16 */
+    int index;                  /* among the tensors that are read, or the others */
+    const char *name;
 } mde__tensor_bytes;
 
 typedef struct mde__safetensors_file {
     mde_safetensors file;       /* what the user sees */
     mde_json *header;           /* holds all strings */
     float *data;                /* of all tensors, each at a multiple of 64 bytes */
+    mde_safetensors *next;      /* of several files: the next of those that hold the data */
 } mde__safetensors_file;
 
 static int mde__json_size(const mde_json *value, uint64_t *out)
@@ -3385,10 +3396,16 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
         mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
         return 0;
     }
-    if (shape->length > MDE_MAX_RANK) {
-        mde_fail(c, MDE_BAD_FILE, "%s: has %zu dimensions; at most %d can be held", what, shape->length, MDE_MAX_RANK);
+    b->name = entry->key;
+    if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
+        b->begin > b->end) {
+        mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
         return 0;
     }
+    b->half = strcmp(type, "F16") == 0;
+    b->size = strcmp(type, "F32") == 0 ? 4 : b->half || strcmp(type, "BF16") == 0 ? 2 : 0;
+    if (shape->length > MDE_MAX_RANK) b->size = 0;
+    if (b->size == 0) return 1;
     for (dim = shape->child; dim; dim = dim->next) {
         if (!mde__json_size(dim, &size)) {
             mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
@@ -3396,18 +3413,7 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
         }
         t->shape[t->rank++] = (int64_t)size;
     }
-    if (strcmp(type, "F32") != 0 && strcmp(type, "F16") != 0 && strcmp(type, "BF16") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: type %.40s is not read; expected F32, F16 or BF16", what, type);
-        return 0;
-    }
-    b->size = strcmp(type, "F32") == 0 ? 4 : 2;
-    b->half = strcmp(type, "F16") == 0;
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
-    if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
-        b->begin > b->end) {
-        mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
-        return 0;
-    }
     if (!mde__mul(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
                  mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
@@ -3421,7 +3427,7 @@ static int mde__compare_tensor_bytes(const void *x, const void *y)
     const mde__tensor_bytes *a = (const mde__tensor_bytes *)x, *b = (const mde__tensor_bytes *)y;
     if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
     if (a->end != b->end) return a->end < b->end ? -1 : 1;
-    return a->index < b->index ? -1 : a->index > b->index;
+    return strcmp(a->name, b->name);
 }
 
 static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_json *map, mde_safetensors *file)
@@ -3453,18 +3459,17 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     const size_t line = MDE__ALIGNMENT / sizeof(float);
     uint64_t end = 0;
     size_t total = 0, j;
-    int i, count = f->file.count;
+    int i, count = f->file.count + f->file.others;
     qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
     for (i = 0; i < count; i++) {
-        const char *tensor = f->file.tensors[bytes[i].index].name;
         if (bytes[i].begin != end || bytes[i].end > size) {
             mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
-                     "%llu and the file's at %llu", name, tensor, (unsigned long long)bytes[i].begin,
+                     "%llu and the file's at %llu", name, bytes[i].name, (unsigned long long)bytes[i].begin,
                      (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
             return 0;
         }
         end = bytes[i].end;
-        total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
+        if (bytes[i].size) total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
     }
     if (end != size) {
         mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
@@ -3475,9 +3480,10 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     if (!f->data) return 0;
     total = 0;
     for (i = 0; i < count; i++) {
-        mde_safetensor *t = &f->file.tensors[bytes[i].index];
+        mde_safetensor *t = bytes[i].size ? &f->file.tensors[bytes[i].index] : NULL;
         const unsigned char *p = data + bytes[i].begin;
         float *out = f->data + total;
+        if (!t) continue;
         for (j = 0; j < t->count; j++, p += bytes[i].size) {
             uint32_t bits = (uint32_t)mde__get_bytes(p, bytes[i].size, 0);
             if (bytes[i].half) out[j] = mde__float_of_half(bits);
@@ -3507,17 +3513,23 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
     f->header = mde_json_parse(c, what, (const char *)p + 8, (size_t)length);
     if (!f->header) return 0;
     f->file.tensors = (mde_safetensor *)mde_alloc(c, f->header->length, sizeof *f->file.tensors);
+    f->file.other = (const char **)mde_alloc(c, f->header->length, 2 * sizeof *f->file.other);
     bytes = (mde__tensor_bytes *)mde_alloc(c, f->header->length, sizeof *bytes);
-    for (entry = f->header->child; entry && bytes && good; entry = entry->next) {
+    for (entry = f->header->child; entry && !mde__bad(c) && good; entry = entry->next) {
         if (strcmp(entry->key, "__metadata__") == 0) {
             good = mde__safetensors_pairs(c, name, entry, &f->file);
         } else {
-            int i = f->file.count++;
-            bytes[i].index = i;
-            good = mde__safetensors_entry(c, name, entry, &f->file.tensors[i], &bytes[i]);
+            mde__tensor_bytes *b = &bytes[f->file.count + f->file.others];
+            good = mde__safetensors_entry(c, name, entry, &f->file.tensors[f->file.count], b);
+            if (b->size) {
+                b->index = f->file.count++;
+            } else if (good) {
+                f->file.other[2 * f->file.others] = entry->key;
+                f->file.other[2 * f->file.others++ + 1] = mde_json_string(entry, "dtype", "");
+            }
         }
     }
-    good = good && bytes && mde__safetensors_copy(c, name, p + 8 + length, size - 8 - length, bytes, f);
+    good = good && !mde__bad(c) && mde__safetensors_copy(c, name, p + 8 + length, size - 8 - length, bytes, f);
     mde_release(c, bytes);
     return good;
 }
@@ -3535,7 +3547,9 @@ MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
 {
     mde__safetensors_file *f = (mde__safetensors_file *)file;
     if (!c || !f) return;
+    if (f->next) mde_safetensors_free(c, f->next);
     mde_release(c, f->file.tensors);
+    mde_release(c, f->file.other);
     mde_release(c, f->file.metadata);
     mde_json_free(c, f->header);
     mde_release(c, f->data);
@@ -3547,6 +3561,16 @@ MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, c
     int i;
     for (i = 0; file && name && i < file->count; i++) {
         if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
+    }
+    return NULL;
+}
+
+/* Name and type of a tensor that was passed over, NULL for any other. */
+static const char *const *mde__safetensors_other(const mde_safetensors *file, const char *name)
+{
+    int i;
+    for (i = 0; i < file->others; i++) {
+        if (strcmp(file->other[2 * i], name) == 0) return file->other + 2 * i;
     }
     return NULL;
 }
@@ -3596,11 +3620,98 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
     return a;
 }
 
+static int mde__ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}
+
+/* The path of a file in the folder that another is in. */
+static char *mde__path_beside(mde_context *c, const char *path, const char *name)
+{
+    size_t cut = strlen(path), length = strlen(name);
+    char *result;
+    while (cut > 0 && path[cut - 1] != '/' && path[cut - 1] != '\\') cut--;
+    result = (char *)mde_alloc(c, cut + length + 1, 1);
+    if (!result) return NULL;
+    memcpy(result, path, cut);
+    memcpy(result + cut, name, length);
+    return result;
+}
+
+/* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
+   0 and an error for a list that is none. */
+static size_t mde__index_files(mde_context *c, const char *path, const mde_json *root, const char **files)
+{
+    const mde_json *map = mde_json_get(root, "weight_map"), *entry;
+    size_t count = 0, i;
+    if (!map || map->kind != MDE_JSON_OBJECT || map->length == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: expected \"weight_map\", the file of each tensor", path);
+        return 0;
+    }
+    for (entry = map->child; entry; entry = entry->next) {
+        if (entry->kind != MDE_JSON_STRING || entry->length == 0 || strpbrk(entry->string, "/\\:") ||
+            strlen(entry->string) != entry->length || !mde__ends_with(entry->string, ".safetensors")) {
+            mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: expected the name of a .safetensors file in the same folder",
+                     path, entry->key);
+            return 0;
+        }
+        for (i = count; i > 0 && strcmp(files[i - 1], entry->string) != 0; i--) {}
+        if (i == 0) files[count++] = entry->string;
+    }
+    return count;
+}
+
+static mde_safetensors *mde__safetensors_read_index(mde_context *c, const char *path)
+{
+    mde_json *root = mde_json_read(c, path);
+    const mde_json *map = mde_json_get(root, "weight_map"), *entry;
+    size_t length = map ? map->length : 0, count, i;
+    const char **names = (const char **)mde_alloc(c, length + 1, sizeof *names);
+    mde_safetensors **files = (mde_safetensors **)mde_alloc(c, length + 1, sizeof *files);
+    mde__safetensors_file *all = (mde__safetensors_file *)mde_alloc(c, 1, sizeof *all);
+    if (all) all->file.tensors = (mde_safetensor *)mde_alloc(c, length + 1, sizeof *all->file.tensors);
+    if (all) all->file.other = (const char **)mde_alloc(c, length + 1, 2 * sizeof *all->file.other);
+    count = mde__bad(c) ? 0 : mde__index_files(c, path, root, names);
+    for (i = 0; i < count && !mde__bad(c); i++) {
+        char *file = mde__path_beside(c, path, names[i]);
+        mde__safetensors_file *read = file ? (mde__safetensors_file *)(void *)mde_safetensors_read(c, file) : NULL;
+        if (read) {
+            read->next = all->next;
+            all->next = files[i] = &read->file;
+        }
+        mde_release(c, file);
+    }
+    for (entry = mde__bad(c) ? NULL : map->child; entry && !mde__bad(c); entry = entry->next) {
+        const mde_safetensor *found;
+        const char *const *other;
+        for (i = 0; strcmp(names[i], entry->string) != 0; i++) {}
+        found = mde_safetensors_find(files[i], entry->key);
+        other = found ? NULL : mde__safetensors_other(files[i], entry->key);
+        if (found) {
+            all->file.tensors[all->file.count++] = *found;
+        } else if (other) {
+            memcpy(&all->file.other[2 * all->file.others++], other, 2 * sizeof *other);
+        } else {
+            mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s is not in %s", path, entry->key, entry->string);
+        }
+    }
+    mde_release(c, names);
+    mde_release(c, files);
+    mde_json_free(c, root);
+    if (!mde__bad(c)) return &all->file;
+    mde_safetensors_free(c, all ? &all->file : NULL);
+    return NULL;
+}
+
 MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
 {
     size_t size = 0;
-    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
-    mde_safetensors *file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
+    unsigned char *bytes;
+    mde_safetensors *file;
+    if (path && mde__ends_with(path, ".index.json")) return mde__safetensors_read_index(c, path);
+    bytes = mde_file_read(c, path, SIZE_MAX, &size);
+    file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
     if (bytes) mde_release(c, bytes);
     return file;
 }
@@ -10026,7 +10137,9 @@ static const float *mde__matching_tensor(mde_context *c, const char *path, const
     mde_tensor shape;
     char have[128], want[128];
     if (!found) {
-        mde_fail(c, MDE_BAD_FILE, "%s: has no tensor %s", path, name);
+        const char *const *other = mde__safetensors_other(file, name);
+        mde_fail(c, MDE_BAD_FILE, other ? "%s: tensor %s: type %.40s or so many dimensions are not read"
+                                        : "%s: has no tensor %s", path, name, other ? other[1] : "");
         return NULL;
     }
     memset(&shape, 0, sizeof shape);
@@ -10181,11 +10294,35 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 
 /* ---- Tokenizers ---- */
 
-#define MDE__MAX_VOCABULARY 65536   /* tokens are kept as 16 bits */
+#define MDE__MAX_VOCABULARY 65536   /* tokens of a corpus are kept as 16 bits */
+#define MDE__MAX_TOKENS (1 << 20)   /* of a published tokenizer or model */
 #define MDE__LONGEST_WORD 256       /* bytes; a longer run is cut, so that merging takes time linear in the text */
 #define MDE__PUBLISHED_SPECIALS 3   /* unknown, begin and end come before the 256 bytes in a published tokenizer */
 #define MDE__BEGIN 1
 #define MDE__END 2
+
+/* One line of the merges of a tokenizer.json, in a table with open addressing; id -1: free. */
+typedef struct mde__rule { int32_t left, right, id, rank; } mde__rule;
+
+typedef struct mde__json_bpe {
+    char *source;                   /* the file's text */
+    size_t size;
+    mde__rule *rules;
+    size_t slots;                   /* a power of two */
+    int32_t bytes[256];             /* token of each byte */
+    int32_t *added;                 /* tokens that are taken out of the text before anything else */
+    int added_count;
+    unsigned char starts[256];      /* 1: an added token begins with this byte */
+    int form;                       /* of the words: 'g' GPT-2's, 'l' those of Llama 3 and Qwen2 */
+    int digits;                     /* at most so many in a word; 0: any number */
+    int cut_digits;                 /* 1: before that, the text is cut at each digit; 2: at each run of digits */
+    int whole;                      /* 1: a word that is a token is not merged from its bytes */
+    int composed;                   /* 1: text must be in Unicode's form NFC */
+    uint32_t *letters, *marks;      /* ranges of Unicode: their number, and first, end and kind of each */
+    int32_t begin;                  /* token in front of every text; -1: none */
+    int32_t ends[8];                /* tokens that end a text; the first of them separates documents */
+    int end_count;
+} mde__json_bpe;
 
 struct mde_tokenizer {
     mde_context *context;
@@ -10198,6 +10335,7 @@ struct mde_tokenizer {
     int32_t *table;                 /* ids by the bytes of the token, open addressing; -1: free */
     size_t slots;                   /* a power of two */
     int capacity;                   /* tokens that starts and scores have room for */
+    struct mde__json_bpe *json;     /* what a tokenizer.json has besides; NULL: is of another form */
 };
 
 static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
@@ -10229,6 +10367,14 @@ MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
     mde_release(t->context, t->starts);
     mde_release(t->context, t->scores);
     mde_release(t->context, t->table);
+    if (t->json) {
+        mde_release(t->context, t->json->source);
+        mde_release(t->context, t->json->rules);
+        mde_release(t->context, t->json->added);
+        mde_release(t->context, t->json->letters);
+        mde_release(t->context, t->json->marks);
+        mde_release(t->context, t->json);
+    }
     mde_release(t->context, t);
 }
 
@@ -10269,11 +10415,20 @@ static int mde__tokenizer_add(mde_tokenizer *t, const char *bytes, size_t length
     return 1;
 }
 
+static mde_tokenizer *mde__tokenizer_parse_json(mde_context *c, const char *name, const char *text, size_t size);
+
 static mde_tokenizer *mde__tokenizer_copy(mde_context *c, const mde_tokenizer *from)
 {
-    mde_tokenizer *t = mde__tokenizer_create(c, from->vocabulary);
+    mde_tokenizer *t;
     int32_t id;
     size_t length;
+    if (from->json) {
+        t = mde__tokenizer_parse_json(c, "tokenizer.json", from->json->source, from->json->size);
+        if (t) memcpy(t->json->ends, from->json->ends, sizeof from->json->ends);
+        if (t) t->json->end_count = from->json->end_count;
+        return t;
+    }
+    t = mde__tokenizer_create(c, from->vocabulary);
     for (id = 0; t && id < from->vocabulary; id++) {
         const char *bytes = mde_tokenizer_token(from, id, &length);
         int found = mde__tokenizer_find(from, bytes, length) == id;
@@ -10320,7 +10475,24 @@ MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_
 
 static int32_t mde__byte_token(const mde_tokenizer *t, char byte)
 {
+    if (t->json) return t->json->bytes[(unsigned char)byte];
     return (int32_t)(unsigned char)byte + (t->published ? MDE__PUBLISHED_SPECIALS : 0);
+}
+
+/* What stands between two documents. */
+static int32_t mde__separator(const mde_tokenizer *t)
+{
+    return t->json && t->json->end_count ? t->json->ends[0] : mde__byte_token(t, 0);
+}
+
+/* Ends a text: the separator, or a published model's own tokens. */
+static int mde__is_end(const mde_tokenizer *t, int32_t id)
+{
+    int i;
+    for (i = 0; t->json && i < t->json->end_count; i++) {
+        if (t->json->ends[i] == id) return 1;
+    }
+    return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__separator(t);
 }
 
 static int mde__is_space(char byte)
@@ -10388,6 +10560,16 @@ static mde__merge mde__merge_pop(mde__encoder *e)
     return top;
 }
 
+static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right)
+{
+    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * UINT64_C(0x9E3779B97F4A7C15);
+    size_t slot = (size_t)(key ^ key >> 32) & (j->slots - 1);
+    while (j->rules[slot].id >= 0 && (j->rules[slot].left != left || j->rules[slot].right != right)) {
+        slot = (slot + 1) & (j->slots - 1);
+    }
+    return slot;
+}
+
 static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t left, int32_t right)
 {
     const mde__symbol *a, *b;
@@ -10395,11 +10577,18 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
     if (left < 0 || right < 0) return;
     a = &e->symbols[left];
     b = &e->symbols[right];
-    merge.id = mde__tokenizer_find(e->tokenizer, text + a->start, (size_t)a->length + b->length);
+    if (e->tokenizer->json) {
+        const mde__json_bpe *j = e->tokenizer->json;
+        const mde__rule *rule = &j->rules[mde__rule_slot(j, a->id, b->id)];
+        merge.id = rule->id;
+        merge.score = (float)-rule->rank;
+    } else {
+        merge.id = mde__tokenizer_find(e->tokenizer, text + a->start, (size_t)a->length + b->length);
+        merge.score = merge.id < 0 ? 0 : e->tokenizer->scores[merge.id];
+    }
     if (merge.id < 0) return;
     /* Bytes that the published form has no piece for stay bytes. */
     if (e->tokenizer->published && (a->id < b->id ? a->id : b->id) < MDE__PUBLISHED_SPECIALS + 256) return;
-    merge.score = e->tokenizer->scores[merge.id];
     merge.left = left;
     merge.right = right;
     merge.left_id = a->id;
@@ -10457,15 +10646,189 @@ static size_t mde__encode_span(mde__encoder *e, const char *text, size_t length,
     return count;
 }
 
+/* Kind of a character in the ranges, 0 outside of all. */
+static int mde__unicode_kind(const uint32_t *ranges, uint32_t code)
+{
+    uint32_t low = 0, high = ranges[0];
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (code >= ranges[3 * middle + 2]) low = middle + 1;
+        else high = middle;
+    }
+    return low < ranges[0] && code >= ranges[3 * low + 1] ? (int)ranges[3 * low + 3] : 0;
+}
+
+/* The character at `at`: 'L' a letter, 'N' a number, 'n' a line end, ' ' other white space, 'x' anything else, a byte
+   that is not UTF-8 among it; 0 at the end. *size are its bytes. */
+static char mde__character(const mde__json_bpe *j, const char *text, size_t at, size_t end, size_t *size)
+{
+    uint32_t code = 0;
+    int kind;
+    *size = at < end ? mde__utf8_read(text + at, end - at, &code) : 0;
+    if (*size == 0) {
+        *size = at < end;
+        return at < end ? 'x' : (char)0;
+    }
+    if (code < 0x80) {
+        if ((code | 32) >= 'a' && (code | 32) <= 'z') return 'L';
+        if (code >= '0' && code <= '9') return 'N';
+        if (code == '\n' || code == '\r') return 'n';
+        return code == ' ' || (code >= 9 && code <= 12) ? ' ' : 'x';
+    }
+    if (code == 0x85 || code == 0xA0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
+        code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000) return ' ';
+    kind = mde__unicode_kind(j->letters, code);
+    return kind == 0 ? 'x' : kind == 1 ? 'L' : 'N';
+}
+
+/* Where the run of characters of that kind ends, at most `most` of them (0: any number). */
+static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, size_t end, char kind, int most)
+{
+    size_t size;
+    int count = 0;
+    for (; mde__character(j, text, at, end, &size) == kind && (most == 0 || count < most); at += size) count++;
+    return at;
+}
+
+/* Bytes of 's, 't, 're, 've, 'm, 'll or 'd at `at`. With any_case as a regular expression that ignores case sees them:
+   the long s is one, too. */
+static size_t mde__contraction(const char *text, size_t at, size_t end, int any_case)
+{
+    static const char *const words[] = { "s", "t", "re", "ve", "m", "ll", "d" };
+    size_t i, k;
+    if (at >= end || text[at] != '\'') return 0;
+    if (any_case && end - at >= 3 && memcmp(text + at + 1, "\xC5\xBF", 2) == 0) return 3;
+    for (i = 0; i < sizeof words / sizeof *words; i++) {
+        for (k = 0; words[i][k] && at + 1 + k < end; k++) {
+            char byte = text[at + 1 + k];
+            if (any_case && byte >= 'A' && byte <= 'Z') byte = (char)(byte + 32);
+            if (byte != words[i][k]) break;
+        }
+        if (!words[i][k]) return k + 1;
+    }
+    return 0;
+}
+
+/* Where the word at `at` ends. GPT-2's words are those of the regular expression
+     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+   and those of Llama 3 (of Qwen2 with \p{N} alone)
+     (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
+     \s+(?!\S)|\s+ */
+static size_t mde__json_word_end(const mde__json_bpe *j, const char *text, size_t at, size_t end)
+{
+    int llama = j->form == 'l';
+    size_t size, next_size, next, stop = mde__contraction(text, at, end, llama), last, line_end = 0;
+    char kind = mde__character(j, text, at, end, &size), following;
+    if (stop) return at + stop;
+    next = at + size;
+    following = mde__character(j, text, next, end, &next_size);
+    if (kind == 'L') return mde__run_end(j, text, at, end, 'L', 0);
+    if (llama && following == 'L' && (kind == ' ' || kind == 'x')) return mde__run_end(j, text, next, end, 'L', 0);
+    if (kind == 'N') return mde__run_end(j, text, at, end, 'N', j->digits);
+    if (!llama && text[at] == ' ' && (following == 'L' || following == 'N')) {
+        return mde__run_end(j, text, next, end, following, 0);
+    }
+    if (kind == 'x' || (text[at] == ' ' && following == 'x')) {
+        stop = mde__run_end(j, text, kind == 'x' ? at : next, end, 'x', 0);
+        return llama ? mde__run_end(j, text, stop, end, 'n', 0) : stop;
+    }
+    /* White space: up to its last line end, or all but the last character before a word. */
+    for (last = stop = at; (kind = mde__character(j, text, stop, end, &size)) == ' ' || kind == 'n'; stop += size) {
+        last = stop;
+        if (kind == 'n') line_end = stop + size;
+    }
+    if (llama && line_end) return line_end;
+    return stop == end || last == at ? stop : last;
+}
+
+/* 1 when a text may not be in form NFC: it has a character that may be composed with others, or marks in a row, whose
+   order may be another there. */
+static int mde__may_compose(const mde__json_bpe *j, const char *text, size_t length, uint32_t *code)
+{
+    size_t at, size;
+    int before = 0, kind;
+    for (at = 0; at < length; at += size) {
+        size = mde__utf8_read(text + at, length - at, code);
+        kind = size > 1 ? mde__unicode_kind(j->marks, *code) : 0;
+        if (kind == 1 || (kind && before)) return 1;
+        before = kind;
+        if (size == 0) size = 1;
+    }
+    return 0;
+}
+
+/* The longest added token at the start of a text; -1: none. */
+static int32_t mde__added_token(const mde_tokenizer *t, const char *text, size_t length, size_t *size)
+{
+    int32_t best = -1;
+    int i;
+    *size = 0;
+    for (i = 0; t->json->starts[(unsigned char)*text] && i < t->json->added_count; i++) {
+        size_t bytes;
+        const char *token = mde_tokenizer_token(t, t->json->added[i], &bytes);
+        if (bytes <= *size || bytes > length || memcmp(token, text, bytes) != 0) continue;
+        best = t->json->added[i];
+        *size = bytes;
+    }
+    return best;
+}
+
+static size_t mde__encode_words(mde__encoder *e, const char *text, size_t length, int32_t *out)
+{
+    const mde__json_bpe *j = e->tokenizer->json;
+    size_t at = 0, piece, end, size, count = 0;
+    while (at < length) {
+        piece = length;
+        if (j->cut_digits) {
+            char kind = mde__character(j, text, at, length, &size);
+            for (piece = at; (mde__character(j, text, piece, length, &size) == 'N') == (kind == 'N') && size;) {
+                piece += size;
+                if (kind == 'N' && j->cut_digits == 1) break;
+            }
+        }
+        for (; at < piece; at = end) {
+            int32_t whole;
+            end = mde__json_word_end(j, text, at, piece);
+            whole = j->whole ? mde__tokenizer_find(e->tokenizer, text + at, end - at) : -1;
+            if (whole >= 0) out[count++] = whole;
+            else count += mde__encode_span(e, text + at, end - at, out + count);
+        }
+    }
+    return count;
+}
+
+/* The text between added tokens, word by word. */
+static size_t mde__encode_json(mde__encoder *e, const char *text, size_t length, int32_t *out)
+{
+    size_t from = 0, at = 0, size = 0, count = 0;
+    uint32_t code;
+    if (e->tokenizer->json->composed && mde__may_compose(e->tokenizer->json, text, length, &code)) {
+        mde_fail(e->tokenizer->context, MDE_BAD_ARGUMENT, "encode: this tokenizer reads text in Unicode's form NFC; "
+                 "this one has the character U+%04X, which may not be in that form", (unsigned)code);
+        return 0;
+    }
+    while (at < length) {
+        int32_t added = mde__added_token(e->tokenizer, text + at, length - at, &size);
+        if (added < 0) {
+            at++;
+            continue;
+        }
+        count += mde__encode_words(e, text + from, at - from, out + count);
+        out[count++] = added;
+        from = at += size;
+    }
+    return count + mde__encode_words(e, text + from, length - from, out + count);
+}
+
 /* out has room for length + 1 tokens. Returns their number; temporaries are in the arena. */
 static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t length, int32_t *out)
 {
     mde_context *c = t->context;
     mde_mark mark = mde_arena_mark(c);
     mde__encoder e;
-    size_t span = t->published ? length + 1 : MDE__LONGEST_WORD, count = 0, start, end;
+    size_t span = t->published || t->json ? length + 1 : MDE__LONGEST_WORD, count = 0, start, end;
     if (length == 0) return 0;
-    if (t->vocabulary == 256) {
+    if (t->vocabulary == 256 && !t->json) {
         for (start = 0; start < length; start++) out[start] = (unsigned char)text[start];
         return length;
     }
@@ -10483,6 +10846,8 @@ static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t lengt
             memcpy(spaced + 1, text, length);
             count = mde__encode_span(&e, spaced, span, out);
         }
+    } else if (t->json) {
+        if (!mde__bad(c)) count = mde__encode_json(&e, text, length, out);
     } else if (!mde__bad(c)) {
         for (start = 0; start < length; start = end) {
             end = mde__word_end(text, start, length);
@@ -10829,6 +11194,387 @@ MDEDEF mde_tokenizer *mde_tokenizer_train(mde_context *c, const char *text, size
     return t;
 }
 
+/* ---- tokenizer.json ---- */
+
+/* Letters and numbers, and what may be composed and other marks, of Unicode 15: from range to range how far it is to
+   the next, and twice its length, plus 1 for the second kind. A number is written in digits to the base 32, the lowest
+   first, each but the last raised by 32: 0-9, A-Z, a-z, +, -. */
+static const char mde__unicode_letters[] =
+    "g1275123302171k11+11qS4OEA7212X4A1428126216121e11c51s88iA1i2226o2d2s148j1s2LL441c612F4740L0622G21y1To5B2EL0Y2944"
+    "25i1429232No17M5m11CHq2w1i332I27K4L1W14G242i11E123832G2D4164L042D228C442i11E141414V8127L26GI161i11E141A32I2F44L9"
+    "2BG242i11E141A32U4164L120DB21C361834121434363OM2LRIG161k11W132Q622244L8F124G161k11K1A32V4144L14HI161o222G2561F06"
+    "4d11C5a13m11I122EVLHW314CE9Ld14121A1m1121K14922A129L28W12Vf1CG1e2RAp3s2K20L6C483234764QC21L6i212522s21wK182E1218"
+    "2o2182Y2182E12182U1o3182c4Ef13W1Gi52C3uc12Y11q15s4370G7a1Dc1Ea1EQ16Fe3Z12423L6LML6o57A2a2125i4A+1d1L0y12ABu24q16"
+    "Nb1k19g3h1L6LD2z2+2HG3Lf1y1D40L0u2Qe2SL360L0e22I7s226f181C14325WCW2iH2C2i22C2G1212121+12g31E12361E382C4Q561Ep330"
+    "22D520L6Qb32422K123A621212181M285A421d3040BsMv3k2j1sJz1iZ1gE6834932i212522m372Gk19E1E1E1E1E1E1E1Em22rE403PJ7A270"
+    "44i5661q5185s21y539AW2m1W1W1LUH1VW1Ld1VWAWyCW2weh1Z2y22wG3W10L04K+2G+12i40Ld1I2k62W454121AOW116181k1DDAe3Ea3SLOC"
+    "32141L0u1Ak1Pw17+2S20L6A1K0L0A1o2N61G4L6k1323a312342A2212O62M76CC2C2C9E1E1s21S6c7DL6ewLCk14Y3ae8yM2q6c1ECA521K1Q"
+    "1A1214141u6X1sMIW42i3e1Oq3A1k8JL7q16q1Bo53C2C2C26Z1O1q11c1141U2SY1s7Cx2Cp3H5q7w13Y3Gt14W2099e1030G035i2Ay12e24G1"
+    "Bg1y92L6e24e24m28e3CM1U1E141M1U1E14Z2kJ9i1AGOC1q21Ib2C221u214322k12H0k12F0+18Jm1c1145B0i10D4q1c2m345040X12z202F8"
+    "161w1AJNw1051w107W1G1u16BGi3Ai12H0c15H0a1NFm2o4t1c3Dc37D0e2CLc9-11q264k2w10L028i1B9Ra1k1g10FKk1Cg3Qz11422Dw2W1o1"
+    "7L9e2FL42228c232CW3E8BL02124f1Ba11o1J4-1E12181U1K7+2HLBG242i11E141A32I2CA+4g3I85L56UW3K4128Lc5+2f18a1W3K2BLc1s2D"
+    "27Ls1s1LP4Ev5u2q3W40d1CG222G141m1F212ELc2G2k2G212S2Am272L2By2J2Io4d8I1g2H2Fx15y1m3E141i2L29L6C141W2E27Ls9c1F21Q1"
+    "a2SLs22Fh1h1qv1c3-6HeCio2Y6FWZ2HCvz3ka1vj8oZ17+11L6+41L6y1IW3G8CL1F1g15c1mLW40l1f3s452Y2QW2412Sm-B8ij2g1Idt881E1"
+    "41cIF2T622E88uOae2s65Q3I7Kcn5f1Cf1i3p1d4g51k4142224281O121E1Y4182G1E1u1181A123E1eL2o11o11+11o11+11o11+11o11+11o1"
+    "1G2b3Wu1+16Cb8y3o4w2AE2L42XAy1Iu24LsEu14LcNE18141U1gC2Jm1e4724LtOt31719i2x21VY681s11412221K181212624212121614122"
+    "2121212121412281E1818121K1Y1561A1Y1aIRZt2LcW1Wkp2W1qZ86yD2aeBEYpE-W3yX1Yl1sq95Wc8";
+static const char mde__unicode_marks[] =
+    "WKA030E0502030203040D020F0C090403040D020F0C0J1X2429282x7Bf8x213151513e2Nm1H060LG3b3F2D2519Z13Ut1W5J93O91J171Bh17"
+    "y1Hg1n11x1y12G3393Gy2312E3924412U3q122253G3B622z23G3k3312E38444W32E392a33G37302b3352A374a3512E392o3242F2u27D9i37"
+    "D9i25R313139292424242C275020304121923020715B292424242C2C3d328315o23p6g1o1s1wC7qT5U3z43A3h63l47x65d23KH23m1T1X1b3"
+    "302E3c1Js15w13B5Z23u471R1F436335c6X4nB2121212121212z1222A212727272722492121224k6R433Pr1234zF4nz12oG7j43W3X2gHDf3"
+    "4qkT34LW15m25q83b13t43Rb1v17b13-23C3l7317255513q13s73oeJyG22122K1212243e42q6Z220302AQ1A1214141InMX1jU3Y73r4Boq13"
+    "13e1743b55zH9ZC5m27c2Nn19W63f13E3v1302b27a12B5+13i2393g35o55m2512E392EF3Bj6333N3n22922245h72F5+33s35p33j85r72C54"
+    "3y43p23I3n23bD3Y8315n23fD5jzIBx1Fvb15ibJ3-b5E0B3D8H2FU9DCX47xj3F1Z12F151Ba33W5FtB3z19yF9WVFj3FrrZ2yX1";
+
+static uint32_t mde__unicode_number(const char **at)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+-";
+    uint32_t value = 0, digit;
+    int shift = 0;
+    do {
+        digit = (uint32_t)(strchr(digits, *(*at)++) - digits);
+        value |= (digit & 31) << shift;
+        shift += 5;
+    } while (digit >= 32);
+    return value;
+}
+
+/* Kind 1 or 2 of each range. */
+static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
+{
+    uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges);
+    uint32_t at = 0x80, count = 0, length;
+    while (ranges && *table) {
+        at += mde__unicode_number(&table);
+        length = mde__unicode_number(&table);
+        ranges[3 * count + 1] = at;
+        ranges[3 * count + 2] = at += length / 2;
+        ranges[3 * count++ + 3] = 1 + length % 2;
+    }
+    if (ranges) ranges[0] = count;
+    return ranges;
+}
+
+/* The byte that a character of byte-level BPE stands for: printable ones for themselves, the others, in order, from
+   U+0100 on; -1 for a character that stands for none. */
+static int mde__byte_of_character(uint32_t code)
+{
+    if ((code > 32 && code < 127) || (code > 160 && code < 256 && code != 173)) return (int)code;
+    if (code < 256 || code >= 256 + 68) return -1;
+    code -= 256;
+    return code < 33 ? (int)code : code < 67 ? (int)code + 94 : 173;
+}
+
+/* Bytes of a token of the vocabulary, and their number; SIZE_MAX when it has other characters than those. */
+static size_t mde__unmap_token(const char *text, size_t length, char *out)
+{
+    size_t at, size, count = 0;
+    for (at = 0; at < length; at += size) {
+        uint32_t code = 0;
+        int byte;
+        size = mde__utf8_read(text + at, length - at, &code);
+        byte = size ? mde__byte_of_character(code) : -1;
+        if (byte < 0) return SIZE_MAX;
+        out[count++] = (char)(unsigned char)byte;
+    }
+    return count;
+}
+
+/* A tokenizer.json while it is read. */
+typedef struct mde__json_reading {
+    mde_context *context;
+    const char *name;
+    mde_tokenizer *tokenizer;
+    mde__json_bpe *json;
+    int bytes_step;                 /* 1: the step to bytes has been met, which is the last one */
+} mde__json_reading;
+
+static int mde__json_refuse(mde__json_reading *r, const char *what, const char *which)
+{
+    mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the words of "
+             "GPT-2, Llama 3 or Qwen2", r->name, what, which);
+    return 0;
+}
+
+/* 1 for null, false, 0 and "". */
+static int mde__json_is_nothing(const mde_json *value)
+{
+    return !value || value->kind == MDE_JSON_NULL || (value->kind == MDE_JSON_STRING && value->length == 0) ||
+           ((value->kind == MDE_JSON_BOOL || value->kind == MDE_JSON_NUMBER) && value->number == 0);
+}
+
+/* How the text is cut: a step, or a sequence of them. */
+static int mde__json_read_step(mde__json_reading *r, const mde_json *step)
+{
+#define MDE__LLAMA_WORDS(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    static const struct { const char *pattern; char form; int digits; } words[] = {
+        { MDE__LLAMA_WORDS("\\p{N}{1,3}"), 'l', 3 }, { MDE__LLAMA_WORDS("\\p{N}"), 'l', 1 },
+        { MDE__LLAMA_WORDS("\\p{N}{1,2}"), 'l', 2 }, { MDE__LLAMA_WORDS("\\p{N}+"), 'l', 0 },
+        { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", 'g', 0 }
+    };
+    const char *type = mde_json_string(step, "type", "");
+    const mde_json *inner = mde_json_get(step, "pretokenizers"), *flag;
+    mde__json_bpe *j = r->json;
+    size_t i;
+    if (r->bytes_step) return mde__json_refuse(r, "pre_tokenizer: a step after ByteLevel", "");
+    if (strcmp(type, "Sequence") == 0 && inner && inner->kind == MDE_JSON_ARRAY) {
+        for (inner = inner->child; inner; inner = inner->next) {
+            if (strcmp(mde_json_string(inner, "type", ""), "Sequence") == 0) {
+                return mde__json_refuse(r, "pre_tokenizer: a sequence in a sequence", "");
+            }
+            if (!mde__json_read_step(r, inner)) return 0;
+        }
+        return 1;
+    }
+    if (strcmp(type, "ByteLevel") == 0) {
+        flag = mde_json_get(step, "use_regex");
+        if (!flag || !mde__json_is_nothing(flag)) {
+            if (j->form) return mde__json_refuse(r, "pre_tokenizer: words cut twice", "");
+            j->form = 'g';
+        }
+        r->bytes_step = 1;
+        flag = mde_json_get(step, "add_prefix_space");
+        return flag && mde__json_is_nothing(flag) ? 1 : mde__json_refuse(r, "pre_tokenizer: add_prefix_space", "");
+    }
+    if (strcmp(type, "Digits") == 0 && !j->form && !j->cut_digits) {
+        j->cut_digits = mde__json_is_nothing(mde_json_get(step, "individual_digits")) ? 2 : 1;
+        return 1;
+    }
+    if (strcmp(type, "Split") == 0 && !j->form && !j->cut_digits) {
+        const char *pattern = mde_json_string(mde_json_get(step, "pattern"), "Regex", "");
+        const char *behavior = mde_json_string(step, "behavior", "");
+        int inverted = !mde__json_is_nothing(mde_json_get(step, "invert"));
+        if (strcmp(behavior, inverted ? "Removed" : "Isolated") != 0) {
+            return mde__json_refuse(r, "pre_tokenizer: Split with behavior ", behavior);
+        }
+        for (i = 0; i < sizeof words / sizeof *words; i++) {
+            if (strcmp(pattern, words[i].pattern) != 0) continue;
+            j->form = words[i].form;
+            j->digits = words[i].digits;
+            return 1;
+        }
+        return mde__json_refuse(r, "pre_tokenizer: Split at ", pattern);
+    }
+    return mde__json_refuse(r, "pre_tokenizer: ", type);
+#undef MDE__LLAMA_WORDS
+}
+
+/* The steps before and after the model: those of byte-level BPE, with NFC before and a begin token in front. */
+static int mde__json_read_steps(mde__json_reading *r, const mde_json *root)
+{
+    const mde_json *before = mde_json_get(root, "normalizer"), *after = mde_json_get(root, "post_processor"), *part;
+    const char *type = mde_json_string(before, "type", "");
+    if (!mde__json_is_nothing(before)) {
+        if (strcmp(type, "NFC") != 0) return mde__json_refuse(r, "normalizer: ", type);
+        r->json->composed = 1;
+    }
+    if (!mde__json_read_step(r, mde_json_get(root, "pre_tokenizer"))) return 0;
+    if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer without ByteLevel", "");
+    part = mde_json_get(after, "processors");
+    if (strcmp(mde_json_string(after, "type", ""), "Sequence") == 0 && part) after = part->child;
+    for (r->json->begin = -1; after; after = part ? after->next : NULL) {
+        type = mde_json_string(after, "type", "");
+        if (strcmp(type, "TemplateProcessing") == 0) {
+            const mde_json *first = mde_json_get(after, "single");
+            const char *id = mde_json_string(mde_json_get(first ? first->child : NULL, "SpecialToken"), "id", NULL);
+            if (id) r->json->begin = mde__tokenizer_find(r->tokenizer, id, strlen(id));
+            if (id && r->json->begin < 0) return mde__json_refuse(r, "post_processor: the token ", id);
+        } else if (!mde__json_is_nothing(after) && strcmp(type, "ByteLevel") != 0) {
+            return mde__json_refuse(r, "post_processor: ", type);
+        }
+    }
+    return 1;
+}
+
+/* Entries of the vocabulary and added tokens by id: [count]; the text of an added one stands for itself. */
+typedef struct mde__json_token { const char *text; size_t length; int added; } mde__json_token;
+
+static int mde__json_token_set(mde__json_reading *r, mde__json_token *tokens, const mde_json *id, const char *text,
+                               size_t length, int added)
+{
+    mde__json_token *t = &tokens[(int32_t)id->number];
+    if (t->text && (!added || strcmp(t->text, text) != 0)) {
+        mde_fail(r->context, MDE_BAD_FILE, "%s: the tokens %.100s and %.100s have one number", r->name, t->text, text);
+        return 0;
+    }
+    t->text = text;
+    t->length = length;
+    t->added = added;
+    return 1;
+}
+
+static int mde__json_is_id(const mde_json *value)
+{
+    uint64_t id;
+    return mde__json_size(value, &id) && id < MDE__MAX_TOKENS;
+}
+
+/* Makes the tokens of the tokenizer: vocab {"token": id} and added_tokens [{"id", "content", ...}]. */
+static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, const mde_json *added)
+{
+    static const char *const flags[] = { "single_word", "lstrip", "rstrip" };
+    static const char *const ends[] = { "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>" };
+    mde_context *c = r->context;
+    mde__json_bpe *j = r->json;
+    mde__json_token *tokens = NULL;
+    const mde_json *entry;
+    char *bytes;
+    int32_t count = 0, id;
+    size_t longest = 1, i;
+    int good = 1;
+    for (entry = vocab->child; entry; entry = entry->next) {
+        if (!mde__json_is_id(entry)) return mde__json_refuse(r, "model: the number of token ", entry->key);
+        if ((int32_t)entry->number >= count) count = (int32_t)entry->number + 1;
+        if (strlen(entry->key) > longest) longest = strlen(entry->key);
+    }
+    for (entry = added ? added->child : NULL; entry; entry = entry->next) {
+        const mde_json *number = mde_json_get(entry, "id"), *content = mde_json_get(entry, "content");
+        if (!mde__json_is_id(number) || !content || content->kind != MDE_JSON_STRING || content->length == 0) {
+            return mde__json_refuse(r, "added_tokens: an entry without id and content", "");
+        }
+        for (i = 0; i < 3; i++) {
+            if (mde__json_is_nothing(mde_json_get(entry, flags[i]))) continue;
+            return mde__json_refuse(r, "added_tokens: a token with ", flags[i]);
+        }
+        if ((int32_t)number->number >= count) count = (int32_t)number->number + 1;
+        if (content->length > longest) longest = content->length;
+        j->added_count++;
+    }
+    tokens = (mde__json_token *)mde_alloc(c, (size_t)count + 1, sizeof *tokens);
+    bytes = (char *)mde_alloc(c, longest, 1);
+    j->added = (int32_t *)mde_alloc(c, (size_t)j->added_count, sizeof *j->added);
+    r->tokenizer = mde__tokenizer_create(c, count + 1);
+    if (mde__bad(c)) good = 0;
+    j->added_count = 0;
+    for (entry = good ? vocab->child : NULL; entry && good; entry = entry->next) {
+        good = mde__json_token_set(r, tokens, entry, entry->key, strlen(entry->key), 0);
+    }
+    for (entry = added && good ? added->child : NULL; entry && good; entry = entry->next) {
+        const mde_json *content = mde_json_get(entry, "content"), *number = mde_json_get(entry, "id");
+        good = mde__json_token_set(r, tokens, number, content->string, content->length, 1);
+        j->added[j->added_count++] = (int32_t)number->number;
+        j->starts[(unsigned char)content->string[0]] = 1;
+    }
+    for (id = 0; id < count && good; id++) {
+        size_t length = tokens[id].added ? SIZE_MAX : mde__unmap_token(tokens[id].text, tokens[id].length, bytes);
+        int found = length != SIZE_MAX;
+        good = mde__tokenizer_add(r->tokenizer, found ? bytes : tokens[id].text ? tokens[id].text : "",
+                                  found ? length : tokens[id].length, 0, found || tokens[id].added);
+    }
+    for (i = 0; i < sizeof ends / sizeof *ends && good; i++) {
+        id = mde__tokenizer_find(r->tokenizer, ends[i], strlen(ends[i]));
+        if (id >= 0 && tokens[id].added) j->ends[j->end_count++] = id;
+    }
+    for (i = 0; i < 256 && good; i++) {
+        char byte = (char)(unsigned char)i;
+        j->bytes[i] = mde__tokenizer_find(r->tokenizer, &byte, 1);
+        if (j->bytes[i] < 0) good = mde__json_refuse(r, "model: a vocabulary without all of the 256 bytes", "");
+    }
+    mde_release(c, tokens);
+    mde_release(c, bytes);
+    return good;
+}
+
+/* Merges ["a b", ..] or [["a", "b"], ..], the first before the others. */
+static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
+{
+    mde__json_bpe *j = r->json;
+    const mde_json *entry;
+    int32_t rank = 0;
+    size_t i;
+    for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
+    j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
+    for (i = 0; j->rules && i < j->slots; i++) j->rules[i].id = -1;
+    for (entry = merges->child; entry && j->rules; entry = entry->next, rank++) {
+        const char *left = "", *right = "", *space;
+        size_t left_length = 0, right_length = 0;
+        int32_t part[3];
+        mde__rule *rule;
+        char bytes[2 * 1024];
+        if (entry->kind == MDE_JSON_STRING && (space = strchr(entry->string, ' ')) != NULL) {
+            left = entry->string;
+            left_length = (size_t)(space - left);
+            right = space + 1;
+            right_length = entry->length - left_length - 1;
+        } else if (entry->kind == MDE_JSON_ARRAY && entry->length == 2 && entry->child->kind == MDE_JSON_STRING &&
+                   entry->child->next->kind == MDE_JSON_STRING) {
+            left = entry->child->string;
+            left_length = entry->child->length;
+            right = entry->child->next->string;
+            right_length = entry->child->next->length;
+        }
+        part[0] = part[1] = part[2] = -1;
+        if (left_length <= 1024 && right_length <= 1024) {
+            left_length = mde__unmap_token(left, left_length, bytes);
+            if (left_length != SIZE_MAX) right_length = mde__unmap_token(right, right_length, bytes + left_length);
+            if (left_length != SIZE_MAX && right_length != SIZE_MAX) {
+                part[0] = mde__tokenizer_find(r->tokenizer, bytes, left_length);
+                part[1] = mde__tokenizer_find(r->tokenizer, bytes + left_length, right_length);
+                part[2] = mde__tokenizer_find(r->tokenizer, bytes, left_length + right_length);
+            }
+        }
+        if (part[0] < 0 || part[1] < 0 || part[2] < 0) {
+            mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary that make a "
+                     "third", r->name, (int)rank);
+            return 0;
+        }
+        rule = &j->rules[mde__rule_slot(j, part[0], part[1])];
+        rule->left = part[0];
+        rule->right = part[1];
+        rule->id = part[2];
+        rule->rank = rank;
+    }
+    return j->rules != NULL;
+}
+
+static int mde__json_read_model(mde__json_reading *r, const mde_json *root)
+{
+    static const char *const without[] = { "dropout", "continuing_subword_prefix", "end_of_word_suffix",
+                                           "byte_fallback" };
+    const mde_json *model = mde_json_get(root, "model"), *vocab = mde_json_get(model, "vocab");
+    const mde_json *merges = mde_json_get(model, "merges"), *added = mde_json_get(root, "added_tokens");
+    const char *type = mde_json_string(model, "type", "BPE");
+    size_t i;
+    if (strcmp(type, "BPE") != 0) return mde__json_refuse(r, "model: ", type);
+    if (!vocab || vocab->kind != MDE_JSON_OBJECT || !merges || merges->kind != MDE_JSON_ARRAY ||
+        (added && added->kind != MDE_JSON_ARRAY)) return mde__json_refuse(r, "model without vocab and merges", "");
+    for (i = 0; i < sizeof without / sizeof *without; i++) {
+        if (!mde__json_is_nothing(mde_json_get(model, without[i]))) return mde__json_refuse(r, "model: ", without[i]);
+    }
+    r->json->whole = !mde__json_is_nothing(mde_json_get(model, "ignore_merges"));
+    return mde__json_read_tokens(r, vocab, added) && mde__json_read_steps(r, root) && mde__json_read_merges(r, merges);
+}
+
+static mde_tokenizer *mde__tokenizer_parse_json(mde_context *c, const char *name, const char *text, size_t size)
+{
+    mde_json *root = mde_json_parse(c, name, text, size);
+    mde__json_reading r;
+    int good;
+    memset(&r, 0, sizeof r);
+    r.context = c;
+    r.name = name;
+    r.json = root ? (mde__json_bpe *)mde_alloc(c, 1, sizeof *r.json) : NULL;
+    good = r.json && mde__json_read_model(&r, root);
+    mde_json_free(c, root);
+    if (r.tokenizer) r.tokenizer->json = r.json;
+    else if (r.json) mde_release(c, r.json->added);
+    if (!r.tokenizer) mde_release(c, r.json);
+    if (good) {
+        r.json->letters = mde__unicode_ranges(c, mde__unicode_letters);
+        r.json->marks = mde__unicode_ranges(c, mde__unicode_marks);
+        r.json->source = (char *)mde_alloc(c, size, 1);
+        r.json->size = size;
+    }
+    if (good && !mde__bad(c)) {
+        memcpy(r.json->source, text, size);
+        return r.tokenizer;
+    }
+    mde_tokenizer_free(r.tokenizer);
+    return NULL;
+}
+
 /* ---- Files of tokenizers ---- */
 
 #ifndef MDE_NO_STDIO
@@ -10887,13 +11633,13 @@ static int mde__tokenizer_has_bytes(const unsigned char *bytes, size_t size, int
     return i == first + 256;
 }
 
-MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
+static mde_tokenizer *mde__tokenizer_parse(mde_context *c, const char *path, const unsigned char *bytes, size_t size)
 {
-    size_t size;
-    unsigned char *bytes = mde_file_read(c, path, (size_t)1 << 28, &size);
     mde_tokenizer *t = NULL;
     int count, published;
-    if (!bytes) return NULL;
+    if (size > 4 && (bytes[1] || bytes[2] || bytes[3]) && strchr("{ \n\r\t\xEF", bytes[0])) {
+        return mde__tokenizer_parse_json(c, path, (const char *)bytes, size);
+    }
     if (size < 4) mde_fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
     count = size < 4 ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
     published = count && mde__tokenizer_has_bytes(bytes, size, MDE__PUBLISHED_SPECIALS, 1);
@@ -10902,13 +11648,17 @@ MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
                  "<0x00> to <0xFF> as tokens 3 to 258", path);
     }
     if (!mde__bad(c)) t = mde__tokenizer_create(c, count);
-    if (t) {
-        t->published = published;
-        if (!mde__tokenizer_walk(c, path, bytes, size, t)) {
-            mde_tokenizer_free(t);
-            t = NULL;
-        }
-    }
+    if (t) t->published = published;
+    if (t && mde__tokenizer_walk(c, path, bytes, size, t)) return t;
+    mde_tokenizer_free(t);
+    return NULL;
+}
+
+MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
+{
+    size_t size;
+    unsigned char *bytes = mde_file_read(c, path, (size_t)1 << 28, &size);
+    mde_tokenizer *t = bytes ? mde__tokenizer_parse(c, path, bytes, size) : NULL;
     mde_release(c, bytes);
     return t;
 }
@@ -10922,6 +11672,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
     if (!t) return MDE_BAD_ARGUMENT;
     c = t->context;
     if (mde__bad(c)) return c->status;
+    if (t->json) return mde__file_write(c, path, t->json->source, t->json->size, 1);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
     for (id = 0; id < t->vocabulary; id++) {
@@ -10940,7 +11691,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
         at += 8 + length;
     }
     mde__put_bytes(file, 4, longest);
-    mde_file_write(c, path, file, at);
+    mde__file_write(c, path, file, at, 1);
     mde_release(c, file);
     return c->status;
 }
@@ -11127,7 +11878,7 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
         if (s->split[i] != split) continue;
         count = mde__encode(corpus->tokenizer, s->text + start, s->ends[i] - start, ids);
         for (k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
-        d->tokens[split][d->count[split]++] = (uint16_t)mde__byte_token(corpus->tokenizer, 0);
+        d->tokens[split][d->count[split]++] = (uint16_t)mde__separator(corpus->tokenizer);
         d->starts[split][++document] = (int64_t)d->count[split];
     }
     mde_release(c, ids);
@@ -11191,6 +11942,9 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
                  d->document < 1 ? "document" : "max_bytes",
                  (long long)(d->document < 1 ? d->document : d->max_bytes));
+    } else if (d->tokenizer && d->tokenizer->vocabulary > MDE__MAX_VOCABULARY) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the tokenizer has %d tokens; at most %d can be held",
+                 d->tokenizer->vocabulary, MDE__MAX_VOCABULARY);
     } else if (d->vocabulary && !d->tokenizer) {
         if (d->vocabulary != 256) mde__check_vocabulary(c, d->vocabulary);
         else d->vocabulary = 0;
@@ -11290,14 +12044,70 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
 
 #define MDE__FOLDER_DEPTH 32        /* deeper folders are taken for a link in a circle */
 
+/* 1 for text; otherwise an error that says what it is. */
+static int mde__check_text(mde_context *c, const char *path, const unsigned char *bytes, size_t size)
+{
+    static const struct { const char *start; size_t length; const char *what; } kinds[] = {
+        {"\x1F\x8B", 2, "is compressed (gzip)"}, {"\x28\xB5\x2F\xFD", 4, "is compressed (zstd)"},
+        {"BZh", 3, "is compressed (bzip2)"}, {"\xFD" "7zXZ", 5, "is compressed (xz)"},
+        {"PK\3\4", 4, "is a zip archive"}, {"%PDF-", 5, "is a PDF"}, {"PAR1", 4, "is Parquet"},
+        {"\xFF\xFE", 2, "is UTF-16"}, {"\xFE\xFF", 2, "is UTF-16"}
+    };
+    const unsigned char *zero = (const unsigned char *)memchr(bytes, 0, size);
+    size_t i;
+    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
+        return 0;
+    }
+    if (zero) {
+        mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
+    }
+    return !zero;
+}
+
+/* Lines {"text": "...", ...}, one document each. */
+static int mde__source_add_lines(mde_context *c, mde__source *s, const char *path, const char *bytes, size_t size)
+{
+    size_t start, end;
+    int line = 0;
+    char name[512];
+    for (start = 0; start < size && !mde__bad(c); start = end + 1) {
+        const char *stop = (const char *)memchr(bytes + start, '\n', size - start);
+        const mde_json *text;
+        mde_json *root;
+        end = stop ? (size_t)(stop - bytes) : size;
+        line++;
+        if (strspn(bytes + start, " \t\r") >= end - start) continue;
+        snprintf(name, sizeof name, "%.400s: document %d", path, line);
+        root = mde_json_parse(c, name, bytes + start, end - start);
+        text = mde_json_get(root, "text");
+        if (!text || text->kind != MDE_JSON_STRING) {
+            mde_fail(c, MDE_BAD_FILE, "%s: expected an object with a \"text\" in quotes", name);
+        } else if (mde__check_text(c, name, (const unsigned char *)text->string, text->length)) {
+            mde__source_add(c, s, text->string, text->length, SIZE_MAX);
+        }
+        mde_json_free(c, root);
+    }
+    return !mde__bad(c);
+}
+
 static int mde__source_read(mde_context *c, mde__source *s, const char *path, size_t limit, int depth)
 {
+    char kind = mde__path_kind(path);
     mde_names names;
     int i;
-    if (!mde_is_folder(path)) {
+    if (kind == 'o') {
+        mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
+        return 0;
+    }
+    if (kind != 'd') {
         size_t size;
         unsigned char *bytes = mde_file_read(c, path, SIZE_MAX / 4, &size);
-        if (bytes) mde__source_add(c, s, (const char *)bytes, size, limit);
+        if (bytes && mde__check_text(c, path, bytes, size)) {
+            if (mde__ends_with(path, ".jsonl")) mde__source_add_lines(c, s, path, (const char *)bytes, size);
+            else mde__source_add(c, s, (const char *)bytes, size, limit);
+        }
         mde_release(c, bytes);
         return !mde__bad(c);
     }
@@ -11590,6 +12400,8 @@ struct mde_lm {
     double *curve, *curve_tokens;
     int curve_points;
 
+    char *no_tokenizer;             /* why a tokenizer.json was not taken; NULL: there was none */
+
     mde_text *text;                 /* of the last generation */
     int32_t *ids;
     size_t id_count;
@@ -11626,7 +12438,7 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
         {"layers", offsetof(mde_lm_desc, layers), 1000}, {"width", offsetof(mde_lm_desc, width), 65536},
         {"heads", offsetof(mde_lm_desc, heads), 65536}, {"kv_heads", offsetof(mde_lm_desc, kv_heads), 65536},
         {"hidden", offsetof(mde_lm_desc, hidden), 1 << 20}, {"context", offsetof(mde_lm_desc, context), 1 << 20},
-        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_VOCABULARY},
+        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_TOKENS},
         {"head_dim", offsetof(mde_lm_desc, head_dim), 4096}
     };
     mde_lm_desc d = *desc;
@@ -11687,27 +12499,32 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
 
 /* ---- Parameters ---- */
 
-/* The tensor of a file for a parameter; GPT-2's may have a prefix, and other models' may lack it. An error when it is
-   not there or has another shape. */
+/* A parameter's name without what stands before it in some files: GPT-2's may have a prefix, others' may lack it. */
+static const char *mde__lm_bare_name(const char *name)
+{
+    if (strncmp(name, "transformer.", 12) == 0) return name + 12;
+    return strncmp(name, "model.", 6) == 0 ? name + 6 : name;
+}
+
+/* The tensor of a file for a parameter; an error when it is not there or has another shape. */
 static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank, const int64_t *shape)
 {
-    static const char *const prefixes[3] = { "transformer.", "model.", "" };
+    const mde_safetensors *file = lm->file;
+    const char *bare = mde__lm_bare_name(name);
     char is[160], should[160];
-    int i, k;
-    for (i = 0; i < lm->file->count; i++) {
-        const mde_safetensor *t = &lm->file->tensors[i];
-        for (k = 0; k < 3; k++) {
-            size_t length = strlen(prefixes[k]);
-            const char *other = strncmp(t->name, prefixes[k], length) == 0 ? t->name + length : t->name;
-            if (strcmp(other, strncmp(name, prefixes[k], length) == 0 ? name + length : name) == 0) break;
-        }
-        if (k == 3) continue;
+    int i;
+    for (i = 0; i < file->count; i++) {
+        const mde_safetensor *t = &file->tensors[i];
+        if (strcmp(mde__lm_bare_name(t->name), bare) != 0) continue;
         if (t->rank == rank && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0) return t;
         mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", lm->path, name,
                  mde__print_shape(is, t->rank, t->shape), mde__print_shape(should, rank, shape));
         return NULL;
     }
-    mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is missing", lm->path, name);
+    for (i = 0; i < file->others && strcmp(mde__lm_bare_name(file->other[2 * i]), bare) != 0; i++) {}
+    mde_fail(lm->context, MDE_BAD_FILE, i < file->others ? "%s: tensor \"%s\" is of type %.40s; expected F32, F16 or "
+             "BF16 and at most 5 dimensions" : "%s: tensor \"%s\" is missing", lm->path, name,
+             i < file->others ? file->other[2 * i + 1] : "");
     return NULL;
 }
 
@@ -11894,6 +12711,7 @@ MDEDEF void mde_lm_free(mde_lm *lm)
     mde_release(lm->context, lm->curve);
     mde_release(lm->context, lm->curve_tokens);
     mde_release(lm->context, lm->ids);
+    mde_release(lm->context, lm->no_tokenizer);
     mde_release(lm->context, lm);
 }
 
@@ -12738,7 +13556,8 @@ static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_
     } else if (!(out->top_p > 0 && out->top_p <= 1)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
     } else if (!lm->tokenizer) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one");
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one%s%s%s",
+                 lm->no_tokenizer ? " (" : "", lm->no_tokenizer ? lm->no_tokenizer : "", lm->no_tokenizer ? ")" : "");
     }
     return !mde__bad(c);
 }
@@ -12752,12 +13571,6 @@ static const float *mde__lm_next(mde_lm *lm, const int32_t *ids, size_t count, s
     if (time > 1) hidden = mde_slice(c, hidden, 0, time - 1, 1);
     logits = mde__lm_output(lm, hidden);
     return logits ? logits->data : NULL;
-}
-
-/* Ends a text: the separator, or a published model's begin and end. */
-static int mde__is_end(const mde_tokenizer *t, int32_t id)
-{
-    return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__byte_token(t, 0);
 }
 
 static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde__cache *cache)
@@ -12796,6 +13609,7 @@ static int mde__generate_start(mde_lm *lm, const mde_generate_desc *desc)
 {
     mde_context *c = lm->context;
     const char *prompt = desc->prompt ? desc->prompt : "";
+    const mde_tokenizer *t;
     size_t length = strlen(prompt);
     mde_text_free(lm->text);
     mde_release(c, lm->ids);
@@ -12803,8 +13617,11 @@ static int mde__generate_start(mde_lm *lm, const mde_generate_desc *desc)
     lm->text = mde_text_create(c);
     lm->ids = (int32_t *)mde_alloc(c, length + (size_t)desc->tokens + 3, sizeof *lm->ids);
     if (mde__bad(c)) return 0;
-    lm->ids[lm->id_count++] = lm->tokenizer->published ? MDE__BEGIN : mde__byte_token(lm->tokenizer, 0);
-    lm->id_count += mde__encode(lm->tokenizer, prompt, length, lm->ids + 1);
+    t = lm->tokenizer;
+    if (t->published) lm->ids[lm->id_count++] = MDE__BEGIN;
+    else if (t->json && t->json->begin >= 0) lm->ids[lm->id_count++] = t->json->begin;
+    else if (!t->json || !*prompt) lm->ids[lm->id_count++] = mde__separator(t);
+    lm->id_count += mde__encode(t, prompt, length, lm->ids + lm->id_count);
     mde_text_add(lm->text, prompt);
     return !mde__bad(c);
 }
@@ -12858,6 +13675,61 @@ static char *mde__lm_tokenizer_path(mde_context *c, const char *path)
     return result;
 }
 
+#define MDE__WRITER "\"written_by\":\"mdemix\""
+
+/* What other libraries need to read the file, where they have the model's form: config.json in the same folder. One
+   that this library has not written stays as it is. */
+static void mde__lm_write_config(const mde_lm *lm, const char *path)
+{
+    mde_context *c = lm->context;
+    const mde_lm_desc *d = &lm->desc;
+    int llama = !d->layer_norm && !d->learned_positions && !d->gelu;
+    char *config = mde__path_beside(c, path, "config.json"), *there = NULL;
+    mde_text *t = mde_text_create(c);
+    size_t size;
+    if (config && mde__path_kind(config)) there = (char *)mde_file_read(c, config, (size_t)1 << 24, &size);
+    if (!mde__bad(c) && (llama || (lm->gpt2 && !d->untied)) && (!there || strstr(there, MDE__WRITER))) {
+        mde_text_add(t, "{" MDE__WRITER ",\n\"torch_dtype\":\"float32\",\"vocab_size\":");
+        mde_text_format(t, "%d,\"tie_word_embeddings\":%s,\n", d->vocabulary, d->untied ? "false" : "true");
+        if (lm->gpt2) {
+            mde_text_format(t, "\"model_type\":\"gpt2\",\"architectures\":[\"GPT2LMHeadModel\"],\"n_embd\":%d,"
+                            "\"n_layer\":%d,\"n_head\":%d,\"n_positions\":%d,\"n_inner\":%d,", d->width, d->layers,
+                            d->heads, d->context, d->hidden);
+            mde_text_add(t, "\"activation_function\":\"gelu_new\",\"layer_norm_epsilon\":");
+        } else {
+            mde_text_format(t, "\"model_type\":\"%s\",\"architectures\":[\"%sForCausalLM\"],\"hidden_size\":%d,"
+                            "\"intermediate_size\":%d,\"num_hidden_layers\":%d,\"num_attention_heads\":%d,",
+                            d->biases == 3 ? "qwen2" : "llama", d->biases == 3 ? "Qwen2" : "Llama", d->width, d->hidden,
+                            d->layers, d->heads);
+            mde_text_format(t, "\"num_key_value_heads\":%d,\"head_dim\":%d,\"max_position_embeddings\":%d,"
+                            "\"hidden_act\":\"silu\",\"attention_bias\":%s,\"mlp_bias\":%s,\n", d->kv_heads,
+                            d->head_dim, d->context, d->biases ? "true" : "false", d->biases == 1 ? "true" : "false");
+            mde_text_add(t, "\"rope_theta\":");
+            mde_text_add_number(t, d->rope_base, 17);
+            if (d->rope_factor != 0) {
+                mde_text_add(t, d->rope_context ? ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":"
+                                                : ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":");
+                mde_text_add_number(t, d->rope_factor, 17);
+                if (d->rope_context) {
+                    mde_text_format(t, ",\"original_max_position_embeddings\":%d", d->rope_context);
+                    mde_text_add(t, ",\"low_freq_factor\":");
+                    mde_text_add_number(t, d->rope_low, 17);
+                    mde_text_add(t, ",\"high_freq_factor\":");
+                    mde_text_add_number(t, d->rope_high, 17);
+                }
+                mde_text_add(t, "}");
+            }
+            mde_text_add(t, ",\"rms_norm_eps\":");
+        }
+        mde_text_add_number(t, d->norm_epsilon, 17);
+        mde_text_add(t, "}\n");
+        mde_text_write(t, config);
+    }
+    mde_text_free(t);
+    mde_release(c, there);
+    mde_release(c, config);
+}
+
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
 {
     mde_context *c;
@@ -12867,9 +13739,10 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
     c = lm->context;
     if (mde__bad(c)) return c->status;
     memset(&pairs, 0, sizeof pairs);
-    bytes = lm->tokenizer && lm->tokenizer->vocabulary == 256;
+    bytes = lm->tokenizer && lm->tokenizer->vocabulary == 256 && !lm->tokenizer->json;
     mde__lm_add_fields(c, &pairs, &lm->desc);
     mde__pair_add(c, &pairs, "model.", "tokenizer", bytes ? "bytes" : lm->tokenizer ? "file" : "none");
+    if (!mde__bad(c) && mde_names_add(c, &pairs, "format") == MDE_OK) mde_names_add(c, &pairs, "pt");  /* readers ask */
     if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
     mde_names_free(c, &pairs);
     if (!mde__bad(c) && lm->tokenizer && !bytes) {
@@ -12877,6 +13750,7 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
         if (beside) mde_tokenizer_write(lm->tokenizer, beside);
         mde_release(c, beside);
     }
+    if (!mde__bad(c)) mde__lm_write_config(lm, path);
     return c->status;
 }
 
@@ -12962,7 +13836,7 @@ static const char *const mde__config_keys[] = {
     "reorder_and_upcast_attn", "task_specific_params", "gradient_checkpointing", "output_past", "id2label",
     "label2id", "num_labels", "return_dict", "tokenizer_class", "is_llama_config", "is_decoder",
     "transformers.js_config", "attn_implementation", "name_or_path", "chunk_size_feed_forward", "torchscript",
-    "finetuning_task", "problem_type"
+    "finetuning_task", "problem_type", "written_by"
 };
 
 /* What is not known by name may decide what the model computes. */
@@ -13071,22 +13945,9 @@ static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *c
     }
 }
 
-/* The descriptor in config.json beside published weights. */
-static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc *desc)
+static void mde__config_read(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *desc)
 {
-    size_t length = strlen(weights);
-    char *path = (char *)mde_alloc(c, length + 12, 1);
-    mde_json *config;
-    const char *kind;
-    if (!path) return 0;
-    while (length > 0 && weights[length - 1] != '/' && weights[length - 1] != '\\') length--;
-    memcpy(path, weights, length);
-    memcpy(path + length, "config.json", 11);
-    if (!mde_is_file(path)) {
-        mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
-    }
-    config = mde_json_read(c, path);
-    kind = mde__config_text(c, path, config, "model_type", "");
+    const char *kind = mde__config_text(c, path, config, "model_type", "");
     if (strcmp(kind, "llama") == 0 || strcmp(kind, "mistral") == 0 || strcmp(kind, "qwen2") == 0) {
         mde__config_llama(c, path, config, kind, desc);
     } else if (strcmp(kind, "gpt2") == 0) {
@@ -13096,6 +13957,19 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
                  "or \"qwen2\", which are of llama's form", path, kind);
     }
     if (config) mde__config_check_keys(c, path, config);
+}
+
+/* The descriptor in config.json beside published weights. */
+static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc *desc)
+{
+    char *path = mde__path_beside(c, weights, "config.json");
+    mde_json *config;
+    if (!path) return 0;
+    if (!mde_is_file(path)) {
+        mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
+    }
+    config = mde_json_read(c, path);
+    mde__config_read(c, path, config, desc);
     mde_json_free(c, config);
     mde_release(c, path);
     return !mde__bad(c);
@@ -13107,13 +13981,11 @@ static void mde__lm_check_unused(const mde_lm *lm, const char *path, const mde_s
 {
     int i, k;
     for (i = 0; i < file->count; i++) {
-        const char *name = file->tensors[i].name, *bare = strncmp(name, "transformer.", 12) == 0 ? name + 12 : name;
-        if (strncmp(name, "model.", 6) == 0) bare = name + 6;
+        const char *name = file->tensors[i].name, *bare = mde__lm_bare_name(name);
         if (!mde__ends_with(name, ".weight") && !mde__ends_with(name, ".bias")) continue;
         if (mde__ends_with(name, ".attn.bias") || strcmp(name, "lm_head.weight") == 0) continue;
         for (k = 0; k < mde_params_count(lm->params); k++) {
-            const char *known = mde_params_name(lm->params, k);
-            if (strcmp(bare, strncmp(known, "model.", 6) == 0 ? known + 6 : known) == 0) break;
+            if (strcmp(bare, mde__lm_bare_name(mde_params_name(lm->params, k))) == 0) break;
         }
         if (k < mde_params_count(lm->params)) continue;
         mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" has no use in the model that config.json describes",
@@ -13137,22 +14009,76 @@ static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kin
     }
 }
 
+/* The tokenizer.json beside published weights, with the end tokens of config.json; one that is not read is no error
+   before it is needed. */
+static void mde__lm_open_published(mde_lm *lm, const char *path)
+{
+    mde_context *c = lm->context;
+    char *beside = mde__path_beside(c, path, "tokenizer.json");
+    char *config_path = mde__path_beside(c, path, "config.json");
+    mde_json *config = config_path ? mde_json_read(c, config_path) : NULL;
+    const mde_json *end = mde_json_get(config, "eos_token_id");
+    mde_tokenizer *t = NULL;
+    if (!mde__bad(c) && mde_is_file(beside)) {
+        t = mde_tokenizer_read(c, beside);
+        if (t && t->json) {
+            int list = end && end->kind == MDE_JSON_ARRAY;
+            if (list) end = end->child;
+            if (mde__json_is_id(end)) t->json->end_count = 0;
+            for (; mde__json_is_id(end) && t->json->end_count < 8; end = list ? end->next : NULL) {
+                if (end->number < t->vocabulary) t->json->ends[t->json->end_count++] = (int32_t)end->number;
+            }
+        }
+        if (t) mde_lm_set_tokenizer(lm, t);
+        if (c->status == MDE_BAD_FILE || c->status == MDE_BAD_ARGUMENT) {
+            char reason[sizeof c->error];
+            memcpy(reason, c->error, sizeof reason);
+            mde_clear_error(c);
+            lm->no_tokenizer = mde__copy_text(c, reason);
+        }
+        mde_tokenizer_free(t);
+    }
+    mde_json_free(c, config);
+    mde_release(c, config_path);
+    mde_release(c, beside);
+}
+
+/* The file of weights in a folder of a published model, or path itself; a new block. */
+static char *mde__lm_weights_path(mde_context *c, const char *path)
+{
+    char *file;
+    if (!path || !mde_is_folder(path)) return mde__copy_text(c, path ? path : "");
+    file = mde__join_path(c, path, "model.safetensors");
+    if (!file || mde_is_file(file)) return file;
+    mde_release(c, file);
+    file = mde__join_path(c, path, "model.safetensors.index.json");
+    if (!file || mde_is_file(file)) return file;
+    mde_fail(c, MDE_IO, "%s: has no model.safetensors, nor model.safetensors.index.json", path);
+    mde_release(c, file);
+    return NULL;
+}
+
 MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 {
-    mde_safetensors *file = mde_safetensors_read(c, path);
+    char *weights = mde__lm_weights_path(c, path);
+    mde_safetensors *file = weights ? mde_safetensors_read(c, weights) : NULL;
     mde_lm_desc desc;
     mde_lm *lm = NULL;
     int own, good;
-    if (!file) return NULL;
     memset(&desc, 0, sizeof desc);
-    own = mde_safetensors_metadata(file, "mdemix.model.layers") != NULL;
-    good = own ? mde__lm_read_metadata(c, path, file, &desc) : mde__lm_read_config(c, path, &desc);
-    if (good) lm = mde__lm_create(c, &desc, 0, file, path);
-    if (lm && !own) mde__lm_check_unused(lm, path, file);
-    if (lm && own) {
-        mde__lm_open_tokenizer(lm, path, mde_safetensors_metadata(file, "mdemix.model.tokenizer"));
+    if (file) {
+        own = mde_safetensors_metadata(file, "mdemix.model.layers") != NULL;
+        good = own ? mde__lm_read_metadata(c, weights, file, &desc) : mde__lm_read_config(c, weights, &desc);
+        if (good) lm = mde__lm_create(c, &desc, 0, file, weights);
+        if (lm && own) {
+            mde__lm_open_tokenizer(lm, weights, mde_safetensors_metadata(file, "mdemix.model.tokenizer"));
+        } else if (lm) {
+            mde__lm_check_unused(lm, weights, file);
+            if (!mde__bad(c)) mde__lm_open_published(lm, weights);
+        }
     }
     mde_safetensors_free(c, file);
+    mde_release(c, weights);
     if (!mde__bad(c)) return lm;
     mde_lm_free(lm);
     return NULL;

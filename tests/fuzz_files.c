@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FUZZ_JSON, FUZZ_CSV, FUZZ_NPY, FUZZ_NPY_DOUBLE, FUZZ_SAFETENSORS, FUZZ_PARSERS };
+enum {
+    FUZZ_JSON, FUZZ_CSV, FUZZ_NPY, FUZZ_NPY_DOUBLE, FUZZ_SAFETENSORS, FUZZ_TOKENIZER, FUZZ_INDEX, FUZZ_CONFIG,
+    FUZZ_PARSERS
+};
 
 static mde_context *fuzz_context(void)
 {
@@ -16,6 +19,15 @@ static mde_context *fuzz_context(void)
     memset(&desc, 0, sizeof desc);
     desc.max_bytes = (size_t)1 << 26;       /* a small file must not ask for more */
     return mde_context_create(&desc);
+}
+
+/* Encoding leaves its chunks of the arena for the next time. */
+static size_t fuzz_arena(const mde_context *c)
+{
+    const mde__chunk *chunk;
+    size_t bytes = 0;
+    for (chunk = c->first; chunk; chunk = chunk->next) bytes += chunk->capacity + 3 * MDE__ALIGNMENT;
+    return bytes;
 }
 
 /* The sum of all that was read, so that every value is touched. */
@@ -56,11 +68,49 @@ static double fuzz_floats_sum(size_t count, const float *values)
     return sum;
 }
 
+/* A tokenizer that was read encodes any text to tokens whose bytes are that text again. */
+static double fuzz_encode(mde_context *c, mde_tokenizer *t)
+{
+    static const char text[] = "The cat's  12345 \xC3\xA9t\xC3\xA9\n\n\t<|end|>\xFF\x00 aab\r\n";
+    size_t count = 0, i, length, at = 0;
+    int32_t *ids = mde_tokenizer_encode(t, text, sizeof text - 1, &count);
+    if (!ids && mde_context_status(c) == MDE_OK) abort();
+    for (i = 0; ids && i < count; i++) {
+        const char *bytes = mde_tokenizer_token(t, ids[i], &length);
+        if (t->published) continue;     /* a space comes first */
+        if (length > sizeof text - 1 - at || memcmp(bytes, text + at, length) != 0) abort();
+        at += length;
+    }
+    if (ids && !t->published && at != sizeof text - 1) abort();
+    mde_release(c, ids);
+    mde_clear_error(c);
+    return (double)count;
+}
+
+/* What a model's folder says in JSON: config.json, or the list of its files. */
+static int fuzz_model(mde_context *c, int parser, const mde_json *root, double *sum)
+{
+    mde_lm_desc desc, resolved;
+    const mde_json *map = mde_json_get(root, "weight_map");
+    const char **files;
+    memset(&desc, 0, sizeof desc);
+    if (parser == FUZZ_CONFIG) {
+        mde__config_read(c, "config.json", root, &desc);
+        if (mde__bad(c) || !mde__lm_resolve(c, &desc, 0, &resolved)) return 0;
+        *sum = resolved.rope_base + resolved.width;
+        return 1;
+    }
+    files = (const char **)mde_alloc(c, map ? map->length + 1 : 1, sizeof *files);
+    *sum = (double)mde__index_files(c, "index.json", root, files);
+    mde_release(c, files);
+    return *sum > 0;
+}
+
 /* Parses a copy of exactly that size, so that a sanitizer sees a read past the end. */
 static double fuzz_one(mde_context *c, int parser, const unsigned char *bytes, size_t size)
 {
     unsigned char *copy = (unsigned char *)malloc(size ? size : 1);
-    size_t held = c->held, i;
+    size_t held = c->held - fuzz_arena(c), i;
     double sum = 0;
     int k, good = 0;
     if (!copy) abort();
@@ -87,6 +137,16 @@ static double fuzz_one(mde_context *c, int parser, const unsigned char *bytes, s
             if (!mde_safetensors_metadata(file, file->metadata[2 * k])) abort();
         }
         mde_safetensors_free(c, file);
+    } else if (parser == FUZZ_TOKENIZER) {
+        mde_tokenizer *t = mde__tokenizer_parse(c, "fuzz.tokenizer", copy, size);
+        good = t != NULL;
+        if (good != (mde_context_status(c) == MDE_OK)) abort();
+        if (t) sum = fuzz_encode(c, t);
+        mde_tokenizer_free(t);
+    } else if (parser == FUZZ_INDEX || parser == FUZZ_CONFIG) {
+        mde_json *root = mde_json_parse(c, "fuzz.json", (const char *)copy, size);
+        good = root && fuzz_model(c, parser, root, &sum);
+        mde_json_free(c, root);
     } else {
         mde_array *a = mde_npy_parse(c, "fuzz.npy", copy, size, parser == FUZZ_NPY_DOUBLE);
         good = a != NULL;
@@ -96,7 +156,7 @@ static double fuzz_one(mde_context *c, int parser, const unsigned char *bytes, s
     }
     if (good != (mde_context_status(c) == MDE_OK)) abort();
     if (!good && mde_error(c)[0] == 0) abort();
-    if (c->held != held) abort();
+    if (c->held - fuzz_arena(c) != held) abort();
     mde_clear_error(c);
     free(copy);
     return sum;
@@ -118,7 +178,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #else
 
-#define FUZZ_SIZE 4096
+#define FUZZ_SIZE 8192
 
 /* Writes a .npy file in memory; returns its size. */
 static size_t fuzz_npy(unsigned char *out, int version, const char *header, const void *data, size_t size)
@@ -180,6 +240,64 @@ static const char *const fuzz_npy_headers[] = {
 };
 static const size_t fuzz_npy_sizes[] = { 24, 48, 8, 1, 8, 0 };
 
+static const char *const fuzz_configs[] = {
+    "{\"model_type\": \"llama\", \"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 2,"
+    " \"vocab_size\": 13, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"max_position_embeddings\": 7,"
+    " \"head_dim\": 6,"
+    " \"rope_parameters\": {\"rope_theta\": 5e5, \"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,"
+    " \"high_freq_factor\": 4, \"original_max_position_embeddings\": 20}, \"attention_bias\": true, \"mlp_bias\": true,"
+    " \"sliding_window\": null, \"layer_types\": [\"full_attention\"]}",
+    "{\"model_type\": \"gpt2\", \"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2, \"n_positions\": 7, \"vocab_size\": 13,"
+    " \"layer_norm_epsilon\": 1e-5, \"activation_function\": \"gelu_new\", \"n_inner\": null}",
+    "{\"model_type\": \"qwen2\", \"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 2,"
+    " \"vocab_size\": 13, \"num_attention_heads\": 2, \"max_position_embeddings\": 7, \"rope_theta\": 10000,"
+    " \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"use_sliding_window\": false, \"sliding_window\": 4,"
+    " \"tie_word_embeddings\": true}"
+};
+
+static const char fuzz_index[] =
+    "{\"metadata\": {\"total_size\": 8}, \"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\", \"c\":"
+    " \"1.safetensors\"}}";
+
+/* A tokenizer.json (0 and 1), or one of the binary form. */
+static size_t fuzz_tokenizer(int which, unsigned char *out)
+{
+    static const char *const steps[2] = {
+        "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"normalizer\":{\"type\":\"NFC\"},",
+        "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\""
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}|"
+        " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
+        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":"
+        "\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<|end|>\",\"type_id\":0}}]},"
+    };
+    size_t at = 0;
+    int i;
+    if (which > 2) return 0;
+    if (which == 2) {
+        out[0] = 1;
+        out[1] = out[2] = out[3] = 0;
+        for (i = 0, at = 4; i < 256; i++, at += 9) {
+            memset(out + at, 0, 8);
+            out[at + 4] = 1;
+            out[at + 8] = (unsigned char)i;
+        }
+        memcpy(out + at, "\0\0\200\277\2\0\0\0aa", 10);
+        return at + 10;
+    }
+    at = (size_t)snprintf((char *)out, FUZZ_SIZE, "%s\"added_tokens\":[{\"id\":258,\"content\":\"<|end|>\"}],\"model\":"
+                          "{\"type\":\"BPE\",\"merges\":[\"a a\",[\"aa\",\"b\"]],\"vocab\":{\"aa\":256,\"aab\":257",
+                          steps[which]);
+    for (i = 0; i < 256; i++) {
+        int printed = (i > 32 && i < 127) || (i > 160 && i != 173);
+        char character[5] = {0};
+        mde__utf8_write(character, (uint32_t)(printed ? i : i < 33 ? 256 + i : i == 173 ? 323 : 162 + i));
+        at += (size_t)snprintf((char *)out + at, FUZZ_SIZE - at, ",\"%s%s\":%d", i == '"' || i == '\\' ? "\\" : "",
+                               character, i);
+    }
+    return at + (size_t)snprintf((char *)out + at, FUZZ_SIZE - at, "}}}");
+}
+
 /* Valid file `which` of a parser; 0 when there is none. */
 static size_t fuzz_sample(int parser, int which, unsigned char *out)
 {
@@ -190,7 +308,16 @@ static size_t fuzz_sample(int parser, int which, unsigned char *out)
         for (i = 0; i < sizeof data; i++) data[i] = (unsigned char)(17 + 31 * i);
         return fuzz_npy(out, 1 + which % 3, fuzz_npy_headers[which], data, fuzz_npy_sizes[which]);
     }
+    if (parser == FUZZ_TOKENIZER) return fuzz_tokenizer(which, out);
+    if (parser == FUZZ_CONFIG && which < 3) {
+        memcpy(out, fuzz_configs[which], strlen(fuzz_configs[which]));
+        return strlen(fuzz_configs[which]);
+    }
     if (which > 0) return 0;
+    if (parser == FUZZ_INDEX) {
+        memcpy(out, fuzz_index, sizeof fuzz_index - 1);
+        return sizeof fuzz_index - 1;
+    }
     if (parser == FUZZ_SAFETENSORS) {
         return fuzz_safetensors(out, fuzz_safetensors_sample, fuzz_safetensors_data, sizeof fuzz_safetensors_data);
     }
@@ -224,7 +351,8 @@ static size_t fuzz_mutate(uint64_t *state, unsigned char *bytes, size_t size)
         "1e999", "9007199254740993", "18446744073709551616", "4294967296", "9223372036854775807", "null", "true", "nan",
         "inf",
         "\xEF\xBB\xBF", "\xC3", "\xED\xA0\x80", "F32", "BF16", "<f8", "|O", "shape", "dtype", "data_offsets",
-        "__metadata__", "descr", "fortran_order", "True", "0,", "\"a\":", " "
+        "__metadata__", "descr", "fortran_order", "True", "0,", "\"a\":", " ",
+        "\"type\"", "Sequence", "llama3", "2147483647", "1e9", "-", "\xC4\xA0"
     };
     size_t at = fuzz_below(state, size), length, to;
     const char *token;

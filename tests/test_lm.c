@@ -655,6 +655,7 @@ static void a_small_file_never_makes_a_large_model(void)
     CHECK(!mde_lm_open(c, FOLDER "/small.safetensors"));
     CHECK_TEXT(mde_error(c), "is [13, 8]; expected [13, 4]");
     remove(FOLDER "/small.safetensors");
+    remove(FOLDER "/config.json");
     mde_context_free(c);
     if (mde_is_file(shared_path("cases/faults/big.safetensors"))) {
         c = mde_context_create(NULL);
@@ -662,6 +663,172 @@ static void a_small_file_never_makes_a_large_model(void)
         CHECK(!mde_lm_open(c, shared_path("cases/faults/big.safetensors")));
         CHECK_TEXT(mde_error(c), "big.safetensors");
         CHECK(mde_peak_bytes(c) < (size_t)1 << 22 && mde_seconds() - began < 1);
+        mde_context_free(c);
+    }
+}
+
+static void write_text(mde_context *c, const char *path, const char *text)
+{
+    mde_file_write(c, path, text, strlen(text));
+}
+
+/* A folder as published models have it: two files of weights with their list, config.json, and a tokenizer.json with
+   70,000 tokens, of which the model says the last but one again and again. */
+static void a_published_folder_runs(void)
+{
+    enum { vocabulary = 70001 };
+    mde_context *c = mde_context_create(NULL);
+    mde_text *t = mde_text_create(c), *list = mde_text_create(c);
+    mde_safetensor tensors[2][32];
+    mde_generate_desc g;
+    mde_lm_desc d = form(1);
+    mde_lm *lm;
+    const char *text;
+    const int32_t *ids;
+    size_t count, k;
+    int i, counts[2] = {0, 0};
+    mde_make_folder(c, FOLDER "/published");
+    d.vocabulary = vocabulary;
+    lm = mde_lm_create(c, NULL, &d);
+    mde_text_add(list, "{\"weight_map\": {");
+    for (i = 0; i < mde_params_count(lm->params); i++) {
+        const char *name = mde_params_name(lm->params, i);
+        mde_tensor *p = mde_params_tensor(lm->params, i);
+        mde_safetensor *to = &tensors[i % 2][counts[i % 2]++];
+        memset(to, 0, sizeof *to);
+        for (k = 0; k < p->count; k++) p->data[k] = strstr(name, "embed") || strstr(name, "norm") ? 1.0f : 0.0f;
+        for (k = 0; k < 8 && strstr(name, "lm_head"); k++) p->data[69999 * 8 + k] = 1;
+        to->name = name;
+        to->rank = p->rank;
+        memcpy(to->shape, p->shape, sizeof to->shape);
+        to->count = p->count;
+        to->data = p->data;
+        mde_text_format(list, "%s\"%s\": \"model-0000%d-of-00002.safetensors\"", i ? ", " : "", name, i % 2 + 1);
+    }
+    mde_text_add(list, "}}");
+    mde_safetensors_write(c, FOLDER "/published/model-00001-of-00002.safetensors", counts[0], tensors[0], 0, NULL);
+    mde_safetensors_write(c, FOLDER "/published/model-00002-of-00002.safetensors", counts[1], tensors[1], 0, NULL);
+    mde_text_write(list, FOLDER "/published/model.safetensors.index.json");
+    mde_text_add(t, "{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}, \"added_tokens\": ["
+                    "{\"id\": 70000, \"content\": \"<|end|>\"}], \"model\": {\"merges\": [], \"vocab\": {");
+    for (i = 0; i < 70000; i++) {
+        char character[5] = {0};
+        int printed = (i > 32 && i < 127) || (i > 160 && i < 256 && i != 173);
+        mde__utf8_write(character, (uint32_t)(printed ? i : i < 33 ? 256 + i : i == 173 ? 323 : 162 + i));
+        mde_text_add(t, i ? ", " : "");
+        if (i < 256) mde_text_add_json(t, character);
+        else mde_text_format(t, "\"w%d,\"", i);
+        mde_text_format(t, ": %d", i);
+    }
+    mde_text_add(t, "}}}");
+    mde_text_write(t, FOLDER "/published/tokenizer.json");
+    write_text(c, FOLDER "/published/config.json", "{\"model_type\": \"llama\", \"hidden_size\": 8, "
+               "\"intermediate_size\": 12, \"num_hidden_layers\": 2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"vocab_size\": "
+               "70001, \"max_position_embeddings\": 7, \"eos_token_id\": [70000, 3]}");
+    lm = mde_lm_open(c, FOLDER "/published");
+    CHECK_TEXT(mde_error(c), "");
+    CHECK(lm && mde_lm_describe(lm)->vocabulary == vocabulary);
+    memset(&g, 0, sizeof g);
+    g.prompt = "A<|end|>b";
+    g.tokens = 3;
+    g.temperature = MDE_ZERO;
+    text = mde_lm_generate(lm, &g);
+    CHECK(text && strcmp(text, "A<|end|>bw69999,w69999,w69999,") == 0);
+    ids = mde_lm_generated(lm, &count);
+    CHECK(count == 6 && ids[0] == 'A' && ids[1] == 70000 && ids[2] == 'b' && ids[3] == 69999 && ids[5] == 69999);
+    CHECK(lm && mde__is_end(lm->tokenizer, 3) && mde__is_end(lm->tokenizer, 70000) && !mde__is_end(lm->tokenizer, 0));
+    /* Written by the library and read again it is the same model with the same tokenizer. */
+    CHECK(mde_lm_write(lm, FOLDER "/published/own.safetensors") == MDE_OK);
+    mde_lm_free(lm);
+    lm = mde_lm_open(c, FOLDER "/published/own.safetensors");
+    text = mde_lm_generate(lm, &g);
+    CHECK(text && strcmp(text, "A<|end|>bw69999,w69999,w69999,") == 0);
+    /* A tokenizer that is not read is told of when it is needed. */
+    write_text(c, FOLDER "/published/tokenizer.json", "{\"model\": {\"type\": \"Unigram\"}}");
+    lm = mde_lm_open(c, FOLDER "/published");
+    CHECK(lm && mde_context_status(c) == MDE_OK && !mde_lm_generate(lm, &g));
+    CHECK_TEXT(mde_error(c), "published/tokenizer.json: model: Unigram");
+    mde_context_free(c);
+    remove(FOLDER "/published/own.safetensors");
+    remove(FOLDER "/published/own.tokenizer");
+    remove(FOLDER "/published/config.json");
+    remove(FOLDER "/published/tokenizer.json");
+    remove(FOLDER "/published/model-00001-of-00002.safetensors");
+    remove(FOLDER "/published/model-00002-of-00002.safetensors");
+    remove(FOLDER "/published/model.safetensors.index.json");
+    remove(FOLDER "/published");
+}
+
+/* What is written for other libraries describes the model: without the metadata it is the same one. */
+static void a_config_json_is_written_for_other_libraries(void)
+{
+    const uint16_t tokens[8] = {12, 3, 3, 0, 8, 11, 2, 6};
+    int which;
+    mde_context *c = mde_context_create(NULL);
+    size_t size;
+    char *text;
+    mde_make_folder(c, FOLDER "/written");
+    mde_context_free(c);
+    for (which = 0; which < forms; which++) {
+        mde_lm_desc d = form(which);
+        mde_lm *lm;
+        float expected[8], out[8];
+        c = mde_context_create(NULL);
+        lm = mde_lm_create(c, NULL, &d);
+        shake(lm, 5);
+        mde_lm_logprobs(lm, tokens, 8, expected);
+        remove(FOLDER "/written/config.json");
+        CHECK(mde_lm_write(lm, FOLDER "/written/model.safetensors") == MDE_OK);
+        CHECK(mde_is_file(FOLDER "/written/config.json") == (which < 3 || which > 5));
+        if (mde_is_file(FOLDER "/written/config.json")) {
+            mde_params_write(lm->params, FOLDER "/written/model.safetensors", 0, NULL);
+            lm = mde_lm_open(c, FOLDER "/written");
+            CHECK_TEXT(mde_error(c), "");
+            CHECK(lm && mde_lm_logprobs(lm, tokens, 8, out) == MDE_OK && memcmp(out + 1, expected + 1, 28) == 0);
+        }
+        mde_context_free(c);
+    }
+    /* Another program's stays. */
+    c = mde_context_create(NULL);
+    write_text(c, FOLDER "/written/config.json", "{\"mine\": 1}");
+    {
+        mde_lm_desc d = form(0);
+        mde_lm_write(mde_lm_create(c, NULL, &d), FOLDER "/written/model.safetensors");
+    }
+    text = (char *)mde_file_read(c, FOLDER "/written/config.json", 100, &size);
+    CHECK(text && strcmp(text, "{\"mine\": 1}") == 0);
+    remove(FOLDER "/written/config.json");
+    remove(FOLDER "/written/model.safetensors");
+    remove(FOLDER "/written");
+    mde_context_free(c);
+}
+
+/* Cases of other tools' users, where they are at hand: pairs of folders with the same weights and so the same text. */
+static void shared_cases_give_the_same_text(void)
+{
+    static const char *const pairs[2][2] = {
+        {"cases/weights/rope_parameters/old_form", "cases/weights/rope_parameters/v5_form"},
+        {"cases/weights/unneeded_tensor/gpt2", "cases/weights/unneeded_tensor/gpt2_masku8"}
+    };
+    static const char *const tokenizers[2] = {"cases/weights/rope_parameters/tok.bin",
+                                              "cases/weights/unneeded_tensor/tok.bin"};
+    int i, k;
+    for (i = 0; i < 2; i++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_tokenizer *t = mde_tokenizer_read(c, shared_path(tokenizers[i]));
+        const char *text[2] = {NULL, NULL};
+        for (k = 0; k < 2; k++) {
+            mde_lm *lm = mde_lm_open(c, shared_path(pairs[i][k]));
+            mde_generate_desc g;
+            memset(&g, 0, sizeof g);
+            g.prompt = "the and a";
+            g.tokens = 40;
+            g.temperature = MDE_ZERO;
+            mde_lm_set_tokenizer(lm, t);
+            text[k] = mde_lm_generate(lm, &g);
+        }
+        CHECK_TEXT(mde_error(c), "");
+        CHECK(text[0] && text[1] && strcmp(text[0], text[1]) == 0 && strlen(text[0]) > 20);
         mde_context_free(c);
     }
 }
@@ -737,7 +904,7 @@ static void invalid_descriptors_are_explained(void)
         {16, 4, 3, 0, 0, "heads 4 is not a multiple of kv_heads 3"},
         {-1, 1, 0, 0, 0, "width is -1; expected 1 to 65536"},
         {0, 0, 0, -5, 0, "context is -5"},
-        {0, 0, 0, 0, 70000, "vocabulary is 70000; expected 1 to 65536"}
+        {0, 0, 0, 0, 2000000, "vocabulary is 2000000; expected 1 to 1048576"}
     };
     size_t i;
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -1318,6 +1485,10 @@ int main(void)
     TEST(config_json_is_read_in_its_old_and_its_new_form);
     TEST(a_weight_without_a_use_is_named);
     TEST(a_small_file_never_makes_a_large_model);
+    TEST(a_published_folder_runs);
+    TEST(a_config_json_is_written_for_other_libraries);
+    if (mde_is_folder(shared_path("cases/weights"))) TEST(shared_cases_give_the_same_text);
+    else test_skip("shared_cases_give_the_same_text", "the cases are not there (MDEMIX_SHARED)");
     TEST(bad_published_files_are_named);
     TEST(invalid_descriptors_are_explained);
     TEST(training_learns_more_than_letter_frequencies);
@@ -1335,6 +1506,7 @@ int main(void)
     TEST(draws_follow_the_probabilities);
     TEST(a_written_model_opens_as_it_was);
     TEST(every_failed_allocation_is_survived);
+    remove(FOLDER "/config.json");
     remove(FOLDER);
     return test_end();
 }

@@ -315,6 +315,222 @@ static void a_published_tokenizer_gives_the_published_ids(void)
     remove(FOLDER "/d.bin");
 }
 
+/* ---- tokenizer.json ---- */
+
+/* The character that stands for a byte, written by the rule of GPT-2's own script: bytes that print as they are, the
+   others from U+0100 on in order. */
+static int prints(int byte)
+{
+    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+}
+
+static void add_mapped(mde_text *t, int byte)
+{
+    int code = byte, k;
+    char utf8[3] = {0, 0, 0};
+    if (!prints(byte)) {
+        for (code = 256, k = 0; k < byte; k++) code += !prints(k);
+    }
+    if (code < 128) utf8[0] = (char)code;
+    else utf8[0] = (char)(0xC0 | code >> 6), utf8[1] = (char)(0x80 | (code & 63));
+    if (code == '"' || code == '\\') mde_text_add(t, "\\");
+    mde_text_add(t, utf8);
+}
+
+/* Bytes are tokens 0 to 255; merges "a b" are 256 and on, each token once; the text `more` is put before the model. */
+static char *tokenizer_json(mde_context *c, int count, const char *const *merges, const char *more)
+{
+    mde_text *t = mde_text_create(c);
+    char *bytes;
+    int i, k;
+    mde_text_format(t, "{\"version\": \"1.0\", %s, ", more);
+    mde_text_add(t, "\"model\": {\"type\": \"BPE\", \"dropout\": null, \"vocab\": {");
+    for (i = 0; i < 256; i++) {
+        mde_text_add(t, i ? ", \"" : "\"");
+        add_mapped(t, i);
+        mde_text_format(t, "\": %d", i);
+    }
+    for (i = 0; i < count; i++) {
+        mde_text_add(t, ", \"");
+        for (k = 0; merges[i][k]; k++) {
+            char one[2] = {merges[i][k], 0};
+            if (one[0] != ' ') mde_text_add(t, one);
+        }
+        mde_text_format(t, "\": %d", 256 + i);
+    }
+    mde_text_add(t, "}, \"merges\": [");
+    for (i = 0; i < count; i++) mde_text_format(t, "%s\"%s\"", i ? ", " : "", merges[i]);
+    mde_text_add(t, "]}}");
+    bytes = mde__copy_text(c, t->bytes);
+    mde_text_free(t);
+    return bytes;
+}
+
+#define BYTE_LEVEL "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": "
+#define GPT2_STEPS "\"normalizer\": null, \"pre_tokenizer\": " BYTE_LEVEL "true}, " \
+    "\"decoder\": {\"type\": \"ByteLevel\"}"
+#define LLAMA_WORDS(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define SPLIT_STEPS(pattern) "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", " \
+    "\"pattern\": {\"Regex\": \"" pattern "\"}, \"behavior\": \"Isolated\", \"invert\": false}, " BYTE_LEVEL "false}]}"
+#define END_TOKEN "\"added_tokens\": [{\"id\": 270, \"content\": \"<|endoftext|>\", \"single_word\": false, " \
+    "\"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}, " \
+    "{\"id\": 271, \"content\": \"<|end\"}]"
+
+static mde_tokenizer *parse_tokenizer(mde_context *c, int count, const char *const *merges, const char *more)
+{
+    char *json = tokenizer_json(c, count, merges, more);
+    mde_tokenizer *t = mde__tokenizer_parse_json(c, "tokenizer.json", json, strlen(json));
+    mde_release(c, json);
+    return t;
+}
+
+static void check_ids(const mde_tokenizer *t, const char *text, size_t count, const int32_t *expected)
+{
+    size_t n = 0;
+    int32_t *ids = mde_tokenizer_encode(t, text, strlen(text), &n);
+    CHECK(n == count && ids && memcmp(ids, expected, count * sizeof *ids) == 0);
+    if (t) mde_release(t->context, ids);
+}
+
+static void tokenizer_json_merges_by_its_rules(void)
+{
+    /* "abc" is a token that only (ab, c) makes: behind (b, c) it is not reached by a and bc. */
+    static const char *const merges[] = {"b c", "a b", "ab c", "\xC4\xA0 t", "\xC4\xA0t h"};
+    static const int32_t abc[] = {'a', 256}, ab[] = {257, 'x'}, spaced[] = {'t', 'h', 260}, far[] = {'a', 270, 260};
+    static const int32_t nested[] = {271, '|', 'x'}, whole[] = {258};
+    mde_context *c = mde_context_create(NULL);
+    mde_tokenizer *t = parse_tokenizer(c, 5, merges, GPT2_STEPS ", " END_TOKEN), *read, *copy;
+    CHECK_TEXT(mde_error(c), "");
+    CHECK(mde_tokenizer_vocabulary(t) == 272);
+    check_ids(t, "abc", 2, abc);
+    check_ids(t, "abx", 2, ab);
+    check_ids(t, "th th", 3, spaced);
+    check_ids(t, "a<|endoftext|> th", 3, far);
+    check_ids(t, "<|end|x", 3, nested);
+    CHECK(round_trips(t, "the abc<|end of abc's\n\n  \xFF\x80 \xC3\xA9t\xC3\xA9 12345", 36));
+    CHECK(mde__separator(t) == 270 && mde__is_end(t, 270) && !mde__is_end(t, 0));
+    /* Written and copied it is the same. */
+    CHECK(mde_tokenizer_write(t, FOLDER "/e.tokenizer") == MDE_OK);
+    read = mde_tokenizer_read(c, FOLDER "/e.tokenizer");
+    copy = mde__tokenizer_copy(c, read);
+    check_ids(copy, "a<|endoftext|> th", 3, far);
+    mde_tokenizer_free(t);
+    mde_tokenizer_free(read);
+    mde_tokenizer_free(copy);
+    CHECK_TEXT(mde_error(c), "");
+    t = parse_tokenizer(c, 3, merges, SPLIT_STEPS(LLAMA_WORDS("\\\\p{N}{1,3}")) ", \"x\": 1");
+    check_ids(t, "abc", 2, abc);
+    t->json->whole = 1;             /* as "ignore_merges" has it */
+    check_ids(t, "abc", 1, whole);
+    mde_context_free(c);
+    remove(FOLDER "/e.tokenizer");
+}
+
+/* The words that the regular expressions give in an engine for them. */
+static void tokenizer_json_cuts_words_as_its_pattern_does(void)
+{
+    static const struct { const char *text, *gpt2, *llama, *qwen2; } cases[] = {
+        {"It's 12345 we'LL  see", "It|'s| 12345| we|'|LL| | see", "It|'s| |123|45| we|'LL| | see",
+         "It|'s| |1|2|3|4|5| we|'LL| | see"},
+        {"x  \n\n  y\n", "x|  \n\n | y|\n", "x|  \n\n| | y|\n", "x|  \n\n| | y|\n"},
+        {"a\xC2\xA0" "b \xE3\x80\x80" "c", "a|\xC2\xA0|b| |\xE3\x80\x80|c", "a|\xC2\xA0" "b| |\xE3\x80\x80" "c",
+         "a|\xC2\xA0" "b| |\xE3\x80\x80" "c"},
+        {"\xC3\xA9t\xC3\xA9 \xE6\x9D\xB1\xE4\xBA\xAC\xD9\xA3\xEF\xBC\x94",
+         "\xC3\xA9t\xC3\xA9| \xE6\x9D\xB1\xE4\xBA\xAC|\xD9\xA3\xEF\xBC\x94",
+         "\xC3\xA9t\xC3\xA9| \xE6\x9D\xB1\xE4\xBA\xAC|\xD9\xA3\xEF\xBC\x94",
+         "\xC3\xA9t\xC3\xA9| \xE6\x9D\xB1\xE4\xBA\xAC|\xD9\xA3|\xEF\xBC\x94"},
+        {"\t--> ok!\r\n\r\n  end  ", "\t|-->| ok|!|\r\n\r\n | end|  ", "\t|-->| ok|!\r\n\r\n| | end|  ",
+         "\t|-->| ok|!\r\n\r\n| | end|  "},
+        {"e\xCC\x81 don'T 'tis", "e|\xCC\x81| don|'|T| '|tis", "e|\xCC\x81| don|'T| '|tis",
+         "e|\xCC\x81| don|'T| '|tis"}
+    };
+    static const char *const digits_first = "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": ["
+        "{\"type\": \"Digits\", \"individual_digits\": true}, " BYTE_LEVEL "true}]}";
+    static const char *const merges[] = {"1 2", "\xC4\xA0 \xC4\xA0", "\xC4\xA0 1"};
+    static const int32_t digits[] = {'a', 257, '1', '2'};
+    mde_context *c = mde_context_create(NULL);
+    mde_tokenizer *t[3];
+    size_t i, start, end, at;
+    int which;
+    t[0] = parse_tokenizer(c, 0, NULL, GPT2_STEPS);
+    t[1] = parse_tokenizer(c, 0, NULL, SPLIT_STEPS(LLAMA_WORDS("\\\\p{N}{1,3}")));
+    t[2] = parse_tokenizer(c, 0, NULL, "\"normalizer\": {\"type\": \"NFC\"}, " SPLIT_STEPS(LLAMA_WORDS("\\\\p{N}")));
+    CHECK_TEXT(mde_error(c), "");
+    for (which = 0; which < 3 && t[which]; which++) {
+        for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+            const char *expected = which == 0 ? cases[i].gpt2 : which == 1 ? cases[i].llama : cases[i].qwen2;
+            size_t length = strlen(cases[i].text);
+            char found[100];
+            for (start = at = 0; start < length; start = end) {
+                end = mde__json_word_end(t[which]->json, cases[i].text, start, length);
+                if (start) found[at++] = '|';
+                memcpy(found + at, cases[i].text + start, end - start);
+                at += end - start;
+            }
+            found[at] = 0;
+            CHECK(strcmp(found, expected) == 0);
+            CHECK_TEXT(found, expected);
+        }
+    }
+    /* Text that NFC would change is an error, other text with marks is not. */
+    CHECK(mde_tokenizer_encode(t[2], "caf\xC3\xA9 \xE0\xA4\x95\xE0\xA5\x8D", 12, &at));
+    CHECK(!mde_tokenizer_encode(t[2], "cafe\xCC\x81", 6, &at));
+    CHECK_TEXT(mde_error(c), "U+0301");
+    mde_clear_error(c);
+    t[0] = parse_tokenizer(c, 3, merges, digits_first);
+    check_ids(t[0], "a  12", 4, digits);
+    mde_context_free(c);
+}
+
+static void other_tokenizer_json_is_refused_by_name(void)
+{
+    static const struct { const char *more, *error; } cases[] = {
+        {"\"normalizer\": {\"type\": \"Lowercase\"}, \"pre_tokenizer\": " BYTE_LEVEL "true}", "normalizer: Lowercase"},
+        {"\"pre_tokenizer\": null", "pre_tokenizer: "},
+        {"\"pre_tokenizer\": {\"type\": \"Metaspace\"}", "pre_tokenizer: Metaspace"},
+        {"\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true}", "add_prefix_space"},
+        {"\"pre_tokenizer\": " BYTE_LEVEL "false}", "without ByteLevel"},
+        {SPLIT_STEPS("\\\\p{L}+"), "Split at \\p{L}+"},
+        {GPT2_STEPS ", \"post_processor\": {\"type\": \"BertProcessing\"}", "post_processor: BertProcessing"},
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 300, \"content\": \"x\", \"lstrip\": true}]", "a token with lstrip"},
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": -1, \"content\": \"x\"}]", "without id and content"},
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 65, \"content\": \"x\"}]", "the tokens A and x have one number"}
+    };
+    static const char *const texts[][2] = {
+        {"{\"model\": {\"type\": \"Unigram\"}}", "model: Unigram"},
+        {"{\"model\": {\"type\": \"BPE\", \"byte_fallback\": true, \"vocab\": {}, \"merges\": []}}",
+         "model: byte_fallback"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "all of the 256 bytes"},
+        {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 1e9}, \"merges\": []}}", "the number of token a"},
+        {"{\"a\": 1}", "model without vocab"}, {"[]", "model without vocab"}
+    };
+    static const char *const outside[] = {"a b", "ab q"};
+    mde_context *c = mde_context_create(NULL);
+    char *json, *q;
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK(!parse_tokenizer(c, 0, NULL, cases[i].more));
+        CHECK_TEXT(mde_error(c), "tokenizer.json: ");
+        CHECK_TEXT(mde_error(c), cases[i].error);
+        mde_clear_error(c);
+    }
+    for (i = 0; i < sizeof texts / sizeof *texts; i++) {
+        CHECK(!mde__tokenizer_parse_json(c, "tokenizer.json", texts[i][0], strlen(texts[i][0])));
+        CHECK_TEXT(mde_error(c), texts[i][1]);
+        mde_clear_error(c);
+    }
+    json = tokenizer_json(c, 2, outside, GPT2_STEPS);
+    q = strstr(json, "\"ab q\"");
+    if (q) q[4] = 'z';              /* abz is no token */
+    CHECK(!mde__tokenizer_parse_json(c, "tokenizer.json", json, strlen(json)));
+    CHECK_TEXT(mde_error(c), "merge 1: expected two tokens of the vocabulary that make a third");
+    mde_clear_error(c);
+    mde_release(c, json);
+    CHECK(c->blocks == NULL || c->blocks == (mde__block *)(void *)((unsigned char *)c->first - MDE__ALIGNMENT));
+    mde_context_free(c);
+}
+
 /* ---- Corpus ---- */
 
 /* Lines "NAME 0000\n", one document each when `document` is the length of a line. */
@@ -499,6 +715,81 @@ static mde_corpus *three_domains(mde_context *c, int vocabulary)
     return corpus;
 }
 
+/* What is no text is named before anything is made of it. */
+static void what_is_no_text_is_named(void)
+{
+    static const struct { const char *bytes; size_t size; const char *error; } cases[] = {
+        {"\x1F\x8B\x08\0", 4, "is compressed (gzip)"}, {"\xFF\xFE" "a\0b\0", 6, "is UTF-16"},
+        {"\xFE\xFF\0a\0b", 6, "is UTF-16"}, {"a\0b\0c\0", 6, "byte 1 is zero"}, {"BZh91AY", 7, "is compressed (bzip2)"},
+        {"\x28\xB5\x2F\xFDxx", 6, "is compressed (zstd)"}, {"\xFD" "7zXZ\0", 6, "is compressed (xz)"},
+        {"PK\3\4xx", 6, "is a zip archive"}
+    };
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus_desc desc;
+    size_t i;
+    memset(&desc, 0, sizeof desc);
+    mde_make_folder(c, FOLDER "/odd");
+    write_file(c, FOLDER "/odd/good.txt", "some text\n");
+    desc.path = FOLDER "/odd";
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mde_file_write(c, FOLDER "/odd/bad.txt", cases[i].bytes, cases[i].size);
+        CHECK(!mde_corpus_open(c, &desc) && mde_context_status(c) == MDE_BAD_FILE);
+        CHECK_TEXT(mde_error(c), FOLDER "/odd/bad.txt: ");
+        CHECK_TEXT(mde_error(c), cases[i].error);
+        mde_clear_error(c);
+    }
+    remove(FOLDER "/odd/bad.txt");
+#ifndef _WIN32
+    CHECK(system("mkfifo " FOLDER "/odd/pipe") == 0);
+    CHECK(!mde_corpus_open(c, &desc));
+    CHECK_TEXT(mde_error(c), "pipe: is a device or a pipe");
+    mde_clear_error(c);
+    remove(FOLDER "/odd/pipe");
+    desc.path = "/dev/null";
+    CHECK(!mde_corpus_open(c, &desc));
+    CHECK_TEXT(mde_error(c), "/dev/null: is a device");
+#endif
+    remove(FOLDER "/odd/good.txt");
+    remove(FOLDER "/odd");
+    mde_context_free(c);
+}
+
+static void lines_of_json_are_documents(void)
+{
+    static const char *const wrong[][2] = {
+        {"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", "x.jsonl: document 2: expected an object with a \"text\""},
+        {"{\"text\": \"a\"}\n\n{\"text\": 1}", "x.jsonl: document 3: expected an object"},
+        {"{\"text\": \"a\"\n", "x.jsonl: document 1 line 1"}, {"{\"text\": \"a\\u0000\"}\n", "byte 1 is zero"}
+    };
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus_desc desc;
+    mde_corpus *corpus;
+    const uint16_t *tokens;
+    const int64_t *starts;
+    int64_t documents;
+    size_t count, i;
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/x.jsonl";
+    desc.document = 4;              /* lines are documents, however long */
+    desc.validation = desc.test = MDE_ZERO;
+    write_file(c, desc.path, "{\"text\": \"one\\ntwo \\u00e9\", \"id\": 7}\r\n\n"
+                             "{\"meta\": {\"a\": []}, \"text\": \"three\"}");
+    corpus = mde_corpus_open(c, &desc);
+    CHECK_TEXT(mde_error(c), "");
+    tokens = mde_corpus_tokens(corpus, MDE_TRAIN, 0, &count);
+    starts = mde_corpus_documents(corpus, MDE_TRAIN, 0, &documents);
+    CHECK(documents == 2 && starts && starts[1] == 11 && count == 17 && tokens[0] == 'o' && tokens[8] == 0xC3);
+    CHECK(count == 17 && tokens[10] == 0 && tokens[11] == 't' && strcmp(mde_corpus_name(corpus, 0), "x") == 0);
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        write_file(c, desc.path, wrong[i][0]);
+        CHECK(!mde_corpus_open(c, &desc));
+        CHECK_TEXT(mde_error(c), wrong[i][1]);
+        mde_clear_error(c);
+    }
+    remove(FOLDER "/x.jsonl");
+    mde_context_free(c);
+}
+
 static void a_corpus_can_learn_its_tokens(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -675,10 +966,15 @@ int main(void)
     TEST(damaged_tokenizer_files_are_refused);
     if (mde_is_file(shared_path("data/stories260K/tok512.bin"))) TEST(a_published_tokenizer_gives_the_published_ids);
     else test_skip("a_published_tokenizer_gives_the_published_ids", "stories260K is not there (MDEMIX_SHARED)");
+    TEST(tokenizer_json_merges_by_its_rules);
+    TEST(tokenizer_json_cuts_words_as_its_pattern_does);
+    TEST(other_tokenizer_json_is_refused_by_name);
     TEST(splits_are_disjoint_complete_and_interleaved);
     TEST(documents_are_cut_at_line_ends);
     TEST(max_bytes_takes_documents_from_all_over);
     TEST(a_folder_gives_domains_by_name);
+    TEST(what_is_no_text_is_named);
+    TEST(lines_of_json_are_documents);
     TEST(a_corpus_can_learn_its_tokens);
     TEST(sampler_counts_follow_the_mixture_within_one);
     TEST(the_jth_window_of_a_domain_does_not_depend_on_the_mixture);
