@@ -154,17 +154,22 @@ MDEDEF const mde_op *dagan_op_row(int index);
 
 typedef struct dagan_images dagan_images;
 typedef struct dagan_images_desc {
-    const char *path;       /* NULL: the drawn set. A file: IDX images (type 0x08 or 0x0B, [N, H, W]), or .npy of shape
-                               [N, H, W], [N, H, W, C] or [class, sample, H, W, C]. A folder: a class each folder that
-                               holds images (PGM, PPM; PNG, JPEG with stb_image.h), at any depth; without any image, its
-                               one IDX or .npy file. Numbers of .npy: in [0, 1], [0, 255], [0, 65535], or in [-1, 1] if
-                               one is negative. Files of .gz are not read */
-    const char *labels;     /* IDX or .npy labels [N], 8 or 16 bit or int; NULL: beside path, `images` replaced by
-                               `labels` and idx3-ubyte by idx1-ubyte or idx1-short. None: an error, but for 5-d */
+    const char *path;       /* NULL: the drawn set. A file: IDX images of any type, [N, H, W], or .npy, [N, H, W],
+                               [N, H, W, C] or [class, sample, H, W, C]. A folder: a class each folder that holds
+                               images (PBM, PGM, PPM; PNG, JPEG, BMP, GIF with stb_image.h), at any depth, where train/a
+                               and test/a are one class; without any image, its one IDX or .npy file. Files of .gz are
+                               not read */
+    const char *labels;     /* IDX or .npy labels [N], 8 or 16 bit or int; NULL: found by the name of path, in which
+                               `images` is replaced by `labels` and idx3-ubyte by idx1-ubyte or idx1-short. None: an
+                               error, but for 5-d */
+    double low, high;       /* the numbers of an array that are black and white. Both 0: bytes 0 to 255, bool 0 and 1,
+                               wider integers 0 to 255 or, if there are larger ones, to the largest; floats that lie, up
+                               to a thousandth, in [0, 1], [-1, 1] or [0, 255]; anything else is an error */
     int size;               /* height and width wanted, by area average; 0: as they are (a folder: 28) */
     int channels;           /* 1: grey, 3: colour; 0: as they are */
     int invert;             /* 1: dark ink on white paper becomes light on dark */
-    int classes, samples;   /* of the drawn set: 0: 200 and 20. Of a file: at most so many; 0: all */
+    int transpose;          /* 1: rows and columns change places, as EMNIST needs it */
+    int classes, samples;   /* of the drawn set: 0: 200 and 20. Of a file or folder: at most so many; 0: all */
     uint64_t seed;          /* of the drawn set */
 } dagan_images_desc;
 #ifndef MDE_NO_STDIO
@@ -193,6 +198,8 @@ MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index
 /* Name of a class: its folder, or "class 12" by its index in the file. */
 MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index);
 MDEDEF uint64_t dagan_images_hash(const dagan_images *set);                   /* of shapes and pixels: a fingerprint */
+/* How many images of a folder are of formats that are not read, and the path of the first. */
+MDEDEF int64_t dagan_images_left_out(const dagan_images *set, const char **first);
 
 /* Classic augmentation of one image: a random affine map, then noise. All zero: none. in and out must not overlap. */
 typedef struct dagan_augment_desc {
@@ -269,6 +276,8 @@ typedef struct dagan_train_desc {
     const char *checkpoint; /* file to continue from if it is there, written every checkpoint_steps and at the end, also
                                of a stopped run; NULL: none */
     int64_t checkpoint_steps;  /* 0: a twentieth of the steps */
+    int pairs;              /* further facts about the run, at most 16, kept in the checkpoint's metadata, that must be */
+    const char *const *metadata;    /* the same for it to be continued; [2 pairs]: name, value, .. */
     const char *grid;       /* PNG of fixed inputs, written again every grid_steps; NULL: none */
     const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
     int64_t grid_steps;     /* 0: as checkpoint_steps */
@@ -1852,6 +1861,7 @@ MDEDEF const mde_op *dagan_op_row(int index)
 
 #define DAGAN__MAX_SIDE 4096            /* of an image of a set */
 #define DAGAN__MAX_PICTURE ((size_t)1 << 26)    /* pixels of an image file before it is made smaller */
+#define DAGAN__MAX_PACKED 8192          /* pixels in a byte of a file: deflate and LZW make 1032 to 2730 bytes of one */
 #define DAGAN__MAX_DEPTH 8              /* folders within folders; more are a loop of links */
 
 typedef struct dagan__size { int height, width, channels; } dagan__size;
@@ -1891,6 +1901,8 @@ struct dagan_images {
     const float **images;               /* [count], class by class */
     float *pixels;                      /* NULL in a subset, as are the names */
     char *names;
+    int64_t left_out;                   /* images of a folder that are not read, and */
+    char *left_out_first;
 };
 
 /* ---- 5.1 Making, cutting, asking ---- */
@@ -1953,6 +1965,7 @@ MDEDEF void dagan_images_free(dagan_images *set)
     mde_release(c, (void *)set->images);
     mde_release(c, set->pixels);
     mde_release(c, set->names);
+    mde_release(c, set->left_out_first);
     mde_release(c, set);
 }
 
@@ -2242,6 +2255,12 @@ MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
         }
     }
     return hash;
+}
+
+MDEDEF int64_t dagan_images_left_out(const dagan_images *set, const char **first)
+{
+    if (first) *first = set && set->left_out_first ? set->left_out_first : "";
+    return set ? set->left_out : 0;
 }
 
 /* ---- 5.2 Drawn characters ---- */
@@ -2812,21 +2831,47 @@ static void dagan__resize(mde_context *c, const float *in, dagan__size from, flo
     for (i = 0; i < total; i++) out[i] = (float)(a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]);
 }
 
+/* An image as it is to be seen, by the numbers of EXIF: from 5 on rows and columns change places, then the rows are
+   mirrored for 3, 4, 6, 7, the columns for 2, 3, 7, 8. */
+static const float *dagan__oriented(mde_context *c, const float *in, dagan__size *size, int orientation)
+{
+    dagan__size from = *size;
+    int swap = orientation >= 5, y, x, k;
+    int mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+    int mirror_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+    float *out, *to;
+    if (orientation < 2 || orientation > 8) return in;
+    out = to = (float *)mde_scratch(c, dagan__size_floats(from), sizeof *out);
+    if (swap) *size = dagan__size_from(from.width, from.height, from.channels);
+    for (y = 0; out && y < size->height; y++) {
+        for (x = 0; x < size->width; x++) {
+            size_t row = (size_t)(swap ? x : y), column = (size_t)(swap ? y : x);
+            if (mirror_y) row = (size_t)from.height - 1 - row;
+            if (mirror_x) column = (size_t)from.width - 1 - column;
+            for (k = 0; k < from.channels; k++) {
+                *to++ = in[(row * (size_t)from.width + column) * (size_t)from.channels + (size_t)k];
+            }
+        }
+    }
+    return out;
+}
+
 /* An image of any size and channels becomes number `index` of a set. */
-static void dagan__images_put(dagan_images *set, int64_t index, const float *in, dagan__size size, int invert)
+static void dagan__images_put(dagan_images *set, int64_t index, const float *in, dagan__size size,
+                              const dagan_images_desc *desc)
 {
     mde_context *c = set->context;
     size_t pixels = (size_t)size.height * (size_t)size.width, total = dagan__size_floats(set->size), i;
     float *out = dagan__images_at(set, index);
     mde_mark mark = mde_arena_mark(c);
-    if (size.channels != set->size.channels) {
+    if (desc->transpose) in = dagan__oriented(c, in, &size, 5);
+    if (in && size.channels != set->size.channels) {
         float *converted = (float *)mde_scratch(c, pixels, (size_t)set->size.channels * sizeof *converted);
-        if (!converted) return;
-        dagan__convert_channels(in, pixels, size.channels, set->size.channels, converted);
+        if (converted) dagan__convert_channels(in, pixels, size.channels, set->size.channels, converted);
         in = converted;
     }
-    dagan__resize(c, in, size, out, set->size);
-    for (i = 0; invert && i < total; i++) out[i] = -out[i];
+    if (in) dagan__resize(c, in, size, out, set->size);
+    for (i = 0; desc->invert && i < total; i++) out[i] = -out[i];
     mde_arena_rewind(c, mark);
 }
 
@@ -2859,13 +2904,15 @@ static int dagan__is_npy(const unsigned char *bytes, size_t size)
 
 /* What an IDX file holds: big-endian numbers behind a header of 4 + 4 rank bytes. */
 typedef struct dagan__idx {
-    int type, bytes, rank;              /* type 0x08: unsigned byte, 0x0B: 16 bits, 0x0C: 32 bits */
+    int type, bytes, rank;              /* 0x08, 0x09: bytes without and with sign; 0x0B, 0x0C: 16 and 32 bits; 0x0D,
+                                           0x0E: float and double */
     int64_t shape[4];
     const unsigned char *data;
 } dagan__idx;
 
 static int dagan__idx_parse(mde_context *c, const char *name, const unsigned char *bytes, size_t size, dagan__idx *out)
 {
+    static const int sizes[7] = { 1, 1, 0, 2, 4, 4, 8 };
     size_t total = 1, header;           /* total: numbers, at most one more than the file has bytes */
     int k;
     memset(out, 0, sizeof *out);
@@ -2874,9 +2921,9 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
     }
     out->type = bytes[2];
     out->rank = bytes[3];
-    out->bytes = out->type == 0x08 ? 1 : out->type == 0x0B ? 2 : out->type == 0x0C ? 4 : 0;
-    if (out->bytes == 0) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x0B or "
-                                          "0x0C", name, (unsigned)out->type);
+    if (out->type >= 0x08 && out->type <= 0x0E) out->bytes = sizes[out->type - 0x08];
+    if (out->bytes == 0) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX numbers of type 0x%02X; expected 0x08, 0x09, 0x0B "
+                                          "to 0x0E", name, (unsigned)out->type);
     if (out->rank < 1 || out->rank > 4) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX array of %d dimensions; expected 1 "
                                                          "to 4", name, out->rank);
     header = 4 + 4 * (size_t)out->rank;
@@ -2896,24 +2943,34 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
     return 1;
 }
 
-static int64_t dagan__idx_number(const dagan__idx *x, size_t index)
+static double dagan__idx_number(const dagan__idx *x, size_t index)
 {
     const unsigned char *p = x->data + index * (size_t)x->bytes;
-    uint32_t bits;
-    if (x->bytes == 1) return p[0];
-    if (x->bytes == 2) {
-        bits = (uint32_t)p[0] << 8 | p[1];
-        return (int64_t)bits - (bits >> 15 ? INT64_C(1) << 16 : 0);
+    uint64_t bits = 0, sign = (uint64_t)1 << (8 * x->bytes - 1);
+    uint32_t half;
+    float single;
+    double number;
+    int k;
+    for (k = 0; k < x->bytes; k++) bits = bits << 8 | p[k];
+    if (x->type == 0x0E) {
+        memcpy(&number, &bits, sizeof number);
+        return number;
     }
-    bits = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-    return (int64_t)bits - (bits >> 31 ? INT64_C(1) << 32 : 0);
+    if (x->type == 0x0D) {
+        half = (uint32_t)bits;
+        memcpy(&single, &half, sizeof single);
+        return (double)single;
+    }
+    number = (double)bits;
+    return x->type != 0x08 && (bits & sign) ? number - 2.0 * (double)sign : number;
 }
 
-/* Images of a file, one after the other; pixel = scale value + shift is in [-1, 1]. */
+/* Images of a file, one after the other; pixel = scale value + shift, clipped to [-1, 1]. */
 typedef struct dagan__source {
     int64_t count, each;                /* each: images a class, of a 5-d array; 0: labels tell */
     dagan__size size;
     double scale, shift;
+    char type;                          /* of the numbers: b (bool), c (byte), i (other integers), f (floats) */
     unsigned char *bytes;               /* of the file, or */
     dagan__idx idx;
     mde_array *array;
@@ -2938,87 +2995,85 @@ static int dagan__source_shape(mde_context *c, const char *name, int rank, const
     return 1;
 }
 
-/* The range of the values tells their unit, because a .npy file does not. */
-static int dagan__source_scale(mde_context *c, const char *name, double low, double high, dagan__source *s)
-{
-    double unit = high <= 1 ? 1 : high <= 255 ? 255 : 65535;
-    if (low >= 0 && high <= unit) {
-        s->scale = 2 / unit;
-        s->shift = -1;
-    } else if (low >= -1 && high <= 1) {
-        s->scale = 1;
-        s->shift = 0;
-    } else {
-        mde_fail(c, MDE_BAD_FILE, "%s: values from %g to %g; expected [0, 1], [0, 255], [0, 65535] or [-1, 1]", name,
-                 low, high);
-        return 0;
-    }
-    return 1;
-}
-
-static int dagan__source_npy(mde_context *c, const char *name, size_t size, dagan__source *s)
-{
-    double low = DBL_MAX, high = -DBL_MAX;
-    size_t i;
-    s->array = mde_npy_parse(c, name, s->bytes, size, 0);
-    mde_release(c, s->bytes);
-    s->bytes = NULL;
-    if (!s->array || !dagan__source_shape(c, name, s->array->rank, s->array->shape, s)) return 0;
-    for (i = 0; i < s->array->count; i++) {
-        double value = (double)s->array->f32[i];
-        if (!(value - value == 0)) return !mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i,
-                                                    value == value ? "infinite" : "not a number");
-        if (value < low) low = value;
-        if (value > high) high = value;
-    }
-    return dagan__source_scale(c, name, low, high, s);
-}
-
-static int dagan__source_idx(mde_context *c, const char *name, size_t size, dagan__source *s)
-{
-    size_t total, i;
-    int64_t high = 0;
-    if (!dagan__idx_parse(c, name, s->bytes, size, &s->idx)) return 0;
-    if (s->idx.type == 0x0C) return !mde_fail(c, MDE_BAD_FILE, "%s: IDX images of type 0x0C; expected 0x08 or 0x0B",
-                                              name);
-    if (!dagan__source_shape(c, name, s->idx.rank, s->idx.shape, s)) return 0;
-    s->shift = -1;
-    s->scale = 2.0 / 255.0;
-    if (s->idx.bytes == 1) return 1;
-    total = (size_t)s->count * dagan__size_floats(s->size);
-    for (i = 0; i < total; i++) {
-        int64_t value = dagan__idx_number(&s->idx, i);
-        if (value < 0) return !mde_fail(c, MDE_BAD_FILE, "%s: pixel %zu is %lld; expected 0 or more", name, i,
-                                        (long long)value);
-        if (value > high) high = value;
-    }
-    if (high > 255) s->scale = 2.0 / 32767.0;
-    return 1;
-}
-
 static void dagan__source_close(mde_context *c, dagan__source *s)
 {
     mde_release(c, s->bytes);
     mde_array_free(c, s->array);
 }
 
-static int dagan__source_open(mde_context *c, const char *path, dagan__source *s)
+static double dagan__source_number(const dagan__source *s, size_t index)
+{
+    return s->array ? (double)s->array->f32[index] : dagan__idx_number(&s->idx, index);
+}
+
+/* What is black and what is white: as the descriptor says, by the type, or by the values, which may go beyond by a
+   thousandth. Floats of a dark [0, 255] could be a wrong [0, 1], so there has to be one of 16 or more. */
+static int dagan__source_range(mde_context *c, const char *name, const dagan_images_desc *desc, dagan__source *s)
+{
+    size_t total = (size_t)s->count * dagan__size_floats(s->size), i;
+    double low = DBL_MAX, high = -DBL_MAX, black = desc->low, white = desc->high, beyond;
+    int given = black != 0 || white != 0;
+    for (i = 0; i < total && (given || s->type != 'c'); i++) {
+        double value = dagan__source_number(s, i);
+        if (!(value - value == 0)) return !mde_fail(c, MDE_NOT_FINITE, "%s: value %zu is %s", name, i,
+                                                    value == value ? "infinite" : "not a number");
+        if (value < low) low = value;
+        if (value > high) high = value;
+    }
+    if (!given) {
+        white = s->type == 'c' || high >= 16 ? 255 : 1;
+        if (s->type == 'i' && high > 1) white = high <= 255 ? 255 : high;
+        if (s->type == 'f' && low < -0.001 && low >= -1.002 && high <= 1.002) black = -1;
+        if (s->type == 'c') low = high = 0;
+    }
+    beyond = 0.001 * (white - black);
+    if (!(beyond > 0 && low >= black - beyond && high <= white + beyond)) {
+        return !mde_fail(c, MDE_BAD_FILE, "%s: values from %g to %g; expected %g to %g. Say with desc.low and "
+                         "desc.high (--range LOW,HIGH) which numbers are black and white", name, low, high, black,
+                         white);
+    }
+    s->scale = 2 / (white - black);
+    s->shift = -1 - black * s->scale;
+    return 1;
+}
+
+/* The kind of the numbers of a .npy file that has been parsed without error. */
+static char dagan__npy_type(const unsigned char *bytes)
+{
+    const char *at = strstr((const char *)bytes + 10, "descr");
+    at = at ? strchr(at, ':') : NULL;
+    while (at && *at && !(*at >= 'a' && *at <= 'z')) at++;
+    if (!at || *at == 'f' || *at == 0) return 'f';
+    return *at == 'b' ? 'b' : *at == 'u' && at[1] == '1' ? 'c' : 'i';
+}
+
+static int dagan__source_open(mde_context *c, const char *path, const dagan_images_desc *desc, dagan__source *s)
 {
     size_t size;
+    int good;
     memset(s, 0, sizeof *s);
     s->bytes = dagan__file(c, path, &size);
     if (!s->bytes) return 0;
-    return dagan__is_npy(s->bytes, size) ? dagan__source_npy(c, path, size, s) : dagan__source_idx(c, path, size, s);
+    if (dagan__is_npy(s->bytes, size)) {
+        s->array = mde_npy_parse(c, path, s->bytes, size, 0);
+        if (s->array) s->type = dagan__npy_type(s->bytes);
+        mde_release(c, s->bytes);
+        s->bytes = NULL;
+        good = s->array && dagan__source_shape(c, path, s->array->rank, s->array->shape, s);
+    } else {
+        good = dagan__idx_parse(c, path, s->bytes, size, &s->idx) &&
+               dagan__source_shape(c, path, s->idx.rank, s->idx.shape, s);
+        s->type = s->idx.type == 0x08 ? 'c' : s->idx.type < 0x0D ? 'i' : 'f';
+    }
+    return good && dagan__source_range(c, path, desc, s);
 }
 
 static void dagan__source_get(const dagan__source *s, int64_t index, float *out)
 {
     size_t size = dagan__size_floats(s->size), from = (size_t)index * size, k;
     for (k = 0; k < size; k++) {
-        double value = s->array ? (double)s->array->f32[from + k]
-                                : s->idx.bytes == 1 ? (double)s->idx.data[from + k]
-                                                    : (double)dagan__idx_number(&s->idx, from + k);
-        out[k] = (float)(value * s->scale + s->shift);
+        double value = dagan__source_number(s, from + k) * s->scale + s->shift;
+        out[k] = (float)(value > 1 ? 1 : value < -1 ? -1 : value);
     }
 }
 
@@ -3043,7 +3098,7 @@ static int dagan__read_labels(mde_context *c, const char *path, int64_t count, i
             mde_fail(c, MDE_BAD_SHAPE, "%s: %lld labels for %lld images", path, (long long)found, (long long)count);
         }
         for (i = 0; mde_context_status(c) == MDE_OK && i < count; i++) {
-            double value = array ? array->f64[i] : (double)dagan__idx_number(&idx, (size_t)i);
+            double value = array ? array->f64[i] : dagan__idx_number(&idx, (size_t)i);
             if (value >= 0 && value <= INT_MAX && floor(value) == value) label[i] = (int)value;
             else mde_fail(c, MDE_BAD_FILE, "%s: label %g of image %lld; expected a whole number of 0 or more", path,
                           value, (long long)i);
@@ -3119,10 +3174,11 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
     dagan_images *set = NULL;
     mde_mark mark = mde_arena_mark(c);
     int64_t *order, i;
-    if (dagan__source_open(c, path, &s)) {
+    if (dagan__source_open(c, path, desc, &s)) {
         int *label = (int *)mde_scratch(c, (size_t)s.count, sizeof *label), good = label != NULL;
         float *image = (float *)mde_scratch(c, dagan__size_floats(s.size), sizeof *image);
         dagan__size size = s.size;
+        if (desc->transpose) size = dagan__size_from(size.width, size.height, size.channels);
         if (desc->size) size.height = size.width = desc->size;
         if (desc->channels) size.channels = desc->channels;
         if (good && s.each && !desc->labels) {
@@ -3136,7 +3192,7 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
         }
         for (i = 0; set && i < set->count; i++) {
             dagan__source_get(&s, order[i], image);
-            dagan__images_put(set, i, image, s.size, desc->invert);
+            dagan__images_put(set, i, image, s.size, desc);
         }
     }
     dagan__source_close(c, &s);
@@ -3149,12 +3205,16 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
 typedef struct dagan__picture { dagan__size size; float *pixels; } dagan__picture;     /* in the arena */
 
 static int dagan__picture_new(mde_context *c, const char *path, int64_t height, int64_t width, int channels,
-                              dagan__picture *out)
+                              size_t file_size, dagan__picture *out)
 {
     if (height < 1 || width < 1 || height > INT_MAX / 4 || width > INT_MAX / 4 ||
         (uint64_t)height * (uint64_t)width > DAGAN__MAX_PICTURE) {
         return !mde_fail(c, MDE_BAD_FILE, "%s: an image of %lld x %lld pixels; expected at least one and at most 2^26",
                          path, (long long)height, (long long)width);
+    }
+    if ((uint64_t)height * (uint64_t)width / DAGAN__MAX_PACKED > file_size) {
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %zu bytes cannot hold the %lld x %lld pixels that it claims", path,
+                         file_size, (long long)height, (long long)width);
     }
     out->size = dagan__size_from((int)height, (int)width, channels);
     out->pixels = (float *)mde_scratch(c, dagan__size_floats(out->size), sizeof *out->pixels);
@@ -3177,66 +3237,167 @@ static int64_t dagan__pnm_number(const unsigned char *bytes, size_t size, size_t
     return value;
 }
 
+/* PBM, PGM, PPM (P1 to P6). In PBM 1 is black, a plain digit needs no blank after it, and rows end at whole bytes. */
 static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
                            dagan__picture *out)
 {
-    int plain = bytes[1] <= '3', channels = bytes[1] == '2' || bytes[1] == '5' ? 1 : 3;
-    size_t at = 2, total, i, wide;
+    int kind = (bytes[1] - '1') % 3, plain = bytes[1] <= '3', bitmap = kind == 0;
+    size_t at = 2, total, i, wide, row;
     int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
-    int64_t maximum = dagan__pnm_number(bytes, size, &at), value;
+    int64_t maximum = bitmap ? 1 : dagan__pnm_number(bytes, size, &at), value;
     if (width < 0 || height < 0 || maximum < 1 || maximum > 65535 || at == size) {
-        return !mde_fail(c, MDE_BAD_FILE, "%s: a PGM or PPM header of width %lld, height %lld and largest value %lld; "
+        return !mde_fail(c, MDE_BAD_FILE, "%s: a PBM, PGM or PPM header of width %lld, height %lld, largest value %lld; "
                          "expected numbers, the last from 1 to 65535", path, (long long)width, (long long)height,
                          (long long)maximum);
     }
     if (!plain) at++;                           /* one white space, then the pixels */
     wide = maximum > 255 ? 2 : 1;
-    total = size - at;                          /* a pixel has at least a byte, plain or not */
-    if (width > 0 && height > 0 && (uint64_t)height <= total && (uint64_t)width <= total / (uint64_t)height) {
-        total = (size_t)width * (size_t)height * (size_t)channels;
-    } else if (width > 0 && height > 0) {
-        total = SIZE_MAX;
-    }
-    if (total == SIZE_MAX || (plain ? (size - at + 1) / 2 < total : (size - at) / wide < total)) {
+    row = bitmap && !plain ? ((size_t)width + 7) / 8 : (size_t)width * (kind == 2 ? 3 : 1);   /* numbers, or bytes */
+    total = plain && !bitmap ? (size - at + 1) / 2 : (size - at) / wide;        /* as many can there be */
+    if (height > 0 && row > total / (size_t)height) {
         return !mde_fail(c, MDE_BAD_FILE, "%s: ends before its %lld x %lld pixels do", path, (long long)width,
                          (long long)height);
     }
-    if (!dagan__picture_new(c, path, height, width, channels, out)) return 0;
+    if (!dagan__picture_new(c, path, height, width, kind == 2 ? 3 : 1, size, out)) return 0;
+    total = dagan__size_floats(out->size);
     for (i = 0; i < total; i++) {
-        if (plain) value = dagan__pnm_number(bytes, size, &at);
-        else if (wide == 1) value = bytes[at + i];
-        else value = bytes[at + 2 * i] << 8 | bytes[at + 2 * i + 1];
-        if (value < 0 || value > maximum) {
-            return !mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i, value < 0 ? "missing or no "
-                             "number" : "more than the largest that the header allows");
+        if (bitmap && plain) {
+            while (at < size && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
+            value = at < size ? bytes[at++] - '0' : -1;
+        } else if (bitmap) {
+            size_t x = i % (size_t)width;
+            value = bytes[at + i / (size_t)width * row + x / 8] >> (7 - x % 8) & 1;
+        } else if (plain) {
+            value = dagan__pnm_number(bytes, size, &at);
+        } else {
+            value = wide == 1 ? bytes[at + i] : bytes[at + 2 * i] << 8 | bytes[at + 2 * i + 1];
         }
-        out->pixels[i] = (float)(2.0 * (double)value / (double)maximum - 1.0);
+        if (value < 0 || value > maximum) {
+            return !mde_fail(c, MDE_BAD_FILE, "%s: value %zu is %s", path, i,
+                             value < 0 ? "missing or no number" : "more than the largest that the header allows");
+        }
+        out->pixels[i] = (float)(2.0 * (double)(bitmap ? 1 - value : value) / (double)maximum - 1.0);
     }
     return 1;
 }
 
+/* ---- 5.7 Pictures by stb_image.h ---- */
+
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* PNG, JPEG. Where there is alpha, the image lies on white paper. */
+
+static uint32_t dagan__big(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* The orientation that a TIFF header with its first directory tells, as EXIF data do; 1 if none. */
+static int dagan__tiff_orientation(const unsigned char *p, size_t size)
+{
+    int little = size > 0 && p[0] == 'I', high = !little;
+    size_t at, count;
+    if (size < 14) return 1;
+    at = little ? (size_t)p[4] | (size_t)p[5] << 8 : (size_t)p[6] << 8 | p[7];      /* directories lie near */
+    if (at > size - 2) return 1;
+    for (count = (size_t)(p[at + (size_t)little] << 8 | p[at + (size_t)high]), at += 2; count > 0; count--, at += 12) {
+        if (at + 12 > size) return 1;
+        if ((p[at + (size_t)little] << 8 | p[at + (size_t)high]) == 0x0112) return p[at + 8 + (size_t)high];
+    }
+    return 1;
+}
+
+/* The orientation in the first EXIF segment of a JPEG file. */
+static int dagan__jpeg_orientation(const unsigned char *bytes, size_t size)
+{
+    size_t at = 2;
+    while (at + 10 < size && bytes[at] == 0xFF && bytes[at + 1] != 0xDA) {
+        size_t length = (size_t)bytes[at + 2] << 8 | bytes[at + 3];
+        if (length < 2 || length > size - at - 2) break;
+        if (bytes[at + 1] == 0xE1 && length > 8 && memcmp(bytes + at + 4, "Exif\0", 6) == 0) {
+            return dagan__tiff_orientation(bytes + at + 10, length - 8);
+        }
+        at += 2 + length;
+    }
+    return 1;
+}
+
+/* Goes through the chunks of a PNG file: 0 and an error if one is damaged. *palette: where the palette stands if it has
+   fewer colours than its indices can name. */
+static int dagan__png_check(mde_context *c, const char *path, const unsigned char *bytes, size_t size, size_t *palette,
+                            int *orientation)
+{
+    size_t at = 8, i;
+    int k;
+    while (at + 12 <= size && dagan__big(bytes + at) <= size - at - 12) {
+        size_t length = dagan__big(bytes + at);
+        uint32_t crc = 0xFFFFFFFFu;
+        for (i = at + 4; i < at + 8 + length; i++) {
+            crc ^= bytes[i];
+            for (k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+        }
+        if (~crc != dagan__big(bytes + at + 8 + length)) {
+            return !mde_fail(c, MDE_BAD_FILE, "%s: is damaged: the checksum of the chunk at byte %zu is wrong", path, at);
+        }
+        if (memcmp(bytes + at + 4, "eXIf", 4) == 0) *orientation = dagan__tiff_orientation(bytes + at + 8, length);
+        if (memcmp(bytes + at + 4, "PLTE", 4) == 0 && bytes[25] == 3 && length / 3 < (size_t)1 << bytes[24] % 16) {
+            *palette = at;
+        }
+        if (memcmp(bytes + at + 4, "IEND", 4) == 0) return 1;
+        at += 12 + length;
+    }
+    return !mde_fail(c, MDE_BAD_FILE, "%s: is damaged: it ends within a chunk", path);
+}
+
+/* An index beyond the palette would be read as whatever stands behind it in memory: so the palette is filled up, once
+   with zeros and once with others, and the picture must not depend on it. */
+static int dagan__palette_suffices(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
+                                   size_t palette, const stbi_uc *data, size_t total)
+{
+    size_t old = dagan__big(bytes + palette), full = 768, tail = size - palette - 8 - old;
+    unsigned char *copy = (unsigned char *)mde_scratch(c, size + full, 1);
+    int differ = 0, fill, width, height, channels;
+    if (!copy) return 0;
+    memcpy(copy, bytes, palette + 8 + old);
+    copy[palette + 2] = 3;                      /* 768 bytes */
+    copy[palette + 3] = 0;
+    memcpy(copy + palette + 8 + full, bytes + palette + 8 + old, tail);
+    for (fill = 0; fill < 2 && !differ; fill++) {
+        stbi_uc *again;
+        memset(copy + palette + 8 + old, fill ? 255 : 0, full - old);
+        again = stbi_load_from_memory(copy, (int)(size + full - old), &width, &height, &channels, 0);
+        differ = !again || memcmp(again, data, total) != 0;
+        stbi_image_free(again);
+    }
+    return !differ || !mde_fail(c, MDE_BAD_FILE, "%s: is damaged: a pixel names a colour beyond its palette of %zu",
+                                path, old / 3);
+}
+
+/* PNG, JPEG, BMP, GIF. Where there is alpha, the image lies on white paper. */
 static int dagan__read_stb(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
                            dagan__picture *out)
 {
-    int width = 0, height = 0, channels = 0, good = 0, k, colours;
-    size_t i, pixels;
+    int width = 0, height = 0, channels = 0, k, colours, orientation = 1;
+    int png = size >= 33 && memcmp(bytes, "\x89PNG\r\n\x1A\n", 8) == 0;
+    size_t i, pixels, palette = 0;
     stbi_uc *data = NULL;
     const char *reason;
-    if (size <= INT_MAX && stbi_info_from_memory(bytes, (int)size, &width, &height, &channels)) {
-        good = dagan__picture_new(c, path, height, width, channels <= 2 ? 1 : 3, out);
-        if (good) data = stbi_load_from_memory(bytes, (int)size, &width, &height, &channels, 0);
+    if (size >= 2 && bytes[0] == 0xFF && bytes[1] == 0xD8) orientation = dagan__jpeg_orientation(bytes, size);
+    if (png && !dagan__png_check(c, path, bytes, size, &palette, &orientation)) return 0;
+    if (size <= INT_MAX - 768 && stbi_info_from_memory(bytes, (int)size, &width, &height, &channels) &&
+        dagan__picture_new(c, path, height, width, channels <= 2 ? 1 : 3, size, out)) {
+        data = stbi_load_from_memory(bytes, (int)size, &width, &height, &channels, 0);
     }
     if (mde_context_status(c) != MDE_OK) return 0;
     if (!data || width != out->size.width || height != out->size.height ||
         (channels <= 2 ? 1 : 3) != out->size.channels) {
         reason = stbi_failure_reason();
         mde_fail(c, MDE_BAD_FILE, "%s: cannot be read as an image: %s", path, reason ? reason : "it is damaged");
+    }
+    pixels = (size_t)width * (size_t)height;
+    if (palette && data) dagan__palette_suffices(c, path, bytes, size, palette, data, pixels * (size_t)channels);
+    if (mde_context_status(c) != MDE_OK) {
         stbi_image_free(data);
         return 0;
     }
-    pixels = (size_t)width * (size_t)height;
     colours = out->size.channels;
     for (i = 0; i < pixels; i++) {
         const stbi_uc *p = data + i * (size_t)channels;
@@ -3246,8 +3407,10 @@ static int dagan__read_stb(mde_context *c, const char *path, const unsigned char
         }
     }
     stbi_image_free(data);
-    return 1;
+    out->pixels = (float *)dagan__oriented(c, out->pixels, &out->size, orientation);
+    return out->pixels != NULL;
 }
+
 #endif
 
 static int dagan__read_picture(mde_context *c, const char *path, dagan__picture *out)
@@ -3256,14 +3419,14 @@ static int dagan__read_picture(mde_context *c, const char *path, dagan__picture 
     unsigned char *bytes = dagan__file(c, path, &size);
     int good = 0;
     if (!bytes) return 0;
-    if (size >= 2 && bytes[0] == 'P' && (bytes[1] == '2' || bytes[1] == '3' || bytes[1] == '5' || bytes[1] == '6')) {
+    if (size >= 2 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6') {
         good = dagan__read_pnm(c, path, bytes, size, out);
     } else {
 #ifdef STBI_INCLUDE_STB_IMAGE_H
         good = dagan__read_stb(c, path, bytes, size, out);
 #else
-        mde_fail(c, MDE_BAD_FILE, "%s: is neither PGM nor PPM; for PNG and JPEG include stb_image.h before dagan.h",
-                 path);
+        mde_fail(c, MDE_BAD_FILE, "%s: is neither PBM, PGM nor PPM; for PNG, JPEG, BMP and GIF include stb_image.h "
+                 "before dagan.h", path);
 #endif
     }
     mde_release(c, bytes);
@@ -3283,10 +3446,19 @@ static int dagan__ends_in(const char *name, const char *ending)
     return 1;
 }
 
-static int dagan__is_picture(const char *name)
+enum { DAGAN__NO_PICTURE, DAGAN__PICTURE, DAGAN__OTHER_PICTURE };   /* the last: of a format that is not read */
+
+static int dagan__picture_kind(const char *name)
 {
-    return dagan__ends_in(name, ".pgm") || dagan__ends_in(name, ".ppm") || dagan__ends_in(name, ".pnm") ||
-           dagan__ends_in(name, ".png") || dagan__ends_in(name, ".jpg") || dagan__ends_in(name, ".jpeg");
+    static const char *const endings[] = { ".pbm", ".pgm", ".ppm", ".pnm", ".png", ".jpg", ".jpeg", ".bmp", ".gif",
+                                           ".tif", ".tiff", ".webp", ".jp2", ".jxl", ".heic", ".heif", ".avif", ".svg",
+                                           ".tga" };
+    enum { READ = 9 };
+    size_t k;
+    for (k = 0; k < sizeof endings / sizeof *endings; k++) {
+        if (dagan__ends_in(name, endings[k])) return k < READ ? DAGAN__PICTURE : DAGAN__OTHER_PICTURE;
+    }
+    return DAGAN__NO_PICTURE;
 }
 
 /* Images of a folder as they are met, a list in the arena; name: of the class. */
@@ -3297,7 +3469,8 @@ typedef struct dagan__walk {
     const char *root;                   /* name of the outermost folder, */
     size_t skip;                        /* whose path and slash are that long */
     dagan__entry *first, **last;
-    int64_t count;
+    int64_t count, left_out;            /* left_out: of formats that are not read, */
+    const char *left_out_first;         /* the path of one */
 } dagan__walk;
 
 /* A grey set that meets its first colour image becomes a colour one. */
@@ -3330,9 +3503,11 @@ static void dagan__walk_folder(dagan__walk *w, const char *path, int depth)
         for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
             dagan__entry *entry;
             char *full;
-            if (dagan__is_picture(names.items[i]) == folders) continue;
+            int kind = dagan__picture_kind(names.items[i]);
+            if ((kind == DAGAN__PICTURE) == folders) continue;
             full = dagan__join(c, path, strlen(path), names.items[i]);
             if (full && folders && mde_is_folder(full)) dagan__walk_folder(w, full, depth + 1);
+            else if (full && kind == DAGAN__OTHER_PICTURE && w->left_out++ == 0) w->left_out_first = full;
             if (!full || folders) continue;
             entry = (dagan__entry *)mde_scratch(c, 1, sizeof *entry);
             if (!entry) break;
@@ -3438,9 +3613,15 @@ static dagan_images *dagan__walk_read(const dagan__walk *w, const dagan_images_d
         picture.pixels = NULL;
         if (dagan__read_picture(c, paths[order[i]], &picture)) {
             if (desc->channels == 0 && picture.size.channels > set->size.channels) dagan__images_colour(set);
-            if (mde_context_status(c) == MDE_OK) dagan__images_put(set, i, picture.pixels, picture.size, desc->invert);
+            if (mde_context_status(c) == MDE_OK) dagan__images_put(set, i, picture.pixels, picture.size, desc);
         }
         mde_arena_rewind(c, mark);
+    }
+    if (set && w->left_out) {
+        size_t length = strlen(w->left_out_first);
+        set->left_out = w->left_out;
+        set->left_out_first = (char *)mde_alloc(c, length + 1, 1);
+        if (set->left_out_first) memcpy(set->left_out_first, w->left_out_first, length);
     }
     if (mde_context_status(c) == MDE_OK) return set;
     dagan_images_free(set);
@@ -3464,11 +3645,16 @@ static dagan_images *dagan__open_folder(mde_context *c, const char *path, const 
     root[length] = 0;
     w.root = root + start;
     dagan__walk_folder(&w, path, 0);
-    if (mde_context_status(c) == MDE_OK && w.count == 0) {
+    if (mde_context_status(c) == MDE_OK && w.count == 0 && w.left_out) {
+        mde_fail(c, MDE_BAD_FILE, "%s: holds only images of formats that are not read, such as %s", path,
+                 w.left_out_first);
+    } else if (mde_context_status(c) == MDE_OK && w.count == 0) {
         set = dagan__open_array_in(c, path, desc);
     } else if (mde_context_status(c) == MDE_OK && desc->labels) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: labels %s are given, but the folders of images are the classes", path,
                  desc->labels);
+    } else if (mde_context_status(c) == MDE_OK && (desc->low != 0 || desc->high != 0)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: a range is given, but files of images tell their own", path);
     } else if (mde_context_status(c) == MDE_OK) {
         set = dagan__walk_read(&w, desc);
     }
@@ -4171,6 +4357,7 @@ MDEDEF mde_tensor *dagan_critic_apply(dagan *g, mde_tensor *candidate, mde_tenso
 #define DAGAN__NORM_EPSILON 1e-12       /* under the root of the gradient's norm, whose derivative at 0 is infinite */
 #define DAGAN__RATIO_EPSILON 1e-5       /* of the mode-seeking term, as in Mao et al. 2019 */
 #define DAGAN__MAX_BATCH 4096
+#define DAGAN__MAX_FACTS 16             /* that a caller may have compared and kept with a checkpoint */
 
 /* Streams of random numbers: what they are for, and which step or image. */
 enum { DAGAN__OF_CRITIC_PAIRS = 1, DAGAN__OF_CRITIC_NOISE, DAGAN__OF_MIXING, DAGAN__OF_GENERATOR_PAIRS,
@@ -4285,6 +4472,8 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
                  d->penalty, d->diversity);
     } else if (d->mismatch != MDE_ZERO && !(d->mismatch > 0 && d->mismatch <= 0.9)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: mismatch %g; expected at most 0.9, or MDE_ZERO", d->mismatch);
+    } else if (d->pairs < 0 || d->pairs > DAGAN__MAX_FACTS || (d->pairs && !d->metadata)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: %d pairs of metadata; expected 0 to %d", d->pairs, DAGAN__MAX_FACTS);
     } else if (d->checkpoint_steps < 1 || d->grid_steps < 1) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: a checkpoint each %lld steps, a grid each %lld; expected 1 or more",
                  (long long)d->checkpoint_steps, (long long)d->grid_steps);
@@ -4763,7 +4952,7 @@ typedef struct dagan__pairs {
     char names[DAGAN__MAX_PAIRS][40], values[DAGAN__MAX_PAIRS][40];
     const char *curve;                  /* a value too long for the table, of the pair of that number */
     int curve_at;
-    const char *list[2 * DAGAN__MAX_PAIRS];
+    const char *list[2 * (DAGAN__MAX_PAIRS + DAGAN__MAX_FACTS)];
     int count;
 } dagan__pairs;
 
@@ -4789,7 +4978,8 @@ static void dagan__pair_hash(dagan__pairs *p, const char *name, uint64_t value)
     snprintf(p->values[p->count - 1], sizeof p->values[0], "%016llx", (unsigned long long)value);
 }
 
-static const char *const *dagan__pairs_list(dagan__pairs *p)
+/* Ends the table; pairs of the caller's may follow. */
+static void dagan__pairs_list(dagan__pairs *p, int pairs, const char *const *metadata)
 {
     int i;
     for (i = 0; i < p->count; i++) {
@@ -4797,7 +4987,8 @@ static const char *const *dagan__pairs_list(dagan__pairs *p)
         p->list[2 * i + 1] = p->values[i];
     }
     if (p->curve) p->list[2 * p->curve_at + 1] = p->curve;
-    return p->list;
+    for (i = 0; i < 2 * pairs; i++) p->list[2 * p->count + i] = metadata[i];
+    p->count += pairs;
 }
 
 /* Everything that the networks' form depends on. */
@@ -4853,7 +5044,8 @@ MDEDEF mde_status dagan_write(const dagan *g, const char *path)
         }
     }
     dagan__shape_pairs(g, &pairs);
-    if (entries) mde_safetensors_write(c, path, count, entries, pairs.count, dagan__pairs_list(&pairs));
+    dagan__pairs_list(&pairs, 0, NULL);
+    if (entries) mde_safetensors_write(c, path, count, entries, pairs.count, pairs.list);
     mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
@@ -5050,8 +5242,9 @@ static mde_status dagan__training_save(const dagan__training *run)
     pairs.curve_at = pairs.count;
     pairs.curve = state->bytes;
     dagan__pair(&pairs, "curve", 0);
+    dagan__pairs_list(&pairs, run->desc.pairs, run->desc.metadata);
     if (mde_context_status(g->context) == MDE_OK) {
-        mde_checkpoint_write_sets(2, g->params, run->desc.checkpoint, pairs.count, dagan__pairs_list(&pairs));
+        mde_checkpoint_write_sets(2, g->params, run->desc.checkpoint, pairs.count, pairs.list);
     }
     mde_text_free(state);
     return mde_context_status(g->context);
@@ -5089,13 +5282,14 @@ static void dagan__training_continue(dagan__training *run)
     file = mde_safetensors_read(c, path);
     if (!file) return;
     dagan__training_pairs(run, &pairs);
+    dagan__pairs_list(&pairs, run->desc.pairs, run->desc.metadata);
     for (i = 0; i < pairs.count && mde_context_status(c) == MDE_OK; i++) {
-        const char *was = mde_safetensors_metadata(file, pairs.names[i]);
+        const char *name = pairs.list[2 * i], *was = mde_safetensors_metadata(file, name);
         if (!was) {
-            mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of a training: it does not hold %s", path, pairs.names[i]);
-        } else if (strcmp(was, pairs.values[i]) != 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s: was made with %s %.40s, this run has %s", path,
-                     pairs.names[i] + strlen("dagan."), was, pairs.values[i]);
+            mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of a training: it does not hold %s", path, name);
+        } else if (strcmp(was, pairs.list[2 * i + 1]) != 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s: was made with %s %.80s, this run has %.80s", path,
+                     name + (strncmp(name, "dagan.", 6) == 0 ? 6 : 0), was, pairs.list[2 * i + 1]);
         }
     }
     if (mde_context_status(c) == MDE_OK) {

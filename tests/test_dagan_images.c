@@ -440,7 +440,7 @@ static void idx_images_and_labels_of_every_type_are_read(void)
     CLOSE(dagan_images_pixels(set, 1, 0)[2], 2.0 * 5100 / 32767 - 1, 1e-6);
     for (i = 0; i < 12; i++) wide[i] = 256;
     write_idx(c, images, 0x0B, 3, shape, wide);
-    CLOSE(dagan_images_pixels(open_file(c, images, labels[1]), 1, 0)[1], 2.0 * 256 / 32767 - 1, 1e-6);
+    CHECK(dagan_images_pixels(open_file(c, images, labels[1]), 1, 0)[1] == 1);      /* the largest is white */
     write_idx(c, images, 0x0B, 3, shape, idx_values);           /* 16 bits that hold bytes */
     CHECK(dagan_images_pixels(open_file(c, images, labels[1]), 1, 0)[1] == 1);
     write_idx(c, images, 0x08, 4, colour, idx_values);
@@ -547,11 +547,21 @@ static void the_range_of_npy_values_tells_their_unit(void)
         { 0, 0.5f, 1, 0, NULL },
         { 0, 255, 255, 0, NULL },
         { 3, 77, 255, 0, NULL },
-        { 0, 65535, 65535, 0, NULL },
         { -1, 1, 1, 1, NULL },
         { -0.25f, 0.5f, 1, 1, NULL },
+        /* A hair beyond is clipped; the unit does not flip. */
+        { 0, 1.0000002f, 1, 0, NULL },
+        { -1e-7f, 1, 1, 0, NULL },
+        { -1e-7f, 0.3f, 1, 0, NULL },
+        { -1.0000002f, 0.5f, 1, 1, NULL },
+        { -0.7f, 1.0001f, 1, 1, NULL },
+        { -1e-5f, 255.001f, 255, 0, NULL },
+        { 0, 1.2f, 0, 0, "values from 0 to 1.2; expected 0 to 1. Say with desc.low" },
+        { 0, 7, 0, 0, "values from 0 to 7" },
         { -1, 2, 0, 0, "values from -1 to 2" },
         { -3, 0, 0, 0, "values from -3 to 0" },
+        { 0, 300, 0, 0, "values from 0 to 300" },
+        { 0, 65535, 0, 0, "values from 0 to 65535" },
         { 0, 65536, 0, 0, "values from 0 to 65536" },
         { 0, NAN, 0, 0, "value 1 is not a number" },
         { 0, INFINITY, 0, 0, "value 1 is infinite" },
@@ -572,11 +582,229 @@ static void the_range_of_npy_values_tells_their_unit(void)
         }
         CHECK(set != NULL);
         if (!set) continue;
+        CHECK(dagan_images_pixels(set, 0, 0)[0] >= -1 && dagan_images_pixels(set, 0, 0)[1] <= 1);
+        CLOSE(dagan_images_pixels(set, 0, 0)[1],
+              cases[i].negative ? cases[i].high : 2 * cases[i].high / cases[i].unit - 1, 2e-4);
+        if (cases[i].high > cases[i].unit) continue;
         CLOSE(dagan_images_pixels(set, 0, 0)[1],
               cases[i].negative ? cases[i].high : 2 * cases[i].high / cases[i].unit - 1, 1e-6);
         CLOSE(dagan_images_pixels(set, 0, 0)[0],
               cases[i].negative ? cases[i].low : 2 * cases[i].low / cases[i].unit - 1, 1e-6);
     }
+    mde_context_free(c);
+}
+
+/* A .npy file of two images of one pixel, of any type; the numbers as bytes. */
+static void write_typed(mde_context *c, const char *path, const char *type, size_t size, const void *two)
+{
+    unsigned char bytes[128 + 16];
+    char header[119];
+    memset(bytes, ' ', sizeof bytes);
+    memcpy(bytes, "\x93NUMPY\x01\x00\x76\x00", 10);
+    snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': (1, 2, 1, 1, 1), }", type);
+    memcpy(bytes + 10, header, strlen(header));
+    bytes[127] = '\n';
+    memcpy(bytes + 128, two, 2 * size);
+    mde_file_write(c, path, bytes, 128 + 2 * size);
+}
+
+static void the_type_of_npy_numbers_decides_first(void)
+{
+    static const struct { const char *type; size_t size; const char *two; double want[2]; } cases[] = {
+        { "|u1", 1, "\0\1", { -1, 2.0 / 255 - 1 } },             /* bytes: 255 is white whatever there is */
+        { "|u1", 1, "\x33\xC8", { -0.6, 400.0 / 255 - 1 } },
+        { "|b1", 1, "\0\1", { -1, 1 } },
+        { "<u2", 2, "\0\0\xAB\x0F", { -1, 1 } },                 /* 4011: 12 bits in 16 */
+        { ">u2", 2, "\0\0\x0F\xAB", { -1, 1 } },
+        { "<i4", 4, "\0\0\0\0\x66\0\0\0", { -1, -0.2 } },       /* bytes in wider integers */
+        { "<i8", 8, "\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0", { -1, 1 } }
+    };
+    mde_context *c = start();
+    const char *path = FOLDER "/typed.npy";
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        dagan_images *set;
+        write_typed(c, path, cases[i].type, cases[i].size, cases[i].two);
+        set = open_file(c, path, NULL);
+        CHECK(set != NULL);
+        if (!set) printf("    in %s: %s\n", cases[i].type, mde_error(c));
+        if (!set) break;
+        CLOSE(dagan_images_pixels(set, 0, 0)[0], cases[i].want[0], 1e-6);
+        CLOSE(dagan_images_pixels(set, 0, 1)[0], cases[i].want[1], 1e-6);
+    }
+    write_typed(c, path, "<i2", 2, "\xFF\xFF\5\0");
+    refused(c, open_file(c, path, NULL), "values from -1 to 5");
+    mde_context_free(c);
+}
+
+static void a_range_says_what_is_black_and_white(void)
+{
+    mde_context *c = start();
+    const char *path = FOLDER "/ranged.npy", *images = FOLDER "/r-images-idx3-ubyte", *labels = FOLDER "/r-labels";
+    const int shape[] = { 2, 1, 1 }, label[] = { 0, 0 }, values[] = { 100, 200 };
+    unsigned char floats[16 + 8] = { 0, 0, 0x0D, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0x3E, 0x80, 0, 0, 0x3F, 0x40 };
+    unsigned char doubles[16 + 16] = { 0, 0, 0x0E, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0xBF, 0xE0 };
+    dagan_images_desc desc;
+    dagan_images *set;
+    memset(&desc, 0, sizeof desc);
+    desc.path = path;
+    desc.high = 4095;
+    write_typed(c, path, "<u2", 2, "\0\0\xAB\x0F");
+    set = dagan_images_open(c, &desc);
+    CLOSE(dagan_images_pixels(set, 0, 1)[0], 2.0 * 4011 / 4095 - 1, 1e-6);
+    desc.high = 3000;
+    refused(c, dagan_images_open(c, &desc), "values from 0 to 4011; expected 0 to 3000");
+    desc.low = 5;
+    desc.high = 5;
+    refused(c, dagan_images_open(c, &desc), "expected 5 to 5");
+    desc.low = -2000;
+    desc.high = 2000;
+    write_typed(c, path, "<i2", 2, "\x18\xFC\xD0\x07");         /* -1000 and 2000 */
+    set = dagan_images_open(c, &desc);
+    CHECK(set && dagan_images_pixels(set, 0, 0)[0] == -0.5f && dagan_images_pixels(set, 0, 1)[0] == 1);
+    desc.path = images;
+    desc.labels = labels;
+    desc.low = 100;
+    desc.high = 200;
+    write_idx(c, images, 0x08, 3, shape, values);
+    write_idx(c, labels, 0x08, 1, shape, label);
+    set = dagan_images_open(c, &desc);
+    CHECK(set && dagan_images_pixels(set, 0, 0)[0] == -1 && dagan_images_pixels(set, 0, 1)[0] == 1);
+    /* IDX floats and doubles: 0.25 and 0.75, -0.5 and 0. */
+    write_bytes(c, images, (const char *)floats, sizeof floats);
+    set = open_file(c, images, labels);
+    CHECK(set && dagan_images_pixels(set, 0, 0)[0] == -0.5f && dagan_images_pixels(set, 0, 1)[0] == 0.5f);
+    write_bytes(c, images, (const char *)doubles, sizeof doubles);
+    set = open_file(c, images, labels);
+    CHECK(set && dagan_images_pixels(set, 0, 0)[0] == -0.5f && dagan_images_pixels(set, 0, 1)[0] == 0);
+    mde_context_free(c);
+}
+
+static void transposed_images_change_rows_and_columns(void)
+{
+    mde_context *c = start();
+    const char *images = FOLDER "/t-images-idx3-ubyte", *labels = FOLDER "/t-labels";
+    const int shape[] = { 1, 2, 3 }, label[] = { 0 }, values[] = { 0, 51, 102, 153, 204, 255 };
+    static const int order[6] = { 0, 3, 1, 4, 2, 5 };
+    dagan_images_desc desc;
+    dagan_images *set;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.path = images;
+    desc.labels = labels;
+    desc.transpose = 1;
+    write_idx(c, images, 0x08, 3, shape, values);
+    write_idx(c, labels, 0x08, 1, shape, label);
+    set = dagan_images_open(c, &desc);
+    CHECK(shape_is(set, 1, 1, 3, 2, 1));
+    for (i = 0; set && i < 6; i++) CLOSE(dagan_images_pixels(set, 0, 0)[i], 2.0 * values[order[i]] / 255 - 1, 1e-6);
+    mde_context_free(c);
+}
+
+/* By EXIF's numbers the first row and column of what is stored are shown at: 2 top right, 3 bottom right, 4 bottom left,
+   5 left top, 6 right top, 7 right bottom, 8 left bottom. */
+static void every_orientation_turns_an_image_upright(void)
+{
+    static const char *const want[9] = { "abcdef", "abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda",
+                                         "cfbead" };
+    mde_context *c = start();
+    float in[6];
+    int o, i;
+    for (i = 0; i < 6; i++) in[i] = (float)('a' + i);
+    for (o = 0; o < 9; o++) {
+        dagan__size size = dagan__size_from(2, 3, 1);
+        const float *out = dagan__oriented(c, in, &size, o);
+        CHECK(size.height == (o >= 5 ? 3 : 2) && size.width == (o >= 5 ? 2 : 3));
+        for (i = 0; i < 6; i++) CHECK(out[i] == (float)want[o][i]);
+    }
+    mde_context_free(c);
+}
+
+static void folders_of_parts_of_a_set_are_one_set(void)
+{
+    mde_context *c = start();
+    static const char *const files[] = { "parts/train/a/1.pgm", "parts/train/b/1.pgm", "parts/test/a/2.pgm",
+                                         "parts/test/b/2.pgm", "parts/test/a/3.pgm", "groups/one/a/1.pgm",
+                                         "groups/test/a/1.pgm" };
+    dagan_images_desc desc;
+    dagan_images *set;
+    char path[200];
+    size_t i;
+    for (i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, FOLDER "/%s", files[i]);
+        *strrchr(path, '/') = 0;
+        CHECK(mde_make_folder(c, path) == MDE_OK);
+        path[strlen(path)] = '/';
+        write_bytes(c, path, "P5 1 1 255\n\x33", 12);
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/parts";
+    desc.size = 1;
+    set = dagan_images_open(c, &desc);
+    CHECK(shape_is(set, 2, 5, 1, 1, 1) && dagan_images_sample_count(set, 0) == 3);
+    CHECK(strcmp(dagan_images_name(set, 0), "a") == 0 && strcmp(dagan_images_name(set, 1), "b") == 0);
+    desc.samples = 1;
+    CHECK(shape_is(dagan_images_open(c, &desc), 2, 2, 1, 1, 1));
+    desc.samples = 0;
+    desc.path = FOLDER "/groups";               /* not all of them are parts */
+    set = dagan_images_open(c, &desc);
+    CHECK(shape_is(set, 2, 2, 1, 1, 1) && strcmp(dagan_images_name(set, 1), "test/a") == 0);
+    mde_context_free(c);
+}
+
+static void what_is_not_read_is_counted_and_named(void)
+{
+    mde_context *c = start();
+    dagan_images_desc desc;
+    dagan_images *set;
+    const char *first = NULL;
+    CHECK(mde_make_folder(c, FOLDER "/some/a") == MDE_OK && mde_make_folder(c, FOLDER "/none") == MDE_OK);
+    write_bytes(c, FOLDER "/some/a/1.pgm", "P5 1 1 255\n\x33", 12);
+    write_bytes(c, FOLDER "/some/a/2.webp", "RIFF", 4);
+    write_bytes(c, FOLDER "/some/a/3.TIFF", "II", 2);
+    write_bytes(c, FOLDER "/some/a/notes.txt", "x", 1);
+    write_bytes(c, FOLDER "/none/1.heic", "x", 1);
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/some";
+    set = dagan_images_open(c, &desc);
+    CHECK(dagan_images_left_out(set, &first) == 2);
+    CHECK_TEXT(first, "some/a/2.webp");
+    CHECK(dagan_images_left_out(NULL, &first) == 0 && *first == 0);
+    desc.path = FOLDER "/none";
+    refused(c, dagan_images_open(c, &desc), "formats that are not read, such as");
+    desc.path = FOLDER "/some";
+    desc.high = 1;
+    refused(c, dagan_images_open(c, &desc), "a range is given");
+    mde_context_free(c);
+}
+
+static void bitmaps_are_read_plain_and_packed(void)
+{
+    static const struct { const char *bytes; size_t size; } files[] = {
+        { "P1\n# two rows\n10 2\n1 0 1 0 1 0 1 0 1 1\n0000000001", 52 }, { "P4\n10 2\n\xAA\xC0\0\x40", 12 }
+    };
+    mde_context *c = start();
+    dagan_images_desc desc;
+    size_t k;
+    int i;
+    CHECK(mde_make_folder(c, FOLDER "/bitmap") == MDE_OK);
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/bitmap";
+    desc.size = 10;
+    for (k = 0; k < 2; k++) {
+        dagan_images *set;
+        write_bytes(c, FOLDER "/bitmap/1.pbm", files[k].bytes, files[k].size);
+        set = dagan_images_open(c, &desc);
+        CHECK(set != NULL);
+        for (i = 0; set && i < 10; i++) {       /* 1 is black there */
+            CHECK(dagan_images_pixels(set, 0, 0)[i] == (i == 9 || i % 2 == 0 ? -1.0f : 1.0f));
+            CHECK(dagan_images_pixels(set, 0, 0)[90 + i] == (i == 9 ? -1.0f : 1.0f));
+        }
+    }
+    write_bytes(c, FOLDER "/bitmap/1.pbm", "P4\n10 2\n\xAA\xC0\0", 11);
+    refused(c, dagan_images_open(c, &desc), "ends before");
+    write_bytes(c, FOLDER "/bitmap/1.pbm", "P1\n2 2\n1 0 7 1 ", 15);
+    refused(c, dagan_images_open(c, &desc), "value 2 is more than");
     mde_context_free(c);
 }
 
@@ -598,8 +826,8 @@ static void bad_arrays_are_refused_in_words(void)
     refused(c, open_file(c, path, good), "neither an IDX nor a .npy");
     write_bytes(c, path, "\x1F\x8B\x08", 3);
     refused(c, open_file(c, path, good), "gunzip");
-    write_bytes(c, path, "\0\0\x0D\3zzzz", 8);
-    refused(c, open_file(c, path, good), "type 0x0D");
+    write_bytes(c, path, "\0\0\x0A\3zzzz", 8);
+    refused(c, open_file(c, path, good), "type 0x0A");
     write_bytes(c, path, "\0\0\x08\5zzzz", 8);
     refused(c, open_file(c, path, good), "5 dimensions");
     write_bytes(c, path, "\0\0\x08\3\0\0\0\1\0\0", 10);
@@ -609,9 +837,9 @@ static void bad_arrays_are_refused_in_words(void)
     write_bytes(c, path, "\0\0\x08\3\0\0\0\1\0\0\0\1\0\0\0\1ab", 18);
     refused(c, open_file(c, path, good), "2 bytes of data");
     write_idx(c, path, 0x0C, 3, shape, idx_values);
-    refused(c, open_file(c, path, good), "type 0x0C");
+    CHECK(shape_is(open_file(c, path, good), 2, 3, 2, 2, 1));    /* 32 bits that hold bytes */
     write_idx(c, path, 0x0B, 3, shape, minus);
-    refused(c, open_file(c, path, good), "pixel 2 is -7");
+    refused(c, open_file(c, path, good), "values from -7 to 0");
     write_idx(c, path, 0x08, 3, empty, idx_values);
     refused(c, open_file(c, path, good), "no images");
     write_idx(c, path, 0x08, 1, three, idx_values);
@@ -720,7 +948,9 @@ static void bad_pictures_are_refused_by_name(void)
         { BYTES("P5 99999999999999999999 1 9\n."), "header" },
         { BYTES("P5 0 2 9\n...."), "0 pixels" },
         { BYTES(""), "is empty" },
-        { BYTES("P4 2 2\n\0\0"), "stb_image.h" },
+        { BYTES("P4 2 2\n\0"), "ends before its 2 x 2" },
+        { BYTES("P7\nWIDTH 2\n"), "stb_image.h" },
+        { BYTES("GIF89a"), "stb_image.h" },
         { BYTES("\x89PNG\r\n\x1A\n"), "stb_image.h" },
     };
     mde_context *c = start();
@@ -1279,6 +1509,13 @@ int main(void)
     TEST(classes_samples_size_channels_and_invert_apply_to_files);
     TEST(npy_images_of_three_shapes_are_read);
     TEST(the_range_of_npy_values_tells_their_unit);
+    TEST(the_type_of_npy_numbers_decides_first);
+    TEST(a_range_says_what_is_black_and_white);
+    TEST(transposed_images_change_rows_and_columns);
+    TEST(every_orientation_turns_an_image_upright);
+    TEST(folders_of_parts_of_a_set_are_one_set);
+    TEST(what_is_not_read_is_counted_and_named);
+    TEST(bitmaps_are_read_plain_and_packed);
     TEST(bad_arrays_are_refused_in_words);
     TEST(every_form_of_pgm_and_ppm_is_read);
     TEST(bad_pictures_are_refused_by_name);

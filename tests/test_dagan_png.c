@@ -130,6 +130,155 @@ static void what_the_decoder_refuses_is_an_error_that_names_the_file(void)
 }
 
 #ifdef REAL_STB
+/* ---- PNG files chunk by chunk ---- */
+
+typedef struct png { unsigned char bytes[512]; size_t size; } png;
+
+static void png_number(unsigned char *at, uint32_t value)
+{
+    int k;
+    for (k = 0; k < 4; k++) at[k] = (unsigned char)(value >> (24 - 8 * k));
+}
+
+static void png_chunk(png *p, const char *name, const void *data, size_t length)
+{
+    unsigned char *at = p->bytes + p->size;
+    uint32_t crc = 0xFFFFFFFFu;
+    size_t i;
+    int k;
+    png_number(at, (uint32_t)length);
+    memcpy(at + 4, name, 4);
+    memcpy(at + 8, data, length);
+    for (i = 4; i < 8 + length; i++) {
+        crc ^= at[i];
+        for (k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    }
+    png_number(at + 8 + length, ~crc);
+    p->size += 12 + length;
+}
+
+/* An image of 2 x 1 pixels: kind 0 grey, 3 by palette; exif: an orientation, 0: none. */
+static png png_of(int kind, int first, int second, int colours, int exif)
+{
+    static const unsigned char palette[6] = { 255, 0, 0, 0, 0, 255 };
+    unsigned char header[13] = { 0, 0, 0, 2, 0, 0, 0, 1, 8, 0, 0, 0, 0 };
+    unsigned char data[14] = { 0x78, 1, 1, 3, 0, 0xFC, 0xFF, 0 }, tiff[26] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12,
+                                                                               0, 3, 0, 0, 0, 1 };
+    uint32_t a, b;
+    png p;
+    p.size = 8;
+    memcpy(p.bytes, "\x89PNG\r\n\x1A\n", 8);
+    header[9] = (unsigned char)kind;
+    png_chunk(&p, "IHDR", header, 13);
+    tiff[19] = (unsigned char)exif;
+    if (exif) png_chunk(&p, "eXIf", tiff, sizeof tiff);
+    if (kind == 3) png_chunk(&p, "PLTE", palette, (size_t)(3 * colours));
+    data[8] = (unsigned char)first;
+    data[9] = (unsigned char)second;
+    a = 1 + 0 + (uint32_t)first + (uint32_t)second;
+    b = 1 + (1 + (uint32_t)first) + a;
+    png_number(data + 10, b << 16 | a);
+    png_chunk(&p, "IDAT", data, sizeof data);
+    png_chunk(&p, "IEND", data, 0);
+    return p;
+}
+
+static dagan_images *open_png(mde_context *c, const png *p, int size)
+{
+    dagan_images_desc desc;
+    CHECK(mde_make_folder(c, FOLDER "/made") == MDE_OK);
+    mde_file_write(c, FOLDER "/made/x.png", p->bytes, p->size);
+    memset(&desc, 0, sizeof desc);
+    desc.path = FOLDER "/made";
+    desc.size = size;
+    return dagan_images_open(c, &desc);
+}
+
+static void refused(mde_context *c, dagan_images *set, const char *says)
+{
+    CHECK(set == NULL && mde_context_status(c) == MDE_BAD_FILE);
+    CHECK_TEXT(mde_error(c), "made/x.png: ");
+    CHECK_TEXT(mde_error(c), says);
+    mde_clear_error(c);
+}
+
+static void damaged_png_files_are_refused_by_name(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    png p = png_of(3, 0, 1, 2, 0);
+    dagan_images *set = open_png(c, &p, 2);
+    CHECK(set && dagan_images_pixels(set, 0, 0)[0] == 1 && dagan_images_pixels(set, 0, 0)[5] == 1);
+    p = png_of(3, 0, 2, 2, 0);
+    refused(c, open_png(c, &p, 2), "a colour beyond its palette of 2");
+    p = png_of(3, 255, 0, 1, 0);
+    refused(c, open_png(c, &p, 2), "a colour beyond its palette of 1");
+    p = png_of(0, 0, 255, 0, 0);
+    CHECK(open_png(c, &p, 2) != NULL);
+    p.bytes[p.size - 12 - 4 - 3] ^= 4;          /* within IDAT */
+    refused(c, open_png(c, &p, 2), "checksum of the chunk at byte 33");
+    p = png_of(0, 0, 255, 0, 0);
+    p.size -= 13;
+    refused(c, open_png(c, &p, 2), "ends within a chunk");
+    p = png_of(0, 0, 255, 0, 0);                /* width and height that no file of this size has */
+    png_number(p.bytes + 16, 40000);
+    png_number(p.bytes + 20, 1600);
+    {
+        png q = p;
+        q.size = 8;
+        png_chunk(&q, "IHDR", p.bytes + 16, 13);
+        png_chunk(&q, "IDAT", p.bytes + 41, 14);
+        png_chunk(&q, "IEND", "", 0);
+        refused(c, open_png(c, &q, 2), "cannot hold the 1600 x 40000 pixels");
+    }
+    mde_context_free(c);
+}
+
+/* Stored black, white from left to right. */
+static void pictures_are_turned_as_their_orientation_says(void)
+{
+    static const struct { int orientation; float want[4]; } cases[] = {
+        { 1, { -1, 1, -1, 1 } }, { 2, { 1, -1, 1, -1 } }, { 3, { 1, -1, 1, -1 } }, { 6, { -1, -1, 1, 1 } },
+        { 8, { 1, 1, -1, -1 } }, { 77, { -1, 1, -1, 1 } }
+    };
+    const char *shared = getenv("MDEMIX_SHARED");
+    mde_context *c = mde_context_create(NULL);
+    dagan_images_desc desc;
+    char path[500];
+    size_t i;
+    int k;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        png p = png_of(0, 0, 255, 0, cases[i].orientation);
+        dagan_images *set = open_png(c, &p, 2);
+        CHECK(set != NULL);
+        for (k = 0; set && k < 4; k++) CHECK(dagan_images_pixels(set, 0, 0)[k] == cases[i].want[k]);
+    }
+    /* A JPEG segment by itself, and whole files where there are some. */
+    {
+        unsigned char jpeg[64] = { 0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'I', 'I',
+                                   42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xDA };
+        size_t size;
+        CHECK(dagan__jpeg_orientation(jpeg, 46) == 6);
+        for (size = 2; size < 40; size++) CHECK(dagan__jpeg_orientation(jpeg, size) == 1);
+        jpeg[22] = 200;                         /* a directory beyond the end */
+        CHECK(dagan__jpeg_orientation(jpeg, 46) == 1);
+    }
+    snprintf(path, sizeof path, "%.400s/cases/images/exif-ignored/set", shared ? shared : "../shared");
+    if (mde_is_folder(path)) {
+        unsigned char *bytes;
+        size_t size;
+        dagan_images *set;
+        memset(&desc, 0, sizeof desc);
+        desc.path = path;
+        desc.size = 4;
+        set = dagan_images_open(c, &desc);
+        CHECK(set != NULL);
+        snprintf(path + strlen(path), 20, "/a/x.jpg");
+        bytes = mde_file_read(c, path, 1 << 20, &size);
+        CHECK(bytes && dagan__jpeg_orientation(bytes, size) == 6);
+    }
+    mde_context_free(c);
+}
+
 /* The folders alphabet/character/NNNN_DD.png of Omniglot: ink is black there. */
 static void omniglot_folders_are_read(void)
 {
@@ -167,6 +316,8 @@ int main(void)
     TEST(grey_colour_and_alpha_are_read);
     TEST(what_the_decoder_refuses_is_an_error_that_names_the_file);
 #ifdef REAL_STB
+    TEST(damaged_png_files_are_refused_by_name);
+    TEST(pictures_are_turned_as_their_orientation_says);
     TEST(omniglot_folders_are_read);
 #endif
     return test_end();
