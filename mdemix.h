@@ -12629,7 +12629,7 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 
 /* Mixtures are points with w >= 0 and sum 1, mostly between bounds. Here is all that is done on that set, once: checks,
    repair of the sum, the nearest point, the linear and the quadratic program, and the search for the minimum of any
-   function. What of a gradient matters on the simplex are differences: a constant added to all of it changes nothing. */
+   function. Of a gradient only differences matter on the simplex: a constant added to all of it changes nothing. */
 
 /* ---- Tables ---- */
 
@@ -12776,8 +12776,8 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
 
 /* ---- The nearest mixture ---- */
 
-/* Rounding moves the sum of the weights by some 1e-16 a step. The largest weight between its bounds takes it back, so that
-   zeros stay zeros; where none is, the one with the most room. */
+/* Rounding moves the sum of the weights by some 1e-16 a step. The largest weight between its bounds takes it back, so
+   that zeros stay zeros; where none is, the one with the most room. */
 static void mde__simplex_correct(int n, const double *low, const double *high, double *weights)
 {
     int pass, i;
@@ -12865,9 +12865,9 @@ MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower
 
 /* ---- Linear and quadratic programs ---- */
 
-/* max over feasible v of gradient.(w - v): the v that gains most gives its mass to the smallest gradients first. 0 where
-   no first-order step helps; for a convex f, f(w) is at most this far above its minimum (Frank and Wolfe 1956). taken
-   [n] is workspace. */
+/* max over feasible v of gradient.(w - v): the best v gives its mass to the smallest gradients first. 0 where no
+   first-order step helps; for a convex f, f(w) is at most this far above its minimum (Frank and Wolfe 1956). taken [n]
+   is workspace. */
 static double mde__simplex_gap(int n, const double *gradient, const double *w, const double *low, const double *high,
                                double *taken)
 {
@@ -12890,9 +12890,9 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
     return gap > 0 ? gap : 0;
 }
 
-/* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the optimality
-   conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w becomes w + d
-   and q, which comes as the gradient at w, the one there. */
+/* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the
+   optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w
+   becomes w + d and q, which comes as the gradient at w, the one there. */
 static void mde__simplex_quadratic(int n, const double *h, const double *low, const double *high, double *w, double *q)
 {
     int i, step;
@@ -12941,7 +12941,7 @@ static double mde__search_value(const mde__search *s, const double *weights, dou
     return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
 }
 
-/* The weight that others are traded against: the one furthest inside its bounds, or else with the largest share to give. */
+/* The weight that others are traded against: the one furthest inside its bounds, or else with most to give. */
 static int mde__search_partner(const mde__search *s, const double *weights)
 {
     double furthest = -1;
@@ -13004,8 +13004,8 @@ static void mde__search_differences(const mde__search *s, const double *weights,
     }
 }
 
-/* weights_i exp(-rate (gradient_i - minimum)), scaled so that the clipped numbers sum to 1: the nearest feasible mixture
-   in the sense of Kullback and Leibler. */
+/* weights_i exp(-rate (gradient_i - minimum)), scaled so that the clipped numbers sum to 1: the nearest feasible
+   mixture in the sense of Kullback and Leibler. */
 static void mde__search_step(const mde__search *s, const double *weights, const double *gradient, double rate,
                              double *out)
 {
@@ -13014,7 +13014,8 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
-        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) - mde__clip(rate * (gradient[i] - minimum), 0, 700);
+        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) -
+                 mde__clip(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
@@ -13092,8 +13093,6 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
     for (i = 1; i < count; i++) if (values[i] < values[best]) best = i;
     return best;
 }
-
-/* ---- Search ---- */
 
 /* A random mixture inside the bounds: what the lower bounds leave is shared out by a Dirichlet distribution, even on
    even draws and sparse on odd ones, so that corners are seen too. */
@@ -14556,7 +14555,8 @@ typedef struct mde__regressor_kind mde__regressor_kind;
 struct mde_regressor {
     mde_context *context;
     const mde__regressor_kind *kind;
-    void *state;                /* the kind's own struct */
+    void *state;                /* the kind's own struct, or one a target */
+    double *memory;             /* what its arrays were taken from */
     int n, d, m;                /* runs, features given, targets */
     int used;                   /* features that vary */
     int noises;                 /* features that are inputs of the noise, the last ones given */
@@ -14569,39 +14569,44 @@ struct mde_regressor {
     double *left_out;           /* [n, m] predictions of runs by models without them */
 };
 
-/* A kind of regressor is one row. `fit` allocates nothing, since targets are fitted side by side, those of several
-   regressors too. */
+/* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
+   says both how large a workspace is and where its arrays lie. */
+typedef struct mde__workspace { double *start; size_t used; } mde__workspace;
+
+/* Inputs of predictions, standardised x [rows, used] and inputs of the noise [rows, noises]. */
+typedef struct mde__inputs { int rows; const double *x, *noise_x; } mde__inputs;
+
+/* A kind of regressor is one row. Targets are fitted side by side, those of several regressors too, so only `share` may
+   allocate. Constant targets come filled in and are left as they are. */
 struct mde__regressor_kind {
     const char *name;
     int features, expert_features;      /* MDE_FEATURE_* when a surrogate's user names none; what experts add to them */
     int joint;                          /* 1: all targets are fitted at once, as number 0 */
     int noise_inputs;                   /* 1: features may be inputs of the noise */
     int largest_rank;                   /* of mde_fit_desc; 0: the number of targets */
-    /* Allocates the state, and does once what all targets share. x [n, d] and y [n, m] as given. */
-    mde_status (*start)(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y);
+    size_t state, target_state;         /* bytes of its struct: one a regressor, or one a target */
+    /* Sets what the state knows from the description, and takes its arrays, which then are zeros. */
+    void (*place)(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory);
+    /* Once, what all targets need; x [n, d] and y [n, m] as given. May be NULL. */
+    mde_status (*share)(mde_regressor *r, const double *x, const double *y);
     size_t (*work)(const mde_regressor *r);             /* doubles that fit takes */
-    /* One target that is not constant, and its column of left_out; returns 0 when its numbers are not finite. */
+    /* One target, and its column of left_out; returns 0 when its numbers are not finite. */
     int (*fit)(mde_regressor *r, int target, double *work);
-    const char *failure;                /* what to say then */
-    size_t (*predict_work)(const mde_regressor *r, int rows);
-    /* Means and sds (may be NULL) [rows, m] of standardised x [rows, used]; constant targets are filled in already. */
-    void (*predict)(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean, double *sd,
-                    double *work);
-    /* d mean / d x of a target that is not constant, at standardised x; slope [used] comes zeroed, work as for one row.
-       NULL: there is none. */
+    const char *failure;                                /* what to say then */
+    size_t (*predict_work)(const mde_regressor *r, int rows);       /* NULL: none */
+    /* Means and sds (may be NULL) [rows, m]. */
+    void (*predict)(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work);
+    /* d mean / d x of a target at standardised x; slope [used] comes zeroed, work as for one row. NULL: no gradient. */
     void (*gradient)(const mde_regressor *r, int target, const double *x, double *slope, double *work);
     double (*log_likelihood)(const mde_regressor *r, int target);              /* of standardised targets, or NULL */
     double (*length_scale)(const mde_regressor *r, int target, int index);     /* or NULL */
-    void (*release)(mde_regressor *r);                  /* of the state, which may be half made */
 };
 
-/* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
-   says both how large a workspace is and where its arrays lie. */
-typedef struct mde__workspace { double *start; size_t used; } mde__workspace;
-
-static double *mde__take(mde__workspace *b, size_t count)
+static double *mde__take(mde__workspace *b, size_t rows, size_t columns)
 {
     double *at = b->start ? b->start + b->used : NULL;
+    size_t count;
+    if (!mde__mul(rows, columns, &count) || count > SIZE_MAX - b->used) count = SIZE_MAX - b->used;    /* too large */
     b->used += count;
     return at;
 }
@@ -14885,27 +14890,29 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     return mde_context_status(c);
 }
 
-static mde_status mde__ridge_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__ridge_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__ridge *s = (mde__ridge *)mde_alloc(c, 1, sizeof *s);
+    mde__ridge *s = (mde__ridge *)r->state;
     size_t n = (size_t)r->n, m = (size_t)r->m, d = (size_t)r->used, size = d < n ? d : n;
+    s->given = desc->penalty;
+    s->scores = mde__take(memory, n, size);
+    s->directions = mde__take(memory, size, d);
+    s->eigenvalues = mde__take(memory, size, 1);
+    s->target = mde__take(memory, m, n);
+    s->coefficients = mde__take(memory, m, d);
+    s->penalty = mde__take(memory, m, 1);
+    s->residual = mde__take(memory, m, 1);
+}
+
+static mde_status mde__ridge_share(mde_regressor *r, const double *x, const double *y)
+{
+    mde__ridge *s = (mde__ridge *)r->state;
     int i, j;
     (void)x;
-    r->state = s;
-    if (!s) return mde_context_status(c);
-    s->given = desc->penalty;
-    s->scores = mde__doubles(c, n, size);
-    s->directions = mde__doubles(c, size, d);
-    s->eigenvalues = mde__doubles(c, size, 1);
-    s->target = mde__doubles(c, m, n);
-    s->coefficients = mde__doubles(c, m, d);
-    s->penalty = mde__doubles(c, m, 1);
-    s->residual = mde__doubles(c, m, 1);
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
+    for (j = 0; j < r->m; j++) {
         for (i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
     }
-    return mde__bad(c) ? mde_context_status(c) : mde__ridge_decompose(r, s);
+    return mde__ridge_decompose(r, s);
 }
 
 static size_t mde__ridge_work(const mde_regressor *r)
@@ -14939,23 +14946,15 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     return 1;
 }
 
-static size_t mde__no_work(const mde_regressor *r, int rows)
-{
-    (void)r;
-    (void)rows;
-    return 0;
-}
-
 /* The variance of a run at x is noise (1 + 1/n + x' (X'X + n penalty)^-1 x), in which a direction that no run has moved
    along has eigenvalue 0. */
-static void mde__ridge_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                               double *sd, double *work)
+static void mde__ridge_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     const mde__ridge *s = (const mde__ridge *)r->state;
+    const double *x = in->x;
     int i, j, k, d = r->used;
-    (void)noise_x;
     (void)work;
-    for (i = 0; i < rows; i++, x += d) {
+    for (i = 0; i < in->rows; i++, x += d) {
         for (j = 0; j < r->m; j++) {
             double ridge = r->n * s->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond;
             if (!(r->target_sd[j] > 0)) continue;
@@ -14981,22 +14980,10 @@ static void mde__ridge_gradient(const mde_regressor *r, int target, const double
     memcpy(slope, s->coefficients + mde__cell(target, r->used, 0), (size_t)r->used * sizeof *slope);
 }
 
-static void mde__ridge_release(mde_regressor *r)
-{
-    mde__ridge *s = (mde__ridge *)r->state;
-    mde_release(r->context, s->scores);
-    mde_release(r->context, s->directions);
-    mde_release(r->context, s->eigenvalues);
-    mde_release(r->context, s->target);
-    mde_release(r->context, s->coefficients);
-    mde_release(r->context, s->penalty);
-    mde_release(r->context, s->residual);
-}
-
 static const mde__regressor_kind mde__ridge_kind = {
-    "ridge", MDE_FEATURE_LOG, MDE_FEATURE_OWN, 0, 0, 0,
-    mde__ridge_start, mde__ridge_work, mde__ridge_fit_target, "a run has leverage 1; give a larger penalty",
-    mde__no_work, mde__ridge_predict, mde__ridge_gradient, NULL, NULL, mde__ridge_release
+    "ridge", MDE_FEATURE_LOG, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__ridge), 0,
+    mde__ridge_place, mde__ridge_share, mde__ridge_work, mde__ridge_fit_target,
+    "a run has leverage 1; give a larger penalty", NULL, mde__ridge_predict, mde__ridge_gradient, NULL, NULL
 };
 
 /* ---- Covariance functions, and priors of what Gaussian processes fit ---- */
@@ -15168,24 +15155,24 @@ typedef struct mde__gp_work {
 
 static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__gp_work *w)
 {
-    size_t square = (size_t)n * (size_t)n, wide = (size_t)n * (size_t)d, parameters = (size_t)(d + 2 + noises);
-    w->k = mde__take(b, square);
-    w->g = mde__take(b, square);
-    w->total = mde__take(b, square);
-    w->a = mde__take(b, square);
-    w->adjoint = mde__take(b, square);
-    w->inverse = mde__take(b, square);
-    w->z = mde__take(b, wide);
-    w->sz = mde__take(b, wide);
-    w->columns = mde__take(b, wide);
-    w->work = mde__take(b, mde__dense_work(n, n));
-    w->alpha = mde__take(b, (size_t)n);
-    w->flat = mde__take(b, (size_t)n);
-    w->half = mde__take(b, (size_t)n);
-    w->noise = mde__take(b, (size_t)n);
-    w->theta = mde__take(b, parameters);
-    w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters));
-    w->sample = mde__take(b, MDE__GP_SAMPLE * (size_t)(d + noises + 1));
+    size_t rows = (size_t)n, wide = (size_t)d, parameters = (size_t)(d + 2 + noises);
+    w->k = mde__take(b, rows, rows);
+    w->g = mde__take(b, rows, rows);
+    w->total = mde__take(b, rows, rows);
+    w->a = mde__take(b, rows, rows);
+    w->adjoint = mde__take(b, rows, rows);
+    w->inverse = mde__take(b, rows, rows);
+    w->z = mde__take(b, rows, wide);
+    w->sz = mde__take(b, rows, wide);
+    w->columns = mde__take(b, rows, wide);
+    w->work = mde__take(b, mde__dense_work(n, n), 1);
+    w->alpha = mde__take(b, rows, 1);
+    w->flat = mde__take(b, rows, 1);
+    w->half = mde__take(b, rows, 1);
+    w->noise = mde__take(b, rows, 1);
+    w->theta = mde__take(b, parameters, 1);
+    w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters), 1);
+    w->sample = mde__take(b, MDE__GP_SAMPLE, (size_t)(d + noises + 1));
 }
 
 static mde__scaled mde__scaled_of(int n, int d, double *z, double *columns)
@@ -15408,19 +15395,13 @@ static int mde__gp_outliers(mde__gp_work *w)
     return 1;
 }
 
-static mde_status mde__gp_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__gp_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__gp *gps = (mde__gp *)mde_alloc(c, (size_t)r->m, sizeof *gps);
     size_t n = (size_t)r->n;
     int i, j;
-    (void)x;
-    (void)y;
-    r->state = gps;
-    for (j = 0; gps && j < r->m && !mde__bad(c); j++) {
-        mde__gp *gp = gps + j;
-        if (!(r->target_sd[j] > 0)) continue;
-        gp->kernels = c->kernels;
+    for (j = 0; j < r->m; j++) {
+        mde__gp *gp = (mde__gp *)r->state + j;
+        gp->kernels = r->context->kernels;
         gp->kernel = desc->kernel;
         gp->n = r->n;
         gp->d = r->used;
@@ -15433,15 +15414,15 @@ static mde_status mde__gp_start(mde_regressor *r, const mde_fit_desc *desc, cons
         gp->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
         gp->normal_noise = desc->normal_noise;
         gp->widening = 1;
-        gp->theta = mde__doubles(c, (size_t)gp->parameters, 1);
-        gp->columns = mde__doubles(c, n, (size_t)gp->d);
-        gp->alpha = mde__doubles(c, n, 1);
-        gp->flat = mde__doubles(c, n, 1);
-        gp->inverse = mde__doubles(c, n, n);
-        gp->tail = mde__doubles(c, n, 1);
+        if (!(r->target_sd[j] > 0)) continue;
+        gp->theta = mde__take(memory, (size_t)gp->parameters, 1);
+        gp->columns = mde__take(memory, n, (size_t)gp->d);
+        gp->alpha = mde__take(memory, n, 1);
+        gp->flat = mde__take(memory, n, 1);
+        gp->inverse = mde__take(memory, n, n);
+        gp->tail = mde__take(memory, n, 1);
         for (i = 0; gp->tail && i < r->n; i++) gp->tail[i] = 1;
     }
-    return mde_context_status(c);
 }
 
 static size_t mde__gp_work_size(const mde_regressor *r)
@@ -15504,26 +15485,25 @@ static size_t mde__gp_predict_work(const mde_regressor *r, int rows)
     return (size_t)rows * (2 * (size_t)r->used + 3 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
 }
 
-static void mde__gp_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                            double *sd, double *work)
+static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     const mde__kernels *kernels = r->context->kernels;
-    int n = r->n, d = r->used, i, j;
+    int rows = in->rows, n = r->n, d = r->used, i, j;
     mde__workspace memory = { NULL, 0 };
     double *columns, *z, *total, *k, *half, *noise, *pack;
     memory.start = work;
-    columns = mde__take(&memory, (size_t)rows * (size_t)d);
-    z = mde__take(&memory, (size_t)rows * (size_t)d);
-    total = mde__take(&memory, (size_t)rows * (size_t)n);
-    k = mde__take(&memory, (size_t)rows * (size_t)n);
-    half = mde__take(&memory, (size_t)rows * (size_t)n);
-    noise = mde__take(&memory, (size_t)rows);
-    pack = mde__take(&memory, mde__dense_work(rows, n));
+    columns = mde__take(&memory, (size_t)rows, (size_t)d);
+    z = mde__take(&memory, (size_t)rows, (size_t)d);
+    total = mde__take(&memory, (size_t)rows, (size_t)n);
+    k = mde__take(&memory, (size_t)rows, (size_t)n);
+    half = mde__take(&memory, (size_t)rows, (size_t)n);
+    noise = mde__take(&memory, (size_t)rows, 1);
+    pack = mde__take(&memory, mde__dense_work(rows, n), 1);
     for (j = 0; j < r->m; j++) {
         const mde__gp *gp = (const mde__gp *)r->state + j;
         mde__scaled at = mde__scaled_of(rows, d, z, columns), runs = mde__scaled_of(n, d, NULL, gp->columns);
         if (!gp->theta) continue;
-        mde__scale_inputs(&at, x, gp->theta);
+        mde__scale_inputs(&at, in->x, gp->theta);
         mde__gp_covariances(gp, &at, &runs, gp->theta, 0, k, NULL, total);
         for (i = 0; i < rows; i++) {
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
@@ -15534,7 +15514,7 @@ static void mde__gp_predict(const mde_regressor *r, int rows, const double *x, c
         memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
         mde__dense_product(kernels, MDE__RIGHT_UPPER, 1.0, mde__dense(total, rows, n),
                            mde__transposed(mde__dense(gp->inverse, n, n)), half, (size_t)n, pack);
-        mde__gp_noise(gp, gp->theta, rows, noise_x, noise);
+        mde__gp_noise(gp, gp->theta, rows, in->noise_x, noise);
         for (i = 0; i < rows; i++) {
             const double *row = half + mde__cell(i, n, 0);
             double uncovered = 1.0 - kernels->dense_dot(n, total + mde__cell(i, n, 0), gp->flat);
@@ -15566,24 +15546,10 @@ static double mde__gp_length_scale(const mde_regressor *r, int target, int index
     return mde__exp(((const mde__gp *)r->state + target)->theta[index]);
 }
 
-static void mde__gp_release(mde_regressor *r)
-{
-    int j;
-    for (j = 0; j < r->m; j++) {
-        mde__gp *gp = (mde__gp *)r->state + j;
-        mde_release(r->context, gp->theta);
-        mde_release(r->context, gp->columns);
-        mde_release(r->context, gp->alpha);
-        mde_release(r->context, gp->flat);
-        mde_release(r->context, gp->inverse);
-        mde_release(r->context, gp->tail);
-    }
-}
-
 static const mde__regressor_kind mde__gp_kind = {
-    "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0,
-    mde__gp_start, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite", mde__gp_predict_work,
-    mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale, mde__gp_release
+    "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0, 0, sizeof(mde__gp),
+    mde__gp_place, NULL, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite",
+    mde__gp_predict_work, mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale
 };
 
 /* ---- Gaussian process of all targets ---- */
@@ -15608,8 +15574,8 @@ typedef struct mde__coregion {
     const mde__kernels *kernels;
     mde_kernel kernel;
     int n, d, m, rank, parameters;
-    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
     const double *x;            /* [n, d] */
+    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
     double *y;                  /* [n, m] standardised */
     double *theta, log_likelihood;
     double *k, *g, *square;     /* [n, n] each */
@@ -15633,32 +15599,32 @@ static void mde__coregion_take(mde__workspace *memory, mde__coregion *s)
 {
     size_t n = (size_t)s->n, d = (size_t)s->d, m = (size_t)s->m, p = (size_t)s->parameters;
     int larger = s->n > s->m ? s->n : s->m;
-    s->y = mde__take(memory, n * m);
-    s->t = mde__take(memory, n * m);
-    s->z = mde__take(memory, n * m);
-    s->a = mde__take(memory, n * m);
-    s->nm = mde__take(memory, n * m);
-    s->k = mde__take(memory, n * n);
-    s->g = mde__take(memory, n * n);
-    s->square = mde__take(memory, n * n);
-    s->q = mde__take(memory, n * n);
-    s->kappa = mde__take(memory, n);
-    s->z_in = mde__take(memory, n * d);
-    s->columns = mde__take(memory, n * d);
-    s->sz = mde__take(memory, n * d);
-    s->b = mde__take(memory, m * m);
-    s->u = mde__take(memory, m * m);
-    s->beta = mde__take(memory, m);
-    s->task_square = mde__take(memory, m * m);
-    s->task_work = mde__take(memory, m * m);
-    s->slope = mde__take(memory, m * m);
-    s->leading = mde__take(memory, m * m);
-    s->noise = mde__take(memory, m);
-    s->row = mde__take(memory, 2 * (size_t)larger);
-    s->theta = mde__take(memory, p);
-    s->trial = mde__take(memory, p);
-    s->lbfgs = mde__take(memory, MDE__LBFGS_WORK(p));
-    s->work = mde__take(memory, mde__dense_work(larger, larger));
+    s->y = mde__take(memory, n, m);
+    s->t = mde__take(memory, n, m);
+    s->z = mde__take(memory, n, m);
+    s->a = mde__take(memory, n, m);
+    s->nm = mde__take(memory, n, m);
+    s->k = mde__take(memory, n, n);
+    s->g = mde__take(memory, n, n);
+    s->square = mde__take(memory, n, n);
+    s->q = mde__take(memory, n, n);
+    s->kappa = mde__take(memory, n, 1);
+    s->z_in = mde__take(memory, n, d);
+    s->columns = mde__take(memory, n, d);
+    s->sz = mde__take(memory, n, d);
+    s->b = mde__take(memory, m, m);
+    s->u = mde__take(memory, m, m);
+    s->beta = mde__take(memory, m, 1);
+    s->task_square = mde__take(memory, m, m);
+    s->task_work = mde__take(memory, m, m);
+    s->slope = mde__take(memory, m, m);
+    s->leading = mde__take(memory, m, m);
+    s->noise = mde__take(memory, m, 1);
+    s->row = mde__take(memory, 2, (size_t)larger);
+    s->theta = mde__take(memory, p, 1);
+    s->trial = mde__take(memory, p, 1);
+    s->lbfgs = mde__take(memory, MDE__LBFGS_WORK(p), 1);
+    s->work = mde__take(memory, mde__dense_work(larger, larger), 1);
 }
 
 static mde__scaled mde__coregion_inputs(const mde__coregion *s)
@@ -15878,19 +15844,13 @@ static double mde__coregion_search(mde__coregion *s)
 #define MDE__COREGION_SAMPLE 128
 #define MDE__COREGION_STEPS 8
 
-static mde_status mde__coregion_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__coregion_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__coregion *s = (mde__coregion *)mde_alloc(c, 1, sizeof *s);
-    mde__workspace memory = { NULL, 0 };
+    mde__coregion *s = (mde__coregion *)r->state;
     int i, j, rank = desc->rank > 0 ? desc->rank : 2;
-    (void)x;
-    (void)y;
-    r->state = s;
-    if (!s) return mde_context_status(c);
-    s->task = (int *)mde_alloc(c, (size_t)r->m, sizeof *s->task);
-    for (j = 0; s->task && j < r->m; j++) s->task[j] = r->target_sd[j] > 0 ? s->m++ : -1;
-    s->kernels = c->kernels;
+    s->m = 0;
+    for (j = 0; j < r->m; j++) s->m += r->target_sd[j] > 0;
+    s->kernels = r->context->kernels;
     s->kernel = desc->kernel;
     s->n = r->n;
     s->d = r->used;
@@ -15899,15 +15859,12 @@ static mde_status mde__coregion_start(mde_regressor *r, const mde_fit_desc *desc
     s->x = r->x;
     s->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
     s->seed = desc->seed;
-    mde__coregion_take(&memory, s);
-    if (!mde__bad(c)) memory.start = mde__doubles(c, memory.used, 1);
-    if (!memory.start) return mde_context_status(c);
-    memory.used = 0;
-    mde__coregion_take(&memory, s);
-    for (j = 0; j < r->m; j++) {
+    s->task = (int *)mde__take(memory, (size_t)r->m, 1);
+    mde__coregion_take(memory, s);
+    for (j = 0, rank = 0; j < r->m && s->task; j++) {
+        s->task[j] = r->target_sd[j] > 0 ? rank++ : -1;
         for (i = 0; i < r->n && s->task[j] >= 0; i++) s->y[i * s->m + s->task[j]] = mde__target(r, j)[i];
     }
-    return MDE_OK;
 }
 
 /* A process of the sampled runs, whose inputs lie behind it. */
@@ -15918,7 +15875,7 @@ static void mde__coregion_sample(const mde__coregion *all, mde__workspace *memor
     *few = *all;
     few->n = MDE__COREGION_SAMPLE;
     mde__coregion_take(memory, few);
-    few->x = x = mde__take(memory, MDE__COREGION_SAMPLE * (size_t)all->d);
+    few->x = x = mde__take(memory, MDE__COREGION_SAMPLE, (size_t)all->d);
     for (i = 0; x && i < few->n; i++) {
         int row = (int)((int64_t)i * all->n / few->n);
         memcpy(x + mde__cell(i, all->d, 0), all->x + mde__cell(row, all->d, 0), (size_t)all->d * sizeof(double));
@@ -15986,15 +15943,14 @@ static size_t mde__coregion_predict_work(const mde_regressor *r, int rows)
     return 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
 }
 
-static void mde__coregion_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x,
-                                  double *mean, double *sd, double *work)
+static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     const mde__coregion *s = (const mde__coregion *)r->state;
-    int n = s->n, m = s->m, d = s->d, i, j, l, a;
+    const double *x = in->x;
+    int n = s->n, m = s->m, d = s->d, rows, i, j, l, a;
     mde__scaled at = mde__scaled_of(1, d, work, work + d), runs = mde__coregion_inputs(s);
     double *k = work + 2 * d, *along = k + n, *weight = along + n;
-    (void)noise_x;
-    for (; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    for (rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__scale_inputs(&at, x, s->theta);
         mde__covariances(s->kernels, s->kernel, &at, &runs, 0, k, NULL);
         for (l = 0; l < m; l++) {
@@ -16047,18 +16003,11 @@ static double mde__coregion_length_scale(const mde_regressor *r, int target, int
     return mde__exp(((const mde__coregion *)r->state)->theta[index]);
 }
 
-static void mde__coregion_release(mde_regressor *r)
-{
-    mde__coregion *s = (mde__coregion *)r->state;
-    mde_release(r->context, s->task);
-    mde_release(r->context, s->y);      /* the first array of the block */
-}
-
 static const mde__regressor_kind mde__coregion_kind = {
-    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0,
-    mde__coregion_start, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
+    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0, sizeof(mde__coregion), 0,
+    mde__coregion_place, NULL, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
     mde__coregion_predict_work, mde__coregion_predict, mde__coregion_gradient, mde__coregion_log_likelihood,
-    mde__coregion_length_scale, mde__coregion_release
+    mde__coregion_length_scale
 };
 
 /* ---- Mixing law ---- */
@@ -16153,19 +16102,14 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
     return 1;
 }
 
-static mde_status mde__law_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__law_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde__law *s = (mde__law *)mde_alloc(r->context, 1, sizeof *s);
+    mde__law *s = (mde__law *)r->state;
     size_t p = (size_t)r->used + 2, m = (size_t)r->m;
     (void)desc;
-    (void)x;
-    (void)y;
-    r->state = s;
-    if (!s) return mde_context_status(r->context);
-    s->theta = mde__doubles(r->context, m, p);
-    s->covariance = mde__doubles(r->context, m, p * p);
-    s->residual = mde__doubles(r->context, m, 1);
-    return mde_context_status(r->context);
+    s->theta = mde__take(memory, m, p);
+    s->covariance = mde__take(memory, m, p * p);
+    s->residual = mde__take(memory, m, 1);
 }
 
 static size_t mde__law_work(const mde_regressor *r)
@@ -16208,13 +16152,12 @@ static size_t mde__law_predict_work(const mde_regressor *r, int rows)
     return (size_t)r->used + 2;
 }
 
-static void mde__law_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                             double *sd, double *slope)
+static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
 {
     const mde__law *s = (const mde__law *)r->state;
-    int p = r->used + 2, i, j;
-    (void)noise_x;
-    for (; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    const double *x = in->x;
+    int p = r->used + 2, rows, i, j;
+    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
         for (j = 0; j < r->m; j++) {
             const double *theta = s->theta + mde__cell(j, p, 0);
             const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
@@ -16239,18 +16182,10 @@ static void mde__law_gradient(const mde_regressor *r, int target, const double *
     for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
 }
 
-static void mde__law_release(mde_regressor *r)
-{
-    mde__law *s = (mde__law *)r->state;
-    mde_release(r->context, s->theta);
-    mde_release(r->context, s->covariance);
-    mde_release(r->context, s->residual);
-}
-
 static const mde__regressor_kind mde__law_kind = {
-    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0,
-    mde__law_start, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
-    mde__law_predict, mde__law_gradient, NULL, NULL, mde__law_release
+    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
+    mde__law_place, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
+    mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
 /* ---- Pooled law ---- */
@@ -16478,31 +16413,35 @@ static void mde__pool_weights(const mde_regressor *r, const double *standardised
     }
 }
 
-static mde_status mde__pools_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__pools_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    int pools = desc->rank > 0 ? desc->rank : 2, i, j, q;
-    size_t size = (size_t)mde__pool_size(r->used, pools);
-    mde__pools *fits = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *fits);
+    int j;
+    for (j = 0; j < r->m; j++) {
+        mde__pools *fit = (mde__pools *)r->state + j;
+        size_t size;
+        fit->pools = desc->rank > 0 ? desc->rank : 2;
+        fit->seed = desc->seed;
+        size = (size_t)mde__pool_size(r->used, fit->pools);
+        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
+        fit->theta = mde__take(memory, size + 2, 1);
+        fit->covariance = mde__take(memory, size, size);
+    }
+}
+
+static mde_status mde__pools_share(mde_regressor *r, const double *x, const double *y)
+{
+    int i, q;
     (void)y;
-    r->state = fits;
     for (i = 0; i < r->n; i++) {
         for (q = 0; q < r->d; q++) {
             char number[32];
             double v = x[mde__cell(i, r->d, q)];
             if (v >= 0) continue;
-            return mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
-                            mde__number(number, v));
+            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more",
+                            q, i, mde__number(number, v));
         }
     }
-    for (j = 0; fits && j < r->m; j++) {
-        fits[j].pools = pools;
-        fits[j].seed = desc->seed;
-        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
-        fits[j].theta = mde__doubles(c, 1, size + 2 + size * size);
-        if (fits[j].theta) fits[j].covariance = fits[j].theta + size + 2;
-    }
-    return mde_context_status(c);
+    return MDE_OK;
 }
 
 /* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, and what L-BFGS or the curvature
@@ -16511,15 +16450,15 @@ typedef struct mde__pool_memory { double *weights, *trial, *work; } mde__pool_me
 
 static void mde__pool_take(mde__workspace *b, int n, int d, int pools, mde__pool_memory *memory, mde__pool_work *w)
 {
-    size_t size = (size_t)mde__pool_size(d, pools), shared = (size_t)pools * (size_t)d;
-    memory->weights = mde__take(b, (size_t)n * (size_t)d);
-    memory->trial = mde__take(b, size + 2);
-    w->worth = mde__take(b, shared);
-    w->slope = mde__take(b, shared);
-    w->data = mde__take(b, (size_t)pools);
-    w->term = mde__take(b, (size_t)pools);
+    size_t size = (size_t)mde__pool_size(d, pools);
+    memory->weights = mde__take(b, (size_t)n, (size_t)d);
+    memory->trial = mde__take(b, size + 2, 1);
+    w->worth = mde__take(b, (size_t)pools, (size_t)d);
+    w->slope = mde__take(b, (size_t)pools, (size_t)d);
+    w->data = mde__take(b, (size_t)pools, 1);
+    w->term = mde__take(b, (size_t)pools, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
-                                    MDE__LBFGS_WORK(size + 2));
+                                    MDE__LBFGS_WORK(size + 2), 1);
 }
 
 static size_t mde__pools_work(const mde_regressor *r)
@@ -16575,13 +16514,12 @@ static size_t mde__pools_predict_work(const mde_regressor *r, int rows)
     return (size_t)r->used + (size_t)mde__pool_size(r->used, ((const mde__pools *)r->state)->pools);
 }
 
-static void mde__pools_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                               double *sd, double *work)
+static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     double *weights = work, *slope = weights + r->used, variance;
-    int j, i;
-    (void)noise_x;
-    for (; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    const double *x = in->x;
+    int rows, j, i;
+    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__pool_weights(r, x, weights);
         for (j = 0; j < r->m; j++) {
             const mde__pools *fit = (const mde__pools *)r->state + j;
@@ -16615,16 +16553,10 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
     for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
 
-static void mde__pools_release(mde_regressor *r)
-{
-    int j;
-    for (j = 0; j < r->m; j++) mde_release(r->context, ((mde__pools *)r->state)[j].theta);
-}
-
 static const mde__regressor_kind mde__pools_kind = {
-    "pooled law", MDE_FEATURE_RAW, 0, 0, 0, MDE__LARGEST_POOLS,
-    mde__pools_start, mde__pools_work, mde__pools_fit, "it is finite at no start", mde__pools_predict_work,
-    mde__pools_predict, mde__pools_gradient, NULL, NULL, mde__pools_release
+    "pooled law", MDE_FEATURE_RAW, 0, 0, 0, MDE__LARGEST_POOLS, 0, sizeof(mde__pools),
+    mde__pools_place, mde__pools_share, mde__pools_work, mde__pools_fit, "it is finite at no start",
+    mde__pools_predict_work, mde__pools_predict, mde__pools_gradient, NULL, NULL
 };
 
 /* ---- Boosted trees ---- */
@@ -16637,11 +16569,12 @@ static const mde__regressor_kind mde__pools_kind = {
 #define MDE__FOREST_FOLDS 5         /* that give the spread of a prediction */
 
 typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
-typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves; double residual; } mde__forest;
+typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves, residual; } mde__forest;
 
 typedef struct mde__forests {
     double rate;
-    int folds, *fold;               /* [n] */
+    uint64_t seed;
+    int depth, folds, *fold;        /* [n] */
     int *order;                     /* [used, n] runs by feature, ascending */
     double *ordered;                /* [used, n] their values */
     mde__forest *forest;            /* [m] */
@@ -16762,70 +16695,73 @@ static int mde__by_value(const void *a, const void *b)
     return p->run < q->run ? -1 : p->run > q->run;
 }
 
-static mde_status mde__forests_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__forests_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__forests *s = (mde__forests *)mde_alloc(c, 1, sizeof *s);
-    int trees = desc->trees ? desc->trees : 500, depth = desc->depth ? desc->depth : 4, n = r->n, i, j, q;
-    size_t leaves = (size_t)1 << depth, runs = (size_t)n, cells = runs * (size_t)r->used;
-    mde__sorted *ranked = (mde__sorted *)mde_alloc(c, runs, sizeof *ranked);
+    mde__forests *s = (mde__forests *)r->state;
+    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 500, leaves;
+    int j;
+    s->depth = desc->depth ? desc->depth : 4;
+    s->rate = desc->rate > 0 ? desc->rate : 0.05;
+    s->seed = desc->seed;
+    leaves = (size_t)1 << s->depth;
+    s->fold = (int *)mde__take(memory, n, 1);       /* a double has room for an int */
+    s->order = (int *)mde__take(memory, n, (size_t)r->used);
+    s->ordered = mde__take(memory, n, (size_t)r->used);
+    s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
+    for (j = 0; j < r->m; j++) {
+        mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
+        *f = unfit;             /* its residual is the target's own where there is no feature to split by */
+        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
+        f->trees = (int)trees;
+        f->depth = s->depth;
+        f->splits = (mde__split *)mde__take(memory, trees * (leaves - 1), (sizeof *f->splits + 7) / 8);
+        f->leaves = mde__take(memory, trees, leaves);
+    }
+}
+
+static mde_status mde__forests_share(mde_regressor *r, const double *x, const double *y)
+{
+    mde__forests *s = (mde__forests *)r->state;
+    int n = r->n, i, q;
+    mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
-    r->state = s;
-    if (s) {
-        s->rate = desc->rate > 0 ? desc->rate : 0.05;
-        s->order = (int *)mde_alloc(c, cells + 1, sizeof *s->order);
-        s->ordered = mde__doubles(c, 1, cells);
-        s->fold = (int *)mde_alloc(c, runs, sizeof *s->fold);
-        s->forest = (mde__forest *)mde_alloc(c, (size_t)r->m, sizeof *s->forest);
-    }
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
-        mde__forest *f = s->forest + j;
-        f->residual = 1;        /* the target's own, where there is no feature to split by */
-        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
-        f->depth = depth;
-        f->splits = (mde__split *)mde_alloc(c, (size_t)trees * (leaves - 1), sizeof *f->splits);
-        f->leaves = mde__doubles(c, (size_t)trees, leaves);
-        f->trees = trees;
-    }
-    for (q = 0; q < r->used && !mde__bad(c); q++) {     /* runs that are equal in a feature stay in their order */
+    for (q = 0; q < r->used && sorted; q++) {       /* runs that are equal in a feature stay in their order */
         for (i = 0; i < n; i++) {
-            ranked[i].value = r->x[mde__cell(i, r->used, q)];
-            ranked[i].run = i;
+            sorted[i].value = r->x[mde__cell(i, r->used, q)];
+            sorted[i].run = i;
         }
-        qsort(ranked, runs, sizeof *ranked, mde__by_value);
+        qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
         for (i = 0; i < n; i++) {
-            s->order[mde__cell(q, n, i)] = ranked[i].run;
-            s->ordered[mde__cell(q, n, i)] = ranked[i].value;
+            s->order[mde__cell(q, n, i)] = sorted[i].run;
+            s->ordered[mde__cell(q, n, i)] = sorted[i].value;
         }
     }
-    if (!mde__bad(c)) s->folds = mde__folds_of_runs(c, n, 0, NULL, MDE__FOREST_FOLDS, desc->seed, s->fold);
-    mde_release(c, ranked);
-    return mde_context_status(c);
+    s->folds = mde__folds_of_runs(r->context, n, 0, NULL, n < MDE__FOREST_FOLDS ? n : MDE__FOREST_FOLDS, s->seed,
+                                  s->fold);
+    mde_release(r->context, sorted);
+    return mde_context_status(r->context);
 }
 
 static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w)
 {
     size_t leaves = (size_t)1 << depth;
-    w->share = mde__take(b, (size_t)n + 1);
-    w->residual = mde__take(b, (size_t)n);
-    w->sum = mde__take(b, leaves);
-    w->left_sum = mde__take(b, leaves);
-    w->last = mde__take(b, leaves);
-    w->gain = mde__take(b, leaves);
-    w->node = (int *)mde__take(b, (size_t)n);       /* a double has room for an int */
-    w->count = (int *)mde__take(b, leaves);
-    w->left = (int *)mde__take(b, leaves);
+    w->share = mde__take(b, (size_t)n + 1, 1);
+    w->residual = mde__take(b, (size_t)n, 1);
+    w->sum = mde__take(b, leaves, 1);
+    w->left_sum = mde__take(b, leaves, 1);
+    w->last = mde__take(b, leaves, 1);
+    w->gain = mde__take(b, leaves, 1);
+    w->node = (int *)mde__take(b, (size_t)n, 1);
+    w->count = (int *)mde__take(b, leaves, 1);
+    w->left = (int *)mde__take(b, leaves, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
 {
-    const mde__forests *s = (const mde__forests *)r->state;
     mde__workspace count = { NULL, 0 };
     mde__growth w;
-    int j, depth = 0;
-    for (j = 0; j < r->m; j++) if (s->forest[j].depth > depth) depth = s->forest[j].depth;
-    mde__growth_take(&count, r->n, depth, &w);
+    mde__growth_take(&count, r->n, ((const mde__forests *)r->state)->depth, &w);
     return count.used;
 }
 
@@ -16864,40 +16800,24 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     return 1;
 }
 
-static void mde__forests_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                                 double *sd, double *work)
+static void mde__forests_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
-    const mde__forests *s = (const mde__forests *)r->state;
     int i, j;
-    (void)noise_x;
     (void)work;
-    for (i = 0; i < rows; i++, x += r->used) {
+    for (i = 0; i < in->rows; i++) {
         for (j = 0; j < r->m; j++) {
-            const mde__forest *f = s->forest + j;
-            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * mde__forest_value(f, x);
+            const mde__forest *f = ((const mde__forests *)r->state)->forest + j;
+            double value = mde__forest_value(f, in->x + mde__cell(i, r->used, 0));
+            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * value;
             if (sd) sd[mde__cell(i, r->m, j)] = r->target_sd[j] * sqrt(f->residual);
         }
     }
 }
 
-static void mde__forests_release(mde_regressor *r)
-{
-    mde__forests *s = (mde__forests *)r->state;
-    int j;
-    for (j = 0; s->forest && j < r->m; j++) {
-        mde_release(r->context, s->forest[j].splits);
-        mde_release(r->context, s->forest[j].leaves);
-    }
-    mde_release(r->context, s->forest);
-    mde_release(r->context, s->fold);
-    mde_release(r->context, s->order);
-    mde_release(r->context, s->ordered);
-}
-
 static const mde__regressor_kind mde__forests_kind = {
-    "trees", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0,
-    mde__forests_start, mde__forests_work, mde__forests_fit, "", mde__no_work, mde__forests_predict, NULL, NULL, NULL,
-    mde__forests_release
+    "trees", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__forests), 0,
+    mde__forests_place, mde__forests_share, mde__forests_work, mde__forests_fit, "", NULL, mde__forests_predict, NULL,
+    NULL, NULL
 };
 
 /* ---- Fitting and predicting ---- */
@@ -16918,7 +16838,7 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde_context *c;
     if (!r) return;
     c = r->context;
-    if (r->state) r->kind->release(r);
+    mde_release(c, r->memory);
     mde_release(c, r->state);
     mde_release(c, r->left_out);
     mde_release(c, r->y);
@@ -16977,6 +16897,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
 static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                              const mde_fit_desc *desc)
 {
+    mde__workspace memory = { NULL, 0 };
     mde_regressor *r;
     int i, j, q;
     if (mde__check_fit(c, n, d, m, x, y, desc)) return NULL;
@@ -17010,7 +16931,16 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
                 r->left_out[mde__cell(i, m, j)] = r->target_mean[j];
             }
         }
-        r->kind->start(r, desc, x, y);
+        r->state = mde_alloc(c, r->kind->state ? 1 : (size_t)m, r->kind->state + r->kind->target_state);
+    }
+    if (!mde__bad(c)) {
+        r->kind->place(r, desc, &memory);
+        r->memory = memory.start = mde__doubles(c, memory.used, 1);
+    }
+    if (!mde__bad(c)) {
+        memory.used = 0;
+        r->kind->place(r, desc, &memory);
+        if (r->kind->share) r->kind->share(r, x, y);
     }
     if (!mde__bad(c)) return r;
     mde_regressor_free(r);
@@ -17087,6 +17017,7 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
 {
     mde_context *c;
     double *block, *work, *noise_x;
+    mde__inputs in;
     int first, i, j, m, largest;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
@@ -17099,18 +17030,20 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     largest = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
     block = mde__doubles(c, (size_t)largest, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)largest, (size_t)r->noises);
-    work = mde__doubles(c, 1, r->kind->predict_work(r, largest));
+    work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, largest) : 0);
+    in.x = block;
+    in.noise_x = noise_x;
     for (first = 0; first < n && !mde__bad(c); first += largest) {
-        int rows = n - first < largest ? n - first : largest;
         double *to = mean + mde__cell(first, m, 0), *to_sd = sd ? sd + mde__cell(first, m, 0) : NULL;
-        if (mde__standardise(r, rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
-        for (i = 0; i < rows; i++) {
+        in.rows = n - first < largest ? n - first : largest;
+        if (mde__standardise(r, in.rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
+        for (i = 0; i < in.rows; i++) {
             for (j = 0; j < m; j++) {
                 to[mde__cell(i, m, j)] = r->target_mean[j];
                 if (to_sd) to_sd[mde__cell(i, m, j)] = r->target_sd[j];
             }
         }
-        r->kind->predict(r, rows, block, noise_x, to, to_sd, work);
+        r->kind->predict(r, &in, to, to_sd, work);
     }
     mde_release(c, work);
     mde_release(c, noise_x);
@@ -17132,7 +17065,7 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     if (mde_regressor_predict(r, 1, x, mean, NULL)) return mde_context_status(c);
     at = mde__doubles(c, 2, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)r->noises, 1);
-    work = mde__doubles(c, 1, r->kind->predict_work(r, 1));
+    work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, 1) : 0);
     if (!mde__bad(c) && mde__standardise(r, 1, x, at, noise_x) == MDE_OK) {
         slope = at + r->used;
         for (j = 0; j < r->m; j++) {
