@@ -696,10 +696,6 @@ MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double los
    It is an error if a token has probability 0 under the mixture. */
 MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objective, const double *weights,
                                      double *prices);
-/* The same for a domain that is not among the experts yet, on one validation text: logp [tokens] are its expert's
-   natural-log probabilities of the tokens. For an objective, take the mean over the validation texts by its weights.
-   NaN on error. */
-MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const double *weights, const float *logp);
 
 typedef struct mde_price_desc {
     int replicates;                 /* 0: 200 */
@@ -886,11 +882,17 @@ MDEDEF void mde_evaluation_free(mde_evaluation *e);
 MDEDEF mde_surrogate_desc mde_evaluation_choice(const mde_evaluation *e);    /* the chosen model's settings */
 /* The chosen model fitted to all of the evaluation's runs, its sds times spread. */
 MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *weights, const double *losses);
+/* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
+   Returns how many folds are used. */
+MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
 /* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the lowest
    there, mean over the tenths; objective [targets] weighs the losses (NULL: equal weights). *of_chance (may be NULL):
    the same for a run picked blindly. NaN on error. */
 MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
                                     double *of_chance);
+/* Factor of the objective's summed sds with which their 90 % intervals held 90 % of the held-out runs, 1 for fewer than
+   10: what mde_choose_desc calls spread. */
+MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
 
 /* Percentile interval of Spearman's correlation from pairs drawn with replacement. level 0: 0.9; replicates 0: 200. */
 MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
@@ -1003,6 +1005,7 @@ typedef struct mde_suggest_desc {
     double spread;                  /* as in mde_choose_desc */
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
     uint64_t seed;
+    int *made;                      /* where to say how many there was room for; NULL: less than count is an error */
 } mde_suggest_desc;
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
                                    const mde_suggest_desc *desc, int count, double *out);
@@ -13796,40 +13799,6 @@ MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objecti
     return MDE_OK;
 }
 
-MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const double *weights, const float *logp)
-{
-    const mde__validation *v = mde__find_validation(e, validation);
-    mde_context *c = e ? e->context : NULL;
-    double sum = 0;
-    size_t t;
-    int i;
-    if (mde__bad(c)) return (double)NAN;
-    if (!v || !logp) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "new domain: validation is %d; expected 0 to %d, with log-probabilities",
-                 validation, e->validations - 1);
-        return (double)NAN;
-    }
-    if (mde__check_mixture(e, "new domain", 1, weights)) return (double)NAN;
-    for (t = 0; t < v->tokens; t++) {
-        double mixed = 0;
-        for (i = 0; i < e->count; i++) mixed += weights[i] * (double)v->ratios[(size_t)i * v->stride + t];
-        if (!((double)logp[t] <= 0)) {
-            char number[32];
-            mde_fail(c, MDE_BAD_ARGUMENT,
-                     "new domain: validation %s, token %zu: log-probability is %s; expected at most 0 (natural log)",
-                     v->name, t, mde__number(number, (double)logp[t]));
-            return (double)NAN;
-        }
-        if (!(mixed > 0)) {
-            mde_fail(c, MDE_NOT_FINITE, "new domain: validation %s, token %zu: has probability 0 under the mixture",
-                     v->name, t);
-            return (double)NAN;
-        }
-        sum += mde__exp((double)logp[t] - (double)v->best[t]) / mixed;
-    }
-    return 1 - sum / (double)v->tokens;
-}
-
 /* ---- Exact minimum ---- */
 
 /* Adds the matrix of rank one to h after which the step d explains the change of the gradient (the symmetric update of
@@ -17471,8 +17440,6 @@ static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, con
     }
 }
 
-static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc);
 static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
                            const double *losses);
 
@@ -17523,7 +17490,12 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
         return NULL;
     }
     if (mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
-    if (desc->fit.model == MDE_AUTO) return mde__auto_fit(c, n, k, m, weights, losses, desc);
+    if (desc->fit.model == MDE_AUTO) {
+        mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
+        s = mde_evaluation_fit(e, weights, losses);
+        mde_evaluation_free(e);
+        return s;
+    }
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     if (!s) return NULL;
     s->context = c;
@@ -17923,34 +17895,16 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
     return progress(&p, user);
 }
 
-MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
+MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
 {
-    int i, j, l, freedom = 0;
-    if (n < 0 || k < 1 || m < 1 || !weights || !losses || !sd) return 0;
-    for (j = 0; j < m; j++) {
-        double squares = 0;
-        int pairs = 0;
-        for (i = 0; i < n; i++) {
-            double mean = 0;
-            int count = 0;
-            if (mde__first_like(k, weights, i) != i) continue;
-            for (l = i; l < n; l++) {
-                double y = losses[mde__cell(l, m, j)];
-                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
-                mean += y;
-                count++;
-            }
-            mean /= count > 0 ? count : 1;
-            for (l = i; l < n; l++) {
-                double y = losses[mde__cell(l, m, j)];
-                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
-            }
-            if (count > 1) pairs += count - 1;
-        }
-        sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
-        if (pairs > freedom) freedom = pairs;
+    if (mde__bad(c)) return 0;
+    if (folds == 0) folds = MDE__FOLDS;
+    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
+                 folds);
+        return 0;
     }
-    return freedom;
+    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
 }
 
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
@@ -18342,13 +18296,36 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
     return s;
 }
 
-static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc)
+/* ---- How far to trust it ---- */
+
+MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
 {
-    mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
-    mde_surrogate *s = mde_evaluation_fit(e, weights, losses);
-    mde_evaluation_free(e);
-    return s;
+    int i, j, l, freedom = 0;
+    if (n < 0 || k < 1 || m < 1 || !weights || !losses || !sd) return 0;
+    for (j = 0; j < m; j++) {
+        double squares = 0;
+        int pairs = 0;
+        for (i = 0; i < n; i++) {
+            double mean = 0;
+            int count = 0;
+            if (mde__first_like(k, weights, i) != i) continue;
+            for (l = i; l < n; l++) {
+                double y = losses[mde__cell(l, m, j)];
+                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
+                mean += y;
+                count++;
+            }
+            mean /= count > 0 ? count : 1;
+            for (l = i; l < n; l++) {
+                double y = losses[mde__cell(l, m, j)];
+                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
+            }
+            if (count > 1) pairs += count - 1;
+        }
+        sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
+        if (pairs > freedom) freedom = pairs;
+    }
+    return freedom;
 }
 
 MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
@@ -18388,6 +18365,24 @@ MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losse
     if (folds == 0) return (double)NAN;
     if (of_chance) *of_chance = chance / folds;
     return sum / folds;
+}
+
+MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
+{
+    double *z, spread = (double)NAN;
+    int i, count = 0;
+    if (!e || !losses || mde__bad(e->context)) return spread;
+    z = mde__doubles(e->context, (size_t)e->runs, 1);
+    for (i = 0; i < e->runs && z; i++) {
+        size_t at = mde__cell(i, e->targets, 0);
+        double sd = mde__weigh(e->targets, objective, e->sd + at);
+        double residual = mde__weigh(e->targets, objective, e->predicted + at) -
+                          mde__weigh(e->targets, objective, losses + at);
+        if (residual == residual) z[count++] = sd > 0 ? fabs(residual) / sd : 0;
+    }
+    if (z) spread = mde__spread_factor((size_t)count, z);
+    mde_release(e->context, z);
+    return spread;
 }
 
 /* Percentile interval from runs drawn with replacement. */
@@ -19009,14 +19004,29 @@ static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d,
 
 #define MDE__NEAREST_RUN 0.05       /* Hellinger distance of a suggestion to any run, at least */
 
-/* *made: how many there is room for, at most count. */
-static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
-                                    const mde_suggest_desc *desc, int count, double *out, int *made)
+/* Distances of the draws to their nearest run, once `run` is one. */
+static void mde__draws_near(mde__draws *p, const double *run)
+{
+    int i;
+    for (i = 0; i < p->count; i++) {
+        double distance = mde__hellinger(p->k, p->weights + mde__cell(i, p->k, 0), run);
+        if (distance < p->distance[i]) p->distance[i] = distance;
+    }
+}
+
+MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
+                                   const mde_suggest_desc *desc, int count, double *out)
 {
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
+    mde_suggest_desc defaults;
     mde__draws p;
+    char number[32];
     int chosen, i;
-    *made = 0;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (desc->made) *desc->made = 0;
     nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
     if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
         (s && s->k != k)) {
@@ -19039,14 +19049,8 @@ static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int 
     p.distance = p.sd + p.count;
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
     if (s) mde__draws_predict(&p, s, desc);
-    for (i = 0; i < p.count; i++) {
-        int run;
-        p.distance[i] = 2;
-        for (run = 0; run < n; run++) {
-            double distance = mde__hellinger(k, p.weights + mde__cell(i, k, 0), tried + mde__cell(run, k, 0));
-            if (distance < p.distance[i]) p.distance[i] = distance;
-        }
-    }
+    for (i = 0; i < p.count; i++) p.distance[i] = 2;
+    for (i = 0; i < n; i++) mde__draws_near(&p, tried + mde__cell(i, k, 0));
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
@@ -19058,33 +19062,18 @@ static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int 
         }
         if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
+        mde__draws_near(&p, w);
         for (i = 0; i < p.count; i++) {
-            double distance = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w), reach = distance / MDE__RUN_REACH;
+            double reach = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w) / MDE__RUN_REACH;
             double left = 1.0 - mde__exp(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
-            if (distance < p.distance[i]) p.distance[i] = distance;
         }
     }
-    *made = chosen;
     mde_release(c, p.weights);
-    return mde_context_status(c);
-}
-
-MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
-                                   const mde_suggest_desc *desc, int count, double *out)
-{
-    mde_suggest_desc defaults;
-    char number[32];
-    int made;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    memset(&defaults, 0, sizeof defaults);
-    if (!desc) desc = &defaults;
-    if (mde__suggest_runs(c, s, n, k, tried, desc, count, out, &made) == MDE_OK && made < count) {
-        mde_fail(c, MDE_BAD_ARGUMENT,
-                 "next runs: after %d there is no mixture inside the bounds that is at least %s away "
-                 "from all runs",
-                 made, mde__number(number, desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN));
+    if (desc->made) *desc->made = chosen;
+    if (chosen < count && !desc->made && !mde__bad(c)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %s "
+                 "away from all runs", chosen, mde__number(number, nearest));
     }
     return mde_context_status(c);
 }
@@ -21366,8 +21355,8 @@ static void mde__optimize_suggest(mde_optimization *o)
     desc.centre = o->surrogate ? o->best.weights : NULL;
     o->next = mde__doubles(c, (size_t)count, (size_t)o->k);
     if (!o->next) return;
-    if (mde__suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next,
-                          &o->suggested)) return;
+    desc.made = &o->suggested;
+    if (mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next)) return;
     if (o->suggested < count) {
         mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
                         o->suggested);
