@@ -931,12 +931,13 @@ MDEDEF void mde_runs_free(mde_runs *runs);
 
 /* ---- 3.10 Search on the simplex ------------------------------------------- */
 
-/* Value of a mixture, to be minimised; gradient [n] is NULL when not wanted. A function that cannot give it sets
-   gradient[0] = NaN, and differences along the simplex take its place. A value that is not finite is avoided. */
+/* Value of a mixture, to be minimised, and its gradient [n], which is NULL when not wanted: a population needs none. A
+   value that is not finite is avoided. */
 typedef double mde_objective_fn(int n, const double *weights, double *gradient, void *user);
 typedef enum mde_search_method {
     MDE_EXPONENTIATED_GRADIENT = 0,
-    MDE_POPULATION                  /* for functions with steps, as trees have: differential evolution of all starts */
+    MDE_POPULATION                  /* for functions without a gradient, such as trees, which are steps: differential
+                                       evolution of all starts */
 } mde_search_method;
 typedef struct mde_search_desc {
     mde_search_method method;
@@ -12924,8 +12925,8 @@ static void mde__simplex_quadratic(int n, const double *h, const double *low, co
 
 /* The minimum of any function of a mixture, inside bounds. Random mixtures first, of which the best are the starts of a
    descent by exponentiated gradient (Kivinen and Warmuth 1997), whose multiplicative steps stay on the simplex by
-   themselves, or, for functions with steps, the population of a differential evolution (Storn and Price 1997), whose
-   mixtures are projected. A value that is not finite counts as worse than any other. */
+   themselves, or, for functions without a gradient, the population of a differential evolution (Storn and Price 1997),
+   whose mixtures are projected. A value that is not finite counts as worse than any other. */
 
 typedef struct mde__search {
     int n;
@@ -12942,69 +12943,6 @@ static double mde__search_value(const mde__search *s, const double *weights, dou
 {
     double value = s->f(s->n, weights, gradient, s->user);
     return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
-}
-
-/* The weight that others are traded against: the one furthest inside its bounds, or else with most to give. */
-static int mde__search_partner(const mde__search *s, const double *weights)
-{
-    double furthest = -1;
-    int i, partner = 0;
-    for (i = 0; i < s->n; i++) {
-        double down = weights[i] - s->low[i], up = s->high[i] - weights[i];
-        double inside = (down < up ? down : up) + 1e-6 * down;
-        if (inside > furthest) {
-            furthest = inside;
-            partner = i;
-        }
-    }
-    return partner;
-}
-
-/* How much weight i can take from its partner, and give to it. */
-static void mde__search_room(const mde__search *s, const double *weights, int i, int partner, double *up, double *down)
-{
-    double give = weights[partner] - s->low[partner], take = s->high[partner] - weights[partner];
-    *up = s->high[i] - weights[i];
-    *down = weights[i] - s->low[i];
-    if (give < *up) *up = give;
-    if (take < *down) *down = take;
-}
-
-/* Value at weights moved by step from partner to i. */
-static double mde__search_moved(const mde__search *s, const double *weights, int i, int partner, double step,
-                                double *trial)
-{
-    memcpy(trial, weights, (size_t)s->n * sizeof(double));
-    trial[i] += step;
-    trial[partner] -= step;
-    return mde__search_value(s, trial, NULL);
-}
-
-/* Derivatives against the partner, whose own is 0: only differences of a gradient matter on the
-   simplex. Central where the bounds leave room on both sides, otherwise three points on one side. */
-static void mde__search_differences(const mde__search *s, const double *weights, double value, double *gradient,
-                                    double *trial)
-{
-    const double step = 1e-5;   /* cube root of the rounding error, to a factor: errors of 1e-10 */
-    int i, partner = mde__search_partner(s, weights);
-    for (i = 0; i < s->n; i++) {
-        double up, down, h;
-        gradient[i] = 0;
-        if (i == partner) continue;
-        mde__search_room(s, weights, i, partner, &up, &down);
-        if (up >= step && down >= step) {
-            gradient[i] = (mde__search_moved(s, weights, i, partner, step, trial) -
-                           mde__search_moved(s, weights, i, partner, -step, trial)) / (2.0 * step);
-        } else {
-            h = 0.5 * (up >= down ? up : down);
-            if (h > step) h = step;
-            if (h < 1e-9) continue;
-            if (up < down) h = -h;
-            gradient[i] = (4.0 * mde__search_moved(s, weights, i, partner, h, trial) - 3.0 * value -
-                           mde__search_moved(s, weights, i, partner, 2.0 * h, trial)) / (2.0 * h);
-        }
-        if (!(fabs(gradient[i]) < (double)INFINITY)) gradient[i] = 0;
-    }
 }
 
 /* weights_i exp(-rate (gradient_i - minimum)), scaled so that the clipped numbers sum to 1: the nearest feasible
@@ -13041,7 +12979,6 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
     mde__simplex_nearest(n, s->low, s->high, weights);
     value = mde__search_value(s, weights, gradient);
     if (value == (double)INFINITY) return value;
-    if (gradient[0] != gradient[0]) mde__search_differences(s, weights, value, gradient, room);
     for (iteration = 0; iteration < s->iterations; iteration++) {
         double found = (double)INFINITY, slope = 0, *swap;
         int tries;
@@ -13056,7 +12993,6 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
             if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
         }
         if (tries == 60) break;
-        if (next_gradient[0] != next_gradient[0]) mde__search_differences(s, trial, found, next_gradient, room);
         quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
         memcpy(weights, trial, (size_t)n * sizeof(double));
         value = found;
@@ -18745,22 +18681,21 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
     mde__goal *g = (mde__goal *)user;
     double value, sd;
     int i, j;
-    if (gradient && g->smooth) {
+    if (gradient) {
         if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
         for (i = 0; i < n; i++) {
             for (j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
             gradient[i] = mde__weigh(g->m, g->desc->objective, g->around);
         }
-    } else {
-        if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) return (double)NAN;
-        if (gradient) gradient[0] = (double)NAN;
+    } else if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) {
+        return (double)NAN;
     }
     value = mde__weigh(g->m, g->desc->objective, g->mean);
     if (g->desc->caution > 0) {
-        sd = mde__goal_caution(g, w, gradient && g->smooth ? gradient : NULL);
+        sd = mde__goal_caution(g, w, gradient);
         value += g->desc->caution * g->spread * sd;
     }
-    if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient && g->smooth ? gradient : NULL);
+    if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient);
     return value;
 }
 
