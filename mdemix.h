@@ -885,32 +885,9 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 /* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
    Returns how many folds are used. */
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
-/* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the lowest
-   there, mean over the tenths; objective [targets] weighs the losses (NULL: equal weights). *of_chance (may be NULL):
-   the same for a run picked blindly. NaN on error. */
-MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
-                                    double *of_chance);
 /* Factor of the objective's summed sds with which their 90 % intervals held 90 % of the held-out runs, 1 for fewer than
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
-
-/* Percentile interval of Spearman's correlation from pairs drawn with replacement. level 0: 0.9; replicates 0: 200. */
-MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
-                                        int replicates, uint64_t seed, double *low, double *high);
-/* sd [m] of a loss between repeated runs (equal weights to 1e-9); NaN without any. Returns the degrees of freedom. */
-MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd);
-
-/* Would more runs help? A model fitted to 1/8, 1/4, 1/2 and 3/4 of the runs, `repeats` random subsets of each (0: 3),
-   tested on another quarter. Returns the number of points, fewer than MDE_CURVE_POINTS where there are few runs. */
-#define MDE_CURVE_POINTS 4
-typedef struct mde_curve_point {
-    int runs;
-    double spearman;                     /* mean over targets and subsets */
-    double error, error_sd;              /* squared error over the target's variance; sd between subsets */
-} mde_curve_point;
-MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
-                              mde_curve_point *points);
 
 #ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
@@ -18232,77 +18209,6 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
     return s;
 }
 
-/* ---- How far to trust it ---- */
-
-MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
-{
-    int i, j, l, freedom = 0;
-    if (n < 0 || k < 1 || m < 1 || !weights || !losses || !sd) return 0;
-    for (j = 0; j < m; j++) {
-        double squares = 0;
-        int pairs = 0;
-        for (i = 0; i < n; i++) {
-            double mean = 0;
-            int count = 0;
-            if (mde__first_like(k, weights, i) != i) continue;
-            for (l = i; l < n; l++) {
-                double y = losses[mde__cell(l, m, j)];
-                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
-                mean += y;
-                count++;
-            }
-            mean /= count > 0 ? count : 1;
-            for (l = i; l < n; l++) {
-                double y = losses[mde__cell(l, m, j)];
-                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
-            }
-            if (count > 1) pairs += count - 1;
-        }
-        sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
-        if (pairs > freedom) freedom = pairs;
-    }
-    return freedom;
-}
-
-MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
-                                    double *of_chance)
-{
-    int *fold, f, i, folds = 0;
-    double sum = 0, chance = 0;
-    if (of_chance) *of_chance = (double)NAN;
-    if (!e || !losses || mde__bad(e->context)) return (double)NAN;
-    fold = (int *)mde_alloc(e->context, (size_t)e->runs, sizeof(int));
-    if (!fold) return (double)NAN;
-    /* tenths of the runs, whatever the folds were: as many to pick from, however many folds there are */
-    for (i = 0; i < e->runs; i++) fold[i] = i % (e->runs >= 20 ? 10 : 1);
-    for (f = 0; f < 10; f++) {
-        double lowest = (double)INFINITY, picked = 0, best = (double)INFINITY, mean = 0;
-        int count = 0;
-        for (i = 0; i < e->runs; i++) {
-            double p, y;
-            if (fold[i] != f) continue;
-            p = mde__weigh(e->targets, objective, e->predicted + mde__cell(i, e->targets, 0));
-            y = mde__weigh(e->targets, objective, losses + mde__cell(i, e->targets, 0));
-            if (y != y) continue;
-            if (p < lowest) {
-                lowest = p;
-                picked = y;
-            }
-            if (y < best) best = y;
-            mean += y;
-            count++;
-        }
-        if (count == 0) continue;
-        sum += picked - best;
-        chance += mean / count - best;
-        folds++;
-    }
-    mde_release(e->context, fold);
-    if (folds == 0) return (double)NAN;
-    if (of_chance) *of_chance = chance / folds;
-    return sum / folds;
-}
-
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
 {
     double *z, spread = (double)NAN;
@@ -18319,144 +18225,6 @@ MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losse
     if (z) spread = mde__spread_factor((size_t)count, z);
     mde_release(e->context, z);
     return spread;
-}
-
-/* Percentile interval from runs drawn with replacement. */
-MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
-                                        int replicates, uint64_t seed, double *low, double *high)
-{
-    double *values, *x, *y;
-    int r, i, count = 0;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (replicates == 0) replicates = 200;
-    if (!(level > 0)) level = 0.9;
-    if (n < 3 || !a || !b || !low || !high || replicates < 1 || !(level < 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "interval: %d pairs, %d replicates; at least 3 and 1 are needed, and a "
-                        "level below 1", n, replicates);
-    }
-    values = mde__doubles(c, (size_t)replicates, 1);
-    x = mde__doubles(c, (size_t)n, 2);
-    if (!mde__bad(c)) {
-        mde_random random = mde_random_start(seed, 0x72616e6b);
-        y = x + n;
-        for (r = 0; r < replicates; r++) {
-            double value;
-            for (i = 0; i < n; i++) {
-                int from = (int)mde_random_below(&random, (uint64_t)n);
-                x[i] = a[from];
-                y[i] = b[from];
-            }
-            value = mde_spearman(n, x, y);
-            if (value == value) values[count++] = value;
-        }
-        *low = count ? mde__quantile(values, (size_t)count, 0.5 - 0.5 * level) : (double)NAN;
-        *high = count ? mde__quantile(values, (size_t)count, 0.5 + 0.5 * level) : (double)NAN;
-    }
-    mde_release(c, x);
-    mde_release(c, values);
-    return mde_context_status(c);
-}
-
-/* Whether a model can be fitted to these runs where losses are missing. */
-static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
-{
-    const mde__regressor_kind *kind = mde__kind(model);
-    int i, j, whole = 0;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m && losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)]; j++) {
-        }
-        whole += j == m;
-    }
-    for (j = 0; j < m; j++) {
-        int count = 0;
-        for (i = 0; i < n; i++) count += losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)];
-        if (count < 3) return 0;
-    }
-    return whole >= 3 || !kind || !kind->joint;
-}
-
-/* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
-static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                             const mde_surrogate_desc *desc, const double *variance, const int64_t *order, int size,
-                             double *work, double *spearman, double *error)
-{
-    int tests = n / 4, i;
-    mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
-    mde_surrogate *s;
-    double *mean = work, *scratch = mean + (size_t)n * (size_t)m;
-    train.weights = scratch + 2 * (size_t)n;
-    train.losses = train.weights + (size_t)n * (size_t)k;
-    test.weights = train.losses + (size_t)n * (size_t)m;
-    test.losses = test.weights + (size_t)n * (size_t)k;
-    for (i = 0; i < size; i++) mde__take_run(&train, k, m, weights, losses, (int)order[i]);
-    for (i = n - tests; i < n; i++) mde__take_run(&test, k, m, weights, losses, (int)order[i]);
-    if (!mde__enough_losses(desc->fit.model, train.count, m, train.losses)) return 0;
-    s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
-    if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
-        mde__target_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
-    }
-    mde_surrogate_free(s);
-    return !mde__bad(c) && *error == *error;
-}
-
-MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
-                              mde_curve_point *points)
-{
-    static const int eighths[MDE_CURVE_POINTS] = { 1, 2, 4, 6 };
-    mde_evaluate_desc plain;
-    double *variance, *work;
-    int64_t *order;
-    int p, r, count = 0, fewest;
-    if (!c || mde__bad(c)) return 0;
-    memset(&plain, 0, sizeof plain);
-    if (!how) how = &plain;
-    if (repeats == 0) repeats = 3;
-    if (n < 1 || k < 1 || m < 1 || !weights || !losses || !desc || !points || repeats < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "learning curve: %d runs, %d repeats", n, repeats);
-        return 0;
-    }
-    fewest = 2 * (k < 8 ? k : 8);
-    variance = mde__doubles(c, (size_t)m, 1);
-    work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 3 * (size_t)m + 2);
-    order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    if (!mde__bad(c)) mde__target_variances(n, m, losses, variance);
-    for (p = 0; p < MDE_CURVE_POINTS && !mde__bad(c); p++) {
-        int size = n * eighths[p] / 8;
-        double spearman = 0, error = 0, squares = 0;
-        if (size < fewest || n / 4 < 4) continue;
-        for (r = 0; r < repeats && !mde__bad(c); r++) {
-            mde_random random = mde_random_start(how->seed, UINT64_C(0x63757276) + (uint64_t)r);
-            double rank = 0, each = 0;
-            if (mde__report_step(how->progress, how->user, "learning curve", p * repeats + r,
-                                 MDE_CURVE_POINTS * repeats)) {
-                mde_fail(c, MDE_STOPPED, "learning curve: stopped");
-                break;
-            }
-            mde_random_permutation(&random, n, order);
-            if (!mde__curve_subset(c, n, k, m, weights, losses, desc, variance, order, size, work, &rank, &each)) {
-                break;
-            }
-            spearman += rank / repeats;
-            error += each / repeats;
-            squares += each * each / repeats;
-        }
-        if (mde__bad(c) || r < repeats) continue;
-        points[count].runs = size;
-        points[count].spearman = spearman;
-        points[count].error = error;
-        squares = squares > error * error ? squares - error * error : 0;
-        points[count++].error_sd = repeats > 1 ? sqrt(squares * repeats / (repeats - 1)) : (double)NAN;
-    }
-    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
-                                         MDE_CURVE_POINTS * repeats)) {
-        mde_fail(c, MDE_STOPPED, "learning curve: stopped");
-    }
-    mde_release(c, order);
-    mde_release(c, work);
-    mde_release(c, variance);
-    return mde__bad(c) ? 0 : count;
 }
 
 /* ---- Tables of runs ---- */
@@ -20450,6 +20218,220 @@ static mde_status mde__text_to_file(mde_context *c, mde_text *t, const char *out
     return c->status;
 }
 
+#define MDE_CURVE_POINTS 4
+typedef struct mde_curve_point {
+    int runs;
+    double spearman;                     /* mean over targets and subsets */
+    double error, error_sd;              /* squared error over the target's variance; sd between subsets */
+} mde_curve_point;
+
+static int mde__repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
+{
+    int i, j, l, freedom = 0;
+    if (n < 0 || k < 1 || m < 1 || !weights || !losses || !sd) return 0;
+    for (j = 0; j < m; j++) {
+        double squares = 0;
+        int pairs = 0;
+        for (i = 0; i < n; i++) {
+            double mean = 0;
+            int count = 0;
+            if (mde__first_like(k, weights, i) != i) continue;
+            for (l = i; l < n; l++) {
+                double y = losses[mde__cell(l, m, j)];
+                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
+                mean += y;
+                count++;
+            }
+            mean /= count > 0 ? count : 1;
+            for (l = i; l < n; l++) {
+                double y = losses[mde__cell(l, m, j)];
+                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
+            }
+            if (count > 1) pairs += count - 1;
+        }
+        sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
+        if (pairs > freedom) freedom = pairs;
+    }
+    return freedom;
+}
+
+static double mde__evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
+                                    double *of_chance)
+{
+    int *fold, f, i, folds = 0;
+    double sum = 0, chance = 0;
+    if (of_chance) *of_chance = (double)NAN;
+    if (!e || !losses || mde__bad(e->context)) return (double)NAN;
+    fold = (int *)mde_alloc(e->context, (size_t)e->runs, sizeof(int));
+    if (!fold) return (double)NAN;
+    /* tenths of the runs, whatever the folds were: as many to pick from, however many folds there are */
+    for (i = 0; i < e->runs; i++) fold[i] = i % (e->runs >= 20 ? 10 : 1);
+    for (f = 0; f < 10; f++) {
+        double lowest = (double)INFINITY, picked = 0, best = (double)INFINITY, mean = 0;
+        int count = 0;
+        for (i = 0; i < e->runs; i++) {
+            double p, y;
+            if (fold[i] != f) continue;
+            p = mde__weigh(e->targets, objective, e->predicted + mde__cell(i, e->targets, 0));
+            y = mde__weigh(e->targets, objective, losses + mde__cell(i, e->targets, 0));
+            if (y != y) continue;
+            if (p < lowest) {
+                lowest = p;
+                picked = y;
+            }
+            if (y < best) best = y;
+            mean += y;
+            count++;
+        }
+        if (count == 0) continue;
+        sum += picked - best;
+        chance += mean / count - best;
+        folds++;
+    }
+    mde_release(e->context, fold);
+    if (folds == 0) return (double)NAN;
+    if (of_chance) *of_chance = chance / folds;
+    return sum / folds;
+}
+
+/* Percentile interval from runs drawn with replacement. */
+static mde_status mde__spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
+                                        int replicates, uint64_t seed, double *low, double *high)
+{
+    double *values, *x, *y;
+    int r, i, count = 0;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (replicates == 0) replicates = 200;
+    if (!(level > 0)) level = 0.9;
+    if (n < 3 || !a || !b || !low || !high || replicates < 1 || !(level < 1)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "interval: %d pairs, %d replicates; at least 3 and 1 are needed, and a "
+                        "level below 1", n, replicates);
+    }
+    values = mde__doubles(c, (size_t)replicates, 1);
+    x = mde__doubles(c, (size_t)n, 2);
+    if (!mde__bad(c)) {
+        mde_random random = mde_random_start(seed, 0x72616e6b);
+        y = x + n;
+        for (r = 0; r < replicates; r++) {
+            double value;
+            for (i = 0; i < n; i++) {
+                int from = (int)mde_random_below(&random, (uint64_t)n);
+                x[i] = a[from];
+                y[i] = b[from];
+            }
+            value = mde_spearman(n, x, y);
+            if (value == value) values[count++] = value;
+        }
+        *low = count ? mde__quantile(values, (size_t)count, 0.5 - 0.5 * level) : (double)NAN;
+        *high = count ? mde__quantile(values, (size_t)count, 0.5 + 0.5 * level) : (double)NAN;
+    }
+    mde_release(c, x);
+    mde_release(c, values);
+    return mde_context_status(c);
+}
+
+/* Whether a model can be fitted to these runs where losses are missing. */
+static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
+{
+    const mde__regressor_kind *kind = mde__kind(model);
+    int i, j, whole = 0;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < m && losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)]; j++) {
+        }
+        whole += j == m;
+    }
+    for (j = 0; j < m; j++) {
+        int count = 0;
+        for (i = 0; i < n; i++) count += losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)];
+        if (count < 3) return 0;
+    }
+    return whole >= 3 || !kind || !kind->joint;
+}
+
+/* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
+static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                             const mde_surrogate_desc *desc, const double *variance, const int64_t *order, int size,
+                             double *work, double *spearman, double *error)
+{
+    int tests = n / 4, i;
+    mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
+    mde_surrogate *s;
+    double *mean = work, *scratch = mean + (size_t)n * (size_t)m;
+    train.weights = scratch + 2 * (size_t)n;
+    train.losses = train.weights + (size_t)n * (size_t)k;
+    test.weights = train.losses + (size_t)n * (size_t)m;
+    test.losses = test.weights + (size_t)n * (size_t)k;
+    for (i = 0; i < size; i++) mde__take_run(&train, k, m, weights, losses, (int)order[i]);
+    for (i = n - tests; i < n; i++) mde__take_run(&test, k, m, weights, losses, (int)order[i]);
+    if (!mde__enough_losses(desc->fit.model, train.count, m, train.losses)) return 0;
+    s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
+    if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
+        mde__target_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
+    }
+    mde_surrogate_free(s);
+    return !mde__bad(c) && *error == *error;
+}
+
+static int mde__learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
+                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
+                              mde_curve_point *points)
+{
+    static const int eighths[MDE_CURVE_POINTS] = { 1, 2, 4, 6 };
+    mde_evaluate_desc plain;
+    double *variance, *work;
+    int64_t *order;
+    int p, r, count = 0, fewest;
+    if (!c || mde__bad(c)) return 0;
+    memset(&plain, 0, sizeof plain);
+    if (!how) how = &plain;
+    if (repeats == 0) repeats = 3;
+    if (n < 1 || k < 1 || m < 1 || !weights || !losses || !desc || !points || repeats < 1) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "learning curve: %d runs, %d repeats", n, repeats);
+        return 0;
+    }
+    fewest = 2 * (k < 8 ? k : 8);
+    variance = mde__doubles(c, (size_t)m, 1);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 3 * (size_t)m + 2);
+    order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
+    if (!mde__bad(c)) mde__target_variances(n, m, losses, variance);
+    for (p = 0; p < MDE_CURVE_POINTS && !mde__bad(c); p++) {
+        int size = n * eighths[p] / 8;
+        double spearman = 0, error = 0, squares = 0;
+        if (size < fewest || n / 4 < 4) continue;
+        for (r = 0; r < repeats && !mde__bad(c); r++) {
+            mde_random random = mde_random_start(how->seed, UINT64_C(0x63757276) + (uint64_t)r);
+            double rank = 0, each = 0;
+            if (mde__report_step(how->progress, how->user, "learning curve", p * repeats + r,
+                                 MDE_CURVE_POINTS * repeats)) {
+                mde_fail(c, MDE_STOPPED, "learning curve: stopped");
+                break;
+            }
+            mde_random_permutation(&random, n, order);
+            if (!mde__curve_subset(c, n, k, m, weights, losses, desc, variance, order, size, work, &rank, &each)) {
+                break;
+            }
+            spearman += rank / repeats;
+            error += each / repeats;
+            squares += each * each / repeats;
+        }
+        if (mde__bad(c) || r < repeats) continue;
+        points[count].runs = size;
+        points[count].spearman = spearman;
+        points[count].error = error;
+        squares = squares > error * error ? squares - error * error : 0;
+        points[count++].error_sd = repeats > 1 ? sqrt(squares * repeats / (repeats - 1)) : (double)NAN;
+    }
+    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
+                                         MDE_CURVE_POINTS * repeats)) {
+        mde_fail(c, MDE_STOPPED, "learning curve: stopped");
+    }
+    mde_release(c, order);
+    mde_release(c, work);
+    mde_release(c, variance);
+    return mde__bad(c) ? 0 : count;
+}
+
 /* ---- What is given ---- */
 
 typedef struct mde__metric_score {
@@ -21086,7 +21068,7 @@ static void mde__score_metric(mde_context *c, int n, int m, int j, const double 
     out->coverage = count > 0 ? (double)covered / count : (double)NAN;
     out->low = out->high = (double)NAN;
     if (count >= 3 && out->spearman == out->spearman) {
-        mde_spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
+        mde__spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
     }
 }
 
@@ -21147,7 +21129,7 @@ static void mde__optimize_objective_errors(mde_optimization *o)
     o->objective_spearman = o->objective_low = o->objective_high = (double)NAN;
     if (count >= 3) {
         o->objective_spearman = mde_spearman(count, predicted, truth);
-        mde_spearman_interval(c, count, predicted, truth, 0.9, 0, o->desc.seed, &o->objective_low, &o->objective_high);
+        mde__spearman_interval(c, count, predicted, truth, 0.9, 0, o->desc.seed, &o->objective_low, &o->objective_high);
     }
     o->spread = z ? mde__spread_factor((size_t)count, z) : 1;
     mde_release(c, predicted);
@@ -21180,14 +21162,14 @@ static void mde__optimize_fit(mde_optimization *o)
     o->surrogate = mde_evaluation_fit(o->evaluation, weights, losses);
     if (mde__bad(c) || mde__optimize_report(o, "fit", 1, 1)) return;
     o->held_out = mde__score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
-    o->regret = mde_evaluation_regret(o->evaluation, losses, o->objective, &o->regret_of_chance);
+    o->regret = mde__evaluation_regret(o->evaluation, losses, o->objective, &o->regret_of_chance);
     o->noise = mde__doubles(c, (size_t)o->m, 1);
     if (!o->noise) return;
-    o->repeats = mde_repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
+    o->repeats = mde__repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
     mde__optimize_objective_errors(o);
     chosen = mde_evaluation_choice(o->evaluation);
     if (mde__bad(c)) return;
-    o->points = mde_learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
+    o->points = mde__learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
 }
 
 static void mde__optimize_search(mde_optimization *o)
