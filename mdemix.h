@@ -12625,7 +12625,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
     size_t count;
     if (!mde__mul(a, b, &count)) {
-        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "a table of %zu by %zu numbers is too large", a, b);
         return NULL;
     }
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
@@ -12764,20 +12764,20 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
     int pass, i;
     for (pass = 0; pass < 4; pass++) {
         double sum = 0, rest, widest = 0;
-        int chosen = -1;
+        int chosen = -1, roomiest = -1;
         for (i = 0; i < n; i++) {
             sum += weights[i];
             if (weights[i] > low[i] && weights[i] < high[i] && (chosen < 0 || weights[i] > weights[chosen])) chosen = i;
         }
         rest = 1 - sum;
         if (!(fabs(rest) > 0)) return;
-        for (i = 0; i < n && chosen < 0; i++) {
+        for (i = 0; i < n; i++) {
             double room = rest > 0 ? high[i] - weights[i] : weights[i] - low[i];
-            if (room > widest) widest = room;
+            if (!(room > widest)) continue;
+            widest = room;
+            roomiest = i;
         }
-        for (i = 0; i < n && chosen < 0 && widest > 0; i++) {
-            if ((rest > 0 ? high[i] - weights[i] : weights[i] - low[i]) >= widest) chosen = i;
-        }
+        if (chosen < 0) chosen = roomiest;
         if (chosen < 0) return;
         weights[chosen] = mde__clip(weights[chosen] + rest, low[chosen], high[chosen]);
     }
