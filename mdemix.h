@@ -13358,7 +13358,7 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
                     alone ? ", 1 row a document" : "");
 }
 
-static mde_status mde__experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+static mde_status mde__add_validation(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                    const double *documents, double bytes, const char *folder)
 {
     mde_context *c = e ? e->context : NULL;
@@ -13399,7 +13399,7 @@ static mde_status mde__experts_add(mde_experts *e, const char *validation, size_
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes)
 {
-    return mde__experts_add(e, validation, tokens, logp, documents, bytes, NULL);
+    return mde__add_validation(e, validation, tokens, logp, documents, bytes, NULL);
 }
 
 #ifndef MDE_NO_STDIO
@@ -13486,7 +13486,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     }
     for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
     if (!mde__bad(c)) {
-        mde__experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
+        mde__add_validation(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
     }
     for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
     mde_array_free(c, documents);
@@ -14468,7 +14468,7 @@ struct mde__regressor_kind {
     int largest_rank;                   /* of mde_fit_desc; 0: the number of targets */
     size_t state, target_state;         /* bytes of its struct: one a regressor, or one a target */
     /* Sets what the state knows from the description, and takes its arrays, which then are zeros. */
-    void (*place)(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory);
+    void (*lay_out)(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory);
     /* Once, what all targets need; x [n, d] and y [n, m] as given. May be NULL. */
     mde_status (*share)(mde_regressor *r, const double *x, const double *y);
     size_t (*work)(const mde_regressor *r);             /* doubles that fit takes */
@@ -14772,7 +14772,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     return mde_context_status(c);
 }
 
-static void mde__ridge_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__ridge_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__ridge *s = (mde__ridge *)r->state;
     size_t n = (size_t)r->n, m = (size_t)r->m, d = (size_t)r->used, size = d < n ? d : n;
@@ -14864,7 +14864,7 @@ static void mde__ridge_gradient(const mde_regressor *r, int target, const double
 
 static const mde__regressor_kind mde__ridge_kind = {
     "ridge", MDE_FEATURE_LOG, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__ridge), 0,
-    mde__ridge_place, mde__ridge_share, mde__ridge_work, mde__ridge_fit_target,
+    mde__ridge_lay_out, mde__ridge_share, mde__ridge_work, mde__ridge_fit_target,
     "a run has leverage 1; give a larger penalty", NULL, mde__ridge_predict, mde__ridge_gradient, NULL, NULL
 };
 
@@ -15277,7 +15277,7 @@ static int mde__gp_outliers(mde__gp_work *w)
     return 1;
 }
 
-static void mde__gp_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     size_t n = (size_t)r->n;
     int i, j;
@@ -15430,7 +15430,7 @@ static double mde__gp_length_scale(const mde_regressor *r, int target, int index
 
 static const mde__regressor_kind mde__gp_kind = {
     "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0, 0, sizeof(mde__gp),
-    mde__gp_place, NULL, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite",
+    mde__gp_lay_out, NULL, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite",
     mde__gp_predict_work, mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale
 };
 
@@ -15726,7 +15726,7 @@ static double mde__coregion_search(mde__coregion *s)
 #define MDE__COREGION_SAMPLE 128
 #define MDE__COREGION_STEPS 8
 
-static void mde__coregion_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__coregion *s = (mde__coregion *)r->state;
     int i, j, rank = desc->rank > 0 ? desc->rank : 2;
@@ -15887,7 +15887,7 @@ static double mde__coregion_length_scale(const mde_regressor *r, int target, int
 
 static const mde__regressor_kind mde__coregion_kind = {
     "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0, sizeof(mde__coregion), 0,
-    mde__coregion_place, NULL, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
+    mde__coregion_lay_out, NULL, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
     mde__coregion_predict_work, mde__coregion_predict, mde__coregion_gradient, mde__coregion_log_likelihood,
     mde__coregion_length_scale
 };
@@ -15984,7 +15984,7 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
     return 1;
 }
 
-static void mde__law_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__law_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__law *s = (mde__law *)r->state;
     size_t p = (size_t)r->used + 2, m = (size_t)r->m;
@@ -16066,7 +16066,7 @@ static void mde__law_gradient(const mde_regressor *r, int target, const double *
 
 static const mde__regressor_kind mde__law_kind = {
     "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
-    mde__law_place, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
+    mde__law_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
     mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
@@ -16295,7 +16295,7 @@ static void mde__pool_weights(const mde_regressor *r, const double *standardised
     }
 }
 
-static void mde__pools_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__pools_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     int j;
     for (j = 0; j < r->m; j++) {
@@ -16437,7 +16437,7 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
 
 static const mde__regressor_kind mde__pools_kind = {
     "pooled law", MDE_FEATURE_RAW, 0, 0, 0, MDE__LARGEST_POOLS, 0, sizeof(mde__pools),
-    mde__pools_place, mde__pools_share, mde__pools_work, mde__pools_fit, "it is finite at no start",
+    mde__pools_lay_out, mde__pools_share, mde__pools_work, mde__pools_fit, "it is finite at no start",
     mde__pools_predict_work, mde__pools_predict, mde__pools_gradient, NULL, NULL
 };
 
@@ -16450,8 +16450,8 @@ static const mde__regressor_kind mde__pools_kind = {
 #define MDE__LARGEST_DEPTH 10
 #define MDE__FOREST_FOLDS 5         /* that give the spread of a prediction */
 
-typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
-typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves, residual; } mde__forest;
+typedef struct mde__branch { int feature; double threshold; } mde__branch;    /* x[feature] > threshold goes right */
+typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leaves, residual; } mde__forest;
 
 typedef struct mde__forests {
     double rate;
@@ -16477,7 +16477,7 @@ typedef struct mde__growth {
 
 /* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature in its order. The
    squares of a node with sum S of c runs are less than without it by S^2 / c. */
-static void mde__grow_level(const mde__growth *w, int nodes, mde__split *splits)
+static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
     for (k = 0; k < nodes; k++) {
@@ -16520,7 +16520,7 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__split *splits)
         }
     }
     for (i = 0; i < w->n; i++) {
-        const mde__split *s;
+        const mde__branch *s;
         if (w->node[i] < 0) continue;
         s = splits + w->node[i];
         w->node[i] = 2 * w->node[i] + (w->x[mde__cell(i, w->d, s->feature)] > s->threshold);
@@ -16533,10 +16533,10 @@ static double mde__forest_value(const mde__forest *f, const double *x)
     int leaves = 1 << f->depth, t, level;
     double value = 0;
     for (t = 0; t < f->trees; t++) {
-        const mde__split *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
+        const mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         int node = 0;
         for (level = 0; level < f->depth; level++) {
-            const mde__split *s = splits + (1 << level) - 1 + node;
+            const mde__branch *s = splits + (1 << level) - 1 + node;
             node = 2 * node + (x[s->feature] > s->threshold);
         }
         value += f->leaves[(size_t)t * (size_t)leaves + (size_t)node];
@@ -16550,7 +16550,7 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
     int leaves = 1 << f->depth, t, i, k, level;
     for (i = 0; i < w->n; i++) w->residual[i] = w->target[i];
     for (t = 0; t < f->trees; t++) {
-        mde__split *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
+        mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         double *values = f->leaves + (size_t)t * (size_t)leaves;
         for (i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
         for (level = 0; level < f->depth; level++) mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
@@ -16577,7 +16577,7 @@ static int mde__by_value(const void *a, const void *b)
     return p->run < q->run ? -1 : p->run > q->run;
 }
 
-static void mde__forests_place(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__forests *s = (mde__forests *)r->state;
     size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 500, leaves;
@@ -16596,7 +16596,7 @@ static void mde__forests_place(mde_regressor *r, const mde_fit_desc *desc, mde__
         if (!(r->target_sd[j] > 0) || r->used == 0) continue;
         f->trees = (int)trees;
         f->depth = s->depth;
-        f->splits = (mde__split *)mde__take(memory, trees * (leaves - 1), (sizeof *f->splits + 7) / 8);
+        f->splits = (mde__branch *)mde__take(memory, trees * (leaves - 1), (sizeof *f->splits + 7) / 8);
         f->leaves = mde__take(memory, trees, leaves);
     }
 }
@@ -16698,7 +16698,7 @@ static void mde__forests_predict(const mde_regressor *r, const mde__inputs *in, 
 
 static const mde__regressor_kind mde__forests_kind = {
     "trees", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__forests), 0,
-    mde__forests_place, mde__forests_share, mde__forests_work, mde__forests_fit, "", NULL, mde__forests_predict, NULL,
+    mde__forests_lay_out, mde__forests_share, mde__forests_work, mde__forests_fit, "", NULL, mde__forests_predict, NULL,
     NULL, NULL
 };
 
@@ -16816,12 +16816,12 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
         r->state = mde_alloc(c, r->kind->state ? 1 : (size_t)m, r->kind->state + r->kind->target_state);
     }
     if (!mde__bad(c)) {
-        r->kind->place(r, desc, &memory);
+        r->kind->lay_out(r, desc, &memory);
         r->memory = memory.start = mde__doubles(c, memory.used, 1);
     }
     if (!mde__bad(c)) {
         memory.used = 0;
-        r->kind->place(r, desc, &memory);
+        r->kind->lay_out(r, desc, &memory);
         if (r->kind->share) r->kind->share(r, x, y);
     }
     if (!mde__bad(c)) return r;
@@ -17338,7 +17338,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
 }
 
 /* Where a run has no loss it was not seen: its prediction is one without it. */
-static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, const double *losses, int *rows)
+static void mde__gather_left_out(mde_surrogate *s, const double *weights, const double *losses, int *rows)
 {
     int i, j, l, each = s->m / s->count;
     if (mde_surrogate_predict(s, s->n, weights, s->left_out, NULL)) return;
@@ -17384,7 +17384,7 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
         mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
     }
     if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
-    if (!mde__bad(c)) mde__surrogate_left_out(s, weights, losses, rows);
+    if (!mde__bad(c)) mde__gather_left_out(s, weights, losses, rows);
     mde_release(c, mde);
     mde_release(c, rows);
 }
@@ -21273,7 +21273,9 @@ static void mde__optimize_suggest(mde_optimization *o)
     o->next = mde__doubles(c, (size_t)count, (size_t)o->k);
     if (!o->next) return;
     desc.made = &o->suggested;
-    if (mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next)) return;
+    if (mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next)) {
+        return;
+    }
     if (o->suggested < count) {
         mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
                         o->suggested);
