@@ -755,10 +755,6 @@ MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double los
    It is an error if a token has probability 0 under the mixture. */
 MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objective, const double *weights,
                                      double *prices);
-/* The same for a domain that is not among the experts yet, on one validation text: logp [tokens] are its expert's
-   natural-log probabilities of the tokens. For an objective, take the mean over the validation texts by its weights.
-   NaN on error. */
-MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const double *weights, const float *logp);
 
 typedef struct mde_price_desc {
     int replicates;                 /* 0: 200 */
@@ -948,32 +944,9 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 /* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
    Returns how many folds are used. */
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
-/* Objective's loss of the run that held-out predictions would pick out of each tenth of the runs, above the lowest
-   there, mean over the tenths; objective [targets] weighs the losses (NULL: equal weights). *of_chance (may be NULL):
-   the same for a run picked blindly. NaN on error. */
-MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
-                                    double *of_chance);
 /* Factor of the objective's summed sds with which their 90 % intervals held 90 % of the held-out runs, 1 for fewer than
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
-
-/* Percentile interval of Spearman's correlation from pairs drawn with replacement. level 0: 0.9; replicates 0: 200. */
-MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
-                                        int replicates, uint64_t seed, double *low, double *high);
-/* sd [m] of a loss between repeated runs (equal weights to 1e-9); NaN without any. Returns the degrees of freedom. */
-MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd);
-
-/* Would more runs help? A model fitted to 1/8, 1/4, 1/2 and 3/4 of the runs, `repeats` random subsets of each (0: 3),
-   tested on another quarter. Returns the number of points, fewer than MDE_CURVE_POINTS where there are few runs. */
-#define MDE_CURVE_POINTS 4
-typedef struct mde_curve_point {
-    int runs;
-    double spearman;                     /* mean over targets and subsets */
-    double error, error_sd;              /* squared error over the target's variance; sd between subsets */
-} mde_curve_point;
-MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
-                              mde_curve_point *points);
 
 #ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
@@ -994,12 +967,13 @@ MDEDEF void mde_runs_free(mde_runs *runs);
 
 /* ---- 3.10 Search on the simplex ------------------------------------------- */
 
-/* Value of a mixture, to be minimised; gradient [n] is NULL when not wanted. A function that cannot give it sets
-   gradient[0] = NaN, and differences along the simplex take its place. A value that is not finite is avoided. */
+/* Value of a mixture, to be minimised, and its gradient [n], which is NULL when not wanted: a population needs none. A
+   value that is not finite is avoided. */
 typedef double mde_objective_fn(int n, const double *weights, double *gradient, void *user);
 typedef enum mde_search_method {
     MDE_EXPONENTIATED_GRADIENT = 0,
-    MDE_POPULATION                  /* for functions with steps, as trees have: differential evolution of all starts */
+    MDE_POPULATION                  /* for functions without a gradient, such as trees, which are steps: differential
+                                       evolution of all starts */
 } mde_search_method;
 typedef struct mde_search_desc {
     mde_search_method method;
@@ -2089,13 +2063,6 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 
 #define MDE__NPY_HEADER 10000                           /* bytes; NumPy's own limit for files it does not trust */
 #define MDE__SAFETENSORS_HEADER ((uint64_t)100000000)   /* bytes; the limit of the format's reference reader */
-
-MDE__UNUSED
-static int mde__ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
 
 /* ---- Text ---- */
 
@@ -3620,6 +3587,7 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
     return a;
 }
 
+MDE__UNUSED
 static int mde__ends_with(const char *text, const char *end)
 {
     size_t a = strlen(text), b = strlen(end);
@@ -14092,7 +14060,7 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 
 /* Mixtures are points with w >= 0 and sum 1, mostly between bounds. Here is all that is done on that set, once: checks,
    repair of the sum, the nearest point, the linear and the quadratic program, and the search for the minimum of any
-   function. What of a gradient matters on the simplex are differences: a constant added to all of it changes nothing. */
+   function. Of a gradient only differences matter on the simplex: a constant added to all of it changes nothing. */
 
 /* ---- Tables ---- */
 
@@ -14107,7 +14075,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
     size_t count;
     if (!mde__mul(a, b, &count)) {
-        mde_fail(c, MDE_OUT_OF_MEMORY, "regression: a table of %zu by %zu numbers is too large", a, b);
+        mde_fail(c, MDE_OUT_OF_MEMORY, "a table of %zu by %zu numbers is too large", a, b);
         return NULL;
     }
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
@@ -14239,27 +14207,27 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
 
 /* ---- The nearest mixture ---- */
 
-/* Rounding moves the sum of the weights by some 1e-16 a step. The largest weight between its bounds takes it back, so that
-   zeros stay zeros; where none is, the one with the most room. */
+/* Rounding moves the sum of the weights by some 1e-16 a step. The largest weight between its bounds takes it back, so
+   that zeros stay zeros; where none is, the one with the most room. */
 static void mde__simplex_correct(int n, const double *low, const double *high, double *weights)
 {
     int pass, i;
     for (pass = 0; pass < 4; pass++) {
         double sum = 0, rest, widest = 0;
-        int chosen = -1;
+        int chosen = -1, roomiest = -1;
         for (i = 0; i < n; i++) {
             sum += weights[i];
             if (weights[i] > low[i] && weights[i] < high[i] && (chosen < 0 || weights[i] > weights[chosen])) chosen = i;
         }
         rest = 1 - sum;
         if (!(fabs(rest) > 0)) return;
-        for (i = 0; i < n && chosen < 0; i++) {
+        for (i = 0; i < n; i++) {
             double room = rest > 0 ? high[i] - weights[i] : weights[i] - low[i];
-            if (room > widest) widest = room;
+            if (!(room > widest)) continue;
+            widest = room;
+            roomiest = i;
         }
-        for (i = 0; i < n && chosen < 0 && widest > 0; i++) {
-            if ((rest > 0 ? high[i] - weights[i] : weights[i] - low[i]) >= widest) chosen = i;
-        }
+        if (chosen < 0) chosen = roomiest;
         if (chosen < 0) return;
         weights[chosen] = mde__clip(weights[chosen] + rest, low[chosen], high[chosen]);
     }
@@ -14328,9 +14296,9 @@ MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower
 
 /* ---- Linear and quadratic programs ---- */
 
-/* max over feasible v of gradient.(w - v): the v that gains most gives its mass to the smallest gradients first. 0 where
-   no first-order step helps; for a convex f, f(w) is at most this far above its minimum (Frank and Wolfe 1956). taken
-   [n] is workspace. */
+/* max over feasible v of gradient.(w - v): the best v gives its mass to the smallest gradients first. 0 where no
+   first-order step helps; for a convex f, f(w) is at most this far above its minimum (Frank and Wolfe 1956). taken [n]
+   is workspace. */
 static double mde__simplex_gap(int n, const double *gradient, const double *w, const double *low, const double *high,
                                double *taken)
 {
@@ -14353,9 +14321,9 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
     return gap > 0 ? gap : 0;
 }
 
-/* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the optimality
-   conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w becomes w + d
-   and q, which comes as the gradient at w, the one there. */
+/* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the
+   optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w
+   becomes w + d and q, which comes as the gradient at w, the one there. */
 static void mde__simplex_quadratic(int n, const double *h, const double *low, const double *high, double *w, double *q)
 {
     int i, step;
@@ -14384,8 +14352,8 @@ static void mde__simplex_quadratic(int n, const double *h, const double *low, co
 
 /* The minimum of any function of a mixture, inside bounds. Random mixtures first, of which the best are the starts of a
    descent by exponentiated gradient (Kivinen and Warmuth 1997), whose multiplicative steps stay on the simplex by
-   themselves, or, for functions with steps, the population of a differential evolution (Storn and Price 1997), whose
-   mixtures are projected. A value that is not finite counts as worse than any other. */
+   themselves, or, for functions without a gradient, the population of a differential evolution (Storn and Price 1997),
+   whose mixtures are projected. A value that is not finite counts as worse than any other. */
 
 typedef struct mde__search {
     int n;
@@ -14404,71 +14372,8 @@ static double mde__search_value(const mde__search *s, const double *weights, dou
     return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
 }
 
-/* The weight that others are traded against: the one furthest inside its bounds, or else with the largest share to give. */
-static int mde__search_partner(const mde__search *s, const double *weights)
-{
-    double furthest = -1;
-    int i, partner = 0;
-    for (i = 0; i < s->n; i++) {
-        double down = weights[i] - s->low[i], up = s->high[i] - weights[i];
-        double inside = (down < up ? down : up) + 1e-6 * down;
-        if (inside > furthest) {
-            furthest = inside;
-            partner = i;
-        }
-    }
-    return partner;
-}
-
-/* How much weight i can take from its partner, and give to it. */
-static void mde__search_room(const mde__search *s, const double *weights, int i, int partner, double *up, double *down)
-{
-    double give = weights[partner] - s->low[partner], take = s->high[partner] - weights[partner];
-    *up = s->high[i] - weights[i];
-    *down = weights[i] - s->low[i];
-    if (give < *up) *up = give;
-    if (take < *down) *down = take;
-}
-
-/* Value at weights moved by step from partner to i. */
-static double mde__search_moved(const mde__search *s, const double *weights, int i, int partner, double step,
-                                double *trial)
-{
-    memcpy(trial, weights, (size_t)s->n * sizeof(double));
-    trial[i] += step;
-    trial[partner] -= step;
-    return mde__search_value(s, trial, NULL);
-}
-
-/* Derivatives against the partner, whose own is 0: only differences of a gradient matter on the
-   simplex. Central where the bounds leave room on both sides, otherwise three points on one side. */
-static void mde__search_differences(const mde__search *s, const double *weights, double value, double *gradient,
-                                    double *trial)
-{
-    const double step = 1e-5;   /* cube root of the rounding error, to a factor: errors of 1e-10 */
-    int i, partner = mde__search_partner(s, weights);
-    for (i = 0; i < s->n; i++) {
-        double up, down, h;
-        gradient[i] = 0;
-        if (i == partner) continue;
-        mde__search_room(s, weights, i, partner, &up, &down);
-        if (up >= step && down >= step) {
-            gradient[i] = (mde__search_moved(s, weights, i, partner, step, trial) -
-                           mde__search_moved(s, weights, i, partner, -step, trial)) / (2.0 * step);
-        } else {
-            h = 0.5 * (up >= down ? up : down);
-            if (h > step) h = step;
-            if (h < 1e-9) continue;
-            if (up < down) h = -h;
-            gradient[i] = (4.0 * mde__search_moved(s, weights, i, partner, h, trial) - 3.0 * value -
-                           mde__search_moved(s, weights, i, partner, 2.0 * h, trial)) / (2.0 * h);
-        }
-        if (!(fabs(gradient[i]) < (double)INFINITY)) gradient[i] = 0;
-    }
-}
-
-/* weights_i exp(-rate (gradient_i - minimum)), scaled so that the clipped numbers sum to 1: the nearest feasible mixture
-   in the sense of Kullback and Leibler. */
+/* weights_i exp(-rate (gradient_i - minimum)), scaled so that the clipped numbers sum to 1: the nearest feasible
+   mixture in the sense of Kullback and Leibler. */
 static void mde__search_step(const mde__search *s, const double *weights, const double *gradient, double rate,
                              double *out)
 {
@@ -14477,7 +14382,8 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
-        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) - mde__clip(rate * (gradient[i] - minimum), 0, 700);
+        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) -
+                 mde__clip(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
@@ -14500,7 +14406,6 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
     mde__simplex_nearest(n, s->low, s->high, weights);
     value = mde__search_value(s, weights, gradient);
     if (value == (double)INFINITY) return value;
-    if (gradient[0] != gradient[0]) mde__search_differences(s, weights, value, gradient, room);
     for (iteration = 0; iteration < s->iterations; iteration++) {
         double found = (double)INFINITY, slope = 0, *swap;
         int tries;
@@ -14515,7 +14420,6 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
             if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
         }
         if (tries == 60) break;
-        if (next_gradient[0] != next_gradient[0]) mde__search_differences(s, trial, found, next_gradient, room);
         quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
         memcpy(weights, trial, (size_t)n * sizeof(double));
         value = found;
@@ -14555,8 +14459,6 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
     for (i = 1; i < count; i++) if (values[i] < values[best]) best = i;
     return best;
 }
-
-/* ---- Search ---- */
 
 /* A random mixture inside the bounds: what the lower bounds leave is shared out by a Dirichlet distribution, even on
    even draws and sparse on odd ones, so that corners are seen too. */
@@ -14906,7 +14808,7 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
                     alone ? ", 1 row a document" : "");
 }
 
-static mde_status mde__experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+static mde_status mde__add_validation(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                    const double *documents, double bytes, const char *folder)
 {
     mde_context *c = e ? e->context : NULL;
@@ -14947,7 +14849,7 @@ static mde_status mde__experts_add(mde_experts *e, const char *validation, size_
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes)
 {
-    return mde__experts_add(e, validation, tokens, logp, documents, bytes, NULL);
+    return mde__add_validation(e, validation, tokens, logp, documents, bytes, NULL);
 }
 
 #ifndef MDE_NO_STDIO
@@ -15028,7 +14930,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     }
     for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
     if (!mde__bad(c)) {
-        mde__experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
+        mde__add_validation(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
     }
     for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
     mde_array_free(c, documents);
@@ -15252,40 +15154,6 @@ MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objecti
     }
     mde__prices_of_gradient(e->count, gradient, prices);
     return MDE_OK;
-}
-
-MDEDEF double mde_new_domain_price(const mde_experts *e, int validation, const double *weights, const float *logp)
-{
-    const mde__validation *v = mde__find_validation(e, validation);
-    mde_context *c = e ? e->context : NULL;
-    double sum = 0;
-    size_t t;
-    int i;
-    if (mde__bad(c)) return (double)NAN;
-    if (!v || !logp) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "new domain: validation is %d; expected 0 to %d, with log-probabilities",
-                 validation, e->validations - 1);
-        return (double)NAN;
-    }
-    if (mde__check_mixture(e, "new domain", 1, weights)) return (double)NAN;
-    for (t = 0; t < v->tokens; t++) {
-        double mixed = 0;
-        for (i = 0; i < e->count; i++) mixed += weights[i] * (double)v->ratios[(size_t)i * v->stride + t];
-        if (!((double)logp[t] <= 0)) {
-            char number[32];
-            mde_fail(c, MDE_BAD_ARGUMENT,
-                     "new domain: validation %s, token %zu: log-probability is %s; expected at most 0 (natural log)",
-                     v->name, t, mde__number(number, (double)logp[t]));
-            return (double)NAN;
-        }
-        if (!(mixed > 0)) {
-            mde_fail(c, MDE_NOT_FINITE, "new domain: validation %s, token %zu: has probability 0 under the mixture",
-                     v->name, t);
-            return (double)NAN;
-        }
-        sum += mde__exp((double)logp[t] - (double)v->best[t]) / mixed;
-    }
-    return 1 - sum / (double)v->tokens;
 }
 
 /* ---- Exact minimum ---- */
@@ -16013,7 +15881,8 @@ typedef struct mde__regressor_kind mde__regressor_kind;
 struct mde_regressor {
     mde_context *context;
     const mde__regressor_kind *kind;
-    void *state;                /* the kind's own struct */
+    void *state;                /* the kind's own struct, or one a target */
+    double *memory;             /* what its arrays were taken from */
     int n, d, m;                /* runs, features given, targets */
     int used;                   /* features that vary */
     int noises;                 /* features that are inputs of the noise, the last ones given */
@@ -16026,39 +15895,44 @@ struct mde_regressor {
     double *left_out;           /* [n, m] predictions of runs by models without them */
 };
 
-/* A kind of regressor is one row. `fit` allocates nothing, since targets are fitted side by side, those of several
-   regressors too. */
+/* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
+   says both how large a workspace is and where its arrays lie. */
+typedef struct mde__workspace { double *start; size_t used; } mde__workspace;
+
+/* Inputs of predictions, standardised x [rows, used] and inputs of the noise [rows, noises]. */
+typedef struct mde__inputs { int rows; const double *x, *noise_x; } mde__inputs;
+
+/* A kind of regressor is one row. Targets are fitted side by side, those of several regressors too, so only `share` may
+   allocate. Constant targets come filled in and are left as they are. */
 struct mde__regressor_kind {
     const char *name;
     int features, expert_features;      /* MDE_FEATURE_* when a surrogate's user names none; what experts add to them */
     int joint;                          /* 1: all targets are fitted at once, as number 0 */
     int noise_inputs;                   /* 1: features may be inputs of the noise */
     int largest_rank;                   /* of mde_fit_desc; 0: the number of targets */
-    /* Allocates the state, and does once what all targets share. x [n, d] and y [n, m] as given. */
-    mde_status (*start)(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y);
+    size_t state, target_state;         /* bytes of its struct: one a regressor, or one a target */
+    /* Sets what the state knows from the description, and takes its arrays, which then are zeros. */
+    void (*lay_out)(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory);
+    /* Once, what all targets need; x [n, d] and y [n, m] as given. May be NULL. */
+    mde_status (*share)(mde_regressor *r, const double *x, const double *y);
     size_t (*work)(const mde_regressor *r);             /* doubles that fit takes */
-    /* One target that is not constant, and its column of left_out; returns 0 when its numbers are not finite. */
+    /* One target, and its column of left_out; returns 0 when its numbers are not finite. */
     int (*fit)(mde_regressor *r, int target, double *work);
-    const char *failure;                /* what to say then */
-    size_t (*predict_work)(const mde_regressor *r, int rows);
-    /* Means and sds (may be NULL) [rows, m] of standardised x [rows, used]; constant targets are filled in already. */
-    void (*predict)(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean, double *sd,
-                    double *work);
-    /* d mean / d x of a target that is not constant, at standardised x; slope [used] comes zeroed, work as for one row.
-       NULL: there is none. */
+    const char *failure;                                /* what to say then */
+    size_t (*predict_work)(const mde_regressor *r, int rows);       /* NULL: none */
+    /* Means and sds (may be NULL) [rows, m]. */
+    void (*predict)(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work);
+    /* d mean / d x of a target at standardised x; slope [used] comes zeroed, work as for one row. NULL: no gradient. */
     void (*gradient)(const mde_regressor *r, int target, const double *x, double *slope, double *work);
     double (*log_likelihood)(const mde_regressor *r, int target);              /* of standardised targets, or NULL */
     double (*length_scale)(const mde_regressor *r, int target, int index);     /* or NULL */
-    void (*release)(mde_regressor *r);                  /* of the state, which may be half made */
 };
 
-/* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
-   says both how large a workspace is and where its arrays lie. */
-typedef struct mde__workspace { double *start; size_t used; } mde__workspace;
-
-static double *mde__take(mde__workspace *b, size_t count)
+static double *mde__take(mde__workspace *b, size_t rows, size_t columns)
 {
     double *at = b->start ? b->start + b->used : NULL;
+    size_t count;
+    if (!mde__mul(rows, columns, &count) || count > SIZE_MAX - b->used) count = SIZE_MAX - b->used;    /* too large */
     b->used += count;
     return at;
 }
@@ -16342,27 +16216,29 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     return mde_context_status(c);
 }
 
-static mde_status mde__ridge_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__ridge_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__ridge *s = (mde__ridge *)mde_alloc(c, 1, sizeof *s);
+    mde__ridge *s = (mde__ridge *)r->state;
     size_t n = (size_t)r->n, m = (size_t)r->m, d = (size_t)r->used, size = d < n ? d : n;
+    s->given = desc->penalty;
+    s->scores = mde__take(memory, n, size);
+    s->directions = mde__take(memory, size, d);
+    s->eigenvalues = mde__take(memory, size, 1);
+    s->target = mde__take(memory, m, n);
+    s->coefficients = mde__take(memory, m, d);
+    s->penalty = mde__take(memory, m, 1);
+    s->residual = mde__take(memory, m, 1);
+}
+
+static mde_status mde__ridge_share(mde_regressor *r, const double *x, const double *y)
+{
+    mde__ridge *s = (mde__ridge *)r->state;
     int i, j;
     (void)x;
-    r->state = s;
-    if (!s) return mde_context_status(c);
-    s->given = desc->penalty;
-    s->scores = mde__doubles(c, n, size);
-    s->directions = mde__doubles(c, size, d);
-    s->eigenvalues = mde__doubles(c, size, 1);
-    s->target = mde__doubles(c, m, n);
-    s->coefficients = mde__doubles(c, m, d);
-    s->penalty = mde__doubles(c, m, 1);
-    s->residual = mde__doubles(c, m, 1);
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
+    for (j = 0; j < r->m; j++) {
         for (i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
     }
-    return mde__bad(c) ? mde_context_status(c) : mde__ridge_decompose(r, s);
+    return mde__ridge_decompose(r, s);
 }
 
 static size_t mde__ridge_work(const mde_regressor *r)
@@ -16396,23 +16272,15 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     return 1;
 }
 
-static size_t mde__no_work(const mde_regressor *r, int rows)
-{
-    (void)r;
-    (void)rows;
-    return 0;
-}
-
 /* The variance of a run at x is noise (1 + 1/n + x' (X'X + n penalty)^-1 x), in which a direction that no run has moved
    along has eigenvalue 0. */
-static void mde__ridge_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                               double *sd, double *work)
+static void mde__ridge_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     const mde__ridge *s = (const mde__ridge *)r->state;
+    const double *x = in->x;
     int i, j, k, d = r->used;
-    (void)noise_x;
     (void)work;
-    for (i = 0; i < rows; i++, x += d) {
+    for (i = 0; i < in->rows; i++, x += d) {
         for (j = 0; j < r->m; j++) {
             double ridge = r->n * s->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond;
             if (!(r->target_sd[j] > 0)) continue;
@@ -16438,22 +16306,10 @@ static void mde__ridge_gradient(const mde_regressor *r, int target, const double
     memcpy(slope, s->coefficients + mde__cell(target, r->used, 0), (size_t)r->used * sizeof *slope);
 }
 
-static void mde__ridge_release(mde_regressor *r)
-{
-    mde__ridge *s = (mde__ridge *)r->state;
-    mde_release(r->context, s->scores);
-    mde_release(r->context, s->directions);
-    mde_release(r->context, s->eigenvalues);
-    mde_release(r->context, s->target);
-    mde_release(r->context, s->coefficients);
-    mde_release(r->context, s->penalty);
-    mde_release(r->context, s->residual);
-}
-
 static const mde__regressor_kind mde__ridge_kind = {
-    "ridge", MDE_FEATURE_LOG, MDE_FEATURE_OWN, 0, 0, 0,
-    mde__ridge_start, mde__ridge_work, mde__ridge_fit_target, "a run has leverage 1; give a larger penalty",
-    mde__no_work, mde__ridge_predict, mde__ridge_gradient, NULL, NULL, mde__ridge_release
+    "ridge", MDE_FEATURE_LOG, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__ridge), 0,
+    mde__ridge_lay_out, mde__ridge_share, mde__ridge_work, mde__ridge_fit_target,
+    "a run has leverage 1; give a larger penalty", NULL, mde__ridge_predict, mde__ridge_gradient, NULL, NULL
 };
 
 /* ---- Covariance functions, and priors of what Gaussian processes fit ---- */
@@ -16625,24 +16481,24 @@ typedef struct mde__gp_work {
 
 static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__gp_work *w)
 {
-    size_t square = (size_t)n * (size_t)n, wide = (size_t)n * (size_t)d, parameters = (size_t)(d + 2 + noises);
-    w->k = mde__take(b, square);
-    w->g = mde__take(b, square);
-    w->total = mde__take(b, square);
-    w->a = mde__take(b, square);
-    w->adjoint = mde__take(b, square);
-    w->inverse = mde__take(b, square);
-    w->z = mde__take(b, wide);
-    w->sz = mde__take(b, wide);
-    w->columns = mde__take(b, wide);
-    w->work = mde__take(b, mde__dense_work(n, n));
-    w->alpha = mde__take(b, (size_t)n);
-    w->flat = mde__take(b, (size_t)n);
-    w->half = mde__take(b, (size_t)n);
-    w->noise = mde__take(b, (size_t)n);
-    w->theta = mde__take(b, parameters);
-    w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters));
-    w->sample = mde__take(b, MDE__GP_SAMPLE * (size_t)(d + noises + 1));
+    size_t rows = (size_t)n, wide = (size_t)d, parameters = (size_t)(d + 2 + noises);
+    w->k = mde__take(b, rows, rows);
+    w->g = mde__take(b, rows, rows);
+    w->total = mde__take(b, rows, rows);
+    w->a = mde__take(b, rows, rows);
+    w->adjoint = mde__take(b, rows, rows);
+    w->inverse = mde__take(b, rows, rows);
+    w->z = mde__take(b, rows, wide);
+    w->sz = mde__take(b, rows, wide);
+    w->columns = mde__take(b, rows, wide);
+    w->work = mde__take(b, mde__dense_work(n, n), 1);
+    w->alpha = mde__take(b, rows, 1);
+    w->flat = mde__take(b, rows, 1);
+    w->half = mde__take(b, rows, 1);
+    w->noise = mde__take(b, rows, 1);
+    w->theta = mde__take(b, parameters, 1);
+    w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters), 1);
+    w->sample = mde__take(b, MDE__GP_SAMPLE, (size_t)(d + noises + 1));
 }
 
 static mde__scaled mde__scaled_of(int n, int d, double *z, double *columns)
@@ -16865,19 +16721,13 @@ static int mde__gp_outliers(mde__gp_work *w)
     return 1;
 }
 
-static mde_status mde__gp_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__gp *gps = (mde__gp *)mde_alloc(c, (size_t)r->m, sizeof *gps);
     size_t n = (size_t)r->n;
     int i, j;
-    (void)x;
-    (void)y;
-    r->state = gps;
-    for (j = 0; gps && j < r->m && !mde__bad(c); j++) {
-        mde__gp *gp = gps + j;
-        if (!(r->target_sd[j] > 0)) continue;
-        gp->simd = c->simd;
+    for (j = 0; j < r->m; j++) {
+        mde__gp *gp = (mde__gp *)r->state + j;
+        gp->simd = r->context->simd;
         gp->kernel = desc->kernel;
         gp->n = r->n;
         gp->d = r->used;
@@ -16890,15 +16740,15 @@ static mde_status mde__gp_start(mde_regressor *r, const mde_fit_desc *desc, cons
         gp->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
         gp->normal_noise = desc->normal_noise;
         gp->widening = 1;
-        gp->theta = mde__doubles(c, (size_t)gp->parameters, 1);
-        gp->columns = mde__doubles(c, n, (size_t)gp->d);
-        gp->alpha = mde__doubles(c, n, 1);
-        gp->flat = mde__doubles(c, n, 1);
-        gp->inverse = mde__doubles(c, n, n);
-        gp->tail = mde__doubles(c, n, 1);
+        if (!(r->target_sd[j] > 0)) continue;
+        gp->theta = mde__take(memory, (size_t)gp->parameters, 1);
+        gp->columns = mde__take(memory, n, (size_t)gp->d);
+        gp->alpha = mde__take(memory, n, 1);
+        gp->flat = mde__take(memory, n, 1);
+        gp->inverse = mde__take(memory, n, n);
+        gp->tail = mde__take(memory, n, 1);
         for (i = 0; gp->tail && i < r->n; i++) gp->tail[i] = 1;
     }
-    return mde_context_status(c);
 }
 
 static size_t mde__gp_work_size(const mde_regressor *r)
@@ -16961,26 +16811,25 @@ static size_t mde__gp_predict_work(const mde_regressor *r, int rows)
     return (size_t)rows * (2 * (size_t)r->used + 3 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
 }
 
-static void mde__gp_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                            double *sd, double *work)
+static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     int simd = r->context->simd;
-    int n = r->n, d = r->used, i, j;
+    int rows = in->rows, n = r->n, d = r->used, i, j;
     mde__workspace memory = { NULL, 0 };
     double *columns, *z, *total, *k, *half, *noise, *pack;
     memory.start = work;
-    columns = mde__take(&memory, (size_t)rows * (size_t)d);
-    z = mde__take(&memory, (size_t)rows * (size_t)d);
-    total = mde__take(&memory, (size_t)rows * (size_t)n);
-    k = mde__take(&memory, (size_t)rows * (size_t)n);
-    half = mde__take(&memory, (size_t)rows * (size_t)n);
-    noise = mde__take(&memory, (size_t)rows);
-    pack = mde__take(&memory, mde__dense_work(rows, n));
+    columns = mde__take(&memory, (size_t)rows, (size_t)d);
+    z = mde__take(&memory, (size_t)rows, (size_t)d);
+    total = mde__take(&memory, (size_t)rows, (size_t)n);
+    k = mde__take(&memory, (size_t)rows, (size_t)n);
+    half = mde__take(&memory, (size_t)rows, (size_t)n);
+    noise = mde__take(&memory, (size_t)rows, 1);
+    pack = mde__take(&memory, mde__dense_work(rows, n), 1);
     for (j = 0; j < r->m; j++) {
         const mde__gp *gp = (const mde__gp *)r->state + j;
         mde__scaled at = mde__scaled_of(rows, d, z, columns), runs = mde__scaled_of(n, d, NULL, gp->columns);
         if (!gp->theta) continue;
-        mde__scale_inputs(&at, x, gp->theta);
+        mde__scale_inputs(&at, in->x, gp->theta);
         mde__gp_covariances(gp, &at, &runs, gp->theta, 0, k, NULL, total);
         for (i = 0; i < rows; i++) {
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
@@ -16991,7 +16840,7 @@ static void mde__gp_predict(const mde_regressor *r, int rows, const double *x, c
         memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
         mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__dense(total, rows, n),
                            mde__transposed(mde__dense(gp->inverse, n, n)), half, (size_t)n, pack);
-        mde__gp_noise(gp, gp->theta, rows, noise_x, noise);
+        mde__gp_noise(gp, gp->theta, rows, in->noise_x, noise);
         for (i = 0; i < rows; i++) {
             const double *row = half + mde__cell(i, n, 0);
             double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->flat);
@@ -17023,24 +16872,10 @@ static double mde__gp_length_scale(const mde_regressor *r, int target, int index
     return mde__exp(((const mde__gp *)r->state + target)->theta[index]);
 }
 
-static void mde__gp_release(mde_regressor *r)
-{
-    int j;
-    for (j = 0; j < r->m; j++) {
-        mde__gp *gp = (mde__gp *)r->state + j;
-        mde_release(r->context, gp->theta);
-        mde_release(r->context, gp->columns);
-        mde_release(r->context, gp->alpha);
-        mde_release(r->context, gp->flat);
-        mde_release(r->context, gp->inverse);
-        mde_release(r->context, gp->tail);
-    }
-}
-
 static const mde__regressor_kind mde__gp_kind = {
-    "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0,
-    mde__gp_start, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite", mde__gp_predict_work,
-    mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale, mde__gp_release
+    "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0, 0, sizeof(mde__gp),
+    mde__gp_lay_out, NULL, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite",
+    mde__gp_predict_work, mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale
 };
 
 /* ---- Gaussian process of all targets ---- */
@@ -17065,8 +16900,8 @@ typedef struct mde__coregion {
     int simd;
     mde_kernel kernel;
     int n, d, m, rank, parameters;
-    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
     const double *x;            /* [n, d] */
+    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
     double *y;                  /* [n, m] standardised */
     double *theta, log_likelihood;
     double *k, *g, *square;     /* [n, n] each */
@@ -17090,32 +16925,32 @@ static void mde__coregion_take(mde__workspace *memory, mde__coregion *s)
 {
     size_t n = (size_t)s->n, d = (size_t)s->d, m = (size_t)s->m, p = (size_t)s->parameters;
     int larger = s->n > s->m ? s->n : s->m;
-    s->y = mde__take(memory, n * m);
-    s->t = mde__take(memory, n * m);
-    s->z = mde__take(memory, n * m);
-    s->a = mde__take(memory, n * m);
-    s->nm = mde__take(memory, n * m);
-    s->k = mde__take(memory, n * n);
-    s->g = mde__take(memory, n * n);
-    s->square = mde__take(memory, n * n);
-    s->q = mde__take(memory, n * n);
-    s->kappa = mde__take(memory, n);
-    s->z_in = mde__take(memory, n * d);
-    s->columns = mde__take(memory, n * d);
-    s->sz = mde__take(memory, n * d);
-    s->b = mde__take(memory, m * m);
-    s->u = mde__take(memory, m * m);
-    s->beta = mde__take(memory, m);
-    s->task_square = mde__take(memory, m * m);
-    s->task_work = mde__take(memory, m * m);
-    s->slope = mde__take(memory, m * m);
-    s->leading = mde__take(memory, m * m);
-    s->noise = mde__take(memory, m);
-    s->row = mde__take(memory, 2 * (size_t)larger);
-    s->theta = mde__take(memory, p);
-    s->trial = mde__take(memory, p);
-    s->lbfgs = mde__take(memory, MDE__LBFGS_WORK(p));
-    s->work = mde__take(memory, mde__dense_work(larger, larger));
+    s->y = mde__take(memory, n, m);
+    s->t = mde__take(memory, n, m);
+    s->z = mde__take(memory, n, m);
+    s->a = mde__take(memory, n, m);
+    s->nm = mde__take(memory, n, m);
+    s->k = mde__take(memory, n, n);
+    s->g = mde__take(memory, n, n);
+    s->square = mde__take(memory, n, n);
+    s->q = mde__take(memory, n, n);
+    s->kappa = mde__take(memory, n, 1);
+    s->z_in = mde__take(memory, n, d);
+    s->columns = mde__take(memory, n, d);
+    s->sz = mde__take(memory, n, d);
+    s->b = mde__take(memory, m, m);
+    s->u = mde__take(memory, m, m);
+    s->beta = mde__take(memory, m, 1);
+    s->task_square = mde__take(memory, m, m);
+    s->task_work = mde__take(memory, m, m);
+    s->slope = mde__take(memory, m, m);
+    s->leading = mde__take(memory, m, m);
+    s->noise = mde__take(memory, m, 1);
+    s->row = mde__take(memory, 2, (size_t)larger);
+    s->theta = mde__take(memory, p, 1);
+    s->trial = mde__take(memory, p, 1);
+    s->lbfgs = mde__take(memory, MDE__LBFGS_WORK(p), 1);
+    s->work = mde__take(memory, mde__dense_work(larger, larger), 1);
 }
 
 static mde__scaled mde__coregion_inputs(const mde__coregion *s)
@@ -17335,19 +17170,13 @@ static double mde__coregion_search(mde__coregion *s)
 #define MDE__COREGION_SAMPLE 128
 #define MDE__COREGION_STEPS 8
 
-static mde_status mde__coregion_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__coregion *s = (mde__coregion *)mde_alloc(c, 1, sizeof *s);
-    mde__workspace memory = { NULL, 0 };
+    mde__coregion *s = (mde__coregion *)r->state;
     int i, j, rank = desc->rank > 0 ? desc->rank : 2;
-    (void)x;
-    (void)y;
-    r->state = s;
-    if (!s) return mde_context_status(c);
-    s->task = (int *)mde_alloc(c, (size_t)r->m, sizeof *s->task);
-    for (j = 0; s->task && j < r->m; j++) s->task[j] = r->target_sd[j] > 0 ? s->m++ : -1;
-    s->simd = c->simd;
+    s->m = 0;
+    for (j = 0; j < r->m; j++) s->m += r->target_sd[j] > 0;
+    s->simd = r->context->simd;
     s->kernel = desc->kernel;
     s->n = r->n;
     s->d = r->used;
@@ -17356,15 +17185,12 @@ static mde_status mde__coregion_start(mde_regressor *r, const mde_fit_desc *desc
     s->x = r->x;
     s->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
     s->seed = desc->seed;
-    mde__coregion_take(&memory, s);
-    if (!mde__bad(c)) memory.start = mde__doubles(c, memory.used, 1);
-    if (!memory.start) return mde_context_status(c);
-    memory.used = 0;
-    mde__coregion_take(&memory, s);
-    for (j = 0; j < r->m; j++) {
+    s->task = (int *)mde__take(memory, (size_t)r->m, 1);
+    mde__coregion_take(memory, s);
+    for (j = 0, rank = 0; j < r->m && s->task; j++) {
+        s->task[j] = r->target_sd[j] > 0 ? rank++ : -1;
         for (i = 0; i < r->n && s->task[j] >= 0; i++) s->y[i * s->m + s->task[j]] = mde__target(r, j)[i];
     }
-    return MDE_OK;
 }
 
 /* A process of the sampled runs, whose inputs lie behind it. */
@@ -17375,7 +17201,7 @@ static void mde__coregion_sample(const mde__coregion *all, mde__workspace *memor
     *few = *all;
     few->n = MDE__COREGION_SAMPLE;
     mde__coregion_take(memory, few);
-    few->x = x = mde__take(memory, MDE__COREGION_SAMPLE * (size_t)all->d);
+    few->x = x = mde__take(memory, MDE__COREGION_SAMPLE, (size_t)all->d);
     for (i = 0; x && i < few->n; i++) {
         int row = (int)((int64_t)i * all->n / few->n);
         memcpy(x + mde__cell(i, all->d, 0), all->x + mde__cell(row, all->d, 0), (size_t)all->d * sizeof(double));
@@ -17443,15 +17269,14 @@ static size_t mde__coregion_predict_work(const mde_regressor *r, int rows)
     return 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
 }
 
-static void mde__coregion_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x,
-                                  double *mean, double *sd, double *work)
+static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     const mde__coregion *s = (const mde__coregion *)r->state;
-    int n = s->n, m = s->m, d = s->d, i, j, l, a;
+    const double *x = in->x;
+    int n = s->n, m = s->m, d = s->d, rows, i, j, l, a;
     mde__scaled at = mde__scaled_of(1, d, work, work + d), runs = mde__coregion_inputs(s);
     double *k = work + 2 * d, *along = k + n, *weight = along + n;
-    (void)noise_x;
-    for (; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    for (rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__scale_inputs(&at, x, s->theta);
         mde__covariances(s->simd, s->kernel, &at, &runs, 0, k, NULL);
         for (l = 0; l < m; l++) {
@@ -17504,18 +17329,11 @@ static double mde__coregion_length_scale(const mde_regressor *r, int target, int
     return mde__exp(((const mde__coregion *)r->state)->theta[index]);
 }
 
-static void mde__coregion_release(mde_regressor *r)
-{
-    mde__coregion *s = (mde__coregion *)r->state;
-    mde_release(r->context, s->task);
-    mde_release(r->context, s->y);      /* the first array of the block */
-}
-
 static const mde__regressor_kind mde__coregion_kind = {
-    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0,
-    mde__coregion_start, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
+    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0, sizeof(mde__coregion), 0,
+    mde__coregion_lay_out, NULL, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
     mde__coregion_predict_work, mde__coregion_predict, mde__coregion_gradient, mde__coregion_log_likelihood,
-    mde__coregion_length_scale, mde__coregion_release
+    mde__coregion_length_scale
 };
 
 /* ---- Mixing law ---- */
@@ -17610,19 +17428,14 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
     return 1;
 }
 
-static mde_status mde__law_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__law_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde__law *s = (mde__law *)mde_alloc(r->context, 1, sizeof *s);
+    mde__law *s = (mde__law *)r->state;
     size_t p = (size_t)r->used + 2, m = (size_t)r->m;
     (void)desc;
-    (void)x;
-    (void)y;
-    r->state = s;
-    if (!s) return mde_context_status(r->context);
-    s->theta = mde__doubles(r->context, m, p);
-    s->covariance = mde__doubles(r->context, m, p * p);
-    s->residual = mde__doubles(r->context, m, 1);
-    return mde_context_status(r->context);
+    s->theta = mde__take(memory, m, p);
+    s->covariance = mde__take(memory, m, p * p);
+    s->residual = mde__take(memory, m, 1);
 }
 
 static size_t mde__law_work(const mde_regressor *r)
@@ -17665,13 +17478,12 @@ static size_t mde__law_predict_work(const mde_regressor *r, int rows)
     return (size_t)r->used + 2;
 }
 
-static void mde__law_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                             double *sd, double *slope)
+static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
 {
     const mde__law *s = (const mde__law *)r->state;
-    int p = r->used + 2, i, j;
-    (void)noise_x;
-    for (; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    const double *x = in->x;
+    int p = r->used + 2, rows, i, j;
+    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
         for (j = 0; j < r->m; j++) {
             const double *theta = s->theta + mde__cell(j, p, 0);
             const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
@@ -17696,18 +17508,10 @@ static void mde__law_gradient(const mde_regressor *r, int target, const double *
     for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
 }
 
-static void mde__law_release(mde_regressor *r)
-{
-    mde__law *s = (mde__law *)r->state;
-    mde_release(r->context, s->theta);
-    mde_release(r->context, s->covariance);
-    mde_release(r->context, s->residual);
-}
-
 static const mde__regressor_kind mde__law_kind = {
-    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0,
-    mde__law_start, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
-    mde__law_predict, mde__law_gradient, NULL, NULL, mde__law_release
+    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
+    mde__law_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
+    mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
 /* ---- Pooled law ---- */
@@ -17935,31 +17739,35 @@ static void mde__pool_weights(const mde_regressor *r, const double *standardised
     }
 }
 
-static mde_status mde__pools_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__pools_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    int pools = desc->rank > 0 ? desc->rank : 2, i, j, q;
-    size_t size = (size_t)mde__pool_size(r->used, pools);
-    mde__pools *fits = (mde__pools *)mde_alloc(c, (size_t)r->m, sizeof *fits);
+    int j;
+    for (j = 0; j < r->m; j++) {
+        mde__pools *fit = (mde__pools *)r->state + j;
+        size_t size;
+        fit->pools = desc->rank > 0 ? desc->rank : 2;
+        fit->seed = desc->seed;
+        size = (size_t)mde__pool_size(r->used, fit->pools);
+        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
+        fit->theta = mde__take(memory, size + 2, 1);
+        fit->covariance = mde__take(memory, size, size);
+    }
+}
+
+static mde_status mde__pools_share(mde_regressor *r, const double *x, const double *y)
+{
+    int i, q;
     (void)y;
-    r->state = fits;
     for (i = 0; i < r->n; i++) {
         for (q = 0; q < r->d; q++) {
             char number[32];
             double v = x[mde__cell(i, r->d, q)];
             if (v >= 0) continue;
-            return mde_fail(c, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more", q, i,
-                            mde__number(number, v));
+            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more",
+                            q, i, mde__number(number, v));
         }
     }
-    for (j = 0; fits && j < r->m; j++) {
-        fits[j].pools = pools;
-        fits[j].seed = desc->seed;
-        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
-        fits[j].theta = mde__doubles(c, 1, size + 2 + size * size);
-        if (fits[j].theta) fits[j].covariance = fits[j].theta + size + 2;
-    }
-    return mde_context_status(c);
+    return MDE_OK;
 }
 
 /* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, and what L-BFGS or the curvature
@@ -17968,15 +17776,15 @@ typedef struct mde__pool_memory { double *weights, *trial, *work; } mde__pool_me
 
 static void mde__pool_take(mde__workspace *b, int n, int d, int pools, mde__pool_memory *memory, mde__pool_work *w)
 {
-    size_t size = (size_t)mde__pool_size(d, pools), shared = (size_t)pools * (size_t)d;
-    memory->weights = mde__take(b, (size_t)n * (size_t)d);
-    memory->trial = mde__take(b, size + 2);
-    w->worth = mde__take(b, shared);
-    w->slope = mde__take(b, shared);
-    w->data = mde__take(b, (size_t)pools);
-    w->term = mde__take(b, (size_t)pools);
+    size_t size = (size_t)mde__pool_size(d, pools);
+    memory->weights = mde__take(b, (size_t)n, (size_t)d);
+    memory->trial = mde__take(b, size + 2, 1);
+    w->worth = mde__take(b, (size_t)pools, (size_t)d);
+    w->slope = mde__take(b, (size_t)pools, (size_t)d);
+    w->data = mde__take(b, (size_t)pools, 1);
+    w->term = mde__take(b, (size_t)pools, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
-                                    MDE__LBFGS_WORK(size + 2));
+                                    MDE__LBFGS_WORK(size + 2), 1);
 }
 
 static size_t mde__pools_work(const mde_regressor *r)
@@ -18032,13 +17840,12 @@ static size_t mde__pools_predict_work(const mde_regressor *r, int rows)
     return (size_t)r->used + (size_t)mde__pool_size(r->used, ((const mde__pools *)r->state)->pools);
 }
 
-static void mde__pools_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                               double *sd, double *work)
+static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     double *weights = work, *slope = weights + r->used, variance;
-    int j, i;
-    (void)noise_x;
-    for (; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    const double *x = in->x;
+    int rows, j, i;
+    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__pool_weights(r, x, weights);
         for (j = 0; j < r->m; j++) {
             const mde__pools *fit = (const mde__pools *)r->state + j;
@@ -18072,16 +17879,10 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
     for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
 
-static void mde__pools_release(mde_regressor *r)
-{
-    int j;
-    for (j = 0; j < r->m; j++) mde_release(r->context, ((mde__pools *)r->state)[j].theta);
-}
-
 static const mde__regressor_kind mde__pools_kind = {
-    "pooled law", MDE_FEATURE_RAW, 0, 0, 0, MDE__LARGEST_POOLS,
-    mde__pools_start, mde__pools_work, mde__pools_fit, "it is finite at no start", mde__pools_predict_work,
-    mde__pools_predict, mde__pools_gradient, NULL, NULL, mde__pools_release
+    "pooled law", MDE_FEATURE_RAW, 0, 0, 0, MDE__LARGEST_POOLS, 0, sizeof(mde__pools),
+    mde__pools_lay_out, mde__pools_share, mde__pools_work, mde__pools_fit, "it is finite at no start",
+    mde__pools_predict_work, mde__pools_predict, mde__pools_gradient, NULL, NULL
 };
 
 /* ---- Boosted trees ---- */
@@ -18093,12 +17894,13 @@ static const mde__regressor_kind mde__pools_kind = {
 #define MDE__LARGEST_DEPTH 10
 #define MDE__FOREST_FOLDS 5         /* that give the spread of a prediction */
 
-typedef struct mde__split { int feature; double threshold; } mde__split;    /* x[feature] > threshold goes right */
-typedef struct mde__forest { int trees, depth; mde__split *splits; double *leaves; double residual; } mde__forest;
+typedef struct mde__branch { int feature; double threshold; } mde__branch;    /* x[feature] > threshold goes right */
+typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leaves, residual; } mde__forest;
 
 typedef struct mde__forests {
     double rate;
-    int folds, *fold;               /* [n] */
+    uint64_t seed;
+    int depth, folds, *fold;        /* [n] */
     int *order;                     /* [used, n] runs by feature, ascending */
     double *ordered;                /* [used, n] their values */
     mde__forest *forest;            /* [m] */
@@ -18119,7 +17921,7 @@ typedef struct mde__growth {
 
 /* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature in its order. The
    squares of a node with sum S of c runs are less than without it by S^2 / c. */
-static void mde__grow_level(const mde__growth *w, int nodes, mde__split *splits)
+static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
     for (k = 0; k < nodes; k++) {
@@ -18162,7 +17964,7 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__split *splits)
         }
     }
     for (i = 0; i < w->n; i++) {
-        const mde__split *s;
+        const mde__branch *s;
         if (w->node[i] < 0) continue;
         s = splits + w->node[i];
         w->node[i] = 2 * w->node[i] + (w->x[mde__cell(i, w->d, s->feature)] > s->threshold);
@@ -18175,10 +17977,10 @@ static double mde__forest_value(const mde__forest *f, const double *x)
     int leaves = 1 << f->depth, t, level;
     double value = 0;
     for (t = 0; t < f->trees; t++) {
-        const mde__split *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
+        const mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         int node = 0;
         for (level = 0; level < f->depth; level++) {
-            const mde__split *s = splits + (1 << level) - 1 + node;
+            const mde__branch *s = splits + (1 << level) - 1 + node;
             node = 2 * node + (x[s->feature] > s->threshold);
         }
         value += f->leaves[(size_t)t * (size_t)leaves + (size_t)node];
@@ -18192,7 +17994,7 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
     int leaves = 1 << f->depth, t, i, k, level;
     for (i = 0; i < w->n; i++) w->residual[i] = w->target[i];
     for (t = 0; t < f->trees; t++) {
-        mde__split *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
+        mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         double *values = f->leaves + (size_t)t * (size_t)leaves;
         for (i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
         for (level = 0; level < f->depth; level++) mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
@@ -18219,70 +18021,73 @@ static int mde__by_value(const void *a, const void *b)
     return p->run < q->run ? -1 : p->run > q->run;
 }
 
-static mde_status mde__forests_start(mde_regressor *r, const mde_fit_desc *desc, const double *x, const double *y)
+static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde_context *c = r->context;
-    mde__forests *s = (mde__forests *)mde_alloc(c, 1, sizeof *s);
-    int trees = desc->trees ? desc->trees : 500, depth = desc->depth ? desc->depth : 4, n = r->n, i, j, q;
-    size_t leaves = (size_t)1 << depth, runs = (size_t)n, cells = runs * (size_t)r->used;
-    mde__sorted *ranked = (mde__sorted *)mde_alloc(c, runs, sizeof *ranked);
+    mde__forests *s = (mde__forests *)r->state;
+    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 500, leaves;
+    int j;
+    s->depth = desc->depth ? desc->depth : 4;
+    s->rate = desc->rate > 0 ? desc->rate : 0.05;
+    s->seed = desc->seed;
+    leaves = (size_t)1 << s->depth;
+    s->fold = (int *)mde__take(memory, n, 1);       /* a double has room for an int */
+    s->order = (int *)mde__take(memory, n, (size_t)r->used);
+    s->ordered = mde__take(memory, n, (size_t)r->used);
+    s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
+    for (j = 0; j < r->m; j++) {
+        mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
+        *f = unfit;             /* its residual is the target's own where there is no feature to split by */
+        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
+        f->trees = (int)trees;
+        f->depth = s->depth;
+        f->splits = (mde__branch *)mde__take(memory, trees * (leaves - 1), (sizeof *f->splits + 7) / 8);
+        f->leaves = mde__take(memory, trees, leaves);
+    }
+}
+
+static mde_status mde__forests_share(mde_regressor *r, const double *x, const double *y)
+{
+    mde__forests *s = (mde__forests *)r->state;
+    int n = r->n, i, q;
+    mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
-    r->state = s;
-    if (s) {
-        s->rate = desc->rate > 0 ? desc->rate : 0.05;
-        s->order = (int *)mde_alloc(c, cells + 1, sizeof *s->order);
-        s->ordered = mde__doubles(c, 1, cells);
-        s->fold = (int *)mde_alloc(c, runs, sizeof *s->fold);
-        s->forest = (mde__forest *)mde_alloc(c, (size_t)r->m, sizeof *s->forest);
-    }
-    for (j = 0; j < r->m && !mde__bad(c); j++) {
-        mde__forest *f = s->forest + j;
-        f->residual = 1;        /* the target's own, where there is no feature to split by */
-        if (!(r->target_sd[j] > 0) || r->used == 0) continue;
-        f->depth = depth;
-        f->splits = (mde__split *)mde_alloc(c, (size_t)trees * (leaves - 1), sizeof *f->splits);
-        f->leaves = mde__doubles(c, (size_t)trees, leaves);
-        f->trees = trees;
-    }
-    for (q = 0; q < r->used && !mde__bad(c); q++) {     /* runs that are equal in a feature stay in their order */
+    for (q = 0; q < r->used && sorted; q++) {       /* runs that are equal in a feature stay in their order */
         for (i = 0; i < n; i++) {
-            ranked[i].value = r->x[mde__cell(i, r->used, q)];
-            ranked[i].run = i;
+            sorted[i].value = r->x[mde__cell(i, r->used, q)];
+            sorted[i].run = i;
         }
-        qsort(ranked, runs, sizeof *ranked, mde__by_value);
+        qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
         for (i = 0; i < n; i++) {
-            s->order[mde__cell(q, n, i)] = ranked[i].run;
-            s->ordered[mde__cell(q, n, i)] = ranked[i].value;
+            s->order[mde__cell(q, n, i)] = sorted[i].run;
+            s->ordered[mde__cell(q, n, i)] = sorted[i].value;
         }
     }
-    if (!mde__bad(c)) s->folds = mde__folds_of_runs(c, n, 0, NULL, MDE__FOREST_FOLDS, desc->seed, s->fold);
-    mde_release(c, ranked);
-    return mde_context_status(c);
+    s->folds = mde__folds_of_runs(r->context, n, 0, NULL, n < MDE__FOREST_FOLDS ? n : MDE__FOREST_FOLDS, s->seed,
+                                  s->fold);
+    mde_release(r->context, sorted);
+    return mde_context_status(r->context);
 }
 
 static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w)
 {
     size_t leaves = (size_t)1 << depth;
-    w->share = mde__take(b, (size_t)n + 1);
-    w->residual = mde__take(b, (size_t)n);
-    w->sum = mde__take(b, leaves);
-    w->left_sum = mde__take(b, leaves);
-    w->last = mde__take(b, leaves);
-    w->gain = mde__take(b, leaves);
-    w->node = (int *)mde__take(b, (size_t)n);       /* a double has room for an int */
-    w->count = (int *)mde__take(b, leaves);
-    w->left = (int *)mde__take(b, leaves);
+    w->share = mde__take(b, (size_t)n + 1, 1);
+    w->residual = mde__take(b, (size_t)n, 1);
+    w->sum = mde__take(b, leaves, 1);
+    w->left_sum = mde__take(b, leaves, 1);
+    w->last = mde__take(b, leaves, 1);
+    w->gain = mde__take(b, leaves, 1);
+    w->node = (int *)mde__take(b, (size_t)n, 1);
+    w->count = (int *)mde__take(b, leaves, 1);
+    w->left = (int *)mde__take(b, leaves, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
 {
-    const mde__forests *s = (const mde__forests *)r->state;
     mde__workspace count = { NULL, 0 };
     mde__growth w;
-    int j, depth = 0;
-    for (j = 0; j < r->m; j++) if (s->forest[j].depth > depth) depth = s->forest[j].depth;
-    mde__growth_take(&count, r->n, depth, &w);
+    mde__growth_take(&count, r->n, ((const mde__forests *)r->state)->depth, &w);
     return count.used;
 }
 
@@ -18321,40 +18126,24 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     return 1;
 }
 
-static void mde__forests_predict(const mde_regressor *r, int rows, const double *x, const double *noise_x, double *mean,
-                                 double *sd, double *work)
+static void mde__forests_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
-    const mde__forests *s = (const mde__forests *)r->state;
     int i, j;
-    (void)noise_x;
     (void)work;
-    for (i = 0; i < rows; i++, x += r->used) {
+    for (i = 0; i < in->rows; i++) {
         for (j = 0; j < r->m; j++) {
-            const mde__forest *f = s->forest + j;
-            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * mde__forest_value(f, x);
+            const mde__forest *f = ((const mde__forests *)r->state)->forest + j;
+            double value = mde__forest_value(f, in->x + mde__cell(i, r->used, 0));
+            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * value;
             if (sd) sd[mde__cell(i, r->m, j)] = r->target_sd[j] * sqrt(f->residual);
         }
     }
 }
 
-static void mde__forests_release(mde_regressor *r)
-{
-    mde__forests *s = (mde__forests *)r->state;
-    int j;
-    for (j = 0; s->forest && j < r->m; j++) {
-        mde_release(r->context, s->forest[j].splits);
-        mde_release(r->context, s->forest[j].leaves);
-    }
-    mde_release(r->context, s->forest);
-    mde_release(r->context, s->fold);
-    mde_release(r->context, s->order);
-    mde_release(r->context, s->ordered);
-}
-
 static const mde__regressor_kind mde__forests_kind = {
-    "trees", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0,
-    mde__forests_start, mde__forests_work, mde__forests_fit, "", mde__no_work, mde__forests_predict, NULL, NULL, NULL,
-    mde__forests_release
+    "trees", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__forests), 0,
+    mde__forests_lay_out, mde__forests_share, mde__forests_work, mde__forests_fit, "", NULL, mde__forests_predict, NULL,
+    NULL, NULL
 };
 
 /* ---- Fitting and predicting ---- */
@@ -18375,7 +18164,7 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde_context *c;
     if (!r) return;
     c = r->context;
-    if (r->state) r->kind->release(r);
+    mde_release(c, r->memory);
     mde_release(c, r->state);
     mde_release(c, r->left_out);
     mde_release(c, r->y);
@@ -18434,6 +18223,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
 static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                              const mde_fit_desc *desc)
 {
+    mde__workspace memory = { NULL, 0 };
     mde_regressor *r;
     int i, j, q;
     if (mde__check_fit(c, n, d, m, x, y, desc)) return NULL;
@@ -18467,7 +18257,16 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
                 r->left_out[mde__cell(i, m, j)] = r->target_mean[j];
             }
         }
-        r->kind->start(r, desc, x, y);
+        r->state = mde_alloc(c, r->kind->state ? 1 : (size_t)m, r->kind->state + r->kind->target_state);
+    }
+    if (!mde__bad(c)) {
+        r->kind->lay_out(r, desc, &memory);
+        r->memory = memory.start = mde__doubles(c, memory.used, 1);
+    }
+    if (!mde__bad(c)) {
+        memory.used = 0;
+        r->kind->lay_out(r, desc, &memory);
+        if (r->kind->share) r->kind->share(r, x, y);
     }
     if (!mde__bad(c)) return r;
     mde_regressor_free(r);
@@ -18544,6 +18343,7 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
 {
     mde_context *c;
     double *block, *work, *noise_x;
+    mde__inputs in;
     int first, i, j, m, largest;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
@@ -18556,18 +18356,20 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     largest = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
     block = mde__doubles(c, (size_t)largest, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)largest, (size_t)r->noises);
-    work = mde__doubles(c, 1, r->kind->predict_work(r, largest));
+    work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, largest) : 0);
+    in.x = block;
+    in.noise_x = noise_x;
     for (first = 0; first < n && !mde__bad(c); first += largest) {
-        int rows = n - first < largest ? n - first : largest;
         double *to = mean + mde__cell(first, m, 0), *to_sd = sd ? sd + mde__cell(first, m, 0) : NULL;
-        if (mde__standardise(r, rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
-        for (i = 0; i < rows; i++) {
+        in.rows = n - first < largest ? n - first : largest;
+        if (mde__standardise(r, in.rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
+        for (i = 0; i < in.rows; i++) {
             for (j = 0; j < m; j++) {
                 to[mde__cell(i, m, j)] = r->target_mean[j];
                 if (to_sd) to_sd[mde__cell(i, m, j)] = r->target_sd[j];
             }
         }
-        r->kind->predict(r, rows, block, noise_x, to, to_sd, work);
+        r->kind->predict(r, &in, to, to_sd, work);
     }
     mde_release(c, work);
     mde_release(c, noise_x);
@@ -18589,7 +18391,7 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     if (mde_regressor_predict(r, 1, x, mean, NULL)) return mde_context_status(c);
     at = mde__doubles(c, 2, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)r->noises, 1);
-    work = mde__doubles(c, 1, r->kind->predict_work(r, 1));
+    work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, 1) : 0);
     if (!mde__bad(c) && mde__standardise(r, 1, x, at, noise_x) == MDE_OK) {
         slope = at + r->used;
         for (j = 0; j < r->m; j++) {
@@ -18980,7 +18782,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
 }
 
 /* Where a run has no loss it was not seen: its prediction is one without it. */
-static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, const double *losses, int *rows)
+static void mde__gather_left_out(mde_surrogate *s, const double *weights, const double *losses, int *rows)
 {
     int i, j, l, each = s->m / s->count;
     if (mde_surrogate_predict(s, s->n, weights, s->left_out, NULL)) return;
@@ -18995,8 +18797,6 @@ static void mde__surrogate_left_out(mde_surrogate *s, const double *weights, con
     }
 }
 
-static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc);
 static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, const double *weights,
                            const double *losses);
 
@@ -19028,7 +18828,7 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
         mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
     }
     if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
-    if (!mde__bad(c)) mde__surrogate_left_out(s, weights, losses, rows);
+    if (!mde__bad(c)) mde__gather_left_out(s, weights, losses, rows);
     mde_release(c, mde);
     mde_release(c, rows);
 }
@@ -19047,7 +18847,12 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
         return NULL;
     }
     if (mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
-    if (desc->fit.model == MDE_AUTO) return mde__auto_fit(c, n, k, m, weights, losses, desc);
+    if (desc->fit.model == MDE_AUTO) {
+        mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
+        s = mde_evaluation_fit(e, weights, losses);
+        mde_evaluation_free(e);
+        return s;
+    }
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     if (!s) return NULL;
     s->context = c;
@@ -19447,34 +19252,16 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
     return progress(&p, user);
 }
 
-MDEDEF int mde_repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
+MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
 {
-    int i, j, l, freedom = 0;
-    if (n < 0 || k < 1 || m < 1 || !weights || !losses || !sd) return 0;
-    for (j = 0; j < m; j++) {
-        double squares = 0;
-        int pairs = 0;
-        for (i = 0; i < n; i++) {
-            double mean = 0;
-            int count = 0;
-            if (mde__first_like(k, weights, i) != i) continue;
-            for (l = i; l < n; l++) {
-                double y = losses[mde__cell(l, m, j)];
-                if (y != y || !mde__same_mixture(k, weights, i, l)) continue;
-                mean += y;
-                count++;
-            }
-            mean /= count > 0 ? count : 1;
-            for (l = i; l < n; l++) {
-                double y = losses[mde__cell(l, m, j)];
-                if (y == y && mde__same_mixture(k, weights, i, l)) squares += (y - mean) * (y - mean);
-            }
-            if (count > 1) pairs += count - 1;
-        }
-        sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
-        if (pairs > freedom) freedom = pairs;
+    if (mde__bad(c)) return 0;
+    if (folds == 0) folds = MDE__FOLDS;
+    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
+                 folds);
+        return 0;
     }
-    return freedom;
+    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
 }
 
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
@@ -19866,66 +19653,6 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
     return s;
 }
 
-static mde_surrogate *mde__auto_fit(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc)
-{
-    mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
-    mde_surrogate *s = mde_evaluation_fit(e, weights, losses);
-    mde_evaluation_free(e);
-    return s;
-}
-
-MDEDEF double mde_evaluation_regret(const mde_evaluation *e, const double *losses, const double *objective,
-                                    double *of_chance)
-{
-    int *fold, f, i, folds = 0;
-    double sum = 0, chance = 0;
-    if (of_chance) *of_chance = (double)NAN;
-    if (!e || !losses || mde__bad(e->context)) return (double)NAN;
-    fold = (int *)mde_alloc(e->context, (size_t)e->runs, sizeof(int));
-    if (!fold) return (double)NAN;
-    /* tenths of the runs, whatever the folds were: as many to pick from, however many folds there are */
-    for (i = 0; i < e->runs; i++) fold[i] = i % (e->runs >= 20 ? 10 : 1);
-    for (f = 0; f < 10; f++) {
-        double lowest = (double)INFINITY, picked = 0, best = (double)INFINITY, mean = 0;
-        int count = 0;
-        for (i = 0; i < e->runs; i++) {
-            double p, y;
-            if (fold[i] != f) continue;
-            p = mde__weigh(e->targets, objective, e->predicted + mde__cell(i, e->targets, 0));
-            y = mde__weigh(e->targets, objective, losses + mde__cell(i, e->targets, 0));
-            if (y != y) continue;
-            if (p < lowest) {
-                lowest = p;
-                picked = y;
-            }
-            if (y < best) best = y;
-            mean += y;
-            count++;
-        }
-        if (count == 0) continue;
-        sum += picked - best;
-        chance += mean / count - best;
-        folds++;
-    }
-    mde_release(e->context, fold);
-    if (folds == 0) return (double)NAN;
-    if (of_chance) *of_chance = chance / folds;
-    return sum / folds;
-}
-
-MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
-{
-    if (mde__bad(c)) return 0;
-    if (folds == 0) folds = MDE__FOLDS;
-    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
-                 folds);
-        return 0;
-    }
-    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
-}
-
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
 {
     double *z, spread = (double)NAN;
@@ -19942,144 +19669,6 @@ MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losse
     if (z) spread = mde__spread_factor((size_t)count, z);
     mde_release(e->context, z);
     return spread;
-}
-
-/* Percentile interval from runs drawn with replacement. */
-MDEDEF mde_status mde_spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
-                                        int replicates, uint64_t seed, double *low, double *high)
-{
-    double *values, *x, *y;
-    int r, i, count = 0;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (replicates == 0) replicates = 200;
-    if (!(level > 0)) level = 0.9;
-    if (n < 3 || !a || !b || !low || !high || replicates < 1 || !(level < 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "interval: %d pairs, %d replicates; at least 3 and 1 are needed, and a "
-                        "level below 1", n, replicates);
-    }
-    values = mde__doubles(c, (size_t)replicates, 1);
-    x = mde__doubles(c, (size_t)n, 2);
-    if (!mde__bad(c)) {
-        mde_random random = mde_random_start(seed, 0x72616e6b);
-        y = x + n;
-        for (r = 0; r < replicates; r++) {
-            double value;
-            for (i = 0; i < n; i++) {
-                int from = (int)mde_random_below(&random, (uint64_t)n);
-                x[i] = a[from];
-                y[i] = b[from];
-            }
-            value = mde_spearman(n, x, y);
-            if (value == value) values[count++] = value;
-        }
-        *low = count ? mde__quantile(values, (size_t)count, 0.5 - 0.5 * level) : (double)NAN;
-        *high = count ? mde__quantile(values, (size_t)count, 0.5 + 0.5 * level) : (double)NAN;
-    }
-    mde_release(c, x);
-    mde_release(c, values);
-    return mde_context_status(c);
-}
-
-/* Whether a model can be fitted to these runs where losses are missing. */
-static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
-{
-    const mde__regressor_kind *kind = mde__kind(model);
-    int i, j, whole = 0;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m && losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)]; j++) {
-        }
-        whole += j == m;
-    }
-    for (j = 0; j < m; j++) {
-        int count = 0;
-        for (i = 0; i < n; i++) count += losses[mde__cell(i, m, j)] == losses[mde__cell(i, m, j)];
-        if (count < 3) return 0;
-    }
-    return whole >= 3 || !kind || !kind->joint;
-}
-
-/* One subset of `size` runs from the front of the order, tested on the last quarter. Returns 0 when it cannot be. */
-static int mde__curve_subset(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                             const mde_surrogate_desc *desc, const double *variance, const int64_t *order, int size,
-                             double *work, double *spearman, double *error)
-{
-    int tests = n / 4, i;
-    mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
-    mde_surrogate *s;
-    double *mean = work, *scratch = mean + (size_t)n * (size_t)m;
-    train.weights = scratch + 2 * (size_t)n;
-    train.losses = train.weights + (size_t)n * (size_t)k;
-    test.weights = train.losses + (size_t)n * (size_t)m;
-    test.losses = test.weights + (size_t)n * (size_t)k;
-    for (i = 0; i < size; i++) mde__take_run(&train, k, m, weights, losses, (int)order[i]);
-    for (i = n - tests; i < n; i++) mde__take_run(&test, k, m, weights, losses, (int)order[i]);
-    if (!mde__enough_losses(desc->fit.model, train.count, m, train.losses)) return 0;
-    s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, desc);
-    if (s && mde_surrogate_predict(s, test.count, test.weights, mean, NULL) == MDE_OK) {
-        mde__target_scores(test.count, m, mean, test.losses, variance, scratch, scratch + n, spearman, error);
-    }
-    mde_surrogate_free(s);
-    return !mde__bad(c) && *error == *error;
-}
-
-MDEDEF int mde_learning_curve(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                              const mde_surrogate_desc *desc, const mde_evaluate_desc *how, int repeats,
-                              mde_curve_point *points)
-{
-    static const int eighths[MDE_CURVE_POINTS] = { 1, 2, 4, 6 };
-    mde_evaluate_desc plain;
-    double *variance, *work;
-    int64_t *order;
-    int p, r, count = 0, fewest;
-    if (!c || mde__bad(c)) return 0;
-    memset(&plain, 0, sizeof plain);
-    if (!how) how = &plain;
-    if (repeats == 0) repeats = 3;
-    if (n < 1 || k < 1 || m < 1 || !weights || !losses || !desc || !points || repeats < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "learning curve: %d runs, %d repeats", n, repeats);
-        return 0;
-    }
-    fewest = 2 * (k < 8 ? k : 8);
-    variance = mde__doubles(c, (size_t)m, 1);
-    work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 3 * (size_t)m + 2);
-    order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    if (!mde__bad(c)) mde__target_variances(n, m, losses, variance);
-    for (p = 0; p < MDE_CURVE_POINTS && !mde__bad(c); p++) {
-        int size = n * eighths[p] / 8;
-        double spearman = 0, error = 0, squares = 0;
-        if (size < fewest || n / 4 < 4) continue;
-        for (r = 0; r < repeats && !mde__bad(c); r++) {
-            mde_random random = mde_random_start(how->seed, UINT64_C(0x63757276) + (uint64_t)r);
-            double rank = 0, each = 0;
-            if (mde__report_step(how->progress, how->user, "learning curve", p * repeats + r,
-                                 MDE_CURVE_POINTS * repeats)) {
-                mde_fail(c, MDE_STOPPED, "learning curve: stopped");
-                break;
-            }
-            mde_random_permutation(&random, n, order);
-            if (!mde__curve_subset(c, n, k, m, weights, losses, desc, variance, order, size, work, &rank, &each)) {
-                break;
-            }
-            spearman += rank / repeats;
-            error += each / repeats;
-            squares += each * each / repeats;
-        }
-        if (mde__bad(c) || r < repeats) continue;
-        points[count].runs = size;
-        points[count].spearman = spearman;
-        points[count].error = error;
-        squares = squares > error * error ? squares - error * error : 0;
-        points[count++].error_sd = repeats > 1 ? sqrt(squares * repeats / (repeats - 1)) : (double)NAN;
-    }
-    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "learning curve", MDE_CURVE_POINTS * repeats,
-                                         MDE_CURVE_POINTS * repeats)) {
-        mde_fail(c, MDE_STOPPED, "learning curve: stopped");
-    }
-    mde_release(c, order);
-    mde_release(c, work);
-    mde_release(c, variance);
-    return mde__bad(c) ? 0 : count;
 }
 
 /* ---- Tables of runs ---- */
@@ -20304,22 +19893,21 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
     mde__goal *g = (mde__goal *)user;
     double value, sd;
     int i, j;
-    if (gradient && g->smooth) {
+    if (gradient) {
         if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
         for (i = 0; i < n; i++) {
             for (j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
             gradient[i] = mde__weigh(g->m, g->desc->objective, g->around);
         }
-    } else {
-        if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) return (double)NAN;
-        if (gradient) gradient[0] = (double)NAN;
+    } else if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) {
+        return (double)NAN;
     }
     value = mde__weigh(g->m, g->desc->objective, g->mean);
     if (g->desc->caution > 0) {
-        sd = mde__goal_caution(g, w, gradient && g->smooth ? gradient : NULL);
+        sd = mde__goal_caution(g, w, gradient);
         value += g->desc->caution * g->spread * sd;
     }
-    if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient && g->smooth ? gradient : NULL);
+    if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient);
     return value;
 }
 
@@ -20563,14 +20151,29 @@ static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d,
 
 #define MDE__NEAREST_RUN 0.05       /* Hellinger distance of a suggestion to any run, at least */
 
-/* *made: how many there is room for, at most count. */
-static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
-                                    const mde_suggest_desc *desc, int count, double *out, int *made)
+/* Distances of the draws to their nearest run, once `run` is one. */
+static void mde__draws_near(mde__draws *p, const double *run)
+{
+    int i;
+    for (i = 0; i < p->count; i++) {
+        double distance = mde__hellinger(p->k, p->weights + mde__cell(i, p->k, 0), run);
+        if (distance < p->distance[i]) p->distance[i] = distance;
+    }
+}
+
+MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
+                                   const mde_suggest_desc *desc, int count, double *out)
 {
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
+    mde_suggest_desc defaults;
     mde__draws p;
+    char number[32];
     int chosen, i;
-    *made = 0;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    memset(&defaults, 0, sizeof defaults);
+    if (!desc) desc = &defaults;
+    if (desc->made) *desc->made = 0;
     nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
     if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
         (s && s->k != k)) {
@@ -20593,14 +20196,8 @@ static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int 
     p.distance = p.sd + p.count;
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
     if (s) mde__draws_predict(&p, s, desc);
-    for (i = 0; i < p.count; i++) {
-        int run;
-        p.distance[i] = 2;
-        for (run = 0; run < n; run++) {
-            double distance = mde__hellinger(k, p.weights + mde__cell(i, k, 0), tried + mde__cell(run, k, 0));
-            if (distance < p.distance[i]) p.distance[i] = distance;
-        }
-    }
+    for (i = 0; i < p.count; i++) p.distance[i] = 2;
+    for (i = 0; i < n; i++) mde__draws_near(&p, tried + mde__cell(i, k, 0));
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
@@ -20612,35 +20209,19 @@ static mde_status mde__suggest_runs(mde_context *c, const mde_surrogate *s, int 
         }
         if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
+        mde__draws_near(&p, w);
         for (i = 0; i < p.count; i++) {
-            double distance = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w), reach = distance / MDE__RUN_REACH;
+            double reach = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w) / MDE__RUN_REACH;
             double left = 1.0 - mde__exp(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
-            if (distance < p.distance[i]) p.distance[i] = distance;
         }
     }
-    *made = chosen;
     mde_release(c, p.weights);
-    return mde_context_status(c);
-}
-
-MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
-                                   const mde_suggest_desc *desc, int count, double *out)
-{
-    mde_suggest_desc defaults;
-    char number[32];
-    int made;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    memset(&defaults, 0, sizeof defaults);
-    if (!desc) desc = &defaults;
-    if (mde__suggest_runs(c, s, n, k, tried, desc, count, out, &made) == MDE_OK && made < count && !desc->made) {
-        mde_fail(c, MDE_BAD_ARGUMENT,
-                 "next runs: after %d there is no mixture inside the bounds that is at least %s away "
-                 "from all runs",
-                 made, mde__number(number, desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN));
+    if (desc->made) *desc->made = chosen;
+    if (chosen < count && !desc->made && !mde__bad(c)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %s "
+                 "away from all runs", chosen, mde__number(number, nearest));
     }
-    if (desc->made) *desc->made = made;
     return mde_context_status(c);
 }
 

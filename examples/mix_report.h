@@ -49,7 +49,7 @@ typedef struct optimization {
     double best_tried;                  /* minimum of the objective over the runs */
     int best_run;
     int points;
-    mde_curve_point curve[MDE_CURVE_POINTS];
+    curve_point curve[CURVE_POINTS];
     mde_choice best, unbounded;
     double *predicted, *predicted_sd;   /* [m] at the best mixture */
     double *next;                       /* [suggest, k] */
@@ -458,7 +458,7 @@ static void page_scatter(mde_text *t, const optimization *o)
 
 static void page_curve(mde_text *t, const optimization *o)
 {
-    double x[MDE_CURVE_POINTS], y[MDE_CURVE_POINTS], doublings, factor;
+    double x[CURVE_POINTS], y[CURVE_POINTS], doublings, factor;
     mde_series series;
     mde_plot plot;
     int i;

@@ -434,35 +434,10 @@ static void prices_are_zero_in_the_optimum_and_none_is_negative_outside(void)
     mde_context_free(c);
 }
 
-static void a_new_domain_costs_what_it_would_cost_among_the_experts(void)
-{
-    mde_context *c = mde_context_create(NULL);
-    table x = make_table(5, 777, 3, 63), y = make_table(5, 300, 1, 64);
-    mde_experts *all = mde_experts_create(c, 5, names), *four = mde_experts_create(c, 4, names);
-    double w[5] = { 0.3, 0.4, 0.1, 0.2, 0 }, objective[2] = { 1, 2 }, prices[5], known[5];
-    x.logp[0][7] = -(float)INFINITY;                         /* one of four may find a token impossible, */
-    x.logp[4][8] = -(float)INFINITY;                         /* and so may the new one */
-    mde_experts_add(all, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
-    mde_experts_add(all, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
-    mde_experts_add(four, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
-    mde_experts_add(four, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
-    CHECK(mde_mixture_prices(all, objective, w, prices) == MDE_OK);
-    CLOSE((mde_new_domain_price(four, 0, w, x.logp[4]) + 2 * mde_new_domain_price(four, 1, w, y.logp[4])) / 3,
-          prices[4], 8 * ROUNDING);
-    CHECK(mde_mixture_prices(four, objective, w, known) == MDE_OK);
-    CLOSE(known[1], prices[1], 8 * ROUNDING);
-    CLOSE((mde_new_domain_price(four, 0, w, x.logp[1]) + 2 * mde_new_domain_price(four, 1, w, y.logp[1])) / 3,
-          prices[1], 8 * ROUNDING);
-    CHECK(mde_context_status(c) == MDE_OK);
-    free_table(&x);
-    free_table(&y);
-    mde_context_free(c);
-}
-
 static void prices_of_wrong_mixtures_are_errors_that_say_where(void)
 {
     mde_context *c = mde_context_create(NULL);
-    float a[3] = { -1, -(float)INFINITY, -2 }, b[3] = { -2, -1, -1 }, bad[3] = { -1, -2, 0.5f };
+    float a[3] = { -1, -(float)INFINITY, -2 }, b[3] = { -2, -1, -1 };
     const float *logp[2] = { a, b };
     mde_experts *e = mde_experts_create(c, 2, names);
     double corner[2] = { 1, 0 }, wrong[2] = { 0.5, 0.6 }, w[2] = { 0.5, 0.5 }, none[1] = { 0 };
@@ -488,20 +463,7 @@ static void prices_of_wrong_mixtures_are_errors_that_say_where(void)
     CHECK(mde_mixture_price_intervals(e, NULL, w, &desc, low, high) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "level must be below 1");
     mde_clear_error(c);
-    CHECK(mde_new_domain_price(e, 0, wrong, b) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
-    mde_clear_error(c);
-    CHECK(mde_new_domain_price(e, 1, w, b) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "validation is 1; expected 0 to 0");
-    mde_clear_error(c);
-    CHECK(mde_new_domain_price(e, 0, w, NULL) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
-    mde_clear_error(c);
-    CHECK(mde_new_domain_price(e, 0, w, bad) != 0 && mde_context_status(c) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "validation text, token 2: log-probability is 0.5");
-    mde_clear_error(c);
-    CHECK(mde_new_domain_price(e, 0, corner, b) != 0 && mde_context_status(c) == MDE_NOT_FINITE);
-    CHECK_TEXT(mde_error(c), "validation text, token 1: has probability 0");
-    mde_clear_error(c);
-    CHECK(mde_mixture_prices(NULL, NULL, w, prices) != MDE_OK && mde_new_domain_price(NULL, 0, w, b) != 0);
+    CHECK(mde_mixture_prices(NULL, NULL, w, prices) != MDE_OK);
     CHECK(mde_mixture_price_intervals(NULL, NULL, w, NULL, low, high) != MDE_OK);
     mde_context_free(c);
 }
@@ -948,7 +910,7 @@ static void intervals_of_prices_depend_on_their_seed_and_level_alone(void)
 /* ---- Same bits, memory ---- */
 
 typedef struct outcome {
-    double loss, gradient[5], losses[2], prices[5], low[5], high[5], bits, new_price;
+    double loss, gradient[5], losses[2], prices[5], low[5], high[5], bits;
     mde_optimum best;
     mde_bootstrap bootstrap;
 } outcome;
@@ -973,7 +935,6 @@ static mde_status everything(mde_context *c, const table *x, outcome *o)
     mde_mixture_prices(e, NULL, w, o->prices);
     mde_mixture_price_intervals(e, NULL, w, &price_desc, o->low, o->high);
     o->bits = mde_bits_per_byte(e, 0, o->loss);
-    o->new_price = mde_new_domain_price(e, 0, w, x->logp[0]);
     mde_experts_free(e);
     return mde_context_status(c);
 }
@@ -1301,7 +1262,6 @@ int main(void)
     TEST(a_loss_is_given_in_bits_a_byte);
     TEST(prices_are_the_slopes_of_the_loss_towards_each_domain);
     TEST(prices_are_zero_in_the_optimum_and_none_is_negative_outside);
-    TEST(a_new_domain_costs_what_it_would_cost_among_the_experts);
     TEST(prices_of_wrong_mixtures_are_errors_that_say_where);
     TEST(the_minimum_is_that_of_a_search_over_all_mixtures_of_three);
     TEST(the_certificate_is_reached_and_true_for_many_random_problems_with_bounds);

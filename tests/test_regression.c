@@ -1459,6 +1459,45 @@ static void stack_weighs_its_members_by_their_errors(void)
     mde_context_free(c);
 }
 
+/* A name means one model: alone, in a stack, and by default. */
+static void models_by_name_are_what_stacks_and_defaults_are_made_of(void)
+{
+    enum { N = 30, NEW = 40, D = 3, M = 2 };
+    double w[(N + NEW) * D], y[(N + NEW) * M], truth[(N + NEW) * M], mean[NEW * M], other[NEW * M];
+    mde_context *c = mde_context_create(NULL);
+    const mde_recipe *recipe;
+    mde_surrogate_desc desc;
+    mde_surrogate *stack, *s;
+    int i, q = 0;
+    make_pools(N + NEW, D, M, 0.02, w, y, truth);
+    memset(&desc, 0, sizeof desc);
+    CHECK(mde_surrogate_recipe(c, "stack", &desc) == MDE_OK && desc.fit.model == MDE_STACK);
+    stack = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+    for (i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
+        memset(&desc, 0, sizeof desc);
+        CHECK(mde_surrogate_recipe(c, recipe->name, &desc) == MDE_OK && desc.fit.model == recipe->model);
+        if (!recipe->member) continue;
+        CHECK(strcmp(mde_surrogate_member(stack, q), recipe->title) == 0);
+        s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+        CHECK(mde_surrogate_predict(s, NEW, w + N * D, mean, NULL) == MDE_OK);
+        CHECK(mde_surrogate_predict(stack->member[q++], NEW, w + N * D, other, NULL) == MDE_OK);
+        CHECK(memcmp(mean, other, sizeof mean) == 0);
+        mde_surrogate_free(s);
+    }
+    CHECK(q == mde_surrogate_members(stack));
+    memset(&desc, 0, sizeof desc);
+    desc.fit.model = MDE_GP;
+    s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+    CHECK(mde_surrogate_predict(s, NEW, w + N * D, mean, NULL) == MDE_OK);
+    CHECK(mde_surrogate_recipe(c, "gp", &desc) == MDE_OK);
+    s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+    CHECK(mde_surrogate_predict(s, NEW, w + N * D, other, NULL) == MDE_OK);
+    CHECK(memcmp(mean, other, sizeof mean) == 0);
+    CHECK(mde_surrogate_recipe(c, "bert", &desc) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "\"bert\" is none of stack, pooled, law, products, gp, gp-pooled, trees, ridge, mtgp, auto");
+    mde_context_free(c);
+}
+
 /* ---- Memory ---- */
 
 static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
@@ -1730,6 +1769,7 @@ int main(void)
     TEST(surrogate_gradients_equal_finite_differences);
     TEST(missing_losses_are_left_out_of_their_target_alone);
     TEST(stack_weighs_its_members_by_their_errors);
+    TEST(models_by_name_are_what_stacks_and_defaults_are_made_of);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
 
     real.c = mde_context_create(NULL);

@@ -154,7 +154,7 @@ static double quadratic(int n, const double *w, double *gradient, void *user)
         value += (w[i] - p->target[i]) * (w[i] - p->target[i]);
         if (gradient) gradient[i] = 2 * (w[i] - p->target[i]);
     }
-    if (gradient && p->no_gradient) gradient[0] = (double)NAN;
+    CHECK(!gradient || !p->no_gradient);
     if (p->kind == 1 && w[0] > 0.6) return (double)NAN;
     if (p->kind == 2 && w[0] > 0.6) return (double)INFINITY;
     if (p->kind == 3) return (double)NAN;
@@ -173,7 +173,7 @@ static double cross_entropy(int n, const double *w, double *gradient, void *user
         value -= p->target[i] * log(w[i]);
         if (gradient) gradient[i] = -p->target[i] / w[i];
     }
-    if (gradient && p->no_gradient) gradient[0] = (double)NAN;
+    CHECK(!gradient || !p->no_gradient);
     return value;
 }
 
@@ -187,50 +187,53 @@ static double linear(int n, const double *w, double *gradient, void *user)
         value += p->target[i] * w[i];
         if (gradient) gradient[i] = p->target[i];
     }
-    if (gradient && p->no_gradient) gradient[0] = (double)NAN;
+    CHECK(!gradient || !p->no_gradient);
     return value;
 }
 
 /* Two valleys; the deeper is at the second corner. */
 static double valleys(int n, const double *w, double *gradient, void *user)
 {
+    double first = exp(-30 * ((w[0] - 0.8) * (w[0] - 0.8) + w[1] * w[1]));
+    double second = 1.5 * exp(-30 * ((w[1] - 0.9) * (w[1] - 0.9) + w[0] * w[0]));
+    if (gradient) {
+        gradient[0] = 60 * ((w[0] - 0.8) * first + w[0] * second);
+        gradient[1] = 60 * (w[1] * first + (w[1] - 0.9) * second);
+        gradient[2] = 0;
+    }
     (void)user;
     (void)n;
-    if (gradient) gradient[0] = (double)NAN;
-    return -exp(-30 * ((w[0] - 0.8) * (w[0] - 0.8) + w[1] * w[1])) -
-           1.5 * exp(-30 * ((w[1] - 0.9) * (w[1] - 0.9) + w[0] * w[0]));
+    return -first - second;
 }
 
 static void both_methods_find_the_projection_inside_bounds(void)
 {
     static const double target[5] = { 0.7, 0.25, -0.1, 0.3, 0.1 };
     static const double low[5] = { 0, 0.05, 0.02, 0, 0 }, high[5] = { 0.4, 1, 1, 0.3, 1 };
-    int method, bounded, no_gradient, i;
+    int method, bounded, i;
     for (method = 0; method < 2; method++) {
         for (bounded = 0; bounded < 2; bounded++) {
-            for (no_gradient = 0; no_gradient < 2; no_gradient++) {
-                double w[5], expected[5], value;
-                mde_context *c = mde_context_create(NULL);
-                mde_search_desc desc;
-                problem p = { 0, 0, 0, NULL };
-                p.target = target;
-                p.no_gradient = no_gradient;
-                memset(&desc, 0, sizeof desc);
-                desc.method = (mde_search_method)method;
-                desc.lower = bounded ? low : NULL;
-                desc.upper = bounded ? high : NULL;
-                desc.samples = 200;
-                desc.starts = 3;
-                desc.seed = 3;
-                memcpy(expected, target, sizeof expected);
-                mde_simplex_project(c, 5, desc.lower, desc.upper, expected);
-                value = mde_simplex_minimize(c, 5, quadratic, &p, &desc, w);
-                CHECK(feasible(5, desc.lower, desc.upper, w));
-                /* strongly convex with constant 2: |w - w*|^2 <= value - least */
-                CLOSE(value, quadratic(5, expected, NULL, &p), 2e-8);
-                for (i = 0; i < 5; i++) CLOSE(w[i], expected[i], 2e-4);
-                mde_context_free(c);
-            }
+            double w[5], expected[5], value;
+            mde_context *c = mde_context_create(NULL);
+            mde_search_desc desc;
+            problem p = { 0, 0, 0, NULL };
+            p.target = target;
+            p.no_gradient = method == MDE_POPULATION;
+            memset(&desc, 0, sizeof desc);
+            desc.method = (mde_search_method)method;
+            desc.lower = bounded ? low : NULL;
+            desc.upper = bounded ? high : NULL;
+            desc.samples = 200;
+            desc.starts = 3;
+            desc.seed = 3;
+            memcpy(expected, target, sizeof expected);
+            mde_simplex_project(c, 5, desc.lower, desc.upper, expected);
+            value = mde_simplex_minimize(c, 5, quadratic, &p, &desc, w);
+            CHECK(feasible(5, desc.lower, desc.upper, w));
+            /* strongly convex with constant 2: |w - w*|^2 <= value - least */
+            CLOSE(value, quadratic(5, expected, NULL, &p), 2e-8);
+            for (i = 0; i < 5; i++) CLOSE(w[i], expected[i], 2e-4);
+            mde_context_free(c);
         }
     }
 }
@@ -238,24 +241,21 @@ static void both_methods_find_the_projection_inside_bounds(void)
 static void exponentiated_gradient_solves_cross_entropy_exactly(void)
 {
     static const double target[4] = { 0.5, 0.3, 0.15, 0.05 };
-    int no_gradient, i;
-    for (no_gradient = 0; no_gradient < 2; no_gradient++) {
-        double w[4];
-        mde_context *c = mde_context_create(NULL);
-        mde_search_desc desc;
-        problem p = { 0, 0, 0, NULL };
-        p.target = target;
-        p.no_gradient = no_gradient;
-        memset(&desc, 0, sizeof desc);
-        desc.method = MDE_EXPONENTIATED_GRADIENT;
-        desc.samples = 10;
-        desc.starts = 1;
-        desc.tolerance = 1e-10;
-        mde_simplex_minimize(c, 4, cross_entropy, &p, &desc, w);
-        for (i = 0; i < 4; i++) CLOSE(w[i], target[i], 1e-5);
-        CHECK(p.calls < 2000);
-        mde_context_free(c);
-    }
+    double w[4];
+    int i;
+    mde_context *c = mde_context_create(NULL);
+    mde_search_desc desc;
+    problem p = { 0, 0, 0, NULL };
+    p.target = target;
+    memset(&desc, 0, sizeof desc);
+    desc.method = MDE_EXPONENTIATED_GRADIENT;
+    desc.samples = 10;
+    desc.starts = 1;
+    desc.tolerance = 1e-10;
+    mde_simplex_minimize(c, 4, cross_entropy, &p, &desc, w);
+    for (i = 0; i < 4; i++) CLOSE(w[i], target[i], 1e-5);
+    CHECK(p.calls < 2000);
+    mde_context_free(c);
 }
 
 static void corners_are_found(void)
@@ -379,7 +379,7 @@ static void one_weight_and_fixed_weights_are_fine(void)
     }
 }
 
-static void differences_serve_in_seventeen_dimensions(void)
+static void a_population_serves_in_seventeen_dimensions(void)
 {
     double target[17], w[17], expected[17];
     int i;
@@ -390,7 +390,7 @@ static void differences_serve_in_seventeen_dimensions(void)
     p.target = target;
     p.no_gradient = 1;
     memset(&desc, 0, sizeof desc);
-    desc.starts = 2;
+    desc.method = MDE_POPULATION;
     desc.iterations = 2000;
     mde_simplex_project(c, 17, NULL, NULL, expected);
     CLOSE(mde_simplex_minimize(c, 17, quadratic, &p, &desc, w), quadratic(17, expected, NULL, &p), 1e-5);
@@ -442,7 +442,7 @@ int main(void)
     TEST(points_that_are_not_finite_are_avoided);
     TEST(bad_searches_are_named);
     TEST(one_weight_and_fixed_weights_are_fine);
-    TEST(differences_serve_in_seventeen_dimensions);
+    TEST(a_population_serves_in_seventeen_dimensions);
     TEST(every_failed_allocation_is_an_error);
     return test_end();
 }
