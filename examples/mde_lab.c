@@ -21,29 +21,9 @@
 #endif
 #include "program.h"
 #include "mde_lab_runs.h"
+#include "mde_lab_report.h"
 
 /* ---- Fit: which regression predicts proxies that it has not seen ---- */
-
-typedef struct regression {
-    const char *name;
-    int fitted; /* 0: the experts' loss as it is */
-    mde_model model;
-    int features;
-} regression;
-
-#define REGRESSIONS 10
-static const regression regressions[REGRESSIONS] = {
-    { "weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_RAW },
-    { "log weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG },
-    { "MDE loss, no fit", 0, MDE_RIDGE, 0 },
-    { "own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_OWN },
-    { "log weights + MDE losses, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_MDE },
-    { "log weights + own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
-    { "log weights, GP", 1, MDE_GP, MDE_FEATURE_LOG },
-    { "log weights + own MDE loss, GP", 1, MDE_GP, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
-    { "log weights, multi-task GP", 1, MDE_MULTITASK_GP, MDE_FEATURE_LOG },
-    { "stack of models", 1, MDE_STACK, 0 }
-};
 
 static mde_surrogate_desc regression_desc(const experiment *x, const mde_experts *experts, const regression *which)
 {
@@ -458,8 +438,6 @@ static mde_status verify(experiment *x)
     tables_free(x, &t);
     return mde_context_status(c);
 }
-
-#include "mde_lab_report.h"
 
 /* ---- Made-up text: six kinds that differ in alphabet, vocabulary and structure ---- */
 

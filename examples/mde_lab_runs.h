@@ -1116,6 +1116,31 @@ static double objective_value(int k, int objective, const double *losses)
     return sum;
 }
 
+/* ---- Regressions that are compared ---- */
+
+typedef struct regression {
+    const char *name;
+    int fitted; /* 0: the experts' loss as it is */
+    mde_model model;
+    int features;
+} regression;
+
+#define REGRESSIONS 10
+static const regression regressions[REGRESSIONS] = {
+    { "weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_RAW },
+    { "log weights, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG },
+    { "MDE loss, no fit", 0, MDE_RIDGE, 0 },
+    { "own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_OWN },
+    { "log weights + MDE losses, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_MDE },
+    { "log weights + own MDE loss, ridge", 1, MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
+    { "log weights, GP", 1, MDE_GP, MDE_FEATURE_LOG },
+    { "log weights + own MDE loss, GP", 1, MDE_GP, MDE_FEATURE_LOG | MDE_FEATURE_OWN },
+    { "log weights, multi-task GP", 1, MDE_MULTITASK_GP, MDE_FEATURE_LOG },
+    { "stack of models", 1, MDE_STACK, 0 }
+};
+
+/* ---- Finding things ---- */
+
 static const task *find_task(const experiment *x, const char *name)
 {
     int i;

@@ -76,13 +76,7 @@ static int held_by_bound(const optimization *o, int i)
 /* Objective of a run's losses or predictions [m]. A loss that is missing makes it NaN, unless it does not count. */
 static double objective_of(const optimization *o, const double *losses)
 {
-    double sum = 0, total = 0;
-    int j;
-    for (j = 0; j < o->m; j++) {
-        if (o->objective[j] > 0) sum += o->objective[j] * losses[j];
-        total += o->objective[j];
-    }
-    return sum / total;
+    return weighted(o->m, o->objective, losses);
 }
 
 static double resolved_caution(const optimization *o)
