@@ -675,8 +675,9 @@ typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
    the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
-   the text in bytes (0: unknown). All is copied. A positive or NaN log-probability is an error, and so are sums over
-   sequences in place of tokens: the mixture is taken token by token. */
+   the text in bytes (0: unknown). All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which
+   is taken for rounding, and for 0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
+   and sums over sequences in place of tokens, since the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
 MDEDEF void mde_experts_free(mde_experts *e);
@@ -687,9 +688,11 @@ MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation);
 MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name);       /* -1 when absent */
 MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
 MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
+MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation);     /* numbers that rounding had above 0 */
 #ifndef MDE_NO_STDIO
 /* path/<validation>/<expert>.npy, natural log, [tokens]; bytes.npy (bytes of each token) and doc.npy (document of each
-   token) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over sequences are refused. */
+   token, compared exactly) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over
+   sequences are refused. */
 MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll);
 #endif
 
@@ -3176,23 +3179,21 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_
     }
 }
 
-MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
+/* Reads the header and checks it against the size; where the data begin, NULL on error. */
+static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, const char *name, const unsigned char *p,
+                                          size_t size, size_t *count)
 {
-    const unsigned char *p = (const unsigned char *)bytes;
-    mde__npy_reader r;
-    mde_array *a;
-    size_t start, length, count = 0, wanted = 0;
+    size_t start, length, wanted = 0;
     char shape[160];
-    if (mde__bad(c)) return NULL;
-    memset(&r, 0, sizeof r);
-    r.context = c;
-    r.name = name ? name : ".npy";
+    memset(r, 0, sizeof *r);
+    r->context = c;
+    r->name = name;
     if (!p || size < 12 || memcmp(p, "\x93NUMPY", 6) != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r.name);
+        mde_fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r->name);
         return NULL;
     }
     if (p[6] < 1 || p[6] > 3 || p[7] != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r.name, p[6], p[7]);
+        mde_fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r->name, p[6], p[7]);
         return NULL;
     }
     start = p[6] == 1 ? 10 : 12;
@@ -3200,19 +3201,25 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     if (length > MDE__NPY_HEADER || length > size - start) {
         mde_fail(c, MDE_BAD_FILE, length > MDE__NPY_HEADER ? "%s: .npy header of %zu bytes; at most 10000 are read"
                                                             : "%s: ends within its .npy header of %zu bytes",
-                 r.name, length);
+                 r->name, length);
         return NULL;
     }
-    r.at = (const char *)p + start;
-    r.end = r.at + length;
-    if (!mde__npy_read_header(&r)) return NULL;
-    if (!mde__shape_elements(c, MDE_BAD_FILE, r.name, r.rank, r.shape, &count)) return NULL;
-    if (!mde__mul(count, (size_t)r.size, &wanted) || wanted != size - start - length) {
+    r->at = (const char *)p + start;
+    r->end = r->at + length;
+    if (!mde__npy_read_header(r)) return NULL;
+    if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
+    if (!mde__mul(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
-                 r.name, mde__print_shape(shape, r.rank, r.shape), count, r.size, size - start - length);
+                 r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size, size - start - length);
         return NULL;
     }
-    a = (mde_array *)mde_alloc(c, 1, sizeof *a);
+    return p + start + length;
+}
+
+/* Zeros in the shape of the header. */
+static mde_array *mde__npy_array(mde_context *c, const mde__npy_reader *r, size_t count, int as_double)
+{
+    mde_array *a = (mde_array *)mde_alloc(c, 1, sizeof *a);
     if (!a) return NULL;
     if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
     else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
@@ -3220,10 +3227,22 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
         mde_release(c, a);
         return NULL;
     }
-    a->rank = r.rank;
-    memcpy(a->shape, r.shape, sizeof a->shape);
+    a->rank = r->rank;
+    memcpy(a->shape, r->shape, sizeof a->shape);
     a->count = count;
-    mde__npy_fill(&r, p + start + length, a);
+    return a;
+}
+
+MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
+{
+    mde__npy_reader r;
+    const unsigned char *data;
+    mde_array *a;
+    size_t count = 0;
+    if (mde__bad(c)) return NULL;
+    data = mde__npy_open(&r, c, name ? name : ".npy", (const unsigned char *)bytes, size, &count);
+    a = data ? mde__npy_array(c, &r, count, as_double) : NULL;
+    if (a) mde__npy_fill(&r, data, a);
     return a;
 }
 
@@ -13925,6 +13944,8 @@ typedef struct mde__validation {
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
     double peak;     /* of all of them */
     double bytes;
+    size_t rounded;  /* log-probabilities just above 0 */
+    const char *folder; /* while it is read: where the numbers come from; NULL: from memory */
 } mde__validation;
 
 struct mde_experts {
@@ -14024,18 +14045,33 @@ MDEDEF double mde_experts_bytes(const mde_experts *e, int validation)
     return v ? v->bytes : 0;
 }
 
+MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation)
+{
+    const mde__validation *v = mde__find_validation(e, validation);
+    return v ? v->rounded : 0;
+}
+
+/* "FOLDER/FILE.npy: " when the numbers come from a file, for messages. */
+static char *mde__column_name(const mde__validation *v, const char *file, char buffer[600])
+{
+    buffer[0] = 0;
+    if (v->folder) snprintf(buffer, 600, "%.400s/%.150s.npy: ", v->folder, file);
+    return buffer;
+}
+
 /* Where each document starts: at each change of the number in `documents`, or every 256 tokens without. */
 static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
     const size_t block = 256;
+    char where[600];
     size_t t;
     v->documents = 1;
     for (t = 1; t < v->tokens; t++) {
         if (documents && !(documents[t] >= documents[t - 1])) {
             char number[32];
             return mde_fail(c, MDE_BAD_ARGUMENT,
-                            "validation %s: document of token %zu is %s, less than the one before", v->name, t,
-                            mde__number(number, documents[t]));
+                            "%svalidation %s: document of token %zu is %s, less than the one before",
+                            mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
         }
         if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
     }
@@ -14053,29 +14089,41 @@ static mde_status mde__find_documents(mde_context *c, mde__validation *v, const 
 static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const float *const *logp)
 {
     const double smallest = 1.1754943508222875e-38; /* normal float32 */
+    const float rounding = 1e-3f;   /* what float16 leaves above 0 */
     int64_t document = 0;
+    char number[32], where[600];
     size_t t;
     int i;
+    for (i = 0; i < e->count; i++) {
+        for (t = 0; t < v->tokens && !(logp[i][t] < 0) && logp[i][t] <= rounding; t++) {}
+        if (v->tokens < 8 || t < v->tokens) continue;
+        return mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no "
+                        "model is certain of every token", mde__column_name(v, e->names[i], where), v->name,
+                        e->names[i]);
+    }
     for (t = 0; t < v->tokens; t++) {
         double peak = -(double)INFINITY;
         if ((int64_t)t == v->starts[document + 1]) document++;
         for (i = 0; i < e->count; i++) {
             double value = (double)logp[i][t];
-            if (!(value <= 0)) {
-                char number[32];
+            if (!(logp[i][t] <= rounding)) {
                 return mde_fail(e->context, MDE_BAD_ARGUMENT,
-                                "validation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
-                                "(natural log)",
-                                v->name, e->names[i], t, mde__number(number, value));
+                                "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
+                                "(natural log)", mde__column_name(v, e->names[i], where), v->name, e->names[i], t,
+                                mde__number(number, value));
+            }
+            if (value > 0) {
+                v->rounded++;
+                value = 0;
             }
             if (value > peak) peak = value;
         }
         if (peak < -1e30) {
-            return mde_fail(e->context, MDE_BAD_ARGUMENT,
-                            "validation %s, token %zu: every expert gives it probability 0", v->name, t);
+            return mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it "
+                            "probability 0", v->folder ? v->folder : "", v->folder ? ": " : "", v->name, t);
         }
         for (i = 0; i < e->count; i++) {
-            double ratio = mde__exp((double)logp[i][t] - peak);
+            double ratio = mde__exp((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
             /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
             if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
             v->ratios[(size_t)i * v->stride + t] = (float)ratio;
@@ -14103,13 +14151,30 @@ static double mde__quantile(double *values, size_t n, double q)
     return values[low] + (at - (double)low) * (values[low + 1] - values[low]);
 }
 
+/* Logarithms of another base, or of something else. No text is known that a model needs less than a hundredth of a bit
+   a byte for; and where each token is one byte, a guess among 256 costs log 256, which the best of the experts must
+   beat to be of use. */
+static mde_status mde__check_base(const mde_experts *e, const mde__validation *v)
+{
+    double bits = -v->peak / (v->bytes * 0.6931471805599453);
+    char number[32];
+    int low = bits < 0.01;
+    if (!(v->bytes > 0) || v->tokens < 8 || (!low && (v->bytes != (double)v->tokens || bits <= 8))) return MDE_OK;
+    return mde_fail(e->context, v->folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT, "%s%svalidation %s: %s bits a byte by the "
+                    "best expert of each token is %s; these cannot be natural logarithms of the tokens' "
+                    "probabilities, or the bytes are not those of the tokens", v->folder ? v->folder : "",
+                    v->folder ? ": " : "", v->name, mde__number(number, bits),
+                    low ? "less than any text takes" : "worse than a guess among 256 bytes");
+}
+
 /* Sums over sequences look like tokens that all experts find very improbable. A blind guess among a billion, more than
    any vocabulary has, costs log 1e9 = 20.7 nats: no half of all tokens costs more, least of all by the best of several
    experts (one alone may be useless). Where every row is a document of its own, a median below -20 therefore settles
    it; elsewhere -40, as experts may be made for the purpose and know nothing of the text. Nor has any tokenizer 64
-   bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. `folder` is where the rows were read. */
-static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v, const char *folder)
+   bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. */
+static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v)
 {
+    const char *folder = v->folder;
     mde_context *c = e->context;
     int alone = v->documents == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, *sorted, median;
@@ -14151,13 +14216,15 @@ static mde_status mde__experts_add(mde_experts *e, const char *validation, size_
     v.tokens = tokens;
     v.stride = (tokens + 15) / 16 * 16;
     v.bytes = bytes > 0 ? bytes : 0;
+    v.folder = folder;
     if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
     v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
     v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
     if (!mde__bad(c) && mde__find_documents(c, &v, documents) == MDE_OK && mde__fill_ratios(e, &v, logp) == MDE_OK) {
-        mde__check_rows(e, &v, folder);
+        if (mde__check_rows(e, &v) == MDE_OK) mde__check_base(e, &v);
     }
+    v.folder = NULL;
     if (!mde__bad(c) && e->validations == e->capacity) {
         int capacity = e->capacity ? e->capacity * 2 : 8;
         mde__validation *larger = (mde__validation *)mde__realloc(c, e->validation, (size_t)capacity, sizeof *larger);
@@ -14179,13 +14246,42 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
 
 #ifndef MDE_NO_STDIO
 
+/* Numbers of documents 0, 1, .. from those in doc.npy, which are compared as they are: integers of 64 bits do not fit
+   into a double. Of another shape than [tokens] it is read as zeros. NULL on error. */
+static mde_array *mde__read_documents(mde_context *c, const char *path, size_t tokens)
+{
+    size_t size = 0, count = 0, i;
+    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
+    mde__npy_reader r;
+    const unsigned char *data = bytes ? mde__npy_open(&r, c, path, bytes, size, &count) : NULL;
+    mde_array *a = data ? mde__npy_array(c, &r, count, 1) : NULL;
+    double number = 0;
+    for (i = 1; a && r.rank == 1 && count == tokens && i < count; i++) {
+        const unsigned char *p = data + i * (size_t)r.size;
+        uint64_t now = mde__get_bytes(p, r.size, r.big_endian), sign = (uint64_t)1 << (8 * r.size - 1);
+        uint64_t before = mde__get_bytes(p - r.size, r.size, r.big_endian);
+        double difference = mde__npy_element(&r, p) - mde__npy_element(&r, p - r.size);
+        if (r.kind == 'i') now ^= sign, before ^= sign;         /* in the order of unsigned numbers */
+        if (r.kind == 'f' ? !(difference >= 0) : now < before) {
+            mde_fail(c, MDE_BAD_FILE, "%s: the document of token %zu is less than the one before", path, i);
+            break;
+        }
+        a->f64[i] = number += r.kind == 'f' ? difference > 0 : now > before;
+    }
+    mde_release(c, bytes);
+    if (!mde__bad(c)) return a;
+    mde_array_free(c, a);
+    return NULL;
+}
+
 /* One column of a validation folder; NULL when the file is absent and not needed, or on error. */
-static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double)
+static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double,
+                                   size_t tokens)
 {
     char *path = mde__join_path(c, folder, name);
     mde_array *a = NULL;
     if (path && (needed || mde_is_file(path))) {
-        a = mde_npy_read(c, path, as_double);
+        a = strcmp(name, "doc.npy") == 0 ? mde__read_documents(c, path, tokens) : mde_npy_read(c, path, as_double);
         if (a && a->rank != 1) {
             char shape[64] = "";
             if (a->rank == 2) {
@@ -14213,6 +14309,12 @@ static mde_status mde__list_experts(mde_context *c, const char *folder, mde_name
     mde_folder_list(c, folder, &files);
     for (i = 0; i < files.count; i++) {
         char *name = files.items[i];
+        size_t length = strlen(name), stem = length > 4 ? length - 4 : 0;
+        if (mde__same_word(name + stem, length - stem, ".npz") ||
+            (mde__same_word(name + stem, length - stem, ".npy") && !mde__ends_with(name, ".npy"))) {
+            mde_fail(c, MDE_BAD_FILE, "%s/%s: would be left out; expected one .npy file an expert, with the ending in "
+                     "small letters", folder, name);
+        }
         if (!mde__ends_with(name, ".npy") || strcmp(name, "bytes.npy") == 0 || strcmp(name, "doc.npy") == 0) continue;
         name[strlen(name) - 4] = 0;
         mde_names_add(c, experts, name);
@@ -14229,6 +14331,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     const float *logp[MDE_MAX_DOMAINS];
     size_t tokens = 0, t;
     double total = 0;
+    char number[32];
     int i;
     memset(columns, 0, sizeof columns);
     for (i = 0; i < e->count && folder && !mde__bad(c); i++) {
@@ -14236,7 +14339,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
         char *name = (char *)mde_alloc(c, length, 1);
         if (!name) break;
         snprintf(name, length, "%s.npy", e->names[i]);
-        columns[i] = mde__read_column(c, folder, name, 1, 0);
+        columns[i] = mde__read_column(c, folder, name, 1, 0, tokens);
         mde_release(c, name);
         if (!columns[i]) break;
         logp[i] = columns[i]->f32;
@@ -14247,13 +14350,18 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
         }
         for (t = 0; nll && t < columns[i]->count; t++) columns[i]->f32[t] = -columns[i]->f32[t];
     }
-    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1);
-    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1);
+    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1, tokens);
+    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1, tokens);
     if (!mde__bad(c) && ((documents && documents->count != tokens) || (bytes && bytes->count != tokens))) {
         mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
                  documents && documents->count != tokens ? "doc" : "bytes", tokens);
     }
-    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
+    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) {
+        total += bytes->f64[t];
+        if (bytes->f64[t] >= 0 && bytes->f64[t] <= 1e9) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s/bytes.npy: token %zu has %s bytes", folder, t,
+                 mde__number(number, bytes->f64[t]));
+    }
     if (!mde__bad(c)) {
         mde__experts_add(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
     }
