@@ -12874,6 +12874,7 @@ typedef struct mde__training {
     int32_t *inputs, *targets;
     double began;                   /* time and step at which this process began */
     int64_t began_step;
+    int lost;                       /* steps in a row with a loss above twice that of a blind guess */
 } mde__training;
 
 /* First step of the k-th span of the curve. */
@@ -13160,6 +13161,18 @@ static mde_status mde__training_continue(mde__training *run)
 
 #endif /* MDE_NO_STDIO */
 
+/* Steps too large throw a model where no gradient leads back from. */
+static void mde__training_check_loss(mde__training *run, double loss)
+{
+    double blind = mde__log((double)run->lm->desc.vocabulary);
+    char was[32], guess[32];
+    run->lost = loss > 2 * blind ? run->lost + 1 : 0;
+    if (run->lost < 20) return;
+    mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %s nats, and for %d steps above twice "
+             "the %s of a blind guess; a smaller learning_rate may help", (long long)run->step + 1, mde__number(was, loss),
+             run->lost, mde__number(guess, blind));
+}
+
 static mde_status mde__training_train(mde__training *run)
 {
     mde_lm *lm = run->lm;
@@ -13169,6 +13182,7 @@ static mde_status mde__training_train(mde__training *run)
     run->began_step = run->step;
     while (run->step < run->steps && !stopped) {
         double loss = mde__training_step(run);
+        if (!mde__bad(c)) mde__training_check_loss(run, loss);
         if (mde__bad(c)) return c->status;
         lm->curve[run->step * run->points / run->steps] += loss;
         run->step++;
