@@ -11091,56 +11091,37 @@ static const char mde__unicode_marks[] =
     "13e1743b55zH9ZC5m27c2Nn19W63f13E3v1302b27a12B5+13i2393g35o55m2512E392EF3Bj6333N3n22922245h72F5+33s35p33j85r72C54"
     "3y43p23I3n23bD3Y8315n23fD5jzIBx1Fvb15ibJ3-b5E0B3D8H2FU9DCX47xj3F1Z12F151Ba33W5FtB3z19yF9WVFj3FrrZ2yX1";
 
-static uint32_t mde__unicode_number(const char **at)
-{
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+-";
-    uint32_t value = 0, digit;
-    int shift = 0;
-    do {
-        digit = (uint32_t)(strchr(digits, *(*at)++) - digits);
-        value |= (digit & 31) << shift;
-        shift += 5;
-    } while (digit >= 32);
-    return value;
-}
-
-/* Kind 1 or 2 of each range. */
+/* The ranges of a table: their number, then start, end and kind, 1 or 2, of each. */
 static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
 {
-    uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges);
-    uint32_t at = 0x80, count = 0, length;
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+-";
+    uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges), at = 0x80, numbers = 0;
     while (ranges && *table) {
-        at += mde__unicode_number(&table);
-        length = mde__unicode_number(&table);
-        ranges[3 * count + 1] = at;
-        ranges[3 * count + 2] = at += length / 2;
-        ranges[3 * count++ + 3] = 1 + length % 2;
+        uint32_t value = 0, digit = 32;
+        int shift;
+        for (shift = 0; digit >= 32; shift += 5) {
+            digit = (uint32_t)(strchr(digits, *table++) - digits);
+            value |= (digit & 31) << shift;
+        }
+        at += numbers % 2 ? value / 2 : value;
+        ranges[numbers / 2 * 3 + numbers % 2 + 1] = at;
+        if (numbers % 2) ranges[numbers / 2 * 3 + 3] = 1 + value % 2;
+        ranges[0] = ++numbers / 2;
     }
-    if (ranges) ranges[0] = count;
     return ranges;
 }
 
-/* The byte that a character of byte-level BPE stands for: printable ones for themselves, the others, in order, from
-   U+0100 on; -1 for a character that stands for none. */
-static int mde__byte_of_character(uint32_t code)
-{
-    if ((code > 32 && code < 127) || (code > 160 && code < 256 && code != 173)) return (int)code;
-    if (code < 256 || code >= 256 + 68) return -1;
-    code -= 256;
-    return code < 33 ? (int)code : code < 67 ? (int)code + 94 : 173;
-}
-
-/* Bytes of a token of the vocabulary, and their number; SIZE_MAX when it has other characters than those. */
+/* Bytes of a token of the vocabulary, and their number; SIZE_MAX when it has other characters than those that stand for
+   bytes: printable bytes for themselves, the others, in order, from U+0100 on. */
 static size_t mde__unmap_token(const char *text, size_t length, char *out)
 {
     size_t at, size, count = 0;
     for (at = 0; at < length; at += size) {
         uint32_t code = 0;
-        int byte;
         size = mde__utf8_read(text + at, length - at, &code);
-        byte = size ? mde__byte_of_character(code) : -1;
-        if (byte < 0) return SIZE_MAX;
-        out[count++] = (char)(unsigned char)byte;
+        if (size && code >= 256 && code < 256 + 68) code = code < 289 ? code - 256 : code < 323 ? code - 162 : 173;
+        else if (size == 0 || code < 33 || (code > 126 && code < 161) || code == 173 || code > 255) return SIZE_MAX;
+        out[count++] = (char)(unsigned char)code;
     }
     return count;
 }
@@ -11161,6 +11142,11 @@ static int mde__json_refuse(mde__json_reading *r, const char *what, const char *
     return 0;
 }
 
+static const char *mde__json_text(const mde_json *value)
+{
+    return value && value->kind == MDE_JSON_STRING ? value->string : "";
+}
+
 /* 1 for null, false, 0 and "". */
 static int mde__json_is_nothing(const mde_json *value)
 {
@@ -11168,168 +11154,143 @@ static int mde__json_is_nothing(const mde_json *value)
            ((value->kind == MDE_JSON_BOOL || value->kind == MDE_JSON_NUMBER) && value->number == 0);
 }
 
-/* How the text is cut: a step, or a sequence of them. */
+/* How the text is cut into words: one step. */
 static int mde__json_read_step(mde__json_reading *r, const mde_json *step)
 {
 #define MDE__LLAMA_WORDS(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
     static const struct { const char *pattern; char form; int digits; } words[] = {
         { MDE__LLAMA_WORDS("\\p{N}{1,3}"), 'l', 3 }, { MDE__LLAMA_WORDS("\\p{N}"), 'l', 1 },
-        { MDE__LLAMA_WORDS("\\p{N}{1,2}"), 'l', 2 }, { MDE__LLAMA_WORDS("\\p{N}+"), 'l', 0 },
         { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", 'g', 0 }
     };
-    const char *type = mde_json_string(step, "type", "");
-    const mde_json *inner = mde_json_get(step, "pretokenizers"), *flag;
-    mde__json_bpe *j = r->json;
-    size_t i;
-    if (r->bytes_step) return mde__json_refuse(r, "pre_tokenizer: a step after ByteLevel", "");
-    if (strcmp(type, "Sequence") == 0 && inner && inner->kind == MDE_JSON_ARRAY) {
-        for (inner = inner->child; inner; inner = inner->next) {
-            if (strcmp(mde_json_string(inner, "type", ""), "Sequence") == 0) {
-                return mde__json_refuse(r, "pre_tokenizer: a sequence in a sequence", "");
-            }
-            if (!mde__json_read_step(r, inner)) return 0;
-        }
-        return 1;
-    }
-    if (strcmp(type, "ByteLevel") == 0) {
-        flag = mde_json_get(step, "use_regex");
-        if (!flag || !mde__json_is_nothing(flag)) {
-            if (j->form) return mde__json_refuse(r, "pre_tokenizer: words cut twice", "");
-            j->form = 'g';
-        }
-        r->bytes_step = 1;
-        flag = mde_json_get(step, "add_prefix_space");
-        return flag && mde__json_is_nothing(flag) ? 1 : mde__json_refuse(r, "pre_tokenizer: add_prefix_space", "");
-    }
-    if (strcmp(type, "Digits") == 0 && !j->form && !j->cut_digits) {
-        j->cut_digits = mde__json_is_nothing(mde_json_get(step, "individual_digits")) ? 2 : 1;
-        return 1;
-    }
-    if (strcmp(type, "Split") == 0 && !j->form && !j->cut_digits) {
-        const char *pattern = mde_json_string(mde_json_get(step, "pattern"), "Regex", "");
-        const char *behavior = mde_json_string(step, "behavior", "");
-        int inverted = !mde__json_is_nothing(mde_json_get(step, "invert"));
-        if (strcmp(behavior, inverted ? "Removed" : "Isolated") != 0) {
-            return mde__json_refuse(r, "pre_tokenizer: Split with behavior ", behavior);
-        }
-        for (i = 0; i < sizeof words / sizeof *words; i++) {
-            if (strcmp(pattern, words[i].pattern) != 0) continue;
-            j->form = words[i].form;
-            j->digits = words[i].digits;
-            return 1;
-        }
-        return mde__json_refuse(r, "pre_tokenizer: Split at ", pattern);
-    }
-    return mde__json_refuse(r, "pre_tokenizer: ", type);
 #undef MDE__LLAMA_WORDS
+    const char *type = mde_json_string(step, "type", "");
+    const mde_json *flag = mde_json_get(step, "use_regex"), *prefix = mde_json_get(step, "add_prefix_space");
+    mde__json_bpe *j = r->json;
+    if (strcmp(type, "ByteLevel") == 0 && !r->bytes_step) {
+        if ((!flag || !mde__json_is_nothing(flag)) && j->form) return mde__json_refuse(r, "words cut twice", "");
+        if (!prefix || !mde__json_is_nothing(prefix)) return mde__json_refuse(r, "add_prefix_space", "");
+        if (!flag || !mde__json_is_nothing(flag)) j->form = 'g';
+        r->bytes_step = 1;
+        return 1;
+    }
+    if (r->bytes_step || j->form || j->cut_digits) return mde__json_refuse(r, "pre_tokenizer: in this place, ", type);
+    if (strcmp(type, "Digits") == 0) {
+        j->cut_digits = mde__json_is_nothing(mde_json_get(step, "individual_digits")) ? 2 : 1;
+    } else if (strcmp(type, "Split") == 0) {
+        const char *pattern = mde_json_string(mde_json_get(step, "pattern"), "Regex", "");
+        const char *behavior = mde__json_is_nothing(mde_json_get(step, "invert")) ? "Isolated" : "Removed";
+        size_t i, count = sizeof words / sizeof *words;
+        for (i = 0; i < count && strcmp(pattern, words[i].pattern) != 0; i++) {}
+        if (i == count || strcmp(mde_json_string(step, "behavior", ""), behavior) != 0) {
+            return mde__json_refuse(r, "pre_tokenizer: Split at ", pattern);
+        }
+        j->form = words[i].form;
+        j->digits = words[i].digits;
+    } else {
+        return mde__json_refuse(r, "pre_tokenizer: ", type);
+    }
+    return 1;
+}
+
+/* The first of the steps in a sequence, or the one step itself; *next is set for the others. */
+static const mde_json *mde__json_first_step(const mde_json *step, const char *list, int *sequence)
+{
+    const mde_json *steps = mde_json_get(step, list);
+    *sequence = strcmp(mde_json_string(step, "type", ""), "Sequence") == 0 && steps;
+    return *sequence ? steps->child : step;
 }
 
 /* The steps before and after the model: those of byte-level BPE, with NFC before and a begin token in front. */
 static int mde__json_read_steps(mde__json_reading *r, const mde_json *root)
 {
-    const mde_json *before = mde_json_get(root, "normalizer"), *after = mde_json_get(root, "post_processor"), *part;
+    const mde_json *before = mde_json_get(root, "normalizer"), *step;
     const char *type = mde_json_string(before, "type", "");
-    if (!mde__json_is_nothing(before)) {
-        if (strcmp(type, "NFC") != 0) return mde__json_refuse(r, "normalizer: ", type);
-        r->json->composed = 1;
+    int sequence;
+    r->json->composed = strcmp(type, "NFC") == 0;
+    if (!mde__json_is_nothing(before) && !r->json->composed) return mde__json_refuse(r, "normalizer: ", type);
+    step = mde__json_first_step(mde_json_get(root, "pre_tokenizer"), "pretokenizers", &sequence);
+    for (; step; step = sequence ? step->next : NULL) {
+        if (!mde__json_read_step(r, step)) return 0;
     }
-    if (!mde__json_read_step(r, mde_json_get(root, "pre_tokenizer"))) return 0;
-    if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer without ByteLevel", "");
-    part = mde_json_get(after, "processors");
-    if (strcmp(mde_json_string(after, "type", ""), "Sequence") == 0 && part) after = part->child;
-    for (r->json->begin = -1; after; after = part ? after->next : NULL) {
-        type = mde_json_string(after, "type", "");
-        if (strcmp(type, "TemplateProcessing") == 0) {
-            const mde_json *first = mde_json_get(after, "single");
-            const char *id = mde_json_string(mde_json_get(first ? first->child : NULL, "SpecialToken"), "id", NULL);
-            if (id) r->json->begin = mde__tokenizer_find(r->tokenizer, id, strlen(id));
-            if (id && r->json->begin < 0) return mde__json_refuse(r, "post_processor: the token ", id);
-        } else if (!mde__json_is_nothing(after) && strcmp(type, "ByteLevel") != 0) {
+    if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer: without ByteLevel", "");
+    r->json->begin = -1;
+    step = mde__json_first_step(mde_json_get(root, "post_processor"), "processors", &sequence);
+    for (; step; step = sequence ? step->next : NULL) {
+        const mde_json *single = mde_json_get(step, "single");
+        const char *id = mde_json_string(mde_json_get(single ? single->child : NULL, "SpecialToken"), "id", NULL);
+        type = mde_json_string(step, "type", "");
+        if (!mde__json_is_nothing(step) && strcmp(type, "ByteLevel") != 0 && strcmp(type, "TemplateProcessing") != 0) {
             return mde__json_refuse(r, "post_processor: ", type);
         }
+        if (id) r->json->begin = mde__tokenizer_find(r->tokenizer, id, strlen(id));
+        if (id && r->json->begin < 0) return mde__json_refuse(r, "post_processor: the token ", id);
     }
     return 1;
 }
 
-/* Entries of the vocabulary and added tokens by id: [count]; the text of an added one stands for itself. */
-typedef struct mde__json_token { const char *text; size_t length; int added; } mde__json_token;
-
-static int mde__json_token_set(mde__json_reading *r, mde__json_token *tokens, const mde_json *id, const char *text,
-                               size_t length, int added)
-{
-    mde__json_token *t = &tokens[(int32_t)id->number];
-    if (t->text && (!added || strcmp(t->text, text) != 0)) {
-        mde_fail(r->context, MDE_BAD_FILE, "%s: the tokens %.100s and %.100s have one number", r->name, t->text, text);
-        return 0;
-    }
-    t->text = text;
-    t->length = length;
-    t->added = added;
-    return 1;
-}
-
-static int mde__json_is_id(const mde_json *value)
+static int32_t mde__json_id(const mde_json *value)
 {
     uint64_t id;
-    return mde__json_size(value, &id) && id < MDE__MAX_TOKENS;
+    return mde__json_size(value, &id) && id < MDE__MAX_TOKENS ? (int32_t)id : -1;
 }
+
+/* An entry of the vocabulary, or an added token, whose text stands for itself. */
+typedef struct mde__json_token { const char *text; int32_t id; int added; } mde__json_token;
 
 /* Makes the tokens of the tokenizer: vocab {"token": id} and added_tokens [{"id", "content", ...}]. */
 static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, const mde_json *added)
 {
-    static const char *const flags[] = { "single_word", "lstrip", "rstrip" };
     static const char *const ends[] = { "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>" };
     mde_context *c = r->context;
     mde__json_bpe *j = r->json;
-    mde__json_token *tokens = NULL;
+    size_t capacity = vocab->length + (added ? added->length : 0), longest = 1, i;
+    mde__json_token *tokens = (mde__json_token *)mde_alloc(c, capacity, sizeof *tokens), *t = tokens, *end, **by_id;
     const mde_json *entry;
     char *bytes;
     int32_t count = 0, id;
-    size_t longest = 1, i;
-    int good = 1;
-    for (entry = vocab->child; entry; entry = entry->next) {
-        if (!mde__json_is_id(entry)) return mde__json_refuse(r, "model: the number of token ", entry->key);
-        if ((int32_t)entry->number >= count) count = (int32_t)entry->number + 1;
-        if (strlen(entry->key) > longest) longest = strlen(entry->key);
+    int good = tokens != NULL;
+    for (entry = good ? vocab->child : NULL; entry; entry = entry->next, t++) {
+        t->text = entry->key;
+        t->id = mde__json_id(entry);
     }
-    for (entry = added ? added->child : NULL; entry; entry = entry->next) {
-        const mde_json *number = mde_json_get(entry, "id"), *content = mde_json_get(entry, "content");
-        if (!mde__json_is_id(number) || !content || content->kind != MDE_JSON_STRING || content->length == 0) {
-            return mde__json_refuse(r, "added_tokens: an entry without id and content", "");
-        }
-        for (i = 0; i < 3; i++) {
-            if (mde__json_is_nothing(mde_json_get(entry, flags[i]))) continue;
-            return mde__json_refuse(r, "added_tokens: a token with ", flags[i]);
-        }
-        if ((int32_t)number->number >= count) count = (int32_t)number->number + 1;
-        if (content->length > longest) longest = content->length;
-        j->added_count++;
+    for (entry = good && added ? added->child : NULL; entry; entry = entry->next, t++) {
+        t->text = mde__json_text(mde_json_get(entry, "content"));
+        t->id = *t->text ? mde__json_id(mde_json_get(entry, "id")) : -1;
+        t->added = 1;
+        if (mde__json_is_nothing(mde_json_get(entry, "lstrip")) &&
+            mde__json_is_nothing(mde_json_get(entry, "rstrip")) &&
+            mde__json_is_nothing(mde_json_get(entry, "single_word"))) continue;
+        good = mde__json_refuse(r, "added_tokens: lstrip, rstrip or single_word of ", t->text);
     }
-    tokens = (mde__json_token *)mde_alloc(c, (size_t)count + 1, sizeof *tokens);
+    for (end = t, t = tokens; t < end && good; t++) {
+        if (t->id < 0) good = mde__json_refuse(r, "the number of token ", t->text);
+        if (t->id >= count) count = t->id + 1;
+        if (strlen(t->text) > longest) longest = strlen(t->text);
+    }
+    by_id = (mde__json_token **)mde_alloc(c, (size_t)count, sizeof *by_id);
     bytes = (char *)mde_alloc(c, longest, 1);
-    j->added = (int32_t *)mde_alloc(c, (size_t)j->added_count, sizeof *j->added);
+    j->added = (int32_t *)mde_alloc(c, capacity, sizeof *j->added);
     r->tokenizer = mde__tokenizer_create(c, count + 1);
-    if (mde__bad(c)) good = 0;
-    j->added_count = 0;
-    for (entry = good ? vocab->child : NULL; entry && good; entry = entry->next) {
-        good = mde__json_token_set(r, tokens, entry, entry->key, strlen(entry->key), 0);
-    }
-    for (entry = added && good ? added->child : NULL; entry && good; entry = entry->next) {
-        const mde_json *content = mde_json_get(entry, "content"), *number = mde_json_get(entry, "id");
-        good = mde__json_token_set(r, tokens, number, content->string, content->length, 1);
-        j->added[j->added_count++] = (int32_t)number->number;
-        j->starts[(unsigned char)content->string[0]] = 1;
+    good = good && !mde__bad(c);
+    for (t = tokens; t < end && good; t++) {
+        if (by_id[t->id] && (!t->added || strcmp(by_id[t->id]->text, t->text) != 0)) {
+            good = mde__json_refuse(r, "two tokens of one number: ", t->text);
+        }
+        by_id[t->id] = t;
+        if (t->added) j->added[j->added_count++] = t->id;
+        if (t->added) j->starts[(unsigned char)*t->text] = 1;
     }
     for (id = 0; id < count && good; id++) {
-        size_t length = tokens[id].added ? SIZE_MAX : mde__unmap_token(tokens[id].text, tokens[id].length, bytes);
-        int found = length != SIZE_MAX;
-        good = mde__tokenizer_add(r->tokenizer, found ? bytes : tokens[id].text ? tokens[id].text : "",
-                                  found ? length : tokens[id].length, 0, found || tokens[id].added);
+        const char *text = by_id[id] ? by_id[id]->text : "";
+        int is_added = by_id[id] && by_id[id]->added;
+        size_t length = is_added ? SIZE_MAX : mde__unmap_token(text, strlen(text), bytes);
+        if (length != SIZE_MAX) good = mde__tokenizer_add(r->tokenizer, bytes, length, 0, 1);
+        else good = mde__tokenizer_add(r->tokenizer, text, strlen(text), 0, is_added);
     }
     for (i = 0; i < sizeof ends / sizeof *ends && good; i++) {
         id = mde__tokenizer_find(r->tokenizer, ends[i], strlen(ends[i]));
-        if (id >= 0 && tokens[id].added) j->ends[j->end_count++] = id;
+        if (id >= 0 && by_id[id]->added) j->ends[j->end_count++] = id;
     }
     for (i = 0; i < 256 && good; i++) {
         char byte = (char)(unsigned char)i;
@@ -11337,6 +11298,7 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
         if (j->bytes[i] < 0) good = mde__json_refuse(r, "model: a vocabulary without all of the 256 bytes", "");
     }
     mde_release(c, tokens);
+    mde_release(c, by_id);
     mde_release(c, bytes);
     return good;
 }
@@ -11344,53 +11306,41 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
 /* Merges ["a b", ..] or [["a", "b"], ..], the first before the others. */
 static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
 {
+    enum { limit = 1024 };          /* bytes of a token that is merged */
     mde__json_bpe *j = r->json;
     const mde_json *entry;
-    int32_t rank = 0;
+    mde__rule rule, *slot;
+    char bytes[2 * limit];
     size_t i;
     for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
     j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
-    for (i = 0; j->rules && i < j->slots; i++) j->rules[i].id = -1;
-    for (entry = merges->child; entry && j->rules; entry = entry->next, rank++) {
-        const char *left = "", *right = "", *space;
-        size_t left_length = 0, right_length = 0;
-        int32_t part[3];
-        mde__rule *rule;
-        char bytes[2 * 1024];
-        if (entry->kind == MDE_JSON_STRING && (space = strchr(entry->string, ' ')) != NULL) {
-            left = entry->string;
-            left_length = (size_t)(space - left);
-            right = space + 1;
-            right_length = entry->length - left_length - 1;
-        } else if (entry->kind == MDE_JSON_ARRAY && entry->length == 2 && entry->child->kind == MDE_JSON_STRING &&
-                   entry->child->next->kind == MDE_JSON_STRING) {
-            left = entry->child->string;
-            left_length = entry->child->length;
-            right = entry->child->next->string;
-            right_length = entry->child->next->length;
-        }
-        part[0] = part[1] = part[2] = -1;
-        if (left_length <= 1024 && right_length <= 1024) {
+    if (!j->rules) return 0;
+    for (i = 0; i < j->slots; i++) j->rules[i].id = -1;
+    rule.rank = 0;
+    for (entry = merges->child; entry; entry = entry->next, rule.rank++) {
+        const mde_json *pair = entry->kind == MDE_JSON_ARRAY ? entry->child : NULL;
+        const char *left = mde__json_text(pair ? pair : entry), *right = mde__json_text(pair ? pair->next : NULL);
+        size_t left_length = pair ? strlen(left) : strcspn(left, " "), length = SIZE_MAX;
+        if (!pair) right = left + left_length + (left[left_length] != 0);
+        rule.left = rule.right = rule.id = -1;
+        if (left_length <= limit && strlen(right) <= limit) {
             left_length = mde__unmap_token(left, left_length, bytes);
-            if (left_length != SIZE_MAX) right_length = mde__unmap_token(right, right_length, bytes + left_length);
-            if (left_length != SIZE_MAX && right_length != SIZE_MAX) {
-                part[0] = mde__tokenizer_find(r->tokenizer, bytes, left_length);
-                part[1] = mde__tokenizer_find(r->tokenizer, bytes + left_length, right_length);
-                part[2] = mde__tokenizer_find(r->tokenizer, bytes, left_length + right_length);
-            }
+            if (left_length != SIZE_MAX) length = mde__unmap_token(right, strlen(right), bytes + left_length);
         }
-        if (part[0] < 0 || part[1] < 0 || part[2] < 0) {
+        if (length != SIZE_MAX) {
+            rule.left = mde__tokenizer_find(r->tokenizer, bytes, left_length);
+            rule.right = mde__tokenizer_find(r->tokenizer, bytes + left_length, length);
+            rule.id = mde__tokenizer_find(r->tokenizer, bytes, left_length + length);
+        }
+        if (rule.left < 0 || rule.right < 0 || rule.id < 0) {
             mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary that make a "
-                     "third", r->name, (int)rank);
+                     "third", r->name, (int)rule.rank);
             return 0;
         }
-        rule = &j->rules[mde__rule_slot(j, part[0], part[1])];
-        rule->left = part[0];
-        rule->right = part[1];
-        rule->id = part[2];
-        rule->rank = rank;
+        slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
+        *slot = rule;
     }
-    return j->rules != NULL;
+    return 1;
 }
 
 static int mde__json_read_model(mde__json_reading *r, const mde_json *root)
@@ -13169,8 +13119,8 @@ static void mde__training_check_loss(mde__training *run, double loss)
     run->lost = loss > 2 * blind ? run->lost + 1 : 0;
     if (run->lost < 20) return;
     mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %s nats, and for %d steps above twice "
-             "the %s of a blind guess; a smaller learning_rate may help", (long long)run->step + 1, mde__number(was, loss),
-             run->lost, mde__number(guess, blind));
+             "the %s of a blind guess; a smaller learning_rate may help", (long long)run->step + 1,
+             mde__number(was, loss), run->lost, mde__number(guess, blind));
 }
 
 static mde_status mde__training_train(mde__training *run)
@@ -13877,9 +13827,9 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
         if (t && t->json) {
             int list = end && end->kind == MDE_JSON_ARRAY;
             if (list) end = end->child;
-            if (mde__json_is_id(end)) t->json->end_count = 0;
-            for (; mde__json_is_id(end) && t->json->end_count < 8; end = list ? end->next : NULL) {
-                if (end->number < t->vocabulary) t->json->ends[t->json->end_count++] = (int32_t)end->number;
+            if (mde__json_id(end) >= 0) t->json->end_count = 0;
+            for (; mde__json_id(end) >= 0 && t->json->end_count < 8; end = list ? end->next : NULL) {
+                if (mde__json_id(end) < t->vocabulary) t->json->ends[t->json->end_count++] = mde__json_id(end);
             }
         }
         if (t) mde_lm_set_tokenizer(lm, t);
