@@ -720,8 +720,9 @@ typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
    the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
-   the text in bytes (0: unknown). All is copied. A positive or NaN log-probability is an error, and so are sums over
-   sequences in place of tokens: the mixture is taken token by token. */
+   the text in bytes (0: unknown). All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which
+   is taken for rounding, and for 0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
+   and sums over sequences in place of tokens, since the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
 MDEDEF void mde_experts_free(mde_experts *e);
@@ -732,9 +733,11 @@ MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation);
 MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name);       /* -1 when absent */
 MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
 MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
+MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation);     /* numbers that rounding had above 0 */
 #ifndef MDE_NO_STDIO
 /* path/<validation>/<expert>.npy, natural log, [tokens]; bytes.npy (bytes of each token) and doc.npy (document of each
-   token) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over sequences are refused. */
+   token, compared exactly) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over
+   sequences are refused. */
 MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll);
 #endif
 
@@ -3262,23 +3265,21 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_
     }
 }
 
-MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
+/* Reads the header and checks it against the size; where the data begin, NULL on error. */
+static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, const char *name, const unsigned char *p,
+                                          size_t size, size_t *count)
 {
-    const unsigned char *p = (const unsigned char *)bytes;
-    mde__npy_reader r;
-    mde_array *a;
-    size_t start, length, count = 0, wanted = 0;
+    size_t start, length, wanted = 0;
     char shape[160];
-    if (mde__bad(c)) return NULL;
-    memset(&r, 0, sizeof r);
-    r.context = c;
-    r.name = name ? name : ".npy";
+    memset(r, 0, sizeof *r);
+    r->context = c;
+    r->name = name;
     if (!p || size < 12 || memcmp(p, "\x93NUMPY", 6) != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r.name);
+        mde_fail(c, MDE_BAD_FILE, "%s: is not a .npy file", r->name);
         return NULL;
     }
     if (p[6] < 1 || p[6] > 3 || p[7] != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r.name, p[6], p[7]);
+        mde_fail(c, MDE_BAD_FILE, "%s: .npy version %d.%d; expected 1.0, 2.0 or 3.0", r->name, p[6], p[7]);
         return NULL;
     }
     start = p[6] == 1 ? 10 : 12;
@@ -3286,19 +3287,25 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     if (length > MDE__NPY_HEADER || length > size - start) {
         mde_fail(c, MDE_BAD_FILE, length > MDE__NPY_HEADER ? "%s: .npy header of %zu bytes; at most 10000 are read"
                                                             : "%s: ends within its .npy header of %zu bytes",
-                 r.name, length);
+                 r->name, length);
         return NULL;
     }
-    r.at = (const char *)p + start;
-    r.end = r.at + length;
-    if (!mde__npy_read_header(&r)) return NULL;
-    if (!mde__shape_elements(c, MDE_BAD_FILE, r.name, r.rank, r.shape, &count)) return NULL;
-    if (!mde__mul(count, (size_t)r.size, &wanted) || wanted != size - start - length) {
+    r->at = (const char *)p + start;
+    r->end = r->at + length;
+    if (!mde__npy_read_header(r)) return NULL;
+    if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
+    if (!mde__mul(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
-                 r.name, mde__print_shape(shape, r.rank, r.shape), count, r.size, size - start - length);
+                 r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size, size - start - length);
         return NULL;
     }
-    a = (mde_array *)mde_alloc(c, 1, sizeof *a);
+    return p + start + length;
+}
+
+/* Zeros in the shape of the header. */
+static mde_array *mde__npy_array(mde_context *c, const mde__npy_reader *r, size_t count, int as_double)
+{
+    mde_array *a = (mde_array *)mde_alloc(c, 1, sizeof *a);
     if (!a) return NULL;
     if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
     else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
@@ -3306,10 +3313,22 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
         mde_release(c, a);
         return NULL;
     }
-    a->rank = r.rank;
-    memcpy(a->shape, r.shape, sizeof a->shape);
+    a->rank = r->rank;
+    memcpy(a->shape, r->shape, sizeof a->shape);
     a->count = count;
-    mde__npy_fill(&r, p + start + length, a);
+    return a;
+}
+
+MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
+{
+    mde__npy_reader r;
+    const unsigned char *data;
+    mde_array *a;
+    size_t count = 0;
+    if (mde__bad(c)) return NULL;
+    data = mde__npy_open(&r, c, name ? name : ".npy", (const unsigned char *)bytes, size, &count);
+    a = data ? mde__npy_array(c, &r, count, as_double) : NULL;
+    if (a) mde__npy_fill(&r, data, a);
     return a;
 }
 
@@ -11195,56 +11214,37 @@ static const char mde__unicode_marks[] =
     "13e1743b55zH9ZC5m27c2Nn19W63f13E3v1302b27a12B5+13i2393g35o55m2512E392EF3Bj6333N3n22922245h72F5+33s35p33j85r72C54"
     "3y43p23I3n23bD3Y8315n23fD5jzIBx1Fvb15ibJ3-b5E0B3D8H2FU9DCX47xj3F1Z12F151Ba33W5FtB3z19yF9WVFj3FrrZ2yX1";
 
-static uint32_t mde__unicode_number(const char **at)
-{
-    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+-";
-    uint32_t value = 0, digit;
-    int shift = 0;
-    do {
-        digit = (uint32_t)(strchr(digits, *(*at)++) - digits);
-        value |= (digit & 31) << shift;
-        shift += 5;
-    } while (digit >= 32);
-    return value;
-}
-
-/* Kind 1 or 2 of each range. */
+/* The ranges of a table: their number, then start, end and kind, 1 or 2, of each. */
 static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
 {
-    uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges);
-    uint32_t at = 0x80, count = 0, length;
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+-";
+    uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges), at = 0x80, numbers = 0;
     while (ranges && *table) {
-        at += mde__unicode_number(&table);
-        length = mde__unicode_number(&table);
-        ranges[3 * count + 1] = at;
-        ranges[3 * count + 2] = at += length / 2;
-        ranges[3 * count++ + 3] = 1 + length % 2;
+        uint32_t value = 0, digit = 32;
+        int shift;
+        for (shift = 0; digit >= 32; shift += 5) {
+            digit = (uint32_t)(strchr(digits, *table++) - digits);
+            value |= (digit & 31) << shift;
+        }
+        at += numbers % 2 ? value / 2 : value;
+        ranges[numbers / 2 * 3 + numbers % 2 + 1] = at;
+        if (numbers % 2) ranges[numbers / 2 * 3 + 3] = 1 + value % 2;
+        ranges[0] = ++numbers / 2;
     }
-    if (ranges) ranges[0] = count;
     return ranges;
 }
 
-/* The byte that a character of byte-level BPE stands for: printable ones for themselves, the others, in order, from
-   U+0100 on; -1 for a character that stands for none. */
-static int mde__byte_of_character(uint32_t code)
-{
-    if ((code > 32 && code < 127) || (code > 160 && code < 256 && code != 173)) return (int)code;
-    if (code < 256 || code >= 256 + 68) return -1;
-    code -= 256;
-    return code < 33 ? (int)code : code < 67 ? (int)code + 94 : 173;
-}
-
-/* Bytes of a token of the vocabulary, and their number; SIZE_MAX when it has other characters than those. */
+/* Bytes of a token of the vocabulary, and their number; SIZE_MAX when it has other characters than those that stand for
+   bytes: printable bytes for themselves, the others, in order, from U+0100 on. */
 static size_t mde__unmap_token(const char *text, size_t length, char *out)
 {
     size_t at, size, count = 0;
     for (at = 0; at < length; at += size) {
         uint32_t code = 0;
-        int byte;
         size = mde__utf8_read(text + at, length - at, &code);
-        byte = size ? mde__byte_of_character(code) : -1;
-        if (byte < 0) return SIZE_MAX;
-        out[count++] = (char)(unsigned char)byte;
+        if (size && code >= 256 && code < 256 + 68) code = code < 289 ? code - 256 : code < 323 ? code - 162 : 173;
+        else if (size == 0 || code < 33 || (code > 126 && code < 161) || code == 173 || code > 255) return SIZE_MAX;
+        out[count++] = (char)(unsigned char)code;
     }
     return count;
 }
@@ -11265,6 +11265,11 @@ static int mde__json_refuse(mde__json_reading *r, const char *what, const char *
     return 0;
 }
 
+static const char *mde__json_text(const mde_json *value)
+{
+    return value && value->kind == MDE_JSON_STRING ? value->string : "";
+}
+
 /* 1 for null, false, 0 and "". */
 static int mde__json_is_nothing(const mde_json *value)
 {
@@ -11272,168 +11277,143 @@ static int mde__json_is_nothing(const mde_json *value)
            ((value->kind == MDE_JSON_BOOL || value->kind == MDE_JSON_NUMBER) && value->number == 0);
 }
 
-/* How the text is cut: a step, or a sequence of them. */
+/* How the text is cut into words: one step. */
 static int mde__json_read_step(mde__json_reading *r, const mde_json *step)
 {
 #define MDE__LLAMA_WORDS(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
     static const struct { const char *pattern; char form; int digits; } words[] = {
         { MDE__LLAMA_WORDS("\\p{N}{1,3}"), 'l', 3 }, { MDE__LLAMA_WORDS("\\p{N}"), 'l', 1 },
-        { MDE__LLAMA_WORDS("\\p{N}{1,2}"), 'l', 2 }, { MDE__LLAMA_WORDS("\\p{N}+"), 'l', 0 },
         { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", 'g', 0 }
     };
-    const char *type = mde_json_string(step, "type", "");
-    const mde_json *inner = mde_json_get(step, "pretokenizers"), *flag;
-    mde__json_bpe *j = r->json;
-    size_t i;
-    if (r->bytes_step) return mde__json_refuse(r, "pre_tokenizer: a step after ByteLevel", "");
-    if (strcmp(type, "Sequence") == 0 && inner && inner->kind == MDE_JSON_ARRAY) {
-        for (inner = inner->child; inner; inner = inner->next) {
-            if (strcmp(mde_json_string(inner, "type", ""), "Sequence") == 0) {
-                return mde__json_refuse(r, "pre_tokenizer: a sequence in a sequence", "");
-            }
-            if (!mde__json_read_step(r, inner)) return 0;
-        }
-        return 1;
-    }
-    if (strcmp(type, "ByteLevel") == 0) {
-        flag = mde_json_get(step, "use_regex");
-        if (!flag || !mde__json_is_nothing(flag)) {
-            if (j->form) return mde__json_refuse(r, "pre_tokenizer: words cut twice", "");
-            j->form = 'g';
-        }
-        r->bytes_step = 1;
-        flag = mde_json_get(step, "add_prefix_space");
-        return flag && mde__json_is_nothing(flag) ? 1 : mde__json_refuse(r, "pre_tokenizer: add_prefix_space", "");
-    }
-    if (strcmp(type, "Digits") == 0 && !j->form && !j->cut_digits) {
-        j->cut_digits = mde__json_is_nothing(mde_json_get(step, "individual_digits")) ? 2 : 1;
-        return 1;
-    }
-    if (strcmp(type, "Split") == 0 && !j->form && !j->cut_digits) {
-        const char *pattern = mde_json_string(mde_json_get(step, "pattern"), "Regex", "");
-        const char *behavior = mde_json_string(step, "behavior", "");
-        int inverted = !mde__json_is_nothing(mde_json_get(step, "invert"));
-        if (strcmp(behavior, inverted ? "Removed" : "Isolated") != 0) {
-            return mde__json_refuse(r, "pre_tokenizer: Split with behavior ", behavior);
-        }
-        for (i = 0; i < sizeof words / sizeof *words; i++) {
-            if (strcmp(pattern, words[i].pattern) != 0) continue;
-            j->form = words[i].form;
-            j->digits = words[i].digits;
-            return 1;
-        }
-        return mde__json_refuse(r, "pre_tokenizer: Split at ", pattern);
-    }
-    return mde__json_refuse(r, "pre_tokenizer: ", type);
 #undef MDE__LLAMA_WORDS
+    const char *type = mde_json_string(step, "type", "");
+    const mde_json *flag = mde_json_get(step, "use_regex"), *prefix = mde_json_get(step, "add_prefix_space");
+    mde__json_bpe *j = r->json;
+    if (strcmp(type, "ByteLevel") == 0 && !r->bytes_step) {
+        if ((!flag || !mde__json_is_nothing(flag)) && j->form) return mde__json_refuse(r, "words cut twice", "");
+        if (!prefix || !mde__json_is_nothing(prefix)) return mde__json_refuse(r, "add_prefix_space", "");
+        if (!flag || !mde__json_is_nothing(flag)) j->form = 'g';
+        r->bytes_step = 1;
+        return 1;
+    }
+    if (r->bytes_step || j->form || j->cut_digits) return mde__json_refuse(r, "pre_tokenizer: in this place, ", type);
+    if (strcmp(type, "Digits") == 0) {
+        j->cut_digits = mde__json_is_nothing(mde_json_get(step, "individual_digits")) ? 2 : 1;
+    } else if (strcmp(type, "Split") == 0) {
+        const char *pattern = mde_json_string(mde_json_get(step, "pattern"), "Regex", "");
+        const char *behavior = mde__json_is_nothing(mde_json_get(step, "invert")) ? "Isolated" : "Removed";
+        size_t i, count = sizeof words / sizeof *words;
+        for (i = 0; i < count && strcmp(pattern, words[i].pattern) != 0; i++) {}
+        if (i == count || strcmp(mde_json_string(step, "behavior", ""), behavior) != 0) {
+            return mde__json_refuse(r, "pre_tokenizer: Split at ", pattern);
+        }
+        j->form = words[i].form;
+        j->digits = words[i].digits;
+    } else {
+        return mde__json_refuse(r, "pre_tokenizer: ", type);
+    }
+    return 1;
+}
+
+/* The first of the steps in a sequence, or the one step itself; *next is set for the others. */
+static const mde_json *mde__json_first_step(const mde_json *step, const char *list, int *sequence)
+{
+    const mde_json *steps = mde_json_get(step, list);
+    *sequence = strcmp(mde_json_string(step, "type", ""), "Sequence") == 0 && steps;
+    return *sequence ? steps->child : step;
 }
 
 /* The steps before and after the model: those of byte-level BPE, with NFC before and a begin token in front. */
 static int mde__json_read_steps(mde__json_reading *r, const mde_json *root)
 {
-    const mde_json *before = mde_json_get(root, "normalizer"), *after = mde_json_get(root, "post_processor"), *part;
+    const mde_json *before = mde_json_get(root, "normalizer"), *step;
     const char *type = mde_json_string(before, "type", "");
-    if (!mde__json_is_nothing(before)) {
-        if (strcmp(type, "NFC") != 0) return mde__json_refuse(r, "normalizer: ", type);
-        r->json->composed = 1;
+    int sequence;
+    r->json->composed = strcmp(type, "NFC") == 0;
+    if (!mde__json_is_nothing(before) && !r->json->composed) return mde__json_refuse(r, "normalizer: ", type);
+    step = mde__json_first_step(mde_json_get(root, "pre_tokenizer"), "pretokenizers", &sequence);
+    for (; step; step = sequence ? step->next : NULL) {
+        if (!mde__json_read_step(r, step)) return 0;
     }
-    if (!mde__json_read_step(r, mde_json_get(root, "pre_tokenizer"))) return 0;
-    if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer without ByteLevel", "");
-    part = mde_json_get(after, "processors");
-    if (strcmp(mde_json_string(after, "type", ""), "Sequence") == 0 && part) after = part->child;
-    for (r->json->begin = -1; after; after = part ? after->next : NULL) {
-        type = mde_json_string(after, "type", "");
-        if (strcmp(type, "TemplateProcessing") == 0) {
-            const mde_json *first = mde_json_get(after, "single");
-            const char *id = mde_json_string(mde_json_get(first ? first->child : NULL, "SpecialToken"), "id", NULL);
-            if (id) r->json->begin = mde__tokenizer_find(r->tokenizer, id, strlen(id));
-            if (id && r->json->begin < 0) return mde__json_refuse(r, "post_processor: the token ", id);
-        } else if (!mde__json_is_nothing(after) && strcmp(type, "ByteLevel") != 0) {
+    if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer: without ByteLevel", "");
+    r->json->begin = -1;
+    step = mde__json_first_step(mde_json_get(root, "post_processor"), "processors", &sequence);
+    for (; step; step = sequence ? step->next : NULL) {
+        const mde_json *single = mde_json_get(step, "single");
+        const char *id = mde_json_string(mde_json_get(single ? single->child : NULL, "SpecialToken"), "id", NULL);
+        type = mde_json_string(step, "type", "");
+        if (!mde__json_is_nothing(step) && strcmp(type, "ByteLevel") != 0 && strcmp(type, "TemplateProcessing") != 0) {
             return mde__json_refuse(r, "post_processor: ", type);
         }
+        if (id) r->json->begin = mde__tokenizer_find(r->tokenizer, id, strlen(id));
+        if (id && r->json->begin < 0) return mde__json_refuse(r, "post_processor: the token ", id);
     }
     return 1;
 }
 
-/* Entries of the vocabulary and added tokens by id: [count]; the text of an added one stands for itself. */
-typedef struct mde__json_token { const char *text; size_t length; int added; } mde__json_token;
-
-static int mde__json_token_set(mde__json_reading *r, mde__json_token *tokens, const mde_json *id, const char *text,
-                               size_t length, int added)
-{
-    mde__json_token *t = &tokens[(int32_t)id->number];
-    if (t->text && (!added || strcmp(t->text, text) != 0)) {
-        mde_fail(r->context, MDE_BAD_FILE, "%s: the tokens %.100s and %.100s have one number", r->name, t->text, text);
-        return 0;
-    }
-    t->text = text;
-    t->length = length;
-    t->added = added;
-    return 1;
-}
-
-static int mde__json_is_id(const mde_json *value)
+static int32_t mde__json_id(const mde_json *value)
 {
     uint64_t id;
-    return mde__json_size(value, &id) && id < MDE__MAX_TOKENS;
+    return mde__json_size(value, &id) && id < MDE__MAX_TOKENS ? (int32_t)id : -1;
 }
+
+/* An entry of the vocabulary, or an added token, whose text stands for itself. */
+typedef struct mde__json_token { const char *text; int32_t id; int added; } mde__json_token;
 
 /* Makes the tokens of the tokenizer: vocab {"token": id} and added_tokens [{"id", "content", ...}]. */
 static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, const mde_json *added)
 {
-    static const char *const flags[] = { "single_word", "lstrip", "rstrip" };
     static const char *const ends[] = { "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "</s>" };
     mde_context *c = r->context;
     mde__json_bpe *j = r->json;
-    mde__json_token *tokens = NULL;
+    size_t capacity = vocab->length + (added ? added->length : 0), longest = 1, i;
+    mde__json_token *tokens = (mde__json_token *)mde_alloc(c, capacity, sizeof *tokens), *t = tokens, *end, **by_id;
     const mde_json *entry;
     char *bytes;
     int32_t count = 0, id;
-    size_t longest = 1, i;
-    int good = 1;
-    for (entry = vocab->child; entry; entry = entry->next) {
-        if (!mde__json_is_id(entry)) return mde__json_refuse(r, "model: the number of token ", entry->key);
-        if ((int32_t)entry->number >= count) count = (int32_t)entry->number + 1;
-        if (strlen(entry->key) > longest) longest = strlen(entry->key);
+    int good = tokens != NULL;
+    for (entry = good ? vocab->child : NULL; entry; entry = entry->next, t++) {
+        t->text = entry->key;
+        t->id = mde__json_id(entry);
     }
-    for (entry = added ? added->child : NULL; entry; entry = entry->next) {
-        const mde_json *number = mde_json_get(entry, "id"), *content = mde_json_get(entry, "content");
-        if (!mde__json_is_id(number) || !content || content->kind != MDE_JSON_STRING || content->length == 0) {
-            return mde__json_refuse(r, "added_tokens: an entry without id and content", "");
-        }
-        for (i = 0; i < 3; i++) {
-            if (mde__json_is_nothing(mde_json_get(entry, flags[i]))) continue;
-            return mde__json_refuse(r, "added_tokens: a token with ", flags[i]);
-        }
-        if ((int32_t)number->number >= count) count = (int32_t)number->number + 1;
-        if (content->length > longest) longest = content->length;
-        j->added_count++;
+    for (entry = good && added ? added->child : NULL; entry; entry = entry->next, t++) {
+        t->text = mde__json_text(mde_json_get(entry, "content"));
+        t->id = *t->text ? mde__json_id(mde_json_get(entry, "id")) : -1;
+        t->added = 1;
+        if (mde__json_is_nothing(mde_json_get(entry, "lstrip")) &&
+            mde__json_is_nothing(mde_json_get(entry, "rstrip")) &&
+            mde__json_is_nothing(mde_json_get(entry, "single_word"))) continue;
+        good = mde__json_refuse(r, "added_tokens: lstrip, rstrip or single_word of ", t->text);
     }
-    tokens = (mde__json_token *)mde_alloc(c, (size_t)count + 1, sizeof *tokens);
+    for (end = t, t = tokens; t < end && good; t++) {
+        if (t->id < 0) good = mde__json_refuse(r, "the number of token ", t->text);
+        if (t->id >= count) count = t->id + 1;
+        if (strlen(t->text) > longest) longest = strlen(t->text);
+    }
+    by_id = (mde__json_token **)mde_alloc(c, (size_t)count, sizeof *by_id);
     bytes = (char *)mde_alloc(c, longest, 1);
-    j->added = (int32_t *)mde_alloc(c, (size_t)j->added_count, sizeof *j->added);
+    j->added = (int32_t *)mde_alloc(c, capacity, sizeof *j->added);
     r->tokenizer = mde__tokenizer_create(c, count + 1);
-    if (mde__bad(c)) good = 0;
-    j->added_count = 0;
-    for (entry = good ? vocab->child : NULL; entry && good; entry = entry->next) {
-        good = mde__json_token_set(r, tokens, entry, entry->key, strlen(entry->key), 0);
-    }
-    for (entry = added && good ? added->child : NULL; entry && good; entry = entry->next) {
-        const mde_json *content = mde_json_get(entry, "content"), *number = mde_json_get(entry, "id");
-        good = mde__json_token_set(r, tokens, number, content->string, content->length, 1);
-        j->added[j->added_count++] = (int32_t)number->number;
-        j->starts[(unsigned char)content->string[0]] = 1;
+    good = good && !mde__bad(c);
+    for (t = tokens; t < end && good; t++) {
+        if (by_id[t->id] && (!t->added || strcmp(by_id[t->id]->text, t->text) != 0)) {
+            good = mde__json_refuse(r, "two tokens of one number: ", t->text);
+        }
+        by_id[t->id] = t;
+        if (t->added) j->added[j->added_count++] = t->id;
+        if (t->added) j->starts[(unsigned char)*t->text] = 1;
     }
     for (id = 0; id < count && good; id++) {
-        size_t length = tokens[id].added ? SIZE_MAX : mde__unmap_token(tokens[id].text, tokens[id].length, bytes);
-        int found = length != SIZE_MAX;
-        good = mde__tokenizer_add(r->tokenizer, found ? bytes : tokens[id].text ? tokens[id].text : "",
-                                  found ? length : tokens[id].length, 0, found || tokens[id].added);
+        const char *text = by_id[id] ? by_id[id]->text : "";
+        int is_added = by_id[id] && by_id[id]->added;
+        size_t length = is_added ? SIZE_MAX : mde__unmap_token(text, strlen(text), bytes);
+        if (length != SIZE_MAX) good = mde__tokenizer_add(r->tokenizer, bytes, length, 0, 1);
+        else good = mde__tokenizer_add(r->tokenizer, text, strlen(text), 0, is_added);
     }
     for (i = 0; i < sizeof ends / sizeof *ends && good; i++) {
         id = mde__tokenizer_find(r->tokenizer, ends[i], strlen(ends[i]));
-        if (id >= 0 && tokens[id].added) j->ends[j->end_count++] = id;
+        if (id >= 0 && by_id[id]->added) j->ends[j->end_count++] = id;
     }
     for (i = 0; i < 256 && good; i++) {
         char byte = (char)(unsigned char)i;
@@ -11441,6 +11421,7 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
         if (j->bytes[i] < 0) good = mde__json_refuse(r, "model: a vocabulary without all of the 256 bytes", "");
     }
     mde_release(c, tokens);
+    mde_release(c, by_id);
     mde_release(c, bytes);
     return good;
 }
@@ -11448,53 +11429,41 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
 /* Merges ["a b", ..] or [["a", "b"], ..], the first before the others. */
 static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
 {
+    enum { limit = 1024 };          /* bytes of a token that is merged */
     mde__json_bpe *j = r->json;
     const mde_json *entry;
-    int32_t rank = 0;
+    mde__rule rule, *slot;
+    char bytes[2 * limit];
     size_t i;
     for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
     j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
-    for (i = 0; j->rules && i < j->slots; i++) j->rules[i].id = -1;
-    for (entry = merges->child; entry && j->rules; entry = entry->next, rank++) {
-        const char *left = "", *right = "", *space;
-        size_t left_length = 0, right_length = 0;
-        int32_t part[3];
-        mde__rule *rule;
-        char bytes[2 * 1024];
-        if (entry->kind == MDE_JSON_STRING && (space = strchr(entry->string, ' ')) != NULL) {
-            left = entry->string;
-            left_length = (size_t)(space - left);
-            right = space + 1;
-            right_length = entry->length - left_length - 1;
-        } else if (entry->kind == MDE_JSON_ARRAY && entry->length == 2 && entry->child->kind == MDE_JSON_STRING &&
-                   entry->child->next->kind == MDE_JSON_STRING) {
-            left = entry->child->string;
-            left_length = entry->child->length;
-            right = entry->child->next->string;
-            right_length = entry->child->next->length;
-        }
-        part[0] = part[1] = part[2] = -1;
-        if (left_length <= 1024 && right_length <= 1024) {
+    if (!j->rules) return 0;
+    for (i = 0; i < j->slots; i++) j->rules[i].id = -1;
+    rule.rank = 0;
+    for (entry = merges->child; entry; entry = entry->next, rule.rank++) {
+        const mde_json *pair = entry->kind == MDE_JSON_ARRAY ? entry->child : NULL;
+        const char *left = mde__json_text(pair ? pair : entry), *right = mde__json_text(pair ? pair->next : NULL);
+        size_t left_length = pair ? strlen(left) : strcspn(left, " "), length = SIZE_MAX;
+        if (!pair) right = left + left_length + (left[left_length] != 0);
+        rule.left = rule.right = rule.id = -1;
+        if (left_length <= limit && strlen(right) <= limit) {
             left_length = mde__unmap_token(left, left_length, bytes);
-            if (left_length != SIZE_MAX) right_length = mde__unmap_token(right, right_length, bytes + left_length);
-            if (left_length != SIZE_MAX && right_length != SIZE_MAX) {
-                part[0] = mde__tokenizer_find(r->tokenizer, bytes, left_length);
-                part[1] = mde__tokenizer_find(r->tokenizer, bytes + left_length, right_length);
-                part[2] = mde__tokenizer_find(r->tokenizer, bytes, left_length + right_length);
-            }
+            if (left_length != SIZE_MAX) length = mde__unmap_token(right, strlen(right), bytes + left_length);
         }
-        if (part[0] < 0 || part[1] < 0 || part[2] < 0) {
+        if (length != SIZE_MAX) {
+            rule.left = mde__tokenizer_find(r->tokenizer, bytes, left_length);
+            rule.right = mde__tokenizer_find(r->tokenizer, bytes + left_length, length);
+            rule.id = mde__tokenizer_find(r->tokenizer, bytes, left_length + length);
+        }
+        if (rule.left < 0 || rule.right < 0 || rule.id < 0) {
             mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary that make a "
-                     "third", r->name, (int)rank);
+                     "third", r->name, (int)rule.rank);
             return 0;
         }
-        rule = &j->rules[mde__rule_slot(j, part[0], part[1])];
-        rule->left = part[0];
-        rule->right = part[1];
-        rule->id = part[2];
-        rule->rank = rank;
+        slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
+        *slot = rule;
     }
-    return j->rules != NULL;
+    return 1;
 }
 
 static int mde__json_read_model(mde__json_reading *r, const mde_json *root)
@@ -13003,6 +12972,7 @@ typedef struct mde__training {
     int32_t *inputs, *targets;
     double began;                   /* time and step at which this process began */
     int64_t began_step;
+    int lost;                       /* steps in a row with a loss above twice that of a blind guess */
 } mde__training;
 
 /* First step of the k-th span of the curve. */
@@ -13289,6 +13259,18 @@ static mde_status mde__training_continue(mde__training *run)
 
 #endif /* MDE_NO_STDIO */
 
+/* Steps too large throw a model where no gradient leads back from. */
+static void mde__training_check_loss(mde__training *run, double loss)
+{
+    double blind = mde__log((double)run->lm->desc.vocabulary);
+    char was[32], guess[32];
+    run->lost = loss > 2 * blind ? run->lost + 1 : 0;
+    if (run->lost < 20) return;
+    mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %s nats, and for %d steps above twice "
+             "the %s of a blind guess; a smaller learning_rate may help", (long long)run->step + 1,
+             mde__number(was, loss), run->lost, mde__number(guess, blind));
+}
+
 static mde_status mde__training_train(mde__training *run)
 {
     mde_lm *lm = run->lm;
@@ -13298,6 +13280,7 @@ static mde_status mde__training_train(mde__training *run)
     run->began_step = run->step;
     while (run->step < run->steps && !stopped) {
         double loss = mde__training_step(run);
+        if (!mde__bad(c)) mde__training_check_loss(run, loss);
         if (mde__bad(c)) return c->status;
         lm->curve[run->step * run->points / run->steps] += loss;
         run->step++;
@@ -13992,9 +13975,9 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
         if (t && t->json) {
             int list = end && end->kind == MDE_JSON_ARRAY;
             if (list) end = end->child;
-            if (mde__json_is_id(end)) t->json->end_count = 0;
-            for (; mde__json_is_id(end) && t->json->end_count < 8; end = list ? end->next : NULL) {
-                if (end->number < t->vocabulary) t->json->ends[t->json->end_count++] = (int32_t)end->number;
+            if (mde__json_id(end) >= 0) t->json->end_count = 0;
+            for (; mde__json_id(end) >= 0 && t->json->end_count < 8; end = list ? end->next : NULL) {
+                if (mde__json_id(end) < t->vocabulary) t->json->ends[t->json->end_count++] = mde__json_id(end);
             }
         }
         if (t) mde_lm_set_tokenizer(lm, t);
@@ -14600,6 +14583,8 @@ typedef struct mde__validation {
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
     double peak;     /* of all of them */
     double bytes;
+    size_t rounded;  /* log-probabilities just above 0 */
+    const char *folder; /* while it is read: where the numbers come from; NULL: from memory */
 } mde__validation;
 
 struct mde_experts {
@@ -14699,18 +14684,33 @@ MDEDEF double mde_experts_bytes(const mde_experts *e, int validation)
     return v ? v->bytes : 0;
 }
 
+MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation)
+{
+    const mde__validation *v = mde__find_validation(e, validation);
+    return v ? v->rounded : 0;
+}
+
+/* "FOLDER/FILE.npy: " when the numbers come from a file, for messages. */
+static char *mde__column_name(const mde__validation *v, const char *file, char buffer[600])
+{
+    buffer[0] = 0;
+    if (v->folder) snprintf(buffer, 600, "%.400s/%.150s.npy: ", v->folder, file);
+    return buffer;
+}
+
 /* Where each document starts: at each change of the number in `documents`, or every 256 tokens without. */
 static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
     const size_t block = 256;
+    char where[600];
     size_t t;
     v->documents = 1;
     for (t = 1; t < v->tokens; t++) {
         if (documents && !(documents[t] >= documents[t - 1])) {
             char number[32];
             return mde_fail(c, MDE_BAD_ARGUMENT,
-                            "validation %s: document of token %zu is %s, less than the one before", v->name, t,
-                            mde__number(number, documents[t]));
+                            "%svalidation %s: document of token %zu is %s, less than the one before",
+                            mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
         }
         if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
     }
@@ -14728,29 +14728,41 @@ static mde_status mde__find_documents(mde_context *c, mde__validation *v, const 
 static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const float *const *logp)
 {
     const double smallest = 1.1754943508222875e-38; /* normal float32 */
+    const float rounding = 1e-3f;   /* what float16 leaves above 0 */
     int64_t document = 0;
+    char number[32], where[600];
     size_t t;
     int i;
+    for (i = 0; i < e->count; i++) {
+        for (t = 0; t < v->tokens && !(logp[i][t] < 0) && logp[i][t] <= rounding; t++) {}
+        if (v->tokens < 8 || t < v->tokens) continue;
+        return mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no "
+                        "model is certain of every token", mde__column_name(v, e->names[i], where), v->name,
+                        e->names[i]);
+    }
     for (t = 0; t < v->tokens; t++) {
         double peak = -(double)INFINITY;
         if ((int64_t)t == v->starts[document + 1]) document++;
         for (i = 0; i < e->count; i++) {
             double value = (double)logp[i][t];
-            if (!(value <= 0)) {
-                char number[32];
+            if (!(logp[i][t] <= rounding)) {
                 return mde_fail(e->context, MDE_BAD_ARGUMENT,
-                                "validation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
-                                "(natural log)",
-                                v->name, e->names[i], t, mde__number(number, value));
+                                "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
+                                "(natural log)", mde__column_name(v, e->names[i], where), v->name, e->names[i], t,
+                                mde__number(number, value));
+            }
+            if (value > 0) {
+                v->rounded++;
+                value = 0;
             }
             if (value > peak) peak = value;
         }
         if (peak < -1e30) {
-            return mde_fail(e->context, MDE_BAD_ARGUMENT,
-                            "validation %s, token %zu: every expert gives it probability 0", v->name, t);
+            return mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it "
+                            "probability 0", v->folder ? v->folder : "", v->folder ? ": " : "", v->name, t);
         }
         for (i = 0; i < e->count; i++) {
-            double ratio = mde__exp((double)logp[i][t] - peak);
+            double ratio = mde__exp((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
             /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
             if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
             v->ratios[(size_t)i * v->stride + t] = (float)ratio;
@@ -14778,13 +14790,30 @@ static double mde__quantile(double *values, size_t n, double q)
     return values[low] + (at - (double)low) * (values[low + 1] - values[low]);
 }
 
+/* Logarithms of another base, or of something else. No text is known that a model needs less than a hundredth of a bit
+   a byte for; and where each token is one byte, a guess among 256 costs log 256, which the best of the experts must
+   beat to be of use. */
+static mde_status mde__check_base(const mde_experts *e, const mde__validation *v)
+{
+    double bits = -v->peak / (v->bytes * 0.6931471805599453);
+    char number[32];
+    int low = bits < 0.01;
+    if (!(v->bytes > 0) || v->tokens < 8 || (!low && (v->bytes != (double)v->tokens || bits <= 8))) return MDE_OK;
+    return mde_fail(e->context, v->folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT, "%s%svalidation %s: %s bits a byte by the "
+                    "best expert of each token is %s; these cannot be natural logarithms of the tokens' "
+                    "probabilities, or the bytes are not those of the tokens", v->folder ? v->folder : "",
+                    v->folder ? ": " : "", v->name, mde__number(number, bits),
+                    low ? "less than any text takes" : "worse than a guess among 256 bytes");
+}
+
 /* Sums over sequences look like tokens that all experts find very improbable. A blind guess among a billion, more than
    any vocabulary has, costs log 1e9 = 20.7 nats: no half of all tokens costs more, least of all by the best of several
    experts (one alone may be useless). Where every row is a document of its own, a median below -20 therefore settles
    it; elsewhere -40, as experts may be made for the purpose and know nothing of the text. Nor has any tokenizer 64
-   bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. `folder` is where the rows were read. */
-static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v, const char *folder)
+   bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. */
+static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v)
 {
+    const char *folder = v->folder;
     mde_context *c = e->context;
     int alone = v->documents == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, *sorted, median;
@@ -14826,13 +14855,15 @@ static mde_status mde__add_validation(mde_experts *e, const char *validation, si
     v.tokens = tokens;
     v.stride = (tokens + 15) / 16 * 16;
     v.bytes = bytes > 0 ? bytes : 0;
+    v.folder = folder;
     if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
     v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
     v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
     if (!mde__bad(c) && mde__find_documents(c, &v, documents) == MDE_OK && mde__fill_ratios(e, &v, logp) == MDE_OK) {
-        mde__check_rows(e, &v, folder);
+        if (mde__check_rows(e, &v) == MDE_OK) mde__check_base(e, &v);
     }
+    v.folder = NULL;
     if (!mde__bad(c) && e->validations == e->capacity) {
         int capacity = e->capacity ? e->capacity * 2 : 8;
         mde__validation *larger = (mde__validation *)mde__realloc(c, e->validation, (size_t)capacity, sizeof *larger);
@@ -14854,13 +14885,42 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
 
 #ifndef MDE_NO_STDIO
 
+/* Numbers of documents 0, 1, .. from those in doc.npy, which are compared as they are: integers of 64 bits do not fit
+   into a double. Of another shape than [tokens] it is read as zeros. NULL on error. */
+static mde_array *mde__read_documents(mde_context *c, const char *path, size_t tokens)
+{
+    size_t size = 0, count = 0, i;
+    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
+    mde__npy_reader r;
+    const unsigned char *data = bytes ? mde__npy_open(&r, c, path, bytes, size, &count) : NULL;
+    mde_array *a = data ? mde__npy_array(c, &r, count, 1) : NULL;
+    double number = 0;
+    for (i = 1; a && r.rank == 1 && count == tokens && i < count; i++) {
+        const unsigned char *p = data + i * (size_t)r.size;
+        uint64_t now = mde__get_bytes(p, r.size, r.big_endian), sign = (uint64_t)1 << (8 * r.size - 1);
+        uint64_t before = mde__get_bytes(p - r.size, r.size, r.big_endian);
+        double difference = mde__npy_element(&r, p) - mde__npy_element(&r, p - r.size);
+        if (r.kind == 'i') now ^= sign, before ^= sign;         /* in the order of unsigned numbers */
+        if (r.kind == 'f' ? !(difference >= 0) : now < before) {
+            mde_fail(c, MDE_BAD_FILE, "%s: the document of token %zu is less than the one before", path, i);
+            break;
+        }
+        a->f64[i] = number += r.kind == 'f' ? difference > 0 : now > before;
+    }
+    mde_release(c, bytes);
+    if (!mde__bad(c)) return a;
+    mde_array_free(c, a);
+    return NULL;
+}
+
 /* One column of a validation folder; NULL when the file is absent and not needed, or on error. */
-static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double)
+static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double,
+                                   size_t tokens)
 {
     char *path = mde__join_path(c, folder, name);
     mde_array *a = NULL;
     if (path && (needed || mde_is_file(path))) {
-        a = mde_npy_read(c, path, as_double);
+        a = strcmp(name, "doc.npy") == 0 ? mde__read_documents(c, path, tokens) : mde_npy_read(c, path, as_double);
         if (a && a->rank != 1) {
             char shape[64] = "";
             if (a->rank == 2) {
@@ -14888,6 +14948,12 @@ static mde_status mde__list_experts(mde_context *c, const char *folder, mde_name
     mde_folder_list(c, folder, &files);
     for (i = 0; i < files.count; i++) {
         char *name = files.items[i];
+        size_t length = strlen(name), stem = length > 4 ? length - 4 : 0;
+        if (mde__same_word(name + stem, length - stem, ".npz") ||
+            (mde__same_word(name + stem, length - stem, ".npy") && !mde__ends_with(name, ".npy"))) {
+            mde_fail(c, MDE_BAD_FILE, "%s/%s: would be left out; expected one .npy file an expert, with the ending in "
+                     "small letters", folder, name);
+        }
         if (!mde__ends_with(name, ".npy") || strcmp(name, "bytes.npy") == 0 || strcmp(name, "doc.npy") == 0) continue;
         name[strlen(name) - 4] = 0;
         mde_names_add(c, experts, name);
@@ -14904,6 +14970,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     const float *logp[MDE_MAX_DOMAINS];
     size_t tokens = 0, t;
     double total = 0;
+    char number[32];
     int i;
     memset(columns, 0, sizeof columns);
     for (i = 0; i < e->count && folder && !mde__bad(c); i++) {
@@ -14911,7 +14978,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
         char *name = (char *)mde_alloc(c, length, 1);
         if (!name) break;
         snprintf(name, length, "%s.npy", e->names[i]);
-        columns[i] = mde__read_column(c, folder, name, 1, 0);
+        columns[i] = mde__read_column(c, folder, name, 1, 0, tokens);
         mde_release(c, name);
         if (!columns[i]) break;
         logp[i] = columns[i]->f32;
@@ -14922,13 +14989,18 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
         }
         for (t = 0; nll && t < columns[i]->count; t++) columns[i]->f32[t] = -columns[i]->f32[t];
     }
-    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1);
-    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1);
+    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1, tokens);
+    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1, tokens);
     if (!mde__bad(c) && ((documents && documents->count != tokens) || (bytes && bytes->count != tokens))) {
         mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
                  documents && documents->count != tokens ? "doc" : "bytes", tokens);
     }
-    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) total += bytes->f64[t];
+    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) {
+        total += bytes->f64[t];
+        if (bytes->f64[t] >= 0 && bytes->f64[t] <= 1e9) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s/bytes.npy: token %zu has %s bytes", folder, t,
+                 mde__number(number, bytes->f64[t]));
+    }
     if (!mde__bad(c)) {
         mde__add_validation(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
     }

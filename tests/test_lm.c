@@ -1136,6 +1136,20 @@ static void a_loss_that_is_not_finite_names_the_step(void)
     mde_context_free(c);
 }
 
+static void a_training_that_is_lost_is_stopped(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_corpus *corpus = small_corpus(c);
+    mde_lm_desc d = small_model();
+    mde_train_desc t = small_training(400);
+    mde_lm *lm = mde_lm_create(c, corpus, &d);
+    t.learning_rate = 10;
+    CHECK(mde_lm_train(lm, corpus, &t) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "a smaller learning_rate may help");
+    CHECK_TEXT(mde_error(c), "train: the ");
+    mde_context_free(c);
+}
+
 static void training_mistakes_are_explained(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1497,6 +1511,7 @@ int main(void)
     TEST(weights_do_not_depend_on_threads_or_instruction_set);
     TEST(a_training_does_not_remember_the_one_before);
     TEST(a_loss_that_is_not_finite_names_the_step);
+    TEST(a_training_that_is_lost_is_stopped);
     TEST(training_mistakes_are_explained);
     TEST(windows_overlap_by_one_token);
     TEST(scoring_takes_little_memory);

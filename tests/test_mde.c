@@ -1144,6 +1144,141 @@ static void wrong_folders_are_refused_with_the_name_of_what_is_wrong(void)
     mde_context_free(c);
 }
 
+static void put_ids(mde_context *c, const char *path, int64_t first, int count, int length)
+{
+    unsigned char bytes[10 + 118 + 8 * 100];
+    char header[119];
+    int i, k;
+    snprintf(header, sizeof header, "{'descr': '<i8', 'fortran_order': False, 'shape': (%d,), }", count);
+    memset(bytes, ' ', sizeof bytes);
+    memcpy(bytes, "\x93NUMPY\x01\x00\x76\x00", 10);
+    memcpy(bytes + 10, header, strlen(header));
+    bytes[127] = '\n';
+    for (i = 0; i < count; i++) {
+        for (k = 0; k < 8; k++) bytes[128 + 8 * i + k] = (unsigned char)((uint64_t)(first + i / length) >> (8 * k));
+    }
+    mde_file_write(c, path, bytes, 128 + 8 * (size_t)count);
+}
+
+/* Numbers of documents that differ in their last bits only, of either sign. */
+static void documents_of_64_bits_are_told_apart(void)
+{
+    static const int64_t firsts[] = { 0, INT64_C(1152921504606846976), INT64_C(-9223372036854775807) - 1, -5 };
+    mde_context *c = mde_context_create(NULL);
+    float a[80];
+    size_t i;
+    int t;
+    for (t = 0; t < 80; t++) a[t] = -1 - (float)(t % 7);
+    for (i = 0; i < sizeof firsts / sizeof *firsts; i++) {
+        mde_experts *e;
+        put(c, "ids/text", "a.npy", 80, a);
+        put_ids(c, FOLDER "/ids/text/doc.npy", firsts[i], 80, 8);
+        e = mde_experts_open(c, FOLDER "/ids", 0);
+        CHECK_TEXT(mde_error(c), "");
+        CHECK(e && e->validation[0].documents == 10 && e->validation[0].starts[1] == 8);
+        mde_experts_free(e);
+    }
+    put_ids(c, FOLDER "/ids/text/doc.npy", INT64_C(1) << 62, 80, -8);
+    refused("ids", "ids/text/doc.npy: the document of token 8 is less", "");
+    mde_context_free(c);
+}
+
+static void what_no_natural_logarithm_can_be_is_refused(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    float zeros[16], good[16], tiny[16], base2[16], ones[16], large[16];
+    double w[2] = { 0.5, 0.5 };
+    mde_experts *e;
+    int t;
+    for (t = 0; t < 16; t++) {
+        zeros[t] = 0;
+        good[t] = -2;
+        tiny[t] = t < 3 ? 1.2e-7f : -1;
+        base2[t] = -9;
+        ones[t] = 1;
+        large[t] = 500;
+    }
+    put(c, "zeros/val", "broken.npy", 16, zeros);
+    put(c, "zeros/val", "good.npy", 16, good);
+    refused("zeros", "val/broken.npy: ", "every log-probability is 0");
+    put(c, "base/val", "a.npy", 16, base2);
+    put(c, "base/val", "bytes.npy", 16, ones);
+    refused("base", "base/val: validation val", "worse than a guess among 256 bytes");
+    put(c, "base/val", "a.npy", 16, good);
+    put(c, "base/val", "bytes.npy", 16, large);
+    refused("base", "base/val", "");
+    zeros[3] = -1e-3f;
+    put(c, "base/val", "a.npy", 16, zeros);
+    put(c, "base/val", "bytes.npy", 16, ones);
+    refused("base", "base/val: validation val", "less than any text takes");
+    ones[2] = -1;
+    put(c, "base/val", "bytes.npy", 16, ones);
+    refused("base", "base/val/bytes.npy: token 2 has -1 bytes", "");
+    put(c, "round/val", "a.npy", 16, tiny);
+    put(c, "round/val", "b.npy", 16, good);
+    e = mde_experts_open(c, FOLDER "/round", 0);
+    CHECK_TEXT(mde_error(c), "");
+    CHECK(mde_experts_rounded(e, 0) == 3 && mde_experts_rounded(e, 1) == 0);
+    CLOSE(mde_validation_loss(e, 0, w, NULL), -(3 * log((1 + exp(-2)) / 2) + 13 * log((exp(-1) + exp(-2)) / 2)) / 16,
+          4 * ROUNDING);
+    tiny[1] = 2e-3f;
+    put(c, "round/val", "a.npy", 16, tiny);
+    refused("round", "round/val/a.npy: validation val, expert a, token 1", "expected at most 0");
+    put(c, "names/val", "a.npy", 16, good);
+    put(c, "names/val", "b.NPY", 16, good);
+    refused("names", "names/val/b.NPY: would be left out", "");
+    put(c, "archive/val", "a.npy", 16, good);
+    put(c, "archive/val", "b.npz", 16, good);
+    refused("archive", "archive/val/b.npz: would be left out", "");
+    CHECK_TEXT(mde_error(c), "");
+    mde_context_free(c);
+}
+
+#ifndef _WIN32
+/* What a killed writer leaves is neither an expert nor a validation text. */
+static void temporary_files_are_no_experts(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char name[300];
+    float a[4] = { -1, -2, -3, -4 };
+    mde_experts *e;
+    int file[2];
+    put(c, "left/val", "a.npy", 4, a);
+    file[0] = mde__open_beside(FOLDER "/left/val/b.npy", name, sizeof name);
+    file[1] = mde__open_beside(FOLDER "/left/other", name, sizeof name);
+    CHECK(file[0] >= 0 && file[1] >= 0);
+    e = mde_experts_open(c, FOLDER "/left", 0);
+    CHECK(mde_experts_count(e) == 1 && mde_experts_validations(e) == 1);
+    close(file[0]);
+    close(file[1]);
+    mde_context_free(c);
+}
+#endif
+
+/* Cases of other tools' users, where they are at hand. */
+static void shared_cases_are_read_or_refused_right(void)
+{
+    static const struct { const char *folder, *error; } cases[] = {
+        { "doc_ids/small_ids", "" }, { "doc_ids/ids_above_2_53", "" }, { "logp_all_zero/broken", "val/broken.npy: " },
+        { "messages/logp/nan0", "val/a.npy: " }, { "messages/logp/nll", "val/a.npy: " },
+        { "messages/logp/docdesc", "val/doc.npy: " }, { "messages/logp/posrt", "" }
+    };
+    const char *root = getenv("MDEMIX_SHARED");
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mde_context *c = mde_context_create(NULL);
+        char path[1024];
+        mde_experts *e;
+        snprintf(path, sizeof path, "%s/cases/logprobs/%s", root, cases[i].folder);
+        e = mde_experts_open(c, path, 0);
+        CHECK((e == NULL) == (cases[i].error[0] != 0));
+        CHECK_TEXT(mde_error(c), cases[i].error);
+        if (i < 2) CHECK(e && e->validation[0].documents == 10);
+        if (i == 6) CHECK(mde_experts_rounded(e, 0) > 0);
+        mde_context_free(c);
+    }
+}
+
 #define ROWS 40
 
 /* Rows of a text: each around -`nats`, `bytes` long, in documents of `length` rows; bytes, length 0: not written. */
@@ -1282,6 +1417,13 @@ int main(void)
     TEST(a_folder_is_read_as_it_was_written);
     TEST(negative_log_likelihoods_are_read_when_asked_for);
     TEST(wrong_folders_are_refused_with_the_name_of_what_is_wrong);
+    TEST(documents_of_64_bits_are_told_apart);
+    TEST(what_no_natural_logarithm_can_be_is_refused);
+#ifndef _WIN32
+    TEST(temporary_files_are_no_experts);
+#endif
+    if (getenv("MDEMIX_SHARED")) TEST(shared_cases_are_read_or_refused_right);
+    else test_skip("shared_cases_are_read_or_refused_right", "the cases are not there (MDEMIX_SHARED)");
     TEST(sums_over_sequences_are_refused_with_what_gives_them_away);
     TEST(unusual_tokens_are_not_taken_for_sums);
     TEST(an_allocation_that_fails_on_the_way_to_a_refusal_is_reported);

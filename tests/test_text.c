@@ -493,9 +493,9 @@ static void other_tokenizer_json_is_refused_by_name(void)
         {"\"pre_tokenizer\": " BYTE_LEVEL "false}", "without ByteLevel"},
         {SPLIT_STEPS("\\\\p{L}+"), "Split at \\p{L}+"},
         {GPT2_STEPS ", \"post_processor\": {\"type\": \"BertProcessing\"}", "post_processor: BertProcessing"},
-        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 300, \"content\": \"x\", \"lstrip\": true}]", "a token with lstrip"},
-        {GPT2_STEPS ", \"added_tokens\": [{\"id\": -1, \"content\": \"x\"}]", "without id and content"},
-        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 65, \"content\": \"x\"}]", "the tokens A and x have one number"}
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 300, \"content\": \"x\", \"lstrip\": true}]", "lstrip, rstrip or single_word of x"},
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": -1, \"content\": \"x\"}]", "the number of token x"},
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 65, \"content\": \"x\"}]", "two tokens of one number: x"}
     };
     static const char *const texts[][2] = {
         {"{\"model\": {\"type\": \"Unigram\"}}", "model: Unigram"},
