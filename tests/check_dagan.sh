@@ -112,7 +112,7 @@ split a_class_named_twice_is_refused "$first is named twice" "$lab" train --pres
 # Few classes, few images, many classes: what cannot be done is said before the training, and there is a report.
 run() {
     name=$1; shift
-    "$lab" run --preset quick --steps 2 --classifier-steps 3 --episodes 2 --runs 1 "$@" --out "$work/$name" \
+    "$lab" run --preset quick --steps 2 --classifier-steps 3 --episodes 2 --runs 1 --threads 1 "$@" --out "$work/$name" \
         >"$work/stdout" 2>"$work/stderr"
     code=$?
     if [ $code -eq 0 ] && [ -s "$work/$name/report.html" ] && [ -s "$work/$name/report.json" ]; then ok "run_with_$name"
