@@ -114,6 +114,9 @@ build/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
 	$(CC) $(TEST_CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
+# These two include a program.
+$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment)): $(wildcard examples/*.[ch])
+
 # The tests of dagan.h share one compiled mdemix.h, as a program of two source files does.
 build/%.o: %.h
 	@mkdir -p build

@@ -3,13 +3,13 @@
      cc -O2 examples/autodiff_tour.c -o autodiff_tour -lm && ./autodiff_tour */
 #include <math.h>
 #include <stdio.h>
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
 #endif
-
 #define POINTS 5
 
 /* f(x) = x exp(-x^2 / 2), with f' = (1 - x^2) e and f'' = (x^3 - 3x) e, e = exp(-x^2 / 2). */

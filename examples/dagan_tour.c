@@ -3,6 +3,7 @@
      cc -O2 -fopenmp examples/dagan_tour.c -o dagan_tour -lm && ./dagan_tour        writes dagan.png               */
 #include <stdio.h>
 #include <string.h>
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #define DAGAN_IMPLEMENTATION
 #if __has_include("../dagan.h") /* in the repository; copies beside this file do as well */

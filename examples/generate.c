@@ -6,44 +6,20 @@
 
    The weights are those of train_lm, or published ones of llama's or GPT-2's form with their config.json beside them; a
    published model needs its tokenizer in the format of llama2.c. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
 
-static const char *help =
-    "usage: generate WEIGHTS [options]\n"
-    "Writes text with a model in safetensors format.\n"
-    "  --prompt TEXT      what the text begins with\n"
-    "  --tokens N         at most so many tokens (256); the text may end earlier\n"
-    "  --temperature X    0 takes the likeliest token always (1)\n"
-    "  --top-k N          draw from the N likeliest tokens only; 0: all (0)\n"
-    "  --top-p X          draw from the likeliest tokens that have this probability together (1)\n"
-    "  --seed N           another seed, another text (0)\n"
-    "  --tokenizer FILE   vocabulary of a published model\n"
-    "  --help             this text\n";
-
-static int fail(const char *text, const char *what)
-{
-    fprintf(stderr, "generate: %s%s\n", text, what);
-    return 1;
-}
-
-/* A number after an option; exits with a sentence otherwise. */
-static double number(const char *option, const char *text, double least, double most)
-{
-    char *end = NULL;
-    double value = text ? strtod(text, &end) : 0;
-    if (text && *text && *end == 0 && value >= least && value <= most) return value;
-    fprintf(stderr, "generate: %s needs a number from %g to %g, not \"%s\"\n", option, least, most, text ? text : "");
-    exit(1);
-}
+static const char *const usage =
+    "generate: writes text with a model in safetensors format\n"
+    "\n"
+    "  generate WEIGHTS [options]\n";
 
 typedef struct stream { int tokens; clock_t began; } stream;
 
@@ -53,62 +29,57 @@ static void print_piece(const char *bytes, size_t length, void *user)
     if (s->tokens++ == 0) s->began = clock();
     fwrite(bytes, 1, length, stdout);
     fflush(stdout);
+    if (program_interrupted) exit(PROGRAM_INTERRUPTED);
 }
 
 int main(int argc, char **argv)
 {
-    mde_context_desc settings = {0};
-    mde_generate_desc text = {0};
-    const char *weights = NULL, *tokenizer = NULL;
-    stream s = {0, 0};
-    int i;
-
-    settings.threads = 1;               /* one token at a time is too little work to share */
-    for (i = 1; i < argc; i++) {
-        const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(option, "--help") == 0) {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (option[0] != '-') {
-            if (weights) return fail("one file of weights is enough; there is also ", option);
-            weights = option;
-            continue;
-        }
-        if (strcmp(option, "--tokens") == 0) text.tokens = (int)number(option, value, 1, 1e8);
-        else if (strcmp(option, "--temperature") == 0) text.temperature = number(option, value, 0, 1000);
-        else if (strcmp(option, "--top-k") == 0) text.top_k = (int)number(option, value, 0, 65536);
-        else if (strcmp(option, "--top-p") == 0) text.top_p = number(option, value, 1e-6, 1);
-        else if (strcmp(option, "--seed") == 0) text.seed = (uint64_t)number(option, value, 0, 9e15);
-        else if (strcmp(option, "--prompt") == 0) text.prompt = value;
-        else if (strcmp(option, "--tokenizer") == 0) tokenizer = value;
-        else return fail("there is no option ", option);
-        if (!value) return fail("a value is missing after ", option);
-        if (strcmp(option, "--temperature") == 0 && text.temperature == 0) text.temperature = MDE_ZERO;
-        i++;
+    program p;
+    mde_generate_desc text;
+    mde_context *c;
+    mde_lm *lm;
+    const char *tokenizer = NULL;
+    stream s = { 0, 0 };
+    double temperature = 1;
+    int code;
+    const program_option options[] = {
+        { "--prompt", PROGRAM_TEXT, "TEXT", &text.prompt, 0, 0, "what the text begins with" },
+        { "--tokens", PROGRAM_INT, "N", &text.tokens, 1, 1e8,
+          "at most so many tokens (256); the text may end earlier" },
+        { "--temperature", PROGRAM_REAL, "X", &temperature, 0, 1000, "0 takes the likeliest token always (1)" },
+        { "--top-k", PROGRAM_INT, "N", &text.top_k, 0, 65536, "draw from the N likeliest tokens only; 0: all (0)" },
+        { "--top-p", PROGRAM_REAL, "X", &text.top_p, 1e-6, 1,
+          "draw from the likeliest tokens that have this probability together (1)" },
+        { "--tokenizer", PROGRAM_FILE, "FILE", &tokenizer, 0, 0, "vocabulary of a published model" }
+    };
+    memset(&text, 0, sizeof text);
+    program_start(&p, "generate", usage, options, (int)(sizeof options / sizeof *options));
+    p.max_arguments = 1;
+    p.threads = 1; /* one token at a time is too little work to share */
+    if (!program_parse(&p, argc, argv)) return p.code;
+    if (p.count == 0) {
+        program_misused(&p, "", "which model? generate WEIGHTS [options]");
+        return p.code;
     }
-    if (!weights) return fail("which model? generate WEIGHTS [options]; --help shows them", "");
+    text.temperature = temperature > 0 ? temperature : MDE_ZERO;
+    text.seed = p.seed;
+    text.emit = print_piece;
+    text.user = &s;
 
-    mde_context *c = mde_context_create(&settings);
-    mde_lm *lm = mde_lm_open(c, weights);
+    c = program_context(&p);
+    lm = mde_lm_open(c, p.arguments[0]);
     if (tokenizer) mde_lm_set_tokenizer(lm, mde_tokenizer_read(c, tokenizer));
-    if (mde_context_status(c) == MDE_OK) {
+    if (!program_failed(c)) {
         printf("%s", text.prompt ? text.prompt : "");
         fflush(stdout);
     }
-    text.emit = print_piece;
-    text.user = &s;
     mde_lm_generate(lm, &text);
-    if (mde_context_status(c) != MDE_OK) {
-        fail(mde_error(c), "");
-        mde_context_free(c);
-        return 1;
-    }
+    code = program_end(&p, c);
+    if (code) return code;
     printf("\n");
-    if (s.tokens > 1) {
+    if (s.tokens > 1 && !p.quiet) {
         double seconds = (double)(clock() - s.began) / CLOCKS_PER_SEC;
         fprintf(stderr, "%d tokens, %.0f tokens/s\n", s.tokens, seconds > 0 ? (s.tokens - 1) / seconds : 0.0);
     }
-    mde_context_free(c);
     return 0;
 }

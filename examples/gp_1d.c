@@ -3,6 +3,7 @@
      cc -O2 examples/gp_1d.c -o gp_1d -lm && ./gp_1d */
 #include <math.h>
 #include <stdio.h>
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"

@@ -2,49 +2,442 @@
    the best one, trains it to see whether that is true, and writes a report.
      cc -O2 -fopenmp examples/mde_lab.c -o mde_lab -lm     (without -fopenmp: one thread)
      ./mde_lab run out/demo                                 on six kinds of text that the program makes up
-     ./mde_lab run out/real --data texts --preset small     each folder or file in texts/ is a domain                 */
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+     ./mde_lab run out/real --data texts --preset small     each folder or file in texts/ is a domain
+
+   Every step is files in one folder. A finished file is skipped, and a run that was cut off continues from its
+   checkpoint to the same bits:
+     plan      plan.json, see mde_lab_runs.h
+     tasks     the training runs
+     fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
+     search    the best mixture for three objectives; mixture.json, search.json
+     verify    trains the mixtures found; verify.csv
+     report    report.html and report.json, see mde_lab_report.h */
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h") /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
+#include "mde_lab_runs.h"
+#include "mde_lab_report.h"
 
-static const char *const usage =
-    "mde_lab: from folders of text to the best training mixture\n"
-    "\n"
-    "  mde_lab run OUT [--data DIR] [options]   all steps; a second call goes on where the first was stopped\n"
-    "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make\n"
-    "  mde_lab tasks OUT                        lists the runs of the plan, finished or not\n"
-    "  mde_lab task OUT N [M ...]               trains the runs with these numbers (for job arrays and make -j)\n"
-    "  mde_lab fit OUT                          compares regressions on held-out proxies; tables as CSV and .npy\n"
-    "  mde_lab search OUT                       finds the best mixtures; OUT/mixture.json\n"
-    "  mde_lab verify OUT                       trains the mixtures found\n"
-    "  mde_lab report OUT                       OUT/report.html and OUT/report.json\n"
-    "  mde_lab generate DIR                     writes the made-up text domains, to look at or to train on\n"
-    "\n"
-    "Options of run and plan (defaults depend on the preset):\n"
-    "  --data DIR              each folder or file in it is a domain; default: text that the program makes up\n"
-    "  --preset NAME           quick (a minute or two), small (about a quarter of an hour), study (hours)\n"
-    "  --proxies N             runs at random mixtures, at least 6         quick 24, small 32, study 64\n"
-    "  --tokens N              training tokens of each run                 60000, 400000, 4000000\n"
-    "  --layers N --width N --heads N --context N --batch N                the model and its batches\n"
-    "  --lr X                  peak learning rate\n"
-    "  --vocab N               byte-pair encoding with so many tokens; default: bytes\n"
-    "  --validation-tokens N   of each domain, at most                     3000, 12000, 65536\n"
-    "  --questions N           of the end task                             100, 300, 1000\n"
-    "  --max-bytes N           of each domain, at most                     1, 3, 8 million\n"
-    "  --task-domains A,B      domains that the end task is made from; default: all\n"
-    "  --objective NAME        whose mixture goes to mixture.json: average, task or both; default: average\n"
-    "  --seed N                default 0\n"
-    "Options of every command:\n"
-    "  --threads N             default: all; results do not depend on it\n"
-    "  --quiet                 no progress\n";
+/* ---- Fit: which regression predicts proxies that it has not seen ---- */
+
+static mde_surrogate_desc regression_desc(const experiment *x, const mde_experts *experts, const regression *which)
+{
+    mde_surrogate_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fit.model = which->model;
+    desc.fit.seed = x->settings.seed;
+    desc.features = which->features;
+    desc.experts = experts;
+    return desc;
+}
+
+/* On all proxies. */
+static mde_surrogate *fit_regression(experiment *x, const tables *t, const regression *which)
+{
+    mde_surrogate_desc desc = regression_desc(x, t->experts, which);
+    return mde_surrogate_fit(x->context, t->n, t->k, t->v, t->proxy_weights, t->proxy_losses, &desc);
+}
+
+static int fold_count(const tables *t)
+{
+    return t->n < 16 ? t->n : 8;
+}
+
+/* Predictions [n, v] of every proxy by a model that has not seen it. */
+static void cross_validate(experiment *x, const tables *t, const regression *which, double *predicted)
+{
+    mde_surrogate_desc desc = regression_desc(x, t->experts, which);
+    size_t size = (size_t)t->n * (size_t)t->v * sizeof *predicted;
+    mde_evaluate_desc how;
+    mde_evaluation *e;
+    memset(&how, 0, sizeof how);
+    how.folds = fold_count(t);
+    how.seed = x->settings.seed;
+    if (!which->fitted) {
+        memcpy(predicted, t->proxy_features, size);
+        return;
+    }
+    e = mde_evaluate(x->context, t->n, t->k, t->v, t->proxy_weights, t->proxy_losses, &desc, &how);
+    if (e) memcpy(predicted, e->predicted, size);
+    mde_evaluation_free(e);
+}
+
+typedef struct fit_score {
+    double mse[OBJECTIVES], spearman[OBJECTIVES], domain_spearman;
+} fit_score;
+
+static void score_predictions(experiment *x, const tables *t, const double *predicted, fit_score *out)
+{
+    double *a = program_doubles(x->context, 2, t->n), *b = a ? a + t->n : NULL;
+    int o, i, j;
+    memset(out, 0, sizeof *out);
+    for (o = 0; o < OBJECTIVES && a; o++) {
+        for (i = 0; i < t->n; i++) {
+            a[i] = objective_value(t->k, o, predicted + i * t->v);
+            b[i] = objective_value(t->k, o, t->proxy_losses + i * t->v);
+        }
+        out->mse[o] = mde_mse(t->n, a, b);
+        out->spearman[o] = mde_spearman(t->n, a, b);
+    }
+    for (j = 0; j < t->k && a; j++) {
+        for (i = 0; i < t->n; i++) {
+            a[i] = predicted[i * t->v + j];
+            b[i] = t->proxy_losses[i * t->v + j];
+        }
+        out->domain_spearman += mde_spearman(t->n, a, b) / t->k;
+    }
+    mde_release(x->context, a);
+}
+
+static void add_predictions(mde_text *csv, const experiment *x, const tables *t, const char *model,
+                            const double *predicted)
+{
+    int i, j, first = x->count - t->n;
+    for (i = 0; i < t->n; i++) {
+        for (j = 0; j < t->v; j++) {
+            mde_text_add_csv(csv, model);
+            mde_text_add(csv, ",");
+            mde_text_add_csv(csv, x->tasks[first + i].name);
+            mde_text_add(csv, ",");
+            mde_text_add_csv(csv, validation_name(x, j));
+            mde_text_format(csv, ",%.9g,%.9g\n", predicted[i * t->v + j], t->proxy_losses[i * t->v + j]);
+        }
+    }
+}
+
+static void json_score(mde_json_writer *w, const char *model, const fit_score *score)
+{
+    int o;
+    mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "model", model);
+    for (o = 0; o < OBJECTIVES; o++) {
+        mde_json_open(w, objective_names[o], '{');
+        mde_json_write_number(w, "mse", score->mse[o], 6);
+        mde_json_write_number(w, "spearman", score->spearman[o], 6);
+        mde_json_close(w);
+    }
+    mde_json_write_number(w, "mean_domain_spearman", score->domain_spearman, 6);
+    mde_json_close(w);
+}
+
+/* Compares the regressions: rows of predictions.csv, entries of fit.json; best [OBJECTIVES] is the choice. */
+static void compare_regressions(experiment *x, const tables *t, mde_json_writer *w, mde_text *csv, int *best)
+{
+    mde_context *c = x->context;
+    double *predicted = program_doubles(c, t->n, t->v), best_mse[OBJECTIVES];
+    fit_score score;
+    int i, o;
+    for (o = 0; o < OBJECTIVES; o++) best[o] = -1;
+    for (i = 0; i < REGRESSIONS && !program_failed(c); i++) {
+        if (program_step(c, x->progress, x->user, "fit", i, REGRESSIONS)) break;
+        cross_validate(x, t, &regressions[i], predicted);
+        if (program_failed(c)) break;
+        score_predictions(x, t, predicted, &score);
+        add_predictions(csv, x, t, regressions[i].name, predicted);
+        json_score(w, regressions[i].name, &score);
+        for (o = 0; o < OBJECTIVES; o++) {
+            if (!regressions[i].fitted || (best[o] >= 0 && !(score.mse[o] < best_mse[o]))) continue;
+            best[o] = i;
+            best_mse[o] = score.mse[o];
+        }
+    }
+    mde_release(c, predicted);
+}
+
+static mde_status fit(experiment *x)
+{
+    mde_context *c = x->context;
+    mde_text *json = mde_text_create(c), *csv = mde_text_create(c);
+    mde_json_writer w = mde_json_start(json, 2);
+    tables t;
+    int best[OBJECTIVES], o;
+    if (load_tables(x, &t) == MDE_OK) write_tables(x, &t);
+    mde_text_add(csv, "model,run,validation,predicted,true\n");
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_int(&w, "proxies", t.n);
+    mde_json_write_int(&w, "folds", fold_count(&t));
+    mde_json_open(&w, "models", '[');
+    compare_regressions(x, &t, &w, csv, best);
+    mde_json_close(&w);
+    mde_json_open(&w, "chosen", '{');
+    for (o = 0; o < OBJECTIVES && !program_failed(c); o++) {
+        mde_json_write_string(&w, objective_names[o], regressions[best[o]].name);
+    }
+    mde_json_close(&w);
+    mde_json_close(&w);
+    mde_json_end(&w);
+    program_write(c, csv, x->out, "predictions.csv");
+    program_write(c, json, x->out, "fit.json");
+    if (!program_failed(c)) program_step(c, x->progress, x->user, "fit", REGRESSIONS, REGRESSIONS);
+    mde_text_free(json);
+    mde_text_free(csv);
+    tables_free(x, &t);
+    return mde_context_status(c);
+}
+
+/* ---- Search: the mixtures that it promises most of ---- */
+
+/* Standard deviations above the prediction at which a mixture is judged. A search finds the places where a regression
+   errs to the low side, so what it minimises is the upper end of the 95 % interval. */
+#define CAUTION 2.0
+
+/* The regression that cross-validation chose for an objective. */
+static const regression *chosen_regression(experiment *x, const mde_json *fitted, int objective)
+{
+    const char *name = mde_json_string(mde_json_get(fitted, "chosen"), objective_names[objective], "");
+    int i;
+    for (i = 0; i < REGRESSIONS; i++) {
+        if (strcmp(regressions[i].name, name) == 0) return &regressions[i];
+    }
+    mde_fail(x->context, MDE_BAD_FILE, "%s/fit.json: model \"%s\" is not known", x->out, name);
+    return NULL;
+}
+
+static void json_mixture(mde_json_writer *w, const char *key, const experiment *x, const double *weights)
+{
+    int i;
+    mde_json_open(w, key, '{');
+    for (i = 0; i < x->domains; i++) mde_json_write_number(w, mde_corpus_name(x->corpus, i), weights[i], 17);
+    mde_json_close(w);
+}
+
+/* The mixture that minimises the experts' own loss, with the certificate and the bootstrap's intervals. */
+static void search_experts(experiment *x, const tables *t, int objective, const double *lower, const double *upper,
+                           mde_json_writer *w)
+{
+    double shares[MDE_MAX_DOMAINS + 1], ends[2];
+    mde_minimize_desc minimize;
+    mde_bootstrap_desc resample;
+    mde_optimum best;
+    mde_bootstrap interval;
+    int i;
+    memset(&minimize, 0, sizeof minimize);
+    memset(&resample, 0, sizeof resample);
+    objective_weights(t->k, objective, shares);
+    minimize.objective = shares;
+    minimize.lower = lower;
+    minimize.upper = upper;
+    resample.minimize = &minimize;
+    resample.replicates = 100;
+    resample.seed = x->settings.seed;
+    if (mde_mixture_minimize(t->experts, &minimize, &best) != MDE_OK) return;
+    if (mde_mixture_bootstrap(t->experts, &resample, &interval) != MDE_OK) return;
+    mde_json_open(w, objective_names[objective], '{');
+    mde_json_write_number(w, "loss", best.loss, 9);
+    mde_json_write_number(w, "gap", best.gap, 6);
+    mde_json_write_numbers(w, "loss_interval_90", 2, interval.loss, 9);
+    json_mixture(w, "weights", x, best.weights);
+    mde_json_open(w, "weights_interval_90", '{');
+    for (i = 0; i < t->k; i++) {
+        ends[0] = interval.lower[i];
+        ends[1] = interval.upper[i];
+        mde_json_write_numbers(w, mde_corpus_name(x->corpus, i), 2, ends, 6);
+    }
+    mde_json_close(w);
+    mde_json_close(w);
+}
+
+/* The weights of one objective's mixture and its predicted loss. */
+static void search_objective(experiment *x, const tables *t, const mde_json *fitted, int objective, const double *lower,
+                             const double *upper, mde_json_writer *w, double *weights)
+{
+    const regression *chosen = chosen_regression(x, fitted, objective);
+    mde_surrogate *s = chosen ? fit_regression(x, t, chosen) : NULL;
+    double shares[MDE_MAX_DOMAINS + 1];
+    mde_choose_desc desc;
+    mde_choice best;
+    memset(&desc, 0, sizeof desc);
+    objective_weights(t->k, objective, shares);
+    desc.objective = shares;
+    desc.lower = lower;
+    desc.upper = upper;
+    desc.caution = CAUTION;
+    desc.tried = t->proxy_weights;
+    desc.runs = t->n;
+    desc.seed = x->settings.seed;
+    if (s && mde_surrogate_minimize(s, &desc, &best) == MDE_OK) {
+        memcpy(weights, best.weights, (size_t)t->k * sizeof *weights);
+        mde_json_open(w, objective_names[objective], '{');
+        mde_json_write_string(w, "model", chosen->name);
+        mde_json_write_number(w, "predicted", best.loss, 9);
+        mde_json_write_number(w, "sd", best.sd, 6);
+        json_mixture(w, "weights", x, weights);
+        mde_json_close(w);
+    }
+    mde_surrogate_free(s);
+}
+
+/* For each objective: the experts' minimum without and with bounds, and the regression's. mixture.json gets that of the
+   plan's objective. */
+static void search_all(experiment *x, const tables *t, const mde_json *fitted, mde_json_writer *w, mde_text *mixture)
+{
+    mde_context *c = x->context;
+    mde_json_writer single = mde_json_start(mixture, 0);
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], weights[MDE_MAX_DOMAINS];
+    int o;
+    /* A regression is not to be trusted outside what was tried. */
+    mde_bounds_of_runs(t->n, t->k, t->proxy_weights, 0, lower, upper);
+    mde_json_open(w, NULL, '{');
+    json_mixture(w, "lower", x, lower);
+    json_mixture(w, "upper", x, upper);
+    if (program_step(c, x->progress, x->user, "search", 0, OBJECTIVES + 1)) return;
+    mde_json_open(w, "mde", '{');
+    for (o = 0; o < OBJECTIVES && !program_failed(c); o++) search_experts(x, t, o, NULL, NULL, w);
+    mde_json_close(w);
+    mde_json_open(w, "mde_bounded", '{');
+    for (o = 0; o < OBJECTIVES && !program_failed(c); o++) search_experts(x, t, o, lower, upper, w);
+    mde_json_close(w);
+    mde_json_open(w, "objectives", '{');
+    for (o = 0; o < OBJECTIVES && !program_failed(c); o++) {
+        if (program_step(c, x->progress, x->user, "search", o + 1, OBJECTIVES + 1)) return;
+        search_objective(x, t, fitted, o, lower, upper, w, weights);
+        if (strcmp(objective_names[o], x->settings.objective) == 0) json_mixture(&single, NULL, x, weights);
+    }
+    mde_json_close(w);
+    mde_json_close(w);
+    mde_json_end(w);
+    mde_json_end(&single);
+}
+
+static mde_status search(experiment *x)
+{
+    mde_context *c = x->context;
+    mde_json *fitted = read_step(x, "fit.json", "fit");
+    mde_text *json = mde_text_create(c), *mixture = mde_text_create(c);
+    mde_json_writer w = mde_json_start(json, 3);
+    tables t;
+    if (load_tables(x, &t) == MDE_OK) search_all(x, &t, fitted, &w, mixture);
+    program_write(c, json, x->out, "search.json");
+    program_write(c, mixture, x->out, "mixture.json");
+    if (!program_failed(c)) program_step(c, x->progress, x->user, "search", OBJECTIVES + 1, OBJECTIVES + 1);
+    mde_text_free(json);
+    mde_text_free(mixture);
+    mde_json_free(c, fitted);
+    tables_free(x, &t);
+    return mde_context_status(c);
+}
+
+/* ---- Verify: trains them ---- */
+
+/* The mixtures found, as tasks; their names are constants. */
+static void read_best_tasks(experiment *x, const mde_json *found, task *best)
+{
+    int o, i;
+    for (o = 0; o < OBJECTIVES; o++) {
+        const mde_json *entry = mde_json_get(mde_json_get(found, "objectives"), objective_names[o]);
+        const mde_json *weights = mde_json_get(entry, "weights");
+        memset(&best[o], 0, sizeof best[o]);
+        best[o].name = best_names[o];
+        best[o].kind = BEST;
+        for (i = 0; i < x->domains; i++) {
+            best[o].weights[i] = mde_json_number(weights, mde_corpus_name(x->corpus, i), (double)NAN);
+            if (best[o].weights[i] >= 0) continue;
+            mde_fail(x->context, MDE_BAD_FILE, "%s/search.json: has no weight of %s", x->out,
+                     mde_corpus_name(x->corpus, i));
+        }
+    }
+}
+
+/* One row of verify: what a mixture was predicted to reach and what it reached, for the three objectives. */
+static void add_verified(experiment *x, const tables *t, const task *which, mde_surrogate *const *s, mde_text *csv,
+                         mde_json_writer *w)
+{
+    mde_context *c = x->context;
+    mde_safetensors *run = read_run(x, c, which);
+    double truth[MDE_MAX_DOMAINS + 1], mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1], accuracy;
+    int j, o;
+    if (!run) {
+        mde_fail(c, MDE_BAD_FILE, "%s/runs/%s.safetensors: cannot be read back", x->out, which->name);
+        return;
+    }
+    for (j = 0; j < t->v; j++) truth[j] = (double)mde_safetensors_find(run, "losses")->data[j];
+    accuracy = (double)mde_safetensors_find(run, "accuracy")->data[0];
+    mde_text_add_csv(csv, which->name);
+    mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "mixture", which->name);
+    for (o = 0; o < OBJECTIVES && !program_failed(c); o++) {
+        double predicted, spread, value = objective_value(t->k, o, truth);
+        if (mde_surrogate_predict(s[o], 1, which->weights, mean, sd) != MDE_OK) break;
+        predicted = objective_value(t->k, o, mean);
+        spread = objective_value(t->k, o, sd);
+        mde_text_format(csv, ",%.9g,%.6g,%.9g", predicted, spread, value);
+        mde_json_open(w, objective_names[o], '{');
+        mde_json_write_number(w, "predicted", predicted, 9);
+        mde_json_write_number(w, "sd", spread, 6);
+        mde_json_write_number(w, "true", value, 9);
+        mde_json_close(w);
+    }
+    mde_text_format(csv, ",%.6g\n", accuracy);
+    mde_json_write_number(w, "accuracy", accuracy, 6);
+    json_mixture(w, "weights", x, which->weights);
+    mde_json_close(w);
+    mde_safetensors_free(c, run);
+}
+
+/* The proxy whose true value of an objective is the lowest: what one would take without any regression. */
+static const task *best_proxy(const experiment *x, const tables *t, int objective)
+{
+    int i, best = 0;
+    for (i = 1; i < t->n; i++) {
+        if (objective_value(t->k, objective, t->proxy_losses + i * t->v) <
+            objective_value(t->k, objective, t->proxy_losses + best * t->v))
+            best = i;
+    }
+    return &x->tasks[x->count - t->n + best];
+}
+
+static void verify_mixtures(experiment *x, const tables *t, const mde_json *fitted, const task *best)
+{
+    mde_context *c = x->context;
+    mde_surrogate *s[OBJECTIVES] = { NULL, NULL, NULL };
+    mde_text *csv = mde_text_create(c), *json = mde_text_create(c);
+    mde_json_writer w = mde_json_start(json, 2);
+    int o;
+    for (o = 0; o < OBJECTIVES; o++) {
+        const regression *chosen = chosen_regression(x, fitted, o);
+        if (chosen) s[o] = fit_regression(x, t, chosen);
+    }
+    mde_text_add(csv, "mixture");
+    for (o = 0; o < OBJECTIVES; o++) {
+        const char *name = objective_names[o];
+        mde_text_format(csv, ",%s_predicted,%s_sd,%s_true", name, name, name);
+    }
+    mde_text_add(csv, ",accuracy\n");
+    mde_json_open(&w, NULL, '{');
+    mde_json_open(&w, "mixtures", '[');
+    for (o = 0; o < OBJECTIVES; o++) add_verified(x, t, &best[o], s, csv, &w);
+    add_verified(x, t, find_task(x, "uniform"), s, csv, &w);
+    add_verified(x, t, find_task(x, "proportional"), s, csv, &w);
+    add_verified(x, t, best_proxy(x, t, 0), s, csv, &w);
+    mde_json_close(&w);
+    mde_json_close(&w);
+    mde_json_end(&w);
+    program_write(c, csv, x->out, "verify.csv");
+    program_write(c, json, x->out, "verify.json");
+    for (o = 0; o < OBJECTIVES; o++) mde_surrogate_free(s[o]);
+    mde_text_free(csv);
+    mde_text_free(json);
+}
+
+static mde_status verify(experiment *x)
+{
+    mde_context *c = x->context;
+    mde_json *found = read_step(x, "search.json", "search"), *fitted = read_step(x, "fit.json", "fit");
+    task best[OBJECTIVES];
+    tables t;
+    if (!program_failed(c)) read_best_tasks(x, found, best);
+    if (!program_failed(c)) run_pending(x, OBJECTIVES, best);
+    if (load_tables(x, &t) == MDE_OK) verify_mixtures(x, &t, fitted, best);
+    mde_json_free(c, found);
+    mde_json_free(c, fitted);
+    tables_free(x, &t);
+    return mde_context_status(c);
+}
 
 /* ---- Made-up text: six kinds that differ in alphabet, vocabulary and structure ---- */
 
@@ -192,249 +585,177 @@ static const struct {
                    { "prose.txt", write_prose, 320000 },
                    { "tables.txt", write_table, 140000 } };
 
-static mde_status generate(mde_context *c, const char *folder)
+#define GENERATORS ((int)(sizeof generators / sizeof *generators))
+
+static int is_generated(const char *name)
 {
-    size_t i;
+    int i;
+    for (i = 0; i < GENERATORS; i++) {
+        if (strcmp(generators[i].name, name) == 0) return 1;
+    }
+    return 0;
+}
+
+/* Writes the texts that are not there yet; made [GENERATORS] says which (may be NULL). */
+static void generate(mde_context *c, const char *folder, int *made)
+{
+    int i;
     mde_make_folder(c, folder);
-    for (i = 0; i < sizeof generators / sizeof *generators; i++) {
-        char path[4096];
+    for (i = 0; i < GENERATORS && !program_failed(c); i++) {
+        char path[PROGRAM_PATH];
         writer w;
-        w.random = mde_random_start(2025, i);
+        program_path(c, path, "%s/%s", folder, generators[i].name);
+        if (mde_is_file(path)) continue;
+        w.random = mde_random_start(2025, (uint64_t)i);
         w.text = mde_text_create(c);
-        while (w.text && !mde_context_status(c) && w.text->length < generators[i].bytes) generators[i].write(&w);
-        snprintf(path, sizeof path, "%s/%s", folder, generators[i].name);
-        mde_text_write(w.text, path);
+        while (w.text && !program_failed(c) && w.text->length < generators[i].bytes) generators[i].write(&w);
+        if (!program_failed(c) && mde_text_write(w.text, path) == MDE_OK && made) made[i] = 1;
         mde_text_free(w.text);
     }
-    return mde_context_status(c);
-}
-
-/* Takes back what generate wrote, and the folders if nothing else is in them. */
-static void remove_generated(const char *out, const char *folder)
-{
-    size_t i;
-    for (i = 0; i < sizeof generators / sizeof *generators; i++) {
-        char path[4200];
-        snprintf(path, sizeof path, "%s/%s", folder, generators[i].name);
-        remove(path);
-    }
-    remove(folder);
-    remove(out);
-}
-
-/* ---- Progress, and stopping by Ctrl-C ---- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int progress(const mde_progress *p, void *user)
-{
-    const int *quiet = (const int *)user;
-    if (!*quiet) mde_print_progress(p, NULL);
-    return interrupted;
-}
-
-/* ---- Options ---- */
-
-typedef struct options {
-    mde_experiment_desc plan;
-    int threads, quiet;
-    int positional_count;
-    const char *positional[256];
-} options;
-
-typedef struct option {
-    const char *name;
-    int kind;
-    void *target;
-} option; /* kinds: i, l (64 bits), d, s, u */
-
-static int set_option(const option *o, const char *value)
-{
-    char *end;
-    errno = 0;
-    if (o->kind == 's') {
-        *(const char **)o->target = value;
-        return 1;
-    }
-    if (o->kind == 'd') {
-        double x = strtod(value, &end);
-        *(double *)o->target = x;
-        return end != value && *end == 0 && x > 0 && x < 1e6;
-    }
-    if (o->kind == 'u') {
-        *(uint64_t *)o->target = strtoull(value, &end, 10);
-        return *value >= '0' && *value <= '9' && *end == 0 && errno == 0;
-    }
-    {
-        long long x = strtoll(value, &end, 10);
-        if (end == value || *end || errno || x < 1 || (o->kind == 'i' && x > 1000000000)) return 0;
-        if (o->kind == 'i') *(int *)o->target = (int)x;
-        else *(int64_t *)o->target = (int64_t)x;
-        return 1;
-    }
-}
-
-static int parse_options(int argc, char **argv, options *out)
-{
-    mde_experiment_desc *p = &out->plan;
-    const option table[] = { { "--data", 's', &p->data },
-                             { "--preset", 's', &p->preset },
-                             { "--proxies", 'i', &p->proxies },
-                             { "--tokens", 'l', &p->tokens },
-                             { "--layers", 'i', &p->layers },
-                             { "--width", 'i', &p->width },
-                             { "--heads", 'i', &p->heads },
-                             { "--context", 'i', &p->context },
-                             { "--batch", 'i', &p->batch },
-                             { "--lr", 'd', &p->learning_rate },
-                             { "--vocab", 'i', &p->vocabulary },
-                             { "--validation-tokens", 'l', &p->validation_tokens },
-                             { "--questions", 'i', &p->questions },
-                             { "--max-bytes", 'l', &p->max_bytes },
-                             { "--task-domains", 's', &p->task_domains },
-                             { "--objective", 's', &p->objective },
-                             { "--seed", 'u', &p->seed },
-                             { "--threads", 'i', &out->threads } };
-    int i;
-    size_t o;
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--quiet") == 0) {
-            out->quiet = 1;
-            continue;
-        }
-        if (strncmp(argv[i], "--", 2) != 0) {
-            if (out->positional_count == 256) {
-                fprintf(stderr, "mde_lab: too many arguments\n");
-                return 0;
-            }
-            out->positional[out->positional_count++] = argv[i];
-            continue;
-        }
-        for (o = 0; o < sizeof table / sizeof *table; o++) {
-            if (strcmp(argv[i], table[o].name) == 0) break;
-        }
-        if (o == sizeof table / sizeof *table) {
-            fprintf(stderr, "mde_lab: %s is not an option; see mde_lab --help\n", argv[i]);
-            return 0;
-        }
-        if (i + 1 == argc || !set_option(&table[o], argv[i + 1])) {
-            fprintf(stderr, "mde_lab: %s: \"%s\" is not a value for it\n", argv[i], i + 1 < argc ? argv[i + 1] : "");
-            return 0;
-        }
-        i++;
-    }
-    return 1;
 }
 
 /* ---- Commands ---- */
 
-/* Without --data the text is made up and kept beside the results. */
-static void make_plan(mde_context *c, const char *out, options *o)
+/* A plan on made-up text, which is kept beside the results. When there can be no such plan, what was made for it, and
+   nothing else, is taken back. */
+static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
 {
-    static char data[4096];
-    int generated = 0;
-    if (!o->plan.data) {
-        snprintf(data, sizeof data, "%s/data", out);
-        generated = !mde_is_folder(data);
-        generate(c, data);
-        o->plan.data = data;
+    char data[PROGRAM_PATH], path[PROGRAM_PATH + 64];
+    int made[GENERATORS] = { 0 }, out_was_there = mde_is_folder(out), data_was_there, i;
+    mde_names names;
+    memset(&names, 0, sizeof names);
+    program_path(c, data, "%s/data", out);
+    data_was_there = mde_is_folder(data);
+    if (data_was_there) mde_folder_list(c, data, &names);
+    for (i = 0; i < names.count; i++) {
+        if (is_generated(names.items[i])) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: holds %s, which is no made-up text; name a folder of texts with --data",
+                 data, names.items[i]);
     }
-    if (mde_experiment_plan(c, out, &o->plan) != MDE_OK && generated) remove_generated(out, data);
+    mde_names_free(c, &names);
+    generate(c, data, made);
+    s->data = data;
+    if (experiment_plan(c, out, s) == MDE_OK) return;
+    for (i = 0; i < GENERATORS; i++) {
+        snprintf(path, sizeof path, "%s/%s", data, generators[i].name);
+        if (made[i]) remove(path);
+    }
+    if (!data_was_there) remove(data);
+    if (!out_was_there) remove(out);
 }
 
-static void list_tasks(mde_experiment *x)
+static void list_tasks(const experiment *x)
 {
     int i;
-    for (i = 0; i < mde_experiment_tasks(x); i++) {
-        printf("%4d  %-8s %s\n", i, mde_experiment_task_done(x, i) ? "done" : "-", mde_experiment_task_name(x, i));
+    for (i = 0; i < x->count; i++) {
+        printf("%4d  %-8s %s\n", i, task_is_done(x, &x->tasks[i]) ? "done" : "-", x->tasks[i].name);
     }
 }
 
-static void run_listed_tasks(mde_context *c, mde_experiment *x, options *o)
+static void run_listed_tasks(experiment *x, int count, char **numbers)
 {
     int i;
-    for (i = 2; i < o->positional_count && !mde_context_status(c); i++) {
+    for (i = 0; i < count && !program_failed(x->context); i++) {
         char *end;
-        long number = strtol(o->positional[i], &end, 10);
-        if (*end || end == o->positional[i] || number < 0 || number > 1000000) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "task %.200s: is not a number", o->positional[i]);
-            return;
+        long long number;
+        if (!program_whole(numbers[i], &end, 0, 1e6, &number) || *end) {
+            mde_fail(x->context, MDE_BAD_ARGUMENT, "task %.200s: is not a number", numbers[i]);
+        } else {
+            run_numbered_task(x, (int)number);
         }
-        mde_experiment_task(x, (int)number, progress, &o->quiet);
     }
 }
 
-static void print_result(mde_experiment *x, const char *out)
+static void run_command(mde_context *c, program *p, lab_settings *s)
 {
-    const char *summary = mde_experiment_summary(x);
-    if (summary) printf("\n%s\nmixture: %s/mixture.json\nreport:  %s/report.html\n", summary, out, out);
-}
-
-static void run_command(mde_context *c, const char *command, options *o)
-{
-    const char *out = o->positional[1];
-    int all = strcmp(command, "run") == 0;
-    mde_experiment *x;
-    if (all || strcmp(command, "plan") == 0) make_plan(c, out, o);
-    x = mde_experiment_open(c, out);
+    const char *command = p->arguments[0], *out = p->arguments[1];
+    int all = strcmp(command, "run") == 0, plan = strcmp(command, "plan") == 0;
+    experiment *x;
+    if (mde_is_file(out)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: is a file; expected a folder, or a name that is not taken", out);
+        return;
+    }
+    if ((all || plan) && s->data) experiment_plan(c, out, s);
+    else if (all || plan) plan_on_generated(c, out, s);
+    x = experiment_open(c, out);
     if (!x) return;
-    if (strcmp(command, "plan") == 0) {
-        printf("%d runs planned: mde_lab tasks %s lists them\n", mde_experiment_tasks(x), out);
-    }
+    x->progress = program_progress;
+    x->user = p;
+    if (plan) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
     if (strcmp(command, "tasks") == 0) list_tasks(x);
-    if (strcmp(command, "task") == 0) run_listed_tasks(c, x, o);
-    if (all) mde_experiment_all_tasks(x, progress, &o->quiet);
-    if (all || strcmp(command, "fit") == 0) mde_experiment_fit(x, progress, &o->quiet);
-    if (all || strcmp(command, "search") == 0) mde_experiment_search(x, progress, &o->quiet);
-    if (all || strcmp(command, "verify") == 0) mde_experiment_verify(x, progress, &o->quiet);
-    if (all || strcmp(command, "report") == 0) mde_experiment_report(x);
-    if (!mde_context_status(c) && (all || strcmp(command, "report") == 0)) print_result(x, out);
+    if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
+    if (all) run_pending(x, x->count, x->tasks);
+    if (!program_failed(c) && (all || strcmp(command, "fit") == 0)) fit(x);
+    if (!program_failed(c) && (all || strcmp(command, "search") == 0)) search(x);
+    if (!program_failed(c) && (all || strcmp(command, "verify") == 0)) verify(x);
+    if (!program_failed(c) && (all || strcmp(command, "report") == 0)) report(x);
+    if (!program_failed(c) && (all || strcmp(command, "report") == 0)) print_summary(x);
+    experiment_free(x);
 }
+
+static const char *const usage =
+    "mde_lab: from folders of text to the best training mixture\n"
+    "\n"
+    "  mde_lab run OUT [--data DIR] [options]   all steps; a second call goes on where the first was stopped\n"
+    "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make\n"
+    "  mde_lab tasks OUT                        lists the runs of the plan, finished or not\n"
+    "  mde_lab task OUT N [M ...]               trains the runs with these numbers (for job arrays and make -j)\n"
+    "  mde_lab fit OUT                          compares regressions on held-out proxies; tables as CSV and .npy\n"
+    "  mde_lab search OUT                       finds the best mixtures; OUT/mixture.json\n"
+    "  mde_lab verify OUT                       trains the mixtures found\n"
+    "  mde_lab report OUT                       OUT/report.html and OUT/report.json\n"
+    "  mde_lab generate DIR                     writes the made-up text domains, to look at or to train on\n";
 
 int main(int argc, char **argv)
 {
     static const char *const commands[] = { "run",    "plan",   "tasks",  "task",    "fit",
                                             "search", "verify", "report", "generate" };
-    options o;
-    mde_context_desc desc;
+    program p;
+    lab_settings s;
     mde_context *c;
-    mde_status status;
     size_t i, known = sizeof commands / sizeof *commands;
-    memset(&o, 0, sizeof o);
-    memset(&desc, 0, sizeof desc);
-    for (i = 1; i < (size_t)argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
+    const program_option options[] = {
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "Options of run and plan (defaults depend on the preset)" },
+        { "--data", PROGRAM_FILE, "DIR", &s.data, 0, 0,
+          "each folder or file in it is a domain; default: text that the program makes up" },
+        { "--preset", PROGRAM_FILE, "NAME", &s.preset, 0, 0,
+          "quick (a minute or two), small (about a quarter of an hour), study (hours)" },
+        { "--proxies", PROGRAM_INT, "N", &s.proxies, 1, 0,
+          "runs at random mixtures, at least 6; quick 24, small 32, study 64" },
+        { "--tokens", PROGRAM_INT64, "N", &s.tokens, 1, 0, "training tokens of each run; 60000, 400000, 4000000" },
+        { "--layers", PROGRAM_INT, "N", &s.layers, 1, 0, "of the model; 2, 3, 4" },
+        { "--width", PROGRAM_INT, "N", &s.width, 1, 0, "48, 64, 128" },
+        { "--heads", PROGRAM_INT, "N", &s.heads, 1, 0, "3, 4, 4" },
+        { "--context", PROGRAM_INT, "N", &s.context, 1, 0, "tokens the model sees at once; 64, 128, 128" },
+        { "--batch", PROGRAM_INT, "N", &s.batch, 1, 0, "windows of that length a step; 8, 8, 16" },
+        { "--lr", PROGRAM_POSITIVE, "X", &s.learning_rate, 0, 1e6, "peak learning rate; 0.006, 0.004, 0.003" },
+        { "--vocab", PROGRAM_INT, "N", &s.vocabulary, 1, 0, "byte-pair encoding with so many tokens; default: bytes" },
+        { "--validation-tokens", PROGRAM_INT64, "N", &s.validation_tokens, 1, 0,
+          "of each domain, at most; 3000, 12000, 65536" },
+        { "--questions", PROGRAM_INT, "N", &s.questions, 1, 0, "of the end task; 100, 300, 1000" },
+        { "--max-bytes", PROGRAM_INT64, "N", &s.max_bytes, 1, 0, "of each domain, at most; 1, 3, 8 million" },
+        { "--task-domains", PROGRAM_FILE, "A,B", &s.task_domains, 0, 0,
+          "domains that the end task is made from; default: all" },
+        { "--objective", PROGRAM_FILE, "NAME", &s.objective, 0, 0,
+          "whose mixture goes to mixture.json: average, task or both; default: average" }
+    };
+    memset(&s, 0, sizeof s);
+    program_start(&p, "mde_lab", usage, options, (int)(sizeof options / sizeof *options));
+    p.max_arguments = argc;
+    p.when_stopped = "stopped; the same command goes on from here";
+    if (!program_parse(&p, argc, argv)) return p.code;
+    for (i = 0; p.count > 0 && i < known; i++) {
+        if (strcmp(p.arguments[0], commands[i]) == 0) break;
     }
-    if (!parse_options(argc, argv, &o)) return 2;
-    for (i = 0; o.positional_count > 0 && i < known; i++) {
-        if (strcmp(o.positional[0], commands[i]) == 0) break;
+    if (p.count < 2 || i == known) {
+        program_misused(&p, "", "expected a command and a folder, as in `mde_lab run OUT`");
+    } else if (p.count > 2 && strcmp(p.arguments[0], "task") != 0) {
+        program_misused(&p, p.arguments[2], " is one argument too many");
     }
-    if (o.positional_count < 2 || i == known) {
-        fprintf(stderr, "mde_lab: expected a command and a folder, as in `mde_lab run OUT`; see mde_lab --help\n");
-        return 2;
-    }
-    if (o.positional_count > 2 && strcmp(o.positional[0], "task") != 0) {
-        fprintf(stderr, "mde_lab: \"%s\" is one argument too many; see mde_lab --help\n", o.positional[2]);
-        return 2;
-    }
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    desc.threads = o.threads;
-    c = mde_context_create(&desc);
-    if (strcmp(o.positional[0], "generate") == 0) generate(c, o.positional[1]);
-    else run_command(c, o.positional[0], &o);
-    status = mde_context_status(c);
-    if (status == MDE_STOPPED) fprintf(stderr, "\nmde_lab: stopped; the same command goes on from here\n");
-    else if (status) fprintf(stderr, "mde_lab: %s\n", mde_error(c));
-    mde_context_free(c);
-    return status ? 1 : 0;
+    if (p.code) return p.code;
+    s.seed = p.seed;
+    c = program_context(&p);
+    if (strcmp(p.arguments[0], "generate") == 0) generate(c, p.arguments[1], NULL);
+    else run_command(c, &p, &s);
+    return program_end(&p, c);
 }

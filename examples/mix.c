@@ -2,39 +2,40 @@
    elsewhere: logprobs/<validation>/<expert>.npy holds the natural logarithm of the probability that an expert gave to
    each token. mix_optimize.c does the same with tables of finished runs, bounds, prices and a report.
      cc -O2 examples/mix.c -o mix -lm && ./mix out/demo/logprobs                                                  */
-#include <stdio.h>
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h") /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
 
 int main(int argc, char **argv)
 {
-    mde_context *c = mde_context_create(NULL);
+    program p;
+    mde_context *c;
     mde_experts *experts;
     mde_optimum best;
     mde_bootstrap interval;
     int i;
-    if (argc != 2 || argv[1][0] == '-') {
-        fprintf(argc == 2 ? stdout : stderr, "usage: mix LOGPROBS\n");
-        return argc == 2 ? 0 : 2;
+    program_start(&p, "mix", "mix: the best mixture from log-probabilities\n\n  mix LOGPROBS\n", NULL, 0);
+    p.max_arguments = 1;
+    if (!program_parse(&p, argc, argv)) return p.code;
+    if (p.count == 0) {
+        program_misused(&p, "", "expected a folder of log-probabilities");
+        return p.code;
     }
-    experts = mde_experts_open(c, argv[1], 0);
+    c = program_context(&p);
+    experts = mde_experts_open(c, p.arguments[0], 0);
     mde_mixture_minimize(experts, NULL, &best);
-    mde_mixture_bootstrap(experts, NULL, &interval);
-    if (mde_context_status(c)) {
-        fprintf(stderr, "mix: %s\n", mde_error(c));
-        mde_context_free(c);
-        return 1;
+    if (mde_mixture_bootstrap(experts, NULL, &interval) == MDE_OK) {
+        printf("%.4f nats a token, at most %.1e above the minimum; 90 %% interval %.4f to %.4f\n\n", best.loss,
+               best.gap, interval.loss[0], interval.loss[1]);
+        for (i = 0; i < best.count; i++) {
+            printf("%6.3f  (%.3f to %.3f)  %s\n", best.weights[i], interval.lower[i], interval.upper[i],
+                   mde_experts_name(experts, i));
+        }
     }
-    printf("%.4f nats a token, at most %.1e above the minimum; 90 %% interval %.4f to %.4f\n\n", best.loss, best.gap,
-           interval.loss[0], interval.loss[1]);
-    for (i = 0; i < best.count; i++) {
-        printf("%6.3f  (%.3f to %.3f)  %s\n", best.weights[i], interval.lower[i], interval.upper[i],
-               mde_experts_name(experts, i));
-    }
-    mde_context_free(c);
-    return 0;
+    return program_end(&p, c);
 }

@@ -13,6 +13,7 @@
 #include "mdemix.h"
 #endif
 #include "program.h"
+#include "mix_trust.h"
 #include "mix_report.h"
 
 /* ---- Names and columns ---- */
@@ -627,7 +628,7 @@ static void score_metric(mde_context *c, int n, int m, int j, const double *pred
     out->coverage = count > 0 ? (double)covered / count : (double)NAN;
     out->low = out->high = (double)NAN;
     if (count >= 3 && out->spearman == out->spearman) {
-        mde_spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
+        spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
     }
 }
 
@@ -685,11 +686,11 @@ static void judge_objective(optimization *o)
     o->objective_spearman = o->objective_low = o->objective_high = (double)NAN;
     if (count >= 3) {
         o->objective_spearman = mde_spearman(count, predicted, truth);
-        mde_spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, &o->objective_low,
+        spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, &o->objective_low,
                               &o->objective_high);
     }
     mde_release(c, predicted);
-    o->regret = mde_evaluation_regret(e, o->runs->losses, o->objective, &o->regret_of_chance);
+    o->regret = picking_regret(e, o->runs->losses, o->objective, &o->regret_of_chance);
     o->spread = mde_evaluation_spread(e, o->runs->losses, o->objective);
     if (count == 0) mde_fail(c, MDE_BAD_FILE, "%s: no run has all losses of the objective", o->settings.losses);
 }
@@ -720,11 +721,11 @@ static void fit(optimization *o)
     o->held_out = score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
     o->noise = program_doubles(c, o->m, 1);
     if (!o->noise) return;
-    o->repeats = mde_repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
+    o->repeats = repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
     judge_objective(o);
     chosen = mde_evaluation_choice(o->evaluation);
     if (program_failed(c)) return;
-    o->points = mde_learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
+    o->points = learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
 }
 
 static void search(optimization *o)

@@ -49,7 +49,7 @@ typedef struct optimization {
     double best_tried;                  /* minimum of the objective over the runs */
     int best_run;
     int points;
-    mde_curve_point curve[MDE_CURVE_POINTS];
+    curve_point curve[CURVE_POINTS];
     mde_choice best, unbounded;
     double *predicted, *predicted_sd;   /* [m] at the best mixture */
     double *next;                       /* [suggest, k] */
@@ -76,13 +76,7 @@ static int held_by_bound(const optimization *o, int i)
 /* Objective of a run's losses or predictions [m]. A loss that is missing makes it NaN, unless it does not count. */
 static double objective_of(const optimization *o, const double *losses)
 {
-    double sum = 0, total = 0;
-    int j;
-    for (j = 0; j < o->m; j++) {
-        if (o->objective[j] > 0) sum += o->objective[j] * losses[j];
-        total += o->objective[j];
-    }
-    return sum / total;
+    return weighted(o->m, o->objective, losses);
 }
 
 static double resolved_caution(const optimization *o)
@@ -458,7 +452,7 @@ static void page_scatter(mde_text *t, const optimization *o)
 
 static void page_curve(mde_text *t, const optimization *o)
 {
-    double x[MDE_CURVE_POINTS], y[MDE_CURVE_POINTS], doublings, factor;
+    double x[CURVE_POINTS], y[CURVE_POINTS], doublings, factor;
     mde_series series;
     mde_plot plot;
     int i;

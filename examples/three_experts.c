@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
 #include "../mdemix.h"

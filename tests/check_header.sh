@@ -182,6 +182,21 @@ const char *other(mde_context *c)
 END
 try two_copies_live_in_one_program "$CC" -I. "$work/one.c" "$work/private.c" -o "$work/copies" -lm
 
+# What all programs with options have in common.
+cat > "$work/common" <<'END'
+program=$1
+name=$2
+"$program" --help > help 2> complaint || exit 1
+[ ! -s complaint ] || exit 2
+for option in --seed --threads --quiet --version --help; do grep -q -e "^  $option" help || exit 3; done
+"$program" -h | cmp - help || exit 4
+"$program" --version | grep -qE "^$name [0-9]+\.[0-9]+\.[0-9]+$" || exit 5
+for wrong in --frobnicate --frobnicate=3 --seed=-1 --threads=x --threads --quiet=1 -x; do
+    "$program" $wrong > output 2> complaint
+    [ $? -eq 2 ] && [ ! -s output ] && [ "$(wc -l < complaint)" -eq 1 ] && grep -q "^$name: " complaint || exit 6
+done
+END
+
 for file in examples/*.c; do
     [ -f "$file" ] || continue
     example=$(basename "$file" .c)
@@ -197,6 +212,8 @@ for file in examples/*.c; do
     esac
     if [ -n "$command" ]; then
         try "example_${example}_builds_with_the_command_at_its_top" sh -c "$command"
+        grep -q '^#include "program.h"' "$file" && try "example_${example}_has_help_version_and_exit_codes" \
+            sh -c "cd '$work/$example' && sh ../common ./program $example"
     else
         echo "no command 'cc ... -lm' in the first comment" > "$work/log"
         verdict "example_${example}_builds_with_the_command_at_its_top" "$work/log"

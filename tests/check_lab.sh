@@ -51,6 +51,15 @@ check a_killed_run_was_not_finished test ! -e "$work/cut/mixture.json"
 check a_killed_run_goes_on "$lab" run "$work/cut" $small --threads 1
 check a_killed_run_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/cut/mixture.json"
 
+# Stopped by control-C: the exit code of an interrupted program.
+"$lab" run "$work/stop" $small --tokens 400000 --threads 1 >/dev/null 2>&1 &
+pid=$!
+sleep 2
+kill -INT $pid 2>/dev/null
+wait $pid
+code=$?
+if [ $code -eq 130 ]; then ok control_c_stops_with_code_130; else bad control_c_stops_with_code_130 "code $code"; fi
+
 # Steps one at a time, tasks in another order.
 check plan "$lab" plan "$work/steps" $small
 tasks=$("$lab" tasks "$work/steps" | awk '{print $1}' | sort -rn | tr '\n' ' ')
@@ -90,6 +99,26 @@ wrong another_plan_in_the_folder "tokens" - "$lab" run "$work/one" $small --toke
 wrong fit_before_the_runs "not finished" - "$lab" fit "$work/early"
 wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
+# What is there already stays as it is.
+echo mine >"$work/mine"
+wrong out_is_a_file "is a file" - "$lab" run "$work/mine"
+check a_file_in_the_way_is_left_alone grep -qx mine "$work/mine"
+wrong out_of_a_plan_is_a_file "is a file" - "$lab" plan "$work/mine" --layers 1
+check a_file_in_the_way_of_a_plan_is_left_alone grep -qx mine "$work/mine"
+mkdir -p "$work/own/data" "$work/hollow"
+echo "my text" >"$work/own/data/poems.txt"
+echo "my code" >"$work/own/data/code.txt"
+wrong a_data_folder_of_ones_own "holds poems.txt" "$work/own" "$lab" run "$work/own"
+check ones_own_data_stay sh -c "grep -qx 'my text' '$work/own/data/poems.txt' && grep -qx 'my code' '$work/own/data/code.txt' &&
+    [ \$(ls '$work/own/data' | wc -l) -eq 2 ]"
+rm "$work/own/data/poems.txt"
+wrong a_plan_that_fails_on_ones_own_text "code" "$work/own" "$lab" plan "$work/own"
+check what_a_failed_plan_made_is_gone_and_no_more sh -c "grep -qx 'my code' '$work/own/data/code.txt' &&
+    [ \$(ls '$work/own/data' | wc -l) -eq 1 ]"
+wrong a_plan_that_fails_in_an_empty_folder "width 7" "$work/hollow" "$lab" plan "$work/hollow" --width 7 --heads 2
+check an_empty_folder_stays_and_stays_empty sh -c "[ -d '$work/hollow' ] && [ -z \"\$(ls '$work/hollow')\" ]"
+wrong a_plan_that_fails_leaves_no_folder "width 7" "$work/new" "$lab" plan "$work/new" --width 7 --heads 2
+check no_folder_is_left test ! -e "$work/new"
 wrong no_command "expected a command" - "$lab"
 
 echo "$passed passed, $failed failed"

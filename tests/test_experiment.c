@@ -1,13 +1,14 @@
-/* The experiment as a library: questions, tasks, tables, and what becomes of broken files. */
-#define MDEMIX_IMPLEMENTATION
-#include "../mdemix.h"
+/* The experiment of mde_lab: questions, tasks, tables, and what becomes of broken files. */
+#define main mde_lab_main
+#include "../examples/mde_lab.c"
+#undef main
 #include "test.h"
 
 static char folder[512];
 
-static mde_experiment_desc tiny_settings(const char *data)
+static lab_settings tiny_settings(const char *data)
 {
-    mde_experiment_desc desc;
+    lab_settings desc;
     memset(&desc, 0, sizeof desc);
     desc.data = data;
     desc.layers = 1;
@@ -41,23 +42,23 @@ static void a_question_holds_held_out_text_and_three_other_continuations(void)
 {
     mde_context *c = mde_context_create(NULL);
     char out[600], data[600];
-    mde_experiment_desc desc;
-    mde_experiment *x;
+    lab_settings desc;
+    experiment *x;
     int q, a, b;
     snprintf(out, sizeof out, "%s/questions", folder);
     snprintf(data, sizeof data, "%s/data", folder);
     desc = tiny_settings(data);
-    CHECK(mde_experiment_plan(c, out, &desc) == MDE_OK);
-    x = mde_experiment_open(c, out);
+    CHECK(experiment_plan(c, out, &desc) == MDE_OK);
+    x = experiment_open(c, out);
     CHECK(x != NULL);
     for (q = 0; x && q < desc.questions; q++) {
-        const uint16_t *question = x->questions + (int64_t)q * MDE__CHOICES * 2 * x->choice;
+        const uint16_t *question = x->questions + (int64_t)q * CHOICES * 2 * x->choice;
         size_t count, at, bytes = (size_t)x->choice * sizeof *question;
         const uint16_t *test = mde_corpus_tokens(x->corpus, MDE_TEST, q % 2, &count);
         int found = 0;
         for (at = 0; at + 2 * (size_t)x->choice <= count; at++) found |= memcmp(test + at, question, 2 * bytes) == 0;
         CHECK(found);
-        for (a = 1; a < MDE__CHOICES; a++) {
+        for (a = 1; a < CHOICES; a++) {
             const uint16_t *other = question + a * 2 * x->choice;
             CHECK(memcmp(other, question, bytes) == 0);
             found = 0;
@@ -78,27 +79,27 @@ static void a_broken_run_file_is_run_again_and_gives_the_same_bytes(void)
 {
     mde_context *c = mde_context_create(NULL);
     char out[600], data[600], path[800];
-    mde_experiment_desc desc;
-    mde_experiment *x;
+    lab_settings desc;
+    experiment *x;
     unsigned char *before, *after;
     size_t size, size_after;
     snprintf(out, sizeof out, "%s/broken", folder);
     snprintf(data, sizeof data, "%s/data", folder);
     desc = tiny_settings(data);
-    mde_experiment_plan(c, out, &desc);
-    x = mde_experiment_open(c, out);
-    CHECK(mde_experiment_task(x, 0, NULL, NULL) == MDE_OK);
-    CHECK(mde_experiment_task_done(x, 0));
-    CHECK(!mde_experiment_task_done(x, 1));
-    snprintf(path, sizeof path, "%s/runs/%s.safetensors", out, mde_experiment_task_name(x, 0));
+    experiment_plan(c, out, &desc);
+    x = experiment_open(c, out);
+    CHECK(run_numbered_task(x, 0) == MDE_OK);
+    CHECK(task_is_done(x, &x->tasks[0]));
+    CHECK(!task_is_done(x, &x->tasks[1]));
+    snprintf(path, sizeof path, "%s/runs/%s.safetensors", out, x->tasks[0].name);
     before = mde_file_read(c, path, 1 << 24, &size);
     CHECK(mde_file_write(c, path, before, size / 2) == MDE_OK);
-    CHECK(!mde_experiment_task_done(x, 0));
+    CHECK(!task_is_done(x, &x->tasks[0]));
     CHECK(mde_context_status(c) == MDE_OK);
-    CHECK(mde_experiment_task(x, 0, NULL, NULL) == MDE_OK);
+    CHECK(run_numbered_task(x, 0) == MDE_OK);
     after = mde_file_read(c, path, 1 << 24, &size_after);
     CHECK(after && before && size == size_after && memcmp(before, after, size) == 0);
-    CHECK(mde_experiment_fit(x, NULL, NULL) == MDE_BAD_ARGUMENT);
+    CHECK(fit(x) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "not finished");
     mde_context_free(c);
 }
@@ -114,23 +115,24 @@ static void the_experts_of_a_table_have_the_losses_of_their_runs(void)
 {
     mde_context *c = mde_context_create(NULL);
     char out[600], data[600];
-    mde_experiment_desc desc;
-    mde_experiment *x;
-    mde__tables t;
+    lab_settings desc;
+    experiment *x;
+    tables t;
     int i, j;
     snprintf(out, sizeof out, "%s/tables", folder);
     snprintf(data, sizeof data, "%s/data", folder);
     desc = tiny_settings(data);
-    mde_experiment_plan(c, out, &desc);
-    x = mde_experiment_open(c, out);
-    CHECK(mde_experiment_all_tasks(x, NULL, NULL) == MDE_OK);
-    CHECK(mde__load_tables(x, &t) == MDE_OK);
+    experiment_plan(c, out, &desc);
+    x = experiment_open(c, out);
+    CHECK(run_pending(x, x->count, x->tasks) == MDE_OK);
+    CHECK(load_tables(x, &t) == MDE_OK);
     /* At a vertex of the simplex the mixture is the expert itself (float32 log-probabilities and losses). */
     for (i = 0; i < x->domains; i++) {
         for (j = 0; j < t.v; j++) CLOSE(t.features[i * t.v + j], t.losses[i * t.v + j], 2e-6);
     }
-    mde__tables_free(x, &t);
-    CHECK(mde_experiment_fit(x, stop_at_once, NULL) == MDE_STOPPED);
+    tables_free(x, &t);
+    x->progress = stop_at_once;
+    CHECK(fit(x) == MDE_STOPPED);
     mde_context_free(c);
 }
 
@@ -138,18 +140,18 @@ static void changed_data_are_noticed(void)
 {
     mde_context *c = mde_context_create(NULL);
     char out[600], data[600], path[700];
-    mde_experiment_desc desc;
+    lab_settings desc;
     mde_text *t;
     snprintf(out, sizeof out, "%s/changed", folder);
     snprintf(data, sizeof data, "%s/data2", folder);
     write_data(c, data);
     desc = tiny_settings(data);
-    CHECK(mde_experiment_plan(c, out, &desc) == MDE_OK);
+    CHECK(experiment_plan(c, out, &desc) == MDE_OK);
     t = mde_text_create(c);
     while (t->length < 30000) mde_text_add(t, "something else altogether\n");
     snprintf(path, sizeof path, "%s/first.txt", data);
     mde_text_write(t, path);
-    CHECK(mde_experiment_open(c, out) == NULL);
+    CHECK(experiment_open(c, out) == NULL);
     CHECK_TEXT(mde_error(c), "data_hash");
     mde_context_free(c);
 }

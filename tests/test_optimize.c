@@ -346,7 +346,7 @@ static void progress_can_stop_an_evaluation_and_another_one_works_after_it(void)
     double w[N * K], y[N * M];
     mde_context *c = mde_context_create(NULL);
     mde_surrogate_desc desc = model_of(MDE_RIDGE, 0);
-    mde_curve_point points[MDE_CURVE_POINTS];
+    curve_point points[CURVE_POINTS];
     mde_evaluate_desc how;
     mde_evaluation *e;
     counter n;
@@ -369,7 +369,7 @@ static void progress_can_stop_an_evaluation_and_another_one_works_after_it(void)
     }
     n.calls = 0;
     n.stop_at = 2;
-    CHECK(mde_learning_curve(c, N, K, M, w, y, &desc, &how, 2, points) == 0);
+    CHECK(learning_curve(c, N, K, M, w, y, &desc, &how, 2, points) == 0);
     CHECK(mde_context_status(c) == MDE_STOPPED);
     mde_clear_error(c);
     n.calls = n.stop_at = 0;
@@ -404,7 +404,7 @@ static void a_constant_loss_and_missing_losses_do_not_count(void)
     }
     if (e) {
         CHECK(e->candidate[0].error > 0 && e->candidate[0].error < 1 && e->candidate[0].spearman > 0.5);
-        regret = mde_evaluation_regret(e, y, NULL, NULL);
+        regret = picking_regret(e, y, NULL, NULL);
         CHECK(regret >= 0 && regret < 1);
     }
     mde_evaluation_free(alone);
@@ -422,7 +422,7 @@ static void evaluation_refuses_nonsense_by_name(void)
     double w[6 * 2], y[6];
     mde_context *c = mde_context_create(NULL);
     mde_surrogate_desc desc = model_of(MDE_RIDGE, 0);
-    mde_curve_point points[MDE_CURVE_POINTS];
+    curve_point points[CURVE_POINTS];
     mde_evaluate_desc how;
     int i;
     memset(&how, 0, sizeof how);
@@ -447,13 +447,13 @@ static void evaluation_refuses_nonsense_by_name(void)
     CHECK(mde_evaluate(c, 6, 2, 1, w, y, &desc, NULL) == NULL);
     CHECK_TEXT(mde_error(c), "same weights");
     mde_clear_error(c);
-    CHECK(mde_learning_curve(c, 6, 2, 1, w, y, &desc, NULL, -1, points) == 0);
+    CHECK(learning_curve(c, 6, 2, 1, w, y, &desc, NULL, -1, points) == 0);
     CHECK_TEXT(mde_error(c), "-1 repeats");
     mde_clear_error(c);
-    CHECK(mde_learning_curve(c, 0, 2, 1, w, y, &desc, NULL, 1, points) == 0);
+    CHECK(learning_curve(c, 0, 2, 1, w, y, &desc, NULL, 1, points) == 0);
     CHECK_TEXT(mde_error(c), "0 runs");
     mde_clear_error(c);
-    CHECK(mde_learning_curve(c, 6, 2, 1, w, y, &desc, NULL, 1, points) == 0);   /* too few for any point: no error */
+    CHECK(learning_curve(c, 6, 2, 1, w, y, &desc, NULL, 1, points) == 0);   /* too few for any point: no error */
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -462,7 +462,7 @@ static void evaluation_refuses_nonsense_by_name(void)
 typedef struct outcome {
     double predicted[20], candidate_error, spread, regret, next[2 * 3];
     mde_choice choice;
-    mde_curve_point curve[MDE_CURVE_POINTS];
+    curve_point curve[CURVE_POINTS];
 } outcome;
 
 static mde_status whole_choice(mde_context *c, mde_model model, int n, outcome *o)
@@ -486,7 +486,7 @@ static mde_status whole_choice(mde_context *c, mde_model model, int n, outcome *
         memcpy(o->predicted, e->predicted, (size_t)n * sizeof(double));
         o->candidate_error = e->candidate[e->chosen].error;
         o->spread = e->spread;
-        o->regret = mde_evaluation_regret(e, y, NULL, NULL);
+        o->regret = picking_regret(e, y, NULL, NULL);
     }
     s = mde_evaluation_fit(e, w, y);
     choose.caution = 1;
@@ -497,7 +497,7 @@ static mde_status whole_choice(mde_context *c, mde_model model, int n, outcome *
     suggest.best = 2.3;
     suggest.centre = o->choice.weights;
     if (s) mde_suggest_runs(c, s, n, 3, w, &suggest, 2, o->next);
-    mde_learning_curve(c, n, 3, 1, w, y, &desc, NULL, 2, o->curve);
+    learning_curve(c, n, 3, 1, w, y, &desc, NULL, 2, o->curve);
     mde_surrogate_free(s);
     mde_evaluation_free(e);
     return mde_context_status(c);
@@ -539,13 +539,13 @@ static void noise_between_repeated_runs_is_their_pooled_sd(void)
     /* three runs of one mixture, two of another, one alone, and a pair with one loss missing */
     double w[] = { 0.5, 0.5, 0.25, 0.75, 0.5, 0.5, 1, 0, 0.5, 0.5, 0.25, 0.75, 0.125, 0.875, 0.125, 0.875 };
     double y[] = { 1, 5, 2, 5, 2, 5, 7, 7, 4.5, 5, 4, 5, 3, 9, (double)NAN, 5 }, sd[M];
-    CHECK(mde_repeat_noise(8, K, M, w, y, sd) == 4);
+    CHECK(repeat_noise(8, K, M, w, y, sd) == 4);
     /* 1, 2, 4.5 around 2.5: 2.25 + 0.25 + 4; 2, 4 around 3: 1 + 1; 3 alone: nothing. 3 degrees of freedom */
     CLOSE(sd[0], sqrt((2.25 + 0.25 + 4 + 1 + 1) / 3), 1e-15);
     /* 5, 5, 5; 5, 5; 9, 5 around 7: 4 + 4. 4 degrees of freedom */
     CLOSE(sd[1], sqrt(8.0 / 4), 1e-15);
-    CHECK(mde_repeat_noise(2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
-    CHECK(mde_repeat_noise(0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    CHECK(repeat_noise(2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
+    CHECK(repeat_noise(0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
 }
 
 static void noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number(void)
@@ -558,7 +558,7 @@ static void noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number(void
         for (j = 0; j < M; j++) y[i * M + j] = i >= MOST / 2 ? 1.0 + j : 0;
         if (i >= MOST / 2) memcpy(w + i * K, w + (i - MOST / 2) * K, K * sizeof(double));
     }
-    CHECK(mde_repeat_noise(MOST, K, M, w, y, sd) == MOST / 2);
+    CHECK(repeat_noise(MOST, K, M, w, y, sd) == MOST / 2);
     for (j = 0; j < M; j++) CLOSE(sd[j], (1.0 + j) / sqrt(2.0), 1e-12);
 }
 
@@ -574,20 +574,20 @@ static void intervals_of_a_rank_correlation_cover_the_true_one(void)
             a[i] = mde_random_normal(&random);
             b[i] = 0.7 * a[i] + sqrt(1 - 0.49) * mde_random_normal(&random);
         }
-        CHECK(mde_spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, &low, &high) == MDE_OK);
+        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, &low, &high) == MDE_OK);
         CHECK(low < high && low >= -1 && high <= 1);
         covered += low <= truth && truth <= high;
     }
     /* sd of the share covered: sqrt(0.9 0.1 / 200) = 2.1 %; percentile intervals of 60 pairs hold a little less */
     CHECK(covered >= 0.83 * SETS && covered <= 0.96 * SETS);
-    CHECK(mde_spearman_interval(c, N, a, a, 0.9, 50, 1, &low, &high) == MDE_OK && low == 1 && high == 1);
-    CHECK(mde_spearman_interval(c, 2, a, b, 0.9, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, &low, &high) == MDE_OK && low == 1 && high == 1);
+    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "2 pairs");
     mde_clear_error(c);
-    CHECK(mde_spearman_interval(c, N, a, b, 1.5, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
     for (i = 0; i < N; i++) a[i] = 1;
-    CHECK(mde_spearman_interval(c, N, a, b, 0.9, 50, 1, &low, &high) == MDE_OK && low != low && high != high);
+    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, &low, &high) == MDE_OK && low != low && high != high);
     mde_context_free(c);
 }
 
@@ -620,13 +620,13 @@ static void regret_is_that_of_picking_the_best_of_each_tenth(void)
                 regret += (mean_of(M, weigh, y + pick * M) - mean_of(M, weigh, y + best * M)) / tenths;
                 blind += (mean / count - mean_of(M, weigh, y + best * M)) / tenths;
             }
-            CLOSE(mde_evaluation_regret(e, y, weigh, &of_chance), regret, 1e-12);
+            CLOSE(picking_regret(e, y, weigh, &of_chance), regret, 1e-12);
             CLOSE(of_chance, blind, 1e-12);
             mde_evaluation_free(e);
             mde_context_free(c);
         }
     }
-    CHECK(isnan(mde_evaluation_regret(NULL, y, NULL, NULL)));
+    CHECK(isnan(picking_regret(NULL, y, NULL, NULL)));
 }
 
 static void a_learning_curve_falls_where_more_runs_help(void)
@@ -635,7 +635,7 @@ static void a_learning_curve_falls_where_more_runs_help(void)
     static double w[N * K], y[N * M];
     mde_context *c = mde_context_create(NULL);
     mde_surrogate_desc desc = model_of(MDE_RIDGE, MDE_FEATURE_LOG);
-    mde_curve_point points[MDE_CURVE_POINTS], again[MDE_CURVE_POINTS];
+    curve_point points[CURVE_POINTS], again[CURVE_POINTS];
     double floor_error = 0;
     int i, count;
     memset(points, 0, sizeof points);                               /* with what is between their members */
@@ -655,8 +655,8 @@ static void a_learning_curve_falls_where_more_runs_help(void)
             floor_error += 0.05 * 0.05 / (squares[i] / N - sum[i] / N * (sum[i] / N)) / M;
         }
     }
-    count = mde_learning_curve(c, N, K, M, w, y, &desc, NULL, 20, points);
-    CHECK(count == MDE_CURVE_POINTS);
+    count = learning_curve(c, N, K, M, w, y, &desc, NULL, 20, points);
+    CHECK(count == CURVE_POINTS);
     CHECK(points[0].runs == 20 && points[1].runs == 40 && points[2].runs == 80 && points[3].runs == 120);
     for (i = 1; i < count; i++) {
         CHECK(points[i].error < points[i - 1].error && points[i].error_sd > 0);
@@ -664,15 +664,15 @@ static void a_learning_curve_falls_where_more_runs_help(void)
     }
     /* the squares of the noise of 320 losses have a mean with the sd sqrt(2 / 320) = 8 % */
     CHECK(fabs(points[3].error / (floor_error * (1 + 5.0 / 120)) - 1) < 0.25);
-    CHECK(mde_learning_curve(c, N, K, M, w, y, &desc, NULL, 20, again) == count);
+    CHECK(learning_curve(c, N, K, M, w, y, &desc, NULL, 20, again) == count);
     CHECK(memcmp(points, again, sizeof points) == 0);
     /* few runs: fewer points, but of the same kind */
-    CHECK(mde_learning_curve(c, 24, K, M, w, y, &desc, NULL, 1, points) == 2);
+    CHECK(learning_curve(c, 24, K, M, w, y, &desc, NULL, 1, points) == 2);
     CHECK(points[0].runs == 12 && points[1].runs == 18 && isnan(points[0].error_sd));
     /* losses that are mostly missing leave points out, and are no error */
     for (i = 0; i < N; i++) if (i % 12) y[i * M + 1] = (double)NAN;
-    count = mde_learning_curve(c, N, K, M, w, y, &desc, NULL, 5, points);
-    CHECK(mde_context_status(c) == MDE_OK && count >= 1 && count < MDE_CURVE_POINTS);
+    count = learning_curve(c, N, K, M, w, y, &desc, NULL, 5, points);
+    CHECK(mde_context_status(c) == MDE_OK && count >= 1 && count < CURVE_POINTS);
     CHECK(points[count - 1].runs == 120 && points[count - 1].error > 0);
     mde_context_free(c);
 }
