@@ -33,23 +33,27 @@ static const char *const usage =
     "\n"
     "  dagan_lab train      trains generator and critic on the source classes; goes on where it was stopped\n"
     "  dagan_lab sample     OUT/samples.png and OUT/interpolation.png: target classes, real and made\n"
+    "  dagan_lab make       OUT/made: images of the target classes as files, class by class, real and made\n"
     "  dagan_lab classify   classifiers on few real samples of the target classes, with and without made ones\n"
     "  dagan_lab match      Matching Networks and nearest neighbours, with and without; quality of the made images\n"
     "  dagan_lab transfer   classify, on the classes of another set\n"
     "  dagan_lab report     OUT/report.html and OUT/report.json from what there is\n"
-    "  dagan_lab run        all of these in turn\n";
+    "  dagan_lab run        all of these in turn but make; what a set has too little for is left out, and said\n";
 
 /* ---- Settings ---- */
 
-#define MOST_RUNS 20
+#define MAX_RUNS 20
 #define TEST_SAMPLES 5          /* of each target class at least, never trained on */
-#define MOST_TEST_SAMPLES 50
+#define MAX_TEST_SAMPLES 50
+#define MAX_CLASSES 256         /* of a study: that of classifiers, of nearest neighbours */
+#define MAX_NEIGHBOURS 20       /* images a class that nearest neighbours are looked for among */
+#define MIN_CLASSES 10          /* of a set: six to train on, two to choose on, two to test on */
 
 typedef struct settings {
-    const char *data, *labels, *target, *target_labels, *out, *preset_name;
-    int size, invert, runs, critic_steps;
+    const char *data, *labels, *target, *target_labels, *split, *range, *out, *preset_name, *format;
+    int size, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count;
     int64_t steps, classifier_steps, episodes;
-    double rate, mismatch, diversity;
+    double rate, mismatch, diversity, low, high;
     program_ints samples, made;
 } settings;
 
@@ -73,12 +77,25 @@ static const sizes presets[] = {
       { 3, { 2, 5, 20 } } }
 };
 
+/* What a checkpoint was trained on; a later step with other target classes would measure classes that it has seen. */
+enum { SEED, DATA, TARGET, SPLIT, FACTS };
+static const char *const fact_names[FACTS] = { "lab.seed", "lab.data", "lab.target", "lab.split" };
+
+/* Steps that a set may have too little for. */
+enum { CLASSIFY, MATCH, TRANSFER, STEPS };
+
 typedef struct lab {
     mde_context *c;
     program p;
     settings s;
     sizes z;
     dagan_images *source, *validation, *target;
+    dagan_images *few[STEPS];                   /* of the target, or another set: classes with images enough */
+    dagan_images *few_source;                   /* those that episodes can be made of */
+    char why[STEPS][300];                       /* a step is left out; "": it is not */
+    int ways[2], way_count, shots[2], shot_count;       /* of the episodes */
+    char facts[FACTS][24];
+    const char *fact_list[2 * FACTS];
     dagan *g;
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
@@ -124,109 +141,309 @@ static void show(const lab *l, mde_text *table)
     mde_text_free(table);
 }
 
+static int minimum(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int maximum_of(const program_ints *list)
+{
+    int i, maximum = 1;
+    for (i = 0; i < list->count; i++) {
+        if (list->values[i] > maximum) maximum = list->values[i];
+    }
+    return maximum;
+}
+
+static int minimum_of(const program_ints *list)
+{
+    int i, smallest = list->values[0];
+    for (i = 1; i < list->count; i++) smallest = minimum(smallest, list->values[i]);
+    return smallest;
+}
+
 /* ---- Sets ---- */
 
-static dagan_images *open_set(lab *l, const char *path, const char *labels, int size, uint64_t seed)
+static dagan_images *open_set(lab *l, const char *path, const char *labels, int size, int channels)
 {
     dagan_images_desc d;
+    dagan_images *set;
+    const char *first;
     memset(&d, 0, sizeof d);
     d.path = path;
     d.labels = labels;
     d.size = size;
+    d.channels = channels;
     d.invert = l->s.invert;
-    if (!path) {
-        d.classes = l->z.classes;
-        d.samples = l->z.samples;
-        d.seed = seed;
+    d.transpose = l->s.transpose;
+    d.low = path ? l->s.low : 0;
+    d.high = path ? l->s.high : 0;
+    d.classes = l->s.max_classes ? l->s.max_classes : path ? 0 : l->z.classes;
+    d.samples = l->s.max_samples ? l->s.max_samples : path ? 0 : l->z.samples;
+    d.seed = l->p.seed;
+    set = dagan_images_open(l->c, &d);
+    if (dagan_images_left_out(set, &first) && !l->p.quiet) {
+        fprintf(stderr, "%s: %lld images are left out, of formats that are not read, such as %s\n", path,
+                (long long)dagan_images_left_out(set, NULL), first);
     }
-    return dagan_images_open(l->c, &d);
+    return set;
 }
 
-/* Enough for the test and one to learn from, or as many as --samples asks for. */
-static void check_samples(lab *l, const dagan_images *set, const char *what)
+/* The classes with so many images, at most `limit` of them; NULL without two of them. */
+static dagan_images *with_images(lab *l, const dagan_images *set, int images, int limit)
 {
-    int i, k, most = 1;
-    for (i = 0; i < l->s.samples.count; i++) {
-        if (l->s.samples.values[i] > most) most = l->s.samples.values[i];
+    int k, count = 0, classes = dagan_images_class_count(set);
+    mde_mark mark = mde_arena_mark(l->c);
+    int *list = (int *)mde_scratch(l->c, (size_t)classes, sizeof *list);
+    dagan_images *out = NULL;
+    for (k = 0; list && k < classes && count < limit; k++) {
+        if (dagan_images_sample_count(set, k) >= images) list[count++] = k;
     }
-    for (k = 0; k < dagan_images_class_count(set) && !bad(l); k++) {
-        if (dagan_images_sample_count(set, k) >= TEST_SAMPLES + most) continue;
-        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: %s has %d images; expected %d to learn from and %d for the test", what,
-                 dagan_images_name(set, k), dagan_images_sample_count(set, k), most, TEST_SAMPLES);
+    if (count >= 2) out = dagan_images_pick(set, count, list);
+    mde_arena_rewind(l->c, mark);
+    return out;
+}
+
+/* Source, validation and perhaps target classes by the seed: 75, 10 and 15 %, at least two of the last ones. */
+static void split_by_seed(lab *l, const dagan_images *all)
+{
+    dagan_images *mixed = dagan_images_shuffle(all, l->p.seed);
+    int n = dagan_images_class_count(all), first, second = n;
+    if (n < MIN_CLASSES) {
+        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: has %d class%s; a DAGAN learns from many: expected %d or more",
+                 l->s.data ? l->s.data : "drawn set", n, n == 1 ? "" : "es", MIN_CLASSES);
     }
+    if (!mixed || bad(l)) return;
+    first = (int)((l->s.target ? 0.85 : 0.75) * n + 0.5);
+    if (!l->s.target) second = minimum((int)(0.85 * n + 0.5), n - 2);
+    first = minimum(first, second - 2);
+    l->source = dagan_images_classes(mixed, 0, (double)first / n);
+    l->validation = dagan_images_classes(mixed, (double)first / n, (double)second / n);
+    if (!l->s.target) l->target = dagan_images_classes(mixed, (double)second / n, 1);
+}
+
+/* One part of a split file: names of classes, or of folders of them. taken: by which part, 0: by none. */
+static dagan_images *split_part(lab *l, const dagan_images *all, const mde_json *file, const char *part, int number,
+                                char *taken)
+{
+    const mde_json *name = mde_json_get(file, part);
+    int classes = dagan_images_class_count(all), count = 0, k;
+    int *list = (int *)mde_scratch(l->c, (size_t)classes, sizeof *list);
+    if (!name || name->kind != MDE_JSON_ARRAY) {
+        mde_fail(l->c, MDE_BAD_FILE, "%s: no list \"%s\" of names of classes", l->s.split, part);
+        return NULL;
+    }
+    for (name = name->child; name && list && !bad(l); name = name->next) {
+        size_t length = name->kind == MDE_JSON_STRING ? name->length : 0;
+        int before = count;
+        for (k = 0; k < classes && length; k++) {
+            const char *have = dagan_images_name(all, k);
+            if (strncmp(have, name->string, length) != 0 || (have[length] && have[length] != '/')) continue;
+            if (taken[k]) {
+                mde_fail(l->c, MDE_BAD_FILE, "%s: %s is named twice", l->s.split, have);
+                return NULL;
+            }
+            taken[k] = (char)number;
+            list[count++] = k;
+        }
+        if (count == before) {
+            mde_fail(l->c, MDE_BAD_FILE, "%s: \"%s\" has %s, which is no class of the data and no folder of them",
+                     l->s.split, part, length ? name->string : "something that is no name");
+        }
+    }
+    if (!bad(l) && count < 2) mde_fail(l->c, MDE_BAD_FILE, "%s: \"%s\" has fewer than two classes", l->s.split, part);
+    return bad(l) ? NULL : dagan_images_pick(all, count, list);
+}
+
+/* Parts as a file says: {"source": ["Latin", "Greek"], "validation": ["Futurama"], "target": ["Tifinagh"]} */
+static void split_by_file(lab *l, const dagan_images *all)
+{
+    mde_json *file = mde_json_read(l->c, l->s.split);
+    mde_mark mark = mde_arena_mark(l->c);
+    char *taken = (char *)mde_scratch(l->c, (size_t)dagan_images_class_count(all), 1);
+    if (file && taken) {
+        memset(taken, 0, (size_t)dagan_images_class_count(all));
+        l->source = split_part(l, all, file, "source", 1, taken);
+        if (!bad(l)) l->validation = split_part(l, all, file, "validation", 2, taken);
+        if (!bad(l) && !l->s.target) l->target = split_part(l, all, file, "target", 3, taken);
+    }
+    mde_arena_rewind(l->c, mark);
+    mde_json_free(l->c, file);
+}
+
+static void fact(lab *l, int number, uint64_t value, const char *text)
+{
+    if (text) snprintf(l->facts[number], sizeof l->facts[number], "%s", text);
+    else snprintf(l->facts[number], sizeof l->facts[number], number == SEED ? "%llu" : "%016llx",
+                  (unsigned long long)value);
+    l->fact_list[2 * number] = fact_names[number];
+    l->fact_list[2 * number + 1] = l->facts[number];
 }
 
 /* Source and validation classes from --data, target classes from it or from --target. */
 static void open_sets(lab *l)
 {
-    dagan_images *all = open_set(l, l->s.data, l->s.labels, l->s.size, l->p.seed);
-    dagan_images *mixed = all ? dagan_images_shuffle(all, l->p.seed) : NULL;
-    int height, width, channels;
-    if (!mixed) return;
+    dagan_images *all = open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels), *target = NULL;
+    int height, width, channels, h, w, k;
+    if (!all) return;
     dagan_images_shape(all, &height, &width, &channels);
-    if (dagan_images_class_count(all) < 10) {
-        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: has %d classes; a DAGAN learns from many: expected 10 or more",
-                 l->s.data ? l->s.data : "drawn set", dagan_images_class_count(all));
-        return;
-    }
-    l->source = dagan_images_classes(mixed, 0, l->s.target ? 0.85 : 0.75);
-    l->validation = dagan_images_classes(mixed, l->s.target ? 0.85 : 0.75, l->s.target ? 1 : 0.85);
     if (l->s.target) {
-        l->other = open_set(l, l->s.target, l->s.target_labels, height, 0);
-        l->target = l->other;
+        target = open_set(l, l->s.target, l->s.target_labels, height == width ? height : l->s.size, channels);
+        dagan_images_shape(target, &h, &w, NULL);
+        if (target && (h != height || w != width)) {
+            mde_fail(l->c, MDE_BAD_SHAPE, "%s: images of %d x %d, those of --data are %d x %d; --size makes both "
+                     "square", l->s.target, h, w, height, width);
+        }
+    }
+    if (bad(l)) return;
+    if (l->s.split) split_by_file(l, all);
+    else split_by_seed(l, all);
+    if (bad(l)) return;
+    fact(l, SEED, l->p.seed, NULL);
+    fact(l, DATA, dagan_images_hash(all), NULL);
+    fact(l, TARGET, dagan_images_hash(target), target ? NULL : "of the data");
+    fact(l, SPLIT, dagan_images_hash(l->source), l->s.split ? NULL : "by the seed");
+    if (target) {
+        l->target = l->other = target;
         snprintf(l->other_name, sizeof l->other_name, "%.60s", l->s.target);
-    } else {
-        l->target = dagan_images_classes(mixed, 0.85, 1);
-        if (channels == 1) l->other = dagan_images_draw(l->c, 60, 20, height, l->p.seed + 1000);
+    } else if (channels == 1 && height == width) {
+        l->other = dagan_images_draw(l->c, 60, 20, height, l->p.seed + 1000);
         snprintf(l->other_name, sizeof l->other_name, "drawn characters of another seed");
     }
-    if (l->target) check_samples(l, l->target, "target classes");
-    if (l->validation) check_samples(l, l->validation, "validation classes");
+    for (k = 0; k < dagan_images_class_count(l->source) && dagan_images_sample_count(l->source, k) < 2; k++) {}
+    if (k == dagan_images_class_count(l->source)) {
+        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: no source class has two images, which the training's pairs are of",
+                 l->s.data ? l->s.data : "drawn set");
+    }
+}
+
+/* ---- What can be done ---- */
+
+static const char *const step_names[STEPS] = { "classify", "match", "transfer" };
+
+/* Classes for a step, or why it is left out. */
+static void plan_set(lab *l, int step, const dagan_images *set, int images, int limit, int asked, const char *what)
+{
+    int classes = dagan_images_class_count(set), enough;
+    l->few[step] = with_images(l, set, images, limit);
+    enough = dagan_images_class_count(l->few[step]);
+    if (!enough) {
+        snprintf(l->why[step], sizeof l->why[step],
+                 "it takes two %s classes of %d images or more, and fewer of the %d have so many", what, images,
+                 classes);
+    } else if (enough < classes && asked && !l->p.quiet) {
+        fprintf(stderr, "%s: %d of the %d %s classes, %s\n", step_names[step], enough, classes, what,
+                enough == limit ? "as many as it takes" : "for others have too few images");
+    }
+}
+
+/* Before anything is trained: what each later step needs. */
+static void plan(lab *l, const char *command)
+{
+    int asked[STEPS];
+    int images = TEST_SAMPLES + minimum_of(&l->z.real), k, i, classes, smallest;
+    for (k = 0; k < STEPS; k++) asked[k] = strcmp(command, "run") == 0 || strcmp(command, step_names[k]) == 0;
+    plan_set(l, CLASSIFY, l->target, images, MAX_CLASSES, asked[CLASSIFY], "target");
+    plan_set(l, MATCH, l->target, 2, INT_MAX, asked[MATCH], "target");
+    if (l->other) plan_set(l, TRANSFER, l->other, images, MAX_CLASSES, asked[TRANSFER], "other");
+    else snprintf(l->why[TRANSFER], sizeof l->why[0], "colour or oblong images need --target, another set of them");
+    l->few_source = with_images(l, l->source, 2, INT_MAX);
+    if (!l->few_source && !*l->why[MATCH]) {
+        snprintf(l->why[MATCH], sizeof l->why[MATCH], "it takes two source classes of two images or more");
+    }
+    if (*l->why[MATCH]) return;
+    classes = dagan_images_class_count(l->few[MATCH]);
+    smallest = dagan_images_sample_count(l->few[MATCH], 0);
+    for (k = 1; k < classes; k++) smallest = minimum(smallest, dagan_images_sample_count(l->few[MATCH], k));
+    for (i = 0; i < 2; i++) {
+        static const int ways[2] = { 5, 20 }, shots[2] = { 1, 5 };
+        int way = minimum(ways[i], classes);
+        if (i == 0 || way != l->ways[0]) l->ways[l->way_count++] = way;
+        if (shots[i] < smallest) l->shots[l->shot_count++] = shots[i];
+    }
+    if ((classes < 20 || l->shot_count < 2) && asked[MATCH] && !l->p.quiet) {
+        fprintf(stderr, "match: %d-way%s for %d classes of %d images or more\n", l->ways[l->way_count - 1],
+                l->shot_count < 2 ? ", one shot only," : "", classes, smallest);
+    }
+}
+
+/* What was asked for by itself is an error if it cannot be done. */
+static void insist(lab *l, int step)
+{
+    const dagan_images *set = step == TRANSFER ? l->other : l->target;
+    int k, need = maximum_of(&l->s.samples);
+    if (*l->why[step]) mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: %s", step_names[step], l->why[step]);
+    for (k = 0; step != MATCH && l->s.samples.count && k < dagan_images_class_count(set) && !bad(l); k++) {
+        if (dagan_images_sample_count(set, k) >= TEST_SAMPLES + need) continue;
+        mde_fail(l->c, MDE_BAD_ARGUMENT, "%s: %s has %d images; expected %d to learn from and %d for the test",
+                 step_names[step], dagan_images_name(set, k), dagan_images_sample_count(set, k), need, TEST_SAMPLES);
+    }
+}
+
+/* A file that says why there are no results; 0: there are to be some. */
+static int left_out(lab *l, int step, const char *file)
+{
+    mde_text *t;
+    mde_json_writer w;
+    if (!*l->why[step]) return 0;
+    if (!l->p.quiet) fprintf(stderr, "%s: left out: %s\n", step_names[step], l->why[step]);
+    t = mde_text_create(l->c);
+    w = mde_json_start(t, 1);
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "left_out", l->why[step]);
+    mde_json_close(&w);
+    mde_json_end(&w);
+    write_file(l, t, file);
+    return 1;
 }
 
 /* ---- train ---- */
 
-static void add_curve(mde_text *t, const char *name, int points, const dagan_step *curve, size_t offset)
+static void write_curve(mde_json_writer *w, const char *name, int points, const dagan_step *curve, size_t offset)
 {
     int i;
-    mde_text_format(t, ",\n\"%s\": [", name);
+    mde_json_open(w, name, '[');
     for (i = 0; i < points; i++) {
         double value;
         memcpy(&value, (const char *)&curve[i] + offset, sizeof value);
-        if (i) mde_text_add(t, ", ");
-        mde_text_add_number(t, value, 6);
+        mde_json_write_number(w, NULL, value, 6);
     }
-    mde_text_add(t, "]");
+    mde_json_close(w);
 }
 
 static void write_training(lab *l)
 {
     mde_text *t = mde_text_create(l->c);
+    mde_json_writer w = mde_json_start(t, 1);
     int points, i;
     const int64_t *ends;
     const dagan_step *curve = dagan_curve(l->g, &points, &ends);
-    mde_text_format(t, "{\"preset\": \"%s\", \"steps\": %lld, \"critic_steps\": %d, \"learning_rate\": ", l->z.name,
-                    (long long)l->z.steps, l->z.critic_steps);
-    mde_text_add_number(t, l->z.rate, 6);
-    mde_text_add(t, ", \"mismatch\": ");
-    mde_text_add_number(t, l->z.mismatch, 6);
-    mde_text_format(t, ", \"seed\": \"%llu\",\n\"data\": ", (unsigned long long)l->p.seed);
-    mde_text_add_json(t, l->s.data ? l->s.data : "drawn characters");
-    mde_text_add(t, ", \"target\": ");
-    mde_text_add_json(t, l->s.target ? l->s.target : "classes of the same set");
-    mde_text_format(t, ",\n\"source_classes\": %d, \"validation_classes\": %d, \"target_classes\": %d",
-                    dagan_images_class_count(l->source), dagan_images_class_count(l->validation),
-                    dagan_images_class_count(l->target));
-    mde_text_format(t, ",\n\"generator_parameters\": %zu, \"critic_parameters\": %zu",
-                    mde_params_elements(dagan_generator_params(l->g)), mde_params_elements(dagan_critic_params(l->g)));
-    mde_text_add(t, ",\n\"step\": [");
-    for (i = 0; i < points; i++) mde_text_format(t, "%s%lld", i ? ", " : "", (long long)ends[i]);
-    mde_text_add(t, "]");
-    add_curve(t, "distance", points, curve, offsetof(dagan_step, distance));
-    add_curve(t, "penalty", points, curve, offsetof(dagan_step, penalty));
-    add_curve(t, "gradient_norm", points, curve, offsetof(dagan_step, gradient_norm));
-    add_curve(t, "generator_loss", points, curve, offsetof(dagan_step, generator_loss));
-    mde_text_add(t, "}\n");
+    char seed[24];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)l->p.seed);
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "preset", l->z.name);
+    mde_json_write_int(&w, "steps", l->z.steps);
+    mde_json_write_int(&w, "critic_steps", l->z.critic_steps);
+    mde_json_write_number(&w, "learning_rate", l->z.rate, 6);
+    mde_json_write_number(&w, "mismatch", l->z.mismatch, 6);
+    mde_json_write_string(&w, "seed", seed);
+    mde_json_write_string(&w, "data", l->s.data ? l->s.data : "drawn characters");
+    mde_json_write_string(&w, "target", l->s.target ? l->s.target : "classes of the same set");
+    mde_json_write_string(&w, "split", l->s.split ? l->s.split : "by the seed");
+    mde_json_write_int(&w, "source_classes", dagan_images_class_count(l->source));
+    mde_json_write_int(&w, "validation_classes", dagan_images_class_count(l->validation));
+    mde_json_write_int(&w, "target_classes", dagan_images_class_count(l->target));
+    mde_json_write_int(&w, "generator_parameters", (int64_t)mde_params_elements(dagan_generator_params(l->g)));
+    mde_json_write_int(&w, "critic_parameters", (int64_t)mde_params_elements(dagan_critic_params(l->g)));
+    mde_json_open(&w, "step", '[');
+    for (i = 0; i < points; i++) mde_json_write_int(&w, NULL, ends[i]);
+    mde_json_close(&w);
+    write_curve(&w, "distance", points, curve, offsetof(dagan_step, distance));
+    write_curve(&w, "penalty", points, curve, offsetof(dagan_step, penalty));
+    write_curve(&w, "gradient_norm", points, curve, offsetof(dagan_step, gradient_norm));
+    write_curve(&w, "generator_loss", points, curve, offsetof(dagan_step, generator_loss));
+    mde_json_close(&w);
+    mde_json_end(&w);
     write_file(l, t, "train.json");
 }
 
@@ -247,6 +464,8 @@ static void train(lab *l)
     t.seed = l->p.seed;
     t.quarter_turns = 1;
     t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
+    t.pairs = FACTS;
+    t.metadata = l->fact_list;
     t.grid = in_out(l, "training.png", grid, sizeof grid);
     t.grid_set = l->validation;
     t.progress = program_progress;
@@ -258,17 +477,31 @@ static void train(lab *l)
     else if (l->g && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
 }
 
-/* The trained networks, for a command that does not train. */
+/* The trained networks, for a command that does not train: they must not have seen the target classes. */
 static void load(lab *l)
 {
+    static const char *const words[FACTS] = { "--seed", "--data (or its --size, --channels, --preset, ..)", "--target",
+                                              "--split" };
     char path[4096];
-    if (l->g || bad(l)) return;
+    mde_safetensors *file;
+    int k;
     in_out(l, "dagan.safetensors", path, sizeof path);
     if (!mde_is_file(path)) {
         mde_fail(l->c, MDE_IO, "%s: is not there; `dagan_lab train` makes it", path);
         return;
     }
-    l->g = dagan_open(l->c, path);
+    file = mde_safetensors_read(l->c, path);
+    for (k = 0; file && k < FACTS && !bad(l); k++) {
+        const char *was = mde_safetensors_metadata(file, fact_names[k]);
+        if (!was) {
+            mde_fail(l->c, MDE_BAD_FILE, "%s: does not say which classes it was trained on; train again", path);
+        } else if (strcmp(was, l->facts[k]) != 0) {
+            mde_fail(l->c, MDE_BAD_FILE, "%s: was trained with another %s (%s, now %s): target classes may be among "
+                     "those that it has seen", path, words[k], was, l->facts[k]);
+        }
+    }
+    mde_safetensors_free(l->c, file);
+    if (!bad(l)) l->g = dagan_open(l->c, path);
 }
 
 /* ---- sample ---- */
@@ -287,32 +520,181 @@ static void sample(lab *l)
     say(l, "sample: samples.png and interpolation.png");
 }
 
+/* ---- make ---- */
+
+/* Where made images go. Of a folder each image is a file; the arrays are written at the end. */
+typedef struct album {
+    int64_t count, next;
+    int height, width, channels, label_bytes;
+    float *pixels, *labels, *flags;             /* .npy */
+    unsigned char *bytes, *label_list, *flag_list;      /* IDX, big-endian */
+    mde_text *index;                            /* index.csv: image, class, made, the real one it was made from */
+} album;
+
+/* As it would be read again: black 0, white 255; undoes --invert. */
+static unsigned char shade(const lab *l, float value)
+{
+    double x = 127.5 + 127.5 * (l->s.invert ? -(double)value : (double)value);
+    return (unsigned char)(x < 0 ? 0 : x > 255 ? 255 : x + 0.5);
+}
+
+static void album_add(lab *l, album *a, const dagan_images *set, int class_index, const float *image, int is_made,
+                      int number, int from)
+{
+    size_t size = (size_t)a->height * (size_t)a->width * (size_t)a->channels, k;
+    const char *name = dagan_images_name(set, class_index), *kind = is_made ? "made" : "real";
+    char path[4096], file[4096];
+    if (a->pixels) {
+        for (k = 0; k < size; k++) a->pixels[(size_t)a->next * size + k] = l->s.invert ? -image[k] : image[k];
+        a->labels[a->next] = (float)class_index;
+        a->flags[a->next] = (float)is_made;
+    } else if (a->label_list) {
+        for (k = 0; k < size; k++) a->bytes[(size_t)a->next * size + k] = shade(l, image[k]);
+        for (k = 0; k < (size_t)a->label_bytes; k++) {
+            a->label_list[(size_t)a->next * (size_t)a->label_bytes + k] =
+                (unsigned char)(class_index >> (8 * (a->label_bytes - 1 - (int)k)) & 255);
+        }
+        a->flag_list[a->next] = (unsigned char)is_made;
+    } else {
+        snprintf(file, sizeof file, "made/%s/%s-%05d.png", name, kind, number);
+        for (k = 0; k < size; k++) a->bytes[k] = shade(l, image[k]);
+        mde_png_write(l->c, in_out(l, file, path, sizeof path), a->width, a->height, a->channels, a->bytes);
+    }
+    if (a->pixels || a->label_list) mde_text_format(a->index, "%lld,\"", (long long)a->next);
+    else mde_text_format(a->index, "\"%s\",\"", file + 5);
+    for (; *name; name++) mde_text_format(a->index, *name == '"' ? "\"\"" : "%c", *name);
+    mde_text_format(a->index, "\",%d,%d\n", is_made, from);
+    a->next++;
+}
+
+/* An IDX file of bytes behind the header that its shape takes. */
+static void write_idx(lab *l, const char *name, int type, int rank, const int64_t *shape, const void *data, size_t size)
+{
+    unsigned char *bytes = (unsigned char *)mde_alloc(l->c, 4 + 4 * (size_t)rank + size, 1);
+    char path[4096];
+    int k;
+    if (!bytes) return;
+    bytes[2] = (unsigned char)type;
+    bytes[3] = (unsigned char)rank;
+    for (k = 0; k < 4 * rank; k++) bytes[4 + k] = (unsigned char)(shape[k / 4] >> (24 - 8 * (k % 4)) & 255);
+    memcpy(bytes + 4 + 4 * rank, data, size);
+    mde_file_write(l->c, in_out(l, name, path, sizeof path), bytes, 4 + 4 * (size_t)rank + size);
+    mde_release(l->c, bytes);
+}
+
+static void album_close(lab *l, album *a, const dagan_images *set)
+{
+    int64_t shape[4];
+    size_t size = (size_t)a->height * (size_t)a->width * (size_t)a->channels;
+    mde_text *names = mde_text_create(l->c);
+    char path[4096];
+    int k;
+    shape[0] = a->count;
+    shape[1] = a->height;
+    shape[2] = a->width;
+    shape[3] = a->channels;
+    if (a->pixels) {
+        mde_npy_write(l->c, in_out(l, "made/images.npy", path, sizeof path), 4, shape, a->pixels);
+        mde_npy_write(l->c, in_out(l, "made/labels.npy", path, sizeof path), 1, shape, a->labels);
+        mde_npy_write(l->c, in_out(l, "made/made.npy", path, sizeof path), 1, shape, a->flags);
+    } else if (a->label_list) {
+        int rank = a->channels == 1 ? 3 : 4;
+        const char *images = rank == 3 ? "made/images-idx3-ubyte" : "made/images-idx4-ubyte";
+        const char *labels = a->label_bytes == 1 ? "made/labels-idx1-ubyte" : "made/labels-idx1-int";
+        write_idx(l, images, 0x08, rank, shape, a->bytes, (size_t)a->count * size);
+        write_idx(l, labels, a->label_bytes == 1 ? 0x08 : 0x0C, 1, shape, a->label_list,
+                  (size_t)a->count * (size_t)a->label_bytes);
+        write_idx(l, "made/made-idx1-ubyte", 0x08, 1, shape, a->flag_list, (size_t)a->count);
+    }
+    for (k = 0; k < dagan_images_class_count(set); k++) mde_text_format(names, "%s\n", dagan_images_name(set, k));
+    write_file(l, names, "made/classes.txt");
+    write_file(l, a->index, "made/index.csv");
+    mde_release(l->c, a->pixels);
+    mde_release(l->c, a->labels);
+    mde_release(l->c, a->flags);
+    mde_release(l->c, a->bytes);
+    mde_release(l->c, a->label_list);
+    mde_release(l->c, a->flag_list);
+}
+
+/* The real images of each target class, then --count made ones, from each real one in turn. */
+static void make(lab *l)
+{
+    const dagan_images *set = l->target;
+    const char *format = l->s.format ? l->s.format : "folder";
+    int classes = dagan_images_class_count(set), k, i;
+    int64_t count = dagan_images_count(set) + (int64_t)classes * l->s.count;
+    size_t size;
+    album a;
+    float *from, *made;
+    char path[4096];
+    memset(&a, 0, sizeof a);
+    dagan_images_shape(set, &a.height, &a.width, &a.channels);
+    size = (size_t)a.height * (size_t)a.width * (size_t)a.channels;
+    a.count = count;
+    a.label_bytes = classes <= 256 ? 1 : 4;
+    mde_make_folder(l->c, in_out(l, "made", path, sizeof path));
+    a.index = mde_text_create(l->c);
+    mde_text_add(a.index, "image,class,made,from\n");
+    if (strcmp(format, "npy") == 0) {
+        a.pixels = (float *)mde_alloc(l->c, (size_t)count, size * sizeof *a.pixels);
+        a.labels = (float *)mde_alloc(l->c, (size_t)count, sizeof *a.labels);
+        a.flags = (float *)mde_alloc(l->c, (size_t)count, sizeof *a.flags);
+    } else if (strcmp(format, "idx") == 0) {
+        a.bytes = (unsigned char *)mde_alloc(l->c, (size_t)count, size);
+        a.label_list = (unsigned char *)mde_alloc(l->c, (size_t)count, (size_t)a.label_bytes);
+        a.flag_list = (unsigned char *)mde_alloc(l->c, (size_t)count, 1);
+    } else {
+        a.bytes = (unsigned char *)mde_alloc(l->c, size, 1);
+    }
+    from = (float *)mde_alloc(l->c, (size_t)l->s.count, size * sizeof *from);
+    made = (float *)mde_alloc(l->c, (size_t)l->s.count, size * sizeof *made);
+    for (k = 0; k < classes && !bad(l); k++) {
+        int reals = dagan_images_sample_count(set, k);
+        char folder[4096];
+        snprintf(folder, sizeof folder, "made/%s", dagan_images_name(set, k));
+        if (!a.pixels && !a.label_list) mde_make_folder(l->c, in_out(l, folder, path, sizeof path));
+        for (i = 0; i < reals && !bad(l); i++) album_add(l, &a, set, k, dagan_images_pixels(set, k, i), 0, i, i);
+        for (i = 0; i < l->s.count; i++) {
+            memcpy(from + (size_t)i * size, dagan_images_pixels(set, k, i % reals), size * sizeof *from);
+        }
+        dagan_generate(l->g, l->s.count, from, NULL, l->p.seed * 1000003 + (uint64_t)k, made);
+        for (i = 0; i < l->s.count && !bad(l); i++) {
+            album_add(l, &a, set, k, made + (size_t)i * size, 1, i, i % reals);
+        }
+        if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+    }
+    mde_release(l->c, from);
+    mde_release(l->c, made);
+    album_close(l, &a, set);
+    if (!bad(l)) {
+        printf("make: %lld images of %d classes, %d made ones each: %s\n", (long long)count, classes, l->s.count,
+               in_out(l, "made", path, sizeof path));
+    }
+}
+
 /* ---- classify ---- */
 
 enum { NONE, CLASSIC, MADE, BOTH, ARMS };
 static const char *const arm_names[ARMS] = { "none", "classic", "DAGAN", "classic + DAGAN" };
 
 /* Test images a class: what the largest number of real samples leaves. */
-static int test_samples(const lab *l, const dagan_images *set, int *least)
+static int test_samples(const lab *l, const dagan_images *set, int *smallest)
 {
-    int i, most = 0;
-    *least = INT_MAX;
-    for (i = 0; i < l->z.real.count; i++) {
-        if (l->z.real.values[i] > most) most = l->z.real.values[i];
-    }
+    int i, learned = maximum_of(&l->z.real);
+    *smallest = INT_MAX;
     for (i = 0; i < dagan_images_class_count(set); i++) {
-        int samples = dagan_images_sample_count(set, i);
-        if (samples < *least) *least = samples;
+        *smallest = minimum(*smallest, dagan_images_sample_count(set, i));
     }
-    if (*least - most < TEST_SAMPLES) return TEST_SAMPLES;
-    return *least - most < MOST_TEST_SAMPLES ? *least - most : MOST_TEST_SAMPLES;
+    if (*smallest - learned < TEST_SAMPLES) return TEST_SAMPLES;
+    return minimum(*smallest - learned, MAX_TEST_SAMPLES);
 }
 
 /* Accuracy on the test samples of the classes of a classifier that was trained on n real samples a class. */
 static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each, int run)
 {
     uint64_t split = l->p.seed * 1000 + (uint64_t)run + 1;
-    int least, tests = test_samples(l, set, &least);
+    int smallest, tests = test_samples(l, set, &smallest);
     dagan_images *test = dagan_images_samples(set, 0, tests, split);
     dagan_images *real = dagan_images_samples(set, tests, n, split);
     dagan_images *made = arm >= MADE && real ? dagan_make(l->g, real, each, split) : NULL;
@@ -338,7 +720,8 @@ static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each
     if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
     if (!bad(l) && !l->p.quiet) {
         fprintf(stderr, "classify: %s%d samples a class, %s, run %d: %.2f %%\n",
-                set == l->validation ? "validation classes, " : "", n, arm_names[arm], run + 1, 100 * result);
+                set != l->few[CLASSIFY] && set != l->few[TRANSFER] ? "validation classes, " : "", n, arm_names[arm],
+                run + 1, 100 * result);
     }
     dagan_classifier_free(k);
     dagan_images_free(made);
@@ -364,113 +747,117 @@ static double spread_of(int n, const double *x)
     return n > 1 ? sqrt(sum / (n - 1)) : (double)NAN;
 }
 
-static void add_value(mde_text *t, const char *key, double value)
-{
-    mde_text_format(t, "\"%s\": ", key);
-    if (value == value) mde_text_add_number(t, value, 6);
-    else mde_text_add(t, "null");
-}
-
 /* Mean of a - b over runs on the same split, with its standard error. */
-static void add_difference(mde_text *t, const char *key, int n, const double *a, const double *b)
+static void write_difference(mde_json_writer *w, const char *key, int n, const double *a, const double *b)
 {
-    double d[MOST_RUNS];
+    double d[MAX_RUNS] = { 0 };
     int i;
     for (i = 0; i < n; i++) d[i] = a[i] - b[i];
-    mde_text_format(t, ", \"%s\": {", key);
-    add_value(t, "mean", mean_of(n, d));
-    mde_text_add(t, ", ");
-    add_value(t, "standard_error", spread_of(n, d) / sqrt((double)n));
-    mde_text_add(t, "}");
+    mde_json_open(w, key, '{');
+    mde_json_write_number(w, "mean", mean_of(n, d), 6);
+    mde_json_write_number(w, "standard_error", spread_of(n, d) / sqrt((double)n), 6);
+    mde_json_close(w);
 }
 
-/* How many made images a real one, by the accuracy on the validation classes. */
-static int choose_made(lab *l, mde_text *t)
+/* How many made images a real one, by the accuracy on the validation classes; the first of the list without any. */
+static int choose_made(lab *l, mde_json_writer *w)
 {
     double best = -1, value;
-    int i, chosen = l->z.made.values[0];
-    mde_text_add(t, ",\n\"chosen_on_validation_classes\": [");
-    for (i = 0; i < l->z.made.count && l->z.made.count > 1 && !bad(l); i++) {
-        value = accuracy(l, l->validation, l->z.real.values[0], MADE, l->z.made.values[i], 0);
-        mde_text_format(t, "%s{\"made\": %d, ", i ? ", " : "", l->z.made.values[i]);
-        add_value(t, "accuracy", value);
-        mde_text_add(t, "}");
+    int i, chosen = l->z.made.values[0], n = minimum_of(&l->z.real);
+    dagan_images *set = with_images(l, l->validation, TEST_SAMPLES + n, MAX_CLASSES);
+    mde_json_open(w, "chosen_on_validation_classes", '[');
+    for (i = 0; set && i < l->z.made.count && l->z.made.count > 1 && !bad(l); i++) {
+        value = accuracy(l, set, n, MADE, l->z.made.values[i], 0);
+        mde_json_open(w, NULL, '{');
+        mde_json_write_int(w, "made", l->z.made.values[i]);
+        mde_json_write_number(w, "accuracy", value, 6);
+        mde_json_close(w);
         if (value > best) {
             best = value;
             chosen = l->z.made.values[i];
         }
     }
-    mde_text_format(t, "],\n\"made\": %d", chosen);
+    mde_json_close(w);
+    mde_json_write_int(w, "made", chosen);
+    if (!set) say(l, "classify: the validation classes have too few images to choose how many made ones are used");
+    dagan_images_free(set);
     return chosen;
 }
 
-static void classify(lab *l, const dagan_images *set, const char *set_name, const char *file)
+static void classify(lab *l, int step, const char *set_name, const char *file)
 {
-    mde_text *t = mde_text_create(l->c), *table = mde_text_create(l->c);
-    int i, arm, run, first = 1, each, least, tests = test_samples(l, set, &least);
-    mde_text_add(t, "{\"set\": ");
-    mde_text_add_json(t, set_name);
-    mde_text_format(t, ", \"classes\": %d, \"test_samples\": %d, \"steps\": %lld, \"runs\": %d",
-                    dagan_images_class_count(set), tests, (long long)l->z.classifier_steps, l->z.runs);
-    each = choose_made(l, t);
+    const dagan_images *set = l->few[step];
+    mde_text *t, *table;
+    mde_json_writer w;
+    int i, arm, run, each, smallest, tests;
+    if (left_out(l, step, file)) return;
+    t = mde_text_create(l->c);
+    table = mde_text_create(l->c);
+    w = mde_json_start(t, 3);
+    tests = test_samples(l, set, &smallest);
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "set", set_name);
+    mde_json_write_int(&w, "classes", dagan_images_class_count(set));
+    mde_json_write_int(&w, "test_samples", tests);
+    mde_json_write_int(&w, "steps", l->z.classifier_steps);
+    mde_json_write_int(&w, "runs", l->z.runs);
+    each = choose_made(l, &w);
     mde_text_format(table, "\n%s: accuracy in %%, %d classes, %d test images each, %d runs, %d made images a real "
                     "one\n", set_name, dagan_images_class_count(set), tests, l->z.runs, each);
     mde_text_format(table, "%-10s", "samples");
     for (arm = 0; arm < ARMS; arm++) mde_text_format(table, "%20s", arm_names[arm]);
     mde_text_add(table, "\n");
-    mde_text_add(t, ",\n\"rows\": [");
+    mde_json_open(&w, "rows", '[');
     for (i = 0; i < l->z.real.count && !bad(l); i++) {
         int n = l->z.real.values[i];
-        double got[ARMS][MOST_RUNS];
-        if (tests + n > least) {
-            if (!l->p.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", n, least);
+        double got[ARMS][MAX_RUNS];
+        if (tests + n > smallest) {
+            if (!l->p.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", n, smallest);
             continue;
         }
         mde_text_format(table, "%-10d", n);
-        mde_text_format(t, "%s\n{\"samples\": %d, \"arms\": [", first ? "" : ",", n);
-        first = 0;
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_int(&w, "samples", n);
+        mde_json_open(&w, "arms", '[');
         for (arm = 0; arm < ARMS && !bad(l); arm++) {
             for (run = 0; run < l->z.runs && !bad(l); run++) got[arm][run] = accuracy(l, set, n, arm, each, run);
-            mde_text_format(t, "%s{\"arm\": \"%s\", ", arm ? ", " : "", arm_names[arm]);
-            add_value(t, "mean", mean_of(l->z.runs, got[arm]));
-            mde_text_add(t, ", ");
-            add_value(t, "spread", spread_of(l->z.runs, got[arm]));
-            mde_text_add(t, ", \"accuracy\": [");
-            for (run = 0; run < l->z.runs; run++) {
-                if (run) mde_text_add(t, ", ");
-                mde_text_add_number(t, got[arm][run], 6);
-            }
-            mde_text_add(t, "]}");
+            if (bad(l)) break;
+            mde_json_open(&w, NULL, '{');
+            mde_json_write_string(&w, "arm", arm_names[arm]);
+            mde_json_write_number(&w, "mean", mean_of(l->z.runs, got[arm]), 6);
+            mde_json_write_number(&w, "spread", spread_of(l->z.runs, got[arm]), 6);
+            mde_json_write_numbers(&w, "accuracy", (size_t)l->z.runs, got[arm], 6);
+            mde_json_close(&w);
             mde_text_format(table, "%13.2f", 100 * mean_of(l->z.runs, got[arm]));
             if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got[arm]));
             else mde_text_add(table, "       ");
         }
-        mde_text_add(t, "]");
+        mde_json_close(&w);
         mde_text_add(table, "\n");
         if (!bad(l)) {
-            add_difference(t, "dagan_minus_none", l->z.runs, got[MADE], got[NONE]);
-            add_difference(t, "both_minus_classic", l->z.runs, got[BOTH], got[CLASSIC]);
+            write_difference(&w, "dagan_minus_none", l->z.runs, got[MADE], got[NONE]);
+            write_difference(&w, "both_minus_classic", l->z.runs, got[BOTH], got[CLASSIC]);
         }
-        mde_text_add(t, "}");
+        mde_json_close(&w);
     }
-    mde_text_add(t, "]}\n");
+    mde_json_close(&w);
+    mde_json_close(&w);
+    mde_json_end(&w);
     show(l, table);
     write_file(l, t, file);
 }
 
 /* ---- match ---- */
 
-/* Nearest neighbour by pixels, one support image a class and `each` made ones beside it. */
-static double nearest_pixels(lab *l, int way, int each, int64_t episodes)
+/* Nearest neighbour by pixels, one support image a class and with `made` those made from it, `each` a real one. */
+static double nearest_pixels(lab *l, const dagan_images *set, const dagan_images *made, int each, int way)
 {
-    const dagan_images *set = l->target;
     int classes = dagan_images_class_count(set), height, width, channels, i, j, m;
     int64_t e, right = 0, *order;
-    dagan_images *made = each ? dagan_make(l->g, set, each, l->p.seed) : NULL;
     mde_mark mark = mde_arena_mark(l->c);
     order = (int64_t *)mde_scratch(l->c, (size_t)classes, sizeof *order);
     dagan_images_shape(set, &height, &width, &channels);
-    for (e = 0; e < episodes && order && !bad(l); e++) {
+    for (e = 0; e < l->z.test_episodes && order && !bad(l); e++) {
         mde_random r = mde_random_start(l->p.seed, UINT64_C(0xe915) << 32 | (uint64_t)e);
         int support[64] = { 0 }, query, samples;
         const float *x;
@@ -485,7 +872,7 @@ static double nearest_pixels(lab *l, int way, int each, int64_t episodes)
         if (query >= support[0]) query++;
         x = dagan_images_pixels(set, (int)order[0], query);
         for (i = 0; i < way; i++) {
-            for (m = 0; m <= each; m++) {
+            for (m = 0; m <= (made ? each : 0); m++) {
                 const float *y = m == 0 ? dagan_images_pixels(set, (int)order[i], support[i])
                                         : dagan_images_pixels(made, (int)order[i], support[i] * each + m - 1);
                 double distance = 0;
@@ -502,88 +889,113 @@ static double nearest_pixels(lab *l, int way, int each, int64_t episodes)
         right += found == 0;
     }
     mde_arena_rewind(l->c, mark);
+    return bad(l) ? (double)NAN : (double)right / (double)l->z.test_episodes;
+}
+
+static void write_nearest(lab *l, mde_json_writer *w, mde_text *table)
+{
+    enum { EACH = 10 };
+    dagan_images *few = with_images(l, l->few[MATCH], 2, MAX_CLASSES);
+    dagan_images *set = few ? dagan_images_samples(few, 0, MAX_NEIGHBOURS, 0) : NULL;
+    dagan_images *made = set ? dagan_make(l->g, set, EACH, l->p.seed) : NULL;
+    int way = minimum(dagan_images_class_count(set), 20);
+    double plain, with_made;
+    if (!made) return;
+    plain = nearest_pixels(l, set, NULL, 0, way);
+    with_made = nearest_pixels(l, set, made, EACH, way);
+    mde_text_format(table, "nearest neighbour by pixels, %d-way 1-shot: %.2f %%; with %d made images a support image "
+                    "%.2f %%\n", way, 100 * plain, EACH, 100 * with_made);
+    mde_json_open(w, "pixels", '{');
+    mde_json_write_int(w, "way", way);
+    mde_json_write_number(w, "real", plain, 6);
+    mde_json_write_number(w, "with_made", with_made, 6);
+    mde_json_close(w);
     dagan_images_free(made);
-    return bad(l) ? (double)NAN : (double)right / (double)episodes;
+    dagan_images_free(set);
+    dagan_images_free(few);
 }
 
 enum { PLAIN, WITH_MADE, WITH_SELECTOR, MATCHERS };
 static const char *const matcher_names[MATCHERS] = { "no made images", "made images", "made images, z selected" };
 
-static void add_matcher(lab *l, mde_text *t, mde_text *table, dagan_matcher *m, int kind)
+static void write_matcher(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m, int kind)
 {
-    static const int ways[2] = { 5, 20 }, shots[2] = { 1, 5 };
-    int w, s;
-    mde_text_format(t, "%s\n{\"matcher\": \"%s\", \"accuracy\": [", kind ? "," : "", matcher_names[kind]);
+    int i;
+    mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "matcher", matcher_names[kind]);
+    mde_json_open(w, "accuracy", '[');
     mde_text_format(table, "%-26s", matcher_names[kind]);
-    for (w = 0; w < 2; w++) {
-        for (s = 0; s < 2 && !bad(l); s++) {
-            dagan_episode_desc d;
-            double value, error = 0;
-            memset(&d, 0, sizeof d);
-            d.episodes = l->z.test_episodes;
-            d.way = ways[w];
-            d.shot = shots[s];
-            d.generator = kind == PLAIN ? NULL : l->g;
-            d.selector = kind == WITH_SELECTOR;
-            d.seed = l->p.seed + 77;
-            d.progress = passing_progress;
-            d.user = &l->p;
-            value = dagan_matcher_accuracy(m, l->target, &d, &error);
-            mde_text_format(t, "%s{\"way\": %d, \"shot\": %d, ", w || s ? ", " : "", ways[w], shots[s]);
-            add_value(t, "mean", value);
-            mde_text_add(t, ", ");
-            add_value(t, "standard_error", error);
-            mde_text_add(t, "}");
-            mde_text_format(table, "%12.2f +-%5.2f", 100 * value, 100 * error);
-            if (!bad(l) && !l->p.quiet) {
-                fprintf(stderr, "match: %s, %d-way %d-shot: %.2f %%\n", matcher_names[kind], ways[w], shots[s],
-                        100 * value);
-            }
+    for (i = 0; i < l->way_count * l->shot_count && !bad(l); i++) {
+        dagan_episode_desc d;
+        double value, error = 0;
+        memset(&d, 0, sizeof d);
+        d.episodes = l->z.test_episodes;
+        d.way = l->ways[i / l->shot_count];
+        d.shot = l->shots[i % l->shot_count];
+        d.generator = kind == PLAIN ? NULL : l->g;
+        d.selector = kind == WITH_SELECTOR;
+        d.seed = l->p.seed + 77;
+        d.progress = passing_progress;
+        d.user = &l->p;
+        value = dagan_matcher_accuracy(m, l->few[MATCH], &d, &error);
+        mde_json_open(w, NULL, '{');
+        mde_json_write_int(w, "way", d.way);
+        mde_json_write_int(w, "shot", d.shot);
+        mde_json_write_number(w, "mean", value, 6);
+        mde_json_write_number(w, "standard_error", error, 6);
+        mde_json_close(w);
+        mde_text_format(table, "%12.2f +-%5.2f", 100 * value, 100 * error);
+        if (!bad(l) && !l->p.quiet) {
+            fprintf(stderr, "match: %s, %d-way %d-shot: %.2f %%\n", matcher_names[kind], d.way, d.shot, 100 * value);
         }
     }
-    mde_text_add(t, "]}");
+    mde_json_close(w);
+    mde_json_close(w);
     mde_text_add(table, "\n");
 }
 
-static void add_quality(lab *l, mde_text *t, mde_text *table, dagan_matcher *m)
+static void write_quality(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m)
 {
     dagan_quality q;
-    if (dagan_measure(l->g, m, l->target, l->p.seed, &q) != MDE_OK) return;
-    mde_text_add(t, ",\n\"quality\": {");
-    add_value(t, "diversity", q.diversity);
-    mde_text_add(t, ", ");
-    add_value(t, "copy", q.copy);
-    mde_text_add(t, ", ");
-    add_value(t, "recognisability", q.recognisability);
-    mde_text_add(t, ", ");
-    add_value(t, "real_recognisability", q.real_recognisability);
-    mde_text_add(t, ", ");
-    add_value(t, "embedded_diversity", q.embedded_diversity);
-    mde_text_add(t, ", ");
-    add_value(t, "embedded_copy", q.embedded_copy);
-    mde_text_add(t, ", ");
-    add_value(t, "z_share", q.z_share);
-    mde_text_add(t, "}");
+    if (dagan_measure(l->g, m, l->few[MATCH], l->p.seed, &q) != MDE_OK) return;
+    mde_json_open(w, "quality", '{');
+    mde_json_write_number(w, "diversity", q.diversity, 6);
+    mde_json_write_number(w, "copy", q.copy, 6);
+    mde_json_write_number(w, "recognisability", q.recognisability, 6);
+    mde_json_write_number(w, "real_recognisability", q.real_recognisability, 6);
+    mde_json_write_number(w, "embedded_diversity", q.embedded_diversity, 6);
+    mde_json_write_number(w, "embedded_copy", q.embedded_copy, 6);
+    mde_json_write_number(w, "z_share", q.z_share, 6);
+    if (!(fabs(q.diversity) < HUGE_VAL && fabs(q.embedded_diversity) < HUGE_VAL && q.z_share == q.z_share)) {
+        mde_json_write_string(w, "why_null", "the real images of each class are all alike, so that no distance can be "
+                              "measured by theirs");
+    }
+    mde_json_close(w);
     mde_text_format(table, "made images: diversity %.3f, copy ratio %.3f, recognised %.3f (real ones %.3f), share of z "
                     "%.3f\n", q.diversity, q.copy, q.recognisability, q.real_recognisability, q.z_share);
 }
 
 static void match(lab *l)
 {
-    mde_text *t = mde_text_create(l->c), *table = mde_text_create(l->c);
-    int kind, classes = dagan_images_class_count(l->target), way = classes < 20 ? classes : 20;
-    double plain, made;
+    mde_text *t, *table;
+    mde_json_writer w;
+    int kind, i;
     dagan_matcher *judge = NULL;                /* of made images: it has never met one */
-    if (classes < 20 || dagan_images_class_count(l->source) < 20) {
-        mde_fail(l->c, MDE_BAD_ARGUMENT, "match: %d target and %d source classes; 20-way episodes need 20 of each",
-                 classes, dagan_images_class_count(l->source));
+    if (left_out(l, MATCH, "match.json")) return;
+    t = mde_text_create(l->c);
+    table = mde_text_create(l->c);
+    w = mde_json_start(t, 3);
+    mde_text_format(table, "\nMatching Networks on target classes: accuracy in %%, %lld episodes\n%-26s",
+                    (long long)l->z.test_episodes, "");
+    for (i = 0; i < l->way_count * l->shot_count; i++) {
+        mde_text_format(table, "%7d-way %d-shot", l->ways[i / l->shot_count], l->shots[i % l->shot_count]);
     }
-    mde_text_format(table, "\nMatching Networks on target classes: accuracy in %%, %lld episodes\n",
-                    (long long)l->z.test_episodes);
-    mde_text_format(table, "%-26s%20s%20s%20s%20s\n", "", "5-way 1-shot", "5-way 5-shot", "20-way 1-shot",
-                    "20-way 5-shot");
-    mde_text_format(t, "{\"episodes\": %lld, \"test_episodes\": %lld, \"matchers\": [", (long long)l->z.episodes,
-                    (long long)l->z.test_episodes);
+    mde_text_add(table, "\n");
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_int(&w, "episodes", l->z.episodes);
+    mde_json_write_int(&w, "test_episodes", l->z.test_episodes);
+    mde_json_write_int(&w, "classes", dagan_images_class_count(l->few[MATCH]));
+    mde_json_open(&w, "matchers", '[');
     for (kind = 0; kind < MATCHERS && !bad(l); kind++) {
         dagan_matcher_desc d;
         dagan_episode_desc e;
@@ -592,32 +1004,27 @@ static void match(lab *l)
         memset(&e, 0, sizeof e);
         d.seed = l->p.seed;
         e.episodes = l->z.episodes;
+        e.way = minimum(dagan_images_class_count(l->few_source), 20);
         e.quarter_turns = 1;
         e.generator = kind == PLAIN ? NULL : l->g;
         e.selector = kind == WITH_SELECTOR;
         e.seed = l->p.seed;
         e.progress = passing_progress;
         e.user = &l->p;
-        m = dagan_matcher_create(l->c, l->source, &d);
-        if (m) dagan_matcher_train(m, l->source, &e);
+        m = dagan_matcher_create(l->c, l->few_source, &d);
+        if (m) dagan_matcher_train(m, l->few_source, &e);
         if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-        if (!bad(l)) add_matcher(l, t, table, m, kind);
+        if (!bad(l)) write_matcher(l, &w, table, m, kind);
         if (kind == PLAIN) judge = m;
         else dagan_matcher_free(m);
     }
-    mde_text_add(t, "]");
-    if (!bad(l)) add_quality(l, t, table, judge);
+    mde_json_close(&w);
+    if (!bad(l)) write_quality(l, &w, table, judge);
     dagan_matcher_free(judge);
-    plain = bad(l) ? (double)NAN : nearest_pixels(l, way, 0, l->z.test_episodes);
-    made = bad(l) ? (double)NAN : nearest_pixels(l, way, 10, l->z.test_episodes);
-    mde_text_format(table, "nearest neighbour by pixels, %d-way 1-shot: %.2f %%; with 10 made images a support image "
-                    "%.2f %%\n", way, 100 * plain, 100 * made);
+    if (!bad(l)) write_nearest(l, &w, table);
+    mde_json_close(&w);
+    mde_json_end(&w);
     show(l, table);
-    mde_text_add(t, ",\n\"pixels\": {");
-    add_value(t, "real", plain);
-    mde_text_add(t, ", ");
-    add_value(t, "with_made", made);
-    mde_text_add(t, "}}\n");
     write_file(l, t, "match.json");
 }
 
@@ -648,7 +1055,7 @@ static void add_picture(lab *l, mde_text *t, const char *name, const char *note)
     unsigned char *bytes;
     in_out(l, name, path, sizeof path);
     if (!mde_is_file(path)) {
-        mde_text_format(t, "<p class=\"note\">%s is not there yet.</p>\n", name);
+        mde_text_format_html(t, "<p class=\"note\">%s is not there yet.</p>\n", name);
         return;
     }
     bytes = mde_file_read(l->c, path, (size_t)1 << 26, &size);
@@ -666,13 +1073,15 @@ static mde_json *read_json(lab *l, const char *name)
     return mde_is_file(path) ? mde_json_read(l->c, path) : NULL;
 }
 
-#define MOST_POINTS 256
+#define MAX_POINTS 256
 
 static int numbers(const mde_json *array, double *out)
 {
     const mde_json *p;
     int n = 0;
-    for (p = array ? array->child : NULL; p && n < MOST_POINTS; p = p->next) out[n++] = p->number;
+    for (p = array ? array->child : NULL; p && n < MAX_POINTS; p = p->next) {
+        out[n++] = p->kind == MDE_JSON_NUMBER ? p->number : (double)NAN;
+    }
     return n;
 }
 
@@ -681,7 +1090,7 @@ static void add_training(mde_text *t, const mde_json *j)
     static const char *const keys[4] = { "distance", "generator_loss", "gradient_norm", "penalty" };
     static const char *const titles[4] = { "Critic's distance, real against made", "Generator loss",
                                            "Mean gradient norm of the critic", "Gradient penalty" };
-    double x[MOST_POINTS], y[MOST_POINTS];
+    double x[MAX_POINTS], y[MAX_POINTS];
     int k;
     mde_text_format(t, "<p>%d source, %d validation and %d target classes; generator of %d and critic of %d "
                     "parameters; %lld steps with %d critic steps each.</p>\n",
@@ -711,13 +1120,23 @@ static void add_training(mde_text *t, const mde_json *j)
 static void add_percent(mde_text *t, const mde_json *j, const char *mean, const char *spread, int best)
 {
     double value = mde_json_number(j, mean, (double)NAN), error = mde_json_number(j, spread, (double)NAN);
+    if (value != value || error != error) {
+        program_page_number(t, 100 * value, 2, best);
+        return;
+    }
     mde_text_add(t, best ? "<td class=\"best\">" : "<td>");
     mde_text_add_fixed(t, 100 * value, 2);
-    if (error == error) {
-        mde_text_add(t, " &plusmn; ");
-        mde_text_add_fixed(t, 100 * error, 2);
-    }
+    mde_text_add(t, " &plusmn; ");
+    mde_text_add_fixed(t, 100 * error, 2);
     mde_text_add(t, "</td>");
+}
+
+/* 1 and a sentence if a step was left out. */
+static int add_left_out(mde_text *t, const mde_json *j)
+{
+    const char *why = mde_json_string(j, "left_out", NULL);
+    if (why) mde_text_format_html(t, "<p class=\"note\">Left out: %s.</p>\n", why);
+    return why != NULL;
 }
 
 static void add_classify(mde_text *t, const mde_json *j)
@@ -727,8 +1146,8 @@ static void add_classify(mde_text *t, const mde_json *j)
     char names[PROGRAM_MAX_INTS][32];
     const char *groups[PROGRAM_MAX_INTS];
     int n = 0, k;
-    mde_text_add(t, "<p>Set: ");
-    mde_text_add_html(t, mde_json_string(j, "set", ""));
+    if (add_left_out(t, j)) return;
+    mde_text_format_html(t, "<p>Set: %s", mde_json_string(j, "set", ""));
     mde_text_format(t, ". %d classes, %d test images of each, %lld steps for every classifier, %d runs with a split of "
                     "their own, %d made images a real one.</p>\n<table><tr><th>real samples a class</th>",
                     (int)mde_json_number(j, "classes", 0), (int)mde_json_number(j, "test_samples", 0),
@@ -768,41 +1187,53 @@ static void add_match(mde_text *t, const mde_json *j)
           "1 is as varied as real ones, 0 says that z is ignored" },
         { "copy", "distance of a made image to the image it was made from, over that of two real images of a class",
           "0 is a copy" },
-        { "recognisability", "20-way 1-shot accuracy of the Matching Network on made images", "" },
+        { "recognisability", "1-shot accuracy of the Matching Network on made images, 20-way or all classes", "" },
         { "real_recognisability", "the same on real images", "" },
         { "embedded_diversity", "diversity in the embedding of the Matching Network", "" },
         { "embedded_copy", "copy ratio in that embedding", "" },
         { "z_share", "share of z in the variance of made images", "the rest is due to the image" } };
     const mde_json *row, *cell, *quality = mde_json_get(j, "quality"), *pixels = mde_json_get(j, "pixels");
     int k;
-    mde_text_add(t, "<table><tr><th>support set</th><th>5-way 1-shot</th><th>5-way 5-shot</th><th>20-way 1-shot</th>"
-                    "<th>20-way 5-shot</th></tr>\n");
-    for (row = mde_json_get(j, "matchers") ? mde_json_get(j, "matchers")->child : NULL; row; row = row->next) {
-        mde_text_add(t, "<tr><td>");
-        mde_text_add_html(t, mde_json_string(row, "matcher", ""));
-        mde_text_add(t, "</td>");
+    if (add_left_out(t, j)) return;
+    row = mde_json_get(j, "matchers") ? mde_json_get(j, "matchers")->child : NULL;
+    cell = row ? mde_json_get(row, "accuracy") : NULL;
+    mde_text_add(t, "<table><tr><th>support set</th>");
+    for (cell = cell ? cell->child : NULL; cell; cell = cell->next) {
+        mde_text_format(t, "<th>%d-way %d-shot</th>", (int)mde_json_number(cell, "way", 0),
+                        (int)mde_json_number(cell, "shot", 0));
+    }
+    mde_text_add(t, "</tr>\n");
+    for (; row; row = row->next) {
+        mde_text_format_html(t, "<tr><td>%s</td>", mde_json_string(row, "matcher", ""));
         cell = mde_json_get(row, "accuracy");
         for (cell = cell ? cell->child : NULL; cell; cell = cell->next) {
             add_percent(t, cell, "mean", "standard_error", 0);
         }
         mde_text_add(t, "</tr>\n");
     }
-    mde_text_format(t, "</table>\n<p class=\"note\">Accuracy in %% on target classes, &plusmn; standard error over %d "
-                    "episodes; each network was trained for %d episodes on source classes.</p>\n",
-                    (int)mde_json_number(j, "test_episodes", 0), (int)mde_json_number(j, "episodes", 0));
-    mde_text_add(t, "<p>Nearest neighbour by pixels, 20-way 1-shot: ");
-    mde_text_add_fixed(t, 100 * mde_json_number(pixels, "real", (double)NAN), 2);
-    mde_text_add(t, " %; with ten made images beside each support image ");
-    mde_text_add_fixed(t, 100 * mde_json_number(pixels, "with_made", (double)NAN), 2);
-    mde_text_add(t, " %.</p>\n<h2>The made images in numbers</h2>\n<table><tr><th>measure</th><th>value</th>"
+    mde_text_format(t, "</table>\n<p class=\"note\">Accuracy in %% on %d target classes, &plusmn; standard error over "
+                    "%d episodes; each network was trained for %d episodes on source classes.</p>\n",
+                    (int)mde_json_number(j, "classes", 0), (int)mde_json_number(j, "test_episodes", 0),
+                    (int)mde_json_number(j, "episodes", 0));
+    if (pixels) {
+        mde_text_format(t, "<p>Nearest neighbour by pixels, %d-way 1-shot: ", (int)mde_json_number(pixels, "way", 0));
+        mde_text_add_fixed(t, 100 * mde_json_number(pixels, "real", (double)NAN), 2);
+        mde_text_add(t, " %; with ten made images beside each support image ");
+        mde_text_add_fixed(t, 100 * mde_json_number(pixels, "with_made", (double)NAN), 2);
+        mde_text_add(t, " %.</p>\n");
+    }
+    mde_text_add(t, "<h2>The made images in numbers</h2>\n<table><tr><th>measure</th><th>value</th>"
                     "<th style=\"text-align:left\">meaning</th></tr>\n");
     for (k = 0; k < 7; k++) {
-        mde_text_format(t, "<tr><td>%s</td><td>", rows[k][0]);
-        mde_text_add_fixed(t, mde_json_number(quality, rows[k][0], (double)NAN), 3);
-        mde_text_format(t, "</td><td style=\"text-align:left\">%s%s%s</td></tr>\n", rows[k][1],
-                        *rows[k][2] ? "; " : "", rows[k][2]);
+        mde_text_format(t, "<tr><td>%s</td>", rows[k][0]);
+        program_page_number(t, mde_json_number(quality, rows[k][0], (double)NAN), 3, 0);
+        mde_text_format(t, "<td style=\"text-align:left\">%s%s%s</td></tr>\n", rows[k][1], *rows[k][2] ? "; " : "",
+                        rows[k][2]);
     }
     mde_text_add(t, "</table>\n");
+    if (mde_json_string(quality, "why_null", NULL)) {
+        mde_text_format_html(t, "<p class=\"note\">A dash: %s.</p>\n", mde_json_string(quality, "why_null", ""));
+    }
 }
 
 /* report.json: the other files, word for word, under their names. */
@@ -810,8 +1241,9 @@ static void write_report_json(lab *l)
 {
     static const char *const files[4] = { "train", "classify", "match", "transfer" };
     mde_text *t = mde_text_create(l->c);
-    int k, first = 1;
-    mde_text_add(t, "{");
+    mde_json_writer w = mde_json_start(t, 1);
+    int k;
+    mde_json_open(&w, NULL, '{');
     for (k = 0; k < 4; k++) {
         char name[64], path[4096];
         size_t size;
@@ -819,12 +1251,12 @@ static void write_report_json(lab *l)
         snprintf(name, sizeof name, "%s.json", files[k]);
         if (!mde_is_file(in_out(l, name, path, sizeof path))) continue;
         bytes = mde_file_read(l->c, path, (size_t)1 << 26, &size);
-        mde_text_format(t, "%s\n\"%s\": ", first ? "" : ",", files[k]);
-        if (bytes) mde_text_add(t, (const char *)bytes);
+        while (bytes && size > 0 && bytes[size - 1] == '\n') bytes[--size] = 0;
+        if (bytes) mde_json_write_raw(&w, files[k], (const char *)bytes);
         mde_release(l->c, bytes);
-        first = 0;
     }
-    mde_text_add(t, "}\n");
+    mde_json_close(&w);
+    mde_json_end(&w);
     write_file(l, t, "report.json");
 }
 
@@ -875,6 +1307,22 @@ static int resolve(lab *l)
     if (i == sizeof presets / sizeof *presets) {
         return program_misused(&l->p, name, " is no preset; expected quick, compact or paper");
     }
+    if (l->s.range) {
+        char *end = NULL;
+        l->s.low = strtod(l->s.range, &end);
+        l->s.high = end != l->s.range && *end == ',' ? strtod(end + 1, &end) : l->s.low;
+        if (*end || !(l->s.low < l->s.high)) {
+            return program_misused(&l->p, l->s.range, " is no range; expected two numbers, as in --range 0,4095");
+        }
+    }
+    if (l->s.format && strcmp(l->s.format, "folder") != 0 && strcmp(l->s.format, "npy") != 0 &&
+        strcmp(l->s.format, "idx") != 0) {
+        return program_misused(&l->p, l->s.format, " is no format; expected folder, npy or idx");
+    }
+    if (l->s.channels == 2) return program_misused(&l->p, "--channels: ", "expected 1 (grey) or 3 (colour)");
+    if (!l->s.data && (l->s.labels || l->s.range || l->s.transpose)) {
+        return program_misused(&l->p, "", "--labels, --range and --transpose are about files: --data is missing");
+    }
     l->z = presets[i];
     if (l->s.steps) l->z.steps = l->s.steps;
     if (l->s.critic_steps) l->z.critic_steps = l->s.critic_steps;
@@ -890,26 +1338,33 @@ static int resolve(lab *l)
 
 static void run_command(lab *l, const char *command)
 {
-    int all = strcmp(command, "run") == 0, only_report = strcmp(command, "report") == 0;
+    int all = strcmp(command, "run") == 0, only_report = strcmp(command, "report") == 0, k;
     if (!only_report) open_sets(l);
+    if (!only_report && !bad(l)) plan(l, command);
+    for (k = 0; k < STEPS && !bad(l); k++) {
+        if (strcmp(command, step_names[k]) == 0) insist(l, k);
+        else if (all && *l->why[k] && !l->p.quiet) fprintf(stderr, "%s is left out: %s\n", step_names[k], l->why[k]);
+    }
+    if (all && l->s.target) {
+        snprintf(l->why[TRANSFER], sizeof l->why[TRANSFER], "the target classes are those of another set already");
+    }
     if (bad(l)) return;
     if (all || strcmp(command, "train") == 0) train(l);
     else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
+    if (!bad(l) && strcmp(command, "make") == 0) make(l);
     if (!bad(l) && (all || strcmp(command, "classify") == 0)) {
-        classify(l, l->target, l->s.target ? l->s.target : "target classes", "classify.json");
+        classify(l, CLASSIFY, l->s.target ? l->s.target : "target classes", "classify.json");
     }
     if (!bad(l) && (all || strcmp(command, "match") == 0)) match(l);
-    if (!bad(l) && (all || strcmp(command, "transfer") == 0)) {
-        if (l->other && !(all && l->s.target)) classify(l, l->other, l->other_name, "transfer.json");
-        else if (!all) mde_fail(l->c, MDE_BAD_ARGUMENT, "transfer: colour images need --target, another set of them");
-    }
+    if (!bad(l) && (all || strcmp(command, "transfer") == 0)) classify(l, TRANSFER, l->other_name, "transfer.json");
     if (!bad(l) && (all || only_report)) report(l);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const commands[] = { "run", "train", "sample", "classify", "match", "transfer", "report" };
+    static const char *const commands[] = { "run",   "train",    "sample", "make", "classify",
+                                            "match", "transfer", "report" };
     lab l;
     settings *s = &l.s;
     size_t i;
@@ -920,8 +1375,18 @@ int main(int argc, char **argv)
         { "--target", PROGRAM_FILE, "PATH", &s->target, 0, 0,
           "take the target classes from this set; without it: 15 % of the classes of --data" },
         { "--target-labels", PROGRAM_FILE, "PATH", &s->target_labels, 0, 0, "labels of --target" },
-        { "--size", PROGRAM_INT, "N", &s->size, 1, 1e6, "height and width of the images (default: as they are)" },
+        { "--split", PROGRAM_FILE, "FILE", &s->split, 0, 0,
+          "JSON, lists of classes or of folders of them: {\"source\": [..], \"validation\": [..], \"target\": [..]}\n"
+          "(default: by the seed)" },
+        { "--size", PROGRAM_INT, "N", &s->size, 1, 4096, "height and width of the images (default: as they are)" },
+        { "--channels", PROGRAM_INT, "N", &s->channels, 1, 3, "1: grey, 3: colour (default: as they are)" },
+        { "--range", PROGRAM_FILE, "LOW,HIGH", &s->range, 0, 0,
+          "the numbers of an array that are black and white (default: by their type and values)" },
         { "--invert", PROGRAM_FLAG, NULL, &s->invert, 0, 0, "dark ink on white paper becomes light on dark" },
+        { "--transpose", PROGRAM_FLAG, NULL, &s->transpose, 0, 0,
+          "rows and columns change places, as EMNIST needs it" },
+        { "--max-classes", PROGRAM_INT, "N", &s->max_classes, 1, 1e9, "of a set, the first ones (default: all)" },
+        { "--max-samples", PROGRAM_INT, "N", &s->max_samples, 1, 1e9, "of a class, the first ones (default: all)" },
         { "--preset", PROGRAM_FILE, "NAME", &s->preset_name, 0, 0,
           "quick, compact (default) or paper: sizes of networks and of the studies" },
         { "--steps", PROGRAM_INT64, "N", &s->steps, 1, 1e12,
@@ -930,7 +1395,7 @@ int main(int argc, char **argv)
           "for each of them (quick and compact 2, paper 5)" },
         { "--rate", PROGRAM_REAL, "X", &s->rate, 0, 1e6, "learning rate (default 5e-4; quick 1e-3, paper 1e-4)" },
         { "--mismatch", PROGRAM_REAL, "X", &s->mismatch, 0, 1e6,
-          "share of real images of other classes among what the critic learns to turn down\n"
+          "share of real images of other classes among what the critic learns to reject\n"
           "(default 0.5; paper 0: then made images drift to other classes in short trainings)" },
         { "--diversity", PROGRAM_REAL, "X", &s->diversity, 0, 1e6,
           "weight of the term that rewards different images for different z (default 0)" },
@@ -938,10 +1403,13 @@ int main(int argc, char **argv)
           "real samples a class of the classifiers (default 5,10,15; quick 2)" },
         { "--made", PROGRAM_INTS, "LIST", &s->made, 1, 1000,
           "made images a real one to choose from on validation classes (default 2,5,20; quick 5)" },
-        { "--runs", PROGRAM_INT, "N", &s->runs, 1, MOST_RUNS, "seeds of each classifier (default 3; quick 2)" },
+        { "--runs", PROGRAM_INT, "N", &s->runs, 1, MAX_RUNS, "seeds of each classifier (default 3; quick 2)" },
         { "--classifier-steps", PROGRAM_INT64, "N", &s->classifier_steps, 1, 1e12, "(default 1000; quick 100)" },
         { "--episodes", PROGRAM_INT64, "N", &s->episodes, 1, 1e12,
           "training episodes of each Matching Network (default 3000; quick 150)" },
+        { "--count", PROGRAM_INT, "N", &s->count, 1, 1e6, "images that make makes of each target class (default 10)" },
+        { "--format", PROGRAM_FILE, "NAME", &s->format, 0, 0,
+          "of make: folder (PNG, a folder each class; default), npy or idx (arrays of all images)" },
         { "--out", PROGRAM_FILE, "DIR", &s->out, 0, 0, "(default out/dagan)" }
     };
     memset(&l, 0, sizeof l);
@@ -951,6 +1419,7 @@ int main(int argc, char **argv)
     l.p.when_stopped = "stopped; the same command goes on from here";
     s->out = "out/dagan";
     s->mismatch = -1;
+    s->count = 10;
     if (!program_parse(&l.p, argc, argv)) return l.p.code;
     for (i = 0; l.p.count && i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(l.p.arguments[0], commands[i]) == 0) break;

@@ -61,6 +61,101 @@ code=$?
 if [ $code -eq 130 ]; then ok a_signal_stops_with_code_130; else bad a_signal_stops_with_code_130 "code $code"; fi
 check a_stopped_training_leaves_usable_networks "$lab" sample --preset quick --quiet --out "$work/stop"
 
+# Images out, in three formats, which are sets themselves: 20 real and 3 made images of each of 30 target classes.
+for format in folder npy idx; do
+    check "make_writes_$format" "$lab" make --preset quick --quiet --count 3 --format $format --out "$work/one"
+done
+first=$(head -n 1 "$work/one/made/classes.txt")
+check made_folders_hold_real_images test -s "$work/one/made/$first/real-00019.png"
+check made_folders_hold_made_images test -s "$work/one/made/$first/made-00002.png"
+check the_index_names_every_image test "$(wc -l <"$work/one/made/index.csv")" -eq 691
+check the_flags_tell_made_from_real sh -c "tail -c 23 '$work/one/made/made-idx1-ubyte' | od -An -v -tu1 | tr -s ' \n' ' ' |
+    grep -q '^ 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 1 $'"
+mkdir "$work/arrays" && mv "$work"/one/made/*.npy "$work"/one/made/*ubyte "$work/arrays"
+for set in made arrays/images.npy arrays/images-idx3-ubyte; do
+    [ $set = made ] && path="$work/one/made" || path="$work/$set"
+    check "made_images_are_a_set:$set" "$lab" train --preset quick --quiet --steps 1 --data "$path" --out "$work/again-${set##*/}"
+done
+
+# A checkpoint knows what it was trained on. Refused with one line that names the option, by every later step.
+split() {
+    name=$1; expected=$2; shift 2
+    "$@" --quiet >"$work/stdout" 2>"$work/stderr"
+    code=$?
+    if [ $code -eq 1 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ] && grep -q -- "$expected" "$work/stderr"; then ok "$name"
+    else bad "$name" "code $code: $(cat "$work/stderr")"; fi
+}
+for step in sample classify match transfer make; do
+    split "another_seed_is_refused_by_$step" 'another --seed (1, now 2)' "$lab" $step $tiny --seed 2 --out "$work/one"
+done
+split other_data_are_refused 'another --data' "$lab" sample $tiny --data "$work/arrays/images.npy" --out "$work/one"
+split another_size_is_refused 'another --data' "$lab" sample $tiny --size 20 --out "$work/one"
+split another_target_is_refused 'another --target' "$lab" classify $tiny --target "$work/arrays/images.npy" --out "$work/one"
+split training_goes_on_with_its_own_seed_only 'seed' "$lab" train $tiny --seed 2 --out "$work/one"
+
+# A split by names: of classes, or of folders of them.
+quote() { sed -n "$1" "$work/one/made/classes.txt" | sed 's/.*/"&"/' | paste -sd, -; }
+printf '{"source": [%s], "validation": [%s], "target": [%s]}' "$(quote 1,24p)" "$(quote 25,27p)" "$(quote 28,30p)" \
+    >"$work/split.json"
+check a_split_by_file_trains "$lab" train --preset quick --quiet --steps 1 --data "$work/one/made" --split "$work/split.json" \
+    --out "$work/split"
+check a_split_by_file_has_its_target "$lab" sample --quiet --preset quick --data "$work/one/made" --split "$work/split.json" \
+    --out "$work/split"
+split another_split_is_refused 'another --split' "$lab" sample --preset quick --data "$work/one/made" --out "$work/split"
+printf '{"source": ["%s", "nobody"], "validation": [], "target": []}' "$first" >"$work/bad.json"
+split a_split_of_unknown_names_is_refused '"source" has nobody' "$lab" train --preset quick --data "$work/one/made" \
+    --split "$work/bad.json" --out "$work/unmade"
+printf '{"source": ["%s", "%s"]}' "$first" "$first" >"$work/bad.json"
+split a_class_named_twice_is_refused "$first is named twice" "$lab" train --preset quick --data "$work/one/made" \
+    --split "$work/bad.json" --out "$work/unmade"
+
+# Few classes, few images, many classes: what cannot be done is said before the training, and there is a report.
+run() {
+    name=$1; shift
+    "$lab" run --preset quick --steps 2 --classifier-steps 3 --episodes 2 --runs 1 --threads 1 "$@" --out "$work/$name" \
+        >"$work/stdout" 2>"$work/stderr"
+    code=$?
+    if [ $code -eq 0 ] && [ -s "$work/$name/report.html" ] && [ -s "$work/$name/report.json" ]; then ok "run_with_$name"
+    else bad "run_with_$name" "code $code: $(tail -n 2 "$work/stderr")"; fi
+}
+before() { sed '/^train /,$d' "$work/stderr" | grep -q -- "$1"; }     # said before the first step
+run ten_classes --max-classes 10 --size 8
+check ten_classes_are_matched_two_by_two grep -q '"way": 2' "$work/ten_classes/match.json"
+check ten_classes_say_so_first before '2-way'
+run three_images --max-samples 3 --size 8
+check three_images_are_not_classified grep -q 'left_out.*7 images or more' "$work/three_images/classify.json"
+check three_images_say_so_first before 'classify is left out'
+check three_images_are_matched_by_one_shot grep -q '"shot": 1' "$work/three_images/match.json"
+check the_report_says_what_is_left_out grep -q 'Left out: it takes two target classes' "$work/three_images/report.html"
+run six_thousand_classes --max-classes 6000 --max-samples 7 --size 6
+"$lab" classify --preset quick --max-samples 3 --size 8 --quiet --out "$work/three_images" >"$work/stdout" 2>"$work/stderr"
+check asked_for_alone_it_is_an_error grep -q 'classify: it takes two target classes' "$work/stderr"
+"$lab" train --preset quick --steps 1 --max-samples 1 --out "$work/unmade" >"$work/stdout" 2>"$work/stderr"
+check one_image_a_class_is_refused grep -q 'no source class has two images' "$work/stderr"
+
+# All images of a class alike: no distance to compare with, so null, and what we write is JSON that we read.
+{
+    printf '\000\000\010\003\000\000\000\300\000\000\000\004\000\000\000\004'
+    i=0
+    while [ $i -lt 192 ]; do
+        value=$(printf '\\%03o' $((i / 8 * 10)))
+        # shellcheck disable=SC2059 # the format is the byte
+        printf "$value$value$value$value$value$value$value$value\\000\\377\\000\\377\\000\\000\\377\\377"
+        i=$((i + 1))
+    done
+} >"$work/alike-images-idx3-ubyte"
+{
+    printf '\000\000\010\001\000\000\000\300'
+    i=0
+    # shellcheck disable=SC2059
+    while [ $i -lt 192 ]; do printf "$(printf '\\%03o' $((i / 8)))"; i=$((i + 1)); done
+} >"$work/alike-labels-idx1-ubyte"
+run alike_images --data "$work/alike-images-idx3-ubyte"
+check alike_images_give_null grep -q '"diversity": null' "$work/alike_images/match.json"
+check alike_images_say_why grep -q '"why_null": ".*alike' "$work/alike_images/match.json"
+check no_infinity_is_written sh -c "! grep -Eq '[: ]-?(inf|nan)' '$work'/*/*.json"
+check the_report_of_alike_images_is_read "$lab" report --out "$work/alike_images"
+
 # Wrong input: one clear line on stderr, an exit code other than 0, nothing half-written.
 wrong() {
     name=$1; expected=$2; shift 2
@@ -90,6 +185,11 @@ wrong fewer_samples_than_asked "expected 16 to learn from" "$lab" classify --pre
 wrong value_that_is_no_number "not a value" "$lab" run --steps abc
 wrong unknown_option "not an option" "$lab" run --frobnicate 3
 wrong unknown_preset "preset" "$lab" run --preset huge
+wrong range_without_end "two numbers" "$lab" train --data x --range 5
+wrong range_upside_down "two numbers" "$lab" train --data x --range 9,1
+wrong two_channels "1 (grey) or 3" "$lab" train --channels 2
+wrong unknown_format "folder, npy or idx" "$lab" make --format bmp
+wrong range_of_drawn_images "data is missing" "$lab" train --range 0,1
 wrong no_command "expected a command" "$lab"
 wrong sample_before_train "not there" "$lab" sample --preset quick --quiet
 "$lab" train $tiny --out "$work/one/train.json/out" >"$work/stdout" 2>"$work/stderr"
