@@ -1,4 +1,5 @@
 /* Pictures: SVG plots and PNG images. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
