@@ -17821,7 +17821,7 @@ MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, i
 }
 
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
-static int mde__least_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
+static int mde__fewest_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
 {
     int fewest = n, f, i, j;
     *target = 0;
@@ -17913,17 +17913,25 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
     }
 }
 
+/* Held-out predictions, and what they are judged by. */
+typedef struct mde__judging {
+    mde_evaluation *e;
+    const double *losses;
+    double *variance;           /* [targets] of the losses; 0: constant */
+    int *fold;                  /* [runs] */
+} mde__judging;
+
 /* Squared error of a candidate in run i, each target in units of its variance; NaN when the run has no loss. */
-static double mde__run_error(const mde_evaluation *e, const double *losses, const double *variance, int candidate,
-                             int i)
+static double mde__run_error(const mde__judging *g, int candidate, int i)
 {
+    const mde_evaluation *e = g->e;
     double sum = 0;
     int j, count = 0;
     for (j = 0; j < e->targets; j++) {
-        double y = losses[mde__cell(i, e->targets, j)], residual;
-        if (y != y || !(variance[j] > 0)) continue;
+        double y = g->losses[mde__cell(i, e->targets, j)], residual;
+        if (y != y || !(g->variance[j] > 0)) continue;
         residual = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
-        sum += residual * residual / variance[j];
+        sum += residual * residual / g->variance[j];
         count++;
     }
     return count > 0 ? sum / count : (double)NAN;
@@ -17931,15 +17939,14 @@ static double mde__run_error(const mde_evaluation *e, const double *losses, cons
 
 /* Mean over runs of the error of candidate a less that of b (none: b < 0), and the standard error of the mean. Runs of
    fold `without` are left out. */
-static double mde__compare_errors(const mde_evaluation *e, const double *losses, const double *variance, int a, int b,
-                                  const int *fold, int without, double *standard_error)
+static double mde__compare_errors(const mde__judging *g, int a, int b, int without, double *standard_error)
 {
     double sum = 0, squares = 0, mean;
     int i, count = 0;
-    for (i = 0; i < e->runs; i++) {
-        double error = mde__run_error(e, losses, variance, a, i);
-        if (fold[i] == without || error != error) continue;
-        if (b >= 0) error -= mde__run_error(e, losses, variance, b, i);
+    for (i = 0; i < g->e->runs; i++) {
+        double error = mde__run_error(g, a, i);
+        if (g->fold[i] == without || error != error) continue;
+        if (b >= 0) error -= mde__run_error(g, b, i);
         sum += error;
         squares += error * error;
         count++;
@@ -17952,19 +17959,19 @@ static double mde__compare_errors(const mde_evaluation *e, const double *losses,
 
 /* The candidate with the smallest error; the stack when nothing beats it by more than the comparison's standard error,
    for it is the safer one outside of what was tried. */
-static int mde__choose_candidate(const mde_evaluation *e, const double *losses, const double *variance, const int *fold,
-                                 int without)
+static int mde__choose_candidate(const mde__judging *g, int without)
 {
+    const mde_evaluation *e = g->e;
     double smallest = (double)INFINITY, se;
     int q, best = 0;
     for (q = 0; q < e->candidates; q++) {
-        double error = mde__compare_errors(e, losses, variance, q, -1, fold, without, NULL);
+        double error = mde__compare_errors(g, q, -1, without, NULL);
         if (error < smallest) {
             smallest = error;
             best = q;
         }
     }
-    if (best == 0 || mde__compare_errors(e, losses, variance, 0, best, fold, without, &se) <= se) return 0;
+    if (best == 0 || mde__compare_errors(g, 0, best, without, &se) <= se) return 0;
     return best;
 }
 
@@ -17977,14 +17984,11 @@ static double mde__spread_factor(size_t count, double *z)
     return factor > 0.2 ? factor < 5 ? factor : 5 : 0.2;
 }
 
-/* Means over the targets of Spearman's correlation and of the squared error in variances of the target (NULL: not
-   wanted), where there are losses; a, b [n] are workspace. */
-static void mde__target_scores(int n, int m, const double *predicted, const double *losses, const double *variance,
-                               double *a, double *b, double *spearman, double *error)
+/* Mean over the targets of Spearman's correlation, where there are losses; a, b [n] are workspace. */
+static double mde__mean_spearman(int n, int m, const double *predicted, const double *losses, double *a, double *b)
 {
-    int i, j, ranked = 0, counted = 0;
-    double squares = 0;
-    *spearman = 0;
+    int i, j, ranked = 0;
+    double sum = 0;
     for (j = 0; j < m; j++) {
         double rank;
         int count = 0;
@@ -17994,29 +17998,22 @@ static void mde__target_scores(int n, int m, const double *predicted, const doub
             b[count++] = losses[mde__cell(i, m, j)];
         }
         rank = mde_spearman(count, a, b);
-        if (rank == rank) {
-            *spearman += rank;
-            ranked++;
-        }
-        if (count > 0 && variance[j] > 0) {
-            squares += mde_mse(count, a, b) / variance[j];
-            counted++;
-        }
+        if (rank != rank) continue;
+        sum += rank;
+        ranked++;
     }
-    *spearman = ranked > 0 ? *spearman / ranked : (double)NAN;
-    if (error) *error = counted > 0 ? squares / counted : (double)NAN;
+    return ranked > 0 ? sum / ranked : (double)NAN;
 }
 
-static void mde__score_candidates(mde_evaluation *e, const double *losses, const double *variance, const int *fold,
-                                  double *a, double *b)
+static void mde__score_candidates(const mde__judging *g, double *a, double *b)
 {
+    mde_evaluation *e = g->e;
     int q;
     for (q = 0; q < e->candidates; q++) {
         mde_candidate *candidate = &e->candidate[q];
-        candidate->error = mde__compare_errors(e, losses, variance, q, -1, fold, -1, NULL);
-        candidate->behind = mde__compare_errors(e, losses, variance, q, e->chosen, fold, -1, &candidate->behind_se);
-        mde__target_scores(e->runs, e->targets, candidate->predicted, losses, variance, a, b, &candidate->spearman,
-                           NULL);
+        candidate->error = mde__compare_errors(g, q, -1, -1, NULL);
+        candidate->behind = mde__compare_errors(g, q, e->chosen, -1, &candidate->behind_se);
+        candidate->spearman = mde__mean_spearman(e->runs, e->targets, candidate->predicted, g->losses, a, b);
     }
 }
 
@@ -18043,16 +18040,16 @@ static void mde__explain_choice(mde_evaluation *e)
 }
 
 /* What the procedure predicts of each fold: the candidate that the other folds choose. Then the factor of its sds. */
-static void mde__evaluate_procedure(mde_evaluation *e, const double *losses, const double *variance, const int *fold,
-                                    double *z)
+static void mde__evaluate_procedure(const mde__judging *g, double *z)
 {
+    mde_evaluation *e = g->e;
     int f, i, j, m = e->targets;
     size_t count = 0;
-    e->chosen = mde__choose_candidate(e, losses, variance, fold, -1);
+    e->chosen = mde__choose_candidate(g, -1);
     for (f = 0; f < e->folds; f++) {
-        const mde_candidate *chosen = &e->candidate[mde__choose_candidate(e, losses, variance, fold, f)];
+        const mde_candidate *chosen = &e->candidate[mde__choose_candidate(g, f)];
         for (i = 0; i < e->runs; i++) {
-            if (fold[i] != f) continue;
+            if (g->fold[i] != f) continue;
             memcpy(e->predicted + mde__cell(i, m, 0), chosen->predicted + mde__cell(i, m, 0),
                    (size_t)m * sizeof(double));
             memcpy(e->sd + mde__cell(i, m, 0), chosen->sd + mde__cell(i, m, 0), (size_t)m * sizeof(double));
@@ -18060,8 +18057,8 @@ static void mde__evaluate_procedure(mde_evaluation *e, const double *losses, con
     }
     for (i = 0; i < e->runs * m; i++) {
         j = i % m;
-        if (losses[i] != losses[i] || !(variance[j] > 0) || !(e->sd[i] > 0)) continue;
-        z[count++] = fabs(e->predicted[i] - losses[i]) / e->sd[i];
+        if (g->losses[i] != g->losses[i] || !(g->variance[j] > 0) || !(e->sd[i] > 0)) continue;
+        z[count++] = fabs(e->predicted[i] - g->losses[i]) / e->sd[i];
     }
     e->spread = mde__spread_factor(count, z);
     for (i = 0; i < e->runs * m; i++) e->sd[i] *= e->spread;
@@ -18162,7 +18159,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
         if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
-        i = mde__least_losses(n, m, losses, e->folds, fold, &f);
+        i = mde__fewest_losses(n, m, losses, e->folds, fold, &f);
         if (i < 3) {
             mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f,
                      i);
@@ -18179,8 +18176,13 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde_fail(c, MDE_STOPPED, "evaluation: stopped");
     }
     if (!mde__bad(c)) {
-        mde__evaluate_procedure(e, losses, variance, fold, work);
-        mde__score_candidates(e, losses, variance, fold, work, work + n);
+        mde__judging judging;
+        judging.e = e;
+        judging.losses = losses;
+        judging.variance = variance;
+        judging.fold = fold;
+        mde__evaluate_procedure(&judging, work);
+        mde__score_candidates(&judging, work, work + n);
         mde__explain_choice(e);
     }
     mde_release(c, fold);
@@ -20331,6 +20333,36 @@ static mde_status mde__spearman_interval(mde_context *c, int n, const double *a,
     return mde_context_status(c);
 }
 
+/* Means over the targets of Spearman's correlation and of the squared error in variances of the target (NULL: not
+   wanted), where there are losses; a, b [n] are workspace. */
+static void mde__target_scores(int n, int m, const double *predicted, const double *losses, const double *variance,
+                               double *a, double *b, double *spearman, double *error)
+{
+    int i, j, ranked = 0, counted = 0;
+    double squares = 0;
+    *spearman = 0;
+    for (j = 0; j < m; j++) {
+        double rank;
+        int count = 0;
+        for (i = 0; i < n; i++) {
+            if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
+            a[count] = predicted[mde__cell(i, m, j)];
+            b[count++] = losses[mde__cell(i, m, j)];
+        }
+        rank = mde_spearman(count, a, b);
+        if (rank == rank) {
+            *spearman += rank;
+            ranked++;
+        }
+        if (count > 0 && variance[j] > 0) {
+            squares += mde_mse(count, a, b) / variance[j];
+            counted++;
+        }
+    }
+    *spearman = ranked > 0 ? *spearman / ranked : (double)NAN;
+    if (error) *error = counted > 0 ? squares / counted : (double)NAN;
+}
+
 /* Whether a model can be fitted to these runs where losses are missing. */
 static int mde__enough_losses(mde_model model, int n, int m, const double *losses)
 {
@@ -20980,7 +21012,7 @@ static void mde__optimize_check_folds(mde_optimization *o)
     int *fold = (int *)mde_alloc(c, (size_t)o->n, sizeof(int));
     if (!fold) return;
     folds = mde__folds_of_runs(c, o->n, o->k, o->runs->weights, folds < o->n ? folds : o->n, o->desc.seed, fold);
-    count = mde__least_losses(o->n, o->m, o->runs->losses, folds, fold, &target);
+    count = mde__fewest_losses(o->n, o->m, o->runs->losses, folds, fold, &target);
     mde_release(c, fold);
     if (mde__bad(c) || folds < 2 || count >= 3) return;
     mde_fail(c, MDE_BAD_FILE, "%s: column %s has so few losses that a fold leaves only %d to fit to; at least 3 are "
