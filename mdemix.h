@@ -17068,7 +17068,7 @@ static double mde__weigh(int m, const double *objective, const double *values)
 
 #define MDE__FEATURE_ALL 511
 #define MDE__FEATURE_EXPERTS (MDE_FEATURE_MDE | MDE_FEATURE_OWN)
-#define MDE__POWER 0.3
+#define MDE__POWER 0.3              /* tuned on RegMix, as is what scarcity adds to the noise */
 #define MDE__POWER_OFFSET 1e-6      /* keeps the slope at zero finite */
 
 MDEDEF int mde_feature_count(int set, int k, int m)
@@ -18402,7 +18402,7 @@ typedef struct mde__goal {
     const mde_surrogate *surrogate;
     const mde_choose_desc *desc;
     double spread;
-    int k, m, smooth, weight_caution;
+    int k, m, smooth;
     double *mean, *sd;          /* [k + 1, m] */
     double *slopes;             /* [m, k] */
     double *around;             /* [k + 1, k] */
@@ -18449,7 +18449,7 @@ static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, 
 static double mde__goal_value(int n, const double *w, double *gradient, void *user)
 {
     mde__goal *g = (mde__goal *)user;
-    double value, sd;
+    double value;
     int i, j;
     if (gradient) {
         if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
@@ -18461,10 +18461,7 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
         return (double)NAN;
     }
     value = mde__weigh(g->m, g->desc->objective, g->mean);
-    if (g->desc->caution > 0) {
-        sd = mde__goal_caution(g, w, gradient);
-        value += g->desc->caution * g->spread * sd;
-    }
+    if (g->desc->caution > 0) value += g->desc->caution * g->spread * mde__goal_caution(g, w, gradient);
     if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient);
     return value;
 }
