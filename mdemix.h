@@ -18584,7 +18584,7 @@ static double mde__weigh(int m, const double *objective, const double *values)
 
 #define MDE__FEATURE_ALL 511
 #define MDE__FEATURE_EXPERTS (MDE_FEATURE_MDE | MDE_FEATURE_OWN)
-#define MDE__POWER 0.3
+#define MDE__POWER 0.3              /* tuned on RegMix, as is what scarcity adds to the noise */
 #define MDE__POWER_OFFSET 1e-6      /* keeps the slope at zero finite */
 
 MDEDEF int mde_feature_count(int set, int k, int m)
@@ -19337,7 +19337,7 @@ MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, i
 }
 
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
-static int mde__least_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
+static int mde__fewest_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
 {
     int fewest = n, f, i, j;
     *target = 0;
@@ -19429,17 +19429,25 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
     }
 }
 
+/* Held-out predictions, and what they are judged by. */
+typedef struct mde__judging {
+    mde_evaluation *e;
+    const double *losses;
+    double *variance;           /* [targets] of the losses; 0: constant */
+    int *fold;                  /* [runs] */
+} mde__judging;
+
 /* Squared error of a candidate in run i, each target in units of its variance; NaN when the run has no loss. */
-static double mde__run_error(const mde_evaluation *e, const double *losses, const double *variance, int candidate,
-                             int i)
+static double mde__run_error(const mde__judging *g, int candidate, int i)
 {
+    const mde_evaluation *e = g->e;
     double sum = 0;
     int j, count = 0;
     for (j = 0; j < e->targets; j++) {
-        double y = losses[mde__cell(i, e->targets, j)], residual;
-        if (y != y || !(variance[j] > 0)) continue;
+        double y = g->losses[mde__cell(i, e->targets, j)], residual;
+        if (y != y || !(g->variance[j] > 0)) continue;
         residual = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
-        sum += residual * residual / variance[j];
+        sum += residual * residual / g->variance[j];
         count++;
     }
     return count > 0 ? sum / count : (double)NAN;
@@ -19447,15 +19455,14 @@ static double mde__run_error(const mde_evaluation *e, const double *losses, cons
 
 /* Mean over runs of the error of candidate a less that of b (none: b < 0), and the standard error of the mean. Runs of
    fold `without` are left out. */
-static double mde__compare_errors(const mde_evaluation *e, const double *losses, const double *variance, int a, int b,
-                                  const int *fold, int without, double *standard_error)
+static double mde__compare_errors(const mde__judging *g, int a, int b, int without, double *standard_error)
 {
     double sum = 0, squares = 0, mean;
     int i, count = 0;
-    for (i = 0; i < e->runs; i++) {
-        double error = mde__run_error(e, losses, variance, a, i);
-        if (fold[i] == without || error != error) continue;
-        if (b >= 0) error -= mde__run_error(e, losses, variance, b, i);
+    for (i = 0; i < g->e->runs; i++) {
+        double error = mde__run_error(g, a, i);
+        if (g->fold[i] == without || error != error) continue;
+        if (b >= 0) error -= mde__run_error(g, b, i);
         sum += error;
         squares += error * error;
         count++;
@@ -19468,19 +19475,19 @@ static double mde__compare_errors(const mde_evaluation *e, const double *losses,
 
 /* The candidate with the smallest error; the stack when nothing beats it by more than the comparison's standard error,
    for it is the safer one outside of what was tried. */
-static int mde__choose_candidate(const mde_evaluation *e, const double *losses, const double *variance, const int *fold,
-                                 int without)
+static int mde__choose_candidate(const mde__judging *g, int without)
 {
+    const mde_evaluation *e = g->e;
     double smallest = (double)INFINITY, se;
     int q, best = 0;
     for (q = 0; q < e->candidates; q++) {
-        double error = mde__compare_errors(e, losses, variance, q, -1, fold, without, NULL);
+        double error = mde__compare_errors(g, q, -1, without, NULL);
         if (error < smallest) {
             smallest = error;
             best = q;
         }
     }
-    if (best == 0 || mde__compare_errors(e, losses, variance, 0, best, fold, without, &se) <= se) return 0;
+    if (best == 0 || mde__compare_errors(g, 0, best, without, &se) <= se) return 0;
     return best;
 }
 
@@ -19493,14 +19500,11 @@ static double mde__spread_factor(size_t count, double *z)
     return factor > 0.2 ? factor < 5 ? factor : 5 : 0.2;
 }
 
-/* Means over the targets of Spearman's correlation and of the squared error in variances of the target (NULL: not
-   wanted), where there are losses; a, b [n] are workspace. */
-static void mde__target_scores(int n, int m, const double *predicted, const double *losses, const double *variance,
-                               double *a, double *b, double *spearman, double *error)
+/* Mean over the targets of Spearman's correlation, where there are losses; a, b [n] are workspace. */
+static double mde__mean_spearman(int n, int m, const double *predicted, const double *losses, double *a, double *b)
 {
-    int i, j, ranked = 0, counted = 0;
-    double squares = 0;
-    *spearman = 0;
+    int i, j, ranked = 0;
+    double sum = 0;
     for (j = 0; j < m; j++) {
         double rank;
         int count = 0;
@@ -19510,29 +19514,22 @@ static void mde__target_scores(int n, int m, const double *predicted, const doub
             b[count++] = losses[mde__cell(i, m, j)];
         }
         rank = mde_spearman(count, a, b);
-        if (rank == rank) {
-            *spearman += rank;
-            ranked++;
-        }
-        if (count > 0 && variance[j] > 0) {
-            squares += mde_mse(count, a, b) / variance[j];
-            counted++;
-        }
+        if (rank != rank) continue;
+        sum += rank;
+        ranked++;
     }
-    *spearman = ranked > 0 ? *spearman / ranked : (double)NAN;
-    if (error) *error = counted > 0 ? squares / counted : (double)NAN;
+    return ranked > 0 ? sum / ranked : (double)NAN;
 }
 
-static void mde__score_candidates(mde_evaluation *e, const double *losses, const double *variance, const int *fold,
-                                  double *a, double *b)
+static void mde__score_candidates(const mde__judging *g, double *a, double *b)
 {
+    mde_evaluation *e = g->e;
     int q;
     for (q = 0; q < e->candidates; q++) {
         mde_candidate *candidate = &e->candidate[q];
-        candidate->error = mde__compare_errors(e, losses, variance, q, -1, fold, -1, NULL);
-        candidate->behind = mde__compare_errors(e, losses, variance, q, e->chosen, fold, -1, &candidate->behind_se);
-        mde__target_scores(e->runs, e->targets, candidate->predicted, losses, variance, a, b, &candidate->spearman,
-                           NULL);
+        candidate->error = mde__compare_errors(g, q, -1, -1, NULL);
+        candidate->behind = mde__compare_errors(g, q, e->chosen, -1, &candidate->behind_se);
+        candidate->spearman = mde__mean_spearman(e->runs, e->targets, candidate->predicted, g->losses, a, b);
     }
 }
 
@@ -19559,16 +19556,16 @@ static void mde__explain_choice(mde_evaluation *e)
 }
 
 /* What the procedure predicts of each fold: the candidate that the other folds choose. Then the factor of its sds. */
-static void mde__evaluate_procedure(mde_evaluation *e, const double *losses, const double *variance, const int *fold,
-                                    double *z)
+static void mde__evaluate_procedure(const mde__judging *g, double *z)
 {
+    mde_evaluation *e = g->e;
     int f, i, j, m = e->targets;
     size_t count = 0;
-    e->chosen = mde__choose_candidate(e, losses, variance, fold, -1);
+    e->chosen = mde__choose_candidate(g, -1);
     for (f = 0; f < e->folds; f++) {
-        const mde_candidate *chosen = &e->candidate[mde__choose_candidate(e, losses, variance, fold, f)];
+        const mde_candidate *chosen = &e->candidate[mde__choose_candidate(g, f)];
         for (i = 0; i < e->runs; i++) {
-            if (fold[i] != f) continue;
+            if (g->fold[i] != f) continue;
             memcpy(e->predicted + mde__cell(i, m, 0), chosen->predicted + mde__cell(i, m, 0),
                    (size_t)m * sizeof(double));
             memcpy(e->sd + mde__cell(i, m, 0), chosen->sd + mde__cell(i, m, 0), (size_t)m * sizeof(double));
@@ -19576,8 +19573,8 @@ static void mde__evaluate_procedure(mde_evaluation *e, const double *losses, con
     }
     for (i = 0; i < e->runs * m; i++) {
         j = i % m;
-        if (losses[i] != losses[i] || !(variance[j] > 0) || !(e->sd[i] > 0)) continue;
-        z[count++] = fabs(e->predicted[i] - losses[i]) / e->sd[i];
+        if (g->losses[i] != g->losses[i] || !(g->variance[j] > 0) || !(e->sd[i] > 0)) continue;
+        z[count++] = fabs(e->predicted[i] - g->losses[i]) / e->sd[i];
     }
     e->spread = mde__spread_factor(count, z);
     for (i = 0; i < e->runs * m; i++) e->sd[i] *= e->spread;
@@ -19678,7 +19675,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
         if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
-        i = mde__least_losses(n, m, losses, e->folds, fold, &f);
+        i = mde__fewest_losses(n, m, losses, e->folds, fold, &f);
         if (i < 3) {
             mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f,
                      i);
@@ -19695,8 +19692,13 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde_fail(c, MDE_STOPPED, "evaluation: stopped");
     }
     if (!mde__bad(c)) {
-        mde__evaluate_procedure(e, losses, variance, fold, work);
-        mde__score_candidates(e, losses, variance, fold, work, work + n);
+        mde__judging judging;
+        judging.e = e;
+        judging.losses = losses;
+        judging.variance = variance;
+        judging.fold = fold;
+        mde__evaluate_procedure(&judging, work);
+        mde__score_candidates(&judging, work, work + n);
         mde__explain_choice(e);
     }
     mde_release(c, fold);
@@ -19916,7 +19918,7 @@ typedef struct mde__goal {
     const mde_surrogate *surrogate;
     const mde_choose_desc *desc;
     double spread;
-    int k, m, smooth, weight_caution;
+    int k, m, smooth;
     double *mean, *sd;          /* [k + 1, m] */
     double *slopes;             /* [m, k] */
     double *around;             /* [k + 1, k] */
@@ -19963,7 +19965,7 @@ static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, 
 static double mde__goal_value(int n, const double *w, double *gradient, void *user)
 {
     mde__goal *g = (mde__goal *)user;
-    double value, sd;
+    double value;
     int i, j;
     if (gradient) {
         if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
@@ -19975,10 +19977,7 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
         return (double)NAN;
     }
     value = mde__weigh(g->m, g->desc->objective, g->mean);
-    if (g->desc->caution > 0) {
-        sd = mde__goal_caution(g, w, gradient);
-        value += g->desc->caution * g->spread * sd;
-    }
+    if (g->desc->caution > 0) value += g->desc->caution * g->spread * mde__goal_caution(g, w, gradient);
     if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient);
     return value;
 }
