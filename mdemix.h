@@ -11451,11 +11451,17 @@ static mde_tokenizer *mde__tokenizer_parse(mde_context *c, const char *path, con
 {
     mde_tokenizer *t = NULL;
     int count, published;
-    if (size > 4 && (bytes[1] || bytes[2] || bytes[3]) && strchr("{ \n\r\t\xEF", bytes[0])) {
+    size_t start = size > 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    while (start < size && mde__is_space((char)bytes[start])) start++;
+    if (start + 1 < size && bytes[start] == '{' && bytes[start + 1]) {      /* 123 as a number has zeros behind it */
         return mde__tokenizer_parse_json(c, path, (const char *)bytes, size);
     }
+    if (size > 4 && bytes[0] == '\n' && bytes[2] == '\n') {
+        mde_fail(c, MDE_BAD_FILE, "%s: is a model of SentencePiece; expected a tokenizer.json of byte-level BPE, or "
+                 "the format of llama2.c", path);
+    }
     if (size < 4) mde_fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
-    count = size < 4 ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
+    count = size < 4 || mde__bad(c) ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
     published = count && mde__tokenizer_has_bytes(bytes, size, MDE__PUBLISHED_SPECIALS, 1);
     if (!mde__bad(c) && !published && !(count && mde__tokenizer_has_bytes(bytes, size, 0, 0))) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no tokenizer of bytes: expected the 256 bytes as tokens 0 to 255, or "

@@ -31,6 +31,11 @@ int main(int argc, char **argv)
     }
     printf("%.4f nats a token, at most %.1e above the minimum; 90 %% interval %.4f to %.4f\n\n", best.loss, best.gap,
            interval.loss[0], interval.loss[1]);
+    for (i = 0; i < mde_experts_validations(experts); i++) {
+        if (mde_experts_rounded(experts, i) == 0) continue;
+        printf("%s: %zu log-probabilities just above 0 were taken for 0\n", mde_experts_validation(experts, i),
+               mde_experts_rounded(experts, i));
+    }
     for (i = 0; i < best.count; i++) {
         printf("%6.3f  (%.3f to %.3f)  %s\n", best.weights[i], interval.lower[i], interval.upper[i],
                mde_experts_name(experts, i));
