@@ -1958,13 +1958,16 @@ static char *mde__follow_links(mde_context *c, const char *path)
 }
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
-   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe is written to.
-   sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
+   written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
 static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
     size_t length;
     int file = -1, reason = 0, direct;
+#ifndef _WIN32
+    struct stat info;
+#endif
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
     target = mde__follow_links(c, path);
@@ -1974,6 +1977,11 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
     kind = mde__path_kind(target);
     direct = kind == 'o' || mde__is_open_file(target);
     if (kind == 'd') mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+#ifndef _WIN32
+    if (kind == 'o' && stat(target, &info) == 0 && S_ISBLK(info.st_mode)) {
+        mde_fail(c, MDE_IO, "%s: is a disk; expected a file", path);
+    }
+#endif
     if (!mde__bad(c)) {
         errno = 0;
 #ifdef _WIN32
@@ -1987,10 +1995,7 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
-        if (!reason && kind == 'f' && !direct) {
-            struct stat info;
-            if (stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
-        }
+        if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
         if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
         if (reason && file >= 0 && !direct) mde__remove_file(name);
