@@ -3746,6 +3746,15 @@ static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows,
     return mde_reshape(c, x, 2, shape);
 }
 
+/* A list, in the arena, of images that stand one after the other. */
+static const float **dagan__listed(mde_context *c, int64_t count, const float *pixels, size_t size)
+{
+    const float **list = (const float **)mde_scratch(c, (size_t)count, sizeof *list);
+    int64_t i;
+    for (i = 0; list && i < count; i++) list[i] = pixels + (size_t)i * size;
+    return list;
+}
+
 /* All images of a set in one list, with the class of each. */
 typedef struct dagan__list { int64_t count; const float **images; int32_t *labels; } dagan__list;
 
@@ -4759,48 +4768,46 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
 
 /* ---- 7.3 Sampling ---- */
 
-/* n <= DAGAN__SAMPLE_BATCH images; z NULL: that of image number `first` and the next is drawn. */
-static mde_status dagan__generate_batch(dagan *g, int n, const float *const *x, const float *z, uint64_t seed,
-                                        int64_t first, float *out)
+/* n images from the list x; z NULL: that of image number `first` and the next ones is drawn. */
+static mde_status dagan__generate_list(dagan *g, int64_t n, const float *const *x, const float *z, uint64_t seed,
+                                       int64_t first, float *out)
 {
     mde_context *c = g->context;
-    mde_mark mark = mde_arena_mark(c);
-    int recording = mde_set_recording(c, 0), i;
-    size_t size = dagan__size_floats(g->size), noise = (size_t)g->desc.noise;
-    mde_tensor *images = dagan__batch(g->context, g->size, n, NULL), *codes = dagan__matrix(c, n, g->desc.noise), *made;
-    for (i = 0; i < n && images && codes; i++) {
-        float *code = codes->data + (size_t)i * noise;
-        memcpy(images->data + (size_t)i * size, x[i], size * sizeof **x);
-        if (z) memcpy(code, z + (size_t)i * noise, noise * sizeof *z);
-        else dagan__normals(dagan__random(seed, DAGAN__OF_SAMPLES, first + i), noise, code);
+    int recording = mde_set_recording(c, 0);
+    size_t noise = (size_t)g->desc.noise;
+    int64_t at, i;
+    for (at = 0; at < n && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
+        mde_mark mark = mde_arena_mark(c);
+        int64_t count = dagan__minimum(n - at, DAGAN__SAMPLE_BATCH);
+        mde_tensor *images = dagan__batch(c, g->size, count, x + at), *codes = dagan__matrix(c, count, g->desc.noise);
+        mde_tensor *made;
+        for (i = 0; codes && i < count; i++) {
+            float *code = codes->data + (size_t)i * noise;
+            if (z) memcpy(code, z + (size_t)(at + i) * noise, noise * sizeof *z);
+            else dagan__normals(dagan__random(seed, DAGAN__OF_SAMPLES, first + at + i), noise, code);
+        }
+        made = dagan_generator_apply(g, images, codes, 0, 0);
+        if (made) memcpy(out + (size_t)at * dagan__size_floats(g->size), made->data, made->count * sizeof *out);
+        mde_arena_rewind(c, mark);
     }
-    made = dagan_generator_apply(g, images, codes, 0, 0);
-    if (made) memcpy(out, made->data, made->count * sizeof *out);
     mde_set_recording(c, recording);
-    mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
 
 MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const float *z, uint64_t seed, float *out)
 {
-    size_t size;
-    int64_t first;
+    const float **list;
+    mde_mark mark;
     if (!g) return MDE_BAD_ARGUMENT;
     if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
     if (n < 0 || !x || !out) {
         return mde_fail(g->context, MDE_BAD_ARGUMENT, "generate: %lld images%s%s", (long long)n,
                         x ? "" : ", none to start from", out ? "" : ", no place for them");
     }
-    size = dagan__size_floats(g->size);
-    for (first = 0; first < n; first += DAGAN__SAMPLE_BATCH) {
-        const float *images[DAGAN__SAMPLE_BATCH];
-        int count = n - first < DAGAN__SAMPLE_BATCH ? (int)(n - first) : DAGAN__SAMPLE_BATCH, i;
-        for (i = 0; i < count; i++) images[i] = x + (size_t)(first + i) * size;
-        if (dagan__generate_batch(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
-                            out + (size_t)first * size) != MDE_OK) {
-            break;
-        }
-    }
+    mark = mde_arena_mark(g->context);
+    list = dagan__listed(g->context, n, x, dagan__size_floats(g->size));
+    if (list) dagan__generate_list(g, n, list, z, seed, 0, out);
+    mde_arena_rewind(g->context, mark);
     return mde_context_status(g->context);
 }
 
@@ -4815,7 +4822,6 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
     dagan_images *made = NULL;
     dagan__list from;
     float *pixels;
-    int64_t at;
     size_t size;
     mde_mark mark;
     if (!g || mde_context_status(g->context) != MDE_OK || !dagan__check_set(g, "make", set)) return NULL;
@@ -4830,10 +4836,7 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
     dagan__list_open(c, set, each, &from);
     pixels = (float *)mde_alloc(c, (size_t)from.count, size * sizeof *pixels);
     if (mde_context_status(c) == MDE_OK) {
-        for (at = 0; at < from.count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
-            int n = (int)dagan__minimum(from.count - at, DAGAN__SAMPLE_BATCH);
-            dagan__generate_batch(g, n, from.images + at, NULL, seed, at, pixels + (size_t)at * size);
-        }
+        dagan__generate_list(g, from.count, from.images, NULL, seed, 0, pixels);
         made = dagan_images_from(c, from.count, g->size.height, g->size.width, g->size.channels, pixels, from.labels);
     }
     mde_release(c, pixels);
@@ -5893,21 +5896,18 @@ static mde_status dagan__embed_list(const dagan_matcher *m, int64_t count, const
 
 MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const float *pixels, float *out)
 {
-    int64_t first, i;
-    size_t size;
+    const float **list;
+    mde_mark mark;
     if (!m) return MDE_BAD_ARGUMENT;
     if (mde_context_status(m->context) != MDE_OK) return mde_context_status(m->context);
     if (count < 0 || (count > 0 && (!pixels || !out))) {
         return mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: %lld images to embed%s%s", (long long)count,
                         pixels ? "" : ", none given", out ? "" : ", no place for the result");
     }
-    size = dagan__size_floats(m->size);
-    for (first = 0; first < count; first += DAGAN__STUDY_BATCH) {
-        const float *images[DAGAN__STUDY_BATCH];
-        int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
-        for (i = 0; i < n; i++) images[i] = pixels + (size_t)(first + i) * size;
-        if (dagan__embed_list(m, n, images, out + (size_t)first * (size_t)m->width) != MDE_OK) break;
-    }
+    mark = mde_arena_mark(m->context);
+    list = dagan__listed(m->context, count, pixels, dagan__size_floats(m->size));
+    if (list) dagan__embed_list(m, count, list, out);
+    mde_arena_rewind(m->context, mark);
     return mde_context_status(m->context);
 }
 
@@ -6524,8 +6524,7 @@ static double dagan__variance_share(const dagan__variance *v, size_t size)
     size_t i;
     for (i = 0; i < size; i++) of_sum += v->sum[i] * v->sum[i];
     inner = v->within / (groups * (DAGAN__QUALITY_SIBLINGS - 1));
-    outer = (v->squares - of_sum / groups) / (groups - 1) -
-            inner / (double)DAGAN__QUALITY_SIBLINGS;
+    outer = (v->squares - of_sum / groups) / (groups - 1) - inner / (double)DAGAN__QUALITY_SIBLINGS;
     return inner / (inner + (outer > 0 ? outer : 0));
 }
 
@@ -6534,14 +6533,13 @@ typedef struct dagan__judging {
     dagan_matcher *m;
     const dagan_images *set;
     uint64_t seed;
-    int *classes, count;                /* those that are looked at */
-    int *reals;                         /* of each class, at most DAGAN__QUALITY_REALS */
-    int *urn;
-    float *made;                        /* of one class, [conditions, siblings, h, w, c] */
-    mde_tensor *real_rows, *made_rows;  /* embeddings at unit length: [count reals, width], [count made, width] */
+    int count, *urn;
+    int classes[DAGAN__QUALITY_CLASSES];    /* those that are looked at */
+    int reals[DAGAN__QUALITY_CLASSES];      /* of each of them, at most DAGAN__QUALITY_REALS */
+    float *made;                            /* of one class, [conditions, siblings, h, w, c] */
+    mde_tensor *real_rows, *made_rows;      /* embeddings at unit length: [count reals, width], [count made, width] */
     dagan__distances pixels, embedded;
     dagan__variance variance;
-    dagan_quality *out;
 } dagan__judging;
 
 static int dagan__judging_open(dagan__judging *j)
@@ -6554,14 +6552,10 @@ static int dagan__judging_open(dagan__judging *j)
         if (dagan_images_sample_count(j->set, k) > maximum) maximum = dagan_images_sample_count(j->set, k);
     }
     j->urn = (int *)mde_scratch(c, (size_t)maximum, sizeof *j->urn);
-    j->classes = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
-    j->reals = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
     j->made = (float *)mde_scratch(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
     j->variance.sum = (double *)mde_scratch(c, size, sizeof *j->variance.sum);
-    if (j->m) {
-        j->real_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, j->m->width);
-        j->made_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, j->m->width);
-    }
+    if (j->m) j->real_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, j->m->width);
+    if (j->m) j->made_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, j->m->width);
     if (mde_context_status(c) != MDE_OK) return 0;
     memset(j->variance.sum, 0, size * sizeof *j->variance.sum);
     dagan__draw(&r, classes, classes, j->urn);
@@ -6573,10 +6567,12 @@ static int dagan__judging_open(dagan__judging *j)
                      "classes", j->count, classes);
 }
 
-static void dagan__unit_length(float *rows, int count, size_t width)
+/* Embeddings at unit length. */
+static void dagan__embed_unit(const dagan_matcher *m, int count, const float *const *images, float *rows)
 {
-    size_t i;
+    size_t width = (size_t)m->width, i;
     int k;
+    if (dagan__embed_list(m, count, images, rows) != MDE_OK) return;
     for (k = 0; k < count; k++, rows += width) {
         double sum = 0, scale;
         for (i = 0; i < width; i++) sum += (double)rows[i] * (double)rows[i];
@@ -6585,7 +6581,7 @@ static void dagan__unit_length(float *rows, int count, size_t width)
     }
 }
 
-static mde_status dagan__judge_class(dagan__judging *j, int number)
+static void dagan__judge_class(dagan__judging *j, int number)
 {
     int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
     int reals = samples < DAGAN__QUALITY_REALS ? samples : DAGAN__QUALITY_REALS;
@@ -6599,10 +6595,8 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
         made[i] = j->made + (size_t)i * size;
     }
     j->reals[number] = reals;
-    if (dagan__generate_batch(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
-                        j->made) != MDE_OK) {
-        return mde_context_status(j->g->context);
-    }
+    dagan__generate_list(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE, j->made);
+    if (mde_context_status(j->g->context) != MDE_OK) return;
     dagan__distances_add(&j->pixels, size, reals, real, j->made);
     for (i = 0; i < DAGAN__QUALITY_CONDITIONS; i++) {
         dagan__variance_add(&j->variance, size, made[i * DAGAN__QUALITY_SIBLINGS]);
@@ -6610,19 +6604,16 @@ static mde_status dagan__judge_class(dagan__judging *j, int number)
     if (j->m) {
         float *real_rows = j->real_rows->data + (size_t)number * DAGAN__QUALITY_REALS * width;
         float *made_rows = j->made_rows->data + (size_t)number * DAGAN__QUALITY_MADE * width;
-        dagan__embed_list(j->m, reals, real, real_rows);
-        dagan__embed_list(j->m, DAGAN__QUALITY_MADE, made, made_rows);
-        dagan__unit_length(real_rows, reals, width);
-        dagan__unit_length(made_rows, DAGAN__QUALITY_MADE, width);
+        dagan__embed_unit(j->m, reals, real, real_rows);
+        dagan__embed_unit(j->m, DAGAN__QUALITY_MADE, made, made_rows);
         for (i = 0; i < reals; i++) real[i] = real_rows + (size_t)i * width;
         dagan__distances_add(&j->embedded, width, reals, real, made_rows);
     }
-    return mde_context_status(j->g->context);
 }
 
-/* Adds the hits of one episode: queries are a made image of each class and the real one that it was made from, the
-   support another real image. */
-static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_t *made_hits, int64_t *real_hits)
+/* Hits of one episode, hits[0] on made images and hits[1] on real ones: queries are a made image of each class and the
+   real one that it was made from, the support another real image. */
+static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_t *hits)
 {
     mde_context *c = j->g->context;
     mde_mark mark = mde_arena_mark(c);
@@ -6641,36 +6632,8 @@ static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_
     }
     queries = mde_concat(c, mde_gather(c, j->made_rows, way, made), mde_gather(c, j->real_rows, way, real), 0);
     logits = dagan__match(j->m, mde_gather(c, j->real_rows, way, support), queries, way);
-    for (i = 0; logits && i < 2 * way; i++) {
-        *(i < way ? made_hits : real_hits) += dagan__argmax(logits->data + i * way, way) == i % way;
-    }
+    for (i = 0; logits && i < 2 * way; i++) hits[i / way] += dagan__argmax(logits->data + i * way, way) == i % way;
     mde_arena_rewind(c, mark);
-}
-
-static mde_status dagan__judge(dagan__judging *j)
-{
-    mde_context *c = j->g->context;
-    int way = j->count < DAGAN__QUALITY_WAY ? j->count : DAGAN__QUALITY_WAY, i;
-    int64_t made_hits = 0, real_hits = 0;
-    dagan_quality *q = j->out;
-    for (i = 0; i < j->count; i++) {
-        if (dagan__judge_class(j, i) != MDE_OK) return mde_context_status(c);
-    }
-    for (i = 0; j->m && i < DAGAN__QUALITY_EPISODES && mde_context_status(c) == MDE_OK; i++) {
-        dagan__judge_episode(j, i, way, &made_hits, &real_hits);
-    }
-    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
-    q->diversity = dagan__over_reals(&j->pixels, DAGAN__OF_SIBLINGS);
-    q->copy = dagan__over_reals(&j->pixels, DAGAN__OF_COPIES);
-    q->z_share = dagan__variance_share(&j->variance, dagan__size_floats(j->g->size));
-    if (j->m) {
-        double queries = (double)DAGAN__QUALITY_EPISODES * way;
-        q->embedded_diversity = dagan__over_reals(&j->embedded, DAGAN__OF_SIBLINGS);
-        q->embedded_copy = dagan__over_reals(&j->embedded, DAGAN__OF_COPIES);
-        q->recognisability = (double)made_hits / queries;
-        q->real_recognisability = (double)real_hits / queries;
-    }
-    return MDE_OK;
 }
 
 MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out)
@@ -6678,7 +6641,8 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     dagan__judging j;
     mde_context *c;
     mde_mark mark;
-    int recording;
+    int64_t hits[2] = { 0, 0 };
+    int recording, way, i;
     if (out) {
         out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
         out->embedded_diversity = out->embedded_copy = out->z_share = (double)NAN;
@@ -6694,10 +6658,25 @@ MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     j.m = m;
     j.set = set;
     j.seed = seed;
-    j.out = out;
     mark = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
-    if (dagan__judging_open(&j)) dagan__judge(&j);
+    dagan__judging_open(&j);
+    way = (int)dagan__minimum(j.count, DAGAN__QUALITY_WAY);
+    for (i = 0; i < j.count && mde_context_status(c) == MDE_OK; i++) dagan__judge_class(&j, i);
+    for (i = 0; m && i < DAGAN__QUALITY_EPISODES && mde_context_status(c) == MDE_OK; i++) {
+        dagan__judge_episode(&j, i, way, hits);
+    }
+    if (mde_context_status(c) == MDE_OK) {
+        out->diversity = dagan__over_reals(&j.pixels, DAGAN__OF_SIBLINGS);
+        out->copy = dagan__over_reals(&j.pixels, DAGAN__OF_COPIES);
+        out->z_share = dagan__variance_share(&j.variance, dagan__size_floats(g->size));
+    }
+    if (mde_context_status(c) == MDE_OK && m) {
+        out->embedded_diversity = dagan__over_reals(&j.embedded, DAGAN__OF_SIBLINGS);
+        out->embedded_copy = dagan__over_reals(&j.embedded, DAGAN__OF_COPIES);
+        out->recognisability = (double)hits[0] / ((double)DAGAN__QUALITY_EPISODES * way);
+        out->real_recognisability = (double)hits[1] / ((double)DAGAN__QUALITY_EPISODES * way);
+    }
     mde_set_recording(c, recording);
     mde_arena_rewind(c, mark);
     return mde_context_status(c);
