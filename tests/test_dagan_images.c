@@ -701,8 +701,8 @@ static void transposed_images_change_rows_and_columns(void)
     mde_context_free(c);
 }
 
-/* By EXIF's numbers the first row and column of what is stored are shown at: 2 top right, 3 bottom right, 4 bottom left,
-   5 left top, 6 right top, 7 right bottom, 8 left bottom. */
+/* By EXIF's numbers the first row and column of what is stored are shown at: 2 top right, 3 bottom right, 4 bottom
+   left, 5 left top, 6 right top, 7 right bottom, 8 left bottom. */
 static void every_orientation_turns_an_image_upright(void)
 {
     static const char *const want[9] = { "abcdef", "abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda",
