@@ -114,8 +114,8 @@ build/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
 	$(CC) $(TEST_CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
-# These two include a program.
-$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment)): $(wildcard examples/*.[ch])
+# These include a program or what it draws with.
+$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment pictures)): $(wildcard examples/*.[ch])
 
 # The tests of dagan.h share one compiled mdemix.h, as a program of two source files does.
 build/%.o: %.h

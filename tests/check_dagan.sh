@@ -15,7 +15,7 @@ check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad 
 
 # From a flat copy of the headers and the program, as somebody has it who copied them.
 mkdir "$work/flat"
-cp mdemix.h dagan.h examples/program.h examples/dagan_quality.h examples/dagan_lab.c "$work/flat"
+cp mdemix.h dagan.h examples/program.h examples/plot.h examples/dagan_quality.h examples/dagan_lab.c "$work/flat"
 openmp=
 echo 'int main(void){return 0;}' >"$work/probe.c"
 $CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp
