@@ -15910,7 +15910,8 @@ static double mde__normal_below(double z)
    row; each part below begins with its mathematics and ends with its row. The one idea of most: factor once, then read
    everything off the factor. Ridge takes every penalty's leave-one-out error from one eigen-decomposition; a Gaussian
    process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process takes
-   them from the eigenvectors of its two small factors.
+   them from the eigenvectors of its two small factors. To add one: a value of mde_model, a part here, an entry in the
+   list of mde__kind, and, for a name in MDE_AUTO and on command lines, a row of mde__recipes.
 
    A constant that says "tuned on RegMix" was chosen by how well the public RegMix runs were predicted, their test runs
    among them: the figures of the README's table of these runs are to that extent not held out. */
@@ -19091,7 +19092,8 @@ static const mde_recipe mde__recipes[] = {
     { "auto", "auto", MDE_AUTO, 0, 0 }
 };
 #define MDE__MEMBERS 6          /* of the stack, from number 1 */
-#define MDE__CANDIDATES 9       /* of MDE_AUTO, from number 0; the last, which takes longest, may be left out */
+/* Of MDE_AUTO, from number 0; the last, which takes longest, may be left out. */
+#define MDE__CANDIDATES ((int)(sizeof mde__recipes / sizeof *mde__recipes) - 1)
 
 MDEDEF const mde_recipe *mde_recipe_row(int index)
 {
