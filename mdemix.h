@@ -1059,37 +1059,9 @@ typedef struct mde_suggest_desc {
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
                                    const mde_suggest_desc *desc, int count, double *out);
 
-/* ---- 3.11 Pictures ---------------------------------------------------------
-   Plots as SVG text, images as PNG; a plot is described, then written into a text. */
+/* ---- 3.11 Pictures --------------------------------------------------------- */
 
-typedef struct mde_series {
-    const char *name;               /* for the legend; NULL: none */
-    int count;
-    const double *x, *y;
-    const double *low, *high;       /* ends of the error bars, on the y axis; NULL: none */
-    int points;                     /* 1: marks only; 0: a line */
-    int color;                      /* 0: next of the palette; otherwise 1-based place in it */
-} mde_series;
-typedef struct mde_plot {
-    const char *title, *x_label, *y_label;
-    int width, height;              /* pixels; 0: 640 x 400 */
-    int log_x, log_y;
-    int diagonal;                   /* 1: draw y = x (predicted against true) and the same range on both axes */
-    int count;
-    const mde_series *series;
-} mde_plot;
-MDEDEF void mde_svg_plot(mde_text *t, const mde_plot *plot);
-/* Groups of bars: values [groups, bars]. */
-MDEDEF void mde_svg_bars(mde_text *t, const char *title, const char *y_label, int groups,
-                         const char *const *group_names, int bars, const char *const *bar_names, const double *values);
-/* A table of coloured cells with their numbers: values [rows, columns]. lowest = 1 marks the least of each column. */
-MDEDEF void mde_svg_heat(mde_text *t, const char *title, int rows, const char *const *row_names, int columns,
-                         const char *const *column_names, const double *values, int lowest);
-/* A function over the simplex of three weights, with level lines; marks [count, 3] with names. */
-typedef double mde_ternary_fn(const double *weights, void *user);
-MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *corner_names, mde_ternary_fn *f,
-                            void *user, int count, const double *marks, const char *const *mark_names);
-/* PNG file image in memory, freed with mde_release: pixels [height, width, channels], channels 1, 3 or 4. */
+/* A PNG file in memory, freed with mde_release: pixels [height, width, channels], channels 1, 3 or 4. */
 MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int channels, const unsigned char *pixels,
                                      size_t *size);
 #ifndef MDE_NO_STDIO
@@ -1807,6 +1779,19 @@ static int mde__write_all(int file, const void *bytes, size_t size, int sync)
 #endif
 }
 
+/* Bytes of a path up to its last separator. */
+static size_t mde__folder_length(const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 0 && path[length - 1] != '/') {
+#ifdef _WIN32
+        if (path[length - 1] == '\\') break;
+#endif
+        length--;
+    }
+    return length;
+}
+
 /* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
    another writer has it. A living writer holds a lock on its file, from before it is complete until it is renamed;
    where there are no locks, one whose last byte is an hour old is taken for dead. */
@@ -1849,11 +1834,9 @@ static int mde__open_temporary(const char *path)
    and follows from the target's, so that the next writer of the target finds what was left. */
 static int mde__open_beside(const char *target, char *name, size_t length)
 {
-    size_t folder = strlen(target);
-    unsigned long long hash;
+    size_t folder = mde__folder_length(target);
+    unsigned long long hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     int number, file = -1, next;
-    while (folder > 0 && target[folder - 1] != '/' && target[folder - 1] != '\\') folder--;
-    hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     for (number = 0; file < 0 && number < 1000; number++) {
         snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number);
         file = mde__open_temporary(name);
@@ -1880,9 +1863,8 @@ static char *mde__follow_links(mde_context *c, const char *path)
     int hops = 0;
     while (at && !mde__is_open_file(at)) {
         ssize_t size = readlink(at, link, sizeof link - 1);
-        size_t cut = size > 0 && link[0] != '/' ? strlen(at) : 0;
+        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
         if (size <= 0) break;
-        while (cut > 0 && at[cut - 1] != '/') cut--;
         link[size] = 0;
         next = hops++ < 40 ? (char *)mde_alloc(c, cut + (size_t)size + 1, 1) : NULL;
         if (hops > 40) mde_fail(c, MDE_IO, "%s: is a link in a circle", path);
@@ -1898,13 +1880,16 @@ static char *mde__follow_links(mde_context *c, const char *path)
 }
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
-   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe is written to.
-   sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
+   written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
 static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
     size_t length;
     int file = -1, reason = 0, direct;
+#ifndef _WIN32
+    struct stat info;
+#endif
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
     target = mde__follow_links(c, path);
@@ -1914,6 +1899,11 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
     kind = mde__path_kind(target);
     direct = kind == 'o' || mde__is_open_file(target);
     if (kind == 'd') mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+#ifndef _WIN32
+    if (kind == 'o' && stat(target, &info) == 0 && S_ISBLK(info.st_mode)) {
+        mde_fail(c, MDE_IO, "%s: is a disk; expected a file", path);
+    }
+#endif
     if (!mde__bad(c)) {
         errno = 0;
 #ifdef _WIN32
@@ -1927,10 +1917,7 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
-        if (!reason && kind == 'f' && !direct) {
-            struct stat info;
-            if (stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
-        }
+        if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
         if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
         if (reason && file >= 0 && !direct) mde__remove_file(name);
@@ -3625,10 +3612,8 @@ static int mde__ends_with(const char *text, const char *end)
 /* The path of a file in the folder that another is in. */
 static char *mde__path_beside(mde_context *c, const char *path, const char *name)
 {
-    size_t cut = strlen(path), length = strlen(name);
-    char *result;
-    while (cut > 0 && path[cut - 1] != '/' && path[cut - 1] != '\\') cut--;
-    result = (char *)mde_alloc(c, cut + length + 1, 1);
+    size_t cut = mde__folder_length(path), length = strlen(name);
+    char *result = (char *)mde_alloc(c, cut + length + 1, 1);
     if (!result) return NULL;
     memcpy(result, path, cut);
     memcpy(result + cut, name, length);
@@ -10213,22 +10198,26 @@ static int mde__parse_steps(const char *text, int sets, int64_t *steps)
     return text && *text == 0;
 }
 
-MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path)
+/* Weights, moments and steps of a checkpoint that has been read. */
+static mde_status mde__checkpoint_load(int sets, mde_params *const *p, const char *path, const mde_safetensors *file)
 {
-    mde_context *c = mde__sets_context(sets, p);
-    mde_safetensors *file;
+    mde_context *c = p[0]->context;
     int64_t steps[MDE__SETS];
     int k;
-    if (!c) return NULL;
-    file = mde_safetensors_read(c, path);
-    if (!file) return NULL;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
     } else if (mde__params_load(sets, p, path, file, 1) == MDE_OK) {
         for (k = 0; k < sets; k++) p[k]->steps = steps[k];
     }
-    if (!mde__bad(c)) return file;
+    return c->status;
+}
+
+MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path)
+{
+    mde_context *c = mde__sets_context(sets, p);
+    mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
+    if (!file || mde__checkpoint_load(sets, p, path, file) == MDE_OK) return file;
     mde_safetensors_free(c, file);
     return NULL;
 }
@@ -10517,10 +10506,11 @@ typedef struct mde__symbol {
     int32_t previous, next;         /* -1: none */
 } mde__symbol;
 
-/* A merge that could be done: valid as long as both symbols are as they were. */
+/* A merge that could be done, in a heap with the best one first. While encoding: of the symbols left and right, valid
+   as long as both are as they were. While learning: of the tokens left and right; id is their pair. */
 typedef struct mde__merge {
-    float score;
-    int32_t left, right;            /* symbols */
+    double score;
+    int32_t left, right;
     int32_t left_id, right_id, id;
 } mde__merge;
 
@@ -10533,26 +10523,27 @@ typedef struct mde__encoder {
 
 static int mde__merge_before(const mde__merge *a, const mde__merge *b)
 {
-    return a->score > b->score || (a->score == b->score && a->left < b->left);
+    if (a->score != b->score) return a->score > b->score;
+    return a->left != b->left ? a->left < b->left : a->right < b->right;
 }
 
-static void mde__merge_push(mde__encoder *e, const mde__merge *merge)
+static void mde__merge_push(mde__merge *heap, size_t *count, const mde__merge *merge)
 {
-    size_t i = e->merges++;
-    for (; i > 0 && mde__merge_before(merge, &e->heap[(i - 1) / 2]); i = (i - 1) / 2) e->heap[i] = e->heap[(i - 1) / 2];
-    e->heap[i] = *merge;
+    size_t i = (*count)++;
+    for (; i > 0 && mde__merge_before(merge, &heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = *merge;
 }
 
-static mde__merge mde__merge_pop(mde__encoder *e)
+static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
 {
-    mde__merge top = e->heap[0], last = e->heap[--e->merges];
+    mde__merge top = heap[0], last = heap[--*count];
     size_t i = 0, child;
-    for (; (child = 2 * i + 1) < e->merges; i = child) {
-        if (child + 1 < e->merges && mde__merge_before(&e->heap[child + 1], &e->heap[child])) child++;
-        if (!mde__merge_before(&e->heap[child], &last)) break;
-        e->heap[i] = e->heap[child];
+    for (; (child = 2 * i + 1) < *count; i = child) {
+        if (child + 1 < *count && mde__merge_before(&heap[child + 1], &heap[child])) child++;
+        if (!mde__merge_before(&heap[child], &last)) break;
+        heap[i] = heap[child];
     }
-    e->heap[i] = last;
+    heap[i] = last;
     return top;
 }
 
@@ -10577,7 +10568,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
         const mde__json_bpe *j = e->tokenizer->json;
         const mde__rule *rule = &j->rules[mde__rule_slot(j, a->id, b->id)];
         merge.id = rule->id;
-        merge.score = (float)-rule->rank;
+        merge.score = -rule->rank;
     } else {
         merge.id = mde__tokenizer_find(e->tokenizer, text + a->start, (size_t)a->length + b->length);
         merge.score = merge.id < 0 ? 0 : e->tokenizer->scores[merge.id];
@@ -10589,7 +10580,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
     merge.right = right;
     merge.left_id = a->id;
     merge.right_id = b->id;
-    mde__merge_push(e, &merge);
+    mde__merge_push(e->heap, &e->merges, &merge);
 }
 
 /* First symbols of a span: bytes, or for the published form UTF-8 characters where there is a token for one. */
@@ -10627,7 +10618,7 @@ static size_t mde__encode_span(mde__encoder *e, const char *text, size_t length,
     e->merges = 0;
     for (i = 0; i + 1 < symbols; i++) mde__encoder_consider(e, text, i, i + 1);
     while (e->merges) {
-        mde__merge merge = mde__merge_pop(e);
+        mde__merge merge = mde__merge_pop(e->heap, &e->merges);
         mde__symbol *a = &e->symbols[merge.left], *b = &e->symbols[merge.right];
         if (a->id != merge.left_id || b->id != merge.right_id || a->next != merge.right) continue;
         a->id = merge.id;
@@ -10889,7 +10880,6 @@ typedef struct mde__pair {
 } mde__pair;
 
 typedef struct mde__place { uint32_t word; int64_t previous; } mde__place;
-typedef struct mde__ranked { int64_t count; size_t pair; } mde__ranked;
 
 typedef struct mde__bpe {
     mde_context *context;
@@ -10904,7 +10894,7 @@ typedef struct mde__bpe {
     size_t pair_slots;
     mde__place *places;
     size_t place_count, place_capacity;
-    mde__ranked *heap;              /* has room for all pairs; each is in it at most once */
+    mde__merge *heap;               /* has room for all pairs; each is in it at most once */
     size_t ranked;
 } mde__bpe;
 
@@ -10996,9 +10986,9 @@ static int mde__bpe_grow_pairs(mde__bpe *b)
     size_t capacity = b->pair_capacity ? b->pair_capacity * 2 : 4096, i;
     int64_t *table = mde__new_table(b->context, capacity * 2);
     mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, capacity, sizeof *pairs);
-    mde__ranked *heap;
+    mde__merge *heap;
     if (pairs) b->pairs = pairs;
-    heap = (mde__ranked *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
+    heap = (mde__merge *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
     if (heap) b->heap = heap;
     if (!pairs || !heap || !table) {
         mde_release(b->context, table);
@@ -11051,39 +11041,17 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
     return 1;
 }
 
-/* More frequent first; of equals the smaller ids. */
-static int mde__ranked_before(const mde__bpe *b, const mde__ranked *x, const mde__ranked *y)
-{
-    const mde__pair *p = &b->pairs[x->pair], *q = &b->pairs[y->pair];
-    if (x->count != y->count) return x->count > y->count;
-    if (p->left != q->left) return p->left < q->left;
-    return p->right < q->right;
-}
-
+/* More frequent ones come first; of equals those of smaller ids. */
 static void mde__bpe_push(mde__bpe *b, size_t pair)
 {
-    mde__ranked entry;
-    size_t i = b->ranked;
-    entry.count = b->pairs[pair].count;
-    entry.pair = pair;
-    if (entry.count < 2) return;
-    for (b->ranked++; i > 0 && mde__ranked_before(b, &entry, &b->heap[(i - 1) / 2]); i = (i - 1) / 2) {
-        b->heap[i] = b->heap[(i - 1) / 2];
-    }
-    b->heap[i] = entry;
-}
-
-static mde__ranked mde__bpe_pop(mde__bpe *b)
-{
-    mde__ranked top = b->heap[0], last = b->heap[--b->ranked];
-    size_t i = 0, child;
-    for (; (child = 2 * i + 1) < b->ranked; i = child) {
-        if (child + 1 < b->ranked && mde__ranked_before(b, &b->heap[child + 1], &b->heap[child])) child++;
-        if (!mde__ranked_before(b, &b->heap[child], &last)) break;
-        b->heap[i] = b->heap[child];
-    }
-    b->heap[i] = last;
-    return top;
+    mde__merge entry;
+    if (b->pairs[pair].count < 2) return;
+    memset(&entry, 0, sizeof entry);
+    entry.score = (double)b->pairs[pair].count;
+    entry.left = b->pairs[pair].left;
+    entry.right = b->pairs[pair].right;
+    entry.id = (int32_t)pair;
+    mde__merge_push(b->heap, &b->ranked, &entry);
 }
 
 /* Replaces each (left, right) in the word, from its start on. */
@@ -11141,14 +11109,14 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
     if (good) t = mde__tokenizer_start(b->context, vocabulary);
     good = t != NULL;
     while (good && b->ranked && t->vocabulary < vocabulary) {
-        mde__ranked best = mde__bpe_pop(b);
-        const mde__pair *pair = &b->pairs[best.pair];
+        mde__merge best = mde__merge_pop(b->heap, &b->ranked);
+        const mde__pair *pair = &b->pairs[best.id];
         char *spelled;
         size_t left_length, right_length;
         const char *left = mde_tokenizer_token(t, pair->left, &left_length);
         const char *right = mde_tokenizer_token(t, pair->right, &right_length);
-        if (pair->count != best.count) {
-            mde__bpe_push(b, best.pair);
+        if ((double)pair->count != best.score) {
+            mde__bpe_push(b, (size_t)best.id);
             continue;
         }
         spelled = (char *)mde_alloc(b->context, left_length + right_length, 1);
@@ -11160,7 +11128,7 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
         if (good && mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
             int32_t merged = t->vocabulary;
             good = mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1) &&
-                   mde__bpe_merge(b, best.pair, merged);
+                   mde__bpe_merge(b, (size_t)best.id, merged);
         }
         mde_release(b->context, spelled);
     }
@@ -11583,11 +11551,17 @@ static mde_tokenizer *mde__tokenizer_parse(mde_context *c, const char *path, con
 {
     mde_tokenizer *t = NULL;
     int count, published;
-    if (size > 4 && (bytes[1] || bytes[2] || bytes[3]) && strchr("{ \n\r\t\xEF", bytes[0])) {
+    size_t start = size > 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    while (start < size && mde__is_space((char)bytes[start])) start++;
+    if (start + 1 < size && bytes[start] == '{' && bytes[start + 1]) {      /* 123 as a number has zeros behind it */
         return mde__tokenizer_parse_json(c, path, (const char *)bytes, size);
     }
+    if (size > 4 && bytes[0] == '\n' && bytes[2] == '\n') {
+        mde_fail(c, MDE_BAD_FILE, "%s: is a model of SentencePiece; expected a tokenizer.json of byte-level BPE, or "
+                 "the format of llama2.c", path);
+    }
     if (size < 4) mde_fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
-    count = size < 4 ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
+    count = size < 4 || mde__bad(c) ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
     published = count && mde__tokenizer_has_bytes(bytes, size, MDE__PUBLISHED_SPECIALS, 1);
     if (!mde__bad(c) && !published && !(count && mde__tokenizer_has_bytes(bytes, size, 0, 0))) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no tokenizer of bytes: expected the 256 bytes as tokens 0 to 255, or "
@@ -13261,8 +13235,9 @@ static mde_status mde__training_continue(mde__training *run)
     if (!mde__bad(c) && !mde__training_parse_state(run, mde_safetensors_metadata(file, "mdemix.train.state"))) {
         mde_fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
     }
+    /* From the same reading: the file may be another one by now. */
+    if (!mde__bad(c)) mde__checkpoint_load(1, &run->lm->params, path, file);
     mde_safetensors_free(c, file);
-    if (!mde__bad(c)) mde_safetensors_free(c, mde_checkpoint_read(run->lm->params, path));
     return c->status;
 }
 
@@ -13664,25 +13639,19 @@ static void mde__lm_write_config(const mde_lm *lm, const char *path)
             mde_text_format(t, "\"num_key_value_heads\":%d,\"head_dim\":%d,\"max_position_embeddings\":%d,"
                             "\"hidden_act\":\"silu\",\"attention_bias\":%s,\"mlp_bias\":%s,\n", d->kv_heads,
                             d->head_dim, d->context, d->biases ? "true" : "false", d->biases == 1 ? "true" : "false");
-            mde_text_add(t, "\"rope_theta\":");
-            mde_text_add_number(t, d->rope_base, 17);
+            mde_text_format(t, "\"rope_theta\":%.17g", d->rope_base);
             if (d->rope_factor != 0) {
-                mde_text_add(t, d->rope_context ? ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":"
-                                                : ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":");
-                mde_text_add_number(t, d->rope_factor, 17);
+                mde_text_format(t, ",\"rope_scaling\":{\"rope_type\":\"%s\",\"factor\":%.17g",
+                                d->rope_context ? "llama3" : "linear", d->rope_factor);
                 if (d->rope_context) {
-                    mde_text_format(t, ",\"original_max_position_embeddings\":%d", d->rope_context);
-                    mde_text_add(t, ",\"low_freq_factor\":");
-                    mde_text_add_number(t, d->rope_low, 17);
-                    mde_text_add(t, ",\"high_freq_factor\":");
-                    mde_text_add_number(t, d->rope_high, 17);
+                    mde_text_format(t, ",\"original_max_position_embeddings\":%d,\"low_freq_factor\":%.17g,"
+                                    "\"high_freq_factor\":%.17g", d->rope_context, d->rope_low, d->rope_high);
                 }
                 mde_text_add(t, "}");
             }
             mde_text_add(t, ",\"rms_norm_eps\":");
         }
-        mde_text_add_number(t, d->norm_epsilon, 17);
-        mde_text_add(t, "}\n");
+        mde_text_format(t, "%.17g}\n", d->norm_epsilon);
         mde_text_write(t, config);
     }
     mde_text_free(t);
@@ -15950,7 +15919,8 @@ static double mde__normal_below(double z)
    row; each part below begins with its mathematics and ends with its row. The one idea of most: factor once, then read
    everything off the factor. Ridge takes every penalty's leave-one-out error from one eigen-decomposition; a Gaussian
    process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process takes
-   them from the eigenvectors of its two small factors.
+   them from the eigenvectors of its two small factors. To add one: a value of mde_model, a part here, an entry in the
+   list of mde__kind, and, for a name in MDE_AUTO and on command lines, a row of mde__recipes.
 
    A constant that says "tuned on RegMix" was chosen by how well the public RegMix runs were predicted, their test runs
    among them: the figures of the README's table of these runs are to that extent not held out. */
@@ -19131,7 +19101,8 @@ static const mde_recipe mde__recipes[] = {
     { "auto", "auto", MDE_AUTO, 0, 0 }
 };
 #define MDE__MEMBERS 6          /* of the stack, from number 1 */
-#define MDE__CANDIDATES 9       /* of MDE_AUTO, from number 0; the last, which takes longest, may be left out */
+/* Of MDE_AUTO, from number 0; the last, which takes longest, may be left out. */
+#define MDE__CANDIDATES ((int)(sizeof mde__recipes / sizeof *mde__recipes) - 1)
 
 MDEDEF const mde_recipe *mde_recipe_row(int index)
 {
@@ -20309,1159 +20280,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
    17. PICTURES
    ====================================================================== */
 
-/* SVG is text: a picture is laid out first, from estimated widths of its labels, so that margins fit what they hold and
-   nothing covers the data, and then written front to back. No ids, no styles, no scripts: any number of pictures can
-   stand inside one HTML page. Coordinates have at most two decimals, so the same data give the same bytes. Values that
-   are not finite are left out. PNG is written with our own deflate: fixed Huffman codes behind a search for repeats. */
-
-#define MDE__SVG_FONT "Helvetica, Arial, 'Liberation Sans', sans-serif"
-#define MDE__INK "#222222"
-#define MDE__FAINT "#666666"
-#define MDE__GRID "#e4e4e4"
-#define MDE__SVG_NAME 28            /* characters of a name that are shown */
-#define MDE__SVG_TICKS 40
-#define MDE__LN10 2.30258509299404568402
-
-/* Okabe & Ito 2008, told apart with any kind of colour vision; grey stands in for their yellow, too pale on white. */
-static const char *const mde__palette[8] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
-                                             "#000000", "#8c8c8c" };
-
-/* One hue, lightness falling in equal steps (OKLCH, from L = 0.975 to 0.335). */
-static const int mde__ramp_stops[9][3] = { { 239, 248, 254 }, { 196, 225, 244 }, { 156, 201, 234 }, { 118, 176, 222 },
-                                           { 83, 151, 208 }, { 53, 125, 190 }, { 27, 100, 168 }, { 6, 75, 143 },
-                                           { 0, 51, 115 } };
-
-#define MDE__RAMP_DARK 0.644        /* here black and white text have the same contrast, 4.6 to 1 */
-
-/* Colour at share 0 .. 1 of the ramp; returns 1 when it is so dark that text on it must be white. */
-static int mde__ramp_color(double share, char color[8])
-{
-    double at = share < 0 ? 0 : share > 1 ? 8 : share * 8;
-    int stop = at >= 8 ? 7 : (int)at, i, rgb[3];
-    for (i = 0; i < 3; i++) {
-        double from = mde__ramp_stops[stop][i], to = mde__ramp_stops[stop + 1][i];
-        rgb[i] = (int)floor(from + (to - from) * (at - stop) + 0.5);
-    }
-    snprintf(color, 8, "#%02x%02x%02x", (unsigned)rgb[0] & 255u, (unsigned)rgb[1] & 255u, (unsigned)rgb[2] & 255u);
-    return share > MDE__RAMP_DARK;
-}
-
-static const char *mde__palette_color(int index)
-{
-    return mde__palette[index < 0 ? 0 : index % 8];
-}
-
-/* Beyond this a value cannot be placed without overflow, and is treated as not finite. */
-static int mde__drawable(double value, int log)
-{
-    return value - value == 0 && value <= 1e300 && value >= (log ? 1e-300 : -1e300);
-}
-
-/* ---- Text in pictures ---- */
-
-/* A pixel coordinate, rounded to two decimals. */
-static double mde__px(double value)
-{
-    return floor(value * 100 + 0.5) / 100;
-}
-
-/* Estimated width in pixels; a little more than common sans-serif fonts need. */
-static double mde__text_width(const char *text, double size)
-{
-    size_t length = text ? strlen(text) : 0, i = 0, step;
-    double width = 0;
-    for (; i < length; i += step) {
-        uint32_t code = 0;
-        step = mde__utf8_read(text + i, length - i, &code);
-        if (step == 0) {
-            step = 1;
-            width += 0.9;
-        } else if (code >= 0x1100) {
-            width += 1;
-        } else if (strchr("iIjl.,:;|!'()[]ft/ ", (int)(code & 127u)) && code < 128) {
-            width += 0.36;
-        } else if ((code >= 'A' && code <= 'Z') || code == 'm' || code == 'w' || code == '%') {
-            width += 0.76;
-        } else {
-            width += 0.59;
-        }
-    }
-    return width * size;
-}
-
-/* Cuts a name after so many characters and lets it end in an ellipsis then. */
-static const char *mde__svg_name(char out[160], const char *text)
-{
-    size_t length = text ? strlen(text) : 0, i = 0, step, cut = 0;
-    int characters = 0;
-    for (; i < length && i < 140; i += step) {
-        uint32_t code = 0;
-        step = mde__utf8_read(text + i, length - i, &code);
-        if (step == 0) step = 1;
-        if (++characters == MDE__SVG_NAME) cut = i;
-    }
-    if (i < length || characters > MDE__SVG_NAME) {
-        i = cut ? cut : i;
-        memcpy(out, text, i);
-        memcpy(out + i, "\xE2\x80\xA6", 4);
-    } else {
-        if (length) memcpy(out, text, length);
-        out[length] = 0;
-    }
-    return out;
-}
-
-static double mde__svg_name_width(const char *text, double size)
-{
-    char name[160];
-    return mde__text_width(mde__svg_name(name, text), size);
-}
-
-static double mde__svg_names_width(int count, const char *const *names, double size)
-{
-    double widest = 0;
-    int i;
-    for (i = 0; i < count && names; i++) {
-        double width = mde__svg_name_width(names[i], size);
-        if (width > widest) widest = width;
-    }
-    return widest;
-}
-
-/* anchor: start, middle or end; more: further attributes, with a blank in front. */
-static void mde__svg_text(mde_text *t, double x, double y, const char *anchor, double size, const char *more,
-                          const char *string)
-{
-    mde_text_format(t, "<text x=\"%.6g\" y=\"%.6g\" text-anchor=\"%s\" font-size=\"%.3g\"%s>", mde__px(x), mde__px(y),
-                    anchor, size, more);
-    mde_text_add_html(t, string);
-    mde_text_add(t, "</text>\n");
-}
-
-/* A name, cut when it is long. */
-static void mde__svg_label(mde_text *t, double x, double y, const char *anchor, double size, const char *more,
-                           const char *string)
-{
-    char name[160];
-    mde__svg_text(t, x, y, anchor, size, more, mde__svg_name(name, string));
-}
-
-static void mde__svg_turned(mde_text *t, double x, double y, const char *anchor, double size, int degrees,
-                            const char *string)
-{
-    char more[96], name[160], px[400], py[400];
-    mde__print_number(px, mde__px(x), 'g', 6);
-    mde__print_number(py, mde__px(y), 'g', 6);
-    snprintf(more, sizeof more, " transform=\"rotate(%d %.30s %.30s)\"", degrees, px, py);
-    mde__svg_text(t, x, y, anchor, size, more, degrees == -90 ? string : mde__svg_name(name, string));
-}
-
-static void mde__svg_line(mde_text *t, double x1, double y1, double x2, double y2, const char *stroke, double width,
-                          const char *more)
-{
-    mde_text_format(t, "<line x1=\"%.6g\" y1=\"%.6g\" x2=\"%.6g\" y2=\"%.6g\"", mde__px(x1), mde__px(y1), mde__px(x2),
-                    mde__px(y2));
-    mde_text_format(t, " stroke=\"%s\" stroke-width=\"%.3g\"%s/>\n", stroke, width, more);
-}
-
-static void mde__svg_rect(mde_text *t, double x, double y, double width, double height, const char *fill,
-                          const char *more)
-{
-    mde_text_format(t, "<rect x=\"%.6g\" y=\"%.6g\" width=\"%.6g\" height=\"%.6g\" fill=\"%s\"%s/>\n", mde__px(x),
-                    mde__px(y), mde__px(width), mde__px(height), fill, more);
-}
-
-/* In one line, or in two that break at the blank nearest to the middle; smaller when that is not enough. */
-static void mde__svg_title(mde_text *t, double width, const char *title)
-{
-    char line[2][256];
-    size_t length = strlen(title), i, cut = 0;
-    double size = 12;
-    int k;
-    for (i = 1; i + 1 < length; i++) {
-        size_t far = i > length / 2 ? i - length / 2 : length / 2 - i;
-        if (title[i] == ' ' && (!cut || far < (cut > length / 2 ? cut - length / 2 : length / 2 - cut))) cut = i;
-    }
-    if (1.1 * mde__text_width(title, 14) <= width - 20 || !cut || length > 400) {
-        double wide = 1.1 * mde__text_width(title, 14);
-        size = wide > width - 20 ? 14 * (width - 20) / wide : 14;
-        mde__svg_text(t, width / 2, 23, "middle", size, " font-weight=\"bold\"", title);
-        return;
-    }
-    for (k = 0; k < 2; k++) {
-        double wide;
-        snprintf(line[k], sizeof line[k], "%.*s", k ? 255 : (int)cut, k ? title + cut + 1 : title);
-        wide = 1.1 * mde__text_width(line[k], 12);
-        if (wide > width - 20 && 12 * (width - 20) / wide < size) size = 12 * (width - 20) / wide;
-    }
-    mde__svg_text(t, width / 2, 16, "middle", size, " font-weight=\"bold\"", line[0]);
-    mde__svg_text(t, width / 2, 30, "middle", size, " font-weight=\"bold\"", line[1]);
-}
-
-static void mde__svg_open(mde_text *t, double width, double height, const char *title)
-{
-    mde_text_format(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.6g %.6g\" width=\"%.6g\"",
-                    mde__px(width), mde__px(height), mde__px(width));
-    mde_text_format(t, " height=\"%.6g\" role=\"img\" font-family=\"%s\" fill=\"%s\">\n<title>", mde__px(height),
-                    MDE__SVG_FONT, MDE__INK);
-    mde_text_add_html(t, title && *title ? title : "picture");
-    mde_text_add(t, "</title>\n");
-    mde__svg_rect(t, 0, 0, width, height, "#ffffff", "");
-    if (title && *title) mde__svg_title(t, width, title);
-}
-
-static void mde__svg_close(mde_text *t)
-{
-    mde_text_add(t, "</svg>\n");
-}
-
-static void mde__svg_no_data(mde_text *t, double x, double y, double width, double height)
-{
-    mde__svg_rect(t, x, y, width, height, "none", " stroke=\"" MDE__FAINT "\"");
-    mde__svg_text(t, x + width / 2, y + height / 2 + 4, "middle", 12, "", "no data");
-}
-
-/* ---- Numbers on pictures ---- */
-
-/* 1e-05 becomes 1e-5. */
-static void mde__shorten_exponent(char *text)
-{
-    char *e = strchr(text, 'e'), *digits;
-    if (!e) return;
-    e++;
-    if (*e == '+') memmove(e, e + 1, strlen(e));
-    digits = *e == '-' ? e + 1 : e;
-    while (digits[0] == '0' && digits[1]) memmove(digits, digits + 1, strlen(digits));
-}
-
-/* Decimals that show steps of this size. */
-static int mde__decimals_of_step(double step)
-{
-    int decimals = 0;
-    while (decimals < 9 && step < 0.999) {
-        step *= 10;
-        decimals++;
-    }
-    return decimals;
-}
-
-/* A value among others between low and high: with the decimals that tell about `parts` of them apart. */
-static void mde__print_between(char buffer[400], double value, double low, double high, double parts)
-{
-    double most = fabs(low) > fabs(high) ? fabs(low) : fabs(high), step = (high - low) / parts;
-    if (most >= 1e6 || (most > 0 && most < 1e-3)) mde__print_number(buffer, value, 'g', 4);
-    else if (step > 0) mde__print_number(buffer, value, 'f', mde__decimals_of_step(step));
-    else mde__print_number(buffer, value, 'g', 4);
-    mde__shorten_exponent(buffer);
-}
-
-/* ---- Axes ---- */
-
-typedef struct mde__axis {
-    int log;
-    double low, high;               /* of the data with some room; natural logarithms when log */
-    double from, to;                /* pixels */
-    int count;
-    double ticks[MDE__SVG_TICKS];
-    double unit;                    /* of the labels of a linear axis: 1, 1e3 (k), 1e6 (M), ... */
-    int decimals;                   /* -1: exponents */
-} mde__axis;
-
-/* 1, 2 or 5 times a power of ten: the least that gives no more than about `target` steps. */
-static double mde__nice_step(double span, double target)
-{
-    double raw = span / target, power = 1;
-    while (power * 10 <= raw) power *= 10;
-    while (power > raw && power > 1e-305) power /= 10;
-    if (raw <= power * 1.0001) return power;
-    if (raw <= power * 2.0001) return power * 2;
-    if (raw <= power * 5.0001) return power * 5;
-    return power * 10;
-}
-
-static void mde__axis_range(mde__axis *a, double low, double high, double room)
-{
-    double most;
-    if (a->log) {
-        low = mde__log(low);
-        high = mde__log(high);
-    }
-    most = fabs(low) > fabs(high) ? fabs(low) : fabs(high);
-    if (high - low <= 1e-9 * most || high <= low) {
-        double half = a->log ? 0.7 : most > 0 ? 0.1 * most : 1;
-        low -= half;
-        high += half;
-    }
-    a->low = low - room * (high - low);
-    a->high = high + room * (high - low);
-}
-
-static double mde__axis_place(const mde__axis *a, double value)
-{
-    double at = ((a->log ? mde__log(value) : value) - a->low) / (a->high - a->low);
-    return a->from + at * (a->to - a->from);
-}
-
-static void mde__axis_linear_ticks(mde__axis *a, double low, double high, double target)
-{
-    double step, first, most = 0;
-    int i;
-    do {                                                /* one tick alone says little */
-        step = mde__nice_step(high - low, target);
-        first = ceil(low / step - 1e-9);
-        a->count = 0;
-        for (i = 0; i < MDE__SVG_TICKS; i++) {
-            double value = (first + i) * step;
-            if (value > high + 1e-9 * step) break;
-            if (fabs(value) < 1e-9 * step) value = 0;
-            a->ticks[a->count++] = value;
-            if (fabs(value) > most) most = fabs(value);
-        }
-        target *= 2;
-    } while (a->count < 2 && target < 10);
-    a->unit = 1;
-    while (most >= 1e4 && a->unit < 1e12 && most >= a->unit * 1e3) a->unit *= 1e3;
-    a->decimals = mde__decimals_of_step(step / a->unit);
-    if (a->decimals > 2 && most < 1e7) {                /* 123456.1 rather than 123.4561k */
-        a->unit = 1;
-        a->decimals = mde__decimals_of_step(step);
-    }
-    if (most >= 1e15 || a->decimals > 6) a->decimals = -1;
-}
-
-static void mde__axis_ticks(mde__axis *a, double target)
-{
-    double decades = (a->high - a->low) / MDE__LN10, power, low, high;
-    if (!a->log) {
-        mde__axis_linear_ticks(a, a->low, a->high, target);
-        return;
-    }
-    low = mde__exp(a->low);
-    high = mde__exp(a->high);
-    a->unit = 0;
-    if (decades < 1) {
-        mde__axis_linear_ticks(a, low, high, target);
-        return;
-    }
-    {
-        double from = ceil(a->low / MDE__LN10 - 1e-9), stride = ceil(decades / target);
-        a->count = 0;
-        for (power = 1; from > 0 && power < 1e300; from--) power *= 10;
-        for (; from < 0 && power > 1e-300; from++) power /= 10;
-        if (stride <= 1 && decades <= 0.5 * target) power /= 10;
-        while (power <= high * 1.0001 && a->count < MDE__SVG_TICKS - 3) {
-            double times[3] = { 1, 2, 5 };
-            int i, n = stride <= 1 && decades <= 0.5 * target ? 3 : 1;
-            for (i = 0; i < n; i++) {
-                double value = power * times[i];
-                if (value >= low * 0.9999 && value <= high * 1.0001) a->ticks[a->count++] = value;
-            }
-            for (i = 0; i < (int)stride || i == 0; i++) power *= 10;
-        }
-        a->unit = 0;
-    }
-}
-
-static void mde__axis_label(const mde__axis *a, double value, char buffer[400])
-{
-    static const char suffixes[5][2] = { "", "k", "M", "G", "T" };
-    double unit = a->unit, size = fabs(value);
-    int suffix = 0, own = unit == 0;                    /* a logarithmic axis: each tick has its own unit */
-    if (value == 0) {
-        memcpy(buffer, "0", 2);
-        return;
-    }
-    if (own) {
-        unit = 1;
-        while (size >= 1e4 && unit < 1e12 && size >= unit * 1e3 * 0.9999) unit *= 1e3;
-    }
-    if ((own && (size < 0.9e-3 || size >= 1e15)) || (!own && a->decimals < 0)) {
-        mde__print_number(buffer, value, 'g', own ? 3 : 4);
-        mde__shorten_exponent(buffer);
-        return;
-    }
-    mde__print_number(buffer, value / unit, own ? 'g' : 'f', own ? 4 : a->decimals);
-    for (; unit > 1; unit /= 1e3) suffix++;
-    memcpy(buffer + strlen(buffer), suffixes[suffix < 5 ? suffix : 4], 2);
-}
-
-static double mde__axis_label_width(const mde__axis *a, double size)
-{
-    char buffer[400];
-    double widest = 0;
-    int i;
-    for (i = 0; i < a->count; i++) {
-        double width;
-        mde__axis_label(a, a->ticks[i], buffer);
-        width = mde__text_width(buffer, size);
-        if (width > widest) widest = width;
-    }
-    return widest;
-}
-
-/* As many ticks as have room for their labels side by side. */
-static void mde__axis_ticks_across(mde__axis *a)
-{
-    double length = fabs(a->to - a->from), target = floor(length / 50), closest;
-    int i;
-    for (; target >= 3; target -= 1) {
-        mde__axis_ticks(a, target);
-        closest = length;
-        for (i = 1; i < a->count; i++) {
-            double gap = fabs(mde__axis_place(a, a->ticks[i]) - mde__axis_place(a, a->ticks[i - 1]));
-            if (gap < closest) closest = gap;
-        }
-        if (closest >= mde__axis_label_width(a, 11) + 10) return;
-    }
-    mde__axis_ticks(a, 2);
-}
-
-/* Lines and labels at the ticks; grid lines reach across to `far`. */
-static void mde__svg_axis(mde_text *t, const mde__axis *a, int vertical, double at, double far)
-{
-    char label[400];
-    int i;
-    for (i = 0; i < a->count; i++) {
-        double p = mde__axis_place(a, a->ticks[i]);
-        mde__axis_label(a, a->ticks[i], label);
-        if (vertical) {
-            mde__svg_line(t, at, p, far, p, MDE__GRID, 1, "");
-            mde__svg_text(t, at - 7, p + 4, "end", 11, "", label);
-        } else {
-            mde__svg_line(t, p, at, p, far, MDE__GRID, 1, "");
-            mde__svg_text(t, p, at + 16, "middle", 11, "", label);
-        }
-    }
-}
-
-/* ---- Plots ---- */
-
-/* Shapes repeat with the colours, so that series differ for those who see no colours. */
-static void mde__svg_mark(mde_text *t, double x, double y, double r, int shape)
-{
-    switch (shape % 4) {
-    case 0:
-        mde_text_format(t, "<circle cx=\"%.6g\" cy=\"%.6g\" r=\"%.3g\"/>\n", mde__px(x), mde__px(y), r);
-        break;
-    case 1:
-        mde_text_format(t, "<path d=\"M%.6g %.6gh%.3gv%.3gh%.3gz\"/>\n", mde__px(x - 0.9 * r), mde__px(y - 0.9 * r),
-                        1.8 * r, 1.8 * r, -1.8 * r);
-        break;
-    case 2:
-        mde_text_format(t, "<path d=\"M%.6g %.6gl%.3g %.3gh%.3gz\"/>\n", mde__px(x), mde__px(y - 1.2 * r), 1.1 * r,
-                        2 * r, -2.2 * r);
-        break;
-    default:
-        mde_text_format(t, "<path d=\"M%.6g %.6gl%.3g %.3gl%.3g %.3gl%.3g %.3gz\"/>\n", mde__px(x),
-                        mde__px(y - 1.3 * r), 1.3 * r, 1.3 * r, -1.3 * r, 1.3 * r, -1.3 * r, -1.3 * r);
-        break;
-    }
-}
-
-static const char *mde__svg_dash(int color)
-{
-    return color < 8 ? "" : color < 16 ? " stroke-dasharray=\"6 3\"" : " stroke-dasharray=\"2 3\"";
-}
-
-static int mde__series_color(const mde_plot *plot, int index)
-{
-    int color = plot->series[index].color;
-    return color > 0 ? color - 1 : index;
-}
-
-static int mde__series_point(const mde_plot *plot, const mde_series *s, int i)
-{
-    return s->x && s->y && mde__drawable(s->x[i], plot->log_x) && mde__drawable(s->y[i], plot->log_y);
-}
-
-static void mde__svg_line_series(mde_text *t, const mde_plot *plot, const mde_series *s, int color, const mde__axis *x,
-                                 const mde__axis *y)
-{
-    int i = 0;
-    while (i < s->count) {
-        int start, drawn = 0;
-        double last_x = 0, last_y = 0;
-        for (; i < s->count && !mde__series_point(plot, s, i); i++) {}
-        for (start = i; i < s->count && mde__series_point(plot, s, i); i++) {
-            double px = mde__px(mde__axis_place(x, s->x[i])), py = mde__px(mde__axis_place(y, s->y[i]));
-            int last = i + 1 == s->count || !mde__series_point(plot, s, i + 1);
-            if (i == start) {
-                mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.8\" stroke-linejoin=\"round\" "
-                                "stroke-linecap=\"round\"%s d=\"M%.6g %.6g", mde__palette_color(color),
-                                mde__svg_dash(color), px, py);
-                if (last) mde_text_add(t, "h0");        /* a point alone shows as a dot */
-            } else if (last || drawn == 0 || fabs(px - last_x) + fabs(py - last_y) >= 0.5) {
-                mde_text_format(t, "L%.6g %.6g", px, py);
-            } else {
-                continue;
-            }
-            drawn++;
-            last_x = px;
-            last_y = py;
-        }
-        if (i > start) mde_text_add(t, "\"/>\n");
-    }
-}
-
-static void mde__svg_error_bars(mde_text *t, const mde_plot *plot, const mde_series *s, int color, const mde__axis *x,
-                                const mde__axis *y)
-{
-    int i;
-    if (!s->low || !s->high) return;
-    for (i = 0; i < s->count; i++) {
-        double px, low, high;
-        if (!mde__series_point(plot, s, i) || !mde__drawable(s->low[i], plot->log_y) ||
-            !mde__drawable(s->high[i], plot->log_y)) continue;
-        px = mde__px(mde__axis_place(x, s->x[i]));
-        low = mde__px(mde__axis_place(y, s->low[i]));
-        high = mde__px(mde__axis_place(y, s->high[i]));
-        mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.2\" d=\"", mde__palette_color(color));
-        mde_text_format(t, "M%.6g %.6gV%.6gM%.6g %.6gh6M%.6g %.6gh6\"/>\n", px, low, high, mde__px(px - 3), low,
-                        mde__px(px - 3), high);
-    }
-}
-
-static void mde__svg_points_series(mde_text *t, const mde_plot *plot, const mde_series *s, int color,
-                                   const mde__axis *x, const mde__axis *y)
-{
-    int i, many = s->count > 150;
-    mde_text_format(t, "<g fill=\"%s\" stroke=\"#ffffff\" stroke-width=\"%.3g\"%s>\n", mde__palette_color(color),
-                    many ? 0.3 : 0.7, many ? " fill-opacity=\"0.7\"" : "");
-    for (i = 0; i < s->count; i++) {
-        if (!mde__series_point(plot, s, i)) continue;
-        mde__svg_mark(t, mde__axis_place(x, s->x[i]), mde__axis_place(y, s->y[i]), many ? 2.5 : 3.6, color);
-    }
-    mde_text_add(t, "</g>\n");
-}
-
-/* Least and greatest of what is drawn: [0], [1] of x, [2], [3] of y. 0 when there is nothing. */
-static int mde__plot_ranges(const mde_plot *plot, double range[4])
-{
-    int i, k, found = 0;
-    for (k = 0; k < plot->count; k++) {
-        const mde_series *s = &plot->series[k];
-        for (i = 0; i < s->count; i++) {
-            double low, high;
-            if (!mde__series_point(plot, s, i)) continue;
-            low = high = s->y[i];
-            if (s->low && mde__drawable(s->low[i], plot->log_y) && s->low[i] < low) low = s->low[i];
-            if (s->high && mde__drawable(s->high[i], plot->log_y) && s->high[i] > high) high = s->high[i];
-            if (!found || s->x[i] < range[0]) range[0] = s->x[i];
-            if (!found || s->x[i] > range[1]) range[1] = s->x[i];
-            if (!found || low < range[2]) range[2] = low;
-            if (!found || high > range[3]) range[3] = high;
-            found = 1;
-        }
-    }
-    if (found && plot->diagonal) {
-        range[0] = range[2] = range[0] < range[2] ? range[0] : range[2];
-        range[1] = range[3] = range[1] > range[3] ? range[1] : range[3];
-    }
-    return found;
-}
-
-static void mde__svg_plot_legend(mde_text *t, const mde_plot *plot, double x, double y)
-{
-    char stroke[160];
-    int i;
-    for (i = 0; i < plot->count; i++) {
-        const mde_series *s = &plot->series[i];
-        int color = mde__series_color(plot, i);
-        if (!s->name) continue;
-        snprintf(stroke, sizeof stroke, " stroke-linecap=\"round\"%s", mde__svg_dash(color));
-        if (s->points) {
-            mde_text_format(t, "<g fill=\"%s\">\n", mde__palette_color(color));
-            mde__svg_mark(t, x + 9, y, 4, color);
-            mde_text_add(t, "</g>\n");
-        } else {
-            mde__svg_line(t, x, y, x + 18, y, mde__palette_color(color), 2.2, stroke);
-        }
-        mde__svg_label(t, x + 24, y + 4, "start", 11, "", s->name);
-        y += 18;
-    }
-}
-
-MDEDEF void mde_svg_plot(mde_text *t, const mde_plot *plot)
-{
-    mde__axis x, y;
-    double width, height, left, right = 18, top, bottom, legend = 0, range[4] = { 0, 0, 0, 0 };
-    int i, named = 0, found;
-    if (!t || !plot || mde__bad(t->context)) return;
-    memset(&x, 0, sizeof x);
-    memset(&y, 0, sizeof y);
-    x.log = plot->log_x != 0;
-    y.log = plot->log_y != 0;
-    for (i = 0; i < plot->count; i++) {
-        double wide = mde__svg_name_width(plot->series[i].name, 11) + 42;
-        if (!plot->series[i].name) continue;
-        named++;
-        if (wide > legend) legend = wide;
-    }
-    found = mde__plot_ranges(plot, range);
-    top = plot->title && *plot->title ? 38 : 14;
-    bottom = plot->x_label && *plot->x_label ? 50 : 30;
-    height = plot->height > 0 ? plot->height : 400;
-    if (height < top + bottom + 18 * named) height = top + bottom + 18 * named;
-    if (height < top + bottom + 60) height = top + bottom + 60;
-
-    y.from = height - bottom;
-    y.to = top;
-    if (found) {
-        mde__axis_range(&x, range[0], range[1], 0.04);
-        mde__axis_range(&y, range[2], range[3], 0.04);
-        mde__axis_ticks(&y, floor((y.from - y.to) / 34));
-    }
-    left = mde__axis_label_width(&y, 11) + 16 + (plot->y_label && *plot->y_label ? 20 : 4);
-    right += legend;
-    width = plot->width > 0 ? plot->width : plot->diagonal ? left + right + (y.from - y.to) : 640;
-    if (width < left + right + 100) width = left + right + 100;
-    x.from = left;
-    x.to = width - right;
-    if (found) mde__axis_ticks_across(&x);
-
-    mde__svg_open(t, width, height, plot->title);
-    if (found) {
-        mde__svg_axis(t, &y, 1, x.from, x.to);
-        mde__svg_axis(t, &x, 0, y.from, y.to);
-        mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" d=\"M%.6g %.6gV%.6gH%.6g\"/>\n", MDE__FAINT,
-                        mde__px(x.from), mde__px(y.to), mde__px(y.from), mde__px(x.to));
-        if (plot->diagonal && x.log == y.log) {
-            mde__svg_line(t, x.from, y.from, x.to, y.to, MDE__FAINT, 1, " stroke-dasharray=\"5 4\"");
-        }
-        for (i = 0; i < plot->count; i++) {
-            const mde_series *s = &plot->series[i];
-            int color = mde__series_color(plot, i);
-            if (!s->points) mde__svg_line_series(t, plot, s, color, &x, &y);
-            mde__svg_error_bars(t, plot, s, color, &x, &y);
-            if (s->points) mde__svg_points_series(t, plot, s, color, &x, &y);
-        }
-        mde__svg_plot_legend(t, plot, x.to + 16, y.to + 9);
-    } else {
-        mde__svg_no_data(t, x.from, y.to, x.to - x.from, y.from - y.to);
-    }
-    if (plot->x_label) mde__svg_text(t, (x.from + x.to) / 2, height - 12, "middle", 12, "", plot->x_label);
-    if (plot->y_label) mde__svg_turned(t, 16, (y.from + y.to) / 2, "middle", 12, -90, plot->y_label);
-    mde__svg_close(t);
-}
-
-/* ---- Bars ---- */
-
-/* What depends on the layout of a bar chart. */
-typedef struct mde__bar_layout {
-    double group, bar;              /* widths */
-    int turned;                     /* names of the groups do not fit level */
-    int labels;                     /* values stand at the bars */
-} mde__bar_layout;
-
-static void mde__svg_group_names(mde_text *t, const mde__bar_layout *l, double left, double y, int groups,
-                                 const char *const *names)
-{
-    int g;
-    for (g = 0; g < groups && names; g++) {
-        double x = left + l->group * (g + 0.5);
-        if (!names[g]) continue;
-        if (l->turned) mde__svg_turned(t, x + 3, y + 12, "end", 11, -40, names[g]);
-        else mde__svg_label(t, x, y + 17, "middle", 11, "", names[g]);
-    }
-}
-
-MDEDEF void mde_svg_bars(mde_text *t, const char *title, const char *y_label, int groups,
-                         const char *const *group_names, int bars, const char *const *bar_names, const double *values)
-{
-    mde__axis y;
-    mde__bar_layout l;
-    double low = 0, high = 0, left, right = 18, top = title && *title ? 38 : 18, bottom = 30, width = 640, height = 400;
-    double widest, label_width = 0;
-    char label[400];
-    int g, b, found = 0, legend = bars > 1 && bar_names != NULL;
-    if (!t || mde__bad(t->context)) return;
-    memset(&y, 0, sizeof y);
-    memset(&l, 0, sizeof l);
-    for (g = 0; g < groups && values; g++) {
-        for (b = 0; b < bars; b++) {
-            double v = values[(size_t)g * (size_t)bars + (size_t)b];
-            if (!mde__drawable(v, 0)) continue;
-            found = 1;
-            if (v < low) low = v;
-            if (v > high) high = v;
-        }
-    }
-    mde__axis_range(&y, low, high, 0);
-    if (low < 0) y.low -= 0.08 * (y.high - y.low);
-    else y.low = 0;
-    if (high > 0) y.high += 0.08 * (y.high - y.low);
-    else y.high = low < 0 ? 0 : 1;
-    for (g = 0; g < groups && values; g++) {
-        for (b = 0; b < bars; b++) {
-            double v = values[(size_t)g * (size_t)bars + (size_t)b];
-            if (!mde__drawable(v, 0)) continue;
-            mde__print_between(label, v, low, high, 100);
-            if (mde__text_width(label, 10) > label_width) label_width = mde__text_width(label, 10);
-        }
-    }
-
-    /* Widths first: they decide whether names must turn, which decides the height that is left. */
-    widest = mde__svg_names_width(groups, group_names, 11);
-    if (legend) right += mde__svg_names_width(bars, bar_names, 11) + 38;
-    y.from = height - bottom;
-    y.to = top;
-    mde__axis_ticks(&y, 7);
-    left = mde__axis_label_width(&y, 11) + 16 + (y_label && *y_label ? 20 : 4);
-    if (found) {
-        if (width < left + right + groups * (bars * 5.0 + 6)) width = left + right + groups * (bars * 5.0 + 6);
-        l.group = (width - left - right) / groups;
-        l.turned = widest > l.group - 6;
-        if (l.turned) {
-            double reach = 0.766 * widest - l.group / 2 + 8;    /* of the first name, to the left: cos 40 degrees */
-            if (reach > left) {
-                left = reach;
-                l.group = (width - left - right) / groups;
-            }
-            bottom = 24 + 0.643 * widest;
-        }
-        l.bar = 0.8 * l.group / bars;
-        if (l.bar > 60) l.bar = 60;
-        l.labels = label_width <= l.bar * 1.1 && groups * bars <= 40;
-    }
-    height += bottom - 30;
-    if (legend && height < top + bottom + 18 * bars) height = top + bottom + 18 * bars;
-    y.from = height - bottom;
-
-    mde__svg_open(t, width, height, title);
-    if (found) {
-        mde__svg_axis(t, &y, 1, left, width - right);
-        for (g = 0; g < groups; g++) {
-            double x = left + l.group * (g + 0.5) - l.bar * bars / 2, zero = mde__axis_place(&y, 0);
-            for (b = 0; b < bars; b++, x += l.bar) {
-                double v = values[(size_t)g * (size_t)bars + (size_t)b], end;
-                double gap = l.bar > 8 ? 1 : 0.25;
-                if (!mde__drawable(v, 0)) continue;
-                end = mde__axis_place(&y, v);
-                mde__svg_rect(t, x + gap, v < 0 ? zero : end, l.bar - 2 * gap, fabs(end - zero), mde__palette_color(b),
-                              "");
-                if (!l.labels) continue;
-                mde__print_between(label, v, low, high, 100);
-                mde__svg_text(t, x + l.bar / 2, v < 0 ? end + 12 : end - 4, "middle", 10, "", label);
-            }
-        }
-        mde__svg_line(t, left, mde__axis_place(&y, 0), width - right, mde__axis_place(&y, 0), MDE__FAINT, 1, "");
-        mde__svg_group_names(t, &l, left, y.from, groups, group_names);
-        for (b = 0; b < bars && legend; b++) {
-            double at = top + 9 + 18 * b;
-            mde__svg_rect(t, width - right + 14, at - 5, 11, 11, mde__palette_color(b), "");
-            mde__svg_label(t, width - right + 31, at + 4, "start", 11, "", bar_names[b]);
-        }
-    } else {
-        mde__svg_no_data(t, left, top, width - left - right, y.from - top);
-    }
-    if (y_label) mde__svg_turned(t, 16, (y.from + y.to) / 2, "middle", 12, -90, y_label);
-    mde__svg_close(t);
-}
-
-/* ---- Heat maps ---- */
-
-/* Range of a column (column >= 0) or of the whole table; 0 when nothing can be drawn. */
-static int mde__heat_range(int rows, int columns, int column, const double *values, double *low, double *high)
-{
-    int r, k, found = 0;
-    for (r = 0; r < rows; r++) {
-        for (k = column < 0 ? 0 : column; k < (column < 0 ? columns : column + 1); k++) {
-            double v = values[(size_t)r * (size_t)columns + (size_t)k];
-            if (!mde__drawable(v, 0)) continue;
-            if (!found || v < *low) *low = v;
-            if (!found || v > *high) *high = v;
-            found = 1;
-        }
-    }
-    return found;
-}
-
-static void mde__svg_heat_cell(mde_text *t, double x, double y, double width, double height, double value, double low,
-                               double high, int outlined)
-{
-    char color[8], label[400];
-    int dark;
-    if (!mde__drawable(value, 0)) {
-        mde__svg_rect(t, x + 0.5, y + 0.5, width - 1, height - 1, "#f3f3f3", "");
-        mde__svg_text(t, x + width / 2, y + height / 2 + 4, "middle", 11, " fill=\"" MDE__FAINT "\"", "\xE2\x80\x93");
-        return;
-    }
-    dark = mde__ramp_color(high > low ? (value - low) / (high - low) : 0.3, color);
-    mde__svg_rect(t, x + 0.5, y + 0.5, width - 1, height - 1, color, "");
-    if (outlined) {
-        mde__svg_rect(t, x + 2, y + 2, width - 4, height - 4, "none", " stroke=\"#d55e00\" stroke-width=\"2\"");
-    }
-    mde__print_between(label, value, low, high, 100);
-    mde__svg_text(t, x + width / 2, y + height / 2 + 4, "middle", 11, dark ? " fill=\"#ffffff\""
-                  : outlined ? " fill=\"#000000\" font-weight=\"bold\"" : " fill=\"#000000\"", label);
-}
-
-static void mde__svg_heat_legend(mde_text *t, double x, double y, int lowest, double low, double high)
-{
-    char color[8], label[400];
-    double at;
-    int i;
-    if (lowest) memcpy(label, "least of the column", 20);
-    else mde__print_between(label, low, low, high, 100);
-    mde__svg_text(t, x, y + 9, "start", 10, "", label);
-    at = x + mde__text_width(label, 10) + 4;
-    for (i = 0; i < 32; i++) {
-        mde__ramp_color(i / 31.0, color);
-        mde__svg_rect(t, at + 3 * i, y, i < 31 ? 4 : 3, 11, color, "");
-    }
-    if (lowest) memcpy(label, "greatest", 9);
-    else mde__print_between(label, high, low, high, 100);
-    mde__svg_text(t, at + 32 * 3 + 6, y + 9, "start", 10, "", label);
-}
-
-/* With lowest, columns are compared within themselves and so each has its own scale; otherwise one scale serves all. */
-MDEDEF void mde_svg_heat(mde_text *t, const char *title, int rows, const char *const *row_names, int columns,
-                         const char *const *column_names, const double *values, int lowest)
-{
-    double low = 0, high = 0, number = 0, name, cell, line = 26, left, right = 18, top, header, width, height;
-    char label[400];
-    int r, k, found, turned;
-    if (!t || mde__bad(t->context)) return;
-    found = values && rows > 0 && columns > 0 && mde__heat_range(rows, columns, -1, values, &low, &high);
-    if (!found) {
-        mde__svg_open(t, 400, 160, title);
-        mde__svg_no_data(t, 18, 38, 364, 104);
-        mde__svg_close(t);
-        return;
-    }
-    for (k = 0; k < columns; k++) {
-        double from = low, to = high;
-        if (lowest && !mde__heat_range(rows, columns, k, values, &from, &to)) continue;
-        for (r = 0; r < rows; r++) {
-            double v = values[(size_t)r * (size_t)columns + (size_t)k];
-            if (!mde__drawable(v, 0)) continue;
-            mde__print_between(label, v, from, to, 100);
-            if (mde__text_width(label, 11) > number) number = mde__text_width(label, 11);
-        }
-    }
-    name = mde__svg_names_width(columns, column_names, 11);
-    cell = number + 14 < 46 ? 46 : number + 14;
-    if (name + 10 > cell && name <= 84) cell = name + 10;
-    turned = name + 6 > cell;
-    header = !column_names ? 6 : turned ? 0.643 * name + 18 : 22;
-    if (turned && 0.766 * name - cell / 2 + 12 > right) right = 0.766 * name - cell / 2 + 12;
-    left = mde__svg_names_width(rows, row_names, 11) + 22;
-    top = (title && *title ? 34 : 8) + header;
-    width = left + columns * cell + right;
-    if (width < left + 290) width = left + 290;
-    height = top + rows * line + 40;
-
-    mde__svg_open(t, width, height, title);
-    for (k = 0; k < columns; k++) {
-        double from = low, to = high, x = left + k * cell;
-        if (lowest) mde__heat_range(rows, columns, k, values, &from, &to);
-        if (column_names && column_names[k]) {
-            if (turned) mde__svg_turned(t, x + cell / 2 + 2, top - 7, "start", 11, -40, column_names[k]);
-            else mde__svg_label(t, x + cell / 2, top - 7, "middle", 11, "", column_names[k]);
-        }
-        for (r = 0; r < rows; r++) {
-            double v = values[(size_t)r * (size_t)columns + (size_t)k];
-            mde__svg_heat_cell(t, x, top + r * line, cell, line, v, from, to, lowest && v == from);
-        }
-    }
-    for (r = 0; r < rows && row_names; r++) {
-        mde__svg_label(t, left - 8, top + line * (r + 0.5) + 4, "end", 11, "", row_names[r]);
-    }
-    mde__svg_heat_legend(t, left, top + rows * line + 16, lowest, low, high);
-    mde__svg_close(t);
-}
-
-/* ---- Functions over three weights ---- */
-
-#define MDE__TERNARY_STEPS 60
-#define MDE__TERNARY_COLORS 48
-#define MDE__TERNARY_LEVELS 8       /* spaces between level lines */
-
-/* Triangle with corner 0 at the top, 1 at the left and 2 at the right. Colours and lines are spaced by the square root
-   of the height above the minimum, so that the rings around the minimum of a bowl are equally far apart. */
-typedef struct mde__ternary {
-    double left, bottom, step;      /* pixels; step between two points of a row of the grid */
-    double low, high;
-    double *values;                 /* row a = 0 .. steps has steps - a + 1 points; weight 0 is a / steps */
-} mde__ternary;
-
-static double *mde__ternary_row(const mde__ternary *g, int a)
-{
-    return g->values + a * (MDE__TERNARY_STEPS + 1) - a * (a - 1) / 2;
-}
-
-/* Place of w0 = a / steps, w2 = b / steps, to a tenth of a pixel: there are thousands of them. */
-static void mde__ternary_place(const mde__ternary *g, double a, double b, double place[2])
-{
-    place[0] = floor(10 * (g->left + (b + a / 2) * g->step) + 0.5) / 10;
-    place[1] = floor(10 * (g->bottom - a * 0.86602540378443864676 * g->step) + 0.5) / 10;
-}
-
-static double mde__ternary_share(const mde__ternary *g, double value)
-{
-    return g->high > g->low ? sqrt((value - g->low) / (g->high - g->low)) : 0;
-}
-
-/* The three corners of triangle m of the strip above row a: even ones stand on the row, odd ones hang from the next. */
-static int mde__ternary_triangle(const mde__ternary *g, int a, int m, double corners[3][3])
-{
-    int k = m / 2, i, drawable = 1;
-    int rows[3], places[3];
-    rows[0] = a;
-    rows[1] = a + (m & 1);
-    rows[2] = a + 1;
-    places[0] = k + (m & 1);
-    places[1] = k + 1;
-    places[2] = k;
-    for (i = 0; i < 3; i++) {
-        mde__ternary_place(g, rows[i], places[i], corners[i]);
-        corners[i][2] = mde__ternary_row(g, rows[i])[places[i]];
-        if (!mde__drawable(corners[i][2], 0)) drawable = 0;
-    }
-    return drawable;
-}
-
-/* Number of the colour, -1 for none. */
-static int mde__ternary_color(const mde__ternary *g, int a, int m)
-{
-    double corners[3][3], share;
-    int color;
-    if (!mde__ternary_triangle(g, a, m, corners)) return -1;
-    share = mde__ternary_share(g, corners[0][2] / 3 + corners[1][2] / 3 + corners[2][2] / 3);
-    color = share > 0 ? (int)(share * MDE__TERNARY_COLORS) : 0;
-    return color < MDE__TERNARY_COLORS ? color : MDE__TERNARY_COLORS - 1;
-}
-
-/* Neighbours of one colour in a strip become one shape, all shapes of one colour one path. */
-static void mde__svg_ternary_fill(mde_text *t, const mde__ternary *g)
-{
-    int color, a, m, start;
-    for (color = 0; color < MDE__TERNARY_COLORS; color++) {
-        char hex[8];
-        int any = 0;
-        mde__ramp_color((color + 0.5) / MDE__TERNARY_COLORS, hex);
-        for (a = 0; a < MDE__TERNARY_STEPS; a++) {
-            int count = 2 * (MDE__TERNARY_STEPS - a) - 1;
-            for (m = 0; m < count; m++) {
-                double p[4][2];
-                if (mde__ternary_color(g, a, m) != color) continue;
-                for (start = m; m + 1 < count && mde__ternary_color(g, a, m + 1) == color; m++) {}
-                mde__ternary_place(g, a, (start + 1) / 2, p[0]);
-                mde__ternary_place(g, a, m / 2 + 1, p[1]);
-                mde__ternary_place(g, a + 1, (m + 1) / 2, p[2]);
-                mde__ternary_place(g, a + 1, start / 2, p[3]);
-                if (!any) mde_text_format(t, "<path fill=\"%s\" stroke=\"%s\" stroke-width=\"0.6\" d=\"", hex, hex);
-                any = 1;
-                mde_text_format(t, "M%.6g %.6gH%.6gL%.6g %.6gH%.6gz", p[0][0], p[0][1], p[1][0], p[2][0], p[2][1],
-                                p[3][0]);
-            }
-        }
-        if (any) mde_text_add(t, "\"/>\n");
-    }
-}
-
-/* Marching triangles: a level crosses a triangle along the line between its crossings of two sides. */
-static void mde__svg_ternary_levels(mde_text *t, const mde__ternary *g)
-{
-    int level, a, m, i;
-    mde_text_add(t, "<path fill=\"none\" stroke=\"#ffffff\" stroke-opacity=\"0.75\" stroke-width=\"1\" d=\"");
-    for (level = 1; level < MDE__TERNARY_LEVELS; level++) {
-        double share = (double)level / MDE__TERNARY_LEVELS, value = g->low + share * share * (g->high - g->low);
-        for (a = 0; a < MDE__TERNARY_STEPS; a++) {
-            for (m = 0; m < 2 * (MDE__TERNARY_STEPS - a) - 1; m++) {
-                double corners[3][3], x[2] = { 0, 0 }, y[2] = { 0, 0 };
-                int crossings = 0;
-                if (!mde__ternary_triangle(g, a, m, corners)) continue;
-                for (i = 0; i < 3; i++) {
-                    const double *p = corners[i], *q = corners[(i + 1) % 3];
-                    double at;
-                    if ((p[2] < value) == (q[2] < value) || crossings == 2) continue;
-                    at = (value - p[2]) / (q[2] - p[2]);
-                    x[crossings] = floor(10 * (p[0] + at * (q[0] - p[0])) + 0.5) / 10;
-                    y[crossings++] = floor(10 * (p[1] + at * (q[1] - p[1])) + 0.5) / 10;
-                }
-                if (crossings == 2) mde_text_format(t, "M%.6g %.6gL%.6g %.6g", x[0], y[0], x[1], y[1]);
-            }
-        }
-    }
-    mde_text_add(t, "\"/>\n");
-}
-
-/* Boxes that are taken: x0, y0, x1, y1. The 12 labels of the sides and 26 marks with their names have room. */
-typedef struct mde__boxes { double at[64][4]; int count; } mde__boxes;
-
-static double mde__boxes_overlap(const mde__boxes *boxes, const double box[4])
-{
-    double sum = 0;
-    int i;
-    for (i = 0; i < boxes->count; i++) {
-        const double *other = boxes->at[i];
-        double wide = (box[2] < other[2] ? box[2] : other[2]) - (box[0] > other[0] ? box[0] : other[0]);
-        double high = (box[3] < other[3] ? box[3] : other[3]) - (box[1] > other[1] ? box[1] : other[1]);
-        if (wide > 0 && high > 0) sum += wide * high;
-    }
-    return sum;
-}
-
-static void mde__boxes_add(mde__boxes *boxes, double x0, double y0, double x1, double y1)
-{
-    double *box;
-    if (boxes->count == 64) return;
-    box = boxes->at[boxes->count++];
-    box[0] = x0;
-    box[1] = y0;
-    box[2] = x1;
-    box[3] = y1;
-}
-
-/* Each side carries the scale of one weight; the small lines point along the lines on which it is constant. */
-static void mde__svg_ternary_sides(mde_text *t, const mde__ternary *g, const char *const *names, mde__boxes *boxes)
-{
-    const double n = MDE__TERNARY_STEPS, out = 1.2;
-    double p[2], q[2];
-    char label[16];
-    int i;
-    for (i = 20; i <= 80; i += 20) {
-        double s = n * i / 100;
-        snprintf(label, sizeof label, "%d%%", i);
-        mde__ternary_place(g, s, n - s, p);                 /* weight 0, on the right side */
-        mde__ternary_place(g, s, n - s + out, q);
-        mde__svg_line(t, p[0], p[1], q[0], q[1], MDE__FAINT, 1, "");
-        mde__svg_text(t, q[0] + 3, q[1] + 4, "start", 10, " fill=\"" MDE__FAINT "\"", label);
-        mde__boxes_add(boxes, q[0], q[1] - 5, q[0] + 28, q[1] + 5);
-        mde__ternary_place(g, n - s, 0, p);                 /* weight 1, on the left side */
-        mde__ternary_place(g, n - s + out, -out, q);
-        mde__svg_line(t, p[0], p[1], q[0], q[1], MDE__FAINT, 1, "");
-        mde__svg_text(t, q[0] - 3, q[1] + 1, "end", 10, " fill=\"" MDE__FAINT "\"", label);
-        mde__boxes_add(boxes, q[0] - 28, q[1] - 8, q[0], q[1] + 2);
-        mde__ternary_place(g, 0, s, p);                     /* weight 2, along the bottom */
-        mde__ternary_place(g, -out, s + out, q);
-        mde__svg_line(t, p[0], p[1], q[0], q[1], MDE__FAINT, 1, "");
-        mde__svg_text(t, q[0] + 2, q[1] + 10, "middle", 10, " fill=\"" MDE__FAINT "\"", label);
-        mde__boxes_add(boxes, q[0] - 14, q[1] - 2, q[0] + 14, q[1] + 11);
-    }
-    if (!names) return;
-    mde__ternary_place(g, n, 0, p);
-    mde__svg_label(t, p[0], p[1] - 10, "middle", 12, " font-weight=\"bold\"", names[0]);
-    mde__ternary_place(g, 0, 0, p);
-    mde__svg_label(t, p[0], p[1] + 30, "middle", 12, " font-weight=\"bold\"", names[1]);
-    mde__ternary_place(g, 0, n, p);
-    mde__svg_label(t, p[0], p[1] + 30, "middle", 12, " font-weight=\"bold\"", names[2]);
-}
-
-static void mde__svg_ternary_legend(mde_text *t, const mde__ternary *g, double x, double y)
-{
-    char color[8], label[400];
-    int i;
-    for (i = 0; i < MDE__TERNARY_COLORS; i++) {
-        mde__ramp_color((MDE__TERNARY_COLORS - i - 0.5) / MDE__TERNARY_COLORS, color);
-        mde__svg_rect(t, x, y + 3 * i, 14, i + 1 < MDE__TERNARY_COLORS ? 4 : 3, color, "");
-    }
-    for (i = 0; i <= MDE__TERNARY_LEVELS; i++) {
-        double share = (double)i / MDE__TERNARY_LEVELS, at = y + 3 * MDE__TERNARY_COLORS * (1 - share);
-        if (i > 0 && i < MDE__TERNARY_LEVELS) mde__svg_line(t, x, at, x + 14, at, "#ffffff", 1, "");
-        mde__print_between(label, g->low + share * share * (g->high - g->low), g->low, g->high, 200);
-        mde__svg_text(t, x + 19, at + 3.5, "start", 10, "", label);
-    }
-}
-
-/* The name goes where it covers least: right, left, above, below, or at a corner of the mark. */
-static void mde__svg_mark_name(mde_text *t, mde__boxes *boxes, const double p[2], double width, const char *name)
-{
-    static const double dx[8] = { 9, -9, 0, 0, 7, 7, -7, -7 }, dy[8] = { 4, 4, -10, 18, -7, 15, -7, 15 };
-    static const int side[8] = { 0, 2, 1, 1, 0, 0, 2, 2 };
-    static const char *const anchors[3] = { "start", "middle", "end" };
-    double wide = mde__svg_name_width(name, 11), best = 1e300, box[4], taken[4] = { 0, 0, 0, 0 };
-    int i, chosen = 0;
-    for (i = 0; i < 8; i++) {
-        double cost;
-        box[0] = p[0] + dx[i] - wide * 0.5 * side[i];
-        box[1] = p[1] + dy[i] - 9;
-        box[2] = box[0] + wide;
-        box[3] = box[1] + 12;
-        cost = mde__boxes_overlap(boxes, box) + (box[0] < 2 || box[2] > width - 2 ? 1e6 : 0) + i * 1e-3;
-        if (cost >= best) continue;
-        best = cost;
-        chosen = i;
-        memcpy(taken, box, sizeof taken);
-    }
-    mde__boxes_add(boxes, taken[0], taken[1], taken[2], taken[3]);
-    mde__svg_label(t, p[0] + dx[chosen], p[1] + dy[chosen], anchors[side[chosen]], 11,
-                   " stroke=\"#ffffff\" stroke-width=\"3\" stroke-linejoin=\"round\" paint-order=\"stroke\"", name);
-}
-
-static void mde__svg_ternary_marks(mde_text *t, const mde__ternary *g, double width, int count, const double *marks,
-                                   const char *const *names, mde__boxes *boxes)
-{
-    double p[2];
-    int i, pass;
-    for (pass = 0; pass < 2; pass++) {
-        for (i = 0; i < count && marks; i++) {
-            const double *w = marks + 3 * i;
-            double sum = w[0] + w[1] + w[2];
-            if (!mde__drawable(sum, 1) || w[0] < 0 || w[1] < 0 || w[2] < 0) continue;
-            mde__ternary_place(g, w[0] / sum * MDE__TERNARY_STEPS, w[2] / sum * MDE__TERNARY_STEPS, p);
-            if (pass == 1) {
-                if (names && names[i]) mde__svg_mark_name(t, boxes, p, width, names[i]);
-                continue;
-            }
-            mde_text_format(t, "<g fill=\"%s\" stroke=\"#ffffff\" stroke-width=\"1.5\">\n", mde__palette_color(i + 1));
-            mde__svg_mark(t, p[0], p[1], 5, i);
-            mde_text_add(t, "</g>\n");
-            mde__boxes_add(boxes, p[0] - 6, p[1] - 6, p[0] + 6, p[1] + 6);
-        }
-    }
-}
-
-MDEDEF void mde_svg_ternary(mde_text *t, const char *title, const char *const *corner_names, mde_ternary_fn *f,
-                            void *user, int count, const double *marks, const char *const *mark_names)
-{
-    const int n = MDE__TERNARY_STEPS;
-    const double side = 400, width = 640;
-    mde__ternary g;
-    mde__boxes boxes;
-    double height, top = title && *title ? 62 : 36, corner[2], weights[3];
-    int a, b, found = 0;
-    if (!t || !f || mde__bad(t->context)) return;
-    memset(&g, 0, sizeof g);
-    memset(&boxes, 0, sizeof boxes);
-    g.step = side / n;
-    g.left = 100;
-    g.bottom = top + side * 0.86602540378443864676;
-    height = g.bottom + 42;
-    g.values = (double *)mde_alloc(t->context, (size_t)((n + 1) * (n + 2) / 2), sizeof *g.values);
-    if (!g.values) return;
-    for (a = 0; a <= n; a++) {
-        for (b = 0; b <= n - a; b++) {
-            double v;
-            weights[0] = (double)a / n;
-            weights[1] = (double)(n - a - b) / n;
-            weights[2] = (double)b / n;
-            v = f(weights, user);
-            mde__ternary_row(&g, a)[b] = v;
-            if (!mde__drawable(v, 0)) continue;
-            if (!found || v < g.low) g.low = v;
-            if (!found || v > g.high) g.high = v;
-            found = 1;
-        }
-    }
-    mde__svg_open(t, width, height, title);
-    if (found) {
-        mde__svg_ternary_fill(t, &g);
-        if (g.high > g.low) mde__svg_ternary_levels(t, &g);
-        mde__svg_ternary_legend(t, &g, 540, top);
-    }
-    mde__ternary_place(&g, n, 0, corner);
-    mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" d=\"M%.6g %.6gL%.6g %.6gH%.6gz\"/>\n", MDE__FAINT, corner[0],
-                    corner[1], mde__px(g.left), mde__px(g.bottom), mde__px(g.left + side));
-    if (!found) mde__svg_text(t, corner[0], g.bottom - 120, "middle", 12, "", "no data");
-    mde__svg_ternary_sides(t, &g, corner_names, &boxes);
-    mde__svg_ternary_marks(t, &g, width, count, marks, mark_names, &boxes);
-    mde__svg_close(t);
-    mde_release(t->context, g.values);
-}
-
-/* ---- PNG ---- */
+/* PNG is written with our own deflate: fixed Huffman codes behind a search for repeats. */
 
 /* Deflate (RFC 1951) puts bits into bytes from the low end. */
 typedef struct mde__bits {

@@ -26,7 +26,9 @@
 #else
 #include "dagan.h"
 #endif
+#include "plot.h"
 #include "program.h"
+#include "dagan_quality.h"
 
 static const char *const usage =
     "dagan_lab: further images of classes never seen, and what they are good for\n"
@@ -1099,8 +1101,8 @@ static void add_training(mde_text *t, const mde_json *j)
                     (int)mde_json_number(j, "generator_parameters", 0), (int)mde_json_number(j, "critic_parameters", 0),
                     (long long)mde_json_number(j, "steps", 0), (int)mde_json_number(j, "critic_steps", 0));
     for (k = 0; k < 4; k++) {
-        mde_series s;
-        mde_plot p;
+        plot_series s;
+        plot_desc p;
         memset(&s, 0, sizeof s);
         memset(&p, 0, sizeof p);
         s.count = numbers(mde_json_get(j, "step"), x);
@@ -1113,7 +1115,7 @@ static void add_training(mde_text *t, const mde_json *j)
         p.height = 260;
         p.count = 1;
         p.series = &s;
-        mde_svg_plot(t, &p);
+        plot_xy(t, &p);
     }
 }
 
@@ -1177,7 +1179,7 @@ static void add_classify(mde_text *t, const mde_json *j)
     mde_text_add(t, "</table>\n<p class=\"note\">Accuracy in %, mean &plusmn; standard deviation over runs; the "
                     "differences are of runs on the same split, &plusmn; standard error. All arms take the same number "
                     "of optimiser steps; the number of made images was chosen on validation classes.</p>\n");
-    if (n) mde_svg_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
+    if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
 }
 
 static void add_match(mde_text *t, const mde_json *j)

@@ -10,6 +10,7 @@
 #else
 #include "mdemix.h"
 #endif
+#include "plot.h"
 
 #define POINTS 12
 #define LINE 200
@@ -26,15 +27,15 @@ int main(void)
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(7, 0);
     mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .normal_noise = 1, .seed = 1 };
-    mde_series series[5] = {
+    plot_series series[5] = {
         { .name = "function", .count = LINE, .x = at, .y = exact },
         { .name = "mean", .count = LINE, .x = at, .y = mean },
         { .name = "90 % band", .count = LINE, .x = at, .y = low, .color = 3 },
         { .count = LINE, .x = at, .y = high, .color = 3 },
         { .name = "points", .count = POINTS, .x = x, .y = y, .points = 1, .color = 4 },
     };
-    mde_plot plot = { .title = "Gaussian process, Matern 5/2", .x_label = "x", .y_label = "y",
-                      .count = 5, .series = series };
+    plot_desc plot = { .title = "Gaussian process, Matern 5/2", .x_label = "x", .y_label = "y",
+                       .count = 5, .series = series };
     mde_regressor *model;
     mde_text *svg;
     int i;
@@ -59,7 +60,7 @@ int main(void)
         high[i] = mean[i] + 1.645 * sd[i];
     }
     svg = mde_text_create(c);
-    mde_svg_plot(svg, &plot);
+    plot_xy(svg, &plot);
     mde_text_write(svg, "gp_1d.svg");
     printf("length scale %.3f sds of x, log marginal likelihood %.3f; gp_1d.svg is written\n",
            mde_regressor_length_scale(model, 0, 0), mde_regressor_log_likelihood(model, 0));

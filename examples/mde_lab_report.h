@@ -3,6 +3,8 @@
 #ifndef MDE_LAB_REPORT_H
 #define MDE_LAB_REPORT_H
 
+#include "plot.h"
+
 static const char *const objective_titles[OBJECTIVES] = { "the average validation loss", "the end task",
                                                           "both (half the average, half the end task)" };
 
@@ -75,7 +77,7 @@ static void page_mixtures(mde_text *t, const experiment *x, const mde_json *sear
         for (j = 0; j <= OBJECTIVES; j++) row[j] = mde_json_number(weights[j], domains[i], (double)NAN);
         row[OBJECTIVES + 1] = find_task(x, "proportional")->weights[i];
     }
-    if (values) mde_svg_bars(t, "Weights of the domains", "weight", x->domains, domains, SHOWN, names, values);
+    if (values) plot_bars(t, "Weights of the domains", "weight", x->domains, domains, SHOWN, names, values);
     mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>for average</th><th>for task</th>"
                     "<th>for both</th><th>bounds</th><th>passes over its text</th><th>MDE alone</th>"
                     "<th>90 % interval</th><th>proportional</th></tr>\n");
@@ -172,7 +174,7 @@ static void page_regressions(mde_text *t, const mde_json *fit)
 }
 
 /* One series of the scatter: the average losses of the proxies as a model of predictions.csv predicts them. */
-static void read_series(const tables *t, const mde_csv *csv, const char *model, double *points, mde_series *series)
+static void read_series(const tables *t, const mde_csv *csv, const char *model, double *points, plot_series *series)
 {
     double *truth = points, *predicted = points + t->n;
     int i, j, row = 0;
@@ -205,8 +207,8 @@ static void page_scatter(mde_text *t, experiment *x, const tables *runs, const m
     mde_csv *csv = mde_csv_read(c, program_path(c, path, "%s/predictions.csv", x->out));
     double *points = program_doubles(c, runs->n, 6);
     const char *names[3];
-    mde_series series[3];
-    mde_plot plot;
+    plot_series series[3];
+    plot_desc plot;
     int m;
     names[0] = regressions[0].name;
     names[1] = regressions[2].name;
@@ -224,7 +226,7 @@ static void page_scatter(mde_text *t, experiment *x, const tables *runs, const m
     plot.diagonal = 1;
     plot.count = 3;
     plot.series = series;
-    if (!program_failed(c)) mde_svg_plot(t, &plot);
+    if (!program_failed(c)) plot_xy(t, &plot);
     mde_release(c, points);
     mde_csv_free(csv);
 }
@@ -234,8 +236,8 @@ static void page_curves(mde_text *t, experiment *x, const tables *runs)
 {
     mde_context *c = x->context;
     int shown = runs->k + 1, i, p;
-    mde_series *series = (mde_series *)mde_alloc(c, (size_t)shown, sizeof *series);
-    mde_plot plot;
+    plot_series *series = (plot_series *)mde_alloc(c, (size_t)shown, sizeof *series);
+    plot_desc plot;
     memset(&plot, 0, sizeof plot);
     for (i = 0; i < shown && !program_failed(c); i++) {
         const mde_safetensor *curve = mde_safetensors_find(runs->runs[i], "curve");
@@ -253,7 +255,7 @@ static void page_curves(mde_text *t, experiment *x, const tables *runs)
     plot.width = 860;
     plot.count = shown;
     plot.series = series;
-    if (!program_failed(c)) mde_svg_plot(t, &plot);
+    if (!program_failed(c)) plot_xy(t, &plot);
     for (i = 0; series && i < shown; i++) mde_release(c, (void *)series[i].x);
     mde_release(c, series);
 }
@@ -274,8 +276,8 @@ static void page_experts(mde_text *t, experiment *x, const tables *runs)
     rows[runs->k] = x->tasks[runs->k].name;
     columns[runs->k] = END_TASK;
     mde_text_add(t, "<h2>The experts</h2>\n");
-    mde_svg_heat(t, "Loss of each expert (row) on each validation text (column), nats a token", runs->k + 1, rows,
-                 runs->v, columns, runs->losses, 1);
+    plot_heat(t, "Loss of each expert (row) on each validation text (column), nats a token", runs->k + 1, rows,
+              runs->v, columns, runs->losses, 1);
     mde_text_format(t,
                     "<p class=\"note\">%d of %d experts are the best of all on their own domain; the least of each "
                     "column is outlined.</p>\n",

@@ -3,6 +3,8 @@
 #ifndef MIX_REPORT_H
 #define MIX_REPORT_H
 
+#include "plot.h"
+
 #define LEVEL_90 1.6448536269514722     /* of a normal distribution, 90 % lie within so many sds */
 
 typedef struct optimize_settings {
@@ -367,7 +369,7 @@ static void page_mixture(mde_text *t, const optimization *o)
         values[3 * i + 2] = o->unbounded.weights[i];
     }
     if (values) {
-        mde_svg_bars(t, "Weights of the domains", "weight", o->k, o->domains, 3, names, values);
+        plot_bars(t, "Weights of the domains", "weight", o->k, o->domains, 3, names, values);
     }
     mde_release(o->context, values);
     mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>weight</th><th>prior</th><th>tried</th>"
@@ -424,8 +426,8 @@ static void page_scores(mde_text *t, const optimization *o, const metric_score *
 static void page_scatter(mde_text *t, const optimization *o)
 {
     double *points = program_doubles(o->context, 2, o->n);
-    mde_series series;
-    mde_plot plot;
+    plot_series series;
+    plot_desc plot;
     int i;
     memset(&series, 0, sizeof series);
     memset(&plot, 0, sizeof plot);
@@ -445,7 +447,7 @@ static void page_scatter(mde_text *t, const optimization *o)
         plot.diagonal = 1;
         plot.count = 1;
         plot.series = &series;
-        mde_svg_plot(t, &plot);
+        plot_xy(t, &plot);
     }
     mde_release(o->context, points);
 }
@@ -453,8 +455,8 @@ static void page_scatter(mde_text *t, const optimization *o)
 static void page_curve(mde_text *t, const optimization *o)
 {
     double x[CURVE_POINTS], y[CURVE_POINTS], doublings, factor;
-    mde_series series;
-    mde_plot plot;
+    plot_series series;
+    plot_desc plot;
     int i;
     mde_text_add(t, "<h2>Would more runs help?</h2>\n");
     if (o->points < 2) {
@@ -476,7 +478,7 @@ static void page_curve(mde_text *t, const optimization *o)
     plot.log_x = plot.log_y = 1;
     plot.count = 1;
     plot.series = &series;
-    mde_svg_plot(t, &plot);
+    plot_xy(t, &plot);
     mde_text_add(t, "<table><tr><th>runs</th><th>Spearman, %</th><th>error</th><th>sd between subsets</th></tr>\n");
     for (i = 0; i < o->points; i++) {
         mde_text_format(t, "<tr><td>%d</td>", o->curve[i].runs);

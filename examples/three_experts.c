@@ -11,6 +11,7 @@
 #else
 #include "mdemix.h"
 #endif
+#include "plot.h"
 
 #define MOST_TOKENS 1000
 
@@ -66,7 +67,7 @@ int main(void)
     for (i = 0; i < 3; i++) judge(lessons[i], letter, table[i]);
     mde_experts_add(experts, "letter", strlen(letter) - 1, logp, NULL, 0);
     mde_mixture_minimize(experts, NULL, &best);
-    mde_svg_ternary(picture, "Loss of the letter, nats a character", languages, loss, experts, 1, best.weights, &mark);
+    plot_ternary(picture, "Loss of the letter, nats a character", languages, loss, experts, 1, best.weights, &mark);
     mde_text_write(picture, "three_experts.svg");
     if (mde_context_status(c) != MDE_OK) {
         fprintf(stderr, "three_experts: %s\n", mde_error(c));

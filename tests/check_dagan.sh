@@ -179,6 +179,9 @@ wrong truncated_idx "cut off" "$lab" train --data "$work/cut-images-idx3-ubyte" 
 wrong more_labels_than_images "3" "$lab" train --data "$work/two-images" --labels "$work/three-labels"
 wrong npy_of_strings "strings" "$lab" train --data "$work/strings.npy" --labels "$work/three-labels"
 wrong fewer_samples_than_asked "expected 16 to learn from" "$lab" classify --preset quick --samples 4,16
+odd=$(printf '%s/odd/\033[31m' "$work")
+mkdir -p "$odd" && printf 'P5 2 2 255\n' >"$odd/x.pgm"
+wrong control_characters_do_not_reach_the_terminal 'odd/?\[31m/x.pgm' "$lab" train --data "$work/odd"
 wrong value_that_is_no_number "not a value" "$lab" run --steps abc
 wrong unknown_option "not an option" "$lab" run --frobnicate 3
 wrong unknown_preset "preset" "$lab" run --preset huge

@@ -1,7 +1,8 @@
-/* Pictures: SVG plots and PNG images. */
+/* Pictures: PNG images, and the SVG plots of examples/plot.h. */
 #define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
+#include "../examples/plot.h"
 #include "test.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -101,7 +102,7 @@ static void check_svg(const mde_text *t)
     CHECK(attributes_within(t->bytes, "width", 0, width) && attributes_within(t->bytes, "height", 0, height));
 }
 
-static void fill_series(mde_series *s, const char *name, int count, const double *x, const double *y, int points)
+static void fill_series(plot_series *s, const char *name, int count, const double *x, const double *y, int points)
 {
     memset(s, 0, sizeof *s);
     s->name = name;
@@ -111,10 +112,10 @@ static void fill_series(mde_series *s, const char *name, int count, const double
     s->points = points;
 }
 
-static mde_text *draw(mde_context *c, const mde_plot *plot)
+static mde_text *draw(mde_context *c, const plot_desc *plot)
 {
     mde_text *t = mde_text_create(c);
-    mde_svg_plot(t, plot);
+    plot_xy(t, plot);
     CHECK(mde_context_status(c) == MDE_OK);
     check_svg(t);
     return t;
@@ -126,8 +127,8 @@ static void a_plot_shows_each_finite_point_once(void)
 {
     double x[10], y[10], low[10], high[10];
     mde_context *c = mde_context_create(NULL);
-    mde_series s[2];
-    mde_plot plot;
+    plot_series s[2];
+    plot_desc plot;
     mde_text *t;
     int i;
     for (i = 0; i < 10; i++) {
@@ -164,8 +165,8 @@ static void long_titles_break_and_series_differ_in_shape(void)
     static const double x[2] = { 1, 2 };
     static const char *const columns[2] = { "MSE", "\xFF R2" };
     mde_context *c = mde_context_create(NULL);
-    mde_series s[9];
-    mde_plot plot;
+    plot_series s[9];
+    plot_desc plot;
     mde_text *t;
     int i;
     memset(&plot, 0, sizeof plot);
@@ -183,7 +184,7 @@ static void long_titles_break_and_series_differ_in_shape(void)
     CHECK(occurrences(t->bytes, "l4.68 4.68l-4.68 4.68") == 2);         /* and diamonds */
     CHECK(occurrences(t->bytes, "stroke-dasharray=\"6 3\"") == 2);      /* the ninth line and its legend */
     t = mde_text_create(c);
-    mde_svg_heat(t, "level names", 1, NULL, 2, columns, x, 0);
+    plot_heat(t, "level names", 1, NULL, 2, columns, x, 0);
     check_svg(t);
     CHECK_TEXT(t->bytes, "\xEF\xBF\xBD R2");
     CHECK(occurrences(t->bytes, "rotate") == 0);
@@ -194,8 +195,8 @@ static void logarithmic_axes_leave_out_what_they_cannot_show(void)
 {
     static const double x[6] = { -1, 0, 1, 10, 100, 1000 }, y[6] = { 1, 1, 1e-5, 0, 1e3, 1e7 };
     mde_context *c = mde_context_create(NULL);
-    mde_series s;
-    mde_plot plot;
+    plot_series s;
+    plot_desc plot;
     mde_text *t;
     memset(&plot, 0, sizeof plot);
     fill_series(&s, "a", 6, x, y, 1);
@@ -213,8 +214,8 @@ static void empty_plots_say_so(void)
 {
     static const double bad[2] = { (double)NAN, (double)INFINITY };
     mde_context *c = mde_context_create(NULL);
-    mde_series s;
-    mde_plot plot;
+    plot_series s;
+    plot_desc plot;
     mde_text *t;
     memset(&plot, 0, sizeof plot);
     t = draw(c, &plot);
@@ -229,22 +230,22 @@ static void empty_plots_say_so(void)
     t = draw(c, &plot);
     CHECK_TEXT(t->bytes, "no data");
     t = mde_text_create(c);
-    mde_svg_bars(t, "t", "y", 0, NULL, 3, NULL, NULL);
+    plot_bars(t, "t", "y", 0, NULL, 3, NULL, NULL);
     check_svg(t);
     CHECK_TEXT(t->bytes, "no data");
     t = mde_text_create(c);
-    mde_svg_bars(t, NULL, NULL, 2, NULL, 1, NULL, bad);
+    plot_bars(t, NULL, NULL, 2, NULL, 1, NULL, bad);
     check_svg(t);
     CHECK_TEXT(t->bytes, "no data");
     t = mde_text_create(c);
-    mde_svg_heat(t, "t", 1, NULL, 2, NULL, bad, 1);
+    plot_heat(t, "t", 1, NULL, 2, NULL, bad, 1);
     check_svg(t);
     CHECK_TEXT(t->bytes, "no data");
     t = mde_text_create(c);
-    mde_svg_heat(t, "t", 0, NULL, 2, NULL, NULL, 1);
+    plot_heat(t, "t", 0, NULL, 2, NULL, NULL, 1);
     check_svg(t);
-    mde_svg_plot(NULL, &plot);
-    mde_svg_plot(t, NULL);
+    plot_xy(NULL, &plot);
+    plot_xy(t, NULL);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -260,8 +261,8 @@ static void extreme_ranges_stay_inside_the_picture(void)
     int kind;
     for (i = 0; i < COUNT(ranges); i++) {
         for (kind = 0; kind < 8; kind++) {
-            mde_series s;
-            mde_plot plot;
+            plot_series s;
+            plot_desc plot;
             memset(&plot, 0, sizeof plot);
             fill_series(&s, "a", 2, ranges[i], ranges[i], kind & 1);
             plot.count = 1;
@@ -275,10 +276,10 @@ static void extreme_ranges_stay_inside_the_picture(void)
         }
         {
             mde_text *t = mde_text_create(c);
-            mde_svg_bars(t, "bars", "y", 2, NULL, 1, NULL, ranges[i]);
+            plot_bars(t, "bars", "y", 2, NULL, 1, NULL, ranges[i]);
             check_svg(t);
             t = mde_text_create(c);
-            mde_svg_heat(t, "heat", 1, NULL, 2, NULL, ranges[i], 0);
+            plot_heat(t, "heat", 1, NULL, 2, NULL, ranges[i], 0);
             check_svg(t);
         }
     }
@@ -292,15 +293,15 @@ static void ticks_are_round_numbers(void)
     uint64_t seed = 1;
     int i, k;
     for (i = 0; i < 2000; i++) {
-        mde__axis a;
+        plot_axis a;
         double low, span, step, mantissa;
         memset(&a, 0, sizeof a);
         seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
         low = ((double)(seed >> 40) / 16777216.0 - 0.5) * pow(10, (double)(seed >> 20 & 15) - 7);
         span = (0.01 + (double)(seed & 0xFFFF) / 65536.0) * pow(10, (double)(seed >> 16 & 15) - 7);
         if (span < 1e-6 * fabs(low)) continue;
-        mde__axis_range(&a, low, low + span, 0.04);
-        mde__axis_ticks(&a, 2 + (double)(seed >> 33 & 7));
+        plot_axis_range(&a, low, low + span, 0.04);
+        plot_axis_ticks(&a, 2 + (double)(seed >> 33 & 7));
         CHECK(a.count >= 1 && a.count <= 12);
         for (k = 0; k < a.count; k++) CHECK(a.ticks[k] >= a.low - 1e-9 * span && a.ticks[k] <= a.high + 1e-9 * span);
         if (a.count < 2) continue;
@@ -320,7 +321,7 @@ static void bars_have_one_rectangle_a_finite_value(void)
     double values[6] = { 1, -2, 3, (double)NAN, 0.5, 0 };
     mde_context *c = mde_context_create(NULL);
     mde_text *t = mde_text_create(c);
-    mde_svg_bars(t, "bars", "loss", 3, groups, 2, bars, values);
+    plot_bars(t, "bars", "loss", 3, groups, 2, bars, values);
     check_svg(t);
     CHECK(occurrences(t->bytes, "<rect") == 1 + 5 + 2);                 /* background, bars, legend */
     CHECK_TEXT(t->bytes, "code &amp; co");
@@ -328,11 +329,11 @@ static void bars_have_one_rectangle_a_finite_value(void)
     CHECK(occurrences(t->bytes, "rotate(-40") == 0);
     CHECK_TEXT(t->bytes, "a name that is much too lon\xE2\x80\xA6");
     t = mde_text_create(c);
-    mde_svg_bars(t, "bars", "loss", 6, many, 1, NULL, values);
+    plot_bars(t, "bars", "loss", 6, many, 1, NULL, values);
     check_svg(t);
     CHECK(occurrences(t->bytes, "rotate(-40") == 6);                    /* one long name turns them all */
     t = mde_text_create(c);
-    mde_svg_bars(t, "bars", "loss", 2, groups, 1, NULL, values);
+    plot_bars(t, "bars", "loss", 2, groups, 1, NULL, values);
     check_svg(t);
     CHECK(occurrences(t->bytes, "<rect") == 1 + 2 && occurrences(t->bytes, "rotate(-40") == 0);
     mde_context_free(c);
@@ -345,14 +346,14 @@ static void a_heat_map_has_a_cell_a_value_and_outlines_the_least(void)
     double values[6] = { 0.5, 12, 0.25, (double)NAN, 0.75, 12 };
     mde_context *c = mde_context_create(NULL);
     mde_text *t = mde_text_create(c);
-    mde_svg_heat(t, "heat", 3, rows, 2, columns, values, 1);
+    plot_heat(t, "heat", 3, rows, 2, columns, values, 1);
     check_svg(t);
     CHECK(occurrences(t->bytes, "<rect") == 1 + 6 + 3 + 32);            /* background, cells, outlines (a tie), scale */
     CHECK(occurrences(t->bytes, "stroke=\"#d55e00\"") == 3);
     CHECK_TEXT(t->bytes, "font-weight=\"bold\">0.250</text>");
     CHECK_TEXT(t->bytes, "&lt;b&gt;");
     t = mde_text_create(c);
-    mde_svg_heat(t, "heat", 3, rows, 2, columns, values, 0);
+    plot_heat(t, "heat", 3, rows, 2, columns, values, 0);
     check_svg(t);
     CHECK(occurrences(t->bytes, "stroke=\"#d55e00\"") == 0);
     CHECK_TEXT(t->bytes, ">12.0</text>");
@@ -365,7 +366,7 @@ static void text_on_the_color_scale_is_readable(void)
     int i, k;
     for (i = 0; i <= 1000; i++) {
         char color[8];
-        int dark = mde__ramp_color(i / 1000.0, color);
+        int dark = plot_ramp_color(i / 1000.0, color);
         double light = 0, ink = dark ? 1 : 0, contrast;
         static const double weight[3] = { 0.2126, 0.7152, 0.0722 };
         for (k = 0; k < 3; k++) {
@@ -417,7 +418,7 @@ static void a_triangle_shows_a_function_its_levels_and_marks(void)
     mde_context *c = mde_context_create(NULL);
     mde_text *t = mde_text_create(c);
     int calls = 0;
-    mde_svg_ternary(t, "triangle", corners, bowl, &calls, 4, marks, names);
+    plot_ternary(t, "triangle", corners, bowl, &calls, 4, marks, names);
     check_svg(t);
     CHECK(calls == 61 * 62 / 2);
     CHECK_TEXT(t->bytes, ">optimum</text>");
@@ -426,13 +427,13 @@ static void a_triangle_shows_a_function_its_levels_and_marks(void)
     CHECK(occurrences(t->bytes, "%</text>") == 12);
     CHECK(c->held == mde__block_of(t)->bytes + mde__block_of(t->bytes)->bytes + 4 * MDE__ALIGNMENT);
     t = mde_text_create(c);
-    mde_svg_ternary(t, NULL, NULL, flat, NULL, 0, NULL, NULL);
+    plot_ternary(t, NULL, NULL, flat, NULL, 0, NULL, NULL);
     check_svg(t);
     t = mde_text_create(c);
-    mde_svg_ternary(t, "half", corners, half_known, NULL, 4, marks, NULL);
+    plot_ternary(t, "half", corners, half_known, NULL, 4, marks, NULL);
     check_svg(t);
     t = mde_text_create(c);
-    mde_svg_ternary(t, "none", corners, unknown, NULL, 4, marks, names);
+    plot_ternary(t, "none", corners, unknown, NULL, 4, marks, names);
     check_svg(t);
     CHECK_TEXT(t->bytes, "no data");
     CHECK(mde_context_status(c) == MDE_OK);
@@ -459,7 +460,7 @@ static void level_lines_lie_on_their_level(void)
             high = v > high ? v : high;
         }
     }
-    mde_svg_ternary(t, "triangle", NULL, bowl, &calls, 0, NULL, NULL);
+    plot_ternary(t, "triangle", NULL, bowl, &calls, 0, NULL, NULL);
     p = strstr(t->bytes, "stroke-opacity=\"0.75\" stroke-width=\"1\" d=\"");
     CHECK(p != NULL);
     if (!p) return;
@@ -493,8 +494,8 @@ static void pictures_are_the_same_bytes_everywhere(void)
     static const unsigned char pixels[12] = { 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6 };
     mde_context *c = mde_context_create(NULL);
     mde_text *t = mde_text_create(c);
-    mde_series s;
-    mde_plot plot;
+    plot_series s;
+    plot_desc plot;
     uint64_t hash;
     unsigned char *png;
     size_t size = 0;
@@ -505,10 +506,10 @@ static void pictures_are_the_same_bytes_everywhere(void)
     plot.log_x = 1;
     plot.count = 1;
     plot.series = &s;
-    mde_svg_plot(t, &plot);
-    mde_svg_bars(t, "bars", "y", 4, NULL, 1, NULL, y);
-    mde_svg_heat(t, "heat", 2, NULL, 2, NULL, y, 0);
-    mde_svg_ternary(t, "triangle", NULL, bowl, &calls, 0, NULL, NULL);
+    plot_xy(t, &plot);
+    plot_bars(t, "bars", "y", 4, NULL, 1, NULL, y);
+    plot_heat(t, "heat", 2, NULL, 2, NULL, y, 0);
+    plot_ternary(t, "triangle", NULL, bowl, &calls, 0, NULL, NULL);
     png = mde_png_encode(c, 2, 2, 3, pixels, &size);
     hash = mde__hash(mde__hash(MDE__HASH_START, t->bytes, t->length), png, size);
     CHECK(hash == UINT64_C(0xcd896fb01514f85c));
@@ -769,8 +770,8 @@ static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
             mde_context_desc desc;
             mde_context *c;
             mde_text *t;
-            mde_series s;
-            mde_plot plot;
+            plot_series s;
+            plot_desc plot;
             test_heap heap;
             size_t size;
             int calls = 0;
@@ -788,10 +789,10 @@ static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
             fill_series(&s, "a", 6, values, values, 1);
             plot.count = 1;
             plot.series = &s;
-            if (kind == 0) mde_svg_plot(t, &plot);
-            if (kind == 1) mde_svg_bars(t, "t", "y", 3, NULL, 2, NULL, values);
-            if (kind == 2) mde_svg_heat(t, "t", 3, NULL, 2, NULL, values, 1);
-            if (kind == 3) mde_svg_ternary(t, "t", NULL, bowl, &calls, 2, values, NULL);
+            if (kind == 0) plot_xy(t, &plot);
+            if (kind == 1) plot_bars(t, "t", "y", 3, NULL, 2, NULL, values);
+            if (kind == 2) plot_heat(t, "t", 3, NULL, 2, NULL, values, 1);
+            if (kind == 3) plot_ternary(t, "t", NULL, bowl, &calls, 2, values, NULL);
             if (kind == 4) mde_release(c, mde_png_encode(c, 2, 2, 1, pixels, &size));
             mde_text_free(t);
             CHECK(c->held == 0);
