@@ -117,6 +117,9 @@ $(LINKED_DAGAN:%=build/$(1)test_%): build/$(1)dagan.o
 endef
 $(foreach folder,/ sanitize/ valgrind/,$(eval $(call link,$(filter-out /,$(folder)))))
 
+# This computes nothing to speak of, and its program is large.
+build/test_experiment: TEST_CFLAGS := $(CFLAGS:-O2=-O0)
+
 # These compute for longer than they take to optimise.
 $(addprefix build/test_,lm mde ops optimize regression): TEST_CFLAGS := $(CFLAGS)
 

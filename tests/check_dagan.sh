@@ -19,7 +19,7 @@ check builds_with_the_command_at_its_top build_by_its_command dagan_lab "$lab"
 [ -x "$lab" ] || { cat "$work/last"; echo "0 passed, 1 failed"; exit 1; }
 check has_help_version_and_exit_codes has_help_version_and_exit_codes dagan_lab "$lab"
 
-tiny="--preset quick --steps 6 --classifier-steps 4 --episodes 3 --runs 1 --quiet"
+tiny="--preset quick --size 16 --steps 20 --classifier-steps 4 --episodes 3 --runs 1 --quiet"
 
 check a_run_ends_with_a_report "$lab" run $tiny --threads 1 --out "$work/one"
 for file in dagan.safetensors training.png samples.png interpolation.png train.json classify.json match.json \
@@ -56,11 +56,11 @@ kill -INT $pid 2>/dev/null
 wait $pid
 code=$?
 if [ $code -eq 130 ]; then ok a_signal_stops_with_code_130; else bad a_signal_stops_with_code_130 "code $code"; fi
-check a_stopped_training_leaves_usable_networks "$lab" sample --preset quick --quiet --out "$work/stop"
+check a_stopped_training_leaves_usable_networks "$lab" sample --preset quick --size 16 --quiet --out "$work/stop"
 
 # Images out, in three formats, which are sets themselves: 20 real and 3 made images of each of 30 target classes.
 for format in folder npy idx; do
-    check "make_writes_$format" "$lab" make --preset quick --quiet --count 3 --format $format --out "$work/one"
+    check "make_writes_$format" "$lab" make --preset quick --size 16 --quiet --count 3 --format $format --out "$work/one"
 done
 first=$(head -n 1 "$work/one/made/classes.txt")
 check made_folders_hold_real_images test -s "$work/one/made/$first/real-00019.png"
