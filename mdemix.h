@@ -1077,10 +1077,12 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
 #pragma GCC push_options
+#if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
 #pragma GCC optimize("fp-contract=off")
 #endif
+#endif
 
-/* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
+/* Around all but the kernels: -O2 takes twice as long to compile as -O1. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"fp-contract=off\")")
 #define MDE__COLD_END _Pragma("GCC pop_options")
@@ -6228,6 +6230,7 @@ MDE__COLD_END
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#pragma GCC optimize("fp-contract=off")
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6242,6 +6245,7 @@ MDE__COLD_END
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
+#pragma GCC optimize("fp-contract=off")
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -15495,8 +15499,6 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     return c->status;
 }
 
-MDE__COLD_END
-
 /* ======================================================================
    14. DENSE LINEAR ALGEBRA AND SMOOTH MINIMISATION
    ====================================================================== */
@@ -18484,8 +18486,6 @@ MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int
 /* ======================================================================
    16. EVALUATION AND SEARCH
    ====================================================================== */
-
-MDE__COLD_BEGIN
 
 /* From tables of runs to a mixture: what a regression sees, one regression a loss or one for all, models by name and
    stacks of them, how well they predict runs that they have not seen, the best mixture, and the runs to make next. */
