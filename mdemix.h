@@ -55,6 +55,15 @@
    A section uses only those above it; each opens with a banner of the same form, so a search for "   7. KERNELS" gets
    there.
 
+   WHERE TO ADD
+     An op of one element: its prototype (3.4), its name in MDE__PLAIN_FUNCTIONS (7), its formula MDE__K(NAME_of) among
+       the kernels (7), its VJP mde__NAME_vjp (8). Any other op: shape, forward and VJP functions and a row mde__op_NAME
+       in 8, its name in the list mde__ops, a prototype. Each has a case in tests/test_ops.c, or the suite fails.
+     A kernel: an entry in MDE__KERNELS (7), its text MDE__K(NAME); callers take mde__kernel_NAME(simd).
+     A regressor: its mathematics, struct, functions and row mde__NAME_kind (15), an mde_model (3.9), both in mde__kind.
+     A file format: mde_NAME_parse from bytes in memory, and mde_NAME_read, which has them from mde_file_read, the one
+       door to files (5); their prototypes (3.2); a case in tests/fuzz_files.c.
+
    PAPERS
      L. Belenki, A. Agarwal, T. Shi, K. Toutanova: Optimizing Pre-Training Data Mixtures with Mixtures of Data Expert
        Models. ACL 2025 (arXiv 2502.15950). The method.

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+. tests/program.sh
 passed=0
 failed=0
 
@@ -13,14 +14,10 @@ ok() { passed=$((passed + 1)); echo "ok   $1"; }
 bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
 check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
 
-# From a flat copy of the headers and the program, as somebody has it who copied them.
-mkdir "$work/flat"
-cp mdemix.h dagan.h examples/program.h examples/plot.h examples/dagan_quality.h examples/dagan_lab.c "$work/flat"
-openmp=
-echo 'int main(void){return 0;}' >"$work/probe.c"
-$CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp
-lab="$work/flat/dagan_lab"
-(cd "$work/flat" && $CC -O2 $openmp dagan_lab.c -o dagan_lab -lm) || { echo "0 passed, 1 failed"; exit 1; }
+lab="$work/dagan_lab"
+check builds_with_the_command_at_its_top build_by_its_command dagan_lab "$lab"
+[ -x "$lab" ] || { cat "$work/last"; echo "0 passed, 1 failed"; exit 1; }
+check has_help_version_and_exit_codes has_help_version_and_exit_codes dagan_lab "$lab"
 
 tiny="--preset quick --steps 6 --classifier-steps 4 --episodes 3 --runs 1 --quiet"
 

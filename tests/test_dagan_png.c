@@ -1,9 +1,6 @@
 /* PNG files in image sets: with stb_image.h where the compiler finds it, otherwise with a stand-in for its four
    functions that reads a format of its own (TOY, width, height, channels, then bytes), so that what dagan.h does with
    them is tested all the same. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -340,10 +337,30 @@ static void omniglot_folders_are_read(void)
 }
 #endif
 
+/* By EXIF's numbers the first row and column of what is stored are shown at: 2 top right, 3 bottom right, 4 bottom left,
+   5 left top, 6 right top, 7 right bottom, 8 left bottom. */
+static void every_orientation_turns_an_image_upright(void)
+{
+    static const char *const want[9] = { "abcdef", "abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda",
+                                         "cfbead" };
+    mde_context *c = mde_context_create(NULL);
+    float in[6];
+    int o, i;
+    for (i = 0; i < 6; i++) in[i] = (float)('a' + i);
+    for (o = 0; o < 9; o++) {
+        dagan__size size = dagan__size_from(2, 3, 1);
+        const float *out = dagan__oriented(c, in, &size, o);
+        CHECK(size.height == (o >= 5 ? 3 : 2) && size.width == (o >= 5 ? 2 : 3));
+        for (i = 0; i < 6; i++) CHECK(out[i] == (float)want[o][i]);
+    }
+    mde_context_free(c);
+}
+
 int main(void)
 {
     TEST(grey_colour_and_alpha_are_read);
     TEST(what_the_decoder_refuses_is_an_error_that_names_the_file);
+    TEST(every_orientation_turns_an_image_upright);
 #ifdef REAL_STB
     TEST(damaged_png_files_are_refused_by_name);
     TEST(bmp_and_gif_are_read);

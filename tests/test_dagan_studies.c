@@ -1,7 +1,4 @@
 /* Classifier, Matching Network, selector of z, quality of made images. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
 #define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
 #include "../examples/dagan_quality.h"

@@ -1,7 +1,4 @@
 /* Generator, critic and their training: gradients against differences, runs that stop, go on and give the same bits. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
 #define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
 #include "test.h"

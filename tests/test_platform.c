@@ -1,4 +1,5 @@
 /* Memory, errors, sizes, files, threads, elementary functions and random numbers: what everything else stands on. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"

@@ -1,4 +1,5 @@
 /* Tokenizers, corpus and sampler. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
