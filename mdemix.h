@@ -246,7 +246,6 @@ MDEDEF void mde_json_open(mde_json_writer *w, const char *key, char bracket);   
 MDEDEF void mde_json_close(mde_json_writer *w);                                     /* the innermost level */
 MDEDEF void mde_json_write_string(mde_json_writer *w, const char *key, const char *string);    /* NULL: null */
 MDEDEF void mde_json_write_int(mde_json_writer *w, const char *key, int64_t value);
-MDEDEF void mde_json_write_bool(mde_json_writer *w, const char *key, int value);
 /* Significant digits as in mde_text_add_number; what is not finite, which JSON has no number for, is null. */
 MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double value, int digits);
 MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t count, const double *values,
@@ -582,11 +581,9 @@ typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;
 /* Texts of several domains, as tokens, split by document. */
 typedef struct mde_corpus mde_corpus;
 typedef struct mde_corpus_desc {
-    const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain (a folder
-                                   of files only, with no subfolder and single_domain set, is one). A file is text, or
-                                   with the ending .jsonl has an object with a "text" on each line, one document each;
-                                   compressed files, UTF-16 and others with zero bytes are errors */
-    int single_domain;
+    const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain. A file
+                                   is text, or with the ending .jsonl has an object with a "text" on each line, one
+                                   document each; compressed files, UTF-16 and others with zero bytes are errors */
     double validation, test;    /* shares of the documents, each at least one; 0: 0.1, MDE_ZERO: none */
     int64_t document;           /* a file longer than this many bytes is cut into documents of about that length at line
                                    ends; 0: 4096 */
@@ -659,7 +656,6 @@ typedef struct mde_lm_desc {
 /* corpus may be NULL: then desc->vocabulary decides, and tokens are bytes. */
 MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde_lm_desc *desc);
 MDEDEF void mde_lm_free(mde_lm *lm);
-MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm);           /* with the defaults filled in */
 MDEDEF mde_params *mde_lm_params(const mde_lm *lm);
 MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenizer);   /* for prompts and samples */
 /* Logits [batch * time, vocabulary] of tokens [batch, time]; recorded on the tape. */
@@ -710,8 +706,6 @@ typedef struct mde_generate_desc {
 /* Prompt and continuation, 0-terminated; owned by the model until the next call. A text longer than the context goes
    on with its last half as context. */
 MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc);
-/* The token ids of the last generated text. */
-MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count);
 #ifndef MDE_NO_STDIO
 /* safetensors with Hugging Face names and, as metadata, the shape of the model; the tokenizer, if not bytes, beside it
    with the ending .tokenizer; and a config.json, if the form is a published one and no other is there. */
@@ -1287,42 +1281,48 @@ static int mde__same_word(const char *text, size_t length, const char *word)
     return word[i] == 0;
 }
 
+/* Where the decimal number at `at` ends; 0 when there is none. strict, as JSON has it: no plus, no leading zeros, digits
+   on both sides of the point. */
+static size_t mde__number_end(const char *text, size_t at, size_t length, int strict)
+{
+    size_t from = at + (at < length && (text[at] == '-' || (text[at] == '+' && !strict)));
+    size_t i = mde__skip_digits(text, from, length), digits = i - from, more;
+    if (strict && (digits == 0 || (text[from] == '0' && digits > 1))) return 0;
+    if (i < length && text[i] == '.') {
+        more = mde__skip_digits(text, i + 1, length) - i - 1;
+        if (strict && more == 0) return 0;
+        digits += more;
+        i += more + 1;
+    }
+    if (digits == 0) return 0;
+    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
+        from = i + 1;
+        if (from < length && (text[from] == '-' || text[from] == '+')) from++;
+        i = mde__skip_digits(text, from, length);
+        if (i == from) return 0;
+    }
+    return i;
+}
+
 /* 1 when the whole text is one number; what the locale calls a decimal point does not matter. */
 static int mde__parse_number(const char *text, size_t length, double *value)
 {
     char buffer[400];
     const char *point = localeconv()->decimal_point;
-    size_t at = 0, digits, point_at = SIZE_MAX, out = 0, i, point_length = strlen(point);
-    int negative;
+    size_t at, out = 0, i, point_length = strlen(point);
     if (length == 0 || length > 300) return 0;
-    negative = text[0] == '-';
-    if (text[0] == '-' || text[0] == '+') at = 1;
+    at = text[0] == '-' || text[0] == '+';
     if (mde__same_word(text + at, length - at, "nan")) {
         *value = (double)NAN;
         return 1;
     }
     if (mde__same_word(text + at, length - at, "inf") || mde__same_word(text + at, length - at, "infinity")) {
-        *value = negative ? -(double)INFINITY : (double)INFINITY;
+        *value = text[0] == '-' ? -(double)INFINITY : (double)INFINITY;
         return 1;
     }
-    i = mde__skip_digits(text, at, length);
-    digits = i - at;
-    if (i < length && text[i] == '.') {
-        size_t from = i + 1;
-        point_at = i;
-        i = mde__skip_digits(text, from, length);
-        digits += i - from;
-    }
-    if (digits == 0) return 0;
-    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
-        size_t from = i + 1;
-        if (from < length && (text[from] == '-' || text[from] == '+')) from++;
-        i = mde__skip_digits(text, from, length);
-        if (i == from) return 0;
-    }
-    if (i != length) return 0;
+    if (mde__number_end(text, 0, length, 0) != length) return 0;
     for (i = 0; i < length; i++) {
-        if (i == point_at && point_length > 0 && point_length < 16) {
+        if (text[i] == '.' && point_length > 0 && point_length < 16) {
             memcpy(buffer + out, point, point_length);
             out += point_length;
         } else {
@@ -1438,12 +1438,27 @@ static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
     return fresh;
 }
 
+/* A text in a new block. */
+MDE__PRINTF(2, 3)
+static char *mde__print(mde_context *c, const char *format, ...)
+{
+    va_list arguments;
+    char *text;
+    int length;
+    va_start(arguments, format);
+    length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0) mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: a text of 2 GB");
+    text = length < 0 ? NULL : (char *)mde_alloc(c, (size_t)length + 1, 1);
+    va_start(arguments, format);
+    if (text) vsnprintf(text, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
 static char *mde__copy_text(mde_context *c, const char *text)
 {
-    size_t length = strlen(text);
-    char *copy = (char *)mde_alloc(c, length + 1, 1);
-    if (copy) memcpy(copy, text, length);
-    return copy;
+    return mde__print(c, "%s", text);
 }
 
 static mde__chunk *mde__new_chunk(mde_context *c, size_t bytes)
@@ -1868,12 +1883,8 @@ static char *mde__follow_links(mde_context *c, const char *path)
         size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
         if (size <= 0) break;
         link[size] = 0;
-        next = hops++ < 40 ? (char *)mde_alloc(c, cut + (size_t)size + 1, 1) : NULL;
+        next = hops++ < 40 ? mde__print(c, "%.*s%s", (int)cut, at, link) : NULL;
         if (hops > 40) mde_fail(c, MDE_IO, "%s: is a link in a circle", path);
-        if (next) {
-            memcpy(next, at, cut);
-            memcpy(next + cut, link, (size_t)size + 1);
-        }
         mde_release(c, at);
         at = next;
     }
@@ -2041,13 +2052,8 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 /* folder/name in a new block. */
 static char *mde__join_path(mde_context *c, const char *folder, const char *name)
 {
-    size_t a = strlen(folder), b = strlen(name);
-    char *path = (char *)mde_alloc(c, a + b + 2, 1);
-    if (!path) return NULL;
-    memcpy(path, folder, a);
-    if (a && folder[a - 1] != '/') path[a++] = '/';
-    memcpy(path + a, name, b);
-    return path;
+    size_t length = strlen(folder);
+    return mde__print(c, length && folder[length - 1] != '/' ? "%s/%s" : "%s%s", folder, name);
 }
 
 #endif /* MDE_NO_STDIO */
@@ -2256,26 +2262,11 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
 
 static size_t mde__utf8_write(char out[4], uint32_t code)
 {
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (char)(0xC0 | code >> 6);
-        out[1] = (char)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (char)(0xE0 | code >> 12);
-        out[1] = (char)(0x80 | (code >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | code >> 18);
-    out[1] = (char)(0x80 | (code >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (code >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (code & 0x3F));
-    return 4;
+    static const unsigned char first[5] = { 0, 0, 0xC0, 0xE0, 0xF0 };
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
+    for (i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)(first[size] | code);
+    return size;
 }
 
 #define MDE__REPLACEMENT "\xEF\xBF\xBD"  /* U+FFFD in the place of a byte that is no text */
@@ -2316,14 +2307,8 @@ MDEDEF void mde_text_add_html(mde_text *t, const char *string)
         if (size == 0 || (code < 0x20 && code != '\t' && code != '\n' && code != '\r')) {
             mde_text_add(t, MDE__REPLACEMENT);
             size = 1;
-        } else if (code == '&') {
-            mde_text_add(t, "&amp;");
-        } else if (code == '<') {
-            mde_text_add(t, "&lt;");
-        } else if (code == '>') {
-            mde_text_add(t, "&gt;");
-        } else if (code == '"') {
-            mde_text_add(t, "&quot;");
+        } else if (code < 0x80 && code > 0 && strchr("&<>\"", (int)code)) {
+            mde_text_add(t, code == '&' ? "&amp;" : code == '<' ? "&lt;" : code == '>' ? "&gt;" : "&quot;");
         } else {
             mde__text_add_bytes(t, p, size);
         }
@@ -2376,7 +2361,7 @@ typedef struct mde__json_reader {
     size_t string_bytes;
 } mde__json_reader;
 
-static void mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
+static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
 {
     size_t line = 1, column = 1, i;
     for (i = 0; i < at && i < r->length; i++) {
@@ -2389,6 +2374,7 @@ static void mde__json_fail(mde__json_reader *r, size_t at, const char *what, con
         }
     }
     mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
+    return 0;
 }
 
 /* What comes next after white space; 0 at the end. */
@@ -2447,11 +2433,9 @@ static int mde__json_escape(mde__json_reader *r)
             mde__json_put(r, bytes, mde__utf8_write(bytes, (uint32_t)high));
             return 1;
         }
-        mde__json_fail(r, start, "\\u needs four hexadecimal digits, and surrogates come in pairs", "");
-        return 0;
+        return mde__json_fail(r, start, "\\u needs four hexadecimal digits, and surrogates come in pairs", "");
     }
-    mde__json_fail(r, start, "this escape is not known", "");
-    return 0;
+    return mde__json_fail(r, start, "this escape is not known", "");
 }
 
 static int mde__json_string(mde__json_reader *r, const char **out, size_t *length)
@@ -2461,8 +2445,7 @@ static int mde__json_string(mde__json_reader *r, const char **out, size_t *lengt
         uint32_t code = 0;
         size_t size;
         if (r->at >= r->length) {
-            mde__json_fail(r, start, "the string that starts here has no end", "");
-            return 0;
+            return mde__json_fail(r, start, "the string that starts here has no end", "");
         }
         if (r->text[r->at] == '"') break;
         if (r->text[r->at] == '\\') {
@@ -2472,9 +2455,8 @@ static int mde__json_string(mde__json_reader *r, const char **out, size_t *lengt
         }
         size = mde__utf8_read(r->text + r->at, r->length - r->at, &code);
         if (size == 0 || code < 0x20) {
-            mde__json_fail(r, r->at, size ? "a control character inside a string must be escaped"
+            return mde__json_fail(r, r->at, size ? "a control character inside a string must be escaped"
                                           : "a byte that is not UTF-8", "");
-            return 0;
         }
         mde__json_put(r, r->text + r->at, size);
         r->at += size;
@@ -2486,32 +2468,13 @@ static int mde__json_string(mde__json_reader *r, const char **out, size_t *lengt
     return 1;
 }
 
-/* The grammar is stricter than that of mde__parse_number: no plus, no leading zeros, digits around the point. */
 static int mde__json_read_number(mde__json_reader *r, double *value)
 {
-    size_t start = r->at, i = start, from;
-    if (i < r->length && r->text[i] == '-') i++;
-    from = i;
-    i = mde__skip_digits(r->text, i, r->length);
-    if (i == from || (r->text[from] == '0' && i - from > 1)) goto bad;
-    if (i < r->length && r->text[i] == '.') {
-        from = i + 1;
-        i = mde__skip_digits(r->text, from, r->length);
-        if (i == from) goto bad;
-    }
-    if (i < r->length && (r->text[i] == 'e' || r->text[i] == 'E')) {
-        from = i + 1;
-        if (from < r->length && (r->text[from] == '+' || r->text[from] == '-')) from++;
-        i = mde__skip_digits(r->text, from, r->length);
-        if (i == from) goto bad;
-    }
-    r->at = i;
-    if (mde__parse_number(r->text + start, i - start, value) && *value - *value == 0) return 1;
-    mde__json_fail(r, start, "this number is too large or too long", "");
-    return 0;
-bad:
-    mde__json_fail(r, start, "expected a number", "");
-    return 0;
+    size_t start = r->at, end = mde__number_end(r->text, start, r->length, 1);
+    if (end == 0) return mde__json_fail(r, start, "expected a number", "");
+    r->at = end;
+    if (mde__parse_number(r->text + start, end - start, value) && *value - *value == 0) return 1;
+    return mde__json_fail(r, start, "this number is too large or too long", "");
 }
 
 static void mde__json_check_keys(mde__json_reader *r, const mde_json *object, size_t start)
@@ -2772,11 +2735,6 @@ MDEDEF void mde_json_write_int(mde_json_writer *w, const char *key, int64_t valu
     if (mde__json_member(w, key)) mde_text_format(w->text, "%lld", (long long)value);
 }
 
-MDEDEF void mde_json_write_bool(mde_json_writer *w, const char *key, int value)
-{
-    mde_json_write_raw(w, key, value ? "true" : "false");
-}
-
 MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double value, int digits)
 {
     if (!(fabs(value) < (double)INFINITY)) mde_json_write_raw(w, key, NULL);
@@ -2822,6 +2780,13 @@ static void mde__csv_end_line(mde__csv_reader *r)
     r->line++;
 }
 
+/* -1 */
+static int mde__csv_fail(const mde__csv_reader *r, int line, const char *what)
+{
+    mde_fail(r->context, MDE_BAD_FILE, "%s line %d: %s", r->name, line, what);
+    return -1;
+}
+
 /* Reads one cell and what ends it. Returns 1 behind a comma, 0 at the end of the row, -1 after an error. */
 static int mde__csv_read_cell(mde__csv_reader *r)
 {
@@ -2829,28 +2794,19 @@ static int mde__csv_read_cell(mde__csv_reader *r)
     if (quoted) r->at++;
     for (;;) {
         char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
-        if (quoted && r->at >= r->length) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a quoted cell starts here and has no end", r->name, start);
-            return -1;
-        }
+        if (quoted && r->at >= r->length) return mde__csv_fail(r, start, "a quoted cell starts here and has no end");
         if (quoted && byte == '"') {
             r->at++;
             if (r->at >= r->length) break;
             byte = r->text[r->at];
             if (byte == ',' || byte == '\n' || byte == '\r') break;
-            if (byte != '"') {
-                mde_fail(r->context, MDE_BAD_FILE, "%s line %d: text follows a closing quote", r->name, r->line);
-                return -1;
-            }
+            if (byte != '"') return mde__csv_fail(r, r->line, "text follows a closing quote");
         } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
             break;
         } else if (!quoted && byte == '"') {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a quote inside a cell that is not quoted", r->name,
-                     r->line);
-            return -1;
+            return mde__csv_fail(r, r->line, "a quote inside a cell that is not quoted");
         } else if (byte == 0) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a zero byte; this is no text", r->name, r->line);
-            return -1;
+            return mde__csv_fail(r, r->line, "a zero byte; this is no text");
         }
         if (byte == '\n') r->line++;
         if (r->out) *r->out++ = byte;
@@ -3020,11 +2976,18 @@ static float mde__float_of_bits(uint32_t bits)
     return value;
 }
 
-static double mde__double_of_bits(uint64_t bits)
+static double mde__from_bits(uint64_t bits)
 {
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static uint64_t mde__to_bits(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
 }
 
 /* IEEE 754 binary16; exact, since every half is a float. */
@@ -3228,7 +3191,7 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     switch (r->kind) {
     case 'f':
         if (r->size == 2) return (double)mde__float_of_half((uint32_t)bits);
-        return r->size == 4 ? (double)mde__float_of_bits((uint32_t)bits) : mde__double_of_bits(bits);
+        return r->size == 4 ? (double)mde__float_of_bits((uint32_t)bits) : mde__from_bits(bits);
     case 'i':
         if (bits >> (8 * r->size - 1)) return -(double)((~bits & (UINT64_MAX >> (64 - 8 * r->size))) + 1);
         return (double)bits;
@@ -3582,7 +3545,7 @@ MDEDEF mde_json *mde_json_read(mde_context *c, const char *path)
     size_t size = 0;
     unsigned char *bytes = mde_file_read(c, path, INT_MAX, &size);
     mde_json *root = bytes ? mde_json_parse(c, path, (const char *)bytes, size) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return root;
 }
 
@@ -3591,7 +3554,7 @@ MDEDEF mde_csv *mde_csv_read(mde_context *c, const char *path)
     size_t size = 0;
     unsigned char *bytes = mde_file_read(c, path, INT_MAX - 1, &size);
     mde_csv *csv = bytes ? mde_csv_parse(c, path, (const char *)bytes, size) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return csv;
 }
 
@@ -3600,7 +3563,7 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
     size_t size = 0;
     unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
     mde_array *a = bytes ? mde_npy_parse(c, path, bytes, size, as_double) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return a;
 }
 
@@ -3614,12 +3577,7 @@ static int mde__ends_with(const char *text, const char *end)
 /* The path of a file in the folder that another is in. */
 static char *mde__path_beside(mde_context *c, const char *path, const char *name)
 {
-    size_t cut = mde__folder_length(path), length = strlen(name);
-    char *result = (char *)mde_alloc(c, cut + length + 1, 1);
-    if (!result) return NULL;
-    memcpy(result, path, cut);
-    memcpy(result + cut, name, length);
-    return result;
+    return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
 }
 
 /* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
@@ -3695,7 +3653,7 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
     if (path && mde__ends_with(path, ".index.json")) return mde__safetensors_read_index(c, path);
     bytes = mde_file_read(c, path, SIZE_MAX, &size);
     file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return file;
 }
 
@@ -3710,13 +3668,6 @@ static void mde__put_float(unsigned char *p, float value)
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     mde__put_bytes(p, 4, bits);
-}
-
-static void mde__put_double(unsigned char *p, double value)
-{
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    mde__put_bytes(p, 8, bits);
 }
 
 /* Exactly one of f32 and f64 is given, unless there are no elements. */
@@ -3753,7 +3704,7 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
     for (i = 0; i < count; i++) {
         unsigned char *p = bytes + 10 + end + i * (size_t)size;
         if (f32) mde__put_float(p, f32[i]);
-        else mde__put_double(p, f64[i]);
+        else mde__put_bytes(p, 8, mde__to_bits(f64[i]));
     }
     mde_file_write(c, path, bytes, 10 + end + data);
     mde_release(c, bytes);
@@ -3901,20 +3852,6 @@ MDE__COLD_END
 #define MDE__LN2_HIGH 6.93147180369123816490e-01    /* 32 bits of ln 2, so that k times it is exact */
 #define MDE__LN2_LOW 1.90821492927058770002e-10
 #define MDE__PI 3.14159265358979323846
-
-static double mde__from_bits(uint64_t bits)
-{
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint64_t mde__to_bits(double x)
-{
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 /* 2^k for k in -1022 .. 1023. */
 static double mde__power_of_two(int k)
@@ -10317,8 +10254,7 @@ struct mde_tokenizer {
     mde_context *context;
     int vocabulary;
     int published;                  /* SentencePiece's form: special tokens first; text begins with an added space */
-    char *bytes;                    /* of all tokens, one after the other */
-    size_t bytes_capacity;
+    mde_text *text;                 /* of all tokens, one after the other */
     size_t *starts;                 /* [vocabulary + 1] in bytes */
     float *scores;                  /* the pair whose token has the highest score is merged first */
     int32_t *table;                 /* ids by the bytes of the token, open addressing; -1: free */
@@ -10336,8 +10272,7 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
     t->capacity = capacity;
     t->slots = 1024;
     while (t->slots < (size_t)capacity * 2) t->slots *= 2;
-    t->bytes_capacity = 1024;
-    t->bytes = (char *)mde_alloc(c, t->bytes_capacity, 1);
+    t->text = mde_text_create(c);
     t->starts = (size_t *)mde_alloc(c, (size_t)capacity + 1, sizeof *t->starts);
     t->scores = (float *)mde_alloc(c, (size_t)capacity, sizeof *t->scores);
     t->table = (int32_t *)mde_alloc(c, t->slots, sizeof *t->table);
@@ -10352,7 +10287,7 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 {
     if (!t) return;
-    mde_release(t->context, t->bytes);
+    mde_text_free(t->text);
     mde_release(t->context, t->starts);
     mde_release(t->context, t->scores);
     mde_release(t->context, t->table);
@@ -10374,7 +10309,7 @@ static size_t mde__tokenizer_slot(const mde_tokenizer *t, const char *bytes, siz
     size_t slot = (size_t)(hash ^ hash >> 32) & (t->slots - 1);
     for (; t->table[slot] >= 0; slot = (slot + 1) & (t->slots - 1)) {
         size_t id = (size_t)t->table[slot];
-        if (t->starts[id + 1] - t->starts[id] == length && memcmp(t->bytes + t->starts[id], bytes, length) == 0) break;
+        if (t->starts[id + 1] - t->starts[id] == length && memcmp(t->text->bytes + t->starts[id], bytes, length) == 0) break;
     }
     return slot;
 }
@@ -10388,19 +10323,12 @@ static int32_t mde__tokenizer_find(const mde_tokenizer *t, const char *bytes, si
    published form). Of two tokens with the same bytes the first is found. */
 static int mde__tokenizer_add(mde_tokenizer *t, const char *bytes, size_t length, float score, int found)
 {
-    size_t start = t->starts[t->vocabulary], slot;
-    if (length > t->bytes_capacity - start) {
-        size_t capacity = t->bytes_capacity * 2 + length;
-        char *larger = (char *)mde__realloc(t->context, t->bytes, capacity, 1);
-        if (!larger) return 0;
-        t->bytes = larger;
-        t->bytes_capacity = capacity;
-    }
-    slot = mde__tokenizer_slot(t, bytes, length);
-    memcpy(t->bytes + start, bytes, length);
+    size_t slot = mde__tokenizer_slot(t, bytes, length);
+    mde__text_add_bytes(t->text, bytes, length);
+    if (mde__bad(t->context)) return 0;
     if (found && length && t->table[slot] < 0) t->table[slot] = t->vocabulary;
     t->scores[t->vocabulary++] = score;
-    t->starts[t->vocabulary] = start + length;
+    t->starts[t->vocabulary] = t->text->length;
     return 1;
 }
 
@@ -10459,7 +10387,7 @@ MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_
     *length = 0;
     if (!t || id < 0 || id >= t->vocabulary) return "";
     *length = t->starts[id + 1] - t->starts[id];
-    return t->bytes + t->starts[id];
+    return t->text->bytes + t->starts[id];
 }
 
 static int32_t mde__byte_token(const mde_tokenizer *t, char byte)
@@ -11644,8 +11572,7 @@ struct mde_corpus {
 /* A domain while it is read: the text of its files and where documents end in it. */
 typedef struct mde__source {
     char *name;
-    char *text;
-    size_t length, capacity;
+    mde_text *text;
     size_t *ends;                   /* of the documents */
     unsigned char *split;           /* of each document; 3: left out */
     size_t documents, ends_capacity;
@@ -11687,23 +11614,10 @@ static size_t mde__document_end(const char *text, size_t start, size_t length, s
 
 static int mde__source_add(mde_context *c, mde__source *s, const char *text, size_t length, size_t limit)
 {
-    size_t start = s->length;
-    if (length == 0) return 1;
-    if (length > SIZE_MAX / 4 - s->length) {
-        mde_fail(c, MDE_OUT_OF_MEMORY, "corpus: domain \"%s\" is too large", s->name);
-        return 0;
-    }
-    if (length > s->capacity - s->length) {
-        size_t capacity = s->length + length > s->capacity * 2 ? s->length + length : s->capacity * 2;
-        char *larger = (char *)mde__realloc(c, s->text, capacity, 1);
-        if (!larger) return 0;
-        s->text = larger;
-        s->capacity = capacity;
-    }
-    memcpy(s->text + s->length, text, length);
-    s->length += length;
-    while (start < s->length) {
-        start = mde__document_end(s->text, start, s->length, limit);
+    size_t start = s->text->length;
+    mde__text_add_bytes(s->text, text, length);
+    while (start < s->text->length && !mde__bad(c)) {
+        start = mde__document_end(s->text->bytes, start, s->text->length, limit);
         if (!mde__source_end_document(c, s, start)) return 0;
     }
     return 1;
@@ -11712,11 +11626,11 @@ static int mde__source_add(mde_context *c, mde__source *s, const char *text, siz
 /* Gives each document its split. Left out to keep to max_bytes, and held out, are documents spread evenly. */
 static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__source *s)
 {
-    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / (double)(s->length ? s->length : 1) : 1.0;
+    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / (double)(s->text->length ? s->text->length : 1) : 1.0;
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
     int split;
-    if (s->length == 0) {
+    if (s->text->length == 0) {
         mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
         return 0;
     }
@@ -11772,7 +11686,7 @@ static mde_tokenizer *mde__corpus_learn(mde__reading *r)
         const mde__source *s = &r->sources[domain];
         for (i = 0; good && i < s->documents; i++) {
             size_t start = i ? s->ends[i - 1] : 0;
-            if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text + start, s->ends[i] - start);
+            if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text->bytes + start, s->ends[i] - start);
         }
     }
     if (good) t = mde__bpe_learn(&b, r->desc.vocabulary);
@@ -11800,7 +11714,7 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
     for (i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t start = i ? s->ends[i - 1] : 0, count;
         if (s->split[i] != split) continue;
-        count = mde__encode(corpus->tokenizer, s->text + start, s->ends[i] - start, ids);
+        count = mde__encode(corpus->tokenizer, s->text->bytes + start, s->ends[i] - start, ids);
         for (k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
         d->tokens[split][d->count[split]++] = (uint16_t)mde__separator(corpus->tokenizer);
         d->starts[split][++document] = (int64_t)d->count[split];
@@ -11885,9 +11799,9 @@ static mde__source *mde__reading_add(mde__reading *r, const char *name)
     }
     s = &r->sources[r->count];
     s->name = mde__copy_text(r->context, name);
-    if (!s->name) return NULL;
+    s->text = mde_text_create(r->context);
     r->count++;
-    return s;
+    return s->text ? s : NULL;
 }
 
 static int mde__reading_splits(mde__reading *r)
@@ -11928,7 +11842,7 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
             }
         }
         mde_release(c, s->name);
-        mde_release(c, s->text);
+        mde_text_free(s->text);
         mde_release(c, s->ends);
         mde_release(c, s->split);
     }
@@ -12087,7 +12001,7 @@ static int mde__reading_open(mde__reading *r, const char *path)
     mde_names names;
     mde__source *s;
     int i;
-    if (!mde_is_folder(path) || r->desc.single_domain) {
+    if (!mde_is_folder(path)) {
         s = mde__reading_add_entry(r, path, NULL, 0);
         return s && mde__source_read(c, s, path, (size_t)r->desc.document, 0);
     }
@@ -12336,38 +12250,83 @@ typedef struct mde__cache { float *keys, *values; int64_t length; } mde__cache;
 
 /* ---- The descriptor ---- */
 
-/* Fields of a descriptor, for writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
-typedef struct mde__field { const char *name; char kind; size_t offset; } mde__field;
+/* Fields of a descriptor, for checking, writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
+typedef struct mde__field {
+    const char *name;
+    char kind;
+    size_t offset;
+    double minimum, maximum;        /* both 0: any value is right, or checked elsewhere */
+    const char *expected;           /* NULL: "minimum to maximum" */
+} mde__field;
+#define MDE__FIELD(type, kind, name, minimum, maximum, expected) \
+    { #name, kind, offsetof(type, name), minimum, maximum, expected }
+
+static double mde__field_value(const mde__field *field, const void *desc)
+{
+    const char *at = (const char *)desc + field->offset;
+    double d = 0;
+    int64_t l;
+    int i;
+    if (field->kind == 'd') {
+        memcpy(&d, at, sizeof d);
+    } else if (field->kind == 'l') {
+        memcpy(&l, at, sizeof l);
+        d = (double)l;
+    } else {
+        memcpy(&i, at, sizeof i);
+        d = i;
+    }
+    return d;
+}
+
+/* 1 when the fields are within their ranges; otherwise an error that begins with `what`. */
+static int mde__check_fields(mde_context *c, const char *what, int count, const mde__field *fields, const void *desc)
+{
+    char number[32], low[32], high[32];
+    int i;
+    for (i = 0; i < count; i++) {
+        const mde__field *field = &fields[i];
+        double value;
+        if (field->minimum == 0 && field->maximum == 0) continue;
+        value = mde__field_value(field, desc);
+        if (value >= field->minimum && value <= field->maximum) continue;
+        if (field->kind == 'd') mde__number(number, value);
+        else snprintf(number, sizeof number, "%lld", (long long)value);
+        if (field->expected) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s", what, field->name, number, field->expected);
+        } else {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s to %s", what, field->name, number,
+                     mde__number(low, field->minimum), mde__number(high, field->maximum));
+        }
+        return 0;
+    }
+    return 1;
+}
 
 #define MDE__LM_FIELDS 21
 #define MDE__LM_NEEDED 16       /* in a file; the others are there only where they are not the default */
+#define MDE__LM_FIELD(kind, name, minimum, maximum, expected) \
+    MDE__FIELD(mde_lm_desc, kind, name, minimum, maximum, expected)
 static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
-    {"layers", 'i', offsetof(mde_lm_desc, layers)}, {"width", 'i', offsetof(mde_lm_desc, width)},
-    {"heads", 'i', offsetof(mde_lm_desc, heads)}, {"kv_heads", 'i', offsetof(mde_lm_desc, kv_heads)},
-    {"hidden", 'i', offsetof(mde_lm_desc, hidden)}, {"context", 'i', offsetof(mde_lm_desc, context)},
-    {"vocabulary", 'i', offsetof(mde_lm_desc, vocabulary)}, {"layer_norm", 'i', offsetof(mde_lm_desc, layer_norm)},
-    {"learned_positions", 'i', offsetof(mde_lm_desc, learned_positions)}, {"gelu", 'i', offsetof(mde_lm_desc, gelu)},
-    {"biases", 'i', offsetof(mde_lm_desc, biases)}, {"untied", 'i', offsetof(mde_lm_desc, untied)},
-    {"rope_base", 'd', offsetof(mde_lm_desc, rope_base)}, {"norm_epsilon", 'd', offsetof(mde_lm_desc, norm_epsilon)},
-    {"dropout", 'd', offsetof(mde_lm_desc, dropout)}, {"seed", 'u', offsetof(mde_lm_desc, seed)},
-    {"head_dim", 'i', offsetof(mde_lm_desc, head_dim)}, {"rope_factor", 'd', offsetof(mde_lm_desc, rope_factor)},
-    {"rope_context", 'i', offsetof(mde_lm_desc, rope_context)}, {"rope_low", 'd', offsetof(mde_lm_desc, rope_low)},
-    {"rope_high", 'd', offsetof(mde_lm_desc, rope_high)}
+    MDE__LM_FIELD('i', layers, 1, 1000, NULL), MDE__LM_FIELD('i', width, 1, 65536, NULL),
+    MDE__LM_FIELD('i', heads, 1, 65536, NULL), MDE__LM_FIELD('i', kv_heads, 1, 65536, NULL),
+    MDE__LM_FIELD('i', hidden, 1, 1 << 20, NULL), MDE__LM_FIELD('i', context, 1, 1 << 20, NULL),
+    MDE__LM_FIELD('i', vocabulary, 1, MDE__MAX_TOKENS, NULL), MDE__LM_FIELD('i', layer_norm, 0, 0, NULL),
+    MDE__LM_FIELD('i', learned_positions, 0, 0, NULL), MDE__LM_FIELD('i', gelu, 0, 0, NULL),
+    MDE__LM_FIELD('i', biases, 0, 3, NULL), MDE__LM_FIELD('i', untied, 0, 0, NULL),
+    MDE__LM_FIELD('d', rope_base, 1 + 1e-9, 1e12, "more than 1"),
+    MDE__LM_FIELD('d', norm_epsilon, 1e-300, 1 - 1e-9, "0 to 1"),
+    MDE__LM_FIELD('d', dropout, 0, 1 - 1e-9, "0 to 1"), MDE__LM_FIELD('u', seed, 0, 0, NULL),
+    MDE__LM_FIELD('i', head_dim, 1, 4096, NULL), MDE__LM_FIELD('d', rope_factor, 0, 0, NULL),
+    MDE__LM_FIELD('i', rope_context, 0, 0, NULL), MDE__LM_FIELD('d', rope_low, 0, 0, NULL),
+    MDE__LM_FIELD('d', rope_high, 0, 0, NULL)
 };
 
 /* Fills in the defaults and checks; 1 when the descriptor is one of a model. */
 static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabulary, mde_lm_desc *out)
 {
-    static const struct { const char *name; size_t offset; int maximum; } bounds[8] = {
-        {"layers", offsetof(mde_lm_desc, layers), 1000}, {"width", offsetof(mde_lm_desc, width), 65536},
-        {"heads", offsetof(mde_lm_desc, heads), 65536}, {"kv_heads", offsetof(mde_lm_desc, kv_heads), 65536},
-        {"hidden", offsetof(mde_lm_desc, hidden), 1 << 20}, {"context", offsetof(mde_lm_desc, context), 1 << 20},
-        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_TOKENS},
-        {"head_dim", offsetof(mde_lm_desc, head_dim), 4096}
-    };
     mde_lm_desc d = *desc;
     char number[32];
-    int i;
     if (d.layers == 0) d.layers = 4;
     if (d.width == 0) d.width = 128;
     if (d.heads == 0) d.heads = d.width >= 64 ? d.width / 32 : 1;
@@ -12379,21 +12338,12 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     if (d.norm_epsilon == 0) d.norm_epsilon = 1e-5;
     if (d.head_dim == 0) d.head_dim = d.width >= d.heads && d.heads > 0 ? d.width / d.heads : 1;
     if (d.rope_factor == 1 && d.rope_context == 0) d.rope_factor = 0;
-    for (i = 0; i < 8; i++) {
-        int value;
-        memcpy(&value, (const char *)&d + bounds[i].offset, sizeof value);
-        if (value >= 1 && value <= bounds[i].maximum) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: %s is %d; expected 1 to %d", bounds[i].name, value,
-                 bounds[i].maximum);
-        return 0;
-    }
+    if (!mde__check_fields(c, "language model", MDE__LM_FIELDS, mde__lm_fields, &d)) return 0;
     if (desc->head_dim == 0 && d.width % d.heads) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
     } else if (!d.learned_positions && d.head_dim % 2) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
                  "an even number", d.width, d.heads, d.head_dim);
-    } else if (d.biases < 0 || d.biases > 3) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: biases is %d; expected 0 to 3", d.biases);
     } else if (d.rope_factor != 0 && !(d.rope_factor >= 1 && d.rope_factor <= 1e6)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %s; expected 1 or more",
                  mde__number(number, d.rope_factor));
@@ -12407,15 +12357,6 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     } else if (vocabulary && d.vocabulary < vocabulary) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
                  vocabulary);
-    } else if (!(d.rope_base > 1 && d.rope_base < 1e12)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_base is %s; expected more than 1",
-                 mde__number(number, d.rope_base));
-    } else if (!(d.norm_epsilon > 0 && d.norm_epsilon < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: norm_epsilon is %s; expected 0 to 1",
-                 mde__number(number, d.norm_epsilon));
-    } else if (!(d.dropout >= 0 && d.dropout < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: dropout is %s; expected 0 to 1",
-                 mde__number(number, d.dropout));
     }
     *out = d;
     return !mde__bad(c);
@@ -12639,11 +12580,6 @@ MDEDEF void mde_lm_free(mde_lm *lm)
     mde_release(lm->context, lm);
 }
 
-MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm)
-{
-    return lm ? &lm->desc : NULL;
-}
-
 MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 {
     return lm ? lm->params : NULL;
@@ -12865,23 +12801,14 @@ static void mde__print_exact(char buffer[400], double value)
 
 static void mde__field_print(const mde__field *field, const void *desc, char buffer[400])
 {
-    const char *at = (const char *)desc + field->offset;
-    int i;
-    int64_t l;
     uint64_t u;
-    double d;
-    if (field->kind == 'i') {
-        memcpy(&i, at, sizeof i);
-        snprintf(buffer, 400, "%d", i);
-    } else if (field->kind == 'l') {
-        memcpy(&l, at, sizeof l);
-        snprintf(buffer, 400, "%lld", (long long)l);
-    } else if (field->kind == 'u') {
-        memcpy(&u, at, sizeof u);
+    if (field->kind == 'u') {
+        memcpy(&u, (const char *)desc + field->offset, sizeof u);
         snprintf(buffer, 400, "%llu", (unsigned long long)u);
+    } else if (field->kind == 'd') {
+        mde__print_exact(buffer, mde__field_value(field, desc));
     } else {
-        memcpy(&d, at, sizeof d);
-        mde__print_exact(buffer, d);
+        snprintf(buffer, 400, "%lld", (long long)mde__field_value(field, desc));
     }
 }
 
@@ -12968,35 +12895,25 @@ static int64_t mde__training_span(const mde__training *run, int k)
     return (run->steps * k + run->points - 1) / run->points;
 }
 
+#define MDE__TRAIN_FIELDS 10
+#define MDE__TRAIN_KEPT 9       /* that a run which is continued must have, too */
+#define MDE__TRAIN_FIELD(kind, name, minimum, maximum, expected) \
+    MDE__FIELD(mde_train_desc, kind, name, minimum, maximum, expected)
+static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
+    MDE__TRAIN_FIELD('l', tokens, 1, 9e18, "at least 1"), MDE__TRAIN_FIELD('i', batch, 1, 1 << 20, "1 or more"),
+    MDE__TRAIN_FIELD('l', length, 0, 0, NULL), MDE__TRAIN_FIELD('d', learning_rate, 0, 100, "0 or more"),
+    MDE__TRAIN_FIELD('d', warmup, 0, 1, "0 or more"), MDE__TRAIN_FIELD('d', weight_decay, 0, 100, "0 or more"),
+    MDE__TRAIN_FIELD('d', clip, 0, 1e30, "0 or more"), MDE__TRAIN_FIELD('u', seed, 0, 0, NULL),
+    MDE__TRAIN_FIELD('i', curve_points, 1, MDE__MAX_CURVE, NULL),
+    MDE__TRAIN_FIELD('l', checkpoint_steps, 0, 9e18, "0 or more")
+};
+
 static int mde__training_check(mde_context *c, const mde_train_desc *d, int context)
 {
-    static const struct { const char *name; size_t offset; double least, most; } bounds[4] = {
-        {"learning_rate", offsetof(mde_train_desc, learning_rate), 0, 100},
-        {"warmup", offsetof(mde_train_desc, warmup), 0, 1},
-        {"weight_decay", offsetof(mde_train_desc, weight_decay), 0, 100},
-        {"clip", offsetof(mde_train_desc, clip), 0, 1e30}
-    };
-    char number[32];
-    int i;
-    if (d->tokens < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: tokens is %lld; expected at least 1", (long long)d->tokens);
-    } else if (d->batch < 1 || d->batch > 1 << 20) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: batch is %d; expected 1 or more", d->batch);
-    } else if (d->length < 1 || d->length > context) {
+    if (!mde__check_fields(c, "train", MDE__TRAIN_FIELDS, mde__train_fields, d)) return 0;
+    if (d->length < 1 || d->length > context) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
                  (long long)d->length, context);
-    } else if (d->curve_points < 1 || d->curve_points > MDE__MAX_CURVE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: curve_points is %d; expected 1 to %d", d->curve_points, MDE__MAX_CURVE);
-    } else if (d->checkpoint_steps < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: checkpoint_steps is %lld; expected 0 or more",
-                 (long long)d->checkpoint_steps);
-    }
-    for (i = 0; i < 4; i++) {
-        double value;
-        memcpy(&value, (const char *)d + bounds[i].offset, sizeof value);
-        if (value >= bounds[i].least && value <= bounds[i].most) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: %s is %s; expected 0 or more", bounds[i].name,
-                 mde__number(number, value));
     }
     return !mde__bad(c);
 }
@@ -13135,16 +13052,6 @@ static void mde__training_finish_curve(mde__training *run)
 
 #ifndef MDE_NO_STDIO
 
-#define MDE__TRAIN_FIELDS 9
-static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
-    {"tokens", 'l', offsetof(mde_train_desc, tokens)}, {"batch", 'i', offsetof(mde_train_desc, batch)},
-    {"length", 'l', offsetof(mde_train_desc, length)},
-    {"learning_rate", 'd', offsetof(mde_train_desc, learning_rate)},
-    {"warmup", 'd', offsetof(mde_train_desc, warmup)}, {"weight_decay", 'd', offsetof(mde_train_desc, weight_decay)},
-    {"clip", 'd', offsetof(mde_train_desc, clip)}, {"seed", 'u', offsetof(mde_train_desc, seed)},
-    {"curve_points", 'i', offsetof(mde_train_desc, curve_points)}
-};
-
 /* What must be the same for a run to be continued. */
 static void mde__training_settings(const mde__training *run, mde_names *pairs)
 {
@@ -13152,7 +13059,7 @@ static void mde__training_settings(const mde__training *run, mde_names *pairs)
     char value[400], name[300];
     int i;
     mde__lm_add_fields(c, pairs, &run->lm->desc);
-    mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_FIELDS, &run->desc);
+    mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_KEPT, &run->desc);
     snprintf(value, sizeof value, "%d", (int)run->desc.schedule);
     mde__pair_add(c, pairs, "train.", "schedule", value);
     snprintf(value, sizeof value, "%016llx", (unsigned long long)run->corpus->hash);
@@ -13476,25 +13383,24 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
     return all[i].id;
 }
 
+#define MDE__GENERATE_FIELD(kind, name, minimum, maximum, expected) \
+    MDE__FIELD(mde_generate_desc, kind, name, minimum, maximum, expected)
+
 static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_generate_desc *out)
 {
+    static const mde__field fields[] = {
+        MDE__GENERATE_FIELD('i', tokens, 0, INT_MAX, "0 or more"), MDE__GENERATE_FIELD('i', top_k, 0, INT_MAX, "0 or more"),
+        MDE__GENERATE_FIELD('d', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
+        MDE__GENERATE_FIELD('d', top_p, 1e-300, 1, "0 to 1")
+    };
     mde_context *c = lm->context;
-    char number[32];
     *out = *desc;
     if (out->tokens == 0) out->tokens = 256;
     if (out->temperature == 0) out->temperature = 1;
     else if (out->temperature == MDE_ZERO) out->temperature = 0;
     if (out->top_k == 0 || out->top_k > lm->desc.vocabulary) out->top_k = lm->desc.vocabulary;
     if (out->top_p == 0) out->top_p = 1;
-    if (out->tokens < 0 || out->top_k < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "generate: %s is %d; expected 0 or more", out->tokens < 0 ? "tokens" : "top_k",
-                 out->tokens < 0 ? out->tokens : out->top_k);
-    } else if (!(out->temperature >= 0 && out->temperature < 1e6)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "generate: temperature is %s; expected 0 or more, MDE_ZERO for greedy",
-                 mde__number(number, out->temperature));
-    } else if (!(out->top_p > 0 && out->top_p <= 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
-    } else if (!lm->tokenizer) {
+    if (mde__check_fields(c, "generate", 4, fields, out) && !lm->tokenizer) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one%s%s%s",
                  lm->no_tokenizer ? " (" : "", lm->no_tokenizer ? lm->no_tokenizer : "", lm->no_tokenizer ? ")" : "");
     }
@@ -13591,12 +13497,6 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     return mde__bad(c) ? NULL : lm->text->bytes;
 }
 
-MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count)
-{
-    *count = lm ? lm->id_count : 0;
-    return lm ? lm->ids : NULL;
-}
-
 /* ---- Files of models ---- */
 
 #ifndef MDE_NO_STDIO
@@ -13604,14 +13504,9 @@ MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count)
 /* path with the ending .safetensors, if it has it, replaced. */
 static char *mde__lm_tokenizer_path(mde_context *c, const char *path)
 {
-    const char *ending = ".safetensors", *other = ".tokenizer";
-    size_t length = strlen(path), cut = strlen(ending);
-    char *result = (char *)mde_alloc(c, length + strlen(other) + 1, 1);
-    if (!result) return NULL;
-    if (length > cut && strcmp(path + length - cut, ending) == 0) length -= cut;
-    memcpy(result, path, length);
-    memcpy(result + length, other, strlen(other));
-    return result;
+    size_t length = strlen(path);
+    if (length > 12 && mde__ends_with(path, ".safetensors")) length -= 12;
+    return mde__print(c, "%.*s.tokenizer", (int)length, path);
 }
 
 #define MDE__WRITER "\"written_by\":\"mdemix\""
@@ -13704,54 +13599,55 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
     return 1;
 }
 
-/* A whole number of config.json; `absent` when it is not there or null, an error if that is negative. */
-static int mde__config_integer(mde_context *c, const char *path, const mde_json *config, const char *key, int absent)
+/* config.json, or an object in it, while it is read. */
+typedef struct mde__config { mde_context *context; const char *path; const mde_json *object; } mde__config;
+
+/* "path: "key" is what", or, without what, "path: key". */
+static void mde__config_fail(const mde__config *g, const char *key, const char *what)
 {
-    const mde_json *value = mde_json_get(config, key);
+    mde_fail(g->context, MDE_BAD_FILE, what ? "%s: \"%.100s\" is %s" : "%s: %s", g->path, key, what);
+}
+
+/* A whole number; `absent` when it is not there or null, an error if that is negative. */
+static int mde__config_integer(const mde__config *g, const char *key, int absent)
+{
+    const mde_json *value = mde_json_get(g->object, key);
+    uint64_t number = 0;
     if ((!value || value->kind == MDE_JSON_NULL) && absent >= 0) return absent;
-    if (!value) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
-        return 1;
-    }
-    if (value->kind == MDE_JSON_NUMBER && value->number >= 1 && value->number <= 2147483647.0 &&
-        floor(value->number) == value->number) {
-        return (int)value->number;
-    }
-    mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is not a whole number of 1 or more", path, key);
+    if (mde__json_size(value, &number) && number >= 1 && number <= INT32_MAX) return (int)number;
+    mde__config_fail(g, key, value ? "not a whole number of 1 or more" : "missing");
     return 1;
 }
 
 /* A key of another type is an error and never the default; null is as if it were not there. */
-static const mde_json *mde__config_get(mde_context *c, const char *path, const mde_json *object, const char *key,
-                                       mde_json_kind kind)
+static const mde_json *mde__config_get(const mde__config *g, const char *key, mde_json_kind kind)
 {
-    static const char *const kinds[] = { "null", "true or false", "a number", "a text", "a list", "an object" };
-    const mde_json *value = mde_json_get(object, key);
+    static const char *const kinds[] = { "not null", "not true or false", "not a number", "not a text", "not a list",
+                                         "not an object" };
+    const mde_json *value = mde_json_get(g->object, key);
     if (!value || value->kind == MDE_JSON_NULL) return NULL;
     if (value->kind == kind) return value;
-    mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is not %s", path, key, kinds[kind]);
+    mde__config_fail(g, key, kinds[kind]);
     return NULL;
 }
 
-static int mde__config_flag(mde_context *c, const char *path, const mde_json *config, const char *key, int absent)
+static int mde__config_flag(const mde__config *g, const char *key, int absent)
 {
-    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_BOOL);
+    const mde_json *value = mde__config_get(g, key, MDE_JSON_BOOL);
     return value ? value->number != 0 : absent;
 }
 
 /* absent NaN: the key is needed. */
-static double mde__config_number(mde_context *c, const char *path, const mde_json *config, const char *key,
-                                 double absent)
+static double mde__config_number(const mde__config *g, const char *key, double absent)
 {
-    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_NUMBER);
-    if (!value && absent != absent) mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
+    const mde_json *value = mde__config_get(g, key, MDE_JSON_NUMBER);
+    if (!value && absent != absent) mde__config_fail(g, key, "missing");
     return value ? value->number : absent;
 }
 
-static const char *mde__config_text(mde_context *c, const char *path, const mde_json *config, const char *key,
-                                    const char *absent)
+static const char *mde__config_text(const mde__config *g, const char *key, const char *absent)
 {
-    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_STRING);
+    const mde_json *value = mde__config_get(g, key, MDE_JSON_STRING);
     return value ? value->string : absent;
 }
 
@@ -13773,123 +13669,122 @@ static const char *const mde__config_keys[] = {
 };
 
 /* What is not known by name may decide what the model computes. */
-static void mde__config_check_keys(mde_context *c, const char *path, const mde_json *object)
+static void mde__config_check_keys(const mde__config *g)
 {
     const size_t known = sizeof mde__config_keys / sizeof *mde__config_keys;
     const mde_json *value;
     size_t i;
-    for (value = object->child; value; value = value->next) {
+    for (value = g->object ? g->object->child : NULL; value; value = value->next) {
         const char *key = value->key;
         for (i = 0; i < known && strcmp(key, mde__config_keys[i]) != 0; i++) {}
         if (i < known || key[0] == '_' || strncmp(key, "summary_", 8) == 0 || mde__ends_with(key, "_token_id") ||
             mde__ends_with(key, "_version") || value->kind == MDE_JSON_NULL ||
             (value->kind == MDE_JSON_BOOL && value->number == 0)) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: \"%.100s\" is not known here and may change what the model computes; take it "
-                 "out if it does not", path, key);
+        mde__config_fail(g, key, "not known here and may change what the model computes; take it out if it does not");
     }
 }
 
 /* Rotary positions: rope_theta and rope_scaling, or rope_parameters with both, as newer exporters write them. */
-static void mde__config_rope(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+static void mde__config_rope(const mde__config *g, mde_lm_desc *d)
 {
-    const mde_json *both = mde__config_get(c, path, config, "rope_parameters", MDE_JSON_OBJECT);
-    const mde_json *scaling = both ? both : mde__config_get(c, path, config, "rope_scaling", MDE_JSON_OBJECT);
-    double base = mde__config_number(c, path, config, "rope_theta", 0);
-    double inner = mde__config_number(c, path, both, "rope_theta", 0);
-    const char *kind = mde__config_text(c, path, scaling, "type", "default");
-    if (scaling && !both && strcmp(kind, "default") == 0) kind = "";
-    kind = mde__config_text(c, path, scaling, "rope_type", kind);
-    if (scaling) mde__config_check_keys(c, path, scaling);
-    if (base != 0 && inner != 0 && base != inner) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"rope_theta\" is there twice, with two values", path);
-    }
-    d->rope_base = inner != 0 ? inner : base != 0 ? base : 10000;
-    if (mde__config_number(c, path, config, "partial_rotary_factor", 1) != 1 ||
-        mde__config_number(c, path, scaling, "partial_rotary_factor", 1) != 1) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"partial_rotary_factor\" is not known here, but for 1", path);
-    } else if (mde__config_flag(c, path, config, "rope_interleaved", 0)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"rope_interleaved\" is not known here", path);
+    const mde_json *both = mde__config_get(g, "rope_parameters", MDE_JSON_OBJECT);
+    mde__config inner = *g;
+    double base = mde__config_number(g, "rope_theta", 0), theta;
+    const char *kind;
+    inner.object = both ? both : mde__config_get(g, "rope_scaling", MDE_JSON_OBJECT);
+    theta = both ? mde__config_number(&inner, "rope_theta", 0) : 0;
+    kind = mde__config_text(&inner, "type", "default");
+    if (inner.object && !both && strcmp(kind, "default") == 0) kind = "";
+    kind = mde__config_text(&inner, "rope_type", kind);
+    mde__config_check_keys(&inner);
+    if (base != 0 && theta != 0 && base != theta) mde__config_fail(g, "rope_theta", "there twice, with two values");
+    d->rope_base = theta != 0 ? theta : base != 0 ? base : 10000;
+    if (mde__config_number(g, "partial_rotary_factor", 1) != 1 ||
+        mde__config_number(&inner, "partial_rotary_factor", 1) != 1) {
+        mde__config_fail(g, "partial_rotary_factor", "not known here, but for 1");
+    } else if (mde__config_flag(g, "rope_interleaved", 0)) {
+        mde__config_fail(g, "rope_interleaved", "not known here");
     } else if (strcmp(kind, "linear") == 0 || strcmp(kind, "llama3") == 0) {
-        d->rope_factor = mde__config_number(c, path, scaling, "factor", (double)NAN);
+        d->rope_factor = mde__config_number(&inner, "factor", (double)NAN);
         if (strcmp(kind, "linear") == 0) return;
-        d->rope_low = mde__config_number(c, path, scaling, "low_freq_factor", (double)NAN);
-        d->rope_high = mde__config_number(c, path, scaling, "high_freq_factor", (double)NAN);
-        d->rope_context = mde__config_integer(c, path, scaling, "original_max_position_embeddings", -1);
+        d->rope_low = mde__config_number(&inner, "low_freq_factor", (double)NAN);
+        d->rope_high = mde__config_number(&inner, "high_freq_factor", (double)NAN);
+        d->rope_context = mde__config_integer(&inner, "original_max_position_embeddings", -1);
     } else if (strcmp(kind, "default") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: %s is not known here: its rope_type is \"%.100s\"; expected \"default\", "
-                 "\"linear\" or \"llama3\"", path, both ? "rope_parameters" : "rope_scaling", kind);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: %s is not known here: its rope_type is \"%.100s\"; expected "
+                 "\"default\", \"linear\" or \"llama3\"", g->path, both ? "rope_parameters" : "rope_scaling", kind);
     }
 }
 
-static void mde__config_llama(mde_context *c, const char *path, const mde_json *config, const char *kind,
-                              mde_lm_desc *d)
+static void mde__config_llama(const mde__config *g, const char *kind, mde_lm_desc *d)
 {
-    const char *activation = mde__config_text(c, path, config, "hidden_act", "silu");
-    const mde_json *types = mde__config_get(c, path, config, "layer_types", MDE_JSON_ARRAY);
+    const char *activation = mde__config_text(g, "hidden_act", "silu");
+    const mde_json *types = mde__config_get(g, "layer_types", MDE_JSON_ARRAY);
     const mde_json *type = types ? types->child : NULL;
     int qwen2 = strcmp(kind, "qwen2") == 0, forward;
     double window;
-    d->width = mde__config_integer(c, path, config, "hidden_size", -1);
-    d->hidden = mde__config_integer(c, path, config, "intermediate_size", -1);
-    d->layers = mde__config_integer(c, path, config, "num_hidden_layers", -1);
-    d->heads = mde__config_integer(c, path, config, "num_attention_heads", -1);
-    d->kv_heads = mde__config_integer(c, path, config, "num_key_value_heads", d->heads);
-    d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
-    d->context = mde__config_integer(c, path, config, "max_position_embeddings", -1);
-    d->head_dim = mde__config_integer(c, path, config, "head_dim", 0);
-    d->norm_epsilon = mde__config_number(c, path, config, "rms_norm_eps", 1e-6);
-    d->untied = !mde__config_flag(c, path, config, "tie_word_embeddings", 0);
-    d->biases = mde__config_flag(c, path, config, "attention_bias", 0) ? 2 : 0;
-    forward = mde__config_flag(c, path, config, "mlp_bias", 0);
-    window = mde__config_number(c, path, config, "sliding_window", 0);
-    if (!mde__config_flag(c, path, config, "use_sliding_window", !qwen2)) window = 0;
+    d->width = mde__config_integer(g, "hidden_size", -1);
+    d->hidden = mde__config_integer(g, "intermediate_size", -1);
+    d->layers = mde__config_integer(g, "num_hidden_layers", -1);
+    d->heads = mde__config_integer(g, "num_attention_heads", -1);
+    d->kv_heads = mde__config_integer(g, "num_key_value_heads", d->heads);
+    d->vocabulary = mde__config_integer(g, "vocab_size", -1);
+    d->context = mde__config_integer(g, "max_position_embeddings", -1);
+    d->head_dim = mde__config_integer(g, "head_dim", 0);
+    d->norm_epsilon = mde__config_number(g, "rms_norm_eps", 1e-6);
+    d->untied = !mde__config_flag(g, "tie_word_embeddings", 0);
+    d->biases = mde__config_flag(g, "attention_bias", 0) ? 2 : 0;
+    forward = mde__config_flag(g, "mlp_bias", 0);
+    window = mde__config_number(g, "sliding_window", 0);
+    if (!mde__config_flag(g, "use_sliding_window", !qwen2)) window = 0;
     while (type && type->kind == MDE_JSON_STRING && strcmp(type->string, "full_attention") == 0) type = type->next;
-    mde__config_rope(c, path, config, d);
-    if (mde__bad(c)) return;
+    mde__config_rope(g, d);
+    if (mde__bad(g->context)) return;
     if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%.100s\"; expected \"silu\"", path, activation);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: hidden_act is \"%.100s\"; expected \"silu\"", g->path, activation);
     } else if (forward && d->biases == 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"mlp_bias\" without \"attention_bias\" is not known here", path);
+        mde__config_fail(g, "\"mlp_bias\" without \"attention_bias\" is not known here", NULL);
     } else if ((window != 0 && window < d->context) || type) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"%s\": attention to a part of the text is not known here", path,
+        mde_fail(g->context, MDE_BAD_FILE, "%s: \"%s\": attention to a part of the text is not known here", g->path,
                  type ? "layer_types" : "sliding_window");
     }
     if (forward) d->biases = 1;
     if (qwen2) d->biases = 3;
 }
 
-static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+static void mde__config_gpt2(const mde__config *g, mde_lm_desc *d)
 {
-    const char *activation = mde__config_text(c, path, config, "activation_function", "gelu_new");
-    d->width = mde__config_integer(c, path, config, "n_embd", -1);
-    d->layers = mde__config_integer(c, path, config, "n_layer", -1);
-    d->heads = mde__config_integer(c, path, config, "n_head", -1);
-    d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
-    d->context = mde__config_integer(c, path, config, "n_positions", -1);
-    d->hidden = mde__config_integer(c, path, config, "n_inner", d->width < 1 << 28 ? 4 * d->width : d->width);
-    d->norm_epsilon = mde__config_number(c, path, config, "layer_norm_epsilon", 1e-5);
-    d->untied = !mde__config_flag(c, path, config, "tie_word_embeddings", 1);
+    const char *activation = mde__config_text(g, "activation_function", "gelu_new");
+    d->width = mde__config_integer(g, "n_embd", -1);
+    d->layers = mde__config_integer(g, "n_layer", -1);
+    d->heads = mde__config_integer(g, "n_head", -1);
+    d->vocabulary = mde__config_integer(g, "vocab_size", -1);
+    d->context = mde__config_integer(g, "n_positions", -1);
+    d->hidden = mde__config_integer(g, "n_inner", d->width < 1 << 28 ? 4 * d->width : d->width);
+    d->norm_epsilon = mde__config_number(g, "layer_norm_epsilon", 1e-5);
+    d->untied = !mde__config_flag(g, "tie_word_embeddings", 1);
     d->layer_norm = d->learned_positions = d->gelu = d->biases = 1;
     if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: activation_function is \"%.100s\"; expected \"gelu_new\"", path, activation);
-    } else if (mde__config_flag(c, path, config, "scale_attn_by_inverse_layer_idx", 0) ||
-               !mde__config_flag(c, path, config, "scale_attn_weights", 1)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: attention is scaled in a way that is not known here", path);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: activation_function is \"%.100s\"; expected \"gelu_new\"", g->path,
+                 activation);
+    } else if (mde__config_flag(g, "scale_attn_by_inverse_layer_idx", 0) ||
+               !mde__config_flag(g, "scale_attn_weights", 1)) {
+        mde__config_fail(g, "attention is scaled in a way that is not known here", NULL);
     }
 }
 
-static void mde__config_read(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *desc)
+static void mde__config_read(const mde__config *g, mde_lm_desc *desc)
 {
-    const char *kind = mde__config_text(c, path, config, "model_type", "");
+    const char *kind = mde__config_text(g, "model_type", "");
     if (strcmp(kind, "llama") == 0 || strcmp(kind, "mistral") == 0 || strcmp(kind, "qwen2") == 0) {
-        mde__config_llama(c, path, config, kind, desc);
+        mde__config_llama(g, kind, desc);
     } else if (strcmp(kind, "gpt2") == 0) {
-        mde__config_gpt2(c, path, config, desc);
+        mde__config_gpt2(g, desc);
     } else {
-        mde_fail(c, MDE_BAD_FILE, "%s: model_type is \"%.100s\"; expected \"llama\" or \"gpt2\", or \"mistral\" "
-                 "or \"qwen2\", which are of llama's form", path, kind);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: model_type is \"%.100s\"; expected \"llama\" or \"gpt2\", or "
+                 "\"mistral\" or \"qwen2\", which are of llama's form", g->path, kind);
     }
-    if (config) mde__config_check_keys(c, path, config);
+    mde__config_check_keys(g);
 }
 
 /* The descriptor in config.json beside published weights. */
@@ -13897,12 +13792,16 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
 {
     char *path = mde__path_beside(c, weights, "config.json");
     mde_json *config;
+    mde__config g;
     if (!path) return 0;
     if (!mde_is_file(path)) {
         mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
     config = mde_json_read(c, path);
-    mde__config_read(c, path, config, desc);
+    g.context = c;
+    g.path = path;
+    g.object = config;
+    mde__config_read(&g, desc);
     mde_json_free(c, config);
     mde_release(c, path);
     return !mde__bad(c);
