@@ -131,7 +131,7 @@ build/%: tests/%.c tests/test.h $(HEADERS)
 	$(CC) $(TEST_CFLAGS) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDFLAGS) $(LDLIBS)
 
 # These include a program or what it draws with.
-$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment pictures)): $(wildcard examples/*.[ch])
+$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment pictures dagan_studies)): $(wildcard examples/*.[ch])
 
 # The kernels at the width of AVX-512, on a machine that may not have it.
 build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
