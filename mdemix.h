@@ -1281,8 +1281,8 @@ static int mde__same_word(const char *text, size_t length, const char *word)
     return word[i] == 0;
 }
 
-/* Where the decimal number at `at` ends; 0 when there is none. strict, as JSON has it: no plus, no leading zeros, digits
-   on both sides of the point. */
+/* Where the decimal number at `at` ends; 0 when there is none. strict, as JSON has it: no plus, no leading zeros,
+   digits on both sides of the point. */
 static size_t mde__number_end(const char *text, size_t at, size_t length, int strict)
 {
     size_t from = at + (at < length && (text[at] == '-' || (text[at] == '+' && !strict)));
@@ -4169,8 +4169,9 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
 
-/* Kernels that gain little or nothing from AVX-512, and dense algebra in double, whose problems are small: there it runs
-   what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
+/* Kernels that gain little or nothing from AVX-512, and dense algebra in double, whose problems are small: there it
+   runs what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere.
+   */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
     JOB(sum) JOB(dot) JOB(sum_squares) JOB(max) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
     JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
@@ -4219,8 +4220,8 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
 
-/* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that lack
-   them. */
+/* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that
+   lack them. */
 #define MDE__SIMD_WIDE 4
 #define MDE__KERNEL_SET 1               /* MDE_SIMD_PORTABLE, for the preprocessor */
 #endif /* MDEMIX_IMPLEMENTATION: the text up to the next line like this one is read once for each instruction set */
@@ -5161,8 +5162,8 @@ static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
 }
 
 /* Rotary embedding (Su et al. 2021): a row is one (batch, time) with `heads` heads of `dim` floats, of which the first
-   `rotated` are rotated and the others copied; there are `times` times. Rotates the pairs (i, i + dim/2) of in[0] by the
-   angles of in[1] (cos) and in[2] (sin); scale is 1, or -1 for the way back. */
+   `rotated` are rotated and the others copied; there are `times` times. Rotates the pairs (i, i + dim/2) of in[0] by
+   the angles of in[1] (cos) and in[2] (sin); scale is 1, or -1 for the way back. */
 static void MDE__K(rope)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t times = j->times, heads = j->rotated, dim = j->dim, all = j->heads, n = dim / 2, row, h, i;
@@ -5650,8 +5651,8 @@ static void MDE__K(mixture_hessian)(int64_t experts, const float *row, int64_t s
     }
 }
 
-/* Tokens from .. to, one block: in[0] r with a stride, in[1] counts or missing, weights [experts]. Block b of the partial
-   sums, `terms` doubles, receives the sum of count log s, then the gradient if the order is 1 or more, the
+/* Tokens from .. to, one block: in[0] r with a stride, in[1] counts or missing, weights [experts]. Block b of the
+   partial sums, `terms` doubles, receives the sum of count log s, then the gradient if the order is 1 or more, the
    Hessian if 2. All runs in 8 lanes, lane = token mod 8. */
 static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 {
@@ -6513,8 +6514,8 @@ static void mde__layer_norm_rows(mde_context *c, const mde__row_norm *n, float *
     mde__run_rows(c, mde__kernel_layer_norm(c->simd), &job, n->rows, n->cols);
 }
 
-/* g is the gradient of the output. dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`. dx
-   may be g only if dgain and dbias are NULL. */
+/* g is the gradient of the output. dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`.
+   dx may be g only if dgain and dbias are NULL. */
 static void mde__norm_rows_vjp(mde_context *c, mde__kernel_fn *kernel, const mde__row_norm *n, const float *g, int add,
                                float *dx, float *dgain, float *dbias)
 {
@@ -6626,20 +6627,21 @@ static int mde__gemm_a_in_place(int simd, const mde_product *p)
     return p->m <= mde__tile_rows(simd) || (p->n <= MDE__BLOCK_K && p->lda % 1024 != 0);
 }
 
-/* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a transposed
-   one panel by panel. */
+/* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a
+   transposed one panel by panel. */
 static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
 {
     int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), rows[MDE__BLOCK_M], i, j, q;
     int few = p->m <= tile_m, a_in_place = mde__gemm_a_in_place(simd, p);
     int b_in_place = !p->transpose_b && (few || (p->m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
     int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : MDE__BLOCK_K;
-    int64_t most_rows = mde__min(p->m, MDE__BLOCK_M);
-    float *packed_a = workspace, *packed_b = workspace + mde__min(p->k, MDE__BLOCK_K) * mde__round_up(most_rows, tile_m);
+    int64_t rows_at_once = mde__min(p->m, MDE__BLOCK_M);
+    int64_t floats_a = mde__min(p->k, MDE__BLOCK_K) * mde__round_up(rows_at_once, tile_m);
+    float *packed_a = workspace, *packed_b = workspace + floats_a;
     mde__tiles t;
     t.stride = p->ldo;
     t.step = p->row ? p->step : p->transpose_a ? p->lda : 1;
-    for (i = 0; a_in_place && i < most_rows; i++) rows[i] = p->transpose_a ? i : i * p->lda;
+    for (i = 0; a_in_place && i < rows_at_once; i++) rows[i] = p->transpose_a ? i : i * p->lda;
     for (j = 0; j < p->n; j += step_n) {
         int64_t block_n = mde__min(p->n - j, step_n), whole = b_in_place ? block_n / tile_n * tile_n : 0;
         for (q = 0; q < p->k; q += step_k) {
@@ -6716,8 +6718,8 @@ static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t 
     return (size_t)c->threads * mde__gemm_part_floats(c->simd, m, n, k);
 }
 
-/* `batch` products whose operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all are
-   added up in order. */
+/* `batch` products whose operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all
+   are added up in order. */
 static void mde__gemm_batch(mde_context *c, const mde_product *first, int64_t batch, int64_t stride_a, int64_t stride_b,
                             int64_t stride_out, float *workspace)
 {
@@ -6824,8 +6826,8 @@ typedef struct mde__attention_shape {
     int64_t stride_q, stride_k;
 } mde__attention_shape;
 
-/* An attention to compute: q, k, v to out and, unless it is NULL, logsumexp [batch, heads, time_q]; on the way back, from
-   those and g, the gradient of out, to dq, dk, dv. */
+/* An attention to compute: q, k, v to out and, unless it is NULL, logsumexp [batch, heads, time_q]; on the way back,
+   from those and g, the gradient of out, to dq, dk, dv. */
 typedef struct mde__attention_call {
     mde__attention_shape s;
     const float *q, *k, *v, *g;
@@ -7108,17 +7110,13 @@ static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 
 /* ---- Mixtures of experts' probabilities ---- */
 
-/* Fills job's partial sums, `terms` a block of tokens, in scratch; returns the number of blocks, -1 without memory. */
+/* Fills the partial sums, job->terms a block of tokens, in scratch; returns the number of blocks, -1 without memory. */
 static int64_t mde__mixture_partials(mde_context *c, mde__kernel_fn *kernel, mde__job *job, int64_t tokens,
-                                     int64_t block, int experts, int64_t stride, const double *w, int64_t terms)
+                                     int64_t block)
 {
     int64_t blocks = (tokens + block - 1) / block;
-    job->partial = (double *)mde_scratch(c, (size_t)(blocks * terms + 1), sizeof *job->partial);
+    job->partial = (double *)mde_scratch(c, (size_t)(blocks * job->terms + 1), sizeof *job->partial);
     if (!job->partial) return -1;
-    job->weights = w;
-    job->experts = experts;
-    job->stride = stride;
-    job->terms = terms;
     mde__run(c, kernel, job, tokens, block);
     return blocks;
 }
@@ -7134,7 +7132,11 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
     mde_mark mark = mde_arena_mark(c);
     mde__job job = mde__new_job(r, count, NULL);
     job.order = hessian ? 2 : gradient ? 1 : 0;
-    blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK, experts, stride, w, terms);
+    job.weights = w;
+    job.experts = experts;
+    job.stride = stride;
+    job.terms = terms;
+    blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK);
     if (blocks < 0) return (double)NAN;
     for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
     for (i = 0; hessian && i < (int64_t)experts * experts; i++) hessian[i] = 0;
@@ -7178,9 +7180,10 @@ static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, con
                 rounded[(m / 4 * experts + e) * 4 + m % 4] = (float)w[(first + m) * experts + e];
             }
         }
-        job.rows = here;
-        blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK, experts, stride,
-                                       NULL, here);
+        job.rows = job.terms = here;
+        job.experts = experts;
+        job.stride = stride;
+        blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK);
         for (m = 0; m < here && blocks >= 0; m++) {
             double gradient[MDE__MIXTURE_EXPERTS], sum = 0, change = 0;
             mde__mixture_logsum(c, sampled, experts, sample, sampled, w + (first + m) * experts, NULL, gradient, NULL);
@@ -10309,7 +10312,8 @@ static size_t mde__tokenizer_slot(const mde_tokenizer *t, const char *bytes, siz
     size_t slot = (size_t)(hash ^ hash >> 32) & (t->slots - 1);
     for (; t->table[slot] >= 0; slot = (slot + 1) & (t->slots - 1)) {
         size_t id = (size_t)t->table[slot];
-        if (t->starts[id + 1] - t->starts[id] == length && memcmp(t->text->bytes + t->starts[id], bytes, length) == 0) break;
+        const char *token = t->text->bytes + t->starts[id];
+        if (t->starts[id + 1] - t->starts[id] == length && memcmp(token, bytes, length) == 0) break;
     }
     return slot;
 }
@@ -11626,7 +11630,8 @@ static int mde__source_add(mde_context *c, mde__source *s, const char *text, siz
 /* Gives each document its split. Left out to keep to max_bytes, and held out, are documents spread evenly. */
 static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__source *s)
 {
-    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / (double)(s->text->length ? s->text->length : 1) : 1.0;
+    double bytes = s->text->length ? (double)s->text->length : 1.0;
+    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / bytes : 1.0;
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
     int split;
@@ -13389,7 +13394,8 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
 static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_generate_desc *out)
 {
     static const mde__field fields[] = {
-        MDE__GENERATE_FIELD('i', tokens, 0, INT_MAX, "0 or more"), MDE__GENERATE_FIELD('i', top_k, 0, INT_MAX, "0 or more"),
+        MDE__GENERATE_FIELD('i', tokens, 0, INT_MAX, "0 or more"),
+        MDE__GENERATE_FIELD('i', top_k, 0, INT_MAX, "0 or more"),
         MDE__GENERATE_FIELD('d', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
         MDE__GENERATE_FIELD('d', top_p, 1e-300, 1, "0 to 1")
     };
@@ -15515,15 +15521,15 @@ static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, 
             if ((shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < to) to = j + MDE__DENSE_COLUMNS;
             if (from >= to) continue;
             if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
-                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS,
-                                    here, stride);
+                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
+                                             panel + from * MDE__DENSE_COLUMNS, here, stride);
                 continue;
             }
             for (r = 0; r < high; r++) {
                 memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * stride, (size_t)wide * sizeof *edge);
             }
-            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS, edge,
-                                MDE__DENSE_COLUMNS);
+            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
+                                         panel + from * MDE__DENSE_COLUMNS, edge, MDE__DENSE_COLUMNS);
             for (r = 0; r < high; r++) {
                 memcpy(here + (size_t)r * stride, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
             }
@@ -16309,8 +16315,8 @@ static void mde__covariances(int simd, mde_kernel kernel, const mde__scaled *a, 
     int i;
     for (i = 0; i < a->n; i++) {
         size_t at = mde__cell(i, b->n, 0);
-        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns, b->n,
-                            k + at, g ? g + at : NULL);
+        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns,
+                                     b->n, k + at, g ? g + at : NULL);
     }
 }
 
