@@ -2,7 +2,7 @@
 
 CC ?= cc
 CFLAGS ?= -O2 -std=c99 -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-# Each test program compiles the whole header: -O1 halves the wait.
+# Most test programs compile for longer than they compute.
 TEST_CFLAGS ?= $(CFLAGS:-O2=-O1)
 LDLIBS = -lm
 PREFIX ?= /usr/local
@@ -107,42 +107,49 @@ build/%: bench/%.c $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
 
-# These compute little: without optimisation they are ready sooner.
-$(addprefix build/test_,experiment files pictures platform search text training): TEST_CFLAGS := $(CFLAGS:-O2=-O0)
+# Tests of the public functions link compiled headers, as a program of two source files does; the others look into the
+# headers and include them whole, all private, so that no more is compiled than they call.
+LINKED = search dagan_images dagan_ops dagan_png dagan_studies dagan_training
+LINKED_DAGAN = dagan_images dagan_ops
+define link
+$(LINKED:%=build/$(1)test_%): build/$(1)mdemix.o
+$(LINKED_DAGAN:%=build/$(1)test_%): build/$(1)dagan.o
+endef
+$(foreach folder,/ sanitize/ valgrind/,$(eval $(call link,$(filter-out /,$(folder)))))
+
+# These compute for longer than they take to optimise.
+$(addprefix build/test_,lm mde ops optimize regression): TEST_CFLAGS := $(CFLAGS)
+
+IMPLEMENTATION = -D$(if $(findstring dagan,$<),DAGAN,MDEMIX)_IMPLEMENTATION -x c -c
+
+build/%.o: %.h $(HEADERS)
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) $(IMPLEMENTATION) $< -o $@
 
 build/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
-	$(CC) $(TEST_CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
+	$(CC) $(TEST_CFLAGS) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDFLAGS) $(LDLIBS)
 
 # These include a program or what it draws with.
 $(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment pictures)): $(wildcard examples/*.[ch])
-
-# The tests of dagan.h share one compiled mdemix.h, as a program of two source files does.
-build/%.o: %.h
-	@mkdir -p build
-	$(CC) $(CFLAGS) $(OPENMP) -DMDEMIX_IMPLEMENTATION -x c -c $< -o $@
-
-build/test_dagan_%: tests/test_dagan_%.c build/mdemix.o tests/test.h $(HEADERS)
-	@rm -f $@
-	$(CC) $(TEST_CFLAGS) $(OPENMP) -DTEST_LINKED $< build/mdemix.o -o $@ $(LDFLAGS) $(LDLIBS)
 
 # The kernels at the width of AVX-512, on a machine that may not have it.
 build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
 	@mkdir -p build && rm -f $@
 	$(CC) $(TEST_CFLAGS) -Wno-psabi -DMDE__WITH_WIDE $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
+build/sanitize/%.o: %.h $(HEADERS)
+	@mkdir -p build/sanitize
+	$(CC) $(SANITIZE) $(OPENMP) $(IMPLEMENTATION) $< -o $@
+
 build/sanitize/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/sanitize && rm -f $@
-	$(CC) $(SANITIZE) $(OPENMP) $< -o $@ $(LDLIBS)
+	$(CC) $(SANITIZE) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDLIBS)
 
-build/sanitize/%.o: %.h
-	@mkdir -p build/sanitize
-	$(CC) $(SANITIZE) $(OPENMP) -DMDEMIX_IMPLEMENTATION -x c -c $< -o $@
-
-build/sanitize/test_dagan_%: tests/test_dagan_%.c build/sanitize/mdemix.o tests/test.h $(HEADERS)
-	@rm -f $@
-	$(CC) $(SANITIZE) $(OPENMP) -DTEST_LINKED $< build/sanitize/mdemix.o -o $@ $(LDLIBS)
+build/valgrind/%.o: %.h $(HEADERS)
+	@mkdir -p build/valgrind
+	$(CC) -std=c99 -O1 -g $(IMPLEMENTATION) $< -o $@
 
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@
-	$(CC) -std=c99 -O1 -g $< -o $@ $(LDLIBS)
+	$(CC) -std=c99 -O1 -g $< $(filter %.o,$^) -o $@ $(LDLIBS)

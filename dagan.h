@@ -249,6 +249,8 @@ typedef struct dagan dagan;
 MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan_desc *desc);
 MDEDEF void dagan_free(dagan *g);
 MDEDEF const dagan_desc *dagan_describe(const dagan *g);                /* with the defaults filled in */
+/* The context, and the size of the images; any may be NULL. */
+MDEDEF void dagan_shape(const dagan *g, mde_context **c, int *height, int *width, int *channels);
 MDEDEF mde_params *dagan_generator_params(const dagan *g);
 MDEDEF mde_params *dagan_critic_params(const dagan *g);
 /* The networks as recorded ops. x [n, h, w, c], z [n, noise] -> [n, h, w, c] in (-1, 1). training: batch statistics
@@ -276,7 +278,7 @@ typedef struct dagan_train_desc {
     const char *checkpoint; /* file to continue from if it is there, written every checkpoint_steps and at the end, also
                                of a stopped run; NULL: none */
     int64_t checkpoint_steps;  /* 0: a twentieth of the steps */
-    int pairs;              /* further facts about the run, at most 16, kept in the checkpoint's metadata, that must be */
+    int pairs;              /* further facts about the run, at most 16, that are kept in the checkpoint and must be */
     const char *const *metadata;    /* the same for it to be continued; [2 pairs]: name, value, .. */
     const char *grid;       /* PNG of fixed inputs, written again every grid_steps; NULL: none */
     const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
@@ -382,17 +384,11 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
 /* Embeddings [count, width] of images; out has count * dagan_matcher_width(m) floats. */
 MDEDEF int dagan_matcher_width(const dagan_matcher *m);
 MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const float *pixels, float *out);
+/* Logits [n, way] whose softmax is each class's share of the attention, from embeddings: support [way items, width],
+   class by class, and queries [n, width]. */
+MDEDEF mde_tensor *dagan_matcher_logits(dagan_matcher *m, mde_tensor *support, mde_tensor *queries, int64_t way);
+MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *height, int *width, int *channels);
 
-/* What made images are worth, on classes that neither network has seen. Distances are Euclidean. */
-typedef struct dagan_quality {
-    double diversity;           /* mean distance of siblings (one image, two z) over that of two real ones of a class */
-    double copy;                /* mean distance to the conditioning image over that of two real ones */
-    double recognisability;     /* 20-way 1-shot accuracy of the matcher on made images, real ones as support */
-    double real_recognisability;/* the same on real images */
-    double embedded_diversity, embedded_copy;   /* the first two in the matcher's embedding */
-    double z_share;             /* of the variance of made images, the share due to z (the rest: to the image) */
-} dagan_quality;
-MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out);
 
 #ifdef __cplusplus
 }
@@ -3246,8 +3242,8 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
     int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
     int64_t maximum = bitmap ? 1 : dagan__pnm_number(bytes, size, &at), value;
     if (width < 0 || height < 0 || maximum < 1 || maximum > 65535 || at == size) {
-        return !mde_fail(c, MDE_BAD_FILE, "%s: a PBM, PGM or PPM header of width %lld, height %lld, largest value %lld; "
-                         "expected numbers, the last from 1 to 65535", path, (long long)width, (long long)height,
+        return !mde_fail(c, MDE_BAD_FILE, "%s: a PBM, PGM or PPM header of width %lld, height %lld and largest value "
+                         "%lld; expected numbers, the last from 1 to 65535", path, (long long)width, (long long)height,
                          (long long)maximum);
     }
     if (!plain) at++;                           /* one white space, then the pixels */
@@ -3335,7 +3331,8 @@ static int dagan__png_check(mde_context *c, const char *path, const unsigned cha
             for (k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
         }
         if (~crc != dagan__big(bytes + at + 8 + length)) {
-            return !mde_fail(c, MDE_BAD_FILE, "%s: is damaged: the checksum of the chunk at byte %zu is wrong", path, at);
+            return !mde_fail(c, MDE_BAD_FILE, "%s: is damaged: the checksum of the chunk at byte %zu is wrong", path,
+                             at);
         }
         if (memcmp(bytes + at + 4, "eXIf", 4) == 0) *orientation = dagan__tiff_orientation(bytes + at + 8, length);
         if (memcmp(bytes + at + 4, "PLTE", 4) == 0 && bytes[25] == 3 && length / 3 < (size_t)1 << bytes[24] % 16) {
@@ -3773,6 +3770,15 @@ static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows,
     shape[0] = rows;
     shape[1] = columns;
     return mde_reshape(c, x, 2, shape);
+}
+
+/* A list, in the arena, of images that stand one after the other. */
+static const float **dagan__listed(mde_context *c, int64_t count, const float *pixels, size_t size)
+{
+    const float **list = (const float **)mde_scratch(c, (size_t)count, sizeof *list);
+    int64_t i;
+    for (i = 0; list && i < count; i++) list[i] = pixels + (size_t)i * size;
+    return list;
 }
 
 /* All images of a set in one list, with the class of each. */
@@ -4288,6 +4294,19 @@ MDEDEF const dagan_desc *dagan_describe(const dagan *g)
     return g ? &g->desc : NULL;
 }
 
+static void dagan__tell(dagan__size size, mde_context *from, mde_context **c, int *height, int *width, int *channels)
+{
+    if (c) *c = from;
+    if (height) *height = size.height;
+    if (width) *width = size.width;
+    if (channels) *channels = size.channels;
+}
+
+MDEDEF void dagan_shape(const dagan *g, mde_context **c, int *height, int *width, int *channels)
+{
+    dagan__tell(g ? g->size : dagan__size_from(0, 0, 0), g ? g->context : NULL, c, height, width, channels);
+}
+
 MDEDEF mde_params *dagan_generator_params(const dagan *g)
 {
     return g ? g->params[DAGAN__GENERATOR] : NULL;
@@ -4788,48 +4807,46 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
 
 /* ---- 7.3 Sampling ---- */
 
-/* n <= DAGAN__SAMPLE_BATCH images; z NULL: that of image number `first` and the next is drawn. */
-static mde_status dagan__generate_batch(dagan *g, int n, const float *const *x, const float *z, uint64_t seed,
-                                        int64_t first, float *out)
+/* n images from the list x; z NULL: that of image number `first` and the next ones is drawn. */
+static mde_status dagan__generate_list(dagan *g, int64_t n, const float *const *x, const float *z, uint64_t seed,
+                                       int64_t first, float *out)
 {
     mde_context *c = g->context;
-    mde_mark mark = mde_arena_mark(c);
-    int recording = mde_set_recording(c, 0), i;
-    size_t size = dagan__size_floats(g->size), noise = (size_t)g->desc.noise;
-    mde_tensor *images = dagan__batch(g->context, g->size, n, NULL), *codes = dagan__matrix(c, n, g->desc.noise), *made;
-    for (i = 0; i < n && images && codes; i++) {
-        float *code = codes->data + (size_t)i * noise;
-        memcpy(images->data + (size_t)i * size, x[i], size * sizeof **x);
-        if (z) memcpy(code, z + (size_t)i * noise, noise * sizeof *z);
-        else dagan__normals(dagan__random(seed, DAGAN__OF_SAMPLES, first + i), noise, code);
+    int recording = mde_set_recording(c, 0);
+    size_t noise = (size_t)g->desc.noise;
+    int64_t at, i;
+    for (at = 0; at < n && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
+        mde_mark mark = mde_arena_mark(c);
+        int64_t count = dagan__minimum(n - at, DAGAN__SAMPLE_BATCH);
+        mde_tensor *images = dagan__batch(c, g->size, count, x + at), *codes = dagan__matrix(c, count, g->desc.noise);
+        mde_tensor *made;
+        for (i = 0; codes && i < count; i++) {
+            float *code = codes->data + (size_t)i * noise;
+            if (z) memcpy(code, z + (size_t)(at + i) * noise, noise * sizeof *z);
+            else dagan__normals(dagan__random(seed, DAGAN__OF_SAMPLES, first + at + i), noise, code);
+        }
+        made = dagan_generator_apply(g, images, codes, 0, 0);
+        if (made) memcpy(out + (size_t)at * dagan__size_floats(g->size), made->data, made->count * sizeof *out);
+        mde_arena_rewind(c, mark);
     }
-    made = dagan_generator_apply(g, images, codes, 0, 0);
-    if (made) memcpy(out, made->data, made->count * sizeof *out);
     mde_set_recording(c, recording);
-    mde_arena_rewind(c, mark);
     return mde_context_status(c);
 }
 
 MDEDEF mde_status dagan_generate(dagan *g, int64_t n, const float *x, const float *z, uint64_t seed, float *out)
 {
-    size_t size;
-    int64_t first;
+    const float **list;
+    mde_mark mark;
     if (!g) return MDE_BAD_ARGUMENT;
     if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
     if (n < 0 || !x || !out) {
         return mde_fail(g->context, MDE_BAD_ARGUMENT, "generate: %lld images%s%s", (long long)n,
                         x ? "" : ", none to start from", out ? "" : ", no place for them");
     }
-    size = dagan__size_floats(g->size);
-    for (first = 0; first < n; first += DAGAN__SAMPLE_BATCH) {
-        const float *images[DAGAN__SAMPLE_BATCH];
-        int count = n - first < DAGAN__SAMPLE_BATCH ? (int)(n - first) : DAGAN__SAMPLE_BATCH, i;
-        for (i = 0; i < count; i++) images[i] = x + (size_t)(first + i) * size;
-        if (dagan__generate_batch(g, count, images, z ? z + (size_t)first * (size_t)g->desc.noise : NULL, seed, first,
-                            out + (size_t)first * size) != MDE_OK) {
-            break;
-        }
-    }
+    mark = mde_arena_mark(g->context);
+    list = dagan__listed(g->context, n, x, dagan__size_floats(g->size));
+    if (list) dagan__generate_list(g, n, list, z, seed, 0, out);
+    mde_arena_rewind(g->context, mark);
     return mde_context_status(g->context);
 }
 
@@ -4844,7 +4861,6 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
     dagan_images *made = NULL;
     dagan__list from;
     float *pixels;
-    int64_t at;
     size_t size;
     mde_mark mark;
     if (!g || mde_context_status(g->context) != MDE_OK || !dagan__check_set(g, "make", set)) return NULL;
@@ -4859,10 +4875,7 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
     dagan__list_open(c, set, each, &from);
     pixels = (float *)mde_alloc(c, (size_t)from.count, size * sizeof *pixels);
     if (mde_context_status(c) == MDE_OK) {
-        for (at = 0; at < from.count && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
-            int n = (int)dagan__minimum(from.count - at, DAGAN__SAMPLE_BATCH);
-            dagan__generate_batch(g, n, from.images + at, NULL, seed, at, pixels + (size_t)at * size);
-        }
+        dagan__generate_list(g, from.count, from.images, NULL, seed, 0, pixels);
         made = dagan_images_from(c, from.count, g->size.height, g->size.width, g->size.channels, pixels, from.labels);
     }
     mde_release(c, pixels);
@@ -5411,7 +5424,7 @@ DAGAN__COLD_END
    ====================================================================== */
 
 /* What made images are worth: to a classifier that learns classes from a few real samples, to a Matching Network that
-   sees one, and by distances. Both networks are chains of one unit, convolution, batch norm, leaky ReLU, and each
+   sees one. Both networks are chains of one unit, convolution, batch norm, leaky ReLU, and each
    training step draws all that it needs from its seed and number. */
 
 #define DAGAN__STUDY_BATCH 64           /* images at a time where nothing is learned */
@@ -5422,8 +5435,7 @@ DAGAN__COLD_END
 
 /* Streams of random numbers, further to those of section 7. */
 enum { DAGAN__OF_REAL_ORDER = 32, DAGAN__OF_MADE_ORDER, DAGAN__OF_AUGMENTATION, DAGAN__OF_DROPOUT, DAGAN__OF_EPISODE,
-       DAGAN__OF_EPISODE_NOISE, DAGAN__OF_TEST_EPISODE, DAGAN__OF_TEST_NOISE, DAGAN__OF_QUALITY_CLASSES,
-       DAGAN__OF_QUALITY_NOISE, DAGAN__OF_QUALITY_EPISODE };
+       DAGAN__OF_EPISODE_NOISE, DAGAN__OF_TEST_EPISODE, DAGAN__OF_TEST_NOISE };
 
 /* ---- 8.1 What both networks share ---- */
 
@@ -5889,6 +5901,11 @@ MDEDEF mde_params *dagan_matcher_params(const dagan_matcher *m)
     return m ? m->params : NULL;
 }
 
+MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *height, int *width, int *channels)
+{
+    dagan__tell(m ? m->size : dagan__size_from(0, 0, 0), m ? m->context : NULL, c, height, width, channels);
+}
+
 MDEDEF int dagan_matcher_width(const dagan_matcher *m)
 {
     return m ? m->width : 0;
@@ -5922,21 +5939,18 @@ static mde_status dagan__embed_list(const dagan_matcher *m, int64_t count, const
 
 MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const float *pixels, float *out)
 {
-    int64_t first, i;
-    size_t size;
+    const float **list;
+    mde_mark mark;
     if (!m) return MDE_BAD_ARGUMENT;
     if (mde_context_status(m->context) != MDE_OK) return mde_context_status(m->context);
     if (count < 0 || (count > 0 && (!pixels || !out))) {
         return mde_fail(m->context, MDE_BAD_ARGUMENT, "matcher: %lld images to embed%s%s", (long long)count,
                         pixels ? "" : ", none given", out ? "" : ", no place for the result");
     }
-    size = dagan__size_floats(m->size);
-    for (first = 0; first < count; first += DAGAN__STUDY_BATCH) {
-        const float *images[DAGAN__STUDY_BATCH];
-        int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
-        for (i = 0; i < n; i++) images[i] = pixels + (size_t)(first + i) * size;
-        if (dagan__embed_list(m, n, images, out + (size_t)first * (size_t)m->width) != MDE_OK) break;
-    }
+    mark = mde_arena_mark(m->context);
+    list = dagan__listed(m->context, count, pixels, dagan__size_floats(m->size));
+    if (list) dagan__embed_list(m, count, list, out);
+    mde_arena_rewind(m->context, mark);
     return mde_context_status(m->context);
 }
 
@@ -6002,14 +6016,19 @@ static mde_tensor *dagan__log_sum_exp(mde_context *c, mde_tensor *x)
     return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), maximum), shape[0], shape[1]);
 }
 
-/* Logits [queries, way] whose softmax is each class's share of the attention: support [way * items, width] class by
-   class, queries [n, width]; attention is softmax(scale cosine) over the support set. */
-static mde_tensor *dagan__match(const dagan_matcher *m, mde_tensor *support, mde_tensor *queries, int64_t way)
+/* Attention is softmax(scale cosine) over the support set. */
+MDEDEF mde_tensor *dagan_matcher_logits(dagan_matcher *m, mde_tensor *support, mde_tensor *queries, int64_t way)
 {
-    mde_context *c = m->context;
+    mde_context *c = m ? m->context : NULL;
     int64_t shape[3];
     mde_tensor *cosines;
-    if (!support || !queries) return NULL;
+    if (!support || !queries || mde_context_status(c) != MDE_OK) return NULL;
+    if (support->rank != 2 || support->shape[1] != m->width || way < 1 || support->shape[0] % way ||
+        queries->rank != 2 || queries->shape[1] != m->width) {
+        mde_fail(c, MDE_BAD_SHAPE, "matcher: a support set of %lld rows for %lld ways; expected embeddings [.., %d]",
+                 (long long)support->shape[0], (long long)way, m->width);
+        return NULL;
+    }
     if (m->desc.full_context) {
         mde_tensor *forth = dagan__lstm_apply(c, &m->context_lstm[0], support, 0);
         mde_tensor *back = dagan__lstm_apply(c, &m->context_lstm[1], support, 1);
@@ -6203,7 +6222,7 @@ static mde_tensor *dagan__episode_images(const dagan__matching *run)
 static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_tensor *x, int64_t episode)
 {
     const dagan_episode_desc *d = &run->desc;
-    const dagan_matcher *m = run->m;
+    dagan_matcher *m = run->m;
     mde_context *c = m->context;
     int64_t supports = (int64_t)d->way * d->shot, count = supports * d->made, i;
     size_t size = dagan__size_floats(m->size);
@@ -6231,7 +6250,7 @@ static mde_tensor *dagan__episode_made(const dagan__matching *run, const mde_ten
 static mde_tensor *dagan__episode_loss(dagan__matching *run, int64_t episode)
 {
     const dagan_episode_desc *d = &run->desc;
-    const dagan_matcher *m = run->m;
+    dagan_matcher *m = run->m;
     mde_context *c = m->context;
     int64_t supports = (int64_t)d->way * d->shot, queries = (int64_t)d->way * d->queries, shape[3], i;
     mde_tensor *x, *support, *query;
@@ -6252,7 +6271,7 @@ static mde_tensor *dagan__episode_loss(dagan__matching *run, int64_t episode)
         support = mde_concat(c, support, mde_reshape(c, made, 3, shape), 1);
         support = dagan__as_matrix(c, support, supports * (1 + d->made), m->width);
     }
-    return mde_mean(c, mde_cross_entropy(c, dagan__match(m, support, query, d->way), run->targets));
+    return mde_mean(c, mde_cross_entropy(c, dagan_matcher_logits(m, support, query, d->way), run->targets));
 }
 
 MDEDEF mde_status dagan_matcher_train(dagan_matcher *m, const dagan_images *set, const dagan_episode_desc *desc)
@@ -6403,7 +6422,7 @@ static int dagan__gallery_fill(const dagan_matcher *m, const dagan_episode_desc 
 static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g, int64_t episode)
 {
     const dagan_episode_desc *d = &run->desc;
-    const dagan_matcher *m = run->m;
+    dagan_matcher *m = run->m;
     const dagan__episode *e = &run->episode;
     mde_context *c = m->context;
     mde_mark mark = mde_arena_mark(c);
@@ -6427,7 +6446,8 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
             support[supports++] = (int32_t)(pool + (start + k) % g->pool);
         }
     }
-    logits = dagan__match(m, mde_gather(c, g->rows, supports, support), mde_gather(c, g->rows, queries, query), d->way);
+    logits = dagan_matcher_logits(m, mde_gather(c, g->rows, supports, support),
+                                  mde_gather(c, g->rows, queries, query), d->way);
     for (i = 0; logits && i < d->way * d->queries; i++) {
         right += dagan__argmax(logits->data + (size_t)i * (size_t)d->way, d->way) == i / d->queries;
     }
@@ -6480,256 +6500,6 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     variance = episode > 1 ? (squares - sum * mean) / (double)(episode - 1) : 0;
     if (error) *error = sqrt((variance > 0 ? variance : 0) / (double)episode);
     return mean;
-}
-
-/* ---- 8.4 Quality of made images ---- */
-
-enum { DAGAN__QUALITY_CLASSES = 200, DAGAN__QUALITY_REALS = 4, DAGAN__QUALITY_CONDITIONS = 2,
-       DAGAN__QUALITY_SIBLINGS = 4, DAGAN__QUALITY_MADE = 8, DAGAN__QUALITY_EPISODES = 200, DAGAN__QUALITY_WAY = 20 };
-
-/* Sums and numbers of distances in one space: of two real images, of siblings, of a made image and the one it was made
-   from. */
-enum { DAGAN__OF_REALS, DAGAN__OF_SIBLINGS, DAGAN__OF_COPIES };
-typedef struct dagan__distances { double sum[3], count[3]; } dagan__distances;
-
-static void dagan__distance(dagan__distances *d, int kind, const float *a, const float *b, size_t size)
-{
-    double sum = 0;
-    size_t i;
-    for (i = 0; i < size; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-    d->sum[kind] += sqrt(sum);
-    d->count[kind] += 1;
-}
-
-/* One class: real [reals], of which the first are the conditions; made [conditions, siblings]. */
-static void dagan__distances_add(dagan__distances *d, size_t size, int reals, const float *const *real,
-                                 const float *made)
-{
-    int i, j, k;
-    for (i = 0; i < reals; i++) {
-        for (j = i + 1; j < reals; j++) dagan__distance(d, DAGAN__OF_REALS, real[i], real[j], size);
-    }
-    for (k = 0; k < DAGAN__QUALITY_CONDITIONS; k++, made += DAGAN__QUALITY_SIBLINGS * size) {
-        for (i = 0; i < DAGAN__QUALITY_SIBLINGS; i++) {
-            const float *a = made + (size_t)i * size;
-            dagan__distance(d, DAGAN__OF_COPIES, a, real[k], size);
-            for (j = i + 1; j < DAGAN__QUALITY_SIBLINGS; j++) {
-                dagan__distance(d, DAGAN__OF_SIBLINGS, a, made + (size_t)j * size, size);
-            }
-        }
-    }
-}
-
-/* The mean of one kind over that of real images. */
-static double dagan__over_reals(const dagan__distances *d, int kind)
-{
-    return d->sum[kind] / d->count[kind] / (d->sum[DAGAN__OF_REALS] / d->count[DAGAN__OF_REALS]);
-}
-
-/* One-way analysis of variance of the made images, all pixels together: a group is one condition. */
-typedef struct dagan__variance { double *sum, squares, within; int64_t groups; } dagan__variance;
-
-static void dagan__variance_add(dagan__variance *v, size_t size, const float *group)
-{
-    size_t i;
-    int j;
-    for (i = 0; i < size; i++) {
-        double mean = 0;
-        for (j = 0; j < DAGAN__QUALITY_SIBLINGS; j++) mean += (double)group[(size_t)j * size + i];
-        mean /= (double)DAGAN__QUALITY_SIBLINGS;
-        for (j = 0; j < DAGAN__QUALITY_SIBLINGS; j++) {
-            double apart = (double)group[(size_t)j * size + i] - mean;
-            v->within += apart * apart;
-        }
-        v->sum[i] += mean;
-        v->squares += mean * mean;
-    }
-    v->groups++;
-}
-
-static double dagan__variance_share(const dagan__variance *v, size_t size)
-{
-    double groups = (double)v->groups, of_sum = 0, inner, outer;
-    size_t i;
-    for (i = 0; i < size; i++) of_sum += v->sum[i] * v->sum[i];
-    inner = v->within / (groups * (DAGAN__QUALITY_SIBLINGS - 1));
-    outer = (v->squares - of_sum / groups) / (groups - 1) -
-            inner / (double)DAGAN__QUALITY_SIBLINGS;
-    return inner / (inner + (outer > 0 ? outer : 0));
-}
-
-typedef struct dagan__judging {
-    dagan *g;
-    dagan_matcher *m;
-    const dagan_images *set;
-    uint64_t seed;
-    int *classes, count;                /* those that are looked at */
-    int *reals;                         /* of each class, at most DAGAN__QUALITY_REALS */
-    int *urn;
-    float *made;                        /* of one class, [conditions, siblings, h, w, c] */
-    mde_tensor *real_rows, *made_rows;  /* embeddings at unit length: [count reals, width], [count made, width] */
-    dagan__distances pixels, embedded;
-    dagan__variance variance;
-    dagan_quality *out;
-} dagan__judging;
-
-static int dagan__judging_open(dagan__judging *j)
-{
-    mde_context *c = j->g->context;
-    int classes = dagan_images_class_count(j->set), k, maximum = classes;
-    mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 0);
-    size_t size = dagan__size_floats(j->g->size);
-    for (k = 0; k < classes; k++) {
-        if (dagan_images_sample_count(j->set, k) > maximum) maximum = dagan_images_sample_count(j->set, k);
-    }
-    j->urn = (int *)mde_scratch(c, (size_t)maximum, sizeof *j->urn);
-    j->classes = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->classes);
-    j->reals = (int *)mde_scratch(c, DAGAN__QUALITY_CLASSES, sizeof *j->reals);
-    j->made = (float *)mde_scratch(c, DAGAN__QUALITY_MADE, size * sizeof *j->made);
-    j->variance.sum = (double *)mde_scratch(c, size, sizeof *j->variance.sum);
-    if (j->m) {
-        j->real_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_REALS, j->m->width);
-        j->made_rows = dagan__matrix(c, DAGAN__QUALITY_CLASSES * DAGAN__QUALITY_MADE, j->m->width);
-    }
-    if (mde_context_status(c) != MDE_OK) return 0;
-    memset(j->variance.sum, 0, size * sizeof *j->variance.sum);
-    dagan__draw(&r, classes, classes, j->urn);
-    for (k = 0; k < classes && j->count < DAGAN__QUALITY_CLASSES; k++) {
-        if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
-    }
-    if (j->count >= 2) return 1;
-    return !mde_fail(c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such "
-                     "classes", j->count, classes);
-}
-
-static void dagan__unit_length(float *rows, int count, size_t width)
-{
-    size_t i;
-    int k;
-    for (k = 0; k < count; k++, rows += width) {
-        double sum = 0, scale;
-        for (i = 0; i < width; i++) sum += (double)rows[i] * (double)rows[i];
-        scale = sum > 0 ? 1 / sqrt(sum) : 0;
-        for (i = 0; i < width; i++) rows[i] = (float)((double)rows[i] * scale);
-    }
-}
-
-static mde_status dagan__judge_class(dagan__judging *j, int number)
-{
-    int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
-    int reals = samples < DAGAN__QUALITY_REALS ? samples : DAGAN__QUALITY_REALS;
-    const float *real[DAGAN__QUALITY_REALS], *from[DAGAN__QUALITY_MADE], *made[DAGAN__QUALITY_MADE];
-    size_t size = dagan__size_floats(j->g->size), width = j->m ? (size_t)j->m->width : 0;
-    mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_CLASSES, 1 + number);
-    dagan__draw(&r, samples, reals, j->urn);
-    for (i = 0; i < reals; i++) real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
-    for (i = 0; i < DAGAN__QUALITY_MADE; i++) {
-        from[i] = real[i / DAGAN__QUALITY_SIBLINGS];
-        made[i] = j->made + (size_t)i * size;
-    }
-    j->reals[number] = reals;
-    if (dagan__generate_batch(j->g, DAGAN__QUALITY_MADE, from, NULL, j->seed, (int64_t)number * DAGAN__QUALITY_MADE,
-                        j->made) != MDE_OK) {
-        return mde_context_status(j->g->context);
-    }
-    dagan__distances_add(&j->pixels, size, reals, real, j->made);
-    for (i = 0; i < DAGAN__QUALITY_CONDITIONS; i++) {
-        dagan__variance_add(&j->variance, size, made[i * DAGAN__QUALITY_SIBLINGS]);
-    }
-    if (j->m) {
-        float *real_rows = j->real_rows->data + (size_t)number * DAGAN__QUALITY_REALS * width;
-        float *made_rows = j->made_rows->data + (size_t)number * DAGAN__QUALITY_MADE * width;
-        dagan__embed_list(j->m, reals, real, real_rows);
-        dagan__embed_list(j->m, DAGAN__QUALITY_MADE, made, made_rows);
-        dagan__unit_length(real_rows, reals, width);
-        dagan__unit_length(made_rows, DAGAN__QUALITY_MADE, width);
-        for (i = 0; i < reals; i++) real[i] = real_rows + (size_t)i * width;
-        dagan__distances_add(&j->embedded, width, reals, real, made_rows);
-    }
-    return mde_context_status(j->g->context);
-}
-
-/* Adds the hits of one episode: queries are a made image of each class and the real one that it was made from, the
-   support another real image. */
-static void dagan__judge_episode(dagan__judging *j, int episode, int way, int64_t *made_hits, int64_t *real_hits)
-{
-    mde_context *c = j->g->context;
-    mde_mark mark = mde_arena_mark(c);
-    mde_random r = dagan__random(j->seed, DAGAN__OF_QUALITY_EPISODE, episode);
-    int32_t support[DAGAN__QUALITY_WAY], made[DAGAN__QUALITY_WAY], real[DAGAN__QUALITY_WAY];
-    mde_tensor *queries, *logits;
-    int i;
-    dagan__draw(&r, j->count, way, j->urn);
-    for (i = 0; i < way; i++) {
-        int number = j->urn[i], copy = (int)mde_random_below(&r, DAGAN__QUALITY_MADE);
-        int condition = copy / DAGAN__QUALITY_SIBLINGS;
-        int other = (int)mde_random_below(&r, (uint64_t)(j->reals[number] - 1));
-        support[i] = number * DAGAN__QUALITY_REALS + other + (other >= condition);
-        made[i] = number * DAGAN__QUALITY_MADE + copy;
-        real[i] = number * DAGAN__QUALITY_REALS + condition;
-    }
-    queries = mde_concat(c, mde_gather(c, j->made_rows, way, made), mde_gather(c, j->real_rows, way, real), 0);
-    logits = dagan__match(j->m, mde_gather(c, j->real_rows, way, support), queries, way);
-    for (i = 0; logits && i < 2 * way; i++) {
-        *(i < way ? made_hits : real_hits) += dagan__argmax(logits->data + i * way, way) == i % way;
-    }
-    mde_arena_rewind(c, mark);
-}
-
-static mde_status dagan__judge(dagan__judging *j)
-{
-    mde_context *c = j->g->context;
-    int way = j->count < DAGAN__QUALITY_WAY ? j->count : DAGAN__QUALITY_WAY, i;
-    int64_t made_hits = 0, real_hits = 0;
-    dagan_quality *q = j->out;
-    for (i = 0; i < j->count; i++) {
-        if (dagan__judge_class(j, i) != MDE_OK) return mde_context_status(c);
-    }
-    for (i = 0; j->m && i < DAGAN__QUALITY_EPISODES && mde_context_status(c) == MDE_OK; i++) {
-        dagan__judge_episode(j, i, way, &made_hits, &real_hits);
-    }
-    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
-    q->diversity = dagan__over_reals(&j->pixels, DAGAN__OF_SIBLINGS);
-    q->copy = dagan__over_reals(&j->pixels, DAGAN__OF_COPIES);
-    q->z_share = dagan__variance_share(&j->variance, dagan__size_floats(j->g->size));
-    if (j->m) {
-        double queries = (double)DAGAN__QUALITY_EPISODES * way;
-        q->embedded_diversity = dagan__over_reals(&j->embedded, DAGAN__OF_SIBLINGS);
-        q->embedded_copy = dagan__over_reals(&j->embedded, DAGAN__OF_COPIES);
-        q->recognisability = (double)made_hits / queries;
-        q->real_recognisability = (double)real_hits / queries;
-    }
-    return MDE_OK;
-}
-
-MDEDEF mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out)
-{
-    dagan__judging j;
-    mde_context *c;
-    mde_mark mark;
-    int recording;
-    if (out) {
-        out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
-        out->embedded_diversity = out->embedded_copy = out->z_share = (double)NAN;
-    }
-    if (!g) return MDE_BAD_ARGUMENT;
-    c = g->context;
-    if (!dagan__check_images(c, "measure", set, g->size, "the network takes")) return mde_context_status(c);
-    if (!out) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: no place for the result");
-    if (m && m->context != c) return mde_fail(c, MDE_BAD_ARGUMENT, "measure: the matcher belongs to another context");
-    if (m && !dagan__check_images(c, "measure, matcher", set, m->size, "it takes")) return mde_context_status(c);
-    memset(&j, 0, sizeof j);
-    j.g = g;
-    j.m = m;
-    j.set = set;
-    j.seed = seed;
-    j.out = out;
-    mark = mde_arena_mark(c);
-    recording = mde_set_recording(c, 0);
-    if (dagan__judging_open(&j)) dagan__judge(&j);
-    mde_set_recording(c, recording);
-    mde_arena_rewind(c, mark);
-    return mde_context_status(c);
 }
 
 #ifdef __cplusplus

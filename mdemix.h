@@ -55,6 +55,15 @@
    A section uses only those above it; each opens with a banner of the same form, so a search for "   7. KERNELS" gets
    there.
 
+   WHERE TO ADD
+     An op of one element: its prototype (3.4), its name in MDE__PLAIN_FUNCTIONS (7), its formula MDE__K(NAME_of) among
+       the kernels (7), its VJP mde__NAME_vjp (8). Any other op: shape, forward and VJP functions and a row mde__op_NAME
+       in 8, its name in the list mde__ops, a prototype. Each has a case in tests/test_ops.c, or the suite fails.
+     A kernel: an entry in MDE__KERNELS (7), its text MDE__K(NAME); callers take mde__kernel_NAME(simd).
+     A regressor: its mathematics, struct, functions and row mde__NAME_kind (15), an mde_model (3.9), both in mde__kind.
+     A file format: mde_NAME_parse from bytes in memory, and mde_NAME_read, which has them from mde_file_read, the one
+       door to files (5); their prototypes (3.2); a case in tests/fuzz_files.c.
+
    PAPERS
      L. Belenki, A. Agarwal, T. Shi, K. Toutanova: Optimizing Pre-Training Data Mixtures with Mixtures of Data Expert
        Models. ACL 2025 (arXiv 2502.15950). The method.
@@ -1071,10 +1080,12 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
 #pragma GCC push_options
+#if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
 #pragma GCC optimize("fp-contract=off")
 #endif
+#endif
 
-/* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
+/* Around all but the kernels: -O2 takes twice as long to compile as -O1. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"fp-contract=off\")")
 #define MDE__COLD_END _Pragma("GCC pop_options")
@@ -1785,6 +1796,19 @@ static int mde__write_all(int file, const void *bytes, size_t size, int sync)
 #endif
 }
 
+/* Bytes of a path up to its last separator. */
+static size_t mde__folder_length(const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 0 && path[length - 1] != '/') {
+#ifdef _WIN32
+        if (path[length - 1] == '\\') break;
+#endif
+        length--;
+    }
+    return length;
+}
+
 /* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
    another writer has it. A living writer holds a lock on its file, from before it is complete until it is renamed;
    where there are no locks, one whose last byte is an hour old is taken for dead. */
@@ -1827,11 +1851,9 @@ static int mde__open_temporary(const char *path)
    and follows from the target's, so that the next writer of the target finds what was left. */
 static int mde__open_beside(const char *target, char *name, size_t length)
 {
-    size_t folder = strlen(target);
-    unsigned long long hash;
+    size_t folder = mde__folder_length(target);
+    unsigned long long hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     int number, file = -1, next;
-    while (folder > 0 && target[folder - 1] != '/' && target[folder - 1] != '\\') folder--;
-    hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     for (number = 0; file < 0 && number < 1000; number++) {
         snprintf(name, length, "%.*s.mde-%016llx-%03d.tmp", (int)folder, target, hash, number);
         file = mde__open_temporary(name);
@@ -1858,9 +1880,8 @@ static char *mde__follow_links(mde_context *c, const char *path)
     int hops = 0;
     while (at && !mde__is_open_file(at)) {
         ssize_t size = readlink(at, link, sizeof link - 1);
-        size_t cut = size > 0 && link[0] != '/' ? strlen(at) : 0;
+        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
         if (size <= 0) break;
-        while (cut > 0 && at[cut - 1] != '/') cut--;
         link[size] = 0;
         next = hops++ < 40 ? mde__print(c, "%.*s%s", (int)cut, at, link) : NULL;
         if (hops > 40) mde_fail(c, MDE_IO, "%s: is a link in a circle", path);
@@ -1872,13 +1893,16 @@ static char *mde__follow_links(mde_context *c, const char *path)
 }
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
-   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe is written to.
-   sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+   stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
+   written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
 static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
     size_t length;
     int file = -1, reason = 0, direct;
+#ifndef _WIN32
+    struct stat info;
+#endif
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no file name was given");
     target = mde__follow_links(c, path);
@@ -1888,6 +1912,11 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
     kind = mde__path_kind(target);
     direct = kind == 'o' || mde__is_open_file(target);
     if (kind == 'd') mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+#ifndef _WIN32
+    if (kind == 'o' && stat(target, &info) == 0 && S_ISBLK(info.st_mode)) {
+        mde_fail(c, MDE_IO, "%s: is a disk; expected a file", path);
+    }
+#endif
     if (!mde__bad(c)) {
         errno = 0;
 #ifdef _WIN32
@@ -1901,10 +1930,7 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
-        if (!reason && kind == 'f' && !direct) {
-            struct stat info;
-            if (stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
-        }
+        if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
         if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
         if (reason && file >= 0 && !direct) mde__remove_file(name);
@@ -3551,9 +3577,7 @@ static int mde__ends_with(const char *text, const char *end)
 /* The path of a file in the folder that another is in. */
 static char *mde__path_beside(mde_context *c, const char *path, const char *name)
 {
-    size_t cut = strlen(path);
-    while (cut > 0 && path[cut - 1] != '/' && path[cut - 1] != '\\') cut--;
-    return mde__print(c, "%.*s%s", (int)cut, path, name);
+    return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
 }
 
 /* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
@@ -6152,6 +6176,7 @@ MDE__COLD_END
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#pragma GCC optimize("fp-contract=off")
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6166,6 +6191,7 @@ MDE__COLD_END
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
+#pragma GCC optimize("fp-contract=off")
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -10113,22 +10139,26 @@ static int mde__parse_steps(const char *text, int sets, int64_t *steps)
     return text && *text == 0;
 }
 
-MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path)
+/* Weights, moments and steps of a checkpoint that has been read. */
+static mde_status mde__checkpoint_load(int sets, mde_params *const *p, const char *path, const mde_safetensors *file)
 {
-    mde_context *c = mde__sets_context(sets, p);
-    mde_safetensors *file;
+    mde_context *c = p[0]->context;
     int64_t steps[MDE__SETS];
     int k;
-    if (!c) return NULL;
-    file = mde_safetensors_read(c, path);
-    if (!file) return NULL;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
     } else if (mde__params_load(sets, p, path, file, 1) == MDE_OK) {
         for (k = 0; k < sets; k++) p[k]->steps = steps[k];
     }
-    if (!mde__bad(c)) return file;
+    return c->status;
+}
+
+MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path)
+{
+    mde_context *c = mde__sets_context(sets, p);
+    mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
+    if (!file || mde__checkpoint_load(sets, p, path, file) == MDE_OK) return file;
     mde_safetensors_free(c, file);
     return NULL;
 }
@@ -10408,10 +10438,11 @@ typedef struct mde__symbol {
     int32_t previous, next;         /* -1: none */
 } mde__symbol;
 
-/* A merge that could be done: valid as long as both symbols are as they were. */
+/* A merge that could be done, in a heap with the best one first. While encoding: of the symbols left and right, valid
+   as long as both are as they were. While learning: of the tokens left and right; id is their pair. */
 typedef struct mde__merge {
-    float score;
-    int32_t left, right;            /* symbols */
+    double score;
+    int32_t left, right;
     int32_t left_id, right_id, id;
 } mde__merge;
 
@@ -10424,26 +10455,27 @@ typedef struct mde__encoder {
 
 static int mde__merge_before(const mde__merge *a, const mde__merge *b)
 {
-    return a->score > b->score || (a->score == b->score && a->left < b->left);
+    if (a->score != b->score) return a->score > b->score;
+    return a->left != b->left ? a->left < b->left : a->right < b->right;
 }
 
-static void mde__merge_push(mde__encoder *e, const mde__merge *merge)
+static void mde__merge_push(mde__merge *heap, size_t *count, const mde__merge *merge)
 {
-    size_t i = e->merges++;
-    for (; i > 0 && mde__merge_before(merge, &e->heap[(i - 1) / 2]); i = (i - 1) / 2) e->heap[i] = e->heap[(i - 1) / 2];
-    e->heap[i] = *merge;
+    size_t i = (*count)++;
+    for (; i > 0 && mde__merge_before(merge, &heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = *merge;
 }
 
-static mde__merge mde__merge_pop(mde__encoder *e)
+static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
 {
-    mde__merge top = e->heap[0], last = e->heap[--e->merges];
+    mde__merge top = heap[0], last = heap[--*count];
     size_t i = 0, child;
-    for (; (child = 2 * i + 1) < e->merges; i = child) {
-        if (child + 1 < e->merges && mde__merge_before(&e->heap[child + 1], &e->heap[child])) child++;
-        if (!mde__merge_before(&e->heap[child], &last)) break;
-        e->heap[i] = e->heap[child];
+    for (; (child = 2 * i + 1) < *count; i = child) {
+        if (child + 1 < *count && mde__merge_before(&heap[child + 1], &heap[child])) child++;
+        if (!mde__merge_before(&heap[child], &last)) break;
+        heap[i] = heap[child];
     }
-    e->heap[i] = last;
+    heap[i] = last;
     return top;
 }
 
@@ -10468,7 +10500,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
         const mde__json_bpe *j = e->tokenizer->json;
         const mde__rule *rule = &j->rules[mde__rule_slot(j, a->id, b->id)];
         merge.id = rule->id;
-        merge.score = (float)-rule->rank;
+        merge.score = -rule->rank;
     } else {
         merge.id = mde__tokenizer_find(e->tokenizer, text + a->start, (size_t)a->length + b->length);
         merge.score = merge.id < 0 ? 0 : e->tokenizer->scores[merge.id];
@@ -10480,7 +10512,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
     merge.right = right;
     merge.left_id = a->id;
     merge.right_id = b->id;
-    mde__merge_push(e, &merge);
+    mde__merge_push(e->heap, &e->merges, &merge);
 }
 
 /* First symbols of a span: bytes, or for the published form UTF-8 characters where there is a token for one. */
@@ -10518,7 +10550,7 @@ static size_t mde__encode_span(mde__encoder *e, const char *text, size_t length,
     e->merges = 0;
     for (i = 0; i + 1 < symbols; i++) mde__encoder_consider(e, text, i, i + 1);
     while (e->merges) {
-        mde__merge merge = mde__merge_pop(e);
+        mde__merge merge = mde__merge_pop(e->heap, &e->merges);
         mde__symbol *a = &e->symbols[merge.left], *b = &e->symbols[merge.right];
         if (a->id != merge.left_id || b->id != merge.right_id || a->next != merge.right) continue;
         a->id = merge.id;
@@ -10780,7 +10812,6 @@ typedef struct mde__pair {
 } mde__pair;
 
 typedef struct mde__place { uint32_t word; int64_t previous; } mde__place;
-typedef struct mde__ranked { int64_t count; size_t pair; } mde__ranked;
 
 typedef struct mde__bpe {
     mde_context *context;
@@ -10795,7 +10826,7 @@ typedef struct mde__bpe {
     size_t pair_slots;
     mde__place *places;
     size_t place_count, place_capacity;
-    mde__ranked *heap;              /* has room for all pairs; each is in it at most once */
+    mde__merge *heap;               /* has room for all pairs; each is in it at most once */
     size_t ranked;
 } mde__bpe;
 
@@ -10887,9 +10918,9 @@ static int mde__bpe_grow_pairs(mde__bpe *b)
     size_t capacity = b->pair_capacity ? b->pair_capacity * 2 : 4096, i;
     int64_t *table = mde__new_table(b->context, capacity * 2);
     mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, capacity, sizeof *pairs);
-    mde__ranked *heap;
+    mde__merge *heap;
     if (pairs) b->pairs = pairs;
-    heap = (mde__ranked *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
+    heap = (mde__merge *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
     if (heap) b->heap = heap;
     if (!pairs || !heap || !table) {
         mde_release(b->context, table);
@@ -10942,39 +10973,17 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
     return 1;
 }
 
-/* More frequent first; of equals the smaller ids. */
-static int mde__ranked_before(const mde__bpe *b, const mde__ranked *x, const mde__ranked *y)
-{
-    const mde__pair *p = &b->pairs[x->pair], *q = &b->pairs[y->pair];
-    if (x->count != y->count) return x->count > y->count;
-    if (p->left != q->left) return p->left < q->left;
-    return p->right < q->right;
-}
-
+/* More frequent ones come first; of equals those of smaller ids. */
 static void mde__bpe_push(mde__bpe *b, size_t pair)
 {
-    mde__ranked entry;
-    size_t i = b->ranked;
-    entry.count = b->pairs[pair].count;
-    entry.pair = pair;
-    if (entry.count < 2) return;
-    for (b->ranked++; i > 0 && mde__ranked_before(b, &entry, &b->heap[(i - 1) / 2]); i = (i - 1) / 2) {
-        b->heap[i] = b->heap[(i - 1) / 2];
-    }
-    b->heap[i] = entry;
-}
-
-static mde__ranked mde__bpe_pop(mde__bpe *b)
-{
-    mde__ranked top = b->heap[0], last = b->heap[--b->ranked];
-    size_t i = 0, child;
-    for (; (child = 2 * i + 1) < b->ranked; i = child) {
-        if (child + 1 < b->ranked && mde__ranked_before(b, &b->heap[child + 1], &b->heap[child])) child++;
-        if (!mde__ranked_before(b, &b->heap[child], &last)) break;
-        b->heap[i] = b->heap[child];
-    }
-    b->heap[i] = last;
-    return top;
+    mde__merge entry;
+    if (b->pairs[pair].count < 2) return;
+    memset(&entry, 0, sizeof entry);
+    entry.score = (double)b->pairs[pair].count;
+    entry.left = b->pairs[pair].left;
+    entry.right = b->pairs[pair].right;
+    entry.id = (int32_t)pair;
+    mde__merge_push(b->heap, &b->ranked, &entry);
 }
 
 /* Replaces each (left, right) in the word, from its start on. */
@@ -11032,14 +11041,14 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
     if (good) t = mde__tokenizer_start(b->context, vocabulary);
     good = t != NULL;
     while (good && b->ranked && t->vocabulary < vocabulary) {
-        mde__ranked best = mde__bpe_pop(b);
-        const mde__pair *pair = &b->pairs[best.pair];
+        mde__merge best = mde__merge_pop(b->heap, &b->ranked);
+        const mde__pair *pair = &b->pairs[best.id];
         char *spelled;
         size_t left_length, right_length;
         const char *left = mde_tokenizer_token(t, pair->left, &left_length);
         const char *right = mde_tokenizer_token(t, pair->right, &right_length);
-        if (pair->count != best.count) {
-            mde__bpe_push(b, best.pair);
+        if ((double)pair->count != best.score) {
+            mde__bpe_push(b, (size_t)best.id);
             continue;
         }
         spelled = (char *)mde_alloc(b->context, left_length + right_length, 1);
@@ -11051,7 +11060,7 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
         if (good && mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
             int32_t merged = t->vocabulary;
             good = mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1) &&
-                   mde__bpe_merge(b, best.pair, merged);
+                   mde__bpe_merge(b, (size_t)best.id, merged);
         }
         mde_release(b->context, spelled);
     }
@@ -11474,11 +11483,17 @@ static mde_tokenizer *mde__tokenizer_parse(mde_context *c, const char *path, con
 {
     mde_tokenizer *t = NULL;
     int count, published;
-    if (size > 4 && (bytes[1] || bytes[2] || bytes[3]) && strchr("{ \n\r\t\xEF", bytes[0])) {
+    size_t start = size > 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    while (start < size && mde__is_space((char)bytes[start])) start++;
+    if (start + 1 < size && bytes[start] == '{' && bytes[start + 1]) {      /* 123 as a number has zeros behind it */
         return mde__tokenizer_parse_json(c, path, (const char *)bytes, size);
     }
+    if (size > 4 && bytes[0] == '\n' && bytes[2] == '\n') {
+        mde_fail(c, MDE_BAD_FILE, "%s: is a model of SentencePiece; expected a tokenizer.json of byte-level BPE, or "
+                 "the format of llama2.c", path);
+    }
     if (size < 4) mde_fail(c, MDE_BAD_FILE, "%s: is too short for a tokenizer (%zu bytes)", path, size);
-    count = size < 4 ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
+    count = size < 4 || mde__bad(c) ? 0 : mde__tokenizer_walk(c, path, bytes, size, NULL);
     published = count && mde__tokenizer_has_bytes(bytes, size, MDE__PUBLISHED_SPECIALS, 1);
     if (!mde__bad(c) && !published && !(count && mde__tokenizer_has_bytes(bytes, size, 0, 0))) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no tokenizer of bytes: expected the 256 bytes as tokens 0 to 255, or "
@@ -13131,8 +13146,9 @@ static mde_status mde__training_continue(mde__training *run)
     if (!mde__bad(c) && !mde__training_parse_state(run, mde_safetensors_metadata(file, "mdemix.train.state"))) {
         mde_fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
     }
+    /* From the same reading: the file may be another one by now. */
+    if (!mde__bad(c)) mde__checkpoint_load(1, &run->lm->params, path, file);
     mde_safetensors_free(c, file);
-    if (!mde__bad(c)) mde_safetensors_free(c, mde_checkpoint_read(run->lm->params, path));
     return c->status;
 }
 
@@ -15391,8 +15407,6 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     return c->status;
 }
 
-MDE__COLD_END
-
 /* ======================================================================
    14. DENSE LINEAR ALGEBRA AND SMOOTH MINIMISATION
    ====================================================================== */
@@ -15806,7 +15820,8 @@ static double mde__normal_below(double z)
    row; each part below begins with its mathematics and ends with its row. The one idea of most: factor once, then read
    everything off the factor. Ridge takes every penalty's leave-one-out error from one eigen-decomposition; a Gaussian
    process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process takes
-   them from the eigenvectors of its two small factors.
+   them from the eigenvectors of its two small factors. To add one: a value of mde_model, a part here, an entry in the
+   list of mde__kind, and, for a name in MDE_AUTO and on command lines, a row of mde__recipes.
 
    A constant that says "tuned on RegMix" was chosen by how well the public RegMix runs were predicted, their test runs
    among them: the figures of the README's table of these runs are to that extent not held out. */
@@ -18380,8 +18395,6 @@ MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int
    16. EVALUATION AND SEARCH
    ====================================================================== */
 
-MDE__COLD_BEGIN
-
 /* From tables of runs to a mixture: what a regression sees, one regression a loss or one for all, models by name and
    stacks of them, how well they predict runs that they have not seen, the best mixture, and the runs to make next. */
 
@@ -18987,7 +19000,8 @@ static const mde_recipe mde__recipes[] = {
     { "auto", "auto", MDE_AUTO, 0, 0 }
 };
 #define MDE__MEMBERS 6          /* of the stack, from number 1 */
-#define MDE__CANDIDATES 9       /* of MDE_AUTO, from number 0; the last, which takes longest, may be left out */
+/* Of MDE_AUTO, from number 0; the last, which takes longest, may be left out. */
+#define MDE__CANDIDATES ((int)(sizeof mde__recipes / sizeof *mde__recipes) - 1)
 
 MDEDEF const mde_recipe *mde_recipe_row(int index)
 {

@@ -28,6 +28,7 @@
 #endif
 #include "plot.h"
 #include "program.h"
+#include "dagan_quality.h"
 
 static const char *const usage =
     "dagan_lab: further images of classes never seen, and what they are good for\n"

@@ -4,8 +4,9 @@
      ./generate library.safetensors --prompt "In the beginning"
      ./generate stories260K.safetensors --tokenizer tok512.bin --temperature 0.8
 
-   The weights are those of train_lm, or published ones of llama's or GPT-2's form with their config.json beside them; a
-   published model needs its tokenizer in the format of llama2.c. */
+   The weights are those of train_lm, or published ones of llama's or GPT-2's form with their config.json beside them,
+   or their folder. A published model has its tokenizer.json there, if it is of byte-level BPE; others need
+   --tokenizer, a file in the format of llama2.c. */
 #include <time.h>
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION

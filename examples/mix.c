@@ -36,6 +36,11 @@ int main(int argc, char **argv)
             printf("%6.3f  (%.3f to %.3f)  %s\n", best.weights[i], interval.lower[i], interval.upper[i],
                    mde_experts_name(experts, i));
         }
+        for (i = 0; i < mde_experts_validations(experts); i++) {
+            if (mde_experts_rounded(experts, i) == 0) continue;
+            printf("%s: %zu log-probabilities just above 0 were taken for 0\n", mde_experts_validation(experts, i),
+                   mde_experts_rounded(experts, i));
+        }
     }
     return program_end(&p, c);
 }

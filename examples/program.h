@@ -25,6 +25,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Programs compute in the library: for their own code -O1 is enough, which is half the wait for the compiler. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+#pragma GCC optimize("O1")
+#endif
+
 #ifdef __GNUC__
 #define PROGRAM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
@@ -322,12 +327,20 @@ static inline int program_progress(const mde_progress *progress, void *user)
     return program_interrupted;
 }
 
+/* One line on stderr; what comes from files and their names must not speak to the terminal. */
+static inline void program_complain(const char *name, const char *what)
+{
+    fprintf(stderr, "%s: ", name);
+    for (; *what; what++) fputc((unsigned char)*what < ' ' || *what == 0x7F ? '?' : *what, stderr);
+    fputc('\n', stderr);
+}
+
 /* Frees the context; says what went wrong, if anything did. */
 static inline int program_end(program *p, mde_context *c)
 {
     mde_status status = mde_context_status(c);
     if (status == MDE_STOPPED) fprintf(stderr, "\n%s: %s\n", p->name, p->when_stopped);
-    else if (status) fprintf(stderr, "%s: %s\n", p->name, c ? mde_error(c) : "out of memory");
+    else if (status) program_complain(p->name, c ? mde_error(c) : "out of memory");
     mde_context_free(c);
     return status == MDE_STOPPED ? PROGRAM_INTERRUPTED : status ? PROGRAM_FAILED : PROGRAM_DONE;
 }

@@ -11,6 +11,7 @@ trap 'rm -rf "$work"' EXIT
 passed=0
 failed=0
 skipped=0
+. tests/program.sh
 
 # verdict NAME FILE: passes when the file, a list of complaints, is empty
 verdict() {
@@ -72,7 +73,7 @@ verdict contents_are_the_banners_in_order "$work/log"
 awk '/^       #include <stdio.h>/ { on = 1 } on { print substr($0, 8) } on && /^       }$/ { exit }' $header > "$work/program.c"
 cat > "$work/build_program" <<'END'
 set -e
-"$1" -std=c99 -I. "$2/program.c" -o "$2/program" -lm
+"$1" -std=c99 -O1 -DMDEDEF=static -I. "$2/program.c" -o "$2/program" -lm
 "$2/program" > "$2/output"
 cat "$2/output"
 grep -q 'nats' "$2/output"
@@ -115,12 +116,16 @@ awk -F: '$1 == 3 { print substr($0, index($0, ":") + 1) }' "$work/code" | grep -
     grep -E '^ *[a-z].* \**mde_[a-z0-9_]* *\(' | grep -v -E 'typedef|\(\*' > "$work/log"
 verdict every_public_declaration_starts_with_MDEDEF "$work/log"
 
-printf '\043define MDEMIX_IMPLEMENTATION\n\043include "mdemix.h"\n' > "$work/all.c"
+# One object of the implementation serves all that follows. Without position-independent code a table of pointers is
+# constant; the header twice does no harm.
+printf '\043define MDEMIX_IMPLEMENTATION\n\043include "mdemix.h"\n\043include "mdemix.h"\n' > "$work/all.c"
+printf 'int main(void) { return 0; }\n' > "$work/probe.c"
+no_pie=
+$CC -no-pie "$work/probe.c" -o "$work/probe" > /dev/null 2>&1 && no_pie=-no-pie
+try the_implementation_compiles "$CC" -std=c99 -fno-pic -I. -c "$work/all.c" -o "$work/all.o"
 if ! command -v nm > /dev/null 2>&1; then
     skip names_of_the_object_file "nm is not installed"
-elif ! $CC -std=c99 -fno-pic -I. -c "$work/all.c" -o "$work/all.o" > "$work/log" 2>&1; then
-    verdict the_implementation_compiles "$work/log"
-else
+elif [ -f "$work/all.o" ]; then
     nm -g "$work/all.o" | awk 'NF == 3 { print $3 }' | sort > "$work/exported"
     diff "$work/declared" "$work/exported" > "$work/log"
     verdict what_is_declared_is_what_the_object_file_exports "$work/log"
@@ -136,7 +141,6 @@ fi
 # ---- Compile as users do ----
 
 cat > "$work/one.c" <<'END'
-#define MDEMIX_IMPLEMENTATION
 #include "mdemix.h"
 #include "mdemix.h"
 const char *other(mde_context *c);
@@ -159,12 +163,13 @@ const char *other(mde_context *c)
     return mde_error(c);
 }
 END
-try two_translation_units_link "$CC" -I. "$work/one.c" "$work/two.c" -o "$work/two" -lm
+try two_translation_units_link "$CC" $no_pie -fno-pic -I. "$work/one.c" "$work/two.c" "$work/all.o" -o "$work/two" -lm
 try two_translation_units_run "$work/two"
 cp "$work/two.c" "$work/two.cc"
 if command -v c++ > /dev/null 2>&1; then
     try a_c_plus_plus_unit_links_with_the_c_implementation sh -c \
-        "c++ -I. -c '$work/two.cc' -o '$work/two.o' && $CC -I. '$work/one.c' '$work/two.o' -o '$work/mixed' -lm"
+        "c++ -fno-pic -I. -c '$work/two.cc' -o '$work/two.o' &&
+        $CC $no_pie -fno-pic -I. '$work/one.c' '$work/two.o' '$work/all.o' -o '$work/mixed' -lm"
 else
     skip a_c_plus_plus_unit_links_with_the_c_implementation "c++ is not installed"
 fi
@@ -180,44 +185,16 @@ const char *other(mde_context *c)
     return mde_error((mde_context *)c);
 }
 END
-try two_copies_live_in_one_program "$CC" -I. "$work/one.c" "$work/private.c" -o "$work/copies" -lm
+try two_copies_live_in_one_program "$CC" $no_pie -fno-pic -O1 -I. "$work/one.c" "$work/private.c" "$work/all.o" -o "$work/copies" -lm
 
-# What all programs with options have in common.
-cat > "$work/common" <<'END'
-program=$1
-name=$2
-"$program" --help > help 2> complaint || exit 1
-[ ! -s complaint ] || exit 2
-for option in --seed --threads --quiet --version --help; do grep -q -e "^  $option" help || exit 3; done
-"$program" -h | cmp - help || exit 4
-"$program" --version | grep -qE "^$name [0-9]+\.[0-9]+\.[0-9]+$" || exit 5
-for wrong in --frobnicate --frobnicate=3 --seed=-1 --threads=x --threads --quiet=1 -x; do
-    "$program" $wrong > output 2> complaint
-    [ $? -eq 2 ] && [ ! -s output ] && [ "$(wc -l < complaint)" -eq 1 ] && grep -q "^$name: " complaint || exit 6
-done
-END
-
+# Programs of many options have a check of their own, which builds them.
 for file in examples/*.c; do
-    [ -f "$file" ] || continue
     example=$(basename "$file" .c)
-    mkdir -p "$work/$example/alone"
-    cp ./*.h examples/*.h "$file" "$work/$example/alone"
-    try "example_${example}_compiles_alone_beside_the_headers" sh -c "cd '$work/$example/alone' && $CC -fsyntax-only $example.c"
-    # The command at its top, from here, with its output elsewhere; without optimisation, to save time.
-    command=$(sed -n 's|^ *\(cc .* -lm\).*|\1|p' "$file" | head -n 1 |
-        sed "s|^cc |$CC |; s| -O2 | -O0 |; s| -o [^ ]*| -o $work/$example/program|")
-    case $command in
-        *-fopenmp*) printf 'int main(void) { return 0; }\n' > "$work/openmp.c"
-            $CC -fopenmp "$work/openmp.c" -o "$work/openmp" > /dev/null 2>&1 || command=${command%%-fopenmp*}${command#*-fopenmp} ;;
-    esac
-    if [ -n "$command" ]; then
-        try "example_${example}_builds_with_the_command_at_its_top" sh -c "$command"
-        grep -q '^#include "program.h"' "$file" && try "example_${example}_has_help_version_and_exit_codes" \
-            sh -c "cd '$work/$example' && sh ../common ./program $example"
-    else
-        echo "no command 'cc ... -lm' in the first comment" > "$work/log"
-        verdict "example_${example}_builds_with_the_command_at_its_top" "$work/log"
-    fi
+    try "example_${example}_is_the_same_alone_beside_the_headers" is_the_same_alone "$example"
+    grep -l "build_by_its_command $example " tests/check_*.sh > "$work/log" && continue
+    try "example_${example}_builds_with_the_command_at_its_top" build_by_its_command "$example" "$work/program"
+    grep -q '^#include "program.h"' "$file" && try "example_${example}_has_help_version_and_exit_codes" \
+        has_help_version_and_exit_codes "$example" "$work/program"
 done
 
 # ---- The second header ----
@@ -237,7 +214,8 @@ if [ -f dagan.h ]; then
     diff "$work/contents" "$work/banners" > "$work/log"
     verdict dagan_contents_are_the_banners_in_order "$work/log"
     printf '\043define DAGAN_IMPLEMENTATION\n\043include "dagan.h"\n' > "$work/dagan.c"
-    if command -v nm > /dev/null 2>&1 && $CC -std=c99 -fno-pic -I. -c "$work/dagan.c" -o "$work/dagan.o" > "$work/log" 2>&1; then
+    try the_implementation_of_dagan_compiles "$CC" -std=c99 -fno-pic -I. -c "$work/dagan.c" -o "$work/dagan.o"
+    if command -v nm > /dev/null 2>&1 && [ -f "$work/dagan.o" ]; then
         nm -g "$work/dagan.o" | awk 'NF == 3 { print $3 }' | grep -v '^dagan_[a-z]' > "$work/log"
         verdict every_exported_name_of_dagan_starts_with_dagan_ "$work/log"
         nm "$work/dagan.o" | grep -E ' [BDCGSbdcgs] ' > "$work/log"
@@ -245,10 +223,9 @@ if [ -f dagan.h ]; then
     fi
     awk '/^       #include <stdio.h>/ { on = 1 } on { print substr($0, 8) } on && /^       }$/ { exit }' dagan.h > "$work/program.c"
     try the_program_of_the_second_doc_block_compiles "$CC" -std=c99 -I. -fsyntax-only "$work/program.c"
-    printf '\043define MDEMIX_IMPLEMENTATION\n\043include "mdemix.h"\n' > "$work/first.c"
     printf '\043include "dagan.h"\nint main(void) { mde_context *c = mde_context_create(NULL); dagan_images_free(dagan_images_draw(c, 2, 2, 8, 1)); mde_context_free(c); return 0; }\n' > "$work/third.c"
     try the_two_implementations_link_from_two_translation_units \
-        "$CC" -std=c99 -I. "$work/first.c" "$work/dagan.c" "$work/third.c" -o "$work/three" -lm
+        "$CC" $no_pie -fno-pic -std=c99 -I. "$work/all.o" "$work/dagan.o" "$work/third.c" -o "$work/three" -lm
     try the_two_implementations_run_together "$work/three"
 fi
 

@@ -1,12 +1,12 @@
 #!/bin/sh
 # mde_lab as a user meets it: a whole run, a killed run that goes on, threads, wrong input.
-# Closes with "N passed, N failed" like the test programs. CC and CFLAGS as in the Makefile; BUILD is the build folder.
+# Closes with "N passed, N failed" like the test programs. CC as in the Makefile.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
-BUILD=${BUILD:-build}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+. tests/program.sh
 passed=0
 failed=0
 
@@ -15,10 +15,9 @@ bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
 check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
 
 lab="$work/mde_lab"
-openmp=
-echo 'int main(void){return 0;}' >"$work/probe.c"
-$CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp
-$CC -std=c99 -O2 $openmp -I. examples/mde_lab.c -o "$lab" -lm || { echo "0 passed, 1 failed"; exit 1; }
+check builds_with_the_command_at_its_top build_by_its_command mde_lab "$lab"
+[ -x "$lab" ] || { cat "$work/last"; echo "0 passed, 1 failed"; exit 1; }
+check has_help_version_and_exit_codes has_help_version_and_exit_codes mde_lab "$lab"
 
 small="--layers 1 --width 16 --heads 2 --context 16 --batch 4 --tokens 6000 --proxies 6 --validation-tokens 300 --questions 12 --quiet"
 

@@ -7,6 +7,7 @@ CC=${CC:-cc}
 shared=${MDEMIX_SHARED:-../shared}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+. tests/program.sh
 passed=0
 failed=0
 skipped=0
@@ -19,10 +20,9 @@ check() {
 }
 
 mix="$work/mix_optimize"
-openmp=
-echo 'int main(void){return 0;}' >"$work/probe.c"
-$CC -fopenmp "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && openmp=-fopenmp
-$CC -std=c99 -O1 $openmp -I. examples/mix_optimize.c -o "$mix" -lm || { echo "0 passed, 1 failed"; exit 1; }
+check builds_with_the_command_at_its_top build_by_its_command mix_optimize "$mix"
+[ -x "$mix" ] || { cat "$work/last"; echo "0 passed, 1 failed"; exit 1; }
+check has_help_version_and_exit_codes has_help_version_and_exit_codes mix_optimize "$mix"
 cd "$work" || exit 1
 
 # 24 runs of 4 domains with 3 losses, from a generator of its own so that every awk makes the same.

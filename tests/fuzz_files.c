@@ -2,6 +2,7 @@
    The program takes the number of iterations; the same number gives the same inputs on every machine. Built with
    -DLIBFUZZER -fsanitize=fuzzer it is a target for libFuzzer, where the first byte of the input chooses the parser.
    It stops at once when a parser returns neither a result nor an error, or keeps memory. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include <stdio.h>

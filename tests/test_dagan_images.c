@@ -1,10 +1,7 @@
 /* Image sets: readers, subsets, drawn characters, augmentation, pictures. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
-#define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
 #include "test.h"
+#include <limits.h>
 
 #define BYTES(text) (text), sizeof(text) - 1
 #define FOLDER "build/test_dagan_images.tmp"
@@ -698,25 +695,6 @@ static void transposed_images_change_rows_and_columns(void)
     set = dagan_images_open(c, &desc);
     CHECK(shape_is(set, 1, 1, 3, 2, 1));
     for (i = 0; set && i < 6; i++) CLOSE(dagan_images_pixels(set, 0, 0)[i], 2.0 * values[order[i]] / 255 - 1, 1e-6);
-    mde_context_free(c);
-}
-
-/* By EXIF's numbers the first row and column of what is stored are shown at: 2 top right, 3 bottom right, 4 bottom left,
-   5 left top, 6 right top, 7 right bottom, 8 left bottom. */
-static void every_orientation_turns_an_image_upright(void)
-{
-    static const char *const want[9] = { "abcdef", "abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda",
-                                         "cfbead" };
-    mde_context *c = start();
-    float in[6];
-    int o, i;
-    for (i = 0; i < 6; i++) in[i] = (float)('a' + i);
-    for (o = 0; o < 9; o++) {
-        dagan__size size = dagan__size_from(2, 3, 1);
-        const float *out = dagan__oriented(c, in, &size, o);
-        CHECK(size.height == (o >= 5 ? 3 : 2) && size.width == (o >= 5 ? 2 : 3));
-        for (i = 0; i < 6; i++) CHECK(out[i] == (float)want[o][i]);
-    }
     mde_context_free(c);
 }
 
@@ -1512,7 +1490,6 @@ int main(void)
     TEST(the_type_of_npy_numbers_decides_first);
     TEST(a_range_says_what_is_black_and_white);
     TEST(transposed_images_change_rows_and_columns);
-    TEST(every_orientation_turns_an_image_upright);
     TEST(folders_of_parts_of_a_set_are_one_set);
     TEST(what_is_not_read_is_counted_and_named);
     TEST(bitmaps_are_read_plain_and_packed);

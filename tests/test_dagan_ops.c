@@ -1,9 +1,5 @@
 /* Ops over images: each against a plain loop in double, every derivative of first and second order against finite
    differences, adjoints against each other, and the same bits for any number of threads and any instruction set. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
-#define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
 #include "test.h"
 

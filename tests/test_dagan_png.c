@@ -1,9 +1,6 @@
 /* PNG files in image sets: with stb_image.h where the compiler finds it, otherwise with a stand-in for its four
    functions that reads a format of its own (TOY, width, height, channels, then bytes), so that what dagan.h does with
    them is tested all the same. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,8 +159,8 @@ static png png_of(int kind, int first, int second, int colours, int exif)
 {
     static const unsigned char palette[6] = { 255, 0, 0, 0, 0, 255 };
     unsigned char header[13] = { 0, 0, 0, 2, 0, 0, 0, 1, 8, 0, 0, 0, 0 };
-    unsigned char data[14] = { 0x78, 1, 1, 3, 0, 0xFC, 0xFF, 0 }, tiff[26] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12,
-                                                                               0, 3, 0, 0, 0, 1 };
+    unsigned char data[14] = { 0x78, 1, 1, 3, 0, 0xFC, 0xFF, 0 };
+    unsigned char tiff[26] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1 };
     uint32_t a, b;
     png p;
     p.size = 8;
@@ -233,6 +230,34 @@ static void damaged_png_files_are_refused_by_name(void)
     mde_context_free(c);
 }
 
+/* BMP and, as another one that stb_image.h reads, GIF: 2 x 1 pixels, black and white. */
+static void bmp_and_gif_are_read(void)
+{
+    static const unsigned char bmp[62] = {
+        'B', 'M', 62, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 24, 0, 0, 0, 0, 0, 8, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 0, 0
+    };
+    static const unsigned char gif[] = { 'G', 'I', 'F', '8', '9', 'a', 2, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 255, 255, 255,
+                                         0x2C, 0, 0, 0, 0, 2, 0, 1, 0, 0, 2, 2, 0x44, 0x0A, 0, 0x3B };
+    mde_context *c = mde_context_create(NULL);
+    dagan_images_desc desc;
+    int kind, k;
+    memset(&desc, 0, sizeof desc);
+    desc.size = 2;
+    desc.channels = 1;
+    for (kind = 0; kind < 2; kind++) {
+        dagan_images *set;
+        desc.path = kind ? FOLDER "/gif" : FOLDER "/bmp";
+        CHECK(mde_make_folder(c, desc.path) == MDE_OK);
+        if (kind) mde_file_write(c, FOLDER "/gif/a.GIF", gif, sizeof gif);
+        else mde_file_write(c, FOLDER "/bmp/a.bmp", bmp, sizeof bmp);
+        set = dagan_images_open(c, &desc);
+        CHECK_TEXT(mde_error(c), "");
+        for (k = 0; set && k < 4; k++) CLOSE(dagan_images_pixels(set, 0, 0)[k], k % 2 ? 1 : -1, 1e-6);
+    }
+    mde_context_free(c);
+}
+
 /* Stored black, white from left to right. */
 static void pictures_are_turned_as_their_orientation_says(void)
 {
@@ -254,8 +279,9 @@ static void pictures_are_turned_as_their_orientation_says(void)
     }
     /* A JPEG segment by itself, and whole files where there are some. */
     {
-        unsigned char jpeg[64] = { 0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'I', 'I',
-                                   42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xDA };
+        unsigned char jpeg[64] = { 0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0,
+                                   'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0,
+                                   0xFF, 0xDA };
         size_t size;
         CHECK(dagan__jpeg_orientation(jpeg, 46) == 6);
         for (size = 2; size < 40; size++) CHECK(dagan__jpeg_orientation(jpeg, size) == 1);
@@ -311,12 +337,33 @@ static void omniglot_folders_are_read(void)
 }
 #endif
 
+/* By EXIF's numbers the first row and column of what is stored are shown at: 2 top right, 3 bottom right, 4 bottom left,
+   5 left top, 6 right top, 7 right bottom, 8 left bottom. */
+static void every_orientation_turns_an_image_upright(void)
+{
+    static const char *const want[9] = { "abcdef", "abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda",
+                                         "cfbead" };
+    mde_context *c = mde_context_create(NULL);
+    float in[6];
+    int o, i;
+    for (i = 0; i < 6; i++) in[i] = (float)('a' + i);
+    for (o = 0; o < 9; o++) {
+        dagan__size size = dagan__size_from(2, 3, 1);
+        const float *out = dagan__oriented(c, in, &size, o);
+        CHECK(size.height == (o >= 5 ? 3 : 2) && size.width == (o >= 5 ? 2 : 3));
+        for (i = 0; i < 6; i++) CHECK(out[i] == (float)want[o][i]);
+    }
+    mde_context_free(c);
+}
+
 int main(void)
 {
     TEST(grey_colour_and_alpha_are_read);
     TEST(what_the_decoder_refuses_is_an_error_that_names_the_file);
+    TEST(every_orientation_turns_an_image_upright);
 #ifdef REAL_STB
     TEST(damaged_png_files_are_refused_by_name);
+    TEST(bmp_and_gif_are_read);
     TEST(pictures_are_turned_as_their_orientation_says);
     TEST(omniglot_folders_are_read);
 #endif

@@ -1,9 +1,7 @@
 /* Classifier, Matching Network, selector of z, quality of made images. */
-#ifndef TEST_LINKED
-#define MDEMIX_IMPLEMENTATION
-#endif
 #define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
+#include "../examples/dagan_quality.h"
 #include "test.h"
 
 /* ---- Helpers ---- */
@@ -334,7 +332,7 @@ static void attention_agrees_with_its_formula(void)
     m = dagan_matcher_create(c, set, &desc);
     support = random_matrix(c, WAY * ITEMS, 6, 1);
     queries = random_matrix(c, QUERIES, 6, 2);
-    shares = mde_softmax(c, dagan__match(m, support, queries, WAY));
+    shares = mde_softmax(c, dagan_matcher_logits(m, support, queries, WAY));
     scale = exp((double)mde_params_find(dagan_matcher_params(m), "log_scale")->data[0]);
     CLOSE(scale, 10, 1e-6);
     for (q = 0; q < QUERIES; q++) {
@@ -755,36 +753,36 @@ static void distances_agree_with_their_formula(void)
     static const float a[2] = { 0, 0 }, b[2] = { 3, 4 };
     static const float made[16] = { 0, 0, 1, 0, 2, 0, 3, 0, 3, 4, 3, 4, 3, 4, 3, 4 };
     const float *real[2];
-    dagan__distances d;
+    quality_distances d;
     memset(&d, 0, sizeof d);
     real[0] = a;
     real[1] = b;
-    dagan__distances_add(&d, 2, 2, real, made);
-    CLOSE(d.sum[DAGAN__OF_REALS] / d.count[DAGAN__OF_REALS], 5, 1e-12);
-    CLOSE(d.sum[DAGAN__OF_SIBLINGS], 10, 1e-12);           /* 1 + 2 + 3 + 1 + 2 + 1 */
-    CLOSE(d.count[DAGAN__OF_SIBLINGS], 12, 0);
-    CLOSE(d.sum[DAGAN__OF_COPIES] / d.count[DAGAN__OF_COPIES], 6.0 / 8, 1e-12);
-    CLOSE(dagan__over_reals(&d, DAGAN__OF_SIBLINGS), 10.0 / 12 / 5, 1e-12);
+    quality_distances_add(&d, 2, 2, real, made);
+    CLOSE(d.sum[QUALITY_OF_REALS] / d.count[QUALITY_OF_REALS], 5, 1e-12);
+    CLOSE(d.sum[QUALITY_OF_SIBLINGS], 10, 1e-12);           /* 1 + 2 + 3 + 1 + 2 + 1 */
+    CLOSE(d.count[QUALITY_OF_SIBLINGS], 12, 0);
+    CLOSE(d.sum[QUALITY_OF_COPIES] / d.count[QUALITY_OF_COPIES], 6.0 / 8, 1e-12);
+    CLOSE(quality_over_reals(&d, QUALITY_OF_SIBLINGS), 10.0 / 12 / 5, 1e-12);
 }
 
 static void z_share_finds_the_parts_of_the_variance(void)
 {
     enum { SIZE = 5, GROUPS = 4000 };
     double sum[SIZE] = { 0, 0, 0, 0, 0 };
-    dagan__variance v;
+    quality_variance v;
     mde_random r = mde_random_start(1, 2);
     int g, i, j;
     memset(&v, 0, sizeof v);
     v.sum = sum;
     for (g = 0; g < GROUPS; g++) {
-        float group[DAGAN__QUALITY_SIBLINGS * SIZE];
+        float group[QUALITY_SIBLINGS * SIZE];
         for (i = 0; i < SIZE; i++) {
             double mean = 5 + 2 * mde_random_normal(&r);        /* between: 4, within: 1 */
-            for (j = 0; j < DAGAN__QUALITY_SIBLINGS; j++) group[j * SIZE + i] = (float)(mean + mde_random_normal(&r));
+            for (j = 0; j < QUALITY_SIBLINGS; j++) group[j * SIZE + i] = (float)(mean + mde_random_normal(&r));
         }
-        dagan__variance_add(&v, SIZE, group);
+        quality_variance_add(&v, SIZE, group);
     }
-    CLOSE(dagan__variance_share(&v, SIZE), 0.2, 0.01);
+    CLOSE(quality_variance_share(&v, SIZE), 0.2, 0.01);
 }
 
 static void a_generator_that_ignores_z_is_found_out(void)

@@ -2,6 +2,7 @@
    bits. */
 /* -DMDE__WITH_WIDE -Wno-psabi: the width of AVX-512 on machines without it, too, by the same text with vectors of 16
    floats that the compiler takes apart. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"

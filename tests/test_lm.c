@@ -1,4 +1,5 @@
 /* The language model: forward pass, training, scoring, generation and files. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"

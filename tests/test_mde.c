@@ -1,4 +1,5 @@
 /* Mixtures of data experts: loss, gradient, exact minimum with its certificate, bootstrap, folders of log-probabilities. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"

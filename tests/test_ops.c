@@ -1,4 +1,5 @@
 /* Tensors, tape and ops: every op and its derivatives of first and second order against plain double precision. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"

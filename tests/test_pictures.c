@@ -1,4 +1,5 @@
 /* Pictures: PNG images, and the SVG plots of examples/plot.h. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "../examples/plot.h"

@@ -1,4 +1,5 @@
 /* Memory, errors, sizes, files, threads, elementary functions and random numbers: what everything else stands on. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
@@ -418,8 +419,8 @@ static void a_writer_respects_what_the_path_is(void)
     mde_make_folder(c, FOLDER "/links/inner");
     mde_file_write(c, FOLDER "/links/inner/file", "old", 3);
     CHECK(chmod(FOLDER "/links/inner/file", 0640) == 0);
-    CHECK(system("cd " FOLDER "/links && ln -sfn inner/file near && ln -sfn near again && ln -sfn inner/made dangling &&"
-                 " ln -sfn round circle && ln -sfn circle round && rm -f inner/made && ln -sfn $PWD/again inner/far")
+    CHECK(system("cd " FOLDER "/links && ln -sfn inner/file near && ln -sfn near again && "
+                 "ln -sfn inner/made dangling && ln -sfn round circle && ln -sfn circle round && rm -f inner/made && ln -sfn $PWD/again inner/far")
           == 0);
     CHECK(mde_file_write(c, FOLDER "/links/inner/far", "new", 3) == MDE_OK);
     CHECK(file_is(c, FOLDER "/links/inner/file", "new") && file_is(c, FOLDER "/links/near", "new"));
@@ -440,6 +441,15 @@ static void a_writer_respects_what_the_path_is(void)
     CHECK(system("rm -f " FOLDER "/pipe; mkfifo " FOLDER "/pipe; cat " FOLDER "/pipe > " FOLDER "/piped &") == 0);
     CHECK(mde_file_write(c, FOLDER "/pipe", "through", 7) == MDE_OK && mde__path_kind(FOLDER "/pipe") == 'o');
     CHECK(count_all(FOLDER "/links/inner") == 3);
+    /* A backslash is a letter like any other. */
+    CHECK(mde_file_write(c, FOLDER "/links/a\\b", "x", 1) == MDE_OK && file_is(c, FOLDER "/links/a\\b", "x"));
+    {
+        char name[300];
+        int file = mde__open_beside(FOLDER "/links/a\\b", name, sizeof name);
+        CHECK(file >= 0 && strncmp(name, FOLDER "/links/.mde-", strlen(FOLDER "/links/.mde-")) == 0);
+        close(file);
+        remove(name);
+    }
     mde_context_free(c);
 }
 

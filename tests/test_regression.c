@@ -1,5 +1,6 @@
 /* Regression: against refitting, dense inverses, closed forms, finite differences, and the public RegMix runs. */
 #include "test.h"
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 

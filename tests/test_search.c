@@ -1,6 +1,5 @@
 /* Search on the simplex: against sorting, enumeration, closed forms and the conditions of an optimum. */
 #include "test.h"
-#define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 
 static double sum_of(int n, const double *w)

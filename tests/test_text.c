@@ -1,4 +1,5 @@
 /* Tokenizers, corpus and sampler. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
@@ -493,7 +494,8 @@ static void other_tokenizer_json_is_refused_by_name(void)
         {"\"pre_tokenizer\": " BYTE_LEVEL "false}", "without ByteLevel"},
         {SPLIT_STEPS("\\\\p{L}+"), "Split at \\p{L}+"},
         {GPT2_STEPS ", \"post_processor\": {\"type\": \"BertProcessing\"}", "post_processor: BertProcessing"},
-        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 300, \"content\": \"x\", \"lstrip\": true}]", "lstrip, rstrip or single_word of x"},
+        {GPT2_STEPS ", \"added_tokens\": [{\"id\": 300, \"content\": \"x\", \"lstrip\": true}]",
+         "lstrip, rstrip or single_word of x"},
         {GPT2_STEPS ", \"added_tokens\": [{\"id\": -1, \"content\": \"x\"}]", "the number of token x"},
         {GPT2_STEPS ", \"added_tokens\": [{\"id\": 65, \"content\": \"x\"}]", "two tokens of one number: x"}
     };
@@ -503,7 +505,8 @@ static void other_tokenizer_json_is_refused_by_name(void)
          "model: byte_fallback"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "all of the 256 bytes"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 1e9}, \"merges\": []}}", "the number of token a"},
-        {"{\"a\": 1}", "model without vocab"}, {"[]", "model without vocab"}
+        {"{\"a\": 1}", "model without vocab"}, {"\xEF\xBB\xBF \n{\"a\": 1}", "model without vocab"},
+        {"\n\016\n\005<unk>\025", "is a model of SentencePiece"}
     };
     static const char *const outside[] = {"a b", "ab q"};
     mde_context *c = mde_context_create(NULL);
@@ -516,7 +519,7 @@ static void other_tokenizer_json_is_refused_by_name(void)
         mde_clear_error(c);
     }
     for (i = 0; i < sizeof texts / sizeof *texts; i++) {
-        CHECK(!mde__tokenizer_parse_json(c, "tokenizer.json", texts[i][0], strlen(texts[i][0])));
+        CHECK(!mde__tokenizer_parse(c, "tokenizer.json", (const unsigned char *)texts[i][0], strlen(texts[i][0])));
         CHECK_TEXT(mde_error(c), texts[i][1]);
         mde_clear_error(c);
     }

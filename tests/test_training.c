@@ -1,4 +1,5 @@
 /* Parameters, optimizers, schedules and checkpoints. */
+#define MDEDEF static
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"

@@ -1,0 +1,304 @@
+/* dagan_quality.h - what made images are worth, on classes that neither network has seen: how much they vary, how far
+   they are from what they were made from, whether a Matching Network takes them for their class. For dagan_lab.c. */
+#ifndef DAGAN_QUALITY_H
+#define DAGAN_QUALITY_H
+
+/* Distances are Euclidean. */
+typedef struct dagan_quality {
+    double diversity;           /* mean distance of siblings (one image, two z) over that of two real ones of a class */
+    double copy;                /* mean distance to the conditioning image over that of two real ones */
+    double recognisability;     /* 20-way 1-shot accuracy of the matcher on made images, real ones as support */
+    double real_recognisability;/* the same on real images */
+    double embedded_diversity, embedded_copy;   /* the first two in the matcher's embedding */
+    double z_share;             /* of the variance of made images, the share due to z (the rest: to the image) */
+} dagan_quality;
+
+/* At most 200 classes, of each at most four real images, two of which are the conditions of four siblings each. */
+enum { QUALITY_CLASSES = 200, QUALITY_REALS = 4, QUALITY_CONDITIONS = 2, QUALITY_SIBLINGS = 4, QUALITY_MADE = 8,
+       QUALITY_EPISODES = 200, QUALITY_WAY = 20 };
+
+/* Streams of random numbers: z is drawn as dagan_generate does it for an image of that number. */
+enum { QUALITY_NOISE_STREAM = 6, QUALITY_CLASS_STREAM = 40, QUALITY_EPISODE_STREAM = 42 };
+
+static mde_random quality_random(uint64_t seed, int what, int64_t index)
+{
+    return mde_random_start(seed, (uint64_t)what << 56 | (uint64_t)index);
+}
+
+/* The first `count` of 0 .. n-1 in random order. */
+static void quality_draw(mde_random *r, int n, int count, int *urn)
+{
+    int i;
+    for (i = 0; i < n; i++) urn[i] = i;
+    for (i = 0; i < count; i++) {
+        int j = i + (int)mde_random_below(r, (uint64_t)(n - i)), swap = urn[i];
+        urn[i] = urn[j];
+        urn[j] = swap;
+    }
+}
+
+/* Sums and numbers of distances in one space: of two real images, of siblings, of a made image and the one it was made
+   from. */
+enum { QUALITY_OF_REALS, QUALITY_OF_SIBLINGS, QUALITY_OF_COPIES };
+typedef struct quality_distances { double sum[3], count[3]; } quality_distances;
+
+static void quality_distance(quality_distances *d, int kind, const float *a, const float *b, size_t size)
+{
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < size; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    d->sum[kind] += sqrt(sum);
+    d->count[kind] += 1;
+}
+
+/* One class: real [reals], of which the first are the conditions; made [conditions, siblings]. */
+static void quality_distances_add(quality_distances *d, size_t size, int reals, const float *const *real,
+                                  const float *made)
+{
+    int i, j, k;
+    for (i = 0; i < reals; i++) {
+        for (j = i + 1; j < reals; j++) quality_distance(d, QUALITY_OF_REALS, real[i], real[j], size);
+    }
+    for (k = 0; k < QUALITY_CONDITIONS; k++, made += QUALITY_SIBLINGS * size) {
+        for (i = 0; i < QUALITY_SIBLINGS; i++) {
+            const float *a = made + (size_t)i * size;
+            quality_distance(d, QUALITY_OF_COPIES, a, real[k], size);
+            for (j = i + 1; j < QUALITY_SIBLINGS; j++) {
+                quality_distance(d, QUALITY_OF_SIBLINGS, a, made + (size_t)j * size, size);
+            }
+        }
+    }
+}
+
+/* The mean of one kind over that of real images. */
+static double quality_over_reals(const quality_distances *d, int kind)
+{
+    return d->sum[kind] / d->count[kind] / (d->sum[QUALITY_OF_REALS] / d->count[QUALITY_OF_REALS]);
+}
+
+/* One-way analysis of variance of the made images, all pixels together: a group is one condition. */
+typedef struct quality_variance { double *sum, squares, within; int64_t groups; } quality_variance;
+
+static void quality_variance_add(quality_variance *v, size_t size, const float *group)
+{
+    size_t i;
+    int j;
+    for (i = 0; i < size; i++) {
+        double mean = 0;
+        for (j = 0; j < QUALITY_SIBLINGS; j++) mean += (double)group[(size_t)j * size + i];
+        mean /= (double)QUALITY_SIBLINGS;
+        for (j = 0; j < QUALITY_SIBLINGS; j++) {
+            double apart = (double)group[(size_t)j * size + i] - mean;
+            v->within += apart * apart;
+        }
+        v->sum[i] += mean;
+        v->squares += mean * mean;
+    }
+    v->groups++;
+}
+
+static double quality_variance_share(const quality_variance *v, size_t size)
+{
+    double groups = (double)v->groups, of_sum = 0, inner, outer;
+    size_t i;
+    for (i = 0; i < size; i++) of_sum += v->sum[i] * v->sum[i];
+    inner = v->within / (groups * (QUALITY_SIBLINGS - 1));
+    outer = (v->squares - of_sum / groups) / (groups - 1) - inner / (double)QUALITY_SIBLINGS;
+    return inner / (inner + (outer > 0 ? outer : 0));
+}
+
+/* Where a measurement stands. */
+typedef struct quality_judging {
+    mde_context *c;
+    dagan *g;
+    dagan_matcher *m;
+    const dagan_images *set;
+    uint64_t seed;
+    size_t size, width, noise;              /* floats of an image, of an embedding, of z */
+    int count, *urn;
+    int classes[QUALITY_CLASSES];           /* those that are looked at */
+    int reals[QUALITY_CLASSES];             /* of each of them, at most QUALITY_REALS */
+    float *real, *from, *made, *z;          /* of one class: real ones, what each made one is of, it, its z */
+    mde_tensor *real_rows, *made_rows;      /* embeddings at unit length: [count reals, width], [count made, width] */
+    quality_distances pixels, embedded;
+    quality_variance variance;
+} quality_judging;
+
+static mde_tensor *quality_rows(const quality_judging *j, int rows)
+{
+    int64_t shape[2];
+    shape[0] = (int64_t)QUALITY_CLASSES * rows;
+    shape[1] = (int64_t)j->width;
+    return mde_tensor_create(j->c, 2, shape);
+}
+
+static void quality_open(quality_judging *j)
+{
+    int classes = dagan_images_class_count(j->set), k, maximum = classes;
+    mde_random r = quality_random(j->seed, QUALITY_CLASS_STREAM, 0);
+    for (k = 0; k < classes; k++) {
+        if (dagan_images_sample_count(j->set, k) > maximum) maximum = dagan_images_sample_count(j->set, k);
+    }
+    j->urn = (int *)mde_scratch(j->c, (size_t)maximum, sizeof *j->urn);
+    j->real = (float *)mde_scratch(j->c, QUALITY_REALS, j->size * sizeof *j->real);
+    j->from = (float *)mde_scratch(j->c, QUALITY_MADE, j->size * sizeof *j->from);
+    j->made = (float *)mde_scratch(j->c, QUALITY_MADE, j->size * sizeof *j->made);
+    j->z = (float *)mde_scratch(j->c, QUALITY_MADE, j->noise * sizeof *j->z);
+    j->variance.sum = (double *)mde_scratch(j->c, j->size, sizeof *j->variance.sum);
+    if (j->m) j->real_rows = quality_rows(j, QUALITY_REALS);
+    if (j->m) j->made_rows = quality_rows(j, QUALITY_MADE);
+    if (mde_context_status(j->c) != MDE_OK) return;
+    memset(j->variance.sum, 0, j->size * sizeof *j->variance.sum);
+    quality_draw(&r, classes, classes, j->urn);
+    for (k = 0; k < classes && j->count < QUALITY_CLASSES; k++) {
+        if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
+    }
+    if (j->count < 2) {
+        mde_fail(j->c, MDE_BAD_ARGUMENT, "measure: %d of the %d classes have 2 images or more; expected 2 such classes",
+                 j->count, classes);
+    }
+}
+
+/* Embeddings at unit length. */
+static void quality_embed(const quality_judging *j, int count, const float *images, float *rows)
+{
+    size_t i;
+    int k;
+    if (dagan_matcher_embed(j->m, count, images, rows) != MDE_OK) return;
+    for (k = 0; k < count; k++, rows += j->width) {
+        double sum = 0, scale;
+        for (i = 0; i < j->width; i++) sum += (double)rows[i] * (double)rows[i];
+        scale = sum > 0 ? 1 / sqrt(sum) : 0;
+        for (i = 0; i < j->width; i++) rows[i] = (float)((double)rows[i] * scale);
+    }
+}
+
+static void quality_judge_class(quality_judging *j, int number)
+{
+    int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
+    int reals = samples < QUALITY_REALS ? samples : QUALITY_REALS;
+    const float *real[QUALITY_REALS];
+    mde_random r = quality_random(j->seed, QUALITY_CLASS_STREAM, 1 + number);
+    size_t k;
+    quality_draw(&r, samples, reals, j->urn);
+    for (i = 0; i < reals; i++) {
+        real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
+        memcpy(j->real + (size_t)i * j->size, real[i], j->size * sizeof *j->real);
+    }
+    for (i = 0; i < QUALITY_MADE; i++) {
+        mde_random normal = quality_random(j->seed, QUALITY_NOISE_STREAM, (int64_t)number * QUALITY_MADE + i);
+        memcpy(j->from + (size_t)i * j->size, real[i / QUALITY_SIBLINGS], j->size * sizeof *j->from);
+        for (k = 0; k < j->noise; k++) j->z[(size_t)i * j->noise + k] = (float)mde_random_normal(&normal);
+    }
+    j->reals[number] = reals;
+    if (dagan_generate(j->g, QUALITY_MADE, j->from, j->z, 0, j->made) != MDE_OK) return;
+    quality_distances_add(&j->pixels, j->size, reals, real, j->made);
+    for (i = 0; i < QUALITY_CONDITIONS; i++) {
+        quality_variance_add(&j->variance, j->size, j->made + (size_t)(i * QUALITY_SIBLINGS) * j->size);
+    }
+    if (j->m) {
+        float *real_rows = j->real_rows->data + (size_t)number * QUALITY_REALS * j->width;
+        float *made_rows = j->made_rows->data + (size_t)number * QUALITY_MADE * j->width;
+        quality_embed(j, reals, j->real, real_rows);
+        quality_embed(j, QUALITY_MADE, j->made, made_rows);
+        for (i = 0; i < reals; i++) real[i] = real_rows + (size_t)i * j->width;
+        quality_distances_add(&j->embedded, j->width, reals, real, made_rows);
+    }
+}
+
+/* Hits of one episode, hits[0] on made images and hits[1] on real ones: queries are a made image of each class and the
+   real one that it was made from, the support another real image. */
+static void quality_judge_episode(quality_judging *j, int episode, int way, int64_t *hits)
+{
+    mde_mark mark = mde_arena_mark(j->c);
+    mde_random r = quality_random(j->seed, QUALITY_EPISODE_STREAM, episode);
+    int32_t support[QUALITY_WAY], made[QUALITY_WAY], real[QUALITY_WAY];
+    mde_tensor *queries, *logits;
+    int i, k;
+    quality_draw(&r, j->count, way, j->urn);
+    for (i = 0; i < way; i++) {
+        int number = j->urn[i], copy = (int)mde_random_below(&r, QUALITY_MADE);
+        int condition = copy / QUALITY_SIBLINGS;
+        int other = (int)mde_random_below(&r, (uint64_t)(j->reals[number] - 1));
+        support[i] = number * QUALITY_REALS + other + (other >= condition);
+        made[i] = number * QUALITY_MADE + copy;
+        real[i] = number * QUALITY_REALS + condition;
+    }
+    queries = mde_concat(j->c, mde_gather(j->c, j->made_rows, way, made), mde_gather(j->c, j->real_rows, way, real), 0);
+    logits = dagan_matcher_logits(j->m, mde_gather(j->c, j->real_rows, way, support), queries, way);
+    for (i = 0; logits && i < 2 * way; i++) {
+        const float *row = logits->data + i * way;
+        int best = 0;
+        for (k = 1; k < way; k++) if (row[k] > row[best]) best = k;
+        hits[i / way] += best == i % way;
+    }
+    mde_arena_rewind(j->c, mark);
+}
+
+/* Images of the size that a network takes. */
+static int quality_fits(quality_judging *j, const char *what, int height, int width, int channels)
+{
+    int h, w, n;
+    dagan_images_shape(j->set, &h, &w, &n);
+    if (h == height && w == width && n == channels) return 1;
+    mde_fail(j->c, MDE_BAD_SHAPE, "measure%s: images of %d x %d x %d; the network takes %d x %d x %d", what, h, w, n,
+             height, width, channels);
+    return 0;
+}
+
+/* m: a matcher that was trained without made images, or NULL; then what needs one is NaN. */
+static mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out)
+{
+    quality_judging j;
+    mde_context *of_matcher;
+    mde_mark mark;
+    int64_t hits[2] = { 0, 0 };
+    int recording, way, height, width, channels, i;
+    if (out) {
+        out->diversity = out->copy = out->recognisability = out->real_recognisability = (double)NAN;
+        out->embedded_diversity = out->embedded_copy = out->z_share = (double)NAN;
+    }
+    if (!g) return MDE_BAD_ARGUMENT;
+    memset(&j, 0, sizeof j);
+    dagan_shape(g, &j.c, &height, &width, &channels);
+    j.g = g;
+    j.m = m;
+    j.set = set;
+    j.seed = seed;
+    j.size = (size_t)height * (size_t)width * (size_t)channels;
+    j.width = (size_t)dagan_matcher_width(m);
+    j.noise = (size_t)dagan_describe(g)->noise;
+    if (mde_context_status(j.c) != MDE_OK) return mde_context_status(j.c);
+    if (!set) return mde_fail(j.c, MDE_BAD_ARGUMENT, "measure: no set of images was given");
+    if (!quality_fits(&j, "", height, width, channels)) return mde_context_status(j.c);
+    if (!out) return mde_fail(j.c, MDE_BAD_ARGUMENT, "measure: no place for the result");
+    dagan_matcher_shape(m, &of_matcher, &height, &width, &channels);
+    if (m && of_matcher != j.c) {
+        return mde_fail(j.c, MDE_BAD_ARGUMENT, "measure: the matcher belongs to another context");
+    }
+    if (m && !quality_fits(&j, ", matcher", height, width, channels)) return mde_context_status(j.c);
+    mark = mde_arena_mark(j.c);
+    recording = mde_set_recording(j.c, 0);
+    quality_open(&j);
+    way = j.count < QUALITY_WAY ? j.count : QUALITY_WAY;
+    for (i = 0; i < j.count && mde_context_status(j.c) == MDE_OK; i++) quality_judge_class(&j, i);
+    for (i = 0; m && i < QUALITY_EPISODES && mde_context_status(j.c) == MDE_OK; i++) {
+        quality_judge_episode(&j, i, way, hits);
+    }
+    if (mde_context_status(j.c) == MDE_OK) {
+        out->diversity = quality_over_reals(&j.pixels, QUALITY_OF_SIBLINGS);
+        out->copy = quality_over_reals(&j.pixels, QUALITY_OF_COPIES);
+        out->z_share = quality_variance_share(&j.variance, j.size);
+    }
+    if (mde_context_status(j.c) == MDE_OK && m) {
+        out->embedded_diversity = quality_over_reals(&j.embedded, QUALITY_OF_SIBLINGS);
+        out->embedded_copy = quality_over_reals(&j.embedded, QUALITY_OF_COPIES);
+        out->recognisability = (double)hits[0] / ((double)QUALITY_EPISODES * way);
+        out->real_recognisability = (double)hits[1] / ((double)QUALITY_EPISODES * way);
+    }
+    mde_set_recording(j.c, recording);
+    mde_arena_rewind(j.c, mark);
+    return mde_context_status(j.c);
+}
+
+#endif /* DAGAN_QUALITY_H */

@@ -1,0 +1,42 @@
+# For the checks of programs, which source it: builds an example as a user does and tries what all programs have in
+# common. Expects CC, and a folder of its own in work.
+
+# openmp_flag: -fopenmp where it works
+openmp_flag() {
+    printf 'int main(void) { return 0; }\n' > "$work/probe.c"
+    $CC -fopenmp "$work/probe.c" -o "$work/probe" > /dev/null 2>&1 && echo -fopenmp
+}
+
+# build_by_its_command NAME OUTPUT: the one command in the comment at the program's top, its output elsewhere
+build_by_its_command() {
+    command=$(sed -n 's|^ *\(cc .* -lm\).*|\1|p' "examples/$1.c" | head -n 1 | sed "s|^cc |$CC |; s| -o [^ ]*| -o $2|")
+    [ -n "$command" ] || { echo "no command 'cc ... -lm' in the first comment of examples/$1.c"; return 1; }
+    case $command in
+        *-fopenmp*) [ -n "$(openmp_flag)" ] || command=${command%%-fopenmp*}${command#*-fopenmp} ;;
+    esac
+    sh -c "$command"
+}
+
+# is_the_same_alone NAME: copied into one folder with the headers, the program is the same text after preprocessing
+is_the_same_alone() {
+    mkdir -p "$work/alone"
+    cp ./*.h examples/*.h "examples/$1.c" "$work/alone"
+    $CC -E -P "examples/$1.c" > "$work/here.i" && (cd "$work/alone" && $CC -E -P "$1.c") > "$work/alone.i" &&
+        cmp "$work/here.i" "$work/alone.i"
+}
+
+# has_help_version_and_exit_codes NAME PROGRAM
+has_help_version_and_exit_codes() {
+    "$2" --help > "$work/help" 2> "$work/complaint" || return 1
+    [ ! -s "$work/complaint" ] || return 2
+    for option in --seed --threads --quiet --version --help; do
+        grep -q -e "^  $option" "$work/help" || { echo "$option is not in the help"; return 3; }
+    done
+    "$2" -h | cmp - "$work/help" || return 4
+    "$2" --version | grep -qE "^$1 [0-9]+\.[0-9]+\.[0-9]+$" || return 5
+    for wrong in --frobnicate --frobnicate=3 --seed=-1 --threads=x --threads --quiet=1 -x; do
+        "$2" $wrong > "$work/output" 2> "$work/complaint"
+        [ $? -eq 2 ] && [ ! -s "$work/output" ] && [ "$(wc -l < "$work/complaint")" -eq 1 ] &&
+            grep -q "^$1: " "$work/complaint" || { echo "$wrong: $(cat "$work/complaint")"; return 6; }
+    done
+}
