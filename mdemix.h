@@ -733,6 +733,7 @@ MDEDEF int mde_experts_count(const mde_experts *e);
 MDEDEF const char *mde_experts_name(const mde_experts *e, int expert);
 MDEDEF int mde_experts_validations(const mde_experts *e);
 MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation);
+MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name);       /* -1 when absent */
 MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
 MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
 MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation);     /* numbers that rounding had above 0 */
@@ -843,11 +844,15 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+/* Predictions [n, m] of the runs that it was fitted to, each as if that run had been left out: exact for ridge and,
+   given its covariance, for Gaussian processes; to first order for laws; by five folds for trees. */
+MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted);
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN without a process */
 /* In units of the standardised feature; NaN without a process. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
+MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
 MDEDEF double mde_spearman(int n, const double *a, const double *b);        /* ties get mean ranks; NaN if constant */
 
 /* Which inputs a regression sees; a sum of these. */
@@ -888,11 +893,20 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s);     /* 1: has a gradient */
+/* Predictions [n, m] of the runs it was fitted to, each as if left out; see mde_regressor_left_out. */
+MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted);
 
-/* Models by name, each the same wherever the name stands: on a command line, in a stack, among what MDE_AUTO compares.
-   The names are stack, pooled, law, products, gp, gp-pooled, trees, ridge, mtgp and auto. Sets model and features of
-   desc, whose experts must be there already; what else it holds stays. A name that is not known is an error that lists
-   those that are. */
+/* Models by name, each the same wherever the name stands: on a command line, in a stack, among what MDE_AUTO compares,
+   in a table. The names are stack, pooled, law, products, gp, gp-pooled, trees, ridge, mtgp and auto. */
+typedef struct mde_recipe {
+    const char *name, *title;            /* as an argument, and in a table */
+    mde_model model;
+    int features;                        /* as in mde_surrogate_desc; with experts OWN as well */
+    int member;                          /* 1: of the stack */
+} mde_recipe;
+MDEDEF const mde_recipe *mde_recipe_row(int index);          /* from 0; NULL after the last */
+/* Sets model and features of desc, whose experts must be there already; what else it holds stays. A name that is not
+   known is an error that lists those that are. */
 MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_surrogate_desc *desc);
 /* What a stack is made of: how many models, their names, and the share of each in the prediction of a target. */
 MDEDEF int mde_surrogate_members(const mde_surrogate *s);
@@ -981,9 +995,15 @@ typedef struct mde_search_desc {
 /* Best weights found; returns their value, NaN on error. */
 MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
                                    double *weights);
+/* Nearest point (Euclidean) with lower <= w <= upper and sum 1; error when there is none. */
+MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights);
 /* Bounds that keep a search inside what was tried: for each weight the smallest and the largest of the runs [n, k],
    widened by `slack` times their distance (0: none) and cut to [0, 1]. */
 MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper);
+/* Caps from token budgets: upper[i] = min(1, max_epochs tokens[i] / target_tokens). An error when together they do not
+   make a mixture. */
+MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
+                                       double max_epochs, double *upper);
 
 /* The mixture for which a surrogate promises the minimum of
      sum_j objective_j (mean_j + caution sd_j) + kl KL(w || prior)
@@ -1015,7 +1035,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
    Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
 typedef enum mde_acquisition {
     MDE_EXPECTED_IMPROVEMENT = 0,   /* over `best` */
-    MDE_CONFIDENCE_BOUND,           /* lowest mean - 2 sd, known as UCB where more is better */
+    MDE_CONFIDENCE_BOUND,           /* lowest mean - exploration sd, known as UCB where more is better */
     MDE_SPACE_FILLING               /* furthest from all runs */
 } mde_acquisition;
 typedef struct mde_suggest_desc {
@@ -1024,6 +1044,7 @@ typedef struct mde_suggest_desc {
     const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
     const double *centre;           /* [k] mixture to look around, too, such as the best one; may be NULL */
     double best;                    /* lowest objective so far */
+    double exploration;             /* 0: 2 */
     double spread;                  /* as in mde_choose_desc */
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
     uint64_t seed;
@@ -14028,6 +14049,32 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
     }
 }
 
+MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
+                                       double max_epochs, double *upper)
+{
+    double sum = 0;
+    char number[32];
+    int i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (k < 1 || !tokens || !upper || !(target_tokens > 0 && target_tokens < (double)INFINITY) || !(max_epochs > 0)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
+    }
+    for (i = 0; i < k; i++) {
+        if (!(tokens[i] >= 0)) {
+            return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
+                            mde__number(number, tokens[i]));
+        }
+        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
+        sum += upper[i];
+    }
+    if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
+        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
+                        "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
+    }
+    return MDE_OK;
+}
+
 /* ---- The nearest mixture ---- */
 
 /* Rounding moves the sum of the weights by some 1e-16 a step. The largest weight between its bounds takes it back, so
@@ -14056,7 +14103,7 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
     }
 }
 
-/* Nearest point (Euclidean) between the bounds: clip(w - shift), whose sum falls with the shift, in straight pieces. Halve the bracket until no
+/* The projection is clip(w - shift); its sum falls with the shift, in straight pieces. Halve the bracket until no
    weight changes its piece inside it, then solve the piece. A constant added to all weights does not matter: without
    the largest, rounding is that of the differences. */
 static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
@@ -14094,6 +14141,27 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
     }
     for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
+}
+
+MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
+{
+    char number[32];
+    double *low, *high;
+    int i;
+    if (!c) return MDE_OUT_OF_MEMORY;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
+    for (i = 0; i < n; i++) {
+        if (!(fabs(weights[i]) < (double)INFINITY)) {
+            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
+        }
+    }
+    low = mde__doubles(c, 2, (size_t)n);
+    if (!low) return mde_context_status(c);
+    high = low + n;
+    if (mde__simplex_bounds(c, n, lower, upper, low, high) == MDE_OK) mde__simplex_nearest(n, low, high, weights);
+    mde_release(c, low);
+    return mde_context_status(c);
 }
 
 /* ---- Linear and quadratic programs ---- */
@@ -14482,6 +14550,15 @@ MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation)
     return v ? v->name : "";
 }
 
+MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name)
+{
+    int i;
+    for (i = 0; e && i < e->validations; i++) {
+        if (strcmp(e->validation[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
 MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation)
 {
     const mde__validation *v = mde__find_validation(e, validation);
@@ -14653,14 +14730,12 @@ static mde_status mde__add_validation(mde_experts *e, const char *validation, si
     mde_context *c = e ? e->context : NULL;
     mde__validation v;
     size_t size;
-    int i;
     if (mde__bad(c)) return mde_context_status(c);
     if (!validation || !*validation || tokens == 0 || !logp) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
                         validation ? validation : "?", tokens);
     }
-    for (i = 0; i < e->validations; i++) {
-        if (strcmp(e->validation[i].name, validation) != 0) continue;
+    if (mde_experts_find_validation(e, validation) >= 0) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: is there already", validation);
     }
     memset(&v, 0, sizeof v);
@@ -15775,8 +15850,7 @@ struct mde_regressor {
     double *noise_x;            /* [n, noises] */
     double *target_mean, *target_sd;   /* [m]; sd 0 when a target is constant: it is predicted without a fit */
     double *y;                  /* [m, n] standardised; 0 where constant */
-    double *left_out;           /* [n, m] predictions of runs by models without them: exact for ridge and, given its
-                                   covariance, for Gaussian processes; to first order for laws; by folds for trees */
+    double *left_out;           /* [n, m] predictions of runs by models without them */
 };
 
 /* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
@@ -18292,6 +18366,14 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     return mde_context_status(c);
 }
 
+MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted)
+{
+    if (!r || !predicted) return MDE_BAD_ARGUMENT;
+    if (mde__bad(r->context)) return mde_context_status(r->context);
+    memcpy(predicted, r->left_out, (size_t)r->n * (size_t)r->m * sizeof(double));
+    return MDE_OK;
+}
+
 /* Of the targets as they were given, hence the sds. A joint process has one for all targets together. */
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
 {
@@ -18331,6 +18413,15 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
     if (n < 1 || !predicted || !truth) return (double)NAN;
     for (i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
     return sum / n;
+}
+
+/* 1 - mse / variance of the truth; NaN when the truth is constant. */
+MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
+{
+    double mean, sd;
+    if (n < 1 || !predicted || !truth) return (double)NAN;
+    mde__moments(n, truth, 1, &mean, &sd);
+    return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
 }
 
 /* Twice the mean rank of a[i], less the middle: (how many are smaller) - (how many are larger). */
@@ -18889,31 +18980,42 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     return mde_context_status(c);
 }
 
+MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted)
+{
+    if (!s || !predicted) return MDE_BAD_ARGUMENT;
+    if (mde__bad(s->context)) return mde_context_status(s->context);
+    memcpy(predicted, s->left_out, (size_t)s->n * (size_t)s->m * sizeof(double));
+    return MDE_OK;
+}
+
 /* ---- Models by name ---- */
 
 /* One recipe a name. The stack is made of the members, in order from the stiffest, which is best with few runs, to the
-   loosest; MDE_AUTO chooses among all from the stack to the last before itself. title: in a table. features: as in
-   mde_surrogate_desc; 0: the model's own. */
-typedef struct mde__recipe { const char *name, *title; mde_model model; int features; } mde__recipe;
-
-static const mde__recipe mde__recipes[] = {
-    { "stack", "stack", MDE_STACK, 0 },
-    { "pooled", "pooled law", MDE_POOLED_LAW, 0 },
-    { "law", "mixing law", MDE_MIXING_LAW, 0 },
-    { "products", "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS },
-    { "gp", "GP", MDE_GP, 0 },
+   loosest; MDE_AUTO chooses among all from the stack to the last before itself. features 0: the model's own. */
+static const mde_recipe mde__recipes[] = {
+    { "stack", "stack", MDE_STACK, 0, 0 },
+    { "pooled", "pooled law", MDE_POOLED_LAW, 0, 1 },
+    { "law", "mixing law", MDE_MIXING_LAW, 0, 1 },
+    { "products", "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, 1 },
+    { "gp", "GP", MDE_GP, 0, 1 },
     { "gp-pooled", "GP with pooled data", MDE_GP,
-      MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED },
-    { "trees", "trees", MDE_TREES, 0 },
-    { "ridge", "ridge on logs", MDE_RIDGE, 0 },
-    { "mtgp", "multi-task GP", MDE_MULTITASK_GP, 0 },
-    { "auto", "auto", MDE_AUTO, 0 }
+      MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED, 1 },
+    { "trees", "trees", MDE_TREES, 0, 1 },
+    { "ridge", "ridge on logs", MDE_RIDGE, 0, 0 },
+    { "mtgp", "multi-task GP", MDE_MULTITASK_GP, 0, 0 },
+    { "auto", "auto", MDE_AUTO, 0, 0 }
 };
 #define MDE__MEMBERS 6          /* of the stack, from number 1 */
 /* Of MDE_AUTO, from number 0; the last, which takes longest, may be left out. */
 #define MDE__CANDIDATES ((int)(sizeof mde__recipes / sizeof *mde__recipes) - 1)
 
-static void mde__use_recipe(const mde__recipe *recipe, mde_surrogate_desc *desc)
+MDEDEF const mde_recipe *mde_recipe_row(int index)
+{
+    int count = (int)(sizeof mde__recipes / sizeof *mde__recipes);
+    return index >= 0 && index < count ? mde__recipes + index : NULL;
+}
+
+static void mde__use_recipe(const mde_recipe *recipe, mde_surrogate_desc *desc)
 {
     desc->fit.model = recipe->model;
     desc->features = recipe->features;
@@ -18923,11 +19025,11 @@ static void mde__use_recipe(const mde__recipe *recipe, mde_surrogate_desc *desc)
 MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_surrogate_desc *desc)
 {
     char known[200] = "";
+    const mde_recipe *recipe;
     int i;
     if (!c || !desc) return MDE_BAD_ARGUMENT;
     if (mde__bad(c)) return mde_context_status(c);
-    for (i = 0; i <= MDE__CANDIDATES; i++) {
-        const mde__recipe *recipe = &mde__recipes[i];
+    for (i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
         if (name && strcmp(name, recipe->name) == 0) {
             mde__use_recipe(recipe, desc);
             return MDE_OK;
@@ -18939,7 +19041,7 @@ MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_sur
 }
 
 /* What a stack or MDE_AUTO makes a candidate of: the recipe, with the seed, restarts and experts of its own. */
-static void mde__recipe_desc(const mde__recipe *recipe, const mde_surrogate_desc *desc, mde_surrogate_desc *out)
+static void mde__recipe_desc(const mde_recipe *recipe, const mde_surrogate_desc *desc, mde_surrogate_desc *out)
 {
     memset(out, 0, sizeof *out);
     out->fit.seed = desc->fit.seed;
@@ -19997,7 +20099,9 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
 static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d, int smart, int i)
 {
     if (!smart || d->acquisition == MDE_SPACE_FILLING) return p->distance[i];
-    if (d->acquisition == MDE_CONFIDENCE_BOUND) return 2.0 * p->sd[i] - p->mean[i];
+    if (d->acquisition == MDE_CONFIDENCE_BOUND) {
+        return (d->exploration > 0 ? d->exploration : 2.0) * p->sd[i] - p->mean[i];
+    }
     return mde__expected_improvement(d->best, p->mean[i], p->sd[i]);
 }
 

@@ -269,6 +269,7 @@ static void the_objective_weighs_the_validation_texts(void)
     CHECK(mde_mixture_losses(e, 2, mixtures, out) == MDE_OK);
     CLOSE(out[0], lx, 1e-8);
     CLOSE(out[1], ly, 1e-8);
+    CHECK(mde_experts_find_validation(e, "y") == 1 && mde_experts_find_validation(e, "z") == -1);
     CHECK(mde_experts_tokens(e, 1) == 900 && mde_experts_tokens(e, 2) == 0 && mde_experts_bytes(e, 0) == 1400);
     CHECK(strcmp(mde_experts_name(e, 2), "e2") == 0 && strcmp(mde_experts_validation(e, 0), "x") == 0);
     CHECK(mde_mixture_loss(e, none, w, NULL) != mde_mixture_loss(e, none, w, NULL));

@@ -49,16 +49,6 @@ static double plain_covariance(mde_kernel kernel, int d, const double *a, const 
     return (1 + sqrt(5.0) * r + 5 * square / 3) * exp(-sqrt(5.0) * r);
 }
 
-/* 1 - squared error / variance of the truth. */
-static double share_explained(int n, const double *predicted, const double *truth)
-{
-    double mean = 0, variance = 0;
-    int i;
-    for (i = 0; i < n; i++) mean += truth[i] / n;
-    for (i = 0; i < n; i++) variance += (truth[i] - mean) * (truth[i] - mean) / n;
-    return 1 - mde_mse(n, predicted, truth) / variance;
-}
-
 static void standardise(int n, int d, const double *x, double *z)
 {
     int i, q;
@@ -497,8 +487,7 @@ static void gp_left_out_equals_refitting_with_the_same_covariance(void)
         make_data(17, N, D, 1, 0.2, x, y);
         for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
         r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
-        CHECK(r != NULL);
-        if (r) memcpy(left, r->left_out, (size_t)(r->n * r->m) * sizeof *left);
+        CHECK(mde_regressor_left_out(r, left) == MDE_OK);
         gp = (const mde__gp *)r->state;
         for (q = 0; q < N; q++) {
             double z[N * D], columns[N * D], each[N * N], k[N * N], a[N * N], right[N * 2], noise[N], mu;
@@ -683,8 +672,7 @@ static void gp_with_heavy_tails_learns_what_outliers_hide(void)
     for (i = 0; i < NEW; i++) inside += fabs(mean[i] - y[N + i]) < 1.645 * sd[i];
     CHECK(inside > 0.84 * NEW && inside < 0.97 * NEW);
     for (i = 0; i < N && r; i++) CHECK((((const mde__gp *)r->state)->tail[i] > 10) == (i % 10 == 3));
-    CHECK(r != NULL);
-    if (r) memcpy(left, r->left_out, (size_t)(r->n * r->m) * sizeof *left);
+    CHECK(mde_regressor_left_out(r, left) == MDE_OK);
     for (i = 0; i < N; i++) CHECK(fabs(left[i] - truth[i]) < 0.5);
     mde_context_free(c);
 }
@@ -989,8 +977,7 @@ static void pooled_law_is_found_again(void)
         CHECK(mde_mse(NEW * M, mean, truth + N * M) < 0.02 * 0.02);
         for (i = 0, inside = 0; i < NEW * M; i++) inside += fabs(mean[i] - y[N * M + i]) < 1.645 * sd[i];
         CHECK(inside > 0.85 * NEW * M && inside < 0.95 * NEW * M);
-        CHECK(r != NULL);
-        if (r) memcpy(left, r->left_out, (size_t)(r->n * r->m) * sizeof *left);
+        CHECK(mde_regressor_left_out(r, left) == MDE_OK);
         CHECK(mde_mse(N * M, left, y) > 0.6 * mde_mse(NEW * M, mean, y + N * M));
         CHECK(mde_mse(N * M, left, y) < 2 * mde_mse(NEW * M, mean, y + N * M));
         for (j = 0; j < M; j++) {
@@ -1103,7 +1090,7 @@ static void trees_learn_steps_and_know_their_spread(void)
     }
     r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
     CHECK(mde_regressor_predict(r, NEW, x + N * D, mean, sd) == MDE_OK);
-    CHECK(share_explained(NEW, mean, truth + N) > 0.97);
+    CHECK(mde_r2(NEW, mean, truth + N) > 0.97);
     for (i = 0; i < NEW; i++) inside += fabs(mean[i] - y[N + i]) < 1.645 * sd[i];
     CHECK(inside > 0.84 * NEW && inside < 0.96 * NEW);
     CHECK(mde_regressor_gradient(r, x, mean, gradient) == MDE_BAD_ARGUMENT);
@@ -1193,6 +1180,8 @@ static void measures_equal_their_definitions(void)
 {
     double truth[5] = { 1, 2, 3, 4, 6 }, predicted[5] = { 1, 2, 2, 5, 5 }, same[3] = { 2, 2, 2 };
     CLOSE(mde_mse(5, predicted, truth), 3.0 / 5, 1e-15);
+    CLOSE(mde_r2(5, predicted, truth), 1 - 0.6 / 2.96, 1e-14);
+    CHECK(mde_r2(3, truth, same) != mde_r2(3, truth, same));
     /* ranks 1 2 3 4 5 and 1 2.5 2.5 4.5 4.5: covariance 9 / 5, variances 2 and 9 / 5 */
     CLOSE(mde_spearman(5, truth, predicted), 1.8 / sqrt(2 * 1.8), 1e-14);
     CLOSE(mde_spearman(5, truth, truth), 1, 1e-15);
@@ -1329,7 +1318,7 @@ static void surrogate_sees_each_targets_own_expert_loss(void)
     s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
     CHECK(s && s->features == (MDE_FEATURE_LOG | MDE_FEATURE_MDE) && s->count == 1);
     CHECK(mde_surrogate_predict(s, RUNS, weights, mean, sd) == MDE_OK);
-    CHECK(share_explained(RUNS * TEXTS, mean, losses) > 0.9);
+    CHECK(mde_r2(RUNS * TEXTS, mean, losses) > 0.9);
 
     CHECK(mde_surrogate_fit(c, RUNS / 2, EXPERTS * 2, TEXTS, weights, losses, &desc) == NULL);
     CHECK_TEXT(mde_error(c), "3 experts for mixtures of 6 weights");
@@ -1424,8 +1413,7 @@ static void missing_losses_are_left_out_of_their_target_alone(void)
         CHECK(mde_surrogate_predict(s, N, w, mean, NULL) == MDE_OK);
         CHECK(mde_surrogate_predict(alone, N, w, expected, NULL) == MDE_OK);
         for (i = 0; i < N; i++) CHECK(mean[i * M + 1] == expected[i]);
-        CHECK(s != NULL);
-        if (s) memcpy(left, s->left_out, (size_t)(s->n * s->m) * sizeof *left);
+        CHECK(mde_surrogate_left_out(s, left) == MDE_OK);
         for (i = 0; i < N; i++) CHECK((left[i * M + 1] == mean[i * M + 1]) == (i % 3 == 1) || models[form] == MDE_TREES);
         mde_surrogate_free(s);
         mde_surrogate_free(alone);
@@ -1466,8 +1454,7 @@ static void stack_weighs_its_members_by_their_errors(void)
         CHECK(strcmp(mde_surrogate_member(s, 0), "pooled law") == 0);
         CHECK(mde_surrogate_share(s, j, 0) > 0.3);
     }
-    CHECK(s != NULL);
-    if (s) memcpy(left, s->left_out, (size_t)(s->n * s->m) * sizeof *left);
+    CHECK(mde_surrogate_left_out(s, left) == MDE_OK);
     CHECK(mde_mse(N * M, left, y) < 2 * mde_mse(NEW * M, mean, y + N * M));
     CHECK(mde_surrogate_member(s, 99) == NULL && mde_surrogate_share(s, 0, 99) != mde_surrogate_share(s, 0, 99));
     mde_context_free(c);
@@ -1479,6 +1466,7 @@ static void models_by_name_are_what_stacks_and_defaults_are_made_of(void)
     enum { N = 30, NEW = 40, D = 3, M = 2 };
     double w[(N + NEW) * D], y[(N + NEW) * M], truth[(N + NEW) * M], mean[NEW * M], other[NEW * M];
     mde_context *c = mde_context_create(NULL);
+    const mde_recipe *recipe;
     mde_surrogate_desc desc;
     mde_surrogate *stack, *s;
     int i, q = 0;
@@ -1486,11 +1474,10 @@ static void models_by_name_are_what_stacks_and_defaults_are_made_of(void)
     memset(&desc, 0, sizeof desc);
     CHECK(mde_surrogate_recipe(c, "stack", &desc) == MDE_OK && desc.fit.model == MDE_STACK);
     stack = mde_surrogate_fit(c, N, D, M, w, y, &desc);
-    for (i = 0; i <= MDE__CANDIDATES; i++) {
-        const mde__recipe *recipe = &mde__recipes[i];
+    for (i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
         memset(&desc, 0, sizeof desc);
         CHECK(mde_surrogate_recipe(c, recipe->name, &desc) == MDE_OK && desc.fit.model == recipe->model);
-        if (i < 1 || i > MDE__MEMBERS) continue;
+        if (!recipe->member) continue;
         CHECK(strcmp(mde_surrogate_member(stack, q), recipe->title) == 0);
         s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
         CHECK(mde_surrogate_predict(s, NEW, w + N * D, mean, NULL) == MDE_OK);

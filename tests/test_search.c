@@ -21,15 +21,6 @@ static int feasible(int n, const double *low, const double *high, const double *
 
 /* ---- Projection ---- */
 
-/* Onto what lies between the bounds, at most 20 weights; NULL: 0 and 1. */
-static mde_status project(mde_context *c, int n, const double *lower, const double *upper, double *w)
-{
-    double low[20], high[20];
-    mde_status status = mde__simplex_bounds(c, n, lower, upper, low, high);
-    if (status == MDE_OK) mde__simplex_nearest(n, low, high, w);
-    return status;
-}
-
 /* The projection by trying every breakpoint of its piecewise linear sum. */
 static void plain_project(int n, const double *low, const double *high, const double *w, double *out)
 {
@@ -83,7 +74,7 @@ static void projection_is_the_nearest_feasible_point(void)
             total_high += high[i];
         }
         if (total_low > 1 || total_high < 1) continue;
-        CHECK(project(c, n, low, high, w) == MDE_OK);
+        CHECK(mde_simplex_project(c, n, low, high, w) == MDE_OK);
         CHECK(feasible(n, low, high, w));
         plain_project(n, low, high, start, plain);
         for (i = 0; i < n; i++) CLOSE(w[i], plain[i], 1e-15 * (1 + 4 * scale));
@@ -96,14 +87,14 @@ static void projection_of_a_mixture_is_itself(void)
     double w[4] = { 0.125, 0.5, 0.25, 0.125 }, far[3] = { 1e300, -1e300, 0 }, same[3] = { 1e6, 1e6, 1e6 };
     double tiny[3] = { 1e-320, 1, 0 };
     mde_context *c = mde_context_create(NULL);
-    CHECK(project(c, 4, NULL, NULL, w) == MDE_OK);
+    CHECK(mde_simplex_project(c, 4, NULL, NULL, w) == MDE_OK);
     CHECK(w[0] == 0.125 && w[1] == 0.5 && w[2] == 0.25 && w[3] == 0.125);
-    CHECK(project(c, 3, NULL, NULL, far) == MDE_OK);
+    CHECK(mde_simplex_project(c, 3, NULL, NULL, far) == MDE_OK);
     CHECK(far[0] == 1 && far[1] == 0 && far[2] == 0);
-    CHECK(project(c, 3, NULL, NULL, same) == MDE_OK);
+    CHECK(mde_simplex_project(c, 3, NULL, NULL, same) == MDE_OK);
     CLOSE(same[1], 1.0 / 3, 1e-15);
     CHECK(fabs(sum_of(3, same) - 1) <= 1e-15);
-    CHECK(project(c, 3, NULL, NULL, tiny) == MDE_OK);
+    CHECK(mde_simplex_project(c, 3, NULL, NULL, tiny) == MDE_OK);
     CLOSE(tiny[1], 1, 1e-15);
     mde_context_free(c);
 }
@@ -112,19 +103,22 @@ static void infeasible_bounds_are_named(void)
 {
     double w[3] = { 0.2, 0.3, 0.5 }, low[3] = { 0.5, 0.4, 0.3 }, high[3] = { 0.2, 0.3, 0.4 }, bad[3];
     mde_context *c = mde_context_create(NULL);
-    CHECK(project(c, 3, low, NULL, w) == MDE_BAD_ARGUMENT);
+    CHECK(mde_simplex_project(c, 3, low, NULL, w) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "lower bounds sum to 1.2");
     mde_clear_error(c);
-    CHECK(project(c, 3, NULL, high, w) == MDE_BAD_ARGUMENT);
+    CHECK(mde_simplex_project(c, 3, NULL, high, w) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "upper bounds sum to 0.9");
     mde_clear_error(c);
-    CHECK(project(c, 3, low, high, w) == MDE_BAD_ARGUMENT);
+    CHECK(mde_simplex_project(c, 3, low, high, w) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "weight 0 has the lower bound 0.5 above its upper bound 0.2");
     mde_clear_error(c);
     bad[0] = bad[2] = 1;
     bad[1] = (double)NAN;
-    CHECK(project(c, 3, NULL, bad, w) == MDE_BAD_ARGUMENT);
+    CHECK(mde_simplex_project(c, 3, NULL, bad, w) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "weight 1 has bounds 0 and nan");
+    mde_clear_error(c);
+    CHECK(mde_simplex_project(c, 3, NULL, NULL, bad) == MDE_NOT_FINITE);
+    CHECK_TEXT(mde_error(c), "weight 1 is nan");
     mde_context_free(c);
 }
 
@@ -232,7 +226,7 @@ static void both_methods_find_the_projection_inside_bounds(void)
             desc.starts = 3;
             desc.seed = 3;
             memcpy(expected, target, sizeof expected);
-            project(c, 5, desc.lower, desc.upper, expected);
+            mde_simplex_project(c, 5, desc.lower, desc.upper, expected);
             value = mde_simplex_minimize(c, 5, quadratic, &p, &desc, w);
             CHECK(feasible(5, desc.lower, desc.upper, w));
             /* strongly convex with constant 2: |w - w*|^2 <= value - least */
@@ -397,7 +391,7 @@ static void a_population_serves_in_seventeen_dimensions(void)
     memset(&desc, 0, sizeof desc);
     desc.method = MDE_POPULATION;
     desc.iterations = 2000;
-    project(c, 17, NULL, NULL, expected);
+    mde_simplex_project(c, 17, NULL, NULL, expected);
     CLOSE(mde_simplex_minimize(c, 17, quadratic, &p, &desc, w), quadratic(17, expected, NULL, &p), 1e-5);
     CHECK(feasible(17, NULL, NULL, w));
     mde_context_free(c);
@@ -425,6 +419,7 @@ static void every_failed_allocation_is_an_error(void)
         heap.fail_at = limit + 1;
         c = mde_context_create(&desc);
         if (!c) continue;
+        mde_simplex_project(c, 3, NULL, NULL, w);
         mde_simplex_minimize(c, 3, quadratic, &p, &search, w);
         finished = mde_context_status(c) == MDE_OK;
         if (!finished) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
