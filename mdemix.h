@@ -402,6 +402,9 @@ typedef struct mde_product {
                                        regular. transpose_a and lda do not count then */
     int64_t step;
 } mde_product;
+/* Of whole matrices, whose rows follow each other; out is yet to be set. */
+MDEDEF mde_product mde_product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+                                  const float *b);
 /* On the calling thread, so that it may be used inside mde_parallel_for; workspace: mde_gemm_floats floats. */
 MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspace);
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* enough for up to m rows */
@@ -6769,9 +6772,8 @@ static void mde__gemm(mde_context *c, const mde_product *p, float *workspace)
     mde__gemm_batch(c, p, 1, 0, 0, 0, workspace);
 }
 
-/* A product of whole matrices, whose rows follow each other; out is yet to be set. */
-static mde_product mde__product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
-                                   const float *b)
+MDEDEF mde_product mde_product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+                                  const float *b)
 {
     mde_product p;
     memset(&p, 0, sizeof p);
@@ -6785,6 +6787,7 @@ static mde_product mde__product_of(int transpose_a, int transpose_b, int64_t m, 
     p.lda = transpose_a ? m : k;
     p.ldb = transpose_b ? k : n;
     p.ldo = n;
+    p.step = 1;
     return p;
 }
 
@@ -8241,7 +8244,7 @@ static void mde__matmul_forward(mde_context *c, mde_node *node)
     float *workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
     batch = (int64_t)out->count / (m * n);
     if (workspace) {
-        mde_product p = mde__product_of(ta, tb, m, n, k, a->data, b->data);
+        mde_product p = mde_product_of(ta, tb, m, n, k, a->data, b->data);
         p.out = out->data;
         mde__gemm_batch(c, &p, batch, m * k, k * n, m * n, workspace);
     }
@@ -9167,7 +9170,7 @@ static void mde__linear_forward(mde_context *c, mde_node *node)
     x = mde__linear_input(c, node, rows, k, NULL);
     if (x) {
         if (has_bias) mde__repeat_row(c, rows, n, node->in[MDE__BIAS]->data, out);
-        mde__multiply(c, mde__product_of(0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data), has_bias, out);
+        mde__multiply(c, mde_product_of(0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data), has_bias, out);
         if (mde__linear_has(node, MDE__RESIDUAL)) mde__vadd(c, rows * n, node->in[MDE__RESIDUAL]->data, out, out);
     }
     mde_arena_rewind(c, mark);
@@ -9193,8 +9196,8 @@ static void mde__linear_vjp_fast(MDE__VJP)
         mde_mark mark = mde_arena_mark(c);
         const float *x = mde__linear_input(c, node, rows, k, dx);
         if (to && x) {
-            mde_product p = transposed ? mde__product_of(1, 0, n, k, rows, g->data, x)
-                                       : mde__product_of(1, 0, k, n, rows, x, g->data);
+            mde_product p = transposed ? mde_product_of(1, 0, n, k, rows, g->data, x)
+                                       : mde_product_of(1, 0, k, n, rows, x, g->data);
             mde__multiply(c, p, adds_weight, to->data);
         }
         mde_arena_rewind(c, mark);
@@ -9209,7 +9212,7 @@ static void mde__linear_vjp_fast(MDE__VJP)
     if (!wants_x) return;
     if (!dx) dx = mde__tensor_new(c, 2, shape);
     if (mde__bad(c)) return;
-    mde__multiply(c, mde__product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
+    mde__multiply(c, mde_product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
     if (!inner.op) {
         din[MDE__X] = dx;
         return;
@@ -9328,12 +9331,12 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     for (at = 0; !mde__bad(c) && at < rows; at += size) {
         const float *part = x->data + at * k;
         size = mde__min(rows - at, most);
-        mde__multiply(c, mde__product_of(0, 1, size, classes, k, part, w->data), 0, logits);
+        mde__multiply(c, mde_product_of(0, 1, size, classes, k, part, w->data), 0, logits);
         mde__cross_entropy_rows(c, size, classes, logits, targets + at, losses + at, logsumexp);
         if (!wanted) continue;
         mde__cross_entropy_rows_vjp(c, size, classes, logits, targets + at, logsumexp, g, logits);
-        mde__multiply(c, mde__product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
-        mde__multiply(c, mde__product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
+        mde__multiply(c, mde_product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
+        mde__multiply(c, mde_product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
     }
     if (!mde__bad(c)) node->out->data[0] = mde__sum(c, rows, losses) * (float)(1.0 / (double)rows);
     mde_arena_rewind(c, mark);
