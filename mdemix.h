@@ -79,6 +79,8 @@
      Public domain or MIT-0, as you choose; see the file LICENSE.
 
    VERSIONS
+     0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs; published
+            models run from their folders
      0.1.0  first release */
 
 #ifndef MDEMIX_H
@@ -121,7 +123,7 @@ extern "C" {
    3. PUBLIC API
    ====================================================================== */
 
-#define MDE_VERSION "0.1.0"
+#define MDE_VERSION "0.2.0"
 #define MDE_MAX_RANK 5      /* dimensions of a tensor */
 #define MDE_MAX_INPUTS 6    /* inputs of an op */
 
