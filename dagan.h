@@ -692,19 +692,6 @@ static void dagan__conv_finish(const dagan__convolution *v, int64_t pixels, floa
     }
 }
 
-/* A product whose B has rows of v->out floats, and whose output rows of n. */
-static mde_product dagan__conv_product(const dagan__convolution *v, int64_t m, int64_t n, int64_t k)
-{
-    mde_product p;
-    memset(&p, 0, sizeof p);
-    p.m = m;
-    p.n = n;
-    p.k = k;
-    p.ldb = v->out;
-    p.ldo = n;
-    return p;
-}
-
 /* A job takes every jobs-th strip, so that all end at about the same time. */
 static void dagan__conv_job(int64_t job, void *user)
 {
@@ -714,9 +701,8 @@ static void dagan__conv_job(int64_t job, void *user)
     int64_t *offsets = v->offsets + job * v->strip * v->ow;
     for (first = job * v->strip; first < rows; first += v->jobs * v->strip) {
         int64_t count = dagan__minimum(v->strip, rows - first);
-        mde_product product = dagan__conv_product(v, count * v->ow, v->out, k);
+        mde_product product = mde_product_of(0, 0, count * v->ow, v->out, k, NULL, NULL);
         product.row = offsets;
-        product.step = 1;
         product.out = v->result + first * v->ow * v->out;
         dagan__conv_pad(v, first, count, padded, offsets);
         for (i = 0; i < v->kh; i++) {
@@ -753,11 +739,8 @@ static void dagan__conv_transpose_job(int64_t job, void *user)
         memset(v->result + image * v->h * v->w * v->in, 0, (size_t)(v->h * v->w * v->in) * sizeof *v->result);
         for (strip = 0; strip < strips; strip++) {
             int64_t first = pixels * strip / strips, count = pixels * (strip + 1) / strips - first;
-            mde_product product = dagan__conv_product(v, count, k, v->out);
-            product.a = v->y + (image * pixels + first) * v->out;
-            product.lda = v->out;
-            product.b = v->weight;
-            product.transpose_b = 1;
+            mde_product product = mde_product_of(0, 1, count, k, v->out, v->y + (image * pixels + first) * v->out,
+                                                 v->weight);
             product.out = patches;
             mde_gemm(v->context, &product, patches + v->gathered);
             dagan__conv_scatter(v, image, first, count, patches);
@@ -785,15 +768,13 @@ static void dagan__conv_weight_job(int64_t job, void *user)
     for (image = first; image < v->n * (job + 1) / v->jobs; image++) {
         for (y = 0; y < v->oh; y += v->strip) {
             int64_t rows = dagan__minimum(v->strip, v->oh - y);
-            mde_product product;
+            mde_product product = mde_product_of(0, 0, v->kh * k, v->out, rows * v->ow, spread,
+                                                 v->y + (image * v->oh + y) * v->ow * v->out);
             if (rows != known) dagan__conv_weight_offsets(v, rows, offsets);
             known = rows;
             dagan__conv_spread(v, image, y, rows, padded, spread);
-            product = dagan__conv_product(v, v->kh * k, v->out, rows * v->ow);
-            product.a = spread;
             product.row = offsets;
             product.step = k;
-            product.b = v->y + (image * v->oh + y) * v->ow * v->out;
             product.accumulate = image > first || y > 0;
             product.out = v->result + job * v->kh * k * v->out;
             mde_gemm(v->context, &product, padded + v->gathered);

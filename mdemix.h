@@ -79,6 +79,8 @@
      Public domain or MIT-0, as you choose; see the file LICENSE.
 
    VERSIONS
+     0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs; published
+            models run from their folders
      0.1.0  first release */
 
 #ifndef MDEMIX_H
@@ -121,7 +123,7 @@ extern "C" {
    3. PUBLIC API
    ====================================================================== */
 
-#define MDE_VERSION "0.1.0"
+#define MDE_VERSION "0.2.0"
 #define MDE_MAX_RANK 5      /* dimensions of a tensor */
 #define MDE_MAX_INPUTS 6    /* inputs of an op */
 
@@ -246,7 +248,6 @@ MDEDEF void mde_json_open(mde_json_writer *w, const char *key, char bracket);   
 MDEDEF void mde_json_close(mde_json_writer *w);                                     /* the innermost level */
 MDEDEF void mde_json_write_string(mde_json_writer *w, const char *key, const char *string);    /* NULL: null */
 MDEDEF void mde_json_write_int(mde_json_writer *w, const char *key, int64_t value);
-MDEDEF void mde_json_write_bool(mde_json_writer *w, const char *key, int value);
 /* Significant digits as in mde_text_add_number; what is not finite, which JSON has no number for, is null. */
 MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double value, int digits);
 MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t count, const double *values,
@@ -403,6 +404,9 @@ typedef struct mde_product {
                                        regular. transpose_a and lda do not count then */
     int64_t step;
 } mde_product;
+/* Of whole matrices, whose rows follow each other; out is yet to be set. */
+MDEDEF mde_product mde_product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+                                  const float *b);
 /* On the calling thread, so that it may be used inside mde_parallel_for; workspace: mde_gemm_floats floats. */
 MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspace);
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* enough for up to m rows */
@@ -582,11 +586,9 @@ typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;
 /* Texts of several domains, as tokens, split by document. */
 typedef struct mde_corpus mde_corpus;
 typedef struct mde_corpus_desc {
-    const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain (a folder
-                                   of files only, with no subfolder and single_domain set, is one). A file is text, or
-                                   with the ending .jsonl has an object with a "text" on each line, one document each;
-                                   compressed files, UTF-16 and others with zero bytes are errors */
-    int single_domain;
+    const char *path;           /* a file: one domain; a folder: each entry of it, file or folder, is a domain. A file
+                                   is text, or with the ending .jsonl has an object with a "text" on each line, one
+                                   document each; compressed files, UTF-16 and others with zero bytes are errors */
     double validation, test;    /* shares of the documents, each at least one; 0: 0.1, MDE_ZERO: none */
     int64_t document;           /* a file longer than this many bytes is cut into documents of about that length at line
                                    ends; 0: 4096 */
@@ -659,7 +661,6 @@ typedef struct mde_lm_desc {
 /* corpus may be NULL: then desc->vocabulary decides, and tokens are bytes. */
 MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde_lm_desc *desc);
 MDEDEF void mde_lm_free(mde_lm *lm);
-MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm);           /* with the defaults filled in */
 MDEDEF mde_params *mde_lm_params(const mde_lm *lm);
 MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenizer);   /* for prompts and samples */
 /* Logits [batch * time, vocabulary] of tokens [batch, time]; recorded on the tape. */
@@ -710,8 +711,6 @@ typedef struct mde_generate_desc {
 /* Prompt and continuation, 0-terminated; owned by the model until the next call. A text longer than the context goes
    on with its last half as context. */
 MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc);
-/* The token ids of the last generated text. */
-MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count);
 #ifndef MDE_NO_STDIO
 /* safetensors with Hugging Face names and, as metadata, the shape of the model; the tokenizer, if not bytes, beside it
    with the ending .tokenizer; and a config.json, if the form is a published one and no other is there. */
@@ -1086,10 +1085,12 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
 #pragma GCC push_options
+#if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
 #pragma GCC optimize("fp-contract=off")
 #endif
+#endif
 
-/* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
+/* Around all but the kernels: -O2 takes twice as long to compile as -O1. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"fp-contract=off\")")
 #define MDE__COLD_END _Pragma("GCC pop_options")
@@ -1285,42 +1286,48 @@ static int mde__same_word(const char *text, size_t length, const char *word)
     return word[i] == 0;
 }
 
+/* Where the decimal number at `at` ends; 0 when there is none. strict, as JSON has it: no plus, no leading zeros,
+   digits on both sides of the point. */
+static size_t mde__number_end(const char *text, size_t at, size_t length, int strict)
+{
+    size_t from = at + (at < length && (text[at] == '-' || (text[at] == '+' && !strict)));
+    size_t i = mde__skip_digits(text, from, length), digits = i - from, more;
+    if (strict && (digits == 0 || (text[from] == '0' && digits > 1))) return 0;
+    if (i < length && text[i] == '.') {
+        more = mde__skip_digits(text, i + 1, length) - i - 1;
+        if (strict && more == 0) return 0;
+        digits += more;
+        i += more + 1;
+    }
+    if (digits == 0) return 0;
+    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
+        from = i + 1;
+        if (from < length && (text[from] == '-' || text[from] == '+')) from++;
+        i = mde__skip_digits(text, from, length);
+        if (i == from) return 0;
+    }
+    return i;
+}
+
 /* 1 when the whole text is one number; what the locale calls a decimal point does not matter. */
 static int mde__parse_number(const char *text, size_t length, double *value)
 {
     char buffer[400];
     const char *point = localeconv()->decimal_point;
-    size_t at = 0, digits, point_at = SIZE_MAX, out = 0, i, point_length = strlen(point);
-    int negative;
+    size_t at, out = 0, i, point_length = strlen(point);
     if (length == 0 || length > 300) return 0;
-    negative = text[0] == '-';
-    if (text[0] == '-' || text[0] == '+') at = 1;
+    at = text[0] == '-' || text[0] == '+';
     if (mde__same_word(text + at, length - at, "nan")) {
         *value = (double)NAN;
         return 1;
     }
     if (mde__same_word(text + at, length - at, "inf") || mde__same_word(text + at, length - at, "infinity")) {
-        *value = negative ? -(double)INFINITY : (double)INFINITY;
+        *value = text[0] == '-' ? -(double)INFINITY : (double)INFINITY;
         return 1;
     }
-    i = mde__skip_digits(text, at, length);
-    digits = i - at;
-    if (i < length && text[i] == '.') {
-        size_t from = i + 1;
-        point_at = i;
-        i = mde__skip_digits(text, from, length);
-        digits += i - from;
-    }
-    if (digits == 0) return 0;
-    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
-        size_t from = i + 1;
-        if (from < length && (text[from] == '-' || text[from] == '+')) from++;
-        i = mde__skip_digits(text, from, length);
-        if (i == from) return 0;
-    }
-    if (i != length) return 0;
+    if (mde__number_end(text, 0, length, 0) != length) return 0;
     for (i = 0; i < length; i++) {
-        if (i == point_at && point_length > 0 && point_length < 16) {
+        if (text[i] == '.' && point_length > 0 && point_length < 16) {
             memcpy(buffer + out, point, point_length);
             out += point_length;
         } else {
@@ -1436,12 +1443,27 @@ static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
     return fresh;
 }
 
+/* A text in a new block. */
+MDE__PRINTF(2, 3)
+static char *mde__print(mde_context *c, const char *format, ...)
+{
+    va_list arguments;
+    char *text;
+    int length;
+    va_start(arguments, format);
+    length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0) mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: a text of 2 GB");
+    text = length < 0 ? NULL : (char *)mde_alloc(c, (size_t)length + 1, 1);
+    va_start(arguments, format);
+    if (text) vsnprintf(text, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
 static char *mde__copy_text(mde_context *c, const char *text)
 {
-    size_t length = strlen(text);
-    char *copy = (char *)mde_alloc(c, length + 1, 1);
-    if (copy) memcpy(copy, text, length);
-    return copy;
+    return mde__print(c, "%s", text);
 }
 
 static mde__chunk *mde__new_chunk(mde_context *c, size_t bytes)
@@ -1866,12 +1888,8 @@ static char *mde__follow_links(mde_context *c, const char *path)
         size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
         if (size <= 0) break;
         link[size] = 0;
-        next = hops++ < 40 ? (char *)mde_alloc(c, cut + (size_t)size + 1, 1) : NULL;
+        next = hops++ < 40 ? mde__print(c, "%.*s%s", (int)cut, at, link) : NULL;
         if (hops > 40) mde_fail(c, MDE_IO, "%s: is a link in a circle", path);
-        if (next) {
-            memcpy(next, at, cut);
-            memcpy(next + cut, link, (size_t)size + 1);
-        }
         mde_release(c, at);
         at = next;
     }
@@ -2039,13 +2057,8 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 /* folder/name in a new block. */
 static char *mde__join_path(mde_context *c, const char *folder, const char *name)
 {
-    size_t a = strlen(folder), b = strlen(name);
-    char *path = (char *)mde_alloc(c, a + b + 2, 1);
-    if (!path) return NULL;
-    memcpy(path, folder, a);
-    if (a && folder[a - 1] != '/') path[a++] = '/';
-    memcpy(path + a, name, b);
-    return path;
+    size_t length = strlen(folder);
+    return mde__print(c, length && folder[length - 1] != '/' ? "%s/%s" : "%s%s", folder, name);
 }
 
 #endif /* MDE_NO_STDIO */
@@ -2254,26 +2267,11 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
 
 static size_t mde__utf8_write(char out[4], uint32_t code)
 {
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (char)(0xC0 | code >> 6);
-        out[1] = (char)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (char)(0xE0 | code >> 12);
-        out[1] = (char)(0x80 | (code >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | code >> 18);
-    out[1] = (char)(0x80 | (code >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (code >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (code & 0x3F));
-    return 4;
+    static const unsigned char first[5] = { 0, 0, 0xC0, 0xE0, 0xF0 };
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
+    for (i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)(first[size] | code);
+    return size;
 }
 
 #define MDE__REPLACEMENT "\xEF\xBF\xBD"  /* U+FFFD in the place of a byte that is no text */
@@ -2314,14 +2312,8 @@ MDEDEF void mde_text_add_html(mde_text *t, const char *string)
         if (size == 0 || (code < 0x20 && code != '\t' && code != '\n' && code != '\r')) {
             mde_text_add(t, MDE__REPLACEMENT);
             size = 1;
-        } else if (code == '&') {
-            mde_text_add(t, "&amp;");
-        } else if (code == '<') {
-            mde_text_add(t, "&lt;");
-        } else if (code == '>') {
-            mde_text_add(t, "&gt;");
-        } else if (code == '"') {
-            mde_text_add(t, "&quot;");
+        } else if (code < 0x80 && code > 0 && strchr("&<>\"", (int)code)) {
+            mde_text_add(t, code == '&' ? "&amp;" : code == '<' ? "&lt;" : code == '>' ? "&gt;" : "&quot;");
         } else {
             mde__text_add_bytes(t, p, size);
         }
@@ -2374,7 +2366,7 @@ typedef struct mde__json_reader {
     size_t string_bytes;
 } mde__json_reader;
 
-static void mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
+static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
 {
     size_t line = 1, column = 1, i;
     for (i = 0; i < at && i < r->length; i++) {
@@ -2387,6 +2379,7 @@ static void mde__json_fail(mde__json_reader *r, size_t at, const char *what, con
         }
     }
     mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
+    return 0;
 }
 
 /* What comes next after white space; 0 at the end. */
@@ -2445,11 +2438,9 @@ static int mde__json_escape(mde__json_reader *r)
             mde__json_put(r, bytes, mde__utf8_write(bytes, (uint32_t)high));
             return 1;
         }
-        mde__json_fail(r, start, "\\u needs four hexadecimal digits, and surrogates come in pairs", "");
-        return 0;
+        return mde__json_fail(r, start, "\\u needs four hexadecimal digits, and surrogates come in pairs", "");
     }
-    mde__json_fail(r, start, "this escape is not known", "");
-    return 0;
+    return mde__json_fail(r, start, "this escape is not known", "");
 }
 
 static int mde__json_string(mde__json_reader *r, const char **out, size_t *length)
@@ -2459,8 +2450,7 @@ static int mde__json_string(mde__json_reader *r, const char **out, size_t *lengt
         uint32_t code = 0;
         size_t size;
         if (r->at >= r->length) {
-            mde__json_fail(r, start, "the string that starts here has no end", "");
-            return 0;
+            return mde__json_fail(r, start, "the string that starts here has no end", "");
         }
         if (r->text[r->at] == '"') break;
         if (r->text[r->at] == '\\') {
@@ -2470,9 +2460,8 @@ static int mde__json_string(mde__json_reader *r, const char **out, size_t *lengt
         }
         size = mde__utf8_read(r->text + r->at, r->length - r->at, &code);
         if (size == 0 || code < 0x20) {
-            mde__json_fail(r, r->at, size ? "a control character inside a string must be escaped"
+            return mde__json_fail(r, r->at, size ? "a control character inside a string must be escaped"
                                           : "a byte that is not UTF-8", "");
-            return 0;
         }
         mde__json_put(r, r->text + r->at, size);
         r->at += size;
@@ -2484,32 +2473,13 @@ static int mde__json_string(mde__json_reader *r, const char **out, size_t *lengt
     return 1;
 }
 
-/* The grammar is stricter than that of mde__parse_number: no plus, no leading zeros, digits around the point. */
 static int mde__json_read_number(mde__json_reader *r, double *value)
 {
-    size_t start = r->at, i = start, from;
-    if (i < r->length && r->text[i] == '-') i++;
-    from = i;
-    i = mde__skip_digits(r->text, i, r->length);
-    if (i == from || (r->text[from] == '0' && i - from > 1)) goto bad;
-    if (i < r->length && r->text[i] == '.') {
-        from = i + 1;
-        i = mde__skip_digits(r->text, from, r->length);
-        if (i == from) goto bad;
-    }
-    if (i < r->length && (r->text[i] == 'e' || r->text[i] == 'E')) {
-        from = i + 1;
-        if (from < r->length && (r->text[from] == '+' || r->text[from] == '-')) from++;
-        i = mde__skip_digits(r->text, from, r->length);
-        if (i == from) goto bad;
-    }
-    r->at = i;
-    if (mde__parse_number(r->text + start, i - start, value) && *value - *value == 0) return 1;
-    mde__json_fail(r, start, "this number is too large or too long", "");
-    return 0;
-bad:
-    mde__json_fail(r, start, "expected a number", "");
-    return 0;
+    size_t start = r->at, end = mde__number_end(r->text, start, r->length, 1);
+    if (end == 0) return mde__json_fail(r, start, "expected a number", "");
+    r->at = end;
+    if (mde__parse_number(r->text + start, end - start, value) && *value - *value == 0) return 1;
+    return mde__json_fail(r, start, "this number is too large or too long", "");
 }
 
 static void mde__json_check_keys(mde__json_reader *r, const mde_json *object, size_t start)
@@ -2770,11 +2740,6 @@ MDEDEF void mde_json_write_int(mde_json_writer *w, const char *key, int64_t valu
     if (mde__json_member(w, key)) mde_text_format(w->text, "%lld", (long long)value);
 }
 
-MDEDEF void mde_json_write_bool(mde_json_writer *w, const char *key, int value)
-{
-    mde_json_write_raw(w, key, value ? "true" : "false");
-}
-
 MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double value, int digits)
 {
     if (!(fabs(value) < (double)INFINITY)) mde_json_write_raw(w, key, NULL);
@@ -2820,6 +2785,13 @@ static void mde__csv_end_line(mde__csv_reader *r)
     r->line++;
 }
 
+/* -1 */
+static int mde__csv_fail(const mde__csv_reader *r, int line, const char *what)
+{
+    mde_fail(r->context, MDE_BAD_FILE, "%s line %d: %s", r->name, line, what);
+    return -1;
+}
+
 /* Reads one cell and what ends it. Returns 1 behind a comma, 0 at the end of the row, -1 after an error. */
 static int mde__csv_read_cell(mde__csv_reader *r)
 {
@@ -2827,28 +2799,19 @@ static int mde__csv_read_cell(mde__csv_reader *r)
     if (quoted) r->at++;
     for (;;) {
         char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
-        if (quoted && r->at >= r->length) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a quoted cell starts here and has no end", r->name, start);
-            return -1;
-        }
+        if (quoted && r->at >= r->length) return mde__csv_fail(r, start, "a quoted cell starts here and has no end");
         if (quoted && byte == '"') {
             r->at++;
             if (r->at >= r->length) break;
             byte = r->text[r->at];
             if (byte == ',' || byte == '\n' || byte == '\r') break;
-            if (byte != '"') {
-                mde_fail(r->context, MDE_BAD_FILE, "%s line %d: text follows a closing quote", r->name, r->line);
-                return -1;
-            }
+            if (byte != '"') return mde__csv_fail(r, r->line, "text follows a closing quote");
         } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
             break;
         } else if (!quoted && byte == '"') {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a quote inside a cell that is not quoted", r->name,
-                     r->line);
-            return -1;
+            return mde__csv_fail(r, r->line, "a quote inside a cell that is not quoted");
         } else if (byte == 0) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: a zero byte; this is no text", r->name, r->line);
-            return -1;
+            return mde__csv_fail(r, r->line, "a zero byte; this is no text");
         }
         if (byte == '\n') r->line++;
         if (r->out) *r->out++ = byte;
@@ -3018,11 +2981,18 @@ static float mde__float_of_bits(uint32_t bits)
     return value;
 }
 
-static double mde__double_of_bits(uint64_t bits)
+static double mde__from_bits(uint64_t bits)
 {
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static uint64_t mde__to_bits(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
 }
 
 /* IEEE 754 binary16; exact, since every half is a float. */
@@ -3226,7 +3196,7 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     switch (r->kind) {
     case 'f':
         if (r->size == 2) return (double)mde__float_of_half((uint32_t)bits);
-        return r->size == 4 ? (double)mde__float_of_bits((uint32_t)bits) : mde__double_of_bits(bits);
+        return r->size == 4 ? (double)mde__float_of_bits((uint32_t)bits) : mde__from_bits(bits);
     case 'i':
         if (bits >> (8 * r->size - 1)) return -(double)((~bits & (UINT64_MAX >> (64 - 8 * r->size))) + 1);
         return (double)bits;
@@ -3580,7 +3550,7 @@ MDEDEF mde_json *mde_json_read(mde_context *c, const char *path)
     size_t size = 0;
     unsigned char *bytes = mde_file_read(c, path, INT_MAX, &size);
     mde_json *root = bytes ? mde_json_parse(c, path, (const char *)bytes, size) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return root;
 }
 
@@ -3589,7 +3559,7 @@ MDEDEF mde_csv *mde_csv_read(mde_context *c, const char *path)
     size_t size = 0;
     unsigned char *bytes = mde_file_read(c, path, INT_MAX - 1, &size);
     mde_csv *csv = bytes ? mde_csv_parse(c, path, (const char *)bytes, size) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return csv;
 }
 
@@ -3598,7 +3568,7 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
     size_t size = 0;
     unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
     mde_array *a = bytes ? mde_npy_parse(c, path, bytes, size, as_double) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return a;
 }
 
@@ -3612,12 +3582,7 @@ static int mde__ends_with(const char *text, const char *end)
 /* The path of a file in the folder that another is in. */
 static char *mde__path_beside(mde_context *c, const char *path, const char *name)
 {
-    size_t cut = mde__folder_length(path), length = strlen(name);
-    char *result = (char *)mde_alloc(c, cut + length + 1, 1);
-    if (!result) return NULL;
-    memcpy(result, path, cut);
-    memcpy(result + cut, name, length);
-    return result;
+    return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
 }
 
 /* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
@@ -3693,7 +3658,7 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
     if (path && mde__ends_with(path, ".index.json")) return mde__safetensors_read_index(c, path);
     bytes = mde_file_read(c, path, SIZE_MAX, &size);
     file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
-    if (bytes) mde_release(c, bytes);
+    mde_release(c, bytes);
     return file;
 }
 
@@ -3708,13 +3673,6 @@ static void mde__put_float(unsigned char *p, float value)
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     mde__put_bytes(p, 4, bits);
-}
-
-static void mde__put_double(unsigned char *p, double value)
-{
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    mde__put_bytes(p, 8, bits);
 }
 
 /* Exactly one of f32 and f64 is given, unless there are no elements. */
@@ -3751,7 +3709,7 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
     for (i = 0; i < count; i++) {
         unsigned char *p = bytes + 10 + end + i * (size_t)size;
         if (f32) mde__put_float(p, f32[i]);
-        else mde__put_double(p, f64[i]);
+        else mde__put_bytes(p, 8, mde__to_bits(f64[i]));
     }
     mde_file_write(c, path, bytes, 10 + end + data);
     mde_release(c, bytes);
@@ -3899,20 +3857,6 @@ MDE__COLD_END
 #define MDE__LN2_HIGH 6.93147180369123816490e-01    /* 32 bits of ln 2, so that k times it is exact */
 #define MDE__LN2_LOW 1.90821492927058770002e-10
 #define MDE__PI 3.14159265358979323846
-
-static double mde__from_bits(uint64_t bits)
-{
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint64_t mde__to_bits(double x)
-{
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 /* 2^k for k in -1022 .. 1023. */
 static double mde__power_of_two(int k)
@@ -4230,8 +4174,9 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
 
-/* Kernels that gain little or nothing from AVX-512, and dense algebra in double, whose problems are small: there it runs
-   what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
+/* Kernels that gain little or nothing from AVX-512, and dense algebra in double, whose problems are small: there it
+   runs what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere.
+   */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
     JOB(sum) JOB(dot) JOB(sum_squares) JOB(max) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
     JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
@@ -4280,8 +4225,8 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
 
-/* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that lack
-   them. */
+/* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that
+   lack them. */
 #define MDE__SIMD_WIDE 4
 #define MDE__KERNEL_SET 1               /* MDE_SIMD_PORTABLE, for the preprocessor */
 #endif /* MDEMIX_IMPLEMENTATION: the text up to the next line like this one is read once for each instruction set */
@@ -5222,8 +5167,8 @@ static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
 }
 
 /* Rotary embedding (Su et al. 2021): a row is one (batch, time) with `heads` heads of `dim` floats, of which the first
-   `rotated` are rotated and the others copied; there are `times` times. Rotates the pairs (i, i + dim/2) of in[0] by the
-   angles of in[1] (cos) and in[2] (sin); scale is 1, or -1 for the way back. */
+   `rotated` are rotated and the others copied; there are `times` times. Rotates the pairs (i, i + dim/2) of in[0] by
+   the angles of in[1] (cos) and in[2] (sin); scale is 1, or -1 for the way back. */
 static void MDE__K(rope)(const mde__job *j, int64_t from, int64_t to)
 {
     int64_t times = j->times, heads = j->rotated, dim = j->dim, all = j->heads, n = dim / 2, row, h, i;
@@ -5711,8 +5656,8 @@ static void MDE__K(mixture_hessian)(int64_t experts, const float *row, int64_t s
     }
 }
 
-/* Tokens from .. to, one block: in[0] r with a stride, in[1] counts or missing, weights [experts]. Block b of the partial
-   sums, `terms` doubles, receives the sum of count log s, then the gradient if the order is 1 or more, the
+/* Tokens from .. to, one block: in[0] r with a stride, in[1] counts or missing, weights [experts]. Block b of the
+   partial sums, `terms` doubles, receives the sum of count log s, then the gradient if the order is 1 or more, the
    Hessian if 2. All runs in 8 lanes, lane = token mod 8. */
 static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
 {
@@ -6237,6 +6182,7 @@ MDE__COLD_END
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#pragma GCC optimize("fp-contract=off")
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6251,6 +6197,7 @@ MDE__COLD_END
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
+#pragma GCC optimize("fp-contract=off")
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6572,8 +6519,8 @@ static void mde__layer_norm_rows(mde_context *c, const mde__row_norm *n, float *
     mde__run_rows(c, mde__kernel_layer_norm(c->simd), &job, n->rows, n->cols);
 }
 
-/* g is the gradient of the output. dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`. dx
-   may be g only if dgain and dbias are NULL. */
+/* g is the gradient of the output. dx, dgain, dbias may be NULL; dgain and dbias are added to, and so is dx if `add`.
+   dx may be g only if dgain and dbias are NULL. */
 static void mde__norm_rows_vjp(mde_context *c, mde__kernel_fn *kernel, const mde__row_norm *n, const float *g, int add,
                                float *dx, float *dgain, float *dbias)
 {
@@ -6685,20 +6632,21 @@ static int mde__gemm_a_in_place(int simd, const mde_product *p)
     return p->m <= mde__tile_rows(simd) || (p->n <= MDE__BLOCK_K && p->lda % 1024 != 0);
 }
 
-/* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a transposed
-   one panel by panel. */
+/* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a
+   transposed one panel by panel. */
 static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
 {
     int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), rows[MDE__BLOCK_M], i, j, q;
     int few = p->m <= tile_m, a_in_place = mde__gemm_a_in_place(simd, p);
     int b_in_place = !p->transpose_b && (few || (p->m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
     int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : MDE__BLOCK_K;
-    int64_t most_rows = mde__min(p->m, MDE__BLOCK_M);
-    float *packed_a = workspace, *packed_b = workspace + mde__min(p->k, MDE__BLOCK_K) * mde__round_up(most_rows, tile_m);
+    int64_t rows_at_once = mde__min(p->m, MDE__BLOCK_M);
+    int64_t floats_a = mde__min(p->k, MDE__BLOCK_K) * mde__round_up(rows_at_once, tile_m);
+    float *packed_a = workspace, *packed_b = workspace + floats_a;
     mde__tiles t;
     t.stride = p->ldo;
     t.step = p->row ? p->step : p->transpose_a ? p->lda : 1;
-    for (i = 0; a_in_place && i < most_rows; i++) rows[i] = p->transpose_a ? i : i * p->lda;
+    for (i = 0; a_in_place && i < rows_at_once; i++) rows[i] = p->transpose_a ? i : i * p->lda;
     for (j = 0; j < p->n; j += step_n) {
         int64_t block_n = mde__min(p->n - j, step_n), whole = b_in_place ? block_n / tile_n * tile_n : 0;
         for (q = 0; q < p->k; q += step_k) {
@@ -6775,8 +6723,8 @@ static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t 
     return (size_t)c->threads * mde__gemm_part_floats(c->simd, m, n, k);
 }
 
-/* `batch` products whose operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all are
-   added up in order. */
+/* `batch` products whose operands lie stride floats apart, 0 for a shared one; with stride_out 0 and accumulate, all
+   are added up in order. */
 static void mde__gemm_batch(mde_context *c, const mde_product *first, int64_t batch, int64_t stride_a, int64_t stride_b,
                             int64_t stride_out, float *workspace)
 {
@@ -6826,9 +6774,8 @@ static void mde__gemm(mde_context *c, const mde_product *p, float *workspace)
     mde__gemm_batch(c, p, 1, 0, 0, 0, workspace);
 }
 
-/* A product of whole matrices, whose rows follow each other; out is yet to be set. */
-static mde_product mde__product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
-                                   const float *b)
+MDEDEF mde_product mde_product_of(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, const float *a,
+                                  const float *b)
 {
     mde_product p;
     memset(&p, 0, sizeof p);
@@ -6842,6 +6789,7 @@ static mde_product mde__product_of(int transpose_a, int transpose_b, int64_t m, 
     p.lda = transpose_a ? m : k;
     p.ldb = transpose_b ? k : n;
     p.ldo = n;
+    p.step = 1;
     return p;
 }
 
@@ -6883,8 +6831,8 @@ typedef struct mde__attention_shape {
     int64_t stride_q, stride_k;
 } mde__attention_shape;
 
-/* An attention to compute: q, k, v to out and, unless it is NULL, logsumexp [batch, heads, time_q]; on the way back, from
-   those and g, the gradient of out, to dq, dk, dv. */
+/* An attention to compute: q, k, v to out and, unless it is NULL, logsumexp [batch, heads, time_q]; on the way back,
+   from those and g, the gradient of out, to dq, dk, dv. */
 typedef struct mde__attention_call {
     mde__attention_shape s;
     const float *q, *k, *v, *g;
@@ -7167,17 +7115,13 @@ static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 
 /* ---- Mixtures of experts' probabilities ---- */
 
-/* Fills job's partial sums, `terms` a block of tokens, in scratch; returns the number of blocks, -1 without memory. */
+/* Fills the partial sums, job->terms a block of tokens, in scratch; returns the number of blocks, -1 without memory. */
 static int64_t mde__mixture_partials(mde_context *c, mde__kernel_fn *kernel, mde__job *job, int64_t tokens,
-                                     int64_t block, int experts, int64_t stride, const double *w, int64_t terms)
+                                     int64_t block)
 {
     int64_t blocks = (tokens + block - 1) / block;
-    job->partial = (double *)mde_scratch(c, (size_t)(blocks * terms + 1), sizeof *job->partial);
+    job->partial = (double *)mde_scratch(c, (size_t)(blocks * job->terms + 1), sizeof *job->partial);
     if (!job->partial) return -1;
-    job->weights = w;
-    job->experts = experts;
-    job->stride = stride;
-    job->terms = terms;
     mde__run(c, kernel, job, tokens, block);
     return blocks;
 }
@@ -7193,7 +7137,11 @@ static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, c
     mde_mark mark = mde_arena_mark(c);
     mde__job job = mde__new_job(r, count, NULL);
     job.order = hessian ? 2 : gradient ? 1 : 0;
-    blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK, experts, stride, w, terms);
+    job.weights = w;
+    job.experts = experts;
+    job.stride = stride;
+    job.terms = terms;
+    blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK);
     if (blocks < 0) return (double)NAN;
     for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
     for (i = 0; hessian && i < (int64_t)experts * experts; i++) hessian[i] = 0;
@@ -7237,9 +7185,10 @@ static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, con
                 rounded[(m / 4 * experts + e) * 4 + m % 4] = (float)w[(first + m) * experts + e];
             }
         }
-        job.rows = here;
-        blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK, experts, stride,
-                                       NULL, here);
+        job.rows = job.terms = here;
+        job.experts = experts;
+        job.stride = stride;
+        blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK);
         for (m = 0; m < here && blocks >= 0; m++) {
             double gradient[MDE__MIXTURE_EXPERTS], sum = 0, change = 0;
             mde__mixture_logsum(c, sampled, experts, sample, sampled, w + (first + m) * experts, NULL, gradient, NULL);
@@ -8297,7 +8246,7 @@ static void mde__matmul_forward(mde_context *c, mde_node *node)
     float *workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, m, n, k), sizeof *workspace);
     batch = (int64_t)out->count / (m * n);
     if (workspace) {
-        mde_product p = mde__product_of(ta, tb, m, n, k, a->data, b->data);
+        mde_product p = mde_product_of(ta, tb, m, n, k, a->data, b->data);
         p.out = out->data;
         mde__gemm_batch(c, &p, batch, m * k, k * n, m * n, workspace);
     }
@@ -9223,7 +9172,7 @@ static void mde__linear_forward(mde_context *c, mde_node *node)
     x = mde__linear_input(c, node, rows, k, NULL);
     if (x) {
         if (has_bias) mde__repeat_row(c, rows, n, node->in[MDE__BIAS]->data, out);
-        mde__multiply(c, mde__product_of(0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data), has_bias, out);
+        mde__multiply(c, mde_product_of(0, transposed, rows, n, k, x, node->in[MDE__WEIGHT]->data), has_bias, out);
         if (mde__linear_has(node, MDE__RESIDUAL)) mde__vadd(c, rows * n, node->in[MDE__RESIDUAL]->data, out, out);
     }
     mde_arena_rewind(c, mark);
@@ -9249,8 +9198,8 @@ static void mde__linear_vjp_fast(MDE__VJP)
         mde_mark mark = mde_arena_mark(c);
         const float *x = mde__linear_input(c, node, rows, k, dx);
         if (to && x) {
-            mde_product p = transposed ? mde__product_of(1, 0, n, k, rows, g->data, x)
-                                       : mde__product_of(1, 0, k, n, rows, x, g->data);
+            mde_product p = transposed ? mde_product_of(1, 0, n, k, rows, g->data, x)
+                                       : mde_product_of(1, 0, k, n, rows, x, g->data);
             mde__multiply(c, p, adds_weight, to->data);
         }
         mde_arena_rewind(c, mark);
@@ -9265,7 +9214,7 @@ static void mde__linear_vjp_fast(MDE__VJP)
     if (!wants_x) return;
     if (!dx) dx = mde__tensor_new(c, 2, shape);
     if (mde__bad(c)) return;
-    mde__multiply(c, mde__product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
+    mde__multiply(c, mde_product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
     if (!inner.op) {
         din[MDE__X] = dx;
         return;
@@ -9384,12 +9333,12 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     for (at = 0; !mde__bad(c) && at < rows; at += size) {
         const float *part = x->data + at * k;
         size = mde__min(rows - at, most);
-        mde__multiply(c, mde__product_of(0, 1, size, classes, k, part, w->data), 0, logits);
+        mde__multiply(c, mde_product_of(0, 1, size, classes, k, part, w->data), 0, logits);
         mde__cross_entropy_rows(c, size, classes, logits, targets + at, losses + at, logsumexp);
         if (!wanted) continue;
         mde__cross_entropy_rows_vjp(c, size, classes, logits, targets + at, logsumexp, g, logits);
-        mde__multiply(c, mde__product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
-        mde__multiply(c, mde__product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
+        mde__multiply(c, mde_product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
+        mde__multiply(c, mde_product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
     }
     if (!mde__bad(c)) node->out->data[0] = mde__sum(c, rows, losses) * (float)(1.0 / (double)rows);
     mde_arena_rewind(c, mark);
@@ -10313,8 +10262,7 @@ struct mde_tokenizer {
     mde_context *context;
     int vocabulary;
     int published;                  /* SentencePiece's form: special tokens first; text begins with an added space */
-    char *bytes;                    /* of all tokens, one after the other */
-    size_t bytes_capacity;
+    mde_text *text;                 /* of all tokens, one after the other */
     size_t *starts;                 /* [vocabulary + 1] in bytes */
     float *scores;                  /* the pair whose token has the highest score is merged first */
     int32_t *table;                 /* ids by the bytes of the token, open addressing; -1: free */
@@ -10332,8 +10280,7 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
     t->capacity = capacity;
     t->slots = 1024;
     while (t->slots < (size_t)capacity * 2) t->slots *= 2;
-    t->bytes_capacity = 1024;
-    t->bytes = (char *)mde_alloc(c, t->bytes_capacity, 1);
+    t->text = mde_text_create(c);
     t->starts = (size_t *)mde_alloc(c, (size_t)capacity + 1, sizeof *t->starts);
     t->scores = (float *)mde_alloc(c, (size_t)capacity, sizeof *t->scores);
     t->table = (int32_t *)mde_alloc(c, t->slots, sizeof *t->table);
@@ -10348,7 +10295,7 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 {
     if (!t) return;
-    mde_release(t->context, t->bytes);
+    mde_text_free(t->text);
     mde_release(t->context, t->starts);
     mde_release(t->context, t->scores);
     mde_release(t->context, t->table);
@@ -10370,7 +10317,8 @@ static size_t mde__tokenizer_slot(const mde_tokenizer *t, const char *bytes, siz
     size_t slot = (size_t)(hash ^ hash >> 32) & (t->slots - 1);
     for (; t->table[slot] >= 0; slot = (slot + 1) & (t->slots - 1)) {
         size_t id = (size_t)t->table[slot];
-        if (t->starts[id + 1] - t->starts[id] == length && memcmp(t->bytes + t->starts[id], bytes, length) == 0) break;
+        const char *token = t->text->bytes + t->starts[id];
+        if (t->starts[id + 1] - t->starts[id] == length && memcmp(token, bytes, length) == 0) break;
     }
     return slot;
 }
@@ -10384,19 +10332,12 @@ static int32_t mde__tokenizer_find(const mde_tokenizer *t, const char *bytes, si
    published form). Of two tokens with the same bytes the first is found. */
 static int mde__tokenizer_add(mde_tokenizer *t, const char *bytes, size_t length, float score, int found)
 {
-    size_t start = t->starts[t->vocabulary], slot;
-    if (length > t->bytes_capacity - start) {
-        size_t capacity = t->bytes_capacity * 2 + length;
-        char *larger = (char *)mde__realloc(t->context, t->bytes, capacity, 1);
-        if (!larger) return 0;
-        t->bytes = larger;
-        t->bytes_capacity = capacity;
-    }
-    slot = mde__tokenizer_slot(t, bytes, length);
-    memcpy(t->bytes + start, bytes, length);
+    size_t slot = mde__tokenizer_slot(t, bytes, length);
+    mde__text_add_bytes(t->text, bytes, length);
+    if (mde__bad(t->context)) return 0;
     if (found && length && t->table[slot] < 0) t->table[slot] = t->vocabulary;
     t->scores[t->vocabulary++] = score;
-    t->starts[t->vocabulary] = start + length;
+    t->starts[t->vocabulary] = t->text->length;
     return 1;
 }
 
@@ -10455,7 +10396,7 @@ MDEDEF const char *mde_tokenizer_token(const mde_tokenizer *t, int32_t id, size_
     *length = 0;
     if (!t || id < 0 || id >= t->vocabulary) return "";
     *length = t->starts[id + 1] - t->starts[id];
-    return t->bytes + t->starts[id];
+    return t->text->bytes + t->starts[id];
 }
 
 static int32_t mde__byte_token(const mde_tokenizer *t, char byte)
@@ -11640,8 +11581,7 @@ struct mde_corpus {
 /* A domain while it is read: the text of its files and where documents end in it. */
 typedef struct mde__source {
     char *name;
-    char *text;
-    size_t length, capacity;
+    mde_text *text;
     size_t *ends;                   /* of the documents */
     unsigned char *split;           /* of each document; 3: left out */
     size_t documents, ends_capacity;
@@ -11683,23 +11623,10 @@ static size_t mde__document_end(const char *text, size_t start, size_t length, s
 
 static int mde__source_add(mde_context *c, mde__source *s, const char *text, size_t length, size_t limit)
 {
-    size_t start = s->length;
-    if (length == 0) return 1;
-    if (length > SIZE_MAX / 4 - s->length) {
-        mde_fail(c, MDE_OUT_OF_MEMORY, "corpus: domain \"%s\" is too large", s->name);
-        return 0;
-    }
-    if (length > s->capacity - s->length) {
-        size_t capacity = s->length + length > s->capacity * 2 ? s->length + length : s->capacity * 2;
-        char *larger = (char *)mde__realloc(c, s->text, capacity, 1);
-        if (!larger) return 0;
-        s->text = larger;
-        s->capacity = capacity;
-    }
-    memcpy(s->text + s->length, text, length);
-    s->length += length;
-    while (start < s->length) {
-        start = mde__document_end(s->text, start, s->length, limit);
+    size_t start = s->text->length;
+    mde__text_add_bytes(s->text, text, length);
+    while (start < s->text->length && !mde__bad(c)) {
+        start = mde__document_end(s->text->bytes, start, s->text->length, limit);
         if (!mde__source_end_document(c, s, start)) return 0;
     }
     return 1;
@@ -11708,11 +11635,12 @@ static int mde__source_add(mde_context *c, mde__source *s, const char *text, siz
 /* Gives each document its split. Left out to keep to max_bytes, and held out, are documents spread evenly. */
 static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__source *s)
 {
-    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / (double)(s->length ? s->length : 1) : 1.0;
+    double bytes = s->text->length ? (double)s->text->length : 1.0;
+    double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / bytes : 1.0;
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
     int split;
-    if (s->length == 0) {
+    if (s->text->length == 0) {
         mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
         return 0;
     }
@@ -11768,7 +11696,7 @@ static mde_tokenizer *mde__corpus_learn(mde__reading *r)
         const mde__source *s = &r->sources[domain];
         for (i = 0; good && i < s->documents; i++) {
             size_t start = i ? s->ends[i - 1] : 0;
-            if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text + start, s->ends[i] - start);
+            if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text->bytes + start, s->ends[i] - start);
         }
     }
     if (good) t = mde__bpe_learn(&b, r->desc.vocabulary);
@@ -11796,7 +11724,7 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
     for (i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t start = i ? s->ends[i - 1] : 0, count;
         if (s->split[i] != split) continue;
-        count = mde__encode(corpus->tokenizer, s->text + start, s->ends[i] - start, ids);
+        count = mde__encode(corpus->tokenizer, s->text->bytes + start, s->ends[i] - start, ids);
         for (k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
         d->tokens[split][d->count[split]++] = (uint16_t)mde__separator(corpus->tokenizer);
         d->starts[split][++document] = (int64_t)d->count[split];
@@ -11881,9 +11809,9 @@ static mde__source *mde__reading_add(mde__reading *r, const char *name)
     }
     s = &r->sources[r->count];
     s->name = mde__copy_text(r->context, name);
-    if (!s->name) return NULL;
+    s->text = mde_text_create(r->context);
     r->count++;
-    return s;
+    return s->text ? s : NULL;
 }
 
 static int mde__reading_splits(mde__reading *r)
@@ -11924,7 +11852,7 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
             }
         }
         mde_release(c, s->name);
-        mde_release(c, s->text);
+        mde_text_free(s->text);
         mde_release(c, s->ends);
         mde_release(c, s->split);
     }
@@ -12083,7 +12011,7 @@ static int mde__reading_open(mde__reading *r, const char *path)
     mde_names names;
     mde__source *s;
     int i;
-    if (!mde_is_folder(path) || r->desc.single_domain) {
+    if (!mde_is_folder(path)) {
         s = mde__reading_add_entry(r, path, NULL, 0);
         return s && mde__source_read(c, s, path, (size_t)r->desc.document, 0);
     }
@@ -12332,38 +12260,83 @@ typedef struct mde__cache { float *keys, *values; int64_t length; } mde__cache;
 
 /* ---- The descriptor ---- */
 
-/* Fields of a descriptor, for writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
-typedef struct mde__field { const char *name; char kind; size_t offset; } mde__field;
+/* Fields of a descriptor, for checking, writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
+typedef struct mde__field {
+    const char *name;
+    char kind;
+    size_t offset;
+    double minimum, maximum;        /* both 0: any value is right, or checked elsewhere */
+    const char *expected;           /* NULL: "minimum to maximum" */
+} mde__field;
+#define MDE__FIELD(type, kind, name, minimum, maximum, expected) \
+    { #name, kind, offsetof(type, name), minimum, maximum, expected }
+
+static double mde__field_value(const mde__field *field, const void *desc)
+{
+    const char *at = (const char *)desc + field->offset;
+    double d = 0;
+    int64_t l;
+    int i;
+    if (field->kind == 'd') {
+        memcpy(&d, at, sizeof d);
+    } else if (field->kind == 'l') {
+        memcpy(&l, at, sizeof l);
+        d = (double)l;
+    } else {
+        memcpy(&i, at, sizeof i);
+        d = i;
+    }
+    return d;
+}
+
+/* 1 when the fields are within their ranges; otherwise an error that begins with `what`. */
+static int mde__check_fields(mde_context *c, const char *what, int count, const mde__field *fields, const void *desc)
+{
+    char number[32], low[32], high[32];
+    int i;
+    for (i = 0; i < count; i++) {
+        const mde__field *field = &fields[i];
+        double value;
+        if (field->minimum == 0 && field->maximum == 0) continue;
+        value = mde__field_value(field, desc);
+        if (value >= field->minimum && value <= field->maximum) continue;
+        if (field->kind == 'd') mde__number(number, value);
+        else snprintf(number, sizeof number, "%lld", (long long)value);
+        if (field->expected) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s", what, field->name, number, field->expected);
+        } else {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s to %s", what, field->name, number,
+                     mde__number(low, field->minimum), mde__number(high, field->maximum));
+        }
+        return 0;
+    }
+    return 1;
+}
 
 #define MDE__LM_FIELDS 21
 #define MDE__LM_NEEDED 16       /* in a file; the others are there only where they are not the default */
+#define MDE__LM_FIELD(kind, name, minimum, maximum, expected) \
+    MDE__FIELD(mde_lm_desc, kind, name, minimum, maximum, expected)
 static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
-    {"layers", 'i', offsetof(mde_lm_desc, layers)}, {"width", 'i', offsetof(mde_lm_desc, width)},
-    {"heads", 'i', offsetof(mde_lm_desc, heads)}, {"kv_heads", 'i', offsetof(mde_lm_desc, kv_heads)},
-    {"hidden", 'i', offsetof(mde_lm_desc, hidden)}, {"context", 'i', offsetof(mde_lm_desc, context)},
-    {"vocabulary", 'i', offsetof(mde_lm_desc, vocabulary)}, {"layer_norm", 'i', offsetof(mde_lm_desc, layer_norm)},
-    {"learned_positions", 'i', offsetof(mde_lm_desc, learned_positions)}, {"gelu", 'i', offsetof(mde_lm_desc, gelu)},
-    {"biases", 'i', offsetof(mde_lm_desc, biases)}, {"untied", 'i', offsetof(mde_lm_desc, untied)},
-    {"rope_base", 'd', offsetof(mde_lm_desc, rope_base)}, {"norm_epsilon", 'd', offsetof(mde_lm_desc, norm_epsilon)},
-    {"dropout", 'd', offsetof(mde_lm_desc, dropout)}, {"seed", 'u', offsetof(mde_lm_desc, seed)},
-    {"head_dim", 'i', offsetof(mde_lm_desc, head_dim)}, {"rope_factor", 'd', offsetof(mde_lm_desc, rope_factor)},
-    {"rope_context", 'i', offsetof(mde_lm_desc, rope_context)}, {"rope_low", 'd', offsetof(mde_lm_desc, rope_low)},
-    {"rope_high", 'd', offsetof(mde_lm_desc, rope_high)}
+    MDE__LM_FIELD('i', layers, 1, 1000, NULL), MDE__LM_FIELD('i', width, 1, 65536, NULL),
+    MDE__LM_FIELD('i', heads, 1, 65536, NULL), MDE__LM_FIELD('i', kv_heads, 1, 65536, NULL),
+    MDE__LM_FIELD('i', hidden, 1, 1 << 20, NULL), MDE__LM_FIELD('i', context, 1, 1 << 20, NULL),
+    MDE__LM_FIELD('i', vocabulary, 1, MDE__MAX_TOKENS, NULL), MDE__LM_FIELD('i', layer_norm, 0, 0, NULL),
+    MDE__LM_FIELD('i', learned_positions, 0, 0, NULL), MDE__LM_FIELD('i', gelu, 0, 0, NULL),
+    MDE__LM_FIELD('i', biases, 0, 3, NULL), MDE__LM_FIELD('i', untied, 0, 0, NULL),
+    MDE__LM_FIELD('d', rope_base, 1 + 1e-9, 1e12, "more than 1"),
+    MDE__LM_FIELD('d', norm_epsilon, 1e-300, 1 - 1e-9, "0 to 1"),
+    MDE__LM_FIELD('d', dropout, 0, 1 - 1e-9, "0 to 1"), MDE__LM_FIELD('u', seed, 0, 0, NULL),
+    MDE__LM_FIELD('i', head_dim, 1, 4096, NULL), MDE__LM_FIELD('d', rope_factor, 0, 0, NULL),
+    MDE__LM_FIELD('i', rope_context, 0, 0, NULL), MDE__LM_FIELD('d', rope_low, 0, 0, NULL),
+    MDE__LM_FIELD('d', rope_high, 0, 0, NULL)
 };
 
 /* Fills in the defaults and checks; 1 when the descriptor is one of a model. */
 static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabulary, mde_lm_desc *out)
 {
-    static const struct { const char *name; size_t offset; int maximum; } bounds[8] = {
-        {"layers", offsetof(mde_lm_desc, layers), 1000}, {"width", offsetof(mde_lm_desc, width), 65536},
-        {"heads", offsetof(mde_lm_desc, heads), 65536}, {"kv_heads", offsetof(mde_lm_desc, kv_heads), 65536},
-        {"hidden", offsetof(mde_lm_desc, hidden), 1 << 20}, {"context", offsetof(mde_lm_desc, context), 1 << 20},
-        {"vocabulary", offsetof(mde_lm_desc, vocabulary), MDE__MAX_TOKENS},
-        {"head_dim", offsetof(mde_lm_desc, head_dim), 4096}
-    };
     mde_lm_desc d = *desc;
     char number[32];
-    int i;
     if (d.layers == 0) d.layers = 4;
     if (d.width == 0) d.width = 128;
     if (d.heads == 0) d.heads = d.width >= 64 ? d.width / 32 : 1;
@@ -12375,21 +12348,12 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     if (d.norm_epsilon == 0) d.norm_epsilon = 1e-5;
     if (d.head_dim == 0) d.head_dim = d.width >= d.heads && d.heads > 0 ? d.width / d.heads : 1;
     if (d.rope_factor == 1 && d.rope_context == 0) d.rope_factor = 0;
-    for (i = 0; i < 8; i++) {
-        int value;
-        memcpy(&value, (const char *)&d + bounds[i].offset, sizeof value);
-        if (value >= 1 && value <= bounds[i].maximum) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: %s is %d; expected 1 to %d", bounds[i].name, value,
-                 bounds[i].maximum);
-        return 0;
-    }
+    if (!mde__check_fields(c, "language model", MDE__LM_FIELDS, mde__lm_fields, &d)) return 0;
     if (desc->head_dim == 0 && d.width % d.heads) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
     } else if (!d.learned_positions && d.head_dim % 2) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
                  "an even number", d.width, d.heads, d.head_dim);
-    } else if (d.biases < 0 || d.biases > 3) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: biases is %d; expected 0 to 3", d.biases);
     } else if (d.rope_factor != 0 && !(d.rope_factor >= 1 && d.rope_factor <= 1e6)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %s; expected 1 or more",
                  mde__number(number, d.rope_factor));
@@ -12403,15 +12367,6 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     } else if (vocabulary && d.vocabulary < vocabulary) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
                  vocabulary);
-    } else if (!(d.rope_base > 1 && d.rope_base < 1e12)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_base is %s; expected more than 1",
-                 mde__number(number, d.rope_base));
-    } else if (!(d.norm_epsilon > 0 && d.norm_epsilon < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: norm_epsilon is %s; expected 0 to 1",
-                 mde__number(number, d.norm_epsilon));
-    } else if (!(d.dropout >= 0 && d.dropout < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: dropout is %s; expected 0 to 1",
-                 mde__number(number, d.dropout));
     }
     *out = d;
     return !mde__bad(c);
@@ -12635,11 +12590,6 @@ MDEDEF void mde_lm_free(mde_lm *lm)
     mde_release(lm->context, lm);
 }
 
-MDEDEF const mde_lm_desc *mde_lm_describe(const mde_lm *lm)
-{
-    return lm ? &lm->desc : NULL;
-}
-
 MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 {
     return lm ? lm->params : NULL;
@@ -12861,23 +12811,14 @@ static void mde__print_exact(char buffer[400], double value)
 
 static void mde__field_print(const mde__field *field, const void *desc, char buffer[400])
 {
-    const char *at = (const char *)desc + field->offset;
-    int i;
-    int64_t l;
     uint64_t u;
-    double d;
-    if (field->kind == 'i') {
-        memcpy(&i, at, sizeof i);
-        snprintf(buffer, 400, "%d", i);
-    } else if (field->kind == 'l') {
-        memcpy(&l, at, sizeof l);
-        snprintf(buffer, 400, "%lld", (long long)l);
-    } else if (field->kind == 'u') {
-        memcpy(&u, at, sizeof u);
+    if (field->kind == 'u') {
+        memcpy(&u, (const char *)desc + field->offset, sizeof u);
         snprintf(buffer, 400, "%llu", (unsigned long long)u);
+    } else if (field->kind == 'd') {
+        mde__print_exact(buffer, mde__field_value(field, desc));
     } else {
-        memcpy(&d, at, sizeof d);
-        mde__print_exact(buffer, d);
+        snprintf(buffer, 400, "%lld", (long long)mde__field_value(field, desc));
     }
 }
 
@@ -12964,35 +12905,25 @@ static int64_t mde__training_span(const mde__training *run, int k)
     return (run->steps * k + run->points - 1) / run->points;
 }
 
+#define MDE__TRAIN_FIELDS 10
+#define MDE__TRAIN_KEPT 9       /* that a run which is continued must have, too */
+#define MDE__TRAIN_FIELD(kind, name, minimum, maximum, expected) \
+    MDE__FIELD(mde_train_desc, kind, name, minimum, maximum, expected)
+static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
+    MDE__TRAIN_FIELD('l', tokens, 1, 9e18, "at least 1"), MDE__TRAIN_FIELD('i', batch, 1, 1 << 20, "1 or more"),
+    MDE__TRAIN_FIELD('l', length, 0, 0, NULL), MDE__TRAIN_FIELD('d', learning_rate, 0, 100, "0 or more"),
+    MDE__TRAIN_FIELD('d', warmup, 0, 1, "0 or more"), MDE__TRAIN_FIELD('d', weight_decay, 0, 100, "0 or more"),
+    MDE__TRAIN_FIELD('d', clip, 0, 1e30, "0 or more"), MDE__TRAIN_FIELD('u', seed, 0, 0, NULL),
+    MDE__TRAIN_FIELD('i', curve_points, 1, MDE__MAX_CURVE, NULL),
+    MDE__TRAIN_FIELD('l', checkpoint_steps, 0, 9e18, "0 or more")
+};
+
 static int mde__training_check(mde_context *c, const mde_train_desc *d, int context)
 {
-    static const struct { const char *name; size_t offset; double least, most; } bounds[4] = {
-        {"learning_rate", offsetof(mde_train_desc, learning_rate), 0, 100},
-        {"warmup", offsetof(mde_train_desc, warmup), 0, 1},
-        {"weight_decay", offsetof(mde_train_desc, weight_decay), 0, 100},
-        {"clip", offsetof(mde_train_desc, clip), 0, 1e30}
-    };
-    char number[32];
-    int i;
-    if (d->tokens < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: tokens is %lld; expected at least 1", (long long)d->tokens);
-    } else if (d->batch < 1 || d->batch > 1 << 20) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: batch is %d; expected 1 or more", d->batch);
-    } else if (d->length < 1 || d->length > context) {
+    if (!mde__check_fields(c, "train", MDE__TRAIN_FIELDS, mde__train_fields, d)) return 0;
+    if (d->length < 1 || d->length > context) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
                  (long long)d->length, context);
-    } else if (d->curve_points < 1 || d->curve_points > MDE__MAX_CURVE) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: curve_points is %d; expected 1 to %d", d->curve_points, MDE__MAX_CURVE);
-    } else if (d->checkpoint_steps < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: checkpoint_steps is %lld; expected 0 or more",
-                 (long long)d->checkpoint_steps);
-    }
-    for (i = 0; i < 4; i++) {
-        double value;
-        memcpy(&value, (const char *)d + bounds[i].offset, sizeof value);
-        if (value >= bounds[i].least && value <= bounds[i].most) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: %s is %s; expected 0 or more", bounds[i].name,
-                 mde__number(number, value));
     }
     return !mde__bad(c);
 }
@@ -13131,16 +13062,6 @@ static void mde__training_finish_curve(mde__training *run)
 
 #ifndef MDE_NO_STDIO
 
-#define MDE__TRAIN_FIELDS 9
-static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
-    {"tokens", 'l', offsetof(mde_train_desc, tokens)}, {"batch", 'i', offsetof(mde_train_desc, batch)},
-    {"length", 'l', offsetof(mde_train_desc, length)},
-    {"learning_rate", 'd', offsetof(mde_train_desc, learning_rate)},
-    {"warmup", 'd', offsetof(mde_train_desc, warmup)}, {"weight_decay", 'd', offsetof(mde_train_desc, weight_decay)},
-    {"clip", 'd', offsetof(mde_train_desc, clip)}, {"seed", 'u', offsetof(mde_train_desc, seed)},
-    {"curve_points", 'i', offsetof(mde_train_desc, curve_points)}
-};
-
 /* What must be the same for a run to be continued. */
 static void mde__training_settings(const mde__training *run, mde_names *pairs)
 {
@@ -13148,7 +13069,7 @@ static void mde__training_settings(const mde__training *run, mde_names *pairs)
     char value[400], name[300];
     int i;
     mde__lm_add_fields(c, pairs, &run->lm->desc);
-    mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_FIELDS, &run->desc);
+    mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_KEPT, &run->desc);
     snprintf(value, sizeof value, "%d", (int)run->desc.schedule);
     mde__pair_add(c, pairs, "train.", "schedule", value);
     snprintf(value, sizeof value, "%016llx", (unsigned long long)run->corpus->hash);
@@ -13472,25 +13393,25 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
     return all[i].id;
 }
 
+#define MDE__GENERATE_FIELD(kind, name, minimum, maximum, expected) \
+    MDE__FIELD(mde_generate_desc, kind, name, minimum, maximum, expected)
+
 static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_generate_desc *out)
 {
+    static const mde__field fields[] = {
+        MDE__GENERATE_FIELD('i', tokens, 0, INT_MAX, "0 or more"),
+        MDE__GENERATE_FIELD('i', top_k, 0, INT_MAX, "0 or more"),
+        MDE__GENERATE_FIELD('d', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
+        MDE__GENERATE_FIELD('d', top_p, 1e-300, 1, "0 to 1")
+    };
     mde_context *c = lm->context;
-    char number[32];
     *out = *desc;
     if (out->tokens == 0) out->tokens = 256;
     if (out->temperature == 0) out->temperature = 1;
     else if (out->temperature == MDE_ZERO) out->temperature = 0;
     if (out->top_k == 0 || out->top_k > lm->desc.vocabulary) out->top_k = lm->desc.vocabulary;
     if (out->top_p == 0) out->top_p = 1;
-    if (out->tokens < 0 || out->top_k < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "generate: %s is %d; expected 0 or more", out->tokens < 0 ? "tokens" : "top_k",
-                 out->tokens < 0 ? out->tokens : out->top_k);
-    } else if (!(out->temperature >= 0 && out->temperature < 1e6)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "generate: temperature is %s; expected 0 or more, MDE_ZERO for greedy",
-                 mde__number(number, out->temperature));
-    } else if (!(out->top_p > 0 && out->top_p <= 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "generate: top_p is %s; expected 0 to 1", mde__number(number, out->top_p));
-    } else if (!lm->tokenizer) {
+    if (mde__check_fields(c, "generate", 4, fields, out) && !lm->tokenizer) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: it has no tokenizer; mde_lm_set_tokenizer gives it one%s%s%s",
                  lm->no_tokenizer ? " (" : "", lm->no_tokenizer ? lm->no_tokenizer : "", lm->no_tokenizer ? ")" : "");
     }
@@ -13587,12 +13508,6 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     return mde__bad(c) ? NULL : lm->text->bytes;
 }
 
-MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count)
-{
-    *count = lm ? lm->id_count : 0;
-    return lm ? lm->ids : NULL;
-}
-
 /* ---- Files of models ---- */
 
 #ifndef MDE_NO_STDIO
@@ -13600,14 +13515,9 @@ MDEDEF const int32_t *mde_lm_generated(const mde_lm *lm, size_t *count)
 /* path with the ending .safetensors, if it has it, replaced. */
 static char *mde__lm_tokenizer_path(mde_context *c, const char *path)
 {
-    const char *ending = ".safetensors", *other = ".tokenizer";
-    size_t length = strlen(path), cut = strlen(ending);
-    char *result = (char *)mde_alloc(c, length + strlen(other) + 1, 1);
-    if (!result) return NULL;
-    if (length > cut && strcmp(path + length - cut, ending) == 0) length -= cut;
-    memcpy(result, path, length);
-    memcpy(result + length, other, strlen(other));
-    return result;
+    size_t length = strlen(path);
+    if (length > 12 && mde__ends_with(path, ".safetensors")) length -= 12;
+    return mde__print(c, "%.*s.tokenizer", (int)length, path);
 }
 
 #define MDE__WRITER "\"written_by\":\"mdemix\""
@@ -13700,54 +13610,55 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
     return 1;
 }
 
-/* A whole number of config.json; `absent` when it is not there or null, an error if that is negative. */
-static int mde__config_integer(mde_context *c, const char *path, const mde_json *config, const char *key, int absent)
+/* config.json, or an object in it, while it is read. */
+typedef struct mde__config { mde_context *context; const char *path; const mde_json *object; } mde__config;
+
+/* "path: "key" is what", or, without what, "path: key". */
+static void mde__config_fail(const mde__config *g, const char *key, const char *what)
 {
-    const mde_json *value = mde_json_get(config, key);
+    mde_fail(g->context, MDE_BAD_FILE, what ? "%s: \"%.100s\" is %s" : "%s: %s", g->path, key, what);
+}
+
+/* A whole number; `absent` when it is not there or null, an error if that is negative. */
+static int mde__config_integer(const mde__config *g, const char *key, int absent)
+{
+    const mde_json *value = mde_json_get(g->object, key);
+    uint64_t number = 0;
     if ((!value || value->kind == MDE_JSON_NULL) && absent >= 0) return absent;
-    if (!value) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
-        return 1;
-    }
-    if (value->kind == MDE_JSON_NUMBER && value->number >= 1 && value->number <= 2147483647.0 &&
-        floor(value->number) == value->number) {
-        return (int)value->number;
-    }
-    mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is not a whole number of 1 or more", path, key);
+    if (mde__json_size(value, &number) && number >= 1 && number <= INT32_MAX) return (int)number;
+    mde__config_fail(g, key, value ? "not a whole number of 1 or more" : "missing");
     return 1;
 }
 
 /* A key of another type is an error and never the default; null is as if it were not there. */
-static const mde_json *mde__config_get(mde_context *c, const char *path, const mde_json *object, const char *key,
-                                       mde_json_kind kind)
+static const mde_json *mde__config_get(const mde__config *g, const char *key, mde_json_kind kind)
 {
-    static const char *const kinds[] = { "null", "true or false", "a number", "a text", "a list", "an object" };
-    const mde_json *value = mde_json_get(object, key);
+    static const char *const kinds[] = { "not null", "not true or false", "not a number", "not a text", "not a list",
+                                         "not an object" };
+    const mde_json *value = mde_json_get(g->object, key);
     if (!value || value->kind == MDE_JSON_NULL) return NULL;
     if (value->kind == kind) return value;
-    mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is not %s", path, key, kinds[kind]);
+    mde__config_fail(g, key, kinds[kind]);
     return NULL;
 }
 
-static int mde__config_flag(mde_context *c, const char *path, const mde_json *config, const char *key, int absent)
+static int mde__config_flag(const mde__config *g, const char *key, int absent)
 {
-    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_BOOL);
+    const mde_json *value = mde__config_get(g, key, MDE_JSON_BOOL);
     return value ? value->number != 0 : absent;
 }
 
 /* absent NaN: the key is needed. */
-static double mde__config_number(mde_context *c, const char *path, const mde_json *config, const char *key,
-                                 double absent)
+static double mde__config_number(const mde__config *g, const char *key, double absent)
 {
-    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_NUMBER);
-    if (!value && absent != absent) mde_fail(c, MDE_BAD_FILE, "%s: \"%s\" is missing", path, key);
+    const mde_json *value = mde__config_get(g, key, MDE_JSON_NUMBER);
+    if (!value && absent != absent) mde__config_fail(g, key, "missing");
     return value ? value->number : absent;
 }
 
-static const char *mde__config_text(mde_context *c, const char *path, const mde_json *config, const char *key,
-                                    const char *absent)
+static const char *mde__config_text(const mde__config *g, const char *key, const char *absent)
 {
-    const mde_json *value = mde__config_get(c, path, config, key, MDE_JSON_STRING);
+    const mde_json *value = mde__config_get(g, key, MDE_JSON_STRING);
     return value ? value->string : absent;
 }
 
@@ -13769,123 +13680,122 @@ static const char *const mde__config_keys[] = {
 };
 
 /* What is not known by name may decide what the model computes. */
-static void mde__config_check_keys(mde_context *c, const char *path, const mde_json *object)
+static void mde__config_check_keys(const mde__config *g)
 {
     const size_t known = sizeof mde__config_keys / sizeof *mde__config_keys;
     const mde_json *value;
     size_t i;
-    for (value = object->child; value; value = value->next) {
+    for (value = g->object ? g->object->child : NULL; value; value = value->next) {
         const char *key = value->key;
         for (i = 0; i < known && strcmp(key, mde__config_keys[i]) != 0; i++) {}
         if (i < known || key[0] == '_' || strncmp(key, "summary_", 8) == 0 || mde__ends_with(key, "_token_id") ||
             mde__ends_with(key, "_version") || value->kind == MDE_JSON_NULL ||
             (value->kind == MDE_JSON_BOOL && value->number == 0)) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: \"%.100s\" is not known here and may change what the model computes; take it "
-                 "out if it does not", path, key);
+        mde__config_fail(g, key, "not known here and may change what the model computes; take it out if it does not");
     }
 }
 
 /* Rotary positions: rope_theta and rope_scaling, or rope_parameters with both, as newer exporters write them. */
-static void mde__config_rope(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+static void mde__config_rope(const mde__config *g, mde_lm_desc *d)
 {
-    const mde_json *both = mde__config_get(c, path, config, "rope_parameters", MDE_JSON_OBJECT);
-    const mde_json *scaling = both ? both : mde__config_get(c, path, config, "rope_scaling", MDE_JSON_OBJECT);
-    double base = mde__config_number(c, path, config, "rope_theta", 0);
-    double inner = mde__config_number(c, path, both, "rope_theta", 0);
-    const char *kind = mde__config_text(c, path, scaling, "type", "default");
-    if (scaling && !both && strcmp(kind, "default") == 0) kind = "";
-    kind = mde__config_text(c, path, scaling, "rope_type", kind);
-    if (scaling) mde__config_check_keys(c, path, scaling);
-    if (base != 0 && inner != 0 && base != inner) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"rope_theta\" is there twice, with two values", path);
-    }
-    d->rope_base = inner != 0 ? inner : base != 0 ? base : 10000;
-    if (mde__config_number(c, path, config, "partial_rotary_factor", 1) != 1 ||
-        mde__config_number(c, path, scaling, "partial_rotary_factor", 1) != 1) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"partial_rotary_factor\" is not known here, but for 1", path);
-    } else if (mde__config_flag(c, path, config, "rope_interleaved", 0)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"rope_interleaved\" is not known here", path);
+    const mde_json *both = mde__config_get(g, "rope_parameters", MDE_JSON_OBJECT);
+    mde__config inner = *g;
+    double base = mde__config_number(g, "rope_theta", 0), theta;
+    const char *kind;
+    inner.object = both ? both : mde__config_get(g, "rope_scaling", MDE_JSON_OBJECT);
+    theta = both ? mde__config_number(&inner, "rope_theta", 0) : 0;
+    kind = mde__config_text(&inner, "type", "default");
+    if (inner.object && !both && strcmp(kind, "default") == 0) kind = "";
+    kind = mde__config_text(&inner, "rope_type", kind);
+    mde__config_check_keys(&inner);
+    if (base != 0 && theta != 0 && base != theta) mde__config_fail(g, "rope_theta", "there twice, with two values");
+    d->rope_base = theta != 0 ? theta : base != 0 ? base : 10000;
+    if (mde__config_number(g, "partial_rotary_factor", 1) != 1 ||
+        mde__config_number(&inner, "partial_rotary_factor", 1) != 1) {
+        mde__config_fail(g, "partial_rotary_factor", "not known here, but for 1");
+    } else if (mde__config_flag(g, "rope_interleaved", 0)) {
+        mde__config_fail(g, "rope_interleaved", "not known here");
     } else if (strcmp(kind, "linear") == 0 || strcmp(kind, "llama3") == 0) {
-        d->rope_factor = mde__config_number(c, path, scaling, "factor", (double)NAN);
+        d->rope_factor = mde__config_number(&inner, "factor", (double)NAN);
         if (strcmp(kind, "linear") == 0) return;
-        d->rope_low = mde__config_number(c, path, scaling, "low_freq_factor", (double)NAN);
-        d->rope_high = mde__config_number(c, path, scaling, "high_freq_factor", (double)NAN);
-        d->rope_context = mde__config_integer(c, path, scaling, "original_max_position_embeddings", -1);
+        d->rope_low = mde__config_number(&inner, "low_freq_factor", (double)NAN);
+        d->rope_high = mde__config_number(&inner, "high_freq_factor", (double)NAN);
+        d->rope_context = mde__config_integer(&inner, "original_max_position_embeddings", -1);
     } else if (strcmp(kind, "default") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: %s is not known here: its rope_type is \"%.100s\"; expected \"default\", "
-                 "\"linear\" or \"llama3\"", path, both ? "rope_parameters" : "rope_scaling", kind);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: %s is not known here: its rope_type is \"%.100s\"; expected "
+                 "\"default\", \"linear\" or \"llama3\"", g->path, both ? "rope_parameters" : "rope_scaling", kind);
     }
 }
 
-static void mde__config_llama(mde_context *c, const char *path, const mde_json *config, const char *kind,
-                              mde_lm_desc *d)
+static void mde__config_llama(const mde__config *g, const char *kind, mde_lm_desc *d)
 {
-    const char *activation = mde__config_text(c, path, config, "hidden_act", "silu");
-    const mde_json *types = mde__config_get(c, path, config, "layer_types", MDE_JSON_ARRAY);
+    const char *activation = mde__config_text(g, "hidden_act", "silu");
+    const mde_json *types = mde__config_get(g, "layer_types", MDE_JSON_ARRAY);
     const mde_json *type = types ? types->child : NULL;
     int qwen2 = strcmp(kind, "qwen2") == 0, forward;
     double window;
-    d->width = mde__config_integer(c, path, config, "hidden_size", -1);
-    d->hidden = mde__config_integer(c, path, config, "intermediate_size", -1);
-    d->layers = mde__config_integer(c, path, config, "num_hidden_layers", -1);
-    d->heads = mde__config_integer(c, path, config, "num_attention_heads", -1);
-    d->kv_heads = mde__config_integer(c, path, config, "num_key_value_heads", d->heads);
-    d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
-    d->context = mde__config_integer(c, path, config, "max_position_embeddings", -1);
-    d->head_dim = mde__config_integer(c, path, config, "head_dim", 0);
-    d->norm_epsilon = mde__config_number(c, path, config, "rms_norm_eps", 1e-6);
-    d->untied = !mde__config_flag(c, path, config, "tie_word_embeddings", 0);
-    d->biases = mde__config_flag(c, path, config, "attention_bias", 0) ? 2 : 0;
-    forward = mde__config_flag(c, path, config, "mlp_bias", 0);
-    window = mde__config_number(c, path, config, "sliding_window", 0);
-    if (!mde__config_flag(c, path, config, "use_sliding_window", !qwen2)) window = 0;
+    d->width = mde__config_integer(g, "hidden_size", -1);
+    d->hidden = mde__config_integer(g, "intermediate_size", -1);
+    d->layers = mde__config_integer(g, "num_hidden_layers", -1);
+    d->heads = mde__config_integer(g, "num_attention_heads", -1);
+    d->kv_heads = mde__config_integer(g, "num_key_value_heads", d->heads);
+    d->vocabulary = mde__config_integer(g, "vocab_size", -1);
+    d->context = mde__config_integer(g, "max_position_embeddings", -1);
+    d->head_dim = mde__config_integer(g, "head_dim", 0);
+    d->norm_epsilon = mde__config_number(g, "rms_norm_eps", 1e-6);
+    d->untied = !mde__config_flag(g, "tie_word_embeddings", 0);
+    d->biases = mde__config_flag(g, "attention_bias", 0) ? 2 : 0;
+    forward = mde__config_flag(g, "mlp_bias", 0);
+    window = mde__config_number(g, "sliding_window", 0);
+    if (!mde__config_flag(g, "use_sliding_window", !qwen2)) window = 0;
     while (type && type->kind == MDE_JSON_STRING && strcmp(type->string, "full_attention") == 0) type = type->next;
-    mde__config_rope(c, path, config, d);
-    if (mde__bad(c)) return;
+    mde__config_rope(g, d);
+    if (mde__bad(g->context)) return;
     if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: hidden_act is \"%.100s\"; expected \"silu\"", path, activation);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: hidden_act is \"%.100s\"; expected \"silu\"", g->path, activation);
     } else if (forward && d->biases == 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"mlp_bias\" without \"attention_bias\" is not known here", path);
+        mde__config_fail(g, "\"mlp_bias\" without \"attention_bias\" is not known here", NULL);
     } else if ((window != 0 && window < d->context) || type) {
-        mde_fail(c, MDE_BAD_FILE, "%s: \"%s\": attention to a part of the text is not known here", path,
+        mde_fail(g->context, MDE_BAD_FILE, "%s: \"%s\": attention to a part of the text is not known here", g->path,
                  type ? "layer_types" : "sliding_window");
     }
     if (forward) d->biases = 1;
     if (qwen2) d->biases = 3;
 }
 
-static void mde__config_gpt2(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *d)
+static void mde__config_gpt2(const mde__config *g, mde_lm_desc *d)
 {
-    const char *activation = mde__config_text(c, path, config, "activation_function", "gelu_new");
-    d->width = mde__config_integer(c, path, config, "n_embd", -1);
-    d->layers = mde__config_integer(c, path, config, "n_layer", -1);
-    d->heads = mde__config_integer(c, path, config, "n_head", -1);
-    d->vocabulary = mde__config_integer(c, path, config, "vocab_size", -1);
-    d->context = mde__config_integer(c, path, config, "n_positions", -1);
-    d->hidden = mde__config_integer(c, path, config, "n_inner", d->width < 1 << 28 ? 4 * d->width : d->width);
-    d->norm_epsilon = mde__config_number(c, path, config, "layer_norm_epsilon", 1e-5);
-    d->untied = !mde__config_flag(c, path, config, "tie_word_embeddings", 1);
+    const char *activation = mde__config_text(g, "activation_function", "gelu_new");
+    d->width = mde__config_integer(g, "n_embd", -1);
+    d->layers = mde__config_integer(g, "n_layer", -1);
+    d->heads = mde__config_integer(g, "n_head", -1);
+    d->vocabulary = mde__config_integer(g, "vocab_size", -1);
+    d->context = mde__config_integer(g, "n_positions", -1);
+    d->hidden = mde__config_integer(g, "n_inner", d->width < 1 << 28 ? 4 * d->width : d->width);
+    d->norm_epsilon = mde__config_number(g, "layer_norm_epsilon", 1e-5);
+    d->untied = !mde__config_flag(g, "tie_word_embeddings", 1);
     d->layer_norm = d->learned_positions = d->gelu = d->biases = 1;
     if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0) {
-        mde_fail(c, MDE_BAD_FILE, "%s: activation_function is \"%.100s\"; expected \"gelu_new\"", path, activation);
-    } else if (mde__config_flag(c, path, config, "scale_attn_by_inverse_layer_idx", 0) ||
-               !mde__config_flag(c, path, config, "scale_attn_weights", 1)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: attention is scaled in a way that is not known here", path);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: activation_function is \"%.100s\"; expected \"gelu_new\"", g->path,
+                 activation);
+    } else if (mde__config_flag(g, "scale_attn_by_inverse_layer_idx", 0) ||
+               !mde__config_flag(g, "scale_attn_weights", 1)) {
+        mde__config_fail(g, "attention is scaled in a way that is not known here", NULL);
     }
 }
 
-static void mde__config_read(mde_context *c, const char *path, const mde_json *config, mde_lm_desc *desc)
+static void mde__config_read(const mde__config *g, mde_lm_desc *desc)
 {
-    const char *kind = mde__config_text(c, path, config, "model_type", "");
+    const char *kind = mde__config_text(g, "model_type", "");
     if (strcmp(kind, "llama") == 0 || strcmp(kind, "mistral") == 0 || strcmp(kind, "qwen2") == 0) {
-        mde__config_llama(c, path, config, kind, desc);
+        mde__config_llama(g, kind, desc);
     } else if (strcmp(kind, "gpt2") == 0) {
-        mde__config_gpt2(c, path, config, desc);
+        mde__config_gpt2(g, desc);
     } else {
-        mde_fail(c, MDE_BAD_FILE, "%s: model_type is \"%.100s\"; expected \"llama\" or \"gpt2\", or \"mistral\" "
-                 "or \"qwen2\", which are of llama's form", path, kind);
+        mde_fail(g->context, MDE_BAD_FILE, "%s: model_type is \"%.100s\"; expected \"llama\" or \"gpt2\", or "
+                 "\"mistral\" or \"qwen2\", which are of llama's form", g->path, kind);
     }
-    if (config) mde__config_check_keys(c, path, config);
+    mde__config_check_keys(g);
 }
 
 /* The descriptor in config.json beside published weights. */
@@ -13893,12 +13803,16 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
 {
     char *path = mde__path_beside(c, weights, "config.json");
     mde_json *config;
+    mde__config g;
     if (!path) return 0;
     if (!mde_is_file(path)) {
         mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
     config = mde_json_read(c, path);
-    mde__config_read(c, path, config, desc);
+    g.context = c;
+    g.path = path;
+    g.object = config;
+    mde__config_read(&g, desc);
     mde_json_free(c, config);
     mde_release(c, path);
     return !mde__bad(c);
@@ -15504,8 +15418,6 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     return c->status;
 }
 
-MDE__COLD_END
-
 /* ======================================================================
    14. DENSE LINEAR ALGEBRA AND SMOOTH MINIMISATION
    ====================================================================== */
@@ -15614,15 +15526,15 @@ static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, 
             if ((shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < to) to = j + MDE__DENSE_COLUMNS;
             if (from >= to) continue;
             if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
-                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS,
-                                    here, stride);
+                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
+                                             panel + from * MDE__DENSE_COLUMNS, here, stride);
                 continue;
             }
             for (r = 0; r < high; r++) {
                 memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * stride, (size_t)wide * sizeof *edge);
             }
-            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS, panel + from * MDE__DENSE_COLUMNS, edge,
-                                MDE__DENSE_COLUMNS);
+            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
+                                         panel + from * MDE__DENSE_COLUMNS, edge, MDE__DENSE_COLUMNS);
             for (r = 0; r < high; r++) {
                 memcpy(here + (size_t)r * stride, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
             }
@@ -16408,8 +16320,8 @@ static void mde__covariances(int simd, mde_kernel kernel, const mde__scaled *a, 
     int i;
     for (i = 0; i < a->n; i++) {
         size_t at = mde__cell(i, b->n, 0);
-        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns, b->n,
-                            k + at, g ? g + at : NULL);
+        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns,
+                                     b->n, k + at, g ? g + at : NULL);
     }
 }
 
@@ -18493,8 +18405,6 @@ MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int
 /* ======================================================================
    16. EVALUATION AND SEARCH
    ====================================================================== */
-
-MDE__COLD_BEGIN
 
 /* From tables of runs to a mixture: what a regression sees, one regression a loss or one for all, models by name and
    stacks of them, how well they predict runs that they have not seen, the best mixture, and the runs to make next. */

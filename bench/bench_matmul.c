@@ -45,7 +45,7 @@ static void once(mde_context *c, const openblas *blas, const product *p)
 {
     int64_t lda = p->ta ? p->m : p->k, ldb = p->tb ? p->k : p->n;
     if (!blas) {
-        mde_product each = mde__product_of(p->ta, p->tb, p->m, p->n, p->k, p->a, p->b);
+        mde_product each = mde_product_of(p->ta, p->tb, p->m, p->n, p->k, p->a, p->b);
         each.out = p->out;
         mde__gemm(c, &each, p->workspace);
     } else {

@@ -71,8 +71,18 @@ check the_flags_tell_made_from_real sh -c "tail -c 23 '$work/one/made/made-idx1-
 mkdir "$work/arrays" && mv "$work"/one/made/*.npy "$work"/one/made/*ubyte "$work/arrays"
 for set in made arrays/images.npy arrays/images-idx3-ubyte; do
     [ $set = made ] && path="$work/one/made" || path="$work/$set"
-    check "made_images_are_a_set:$set" "$lab" train --preset quick --quiet --steps 1 --data "$path" --out "$work/again-${set##*/}"
+    check "made_images_are_a_set:$set" "$lab" train --preset quick --quiet --steps 1 --data "$path" \
+        --out "$work/again-${set##*/}"
 done
+
+# A range that says what the values say anyway gives the same images; another one is refused.
+data_of() { grep -a -o '"lab.data":"[0-9a-f]*"' "$1"; }
+"$lab" train --preset quick --quiet --steps 1 --data "$work/arrays/images.npy" --range -1,1 --out "$work/ranged"
+check a_range_gives_the_same_images test -n "$(data_of "$work/ranged/dagan.safetensors")" -a \
+    "$(data_of "$work/ranged/dagan.safetensors")" = "$(data_of "$work/again-images.npy/dagan.safetensors")"
+"$lab" train --preset quick --quiet --steps 1 --data "$work/arrays/images.npy" --range=0,1 --out "$work/unmade" \
+    2>"$work/stderr"
+check another_range_is_refused grep -q 'values from -1 to .*expected 0 to 1' "$work/stderr"
 
 # A checkpoint knows what it was trained on. Refused with one line that names the option, by every later step.
 split() {
@@ -94,8 +104,8 @@ split training_goes_on_with_its_own_seed_only 'seed' "$lab" train $tiny --seed 2
 quote() { sed -n "$1" "$work/one/made/classes.txt" | sed 's/.*/"&"/' | paste -sd, -; }
 printf '{"source": [%s], "validation": [%s], "target": [%s]}' "$(quote 1,24p)" "$(quote 25,27p)" "$(quote 28,30p)" \
     >"$work/split.json"
-check a_split_by_file_trains "$lab" train --preset quick --quiet --steps 1 --data "$work/one/made" --split "$work/split.json" \
-    --out "$work/split"
+check a_split_by_file_trains "$lab" train --preset quick --quiet --steps 1 --data "$work/one/made" \
+    --split "$work/split.json" --out "$work/split"
 check a_split_by_file_has_its_target "$lab" sample --quiet --preset quick --data "$work/one/made" --split "$work/split.json" \
     --out "$work/split"
 split another_split_is_refused 'another --split' "$lab" sample --preset quick --data "$work/one/made" --out "$work/split"
@@ -124,6 +134,16 @@ check three_images_are_not_classified grep -q 'left_out.*7 images or more' "$wor
 check three_images_say_so_first before 'classify is left out'
 check three_images_are_matched_by_one_shot grep -q '"shot": 1' "$work/three_images/match.json"
 check the_report_says_what_is_left_out grep -q 'Left out: it takes two target classes' "$work/three_images/report.html"
+cp -r "$work/one/made" "$work/lonely"
+for image in "$work/lonely/$first"/real-0000[1-9].png "$work/lonely/$first"/real-0001?.png "$work/lonely/$first"/made*; do
+    rm "$image"
+done
+run a_source_class_of_one_image --data "$work/lonely" --split "$work/split.json" --size 8
+printf '{"source": [%s], "validation": [%s], "target": [%s]}' "$(quote 7,30p)" "$(quote 4,6p)" "$(quote 1,3p)" \
+    >"$work/lonely.json"
+run a_target_class_of_one_image --data "$work/lonely" --split "$work/lonely.json" --size 8
+check a_target_class_of_one_image_is_left_out grep -q '"classes": 2' "$work/a_target_class_of_one_image/match.json"
+check and_that_is_said_first before 'match: 2 of the 3 target classes'
 run six_thousand_classes --max-classes 6000 --max-samples 7 --size 6
 "$lab" classify --preset quick --max-samples 3 --size 8 --quiet --out "$work/three_images" >"$work/stdout" 2>"$work/stderr"
 check asked_for_alone_it_is_an_error grep -q 'classify: it takes two target classes' "$work/stderr"

@@ -96,7 +96,11 @@ static int fuzz_model(mde_context *c, int parser, const mde_json *root, double *
     const char **files;
     memset(&desc, 0, sizeof desc);
     if (parser == FUZZ_CONFIG) {
-        mde__config_read(c, "config.json", root, &desc);
+        mde__config g;
+        g.context = c;
+        g.path = "config.json";
+        g.object = root;
+        mde__config_read(&g, &desc);
         if (mde__bad(c) || !mde__lm_resolve(c, &desc, 0, &resolved)) return 0;
         *sum = resolved.rope_base + resolved.width;
         return 1;

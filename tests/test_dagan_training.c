@@ -724,6 +724,48 @@ static void what_is_not_finite_ends_the_run_with_its_step(void)
     mde_context_free(c);
 }
 
+/* Facts of the caller's are kept with the checkpoint, and compared. */
+static void a_checkpoint_knows_further_facts(void)
+{
+    static const char *const facts[4] = { "lab.seed", "7", "lab.data", "a path of any length, longer than the table "
+                                          "of the settings that are the library's own has room for" };
+    static const char *const others[4] = { "lab.seed", "8", "lab.data", "elsewhere" };
+    const char *path = FOLDER "/facts.safetensors";
+    mde_context *c = mde_context_create(NULL);
+    dagan_images *set = tiny_set(c);
+    dagan_desc net = tiny_desc();
+    dagan *g = dagan_create(c, set, &net);
+    dagan_train_desc d = tiny_training(1);
+    mde_safetensors *file;
+    remove(path);
+    d.checkpoint = path;
+    d.pairs = 2;
+    d.metadata = facts;
+    CHECK(dagan_train(g, set, &d) == MDE_OK);
+    file = mde_safetensors_read(c, path);
+    CHECK(file && strcmp(mde_safetensors_metadata(file, "lab.data"), facts[3]) == 0);
+    d.steps = 2;
+    CHECK(dagan_train(g, set, &d) == MDE_OK);
+    d.metadata = others;
+    CHECK(dagan_train(g, set, &d) == MDE_BAD_FILE);
+    CHECK_TEXT(mde_error(c), "was made with lab.seed 7, this run has 8");
+    mde_clear_error(c);
+    d.pairs = 0;
+    CHECK(dagan_train(g, set, &d) == MDE_OK);   /* nothing is asked for */
+    d.pairs = 17;
+    CHECK(dagan_train(g, set, &d) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "17 pairs of metadata");
+    mde_clear_error(c);
+    remove(path);
+    d.pairs = 0;
+    d.steps = 1;
+    CHECK(dagan_train(g, set, &d) == MDE_OK);
+    d.pairs = 2;
+    CHECK(dagan_train(g, set, &d) == MDE_BAD_FILE);
+    CHECK_TEXT(mde_error(c), "does not hold lab.seed");
+    mde_context_free(c);
+}
+
 static void mistakes_are_explained(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1015,6 +1057,7 @@ int main(void)
     TEST(a_checkpoint_of_another_run_is_refused);
     TEST(a_long_curve_is_folded);
     TEST(what_is_not_finite_ends_the_run_with_its_step);
+    TEST(a_checkpoint_knows_further_facts);
     TEST(mistakes_are_explained);
     TEST(made_sets_follow_their_source);
     TEST(written_networks_make_the_same_images);

@@ -157,7 +157,7 @@ static const char *write_example(mde_context *c, mde_text **t, int lines)
     mde_json_close(&w);
     mde_json_open(&w, "rows", '[');
     mde_json_write_int(&w, NULL, INT64_MIN);
-    mde_json_write_bool(&w, NULL, 2);
+    mde_json_write_raw(&w, NULL, "true");
     mde_json_open(&w, NULL, '[');
     mde_json_write_string(&w, NULL, NULL);
     mde_json_write_raw(&w, NULL, "{}");

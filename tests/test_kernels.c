@@ -585,7 +585,7 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     size_t space = mde__gemm_workspace(c, m, n, k), one_thread = mde_gemm_floats(c, m, n, k);
     float *workspace = zeros((space > one_thread ? space : one_thread) + 16);
     int64_t *row = (int64_t *)malloc((size_t)m * sizeof *row);
-    mde_product p = mde__product_of(ta, tb, m, n, k, a, b);
+    mde_product p = mde_product_of(ta, tb, m, n, k, a, b);
     for (i = 0; i < 16; i++) workspace[space + (size_t)i] = 5;
     memcpy(y, x, (size_t)(m * ldo) * sizeof *y);
     memcpy(z, x, (size_t)(m * ldo) * sizeof *z);
@@ -677,7 +677,7 @@ static void the_product_of_one_row_has_the_bits_of_all_products(void)
                 float *z = zeros((size_t)n), *workspace = zeros(mde__gemm_workspace(c, 1, n, m));
                 memcpy(z, y, (size_t)n * sizeof *y);
                 for (accumulate = 1; accumulate >= 0; accumulate--) {
-                    product(c, mde__product_of(0, 0, 1, n, m, x, w), accumulate, y, workspace);
+                    product(c, mde_product_of(0, 0, 1, n, m, x, w), accumulate, y, workspace);
                     mde__row_product(c, n, m, x, w, accumulate, z);
                     CHECK(memcmp(y, z, (size_t)n * sizeof *y) == 0);
                 }
@@ -695,7 +695,7 @@ static void batched_products_equal_single_ones(void)
     int shared;
     float *a = noise_array(batch * m * k, 1), *b = noise_array(batch * k * n, 1), *x = noise_array(batch * m * n, 1);
     float *y = zeros((size_t)(batch * m * n)), *workspace = zeros(mde__gemm_workspace(c, m, n, k));
-    mde_product p = mde__product_of(0, 0, m, n, k, a, b);
+    mde_product p = mde_product_of(0, 0, m, n, k, a, b);
     p.accumulate = 1;
     p.out = x;
     for (shared = 0; shared < 2; shared++) {
@@ -1072,8 +1072,8 @@ static void run_all(mde_context *c, bits *b)
     }
     {
         float *workspace = zeros(mde__gemm_workspace(c, 130, 150, 300));
-        product(c, mde__product_of(0, 0, 130, 150, 60, x, z), 0, y, workspace);
-        product(c, mde__product_of(1, 1, 130, 150, 300, x, z), 1, y, workspace);
+        product(c, mde_product_of(0, 0, 130, 150, 60, x, z), 0, y, workspace);
+        product(c, mde_product_of(1, 1, 130, 150, 300, x, z), 1, y, workspace);
         keep(b, "gemm", y, 130 * 150 * 4);
         free(workspace);
     }

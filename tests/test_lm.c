@@ -268,7 +268,7 @@ static void reference_of(reference *m, const mde_lm *lm)
     int i;
     size_t k;
     memset(m, 0, sizeof *m);
-    m->desc = *mde_lm_describe(lm);
+    m->desc = lm->desc;
     m->gpt2 = lm->gpt2;
     m->count = mde_params_count(lm->params);
     for (i = 0; i < m->count; i++) {
@@ -728,14 +728,15 @@ static void a_published_folder_runs(void)
                "70001, \"max_position_embeddings\": 7, \"eos_token_id\": [70000, 3]}");
     lm = mde_lm_open(c, FOLDER "/published");
     CHECK_TEXT(mde_error(c), "");
-    CHECK(lm && mde_lm_describe(lm)->vocabulary == vocabulary);
+    CHECK(lm && lm->desc.vocabulary == vocabulary);
     memset(&g, 0, sizeof g);
     g.prompt = "A<|end|>b";
     g.tokens = 3;
     g.temperature = MDE_ZERO;
     text = mde_lm_generate(lm, &g);
     CHECK(text && strcmp(text, "A<|end|>bw69999,w69999,w69999,") == 0);
-    ids = mde_lm_generated(lm, &count);
+    ids = lm->ids;
+    count = lm->id_count;
     CHECK(count == 6 && ids[0] == 'A' && ids[1] == 70000 && ids[2] == 'b' && ids[3] == 69999 && ids[5] == 69999);
     CHECK(lm && mde__is_end(lm->tokenizer, 3) && mde__is_end(lm->tokenizer, 70000) && !mde__is_end(lm->tokenizer, 0));
     /* Written by the library and read again it is the same model with the same tokenizer. */
@@ -1262,11 +1263,13 @@ static void check_cache(mde_lm *lm, const char *prompt, int tokens)
         g.seed = 4;
         mde_lm_generate(lm, &g);
         kept = (int32_t *)calloc((size_t)tokens + 300, sizeof *kept);
-        ids = mde_lm_generated(lm, &count);
+        ids = lm->ids;
+        count = lm->id_count;
         memcpy(kept, ids, count * sizeof *kept);
         g.no_cache = 1;
         mde_lm_generate(lm, &g);
-        ids = mde_lm_generated(lm, &again);
+        ids = lm->ids;
+        again = lm->id_count;
         CHECK(count == again && memcmp(kept, ids, count * sizeof *kept) == 0);
         free(kept);
     }
@@ -1425,7 +1428,7 @@ static void a_written_model_opens_as_it_was(void)
         CHECK(mde_is_file(FOLDER "/model.tokenizer") == (which == 3));
         read = mde_lm_open(c, FOLDER "/model.safetensors");
         CHECK_TEXT(mde_error(c), "");
-        CHECK(read && memcmp(mde_lm_describe(read), mde_lm_describe(lm), sizeof(mde_lm_desc)) == 0);
+        CHECK(read && memcmp(&read->desc, &lm->desc, sizeof(mde_lm_desc)) == 0);
         CHECK(read && weights_hash(read) == weights_hash(lm));
         CHECK_TEXT(mde_lm_generate(read, &g), text);
         mde_context_free(c);
