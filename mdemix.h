@@ -79,8 +79,8 @@
      Public domain or MIT-0, as you choose; see the file LICENSE.
 
    VERSIONS
-     0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs; published
-            models run from their folders
+     0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs;
+            published models run from their folders
      0.1.0  first release */
 
 #ifndef MDEMIX_H
