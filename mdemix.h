@@ -3518,6 +3518,7 @@ MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, c
 }
 
 /* Name and type of a tensor that was passed over, NULL for any other. */
+MDE__UNUSED
 static const char *const *mde__safetensors_other(const mde_safetensors *file, const char *name)
 {
     int i;

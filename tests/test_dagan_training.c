@@ -727,8 +727,9 @@ static void what_is_not_finite_ends_the_run_with_its_step(void)
 /* Facts of the caller's are kept with the checkpoint, and compared. */
 static void a_checkpoint_knows_further_facts(void)
 {
-    static const char *const facts[4] = { "lab.seed", "7", "lab.data", "a path of any length, longer than the table "
-                                          "of the settings that are the library's own has room for" };
+    static const char path_of_data[] = "a path of any length, longer than the table of the settings that are the "
+                                       "library's own has room for";
+    static const char *const facts[4] = { "lab.seed", "7", "lab.data", path_of_data };
     static const char *const others[4] = { "lab.seed", "8", "lab.data", "elsewhere" };
     const char *path = FOLDER "/facts.safetensors";
     mde_context *c = mde_context_create(NULL);
