@@ -4100,7 +4100,6 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #endif
 
 #define MDE__LANES 16
-#define MDE__TILE_FLOATS (12 * 32)      /* the largest tile of any instruction set */
 #define MDE__COLUMN_BLOCK 256           /* rows of a column sum that form one chain */
 #define MDE__DENSE_ROWS 8
 #define MDE__DENSE_COLUMNS 16
