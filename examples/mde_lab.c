@@ -231,12 +231,20 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     mde_json_write_number(w, "loss", best.loss, 9);
     mde_json_write_number(w, "gap", best.gap, 6);
     mde_json_write_numbers(w, "loss_interval_90", 2, interval.loss, 9);
+    mde_json_write_string(w, "intervals", interval.note);
     json_mixture(w, "weights", x, best.weights);
     mde_json_open(w, "weights_interval_90", '{');
     for (i = 0; i < t->k; i++) {
         ends[0] = interval.lower[i];
         ends[1] = interval.upper[i];
         mde_json_write_numbers(w, mde_corpus_name(x->corpus, i), 2, ends, 6);
+    }
+    mde_json_close(w);
+    mde_json_open(w, "shadow_prices", '{');     /* of the bounds that hold a weight; null where none is known */
+    for (i = 0; i < t->k && lower; i++) {
+        if (best.active[i] > 0 || (best.active[i] < 0 && lower[i] > 0)) {
+            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best.price[i], 6);
+        }
     }
     mde_json_close(w);
     mde_json_close(w);
