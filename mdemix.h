@@ -727,8 +727,9 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
 typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
-   the document that token t is in (ascending; NULL: unknown); bytes is the length of the text in bytes (0: unknown). All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which
-   is taken for rounding, and for 0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
+   the document that token t is in (ascending; NULL: unknown); bytes is the length of the text in bytes (0: unknown).
+   All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which is taken for rounding, and for
+   0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
    and sums over sequences in place of tokens, since the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
@@ -811,9 +812,9 @@ typedef struct mde_bootstrap {
     char note[320];                          /* a sentence on blocks, or why there is no interval; empty: documents */
 } mde_bootstrap;
 /* Percentile intervals from resampled documents (with replacement, within each validation text). Where a text has fewer
-   than ten documents, or none are known, blocks of a tenth of it stand for them, of 32 to 256 tokens; they hold the
-   correlation of near tokens, but not that of a document's distant ones, so that intervals may be short. A text with too
-   little for either has no interval. */
+   than ten documents, or none are known, blocks of a tenth of it stand for them, of 32 to 256 tokens; they keep the
+   correlation of near tokens, but not that of a document's distant ones, so that intervals may be short. A text with
+   too little for either has no interval. */
 MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out);
 
 /* ---- 3.9 Regression ------------------------------------------------------
@@ -14202,8 +14203,8 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
     return gap > 0 ? gap : 0;
 }
 
-/* Which bound holds each weight (1 upper, -1 lower, 0 none), and its shadow price: the derivative of the minimum when the
-   bound gives way and another weight gives or takes the share. The free weights have one gradient, which sets the
+/* Which bound holds each weight (1 upper, -1 lower, 0 none), and its shadow price: the derivative of the minimum when
+   the bound gives way and another weight gives or takes the share. The free weights have one gradient, which sets the
    price; where none is free, the best of those that can move does. No price is known (NaN) when none can, or without a
    gradient. */
 static void mde__shadow_prices(int n, const double *gradient, const double *w, const double *low, const double *high,
@@ -15371,8 +15372,8 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
     mde_release(e->context, r->shares);
 }
 
-/* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of the
-   first that has blocks. Returns whether there is an interval. */
+/* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of
+   the first that has blocks. Returns whether there is an interval. */
 static int mde__resampling_note(const mde_experts *e, const double *shares, char note[320])
 {
     const mde__validation *shown = NULL;

@@ -652,6 +652,19 @@ static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
     if (!out_was_there) remove(out);
 }
 
+/* What the losses of each domain will be of. */
+static void print_validation(const experiment *x)
+{
+    int i;
+    for (i = 0; i < x->domains; i++) {
+        int64_t documents;
+        mde_corpus_documents(x->corpus, MDE_VALIDATION, i, &documents);
+        printf("%-24.100s validated on %lld tokens of %lld of its %lld held-out documents\n",
+               mde_corpus_name(x->corpus, i), (long long)x->window_tokens[i], (long long)x->window_documents[i],
+               (long long)documents);
+    }
+}
+
 static void list_tasks(const experiment *x)
 {
     int i;
@@ -689,6 +702,7 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     if (!x) return;
     x->progress = program_progress;
     x->user = p;
+    if ((all && !p->quiet) || plan) print_validation(x);
     if (plan) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
     if (strcmp(command, "tasks") == 0) list_tasks(x);
     if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
