@@ -539,6 +539,9 @@ MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
 MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                             const char *const *metadata);
 MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
+/* The same from a file that mde_safetensors_read gave, after a look at its metadata; path is for messages. */
+MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
+                                           const mde_safetensors *file);
 #endif
 
 /* Long work reports through a callback; a return value other than 0 stops it cleanly (MDE_STOPPED). */
@@ -10147,12 +10150,13 @@ static int mde__parse_steps(const char *text, int sets, int64_t *steps)
     return text && *text == 0;
 }
 
-/* Weights, moments and steps of a checkpoint that has been read. */
-static mde_status mde__checkpoint_load(int sets, mde_params *const *p, const char *path, const mde_safetensors *file)
+MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
+                                           const mde_safetensors *file)
 {
-    mde_context *c = p[0]->context;
+    mde_context *c = mde__sets_context(sets, p);
     int64_t steps[MDE__SETS];
     int k;
+    if (!c || !file) return c ? mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: there is no file") : MDE_BAD_ARGUMENT;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
@@ -10166,7 +10170,7 @@ MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p,
 {
     mde_context *c = mde__sets_context(sets, p);
     mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
-    if (!file || mde__checkpoint_load(sets, p, path, file) == MDE_OK) return file;
+    if (!file || mde_checkpoint_load_sets(sets, p, path, file) == MDE_OK) return file;
     mde_safetensors_free(c, file);
     return NULL;
 }
@@ -13157,7 +13161,7 @@ static mde_status mde__training_continue(mde__training *run)
         mde_fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
     }
     /* From the same reading: the file may be another one by now. */
-    if (!mde__bad(c)) mde__checkpoint_load(1, &run->lm->params, path, file);
+    if (!mde__bad(c)) mde_checkpoint_load_sets(1, &run->lm->params, path, file);
     mde_safetensors_free(c, file);
     return c->status;
 }
