@@ -1242,7 +1242,7 @@ MDEDEF void mde_clear_error(mde_context *c)
 
 /* ---- Sizes and numbers ---- */
 
-static int mde__mul(size_t a, size_t b, size_t *out)
+static int mde__mul_size(size_t a, size_t b, size_t *out)
 {
     if (b && a > SIZE_MAX / b) return 0;
     *out = a * b;
@@ -1381,7 +1381,7 @@ static void *mde__allocate_block(mde_context *c, size_t count, size_t size)
     unsigned char *aligned;
     mde__block *block;
     if (mde__bad(c)) return NULL;
-    if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - 2 * MDE__ALIGNMENT) {
+    if (!mde__mul_size(count, size, &bytes) || bytes > SIZE_MAX / 2 - 2 * MDE__ALIGNMENT) {
         mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
                  count, size);
         return NULL;
@@ -1492,7 +1492,7 @@ MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size)
     size_t bytes;
     void *p;
     if (mde__bad(c)) return NULL;
-    if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX - MDE__ALIGNMENT) {
+    if (!mde__mul_size(count, size, &bytes) || bytes > SIZE_MAX - MDE__ALIGNMENT) {
         mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
                  count, size);
         return NULL;
@@ -1900,7 +1900,7 @@ static char *mde__follow_links(mde_context *c, const char *path)
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
    stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
    written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
-static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
+static mde_status mde__file_replace(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
     size_t length;
@@ -1951,7 +1951,7 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
 
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
 {
-    return mde__file_write(c, path, bytes, size, 0);
+    return mde__file_replace(c, path, bytes, size, 0);
 }
 
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
@@ -2443,7 +2443,7 @@ static int mde__json_escape(mde__json_reader *r)
     return mde__json_fail(r, start, "this escape is not known", "");
 }
 
-static int mde__json_string(mde__json_reader *r, const char **out, size_t *length)
+static int mde__json_read_string(mde__json_reader *r, const char **out, size_t *length)
 {
     size_t start = r->at++, first = r->string_bytes;
     for (;;) {
@@ -2512,7 +2512,7 @@ static mde_json *mde__json_value(mde__json_reader *r, int depth)
     r->node_count++;
     if (first == '"') {
         node->kind = MDE_JSON_STRING;
-        return mde__json_string(r, &node->string, &node->length) ? node : NULL;
+        return mde__json_read_string(r, &node->string, &node->length) ? node : NULL;
     }
     if (first != '{' && first != '[') {
         static const char *const words[] = { "null", "false", "true" };
@@ -2555,7 +2555,7 @@ static mde_json *mde__json_value(mde__json_reader *r, int depth)
                 mde__json_fail(r, r->at, "expected a key in quotes", "");
                 return NULL;
             }
-            if (!mde__json_string(r, &key, &length)) return NULL;
+            if (!mde__json_read_string(r, &key, &length)) return NULL;
             if (r->strings && strlen(key) != length) {
                 mde__json_fail(r, key_at, "a key must not hold \\u0000", "");
                 return NULL;
@@ -2871,7 +2871,7 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     size_t cells;
     int i;
     if (!mde__csv_walk(r, csv)) return 0;
-    if (!mde__mul((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
+    if (!mde__mul_size((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
     csv->path = mde__copy_text(c, r->name);
     csv->names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *csv->names);
     csv->cells = (const char **)mde_alloc(c, cells, sizeof *csv->cells);
@@ -3019,7 +3019,8 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
     for (i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
-        } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul(product, (size_t)shape[i], &product)) {
+        } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
+                   !mde__mul_size(product, (size_t)shape[i], &product)) {
             mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
                      (long long)shape[i]);
             return 0;
@@ -3260,7 +3261,7 @@ static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, co
     r->end = r->at + length;
     if (!mde__npy_read_header(r)) return NULL;
     if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
-    if (!mde__mul(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
+    if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
                  r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size, size - start - length);
         return NULL;
@@ -3366,7 +3367,7 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
         t->shape[t->rank++] = (int64_t)size;
     }
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
-    if (!mde__mul(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
+    if (!mde__mul_size(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
                  mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
         return 0;
@@ -3677,8 +3678,8 @@ static void mde__put_float(unsigned char *p, float value)
 }
 
 /* Exactly one of f32 and f64 is given, unless there are no elements. */
-static mde_status mde__npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, int size,
-                                 const float *f32, const double *f64)
+static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, const int64_t *shape, int size,
+                                    const float *f32, const double *f64)
 {
     unsigned char *bytes;
     char header[256];
@@ -3690,7 +3691,7 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
     }
     if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
     if (count && !f32 && !f64) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
-    if (!mde__mul(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
+    if (!mde__mul_size(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
     }
     at = (size_t)snprintf(header, sizeof header, "{'descr': '<f%d', 'fortran_order': False, 'shape': (", size);
@@ -3719,13 +3720,13 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
 
 MDEDEF mde_status mde_npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, const float *data)
 {
-    return mde__npy_write(c, path, rank, shape, 4, data, NULL);
+    return mde__npy_write_as(c, path, rank, shape, 4, data, NULL);
 }
 
 MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, const int64_t *shape,
                                     const double *data)
 {
-    return mde__npy_write(c, path, rank, shape, 8, NULL, data);
+    return mde__npy_write_as(c, path, rank, shape, 8, NULL, data);
 }
 
 static int mde__utf8_valid(const char *text, size_t length)
@@ -3836,7 +3837,7 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         for (i = 0; i < count; i++) {
             for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
-        mde__file_write(c, path, bytes, (size_t)(p - bytes), 1);
+        mde__file_replace(c, path, bytes, (size_t)(p - bytes), 1);
     }
     mde_release(c, bytes);
     mde_text_free(header);
@@ -3865,7 +3866,7 @@ static double mde__power_of_two(int k)
     return mde__from_bits((uint64_t)(k + 1023) << 52);
 }
 
-static double mde__exp(double x)
+static double mde__exp64(double x)
 {
     static const double inverse_factorial[14] = {
         1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
@@ -3885,7 +3886,7 @@ static double mde__exp(double x)
     return sum * mde__power_of_two(half) * mde__power_of_two(power - half);
 }
 
-static double mde__log(double x)
+static double mde__log64(double x)
 {
     uint64_t bits;
     int exponent = 0, i;
@@ -3914,9 +3915,9 @@ static double mde__log(double x)
 }
 
 /* For x >= 0; the relative error grows with |y log x|. */
-static double mde__pow(double x, double y)
+static double mde__pow64(double x, double y)
 {
-    return y == 0 ? 1.0 : mde__exp(y * mde__log(x));
+    return y == 0 ? 1.0 : mde__exp64(y * mde__log64(x));
 }
 
 /* cos(x) for shift 1, sin(x) for shift 0; for |x| up to a million, beyond that less exact. */
@@ -3945,12 +3946,12 @@ static double mde__sine(double x, int shift)
     return quadrant % 4 >= 2 ? -sum : sum;
 }
 
-static double mde__sin(double x)
+static double mde__sin64(double x)
 {
     return mde__sine(x, 0);
 }
 
-static double mde__cos(double x)
+static double mde__cos64(double x)
 {
     return mde__sine(x, 1);
 }
@@ -4002,8 +4003,8 @@ MDEDEF double mde_random_uniform(mde_random *r)
 /* Box and Muller 1958. */
 MDEDEF double mde_random_normal(mde_random *r)
 {
-    double radius = sqrt(-2.0 * mde__log(1.0 - mde_random_uniform(r)));
-    return radius * mde__cos(2.0 * MDE__PI * mde_random_uniform(r));
+    double radius = sqrt(-2.0 * mde__log64(1.0 - mde_random_uniform(r)));
+    return radius * mde__cos64(2.0 * MDE__PI * mde_random_uniform(r));
 }
 
 MDEDEF double mde_random_gamma(mde_random *r, double shape)
@@ -4011,7 +4012,7 @@ MDEDEF double mde_random_gamma(mde_random *r, double shape)
     double d, scale;
     if (!(shape > 0)) return (double)NAN;
     if (shape < 1) {
-        double boost = mde__pow(1.0 - mde_random_uniform(r), 1.0 / shape);
+        double boost = mde__pow64(1.0 - mde_random_uniform(r), 1.0 / shape);
         return mde_random_gamma(r, shape + 1) * boost;
     }
     d = shape - 1.0 / 3.0;
@@ -4020,7 +4021,7 @@ MDEDEF double mde_random_gamma(mde_random *r, double shape)
         double x = mde_random_normal(r), v = 1.0 + scale * x, u = 1.0 - mde_random_uniform(r);
         if (v <= 0) continue;
         v = v * v * v;
-        if (mde__log(u) < 0.5 * x * x + d - d * v + d * mde__log(v)) return d * v;
+        if (mde__log64(u) < 0.5 * x * x + d - d * v + d * mde__log64(v)) return d * v;
     }
 }
 
@@ -4041,10 +4042,10 @@ MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, doub
     int i;
     for (i = 0; i < n; i++) {
         double a = alpha[i] > 1e-6 ? alpha[i] : 1e-6;
-        weights[i] = mde__log(mde_random_gamma(r, a + 1.0)) + mde__log(1.0 - mde_random_uniform(r)) / a;
+        weights[i] = mde__log64(mde_random_gamma(r, a + 1.0)) + mde__log64(1.0 - mde_random_uniform(r)) / a;
         if (weights[i] > largest) largest = weights[i];
     }
-    for (i = 0; i < n; i++) sum += weights[i] = mde__exp(weights[i] - largest);
+    for (i = 0; i < n; i++) sum += weights[i] = mde__exp64(weights[i] - largest);
     for (i = 0; i < n; i++) weights[i] /= sum;
 }
 
@@ -4061,7 +4062,7 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 
 MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 {
-    double strength = mde__exp(mde_random_uniform(r) * mde__log(30.0));
+    double strength = mde__exp64(mde_random_uniform(r) * mde__log64(30.0));
     int i;
     for (i = 0; i < n; i++) weights[i] = strength / n;
     mde_random_dirichlet(r, n, weights, weights);
@@ -5700,7 +5701,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         if (!inside) {
             for (t = 0; t < n; t++) {
                 double times = counts ? count[t] : 1.0;
-                if (times != 0) *out += times * mde__log(s[t]);
+                if (times != 0) *out += times * mde__log64(s[t]);
             }
         } else if (counts) {
             *out += MDE__K(mixture_logs)(count, s);
@@ -5721,7 +5722,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         MDE__K(mixture_hessian)(experts, row, j->stride, tokens - rest, last, rest, q, inverse, out + 1 + experts);
     }
     for (i = 0; i < MDE__LANES / 2; i++) {
-        *out += mde__log(sum.product[i]);
+        *out += mde__log64(sum.product[i]);
         exponent += (int64_t)sum.exponent[i];
     }
     *out += (double)exponent * 0.69314718055994530942;
@@ -5810,7 +5811,7 @@ static double MDE__K(mixture_careful)(int64_t experts, const float *w, const flo
     for (t = 0; t < n; t++) {
         double s = 0;
         for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
-        sum += mde__log(s);
+        sum += mde__log64(s);
     }
     return sum;
 }
@@ -5863,7 +5864,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
             memcpy(lanes + i, &bits, sizeof bits);
             product *= lanes[i];
         }
-        out[m] += mde__log(product) + (double)exponent * 0.69314718055994530942;
+        out[m] += mde__log64(product) + (double)exponent * 0.69314718055994530942;
     }
 }
 
@@ -6402,7 +6403,7 @@ static float mde__fold_partials(int64_t count, const double *partial)
     return sum;
 }
 
-static float mde__sum(mde_context *c, int64_t n, const float *x)
+static float mde__sum_all(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS];
     return mde__fold_partials(mde__partials(c, mde__kernel_sum(c->simd), n, x, NULL, partial), partial);
@@ -6544,7 +6545,7 @@ typedef struct mde__rotation {
 } mde__rotation;
 
 /* y may be x. */
-static void mde__rope(mde_context *c, const mde__rotation *r, const float *x, float *y)
+static void mde__rotate_heads(mde_context *c, const mde__rotation *r, const float *x, float *y)
 {
     mde__job job = mde__new_job(x, r->cosines, y);
     job.in[2] = r->sines;
@@ -6717,7 +6718,7 @@ static void mde__gemm_share(int64_t index, void *user)
     }
 }
 
-/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
+/* Floats of workspace for mde__gemm_threaded and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
 static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
     return (size_t)c->threads * mde__gemm_part_floats(c->simd, m, n, k);
@@ -6769,7 +6770,7 @@ static void mde__gemm_batch(mde_context *c, const mde_product *first, int64_t ba
 
 /* With all threads of the context. */
 MDE__UNUSED
-static void mde__gemm(mde_context *c, const mde_product *p, float *workspace)
+static void mde__gemm_threaded(mde_context *c, const mde_product *p, float *workspace)
 {
     mde__gemm_batch(c, p, 1, 0, 0, 0, workspace);
 }
@@ -6803,7 +6804,7 @@ MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspac
     if (c && product->m > 0 && product->n > 0) mde__gemm_block(c->simd, product, workspace);
 }
 
-/* out [n] (+)= x [k] W [k, n]: mde__gemm of one row, faster. */
+/* out [n] (+)= x [k] W [k, n]: mde__gemm_threaded of one row, faster. */
 static void mde__row_product(mde_context *c, int64_t n, int64_t k, const float *x, const float *w, int accumulate,
                              float *out)
 {
@@ -6990,7 +6991,7 @@ static void mde__attention_slot_run(int64_t index, void *user)
     }
 }
 
-static void mde__attention(mde_context *c, mde__attention_call *a)
+static void mde__attend(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
@@ -7226,7 +7227,7 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
         return 0;
     }
     for (i = 0; i < rank; i++) {
-        if (shape[i] < 1 || !mde__mul(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
+        if (shape[i] < 1 || !mde__mul_size(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
             mde_fail(c, MDE_BAD_SHAPE,
                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
                      (long long)shape[i]);
@@ -8174,7 +8175,7 @@ static void mde__sum_to_forward(mde_context *c, mde_node *node)
     mde__broadcast_strides(node->out, x, strides);
     runs = mde__sum_runs(x, strides, sizes, &kept);
     if (node->out->count == 1) {
-        out[0] = mde__sum(c, (int64_t)x->count, x->data);
+        out[0] = mde__sum_all(c, (int64_t)x->count, x->data);
     } else if (runs == 1) {
         memcpy(out, x->data, x->count * sizeof *out);
     } else if (runs == 2 && kept) {
@@ -8711,12 +8712,12 @@ static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_
     float *table = (float *)mde_scratch(c, (size_t)(time * half) * 2, sizeof *table);
     int64_t t, i;
     for (i = 0; table && i < half; i++) {
-        double frequency = mde__pow(base, -(double)i / (double)half);
+        double frequency = mde__pow64(base, -(double)i / (double)half);
         if (slowed) frequency *= slowed[i];
         for (t = 0; t < time; t++) {
             double angle = (double)(start + t) * frequency;
-            table[t * half + i] = (float)mde__cos(angle);
-            table[(time + t) * half + i] = (float)mde__sin(angle);
+            table[t * half + i] = (float)mde__cos64(angle);
+            table[(time + t) * half + i] = (float)mde__sin64(angle);
         }
     }
     return table;
@@ -8746,7 +8747,7 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
     if (!table) table = mde__rope_table(c, node->args.f[0], node->args.i[0], time, half, NULL);
     if (table) {
         mde__rotation rotation = mde__rotation_of(x->shape, x->shape[2], table, (int)node->args.i[1]);
-        mde__rope(c, &rotation, x->data, node->out->data);
+        mde__rotate_heads(c, &rotation, x->data, node->out->data);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8836,7 +8837,7 @@ static void mde__attention_forward(mde_context *c, mde_node *node)
     if (node->saved && scratch) {
         mde__attention_call call = mde__attention_call_of(node, &s, node->in[0]->data, node->in[1]->data,
                                                           node->in[2]->data, scratch);
-        mde__attention(c, &call);
+        mde__attend(c, &call);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8981,7 +8982,7 @@ static const float *mde__packed_attention_rotated(mde_context *c, const mde_node
     rotated = (float *)mde_scratch(c, x->count, sizeof *rotated);
     if (rotated) {
         mde__rotation r = mde__rotation_of(x->shape, s->heads + s->kv_heads, (const float *)node->args.p, 0);
-        mde__rope(c, &r, x->data, rotated);
+        mde__rotate_heads(c, &r, x->data, rotated);
     }
     return rotated;
 }
@@ -8999,7 +9000,7 @@ static void mde__packed_attention_forward(mde_context *c, mde_node *node)
     if (node->saved && scratch && x) {
         mde__attention_call call = mde__attention_call_of(node, &s, x, x + s.heads * s.dim,
                                                           x + (s.heads + s.kv_heads) * s.dim, scratch);
-        mde__attention(c, &call);
+        mde__attend(c, &call);
     }
     mde_arena_rewind(c, mark);
 }
@@ -9022,7 +9023,7 @@ static void mde__packed_attention_vjp_fast(MDE__VJP)
         mde__attention_vjp(c, &call);
         if (node->args.f[1] != 0) {
             mde__rotation r = mde__rotation_of(dx->shape, s.heads + s.kv_heads, (const float *)node->args.p, 1);
-            mde__rope(c, &r, dx->data, dx->data);
+            mde__rotate_heads(c, &r, dx->data, dx->data);
         }
         din[0] = dx;
     }
@@ -9085,7 +9086,7 @@ static void mde__multiply(mde_context *c, mde_product p, int accumulate, float *
         return;
     }
     workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, p.m, p.n, p.k), sizeof *workspace);
-    if (workspace) mde__gemm(c, &p, workspace);
+    if (workspace) mde__gemm_threaded(c, &p, workspace);
     mde_arena_rewind(c, mark);
 }
 
@@ -9340,7 +9341,7 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
         mde__multiply(c, mde_product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
         mde__multiply(c, mde_product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
     }
-    if (!mde__bad(c)) node->out->data[0] = mde__sum(c, rows, losses) * (float)(1.0 / (double)rows);
+    if (!mde__bad(c)) node->out->data[0] = mde__sum_all(c, rows, losses) * (float)(1.0 / (double)rows);
     mde_arena_rewind(c, mark);
 }
 
@@ -9683,18 +9684,18 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
 /* A parameter set owns named tensors, their gradients and the optimizer's moments. What a training run depends on is
    all in there, so a checkpoint is the set, written out. */
 
-typedef struct mde__param {
+typedef struct mde__parameter {
     char *name;
     mde_tensor tensor;
     float *m, *v;               /* moments of AdamW; NULL until the first step */
     int lodger;                 /* data and grad lie in another parameter's block */
-} mde__param;
+} mde__parameter;
 
 struct mde_params {
     mde_context *context;
     uint64_t seed;
     int count, capacity;
-    mde__param **items;         /* pointers, because tensors must not move */
+    mde__parameter **items;         /* pointers, because tensors must not move */
     int64_t steps;              /* of the optimizer so far */
 };
 
@@ -9707,7 +9708,7 @@ MDEDEF mde_params *mde_params_create(mde_context *c, uint64_t seed)
     return p;
 }
 
-static void mde__param_free(mde_context *c, mde__param *item)
+static void mde__param_free(mde_context *c, mde__parameter *item)
 {
     if (!item) return;
     mde_release(c, item->name);
@@ -9748,7 +9749,7 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
                              double scale)
 {
     mde_context *c = p ? p->context : NULL;
-    mde__param *item;
+    mde__parameter *item;
     size_t count;
     if (mde__bad(c)) return NULL;
     if (!name || !*name || mde_params_find(p, name)) {
@@ -9760,12 +9761,12 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     if (!count) return NULL;
     if (p->count == p->capacity) {
         int capacity = p->capacity ? p->capacity * 2 : 32;
-        mde__param **items = (mde__param **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
+        mde__parameter **items = (mde__parameter **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
         if (!items) return NULL;
         p->items = items;
         p->capacity = capacity;
     }
-    item = (mde__param *)mde_alloc(c, 1, sizeof *item);
+    item = (mde__parameter *)mde_alloc(c, 1, sizeof *item);
     if (!item) return NULL;
     item->name = mde__copy_text(c, name);
     item->tensor.data = (float *)mde_alloc(c, count, sizeof(float));
@@ -9878,7 +9879,7 @@ static mde_status mde__params_moments(mde_params *p)
 {
     int i;
     for (i = 0; i < p->count; i++) {
-        mde__param *item = p->items[i];
+        mde__parameter *item = p->items[i];
         if (!item->m) item->m = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->m);
         if (!item->v) item->v = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->v);
     }
@@ -9889,8 +9890,8 @@ static mde_status mde__params_moments(mde_params *p)
 static mde__adam mde__adam_of(double learning_rate, double beta1, double beta2, int64_t step)
 {
     mde__adam adam;
-    double left1 = beta1 > 0 ? mde__exp((double)step * mde__log(beta1)) : 0;
-    double left2 = beta2 > 0 ? mde__exp((double)step * mde__log(beta2)) : 0;
+    double left1 = beta1 > 0 ? mde__exp64((double)step * mde__log64(beta1)) : 0;
+    double left2 = beta2 > 0 ? mde__exp64((double)step * mde__log64(beta2)) : 0;
     adam.beta1 = (float)beta1;
     adam.rest1 = (float)(1.0 - beta1);
     adam.beta2 = (float)beta2;
@@ -9921,7 +9922,7 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     adam.grad_scale = desc->clip > 0 && norm > desc->clip ? (float)(desc->clip / norm) : 1.0f;
     adam.epsilon = (float)mde__or_default(desc->epsilon, 1e-8);
     for (i = 0; i < p->count; i++) {
-        mde__param *item = p->items[i];
+        mde__parameter *item = p->items[i];
         adam.decay = (float)(1.0 - desc->learning_rate * (item->tensor.rank > 1 ? desc->weight_decay : 0));
         mde__adamw(c, &adam, (int64_t)item->tensor.count, item->tensor.grad, item->tensor.data, item->m, item->v);
     }
@@ -9951,7 +9952,7 @@ MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
     if (step >= s->steps) return s->peak * s->final;
     share = (double)(step - start) / (double)(s->steps - start);
     if (s->kind == MDE_WSD) return s->peak * (1 + (s->final - 1) * share);
-    return s->peak * (s->final + (1 - s->final) * 0.5 * (1 + mde__cos(MDE__PI * share)));
+    return s->peak * (s->final + (1 - s->final) * 0.5 * (1 + mde__cos64(MDE__PI * share)));
 }
 
 /* ---- Files ---- */
@@ -9969,7 +9970,7 @@ static char *mde__moment_name(mde_context *c, int which, const char *name)
     return full;
 }
 
-static mde_safetensor mde__param_entry(const mde__param *item, const char *name, const float *data)
+static mde_safetensor mde__param_entry(const mde__parameter *item, const char *name, const float *data)
 {
     mde_safetensor entry;
     memset(&entry, 0, sizeof entry);
@@ -10031,7 +10032,7 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
-            const mde__param *item = p[k]->items[i];
+            const mde__parameter *item = p[k]->items[i];
             entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
             for (which = 0; which < 2; which++) {
                 char *name = mde__moment_name(c, which, item->name);
@@ -10061,7 +10062,7 @@ MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, in
 
 /* The tensor of that name if it has the parameter's shape; otherwise NULL and an error. */
 static const float *mde__matching_tensor(mde_context *c, const char *path, const mde_safetensors *file,
-                                         const mde__param *item, const char *name)
+                                         const mde__parameter *item, const char *name)
 {
     const mde_safetensor *found = mde_safetensors_find(file, name);
     mde_tensor shape;
@@ -10097,7 +10098,7 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     found = next = (const float **)mde_alloc(c, most, sizeof *found);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
-            const mde__param *item = p[k]->items[i];
+            const mde__parameter *item = p[k]->items[i];
             next[0] = mde__matching_tensor(c, path, file, item, item->name);
             for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
                 char *name = mde__moment_name(c, which, item->name);
@@ -10109,7 +10110,7 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     next = found;
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
-            mde__param *item = p[k]->items[i];
+            mde__parameter *item = p[k]->items[i];
             size_t bytes = item->tensor.count * sizeof(float);
             memcpy(item->tensor.data, next[0], bytes);
             if (!moments) continue;
@@ -11533,7 +11534,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
     if (!t) return MDE_BAD_ARGUMENT;
     c = t->context;
     if (mde__bad(c)) return c->status;
-    if (t->json) return mde__file_write(c, path, t->json->source, t->json->size, 1);
+    if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, 1);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
     for (id = 0; id < t->vocabulary; id++) {
@@ -11552,7 +11553,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
         at += 8 + length;
     }
     mde__put_bytes(file, 4, longest);
-    mde__file_write(c, path, file, at, 1);
+    mde__file_replace(c, path, file, at, 1);
     mde_release(c, file);
     return c->status;
 }
@@ -12219,14 +12220,14 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
 #define MDE__SCORED_ROWS 1024       /* logits held at one time while scoring */
 #define MDE__MAX_CURVE 1024
 
-typedef struct mde__linear { mde_tensor *weight, *bias; } mde__linear;
+typedef struct mde__linear_layer { mde_tensor *weight, *bias; } mde__linear_layer;
 typedef struct mde__norm { mde_tensor *gain, *bias; } mde__norm;
 
 typedef struct mde__layer {
     mde__norm attention_norm, forward_norm;
-    mde__linear qkv;                /* queries, keys and values side by side */
-    mde__linear attention_out;
-    mde__linear up, down;           /* up: for SwiGLU, the gate and then the values */
+    mde__linear_layer qkv;                /* queries, keys and values side by side */
+    mde__linear_layer attention_out;
+    mde__linear_layer up, down;           /* up: for SwiGLU, the gate and then the values */
     mde_tensor joined[4];           /* weight and bias of qkv and up, where they are made of several parameters */
 } mde__layer;
 
@@ -12427,11 +12428,11 @@ static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_
     return t;
 }
 
-static mde__linear mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
-                                  int biases)
+static mde__linear_layer mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
+                                        int biases)
 {
     char part[64];
-    mde__linear linear;
+    mde__linear_layer linear;
     snprintf(part, sizeof part, "%s.weight", name);
     linear.weight = mde__lm_param(lm, layer, part, lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
                                   scale / sqrt((double)in));
@@ -12452,10 +12453,10 @@ static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
 }
 
 /* The layers `parts` as one, side by side. */
-static mde__linear mde__lm_join(mde_lm *lm, int count, const mde__linear *parts, mde_tensor *joined)
+static mde__linear_layer mde__lm_join(mde_lm *lm, int count, const mde__linear_layer *parts, mde_tensor *joined)
 {
     mde_tensor *each[3] = { NULL, NULL, NULL };
-    mde__linear all;
+    mde__linear_layer all;
     int i;
     memset(&all, 0, sizeof all);
     for (i = 0; i < count; i++) each[i] = parts[i].weight;
@@ -12478,7 +12479,7 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
     int64_t width = d->width, q_width = (int64_t)d->head_dim * d->heads, kv_width = (int64_t)d->head_dim * d->kv_heads;
     int qkv = d->biases > 0, out = d->biases == 1 || d->biases == 2, forward = d->biases == 1;
     double residual = 1 / (2.0 * d->layers);
-    mde__linear parts[3];
+    mde__linear_layer parts[3];
     memset(parts, 0, sizeof parts);
     if (lm->gpt2) {
         layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
@@ -12537,8 +12538,8 @@ MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenize
 }
 
 /* Without a tokenizer; the parameters are those of a file, if one is given. */
-static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocabulary, const mde_safetensors *file,
-                              const char *path)
+static mde_lm *mde__lm_build(mde_context *c, const mde_lm_desc *desc, int vocabulary, const mde_safetensors *file,
+                             const char *path)
 {
     mde_lm *lm;
     mde_lm_desc d;
@@ -12567,7 +12568,7 @@ MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde
     mde_lm *lm;
     memset(&defaults, 0, sizeof defaults);
     if (mde__bad(c)) return NULL;
-    lm = mde__lm_create(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus), NULL, NULL);
+    lm = mde__lm_build(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus), NULL, NULL);
     if (!lm) return NULL;
     if (corpus) mde_lm_set_tokenizer(lm, corpus->tokenizer);
     else if (lm->desc.vocabulary == 256) lm->tokenizer = mde_tokenizer_bytes(c);
@@ -12599,7 +12600,7 @@ MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 
 /* before: a row of the table, or NULL; with a norm, that. residual may be NULL. */
 static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const mde__norm *norm, mde_tensor *x,
-                                        const mde__linear *linear, mde_tensor *residual)
+                                        const mde__linear_layer *linear, mde_tensor *residual)
 {
     mde__linear_inputs l;
     memset(&l, 0, sizeof l);
@@ -12626,7 +12627,7 @@ static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm
 
 /* The end of a branch: its last linear layer, and x on top. place: which dropout of the pass it is; each has masks of
    its own. */
-static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear *linear,
+static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear_layer *linear,
                                       mde_tensor *x, int place)
 {
     if (!lm->training || lm->desc.dropout == 0) return mde__lm_apply_linear(lm, before, NULL, y, linear, x);
@@ -12673,7 +12674,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
         heads[2] = s.heads + 2 * s.kv_heads;
         heads[3] = s.dim;
         r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
-        mde__rope(c, &r, qkv->data, qkv->data);
+        mde__rotate_heads(c, &r, qkv->data, qkv->data);
     }
     for (t = 0; t < time; t++) {
         const float *from = qkv->data + t * s.stride_q + keys;
@@ -12688,7 +12689,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     call.scale = (float)(1 / sqrt((double)s.dim));
     call.out = out->data;
     call.scratch = scratch;
-    mde__attention(c, &call);
+    mde__attend(c, &call);
     mde_arena_rewind(c, mark);
     return out;
 }
@@ -12746,7 +12747,7 @@ static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
         if (!slowed) return NULL;
     }
     for (i = 0; slowed && i < half; i++) {
-        double turns = d->rope_context * mde__pow(d->rope_base, -(double)i / half) / (2 * MDE__PI);
+        double turns = d->rope_context * mde__pow64(d->rope_base, -(double)i / half) / (2 * MDE__PI);
         double kept = d->rope_context > 0 ? (turns - d->rope_low) / (d->rope_high - d->rope_low) : 0;
         kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
         slowed[i] = (1 - kept) / d->rope_factor + kept;
@@ -12934,7 +12935,7 @@ static void mde__forget_moments(mde_params *p)
     int i;
     p->steps = 0;
     for (i = 0; i < p->count; i++) {
-        mde__param *item = p->items[i];
+        mde__parameter *item = p->items[i];
         if (item->m) memset(item->m, 0, item->tensor.count * sizeof *item->m);
         if (item->v) memset(item->v, 0, item->tensor.count * sizeof *item->v);
     }
@@ -13167,7 +13168,7 @@ static mde_status mde__training_continue(mde__training *run)
 /* Steps too large throw a model where no gradient leads back from. */
 static void mde__training_check_loss(mde__training *run, double loss)
 {
-    double blind = mde__log((double)run->lm->desc.vocabulary);
+    double blind = mde__log64((double)run->lm->desc.vocabulary);
     char was[32], guess[32];
     run->lost = loss > 2 * blind ? run->lost + 1 : 0;
     if (run->lost < 20) return;
@@ -13313,7 +13314,7 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
     c = lm->context;
     if (mde__bad(c) || sequences == 0) return c->status;
     if (sequences < 0 || length < 1 || length - 1 > lm->desc.context ||
-        !mde__mul((size_t)sequences, (size_t)length, &count)) {
+        !mde__mul_size((size_t)sequences, (size_t)length, &count)) {
         return mde_fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
                         "the context and one", (long long)sequences, (long long)length, lm->desc.context + 1);
     }
@@ -13348,11 +13349,11 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
 
 /* ---- Generation ---- */
 
-typedef struct mde__candidate { double p; int32_t id; } mde__candidate;
+typedef struct mde__scored_token { double p; int32_t id; } mde__scored_token;
 
 static int mde__compare_candidates(const void *a, const void *b)
 {
-    const mde__candidate *x = (const mde__candidate *)a, *y = (const mde__candidate *)b;
+    const mde__scored_token *x = (const mde__scored_token *)a, *y = (const mde__scored_token *)b;
     if (x->p != y->p) return x->p > y->p ? -1 : 1;
     return x->id < y->id ? -1 : x->id > y->id;
 }
@@ -13362,7 +13363,7 @@ static int mde__compare_candidates(const void *a, const void *b)
 static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, const mde_generate_desc *desc,
                            mde_random *random)
 {
-    mde__candidate *all;
+    mde__scored_token *all;
     double sum = 0, kept = 0, u;
     int32_t best = 0;
     int i, n = vocabulary;
@@ -13374,11 +13375,11 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
         if (logits[i] > logits[best]) best = i;
     }
     if (desc->temperature == 0) return best;
-    all = (mde__candidate *)mde_scratch(c, (size_t)vocabulary, sizeof *all);
+    all = (mde__scored_token *)mde_scratch(c, (size_t)vocabulary, sizeof *all);
     if (!all) return -1;
     for (i = 0; i < vocabulary; i++) {
         all[i].id = i;
-        sum += all[i].p = mde__exp(((double)logits[i] - (double)logits[best]) / desc->temperature);
+        sum += all[i].p = mde__exp64(((double)logits[i] - (double)logits[best]) / desc->temperature);
     }
     if (desc->top_k < vocabulary || desc->top_p < 1) {
         qsort(all, (size_t)vocabulary, sizeof *all, mde__compare_candidates);
@@ -13912,7 +13913,7 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
     if (file) {
         own = mde_safetensors_metadata(file, "mdemix.model.layers") != NULL;
         good = own ? mde__lm_read_metadata(c, weights, file, &desc) : mde__lm_read_config(c, weights, &desc);
-        if (good) lm = mde__lm_create(c, &desc, 0, file, weights);
+        if (good) lm = mde__lm_build(c, &desc, 0, file, weights);
         if (lm && own) {
             mde__lm_open_tokenizer(lm, weights, mde_safetensors_metadata(file, "mdemix.model.tokenizer"));
         } else if (lm) {
@@ -13949,7 +13950,7 @@ static size_t mde__cell(int i, int n, int j)
 static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
     size_t count;
-    if (!mde__mul(a, b, &count)) {
+    if (!mde__mul_size(a, b, &count)) {
         mde_fail(c, MDE_OUT_OF_MEMORY, "a table of %zu by %zu numbers is too large", a, b);
         return NULL;
     }
@@ -14257,16 +14258,16 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
-        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) -
+        out[i] = mde__log64(weights[i] > 1e-200 ? weights[i] : 1e-200) -
                  mde__clip(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp(out[i] + middle), s->low[i], s->high[i]);
+        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
         if (sum < 1) from = middle;
         else to = middle;
     }
-    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
     mde__simplex_correct(s->n, s->low, s->high, out);
 }
 
@@ -14361,7 +14362,7 @@ static void mde__search_around(mde_random *random, int n, const double *low, con
     mde__simplex_nearest(n, low, high, weights);
 }
 
-#define MDE__POPULATION 32
+#define MDE__MIN_POPULATION 32
 
 MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
                                    double *weights)
@@ -14392,7 +14393,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     }
     population = desc->method == MDE_POPULATION && n > 1;
     count = desc->start ? 1 : desc->starts > 0 ? desc->starts : 8;
-    if (population && count < MDE__POPULATION) count = MDE__POPULATION;
+    if (population && count < MDE__MIN_POPULATION) count = MDE__MIN_POPULATION;
     samples = desc->start ? 1 : desc->samples > 0 ? desc->samples : 2000;
     if (samples < count) samples = count;
     low = mde__doubles(c, 4, (size_t)n);
@@ -14654,7 +14655,7 @@ static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const flo
                             "probability 0", v->folder ? v->folder : "", v->folder ? ": " : "", v->name, t);
         }
         for (i = 0; i < e->count; i++) {
-            double ratio = mde__exp((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
+            double ratio = mde__exp64((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
             /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
             if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
             v->ratios[(size_t)i * v->stride + t] = (float)ratio;
@@ -14748,7 +14749,7 @@ static mde_status mde__add_validation(mde_experts *e, const char *validation, si
     v.stride = (tokens + 15) / 16 * 16;
     v.bytes = bytes > 0 ? bytes : 0;
     v.folder = folder;
-    if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
+    if (v.stride < tokens || !mde__mul_size(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
     v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
     v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
@@ -15809,7 +15810,7 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
    the tails (Abramowitz and Stegun 26.2.11, 26.2.14). */
 static double mde__normal_below(double z)
 {
-    double density = mde__exp(-0.5 * z * z) * 0.3989422804014327, sum, term;
+    double density = mde__exp64(-0.5 * z * z) * 0.3989422804014327, sum, term;
     int i;
     if (z > 3) return 1.0 - mde__normal_below(-z);
     if (z < -3) {
@@ -15895,7 +15896,8 @@ static double *mde__take(mde__workspace *b, size_t rows, size_t columns)
 {
     double *at = b->start ? b->start + b->used : NULL;
     size_t count;
-    if (!mde__mul(rows, columns, &count) || count > SIZE_MAX - b->used) count = SIZE_MAX - b->used;    /* too large */
+    /* What is too large gets a size that fails. */
+    if (!mde__mul_size(rows, columns, &count) || count > SIZE_MAX - b->used) count = SIZE_MAX - b->used;
     b->used += count;
     return at;
 }
@@ -16075,7 +16077,7 @@ static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, 
 
 static double mde__ridge_error(const mde__ridge_fit *f, double decade)
 {
-    return mde__ridge_leave_one_out(f, mde__exp(decade * 2.302585092994045684), NULL, NULL);
+    return mde__ridge_leave_one_out(f, mde__exp64(decade * 2.302585092994045684), NULL, NULL);
 }
 
 /* The penalty with the smallest leave-one-out error: a grid of quarter decades, then golden sections around its
@@ -16122,7 +16124,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
             at_b = mde__ridge_error(f, b);
         }
     }
-    return mde__exp(chosen * ln10);
+    return mde__exp64(chosen * ln10);
 }
 
 /* Directions, eigenvalues and scores from the smaller of X'X and X X'. */
@@ -16283,15 +16285,15 @@ static const mde__regressor_kind mde__ridge_kind = {
 static double mde__covariance(mde_kernel kernel, double square, double *g)
 {
     double s, e;
-    if (kernel == MDE_RBF) return *g = mde__exp(-0.5 * square);
+    if (kernel == MDE_RBF) return *g = mde__exp64(-0.5 * square);
     if (kernel == MDE_MATERN32) {
         s = sqrt(3.0 * square);
-        e = mde__exp(-s);
+        e = mde__exp64(-s);
         *g = 3.0 * e;
         return (1.0 + s) * e;
     }
     s = sqrt(5.0 * square);
-    e = mde__exp(-s);
+    e = mde__exp64(-s);
     *g = (5.0 / 3.0) * (1.0 + s) * e;
     return (1.0 + s + s * s / 3.0) * e;
 }
@@ -16303,7 +16305,7 @@ static void mde__scale_inputs(const mde__scaled *s, const double *x, const doubl
 {
     int i, q;
     for (q = 0; q < s->d; q++) {
-        double inverse = mde__exp(-theta[q]);
+        double inverse = mde__exp64(-theta[q]);
         for (i = 0; i < s->n; i++) {
             double scaled = x[mde__cell(i, s->d, q)] * inverse;
             if (s->z) s->z[mde__cell(i, s->d, q)] = scaled;
@@ -16363,7 +16365,7 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
         for (q = 0; q < d; q++) {
-            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp(-theta[q]);
+            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp64(-theta[q]);
         }
     }
 }
@@ -16372,7 +16374,7 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
    standardised inputs grow with sqrt(d), and so does the middle of the length scales (as in Hvarfner et al. 2024).
    Noise is 0.14 of the targets' sd, give or take a factor of 4.5: when narrower, the joint process, which has as many
    such terms as targets, prefers short length scales to noise. Tuned on RegMix. */
-#define MDE__LENGTH_MIDDLE(d) (0.5 * mde__log((double)((d) > 1 ? (d) : 1)) + 1.4)
+#define MDE__LENGTH_MIDDLE(d) (0.5 * mde__log64((double)((d) > 1 ? (d) : 1)) + 1.4)
 #define MDE__LENGTH_SPREAD 1.0
 #define MDE__SIGNAL_MIDDLE 0.0
 #define MDE__SIGNAL_SPREAD 2.0
@@ -16478,11 +16480,11 @@ static mde__scaled mde__scaled_of(int n, int d, double *z, double *columns)
 static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, const double *noise_x, double *variance)
 {
     const double *noise = theta + gp->d + 1;
-    double base = mde__exp(noise[0]);
+    double base = mde__exp64(noise[0]);
     int i, q;
     for (i = 0; i < rows; i++) variance[i] = base;
     for (q = 0; q < gp->noises; q++) {
-        double slope = mde__exp(noise[1 + q]);
+        double slope = mde__exp64(noise[1 + q]);
         for (i = 0; i < rows; i++) variance[i] += slope * noise_x[mde__cell(i, gp->noises, q)];
     }
 }
@@ -16491,7 +16493,7 @@ static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, cons
 static void mde__gp_covariances(const mde__gp *gp, const mde__scaled *a, const mde__scaled *b, const double *theta,
                                 int triangle, double *k, double *g, double *total)
 {
-    double signal = mde__exp(theta[gp->d]);
+    double signal = mde__exp64(theta[gp->d]);
     int i;
     mde__covariances(gp->simd, gp->kernel, a, b, triangle, k, g);
     for (i = 0; i < a->n; i++) {
@@ -16524,7 +16526,7 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
     int simd = gp->simd;
     int n = w->n, at_signal = gp->d, at_noise = gp->d + 1, i, q;
     mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
-    double signal = mde__exp(theta[at_signal]);
+    double signal = mde__exp64(theta[at_signal]);
     for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
     mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->adjoint, w->work);
     for (i = 0; i < n; i++) {
@@ -16537,7 +16539,7 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
         }
         gradient[at_signal] += mde__kernel_dense_dot(simd)(i, row, w->total + mde__cell(i, n, 0)) + own * signal;
     }
-    for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp(theta[at_noise + q]);
+    for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp64(theta[at_noise + q]);
     if (gp->d == 0) return;
     for (i = 0; i < n; i++) {
         size_t at = mde__cell(i, n, 0);
@@ -16552,7 +16554,7 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     const mde__gp *gp = w->gp;
     int n = w->n, i;
     mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
-    double value, scale = mde__exp(theta[gp->d]) + mde__exp(theta[gp->d + 1]);
+    double value, scale = mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]);
     mde__scale_inputs(&in, w->x, theta);
     mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
     mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
@@ -16565,8 +16567,8 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     w->mean = mde__inner(n, w->flat, w->y) / w->ones;
     for (i = 0; i < n; i++) w->work[i] = w->y[i] - w->mean;
     mde__factor_solve(gp->simd, n, w->inverse, w->work, w->half, w->alpha);
-    value = -0.5 * n * mde__log(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
-    for (i = 0; i < n; i++) value += mde__log(w->inverse[mde__cell(i, n, i)]);
+    value = -0.5 * n * mde__log64(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
+    for (i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
     if (gradient) mde__gp_likelihood_gradient(w, theta, gradient);
     return value;
@@ -16664,7 +16666,8 @@ static int mde__gp_outliers(mde__gp_work *w)
             near = variance + noise;
             far = variance + MDE__OUTLIER_SCALE * noise;
             odds = 0.5 * residual * residual * (1.0 / near - 1.0 / far);
-            odds = sqrt(near / far) * mde__exp(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE / (1.0 - MDE__OUTLIER_SHARE);
+            odds = sqrt(near / far) * mde__exp64(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE /
+                   (1.0 - MDE__OUTLIER_SHARE);
             odds /= 1.0 + odds;
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
@@ -16807,7 +16810,7 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
         for (i = 0; i < rows; i++) {
             const double *row = half + mde__cell(i, n, 0);
             double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->flat);
-            double variance = mde__exp(gp->theta[d]) + uncovered * uncovered / gp->ones -
+            double variance = mde__exp64(gp->theta[d]) + uncovered * uncovered / gp->ones -
                               mde__kernel_dense_dot(simd)(n, row, row);
             sd[mde__cell(i, r->m, j)] = r->target_sd[j] *
                 sqrt((variance > 0 ? variance : 0) + gp->widening * noise[i]);
@@ -16821,7 +16824,7 @@ static void mde__gp_gradient(const mde_regressor *r, int target, const double *x
     mde__scaled at = mde__scaled_of(1, gp->d, work, work + gp->d);
     mde__scaled runs = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     mde__scale_inputs(&at, x, gp->theta);
-    mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp(gp->theta[gp->d]),
+    mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp64(gp->theta[gp->d]),
                           r->target_sd[target], slope);
 }
 
@@ -16832,7 +16835,7 @@ static double mde__gp_log_likelihood(const mde_regressor *r, int target)
 
 static double mde__gp_length_scale(const mde_regressor *r, int target, int index)
 {
-    return mde__exp(((const mde__gp *)r->state + target)->theta[index]);
+    return mde__exp64(((const mde__gp *)r->state + target)->theta[index]);
 }
 
 static const mde__regressor_kind mde__gp_kind = {
@@ -16927,10 +16930,10 @@ static void mde__coregion_unpack(const mde__coregion *s, const double *theta)
     const double *own = theta + s->d, *noise = own + s->m, *factor = noise + s->m;
     int i, j;
     for (i = 0; i < s->m; i++) {
-        s->noise[i] = mde__exp(noise[i]);
+        s->noise[i] = mde__exp64(noise[i]);
         for (j = 0; j <= i; j++) {
             double sum = mde__inner(s->rank, factor + i * s->rank, factor + j * s->rank);
-            if (i == j) sum += mde__exp(own[i]);
+            if (i == j) sum += mde__exp64(own[i]);
             s->b[i * s->m + j] = s->b[j * s->m + i] = sum;
         }
     }
@@ -17002,7 +17005,7 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
         for (l = 0; l < m; l++) {
             double g = s->slope[j * m + l] / sqrt(s->noise[j] * s->noise[l]);
             for (r = 0; r < s->rank; r++) gradient[at_factor + j * s->rank + r] += 2.0 * g * factor[l * s->rank + r];
-            if (j == l) gradient[at_own + j] += g * mde__exp(theta[at_own + j]);
+            if (j == l) gradient[at_own + j] += g * mde__exp64(theta[at_own + j]);
         }
     }
 }
@@ -17012,7 +17015,7 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
 static double mde__coregion_likelihood(mde__coregion *s, const double *theta, double *gradient)
 {
     int n = s->n, m = s->m, i, j, l;
-    double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
+    double value = -0.5 * n * m * mde__log64(2.0 * MDE__PI);
     mde__scaled in = mde__coregion_inputs(s);
     mde__coregion_unpack(s, theta);
     mde__scale_inputs(&in, s->x, theta);
@@ -17035,12 +17038,12 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) s->t[i * m + j] = mde__inner(m, s->nm + i * m, s->u + j * m);
     }
-    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log(s->noise[j]);
+    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log64(s->noise[j]);
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) {
             double sum = 1.0 + s->kappa[i] * s->beta[j], t = s->t[i * m + j];
             s->z[i * m + j] = t / sum;
-            value -= 0.5 * (mde__log(sum) + t * t / sum);
+            value -= 0.5 * (mde__log64(sum) + t * t / sum);
         }
     }
     memset(s->a, 0, (size_t)n * (size_t)m * sizeof(double));
@@ -17289,7 +17292,7 @@ static double mde__coregion_log_likelihood(const mde_regressor *r, int target)
 static double mde__coregion_length_scale(const mde_regressor *r, int target, int index)
 {
     (void)target;
-    return mde__exp(((const mde__coregion *)r->state)->theta[index]);
+    return mde__exp64(((const mde__coregion *)r->state)->theta[index]);
 }
 
 static const mde__regressor_kind mde__coregion_kind = {
@@ -17321,7 +17324,7 @@ typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
 static double mde__law_exponential(int d, const double *theta, const double *x)
 {
     double exponent = theta[1] + mde__inner(d, theta + 2, x);
-    return mde__exp(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
+    return mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
 }
 
 static double mde__law_loss(const double *theta, double *gradient, void *user)
@@ -17426,7 +17429,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
     for (start = 0; start < MDE__LAW_STARTS; start++) {
         for (i = 0; i < p; i++) trial[i] = 0;
         trial[0] = minimum - below[start];
-        trial[1] = mde__log(-trial[0]);
+        trial[1] = mde__log64(-trial[0]);
         value = mde__lbfgs(mde__law_loss, &f, p, trial, work, 500, 1e-10);
         if (!(value < best)) continue;
         best = value;
@@ -17552,17 +17555,17 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
     if (slope) slope[0] = 1;
     for (r = 0; r < pools; r++) {
         const double *p = theta + 1 + r * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double exponent = mde__exp(p[1]), offset = mde__exp(p[2]), data = offset, power, term;
-        for (q = 0; q < d; q++) data += mde__exp(transfer[q]) * w[q];
-        power = p[0] - exponent * mde__log(data);
-        term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        double exponent = mde__exp64(p[1]), offset = mde__exp64(p[2]), data = offset, power, term;
+        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * w[q];
+        power = p[0] - exponent * mde__log64(data);
+        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
         value += term;
         if (slope) {
             double *s = slope + (p - theta), share = -exponent * term / data;
             s[0] = term;
-            s[1] = -exponent * mde__log(data) * term;
+            s[1] = -exponent * mde__log64(data) * term;
             s[2] = share * offset;
-            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp(transfer[q]) * w[q];
+            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp64(transfer[q]) * w[q];
         }
     }
     return value;
@@ -17576,7 +17579,7 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
     const mde__pool_work *w = (const mde__pool_work *)user;
     const mde__pool_fit *f = w->f;
     int size = mde__pool_size(f->d, f->pools), each = MDE__POOL_HEAD + f->d, i, q, r;
-    double noise = mde__exp(theta[size]), scarce = mde__exp(theta[size + 1]), loss = 0, middle, spread;
+    double noise = mde__exp64(theta[size]), scarce = mde__exp64(theta[size + 1]), loss = 0, middle, spread;
     for (i = 0; i < size + 2; i++) {
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
@@ -17584,7 +17587,7 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
     }
     for (r = 0; r < f->pools; r++) {
         for (q = 0; q < f->d; q++) {
-            w->worth[r * f->d + q] = mde__exp(theta[1 + r * each + MDE__POOL_HEAD + q]);
+            w->worth[r * f->d + q] = mde__exp64(theta[1 + r * each + MDE__POOL_HEAD + q]);
             w->slope[r * f->d + q] = 0;
         }
     }
@@ -17595,24 +17598,24 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
             double power;
-            w->data[r] = mde__exp(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
-            power = p[0] - mde__exp(p[1]) * mde__log(w->data[r]);
-            w->term[r] = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+            w->data[r] = mde__exp64(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
+            power = p[0] - mde__exp64(p[1]) * mde__log64(w->data[r]);
+            w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
             residual += w->term[r];
         }
         weight = residual / variance;
         about = 0.5 * (1.0 - residual * weight) / variance;
-        loss += 0.5 * (residual * weight + mde__log(variance));
+        loss += 0.5 * (residual * weight + mde__log64(variance));
         gradient[0] += weight;
         gradient[size] += about * noise;
         gradient[size + 1] += about * scarce * blur;
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
-            double *g = gradient + 1 + r * each, exponent = mde__exp(p[1]);
+            double *g = gradient + 1 + r * each, exponent = mde__exp64(p[1]);
             double share = -weight * exponent * w->term[r] / w->data[r];
             g[0] += weight * w->term[r];
-            g[1] -= weight * exponent * mde__log(w->data[r]) * w->term[r];
-            g[2] += share * mde__exp(p[2]);
+            g[1] -= weight * exponent * mde__log64(w->data[r]) * w->term[r];
+            g[2] += share * mde__exp64(p[2]);
             for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
         }
     }
@@ -17635,9 +17638,9 @@ static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
     }
     for (q = 0; q < f->d; q++) {
         double mean = 0, cross = 0, square = 0, value;
-        for (i = 0; i < f->n; i++) mean += mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
+        for (i = 0; i < f->n; i++) mean += mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
         for (i = 0; i < f->n; i++) {
-            double deviation = mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
+            double deviation = mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
             cross += deviation * f->y[i];
             square += deviation * deviation;
         }
@@ -17660,7 +17663,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     int p = mde__pool_size(f->d, f->pools), i, j, k;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
     double *scratch = inverse + (size_t)p * (size_t)p, middle, spread;
-    double noise = mde__exp(pools->theta[p]), scarce = mde__exp(pools->theta[p + 1]);
+    double noise = mde__exp64(pools->theta[p]), scarce = mde__exp64(pools->theta[p + 1]);
     memset(curvature, 0, (size_t)p * (size_t)p * sizeof(double));
     for (j = 0; j < p; j++) {
         mde__pool_prior(f, j, &middle, &spread);
@@ -17818,7 +17821,7 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
                 mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope), -MDE__LAW_REACH,
                           MDE__LAW_REACH);
             if (!sd) continue;
-            variance = mde__exp(fit->theta[p]) + mde__exp(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
+            variance = mde__exp64(fit->theta[p]) + mde__exp64(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
         }
@@ -17833,11 +17836,11 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
     mde__pool_weights(r, x, weights);
     for (pool = 0; pool < fit->pools; pool++) {
         const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double data = mde__exp(p[2]), exponent = mde__exp(p[1]), power, term;
-        for (q = 0; q < d; q++) data += mde__exp(transfer[q]) * weights[q];
-        power = p[0] - exponent * mde__log(data);
-        term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp(transfer[q]) / data);
+        double data = mde__exp64(p[2]), exponent = mde__exp64(p[1]), power, term;
+        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * weights[q];
+        power = p[0] - exponent * mde__log64(data);
+        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp64(transfer[q]) / data);
     }
     for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
@@ -18174,7 +18177,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
                         "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
     }
-    if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
+    if (!mde__mul_size((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul_size(count, sizeof(double), &count)) {
         return mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
     }
     if (mde__check_table(c, "x", n, d, x)) return mde_context_status(c);
@@ -18268,7 +18271,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
         }
     }
     slots = found < c->threads ? found : c->threads;
-    if (jobs && mde__mul(size + 1, (size_t)slots, &total)) memory = mde__doubles(c, total, 1);
+    if (jobs && mde__mul_size(size + 1, (size_t)slots, &total)) memory = mde__doubles(c, total, 1);
     for (first = 0; first < found && memory; first += slots) {
         int now = found - first < slots ? found - first : slots;
         for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
@@ -18388,7 +18391,7 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
     if (!r->kind->joint && !(r->target_sd[target] > 0)) return (double)NAN;
     value = r->kind->log_likelihood(r, target);
     for (j = 0; j < r->m; j++) {
-        if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log(r->target_sd[j]);
+        if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log64(r->target_sd[j]);
     }
     return value;
 }
@@ -18499,7 +18502,7 @@ typedef struct mde__feature_source {
 
 static double mde__power(double w)
 {
-    return mde__exp(MDE__POWER * mde__log(w + MDE__POWER_OFFSET));
+    return mde__exp64(MDE__POWER * mde__log64(w + MDE__POWER_OFFSET));
 }
 
 /* Features of mixture w [k] with the experts' losses mde [m] and the loss by the pooled law. */
@@ -18508,13 +18511,13 @@ static void mde__feature_row(const mde__feature_source *f, const double *w, cons
 {
     int k = f->k, set = f->set, j, l;
     if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
-    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log(w[j] + MDE__LOG_OFFSET);
+    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log64(w[j] + MDE__LOG_OFFSET);
     if (set & MDE_FEATURE_MDE) for (j = 0; j < f->m; j++) *out++ = mde[j];
     if (set & MDE_FEATURE_OWN) *out++ = mde[f->target];
     if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
-        double log_j = mde__log(w[j] + MDE__LOG_OFFSET);
-        for (l = 0; l <= j; l++) *out++ = log_j * mde__log(w[l] + MDE__LOG_OFFSET);
+        double log_j = mde__log64(w[j] + MDE__LOG_OFFSET);
+        for (l = 0; l <= j; l++) *out++ = log_j * mde__log64(w[l] + MDE__LOG_OFFSET);
     }
     if (set & MDE_FEATURE_POWER) for (j = 0; j < k; j++) *out++ = mde__power(w[j]);
     if (set & MDE_FEATURE_POOLED) *out++ = pooled;
@@ -18542,10 +18545,10 @@ static void mde__feature_vjp(const mde__feature_source *f, const double *w, cons
         }
     }
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
-        double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log(at_j);
+        double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log64(at_j);
         for (l = 0; l <= j; l++, adjoint++) {
             double at_l = w[l] + MDE__LOG_OFFSET;
-            gradient[j] += *adjoint * mde__log(at_l) / at_j;
+            gradient[j] += *adjoint * mde__log64(at_l) / at_j;
             gradient[l] += *adjoint * log_j / at_l;
         }
     }
@@ -19846,8 +19849,8 @@ static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, 
     int i;
     for (i = 0; i < k; i++) {
         double ratio = (w[i] > 1e-12 ? w[i] : 1e-12) / (d->prior ? d->prior[i] > 1e-12 ? d->prior[i] : 1e-12 : 1.0 / k);
-        sum += w[i] * mde__log(ratio);
-        if (gradient) gradient[i] += d->kl * (mde__log(ratio) + 1.0);
+        sum += w[i] * mde__log64(ratio);
+        if (gradient) gradient[i] += d->kl * (mde__log64(ratio) + 1.0);
     }
     return d->kl * sum;
 }
@@ -20055,7 +20058,7 @@ static double mde__expected_improvement(double best, double mean, double sd)
     double z, density;
     if (!(sd > 0)) return best > mean ? best - mean : 0;
     z = (best - mean) / sd;
-    density = mde__exp(-0.5 * z * z) * 0.3989422804014327;
+    density = mde__exp64(-0.5 * z * z) * 0.3989422804014327;
     return sd * (z * mde__normal_below(z) + density);
 }
 
@@ -20173,7 +20176,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         mde__draws_near(&p, w);
         for (i = 0; i < p.count; i++) {
             double reach = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w) / MDE__RUN_REACH;
-            double left = 1.0 - mde__exp(-reach * reach);
+            double left = 1.0 - mde__exp64(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
         }
     }
@@ -20398,7 +20401,7 @@ MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int 
     if (size) *size = 0;
     if (mde__bad(c)) return NULL;
     if (width < 1 || height < 1 || (channels != 1 && channels != 3 && channels != 4) || !pixels || !size ||
-        !mde__mul((size_t)width, (size_t)channels, &row) || !mde__mul(row + 1, (size_t)height, &raw) ||
+        !mde__mul_size((size_t)width, (size_t)channels, &row) || !mde__mul_size(row + 1, (size_t)height, &raw) ||
         raw > (size_t)1 << 30) {
         mde_fail(c, MDE_BAD_ARGUMENT, "png: %d by %d pixels of %d channels; expected pixels, 1, 3 or 4 channels and "
                  "at most 1 GB", width, height, channels);
