@@ -2244,23 +2244,23 @@ MDEDEF void mde_text_format_html(mde_text *t, const char *format, ...)
 static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
 {
     const unsigned char *p = (const unsigned char *)text;
-    uint32_t least, value;
+    uint32_t minimum, value;
     size_t size, i;
     if (length == 0) return 0;
     if (p[0] < 0x80) {
         *code = p[0];
         return 1;
     }
-    if (p[0] >= 0xC2 && p[0] < 0xE0) size = 2, least = 0x80, value = p[0] & 0x1Fu;
-    else if (p[0] >= 0xE0 && p[0] < 0xF0) size = 3, least = 0x800, value = p[0] & 0x0Fu;
-    else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, least = 0x10000, value = p[0] & 0x07u;
+    if (p[0] >= 0xC2 && p[0] < 0xE0) size = 2, minimum = 0x80, value = p[0] & 0x1Fu;
+    else if (p[0] >= 0xE0 && p[0] < 0xF0) size = 3, minimum = 0x800, value = p[0] & 0x0Fu;
+    else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, minimum = 0x10000, value = p[0] & 0x07u;
     else return 0;
     if (size > length) return 0;
     for (i = 1; i < size; i++) {
         if ((p[i] & 0xC0u) != 0x80u) return 0;
         value = value << 6 | (p[i] & 0x3Fu);
     }
-    if (value < least || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return 0;
+    if (value < minimum || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return 0;
     *code = value;
     return size;
 }
@@ -3208,10 +3208,10 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     }
 }
 
-/* Elements in the file's order go to their places in C order. */
+/* Elements in the file's order go to their offsets in C order. */
 static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
 {
-    size_t stride[MDE_MAX_RANK], place = 0, i;
+    size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
     int k;
     memset(index, 0, sizeof index);
@@ -3220,13 +3220,13 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_
     }
     for (i = 0; i < a->count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
-        size_t to = r->fortran ? place : i;
+        size_t to = r->fortran ? offset : i;
         if (a->f64) a->f64[to] = value;
         else a->f32[to] = (float)value;
         for (k = 0; r->fortran && k < r->rank; k++) {
-            place += stride[k];
+            offset += stride[k];
             if (++index[k] < r->shape[k]) break;
-            place -= stride[k] * (size_t)r->shape[k];
+            offset -= stride[k] * (size_t)r->shape[k];
             index[k] = 0;
         }
     }
@@ -3582,7 +3582,7 @@ static int mde__ends_with(const char *text, const char *end)
 }
 
 /* The path of a file in the folder that another is in. */
-static char *mde__path_beside(mde_context *c, const char *path, const char *name)
+static char *mde__sibling_path(mde_context *c, const char *path, const char *name)
 {
     return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
 }
@@ -3622,7 +3622,7 @@ static mde_safetensors *mde__safetensors_read_index(mde_context *c, const char *
     if (all) all->file.other = (const char **)mde_alloc(c, length + 1, 2 * sizeof *all->file.other);
     count = mde__bad(c) ? 0 : mde__index_files(c, path, root, names);
     for (i = 0; i < count && !mde__bad(c); i++) {
-        char *file = mde__path_beside(c, path, names[i]);
+        char *file = mde__sibling_path(c, path, names[i]);
         mde__safetensors_file *read = file ? (mde__safetensors_file *)(void *)mde_safetensors_read(c, file) : NULL;
         if (read) {
             read->next = all->next;
@@ -4114,7 +4114,7 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__STRIP_LANES 32             /* tokens side by side of the products of many mixtures' probabilities, */
 #define MDE__STRIP_STEPS 8              /* factors of a product, */
 #define MDE__STRIP_TOKENS (MDE__STRIP_LANES * MDE__STRIP_STEPS)
-#define MDE__STRIP_LOWEST 1e-30f        /* and the least product that still has all its bits */
+#define MDE__STRIP_LOWEST 1e-30f        /* and the minimum product that still has all its bits */
 
 /* AdamW's numbers as its kernel takes them: new = decay old, and so on. */
 typedef struct mde__adam {
@@ -4797,7 +4797,7 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
 }
 
 /* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP##_WHOLE(r) and
-   STEP##_PART(r) say what the lanes of register r take up at place i; lanes past the end read what changes nothing. */
+   STEP##_PART(r) say what the lanes of register r take up at index i; lanes past the end read what changes nothing. */
 #define MDE__ONE_LANE(r) MDE__V lane##r = start;
 #define MDE__KEEP_LANE(r) MDE__K(store)(lanes + MDE__W * r, lane##r);
 
@@ -6075,7 +6075,7 @@ static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t 
 static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
                                int64_t stride, double *k, double *g)
 {
-    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, away;
+    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, difference;
     int64_t j, q;
     for (j = 0; j < n; j += MDE__DOUBLES) {
         const double *column = columns + j;
@@ -6083,8 +6083,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
         square = MDE__K(set_double)(0.0);
         for (q = 0; q < d; q++, column += stride) {
             MDE__D x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
-            away = MDE__K(set_double)(at[q]) - x;
-            square = square + away * away;
+            difference = MDE__K(set_double)(at[q]) - x;
+            square = square + difference * difference;
         }
         if (kernel == MDE_RBF) {
             value = slope = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
@@ -8581,7 +8581,7 @@ static void mde__scatter_vjp(MDE__VJP)
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
                                             mde__scatter_vjp, NULL };
 
-/* Tokens with their places: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
+/* Tokens with their positions: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
    [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
 static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
@@ -9316,7 +9316,7 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     const mde_tensor *x = node->in[0], *w = node->in[1];
     const int32_t *targets = (const int32_t *)node->args.p;
     int64_t rows = x->shape[0], k = x->shape[1], classes = w->shape[0], at, size;
-    int64_t most = MDE__LOGITS / classes > MDE__LOGIT_ROWS ? MDE__LOGITS / classes : MDE__LOGIT_ROWS;
+    int64_t block_rows = MDE__LOGITS / classes > MDE__LOGIT_ROWS ? MDE__LOGITS / classes : MDE__LOGIT_ROWS;
     int wanted = c->recording && (x->requires_grad || w->requires_grad);
     float *logits, *losses, *logsumexp, *g;
     mde_mark mark;
@@ -9324,16 +9324,16 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
         node->saved = (float *)mde_scratch(c, x->count + w->count, sizeof *node->saved);
         if (!node->saved) return;
     }
-    if (most > rows) most = rows;
+    if (block_rows > rows) block_rows = rows;
     mark = mde_arena_mark(c);
-    logits = (float *)mde_scratch(c, (size_t)(most * classes), sizeof *logits);
+    logits = (float *)mde_scratch(c, (size_t)(block_rows * classes), sizeof *logits);
     losses = (float *)mde_scratch(c, (size_t)rows, sizeof *losses);
-    logsumexp = (float *)mde_scratch(c, (size_t)most, sizeof *logsumexp);
-    g = (float *)mde_scratch(c, (size_t)most, sizeof *g);
-    for (at = 0; !mde__bad(c) && at < most; at++) g[at] = (float)(1.0 / (double)rows);
+    logsumexp = (float *)mde_scratch(c, (size_t)block_rows, sizeof *logsumexp);
+    g = (float *)mde_scratch(c, (size_t)block_rows, sizeof *g);
+    for (at = 0; !mde__bad(c) && at < block_rows; at++) g[at] = (float)(1.0 / (double)rows);
     for (at = 0; !mde__bad(c) && at < rows; at += size) {
         const float *part = x->data + at * k;
-        size = mde__min(rows - at, most);
+        size = mde__min(rows - at, block_rows);
         mde__multiply(c, mde_product_of(0, 1, size, classes, k, part, w->data), 0, logits);
         mde__cross_entropy_rows(c, size, classes, logits, targets + at, losses + at, logsumexp);
         if (!wanted) continue;
@@ -9688,7 +9688,7 @@ typedef struct mde__parameter {
     char *name;
     mde_tensor tensor;
     float *m, *v;               /* moments of AdamW; NULL until the first step */
-    int lodger;                 /* data and grad lie in another parameter's block */
+    int borrowed;                 /* data and grad lie in another parameter's block */
 } mde__parameter;
 
 struct mde_params {
@@ -9712,7 +9712,7 @@ static void mde__param_free(mde_context *c, mde__parameter *item)
 {
     if (!item) return;
     mde_release(c, item->name);
-    if (!item->lodger) {
+    if (!item->borrowed) {
         mde_release(c, item->tensor.data);
         mde_release(c, item->tensor.grad);
     }
@@ -9812,7 +9812,7 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
         mde_release(c, parts[k]->grad);
         parts[k]->data = data + at;
         parts[k]->grad = grad + at;
-        p->items[i]->lodger = k > 0;
+        p->items[i]->borrowed = k > 0;
     }
     all->count = total;
     all->data = data;
@@ -10019,16 +10019,16 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     mde_safetensor *entries;
     const char **all;
     char steps[MDE__SETS * 24];
-    size_t length = 0, most = 1;
+    size_t length = 0, capacity = 1;
     int i, k, which, count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
     for (k = 0; k < sets; k++) {
         if (mde__params_moments(p[k]) != MDE_OK) return c->status;
-        most += (size_t)p[k]->count * 3;
+        capacity += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
-    entries = (mde_safetensor *)mde_alloc(c, most, sizeof *entries);
+    entries = (mde_safetensor *)mde_alloc(c, capacity, sizeof *entries);
     all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
@@ -10089,13 +10089,13 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
 {
     mde_context *c = p[0]->context;
     const float **found, **next;
-    size_t most = 1;
+    size_t capacity = 1;
     int i, k, which;
     for (k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
-        most += (size_t)p[k]->count * 3;
+        capacity += (size_t)p[k]->count * 3;
     }
-    found = next = (const float **)mde_alloc(c, most, sizeof *found);
+    found = next = (const float **)mde_alloc(c, capacity, sizeof *found);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
             const mde__parameter *item = p[k]->items[i];
@@ -10611,11 +10611,11 @@ static char mde__character(const mde__json_bpe *j, const char *text, size_t at, 
 }
 
 /* Where the run of characters of that kind ends, at most `most` of them (0: any number). */
-static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, size_t end, char kind, int most)
+static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, size_t end, char kind, int maximum)
 {
     size_t size;
     int count = 0;
-    for (; mde__character(j, text, at, end, &size) == kind && (most == 0 || count < most); at += size) count++;
+    for (; mde__character(j, text, at, end, &size) == kind && (maximum == 0 || count < maximum); at += size) count++;
     return at;
 }
 
@@ -10818,10 +10818,10 @@ typedef struct mde__word {
 typedef struct mde__pair {
     int32_t left, right;
     int64_t count;                  /* occurrences in the text */
-    int64_t place;                  /* last place; -1: none */
+    int64_t last;                   /* occurrence; -1: none */
 } mde__pair;
 
-typedef struct mde__place { uint32_t word; int64_t previous; } mde__place;
+typedef struct mde__occurrence { uint32_t word; int64_t previous; } mde__occurrence;
 
 typedef struct mde__bpe {
     mde_context *context;
@@ -10834,8 +10834,8 @@ typedef struct mde__bpe {
     size_t pair_count, pair_capacity;
     int64_t *pair_table;
     size_t pair_slots;
-    mde__place *places;
-    size_t place_count, place_capacity;
+    mde__occurrence *occurrences;
+    size_t occurrence_count, occurrence_capacity;
     mde__merge *heap;               /* has room for all pairs; each is in it at most once */
     size_t ranked;
 } mde__bpe;
@@ -10847,7 +10847,7 @@ static void mde__bpe_free(mde__bpe *b)
     mde_release(b->context, b->symbols);
     mde_release(b->context, b->pairs);
     mde_release(b->context, b->pair_table);
-    mde_release(b->context, b->places);
+    mde_release(b->context, b->occurrences);
     mde_release(b->context, b->heap);
 }
 
@@ -10962,23 +10962,23 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
             pair->left = left;
             pair->right = right;
             pair->count = 0;
-            pair->place = -1;
+            pair->last = -1;
             b->pair_table[slot] = (int64_t)b->pair_count++;
         }
         pair = &b->pairs[b->pair_table[slot]];
         pair->count += sign * w->count;
         if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
-        if (pair->place >= 0 && b->places[pair->place].word == word) continue;
-        if (b->place_count == b->place_capacity) {
-            size_t capacity = b->place_capacity ? b->place_capacity * 2 : 4096;
-            mde__place *places = (mde__place *)mde__realloc(b->context, b->places, capacity, sizeof *places);
-            if (!places) return 0;
-            b->places = places;
-            b->place_capacity = capacity;
+        if (pair->last >= 0 && b->occurrences[pair->last].word == word) continue;
+        if (b->occurrence_count == b->occurrence_capacity) {
+            size_t capacity = b->occurrence_capacity ? b->occurrence_capacity * 2 : 4096;
+            void *grown = mde__realloc(b->context, b->occurrences, capacity, sizeof *b->occurrences);
+            if (!grown) return 0;
+            b->occurrences = (mde__occurrence *)grown;
+            b->occurrence_capacity = capacity;
         }
-        b->places[b->place_count].word = (uint32_t)word;
-        b->places[b->place_count].previous = pair->place;
-        pair->place = (int64_t)b->place_count++;
+        b->occurrences[b->occurrence_count].word = (uint32_t)word;
+        b->occurrences[b->occurrence_count].previous = pair->last;
+        pair->last = (int64_t)b->occurrence_count++;
     }
     return 1;
 }
@@ -11013,9 +11013,9 @@ static int mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
 {
     int32_t left = b->pairs[pair].left, right = b->pairs[pair].right;
     size_t known = b->pair_count, i;
-    int64_t place = b->pairs[pair].place;
-    for (; place >= 0; place = b->places[place].previous) {
-        size_t word = b->places[place].word;
+    int64_t at = b->pairs[pair].last;
+    for (; at >= 0; at = b->occurrences[at].previous) {
+        size_t word = b->occurrences[at].word;
         if (!mde__bpe_count_pairs(b, word, -1, -1)) return 0;
         mde__bpe_merge_word(b, word, left, right, merged);
         if (!mde__bpe_count_pairs(b, word, 1, merged)) return 0;
@@ -12625,15 +12625,15 @@ static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm
     return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
 }
 
-/* The end of a branch: its last linear layer, and x on top. place: which dropout of the pass it is; each has masks of
+/* The end of a branch: its last linear layer, and x on top. index: which dropout of the pass it is; each has masks of
    its own. */
 static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear_layer *linear,
-                                      mde_tensor *x, int place)
+                                      mde_tensor *x, int index)
 {
     if (!lm->training || lm->desc.dropout == 0) return mde__lm_apply_linear(lm, before, NULL, y, linear, x);
     y = mde__lm_apply_linear(lm, before, NULL, y, linear, NULL);
     y = mde_dropout(lm->context, y, lm->desc.dropout, lm->desc.seed,
-                    (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+                    (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)index);
     return mde_add(lm->context, x, y);
 }
 
@@ -13530,7 +13530,7 @@ static void mde__lm_write_config(const mde_lm *lm, const char *path)
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     int llama = !d->layer_norm && !d->learned_positions && !d->gelu;
-    char *config = mde__path_beside(c, path, "config.json"), *there = NULL;
+    char *config = mde__sibling_path(c, path, "config.json"), *there = NULL;
     mde_text *t = mde_text_create(c);
     size_t size;
     if (config && mde__path_kind(config)) there = (char *)mde_file_read(c, config, (size_t)1 << 24, &size);
@@ -13586,9 +13586,9 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
     if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
     mde_names_free(c, &pairs);
     if (!mde__bad(c) && lm->tokenizer && !bytes) {
-        char *beside = mde__lm_tokenizer_path(c, path);
-        if (beside) mde_tokenizer_write(lm->tokenizer, beside);
-        mde_release(c, beside);
+        char *file = mde__lm_tokenizer_path(c, path);
+        if (file) mde_tokenizer_write(lm->tokenizer, file);
+        mde_release(c, file);
     }
     if (!mde__bad(c)) mde__lm_write_config(lm, path);
     return c->status;
@@ -13802,7 +13802,7 @@ static void mde__config_read(const mde__config *g, mde_lm_desc *desc)
 /* The descriptor in config.json beside published weights. */
 static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc *desc)
 {
-    char *path = mde__path_beside(c, weights, "config.json");
+    char *path = mde__sibling_path(c, weights, "config.json");
     mde_json *config;
     mde__config g;
     if (!path) return 0;
@@ -13845,11 +13845,11 @@ static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kin
     if (kind && strcmp(kind, "bytes") == 0) {
         lm->tokenizer = mde_tokenizer_bytes(c);
     } else if (kind && strcmp(kind, "file") == 0) {
-        char *beside = mde__lm_tokenizer_path(c, path);
-        mde_tokenizer *t = beside ? mde_tokenizer_read(c, beside) : NULL;
+        char *file = mde__lm_tokenizer_path(c, path);
+        mde_tokenizer *t = file ? mde_tokenizer_read(c, file) : NULL;
         mde_lm_set_tokenizer(lm, t);
         mde_tokenizer_free(t);
-        mde_release(c, beside);
+        mde_release(c, file);
     }
 }
 
@@ -13858,13 +13858,13 @@ static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kin
 static void mde__lm_open_published(mde_lm *lm, const char *path)
 {
     mde_context *c = lm->context;
-    char *beside = mde__path_beside(c, path, "tokenizer.json");
-    char *config_path = mde__path_beside(c, path, "config.json");
+    char *file = mde__sibling_path(c, path, "tokenizer.json");
+    char *config_path = mde__sibling_path(c, path, "config.json");
     mde_json *config = config_path ? mde_json_read(c, config_path) : NULL;
     const mde_json *end = mde_json_get(config, "eos_token_id");
     mde_tokenizer *t = NULL;
-    if (!mde__bad(c) && mde_is_file(beside)) {
-        t = mde_tokenizer_read(c, beside);
+    if (!mde__bad(c) && mde_is_file(file)) {
+        t = mde_tokenizer_read(c, file);
         if (t && t->json) {
             int list = end && end->kind == MDE_JSON_ARRAY;
             if (list) end = end->child;
@@ -13884,7 +13884,7 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
     }
     mde_json_free(c, config);
     mde_release(c, config_path);
-    mde_release(c, beside);
+    mde_release(c, file);
 }
 
 /* The file of weights in a folder of a published model, or path itself; a new block. */
