@@ -255,20 +255,23 @@ MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t c
 MDEDEF void mde_json_write_raw(mde_json_writer *w, const char *key, const char *json);  /* a value ready as JSON */
 MDEDEF mde_status mde_json_end(mde_json_writer *w);                                 /* ends the last line */
 
-/* Comma-separated values with one header line. Quotes, CRLF, a byte-order mark and a missing last newline are fine;
-   a row with another number of cells than the header is an error that names file and line. */
+/* Comma-separated values with one header line; semicolons or tabs part the cells where the header has more of them.
+   Quotes, CRLF, a byte-order mark and a missing last newline are fine, blanks around a cell do not count; a row with
+   another number of cells than the header, or what is no UTF-8, is an error that names file and line. */
 typedef struct mde_csv {
     mde_context *context;
     const char *path;
+    char separator;
     int rows, columns;
-    const char **names;                     /* [columns] */
+    const char **names;                     /* [columns]; the first one may be empty, as of an index of pandas */
     const char **cells;                     /* [rows * columns] */
     const int *lines;                       /* [rows] line of the file, for messages */
 } mde_csv;
 MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text, size_t length);
 MDEDEF void mde_csv_free(mde_csv *csv);
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name);                    /* -1 when absent */
-/* The cell as a number; empty and "nan" are NaN; other text records an error with file, line and column, gives NaN. */
+/* The cell as a number, between semicolons also with a decimal comma; empty and "nan" are NaN; other text records an
+   error with file, line and column, gives NaN. */
 MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column);
 
 /* NumPy arrays, format versions 1 to 3: f2, f4, f8, integers of 1 to 8 bytes and bool, either byte order; Fortran
@@ -962,21 +965,27 @@ MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, i
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
 
-#ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
 typedef struct mde_runs {
     mde_context *context;
     int count, domains, metrics;
+    int percent;                         /* 1: the table had its weights in percent */
     const char **names;                  /* [count] */
     const char **domain_names, **metric_names;
     double *weights;                     /* [count, domains], each row summing to 1 */
     double *losses;                      /* [count, metrics], NaN where one is missing */
 } mde_runs;
-/* Two CSV files, joined by the column called run or index, or else the first; a run that is in one file only is an
-   error. Weights that sum to 1 within 1 % are scaled, others are an error that names the row. An empty cell or nan is a
-   missing metric. */
-MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
+/* What of a CSV is wanted: the column that names the runs (-1: they are numbered from 1) and those with numbers. */
+typedef struct mde_run_columns { const mde_csv *csv; int run, count; const int *columns; } mde_run_columns;
+/* Joins two tables, or columns of one, by run. A run that is in one table only is an error; with skipped [2] it is left
+   out and counted, those without losses and those without weights. Weights that sum to 1 within 1 % are scaled, as are
+   percents, which sum to 100; others are an error that names the row. An empty cell or nan is a missing metric. */
+MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, const mde_run_columns *losses,
+                               int *skipped);
 MDEDEF void mde_runs_free(mde_runs *runs);
+#ifndef MDE_NO_STDIO
+/* All columns of two CSV files, joined by the one called run or index, or else the first. */
+MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
 #endif
 
 /* ---- 3.10 Search on the simplex ------------------------------------------- */
@@ -2268,6 +2277,17 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
     return size;
 }
 
+static int mde__utf8_valid(const char *text, size_t length)
+{
+    size_t i = 0, size;
+    uint32_t code;
+    for (; i < length; i += size) {
+        size = mde__utf8_read(text + i, length - i, &code);
+        if (size == 0) return 0;
+    }
+    return 1;
+}
+
 static size_t mde__utf8_write(char out[4], uint32_t code)
 {
     static const unsigned char first[5] = { 0, 0, 0xC0, 0xE0, 0xF0 };
@@ -2777,9 +2797,39 @@ typedef struct mde__csv_reader {
     mde_context *context;
     const char *name, *text;
     size_t length, at;
+    char separator;
     int line;
     char *out;                  /* where the next cell goes; NULL in the walk that counts */
 } mde__csv_reader;
+
+/* What the header line has more of, outside of quotes: commas, semicolons or tabs. */
+static char mde__csv_separator(const char *text, size_t length, size_t at)
+{
+    static const char separators[] = ",;\t";
+    int count[3] = { 0, 0, 0 }, quoted = 0, best = 0, i;
+    while (at < length && (text[at] == '\n' || text[at] == '\r')) at++;
+    for (; at < length && (quoted || (text[at] != '\n' && text[at] != '\r')); at++) {
+        quoted ^= text[at] == '"';
+        for (i = 0; i < 3; i++) count[i] += !quoted && text[at] == separators[i];
+    }
+    for (i = 1; i < 3; i++) if (count[i] > count[best]) best = i;
+    return separators[best];
+}
+
+static int mde__csv_blank(const mde__csv_reader *r, char byte)
+{
+    return byte == ' ' || (byte == '\t' && r->separator != '\t');
+}
+
+static int mde__csv_ends(const mde__csv_reader *r, char byte)
+{
+    return byte == r->separator || byte == '\n' || byte == '\r';
+}
+
+static void mde__csv_skip_blanks(mde__csv_reader *r)
+{
+    while (r->at < r->length && mde__csv_blank(r, r->text[r->at])) r->at++;
+}
 
 static void mde__csv_end_line(mde__csv_reader *r)
 {
@@ -2795,21 +2845,25 @@ static int mde__csv_fail(const mde__csv_reader *r, int line, const char *what)
     return -1;
 }
 
-/* Reads one cell and what ends it. Returns 1 behind a comma, 0 at the end of the row, -1 after an error. */
+/* Reads one cell and what ends it. Returns 1 behind a separator, 0 at the end of the row, -1 after an error. */
 static int mde__csv_read_cell(mde__csv_reader *r)
 {
-    int quoted = r->at < r->length && r->text[r->at] == '"', start = r->line;
+    const char *begin = r->out;
+    int quoted, start = r->line;
+    mde__csv_skip_blanks(r);
+    quoted = r->at < r->length && r->text[r->at] == '"';
     if (quoted) r->at++;
     for (;;) {
         char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
         if (quoted && r->at >= r->length) return mde__csv_fail(r, start, "a quoted cell starts here and has no end");
         if (quoted && byte == '"') {
             r->at++;
-            if (r->at >= r->length) break;
-            byte = r->text[r->at];
-            if (byte == ',' || byte == '\n' || byte == '\r') break;
-            if (byte != '"') return mde__csv_fail(r, r->line, "text follows a closing quote");
-        } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
+            if (r->at >= r->length || r->text[r->at] != '"') {
+                mde__csv_skip_blanks(r);
+                if (r->at >= r->length || mde__csv_ends(r, r->text[r->at])) break;
+                return mde__csv_fail(r, r->line, "text follows a closing quote");
+            }
+        } else if (!quoted && mde__csv_ends(r, byte)) {
             break;
         } else if (!quoted && byte == '"') {
             return mde__csv_fail(r, r->line, "a quote inside a cell that is not quoted");
@@ -2817,12 +2871,13 @@ static int mde__csv_read_cell(mde__csv_reader *r)
             return mde__csv_fail(r, r->line, "a zero byte; this is no text");
         }
         if (byte == '\n') r->line++;
-        if (r->out) *r->out++ = byte;
+        if (r->out && !(r->out == begin && mde__csv_blank(r, byte))) *r->out++ = byte;
         r->at++;
     }
+    while (r->out > begin && mde__csv_blank(r, r->out[-1])) r->out--;
     if (r->out) *r->out++ = 0;
     if (r->at >= r->length) return 0;
-    if (r->text[r->at] == ',') {
+    if (r->text[r->at] == r->separator) {
         r->at++;
         return 1;
     }
@@ -2841,11 +2896,16 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
             continue;
         }
         do {
-            if (csv->names && rows < 0) csv->names[cells] = r->out;
-            else if (csv->names) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = r->out;
+            const char *cell = r->out;
+            if (cell && rows < 0) csv->names[cells] = cell;
+            else if (cell) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = cell;
             more = mde__csv_read_cell(r);
             if (more < 0) return 0;
             cells++;
+            if (cell && !mde__utf8_valid(cell, strlen(cell))) {
+                mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
+                return 0;
+            }
         } while (more);
         if (rows < 0) {
             csv->columns = cells;
@@ -2879,14 +2939,14 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     csv->names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *csv->names);
     csv->cells = (const char **)mde_alloc(c, cells, sizeof *csv->cells);
     csv->lines = (const int *)mde_alloc(c, (size_t)csv->rows, sizeof *csv->lines);
-    /* A cell is no longer than in the file, and its end takes the place of the comma. */
+    /* A cell is no longer than in the file, and its end takes the place of the separator. */
     r->out = (char *)mde_alloc(c, r->length + 1, 1);
     if (!r->out) return 0;
     csv->names[0] = r->out;
     r->at = start;
     r->line = 1;
     if (!mde__csv_walk(r, csv)) return 0;
-    for (i = 0; i < csv->columns; i++) {
+    for (i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
         mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
         return 0;
@@ -2914,9 +2974,11 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     r.length = length;
     r.at = start;
     r.line = 1;
+    r.separator = mde__csv_separator(text, length, start);
     csv = (mde_csv *)mde_alloc(c, 1, sizeof *csv);
     if (!csv) return NULL;
     csv->context = c;
+    csv->separator = r.separator;
     if (mde__csv_fill(&r, csv, start)) return csv;
     mde_csv_free(csv);
     return NULL;
@@ -2948,6 +3010,7 @@ MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
 MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 {
     const char *cell;
+    char point[64], *comma;
     size_t length;
     double value;
     if (!csv || mde__bad(csv->context)) return (double)NAN;
@@ -2957,13 +3020,18 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
         return (double)NAN;
     }
     cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
-    while (*cell == ' ' || *cell == '\t') cell++;
     length = strlen(cell);
-    while (length && (cell[length - 1] == ' ' || cell[length - 1] == '\t')) length--;
     if (length == 0) return (double)NAN;
+    if (csv->separator == ';' && length < sizeof point) {
+        memcpy(point, cell, length);
+        comma = (char *)memchr(point, ',', length);
+        if (comma && !memchr(point, '.', length)) *comma = '.';
+        if (mde__parse_number(point, length, &value)) return value;
+    }
     if (mde__parse_number(cell, length, &value)) return value;
-    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number", csv->path,
-             csv->lines[row], csv->names[column], cell);
+    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number%s", csv->path,
+             csv->lines[row], csv->names[column], cell, csv->separator != ';' && strchr(cell, ',')
+             ? " (a decimal comma is read only between semicolons)" : "");
     return (double)NAN;
 }
 
@@ -3730,17 +3798,6 @@ MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, 
                                     const double *data)
 {
     return mde__npy_write_as(c, path, rank, shape, 8, NULL, data);
-}
-
-static int mde__utf8_valid(const char *text, size_t length)
-{
-    size_t i = 0, size;
-    uint32_t code;
-    for (; i < length; i += size) {
-        size = mde__utf8_read(text + i, length - i, &code);
-        if (size == 0) return 0;
-    }
-    return 1;
 }
 
 static void mde__safetensors_check(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
@@ -19644,8 +19701,6 @@ MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losse
 
 /* ---- Tables of runs ---- */
 
-#ifndef MDE_NO_STDIO
-
 MDEDEF void mde_runs_free(mde_runs *runs)
 {
     mde_context *c = runs ? runs->context : NULL;
@@ -19662,148 +19717,218 @@ MDEDEF void mde_runs_free(mde_runs *runs)
     mde_release(c, runs);
 }
 
-/* The column that names the runs. */
-static int mde__run_column(const mde_csv *csv)
+/* Rows of a table by the names of their runs: a hash table of row + 1, whose slots are a power of 2. */
+typedef struct mde__run_index { const mde_run_columns *table; size_t slots; int *rows; } mde__run_index;
+
+static const char *mde__run_name(const mde_run_columns *t, int row, char number[16])
 {
-    int column = mde_csv_column(csv, "run");
-    if (column < 0) column = mde_csv_column(csv, "index");
-    return column < 0 ? 0 : column;
+    if (t->run >= 0) return t->csv->cells[(size_t)row * (size_t)t->csv->columns + (size_t)t->run];
+    snprintf(number, 16, "%d", row + 1);
+    return number;
 }
 
-static const char *mde__run_name(const mde_csv *csv, int row)
+/* Where a run stands in the index, or would. */
+static int *mde__run_slot(const mde__run_index *index, const char *name)
 {
-    return csv->cells[row * csv->columns + mde__run_column(csv)];
+    size_t at = (size_t)mde__hash(MDE__HASH_START, name, strlen(name));
+    char number[16];
+    for (;; at++) {
+        int *slot = index->rows + (at & (index->slots - 1));
+        if (*slot == 0 || strcmp(mde__run_name(index->table, *slot - 1, number), name) == 0) return slot;
+    }
 }
 
-/* The row of a run; -1 when there is none. A run that stands twice is an error. */
-static int mde__find_run(const mde_csv *csv, const char *name)
+/* A run that stands twice, or has no name, is an error. */
+static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__run_index *index)
 {
-    int row, found = -1;
-    for (row = 0; row < csv->rows; row++) {
-        if (strcmp(mde__run_name(csv, row), name) != 0) continue;
-        if (found >= 0) {
-            mde_fail(csv->context, MDE_BAD_FILE, "%s line %d: run %s stands already in line %d", csv->path,
-                     csv->lines[row], name, csv->lines[found]);
-            return -1;
+    char number[16];
+    int row;
+    index->table = table;
+    for (index->slots = 16; index->slots / 2 < (size_t)table->csv->rows;) index->slots *= 2;
+    index->rows = (int *)mde_alloc(c, index->slots, sizeof *index->rows);
+    for (row = 0; row < table->csv->rows && !mde__bad(c); row++) {
+        const char *name = mde__run_name(table, row, number);
+        int *slot = mde__run_slot(index, name);
+        if (*slot > 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s stands already in line %d", table->csv->path,
+                     table->csv->lines[row], name, table->csv->lines[*slot - 1]);
+        } else if (!*name) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: the run has no name", table->csv->path, table->csv->lines[row]);
         }
-        found = row;
+        *slot = row + 1;
     }
-    return found;
 }
 
-/* Copies of the names of all columns but the one that names the runs. */
-static const char **mde__value_names(mde_context *c, const mde_csv *csv)
+/* Copies of the names of the columns. */
+static const char **mde__value_names(mde_context *c, const mde_run_columns *t)
 {
-    const char **names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *names);
-    int column, count = 0;
-    for (column = 0; names && column < csv->columns; column++) {
-        if (column != mde__run_column(csv)) names[count++] = mde__copy_text(c, csv->names[column]);
-    }
+    const char **names = (const char **)mde_alloc(c, (size_t)t->count, sizeof *names);
+    int i;
+    for (i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
     return names;
 }
 
-/* The numbers of a row but for the name. */
-static void mde__row_values(const mde_csv *csv, int row, double *values)
+static void mde__row_values(const mde_run_columns *t, int row, double *values)
 {
-    int column, count = 0;
-    for (column = 0; column < csv->columns; column++) {
-        if (column != mde__run_column(csv)) values[count++] = mde_csv_number(csv, row, column);
-    }
+    int i;
+    for (i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
 }
 
-static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, double *weights)
+/* unit: what they sum to, 1 or 100. */
+static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row, double unit, const char *run,
+                               double *weights)
 {
     double sum = 0;
     char number[32];
     int i;
-    for (i = 0; i < domains; i++) {
+    for (i = 0; i < t->count; i++) {
         if (!(weights[i] >= 0)) {
-            int column = i < mde__run_column(csv) ? i : i + 1;
-            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected "
-                            "0 or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
-                            mde__number(number, weights[i]));
+            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %s; expected 0 or more",
+                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]],
+                     mde__number(number, weights[i]));
+            return;
         }
         sum += weights[i];
     }
-    if (!(fabs(sum - 1) <= 0.01)) {
-        return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01",
-                        csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
+    if (!(fabs(sum - unit) <= 0.01 * unit)) {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %s; expected %g within %g", t->csv->path,
+                 t->csv->lines[row], run, mde__number(number, sum), unit, 0.01 * unit);
     }
-    for (i = 0; i < domains; i++) weights[i] /= sum;
-    return MDE_OK;
+    for (i = 0; i < t->count; i++) weights[i] /= sum;
 }
 
-static void mde__check_losses(const mde_csv *csv, int row, int metrics, const double *losses)
+static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row, const char *run, const double *losses)
 {
     char number[32];
     int j;
-    for (j = 0; j < metrics; j++) {
-        int column = j < mde__run_column(csv) ? j : j + 1;
+    for (j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
-        mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a loss is %s; expected a finite "
-                 "number, or nothing where it is missing", csv->path, csv->lines[row], mde__run_name(csv, row),
-                 csv->names[column], mde__number(number, losses[j]));
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a finite number, or "
+                 "nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
+                 mde__number(number, losses[j]));
     }
 }
 
-static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv *losses)
+/* A run without a row in the other table. */
+static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other, int *skipped)
 {
-    mde_context *c = runs->context;
-    int row;
-    for (row = 0; row < runs->count && !mde__bad(c); row++) {
-        const char *name = mde__run_name(ratios, row);
-        double *weights = runs->weights + (size_t)row * (size_t)runs->domains;
-        int other = mde__find_run(losses, name);
-        if (mde__find_run(ratios, name) < 0) break;
+    char number[16];
+    if (skipped) ++*skipped;
+    else {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s is not in %s", t->csv->path, t->csv->lines[row],
+                 mde__run_name(t, row, number), other->csv->path);
+    }
+}
+
+/* index: of the weights and of the losses. row_of [rows of the weights]: that of each run, filled here. */
+static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index *index, int *row_of, int *skipped)
+{
+    const mde_run_columns *weights = index[0].table, *losses = index[1].table;
+    char number[16];
+    int row, i, percents = 0, shares = 0;
+    for (row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
+        const char *name = mde__run_name(weights, row, number);
+        int other = *mde__run_slot(&index[1], name) - 1;
+        double *w = runs->weights + mde__cell(runs->count, runs->domains, 0), sum = 0;
+        double *y = runs->losses + mde__cell(runs->count, runs->metrics, 0);
         if (other < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name,
-                     losses->path);
-            break;
+            mde__unmatched(c, weights, row, losses, skipped);
+            continue;
         }
-        runs->names[row] = mde__copy_text(c, name);
-        mde__row_values(ratios, row, weights);
-        if (!mde__bad(c)) mde__scale_weights(ratios, row, runs->domains, weights);
-        mde__row_values(losses, other, runs->losses + (size_t)row * (size_t)runs->metrics);
-        mde__check_losses(losses, other, runs->metrics, runs->losses + (size_t)row * (size_t)runs->metrics);
+        mde__row_values(weights, row, w);
+        mde__row_values(losses, other, y);
+        mde__check_losses(c, losses, other, name, y);
+        for (i = 0; i < runs->domains; i++) sum += w[i];
+        shares += fabs(sum - 1) <= 0.01;
+        percents += fabs(sum - 100) <= 1;
+        row_of[runs->count] = row;
+        runs->names[runs->count++] = mde__copy_text(c, name);
     }
-    if (!mde__bad(c) && losses->rows != ratios->rows) {
-        for (row = 0; row < losses->rows; row++) {
-            if (mde__find_run(ratios, mde__run_name(losses, row)) >= 0) continue;
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", losses->path, losses->lines[row],
-                     mde__run_name(losses, row), ratios->path);
-        }
+    for (row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
+        if (*mde__run_slot(&index[0], mde__run_name(losses, row, number)) > 0) continue;
+        mde__unmatched(c, losses, row, weights, skipped ? skipped + 1 : NULL);
     }
+    runs->percent = percents > shares;
+    for (i = 0; i < runs->count && !mde__bad(c); i++) {
+        mde__scale_weights(c, weights, row_of[i], runs->percent ? 100 : 1, runs->names[i],
+                           runs->weights + mde__cell(i, runs->domains, 0));
+    }
+    if (runs->count == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s and %s: no run is in both", weights->csv->path, losses->csv->path);
+    }
+}
+
+MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, const mde_run_columns *losses,
+                               int *skipped)
+{
+    mde__run_index index[2];
+    mde_runs *runs = NULL;
+    int *row_of;
+    if (mde__bad(c)) return NULL;
+    if (!weights || !losses || !weights->csv || !losses->csv) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "runs: a table is missing");
+        return NULL;
+    }
+    memset(index, 0, sizeof index);
+    if (skipped) skipped[0] = skipped[1] = 0;
+    if (weights->count < 1 || losses->count < 1 || weights->csv->rows < 1) {
+        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
+                 weights->count < 1 || weights->csv->rows < 1 ? weights->csv->path : losses->csv->path);
+    }
+    row_of = (int *)mde_alloc(c, (size_t)weights->csv->rows, sizeof *row_of);
+    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
+    if (runs) {
+        runs->context = c;
+        runs->domains = weights->count;
+        runs->metrics = losses->count;
+        runs->names = (const char **)mde_alloc(c, (size_t)weights->csv->rows, sizeof *runs->names);
+        runs->domain_names = mde__value_names(c, weights);
+        runs->metric_names = mde__value_names(c, losses);
+        runs->weights = mde__doubles(c, (size_t)weights->csv->rows, (size_t)runs->domains);
+        runs->losses = mde__doubles(c, (size_t)weights->csv->rows, (size_t)runs->metrics);
+        mde__index_runs(c, weights, &index[0]);
+        mde__index_runs(c, losses, &index[1]);
+    }
+    if (!mde__bad(c)) mde__join_rows(c, runs, index, row_of, skipped);
+    mde_release(c, index[0].rows);
+    mde_release(c, index[1].rows);
+    mde_release(c, row_of);
+    if (!mde__bad(c)) return runs;
+    mde_runs_free(runs);
+    return NULL;
+}
+
+#ifndef MDE_NO_STDIO
+
+/* All columns but the one that names the runs, in columns [csv->columns]. */
+static mde_run_columns mde__all_columns(const mde_csv *csv, int *columns)
+{
+    mde_run_columns t;
+    int i;
+    t.csv = csv;
+    t.columns = columns;
+    t.count = 0;
+    t.run = mde_csv_column(csv, "run");
+    if (t.run < 0) t.run = mde_csv_column(csv, "index");
+    if (t.run < 0) t.run = 0;
+    for (i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
+    return t;
 }
 
 MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const char *losses_path)
 {
-    mde_csv *ratios, *losses = NULL;
+    mde_csv *ratios = mde_csv_read(c, ratios_path), *losses = ratios ? mde_csv_read(c, losses_path) : NULL;
+    int *columns = losses ? (int *)mde_alloc(c, (size_t)ratios->columns + (size_t)losses->columns, sizeof(int)) : NULL;
     mde_runs *runs = NULL;
-    if (mde__bad(c)) return NULL;
-    ratios = mde_csv_read(c, ratios_path);
-    if (ratios) losses = mde_csv_read(c, losses_path);
-    if (losses && (ratios->columns < 2 || losses->columns < 2 || ratios->rows < 1)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
-                 ratios->columns < 2 || ratios->rows < 1 ? ratios->path : losses->path);
+    if (columns) {
+        mde_run_columns weights = mde__all_columns(ratios, columns);
+        mde_run_columns values = mde__all_columns(losses, columns + ratios->columns);
+        runs = mde_runs_join(c, &weights, &values, NULL);
     }
-    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
-    if (runs) {
-        runs->context = c;
-        runs->count = ratios->rows;
-        runs->domains = ratios->columns - 1;
-        runs->metrics = losses->columns - 1;
-        runs->names = (const char **)mde_alloc(c, (size_t)runs->count, sizeof *runs->names);
-        runs->domain_names = mde__value_names(c, ratios);
-        runs->metric_names = mde__value_names(c, losses);
-        runs->weights = mde__doubles(c, (size_t)runs->count, (size_t)runs->domains);
-        runs->losses = mde__doubles(c, (size_t)runs->count, (size_t)runs->metrics);
-    }
-    if (!mde__bad(c)) mde__join_runs(runs, ratios, losses);
+    mde_release(c, columns);
     mde_csv_free(ratios);
     mde_csv_free(losses);
-    if (!mde__bad(c)) return runs;
-    mde_runs_free(runs);
-    return NULL;
+    return runs;
 }
 
 #endif /* MDE_NO_STDIO */
