@@ -37,7 +37,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -85,6 +85,9 @@ valgrind: ## run some of the tests under valgrind (minutes)
 
 fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
+
+faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## kill programs and let their writes fail at KILLS moments and CALLS calls
+	@CC="$(CC)" sh tests/faults.sh build
 
 clean: ## remove build/
 	rm -rf build

@@ -626,9 +626,20 @@ static mde_safetensors *read_run(const experiment *x, mde_context *c, const task
     return run;
 }
 
+/* The training of a finished task goes on no more. */
+static void remove_checkpoint(mde_context *c, const char *path)
+{
+    if (remove(path) != 0 && errno != ENOENT) {
+        mde_fail(c, MDE_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+}
+
+/* A process that ended between its last two steps left the checkpoint of a finished task. */
 static int task_is_done(const experiment *x, const task *which)
 {
     mde_safetensors *run = read_run(x, x->context, which);
+    char path[PROGRAM_PATH];
+    if (run) remove_checkpoint(x->context, program_path(x->context, path, "%s/runs/%s.checkpoint", x->out, which->name));
     mde_safetensors_free(x->context, run);
     return run != NULL;
 }
@@ -787,7 +798,7 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
         if (!program_failed(c)) score_end_task(c, x, lm, &result);
         curve = mde_lm_curve(lm, &points, &curve_tokens);
         if (!program_failed(c)) write_run(c, x, which, &result, points, curve, curve_tokens);
-        if (!program_failed(c)) remove(checkpoint);
+        if (!program_failed(c)) remove_checkpoint(c, checkpoint);
     }
     for (i = 0; i < validations(x); i++) mde_release(c, result.logp[i]);
     mde_lm_free(lm);
