@@ -8,6 +8,7 @@ LDLIBS = -lm
 PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
+SECONDS ?= 60
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -83,8 +84,9 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
-fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
+fuzz: build/sanitize/fuzz_files ## feed damaged files to every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
+	@sh tests/fuzz.sh $(SECONDS)
 
 faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## kill programs and let their writes fail at KILLS moments and CALLS calls
 	@CC="$(CC)" sh tests/faults.sh build
