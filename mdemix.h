@@ -733,9 +733,9 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
 typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
-   the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
-   the text in bytes (0: unknown). All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which
-   is taken for rounding, and for 0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
+   the document that token t is in (ascending; NULL: unknown); bytes is the length of the text in bytes (0: unknown).
+   All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which is taken for rounding, and for
+   0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
    and sums over sequences in place of tokens, since the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
@@ -779,7 +779,7 @@ typedef struct mde_price_desc {
     uint64_t seed;
 } mde_price_desc;
 /* Percentile intervals of the prices at a given mixture, low and high [experts], from resampled documents as in
-   mde_mixture_bootstrap. objective as in mde_mixture_prices; desc NULL: defaults. */
+   mde_mixture_bootstrap; NaN where that has none. objective as in mde_mixture_prices; desc NULL: defaults. */
 MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double *objective, const double *weights,
                                               const mde_price_desc *desc, double *low, double *high);
 
@@ -796,6 +796,10 @@ typedef struct mde_optimum {
     double gap;                     /* loss is at most this far above the minimum: max over feasible v of g.(w - v),
                                        which without bounds is max_i(-g_i) - 1, since w.g = -1 */
     int iterations;
+    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
+    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the loss would fall per unit of
+                                       share beyond, which the best other domain gives or takes; 0 when free, NaN when
+                                       no other can give or take */
 } mde_optimum;
 /* The best mixture; the loss is convex in w. A gap that was not reached is an error, but *out holds the best found. */
 MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_desc *desc, mde_optimum *out);
@@ -810,9 +814,13 @@ typedef struct mde_bootstrap_desc {
 typedef struct mde_bootstrap {
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
-    int replicates;
+    int replicates;                          /* 0: no interval, all ends are NaN */
+    char note[320];                          /* a sentence on blocks, or why there is no interval; empty: documents */
 } mde_bootstrap;
-/* Percentile intervals from resampled documents (with replacement, within each validation text). */
+/* Percentile intervals from resampled documents (with replacement, within each validation text). Where a text has fewer
+   than ten documents, or none are known, blocks of a tenth of it stand for them, of 32 to 256 tokens; they keep the
+   correlation of near tokens, but not that of a document's distant ones, so that intervals may be short. A text with
+   too little for either has no interval. */
 MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out);
 
 /* ---- 3.9 Regression ------------------------------------------------------
@@ -1042,9 +1050,8 @@ typedef struct mde_choice {
     double weights[MDE_MAX_DOMAINS];
     double value;                   /* of what was minimised */
     double loss, sd;                /* of the objective as predicted, nats a token */
-    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
-    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the value would gain per unit of
-                                       share beyond; 0 when free, and for trees */
+    int active[MDE_MAX_DOMAINS];    /* as in mde_optimum */
+    double price[MDE_MAX_DOMAINS];  /* as in mde_optimum, of the value; for trees, which are steps, NaN when held */
 } mde_choice;
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out);
 
@@ -14258,6 +14265,41 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
     return gap > 0 ? gap : 0;
 }
 
+/* Which bound holds each weight (1 upper, -1 lower, 0 none), and its shadow price: the derivative of the minimum when
+   the bound gives way and another weight gives or takes the share. The free weights have one gradient, which sets the
+   price; where none is free, the best of those that can move does. No price is known (NaN) when none can, or without a
+   gradient. */
+static void mde__shadow_prices(int n, const double *gradient, const double *w, const double *low, const double *high,
+                               int *active, double *price)
+{
+    const double reach = 1e-4;  /* searches end so close to a bound */
+    int held[2][MDE_MAX_DOMAINS], i, j, side;
+    double level = 0, free_share = 0;
+    for (i = 0; i < n; i++) {
+        held[0][i] = w[i] <= low[i] + reach;
+        held[1][i] = high[i] < 1 && w[i] >= (1 - reach) * high[i] - 1e-9;
+        if (!gradient || held[0][i] || held[1][i]) continue;
+        level += w[i] * gradient[i];
+        free_share += w[i];
+    }
+    for (i = 0; i < n; i++) {
+        active[i] = 0;
+        price[i] = 0;
+        for (side = 0; side < 2; side++) {
+            double best = free_share > 0 ? level / free_share : (double)NAN, sign = side ? 1 : -1, gain;
+            if (!held[side][i]) continue;
+            for (j = 0; gradient && !(free_share > 0) && j < n; j++) {
+                if (j != i && !held[!side][j] && !(sign * gradient[j] <= sign * best)) best = gradient[j];
+            }
+            gain = gradient ? sign * (best - gradient[i]) : best;
+            if (gain < 0) gain = 0;
+            if (active[i] != 0 && !(gain > price[i]) && price[i] == price[i]) continue;
+            active[i] = side ? 1 : -1;
+            price[i] = gain;
+        }
+    }
+}
+
 /* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the
    optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w
    becomes w + d and q, which comes as the gradient at w, the one there. */
@@ -14532,6 +14574,8 @@ typedef struct mde__validation {
     size_t tokens, stride;
     float *ratios; /* [experts, stride] */
     float *best;   /* [stride] log max_l P_l of each token */
+    int64_t known;   /* documents that were given; 0: unknown */
+    size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
     int64_t documents;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
@@ -14652,28 +14696,39 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
     return buffer;
 }
 
-/* Where each document starts: at each change of the number in `documents`, or every 256 tokens without. */
+#define MDE__FEWEST_DOCUMENTS 10    /* that a bootstrap can draw from, */
+#define MDE__SHORTEST_BLOCK 32      /* and tokens of blocks in place of them: at least, */
+#define MDE__LONGEST_BLOCK 256      /* at most */
+
+/* Where each document starts: at each change of the number in `documents`; without enough of them, blocks. */
 static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
-    const size_t block = 256;
+    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
     char where[600];
     size_t t;
     v->documents = 1;
-    for (t = 1; t < v->tokens; t++) {
-        if (documents && !(documents[t] >= documents[t - 1])) {
+    for (t = 1; documents && t < v->tokens; t++) {
+        if (!(documents[t] >= documents[t - 1])) {
             char number[32];
             return mde_fail(c, MDE_BAD_ARGUMENT,
                             "%svalidation %s: document of token %zu is %s, less than the one before",
                             mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
         }
-        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
+        v->documents += documents[t] > documents[t - 1];
+    }
+    v->known = documents ? v->documents : 0;
+    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
+        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
+        v->documents = (int64_t)((v->tokens + v->block - 1) / v->block);
     }
     v->starts = (int64_t *)mde_alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
     v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
     if (!v->starts || !v->peaks) return c->status;
     v->documents = 1;
     for (t = 1; t < v->tokens; t++) {
-        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->starts[v->documents++] = (int64_t)t;
+        if (v->block ? t % v->block == 0 : documents && documents[t] > documents[t - 1]) {
+            v->starts[v->documents++] = (int64_t)t;
+        }
     }
     v->starts[v->documents] = (int64_t)v->tokens;
     return MDE_OK;
@@ -14769,7 +14824,7 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
 {
     const char *folder = v->folder;
     mde_context *c = e->context;
-    int alone = v->documents == (int64_t)v->tokens;
+    int alone = v->known == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, *sorted, median;
     size_t below = 0, t;
     char number[32], size[32];
@@ -15260,6 +15315,7 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
         out->gap = gap;
         out->iterations++;
     }
+    if (!mde__bad(c)) mde__shadow_prices(k, g, out->weights, lower, upper, out->active, out->price);
     mde_arena_rewind(c, mark);
 }
 
@@ -15364,7 +15420,7 @@ static void mde__resample_documents(const mde_experts *e, uint64_t seed, int rep
 
 /* What a bootstrap works with: its settings, the shares of the validation texts, and how often each document counts. */
 typedef struct mde__resampling {
-    int replicates;
+    int replicates; /* 0: a text has too little for an interval */
     double tail;    /* probability beyond each end of an interval */
     double *shares; /* [validations] */
     float **counts; /* [validations][documents] */
@@ -15378,9 +15434,44 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
     mde_release(e->context, r->shares);
 }
 
+/* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of
+   the first that has blocks. Returns whether there is an interval. */
+static int mde__resampling_note(const mde_experts *e, const double *shares, char note[320])
+{
+    const mde__validation *shown = NULL;
+    int j, others = -1, possible = 1;
+    char documents[40], more[48] = "";
+    for (j = 0; j < e->validations; j++) {
+        const mde__validation *v = &e->validation[j];
+        int enough = v->documents >= MDE__FEWEST_DOCUMENTS;
+        if (shares[j] == 0 || (enough && (v->block == 0 || !possible))) continue;
+        if (possible && !enough) {
+            possible = 0;
+            shown = NULL;
+            others = -1;
+        }
+        if (!shown) shown = v;
+        others++;
+    }
+    note[0] = 0;
+    if (!shown) return 1;
+    snprintf(documents, sizeof documents, shown->known ? "%lld document%s" : "no known documents",
+             (long long)shown->known, shown->known == 1 ? "" : "s");
+    if (others > 0) snprintf(more, sizeof more, ", and %d other text%s like it", others, others == 1 ? "" : "s");
+    if (possible) {
+        snprintf(note, 320, "blocks of %zu tokens stand for documents: %.100s has %s%s", shown->block, shown->name,
+                 documents, more);
+    } else {
+        snprintf(note, 320, "no interval: %.100s has %zu tokens and %s; %d documents or %d tokens would do%s",
+                 shown->name, shown->tokens, documents, MDE__FEWEST_DOCUMENTS,
+                 MDE__FEWEST_DOCUMENTS * (MDE__SHORTEST_BLOCK - 1) + 1, more);
+    }
+    return possible;
+}
+
 /* Returns 0 after an error; mde__resampling_end is due either way. */
 static int mde__resampling_start(const mde_experts *e, const double *objective, int replicates, double level,
-                                 mde__resampling *r)
+                                 mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
     int j;
@@ -15396,17 +15487,19 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     for (j = 0; r->counts && j < e->validations; j++) {
         r->counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *r->counts[j]);
     }
-    return !mde__bad(c) && mde__objective_shares(e, objective, r->shares);
+    if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
+    if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
+    return 1;
 }
 
-/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts. */
+/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts; NaN without any. */
 static void mde__intervals(const mde__resampling *r, int k, double *values, double *low, double *high)
 {
     size_t n = (size_t)r->replicates;
     int i;
     for (i = 0; i < k; i++) {
-        low[i] = mde__quantile(values + (size_t)i * n, n, r->tail);
-        high[i] = mde__quantile(values + (size_t)i * n, n, 1 - r->tail);
+        low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : (double)NAN;
+        high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : (double)NAN;
     }
 }
 
@@ -15426,7 +15519,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
     k = e->count;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
-    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r) &&
+    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
         mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
@@ -15461,11 +15554,12 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde_context *c = e ? e->context : NULL;
     mde__resampling r;
     double prices[MDE_MAX_DOMAINS], *values = NULL;
+    char note[320];
     int i, b;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
-    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r)) {
+    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
     }
     for (b = 0; b < r.replicates && !mde__bad(c); b++) {
@@ -20004,33 +20098,6 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
     return value;
 }
 
-/* What a unit of share beyond each bound that holds a weight is worth: the gradient's difference to that of the weights
-   that are free. Between bounds, and where no weight is free, there is nothing to compare: 0. */
-static void mde__goal_prices(const mde__goal *g, const double *low, const double *high, mde_choice *out)
-{
-    double gradient[MDE_MAX_DOMAINS], level = 0, free_share = 0;
-    int i, k = g->k;
-    for (i = 0; i < k; i++) {
-        out->price[i] = 0;
-        if (high[i] < 1 && out->weights[i] >= (1.0 - 1e-4) * high[i] - 1e-9) out->active[i] = 1;
-        else if (out->weights[i] <= low[i] + 1e-4) out->active[i] = -1;
-        else out->active[i] = 0;
-    }
-    if (!g->smooth) return;
-    mde__goal_value(k, out->weights, gradient, (void *)(uintptr_t)g);
-    for (i = 0; i < k; i++) {
-        if (out->active[i] != 0) continue;
-        level += out->weights[i] * gradient[i];
-        free_share += out->weights[i];
-    }
-    if (!(free_share > 0)) return;
-    level /= free_share;
-    for (i = 0; i < k; i++) {
-        double gain = out->active[i] * (level - gradient[i]);
-        if (out->active[i] != 0 && gain > 0) out->price[i] = gain;
-    }
-}
-
 static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
 {
     double total = 0;
@@ -20118,7 +20185,7 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
 {
     mde_context *c = s ? s->context : NULL;
-    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS];
+    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], gradient[MDE_MAX_DOMAINS];
     mde_choose_desc defaults;
     mde__goal g;
     int i;
@@ -20147,7 +20214,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     if (!mde__bad(c)) {
         for (i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
         mde__simplex_nearest(g.k, low, high, out->weights);
-        mde__goal_prices(&g, low, high, out);
+        if (g.smooth) mde__goal_value(g.k, out->weights, gradient, &g);
+        mde__shadow_prices(g.k, g.smooth ? gradient : NULL, out->weights, low, high, out->active, out->price);
         if (mde_surrogate_predict(s, 1, out->weights, g.mean, g.sd) == MDE_OK) {
             out->loss = mde__weigh(g.m, desc->objective, g.mean);
             out->sd = g.spread * mde__weigh(g.m, desc->objective, g.sd);
