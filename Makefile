@@ -30,6 +30,8 @@ LONG_CHECKS = tests/check_warnings.sh
 SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+COVERAGE = -std=c99 -O0 --coverage -fprofile-update=atomic
+COVERED = $(patsubst tests/%.c,build/coverage/%,$(wildcard tests/test_*.c))
 SANITIZED = $(patsubst tests/%.c,build/sanitize/%,$(wildcard tests/test_*.c))
 VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops test_training test_text)
 
@@ -38,7 +40,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz faults clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -84,6 +86,13 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
+coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
+	+@$(call build_all,$(COVERED))
+	@JOBS=$(JOBS) sh tests/coverage.sh $(COVERED)
+
+mutate: ## COUNT small faults in the headers (default 100): which tests find them (hours; goes on where it was stopped)
+	python3 tests/mutate.py --count $(or $(COUNT),100)
+
 fuzz: build/sanitize/fuzz_files ## feed damaged files to every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
 	@sh tests/fuzz.sh $(SECONDS)
@@ -120,7 +129,7 @@ define link
 $(LINKED:%=build/$(1)test_%): build/$(1)mdemix.o
 $(LINKED_DAGAN:%=build/$(1)test_%): build/$(1)dagan.o
 endef
-$(foreach folder,/ sanitize/ valgrind/,$(eval $(call link,$(filter-out /,$(folder)))))
+$(foreach folder,/ sanitize/ valgrind/ coverage/,$(eval $(call link,$(filter-out /,$(folder)))))
 
 # This computes nothing to speak of, and its program is large.
 build/test_experiment: TEST_CFLAGS := $(CFLAGS:-O2=-O0)
@@ -139,7 +148,7 @@ build/%: tests/%.c tests/test.h $(HEADERS)
 	$(CC) $(TEST_CFLAGS) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDFLAGS) $(LDLIBS)
 
 # These include a program or what it draws with.
-$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment pictures dagan_studies)): $(wildcard examples/*.[ch])
+$(foreach folder,build build/sanitize build/coverage,$(addprefix $(folder)/test_,optimize experiment pictures dagan_studies)): $(wildcard examples/*.[ch])
 
 # The kernels at the width of AVX-512, on a machine that may not have it.
 build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
@@ -161,3 +170,11 @@ build/valgrind/%.o: %.h $(HEADERS)
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@
 	$(CC) -std=c99 -O1 -g $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+build/coverage/%.o: %.h $(HEADERS)
+	@mkdir -p build/coverage
+	gcc $(COVERAGE) $(OPENMP) $(IMPLEMENTATION) $< -o $@
+
+build/coverage/%: tests/%.c tests/test.h $(HEADERS)
+	@mkdir -p build/coverage && rm -f $@
+	gcc $(COVERAGE) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDLIBS)
