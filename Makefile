@@ -8,6 +8,7 @@ LDLIBS = -lm
 PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
+SECONDS ?= 60
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -37,7 +38,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -83,8 +84,12 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
-fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
+fuzz: build/sanitize/fuzz_files ## feed damaged files to every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
+	@sh tests/fuzz.sh $(SECONDS)
+
+faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## kill programs and let their writes fail at KILLS moments and CALLS calls
+	@CC="$(CC)" sh tests/faults.sh build
 
 clean: ## remove build/
 	rm -rf build

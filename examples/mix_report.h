@@ -267,6 +267,7 @@ static void json_experts(mde_json_writer *w, const optimization *o)
     mde_json_write_number(w, "loss", o->minimum.loss, 9);
     mde_json_write_number(w, "gap", o->minimum.gap, 9);
     json_interval(w, "loss_interval_90", o->interval.loss[0], o->interval.loss[1]);
+    if (*o->interval.note) mde_json_write_string(w, "intervals", o->interval.note);
     mde_json_open(w, "domains", '[');
     for (i = 0; i < o->k; i++) {
         mde_json_open(w, NULL, '{');
@@ -397,12 +398,14 @@ static void page_mixture(mde_text *t, const optimization *o)
         program_page_range(t, o->lower[i], o->upper[i], 3);
         mde_text_format_html(t, "<td>%s</td>", o->upper_reason[i]);
         if (budget) program_page_number(t, b->weights[i] * o->settings.target_tokens / o->tokens[i], 2, 0);
-        program_page_number(t, held_by_bound(o, i) ? b->price[i] : (double)NAN, 3, b->active[i] > 0);
+        if (held_by_bound(o, i) && b->price[i] != b->price[i]) mde_text_add(t, "<td>not known</td>");
+        else program_page_number(t, held_by_bound(o, i) ? b->price[i] : (double)NAN, 3, b->active[i] > 0);
         program_page_number(t, open, 4, open > o->tried_upper[i] + 0.001);
         mde_text_add(t, "</tr>\n");
     }
-    mde_text_format(t, "</table></div>\n<p class=\"note\">Shadow price: what the objective would gain, %s, per unit "
-                       "of share beyond the bound that holds the weight (a tenth of it for a share of 0.1). "
+    mde_text_format(t, "</table></div>\n<p class=\"note\">Shadow price: what the objective would gain, %s, per unit of "
+                       "share beyond the bound that holds the weight (a tenth of it for a share of 0.1), given "
+                       "or taken by the domain that is best for it; not known where bounds let no other move. "
                        "Marked in the last column: more than any run had. The search minimises the predicted loss plus "
                        "%.3g standard deviations, because a search finds the places where a regression errs.%s</p>\n",
                     o->unit, resolved_caution(o),
@@ -547,9 +550,13 @@ static void page_experts(mde_text *t, const optimization *o)
 {
     int i, j;
     mde_text_format(t, "<h2>The experts alone</h2>\n<p>The exact minimum of the experts' mixture loss within the "
-                       "bounds: <b>%.4f</b> nats a token (90 %% interval over documents %.4f to %.4f), certified to be "
-                       "at most %.2g above it.</p>\n", o->minimum.loss, o->interval.loss[0], o->interval.loss[1],
-                    o->minimum.gap);
+                       "bounds: <b>%.4f</b> nats a token", o->minimum.loss);
+    if (o->interval.replicates) {
+        mde_text_format(t, " (90 %% interval over %s %.4f to %.4f)", *o->interval.note ? "blocks" : "documents",
+                        o->interval.loss[0], o->interval.loss[1]);
+    }
+    mde_text_format_html(t, ", certified to be at most %.2g above it.</p>\n<p class=\"note\">%s</p>\n", o->minimum.gap,
+                         o->interval.note);
     mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>weight</th><th>90 % interval</th>"
                     "<th>price</th><th>90 % interval</th></tr>\n");
     for (i = 0; i < o->k; i++) {
@@ -689,7 +696,8 @@ static void summary_of_runs(mde_text *t, const optimization *o)
     for (i = 0; i < o->k; i++) {
         add_name(t, o->domains[i], width);
         mde_text_format(t, " %8.4f %8.4f %8.4f %8.4f ", b->weights[i], o->prior[i], o->lower[i], o->upper[i]);
-        if (held_by_bound(o, i)) mde_text_format(t, "%8.3f", b->price[i]);
+        if (held_by_bound(o, i) && b->price[i] != b->price[i]) mde_text_format(t, "%8s", "unknown");
+        else if (held_by_bound(o, i)) mde_text_format(t, "%8.3f", b->price[i]);
         else mde_text_format(t, "%8s", "");
         mde_text_format(t, " %9.4f\n", o->unbounded.weights[i]);
     }
@@ -708,15 +716,19 @@ static mde_text *summary_text(const optimization *o)
     while (next_line(&note, line, sizeof line)) mde_text_format(t, "note: %s\n", line);
     if (o->evaluation) summary_of_runs(t, o);
     if (o->experts) {
-        mde_text_format(t, "%sexperts alone: %.4f nats a token, 90 %% interval %.4f to %.4f, at most %.2g above the "
-                           "minimum\n", o->evaluation ? "\n" : "", o->minimum.loss, o->interval.loss[0],
-                        o->interval.loss[1], o->minimum.gap);
+        int known = o->interval.replicates > 0;
+        mde_text_format(t, "%sexperts alone: %.4f nats a token", o->evaluation ? "\n" : "", o->minimum.loss);
+        if (known) mde_text_format(t, ", 90 %% interval %.4f to %.4f", o->interval.loss[0], o->interval.loss[1]);
+        mde_text_format(t, ", at most %.2g above the minimum\n", o->minimum.gap);
+        if (*o->interval.note) mde_text_format(t, "%s\n", o->interval.note);
         add_name(t, "domain", domain_width(o));
-        mde_text_format(t, " %8s %18s %9s %18s\n", "weight", "90 % interval", "price", "90 % interval");
+        mde_text_format(t, " %8s %18s %9s %18s\n", "weight", known ? "90 % interval" : "", "price",
+                        known ? "90 % interval" : "");
         for (i = 0; i < o->k; i++) {
             add_name(t, o->domains[i], domain_width(o));
-            mde_text_format(t, " %8.4f %9.4f %8.4f %9.4f %9.4f %8.4f\n", o->minimum.weights[i],
-                            o->interval.lower[i], o->interval.upper[i], o->prices[i], o->prices[o->k + i],
+            mde_text_format(t, " %8.4f", o->minimum.weights[i]);
+            if (known) mde_text_format(t, " %9.4f %8.4f", o->interval.lower[i], o->interval.upper[i]);
+            mde_text_format(t, known ? " %9.4f %9.4f %8.4f\n" : " %28.4f\n", o->prices[i], o->prices[o->k + i],
                             o->prices[2 * o->k + i]);
         }
     }
