@@ -19904,7 +19904,8 @@ static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row,
 }
 
 /* A run without a row in the other table. */
-static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other, int *skipped)
+static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other,
+                           int *skipped)
 {
     char number[16];
     if (skipped) ++*skipped;
