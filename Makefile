@@ -40,7 +40,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind coverage mutate fuzz faults clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -85,6 +85,9 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	+@$(call build_all,$(VALGRIND_TESTS))
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
+
+threads: build/threads build/threads_openmp ## contexts side by side under ThreadSanitizer, without and with OpenMP (clang)
+	@TSAN_OPTIONS="ignore_noninstrumented_modules=1" sh tests/run.sh $^
 
 coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
 	+@$(call build_all,$(COVERED))
@@ -170,6 +173,12 @@ build/valgrind/%.o: %.h $(HEADERS)
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@
 	$(CC) -std=c99 -O1 -g $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+build/threads: tests/threads.c tests/test.h $(HEADERS)
+	$(CC) -std=gnu99 -O1 -g -fsanitize=thread -pthread $< -o $@ $(LDLIBS)
+
+build/threads_openmp: tests/threads.c tests/test.h $(HEADERS)
+	clang -std=gnu99 -O1 -g -fsanitize=thread -fopenmp -pthread $< -o $@ $(LDLIBS)
 
 build/coverage/%.o: %.h $(HEADERS)
 	@mkdir -p build/coverage
