@@ -37,7 +37,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind portability fuzz clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -82,6 +82,9 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	+@$(call build_all,$(VALGRIND_TESTS))
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
+
+portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
+	@JOBS=$(JOBS) sh tests/portability.sh $(ROWS)
 
 fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
