@@ -40,7 +40,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads coverage mutate fuzz faults clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -88,6 +88,9 @@ valgrind: ## run some of the tests under valgrind (minutes)
 
 threads: build/threads build/threads_openmp ## contexts side by side under ThreadSanitizer, without and with OpenMP (clang)
 	@TSAN_OPTIONS="ignore_noninstrumented_modules=1" sh tests/run.sh $^
+
+portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
+	@JOBS=$(JOBS) sh tests/portability.sh $(ROWS)
 
 coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
 	+@$(call build_all,$(COVERED))

@@ -24,13 +24,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#include <windows.h>
+#include <shellapi.h>
+#ifdef _MSC_VER
+#pragma comment(lib, "shell32")
+#endif
+#endif
 
 /* Programs compute in the library: for their own code -O1 is enough, which is half the wait for the compiler. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #pragma GCC optimize("O1")
 #endif
 
-#ifdef __GNUC__
+#if defined(__MINGW32__) && !defined(__clang__)
+#define PROGRAM_PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
+#elif defined(__GNUC__)
 #define PROGRAM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define PROGRAM_PRINTF(text, first)
@@ -270,6 +279,26 @@ static inline int program_parse_option(program *p, const program_option *common,
     return 0;
 }
 
+#ifdef _WIN32
+/* The arguments in UTF-8, as file names are here; main has them in the code page of the day. They live as long as the
+   program. */
+static inline char **program_arguments(int *argc, char **argv)
+{
+    int count = 0, i, bytes;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **out = wide ? (char **)calloc((size_t)count + 1, sizeof *out) : NULL;
+    for (i = 0; out && i < count; i++) {
+        bytes = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        out[i] = (char *)calloc((size_t)bytes + 1, 1);
+        if (!out[i]) return argv;
+        WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, out[i], bytes, NULL, NULL);
+    }
+    LocalFree(wide);
+    if (out) *argc = count;
+    return out ? out : argv;
+}
+#endif
+
 /* Returns 1 to go on, 0 to exit with p->code: all was said. Moves the arguments that are no options to the front. */
 static inline int program_parse(program *p, int argc, char **argv)
 {
@@ -277,6 +306,10 @@ static inline int program_parse(program *p, int argc, char **argv)
                                       { "--threads", PROGRAM_INT, NULL, &p->threads, 0, 1024, NULL },
                                       { "--seed", PROGRAM_SEED, NULL, &p->seed, 0, 0, NULL } };
     int i, options = 1;
+#ifdef _WIN32
+    argv = program_arguments(&argc, argv);
+    SetConsoleOutputCP(CP_UTF8);
+#endif
     p->arguments = argv + 1;
     for (i = 1; i < argc; i++) {
         if (options && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
