@@ -101,6 +101,9 @@
      MDE_NO_FMA_EMULATION    on machines without fused multiply-add: faster, but no longer the same bits as elsewhere
      MDE_ALLOW_FAST_MATH     compiles under -ffast-math, which breaks the promise of same bits */
 
+#if defined(MDEMIX_IMPLEMENTATION) && !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if no system header was included before */
+#endif
 #include <stddef.h>
 #include <stdint.h>
 
@@ -109,7 +112,9 @@
 #else
 #define MDE__OWN_LINKAGE        /* perhaps static: then a function that nobody calls is no mistake */
 #endif
-#ifdef __GNUC__
+#if defined(__MINGW32__) && !defined(__clang__)
+#define MDE__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))   /* printf: that of old Windows */
+#elif defined(__GNUC__)
 #define MDE__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define MDE__PRINTF(text, first)
@@ -176,9 +181,10 @@ MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory hel
 MDEDEF int mde_threads(const mde_context *c);
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
 
-/* 1 when this build keeps the promise of same bits; 0 when the compiler was told to fuse multiplications and additions
-   where the code does not say so (clang -ffp-contract=fast). */
+/* 1 when this build keeps the promise of same bits; else mde_other_bits says, in a sentence that names the option, what
+   the compiler was told to do otherwise: NULL when nothing. */
 MDEDEF int mde_same_bits(const mde_context *c);
+MDEDEF const char *mde_other_bits(const mde_context *c);
 
 MDEDEF double mde_seconds(void);        /* on a clock that does not go back */
 /* FNV-1a, 64 bits: tells files and settings apart, not against malice. */
@@ -317,6 +323,8 @@ MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *b
 MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
 MDEDEF int mde_is_file(const char *path);
 MDEDEF int mde_is_folder(const char *path);
+/* Where the last part of a path begins, and its bytes, without separators behind it. */
+MDEDEF const char *mde_path_name(const char *path, size_t *length);
 /* Names in a folder in byte order, hidden ones left out. */
 typedef struct mde_names { char **items; int count, capacity; } mde_names;
 MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names);
@@ -1098,12 +1106,18 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #define MDEMIX__IMPLEMENTED
 
 /* Same bits everywhere: a multiply-add is fused where the code says fma and nowhere else. */
-#if defined(__FAST_MATH__) && !defined(MDE_ALLOW_FAST_MATH)
+#if (defined(__FAST_MATH__) || defined(_M_FP_FAST)) && !defined(MDE_ALLOW_FAST_MATH)
 #error "mdemix: -ffast-math breaks the promise of same bits everywhere; define MDE_ALLOW_FAST_MATH to insist"
 #endif
 #if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"    /* some machines lack the first of these two */
 #pragma float_control(push)
 #pragma clang fp contract(off)
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#pragma warning(push)
+#pragma warning(disable : 4996)     /* names that C calls deprecated by nobody but Microsoft */
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
@@ -1120,16 +1134,13 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #define MDE__COLD_END
 #endif
 
-#if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
-#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if this comes before the first include */
-#endif
-
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 
 #include <errno.h>
+#include <float.h>
 #include <limits.h>
 #include <locale.h>
 #include <math.h>
@@ -1142,8 +1153,13 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #include <omp.h>
 #endif
 #ifdef _WIN32
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
 #include <windows.h>
-#include <direct.h>
 #include <fcntl.h>
 #include <io.h>
 #include <sys/stat.h>
@@ -1155,6 +1171,16 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
+#endif
+
+#if defined(__MINGW32__) && defined(__SSE2__)
+#include <emmintrin.h>
+/* That of MinGW's library is the x87's, which rounds twice. */
+static inline double mde__sqrt(double x)
+{
+    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+}
+#define sqrt(x) mde__sqrt(x)
 #endif
 
 #ifdef __cplusplus
@@ -1220,7 +1246,7 @@ struct mde_context {
 
     int simd;
     int threads;
-    int same_bits;
+    const char *other_bits;             /* NULL: the same as elsewhere */
 
     mde_status status;
     char error[1024];
@@ -1559,13 +1585,29 @@ MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark)
 static int mde__simd_choose(int simd);
 static const char *mde__simd_text(int simd);
 
-/* 1 when a * b - c is rounded twice, as it must be where no fma is written. */
-static int mde__contraction_is_off(void)
+static const char *mde__other_bits(void)
 {
     volatile double a = 1.0 + 1.0 / 134217728.0, b = 1.0 - 1.0 / 134217728.0, one = 1.0;
+    volatile float denormal = 1e-40f;
     double x = a, y = b, z = one;
-    double r = x * y - z;
-    return r == 0.0;
+    double r = x * y - z;               /* 0 when rounded twice, as it must be where no fma is written */
+#ifdef FLT_EVAL_METHOD
+    const int method = (int)FLT_EVAL_METHOD;
+    if (method != 0 && method != 16) {
+        return "results have other bits than elsewhere: floats are kept in more bits than they have (FLT_EVAL_METHOD "
+               "is not 0); compile with -msse2 -mfpmath=sse on x86, with -fexcess-precision=fast on s390x";
+    }
+#endif
+    if (r != 0.0) {
+        return "results have other bits than elsewhere: multiplications and additions are fused; compile without "
+               "-ffp-contract=fast";
+    }
+    denormal = denormal * 0.5f;
+    if (!(denormal > 0)) {
+        return "results have other bits than elsewhere: the processor rounds denormal numbers to zero; compile and "
+               "link without -ffast-math";
+    }
+    return NULL;
 }
 
 MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
@@ -1583,7 +1625,7 @@ MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
     c->user = desc->user;
     c->max_bytes = desc->max_bytes;
     c->recording = 1;
-    c->same_bits = mde__contraction_is_off();
+    c->other_bits = mde__other_bits();
 #ifdef _OPENMP
     c->threads = desc->threads > 0 ? desc->threads : omp_get_max_threads();
 #else
@@ -1621,7 +1663,12 @@ MDEDEF int mde_threads(const mde_context *c)
 
 MDEDEF int mde_same_bits(const mde_context *c)
 {
-    return c ? c->same_bits : 0;
+    return c && !c->other_bits;
+}
+
+MDEDEF const char *mde_other_bits(const mde_context *c)
+{
+    return c ? c->other_bits : NULL;
 }
 
 MDEDEF const char *mde_simd_name(const mde_context *c)
@@ -1649,7 +1696,10 @@ MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn,
 MDEDEF double mde_seconds(void)
 {
 #if defined(_WIN32)
-    return (double)GetTickCount64() * 1e-3;
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (double)now.QuadPart / (double)frequency.QuadPart;
 #elif defined(CLOCK_MONOTONIC)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -1673,7 +1723,30 @@ ssize_t readlink(const char *path, char *link, size_t size);    /* <unistd.h> ke
 /* File names are UTF-8 everywhere; Windows wants UTF-16. */
 static int mde__wide(const char *path, wchar_t wide[1024])
 {
-    return MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+    int good = MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+    if (!good) errno = ENAMETOOLONG;
+    return good;
+}
+
+/* 1 when a function of Windows has done its work; else the reason goes to errno, for which there are words. */
+static int mde__done(int good)
+{
+    static const struct { DWORD windows; int reason; } reasons[] = {
+        { ERROR_FILE_NOT_FOUND, ENOENT }, { ERROR_PATH_NOT_FOUND, ENOENT }, { ERROR_INVALID_NAME, ENOENT },
+        { ERROR_INVALID_DRIVE, ENOENT }, { ERROR_BAD_NETPATH, ENOENT }, { ERROR_BAD_NET_NAME, ENOENT },
+        { ERROR_ACCESS_DENIED, EACCES }, { ERROR_SHARING_VIOLATION, EACCES }, { ERROR_LOCK_VIOLATION, EACCES },
+        { ERROR_WRITE_PROTECT, EROFS }, { ERROR_DISK_FULL, ENOSPC }, { ERROR_HANDLE_DISK_FULL, ENOSPC },
+        { ERROR_ALREADY_EXISTS, EEXIST }, { ERROR_FILE_EXISTS, EEXIST }, { ERROR_DIRECTORY, ENOTDIR },
+        { ERROR_FILENAME_EXCED_RANGE, ENAMETOOLONG }, { ERROR_NOT_ENOUGH_MEMORY, ENOMEM }
+    };
+    DWORD error = GetLastError();
+    size_t i;
+    if (good) return 1;
+    errno = EIO;
+    for (i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        if (reasons[i].windows == error) errno = reasons[i].reason;
+    }
+    return 0;
 }
 #endif
 
@@ -1727,7 +1800,7 @@ static int mde__rename(const char *from, const char *to)
 #ifdef _WIN32
     wchar_t wide_from[1024], wide_to[1024];
     return mde__wide(from, wide_from) && mde__wide(to, wide_to) &&
-           MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING);
+           mde__done(MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING));
 #else
     return rename(from, to) == 0;
 #endif
@@ -1822,17 +1895,29 @@ static int mde__write_all(int file, const void *bytes, size_t size, int sync)
 #endif
 }
 
-/* Bytes of a path up to its last separator. */
-static size_t mde__folder_length(const char *path)
+/* 1 for what separates the parts of a path: what follows the colon of a drive is a name, too. */
+static int mde__separates(char byte)
 {
-    size_t length = strlen(path);
-    while (length > 0 && path[length - 1] != '/') {
 #ifdef _WIN32
-        if (path[length - 1] == '\\') break;
+    if (byte == '\\' || byte == ':') return 1;
 #endif
-        length--;
-    }
+    return byte == '/';
+}
+
+/* Of a path's first `length` bytes those up to the last separator. */
+static size_t mde__folder_length(const char *path, size_t length)
+{
+    while (length > 0 && !mde__separates(path[length - 1])) length--;
     return length;
+}
+
+MDEDEF const char *mde_path_name(const char *path, size_t *length)
+{
+    size_t end = strlen(path), start;
+    while (end > 1 && mde__separates(path[end - 1])) end--;
+    start = mde__folder_length(path, end);
+    *length = end - start;
+    return path + start;
 }
 
 /* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
@@ -1877,7 +1962,7 @@ static int mde__open_temporary(const char *path)
    and follows from the target's, so that the next writer of the target finds what was left. */
 static int mde__open_beside(const char *target, char *name, size_t length)
 {
-    size_t folder = mde__folder_length(target);
+    size_t folder = mde__folder_length(target, strlen(target));
     unsigned long long hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     int number, file = -1, next;
     for (number = 0; file < 0 && number < 1000; number++) {
@@ -1906,7 +1991,7 @@ static char *mde__follow_links(mde_context *c, const char *path)
     int hops = 0;
     while (at && !mde__is_open_file(at)) {
         ssize_t size = readlink(at, link, sizeof link - 1);
-        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
+        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at, strlen(at)) : 0;
         if (size <= 0) break;
         link[size] = 0;
         next = hops++ < 40 ? mde__print(c, "%.*s%s", (int)cut, at, link) : NULL;
@@ -1989,31 +2074,36 @@ MDEDEF mde_status mde_file_try(mde_context *c, const char *path)
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
 {
     char *partial;
-    size_t i;
+    size_t i, failed = 0;
+    int reason = 0;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
     partial = mde__copy_text(c, path);
     if (!partial) return c->status;
-    for (i = 1;; i++) {
+    /* What cannot be made is no mistake where more can be inside it, such as the computer of a network share. */
+    for (i = 1; partial[i - 1]; i++) {
         char end = partial[i];
-        if (end != 0 && end != '/') continue;
+        if (end != 0 && (end == ':' || !mde__separates(end))) continue;
         partial[i] = 0;
-        if (!mde_is_folder(partial)) {
+        if (mde_is_folder(partial)) {
+            failed = 0;
+        } else {
 #ifdef _WIN32
             wchar_t wide[1024];
-            int made = mde__wide(partial, wide) && CreateDirectoryW(wide, NULL);
+            int made = mde__wide(partial, wide) && mde__done(CreateDirectoryW(wide, NULL));
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
-            int reason = errno;         /* of the first failure, before another look changes it */
-            if (!made && !mde_is_folder(partial)) {
-                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
-                         mde__path_kind(partial) ? "a file has that name" : strerror(reason));
-                break;
-            }
+            int why = errno;            /* before another look changes it */
+            if (made || mde_is_folder(partial)) failed = 0;
+            else if (!failed) failed = i, reason = why;
         }
         partial[i] = end;
-        if (end == 0) break;
+    }
+    partial[failed] = 0;
+    if (failed) {
+        mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
+                 mde__path_kind(partial) ? "a file has that name" : strerror(reason));
     }
     mde_release(c, partial);
     return c->status;
@@ -2060,15 +2150,20 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 #ifdef _WIN32
         WIN32_FIND_DATAW found;
         wchar_t wide[1024];
-        char pattern[2048], name[1024];
-        HANDLE handle;
+        char pattern[4096], name[1024];
+        HANDLE handle = INVALID_HANDLE_VALUE;
         snprintf(pattern, sizeof pattern, "%s/*", path);
-        handle = mde__wide(pattern, wide) ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
-        if (handle == INVALID_HANDLE_VALUE) return mde_fail(c, MDE_IO, "%s: the folder cannot be read", path);
+        if (mde__wide(pattern, wide)) mde__done((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
+        if (handle == INVALID_HANDLE_VALUE) {
+            return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        }
         do {
             if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
             if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
         } while (FindNextFileW(handle, &found));
+        if (!mde__bad(c) && !mde__done(GetLastError() == ERROR_NO_MORE_FILES)) {
+            mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        }
         FindClose(handle);
 #else
         struct dirent *entry;
@@ -2090,7 +2185,7 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 static char *mde__join_path(mde_context *c, const char *folder, const char *name)
 {
     size_t length = strlen(folder);
-    return mde__print(c, length && folder[length - 1] != '/' ? "%s/%s" : "%s%s", folder, name);
+    return mde__print(c, length && !mde__separates(folder[length - 1]) ? "%s/%s" : "%s%s", folder, name);
 }
 
 #endif /* MDE_NO_STDIO */
@@ -3675,7 +3770,7 @@ static int mde__ends_with(const char *text, const char *end)
 /* The path of a file in the folder that another is in. */
 static char *mde__sibling_path(mde_context *c, const char *path, const char *name)
 {
-    return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
+    return mde__print(c, "%.*s%s", (int)mde__folder_length(path, strlen(path)), path, name);
 }
 
 /* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
@@ -4158,8 +4253,10 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
    a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log and tanh are polynomials
    written here. Threads share out rows or elements at places that do not show in the result. */
 
-#if defined(__GNUC__) && !defined(__TINYC__)
-#define MDE__VECTORS                    /* vector types with operators, a GNU extension */
+/* Vector types with operators, a GNU extension; not where clang gives them to the NEON of ARMv7, which rounds denormal
+   numbers to zero. */
+#if defined(__GNUC__) && !defined(__TINYC__) && !defined(__arm__)
+#define MDE__VECTORS
 #endif
 #if defined(MDE__VECTORS) && defined(__x86_64__)
 #define MDE__X86
@@ -4351,21 +4448,29 @@ MDE__COLD_BEGIN
 #define MDE__EACH_8(S) MDE__EACH_4(S) S(4) S(5) S(6) S(7)
 #if MDE__W == 1
 #define MDE__DOUBLES 1
+#define MDE__FILL_HALF(x) x
+#define MDE__FILL(x) x
 #define MDE__EACH(S) MDE__EACH_8(S) S(8) S(9) S(10) S(11) S(12) S(13) S(14) S(15)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_8(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH(S)
 #elif MDE__W == 4
 #define MDE__DOUBLES 2
+#define MDE__FILL_HALF(x) { x, x }
+#define MDE__FILL(x) { x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_4(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_4(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH_8(S)
 #elif MDE__W == 8
 #define MDE__DOUBLES 4
+#define MDE__FILL_HALF(x) { x, x, x, x }
+#define MDE__FILL(x) { x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_2(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_2(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH_4(S)
 #else
 #define MDE__DOUBLES 8
+#define MDE__FILL_HALF(x) { x, x, x, x, x, x, x, x }
+#define MDE__FILL(x) { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) S(0)
 #define MDE__EACH_DOUBLE(S) S(0)
 #define MDE__EACH_TOKEN(S) MDE__EACH_2(S)
@@ -4388,7 +4493,7 @@ typedef float MDE__V;
 typedef int32_t MDE__I;
 typedef double MDE__D;
 typedef uint64_t MDE__L;
-#define MDE__MASK_DOUBLE(comparison) (-(uint64_t)(comparison))
+#define MDE__MASK_DOUBLE(comparison) (UINT64_C(0) - (uint64_t)(comparison))
 #define MDE__MASK(comparison) (-(int32_t)(comparison))
 #else
 typedef float MDE__V __attribute__((vector_size(MDE__W * 4)));
@@ -4434,22 +4539,14 @@ static inline void MDE__K(store)(float *p, MDE__V x)
 
 static inline MDE__V MDE__K(set)(float x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__V zero = {0};
-    return x - zero;
-#endif
+    MDE__V all = MDE__FILL(x);
+    return all;
 }
 
 static inline MDE__I MDE__K(set_int)(int32_t x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__I zero = {0};
-    return x - zero;
-#endif
+    MDE__I all = MDE__FILL(x);
+    return all;
 }
 
 /* The first n < MDE__W floats, then fill. */
@@ -4584,22 +4681,14 @@ static inline MDE__V MDE__K(larger)(MDE__V a, MDE__V b)
 
 static inline MDE__D MDE__K(set_double)(double x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__D zero = {0};
-    return x - zero;
-#endif
+    MDE__D all = MDE__FILL_HALF(x);
+    return all;
 }
 
 static inline MDE__L MDE__K(set_long)(uint64_t x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__L zero = {0};
-    return x - zero;
-#endif
+    MDE__L all = MDE__FILL_HALF(x);
+    return all;
 }
 
 /* MDE__DOUBLES floats, widened. */
@@ -4772,9 +4861,12 @@ static MDE__SHARED MDE__V MDE__K(gelu_slope)(MDE__V x)
     return MDE__K(fma)(x * s * (MDE__K(set)(1.0f) - s), slope, s);
 }
 
+/* 0 where x < 0, which is asked of the bits: some compilers make it a maximum, which loses the sign of -0. */
 static inline MDE__V MDE__K(relu_of)(MDE__V x)
 {
-    return MDE__K(select)(MDE__MASK(x < MDE__K(set)(0.0f)), MDE__K(set)(0.0f), x);
+    MDE__I bits = MDE__K(as_int)(x), minus_infinity = MDE__K(set_int)(-0x800000);
+    MDE__I below = MDE__MASK(bits <= minus_infinity) & MDE__MASK(bits > MDE__K(set_int)(INT32_MIN));
+    return MDE__K(as_float)(bits & ~below);
 }
 
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
@@ -6195,6 +6287,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
+#undef MDE__FILL_HALF
+#undef MDE__FILL
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
 #undef MDE__EACH_TOKEN
@@ -6264,6 +6358,9 @@ MDE__COLD_END
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6279,6 +6376,9 @@ MDE__COLD_END
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
 #pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6957,18 +7057,23 @@ static int64_t mde__stride_k(const mde__attention_shape *s)
     return s->stride_k ? s->stride_k : s->kv_heads * s->dim;
 }
 
-static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
+/* So many for each thread; more than there can be where a size_t does not hold it. */
+static size_t mde__for_threads(const mde_context *c, int64_t count)
+{
+    return (uint64_t)count > SIZE_MAX / 256 ? SIZE_MAX : (size_t)c->threads * (size_t)count;
+}
+
+static int64_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, mde__tile_columns(c->simd));
     int64_t queries = mde__round_up(mde__min(s->time_q, MDE__QUERIES), mde__tile_rows(c->simd));
-    return (size_t)(2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS
-                    + 8 * MDE__LANES);
+    return 2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS + 8 * MDE__LANES;
 }
 
 /* Floats of scratch. */
 static size_t mde__attention_scratch(mde_context *c, const mde__attention_shape *s)
 {
-    return (size_t)c->threads * mde__attention_slot(c, s);
+    return mde__for_threads(c, mde__attention_slot(c, s));
 }
 
 /* One kv head, one block of queries of all heads that share it. */
@@ -7075,23 +7180,22 @@ static void mde__attend(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
-    a->slot_floats = mde__attention_slot(c, s);
+    a->slot_floats = (size_t)mde__attention_slot(c, s);
     a->jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
     a->slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_slot_run, a);
 }
 
-static size_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
+static int64_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t dim = mde__round_up(s->dim, mde__tile_columns(c->simd)), group = s->heads / s->kv_heads;
-    return (size_t)(3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim)
-                    + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS + 2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES)
-                    + group * s->time_q + 16 * MDE__LANES);
+    return 3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim) + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS +
+           2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES) + group * s->time_q + 16 * MDE__LANES;
 }
 
 static size_t mde__attention_vjp_scratch(mde_context *c, const mde__attention_shape *s)
 {
-    return (size_t)c->threads * mde__attention_vjp_slot(c, s);
+    return mde__for_threads(c, mde__attention_vjp_slot(c, s));
 }
 
 /* One kv head with all heads that share it, block of keys by block of keys, each with all queries that see it. */
@@ -7188,7 +7292,7 @@ static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
-    a->slot_floats = mde__attention_vjp_slot(c, s);
+    a->slot_floats = (size_t)mde__attention_vjp_slot(c, s);
     a->jobs = s->batch * s->kv_heads;
     a->slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_vjp_slot_run, a);
@@ -7307,7 +7411,8 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
         return 0;
     }
     for (i = 0; i < rank; i++) {
-        if (shape[i] < 1 || !mde__mul_size(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
+        if (shape[i] < 1 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul_size(count, (size_t)shape[i], &count) ||
+            count > SIZE_MAX / 16) {
             mde_fail(c, MDE_BAD_SHAPE,
                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
                      (long long)shape[i]);
@@ -9406,7 +9511,7 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     }
     if (block_rows > rows) block_rows = rows;
     mark = mde_arena_mark(c);
-    logits = (float *)mde_scratch(c, (size_t)(block_rows * classes), sizeof *logits);
+    logits = (float *)mde_scratch(c, (size_t)block_rows, (size_t)classes * sizeof *logits);
     losses = (float *)mde_scratch(c, (size_t)rows, sizeof *losses);
     logsumexp = (float *)mde_scratch(c, (size_t)block_rows, sizeof *logsumexp);
     g = (float *)mde_scratch(c, (size_t)block_rows, sizeof *g);
@@ -12066,15 +12171,12 @@ static size_t mde__stem(const char *name, int folder)
 static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, const mde_names *siblings, int own)
 {
     mde_context *c = r->context;
-    size_t length = strlen(path), start, stem;
+    size_t length, stem;
+    const char *last = mde_path_name(path, &length);
     mde__source *s = NULL;
-    char *name;
+    char *name = mde__print(c, "%.*s", (int)length, last);
     int i;
-    while (length > 1 && (path[length - 1] == '/' || path[length - 1] == '\\')) length--;
-    for (start = length; start > 0 && path[start - 1] != '/' && path[start - 1] != '\\'; start--) {}
-    name = mde__copy_text(c, path + start);
     if (!name) return NULL;
-    name[length - start] = 0;
     stem = mde__stem(name, mde_is_folder(path));
     for (i = 0; siblings && i < siblings->count; i++) {
         const char *other = siblings->items[i];
@@ -13058,7 +13160,7 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->adamw.weight_decay = d->weight_decay;
     run->adamw.clip = d->clip;
     mde__forget_moments(lm->params);
-    rows = (size_t)d->batch * (size_t)d->length;
+    if (!mde__mul_size((size_t)d->batch, (size_t)d->length, &rows) || rows > SIZE_MAX / 16) rows = SIZE_MAX / 2;
     mde_release(c, lm->curve);
     mde_release(c, lm->curve_tokens);
     lm->curve_points = 0;
@@ -13577,7 +13679,7 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
     memset(&cache, 0, sizeof cache);
-    size = (size_t)lm->desc.layers * (size_t)lm->desc.context;
+    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
     if (!d.no_cache) {
         size_t width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
         cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
@@ -15372,13 +15474,13 @@ static void mde__minimize_by_samples(const mde_experts *e, const double *shares,
     mde_experts few;
     int i, j, sampled = mde__sample_experts(e, &few);
     if (sampled) {
-        mde_optimum near = *out;
+        mde_optimum guess = *out;
         double noise = 0;
         for (j = 0; j < few.validations; j++) noise += shares[j] * shares[j] / (double)few.validation[j].tokens;
         noise = 0.1 * sqrt(noise);
-        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &near);
+        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &guess);
         /* A little inside, because a weight that is zero there may not be zero here. */
-        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * near.weights[i] + 0.0001 * out->weights[i];
+        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
     if (!mde__bad(c)) {
         mde__minimize(e, sampled ? &few : NULL, shares, lower, upper, NULL, tolerance, iterations, out);
@@ -15634,7 +15736,8 @@ enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGH
 /* Numbers of workspace of a product with so many rows and such a depth. */
 static size_t mde__dense_work(int rows, int depth)
 {
-    return (size_t)depth * ((size_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS) + MDE__DENSE_ALIGN / sizeof(double);
+    uint64_t count = (uint64_t)depth * ((uint64_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS);
+    return count > SIZE_MAX / 2 ? SIZE_MAX / 2 : (size_t)count + MDE__DENSE_ALIGN / sizeof(double);
 }
 
 /* count <= width vectors of length `depth` as a panel [depth][width], zeros after the last. Element p of vector i is
@@ -16829,12 +16932,12 @@ static int mde__gp_outliers(mde__gp_work *w)
         mde__gp_precisions(gp->n, w->inverse, w->flat, w->ones, w->half);
         for (i = 0; i < gp->n; i++) {
             double residual = w->alpha[i] / w->half[i], noise = w->noise[i] / gp->tail[i];
-            double variance = 1.0 / w->half[i] - w->noise[i], near, far, odds;
+            double variance = 1.0 / w->half[i] - w->noise[i], inlier, outlier, odds;
             if (variance < 0) variance = 0;
-            near = variance + noise;
-            far = variance + MDE__OUTLIER_SCALE * noise;
-            odds = 0.5 * residual * residual * (1.0 / near - 1.0 / far);
-            odds = sqrt(near / far) * mde__exp64(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE /
+            inlier = variance + noise;
+            outlier = variance + MDE__OUTLIER_SCALE * noise;
+            odds = 0.5 * residual * residual * (1.0 / inlier - 1.0 / outlier);
+            odds = sqrt(inlier / outlier) * mde__exp64(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE /
                    (1.0 - MDE__OUTLIER_SHARE);
             odds /= 1.0 + odds;
             share += odds / gp->n;
@@ -18316,7 +18419,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
                                  const mde_fit_desc *desc)
 {
     char number[32];
-    size_t count;
+    double side;
     const mde__regressor_kind *kind = mde__kind(desc->model);
     int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
     if (!x || !y) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
@@ -18345,7 +18448,10 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
                         "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
     }
-    if (!mde__mul_size((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul_size(count, sizeof(double), &count)) {
+    /* Tables, and the squares that some models make of features and targets; those of runs are counted as they are
+       taken. */
+    side = (double)d + m;
+    if ((double)n * (d > m ? d : m) + 256 * side * side > (double)SIZE_MAX / sizeof(double)) {
         return mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
     }
     if (mde__check_table(c, "x", n, d, x)) return mde_context_status(c);
@@ -18422,7 +18528,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
 {
     mde__fit_job *jobs;
     double *memory = NULL;
-    size_t size = 0, total = 0, targets = 0;
+    size_t size = 0, targets = 0;
     int found = 0, first, slots, i, j;
     for (i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
     jobs = (mde__fit_job *)mde_alloc(c, targets + 1, sizeof *jobs);
@@ -18439,7 +18545,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
         }
     }
     slots = found < c->threads ? found : c->threads;
-    if (jobs && mde__mul_size(size + 1, (size_t)slots, &total)) memory = mde__doubles(c, total, 1);
+    if (jobs) memory = mde__doubles(c, size < SIZE_MAX ? size + 1 : size, (size_t)slots);
     for (first = 0; first < found && memory; first += slots) {
         int now = found - first < slots ? found - first : slots;
         for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
@@ -19917,7 +20023,8 @@ static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row,
 }
 
 /* A run without a row in the other table. */
-static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other, int *skipped)
+static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other,
+                           int *skipped)
 {
     char number[16];
     if (skipped) ++*skipped;
@@ -20659,6 +20766,9 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 
 MDE__COLD_END
 
+#if defined(__MINGW32__) && defined(__SSE2__)
+#undef sqrt
+#endif
 #ifdef __cplusplus
 }
 #endif
@@ -20668,6 +20778,9 @@ MDE__COLD_END
 #endif
 #if defined(__clang__)
 #pragma float_control(pop)
+#pragma clang diagnostic pop
+#elif defined(_MSC_VER)
+#pragma warning(pop)
 #elif defined(__GNUC__)
 #pragma GCC pop_options
 #endif

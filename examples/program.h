@@ -28,7 +28,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifndef _WIN32
+#ifdef _WIN32
+#include <windows.h>
+#include <shellapi.h>
+#ifdef _MSC_VER
+#pragma comment(lib, "shell32")
+#endif
+#else
 #include <unistd.h>
 #if defined(__STRICT_ANSI__) && !defined(__cplusplus)
 int setenv(const char *name, const char *value, int replace);   /* <stdlib.h> keeps it to itself under -std=c99 */
@@ -40,7 +46,9 @@ int setenv(const char *name, const char *value, int replace);   /* <stdlib.h> ke
 #pragma GCC optimize("O1")
 #endif
 
-#ifdef __GNUC__
+#if defined(__MINGW32__) && !defined(__clang__)
+#define PROGRAM_PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
+#elif defined(__GNUC__)
 #define PROGRAM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define PROGRAM_PRINTF(text, first)
@@ -316,6 +324,26 @@ static inline void program_wait_passively(char **argv)
 #endif
 }
 
+#ifdef _WIN32
+/* The arguments in UTF-8, as file names are here; main has them in the code page of the day. They live as long as the
+   program. */
+static inline char **program_arguments(int *argc, char **argv)
+{
+    int count = 0, i, bytes;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **out = wide ? (char **)calloc((size_t)count + 1, sizeof *out) : NULL;
+    for (i = 0; out && i < count; i++) {
+        bytes = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        out[i] = (char *)calloc((size_t)bytes + 1, 1);
+        if (!out[i]) return argv;
+        WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, out[i], bytes, NULL, NULL);
+    }
+    LocalFree(wide);
+    if (out) *argc = count;
+    return out ? out : argv;
+}
+#endif
+
 /* Returns 1 to go on, 0 to exit with p->code: all was said. Moves the arguments that are no options to the front. */
 static inline int program_parse(program *p, int argc, char **argv)
 {
@@ -324,7 +352,10 @@ static inline int program_parse(program *p, int argc, char **argv)
                                       { "--seed", PROGRAM_SEED, NULL, &p->seed, 0, 0, NULL },
                                       { "--json", PROGRAM_FLAG, NULL, &p->json, 0, 0, NULL } };
     int i, options = 1;
-#ifndef _WIN32
+#ifdef _WIN32
+    argv = program_arguments(&argc, argv);
+    SetConsoleOutputCP(CP_UTF8);
+#else
     /* A file that is opened would take the place of a stream that is closed, and get what is printed. */
     while ((i = open("/dev/null", O_RDWR)) >= 0 && i <= 2) {
         if (i == 1) p->code = PROGRAM_FAILED;

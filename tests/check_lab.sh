@@ -46,6 +46,13 @@ done
 check a_run_says_what_it_validates_on grep -Eq "^prose +validated on 300 tokens of [0-9]+ of its [0-9]+ held-out doc" \
     "$work/stdout"
 check tasks_as_json sh -c "'$lab' tasks '$work/one' --json | grep -c '\"done\": true' | grep -qx 14"
+# Its tables are those that mix_optimize reads.
+mix="$work/mix_optimize"
+check builds_mix_optimize build_by_its_command mix_optimize "$mix"
+check its_tables_go_through_mix_optimize "$mix" --ratios "$work/one/ratios.csv" --losses "$work/one/losses.csv" --model ridge \
+    --out "$work/mix" --quiet
+cp "$work/last" "$work/last.mix"
+check its_accuracy_is_no_loss grep -q "end_task_accuracy is not used: it is called like an accuracy" "$work/last.mix"
 
 check two_threads_run "$lab" run "$work/two" $small --threads 2
 for file in mixture.json fit.json search.json verify.json predictions.csv; do

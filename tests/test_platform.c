@@ -562,7 +562,25 @@ static void the_clock_does_not_go_back_and_the_build_keeps_the_same_bits(void)
     double before = mde_seconds();
     CHECK(mde_seconds() >= before);
     CHECK(mde_same_bits(c) == 1);
+    CHECK(mde_other_bits(c) == NULL);
     mde_context_free(c);
+}
+
+static void the_name_of_a_path_is_its_last_part(void)
+{
+    static const struct { const char *path, *name; } cases[] = {
+        { "a/b.txt", "b.txt" }, { "a/b/", "b" }, { "a/b//", "b" }, { "b", "b" }, { "./b", "b" }, { "/", "" }, { "", "" },
+#ifdef _WIN32
+        { "a\\b.txt", "b.txt" }, { "C:b.txt", "b.txt" }, { "\\\\server\\share\\b\\", "b" }
+#else
+        { "a/b\\c", "b\\c" }, { "a:b", "a:b" }
+#endif
+    };
+    size_t i, length;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *name = mde_path_name(cases[i].path, &length);
+        CHECK(length == strlen(cases[i].name) && memcmp(name, cases[i].name, length) == 0);
+    }
 }
 
 static void the_hash_is_fnv_1a(void)
@@ -881,6 +899,7 @@ int main(void)
     TEST(folders_are_made_with_their_parents_and_listed_in_byte_order);
     TEST(parallel_for_calls_each_index_once_for_any_number_of_threads);
     TEST(the_clock_does_not_go_back_and_the_build_keeps_the_same_bits);
+    TEST(the_name_of_a_path_is_its_last_part);
     TEST(the_hash_is_fnv_1a);
     if (long_double_is_wider()) {
         TEST(elementary_functions_err_by_one_and_a_half_units_in_the_last_place);
