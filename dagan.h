@@ -441,11 +441,11 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 #if defined(__MINGW32__) && defined(__SSE2__)
 #include <emmintrin.h>
 /* That of MinGW's library is the x87's, which rounds twice. */
-static inline double dagan__sqrt(double x)
+static inline double dagan__sqrt64(double x)
 {
     return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
 }
-#define sqrt(x) dagan__sqrt(x)
+#define sqrt(x) dagan__sqrt64(x)
 #endif
 
 #ifdef __cplusplus
@@ -5312,22 +5312,22 @@ static void dagan__training_continue(dagan__training *run)
     if (mde_context_status(c) == MDE_OK && !dagan__curve_parse(g, mde_safetensors_metadata(file, "dagan.curve"))) {
         mde_fail(c, MDE_BAD_FILE, "%s: the curve in it is damaged", path);
     }
+    if (mde_context_status(c) == MDE_OK) mde_checkpoint_load_sets(2, g->params, path, file);
     mde_safetensors_free(c, file);
-    if (mde_context_status(c) == MDE_OK) mde_safetensors_free(c, mde_checkpoint_read_sets(2, g->params, path));
 }
 
-/* Writes checkpoint and grid when it is time. */
+/* Writes grid and checkpoint when it is time; the grid first, so that where there is a checkpoint, its grid is there. */
 static mde_status dagan__training_files(const dagan__training *run, int stopped)
 {
     const dagan_train_desc *d = &run->desc;
     int last = stopped || run->step == d->steps;
-    if (d->checkpoint && (last || run->step % d->checkpoint_steps == 0)) dagan__training_save(run);
     if (d->grid && (last || run->step % d->grid_steps == 0)) {
         dagan_grid_desc grid;
         memset(&grid, 0, sizeof grid);
         grid.seed = d->seed;
         dagan_write_grid(run->g, d->grid_set ? d->grid_set : run->set, &grid, d->grid);
     }
+    if (d->checkpoint && (last || run->step % d->checkpoint_steps == 0)) dagan__training_save(run);
     return mde_context_status(run->g->context);
 }
 

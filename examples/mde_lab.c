@@ -231,12 +231,20 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     mde_json_write_number(w, "loss", best.loss, 9);
     mde_json_write_number(w, "gap", best.gap, 6);
     mde_json_write_numbers(w, "loss_interval_90", 2, interval.loss, 9);
+    mde_json_write_string(w, "intervals", interval.note);
     json_mixture(w, "weights", x, best.weights);
     mde_json_open(w, "weights_interval_90", '{');
     for (i = 0; i < t->k; i++) {
         ends[0] = interval.lower[i];
         ends[1] = interval.upper[i];
         mde_json_write_numbers(w, mde_corpus_name(x->corpus, i), 2, ends, 6);
+    }
+    mde_json_close(w);
+    mde_json_open(w, "shadow_prices", '{');     /* of the bounds that hold a weight; null where none is known */
+    for (i = 0; i < t->k && lower; i++) {
+        if (best.active[i] > 0 || (best.active[i] < 0 && lower[i] > 0)) {
+            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best.price[i], 6);
+        }
     }
     mde_json_close(w);
     mde_json_close(w);
@@ -644,6 +652,19 @@ static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
     if (!out_was_there) remove(out);
 }
 
+/* What the losses of each domain will be of. */
+static void print_validation(const experiment *x)
+{
+    int i;
+    for (i = 0; i < x->domains; i++) {
+        int64_t documents;
+        mde_corpus_documents(x->corpus, MDE_VALIDATION, i, &documents);
+        printf("%-24.100s validated on %lld tokens of %lld of its %lld held-out documents\n",
+               mde_corpus_name(x->corpus, i), (long long)x->window_tokens[i], (long long)x->window_documents[i],
+               (long long)documents);
+    }
+}
+
 static void list_tasks(const experiment *x)
 {
     int i;
@@ -681,6 +702,7 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     if (!x) return;
     x->progress = program_progress;
     x->user = p;
+    if ((all && !p->quiet) || plan) print_validation(x);
     if (plan) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
     if (strcmp(command, "tasks") == 0) list_tasks(x);
     if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);

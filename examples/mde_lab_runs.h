@@ -37,6 +37,11 @@ typedef struct lab_settings {
     uint64_t seed;
 } lab_settings;
 
+/* A stretch of held-out text that a model reads at once; the first token is given, the others are predicted. */
+typedef struct window {
+    int64_t start, length, document;    /* length: tokens predicted, at most the context */
+} window;
+
 typedef struct experiment {
     mde_context *context;
     mde_progress_fn *progress; /* may be NULL */
@@ -47,6 +52,8 @@ typedef struct experiment {
     int domains;
     int count;
     task *tasks;
+    window *windows[MDE_MAX_DOMAINS];   /* of each domain's validation text */
+    int64_t window_count[MDE_MAX_DOMAINS], window_tokens[MDE_MAX_DOMAINS], window_documents[MDE_MAX_DOMAINS];
     char *plan;           /* text of plan.json */
     char fingerprint[17]; /* of the plan, hexadecimal */
     int64_t choice;       /* tokens of a choice, and of the prompt before it */
@@ -131,6 +138,63 @@ static int validations(const experiment *x)
 static const char *validation_name(const experiment *x, int validation)
 {
     return validation < x->domains ? mde_corpus_name(x->corpus, validation) : END_TASK;
+}
+
+/* ---- Validation texts ---- */
+
+/* Tokens that can be predicted in document i of chosen: it is one of `count`, spread evenly over `documents`. */
+static int64_t predictable(const int64_t *starts, int64_t documents, int64_t count, int64_t i, int64_t *document)
+{
+    *document = i * documents / count;
+    return starts[*document + 1] - starts[*document] - 1;
+}
+
+/* All held-out documents of a domain give equally many of the tokens, from their middle, and short ones all they have.
+   Of more documents than would have half a context each, some are taken, evenly spread. */
+static void make_windows(experiment *x, int domain)
+{
+    mde_context *c = x->context;
+    int64_t wanted = x->settings.validation_tokens, context = x->settings.context, documents, count, i, d, n = 0;
+    int64_t level, low = 0, high = wanted, sum, rest;
+    const int64_t *starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, domain, &documents);
+    window *w;
+    count = wanted / (context / 2) < documents ? wanted / (context / 2) : documents;
+    if (count < 1) count = 1;
+    while (low < high) {    /* the largest share with which all together have no more than is wanted */
+        level = low + (high - low + 1) / 2;
+        for (i = sum = 0; i < count && sum <= wanted; i++) {
+            int64_t has = predictable(starts, documents, count, i, &d);
+            sum += has < level ? has : level;
+        }
+        if (sum <= wanted) low = level;
+        else high = level - 1;
+    }
+    for (i = sum = 0; i < count; i++) {
+        int64_t has = predictable(starts, documents, count, i, &d);
+        sum += has < low ? has : low;
+        n += has / context + 2;
+    }
+    rest = wanted - sum;    /* what equal shares leave: one more for the first that have more */
+    w = x->windows[domain] = (window *)mde_alloc(c, (size_t)n, sizeof *w);
+    for (i = n = 0; w && i < count; i++) {
+        int64_t has = predictable(starts, documents, count, i, &d), take = has < low ? has : low, start;
+        if (has > take && rest > 0) take++, rest--;
+        start = starts[d] + (has - take) / 2;
+        x->window_documents[domain] += take > 0;
+        x->window_tokens[domain] += take;
+        for (; take > 0; n++) {
+            w[n].start = start;
+            w[n].length = take < context ? take : context;
+            w[n].document = d;
+            start += w[n].length;
+            take -= w[n].length;
+        }
+    }
+    x->window_count[domain] = n;
+    if (w && n == 0) {
+        mde_fail(c, MDE_BAD_FILE, "domain %s: its held-out documents are of one token each; give it more text",
+                 mde_corpus_name(x->corpus, domain));
+    }
 }
 
 /* ---- The end task ---- */
@@ -274,6 +338,8 @@ static void json_domains(mde_json_writer *w, const experiment *x)
         mde_json_write_int(w, "train", (int64_t)train);
         mde_json_write_int(w, "validation", (int64_t)validation);
         mde_json_write_int(w, "test", (int64_t)test);
+        mde_json_write_int(w, "validated_tokens", x->window_tokens[i]);
+        mde_json_write_int(w, "validated_documents", x->window_documents[i]);
         mde_json_close(w);
     }
     mde_json_close(w);
@@ -343,6 +409,7 @@ static void experiment_free(experiment *x)
     int i;
     if (!x) return;
     for (i = 0; x->tasks && i < x->count; i++) mde_release(c, (void *)x->tasks[i].name);
+    for (i = 0; i < MDE_MAX_DOMAINS; i++) mde_release(c, x->windows[i]);
     mde_release(c, x->tasks);
     mde_release(c, x->questions);
     mde_release(c, x->plan);
@@ -388,6 +455,7 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
         if (strcmp(mde_corpus_name(x->corpus, i), END_TASK) == 0) {
             mde_fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, END_TASK);
         }
+        if (!program_failed(c)) make_windows(x, i);
     }
     if (!program_failed(c) && make_tasks(x) == MDE_OK && make_questions(x) == MDE_OK) x->plan = plan_text(x);
     if (program_failed(c) || !x->plan) {
@@ -558,9 +626,20 @@ static mde_safetensors *read_run(const experiment *x, mde_context *c, const task
     return run;
 }
 
+/* The training of a finished task goes on no more. */
+static void remove_checkpoint(mde_context *c, const char *path)
+{
+    if (remove(path) != 0 && errno != ENOENT) {
+        mde_fail(c, MDE_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+}
+
+/* A process that ended between its last two steps left the checkpoint of a finished task. */
 static int task_is_done(const experiment *x, const task *which)
 {
     mde_safetensors *run = read_run(x, x->context, which);
+    char path[PROGRAM_PATH];
+    if (run) remove_checkpoint(x->context, program_path(x->context, path, "%s/runs/%s.checkpoint", x->out, which->name));
     mde_safetensors_free(x->context, run);
     return run != NULL;
 }
@@ -573,15 +652,6 @@ typedef struct scores {
     size_t tokens[MDE_MAX_DOMAINS + 1];
 } scores;
 
-/* Predicted tokens of a domain's validation text: all but the first. */
-static size_t validation_tokens(const experiment *x, const mde_corpus *corpus, int domain)
-{
-    size_t count;
-    mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
-    if (count > (size_t)x->settings.validation_tokens + 1) count = (size_t)x->settings.validation_tokens + 1;
-    return count > 0 ? count - 1 : 0;
-}
-
 static float mean_loss(const float *logp, size_t tokens)
 {
     double sum = 0;
@@ -593,15 +663,29 @@ static float mean_loss(const float *logp, size_t tokens)
 static void score_domain(mde_context *c, const experiment *x, const mde_corpus *corpus, mde_lm *lm, int domain,
                          scores *out)
 {
-    size_t count, tokens = validation_tokens(x, corpus, domain);
-    const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
-    float *logp = (float *)mde_alloc(c, tokens + 1, sizeof *logp);
-    if (!logp) return;
-    mde_lm_logprobs(lm, text, tokens + 1, logp);
-    memmove(logp, logp + 1, tokens * sizeof *logp);
+    int64_t context = x->settings.context, count = x->window_count[domain], tokens = x->window_tokens[domain];
+    int64_t i, j, at, n = 0;
+    const window *w = x->windows[domain];
+    size_t all;
+    const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &all);
+    uint16_t *sequences = (uint16_t *)mde_alloc(c, (size_t)count, (size_t)(context + 1) * sizeof *sequences);
+    float *logp = (float *)mde_alloc(c, (size_t)tokens, sizeof *logp);
+    float *scored = (float *)mde_alloc(c, (size_t)count, (size_t)(context + 1) * sizeof *scored);
+    for (i = 0; i < count && !program_failed(c); i = j) {
+        int64_t length = w[i].length + 1;       /* all windows of one length that follow each other at once */
+        for (j = i; j < count && w[j].length == w[i].length; j++) {
+            memcpy(sequences + (j - i) * length, text + w[j].start, (size_t)length * sizeof *sequences);
+        }
+        mde_lm_logprobs_batch(lm, sequences, j - i, length, scored);
+        for (at = 0; at < j - i; at++, n += length - 1) {
+            memcpy(logp + n, scored + at * length + 1, (size_t)(length - 1) * sizeof *logp);
+        }
+    }
+    mde_release(c, sequences);
+    mde_release(c, scored);
     out->logp[domain] = logp;
-    out->tokens[domain] = tokens;
-    out->losses[domain] = mean_loss(logp, tokens);
+    out->tokens[domain] = (size_t)tokens;
+    if (!program_failed(c)) out->losses[domain] = mean_loss(logp, (size_t)tokens);
 }
 
 static void score_end_task(mde_context *c, const experiment *x, mde_lm *lm, scores *out)
@@ -714,7 +798,7 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
         if (!program_failed(c)) score_end_task(c, x, lm, &result);
         curve = mde_lm_curve(lm, &points, &curve_tokens);
         if (!program_failed(c)) write_run(c, x, which, &result, points, curve, curve_tokens);
-        if (!program_failed(c)) remove(checkpoint);
+        if (!program_failed(c)) remove_checkpoint(c, checkpoint);
     }
     for (i = 0; i < validations(x); i++) mde_release(c, result.logp[i]);
     mde_lm_free(lm);
@@ -898,18 +982,16 @@ static void tables_free(experiment *x, tables *t)
 static double *token_documents(experiment *x, int validation, size_t tokens)
 {
     double *documents = (double *)mde_alloc(x->context, tokens + 1, sizeof *documents);
-    const int64_t *starts;
-    int64_t count, d = 0;
-    size_t t;
+    int64_t i, at;
+    size_t t = 0;
     if (!documents) return NULL;
     if (validation == x->domains) {
         for (t = 0; t < tokens; t++) documents[t] = (double)(t / (size_t)x->choice);
         return documents;
     }
-    starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, validation, &count);
-    for (t = 0; t < tokens; t++) {
-        while (d + 1 < count && (int64_t)t + 1 >= starts[d + 1]) d++;
-        documents[t] = (double)d;
+    for (i = 0; i < x->window_count[validation]; i++) {
+        const window *w = &x->windows[validation][i];
+        for (at = 0; at < w->length && t < tokens; at++) documents[t++] = (double)w->document;
     }
     return documents;
 }
@@ -919,14 +1001,19 @@ static double *token_bytes(experiment *x, int validation, size_t tokens)
 {
     double *bytes = (double *)mde_alloc(x->context, tokens + 1, sizeof *bytes);
     const mde_tokenizer *tokenizer = mde_corpus_tokenizer(x->corpus);
-    const uint16_t *text = NULL;
-    size_t t, count;
+    int64_t i, at, windows = validation < x->domains ? x->window_count[validation] : 0;
+    size_t t = 0, count, length, half = (size_t)x->choice;
+    const uint16_t *text = windows ? mde_corpus_tokens(x->corpus, MDE_VALIDATION, validation, &count) : x->questions;
     if (!bytes) return NULL;
-    if (validation < x->domains) text = mde_corpus_tokens(x->corpus, MDE_VALIDATION, validation, &count) + 1;
-    for (t = 0; t < tokens; t++) {
-        size_t half = (size_t)x->choice, length;
-        uint16_t token = text ? text[t] : x->questions[(t / half) * CHOICES * 2 * half + half + t % half];
-        mde_tokenizer_token(tokenizer, token, &length);
+    for (i = 0; i < windows; i++) {
+        const window *w = &x->windows[validation][i];
+        for (at = 1; at <= w->length && t < tokens; at++) {
+            mde_tokenizer_token(tokenizer, text[w->start + at], &length);
+            bytes[t++] = (double)length;
+        }
+    }
+    for (; windows == 0 && t < tokens; t++) {
+        mde_tokenizer_token(tokenizer, text[(t / half) * CHOICES * 2 * half + half + t % half], &length);
         bytes[t] = (double)length;
     }
     return bytes;

@@ -30,11 +30,13 @@ int main(int argc, char **argv)
     experts = mde_experts_open(c, p.arguments[0], 0);
     mde_mixture_minimize(experts, NULL, &best);
     if (mde_mixture_bootstrap(experts, NULL, &interval) == MDE_OK) {
-        printf("%.4f nats a token, at most %.1e above the minimum; 90 %% interval %.4f to %.4f\n\n", best.loss,
-               best.gap, interval.loss[0], interval.loss[1]);
+        printf("%.4f nats a token, at most %.1e above the minimum", best.loss, best.gap);
+        if (interval.replicates) printf("; 90 %% interval %.4f to %.4f", interval.loss[0], interval.loss[1]);
+        printf("\n%s%s\n", interval.note, *interval.note ? "\n" : "");
         for (i = 0; i < best.count; i++) {
-            printf("%6.3f  (%.3f to %.3f)  %s\n", best.weights[i], interval.lower[i], interval.upper[i],
-                   mde_experts_name(experts, i));
+            printf("%6.3f  ", best.weights[i]);
+            if (interval.replicates) printf("(%.3f to %.3f)  ", interval.lower[i], interval.upper[i]);
+            printf("%s\n", mde_experts_name(experts, i));
         }
         for (i = 0; i < mde_experts_validations(experts); i++) {
             if (mde_experts_rounded(experts, i) == 0) continue;

@@ -349,6 +349,9 @@ static inline mde_context *program_context(program *p)
     desc.threads = p->threads;
     signal(SIGINT, program_on_signal);
     signal(SIGTERM, program_on_signal);
+#ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN);   /* a file over the user's limit is an error of the write */
+#endif
     return mde_context_create(&desc);
 }
 

@@ -32,6 +32,14 @@ for file in report.html report.json mixture.json fit.json search.json verify.jso
 done
 check report_is_one_file_without_references sh -c "! grep -Eq '(src|href)=\"' '$work/one/report.html'"
 
+# Its tables are those that mix_optimize reads.
+mix="$work/mix_optimize"
+check builds_mix_optimize build_by_its_command mix_optimize "$mix"
+check its_tables_go_through_mix_optimize "$mix" --ratios "$work/one/ratios.csv" --losses "$work/one/losses.csv" --model ridge \
+    --out "$work/mix" --quiet
+cp "$work/last" "$work/last.mix"
+check its_accuracy_is_no_loss grep -q "end_task_accuracy is not used: it is called like an accuracy" "$work/last.mix"
+
 check two_threads_run "$lab" run "$work/two" $small --threads 2
 for file in mixture.json fit.json search.json verify.json predictions.csv; do
     check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"

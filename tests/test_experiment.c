@@ -75,6 +75,82 @@ static void a_question_holds_held_out_text_and_three_other_continuations(void)
     mde_context_free(c);
 }
 
+/* Two domains, one of a single file and one of 300 files of 1 to 400 bytes. */
+static void write_many_files(mde_context *c, const char *data)
+{
+    int i;
+    for (i = -1; i < 300; i++) {
+        char path[700];
+        mde_text *t = mde_text_create(c);
+        if (i < 0) snprintf(path, sizeof path, "%s/one.txt", data);
+        else snprintf(path, sizeof path, "%s/many/%03d.txt", data, i);
+        while (t->length < (i < 0 ? 40000 : (size_t)(1 + i * i % 400))) mde_text_format(t, "%d", i + 3);
+        mde_text_write(t, path);
+        mde_text_free(t);
+    }
+}
+
+static void validation_takes_equal_shares_of_all_held_out_documents(void)
+{
+    static const int64_t wanted[4] = { 64, 300, 1500, 1000000 };
+    mde_context *c = mde_context_create(NULL);
+    char data[600], many[700], out[600];
+    lab_settings desc;
+    int q, k, all = 0, some = 0;
+    snprintf(data, sizeof data, "%s/files", folder);
+    snprintf(many, sizeof many, "%s/many", data);
+    snprintf(out, sizeof out, "%s/windows", folder);
+    mde_make_folder(c, many);
+    write_many_files(c, data);
+    for (q = 0; q < 4; q++) {
+        experiment *x;
+        desc = tiny_settings(data);
+        desc.validation_tokens = wanted[q];
+        x = experiment_create(c, out, &desc);
+        CHECK(x != NULL);
+        for (k = 0; x && k < 2; k++) {
+            int64_t documents, i, d, tokens = 0, used = 0, possible = 0, largest = 0, taken[400];
+            const int64_t *starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, k, &documents);
+            memset(taken, 0, sizeof taken);
+            for (i = 0; i < x->window_count[k]; i++) {
+                const window *w = &x->windows[k][i];
+                d = w->document;
+                CHECK(w->length > 0 && w->length <= desc.context && d < documents && d < 400);
+                CHECK(w->start >= starts[d] && w->start + w->length < starts[d + 1]);
+                CHECK(i == 0 || w->start >= w[-1].start + w[-1].length);
+                taken[d] += w->length;
+                tokens += w->length;
+            }
+            for (d = 0; d < documents; d++) {
+                possible += starts[d + 1] - starts[d] - 1;
+                used += taken[d] > 0;
+                if (taken[d] > largest) largest = taken[d];
+            }
+            CHECK(tokens == x->window_tokens[k] && used == x->window_documents[k]);
+            CHECK(tokens <= wanted[q]);
+            /* Half a context each, or some are left out. */
+            if (documents <= wanted[q] / 8) {
+                CHECK(tokens == (possible < wanted[q] ? possible : wanted[q]));
+                for (d = 0; d < documents; d++) {
+                    int64_t has = starts[d + 1] - starts[d] - 1;
+                    CHECK(taken[d] == has || taken[d] >= largest - 1);
+                }
+                all += documents > 10;
+            } else {
+                for (d = used = 0; d < documents / 4; d++) used += taken[d] > 0;
+                CHECK(used > 0);
+                for (; d < documents; d++) used -= taken[d] > 0;
+                CHECK(used < 0);
+                some++;
+            }
+            if (tokens == wanted[q]) CHECK(largest >= desc.context / 2);
+        }
+        experiment_free(x);
+    }
+    CHECK(all > 0 && some > 0 && mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
 static void a_broken_run_file_is_run_again_and_gives_the_same_bytes(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -165,6 +241,7 @@ int main(void)
     write_data(c, data);
     mde_context_free(c);
     TEST(a_question_holds_held_out_text_and_three_other_continuations);
+    TEST(validation_takes_equal_shares_of_all_held_out_documents);
     TEST(a_broken_run_file_is_run_again_and_gives_the_same_bytes);
     TEST(the_experts_of_a_table_have_the_losses_of_their_runs);
     TEST(changed_data_are_noticed);
