@@ -127,7 +127,7 @@ END
     # shellcheck disable=SC2086
     [ "$runs" = program ] || $compile tests/hashes.c -o "$program" -lm > "$folder/log" 2>&1 ||
         say FAIL "does not compile, see $folder/log"
-    $runner "$folder/empty.$ending" > "$folder/log" 2>&1 < /dev/null || say skip "compiles; $runner cannot run it here"
+    $runner "$folder/empty.$ending" > "$folder/log" 2>&1 < /dev/null || say skip "compiles; $(echo $runner) cannot run it here"
     [ "$runs" = program ] && program
     missing=
     tried=0
