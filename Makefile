@@ -40,8 +40,8 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind coverage mutate portability \
-        fuzz faults clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
+        mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -87,15 +87,18 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
+threads: build/threads build/threads_openmp ## contexts side by side under ThreadSanitizer, without and with OpenMP (clang)
+	@TSAN_OPTIONS="ignore_noninstrumented_modules=1" sh tests/run.sh $^
+
+portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
+	@JOBS=$(JOBS) sh tests/portability.sh $(ROWS)
+
 coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
 	+@$(call build_all,$(COVERED))
 	@JOBS=$(JOBS) sh tests/coverage.sh $(COVERED)
 
 mutate: ## COUNT small faults in the headers (default 100): which tests find them (hours; goes on where it was stopped)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
-
-portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
-	@JOBS=$(JOBS) sh tests/portability.sh $(ROWS)
 
 fuzz: build/sanitize/fuzz_files ## feed damaged files to every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
@@ -174,6 +177,12 @@ build/valgrind/%.o: %.h $(HEADERS)
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@
 	$(CC) -std=c99 -O1 -g $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+build/threads: tests/threads.c tests/test.h $(HEADERS)
+	$(CC) -std=gnu99 -O1 -g -fsanitize=thread -pthread $< -o $@ $(LDLIBS)
+
+build/threads_openmp: tests/threads.c tests/test.h $(HEADERS)
+	clang -std=gnu99 -O1 -g -fsanitize=thread -fopenmp -pthread $< -o $@ $(LDLIBS)
 
 build/coverage/%.o: %.h $(HEADERS)
 	@mkdir -p build/coverage

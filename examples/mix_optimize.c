@@ -662,6 +662,7 @@ static void read_inputs(optimization *o)
 static void score_metric(mde_context *c, int n, int m, int j, const double *predicted, const double *sd,
                          const double *losses, uint64_t seed, double *a, double *b, metric_score *out)
 {
+    double rank[3] = { (double)NAN, (double)NAN, (double)NAN };
     int i, count = 0, covered = 0;
     for (i = 0; i < n; i++) {
         int at = i * m + j;
@@ -670,13 +671,12 @@ static void score_metric(mde_context *c, int n, int m, int j, const double *pred
         a[count] = predicted[at];
         b[count++] = losses[at];
     }
-    out->spearman = mde_spearman(count, a, b);
     out->mse = mde_mse(count, a, b);
     out->coverage = count > 0 ? (double)covered / count : (double)NAN;
-    out->low = out->high = (double)NAN;
-    if (count >= 3 && out->spearman == out->spearman) {
-        spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
-    }
+    if (count >= 3) spearman_interval(c, count, a, b, 0.9, 0, seed, rank);
+    out->spearman = rank[0];
+    out->low = rank[1];
+    out->high = rank[2];
 }
 
 /* A score a metric and, last, their means over the metrics that have one. */
@@ -719,6 +719,7 @@ static void judge_objective(optimization *o)
     mde_context *c = o->context;
     const mde_evaluation *e = o->evaluation;
     double *predicted = program_doubles(c, 2, o->n), *truth = predicted ? predicted + o->n : NULL;
+    double rank[3] = { (double)NAN, (double)NAN, (double)NAN };
     int i, count = 0;
     o->best_tried = (double)INFINITY;
     for (i = 0; i < o->n && predicted; i++) {
@@ -731,12 +732,10 @@ static void judge_objective(optimization *o)
         }
         count++;
     }
-    o->objective_spearman = o->objective_low = o->objective_high = (double)NAN;
-    if (count >= 3) {
-        o->objective_spearman = mde_spearman(count, predicted, truth);
-        spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, &o->objective_low,
-                              &o->objective_high);
-    }
+    if (count >= 3) spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, rank);
+    o->objective_spearman = rank[0];
+    o->objective_low = rank[1];
+    o->objective_high = rank[2];
     mde_release(c, predicted);
     o->regret = picking_regret(e, o->runs->losses, o->objective, &o->regret_of_chance);
     o->spread = mde_evaluation_spread(e, o->runs->losses, o->objective);
@@ -770,7 +769,7 @@ static void fit(optimization *o)
     o->held_out = score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
     o->noise = program_doubles(c, o->m, 1);
     if (!o->noise) return;
-    o->repeats = repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
+    o->repeats = repeat_noise(c, o->n, o->k, o->m, weights, losses, o->noise);
     for (j = 0; j < o->m; j++) o->noise[j] *= fabs(o->scale[j]);
     judge_objective(o);
     chosen = mde_evaluation_choice(o->evaluation);

@@ -12,6 +12,8 @@ import csv
 import os
 import random
 import re
+import resource
+import shutil
 import subprocess
 import sys
 
@@ -82,7 +84,6 @@ def run(command, seconds):
 
 
 def limit():
-    import resource
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 
 
@@ -110,23 +111,16 @@ def fails(test):
 
 
 def prepare():
+    """A copy of what the tests are made of; links would lead their "../mdemix.h" back to the sources."""
     os.makedirs(FOLDER, exist_ok=True)
-    for name in ("tests", "examples", "mdemix.h", "dagan.h"):
-        target = os.path.join(FOLDER, name)
-        if os.path.lexists(target) and os.path.islink(target):
-            os.remove(target)
-        if name in ("tests", "examples"):
-            os.symlink(os.path.join(ROOT, name), target)
-    # A link would lead the tests' "../mdemix.h" back to the sources.
     for name in ("tests", "examples"):
-        os.remove(os.path.join(FOLDER, name))
-        subprocess.run(["cp", "-r", os.path.join(ROOT, name), FOLDER], check=True)
+        shutil.copytree(os.path.join(ROOT, name), os.path.join(FOLDER, name), dirs_exist_ok=True)
     restore()
 
 
 def restore():
     for name in ("mdemix.h", "dagan.h"):
-        subprocess.run(["cp", os.path.join(ROOT, name), FOLDER], check=True)
+        shutil.copy(os.path.join(ROOT, name), FOLDER)
 
 
 def main():

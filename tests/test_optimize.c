@@ -539,33 +539,65 @@ static void noise_between_repeated_runs_is_their_pooled_sd(void)
     /* three runs of one mixture, two of another, one alone, and a pair with one loss missing */
     double w[] = { 0.5, 0.5, 0.25, 0.75, 0.5, 0.5, 1, 0, 0.5, 0.5, 0.25, 0.75, 0.125, 0.875, 0.125, 0.875 };
     double y[] = { 1, 5, 2, 5, 2, 5, 7, 7, 4.5, 5, 4, 5, 3, 9, (double)NAN, 5 }, sd[M];
-    CHECK(repeat_noise(8, K, M, w, y, sd) == 4);
+    mde_context *c = mde_context_create(NULL);
+    CHECK(repeat_noise(c, 8, K, M, w, y, sd) == 4);
     /* 1, 2, 4.5 around 2.5: 2.25 + 0.25 + 4; 2, 4 around 3: 1 + 1; 3 alone: nothing. 3 degrees of freedom */
     CLOSE(sd[0], sqrt((2.25 + 0.25 + 4 + 1 + 1) / 3), 1e-15);
     /* 5, 5, 5; 5, 5; 9, 5 around 7: 4 + 4. 4 degrees of freedom */
     CLOSE(sd[1], sqrt(8.0 / 4), 1e-15);
-    CHECK(repeat_noise(2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
-    CHECK(repeat_noise(0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    CHECK(repeat_noise(c, 2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
+    CHECK(repeat_noise(c, 0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    mde_context_free(c);
 }
 
 static void noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number(void)
 {
     enum { K = 4, M = 6 };
     static double w[MOST * K], y[MOST * M], sd[M];
+    mde_context *c = mde_context_create(NULL);
     int i, j;
     make_runs(81, MOST, K, M, 0, w, y);
     for (i = 0; i < MOST; i++) {
         for (j = 0; j < M; j++) y[i * M + j] = i >= MOST / 2 ? 1.0 + j : 0;
         if (i >= MOST / 2) memcpy(w + i * K, w + (i - MOST / 2) * K, K * sizeof(double));
     }
-    CHECK(repeat_noise(MOST, K, M, w, y, sd) == MOST / 2);
+    CHECK(repeat_noise(c, MOST, K, M, w, y, sd) == MOST / 2);
     for (j = 0; j < M; j++) CLOSE(sd[j], (1.0 + j) / sqrt(2.0), 1e-12);
+    mde_context_free(c);
+}
+
+static void ranks_of_twenty_thousand_runs_and_their_repeats_take_a_moment(void)
+{
+    enum { MANY = 20000, K = 3 };
+    double *w = (double *)malloc(MANY * (K + 2) * sizeof *w), *a = w + MANY * K, *b = a + MANY, sd, rank[3];
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(9, 9);
+    clock_t start;
+    int i;
+    for (i = 0; i < MANY; i++) {
+        double x = mde_random_uniform(&random);
+        w[i * K] = x / 2;                       /* each mixture twice */
+        w[i * K + 1] = 0.5;
+        w[i * K + 2] = 0.5 - x / 2;
+        if (i % 2) memcpy(w + i * K, w + (i - 1) * K, K * sizeof *w);
+        a[i] = mde_random_normal(&random);
+        b[i] = a[i] + mde_random_normal(&random);
+    }
+    start = clock();
+    CHECK(repeat_noise(c, MANY, K, 1, w, a, &sd) == MANY / 2);
+    CLOSE(sd, 1, 0.03);
+    CHECK(spearman_interval(c, MANY, a, b, 0, 0, 1, rank) == MDE_OK);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 2);
+    CLOSE(rank[0], 6 / 3.14159265358979 * asin(sqrt(0.5) / 2), 0.02);
+    CHECK(rank[1] < rank[0] && rank[0] < rank[2] && rank[2] - rank[1] < 0.03);
+    mde_context_free(c);
+    free(w);
 }
 
 static void intervals_of_a_rank_correlation_cover_the_true_one(void)
 {
     enum { N = 60, SETS = 200 };
-    double a[N], b[N], low, high, truth = 6 / 3.14159265358979 * asin(0.35);
+    double a[N], b[N], rank[3], truth = 6 / 3.14159265358979 * asin(0.35);
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(6, 6);
     int set, i, covered = 0;
@@ -574,20 +606,22 @@ static void intervals_of_a_rank_correlation_cover_the_true_one(void)
             a[i] = mde_random_normal(&random);
             b[i] = 0.7 * a[i] + sqrt(1 - 0.49) * mde_random_normal(&random);
         }
-        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, &low, &high) == MDE_OK);
-        CHECK(low < high && low >= -1 && high <= 1);
-        covered += low <= truth && truth <= high;
+        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, rank) == MDE_OK);
+        CLOSE(rank[0], plain_spearman(N, a, b), 1e-14);
+        CHECK(rank[0] == mde_spearman(N, a, b));
+        CHECK(rank[1] < rank[2] && rank[1] >= -1 && rank[2] <= 1);
+        covered += rank[1] <= truth && truth <= rank[2];
     }
     /* sd of the share covered: sqrt(0.9 0.1 / 200) = 2.1 %; percentile intervals of 60 pairs hold a little less */
     CHECK(covered >= 0.83 * SETS && covered <= 0.96 * SETS);
-    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, &low, &high) == MDE_OK && low == 1 && high == 1);
-    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, rank) == MDE_OK && rank[1] == 1 && rank[2] == 1);
+    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, rank) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "2 pairs");
     mde_clear_error(c);
-    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, rank) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
     for (i = 0; i < N; i++) a[i] = 1;
-    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, &low, &high) == MDE_OK && low != low && high != high);
+    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, rank) == MDE_OK && rank[1] != rank[1] && rank[2] != rank[2]);
     mde_context_free(c);
 }
 
@@ -1859,6 +1893,7 @@ int main(void)
     TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);
     TEST(noise_between_repeated_runs_is_their_pooled_sd);
     TEST(noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number);
+    TEST(ranks_of_twenty_thousand_runs_and_their_repeats_take_a_moment);
     TEST(intervals_of_a_rank_correlation_cover_the_true_one);
     TEST(regret_is_that_of_picking_the_best_of_each_tenth);
     TEST(a_learning_curve_falls_where_more_runs_help);
