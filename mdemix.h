@@ -1736,7 +1736,7 @@ static int mde__wide(const char *path, wchar_t wide[1024])
 }
 
 /* 1 when a function of Windows has done its work; else the reason goes to errno, for which there are words. */
-static int mde__done(int good)
+static int mde__succeeded(int good)
 {
     static const struct { DWORD windows; int reason; } reasons[] = {
         { ERROR_FILE_NOT_FOUND, ENOENT }, { ERROR_PATH_NOT_FOUND, ENOENT }, { ERROR_INVALID_NAME, ENOENT },
@@ -1807,7 +1807,7 @@ static int mde__rename(const char *from, const char *to)
 #ifdef _WIN32
     wchar_t wide_from[1024], wide_to[1024];
     return mde__wide(from, wide_from) && mde__wide(to, wide_to) &&
-           mde__done(MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING));
+           mde__succeeded(MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING));
 #else
     return rename(from, to) == 0;
 #endif
@@ -2086,7 +2086,7 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
         } else {
 #ifdef _WIN32
             wchar_t wide[1024];
-            int made = mde__wide(partial, wide) && mde__done(CreateDirectoryW(wide, NULL));
+            int made = mde__wide(partial, wide) && mde__succeeded(CreateDirectoryW(wide, NULL));
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
@@ -2149,7 +2149,7 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
         char pattern[4096], name[1024];
         HANDLE handle = INVALID_HANDLE_VALUE;
         snprintf(pattern, sizeof pattern, "%s/*", path);
-        if (mde__wide(pattern, wide)) mde__done((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
+        if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
         if (handle == INVALID_HANDLE_VALUE) {
             return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
         }
@@ -2157,7 +2157,7 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
             if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
             if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
         } while (FindNextFileW(handle, &found));
-        if (!mde__bad(c) && !mde__done(GetLastError() == ERROR_NO_MORE_FILES)) {
+        if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
             mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
         }
         FindClose(handle);
