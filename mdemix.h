@@ -319,6 +319,8 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);            
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
+/* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
+MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
 MDEDEF int mde_is_file(const char *path);
 MDEDEF int mde_is_folder(const char *path);
 /* Where the last part of a path begins, and its bytes, without separators behind it. */
@@ -2012,7 +2014,8 @@ static char *mde__follow_links(mde_context *c, const char *path)
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
    stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
-   written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+   written to. sync 1: the disk has the bytes before the old ones go, for what takes hours to make; -1: it is only
+   tried, up to the renaming. */
 static mde_status mde__file_replace(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
@@ -2040,18 +2043,19 @@ static mde_status mde__file_replace(mde_context *c, const char *path, const void
 #ifdef _WIN32
         file = mde__open_beside(target, name, length);
 #else
-        if (kind == 'f' && access(target, W_OK) != 0) file = -1;
+        if ((kind == 'f' || (direct && sync < 0)) && access(target, W_OK) != 0) file = -1;
+        else if (direct && sync < 0) file = open("/dev/null", O_WRONLY);
         else file = direct ? open(target, O_WRONLY | (kind == 'f' ? O_TRUNC : 0))
                            : mde__open_beside(target, name, length);
 #endif
-        if (file < 0 || !mde__write_all(file, bytes, size, sync && !direct)) reason = errno ? errno : EIO;
+        if (file < 0 || !mde__write_all(file, bytes, size, sync > 0 && !direct)) reason = errno ? errno : EIO;
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
         if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
-        if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
-        if (reason && file >= 0 && !direct) mde__remove_file(name);
+        if (!reason && !direct && sync >= 0 && !mde__rename(name, target)) reason = errno ? errno : EIO;
+        if ((reason || sync < 0) && file >= 0 && !direct) mde__remove_file(name);
 #ifndef _WIN32
         if (file >= 0) mde__close(file);
 #endif
@@ -2065,6 +2069,15 @@ static mde_status mde__file_replace(mde_context *c, const char *path, const void
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
 {
     return mde__file_replace(c, path, bytes, size, 0);
+}
+
+MDEDEF mde_status mde_file_try(mde_context *c, const char *path)
+{
+    const size_t size = 65536;
+    void *zeros = mde_alloc(c, size, 1);
+    if (zeros) mde__file_replace(c, path, zeros, size, -1);
+    mde_release(c, zeros);
+    return mde_context_status(c);
 }
 
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)

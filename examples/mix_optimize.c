@@ -1065,6 +1065,7 @@ int main(int argc, char **argv)
     memset(&s, 0, sizeof s);
     program_start(&p, "mix_optimize", usage, options, (int)(sizeof options / sizeof *options));
     p.when_stopped = "stopped; nothing was written";
+    p.json_help = "the report";
     if (!program_parse(&p, argc, argv)) return p.code;
     if (!s.out) program_misused(&p, "", "--out names the folder for the report");
     else if (strcmp(acquisition, "ucb") == 0) s.acquisition = MDE_CONFIDENCE_BOUND;
@@ -1077,8 +1078,10 @@ int main(int argc, char **argv)
     s.progress = program_progress;
     s.user = &p;
     c = program_context(&p);
+    program_try_folder(c, s.out);
     result = optimize(c, &s);
-    if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
+    if (p.json && result) program_print_file(c, s.out, "report.json");
+    else if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
     optimization_free(result);
     return program_end(&p, c);
 }
