@@ -4269,7 +4269,47 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #endif
 #if defined(MDE__VECTORS) && defined(__x86_64__)
 #define MDE__X86
+/* gcc reads <immintrin.h> for longer than this file: its own names are enough, if it still has them. */
+#if !defined(__clang__) && defined(__has_builtin)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#if __has_builtin(__builtin_ia32_vfmaddps512_mask) && __has_builtin(__builtin_ia32_sqrtps512_mask) && \
+    __has_builtin(__builtin_ia32_maxps512_mask) && __has_builtin(__builtin_ia32_sqrtpd512_mask) && \
+    __has_builtin(__builtin_ia32_vfmaddps256) && __has_builtin(__builtin_ia32_sqrtps256) && \
+    __has_builtin(__builtin_ia32_maxps256) && __has_builtin(__builtin_ia32_sqrtpd256) && \
+    __has_builtin(__builtin_ia32_vfmaddps) && __has_builtin(__builtin_ia32_cvtps2pd256) && \
+    __has_builtin(__builtin_ia32_cvtps2pd512_mask)
+#define MDE__GCC_BUILTINS
+#endif
+#pragma GCC pop_options
+#endif
+#ifdef MDE__GCC_BUILTINS
+#include <emmintrin.h>
+#define MDE__FMA_4(a, b, c) __builtin_ia32_vfmaddps(a, b, c)
+#define MDE__FMA_8(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
+#define MDE__FMA_16(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)      /* all lanes, rounded as usual */
+#define MDE__MAX_8(a, b) __builtin_ia32_maxps256(a, b)
+#define MDE__MAX_16(a, b) __builtin_ia32_maxps512_mask(a, b, a, -1, 4)
+#define MDE__SQRT_8(x) __builtin_ia32_sqrtps256(x)
+#define MDE__SQRT_16(x) __builtin_ia32_sqrtps512_mask(x, x, -1, 4)
+#define MDE__SQRT_DOUBLE_4(x) __builtin_ia32_sqrtpd256(x)
+#define MDE__SQRT_DOUBLE_8(x) __builtin_ia32_sqrtpd512_mask(x, x, -1, 4)
+#define MDE__WIDEN_4(x) __builtin_ia32_cvtps2pd256(x)
+#define MDE__WIDEN_8(x) __builtin_ia32_cvtps2pd512_mask(x, MDE__K(set_double)(0), -1, 4)
+#else
 #include <immintrin.h>
+#define MDE__FMA_4(a, b, c) _mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c))
+#define MDE__FMA_8(a, b, c) _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#define MDE__FMA_16(a, b, c) _mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#define MDE__MAX_8(a, b) _mm256_max_ps((__m256)(a), (__m256)(b))
+#define MDE__MAX_16(a, b) _mm512_maskz_max_ps(0xffff, (__m512)(a), (__m512)(b))
+#define MDE__SQRT_8(x) _mm256_sqrt_ps((__m256)(x))
+#define MDE__SQRT_16(x) _mm512_maskz_sqrt_ps(0xffff, (__m512)(x))
+#define MDE__SQRT_DOUBLE_4(x) _mm256_sqrt_pd((__m256d)(x))
+#define MDE__SQRT_DOUBLE_8(x) _mm512_maskz_sqrt_pd(0xff, (__m512d)(x))
+#define MDE__WIDEN_4(x) _mm256_cvtps_pd((__m128)(x))
+#define MDE__WIDEN_8(x) _mm512_maskz_cvtps_pd(0xff, (__m256)(x))
+#endif
 #elif defined(MDE__VECTORS) && defined(__aarch64__) && defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
@@ -4356,7 +4396,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(void, pack, (int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, \
                        float *panels)) \
     OTHER(void, tiles, (const mde__tiles *t)) \
-    MDE__PLAIN_FUNCTIONS(JOB) MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
+    MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
     JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
@@ -4365,6 +4405,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
    runs what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere.
    */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
+    MDE__PLAIN_FUNCTIONS(JOB) \
     JOB(sum) JOB(dot) JOB(sum_squares) JOB(max) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
     JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
@@ -4594,17 +4635,17 @@ static inline MDE__I MDE__K(shift_left)(MDE__I x, int bits)
 #if MDE__KERNEL_SET == 3
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return (MDE__V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    return (MDE__V)MDE__FMA_16(a, b, c);
 }
 #elif MDE__KERNEL_SET == 2
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return (MDE__V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    return (MDE__V)MDE__FMA_8(a, b, c);
 }
 #elif MDE__W == 4 && defined(MDE__X86) && defined(__FMA__)
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return (MDE__V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+    return (MDE__V)MDE__FMA_4(a, b, c);
 }
 #elif MDE__W == 4 && defined(__aarch64__) && defined(__ARM_NEON)
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
@@ -4658,9 +4699,9 @@ static MDE__FMA_CALL MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 static inline MDE__V MDE__K(sqrt_of)(MDE__V x)
 {
 #if MDE__KERNEL_SET == 3
-    return (MDE__V)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
+    return (MDE__V)MDE__SQRT_16(x);
 #elif MDE__KERNEL_SET == 2
-    return (MDE__V)_mm256_sqrt_ps((__m256)x);
+    return (MDE__V)MDE__SQRT_8(x);
 #elif MDE__W == 1
     return sqrtf(x);
 #elif defined(MDE__X86) && MDE__W == 4
@@ -4678,9 +4719,9 @@ static inline MDE__V MDE__K(sqrt_of)(MDE__V x)
 static inline MDE__V MDE__K(larger)(MDE__V a, MDE__V b)
 {
 #if MDE__KERNEL_SET == 3
-    return (MDE__V)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+    return (MDE__V)MDE__MAX_16(a, b);
 #elif MDE__KERNEL_SET == 2
-    return (MDE__V)_mm256_max_ps((__m256)a, (__m256)b);
+    return (MDE__V)MDE__MAX_8(a, b);
 #elif defined(MDE__X86) && MDE__W == 4
     return (MDE__V)_mm_max_ps((__m128)a, (__m128)b);
 #else
@@ -4703,10 +4744,14 @@ static inline MDE__L MDE__K(set_long)(uint64_t x)
 /* MDE__DOUBLES floats, widened. */
 static inline MDE__D MDE__K(widen)(const float *p)
 {
+#if MDE__KERNEL_SET == 2 || MDE__KERNEL_SET == 3
+    float x __attribute__((vector_size(MDE__W * 2)));
+    memcpy(&x, p, sizeof x);
 #if MDE__KERNEL_SET == 3
-    return (MDE__D)_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
-#elif MDE__KERNEL_SET == 2
-    return (MDE__D)_mm256_cvtps_pd(_mm_loadu_ps(p));
+    return (MDE__D)MDE__WIDEN_8(x);
+#else
+    return (MDE__D)MDE__WIDEN_4(x);
+#endif
 #elif MDE__W == 1
     return (double)p[0];
 #else
@@ -6083,9 +6128,9 @@ static inline MDE__D MDE__K(select_double)(MDE__L mask, MDE__D a, MDE__D b)
 static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
 {
 #if MDE__KERNEL_SET == 3
-    return (MDE__D)_mm512_maskz_sqrt_pd(0xff, (__m512d)x);
+    return (MDE__D)MDE__SQRT_DOUBLE_8(x);
 #elif MDE__KERNEL_SET == 2
-    return (MDE__D)_mm256_sqrt_pd((__m256d)x);
+    return (MDE__D)MDE__SQRT_DOUBLE_4(x);
 #elif MDE__W == 1
     return sqrt(x);
 #elif defined(MDE__X86) && MDE__W == 4
