@@ -9,14 +9,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if __has_include(<stb_image.h>) /* for PNG and JPEG; a copy beside this file is found with -I. */
 #define STBI_NO_STDIO
+#define STBI_NO_HDR
+#define STBI_NO_LINEAR
+#define STBI_NO_PIC
+#define STBI_NO_PNM
+#define STBI_NO_PSD
+#define STBI_NO_TGA
 #define STB_IMAGE_IMPLEMENTATION
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC push_options
+#pragma GCC optimize("O1") /* reading pictures takes no time to speak of, optimising their readers would */
+#endif
+#if __has_include(<stb_image.h>) /* for PNG and JPEG; a copy beside this file is found with -I. */
 #include <stb_image.h>
 #elif __has_include(<stb/stb_image.h>)
-#define STBI_NO_STDIO
-#define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC pop_options
 #endif
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
@@ -26,8 +37,8 @@
 #else
 #include "dagan.h"
 #endif
-#include "plot.h"
 #include "program.h"
+#include "plot.h"
 #include "dagan_quality.h"
 
 static const char *const usage =

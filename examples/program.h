@@ -404,6 +404,7 @@ static inline void program_on_signal(int number)
 static inline mde_context *program_context(program *p)
 {
     mde_context_desc desc;
+    mde_context *c;
     memset(&desc, 0, sizeof desc);
     desc.threads = p->threads;
     signal(SIGINT, program_on_signal);
@@ -411,7 +412,9 @@ static inline mde_context *program_context(program *p)
 #ifdef SIGXFSZ
     signal(SIGXFSZ, SIG_IGN);   /* a file over the user's limit is an error of the write */
 #endif
-    return mde_context_create(&desc);
+    c = mde_context_create(&desc);
+    if (mde_other_bits(c) && !p->quiet) fprintf(stderr, "%s: %s\n", p->name, mde_other_bits(c));
+    return c;
 }
 
 /* An mde_progress_fn, with the program as its user pointer. */
