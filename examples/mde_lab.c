@@ -737,7 +737,7 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     const char *command = p->arguments[0], *out = p->arguments[1];
     int all = strcmp(command, "run") == 0, plan = strcmp(command, "plan") == 0, i;
     experiment *x;
-    program_try_folder(c, out);
+    if (strcmp(command, "tasks") != 0) program_try_folder(c, out);
     if (program_failed(c)) return;
     if ((all || plan) && s->data) experiment_plan(c, out, s);
     else if (all || plan) plan_on_generated(c, out, s);
