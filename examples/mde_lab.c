@@ -183,10 +183,6 @@ static mde_status fit(experiment *x)
 
 /* ---- Search: the mixtures that it promises most of ---- */
 
-/* Standard deviations above the prediction at which a mixture is judged. A search finds the places where a regression
-   errs to the low side, so what it minimises is the upper end of the 95 % interval. */
-#define CAUTION 2.0
-
 /* The regression that cross-validation chose for an objective. */
 static const regression *chosen_regression(experiment *x, const mde_json *fitted, int objective)
 {
@@ -265,7 +261,6 @@ static void search_objective(experiment *x, const tables *t, const mde_json *fit
     desc.objective = shares;
     desc.lower = lower;
     desc.upper = upper;
-    desc.caution = CAUTION;
     desc.tried = t->proxy_weights;
     desc.runs = t->n;
     desc.seed = x->settings.seed;
