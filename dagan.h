@@ -441,11 +441,11 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 #if defined(__MINGW32__) && defined(__SSE2__)
 #include <emmintrin.h>
 /* That of MinGW's library is the x87's, which rounds twice. */
-static inline double dagan__sqrt(double x)
+static inline double dagan__sqrt64(double x)
 {
     return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
 }
-#define sqrt(x) dagan__sqrt(x)
+#define sqrt(x) dagan__sqrt64(x)
 #endif
 
 #ifdef __cplusplus
@@ -1903,6 +1903,8 @@ struct dagan_images {
     char *left_out_first;
 };
 
+DAGAN__COLD_BEGIN
+
 /* ---- 5.1 Making, cutting, asking ---- */
 
 static dagan_images *dagan__images_new(mde_context *c, dagan__size size, int classes, int64_t count)
@@ -2612,6 +2614,8 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
     return set;
 }
 
+DAGAN__COLD_END
+
 /* ---- 5.3 Augmentation and pictures ---- */
 
 /* Cosine and sine of an angle in degrees. Quarter turns are taken off first, exactly; what is left, at most pi/4, goes
@@ -2762,6 +2766,8 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
     return png;
 }
 
+DAGAN__COLD_BEGIN     /* what calls ops, to the end of this file */
+
 /* ---- 5.4 Size and channels ---- */
 
 /* Grey from colour: luma of Rec. 601. Colour from grey: three times the same. */
@@ -2874,8 +2880,6 @@ static void dagan__images_put(dagan_images *set, int64_t index, const float *in,
 }
 
 #ifndef MDE_NO_STDIO
-
-DAGAN__COLD_BEGIN
 
 /* ---- 5.5 IDX and .npy files ---- */
 
@@ -3696,8 +3700,6 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
 
 #endif /* MDE_NO_STDIO */
 
-DAGAN__COLD_END
-
 /* ======================================================================
    6. NETWORKS
    ====================================================================== */
@@ -3715,8 +3717,6 @@ DAGAN__COLD_END
 #define DAGAN__BATCH_EPSILON 1e-3
 #define DAGAN__FILM_DEVIATION 0.5       /* of what z first adds to gain and shift */
 #define DAGAN__IMAGE_EPSILON 1e-5
-
-DAGAN__COLD_BEGIN
 
 /* ---- 6.1 What all networks share ---- */
 
@@ -5418,8 +5418,6 @@ MDEDEF const dagan_step *dagan_curve(const dagan *g, int *points, const int64_t 
     return g ? g->curve : NULL;
 }
 
-DAGAN__COLD_END
-
 /* ======================================================================
    8. STUDIES
    ====================================================================== */
@@ -6502,6 +6500,8 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     if (error) *error = sqrt((variance > 0 ? variance : 0) / (double)episode);
     return mean;
 }
+
+DAGAN__COLD_END
 
 #if defined(__MINGW32__) && defined(__SSE2__)
 #undef sqrt

@@ -334,6 +334,7 @@ static void write_report_json(experiment *x, const tables *runs)
     mde_json_open(&w, NULL, '{');
     mde_json_write_string(&w, "mdemix", MDE_VERSION);
     mde_json_write_string(&w, "plan", x->fingerprint);
+    mde_json_write_string(&w, "settings", x->key);
     json_hexadecimal(&w, "data_hash", mde_corpus_hash(x->corpus));
     json_seed(&w, x->settings.seed);
     mde_json_write_string(&w, "objective", x->settings.objective);
@@ -378,8 +379,8 @@ static mde_status report(experiment *x)
         page_experts(t, x, &runs);
         page_settings(t, x);
         program_page_close(t);
-        write_report_json(x, &runs);
         program_write(c, t, x->out, "report.html");
+        write_report_json(x, &runs);
         mde_text_free(t);
     }
     mde_json_free(c, fit);

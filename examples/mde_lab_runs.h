@@ -10,6 +10,8 @@
 #ifndef MDE_LAB_RUNS_H
 #define MDE_LAB_RUNS_H
 
+#include <float.h>
+
 #define END_TASK "end_task" /* name of the end task among the validation texts */
 #define CHOICES 4           /* of a question: the right one and three others */
 
@@ -46,6 +48,7 @@ typedef struct experiment {
     mde_context *context;
     mde_progress_fn *progress; /* may be NULL */
     void *user;
+    int quiet;
     char *out;
     lab_settings settings; /* resolved; its strings belong to the experiment */
     mde_corpus *corpus;
@@ -56,6 +59,7 @@ typedef struct experiment {
     int64_t window_count[MDE_MAX_DOMAINS], window_tokens[MDE_MAX_DOMAINS], window_documents[MDE_MAX_DOMAINS];
     char *plan;           /* text of plan.json */
     char fingerprint[17]; /* of the plan, hexadecimal */
+    char key[40];         /* version and fingerprint of all in the plan but where the data are */
     int64_t choice;       /* tokens of a choice, and of the prompt before it */
     uint16_t *questions;  /* [questions, CHOICES, 2 choice] the right choice first */
 } experiment;
@@ -437,6 +441,7 @@ static mde_corpus *open_data(mde_context *c, const lab_settings *settings)
 static experiment *experiment_create(mde_context *c, const char *out, const lab_settings *desc)
 {
     experiment *x;
+    const char *what;
     int i;
     if (program_failed(c)) return NULL;
     x = (experiment *)mde_alloc(c, 1, sizeof *x);
@@ -464,6 +469,9 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
     }
     snprintf(x->fingerprint, sizeof x->fingerprint, "%016llx",
              (unsigned long long)mde_fingerprint(x->plan, strlen(x->plan)));
+    what = strstr(x->plan, "\"data_hash\"");
+    snprintf(x->key, sizeof x->key, "%.20s %016llx", MDE_VERSION,
+             (unsigned long long)mde_fingerprint(what, strlen(what)));
     return x;
 }
 
@@ -598,8 +606,51 @@ static mde_text *weights_text(mde_context *c, int k, const double *weights)
     return t;
 }
 
+/* Tokens predicted of a validation text. */
+static int64_t validation_tokens(const experiment *x, int validation)
+{
+    return validation < x->domains ? x->window_tokens[validation] : x->settings.questions * x->choice;
+}
+
+/* A tensor of a run's file has the shape [rows] or, for columns above 0, [rows, columns], up to which is enough, and its
+   numbers are finite and not below minimum. */
+static void check_tensor(mde_context *c, const char *path, const mde_safetensors *run, const char *name, int64_t rows,
+                         int64_t columns, double minimum)
+{
+    const mde_safetensor *t = mde_safetensors_find(run, name);
+    size_t i;
+    if (program_failed(c)) return;
+    if (!t || t->rank != (columns ? 2 : 1) || t->shape[0] != rows ||
+        (columns && (t->shape[1] < 1 || t->shape[1] > columns))) {
+        mde_fail(c, MDE_BAD_FILE, "%s: tensor %s %s [%lld%s]; delete the file to run the task again", path, name,
+                 t ? "has another shape than" : "is not there; expected", (long long)rows, columns ? ", points" : "");
+        return;
+    }
+    for (i = 0; i < t->count; i++) {
+        if ((double)t->data[i] >= minimum && (double)t->data[i] <= (double)FLT_MAX) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s: tensor %s has %.9g at %zu; delete the file to run the task again", path, name,
+                 (double)t->data[i], i);
+        return;
+    }
+}
+
+/* What this program wrote is as it wrote it. */
+static void check_run(const experiment *x, mde_context *c, const char *path, const task *which,
+                      const mde_safetensors *run)
+{
+    char name[PROGRAM_PATH];
+    int i;
+    check_tensor(c, path, run, "losses", validations(x), 0, 0);
+    check_tensor(c, path, run, "accuracy", 1, 0, 0);
+    check_tensor(c, path, run, "curve", 2, 1024, 0);
+    for (i = 0; which->kind == EXPERT && i < validations(x); i++) {
+        program_path(c, name, "logp.%s", validation_name(x, i));
+        check_tensor(c, path, run, name, validation_tokens(x, i), 0, -(double)FLT_MAX);
+    }
+}
+
 /* The file of a finished task if it belongs to this plan and these weights; otherwise NULL, without an error: then the
-   task has still to be run. */
+   task has still to be run. One that does, but holds something else, is an error. */
 static mde_safetensors *read_run(const experiment *x, mde_context *c, const task *which)
 {
     char path[PROGRAM_PATH];
@@ -614,10 +665,9 @@ static mde_safetensors *read_run(const experiment *x, mde_context *c, const task
     }
     if (run) {
         const char *plan = mde_safetensors_metadata(run, "plan"), *at = mde_safetensors_metadata(run, "weights");
-        const mde_safetensor *losses = mde_safetensors_find(run, "losses");
-        if (!plan || strcmp(plan, x->fingerprint) != 0 || !at || strcmp(at, weights->bytes) != 0 || !losses ||
-            losses->count != (size_t)validations(x) || !mde_safetensors_find(run, "accuracy") ||
-            !mde_safetensors_find(run, "curve")) {
+        int ours = plan && strcmp(plan, x->fingerprint) == 0 && at && strcmp(at, weights->bytes) == 0;
+        if (ours) check_run(x, c, path, which, run);
+        if (!ours || program_failed(c)) {
             mde_safetensors_free(c, run);
             run = NULL;
         }
@@ -639,7 +689,8 @@ static int task_is_done(const experiment *x, const task *which)
 {
     mde_safetensors *run = read_run(x, x->context, which);
     char path[PROGRAM_PATH];
-    if (run) remove_checkpoint(x->context, program_path(x->context, path, "%s/runs/%s.checkpoint", x->out, which->name));
+    program_path(x->context, path, "%s/runs/%s.checkpoint", x->out, which->name);
+    if (run) remove_checkpoint(x->context, path);
     mde_safetensors_free(x->context, run);
     return run != NULL;
 }
@@ -663,8 +714,8 @@ static float mean_loss(const float *logp, size_t tokens)
 static void score_domain(mde_context *c, const experiment *x, const mde_corpus *corpus, mde_lm *lm, int domain,
                          scores *out)
 {
-    int64_t context = x->settings.context, count = x->window_count[domain], tokens = x->window_tokens[domain];
-    int64_t i, j, at, n = 0;
+    int64_t context = x->settings.context, count = x->window_count[domain], tokens = x->window_tokens[domain], i, j;
+    int64_t at, n = 0;
     const window *w = x->windows[domain];
     size_t all;
     const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &all);
@@ -796,6 +847,11 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
     if (status == MDE_OK) {
         for (i = 0; i < x->domains && !program_failed(c); i++) score_domain(c, x, corpus, lm, i, &result);
         if (!program_failed(c)) score_end_task(c, x, lm, &result);
+        for (i = 0; i < validations(x) && !program_failed(c); i++) {
+            if ((double)result.losses[i] <= (double)FLT_MAX) continue;
+            mde_fail(c, MDE_NOT_FINITE, "%s: its loss on %s is not finite; a smaller --lr may help", which->name,
+                     validation_name(x, i));
+        }
         curve = mde_lm_curve(lm, &points, &curve_tokens);
         if (!program_failed(c)) write_run(c, x, which, &result, points, curve, curve_tokens);
         if (!program_failed(c)) remove_checkpoint(c, checkpoint);
@@ -939,6 +995,9 @@ static mde_status run_pending(experiment *x, int count, const task *tasks)
         if (!task_is_done(x, &tasks[i])) pending[n++] = &tasks[i];
     }
     if (pending) run_tasks(x, n, pending);
+    if (pending && n == 0 && x->progress && !x->quiet) {
+        fprintf(stderr, "train: %s%s\n", count > 1 ? "all runs are done" : tasks->name, count > 1 ? "" : " is done");
+    }
     mde_release(c, (void *)pending);
     return mde_context_status(c);
 }
@@ -1025,20 +1084,11 @@ static void add_expert_table(experiment *x, tables *t, int validation)
     const char *text = validation_name(x, validation);
     const float *logp[MDE_MAX_DOMAINS];
     double *documents, *bytes, total = 0;
-    size_t tokens = 0, i;
+    size_t tokens = (size_t)validation_tokens(x, validation), i;
     char name[PROGRAM_PATH];
     int e;
     program_path(c, name, "logp.%s", text);
-    for (e = 0; e < t->k && !program_failed(c); e++) {
-        const mde_safetensor *column = mde_safetensors_find(t->runs[e], name);
-        if (!column || (e > 0 && column->count != tokens)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: has no fitting tensor %s; delete the file to run the task again",
-                     x->tasks[e].name, name);
-        } else {
-            tokens = column->count;
-            logp[e] = column->data;
-        }
-    }
+    for (e = 0; e < t->k && !program_failed(c); e++) logp[e] = mde_safetensors_find(t->runs[e], name)->data;
     documents = token_documents(x, validation, tokens);
     bytes = token_bytes(x, validation, tokens);
     for (i = 0; bytes && i < tokens; i++) total += bytes[i];

@@ -433,16 +433,17 @@ static void lower_the_cap(optimization *o, int i, double cap, int must, const ch
     o->upper_reason[i] = reason;
 }
 
-/* Prior, tokens and bounds: what was tried, so many times the prior, the token budget, and the file's own bounds. */
+/* Prior, tokens and bounds. The user's own: so many times the prior, the token budget, and the file's; runs to make
+   next keep to those. The recommended mixture also keeps to what was tried. */
 static void set_bounds(optimization *o, const mde_csv *csv)
 {
     mde_context *c = o->context;
     const optimize_settings *s = &o->settings;
-    double highest = 0, lowest = 0, ratio = s->max_ratio > 0 ? s->max_ratio : 15;
+    double ratio = s->max_ratio > 0 ? s->max_ratio : 15;
     double epochs = s->max_epochs > 0 ? s->max_epochs : 4;
     domain_table d;
-    int i, known = 1;
-    o->prior = program_doubles(c, 6, o->k);
+    int i, pass, known = 1;
+    o->prior = program_doubles(c, 8, o->k);
     o->upper_reason = (const char **)mde_alloc(c, (size_t)o->k, sizeof *o->upper_reason);
     if (program_failed(c)) return;
     o->tokens = o->prior + o->k;
@@ -450,6 +451,8 @@ static void set_bounds(optimization *o, const mde_csv *csv)
     o->upper = o->lower + o->k;
     o->tried_lower = o->upper + o->k;
     o->tried_upper = o->tried_lower + o->k;
+    o->allowed_lower = o->tried_upper + o->k;
+    o->allowed_upper = o->allowed_lower + o->k;
     for (i = 0; i < o->k; i++) o->tried_upper[i] = 1;
     if (o->n > 0) mde_bounds_of_runs(o->n, o->k, o->runs->weights, 0, o->tried_lower, o->tried_upper);
     read_domains(o, csv, &d);
@@ -465,31 +468,38 @@ static void set_bounds(optimization *o, const mde_csv *csv)
         return;
     }
     set_prior(o, &d, known);
-    for (i = 0; i < o->k && !program_failed(c); i++) {
-        o->lower[i] = d.minimum[i] > o->tried_lower[i] ? d.minimum[i] : o->tried_lower[i];
-        o->upper[i] = 1;
-        lower_the_cap(o, i, o->tried_upper[i], 0, "most that was tried");
-        if (ratio < 1e30 && (o->n > 0 || s->max_ratio > 0)) {
-            lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
+    for (pass = 0; pass < 2 && !program_failed(c); pass++) {
+        double highest = 0, lowest = 0;
+        for (i = 0; i < o->k && !program_failed(c); i++) {
+            double tried = pass ? o->tried_lower[i] : 0;
+            o->lower[i] = d.minimum[i] > tried ? d.minimum[i] : tried;
+            o->upper[i] = 1;
+            if (pass) lower_the_cap(o, i, o->tried_upper[i], 0, "most that was tried");
+            if (ratio < 1e30 && (o->n > 0 || s->max_ratio > 0)) {
+                lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
+            }
+            if (s->target_tokens > 0) lower_the_cap(o, i, epochs * d.tokens[i] / s->target_tokens, 1, "token budget");
+            lower_the_cap(o, i, d.maximum[i], 1, "file of domains");
+            if (o->lower[i] < d.minimum[i]) {
+                mde_fail(c, MDE_BAD_ARGUMENT, "token budget: it leaves %s at most %.9g, less than its min %.9g",
+                         o->domains[i], o->upper[i], d.minimum[i]);
+            }
+            highest += o->upper[i];
+            lowest += o->lower[i];
         }
-        if (s->target_tokens > 0) lower_the_cap(o, i, epochs * d.tokens[i] / s->target_tokens, 1, "token budget");
-        lower_the_cap(o, i, d.maximum[i], 1, "file of domains");
-        if (o->lower[i] < d.minimum[i]) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "token budget: it leaves %s at most %.9g, less than its min %.9g",
-                     o->domains[i], o->upper[i], d.minimum[i]);
+        if (program_failed(c)) return;
+        if (lowest > 1.0 + 1e-9) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the lower bounds of all domains sum to %.9g, so no mixture fits",
+                     lowest);
+        } else if (highest < 1.0 - 1e-9) {
+            mde_fail(c, MDE_BAD_ARGUMENT,
+                     "bounds: the upper bounds of all domains sum to %.9g, so no mixture fits; allow "
+                     "more epochs, fewer target tokens or a higher ratio to the prior",
+                     highest);
         }
-        highest += o->upper[i];
-        lowest += o->lower[i];
-    }
-    if (program_failed(c)) return;
-    if (lowest > 1.0 + 1e-9) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the lower bounds of all domains sum to %.9g, so no mixture fits",
-                 lowest);
-    } else if (highest < 1.0 - 1e-9) {
-        mde_fail(c, MDE_BAD_ARGUMENT,
-                 "bounds: the upper bounds of all domains sum to %.9g, so no mixture fits; allow "
-                 "more epochs, fewer target tokens or a higher ratio to the prior",
-                 highest);
+        if (pass) continue;
+        memcpy(o->allowed_lower, o->lower, (size_t)o->k * sizeof(double));
+        memcpy(o->allowed_upper, o->upper, (size_t)o->k * sizeof(double));
     }
 }
 
@@ -793,7 +803,7 @@ static void choose_within_bounds(const optimization *o, mde_choose_desc *desc)
     desc->objective = o->objective;
     desc->prior = o->prior;
     desc->kl = o->settings.kl;
-    desc->caution = resolved_caution(o);
+    desc->caution = o->settings.caution;
     desc->spread = o->spread;
     desc->tried = o->runs->weights;
     desc->runs = o->n;
@@ -937,8 +947,8 @@ static void suggest(optimization *o)
     memset(&desc, 0, sizeof desc);
     desc.acquisition = o->settings.acquisition;
     desc.objective = o->objective;
-    desc.lower = o->lower;
-    desc.upper = o->upper;
+    desc.lower = o->allowed_lower;
+    desc.upper = o->allowed_upper;
     desc.spread = o->spread;
     desc.seed = o->settings.seed;
     desc.best = o->best_tried;
@@ -952,7 +962,7 @@ static void suggest(optimization *o)
         mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
                         o->suggested);
     }
-    for (i = 0; i < o->suggested; i++) round_mixture(o->k, o->lower, o->upper, o->next + i * o->k);
+    for (i = 0; i < o->suggested; i++) round_mixture(o->k, o->allowed_lower, o->allowed_upper, o->next + i * o->k);
 }
 
 /* The experts alone: their certified minimum inside the bounds, its prices, and what resampled documents say. */
@@ -1093,7 +1103,6 @@ int main(int argc, char **argv)
     optimization *result;
     mde_context *c;
     const char *acquisition = "ei";
-    double caution = 1;
     const program_option options[] = {
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
         { "--ratios", PROGRAM_FILE, "FILE", &s.ratios, 0, 0,
@@ -1130,14 +1139,16 @@ int main(int argc, char **argv)
           "auto (default: nested cross-validation decides), ridge, law, pooled, trees, gp, mtgp, stack" },
         { "--features", PROGRAM_FILE, "SET", &s.features, 0, 0,
           "of a single model, joined by +: raw log sqrt products power pooled scarce mde own" },
-        { "--caution", PROGRAM_REAL, "X", &caution, 0, 0,
-          "standard deviations added to the predicted loss in the search; default 1" },
+        { "--caution", PROGRAM_REAL, "X", &s.caution, 0, 0,
+          "standard deviations added to the predicted loss in the search; default 0, best in bench/regret.c" },
         { "--compare", PROGRAM_FILE, "FILE", &s.compare, 0, 0,
           "CSV: mixtures, as --ratios has them, whose losses are predicted beside the uniform one's and the prior's" },
-        { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6, "runs to make next; default 0" },
+        { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6,
+          "runs to make next; default 0. They explore: up to twice what was tried of a domain, plus 0.05" },
         { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
           "what makes a run worth making: ei (default, expected improvement), ucb, space" },
-        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "Bounds (weights never go beyond what was tried)" },
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
+          "Bounds (the mixture also stays within what was tried; runs to make next need not)" },
         { "--max-ratio", PROGRAM_POSITIVE, "X", &s.max_ratio, 0, 0,
           "at most X times the prior; default 15; inf: any. The prior is the file's, else the shares of its tokens, "
           "else the mean of the runs" },
@@ -1153,20 +1164,22 @@ int main(int argc, char **argv)
     memset(&s, 0, sizeof s);
     program_start(&p, "mix_optimize", usage, options, (int)(sizeof options / sizeof *options));
     p.when_stopped = "stopped; nothing was written";
+    p.json_help = "the report";
     if (!program_parse(&p, argc, argv)) return p.code;
     if (!s.out) program_misused(&p, "", "--out names the folder for the report");
     else if (strcmp(acquisition, "ucb") == 0) s.acquisition = MDE_CONFIDENCE_BOUND;
     else if (strcmp(acquisition, "space") == 0) s.acquisition = MDE_SPACE_FILLING;
     else if (strcmp(acquisition, "ei") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
     if (p.code) return p.code;
-    s.caution = caution > 0 ? caution : MDE_ZERO;
     s.seed = p.seed;
     s.columns.objective = s.objective;
     s.progress = program_progress;
     s.user = &p;
     c = program_context(&p);
+    program_try_folder(c, s.out);
     result = optimize(c, &s);
-    if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
+    if (p.json && result) program_print_file(c, s.out, "report.json");
+    else if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
     optimization_free(result);
     return program_end(&p, c);
 }

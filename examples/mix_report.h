@@ -20,7 +20,7 @@ typedef struct optimize_settings {
     const char *objective, *model, *features;
     double max_ratio;                       /* 0: 15 */
     double target_tokens, max_epochs;       /* 0: no target; 0: 4 */
-    double kl, caution;                     /* caution 0: 1, MDE_ZERO: none */
+    double kl, caution;
     int folds, suggest;                     /* folds 0: 5 */
     mde_acquisition acquisition;
     uint64_t seed;
@@ -57,6 +57,7 @@ typedef struct optimization {
     double *prior, *tokens;             /* [k]; tokens NaN where unknown */
     double *lower, *upper;              /* [k] bounds of the search */
     double *tried_lower, *tried_upper;  /* [k] of the runs */
+    double *allowed_lower, *allowed_upper;  /* [k] the user's, of the runs to make next */
     const char **upper_reason;          /* [k] what sets the upper bound */
     mde_evaluation *evaluation;
     mde_surrogate *surrogate;
@@ -101,11 +102,6 @@ static int held_by_bound(const optimization *o, int i)
 static double objective_of(const optimization *o, const double *losses)
 {
     return weighted(o->m, o->objective, losses);
-}
-
-static double resolved_caution(const optimization *o)
-{
-    return o->settings.caution < 0 ? 0 : o->settings.caution > 0 ? o->settings.caution : 1;
 }
 
 /* The mixture, [k]; NULL when there is none. */
@@ -264,6 +260,10 @@ static void json_search(mde_json_writer *w, const optimization *o)
     mde_json_open(w, "bounds", '{');
     json_mixture(w, "lower", o, o->lower);
     json_mixture(w, "upper", o, o->upper);
+    mde_json_close(w);
+    mde_json_open(w, "bounds_of_next_runs", '{');
+    json_mixture(w, "lower", o, o->allowed_lower);
+    json_mixture(w, "upper", o, o->allowed_upper);
     mde_json_close(w);
     json_mixture(w, "prior", o, o->prior);
     mde_json_open(w, "active", '[');
@@ -447,8 +447,8 @@ static void page_mixture(mde_text *t, const optimization *o)
                        "share beyond the bound that holds the weight (a tenth of it for a share of 0.1), given "
                        "or taken by the domain that is best for it; not known where bounds let no other move. "
                        "Marked in the last column: more than any run had. The search minimises the predicted loss plus "
-                       "%.3g standard deviations, because a search finds the places where a regression errs.%s</p>\n",
-                    o->unit, resolved_caution(o),
+                       "%.3g standard deviations, inside what was tried.%s</p>\n",
+                    o->unit, o->settings.caution,
                     mde_surrogate_smooth(o->surrogate) ? "" : " Trees are steps: there are no prices.");
 }
 
@@ -638,7 +638,8 @@ static void page_next(mde_text *t, const optimization *o)
                        "mixtures.</p>\n",
                     spread ? "Spread over the space inside the bounds, far from all runs."
                            : "Those that promise most, as if each were made after the last; none near to a run that "
-                             "was made.");
+                             "was made. They keep to the bounds that you gave, but unlike the mixture above they may "
+                             "leave what was tried: for up to twice a domain's largest share, plus 0.05.");
 }
 
 /* How the objective of the test runs was met, in sentences. */
@@ -785,7 +786,10 @@ static mde_text *summary_text(const optimization *o)
                             o->prices[2 * o->k + i]);
         }
     }
-    if (o->suggested > 0) mde_text_format(t, "\n%d runs to make next: next_runs.csv\n", o->suggested);
+    if (o->suggested > 0) {
+        mde_text_format(t, "\n%d runs to make next: next_runs.csv%s\n", o->suggested,
+                        o->surrogate ? "; they may leave what was tried, the mixture above does not" : "");
+    }
     if (*at) mde_text_add(t, "\n");
     while (next_line(&at, line, sizeof line)) mde_text_format(t, "warning: %s\n", line);
     if (o->tested) {

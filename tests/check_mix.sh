@@ -255,6 +255,11 @@ check a_run_on_tables "$mix" --ratios ratios.csv --losses losses.csv --model gp 
 for file in report.html report.json mixture.json held_out.csv compare.csv next_runs.csv; do
     check "a_run_writes_$file" test -s "plain/$file"
 done
+"$mix" --ratios ratios.csv --losses losses.csv --model ridge --out json --json >last 2>stderr.txt
+cmp last json/report.json >/dev/null 2>&1 && ok json_is_the_report_and_nothing_else || bad json_is_the_report_and_nothing_else
+"$mix" --ratios ratios.csv --losses losses.csv --out ratios.csv/out >last 2>stderr.txt
+[ $? -eq 1 ] && grep -q "ratios.csv/out: the folder cannot be made: a file has the name ratios.csv" stderr.txt &&
+    ok an_output_is_tried_first || bad an_output_is_tried_first "$(cat stderr.txt)"
 same() { # same NAME RATIOS LOSSES OPTIONS...: gives the mixture of the plain tables
     name=$1; s_ratios=$2; s_losses=$3; shift 3
     if ! "$mix" --ratios "$s_ratios" --losses "$s_losses" --model gp --suggest 3 --threads 1 --out same --quiet "$@" \

@@ -26,10 +26,11 @@
 #ifdef FUZZ_MIX
 #include "../examples/mix_optimize.c"
 #else
-#include "../examples/mde_lab.c"
-#define DAGANDEF static
+#define MDEDEF static
+#define MDEMIX_IMPLEMENTATION
 #define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
+#include "../examples/mde_lab.c"
 #endif
 #undef main
 

@@ -55,6 +55,14 @@ static void add_doubles(size_t count, const double *x)
     }
 }
 
+/* A NaN that is kept has one sign. */
+static void add_kept_nan(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    add_bits(bits, 4);
+}
+
 static void add_double(double x)
 {
     add_doubles(1, &x);
@@ -280,7 +288,9 @@ static void elements(void)
     x[1] = noise(6, 3, 1, 5003, 0, 0, 0);
     for (i = 0; x[0] && i < sizeof special / sizeof *special; i++) x[0]->data[37 * i + 5] = special[i];
     for (k = 0; k < sizeof unary / sizeof *unary; k++) {
-        differentiate(unary[k].op(c, x[0]), 1, x);
+        mde_tensor *y = unary[k].op(c, x[0]);
+        differentiate(y, 1, x);
+        if (y && unary[k].op == mde_log) add_kept_nan(y->data[37 * 17 + 5]);
         done(unary[k].name);
     }
     for (k = 0; k < sizeof binary / sizeof *binary; k++) {
@@ -383,7 +393,7 @@ static void language_model(const char *name, const mde_corpus *corpus, const mde
     mde_lm *lm = mde_lm_create(c, corpus, desc), *again;
     mde_generate_desc g;
     const double *curve, *at;
-    float logprobs[200];
+    float logprobs[200] = { 0 };
     size_t count;
     int k, points;
     mde_lm_train(lm, corpus, training);
@@ -394,6 +404,7 @@ static void language_model(const char *name, const mde_corpus *corpus, const mde
         const uint16_t *tokens = mde_corpus_tokens(corpus, MDE_VALIDATION, k, &count);
         if (count > 200) count = 200;
         if (mde_lm_logprobs(lm, tokens, count, logprobs) == MDE_OK) add_floats(count, logprobs);
+        add_kept_nan(logprobs[0]);
         add_double(mde_lm_loss(lm, corpus, MDE_TEST, k));
     }
     memset(&g, 0, sizeof g);

@@ -13,53 +13,56 @@ expected=tests/hashes.txt
 warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" WINEDEBUG=-all WINEPREFIX="$PWD/$work/wine"
 
-# NAME | tools that must be there | what compiles, before the source and -lm | what runs it | runs, divided by ;
+# NAME | compiler and options | what runs the program, if not the machine itself | runs, divided by ;
 # A run is a list of arguments. In the place of the runs: "differs" when this build must say by itself that its bits
 # differ; "program" for examples/mix_optimize.c, whose files must be those of the same program built by cc.
 rows() {
     for o in -O0 -O1 -O3 -Os '-O3 -march=native' '-O2 -flto'; do
-        echo "gcc $o | gcc | gcc -std=c99 $o | |"
+        echo "gcc $o | gcc -std=c99 $o | |"
         [ "$o" = '-O2 -flto' ] && o='-O2 -flto -fuse-ld=lld'
-        echo "clang $o | clang | clang -std=c99 $o | |"
+        echo "clang $o | clang -std=c99 $o | |"
     done
-    for s in c11 c17 c2x gnu99 gnu17; do echo "gcc -std=$s | gcc | gcc -std=$s -O0 | |"; done
-    for s in c11 c17 c2x; do echo "clang -std=$s | clang | clang -std=$s -O0 | |"; done
-    for s in c++11 c++14 c++17 c++20 c++23; do echo "g++ -std=$s | g++ | g++ -x c++ -std=$s -O0 | |"; done
-    for s in c++17 c++2b; do echo "clang++ -std=$s | clang++ | clang++ -x c++ -std=$s -O0 | |"; done
+    for s in c11 c17 c2x gnu99 gnu17; do echo "gcc -std=$s | gcc -std=$s -O0 | |"; done
+    for s in c11 c17 c2x; do echo "clang -std=$s | clang -std=$s -O0 | |"; done
+    for s in c++11 c++14 c++17 c++20 c++23; do echo "g++ -std=$s | g++ -x c++ -std=$s -O0 | |"; done
+    for s in c++17 c++2b; do echo "clang++ -std=$s | clang++ -x c++ -std=$s -O0 | |"; done
     all='--threads 1; --threads 2; --threads 3; --threads 8; --simd 1; --simd 1 --threads 3; --simd 2; --simd 3'
+    commas='--locale de_DE.UTF-8; --locale fr_FR.UTF-8; --locale ps_AF.UTF-8'
+    sse='-std=c99 -O2 -msse2 -mfpmath=sse -static'
+    o2='-std=c99 -O2 -static'
     cat << END
-gcc -O2, threads and instruction sets | gcc | gcc -std=c99 -O2 -fopenmp | | $all
-clang -O2, threads and instruction sets | clang | clang -std=c99 -O2 -fopenmp | | $all
-gcc, decimal commas | gcc | gcc -std=c99 -O1 | | --locale de_DE.UTF-8; --locale fr_FR.UTF-8; --locale ps_AF.UTF-8
-gcc, kernels of 16 lanes without AVX-512 | gcc | gcc -std=c99 -O1 -Wno-psabi -DHASHES_WIDE | | --simd 4
-clang, kernels of 16 lanes without AVX-512 | clang | clang -std=c99 -O1 -DHASHES_WIDE | | --simd 4
-gcc, MDE_NO_SIMD | gcc | gcc -std=c99 -O1 -DMDE_NO_SIMD | |
-gcc -mavx2 -mfma | gcc | gcc -std=c99 -O2 -mavx2 -mfma | | --simd 1
-gcc -ffp-contract=fast | gcc | gcc -std=gnu99 -O2 -march=native -ffp-contract=fast | |
-clang -ffp-contract=fast | clang | clang -std=c99 -O1 -mfma -ffp-contract=fast | | differs
-gcc -mfpmath=387 | gcc | gcc -std=c99 -O1 -mfpmath=387 | | differs
-tcc | tcc | tcc -std=c99 | |
-musl, gcc -O2 | musl-gcc | musl-gcc -std=c99 -O2 -static | |
-i386 with SSE2, gcc -O2 | i686-linux-gnu-gcc qemu-i386 | i686-linux-gnu-gcc -std=c99 -O2 -msse2 -mfpmath=sse -static | qemu-i386 |
-i386 with x87, gcc -O1 | i686-linux-gnu-gcc qemu-i386 | i686-linux-gnu-gcc -std=c99 -O1 -mfpmath=387 -static | qemu-i386 | differs
-AArch64, gcc -O2 | aarch64-linux-gnu-gcc qemu-aarch64 | aarch64-linux-gnu-gcc -std=c99 -O2 -static | qemu-aarch64 |
-AArch64, clang -O2 | clang aarch64-linux-gnu-gcc qemu-aarch64 | clang --target=aarch64-linux-gnu -std=c99 -O2 -static | qemu-aarch64 |
-ARMv7, gcc -O2 | arm-linux-gnueabihf-gcc qemu-arm | arm-linux-gnueabihf-gcc -std=c99 -O2 -mfpu=neon -static | qemu-arm |
-ARMv7, clang -O2 | clang arm-linux-gnueabihf-gcc qemu-arm | clang --target=arm-linux-gnueabihf -std=c99 -O2 -mfpu=neon -static | qemu-arm |
-RISC-V, gcc -O2 | riscv64-linux-gnu-gcc qemu-riscv64 | riscv64-linux-gnu-gcc -std=c99 -O2 -static | qemu-riscv64 |
-ppc64le, gcc -O2 | powerpc64le-linux-gnu-gcc qemu-ppc64le | powerpc64le-linux-gnu-gcc -std=c99 -O2 -static | qemu-ppc64le |
-s390x (big-endian), gcc -O2 | s390x-linux-gnu-gcc qemu-s390x | s390x-linux-gnu-gcc -std=gnu99 -O2 -static | qemu-s390x |
-s390x, gcc -std=c99 | s390x-linux-gnu-gcc qemu-s390x | s390x-linux-gnu-gcc -std=c99 -O1 -static | qemu-s390x | differs
-s390x, gcc -std=c99 -fexcess-precision=fast | s390x-linux-gnu-gcc qemu-s390x | s390x-linux-gnu-gcc -std=c99 -O1 -fexcess-precision=fast -static | qemu-s390x |
-Windows x86-64, MinGW -O0 | x86_64-w64-mingw32-gcc wine | x86_64-w64-mingw32-gcc -std=c99 -O0 -static $warnings | wine |
-Windows x86-64, MinGW -O2 | x86_64-w64-mingw32-gcc wine | x86_64-w64-mingw32-gcc -std=c99 -O2 -static $warnings | wine | --simd 1; --simd 2; --simd 3
-Windows x86-64, mix_optimize | x86_64-w64-mingw32-gcc wine | x86_64-w64-mingw32-gcc -std=c99 -O1 -static $warnings | wine | program
-Windows i686, MinGW -O2 -msse2 | i686-w64-mingw32-gcc wine | i686-w64-mingw32-gcc -std=c99 -O2 -msse2 -mfpmath=sse -static $warnings | wine |
-WebAssembly, emscripten -O2 | emcc node | emcc -std=c99 -O2 -sALLOW_MEMORY_GROWTH=1 -sNODERAWFS=1 | node |
+gcc -O2, threads and instruction sets | gcc -std=c99 -O2 -fopenmp | | $all
+clang -O2, threads and instruction sets | clang -std=c99 -O2 -fopenmp | | $all
+gcc, decimal commas | gcc -std=c99 -O1 | | $commas
+gcc, kernels of 16 lanes without AVX-512 | gcc -std=c99 -O1 -Wno-psabi -DHASHES_WIDE | | --simd 4
+clang, kernels of 16 lanes without AVX-512 | clang -std=c99 -O1 -DHASHES_WIDE | | --simd 4
+gcc, MDE_NO_SIMD | gcc -std=c99 -O1 -DMDE_NO_SIMD | |
+gcc -mavx2 -mfma, portable kernels | gcc -std=c99 -O2 -mavx2 -mfma | | --simd 1
+gcc -ffp-contract=fast | gcc -std=gnu99 -O2 -march=native -ffp-contract=fast | |
+clang -ffp-contract=fast | clang -std=c99 -O1 -mfma -ffp-contract=fast | | differs
+gcc -mfpmath=387 | gcc -std=c99 -O1 -mfpmath=387 | | differs
+tcc | tcc -std=c99 | |
+musl, gcc -O2 | musl-gcc $o2 | |
+i386 with SSE2, gcc -O2 | i686-linux-gnu-gcc $sse | qemu-i386 |
+i386 with x87, gcc -O1 | i686-linux-gnu-gcc -std=c99 -O1 -mfpmath=387 -static | qemu-i386 | differs
+AArch64, gcc -O2 | aarch64-linux-gnu-gcc $o2 | qemu-aarch64 |
+AArch64, clang -O2 | clang --target=aarch64-linux-gnu $o2 | qemu-aarch64 |
+ARMv7, gcc -O2 -mfpu=neon | arm-linux-gnueabihf-gcc $o2 -mfpu=neon | qemu-arm |
+ARMv7, clang -O2 -mfpu=neon | clang --target=arm-linux-gnueabihf $o2 -mfpu=neon | qemu-arm |
+RISC-V, gcc -O2 | riscv64-linux-gnu-gcc $o2 | qemu-riscv64 |
+ppc64le, gcc -O2 | powerpc64le-linux-gnu-gcc $o2 | qemu-ppc64le |
+s390x (big-endian), gcc -std=gnu99 -O2 | s390x-linux-gnu-gcc -std=gnu99 -O2 -static | qemu-s390x |
+s390x, gcc -std=c99 | s390x-linux-gnu-gcc -std=c99 -O1 -static | qemu-s390x | differs
+s390x, gcc -std=c99 -fexcess-precision=fast | s390x-linux-gnu-gcc $o2 -fexcess-precision=fast | qemu-s390x |
+Windows x86-64, MinGW -O0 | x86_64-w64-mingw32-gcc -std=c99 -O0 -static $warnings | wine |
+Windows x86-64, MinGW -O2 | x86_64-w64-mingw32-gcc $o2 $warnings | wine | --simd 1; --simd 2; --simd 3
+Windows x86-64, mix_optimize | x86_64-w64-mingw32-gcc -std=c99 -O1 -static $warnings | wine | program
+Windows i686, MinGW -O2 -msse2 | i686-w64-mingw32-gcc $sse $warnings | wine |
+WebAssembly, emscripten -O2 | emcc -std=c99 -O2 -sALLOW_MEMORY_GROWTH=1 -sNODERAWFS=1 | node |
 END
 }
 
-# Lines of the table, numbered, of which the words choose.
+# The rows of which the words choose.
 chosen() {
     rows | while IFS= read -r line; do
         [ $# -eq 0 ] && echo "$line"
@@ -81,19 +84,21 @@ say() {
 
 # mix_optimize on a small table, built by cc and by the row's compiler, there with a path as Windows has it.
 program() {
-    awk 'BEGIN { srand(1); print "run,a,b,c" > ARGV[1]; print "run,a,b" > ARGV[2]
+    awk 'BEGIN { print "run,a,b,c" > ARGV[1]; print "run,a,b" > ARGV[2]
         for (i = 0; i < 24; i++) {
             a = (i * 7 % 24 + 1) / 50; b = (i * 5 % 24 + 1) / 60
             printf "r%d,%.4f,%.4f,%.4f\n", i, a, b, 1 - a - b > ARGV[1]
             printf "r%d,%.4f,%.4f\n", i, 2 + 0.1 / (a + 0.1), 1 + 0.2 / (b + 0.2) > ARGV[2]
         } }' "$folder/räte.csv" "$folder/losses.csv"
-    ${CC:-cc} -std=c99 -O1 examples/mix_optimize.c -o "$folder/native" -lm > "$folder/log" 2>&1 &&
-        $compile examples/mix_optimize.c -o "$program" -lm > "$folder/log" 2>&1 || say FAIL "does not compile, see $folder/log"
+    source=examples/mix_optimize.c
     options="--losses $folder/losses.csv --model gp --suggest 2 --quiet"
     # shellcheck disable=SC2086
-    "$folder/native" --ratios "$folder/räte.csv" $options --out "$folder/nativ/ö" > "$folder/output" 2>&1 &&
-        $runner "$program" --ratios "$folder\\räte.csv" $options --out "$folder\\win\\ö" > "$folder/output" 2>&1 ||
-        say FAIL "$(tail -n 1 "$folder/output")"
+    {
+        ${CC:-cc} -std=c99 -O1 $source -o "$folder/native" -lm &&
+            $compile $source -o "$program" -lm &&
+            "$folder/native" --ratios "$folder/räte.csv" $options --out "$folder/nativ/ö" &&
+            $runner "$program" --ratios "$folder\\räte.csv" $options --out "$folder\\win\\ö"
+    } > "$folder/log" 2>&1 < /dev/null || say FAIL "$(tail -n 1 "$folder/log")"
     for file in mixture.json next_runs.csv report.json report.html; do
         sed 's|[^"]*r.*te.csv||' "$folder/nativ/ö/$file" > "$folder/a"
         sed 's|[^"]*r.*te.csv||' "$folder/win/ö/$file" > "$folder/b"
@@ -107,13 +112,14 @@ one() {
     folder=$work/$1
     mkdir -p "$folder"
     start=$(date +%s)
-    IFS='|' read -r name needs compile runner runs << END
+    IFS='|' read -r name compile runner runs << END
 $(sed -n "$1p" $work/rows)
 END
     name=$(trim "$name")
     runs=$(trim "$runs")
     [ "$start" -lt "$END_TIME" ] || say skip "no time was left for it"
-    for tool in $needs; do
+    runner=$(trim "$runner")
+    for tool in $(trim "$compile" | cut -d' ' -f1) $runner; do
         command -v "$tool" > /dev/null 2>&1 || say skip "$tool is not installed"
     done
     ending=exe
@@ -159,7 +165,7 @@ case $1 in
     --one) one "$2" ;;
     --update)
         mkdir -p $work && ${CC:-cc} -std=c99 -O1 tests/hashes.c -o $work/update -lm &&
-            $work/update --threads 1 --folder $work/files > $work/new && mv $work/new $expected && echo "$expected is new"
+            $work/update --threads 1 --folder $work/files > $work/new && mv $work/new $expected
         exit
         ;;
 esac

@@ -340,6 +340,67 @@ static int count_progress(const mde_progress *p, void *user)
     return n->calls == n->stop_at;
 }
 
+/* Three mixtures, seven runs each: what is fitted without a run must be fitted without its repeats, or the noise itself
+   is what seems to be predicted. Errors are those of means over new mixtures. */
+static void repeated_runs_do_not_lead_a_stack_astray(void)
+{
+    enum { N = 21, K = 3, M = 2, NEW = 50, SEEDS = 6, DIFFERENT = 3 };
+    static const mde_model models[] = { MDE_GP, MDE_STACK };
+    double w[N * K], y[N * M], new_w[NEW * K], truth[NEW * M], mean[NEW * M], sd[NEW * M], squares[2] = { 0, 0 };
+    int seed, q, i, covered = 0;
+    for (seed = 1; seed <= SEEDS; seed++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_random random = mde_random_start((uint64_t)seed, 17);
+        double left[N * M];
+        make_runs((uint64_t)seed, N, K, M, 0, w, y);
+        for (i = 0; i < N * K; i++) w[i] = w[i % (DIFFERENT * K)];
+        for (i = 0; i < N * M; i++) {
+            if (i >= DIFFERENT * M) y[i] = y[i % (DIFFERENT * M)];
+        }
+        for (i = 0; i < N * M; i++) y[i] += 0.3 * mde_random_normal(&random);
+        make_runs(100 + (uint64_t)seed, NEW, K, M, 0, new_w, truth);
+        for (q = 0; q < 2; q++) {
+            mde_surrogate_desc desc = model_of(models[q], 0);
+            mde_surrogate *s;
+            desc.fit.trees = 50;
+            s = mde_surrogate_fit(c, N, K, M, w, y, &desc);
+            CHECK(s && mde_surrogate_predict(s, NEW, new_w, mean, sd) == MDE_OK);
+            squares[q] += mde_mse(NEW * M, mean, truth) / SEEDS;
+            for (i = 0; q && i < NEW * M; i++) {
+                CHECK(sd[i] > 0.1);
+                covered += fabs(mean[i] - truth[i] - 0.3 * mde_random_normal(&random)) <= 1.645 * sd[i];
+            }
+            /* repeats are left out together, so they have one prediction */
+            CHECK(mde_surrogate_left_out(s, left) == MDE_OK);
+            for (i = DIFFERENT * M; i < N * M; i++) CLOSE(left[i], left[i % (DIFFERENT * M)], 1e-9);
+        }
+        mde_context_free(c);
+    }
+    CHECK(squares[1] < 1.5 * squares[0]);
+    CHECK(covered > 0.8 * NEW * M * SEEDS);
+}
+
+/* The noise is larger than all that mixtures change. */
+static void intervals_of_a_stack_hold_under_strong_noise(void)
+{
+    enum { N = 24, K = 3, NEW = 50, SEEDS = 12 };
+    double w[N * K], y[N], new_w[NEW * K], new_y[NEW], mean[NEW], sd[NEW];
+    int seed, i, covered = 0;
+    for (seed = 1; seed <= SEEDS; seed++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_surrogate_desc desc = model_of(MDE_STACK, 0);
+        mde_surrogate *s;
+        desc.fit.trees = 20;
+        make_runs(300 + (uint64_t)seed, N, K, 1, 0.3, w, y);
+        make_runs(400 + (uint64_t)seed, NEW, K, 1, 0.3, new_w, new_y);
+        s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
+        CHECK(s && mde_surrogate_predict(s, NEW, new_w, mean, sd) == MDE_OK);
+        for (i = 0; i < NEW; i++) covered += fabs(mean[i] - new_y[i]) <= 1.645 * sd[i];
+        mde_context_free(c);
+    }
+    CHECK(covered > 0.8 * NEW * SEEDS && covered < 0.97 * NEW * SEEDS);
+}
+
 static void progress_can_stop_an_evaluation_and_another_one_works_after_it(void)
 {
     enum { N = 32, K = 3, M = 1 };
@@ -1204,6 +1265,54 @@ static void the_first_suggested_run_promises_most(void)
     mde_context_free(c);
 }
 
+/* A loss that falls all the way along a domain: one round goes to twice what was tried of it, plus 0.05, or as far as
+   asked for, or to the user's bound. */
+static void suggestions_go_beyond_what_was_tried_as_far_as_their_reach(void)
+{
+    enum { N = 3, K = 3, COUNT = 4 };
+    static const struct { double reach, upper, lowest, highest; } cases[] = {
+        { 0, 1, 0.4, 0.45 }, { 1, 1, 0.22, 0.25 }, { 3, 1, 0.55, 0.65 }, { (double)INFINITY, 1, 0.8, 1 },
+        { 0, 0.3, 0.25, 0.3 }, { (double)INFINITY, 0.7, 0.6, 0.7 }
+    };
+    double tried[N * K] = { 0.2, 0.4, 0.4, 0.1, 0.6, 0.3, 0.05, 0.25, 0.7 }, a[K] = { 1, 2, 2 }, out[COUNT * K];
+    mde_context *c = mde_context_create(NULL);
+    mde_surrogate *s = linear_surrogate(c, K, 1, a);
+    size_t q;
+    int i;
+    for (q = 0; q < sizeof cases / sizeof *cases; q++) {
+        mde_suggest_desc desc;
+        double upper[K] = { 1, 1, 1 }, largest = 0;
+        memset(&desc, 0, sizeof desc);
+        desc.acquisition = MDE_CONFIDENCE_BOUND;
+        desc.reach = cases[q].reach;
+        desc.upper = upper;
+        desc.best = 1.8;
+        upper[0] = cases[q].upper;
+        CHECK(mde_suggest_runs(c, s, N, K, tried, &desc, COUNT, out) == MDE_OK);
+        for (i = 0; i < COUNT; i++) {
+            CHECK(is_mixture(K, NULL, upper, out + i * K));
+            if (out[i * K] > largest) largest = out[i * K];
+        }
+        CHECK(largest >= cases[q].lowest && largest <= cases[q].highest + 1e-12);
+    }
+    {   /* without a regression to be led astray by, and where the runs themselves broke the bounds, only bounds hold */
+        mde_suggest_desc desc;
+        double upper[K] = { 1, 0.04, 0.04 }, high[K] = { 0.9, 0.2, 0.2 };
+        memset(&desc, 0, sizeof desc);
+        desc.upper = upper;
+        desc.distance = 0.01;
+        desc.best = 2;
+        CHECK(mde_suggest_runs(c, s, N, K, tried, &desc, 1, out) == MDE_OK && out[0] >= 0.92 - 1e-12);
+        desc.upper = high;
+        CHECK(mde_suggest_runs(c, NULL, N, K, tried, &desc, 1, out) == MDE_OK && out[0] > 0.5);
+        desc.reach = 0.5;
+        CHECK(mde_suggest_runs(c, s, N, K, tried, &desc, 1, out) == MDE_BAD_ARGUMENT);
+        CHECK_TEXT(mde_error(c), "reach is 0.5");
+    }
+    mde_surrogate_free(s);
+    mde_context_free(c);
+}
+
 static void space_filling_runs_are_further_apart_than_random_ones(void)
 {
     enum { K = 4, COUNT = 8, N = 5 };
@@ -1529,14 +1638,14 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     CHECK(length_of(member(json, "held_out", "metrics")) == LOSSES);
     CHECK(length_of(member(json, "inputs", NULL)) == 4);
     CHECK(length_of(member(json, "next_runs", NULL)) == 3);
-    /* the runs to make next: mixtures of three decimals, inside the bounds */
+    /* the runs to make next: mixtures of three decimals, not far beyond what was tried */
     next = mde_csv_read(c, at("out/next_runs.csv"));
     CHECK(next && next->rows == 3 && next->columns == DOMAINS + 1);
     for (q = 0; next && q < next->rows; q++) {
         double sum = 0;
         for (i = 0; i < DOMAINS; i++) {
             double x = mde_csv_number(next, q, 1 + i);
-            CHECK(x >= least[i] && x <= most[i] && fabs(1000 * x - floor(1000 * x + 0.5)) < 1e-9);
+            CHECK(x <= 2 * most[i] + 0.051 && fabs(1000 * x - floor(1000 * x + 0.5)) < 1e-9);
             sum += x;
         }
         CLOSE(sum, 1, 1e-12);
@@ -1886,6 +1995,56 @@ static void a_first_design_fills_the_space_inside_the_bounds(void)
     mde_context_free(c);
 }
 
+/* Less of books and more of code than all runs had would help: the mixture stays inside what was tried, the runs to
+   make next leave it, and neither breaks the file's bounds. */
+static void runs_to_make_next_explore_the_users_bounds_and_the_mixture_does_not(void)
+{
+    enum { N = 16, NEXT = 6 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(231, 1);
+    double w[N * DOMAINS], y[N], most = 0, largest = 0;
+    char domains[700], out[700];
+    optimize_settings desc;
+    optimization *o;
+    mde_json *json;
+    int i, q, beyond = 0;
+    mde_make_folder(c, folder);
+    for (i = 0; i < N; i++) {
+        w[i * DOMAINS] = 0.3 + 0.3 * mde_random_uniform(&random);
+        w[i * DOMAINS + 1] = 0.05 + 0.15 * mde_random_uniform(&random);
+        w[i * DOMAINS + 2] = 1 - w[i * DOMAINS] - w[i * DOMAINS + 1];
+        y[i] = 2 + w[i * DOMAINS] - w[i * DOMAINS + 1] + 0.003 * mde_random_normal(&random);
+        if (w[i * DOMAINS + 1] > most) most = w[i * DOMAINS + 1];
+    }
+    write_table(c, "ratios.csv", "run", N, DOMAINS, domain_names, w, NULL, 0);
+    write_table(c, "losses.csv", "run", N, 1, loss_names, y, NULL, 0);
+    write_text(c, "bounds.csv", "domain,min,max\nbooks,0.25,\ncode,,0.35\n");
+    snprintf(domains, sizeof domains, "%s", at("bounds.csv"));
+    snprintf(out, sizeof out, "%s", at("explored"));
+    desc = job_on_runs("gp");
+    desc.domains = domains;
+    desc.suggest = NEXT;
+    desc.out = out;
+    o = optimize(c, &desc);
+    CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
+    CHECK(o && o->best.weights[0] >= 0.3 && o->best.weights[1] <= most && o->suggested == NEXT);
+    for (q = 0; o && q < o->suggested; q++) {
+        const double *x = o->next + q * DOMAINS;
+        CHECK(x[0] >= 0.25 && x[1] <= 0.35);
+        beyond += x[0] < 0.29 || x[1] > most + 0.01;
+        if (x[1] > largest) largest = x[1];
+    }
+    CHECK(beyond > NEXT / 2 && largest > 0.3);
+    json = mde_json_read(c, at("explored/report.json"));
+    CLOSE(mde_json_number(member(json, "bounds", "upper"), "code", -1), most, 1e-9);
+    CLOSE(mde_json_number(member(json, "bounds_of_next_runs", "upper"), "code", -1), 0.35, 1e-12);
+    CLOSE(mde_json_number(member(json, "bounds_of_next_runs", "lower"), "books", -1), 0.25, 1e-12);
+    CHECK_TEXT(summary_of(o), "they may leave what was tried, the mixture above does not");
+    mde_json_free(c, json);
+    optimization_free(o);
+    mde_context_free(c);
+}
+
 static void a_job_stopped_at_any_report_writes_nothing(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -2006,6 +2165,8 @@ int main(void)
     TEST(held_out_predictions_are_those_of_a_fit_without_the_fold);
     TEST(the_choice_is_nested_and_by_the_least_error_or_the_stack_within_its_noise);
     TEST(ninety_percent_intervals_hold_about_ninety_percent_of_new_runs);
+    TEST(repeated_runs_do_not_lead_a_stack_astray);
+    TEST(intervals_of_a_stack_hold_under_strong_noise);
     TEST(progress_can_stop_an_evaluation_and_another_one_works_after_it);
     TEST(a_constant_loss_and_missing_losses_do_not_count);
     TEST(evaluation_refuses_nonsense_by_name);
@@ -2028,6 +2189,7 @@ int main(void)
     TEST(expected_improvement_is_its_integral);
     TEST(suggested_runs_are_mixtures_inside_the_bounds_and_apart_from_all_runs);
     TEST(the_first_suggested_run_promises_most);
+    TEST(suggestions_go_beyond_what_was_tried_as_far_as_their_reach);
     TEST(space_filling_runs_are_further_apart_than_random_ones);
     TEST(the_spread_of_an_evaluation_makes_its_intervals_hold);
     TEST(suggestions_refuse_nonsense_by_name);
@@ -2041,6 +2203,7 @@ int main(void)
     TEST(the_file_of_domains_sets_prior_and_bounds);
     TEST(a_wrong_file_of_domains_is_named_with_its_line);
     TEST(a_first_design_fills_the_space_inside_the_bounds);
+    TEST(runs_to_make_next_explore_the_users_bounds_and_the_mixture_does_not);
     TEST(a_job_stopped_at_any_report_writes_nothing);
     TEST(every_failed_allocation_of_a_job_leaves_whole_files_or_none);
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
