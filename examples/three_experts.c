@@ -13,7 +13,7 @@
 #endif
 #include "plot.h"
 
-#define MOST_TOKENS 1000
+#define MAX_TOKENS 1000
 
 static const char *const languages[3] = { "English", "German", "Italian" };
 static const char *const lessons[3] = {
@@ -32,20 +32,17 @@ static const char *const letter =
     "is still cold, but the others want to swim after lunch. morgen wollen wir mit dem schiff auf die andere seite "
     "fahren und dort ein zimmer suchen. la gente qui canta volentieri. ";
 
-/* Natural-log probability of each letter of text after the one before it, from the pairs counted in the lesson. */
+/* ln P(letter | the one before) along the text, from the pairs in the lesson; 0.05 more of each: none is impossible. */
 static void judge(const char *lesson, const char *text, float *logp)
 {
-    double pairs[128][128], after[128];
-    int a, b;
-    for (a = 0; a < 128; a++) {
-        for (b = 0; b < 128; b++) pairs[a][b] = 0.05;       /* so that no pair is impossible */
-        after[a] = 128 * 0.05;
-    }
+    int pairs[128][128] = { { 0 } }, after[128] = { 0 };
     for (; lesson[1]; lesson++) {
-        pairs[lesson[0] & 127][lesson[1] & 127] += 1;
-        after[lesson[0] & 127] += 1;
+        pairs[lesson[0] & 127][lesson[1] & 127]++;
+        after[lesson[0] & 127]++;
     }
-    for (; text[1]; text++) *logp++ = (float)log(pairs[text[0] & 127][text[1] & 127] / after[text[0] & 127]);
+    for (; text[1]; text++) {
+        *logp++ = (float)log((pairs[text[0] & 127][text[1] & 127] + 0.05) / (after[text[0] & 127] + 128 * 0.05));
+    }
 }
 
 static double loss(const double *weights, void *experts)
@@ -55,7 +52,7 @@ static double loss(const double *weights, void *experts)
 
 int main(void)
 {
-    static float table[3][MOST_TOKENS];
+    static float table[3][MAX_TOKENS];
     const float *logp[3] = { table[0], table[1], table[2] };
     const char *mark = "best";
     mde_context *c = mde_context_create(NULL);
@@ -63,7 +60,6 @@ int main(void)
     mde_text *picture = mde_text_create(c);
     mde_optimum best;
     int i;
-
     for (i = 0; i < 3; i++) judge(lessons[i], letter, table[i]);
     mde_experts_add(experts, "letter", strlen(letter) - 1, logp, NULL, 0);
     mde_mixture_minimize(experts, NULL, &best);
@@ -71,17 +67,14 @@ int main(void)
     mde_text_write(picture, "three_experts.svg");
     if (mde_context_status(c) != MDE_OK) {
         fprintf(stderr, "three_experts: %s\n", mde_error(c));
-        mde_context_free(c);
         return 1;
     }
     printf("%-10s %12s %12s\n", "expert", "loss alone", "best weight");
     for (i = 0; i < 3; i++) {
-        double alone[3] = { 0, 0, 0 };
-        alone[i] = 1;
+        double alone[3] = { i == 0, i == 1, i == 2 };
         printf("%-10s %12.4f %12.4f\n", languages[i], loss(alone, experts), best.weights[i]);
     }
-    printf("%-10s %12.4f   at most %.1e above the least there is\n", "mixture", best.loss, best.gap);
-    printf("three_experts.svg shows the loss of every mixture\n");
+    printf("mixture    %12.4f   within %.1e of the minimum; three_experts.svg shows it\n", best.loss, best.gap);
     mde_context_free(c);
     return 0;
 }
