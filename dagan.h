@@ -5812,7 +5812,6 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
 /* ---- 8.3 Matching Network ---- */
 
 #define DAGAN__EMBEDDINGS 4             /* convolutions of the embedding */
-#define DAGAN__FIRST_SCALE 10.0         /* of the cosines, before training */
 #define DAGAN__SELECTOR_HIDDEN 64
 #define DAGAN__SELECTOR_RANGE 2.0       /* a selector's z lies within this of 0 */
 #define DAGAN__MAX_EPISODE (1 << 20)    /* images of an episode */
@@ -5878,7 +5877,7 @@ MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *l
     m->width = height * width * d.filters;
     if (m->params) {
         m->log_scale = mde_param(m->params, "log_scale", 1, &one, MDE_INIT_ZEROS, 0);
-        if (m->log_scale) m->log_scale->data[0] = (float)2.302585092994046;     /* log of DAGAN__FIRST_SCALE */
+        if (m->log_scale) m->log_scale->data[0] = (float)2.302585092994046;     /* log 10, the scale before training */
         for (i = 0; i < 2 && d.full_context; i++) {
             dagan__lstm_make(m->params, directions[i], m->width, &m->context_lstm[i]);
         }

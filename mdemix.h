@@ -4464,12 +4464,12 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
 
-/* Kernels that gain little or nothing from AVX-512, and dense algebra in double, whose problems are small: there it
-   runs what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere.
-   */
+/* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double,
+   whose problems are small: there it runs what AVX2 does, which saves their compile time. A dense tile is
+   MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
     MDE__PLAIN_FUNCTIONS(JOB) \
-    JOB(sum) JOB(dot) JOB(sum_squares) JOB(max) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
+    JOB(sum) JOB(dot) JOB(sum_squares) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
     JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
     OTHER(void, dense_axpy, (int64_t n, double scale, const double *x, double *y)) \
@@ -5174,11 +5174,6 @@ static void MDE__K(sum)(const mde__job *j, int64_t from, int64_t to)
 static void MDE__K(dot)(const mde__job *j, int64_t from, int64_t to)
 {
     j->partial[from / j->chunk] = (double)MDE__K(dot_of)(to - from, j->in[0] + from, j->in[1] + from);
-}
-
-static void MDE__K(max)(const mde__job *j, int64_t from, int64_t to)
-{
-    j->partial[from / j->chunk] = (double)MDE__K(max_of)(to - from, j->in[0] + from);
 }
 
 /* In 8 lanes of doubles; the square of a float is exact there, so it does not matter whether it is fused. */
@@ -6680,11 +6675,10 @@ static void mde__adamw(mde_context *c, const mde__adam *adam, int64_t n, const f
 
 #define MDE__MAX_PARTIALS 256
 
-/* At most MDE__MAX_PARTIALS chunks, and how many there are. */
-static int64_t mde__partials(mde_context *c, mde__kernel_fn *fn, int64_t n, const float *x, const float *y,
-                             double *partial)
+/* A partial sum of each chunk, and how many chunks there are: at most MDE__MAX_PARTIALS. */
+static int64_t mde__partials(mde_context *c, mde__kernel_fn *fn, int64_t n, const float *x, double *partial)
 {
-    mde__job job = mde__new_job(x, y, NULL);
+    mde__job job = mde__new_job(x, NULL, NULL);
     job.partial = partial;
     job.chunk = MDE__CHUNK_ELEMENTS;
     while (n > job.chunk * MDE__MAX_PARTIALS) job.chunk *= 2;
@@ -6692,43 +6686,21 @@ static int64_t mde__partials(mde_context *c, mde__kernel_fn *fn, int64_t n, cons
     return n > 0 ? (n - 1) / job.chunk + 1 : 0;
 }
 
-static float mde__fold_partials(int64_t count, const double *partial)
-{
-    float sum = 0;
-    int64_t i;
-    for (i = 0; i < count; i++) sum += (float)partial[i];
-    return sum;
-}
-
 static float mde__sum_all(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS];
-    return mde__fold_partials(mde__partials(c, mde__kernel_sum(c->simd), n, x, NULL, partial), partial);
-}
-
-MDE__UNUSED
-static float mde__dot(mde_context *c, int64_t n, const float *x, const float *y)
-{
-    double partial[MDE__MAX_PARTIALS];
-    return mde__fold_partials(mde__partials(c, mde__kernel_dot(c->simd), n, x, y, partial), partial);
+    int64_t i, count = mde__partials(c, mde__kernel_sum(c->simd), n, x, partial);
+    float sum = 0;
+    for (i = 0; i < count; i++) sum += (float)partial[i];
+    return sum;
 }
 
 static double mde__sum_squares(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS], sum = 0;
-    int64_t i, count = mde__partials(c, mde__kernel_sum_squares(c->simd), n, x, NULL, partial);
+    int64_t i, count = mde__partials(c, mde__kernel_sum_squares(c->simd), n, x, partial);
     for (i = 0; i < count; i++) sum += partial[i];
     return sum;
-}
-
-/* -infinity for n = 0; NaNs are passed over. */
-MDE__UNUSED
-static float mde__max(mde_context *c, int64_t n, const float *x)
-{
-    double partial[MDE__MAX_PARTIALS], largest = -(double)INFINITY;
-    int64_t i, count = mde__partials(c, mde__kernel_max(c->simd), n, x, NULL, partial);
-    for (i = 0; i < count; i++) largest = partial[i] > largest ? partial[i] : largest;
-    return (float)largest;
 }
 
 /* out [rows] */

@@ -1,9 +1,6 @@
 /* Three experts, one per language, each a table of letter pairs learned from a few sentences. Which mixture of them
    fits a letter that is written in all three? Prints the answer and draws the loss of every mixture with the best one.
      cc -O2 examples/three_experts.c -o three_experts -lm && ./three_experts          (writes three_experts.svg) */
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
@@ -14,7 +11,7 @@
 #include "program.h"
 #include "plot.h"
 
-#define MOST_TOKENS 1000
+#define MAX_TOKENS 1000
 
 static const char *const languages[3] = { "English", "German", "Italian" };
 static const char *const lessons[3] = {
@@ -33,20 +30,17 @@ static const char *const letter =
     "is still cold, but the others want to swim after lunch. morgen wollen wir mit dem schiff auf die andere seite "
     "fahren und dort ein zimmer suchen. la gente qui canta volentieri. ";
 
-/* Natural-log probability of each letter of text after the one before it, from the pairs counted in the lesson. */
+/* ln P(letter | the one before) along the text, from the pairs in the lesson; 0.05 more of each: none is impossible. */
 static void judge(const char *lesson, const char *text, float *logp)
 {
-    double pairs[128][128], after[128];
-    int a, b;
-    for (a = 0; a < 128; a++) {
-        for (b = 0; b < 128; b++) pairs[a][b] = 0.05;       /* so that no pair is impossible */
-        after[a] = 128 * 0.05;
-    }
+    int pairs[128][128] = { { 0 } }, after[128] = { 0 };
     for (; lesson[1]; lesson++) {
-        pairs[lesson[0] & 127][lesson[1] & 127] += 1;
-        after[lesson[0] & 127] += 1;
+        pairs[lesson[0] & 127][lesson[1] & 127]++;
+        after[lesson[0] & 127]++;
     }
-    for (; text[1]; text++) *logp++ = (float)log(pairs[text[0] & 127][text[1] & 127] / after[text[0] & 127]);
+    for (; text[1]; text++) {
+        *logp++ = (float)log((pairs[text[0] & 127][text[1] & 127] + 0.05) / (after[text[0] & 127] + 128 * 0.05));
+    }
 }
 
 static double loss(const double *weights, void *experts)
@@ -56,7 +50,7 @@ static double loss(const double *weights, void *experts)
 
 int main(int argc, char **argv)
 {
-    static float table[3][MOST_TOKENS];
+    static float table[3][MAX_TOKENS];
     const float *logp[3] = { table[0], table[1], table[2] };
     const char *mark = "best";
     program p;
@@ -65,9 +59,7 @@ int main(int argc, char **argv)
     mde_text *picture;
     mde_optimum best;
     int i;
-
-    program_start(&p, "three_experts", "three_experts: the languages of a letter; writes three_experts.svg\n", NULL,
-                  0);
+    program_start(&p, "three_experts", "three_experts: the languages of a letter, with a picture\n", NULL, 0);
     if (!program_parse(&p, argc, argv)) return p.code;
     c = program_context(&p);
     experts = mde_experts_create(c, 3, languages);
@@ -79,11 +71,9 @@ int main(int argc, char **argv)
     if (mde_text_write(picture, "three_experts.svg") != MDE_OK) return program_end(&p, c);
     printf("%-10s %12s %12s\n", "expert", "loss alone", "best weight");
     for (i = 0; i < 3; i++) {
-        double alone[3] = { 0, 0, 0 };
-        alone[i] = 1;
+        double alone[3] = { i == 0, i == 1, i == 2 };
         printf("%-10s %12.4f %12.4f\n", languages[i], loss(alone, experts), best.weights[i]);
     }
-    printf("%-10s %12.4f   at most %.1e above the minimum\n", "mixture", best.loss, best.gap);
-    printf("three_experts.svg shows the loss of every mixture\n");
+    printf("mixture    %12.4f   within %.1e of the minimum; three_experts.svg shows it\n", best.loss, best.gap);
     return program_end(&p, c);
 }

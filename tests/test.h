@@ -82,4 +82,43 @@ static inline void test_release(void *pointer, void *user)
     ((test_heap *)user)->held -= pointer != NULL;
     free(pointer);
 }
+
+#ifdef MDE_VERSION /* mdemix.h came before */
+static inline mde_context *test_heap_context(test_heap *heap, long long fail_at)
+{
+    mde_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    memset(heap, 0, sizeof *heap);
+    heap->fail_at = fail_at;
+    desc.allocate = test_allocate;
+    desc.release = test_release;
+    desc.user = heap;
+    desc.threads = 1;
+    return mde_context_create(&desc);
+}
+
+/* Runs the job with its first allocation failing, then the second, ..., from number `each` on every seventh, until it
+   ends well; until then it must run out of memory, and it must always give everything back. Returns the number of
+   runs. The first has no context: the job gets NULL. */
+static inline int test_failing_allocations(void (*job)(mde_context *c, void *user), void *user, int each)
+{
+    long long fail_at;
+    int runs;
+    for (fail_at = 1, runs = 1; runs <= 20000; fail_at += fail_at < each ? 1 : 7, runs++) {
+        test_heap heap;
+        mde_context *c = test_heap_context(&heap, fail_at);
+        mde_status status;
+        CHECK((c == NULL) == (fail_at == 1));
+        job(c, user);
+        status = mde_context_status(c);
+        CHECK(status == (heap.calls < fail_at ? MDE_OK : MDE_OUT_OF_MEMORY));
+        if (c && status != MDE_OK) CHECK_TEXT(mde_error(c), "out of memory");
+        mde_context_free(c);
+        CHECK(heap.held == 0);
+        if (status == MDE_OK) return runs;
+    }
+    CHECK(runs <= 20000);
+    return 0;
+}
+#endif
 #endif

@@ -991,49 +991,35 @@ static void grids_are_written_in_training_and_by_hand(void)
 
 /* ---- Faults ---- */
 
+static void train_and_make(mde_context *c, void *user)
+{
+    const char *path = (const char *)user;
+    dagan_images *set = tiny_set(c), *made;
+    dagan *g, *h;
+    dagan_desc net = tiny_desc();
+    dagan_train_desc d = tiny_training(1);
+    remove(path);
+    d.batch = 2;
+    d.critic_steps = 1;
+    d.diversity = 0.1;
+    d.checkpoint = path;
+    d.grid = FOLDER "/fault.png";
+    g = dagan_create(c, set, &net);
+    dagan_train(g, set, &d);
+    dagan_train(g, set, &d);            /* from the checkpoint */
+    made = dagan_make(g, set, 1, 1);
+    h = dagan_open(c, path);
+    dagan_free(h);
+    dagan_images_free(made);
+    dagan_free(g);
+    dagan_images_free(set);
+}
+
 static void every_failed_allocation_is_survived(void)
 {
-    const char *path = FOLDER "/fault.safetensors";
-    int n, done = 0;
-    for (n = 0; n < 6000 && !done; n++) {
-        mde_context_desc desc;
-        mde_context *c;
-        dagan_images *set, *made;
-        dagan *g, *h;
-        dagan_desc net = tiny_desc();
-        dagan_train_desc d = tiny_training(1);
-        test_heap heap;
-        memset(&desc, 0, sizeof desc);
-        memset(&heap, 0, sizeof heap);
-        heap.fail_at = n + 1;
-        desc.allocate = test_allocate;
-        desc.release = test_release;
-        desc.user = &heap;
-        desc.threads = 1;
-        remove(path);
-        c = mde_context_create(&desc);
-        set = tiny_set(c);
-        d.batch = 2;
-        d.critic_steps = 1;
-        d.diversity = 0.1;
-        d.checkpoint = path;
-        d.grid = FOLDER "/fault.png";
-        g = dagan_create(c, set, &net);
-        dagan_train(g, set, &d);
-        dagan_train(g, set, &d);            /* from the checkpoint */
-        made = dagan_make(g, set, 1, 1);
-        h = dagan_open(c, path);
-        done = mde_context_status(c) == MDE_OK;
-        CHECK(done || mde_context_status(c) == MDE_OUT_OF_MEMORY);
-        dagan_free(h);
-        dagan_images_free(made);
-        dagan_free(g);
-        dagan_images_free(set);
-        mde_context_free(c);
-        CHECK(heap.held == 0);
-        if (n > 400 && !done) n += 6;       /* the tensors of a step come from few blocks; the rest is files */
-    }
-    CHECK(done && n > 300);
+    char path[] = FOLDER "/fault.safetensors";
+    /* the tensors of a step come from few blocks; the rest is files */
+    CHECK(test_failing_allocations(train_and_make, path, 400) > 300);
     remove(path);
     remove(FOLDER "/fault.png");
 }

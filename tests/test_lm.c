@@ -1441,48 +1441,35 @@ static void a_written_model_opens_as_it_was(void)
 
 /* ---- Faults ---- */
 
+static void train_and_generate(mde_context *c, void *user)
+{
+    mde_corpus *corpus = small_corpus(c);
+    mde_lm *lm;
+    mde_lm_desc d = small_model();
+    mde_train_desc t = small_training(1);
+    mde_generate_desc g;
+    memset(&g, 0, sizeof g);
+    g.prompt = "the";
+    g.tokens = 3;
+    d.layers = 1;
+    d.width = 8;
+    d.heads = d.kv_heads = 1;
+    d.context = 8;
+    t.length = 8;
+    t.batch = 1;
+    t.tokens = 8;
+    lm = mde_lm_create(c, corpus, &d);
+    mde_lm_train(lm, corpus, &t);
+    mde_lm_loss(lm, corpus, MDE_TEST, 0);
+    mde_lm_generate(lm, &g);
+    mde_lm_free(lm);
+    mde_corpus_free(corpus);
+    (void)user;
+}
+
 static void every_failed_allocation_is_survived(void)
 {
-    int n, done = 0;
-    for (n = 0; n < 3000 && !done; n++) {
-        mde_context_desc desc;
-        mde_context *c;
-        mde_corpus *corpus;
-        mde_lm *lm;
-        mde_lm_desc d = small_model();
-        mde_train_desc t = small_training(1);
-        mde_generate_desc g;
-        test_heap heap;
-        memset(&desc, 0, sizeof desc);
-        memset(&g, 0, sizeof g);
-        g.prompt = "the";
-        g.tokens = 3;
-        d.layers = 1;
-        d.width = 8;
-        d.heads = d.kv_heads = 1;
-        d.context = 8;
-        t.length = 8;
-        t.batch = 1;
-        t.tokens = 8;
-        memset(&heap, 0, sizeof heap);
-        heap.fail_at = n + 1;
-        desc.allocate = test_allocate;
-        desc.release = test_release;
-        desc.user = &heap;
-        desc.threads = 1;
-        c = mde_context_create(&desc);
-        corpus = small_corpus(c);
-        lm = mde_lm_create(c, corpus, &d);
-        mde_lm_train(lm, corpus, &t);
-        mde_lm_loss(lm, corpus, MDE_TEST, 0);
-        mde_lm_generate(lm, &g);
-        done = mde_context_status(c) == MDE_OK;
-        CHECK(done || mde_context_status(c) == MDE_OUT_OF_MEMORY);
-        mde_lm_free(lm);
-        mde_corpus_free(corpus);
-        mde_context_free(c);
-    }
-    CHECK(done && n > 50);
+    CHECK(test_failing_allocations(train_and_generate, NULL, 3000) > 50);
 }
 
 int main(void)

@@ -5,13 +5,13 @@
 #include "test.h"
 
 #define FOLDER "build/test_mde.tmp"
-#define MOST 20                         /* experts in a test */
+#define MAX_EXPERTS 20
 
-static const char *const names[MOST] = { "e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9", "e10", "e11", "e12",
-                                         "e13", "e14", "e15", "e16", "e17", "e18", "e19" };
+static const char *const names[MAX_EXPERTS] = { "e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9", "e10",
+                                                "e11", "e12", "e13", "e14", "e15", "e16", "e17", "e18", "e19" };
 
 /* Log-probabilities of `experts` experts for `tokens` tokens: a common difficulty and an own deviation of each. */
-typedef struct table { int experts; size_t tokens; float *logp[MOST]; } table;
+typedef struct table { int experts; size_t tokens; float *logp[MAX_EXPERTS]; } table;
 
 static table make_table(int experts, size_t tokens, double spread, uint64_t seed)
 {
@@ -65,7 +65,7 @@ static double plain_loss(const table *x, const double *w, double *gradient)
 
 static void random_weights(uint64_t seed, int k, double alpha, double *w)
 {
-    double a[MOST];
+    double a[MAX_EXPERTS];
     mde_random r = mde_random_start(seed, 12345);
     int i;
     for (i = 0; i < k; i++) a[i] = alpha;
@@ -82,11 +82,11 @@ static void loss_and_gradient_equal_the_plain_double_loop(void)
     mde_context *c = mde_context_create(NULL);
     int k, i;
     size_t n;
-    for (k = 1; k <= MOST; k += k < 4 ? 1 : 4) {
+    for (k = 1; k <= MAX_EXPERTS; k += k < 4 ? 1 : 4) {
         for (n = 1; n < 20000; n = n * 3 + 1) {
             table x = make_table(k, n, 2, (uint64_t)(k * 100) + n);
             mde_experts *e = experts_of(c, &x);
-            double w[MOST], g[MOST], expected[MOST], loss, truth;
+            double w[MAX_EXPERTS], g[MAX_EXPERTS], expected[MAX_EXPERTS], loss, truth;
             random_weights(n, k, 0.5, w);
             loss = mde_validation_loss(e, 0, w, g);
             truth = plain_loss(&x, w, expected);
@@ -107,7 +107,7 @@ static void weights_times_gradient_is_minus_one(void)
     mde_context *c = mde_context_create(NULL);
     table x = make_table(7, 5000, 3, 5);
     mde_experts *e = experts_of(c, &x);
-    double w[MOST], g[MOST], sum = 0;
+    double w[MAX_EXPERTS], g[MAX_EXPERTS], sum = 0;
     int i;
     random_weights(3, 7, 1, w);
     mde_validation_loss(e, 0, w, g);
@@ -141,7 +141,7 @@ static void loss_keeps_jensens_bound_and_the_bound_of_each_expert(void)
     mde_context *c = mde_context_create(NULL);
     table x = make_table(6, 2000, 2, 9);
     mde_experts *e = experts_of(c, &x);
-    double own[6], w[MOST], loss, mean;
+    double own[6], w[MAX_EXPERTS], loss, mean;
     int i, trial;
     for (i = 0; i < 6; i++) {
         double corner[6] = { 0, 0, 0, 0, 0, 0 };
@@ -383,14 +383,14 @@ static void prices_are_the_slopes_of_the_loss_towards_each_domain(void)
     mde_context *c = mde_context_create(NULL);
     table x = make_table(6, 900, 2, 61), y = make_table(6, 500, 1, 62);
     mde_experts *e = mde_experts_create(c, 6, names);
-    double objective[2] = { 3, 1 }, w[MOST], prices[MOST], step = 1e-5, sum = 0;
+    double objective[2] = { 3, 1 }, w[MAX_EXPERTS], prices[MAX_EXPERTS], step = 1e-5, sum = 0;
     int i, l;
     mde_experts_add(e, "x", x.tokens, (const float *const *)x.logp, NULL, 0);
     mde_experts_add(e, "y", y.tokens, (const float *const *)y.logp, NULL, 0);
     random_weights(4, 6, 2, w);
     CHECK(mde_mixture_prices(e, objective, w, prices) == MDE_OK);
     for (i = 0; i < 6; i++) {
-        double more[MOST], less[MOST];
+        double more[MAX_EXPERTS], less[MAX_EXPERTS];
         for (l = 0; l < 6; l++) {
             more[l] = (1 - step) * w[l] + (l == i) * step;
             less[l] = (1 + step) * w[l] - (l == i) * step;
@@ -417,7 +417,7 @@ static void prices_are_zero_in_the_optimum_and_none_is_negative_outside(void)
         mde_experts *e = experts_of(c, &x);
         mde_minimize_desc desc;
         mde_optimum best;
-        double prices[MOST];
+        double prices[MAX_EXPERTS];
         memset(&desc, 0, sizeof desc);
         desc.gap = 1e-10;
         CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
@@ -622,7 +622,7 @@ static void the_minimum_is_that_of_a_search_over_all_mixtures_of_three(void)
 static void random_feasible(mde_random *r, int k, const double *lower, const double *upper, double *v)
 {
     double left = 1;
-    int64_t order[MOST];
+    int64_t order[MAX_EXPERTS];
     int i, round;
     mde_random_permutation(r, k, order);
     for (i = 0; i < k; i++) {
@@ -650,7 +650,7 @@ static void the_certificate_is_reached_and_true_for_many_random_problems_with_bo
         mde_experts *e = experts_of(c, &x);
         mde_minimize_desc desc;
         mde_optimum best;
-        double middle[MOST], lower[MOST], upper[MOST], v[MOST];
+        double middle[MAX_EXPERTS], lower[MAX_EXPERTS], upper[MAX_EXPERTS], v[MAX_EXPERTS];
         random_weights((uint64_t)problem, k, 0.7, middle);
         for (i = 0; i < k; i++) {
             lower[i] = problem % 3 == 0 ? 0 : middle[i] * mde_random_uniform(&r);
@@ -662,11 +662,11 @@ static void the_certificate_is_reached_and_true_for_many_random_problems_with_bo
         desc.gap = problem % 2 ? 1e-9 : 1e-6;
         CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
         CHECK(best.gap >= 0 && best.gap <= desc.gap && feasible(k, best.weights, lower, upper));
-        for (trial = 0; trial < 30 && !mde__bad(c); trial++) {
+        for (trial = 0; trial < 30 && mde_context_status(c) == MDE_OK; trial++) {
             random_feasible(&r, k, lower, upper, v);
             CHECK(mde_validation_loss(e, 0, v, NULL) >= best.loss - best.gap - 1e-12);
         }
-        if (mde__bad(c)) printf("    problem %d: %s\n", problem, mde_error(c));
+        if (mde_context_status(c) != MDE_OK) printf("    problem %d: %s\n", problem, mde_error(c));
         mde_clear_error(c);
         mde_experts_free(e);
         free_table(&x);
@@ -680,7 +680,7 @@ static void twenty_experts_on_a_hundred_thousand_tokens_reach_the_certificate(vo
     table x = make_table(20, 100000, 2, 3);
     mde_experts *e = experts_of(c, &x);
     mde_optimum best;
-    double g[MOST], least = 0, v[MOST];
+    double g[MAX_EXPERTS], least = 0, v[MAX_EXPERTS];
     int i;
     CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK);
     CHECK(best.gap <= 1e-6 && feasible(20, best.weights, NULL, NULL));
@@ -707,7 +707,7 @@ static void misleading_samples_still_reach_the_certificate(void)
         table x = make_table(5, TOKENS, 2, (uint64_t)(60 + kind));
         mde_experts *e;
         mde_optimum best;
-        double g[MOST], least = 0;
+        double g[MAX_EXPERTS], least = 0;
         size_t t;
         for (t = 0; t < TOKENS; t++) {
             int favoured = kind == 0 ? (t < TOKENS / 2 ? 0 : 3) : kind == 1 ? 1 : t % 128 < 16 ? 0 : 4;
@@ -900,7 +900,7 @@ static void bootstrap_depends_on_its_seed_alone(void)
     mde_experts *e = experts_of(c, &x);
     mde_bootstrap_desc desc;
     mde_bootstrap a, b;
-    double w[MOST] = { 0.7, 0.1, 0.1, 0.1 };
+    double w[MAX_EXPERTS] = { 0.7, 0.1, 0.1, 0.1 };
     mde_optimum best;
     int i;
     memset(&desc, 0, sizeof desc);
@@ -1133,7 +1133,7 @@ static void results_are_the_same_bits_for_any_threads_and_instruction_set(void)
             desc.simd = sets[s];
             desc.threads = threads;
             c = mde_context_create(&desc);
-            if (!mde__bad(c)) {                                     /* an instruction set that is not here is an error */
+            if (mde_context_status(c) == MDE_OK) {      /* an instruction set that is not here is an error */
                 CHECK(everything(c, &x, s + threads == 1 ? &first : &other) == MDE_OK);
                 CHECK(s + threads == 1 || memcmp(&first, &other, sizeof first) == 0);
             }
@@ -1143,55 +1143,29 @@ static void results_are_the_same_bits_for_any_threads_and_instruction_set(void)
     free_table(&x);
 }
 
-/* Runs a job with the first, the second, ... allocation failing, until none does; more than `least` must have failed. */
-static void fail_each_allocation(const table *x, mde_status (*job)(mde_context *c, const table *x), size_t least)
-{
-    test_heap heap;
-    int done = 0;
-    memset(&heap, 0, sizeof heap);
-    for (heap.fail_at = 1; !done && heap.fail_at < 2000; heap.fail_at++) {
-        mde_context_desc desc;
-        mde_context *c;
-        memset(&desc, 0, sizeof desc);
-        heap.calls = 0;
-        desc.allocate = test_allocate;
-        desc.release = test_release;
-        desc.user = &heap;
-        c = mde_context_create(&desc);
-        if (c) {
-            done = job(c, x) == MDE_OK;
-            if (!done) CHECK(mde_context_status(c) == MDE_OUT_OF_MEMORY);
-        }
-        mde_context_free(c);
-        CHECK(heap.held == 0);
-    }
-    CHECK(done && (size_t)heap.fail_at > least);
-}
-
-static mde_status do_everything(mde_context *c, const table *x)
+static void do_everything(mde_context *c, void *user)
 {
     outcome o;
-    return everything(c, x, &o);
+    everything(c, (const table *)user, &o);
 }
 
 static void any_failing_allocation_is_reported_and_nothing_is_lost(void)
 {
     table x = make_table(5, 700, 2, 22);
-    fail_each_allocation(&x, do_everything, 20);
+    CHECK(test_failing_allocations(do_everything, &x, 2000) > 20);
     free_table(&x);
 }
 
-static mde_status do_minimize(mde_context *c, const table *x)
+static void do_minimize(mde_context *c, void *user)
 {
     mde_optimum best;
-    mde_status status = mde_mixture_minimize(experts_of(c, x), NULL, &best);
-    return status != MDE_OK ? status : mde_context_status(c);
+    mde_mixture_minimize(experts_of(c, (const table *)user), NULL, &best);
 }
 
 static void any_failing_allocation_on_the_way_through_samples_is_reported(void)
 {
     table x = make_table(4, 20000, 1, 24);
-    fail_each_allocation(&x, do_minimize, 10);
+    CHECK(test_failing_allocations(do_minimize, &x, 2000) > 10);
     free_table(&x);
 }
 
@@ -1414,26 +1388,20 @@ static void what_no_natural_logarithm_can_be_is_refused(void)
     mde_context_free(c);
 }
 
-#ifndef _WIN32
 /* What a killed writer leaves is neither an expert nor a validation text. */
 static void temporary_files_are_no_experts(void)
 {
     mde_context *c = mde_context_create(NULL);
-    char name[300];
     float a[4] = { -1, -2, -3, -4 };
     mde_experts *e;
-    int file[2];
     put(c, "left/val", "a.npy", 4, a);
-    file[0] = mde__open_beside(FOLDER "/left/val/b.npy", name, sizeof name);
-    file[1] = mde__open_beside(FOLDER "/left/other", name, sizeof name);
-    CHECK(file[0] >= 0 && file[1] >= 0);
+    mde_file_write(c, FOLDER "/left/val/.mde-0123456789abcdef-000.tmp", "", 0);
+    mde_file_write(c, FOLDER "/left/.mde-0123456789abcdef-001.tmp", "", 0);
     e = mde_experts_open(c, FOLDER "/left", 0);
+    CHECK(mde_context_status(c) == MDE_OK);
     CHECK(mde_experts_count(e) == 1 && mde_experts_validations(e) == 1);
-    close(file[0]);
-    close(file[1]);
     mde_context_free(c);
 }
-#endif
 
 /* Cases of other tools' users, where they are at hand. */
 static void shared_cases_are_read_or_refused_right(void)
@@ -1542,18 +1510,10 @@ static void an_allocation_that_fails_on_the_way_to_a_refusal_is_reported(void)
     test_heap heap;
     float row[ROWS];
     const float *logp[1] = { row };
-    int t, refusals = 0;
+    int t, n, refusals = 0;
     for (t = 0; t < ROWS; t++) row[t] = -300;
-    memset(&heap, 0, sizeof heap);
-    for (heap.fail_at = 1; !refusals && heap.fail_at < 100; heap.fail_at++) {
-        mde_context_desc desc;
-        mde_context *c;
-        memset(&desc, 0, sizeof desc);
-        heap.calls = 0;
-        desc.allocate = test_allocate;
-        desc.release = test_release;
-        desc.user = &heap;
-        c = mde_context_create(&desc);
+    for (n = 1; !refusals && n < 100; n++) {
+        mde_context *c = test_heap_context(&heap, n);
         if (c) {
             mde_experts *e = mde_experts_create(c, 1, names);
             mde_experts_add(e, "text", ROWS, logp, NULL, 0);
@@ -1564,7 +1524,7 @@ static void an_allocation_that_fails_on_the_way_to_a_refusal_is_reported(void)
         mde_context_free(c);
         CHECK(heap.held == 0);
     }
-    CHECK(refusals == 1 && heap.fail_at > 5);
+    CHECK(refusals == 1 && n > 5);
 }
 
 int main(void)
@@ -1608,9 +1568,7 @@ int main(void)
     TEST(wrong_folders_are_refused_with_the_name_of_what_is_wrong);
     TEST(documents_of_64_bits_are_told_apart);
     TEST(what_no_natural_logarithm_can_be_is_refused);
-#ifndef _WIN32
     TEST(temporary_files_are_no_experts);
-#endif
     if (getenv("MDEMIX_SHARED")) TEST(shared_cases_are_read_or_refused_right);
     else test_skip("shared_cases_are_read_or_refused_right", "the cases are not there (MDEMIX_SHARED)");
     TEST(sums_over_sequences_are_refused_with_what_gives_them_away);
