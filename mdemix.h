@@ -846,7 +846,7 @@ typedef enum mde_model {
                                    a token of domain i adds T_ri */
     MDE_TREES,                  /* gradient-boosted regression trees (Friedman 2001) */
     MDE_STACK,                  /* of surrogates only: several models, weighted by their errors on runs left out */
-    MDE_AUTO                    /* of surrogates only: the stack, or one model, whichever mde_evaluate finds best */
+    MDE_AUTO                    /* of surrogates only: the stack, or one model that mde_evaluate finds clearly better */
 } mde_model;
 typedef enum mde_kernel { MDE_MATERN32 = 0, MDE_MATERN52, MDE_RBF } mde_kernel;
 typedef struct mde_regressor mde_regressor;
@@ -963,11 +963,13 @@ typedef struct mde_evaluation {
     mde_context *context;
     int runs, domains, targets, folds;
     int candidates, chosen;              /* with MDE_AUTO the recipes but auto, the multi-task GP only for up to 160
-                                            runs without a missing loss; otherwise one */
+                                            runs without a missing loss, and no law is chosen and no multi-task GP tried
+                                            for fewer than 10 mixtures; otherwise one */
     mde_candidate *candidate;
     double *predicted, *sd;              /* [runs, targets] of the procedure: for each fold, of the candidate that the
-                                            others choose; sd times spread */
-    double spread;                       /* factor of the predicted sds with which 90 % intervals held 90 % */
+                                            others choose, sd times the factor that the others give: how many runs lie
+                                            in their intervals is held out, too */
+    double spread;                       /* factor of the predicted sds with which 90 % intervals hold 90 % */
     char reason[400];                    /* why this one was chosen, a sentence */
     mde_surrogate_desc desc;
 } mde_evaluation;
@@ -1050,7 +1052,7 @@ typedef struct mde_choose_desc {
     const double *prior;            /* [k]; NULL: uniform */
     double kl;                      /* 0: the prior does not count */
     double caution;                 /* sds added to the predicted loss; inside what was tried, 0 had the lowest regret
-                                       in bench/regret.c */
+                                       with 7 domains in bench/regret.c, 1 a lower one with 17 */
     double spread;                  /* factor of the summed sds; errors of several losses rarely add up whole. 0: 1 */
     const double *tried;            /* [runs, k] starts besides the random ones; may be NULL */
     int runs;
@@ -1070,8 +1072,9 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 /* The runs to make next, out [count, k]: each at least `distance` from all runs [n, k] and from each other.
    Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
 typedef enum mde_acquisition {
-    MDE_EXPECTED_IMPROVEMENT = 0,   /* over `best` */
-    MDE_CONFIDENCE_BOUND,           /* lowest mean - exploration sd, known as UCB where more is better */
+    MDE_CONFIDENCE_BOUND = 0,       /* lowest mean - exploration sd, known as UCB where more is better; at most half
+                                       the regret of random runs with 7 domains in bench/regret.c */
+    MDE_EXPECTED_IMPROVEMENT,       /* over `best` */
     MDE_SPACE_FILLING               /* furthest from all runs */
 } mde_acquisition;
 typedef struct mde_suggest_desc {
@@ -19750,6 +19753,7 @@ MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member
    fitted anew (with its length scales, penalties and shares of a stack), and which candidate is best for a fold is
    decided by the other folds. */
 
+#define MDE__CLEARLY 2.0        /* standard errors that a model must be better by than the one that is usual */
 #define MDE__JOINT_RUNS 160     /* beyond, the multi-task process takes longer than all others together */
 
 static int mde__report_step(mde_progress_fn *progress, void *user, const char *stage, int step, int steps)
@@ -19876,6 +19880,7 @@ typedef struct mde__judging {
     const double *losses;
     double *variance;           /* [targets] of the losses; 0: constant */
     int *fold;                  /* [runs] */
+    int few;                    /* 1: with MDE_AUTO, fewer than MDE__FEW_MIXTURES */
 } mde__judging;
 
 /* Squared error of a candidate in run i, each target in units of its variance; NaN when the run has no loss. */
@@ -19914,30 +19919,52 @@ static double mde__compare_errors(const mde__judging *g, int a, int b, int witho
     return mean;
 }
 
-/* The candidate with the smallest error; the stack when nothing beats it by more than the comparison's standard error,
-   for it is the safer one outside of what was tried. */
-static int mde__choose_candidate(const mde__judging *g, int without)
+/* What MDE_AUTO takes where nothing is clearly better: the stack, which is safer outside of what was tried, or with few
+   mixtures the plain process. */
+static int mde__usual_candidate(const mde__judging *g)
 {
-    const mde_evaluation *e = g->e;
-    double smallest = (double)INFINITY, se;
-    int q, best = 0;
-    for (q = 0; q < e->candidates; q++) {
+    int q = 0;
+    while (g->few && mde__recipes[q].model != MDE_GP) q++;
+    return q;
+}
+
+/* Laws have too many parameters for few mixtures. */
+static int mde__may_choose(const mde__judging *g, int candidate)
+{
+    mde_model model = mde__recipes[candidate].model;
+    return !g->few || (model != MDE_MIXING_LAW && model != MDE_POOLED_LAW);
+}
+
+/* Of those that may be chosen but for one, the candidate with the smallest error; -1: none. */
+static int mde__smallest_candidate(const mde__judging *g, int but, int without)
+{
+    double smallest = (double)INFINITY;
+    int q, best = -1;
+    for (q = 0; q < g->e->candidates; q++) {
         double error = mde__compare_errors(g, q, -1, without, NULL);
-        if (error < smallest) {
-            smallest = error;
-            best = q;
-        }
+        if (q == but || !mde__may_choose(g, q) || !(error < smallest)) continue;
+        smallest = error;
+        best = q;
     }
-    if (best == 0 || mde__compare_errors(g, 0, best, without, &se) <= se) return 0;
     return best;
 }
 
-/* Factor of the sds so that 90 % of the residuals lie within 1.645 of them; z [count] is sorted. */
+/* The candidate with the smallest error, if that is more than MDE__CLEARLY standard errors below the usual one's. */
+static int mde__choose_candidate(const mde__judging *g, int without)
+{
+    double se;
+    int usual = mde__usual_candidate(g), best = mde__smallest_candidate(g, usual, without);
+    if (best < 0 || mde__compare_errors(g, usual, best, without, &se) <= MDE__CLEARLY * se) return usual;
+    return best;
+}
+
+/* Factor of the sds so that 90 % of new residuals lie within 1.645 of them: of n old ones, in units of sds, sorted, the
+   one of rank 0.9 (n + 1), which a new one is below with a probability of 0.9. */
 static double mde__spread_factor(size_t count, double *z)
 {
-    double factor;
+    double factor, at = (0.9 * (double)(count + 1) - 1) / (double)(count - 1);
     if (count < 10) return 1;
-    factor = mde__quantile(z, count, 0.9) / MDE__LEVEL_90;
+    factor = mde__quantile(z, count, at < 1 ? at : 1) / MDE__LEVEL_90;
     return factor > 0.2 ? factor < 5 ? factor : 5 : 0.2;
 }
 
@@ -19974,52 +20001,65 @@ static void mde__score_candidates(const mde__judging *g, double *a, double *b)
     }
 }
 
-static void mde__explain_choice(mde_evaluation *e)
+static void mde__explain_choice(const mde__judging *g)
 {
-    const mde_candidate *chosen = &e->candidate[e->chosen];
-    int q, other = -1;
-    for (q = 0; q < e->candidates; q++) {
-        if (q != e->chosen && (other < 0 || e->candidate[q].error < e->candidate[other].error)) other = q;
+    mde_evaluation *e = g->e;
+    const mde_candidate *chosen = &e->candidate[e->chosen], *next;
+    int other = mde__smallest_candidate(g, e->chosen, -1);
+    char why[160] = "";
+    if (g->few) {
+        snprintf(why, sizeof why, "with fewer than %d mixtures the plain GP unless another is clearly better, laws and "
+                 "the multi-task GP left out; ", MDE__FEW_MIXTURES);
     }
-    if (other < 0) {
+    next = other < 0 ? NULL : &e->candidate[other];
+    if (!next) {
         mde__sentence(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
-                      chosen->name, chosen->error);
-    } else if (e->candidate[other].error < chosen->error) {
+                 chosen->name, chosen->error);
+    } else if (next->error < chosen->error) {
         mde__sentence(e->reason, sizeof e->reason,
-                      "%s: held-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than the "
-                      "noise of the comparison, and a stack is safer far from what was tried",
-                      chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
+                      "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than two "
+                      "standard errors of the comparison%s", chosen->name, why, chosen->error, next->name, next->error,
+                      g->few ? "" : ", and a stack is safer far from what was tried");
     } else {
         mde__sentence(e->reason, sizeof e->reason,
-                      "%s: smallest held-out error, %.4f of the losses' variance; the next, %s, has %.4f (+%.4f, "
-                      "standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
-                      e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
+                      "%s: %ssmallest held-out error, %.4f of the losses' variance; the next, %s, has %.4f (+%.4f, "
+                      "standard error %.4f)", chosen->name, why, chosen->error, next->name, next->error, next->behind,
+                      next->behind_se);
     }
 }
 
-/* What the procedure predicts of each fold: the candidate that the other folds choose. Then the factor of its sds. */
-static void mde__evaluate_procedure(const mde__judging *g, double *z)
+/* Residual of a candidate in units of its sd; NaN where there is none. */
+static double mde__residual_in_sds(const mde__judging *g, const mde_candidate *candidate, int cell)
+{
+    double residual = fabs(candidate->predicted[cell] - g->losses[cell]), sd = candidate->sd[cell];
+    return g->variance[cell % g->e->targets] > 0 && sd > 0 ? residual / sd : (double)NAN;
+}
+
+/* What the procedure predicts of each fold: the candidate that the other folds choose, its sds times the factor that
+   makes its intervals hold there. Then the factor for new runs, from all folds. work [2 runs, targets]. */
+static void mde__evaluate_procedure(const mde__judging *g, double *work)
 {
     mde_evaluation *e = g->e;
-    int f, i, j, m = e->targets;
-    size_t count = 0;
+    int f, i, cells = e->runs * e->targets;
+    double *all = work, *others = all + cells;
+    size_t found = 0, count;
     e->chosen = mde__choose_candidate(g, -1);
     for (f = 0; f < e->folds; f++) {
         const mde_candidate *chosen = &e->candidate[mde__choose_candidate(g, f)];
-        for (i = 0; i < e->runs; i++) {
-            if (g->fold[i] != f) continue;
-            memcpy(e->predicted + mde__cell(i, m, 0), chosen->predicted + mde__cell(i, m, 0),
-                   (size_t)m * sizeof(double));
-            memcpy(e->sd + mde__cell(i, m, 0), chosen->sd + mde__cell(i, m, 0), (size_t)m * sizeof(double));
+        double factor;
+        for (i = 0, count = 0; i < cells; i++) {
+            double z = mde__residual_in_sds(g, chosen, i);
+            if (z == z && g->fold[i / e->targets] == f) all[found++] = z;
+            else if (z == z) others[count++] = z;
+        }
+        factor = mde__spread_factor(count, others);
+        for (i = 0; i < cells; i++) {
+            if (g->fold[i / e->targets] != f) continue;
+            e->predicted[i] = chosen->predicted[i];
+            e->sd[i] = factor * chosen->sd[i];
         }
     }
-    for (i = 0; i < e->runs * m; i++) {
-        j = i % m;
-        if (g->losses[i] != g->losses[i] || !(g->variance[j] > 0) || !(e->sd[i] > 0)) continue;
-        z[count++] = fabs(e->predicted[i] - g->losses[i]) / e->sd[i];
-    }
-    e->spread = mde__spread_factor(count, z);
-    for (i = 0; i < e->runs * m; i++) e->sd[i] *= e->spread;
+    e->spread = mde__spread_factor(found, all);
 }
 
 /* Variance of each target over the runs that have it. */
@@ -20091,7 +20131,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     mde_evaluate_desc plain;
     mde_evaluation *e;
     double *variance, *work;
-    int *fold, folds, f, i, missing = 0;
+    int *fold, folds, f, i, missing = 0, mixtures = 0, few;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     memset(&plain, 0, sizeof plain);
@@ -20109,7 +20149,9 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     }
     if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
-    e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing);
+    for (i = 0; i < n; i++) mixtures += mde__first_like(k, weights, i) == i;
+    few = desc->fit.model == MDE_AUTO && mixtures < MDE__FEW_MIXTURES;
+    e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing && !few);
     variance = mde__doubles(c, (size_t)m, 1);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 5 * (size_t)m + 2);
     fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
@@ -20139,9 +20181,10 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         judging.losses = losses;
         judging.variance = variance;
         judging.fold = fold;
+        judging.few = few;
         mde__evaluate_procedure(&judging, work);
         mde__score_candidates(&judging, work, work + n);
-        mde__explain_choice(e);
+        mde__explain_choice(&judging);
     }
     mde_release(c, fold);
     mde_release(c, work);

@@ -1102,7 +1102,7 @@ int main(int argc, char **argv)
     optimize_settings s;
     optimization *result;
     mde_context *c;
-    const char *acquisition = "ei";
+    const char *acquisition = "ucb";
     const program_option options[] = {
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
         { "--ratios", PROGRAM_FILE, "FILE", &s.ratios, 0, 0,
@@ -1140,13 +1140,13 @@ int main(int argc, char **argv)
         { "--features", PROGRAM_FILE, "SET", &s.features, 0, 0,
           "of a single model, joined by +: raw log sqrt products power pooled scarce mde own" },
         { "--caution", PROGRAM_REAL, "X", &s.caution, 0, 0,
-          "standard deviations added to the predicted loss in the search; default 0, best in bench/regret.c" },
+          "standard deviations added to the predicted loss in the search; default 0, see bench/README.md" },
         { "--compare", PROGRAM_FILE, "FILE", &s.compare, 0, 0,
           "CSV: mixtures, as --ratios has them, whose losses are predicted beside the uniform one's and the prior's" },
         { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6,
           "runs to make next; default 0. They explore: up to twice what was tried of a domain, plus 0.05" },
         { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
-          "what makes a run worth making: ei (default, expected improvement), ucb, space" },
+          "what makes a run worth making: ucb (default, a low bound of its loss), ei (expected improvement), space" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
           "Bounds (the mixture also stays within what was tried; runs to make next need not)" },
         { "--max-ratio", PROGRAM_POSITIVE, "X", &s.max_ratio, 0, 0,
@@ -1167,9 +1167,9 @@ int main(int argc, char **argv)
     p.json_help = "the report";
     if (!program_parse(&p, argc, argv)) return p.code;
     if (!s.out) program_misused(&p, "", "--out names the folder for the report");
-    else if (strcmp(acquisition, "ucb") == 0) s.acquisition = MDE_CONFIDENCE_BOUND;
+    else if (strcmp(acquisition, "ei") == 0) s.acquisition = MDE_EXPECTED_IMPROVEMENT;
     else if (strcmp(acquisition, "space") == 0) s.acquisition = MDE_SPACE_FILLING;
-    else if (strcmp(acquisition, "ei") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
+    else if (strcmp(acquisition, "ucb") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
     if (p.code) return p.code;
     s.seed = p.seed;
     s.columns.objective = s.objective;

@@ -556,8 +556,9 @@ static void page_models(mde_text *t, const optimization *o)
     const mde_evaluation *e = o->evaluation;
     int q, j;
     mde_text_format_html(t, "<h2>How far to trust it</h2>\n<p>Model: %s. Everything in this section is about runs that "
-                            "the model had not seen: %d runs in %d folds, and whatever is chosen is chosen without the "
-                            "fold that judges it.</p>\n", e->reason, o->n, e->folds);
+                            "the model had not seen: %d runs in %d folds, and whatever is chosen, the width of "
+                            "intervals too, is chosen without the fold that judges it.</p>\n", e->reason, o->n,
+                         e->folds);
     if (e->candidates > 1) {
         mde_text_add(t, "<div class=\"wide\"><table><tr><th>model</th><th>error / variance</th><th>above the chosen one"
                         "</th><th>standard error</th><th>mean Spearman, %</th><th>share in the stack</th></tr>\n");

@@ -140,6 +140,29 @@ static void folds_keep_repeated_runs_together_and_have_equal_sizes(void)
     mde_context_free(c);
 }
 
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* What the sds of a candidate must be multiplied by for 90 % intervals to hold a new residual with a probability of
+   0.9, as judged by the folds but one: residuals in sds, the one of rank 0.9 (count + 1). */
+static double plain_factor(const mde_evaluation *e, const double *y, int candidate, const int *fold, int without)
+{
+    double z[400], rank;
+    int i, count = 0, low;
+    for (i = 0; i < e->runs * e->targets; i++) {
+        if (fold[i / e->targets] == without || isnan(y[i])) continue;
+        z[count++] = fabs(e->candidate[candidate].predicted[i] - y[i]) / e->candidate[candidate].sd[i];
+    }
+    if (count < 10) return 1;
+    qsort(z, (size_t)count, sizeof *z, ascending);
+    rank = 0.9 * (count + 1) < count ? 0.9 * (count + 1) : count;
+    low = (int)rank;
+    return (z[low - 1] + (low < count ? (rank - low) * (z[low] - z[low - 1]) : 0)) / 1.6448536269514722;
+}
+
 static void held_out_predictions_are_those_of_a_fit_without_the_fold(void)
 {
     enum { N = 26, K = 3, M = 2 };
@@ -163,6 +186,7 @@ static void held_out_predictions_are_those_of_a_fit_without_the_fold(void)
             CHECK(mde__folds_of_runs(c, N, K, w, 4, 7, fold) == 4);
             for (f = 0; f < 4 && e; f++) {
                 mde_surrogate *s;
+                double factor = plain_factor(e, y, 0, fold, f);
                 int count = 0;
                 for (i = 0; i < N; i++) {
                     if (fold[i] == f) continue;
@@ -174,7 +198,8 @@ static void held_out_predictions_are_those_of_a_fit_without_the_fold(void)
                     if (fold[i] != f) continue;
                     mde_surrogate_predict(s, 1, w + i * K, mean, sd);
                     CHECK(memcmp(mean, e->predicted + i * M, sizeof mean) == 0);
-                    CHECK(sd[0] * e->spread == e->sd[i * M] && sd[1] * e->spread == e->sd[i * M + 1]);
+                    CLOSE(e->sd[i * M] / sd[0], factor, 1e-12);
+                    CLOSE(e->sd[i * M + 1] / sd[1], factor, 1e-12);
                 }
                 mde_surrogate_free(s);
             }
@@ -218,7 +243,7 @@ static double mean_outside(int n, const double *values, const int *fold, int wit
     return mean;
 }
 
-/* The rule in plain words: the least error, but the stack (0) if that is not ahead by more than a standard error. */
+/* The rule in plain words: the least error, if it is more than two standard errors below the stack's (0). */
 static int plain_choice(const mde_evaluation *e, const double *errors, const int *fold, int without)
 {
     double difference[64], se, least = (double)INFINITY;
@@ -231,10 +256,10 @@ static int plain_choice(const mde_evaluation *e, const double *errors, const int
         }
     }
     for (i = 0; i < n; i++) difference[i] = errors[i] - errors[best * n + i];
-    return mean_outside(n, difference, fold, without, &se) <= se ? 0 : best;
+    return mean_outside(n, difference, fold, without, &se) <= 2 * se ? 0 : best;
 }
 
-static void the_choice_is_nested_and_by_the_least_error_or_the_stack_within_its_noise(void)
+static void the_choice_is_nested_and_leaves_the_stack_for_what_is_clearly_better(void)
 {
     enum { N = 20, K = 3, M = 2, SETS = 3 };
     double w[N * K], y[N * M], errors[16 * N];
@@ -278,11 +303,13 @@ static void the_choice_is_nested_and_by_the_least_error_or_the_stack_within_its_
         }
         CHECK(e->chosen == plain_choice(e, errors, fold, -1));
         for (f = 0; f < e->folds; f++) {
+            double factor;
             chosen = plain_choice(e, errors, fold, f);
+            factor = plain_factor(e, y, chosen, fold, f);
             for (i = 0; i < N * M; i++) {
                 if (fold[i / M] != f) continue;
                 CHECK(e->predicted[i] == e->candidate[chosen].predicted[i]);
-                CHECK(e->sd[i] == e->candidate[chosen].sd[i] * e->spread);
+                CLOSE(e->sd[i] / e->candidate[chosen].sd[i], factor, 1e-12);
             }
         }
         CHECK(strstr(e->reason, e->candidate[e->chosen].name) == e->reason);
@@ -294,6 +321,75 @@ static void the_choice_is_nested_and_by_the_least_error_or_the_stack_within_its_
         mde_context_free(c);
     }
     CHECK(seen_stack > 0 && seen_other > 0);
+}
+
+/* Eight mixtures, alone and three times each, of a law without noise: laws are not chosen, nor is the joint process
+   tried, and what is chosen is the plain process or clearly better. */
+static void few_mixtures_are_left_to_the_plain_process(void)
+{
+    enum { N = 24, K = 3, M = 2, MIXTURES = 8 };
+    double w[N * K], y[N * M];
+    int seed, seen = 0, i;
+    for (seed = 1; seed <= 4; seed++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_surrogate_desc desc = model_of(MDE_AUTO, 0);
+        mde_evaluation *e;
+        const mde_candidate *chosen;
+        make_runs(60 + (uint64_t)seed, N, K, M, 0, w, y);
+        for (i = MIXTURES * K; i < N * K; i++) w[i] = w[i - MIXTURES * K];
+        for (i = 0; i < N * M; i++) y[i] = 2 + exp(1 - 3 * w[i / M % MIXTURES * K + i % M]);
+        e = mde_evaluate(c, seed % 2 ? N : MIXTURES, K, M, w, y, &desc, NULL);
+        CHECK(e && e->candidates == 8);
+        if (!e) {
+            mde_context_free(c);
+            return;
+        }
+        chosen = e->candidate + e->chosen;
+        CHECK(strstr(chosen->name, "law") == NULL);
+        if (strcmp(chosen->name, "GP") == 0) seen++;
+        else CHECK(e->candidate[4].behind > 2 * e->candidate[4].behind_se);
+        CHECK(strcmp(e->candidate[4].name, "GP") == 0);
+        CHECK_TEXT(e->reason, "fewer than 10 mixtures");
+        mde_evaluation_free(e);
+        mde_context_free(c);
+    }
+    CHECK(seen > 0);
+}
+
+/* Of losses that are nothing but noise, how many lie in their intervals is a held-out figure: about 90 %, but not the
+   same at each table, and what new runs show. With the factor of all runs it would be 18 of 20 whatever the table. */
+static void coverage_of_noise_is_held_out(void)
+{
+    enum { N = 20, K = 3, TABLES = 40, NEW = 50 };
+    double w[N * K], y[N], new_w[NEW * K], scrap[NEW], mean[NEW], sd[NEW];
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(5, 5);
+    int table, i, held[N + 1] = { 0 }, all = 0, fresh = 0, different = 0;
+    for (table = 0; table < TABLES; table++) {
+        mde_surrogate_desc desc = model_of(MDE_RIDGE, MDE_FEATURE_LOG);
+        mde_evaluation *e;
+        mde_surrogate *s;
+        int covered = 0;
+        make_runs(500 + (uint64_t)table, N, K, 1, 0, w, y);
+        make_runs(600 + (uint64_t)table, NEW, K, 1, 0, new_w, scrap);
+        for (i = 0; i < N; i++) y[i] = 3 + 0.1 * mde_random_normal(&random);
+        e = mde_evaluate(c, N, K, 1, w, y, &desc, NULL);
+        s = mde_evaluation_fit(e, w, y);
+        CHECK(s && mde_surrogate_predict(s, NEW, new_w, mean, sd) == MDE_OK);
+        for (i = 0; e && i < N; i++) covered += fabs(e->predicted[i] - y[i]) <= 1.6448536269514722 * e->sd[i];
+        for (i = 0; i < NEW; i++) {
+            fresh += fabs(mean[i] - 3 - 0.1 * mde_random_normal(&random)) <= 1.6448536269514722 * sd[i];
+        }
+        held[covered]++;
+        all += covered;
+        mde_surrogate_free(s);
+        mde_evaluation_free(e);
+    }
+    for (i = 0; i <= N; i++) different += held[i] > 0;
+    CHECK(different >= 3 && held[18] < 0.75 * TABLES);
+    CHECK(all > 0.85 * N * TABLES && all < 0.95 * N * TABLES);
+    CHECK(fabs(all / (double)(N * TABLES) - fresh / (double)(NEW * TABLES)) < 0.05);
+    mde_context_free(c);
 }
 
 static void ninety_percent_intervals_hold_about_ninety_percent_of_new_runs(void)
@@ -1244,7 +1340,7 @@ static void the_first_suggested_run_promises_most(void)
         desc.best = best;
         CHECK(mde_suggest_runs(c, s, N, K, w, &desc, 1, out) == MDE_OK);
         mde_surrogate_predict(s, 1, out, &mean, &sd);
-        got = acquisition ? 2 * sd - mean : mde__expected_improvement(best, mean, sd);
+        got = acquisition ? mde__expected_improvement(best, mean, sd) : 2 * sd - mean;
         for (i = 0; i <= 60; i++) {
             for (j = 0; j <= 60 - i; j++) {
                 double x[K], promise;
@@ -1253,7 +1349,7 @@ static void the_first_suggested_run_promises_most(void)
                 x[2] = (60 - i - j) / 60.0;
                 if (least_distance(K, N, w, 1, x) < 0.05) continue;
                 mde_surrogate_predict(s, 1, x, &mean, &sd);
-                promise = acquisition ? 2 * sd - mean : mde__expected_improvement(best, mean, sd);
+                promise = acquisition ? mde__expected_improvement(best, mean, sd) : 2 * sd - mean;
                 if (promise > most) most = promise;
                 if (promise < least) least = promise;
             }
@@ -2163,7 +2259,9 @@ int main(void)
     snprintf(folder, sizeof folder, "build/test_optimize.%d", (int)getpid());
     TEST(folds_keep_repeated_runs_together_and_have_equal_sizes);
     TEST(held_out_predictions_are_those_of_a_fit_without_the_fold);
-    TEST(the_choice_is_nested_and_by_the_least_error_or_the_stack_within_its_noise);
+    TEST(the_choice_is_nested_and_leaves_the_stack_for_what_is_clearly_better);
+    TEST(few_mixtures_are_left_to_the_plain_process);
+    TEST(coverage_of_noise_is_held_out);
     TEST(ninety_percent_intervals_hold_about_ninety_percent_of_new_runs);
     TEST(repeated_runs_do_not_lead_a_stack_astray);
     TEST(intervals_of_a_stack_hold_under_strong_noise);
