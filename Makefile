@@ -91,7 +91,7 @@ threads: build/threads build/threads_openmp ## contexts side by side under Threa
 	@TSAN_OPTIONS="ignore_noninstrumented_modules=1" sh tests/run.sh $^
 
 portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
-	@JOBS=$(JOBS) sh tests/portability.sh $(ROWS)
+	@JOBS=$(JOBS) BUDGET=$(BUDGET) sh tests/portability.sh $(ROWS)
 
 coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
 	+@$(call build_all,$(COVERED))
@@ -100,12 +100,12 @@ coverage: ## lines and branches of headers and programs that the tests reach, by
 mutate: ## COUNT small faults in the headers (default 100): which tests find them (hours; goes on where it was stopped)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
 
-fuzz: build/sanitize/fuzz_files ## feed damaged files to every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
+fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
 	@sh tests/fuzz.sh $(SECONDS)
 
-faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## kill programs and let their writes fail at KILLS moments and CALLS calls
-	@CC="$(CC)" sh tests/faults.sh build
+faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## programs are killed (KILLS=200) and their calls fail (CALLS=60)
+	@CC="$(CC)" KILLS=$(KILLS) CALLS=$(CALLS) sh tests/faults.sh build
 
 clean: ## remove build/
 	rm -rf build

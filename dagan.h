@@ -5316,7 +5316,7 @@ static void dagan__training_continue(dagan__training *run)
     mde_safetensors_free(c, file);
 }
 
-/* Writes grid and checkpoint when it is time; the grid first, so that where there is a checkpoint, its grid is there. */
+/* Writes grid and checkpoint when it is time: the grid first, so that a checkpoint's grid is there. */
 static mde_status dagan__training_files(const dagan__training *run, int stopped)
 {
     const dagan_train_desc *d = &run->desc;

@@ -1259,13 +1259,83 @@ struct mde_context {
 
 /* ---- Errors ---- */
 
+/* A decimal comma of the locale becomes a point. */
+static void mde__unlocalize(char *text)
+{
+    const char *point = localeconv()->decimal_point;
+    char *found;
+    size_t length = strlen(point);
+    if (length == 0 || strcmp(point, ".") == 0) return;
+    found = strstr(text, point);
+    if (!found) return;
+    *found = '.';
+    memmove(found + 1, found + length, strlen(found + length) + 1);
+}
+
+/* vsnprintf free of locale, for sentences: where the locale has no decimal point, each conversion is printed alone,
+   since a comma in the whole may be another. One that is not known ends the text. */
+static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+{
+    char conversion[24];
+    size_t at, length;
+    out[0] = 0;
+    if (strcmp(localeconv()->decimal_point, ".") == 0) {
+        vsnprintf(out, size, format, arguments);
+        return;
+    }
+    for (at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
+        size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
+        int width = -1;
+        if (flags) letter += strspn(format + flags, "lzjt");
+        length = flags ? letter + 1 : strcspn(format, "%");
+        if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
+        if (!flags) {
+            snprintf(out + at, size - at, "%.*s", (int)length, format);
+            continue;
+        }
+        memcpy(conversion, format, length);
+        conversion[length] = 0;
+        if (memchr(conversion, '*', length)) width = va_arg(arguments, int);
+#define MDE__PRINT_AS(type) \
+    (width < 0 ? snprintf(out + at, size - at, conversion, va_arg(arguments, type)) \
+               : snprintf(out + at, size - at, conversion, width, va_arg(arguments, type)))
+        switch (format[letter]) {
+        case '%': snprintf(out + at, size - at, "%%"); break;
+        case 's': MDE__PRINT_AS(const char *); break;
+        case 'p': MDE__PRINT_AS(void *); break;
+        case 'c': MDE__PRINT_AS(int); break;
+        case 'd': case 'i': case 'u': case 'x':
+            if (format[flags] == 'z') MDE__PRINT_AS(size_t);
+            else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
+            else if (format[flags] == 'l') MDE__PRINT_AS(long);
+            else MDE__PRINT_AS(int);
+            break;
+        case 'g': case 'f': case 'e':
+            MDE__PRINT_AS(double);
+            mde__unlocalize(out + at);
+            break;
+        default: return;
+        }
+#undef MDE__PRINT_AS
+    }
+}
+
+MDE__PRINTF(3, 4)
+static void mde__sentence(char *out, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    mde__print_list(out, size, format, arguments);
+    va_end(arguments);
+}
+
 MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
     if (!c || c->status != MDE_OK) return status;
     c->status = status;
     va_start(arguments, format);
-    vsnprintf(c->error, sizeof c->error, format, arguments);
+    mde__print_list(c->error, sizeof c->error, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -1308,19 +1378,6 @@ static double mde__quiet_nan(void)
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
-}
-
-/* A decimal comma of the locale becomes a point. */
-static void mde__unlocalize(char *text)
-{
-    const char *point = localeconv()->decimal_point;
-    char *found;
-    size_t length = strlen(point);
-    if (length == 0 || strcmp(point, ".") == 0) return;
-    found = strstr(text, point);
-    if (!found) return;
-    *found = '.';
-    memmove(found + 1, found + length, strlen(found + length) + 1);
 }
 
 static char *mde__number(char buffer[32], double value)
@@ -10435,6 +10492,7 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
     int terminal = mde__is_terminal(), last;
     int64_t before, now;
+    char loss[40], bits[40];
     (void)user;
     if (!p) {
         if (terminal) fprintf(stderr, "\r\033[K");
@@ -10449,8 +10507,9 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
     if (p->figures) {
         fprintf(stderr, "  %s", p->figures);
     } else if (p->loss == p->loss) {
-        fprintf(stderr, "  loss %.4f nats", p->loss);
-        if (p->bytes_tokens) fprintf(stderr, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+        mde__sentence(loss, sizeof loss, "%.4f", p->loss);
+        mde__sentence(bits, sizeof bits, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+        fprintf(stderr, "  loss %s nats%s", loss, p->bytes_tokens ? bits : "");
     }
     if (p->rate > 0) fprintf(stderr, "  %.0f %s/s", p->rate, p->unit ? p->unit : "tokens");
     if (p->seconds_left > 0 && !last) {
@@ -14465,7 +14524,7 @@ static void mde__shadow_prices(int n, const double *gradient, const double *w, c
             for (j = 0; gradient && !(free_share > 0) && j < n; j++) {
                 if (j != i && !held[!side][j] && !(sign * gradient[j] <= sign * best)) best = gradient[j];
             }
-            gain = gradient ? sign * (best - gradient[i]) : best;
+            gain = gradient && best == best ? sign * (best - gradient[i]) : mde__quiet_nan();
             if (gain < 0) gain = 0;
             if (active[i] != 0 && !(gain > price[i]) && price[i] == price[i]) continue;
             active[i] = side ? 1 : -1;
@@ -15672,8 +15731,8 @@ static void mde__intervals(const mde__resampling *r, int k, double *values, doub
     size_t n = (size_t)r->replicates;
     int i;
     for (i = 0; i < k; i++) {
-        low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : (double)NAN;
-        high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : (double)NAN;
+        low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : mde__quiet_nan();
+        high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : mde__quiet_nan();
     }
 }
 
@@ -19950,18 +20009,19 @@ static void mde__explain_choice(mde_evaluation *e)
         if (q != e->chosen && (other < 0 || e->candidate[q].error < e->candidate[other].error)) other = q;
     }
     if (other < 0) {
-        snprintf(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
-                 chosen->name, chosen->error);
+        mde__sentence(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
+                      chosen->name, chosen->error);
     } else if (e->candidate[other].error < chosen->error) {
-        snprintf(e->reason, sizeof e->reason, "%s: held-out error %.4f of the losses' variance; %s has %.4f, which is "
-                 "less by no more than the noise of the comparison, and a stack is safer far from what was tried",
-                 chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
+        mde__sentence(e->reason, sizeof e->reason,
+                      "%s: held-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than the "
+                      "noise of the comparison, and a stack is safer far from what was tried",
+                      chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
     } else {
-        snprintf(e->reason, sizeof e->reason, "%s: smallest held-out error, %.4f of the losses' variance; the next, "
-                 "%s, has %.4f (+%.4f, standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
-                 e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
+        mde__sentence(e->reason, sizeof e->reason,
+                      "%s: smallest held-out error, %.4f of the losses' variance; the next, %s, has %.4f (+%.4f, "
+                      "standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
+                      e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
     }
-    mde__unlocalize(e->reason);
 }
 
 /* What the procedure predicts of each fold: the candidate that the other folds choose. Then the factor of its sds. */

@@ -183,10 +183,6 @@ static mde_status fit(experiment *x)
 
 /* ---- Search: the mixtures that it promises most of ---- */
 
-/* Standard deviations above the prediction at which a mixture is judged. A search finds the places where a regression
-   errs to the low side, so what it minimises is the upper end of the 95 % interval. */
-#define CAUTION 2.0
-
 /* The regression that cross-validation chose for an objective. */
 static const regression *chosen_regression(experiment *x, const mde_json *fitted, int objective)
 {
@@ -265,7 +261,6 @@ static void search_objective(experiment *x, const tables *t, const mde_json *fit
     desc.objective = shares;
     desc.lower = lower;
     desc.upper = upper;
-    desc.caution = CAUTION;
     desc.tried = t->proxy_weights;
     desc.runs = t->n;
     desc.seed = x->settings.seed;
@@ -737,7 +732,7 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     const char *command = p->arguments[0], *out = p->arguments[1];
     int all = strcmp(command, "run") == 0, plan = strcmp(command, "plan") == 0, i;
     experiment *x;
-    program_try_folder(c, out);
+    if (strcmp(command, "tasks") != 0) program_try_folder(c, out);
     if (program_failed(c)) return;
     if ((all || plan) && s->data) experiment_plan(c, out, s);
     else if (all || plan) plan_on_generated(c, out, s);

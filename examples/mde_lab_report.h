@@ -99,7 +99,7 @@ static void page_mixtures(mde_text *t, const experiment *x, const mde_json *sear
     }
     mde_text_format_html(t,
                     "</table></div>\n<p class=\"note\">The searches of the regression minimise the predicted loss "
-                    "plus two standard deviations, inside the bounds: the least and the greatest weight of any proxy. "
+                    "inside the bounds: the smallest and the largest weight of any proxy. "
                     "\"MDE alone\" is the exact minimum of the experts' mixture loss, no fit and no bounds; certified "
                     "distance to that minimum: %.3g nats. Its intervals come from resampled validation documents%s%s."
                     "</p>\n",

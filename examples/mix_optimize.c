@@ -638,6 +638,15 @@ static void read_test(optimization *o)
     }
 }
 
+static void read_mixtures(optimization *o)
+{
+    const char *path = o->settings.compare;
+    o->mixtures = read_mixture_table(o->context, path, o->runs);
+    if (!o->mixtures) return;
+    match_columns(o->context, path, o->settings.ratios, o->mixtures->domains, o->mixtures->domain_names, o->k,
+                  o->runs->domain_names, o->mixtures->count, o->mixtures->weights);
+}
+
 static void read_inputs(optimization *o)
 {
     mde_context *c = o->context;
@@ -659,6 +668,7 @@ static void read_inputs(optimization *o)
     if (!program_failed(c)) read_names(o, domains);
     if (!program_failed(c) && o->runs) check_runs(o);
     if (!program_failed(c) && (s->test_table || s->test_ratios)) read_test(o);
+    if (!program_failed(c) && s->compare) read_mixtures(o);
     if (!program_failed(c)) read_objective(o);
     if (!program_failed(c)) set_units(o);
     if (!program_failed(c)) set_bounds(o, domains);
@@ -787,33 +797,28 @@ static void fit(optimization *o)
     o->points = learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
 }
 
-/* Predicted losses of mixtures, mean and sd [n, m], in the units of the tables. */
-static void predict_shown(const optimization *o, int n, const double *weights, double *mean, double *sd)
+static void choose_within_bounds(const optimization *o, mde_choose_desc *desc)
 {
-    int i;
-    mde_surrogate_predict(o->surrogate, n, weights, mean, sd);
-    for (i = 0; i < n * o->m; i++) {
-        mean[i] = o->centre[i % o->m] + o->scale[i % o->m] * mean[i];
-        sd[i] *= fabs(o->scale[i % o->m]);
-    }
+    memset(desc, 0, sizeof *desc);
+    desc->objective = o->objective;
+    desc->prior = o->prior;
+    desc->kl = o->settings.kl;
+    desc->caution = o->settings.caution;
+    desc->spread = o->spread;
+    desc->tried = o->runs->weights;
+    desc->runs = o->n;
+    desc->seed = o->settings.seed;
+    desc->lower = o->lower;
+    desc->upper = o->upper;
 }
 
 static void search(optimization *o)
 {
     mde_context *c = o->context;
     mde_choose_desc desc;
+    predictions p;
     int i;
-    memset(&desc, 0, sizeof desc);
-    desc.objective = o->objective;
-    desc.prior = o->prior;
-    desc.kl = o->settings.kl;
-    desc.caution = o->settings.caution;
-    desc.spread = o->spread;
-    desc.tried = o->runs->weights;
-    desc.runs = o->n;
-    desc.seed = o->settings.seed;
-    desc.lower = o->lower;
-    desc.upper = o->upper;
+    choose_within_bounds(o, &desc);
     if (report_step(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
     if (report_step(o, "search", 1, 2)) return;
     desc.lower = desc.upper = NULL;
@@ -821,9 +826,11 @@ static void search(optimization *o)
     if (mde_surrogate_minimize(o->surrogate, &desc, &o->unbounded)) return;
     if (report_step(o, "search", 2, 2)) return;
     o->predicted = program_doubles(c, 2, o->m);
-    if (!o->predicted) return;
+    if (!o->predicted || !predict_mixtures(o, 1, o->best.weights, &p)) return;
     o->predicted_sd = o->predicted + o->m;
-    predict_shown(o, 1, o->best.weights, o->predicted, o->predicted_sd);
+    memcpy(o->predicted, p.loss, (size_t)o->m * sizeof *p.loss);
+    memcpy(o->predicted_sd, p.loss_sd, (size_t)o->m * sizeof *p.loss);
+    mde_release(c, p.value);
     for (i = 0; i < o->k; i++) {
         double w = o->unbounded.weights[i];
         if (w > o->tried_upper[i] + 0.001) {
@@ -881,6 +888,56 @@ static void round_mixture(int k, const double *lower, const double *upper, doubl
     for (i = 0; i < k; i++) w[i] = units[i] / 1000.0;
 }
 
+/* What the regression promises on the way from the best for one loss to the best for another: the two whose ranks agree
+   worst over the runs. */
+static void trade_off(optimization *o)
+{
+    mde_context *c = o->context;
+    double *shares = program_doubles(c, o->m, 1), *a = program_doubles(c, 2, o->n), lowest = 2;
+    mde_choose_desc desc;
+    mde_choice best;
+    predictions p;
+    int i, j, q;
+    if (o->m > 1) o->agreement = program_doubles(c, o->m, o->m);
+    for (i = 0; i < o->m && o->agreement && a && !program_failed(c); i++) {
+        for (j = 0; j < i; j++) {
+            double rank[3] = { (double)NAN, 0, 0 };
+            int count = 0;
+            for (q = 0; q < o->n; q++) {
+                double x = o->runs->losses[q * o->m + i], y = o->runs->losses[q * o->m + j];
+                if (x != x || y != y) continue;
+                a[count] = x;
+                a[o->n + count++] = y;
+            }
+            if (count >= 3) spearman_interval(c, count, a, a + o->n, 0.9, 1, 0, rank);
+            o->agreement[i * o->m + j] = o->agreement[j * o->m + i] = rank[0];
+            if (!(rank[0] < lowest)) continue;
+            lowest = rank[0];
+            o->front_a = j;
+            o->front_b = i;
+        }
+    }
+    choose_within_bounds(o, &desc);
+    desc.objective = shares;
+    desc.starts = 2;
+    for (i = 0; i < FRONT_POINTS && lowest <= 1 && shares && !program_failed(c); i++) {
+        front_point *f = &o->front[i];
+        if (report_step(o, "trade-off", i, FRONT_POINTS)) break;
+        f->share = 1 - i / (FRONT_POINTS - 1.0);
+        shares[o->front_a] = f->share;
+        shares[o->front_b] = 1 - f->share;
+        if (mde_surrogate_minimize(o->surrogate, &desc, &best)) break;
+        memcpy(f->weights, best.weights, sizeof f->weights);
+        if (!predict_mixtures(o, 1, f->weights, &p)) break;
+        f->a = p.loss[o->front_a];
+        f->b = p.loss[o->front_b];
+        mde_release(c, p.value);
+        o->fronts = 1;
+    }
+    mde_release(c, a);
+    mde_release(c, shares);
+}
+
 static void suggest(optimization *o)
 {
     mde_context *c = o->context;
@@ -934,6 +991,31 @@ static void minimize_experts(optimization *o)
     }
 }
 
+static void test_objective(optimization *o, const double *mean, const double *sd)
+{
+    mde_context *c = o->context;
+    test_score *s = &o->tested_objective;
+    double *a = program_doubles(c, 2, o->test->count), *b = a ? a + o->test->count : NULL, squares = 0;
+    int i, count = 0, covered = 0;
+    memset(s, 0, sizeof *s);
+    s->spearman[0] = s->spearman[1] = s->spearman[2] = (double)NAN;
+    for (i = 0; a && i < o->test->count; i++) {
+        double truth = objective_of(o, o->test->losses + i * o->m), error;
+        if (truth != truth) continue;
+        a[count] = objective_of(o, mean + i * o->m);
+        b[count] = truth;
+        error = a[count++] - truth;
+        covered += fabs(error) <= LEVEL_90 * o->spread * objective_of(o, sd + i * o->m);
+        squares += (error - s->bias) * (error - s->bias) * (count - 1) / count;
+        s->bias += (error - s->bias) / count;
+    }
+    if (count >= 3) spearman_interval(c, count, a, b, 0.9, 0, o->settings.seed, s->spearman);
+    s->coverage = count > 0 ? (double)covered / count : (double)NAN;
+    s->bias = count > 0 ? s->bias : (double)NAN;
+    s->bias_error = count > 1 ? sqrt(squares / (count - 1) / count) : (double)NAN;
+    mde_release(c, a);
+}
+
 static void test_model(optimization *o)
 {
     mde_context *c = o->context;
@@ -941,6 +1023,7 @@ static void test_model(optimization *o)
     double *mean = program_doubles(c, 2 * n, o->m), *sd = mean ? mean + n * o->m : NULL;
     if (mean && mde_surrogate_predict(o->surrogate, n, o->test->weights, mean, sd) == MDE_OK) {
         o->tested = score_metrics(o, n, mean, sd, o->test->losses);
+        test_objective(o, mean, sd);
     }
     mde_release(c, mean);
 }
@@ -974,6 +1057,8 @@ static void optimization_free(optimization *o)
     mde_text_free(o->notes);
     mde_runs_free(o->runs);
     mde_runs_free(o->test);
+    mde_runs_free(o->mixtures);
+    mde_release(c, o->agreement);
     mde_release(c, o);
 }
 
@@ -990,6 +1075,7 @@ static optimization *optimize(mde_context *c, const optimize_settings *settings)
     if (!program_failed(c) && settings->out) mde_make_folder(c, settings->out); /* not only after an hour of fitting */
     if (!program_failed(c) && o->runs) fit(o);
     if (!program_failed(c) && o->runs) search(o);
+    if (!program_failed(c) && o->runs) trade_off(o);
     if (!program_failed(c) && o->test) test_model(o);
     if (!program_failed(c) && o->experts) minimize_experts(o);
     if (!program_failed(c)) suggest(o);
@@ -1055,6 +1141,8 @@ int main(int argc, char **argv)
           "of a single model, joined by +: raw log sqrt products power pooled scarce mde own" },
         { "--caution", PROGRAM_REAL, "X", &s.caution, 0, 0,
           "standard deviations added to the predicted loss in the search; default 0, best in bench/regret.c" },
+        { "--compare", PROGRAM_FILE, "FILE", &s.compare, 0, 0,
+          "CSV: mixtures, as --ratios has them, whose losses are predicted beside the uniform one's and the prior's" },
         { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6,
           "runs to make next; default 0. They explore: up to twice what was tried of a domain, plus 0.05" },
         { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
@@ -1071,7 +1159,7 @@ int main(int argc, char **argv)
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "The rest" },
         { "--folds", PROGRAM_INT, "N", &s.folds, 0, 1e6, "of the cross-validation; default 5" },
         { "--out", PROGRAM_FILE, "OUT", &s.out, 0, 0,
-          "folder for report.html, report.json, mixture.json, next_runs.csv" }
+          "folder for report.html, report.json, mixture.json, held_out.csv, compare.csv, next_runs.csv" }
     };
     memset(&s, 0, sizeof s);
     program_start(&p, "mix_optimize", usage, options, (int)(sizeof options / sizeof *options));

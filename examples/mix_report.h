@@ -33,10 +33,20 @@ typedef struct metric_score {
     double spearman, low, high, mse, coverage;      /* coverage: of 90 % intervals */
 } metric_score;
 
+/* A mixture on the way from the best for one loss to the best for another. */
+#define FRONT_POINTS 5
+typedef struct front_point { double share, a, b, weights[MDE_MAX_DOMAINS]; } front_point;
+
+/* The objective of test runs. */
+typedef struct test_score {
+    double spearman[3];                 /* and its 90 % interval */
+    double coverage, bias, bias_error;  /* of 90 % intervals; mean of predicted less true, and its standard error */
+} test_score;
+
 typedef struct optimization {
     mde_context *context;
     optimize_settings settings;         /* its texts are the caller's */
-    mde_runs *runs, *test;
+    mde_runs *runs, *test, *mixtures;   /* mixtures: to compare, without losses */
     mde_experts *experts;
     int n, k, m;                        /* runs, domains, losses */
     const char **domains, **metrics;    /* short names, owned */
@@ -53,6 +63,10 @@ typedef struct optimization {
     mde_surrogate *surrogate;
     double spread;                      /* factor of the summed sds of the objective */
     metric_score *held_out, *tested;    /* [m + 1], the last one the means */
+    test_score tested_objective;
+    int fronts, front_a, front_b;       /* whether there is a trade-off, and between which losses */
+    front_point front[FRONT_POINTS];
+    double *agreement;                  /* [m, m] rank correlations of the losses */
     double *noise;                      /* [m] sd between repeated runs */
     int repeats;                        /* degrees of freedom of the noise */
     double regret, regret_of_chance, objective_spearman, objective_low, objective_high;
@@ -106,6 +120,16 @@ static int next_line(const char **at, char *line, size_t size)
     return 1;
 }
 
+/* A name, whole, and blanks up to the width, which counts characters. */
+static void add_name(mde_text *t, const char *name, int width)
+{
+    int length = 0;
+    const char *p;
+    for (p = name; *p; p++) length += (*p & 0xC0) != 0x80;
+    mde_text_add(t, name);
+    for (; length < width; length++) mde_text_add(t, " ");
+}
+
 /* ---- As JSON ---- */
 
 static void json_interval(mde_json_writer *w, const char *key, double low, double high)
@@ -123,6 +147,8 @@ static void json_mixture(mde_json_writer *w, const char *key, const optimization
     for (i = 0; i < o->k; i++) mde_json_write_number(w, full_name(o, i), weights[i], 9);
     mde_json_close(w);
 }
+
+#include "mix_compare.h"
 
 static void json_score(mde_json_writer *w, const metric_score *score)
 {
@@ -340,7 +366,21 @@ static mde_text *report_json(const optimization *o)
         mde_json_close(&w);
         json_search(&w, o);
     }
-    if (o->tested) json_scores(&w, "test", o, o->tested);
+    if (o->evaluation) {
+        json_compare(&w, o);
+        json_tradeoff(&w, o);
+    }
+    if (o->tested) {
+        const test_score *s_of = &o->tested_objective;
+        json_scores(&w, "test", o, o->tested);
+        mde_json_open(&w, "test_objective", '{');
+        mde_json_write_number(&w, "spearman", s_of->spearman[0], 9);
+        json_interval(&w, "spearman_interval_90", s_of->spearman[1], s_of->spearman[2]);
+        mde_json_write_number(&w, "coverage_90", s_of->coverage, 9);
+        mde_json_write_number(&w, "bias", s_of->bias, 9);
+        mde_json_write_number(&w, "bias_standard_error", s_of->bias_error, 9);
+        mde_json_close(&w);
+    }
     if (o->experts) {
         if (!o->evaluation) json_mixture(&w, "mixture", o, o->minimum.weights);
         json_experts(&w, o);
@@ -602,6 +642,22 @@ static void page_next(mde_text *t, const optimization *o)
                              "leave what was tried: for up to twice a domain's largest share, plus 0.05.");
 }
 
+/* How the objective of the test runs was met, in sentences. */
+static void add_test_in_words(mde_text *t, const optimization *o)
+{
+    const test_score *s = &o->tested_objective;
+    mde_text_format(t, "the objective is ranked with a Spearman correlation of %.2f %% (90 %% interval %.2f to %.2f); "
+                       "its 90 %% intervals hold %.1f %%. ", 100 * s->spearman[0], 100 * s->spearman[1],
+                    100 * s->spearman[2], 100 * s->coverage);
+    if (fabs(s->bias) > 2 * s->bias_error) {
+        mde_text_format(t, "Predictions are too %s by %.4f %s on average (standard error %.4f): the ranking holds, the "
+                           "level does not.", s->bias < 0 ? "low" : "high", fabs(s->bias), o->unit, s->bias_error);
+    } else {
+        mde_text_format(t, "Their level is right within chance: off by %.4f on average, standard error %.4f.", s->bias,
+                        s->bias_error);
+    }
+}
+
 static mde_text *report_page(const optimization *o)
 {
     mde_text *t = mde_text_create(o->context);
@@ -611,8 +667,14 @@ static mde_text *report_page(const optimization *o)
     page_warnings(t, o);
     if (o->evaluation) {
         page_mixture(t, o);
+        page_compare(t, o);
+        page_slices(t, o);
+        page_effects(t, o);
+        page_tradeoff(t, o);
         if (o->tested) {
-            mde_text_format(t, "<h2>On %d runs kept for a test</h2>\n", o->test->count);
+            mde_text_format(t, "<h2>On %d runs kept for a test</h2>\n<p>", o->test->count);
+            add_test_in_words(t, o);
+            mde_text_add(t, "</p>\n");
             page_scores(t, o, o->tested, 0);
         }
         page_models(t, o);
@@ -657,16 +719,6 @@ static void add_score_lines(mde_text *t, const optimization *o, const metric_sco
         add_percent(t, scores[j].spearman, 6);
         mde_text_format(t, " %.5f\n", scores[j].mse);
     }
-}
-
-/* A name, whole, and blanks up to the width, which counts characters. */
-static void add_name(mde_text *t, const char *name, int width)
-{
-    int length = 0;
-    const char *p;
-    for (p = name; *p; p++) length += (*p & 0xC0) != 0x80;
-    mde_text_add(t, name);
-    for (; length < width; length++) mde_text_add(t, " ");
 }
 
 static int domain_width(const optimization *o)
@@ -716,6 +768,7 @@ static mde_text *summary_text(const optimization *o)
     const char *note = o->notes->bytes;
     while (next_line(&note, line, sizeof line)) mde_text_format(t, "note: %s\n", line);
     if (o->evaluation) summary_of_runs(t, o);
+    if (o->evaluation) add_compared(t, o);
     if (o->experts) {
         int known = o->interval.replicates > 0;
         mde_text_format(t, "%sexperts alone: %.4f nats a token", o->evaluation ? "\n" : "", o->minimum.loss);
@@ -740,7 +793,9 @@ static mde_text *summary_text(const optimization *o)
     if (*at) mde_text_add(t, "\n");
     while (next_line(&at, line, sizeof line)) mde_text_format(t, "warning: %s\n", line);
     if (o->tested) {
-        mde_text_format(t, "\non %d test runs: loss, Spearman in %%, MSE\n", o->test->count);
+        mde_text_format(t, "\non %d test runs: ", o->test->count);
+        add_test_in_words(t, o);
+        mde_text_add(t, "\nloss, Spearman in %, MSE\n");
         add_score_lines(t, o, o->tested);
     }
     return t;
@@ -780,10 +835,15 @@ static void write_report(const optimization *o)
     mde_context *c = o->context;
     mde_text *json = report_json(o), *page = report_page(o), *next = next_table(o);
     mde_text *mixture = chosen_mixture(o) ? mixture_json(o) : NULL;
+    mde_text *held_out = o->evaluation ? held_out_table(o) : NULL, *compare = o->evaluation ? compare_table(o) : NULL;
     program_write(c, json, o->settings.out, "report.json");
     program_write(c, page, o->settings.out, "report.html");
     if (mixture) program_write(c, mixture, o->settings.out, "mixture.json");
+    if (held_out) program_write(c, held_out, o->settings.out, "held_out.csv");
+    if (compare) program_write(c, compare, o->settings.out, "compare.csv");
     if (o->suggested > 0) program_write(c, next, o->settings.out, "next_runs.csv");
+    mde_text_free(compare);
+    mde_text_free(held_out);
     mde_text_free(mixture);
     mde_text_free(next);
     mde_text_free(page);

@@ -118,8 +118,8 @@ static int is_one_of(const char *name, const char *list)
     return length > 1 && strstr(list, joined) != NULL;
 }
 
-static const char *const run_keys[] = { " run ", " run_id ", " runid ", " id ", " run_name ", " name ", " index ",
-                                        " idx " };
+static const char *const run_keys[] = { " run ", " run_id ", " runid ", " id ", " run_name ", " mixture ", " name ",
+                                        " index ", " idx " };
 #define RUN_KEYS ((int)(sizeof run_keys / sizeof *run_keys))
 static const char *const token_names =
     " tokens n_tokens num_tokens tokens_seen train_tokens training_tokens total_tokens token_count ";
@@ -563,6 +563,27 @@ static mde_runs *read_runs(mde_context *c, const char *ratios, const char *losse
     }
     table_free(c, &a);
     table_free(c, &b);
+    return runs;
+}
+
+/* Mixtures alone, of the domains that like has, as runs whose losses nobody looks at. */
+static mde_runs *read_mixture_table(mde_context *c, const char *path, const mde_runs *like)
+{
+    table_options plain;
+    run_table t;
+    mde_text *notes = mde_text_create(c);
+    mde_runs *runs = NULL;
+    memset(&plain, 0, sizeof plain);
+    if (notes && table_read(c, path, &t)) {
+        find_runs(&t, NULL);
+        find_weights(c, &t, &plain, notes);
+        add_columns_like(c, &t, like->domains, like->domain_names, t.weights, &t.weight_count);
+        memcpy(t.losses, t.weights, (size_t)t.weight_count * sizeof *t.losses);
+        t.loss_count = t.weight_count;
+        runs = join_tables(c, &t, &t, &plain, notes);
+    }
+    if (notes) table_free(c, &t);
+    mde_text_free(notes);
     return runs;
 }
 

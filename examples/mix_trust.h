@@ -32,8 +32,8 @@ static int compare_sorted(const void *a, const void *b)
     return (x->at > y->at) - (x->at < y->at);
 }
 
-/* For each run the next one of the same mixture (equal weights to 1e-9), n behind the last, and whether it is the first
-   of them. Runs are sorted by a sum of their weights with factors between 1 and 2, so that equal ones stand together. */
+/* For each run the next one of the same mixture (equal weights to 1e-9), n behind the last, and the first of them. Runs
+   are sorted by a sum of their weights with factors between 1 and 2, so that equal ones stand together. */
 static void chain_repeats(mde_context *c, int n, int k, const double *weights, int *next, int *first)
 {
     sorted_value *order = (sorted_value *)mde_alloc(c, (size_t)n, sizeof *order);

@@ -252,7 +252,7 @@ tables experts_that_are_no_domains "t.csv: has no column wiki, which logp has" t
 
 check a_run_on_tables "$mix" --ratios ratios.csv --losses losses.csv --model gp --suggest 3 --threads 1 \
     --out plain --quiet
-for file in report.html report.json mixture.json next_runs.csv; do
+for file in report.html report.json mixture.json held_out.csv compare.csv next_runs.csv; do
     check "a_run_writes_$file" test -s "plain/$file"
 done
 "$mix" --ratios ratios.csv --losses losses.csv --model ridge --out json --json >last 2>stderr.txt
@@ -449,6 +449,21 @@ edit test_losses.csv 'NR > 1 { $3 = "" } { print }' >u.csv
 check a_test_without_one_loss "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
     --test-losses u.csv --out tested --quiet
 last_line the_mean_is_over_the_losses_that_are_there
+edit test_losses.csv 'NR > 1 { for (i = 2; i <= 4; i++) $i += 0.1 } { print }' >u.csv
+check a_test_of_another_level "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
+    --test-losses u.csv --out tested --quiet
+grep -q "too low by 0\.1[01]" last && ok the_levels_bias_is_said_in_words || bad the_levels_bias_is_said_in_words "$(cat last)"
+grep -q "objective is ranked with a Spearman correlation of 9[0-9].* intervals hold" last && ok the_objectives_test_is_said ||
+    bad the_objectives_test_is_said "$(tail -n 8 last)"
+head -n 4 ratios.csv | sed 's/^r/mine-/' >t.csv
+check mixtures_to_compare "$mix" --ratios ratios.csv --losses losses.csv --model gp --compare t.csv --out compared --quiet
+[ "$(cut -d, -f1 compared/compare.csv | tr '\n' ' ')" = "mixture recommended uniform prior mine-1 mine-2 mine-3 " ] &&
+    [ "$(grep -c '^mine-' last)" -eq 3 ] && ok mixtures_are_compared_in_the_summary_and_as_a_table ||
+    bad mixtures_are_compared_in_the_summary_and_as_a_table "$(cat compared/compare.csv)"
+for heading in "Mixtures side by side" "One domain at a time" "What each domain does to each loss" \
+    "One loss against another"; do
+    check "the_page_has_$(echo "$heading" | tr ' ' _)" grep -q "<h2>$heading</h2>" compared/report.html
+done
 printf 'domain,tokens,max\nweb,2e9,0.3\ncode,3e9,\nbooks,9e9,\nwiki,1e9,\n' >domains.csv
 check domains "$mix" --ratios ratios.csv --losses losses.csv --model gp --domains domains.csv --target-tokens 1e10 \
     --max-epochs 2 --suggest 3 --out domains --quiet
@@ -466,6 +481,26 @@ check a_design_that_was_run_is_a_table_to_go_on_from "$mix" --ratios first/next_
     --model ridge --out on --quiet
 check automatic_choice "$mix" --ratios ratios.csv --losses losses.csv --model auto --threads 2 --out auto
 grep -q "^model: [a-zA-Z -]*: " last && ok the_choice_is_explained || bad the_choice_is_explained
+
+# ---- The README's commands, on the tables that come along ----
+
+mkdir -p readme/examples made
+cp -r "$OLDPWD/examples/data" readme/examples
+check sample_tables_can_be_made_again sh "$OLDPWD/examples/data/make.sh" made
+for file in made/*.csv; do check "sample_table_${file#made/}" cmp "$file" "readme/examples/data/${file#made/}"; done
+sed -n 's/^ *domain,tokens$/&/; /^ *domain,tokens$/,/^$/s/^    \(.*\)/\1/p' "$OLDPWD/README.md" >readme/pasted.csv
+check the_domains_of_the_readme_are_the_sample cmp readme/pasted.csv readme/examples/data/domains.csv
+sed -n '/^## Your own runs/,/^## Your own log/p' "$OLDPWD/README.md" | awk '/^    \.\/mix_optimize/ { on = 1 }
+    on { line = $0; more = sub(/\\$/, "", line); printf "%s", line; if (!more) { print ""; on = 0 } }' >readme/commands
+[ "$(wc -l <readme/commands)" -eq 3 ] && ok the_readme_has_three_commands || bad the_readme_has_three_commands
+n=0
+while read -r command; do
+    n=$((n + 1))
+    check "command_${n}_of_the_readme" sh -c "cd readme && mix='$mix' && \"\$mix\" ${command#./mix_optimize} --model ridge --quiet"
+    noted "command_${n}_names_the_accuracy" ".*questions_accuracy is not used: it is called like an accuracy"
+    noted "command_${n}_counts_the_costs" ".*the 24 runs cost 4.8e+10 tokens"
+done <readme/commands
+grep -q "^no books  *[0-9.]* " last && ok the_readmes_mixtures_are_compared || bad the_readmes_mixtures_are_compared
 
 # ---- Real runs ----
 

@@ -82,10 +82,10 @@ static void run_program(int count, ...)
 
 #ifdef FUZZ_MIX
 
-static const char ratios[] = "run,web,code,books\n1,.2,.3,.5\n2,.5,.3,.2\n3,.1,.1,.8\n4,.6,.2,.2\n5,.3,.6,.1\n6,.4,.4,.2\n"
-                             "7,.2,.5,.3\n8,.1,.7,.2\n9,.3,.3,.4\n10,.25,.25,.5\n11,.7,.1,.2\n12,.45,.15,.4\n";
-static const char losses[] = "run,news,math\n1,3.1,2.5\n2,3.0,2.6\n3,3.4,2.9\n4,2.9,2.7\n5,3.2,2.2\n6,3.0,2.4\n7,3.2,2.3\n"
-                             "8,3.5,2.1\n9,3.1,2.55\n10,3.15,2.6\n11,2.8,2.8\n12,3.0,2.75\n";
+static const char ratios[] = "run,web,code,books\n1,.2,.3,.5\n2,.5,.3,.2\n3,.1,.1,.8\n4,.6,.2,.2\n5,.3,.6,.1\n"
+                             "6,.4,.4,.2\n7,.2,.5,.3\n8,.1,.7,.2\n9,.3,.3,.4\n10,.25,.25,.5\n11,.7,.1,.2\n12,.45,.15,.4\n";
+static const char losses[] = "run,news,math\n1,3.1,2.5\n2,3.0,2.6\n3,3.4,2.9\n4,2.9,2.7\n5,3.2,2.2\n6,3.0,2.4\n"
+                             "7,3.2,2.3\n8,3.5,2.1\n9,3.1,2.55\n10,3.15,2.6\n11,2.8,2.8\n12,3.0,2.75\n";
 static const char domains[] = "domain,tokens,prior,min,max\nweb,1e9,.5,.05,.9\ncode,2e8,.25,0,.6\nbooks,1e8,.25,,\n";
 
 static void seed_tables(mde_context *c)
@@ -299,8 +299,8 @@ static void read_runs(mde_context *c)
 
 static void run_lab(const char *command)
 {
-    run_program(23, "mde_lab", command, in_place("lab"), "--layers", "1", "--width", "8", "--heads", "1", "--context", "8",
-                "--batch", "2", "--tokens", "32", "--proxies", "6", "--validation-tokens", "64", "--questions", "4",
+    run_program(23, "mde_lab", command, in_place("lab"), "--layers", "1", "--width", "8", "--heads", "1", "--context",
+                "8", "--batch", "2", "--tokens", "32", "--proxies", "6", "--validation-tokens", "64", "--questions", "4",
                 "--threads=1", "--quiet");
 }
 

@@ -1659,6 +1659,123 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     mde_context_free(c);
 }
 
+/* A row of a table by the name in its first column. */
+static int row_of(const mde_csv *csv, const char *name)
+{
+    int row;
+    for (row = 0; csv && row < csv->rows; row++) if (strcmp(csv->cells[row * csv->columns], name) == 0) return row;
+    return -1;
+}
+
+static void mixtures_are_compared_by_what_the_regression_says_of_them(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    optimize_settings desc;
+    optimization *o;
+    mde_csv *csv, *left;
+    char compare[700], out[700];
+    double w[4 * DOMAINS] = { 0 }, mean[4 * LOSSES], sd[4 * LOSSES];
+    int i, j, q;
+    write_runs(c);
+    write_text(c, "mine.csv", "mixture,web,seed,books,code\nhalf,50,7,25,25\nall web,100,8,0,0\n");
+    desc = job_on_runs("gp");
+    snprintf(compare, sizeof compare, "%s", at("mine.csv"));
+    snprintf(out, sizeof out, "%s", at("compared"));
+    desc.compare = compare;
+    desc.out = out;
+    desc.objective = "math=3,news=1";
+    o = optimize(c, &desc);
+    CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
+    csv = mde_csv_read(c, at("compared/compare.csv"));
+    left = mde_csv_read(c, at("compared/held_out.csv"));
+    CHECK(o && csv && csv->rows == 5 && csv->columns == 4 + 3 * LOSSES + 1 && left && left->rows == RUNS);
+    if (!o || !csv || !left) {
+        mde_context_free(c);
+        return;
+    }
+    for (i = 0; i < DOMAINS; i++) {
+        w[i] = 1.0 / DOMAINS;
+        w[DOMAINS + i] = o->prior[i];
+        w[2 * DOMAINS + i] = i == 2 ? 0.5 : 0.25;
+        w[3 * DOMAINS + i] = i == 2;
+    }
+    CHECK(mde_surrogate_predict(o->surrogate, 4, w, mean, sd) == MDE_OK);
+    for (q = 0; q < 4; q++) {
+        static const char *const names[4] = { "uniform", "prior", "half", "all web" };
+        int row = row_of(csv, names[q]);
+        double value = 0.75 * mean[q * LOSSES] + 0.25 * mean[q * LOSSES + 1];
+        double spread = o->spread * (0.75 * sd[q * LOSSES] + 0.25 * sd[q * LOSSES + 1]);
+        CHECK(row >= 0);
+        if (row < 0) continue;
+        CLOSE(mde_csv_number(csv, row, 1), value, 1e-8);
+        CLOSE(mde_csv_number(csv, row, 2), value - 1.6448536 * spread, 1e-7);
+        for (j = 0; j < LOSSES; j++) {
+            CLOSE(mde_csv_number(csv, row, 4 + 3 * j), mean[q * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(csv, row, 6 + 3 * j), mean[q * LOSSES + j] + 1.6448536 * sd[q * LOSSES + j], 1e-7);
+        }
+        /* no run had all of one domain: a domain is named as beyond what was tried */
+        CHECK((csv->cells[row * csv->columns + csv->columns - 1][0] != 0) == (q == 3));
+    }
+    CLOSE(mde_csv_number(csv, row_of(csv, "recommended"), 1), o->best.loss, 1e-8);
+    CHECK_TEXT(summary_of(o), "\nall web  ");
+    for (i = 0; i < RUNS; i++) {
+        int row = row_of(left, o->runs->names[i]);
+        CHECK(row >= 0);
+        for (j = 0; j < LOSSES && row >= 0; j++) {
+            CLOSE(mde_csv_number(left, row, 1 + 4 * j), o->runs->losses[i * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(left, row, 2 + 4 * j), o->evaluation->predicted[i * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(left, row, 4 + 4 * j) - mde_csv_number(left, row, 3 + 4 * j),
+                  2 * 1.6448536 * o->evaluation->sd[i * LOSSES + j], 1e-7);
+        }
+    }
+    optimization_free(o);
+    write_text(c, "mine.csv", "mixture,web,books\nhalf,0.5,0.5\n");
+    CHECK(optimize(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "mine.csv: has no column code, which");
+    mde_clear_error(c);
+    write_text(c, "mine.csv", "mixture,web,books,code\nhalf,0.5,0.5,0.5\n");
+    CHECK(optimize(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "mine.csv line 2 (run half): weights sum to 1.5");
+    mde_context_free(c);
+}
+
+/* Losses that want opposite domains are traded along the bounds' mixtures, each end the best for one of them. */
+static void the_trade_off_goes_from_one_loss_to_the_other(void)
+{
+    double w[RUNS * DOMAINS], y[RUNS * LOSSES];
+    mde_context *c = mde_context_create(NULL);
+    optimize_settings desc;
+    optimization *o;
+    mde_choose_desc choose;
+    mde_choice best;
+    double objective[LOSSES] = { 0, 1 };
+    int i;
+    write_runs(c);
+    make_exact_runs(201, w, y);
+    for (i = 0; i < RUNS; i++) {
+        y[i * LOSSES] = 3 - w[i * DOMAINS] + 0.2 * w[i * DOMAINS + 1];
+        y[i * LOSSES + 1] = 2 + w[i * DOMAINS] * w[i * DOMAINS] + 0.1 * w[i * DOMAINS + 1];
+    }
+    write_table(c, "losses.csv", "run", RUNS, LOSSES, loss_names, y, NULL, 0);
+    desc = job_on_runs("gp");
+    o = optimize(c, &desc);
+    CHECK(o && o->fronts && o->agreement[1] < -0.5 && o->agreement[1] == o->agreement[2]);
+    for (i = 0; o && i < FRONT_POINTS; i++) {
+        CHECK(is_mixture(DOMAINS, o->lower, o->upper, o->front[i].weights));
+        if (i == 0) continue;
+        CHECK(o->front[i].a >= o->front[i - 1].a - 1e-6 && o->front[i].b <= o->front[i - 1].b + 1e-6);
+    }
+    if (o) {
+        CHECK(o->front[FRONT_POINTS - 1].a > o->front[0].a + 0.1 && o->front[FRONT_POINTS - 1].b < o->front[0].b - 0.1);
+        choose_within_bounds(o, &choose);
+        choose.objective = objective;
+        CHECK(mde_surrogate_minimize(o->surrogate, &choose, &best) == MDE_OK);
+        CLOSE(o->front[FRONT_POINTS - 1].b, best.loss, 1e-4);
+    }
+    optimization_free(o);
+    mde_context_free(c);
+}
+
 static void a_job_on_log_probabilities_alone_is_the_certified_minimum(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1965,10 +2082,12 @@ static void a_job_stopped_at_any_report_writes_nothing(void)
 
 static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
 {
-    static const char *const files[] = { "report.json", "report.html", "mixture.json", "next_runs.csv" };
+    enum { FILES = 6 };
+    static const char *const files[FILES] = { "report.json", "report.html",  "mixture.json",
+                                              "held_out.csv", "compare.csv", "next_runs.csv" };
     mde_context *reader = mde_context_create(NULL);
-    unsigned char *whole[4];
-    size_t sizes[4];
+    unsigned char *whole[FILES];
+    size_t sizes[FILES];
     char out[700], logp[700];
     test_heap heap;
     long long total = 0, step = 1;
@@ -2005,10 +2124,10 @@ static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
         memset(&names, 0, sizeof names);
         if (mde_is_folder(out)) {
             CHECK(mde_folder_list(reader, out, &names) == MDE_OK);
-            CHECK(names.count <= 4);                                /* and no temporary file */
+            CHECK(names.count <= FILES);                            /* and no temporary file */
             mde_names_free(reader, &names);
         }
-        for (i = 0; i < 4; i++) {
+        for (i = 0; i < FILES; i++) {
             char path[800];
             size_t size = 0;
             snprintf(path, sizeof path, "%s/%s", out, files[i]);
@@ -2076,6 +2195,8 @@ int main(void)
     TEST(suggestions_refuse_nonsense_by_name);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
     TEST(a_job_on_tables_reports_in_json_what_its_summary_says);
+    TEST(mixtures_are_compared_by_what_the_regression_says_of_them);
+    TEST(the_trade_off_goes_from_one_loss_to_the_other);
     TEST(a_job_on_log_probabilities_alone_is_the_certified_minimum);
     TEST(sums_over_sequences_are_refused_with_a_word_on_why);
     TEST(columns_of_other_names_and_order_give_the_same_mixture);
