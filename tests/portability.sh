@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.." || exit 1
 work=build/portability
 expected=tests/hashes.txt
 warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+export NODE_PATH="${NODE_PATH:-/usr/share/nodejs}"       # where Debian puts what emscripten needs
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" WINEDEBUG=-all WINEPREFIX="$PWD/$work/wine"
 
 # NAME | compiler and options | what runs the program, if not the machine itself | runs, divided by ;
