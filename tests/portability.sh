@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.." || exit 1
 work=build/portability
 expected=tests/hashes.txt
 warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+export NODE_PATH="${NODE_PATH:-/usr/share/nodejs}"       # where Debian puts what emscripten needs
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" WINEDEBUG=-all WINEPREFIX="$PWD/$work/wine"
 
 # NAME | compiler and options | what runs the program, if not the machine itself | runs, divided by ;
@@ -22,10 +23,6 @@ rows() {
         [ "$o" = '-O2 -flto' ] && o='-O2 -flto -fuse-ld=lld'
         echo "clang $o | clang -std=c99 $o | |"
     done
-    for s in c11 c17 c2x gnu99 gnu17; do echo "gcc -std=$s | gcc -std=$s -O0 | |"; done
-    for s in c11 c17 c2x; do echo "clang -std=$s | clang -std=$s -O0 | |"; done
-    for s in c++11 c++14 c++17 c++20 c++23; do echo "g++ -std=$s | g++ -x c++ -std=$s -O0 | |"; done
-    for s in c++17 c++2b; do echo "clang++ -std=$s | clang++ -x c++ -std=$s -O0 | |"; done
     all='--threads 1; --threads 2; --threads 3; --threads 8; --simd 1; --simd 1 --threads 3; --simd 2; --simd 3'
     commas='--locale de_DE.UTF-8; --locale fr_FR.UTF-8; --locale ps_AF.UTF-8'
     sse='-std=c99 -O2 -msse2 -mfpmath=sse -static'
@@ -60,6 +57,10 @@ Windows x86-64, mix_optimize | x86_64-w64-mingw32-gcc -std=c99 -O1 -static $warn
 Windows i686, MinGW -O2 -msse2 | i686-w64-mingw32-gcc $sse $warnings | wine |
 WebAssembly, emscripten -O2 | emcc -std=c99 -O2 -sALLOW_MEMORY_GROWTH=1 -sNODERAWFS=1 | node |
 END
+    for s in c11 c17 c2x gnu99 gnu17; do echo "gcc -std=$s | gcc -std=$s -O0 | |"; done
+    for s in c11 c17 c2x; do echo "clang -std=$s | clang -std=$s -O0 | |"; done
+    for s in c++11 c++14 c++17 c++20 c++23; do echo "g++ -std=$s | g++ -x c++ -std=$s -O0 | |"; done
+    for s in c++17 c++2b; do echo "clang++ -std=$s | clang++ -x c++ -std=$s -O0 | |"; done
 }
 
 # The rows of which the words choose.
