@@ -101,6 +101,9 @@
      MDE_NO_FMA_EMULATION    on machines without fused multiply-add: faster, but no longer the same bits as elsewhere
      MDE_ALLOW_FAST_MATH     compiles under -ffast-math, which breaks the promise of same bits */
 
+#if defined(MDEMIX_IMPLEMENTATION) && !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if no system header was included before */
+#endif
 #include <stddef.h>
 #include <stdint.h>
 
@@ -109,7 +112,9 @@
 #else
 #define MDE__OWN_LINKAGE        /* perhaps static: then a function that nobody calls is no mistake */
 #endif
-#ifdef __GNUC__
+#if defined(__MINGW32__) && !defined(__clang__)
+#define MDE__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))   /* printf: that of old Windows */
+#elif defined(__GNUC__)
 #define MDE__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define MDE__PRINTF(text, first)
@@ -176,9 +181,10 @@ MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory hel
 MDEDEF int mde_threads(const mde_context *c);
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
 
-/* 1 when this build keeps the promise of same bits; 0 when the compiler was told to fuse multiplications and additions
-   where the code does not say so (clang -ffp-contract=fast). */
+/* 1 when this build keeps the promise of same bits; else mde_other_bits says, in a sentence that names the option, what
+   the compiler was told to do otherwise: NULL when nothing. */
 MDEDEF int mde_same_bits(const mde_context *c);
+MDEDEF const char *mde_other_bits(const mde_context *c);
 
 MDEDEF double mde_seconds(void);        /* on a clock that does not go back */
 /* FNV-1a, 64 bits: tells files and settings apart, not against malice. */
@@ -255,20 +261,23 @@ MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t c
 MDEDEF void mde_json_write_raw(mde_json_writer *w, const char *key, const char *json);  /* a value ready as JSON */
 MDEDEF mde_status mde_json_end(mde_json_writer *w);                                 /* ends the last line */
 
-/* Comma-separated values with one header line. Quotes, CRLF, a byte-order mark and a missing last newline are fine;
-   a row with another number of cells than the header is an error that names file and line. */
+/* Comma-separated values with one header line; semicolons or tabs part the cells where the header has more of them.
+   Quotes, CRLF, a byte-order mark and a missing last newline are fine, blanks around a cell do not count; a row with
+   another number of cells than the header, or what is no UTF-8, is an error that names file and line. */
 typedef struct mde_csv {
     mde_context *context;
     const char *path;
+    char separator;
     int rows, columns;
-    const char **names;                     /* [columns] */
+    const char **names;                     /* [columns]; the first one may be empty, as of an index of pandas */
     const char **cells;                     /* [rows * columns] */
     const int *lines;                       /* [rows] line of the file, for messages */
 } mde_csv;
 MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text, size_t length);
 MDEDEF void mde_csv_free(mde_csv *csv);
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name);                    /* -1 when absent */
-/* The cell as a number; empty and "nan" are NaN; other text records an error with file, line and column, gives NaN. */
+/* The cell as a number, between semicolons also with a decimal comma; empty and "nan" are NaN; other text records an
+   error with file, line and column, gives NaN. */
 MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column);
 
 /* NumPy arrays, format versions 1 to 3: f2, f4, f8, integers of 1 to 8 bytes and bool, either byte order; Fortran
@@ -310,8 +319,12 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);            
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
+/* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
+MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
 MDEDEF int mde_is_file(const char *path);
 MDEDEF int mde_is_folder(const char *path);
+/* Where the last part of a path begins, and its bytes, without separators behind it. */
+MDEDEF const char *mde_path_name(const char *path, size_t *length);
 /* Names in a folder in byte order, hidden ones left out. */
 typedef struct mde_names { char **items; int count, capacity; } mde_names;
 MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names);
@@ -539,6 +552,9 @@ MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
 MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                             const char *const *metadata);
 MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
+/* The same from a file that mde_safetensors_read gave, after a look at its metadata; path is for messages. */
+MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
+                                           const mde_safetensors *file);
 #endif
 
 /* Long work reports through a callback; a return value other than 0 stops it cleanly (MDE_STOPPED). */
@@ -727,9 +743,9 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
 typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
-   the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
-   the text in bytes (0: unknown). All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which
-   is taken for rounding, and for 0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
+   the document that token t is in (ascending; NULL: unknown); bytes is the length of the text in bytes (0: unknown).
+   All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which is taken for rounding, and for
+   0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
    and sums over sequences in place of tokens, since the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
@@ -773,7 +789,7 @@ typedef struct mde_price_desc {
     uint64_t seed;
 } mde_price_desc;
 /* Percentile intervals of the prices at a given mixture, low and high [experts], from resampled documents as in
-   mde_mixture_bootstrap. objective as in mde_mixture_prices; desc NULL: defaults. */
+   mde_mixture_bootstrap; NaN where that has none. objective as in mde_mixture_prices; desc NULL: defaults. */
 MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double *objective, const double *weights,
                                               const mde_price_desc *desc, double *low, double *high);
 
@@ -790,6 +806,10 @@ typedef struct mde_optimum {
     double gap;                     /* loss is at most this far above the minimum: max over feasible v of g.(w - v),
                                        which without bounds is max_i(-g_i) - 1, since w.g = -1 */
     int iterations;
+    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
+    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the loss would fall per unit of
+                                       share beyond, which the best other domain gives or takes; 0 when free, NaN when
+                                       no other can give or take */
 } mde_optimum;
 /* The best mixture; the loss is convex in w. A gap that was not reached is an error, but *out holds the best found. */
 MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_desc *desc, mde_optimum *out);
@@ -804,9 +824,13 @@ typedef struct mde_bootstrap_desc {
 typedef struct mde_bootstrap {
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
-    int replicates;
+    int replicates;                          /* 0: no interval, all ends are NaN */
+    char note[320];                          /* a sentence on blocks, or why there is no interval; empty: documents */
 } mde_bootstrap;
-/* Percentile intervals from resampled documents (with replacement, within each validation text). */
+/* Percentile intervals from resampled documents (with replacement, within each validation text). Where a text has fewer
+   than ten documents, or none are known, blocks of a tenth of it stand for them, of 32 to 256 tokens; they keep the
+   correlation of near tokens, but not that of a document's distant ones, so that intervals may be short. A text with
+   too little for either has no interval. */
 MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out);
 
 /* ---- 3.9 Regression ------------------------------------------------------
@@ -849,8 +873,9 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
-/* Predictions [n, m] of the runs that it was fitted to, each as if that run had been left out: exact for ridge and,
-   given its covariance, for Gaussian processes; to first order for laws; by five folds for trees. */
+/* Predictions [n, m] of the runs that it was fitted to, each as if that run and its repeats, of equal features, had
+   been left out: exact for ridge and, given its covariance, for Gaussian processes; to first order for laws where that
+   is good enough, else, and for trees, by five folds. */
 MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted);
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN without a process */
 /* In units of the standardised feature; NaN without a process. */
@@ -898,7 +923,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s);     /* 1: has a gradient */
-/* Predictions [n, m] of the runs it was fitted to, each as if left out; see mde_regressor_left_out. */
+/* Predictions [n, m] of the runs it was fitted to, each as if left out with its repeats; see mde_regressor_left_out. */
 MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted);
 
 /* Models by name, each the same wherever the name stands: on a command line, in a stack, among what MDE_AUTO compares,
@@ -959,21 +984,27 @@ MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, i
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
 
-#ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
 typedef struct mde_runs {
     mde_context *context;
     int count, domains, metrics;
+    int percent;                         /* 1: the table had its weights in percent */
     const char **names;                  /* [count] */
     const char **domain_names, **metric_names;
     double *weights;                     /* [count, domains], each row summing to 1 */
     double *losses;                      /* [count, metrics], NaN where one is missing */
 } mde_runs;
-/* Two CSV files, joined by the column called run or index, or else the first; a run that is in one file only is an
-   error. Weights that sum to 1 within 1 % are scaled, others are an error that names the row. An empty cell or nan is a
-   missing metric. */
-MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
+/* What of a CSV is wanted: the column that names the runs (-1: they are numbered from 1) and those with numbers. */
+typedef struct mde_run_columns { const mde_csv *csv; int run, count; const int *columns; } mde_run_columns;
+/* Joins two tables, or columns of one, by run. A run that is in one table only is an error; with skipped [2] it is left
+   out and counted, those without losses and those without weights. Weights that sum to 1 within 1 % are scaled, as are
+   percents, which sum to 100; others are an error that names the row. An empty cell or nan is a missing metric. */
+MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, const mde_run_columns *losses,
+                               int *skipped);
 MDEDEF void mde_runs_free(mde_runs *runs);
+#ifndef MDE_NO_STDIO
+/* All columns of two CSV files, joined by the one called run or index, or else the first. */
+MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
 #endif
 
 /* ---- 3.10 Search on the simplex ------------------------------------------- */
@@ -1018,7 +1049,8 @@ typedef struct mde_choose_desc {
     const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
     const double *prior;            /* [k]; NULL: uniform */
     double kl;                      /* 0: the prior does not count */
-    double caution;                 /* sds added to the predicted loss, since a search finds where a regression errs */
+    double caution;                 /* sds added to the predicted loss; inside what was tried, 0 had the lowest regret
+                                       in bench/regret.c */
     double spread;                  /* factor of the summed sds; errors of several losses rarely add up whole. 0: 1 */
     const double *tried;            /* [runs, k] starts besides the random ones; may be NULL */
     int runs;
@@ -1030,9 +1062,8 @@ typedef struct mde_choice {
     double weights[MDE_MAX_DOMAINS];
     double value;                   /* of what was minimised */
     double loss, sd;                /* of the objective as predicted, nats a token */
-    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
-    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the value would gain per unit of
-                                       share beyond; 0 when free, and for trees */
+    int active[MDE_MAX_DOMAINS];    /* as in mde_optimum */
+    double price[MDE_MAX_DOMAINS];  /* as in mde_optimum, of the value; for trees, which are steps, NaN when held */
 } mde_choice;
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out);
 
@@ -1046,7 +1077,10 @@ typedef enum mde_acquisition {
 typedef struct mde_suggest_desc {
     mde_acquisition acquisition;
     const double *objective;        /* [m] as in mde_choose_desc */
-    const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
+    const double *lower, *upper;    /* [k] bounds that no run may break, wider than what was tried; NULL: 0 and 1 */
+    double reach;                   /* how far beyond the runs a surrogate is followed in one round: to so many times
+                                       the largest weight that a domain had, plus 0.05, and the smallest divided by it,
+                                       less 0.05. 0: 2; INFINITY: to the bounds */
     const double *centre;           /* [k] mixture to look around, too, such as the best one; may be NULL */
     double best;                    /* lowest objective so far */
     double exploration;             /* 0: 2 */
@@ -1077,12 +1111,18 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #define MDEMIX__IMPLEMENTED
 
 /* Same bits everywhere: a multiply-add is fused where the code says fma and nowhere else. */
-#if defined(__FAST_MATH__) && !defined(MDE_ALLOW_FAST_MATH)
+#if (defined(__FAST_MATH__) || defined(_M_FP_FAST)) && !defined(MDE_ALLOW_FAST_MATH)
 #error "mdemix: -ffast-math breaks the promise of same bits everywhere; define MDE_ALLOW_FAST_MATH to insist"
 #endif
 #if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"    /* some machines lack the first of these two */
 #pragma float_control(push)
 #pragma clang fp contract(off)
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#pragma warning(push)
+#pragma warning(disable : 4996)     /* names that C calls deprecated by nobody but Microsoft */
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
@@ -1099,16 +1139,13 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #define MDE__COLD_END
 #endif
 
-#if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
-#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if this comes before the first include */
-#endif
-
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 
 #include <errno.h>
+#include <float.h>
 #include <limits.h>
 #include <locale.h>
 #include <math.h>
@@ -1121,8 +1158,13 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #include <omp.h>
 #endif
 #ifdef _WIN32
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
 #include <windows.h>
-#include <direct.h>
 #include <fcntl.h>
 #include <io.h>
 #include <sys/stat.h>
@@ -1134,6 +1176,16 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
+#endif
+
+#if defined(__MINGW32__) && defined(__SSE2__)
+#include <emmintrin.h>
+/* That of MinGW's library is the x87's, which rounds twice. */
+static inline double mde__sqrt64(double x)
+{
+    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+}
+#define sqrt(x) mde__sqrt64(x)
 #endif
 
 #ifdef __cplusplus
@@ -1199,7 +1251,7 @@ struct mde_context {
 
     int simd;
     int threads;
-    int same_bits;
+    const char *other_bits;             /* NULL: the same as elsewhere */
 
     mde_status status;
     char error[1024];
@@ -1207,13 +1259,83 @@ struct mde_context {
 
 /* ---- Errors ---- */
 
+/* A decimal comma of the locale becomes a point. */
+static void mde__unlocalize(char *text)
+{
+    const char *point = localeconv()->decimal_point;
+    char *found;
+    size_t length = strlen(point);
+    if (length == 0 || strcmp(point, ".") == 0) return;
+    found = strstr(text, point);
+    if (!found) return;
+    *found = '.';
+    memmove(found + 1, found + length, strlen(found + length) + 1);
+}
+
+/* vsnprintf free of locale, for sentences: where the locale has no decimal point, each conversion is printed alone,
+   since a comma in the whole may be another. One that is not known ends the text. */
+static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+{
+    char conversion[24];
+    size_t at, length;
+    out[0] = 0;
+    if (strcmp(localeconv()->decimal_point, ".") == 0) {
+        vsnprintf(out, size, format, arguments);
+        return;
+    }
+    for (at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
+        size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
+        int width = -1;
+        if (flags) letter += strspn(format + flags, "lzjt");
+        length = flags ? letter + 1 : strcspn(format, "%");
+        if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
+        if (!flags) {
+            snprintf(out + at, size - at, "%.*s", (int)length, format);
+            continue;
+        }
+        memcpy(conversion, format, length);
+        conversion[length] = 0;
+        if (memchr(conversion, '*', length)) width = va_arg(arguments, int);
+#define MDE__PRINT_AS(type) \
+    (width < 0 ? snprintf(out + at, size - at, conversion, va_arg(arguments, type)) \
+               : snprintf(out + at, size - at, conversion, width, va_arg(arguments, type)))
+        switch (format[letter]) {
+        case '%': snprintf(out + at, size - at, "%%"); break;
+        case 's': MDE__PRINT_AS(const char *); break;
+        case 'p': MDE__PRINT_AS(void *); break;
+        case 'c': MDE__PRINT_AS(int); break;
+        case 'd': case 'i': case 'u': case 'x':
+            if (format[flags] == 'z') MDE__PRINT_AS(size_t);
+            else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
+            else if (format[flags] == 'l') MDE__PRINT_AS(long);
+            else MDE__PRINT_AS(int);
+            break;
+        case 'g': case 'f': case 'e':
+            MDE__PRINT_AS(double);
+            mde__unlocalize(out + at);
+            break;
+        default: return;
+        }
+#undef MDE__PRINT_AS
+    }
+}
+
+MDE__PRINTF(3, 4)
+static void mde__sentence(char *out, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    mde__print_list(out, size, format, arguments);
+    va_end(arguments);
+}
+
 MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
     if (!c || c->status != MDE_OK) return status;
     c->status = status;
     va_start(arguments, format);
-    vsnprintf(c->error, sizeof c->error, format, arguments);
+    mde__print_list(c->error, sizeof c->error, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -1249,17 +1371,13 @@ static int mde__mul_size(size_t a, size_t b, size_t *out)
     return 1;
 }
 
-/* A decimal comma of the locale becomes a point. */
-static void mde__unlocalize(char *text)
+/* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
+static double mde__quiet_nan(void)
 {
-    const char *point = localeconv()->decimal_point;
-    char *found;
-    size_t length = strlen(point);
-    if (length == 0 || strcmp(point, ".") == 0) return;
-    found = strstr(text, point);
-    if (!found) return;
-    *found = '.';
-    memmove(found + 1, found + length, strlen(found + length) + 1);
+    const uint64_t bits = UINT64_C(0x7ff8000000000000);
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 static char *mde__number(char buffer[32], double value)
@@ -1318,7 +1436,7 @@ static int mde__parse_number(const char *text, size_t length, double *value)
     if (length == 0 || length > 300) return 0;
     at = text[0] == '-' || text[0] == '+';
     if (mde__same_word(text + at, length - at, "nan")) {
-        *value = (double)NAN;
+        *value = mde__quiet_nan();
         return 1;
     }
     if (mde__same_word(text + at, length - at, "inf") || mde__same_word(text + at, length - at, "infinity")) {
@@ -1538,13 +1656,29 @@ MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark)
 static int mde__simd_choose(int simd);
 static const char *mde__simd_text(int simd);
 
-/* 1 when a * b - c is rounded twice, as it must be where no fma is written. */
-static int mde__contraction_is_off(void)
+static const char *mde__why_other_bits(void)
 {
     volatile double a = 1.0 + 1.0 / 134217728.0, b = 1.0 - 1.0 / 134217728.0, one = 1.0;
+    volatile float denormal = 1e-40f;
     double x = a, y = b, z = one;
-    double r = x * y - z;
-    return r == 0.0;
+    double r = x * y - z;               /* 0 when rounded twice, as it must be where no fma is written */
+#ifdef FLT_EVAL_METHOD
+    const int method = (int)FLT_EVAL_METHOD;
+    if (method != 0 && method != 16) {
+        return "results have other bits than elsewhere: floats are kept in more bits than they have (FLT_EVAL_METHOD "
+               "is not 0); compile with -msse2 -mfpmath=sse on x86, with -fexcess-precision=fast on s390x";
+    }
+#endif
+    if (r != 0.0) {
+        return "results have other bits than elsewhere: multiplications and additions are fused; compile without "
+               "-ffp-contract=fast";
+    }
+    denormal = denormal * 0.5f;
+    if (!(denormal > 0)) {
+        return "results have other bits than elsewhere: the processor rounds denormal numbers to zero; compile and "
+               "link without -ffast-math";
+    }
+    return NULL;
 }
 
 MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
@@ -1562,7 +1696,7 @@ MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
     c->user = desc->user;
     c->max_bytes = desc->max_bytes;
     c->recording = 1;
-    c->same_bits = mde__contraction_is_off();
+    c->other_bits = mde__why_other_bits();
 #ifdef _OPENMP
     c->threads = desc->threads > 0 ? desc->threads : omp_get_max_threads();
 #else
@@ -1600,7 +1734,12 @@ MDEDEF int mde_threads(const mde_context *c)
 
 MDEDEF int mde_same_bits(const mde_context *c)
 {
-    return c ? c->same_bits : 0;
+    return c && !c->other_bits;
+}
+
+MDEDEF const char *mde_other_bits(const mde_context *c)
+{
+    return c ? c->other_bits : NULL;
 }
 
 MDEDEF const char *mde_simd_name(const mde_context *c)
@@ -1628,7 +1767,10 @@ MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn,
 MDEDEF double mde_seconds(void)
 {
 #if defined(_WIN32)
-    return (double)GetTickCount64() * 1e-3;
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (double)now.QuadPart / (double)frequency.QuadPart;
 #elif defined(CLOCK_MONOTONIC)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -1652,7 +1794,30 @@ ssize_t readlink(const char *path, char *link, size_t size);    /* <unistd.h> ke
 /* File names are UTF-8 everywhere; Windows wants UTF-16. */
 static int mde__wide(const char *path, wchar_t wide[1024])
 {
-    return MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+    int good = MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+    if (!good) errno = ENAMETOOLONG;
+    return good;
+}
+
+/* 1 when a function of Windows has done its work; else the reason goes to errno, for which there are words. */
+static int mde__succeeded(int good)
+{
+    static const struct { DWORD windows; int reason; } reasons[] = {
+        { ERROR_FILE_NOT_FOUND, ENOENT }, { ERROR_PATH_NOT_FOUND, ENOENT }, { ERROR_INVALID_NAME, ENOENT },
+        { ERROR_INVALID_DRIVE, ENOENT }, { ERROR_BAD_NETPATH, ENOENT }, { ERROR_BAD_NET_NAME, ENOENT },
+        { ERROR_ACCESS_DENIED, EACCES }, { ERROR_SHARING_VIOLATION, EACCES }, { ERROR_LOCK_VIOLATION, EACCES },
+        { ERROR_WRITE_PROTECT, EROFS }, { ERROR_DISK_FULL, ENOSPC }, { ERROR_HANDLE_DISK_FULL, ENOSPC },
+        { ERROR_ALREADY_EXISTS, EEXIST }, { ERROR_FILE_EXISTS, EEXIST }, { ERROR_DIRECTORY, ENOTDIR },
+        { ERROR_FILENAME_EXCED_RANGE, ENAMETOOLONG }, { ERROR_NOT_ENOUGH_MEMORY, ENOMEM }
+    };
+    DWORD error = GetLastError();
+    size_t i;
+    if (good) return 1;
+    errno = EIO;
+    for (i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        if (reasons[i].windows == error) errno = reasons[i].reason;
+    }
+    return 0;
 }
 #endif
 
@@ -1706,7 +1871,7 @@ static int mde__rename(const char *from, const char *to)
 #ifdef _WIN32
     wchar_t wide_from[1024], wide_to[1024];
     return mde__wide(from, wide_from) && mde__wide(to, wide_to) &&
-           MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING);
+           mde__succeeded(MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING));
 #else
     return rename(from, to) == 0;
 #endif
@@ -1801,17 +1966,29 @@ static int mde__write_all(int file, const void *bytes, size_t size, int sync)
 #endif
 }
 
-/* Bytes of a path up to its last separator. */
-static size_t mde__folder_length(const char *path)
+/* 1 for what separates the parts of a path: what follows the colon of a drive is a name, too. */
+static int mde__separates(char byte)
 {
-    size_t length = strlen(path);
-    while (length > 0 && path[length - 1] != '/') {
 #ifdef _WIN32
-        if (path[length - 1] == '\\') break;
+    if (byte == '\\' || byte == ':') return 1;
 #endif
-        length--;
-    }
+    return byte == '/';
+}
+
+/* Of a path's first `length` bytes those up to the last separator. */
+static size_t mde__folder_length(const char *path, size_t length)
+{
+    while (length > 0 && !mde__separates(path[length - 1])) length--;
     return length;
+}
+
+MDEDEF const char *mde_path_name(const char *path, size_t *length)
+{
+    size_t end = strlen(path), start;
+    while (end > 1 && mde__separates(path[end - 1])) end--;
+    start = mde__folder_length(path, end);
+    *length = end - start;
+    return path + start;
 }
 
 /* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
@@ -1856,7 +2033,7 @@ static int mde__open_temporary(const char *path)
    and follows from the target's, so that the next writer of the target finds what was left. */
 static int mde__open_beside(const char *target, char *name, size_t length)
 {
-    size_t folder = mde__folder_length(target);
+    size_t folder = mde__folder_length(target, strlen(target));
     unsigned long long hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     int number, file = -1, next;
     for (number = 0; file < 0 && number < 1000; number++) {
@@ -1885,7 +2062,7 @@ static char *mde__follow_links(mde_context *c, const char *path)
     int hops = 0;
     while (at && !mde__is_open_file(at)) {
         ssize_t size = readlink(at, link, sizeof link - 1);
-        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
+        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at, strlen(at)) : 0;
         if (size <= 0) break;
         link[size] = 0;
         next = hops++ < 40 ? mde__print(c, "%.*s%s", (int)cut, at, link) : NULL;
@@ -1899,7 +2076,8 @@ static char *mde__follow_links(mde_context *c, const char *path)
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
    stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
-   written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
+   written to. sync 1: the disk has the bytes before the old ones go, for what takes hours to make; -1: it is only
+   tried, up to the renaming. */
 static mde_status mde__file_replace(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
@@ -1927,18 +2105,19 @@ static mde_status mde__file_replace(mde_context *c, const char *path, const void
 #ifdef _WIN32
         file = mde__open_beside(target, name, length);
 #else
-        if (kind == 'f' && access(target, W_OK) != 0) file = -1;
+        if ((kind == 'f' || (direct && sync < 0)) && access(target, W_OK) != 0) file = -1;
+        else if (direct && sync < 0) file = open("/dev/null", O_WRONLY);
         else file = direct ? open(target, O_WRONLY | (kind == 'f' ? O_TRUNC : 0))
                            : mde__open_beside(target, name, length);
 #endif
-        if (file < 0 || !mde__write_all(file, bytes, size, sync && !direct)) reason = errno ? errno : EIO;
+        if (file < 0 || !mde__write_all(file, bytes, size, sync > 0 && !direct)) reason = errno ? errno : EIO;
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
         if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
-        if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
-        if (reason && file >= 0 && !direct) mde__remove_file(name);
+        if (!reason && !direct && sync >= 0 && !mde__rename(name, target)) reason = errno ? errno : EIO;
+        if ((reason || sync < 0) && file >= 0 && !direct) mde__remove_file(name);
 #ifndef _WIN32
         if (file >= 0) mde__close(file);
 #endif
@@ -1954,34 +2133,48 @@ MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *b
     return mde__file_replace(c, path, bytes, size, 0);
 }
 
+MDEDEF mde_status mde_file_try(mde_context *c, const char *path)
+{
+    const size_t size = 65536;
+    void *zeros = mde_alloc(c, size, 1);
+    if (zeros) mde__file_replace(c, path, zeros, size, -1);
+    mde_release(c, zeros);
+    return mde_context_status(c);
+}
+
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
 {
     char *partial;
-    size_t i;
+    size_t i, failed = 0;
+    int reason = 0;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
     partial = mde__copy_text(c, path);
     if (!partial) return c->status;
-    for (i = 1;; i++) {
+    /* What cannot be made is no mistake where more can be inside it, such as the computer of a network share. */
+    for (i = 1; partial[i - 1]; i++) {
         char end = partial[i];
-        if (end != 0 && end != '/') continue;
+        if (end != 0 && (end == ':' || !mde__separates(end))) continue;
         partial[i] = 0;
-        if (!mde_is_folder(partial)) {
+        if (mde_is_folder(partial)) {
+            failed = 0;
+        } else {
 #ifdef _WIN32
             wchar_t wide[1024];
-            int made = mde__wide(partial, wide) && CreateDirectoryW(wide, NULL);
+            int made = mde__wide(partial, wide) && mde__succeeded(CreateDirectoryW(wide, NULL));
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
-            int reason = errno;         /* of the first failure, before another look changes it */
-            if (!made && !mde_is_folder(partial)) {
-                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
-                         mde__path_kind(partial) ? "a file has that name" : strerror(reason));
-                break;
-            }
+            int why = errno;            /* before another look changes it */
+            if (made || mde_is_folder(partial)) failed = 0;
+            else if (!failed) failed = i, reason = why;
         }
         partial[i] = end;
-        if (end == 0) break;
+    }
+    partial[failed] = 0;
+    if (failed) {
+        mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
+                 mde__path_kind(partial) ? "a file has that name" : strerror(reason));
     }
     mde_release(c, partial);
     return c->status;
@@ -2028,15 +2221,20 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 #ifdef _WIN32
         WIN32_FIND_DATAW found;
         wchar_t wide[1024];
-        char pattern[2048], name[1024];
-        HANDLE handle;
+        char pattern[4096], name[1024];
+        HANDLE handle = INVALID_HANDLE_VALUE;
         snprintf(pattern, sizeof pattern, "%s/*", path);
-        handle = mde__wide(pattern, wide) ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
-        if (handle == INVALID_HANDLE_VALUE) return mde_fail(c, MDE_IO, "%s: the folder cannot be read", path);
+        if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
+        if (handle == INVALID_HANDLE_VALUE) {
+            return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        }
         do {
             if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
             if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
         } while (FindNextFileW(handle, &found));
+        if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
+            mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        }
         FindClose(handle);
 #else
         struct dirent *entry;
@@ -2058,7 +2256,7 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 static char *mde__join_path(mde_context *c, const char *folder, const char *name)
 {
     size_t length = strlen(folder);
-    return mde__print(c, length && folder[length - 1] != '/' ? "%s/%s" : "%s%s", folder, name);
+    return mde__print(c, length && !mde__separates(folder[length - 1]) ? "%s/%s" : "%s%s", folder, name);
 }
 
 #endif /* MDE_NO_STDIO */
@@ -2263,6 +2461,17 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
     if (value < minimum || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return 0;
     *code = value;
     return size;
+}
+
+static int mde__utf8_valid(const char *text, size_t length)
+{
+    size_t i = 0, size;
+    uint32_t code;
+    for (; i < length; i += size) {
+        size = mde__utf8_read(text + i, length - i, &code);
+        if (size == 0) return 0;
+    }
+    return 1;
 }
 
 static size_t mde__utf8_write(char out[4], uint32_t code)
@@ -2774,9 +2983,39 @@ typedef struct mde__csv_reader {
     mde_context *context;
     const char *name, *text;
     size_t length, at;
+    char separator;
     int line;
     char *out;                  /* where the next cell goes; NULL in the walk that counts */
 } mde__csv_reader;
+
+/* What the header line has more of, outside of quotes: commas, semicolons or tabs. */
+static char mde__csv_separator(const char *text, size_t length, size_t at)
+{
+    static const char separators[] = ",;\t";
+    int count[3] = { 0, 0, 0 }, quoted = 0, best = 0, i;
+    while (at < length && (text[at] == '\n' || text[at] == '\r')) at++;
+    for (; at < length && (quoted || (text[at] != '\n' && text[at] != '\r')); at++) {
+        quoted ^= text[at] == '"';
+        for (i = 0; i < 3; i++) count[i] += !quoted && text[at] == separators[i];
+    }
+    for (i = 1; i < 3; i++) if (count[i] > count[best]) best = i;
+    return separators[best];
+}
+
+static int mde__csv_blank(const mde__csv_reader *r, char byte)
+{
+    return byte == ' ' || (byte == '\t' && r->separator != '\t');
+}
+
+static int mde__csv_ends(const mde__csv_reader *r, char byte)
+{
+    return byte == r->separator || byte == '\n' || byte == '\r';
+}
+
+static void mde__csv_skip_blanks(mde__csv_reader *r)
+{
+    while (r->at < r->length && mde__csv_blank(r, r->text[r->at])) r->at++;
+}
 
 static void mde__csv_end_line(mde__csv_reader *r)
 {
@@ -2792,21 +3031,25 @@ static int mde__csv_fail(const mde__csv_reader *r, int line, const char *what)
     return -1;
 }
 
-/* Reads one cell and what ends it. Returns 1 behind a comma, 0 at the end of the row, -1 after an error. */
+/* Reads one cell and what ends it. Returns 1 behind a separator, 0 at the end of the row, -1 after an error. */
 static int mde__csv_read_cell(mde__csv_reader *r)
 {
-    int quoted = r->at < r->length && r->text[r->at] == '"', start = r->line;
+    const char *begin = r->out;
+    int quoted, start = r->line;
+    mde__csv_skip_blanks(r);
+    quoted = r->at < r->length && r->text[r->at] == '"';
     if (quoted) r->at++;
     for (;;) {
         char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
         if (quoted && r->at >= r->length) return mde__csv_fail(r, start, "a quoted cell starts here and has no end");
         if (quoted && byte == '"') {
             r->at++;
-            if (r->at >= r->length) break;
-            byte = r->text[r->at];
-            if (byte == ',' || byte == '\n' || byte == '\r') break;
-            if (byte != '"') return mde__csv_fail(r, r->line, "text follows a closing quote");
-        } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
+            if (r->at >= r->length || r->text[r->at] != '"') {
+                mde__csv_skip_blanks(r);
+                if (r->at >= r->length || mde__csv_ends(r, r->text[r->at])) break;
+                return mde__csv_fail(r, r->line, "text follows a closing quote");
+            }
+        } else if (!quoted && mde__csv_ends(r, byte)) {
             break;
         } else if (!quoted && byte == '"') {
             return mde__csv_fail(r, r->line, "a quote inside a cell that is not quoted");
@@ -2814,12 +3057,13 @@ static int mde__csv_read_cell(mde__csv_reader *r)
             return mde__csv_fail(r, r->line, "a zero byte; this is no text");
         }
         if (byte == '\n') r->line++;
-        if (r->out) *r->out++ = byte;
+        if (r->out && !(r->out == begin && mde__csv_blank(r, byte))) *r->out++ = byte;
         r->at++;
     }
+    while (r->out > begin && mde__csv_blank(r, r->out[-1])) r->out--;
     if (r->out) *r->out++ = 0;
     if (r->at >= r->length) return 0;
-    if (r->text[r->at] == ',') {
+    if (r->text[r->at] == r->separator) {
         r->at++;
         return 1;
     }
@@ -2838,11 +3082,16 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
             continue;
         }
         do {
-            if (csv->names && rows < 0) csv->names[cells] = r->out;
-            else if (csv->names) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = r->out;
+            const char *cell = r->out;
+            if (cell && rows < 0) csv->names[cells] = cell;
+            else if (cell) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = cell;
             more = mde__csv_read_cell(r);
             if (more < 0) return 0;
             cells++;
+            if (cell && !mde__utf8_valid(cell, strlen(cell))) {
+                mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
+                return 0;
+            }
         } while (more);
         if (rows < 0) {
             csv->columns = cells;
@@ -2876,14 +3125,14 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     csv->names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *csv->names);
     csv->cells = (const char **)mde_alloc(c, cells, sizeof *csv->cells);
     csv->lines = (const int *)mde_alloc(c, (size_t)csv->rows, sizeof *csv->lines);
-    /* A cell is no longer than in the file, and its end takes the place of the comma. */
+    /* A cell is no longer than in the file, and its end takes the place of the separator. */
     r->out = (char *)mde_alloc(c, r->length + 1, 1);
     if (!r->out) return 0;
     csv->names[0] = r->out;
     r->at = start;
     r->line = 1;
     if (!mde__csv_walk(r, csv)) return 0;
-    for (i = 0; i < csv->columns; i++) {
+    for (i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
         mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
         return 0;
@@ -2911,9 +3160,11 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     r.length = length;
     r.at = start;
     r.line = 1;
+    r.separator = mde__csv_separator(text, length, start);
     csv = (mde_csv *)mde_alloc(c, 1, sizeof *csv);
     if (!csv) return NULL;
     csv->context = c;
+    csv->separator = r.separator;
     if (mde__csv_fill(&r, csv, start)) return csv;
     mde_csv_free(csv);
     return NULL;
@@ -2945,23 +3196,29 @@ MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
 MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 {
     const char *cell;
+    char point[64], *comma;
     size_t length;
     double value;
-    if (!csv || mde__bad(csv->context)) return (double)NAN;
+    if (!csv || mde__bad(csv->context)) return mde__quiet_nan();
     if (row < 0 || row >= csv->rows || column < 0 || column >= csv->columns) {
         mde_fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
                  row, column, csv->rows, csv->columns);
-        return (double)NAN;
+        return mde__quiet_nan();
     }
     cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
-    while (*cell == ' ' || *cell == '\t') cell++;
     length = strlen(cell);
-    while (length && (cell[length - 1] == ' ' || cell[length - 1] == '\t')) length--;
-    if (length == 0) return (double)NAN;
+    if (length == 0) return mde__quiet_nan();
+    if (csv->separator == ';' && length < sizeof point) {
+        memcpy(point, cell, length);
+        comma = (char *)memchr(point, ',', length);
+        if (comma && !memchr(point, '.', length)) *comma = '.';
+        if (mde__parse_number(point, length, &value)) return value;
+    }
     if (mde__parse_number(cell, length, &value)) return value;
-    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number", csv->path,
-             csv->lines[row], csv->names[column], cell);
-    return (double)NAN;
+    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number%s", csv->path,
+             csv->lines[row], csv->names[column], cell, csv->separator != ';' && strchr(cell, ',')
+             ? " (a decimal comma is read only between semicolons)" : "");
+    return mde__quiet_nan();
 }
 
 /* ---- Numbers as bytes ---- */
@@ -3584,7 +3841,7 @@ static int mde__ends_with(const char *text, const char *end)
 /* The path of a file in the folder that another is in. */
 static char *mde__sibling_path(mde_context *c, const char *path, const char *name)
 {
-    return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
+    return mde__print(c, "%.*s%s", (int)mde__folder_length(path, strlen(path)), path, name);
 }
 
 /* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
@@ -3727,17 +3984,6 @@ MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, 
                                     const double *data)
 {
     return mde__npy_write_as(c, path, rank, shape, 8, NULL, data);
-}
-
-static int mde__utf8_valid(const char *text, size_t length)
-{
-    size_t i = 0, size;
-    uint32_t code;
-    for (; i < length; i += size) {
-        size = mde__utf8_read(text + i, length - i, &code);
-        if (size == 0) return 0;
-    }
-    return 1;
 }
 
 static void mde__safetensors_check(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
@@ -4078,8 +4324,10 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
    a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log and tanh are polynomials
    written here. Threads share out rows or elements at places that do not show in the result. */
 
-#if defined(__GNUC__) && !defined(__TINYC__)
-#define MDE__VECTORS                    /* vector types with operators, a GNU extension */
+/* Vector types with operators, a GNU extension; not where clang gives them to the NEON of ARMv7, which rounds denormal
+   numbers to zero. */
+#if defined(__GNUC__) && !defined(__TINYC__) && !defined(__arm__)
+#define MDE__VECTORS
 #endif
 #if defined(MDE__VECTORS) && defined(__x86_64__)
 #define MDE__X86
@@ -4087,12 +4335,9 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #if !defined(__clang__) && defined(__has_builtin)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
-#if __has_builtin(__builtin_ia32_vfmaddps512_mask) && __has_builtin(__builtin_ia32_sqrtps512_mask) && \
-    __has_builtin(__builtin_ia32_maxps512_mask) && __has_builtin(__builtin_ia32_sqrtpd512_mask) && \
-    __has_builtin(__builtin_ia32_vfmaddps256) && __has_builtin(__builtin_ia32_sqrtps256) && \
-    __has_builtin(__builtin_ia32_maxps256) && __has_builtin(__builtin_ia32_sqrtpd256) && \
-    __has_builtin(__builtin_ia32_vfmaddps) && __has_builtin(__builtin_ia32_cvtps2pd256) && \
-    __has_builtin(__builtin_ia32_cvtps2pd512_mask)
+#if __has_builtin(__builtin_ia32_vfmaddps512_mask) && __has_builtin(__builtin_ia32_maxps512_mask) && \
+    __has_builtin(__builtin_ia32_sqrtps512_mask) && __has_builtin(__builtin_ia32_sqrtpd512_mask) && \
+    __has_builtin(__builtin_ia32_cvtps2pd512_mask)      /* those of AVX2 are older */
 #define MDE__GCC_BUILTINS
 #endif
 #pragma GCC pop_options
@@ -4312,21 +4557,29 @@ MDE__COLD_BEGIN
 #define MDE__EACH_8(S) MDE__EACH_4(S) S(4) S(5) S(6) S(7)
 #if MDE__W == 1
 #define MDE__DOUBLES 1
+#define MDE__FILL_HALF(x) x
+#define MDE__FILL(x) x
 #define MDE__EACH(S) MDE__EACH_8(S) S(8) S(9) S(10) S(11) S(12) S(13) S(14) S(15)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_8(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH(S)
 #elif MDE__W == 4
 #define MDE__DOUBLES 2
+#define MDE__FILL_HALF(x) { x, x }
+#define MDE__FILL(x) { x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_4(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_4(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH_8(S)
 #elif MDE__W == 8
 #define MDE__DOUBLES 4
+#define MDE__FILL_HALF(x) { x, x, x, x }
+#define MDE__FILL(x) { x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_2(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_2(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH_4(S)
 #else
 #define MDE__DOUBLES 8
+#define MDE__FILL_HALF(x) { x, x, x, x, x, x, x, x }
+#define MDE__FILL(x) { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) S(0)
 #define MDE__EACH_DOUBLE(S) S(0)
 #define MDE__EACH_TOKEN(S) MDE__EACH_2(S)
@@ -4349,7 +4602,7 @@ typedef float MDE__V;
 typedef int32_t MDE__I;
 typedef double MDE__D;
 typedef uint64_t MDE__L;
-#define MDE__MASK_DOUBLE(comparison) (-(uint64_t)(comparison))
+#define MDE__MASK_DOUBLE(comparison) (UINT64_C(0) - (uint64_t)(comparison))
 #define MDE__MASK(comparison) (-(int32_t)(comparison))
 #else
 typedef float MDE__V __attribute__((vector_size(MDE__W * 4)));
@@ -4395,22 +4648,14 @@ static inline void MDE__K(store)(float *p, MDE__V x)
 
 static inline MDE__V MDE__K(set)(float x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__V zero = {0};
-    return x - zero;
-#endif
+    MDE__V all = MDE__FILL(x);
+    return all;
 }
 
 static inline MDE__I MDE__K(set_int)(int32_t x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__I zero = {0};
-    return x - zero;
-#endif
+    MDE__I all = MDE__FILL(x);
+    return all;
 }
 
 /* The first n < MDE__W floats, then fill. */
@@ -4545,22 +4790,14 @@ static inline MDE__V MDE__K(larger)(MDE__V a, MDE__V b)
 
 static inline MDE__D MDE__K(set_double)(double x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__D zero = {0};
-    return x - zero;
-#endif
+    MDE__D all = MDE__FILL_HALF(x);
+    return all;
 }
 
 static inline MDE__L MDE__K(set_long)(uint64_t x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__L zero = {0};
-    return x - zero;
-#endif
+    MDE__L all = MDE__FILL_HALF(x);
+    return all;
 }
 
 /* MDE__DOUBLES floats, widened. */
@@ -4673,7 +4910,7 @@ static MDE__SHARED MDE__V MDE__K(log_of)(MDE__V x)
     p = MDE__K(fma)(square, MDE__K(set)(-0.5f), p);
     y = MDE__K(fma)(k, MDE__K(set)(0.693359375f), f + p);
     y = MDE__K(select)(MDE__MASK(x == zero), -infinity, y);
-    y = MDE__K(select)(MDE__MASK(x < zero), MDE__K(set)((float)NAN), y);
+    y = MDE__K(select)(MDE__MASK(x < zero), MDE__K(as_float)(MDE__K(set_int)(0x7fc00000)), y);
     return MDE__K(select)(MDE__MASK(x < infinity), y, MDE__K(select)(MDE__MASK(x == infinity), infinity, x + x));
 }
 
@@ -4737,9 +4974,12 @@ static MDE__SHARED MDE__V MDE__K(gelu_slope)(MDE__V x)
     return MDE__K(fma)(x * s * (MDE__K(set)(1.0f) - s), slope, s);
 }
 
+/* 0 where x < 0, which is asked of the bits: some compilers make it a maximum, which loses the sign of -0. */
 static inline MDE__V MDE__K(relu_of)(MDE__V x)
 {
-    return MDE__K(select)(MDE__MASK(x < MDE__K(set)(0.0f)), MDE__K(set)(0.0f), x);
+    MDE__I bits = MDE__K(as_int)(x), minus_infinity = MDE__K(set_int)(-0x800000);
+    MDE__I below = MDE__MASK(bits <= minus_infinity) & MDE__MASK(bits > MDE__K(set_int)(INT32_MIN));
+    return MDE__K(as_float)(bits & ~below);
 }
 
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
@@ -6155,6 +6395,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
+#undef MDE__FILL_HALF
+#undef MDE__FILL
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
 #undef MDE__EACH_TOKEN
@@ -6224,6 +6466,9 @@ MDE__COLD_END
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6239,6 +6484,9 @@ MDE__COLD_END
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
 #pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6352,7 +6600,7 @@ static void mde__run_rows(mde_context *c, mde__kernel_fn *fn, mde__job *job, int
 }
 
 /* Columns in strips: narrow enough to be shared out, and whole cache lines. */
-static void mde__run_columns(mde_context *c, mde__kernel_fn *fn, mde__job *job, int64_t rows, int64_t cols)
+static void mde__share_columns(mde_context *c, mde__kernel_fn *fn, mde__job *job, int64_t rows, int64_t cols)
 {
     job->rows = rows;
     job->cols = cols;
@@ -6463,7 +6711,7 @@ static void mde__sum_columns(mde_context *c, int64_t rows, int64_t cols, const f
 {
     mde__job job = mde__new_job(x, NULL, out);
     job.accumulate = accumulate;
-    mde__run_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
+    mde__share_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
 }
 
 /* x, y [rows, cols]; y may be x. */
@@ -6550,7 +6798,7 @@ static void mde__norm_rows_vjp(mde_context *c, mde__kernel_fn *kernel, const mde
     if (dx) mde__run_rows(c, kernel, &job, n->rows, n->cols);
     job.out[0] = dgain;
     job.out[1] = dbias;
-    if (dgain || dbias) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, n->rows, n->cols);
+    if (dgain || dbias) mde__share_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, n->rows, n->cols);
 }
 
 /* Heads of [batch, time, heads, dim] by the angles of cosines and sines [time, dim/2]; the first `rotated` heads are
@@ -6894,18 +7142,23 @@ static int64_t mde__stride_k(const mde__attention_shape *s)
     return s->stride_k ? s->stride_k : s->kv_heads * s->dim;
 }
 
-static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
+/* So many for each thread; more than there can be where a size_t does not hold it. */
+static size_t mde__for_threads(const mde_context *c, int64_t count)
+{
+    return (uint64_t)count > SIZE_MAX / 256 ? SIZE_MAX : (size_t)c->threads * (size_t)count;
+}
+
+static int64_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, mde__tile_columns(c->simd));
     int64_t queries = mde__round_up(mde__min(s->time_q, MDE__QUERIES), mde__tile_rows(c->simd));
-    return (size_t)(2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS
-                    + 8 * MDE__LANES);
+    return 2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS + 8 * MDE__LANES;
 }
 
 /* Floats of scratch. */
 static size_t mde__attention_scratch(mde_context *c, const mde__attention_shape *s)
 {
-    return (size_t)c->threads * mde__attention_slot(c, s);
+    return mde__for_threads(c, mde__attention_slot(c, s));
 }
 
 /* One kv head, one block of queries of all heads that share it. */
@@ -7012,23 +7265,22 @@ static void mde__attend(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
-    a->slot_floats = mde__attention_slot(c, s);
+    a->slot_floats = (size_t)mde__attention_slot(c, s);
     a->jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
     a->slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_slot_run, a);
 }
 
-static size_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
+static int64_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t dim = mde__round_up(s->dim, mde__tile_columns(c->simd)), group = s->heads / s->kv_heads;
-    return (size_t)(3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim)
-                    + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS + 2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES)
-                    + group * s->time_q + 16 * MDE__LANES);
+    return 3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim) + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS +
+           2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES) + group * s->time_q + 16 * MDE__LANES;
 }
 
 static size_t mde__attention_vjp_scratch(mde_context *c, const mde__attention_shape *s)
 {
-    return (size_t)c->threads * mde__attention_vjp_slot(c, s);
+    return mde__for_threads(c, mde__attention_vjp_slot(c, s));
 }
 
 /* One kv head with all heads that share it, block of keys by block of keys, each with all queries that see it. */
@@ -7125,7 +7377,7 @@ static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
-    a->slot_floats = mde__attention_vjp_slot(c, s);
+    a->slot_floats = (size_t)mde__attention_vjp_slot(c, s);
     a->jobs = s->batch * s->kv_heads;
     a->slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_vjp_slot_run, a);
@@ -7244,7 +7496,8 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
         return 0;
     }
     for (i = 0; i < rank; i++) {
-        if (shape[i] < 1 || !mde__mul_size(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
+        if (shape[i] < 1 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul_size(count, (size_t)shape[i], &count) ||
+            count > SIZE_MAX / 16) {
             mde_fail(c, MDE_BAD_SHAPE,
                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
                      (long long)shape[i]);
@@ -9343,7 +9596,7 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     }
     if (block_rows > rows) block_rows = rows;
     mark = mde_arena_mark(c);
-    logits = (float *)mde_scratch(c, (size_t)(block_rows * classes), sizeof *logits);
+    logits = (float *)mde_scratch(c, (size_t)block_rows, (size_t)classes * sizeof *logits);
     losses = (float *)mde_scratch(c, (size_t)rows, sizeof *losses);
     logsumexp = (float *)mde_scratch(c, (size_t)block_rows, sizeof *logsumexp);
     g = (float *)mde_scratch(c, (size_t)block_rows, sizeof *g);
@@ -10165,12 +10418,13 @@ static int mde__parse_steps(const char *text, int sets, int64_t *steps)
     return text && *text == 0;
 }
 
-/* Weights, moments and steps of a checkpoint that has been read. */
-static mde_status mde__checkpoint_load(int sets, mde_params *const *p, const char *path, const mde_safetensors *file)
+MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
+                                           const mde_safetensors *file)
 {
-    mde_context *c = p[0]->context;
+    mde_context *c = mde__sets_context(sets, p);
     int64_t steps[MDE__SETS];
     int k;
+    if (!c || !file) return c ? mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: there is no file") : MDE_BAD_ARGUMENT;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
@@ -10184,7 +10438,7 @@ MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p,
 {
     mde_context *c = mde__sets_context(sets, p);
     mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
-    if (!file || mde__checkpoint_load(sets, p, path, file) == MDE_OK) return file;
+    if (!file || mde_checkpoint_load_sets(sets, p, path, file) == MDE_OK) return file;
     mde_safetensors_free(c, file);
     return NULL;
 }
@@ -10207,6 +10461,7 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
     int terminal = mde__is_terminal(), last;
     int64_t before, now;
+    char loss[40], bits[40];
     (void)user;
     if (!p) {
         if (terminal) fprintf(stderr, "\r\033[K");
@@ -10221,8 +10476,9 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
     if (p->figures) {
         fprintf(stderr, "  %s", p->figures);
     } else if (p->loss == p->loss) {
-        fprintf(stderr, "  loss %.4f nats", p->loss);
-        if (p->bytes_tokens) fprintf(stderr, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+        mde__sentence(loss, sizeof loss, "%.4f", p->loss);
+        mde__sentence(bits, sizeof bits, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+        fprintf(stderr, "  loss %s nats%s", loss, p->bytes_tokens ? bits : "");
     }
     if (p->rate > 0) fprintf(stderr, "  %.0f %s/s", p->rate, p->unit ? p->unit : "tokens");
     if (p->seconds_left > 0 && !last) {
@@ -12002,15 +12258,12 @@ static size_t mde__stem(const char *name, int folder)
 static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, const mde_names *siblings, int own)
 {
     mde_context *c = r->context;
-    size_t length = strlen(path), start, stem;
+    size_t length, stem;
+    const char *last = mde_path_name(path, &length);
     mde__source *s = NULL;
-    char *name;
+    char *name = mde__print(c, "%.*s", (int)length, last);
     int i;
-    while (length > 1 && (path[length - 1] == '/' || path[length - 1] == '\\')) length--;
-    for (start = length; start > 0 && path[start - 1] != '/' && path[start - 1] != '\\'; start--) {}
-    name = mde__copy_text(c, path + start);
     if (!name) return NULL;
-    name[length - start] = 0;
     stem = mde__stem(name, mde_is_folder(path));
     for (i = 0; siblings && i < siblings->count; i++) {
         const char *other = siblings->items[i];
@@ -12994,7 +13247,7 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->adamw.weight_decay = d->weight_decay;
     run->adamw.clip = d->clip;
     mde__forget_moments(lm->params);
-    rows = (size_t)d->batch * (size_t)d->length;
+    if (!mde__mul_size((size_t)d->batch, (size_t)d->length, &rows) || rows > SIZE_MAX / 16) rows = SIZE_MAX / 2;
     mde_release(c, lm->curve);
     mde_release(c, lm->curve_tokens);
     lm->curve_points = 0;
@@ -13175,7 +13428,7 @@ static mde_status mde__training_continue(mde__training *run)
         mde_fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
     }
     /* From the same reading: the file may be another one by now. */
-    if (!mde__bad(c)) mde__checkpoint_load(1, &run->lm->params, path, file);
+    if (!mde__bad(c)) mde_checkpoint_load_sets(1, &run->lm->params, path, file);
     mde_safetensors_free(c, file);
     return c->status;
 }
@@ -13313,7 +13566,7 @@ MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t cou
     time = lm->desc.context;
     windows = (int64_t)(count - 1) / time;
     rest = (int64_t)(count - 1) % time;
-    out[0] = NAN;
+    out[0] = (float)mde__quiet_nan();
     mde__lm_score_all(lm, windows, time, time, tokens, out + 1);
     if (rest) mde__lm_score_all(lm, 1, rest, rest, tokens + windows * time, out + 1 + windows * time);
     mde_set_recording(lm->context, recording);
@@ -13337,7 +13590,7 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
     }
     if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
     recording = mde_set_recording(c, 0);
-    for (i = 0; i < sequences; i++) out[i * length] = NAN;
+    for (i = 0; i < sequences; i++) out[i * length] = (float)mde__quiet_nan();
     if (length > 1) mde__lm_score_all(lm, sequences, length - 1, length, tokens, out + 1);
     mde_set_recording(c, recording);
     return c->status;
@@ -13513,7 +13766,7 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
     memset(&cache, 0, sizeof cache);
-    size = (size_t)lm->desc.layers * (size_t)lm->desc.context;
+    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
     if (!d.no_cache) {
         size_t width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
         cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
@@ -14214,6 +14467,41 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
     return gap > 0 ? gap : 0;
 }
 
+/* Which bound holds each weight (1 upper, -1 lower, 0 none), and its shadow price: the derivative of the minimum when
+   the bound gives way and another weight gives or takes the share. The free weights have one gradient, which sets the
+   price; where none is free, the best of those that can move does. No price is known (NaN) when none can, or without a
+   gradient. */
+static void mde__shadow_prices(int n, const double *gradient, const double *w, const double *low, const double *high,
+                               int *active, double *price)
+{
+    const double reach = 1e-4;  /* searches end so close to a bound */
+    int held[2][MDE_MAX_DOMAINS], i, j, side;
+    double level = 0, free_share = 0;
+    for (i = 0; i < n; i++) {
+        held[0][i] = w[i] <= low[i] + reach;
+        held[1][i] = high[i] < 1 && w[i] >= (1 - reach) * high[i] - 1e-9;
+        if (!gradient || held[0][i] || held[1][i]) continue;
+        level += w[i] * gradient[i];
+        free_share += w[i];
+    }
+    for (i = 0; i < n; i++) {
+        active[i] = 0;
+        price[i] = 0;
+        for (side = 0; side < 2; side++) {
+            double best = free_share > 0 ? level / free_share : (double)NAN, sign = side ? 1 : -1, gain;
+            if (!held[side][i]) continue;
+            for (j = 0; gradient && !(free_share > 0) && j < n; j++) {
+                if (j != i && !held[!side][j] && !(sign * gradient[j] <= sign * best)) best = gradient[j];
+            }
+            gain = gradient && best == best ? sign * (best - gradient[i]) : mde__quiet_nan();
+            if (gain < 0) gain = 0;
+            if (active[i] != 0 && !(gain > price[i]) && price[i] == price[i]) continue;
+            active[i] = side ? 1 : -1;
+            price[i] = gain;
+        }
+    }
+}
+
 /* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the
    optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w
    becomes w + d and q, which comes as the gradient at w, the one there. */
@@ -14488,6 +14776,8 @@ typedef struct mde__validation {
     size_t tokens, stride;
     float *ratios; /* [experts, stride] */
     float *best;   /* [stride] log max_l P_l of each token */
+    int64_t known;   /* documents that were given; 0: unknown */
+    size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
     int64_t documents;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
@@ -14608,28 +14898,39 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
     return buffer;
 }
 
-/* Where each document starts: at each change of the number in `documents`, or every 256 tokens without. */
+#define MDE__FEWEST_DOCUMENTS 10    /* that a bootstrap can draw from, */
+#define MDE__SHORTEST_BLOCK 32      /* and tokens of blocks in place of them: at least, */
+#define MDE__LONGEST_BLOCK 256      /* at most */
+
+/* Where each document starts: at each change of the number in `documents`; without enough of them, blocks. */
 static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
-    const size_t block = 256;
+    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
     char where[600];
     size_t t;
     v->documents = 1;
-    for (t = 1; t < v->tokens; t++) {
-        if (documents && !(documents[t] >= documents[t - 1])) {
+    for (t = 1; documents && t < v->tokens; t++) {
+        if (!(documents[t] >= documents[t - 1])) {
             char number[32];
             return mde_fail(c, MDE_BAD_ARGUMENT,
                             "%svalidation %s: document of token %zu is %s, less than the one before",
                             mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
         }
-        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
+        v->documents += documents[t] > documents[t - 1];
+    }
+    v->known = documents ? v->documents : 0;
+    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
+        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
+        v->documents = (int64_t)((v->tokens + v->block - 1) / v->block);
     }
     v->starts = (int64_t *)mde_alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
     v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
     if (!v->starts || !v->peaks) return c->status;
     v->documents = 1;
     for (t = 1; t < v->tokens; t++) {
-        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->starts[v->documents++] = (int64_t)t;
+        if (v->block ? t % v->block == 0 : documents && documents[t] > documents[t - 1]) {
+            v->starts[v->documents++] = (int64_t)t;
+        }
     }
     v->starts[v->documents] = (int64_t)v->tokens;
     return MDE_OK;
@@ -14725,7 +15026,7 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
 {
     const char *folder = v->folder;
     mde_context *c = e->context;
-    int alone = v->documents == (int64_t)v->tokens;
+    int alone = v->known == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, *sorted, median;
     size_t below = 0, t;
     char number[32], size[32];
@@ -15216,6 +15517,7 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
         out->gap = gap;
         out->iterations++;
     }
+    if (!mde__bad(c)) mde__shadow_prices(k, g, out->weights, lower, upper, out->active, out->price);
     mde_arena_rewind(c, mark);
 }
 
@@ -15259,13 +15561,13 @@ static void mde__minimize_by_samples(const mde_experts *e, const double *shares,
     mde_experts few;
     int i, j, sampled = mde__sample_experts(e, &few);
     if (sampled) {
-        mde_optimum near = *out;
+        mde_optimum guess = *out;
         double noise = 0;
         for (j = 0; j < few.validations; j++) noise += shares[j] * shares[j] / (double)few.validation[j].tokens;
         noise = 0.1 * sqrt(noise);
-        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &near);
+        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &guess);
         /* A little inside, because a weight that is zero there may not be zero here. */
-        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * near.weights[i] + 0.0001 * out->weights[i];
+        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
     if (!mde__bad(c)) {
         mde__minimize(e, sampled ? &few : NULL, shares, lower, upper, NULL, tolerance, iterations, out);
@@ -15320,7 +15622,7 @@ static void mde__resample_documents(const mde_experts *e, uint64_t seed, int rep
 
 /* What a bootstrap works with: its settings, the shares of the validation texts, and how often each document counts. */
 typedef struct mde__resampling {
-    int replicates;
+    int replicates; /* 0: a text has too little for an interval */
     double tail;    /* probability beyond each end of an interval */
     double *shares; /* [validations] */
     float **counts; /* [validations][documents] */
@@ -15334,9 +15636,44 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
     mde_release(e->context, r->shares);
 }
 
+/* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of
+   the first that has blocks. Returns whether there is an interval. */
+static int mde__resampling_note(const mde_experts *e, const double *shares, char note[320])
+{
+    const mde__validation *shown = NULL;
+    int j, others = -1, possible = 1;
+    char documents[40], more[48] = "";
+    for (j = 0; j < e->validations; j++) {
+        const mde__validation *v = &e->validation[j];
+        int enough = v->documents >= MDE__FEWEST_DOCUMENTS;
+        if (shares[j] == 0 || (enough && (v->block == 0 || !possible))) continue;
+        if (possible && !enough) {
+            possible = 0;
+            shown = NULL;
+            others = -1;
+        }
+        if (!shown) shown = v;
+        others++;
+    }
+    note[0] = 0;
+    if (!shown) return 1;
+    snprintf(documents, sizeof documents, shown->known ? "%lld document%s" : "no known documents",
+             (long long)shown->known, shown->known == 1 ? "" : "s");
+    if (others > 0) snprintf(more, sizeof more, ", and %d other text%s like it", others, others == 1 ? "" : "s");
+    if (possible) {
+        snprintf(note, 320, "blocks of %zu tokens stand for documents: %.100s has %s%s", shown->block, shown->name,
+                 documents, more);
+    } else {
+        snprintf(note, 320, "no interval: %.100s has %zu tokens and %s; %d documents or %d tokens would do%s",
+                 shown->name, shown->tokens, documents, MDE__FEWEST_DOCUMENTS,
+                 MDE__FEWEST_DOCUMENTS * (MDE__SHORTEST_BLOCK - 1) + 1, more);
+    }
+    return possible;
+}
+
 /* Returns 0 after an error; mde__resampling_end is due either way. */
 static int mde__resampling_start(const mde_experts *e, const double *objective, int replicates, double level,
-                                 mde__resampling *r)
+                                 mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
     int j;
@@ -15352,17 +15689,19 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     for (j = 0; r->counts && j < e->validations; j++) {
         r->counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *r->counts[j]);
     }
-    return !mde__bad(c) && mde__objective_shares(e, objective, r->shares);
+    if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
+    if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
+    return 1;
 }
 
-/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts. */
+/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts; NaN without any. */
 static void mde__intervals(const mde__resampling *r, int k, double *values, double *low, double *high)
 {
     size_t n = (size_t)r->replicates;
     int i;
     for (i = 0; i < k; i++) {
-        low[i] = mde__quantile(values + (size_t)i * n, n, r->tail);
-        high[i] = mde__quantile(values + (size_t)i * n, n, 1 - r->tail);
+        low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : mde__quiet_nan();
+        high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : mde__quiet_nan();
     }
 }
 
@@ -15382,7 +15721,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
     k = e->count;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
-    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r) &&
+    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
         mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
@@ -15417,11 +15756,12 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde_context *c = e ? e->context : NULL;
     mde__resampling r;
     double prices[MDE_MAX_DOMAINS], *values = NULL;
+    char note[320];
     int i, b;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
-    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r)) {
+    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
     }
     for (b = 0; b < r.replicates && !mde__bad(c); b++) {
@@ -15483,7 +15823,8 @@ enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGH
 /* Numbers of workspace of a product with so many rows and such a depth. */
 static size_t mde__dense_work(int rows, int depth)
 {
-    return (size_t)depth * ((size_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS) + MDE__DENSE_ALIGN / sizeof(double);
+    uint64_t count = (uint64_t)depth * ((uint64_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS);
+    return count > SIZE_MAX / 2 ? SIZE_MAX / 2 : (size_t)count + MDE__DENSE_ALIGN / sizeof(double);
 }
 
 /* count <= width vectors of length `depth` as a panel [depth][width], zeros after the last. Element p of vector i is
@@ -15873,7 +16214,9 @@ struct mde_regressor {
     double *noise_x;            /* [n, noises] */
     double *target_mean, *target_sd;   /* [m]; sd 0 when a target is constant: it is predicted without a fit */
     double *y;                  /* [m, n] standardised; 0 where constant */
-    double *left_out;           /* [n, m] predictions of runs by models without them */
+    double *left_out;           /* [n, m] predictions of runs by models without them and their repeats */
+    int *next;                  /* [n] the next run of equal features, in a ring */
+    int *fold, folds, repeated; /* [n] where repeats stay together; 1: there are any */
 };
 
 /* Doubles taken one array after the other from a block. Without a block they are only counted, so that one function
@@ -15931,11 +16274,30 @@ static void mde__leave_out(mde_regressor *r, int target, int run, double value)
     r->left_out[mde__cell(run, r->m, target)] = r->target_mean[target] + r->target_sd[target] * value;
 }
 
-/* Prediction of a run by a fit without it, to first order, from its prediction with it. Near 1 the leverage says
-   little: it is held below 0.9. */
-static double mde__left_out(double y, double fit, double leverage)
+/* What mde__leave_out stored. */
+static double mde__stored_left_out(const mde_regressor *r, int target, int run)
 {
-    return y - (y - fit) / (1.0 - (leverage < 0.9 ? leverage : 0.9));
+    return (r->left_out[mde__cell(run, r->m, target)] - r->target_mean[target]) / r->target_sd[target];
+}
+
+/* Laws leave runs out to first order from a fit with them, by y - (y - fit) / (1 - leverage). That holds for small
+   leverages; where one is larger than this, and where runs are repeated, folds are left out instead. */
+#define MDE__LARGEST_LEVERAGE 0.5
+/* Mean squared error, in variances of the target, up to which a law leaves runs out to first order, too. */
+#define MDE__LARGEST_ERRORS 0.1
+
+/* Sum of values [n] over a run and its repeats; *count is how many they are. */
+static double mde__over_repeats(const int *next, int run, const double *values, int *count)
+{
+    double sum = 0;
+    int i = run;
+    *count = 0;
+    do {
+        sum += values[i];
+        ++*count;
+        i = next[i];
+    } while (i != run);
+    return sum;
 }
 
 /* The first number that is not finite is an error that names its row and column, both from 0. */
@@ -16042,11 +16404,47 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
     return used;
 }
 
+#define MDE__FOLDS 5
+
+/* Rings of equal inputs, and folds. Where all inputs are equal, runs can only be held out one by one. */
+static void mde__group_runs(mde_regressor *r, uint64_t seed)
+{
+    mde_context *c = r->context;
+    int i, distinct = 0;
+    r->next = (int *)mde_alloc(c, 2 * (size_t)r->n, sizeof(int));
+    if (!r->next) return;
+    r->fold = r->next + r->n;
+    for (i = 0; i < r->n; i++) {
+        int first = mde__first_like(r->used, r->x, i);
+        distinct += first == i;
+        r->next[i] = first < i ? r->next[first] : i;
+        r->next[first] = i;
+    }
+    r->repeated = distinct > 1 && distinct < r->n;
+    for (i = 0; i < r->n && distinct == 1; i++) r->next[i] = i;
+    r->folds = mde__folds_of_runs(c, r->n, r->used, r->repeated ? r->x : NULL, r->n < MDE__FOLDS ? r->n : MDE__FOLDS,
+                                  seed, r->fold);
+}
+
+/* The inputs [width] and targets of the runs outside of a fold; returns how many. */
+static int mde__outside_fold(const mde_regressor *r, int fold, int width, const double *x, const double *y,
+                             double *few_x, double *few_y)
+{
+    int i, count = 0;
+    for (i = 0; i < r->n; i++) {
+        if (r->fold[i] == fold) continue;
+        memcpy(few_x + mde__cell(count, width, 0), x + mde__cell(i, width, 0), (size_t)width * sizeof(double));
+        few_y[count++] = y[i];
+    }
+    return count;
+}
+
 /* ---- Ridge ---- */
 
 /* Minimises |y - X b|^2 + n p |b|^2 with X = sum_r sqrt(e_r) u_r v_r': directions v, eigenvalues e of X'X and scores
    z = X v give, for every penalty p at once, the coefficients, the leverages h_i = 1/n + sum_r z_ir^2 / (e_r + n p) and
-   so the exact leave-one-out errors (y_i - fit_i) / (1 - h_i). The 1/n counts the intercept. */
+   so the exact leave-one-out errors (y_i - fit_i) / (1 - h_i). The 1/n counts the intercept. A run that stands g times
+   is left out with its repeats, whose residuals sum to R: its error is then y_i - fit_i + h_i R / (1 - g h_i). */
 
 typedef struct mde__ridge {
     int rank;
@@ -16061,29 +16459,33 @@ typedef struct mde__ridge {
 } mde__ridge;
 
 /* What one target's errors are made of: products [rank] are its with the scores. */
-typedef struct mde__ridge_fit { int n, rank; const double *scores, *eigenvalues, *products, *y; } mde__ridge_fit;
+typedef struct mde__ridge_fit { int n, rank; const double *scores, *eigenvalues, *products, *y; const int *next; }
+    mde__ridge_fit;
 
 /* Sum of the squared leave-one-out errors at one penalty; NaN where a run has leverage 1. residual, the noise variance,
    and errors [n] may be NULL. */
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
     double total = 0, noise = 0;
-    int i, k;
+    int i, k, repeats;
     for (i = 0; i < f->n; i++) {
         const double *row = f->scores + mde__cell(i, f->rank, 0);
-        double fit = 0, leverage = 1.0 / f->n, error;
+        double fit = 0, leverage = 1.0 / f->n, error, left;
         for (k = 0; k < f->rank; k++) {
             double weight = row[k] / (f->eigenvalues[k] + f->n * penalty);
             fit += weight * f->products[k];
             leverage += weight * row[k];
         }
-        if (!(1.0 - leverage > 1e-12)) return (double)NAN;
-        error = (f->y[i] - fit) / (1.0 - leverage);
+        error = mde__over_repeats(f->next, i, f->y, &repeats);
+        left = 1.0 - repeats * leverage;
+        if (!(left > 1e-12)) return (double)NAN;
+        error = repeats > 1 ? f->y[i] - fit + leverage * (error - repeats * fit) / left : (f->y[i] - fit) / left;
         total += error * error;
-        noise += error * error * (1.0 - leverage);
+        noise += error * error * (repeats > 1 ? left / (left + leverage) : left);
         if (errors) errors[i] = error;
     }
-    if (residual) *residual = noise / f->n; /* the variance of error_i is noise / (1 - h_i) when the model is right */
+    if (residual) *residual = noise / f->n; /* the variance of error_i is noise / (1 - h_i) when the model is right,
+                                               and noise (1 + h_i / (1 - g h_i)) of repeats */
     return total;
 }
 
@@ -16239,6 +16641,7 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     f.scores = s->scores;
     f.eigenvalues = s->eigenvalues;
     f.products = products;
+    f.next = r->next;
     f.y = s->target + mde__cell(target, n, 0);
     for (k = 0; k < s->rank; k++) products[k] = 0;
     for (i = 0; i < n; i++) {
@@ -16678,12 +17081,12 @@ static int mde__gp_outliers(mde__gp_work *w)
         mde__gp_precisions(gp->n, w->inverse, w->flat, w->ones, w->half);
         for (i = 0; i < gp->n; i++) {
             double residual = w->alpha[i] / w->half[i], noise = w->noise[i] / gp->tail[i];
-            double variance = 1.0 / w->half[i] - w->noise[i], near, far, odds;
+            double variance = 1.0 / w->half[i] - w->noise[i], inlier, outlier, odds;
             if (variance < 0) variance = 0;
-            near = variance + noise;
-            far = variance + MDE__OUTLIER_SCALE * noise;
-            odds = 0.5 * residual * residual * (1.0 / near - 1.0 / far);
-            odds = sqrt(near / far) * mde__exp64(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE /
+            inlier = variance + noise;
+            outlier = variance + MDE__OUTLIER_SCALE * noise;
+            odds = 0.5 * residual * residual * (1.0 / inlier - 1.0 / outlier);
+            odds = sqrt(inlier / outlier) * mde__exp64(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE /
                    (1.0 - MDE__OUTLIER_SHARE);
             odds /= 1.0 + odds;
             share += odds / gp->n;
@@ -16742,6 +17145,29 @@ static size_t mde__gp_work_size(const mde_regressor *r)
     return count.used;
 }
 
+/* Predictions of runs without them, given the diagonal of the covariance's inverse. Runs of equal inputs share a value
+   of the function, of which the others know the mean mu and the variance v; so the block of the inverse is that of
+   v 1 1' + diag(noise), v comes from any of its diagonal elements, and y - mu = noise alpha + v sum(alpha). */
+static void mde__gp_leave_out(mde_regressor *r, int target, const double *noise, const double *precision)
+{
+    const mde__gp *gp = (const mde__gp *)r->state + target;
+    int i, l;
+    for (i = 0; i < gp->n; i++) {
+        double residual = gp->alpha[i] / precision[i];
+        if (r->next[i] != i) {
+            double own = noise[i] - noise[i] * noise[i] * precision[i], certainty = 0, alpha = 0;
+            l = i;
+            do {
+                certainty += 1.0 / noise[l];
+                alpha += gp->alpha[l];
+                l = r->next[l];
+            } while (l != i);
+            residual = noise[i] * gp->alpha[i] + own / (1.0 - own * certainty) * alpha;
+        }
+        mde__leave_out(r, target, i, gp->y[i] - residual);
+    }
+}
+
 /* Finds theta and what predictions need. */
 static int mde__gp_fit(mde_regressor *r, int target, double *work)
 {
@@ -16785,7 +17211,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     memcpy(gp->columns, w.columns, (size_t)gp->n * (size_t)gp->d * sizeof(double));
     memcpy(gp->inverse, w.inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
     mde__gp_precisions(gp->n, gp->inverse, gp->flat, gp->ones, w.half);
-    for (i = 0; i < gp->n; i++) mde__leave_out(r, target, i, gp->y[i] - gp->alpha[i] / w.half[i]);
+    mde__gp_leave_out(r, target, w.noise, w.half);
     return 1;
 }
 
@@ -17213,13 +17639,22 @@ static void mde__coregion_leave_out(mde_regressor *r)
             double residual = 0;
             if (task < 0) continue;
             for (a = 0; a < m; a++) {
-                double own = 0, along = 0;
+                double own = 0, along = 0, all = 0;
+                int run = i, repeats = 0;
                 for (l = 0; l < n; l++) {
                     double q = s->q[mde__cell(l, n, i)];
                     own += q * q / (1.0 + s->kappa[l] * s->beta[a]);
                 }
-                for (l = 0; l < m; l++) along += s->u[a * m + l] * s->a[i * m + l];
-                residual += s->u[a * m + task] * along / own;
+                do {
+                    for (l = 0; l < m; l++) all += s->u[a * m + l] * s->a[run * m + l];
+                    if (run == i) along = all;
+                    repeats++;
+                    run = r->next[run];
+                } while (run != i);
+                /* as mde__gp_leave_out, of noise 1 */
+                if (repeats > 1) along += (1.0 - own) / (1.0 - repeats * (1.0 - own)) * all;
+                else along /= own;
+                residual += s->u[a * m + task] * along;
             }
             mde__leave_out(r, j, i, s->y[i * m + task] - sqrt(s->noise[task]) * residual);
         }
@@ -17376,8 +17811,9 @@ static void mde__law_slope(int d, double e, const double *x, double *slope)
 }
 
 /* Covariance of the parameters from the curvature of the squares at the optimum, and the variance of the residuals over
-   the degrees of freedom that are left. work: p (1 + 2 p), and that of a product. */
-static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work)
+   the degrees of freedom that are left; and runs left out, to first order. work: p (1 + 2 p), and that of a product.
+   *largest is the largest leverage. */
+static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work, double *largest)
 {
     mde__law *s = (mde__law *)r->state;
     int p = f->d + 2, i, j, k;
@@ -17405,7 +17841,8 @@ static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, 
         double e = mde__law_exponential(f->d, theta, x), leverage = 0;
         mde__law_slope(f->d, e, x, slope);
         for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
-        mde__leave_out(r, target, i, mde__left_out(f->y[i], theta[0] + e, leverage));
+        mde__leave_out(r, target, i, f->y[i] - (f->y[i] - theta[0] - e) / (1.0 - leverage));
+        if (leverage > *largest) *largest = leverage;
     }
     s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
     return 1;
@@ -17425,34 +17862,58 @@ static size_t mde__law_work(const mde_regressor *r)
 {
     int p = r->used + 2;
     size_t spread = (size_t)p * (1 + 2 * (size_t)p) + mde__dense_work(p, p), search = MDE__LBFGS_WORK(p);
-    return (size_t)p + (spread > search ? spread : search);
+    size_t few = (size_t)r->n * (size_t)(r->used + 1);
+    return 2 * (size_t)p + few + (spread > search ? spread : search);
 }
 
 /* For a known c the law is linear in log(y - c): the starts differ in c, as far below the smallest loss as seen from
    near and from afar, and begin flat. */
-static int mde__law_fit_target(mde_regressor *r, int target, double *work)
+static double mde__law_search(mde__law_fit *f, double *theta, double *trial, double *work)
 {
     static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 1.5, 4.0 };
-    mde__law *s = (mde__law *)r->state;
-    int p = r->used + 2, i, start;
-    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, best = (double)INFINITY, minimum = 0, value;
-    mde__law_fit f;
-    work += p;
-    f.n = r->n;
-    f.d = r->used;
-    f.x = r->x;
-    f.y = mde__target(r, target);
-    for (i = 0; i < r->n; i++) if (f.y[i] < minimum) minimum = f.y[i];
+    double best = (double)INFINITY, minimum = 0, value;
+    int p = f->d + 2, i, start;
+    for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
     for (start = 0; start < MDE__LAW_STARTS; start++) {
         for (i = 0; i < p; i++) trial[i] = 0;
         trial[0] = minimum - below[start];
         trial[1] = mde__log64(-trial[0]);
-        value = mde__lbfgs(mde__law_loss, &f, p, trial, work, 500, 1e-10);
+        value = mde__lbfgs(mde__law_loss, f, p, trial, work, 500, 1e-10);
         if (!(value < best)) continue;
         best = value;
         memcpy(theta, trial, (size_t)p * sizeof *theta);
     }
-    return best < (double)INFINITY && mde__law_spread(r, &f, target, work);
+    return best;
+}
+
+static int mde__law_fit_target(mde_regressor *r, int target, double *work)
+{
+    mde__law *s = (mde__law *)r->state;
+    int d = r->used, p = d + 2, i, k;
+    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, *few_theta = trial + p, largest = 0;
+    mde__law_fit f;
+    work = few_theta + p;
+    f.n = r->n;
+    f.d = d;
+    f.x = r->x;
+    f.y = mde__target(r, target);
+    if (!(mde__law_search(&f, theta, trial, work) < (double)INFINITY)) return 0;
+    if (!mde__law_spread(r, &f, target, work, &largest)) return 0;
+    if (!r->repeated && largest < MDE__LARGEST_LEVERAGE) return 1;
+    for (k = 0; k < r->folds; k++) {
+        double *few_x = work, *few_y = few_x + r->n * d;
+        f.n = mde__outside_fold(r, k, d, r->x, mde__target(r, target), few_x, few_y);
+        f.x = few_x;
+        f.y = few_y;
+        if (!(mde__law_search(&f, few_theta, trial, few_y + r->n) < (double)INFINITY)) return 0;
+        for (i = 0; i < r->n; i++) {
+            double e = mde__law_exponential(d, few_theta, r->x + mde__cell(i, d, 0));
+            if (r->fold[i] == k) {
+                mde__leave_out(r, target, i, mde__clip(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
+            }
+        }
+    }
+    return 1;
 }
 
 static size_t mde__law_predict_work(const mde_regressor *r, int rows)
@@ -17519,6 +17980,7 @@ typedef struct mde__pools {
     double *theta;              /* [parameters]; NULL: not fitted, the target or all features being constant */
     double *covariance;         /* of theta but for the noise */
     double excess;              /* squared errors of runs left out in predicted variances, too small with few runs */
+    int folded;                 /* 1: runs were left out by folds */
 } mde__pools;
 
 typedef struct mde__pool_fit {
@@ -17673,13 +18135,14 @@ static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
     }
 }
 
-/* Covariance of the parameters from the curvature at the optimum, and the runs' predictions without them. */
-static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target, double *work)
+/* Covariance of the parameters from the curvature at the optimum, and runs left out, to first order unless `folded`:
+   then they are there already. Returns 0 when the curvature cannot be inverted; *first_order is whether that served. */
+static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target, double *work, int *first_order)
 {
     mde__pools *pools = (mde__pools *)r->state + target;
     int p = mde__pool_size(f->d, f->pools), i, j, k;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
-    double *scratch = inverse + (size_t)p * (size_t)p, middle, spread;
+    double *scratch = inverse + (size_t)p * (size_t)p, middle, spread, largest = 0, squares = 0;
     double noise = mde__exp64(pools->theta[p]), scarce = mde__exp64(pools->theta[p + 1]);
     memset(curvature, 0, (size_t)p * (size_t)p * sizeof(double));
     for (j = 0; j < p; j++) {
@@ -17697,16 +18160,23 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
     mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, pools->covariance, scratch);
     mde__mirror(p, pools->covariance);
+    pools->excess = 0;
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double variance = noise + scarce * mde__scarcity(x[f->main]), leverage = 0;
-        double fit = mde__pool_value(f->d, f->pools, pools->theta, x, slope), alone;
+        double fit = mde__pool_value(f->d, f->pools, pools->theta, x, slope);
+        double alone = mde__stored_left_out(r, target, i);
         for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, pools->covariance + (size_t)j * (size_t)p, slope);
-        alone = mde__left_out(f->y[i], fit, leverage / variance);
-        mde__leave_out(r, target, i, alone);
+        if (leverage / variance > largest) largest = leverage / variance;
+        if (!pools->folded) {
+            alone = f->y[i] - (f->y[i] - fit) / (1.0 - leverage / variance);
+            mde__leave_out(r, target, i, alone);
+        }
+        squares += (alone - f->y[i]) * (alone - f->y[i]) / f->n;
         pools->excess += (alone - f->y[i]) * (alone - f->y[i]) / (variance + leverage) / f->n;
     }
     if (pools->excess < 1) pools->excess = 1;
+    *first_order = !r->repeated && largest < MDE__LARGEST_LEVERAGE && squares < MDE__LARGEST_ERRORS;
     return 1;
 }
 
@@ -17753,21 +18223,25 @@ static mde_status mde__pools_share(mde_regressor *r, const double *x, const doub
     return MDE_OK;
 }
 
-/* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, and what L-BFGS or the curvature
-   take. */
-typedef struct mde__pool_memory { double *weights, *trial, *work; } mde__pool_memory;
+/* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, what L-BFGS or the curvature take,
+   and the runs outside of a fold with their parameters. */
+typedef struct mde__pool_memory { double *weights, *trial, *work, *few_x, *few_y, *few_theta; } mde__pool_memory;
 
-static void mde__pool_take(mde__workspace *b, int n, int d, int pools, mde__pool_memory *memory, mde__pool_work *w)
+static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_memory *memory, mde__pool_work *w)
 {
-    size_t size = (size_t)mde__pool_size(d, pools);
-    memory->weights = mde__take(b, (size_t)n, (size_t)d);
+    size_t n = (size_t)r->n, d = (size_t)r->used;
+    size_t pools = (size_t)((const mde__pools *)r->state)->pools, size = (size_t)mde__pool_size(r->used, (int)pools);
+    memory->weights = mde__take(b, n, d);
     memory->trial = mde__take(b, size + 2, 1);
-    w->worth = mde__take(b, (size_t)pools, (size_t)d);
-    w->slope = mde__take(b, (size_t)pools, (size_t)d);
-    w->data = mde__take(b, (size_t)pools, 1);
-    w->term = mde__take(b, (size_t)pools, 1);
+    w->worth = mde__take(b, pools, d);
+    w->slope = mde__take(b, pools, d);
+    w->data = mde__take(b, pools, 1);
+    w->term = mde__take(b, pools, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
+    memory->few_x = mde__take(b, n, d);
+    memory->few_y = mde__take(b, n, 1);
+    memory->few_theta = mde__take(b, size + 2, 1);
 }
 
 static size_t mde__pools_work(const mde_regressor *r)
@@ -17775,46 +18249,73 @@ static size_t mde__pools_work(const mde_regressor *r)
     mde__workspace count = { NULL, 0 };
     mde__pool_memory memory;
     mde__pool_work w;
-    mde__pool_take(&count, r->n, r->used, ((const mde__pools *)r->state)->pools, &memory, &w);
+    mde__pool_take(&count, r, &memory, &w);
     return count.used;
+}
+
+/* The best theta of all starts, and the main domain that goes with it. */
+static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, const mde__pool_memory *memory,
+                               mde__pool_work *w)
+{
+    int size = mde__pool_size(f->d, f->pools), p = size + 2, start, i, main = 0;
+    int mains[MDE__POOL_STARTS], starts = f->d < MDE__POOL_STARTS ? f->d : MDE__POOL_STARTS;
+    double best = (double)INFINITY, value, middle, spread;
+    mde_random random = mde_random_start(seed, 0x706f6f6c);
+    w->f = f;
+    mde__pool_mains(f, starts, mains);
+    for (start = 0; start < starts; start++) {
+        f->main = mains[start];
+        for (i = 0; i < p; i++) {
+            mde__pool_prior(f, i, &middle, &spread);
+            memory->trial[i] = middle;
+            if (i > MDE__POOL_HEAD + f->d && i < size) memory->trial[i] += 0.2 * mde_random_normal(&random);
+        }
+        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, 300, 1e-7);
+        if (!(value < best)) continue;
+        best = value;
+        main = f->main;
+        memcpy(theta, memory->trial, (size_t)p * sizeof *theta);
+    }
+    f->main = main;
+    return best;
 }
 
 static int mde__pools_fit(mde_regressor *r, int target, double *work)
 {
     mde__pools *fit = (mde__pools *)r->state + target;
-    int d = r->used, size = mde__pool_size(d, fit->pools), p = size + 2, start, i;
-    int mains[MDE__POOL_STARTS], starts = d < MDE__POOL_STARTS ? d : MDE__POOL_STARTS;
-    double best = (double)INFINITY, value, middle, spread;
-    mde_random random = mde_random_start(fit->seed, 0x706f6f6c);
+    int d = r->used, first_order, i, k;
     mde__workspace block = { NULL, 0 };
     mde__pool_memory memory;
-    mde__pool_fit f;
+    mde__pool_fit f, few;
     mde__pool_work w;
     if (!fit->theta) return 1;
     block.start = work;
-    mde__pool_take(&block, r->n, d, fit->pools, &memory, &w);
+    mde__pool_take(&block, r, &memory, &w);
     for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
     f.n = r->n;
     f.d = d;
     f.pools = fit->pools;
     f.x = memory.weights;
     f.y = mde__target(r, target);
-    w.f = &f;
-    mde__pool_mains(&f, starts, mains);
-    for (start = 0; start < starts; start++) {
-        f.main = mains[start];
-        for (i = 0; i < p; i++) {
-            mde__pool_prior(&f, i, &middle, &spread);
-            memory.trial[i] = middle + (i > MDE__POOL_HEAD + d && i < size ? 0.2 * mde_random_normal(&random) : 0);
+    if (!(mde__pool_search(&f, fit->seed, fit->theta, &memory, &w) < (double)INFINITY)) return 0;
+    fit->main = f.main;
+    if (!mde__pool_spread(r, &f, target, memory.work, &first_order)) return 0;
+    if (first_order) return 1;
+    fit->folded = 1;
+    few = f;
+    few.x = memory.few_x;
+    few.y = memory.few_y;
+    for (k = 0; k < r->folds; k++) {
+        few.n = mde__outside_fold(r, k, d, f.x, f.y, memory.few_x, memory.few_y);
+        if (!(mde__pool_search(&few, fit->seed, memory.few_theta, &memory, &w) < (double)INFINITY)) return 0;
+        for (i = 0; i < r->n; i++) {
+            const double *x = f.x + mde__cell(i, d, 0);
+            if (r->fold[i] != k) continue;
+            mde__leave_out(r, target, i, mde__clip(mde__pool_value(d, f.pools, memory.few_theta, x, NULL),
+                                                   -MDE__LAW_REACH, MDE__LAW_REACH));
         }
-        value = mde__lbfgs(mde__pool_loss, &w, p, memory.trial, memory.work, 300, 1e-7);
-        if (!(value < best)) continue;
-        best = value;
-        fit->main = f.main;
-        memcpy(fit->theta, memory.trial, (size_t)p * sizeof *fit->theta);
     }
-    f.main = fit->main;
-    return best < (double)INFINITY && mde__pool_spread(r, &f, target, memory.work);
+    return mde__pool_spread(r, &f, target, memory.work, &first_order);
 }
 
 static size_t mde__pools_predict_work(const mde_regressor *r, int rows)
@@ -17875,7 +18376,6 @@ static const mde__regressor_kind mde__pools_kind = {
 
 #define MDE__SMALLEST_LEAF 3        /* runs */
 #define MDE__LARGEST_DEPTH 10
-#define MDE__FOREST_FOLDS 5         /* that give the spread of a prediction */
 
 typedef struct mde__branch { int feature; double threshold; } mde__branch;    /* x[feature] > threshold goes right */
 typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leaves, residual; } mde__forest;
@@ -17883,7 +18383,7 @@ typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leav
 typedef struct mde__forests {
     double rate;
     uint64_t seed;
-    int depth, folds, *fold;        /* [n] */
+    int depth;
     int *order;                     /* [used, n] runs by feature, ascending */
     double *ordered;                /* [used, n] their values */
     mde__forest *forest;            /* [m] */
@@ -18013,8 +18513,7 @@ static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde
     s->rate = desc->rate > 0 ? desc->rate : 0.05;
     s->seed = desc->seed;
     leaves = (size_t)1 << s->depth;
-    s->fold = (int *)mde__take(memory, n, 1);       /* a double has room for an int */
-    s->order = (int *)mde__take(memory, n, (size_t)r->used);
+    s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
     s->ordered = mde__take(memory, n, (size_t)r->used);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
     for (j = 0; j < r->m; j++) {
@@ -18046,8 +18545,6 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
             s->ordered[mde__cell(q, n, i)] = sorted[i].value;
         }
     }
-    s->folds = mde__folds_of_runs(r->context, n, 0, NULL, n < MDE__FOREST_FOLDS ? n : MDE__FOREST_FOLDS, s->seed,
-                                  s->fold);
     mde_release(r->context, sorted);
     return mde_context_status(r->context);
 }
@@ -18094,11 +18591,11 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     w.target = mde__target(r, target);
     w.share[0] = 0;
     for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
-    for (k = 0; k < s->folds; k++) {
-        mde__forest_grow(f, &w, s->rate, s->fold, k);
+    for (k = 0; k < r->folds; k++) {
+        mde__forest_grow(f, &w, s->rate, r->fold, k);
         for (i = 0; i < n; i++) {
             double residual;
-            if (s->fold[i] != k) continue;
+            if (r->fold[i] != k) continue;
             residual = w.target[i] - mde__forest_value(f, r->x + mde__cell(i, r->used, 0));
             squares += residual * residual;
             mde__leave_out(r, target, i, w.target[i] - residual);
@@ -18150,6 +18647,7 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde_release(c, r->memory);
     mde_release(c, r->state);
     mde_release(c, r->left_out);
+    mde_release(c, r->next);
     mde_release(c, r->y);
     mde_release(c, r->noise_x);
     mde_release(c, r->x);
@@ -18165,7 +18663,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
                                  const mde_fit_desc *desc)
 {
     char number[32];
-    size_t count;
+    double side;
     const mde__regressor_kind *kind = mde__kind(desc->model);
     int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
     if (!x || !y) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
@@ -18194,7 +18692,10 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
                         "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
     }
-    if (!mde__mul_size((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul_size(count, sizeof(double), &count)) {
+    /* Tables, and the squares that some models make of features and targets; those of runs are counted as they are
+       taken. */
+    side = (double)d + m;
+    if ((double)n * (d > m ? d : m) + 256 * side * side > (double)SIZE_MAX / sizeof(double)) {
         return mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
     }
     if (mde__check_table(c, "x", n, d, x)) return mde_context_status(c);
@@ -18240,6 +18741,7 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
                 r->left_out[mde__cell(i, m, j)] = r->target_mean[j];
             }
         }
+        mde__group_runs(r, desc->seed);
         r->state = mde_alloc(c, r->kind->state ? 1 : (size_t)m, r->kind->state + r->kind->target_state);
     }
     if (!mde__bad(c)) {
@@ -18271,7 +18773,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
 {
     mde__fit_job *jobs;
     double *memory = NULL;
-    size_t size = 0, total = 0, targets = 0;
+    size_t size = 0, targets = 0;
     int found = 0, first, slots, i, j;
     for (i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
     jobs = (mde__fit_job *)mde_alloc(c, targets + 1, sizeof *jobs);
@@ -18288,7 +18790,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
         }
     }
     slots = found < c->threads ? found : c->threads;
-    if (jobs && mde__mul_size(size + 1, (size_t)slots, &total)) memory = mde__doubles(c, total, 1);
+    if (jobs) memory = mde__doubles(c, size < SIZE_MAX ? size + 1 : size, (size_t)slots);
     for (first = 0; first < found && memory; first += slots) {
         int now = found - first < slots ? found - first : slots;
         for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
@@ -18720,12 +19222,29 @@ static int mde__complete_runs(int n, int m, const double *losses, int target, in
     return count;
 }
 
-/* Prepares regressor number j on the runs it can use. */
+/* A run's loss y by the law without it. A law that finds nothing predicts the mean of the others, from which the run's
+   own loss could be read off: so it is moved by what the fold that was left out lowered that mean. */
+static double mde__pooled_feature(const mde_regressor *law, const double *y, int run)
+{
+    const mde__pools *pools = (const mde__pools *)law->state;
+    double all = 0, others = 0;
+    int i, count = 0;
+    for (i = 0; i < law->n; i++) {
+        all += y[i] / law->n;
+        if (pools->folded ? law->fold[i] == law->fold[run] : i == run) continue;
+        others += y[i];
+        count++;
+    }
+    return law->left_out[run] + all - others / count;
+}
+
+/* Prepares regressor number j on the runs it can use, whose numbers rows [n] then holds, repeats by that of the first
+   one. */
 static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, int j, const double *weights,
                                    const double *mde, const double *losses, int *rows)
 {
     mde_context *c = s->context;
-    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, i, l;
+    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, first, i, l;
     int width = mde_feature_count(s->features, k, m);
     double *x, *y, *w;
     mde_fit_desc fit = *desc;
@@ -18741,8 +19260,13 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     y = mde__doubles(c, (size_t)count, (size_t)each);
     w = mde__doubles(c, (size_t)count, (size_t)k);
     for (i = 0; i < count && !mde__bad(c); i++) {
-        memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
         for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
+        memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
+        first = mde__first_like(k, w, i);
+        if (first == i) continue;
+        /* to the bit, so that regressors know it for a repeat */
+        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first, k, 0), (size_t)k * sizeof(double));
+        rows[i] = rows[first];
     }
     if (s->laws && !mde__bad(c)) {
         mde_fit_desc law;
@@ -18754,7 +19278,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
-                         f.law ? f.law->left_out[i] : 0, x + mde__cell(i, width, 0));
+                         f.law ? mde__pooled_feature(f.law, y, i) : 0, x + mde__cell(i, width, 0));
     }
     if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
     mde_release(c, w);
@@ -19082,7 +19606,9 @@ static void mde__recipe_desc(const mde_recipe *recipe, const mde_surrogate_desc 
    away far from the runs, so a member's prediction counts to one range of the losses beyond them, no further. The
    constants were tuned on RegMix. */
 
-#define MDE__SHARE_RUNS 30.0    /* as many own runs weigh as much as all targets together */
+#define MDE__SHARE_RUNS 30.0    /* as many own mixtures weigh as much as all targets together */
+#define MDE__FEW_MIXTURES 10    /* with fewer, errors choose by luck: a stack is then of Gaussian
+                                   processes alone */
 #define MDE__SMALLEST_SHARE 0.02    /* less is left out */
 #define MDE__STEPS_SHARE 0.2    /* trees are left out with less: they cost the stack its gradient */
 #define MDE__LARGEST_ERROR 2.0  /* a member with more than so many times the smallest error of a member is left out:
@@ -19109,10 +19635,10 @@ static void mde__smallest_error(int count, const double *q, const int *use, doub
     mde__simplex_quadratic(count, h, low, high, share, gradient);
 }
 
-static void mde__stack_shares(mde_surrogate *s, const double *losses)
+static void mde__stack_shares(mde_surrogate *s, const double *weights, const double *losses)
 {
     mde_context *c = s->context;
-    int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS], best = 0, i, j, a, b;
+    int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS], best = -1, mixtures = 0, i, j, a, b;
     size_t square = (size_t)count * (size_t)count;
     double *errors = mde__doubles(c, (size_t)m + 1, square), *all = errors ? errors + (size_t)m * square : NULL;
     for (j = 0; j < m && errors; j++) {
@@ -19133,9 +19659,11 @@ static void mde__stack_shares(mde_surrogate *s, const double *losses)
             all[i] += own[i] / m;
         }
     }
-    /* with hardly more runs than parameters, the mixing law's left-out errors, of first order, say nothing */
-    for (a = 0; a < count; a++) use[a] = mde__recipes[1 + a].model != MDE_MIXING_LAW || n >= 2 * (s->k + 2);
-    for (a = 0; all && a < count; a++) if (use[a] && all[a * count + a] < all[best * count + best]) best = a;
+    for (i = 0; i < n; i++) mixtures += mde__first_like(s->k, weights, i) == i;
+    for (a = 0; a < count; a++) use[a] = mixtures >= MDE__FEW_MIXTURES || mde__recipes[1 + a].model == MDE_GP;
+    for (a = 0; all && a < count; a++) {
+        if (use[a] && (best < 0 || all[a * count + a] < all[best * count + best])) best = a;
+    }
     for (a = 0; all && a < count; a++) {
         if (all[a * count + a] > MDE__LARGEST_ERROR * all[best * count + best]) use[a] = 0;
     }
@@ -19145,7 +19673,7 @@ static void mde__stack_shares(mde_surrogate *s, const double *losses)
     }
     for (j = 0; j < m && errors; j++) {
         double *own = errors + (size_t)j * square, *share = s->share + (size_t)j * (size_t)count, sum = 0;
-        double weight = n / (n + MDE__SHARE_RUNS);
+        double weight = mixtures / (mixtures + MDE__SHARE_RUNS);
         for (i = 0; i < (int)square; i++) own[i] = weight * own[i] + (1.0 - weight) * all[i];
         mde__smallest_error(count, own, use, share);
         for (a = 0; a < count; a++) {
@@ -19185,7 +19713,7 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         s->member[q] = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &each);
         s->members = q + 1;
     }
-    if (!mde__bad(c)) mde__stack_shares(s, losses);
+    if (!mde__bad(c)) mde__stack_shares(s, weights, losses);
     for (q = 0; q < s->members && !mde__bad(c); q++) {
         for (i = 0; i < s->n; i++) {
             for (j = 0; j < s->m; j++) {
@@ -19218,7 +19746,6 @@ MDEDEF double mde_surrogate_share(const mde_surrogate *s, int target, int member
    fitted anew (with its length scales, penalties and shares of a stack), and which candidate is best for a fold is
    decided by the other folds. */
 
-#define MDE__FOLDS 5
 #define MDE__JOINT_RUNS 160     /* beyond, the multi-task process takes longer than all others together */
 
 static int mde__report_step(mde_progress_fn *progress, void *user, const char *stage, int step, int steps)
@@ -19451,18 +19978,19 @@ static void mde__explain_choice(mde_evaluation *e)
         if (q != e->chosen && (other < 0 || e->candidate[q].error < e->candidate[other].error)) other = q;
     }
     if (other < 0) {
-        snprintf(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
-                 chosen->name, chosen->error);
+        mde__sentence(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
+                      chosen->name, chosen->error);
     } else if (e->candidate[other].error < chosen->error) {
-        snprintf(e->reason, sizeof e->reason, "%s: held-out error %.4f of the losses' variance; %s has %.4f, which is "
-                 "less by no more than the noise of the comparison, and a stack is safer far from what was tried",
-                 chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
+        mde__sentence(e->reason, sizeof e->reason,
+                      "%s: held-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than the "
+                      "noise of the comparison, and a stack is safer far from what was tried",
+                      chosen->name, chosen->error, e->candidate[other].name, e->candidate[other].error);
     } else {
-        snprintf(e->reason, sizeof e->reason, "%s: smallest held-out error, %.4f of the losses' variance; the next, "
-                 "%s, has %.4f (+%.4f, standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
-                 e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
+        mde__sentence(e->reason, sizeof e->reason,
+                      "%s: smallest held-out error, %.4f of the losses' variance; the next, %s, has %.4f (+%.4f, "
+                      "standard error %.4f)", chosen->name, chosen->error, e->candidate[other].name,
+                      e->candidate[other].error, e->candidate[other].behind, e->candidate[other].behind_se);
     }
-    mde__unlocalize(e->reason);
 }
 
 /* What the procedure predicts of each fold: the candidate that the other folds choose. Then the factor of its sds. */
@@ -19657,8 +20185,6 @@ MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losse
 
 /* ---- Tables of runs ---- */
 
-#ifndef MDE_NO_STDIO
-
 MDEDEF void mde_runs_free(mde_runs *runs)
 {
     mde_context *c = runs ? runs->context : NULL;
@@ -19675,148 +20201,219 @@ MDEDEF void mde_runs_free(mde_runs *runs)
     mde_release(c, runs);
 }
 
-/* The column that names the runs. */
-static int mde__run_column(const mde_csv *csv)
+/* Rows of a table by the names of their runs: a hash table of row + 1, whose slots are a power of 2. */
+typedef struct mde__run_index { const mde_run_columns *table; size_t slots; int *rows; } mde__run_index;
+
+static const char *mde__run_name(const mde_run_columns *t, int row, char number[16])
 {
-    int column = mde_csv_column(csv, "run");
-    if (column < 0) column = mde_csv_column(csv, "index");
-    return column < 0 ? 0 : column;
+    if (t->run >= 0) return t->csv->cells[(size_t)row * (size_t)t->csv->columns + (size_t)t->run];
+    snprintf(number, 16, "%d", row + 1);
+    return number;
 }
 
-static const char *mde__run_name(const mde_csv *csv, int row)
+/* Where a run stands in the index, or would. */
+static int *mde__run_slot(const mde__run_index *index, const char *name)
 {
-    return csv->cells[row * csv->columns + mde__run_column(csv)];
+    size_t at = (size_t)mde__hash(MDE__HASH_START, name, strlen(name));
+    char number[16];
+    for (;; at++) {
+        int *slot = index->rows + (at & (index->slots - 1));
+        if (*slot == 0 || strcmp(mde__run_name(index->table, *slot - 1, number), name) == 0) return slot;
+    }
 }
 
-/* The row of a run; -1 when there is none. A run that stands twice is an error. */
-static int mde__find_run(const mde_csv *csv, const char *name)
+/* A run that stands twice, or has no name, is an error. */
+static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__run_index *index)
 {
-    int row, found = -1;
-    for (row = 0; row < csv->rows; row++) {
-        if (strcmp(mde__run_name(csv, row), name) != 0) continue;
-        if (found >= 0) {
-            mde_fail(csv->context, MDE_BAD_FILE, "%s line %d: run %s stands already in line %d", csv->path,
-                     csv->lines[row], name, csv->lines[found]);
-            return -1;
+    char number[16];
+    int row;
+    index->table = table;
+    for (index->slots = 16; index->slots / 2 < (size_t)table->csv->rows;) index->slots *= 2;
+    index->rows = (int *)mde_alloc(c, index->slots, sizeof *index->rows);
+    for (row = 0; row < table->csv->rows && !mde__bad(c); row++) {
+        const char *name = mde__run_name(table, row, number);
+        int *slot = mde__run_slot(index, name);
+        if (*slot > 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s stands already in line %d", table->csv->path,
+                     table->csv->lines[row], name, table->csv->lines[*slot - 1]);
+        } else if (!*name) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: the run has no name", table->csv->path, table->csv->lines[row]);
         }
-        found = row;
+        *slot = row + 1;
     }
-    return found;
 }
 
-/* Copies of the names of all columns but the one that names the runs. */
-static const char **mde__value_names(mde_context *c, const mde_csv *csv)
+/* Copies of the names of the columns. */
+static const char **mde__value_names(mde_context *c, const mde_run_columns *t)
 {
-    const char **names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *names);
-    int column, count = 0;
-    for (column = 0; names && column < csv->columns; column++) {
-        if (column != mde__run_column(csv)) names[count++] = mde__copy_text(c, csv->names[column]);
-    }
+    const char **names = (const char **)mde_alloc(c, (size_t)t->count, sizeof *names);
+    int i;
+    for (i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
     return names;
 }
 
-/* The numbers of a row but for the name. */
-static void mde__row_values(const mde_csv *csv, int row, double *values)
+static void mde__row_values(const mde_run_columns *t, int row, double *values)
 {
-    int column, count = 0;
-    for (column = 0; column < csv->columns; column++) {
-        if (column != mde__run_column(csv)) values[count++] = mde_csv_number(csv, row, column);
-    }
+    int i;
+    for (i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
 }
 
-static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, double *weights)
+/* unit: what they sum to, 1 or 100. */
+static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row, double unit, const char *run,
+                               double *weights)
 {
     double sum = 0;
     char number[32];
     int i;
-    for (i = 0; i < domains; i++) {
+    for (i = 0; i < t->count; i++) {
         if (!(weights[i] >= 0)) {
-            int column = i < mde__run_column(csv) ? i : i + 1;
-            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected "
-                            "0 or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
-                            mde__number(number, weights[i]));
+            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %s; expected 0 or more",
+                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]],
+                     mde__number(number, weights[i]));
+            return;
         }
         sum += weights[i];
     }
-    if (!(fabs(sum - 1) <= 0.01)) {
-        return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01",
-                        csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
+    if (!(fabs(sum - unit) <= 0.01 * unit)) {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %s; expected %g within %g", t->csv->path,
+                 t->csv->lines[row], run, mde__number(number, sum), unit, 0.01 * unit);
     }
-    for (i = 0; i < domains; i++) weights[i] /= sum;
-    return MDE_OK;
+    for (i = 0; i < t->count; i++) weights[i] /= sum;
 }
 
-static void mde__check_losses(const mde_csv *csv, int row, int metrics, const double *losses)
+static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row, const char *run, const double *losses)
 {
     char number[32];
     int j;
-    for (j = 0; j < metrics; j++) {
-        int column = j < mde__run_column(csv) ? j : j + 1;
+    for (j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
-        mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a loss is %s; expected a finite "
-                 "number, or nothing where it is missing", csv->path, csv->lines[row], mde__run_name(csv, row),
-                 csv->names[column], mde__number(number, losses[j]));
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a finite number, or "
+                 "nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
+                 mde__number(number, losses[j]));
     }
 }
 
-static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv *losses)
+/* A run without a row in the other table. */
+static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other,
+                           int *skipped)
 {
-    mde_context *c = runs->context;
-    int row;
-    for (row = 0; row < runs->count && !mde__bad(c); row++) {
-        const char *name = mde__run_name(ratios, row);
-        double *weights = runs->weights + (size_t)row * (size_t)runs->domains;
-        int other = mde__find_run(losses, name);
-        if (mde__find_run(ratios, name) < 0) break;
+    char number[16];
+    if (skipped) ++*skipped;
+    else {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s is not in %s", t->csv->path, t->csv->lines[row],
+                 mde__run_name(t, row, number), other->csv->path);
+    }
+}
+
+/* index: of the weights and of the losses. row_of [rows of the weights]: that of each run, filled here. */
+static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index *index, int *row_of, int *skipped)
+{
+    const mde_run_columns *weights = index[0].table, *losses = index[1].table;
+    char number[16];
+    int row, i, percents = 0, shares = 0;
+    for (row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
+        const char *name = mde__run_name(weights, row, number);
+        int other = *mde__run_slot(&index[1], name) - 1;
+        double *w = runs->weights + mde__cell(runs->count, runs->domains, 0), sum = 0;
+        double *y = runs->losses + mde__cell(runs->count, runs->metrics, 0);
         if (other < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name,
-                     losses->path);
-            break;
+            mde__unmatched(c, weights, row, losses, skipped);
+            continue;
         }
-        runs->names[row] = mde__copy_text(c, name);
-        mde__row_values(ratios, row, weights);
-        if (!mde__bad(c)) mde__scale_weights(ratios, row, runs->domains, weights);
-        mde__row_values(losses, other, runs->losses + (size_t)row * (size_t)runs->metrics);
-        mde__check_losses(losses, other, runs->metrics, runs->losses + (size_t)row * (size_t)runs->metrics);
+        mde__row_values(weights, row, w);
+        mde__row_values(losses, other, y);
+        mde__check_losses(c, losses, other, name, y);
+        for (i = 0; i < runs->domains; i++) sum += w[i];
+        shares += fabs(sum - 1) <= 0.01;
+        percents += fabs(sum - 100) <= 1;
+        row_of[runs->count] = row;
+        runs->names[runs->count++] = mde__copy_text(c, name);
     }
-    if (!mde__bad(c) && losses->rows != ratios->rows) {
-        for (row = 0; row < losses->rows; row++) {
-            if (mde__find_run(ratios, mde__run_name(losses, row)) >= 0) continue;
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", losses->path, losses->lines[row],
-                     mde__run_name(losses, row), ratios->path);
-        }
+    for (row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
+        if (*mde__run_slot(&index[0], mde__run_name(losses, row, number)) > 0) continue;
+        mde__unmatched(c, losses, row, weights, skipped ? skipped + 1 : NULL);
     }
+    runs->percent = percents > shares;
+    for (i = 0; i < runs->count && !mde__bad(c); i++) {
+        mde__scale_weights(c, weights, row_of[i], runs->percent ? 100 : 1, runs->names[i],
+                           runs->weights + mde__cell(i, runs->domains, 0));
+    }
+    if (runs->count == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s and %s: no run is in both", weights->csv->path, losses->csv->path);
+    }
+}
+
+MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, const mde_run_columns *losses,
+                               int *skipped)
+{
+    mde__run_index index[2];
+    mde_runs *runs = NULL;
+    int *row_of;
+    if (mde__bad(c)) return NULL;
+    if (!weights || !losses || !weights->csv || !losses->csv) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "runs: a table is missing");
+        return NULL;
+    }
+    memset(index, 0, sizeof index);
+    if (skipped) skipped[0] = skipped[1] = 0;
+    if (weights->count < 1 || losses->count < 1 || weights->csv->rows < 1) {
+        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
+                 weights->count < 1 || weights->csv->rows < 1 ? weights->csv->path : losses->csv->path);
+    }
+    row_of = (int *)mde_alloc(c, (size_t)weights->csv->rows, sizeof *row_of);
+    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
+    if (runs) {
+        runs->context = c;
+        runs->domains = weights->count;
+        runs->metrics = losses->count;
+        runs->names = (const char **)mde_alloc(c, (size_t)weights->csv->rows, sizeof *runs->names);
+        runs->domain_names = mde__value_names(c, weights);
+        runs->metric_names = mde__value_names(c, losses);
+        runs->weights = mde__doubles(c, (size_t)weights->csv->rows, (size_t)runs->domains);
+        runs->losses = mde__doubles(c, (size_t)weights->csv->rows, (size_t)runs->metrics);
+        mde__index_runs(c, weights, &index[0]);
+        mde__index_runs(c, losses, &index[1]);
+    }
+    if (!mde__bad(c)) mde__join_rows(c, runs, index, row_of, skipped);
+    mde_release(c, index[0].rows);
+    mde_release(c, index[1].rows);
+    mde_release(c, row_of);
+    if (!mde__bad(c)) return runs;
+    mde_runs_free(runs);
+    return NULL;
+}
+
+#ifndef MDE_NO_STDIO
+
+/* All columns but the one that names the runs, in columns [csv->columns]. */
+static mde_run_columns mde__all_columns(const mde_csv *csv, int *columns)
+{
+    mde_run_columns t;
+    int i;
+    t.csv = csv;
+    t.columns = columns;
+    t.count = 0;
+    t.run = mde_csv_column(csv, "run");
+    if (t.run < 0) t.run = mde_csv_column(csv, "index");
+    if (t.run < 0) t.run = 0;
+    for (i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
+    return t;
 }
 
 MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const char *losses_path)
 {
-    mde_csv *ratios, *losses = NULL;
+    mde_csv *ratios = mde_csv_read(c, ratios_path), *losses = ratios ? mde_csv_read(c, losses_path) : NULL;
+    int *columns = losses ? (int *)mde_alloc(c, (size_t)ratios->columns + (size_t)losses->columns, sizeof(int)) : NULL;
     mde_runs *runs = NULL;
-    if (mde__bad(c)) return NULL;
-    ratios = mde_csv_read(c, ratios_path);
-    if (ratios) losses = mde_csv_read(c, losses_path);
-    if (losses && (ratios->columns < 2 || losses->columns < 2 || ratios->rows < 1)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
-                 ratios->columns < 2 || ratios->rows < 1 ? ratios->path : losses->path);
+    if (columns) {
+        mde_run_columns weights = mde__all_columns(ratios, columns);
+        mde_run_columns values = mde__all_columns(losses, columns + ratios->columns);
+        runs = mde_runs_join(c, &weights, &values, NULL);
     }
-    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
-    if (runs) {
-        runs->context = c;
-        runs->count = ratios->rows;
-        runs->domains = ratios->columns - 1;
-        runs->metrics = losses->columns - 1;
-        runs->names = (const char **)mde_alloc(c, (size_t)runs->count, sizeof *runs->names);
-        runs->domain_names = mde__value_names(c, ratios);
-        runs->metric_names = mde__value_names(c, losses);
-        runs->weights = mde__doubles(c, (size_t)runs->count, (size_t)runs->domains);
-        runs->losses = mde__doubles(c, (size_t)runs->count, (size_t)runs->metrics);
-    }
-    if (!mde__bad(c)) mde__join_runs(runs, ratios, losses);
+    mde_release(c, columns);
     mde_csv_free(ratios);
     mde_csv_free(losses);
-    if (!mde__bad(c)) return runs;
-    mde_runs_free(runs);
-    return NULL;
+    return runs;
 }
 
 #endif /* MDE_NO_STDIO */
@@ -19890,33 +20487,6 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
     if (g->desc->caution > 0) value += g->desc->caution * g->spread * mde__goal_caution(g, w, gradient);
     if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient);
     return value;
-}
-
-/* What a unit of share beyond each bound that holds a weight is worth: the gradient's difference to that of the weights
-   that are free. Between bounds, and where no weight is free, there is nothing to compare: 0. */
-static void mde__goal_prices(const mde__goal *g, const double *low, const double *high, mde_choice *out)
-{
-    double gradient[MDE_MAX_DOMAINS], level = 0, free_share = 0;
-    int i, k = g->k;
-    for (i = 0; i < k; i++) {
-        out->price[i] = 0;
-        if (high[i] < 1 && out->weights[i] >= (1.0 - 1e-4) * high[i] - 1e-9) out->active[i] = 1;
-        else if (out->weights[i] <= low[i] + 1e-4) out->active[i] = -1;
-        else out->active[i] = 0;
-    }
-    if (!g->smooth) return;
-    mde__goal_value(k, out->weights, gradient, (void *)(uintptr_t)g);
-    for (i = 0; i < k; i++) {
-        if (out->active[i] != 0) continue;
-        level += out->weights[i] * gradient[i];
-        free_share += out->weights[i];
-    }
-    if (!(free_share > 0)) return;
-    level /= free_share;
-    for (i = 0; i < k; i++) {
-        double gain = out->active[i] * (level - gradient[i]);
-        if (out->active[i] != 0 && gain > 0) out->price[i] = gain;
-    }
 }
 
 static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
@@ -20006,7 +20576,7 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
 {
     mde_context *c = s ? s->context : NULL;
-    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS];
+    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], gradient[MDE_MAX_DOMAINS];
     mde_choose_desc defaults;
     mde__goal g;
     int i;
@@ -20035,7 +20605,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     if (!mde__bad(c)) {
         for (i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
         mde__simplex_nearest(g.k, low, high, out->weights);
-        mde__goal_prices(&g, low, high, out);
+        if (g.smooth) mde__goal_value(g.k, out->weights, gradient, &g);
+        mde__shadow_prices(g.k, g.smooth ? gradient : NULL, out->weights, low, high, out->active, out->price);
         if (mde_surrogate_predict(s, 1, out->weights, g.mean, g.sd) == MDE_OK) {
             out->loss = mde__weigh(g.m, desc->objective, g.mean);
             out->sd = g.spread * mde__weigh(g.m, desc->objective, g.sd);
@@ -20132,6 +20703,31 @@ static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d,
 
 #define MDE__NEAREST_RUN 0.05       /* Hellinger distance of a suggestion to any run, at least */
 
+/* How far beyond what was tried one round goes. With the truths of bench/regret.c (7 domains, noise of .01, expected
+   improvement) two rounds left a regret of .031 nats inside of what was tried, .005 half way to the user's bounds,
+   .0004 with these two numbers, and .0003 with the user's bounds alone, where nothing keeps a regression from running
+   off. */
+#define MDE__REACH 2.0
+#define MDE__REACH_STEP 0.05
+
+/* Narrows bounds to what a surrogate of the runs is followed to. They stay as they are where no mixture would be left,
+   which is when the runs themselves broke them. */
+static void mde__reach_bounds(int n, int k, const double *tried, double reach, double *low, double *high)
+{
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], lowest = 0, highest = 0;
+    int i;
+    mde_bounds_of_runs(n, k, tried, 0, lower, upper);
+    for (i = 0; i < k; i++) {
+        lower[i] = mde__clip(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
+        upper[i] = mde__clip(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
+        lowest += lower[i];
+        highest += upper[i];
+    }
+    if (lowest > 1 || highest < 1) return;
+    memcpy(low, lower, (size_t)k * sizeof *low);
+    memcpy(high, upper, (size_t)k * sizeof *high);
+}
+
 /* Distances of the draws to their nearest run, once `run` is one. */
 static void mde__draws_near(mde__draws *p, const double *run)
 {
@@ -20161,6 +20757,10 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d besides %d runs of %d weights; expected 2 to %d weights",
                         count, n, k, MDE_MAX_DOMAINS);
     }
+    if (!(desc->reach == 0 || desc->reach >= 1)) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the reach is %s; expected 1 or more, or 0 for %g",
+                        mde__number(number, desc->reach), MDE__REACH);
+    }
     if (s && !(fabs(desc->best) < (double)INFINITY)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
     }
@@ -20168,6 +20768,9 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         mde__check_mixtures(c, "next runs", n, k, NULL, 0, tried) ||
         mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, NULL, 0, desc->centre) ||
         (s && mde__check_objective(c, s->m, desc->objective))) return mde_context_status(c);
+    if (s && n > 0 && desc->acquisition != MDE_SPACE_FILLING) {
+        mde__reach_bounds(n, k, tried, desc->reach > 0 ? desc->reach : MDE__REACH, low, high);
+    }
     p.k = k;
     p.count = MDE__DRAWS + (desc->centre ? MDE__DRAWS_NEAR : 0);
     p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
@@ -20466,6 +21069,9 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 
 MDE__COLD_END
 
+#if defined(__MINGW32__) && defined(__SSE2__)
+#undef sqrt
+#endif
 #ifdef __cplusplus
 }
 #endif
@@ -20475,6 +21081,9 @@ MDE__COLD_END
 #endif
 #if defined(__clang__)
 #pragma float_control(pop)
+#pragma clang diagnostic pop
+#elif defined(_MSC_VER)
+#pragma warning(pop)
 #elif defined(__GNUC__)
 #pragma GCC pop_options
 #endif

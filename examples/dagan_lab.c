@@ -149,7 +149,7 @@ static void write_file(lab *l, mde_text *t, const char *name)
 /* A table, once it is whole. */
 static void show(const lab *l, mde_text *table)
 {
-    if (!bad(l) && table->bytes) fputs(table->bytes, stdout);
+    if (!bad(l) && table->bytes && !l->p.json) fputs(table->bytes, stdout);
     fflush(stdout);
     mde_text_free(table);
 }
@@ -680,7 +680,7 @@ static void make(lab *l)
     mde_release(l->c, from);
     mde_release(l->c, made);
     album_close(l, &a, set);
-    if (!bad(l)) {
+    if (!bad(l) && !l->p.json) {
         printf("make: %lld images of %d classes, %d made ones each: %s\n", (long long)count, classes, l->s.count,
                in_out(l, "made", path, sizeof path));
     }
@@ -1306,7 +1306,7 @@ static void report(lab *l)
     mde_json_free(l->c, matches);
     mde_json_free(l->c, other);
     write_report_json(l);
-    if (!bad(l)) printf("report: %s\n", in_out(l, "report.html", path, sizeof path));
+    if (!bad(l) && !l->p.json) printf("report: %s\n", in_out(l, "report.html", path, sizeof path));
 }
 
 /* ---- Command line ---- */
@@ -1374,6 +1374,24 @@ static void run_command(lab *l, const char *command)
     if (!bad(l) && (all || only_report)) report(l);
 }
 
+/* For --json: what the command wrote; pictures and images have no numbers, but a place. */
+static void print_json(lab *l, const char *command)
+{
+    char name[40];
+    mde_text *t = mde_text_create(l->c);
+    mde_json_writer w = mde_json_start(t, 1);
+    snprintf(name, sizeof name, "%s.json", strcmp(command, "run") == 0 ? "report" : command);
+    if (strcmp(command, "sample") != 0 && strcmp(command, "make") != 0) {
+        program_print_file(l->c, l->s.out, name);
+    } else {
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_string(&w, "out", l->s.out);
+        mde_json_close(&w);
+        if (mde_json_end(&w) == MDE_OK) fputs(t->bytes, stdout);
+    }
+    mde_text_free(t);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const commands[] = { "run",   "train",    "sample", "make", "classify",
@@ -1430,6 +1448,7 @@ int main(int argc, char **argv)
     l.p.seed = 1;
     l.p.max_arguments = 1;
     l.p.when_stopped = "stopped; the same command goes on from here";
+    l.p.json_help = "what the step found (the JSON file that it wrote)";
     s->out = "out/dagan";
     s->mismatch = -1;
     s->count = 10;
@@ -1443,6 +1462,8 @@ int main(int argc, char **argv)
     }
     if (!resolve(&l)) return l.p.code;
     l.c = program_context(&l.p);
+    program_try_folder(l.c, s->out);
     run_command(&l, commands[i]);
+    if (l.p.json) print_json(&l, commands[i]);
     return program_end(&l.p, l.c);
 }

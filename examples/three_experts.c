@@ -1,9 +1,6 @@
 /* Three experts, one per language, each a table of letter pairs learned from a few sentences. Which mixture of them
    fits a letter that is written in all three? Prints the answer and draws the loss of every mixture with the best one.
      cc -O2 examples/three_experts.c -o three_experts -lm && ./three_experts          (writes three_experts.svg) */
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
@@ -11,6 +8,7 @@
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
 #include "plot.h"
 
 #define MAX_TOKENS 1000
@@ -50,31 +48,33 @@ static double loss(const double *weights, void *experts)
     return mde_mixture_loss((const mde_experts *)experts, NULL, weights, NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static float table[3][MAX_TOKENS];
     const float *logp[3] = { table[0], table[1], table[2] };
     const char *mark = "best";
-    mde_context *c = mde_context_create(NULL);
-    mde_experts *experts = mde_experts_create(c, 3, languages);
-    mde_text *picture = mde_text_create(c);
+    program p;
+    mde_context *c;
+    mde_experts *experts;
+    mde_text *picture;
     mde_optimum best;
     int i;
+
+    program_start(&p, "three_experts", "three_experts: languages of a letter; writes three_experts.svg\n", NULL, 0);
+    if (!program_parse(&p, argc, argv)) return p.code;
+    c = program_context(&p);
+    experts = mde_experts_create(c, 3, languages);
+    picture = mde_text_create(c);
     for (i = 0; i < 3; i++) judge(lessons[i], letter, table[i]);
     mde_experts_add(experts, "letter", strlen(letter) - 1, logp, NULL, 0);
     mde_mixture_minimize(experts, NULL, &best);
     plot_ternary(picture, "Loss of the letter, nats a character", languages, loss, experts, 1, best.weights, &mark);
-    mde_text_write(picture, "three_experts.svg");
-    if (mde_context_status(c) != MDE_OK) {
-        fprintf(stderr, "three_experts: %s\n", mde_error(c));
-        return 1;
-    }
+    if (mde_text_write(picture, "three_experts.svg") != MDE_OK) return program_end(&p, c);
     printf("%-10s %12s %12s\n", "expert", "loss alone", "best weight");
     for (i = 0; i < 3; i++) {
         double alone[3] = { i == 0, i == 1, i == 2 };
         printf("%-10s %12.4f %12.4f\n", languages[i], loss(alone, experts), best.weights[i]);
     }
     printf("mixture    %12.4f   within %.1e of the minimum; three_experts.svg shows it\n", best.loss, best.gap);
-    mde_context_free(c);
-    return 0;
+    return program_end(&p, c);
 }

@@ -340,6 +340,67 @@ static int count_progress(const mde_progress *p, void *user)
     return n->calls == n->stop_at;
 }
 
+/* Three mixtures, seven runs each: what is fitted without a run must be fitted without its repeats, or the noise itself
+   is what seems to be predicted. Errors are those of means over new mixtures. */
+static void repeated_runs_do_not_lead_a_stack_astray(void)
+{
+    enum { N = 21, K = 3, M = 2, NEW = 50, SEEDS = 6, DIFFERENT = 3 };
+    static const mde_model models[] = { MDE_GP, MDE_STACK };
+    double w[N * K], y[N * M], new_w[NEW * K], truth[NEW * M], mean[NEW * M], sd[NEW * M], squares[2] = { 0, 0 };
+    int seed, q, i, covered = 0;
+    for (seed = 1; seed <= SEEDS; seed++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_random random = mde_random_start((uint64_t)seed, 17);
+        double left[N * M];
+        make_runs((uint64_t)seed, N, K, M, 0, w, y);
+        for (i = 0; i < N * K; i++) w[i] = w[i % (DIFFERENT * K)];
+        for (i = 0; i < N * M; i++) {
+            if (i >= DIFFERENT * M) y[i] = y[i % (DIFFERENT * M)];
+        }
+        for (i = 0; i < N * M; i++) y[i] += 0.3 * mde_random_normal(&random);
+        make_runs(100 + (uint64_t)seed, NEW, K, M, 0, new_w, truth);
+        for (q = 0; q < 2; q++) {
+            mde_surrogate_desc desc = model_of(models[q], 0);
+            mde_surrogate *s;
+            desc.fit.trees = 50;
+            s = mde_surrogate_fit(c, N, K, M, w, y, &desc);
+            CHECK(s && mde_surrogate_predict(s, NEW, new_w, mean, sd) == MDE_OK);
+            squares[q] += mde_mse(NEW * M, mean, truth) / SEEDS;
+            for (i = 0; q && i < NEW * M; i++) {
+                CHECK(sd[i] > 0.1);
+                covered += fabs(mean[i] - truth[i] - 0.3 * mde_random_normal(&random)) <= 1.645 * sd[i];
+            }
+            /* repeats are left out together, so they have one prediction */
+            CHECK(mde_surrogate_left_out(s, left) == MDE_OK);
+            for (i = DIFFERENT * M; i < N * M; i++) CLOSE(left[i], left[i % (DIFFERENT * M)], 1e-9);
+        }
+        mde_context_free(c);
+    }
+    CHECK(squares[1] < 1.5 * squares[0]);
+    CHECK(covered > 0.8 * NEW * M * SEEDS);
+}
+
+/* The noise is larger than all that mixtures change. */
+static void intervals_of_a_stack_hold_under_strong_noise(void)
+{
+    enum { N = 24, K = 3, NEW = 50, SEEDS = 12 };
+    double w[N * K], y[N], new_w[NEW * K], new_y[NEW], mean[NEW], sd[NEW];
+    int seed, i, covered = 0;
+    for (seed = 1; seed <= SEEDS; seed++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_surrogate_desc desc = model_of(MDE_STACK, 0);
+        mde_surrogate *s;
+        desc.fit.trees = 20;
+        make_runs(300 + (uint64_t)seed, N, K, 1, 0.3, w, y);
+        make_runs(400 + (uint64_t)seed, NEW, K, 1, 0.3, new_w, new_y);
+        s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
+        CHECK(s && mde_surrogate_predict(s, NEW, new_w, mean, sd) == MDE_OK);
+        for (i = 0; i < NEW; i++) covered += fabs(mean[i] - new_y[i]) <= 1.645 * sd[i];
+        mde_context_free(c);
+    }
+    CHECK(covered > 0.8 * NEW * SEEDS && covered < 0.97 * NEW * SEEDS);
+}
+
 static void progress_can_stop_an_evaluation_and_another_one_works_after_it(void)
 {
     enum { N = 32, K = 3, M = 1 };
@@ -539,33 +600,65 @@ static void noise_between_repeated_runs_is_their_pooled_sd(void)
     /* three runs of one mixture, two of another, one alone, and a pair with one loss missing */
     double w[] = { 0.5, 0.5, 0.25, 0.75, 0.5, 0.5, 1, 0, 0.5, 0.5, 0.25, 0.75, 0.125, 0.875, 0.125, 0.875 };
     double y[] = { 1, 5, 2, 5, 2, 5, 7, 7, 4.5, 5, 4, 5, 3, 9, (double)NAN, 5 }, sd[M];
-    CHECK(repeat_noise(8, K, M, w, y, sd) == 4);
+    mde_context *c = mde_context_create(NULL);
+    CHECK(repeat_noise(c, 8, K, M, w, y, sd) == 4);
     /* 1, 2, 4.5 around 2.5: 2.25 + 0.25 + 4; 2, 4 around 3: 1 + 1; 3 alone: nothing. 3 degrees of freedom */
     CLOSE(sd[0], sqrt((2.25 + 0.25 + 4 + 1 + 1) / 3), 1e-15);
     /* 5, 5, 5; 5, 5; 9, 5 around 7: 4 + 4. 4 degrees of freedom */
     CLOSE(sd[1], sqrt(8.0 / 4), 1e-15);
-    CHECK(repeat_noise(2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
-    CHECK(repeat_noise(0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    CHECK(repeat_noise(c, 2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
+    CHECK(repeat_noise(c, 0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    mde_context_free(c);
 }
 
 static void noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number(void)
 {
     enum { K = 4, M = 6 };
     static double w[MOST * K], y[MOST * M], sd[M];
+    mde_context *c = mde_context_create(NULL);
     int i, j;
     make_runs(81, MOST, K, M, 0, w, y);
     for (i = 0; i < MOST; i++) {
         for (j = 0; j < M; j++) y[i * M + j] = i >= MOST / 2 ? 1.0 + j : 0;
         if (i >= MOST / 2) memcpy(w + i * K, w + (i - MOST / 2) * K, K * sizeof(double));
     }
-    CHECK(repeat_noise(MOST, K, M, w, y, sd) == MOST / 2);
+    CHECK(repeat_noise(c, MOST, K, M, w, y, sd) == MOST / 2);
     for (j = 0; j < M; j++) CLOSE(sd[j], (1.0 + j) / sqrt(2.0), 1e-12);
+    mde_context_free(c);
+}
+
+static void ranks_of_twenty_thousand_runs_and_their_repeats_take_a_moment(void)
+{
+    enum { MANY = 20000, K = 3 };
+    double *w = (double *)malloc(MANY * (K + 2) * sizeof *w), *a = w + MANY * K, *b = a + MANY, sd, rank[3];
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(9, 9);
+    clock_t start;
+    int i;
+    for (i = 0; i < MANY; i++) {
+        double x = mde_random_uniform(&random);
+        w[i * K] = x / 2;                       /* each mixture twice */
+        w[i * K + 1] = 0.5;
+        w[i * K + 2] = 0.5 - x / 2;
+        if (i % 2) memcpy(w + i * K, w + (i - 1) * K, K * sizeof *w);
+        a[i] = mde_random_normal(&random);
+        b[i] = a[i] + mde_random_normal(&random);
+    }
+    start = clock();
+    CHECK(repeat_noise(c, MANY, K, 1, w, a, &sd) == MANY / 2);
+    CLOSE(sd, 1, 0.03);
+    CHECK(spearman_interval(c, MANY, a, b, 0, 0, 1, rank) == MDE_OK);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 2);
+    CLOSE(rank[0], 6 / 3.14159265358979 * asin(sqrt(0.5) / 2), 0.02);
+    CHECK(rank[1] < rank[0] && rank[0] < rank[2] && rank[2] - rank[1] < 0.03);
+    mde_context_free(c);
+    free(w);
 }
 
 static void intervals_of_a_rank_correlation_cover_the_true_one(void)
 {
     enum { N = 60, SETS = 200 };
-    double a[N], b[N], low, high, truth = 6 / 3.14159265358979 * asin(0.35);
+    double a[N], b[N], rank[3], truth = 6 / 3.14159265358979 * asin(0.35);
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(6, 6);
     int set, i, covered = 0;
@@ -574,20 +667,22 @@ static void intervals_of_a_rank_correlation_cover_the_true_one(void)
             a[i] = mde_random_normal(&random);
             b[i] = 0.7 * a[i] + sqrt(1 - 0.49) * mde_random_normal(&random);
         }
-        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, &low, &high) == MDE_OK);
-        CHECK(low < high && low >= -1 && high <= 1);
-        covered += low <= truth && truth <= high;
+        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, rank) == MDE_OK);
+        CLOSE(rank[0], plain_spearman(N, a, b), 1e-14);
+        CHECK(rank[0] == mde_spearman(N, a, b));
+        CHECK(rank[1] < rank[2] && rank[1] >= -1 && rank[2] <= 1);
+        covered += rank[1] <= truth && truth <= rank[2];
     }
     /* sd of the share covered: sqrt(0.9 0.1 / 200) = 2.1 %; percentile intervals of 60 pairs hold a little less */
     CHECK(covered >= 0.83 * SETS && covered <= 0.96 * SETS);
-    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, &low, &high) == MDE_OK && low == 1 && high == 1);
-    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, rank) == MDE_OK && rank[1] == 1 && rank[2] == 1);
+    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, rank) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "2 pairs");
     mde_clear_error(c);
-    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, rank) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
     for (i = 0; i < N; i++) a[i] = 1;
-    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, &low, &high) == MDE_OK && low != low && high != high);
+    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, rank) == MDE_OK && rank[1] != rank[1] && rank[2] != rank[2]);
     mde_context_free(c);
 }
 
@@ -873,6 +968,72 @@ static void prices_of_a_process_are_finite_differences_of_the_best_value(void)
     mde_context_free(c);
 }
 
+/* Of every model, around a mixture that is the minimum because the smaller gradients stand at their upper bounds and the
+   larger at their lower ones: all weights held, one free, one fixed. */
+static void prices_at_a_vertex_are_differences_of_the_best_value_by_every_model(void)
+{
+    static const mde_model models[7] = { MDE_RIDGE, MDE_GP, MDE_MULTITASK_GP, MDE_MIXING_LAW, MDE_POOLED_LAW, MDE_STACK,
+                                         MDE_TREES };
+    enum { N = 24, K = 4, M = 2 };
+    double w[N * K], y[N * M];
+    mde_context *c = mde_context_create(NULL);
+    int q, kind, i, j, priced = 0;
+    make_runs(125, N, K, M, 0.01, w, y);
+    for (q = 0; q < 7; q++) {
+        mde_surrogate_desc fit = model_of(models[q], models[q] == MDE_RIDGE ? MDE_FEATURE_RAW : 0);
+        mde_surrogate *s = mde_surrogate_fit(c, N, K, M, w, y, &fit);
+        int smooth = mde_surrogate_smooth(s);
+        CHECK(smooth == (models[q] != MDE_TREES));
+        for (kind = 0; kind < 3; kind++) {
+            double at[K] = { 0.3, 0.2, 0.28, 0.22 }, bounds[2][K], mean[M], slopes[M * K], slope[K];
+            int below[K];
+            mde_choose_desc desc;
+            mde_choice choice, moved;
+            memset(&desc, 0, sizeof desc);
+            memset(slopes, 0, sizeof slopes);
+            if (smooth) mde_surrogate_gradient(s, at, mean, slopes);
+            for (i = 0; i < K; i++) slope[i] = slopes[i] + slopes[K + i];
+            for (i = 0; i < K; i++) {
+                for (j = below[i] = 0; j < K; j++) below[i] += slope[j] < slope[i] || (slope[j] == slope[i] && j < i);
+                bounds[0][i] = below[i] < 2 ? at[i] - 0.03 : at[i];
+                bounds[1][i] = below[i] < 2 ? at[i] : at[i] + 0.03;
+                if (kind == 1 && below[i] == 2) bounds[0][i] -= 0.03;                  /* free */
+                if (kind == 2 && below[i] == 1) bounds[0][i] = at[i];                  /* fixed */
+            }
+            desc.lower = bounds[0];
+            desc.upper = bounds[1];
+            CHECK(mde_surrogate_minimize(s, &desc, &choice) == MDE_OK);
+            for (i = 0; i < K; i++) {
+                const double h = 2e-3;
+                double value[3], *bound = bounds[choice.active[i] > 0], kept = bound[i];
+                int step;
+                if (choice.active[i] == 0) {
+                    CHECK(choice.price[i] == 0 && (kind == 1 || !smooth));
+                    continue;
+                }
+                /* Trees have no prices; nor has a weight that the fixed one alone could serve. */
+                if (!smooth || (kind == 2 && below[i] == 0)) {
+                    CHECK(isnan(choice.price[i]));
+                    continue;
+                }
+                value[0] = choice.value;
+                for (step = 1; step < 3; step++) {
+                    bound[i] += choice.active[i] * h;
+                    CHECK(mde_surrogate_minimize(s, &desc, &moved) == MDE_OK);
+                    value[step] = moved.value;
+                }
+                bound[i] = kept;
+                /* a search ends within 1e-7 or so of the minimum, over 2 h */
+                CLOSE(choice.price[i], (3 * value[0] - 4 * value[1] + value[2]) / (2 * h), 1e-3);
+                priced += choice.price[i] > 0.02;
+            }
+        }
+        mde_surrogate_free(s);
+    }
+    CHECK(priced >= 36 && mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
 static void divergence_from_the_prior_has_its_closed_form(void)
 {
     enum { K = 4 };
@@ -957,7 +1118,7 @@ static void trees_are_searched_by_a_population_that_finds_the_best_cell(void)
         CHECK(mde_surrogate_minimize(s, &desc, &choice) == MDE_OK);
         CHECK(is_mixture(K, NULL, desc.upper, choice.weights));
         CHECK(choice.value <= least_on_grid(s, M, 100, NULL, 0, NULL, desc.upper, best) + 1e-12);
-        for (i = 0; i < K; i++) CHECK(choice.price[i] == 0);
+        for (i = 0; i < K; i++) CHECK(choice.active[i] ? isnan(choice.price[i]) : choice.price[i] == 0);
         mde_surrogate_free(s);
     }
     mde_context_free(c);
@@ -1099,6 +1260,54 @@ static void the_first_suggested_run_promises_most(void)
         }
         /* three thousand random mixtures see the best of two thousand in a grid to a few percent of the range */
         CHECK(got >= most - 0.05 * (most - least));
+    }
+    mde_surrogate_free(s);
+    mde_context_free(c);
+}
+
+/* A loss that falls all the way along a domain: one round goes to twice what was tried of it, plus 0.05, or as far as
+   asked for, or to the user's bound. */
+static void suggestions_go_beyond_what_was_tried_as_far_as_their_reach(void)
+{
+    enum { N = 3, K = 3, COUNT = 4 };
+    static const struct { double reach, upper, lowest, highest; } cases[] = {
+        { 0, 1, 0.4, 0.45 }, { 1, 1, 0.22, 0.25 }, { 3, 1, 0.55, 0.65 }, { (double)INFINITY, 1, 0.8, 1 },
+        { 0, 0.3, 0.25, 0.3 }, { (double)INFINITY, 0.7, 0.6, 0.7 }
+    };
+    double tried[N * K] = { 0.2, 0.4, 0.4, 0.1, 0.6, 0.3, 0.05, 0.25, 0.7 }, a[K] = { 1, 2, 2 }, out[COUNT * K];
+    mde_context *c = mde_context_create(NULL);
+    mde_surrogate *s = linear_surrogate(c, K, 1, a);
+    size_t q;
+    int i;
+    for (q = 0; q < sizeof cases / sizeof *cases; q++) {
+        mde_suggest_desc desc;
+        double upper[K] = { 1, 1, 1 }, largest = 0;
+        memset(&desc, 0, sizeof desc);
+        desc.acquisition = MDE_CONFIDENCE_BOUND;
+        desc.reach = cases[q].reach;
+        desc.upper = upper;
+        desc.best = 1.8;
+        upper[0] = cases[q].upper;
+        CHECK(mde_suggest_runs(c, s, N, K, tried, &desc, COUNT, out) == MDE_OK);
+        for (i = 0; i < COUNT; i++) {
+            CHECK(is_mixture(K, NULL, upper, out + i * K));
+            if (out[i * K] > largest) largest = out[i * K];
+        }
+        CHECK(largest >= cases[q].lowest && largest <= cases[q].highest + 1e-12);
+    }
+    {   /* without a regression to be led astray by, and where the runs themselves broke the bounds, only bounds hold */
+        mde_suggest_desc desc;
+        double upper[K] = { 1, 0.04, 0.04 }, high[K] = { 0.9, 0.2, 0.2 };
+        memset(&desc, 0, sizeof desc);
+        desc.upper = upper;
+        desc.distance = 0.01;
+        desc.best = 2;
+        CHECK(mde_suggest_runs(c, s, N, K, tried, &desc, 1, out) == MDE_OK && out[0] >= 0.92 - 1e-12);
+        desc.upper = high;
+        CHECK(mde_suggest_runs(c, NULL, N, K, tried, &desc, 1, out) == MDE_OK && out[0] > 0.5);
+        desc.reach = 0.5;
+        CHECK(mde_suggest_runs(c, s, N, K, tried, &desc, 1, out) == MDE_BAD_ARGUMENT);
+        CHECK_TEXT(mde_error(c), "reach is 0.5");
     }
     mde_surrogate_free(s);
     mde_context_free(c);
@@ -1429,14 +1638,14 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     CHECK(length_of(member(json, "held_out", "metrics")) == LOSSES);
     CHECK(length_of(member(json, "inputs", NULL)) == 4);
     CHECK(length_of(member(json, "next_runs", NULL)) == 3);
-    /* the runs to make next: mixtures of three decimals, inside the bounds */
+    /* the runs to make next: mixtures of three decimals, not far beyond what was tried */
     next = mde_csv_read(c, at("out/next_runs.csv"));
     CHECK(next && next->rows == 3 && next->columns == DOMAINS + 1);
     for (q = 0; next && q < next->rows; q++) {
         double sum = 0;
         for (i = 0; i < DOMAINS; i++) {
             double x = mde_csv_number(next, q, 1 + i);
-            CHECK(x >= least[i] && x <= most[i] && fabs(1000 * x - floor(1000 * x + 0.5)) < 1e-9);
+            CHECK(x <= 2 * most[i] + 0.051 && fabs(1000 * x - floor(1000 * x + 0.5)) < 1e-9);
             sum += x;
         }
         CLOSE(sum, 1, 1e-12);
@@ -1447,6 +1656,123 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     mde_json_free(c, json);
     optimization_free(o);
     CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* A row of a table by the name in its first column. */
+static int row_of(const mde_csv *csv, const char *name)
+{
+    int row;
+    for (row = 0; csv && row < csv->rows; row++) if (strcmp(csv->cells[row * csv->columns], name) == 0) return row;
+    return -1;
+}
+
+static void mixtures_are_compared_by_what_the_regression_says_of_them(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    optimize_settings desc;
+    optimization *o;
+    mde_csv *csv, *left;
+    char compare[700], out[700];
+    double w[4 * DOMAINS] = { 0 }, mean[4 * LOSSES], sd[4 * LOSSES];
+    int i, j, q;
+    write_runs(c);
+    write_text(c, "mine.csv", "mixture,web,seed,books,code\nhalf,50,7,25,25\nall web,100,8,0,0\n");
+    desc = job_on_runs("gp");
+    snprintf(compare, sizeof compare, "%s", at("mine.csv"));
+    snprintf(out, sizeof out, "%s", at("compared"));
+    desc.compare = compare;
+    desc.out = out;
+    desc.objective = "math=3,news=1";
+    o = optimize(c, &desc);
+    CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
+    csv = mde_csv_read(c, at("compared/compare.csv"));
+    left = mde_csv_read(c, at("compared/held_out.csv"));
+    CHECK(o && csv && csv->rows == 5 && csv->columns == 4 + 3 * LOSSES + 1 && left && left->rows == RUNS);
+    if (!o || !csv || !left) {
+        mde_context_free(c);
+        return;
+    }
+    for (i = 0; i < DOMAINS; i++) {
+        w[i] = 1.0 / DOMAINS;
+        w[DOMAINS + i] = o->prior[i];
+        w[2 * DOMAINS + i] = i == 2 ? 0.5 : 0.25;
+        w[3 * DOMAINS + i] = i == 2;
+    }
+    CHECK(mde_surrogate_predict(o->surrogate, 4, w, mean, sd) == MDE_OK);
+    for (q = 0; q < 4; q++) {
+        static const char *const names[4] = { "uniform", "prior", "half", "all web" };
+        int row = row_of(csv, names[q]);
+        double value = 0.75 * mean[q * LOSSES] + 0.25 * mean[q * LOSSES + 1];
+        double spread = o->spread * (0.75 * sd[q * LOSSES] + 0.25 * sd[q * LOSSES + 1]);
+        CHECK(row >= 0);
+        if (row < 0) continue;
+        CLOSE(mde_csv_number(csv, row, 1), value, 1e-8);
+        CLOSE(mde_csv_number(csv, row, 2), value - 1.6448536 * spread, 1e-7);
+        for (j = 0; j < LOSSES; j++) {
+            CLOSE(mde_csv_number(csv, row, 4 + 3 * j), mean[q * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(csv, row, 6 + 3 * j), mean[q * LOSSES + j] + 1.6448536 * sd[q * LOSSES + j], 1e-7);
+        }
+        /* no run had all of one domain: a domain is named as beyond what was tried */
+        CHECK((csv->cells[row * csv->columns + csv->columns - 1][0] != 0) == (q == 3));
+    }
+    CLOSE(mde_csv_number(csv, row_of(csv, "recommended"), 1), o->best.loss, 1e-8);
+    CHECK_TEXT(summary_of(o), "\nall web  ");
+    for (i = 0; i < RUNS; i++) {
+        int row = row_of(left, o->runs->names[i]);
+        CHECK(row >= 0);
+        for (j = 0; j < LOSSES && row >= 0; j++) {
+            CLOSE(mde_csv_number(left, row, 1 + 4 * j), o->runs->losses[i * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(left, row, 2 + 4 * j), o->evaluation->predicted[i * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(left, row, 4 + 4 * j) - mde_csv_number(left, row, 3 + 4 * j),
+                  2 * 1.6448536 * o->evaluation->sd[i * LOSSES + j], 1e-7);
+        }
+    }
+    optimization_free(o);
+    write_text(c, "mine.csv", "mixture,web,books\nhalf,0.5,0.5\n");
+    CHECK(optimize(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "mine.csv: has no column code, which");
+    mde_clear_error(c);
+    write_text(c, "mine.csv", "mixture,web,books,code\nhalf,0.5,0.5,0.5\n");
+    CHECK(optimize(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "mine.csv line 2 (run half): weights sum to 1.5");
+    mde_context_free(c);
+}
+
+/* Losses that want opposite domains are traded along the bounds' mixtures, each end the best for one of them. */
+static void the_trade_off_goes_from_one_loss_to_the_other(void)
+{
+    double w[RUNS * DOMAINS], y[RUNS * LOSSES];
+    mde_context *c = mde_context_create(NULL);
+    optimize_settings desc;
+    optimization *o;
+    mde_choose_desc choose;
+    mde_choice best;
+    double objective[LOSSES] = { 0, 1 };
+    int i;
+    write_runs(c);
+    make_exact_runs(201, w, y);
+    for (i = 0; i < RUNS; i++) {
+        y[i * LOSSES] = 3 - w[i * DOMAINS] + 0.2 * w[i * DOMAINS + 1];
+        y[i * LOSSES + 1] = 2 + w[i * DOMAINS] * w[i * DOMAINS] + 0.1 * w[i * DOMAINS + 1];
+    }
+    write_table(c, "losses.csv", "run", RUNS, LOSSES, loss_names, y, NULL, 0);
+    desc = job_on_runs("gp");
+    o = optimize(c, &desc);
+    CHECK(o && o->fronts && o->agreement[1] < -0.5 && o->agreement[1] == o->agreement[2]);
+    for (i = 0; o && i < FRONT_POINTS; i++) {
+        CHECK(is_mixture(DOMAINS, o->lower, o->upper, o->front[i].weights));
+        if (i == 0) continue;
+        CHECK(o->front[i].a >= o->front[i - 1].a - 1e-6 && o->front[i].b <= o->front[i - 1].b + 1e-6);
+    }
+    if (o) {
+        CHECK(o->front[FRONT_POINTS - 1].a > o->front[0].a + 0.1 && o->front[FRONT_POINTS - 1].b < o->front[0].b - 0.1);
+        choose_within_bounds(o, &choose);
+        choose.objective = objective;
+        CHECK(mde_surrogate_minimize(o->surrogate, &choose, &best) == MDE_OK);
+        CLOSE(o->front[FRONT_POINTS - 1].b, best.loss, 1e-4);
+    }
+    optimization_free(o);
     mde_context_free(c);
 }
 
@@ -1669,6 +1995,56 @@ static void a_first_design_fills_the_space_inside_the_bounds(void)
     mde_context_free(c);
 }
 
+/* Less of books and more of code than all runs had would help: the mixture stays inside what was tried, the runs to
+   make next leave it, and neither breaks the file's bounds. */
+static void runs_to_make_next_explore_the_users_bounds_and_the_mixture_does_not(void)
+{
+    enum { N = 16, NEXT = 6 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(231, 1);
+    double w[N * DOMAINS], y[N], most = 0, largest = 0;
+    char domains[700], out[700];
+    optimize_settings desc;
+    optimization *o;
+    mde_json *json;
+    int i, q, beyond = 0;
+    mde_make_folder(c, folder);
+    for (i = 0; i < N; i++) {
+        w[i * DOMAINS] = 0.3 + 0.3 * mde_random_uniform(&random);
+        w[i * DOMAINS + 1] = 0.05 + 0.15 * mde_random_uniform(&random);
+        w[i * DOMAINS + 2] = 1 - w[i * DOMAINS] - w[i * DOMAINS + 1];
+        y[i] = 2 + w[i * DOMAINS] - w[i * DOMAINS + 1] + 0.003 * mde_random_normal(&random);
+        if (w[i * DOMAINS + 1] > most) most = w[i * DOMAINS + 1];
+    }
+    write_table(c, "ratios.csv", "run", N, DOMAINS, domain_names, w, NULL, 0);
+    write_table(c, "losses.csv", "run", N, 1, loss_names, y, NULL, 0);
+    write_text(c, "bounds.csv", "domain,min,max\nbooks,0.25,\ncode,,0.35\n");
+    snprintf(domains, sizeof domains, "%s", at("bounds.csv"));
+    snprintf(out, sizeof out, "%s", at("explored"));
+    desc = job_on_runs("gp");
+    desc.domains = domains;
+    desc.suggest = NEXT;
+    desc.out = out;
+    o = optimize(c, &desc);
+    CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
+    CHECK(o && o->best.weights[0] >= 0.3 && o->best.weights[1] <= most && o->suggested == NEXT);
+    for (q = 0; o && q < o->suggested; q++) {
+        const double *x = o->next + q * DOMAINS;
+        CHECK(x[0] >= 0.25 && x[1] <= 0.35);
+        beyond += x[0] < 0.29 || x[1] > most + 0.01;
+        if (x[1] > largest) largest = x[1];
+    }
+    CHECK(beyond > NEXT / 2 && largest > 0.3);
+    json = mde_json_read(c, at("explored/report.json"));
+    CLOSE(mde_json_number(member(json, "bounds", "upper"), "code", -1), most, 1e-9);
+    CLOSE(mde_json_number(member(json, "bounds_of_next_runs", "upper"), "code", -1), 0.35, 1e-12);
+    CLOSE(mde_json_number(member(json, "bounds_of_next_runs", "lower"), "books", -1), 0.25, 1e-12);
+    CHECK_TEXT(summary_of(o), "they may leave what was tried, the mixture above does not");
+    mde_json_free(c, json);
+    optimization_free(o);
+    mde_context_free(c);
+}
+
 static void a_job_stopped_at_any_report_writes_nothing(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1706,10 +2082,12 @@ static void a_job_stopped_at_any_report_writes_nothing(void)
 
 static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
 {
-    static const char *const files[] = { "report.json", "report.html", "mixture.json", "next_runs.csv" };
+    enum { FILES = 6 };
+    static const char *const files[FILES] = { "report.json", "report.html",  "mixture.json",
+                                              "held_out.csv", "compare.csv", "next_runs.csv" };
     mde_context *reader = mde_context_create(NULL);
-    unsigned char *whole[4];
-    size_t sizes[4];
+    unsigned char *whole[FILES];
+    size_t sizes[FILES];
     char out[700], logp[700];
     test_heap heap;
     long long total = 0, step = 1;
@@ -1746,10 +2124,10 @@ static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
         memset(&names, 0, sizeof names);
         if (mde_is_folder(out)) {
             CHECK(mde_folder_list(reader, out, &names) == MDE_OK);
-            CHECK(names.count <= 4);                                /* and no temporary file */
+            CHECK(names.count <= FILES);                            /* and no temporary file */
             mde_names_free(reader, &names);
         }
-        for (i = 0; i < 4; i++) {
+        for (i = 0; i < FILES; i++) {
             char path[800];
             size_t size = 0;
             snprintf(path, sizeof path, "%s/%s", out, files[i]);
@@ -1787,12 +2165,15 @@ int main(void)
     TEST(held_out_predictions_are_those_of_a_fit_without_the_fold);
     TEST(the_choice_is_nested_and_by_the_least_error_or_the_stack_within_its_noise);
     TEST(ninety_percent_intervals_hold_about_ninety_percent_of_new_runs);
+    TEST(repeated_runs_do_not_lead_a_stack_astray);
+    TEST(intervals_of_a_stack_hold_under_strong_noise);
     TEST(progress_can_stop_an_evaluation_and_another_one_works_after_it);
     TEST(a_constant_loss_and_missing_losses_do_not_count);
     TEST(evaluation_refuses_nonsense_by_name);
     TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);
     TEST(noise_between_repeated_runs_is_their_pooled_sd);
     TEST(noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number);
+    TEST(ranks_of_twenty_thousand_runs_and_their_repeats_take_a_moment);
     TEST(intervals_of_a_rank_correlation_cover_the_true_one);
     TEST(regret_is_that_of_picking_the_best_of_each_tenth);
     TEST(a_learning_curve_falls_where_more_runs_help);
@@ -1800,6 +2181,7 @@ int main(void)
     TEST(a_linear_loss_is_minimised_at_the_corner_and_priced_by_finite_differences);
     TEST(the_best_mixture_of_a_process_is_no_worse_than_any_of_a_grid);
     TEST(prices_of_a_process_are_finite_differences_of_the_best_value);
+    TEST(prices_at_a_vertex_are_differences_of_the_best_value_by_every_model);
     TEST(divergence_from_the_prior_has_its_closed_form);
     TEST(only_the_proportions_of_an_objective_count);
     TEST(trees_are_searched_by_a_population_that_finds_the_best_cell);
@@ -1807,17 +2189,21 @@ int main(void)
     TEST(expected_improvement_is_its_integral);
     TEST(suggested_runs_are_mixtures_inside_the_bounds_and_apart_from_all_runs);
     TEST(the_first_suggested_run_promises_most);
+    TEST(suggestions_go_beyond_what_was_tried_as_far_as_their_reach);
     TEST(space_filling_runs_are_further_apart_than_random_ones);
     TEST(the_spread_of_an_evaluation_makes_its_intervals_hold);
     TEST(suggestions_refuse_nonsense_by_name);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
     TEST(a_job_on_tables_reports_in_json_what_its_summary_says);
+    TEST(mixtures_are_compared_by_what_the_regression_says_of_them);
+    TEST(the_trade_off_goes_from_one_loss_to_the_other);
     TEST(a_job_on_log_probabilities_alone_is_the_certified_minimum);
     TEST(sums_over_sequences_are_refused_with_a_word_on_why);
     TEST(columns_of_other_names_and_order_give_the_same_mixture);
     TEST(the_file_of_domains_sets_prior_and_bounds);
     TEST(a_wrong_file_of_domains_is_named_with_its_line);
     TEST(a_first_design_fills_the_space_inside_the_bounds);
+    TEST(runs_to_make_next_explore_the_users_bounds_and_the_mixture_does_not);
     TEST(a_job_stopped_at_any_report_writes_nothing);
     TEST(every_failed_allocation_of_a_job_leaves_whole_files_or_none);
     snprintf(command, sizeof command, "rm -rf '%s'", folder);

@@ -246,6 +246,10 @@ static void printed_numbers_read_back_to_nine_digits(void)
     CHECK(parsed(mde__number(text, -(double)INFINITY)) < -1e308);
 }
 
+#if defined(__linux__) && defined(__STRICT_ANSI__)
+int setenv(const char *name, const char *value, int replace);
+#endif
+
 /* Sets a locale with a decimal comma if there is one. */
 static int decimal_comma(void)
 {
@@ -254,6 +258,13 @@ static int decimal_comma(void)
     for (i = 0; i < sizeof locales / sizeof *locales; i++) {
         if (setlocale(LC_ALL, locales[i]) && strcmp(localeconv()->decimal_point, ",") == 0) return 1;
     }
+#ifdef __linux__
+    /* None is installed: where localedef is, one is made. */
+    setenv("LOCPATH", "build/test_platform.locale", 1);
+    if (system("mkdir -p build/test_platform.locale && cd build/test_platform.locale && "
+               "localedef -i de_DE -f UTF-8 ./de_DE.UTF-8 > /dev/null 2>&1") != -1 &&
+        setlocale(LC_ALL, "de_DE.UTF-8") && strcmp(localeconv()->decimal_point, ",") == 0) return 1;
+#endif
     setlocale(LC_ALL, "C");
     return 0;
 }
@@ -265,6 +276,38 @@ static void a_decimal_comma_of_the_locale_changes_nothing(void)
     CHECK(parsed("1234.5") == 1234.5 && strcmp(mde__number(text, 1234.5), "1234.5") == 0);
     CHECK(!mde__parse_number("1234,5", 6, &value));
     setlocale(LC_ALL, "C");
+}
+
+/* Every kind of conversion, between commas that are no decimal ones. */
+static const char *a_sentence(mde_context *c)
+{
+    mde_clear_error(c);
+    mde_fail(c, MDE_BAD_ARGUMENT, "[%d,%d], 1,5: %g, %.2f, %-8.1e| %5.*f and %.*s, %s: %zu of %lld, %u, %016llx%% %c%s", 3,
+             -4, 0.5, 1.25, 1.5e7, 3, 0.0625, 3, "a,b,c", "d,e", (size_t)7, -8LL, 9u, 10ULL, 'x', "");
+    return mde_error(c);
+}
+
+static void a_decimal_comma_of_the_locale_changes_no_sentence(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char text[1024], longer[3000];
+    CHECK(decimal_comma());
+    CHECK_TEXT(a_sentence(c), "[3,-4], 1,5: 0.5, 1.25, 1.5e+07 | 0.062 and a,b, d,e: 7 of -8, 9, 000000000000000a% x");
+    snprintf(text, sizeof text, "%s", mde_error(c));
+    setlocale(LC_ALL, "C");
+    CHECK(strcmp(text, a_sentence(c)) == 0);
+    /* And the end is cut in the same way. */
+    memset(longer, 'y', sizeof longer);
+    longer[sizeof longer - 1] = 0;
+    mde_clear_error(c);
+    mde_fail(c, MDE_BAD_ARGUMENT, "%.3f %s", 2.5, longer);
+    snprintf(text, sizeof text, "%s", mde_error(c));
+    CHECK(decimal_comma());
+    mde_clear_error(c);
+    mde_fail(c, MDE_BAD_ARGUMENT, "%.3f %s", 2.5, longer);
+    CHECK(strcmp(text, mde_error(c)) == 0);
+    setlocale(LC_ALL, "C");
+    mde_context_free(c);
 }
 
 /* ---- Files ---- */
@@ -539,7 +582,25 @@ static void the_clock_does_not_go_back_and_the_build_keeps_the_same_bits(void)
     double before = mde_seconds();
     CHECK(mde_seconds() >= before);
     CHECK(mde_same_bits(c) == 1);
+    CHECK(mde_other_bits(c) == NULL);
     mde_context_free(c);
+}
+
+static void the_name_of_a_path_is_its_last_part(void)
+{
+    static const struct { const char *path, *name; } cases[] = {
+        { "a/b.txt", "b.txt" }, { "a/b/", "b" }, { "a/b//", "b" }, { "b", "b" }, { "./b", "b" }, { "/", "" }, { "", "" },
+#ifdef _WIN32
+        { "a\\b.txt", "b.txt" }, { "C:b.txt", "b.txt" }, { "\\\\server\\share\\b\\", "b" }
+#else
+        { "a/b\\c", "b\\c" }, { "a:b", "a:b" }
+#endif
+    };
+    size_t i, length;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *name = mde_path_name(cases[i].path, &length);
+        CHECK(length == strlen(cases[i].name) && memcmp(name, cases[i].name, length) == 0);
+    }
 }
 
 static void the_hash_is_fnv_1a(void)
@@ -843,8 +904,13 @@ int main(void)
     TEST(numbers_are_read_as_c_writes_them);
     TEST(what_is_not_one_whole_number_is_refused);
     TEST(printed_numbers_read_back_to_nine_digits);
-    if (decimal_comma()) TEST(a_decimal_comma_of_the_locale_changes_nothing);
-    else test_skip("a_decimal_comma_of_the_locale_changes_nothing", "no locale with one is installed");
+    if (decimal_comma()) {
+        TEST(a_decimal_comma_of_the_locale_changes_nothing);
+        TEST(a_decimal_comma_of_the_locale_changes_no_sentence);
+    } else {
+        test_skip("a_decimal_comma_of_the_locale_changes_nothing", "no locale with one is here, nor can be made");
+        test_skip("a_decimal_comma_of_the_locale_changes_no_sentence", "likewise");
+    }
     TEST(what_is_written_is_read_back_and_no_temporary_file_stays);
     TEST(a_file_over_the_limit_is_an_error_and_never_cut_short);
     TEST(errors_of_files_name_the_file);
@@ -858,6 +924,7 @@ int main(void)
     TEST(folders_are_made_with_their_parents_and_listed_in_byte_order);
     TEST(parallel_for_calls_each_index_once_for_any_number_of_threads);
     TEST(the_clock_does_not_go_back_and_the_build_keeps_the_same_bits);
+    TEST(the_name_of_a_path_is_its_last_part);
     TEST(the_hash_is_fnv_1a);
     if (long_double_is_wider()) {
         TEST(elementary_functions_err_by_one_and_a_half_units_in_the_last_place);

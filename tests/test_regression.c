@@ -264,14 +264,28 @@ static void eigenvectors_are_orthonormal_and_diagonalise(void)
 
 /* ---- Ridge ---- */
 
-/* Weights [d] and intercept (last) of min sum_i (y_i - b - w z_i)^2 + total |w|^2 over the rows but `without`. */
+static int equal_rows(int d, const double *x, int a, int b)
+{
+    return memcmp(x + a * d, x + b * d, (size_t)d * sizeof *x) == 0;
+}
+
+/* Rows 3, 4 and 7 become repeats of row 0, row 6 one of row 5. */
+static void repeat_rows(int d, double *x)
+{
+    static const int copies[4][2] = { { 3, 0 }, { 4, 0 }, { 7, 0 }, { 6, 5 } };
+    int i;
+    for (i = 0; i < 4; i++) memcpy(x + copies[i][0] * d, x + copies[i][1] * d, (size_t)d * sizeof *x);
+}
+
+/* Weights [d] and intercept (last) of min sum_i (y_i - b - w z_i)^2 + total |w|^2 over the rows but `without` and those
+   equal to it. */
 static void plain_ridge(int n, int d, const double *z, const double *y, double total, int without, double *out)
 {
     int size = d + 1, i, p, q;
     double *a = (double *)calloc((size_t)(size * size), sizeof(double));
     for (p = 0; p < size; p++) out[p] = 0;
     for (i = 0; i < n; i++) {
-        if (i == without) continue;
+        if (without >= 0 && equal_rows(d, z, i, without)) continue;
         for (p = 0; p < size; p++) {
             double zp = p < d ? z[i * d + p] : 1;
             out[p] += zp * y[i];
@@ -299,9 +313,9 @@ static double plain_leave_one_out(int n, int d, const double *z, const double *y
 
 static void ridge_leave_one_out_equals_refitting(void)
 {
-    static const int shapes[3][2] = { { 20, 5 }, { 12, 40 }, { 7, 7 } };
+    static const int shapes[5][2] = { { 20, 5 }, { 12, 40 }, { 7, 7 }, { 20, 5 }, { 12, 40 } };
     int s, i, k;
-    for (s = 0; s < 3; s++) {
+    for (s = 0; s < 5; s++) {
         int n = shapes[s][0], d = shapes[s][1];
         double x[12 * 40], z[12 * 40], y[20], centred[20], mean = 0, penalty = 0.03;
         double products[20], error;
@@ -313,6 +327,7 @@ static void ridge_leave_one_out_equals_refitting(void)
         memset(&desc, 0, sizeof desc);
         desc.penalty = penalty;
         make_data(90 + (uint64_t)s, n, d, 1, 0.3, x, y);
+        if (s >= 3) repeat_rows(d, x);
         standardise(n, d, x, z);
         r = mde_regressor_fit(c, n, d, 1, x, y, &desc);
         CHECK(r != NULL);
@@ -325,6 +340,7 @@ static void ridge_leave_one_out_equals_refitting(void)
         fit.scores = ridge->scores;
         fit.eigenvalues = ridge->eigenvalues;
         fit.products = products;
+        fit.next = r->next;
         fit.y = centred;
         for (k = 0; k < ridge->rank; k++) {
             products[k] = 0;
@@ -473,19 +489,20 @@ static void gp_likelihood_gradient_equals_finite_differences(void)
     }
 }
 
-/* Each run in turn is left out of a process whose covariance stays as it was. */
+/* Each run in turn is left out, with its repeats, of a process whose covariance stays as it was. */
 static void gp_left_out_equals_refitting_with_the_same_covariance(void)
 {
     int form, i, j, q;
-    for (form = 0; form < GP_FORMS; form++) {
+    for (form = 0; form < 2 * GP_FORMS; form++) {
         enum { N = 14, D = 4 };
         double x[N * D], y[N], left[N];
         mde_context *c = mde_context_create(NULL);
-        mde_fit_desc desc = gp_form(form);
+        mde_fit_desc desc = gp_form(form % GP_FORMS);
         mde_regressor *r;
         const mde__gp *gp;
         make_data(17, N, D, 1, 0.2, x, y);
         for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
+        if (form >= GP_FORMS) repeat_rows(D, x);
         r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
         CHECK(mde_regressor_left_out(r, left) == MDE_OK);
         gp = (const mde__gp *)r->state;
@@ -493,29 +510,30 @@ static void gp_left_out_equals_refitting_with_the_same_covariance(void)
             double z[N * D], columns[N * D], each[N * N], k[N * N], a[N * N], right[N * 2], noise[N], mu;
             mde__scaled in = mde__scaled_of(N, gp->d, z, columns);
             double ones = 0, ones_y = 0, value;
-            int row = 0;
+            int row = 0, kept = 0;
+            for (i = 0; i < N; i++) kept += !equal_rows(D, x, i, q);
             mde__scale_inputs(&in, gp->x, gp->theta);
             mde__gp_covariances(gp, &in, &in, gp->theta, 0, each, NULL, k);
             mde__gp_noise(gp, gp->theta, N, gp->noise_x, noise);
             for (i = 0; i < N; i++) {
                 int column = 0;
-                if (i == q) continue;
+                if (equal_rows(D, x, i, q)) continue;
                 for (j = 0; j < N; j++) {
-                    if (j == q) continue;
-                    a[row * (N - 1) + column++] = k[i * N + j] + (i == j ? noise[i] : 0);
+                    if (equal_rows(D, x, j, q)) continue;
+                    a[row * kept + column++] = k[i * N + j] + (i == j ? noise[i] : 0);
                 }
                 right[row * 2] = 1;
                 right[row * 2 + 1] = gp->y[i];
                 row++;
             }
-            solve(N - 1, a, 2, right);
-            for (i = 0; i < N - 1; i++) {
+            solve(kept, a, 2, right);
+            for (i = 0; i < kept; i++) {
                 ones += right[i * 2];
                 ones_y += right[i * 2 + 1];
             }
             value = mu = ones_y / ones;
             for (i = 0, row = 0; i < N; i++) {
-                if (i == q) continue;
+                if (equal_rows(D, x, i, q)) continue;
                 value += k[q * N + i] * (right[row * 2 + 1] - mu * right[row * 2]);
                 row++;
             }
@@ -757,6 +775,54 @@ static void joint_likelihood_and_predictions_equal_the_dense_ones(void)
         }
     }
     mde_context_free(c);
+}
+
+/* All losses of a run and of its repeats are left out of a process whose covariance stays as it was. */
+static void joint_left_out_equals_refitting_with_the_same_covariance(void)
+{
+    enum { N = 12, D = 2, M = 3, NM = N * M };
+    double x[N * D], y[NM], z[N * D], s[NM], left[NM], length[D], k[NM * NM], right[NM];
+    int form, i, j, q, l;
+    for (form = 0; form < 2; form++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        mde_regressor *r;
+        const mde__coregion *joint;
+        memset(&desc, 0, sizeof desc);
+        desc.model = MDE_MULTITASK_GP;
+        desc.restarts = 1;
+        make_data(53, N, D, M, 0.2, x, y);
+        if (form) repeat_rows(D, x);
+        r = mde_regressor_fit(c, N, D, M, x, y, &desc);
+        CHECK(r && mde_regressor_left_out(r, left) == MDE_OK);
+        joint = (const mde__coregion *)r->state;
+        for (i = 0; i < N * D; i++) z[i] = (x[i] - r->shift[i % D]) / r->scale[i % D];
+        for (q = 0; q < D; q++) length[q] = mde_regressor_length_scale(r, 0, q);
+        standardise(N, M, y, s);
+        for (q = 0; q < N; q++) {
+            int kept[NM], count = 0;
+            for (i = 0; i < NM; i++) if (!equal_rows(D, x, i / M, q)) kept[count++] = i;
+            for (i = 0; i < count; i++) {
+                int a = kept[i];
+                for (j = 0; j < count; j++) {
+                    int b = kept[j];
+                    k[i * count + j] = (i == j) * joint->noise[a % M] + joint->b[a % M * M + b % M] *
+                        plain_covariance(MDE_MATERN32, D, z + a / M * D, z + b / M * D, length);
+                }
+                right[i] = s[a];
+            }
+            solve(count, k, 1, right);
+            for (l = 0; l < M; l++) {
+                double value = 0;
+                for (i = 0; i < count; i++) {
+                    value += joint->b[l * M + kept[i] % M] * right[i] *
+                        plain_covariance(MDE_MATERN32, D, z + q * D, z + kept[i] / M * D, length);
+                }
+                CLOSE(left[q * M + l], r->target_mean[l] + r->target_sd[l] * value, 1e-7);
+            }
+        }
+        mde_context_free(c);
+    }
 }
 
 static void joint_likelihood_gradient_equals_finite_differences(void)
@@ -1690,6 +1756,63 @@ static void tables_of_runs_are_joined_by_name_and_scaled(void)
         CLOSE(runs->losses[2], 2, 0);
         CHECK(runs->losses[1] != runs->losses[1] && runs->losses[3] != runs->losses[3]);
     }
+    write_table("build/runs_w.csv", "run;a;b\nx;24,9;75\ny ;100;0\n");
+    runs = mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv");
+    CHECK(runs && runs->percent && runs->weights[2] == 1 && runs->losses[2] == 2);
+    if (runs) CLOSE(runs->weights[0], 24.9 / 99.9, 1e-15);
+    mde_context_free(c);
+}
+
+static void runs_of_one_table_are_joined_by_chosen_columns(void)
+{
+    static const int domains[2] = { 3, 1 }, losses[1] = { 2 };
+    static const char wide[] = "run,a,l,b\nx,0.25,7,0.75\ny,1,8,0\n", other[] = "id,q,l\ny,0,1\nz,0,2\nv,0,3\n";
+    mde_context *c = mde_context_create(NULL);
+    mde_csv *csv = mde_csv_parse(c, "wide.csv", wide, sizeof wide - 1);
+    mde_csv *more = mde_csv_parse(c, "more.csv", other, sizeof other - 1);
+    mde_run_columns weights, values;
+    mde_runs *runs;
+    int skipped[2];
+    weights.csv = values.csv = csv;
+    weights.run = values.run = -1;
+    weights.count = 2;
+    weights.columns = domains;
+    values.count = 1;
+    values.columns = losses;
+    runs = mde_runs_join(c, &weights, &values, NULL);
+    CHECK(runs && runs->count == 2 && strcmp(runs->names[1], "2") == 0 && strcmp(runs->domain_names[0], "b") == 0);
+    CHECK(runs && runs->weights[0] == 0.75 && runs->weights[3] == 1 && runs->losses[1] == 8);
+    weights.run = values.run = 0;
+    values.csv = more;
+    runs = mde_runs_join(c, &weights, &values, skipped);
+    CHECK(runs && runs->count == 1 && strcmp(runs->names[0], "y") == 0 && runs->losses[0] == 1);
+    CHECK(skipped[0] == 1 && skipped[1] == 2);
+    CHECK(mde_runs_join(c, &weights, &values, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "wide.csv line 2: run x is not in more.csv");
+    mde_context_free(c);
+}
+
+static void twenty_thousand_runs_are_joined_in_a_moment(void)
+{
+    enum { MANY = 20000 };
+    mde_context *c = mde_context_create(NULL);
+    mde_text *w = mde_text_create(c), *y = mde_text_create(c);
+    mde_runs *runs;
+    clock_t start;
+    int i;
+    mde_text_add(w, "run,a,b\n");
+    mde_text_add(y, "run,l\n");
+    for (i = 0; i < MANY; i++) {
+        mde_text_format(w, "run%d,0.5,0.5\n", i);
+        mde_text_format(y, "run%d,%d\n", MANY - 1 - i, MANY - 1 - i);
+    }
+    write_table("build/runs_w.csv", w->bytes);
+    write_table("build/runs_l.csv", y->bytes);
+    start = clock();
+    runs = mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv");
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 1);
+    CHECK(runs && runs->count == MANY);
+    for (i = 0; runs && i < MANY; i++) CHECK(runs->losses[i] == i);
     mde_context_free(c);
 }
 
@@ -1705,6 +1828,12 @@ static void wrong_tables_of_runs_name_file_and_line(void)
         { "run,a,b\nx,0.5,0.5\nx,1,0\n", "run,l\nx,1\n", "stands already in line 2" },
         { "run,a,b\nx,0.5,0.5\n", "run,l\nx,1\nx,2\n", "stands already in line 2" },
         { "run\nx\n", "run,l\nx,1\n", "expected a column" },
+        { "run,a,b\nx,50,50\ny,20,30\nz,100,0\n", "run,l\nx,1\ny,2\nz,3\n",
+          "line 3 (run y): weights sum to 50; expected 100 within 1" },
+        { "run,a,b\nx,1e300,1e300\n", "run,l\nx,1\n", "line 2 (run x): weights sum to 2e+300; expected 1 within 0.01" },
+        { "run,a,b\nx,0.5,\n", "run,l\nx,1\n", "line 2 (run x), column b: a weight is nan" },
+        { "run,a,b\nx,0.5,0.5\n,0.5,0.5\n", "run,l\nx,1\n", "line 3: the run has no name" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\nx,inf\n", "line 2 (run x), column l: a loss is inf" },
     };
     size_t i;
     for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -1723,6 +1852,8 @@ int main(void)
 {
     int columns = 0, rows = 0;
     TEST(tables_of_runs_are_joined_by_name_and_scaled);
+    TEST(runs_of_one_table_are_joined_by_chosen_columns);
+    TEST(twenty_thousand_runs_are_joined_in_a_moment);
     TEST(wrong_tables_of_runs_name_file_and_line);
     TEST(dense_product_is_one_chain_an_element_on_every_instruction_set);
     TEST(dense_rows_follow_their_formulas_on_every_instruction_set);
@@ -1740,6 +1871,7 @@ int main(void)
     TEST(gp_with_heavy_tails_learns_what_outliers_hide);
     TEST(gp_does_not_fit_noise_with_few_runs);
     TEST(joint_likelihood_and_predictions_equal_the_dense_ones);
+    TEST(joint_left_out_equals_refitting_with_the_same_covariance);
     TEST(joint_likelihood_gradient_equals_finite_differences);
     TEST(joint_process_beats_independent_ones_on_correlated_targets);
     TEST(mixing_law_is_found_again);
