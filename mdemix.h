@@ -2118,6 +2118,7 @@ static mde_status mde__file_replace(mde_context *c, const char *path, const void
 #endif
         if (!reason && !direct && sync >= 0 && !mde__rename(name, target)) reason = errno ? errno : EIO;
         if ((reason || sync < 0) && file >= 0 && !direct) mde__remove_file(name);
+        if (sync < 0 && !reason && !direct && mde__path_kind(name)) reason = errno ? errno : EIO;
 #ifndef _WIN32
         if (file >= 0) mde__close(file);
 #endif

@@ -410,6 +410,55 @@ static int left_out(lab *l, int step, const char *file)
     return 1;
 }
 
+static void hash_set(mde_text *t, const dagan_images *set)
+{
+    mde_text_format(t, " %016llx", set ? (long long)dagan_images_hash(set) : 0LL);
+}
+
+static void hash_list(mde_text *t, int count, const int *values)
+{
+    int i;
+    for (i = 0; i < count; i++) mde_text_format(t, "%s%d", i ? "," : " ", values[i]);
+}
+
+/* Whether the file holds what this step would find. key is a fingerprint of all that this depends on: the networks, the
+   images, the sizes of the study. */
+static int is_done(lab *l, int step, const char *file, char key[17])
+{
+    mde_text *t = mde_text_create(l->c);
+    mde_json *there = NULL;
+    char path[4096];
+    size_t size = 0;
+    unsigned char *networks = NULL;
+    int done;
+    in_out(l, "dagan.safetensors", path, sizeof path);
+    if (!bad(l)) networks = mde_file_read(l->c, path, SIZE_MAX, &size);
+    mde_text_format(t, "%s %s %s %016llx %llu %lld %d %lld %lld", MDE_VERSION, step_names[step], l->z.name,
+                    networks ? (long long)mde_fingerprint(networks, size) : 0LL, (long long)l->p.seed,
+                    (long long)l->z.classifier_steps, l->z.runs, (long long)l->z.episodes,
+                    (long long)l->z.test_episodes);
+    hash_list(t, l->z.real.count, l->z.real.values);
+    hash_list(t, l->z.made.count, l->z.made.values);
+    hash_list(t, l->way_count, l->ways);
+    hash_list(t, l->shot_count, l->shots);
+    hash_set(t, l->source);
+    hash_set(t, l->validation);
+    hash_set(t, l->few[step]);
+    hash_set(t, l->few_source);
+    snprintf(key, 17, "%016llx", t ? (unsigned long long)mde_fingerprint(t->bytes, t->length) : 0);
+    in_out(l, file, path, sizeof path);
+    if (!bad(l) && mde_is_file(path)) {
+        there = mde_json_read(l->c, path);
+        if (!there && mde_context_status(l->c) != MDE_OUT_OF_MEMORY) mde_clear_error(l->c);
+    }
+    done = there && strcmp(mde_json_string(there, "settings", ""), key) == 0;
+    if (done && !l->p.quiet) fprintf(stderr, "%s: is done: %s\n", step_names[step], path);
+    mde_json_free(l->c, there);
+    mde_release(l->c, networks);
+    mde_text_free(t);
+    return done;
+}
+
 /* ---- train ---- */
 
 static void write_curve(mde_json_writer *w, const char *name, int points, const dagan_step *curve, size_t offset)
@@ -803,12 +852,14 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
     mde_text *t, *table;
     mde_json_writer w;
     int i, arm, run, each, smallest, tests;
-    if (left_out(l, step, file)) return;
+    char key[17];
+    if (left_out(l, step, file) || is_done(l, step, file, key)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
     w = mde_json_start(t, 3);
     tests = test_samples(l, set, &smallest);
     mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "settings", key);
     mde_json_write_string(&w, "set", set_name);
     mde_json_write_int(&w, "classes", dagan_images_class_count(set));
     mde_json_write_int(&w, "test_samples", tests);
@@ -994,7 +1045,8 @@ static void match(lab *l)
     mde_json_writer w;
     int kind, i;
     dagan_matcher *judge = NULL;                /* of made images: it has never met one */
-    if (left_out(l, MATCH, "match.json")) return;
+    char key[17];
+    if (left_out(l, MATCH, "match.json") || is_done(l, MATCH, "match.json", key)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
     w = mde_json_start(t, 3);
@@ -1005,6 +1057,7 @@ static void match(lab *l)
     }
     mde_text_add(table, "\n");
     mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "settings", key);
     mde_json_write_int(&w, "episodes", l->z.episodes);
     mde_json_write_int(&w, "test_episodes", l->z.test_episodes);
     mde_json_write_int(&w, "classes", dagan_images_class_count(l->few[MATCH]));

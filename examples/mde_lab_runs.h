@@ -612,8 +612,8 @@ static int64_t validation_tokens(const experiment *x, int validation)
     return validation < x->domains ? x->window_tokens[validation] : x->settings.questions * x->choice;
 }
 
-/* A tensor of a run's file has the shape [rows] or, for columns above 0, [rows, 1 to columns], and its numbers are finite
-   and not below minimum. */
+/* A tensor of a run's file has the shape [rows] or, for columns above 0, [rows, 1 to columns], and its numbers are
+   finite and not below minimum. */
 static void check_tensor(mde_context *c, const char *path, const mde_safetensors *run, const char *name, int64_t rows,
                          int64_t columns, double minimum)
 {

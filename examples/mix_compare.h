@@ -79,10 +79,11 @@ static void csv_interval(mde_text *t, double mean, double sd)
 
 static void csv_head(mde_text *t, const char *name, const char *end)
 {
-    mde_text *whole = mde_text_create(t->context);
+    mde_text *whole = t ? mde_text_create(t->context) : NULL;
+    if (!whole) return;
     mde_text_format(whole, "%s%s", name, end);
     mde_text_add(t, ",");
-    if (whole) mde_text_add_csv(t, whole->bytes);
+    mde_text_add_csv(t, whole->bytes);
     mde_text_free(whole);
 }
 

@@ -59,8 +59,7 @@ int main(int argc, char **argv)
     mde_text *picture;
     mde_optimum best;
     int i;
-
-    program_start(&p, "three_experts", "three_experts: languages of a letter; writes three_experts.svg\n", NULL, 0);
+    program_start(&p, "three_experts", "three_experts: the languages of a letter, with a picture\n", NULL, 0);
     if (!program_parse(&p, argc, argv)) return p.code;
     c = program_context(&p);
     experts = mde_experts_create(c, 3, languages);

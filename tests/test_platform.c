@@ -351,6 +351,33 @@ static void a_file_over_the_limit_is_an_error_and_never_cut_short(void)
     mde_context_free(c);
 }
 
+static void a_file_is_tried_without_being_changed(void)
+{
+    static const char *const wrong[] = { FOLDER "/no/such", FOLDER "/try", FOLDER "/try/file/below", "" };
+    mde_context *c = mde_context_create(NULL);
+    mde_names names;
+    unsigned char *back;
+    size_t size, i;
+    mde_make_folder(c, FOLDER "/try");
+    CHECK(mde_file_write(c, FOLDER "/try/file", "as it was", 9) == MDE_OK);
+    CHECK(mde_file_try(c, FOLDER "/try/file") == MDE_OK && mde_file_try(c, FOLDER "/try/new") == MDE_OK);
+    back = mde_file_read(c, FOLDER "/try/file", 100, &size);
+    CHECK(back && size == 9 && memcmp(back, "as it was", 9) == 0);
+    mde_release(c, back);
+    CHECK(mde_folder_list(c, FOLDER "/try", &names) == MDE_OK && names.count == 1);
+    mde_names_free(c, &names);
+#ifndef _WIN32
+    CHECK(system("[ $(ls -A " FOLDER "/try | wc -l) -eq 1 ]") == 0);        /* nor hidden ones */
+    if (mde__path_kind("/dev/full") == 'o') CHECK(mde_file_try(c, "/dev/full") == MDE_OK);
+#endif
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        CHECK(mde_file_try(c, wrong[i]) != MDE_OK);
+        CHECK_TEXT(mde_error(c), wrong[i]);
+        mde_clear_error(c);
+    }
+    mde_context_free(c);
+}
+
 static void errors_of_files_name_the_file(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -913,6 +940,7 @@ int main(void)
     }
     TEST(what_is_written_is_read_back_and_no_temporary_file_stays);
     TEST(a_file_over_the_limit_is_an_error_and_never_cut_short);
+    TEST(a_file_is_tried_without_being_changed);
     TEST(errors_of_files_name_the_file);
     TEST(a_failed_write_leaves_the_old_file);
 #ifndef _WIN32
