@@ -4339,12 +4339,9 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #if !defined(__clang__) && defined(__has_builtin)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
-#if __has_builtin(__builtin_ia32_vfmaddps512_mask) && __has_builtin(__builtin_ia32_sqrtps512_mask) && \
-    __has_builtin(__builtin_ia32_maxps512_mask) && __has_builtin(__builtin_ia32_sqrtpd512_mask) && \
-    __has_builtin(__builtin_ia32_vfmaddps256) && __has_builtin(__builtin_ia32_sqrtps256) && \
-    __has_builtin(__builtin_ia32_maxps256) && __has_builtin(__builtin_ia32_sqrtpd256) && \
-    __has_builtin(__builtin_ia32_vfmaddps) && __has_builtin(__builtin_ia32_cvtps2pd256) && \
-    __has_builtin(__builtin_ia32_cvtps2pd512_mask)
+#if __has_builtin(__builtin_ia32_vfmaddps512_mask) && __has_builtin(__builtin_ia32_maxps512_mask) && \
+    __has_builtin(__builtin_ia32_sqrtps512_mask) && __has_builtin(__builtin_ia32_sqrtpd512_mask) && \
+    __has_builtin(__builtin_ia32_cvtps2pd512_mask)      /* those of AVX2 are older */
 #define MDE__GCC_BUILTINS
 #endif
 #pragma GCC pop_options
@@ -6607,7 +6604,7 @@ static void mde__run_rows(mde_context *c, mde__kernel_fn *fn, mde__job *job, int
 }
 
 /* Columns in strips: narrow enough to be shared out, and whole cache lines. */
-static void mde__run_columns(mde_context *c, mde__kernel_fn *fn, mde__job *job, int64_t rows, int64_t cols)
+static void mde__share_columns(mde_context *c, mde__kernel_fn *fn, mde__job *job, int64_t rows, int64_t cols)
 {
     job->rows = rows;
     job->cols = cols;
@@ -6718,7 +6715,7 @@ static void mde__sum_columns(mde_context *c, int64_t rows, int64_t cols, const f
 {
     mde__job job = mde__new_job(x, NULL, out);
     job.accumulate = accumulate;
-    mde__run_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
+    mde__share_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
 }
 
 /* x, y [rows, cols]; y may be x. */
@@ -6805,7 +6802,7 @@ static void mde__norm_rows_vjp(mde_context *c, mde__kernel_fn *kernel, const mde
     if (dx) mde__run_rows(c, kernel, &job, n->rows, n->cols);
     job.out[0] = dgain;
     job.out[1] = dbias;
-    if (dgain || dbias) mde__run_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, n->rows, n->cols);
+    if (dgain || dbias) mde__share_columns(c, mde__kernel_norm_gain_vjp(c->simd), &job, n->rows, n->cols);
 }
 
 /* Heads of [batch, time, heads, dim] by the angles of cosines and sines [time, dim/2]; the first `rotated` heads are

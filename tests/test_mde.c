@@ -440,7 +440,7 @@ static void prices_are_zero_in_the_optimum_and_none_is_negative_outside(void)
 static double price_by_differences(const mde_experts *e, int k, const double *low, const double *high, int i, int side)
 {
     const double h = 1e-4;
-    double bounds[2][MOST], value[3];
+    double bounds[2][MAX_EXPERTS], value[3];
     mde_minimize_desc desc;
     mde_optimum best;
     int step;
