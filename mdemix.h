@@ -1183,12 +1183,6 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 
 #if defined(__MINGW32__) && defined(__SSE2__)
 #include <emmintrin.h>
-/* That of MinGW's library is the x87's, which rounds twice. */
-static inline double mde__sqrt64(double x)
-{
-    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
-}
-#define sqrt(x) mde__sqrt64(x)
 #endif
 
 #ifdef __cplusplus
@@ -1204,6 +1198,15 @@ MDE__COLD_BEGIN
 /* What the rest stands on: one door each for memory, sizes, errors, threads and files. Every block of memory is known
    to its context, so that freeing the context frees all; a step's temporaries come from the arena, a list of chunks
    that a mark and a rewind free at once. */
+
+#if defined(__MINGW32__) && defined(__SSE2__)
+/* That of MinGW's library is the x87's, which rounds twice. */
+static inline double mde__sqrt64(double x)
+{
+    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+}
+#define sqrt(x) mde__sqrt64(x)
+#endif
 
 #if !defined(MDE_MALLOC) && !defined(MDE_FREE)
 #define MDE_MALLOC(bytes) malloc(bytes)
@@ -20014,8 +20017,8 @@ static void mde__explain_choice(const mde__judging *g)
                  chosen->name, chosen->error);
     } else if (next->error < chosen->error) {
         mde__sentence(e->reason, sizeof e->reason,
-                      "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than two "
-                      "standard errors of the comparison%s", chosen->name, why, chosen->error, next->name, next->error,
+                      "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than "
+                      "two standard errors of the comparison%s", chosen->name, why, chosen->error, next->name, next->error,
                       g->few ? "" : ", and a stack is safer far from what was tried");
     } else {
         mde__sentence(e->reason, sizeof e->reason,
