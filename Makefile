@@ -8,6 +8,7 @@ LDLIBS = -lm
 PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
+SECONDS ?= 60
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -29,6 +30,8 @@ LONG_CHECKS = tests/check_warnings.sh
 SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+COVERAGE = -std=c99 -O0 --coverage -fprofile-update=atomic
+COVERED = $(patsubst tests/%.c,build/coverage/%,$(wildcard tests/test_*.c))
 SANITIZED = $(patsubst tests/%.c,build/sanitize/%,$(wildcard tests/test_*.c))
 VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops test_training test_text)
 
@@ -37,7 +40,8 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind fuzz clean help
+.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
+        mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -83,14 +87,31 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
-fuzz: build/sanitize/fuzz_files ## feed FUZZ_INPUTS damaged files (default 3 million) to every reader
+threads: build/threads build/threads_openmp ## contexts side by side under ThreadSanitizer, without and with OpenMP (clang)
+	@TSAN_OPTIONS="ignore_noninstrumented_modules=1" sh tests/run.sh $^
+
+portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
+	@JOBS=$(JOBS) BUDGET=$(BUDGET) sh tests/portability.sh $(ROWS)
+
+coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
+	+@$(call build_all,$(COVERED))
+	@JOBS=$(JOBS) sh tests/coverage.sh $(COVERED)
+
+mutate: ## COUNT small faults in the headers (default 100): which tests find them (hours; goes on where it was stopped)
+	python3 tests/mutate.py --count $(or $(COUNT),100)
+
+fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
+	@sh tests/fuzz.sh $(SECONDS)
+
+faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## programs are killed (KILLS=200) and their calls fail (CALLS=60)
+	@CC="$(CC)" KILLS=$(KILLS) CALLS=$(CALLS) sh tests/faults.sh build
 
 clean: ## remove build/
 	rm -rf build
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-9s %s\n", $$1, substr($$0, length($$1) + 3) }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-11s %s\n", $$1, substr($$0, length($$1) + 3) }'
 
 build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
@@ -115,7 +136,7 @@ define link
 $(LINKED:%=build/$(1)test_%): build/$(1)mdemix.o
 $(LINKED_DAGAN:%=build/$(1)test_%): build/$(1)dagan.o
 endef
-$(foreach folder,/ sanitize/ valgrind/,$(eval $(call link,$(filter-out /,$(folder)))))
+$(foreach folder,/ sanitize/ valgrind/ coverage/,$(eval $(call link,$(filter-out /,$(folder)))))
 
 # This computes nothing to speak of, and its program is large.
 build/test_experiment: TEST_CFLAGS := $(CFLAGS:-O2=-O0)
@@ -134,7 +155,7 @@ build/%: tests/%.c tests/test.h $(HEADERS)
 	$(CC) $(TEST_CFLAGS) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDFLAGS) $(LDLIBS)
 
 # These include a program or what it draws with.
-$(foreach folder,build build/sanitize,$(addprefix $(folder)/test_,optimize experiment pictures dagan_studies)): $(wildcard examples/*.[ch])
+$(foreach folder,build build/sanitize build/coverage,$(addprefix $(folder)/test_,optimize experiment pictures dagan_studies)): $(wildcard examples/*.[ch])
 
 # The kernels at the width of AVX-512, on a machine that may not have it.
 build/test_kernels_wide: tests/test_kernels.c tests/test.h $(HEADERS)
@@ -156,3 +177,17 @@ build/valgrind/%.o: %.h $(HEADERS)
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@
 	$(CC) -std=c99 -O1 -g $< $(filter %.o,$^) -o $@ $(LDLIBS)
+
+build/threads: tests/threads.c tests/test.h $(HEADERS)
+	$(CC) -std=gnu99 -O1 -g -fsanitize=thread -pthread $< -o $@ $(LDLIBS)
+
+build/threads_openmp: tests/threads.c tests/test.h $(HEADERS)
+	clang -std=gnu99 -O1 -g -fsanitize=thread -fopenmp -pthread $< -o $@ $(LDLIBS)
+
+build/coverage/%.o: %.h $(HEADERS)
+	@mkdir -p build/coverage
+	gcc $(COVERAGE) $(OPENMP) $(IMPLEMENTATION) $< -o $@
+
+build/coverage/%: tests/%.c tests/test.h $(HEADERS)
+	@mkdir -p build/coverage && rm -f $@
+	gcc $(COVERAGE) $(OPENMP) $< $(filter %.o,$^) -o $@ $(LDLIBS)

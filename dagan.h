@@ -408,8 +408,14 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 
 /* Same bits everywhere: nothing is fused here but what the kernels of mdemix.h fuse. */
 #if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"    /* some machines lack the first of these two */
 #pragma float_control(push)
 #pragma clang fp contract(off)
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#pragma warning(push)
+#pragma warning(disable : 4996)     /* names that C calls deprecated by nobody but Microsoft */
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
@@ -430,6 +436,16 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 #if defined(__GNUC__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"     /* MDEDEF may be static */
+#endif
+
+#if defined(__MINGW32__) && defined(__SSE2__)
+#include <emmintrin.h>
+/* That of MinGW's library is the x87's, which rounds twice. */
+static inline double dagan__sqrt64(double x)
+{
+    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+}
+#define sqrt(x) dagan__sqrt64(x)
 #endif
 
 #ifdef __cplusplus
@@ -607,6 +623,11 @@ static int64_t dagan__conv_jobs(const dagan__convolution *v)
 static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t gathered, int64_t m, int64_t n, int64_t k)
 {
     v->jobs = jobs;
+    if (gathered < 0 || (uint64_t)gathered > SIZE_MAX / 64) {
+        mde_fail(v->context, MDE_OUT_OF_MEMORY, "convolution: patches of %lld numbers are more than can be addressed",
+                 (long long)gathered);
+        return 0;
+    }
     v->gathered = (size_t)(gathered + 15) / 16 * 16;
     v->scratch_floats = (v->gathered + mde_gemm_floats(v->context, m, n, k) + 15) / 16 * 16;
     v->scratch = (float *)mde_scratch(v->context, (size_t)jobs * v->scratch_floats, sizeof *v->scratch);
@@ -940,44 +961,44 @@ MDEDEF mde_tensor *dagan_conv2d_weight(mde_context *c, mde_tensor *x, mde_tensor
 
 /* ---- 4.2 Pooling and upsampling ---- */
 
-/* A large image [h, w] and a small one [oh, ow]. Pixel i of a large row belongs to pixel i / size of the small one, the
+/* A fine image [h, w] and a coarse one [oh, ow]. Pixel i of a fine row belongs to pixel i / size of the coarse one, the
    rest at the edge to none; with size 0, to its nearest neighbour i ow / w. Two kernels serve both kinds: one spreads
-   the small image over the large, the other sums up the large one. Work is shared out by image. */
+   the coarse image over the fine, the other sums up the fine one. Work is shared out by image. */
 typedef struct dagan__pooling {
     int64_t h, w, channels, oh, ow, size;
-    int to_large;                       /* the result is the large image */
+    int to_fine;                        /* the result is the fine image */
     float scale;
     const float *x, *y;
     float *result;
 } dagan__pooling;
 
-static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_node *node, int to_large)
+static void dagan__pooling_run(mde_context *c, mde_parallel_fn *fn, const mde_node *node, int to_fine)
 {
-    const mde_tensor *large = to_large ? node->out : node->in[0], *small = to_large ? node->in[0] : node->out;
+    const mde_tensor *fine = to_fine ? node->out : node->in[0], *coarse = to_fine ? node->in[0] : node->out;
     dagan__pooling m;
-    if (node->op->inputs == 2) {        /* of max pooling: the large image is that of the maxima */
-        large = node->in[0];
-        small = to_large ? node->in[1] : node->out;
+    if (node->op->inputs == 2) {        /* of max pooling: the fine image is that of the maxima */
+        fine = node->in[0];
+        coarse = to_fine ? node->in[1] : node->out;
     }
-    m.h = large->shape[1];
-    m.w = large->shape[2];
-    m.channels = large->shape[3];
-    m.oh = small->shape[1];
-    m.ow = small->shape[2];
+    m.h = fine->shape[1];
+    m.w = fine->shape[2];
+    m.channels = fine->shape[3];
+    m.oh = coarse->shape[1];
+    m.ow = coarse->shape[2];
     m.size = node->args.i[0];
-    m.to_large = to_large;
+    m.to_fine = to_fine;
     m.scale = m.size ? 1.0f / (float)(m.size * m.size) : 1.0f;
     m.x = node->in[0]->data;
     m.y = node->op->inputs == 2 ? node->in[1]->data : NULL;
     m.result = node->out->data;
-    dagan__parallel(c, large->shape[0], large->count + small->count, fn, &m);
+    dagan__parallel(c, fine->shape[0], fine->count + coarse->count, fn, &m);
 }
 
-/* Index in a small row of pixel i of the large one; -1: none. */
-static int64_t dagan__small_index(int64_t i, int64_t large, int64_t small, int64_t size)
+/* Index in a coarse row of pixel i of the fine one; -1: none. */
+static int64_t dagan__coarse_index(int64_t i, int64_t fine, int64_t coarse, int64_t size)
 {
-    int64_t at = size ? i / size : i * small / large;
-    return at < small ? at : -1;
+    int64_t at = size ? i / size : i * coarse / fine;
+    return at < coarse ? at : -1;
 }
 
 static void dagan__spread_image(int64_t image, void *user)
@@ -987,9 +1008,9 @@ static void dagan__spread_image(int64_t image, void *user)
     const float *from = m->x + image * m->oh * m->ow * channels;
     float *to = m->result + image * m->h * m->w * channels, scale = m->scale;
     for (row = 0; row < m->h; row++) {
-        int64_t y = dagan__small_index(row, m->h, m->oh, m->size);
+        int64_t y = dagan__coarse_index(row, m->h, m->oh, m->size);
         for (column = 0; column < m->w; column++, to += channels) {
-            int64_t x = dagan__small_index(column, m->w, m->ow, m->size);
+            int64_t x = dagan__coarse_index(column, m->w, m->ow, m->size);
             const float *pixel = from + (y * m->ow + x) * channels;
             if (y < 0 || x < 0) memset(to, 0, (size_t)channels * sizeof *to);
             else for (k = 0; k < channels; k++) to[k] = pixel[k] * scale;
@@ -1005,9 +1026,9 @@ static void dagan__gather_image(int64_t image, void *user)
     float *start = m->result + image * total;
     memset(start, 0, (size_t)total * sizeof *start);
     for (row = 0; row < m->h; row++) {
-        int64_t y = dagan__small_index(row, m->h, m->oh, m->size);
+        int64_t y = dagan__coarse_index(row, m->h, m->oh, m->size);
         for (column = 0; column < m->w; column++, from += channels) {
-            int64_t x = dagan__small_index(column, m->w, m->ow, m->size);
+            int64_t x = dagan__coarse_index(column, m->w, m->ow, m->size);
             float *to = start + (y * m->ow + x) * channels;
             for (k = 0; y >= 0 && x >= 0 && k < channels; k++) to[k] += from[k];
         }
@@ -1166,15 +1187,15 @@ static int64_t dagan__window_maximum(const dagan__pooling *m, const float *x, in
 static void dagan__max_pool_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    int64_t large = m->h * m->w * m->channels, small = m->oh * m->ow * m->channels, row, column, k, at;
-    const float *x = m->x + image * large, *y = m->y + image * (m->to_large ? small : large);
-    float *to = m->result + image * (m->to_large ? large : small);
-    if (m->to_large) memset(to, 0, (size_t)large * sizeof *to);
+    int64_t fine = m->h * m->w * m->channels, coarse = m->oh * m->ow * m->channels, row, column, k, at;
+    const float *x = m->x + image * fine, *y = m->y + image * (m->to_fine ? coarse : fine);
+    float *to = m->result + image * (m->to_fine ? fine : coarse);
+    if (m->to_fine) memset(to, 0, (size_t)fine * sizeof *to);
     for (row = 0; row < m->oh; row++) {
         for (column = 0; column < m->ow; column++) {
             for (k = 0; k < m->channels; k++) {
                 at = dagan__window_maximum(m, x, row, column, k);
-                if (m->to_large) to[at] = *y++;
+                if (m->to_fine) to[at] = *y++;
                 else *to++ = y[at];
             }
         }
@@ -1881,6 +1902,8 @@ struct dagan_images {
     int64_t left_out;                   /* images of a folder that are not read, and */
     char *left_out_first;
 };
+
+DAGAN__COLD_BEGIN
 
 /* ---- 5.1 Making, cutting, asking ---- */
 
@@ -2591,6 +2614,8 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
     return set;
 }
 
+DAGAN__COLD_END
+
 /* ---- 5.3 Augmentation and pictures ---- */
 
 /* Cosine and sine of an angle in degrees. Quarter turns are taken off first, exactly; what is left, at most pi/4, goes
@@ -2718,7 +2743,7 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
         return NULL;
     }
     bytes = wide * high * channels;
-    pixels = (unsigned char *)mde_alloc(c, (size_t)bytes, 1);
+    pixels = (unsigned char *)mde_alloc(c, (size_t)high, (size_t)(wide * channels));
     if (!pixels) return NULL;
     memset(pixels, FRAME, (size_t)bytes);
     for (i = 0; i < rows; i++) {
@@ -2740,6 +2765,8 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
     mde_release(c, pixels);
     return png;
 }
+
+DAGAN__COLD_BEGIN     /* what calls ops, to the end of this file */
 
 /* ---- 5.4 Size and channels ---- */
 
@@ -2796,8 +2823,8 @@ static void dagan__resize(mde_context *c, const float *in, dagan__size from, flo
         memcpy(out, in, total * sizeof *out);
         return;
     }
-    a = (double *)mde_scratch(c, tall * wide, depth * sizeof *a);
-    b = (double *)mde_scratch(c, tall * wide, depth * sizeof *b);
+    a = (double *)mde_scratch(c, tall, wide * depth * sizeof *a);
+    b = (double *)mde_scratch(c, tall, wide * depth * sizeof *b);
     if (!a || !b) return;
     for (i = 0; i < total; i++) a[i] = (double)in[i];
     dagan__resize_rows(a, from.height, (size_t)from.width * depth, b, to.height);
@@ -2853,8 +2880,6 @@ static void dagan__images_put(dagan_images *set, int64_t index, const float *in,
 }
 
 #ifndef MDE_NO_STDIO
-
-DAGAN__COLD_BEGIN
 
 /* ---- 5.5 IDX and .npy files ---- */
 
@@ -3116,10 +3141,11 @@ static char *dagan__labels_at(mde_context *c, const char *path, int folder, cons
 static char *dagan__labels_path(mde_context *c, const char *path)
 {
     static const char *const types[] = { "idx1-ubyte", "idx1-short", "idx1-int" };
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *at = NULL, *next, *idx;
-    size_t size = strlen(name) + 16;
+    size_t size;
+    const char *name = mde_path_name(path, &size), *at = NULL, *next, *idx;
     int folder = (int)(name - path), k;
-    char *wanted = (char *)mde_scratch(c, size, 1), *found = NULL, *packed = NULL;
+    char *wanted = (char *)mde_scratch(c, size + 16, 1), *found = NULL, *packed = NULL;
+    size += 16;
     for (next = strstr(name, "images"); next; next = strstr(next + 1, "images")) at = next;
     if (!wanted) return NULL;
     if (!at) {
@@ -3610,18 +3636,16 @@ static dagan_images *dagan__open_folder(mde_context *c, const char *path, const 
 {
     dagan__walk w;
     dagan_images *set = NULL;
-    size_t length = strlen(path), start;
+    size_t length;
     mde_mark mark = mde_arena_mark(c);
-    char *root = dagan__join(c, path, length, "");
+    char *root = dagan__join(c, path, strlen(path), "");
     if (!root) return NULL;
     memset(&w, 0, sizeof w);
     w.context = c;
     w.last = &w.first;
     w.skip = strlen(root);
-    while (length > 1 && path[length - 1] == '/') length--;
-    for (start = length; start > 0 && path[start - 1] != '/'; start--) {}
-    root[length] = 0;
-    w.root = root + start;
+    w.root = mde_path_name(root, &length);
+    root[(size_t)(w.root - root) + length] = 0;
     dagan__walk_folder(&w, path, 0);
     if (mde_context_status(c) == MDE_OK && w.count == 0 && w.left_out) {
         mde_fail(c, MDE_BAD_FILE, "%s: holds only images of formats that are not read, such as %s", path,
@@ -3676,8 +3700,6 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
 
 #endif /* MDE_NO_STDIO */
 
-DAGAN__COLD_END
-
 /* ======================================================================
    6. NETWORKS
    ====================================================================== */
@@ -3695,8 +3717,6 @@ DAGAN__COLD_END
 #define DAGAN__BATCH_EPSILON 1e-3
 #define DAGAN__FILM_DEVIATION 0.5       /* of what z first adds to gain and shift */
 #define DAGAN__IMAGE_EPSILON 1e-5
-
-DAGAN__COLD_BEGIN
 
 /* ---- 6.1 What all networks share ---- */
 
@@ -5292,22 +5312,22 @@ static void dagan__training_continue(dagan__training *run)
     if (mde_context_status(c) == MDE_OK && !dagan__curve_parse(g, mde_safetensors_metadata(file, "dagan.curve"))) {
         mde_fail(c, MDE_BAD_FILE, "%s: the curve in it is damaged", path);
     }
+    if (mde_context_status(c) == MDE_OK) mde_checkpoint_load_sets(2, g->params, path, file);
     mde_safetensors_free(c, file);
-    if (mde_context_status(c) == MDE_OK) mde_safetensors_free(c, mde_checkpoint_read_sets(2, g->params, path));
 }
 
-/* Writes checkpoint and grid when it is time. */
+/* Writes grid and checkpoint when it is time: the grid first, so that a checkpoint's grid is there. */
 static mde_status dagan__training_files(const dagan__training *run, int stopped)
 {
     const dagan_train_desc *d = &run->desc;
     int last = stopped || run->step == d->steps;
-    if (d->checkpoint && (last || run->step % d->checkpoint_steps == 0)) dagan__training_save(run);
     if (d->grid && (last || run->step % d->grid_steps == 0)) {
         dagan_grid_desc grid;
         memset(&grid, 0, sizeof grid);
         grid.seed = d->seed;
         dagan_write_grid(run->g, d->grid_set ? d->grid_set : run->set, &grid, d->grid);
     }
+    if (d->checkpoint && (last || run->step % d->checkpoint_steps == 0)) dagan__training_save(run);
     return mde_context_status(run->g->context);
 }
 
@@ -5397,8 +5417,6 @@ MDEDEF const dagan_step *dagan_curve(const dagan *g, int *points, const int64_t 
     if (steps) *steps = g ? g->curve_steps : NULL;
     return g ? g->curve : NULL;
 }
-
-DAGAN__COLD_END
 
 /* ======================================================================
    8. STUDIES
@@ -6483,6 +6501,11 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
     return mean;
 }
 
+DAGAN__COLD_END
+
+#if defined(__MINGW32__) && defined(__SSE2__)
+#undef sqrt
+#endif
 #ifdef __cplusplus
 }
 #endif
@@ -6492,6 +6515,9 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
 #endif
 #if defined(__clang__)
 #pragma float_control(pop)
+#pragma clang diagnostic pop
+#elif defined(_MSC_VER)
+#pragma warning(pop)
 #elif defined(__GNUC__)
 #pragma GCC pop_options
 #endif

@@ -101,6 +101,9 @@
      MDE_NO_FMA_EMULATION    on machines without fused multiply-add: faster, but no longer the same bits as elsewhere
      MDE_ALLOW_FAST_MATH     compiles under -ffast-math, which breaks the promise of same bits */
 
+#if defined(MDEMIX_IMPLEMENTATION) && !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if no system header was included before */
+#endif
 #include <stddef.h>
 #include <stdint.h>
 
@@ -109,7 +112,9 @@
 #else
 #define MDE__OWN_LINKAGE        /* perhaps static: then a function that nobody calls is no mistake */
 #endif
-#ifdef __GNUC__
+#if defined(__MINGW32__) && !defined(__clang__)
+#define MDE__PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))   /* printf: that of old Windows */
+#elif defined(__GNUC__)
 #define MDE__PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define MDE__PRINTF(text, first)
@@ -176,9 +181,10 @@ MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory hel
 MDEDEF int mde_threads(const mde_context *c);
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
 
-/* 1 when this build keeps the promise of same bits; 0 when the compiler was told to fuse multiplications and additions
-   where the code does not say so (clang -ffp-contract=fast). */
+/* 1 when this build keeps the promise of same bits; else mde_other_bits says, in a sentence that names the option, what
+   the compiler was told to do otherwise: NULL when nothing. */
 MDEDEF int mde_same_bits(const mde_context *c);
+MDEDEF const char *mde_other_bits(const mde_context *c);
 
 MDEDEF double mde_seconds(void);        /* on a clock that does not go back */
 /* FNV-1a, 64 bits: tells files and settings apart, not against malice. */
@@ -255,20 +261,23 @@ MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t c
 MDEDEF void mde_json_write_raw(mde_json_writer *w, const char *key, const char *json);  /* a value ready as JSON */
 MDEDEF mde_status mde_json_end(mde_json_writer *w);                                 /* ends the last line */
 
-/* Comma-separated values with one header line. Quotes, CRLF, a byte-order mark and a missing last newline are fine;
-   a row with another number of cells than the header is an error that names file and line. */
+/* Comma-separated values with one header line; semicolons or tabs part the cells where the header has more of them.
+   Quotes, CRLF, a byte-order mark and a missing last newline are fine, blanks around a cell do not count; a row with
+   another number of cells than the header, or what is no UTF-8, is an error that names file and line. */
 typedef struct mde_csv {
     mde_context *context;
     const char *path;
+    char separator;
     int rows, columns;
-    const char **names;                     /* [columns] */
+    const char **names;                     /* [columns]; the first one may be empty, as of an index of pandas */
     const char **cells;                     /* [rows * columns] */
     const int *lines;                       /* [rows] line of the file, for messages */
 } mde_csv;
 MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text, size_t length);
 MDEDEF void mde_csv_free(mde_csv *csv);
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name);                    /* -1 when absent */
-/* The cell as a number; empty and "nan" are NaN; other text records an error with file, line and column, gives NaN. */
+/* The cell as a number, between semicolons also with a decimal comma; empty and "nan" are NaN; other text records an
+   error with file, line and column, gives NaN. */
 MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column);
 
 /* NumPy arrays, format versions 1 to 3: f2, f4, f8, integers of 1 to 8 bytes and bool, either byte order; Fortran
@@ -310,8 +319,12 @@ MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);            
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
+/* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
+MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
 MDEDEF int mde_is_file(const char *path);
 MDEDEF int mde_is_folder(const char *path);
+/* Where the last part of a path begins, and its bytes, without separators behind it. */
+MDEDEF const char *mde_path_name(const char *path, size_t *length);
 /* Names in a folder in byte order, hidden ones left out. */
 typedef struct mde_names { char **items; int count, capacity; } mde_names;
 MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names);
@@ -539,6 +552,9 @@ MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
 MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                             const char *const *metadata);
 MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
+/* The same from a file that mde_safetensors_read gave, after a look at its metadata; path is for messages. */
+MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
+                                           const mde_safetensors *file);
 #endif
 
 /* Long work reports through a callback; a return value other than 0 stops it cleanly (MDE_STOPPED). */
@@ -727,9 +743,9 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
 typedef struct mde_experts mde_experts;
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
-   the document that token t is in (ascending; NULL: blocks of 256 tokens serve as documents); bytes is the length of
-   the text in bytes (0: unknown). All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which
-   is taken for rounding, and for 0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
+   the document that token t is in (ascending; NULL: unknown); bytes is the length of the text in bytes (0: unknown).
+   All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which is taken for rounding, and for
+   0; an expert of zeros only; numbers that no natural logarithms can be, by the bytes;
    and sums over sequences in place of tokens, since the mixture is taken token by token. */
 MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
                                   const double *documents, double bytes);
@@ -773,7 +789,7 @@ typedef struct mde_price_desc {
     uint64_t seed;
 } mde_price_desc;
 /* Percentile intervals of the prices at a given mixture, low and high [experts], from resampled documents as in
-   mde_mixture_bootstrap. objective as in mde_mixture_prices; desc NULL: defaults. */
+   mde_mixture_bootstrap; NaN where that has none. objective as in mde_mixture_prices; desc NULL: defaults. */
 MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double *objective, const double *weights,
                                               const mde_price_desc *desc, double *low, double *high);
 
@@ -790,6 +806,10 @@ typedef struct mde_optimum {
     double gap;                     /* loss is at most this far above the minimum: max over feasible v of g.(w - v),
                                        which without bounds is max_i(-g_i) - 1, since w.g = -1 */
     int iterations;
+    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
+    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the loss would fall per unit of
+                                       share beyond, which the best other domain gives or takes; 0 when free, NaN when
+                                       no other can give or take */
 } mde_optimum;
 /* The best mixture; the loss is convex in w. A gap that was not reached is an error, but *out holds the best found. */
 MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_desc *desc, mde_optimum *out);
@@ -804,9 +824,13 @@ typedef struct mde_bootstrap_desc {
 typedef struct mde_bootstrap {
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
-    int replicates;
+    int replicates;                          /* 0: no interval, all ends are NaN */
+    char note[320];                          /* a sentence on blocks, or why there is no interval; empty: documents */
 } mde_bootstrap;
-/* Percentile intervals from resampled documents (with replacement, within each validation text). */
+/* Percentile intervals from resampled documents (with replacement, within each validation text). Where a text has fewer
+   than ten documents, or none are known, blocks of a tenth of it stand for them, of 32 to 256 tokens; they keep the
+   correlation of near tokens, but not that of a document's distant ones, so that intervals may be short. A text with
+   too little for either has no interval. */
 MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstrap_desc *desc, mde_bootstrap *out);
 
 /* ---- 3.9 Regression ------------------------------------------------------
@@ -962,21 +986,27 @@ MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, i
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
 
-#ifndef MDE_NO_STDIO
 /* Finished runs as two tables: what each was trained on, and what it reached. */
 typedef struct mde_runs {
     mde_context *context;
     int count, domains, metrics;
+    int percent;                         /* 1: the table had its weights in percent */
     const char **names;                  /* [count] */
     const char **domain_names, **metric_names;
     double *weights;                     /* [count, domains], each row summing to 1 */
     double *losses;                      /* [count, metrics], NaN where one is missing */
 } mde_runs;
-/* Two CSV files, joined by the column called run or index, or else the first; a run that is in one file only is an
-   error. Weights that sum to 1 within 1 % are scaled, others are an error that names the row. An empty cell or nan is a
-   missing metric. */
-MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
+/* What of a CSV is wanted: the column that names the runs (-1: they are numbered from 1) and those with numbers. */
+typedef struct mde_run_columns { const mde_csv *csv; int run, count; const int *columns; } mde_run_columns;
+/* Joins two tables, or columns of one, by run. A run that is in one table only is an error; with skipped [2] it is left
+   out and counted, those without losses and those without weights. Weights that sum to 1 within 1 % are scaled, as are
+   percents, which sum to 100; others are an error that names the row. An empty cell or nan is a missing metric. */
+MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, const mde_run_columns *losses,
+                               int *skipped);
 MDEDEF void mde_runs_free(mde_runs *runs);
+#ifndef MDE_NO_STDIO
+/* All columns of two CSV files, joined by the one called run or index, or else the first. */
+MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios, const char *losses);
 #endif
 
 /* ---- 3.10 Search on the simplex ------------------------------------------- */
@@ -1034,9 +1064,8 @@ typedef struct mde_choice {
     double weights[MDE_MAX_DOMAINS];
     double value;                   /* of what was minimised */
     double loss, sd;                /* of the objective as predicted, nats a token */
-    int active[MDE_MAX_DOMAINS];    /* 1: held by its upper bound, -1: by its lower one, 0: free */
-    double price[MDE_MAX_DOMAINS];  /* shadow price of the bound that holds it: what the value would gain per unit of
-                                       share beyond; 0 when free, and for trees */
+    int active[MDE_MAX_DOMAINS];    /* as in mde_optimum */
+    double price[MDE_MAX_DOMAINS];  /* as in mde_optimum, of the value; for trees, which are steps, NaN when held */
 } mde_choice;
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out);
 
@@ -1085,12 +1114,18 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #define MDEMIX__IMPLEMENTED
 
 /* Same bits everywhere: a multiply-add is fused where the code says fma and nowhere else. */
-#if defined(__FAST_MATH__) && !defined(MDE_ALLOW_FAST_MATH)
+#if (defined(__FAST_MATH__) || defined(_M_FP_FAST)) && !defined(MDE_ALLOW_FAST_MATH)
 #error "mdemix: -ffast-math breaks the promise of same bits everywhere; define MDE_ALLOW_FAST_MATH to insist"
 #endif
 #if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"    /* some machines lack the first of these two */
 #pragma float_control(push)
 #pragma clang fp contract(off)
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#pragma warning(push)
+#pragma warning(disable : 4996)     /* names that C calls deprecated by nobody but Microsoft */
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
@@ -1107,16 +1142,13 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #define MDE__COLD_END
 #endif
 
-#if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
-#define _FILE_OFFSET_BITS 64    /* files over 2 GB on machines of 32 bits, if this comes before the first include */
-#endif
-
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 
 #include <errno.h>
+#include <float.h>
 #include <limits.h>
 #include <locale.h>
 #include <math.h>
@@ -1129,8 +1161,13 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #include <omp.h>
 #endif
 #ifdef _WIN32
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
 #include <windows.h>
-#include <direct.h>
 #include <fcntl.h>
 #include <io.h>
 #include <sys/stat.h>
@@ -1142,6 +1179,16 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
+#endif
+
+#if defined(__MINGW32__) && defined(__SSE2__)
+#include <emmintrin.h>
+/* That of MinGW's library is the x87's, which rounds twice. */
+static inline double mde__sqrt64(double x)
+{
+    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+}
+#define sqrt(x) mde__sqrt64(x)
 #endif
 
 #ifdef __cplusplus
@@ -1207,7 +1254,7 @@ struct mde_context {
 
     int simd;
     int threads;
-    int same_bits;
+    const char *other_bits;             /* NULL: the same as elsewhere */
 
     mde_status status;
     char error[1024];
@@ -1215,13 +1262,83 @@ struct mde_context {
 
 /* ---- Errors ---- */
 
+/* A decimal comma of the locale becomes a point. */
+static void mde__unlocalize(char *text)
+{
+    const char *point = localeconv()->decimal_point;
+    char *found;
+    size_t length = strlen(point);
+    if (length == 0 || strcmp(point, ".") == 0) return;
+    found = strstr(text, point);
+    if (!found) return;
+    *found = '.';
+    memmove(found + 1, found + length, strlen(found + length) + 1);
+}
+
+/* vsnprintf free of locale, for sentences: where the locale has no decimal point, each conversion is printed alone,
+   since a comma in the whole may be another. One that is not known ends the text. */
+static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+{
+    char conversion[24];
+    size_t at, length;
+    out[0] = 0;
+    if (strcmp(localeconv()->decimal_point, ".") == 0) {
+        vsnprintf(out, size, format, arguments);
+        return;
+    }
+    for (at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
+        size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
+        int width = -1;
+        if (flags) letter += strspn(format + flags, "lzjt");
+        length = flags ? letter + 1 : strcspn(format, "%");
+        if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
+        if (!flags) {
+            snprintf(out + at, size - at, "%.*s", (int)length, format);
+            continue;
+        }
+        memcpy(conversion, format, length);
+        conversion[length] = 0;
+        if (memchr(conversion, '*', length)) width = va_arg(arguments, int);
+#define MDE__PRINT_AS(type) \
+    (width < 0 ? snprintf(out + at, size - at, conversion, va_arg(arguments, type)) \
+               : snprintf(out + at, size - at, conversion, width, va_arg(arguments, type)))
+        switch (format[letter]) {
+        case '%': snprintf(out + at, size - at, "%%"); break;
+        case 's': MDE__PRINT_AS(const char *); break;
+        case 'p': MDE__PRINT_AS(void *); break;
+        case 'c': MDE__PRINT_AS(int); break;
+        case 'd': case 'i': case 'u': case 'x':
+            if (format[flags] == 'z') MDE__PRINT_AS(size_t);
+            else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
+            else if (format[flags] == 'l') MDE__PRINT_AS(long);
+            else MDE__PRINT_AS(int);
+            break;
+        case 'g': case 'f': case 'e':
+            MDE__PRINT_AS(double);
+            mde__unlocalize(out + at);
+            break;
+        default: return;
+        }
+#undef MDE__PRINT_AS
+    }
+}
+
+MDE__PRINTF(3, 4)
+static void mde__sentence(char *out, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    mde__print_list(out, size, format, arguments);
+    va_end(arguments);
+}
+
 MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
     if (!c || c->status != MDE_OK) return status;
     c->status = status;
     va_start(arguments, format);
-    vsnprintf(c->error, sizeof c->error, format, arguments);
+    mde__print_list(c->error, sizeof c->error, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -1250,24 +1367,20 @@ MDEDEF void mde_clear_error(mde_context *c)
 
 /* ---- Sizes and numbers ---- */
 
-static int mde__mul(size_t a, size_t b, size_t *out)
+static int mde__mul_size(size_t a, size_t b, size_t *out)
 {
     if (b && a > SIZE_MAX / b) return 0;
     *out = a * b;
     return 1;
 }
 
-/* A decimal comma of the locale becomes a point. */
-static void mde__unlocalize(char *text)
+/* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
+static double mde__quiet_nan(void)
 {
-    const char *point = localeconv()->decimal_point;
-    char *found;
-    size_t length = strlen(point);
-    if (length == 0 || strcmp(point, ".") == 0) return;
-    found = strstr(text, point);
-    if (!found) return;
-    *found = '.';
-    memmove(found + 1, found + length, strlen(found + length) + 1);
+    const uint64_t bits = UINT64_C(0x7ff8000000000000);
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 static char *mde__number(char buffer[32], double value)
@@ -1326,7 +1439,7 @@ static int mde__parse_number(const char *text, size_t length, double *value)
     if (length == 0 || length > 300) return 0;
     at = text[0] == '-' || text[0] == '+';
     if (mde__same_word(text + at, length - at, "nan")) {
-        *value = (double)NAN;
+        *value = mde__quiet_nan();
         return 1;
     }
     if (mde__same_word(text + at, length - at, "inf") || mde__same_word(text + at, length - at, "infinity")) {
@@ -1389,7 +1502,7 @@ static void *mde__allocate_block(mde_context *c, size_t count, size_t size)
     unsigned char *aligned;
     mde__block *block;
     if (mde__bad(c)) return NULL;
-    if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - 2 * MDE__ALIGNMENT) {
+    if (!mde__mul_size(count, size, &bytes) || bytes > SIZE_MAX / 2 - 2 * MDE__ALIGNMENT) {
         mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
                  count, size);
         return NULL;
@@ -1500,7 +1613,7 @@ MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size)
     size_t bytes;
     void *p;
     if (mde__bad(c)) return NULL;
-    if (!mde__mul(count, size, &bytes) || bytes > SIZE_MAX - MDE__ALIGNMENT) {
+    if (!mde__mul_size(count, size, &bytes) || bytes > SIZE_MAX - MDE__ALIGNMENT) {
         mde_fail(c, MDE_OUT_OF_MEMORY, "out of memory: %zu elements of %zu bytes are more than can be addressed",
                  count, size);
         return NULL;
@@ -1546,13 +1659,29 @@ MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark)
 static int mde__simd_choose(int simd);
 static const char *mde__simd_text(int simd);
 
-/* 1 when a * b - c is rounded twice, as it must be where no fma is written. */
-static int mde__contraction_is_off(void)
+static const char *mde__why_other_bits(void)
 {
     volatile double a = 1.0 + 1.0 / 134217728.0, b = 1.0 - 1.0 / 134217728.0, one = 1.0;
+    volatile float denormal = 1e-40f;
     double x = a, y = b, z = one;
-    double r = x * y - z;
-    return r == 0.0;
+    double r = x * y - z;               /* 0 when rounded twice, as it must be where no fma is written */
+#ifdef FLT_EVAL_METHOD
+    const int method = (int)FLT_EVAL_METHOD;
+    if (method != 0 && method != 16) {
+        return "results have other bits than elsewhere: floats are kept in more bits than they have (FLT_EVAL_METHOD "
+               "is not 0); compile with -msse2 -mfpmath=sse on x86, with -fexcess-precision=fast on s390x";
+    }
+#endif
+    if (r != 0.0) {
+        return "results have other bits than elsewhere: multiplications and additions are fused; compile without "
+               "-ffp-contract=fast";
+    }
+    denormal = denormal * 0.5f;
+    if (!(denormal > 0)) {
+        return "results have other bits than elsewhere: the processor rounds denormal numbers to zero; compile and "
+               "link without -ffast-math";
+    }
+    return NULL;
 }
 
 MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
@@ -1570,7 +1699,7 @@ MDEDEF mde_context *mde_context_create(const mde_context_desc *desc)
     c->user = desc->user;
     c->max_bytes = desc->max_bytes;
     c->recording = 1;
-    c->same_bits = mde__contraction_is_off();
+    c->other_bits = mde__why_other_bits();
 #ifdef _OPENMP
     c->threads = desc->threads > 0 ? desc->threads : omp_get_max_threads();
 #else
@@ -1608,7 +1737,12 @@ MDEDEF int mde_threads(const mde_context *c)
 
 MDEDEF int mde_same_bits(const mde_context *c)
 {
-    return c ? c->same_bits : 0;
+    return c && !c->other_bits;
+}
+
+MDEDEF const char *mde_other_bits(const mde_context *c)
+{
+    return c ? c->other_bits : NULL;
 }
 
 MDEDEF const char *mde_simd_name(const mde_context *c)
@@ -1636,7 +1770,10 @@ MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn,
 MDEDEF double mde_seconds(void)
 {
 #if defined(_WIN32)
-    return (double)GetTickCount64() * 1e-3;
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (double)now.QuadPart / (double)frequency.QuadPart;
 #elif defined(CLOCK_MONOTONIC)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -1660,7 +1797,30 @@ ssize_t readlink(const char *path, char *link, size_t size);    /* <unistd.h> ke
 /* File names are UTF-8 everywhere; Windows wants UTF-16. */
 static int mde__wide(const char *path, wchar_t wide[1024])
 {
-    return MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+    int good = MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024) > 0;
+    if (!good) errno = ENAMETOOLONG;
+    return good;
+}
+
+/* 1 when a function of Windows has done its work; else the reason goes to errno, for which there are words. */
+static int mde__succeeded(int good)
+{
+    static const struct { DWORD windows; int reason; } reasons[] = {
+        { ERROR_FILE_NOT_FOUND, ENOENT }, { ERROR_PATH_NOT_FOUND, ENOENT }, { ERROR_INVALID_NAME, ENOENT },
+        { ERROR_INVALID_DRIVE, ENOENT }, { ERROR_BAD_NETPATH, ENOENT }, { ERROR_BAD_NET_NAME, ENOENT },
+        { ERROR_ACCESS_DENIED, EACCES }, { ERROR_SHARING_VIOLATION, EACCES }, { ERROR_LOCK_VIOLATION, EACCES },
+        { ERROR_WRITE_PROTECT, EROFS }, { ERROR_DISK_FULL, ENOSPC }, { ERROR_HANDLE_DISK_FULL, ENOSPC },
+        { ERROR_ALREADY_EXISTS, EEXIST }, { ERROR_FILE_EXISTS, EEXIST }, { ERROR_DIRECTORY, ENOTDIR },
+        { ERROR_FILENAME_EXCED_RANGE, ENAMETOOLONG }, { ERROR_NOT_ENOUGH_MEMORY, ENOMEM }
+    };
+    DWORD error = GetLastError();
+    size_t i;
+    if (good) return 1;
+    errno = EIO;
+    for (i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        if (reasons[i].windows == error) errno = reasons[i].reason;
+    }
+    return 0;
 }
 #endif
 
@@ -1714,7 +1874,7 @@ static int mde__rename(const char *from, const char *to)
 #ifdef _WIN32
     wchar_t wide_from[1024], wide_to[1024];
     return mde__wide(from, wide_from) && mde__wide(to, wide_to) &&
-           MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING);
+           mde__succeeded(MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING));
 #else
     return rename(from, to) == 0;
 #endif
@@ -1809,17 +1969,29 @@ static int mde__write_all(int file, const void *bytes, size_t size, int sync)
 #endif
 }
 
-/* Bytes of a path up to its last separator. */
-static size_t mde__folder_length(const char *path)
+/* 1 for what separates the parts of a path: what follows the colon of a drive is a name, too. */
+static int mde__separates(char byte)
 {
-    size_t length = strlen(path);
-    while (length > 0 && path[length - 1] != '/') {
 #ifdef _WIN32
-        if (path[length - 1] == '\\') break;
+    if (byte == '\\' || byte == ':') return 1;
 #endif
-        length--;
-    }
+    return byte == '/';
+}
+
+/* Of a path's first `length` bytes those up to the last separator. */
+static size_t mde__folder_length(const char *path, size_t length)
+{
+    while (length > 0 && !mde__separates(path[length - 1])) length--;
     return length;
+}
+
+MDEDEF const char *mde_path_name(const char *path, size_t *length)
+{
+    size_t end = strlen(path), start;
+    while (end > 1 && mde__separates(path[end - 1])) end--;
+    start = mde__folder_length(path, end);
+    *length = end - start;
+    return path + start;
 }
 
 /* Opens a new file for writing; one of that name that a dead writer left is removed. -1 on failure, with EEXIST when
@@ -1864,7 +2036,7 @@ static int mde__open_temporary(const char *path)
    and follows from the target's, so that the next writer of the target finds what was left. */
 static int mde__open_beside(const char *target, char *name, size_t length)
 {
-    size_t folder = mde__folder_length(target);
+    size_t folder = mde__folder_length(target, strlen(target));
     unsigned long long hash = mde__hash(MDE__HASH_START, target + folder, strlen(target + folder));
     int number, file = -1, next;
     for (number = 0; file < 0 && number < 1000; number++) {
@@ -1893,7 +2065,7 @@ static char *mde__follow_links(mde_context *c, const char *path)
     int hops = 0;
     while (at && !mde__is_open_file(at)) {
         ssize_t size = readlink(at, link, sizeof link - 1);
-        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at) : 0;
+        size_t cut = size > 0 && link[0] != '/' ? mde__folder_length(at, strlen(at)) : 0;
         if (size <= 0) break;
         link[size] = 0;
         next = hops++ < 40 ? mde__print(c, "%.*s%s", (int)cut, at, link) : NULL;
@@ -1907,8 +2079,9 @@ static char *mde__follow_links(mde_context *c, const char *path)
 
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
    stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
-   written to. sync: the disk has the bytes before the old ones go, for what takes hours to make. */
-static mde_status mde__file_write(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
+   written to. sync 1: the disk has the bytes before the old ones go, for what takes hours to make; -1: it is only
+   tried, up to the renaming. */
+static mde_status mde__file_replace(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
 {
     char *target, *name = NULL, kind;
     size_t length;
@@ -1935,18 +2108,20 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
 #ifdef _WIN32
         file = mde__open_beside(target, name, length);
 #else
-        if (kind == 'f' && access(target, W_OK) != 0) file = -1;
+        if ((kind == 'f' || (direct && sync < 0)) && access(target, W_OK) != 0) file = -1;
+        else if (direct && sync < 0) file = open("/dev/null", O_WRONLY);
         else file = direct ? open(target, O_WRONLY | (kind == 'f' ? O_TRUNC : 0))
                            : mde__open_beside(target, name, length);
 #endif
-        if (file < 0 || !mde__write_all(file, bytes, size, sync && !direct)) reason = errno ? errno : EIO;
+        if (file < 0 || !mde__write_all(file, bytes, size, sync > 0 && !direct)) reason = errno ? errno : EIO;
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
         if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
-        if (!reason && !direct && !mde__rename(name, target)) reason = errno ? errno : EIO;
-        if (reason && file >= 0 && !direct) mde__remove_file(name);
+        if (!reason && !direct && sync >= 0 && !mde__rename(name, target)) reason = errno ? errno : EIO;
+        if ((reason || sync < 0) && file >= 0 && !direct) mde__remove_file(name);
+        if (sync < 0 && !reason && !direct && mde__path_kind(name)) reason = errno ? errno : EIO;
 #ifndef _WIN32
         if (file >= 0) mde__close(file);
 #endif
@@ -1959,37 +2134,51 @@ static mde_status mde__file_write(mde_context *c, const char *path, const void *
 
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
 {
-    return mde__file_write(c, path, bytes, size, 0);
+    return mde__file_replace(c, path, bytes, size, 0);
+}
+
+MDEDEF mde_status mde_file_try(mde_context *c, const char *path)
+{
+    const size_t size = 65536;
+    void *zeros = mde_alloc(c, size, 1);
+    if (zeros) mde__file_replace(c, path, zeros, size, -1);
+    mde_release(c, zeros);
+    return mde_context_status(c);
 }
 
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
 {
     char *partial;
-    size_t i;
+    size_t i, failed = 0;
+    int reason = 0;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
     partial = mde__copy_text(c, path);
     if (!partial) return c->status;
-    for (i = 1;; i++) {
+    /* What cannot be made is no mistake where more can be inside it, such as the computer of a network share. */
+    for (i = 1; partial[i - 1]; i++) {
         char end = partial[i];
-        if (end != 0 && end != '/') continue;
+        if (end != 0 && (end == ':' || !mde__separates(end))) continue;
         partial[i] = 0;
-        if (!mde_is_folder(partial)) {
+        if (mde_is_folder(partial)) {
+            failed = 0;
+        } else {
 #ifdef _WIN32
             wchar_t wide[1024];
-            int made = mde__wide(partial, wide) && CreateDirectoryW(wide, NULL);
+            int made = mde__wide(partial, wide) && mde__succeeded(CreateDirectoryW(wide, NULL));
 #else
             int made = mkdir(partial, 0777) == 0;
 #endif
-            int reason = errno;         /* of the first failure, before another look changes it */
-            if (!made && !mde_is_folder(partial)) {
-                mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
-                         mde__path_kind(partial) ? "a file has that name" : strerror(reason));
-                break;
-            }
+            int why = errno;            /* before another look changes it */
+            if (made || mde_is_folder(partial)) failed = 0;
+            else if (!failed) failed = i, reason = why;
         }
         partial[i] = end;
-        if (end == 0) break;
+    }
+    partial[failed] = 0;
+    if (failed) {
+        mde_fail(c, MDE_IO, "%s: the folder cannot be made: %s", partial,
+                 mde__path_kind(partial) ? "a file has that name" : strerror(reason));
     }
     mde_release(c, partial);
     return c->status;
@@ -2036,15 +2225,20 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 #ifdef _WIN32
         WIN32_FIND_DATAW found;
         wchar_t wide[1024];
-        char pattern[2048], name[1024];
-        HANDLE handle;
+        char pattern[4096], name[1024];
+        HANDLE handle = INVALID_HANDLE_VALUE;
         snprintf(pattern, sizeof pattern, "%s/*", path);
-        handle = mde__wide(pattern, wide) ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
-        if (handle == INVALID_HANDLE_VALUE) return mde_fail(c, MDE_IO, "%s: the folder cannot be read", path);
+        if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
+        if (handle == INVALID_HANDLE_VALUE) {
+            return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        }
         do {
             if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
             if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
         } while (FindNextFileW(handle, &found));
+        if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
+            mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+        }
         FindClose(handle);
 #else
         struct dirent *entry;
@@ -2066,7 +2260,7 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 static char *mde__join_path(mde_context *c, const char *folder, const char *name)
 {
     size_t length = strlen(folder);
-    return mde__print(c, length && folder[length - 1] != '/' ? "%s/%s" : "%s%s", folder, name);
+    return mde__print(c, length && !mde__separates(folder[length - 1]) ? "%s/%s" : "%s%s", folder, name);
 }
 
 #endif /* MDE_NO_STDIO */
@@ -2252,25 +2446,36 @@ MDEDEF void mde_text_format_html(mde_text *t, const char *format, ...)
 static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
 {
     const unsigned char *p = (const unsigned char *)text;
-    uint32_t least, value;
+    uint32_t minimum, value;
     size_t size, i;
     if (length == 0) return 0;
     if (p[0] < 0x80) {
         *code = p[0];
         return 1;
     }
-    if (p[0] >= 0xC2 && p[0] < 0xE0) size = 2, least = 0x80, value = p[0] & 0x1Fu;
-    else if (p[0] >= 0xE0 && p[0] < 0xF0) size = 3, least = 0x800, value = p[0] & 0x0Fu;
-    else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, least = 0x10000, value = p[0] & 0x07u;
+    if (p[0] >= 0xC2 && p[0] < 0xE0) size = 2, minimum = 0x80, value = p[0] & 0x1Fu;
+    else if (p[0] >= 0xE0 && p[0] < 0xF0) size = 3, minimum = 0x800, value = p[0] & 0x0Fu;
+    else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, minimum = 0x10000, value = p[0] & 0x07u;
     else return 0;
     if (size > length) return 0;
     for (i = 1; i < size; i++) {
         if ((p[i] & 0xC0u) != 0x80u) return 0;
         value = value << 6 | (p[i] & 0x3Fu);
     }
-    if (value < least || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return 0;
+    if (value < minimum || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return 0;
     *code = value;
     return size;
+}
+
+static int mde__utf8_valid(const char *text, size_t length)
+{
+    size_t i = 0, size;
+    uint32_t code;
+    for (; i < length; i += size) {
+        size = mde__utf8_read(text + i, length - i, &code);
+        if (size == 0) return 0;
+    }
+    return 1;
 }
 
 static size_t mde__utf8_write(char out[4], uint32_t code)
@@ -2451,7 +2656,7 @@ static int mde__json_escape(mde__json_reader *r)
     return mde__json_fail(r, start, "this escape is not known", "");
 }
 
-static int mde__json_string(mde__json_reader *r, const char **out, size_t *length)
+static int mde__json_read_string(mde__json_reader *r, const char **out, size_t *length)
 {
     size_t start = r->at++, first = r->string_bytes;
     for (;;) {
@@ -2520,7 +2725,7 @@ static mde_json *mde__json_value(mde__json_reader *r, int depth)
     r->node_count++;
     if (first == '"') {
         node->kind = MDE_JSON_STRING;
-        return mde__json_string(r, &node->string, &node->length) ? node : NULL;
+        return mde__json_read_string(r, &node->string, &node->length) ? node : NULL;
     }
     if (first != '{' && first != '[') {
         static const char *const words[] = { "null", "false", "true" };
@@ -2563,7 +2768,7 @@ static mde_json *mde__json_value(mde__json_reader *r, int depth)
                 mde__json_fail(r, r->at, "expected a key in quotes", "");
                 return NULL;
             }
-            if (!mde__json_string(r, &key, &length)) return NULL;
+            if (!mde__json_read_string(r, &key, &length)) return NULL;
             if (r->strings && strlen(key) != length) {
                 mde__json_fail(r, key_at, "a key must not hold \\u0000", "");
                 return NULL;
@@ -2782,9 +2987,39 @@ typedef struct mde__csv_reader {
     mde_context *context;
     const char *name, *text;
     size_t length, at;
+    char separator;
     int line;
     char *out;                  /* where the next cell goes; NULL in the walk that counts */
 } mde__csv_reader;
+
+/* What the header line has more of, outside of quotes: commas, semicolons or tabs. */
+static char mde__csv_separator(const char *text, size_t length, size_t at)
+{
+    static const char separators[] = ",;\t";
+    int count[3] = { 0, 0, 0 }, quoted = 0, best = 0, i;
+    while (at < length && (text[at] == '\n' || text[at] == '\r')) at++;
+    for (; at < length && (quoted || (text[at] != '\n' && text[at] != '\r')); at++) {
+        quoted ^= text[at] == '"';
+        for (i = 0; i < 3; i++) count[i] += !quoted && text[at] == separators[i];
+    }
+    for (i = 1; i < 3; i++) if (count[i] > count[best]) best = i;
+    return separators[best];
+}
+
+static int mde__csv_blank(const mde__csv_reader *r, char byte)
+{
+    return byte == ' ' || (byte == '\t' && r->separator != '\t');
+}
+
+static int mde__csv_ends(const mde__csv_reader *r, char byte)
+{
+    return byte == r->separator || byte == '\n' || byte == '\r';
+}
+
+static void mde__csv_skip_blanks(mde__csv_reader *r)
+{
+    while (r->at < r->length && mde__csv_blank(r, r->text[r->at])) r->at++;
+}
 
 static void mde__csv_end_line(mde__csv_reader *r)
 {
@@ -2800,21 +3035,25 @@ static int mde__csv_fail(const mde__csv_reader *r, int line, const char *what)
     return -1;
 }
 
-/* Reads one cell and what ends it. Returns 1 behind a comma, 0 at the end of the row, -1 after an error. */
+/* Reads one cell and what ends it. Returns 1 behind a separator, 0 at the end of the row, -1 after an error. */
 static int mde__csv_read_cell(mde__csv_reader *r)
 {
-    int quoted = r->at < r->length && r->text[r->at] == '"', start = r->line;
+    const char *begin = r->out;
+    int quoted, start = r->line;
+    mde__csv_skip_blanks(r);
+    quoted = r->at < r->length && r->text[r->at] == '"';
     if (quoted) r->at++;
     for (;;) {
         char byte = r->at < r->length ? r->text[r->at] : (char)'\n';
         if (quoted && r->at >= r->length) return mde__csv_fail(r, start, "a quoted cell starts here and has no end");
         if (quoted && byte == '"') {
             r->at++;
-            if (r->at >= r->length) break;
-            byte = r->text[r->at];
-            if (byte == ',' || byte == '\n' || byte == '\r') break;
-            if (byte != '"') return mde__csv_fail(r, r->line, "text follows a closing quote");
-        } else if (!quoted && (byte == ',' || byte == '\n' || byte == '\r')) {
+            if (r->at >= r->length || r->text[r->at] != '"') {
+                mde__csv_skip_blanks(r);
+                if (r->at >= r->length || mde__csv_ends(r, r->text[r->at])) break;
+                return mde__csv_fail(r, r->line, "text follows a closing quote");
+            }
+        } else if (!quoted && mde__csv_ends(r, byte)) {
             break;
         } else if (!quoted && byte == '"') {
             return mde__csv_fail(r, r->line, "a quote inside a cell that is not quoted");
@@ -2822,12 +3061,13 @@ static int mde__csv_read_cell(mde__csv_reader *r)
             return mde__csv_fail(r, r->line, "a zero byte; this is no text");
         }
         if (byte == '\n') r->line++;
-        if (r->out) *r->out++ = byte;
+        if (r->out && !(r->out == begin && mde__csv_blank(r, byte))) *r->out++ = byte;
         r->at++;
     }
+    while (r->out > begin && mde__csv_blank(r, r->out[-1])) r->out--;
     if (r->out) *r->out++ = 0;
     if (r->at >= r->length) return 0;
-    if (r->text[r->at] == ',') {
+    if (r->text[r->at] == r->separator) {
         r->at++;
         return 1;
     }
@@ -2846,11 +3086,16 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
             continue;
         }
         do {
-            if (csv->names && rows < 0) csv->names[cells] = r->out;
-            else if (csv->names) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = r->out;
+            const char *cell = r->out;
+            if (cell && rows < 0) csv->names[cells] = cell;
+            else if (cell) csv->cells[(size_t)rows * (size_t)csv->columns + (size_t)cells] = cell;
             more = mde__csv_read_cell(r);
             if (more < 0) return 0;
             cells++;
+            if (cell && !mde__utf8_valid(cell, strlen(cell))) {
+                mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
+                return 0;
+            }
         } while (more);
         if (rows < 0) {
             csv->columns = cells;
@@ -2879,19 +3124,19 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     size_t cells;
     int i;
     if (!mde__csv_walk(r, csv)) return 0;
-    if (!mde__mul((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
+    if (!mde__mul_size((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
     csv->path = mde__copy_text(c, r->name);
     csv->names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *csv->names);
     csv->cells = (const char **)mde_alloc(c, cells, sizeof *csv->cells);
     csv->lines = (const int *)mde_alloc(c, (size_t)csv->rows, sizeof *csv->lines);
-    /* A cell is no longer than in the file, and its end takes the place of the comma. */
+    /* A cell is no longer than in the file, and its end takes the place of the separator. */
     r->out = (char *)mde_alloc(c, r->length + 1, 1);
     if (!r->out) return 0;
     csv->names[0] = r->out;
     r->at = start;
     r->line = 1;
     if (!mde__csv_walk(r, csv)) return 0;
-    for (i = 0; i < csv->columns; i++) {
+    for (i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
         mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
         return 0;
@@ -2919,9 +3164,11 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     r.length = length;
     r.at = start;
     r.line = 1;
+    r.separator = mde__csv_separator(text, length, start);
     csv = (mde_csv *)mde_alloc(c, 1, sizeof *csv);
     if (!csv) return NULL;
     csv->context = c;
+    csv->separator = r.separator;
     if (mde__csv_fill(&r, csv, start)) return csv;
     mde_csv_free(csv);
     return NULL;
@@ -2953,23 +3200,29 @@ MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
 MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 {
     const char *cell;
+    char point[64], *comma;
     size_t length;
     double value;
-    if (!csv || mde__bad(csv->context)) return (double)NAN;
+    if (!csv || mde__bad(csv->context)) return mde__quiet_nan();
     if (row < 0 || row >= csv->rows || column < 0 || column >= csv->columns) {
         mde_fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
                  row, column, csv->rows, csv->columns);
-        return (double)NAN;
+        return mde__quiet_nan();
     }
     cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
-    while (*cell == ' ' || *cell == '\t') cell++;
     length = strlen(cell);
-    while (length && (cell[length - 1] == ' ' || cell[length - 1] == '\t')) length--;
-    if (length == 0) return (double)NAN;
+    if (length == 0) return mde__quiet_nan();
+    if (csv->separator == ';' && length < sizeof point) {
+        memcpy(point, cell, length);
+        comma = (char *)memchr(point, ',', length);
+        if (comma && !memchr(point, '.', length)) *comma = '.';
+        if (mde__parse_number(point, length, &value)) return value;
+    }
     if (mde__parse_number(cell, length, &value)) return value;
-    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number", csv->path,
-             csv->lines[row], csv->names[column], cell);
-    return (double)NAN;
+    mde_fail(csv->context, MDE_BAD_FILE, "%s line %d, column %.100s: \"%.100s\" is not a number%s", csv->path,
+             csv->lines[row], csv->names[column], cell, csv->separator != ';' && strchr(cell, ',')
+             ? " (a decimal comma is read only between semicolons)" : "");
+    return mde__quiet_nan();
 }
 
 /* ---- Numbers as bytes ---- */
@@ -3027,7 +3280,8 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
     for (i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
-        } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul(product, (size_t)shape[i], &product)) {
+        } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
+                   !mde__mul_size(product, (size_t)shape[i], &product)) {
             mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
                      (long long)shape[i]);
             return 0;
@@ -3215,10 +3469,10 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     }
 }
 
-/* Elements in the file's order go to their places in C order. */
+/* Elements in the file's order go to their offsets in C order. */
 static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
 {
-    size_t stride[MDE_MAX_RANK], place = 0, i;
+    size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
     int k;
     memset(index, 0, sizeof index);
@@ -3227,13 +3481,13 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_
     }
     for (i = 0; i < a->count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
-        size_t to = r->fortran ? place : i;
+        size_t to = r->fortran ? offset : i;
         if (a->f64) a->f64[to] = value;
         else a->f32[to] = (float)value;
         for (k = 0; r->fortran && k < r->rank; k++) {
-            place += stride[k];
+            offset += stride[k];
             if (++index[k] < r->shape[k]) break;
-            place -= stride[k] * (size_t)r->shape[k];
+            offset -= stride[k] * (size_t)r->shape[k];
             index[k] = 0;
         }
     }
@@ -3268,7 +3522,7 @@ static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, co
     r->end = r->at + length;
     if (!mde__npy_read_header(r)) return NULL;
     if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
-    if (!mde__mul(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
+    if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
                  r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size, size - start - length);
         return NULL;
@@ -3374,7 +3628,7 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
         t->shape[t->rank++] = (int64_t)size;
     }
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
-    if (!mde__mul(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
+    if (!mde__mul_size(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
                  mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
         return 0;
@@ -3589,9 +3843,9 @@ static int mde__ends_with(const char *text, const char *end)
 }
 
 /* The path of a file in the folder that another is in. */
-static char *mde__path_beside(mde_context *c, const char *path, const char *name)
+static char *mde__sibling_path(mde_context *c, const char *path, const char *name)
 {
-    return mde__print(c, "%.*s%s", (int)mde__folder_length(path), path, name);
+    return mde__print(c, "%.*s%s", (int)mde__folder_length(path, strlen(path)), path, name);
 }
 
 /* The files of a list {"weight_map": {"tensor": "file", ...}}, each once: [length of the list]. Returns their number,
@@ -3629,7 +3883,7 @@ static mde_safetensors *mde__safetensors_read_index(mde_context *c, const char *
     if (all) all->file.other = (const char **)mde_alloc(c, length + 1, 2 * sizeof *all->file.other);
     count = mde__bad(c) ? 0 : mde__index_files(c, path, root, names);
     for (i = 0; i < count && !mde__bad(c); i++) {
-        char *file = mde__path_beside(c, path, names[i]);
+        char *file = mde__sibling_path(c, path, names[i]);
         mde__safetensors_file *read = file ? (mde__safetensors_file *)(void *)mde_safetensors_read(c, file) : NULL;
         if (read) {
             read->next = all->next;
@@ -3685,8 +3939,8 @@ static void mde__put_float(unsigned char *p, float value)
 }
 
 /* Exactly one of f32 and f64 is given, unless there are no elements. */
-static mde_status mde__npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, int size,
-                                 const float *f32, const double *f64)
+static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, const int64_t *shape, int size,
+                                    const float *f32, const double *f64)
 {
     unsigned char *bytes;
     char header[256];
@@ -3698,7 +3952,7 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
     }
     if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
     if (count && !f32 && !f64) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
-    if (!mde__mul(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
+    if (!mde__mul_size(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
     }
     at = (size_t)snprintf(header, sizeof header, "{'descr': '<f%d', 'fortran_order': False, 'shape': (", size);
@@ -3727,24 +3981,13 @@ static mde_status mde__npy_write(mde_context *c, const char *path, int rank, con
 
 MDEDEF mde_status mde_npy_write(mde_context *c, const char *path, int rank, const int64_t *shape, const float *data)
 {
-    return mde__npy_write(c, path, rank, shape, 4, data, NULL);
+    return mde__npy_write_as(c, path, rank, shape, 4, data, NULL);
 }
 
 MDEDEF mde_status mde_npy_write_f64(mde_context *c, const char *path, int rank, const int64_t *shape,
                                     const double *data)
 {
-    return mde__npy_write(c, path, rank, shape, 8, NULL, data);
-}
-
-static int mde__utf8_valid(const char *text, size_t length)
-{
-    size_t i = 0, size;
-    uint32_t code;
-    for (; i < length; i += size) {
-        size = mde__utf8_read(text + i, length - i, &code);
-        if (size == 0) return 0;
-    }
-    return 1;
+    return mde__npy_write_as(c, path, rank, shape, 8, NULL, data);
 }
 
 static void mde__safetensors_check(mde_context *c, const char *path, int count, const mde_safetensor *tensors,
@@ -3844,7 +4087,7 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         for (i = 0; i < count; i++) {
             for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
-        mde__file_write(c, path, bytes, (size_t)(p - bytes), 1);
+        mde__file_replace(c, path, bytes, (size_t)(p - bytes), 1);
     }
     mde_release(c, bytes);
     mde_text_free(header);
@@ -3873,7 +4116,7 @@ static double mde__power_of_two(int k)
     return mde__from_bits((uint64_t)(k + 1023) << 52);
 }
 
-static double mde__exp(double x)
+static double mde__exp64(double x)
 {
     static const double inverse_factorial[14] = {
         1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
@@ -3893,7 +4136,7 @@ static double mde__exp(double x)
     return sum * mde__power_of_two(half) * mde__power_of_two(power - half);
 }
 
-static double mde__log(double x)
+static double mde__log64(double x)
 {
     uint64_t bits;
     int exponent = 0, i;
@@ -3922,9 +4165,9 @@ static double mde__log(double x)
 }
 
 /* For x >= 0; the relative error grows with |y log x|. */
-static double mde__pow(double x, double y)
+static double mde__pow64(double x, double y)
 {
-    return y == 0 ? 1.0 : mde__exp(y * mde__log(x));
+    return y == 0 ? 1.0 : mde__exp64(y * mde__log64(x));
 }
 
 /* cos(x) for shift 1, sin(x) for shift 0; for |x| up to a million, beyond that less exact. */
@@ -3953,12 +4196,12 @@ static double mde__sine(double x, int shift)
     return quadrant % 4 >= 2 ? -sum : sum;
 }
 
-static double mde__sin(double x)
+static double mde__sin64(double x)
 {
     return mde__sine(x, 0);
 }
 
-static double mde__cos(double x)
+static double mde__cos64(double x)
 {
     return mde__sine(x, 1);
 }
@@ -4010,8 +4253,8 @@ MDEDEF double mde_random_uniform(mde_random *r)
 /* Box and Muller 1958. */
 MDEDEF double mde_random_normal(mde_random *r)
 {
-    double radius = sqrt(-2.0 * mde__log(1.0 - mde_random_uniform(r)));
-    return radius * mde__cos(2.0 * MDE__PI * mde_random_uniform(r));
+    double radius = sqrt(-2.0 * mde__log64(1.0 - mde_random_uniform(r)));
+    return radius * mde__cos64(2.0 * MDE__PI * mde_random_uniform(r));
 }
 
 MDEDEF double mde_random_gamma(mde_random *r, double shape)
@@ -4019,7 +4262,7 @@ MDEDEF double mde_random_gamma(mde_random *r, double shape)
     double d, scale;
     if (!(shape > 0)) return (double)NAN;
     if (shape < 1) {
-        double boost = mde__pow(1.0 - mde_random_uniform(r), 1.0 / shape);
+        double boost = mde__pow64(1.0 - mde_random_uniform(r), 1.0 / shape);
         return mde_random_gamma(r, shape + 1) * boost;
     }
     d = shape - 1.0 / 3.0;
@@ -4028,7 +4271,7 @@ MDEDEF double mde_random_gamma(mde_random *r, double shape)
         double x = mde_random_normal(r), v = 1.0 + scale * x, u = 1.0 - mde_random_uniform(r);
         if (v <= 0) continue;
         v = v * v * v;
-        if (mde__log(u) < 0.5 * x * x + d - d * v + d * mde__log(v)) return d * v;
+        if (mde__log64(u) < 0.5 * x * x + d - d * v + d * mde__log64(v)) return d * v;
     }
 }
 
@@ -4049,10 +4292,10 @@ MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, doub
     int i;
     for (i = 0; i < n; i++) {
         double a = alpha[i] > 1e-6 ? alpha[i] : 1e-6;
-        weights[i] = mde__log(mde_random_gamma(r, a + 1.0)) + mde__log(1.0 - mde_random_uniform(r)) / a;
+        weights[i] = mde__log64(mde_random_gamma(r, a + 1.0)) + mde__log64(1.0 - mde_random_uniform(r)) / a;
         if (weights[i] > largest) largest = weights[i];
     }
-    for (i = 0; i < n; i++) sum += weights[i] = mde__exp(weights[i] - largest);
+    for (i = 0; i < n; i++) sum += weights[i] = mde__exp64(weights[i] - largest);
     for (i = 0; i < n; i++) weights[i] /= sum;
 }
 
@@ -4069,7 +4312,7 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 
 MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 {
-    double strength = mde__exp(mde_random_uniform(r) * mde__log(30.0));
+    double strength = mde__exp64(mde_random_uniform(r) * mde__log64(30.0));
     int i;
     for (i = 0; i < n; i++) weights[i] = strength / n;
     mde_random_dirichlet(r, n, weights, weights);
@@ -4085,12 +4328,54 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
    a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log and tanh are polynomials
    written here. Threads share out rows or elements at places that do not show in the result. */
 
-#if defined(__GNUC__) && !defined(__TINYC__)
-#define MDE__VECTORS                    /* vector types with operators, a GNU extension */
+/* Vector types with operators, a GNU extension; not where clang gives them to the NEON of ARMv7, which rounds denormal
+   numbers to zero. */
+#if defined(__GNUC__) && !defined(__TINYC__) && !defined(__arm__)
+#define MDE__VECTORS
 #endif
 #if defined(MDE__VECTORS) && defined(__x86_64__)
 #define MDE__X86
+/* gcc reads <immintrin.h> for longer than this file: its own names are enough, if it still has them. */
+#if !defined(__clang__) && defined(__has_builtin)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#if __has_builtin(__builtin_ia32_vfmaddps512_mask) && __has_builtin(__builtin_ia32_sqrtps512_mask) && \
+    __has_builtin(__builtin_ia32_maxps512_mask) && __has_builtin(__builtin_ia32_sqrtpd512_mask) && \
+    __has_builtin(__builtin_ia32_vfmaddps256) && __has_builtin(__builtin_ia32_sqrtps256) && \
+    __has_builtin(__builtin_ia32_maxps256) && __has_builtin(__builtin_ia32_sqrtpd256) && \
+    __has_builtin(__builtin_ia32_vfmaddps) && __has_builtin(__builtin_ia32_cvtps2pd256) && \
+    __has_builtin(__builtin_ia32_cvtps2pd512_mask)
+#define MDE__GCC_BUILTINS
+#endif
+#pragma GCC pop_options
+#endif
+#ifdef MDE__GCC_BUILTINS
+#include <emmintrin.h>
+#define MDE__FMA_4(a, b, c) __builtin_ia32_vfmaddps(a, b, c)
+#define MDE__FMA_8(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
+#define MDE__FMA_16(a, b, c) __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4)      /* all lanes, rounded as usual */
+#define MDE__MAX_8(a, b) __builtin_ia32_maxps256(a, b)
+#define MDE__MAX_16(a, b) __builtin_ia32_maxps512_mask(a, b, a, -1, 4)
+#define MDE__SQRT_8(x) __builtin_ia32_sqrtps256(x)
+#define MDE__SQRT_16(x) __builtin_ia32_sqrtps512_mask(x, x, -1, 4)
+#define MDE__SQRT_DOUBLE_4(x) __builtin_ia32_sqrtpd256(x)
+#define MDE__SQRT_DOUBLE_8(x) __builtin_ia32_sqrtpd512_mask(x, x, -1, 4)
+#define MDE__WIDEN_4(x) __builtin_ia32_cvtps2pd256(x)
+#define MDE__WIDEN_8(x) __builtin_ia32_cvtps2pd512_mask(x, MDE__K(set_double)(0), -1, 4)
+#else
 #include <immintrin.h>
+#define MDE__FMA_4(a, b, c) _mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c))
+#define MDE__FMA_8(a, b, c) _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#define MDE__FMA_16(a, b, c) _mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#define MDE__MAX_8(a, b) _mm256_max_ps((__m256)(a), (__m256)(b))
+#define MDE__MAX_16(a, b) _mm512_maskz_max_ps(0xffff, (__m512)(a), (__m512)(b))
+#define MDE__SQRT_8(x) _mm256_sqrt_ps((__m256)(x))
+#define MDE__SQRT_16(x) _mm512_maskz_sqrt_ps(0xffff, (__m512)(x))
+#define MDE__SQRT_DOUBLE_4(x) _mm256_sqrt_pd((__m256d)(x))
+#define MDE__SQRT_DOUBLE_8(x) _mm512_maskz_sqrt_pd(0xff, (__m512d)(x))
+#define MDE__WIDEN_4(x) _mm256_cvtps_pd((__m128)(x))
+#define MDE__WIDEN_8(x) _mm512_maskz_cvtps_pd(0xff, (__m256)(x))
+#endif
 #elif defined(MDE__VECTORS) && defined(__aarch64__) && defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
@@ -4121,7 +4406,7 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__STRIP_LANES 32             /* tokens side by side of the products of many mixtures' probabilities, */
 #define MDE__STRIP_STEPS 8              /* factors of a product, */
 #define MDE__STRIP_TOKENS (MDE__STRIP_LANES * MDE__STRIP_STEPS)
-#define MDE__STRIP_LOWEST 1e-30f        /* and the least product that still has all its bits */
+#define MDE__STRIP_LOWEST 1e-30f        /* and the minimum product that still has all its bits */
 
 /* AdamW's numbers as its kernel takes them: new = decay old, and so on. */
 typedef struct mde__adam {
@@ -4177,7 +4462,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(void, pack, (int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, \
                        float *panels)) \
     OTHER(void, tiles, (const mde__tiles *t)) \
-    MDE__PLAIN_FUNCTIONS(JOB) MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
+    MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
     JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
@@ -4186,6 +4471,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
    runs what AVX2 does, which saves their compile time. A dense tile is MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere.
    */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
+    MDE__PLAIN_FUNCTIONS(JOB) \
     JOB(sum) JOB(dot) JOB(sum_squares) JOB(max) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
     JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
@@ -4278,21 +4564,29 @@ MDE__COLD_BEGIN
 #define MDE__EACH_8(S) MDE__EACH_4(S) S(4) S(5) S(6) S(7)
 #if MDE__W == 1
 #define MDE__DOUBLES 1
+#define MDE__FILL_HALF(x) x
+#define MDE__FILL(x) x
 #define MDE__EACH(S) MDE__EACH_8(S) S(8) S(9) S(10) S(11) S(12) S(13) S(14) S(15)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_8(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH(S)
 #elif MDE__W == 4
 #define MDE__DOUBLES 2
+#define MDE__FILL_HALF(x) { x, x }
+#define MDE__FILL(x) { x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_4(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_4(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH_8(S)
 #elif MDE__W == 8
 #define MDE__DOUBLES 4
+#define MDE__FILL_HALF(x) { x, x, x, x }
+#define MDE__FILL(x) { x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_2(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_2(S)
 #define MDE__EACH_TOKEN(S) MDE__EACH_4(S)
 #else
 #define MDE__DOUBLES 8
+#define MDE__FILL_HALF(x) { x, x, x, x, x, x, x, x }
+#define MDE__FILL(x) { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) S(0)
 #define MDE__EACH_DOUBLE(S) S(0)
 #define MDE__EACH_TOKEN(S) MDE__EACH_2(S)
@@ -4315,7 +4609,7 @@ typedef float MDE__V;
 typedef int32_t MDE__I;
 typedef double MDE__D;
 typedef uint64_t MDE__L;
-#define MDE__MASK_DOUBLE(comparison) (-(uint64_t)(comparison))
+#define MDE__MASK_DOUBLE(comparison) (UINT64_C(0) - (uint64_t)(comparison))
 #define MDE__MASK(comparison) (-(int32_t)(comparison))
 #else
 typedef float MDE__V __attribute__((vector_size(MDE__W * 4)));
@@ -4361,22 +4655,14 @@ static inline void MDE__K(store)(float *p, MDE__V x)
 
 static inline MDE__V MDE__K(set)(float x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__V zero = {0};
-    return x - zero;
-#endif
+    MDE__V all = MDE__FILL(x);
+    return all;
 }
 
 static inline MDE__I MDE__K(set_int)(int32_t x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__I zero = {0};
-    return x - zero;
-#endif
+    MDE__I all = MDE__FILL(x);
+    return all;
 }
 
 /* The first n < MDE__W floats, then fill. */
@@ -4415,17 +4701,17 @@ static inline MDE__I MDE__K(shift_left)(MDE__I x, int bits)
 #if MDE__KERNEL_SET == 3
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return (MDE__V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    return (MDE__V)MDE__FMA_16(a, b, c);
 }
 #elif MDE__KERNEL_SET == 2
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return (MDE__V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    return (MDE__V)MDE__FMA_8(a, b, c);
 }
 #elif MDE__W == 4 && defined(MDE__X86) && defined(__FMA__)
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return (MDE__V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+    return (MDE__V)MDE__FMA_4(a, b, c);
 }
 #elif MDE__W == 4 && defined(__aarch64__) && defined(__ARM_NEON)
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
@@ -4479,9 +4765,9 @@ static MDE__FMA_CALL MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 static inline MDE__V MDE__K(sqrt_of)(MDE__V x)
 {
 #if MDE__KERNEL_SET == 3
-    return (MDE__V)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
+    return (MDE__V)MDE__SQRT_16(x);
 #elif MDE__KERNEL_SET == 2
-    return (MDE__V)_mm256_sqrt_ps((__m256)x);
+    return (MDE__V)MDE__SQRT_8(x);
 #elif MDE__W == 1
     return sqrtf(x);
 #elif defined(MDE__X86) && MDE__W == 4
@@ -4499,9 +4785,9 @@ static inline MDE__V MDE__K(sqrt_of)(MDE__V x)
 static inline MDE__V MDE__K(larger)(MDE__V a, MDE__V b)
 {
 #if MDE__KERNEL_SET == 3
-    return (MDE__V)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+    return (MDE__V)MDE__MAX_16(a, b);
 #elif MDE__KERNEL_SET == 2
-    return (MDE__V)_mm256_max_ps((__m256)a, (__m256)b);
+    return (MDE__V)MDE__MAX_8(a, b);
 #elif defined(MDE__X86) && MDE__W == 4
     return (MDE__V)_mm_max_ps((__m128)a, (__m128)b);
 #else
@@ -4511,31 +4797,27 @@ static inline MDE__V MDE__K(larger)(MDE__V a, MDE__V b)
 
 static inline MDE__D MDE__K(set_double)(double x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__D zero = {0};
-    return x - zero;
-#endif
+    MDE__D all = MDE__FILL_HALF(x);
+    return all;
 }
 
 static inline MDE__L MDE__K(set_long)(uint64_t x)
 {
-#if MDE__W == 1
-    return x;
-#else
-    MDE__L zero = {0};
-    return x - zero;
-#endif
+    MDE__L all = MDE__FILL_HALF(x);
+    return all;
 }
 
 /* MDE__DOUBLES floats, widened. */
 static inline MDE__D MDE__K(widen)(const float *p)
 {
+#if MDE__KERNEL_SET == 2 || MDE__KERNEL_SET == 3
+    float x __attribute__((vector_size(MDE__W * 2)));
+    memcpy(&x, p, sizeof x);
 #if MDE__KERNEL_SET == 3
-    return (MDE__D)_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
-#elif MDE__KERNEL_SET == 2
-    return (MDE__D)_mm256_cvtps_pd(_mm_loadu_ps(p));
+    return (MDE__D)MDE__WIDEN_8(x);
+#else
+    return (MDE__D)MDE__WIDEN_4(x);
+#endif
 #elif MDE__W == 1
     return (double)p[0];
 #else
@@ -4635,7 +4917,7 @@ static MDE__SHARED MDE__V MDE__K(log_of)(MDE__V x)
     p = MDE__K(fma)(square, MDE__K(set)(-0.5f), p);
     y = MDE__K(fma)(k, MDE__K(set)(0.693359375f), f + p);
     y = MDE__K(select)(MDE__MASK(x == zero), -infinity, y);
-    y = MDE__K(select)(MDE__MASK(x < zero), MDE__K(set)((float)NAN), y);
+    y = MDE__K(select)(MDE__MASK(x < zero), MDE__K(as_float)(MDE__K(set_int)(0x7fc00000)), y);
     return MDE__K(select)(MDE__MASK(x < infinity), y, MDE__K(select)(MDE__MASK(x == infinity), infinity, x + x));
 }
 
@@ -4699,9 +4981,12 @@ static MDE__SHARED MDE__V MDE__K(gelu_slope)(MDE__V x)
     return MDE__K(fma)(x * s * (MDE__K(set)(1.0f) - s), slope, s);
 }
 
+/* 0 where x < 0, which is asked of the bits: some compilers make it a maximum, which loses the sign of -0. */
 static inline MDE__V MDE__K(relu_of)(MDE__V x)
 {
-    return MDE__K(select)(MDE__MASK(x < MDE__K(set)(0.0f)), MDE__K(set)(0.0f), x);
+    MDE__I bits = MDE__K(as_int)(x), minus_infinity = MDE__K(set_int)(-0x800000);
+    MDE__I below = MDE__MASK(bits <= minus_infinity) & MDE__MASK(bits > MDE__K(set_int)(INT32_MIN));
+    return MDE__K(as_float)(bits & ~below);
 }
 
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
@@ -4804,7 +5089,7 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
 }
 
 /* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP##_WHOLE(r) and
-   STEP##_PART(r) say what the lanes of register r take up at place i; lanes past the end read what changes nothing. */
+   STEP##_PART(r) say what the lanes of register r take up at index i; lanes past the end read what changes nothing. */
 #define MDE__ONE_LANE(r) MDE__V lane##r = start;
 #define MDE__KEEP_LANE(r) MDE__K(store)(lanes + MDE__W * r, lane##r);
 
@@ -5708,7 +5993,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         if (!inside) {
             for (t = 0; t < n; t++) {
                 double times = counts ? count[t] : 1.0;
-                if (times != 0) *out += times * mde__log(s[t]);
+                if (times != 0) *out += times * mde__log64(s[t]);
             }
         } else if (counts) {
             *out += MDE__K(mixture_logs)(count, s);
@@ -5729,7 +6014,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         MDE__K(mixture_hessian)(experts, row, j->stride, tokens - rest, last, rest, q, inverse, out + 1 + experts);
     }
     for (i = 0; i < MDE__LANES / 2; i++) {
-        *out += mde__log(sum.product[i]);
+        *out += mde__log64(sum.product[i]);
         exponent += (int64_t)sum.exponent[i];
     }
     *out += (double)exponent * 0.69314718055994530942;
@@ -5818,7 +6103,7 @@ static double MDE__K(mixture_careful)(int64_t experts, const float *w, const flo
     for (t = 0; t < n; t++) {
         double s = 0;
         for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
-        sum += mde__log(s);
+        sum += mde__log64(s);
     }
     return sum;
 }
@@ -5871,7 +6156,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
             memcpy(lanes + i, &bits, sizeof bits);
             product *= lanes[i];
         }
-        out[m] += mde__log(product) + (double)exponent * 0.69314718055994530942;
+        out[m] += mde__log64(product) + (double)exponent * 0.69314718055994530942;
     }
 }
 
@@ -5909,9 +6194,9 @@ static inline MDE__D MDE__K(select_double)(MDE__L mask, MDE__D a, MDE__D b)
 static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
 {
 #if MDE__KERNEL_SET == 3
-    return (MDE__D)_mm512_maskz_sqrt_pd(0xff, (__m512d)x);
+    return (MDE__D)MDE__SQRT_DOUBLE_8(x);
 #elif MDE__KERNEL_SET == 2
-    return (MDE__D)_mm256_sqrt_pd((__m256d)x);
+    return (MDE__D)MDE__SQRT_DOUBLE_4(x);
 #elif MDE__W == 1
     return sqrt(x);
 #elif defined(MDE__X86) && MDE__W == 4
@@ -6082,7 +6367,7 @@ static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t 
 static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
                                int64_t stride, double *k, double *g)
 {
-    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, away;
+    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, difference;
     int64_t j, q;
     for (j = 0; j < n; j += MDE__DOUBLES) {
         const double *column = columns + j;
@@ -6090,8 +6375,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
         square = MDE__K(set_double)(0.0);
         for (q = 0; q < d; q++, column += stride) {
             MDE__D x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
-            away = MDE__K(set_double)(at[q]) - x;
-            square = square + away * away;
+            difference = MDE__K(set_double)(at[q]) - x;
+            square = square + difference * difference;
         }
         if (kernel == MDE_RBF) {
             value = slope = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
@@ -6122,6 +6407,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
+#undef MDE__FILL_HALF
+#undef MDE__FILL
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
 #undef MDE__EACH_TOKEN
@@ -6191,6 +6478,9 @@ MDE__COLD_END
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6206,6 +6496,9 @@ MDE__COLD_END
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx2,fma")
 #pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 #include MDEMIX_FILE
 #ifdef __clang__
@@ -6410,7 +6703,7 @@ static float mde__fold_partials(int64_t count, const double *partial)
     return sum;
 }
 
-static float mde__sum(mde_context *c, int64_t n, const float *x)
+static float mde__sum_all(mde_context *c, int64_t n, const float *x)
 {
     double partial[MDE__MAX_PARTIALS];
     return mde__fold_partials(mde__partials(c, mde__kernel_sum(c->simd), n, x, NULL, partial), partial);
@@ -6552,7 +6845,7 @@ typedef struct mde__rotation {
 } mde__rotation;
 
 /* y may be x. */
-static void mde__rope(mde_context *c, const mde__rotation *r, const float *x, float *y)
+static void mde__rotate_heads(mde_context *c, const mde__rotation *r, const float *x, float *y)
 {
     mde__job job = mde__new_job(x, r->cosines, y);
     job.in[2] = r->sines;
@@ -6725,7 +7018,7 @@ static void mde__gemm_share(int64_t index, void *user)
     }
 }
 
-/* Floats of workspace for mde__gemm and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
+/* Floats of workspace for mde__gemm_threaded and mde__gemm_batch of these sizes; at most 2.3 MB a thread. */
 static size_t mde__gemm_workspace(mde_context *c, int64_t m, int64_t n, int64_t k)
 {
     return (size_t)c->threads * mde__gemm_part_floats(c->simd, m, n, k);
@@ -6777,7 +7070,7 @@ static void mde__gemm_batch(mde_context *c, const mde_product *first, int64_t ba
 
 /* With all threads of the context. */
 MDE__UNUSED
-static void mde__gemm(mde_context *c, const mde_product *p, float *workspace)
+static void mde__gemm_threaded(mde_context *c, const mde_product *p, float *workspace)
 {
     mde__gemm_batch(c, p, 1, 0, 0, 0, workspace);
 }
@@ -6811,7 +7104,7 @@ MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspac
     if (c && product->m > 0 && product->n > 0) mde__gemm_block(c->simd, product, workspace);
 }
 
-/* out [n] (+)= x [k] W [k, n]: mde__gemm of one row, faster. */
+/* out [n] (+)= x [k] W [k, n]: mde__gemm_threaded of one row, faster. */
 static void mde__row_product(mde_context *c, int64_t n, int64_t k, const float *x, const float *w, int accumulate,
                              float *out)
 {
@@ -6884,18 +7177,23 @@ static int64_t mde__stride_k(const mde__attention_shape *s)
     return s->stride_k ? s->stride_k : s->kv_heads * s->dim;
 }
 
-static size_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
+/* So many for each thread; more than there can be where a size_t does not hold it. */
+static size_t mde__for_threads(const mde_context *c, int64_t count)
+{
+    return (uint64_t)count > SIZE_MAX / 256 ? SIZE_MAX : (size_t)c->threads * (size_t)count;
+}
+
+static int64_t mde__attention_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t group = s->heads / s->kv_heads, dim = mde__round_up(s->dim, mde__tile_columns(c->simd));
     int64_t queries = mde__round_up(mde__min(s->time_q, MDE__QUERIES), mde__tile_rows(c->simd));
-    return (size_t)(2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS
-                    + 8 * MDE__LANES);
+    return 2 * MDE__KEYS * dim + group * queries * (s->dim + 2) + 2 * MDE__QUERIES * MDE__KEYS + 8 * MDE__LANES;
 }
 
 /* Floats of scratch. */
 static size_t mde__attention_scratch(mde_context *c, const mde__attention_shape *s)
 {
-    return (size_t)c->threads * mde__attention_slot(c, s);
+    return mde__for_threads(c, mde__attention_slot(c, s));
 }
 
 /* One kv head, one block of queries of all heads that share it. */
@@ -6998,27 +7296,26 @@ static void mde__attention_slot_run(int64_t index, void *user)
     }
 }
 
-static void mde__attention(mde_context *c, mde__attention_call *a)
+static void mde__attend(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
-    a->slot_floats = mde__attention_slot(c, s);
+    a->slot_floats = (size_t)mde__attention_slot(c, s);
     a->jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
     a->slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_slot_run, a);
 }
 
-static size_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
+static int64_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
 {
     int64_t dim = mde__round_up(s->dim, mde__tile_columns(c->simd)), group = s->heads / s->kv_heads;
-    return (size_t)(3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim)
-                    + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS + 2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES)
-                    + group * s->time_q + 16 * MDE__LANES);
+    return 3 * MDE__KEYS * dim + 2 * MDE__GRADIENT_QUERIES * (dim + s->dim) + 2 * MDE__GRADIENT_QUERIES * MDE__KEYS +
+           2 * MDE__GRADIENT_QUERIES * (MDE__KEYS + 2 * MDE__LANES) + group * s->time_q + 16 * MDE__LANES;
 }
 
 static size_t mde__attention_vjp_scratch(mde_context *c, const mde__attention_shape *s)
 {
-    return (size_t)c->threads * mde__attention_vjp_slot(c, s);
+    return mde__for_threads(c, mde__attention_vjp_slot(c, s));
 }
 
 /* One kv head with all heads that share it, block of keys by block of keys, each with all queries that see it. */
@@ -7115,7 +7412,7 @@ static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 {
     const mde__attention_shape *s = &a->s;
     a->simd = c->simd;
-    a->slot_floats = mde__attention_vjp_slot(c, s);
+    a->slot_floats = (size_t)mde__attention_vjp_slot(c, s);
     a->jobs = s->batch * s->kv_heads;
     a->slots = mde__attention_slots(c, s);
     mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_vjp_slot_run, a);
@@ -7234,7 +7531,8 @@ static size_t mde__shape_count(mde_context *c, const char *what, int rank, const
         return 0;
     }
     for (i = 0; i < rank; i++) {
-        if (shape[i] < 1 || !mde__mul(count, (size_t)shape[i], &count) || count > SIZE_MAX / 16) {
+        if (shape[i] < 1 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul_size(count, (size_t)shape[i], &count) ||
+            count > SIZE_MAX / 16) {
             mde_fail(c, MDE_BAD_SHAPE,
                      "%s: dimension %d is %lld; expected 1 or more, and a product that can be addressed", what, i,
                      (long long)shape[i]);
@@ -8182,7 +8480,7 @@ static void mde__sum_to_forward(mde_context *c, mde_node *node)
     mde__broadcast_strides(node->out, x, strides);
     runs = mde__sum_runs(x, strides, sizes, &kept);
     if (node->out->count == 1) {
-        out[0] = mde__sum(c, (int64_t)x->count, x->data);
+        out[0] = mde__sum_all(c, (int64_t)x->count, x->data);
     } else if (runs == 1) {
         memcpy(out, x->data, x->count * sizeof *out);
     } else if (runs == 2 && kept) {
@@ -8588,7 +8886,7 @@ static void mde__scatter_vjp(MDE__VJP)
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
                                             mde__scatter_vjp, NULL };
 
-/* Tokens with their places: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
+/* Tokens with their positions: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
    [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
 static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
 {
@@ -8719,12 +9017,12 @@ static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_
     float *table = (float *)mde_scratch(c, (size_t)(time * half) * 2, sizeof *table);
     int64_t t, i;
     for (i = 0; table && i < half; i++) {
-        double frequency = mde__pow(base, -(double)i / (double)half);
+        double frequency = mde__pow64(base, -(double)i / (double)half);
         if (slowed) frequency *= slowed[i];
         for (t = 0; t < time; t++) {
             double angle = (double)(start + t) * frequency;
-            table[t * half + i] = (float)mde__cos(angle);
-            table[(time + t) * half + i] = (float)mde__sin(angle);
+            table[t * half + i] = (float)mde__cos64(angle);
+            table[(time + t) * half + i] = (float)mde__sin64(angle);
         }
     }
     return table;
@@ -8754,7 +9052,7 @@ static void mde__rope_forward(mde_context *c, mde_node *node)
     if (!table) table = mde__rope_table(c, node->args.f[0], node->args.i[0], time, half, NULL);
     if (table) {
         mde__rotation rotation = mde__rotation_of(x->shape, x->shape[2], table, (int)node->args.i[1]);
-        mde__rope(c, &rotation, x->data, node->out->data);
+        mde__rotate_heads(c, &rotation, x->data, node->out->data);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8844,7 +9142,7 @@ static void mde__attention_forward(mde_context *c, mde_node *node)
     if (node->saved && scratch) {
         mde__attention_call call = mde__attention_call_of(node, &s, node->in[0]->data, node->in[1]->data,
                                                           node->in[2]->data, scratch);
-        mde__attention(c, &call);
+        mde__attend(c, &call);
     }
     mde_arena_rewind(c, mark);
 }
@@ -8989,7 +9287,7 @@ static const float *mde__packed_attention_rotated(mde_context *c, const mde_node
     rotated = (float *)mde_scratch(c, x->count, sizeof *rotated);
     if (rotated) {
         mde__rotation r = mde__rotation_of(x->shape, s->heads + s->kv_heads, (const float *)node->args.p, 0);
-        mde__rope(c, &r, x->data, rotated);
+        mde__rotate_heads(c, &r, x->data, rotated);
     }
     return rotated;
 }
@@ -9007,7 +9305,7 @@ static void mde__packed_attention_forward(mde_context *c, mde_node *node)
     if (node->saved && scratch && x) {
         mde__attention_call call = mde__attention_call_of(node, &s, x, x + s.heads * s.dim,
                                                           x + (s.heads + s.kv_heads) * s.dim, scratch);
-        mde__attention(c, &call);
+        mde__attend(c, &call);
     }
     mde_arena_rewind(c, mark);
 }
@@ -9030,7 +9328,7 @@ static void mde__packed_attention_vjp_fast(MDE__VJP)
         mde__attention_vjp(c, &call);
         if (node->args.f[1] != 0) {
             mde__rotation r = mde__rotation_of(dx->shape, s.heads + s.kv_heads, (const float *)node->args.p, 1);
-            mde__rope(c, &r, dx->data, dx->data);
+            mde__rotate_heads(c, &r, dx->data, dx->data);
         }
         din[0] = dx;
     }
@@ -9093,7 +9391,7 @@ static void mde__multiply(mde_context *c, mde_product p, int accumulate, float *
         return;
     }
     workspace = (float *)mde_scratch(c, mde__gemm_workspace(c, p.m, p.n, p.k), sizeof *workspace);
-    if (workspace) mde__gemm(c, &p, workspace);
+    if (workspace) mde__gemm_threaded(c, &p, workspace);
     mde_arena_rewind(c, mark);
 }
 
@@ -9323,7 +9621,7 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
     const mde_tensor *x = node->in[0], *w = node->in[1];
     const int32_t *targets = (const int32_t *)node->args.p;
     int64_t rows = x->shape[0], k = x->shape[1], classes = w->shape[0], at, size;
-    int64_t most = MDE__LOGITS / classes > MDE__LOGIT_ROWS ? MDE__LOGITS / classes : MDE__LOGIT_ROWS;
+    int64_t block_rows = MDE__LOGITS / classes > MDE__LOGIT_ROWS ? MDE__LOGITS / classes : MDE__LOGIT_ROWS;
     int wanted = c->recording && (x->requires_grad || w->requires_grad);
     float *logits, *losses, *logsumexp, *g;
     mde_mark mark;
@@ -9331,16 +9629,16 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
         node->saved = (float *)mde_scratch(c, x->count + w->count, sizeof *node->saved);
         if (!node->saved) return;
     }
-    if (most > rows) most = rows;
+    if (block_rows > rows) block_rows = rows;
     mark = mde_arena_mark(c);
-    logits = (float *)mde_scratch(c, (size_t)(most * classes), sizeof *logits);
+    logits = (float *)mde_scratch(c, (size_t)block_rows, (size_t)classes * sizeof *logits);
     losses = (float *)mde_scratch(c, (size_t)rows, sizeof *losses);
-    logsumexp = (float *)mde_scratch(c, (size_t)most, sizeof *logsumexp);
-    g = (float *)mde_scratch(c, (size_t)most, sizeof *g);
-    for (at = 0; !mde__bad(c) && at < most; at++) g[at] = (float)(1.0 / (double)rows);
+    logsumexp = (float *)mde_scratch(c, (size_t)block_rows, sizeof *logsumexp);
+    g = (float *)mde_scratch(c, (size_t)block_rows, sizeof *g);
+    for (at = 0; !mde__bad(c) && at < block_rows; at++) g[at] = (float)(1.0 / (double)rows);
     for (at = 0; !mde__bad(c) && at < rows; at += size) {
         const float *part = x->data + at * k;
-        size = mde__min(rows - at, most);
+        size = mde__min(rows - at, block_rows);
         mde__multiply(c, mde_product_of(0, 1, size, classes, k, part, w->data), 0, logits);
         mde__cross_entropy_rows(c, size, classes, logits, targets + at, losses + at, logsumexp);
         if (!wanted) continue;
@@ -9348,7 +9646,7 @@ static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
         mde__multiply(c, mde_product_of(0, 0, size, k, classes, logits, w->data), 0, node->saved + at * k);
         mde__multiply(c, mde_product_of(1, 0, classes, k, size, logits, part), at > 0, node->saved + x->count);
     }
-    if (!mde__bad(c)) node->out->data[0] = mde__sum(c, rows, losses) * (float)(1.0 / (double)rows);
+    if (!mde__bad(c)) node->out->data[0] = mde__sum_all(c, rows, losses) * (float)(1.0 / (double)rows);
     mde_arena_rewind(c, mark);
 }
 
@@ -9691,18 +9989,18 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
 /* A parameter set owns named tensors, their gradients and the optimizer's moments. What a training run depends on is
    all in there, so a checkpoint is the set, written out. */
 
-typedef struct mde__param {
+typedef struct mde__parameter {
     char *name;
     mde_tensor tensor;
     float *m, *v;               /* moments of AdamW; NULL until the first step */
-    int lodger;                 /* data and grad lie in another parameter's block */
-} mde__param;
+    int borrowed;                 /* data and grad lie in another parameter's block */
+} mde__parameter;
 
 struct mde_params {
     mde_context *context;
     uint64_t seed;
     int count, capacity;
-    mde__param **items;         /* pointers, because tensors must not move */
+    mde__parameter **items;         /* pointers, because tensors must not move */
     int64_t steps;              /* of the optimizer so far */
 };
 
@@ -9715,11 +10013,11 @@ MDEDEF mde_params *mde_params_create(mde_context *c, uint64_t seed)
     return p;
 }
 
-static void mde__param_free(mde_context *c, mde__param *item)
+static void mde__param_free(mde_context *c, mde__parameter *item)
 {
     if (!item) return;
     mde_release(c, item->name);
-    if (!item->lodger) {
+    if (!item->borrowed) {
         mde_release(c, item->tensor.data);
         mde_release(c, item->tensor.grad);
     }
@@ -9756,7 +10054,7 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
                              double scale)
 {
     mde_context *c = p ? p->context : NULL;
-    mde__param *item;
+    mde__parameter *item;
     size_t count;
     if (mde__bad(c)) return NULL;
     if (!name || !*name || mde_params_find(p, name)) {
@@ -9768,12 +10066,12 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     if (!count) return NULL;
     if (p->count == p->capacity) {
         int capacity = p->capacity ? p->capacity * 2 : 32;
-        mde__param **items = (mde__param **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
+        mde__parameter **items = (mde__parameter **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
         if (!items) return NULL;
         p->items = items;
         p->capacity = capacity;
     }
-    item = (mde__param *)mde_alloc(c, 1, sizeof *item);
+    item = (mde__parameter *)mde_alloc(c, 1, sizeof *item);
     if (!item) return NULL;
     item->name = mde__copy_text(c, name);
     item->tensor.data = (float *)mde_alloc(c, count, sizeof(float));
@@ -9819,7 +10117,7 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
         mde_release(c, parts[k]->grad);
         parts[k]->data = data + at;
         parts[k]->grad = grad + at;
-        p->items[i]->lodger = k > 0;
+        p->items[i]->borrowed = k > 0;
     }
     all->count = total;
     all->data = data;
@@ -9886,7 +10184,7 @@ static mde_status mde__params_moments(mde_params *p)
 {
     int i;
     for (i = 0; i < p->count; i++) {
-        mde__param *item = p->items[i];
+        mde__parameter *item = p->items[i];
         if (!item->m) item->m = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->m);
         if (!item->v) item->v = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->v);
     }
@@ -9897,8 +10195,8 @@ static mde_status mde__params_moments(mde_params *p)
 static mde__adam mde__adam_of(double learning_rate, double beta1, double beta2, int64_t step)
 {
     mde__adam adam;
-    double left1 = beta1 > 0 ? mde__exp((double)step * mde__log(beta1)) : 0;
-    double left2 = beta2 > 0 ? mde__exp((double)step * mde__log(beta2)) : 0;
+    double left1 = beta1 > 0 ? mde__exp64((double)step * mde__log64(beta1)) : 0;
+    double left2 = beta2 > 0 ? mde__exp64((double)step * mde__log64(beta2)) : 0;
     adam.beta1 = (float)beta1;
     adam.rest1 = (float)(1.0 - beta1);
     adam.beta2 = (float)beta2;
@@ -9929,7 +10227,7 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     adam.grad_scale = desc->clip > 0 && norm > desc->clip ? (float)(desc->clip / norm) : 1.0f;
     adam.epsilon = (float)mde__or_default(desc->epsilon, 1e-8);
     for (i = 0; i < p->count; i++) {
-        mde__param *item = p->items[i];
+        mde__parameter *item = p->items[i];
         adam.decay = (float)(1.0 - desc->learning_rate * (item->tensor.rank > 1 ? desc->weight_decay : 0));
         mde__adamw(c, &adam, (int64_t)item->tensor.count, item->tensor.grad, item->tensor.data, item->m, item->v);
     }
@@ -9959,7 +10257,7 @@ MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
     if (step >= s->steps) return s->peak * s->final;
     share = (double)(step - start) / (double)(s->steps - start);
     if (s->kind == MDE_WSD) return s->peak * (1 + (s->final - 1) * share);
-    return s->peak * (s->final + (1 - s->final) * 0.5 * (1 + mde__cos(MDE__PI * share)));
+    return s->peak * (s->final + (1 - s->final) * 0.5 * (1 + mde__cos64(MDE__PI * share)));
 }
 
 /* ---- Files ---- */
@@ -9977,7 +10275,7 @@ static char *mde__moment_name(mde_context *c, int which, const char *name)
     return full;
 }
 
-static mde_safetensor mde__param_entry(const mde__param *item, const char *name, const float *data)
+static mde_safetensor mde__param_entry(const mde__parameter *item, const char *name, const float *data)
 {
     mde_safetensor entry;
     memset(&entry, 0, sizeof entry);
@@ -10026,20 +10324,20 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     mde_safetensor *entries;
     const char **all;
     char steps[MDE__SETS * 24];
-    size_t length = 0, most = 1;
+    size_t length = 0, capacity = 1;
     int i, k, which, count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
     for (k = 0; k < sets; k++) {
         if (mde__params_moments(p[k]) != MDE_OK) return c->status;
-        most += (size_t)p[k]->count * 3;
+        capacity += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
-    entries = (mde_safetensor *)mde_alloc(c, most, sizeof *entries);
+    entries = (mde_safetensor *)mde_alloc(c, capacity, sizeof *entries);
     all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
-            const mde__param *item = p[k]->items[i];
+            const mde__parameter *item = p[k]->items[i];
             entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
             for (which = 0; which < 2; which++) {
                 char *name = mde__moment_name(c, which, item->name);
@@ -10069,7 +10367,7 @@ MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, in
 
 /* The tensor of that name if it has the parameter's shape; otherwise NULL and an error. */
 static const float *mde__matching_tensor(mde_context *c, const char *path, const mde_safetensors *file,
-                                         const mde__param *item, const char *name)
+                                         const mde__parameter *item, const char *name)
 {
     const mde_safetensor *found = mde_safetensors_find(file, name);
     mde_tensor shape;
@@ -10096,16 +10394,16 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
 {
     mde_context *c = p[0]->context;
     const float **found, **next;
-    size_t most = 1;
+    size_t capacity = 1;
     int i, k, which;
     for (k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
-        most += (size_t)p[k]->count * 3;
+        capacity += (size_t)p[k]->count * 3;
     }
-    found = next = (const float **)mde_alloc(c, most, sizeof *found);
+    found = next = (const float **)mde_alloc(c, capacity, sizeof *found);
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
-            const mde__param *item = p[k]->items[i];
+            const mde__parameter *item = p[k]->items[i];
             next[0] = mde__matching_tensor(c, path, file, item, item->name);
             for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
                 char *name = mde__moment_name(c, which, item->name);
@@ -10117,7 +10415,7 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     next = found;
     for (k = 0; k < sets; k++) {
         for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
-            mde__param *item = p[k]->items[i];
+            mde__parameter *item = p[k]->items[i];
             size_t bytes = item->tensor.count * sizeof(float);
             memcpy(item->tensor.data, next[0], bytes);
             if (!moments) continue;
@@ -10155,12 +10453,13 @@ static int mde__parse_steps(const char *text, int sets, int64_t *steps)
     return text && *text == 0;
 }
 
-/* Weights, moments and steps of a checkpoint that has been read. */
-static mde_status mde__checkpoint_load(int sets, mde_params *const *p, const char *path, const mde_safetensors *file)
+MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
+                                           const mde_safetensors *file)
 {
-    mde_context *c = p[0]->context;
+    mde_context *c = mde__sets_context(sets, p);
     int64_t steps[MDE__SETS];
     int k;
+    if (!c || !file) return c ? mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: there is no file") : MDE_BAD_ARGUMENT;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
@@ -10174,7 +10473,7 @@ MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p,
 {
     mde_context *c = mde__sets_context(sets, p);
     mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
-    if (!file || mde__checkpoint_load(sets, p, path, file) == MDE_OK) return file;
+    if (!file || mde_checkpoint_load_sets(sets, p, path, file) == MDE_OK) return file;
     mde_safetensors_free(c, file);
     return NULL;
 }
@@ -10197,6 +10496,7 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
     int terminal = mde__is_terminal(), last;
     int64_t before, now;
+    char loss[40], bits[40];
     (void)user;
     if (!p) {
         if (terminal) fprintf(stderr, "\r\033[K");
@@ -10211,8 +10511,9 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
     if (p->figures) {
         fprintf(stderr, "  %s", p->figures);
     } else if (p->loss == p->loss) {
-        fprintf(stderr, "  loss %.4f nats", p->loss);
-        if (p->bytes_tokens) fprintf(stderr, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+        mde__sentence(loss, sizeof loss, "%.4f", p->loss);
+        mde__sentence(bits, sizeof bits, " = %.4f bits a byte", p->loss / 0.69314718055994531);
+        fprintf(stderr, "  loss %s nats%s", loss, p->bytes_tokens ? bits : "");
     }
     if (p->rate > 0) fprintf(stderr, "  %.0f %s/s", p->rate, p->unit ? p->unit : "tokens");
     if (p->seconds_left > 0 && !last) {
@@ -10618,11 +10919,11 @@ static char mde__character(const mde__json_bpe *j, const char *text, size_t at, 
 }
 
 /* Where the run of characters of that kind ends, at most `most` of them (0: any number). */
-static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, size_t end, char kind, int most)
+static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, size_t end, char kind, int maximum)
 {
     size_t size;
     int count = 0;
-    for (; mde__character(j, text, at, end, &size) == kind && (most == 0 || count < most); at += size) count++;
+    for (; mde__character(j, text, at, end, &size) == kind && (maximum == 0 || count < maximum); at += size) count++;
     return at;
 }
 
@@ -10825,10 +11126,10 @@ typedef struct mde__word {
 typedef struct mde__pair {
     int32_t left, right;
     int64_t count;                  /* occurrences in the text */
-    int64_t place;                  /* last place; -1: none */
+    int64_t last;                   /* occurrence; -1: none */
 } mde__pair;
 
-typedef struct mde__place { uint32_t word; int64_t previous; } mde__place;
+typedef struct mde__occurrence { uint32_t word; int64_t previous; } mde__occurrence;
 
 typedef struct mde__bpe {
     mde_context *context;
@@ -10841,8 +11142,8 @@ typedef struct mde__bpe {
     size_t pair_count, pair_capacity;
     int64_t *pair_table;
     size_t pair_slots;
-    mde__place *places;
-    size_t place_count, place_capacity;
+    mde__occurrence *occurrences;
+    size_t occurrence_count, occurrence_capacity;
     mde__merge *heap;               /* has room for all pairs; each is in it at most once */
     size_t ranked;
 } mde__bpe;
@@ -10854,7 +11155,7 @@ static void mde__bpe_free(mde__bpe *b)
     mde_release(b->context, b->symbols);
     mde_release(b->context, b->pairs);
     mde_release(b->context, b->pair_table);
-    mde_release(b->context, b->places);
+    mde_release(b->context, b->occurrences);
     mde_release(b->context, b->heap);
 }
 
@@ -10969,23 +11270,23 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
             pair->left = left;
             pair->right = right;
             pair->count = 0;
-            pair->place = -1;
+            pair->last = -1;
             b->pair_table[slot] = (int64_t)b->pair_count++;
         }
         pair = &b->pairs[b->pair_table[slot]];
         pair->count += sign * w->count;
         if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
-        if (pair->place >= 0 && b->places[pair->place].word == word) continue;
-        if (b->place_count == b->place_capacity) {
-            size_t capacity = b->place_capacity ? b->place_capacity * 2 : 4096;
-            mde__place *places = (mde__place *)mde__realloc(b->context, b->places, capacity, sizeof *places);
-            if (!places) return 0;
-            b->places = places;
-            b->place_capacity = capacity;
+        if (pair->last >= 0 && b->occurrences[pair->last].word == word) continue;
+        if (b->occurrence_count == b->occurrence_capacity) {
+            size_t capacity = b->occurrence_capacity ? b->occurrence_capacity * 2 : 4096;
+            void *grown = mde__realloc(b->context, b->occurrences, capacity, sizeof *b->occurrences);
+            if (!grown) return 0;
+            b->occurrences = (mde__occurrence *)grown;
+            b->occurrence_capacity = capacity;
         }
-        b->places[b->place_count].word = (uint32_t)word;
-        b->places[b->place_count].previous = pair->place;
-        pair->place = (int64_t)b->place_count++;
+        b->occurrences[b->occurrence_count].word = (uint32_t)word;
+        b->occurrences[b->occurrence_count].previous = pair->last;
+        pair->last = (int64_t)b->occurrence_count++;
     }
     return 1;
 }
@@ -11020,9 +11321,9 @@ static int mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
 {
     int32_t left = b->pairs[pair].left, right = b->pairs[pair].right;
     size_t known = b->pair_count, i;
-    int64_t place = b->pairs[pair].place;
-    for (; place >= 0; place = b->places[place].previous) {
-        size_t word = b->places[place].word;
+    int64_t at = b->pairs[pair].last;
+    for (; at >= 0; at = b->occurrences[at].previous) {
+        size_t word = b->occurrences[at].word;
         if (!mde__bpe_count_pairs(b, word, -1, -1)) return 0;
         mde__bpe_merge_word(b, word, left, right, merged);
         if (!mde__bpe_count_pairs(b, word, 1, merged)) return 0;
@@ -11541,7 +11842,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
     if (!t) return MDE_BAD_ARGUMENT;
     c = t->context;
     if (mde__bad(c)) return c->status;
-    if (t->json) return mde__file_write(c, path, t->json->source, t->json->size, 1);
+    if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, 1);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
     for (id = 0; id < t->vocabulary; id++) {
@@ -11560,7 +11861,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
         at += 8 + length;
     }
     mde__put_bytes(file, 4, longest);
-    mde__file_write(c, path, file, at, 1);
+    mde__file_replace(c, path, file, at, 1);
     mde_release(c, file);
     return c->status;
 }
@@ -11992,15 +12293,12 @@ static size_t mde__stem(const char *name, int folder)
 static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, const mde_names *siblings, int own)
 {
     mde_context *c = r->context;
-    size_t length = strlen(path), start, stem;
+    size_t length, stem;
+    const char *last = mde_path_name(path, &length);
     mde__source *s = NULL;
-    char *name;
+    char *name = mde__print(c, "%.*s", (int)length, last);
     int i;
-    while (length > 1 && (path[length - 1] == '/' || path[length - 1] == '\\')) length--;
-    for (start = length; start > 0 && path[start - 1] != '/' && path[start - 1] != '\\'; start--) {}
-    name = mde__copy_text(c, path + start);
     if (!name) return NULL;
-    name[length - start] = 0;
     stem = mde__stem(name, mde_is_folder(path));
     for (i = 0; siblings && i < siblings->count; i++) {
         const char *other = siblings->items[i];
@@ -12227,14 +12525,14 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
 #define MDE__SCORED_ROWS 1024       /* logits held at one time while scoring */
 #define MDE__MAX_CURVE 1024
 
-typedef struct mde__linear { mde_tensor *weight, *bias; } mde__linear;
+typedef struct mde__linear_layer { mde_tensor *weight, *bias; } mde__linear_layer;
 typedef struct mde__norm { mde_tensor *gain, *bias; } mde__norm;
 
 typedef struct mde__layer {
     mde__norm attention_norm, forward_norm;
-    mde__linear qkv;                /* queries, keys and values side by side */
-    mde__linear attention_out;
-    mde__linear up, down;           /* up: for SwiGLU, the gate and then the values */
+    mde__linear_layer qkv;                /* queries, keys and values side by side */
+    mde__linear_layer attention_out;
+    mde__linear_layer up, down;           /* up: for SwiGLU, the gate and then the values */
     mde_tensor joined[4];           /* weight and bias of qkv and up, where they are made of several parameters */
 } mde__layer;
 
@@ -12435,11 +12733,11 @@ static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_
     return t;
 }
 
-static mde__linear mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
-                                  int biases)
+static mde__linear_layer mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
+                                        int biases)
 {
     char part[64];
-    mde__linear linear;
+    mde__linear_layer linear;
     snprintf(part, sizeof part, "%s.weight", name);
     linear.weight = mde__lm_param(lm, layer, part, lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
                                   scale / sqrt((double)in));
@@ -12460,10 +12758,10 @@ static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
 }
 
 /* The layers `parts` as one, side by side. */
-static mde__linear mde__lm_join(mde_lm *lm, int count, const mde__linear *parts, mde_tensor *joined)
+static mde__linear_layer mde__lm_join(mde_lm *lm, int count, const mde__linear_layer *parts, mde_tensor *joined)
 {
     mde_tensor *each[3] = { NULL, NULL, NULL };
-    mde__linear all;
+    mde__linear_layer all;
     int i;
     memset(&all, 0, sizeof all);
     for (i = 0; i < count; i++) each[i] = parts[i].weight;
@@ -12486,7 +12784,7 @@ static void mde__lm_add_layer(mde_lm *lm, int i)
     int64_t width = d->width, q_width = (int64_t)d->head_dim * d->heads, kv_width = (int64_t)d->head_dim * d->kv_heads;
     int qkv = d->biases > 0, out = d->biases == 1 || d->biases == 2, forward = d->biases == 1;
     double residual = 1 / (2.0 * d->layers);
-    mde__linear parts[3];
+    mde__linear_layer parts[3];
     memset(parts, 0, sizeof parts);
     if (lm->gpt2) {
         layer->attention_norm = mde__lm_norm(lm, i, "ln_1");
@@ -12545,8 +12843,8 @@ MDEDEF mde_status mde_lm_set_tokenizer(mde_lm *lm, const mde_tokenizer *tokenize
 }
 
 /* Without a tokenizer; the parameters are those of a file, if one is given. */
-static mde_lm *mde__lm_create(mde_context *c, const mde_lm_desc *desc, int vocabulary, const mde_safetensors *file,
-                              const char *path)
+static mde_lm *mde__lm_build(mde_context *c, const mde_lm_desc *desc, int vocabulary, const mde_safetensors *file,
+                             const char *path)
 {
     mde_lm *lm;
     mde_lm_desc d;
@@ -12575,7 +12873,7 @@ MDEDEF mde_lm *mde_lm_create(mde_context *c, const mde_corpus *corpus, const mde
     mde_lm *lm;
     memset(&defaults, 0, sizeof defaults);
     if (mde__bad(c)) return NULL;
-    lm = mde__lm_create(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus), NULL, NULL);
+    lm = mde__lm_build(c, desc ? desc : &defaults, mde_corpus_vocabulary(corpus), NULL, NULL);
     if (!lm) return NULL;
     if (corpus) mde_lm_set_tokenizer(lm, corpus->tokenizer);
     else if (lm->desc.vocabulary == 256) lm->tokenizer = mde_tokenizer_bytes(c);
@@ -12607,7 +12905,7 @@ MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
 
 /* before: a row of the table, or NULL; with a norm, that. residual may be NULL. */
 static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const mde__norm *norm, mde_tensor *x,
-                                        const mde__linear *linear, mde_tensor *residual)
+                                        const mde__linear_layer *linear, mde_tensor *residual)
 {
     mde__linear_inputs l;
     memset(&l, 0, sizeof l);
@@ -12632,15 +12930,15 @@ static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm
     return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
 }
 
-/* The end of a branch: its last linear layer, and x on top. place: which dropout of the pass it is; each has masks of
+/* The end of a branch: its last linear layer, and x on top. index: which dropout of the pass it is; each has masks of
    its own. */
-static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear *linear,
-                                      mde_tensor *x, int place)
+static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear_layer *linear,
+                                      mde_tensor *x, int index)
 {
     if (!lm->training || lm->desc.dropout == 0) return mde__lm_apply_linear(lm, before, NULL, y, linear, x);
     y = mde__lm_apply_linear(lm, before, NULL, y, linear, NULL);
     y = mde_dropout(lm->context, y, lm->desc.dropout, lm->desc.seed,
-                    (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)place);
+                    (uint64_t)lm->step * (uint64_t)(2 * lm->desc.layers) + (uint64_t)index);
     return mde_add(lm->context, x, y);
 }
 
@@ -12681,7 +12979,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
         heads[2] = s.heads + 2 * s.kv_heads;
         heads[3] = s.dim;
         r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
-        mde__rope(c, &r, qkv->data, qkv->data);
+        mde__rotate_heads(c, &r, qkv->data, qkv->data);
     }
     for (t = 0; t < time; t++) {
         const float *from = qkv->data + t * s.stride_q + keys;
@@ -12696,7 +12994,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     call.scale = (float)(1 / sqrt((double)s.dim));
     call.out = out->data;
     call.scratch = scratch;
-    mde__attention(c, &call);
+    mde__attend(c, &call);
     mde_arena_rewind(c, mark);
     return out;
 }
@@ -12754,7 +13052,7 @@ static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
         if (!slowed) return NULL;
     }
     for (i = 0; slowed && i < half; i++) {
-        double turns = d->rope_context * mde__pow(d->rope_base, -(double)i / half) / (2 * MDE__PI);
+        double turns = d->rope_context * mde__pow64(d->rope_base, -(double)i / half) / (2 * MDE__PI);
         double kept = d->rope_context > 0 ? (turns - d->rope_low) / (d->rope_high - d->rope_low) : 0;
         kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
         slowed[i] = (1 - kept) / d->rope_factor + kept;
@@ -12942,7 +13240,7 @@ static void mde__forget_moments(mde_params *p)
     int i;
     p->steps = 0;
     for (i = 0; i < p->count; i++) {
-        mde__param *item = p->items[i];
+        mde__parameter *item = p->items[i];
         if (item->m) memset(item->m, 0, item->tensor.count * sizeof *item->m);
         if (item->v) memset(item->v, 0, item->tensor.count * sizeof *item->v);
     }
@@ -12984,7 +13282,7 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->adamw.weight_decay = d->weight_decay;
     run->adamw.clip = d->clip;
     mde__forget_moments(lm->params);
-    rows = (size_t)d->batch * (size_t)d->length;
+    if (!mde__mul_size((size_t)d->batch, (size_t)d->length, &rows) || rows > SIZE_MAX / 16) rows = SIZE_MAX / 2;
     mde_release(c, lm->curve);
     mde_release(c, lm->curve_tokens);
     lm->curve_points = 0;
@@ -13165,7 +13463,7 @@ static mde_status mde__training_continue(mde__training *run)
         mde_fail(c, MDE_BAD_FILE, "%s: the state of the training in it is damaged", path);
     }
     /* From the same reading: the file may be another one by now. */
-    if (!mde__bad(c)) mde__checkpoint_load(1, &run->lm->params, path, file);
+    if (!mde__bad(c)) mde_checkpoint_load_sets(1, &run->lm->params, path, file);
     mde_safetensors_free(c, file);
     return c->status;
 }
@@ -13175,7 +13473,7 @@ static mde_status mde__training_continue(mde__training *run)
 /* Steps too large throw a model where no gradient leads back from. */
 static void mde__training_check_loss(mde__training *run, double loss)
 {
-    double blind = mde__log((double)run->lm->desc.vocabulary);
+    double blind = mde__log64((double)run->lm->desc.vocabulary);
     char was[32], guess[32];
     run->lost = loss > 2 * blind ? run->lost + 1 : 0;
     if (run->lost < 20) return;
@@ -13303,7 +13601,7 @@ MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t cou
     time = lm->desc.context;
     windows = (int64_t)(count - 1) / time;
     rest = (int64_t)(count - 1) % time;
-    out[0] = NAN;
+    out[0] = (float)mde__quiet_nan();
     mde__lm_score_all(lm, windows, time, time, tokens, out + 1);
     if (rest) mde__lm_score_all(lm, 1, rest, rest, tokens + windows * time, out + 1 + windows * time);
     mde_set_recording(lm->context, recording);
@@ -13321,13 +13619,13 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
     c = lm->context;
     if (mde__bad(c) || sequences == 0) return c->status;
     if (sequences < 0 || length < 1 || length - 1 > lm->desc.context ||
-        !mde__mul((size_t)sequences, (size_t)length, &count)) {
+        !mde__mul_size((size_t)sequences, (size_t)length, &count)) {
         return mde_fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
                         "the context and one", (long long)sequences, (long long)length, lm->desc.context + 1);
     }
     if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
     recording = mde_set_recording(c, 0);
-    for (i = 0; i < sequences; i++) out[i * length] = NAN;
+    for (i = 0; i < sequences; i++) out[i * length] = (float)mde__quiet_nan();
     if (length > 1) mde__lm_score_all(lm, sequences, length - 1, length, tokens, out + 1);
     mde_set_recording(c, recording);
     return c->status;
@@ -13356,11 +13654,11 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
 
 /* ---- Generation ---- */
 
-typedef struct mde__candidate { double p; int32_t id; } mde__candidate;
+typedef struct mde__scored_token { double p; int32_t id; } mde__scored_token;
 
 static int mde__compare_candidates(const void *a, const void *b)
 {
-    const mde__candidate *x = (const mde__candidate *)a, *y = (const mde__candidate *)b;
+    const mde__scored_token *x = (const mde__scored_token *)a, *y = (const mde__scored_token *)b;
     if (x->p != y->p) return x->p > y->p ? -1 : 1;
     return x->id < y->id ? -1 : x->id > y->id;
 }
@@ -13370,7 +13668,7 @@ static int mde__compare_candidates(const void *a, const void *b)
 static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, const mde_generate_desc *desc,
                            mde_random *random)
 {
-    mde__candidate *all;
+    mde__scored_token *all;
     double sum = 0, kept = 0, u;
     int32_t best = 0;
     int i, n = vocabulary;
@@ -13382,11 +13680,11 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
         if (logits[i] > logits[best]) best = i;
     }
     if (desc->temperature == 0) return best;
-    all = (mde__candidate *)mde_scratch(c, (size_t)vocabulary, sizeof *all);
+    all = (mde__scored_token *)mde_scratch(c, (size_t)vocabulary, sizeof *all);
     if (!all) return -1;
     for (i = 0; i < vocabulary; i++) {
         all[i].id = i;
-        sum += all[i].p = mde__exp(((double)logits[i] - (double)logits[best]) / desc->temperature);
+        sum += all[i].p = mde__exp64(((double)logits[i] - (double)logits[best]) / desc->temperature);
     }
     if (desc->top_k < vocabulary || desc->top_p < 1) {
         qsort(all, (size_t)vocabulary, sizeof *all, mde__compare_candidates);
@@ -13503,7 +13801,7 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
     memset(&cache, 0, sizeof cache);
-    size = (size_t)lm->desc.layers * (size_t)lm->desc.context;
+    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
     if (!d.no_cache) {
         size_t width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
         cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
@@ -13537,7 +13835,7 @@ static void mde__lm_write_config(const mde_lm *lm, const char *path)
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     int llama = !d->layer_norm && !d->learned_positions && !d->gelu;
-    char *config = mde__path_beside(c, path, "config.json"), *there = NULL;
+    char *config = mde__sibling_path(c, path, "config.json"), *there = NULL;
     mde_text *t = mde_text_create(c);
     size_t size;
     if (config && mde__path_kind(config)) there = (char *)mde_file_read(c, config, (size_t)1 << 24, &size);
@@ -13593,9 +13891,9 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
     if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
     mde_names_free(c, &pairs);
     if (!mde__bad(c) && lm->tokenizer && !bytes) {
-        char *beside = mde__lm_tokenizer_path(c, path);
-        if (beside) mde_tokenizer_write(lm->tokenizer, beside);
-        mde_release(c, beside);
+        char *file = mde__lm_tokenizer_path(c, path);
+        if (file) mde_tokenizer_write(lm->tokenizer, file);
+        mde_release(c, file);
     }
     if (!mde__bad(c)) mde__lm_write_config(lm, path);
     return c->status;
@@ -13809,7 +14107,7 @@ static void mde__config_read(const mde__config *g, mde_lm_desc *desc)
 /* The descriptor in config.json beside published weights. */
 static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc *desc)
 {
-    char *path = mde__path_beside(c, weights, "config.json");
+    char *path = mde__sibling_path(c, weights, "config.json");
     mde_json *config;
     mde__config g;
     if (!path) return 0;
@@ -13852,11 +14150,11 @@ static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kin
     if (kind && strcmp(kind, "bytes") == 0) {
         lm->tokenizer = mde_tokenizer_bytes(c);
     } else if (kind && strcmp(kind, "file") == 0) {
-        char *beside = mde__lm_tokenizer_path(c, path);
-        mde_tokenizer *t = beside ? mde_tokenizer_read(c, beside) : NULL;
+        char *file = mde__lm_tokenizer_path(c, path);
+        mde_tokenizer *t = file ? mde_tokenizer_read(c, file) : NULL;
         mde_lm_set_tokenizer(lm, t);
         mde_tokenizer_free(t);
-        mde_release(c, beside);
+        mde_release(c, file);
     }
 }
 
@@ -13865,13 +14163,13 @@ static void mde__lm_open_tokenizer(mde_lm *lm, const char *path, const char *kin
 static void mde__lm_open_published(mde_lm *lm, const char *path)
 {
     mde_context *c = lm->context;
-    char *beside = mde__path_beside(c, path, "tokenizer.json");
-    char *config_path = mde__path_beside(c, path, "config.json");
+    char *file = mde__sibling_path(c, path, "tokenizer.json");
+    char *config_path = mde__sibling_path(c, path, "config.json");
     mde_json *config = config_path ? mde_json_read(c, config_path) : NULL;
     const mde_json *end = mde_json_get(config, "eos_token_id");
     mde_tokenizer *t = NULL;
-    if (!mde__bad(c) && mde_is_file(beside)) {
-        t = mde_tokenizer_read(c, beside);
+    if (!mde__bad(c) && mde_is_file(file)) {
+        t = mde_tokenizer_read(c, file);
         if (t && t->json) {
             int list = end && end->kind == MDE_JSON_ARRAY;
             if (list) end = end->child;
@@ -13891,7 +14189,7 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
     }
     mde_json_free(c, config);
     mde_release(c, config_path);
-    mde_release(c, beside);
+    mde_release(c, file);
 }
 
 /* The file of weights in a folder of a published model, or path itself; a new block. */
@@ -13920,7 +14218,7 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
     if (file) {
         own = mde_safetensors_metadata(file, "mdemix.model.layers") != NULL;
         good = own ? mde__lm_read_metadata(c, weights, file, &desc) : mde__lm_read_config(c, weights, &desc);
-        if (good) lm = mde__lm_create(c, &desc, 0, file, weights);
+        if (good) lm = mde__lm_build(c, &desc, 0, file, weights);
         if (lm && own) {
             mde__lm_open_tokenizer(lm, weights, mde_safetensors_metadata(file, "mdemix.model.tokenizer"));
         } else if (lm) {
@@ -13957,7 +14255,7 @@ static size_t mde__cell(int i, int n, int j)
 static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
     size_t count;
-    if (!mde__mul(a, b, &count)) {
+    if (!mde__mul_size(a, b, &count)) {
         mde_fail(c, MDE_OUT_OF_MEMORY, "a table of %zu by %zu numbers is too large", a, b);
         return NULL;
     }
@@ -14204,6 +14502,41 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
     return gap > 0 ? gap : 0;
 }
 
+/* Which bound holds each weight (1 upper, -1 lower, 0 none), and its shadow price: the derivative of the minimum when
+   the bound gives way and another weight gives or takes the share. The free weights have one gradient, which sets the
+   price; where none is free, the best of those that can move does. No price is known (NaN) when none can, or without a
+   gradient. */
+static void mde__shadow_prices(int n, const double *gradient, const double *w, const double *low, const double *high,
+                               int *active, double *price)
+{
+    const double reach = 1e-4;  /* searches end so close to a bound */
+    int held[2][MDE_MAX_DOMAINS], i, j, side;
+    double level = 0, free_share = 0;
+    for (i = 0; i < n; i++) {
+        held[0][i] = w[i] <= low[i] + reach;
+        held[1][i] = high[i] < 1 && w[i] >= (1 - reach) * high[i] - 1e-9;
+        if (!gradient || held[0][i] || held[1][i]) continue;
+        level += w[i] * gradient[i];
+        free_share += w[i];
+    }
+    for (i = 0; i < n; i++) {
+        active[i] = 0;
+        price[i] = 0;
+        for (side = 0; side < 2; side++) {
+            double best = free_share > 0 ? level / free_share : (double)NAN, sign = side ? 1 : -1, gain;
+            if (!held[side][i]) continue;
+            for (j = 0; gradient && !(free_share > 0) && j < n; j++) {
+                if (j != i && !held[!side][j] && !(sign * gradient[j] <= sign * best)) best = gradient[j];
+            }
+            gain = gradient && best == best ? sign * (best - gradient[i]) : mde__quiet_nan();
+            if (gain < 0) gain = 0;
+            if (active[i] != 0 && !(gain > price[i]) && price[i] == price[i]) continue;
+            active[i] = side ? 1 : -1;
+            price[i] = gain;
+        }
+    }
+}
+
 /* Minimises q.d + d'H d / 2 over sum d = 0, low <= w + d <= high by exact steps on the pair that violates the
    optimality conditions most: mass moves from the coordinate with the largest gradient to that with the smallest. w
    becomes w + d and q, which comes as the gradient at w, the one there. */
@@ -14265,16 +14598,16 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
-        out[i] = mde__log(weights[i] > 1e-200 ? weights[i] : 1e-200) -
+        out[i] = mde__log64(weights[i] > 1e-200 ? weights[i] : 1e-200) -
                  mde__clip(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp(out[i] + middle), s->low[i], s->high[i]);
+        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
         if (sum < 1) from = middle;
         else to = middle;
     }
-    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
     mde__simplex_correct(s->n, s->low, s->high, out);
 }
 
@@ -14369,7 +14702,7 @@ static void mde__search_around(mde_random *random, int n, const double *low, con
     mde__simplex_nearest(n, low, high, weights);
 }
 
-#define MDE__POPULATION 32
+#define MDE__MIN_POPULATION 32
 
 MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
                                    double *weights)
@@ -14400,7 +14733,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     }
     population = desc->method == MDE_POPULATION && n > 1;
     count = desc->start ? 1 : desc->starts > 0 ? desc->starts : 8;
-    if (population && count < MDE__POPULATION) count = MDE__POPULATION;
+    if (population && count < MDE__MIN_POPULATION) count = MDE__MIN_POPULATION;
     samples = desc->start ? 1 : desc->samples > 0 ? desc->samples : 2000;
     if (samples < count) samples = count;
     low = mde__doubles(c, 4, (size_t)n);
@@ -14478,6 +14811,8 @@ typedef struct mde__validation {
     size_t tokens, stride;
     float *ratios; /* [experts, stride] */
     float *best;   /* [stride] log max_l P_l of each token */
+    int64_t known;   /* documents that were given; 0: unknown */
+    size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
     int64_t documents;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
@@ -14598,28 +14933,39 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
     return buffer;
 }
 
-/* Where each document starts: at each change of the number in `documents`, or every 256 tokens without. */
+#define MDE__FEWEST_DOCUMENTS 10    /* that a bootstrap can draw from, */
+#define MDE__SHORTEST_BLOCK 32      /* and tokens of blocks in place of them: at least, */
+#define MDE__LONGEST_BLOCK 256      /* at most */
+
+/* Where each document starts: at each change of the number in `documents`; without enough of them, blocks. */
 static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
-    const size_t block = 256;
+    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
     char where[600];
     size_t t;
     v->documents = 1;
-    for (t = 1; t < v->tokens; t++) {
-        if (documents && !(documents[t] >= documents[t - 1])) {
+    for (t = 1; documents && t < v->tokens; t++) {
+        if (!(documents[t] >= documents[t - 1])) {
             char number[32];
             return mde_fail(c, MDE_BAD_ARGUMENT,
                             "%svalidation %s: document of token %zu is %s, less than the one before",
                             mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
         }
-        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->documents++;
+        v->documents += documents[t] > documents[t - 1];
+    }
+    v->known = documents ? v->documents : 0;
+    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
+        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
+        v->documents = (int64_t)((v->tokens + v->block - 1) / v->block);
     }
     v->starts = (int64_t *)mde_alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
     v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
     if (!v->starts || !v->peaks) return c->status;
     v->documents = 1;
     for (t = 1; t < v->tokens; t++) {
-        if (documents ? documents[t] > documents[t - 1] : t % block == 0) v->starts[v->documents++] = (int64_t)t;
+        if (v->block ? t % v->block == 0 : documents && documents[t] > documents[t - 1]) {
+            v->starts[v->documents++] = (int64_t)t;
+        }
     }
     v->starts[v->documents] = (int64_t)v->tokens;
     return MDE_OK;
@@ -14662,7 +15008,7 @@ static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const flo
                             "probability 0", v->folder ? v->folder : "", v->folder ? ": " : "", v->name, t);
         }
         for (i = 0; i < e->count; i++) {
-            double ratio = mde__exp((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
+            double ratio = mde__exp64((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
             /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
             if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
             v->ratios[(size_t)i * v->stride + t] = (float)ratio;
@@ -14715,7 +15061,7 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
 {
     const char *folder = v->folder;
     mde_context *c = e->context;
-    int alone = v->documents == (int64_t)v->tokens;
+    int alone = v->known == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, *sorted, median;
     size_t below = 0, t;
     char number[32], size[32];
@@ -14756,7 +15102,7 @@ static mde_status mde__add_validation(mde_experts *e, const char *validation, si
     v.stride = (tokens + 15) / 16 * 16;
     v.bytes = bytes > 0 ? bytes : 0;
     v.folder = folder;
-    if (v.stride < tokens || !mde__mul(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
+    if (v.stride < tokens || !mde__mul_size(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
     v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
     v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
@@ -15206,6 +15552,7 @@ static void mde__minimize(const mde_experts *e, const mde_experts *few, const do
         out->gap = gap;
         out->iterations++;
     }
+    if (!mde__bad(c)) mde__shadow_prices(k, g, out->weights, lower, upper, out->active, out->price);
     mde_arena_rewind(c, mark);
 }
 
@@ -15249,13 +15596,13 @@ static void mde__minimize_by_samples(const mde_experts *e, const double *shares,
     mde_experts few;
     int i, j, sampled = mde__sample_experts(e, &few);
     if (sampled) {
-        mde_optimum near = *out;
+        mde_optimum guess = *out;
         double noise = 0;
         for (j = 0; j < few.validations; j++) noise += shares[j] * shares[j] / (double)few.validation[j].tokens;
         noise = 0.1 * sqrt(noise);
-        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &near);
+        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &guess);
         /* A little inside, because a weight that is zero there may not be zero here. */
-        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * near.weights[i] + 0.0001 * out->weights[i];
+        for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
     if (!mde__bad(c)) {
         mde__minimize(e, sampled ? &few : NULL, shares, lower, upper, NULL, tolerance, iterations, out);
@@ -15310,7 +15657,7 @@ static void mde__resample_documents(const mde_experts *e, uint64_t seed, int rep
 
 /* What a bootstrap works with: its settings, the shares of the validation texts, and how often each document counts. */
 typedef struct mde__resampling {
-    int replicates;
+    int replicates; /* 0: a text has too little for an interval */
     double tail;    /* probability beyond each end of an interval */
     double *shares; /* [validations] */
     float **counts; /* [validations][documents] */
@@ -15324,9 +15671,44 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
     mde_release(e->context, r->shares);
 }
 
+/* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of
+   the first that has blocks. Returns whether there is an interval. */
+static int mde__resampling_note(const mde_experts *e, const double *shares, char note[320])
+{
+    const mde__validation *shown = NULL;
+    int j, others = -1, possible = 1;
+    char documents[40], more[48] = "";
+    for (j = 0; j < e->validations; j++) {
+        const mde__validation *v = &e->validation[j];
+        int enough = v->documents >= MDE__FEWEST_DOCUMENTS;
+        if (shares[j] == 0 || (enough && (v->block == 0 || !possible))) continue;
+        if (possible && !enough) {
+            possible = 0;
+            shown = NULL;
+            others = -1;
+        }
+        if (!shown) shown = v;
+        others++;
+    }
+    note[0] = 0;
+    if (!shown) return 1;
+    snprintf(documents, sizeof documents, shown->known ? "%lld document%s" : "no known documents",
+             (long long)shown->known, shown->known == 1 ? "" : "s");
+    if (others > 0) snprintf(more, sizeof more, ", and %d other text%s like it", others, others == 1 ? "" : "s");
+    if (possible) {
+        snprintf(note, 320, "blocks of %zu tokens stand for documents: %.100s has %s%s", shown->block, shown->name,
+                 documents, more);
+    } else {
+        snprintf(note, 320, "no interval: %.100s has %zu tokens and %s; %d documents or %d tokens would do%s",
+                 shown->name, shown->tokens, documents, MDE__FEWEST_DOCUMENTS,
+                 MDE__FEWEST_DOCUMENTS * (MDE__SHORTEST_BLOCK - 1) + 1, more);
+    }
+    return possible;
+}
+
 /* Returns 0 after an error; mde__resampling_end is due either way. */
 static int mde__resampling_start(const mde_experts *e, const double *objective, int replicates, double level,
-                                 mde__resampling *r)
+                                 mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
     int j;
@@ -15342,17 +15724,19 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     for (j = 0; r->counts && j < e->validations; j++) {
         r->counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *r->counts[j]);
     }
-    return !mde__bad(c) && mde__objective_shares(e, objective, r->shares);
+    if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
+    if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
+    return 1;
 }
 
-/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts. */
+/* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts; NaN without any. */
 static void mde__intervals(const mde__resampling *r, int k, double *values, double *low, double *high)
 {
     size_t n = (size_t)r->replicates;
     int i;
     for (i = 0; i < k; i++) {
-        low[i] = mde__quantile(values + (size_t)i * n, n, r->tail);
-        high[i] = mde__quantile(values + (size_t)i * n, n, 1 - r->tail);
+        low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : mde__quiet_nan();
+        high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : mde__quiet_nan();
     }
 }
 
@@ -15372,7 +15756,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
     k = e->count;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
-    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r) &&
+    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
         mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
@@ -15407,11 +15791,12 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde_context *c = e ? e->context : NULL;
     mde__resampling r;
     double prices[MDE_MAX_DOMAINS], *values = NULL;
+    char note[320];
     int i, b;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
-    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r)) {
+    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
     }
     for (b = 0; b < r.replicates && !mde__bad(c); b++) {
@@ -15473,7 +15858,8 @@ enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGH
 /* Numbers of workspace of a product with so many rows and such a depth. */
 static size_t mde__dense_work(int rows, int depth)
 {
-    return (size_t)depth * ((size_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS) + MDE__DENSE_ALIGN / sizeof(double);
+    uint64_t count = (uint64_t)depth * ((uint64_t)rows + MDE__DENSE_ROWS + MDE__DENSE_COLUMNS);
+    return count > SIZE_MAX / 2 ? SIZE_MAX / 2 : (size_t)count + MDE__DENSE_ALIGN / sizeof(double);
 }
 
 /* count <= width vectors of length `depth` as a panel [depth][width], zeros after the last. Element p of vector i is
@@ -15817,7 +16203,7 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
    the tails (Abramowitz and Stegun 26.2.11, 26.2.14). */
 static double mde__normal_below(double z)
 {
-    double density = mde__exp(-0.5 * z * z) * 0.3989422804014327, sum, term;
+    double density = mde__exp64(-0.5 * z * z) * 0.3989422804014327, sum, term;
     int i;
     if (z > 3) return 1.0 - mde__normal_below(-z);
     if (z < -3) {
@@ -15905,7 +16291,8 @@ static double *mde__take(mde__workspace *b, size_t rows, size_t columns)
 {
     double *at = b->start ? b->start + b->used : NULL;
     size_t count;
-    if (!mde__mul(rows, columns, &count) || count > SIZE_MAX - b->used) count = SIZE_MAX - b->used;    /* too large */
+    /* What is too large gets a size that fails. */
+    if (!mde__mul_size(rows, columns, &count) || count > SIZE_MAX - b->used) count = SIZE_MAX - b->used;
     b->used += count;
     return at;
 }
@@ -16144,7 +16531,7 @@ static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, 
 
 static double mde__ridge_error(const mde__ridge_fit *f, double decade)
 {
-    return mde__ridge_leave_one_out(f, mde__exp(decade * 2.302585092994045684), NULL, NULL);
+    return mde__ridge_leave_one_out(f, mde__exp64(decade * 2.302585092994045684), NULL, NULL);
 }
 
 /* The penalty with the smallest leave-one-out error: a grid of quarter decades, then golden sections around its
@@ -16191,7 +16578,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
             at_b = mde__ridge_error(f, b);
         }
     }
-    return mde__exp(chosen * ln10);
+    return mde__exp64(chosen * ln10);
 }
 
 /* Directions, eigenvalues and scores from the smaller of X'X and X X'. */
@@ -16353,15 +16740,15 @@ static const mde__regressor_kind mde__ridge_kind = {
 static double mde__covariance(mde_kernel kernel, double square, double *g)
 {
     double s, e;
-    if (kernel == MDE_RBF) return *g = mde__exp(-0.5 * square);
+    if (kernel == MDE_RBF) return *g = mde__exp64(-0.5 * square);
     if (kernel == MDE_MATERN32) {
         s = sqrt(3.0 * square);
-        e = mde__exp(-s);
+        e = mde__exp64(-s);
         *g = 3.0 * e;
         return (1.0 + s) * e;
     }
     s = sqrt(5.0 * square);
-    e = mde__exp(-s);
+    e = mde__exp64(-s);
     *g = (5.0 / 3.0) * (1.0 + s) * e;
     return (1.0 + s + s * s / 3.0) * e;
 }
@@ -16373,7 +16760,7 @@ static void mde__scale_inputs(const mde__scaled *s, const double *x, const doubl
 {
     int i, q;
     for (q = 0; q < s->d; q++) {
-        double inverse = mde__exp(-theta[q]);
+        double inverse = mde__exp64(-theta[q]);
         for (i = 0; i < s->n; i++) {
             double scaled = x[mde__cell(i, s->d, q)] * inverse;
             if (s->z) s->z[mde__cell(i, s->d, q)] = scaled;
@@ -16433,7 +16820,7 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
         for (q = 0; q < d; q++) {
-            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp(-theta[q]);
+            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp64(-theta[q]);
         }
     }
 }
@@ -16442,7 +16829,7 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
    standardised inputs grow with sqrt(d), and so does the middle of the length scales (as in Hvarfner et al. 2024).
    Noise is 0.14 of the targets' sd, give or take a factor of 4.5: when narrower, the joint process, which has as many
    such terms as targets, prefers short length scales to noise. Tuned on RegMix. */
-#define MDE__LENGTH_MIDDLE(d) (0.5 * mde__log((double)((d) > 1 ? (d) : 1)) + 1.4)
+#define MDE__LENGTH_MIDDLE(d) (0.5 * mde__log64((double)((d) > 1 ? (d) : 1)) + 1.4)
 #define MDE__LENGTH_SPREAD 1.0
 #define MDE__SIGNAL_MIDDLE 0.0
 #define MDE__SIGNAL_SPREAD 2.0
@@ -16548,11 +16935,11 @@ static mde__scaled mde__scaled_of(int n, int d, double *z, double *columns)
 static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, const double *noise_x, double *variance)
 {
     const double *noise = theta + gp->d + 1;
-    double base = mde__exp(noise[0]);
+    double base = mde__exp64(noise[0]);
     int i, q;
     for (i = 0; i < rows; i++) variance[i] = base;
     for (q = 0; q < gp->noises; q++) {
-        double slope = mde__exp(noise[1 + q]);
+        double slope = mde__exp64(noise[1 + q]);
         for (i = 0; i < rows; i++) variance[i] += slope * noise_x[mde__cell(i, gp->noises, q)];
     }
 }
@@ -16561,7 +16948,7 @@ static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, cons
 static void mde__gp_covariances(const mde__gp *gp, const mde__scaled *a, const mde__scaled *b, const double *theta,
                                 int triangle, double *k, double *g, double *total)
 {
-    double signal = mde__exp(theta[gp->d]);
+    double signal = mde__exp64(theta[gp->d]);
     int i;
     mde__covariances(gp->simd, gp->kernel, a, b, triangle, k, g);
     for (i = 0; i < a->n; i++) {
@@ -16594,7 +16981,7 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
     int simd = gp->simd;
     int n = w->n, at_signal = gp->d, at_noise = gp->d + 1, i, q;
     mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
-    double signal = mde__exp(theta[at_signal]);
+    double signal = mde__exp64(theta[at_signal]);
     for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
     mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->adjoint, w->work);
     for (i = 0; i < n; i++) {
@@ -16607,7 +16994,7 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
         }
         gradient[at_signal] += mde__kernel_dense_dot(simd)(i, row, w->total + mde__cell(i, n, 0)) + own * signal;
     }
-    for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp(theta[at_noise + q]);
+    for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp64(theta[at_noise + q]);
     if (gp->d == 0) return;
     for (i = 0; i < n; i++) {
         size_t at = mde__cell(i, n, 0);
@@ -16622,7 +17009,7 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     const mde__gp *gp = w->gp;
     int n = w->n, i;
     mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
-    double value, scale = mde__exp(theta[gp->d]) + mde__exp(theta[gp->d + 1]);
+    double value, scale = mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]);
     mde__scale_inputs(&in, w->x, theta);
     mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
     mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
@@ -16635,8 +17022,8 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     w->mean = mde__inner(n, w->flat, w->y) / w->ones;
     for (i = 0; i < n; i++) w->work[i] = w->y[i] - w->mean;
     mde__factor_solve(gp->simd, n, w->inverse, w->work, w->half, w->alpha);
-    value = -0.5 * n * mde__log(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
-    for (i = 0; i < n; i++) value += mde__log(w->inverse[mde__cell(i, n, i)]);
+    value = -0.5 * n * mde__log64(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
+    for (i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
     if (gradient) mde__gp_likelihood_gradient(w, theta, gradient);
     return value;
@@ -16729,12 +17116,13 @@ static int mde__gp_outliers(mde__gp_work *w)
         mde__gp_precisions(gp->n, w->inverse, w->flat, w->ones, w->half);
         for (i = 0; i < gp->n; i++) {
             double residual = w->alpha[i] / w->half[i], noise = w->noise[i] / gp->tail[i];
-            double variance = 1.0 / w->half[i] - w->noise[i], near, far, odds;
+            double variance = 1.0 / w->half[i] - w->noise[i], inlier, outlier, odds;
             if (variance < 0) variance = 0;
-            near = variance + noise;
-            far = variance + MDE__OUTLIER_SCALE * noise;
-            odds = 0.5 * residual * residual * (1.0 / near - 1.0 / far);
-            odds = sqrt(near / far) * mde__exp(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE / (1.0 - MDE__OUTLIER_SHARE);
+            inlier = variance + noise;
+            outlier = variance + MDE__OUTLIER_SCALE * noise;
+            odds = 0.5 * residual * residual * (1.0 / inlier - 1.0 / outlier);
+            odds = sqrt(inlier / outlier) * mde__exp64(odds < 50 ? odds : 50) * MDE__OUTLIER_SHARE /
+                   (1.0 - MDE__OUTLIER_SHARE);
             odds /= 1.0 + odds;
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
@@ -16900,7 +17288,7 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
         for (i = 0; i < rows; i++) {
             const double *row = half + mde__cell(i, n, 0);
             double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->flat);
-            double variance = mde__exp(gp->theta[d]) + uncovered * uncovered / gp->ones -
+            double variance = mde__exp64(gp->theta[d]) + uncovered * uncovered / gp->ones -
                               mde__kernel_dense_dot(simd)(n, row, row);
             sd[mde__cell(i, r->m, j)] = r->target_sd[j] *
                 sqrt((variance > 0 ? variance : 0) + gp->widening * noise[i]);
@@ -16914,7 +17302,7 @@ static void mde__gp_gradient(const mde_regressor *r, int target, const double *x
     mde__scaled at = mde__scaled_of(1, gp->d, work, work + gp->d);
     mde__scaled runs = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     mde__scale_inputs(&at, x, gp->theta);
-    mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp(gp->theta[gp->d]),
+    mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp64(gp->theta[gp->d]),
                           r->target_sd[target], slope);
 }
 
@@ -16925,7 +17313,7 @@ static double mde__gp_log_likelihood(const mde_regressor *r, int target)
 
 static double mde__gp_length_scale(const mde_regressor *r, int target, int index)
 {
-    return mde__exp(((const mde__gp *)r->state + target)->theta[index]);
+    return mde__exp64(((const mde__gp *)r->state + target)->theta[index]);
 }
 
 static const mde__regressor_kind mde__gp_kind = {
@@ -17020,10 +17408,10 @@ static void mde__coregion_unpack(const mde__coregion *s, const double *theta)
     const double *own = theta + s->d, *noise = own + s->m, *factor = noise + s->m;
     int i, j;
     for (i = 0; i < s->m; i++) {
-        s->noise[i] = mde__exp(noise[i]);
+        s->noise[i] = mde__exp64(noise[i]);
         for (j = 0; j <= i; j++) {
             double sum = mde__inner(s->rank, factor + i * s->rank, factor + j * s->rank);
-            if (i == j) sum += mde__exp(own[i]);
+            if (i == j) sum += mde__exp64(own[i]);
             s->b[i * s->m + j] = s->b[j * s->m + i] = sum;
         }
     }
@@ -17095,7 +17483,7 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
         for (l = 0; l < m; l++) {
             double g = s->slope[j * m + l] / sqrt(s->noise[j] * s->noise[l]);
             for (r = 0; r < s->rank; r++) gradient[at_factor + j * s->rank + r] += 2.0 * g * factor[l * s->rank + r];
-            if (j == l) gradient[at_own + j] += g * mde__exp(theta[at_own + j]);
+            if (j == l) gradient[at_own + j] += g * mde__exp64(theta[at_own + j]);
         }
     }
 }
@@ -17105,7 +17493,7 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
 static double mde__coregion_likelihood(mde__coregion *s, const double *theta, double *gradient)
 {
     int n = s->n, m = s->m, i, j, l;
-    double value = -0.5 * n * m * mde__log(2.0 * MDE__PI);
+    double value = -0.5 * n * m * mde__log64(2.0 * MDE__PI);
     mde__scaled in = mde__coregion_inputs(s);
     mde__coregion_unpack(s, theta);
     mde__scale_inputs(&in, s->x, theta);
@@ -17128,12 +17516,12 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) s->t[i * m + j] = mde__inner(m, s->nm + i * m, s->u + j * m);
     }
-    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log(s->noise[j]);
+    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log64(s->noise[j]);
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) {
             double sum = 1.0 + s->kappa[i] * s->beta[j], t = s->t[i * m + j];
             s->z[i * m + j] = t / sum;
-            value -= 0.5 * (mde__log(sum) + t * t / sum);
+            value -= 0.5 * (mde__log64(sum) + t * t / sum);
         }
     }
     memset(s->a, 0, (size_t)n * (size_t)m * sizeof(double));
@@ -17391,7 +17779,7 @@ static double mde__coregion_log_likelihood(const mde_regressor *r, int target)
 static double mde__coregion_length_scale(const mde_regressor *r, int target, int index)
 {
     (void)target;
-    return mde__exp(((const mde__coregion *)r->state)->theta[index]);
+    return mde__exp64(((const mde__coregion *)r->state)->theta[index]);
 }
 
 static const mde__regressor_kind mde__coregion_kind = {
@@ -17423,7 +17811,7 @@ typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
 static double mde__law_exponential(int d, const double *theta, const double *x)
 {
     double exponent = theta[1] + mde__inner(d, theta + 2, x);
-    return mde__exp(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
+    return mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
 }
 
 static double mde__law_loss(const double *theta, double *gradient, void *user)
@@ -17524,7 +17912,7 @@ static double mde__law_search(mde__law_fit *f, double *theta, double *trial, dou
     for (start = 0; start < MDE__LAW_STARTS; start++) {
         for (i = 0; i < p; i++) trial[i] = 0;
         trial[0] = minimum - below[start];
-        trial[1] = mde__log(-trial[0]);
+        trial[1] = mde__log64(-trial[0]);
         value = mde__lbfgs(mde__law_loss, f, p, trial, work, 500, 1e-10);
         if (!(value < best)) continue;
         best = value;
@@ -17681,17 +18069,17 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
     if (slope) slope[0] = 1;
     for (r = 0; r < pools; r++) {
         const double *p = theta + 1 + r * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double exponent = mde__exp(p[1]), offset = mde__exp(p[2]), data = offset, power, term;
-        for (q = 0; q < d; q++) data += mde__exp(transfer[q]) * w[q];
-        power = p[0] - exponent * mde__log(data);
-        term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        double exponent = mde__exp64(p[1]), offset = mde__exp64(p[2]), data = offset, power, term;
+        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * w[q];
+        power = p[0] - exponent * mde__log64(data);
+        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
         value += term;
         if (slope) {
             double *s = slope + (p - theta), share = -exponent * term / data;
             s[0] = term;
-            s[1] = -exponent * mde__log(data) * term;
+            s[1] = -exponent * mde__log64(data) * term;
             s[2] = share * offset;
-            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp(transfer[q]) * w[q];
+            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp64(transfer[q]) * w[q];
         }
     }
     return value;
@@ -17705,7 +18093,7 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
     const mde__pool_work *w = (const mde__pool_work *)user;
     const mde__pool_fit *f = w->f;
     int size = mde__pool_size(f->d, f->pools), each = MDE__POOL_HEAD + f->d, i, q, r;
-    double noise = mde__exp(theta[size]), scarce = mde__exp(theta[size + 1]), loss = 0, middle, spread;
+    double noise = mde__exp64(theta[size]), scarce = mde__exp64(theta[size + 1]), loss = 0, middle, spread;
     for (i = 0; i < size + 2; i++) {
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
@@ -17713,7 +18101,7 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
     }
     for (r = 0; r < f->pools; r++) {
         for (q = 0; q < f->d; q++) {
-            w->worth[r * f->d + q] = mde__exp(theta[1 + r * each + MDE__POOL_HEAD + q]);
+            w->worth[r * f->d + q] = mde__exp64(theta[1 + r * each + MDE__POOL_HEAD + q]);
             w->slope[r * f->d + q] = 0;
         }
     }
@@ -17724,24 +18112,24 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
             double power;
-            w->data[r] = mde__exp(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
-            power = p[0] - mde__exp(p[1]) * mde__log(w->data[r]);
-            w->term[r] = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+            w->data[r] = mde__exp64(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
+            power = p[0] - mde__exp64(p[1]) * mde__log64(w->data[r]);
+            w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
             residual += w->term[r];
         }
         weight = residual / variance;
         about = 0.5 * (1.0 - residual * weight) / variance;
-        loss += 0.5 * (residual * weight + mde__log(variance));
+        loss += 0.5 * (residual * weight + mde__log64(variance));
         gradient[0] += weight;
         gradient[size] += about * noise;
         gradient[size + 1] += about * scarce * blur;
         for (r = 0; r < f->pools; r++) {
             const double *p = theta + 1 + r * each;
-            double *g = gradient + 1 + r * each, exponent = mde__exp(p[1]);
+            double *g = gradient + 1 + r * each, exponent = mde__exp64(p[1]);
             double share = -weight * exponent * w->term[r] / w->data[r];
             g[0] += weight * w->term[r];
-            g[1] -= weight * exponent * mde__log(w->data[r]) * w->term[r];
-            g[2] += share * mde__exp(p[2]);
+            g[1] -= weight * exponent * mde__log64(w->data[r]) * w->term[r];
+            g[2] += share * mde__exp64(p[2]);
             for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
         }
     }
@@ -17764,9 +18152,9 @@ static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
     }
     for (q = 0; q < f->d; q++) {
         double mean = 0, cross = 0, square = 0, value;
-        for (i = 0; i < f->n; i++) mean += mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
+        for (i = 0; i < f->n; i++) mean += mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
         for (i = 0; i < f->n; i++) {
-            double deviation = mde__log(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
+            double deviation = mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
             cross += deviation * f->y[i];
             square += deviation * deviation;
         }
@@ -17790,7 +18178,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     int p = mde__pool_size(f->d, f->pools), i, j, k;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
     double *scratch = inverse + (size_t)p * (size_t)p, middle, spread, largest = 0, squares = 0;
-    double noise = mde__exp(pools->theta[p]), scarce = mde__exp(pools->theta[p + 1]);
+    double noise = mde__exp64(pools->theta[p]), scarce = mde__exp64(pools->theta[p + 1]);
     memset(curvature, 0, (size_t)p * (size_t)p * sizeof(double));
     for (j = 0; j < p; j++) {
         mde__pool_prior(f, j, &middle, &spread);
@@ -17986,7 +18374,7 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
                 mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope), -MDE__LAW_REACH,
                           MDE__LAW_REACH);
             if (!sd) continue;
-            variance = mde__exp(fit->theta[p]) + mde__exp(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
+            variance = mde__exp64(fit->theta[p]) + mde__exp64(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
         }
@@ -18001,11 +18389,11 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
     mde__pool_weights(r, x, weights);
     for (pool = 0; pool < fit->pools; pool++) {
         const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double data = mde__exp(p[2]), exponent = mde__exp(p[1]), power, term;
-        for (q = 0; q < d; q++) data += mde__exp(transfer[q]) * weights[q];
-        power = p[0] - exponent * mde__log(data);
-        term = mde__exp(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp(transfer[q]) / data);
+        double data = mde__exp64(p[2]), exponent = mde__exp64(p[1]), power, term;
+        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * weights[q];
+        power = p[0] - exponent * mde__log64(data);
+        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp64(transfer[q]) / data);
     }
     for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
@@ -18310,7 +18698,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
                                  const mde_fit_desc *desc)
 {
     char number[32];
-    size_t count;
+    double side;
     const mde__regressor_kind *kind = mde__kind(desc->model);
     int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
     if (!x || !y) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
@@ -18339,7 +18727,10 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
                         "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
     }
-    if (!mde__mul((size_t)n, (size_t)(d > m ? d : m), &count) || !mde__mul(count, sizeof(double), &count)) {
+    /* Tables, and the squares that some models make of features and targets; those of runs are counted as they are
+       taken. */
+    side = (double)d + m;
+    if ((double)n * (d > m ? d : m) + 256 * side * side > (double)SIZE_MAX / sizeof(double)) {
         return mde_fail(c, MDE_OUT_OF_MEMORY, "regression: %d runs with %d features are too many", n, d);
     }
     if (mde__check_table(c, "x", n, d, x)) return mde_context_status(c);
@@ -18417,7 +18808,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
 {
     mde__fit_job *jobs;
     double *memory = NULL;
-    size_t size = 0, total = 0, targets = 0;
+    size_t size = 0, targets = 0;
     int found = 0, first, slots, i, j;
     for (i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
     jobs = (mde__fit_job *)mde_alloc(c, targets + 1, sizeof *jobs);
@@ -18434,7 +18825,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
         }
     }
     slots = found < c->threads ? found : c->threads;
-    if (jobs && mde__mul(size + 1, (size_t)slots, &total)) memory = mde__doubles(c, total, 1);
+    if (jobs) memory = mde__doubles(c, size < SIZE_MAX ? size + 1 : size, (size_t)slots);
     for (first = 0; first < found && memory; first += slots) {
         int now = found - first < slots ? found - first : slots;
         for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
@@ -18554,7 +18945,7 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
     if (!r->kind->joint && !(r->target_sd[target] > 0)) return (double)NAN;
     value = r->kind->log_likelihood(r, target);
     for (j = 0; j < r->m; j++) {
-        if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log(r->target_sd[j]);
+        if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log64(r->target_sd[j]);
     }
     return value;
 }
@@ -18665,7 +19056,7 @@ typedef struct mde__feature_source {
 
 static double mde__power(double w)
 {
-    return mde__exp(MDE__POWER * mde__log(w + MDE__POWER_OFFSET));
+    return mde__exp64(MDE__POWER * mde__log64(w + MDE__POWER_OFFSET));
 }
 
 /* Features of mixture w [k] with the experts' losses mde [m] and the loss by the pooled law. */
@@ -18674,13 +19065,13 @@ static void mde__feature_row(const mde__feature_source *f, const double *w, cons
 {
     int k = f->k, set = f->set, j, l;
     if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
-    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log(w[j] + MDE__LOG_OFFSET);
+    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log64(w[j] + MDE__LOG_OFFSET);
     if (set & MDE_FEATURE_MDE) for (j = 0; j < f->m; j++) *out++ = mde[j];
     if (set & MDE_FEATURE_OWN) *out++ = mde[f->target];
     if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
-        double log_j = mde__log(w[j] + MDE__LOG_OFFSET);
-        for (l = 0; l <= j; l++) *out++ = log_j * mde__log(w[l] + MDE__LOG_OFFSET);
+        double log_j = mde__log64(w[j] + MDE__LOG_OFFSET);
+        for (l = 0; l <= j; l++) *out++ = log_j * mde__log64(w[l] + MDE__LOG_OFFSET);
     }
     if (set & MDE_FEATURE_POWER) for (j = 0; j < k; j++) *out++ = mde__power(w[j]);
     if (set & MDE_FEATURE_POOLED) *out++ = pooled;
@@ -18708,10 +19099,10 @@ static void mde__feature_vjp(const mde__feature_source *f, const double *w, cons
         }
     }
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
-        double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log(at_j);
+        double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log64(at_j);
         for (l = 0; l <= j; l++, adjoint++) {
             double at_l = w[l] + MDE__LOG_OFFSET;
-            gradient[j] += *adjoint * mde__log(at_l) / at_j;
+            gradient[j] += *adjoint * mde__log64(at_l) / at_j;
             gradient[l] += *adjoint * log_j / at_l;
         }
     }
@@ -19645,23 +20036,24 @@ static void mde__explain_choice(const mde__judging *g)
     int other = mde__smallest_candidate(g, e->chosen, -1);
     char why[160] = "";
     if (g->few) {
-        snprintf(why, sizeof why, "with fewer than %d mixtures the plain GP unless another is clearly better, laws and "
-                 "the multi-task GP left out; ", MDE__FEW_MIXTURES);
+        mde__sentence(why, sizeof why, "with fewer than %d mixtures the plain GP unless another is clearly better, "
+                      "laws and the multi-task GP left out; ", MDE__FEW_MIXTURES);
     }
     next = other < 0 ? NULL : &e->candidate[other];
     if (!next) {
-        snprintf(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
-                 chosen->name, chosen->error);
+        mde__sentence(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
+                      chosen->name, chosen->error);
     } else if (next->error < chosen->error) {
-        snprintf(e->reason, sizeof e->reason, "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which "
-                 "is less by no more than two standard errors of the comparison%s", chosen->name, why, chosen->error,
-                 next->name, next->error, g->few ? "" : ", and a stack is safer far from what was tried");
+        mde__sentence(e->reason, sizeof e->reason,
+                      "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which is less by no more "
+                      "than two standard errors of the comparison%s", chosen->name, why, chosen->error, next->name,
+                      next->error, g->few ? "" : ", and a stack is safer far from what was tried");
     } else {
-        snprintf(e->reason, sizeof e->reason, "%s: %ssmallest held-out error, %.4f of the losses' variance; the next, "
-                 "%s, has %.4f (+%.4f, standard error %.4f)", chosen->name, why, chosen->error, next->name, next->error,
-                 next->behind, next->behind_se);
+        mde__sentence(e->reason, sizeof e->reason,
+                      "%s: %ssmallest held-out error, %.4f of the losses' variance; the next, %s, has %.4f (+%.4f, "
+                      "standard error %.4f)", chosen->name, why, chosen->error, next->name, next->error, next->behind,
+                      next->behind_se);
     }
-    mde__unlocalize(e->reason);
 }
 
 /* Residual of a candidate in units of its sd; NaN where there is none. */
@@ -19868,8 +20260,6 @@ MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losse
 
 /* ---- Tables of runs ---- */
 
-#ifndef MDE_NO_STDIO
-
 MDEDEF void mde_runs_free(mde_runs *runs)
 {
     mde_context *c = runs ? runs->context : NULL;
@@ -19886,148 +20276,219 @@ MDEDEF void mde_runs_free(mde_runs *runs)
     mde_release(c, runs);
 }
 
-/* The column that names the runs. */
-static int mde__run_column(const mde_csv *csv)
+/* Rows of a table by the names of their runs: a hash table of row + 1, whose slots are a power of 2. */
+typedef struct mde__run_index { const mde_run_columns *table; size_t slots; int *rows; } mde__run_index;
+
+static const char *mde__run_name(const mde_run_columns *t, int row, char number[16])
 {
-    int column = mde_csv_column(csv, "run");
-    if (column < 0) column = mde_csv_column(csv, "index");
-    return column < 0 ? 0 : column;
+    if (t->run >= 0) return t->csv->cells[(size_t)row * (size_t)t->csv->columns + (size_t)t->run];
+    snprintf(number, 16, "%d", row + 1);
+    return number;
 }
 
-static const char *mde__run_name(const mde_csv *csv, int row)
+/* Where a run stands in the index, or would. */
+static int *mde__run_slot(const mde__run_index *index, const char *name)
 {
-    return csv->cells[row * csv->columns + mde__run_column(csv)];
+    size_t at = (size_t)mde__hash(MDE__HASH_START, name, strlen(name));
+    char number[16];
+    for (;; at++) {
+        int *slot = index->rows + (at & (index->slots - 1));
+        if (*slot == 0 || strcmp(mde__run_name(index->table, *slot - 1, number), name) == 0) return slot;
+    }
 }
 
-/* The row of a run; -1 when there is none. A run that stands twice is an error. */
-static int mde__find_run(const mde_csv *csv, const char *name)
+/* A run that stands twice, or has no name, is an error. */
+static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__run_index *index)
 {
-    int row, found = -1;
-    for (row = 0; row < csv->rows; row++) {
-        if (strcmp(mde__run_name(csv, row), name) != 0) continue;
-        if (found >= 0) {
-            mde_fail(csv->context, MDE_BAD_FILE, "%s line %d: run %s stands already in line %d", csv->path,
-                     csv->lines[row], name, csv->lines[found]);
-            return -1;
+    char number[16];
+    int row;
+    index->table = table;
+    for (index->slots = 16; index->slots / 2 < (size_t)table->csv->rows;) index->slots *= 2;
+    index->rows = (int *)mde_alloc(c, index->slots, sizeof *index->rows);
+    for (row = 0; row < table->csv->rows && !mde__bad(c); row++) {
+        const char *name = mde__run_name(table, row, number);
+        int *slot = mde__run_slot(index, name);
+        if (*slot > 0) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s stands already in line %d", table->csv->path,
+                     table->csv->lines[row], name, table->csv->lines[*slot - 1]);
+        } else if (!*name) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: the run has no name", table->csv->path, table->csv->lines[row]);
         }
-        found = row;
+        *slot = row + 1;
     }
-    return found;
 }
 
-/* Copies of the names of all columns but the one that names the runs. */
-static const char **mde__value_names(mde_context *c, const mde_csv *csv)
+/* Copies of the names of the columns. */
+static const char **mde__value_names(mde_context *c, const mde_run_columns *t)
 {
-    const char **names = (const char **)mde_alloc(c, (size_t)csv->columns, sizeof *names);
-    int column, count = 0;
-    for (column = 0; names && column < csv->columns; column++) {
-        if (column != mde__run_column(csv)) names[count++] = mde__copy_text(c, csv->names[column]);
-    }
+    const char **names = (const char **)mde_alloc(c, (size_t)t->count, sizeof *names);
+    int i;
+    for (i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
     return names;
 }
 
-/* The numbers of a row but for the name. */
-static void mde__row_values(const mde_csv *csv, int row, double *values)
+static void mde__row_values(const mde_run_columns *t, int row, double *values)
 {
-    int column, count = 0;
-    for (column = 0; column < csv->columns; column++) {
-        if (column != mde__run_column(csv)) values[count++] = mde_csv_number(csv, row, column);
-    }
+    int i;
+    for (i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
 }
 
-static mde_status mde__scale_weights(const mde_csv *csv, int row, int domains, double *weights)
+/* unit: what they sum to, 1 or 100. */
+static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row, double unit, const char *run,
+                               double *weights)
 {
     double sum = 0;
     char number[32];
     int i;
-    for (i = 0; i < domains; i++) {
+    for (i = 0; i < t->count; i++) {
         if (!(weights[i] >= 0)) {
-            int column = i < mde__run_column(csv) ? i : i + 1;
-            return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a weight is %s; expected "
-                            "0 or more", csv->path, csv->lines[row], mde__run_name(csv, row), csv->names[column],
-                            mde__number(number, weights[i]));
+            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %s; expected 0 or more",
+                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]],
+                     mde__number(number, weights[i]));
+            return;
         }
         sum += weights[i];
     }
-    if (!(fabs(sum - 1) <= 0.01)) {
-        return mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s): weights sum to %s; expected 1 within 0.01",
-                        csv->path, csv->lines[row], mde__run_name(csv, row), mde__number(number, sum));
+    if (!(fabs(sum - unit) <= 0.01 * unit)) {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %s; expected %g within %g", t->csv->path,
+                 t->csv->lines[row], run, mde__number(number, sum), unit, 0.01 * unit);
     }
-    for (i = 0; i < domains; i++) weights[i] /= sum;
-    return MDE_OK;
+    for (i = 0; i < t->count; i++) weights[i] /= sum;
 }
 
-static void mde__check_losses(const mde_csv *csv, int row, int metrics, const double *losses)
+static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row, const char *run, const double *losses)
 {
     char number[32];
     int j;
-    for (j = 0; j < metrics; j++) {
-        int column = j < mde__run_column(csv) ? j : j + 1;
+    for (j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
-        mde_fail(csv->context, MDE_BAD_FILE, "%s line %d (run %s), column %.100s: a loss is %s; expected a finite "
-                 "number, or nothing where it is missing", csv->path, csv->lines[row], mde__run_name(csv, row),
-                 csv->names[column], mde__number(number, losses[j]));
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a finite number, or "
+                 "nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
+                 mde__number(number, losses[j]));
     }
 }
 
-static void mde__join_runs(mde_runs *runs, const mde_csv *ratios, const mde_csv *losses)
+/* A run without a row in the other table. */
+static void mde__unmatched(mde_context *c, const mde_run_columns *t, int row, const mde_run_columns *other,
+                           int *skipped)
 {
-    mde_context *c = runs->context;
-    int row;
-    for (row = 0; row < runs->count && !mde__bad(c); row++) {
-        const char *name = mde__run_name(ratios, row);
-        double *weights = runs->weights + (size_t)row * (size_t)runs->domains;
-        int other = mde__find_run(losses, name);
-        if (mde__find_run(ratios, name) < 0) break;
+    char number[16];
+    if (skipped) ++*skipped;
+    else {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s is not in %s", t->csv->path, t->csv->lines[row],
+                 mde__run_name(t, row, number), other->csv->path);
+    }
+}
+
+/* index: of the weights and of the losses. row_of [rows of the weights]: that of each run, filled here. */
+static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index *index, int *row_of, int *skipped)
+{
+    const mde_run_columns *weights = index[0].table, *losses = index[1].table;
+    char number[16];
+    int row, i, percents = 0, shares = 0;
+    for (row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
+        const char *name = mde__run_name(weights, row, number);
+        int other = *mde__run_slot(&index[1], name) - 1;
+        double *w = runs->weights + mde__cell(runs->count, runs->domains, 0), sum = 0;
+        double *y = runs->losses + mde__cell(runs->count, runs->metrics, 0);
         if (other < 0) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", ratios->path, ratios->lines[row], name,
-                     losses->path);
-            break;
+            mde__unmatched(c, weights, row, losses, skipped);
+            continue;
         }
-        runs->names[row] = mde__copy_text(c, name);
-        mde__row_values(ratios, row, weights);
-        if (!mde__bad(c)) mde__scale_weights(ratios, row, runs->domains, weights);
-        mde__row_values(losses, other, runs->losses + (size_t)row * (size_t)runs->metrics);
-        mde__check_losses(losses, other, runs->metrics, runs->losses + (size_t)row * (size_t)runs->metrics);
+        mde__row_values(weights, row, w);
+        mde__row_values(losses, other, y);
+        mde__check_losses(c, losses, other, name, y);
+        for (i = 0; i < runs->domains; i++) sum += w[i];
+        shares += fabs(sum - 1) <= 0.01;
+        percents += fabs(sum - 100) <= 1;
+        row_of[runs->count] = row;
+        runs->names[runs->count++] = mde__copy_text(c, name);
     }
-    if (!mde__bad(c) && losses->rows != ratios->rows) {
-        for (row = 0; row < losses->rows; row++) {
-            if (mde__find_run(ratios, mde__run_name(losses, row)) >= 0) continue;
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %s is not in %s", losses->path, losses->lines[row],
-                     mde__run_name(losses, row), ratios->path);
-        }
+    for (row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
+        if (*mde__run_slot(&index[0], mde__run_name(losses, row, number)) > 0) continue;
+        mde__unmatched(c, losses, row, weights, skipped ? skipped + 1 : NULL);
     }
+    runs->percent = percents > shares;
+    for (i = 0; i < runs->count && !mde__bad(c); i++) {
+        mde__scale_weights(c, weights, row_of[i], runs->percent ? 100 : 1, runs->names[i],
+                           runs->weights + mde__cell(i, runs->domains, 0));
+    }
+    if (runs->count == 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s and %s: no run is in both", weights->csv->path, losses->csv->path);
+    }
+}
+
+MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, const mde_run_columns *losses,
+                               int *skipped)
+{
+    mde__run_index index[2];
+    mde_runs *runs = NULL;
+    int *row_of;
+    if (mde__bad(c)) return NULL;
+    if (!weights || !losses || !weights->csv || !losses->csv) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "runs: a table is missing");
+        return NULL;
+    }
+    memset(index, 0, sizeof index);
+    if (skipped) skipped[0] = skipped[1] = 0;
+    if (weights->count < 1 || losses->count < 1 || weights->csv->rows < 1) {
+        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
+                 weights->count < 1 || weights->csv->rows < 1 ? weights->csv->path : losses->csv->path);
+    }
+    row_of = (int *)mde_alloc(c, (size_t)weights->csv->rows, sizeof *row_of);
+    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
+    if (runs) {
+        runs->context = c;
+        runs->domains = weights->count;
+        runs->metrics = losses->count;
+        runs->names = (const char **)mde_alloc(c, (size_t)weights->csv->rows, sizeof *runs->names);
+        runs->domain_names = mde__value_names(c, weights);
+        runs->metric_names = mde__value_names(c, losses);
+        runs->weights = mde__doubles(c, (size_t)weights->csv->rows, (size_t)runs->domains);
+        runs->losses = mde__doubles(c, (size_t)weights->csv->rows, (size_t)runs->metrics);
+        mde__index_runs(c, weights, &index[0]);
+        mde__index_runs(c, losses, &index[1]);
+    }
+    if (!mde__bad(c)) mde__join_rows(c, runs, index, row_of, skipped);
+    mde_release(c, index[0].rows);
+    mde_release(c, index[1].rows);
+    mde_release(c, row_of);
+    if (!mde__bad(c)) return runs;
+    mde_runs_free(runs);
+    return NULL;
+}
+
+#ifndef MDE_NO_STDIO
+
+/* All columns but the one that names the runs, in columns [csv->columns]. */
+static mde_run_columns mde__all_columns(const mde_csv *csv, int *columns)
+{
+    mde_run_columns t;
+    int i;
+    t.csv = csv;
+    t.columns = columns;
+    t.count = 0;
+    t.run = mde_csv_column(csv, "run");
+    if (t.run < 0) t.run = mde_csv_column(csv, "index");
+    if (t.run < 0) t.run = 0;
+    for (i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
+    return t;
 }
 
 MDEDEF mde_runs *mde_runs_open(mde_context *c, const char *ratios_path, const char *losses_path)
 {
-    mde_csv *ratios, *losses = NULL;
+    mde_csv *ratios = mde_csv_read(c, ratios_path), *losses = ratios ? mde_csv_read(c, losses_path) : NULL;
+    int *columns = losses ? (int *)mde_alloc(c, (size_t)ratios->columns + (size_t)losses->columns, sizeof(int)) : NULL;
     mde_runs *runs = NULL;
-    if (mde__bad(c)) return NULL;
-    ratios = mde_csv_read(c, ratios_path);
-    if (ratios) losses = mde_csv_read(c, losses_path);
-    if (losses && (ratios->columns < 2 || losses->columns < 2 || ratios->rows < 1)) {
-        mde_fail(c, MDE_BAD_FILE, "%s: expected a column that names the run, at least one other, and a row",
-                 ratios->columns < 2 || ratios->rows < 1 ? ratios->path : losses->path);
+    if (columns) {
+        mde_run_columns weights = mde__all_columns(ratios, columns);
+        mde_run_columns values = mde__all_columns(losses, columns + ratios->columns);
+        runs = mde_runs_join(c, &weights, &values, NULL);
     }
-    if (!mde__bad(c)) runs = (mde_runs *)mde_alloc(c, 1, sizeof *runs);
-    if (runs) {
-        runs->context = c;
-        runs->count = ratios->rows;
-        runs->domains = ratios->columns - 1;
-        runs->metrics = losses->columns - 1;
-        runs->names = (const char **)mde_alloc(c, (size_t)runs->count, sizeof *runs->names);
-        runs->domain_names = mde__value_names(c, ratios);
-        runs->metric_names = mde__value_names(c, losses);
-        runs->weights = mde__doubles(c, (size_t)runs->count, (size_t)runs->domains);
-        runs->losses = mde__doubles(c, (size_t)runs->count, (size_t)runs->metrics);
-    }
-    if (!mde__bad(c)) mde__join_runs(runs, ratios, losses);
+    mde_release(c, columns);
     mde_csv_free(ratios);
     mde_csv_free(losses);
-    if (!mde__bad(c)) return runs;
-    mde_runs_free(runs);
-    return NULL;
+    return runs;
 }
 
 #endif /* MDE_NO_STDIO */
@@ -20077,8 +20538,8 @@ static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, 
     int i;
     for (i = 0; i < k; i++) {
         double ratio = (w[i] > 1e-12 ? w[i] : 1e-12) / (d->prior ? d->prior[i] > 1e-12 ? d->prior[i] : 1e-12 : 1.0 / k);
-        sum += w[i] * mde__log(ratio);
-        if (gradient) gradient[i] += d->kl * (mde__log(ratio) + 1.0);
+        sum += w[i] * mde__log64(ratio);
+        if (gradient) gradient[i] += d->kl * (mde__log64(ratio) + 1.0);
     }
     return d->kl * sum;
 }
@@ -20101,33 +20562,6 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
     if (g->desc->caution > 0) value += g->desc->caution * g->spread * mde__goal_caution(g, w, gradient);
     if (g->desc->kl > 0) value += mde__goal_prior(g->desc, n, w, gradient);
     return value;
-}
-
-/* What a unit of share beyond each bound that holds a weight is worth: the gradient's difference to that of the weights
-   that are free. Between bounds, and where no weight is free, there is nothing to compare: 0. */
-static void mde__goal_prices(const mde__goal *g, const double *low, const double *high, mde_choice *out)
-{
-    double gradient[MDE_MAX_DOMAINS], level = 0, free_share = 0;
-    int i, k = g->k;
-    for (i = 0; i < k; i++) {
-        out->price[i] = 0;
-        if (high[i] < 1 && out->weights[i] >= (1.0 - 1e-4) * high[i] - 1e-9) out->active[i] = 1;
-        else if (out->weights[i] <= low[i] + 1e-4) out->active[i] = -1;
-        else out->active[i] = 0;
-    }
-    if (!g->smooth) return;
-    mde__goal_value(k, out->weights, gradient, (void *)(uintptr_t)g);
-    for (i = 0; i < k; i++) {
-        if (out->active[i] != 0) continue;
-        level += out->weights[i] * gradient[i];
-        free_share += out->weights[i];
-    }
-    if (!(free_share > 0)) return;
-    level /= free_share;
-    for (i = 0; i < k; i++) {
-        double gain = out->active[i] * (level - gradient[i]);
-        if (out->active[i] != 0 && gain > 0) out->price[i] = gain;
-    }
 }
 
 static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
@@ -20217,7 +20651,7 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
 MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choose_desc *desc, mde_choice *out)
 {
     mde_context *c = s ? s->context : NULL;
-    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS];
+    double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], gradient[MDE_MAX_DOMAINS];
     mde_choose_desc defaults;
     mde__goal g;
     int i;
@@ -20246,7 +20680,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     if (!mde__bad(c)) {
         for (i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
         mde__simplex_nearest(g.k, low, high, out->weights);
-        mde__goal_prices(&g, low, high, out);
+        if (g.smooth) mde__goal_value(g.k, out->weights, gradient, &g);
+        mde__shadow_prices(g.k, g.smooth ? gradient : NULL, out->weights, low, high, out->active, out->price);
         if (mde_surrogate_predict(s, 1, out->weights, g.mean, g.sd) == MDE_OK) {
             out->loss = mde__weigh(g.m, desc->objective, g.mean);
             out->sd = g.spread * mde__weigh(g.m, desc->objective, g.sd);
@@ -20286,7 +20721,7 @@ static double mde__expected_improvement(double best, double mean, double sd)
     double z, density;
     if (!(sd > 0)) return best > mean ? best - mean : 0;
     z = (best - mean) / sd;
-    density = mde__exp(-0.5 * z * z) * 0.3989422804014327;
+    density = mde__exp64(-0.5 * z * z) * 0.3989422804014327;
     return sd * (z * mde__normal_below(z) + density);
 }
 
@@ -20436,7 +20871,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         mde__draws_near(&p, w);
         for (i = 0; i < p.count; i++) {
             double reach = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w) / MDE__RUN_REACH;
-            double left = 1.0 - mde__exp(-reach * reach);
+            double left = 1.0 - mde__exp64(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
         }
     }
@@ -20661,7 +21096,7 @@ MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int 
     if (size) *size = 0;
     if (mde__bad(c)) return NULL;
     if (width < 1 || height < 1 || (channels != 1 && channels != 3 && channels != 4) || !pixels || !size ||
-        !mde__mul((size_t)width, (size_t)channels, &row) || !mde__mul(row + 1, (size_t)height, &raw) ||
+        !mde__mul_size((size_t)width, (size_t)channels, &row) || !mde__mul_size(row + 1, (size_t)height, &raw) ||
         raw > (size_t)1 << 30) {
         mde_fail(c, MDE_BAD_ARGUMENT, "png: %d by %d pixels of %d channels; expected pixels, 1, 3 or 4 channels and "
                  "at most 1 GB", width, height, channels);
@@ -20709,6 +21144,9 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 
 MDE__COLD_END
 
+#if defined(__MINGW32__) && defined(__SSE2__)
+#undef sqrt
+#endif
 #ifdef __cplusplus
 }
 #endif
@@ -20718,6 +21156,9 @@ MDE__COLD_END
 #endif
 #if defined(__clang__)
 #pragma float_control(pop)
+#pragma clang diagnostic pop
+#elif defined(_MSC_VER)
+#pragma warning(pop)
 #elif defined(__GNUC__)
 #pragma GCC pop_options
 #endif

@@ -47,7 +47,7 @@ static void once(mde_context *c, const openblas *blas, const product *p)
     if (!blas) {
         mde_product each = mde_product_of(p->ta, p->tb, p->m, p->n, p->k, p->a, p->b);
         each.out = p->out;
-        mde__gemm(c, &each, p->workspace);
+        mde__gemm_threaded(c, &each, p->workspace);
     } else {
         blas->sgemm(101, p->ta ? 112 : 111, p->tb ? 112 : 111, (int)p->m, (int)p->n, (int)p->k, 1.0f, p->a, (int)lda,
                     p->b, (int)ldb, 0.0f, p->out, (int)p->n);

@@ -10,6 +10,7 @@
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
 #define POINTS 5
 
 /* f(x) = x exp(-x^2 / 2), with f' = (1 - x^2) e and f'' = (x^3 - 3x) e, e = exp(-x^2 / 2). */
@@ -24,13 +25,16 @@ static mde_tensor *network(mde_context *c, mde_tensor *x, mde_tensor *w1, mde_te
     return mde_matmul(c, mde_tanh(c, mde_matmul(c, x, w1)), w2);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const float at[POINTS] = { -1.5f, -0.5f, 0, 0.5f, 1.5f };
     const float place[2] = { 0.3f, -0.7f }, first_layer[6] = { 0.5f, -1, 0.8f, 0.3f, 0.9f, -0.4f };
     const float second_layer[3] = { 1, 0.5f, -0.7f };
     const int64_t points[1] = { POINTS }, row[2] = { 1, 2 }, w1_shape[2] = { 2, 3 }, w2_shape[2] = { 3, 1 };
-    mde_context *c = mde_context_create(NULL);
+    program p;
+    program_start(&p, "autodiff_tour", "autodiff_tour: derivatives, first and second, beside exact ones\n", NULL, 0);
+    if (!program_parse(&p, argc, argv)) return p.code;
+    mde_context *c = program_context(&p);
 
     /* 1. mde_grad with record = 1 gives a derivative that can be differentiated again. Each f(x[i]) depends on x[i]
           alone, so the gradient of their sum holds f'(x[i]). */
@@ -72,8 +76,5 @@ int main(void)
     printf("\n");
 
     /* The first error sticks, and everything after it did nothing: one check is enough. */
-    int failed = mde_context_status(c) != MDE_OK;
-    if (failed) fprintf(stderr, "autodiff_tour: %s\n", mde_error(c));
-    mde_context_free(c);
-    return failed;
+    return program_end(&p, c);
 }

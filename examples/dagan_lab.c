@@ -9,14 +9,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if __has_include(<stb_image.h>) /* for PNG and JPEG; a copy beside this file is found with -I. */
 #define STBI_NO_STDIO
+#define STBI_NO_HDR
+#define STBI_NO_LINEAR
+#define STBI_NO_PIC
+#define STBI_NO_PNM
+#define STBI_NO_PSD
+#define STBI_NO_TGA
 #define STB_IMAGE_IMPLEMENTATION
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC push_options
+#pragma GCC optimize("O1") /* reading pictures takes no time to speak of, optimising their readers would */
+#endif
+#if __has_include(<stb_image.h>) /* for PNG and JPEG; a copy beside this file is found with -I. */
 #include <stb_image.h>
 #elif __has_include(<stb/stb_image.h>)
-#define STBI_NO_STDIO
-#define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC pop_options
 #endif
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
@@ -26,8 +37,8 @@
 #else
 #include "dagan.h"
 #endif
-#include "plot.h"
 #include "program.h"
+#include "plot.h"
 #include "dagan_quality.h"
 
 static const char *const usage =
@@ -138,7 +149,7 @@ static void write_file(lab *l, mde_text *t, const char *name)
 /* A table, once it is whole. */
 static void show(const lab *l, mde_text *table)
 {
-    if (!bad(l) && table->bytes) fputs(table->bytes, stdout);
+    if (!bad(l) && table->bytes && !l->p.json) fputs(table->bytes, stdout);
     fflush(stdout);
     mde_text_free(table);
 }
@@ -397,6 +408,55 @@ static int left_out(lab *l, int step, const char *file)
     mde_json_end(&w);
     write_file(l, t, file);
     return 1;
+}
+
+static void hash_set(mde_text *t, const dagan_images *set)
+{
+    mde_text_format(t, " %016llx", set ? (long long)dagan_images_hash(set) : 0LL);
+}
+
+static void hash_list(mde_text *t, int count, const int *values)
+{
+    int i;
+    for (i = 0; i < count; i++) mde_text_format(t, "%s%d", i ? "," : " ", values[i]);
+}
+
+/* Whether the file holds what this step would find. key is a fingerprint of all that this depends on: the networks, the
+   images, the sizes of the study. */
+static int is_done(lab *l, int step, const char *file, char key[17])
+{
+    mde_text *t = mde_text_create(l->c);
+    mde_json *there = NULL;
+    char path[4096];
+    size_t size = 0;
+    unsigned char *networks = NULL;
+    int done;
+    in_out(l, "dagan.safetensors", path, sizeof path);
+    if (!bad(l)) networks = mde_file_read(l->c, path, SIZE_MAX, &size);
+    mde_text_format(t, "%s %s %s %016llx %llu %lld %d %lld %lld", MDE_VERSION, step_names[step], l->z.name,
+                    networks ? (long long)mde_fingerprint(networks, size) : 0LL, (long long)l->p.seed,
+                    (long long)l->z.classifier_steps, l->z.runs, (long long)l->z.episodes,
+                    (long long)l->z.test_episodes);
+    hash_list(t, l->z.real.count, l->z.real.values);
+    hash_list(t, l->z.made.count, l->z.made.values);
+    hash_list(t, l->way_count, l->ways);
+    hash_list(t, l->shot_count, l->shots);
+    hash_set(t, l->source);
+    hash_set(t, l->validation);
+    hash_set(t, l->few[step]);
+    hash_set(t, l->few_source);
+    snprintf(key, 17, "%016llx", t ? (unsigned long long)mde_fingerprint(t->bytes, t->length) : 0);
+    in_out(l, file, path, sizeof path);
+    if (!bad(l) && mde_is_file(path)) {
+        there = mde_json_read(l->c, path);
+        if (!there && mde_context_status(l->c) != MDE_OUT_OF_MEMORY) mde_clear_error(l->c);
+    }
+    done = there && strcmp(mde_json_string(there, "settings", ""), key) == 0;
+    if (done && !l->p.quiet) fprintf(stderr, "%s: is done: %s\n", step_names[step], path);
+    mde_json_free(l->c, there);
+    mde_release(l->c, networks);
+    mde_text_free(t);
+    return done;
 }
 
 /* ---- train ---- */
@@ -669,7 +729,7 @@ static void make(lab *l)
     mde_release(l->c, from);
     mde_release(l->c, made);
     album_close(l, &a, set);
-    if (!bad(l)) {
+    if (!bad(l) && !l->p.json) {
         printf("make: %lld images of %d classes, %d made ones each: %s\n", (long long)count, classes, l->s.count,
                in_out(l, "made", path, sizeof path));
     }
@@ -792,12 +852,14 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
     mde_text *t, *table;
     mde_json_writer w;
     int i, arm, run, each, smallest, tests;
-    if (left_out(l, step, file)) return;
+    char key[17];
+    if (left_out(l, step, file) || is_done(l, step, file, key)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
     w = mde_json_start(t, 3);
     tests = test_samples(l, set, &smallest);
     mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "settings", key);
     mde_json_write_string(&w, "set", set_name);
     mde_json_write_int(&w, "classes", dagan_images_class_count(set));
     mde_json_write_int(&w, "test_samples", tests);
@@ -983,7 +1045,8 @@ static void match(lab *l)
     mde_json_writer w;
     int kind, i;
     dagan_matcher *judge = NULL;                /* of made images: it has never met one */
-    if (left_out(l, MATCH, "match.json")) return;
+    char key[17];
+    if (left_out(l, MATCH, "match.json") || is_done(l, MATCH, "match.json", key)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
     w = mde_json_start(t, 3);
@@ -994,6 +1057,7 @@ static void match(lab *l)
     }
     mde_text_add(table, "\n");
     mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "settings", key);
     mde_json_write_int(&w, "episodes", l->z.episodes);
     mde_json_write_int(&w, "test_episodes", l->z.test_episodes);
     mde_json_write_int(&w, "classes", dagan_images_class_count(l->few[MATCH]));
@@ -1295,7 +1359,7 @@ static void report(lab *l)
     mde_json_free(l->c, matches);
     mde_json_free(l->c, other);
     write_report_json(l);
-    if (!bad(l)) printf("report: %s\n", in_out(l, "report.html", path, sizeof path));
+    if (!bad(l) && !l->p.json) printf("report: %s\n", in_out(l, "report.html", path, sizeof path));
 }
 
 /* ---- Command line ---- */
@@ -1363,6 +1427,24 @@ static void run_command(lab *l, const char *command)
     if (!bad(l) && (all || only_report)) report(l);
 }
 
+/* For --json: what the command wrote; pictures and images have no numbers, but a place. */
+static void print_json(lab *l, const char *command)
+{
+    char name[40];
+    mde_text *t = mde_text_create(l->c);
+    mde_json_writer w = mde_json_start(t, 1);
+    snprintf(name, sizeof name, "%s.json", strcmp(command, "run") == 0 ? "report" : command);
+    if (strcmp(command, "sample") != 0 && strcmp(command, "make") != 0) {
+        program_print_file(l->c, l->s.out, name);
+    } else {
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_string(&w, "out", l->s.out);
+        mde_json_close(&w);
+        if (mde_json_end(&w) == MDE_OK) fputs(t->bytes, stdout);
+    }
+    mde_text_free(t);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const commands[] = { "run",   "train",    "sample", "make", "classify",
@@ -1419,6 +1501,7 @@ int main(int argc, char **argv)
     l.p.seed = 1;
     l.p.max_arguments = 1;
     l.p.when_stopped = "stopped; the same command goes on from here";
+    l.p.json_help = "what the step found (the JSON file that it wrote)";
     s->out = "out/dagan";
     s->mismatch = -1;
     s->count = 10;
@@ -1432,6 +1515,8 @@ int main(int argc, char **argv)
     }
     if (!resolve(&l)) return l.p.code;
     l.c = program_context(&l.p);
+    program_try_folder(l.c, s->out);
     run_command(&l, commands[i]);
+    if (l.p.json) print_json(&l, commands[i]);
     return program_end(&l.p, l.c);
 }

@@ -11,10 +11,12 @@
 #else
 #include "dagan.h"
 #endif
+#include "program.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
-    mde_context *c = mde_context_create(NULL);
+    program p;
+    mde_context *c;
     dagan_images *all, *seen, *unseen;
     dagan_desc desc;
     dagan_train_desc train;
@@ -22,7 +24,12 @@ int main(void)
     dagan *g;
     const dagan_step *curve;
     const int64_t *ends;
-    int points, i, failed;
+    int points, i;
+
+    program_start(&p, "dagan_tour", "dagan_tour: trains a DAGAN on drawn characters; writes dagan.png\n", NULL, 0);
+    if (!program_parse(&p, argc, argv)) return p.code;
+    c = program_context(&p);
+    program_try_file(c, "dagan.png");
 
     /* 200 characters, each drawn 20 times with strokes, slant and pen of its own. The split is by class: what the
        networks are judged on has never been trained on. */
@@ -34,6 +41,7 @@ int main(void)
        of its class, or x with G(x, z). It never sees a class's name, so all of this works for new classes as well. */
     memset(&desc, 0, sizeof desc);
     desc.preset = DAGAN_QUICK;
+    desc.seed = p.seed;
     g = dagan_create(c, all, &desc);
 
     /* Wasserstein GAN with gradient penalty: the penalty asks for the critic's gradient with respect to the image, and
@@ -42,7 +50,9 @@ int main(void)
     train.steps = 300;
     train.critic_steps = 2;
     train.learning_rate = 1e-3;
-    train.progress = mde_print_progress;
+    train.seed = p.seed;
+    train.progress = program_progress;
+    train.user = &p;
     dagan_train(g, seen, &train);
 
     /* The critic's distance rises while it learns what to look at, then falls as the made images get better. */
@@ -57,9 +67,6 @@ int main(void)
     grid.columns = 12;
     dagan_write_grid(g, unseen, &grid, "dagan.png");
 
-    failed = mde_context_status(c) != MDE_OK;
-    if (failed) fprintf(stderr, "dagan_tour: %s\n", mde_error(c));
-    else puts("dagan.png: a class a row; the first image is real, the others were made from it");
-    mde_context_free(c);
-    return failed;
+    if (!program_failed(c)) puts("dagan.png: a class a row; the first image is real, the others were made from it");
+    return program_end(&p, c);
 }

@@ -22,14 +22,16 @@ static const char *const usage =
     "\n"
     "  generate WEIGHTS [options]\n";
 
-typedef struct stream { int tokens; clock_t began; } stream;
+typedef struct stream { program *p; int tokens; clock_t began; } stream;
 
 static void print_piece(const char *bytes, size_t length, void *user)
 {
     stream *s = (stream *)user;
     if (s->tokens++ == 0) s->began = clock();
-    fwrite(bytes, 1, length, stdout);
-    fflush(stdout);
+    if (!s->p->json) {
+        fwrite(bytes, 1, length, stdout);
+        if (!program_printed(s->p)) exit(PROGRAM_FAILED);
+    }
     if (program_interrupted) exit(PROGRAM_INTERRUPTED);
 }
 
@@ -39,10 +41,9 @@ int main(int argc, char **argv)
     mde_generate_desc text;
     mde_context *c;
     mde_lm *lm;
-    const char *tokenizer = NULL;
-    stream s = { 0, 0 };
+    const char *tokenizer = NULL, *whole;
+    stream s = { &p, 0, 0 };
     double temperature = 1;
-    int code;
     const program_option options[] = {
         { "--prompt", PROGRAM_TEXT, "TEXT", &text.prompt, 0, 0, "what the text begins with" },
         { "--tokens", PROGRAM_INT, "N", &text.tokens, 1, 1e8,
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
     memset(&text, 0, sizeof text);
     program_start(&p, "generate", usage, options, (int)(sizeof options / sizeof *options));
     p.max_arguments = 1;
+    p.json_help = "the text";
     p.threads = 1; /* one token at a time is too little work to share */
     if (!program_parse(&p, argc, argv)) return p.code;
     if (p.count == 0) {
@@ -70,17 +72,24 @@ int main(int argc, char **argv)
     c = program_context(&p);
     lm = mde_lm_open(c, p.arguments[0]);
     if (tokenizer) mde_lm_set_tokenizer(lm, mde_tokenizer_read(c, tokenizer));
-    if (!program_failed(c)) {
+    if (!program_failed(c) && !p.json) {
         printf("%s", text.prompt ? text.prompt : "");
         fflush(stdout);
     }
-    mde_lm_generate(lm, &text);
-    code = program_end(&p, c);
-    if (code) return code;
-    printf("\n");
-    if (s.tokens > 1 && !p.quiet) {
+    whole = mde_lm_generate(lm, &text);
+    if (!program_failed(c) && !p.json) printf("\n");
+    if (!program_failed(c) && p.json) {
+        mde_text *t = mde_text_create(c);
+        mde_json_writer w = mde_json_start(t, 1);
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_string(&w, "text", whole);
+        mde_json_write_int(&w, "tokens", s.tokens);
+        mde_json_close(&w);
+        if (mde_json_end(&w) == MDE_OK) fputs(t->bytes, stdout);
+    }
+    if (s.tokens > 1 && !p.quiet && !program_failed(c)) {
         double seconds = (double)(clock() - s.began) / CLOCKS_PER_SEC;
         fprintf(stderr, "%d tokens, %.0f tokens/s\n", s.tokens, seconds > 0 ? (s.tokens - 1) / seconds : 0.0);
     }
-    return 0;
+    return program_end(&p, c);
 }

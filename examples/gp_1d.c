@@ -10,6 +10,7 @@
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
 #include "plot.h"
 
 #define POINTS 12
@@ -21,11 +22,12 @@ static double truth(double x)
     return sin(3 * x) + 0.5 * x;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     double x[POINTS], y[POINTS], at[LINE], exact[LINE], mean[LINE], sd[LINE], low[LINE], high[LINE];
-    mde_context *c = mde_context_create(NULL);
-    mde_random random = mde_random_start(7, 0);
+    program p;
+    mde_context *c;
+    mde_random random;
     mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .normal_noise = 1, .seed = 1 };
     plot_series series[5] = {
         { .name = "function", .count = LINE, .x = at, .y = exact },
@@ -40,6 +42,12 @@ int main(void)
     mde_text *svg;
     int i;
 
+    program_start(&p, "gp_1d", "gp_1d: a Gaussian process on noisy points of a line; writes gp_1d.svg\n", NULL, 0);
+    p.seed = 7;
+    if (!program_parse(&p, argc, argv)) return p.code;
+    c = program_context(&p);
+    program_try_file(c, "gp_1d.svg");
+    random = mde_random_start(p.seed, 0);
     for (i = 0; i < POINTS; i++) {
         x[i] = 4 * mde_random_uniform(&random);
         y[i] = truth(x[i]) + NOISE * mde_random_normal(&random);
@@ -50,22 +58,15 @@ int main(void)
     }
     model = mde_regressor_fit(c, POINTS, 1, 1, x, y, &fit);
     mde_regressor_predict(model, LINE, at, mean, sd);
-    if (mde_context_status(c)) {
-        fprintf(stderr, "gp_1d: %s\n", mde_error(c));
-        mde_context_free(c);
-        return 1;
-    }
+    if (program_failed(c)) return program_end(&p, c);
     for (i = 0; i < LINE; i++) {
         low[i] = mean[i] - 1.645 * sd[i];
         high[i] = mean[i] + 1.645 * sd[i];
     }
     svg = mde_text_create(c);
     plot_xy(svg, &plot);
-    mde_text_write(svg, "gp_1d.svg");
+    if (mde_text_write(svg, "gp_1d.svg") != MDE_OK) return program_end(&p, c);
     printf("length scale %.3f sds of x, log marginal likelihood %.3f; gp_1d.svg is written\n",
            mde_regressor_length_scale(model, 0, 0), mde_regressor_log_likelihood(model, 0));
-    i = mde_context_status(c) != MDE_OK;
-    if (i) fprintf(stderr, "gp_1d: %s\n", mde_error(c));
-    mde_context_free(c);
-    return i;
+    return program_end(&p, c);
 }

@@ -4,7 +4,7 @@
      ./mde_lab run out/demo                                 on six kinds of text that the program makes up
      ./mde_lab run out/real --data texts --preset small     each folder or file in texts/ is a domain
 
-   Every step is files in one folder. A finished file is skipped, and a run that was cut off continues from its
+   Every step is files in one folder. A finished one is skipped, and a run that was cut off continues from its
    checkpoint to the same bits:
      plan      plan.json, see mde_lab_runs.h
      tasks     the training runs
@@ -159,6 +159,7 @@ static mde_status fit(experiment *x)
     if (load_tables(x, &t) == MDE_OK) write_tables(x, &t);
     mde_text_add(csv, "model,run,validation,predicted,true\n");
     mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "settings", x->key);
     mde_json_write_int(&w, "proxies", t.n);
     mde_json_write_int(&w, "folds", fold_count(&t));
     mde_json_open(&w, "models", '[');
@@ -181,10 +182,6 @@ static mde_status fit(experiment *x)
 }
 
 /* ---- Search: the mixtures that it promises most of ---- */
-
-/* Standard deviations above the prediction at which a mixture is judged. A search finds the places where a regression
-   errs to the low side, so what it minimises is the upper end of the 95 % interval. */
-#define CAUTION 2.0
 
 /* The regression that cross-validation chose for an objective. */
 static const regression *chosen_regression(experiment *x, const mde_json *fitted, int objective)
@@ -231,12 +228,20 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     mde_json_write_number(w, "loss", best.loss, 9);
     mde_json_write_number(w, "gap", best.gap, 6);
     mde_json_write_numbers(w, "loss_interval_90", 2, interval.loss, 9);
+    mde_json_write_string(w, "intervals", interval.note);
     json_mixture(w, "weights", x, best.weights);
     mde_json_open(w, "weights_interval_90", '{');
     for (i = 0; i < t->k; i++) {
         ends[0] = interval.lower[i];
         ends[1] = interval.upper[i];
         mde_json_write_numbers(w, mde_corpus_name(x->corpus, i), 2, ends, 6);
+    }
+    mde_json_close(w);
+    mde_json_open(w, "shadow_prices", '{');     /* of the bounds that hold a weight; null where none is known */
+    for (i = 0; i < t->k && lower; i++) {
+        if (best.active[i] > 0 || (best.active[i] < 0 && lower[i] > 0)) {
+            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best.price[i], 6);
+        }
     }
     mde_json_close(w);
     mde_json_close(w);
@@ -256,7 +261,6 @@ static void search_objective(experiment *x, const tables *t, const mde_json *fit
     desc.objective = shares;
     desc.lower = lower;
     desc.upper = upper;
-    desc.caution = CAUTION;
     desc.tried = t->proxy_weights;
     desc.runs = t->n;
     desc.seed = x->settings.seed;
@@ -283,6 +287,7 @@ static void search_all(experiment *x, const tables *t, const mde_json *fitted, m
     /* A regression is not to be trusted outside what was tried. */
     mde_bounds_of_runs(t->n, t->k, t->proxy_weights, 0, lower, upper);
     mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "settings", x->key);
     json_mixture(w, "lower", x, lower);
     json_mixture(w, "upper", x, upper);
     if (program_step(c, x->progress, x->user, "search", 0, OBJECTIVES + 1)) return;
@@ -312,8 +317,8 @@ static mde_status search(experiment *x)
     mde_json_writer w = mde_json_start(json, 3);
     tables t;
     if (load_tables(x, &t) == MDE_OK) search_all(x, &t, fitted, &w, mixture);
-    program_write(c, json, x->out, "search.json");
     program_write(c, mixture, x->out, "mixture.json");
+    program_write(c, json, x->out, "search.json");
     if (!program_failed(c)) program_step(c, x->progress, x->user, "search", OBJECTIVES + 1, OBJECTIVES + 1);
     mde_text_free(json);
     mde_text_free(mixture);
@@ -409,6 +414,7 @@ static void verify_mixtures(experiment *x, const tables *t, const mde_json *fitt
     }
     mde_text_add(csv, ",accuracy\n");
     mde_json_open(&w, NULL, '{');
+    mde_json_write_string(&w, "settings", x->key);
     mde_json_open(&w, "mixtures", '[');
     for (o = 0; o < OBJECTIVES; o++) add_verified(x, t, &best[o], s, csv, &w);
     add_verified(x, t, find_task(x, "uniform"), s, csv, &w);
@@ -644,12 +650,37 @@ static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
     if (!out_was_there) remove(out);
 }
 
-static void list_tasks(const experiment *x)
+/* What the losses of each domain will be of. */
+static void print_validation(const experiment *x)
 {
     int i;
-    for (i = 0; i < x->count; i++) {
-        printf("%4d  %-8s %s\n", i, task_is_done(x, &x->tasks[i]) ? "done" : "-", x->tasks[i].name);
+    for (i = 0; i < x->domains; i++) {
+        int64_t documents;
+        mde_corpus_documents(x->corpus, MDE_VALIDATION, i, &documents);
+        printf("%-24.100s validated on %lld tokens of %lld of its %lld held-out documents\n",
+               mde_corpus_name(x->corpus, i), (long long)x->window_tokens[i], (long long)x->window_documents[i],
+               (long long)documents);
     }
+}
+
+static void list_tasks(const experiment *x, int as_json)
+{
+    mde_text *t = mde_text_create(x->context);
+    mde_json_writer w = mde_json_start(t, 1);
+    int i;
+    mde_json_open(&w, NULL, '[');
+    for (i = 0; i < x->count; i++) {
+        int done = task_is_done(x, &x->tasks[i]);
+        if (!as_json) printf("%4d  %-8s %s\n", i, done ? "done" : "-", x->tasks[i].name);
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_int(&w, "task", i);
+        mde_json_write_string(&w, "name", x->tasks[i].name);
+        mde_json_write_raw(&w, "done", done ? "true" : "false");
+        mde_json_close(&w);
+    }
+    mde_json_close(&w);
+    if (as_json && mde_json_end(&w) == MDE_OK) fputs(t->bytes, stdout);
+    mde_text_free(t);
 }
 
 static void run_listed_tasks(experiment *x, int count, char **numbers)
@@ -666,30 +697,64 @@ static void run_listed_tasks(experiment *x, int count, char **numbers)
     }
 }
 
+/* A step after the training: what it writes last, and another file of it. */
+typedef struct lab_step {
+    const char *name, *file, *other;
+    mde_status (*run)(experiment *x);
+} lab_step;
+
+static const lab_step lab_steps[4] = { { "fit", "fit.json", "predictions.csv", fit },
+                                       { "search", "search.json", "mixture.json", search },
+                                       { "verify", "verify.json", "verify.csv", verify },
+                                       { "report", "report.json", "report.html", report } };
+
+/* Whether the step was finished for this plan and these data, of which its files are a function. */
+static int step_is_done(experiment *x, const lab_step *step)
+{
+    mde_context *c = x->context;
+    char path[PROGRAM_PATH], other[PROGRAM_PATH];
+    mde_json *result = NULL;
+    int done;
+    program_path(c, path, "%s/%s", x->out, step->file);
+    program_path(c, other, "%s/%s", x->out, step->other);
+    if (!program_failed(c) && mde_is_file(path) && mde_is_file(other)) {
+        result = mde_json_read(c, path);
+        if (!result && mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
+    }
+    done = result && strcmp(mde_json_string(result, "settings", ""), x->key) == 0;
+    mde_json_free(c, result);
+    if (done && !x->quiet) fprintf(stderr, "%s: is done: %s\n", step->name, path);
+    return done;
+}
+
 static void run_command(mde_context *c, program *p, lab_settings *s)
 {
     const char *command = p->arguments[0], *out = p->arguments[1];
-    int all = strcmp(command, "run") == 0, plan = strcmp(command, "plan") == 0;
+    int all = strcmp(command, "run") == 0, plan = strcmp(command, "plan") == 0, i;
     experiment *x;
-    if (mde_is_file(out)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: is a file; expected a folder, or a name that is not taken", out);
-        return;
-    }
+    if (strcmp(command, "tasks") != 0) program_try_folder(c, out);
+    if (program_failed(c)) return;
     if ((all || plan) && s->data) experiment_plan(c, out, s);
     else if (all || plan) plan_on_generated(c, out, s);
     x = experiment_open(c, out);
     if (!x) return;
     x->progress = program_progress;
     x->user = p;
-    if (plan) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
-    if (strcmp(command, "tasks") == 0) list_tasks(x);
+    x->quiet = p->quiet;
+    if (((all && !p->quiet) || plan) && !p->json) print_validation(x);
+    if (plan && !p->json) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
+    if (strcmp(command, "tasks") == 0) list_tasks(x, p->json);
     if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
     if (all) run_pending(x, x->count, x->tasks);
-    if (!program_failed(c) && (all || strcmp(command, "fit") == 0)) fit(x);
-    if (!program_failed(c) && (all || strcmp(command, "search") == 0)) search(x);
-    if (!program_failed(c) && (all || strcmp(command, "verify") == 0)) verify(x);
-    if (!program_failed(c) && (all || strcmp(command, "report") == 0)) report(x);
-    if (!program_failed(c) && (all || strcmp(command, "report") == 0)) print_summary(x);
+    for (i = 0; i < 4 && !program_failed(c); i++) {
+        const lab_step *step = &lab_steps[i];
+        if ((all || strcmp(command, step->name) == 0) && !step_is_done(x, step)) step->run(x);
+    }
+    if (!program_failed(c) && (all || strcmp(command, "report") == 0) && !p->json) print_summary(x);
+    if (p->json && plan) program_print_file(c, out, "plan.json");
+    for (i = 0; p->json && i < 4; i++) {
+        if (strcmp(all ? "report" : command, lab_steps[i].name) == 0) program_print_file(c, out, lab_steps[i].file);
+    }
     experiment_free(x);
 }
 
@@ -742,6 +807,7 @@ int main(int argc, char **argv)
     memset(&s, 0, sizeof s);
     program_start(&p, "mde_lab", usage, options, (int)(sizeof options / sizeof *options));
     p.max_arguments = argc;
+    p.json_help = "what the step found (the file that it wrote; of tasks the list)";
     p.when_stopped = "stopped; the same command goes on from here";
     if (!program_parse(&p, argc, argv)) return p.code;
     for (i = 0; p.count > 0 && i < known; i++) {

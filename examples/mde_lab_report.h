@@ -65,6 +65,7 @@ static void page_mixtures(mde_text *t, const experiment *x, const mde_json *sear
     const mde_json *mde = mde_json_get(mde_json_get(search, "mde"), "average"), *weights[SHOWN];
     const mde_json *lower = mde_json_get(search, "lower"), *upper = mde_json_get(search, "upper");
     double *values = program_doubles(c, x->domains, SHOWN);
+    const char *note = mde_json_string(mde, "intervals", "");
     int i, j;
     mde_text_add(t, "<h2>The mixtures</h2>\n");
     for (j = 0; j < OBJECTIVES; j++) {
@@ -96,13 +97,13 @@ static void page_mixtures(mde_text *t, const experiment *x, const mde_json *sear
         program_page_number(t, row[OBJECTIVES + 1], 3, 0);
         mde_text_add(t, "</tr>\n");
     }
-    mde_text_format(t,
+    mde_text_format_html(t,
                     "</table></div>\n<p class=\"note\">The searches of the regression minimise the predicted loss "
-                    "plus two standard deviations, inside the bounds: the least and the greatest weight of any proxy. "
+                    "inside the bounds: the smallest and the largest weight of any proxy. "
                     "\"MDE alone\" is the exact minimum of the experts' mixture loss, no fit and no bounds; certified "
-                    "distance to that minimum: %.3g nats. Its intervals come from resampled validation documents."
+                    "distance to that minimum: %.3g nats. Its intervals come from resampled validation documents%s%s."
                     "</p>\n",
-                    mde_json_number(mde, "gap", (double)NAN));
+                    mde_json_number(mde, "gap", (double)NAN), *note ? "; " : "", note);
     mde_release(c, values);
 }
 
@@ -333,6 +334,7 @@ static void write_report_json(experiment *x, const tables *runs)
     mde_json_open(&w, NULL, '{');
     mde_json_write_string(&w, "mdemix", MDE_VERSION);
     mde_json_write_string(&w, "plan", x->fingerprint);
+    mde_json_write_string(&w, "settings", x->key);
     json_hexadecimal(&w, "data_hash", mde_corpus_hash(x->corpus));
     json_seed(&w, x->settings.seed);
     mde_json_write_string(&w, "objective", x->settings.objective);
@@ -377,8 +379,8 @@ static mde_status report(experiment *x)
         page_experts(t, x, &runs);
         page_settings(t, x);
         program_page_close(t);
-        write_report_json(x, &runs);
         program_write(c, t, x->out, "report.html");
+        write_report_json(x, &runs);
         mde_text_free(t);
     }
     mde_json_free(c, fit);

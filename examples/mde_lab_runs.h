@@ -10,6 +10,8 @@
 #ifndef MDE_LAB_RUNS_H
 #define MDE_LAB_RUNS_H
 
+#include <float.h>
+
 #define END_TASK "end_task" /* name of the end task among the validation texts */
 #define CHOICES 4           /* of a question: the right one and three others */
 
@@ -37,18 +39,27 @@ typedef struct lab_settings {
     uint64_t seed;
 } lab_settings;
 
+/* A stretch of held-out text that a model reads at once; the first token is given, the others are predicted. */
+typedef struct window {
+    int64_t start, length, document;    /* length: tokens predicted, at most the context */
+} window;
+
 typedef struct experiment {
     mde_context *context;
     mde_progress_fn *progress; /* may be NULL */
     void *user;
+    int quiet;
     char *out;
     lab_settings settings; /* resolved; its strings belong to the experiment */
     mde_corpus *corpus;
     int domains;
     int count;
     task *tasks;
+    window *windows[MDE_MAX_DOMAINS];   /* of each domain's validation text */
+    int64_t window_count[MDE_MAX_DOMAINS], window_tokens[MDE_MAX_DOMAINS], window_documents[MDE_MAX_DOMAINS];
     char *plan;           /* text of plan.json */
     char fingerprint[17]; /* of the plan, hexadecimal */
+    char key[40];         /* version and fingerprint of all in the plan but where the data are */
     int64_t choice;       /* tokens of a choice, and of the prompt before it */
     uint16_t *questions;  /* [questions, CHOICES, 2 choice] the right choice first */
 } experiment;
@@ -131,6 +142,63 @@ static int validations(const experiment *x)
 static const char *validation_name(const experiment *x, int validation)
 {
     return validation < x->domains ? mde_corpus_name(x->corpus, validation) : END_TASK;
+}
+
+/* ---- Validation texts ---- */
+
+/* Tokens that can be predicted in document i of chosen: it is one of `count`, spread evenly over `documents`. */
+static int64_t predictable(const int64_t *starts, int64_t documents, int64_t count, int64_t i, int64_t *document)
+{
+    *document = i * documents / count;
+    return starts[*document + 1] - starts[*document] - 1;
+}
+
+/* All held-out documents of a domain give equally many of the tokens, from their middle, and short ones all they have.
+   Of more documents than would have half a context each, some are taken, evenly spread. */
+static void make_windows(experiment *x, int domain)
+{
+    mde_context *c = x->context;
+    int64_t wanted = x->settings.validation_tokens, context = x->settings.context, documents, count, i, d, n = 0;
+    int64_t level, low = 0, high = wanted, sum, rest;
+    const int64_t *starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, domain, &documents);
+    window *w;
+    count = wanted / (context / 2) < documents ? wanted / (context / 2) : documents;
+    if (count < 1) count = 1;
+    while (low < high) {    /* the largest share with which all together have no more than is wanted */
+        level = low + (high - low + 1) / 2;
+        for (i = sum = 0; i < count && sum <= wanted; i++) {
+            int64_t has = predictable(starts, documents, count, i, &d);
+            sum += has < level ? has : level;
+        }
+        if (sum <= wanted) low = level;
+        else high = level - 1;
+    }
+    for (i = sum = 0; i < count; i++) {
+        int64_t has = predictable(starts, documents, count, i, &d);
+        sum += has < low ? has : low;
+        n += has / context + 2;
+    }
+    rest = wanted - sum;    /* what equal shares leave: one more for the first that have more */
+    w = x->windows[domain] = (window *)mde_alloc(c, (size_t)n, sizeof *w);
+    for (i = n = 0; w && i < count; i++) {
+        int64_t has = predictable(starts, documents, count, i, &d), take = has < low ? has : low, start;
+        if (has > take && rest > 0) take++, rest--;
+        start = starts[d] + (has - take) / 2;
+        x->window_documents[domain] += take > 0;
+        x->window_tokens[domain] += take;
+        for (; take > 0; n++) {
+            w[n].start = start;
+            w[n].length = take < context ? take : context;
+            w[n].document = d;
+            start += w[n].length;
+            take -= w[n].length;
+        }
+    }
+    x->window_count[domain] = n;
+    if (w && n == 0) {
+        mde_fail(c, MDE_BAD_FILE, "domain %s: its held-out documents are of one token each; give it more text",
+                 mde_corpus_name(x->corpus, domain));
+    }
 }
 
 /* ---- The end task ---- */
@@ -274,6 +342,8 @@ static void json_domains(mde_json_writer *w, const experiment *x)
         mde_json_write_int(w, "train", (int64_t)train);
         mde_json_write_int(w, "validation", (int64_t)validation);
         mde_json_write_int(w, "test", (int64_t)test);
+        mde_json_write_int(w, "validated_tokens", x->window_tokens[i]);
+        mde_json_write_int(w, "validated_documents", x->window_documents[i]);
         mde_json_close(w);
     }
     mde_json_close(w);
@@ -343,6 +413,7 @@ static void experiment_free(experiment *x)
     int i;
     if (!x) return;
     for (i = 0; x->tasks && i < x->count; i++) mde_release(c, (void *)x->tasks[i].name);
+    for (i = 0; i < MDE_MAX_DOMAINS; i++) mde_release(c, x->windows[i]);
     mde_release(c, x->tasks);
     mde_release(c, x->questions);
     mde_release(c, x->plan);
@@ -370,6 +441,7 @@ static mde_corpus *open_data(mde_context *c, const lab_settings *settings)
 static experiment *experiment_create(mde_context *c, const char *out, const lab_settings *desc)
 {
     experiment *x;
+    const char *what;
     int i;
     if (program_failed(c)) return NULL;
     x = (experiment *)mde_alloc(c, 1, sizeof *x);
@@ -388,6 +460,7 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
         if (strcmp(mde_corpus_name(x->corpus, i), END_TASK) == 0) {
             mde_fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, END_TASK);
         }
+        if (!program_failed(c)) make_windows(x, i);
     }
     if (!program_failed(c) && make_tasks(x) == MDE_OK && make_questions(x) == MDE_OK) x->plan = plan_text(x);
     if (program_failed(c) || !x->plan) {
@@ -396,6 +469,9 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
     }
     snprintf(x->fingerprint, sizeof x->fingerprint, "%016llx",
              (unsigned long long)mde_fingerprint(x->plan, strlen(x->plan)));
+    what = strstr(x->plan, "\"data_hash\"");
+    snprintf(x->key, sizeof x->key, "%.20s %016llx", MDE_VERSION,
+             (unsigned long long)mde_fingerprint(what, strlen(what)));
     return x;
 }
 
@@ -530,8 +606,51 @@ static mde_text *weights_text(mde_context *c, int k, const double *weights)
     return t;
 }
 
+/* Tokens predicted of a validation text. */
+static int64_t validation_tokens(const experiment *x, int validation)
+{
+    return validation < x->domains ? x->window_tokens[validation] : x->settings.questions * x->choice;
+}
+
+/* A tensor of a run's file has the shape [rows] or, for columns above 0, [rows, 1 to columns], and its numbers are
+   finite and not below minimum. */
+static void check_tensor(mde_context *c, const char *path, const mde_safetensors *run, const char *name, int64_t rows,
+                         int64_t columns, double minimum)
+{
+    const mde_safetensor *t = mde_safetensors_find(run, name);
+    size_t i;
+    if (program_failed(c)) return;
+    if (!t || t->rank != (columns ? 2 : 1) || t->shape[0] != rows ||
+        (columns && (t->shape[1] < 1 || t->shape[1] > columns))) {
+        mde_fail(c, MDE_BAD_FILE, "%s: tensor %s %s [%lld%s]; delete the file to run the task again", path, name,
+                 t ? "has another shape than" : "is not there; expected", (long long)rows, columns ? ", points" : "");
+        return;
+    }
+    for (i = 0; i < t->count; i++) {
+        if ((double)t->data[i] >= minimum && (double)t->data[i] <= (double)FLT_MAX) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s: tensor %s has %.9g at %zu; delete the file to run the task again", path, name,
+                 (double)t->data[i], i);
+        return;
+    }
+}
+
+/* What this program wrote is as it wrote it. */
+static void check_run(const experiment *x, mde_context *c, const char *path, const task *which,
+                      const mde_safetensors *run)
+{
+    char name[PROGRAM_PATH];
+    int i;
+    check_tensor(c, path, run, "losses", validations(x), 0, 0);
+    check_tensor(c, path, run, "accuracy", 1, 0, 0);
+    check_tensor(c, path, run, "curve", 2, 1024, 0);
+    for (i = 0; which->kind == EXPERT && i < validations(x); i++) {
+        program_path(c, name, "logp.%s", validation_name(x, i));
+        check_tensor(c, path, run, name, validation_tokens(x, i), 0, -(double)FLT_MAX);
+    }
+}
+
 /* The file of a finished task if it belongs to this plan and these weights; otherwise NULL, without an error: then the
-   task has still to be run. */
+   task has still to be run. One that does, but holds something else, is an error. */
 static mde_safetensors *read_run(const experiment *x, mde_context *c, const task *which)
 {
     char path[PROGRAM_PATH];
@@ -546,10 +665,9 @@ static mde_safetensors *read_run(const experiment *x, mde_context *c, const task
     }
     if (run) {
         const char *plan = mde_safetensors_metadata(run, "plan"), *at = mde_safetensors_metadata(run, "weights");
-        const mde_safetensor *losses = mde_safetensors_find(run, "losses");
-        if (!plan || strcmp(plan, x->fingerprint) != 0 || !at || strcmp(at, weights->bytes) != 0 || !losses ||
-            losses->count != (size_t)validations(x) || !mde_safetensors_find(run, "accuracy") ||
-            !mde_safetensors_find(run, "curve")) {
+        int ours = plan && strcmp(plan, x->fingerprint) == 0 && at && strcmp(at, weights->bytes) == 0;
+        if (ours) check_run(x, c, path, which, run);
+        if (!ours || program_failed(c)) {
             mde_safetensors_free(c, run);
             run = NULL;
         }
@@ -558,9 +676,21 @@ static mde_safetensors *read_run(const experiment *x, mde_context *c, const task
     return run;
 }
 
+/* The training of a finished task goes on no more. */
+static void remove_checkpoint(mde_context *c, const char *path)
+{
+    if (remove(path) != 0 && errno != ENOENT) {
+        mde_fail(c, MDE_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+}
+
+/* A process that ended between its last two steps left the checkpoint of a finished task. */
 static int task_is_done(const experiment *x, const task *which)
 {
     mde_safetensors *run = read_run(x, x->context, which);
+    char path[PROGRAM_PATH];
+    program_path(x->context, path, "%s/runs/%s.checkpoint", x->out, which->name);
+    if (run) remove_checkpoint(x->context, path);
     mde_safetensors_free(x->context, run);
     return run != NULL;
 }
@@ -573,15 +703,6 @@ typedef struct scores {
     size_t tokens[MDE_MAX_DOMAINS + 1];
 } scores;
 
-/* Predicted tokens of a domain's validation text: all but the first. */
-static size_t validation_tokens(const experiment *x, const mde_corpus *corpus, int domain)
-{
-    size_t count;
-    mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
-    if (count > (size_t)x->settings.validation_tokens + 1) count = (size_t)x->settings.validation_tokens + 1;
-    return count > 0 ? count - 1 : 0;
-}
-
 static float mean_loss(const float *logp, size_t tokens)
 {
     double sum = 0;
@@ -593,15 +714,29 @@ static float mean_loss(const float *logp, size_t tokens)
 static void score_domain(mde_context *c, const experiment *x, const mde_corpus *corpus, mde_lm *lm, int domain,
                          scores *out)
 {
-    size_t count, tokens = validation_tokens(x, corpus, domain);
-    const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &count);
-    float *logp = (float *)mde_alloc(c, tokens + 1, sizeof *logp);
-    if (!logp) return;
-    mde_lm_logprobs(lm, text, tokens + 1, logp);
-    memmove(logp, logp + 1, tokens * sizeof *logp);
+    int64_t context = x->settings.context, count = x->window_count[domain], tokens = x->window_tokens[domain], i, j;
+    int64_t at, n = 0;
+    const window *w = x->windows[domain];
+    size_t all;
+    const uint16_t *text = mde_corpus_tokens(corpus, MDE_VALIDATION, domain, &all);
+    uint16_t *sequences = (uint16_t *)mde_alloc(c, (size_t)count, (size_t)(context + 1) * sizeof *sequences);
+    float *logp = (float *)mde_alloc(c, (size_t)tokens, sizeof *logp);
+    float *scored = (float *)mde_alloc(c, (size_t)count, (size_t)(context + 1) * sizeof *scored);
+    for (i = 0; i < count && !program_failed(c); i = j) {
+        int64_t length = w[i].length + 1;       /* all windows of one length that follow each other at once */
+        for (j = i; j < count && w[j].length == w[i].length; j++) {
+            memcpy(sequences + (j - i) * length, text + w[j].start, (size_t)length * sizeof *sequences);
+        }
+        mde_lm_logprobs_batch(lm, sequences, j - i, length, scored);
+        for (at = 0; at < j - i; at++, n += length - 1) {
+            memcpy(logp + n, scored + at * length + 1, (size_t)(length - 1) * sizeof *logp);
+        }
+    }
+    mde_release(c, sequences);
+    mde_release(c, scored);
     out->logp[domain] = logp;
-    out->tokens[domain] = tokens;
-    out->losses[domain] = mean_loss(logp, tokens);
+    out->tokens[domain] = (size_t)tokens;
+    if (!program_failed(c)) out->losses[domain] = mean_loss(logp, (size_t)tokens);
 }
 
 static void score_end_task(mde_context *c, const experiment *x, mde_lm *lm, scores *out)
@@ -712,9 +847,14 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
     if (status == MDE_OK) {
         for (i = 0; i < x->domains && !program_failed(c); i++) score_domain(c, x, corpus, lm, i, &result);
         if (!program_failed(c)) score_end_task(c, x, lm, &result);
+        for (i = 0; i < validations(x) && !program_failed(c); i++) {
+            if ((double)result.losses[i] <= (double)FLT_MAX) continue;
+            mde_fail(c, MDE_NOT_FINITE, "%s: its loss on %s is not finite; a smaller --lr may help", which->name,
+                     validation_name(x, i));
+        }
         curve = mde_lm_curve(lm, &points, &curve_tokens);
         if (!program_failed(c)) write_run(c, x, which, &result, points, curve, curve_tokens);
-        if (!program_failed(c)) remove(checkpoint);
+        if (!program_failed(c)) remove_checkpoint(c, checkpoint);
     }
     for (i = 0; i < validations(x); i++) mde_release(c, result.logp[i]);
     mde_lm_free(lm);
@@ -855,6 +995,9 @@ static mde_status run_pending(experiment *x, int count, const task *tasks)
         if (!task_is_done(x, &tasks[i])) pending[n++] = &tasks[i];
     }
     if (pending) run_tasks(x, n, pending);
+    if (pending && n == 0 && x->progress && !x->quiet) {
+        fprintf(stderr, "train: %s%s\n", count > 1 ? "all runs are done" : tasks->name, count > 1 ? "" : " is done");
+    }
     mde_release(c, (void *)pending);
     return mde_context_status(c);
 }
@@ -898,18 +1041,16 @@ static void tables_free(experiment *x, tables *t)
 static double *token_documents(experiment *x, int validation, size_t tokens)
 {
     double *documents = (double *)mde_alloc(x->context, tokens + 1, sizeof *documents);
-    const int64_t *starts;
-    int64_t count, d = 0;
-    size_t t;
+    int64_t i, at;
+    size_t t = 0;
     if (!documents) return NULL;
     if (validation == x->domains) {
         for (t = 0; t < tokens; t++) documents[t] = (double)(t / (size_t)x->choice);
         return documents;
     }
-    starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, validation, &count);
-    for (t = 0; t < tokens; t++) {
-        while (d + 1 < count && (int64_t)t + 1 >= starts[d + 1]) d++;
-        documents[t] = (double)d;
+    for (i = 0; i < x->window_count[validation]; i++) {
+        const window *w = &x->windows[validation][i];
+        for (at = 0; at < w->length && t < tokens; at++) documents[t++] = (double)w->document;
     }
     return documents;
 }
@@ -919,14 +1060,19 @@ static double *token_bytes(experiment *x, int validation, size_t tokens)
 {
     double *bytes = (double *)mde_alloc(x->context, tokens + 1, sizeof *bytes);
     const mde_tokenizer *tokenizer = mde_corpus_tokenizer(x->corpus);
-    const uint16_t *text = NULL;
-    size_t t, count;
+    int64_t i, at, windows = validation < x->domains ? x->window_count[validation] : 0;
+    size_t t = 0, count, length, half = (size_t)x->choice;
+    const uint16_t *text = windows ? mde_corpus_tokens(x->corpus, MDE_VALIDATION, validation, &count) : x->questions;
     if (!bytes) return NULL;
-    if (validation < x->domains) text = mde_corpus_tokens(x->corpus, MDE_VALIDATION, validation, &count) + 1;
-    for (t = 0; t < tokens; t++) {
-        size_t half = (size_t)x->choice, length;
-        uint16_t token = text ? text[t] : x->questions[(t / half) * CHOICES * 2 * half + half + t % half];
-        mde_tokenizer_token(tokenizer, token, &length);
+    for (i = 0; i < windows; i++) {
+        const window *w = &x->windows[validation][i];
+        for (at = 1; at <= w->length && t < tokens; at++) {
+            mde_tokenizer_token(tokenizer, text[w->start + at], &length);
+            bytes[t++] = (double)length;
+        }
+    }
+    for (; windows == 0 && t < tokens; t++) {
+        mde_tokenizer_token(tokenizer, text[(t / half) * CHOICES * 2 * half + half + t % half], &length);
         bytes[t] = (double)length;
     }
     return bytes;
@@ -938,20 +1084,11 @@ static void add_expert_table(experiment *x, tables *t, int validation)
     const char *text = validation_name(x, validation);
     const float *logp[MDE_MAX_DOMAINS];
     double *documents, *bytes, total = 0;
-    size_t tokens = 0, i;
+    size_t tokens = (size_t)validation_tokens(x, validation), i;
     char name[PROGRAM_PATH];
     int e;
     program_path(c, name, "logp.%s", text);
-    for (e = 0; e < t->k && !program_failed(c); e++) {
-        const mde_safetensor *column = mde_safetensors_find(t->runs[e], name);
-        if (!column || (e > 0 && column->count != tokens)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: has no fitting tensor %s; delete the file to run the task again",
-                     x->tasks[e].name, name);
-        } else {
-            tokens = column->count;
-            logp[e] = column->data;
-        }
-    }
+    for (e = 0; e < t->k && !program_failed(c); e++) logp[e] = mde_safetensors_find(t->runs[e], name)->data;
     documents = token_documents(x, validation, tokens);
     bytes = token_bytes(x, validation, tokens);
     for (i = 0; bytes && i < tokens; i++) total += bytes[i];

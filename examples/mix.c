@@ -11,6 +11,50 @@
 #endif
 #include "program.h"
 
+static void print_mixture(const mde_experts *experts, const mde_optimum *best, const mde_bootstrap *interval)
+{
+    int i;
+    printf("%.4f nats a token, at most %.1e above the minimum", best->loss, best->gap);
+    if (interval->replicates) printf("; 90 %% interval %.4f to %.4f", interval->loss[0], interval->loss[1]);
+    printf("\n%s%s\n", interval->note, *interval->note ? "\n" : "");
+    for (i = 0; i < best->count; i++) {
+        printf("%6.3f  ", best->weights[i]);
+        if (interval->replicates) printf("(%.3f to %.3f)  ", interval->lower[i], interval->upper[i]);
+        printf("%s\n", mde_experts_name(experts, i));
+    }
+    for (i = 0; i < mde_experts_validations(experts); i++) {
+        if (mde_experts_rounded(experts, i) == 0) continue;
+        printf("%s: %zu log-probabilities just above 0 were taken for 0\n", mde_experts_validation(experts, i),
+               mde_experts_rounded(experts, i));
+    }
+}
+
+static void print_json(mde_context *c, const mde_experts *experts, const mde_optimum *best,
+                       const mde_bootstrap *interval)
+{
+    mde_text *t = mde_text_create(c);
+    mde_json_writer w = mde_json_start(t, 2);
+    int i;
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_number(&w, "loss", best->loss, 9);
+    mde_json_write_number(&w, "gap", best->gap, 9);
+    mde_json_write_numbers(&w, "loss_interval_90", 2, interval->loss, 9);
+    mde_json_write_string(&w, "intervals", interval->note);
+    mde_json_open(&w, "domains", '[');
+    for (i = 0; i < best->count; i++) {
+        double ends[2] = { interval->lower[i], interval->upper[i] };
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_string(&w, "name", mde_experts_name(experts, i));
+        mde_json_write_number(&w, "weight", best->weights[i], 9);
+        mde_json_write_numbers(&w, "weight_interval_90", 2, ends, 9);
+        mde_json_close(&w);
+    }
+    mde_json_close(&w);
+    mde_json_close(&w);
+    if (mde_json_end(&w) == MDE_OK) fputs(t->bytes, stdout);
+    mde_text_free(t);
+}
+
 int main(int argc, char **argv)
 {
     program p;
@@ -18,8 +62,8 @@ int main(int argc, char **argv)
     mde_experts *experts;
     mde_optimum best;
     mde_bootstrap interval;
-    int i;
     program_start(&p, "mix", "mix: the best mixture from log-probabilities\n\n  mix LOGPROBS\n", NULL, 0);
+    p.json_help = "the mixture";
     p.max_arguments = 1;
     if (!program_parse(&p, argc, argv)) return p.code;
     if (p.count == 0) {
@@ -30,17 +74,8 @@ int main(int argc, char **argv)
     experts = mde_experts_open(c, p.arguments[0], 0);
     mde_mixture_minimize(experts, NULL, &best);
     if (mde_mixture_bootstrap(experts, NULL, &interval) == MDE_OK) {
-        printf("%.4f nats a token, at most %.1e above the minimum; 90 %% interval %.4f to %.4f\n\n", best.loss,
-               best.gap, interval.loss[0], interval.loss[1]);
-        for (i = 0; i < best.count; i++) {
-            printf("%6.3f  (%.3f to %.3f)  %s\n", best.weights[i], interval.lower[i], interval.upper[i],
-                   mde_experts_name(experts, i));
-        }
-        for (i = 0; i < mde_experts_validations(experts); i++) {
-            if (mde_experts_rounded(experts, i) == 0) continue;
-            printf("%s: %zu log-probabilities just above 0 were taken for 0\n", mde_experts_validation(experts, i),
-                   mde_experts_rounded(experts, i));
-        }
+        if (p.json) print_json(c, experts, &best, &interval);
+        else print_mixture(experts, &best, &interval);
     }
     return program_end(&p, c);
 }

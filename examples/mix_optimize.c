@@ -13,47 +13,11 @@
 #include "mdemix.h"
 #endif
 #include "program.h"
+#include "mix_tables.h"
 #include "mix_trust.h"
 #include "mix_report.h"
 
 /* ---- Names and columns ---- */
-
-/* RegMix's columns are called train_the_pile_X and metric/the_pile_X_val_loss: X is what they are about. */
-static char *short_name(mde_context *c, const char *name)
-{
-    static const char *const heads[] = { "metric/", "train_", "the_pile_" }, *const tails[] = { "_val_loss", "_loss" };
-    size_t i, length = strlen(name);
-    char *copy = program_copy(c, name);
-    for (i = 0; copy && i < 3; i++) {
-        size_t head = strlen(heads[i]);
-        if (length > head && strncmp(copy, heads[i], head) == 0) {
-            memmove(copy, copy + head, length - head + 1);
-            length -= head;
-        }
-    }
-    for (i = 0; copy && i < 2; i++) {
-        size_t tail = strlen(tails[i]);
-        if (length > tail && strcmp(copy + length - tail, tails[i]) == 0) {
-            length -= tail;
-            copy[length] = 0;
-        }
-    }
-    return copy;
-}
-
-/* Index of a name, long or short; -1 when there is none. */
-static int find_name(int count, const char *const *names, const char *const *short_names, const char *name,
-                     size_t length)
-{
-    int i;
-    for (i = 0; i < count; i++) {
-        if (strlen(names[i]) == length && strncmp(names[i], name, length) == 0) return i;
-    }
-    for (i = 0; i < count; i++) {
-        if (strlen(short_names[i]) == length && strncmp(short_names[i], name, length) == 0) return i;
-    }
-    return -1;
-}
 
 /* Moves the columns of a table [rows, columns] so that column order[i] becomes column i. */
 static void order_columns(mde_context *c, int rows, int columns, const int *order, double *table)
@@ -72,75 +36,70 @@ static mde_status match_columns(mde_context *c, const char *path, const char *ot
                                 int wanted_count, const char *const *wanted, int rows, double *table)
 {
     int *order = (int *)mde_alloc(c, (size_t)count, sizeof(int));
-    const char **short_names = (const char **)mde_alloc(c, (size_t)count, sizeof *short_names);
-    int i;
-    for (i = 0; i < count && !program_failed(c); i++) short_names[i] = short_name(c, names[i]);
+    const char **shorter = (const char **)mde_alloc(c, (size_t)count, 2 * sizeof *shorter), **moved;
+    int i, j;
+    if (!program_failed(c)) short_names(c, count, names, shorter);
+    moved = shorter ? shorter + count : NULL;
     for (i = 0; i < wanted_count && !program_failed(c); i++) {
-        char *name = short_name(c, wanted[i]);
-        int found = name ? find_name(count, names, short_names, wanted[i], strlen(wanted[i])) : 0;
-        if (name && found < 0) found = find_name(count, names, short_names, name, strlen(name));
-        mde_release(c, name);
+        int found = find_any_name(c, count, names, shorter, wanted[i]);
+        for (j = 0; j < i && order[j] != found; j++) {
+        }
         if (found < 0) {
             mde_fail(c, MDE_BAD_FILE, "%s: has no column %s, which %s has", path, wanted[i], other);
-        } else if (i < count) {
+        } else if (j < i) {
+            mde_fail(c, MDE_BAD_FILE, "%s: column %s stands for both %s and %s of %s", path, names[found], wanted[j],
+                     wanted[i], other);
+        } else {
             order[i] = found;
-            for (found = 0; found < i && order[found] != order[i]; found++) {
-            }
-            if (found < i) {
-                mde_fail(c, MDE_BAD_FILE, "%s: column %s stands for both %s and %s of %s", path, names[order[i]],
-                         wanted[found], wanted[i], other);
-            }
+            moved[i] = names[found];
         }
     }
-    if (!program_failed(c) && count != wanted_count) {
-        for (i = 0; i < count; i++) {
-            char *name = short_name(c, names[i]);
-            int j, known = 0;
-            for (j = 0; name && j < wanted_count; j++) {
-                char *against = short_name(c, wanted[j]);
-                known |= against && strcmp(against, name) == 0;
-                mde_release(c, against);
-            }
-            mde_release(c, name);
-            if (!known) mde_fail(c, MDE_BAD_FILE, "%s: column %s has no counterpart in %s", path, names[i], other);
+    for (i = 0; i < count && count > wanted_count && !program_failed(c); i++) {
+        for (j = 0; j < wanted_count && order[j] != i; j++) {
         }
-        mde_fail(c, MDE_BAD_FILE, "%s: has %d columns for the %d of %s", path, count, wanted_count, other);
+        if (j < wanted_count) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s: column %s has no counterpart in %s", path, names[i], other);
     }
     if (!program_failed(c)) {
-        const char **moved = (const char **)mde_alloc(c, (size_t)count, sizeof *moved);
-        for (i = 0; moved && i < count; i++) moved[i] = names[order[i]];
-        for (i = 0; moved && i < count; i++) names[i] = moved[i];
-        mde_release(c, (void *)moved);
+        memcpy((void *)names, moved, (size_t)count * sizeof *names);
         order_columns(c, rows, count, order, table);
     }
-    for (i = 0; short_names && i < count; i++) mde_release(c, (void *)short_names[i]);
-    mde_release(c, (void *)short_names);
+    for (i = 0; shorter && i < count; i++) mde_release(c, (void *)shorter[i]);
+    mde_release(c, (void *)shorter);
     mde_release(c, order);
     return mde_context_status(c);
+}
+
+typedef struct named_run { const char *name; int run; } named_run;
+
+static int compare_runs(const void *a, const void *b)
+{
+    return strcmp(((const named_run *)a)->name, ((const named_run *)b)->name);
 }
 
 /* By name, so that the order of a file's rows does not matter. */
 static void sort_runs(mde_runs *runs)
 {
-    int i, j, q;
-    for (i = 1; i < runs->count; i++) {
-        for (j = i; j > 0 && strcmp(runs->names[j], runs->names[j - 1]) < 0; j--) {
-            const char *name = runs->names[j];
-            double *w = runs->weights + j * runs->domains, *y = runs->losses + j * runs->metrics;
-            runs->names[j] = runs->names[j - 1];
-            runs->names[j - 1] = name;
-            for (q = 0; q < runs->domains; q++) {
-                double swap = w[q];
-                w[q] = w[q - runs->domains];
-                w[q - runs->domains] = swap;
-            }
-            for (q = 0; q < runs->metrics; q++) {
-                double swap = y[q];
-                y[q] = y[q - runs->metrics];
-                y[q - runs->metrics] = swap;
-            }
+    mde_context *c = runs->context;
+    size_t n = (size_t)runs->count, k = (size_t)runs->domains, m = (size_t)runs->metrics, i;
+    named_run *order = (named_run *)mde_alloc(c, n, sizeof *order);
+    double *w = (double *)mde_alloc(c, n * (k + m), sizeof *w), *y = w ? w + n * k : NULL;
+    for (i = 0; order && i < n; i++) {
+        order[i].name = runs->names[i];
+        order[i].run = (int)i;
+    }
+    if (order && w) {
+        qsort(order, n, sizeof *order, compare_runs);
+        memcpy(w, runs->weights, n * k * sizeof *w);
+        memcpy(y, runs->losses, n * m * sizeof *y);
+        for (i = 0; i < n; i++) {
+            runs->names[i] = order[i].name;
+            memcpy(runs->weights + i * k, w + (size_t)order[i].run * k, k * sizeof *w);
+            memcpy(runs->losses + i * m, y + (size_t)order[i].run * m, m * sizeof *y);
         }
     }
+    mde_release(c, w);
+    mde_release(c, order);
 }
 
 /* Leaves out the losses that the experts have no text for. */
@@ -183,11 +142,39 @@ static void drop_losses(optimization *o)
     runs->metrics = kept;
 }
 
+static const char *const domain_keys[] = { "domain", "tokens", "prior", "min", "max" };
+#define SCALES_APART 10                 /* sds of losses that differ so much are worth a word */
+#define DOMAIN_KEYS ((int)(sizeof domain_keys / sizeof *domain_keys))
+
+/* A column of the file of domains, in small letters or large; -1 when there is none. The first named one has the names
+   when none is called domain. */
+static int domain_key(const mde_csv *csv, int key)
+{
+    char wanted[16];
+    int i;
+    snprintf(wanted, sizeof wanted, " %s ", domain_keys[key]);
+    for (i = 0; i < csv->columns; i++) if (is_one_of(csv->names[i], wanted)) return i;
+    return key > 0 ? -1 : csv->columns > 1 && is_unnamed(csv->names[0]) ? 1 : 0;
+}
+
+/* The losses of runs, in the units of the search. */
+static void to_units(const optimization *o, mde_runs *runs)
+{
+    int i, j;
+    for (i = 0; runs && i < runs->count; i++) {
+        for (j = 0; j < o->m; j++) {
+            double *y = runs->losses + i * o->m + j;
+            *y = (*y - o->centre[j]) / o->scale[j];
+        }
+    }
+}
+
 /* Names of domains and metrics, from the runs, or else from the experts, or else from the file of domains. */
 static void read_names(optimization *o, const mde_csv *domains)
 {
     mde_context *c = o->context;
-    int i, column = domains ? mde_csv_column(domains, "domain") : 0;
+    const char **names;
+    int i, column = domains ? domain_key(domains, 0) : 0;
     o->k = o->runs ? o->runs->domains : o->experts ? mde_experts_count(o->experts) : domains->rows;
     o->m = o->runs ? o->runs->metrics : o->experts ? mde_experts_validations(o->experts) : 0;
     if (o->k < 2 || o->k > MDE_MAX_DOMAINS) {
@@ -197,14 +184,62 @@ static void read_names(optimization *o, const mde_csv *domains)
     }
     o->domains = (const char **)mde_alloc(c, (size_t)o->k, sizeof *o->domains);
     o->metrics = (const char **)mde_alloc(c, (size_t)o->m + 1, sizeof *o->metrics);
-    for (i = 0; i < o->k && !program_failed(c); i++) {
-        o->domains[i] = short_name(c, o->runs      ? o->runs->domain_names[i]
-                                      : o->experts ? mde_experts_name(o->experts, i)
-                                                   : domains->cells[i * domains->columns + (column < 0 ? 0 : column)]);
+    names = (const char **)mde_alloc(c, (size_t)o->k + (size_t)o->m, sizeof *names);
+    if (!program_failed(c)) {
+        for (i = 0; i < o->k; i++) {
+            names[i] = o->runs ? o->runs->domain_names[i] : o->experts ? mde_experts_name(o->experts, i)
+                                                          : domains->cells[i * domains->columns + column];
+        }
+        for (i = 0; i < o->m; i++) {
+            names[o->k + i] = o->runs ? o->runs->metric_names[i] : mde_experts_validation(o->experts, i);
+        }
+        short_names(c, o->k, names, o->domains);
+        short_names(c, o->m, names + o->k, o->metrics);
     }
-    for (i = 0; i < o->m && !program_failed(c); i++) {
-        o->metrics[i] = short_name(c, o->runs ? o->runs->metric_names[i] : mde_experts_validation(o->experts, i));
+    mde_release(c, (void *)names);
+}
+
+/* Losses as the search takes them: larger is worse, and in standard deviations when that is asked for. What is shown is
+   centre + scale times that, in the units of the table. */
+static void set_units(optimization *o)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    double narrowest = (double)INFINITY, widest = 0;
+    int i, j, narrow = 0, wide = 0;
+    o->centre = program_doubles(c, 3, o->m);
+    if (!o->centre) return;
+    o->scale = o->centre + o->m;
+    o->nats = o->scale + o->m;
+    o->unit = s->standardize ? "standard deviations" : "nats a token";
+    for (j = 0; j < o->m && !program_failed(c); j++) {
+        double mean = 0, squares = 0, sd;
+        int count = 0, sign = o->runs ? metric_sign(c, &s->columns, o->runs->metric_names[j]) : 1;
+        for (i = 0; i < o->n; i++) {
+            double y = o->runs->losses[i * o->m + j];
+            if (y != y) continue;
+            squares += (y - mean) * (y - mean) * count / (count + 1.0);
+            mean += (y - mean) / ++count;
+        }
+        sd = count > 1 ? sqrt(squares / (count - 1)) : 0;
+        o->centre[j] = s->standardize ? mean : 0;
+        o->scale[j] = sign * (s->standardize && sd > 0 ? sd : 1);
+        o->nats[j] = o->objective[j] / fabs(o->scale[j]);
+        if (sign < 0) {
+            mde_text_format(o->notes, "%s is maximised\n", o->metrics[j]);
+            if (!s->standardize) o->unit = "in the units of the tables";
+        }
+        if (!(sd > 0 && o->objective[j] > 0)) continue;
+        if (sd < narrowest) narrowest = sd, narrow = j;
+        if (sd > widest) widest = sd, wide = j;
     }
+    if (widest > SCALES_APART * narrowest && !s->standardize) {
+        mde_text_format(o->warnings, "%s varies %.3g times as much between runs as %s and rules the objective: "
+                        "--standardize counts each loss in its own standard deviations\n", o->metrics[wide],
+                        widest / narrowest, o->metrics[narrow]);
+    }
+    to_units(o, o->runs);
+    to_units(o, o->test);
 }
 
 static void check_runs(optimization *o)
@@ -276,17 +311,23 @@ static void read_objective(optimization *o)
 static void domain_rows(const optimization *o, const mde_csv *csv, int *rows)
 {
     mde_context *c = o->context;
-    int names = mde_csv_column(csv, "domain"), row, i;
+    int names = domain_key(csv, 0), row, i, known = 0;
     for (i = 0; i < o->k; i++) rows[i] = -1;
-    if ((o->runs || o->experts) && mde_csv_column(csv, "tokens") < 0 && mde_csv_column(csv, "prior") < 0 &&
-        mde_csv_column(csv, "min") < 0 && mde_csv_column(csv, "max") < 0) {
+    for (i = 1; i < DOMAIN_KEYS; i++) known += domain_key(csv, i) >= 0;
+    for (i = 0; i < csv->columns; i++) {
+        int key;
+        for (key = 0; key < DOMAIN_KEYS && domain_key(csv, key) != i; key++) {
+        }
+        if (key < DOMAIN_KEYS || is_unnamed(csv->names[i])) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s%s line 1, column %.100s: is none of domain, tokens, prior, min, max", csv->path,
+                 known == 0 ? ": has none of the columns tokens, prior, min, max;" : "", csv->names[i]);
+    }
+    if ((o->runs || o->experts) && known == 0) {
         mde_fail(c, MDE_BAD_FILE, "%s: has none of the columns tokens, prior, min, max", csv->path);
     }
     for (row = 0; row < csv->rows && !program_failed(c); row++) {
-        const char *cell = csv->cells[row * csv->columns + (names < 0 ? 0 : names)];
-        char *name = short_name(c, cell);
-        i = name ? find_name(o->k, o->domains, o->domains, name, strlen(name)) : -1;
-        mde_release(c, name);
+        const char *cell = csv->cells[row * csv->columns + names];
+        i = find_any_name(c, o->k, o->runs ? o->runs->domain_names : o->domains, o->domains, cell);
         if (program_failed(c)) return;
         if (i < 0) {
             mde_fail(c, MDE_BAD_FILE, "%s line %d: there is no domain %.100s among the %s", csv->path, csv->lines[row],
@@ -300,16 +341,19 @@ static void domain_rows(const optimization *o, const mde_csv *csv, int *rows)
     }
 }
 
-/* A column of the file of domains, by domain; NaN where there is none. */
-static void domain_column(const optimization *o, const mde_csv *csv, const int *rows, const char *name, double *out)
+/* A column of the file of domains, by domain; NaN where there is none. shares: at most 1. */
+static void domain_column(const optimization *o, const mde_csv *csv, const int *rows, int key, int shares, double *out)
 {
     mde_context *c = o->context;
-    int column = mde_csv_column(csv, name), i;
+    int column = domain_key(csv, key), i;
     for (i = 0; i < o->k && !program_failed(c); i++) {
         out[i] = column >= 0 && rows[i] >= 0 ? mde_csv_number(csv, rows[i], column) : (double)NAN;
         if (out[i] == out[i] && !(out[i] >= 0 && out[i] < 1e300)) {
             mde_fail(c, MDE_BAD_FILE, "%s line %d, column %s: is %.9g; expected 0 or more", csv->path,
-                     csv->lines[rows[i]], name, out[i]);
+                     csv->lines[rows[i]], domain_keys[key], out[i]);
+        } else if (shares && out[i] > 1) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d, column %s: is %.9g; expected a share from 0 to 1, no percents",
+                     csv->path, csv->lines[rows[i]], domain_keys[key], out[i]);
         }
     }
 }
@@ -331,9 +375,12 @@ static void check_domains(const optimization *o, const mde_csv *csv, const int *
         double cap = d->maximum[i] < 1 ? d->maximum[i] : 1; /* 1 for a NaN, too */
         if (given > 0 && d->prior[i] != d->prior[i]) {
             mde_fail(c, MDE_BAD_FILE, "%s: there is no prior of %s, but of other domains", csv->path, o->domains[i]);
+        } else if (d->minimum[i] > 1) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %.9g above 1; column min has shares, no "
+                     "percents", csv->path, csv->lines[rows[i]], o->domains[i], d->minimum[i]);
         } else if (d->minimum[i] > cap) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %.9g above %s%.9g", csv->path,
-                     csv->lines[rows[i]], o->domains[i], d->minimum[i], cap < 1 ? "its max " : "", cap);
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %.9g above its max %.9g", csv->path,
+                     csv->lines[rows[i]], o->domains[i], d->minimum[i], cap);
         } else if (d->minimum[i] > o->tried_upper[i]) {
             mde_fail(c, MDE_BAD_FILE, "%s line %d: domain %s has the min %.9g, but no run had more than %.9g",
                      csv->path, csv->lines[rows[i]], o->domains[i], d->minimum[i], o->tried_upper[i]);
@@ -348,10 +395,10 @@ static void read_domains(const optimization *o, const mde_csv *csv, domain_table
     if (!csv) return;
     domain_rows(o, csv, rows);
     if (program_failed(o->context)) return;
-    domain_column(o, csv, rows, "tokens", d->tokens);
-    domain_column(o, csv, rows, "prior", d->prior);
-    domain_column(o, csv, rows, "min", d->minimum);
-    domain_column(o, csv, rows, "max", d->maximum);
+    domain_column(o, csv, rows, 1, 0, d->tokens);
+    domain_column(o, csv, rows, 2, 0, d->prior);
+    domain_column(o, csv, rows, 3, 0, d->minimum);
+    domain_column(o, csv, rows, 4, 1, d->maximum);
     if (!program_failed(o->context)) check_domains(o, csv, rows, d);
 }
 
@@ -532,16 +579,20 @@ static void check_request(const optimization *o)
 {
     mde_context *c = o->context;
     const optimize_settings *s = &o->settings;
-    const char *alone = !s->losses ? s->ratios : !s->ratios ? s->losses : NULL;
+    const char *alone = s->table && (s->ratios || s->losses) ? s->table
+                        : !s->losses ? s->ratios : !s->ratios ? s->losses : NULL;
     if (!alone) alone = !s->test_losses ? s->test_ratios : !s->test_ratios ? s->test_losses : NULL;
-    if (alone) {
+    if (alone && alone == s->table) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "one table of all (%s) leaves no room for tables of weights or losses", alone);
+    } else if (alone) {
         mde_fail(c, MDE_BAD_ARGUMENT, "mixture weights and losses come in pairs: %s is given alone", alone);
-    } else if (!s->ratios && !s->logp && !(s->domains && s->suggest > 0)) {
+    } else if (!s->table && !s->ratios && !s->logp && !(s->domains && s->suggest > 0)) {
         mde_fail(c, MDE_BAD_ARGUMENT,
                  "there is nothing to go by: give tables of runs, or log-probabilities, or, for a "
                  "first design, a file of domains and the number of runs to suggest");
-    } else if (s->test_ratios && !s->ratios) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "runs to judge on need runs to fit to");
+    } else if ((s->test_table || s->test_ratios || s->compare || s->standardize) && !s->table && !s->ratios) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s need runs to fit to", s->compare ? "mixtures to compare" :
+                 s->standardize ? "standardised losses" : "runs to judge on");
     }
 }
 
@@ -567,19 +618,33 @@ static void match_experts(optimization *o)
     mde_release(c, (void *)names);
 }
 
+/* The test's columns are those of the runs, whatever else they hold. */
 static void read_test(optimization *o)
 {
     mde_context *c = o->context;
     const optimize_settings *s = &o->settings;
-    o->test = mde_runs_open(c, s->test_ratios, s->test_losses);
+    const char *ratios = s->test_table ? s->test_table : s->test_ratios;
+    const char *losses = s->test_table ? s->test_table : s->test_losses;
+    mde_text *notes = mde_text_create(c);       /* as of the runs: said once */
+    o->test = read_runs(c, ratios, s->test_table ? NULL : losses, &s->columns, o->runs, notes);
+    mde_text_free(notes);
     if (o->test) {
-        match_columns(c, s->test_ratios, s->ratios, o->test->domains, o->test->domain_names, o->k,
-                      o->runs->domain_names, o->test->count, o->test->weights);
+        match_columns(c, ratios, s->ratios, o->test->domains, o->test->domain_names, o->k, o->runs->domain_names,
+                      o->test->count, o->test->weights);
     }
     if (!program_failed(c)) {
-        match_columns(c, s->test_losses, s->losses, o->test->metrics, o->test->metric_names, o->m,
-                      o->runs->metric_names, o->test->count, o->test->losses);
+        match_columns(c, losses, s->losses, o->test->metrics, o->test->metric_names, o->m, o->runs->metric_names,
+                      o->test->count, o->test->losses);
     }
+}
+
+static void read_mixtures(optimization *o)
+{
+    const char *path = o->settings.compare;
+    o->mixtures = read_mixture_table(o->context, path, o->runs);
+    if (!o->mixtures) return;
+    match_columns(o->context, path, o->settings.ratios, o->mixtures->domains, o->mixtures->domain_names, o->k,
+                  o->runs->domain_names, o->mixtures->count, o->mixtures->weights);
 }
 
 static void read_inputs(optimization *o)
@@ -590,15 +655,22 @@ static void read_inputs(optimization *o)
     check_request(o);
     if (s->domains && !program_failed(c)) domains = mde_csv_read(c, s->domains);
     if (domains && domains->rows < 1) mde_fail(c, MDE_BAD_FILE, "%s: has no domain", s->domains);
-    if (s->ratios && !program_failed(c)) o->runs = mde_runs_open(c, s->ratios, s->losses);
+    if (s->table && !program_failed(c)) {
+        o->settings.ratios = o->settings.losses = s->table;
+        o->runs = read_runs(c, s->table, NULL, &s->columns, NULL, o->notes);
+    } else if (s->ratios && !program_failed(c)) {
+        o->runs = read_runs(c, s->ratios, s->losses, &s->columns, NULL, o->notes);
+    }
     if (o->runs) sort_runs(o->runs);
     if (s->logp && !program_failed(c)) o->experts = mde_experts_open(c, s->logp, s->nll);
     if (o->runs && o->experts) match_experts(o);
     o->n = o->runs ? o->runs->count : 0;
     if (!program_failed(c)) read_names(o, domains);
     if (!program_failed(c) && o->runs) check_runs(o);
-    if (!program_failed(c) && s->test_ratios) read_test(o);
+    if (!program_failed(c) && (s->test_table || s->test_ratios)) read_test(o);
+    if (!program_failed(c) && s->compare) read_mixtures(o);
     if (!program_failed(c)) read_objective(o);
+    if (!program_failed(c)) set_units(o);
     if (!program_failed(c)) set_bounds(o, domains);
     if (!program_failed(c) && o->runs) check_folds(o);
     if (!program_failed(c) && o->runs) chosen_model(o);
@@ -610,6 +682,7 @@ static void read_inputs(optimization *o)
 static void score_metric(mde_context *c, int n, int m, int j, const double *predicted, const double *sd,
                          const double *losses, uint64_t seed, double *a, double *b, metric_score *out)
 {
+    double rank[3] = { (double)NAN, (double)NAN, (double)NAN };
     int i, count = 0, covered = 0;
     for (i = 0; i < n; i++) {
         int at = i * m + j;
@@ -618,13 +691,12 @@ static void score_metric(mde_context *c, int n, int m, int j, const double *pred
         a[count] = predicted[at];
         b[count++] = losses[at];
     }
-    out->spearman = mde_spearman(count, a, b);
     out->mse = mde_mse(count, a, b);
     out->coverage = count > 0 ? (double)covered / count : (double)NAN;
-    out->low = out->high = (double)NAN;
-    if (count >= 3 && out->spearman == out->spearman) {
-        spearman_interval(c, count, a, b, 0.9, 0, seed, &out->low, &out->high);
-    }
+    if (count >= 3) spearman_interval(c, count, a, b, 0.9, 0, seed, rank);
+    out->spearman = rank[0];
+    out->low = rank[1];
+    out->high = rank[2];
 }
 
 /* A score a metric and, last, their means over the metrics that have one. */
@@ -638,6 +710,7 @@ static metric_score *score_metrics(optimization *o, int n, const double *predict
     mean = scores ? scores + o->m : NULL;
     for (j = 0; j < o->m && !program_failed(c); j++) {
         score_metric(c, n, o->m, j, predicted, sd, losses, o->settings.seed, a, a + n, scores + j);
+        scores[j].mse *= o->scale[j] * o->scale[j];
         if (scores[j].mse == scores[j].mse) {
             mean->mse += scores[j].mse;
             mean->coverage += scores[j].coverage;
@@ -666,6 +739,7 @@ static void judge_objective(optimization *o)
     mde_context *c = o->context;
     const mde_evaluation *e = o->evaluation;
     double *predicted = program_doubles(c, 2, o->n), *truth = predicted ? predicted + o->n : NULL;
+    double rank[3] = { (double)NAN, (double)NAN, (double)NAN };
     int i, count = 0;
     o->best_tried = (double)INFINITY;
     for (i = 0; i < o->n && predicted; i++) {
@@ -678,12 +752,10 @@ static void judge_objective(optimization *o)
         }
         count++;
     }
-    o->objective_spearman = o->objective_low = o->objective_high = (double)NAN;
-    if (count >= 3) {
-        o->objective_spearman = mde_spearman(count, predicted, truth);
-        spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, &o->objective_low,
-                              &o->objective_high);
-    }
+    if (count >= 3) spearman_interval(c, count, predicted, truth, 0.9, 0, o->settings.seed, rank);
+    o->objective_spearman = rank[0];
+    o->objective_low = rank[1];
+    o->objective_high = rank[2];
     mde_release(c, predicted);
     o->regret = picking_regret(e, o->runs->losses, o->objective, &o->regret_of_chance);
     o->spread = mde_evaluation_spread(e, o->runs->losses, o->objective);
@@ -702,6 +774,7 @@ static void fit(optimization *o)
     mde_surrogate_desc desc = chosen_model(o), chosen;
     mde_evaluate_desc how;
     const double *weights = o->runs->weights, *losses = o->runs->losses;
+    int j;
     if (program_failed(c)) return;
     memset(&how, 0, sizeof how);
     how.folds = o->settings.folds;
@@ -716,29 +789,36 @@ static void fit(optimization *o)
     o->held_out = score_metrics(o, o->n, o->evaluation->predicted, o->evaluation->sd, losses);
     o->noise = program_doubles(c, o->m, 1);
     if (!o->noise) return;
-    o->repeats = repeat_noise(o->n, o->k, o->m, weights, losses, o->noise);
+    o->repeats = repeat_noise(c, o->n, o->k, o->m, weights, losses, o->noise);
+    for (j = 0; j < o->m; j++) o->noise[j] *= fabs(o->scale[j]);
     judge_objective(o);
     chosen = mde_evaluation_choice(o->evaluation);
     if (program_failed(c)) return;
     o->points = learning_curve(c, o->n, o->k, o->m, weights, losses, &chosen, &how, o->n <= 64 ? 5 : 2, o->curve);
 }
 
+static void choose_within_bounds(const optimization *o, mde_choose_desc *desc)
+{
+    memset(desc, 0, sizeof *desc);
+    desc->objective = o->objective;
+    desc->prior = o->prior;
+    desc->kl = o->settings.kl;
+    desc->caution = o->settings.caution;
+    desc->spread = o->spread;
+    desc->tried = o->runs->weights;
+    desc->runs = o->n;
+    desc->seed = o->settings.seed;
+    desc->lower = o->lower;
+    desc->upper = o->upper;
+}
+
 static void search(optimization *o)
 {
     mde_context *c = o->context;
     mde_choose_desc desc;
+    predictions p;
     int i;
-    memset(&desc, 0, sizeof desc);
-    desc.objective = o->objective;
-    desc.prior = o->prior;
-    desc.kl = o->settings.kl;
-    desc.caution = o->settings.caution;
-    desc.spread = o->spread;
-    desc.tried = o->runs->weights;
-    desc.runs = o->n;
-    desc.seed = o->settings.seed;
-    desc.lower = o->lower;
-    desc.upper = o->upper;
+    choose_within_bounds(o, &desc);
     if (report_step(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
     if (report_step(o, "search", 1, 2)) return;
     desc.lower = desc.upper = NULL;
@@ -746,9 +826,11 @@ static void search(optimization *o)
     if (mde_surrogate_minimize(o->surrogate, &desc, &o->unbounded)) return;
     if (report_step(o, "search", 2, 2)) return;
     o->predicted = program_doubles(c, 2, o->m);
-    if (!o->predicted) return;
+    if (!o->predicted || !predict_mixtures(o, 1, o->best.weights, &p)) return;
     o->predicted_sd = o->predicted + o->m;
-    mde_surrogate_predict(o->surrogate, 1, o->best.weights, o->predicted, o->predicted_sd);
+    memcpy(o->predicted, p.loss, (size_t)o->m * sizeof *p.loss);
+    memcpy(o->predicted_sd, p.loss_sd, (size_t)o->m * sizeof *p.loss);
+    mde_release(c, p.value);
     for (i = 0; i < o->k; i++) {
         double w = o->unbounded.weights[i];
         if (w > o->tried_upper[i] + 0.001) {
@@ -806,6 +888,56 @@ static void round_mixture(int k, const double *lower, const double *upper, doubl
     for (i = 0; i < k; i++) w[i] = units[i] / 1000.0;
 }
 
+/* What the regression promises on the way from the best for one loss to the best for another: the two whose ranks agree
+   worst over the runs. */
+static void trade_off(optimization *o)
+{
+    mde_context *c = o->context;
+    double *shares = program_doubles(c, o->m, 1), *a = program_doubles(c, 2, o->n), lowest = 2;
+    mde_choose_desc desc;
+    mde_choice best;
+    predictions p;
+    int i, j, q;
+    if (o->m > 1) o->agreement = program_doubles(c, o->m, o->m);
+    for (i = 0; i < o->m && o->agreement && a && !program_failed(c); i++) {
+        for (j = 0; j < i; j++) {
+            double rank[3] = { (double)NAN, 0, 0 };
+            int count = 0;
+            for (q = 0; q < o->n; q++) {
+                double x = o->runs->losses[q * o->m + i], y = o->runs->losses[q * o->m + j];
+                if (x != x || y != y) continue;
+                a[count] = x;
+                a[o->n + count++] = y;
+            }
+            if (count >= 3) spearman_interval(c, count, a, a + o->n, 0.9, 1, 0, rank);
+            o->agreement[i * o->m + j] = o->agreement[j * o->m + i] = rank[0];
+            if (!(rank[0] < lowest)) continue;
+            lowest = rank[0];
+            o->front_a = j;
+            o->front_b = i;
+        }
+    }
+    choose_within_bounds(o, &desc);
+    desc.objective = shares;
+    desc.starts = 2;
+    for (i = 0; i < FRONT_POINTS && lowest <= 1 && shares && !program_failed(c); i++) {
+        front_point *f = &o->front[i];
+        if (report_step(o, "trade-off", i, FRONT_POINTS)) break;
+        f->share = 1 - i / (FRONT_POINTS - 1.0);
+        shares[o->front_a] = f->share;
+        shares[o->front_b] = 1 - f->share;
+        if (mde_surrogate_minimize(o->surrogate, &desc, &best)) break;
+        memcpy(f->weights, best.weights, sizeof f->weights);
+        if (!predict_mixtures(o, 1, f->weights, &p)) break;
+        f->a = p.loss[o->front_a];
+        f->b = p.loss[o->front_b];
+        mde_release(c, p.value);
+        o->fronts = 1;
+    }
+    mde_release(c, a);
+    mde_release(c, shares);
+}
+
 static void suggest(optimization *o)
 {
     mde_context *c = o->context;
@@ -841,7 +973,7 @@ static void minimize_experts(optimization *o)
     mde_bootstrap_desc bootstrap;
     memset(&minimize, 0, sizeof minimize);
     memset(&bootstrap, 0, sizeof bootstrap);
-    minimize.objective = o->objective;
+    minimize.objective = o->nats;
     minimize.lower = o->lower;
     minimize.upper = o->upper;
     bootstrap.minimize = &minimize;
@@ -850,13 +982,38 @@ static void minimize_experts(optimization *o)
     o->prices = program_doubles(c, 3, o->k);
     if (!o->prices || mde_mixture_minimize(o->experts, &minimize, &o->minimum)) return;
     if (report_step(o, "experts", 1, 2)) return;
-    if (mde_mixture_prices(o->experts, o->objective, o->minimum.weights, o->prices)) return;
-    if (mde_mixture_price_intervals(o->experts, o->objective, o->minimum.weights, NULL, o->prices + o->k,
+    if (mde_mixture_prices(o->experts, o->nats, o->minimum.weights, o->prices)) return;
+    if (mde_mixture_price_intervals(o->experts, o->nats, o->minimum.weights, NULL, o->prices + o->k,
                                     o->prices + 2 * o->k))
         return;
     if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
         report_step(o, "experts", 2, 2);
     }
+}
+
+static void test_objective(optimization *o, const double *mean, const double *sd)
+{
+    mde_context *c = o->context;
+    test_score *s = &o->tested_objective;
+    double *a = program_doubles(c, 2, o->test->count), *b = a ? a + o->test->count : NULL, squares = 0;
+    int i, count = 0, covered = 0;
+    memset(s, 0, sizeof *s);
+    s->spearman[0] = s->spearman[1] = s->spearman[2] = (double)NAN;
+    for (i = 0; a && i < o->test->count; i++) {
+        double truth = objective_of(o, o->test->losses + i * o->m), error;
+        if (truth != truth) continue;
+        a[count] = objective_of(o, mean + i * o->m);
+        b[count] = truth;
+        error = a[count++] - truth;
+        covered += fabs(error) <= LEVEL_90 * o->spread * objective_of(o, sd + i * o->m);
+        squares += (error - s->bias) * (error - s->bias) * (count - 1) / count;
+        s->bias += (error - s->bias) / count;
+    }
+    if (count >= 3) spearman_interval(c, count, a, b, 0.9, 0, o->settings.seed, s->spearman);
+    s->coverage = count > 0 ? (double)covered / count : (double)NAN;
+    s->bias = count > 0 ? s->bias : (double)NAN;
+    s->bias_error = count > 1 ? sqrt(squares / (count - 1) / count) : (double)NAN;
+    mde_release(c, a);
 }
 
 static void test_model(optimization *o)
@@ -866,6 +1023,7 @@ static void test_model(optimization *o)
     double *mean = program_doubles(c, 2 * n, o->m), *sd = mean ? mean + n * o->m : NULL;
     if (mean && mde_surrogate_predict(o->surrogate, n, o->test->weights, mean, sd) == MDE_OK) {
         o->tested = score_metrics(o, n, mean, sd, o->test->losses);
+        test_objective(o, mean, sd);
     }
     mde_release(c, mean);
 }
@@ -886,6 +1044,7 @@ static void optimization_free(optimization *o)
     mde_release(c, (void *)o->metrics);
     mde_release(c, (void *)o->upper_reason);
     mde_release(c, o->objective);
+    mde_release(c, o->centre);
     mde_release(c, o->prior);
     mde_release(c, o->held_out);
     mde_release(c, o->tested);
@@ -895,8 +1054,11 @@ static void optimization_free(optimization *o)
     mde_release(c, o->prices);
     mde_text_free(o->summary);
     mde_text_free(o->warnings);
+    mde_text_free(o->notes);
     mde_runs_free(o->runs);
     mde_runs_free(o->test);
+    mde_runs_free(o->mixtures);
+    mde_release(c, o->agreement);
     mde_release(c, o);
 }
 
@@ -908,10 +1070,12 @@ static optimization *optimize(mde_context *c, const optimize_settings *settings)
     o->settings = *settings;
     o->spread = 1;
     o->warnings = mde_text_create(c);
+    o->notes = mde_text_create(c);
     if (!program_failed(c)) read_inputs(o);
     if (!program_failed(c) && settings->out) mde_make_folder(c, settings->out); /* not only after an hour of fitting */
     if (!program_failed(c) && o->runs) fit(o);
     if (!program_failed(c) && o->runs) search(o);
+    if (!program_failed(c) && o->runs) trade_off(o);
     if (!program_failed(c) && o->test) test_model(o);
     if (!program_failed(c) && o->experts) minimize_experts(o);
     if (!program_failed(c)) suggest(o);
@@ -945,22 +1109,40 @@ int main(int argc, char **argv)
           "CSV: run, then a column a domain with its weight; rows sum to 1 within 1 %" },
         { "--losses", PROGRAM_FILE, "FILE", &s.losses, 0, 0,
           "CSV: run, then a column a loss; joined by run; an empty cell is a missing loss" },
+        { "--table", PROGRAM_FILE, "FILE", &s.table, 0, 0,
+          "weights and losses in one CSV; the weights are the columns that sum to 1 or 100" },
+        { "--skip-unmatched", PROGRAM_FLAG, NULL, &s.columns.skip_unmatched, 0, 0,
+          "leave out runs that stand in one of two files only" },
         { "--test-ratios", PROGRAM_FILE, "FILE", &s.test_ratios, 0, 0, "runs to judge on, with --test-losses" },
         { "--test-losses", PROGRAM_FILE, "FILE", &s.test_losses, 0, 0,
           "prints a line a loss: NAME SPEARMAN MSE (Spearman in %); the last is their mean" },
+        { "--test-table", PROGRAM_FILE, "FILE", &s.test_table, 0, 0, "both in one" },
         { "--logp", PROGRAM_FILE, "DIR", &s.logp, 0, 0,
           "DIR/<loss>/<domain>.npy: natural log of the probability of each token" },
         { "--nll", PROGRAM_FLAG, NULL, &s.nll, 0, 0, "the files of --logp hold negative log-likelihoods" },
         { "--domains", PROGRAM_FILE, "FILE", &s.domains, 0, 0,
           "CSV: domain, and any of the columns tokens, prior, min, max" },
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
+          "What the columns are (names separated by commas; x* for all that begin with x)" },
+        { "--weights-columns", PROGRAM_FILE, "NAMES", &s.columns.weights, 0, 0,
+          "the weights; default: all but bookkeeping, in one table what sums to 1 or 100" },
+        { "--losses-columns", PROGRAM_FILE, "NAMES", &s.columns.losses, 0, 0,
+          "the losses; default: all but bookkeeping, whole numbers, text and accuracies, which are named" },
+        { "--maximize", PROGRAM_FILE, "NAMES", &s.columns.maximize, 0, 0,
+          "more of these is better; so it is of what is taken and called acc, accuracy, score, em, f1, ..." },
+        { "--minimize", PROGRAM_FILE, "NAMES", &s.columns.minimize, 0, 0, "less is better, whatever the name" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is wanted" },
         { "--objective", PROGRAM_FILE, "SPEC", &s.objective, 0, 0, "avg (default), or name=weight,name=weight,..." },
+        { "--standardize", PROGRAM_FLAG, NULL, &s.standardize, 0, 0,
+          "count each loss in its standard deviations between runs" },
         { "--model", PROGRAM_FILE, "NAME", &s.model, 0, 0,
           "auto (default: nested cross-validation decides), ridge, law, pooled, trees, gp, mtgp, stack" },
         { "--features", PROGRAM_FILE, "SET", &s.features, 0, 0,
           "of a single model, joined by +: raw log sqrt products power pooled scarce mde own" },
         { "--caution", PROGRAM_REAL, "X", &s.caution, 0, 0,
           "standard deviations added to the predicted loss in the search; default 0, see bench/README.md" },
+        { "--compare", PROGRAM_FILE, "FILE", &s.compare, 0, 0,
+          "CSV: mixtures, as --ratios has them, whose losses are predicted beside the uniform one's and the prior's" },
         { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6,
           "runs to make next; default 0. They explore: up to twice what was tried of a domain, plus 0.05" },
         { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
@@ -977,11 +1159,12 @@ int main(int argc, char **argv)
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "The rest" },
         { "--folds", PROGRAM_INT, "N", &s.folds, 0, 1e6, "of the cross-validation; default 5" },
         { "--out", PROGRAM_FILE, "OUT", &s.out, 0, 0,
-          "folder for report.html, report.json, mixture.json, next_runs.csv" }
+          "folder for report.html, report.json, mixture.json, held_out.csv, compare.csv, next_runs.csv" }
     };
     memset(&s, 0, sizeof s);
     program_start(&p, "mix_optimize", usage, options, (int)(sizeof options / sizeof *options));
     p.when_stopped = "stopped; nothing was written";
+    p.json_help = "the report";
     if (!program_parse(&p, argc, argv)) return p.code;
     if (!s.out) program_misused(&p, "", "--out names the folder for the report");
     else if (strcmp(acquisition, "ei") == 0) s.acquisition = MDE_EXPECTED_IMPROVEMENT;
@@ -989,11 +1172,14 @@ int main(int argc, char **argv)
     else if (strcmp(acquisition, "ucb") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
     if (p.code) return p.code;
     s.seed = p.seed;
+    s.columns.objective = s.objective;
     s.progress = program_progress;
     s.user = &p;
     c = program_context(&p);
+    program_try_folder(c, s.out);
     result = optimize(c, &s);
-    if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
+    if (p.json && result) program_print_file(c, s.out, "report.json");
+    else if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
     optimization_free(result);
     return program_end(&p, c);
 }

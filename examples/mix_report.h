@@ -9,7 +9,11 @@
 
 typedef struct optimize_settings {
     const char *ratios, *losses;            /* tables of runs; NULL: log-probabilities alone */
-    const char *test_ratios, *test_losses;  /* runs to judge on, with the same columns in any order; may be NULL */
+    const char *table;                      /* both in one, instead */
+    const char *test_ratios, *test_losses, *test_table; /* runs to judge on, columns in any order; may be NULL */
+    table_options columns;
+    const char *compare;                    /* table of mixtures to predict; may be NULL */
+    int standardize;                        /* 1: the objective counts each loss in its sds between runs */
     const char *logp;                       /* folder of log-probabilities; may be NULL */
     int nll;                                /* 1: it holds negative log-likelihoods */
     const char *domains;                    /* CSV: domain, and any of tokens, prior, min, max; may be NULL */
@@ -29,14 +33,27 @@ typedef struct metric_score {
     double spearman, low, high, mse, coverage;      /* coverage: of 90 % intervals */
 } metric_score;
 
+/* A mixture on the way from the best for one loss to the best for another. */
+#define FRONT_POINTS 5
+typedef struct front_point { double share, a, b, weights[MDE_MAX_DOMAINS]; } front_point;
+
+/* The objective of test runs. */
+typedef struct test_score {
+    double spearman[3];                 /* and its 90 % interval */
+    double coverage, bias, bias_error;  /* of 90 % intervals; mean of predicted less true, and its standard error */
+} test_score;
+
 typedef struct optimization {
     mde_context *context;
     optimize_settings settings;         /* its texts are the caller's */
-    mde_runs *runs, *test;
+    mde_runs *runs, *test, *mixtures;   /* mixtures: to compare, without losses */
     mde_experts *experts;
     int n, k, m;                        /* runs, domains, losses */
     const char **domains, **metrics;    /* short names, owned */
     double *objective;                  /* [m], sums to 1 */
+    double *centre, *scale;             /* [m] centre + scale * a loss of runs or test has the units of the table */
+    double *nats;                       /* [m] the objective per unit of the tables */
+    const char *unit;                   /* of the objective */
     double *prior, *tokens;             /* [k]; tokens NaN where unknown */
     double *lower, *upper;              /* [k] bounds of the search */
     double *tried_lower, *tried_upper;  /* [k] of the runs */
@@ -46,6 +63,10 @@ typedef struct optimization {
     mde_surrogate *surrogate;
     double spread;                      /* factor of the summed sds of the objective */
     metric_score *held_out, *tested;    /* [m + 1], the last one the means */
+    test_score tested_objective;
+    int fronts, front_a, front_b;       /* whether there is a trade-off, and between which losses */
+    front_point front[FRONT_POINTS];
+    double *agreement;                  /* [m, m] rank correlations of the losses */
     double *noise;                      /* [m] sd between repeated runs */
     int repeats;                        /* degrees of freedom of the noise */
     double regret, regret_of_chance, objective_spearman, objective_low, objective_high;
@@ -61,6 +82,7 @@ typedef struct optimization {
     mde_bootstrap interval;
     double *prices;                     /* [k] at that minimum, with the ends of their intervals [2, k] behind */
     mde_text *warnings;                 /* a line each */
+    mde_text *notes;                    /* a line each: what of the tables was not used, and the like */
     mde_text *summary;
 } optimization;
 
@@ -98,6 +120,16 @@ static int next_line(const char **at, char *line, size_t size)
     return 1;
 }
 
+/* A name, whole, and blanks up to the width, which counts characters. */
+static void add_name(mde_text *t, const char *name, int width)
+{
+    int length = 0;
+    const char *p;
+    for (p = name; *p; p++) length += (*p & 0xC0) != 0x80;
+    mde_text_add(t, name);
+    for (; length < width; length++) mde_text_add(t, " ");
+}
+
 /* ---- As JSON ---- */
 
 static void json_interval(mde_json_writer *w, const char *key, double low, double high)
@@ -115,6 +147,8 @@ static void json_mixture(mde_json_writer *w, const char *key, const optimization
     for (i = 0; i < o->k; i++) mde_json_write_number(w, full_name(o, i), weights[i], 9);
     mde_json_close(w);
 }
+
+#include "mix_compare.h"
 
 static void json_score(mde_json_writer *w, const metric_score *score)
 {
@@ -259,6 +293,7 @@ static void json_experts(mde_json_writer *w, const optimization *o)
     mde_json_write_number(w, "loss", o->minimum.loss, 9);
     mde_json_write_number(w, "gap", o->minimum.gap, 9);
     json_interval(w, "loss_interval_90", o->interval.loss[0], o->interval.loss[1]);
+    if (*o->interval.note) mde_json_write_string(w, "intervals", o->interval.note);
     mde_json_open(w, "domains", '[');
     for (i = 0; i < o->k; i++) {
         mde_json_open(w, NULL, '{');
@@ -308,6 +343,7 @@ static mde_text *report_json(const optimization *o)
             if (o->objective[j] > 0) mde_json_write_number(&w, name, o->objective[j], 9);
         }
         mde_json_close(&w);
+        mde_json_write_string(&w, "unit", o->unit);
     }
     if (o->evaluation) {
         json_model(&w, o);
@@ -330,7 +366,21 @@ static mde_text *report_json(const optimization *o)
         mde_json_close(&w);
         json_search(&w, o);
     }
-    if (o->tested) json_scores(&w, "test", o, o->tested);
+    if (o->evaluation) {
+        json_compare(&w, o);
+        json_tradeoff(&w, o);
+    }
+    if (o->tested) {
+        const test_score *s_of = &o->tested_objective;
+        json_scores(&w, "test", o, o->tested);
+        mde_json_open(&w, "test_objective", '{');
+        mde_json_write_number(&w, "spearman", s_of->spearman[0], 9);
+        json_interval(&w, "spearman_interval_90", s_of->spearman[1], s_of->spearman[2]);
+        mde_json_write_number(&w, "coverage_90", s_of->coverage, 9);
+        mde_json_write_number(&w, "bias", s_of->bias, 9);
+        mde_json_write_number(&w, "bias_standard_error", s_of->bias_error, 9);
+        mde_json_close(&w);
+    }
     if (o->experts) {
         if (!o->evaluation) json_mixture(&w, "mixture", o, o->minimum.weights);
         json_experts(&w, o);
@@ -339,6 +389,7 @@ static mde_text *report_json(const optimization *o)
     for (i = 0; i < o->suggested; i++) json_mixture(&w, NULL, o, o->next + i * o->k);
     mde_json_close(&w);
     mde_json_write_string(&w, "warnings", o->warnings->bytes);
+    mde_json_write_string(&w, "notes", o->notes->bytes);
     mde_json_close(&w);
     mde_json_end(&w);
     return t;
@@ -351,6 +402,8 @@ static void page_warnings(mde_text *t, const optimization *o)
     const char *at = o->warnings->bytes;
     char line[2048];
     while (next_line(&at, line, sizeof line)) mde_text_format_html(t, "<p class=\"warn\">%s</p>\n", line);
+    at = o->notes->bytes;
+    while (next_line(&at, line, sizeof line)) mde_text_format_html(t, "<p class=\"note\">%s</p>\n", line);
 }
 
 static void page_mixture(mde_text *t, const optimization *o)
@@ -359,10 +412,10 @@ static void page_mixture(mde_text *t, const optimization *o)
     double *values = program_doubles(o->context, o->k, 3);
     const mde_choice *b = &o->best;
     int i, budget = o->settings.target_tokens > 0;
-    mde_text_format_html(t, "<h2>The mixture</h2>\n<p>Predicted loss: <b>%.4f</b> nats a token, 90 %% interval %.4f to "
+    mde_text_format_html(t, "<h2>The mixture</h2>\n<p>Predicted loss: <b>%.4f</b> %s, 90 %% interval %.4f to "
                             "%.4f. The best run that was made, %s, reached %.4f.</p>\n",
-                         b->loss, b->loss - LEVEL_90 * b->sd, b->loss + LEVEL_90 * b->sd, o->runs->names[o->best_run],
-                         o->best_tried);
+                         b->loss, o->unit, b->loss - LEVEL_90 * b->sd, b->loss + LEVEL_90 * b->sd,
+                         o->runs->names[o->best_run], o->best_tried);
     for (i = 0; values && i < o->k; i++) {
         values[3 * i] = b->weights[i];
         values[3 * i + 1] = o->prior[i];
@@ -385,15 +438,17 @@ static void page_mixture(mde_text *t, const optimization *o)
         program_page_range(t, o->lower[i], o->upper[i], 3);
         mde_text_format_html(t, "<td>%s</td>", o->upper_reason[i]);
         if (budget) program_page_number(t, b->weights[i] * o->settings.target_tokens / o->tokens[i], 2, 0);
-        program_page_number(t, held_by_bound(o, i) ? b->price[i] : (double)NAN, 3, b->active[i] > 0);
+        if (held_by_bound(o, i) && b->price[i] != b->price[i]) mde_text_add(t, "<td>not known</td>");
+        else program_page_number(t, held_by_bound(o, i) ? b->price[i] : (double)NAN, 3, b->active[i] > 0);
         program_page_number(t, open, 4, open > o->tried_upper[i] + 0.001);
         mde_text_add(t, "</tr>\n");
     }
-    mde_text_format(t, "</table></div>\n<p class=\"note\">Shadow price: nats a token that the objective would gain per "
-                       "unit of share beyond the bound that holds the weight (a tenth of it for a share of 0.1). "
+    mde_text_format(t, "</table></div>\n<p class=\"note\">Shadow price: what the objective would gain, %s, per unit of "
+                       "share beyond the bound that holds the weight (a tenth of it for a share of 0.1), given "
+                       "or taken by the domain that is best for it; not known where bounds let no other move. "
                        "Marked in the last column: more than any run had. The search minimises the predicted loss plus "
                        "%.3g standard deviations, inside what was tried.%s</p>\n",
-                    o->settings.caution,
+                    o->unit, o->settings.caution,
                     mde_surrogate_smooth(o->surrogate) ? "" : " Trees are steps: there are no prices.");
 }
 
@@ -426,6 +481,7 @@ static void page_scores(mde_text *t, const optimization *o, const metric_score *
 static void page_scatter(mde_text *t, const optimization *o)
 {
     double *points = program_doubles(o->context, 2, o->n);
+    char label[64];
     plot_series series;
     plot_desc plot;
     int i;
@@ -442,7 +498,8 @@ static void page_scatter(mde_text *t, const optimization *o)
         series.y = points + o->n;
         series.points = 1;
         plot.title = "Objective of the runs, held out";
-        plot.x_label = "true loss, nats a token";
+        snprintf(label, sizeof label, "true loss, %s", o->unit);
+        plot.x_label = label;
         plot.y_label = "predicted";
         plot.diagonal = 1;
         plot.count = 1;
@@ -519,9 +576,9 @@ static void page_models(mde_text *t, const optimization *o)
         mde_text_add(t, "</table></div>\n");
     }
     mde_text_format(t, "<p>Rank correlation of the objective: %.2f %%, 90 %% interval %.2f to %.2f. Had it picked the "
-                       "best of each tenth of the runs, the runs picked would be %.4f nats a token above the best "
+                       "best of each tenth of the runs, the runs picked would be %.4f %s above the best "
                        "ones; picked blindly, %.4f.</p>\n", 100 * o->objective_spearman, 100 * o->objective_low,
-                    100 * o->objective_high, o->regret, o->regret_of_chance);
+                    100 * o->objective_high, o->regret, o->unit, o->regret_of_chance);
     page_scatter(t, o);
     page_scores(t, o, o->held_out, 1);
     if (o->repeats > 0) {
@@ -534,9 +591,13 @@ static void page_experts(mde_text *t, const optimization *o)
 {
     int i, j;
     mde_text_format(t, "<h2>The experts alone</h2>\n<p>The exact minimum of the experts' mixture loss within the "
-                       "bounds: <b>%.4f</b> nats a token (90 %% interval over documents %.4f to %.4f), certified to be "
-                       "at most %.2g above it.</p>\n", o->minimum.loss, o->interval.loss[0], o->interval.loss[1],
-                    o->minimum.gap);
+                       "bounds: <b>%.4f</b> nats a token", o->minimum.loss);
+    if (o->interval.replicates) {
+        mde_text_format(t, " (90 %% interval over %s %.4f to %.4f)", *o->interval.note ? "blocks" : "documents",
+                        o->interval.loss[0], o->interval.loss[1]);
+    }
+    mde_text_format_html(t, ", certified to be at most %.2g above it.</p>\n<p class=\"note\">%s</p>\n", o->minimum.gap,
+                         o->interval.note);
     mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>weight</th><th>90 % interval</th>"
                     "<th>price</th><th>90 % interval</th></tr>\n");
     for (i = 0; i < o->k; i++) {
@@ -582,6 +643,22 @@ static void page_next(mde_text *t, const optimization *o)
                              "leave what was tried: for up to twice a domain's largest share, plus 0.05.");
 }
 
+/* How the objective of the test runs was met, in sentences. */
+static void add_test_in_words(mde_text *t, const optimization *o)
+{
+    const test_score *s = &o->tested_objective;
+    mde_text_format(t, "the objective is ranked with a Spearman correlation of %.2f %% (90 %% interval %.2f to %.2f); "
+                       "its 90 %% intervals hold %.1f %%. ", 100 * s->spearman[0], 100 * s->spearman[1],
+                    100 * s->spearman[2], 100 * s->coverage);
+    if (fabs(s->bias) > 2 * s->bias_error) {
+        mde_text_format(t, "Predictions are too %s by %.4f %s on average (standard error %.4f): the ranking holds, the "
+                           "level does not.", s->bias < 0 ? "low" : "high", fabs(s->bias), o->unit, s->bias_error);
+    } else {
+        mde_text_format(t, "Their level is right within chance: off by %.4f on average, standard error %.4f.", s->bias,
+                        s->bias_error);
+    }
+}
+
 static mde_text *report_page(const optimization *o)
 {
     mde_text *t = mde_text_create(o->context);
@@ -591,8 +668,14 @@ static mde_text *report_page(const optimization *o)
     page_warnings(t, o);
     if (o->evaluation) {
         page_mixture(t, o);
+        page_compare(t, o);
+        page_slices(t, o);
+        page_effects(t, o);
+        page_tradeoff(t, o);
         if (o->tested) {
-            mde_text_format(t, "<h2>On %d runs kept for a test</h2>\n", o->test->count);
+            mde_text_format(t, "<h2>On %d runs kept for a test</h2>\n<p>", o->test->count);
+            add_test_in_words(t, o);
+            mde_text_add(t, "</p>\n");
             page_scores(t, o, o->tested, 0);
         }
         page_models(t, o);
@@ -639,10 +722,17 @@ static void add_score_lines(mde_text *t, const optimization *o, const metric_sco
     }
 }
 
+static int domain_width(const optimization *o)
+{
+    int width = 28, i;
+    for (i = 0; i < o->k; i++) if ((int)strlen(o->domains[i]) > width) width = (int)strlen(o->domains[i]);
+    return width;
+}
+
 static void summary_of_runs(mde_text *t, const optimization *o)
 {
     const mde_choice *b = &o->best;
-    int i;
+    int i, width = domain_width(o);
     mde_text_format(t, "%d runs, %d domains, %d losses\nmodel: %s\n\nheld out, %d folds: mean Spearman", o->n, o->k,
                     o->m, o->evaluation->reason, o->evaluation->folds);
     add_percent(t, o->held_out[o->m].spearman, 7);
@@ -654,18 +744,20 @@ static void summary_of_runs(mde_text *t, const optimization *o)
     add_percent(t, o->objective_high, 7);
     mde_text_add(t, "); 90 % intervals hold");
     add_percent(t, o->held_out[o->m].coverage, 6);
-    mde_text_format(t, " %%\n\n%-28s %8s %8s %8s %8s %8s %9s\n", "domain", "weight", "prior", "least", "most", "price",
-                    "unbounded");
+    mde_text_add(t, " %\n\n");
+    add_name(t, "domain", width);
+    mde_text_format(t, " %8s %8s %8s %8s %8s %9s\n", "weight", "prior", "minimum", "maximum", "price", "unbounded");
     for (i = 0; i < o->k; i++) {
-        mde_text_format(t, "%-28.28s %8.4f %8.4f %8.4f %8.4f ", o->domains[i], b->weights[i], o->prior[i], o->lower[i],
-                        o->upper[i]);
-        if (held_by_bound(o, i)) mde_text_format(t, "%8.3f", b->price[i]);
+        add_name(t, o->domains[i], width);
+        mde_text_format(t, " %8.4f %8.4f %8.4f %8.4f ", b->weights[i], o->prior[i], o->lower[i], o->upper[i]);
+        if (held_by_bound(o, i) && b->price[i] != b->price[i]) mde_text_format(t, "%8s", "unknown");
+        else if (held_by_bound(o, i)) mde_text_format(t, "%8.3f", b->price[i]);
         else mde_text_format(t, "%8s", "");
         mde_text_format(t, " %9.4f\n", o->unbounded.weights[i]);
     }
-    mde_text_format(t, "\npredicted loss %.4f nats a token, 90 %% interval %.4f to %.4f; best run %.4f; without bounds "
-                       "%.4f\n", b->loss, b->loss - LEVEL_90 * b->sd, b->loss + LEVEL_90 * b->sd, o->best_tried,
-                    o->unbounded.loss);
+    mde_text_format(t, "\npredicted loss %.4f %s, 90 %% interval %.4f to %.4f; best run %.4f; without bounds "
+                       "%.4f\n", b->loss, o->unit, b->loss - LEVEL_90 * b->sd, b->loss + LEVEL_90 * b->sd,
+                    o->best_tried, o->unbounded.loss);
 }
 
 static mde_text *summary_text(const optimization *o)
@@ -674,15 +766,24 @@ static mde_text *summary_text(const optimization *o)
     const char *at = o->warnings->bytes;
     char line[2048];
     int i;
+    const char *note = o->notes->bytes;
+    while (next_line(&note, line, sizeof line)) mde_text_format(t, "note: %s\n", line);
     if (o->evaluation) summary_of_runs(t, o);
+    if (o->evaluation) add_compared(t, o);
     if (o->experts) {
-        mde_text_format(t, "%sexperts alone: %.4f nats a token, 90 %% interval %.4f to %.4f, at most %.2g above the "
-                           "minimum\n", o->evaluation ? "\n" : "", o->minimum.loss, o->interval.loss[0],
-                        o->interval.loss[1], o->minimum.gap);
-        mde_text_format(t, "%-28s %8s %18s %9s %18s\n", "domain", "weight", "90 % interval", "price", "90 % interval");
+        int known = o->interval.replicates > 0;
+        mde_text_format(t, "%sexperts alone: %.4f nats a token", o->evaluation ? "\n" : "", o->minimum.loss);
+        if (known) mde_text_format(t, ", 90 %% interval %.4f to %.4f", o->interval.loss[0], o->interval.loss[1]);
+        mde_text_format(t, ", at most %.2g above the minimum\n", o->minimum.gap);
+        if (*o->interval.note) mde_text_format(t, "%s\n", o->interval.note);
+        add_name(t, "domain", domain_width(o));
+        mde_text_format(t, " %8s %18s %9s %18s\n", "weight", known ? "90 % interval" : "", "price",
+                        known ? "90 % interval" : "");
         for (i = 0; i < o->k; i++) {
-            mde_text_format(t, "%-28.28s %8.4f %9.4f %8.4f %9.4f %9.4f %8.4f\n", o->domains[i], o->minimum.weights[i],
-                            o->interval.lower[i], o->interval.upper[i], o->prices[i], o->prices[o->k + i],
+            add_name(t, o->domains[i], domain_width(o));
+            mde_text_format(t, " %8.4f", o->minimum.weights[i]);
+            if (known) mde_text_format(t, " %9.4f %8.4f", o->interval.lower[i], o->interval.upper[i]);
+            mde_text_format(t, known ? " %9.4f %9.4f %8.4f\n" : " %28.4f\n", o->prices[i], o->prices[o->k + i],
                             o->prices[2 * o->k + i]);
         }
     }
@@ -693,7 +794,9 @@ static mde_text *summary_text(const optimization *o)
     if (*at) mde_text_add(t, "\n");
     while (next_line(&at, line, sizeof line)) mde_text_format(t, "warning: %s\n", line);
     if (o->tested) {
-        mde_text_format(t, "\non %d test runs: loss, Spearman in %%, MSE\n", o->test->count);
+        mde_text_format(t, "\non %d test runs: ", o->test->count);
+        add_test_in_words(t, o);
+        mde_text_add(t, "\nloss, Spearman in %, MSE\n");
         add_score_lines(t, o, o->tested);
     }
     return t;
@@ -733,10 +836,15 @@ static void write_report(const optimization *o)
     mde_context *c = o->context;
     mde_text *json = report_json(o), *page = report_page(o), *next = next_table(o);
     mde_text *mixture = chosen_mixture(o) ? mixture_json(o) : NULL;
+    mde_text *held_out = o->evaluation ? held_out_table(o) : NULL, *compare = o->evaluation ? compare_table(o) : NULL;
     program_write(c, json, o->settings.out, "report.json");
     program_write(c, page, o->settings.out, "report.html");
     if (mixture) program_write(c, mixture, o->settings.out, "mixture.json");
+    if (held_out) program_write(c, held_out, o->settings.out, "held_out.csv");
+    if (compare) program_write(c, compare, o->settings.out, "compare.csv");
     if (o->suggested > 0) program_write(c, next, o->settings.out, "next_runs.csv");
+    mde_text_free(compare);
+    mde_text_free(held_out);
     mde_text_free(mixture);
     mde_text_free(next);
     mde_text_free(page);

@@ -23,36 +23,79 @@ static int same_mixture(int k, const double *a, const double *b)
     return 1;
 }
 
-/* sd [m] of a loss between repeated runs (equal weights to 1e-9); NaN without any. Returns the degrees of freedom. */
-static int repeat_noise(int n, int k, int m, const double *weights, const double *losses, double *sd)
+typedef struct sorted_value { double value; int at; } sorted_value;
+
+static int compare_sorted(const void *a, const void *b)
 {
+    const sorted_value *x = (const sorted_value *)a, *y = (const sorted_value *)b;
+    if (x->value != y->value) return x->value < y->value ? -1 : 1;
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+/* For each run the next one of the same mixture (equal weights to 1e-9), n behind the last, and the first of them. Runs
+   are sorted by a sum of their weights with factors between 1 and 2, so that equal ones stand together. */
+static void chain_repeats(mde_context *c, int n, int k, const double *weights, int *next, int *first)
+{
+    sorted_value *order = (sorted_value *)mde_alloc(c, (size_t)n, sizeof *order);
+    int *last = (int *)mde_alloc(c, (size_t)n, sizeof *last), i, j, q;
+    for (i = 0; order && i < n; i++) {
+        for (q = 0; q < k; q++) order[i].value += (1 + fmod(0.6180339887 * (q + 1), 1)) * weights[i * k + q];
+        order[i].at = i;
+        next[i] = n;
+        first[i] = i;
+    }
+    if (order && last) {
+        qsort(order, (size_t)n, sizeof *order, compare_sorted);
+        for (i = 0; i < n; i++) {
+            int run = order[i].at, other;
+            for (j = i - 1; j >= 0 && order[i].value - order[j].value <= 2e-9 * k; j--) {
+                if (same_mixture(k, weights + run * k, weights + order[j].at * k)) break;
+            }
+            if (j < 0 || order[i].value - order[j].value > 2e-9 * k) continue;
+            for (other = order[j].at; first[other] < other;) other = first[other];
+            if (other < run) first[run] = other;
+            else first[other] = run;
+        }
+        for (i = 0; i < n; i++) {
+            first[i] = first[first[i]];
+            if (first[i] < i) next[last[first[i]]] = i;
+            last[first[i]] = i;
+        }
+    }
+    mde_release(c, last);
+    mde_release(c, order);
+}
+
+/* sd [m] of a loss between repeated runs (equal weights to 1e-9); NaN without any. Returns the degrees of freedom. */
+static int repeat_noise(mde_context *c, int n, int k, int m, const double *weights, const double *losses, double *sd)
+{
+    int *next = (int *)mde_alloc(c, (size_t)n, 2 * sizeof *next), *first = next ? next + n : NULL;
     int i, j, l, freedom = 0;
-    for (j = 0; j < m; j++) {
+    if (next) chain_repeats(c, n, k, weights, next, first);
+    for (j = 0; j < m && !program_failed(c); j++) {
         double squares = 0;
         int pairs = 0;
         for (i = 0; i < n; i++) {
-            const double *w = weights + i * k;
             double mean = 0;
             int count = 0;
-            for (l = 0; l < i && !same_mixture(k, w, weights + l * k); l++) {
-            }
-            if (l < i) continue;        /* counted with the first of its repeats */
-            for (l = i; l < n; l++) {
+            if (first[i] < i) continue;
+            for (l = i; l < n; l = next[l]) {
                 double y = losses[l * m + j];
-                if (y != y || !same_mixture(k, w, weights + l * k)) continue;
+                if (y != y) continue;
                 mean += y;
                 count++;
             }
             mean /= count > 0 ? count : 1;
-            for (l = i; l < n; l++) {
+            for (l = i; l < n; l = next[l]) {
                 double y = losses[l * m + j];
-                if (y == y && same_mixture(k, w, weights + l * k)) squares += (y - mean) * (y - mean);
+                if (y == y) squares += (y - mean) * (y - mean);
             }
             if (count > 1) pairs += count - 1;
         }
         sd[j] = pairs > 0 ? sqrt(squares / pairs) : (double)NAN;
         if (pairs > freedom) freedom = pairs;
     }
+    mde_release(c, next);
     return freedom;
 }
 
@@ -106,13 +149,27 @@ static double sorted_quantile(const double *values, int n, double q)
     return low >= n - 1 ? values[n - 1] : values[low] + (at - low) * (values[low + 1] - values[low]);
 }
 
-/* Percentile interval of Spearman's correlation from pairs drawn with replacement. level 0: 0.9; replicates 0: 200. */
+/* For values sorted, each drawn count times (by .at): how many draws are smaller less how many are larger, rank [n]. */
+static void centred_ranks(int n, const sorted_value *sorted, const int *count, double *rank)
+{
+    int from, to, i, smaller = 0;
+    for (from = 0; from < n; from = to) {
+        int equal = 0;
+        for (to = from; to < n && sorted[to].value == sorted[from].value; to++) equal += count[sorted[to].at];
+        for (i = from; i < to; i++) rank[sorted[i].at] = smaller - (n - smaller - equal);
+        smaller += equal;
+    }
+}
+
+/* Spearman's correlation of n pairs, in time n log n, and the ends of the percentile interval of pairs drawn with
+   replacement. NaN where one side is constant. level 0: 0.9; replicates 0: 200. */
 static mde_status spearman_interval(mde_context *c, int n, const double *a, const double *b, double level,
-                                    int replicates, uint64_t seed, double *low, double *high)
+                                    int replicates, uint64_t seed, double out[3])
 {
     mde_random random = mde_random_start(seed, 0x72616e6b);
-    double *values, *x, *y;
-    int r, i, count = 0;
+    sorted_value *sorted[2];
+    double *values, *rank;
+    int *drawn, r, i, count = 0;
     if (replicates == 0) replicates = 200;
     if (!(level > 0)) level = 0.9;
     if (n < 3 || !a || !b || replicates < 1 || !(level < 1)) {
@@ -120,24 +177,39 @@ static mde_status spearman_interval(mde_context *c, int n, const double *a, cons
                         "level below 1", n, replicates);
     }
     values = (double *)mde_alloc(c, (size_t)replicates, sizeof *values);
-    x = (double *)mde_alloc(c, (size_t)n * 2, sizeof *x);
-    if (values && x) {
-        y = x + n;
-        for (r = 0; r < replicates; r++) {
-            double value;
+    rank = (double *)mde_alloc(c, (size_t)n * 2, sizeof *rank);
+    drawn = (int *)mde_alloc(c, (size_t)n, sizeof *drawn);
+    sorted[0] = (sorted_value *)mde_alloc(c, (size_t)n * 2, sizeof **sorted);
+    if (!program_failed(c)) {
+        sorted[1] = sorted[0] + n;
+        for (i = 0; i < n; i++) {
+            sorted[0][i].value = a[i];
+            sorted[1][i].value = b[i];
+            sorted[0][i].at = sorted[1][i].at = i;
+        }
+        for (i = 0; i < 2; i++) qsort(sorted[i], (size_t)n, sizeof **sorted, compare_sorted);
+        for (r = -1; r < replicates; r++) {             /* -1: each pair once */
+            double aa = 0, bb = 0, ab = 0, *u = rank, *v = rank + n;
+            for (i = 0; i < n; i++) drawn[i] = r < 0;
+            for (i = 0; r >= 0 && i < n; i++) drawn[mde_random_below(&random, (uint64_t)n)]++;
+            centred_ranks(n, sorted[0], drawn, u);
+            centred_ranks(n, sorted[1], drawn, v);
             for (i = 0; i < n; i++) {
-                int from = (int)mde_random_below(&random, (uint64_t)n);
-                x[i] = a[from];
-                y[i] = b[from];
+                aa += drawn[i] * u[i] * u[i];
+                bb += drawn[i] * v[i] * v[i];
+                ab += drawn[i] * u[i] * v[i];
             }
-            value = mde_spearman(n, x, y);
-            if (value == value) values[count++] = value;
+            ab = aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
+            if (r < 0) out[0] = ab;
+            else if (ab == ab) values[count++] = ab;
         }
         qsort(values, (size_t)count, sizeof *values, compare_doubles);
-        *low = count ? sorted_quantile(values, count, 0.5 - 0.5 * level) : (double)NAN;
-        *high = count ? sorted_quantile(values, count, 0.5 + 0.5 * level) : (double)NAN;
+        out[1] = count ? sorted_quantile(values, count, 0.5 - 0.5 * level) : (double)NAN;
+        out[2] = count ? sorted_quantile(values, count, 0.5 + 0.5 * level) : (double)NAN;
     }
-    mde_release(c, x);
+    mde_release(c, sorted[0]);
+    mde_release(c, drawn);
+    mde_release(c, rank);
     mde_release(c, values);
     return mde_context_status(c);
 }

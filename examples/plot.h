@@ -292,8 +292,8 @@ static void plot_title(mde_text *t, double width, const char *title)
     double size = 12;
     int k;
     for (i = 1; i + 1 < length; i++) {
-        size_t far = i > length / 2 ? i - length / 2 : length / 2 - i;
-        if (title[i] == ' ' && (!cut || far < (cut > length / 2 ? cut - length / 2 : length / 2 - cut))) cut = i;
+        size_t off = i > length / 2 ? i - length / 2 : length / 2 - i;
+        if (title[i] == ' ' && (!cut || off < (cut > length / 2 ? cut - length / 2 : length / 2 - cut))) cut = i;
     }
     if (1.1 * plot_text_width(title, 14) <= width - 20 || !cut || length > 400) {
         double wide = 1.1 * plot_text_width(title, 14);
@@ -498,8 +498,8 @@ static void plot_axis_ticks_across(mde_text *t, plot_axis *a)
     plot_axis_ticks(a, 2);
 }
 
-/* Grid lines and labels at the ticks; the lines reach across to `far`. */
-static void plot_grid(mde_text *t, const plot_axis *a, int vertical, double at, double far)
+/* Grid lines and labels at the ticks; the lines reach across to `end`. */
+static void plot_grid(mde_text *t, const plot_axis *a, int vertical, double at, double end)
 {
     char label[PLOT_NUMBER];
     int i;
@@ -507,10 +507,10 @@ static void plot_grid(mde_text *t, const plot_axis *a, int vertical, double at, 
         double p = plot_axis_position(a, a->ticks[i]);
         plot_axis_label(t, a, a->ticks[i], label);
         if (vertical) {
-            plot_line(t, at, p, far, p, PLOT_GRID, 1, "");
+            plot_line(t, at, p, end, p, PLOT_GRID, 1, "");
             plot_text(t, at - 7, p + 4, "end", 11, "", label);
         } else {
-            plot_line(t, p, at, p, far, PLOT_GRID, 1, "");
+            plot_line(t, p, at, p, end, PLOT_GRID, 1, "");
             plot_text(t, p, at + 16, "middle", 11, "", label);
         }
     }

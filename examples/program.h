@@ -2,7 +2,7 @@
    To take a program elsewhere, copy it, this file, mdemix.h and what else it includes into one folder.
 
    A program has a table of options, a row each, from which parsing and --help come. --help, --version, --quiet,
-   --threads and --seed are everywhere and mean the same:
+   --threads and --seed are everywhere and mean the same, and so does --json where there is a result:
 
        program p;
        const program_option table[] = { { "--folds", PROGRAM_INT, "N", &folds, 2, 100, "of the cross-validation" } };
@@ -12,25 +12,43 @@
        ...                                     with program_progress as callback and &p as its user pointer
        return program_end(&p, c);
 
+   Where the results go is tried before the work, by program_try_file and program_try_folder.
+
    Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 wrong use, likewise; 130 stopped by control-C
-   (or SIGTERM) at the next report of progress, when all that was finished is on disk. A second control-C kills. */
+   (or SIGTERM) at the next report of progress, when all that was finished is on disk. A second control-C kills. What
+   cannot be printed is a failure, too. */
 #ifndef MDEMIX_PROGRAM_H
 #define MDEMIX_PROGRAM_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#include <windows.h>
+#include <shellapi.h>
+#ifdef _MSC_VER
+#pragma comment(lib, "shell32")
+#endif
+#else
+#include <unistd.h>
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus)
+int setenv(const char *name, const char *value, int replace);   /* <stdlib.h> keeps it to itself under -std=c99 */
+#endif
+#endif
 
 /* Programs compute in the library: for their own code -O1 is enough, which is half the wait for the compiler. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #pragma GCC optimize("O1")
 #endif
 
-#ifdef __GNUC__
+#if defined(__MINGW32__) && !defined(__clang__)
+#define PROGRAM_PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
+#elif defined(__GNUC__)
 #define PROGRAM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define PROGRAM_PRINTF(text, first)
@@ -72,6 +90,8 @@ typedef struct program {
     /* What is common to all programs. Preset threads or seed between start and parse for another default. */
     int quiet, threads;                 /* threads 0: all */
     uint64_t seed;
+    const char *json_help;              /* set it where there is a result: what --json prints; NULL: no such option */
+    int json;                           /* print it on stdout, and nothing else there */
     int max_arguments;                  /* how many arguments besides options are taken */
     int count;                          /* those that were given; they stand at the front of arguments */
     char **arguments;
@@ -140,6 +160,10 @@ static inline void program_help(const program *p)
     snprintf(text, sizeof text, "default: %s; results do not depend on it", p->threads == 1 ? "1" : "all");
     program_print_option("--threads", "N", text);
     program_print_option("--quiet", NULL, "no progress");
+    if (p->json_help) {
+        snprintf(text, sizeof text, "%s on stdout as JSON, and nothing else there", p->json_help);
+        program_print_option("--json", NULL, text);
+    }
     program_print_option("--version", NULL, "of the library");
     program_print_option("--help", NULL, "this text");
 }
@@ -270,27 +294,95 @@ static inline int program_parse_option(program *p, const program_option *common,
     return 0;
 }
 
+/* 1 when all that was printed has arrived; otherwise 0, and a line on stderr. */
+static inline int program_printed(const program *p)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 1;
+    fprintf(stderr, "%s: standard output: cannot be written: %s\n", p->name,
+            errno ? strerror(errno) : "an earlier part was not");
+    return 0;
+}
+
+/* Threads that wait sleep: where other work keeps a core busy, those that spin take from each other the time to finish,
+   and a training takes many times as long. OpenMP reads the environment before main, hence a second start.
+   What the user's environment says of it stays. */
+static inline void program_wait_passively(char **argv)
+{
+#if defined(_OPENMP) && defined(__linux__)
+    static const char *const names[4] = { "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY" };
+    char path[4096];
+    ssize_t length;
+    int i;
+    for (i = 0; i < 4; i++) if (getenv(names[i])) return;
+    length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0 || setenv(names[0], "passive", 1) != 0) return;
+    path[length] = 0;
+    execv(path, argv);      /* where that fails, it goes on as it is */
+#else
+    (void)argv;
+#endif
+}
+
+#ifdef _WIN32
+/* The arguments in UTF-8, as file names are here; main has them in the code page of the day. They live as long as the
+   program. */
+static inline char **program_arguments(int *argc, char **argv)
+{
+    int count = 0, i, bytes;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **out = wide ? (char **)calloc((size_t)count + 1, sizeof *out) : NULL;
+    for (i = 0; out && i < count; i++) {
+        bytes = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        out[i] = (char *)calloc((size_t)bytes + 1, 1);
+        if (!out[i]) return argv;
+        WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, out[i], bytes, NULL, NULL);
+    }
+    LocalFree(wide);
+    if (out) *argc = count;
+    return out ? out : argv;
+}
+#endif
+
 /* Returns 1 to go on, 0 to exit with p->code: all was said. Moves the arguments that are no options to the front. */
 static inline int program_parse(program *p, int argc, char **argv)
 {
     const program_option common[] = { { "--quiet", PROGRAM_FLAG, NULL, &p->quiet, 0, 0, NULL },
                                       { "--threads", PROGRAM_INT, NULL, &p->threads, 0, 1024, NULL },
-                                      { "--seed", PROGRAM_SEED, NULL, &p->seed, 0, 0, NULL } };
+                                      { "--seed", PROGRAM_SEED, NULL, &p->seed, 0, 0, NULL },
+                                      { "--json", PROGRAM_FLAG, NULL, &p->json, 0, 0, NULL } };
     int i, options = 1;
+#ifdef _WIN32
+    argv = program_arguments(&argc, argv);
+    SetConsoleOutputCP(CP_UTF8);
+#else
+    /* A file that is opened would take the place of a stream that is closed, and get what is printed. */
+    while ((i = open("/dev/null", O_RDWR)) >= 0 && i <= 2) {
+        if (i == 1) p->code = PROGRAM_FAILED;
+    }
+    if (i > 2) close(i);
+    if (p->code) {
+        fprintf(stderr, "%s: standard output: is closed\n", p->name);
+        return 0;
+    }
+#endif
+    program_wait_passively(argv);
     p->arguments = argv + 1;
     for (i = 1; i < argc; i++) {
         if (options && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
             program_help(p);
+            p->code = program_printed(p) ? PROGRAM_DONE : PROGRAM_FAILED;
             return 0;
         }
         if (options && strcmp(argv[i], "--version") == 0) {
             printf("%s %s\n", p->name, MDE_VERSION);
+            p->code = program_printed(p) ? PROGRAM_DONE : PROGRAM_FAILED;
             return 0;
         }
         if (options && strcmp(argv[i], "--") == 0) {
             options = 0;
         } else if (options && argv[i][0] == '-' && argv[i][1]) {
-            if (!program_parse_option(p, common, 3, argc, argv, &i)) return 0;
+            if (!program_parse_option(p, common, p->json_help ? 4 : 3, argc, argv, &i)) return 0;
         } else {
             if (p->count == p->max_arguments) return program_misused(p, argv[i], " is one argument too many");
             p->arguments[p->count++] = argv[i];
@@ -312,11 +404,17 @@ static inline void program_on_signal(int number)
 static inline mde_context *program_context(program *p)
 {
     mde_context_desc desc;
+    mde_context *c;
     memset(&desc, 0, sizeof desc);
     desc.threads = p->threads;
     signal(SIGINT, program_on_signal);
     signal(SIGTERM, program_on_signal);
-    return mde_context_create(&desc);
+#ifdef SIGXFSZ
+    signal(SIGXFSZ, SIG_IGN);   /* a file over the user's limit is an error of the write */
+#endif
+    c = mde_context_create(&desc);
+    if (mde_other_bits(c) && !p->quiet) fprintf(stderr, "%s: %s\n", p->name, mde_other_bits(c));
+    return c;
 }
 
 /* An mde_progress_fn, with the program as its user pointer. */
@@ -342,6 +440,7 @@ static inline int program_end(program *p, mde_context *c)
     if (status == MDE_STOPPED) fprintf(stderr, "\n%s: %s\n", p->name, p->when_stopped);
     else if (status) program_complain(p->name, c ? mde_error(c) : "out of memory");
     mde_context_free(c);
+    if (status == MDE_OK && !program_printed(p)) return PROGRAM_FAILED;
     return status == MDE_STOPPED ? PROGRAM_INTERRUPTED : status ? PROGRAM_FAILED : PROGRAM_DONE;
 }
 
@@ -407,6 +506,50 @@ static inline void program_write(mde_context *c, mde_text *t, const char *folder
     char path[PROGRAM_PATH];
     program_path(c, path, "%s/%s", folder, name);
     if (!program_failed(c)) mde_text_write(t, path);
+}
+
+/* An error when a file, NULL: none, could not be written at the end. */
+static inline void program_try_file(mde_context *c, const char *path)
+{
+    if (path && !program_failed(c)) mde_file_try(c, path);
+}
+
+/* An error when a folder could not be made or nothing written in it. Makes nothing. */
+static inline void program_try_folder(mde_context *c, const char *folder)
+{
+    char path[PROGRAM_PATH], reason[300];
+    size_t length;
+    program_path(c, path, "%s", folder);
+    if (mde_is_file(path)) mde_fail(c, MDE_BAD_ARGUMENT, "%s: is a file; expected a folder", folder);
+    length = strlen(path);
+    while (length > 0 && !mde_is_folder(path) && !mde_is_file(path)) {      /* what is there of it */
+        while (length > 0 && path[length - 1] == '/') length--;
+        while (length > 0 && path[length - 1] != '/') length--;
+        while (length > 1 && path[length - 1] == '/') length--;
+        path[length] = 0;
+    }
+    if (program_failed(c)) return;
+    if (mde_is_file(path)) {
+        mde_fail(c, MDE_IO, "%s: the folder cannot be made: a file has the name %s", folder, path);
+        return;
+    }
+    snprintf(path + length, sizeof path - length, "%s.mde-try", length > 0 ? "/" : "");
+    if (mde_file_try(c, path) == MDE_OK) return;
+    snprintf(reason, sizeof reason, "%s", strrchr(mde_error(c), ':'));
+    mde_clear_error(c);
+    mde_fail(c, MDE_IO, "%s: the folder cannot be written to%s", folder, reason);
+}
+
+/* Prints a file of results, for --json. */
+static inline void program_print_file(mde_context *c, const char *folder, const char *name)
+{
+    char path[PROGRAM_PATH];
+    size_t size;
+    unsigned char *bytes = NULL;
+    program_path(c, path, "%s/%s", folder, name);
+    if (!program_failed(c)) bytes = mde_file_read(c, path, (size_t)1 << 30, &size);
+    if (bytes) fwrite(bytes, 1, size, stdout);
+    mde_release(c, bytes);
 }
 
 /* ---- Pages: one file each, without references to others ---- */

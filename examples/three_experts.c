@@ -11,6 +11,7 @@
 #else
 #include "mdemix.h"
 #endif
+#include "program.h"
 #include "plot.h"
 
 #define MOST_TOKENS 1000
@@ -53,35 +54,36 @@ static double loss(const double *weights, void *experts)
     return mde_mixture_loss((const mde_experts *)experts, NULL, weights, NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static float table[3][MOST_TOKENS];
     const float *logp[3] = { table[0], table[1], table[2] };
     const char *mark = "best";
-    mde_context *c = mde_context_create(NULL);
-    mde_experts *experts = mde_experts_create(c, 3, languages);
-    mde_text *picture = mde_text_create(c);
+    program p;
+    mde_context *c;
+    mde_experts *experts;
+    mde_text *picture;
     mde_optimum best;
     int i;
 
+    program_start(&p, "three_experts", "three_experts: the languages of a letter; writes three_experts.svg\n", NULL,
+                  0);
+    if (!program_parse(&p, argc, argv)) return p.code;
+    c = program_context(&p);
+    experts = mde_experts_create(c, 3, languages);
+    picture = mde_text_create(c);
     for (i = 0; i < 3; i++) judge(lessons[i], letter, table[i]);
     mde_experts_add(experts, "letter", strlen(letter) - 1, logp, NULL, 0);
     mde_mixture_minimize(experts, NULL, &best);
     plot_ternary(picture, "Loss of the letter, nats a character", languages, loss, experts, 1, best.weights, &mark);
-    mde_text_write(picture, "three_experts.svg");
-    if (mde_context_status(c) != MDE_OK) {
-        fprintf(stderr, "three_experts: %s\n", mde_error(c));
-        mde_context_free(c);
-        return 1;
-    }
+    if (mde_text_write(picture, "three_experts.svg") != MDE_OK) return program_end(&p, c);
     printf("%-10s %12s %12s\n", "expert", "loss alone", "best weight");
     for (i = 0; i < 3; i++) {
         double alone[3] = { 0, 0, 0 };
         alone[i] = 1;
         printf("%-10s %12.4f %12.4f\n", languages[i], loss(alone, experts), best.weights[i]);
     }
-    printf("%-10s %12.4f   at most %.1e above the least there is\n", "mixture", best.loss, best.gap);
+    printf("%-10s %12.4f   at most %.1e above the minimum\n", "mixture", best.loss, best.gap);
     printf("three_experts.svg shows the loss of every mixture\n");
-    mde_context_free(c);
-    return 0;
+    return program_end(&p, c);
 }

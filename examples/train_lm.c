@@ -58,7 +58,8 @@ static double bytes_of(const mde_corpus *corpus, mde_split split, int domain, si
     return bytes;
 }
 
-static double report_corpus(const mde_corpus *corpus)
+/* Bytes a token of the training text. */
+static double report_corpus(const mde_corpus *corpus, int quiet)
 {
     double bytes = 0, tokens = 0;
     size_t train, held;
@@ -67,6 +68,7 @@ static double report_corpus(const mde_corpus *corpus)
         bytes += bytes_of(corpus, MDE_TRAIN, i, &train);
         mde_corpus_tokens(corpus, MDE_VALIDATION, i, &held);
         tokens += (double)train;
+        if (quiet) continue;
         printf("%-24s %9zu tokens to train on, %8zu to validate\n", mde_corpus_name(corpus, i), train, held);
     }
     return tokens > 0 ? bytes / tokens : 1;
@@ -84,6 +86,8 @@ int main(int argc, char **argv)
     mde_lm *lm;
     const char *out = NULL;
     display shown;
+    mde_text *json;
+    mde_json_writer w;
     mde_status status;
     int i;
     const program_option options[] = {
@@ -110,6 +114,7 @@ int main(int argc, char **argv)
     sample.tokens = 300;
     program_start(&p, "train_lm", usage, options, (int)(sizeof options / sizeof *options));
     p.max_arguments = 1;
+    p.json_help = "the validation losses";
     if (!program_parse(&p, argc, argv)) return p.code;
     if (p.count == 0) {
         program_misused(&p, "", "which text? train_lm PATH [options]");
@@ -123,12 +128,16 @@ int main(int argc, char **argv)
     shown.bytes_a_token = 1;
 
     c = program_context(&p);
+    program_try_file(c, out);
+    program_try_file(c, training.checkpoint);
     corpus = mde_corpus_open(c, &text);
     lm = mde_lm_create(c, corpus, &model);
     if (lm) {
-        shown.bytes_a_token = report_corpus(corpus);
-        printf("model of %zu parameters, vocabulary %d, %d threads, %s\n", mde_params_elements(mde_lm_params(lm)),
-               mde_corpus_vocabulary(corpus), mde_threads(c), mde_simd_name(c));
+        shown.bytes_a_token = report_corpus(corpus, p.json);
+        if (!p.json) {
+            printf("model of %zu parameters, vocabulary %d, %d threads, %s\n", mde_params_elements(mde_lm_params(lm)),
+                   mde_corpus_vocabulary(corpus), mde_threads(c), mde_simd_name(c));
+        }
         fflush(stdout);
     }
     training.progress = show;
@@ -136,15 +145,29 @@ int main(int argc, char **argv)
     status = mde_lm_train(lm, corpus, &training);
 
     /* A training that was stopped is judged as far as it came. */
+    json = mde_text_create(c);
+    w = mde_json_start(json, 2);
+    mde_json_open(&w, NULL, '{');
+    mde_json_write_int(&w, "parameters", (int64_t)mde_params_elements(mde_lm_params(lm)));
+    mde_json_open(&w, "validation", '[');
     for (i = 0; i < mde_corpus_domains(corpus) && !program_failed(c); i++) {
         size_t count;
         double bytes = bytes_of(corpus, MDE_VALIDATION, i, &count);
-        double loss = mde_lm_loss(lm, corpus, MDE_VALIDATION, i);
-        printf("%-24s validation loss %.4f nats a token, %.4f bits a byte\n", mde_corpus_name(corpus, i), loss,
-               loss / 0.69314718056 * (double)count / bytes);
+        double loss = mde_lm_loss(lm, corpus, MDE_VALIDATION, i), bits = loss / 0.69314718056 * (double)count / bytes;
+        mde_json_open(&w, NULL, '{');
+        mde_json_write_string(&w, "domain", mde_corpus_name(corpus, i));
+        mde_json_write_number(&w, "loss", loss, 9);
+        mde_json_write_number(&w, "bits_a_byte", bits, 9);
+        mde_json_close(&w);
+        if (p.json) continue;
+        printf("%-24s validation loss %.4f nats a token, %.4f bits a byte\n", mde_corpus_name(corpus, i), loss, bits);
     }
+    mde_json_close(&w);
+    mde_json_close(&w);
     if (out) mde_lm_write(lm, out);
-    if (!program_failed(c)) {
+    if (p.json && mde_json_end(&w) == MDE_OK) {
+        fputs(json->bytes, stdout);
+    } else if (!program_failed(c)) {
         printf("\n%s", sample.prompt ? sample.prompt : "");
         sample.emit = print_piece;
         mde_lm_generate(lm, &sample);

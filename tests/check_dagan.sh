@@ -34,6 +34,13 @@ for file in dagan.safetensors train.json classify.json; do
     check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"
 done
 
+# Again: nothing is done, and that is said; with another setting it is done anew.
+"$lab" classify ${tiny% --quiet} --out "$work/two" --json >"$work/result.json" 2>"$work/stderr"
+check a_finished_step_says_that_it_is_done grep -q "^classify: is done: $work/two/classify.json" "$work/stderr"
+check json_is_the_result_and_nothing_else cmp "$work/result.json" "$work/one/classify.json"
+check a_step_with_another_setting_is_done_anew "$lab" classify $tiny --classifier-steps 3 --out "$work/two"
+check and_gives_another_result sh -c "! cmp -s '$work/one/classify.json' '$work/two/classify.json'"
+
 # Killed after its first checkpoint; the same command goes on and ends with the same bytes.
 "$lab" train $tiny --threads 1 --out "$work/cut" >/dev/null 2>&1 &
 pid=$!

@@ -32,6 +32,28 @@ for file in report.html report.json mixture.json fit.json search.json verify.jso
 done
 check report_is_one_file_without_references sh -c "! grep -Eq '(src|href)=\"' '$work/one/report.html'"
 
+# Again: nothing is done, and that is said; with --json the result alone is printed.
+(cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/before"
+"$lab" run "$work/one" $small --json >"$work/result.json" 2>"$work/stderr"
+check a_finished_run_goes_through test $? -eq 0
+(cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/after"
+check a_finished_run_stays_as_it_is cmp "$work/before" "$work/after"
+check json_is_the_result_and_nothing_else cmp "$work/result.json" "$work/one/report.json"
+"$lab" run "$work/one" ${small% --quiet} >"$work/stdout" 2>"$work/stderr"
+for step in "train: all runs are done" "fit: is done" "search: is done" "verify: is done" "report: is done"; do
+    check "again_${step%%:*}_says_that_it_is_done" grep -q "^$step" "$work/stderr"
+done
+check a_run_says_what_it_validates_on grep -Eq "^prose +validated on 300 tokens of [0-9]+ of its [0-9]+ held-out doc" \
+    "$work/stdout"
+check tasks_as_json sh -c "'$lab' tasks '$work/one' --json | grep -c '\"done\": true' | grep -qx 14"
+# Its tables are those that mix_optimize reads.
+mix="$work/mix_optimize"
+check builds_mix_optimize build_by_its_command mix_optimize "$mix"
+check its_tables_go_through_mix_optimize "$mix" --ratios "$work/one/ratios.csv" --losses "$work/one/losses.csv" --model ridge \
+    --out "$work/mix" --quiet
+cp "$work/last" "$work/last.mix"
+check its_accuracy_is_no_loss grep -q "end_task_accuracy is not used: it is called like an accuracy" "$work/last.mix"
+
 check two_threads_run "$lab" run "$work/two" $small --threads 2
 for file in mixture.json fit.json search.json verify.json predictions.csv; do
     check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"
@@ -98,6 +120,30 @@ wrong another_plan_in_the_folder "tokens" - "$lab" run "$work/one" $small --toke
 wrong fit_before_the_runs "not finished" - "$lab" fit "$work/early"
 wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
+# Outputs are tried before the work.
+train="$work/train_lm"
+check train_lm_builds_with_the_command_at_its_top build_by_its_command train_lm "$train"
+tiny="--layers 1 --width 16 --heads 2 --context 16 --batch 4 --tokens 640 --sample 5"
+for option in --out --checkpoint; do
+    wrong "train_lm${option}_in_a_missing_folder" "cannot be written" - "$train" "$work/single/prose.txt" $tiny $option \
+        "$work/no/such/file"
+    check "train_lm${option}_is_tried_first" test ! -s "$work/stdout"
+    wrong "train_lm${option}_is_a_folder" "is a folder" - "$train" "$work/single/prose.txt" $tiny $option "$work/single"
+    wrong "train_lm${option}_on_a_full_disk" "cannot be written" - \
+        sh -c "trap '' XFSZ; ulimit -f 8; exec '$train' '$work/single/prose.txt' $tiny $option '$work/large'"
+    check "train_lm${option}_on_a_full_disk_is_tried_first" test ! -s "$work/stdout"
+done
+check train_lm_trains "$train" "$work/single/prose.txt" $tiny --quiet --out "$work/small.safetensors"
+"$train" "$work/single/prose.txt" $tiny --json >"$work/result.json" 2>/dev/null
+check train_lm_json_is_its_losses sh -c "head -c 1 '$work/result.json' | grep -q '{' && grep -q bits_a_byte '$work/result.json' &&
+    ! grep -q validate '$work/result.json'"
+if [ -c /dev/full ]; then
+    "$train" "$work/single/prose.txt" $tiny --quiet >/dev/full 2>"$work/stderr"
+    check what_cannot_be_printed_is_a_failure sh -c "[ $? -eq 1 ] && grep -q 'standard output' '$work/stderr'"
+fi
+wrong out_in_a_file "the folder cannot be made" - "$lab" run "$work/single/prose.txt/out"
+check no_text_was_made test ! -s "$work/stdout"
+
 # What is there already stays as it is.
 echo mine >"$work/mine"
 wrong out_is_a_file "is a file" - "$lab" run "$work/mine"

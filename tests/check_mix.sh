@@ -55,9 +55,9 @@ missing=
 for option in $(sed -n 's/.*{ "\(--[a-z-]*\)", PROGRAM_.*/\1/p' "$OLDPWD/examples/mix_optimize.c"); do
     grep -q -e "$option\b" help.txt || missing="$missing $option"
 done
-[ "$(sed -n 's/.*{ "\(--[a-z-]*\)", PROGRAM_.*/\1/p' "$OLDPWD/examples/mix_optimize.c" | wc -l)" -ge 19 ] &&
+[ "$(sed -n 's/.*{ "\(--[a-z-]*\)", PROGRAM_.*/\1/p' "$OLDPWD/examples/mix_optimize.c" | wc -l)" -ge 27 ] &&
     [ -z "$missing" ] && ok help_names_every_option || bad help_names_every_option "$missing"
-[ "$(grep -c -e '^  --' help.txt)" -ge 19 ] && ok help_is_a_list || bad help_is_a_list
+[ "$(grep -c -e '^  --' help.txt)" -ge 27 ] && ok help_is_a_list || bad help_is_a_list
 
 # One clear line on stderr, the exit code, and no file written.
 wrong() { # wrong CODE NAME EXPECTED ARGUMENTS...
@@ -186,6 +186,28 @@ tables one_test_column_more "t.csv: column chess has no counterpart in losses.cs
     --test-ratios test_ratios.csv --test-losses t.csv
 printf 'domain,min\nweb,0.2\nwobble,0.1\n' >t.csv
 tables an_unknown_domain "t.csv line 3: there is no domain wobble" ratios.csv losses.csv --domains t.csv
+printf 'domain,tokens,maximum\nweb,1e9,0.2\n' >t.csv
+tables a_misspelt_key "t.csv line 1, column maximum: is none of domain, tokens, prior, min, max" ratios.csv losses.csv \
+    --domains t.csv
+printf 'domain,weight\nweb,0.2\n' >t.csv
+tables a_key_of_another_kind "t.csv: .*line 1, column weight: is none of" ratios.csv losses.csv --domains t.csv
+printf 'domain,max\nweb,20\ncode,60\n' >t.csv
+tables percents_for_bounds "t.csv line 2, column max: is 20; expected a share from 0 to 1" ratios.csv losses.csv --domains t.csv
+printf 'domain,min\nweb,20\n' >t.csv
+tables percents_for_a_min "t.csv line 2: domain web has the min 20 above 1; column min has shares" ratios.csv losses.csv \
+    --domains t.csv
+printf ',Domain,Max\n0,web,20\n' >t.csv
+tables an_index_among_domains "t.csv line 2, column max: is 20" ratios.csv losses.csv --domains t.csv
+sed '1s/web/caf\xE9/' ratios.csv >t.csv
+tables names_that_are_not_utf8 "t.csv line 1, column 2: is not UTF-8" t.csv losses.csv
+sed '3s/^r2/r\xFC/' losses.csv >t.csv
+tables ids_that_are_not_utf8 "t.csv line 3, column 1: is not UTF-8" ratios.csv t.csv
+edit losses.csv 'NR == 8 { $1 = "" } { print }' >t.csv
+tables a_run_without_name "t.csv line 8: the run has no name" ratios.csv t.csv
+edit ratios.csv 'NR == 4 { $3 = 1e300 } { print }' >t.csv
+tables a_huge_weight "t.csv line 4 (run r3): weights sum to 1e+300" t.csv losses.csv
+edit ratios.csv 'NR == 4 { $3 = "" } { print }' >t.csv
+tables a_weight_that_is_missing "t.csv line 4 (run r3), column code: a weight is nan" t.csv losses.csv
 printf 'domain,min,max\nweb,0.2,0.1\n' >t.csv
 tables a_min_above_its_max "t.csv line 2: domain web has the min 0.2 above its max 0.1" ratios.csv losses.csv \
     --domains t.csv
@@ -230,9 +252,14 @@ tables experts_that_are_no_domains "t.csv: has no column wiki, which logp has" t
 
 check a_run_on_tables "$mix" --ratios ratios.csv --losses losses.csv --model gp --suggest 3 --threads 1 \
     --out plain --quiet
-for file in report.html report.json mixture.json next_runs.csv; do
+for file in report.html report.json mixture.json held_out.csv compare.csv next_runs.csv; do
     check "a_run_writes_$file" test -s "plain/$file"
 done
+"$mix" --ratios ratios.csv --losses losses.csv --model ridge --out json --json >last 2>stderr.txt
+cmp last json/report.json >/dev/null 2>&1 && ok json_is_the_report_and_nothing_else || bad json_is_the_report_and_nothing_else
+"$mix" --ratios ratios.csv --losses losses.csv --out ratios.csv/out >last 2>stderr.txt
+[ $? -eq 1 ] && grep -q "ratios.csv/out: the folder cannot be made: a file has the name ratios.csv" stderr.txt &&
+    ok an_output_is_tried_first || bad an_output_is_tried_first "$(cat stderr.txt)"
 same() { # same NAME RATIOS LOSSES OPTIONS...: gives the mixture of the plain tables
     name=$1; s_ratios=$2; s_losses=$3; shift 3
     if ! "$mix" --ratios "$s_ratios" --losses "$s_losses" --model gp --suggest 3 --threads 1 --out same --quiet "$@" \
@@ -262,6 +289,136 @@ sed 's/,/ , /2; s/,/,	/3' losses.csv | sed '1s/[ 	]//g' >u.csv
 same empty_lines_and_spaces t.csv u.csv
 awk -F, '{ for (i = 1; i <= NF; i++) printf "%s\"%s\"", (i > 1 ? "," : ""), $i; print "" }' losses.csv >t.csv
 same quoted_cells ratios.csv t.csv
+edit ratios.csv 'NR > 1 { $1 = " " $1 "  " } { print }' >t.csv
+same ids_with_blanks t.csv losses.csv
+
+# ---- What is a loss, and what a weight ----
+
+noted() { # noted NAME PATTERN: said in a line of its own
+    grep -q -e "^note: $2" last && ok "$1" || bad "$1" "$(grep ^note: last)"
+}
+edit losses.csv '{ print $1, NR == 1 ? "index" : NR - 2, $2, $3, $4, NR == 1 ? "run_id" : "x" NR }' >t.csv
+same an_index_is_no_loss ratios.csv t.csv
+noted an_index_is_named "t.csv: column index is not used"
+noted a_second_name_is_named "t.csv: column run_id is not used"
+edit losses.csv '{ print NR == 1 ? "Unnamed: 0" : 100 - NR, $0 }' >t.csv
+same an_index_of_pandas_is_no_loss ratios.csv t.csv
+noted an_index_of_pandas_is_named "t.csv: column Unnamed: 0 is not used: it has no name"
+edit losses.csv '{ print NR == 1 ? "" : NR, $0 }' >t.csv
+edit ratios.csv '{ print NR == 1 ? "" : 50 - NR, $0 }' >u.csv
+same columns_without_a_name u.csv t.csv
+edit losses.csv '{ print $0, NR == 1 ? "Step,seed,n_params,wall-time,_timestamp,train_loss,trainTokens" : "4000," NR % 3 ",1e8," NR / 7 "," NR * 1.5 ",2." NR ",2e9" }' >t.csv
+same bookkeeping_is_no_loss ratios.csv t.csv
+for column in Step seed n_params wall-time _timestamp train_loss trainTokens; do
+    noted "bookkeeping_is_named_$column" "t.csv: column $column is not used"
+done
+noted costs_are_counted "t.csv: the 24 runs cost 4.8e+10 tokens and 2.88e+19 FLOPs"
+edit losses.csv '{ print $0, NR == 1 ? "cluster,gadgets,checked" : "node" NR % 2 "," NR * NR ",8" }' >t.csv
+same text_and_whole_numbers_are_no_losses ratios.csv t.csv
+noted text_is_named "t.csv: column cluster is not used: it holds text"
+noted whole_numbers_are_named "t.csv: column gadgets is not used: it holds whole numbers"
+noted a_constant_is_named "t.csv: column checked is not used"
+edit losses.csv '{ print $0, NR == 1 ? "task_acc,eval/F1,valScore,acc_stderr" : 0.2 + NR / 100 ",0.5" NR ",1." NR ",0.01" NR }' >t.csv
+same an_accuracy_is_no_loss ratios.csv t.csv
+noted an_accuracy_is_named "t.csv: column task_acc is not used: it is called like an accuracy"
+noted a_score_of_f1_is_named "t.csv: column eval/F1 is not used"
+noted a_word_may_begin_with_a_capital "t.csv: column valScore is not used"
+noted a_standard_error_is_named "t.csv: column acc_stderr is not used"
+edit losses.csv 'NR == 1 { $2 = "accent"; $3 = "score_val_loss" } { print }' >t.csv
+same words_that_are_no_accuracy ratios.csv t.csv
+edit losses.csv 'NR == 1 { $2 = "acc"; $3 = "math accuracy" } NR > 1 { $2 = -$2; $3 = 5 - $3 } { print $1, $2, $3 }' >t.csv
+edit losses.csv '{ print $1, $2, $3 }' >u.csv
+mixture() { # mixture OUT RATIOS LOSSES OPTIONS...
+    m_out=$1; m_ratios=$2; m_losses=$3; shift 3
+    "$mix" --ratios "$m_ratios" --losses "$m_losses" --model ridge --out "$m_out" --quiet "$@" >last 2>&1
+}
+near() { # near NAME A B: the weights of two mixtures differ by less than 1e-5
+    tr ',}' '\n\n' <"$2/mixture.json" >a.txt
+    tr ',}' '\n\n' <"$3/mixture.json" >b.txt
+    paste -d: a.txt b.txt | awk -F: 'NF >= 4 { n++; if (($2 - $4) ^ 2 > 1e-10) bad = 1 } END { exit bad || n < 2 }' && ok "$1" ||
+        bad "$1" "$(cat "$2/mixture.json" "$3/mixture.json" last)"
+}
+mixture as_losses ratios.csv u.csv
+mixture as_scores ratios.csv t.csv
+near tables_of_accuracies_alone_are_maximised as_losses as_scores
+noted what_is_maximised_is_said "acc is maximised"
+edit losses.csv 'NR > 1 { $3 = 7 - $3 } { print $1, $2, $3 }' >t.csv
+mixture as_scores ratios.csv t.csv --maximize math
+near a_loss_that_is_maximised_by_option as_losses as_scores
+edit losses.csv 'NR == 1 { $3 = "math_acc" } { print $1, $2, $3 }' >t.csv
+mixture as_scores ratios.csv t.csv --minimize math_acc
+near an_accuracy_that_is_minimised_by_option as_losses as_scores
+mixture as_scores ratios.csv losses.csv --losses-columns "math,ne*"
+near losses_by_option as_losses as_scores
+edit losses.csv 'NR == 1 { $4 = "acc" } NR > 1 { $4 = -$4 } { print }' >t.csv
+mixture as_losses ratios.csv losses.csv --objective talk=2,math=1
+mixture as_scores ratios.csv t.csv --objective acc=2,math=1
+near an_accuracy_that_the_objective_names as_losses as_scores
+tables an_unknown_column_of_losses "losses-columns: losses.csv has no column chess" ratios.csv losses.csv \
+    --losses-columns news,chess
+tables an_unknown_column_of_weights "weights-columns: ratios.csv has no column x" ratios.csv losses.csv --weights-columns web,x
+edit losses.csv '{ print $1, NR == 1 ? "step" : NR }' >t.csv
+tables no_column_that_is_a_loss "t.csv: no column is a loss" ratios.csv t.csv
+edit ratios.csv '{ print NR == 1 ? "index,step,host" : NR - 2 "," 1000 ",h" NR % 2, $0 }' >t.csv
+same bookkeeping_is_no_weight t.csv losses.csv
+noted bookkeeping_among_weights_is_named "t.csv: column step is not used: it holds no weights"
+edit ratios.csv 'NR == 1 { $3 = "time" } { print }' >t.csv
+mixture as_losses ratios.csv losses.csv
+mixture as_scores t.csv losses.csv
+near a_domain_called_like_bookkeeping as_losses as_scores
+edit ratios.csv '{ print $0, NR == 1 ? "gap" : 0.1 * NR }' >t.csv
+same weights_by_option t.csv losses.csv --weights-columns web,code,books,wiki
+edit ratios.csv 'NR > 1 { for (i = 2; i <= 5; i++) $i *= 100 } { print }' >t.csv
+mixture as_scores t.csv losses.csv
+near weights_in_percent as_losses as_scores
+noted percents_are_said "t.csv: the weights are percents"
+sed 's/,/;/g; s/\./,/g' ratios.csv >t.csv
+sed 's/,/;/g; s/\./,/g' losses.csv >u.csv
+same semicolons_and_decimal_commas t.csv u.csv
+tr , '\t' <ratios.csv >t.csv
+same tabs t.csv losses.csv
+sed 's/,/\t/g; s/\./,/g' ratios.csv >t.csv
+tables decimal_commas_between_tabs 't.csv line 2, column web: "[0-9,]*" is not a number (a decimal comma' t.csv losses.csv
+edit losses.csv 'NR == 4 { $1 = "new" } NR != 7 { print }' >t.csv
+check runs_of_one_file_may_be_skipped "$mix" --ratios ratios.csv --losses t.csv --model ridge --skip-unmatched --out skip --quiet
+noted skipped_runs_are_counted "skipped: 2 runs of ratios.csv and 1 of t.csv"
+edit losses.csv 'NR > 1 { $3 = exp($3) * 10 } { print }' >t.csv
+mixture scaled ratios.csv t.csv
+grep -q "^warning: math varies .*standardize" last && ok losses_of_other_scales_are_a_warning ||
+    bad losses_of_other_scales_are_a_warning "$(tail -n 3 last)"
+edit losses.csv 'NR > 1 { $2 = 1000 * $2 + 5 } { print }' >t.csv
+mixture as_losses ratios.csv losses.csv --standardize
+mixture as_scores ratios.csv t.csv --standardize
+near a_standardised_objective_knows_no_units as_losses as_scores
+grep -q "predicted loss .* standard deviations" last && ok the_unit_is_said || bad the_unit_is_said "$(tail -n 3 last)"
+
+# ---- One wide table ----
+
+wide() { # wide NAME TABLE OPTIONS...: gives the mixture of the plain tables
+    w_name=$1; w_table=$2; shift 2
+    "$mix" --table "$w_table" --model gp --suggest 3 --threads 1 --out wide --quiet "$@" >last 2>&1
+    cmp -s plain/mixture.json wide/mixture.json && ok "$w_name" || bad "$w_name" "$(tail -n 1 last; cat wide/mixture.json)"
+}
+awk -F, -v OFS=, 'NR == FNR { w[$1] = $2 OFS $3 OFS $4 OFS $5; next } { print $1, 1000, w[$1], $2, $3, $4, FNR }' \
+    ratios.csv losses.csv | sed '1s/.*/run,step,web,code,books,wiki,news,math,talk,tokens/' >wide.csv
+wide one_table wide.csv
+noted bookkeeping_of_one_table_is_named "wide.csv: column step is not used"
+sed '1s/.*/,batch,w_web,w_code,w_books,w_wiki,val_news,val_math,val_talk,tokens/' wide.csv >t.csv
+wide one_table_with_an_index_and_prefixes t.csv
+edit wide.csv '{ print $7, $3, $8, $4, $1, $5, $9, $6 }' | sed '1s/.*/news,mix.web,math,mix.code,id,mix.books,talk,mix.wiki/' >t.csv
+wide one_table_with_weights_apart t.csv
+edit wide.csv '{ print $7, $3, $8, $4, $1, $5, $9, $6 }' | sed '1s/.*/news,web,math,code,id,books,talk,wiki/' >t.csv
+wide one_table_by_option t.csv --weights-columns web,code,books,wiki
+wrong 1 a_table_whose_weights_are_not_found "t.csv: no columns were found that sum to 1" --table t.csv --out out
+edit wide.csv 'NR == 5 { $4 += 0.3 } { print }' >t.csv
+wrong 1 a_wrong_row_of_one_table "t.csv line 5 (run r4): weights sum to 1.3" --table t.csv --out out
+sed '1s/.*/run,step,w_web,w_code,w_books,w_wiki,news,math,talk,tokens/' wide.csv | edit - 'NR > 1 { $4 *= 3 } { print }' >t.csv
+wrong 1 wrong_weights_with_a_prefix "t.csv line 2 (run r1): weights sum to" --table t.csv --out out
+wrong 1 one_table_and_two "leaves no room" --table wide.csv --ratios ratios.csv --losses losses.csv --out out
+sed 's/,/;/g; s/\./,/g' wide.csv >t.csv
+wide one_table_with_semicolons t.csv
+check a_test_in_one_table "$mix" --table wide.csv --test-table wide.csv --model ridge --out tested --quiet
+
 edit ratios.csv 'NR > 1 { for (i = 2; i <= 5; i++) $i = sprintf("%.4f", $i * 1.004) } { print }' >t.csv
 check weights_that_nearly_sum_to_one "$mix" --ratios t.csv --losses losses.csv --model ridge --out near --quiet
 edit losses.csv 'NR > 1 { $3 = 2.5 } { print }' >t.csv
@@ -292,6 +449,21 @@ edit test_losses.csv 'NR > 1 { $3 = "" } { print }' >u.csv
 check a_test_without_one_loss "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
     --test-losses u.csv --out tested --quiet
 last_line the_mean_is_over_the_losses_that_are_there
+edit test_losses.csv 'NR > 1 { for (i = 2; i <= 4; i++) $i += 0.1 } { print }' >u.csv
+check a_test_of_another_level "$mix" --ratios ratios.csv --losses losses.csv --model gp --test-ratios test_ratios.csv \
+    --test-losses u.csv --out tested --quiet
+grep -q "too low by 0\.1[01]" last && ok the_levels_bias_is_said_in_words || bad the_levels_bias_is_said_in_words "$(cat last)"
+grep -q "objective is ranked with a Spearman correlation of 9[0-9].* intervals hold" last && ok the_objectives_test_is_said ||
+    bad the_objectives_test_is_said "$(tail -n 8 last)"
+head -n 4 ratios.csv | sed 's/^r/mine-/' >t.csv
+check mixtures_to_compare "$mix" --ratios ratios.csv --losses losses.csv --model gp --compare t.csv --out compared --quiet
+[ "$(cut -d, -f1 compared/compare.csv | tr '\n' ' ')" = "mixture recommended uniform prior mine-1 mine-2 mine-3 " ] &&
+    [ "$(grep -c '^mine-' last)" -eq 3 ] && ok mixtures_are_compared_in_the_summary_and_as_a_table ||
+    bad mixtures_are_compared_in_the_summary_and_as_a_table "$(cat compared/compare.csv)"
+for heading in "Mixtures side by side" "One domain at a time" "What each domain does to each loss" \
+    "One loss against another"; do
+    check "the_page_has_$(echo "$heading" | tr ' ' _)" grep -q "<h2>$heading</h2>" compared/report.html
+done
 printf 'domain,tokens,max\nweb,2e9,0.3\ncode,3e9,\nbooks,9e9,\nwiki,1e9,\n' >domains.csv
 check domains "$mix" --ratios ratios.csv --losses losses.csv --model gp --domains domains.csv --target-tokens 1e10 \
     --max-epochs 2 --suggest 3 --out domains --quiet
@@ -309,6 +481,26 @@ check a_design_that_was_run_is_a_table_to_go_on_from "$mix" --ratios first/next_
     --model ridge --out on --quiet
 check automatic_choice "$mix" --ratios ratios.csv --losses losses.csv --model auto --threads 2 --out auto
 grep -q "^model: [a-zA-Z -]*: " last && ok the_choice_is_explained || bad the_choice_is_explained
+
+# ---- The README's commands, on the tables that come along ----
+
+mkdir -p readme/examples made
+cp -r "$OLDPWD/examples/data" readme/examples
+check sample_tables_can_be_made_again sh "$OLDPWD/examples/data/make.sh" made
+for file in made/*.csv; do check "sample_table_${file#made/}" cmp "$file" "readme/examples/data/${file#made/}"; done
+sed -n 's/^ *domain,tokens$/&/; /^ *domain,tokens$/,/^$/s/^    \(.*\)/\1/p' "$OLDPWD/README.md" >readme/pasted.csv
+check the_domains_of_the_readme_are_the_sample cmp readme/pasted.csv readme/examples/data/domains.csv
+sed -n '/^## Your own runs/,/^## Your own log/p' "$OLDPWD/README.md" | awk '/^    \.\/mix_optimize/ { on = 1 }
+    on { line = $0; more = sub(/\\$/, "", line); printf "%s", line; if (!more) { print ""; on = 0 } }' >readme/commands
+[ "$(wc -l <readme/commands)" -eq 3 ] && ok the_readme_has_three_commands || bad the_readme_has_three_commands
+n=0
+while read -r command; do
+    n=$((n + 1))
+    check "command_${n}_of_the_readme" sh -c "cd readme && mix='$mix' && \"\$mix\" ${command#./mix_optimize} --model ridge --quiet"
+    noted "command_${n}_names_the_accuracy" ".*questions_accuracy is not used: it is called like an accuracy"
+    noted "command_${n}_counts_the_costs" ".*the 24 runs cost 4.8e+10 tokens"
+done <readme/commands
+grep -q "^no books  *[0-9.]* " last && ok the_readmes_mixtures_are_compared || bad the_readmes_mixtures_are_compared
 
 # ---- Real runs ----
 

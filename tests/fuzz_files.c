@@ -1,5 +1,6 @@
 /* Mutates valid files and feeds them to every parser: cc -O1 -g -fsanitize=address,undefined tests/fuzz_files.c -lm.
-   The program takes the number of iterations; the same number gives the same inputs on every machine. Built with
+   The program takes the number of iterations; the same number gives the same inputs on every machine; or --seeds
+   FOLDER, and writes the valid files that it starts from. Built with
    -DLIBFUZZER -fsanitize=fuzzer it is a target for libFuzzer, where the first byte of the input chooses the parser.
    It stops at once when a parser returns neither a result nor an error, or keeps memory. */
 #define MDEDEF static
@@ -166,22 +167,6 @@ static double fuzz_one(mde_context *c, int parser, const unsigned char *bytes, s
     free(copy);
     return sum;
 }
-
-#ifdef LIBFUZZER
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-    mde_context *c;
-    if (size == 0) return 0;
-    c = fuzz_context();
-    fuzz_one(c, data[0] % FUZZ_PARSERS, data + 1, size - 1);
-    mde_context_free(c);
-    return 0;
-}
-
-#else
 
 #define FUZZ_SIZE 8192
 
@@ -429,9 +414,53 @@ static double fuzz_run(long iterations)
 }
 
 #ifndef FUZZ_NO_MAIN
+/* Valid files for libFuzzer to start from, each behind the byte that names its parser. */
+static int fuzz_write_seeds(const char *folder)
+{
+    unsigned char bytes[FUZZ_SIZE + 1];
+    int parser, which;
+    for (parser = 0; parser < FUZZ_PARSERS; parser++) {
+        for (which = 0; which < 6; which++) {
+            size_t size = fuzz_sample(parser, which, bytes + 1);
+            char path[1024];
+            FILE *file;
+            if (size == 0) continue;
+            bytes[0] = (unsigned char)parser;
+            snprintf(path, sizeof path, "%s/seed-%d-%d", folder, parser, which);
+            file = fopen(path, "wb");
+            if (!file || fwrite(bytes, 1, size + 1, file) != size + 1 || fclose(file) != 0) return 1;
+        }
+    }
+    return 0;
+}
+
+#ifdef LIBFUZZER
+
+int LLVMFuzzerInitialize(int *count, char ***arguments);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerInitialize(int *count, char ***arguments)
+{
+    if (*count > 2 && strcmp((*arguments)[1], "--seeds") == 0) exit(fuzz_write_seeds((*arguments)[2]));
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    mde_context *c;
+    if (size == 0) return 0;
+    c = fuzz_context();
+    fuzz_one(c, data[0] % FUZZ_PARSERS, data + 1, size - 1);
+    mde_context_free(c);
+    return 0;
+}
+
+#else
+
 int main(int count, char **arguments)
 {
     long iterations = count > 1 ? atol(arguments[1]) : 100000;
+    if (count > 2 && strcmp(arguments[1], "--seeds") == 0) return fuzz_write_seeds(arguments[2]);
     fuzz_run(iterations);
     printf("fuzz_files: %ld inputs, no fault\n", iterations);
     return 0;

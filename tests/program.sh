@@ -33,7 +33,20 @@ has_help_version_and_exit_codes() {
         grep -q -e "^  $option" "$work/help" || { echo "$option is not in the help"; return 3; }
     done
     "$2" -h | cmp - "$work/help" || return 4
+    # What cannot be printed is a failure, and a file that is opened does not take the place of a closed stream.
+    if [ -c /dev/full ]; then
+        "$2" --help > /dev/full 2> "$work/complaint"
+        [ $? -eq 1 ] && [ "$(grep -c "standard output" "$work/complaint")" -eq 1 ] || { echo "a full device"; return 7; }
+    fi
+    "$2" --version >&- 2> "$work/complaint"
+    [ $? -eq 1 ] && [ "$(grep -c "standard output" "$work/complaint")" -eq 1 ] || { echo "a closed stdout"; return 8; }
     "$2" --version | grep -qE "^$1 [0-9]+\.[0-9]+\.[0-9]+$" || return 5
+    # Threads that wait sleep, unless the environment says otherwise.
+    if [ "$(uname)" = Linux ] && OMP_DISPLAY_ENV=true "$2" --version 2>&1 | grep -q "OPENMP DISPLAY ENVIRONMENT BEGIN"; then
+        env -u OMP_WAIT_POLICY OMP_DISPLAY_ENV=true "$2" --version 2>&1 | grep -q "OMP_WAIT_POLICY *= *'PASSIVE'" &&
+            ! OMP_WAIT_POLICY=active OMP_DISPLAY_ENV=true "$2" --version 2>&1 | grep -q "'PASSIVE'" ||
+            { echo "threads spin"; return 9; }
+    fi
     for wrong in --frobnicate --frobnicate=3 --seed=-1 --threads=x --threads --quiet=1 -x; do
         "$2" $wrong > "$work/output" 2> "$work/complaint"
         [ $? -eq 2 ] && [ ! -s "$work/output" ] && [ "$(wc -l < "$work/complaint")" -eq 1 ] &&

@@ -75,6 +75,82 @@ static void a_question_holds_held_out_text_and_three_other_continuations(void)
     mde_context_free(c);
 }
 
+/* Two domains, one of a single file and one of 300 files of 1 to 400 bytes. */
+static void write_many_files(mde_context *c, const char *data)
+{
+    int i;
+    for (i = -1; i < 300; i++) {
+        char path[700];
+        mde_text *t = mde_text_create(c);
+        if (i < 0) snprintf(path, sizeof path, "%s/one.txt", data);
+        else snprintf(path, sizeof path, "%s/many/%03d.txt", data, i);
+        while (t->length < (i < 0 ? 40000 : (size_t)(1 + i * i % 400))) mde_text_format(t, "%d", i + 3);
+        mde_text_write(t, path);
+        mde_text_free(t);
+    }
+}
+
+static void validation_takes_equal_shares_of_all_held_out_documents(void)
+{
+    static const int64_t wanted[4] = { 64, 300, 1500, 1000000 };
+    mde_context *c = mde_context_create(NULL);
+    char data[600], many[700], out[600];
+    lab_settings desc;
+    int q, k, all = 0, some = 0;
+    snprintf(data, sizeof data, "%s/files", folder);
+    snprintf(many, sizeof many, "%s/many", data);
+    snprintf(out, sizeof out, "%s/windows", folder);
+    mde_make_folder(c, many);
+    write_many_files(c, data);
+    for (q = 0; q < 4; q++) {
+        experiment *x;
+        desc = tiny_settings(data);
+        desc.validation_tokens = wanted[q];
+        x = experiment_create(c, out, &desc);
+        CHECK(x != NULL);
+        for (k = 0; x && k < 2; k++) {
+            int64_t documents, i, d, tokens = 0, used = 0, possible = 0, largest = 0, taken[400];
+            const int64_t *starts = mde_corpus_documents(x->corpus, MDE_VALIDATION, k, &documents);
+            memset(taken, 0, sizeof taken);
+            for (i = 0; i < x->window_count[k]; i++) {
+                const window *w = &x->windows[k][i];
+                d = w->document;
+                CHECK(w->length > 0 && w->length <= desc.context && d < documents && d < 400);
+                CHECK(w->start >= starts[d] && w->start + w->length < starts[d + 1]);
+                CHECK(i == 0 || w->start >= w[-1].start + w[-1].length);
+                taken[d] += w->length;
+                tokens += w->length;
+            }
+            for (d = 0; d < documents; d++) {
+                possible += starts[d + 1] - starts[d] - 1;
+                used += taken[d] > 0;
+                if (taken[d] > largest) largest = taken[d];
+            }
+            CHECK(tokens == x->window_tokens[k] && used == x->window_documents[k]);
+            CHECK(tokens <= wanted[q]);
+            /* Half a context each, or some are left out. */
+            if (documents <= wanted[q] / 8) {
+                CHECK(tokens == (possible < wanted[q] ? possible : wanted[q]));
+                for (d = 0; d < documents; d++) {
+                    int64_t has = starts[d + 1] - starts[d] - 1;
+                    CHECK(taken[d] == has || taken[d] >= largest - 1);
+                }
+                all += documents > 10;
+            } else {
+                for (d = used = 0; d < documents / 4; d++) used += taken[d] > 0;
+                CHECK(used > 0);
+                for (; d < documents; d++) used -= taken[d] > 0;
+                CHECK(used < 0);
+                some++;
+            }
+            if (tokens == wanted[q]) CHECK(largest >= desc.context / 2);
+        }
+        experiment_free(x);
+    }
+    CHECK(all > 0 && some > 0 && mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
 static void a_broken_run_file_is_run_again_and_gives_the_same_bytes(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -101,6 +177,80 @@ static void a_broken_run_file_is_run_again_and_gives_the_same_bytes(void)
     CHECK(after && before && size == size_after && memcmp(before, after, size) == 0);
     CHECK(fit(x) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "not finished");
+    mde_context_free(c);
+}
+
+/* Writes the file of a task anew with one tensor as given; NULL data: without it. */
+static void put_tensor(mde_context *c, const char *path, const mde_safetensors *run, const char *name, int rank,
+                       int64_t rows, int64_t columns, const float *data)
+{
+    mde_safetensor tensors[16];
+    int i, count = 0;
+    for (i = 0; i < run->count && count < 16; i++) {
+        tensors[count] = run->tensors[i];
+        if (strcmp(run->tensors[i].name, name) == 0) {
+            if (!data) continue;
+            tensors[count] = tensor_entry(run->tensors[i].name, rank, rows, columns, data);
+        }
+        count++;
+    }
+    CHECK(mde_safetensors_write(c, path, count, tensors, run->pairs, run->metadata) == MDE_OK);
+}
+
+static void a_run_file_with_tensors_of_other_shapes_is_refused_by_file_and_tensor(void)
+{
+    static float data[4096];
+    static const float bad[3] = { 2.5f, (float)NAN, 2.5f }, endless[3] = { (float)INFINITY, 1, 1 }, minus[1] = { -1 };
+    static const struct {
+        const char *name;
+        int rank;
+        int64_t rows, columns;
+        const float *data;
+        const char *error;
+    } cases[] = {
+        { "losses", 1, 2, 0, data, "another shape than [3]" }, { "losses", 2, 3, 1, data, "another shape than [3]" },
+        { "losses", 1, 0, 0, NULL, "is not there; expected [3]" }, { "losses", 1, 3, 0, bad, "has nan at 1" },
+        { "losses", 1, 3, 0, endless, "has inf at 0" }, { "accuracy", 1, 0, 0, data, "another shape than [1]" },
+        { "accuracy", 1, 2, 0, data, "another shape than [1]" }, { "accuracy", 1, 1, 0, minus, "has -1 at 0" },
+        { "curve", 2, 1, 64, data, "another shape than [2, points]" }, { "curve", 1, 2, 0, data, "another shape than" },
+        { "curve", 2, 2, 0, data, "another shape than" }, { "curve", 2, 2, 2000, data, "another shape than" },
+        { "curve", 2, 3, 3, data, "another shape than" }, { "logp.first", 1, 5, 0, data, "another shape than [200]" },
+        { "logp.second", 1, 201, 0, data, "another shape than [200]" },
+        { "logp.end_task", 1, 0, 0, NULL, "is not there; expected [160]" },
+        { "logp.end_task", 2, 160, 2, data, "another shape than [160]" }
+    };
+    mde_context *c = mde_context_create(NULL);
+    char out[600], data_path[600], path[800];
+    unsigned char *before;
+    lab_settings desc;
+    experiment *x;
+    size_t size, q;
+    snprintf(out, sizeof out, "%s/shapes", folder);
+    snprintf(data_path, sizeof data_path, "%s/data", folder);
+    desc = tiny_settings(data_path);
+    experiment_plan(c, out, &desc);
+    x = experiment_open(c, out);
+    CHECK(run_numbered_task(x, 0) == MDE_OK);
+    snprintf(path, sizeof path, "%s/runs/%s.safetensors", out, x->tasks[0].name);
+    before = mde_file_read(c, path, 1 << 24, &size);
+    for (q = 0; q < sizeof cases / sizeof *cases; q++) {
+        mde_safetensors *run = mde_safetensors_parse(c, path, before, size);
+        tables t;
+        put_tensor(c, path, run, cases[q].name, cases[q].rank, cases[q].rows, cases[q].columns, cases[q].data);
+        CHECK(!task_is_done(x, &x->tasks[0]) && mde_context_status(c) == MDE_BAD_FILE);
+        CHECK_TEXT(mde_error(c), path);
+        CHECK_TEXT(mde_error(c), cases[q].name);
+        CHECK_TEXT(mde_error(c), cases[q].error);
+        mde_clear_error(c);
+        CHECK(load_tables(x, &t) == MDE_BAD_FILE);
+        mde_clear_error(c);
+        tables_free(x, &t);
+        CHECK(run_numbered_task(x, 0) == MDE_BAD_FILE);
+        mde_clear_error(c);
+        mde_safetensors_free(c, run);
+    }
+    mde_file_write(c, path, before, size);
+    CHECK(task_is_done(x, &x->tasks[0]));
     mde_context_free(c);
 }
 
@@ -165,7 +315,9 @@ int main(void)
     write_data(c, data);
     mde_context_free(c);
     TEST(a_question_holds_held_out_text_and_three_other_continuations);
+    TEST(validation_takes_equal_shares_of_all_held_out_documents);
     TEST(a_broken_run_file_is_run_again_and_gives_the_same_bytes);
+    TEST(a_run_file_with_tensors_of_other_shapes_is_refused_by_file_and_tensor);
     TEST(the_experts_of_a_table_have_the_losses_of_their_runs);
     TEST(changed_data_are_noticed);
     snprintf(data, sizeof data, "rm -rf '%s'", folder);

@@ -406,6 +406,47 @@ static void csv_is_read_with_quotes_blank_lines_and_either_line_end(void)
     mde_context_free(c);
 }
 
+static void csv_is_parted_by_what_the_header_has_more_of(void)
+{
+    static const struct { const char *text; int columns; double first, second; } cases[] = {
+        { "run;a;\"b;c\"\nx;0,25;1e-3\n", 3, 0.25, 1e-3 },
+        { "run;a, b;c\nx;.5;-1,5e1\n", 3, 0.5, -15 },
+        { "run\ta\tb, c\nx\t0.5\t\n", 3, 0.5, (double)NAN },
+        { "run,a;b,c\nx,1,2\n", 3, 1, 2 }
+    };
+    mde_context *c = mde_context_create(NULL);
+    mde_csv *csv;
+    size_t i;
+    for (i = 0; i < COUNT(cases); i++) {
+        csv = parse_csv(c, cases[i].text);
+        CHECK(csv && csv->columns == cases[i].columns && mde_csv_number(csv, 0, 1) == cases[i].first);
+        CHECK(csv && (mde_csv_number(csv, 0, 2) == cases[i].second || isnan(cases[i].second)));
+    }
+    CHECK(mde_context_status(c) == MDE_OK);
+    csv = parse_csv(c, "run\ta\nx\t0,25\n");
+    CHECK(csv && isnan(mde_csv_number(csv, 0, 1)));
+    CHECK_TEXT(mde_error(c), "x.csv line 2, column a: \"0,25\" is not a number (a decimal comma");
+    mde_clear_error(c);
+    csv = parse_csv(c, "run;a\nx;1.234,5\n");
+    CHECK(csv && isnan(mde_csv_number(csv, 0, 1)) && mde_context_status(c) == MDE_BAD_FILE);
+    mde_context_free(c);
+}
+
+static void blanks_around_a_cell_do_not_count(void)
+{
+    static const char *const cells[] = { "r1", "two words", "quoted", "", "last" };
+    mde_context *c = mde_context_create(NULL);
+    mde_csv *csv = parse_csv(c, " run , b,\tc , d,e\nr1 ,  two words, \" quoted \" ,  ,last\t\n");
+    int i;
+    CHECK(csv && mde_csv_column(csv, "run") == 0 && mde_csv_column(csv, "c") == 2);
+    for (i = 0; csv && i < 5; i++) CHECK(strcmp(csv->cells[i], cells[i]) == 0);
+    csv = parse_csv(c, "a\tb\n\t2 \n");                           /* between tabs a tab is no blank */
+    CHECK(csv && csv->cells[0][0] == 0 && mde_csv_number(csv, 0, 1) == 2);
+    csv = parse_csv(c, ",a\n0,1\n");                              /* as pandas writes its index */
+    CHECK(csv && csv->names[0][0] == 0 && csv->columns == 2);
+    mde_context_free(c);
+}
+
 static void wrong_csv_is_refused_with_its_line(void)
 {
     static const char *const cases[][2] = {
@@ -417,7 +458,9 @@ static void wrong_csv_is_refused_with_its_line(void)
         { "a,b,\"a\"\n", "x.csv: the header names the column a twice" },
         { "a,b\n1,\"2\n3,4\n", "x.csv line 2: a quoted cell starts here and has no end" },
         { "a,b\n1,\"2\"3\n", "x.csv line 2: text follows a closing quote" },
-        { "a,b\n1,2\"3\n", "x.csv line 2: a quote inside a cell that is not quoted" }
+        { "a,b\n1,2\"3\n", "x.csv line 2: a quote inside a cell that is not quoted" },
+        { "a,caf\xE9\n1,2\n", "x.csv line 1, column 2: is not UTF-8" },
+        { "a,b\n1,2\n\xFC\xFE,2\n", "x.csv line 3, column 1: is not UTF-8" }
     };
     mde_context *c = mde_context_create(NULL);
     size_t i;
@@ -1127,6 +1170,8 @@ int main(void)
     TEST(json_nests_64_levels_and_no_more);
     TEST(large_json_is_read);
     TEST(csv_is_read_with_quotes_blank_lines_and_either_line_end);
+    TEST(csv_is_parted_by_what_the_header_has_more_of);
+    TEST(blanks_around_a_cell_do_not_count);
     TEST(wrong_csv_is_refused_with_its_line);
     TEST(npy_types_are_read_in_both_byte_orders);
     TEST(every_half_is_converted_exactly);

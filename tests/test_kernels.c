@@ -66,7 +66,7 @@ static mde__attention_call attention_of(const mde__attention_shape *s, const flo
 
 static void attention(mde_context *c, mde__attention_call a)
 {
-    mde__attention(c, &a);
+    mde__attend(c, &a);
 }
 
 static void attention_vjp(mde_context *c, mde__attention_call a, const float *g, float *dq, float *dk, float *dv)
@@ -82,7 +82,7 @@ static void product(mde_context *c, mde_product p, int accumulate, float *out, f
 {
     p.accumulate = accumulate;
     p.out = out;
-    mde__gemm(c, &p, workspace);
+    mde__gemm_threaded(c, &p, workspace);
 }
 
 /* The corrections are 1 - beta^step. */
@@ -385,14 +385,14 @@ static void reductions_add_every_element_once(void)
             m2 += fabs((double)x[i] * (double)y[i]);
             if (x[i] > largest) largest = x[i];
         }
-        CHECK(fabs((double)mde__sum(c, n, x) - sum) <= sum_bound(n, m1));
+        CHECK(fabs((double)mde__sum_all(c, n, x) - sum) <= sum_bound(n, m1));
         CHECK(fabs((double)mde__dot(c, n, x, y) - dot) <= sum_bound(n, m2));
         CHECK(fabs(mde__sum_squares(c, n, x) - squares) <= 1e-12 * squares);
         CHECK(mde__max(c, n, x) == largest);
         free(x);
         free(y);
     }
-    CHECK(mde__sum(c, 0, NULL) == 0);
+    CHECK(mde__sum_all(c, 0, NULL) == 0);
     mde_context_free(c);
 }
 
@@ -542,10 +542,10 @@ static void rope_turns_pairs_and_back(void)
             cosine[i] = (float)cos((double)i);
             sine[i] = (float)sin((double)i);
         }
-        mde__rope(c, &rotation, x, y);
+        mde__rotate_heads(c, &rotation, x, y);
         memcpy(z, y, (size_t)n * sizeof *z);
         rotation.inverse = 1;
-        mde__rope(c, &rotation, z, z);
+        mde__rotate_heads(c, &rotation, z, z);
         for (b = 0; b < batch; b++) for (t = 0; t < time; t++) for (h = 0; h < heads; h++) for (i = 0; i < half; i++) {
             int64_t at = ((b * time + t) * heads + h) * dim + i;
             double co = (double)cosine[t * half + i], si = (double)sine[t * half + i];
@@ -594,7 +594,7 @@ static int gemm_differs(mde_context *c, int64_t m, int64_t n, int64_t k, int fla
     p.ldb = ldb;
     p.ldo = ldo;
     p.out = x;
-    mde__gemm(c, &p, workspace);
+    mde__gemm_threaded(c, &p, workspace);
     slow_gemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate, y, ldo);
     wrong = memcmp(x, y, (size_t)(m * ldo) * sizeof *y) != 0;
     for (i = 0; i < 16; i++) wrong += workspace[space + (size_t)i] != 5;
@@ -1001,7 +1001,7 @@ static void run_all(mde_context *c, bits *b)
         free(in);
     }
     {
-        float one = mde__sum(c, N, x), two = mde__dot(c, N, x, z), three = mde__max(c, N, x);
+        float one = mde__sum_all(c, N, x), two = mde__dot(c, N, x, z), three = mde__max(c, N, x);
         double four = mde__sum_squares(c, N, x);
         keep(b, "sum", &one, sizeof one);
         keep(b, "dot", &two, sizeof two);
@@ -1066,7 +1066,7 @@ static void run_all(mde_context *c, bits *b)
         keep(b, "attention_vjp", dq, nq * 4);
         keep(b, "attention_vjp", dk, nk * 4);
         keep(b, "attention_vjp", dv, nk * 4);
-        mde__rope(c, &rotation, x, y);
+        mde__rotate_heads(c, &rotation, x, y);
         keep(b, "rope", y, nq * 4);
         free(lse), free(dq), free(dk), free(dv), free(scratch);
     }

@@ -435,6 +435,86 @@ static void prices_are_zero_in_the_optimum_and_none_is_negative_outside(void)
     mde_context_free(c);
 }
 
+/* What the minimum falls by, per unit of share, when bound i of low (side 0) or high (side 1) gives way: one-sided
+   differences of the second order. */
+static double price_by_differences(const mde_experts *e, int k, const double *low, const double *high, int i, int side)
+{
+    const double h = 1e-4;
+    double bounds[2][MOST], value[3];
+    mde_minimize_desc desc;
+    mde_optimum best;
+    int step;
+    memcpy(bounds[0], low, (size_t)k * sizeof *low);
+    memcpy(bounds[1], high, (size_t)k * sizeof *high);
+    memset(&desc, 0, sizeof desc);
+    desc.lower = bounds[0];
+    desc.upper = bounds[1];
+    desc.gap = 1e-12;
+    for (step = 0; step < 3; step++) {
+        CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
+        value[step] = best.loss;
+        bounds[side][i] += side ? h : -h;
+    }
+    return (3 * value[0] - 4 * value[1] + value[2]) / (2 * h);
+}
+
+/* Around a mixture at which the smaller gradients stand at their upper bounds and the larger at their lower ones, so that
+   it is the minimum: with a weight that is free or without, with a fixed one, or with all others fixed. */
+static void shadow_prices_are_differences_of_the_minimum_at_vertices_too(void)
+{
+    enum { K = 5 };
+    mde_context *c = mde_context_create(NULL);
+    int problem, i, l, priced[2] = { 0, 0 }, unknown = 0;
+    for (problem = 0; problem < 24; problem++) {
+        table x = make_table(K, 700, 2, (uint64_t)(300 + problem));
+        mde_experts *e = experts_of(c, &x);
+        double w[K], low[K], high[K], gradient[K];
+        int kind = problem % 4, fixed = problem % K, below[K];
+        mde_minimize_desc desc;
+        mde_optimum best;
+        random_weights((uint64_t)problem, K, 2, w);
+        for (i = 0; i < K; i++) w[i] = 0.5 * w[i] + 0.1;
+        mde_mixture_loss(e, NULL, w, gradient);
+        for (i = 0; i < K; i++) {
+            for (l = below[i] = 0; l < K; l++) below[i] += gradient[l] < gradient[i];
+            low[i] = below[i] < 2 ? w[i] - 0.03 : w[i];
+            high[i] = below[i] < 2 ? w[i] : w[i] + 0.03;
+            if (kind == 1 && below[i] == 2) low[i] -= 0.03;                           /* free */
+            if ((kind == 2 && i == fixed) || (kind == 3 && i != fixed)) low[i] = high[i] = w[i];
+        }
+        memset(&desc, 0, sizeof desc);
+        desc.lower = low;
+        desc.upper = high;
+        desc.gap = 1e-12;
+        CHECK(mde_mixture_minimize(e, &desc, &best) == MDE_OK);
+        for (i = 0; i < K; i++) {
+            double moved[2] = { -1, -1 };
+            int side, other, held = 0;
+            if (kind != 1) CLOSE(best.weights[i], w[i], 1e-12);
+            for (side = 0; side < 2; side++) {
+                if (fabs(best.weights[i] - (side ? high : low)[i]) > 1e-9) continue;
+                held = 1;
+                /* Without another that can give (or take), a bound that gives way changes nothing. */
+                for (l = other = 0; l < K; l++) {
+                    other += l != i && fabs(best.weights[l] - (side ? low : high)[l]) > 1e-9;
+                }
+                if (other) moved[side] = price_by_differences(e, K, low, high, i, side);
+            }
+            CHECK((best.active[i] != 0) == held);
+            if (!held) CHECK(best.price[i] == 0);
+            else if (moved[0] == -1 && moved[1] == -1) CHECK(best.price[i] != best.price[i]);
+            else CLOSE(best.price[i], moved[moved[1] > moved[0]], 1e-4);
+            if (fabs(moved[1] - moved[0]) > 1e-6) CHECK(best.active[i] == (moved[1] > moved[0] ? 1 : -1));
+            unknown += best.price[i] != best.price[i];
+            if (best.price[i] > 0.02) priced[best.active[i] > 0]++;
+        }
+        mde_experts_free(e);
+        free_table(&x);
+    }
+    CHECK(priced[0] > 10 && priced[1] > 10 && unknown >= 6);
+    mde_context_free(c);
+}
+
 static void prices_of_wrong_mixtures_are_errors_that_say_where(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -840,6 +920,105 @@ static void bootstrap_depends_on_its_seed_alone(void)
     desc.weights = w;
     w[0] = 2;
     CHECK(mde_mixture_bootstrap(e, &desc, &a) == MDE_BAD_ARGUMENT);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+/* documents of `length` tokens each; NULL numbers when `unknown`. */
+static void bootstrap_of(mde_context *c, int documents, int length, int unknown, mde_bootstrap *out, double price[4])
+{
+    static const double w[2] = { 0.6, 0.4 };
+    table x = make_table(2, (size_t)(documents * length), 2, 77);
+    double *document = (double *)malloc(x.tokens * sizeof *document);
+    mde_experts *e = mde_experts_create(c, 2, names);
+    mde_bootstrap_desc desc;
+    size_t t;
+    for (t = 0; t < x.tokens; t++) document[t] = (double)(t / (size_t)length);
+    memset(&desc, 0, sizeof desc);
+    desc.weights = w;
+    mde_experts_add(e, "text", x.tokens, (const float *const *)x.logp, unknown ? NULL : document, 0);
+    CHECK(mde_mixture_bootstrap(e, &desc, out) == MDE_OK);
+    CHECK(mde_mixture_price_intervals(e, NULL, w, NULL, price, price + 2) == MDE_OK);
+    mde_experts_free(e);
+    free(document);
+    free_table(&x);
+}
+
+static void a_text_of_few_documents_is_resampled_in_blocks_or_has_no_interval(void)
+{
+    static const struct { int documents, length, unknown; const char *note; } cases[] = {
+        { 1, 80, 0, "no interval: text has 80 tokens and 1 document; 10 documents or 311 tokens would do" },
+        { 1, 310, 1, "no interval: text has 310 tokens and no known documents" },
+        { 9, 30, 0, "no interval: text has 270 tokens and 9 documents" },
+        { 1, 311, 0, "blocks of 32 tokens stand for documents: text has 1 document" },
+        { 9, 40, 0, "blocks of 36 tokens stand for documents: text has 9 documents" },
+        { 1, 10000, 1, "blocks of 256 tokens stand for documents: text has no known documents" },
+        { 10, 3, 0, "" }
+    };
+    mde_context *c = mde_context_create(NULL);
+    int q, i;
+    for (q = 0; q < 7; q++) {
+        int none = strncmp(cases[q].note, "no ", 3) == 0;
+        double price[4];
+        mde_bootstrap out;
+        bootstrap_of(c, cases[q].documents, cases[q].length, cases[q].unknown, &out, price);
+        CHECK_TEXT(out.note, cases[q].note);
+        CHECK((out.note[0] == 0) == (q == 6) && out.replicates == (none ? 0 : 200));
+        CHECK(none ? isnan(out.loss[0]) && isnan(out.loss[1]) : out.loss[0] < out.loss[1]);
+        for (i = 0; i < 2; i++) {
+            CHECK(none ? isnan(out.lower[i]) && isnan(out.upper[i]) : out.lower[i] < out.upper[i]);
+            CHECK(none ? isnan(price[i]) && isnan(price[2 + i]) : price[i] < price[2 + i]);
+        }
+    }
+    mde_context_free(c);
+}
+
+/* Tokens here are independent, so the interval is that of a mean; its width from 40 blocks is uncertain by a ninth, and
+   from 200 replicates by a twelfth more. */
+static void an_interval_of_blocks_has_the_width_of_the_mean_of_independent_tokens(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(2, 10000, 2, 77);
+    double price[4], sum = 0, squares = 0, sd;
+    mde_bootstrap out;
+    size_t t;
+    for (t = 0; t < x.tokens; t++) {
+        double loss = -log(0.6 * exp((double)x.logp[0][t]) + 0.4 * exp((double)x.logp[1][t]));
+        sum += loss;
+        squares += loss * loss;
+    }
+    sd = sqrt((squares - sum * sum / 10000) / 9999 / 10000);
+    bootstrap_of(c, 1, 10000, 0, &out, price);
+    CLOSE((out.loss[1] - out.loss[0]) / (2 * 1.645 * sd), 1, 0.28);
+    CHECK(out.loss[0] < sum / 10000 && sum / 10000 < out.loss[1]);
+    free_table(&x);
+    mde_context_free(c);
+}
+
+static void a_text_that_does_not_count_has_no_say_in_the_intervals(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    table x = make_table(2, 5000, 2, 77);
+    mde_experts *e = mde_experts_create(c, 2, names);
+    double objective[3] = { 1, 0, 0 };
+    mde_minimize_desc minimize;
+    mde_bootstrap_desc desc;
+    mde_bootstrap out;
+    memset(&minimize, 0, sizeof minimize);
+    memset(&desc, 0, sizeof desc);
+    minimize.objective = objective;
+    desc.minimize = &minimize;
+    mde_experts_add(e, "long", 5000, (const float *const *)x.logp, NULL, 0);
+    mde_experts_add(e, "short", 100, (const float *const *)x.logp, NULL, 0);
+    mde_experts_add(e, "brief", 50, (const float *const *)x.logp, NULL, 0);
+    CHECK(mde_mixture_bootstrap(e, &desc, &out) == MDE_OK);
+    CHECK(out.loss[0] < out.loss[1]);
+    CHECK_TEXT(out.note, "blocks of 256 tokens stand for documents: long has no known documents");
+    objective[1] = objective[2] = 1;
+    CHECK(mde_mixture_bootstrap(e, &desc, &out) == MDE_OK);
+    CHECK(isnan(out.loss[0]));
+    CHECK_TEXT(out.note, "no interval: short has 100 tokens");
+    CHECK_TEXT(out.note, "and 1 other text like it");
     free_table(&x);
     mde_context_free(c);
 }
@@ -1262,7 +1441,7 @@ static void shared_cases_are_read_or_refused_right(void)
     static const struct { const char *folder, *error; } cases[] = {
         { "doc_ids/small_ids", "" }, { "doc_ids/ids_above_2_53", "" }, { "logp_all_zero/broken", "val/broken.npy: " },
         { "messages/logp/nan0", "val/a.npy: " }, { "messages/logp/nll", "val/a.npy: " },
-        { "messages/logp/docdesc", "val/doc.npy: " }, { "messages/logp/posrt", "" }
+        { "messages/logp/docdesc", "val/doc.npy: " }, { "messages/logp/posrt", "" }, { "doc_ids/one_document", "" }
     };
     const char *root = getenv("MDEMIX_SHARED");
     size_t i;
@@ -1276,6 +1455,11 @@ static void shared_cases_are_read_or_refused_right(void)
         CHECK_TEXT(mde_error(c), cases[i].error);
         if (i < 2) CHECK(e && e->validation[0].documents == 10);
         if (i == 6) CHECK(mde_experts_rounded(e, 0) > 0);
+        if (i == 7) {
+            mde_bootstrap interval;
+            CHECK(mde_mixture_bootstrap(e, NULL, &interval) == MDE_OK && isnan(interval.loss[0]));
+            CHECK_TEXT(interval.note, "no interval: val has 80 tokens and 1 document");
+        }
         mde_context_free(c);
     }
 }
@@ -1398,6 +1582,7 @@ int main(void)
     TEST(a_loss_is_given_in_bits_a_byte);
     TEST(prices_are_the_slopes_of_the_loss_towards_each_domain);
     TEST(prices_are_zero_in_the_optimum_and_none_is_negative_outside);
+    TEST(shadow_prices_are_differences_of_the_minimum_at_vertices_too);
     TEST(prices_of_wrong_mixtures_are_errors_that_say_where);
     TEST(the_minimum_is_that_of_a_search_over_all_mixtures_of_three);
     TEST(the_certificate_is_reached_and_true_for_many_random_problems_with_bounds);
@@ -1409,6 +1594,9 @@ int main(void)
     TEST(too_few_iterations_are_an_error_that_still_gives_the_best_found);
     TEST(bootstrap_intervals_hold_the_true_loss_at_about_the_nominal_rate);
     TEST(bootstrap_depends_on_its_seed_alone);
+    TEST(a_text_of_few_documents_is_resampled_in_blocks_or_has_no_interval);
+    TEST(an_interval_of_blocks_has_the_width_of_the_mean_of_independent_tokens);
+    TEST(a_text_that_does_not_count_has_no_say_in_the_intervals);
     TEST(intervals_of_prices_hold_the_true_price_at_about_the_nominal_rate);
     TEST(intervals_of_prices_depend_on_their_seed_and_level_alone);
     TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);

@@ -696,33 +696,65 @@ static void noise_between_repeated_runs_is_their_pooled_sd(void)
     /* three runs of one mixture, two of another, one alone, and a pair with one loss missing */
     double w[] = { 0.5, 0.5, 0.25, 0.75, 0.5, 0.5, 1, 0, 0.5, 0.5, 0.25, 0.75, 0.125, 0.875, 0.125, 0.875 };
     double y[] = { 1, 5, 2, 5, 2, 5, 7, 7, 4.5, 5, 4, 5, 3, 9, (double)NAN, 5 }, sd[M];
-    CHECK(repeat_noise(8, K, M, w, y, sd) == 4);
+    mde_context *c = mde_context_create(NULL);
+    CHECK(repeat_noise(c, 8, K, M, w, y, sd) == 4);
     /* 1, 2, 4.5 around 2.5: 2.25 + 0.25 + 4; 2, 4 around 3: 1 + 1; 3 alone: nothing. 3 degrees of freedom */
     CLOSE(sd[0], sqrt((2.25 + 0.25 + 4 + 1 + 1) / 3), 1e-15);
     /* 5, 5, 5; 5, 5; 9, 5 around 7: 4 + 4. 4 degrees of freedom */
     CLOSE(sd[1], sqrt(8.0 / 4), 1e-15);
-    CHECK(repeat_noise(2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
-    CHECK(repeat_noise(0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    CHECK(repeat_noise(c, 2, K, M, w, y, sd) == 0 && sd[0] != sd[0] && sd[1] != sd[1]);
+    CHECK(repeat_noise(c, 0, K, M, w, y, sd) == 0 && sd[0] != sd[0]);
+    mde_context_free(c);
 }
 
 static void noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number(void)
 {
     enum { K = 4, M = 6 };
     static double w[MOST * K], y[MOST * M], sd[M];
+    mde_context *c = mde_context_create(NULL);
     int i, j;
     make_runs(81, MOST, K, M, 0, w, y);
     for (i = 0; i < MOST; i++) {
         for (j = 0; j < M; j++) y[i * M + j] = i >= MOST / 2 ? 1.0 + j : 0;
         if (i >= MOST / 2) memcpy(w + i * K, w + (i - MOST / 2) * K, K * sizeof(double));
     }
-    CHECK(repeat_noise(MOST, K, M, w, y, sd) == MOST / 2);
+    CHECK(repeat_noise(c, MOST, K, M, w, y, sd) == MOST / 2);
     for (j = 0; j < M; j++) CLOSE(sd[j], (1.0 + j) / sqrt(2.0), 1e-12);
+    mde_context_free(c);
+}
+
+static void ranks_of_twenty_thousand_runs_and_their_repeats_take_a_moment(void)
+{
+    enum { MANY = 20000, K = 3 };
+    double *w = (double *)malloc(MANY * (K + 2) * sizeof *w), *a = w + MANY * K, *b = a + MANY, sd, rank[3];
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(9, 9);
+    clock_t start;
+    int i;
+    for (i = 0; i < MANY; i++) {
+        double x = mde_random_uniform(&random);
+        w[i * K] = x / 2;                       /* each mixture twice */
+        w[i * K + 1] = 0.5;
+        w[i * K + 2] = 0.5 - x / 2;
+        if (i % 2) memcpy(w + i * K, w + (i - 1) * K, K * sizeof *w);
+        a[i] = mde_random_normal(&random);
+        b[i] = a[i] + mde_random_normal(&random);
+    }
+    start = clock();
+    CHECK(repeat_noise(c, MANY, K, 1, w, a, &sd) == MANY / 2);
+    CLOSE(sd, 1, 0.03);
+    CHECK(spearman_interval(c, MANY, a, b, 0, 0, 1, rank) == MDE_OK);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 2);
+    CLOSE(rank[0], 6 / 3.14159265358979 * asin(sqrt(0.5) / 2), 0.02);
+    CHECK(rank[1] < rank[0] && rank[0] < rank[2] && rank[2] - rank[1] < 0.03);
+    mde_context_free(c);
+    free(w);
 }
 
 static void intervals_of_a_rank_correlation_cover_the_true_one(void)
 {
     enum { N = 60, SETS = 200 };
-    double a[N], b[N], low, high, truth = 6 / 3.14159265358979 * asin(0.35);
+    double a[N], b[N], rank[3], truth = 6 / 3.14159265358979 * asin(0.35);
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(6, 6);
     int set, i, covered = 0;
@@ -731,20 +763,22 @@ static void intervals_of_a_rank_correlation_cover_the_true_one(void)
             a[i] = mde_random_normal(&random);
             b[i] = 0.7 * a[i] + sqrt(1 - 0.49) * mde_random_normal(&random);
         }
-        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, &low, &high) == MDE_OK);
-        CHECK(low < high && low >= -1 && high <= 1);
-        covered += low <= truth && truth <= high;
+        CHECK(spearman_interval(c, N, a, b, 0, 0, (uint64_t)set, rank) == MDE_OK);
+        CLOSE(rank[0], plain_spearman(N, a, b), 1e-14);
+        CHECK(rank[0] == mde_spearman(N, a, b));
+        CHECK(rank[1] < rank[2] && rank[1] >= -1 && rank[2] <= 1);
+        covered += rank[1] <= truth && truth <= rank[2];
     }
     /* sd of the share covered: sqrt(0.9 0.1 / 200) = 2.1 %; percentile intervals of 60 pairs hold a little less */
     CHECK(covered >= 0.83 * SETS && covered <= 0.96 * SETS);
-    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, &low, &high) == MDE_OK && low == 1 && high == 1);
-    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, a, 0.9, 50, 1, rank) == MDE_OK && rank[1] == 1 && rank[2] == 1);
+    CHECK(spearman_interval(c, 2, a, b, 0.9, 50, 1, rank) == MDE_BAD_ARGUMENT);
     CHECK_TEXT(mde_error(c), "2 pairs");
     mde_clear_error(c);
-    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, &low, &high) == MDE_BAD_ARGUMENT);
+    CHECK(spearman_interval(c, N, a, b, 1.5, 50, 1, rank) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
     for (i = 0; i < N; i++) a[i] = 1;
-    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, &low, &high) == MDE_OK && low != low && high != high);
+    CHECK(spearman_interval(c, N, a, b, 0.9, 50, 1, rank) == MDE_OK && rank[1] != rank[1] && rank[2] != rank[2]);
     mde_context_free(c);
 }
 
@@ -1030,6 +1064,72 @@ static void prices_of_a_process_are_finite_differences_of_the_best_value(void)
     mde_context_free(c);
 }
 
+/* Of every model, around a mixture that is the minimum because the smaller gradients stand at their upper bounds and the
+   larger at their lower ones: all weights held, one free, one fixed. */
+static void prices_at_a_vertex_are_differences_of_the_best_value_by_every_model(void)
+{
+    static const mde_model models[7] = { MDE_RIDGE, MDE_GP, MDE_MULTITASK_GP, MDE_MIXING_LAW, MDE_POOLED_LAW, MDE_STACK,
+                                         MDE_TREES };
+    enum { N = 24, K = 4, M = 2 };
+    double w[N * K], y[N * M];
+    mde_context *c = mde_context_create(NULL);
+    int q, kind, i, j, priced = 0;
+    make_runs(125, N, K, M, 0.01, w, y);
+    for (q = 0; q < 7; q++) {
+        mde_surrogate_desc fit = model_of(models[q], models[q] == MDE_RIDGE ? MDE_FEATURE_RAW : 0);
+        mde_surrogate *s = mde_surrogate_fit(c, N, K, M, w, y, &fit);
+        int smooth = mde_surrogate_smooth(s);
+        CHECK(smooth == (models[q] != MDE_TREES));
+        for (kind = 0; kind < 3; kind++) {
+            double at[K] = { 0.3, 0.2, 0.28, 0.22 }, bounds[2][K], mean[M], slopes[M * K], slope[K];
+            int below[K];
+            mde_choose_desc desc;
+            mde_choice choice, moved;
+            memset(&desc, 0, sizeof desc);
+            memset(slopes, 0, sizeof slopes);
+            if (smooth) mde_surrogate_gradient(s, at, mean, slopes);
+            for (i = 0; i < K; i++) slope[i] = slopes[i] + slopes[K + i];
+            for (i = 0; i < K; i++) {
+                for (j = below[i] = 0; j < K; j++) below[i] += slope[j] < slope[i] || (slope[j] == slope[i] && j < i);
+                bounds[0][i] = below[i] < 2 ? at[i] - 0.03 : at[i];
+                bounds[1][i] = below[i] < 2 ? at[i] : at[i] + 0.03;
+                if (kind == 1 && below[i] == 2) bounds[0][i] -= 0.03;                  /* free */
+                if (kind == 2 && below[i] == 1) bounds[0][i] = at[i];                  /* fixed */
+            }
+            desc.lower = bounds[0];
+            desc.upper = bounds[1];
+            CHECK(mde_surrogate_minimize(s, &desc, &choice) == MDE_OK);
+            for (i = 0; i < K; i++) {
+                const double h = 2e-3;
+                double value[3], *bound = bounds[choice.active[i] > 0], kept = bound[i];
+                int step;
+                if (choice.active[i] == 0) {
+                    CHECK(choice.price[i] == 0 && (kind == 1 || !smooth));
+                    continue;
+                }
+                /* Trees have no prices; nor has a weight that the fixed one alone could serve. */
+                if (!smooth || (kind == 2 && below[i] == 0)) {
+                    CHECK(isnan(choice.price[i]));
+                    continue;
+                }
+                value[0] = choice.value;
+                for (step = 1; step < 3; step++) {
+                    bound[i] += choice.active[i] * h;
+                    CHECK(mde_surrogate_minimize(s, &desc, &moved) == MDE_OK);
+                    value[step] = moved.value;
+                }
+                bound[i] = kept;
+                /* a search ends within 1e-7 or so of the minimum, over 2 h */
+                CLOSE(choice.price[i], (3 * value[0] - 4 * value[1] + value[2]) / (2 * h), 1e-3);
+                priced += choice.price[i] > 0.02;
+            }
+        }
+        mde_surrogate_free(s);
+    }
+    CHECK(priced >= 36 && mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
 static void divergence_from_the_prior_has_its_closed_form(void)
 {
     enum { K = 4 };
@@ -1114,7 +1214,7 @@ static void trees_are_searched_by_a_population_that_finds_the_best_cell(void)
         CHECK(mde_surrogate_minimize(s, &desc, &choice) == MDE_OK);
         CHECK(is_mixture(K, NULL, desc.upper, choice.weights));
         CHECK(choice.value <= least_on_grid(s, M, 100, NULL, 0, NULL, desc.upper, best) + 1e-12);
-        for (i = 0; i < K; i++) CHECK(choice.price[i] == 0);
+        for (i = 0; i < K; i++) CHECK(choice.active[i] ? isnan(choice.price[i]) : choice.price[i] == 0);
         mde_surrogate_free(s);
     }
     mde_context_free(c);
@@ -1655,6 +1755,123 @@ static void a_job_on_tables_reports_in_json_what_its_summary_says(void)
     mde_context_free(c);
 }
 
+/* A row of a table by the name in its first column. */
+static int row_of(const mde_csv *csv, const char *name)
+{
+    int row;
+    for (row = 0; csv && row < csv->rows; row++) if (strcmp(csv->cells[row * csv->columns], name) == 0) return row;
+    return -1;
+}
+
+static void mixtures_are_compared_by_what_the_regression_says_of_them(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    optimize_settings desc;
+    optimization *o;
+    mde_csv *csv, *left;
+    char compare[700], out[700];
+    double w[4 * DOMAINS] = { 0 }, mean[4 * LOSSES], sd[4 * LOSSES];
+    int i, j, q;
+    write_runs(c);
+    write_text(c, "mine.csv", "mixture,web,seed,books,code\nhalf,50,7,25,25\nall web,100,8,0,0\n");
+    desc = job_on_runs("gp");
+    snprintf(compare, sizeof compare, "%s", at("mine.csv"));
+    snprintf(out, sizeof out, "%s", at("compared"));
+    desc.compare = compare;
+    desc.out = out;
+    desc.objective = "math=3,news=1";
+    o = optimize(c, &desc);
+    CHECK_TEXT(mde_context_status(c) == MDE_OK ? "no error" : mde_error(c), "no error");
+    csv = mde_csv_read(c, at("compared/compare.csv"));
+    left = mde_csv_read(c, at("compared/held_out.csv"));
+    CHECK(o && csv && csv->rows == 5 && csv->columns == 4 + 3 * LOSSES + 1 && left && left->rows == RUNS);
+    if (!o || !csv || !left) {
+        mde_context_free(c);
+        return;
+    }
+    for (i = 0; i < DOMAINS; i++) {
+        w[i] = 1.0 / DOMAINS;
+        w[DOMAINS + i] = o->prior[i];
+        w[2 * DOMAINS + i] = i == 2 ? 0.5 : 0.25;
+        w[3 * DOMAINS + i] = i == 2;
+    }
+    CHECK(mde_surrogate_predict(o->surrogate, 4, w, mean, sd) == MDE_OK);
+    for (q = 0; q < 4; q++) {
+        static const char *const names[4] = { "uniform", "prior", "half", "all web" };
+        int row = row_of(csv, names[q]);
+        double value = 0.75 * mean[q * LOSSES] + 0.25 * mean[q * LOSSES + 1];
+        double spread = o->spread * (0.75 * sd[q * LOSSES] + 0.25 * sd[q * LOSSES + 1]);
+        CHECK(row >= 0);
+        if (row < 0) continue;
+        CLOSE(mde_csv_number(csv, row, 1), value, 1e-8);
+        CLOSE(mde_csv_number(csv, row, 2), value - 1.6448536 * spread, 1e-7);
+        for (j = 0; j < LOSSES; j++) {
+            CLOSE(mde_csv_number(csv, row, 4 + 3 * j), mean[q * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(csv, row, 6 + 3 * j), mean[q * LOSSES + j] + 1.6448536 * sd[q * LOSSES + j], 1e-7);
+        }
+        /* no run had all of one domain: a domain is named as beyond what was tried */
+        CHECK((csv->cells[row * csv->columns + csv->columns - 1][0] != 0) == (q == 3));
+    }
+    CLOSE(mde_csv_number(csv, row_of(csv, "recommended"), 1), o->best.loss, 1e-8);
+    CHECK_TEXT(summary_of(o), "\nall web  ");
+    for (i = 0; i < RUNS; i++) {
+        int row = row_of(left, o->runs->names[i]);
+        CHECK(row >= 0);
+        for (j = 0; j < LOSSES && row >= 0; j++) {
+            CLOSE(mde_csv_number(left, row, 1 + 4 * j), o->runs->losses[i * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(left, row, 2 + 4 * j), o->evaluation->predicted[i * LOSSES + j], 1e-8);
+            CLOSE(mde_csv_number(left, row, 4 + 4 * j) - mde_csv_number(left, row, 3 + 4 * j),
+                  2 * 1.6448536 * o->evaluation->sd[i * LOSSES + j], 1e-7);
+        }
+    }
+    optimization_free(o);
+    write_text(c, "mine.csv", "mixture,web,books\nhalf,0.5,0.5\n");
+    CHECK(optimize(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "mine.csv: has no column code, which");
+    mde_clear_error(c);
+    write_text(c, "mine.csv", "mixture,web,books,code\nhalf,0.5,0.5,0.5\n");
+    CHECK(optimize(c, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "mine.csv line 2 (run half): weights sum to 1.5");
+    mde_context_free(c);
+}
+
+/* Losses that want opposite domains are traded along the bounds' mixtures, each end the best for one of them. */
+static void the_trade_off_goes_from_one_loss_to_the_other(void)
+{
+    double w[RUNS * DOMAINS], y[RUNS * LOSSES];
+    mde_context *c = mde_context_create(NULL);
+    optimize_settings desc;
+    optimization *o;
+    mde_choose_desc choose;
+    mde_choice best;
+    double objective[LOSSES] = { 0, 1 };
+    int i;
+    write_runs(c);
+    make_exact_runs(201, w, y);
+    for (i = 0; i < RUNS; i++) {
+        y[i * LOSSES] = 3 - w[i * DOMAINS] + 0.2 * w[i * DOMAINS + 1];
+        y[i * LOSSES + 1] = 2 + w[i * DOMAINS] * w[i * DOMAINS] + 0.1 * w[i * DOMAINS + 1];
+    }
+    write_table(c, "losses.csv", "run", RUNS, LOSSES, loss_names, y, NULL, 0);
+    desc = job_on_runs("gp");
+    o = optimize(c, &desc);
+    CHECK(o && o->fronts && o->agreement[1] < -0.5 && o->agreement[1] == o->agreement[2]);
+    for (i = 0; o && i < FRONT_POINTS; i++) {
+        CHECK(is_mixture(DOMAINS, o->lower, o->upper, o->front[i].weights));
+        if (i == 0) continue;
+        CHECK(o->front[i].a >= o->front[i - 1].a - 1e-6 && o->front[i].b <= o->front[i - 1].b + 1e-6);
+    }
+    if (o) {
+        CHECK(o->front[FRONT_POINTS - 1].a > o->front[0].a + 0.1 && o->front[FRONT_POINTS - 1].b < o->front[0].b - 0.1);
+        choose_within_bounds(o, &choose);
+        choose.objective = objective;
+        CHECK(mde_surrogate_minimize(o->surrogate, &choose, &best) == MDE_OK);
+        CLOSE(o->front[FRONT_POINTS - 1].b, best.loss, 1e-4);
+    }
+    optimization_free(o);
+    mde_context_free(c);
+}
+
 static void a_job_on_log_probabilities_alone_is_the_certified_minimum(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -1961,10 +2178,12 @@ static void a_job_stopped_at_any_report_writes_nothing(void)
 
 static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
 {
-    static const char *const files[] = { "report.json", "report.html", "mixture.json", "next_runs.csv" };
+    enum { FILES = 6 };
+    static const char *const files[FILES] = { "report.json", "report.html",  "mixture.json",
+                                              "held_out.csv", "compare.csv", "next_runs.csv" };
     mde_context *reader = mde_context_create(NULL);
-    unsigned char *whole[4];
-    size_t sizes[4];
+    unsigned char *whole[FILES];
+    size_t sizes[FILES];
     char out[700], logp[700];
     test_heap heap;
     long long total = 0, step = 1;
@@ -2001,10 +2220,10 @@ static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
         memset(&names, 0, sizeof names);
         if (mde_is_folder(out)) {
             CHECK(mde_folder_list(reader, out, &names) == MDE_OK);
-            CHECK(names.count <= 4);                                /* and no temporary file */
+            CHECK(names.count <= FILES);                            /* and no temporary file */
             mde_names_free(reader, &names);
         }
-        for (i = 0; i < 4; i++) {
+        for (i = 0; i < FILES; i++) {
             char path[800];
             size_t size = 0;
             snprintf(path, sizeof path, "%s/%s", out, files[i]);
@@ -2052,6 +2271,7 @@ int main(void)
     TEST(results_are_the_same_bits_for_any_threads_and_instruction_set);
     TEST(noise_between_repeated_runs_is_their_pooled_sd);
     TEST(noise_of_two_thousand_runs_does_not_take_a_cube_of_their_number);
+    TEST(ranks_of_twenty_thousand_runs_and_their_repeats_take_a_moment);
     TEST(intervals_of_a_rank_correlation_cover_the_true_one);
     TEST(regret_is_that_of_picking_the_best_of_each_tenth);
     TEST(a_learning_curve_falls_where_more_runs_help);
@@ -2059,6 +2279,7 @@ int main(void)
     TEST(a_linear_loss_is_minimised_at_the_corner_and_priced_by_finite_differences);
     TEST(the_best_mixture_of_a_process_is_no_worse_than_any_of_a_grid);
     TEST(prices_of_a_process_are_finite_differences_of_the_best_value);
+    TEST(prices_at_a_vertex_are_differences_of_the_best_value_by_every_model);
     TEST(divergence_from_the_prior_has_its_closed_form);
     TEST(only_the_proportions_of_an_objective_count);
     TEST(trees_are_searched_by_a_population_that_finds_the_best_cell);
@@ -2072,6 +2293,8 @@ int main(void)
     TEST(suggestions_refuse_nonsense_by_name);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
     TEST(a_job_on_tables_reports_in_json_what_its_summary_says);
+    TEST(mixtures_are_compared_by_what_the_regression_says_of_them);
+    TEST(the_trade_off_goes_from_one_loss_to_the_other);
     TEST(a_job_on_log_probabilities_alone_is_the_certified_minimum);
     TEST(sums_over_sequences_are_refused_with_a_word_on_why);
     TEST(columns_of_other_names_and_order_give_the_same_mixture);

@@ -91,9 +91,9 @@ static void sizes_that_overflow_are_out_of_memory_not_small_blocks(void)
 {
     size_t product;
     mde_context *c = mde_context_create(NULL);
-    CHECK(mde__mul(SIZE_MAX, 1, &product) && product == SIZE_MAX);
-    CHECK(mde__mul(0, SIZE_MAX, &product) && product == 0);
-    CHECK(!mde__mul(SIZE_MAX / 2 + 1, 2, &product));
+    CHECK(mde__mul_size(SIZE_MAX, 1, &product) && product == SIZE_MAX);
+    CHECK(mde__mul_size(0, SIZE_MAX, &product) && product == 0);
+    CHECK(!mde__mul_size(SIZE_MAX / 2 + 1, 2, &product));
     CHECK(mde_alloc(c, SIZE_MAX / 4, 5) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
     mde_clear_error(c);
     CHECK(mde_alloc(c, SIZE_MAX - 8, 1) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
@@ -259,7 +259,7 @@ static void printed_numbers_read_back_to_nine_digits(void)
     char text[32];
     int i;
     for (i = 0; i < 20000; i++) {
-        double x = (mde_random_uniform(&r) - 0.5) * mde__exp(1400 * mde_random_uniform(&r) - 700);
+        double x = (mde_random_uniform(&r) - 0.5) * mde__exp64(1400 * mde_random_uniform(&r) - 700);
         mde__number(text, x);
         CHECK(strlen(text) < 32);
         CHECK(fabs(parsed(text) / x - 1) <= 5e-9);
@@ -269,6 +269,10 @@ static void printed_numbers_read_back_to_nine_digits(void)
     CHECK(parsed(mde__number(text, -(double)INFINITY)) < -1e308);
 }
 
+#if defined(__linux__) && defined(__STRICT_ANSI__)
+int setenv(const char *name, const char *value, int replace);
+#endif
+
 /* Sets a locale with a decimal comma if there is one. */
 static int decimal_comma(void)
 {
@@ -277,6 +281,13 @@ static int decimal_comma(void)
     for (i = 0; i < sizeof locales / sizeof *locales; i++) {
         if (setlocale(LC_ALL, locales[i]) && strcmp(localeconv()->decimal_point, ",") == 0) return 1;
     }
+#ifdef __linux__
+    /* None is installed: where localedef is, one is made. */
+    setenv("LOCPATH", "build/test_platform.locale", 1);
+    if (system("mkdir -p build/test_platform.locale && cd build/test_platform.locale && "
+               "localedef -i de_DE -f UTF-8 ./de_DE.UTF-8 > /dev/null 2>&1") != -1 &&
+        setlocale(LC_ALL, "de_DE.UTF-8") && strcmp(localeconv()->decimal_point, ",") == 0) return 1;
+#endif
     setlocale(LC_ALL, "C");
     return 0;
 }
@@ -288,6 +299,38 @@ static void a_decimal_comma_of_the_locale_changes_nothing(void)
     CHECK(parsed("1234.5") == 1234.5 && strcmp(mde__number(text, 1234.5), "1234.5") == 0);
     CHECK(!mde__parse_number("1234,5", 6, &value));
     setlocale(LC_ALL, "C");
+}
+
+/* Every kind of conversion, between commas that are no decimal ones. */
+static const char *a_sentence(mde_context *c)
+{
+    mde_clear_error(c);
+    mde_fail(c, MDE_BAD_ARGUMENT, "[%d,%d], 1,5: %g, %.2f, %-8.1e| %5.*f and %.*s, %s: %zu of %lld, %u, %016llx%% %c%s", 3,
+             -4, 0.5, 1.25, 1.5e7, 3, 0.0625, 3, "a,b,c", "d,e", (size_t)7, -8LL, 9u, 10ULL, 'x', "");
+    return mde_error(c);
+}
+
+static void a_decimal_comma_of_the_locale_changes_no_sentence(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    char text[1024], longer[3000];
+    CHECK(decimal_comma());
+    CHECK_TEXT(a_sentence(c), "[3,-4], 1,5: 0.5, 1.25, 1.5e+07 | 0.062 and a,b, d,e: 7 of -8, 9, 000000000000000a% x");
+    snprintf(text, sizeof text, "%s", mde_error(c));
+    setlocale(LC_ALL, "C");
+    CHECK(strcmp(text, a_sentence(c)) == 0);
+    /* And the end is cut in the same way. */
+    memset(longer, 'y', sizeof longer);
+    longer[sizeof longer - 1] = 0;
+    mde_clear_error(c);
+    mde_fail(c, MDE_BAD_ARGUMENT, "%.3f %s", 2.5, longer);
+    snprintf(text, sizeof text, "%s", mde_error(c));
+    CHECK(decimal_comma());
+    mde_clear_error(c);
+    mde_fail(c, MDE_BAD_ARGUMENT, "%.3f %s", 2.5, longer);
+    CHECK(strcmp(text, mde_error(c)) == 0);
+    setlocale(LC_ALL, "C");
+    mde_context_free(c);
 }
 
 /* ---- Files ---- */
@@ -328,6 +371,33 @@ static void a_file_over_the_limit_is_an_error_and_never_cut_short(void)
     }
     CHECK(mde_file_read(c, FOLDER "/large", 300000, &size) && size == 300000);
     CHECK(mde_file_read(c, FOLDER "/large", SIZE_MAX, &size) && size == 300000);
+    mde_context_free(c);
+}
+
+static void a_file_is_tried_without_being_changed(void)
+{
+    static const char *const wrong[] = { FOLDER "/no/such", FOLDER "/try", FOLDER "/try/file/below", "" };
+    mde_context *c = mde_context_create(NULL);
+    mde_names names;
+    unsigned char *back;
+    size_t size, i;
+    mde_make_folder(c, FOLDER "/try");
+    CHECK(mde_file_write(c, FOLDER "/try/file", "as it was", 9) == MDE_OK);
+    CHECK(mde_file_try(c, FOLDER "/try/file") == MDE_OK && mde_file_try(c, FOLDER "/try/new") == MDE_OK);
+    back = mde_file_read(c, FOLDER "/try/file", 100, &size);
+    CHECK(back && size == 9 && memcmp(back, "as it was", 9) == 0);
+    mde_release(c, back);
+    CHECK(mde_folder_list(c, FOLDER "/try", &names) == MDE_OK && names.count == 1);
+    mde_names_free(c, &names);
+#ifndef _WIN32
+    CHECK(system("[ $(ls -A " FOLDER "/try | wc -l) -eq 1 ]") == 0);        /* nor hidden ones */
+    if (mde__path_kind("/dev/full") == 'o') CHECK(mde_file_try(c, "/dev/full") == MDE_OK);
+#endif
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        CHECK(mde_file_try(c, wrong[i]) != MDE_OK);
+        CHECK_TEXT(mde_error(c), wrong[i]);
+        mde_clear_error(c);
+    }
     mde_context_free(c);
 }
 
@@ -562,7 +632,25 @@ static void the_clock_does_not_go_back_and_the_build_keeps_the_same_bits(void)
     double before = mde_seconds();
     CHECK(mde_seconds() >= before);
     CHECK(mde_same_bits(c) == 1);
+    CHECK(mde_other_bits(c) == NULL);
     mde_context_free(c);
+}
+
+static void the_name_of_a_path_is_its_last_part(void)
+{
+    static const struct { const char *path, *name; } cases[] = {
+        { "a/b.txt", "b.txt" }, { "a/b/", "b" }, { "a/b//", "b" }, { "b", "b" }, { "./b", "b" }, { "/", "" }, { "", "" },
+#ifdef _WIN32
+        { "a\\b.txt", "b.txt" }, { "C:b.txt", "b.txt" }, { "\\\\server\\share\\b\\", "b" }
+#else
+        { "a/b\\c", "b\\c" }, { "a:b", "a:b" }
+#endif
+    };
+    size_t i, length;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *name = mde_path_name(cases[i].path, &length);
+        CHECK(length == strlen(cases[i].name) && memcmp(name, cases[i].name, length) == 0);
+    }
 }
 
 static void the_hash_is_fnv_1a(void)
@@ -606,12 +694,12 @@ static void elementary_functions_err_by_one_and_a_half_units_in_the_last_place(v
     for (i = 0; i < 400000; i++) {
         double x, y[4];
         x = i % 2 ? between(&r, -708, 709.5) : between(&r, -1, 1);
-        y[0] = ulps(mde__exp(x), expl((long double)x));
-        x = i % 2 ? mde__exp(between(&r, -740, 709)) : between(&r, 0.5, 2);
-        y[1] = ulps(mde__log(x), logl((long double)x));
+        y[0] = ulps(mde__exp64(x), expl((long double)x));
+        x = i % 2 ? mde__exp64(between(&r, -740, 709)) : between(&r, 0.5, 2);
+        y[1] = ulps(mde__log64(x), logl((long double)x));
         x = i % 3 == 0 ? between(&r, -4, 4) : i % 3 == 1 ? between(&r, -1e6, 1e6) : between(&r, -1e-3, 1e-3);
-        y[2] = ulps(mde__sin(x), sinl((long double)x));
-        y[3] = ulps(mde__cos(x), cosl((long double)x));
+        y[2] = ulps(mde__sin64(x), sinl((long double)x));
+        y[3] = ulps(mde__cos64(x), cosl((long double)x));
         for (f = 0; f < 4; f++) worst[f] = y[f] > worst[f] ? y[f] : worst[f];
     }
     CHECK(worst[0] < 1.5);
@@ -626,23 +714,25 @@ static void the_error_of_pow_grows_with_the_exponent_only(void)
     mde_random r = mde_random_start(8, 0);
     int i;
     for (i = 0; i < 100000; i++) {
-        double x = mde__exp(between(&r, -5, 5)), y = between(&r, -60, 60);
+        double x = mde__exp64(between(&r, -5, 5)), y = between(&r, -60, 60);
         double limit = 2 + 2 * fabs(y * log(x));        /* log x to 1.5 units, y log x to half of one */
-        CHECK(ulps(mde__pow(x, y), powl((long double)x, (long double)y)) <= limit);
+        CHECK(ulps(mde__pow64(x, y), powl((long double)x, (long double)y)) <= limit);
     }
-    CHECK(mde__pow(0, 0) == 1 && mde__pow(0, 2) == 0 && mde__pow(1, 1e9) == 1 && mde__pow(3, 0) == 1);
+    CHECK(mde__pow64(0, 0) == 1 && mde__pow64(0, 2) == 0 && mde__pow64(1, 1e9) == 1 && mde__pow64(3, 0) == 1);
 }
 
 static void elementary_functions_know_their_ends(void)
 {
     double inf = (double)INFINITY, nan = (double)NAN, tiny = 4.9406564584124654e-324, x;
-    CHECK(mde__exp(0) == 1 && mde__exp(-inf) == 0 && mde__exp(inf) == inf && mde__exp(nan) != mde__exp(nan));
-    CHECK(mde__exp(709.7) < inf && mde__exp(709.7828) == inf && mde__exp(-745.1) == tiny && mde__exp(-745.2) == 0);
-    CHECK(mde__log(1) == 0 && mde__log(0) == -inf && mde__log(inf) == inf && mde__log(-1) != mde__log(-1));
-    CHECK(ulps(mde__log(tiny), logl((long double)tiny)) < 1.5 && mde__log(1.7976931348623157e308) < 709.79);
-    CHECK(mde__log(nan) != mde__log(nan));
-    CHECK(mde__sin(0) == 0 && mde__cos(0) == 1 && mde__sin(inf) != mde__sin(inf) && mde__cos(nan) != mde__cos(nan));
-    for (x = -740; x < 709; x += 0.37) CHECK(mde__exp(x + 0.37) >= mde__exp(x));
+    CHECK(mde__exp64(0) == 1 && mde__exp64(-inf) == 0 && mde__exp64(inf) == inf && mde__exp64(nan) != mde__exp64(nan));
+    CHECK(mde__exp64(709.7) < inf && mde__exp64(709.7828) == inf);
+    CHECK(mde__exp64(-745.1) == tiny && mde__exp64(-745.2) == 0);
+    CHECK(mde__log64(1) == 0 && mde__log64(0) == -inf && mde__log64(inf) == inf && mde__log64(-1) != mde__log64(-1));
+    CHECK(ulps(mde__log64(tiny), logl((long double)tiny)) < 1.5 && mde__log64(1.7976931348623157e308) < 709.79);
+    CHECK(mde__log64(nan) != mde__log64(nan));
+    CHECK(mde__sin64(0) == 0 && mde__cos64(0) == 1);
+    CHECK(mde__sin64(inf) != mde__sin64(inf) && mde__cos64(nan) != mde__cos64(nan));
+    for (x = -740; x < 709; x += 0.37) CHECK(mde__exp64(x + 0.37) >= mde__exp64(x));
 }
 
 /* ---- Random numbers ---- */
@@ -864,10 +954,16 @@ int main(void)
     TEST(numbers_are_read_as_c_writes_them);
     TEST(what_is_not_one_whole_number_is_refused);
     TEST(printed_numbers_read_back_to_nine_digits);
-    if (decimal_comma()) TEST(a_decimal_comma_of_the_locale_changes_nothing);
-    else test_skip("a_decimal_comma_of_the_locale_changes_nothing", "no locale with one is installed");
+    if (decimal_comma()) {
+        TEST(a_decimal_comma_of_the_locale_changes_nothing);
+        TEST(a_decimal_comma_of_the_locale_changes_no_sentence);
+    } else {
+        test_skip("a_decimal_comma_of_the_locale_changes_nothing", "no locale with one is here, nor can be made");
+        test_skip("a_decimal_comma_of_the_locale_changes_no_sentence", "likewise");
+    }
     TEST(what_is_written_is_read_back_and_no_temporary_file_stays);
     TEST(a_file_over_the_limit_is_an_error_and_never_cut_short);
+    TEST(a_file_is_tried_without_being_changed);
     TEST(errors_of_files_name_the_file);
     TEST(a_failed_write_leaves_the_old_file);
 #ifndef _WIN32
@@ -879,6 +975,7 @@ int main(void)
     TEST(folders_are_made_with_their_parents_and_listed_in_byte_order);
     TEST(parallel_for_calls_each_index_once_for_any_number_of_threads);
     TEST(the_clock_does_not_go_back_and_the_build_keeps_the_same_bits);
+    TEST(the_name_of_a_path_is_its_last_part);
     TEST(the_hash_is_fnv_1a);
     if (long_double_is_wider()) {
         TEST(elementary_functions_err_by_one_and_a_half_units_in_the_last_place);

@@ -1768,6 +1768,63 @@ static void tables_of_runs_are_joined_by_name_and_scaled(void)
         CLOSE(runs->losses[2], 2, 0);
         CHECK(runs->losses[1] != runs->losses[1] && runs->losses[3] != runs->losses[3]);
     }
+    write_table("build/runs_w.csv", "run;a;b\nx;24,9;75\ny ;100;0\n");
+    runs = mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv");
+    CHECK(runs && runs->percent && runs->weights[2] == 1 && runs->losses[2] == 2);
+    if (runs) CLOSE(runs->weights[0], 24.9 / 99.9, 1e-15);
+    mde_context_free(c);
+}
+
+static void runs_of_one_table_are_joined_by_chosen_columns(void)
+{
+    static const int domains[2] = { 3, 1 }, losses[1] = { 2 };
+    static const char wide[] = "run,a,l,b\nx,0.25,7,0.75\ny,1,8,0\n", other[] = "id,q,l\ny,0,1\nz,0,2\nv,0,3\n";
+    mde_context *c = mde_context_create(NULL);
+    mde_csv *csv = mde_csv_parse(c, "wide.csv", wide, sizeof wide - 1);
+    mde_csv *more = mde_csv_parse(c, "more.csv", other, sizeof other - 1);
+    mde_run_columns weights, values;
+    mde_runs *runs;
+    int skipped[2];
+    weights.csv = values.csv = csv;
+    weights.run = values.run = -1;
+    weights.count = 2;
+    weights.columns = domains;
+    values.count = 1;
+    values.columns = losses;
+    runs = mde_runs_join(c, &weights, &values, NULL);
+    CHECK(runs && runs->count == 2 && strcmp(runs->names[1], "2") == 0 && strcmp(runs->domain_names[0], "b") == 0);
+    CHECK(runs && runs->weights[0] == 0.75 && runs->weights[3] == 1 && runs->losses[1] == 8);
+    weights.run = values.run = 0;
+    values.csv = more;
+    runs = mde_runs_join(c, &weights, &values, skipped);
+    CHECK(runs && runs->count == 1 && strcmp(runs->names[0], "y") == 0 && runs->losses[0] == 1);
+    CHECK(skipped[0] == 1 && skipped[1] == 2);
+    CHECK(mde_runs_join(c, &weights, &values, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "wide.csv line 2: run x is not in more.csv");
+    mde_context_free(c);
+}
+
+static void twenty_thousand_runs_are_joined_in_a_moment(void)
+{
+    enum { MANY = 20000 };
+    mde_context *c = mde_context_create(NULL);
+    mde_text *w = mde_text_create(c), *y = mde_text_create(c);
+    mde_runs *runs;
+    clock_t start;
+    int i;
+    mde_text_add(w, "run,a,b\n");
+    mde_text_add(y, "run,l\n");
+    for (i = 0; i < MANY; i++) {
+        mde_text_format(w, "run%d,0.5,0.5\n", i);
+        mde_text_format(y, "run%d,%d\n", MANY - 1 - i, MANY - 1 - i);
+    }
+    write_table("build/runs_w.csv", w->bytes);
+    write_table("build/runs_l.csv", y->bytes);
+    start = clock();
+    runs = mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv");
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 1);
+    CHECK(runs && runs->count == MANY);
+    for (i = 0; runs && i < MANY; i++) CHECK(runs->losses[i] == i);
     mde_context_free(c);
 }
 
@@ -1783,6 +1840,12 @@ static void wrong_tables_of_runs_name_file_and_line(void)
         { "run,a,b\nx,0.5,0.5\nx,1,0\n", "run,l\nx,1\n", "stands already in line 2" },
         { "run,a,b\nx,0.5,0.5\n", "run,l\nx,1\nx,2\n", "stands already in line 2" },
         { "run\nx\n", "run,l\nx,1\n", "expected a column" },
+        { "run,a,b\nx,50,50\ny,20,30\nz,100,0\n", "run,l\nx,1\ny,2\nz,3\n",
+          "line 3 (run y): weights sum to 50; expected 100 within 1" },
+        { "run,a,b\nx,1e300,1e300\n", "run,l\nx,1\n", "line 2 (run x): weights sum to 2e+300; expected 1 within 0.01" },
+        { "run,a,b\nx,0.5,\n", "run,l\nx,1\n", "line 2 (run x), column b: a weight is nan" },
+        { "run,a,b\nx,0.5,0.5\n,0.5,0.5\n", "run,l\nx,1\n", "line 3: the run has no name" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\nx,inf\n", "line 2 (run x), column l: a loss is inf" },
     };
     size_t i;
     for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -1801,6 +1864,8 @@ int main(void)
 {
     int columns = 0, rows = 0;
     TEST(tables_of_runs_are_joined_by_name_and_scaled);
+    TEST(runs_of_one_table_are_joined_by_chosen_columns);
+    TEST(twenty_thousand_runs_are_joined_in_a_moment);
     TEST(wrong_tables_of_runs_name_file_and_line);
     TEST(dense_product_is_one_chain_an_element_on_every_instruction_set);
     TEST(dense_rows_follow_their_formulas_on_every_instruction_set);
