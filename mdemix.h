@@ -20008,18 +20008,18 @@ static void mde__explain_choice(const mde__judging *g)
     int other = mde__smallest_candidate(g, e->chosen, -1);
     char why[160] = "";
     if (g->few) {
-        snprintf(why, sizeof why, "with fewer than %d mixtures the plain GP unless another is clearly better, laws and "
-                 "the multi-task GP left out; ", MDE__FEW_MIXTURES);
+        mde__sentence(why, sizeof why, "with fewer than %d mixtures the plain GP unless another is clearly better, "
+                      "laws and the multi-task GP left out; ", MDE__FEW_MIXTURES);
     }
     next = other < 0 ? NULL : &e->candidate[other];
     if (!next) {
         mde__sentence(e->reason, sizeof e->reason, "%s, as asked for: held-out error %.4f of the losses' variance",
-                 chosen->name, chosen->error);
+                      chosen->name, chosen->error);
     } else if (next->error < chosen->error) {
         mde__sentence(e->reason, sizeof e->reason,
-                      "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which is less by no more than "
-                      "two standard errors of the comparison%s", chosen->name, why, chosen->error, next->name, next->error,
-                      g->few ? "" : ", and a stack is safer far from what was tried");
+                      "%s: %sheld-out error %.4f of the losses' variance; %s has %.4f, which is less by no more "
+                      "than two standard errors of the comparison%s", chosen->name, why, chosen->error, next->name,
+                      next->error, g->few ? "" : ", and a stack is safer far from what was tried");
     } else {
         mde__sentence(e->reason, sizeof e->reason,
                       "%s: %ssmallest held-out error, %.4f of the losses' variance; the next, %s, has %.4f (+%.4f, "
