@@ -55,7 +55,7 @@ Windows x86-64, MinGW -O0 | x86_64-w64-mingw32-gcc -std=c99 -O0 -static $warning
 Windows x86-64, MinGW -O2 | x86_64-w64-mingw32-gcc $o2 $warnings | wine | --simd 1; --simd 2; --simd 3
 Windows x86-64, mix_optimize | x86_64-w64-mingw32-gcc -std=c99 -O1 -static $warnings | wine | program
 Windows i686, MinGW -O2 -msse2 | i686-w64-mingw32-gcc $sse $warnings | wine |
-WebAssembly, emscripten -O2 | emcc -std=c99 -O2 -sALLOW_MEMORY_GROWTH=1 -sNODERAWFS=1 | node |
+WebAssembly, emscripten -O2 | emcc -std=c99 -O2 -sALLOW_MEMORY_GROWTH=1 -sSINGLE_FILE=1 | node |
 END
     for s in c11 c17 c2x gnu99 gnu17; do echo "gcc -std=$s | gcc -std=$s -O0 | |"; done
     for s in c11 c17 c2x; do echo "clang -std=$s | clang -std=$s -O0 | |"; done
