@@ -18,41 +18,45 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int calls;
-static enum { NONE, KILL, AFTER, FAIL, FULL } kind;
-static int number;
+static int calls, number;
+static char kind;       /* the first letter of FAULT, 'u' for full */
 
 typedef int open_fn(const char *, int, ...);
 typedef ssize_t write_fn(int, const void *, size_t);
 typedef int path_fn(const char *);
+typedef int paths_fn(const char *, const char *);
+typedef int mkdir_fn(const char *, mode_t);
+typedef int fsync_fn(int);
 
-static void *real(const char *name)
+/* The system's function of that name, through a pointer to a pointer to it. */
+static void find(const char *name, void *function)
 {
     void *found = dlsym(RTLD_NEXT, name);
     if (!found) abort();
-    return found;
+    memcpy(function, &found, sizeof found);
 }
 
 __attribute__((constructor)) static void start(void)
 {
-    static const char *const names[] = { "", "kill:", "after:", "fail:", "full:" };
-    const char *fault = getenv("FAULT");
-    int i;
-    for (i = 1; fault && i < 5; i++) {
-        if (strncmp(fault, names[i], strlen(names[i])) != 0) continue;
-        kind = i;
-        number = atoi(fault + strlen(names[i]));
-    }
+    const char *fault = getenv("FAULT"), *colon = fault ? strchr(fault, ':') : NULL;
+    if (!colon) return;
+    kind = strncmp(fault, "full", 4) == 0 ? 'u' : *fault;
+    number = atoi(colon + 1);
 }
 
 __attribute__((destructor)) static void end(void)
 {
     const char *path = getenv("FAULT_COUNT");
     char text[32];
-    int file = path ? ((open_fn *)real("open"))(path, O_WRONLY | O_CREAT | O_TRUNC, 0666) : -1;
-    if (file < 0) return;
+    open_fn *call_open;
+    write_fn *call_write;
+    int file;
+    if (!path) return;
+    find("open", &call_open);
+    find("write", &call_write);
+    file = call_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     snprintf(text, sizeof text, "%d\n", calls);
-    if (((write_fn *)real("write"))(file, text, strlen(text)) < 0) abort();
+    if (file < 0 || call_write(file, text, strlen(text)) < 0) abort();
     close(file);
 }
 
@@ -66,15 +70,17 @@ static void die(void)
 static int before(void)
 {
     calls++;
-    if (kind == KILL && calls == number) die();
-    return (kind == FAIL && calls == number) || (kind == FULL && calls >= number);
+    if (kind == 'k' && calls == number) die();
+    return (kind == 'f' && calls == number) || (kind == 'u' && calls >= number);
 }
 
-static void after(void)
+/* After a call that gave this. */
+static int after(int result)
 {
     int reason = errno;
-    if (kind == AFTER && calls == number) die();
+    if (kind == 'a' && calls == number) die();
     errno = reason;
+    return result;
 }
 
 static int failed(int reason)
@@ -85,12 +91,10 @@ static int failed(int reason)
 
 static int open_by(const char *name, const char *path, int flags, int mode)
 {
-    int result;
-    if (!(flags & O_CREAT)) return ((open_fn *)real(name))(path, flags, mode);
-    if (before()) return failed(ENOSPC);
-    result = ((open_fn *)real(name))(path, flags, mode);
-    after();
-    return result;
+    open_fn *call;
+    find(name, &call);
+    if (!(flags & O_CREAT)) return call(path, flags, mode);
+    return before() ? failed(ENOSPC) : after(call(path, flags, mode));
 }
 
 int open(const char *path, int flags, ...)
@@ -115,54 +119,47 @@ int open64(const char *path, int flags, ...)
 
 ssize_t write(int file, const void *bytes, size_t size)
 {
-    write_fn *call = (write_fn *)real("write");
+    write_fn *call;
     struct stat info;
     ssize_t result;
+    find("write", &call);
     if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) return call(file, bytes, size);
-    if (kind == KILL && calls + 1 == number && call(file, bytes, size / 2) < 0) return -1;
+    if (kind == 'k' && calls + 1 == number && call(file, bytes, size / 2) < 0) return -1;
     if (before()) {
-        if (kind == FULL && calls == number && size > 1) return call(file, bytes, size / 2);
+        if (kind == 'u' && calls == number && size > 1) return call(file, bytes, size / 2);
         return failed(ENOSPC);
     }
     result = call(file, bytes, size);
-    after();
+    after(0);
     return result;
 }
 
 int fsync(int file)
 {
-    int result;
-    if (before()) return failed(EIO);
-    result = ((int (*)(int))real("fsync"))(file);
-    after();
-    return result;
+    fsync_fn *call;
+    find("fsync", &call);
+    return before() ? failed(EIO) : after(call(file));
 }
 
 int rename(const char *from, const char *to)
 {
-    int result;
-    if (before()) return failed(EIO);
-    result = ((int (*)(const char *, const char *))real("rename"))(from, to);
-    after();
-    return result;
+    paths_fn *call;
+    find("rename", &call);
+    return before() ? failed(EIO) : after(call(from, to));
 }
 
 int mkdir(const char *path, mode_t mode)
 {
-    int result;
-    if (before()) return failed(ENOSPC);
-    result = ((int (*)(const char *, mode_t))real("mkdir"))(path, mode);
-    after();
-    return result;
+    mkdir_fn *call;
+    find("mkdir", &call);
+    return before() ? failed(ENOSPC) : after(call(path, mode));
 }
 
 static int remove_by(const char *name, const char *path)
 {
-    int result;
-    if (before()) return failed(EIO);
-    result = ((path_fn *)real(name))(path);
-    after();
-    return result;
+    path_fn *call;
+    find(name, &call);
+    return before() ? failed(EIO) : after(call(path));
 }
 
 int unlink(const char *path)

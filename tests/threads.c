@@ -55,7 +55,7 @@ static void train(mde_context *c, worker *w)
         const uint16_t *tokens = mde_corpus_tokens(corpus, MDE_VALIDATION, 0, &count);
         float logp[64];
         if (count > 64) count = 64;
-        mde_lm_logprobs(lm, tokens, (int64_t)count, logp);
+        mde_lm_logprobs(lm, tokens, count, logp);
         for (i = 1; i < count; i++) w->loss -= (double)logp[i];
     }
     mde_lm_free(lm);
