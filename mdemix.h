@@ -80,7 +80,8 @@
 
    VERSIONS
      0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs;
-            published models run from their folders
+            published models run from their folders; runs to make next leave what was tried; repeated runs are held
+            out together; Windows
      0.1.0  first release */
 
 #ifndef MDEMIX_H
@@ -19645,7 +19646,7 @@ static void mde__smallest_error(int count, const double *q, const int *use, doub
 static void mde__stack_shares(mde_surrogate *s, const double *weights, const double *losses)
 {
     mde_context *c = s->context;
-    int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS], best = -1, mixtures = 0, i, j, a, b;
+    int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS] = { 0 }, best = -1, mixtures = 0, i, j, a, b;
     size_t square = (size_t)count * (size_t)count;
     double *errors = mde__doubles(c, (size_t)m + 1, square), *all = errors ? errors + (size_t)m * square : NULL;
     for (j = 0; j < m && errors; j++) {
