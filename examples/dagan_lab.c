@@ -1160,10 +1160,10 @@ static void add_training(mde_text *t, const mde_json *j)
     int k;
     mde_text_format(t, "<p>%d source, %d validation and %d target classes; generator of %d and critic of %d "
                     "parameters; %lld steps with %d critic steps each.</p>\n",
-                    (int)mde_json_number(j, "source_classes", 0),
-                    (int)mde_json_number(j, "validation_classes", 0), (int)mde_json_number(j, "target_classes", 0),
-                    (int)mde_json_number(j, "generator_parameters", 0), (int)mde_json_number(j, "critic_parameters", 0),
-                    (long long)mde_json_number(j, "steps", 0), (int)mde_json_number(j, "critic_steps", 0));
+                    program_int(j, "source_classes"),
+                    program_int(j, "validation_classes"), program_int(j, "target_classes"),
+                    program_int(j, "generator_parameters"), program_int(j, "critic_parameters"),
+                    (long long)program_integer(j, "steps"), program_int(j, "critic_steps"));
     for (k = 0; k < 4; k++) {
         plot_series s;
         plot_desc p;
@@ -1216,22 +1216,22 @@ static void add_classify(mde_text *t, const mde_json *j)
     mde_text_format_html(t, "<p>Set: %s", mde_json_string(j, "set", ""));
     mde_text_format(t, ". %d classes, %d test images of each, %lld steps for every classifier, %d runs with a split of "
                     "their own, %d made images a real one.</p>\n<table><tr><th>real samples a class</th>",
-                    (int)mde_json_number(j, "classes", 0), (int)mde_json_number(j, "test_samples", 0),
-                    (long long)mde_json_number(j, "steps", 0), (int)mde_json_number(j, "runs", 0),
-                    (int)mde_json_number(j, "made", 0));
+                    program_int(j, "classes"), program_int(j, "test_samples"),
+                    (long long)program_integer(j, "steps"), program_int(j, "runs"),
+                    program_int(j, "made"));
     for (k = 0; k < ARMS; k++) mde_text_format(t, "<th>%s</th>", arm_names[k]);
     mde_text_add(t, "<th>DAGAN &minus; none</th><th>both &minus; classic</th></tr>\n");
     row = mde_json_get(j, "rows") ? mde_json_get(j, "rows")->child : NULL;
     for (; row && n < PROGRAM_MAX_INTS; row = row->next) {
         double best = -1;
         const mde_json *arms = mde_json_get(row, "arms");
-        snprintf(names[n], sizeof names[n], "%d a class", (int)mde_json_number(row, "samples", 0));
+        snprintf(names[n], sizeof names[n], "%d a class", program_int(row, "samples"));
         groups[n] = names[n];
         for (k = 0, arm = arms ? arms->child : NULL; arm && k < ARMS; arm = arm->next, k++) {
             values[n * ARMS + k] = 100 * mde_json_number(arm, "mean", (double)NAN);
             if (values[n * ARMS + k] > best) best = values[n * ARMS + k];
         }
-        mde_text_format(t, "<tr><td>%d</td>", (int)mde_json_number(row, "samples", 0));
+        mde_text_format(t, "<tr><td>%d</td>", program_int(row, "samples"));
         for (k = 0, arm = arms ? arms->child : NULL; arm && k < ARMS; arm = arm->next, k++) {
             add_percent(t, arm, "mean", "spread", values[n * ARMS + k] >= best);
         }
@@ -1265,8 +1265,8 @@ static void add_match(mde_text *t, const mde_json *j)
     cell = row ? mde_json_get(row, "accuracy") : NULL;
     mde_text_add(t, "<table><tr><th>support set</th>");
     for (cell = cell ? cell->child : NULL; cell; cell = cell->next) {
-        mde_text_format(t, "<th>%d-way %d-shot</th>", (int)mde_json_number(cell, "way", 0),
-                        (int)mde_json_number(cell, "shot", 0));
+        mde_text_format(t, "<th>%d-way %d-shot</th>", program_int(cell, "way"),
+                        program_int(cell, "shot"));
     }
     mde_text_add(t, "</tr>\n");
     for (; row; row = row->next) {
@@ -1279,10 +1279,10 @@ static void add_match(mde_text *t, const mde_json *j)
     }
     mde_text_format(t, "</table>\n<p class=\"note\">Accuracy in %% on %d target classes, &plusmn; standard error over "
                     "%d episodes; each network was trained for %d episodes on source classes.</p>\n",
-                    (int)mde_json_number(j, "classes", 0), (int)mde_json_number(j, "test_episodes", 0),
-                    (int)mde_json_number(j, "episodes", 0));
+                    program_int(j, "classes"), program_int(j, "test_episodes"),
+                    program_int(j, "episodes"));
     if (pixels) {
-        mde_text_format(t, "<p>Nearest neighbour by pixels, %d-way 1-shot: ", (int)mde_json_number(pixels, "way", 0));
+        mde_text_format(t, "<p>Nearest neighbour by pixels, %d-way 1-shot: ", program_int(pixels, "way"));
         mde_text_add_fixed(t, 100 * mde_json_number(pixels, "real", (double)NAN), 2);
         mde_text_add(t, " %; with ten made images beside each support image ");
         mde_text_add_fixed(t, 100 * mde_json_number(pixels, "with_made", (double)NAN), 2);

@@ -166,7 +166,7 @@ static void page_regressions(mde_text *t, const mde_json *fit)
                     "loss\" is the loss of the experts' mixed probabilities; \"own\" is that of the predicted text "
                     "alone; \"log weights\" is log(w + 0.001), the fair opponent of the MDE features. The fitted model "
                     "of least MSE does the search",
-                    (int)mde_json_number(fit, "proxies", 0), (int)mde_json_number(fit, "folds", 0));
+                    program_int(fit, "proxies"), program_int(fit, "folds"));
     for (o = 0; o < OBJECTIVES; o++) {
         mde_text_format_html(t, "%s %s: %s", o ? ";" : ":", objective_names[o],
                              mde_json_string(chosen, objective_names[o], ""));

@@ -571,18 +571,18 @@ static experiment *experiment_open(mde_context *c, const char *out)
         memset(&s, 0, sizeof s);
         s.data = mde_json_string(plan, "data", NULL);
         s.preset = mde_json_string(plan, "preset", NULL);
-        s.proxies = (int)mde_json_number(plan, "proxies", 0);
-        s.tokens = (int64_t)mde_json_number(plan, "tokens", 0);
-        s.layers = (int)mde_json_number(plan, "layers", 0);
-        s.width = (int)mde_json_number(plan, "width", 0);
-        s.heads = (int)mde_json_number(plan, "heads", 0);
-        s.context = (int)mde_json_number(plan, "context", 0);
-        s.batch = (int)mde_json_number(plan, "batch", 0);
+        s.proxies = program_int(plan, "proxies");
+        s.tokens = program_integer(plan, "tokens");
+        s.layers = program_int(plan, "layers");
+        s.width = program_int(plan, "width");
+        s.heads = program_int(plan, "heads");
+        s.context = program_int(plan, "context");
+        s.batch = program_int(plan, "batch");
         s.learning_rate = mde_json_number(plan, "learning_rate", 0);
-        s.vocabulary = (int)mde_json_number(plan, "vocabulary", 0);
-        s.validation_tokens = (int64_t)mde_json_number(plan, "validation_tokens", 0);
-        s.questions = (int)mde_json_number(plan, "questions", 0);
-        s.max_bytes = (int64_t)mde_json_number(plan, "max_bytes", 0);
+        s.vocabulary = program_int(plan, "vocabulary");
+        s.validation_tokens = program_integer(plan, "validation_tokens");
+        s.questions = program_int(plan, "questions");
+        s.max_bytes = program_integer(plan, "max_bytes");
         s.task_domains = *list ? list : NULL;
         s.objective = mde_json_string(plan, "objective", NULL);
         s.seed = (uint64_t)strtoull(mde_json_string(plan, "seed", "0"), NULL, 10);
@@ -1083,18 +1083,16 @@ static void add_expert_table(experiment *x, tables *t, int validation)
     mde_context *c = x->context;
     const char *text = validation_name(x, validation);
     const float *logp[MDE_MAX_DOMAINS];
-    double *documents, *bytes, total = 0;
-    size_t tokens = (size_t)validation_tokens(x, validation), i;
+    double *documents;
+    size_t tokens = (size_t)validation_tokens(x, validation);
     char name[PROGRAM_PATH];
     int e;
     program_path(c, name, "logp.%s", text);
     for (e = 0; e < t->k && !program_failed(c); e++) logp[e] = mde_safetensors_find(t->runs[e], name)->data;
     documents = token_documents(x, validation, tokens);
-    bytes = token_bytes(x, validation, tokens);
-    for (i = 0; bytes && i < tokens; i++) total += bytes[i];
-    if (!program_failed(c)) mde_experts_add(t->experts, text, tokens, logp, documents, total);
+    /* without the bytes, by which numbers of unknown origin are judged: experts of few tokens may only guess */
+    if (!program_failed(c)) mde_experts_add(t->experts, text, tokens, logp, documents, 0);
     mde_release(c, documents);
-    mde_release(c, bytes);
 }
 
 static mde_status load_tables(experiment *x, tables *t)

@@ -540,6 +540,19 @@ static inline void program_try_folder(mde_context *c, const char *folder)
     mde_fail(c, MDE_IO, "%s: the folder cannot be written to%s", folder, reason);
 }
 
+/* Whole numbers of a JSON file, whatever somebody has made of it: what is out of range becomes its end. */
+static inline int64_t program_integer(const mde_json *object, const char *key)
+{
+    double value = mde_json_number(object, key, 0);
+    return value != value ? 0 : (int64_t)(value > 9e15 ? 9e15 : value < -9e15 ? -9e15 : value);
+}
+
+static inline int program_int(const mde_json *object, const char *key)
+{
+    int64_t value = program_integer(object, key);
+    return (int)(value > 2147483647 ? 2147483647 : value < -2147483647 ? -2147483647 : value);
+}
+
 /* Prints a file of results, for --json. */
 static inline void program_print_file(mde_context *c, const char *folder, const char *name)
 {

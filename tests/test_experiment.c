@@ -306,6 +306,36 @@ static void changed_data_are_noticed(void)
     mde_context_free(c);
 }
 
+/* Numbers of a plan that no int can hold are an error like others that differ, not undefined. */
+static void a_plan_with_numbers_out_of_range_is_refused(void)
+{
+    static const char *const wrong[] = { "8e21", "-8e21", "1e308", "1.5", "\"x\"" };
+    mde_context *c = mde_context_create(NULL);
+    char out[600], data[600], path[700];
+    lab_settings desc;
+    unsigned char *plan;
+    const char *at;
+    size_t size, i;
+    snprintf(out, sizeof out, "%s/numbers", folder);
+    snprintf(data, sizeof data, "%s/data", folder);
+    snprintf(path, sizeof path, "%s/plan.json", out);
+    desc = tiny_settings(data);
+    CHECK(experiment_plan(c, out, &desc) == MDE_OK);
+    plan = mde_file_read(c, path, (size_t)1 << 20, &size);
+    at = plan ? strstr((const char *)plan, "\"width\": 16,") : NULL;
+    CHECK(at != NULL);
+    for (i = 0; at && i < sizeof wrong / sizeof *wrong; i++) {
+        mde_text *t = mde_text_create(c);
+        mde_text_format(t, "%.*s\"width\": %s%s", (int)(at - (const char *)plan), plan, wrong[i], at + 11);
+        mde_text_write(t, path);
+        mde_text_free(t);
+        CHECK(experiment_open(c, out) == NULL && mde_error(c)[0]);
+        mde_clear_error(c);
+    }
+    mde_release(c, plan);
+    mde_context_free(c);
+}
+
 int main(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -320,6 +350,7 @@ int main(void)
     TEST(a_run_file_with_tensors_of_other_shapes_is_refused_by_file_and_tensor);
     TEST(the_experts_of_a_table_have_the_losses_of_their_runs);
     TEST(changed_data_are_noticed);
+    TEST(a_plan_with_numbers_out_of_range_is_refused);
     snprintf(data, sizeof data, "rm -rf '%s'", folder);
     return test_end() | (system(data) != 0);
 }
