@@ -87,17 +87,17 @@ valgrind: ## run some of the tests under valgrind (minutes)
 	@WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 	  JOBS=$(JOBS) sh tests/run.sh $(VALGRIND_TESTS)
 
-threads: build/threads build/threads_openmp ## contexts side by side under ThreadSanitizer, without and with OpenMP (clang)
-	@TSAN_OPTIONS="ignore_noninstrumented_modules=1" sh tests/run.sh $^
+threads: ## contexts side by side under ThreadSanitizer, without and with OpenMP
+	@sh tests/threads.sh
 
-portability: ## the same bits from every compiler, option, machine and thread count at hand (half an hour); ROWS="tcc wine": some
+portability: ## same bits from every compiler, option, machine and thread count at hand; ROWS="tcc wine": some (half an hour)
 	@JOBS=$(JOBS) BUDGET=$(BUDGET) sh tests/portability.sh $(ROWS)
 
 coverage: ## lines and branches of headers and programs that the tests reach, by gcc and gcovr (many minutes)
 	+@$(call build_all,$(COVERED))
 	@JOBS=$(JOBS) sh tests/coverage.sh $(COVERED)
 
-mutate: ## COUNT small faults in the headers (default 100): which tests find them (hours; goes on where it was stopped)
+mutate: ## which tests find COUNT small faults in the headers; goes on where it was stopped (hours)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
 
 fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
@@ -177,12 +177,6 @@ build/valgrind/%.o: %.h $(HEADERS)
 build/valgrind/%: tests/%.c tests/test.h $(HEADERS)
 	@mkdir -p build/valgrind && rm -f $@
 	$(CC) -std=c99 -O1 -g $< $(filter %.o,$^) -o $@ $(LDLIBS)
-
-build/threads: tests/threads.c tests/test.h $(HEADERS)
-	$(CC) -std=gnu99 -O1 -g -fsanitize=thread -pthread $< -o $@ $(LDLIBS)
-
-build/threads_openmp: tests/threads.c tests/test.h $(HEADERS)
-	clang -std=gnu99 -O1 -g -fsanitize=thread -fopenmp -pthread $< -o $@ $(LDLIBS)
 
 build/coverage/%.o: %.h $(HEADERS)
 	@mkdir -p build/coverage
