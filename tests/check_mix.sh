@@ -482,6 +482,18 @@ check a_design_that_was_run_is_a_table_to_go_on_from "$mix" --ratios first/next_
 check automatic_choice "$mix" --ratios ratios.csv --losses losses.csv --model auto --threads 2 --out auto
 grep -q "^model: [a-zA-Z -]*: " last && ok the_choice_is_explained || bad the_choice_is_explained
 
+# Two domains whose short names are the same: both keep their own, and bounds find the right one.
+sed '1s/web,code/the_pile_books,train_the_pile_books/' ratios.csv >t.csv
+printf 'domain,tokens,max\nthe_pile_books,1e9,1\ntrain_the_pile_books,2e9,0.125\nbooks,1e9,1\nwiki,1e9,1\n' >u.csv
+rm -rf names
+if "$mix" --ratios t.csv --losses losses.csv --domains u.csv --model ridge --max-ratio inf --quiet --out names >last 2>&1 &&
+    grep -q '^the_pile_books ' last && grep -q '^train_the_pile_books .* 0\.1250 ' last &&
+    grep -q '"the_pile_books"' names/mixture.json && grep -q '"train_the_pile_books"' names/mixture.json; then
+    ok names_that_shorten_alike_stay_distinct
+else
+    bad names_that_shorten_alike_stay_distinct "$(cat last names/mixture.json)"
+fi
+
 # ---- The README's commands, on the tables that come along ----
 
 mkdir -p readme/examples made
