@@ -3,12 +3,6 @@
 #ifndef MIX_COMPARE_H
 #define MIX_COMPARE_H
 
-/* Predictions of n mixtures: the objective and its sd [n], losses and sds [n, m] in the units of the tables. */
-typedef struct predictions {
-    int n;
-    double *value, *value_sd, *loss, *loss_sd;
-} predictions;
-
 static int predict_mixtures(const optimization *o, int n, const double *weights, predictions *p)
 {
     int i;
@@ -34,30 +28,25 @@ static int predict_mixtures(const optimization *o, int n, const double *weights,
 
 #define ALWAYS_COMPARED 3
 
-static int compared_count(const optimization *o)
-{
-    return ALWAYS_COMPARED + (o->mixtures ? o->mixtures->count : 0);
-}
-
 static const char *compared_name(const optimization *o, int i)
 {
     static const char *const names[ALWAYS_COMPARED] = { "recommended", "uniform", "prior" };
     return i < ALWAYS_COMPARED ? names[i] : o->mixtures->names[i - ALWAYS_COMPARED];
 }
 
-/* Their weights [compared_count, k]. */
-static double *compared_weights(const optimization *o)
+/* Their weights, and what is predicted of them; the first is the best mixture. */
+static void predict_compared(optimization *o)
 {
-    double *w = program_doubles(o->context, compared_count(o), o->k);
-    size_t asked = o->mixtures ? (size_t)o->mixtures->count * (size_t)o->k : 0;
-    int i;
-    for (i = 0; w && i < o->k; i++) {
+    int asked = o->mixtures ? o->mixtures->count : 0, count = ALWAYS_COMPARED + asked, i;
+    double *w = o->compared_weights = program_doubles(o->context, count, o->k);
+    if (!w) return;
+    for (i = 0; i < o->k; i++) {
         w[i] = o->best.weights[i];
         w[o->k + i] = 1.0 / o->k;
         w[2 * o->k + i] = o->prior[i];
     }
-    if (w && asked > 0) memcpy(w + ALWAYS_COMPARED * o->k, o->mixtures->weights, asked * sizeof *w);
-    return w;
+    if (asked > 0) memcpy(w + ALWAYS_COMPARED * o->k, o->mixtures->weights, (size_t)(asked * o->k) * sizeof *w);
+    predict_mixtures(o, count, w, &o->compared);
 }
 
 /* The domain whose weight is furthest outside of what was tried; -1 when none is. */
@@ -90,13 +79,8 @@ static void csv_head(mde_text *t, const char *name, const char *end)
 static mde_text *compare_table(const optimization *o)
 {
     mde_text *t = mde_text_create(o->context);
-    double *w = compared_weights(o);
-    predictions p;
+    const predictions *p = &o->compared;
     int i, j;
-    if (!w || !predict_mixtures(o, compared_count(o), w, &p)) {
-        mde_release(o->context, w);
-        return t;
-    }
     mde_text_add(t, "mixture,objective,objective_low,objective_high");
     for (j = 0; j < o->m; j++) {
         csv_head(t, o->runs->metric_names[j], "");
@@ -104,106 +88,83 @@ static mde_text *compare_table(const optimization *o)
         csv_head(t, o->runs->metric_names[j], "_high");
     }
     mde_text_add(t, ",beyond\n");
-    for (i = 0; i < p.n; i++) {
-        int beyond = domain_beyond(o, w + i * o->k);
+    for (i = 0; i < p->n; i++) {
+        int beyond = domain_beyond(o, o->compared_weights + i * o->k);
         mde_text_add_csv(t, compared_name(o, i));
-        csv_interval(t, p.value[i], p.value_sd[i]);
-        for (j = 0; j < o->m; j++) csv_interval(t, p.loss[i * o->m + j], p.loss_sd[i * o->m + j]);
+        csv_interval(t, p->value[i], p->value_sd[i]);
+        for (j = 0; j < o->m; j++) csv_interval(t, p->loss[i * o->m + j], p->loss_sd[i * o->m + j]);
         mde_text_add(t, ",");
         if (beyond >= 0) mde_text_add_csv(t, full_name(o, beyond));
         mde_text_add(t, "\n");
     }
-    mde_release(o->context, p.value);
-    mde_release(o->context, w);
     return t;
 }
 
 static void json_compare(mde_json_writer *w, const optimization *o)
 {
-    double *weights = compared_weights(o);
-    predictions p;
+    const predictions *p = &o->compared;
     int i, j;
-    if (!weights || !predict_mixtures(o, compared_count(o), weights, &p)) {
-        mde_release(o->context, weights);
-        return;
-    }
     mde_json_open(w, "compared", '[');
-    for (i = 0; i < p.n; i++) {
-        int beyond = domain_beyond(o, weights + i * o->k);
+    for (i = 0; i < p->n; i++) {
+        int beyond = domain_beyond(o, o->compared_weights + i * o->k);
         mde_json_open(w, NULL, '{');
         mde_json_write_string(w, "name", compared_name(o, i));
-        mde_json_write_number(w, "objective", p.value[i], 9);
-        json_interval(w, "interval_90", p.value[i] - LEVEL_90 * p.value_sd[i], p.value[i] + LEVEL_90 * p.value_sd[i]);
+        mde_json_write_number(w, "objective", p->value[i], 9);
+        json_interval(w, "interval_90", p->value[i] - LEVEL_90 * p->value_sd[i], p->value[i] + LEVEL_90 * p->value_sd[i]);
         mde_json_open(w, "losses", '{');
-        for (j = 0; j < o->m; j++) mde_json_write_number(w, o->runs->metric_names[j], p.loss[i * o->m + j], 9);
+        for (j = 0; j < o->m; j++) mde_json_write_number(w, o->runs->metric_names[j], p->loss[i * o->m + j], 9);
         mde_json_close(w);
         mde_json_write_string(w, "beyond", beyond >= 0 ? full_name(o, beyond) : NULL);
         mde_json_close(w);
     }
     mde_json_close(w);
-    mde_release(o->context, p.value);
-    mde_release(o->context, weights);
 }
 
 static void page_compare(mde_text *t, const optimization *o)
 {
-    double *w = compared_weights(o);
-    predictions p;
+    const predictions *p = &o->compared;
     int i, j;
-    if (!w || !predict_mixtures(o, compared_count(o), w, &p)) {
-        mde_release(o->context, w);
-        return;
-    }
     mde_text_add(t, "<h2>Mixtures side by side</h2>\n<div class=\"wide\"><table><tr><th>mixture</th><th>objective</th>"
                     "<th>90 % interval</th>");
     for (j = 0; j < o->m; j++) mde_text_format_html(t, "<th>%s</th><th>90 %% interval</th>", o->metrics[j]);
     mde_text_add(t, "<th>beyond what was tried</th></tr>\n");
-    for (i = 0; i < p.n; i++) {
-        int beyond = domain_beyond(o, w + i * o->k);
+    for (i = 0; i < p->n; i++) {
+        int beyond = domain_beyond(o, o->compared_weights + i * o->k);
         mde_text_format_html(t, "<tr><td>%s</td>", compared_name(o, i));
         for (j = -1; j < o->m; j++) {
-            double mean = j < 0 ? p.value[i] : p.loss[i * o->m + j];
-            double half = LEVEL_90 * (j < 0 ? p.value_sd[i] : p.loss_sd[i * o->m + j]);
+            double mean = j < 0 ? p->value[i] : p->loss[i * o->m + j];
+            double half = LEVEL_90 * (j < 0 ? p->value_sd[i] : p->loss_sd[i * o->m + j]);
             program_page_number(t, mean, 4, 0);
             program_page_range(t, mean - half, mean + half, 4);
         }
         mde_text_format_html(t, "<td>%s</td></tr>\n", beyond >= 0 ? o->domains[beyond] : "");
     }
     mde_text_add(t, "</table></div>\n<p class=\"note\"><code>compare.csv</code> has them as a table.</p>\n");
-    mde_release(o->context, p.value);
-    mde_release(o->context, w);
 }
 
 /* A line a mixture, and below it a line a loss of those that were asked about. */
 static void add_compared(mde_text *t, const optimization *o)
 {
-    double *w = compared_weights(o);
-    predictions p;
+    const predictions *p = &o->compared;
     int i, j, width = 28;
-    if (!w || !predict_mixtures(o, compared_count(o), w, &p)) {
-        mde_release(o->context, w);
-        return;
-    }
     mde_text_add(t, "\n");
     add_name(t, "mixture", width);
     mde_text_format(t, " %8s %18s\n", "loss", "90 % interval");
-    for (i = 0; i < p.n; i++) {
-        int beyond = domain_beyond(o, w + i * o->k);
-        double half = LEVEL_90 * p.value_sd[i];
+    for (i = 0; i < p->n; i++) {
+        int beyond = domain_beyond(o, o->compared_weights + i * o->k);
+        double half = LEVEL_90 * p->value_sd[i];
         add_name(t, compared_name(o, i), width);
-        mde_text_format(t, " %8.4f %9.4f %8.4f", p.value[i], p.value[i] - half, p.value[i] + half);
+        mde_text_format(t, " %8.4f %9.4f %8.4f", p->value[i], p->value[i] - half, p->value[i] + half);
         if (beyond >= 0) mde_text_format(t, "  beyond what was tried: %s", o->domains[beyond]);
         mde_text_add(t, "\n");
         for (j = 0; j < o->m && o->mixtures; j++) {
-            double mean = p.loss[i * o->m + j];
-            half = LEVEL_90 * p.loss_sd[i * o->m + j];
+            double mean = p->loss[i * o->m + j];
+            half = LEVEL_90 * p->loss_sd[i * o->m + j];
             mde_text_add(t, "  ");
             add_name(t, o->metrics[j], width - 2);
             mde_text_format(t, " %8.4f %9.4f %8.4f\n", mean, mean - half, mean + half);
         }
     }
-    mde_release(o->context, p.value);
-    mde_release(o->context, w);
 }
 
 /* Each run's losses, and what was predicted for it without its fold. */
@@ -387,8 +348,8 @@ static void page_tradeoff(mde_text *t, const optimization *o)
     mde_text_add(t, "</table></div>\n");
     memset(series, 0, sizeof series);
     memset(&plot, 0, sizeof plot);
-    x[FRONT_POINTS] = o->predicted[o->front_a];
-    y[FRONT_POINTS] = o->predicted[o->front_b];
+    x[FRONT_POINTS] = o->compared.loss[o->front_a];
+    y[FRONT_POINTS] = o->compared.loss[o->front_b];
     series[0].name = "trade-off";
     series[0].x = x;
     series[0].y = y;

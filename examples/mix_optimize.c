@@ -816,7 +816,6 @@ static void search(optimization *o)
 {
     mde_context *c = o->context;
     mde_choose_desc desc;
-    predictions p;
     int i;
     choose_within_bounds(o, &desc);
     if (report_step(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
@@ -825,12 +824,8 @@ static void search(optimization *o)
     desc.caution = 0;
     if (mde_surrogate_minimize(o->surrogate, &desc, &o->unbounded)) return;
     if (report_step(o, "search", 2, 2)) return;
-    o->predicted = program_doubles(c, 2, o->m);
-    if (!o->predicted || !predict_mixtures(o, 1, o->best.weights, &p)) return;
-    o->predicted_sd = o->predicted + o->m;
-    memcpy(o->predicted, p.loss, (size_t)o->m * sizeof *p.loss);
-    memcpy(o->predicted_sd, p.loss_sd, (size_t)o->m * sizeof *p.loss);
-    mde_release(c, p.value);
+    predict_compared(o);
+    if (program_failed(c)) return;
     for (i = 0; i < o->k; i++) {
         double w = o->unbounded.weights[i];
         if (w > o->tried_upper[i] + 0.001) {
@@ -1049,7 +1044,8 @@ static void optimization_free(optimization *o)
     mde_release(c, o->held_out);
     mde_release(c, o->tested);
     mde_release(c, o->noise);
-    mde_release(c, o->predicted);
+    mde_release(c, o->compared.value);
+    mde_release(c, o->compared_weights);
     mde_release(c, o->next);
     mde_release(c, o->prices);
     mde_text_free(o->summary);

@@ -43,6 +43,12 @@ typedef struct test_score {
     double coverage, bias, bias_error;  /* of 90 % intervals; mean of predicted less true, and its standard error */
 } test_score;
 
+/* Predictions of n mixtures: the objective and its sd [n], losses and sds [n, m] in the units of the tables. */
+typedef struct predictions {
+    int n;
+    double *value, *value_sd, *loss, *loss_sd;
+} predictions;
+
 typedef struct optimization {
     mde_context *context;
     optimize_settings settings;         /* its texts are the caller's */
@@ -75,7 +81,8 @@ typedef struct optimization {
     int points;
     curve_point curve[CURVE_POINTS];
     mde_choice best, unbounded;
-    double *predicted, *predicted_sd;   /* [m] at the best mixture */
+    double *compared_weights;           /* [compared.n, k] of the best mixture, others, and those of a table */
+    predictions compared;               /* of them */
     double *next;                       /* [suggest, k] */
     int suggested;
     mde_optimum minimum;                /* of the experts alone, within the bounds */
@@ -240,11 +247,11 @@ static void json_prediction(mde_json_writer *w, const optimization *o)
     mde_json_close(w);
     mde_json_open(w, "metrics", '[');
     for (j = 0; j < o->m; j++) {
-        double half = LEVEL_90 * o->predicted_sd[j];
+        double half = LEVEL_90 * o->compared.loss_sd[j];
         mde_json_open(w, NULL, '{');
         mde_json_write_string(w, "name", o->runs->metric_names[j]);
-        mde_json_write_number(w, "loss", o->predicted[j], 9);
-        json_interval(w, "interval_90", o->predicted[j] - half, o->predicted[j] + half);
+        mde_json_write_number(w, "loss", o->compared.loss[j], 9);
+        json_interval(w, "interval_90", o->compared.loss[j] - half, o->compared.loss[j] + half);
         mde_json_close(w);
     }
     mde_json_close(w);
@@ -467,9 +474,9 @@ static void page_scores(mde_text *t, const optimization *o, const metric_score *
         program_page_number(t, scores[j].mse, 5, 0);
         program_page_number(t, 100 * scores[j].coverage, 1, 0);
         if (predicted && j < o->m) {
-            double half = LEVEL_90 * o->predicted_sd[j];
-            program_page_number(t, o->predicted[j], 4, 0);
-            program_page_range(t, o->predicted[j] - half, o->predicted[j] + half, 4);
+            double half = LEVEL_90 * o->compared.loss_sd[j];
+            program_page_number(t, o->compared.loss[j], 4, 0);
+            program_page_range(t, o->compared.loss[j] - half, o->compared.loss[j] + half, 4);
             if (o->repeats > 0) program_page_number(t, o->noise[j], 4, 0);
         }
         mde_text_add(t, "</tr>\n");
