@@ -2081,15 +2081,19 @@ static char *mde__follow_links(mde_context *c, const char *path)
     return at;
 }
 
+/* Whether a file is only tried, up to the renaming, or written, so that the disk has the bytes before the old ones go
+   where they took hours to make. */
+typedef enum mde__effort { MDE__TRY, MDE__WRITE, MDE__WRITE_TO_DISK } mde__effort;
+
 /* A file is there whole or not at all: a temporary file beside it takes its name when it is complete. What the path is
    stays as it is: a link leads to the file that is written, a file keeps its mode, a device or pipe, but no disk, is
-   written to. sync 1: the disk has the bytes before the old ones go, for what takes hours to make; -1: it is only
-   tried, up to the renaming. */
-static mde_status mde__file_replace(mde_context *c, const char *path, const void *bytes, size_t size, int sync)
+   written to. */
+static mde_status mde__file_replace(mde_context *c, const char *path, const void *bytes, size_t size,
+                                    mde__effort effort)
 {
     char *target, *name = NULL, kind;
     size_t length;
-    int file = -1, reason = 0, direct;
+    int file = -1, reason = 0, direct, only_try = effort == MDE__TRY;
 #ifndef _WIN32
     struct stat info;
 #endif
@@ -2112,20 +2116,22 @@ static mde_status mde__file_replace(mde_context *c, const char *path, const void
 #ifdef _WIN32
         file = mde__open_beside(target, name, length);
 #else
-        if ((kind == 'f' || (direct && sync < 0)) && access(target, W_OK) != 0) file = -1;
-        else if (direct && sync < 0) file = open("/dev/null", O_WRONLY);
+        if ((kind == 'f' || (direct && only_try)) && access(target, W_OK) != 0) file = -1;
+        else if (direct && only_try) file = open("/dev/null", O_WRONLY);
         else file = direct ? open(target, O_WRONLY | (kind == 'f' ? O_TRUNC : 0))
                            : mde__open_beside(target, name, length);
 #endif
-        if (file < 0 || !mde__write_all(file, bytes, size, sync > 0 && !direct)) reason = errno ? errno : EIO;
+        if (file < 0 || !mde__write_all(file, bytes, size, effort == MDE__WRITE_TO_DISK && !direct)) {
+            reason = errno ? errno : EIO;
+        }
 #ifdef _WIN32
         if (file >= 0) mde__close(file);    /* an open file cannot be renamed */
 #else
         if (!reason && kind == 'f' && !direct && stat(target, &info) == 0) chmod(name, info.st_mode & 07777);
 #endif
-        if (!reason && !direct && sync >= 0 && !mde__rename(name, target)) reason = errno ? errno : EIO;
-        if ((reason || sync < 0) && file >= 0 && !direct) mde__remove_file(name);
-        if (sync < 0 && !reason && !direct && mde__path_kind(name)) reason = errno ? errno : EIO;
+        if (!reason && !direct && !only_try && !mde__rename(name, target)) reason = errno ? errno : EIO;
+        if ((reason || only_try) && file >= 0 && !direct) mde__remove_file(name);
+        if (only_try && !reason && !direct && mde__path_kind(name)) reason = errno ? errno : EIO;
 #ifndef _WIN32
         if (file >= 0) mde__close(file);
 #endif
@@ -2138,14 +2144,14 @@ static mde_status mde__file_replace(mde_context *c, const char *path, const void
 
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size)
 {
-    return mde__file_replace(c, path, bytes, size, 0);
+    return mde__file_replace(c, path, bytes, size, MDE__WRITE);
 }
 
 MDEDEF mde_status mde_file_try(mde_context *c, const char *path)
 {
     const size_t size = 65536;
     void *zeros = mde_alloc(c, size, 1);
-    if (zeros) mde__file_replace(c, path, zeros, size, -1);
+    if (zeros) mde__file_replace(c, path, zeros, size, MDE__TRY);
     mde_release(c, zeros);
     return mde_context_status(c);
 }
@@ -4091,7 +4097,7 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         for (i = 0; i < count; i++) {
             for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
-        mde__file_replace(c, path, bytes, (size_t)(p - bytes), 1);
+        mde__file_replace(c, path, bytes, (size_t)(p - bytes), MDE__WRITE_TO_DISK);
     }
     mde_release(c, bytes);
     mde_text_free(header);
@@ -11815,7 +11821,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
     if (!t) return MDE_BAD_ARGUMENT;
     c = t->context;
     if (mde__bad(c)) return c->status;
-    if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, 1);
+    if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, MDE__WRITE_TO_DISK);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
     for (id = 0; id < t->vocabulary; id++) {
@@ -11834,7 +11840,7 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
         at += 8 + length;
     }
     mde__put_bytes(file, 4, longest);
-    mde__file_replace(c, path, file, at, 1);
+    mde__file_replace(c, path, file, at, MDE__WRITE_TO_DISK);
     mde_release(c, file);
     return c->status;
 }
