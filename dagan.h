@@ -6089,28 +6089,16 @@ typedef struct dagan__episode {
     int *urn, urn_size;
 } dagan__episode;
 
-/* The first `count` of 0 .. n-1 in random order. */
-static void dagan__draw(mde_random *r, int n, int count, int *urn)
-{
-    int i;
-    for (i = 0; i < n; i++) urn[i] = i;
-    for (i = 0; i < count; i++) {
-        int j = i + (int)mde_random_below(r, (uint64_t)(n - i)), swap = urn[i];
-        urn[i] = urn[j];
-        urn[j] = swap;
-    }
-}
-
 static void dagan__episode_draw(dagan__episode *e, mde_random r)
 {
     int classes = dagan_images_class_count(e->set), each = e->shot + e->queries, i;
-    dagan__draw(&r, classes * e->rotations, e->way, e->urn);
+    mde_random_draw(&r, classes * e->rotations, e->way, e->urn);
     for (i = 0; i < e->way; i++) {
         e->classes[i] = e->urn[i] % classes;
         e->quarters[i] = e->urn[i] / classes * (4 / e->rotations);
     }
     for (i = 0; i < e->way; i++) {
-        dagan__draw(&r, dagan_images_sample_count(e->set, e->classes[i]), each, e->urn);
+        mde_random_draw(&r, dagan_images_sample_count(e->set, e->classes[i]), each, e->urn);
         memcpy(e->samples + (size_t)i * (size_t)each, e->urn, (size_t)each * sizeof *e->urn);
     }
 }

@@ -345,6 +345,8 @@ MDEDEF double mde_random_gamma(mde_random *r, double shape);          /* scale 1
 MDEDEF uint64_t mde_random_below(mde_random *r, uint64_t n);          /* 0 .. n-1, unbiased */
 MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights);
 MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation);
+/* The first `count` of 0 .. n-1 in random order, at the front of urn [n]. */
+MDEDEF void mde_random_draw(mde_random *r, int n, int count, int *urn);
 /* A mixture to make a proxy run at: Dirichlet with a total strength between 1 and 30, log-uniform, so that some lean
    far to a few domains and some are nearly even. */
 MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights);
@@ -4307,6 +4309,17 @@ MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, doub
     }
     for (i = 0; i < n; i++) sum += weights[i] = mde__exp64(weights[i] - largest);
     for (i = 0; i < n; i++) weights[i] /= sum;
+}
+
+MDEDEF void mde_random_draw(mde_random *r, int n, int count, int *urn)
+{
+    int i;
+    for (i = 0; i < n; i++) urn[i] = i;
+    for (i = 0; i < count; i++) {
+        int j = i + (int)mde_random_below(r, (uint64_t)(n - i)), swap = urn[i];
+        urn[i] = urn[j];
+        urn[j] = swap;
+    }
 }
 
 MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation)

@@ -25,18 +25,6 @@ static mde_random quality_random(uint64_t seed, int what, int64_t index)
     return mde_random_start(seed, (uint64_t)what << 56 | (uint64_t)index);
 }
 
-/* The first `count` of 0 .. n-1 in random order. */
-static void quality_draw(mde_random *r, int n, int count, int *urn)
-{
-    int i;
-    for (i = 0; i < n; i++) urn[i] = i;
-    for (i = 0; i < count; i++) {
-        int j = i + (int)mde_random_below(r, (uint64_t)(n - i)), swap = urn[i];
-        urn[i] = urn[j];
-        urn[j] = swap;
-    }
-}
-
 /* Sums and numbers of distances in one space: of two real images, of siblings, of a made image and the one it was made
    from. */
 enum { QUALITY_OF_REALS, QUALITY_OF_SIBLINGS, QUALITY_OF_COPIES };
@@ -149,7 +137,7 @@ static void quality_open(quality_judging *j)
     if (j->m) j->made_rows = quality_rows(j, QUALITY_MADE);
     if (mde_context_status(j->c) != MDE_OK) return;
     memset(j->variance.sum, 0, j->size * sizeof *j->variance.sum);
-    quality_draw(&r, classes, classes, j->urn);
+    mde_random_draw(&r, classes, classes, j->urn);
     for (k = 0; k < classes && j->count < QUALITY_CLASSES; k++) {
         if (dagan_images_sample_count(j->set, j->urn[k]) >= 2) j->classes[j->count++] = j->urn[k];
     }
@@ -180,7 +168,7 @@ static void quality_judge_class(quality_judging *j, int number)
     const float *real[QUALITY_REALS];
     mde_random r = quality_random(j->seed, QUALITY_CLASS_STREAM, 1 + number);
     size_t k;
-    quality_draw(&r, samples, reals, j->urn);
+    mde_random_draw(&r, samples, reals, j->urn);
     for (i = 0; i < reals; i++) {
         real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
         memcpy(j->real + (size_t)i * j->size, real[i], j->size * sizeof *j->real);
@@ -215,7 +203,7 @@ static void quality_judge_episode(quality_judging *j, int episode, int way, int6
     int32_t support[QUALITY_WAY], made[QUALITY_WAY], real[QUALITY_WAY];
     mde_tensor *queries, *logits;
     int i, k;
-    quality_draw(&r, j->count, way, j->urn);
+    mde_random_draw(&r, j->count, way, j->urn);
     for (i = 0; i < way; i++) {
         int number = j->urn[i], copy = (int)mde_random_below(&r, QUALITY_MADE);
         int condition = copy / QUALITY_SIBLINGS;

@@ -892,6 +892,23 @@ static void below_is_even_over_small_and_large_ranges(void)
     CHECK(mde_random_below(&r, 0) == 0 && mde_random_below(&r, 1) == 0);
 }
 
+static void draws_are_distinct_and_each_is_as_likely(void)
+{
+    mde_random r = mde_random_start(3, 4);
+    int urn[5], counts[5] = { 0 }, i, j, trial;
+    for (trial = 0; trial < 5000; trial++) {
+        mde_random_draw(&r, 5, 2, urn);
+        CHECK(urn[0] != urn[1]);
+        for (i = 0; i < 5; i++) {
+            for (j = 0; j < i; j++) CHECK(urn[i] != urn[j]);
+            CHECK(urn[i] >= 0 && urn[i] < 5);
+        }
+        counts[urn[0]]++;
+        counts[urn[1]]++;
+    }
+    for (i = 0; i < 5; i++) CHECK(abs(counts[i] - 2000) < 200);     /* five standard deviations and more */
+}
+
 static void permutations_are_permutations_and_each_is_as_likely(void)
 {
     mde_random r = mde_random_start(9, 0);
@@ -973,6 +990,7 @@ int main(void)
     TEST(random_mixtures_are_of_all_strengths);
     TEST(fingerprints_are_those_of_fnv_1a);
     TEST(below_is_even_over_small_and_large_ranges);
+    TEST(draws_are_distinct_and_each_is_as_likely);
     TEST(permutations_are_permutations_and_each_is_as_likely);
     return test_end();
 }
