@@ -110,7 +110,8 @@ static void json_compare(mde_json_writer *w, const optimization *o)
         mde_json_open(w, NULL, '{');
         mde_json_write_string(w, "name", compared_name(o, i));
         mde_json_write_number(w, "objective", p->value[i], 9);
-        json_interval(w, "interval_90", p->value[i] - LEVEL_90 * p->value_sd[i], p->value[i] + LEVEL_90 * p->value_sd[i]);
+        json_interval(w, "interval_90", p->value[i] - LEVEL_90 * p->value_sd[i],
+                      p->value[i] + LEVEL_90 * p->value_sd[i]);
         mde_json_open(w, "losses", '{');
         for (j = 0; j < o->m; j++) mde_json_write_number(w, o->runs->metric_names[j], p->loss[i * o->m + j], 9);
         mde_json_close(w);
