@@ -15939,14 +15939,16 @@ static double mde__inner(int n, const double *a, const double *b)
 /* ---- Cholesky ---- */
 
 /* The halves one after the other, with L_21 = A_21 L_11^-T and (L^-1)_21 = -L_22^-1 L_21 L_11^-1 between them. */
-static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_t stride,
-                              double *work)
+static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_t stride, double *work)
 {
     int half = (n / 2 + MDE__DENSE_BLOCK - 1) / MDE__DENSE_BLOCK * MDE__DENSE_BLOCK, rest = n - half, i;
-    double *a21 = a + (size_t)half * stride, *a22 = a21 + half, *inverse21 = inverse + (size_t)half * stride;
-    double *product = work + mde__dense_work(rest, half);
+    double *a21, *a22, *inverse21, *product;
     size_t row = (size_t)half * sizeof(double);
     if (n <= MDE__DENSE_BLOCK) return mde__kernel_dense_factor(simd)(n, a, inverse, stride);
+    a21 = a + (size_t)half * stride;
+    a22 = a21 + half;
+    inverse21 = inverse + (size_t)half * stride;
+    product = work + mde__dense_work(rest, half);
     if (!mde__factor_halves(simd, half, a, inverse, stride, work)) return 0;
     mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(inverse, half, half, stride)), inverse21, stride, work);
