@@ -4,6 +4,7 @@
    folder:
      make build/regret && build/regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME]
                                        [--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X]
+                                       [--exploration X]
    7 domains have 5 losses, 16 runs and two rounds of 8; 17 have 13 losses, 48 runs and two rounds of 16. Without
    options: both, noise of .003, .01 and .03 nats (17 domains: .01), truths of drawn coefficients (law and power), six
    seeds from 1 on, gp, which is tens of times as fast as the stack. The truth `fitted` is the mixing law whose
@@ -25,7 +26,7 @@ static const double cautions[CAUTIONS] = { 0, 0.5, 1 };
 typedef enum kind { LAW, POWER, FITTED, KINDS } kind;
 static const char *const kind_names[KINDS] = { "law", "power", "fitted" };
 
-/* Losses c + b exp(t.w), or c + b (e + t.w)^-a: as different as regressions find them. Or what a regression has found. */
+/* Losses c + b exp(t.w), or c + b (e + t.w)^-a: as different as regressions find them; or what one has found. */
 typedef struct truth {
     int k, m;
     kind kind;
@@ -37,7 +38,7 @@ typedef struct truth {
 typedef struct setting {
     int k, m, runs, round, first, seeds;
     kind kind;
-    double noise, reach;
+    double noise, reach, exploration;
     const char *model;
     const mde_runs *known;      /* to fit to */
 } setting;
@@ -214,6 +215,7 @@ static void suggested_runs(mde_context *c, const truth *t, table *runs, const se
     desc.acquisition = (mde_acquisition)acquisition;
     desc.upper = t->upper;
     desc.reach = s->reach;
+    desc.exploration = s->exploration;
     desc.centre = best.weights;
     desc.spread = spread;
     desc.seed = mde_random_below(random, 1000000);
@@ -306,6 +308,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[a], "--noise") == 0) noise = atof(argv[a + 1]);
         else if (strcmp(argv[a], "--model") == 0) s.model = argv[a + 1];
         else if (strcmp(argv[a], "--reach") == 0) s.reach = atof(argv[a + 1]);
+        else if (strcmp(argv[a], "--exploration") == 0) s.exploration = atof(argv[a + 1]);
         else if (strcmp(argv[a], "--ratios") == 0) ratios = argv[a + 1];
         else if (strcmp(argv[a], "--losses") == 0) losses = argv[a + 1];
         else if (strcmp(argv[a], "--truth") != 0) break;
@@ -314,7 +317,8 @@ int main(int argc, char **argv)
     if (a < argc || (domains != 0 && domains != 7 && domains != 17) || s.seeds < 1 || only == KINDS ||
         (only == FITTED) != (ratios && losses)) {
         fprintf(stderr, "usage: regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME] "
-                        "[--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X]\n");
+                        "[--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X] "
+                        "[--exploration X]\n");
         mde_context_free(c);
         return 2;
     }
