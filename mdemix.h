@@ -865,8 +865,8 @@ typedef struct mde_fit_desc {
                                    is far from what the others say counts less. sds are then those of a normal
                                    distribution with the same 90 % interval */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 2 */
-    int trees, depth;           /* 0: 500 trees of depth 4 */
-    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
+    int trees, depth;           /* 0: 250 trees of depth 4 */
+    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.1 */
     uint64_t seed;
 } mde_fit_desc;
 MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -4150,6 +4150,10 @@ static double mde__exp64(double x)
 
 static double mde__log64(double x)
 {
+    static const double coefficient[13] = {
+        2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23,
+        2.0 / 25
+    };
     uint64_t bits;
     int exponent = 0, i;
     double f, s, z, half_square, series = 0;
@@ -4171,7 +4175,7 @@ static double mde__log64(double x)
     f = x - 1.0;
     s = f / (2.0 + f);
     z = s * s;
-    for (i = 12; i >= 1; i--) series = (series + 2.0 / (2 * i + 1)) * z;
+    for (i = 12; i >= 1; i--) series = (series + coefficient[i]) * z;
     half_square = 0.5 * f * f;
     return exponent * MDE__LN2_HIGH - ((half_square - (s * (half_square + series) + exponent * MDE__LN2_LOW)) - f);
 }
@@ -16117,15 +16121,16 @@ typedef double mde__smooth_fn(const double *theta, double *gradient, void *user)
 #define MDE__LBFGS_WORK(n) ((size_t)(n) * (2 * MDE__LBFGS_MEMORY + 4) + 2 * MDE__LBFGS_MEMORY)
 
 /* Limited-memory BFGS (Nocedal 1980); the line search brackets a step that satisfies the weak Wolfe conditions. theta
-   becomes the best point found; returns its value, NaN when the function is not finite at the start. */
-static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int iterations,
+   becomes the best point found; returns its value, NaN when the function is not finite at the start. kept [2]: how much
+   curvature is known from an earlier call with the same work, and then from this one; NULL: none. */
+static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int *kept, int iterations,
                          double tolerance)
 {
     double *gradient = work, *trial = gradient + n, *slope_at = trial + n, *direction = slope_at + n;
     double *steps = direction + n, *changes = steps + MDE__LBFGS_MEMORY * n;
     double *curvature = changes + MDE__LBFGS_MEMORY * n;
     double *share = curvature + MDE__LBFGS_MEMORY, value = f(theta, gradient, user);
-    int iteration, stored = 0, newest = 0, quiet = 0, i, k;
+    int iteration, stored = kept ? kept[0] : 0, newest = kept ? kept[1] : 0, quiet = 0, i, k;
     if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
     for (iteration = 0; iteration < iterations; iteration++) {
         double slope, step = 1, low = 0, high = (double)INFINITY, found = (double)NAN, longest = 0, scale, dot;
@@ -16185,6 +16190,10 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
         longest = 0;
         for (i = 0; i < n; i++) if (fabs(gradient[i]) > longest) longest = fabs(gradient[i]);
         if (quiet >= 2 || longest <= tolerance) break;
+    }
+    if (kept) {
+        kept[0] = stored;
+        kept[1] = newest;
     }
     return value;
 }
@@ -16877,6 +16886,7 @@ typedef struct mde__gp {
 /* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all: a step
    costs the cube of the runs. */
 #define MDE__GP_SAMPLE 160
+#define MDE__GP_STEPS 5                 /* of the best start with all runs, before their outliers are looked for */
 #define MDE__GP_TOLERANCE 1e-5          /* of a log posterior of hundreds: far below what the data can tell apart */
 
 /* Workspace of one fit. */
@@ -16890,6 +16900,7 @@ typedef struct mde__gp_work {
     double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
     double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
+    int kept[2];                            /* of lbfgs */
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
@@ -17093,7 +17104,8 @@ static void mde__gp_precisions(int n, const double *inverse, const double *flat,
 }
 
 /* Tuned on RegMix, where the true weights of some runs are not what the table says. */
-#define MDE__OUTLIER_ROUNDS 5
+#define MDE__OUTLIER_ROUNDS 3
+#define MDE__OUTLIER_STEPS 4        /* of the search for theta, a round */
 #define MDE__OUTLIER_SHARE 0.2      /* prior probability of a run to be one */
 #define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
 
@@ -17121,7 +17133,8 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
-        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 8, MDE__GP_TOLERANCE);
+        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, w->kept, MDE__OUTLIER_STEPS,
+                           MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
         /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
         for (i = 0; i < 60; i++) {
@@ -17217,7 +17230,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
             if (i == gp->d) spread *= 0.5;      /* of the signal, which the targets' scale tells well */
             w.theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, 100, MDE__GP_TOLERANCE);
+        w.kept[0] = 0;
+        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, w.kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
             for (i = 0; i < p; i++) gp->theta[i] = w.theta[i];
@@ -17227,7 +17241,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     if (sampled) {
         mde__gp_use(&w, gp->n);
         /* the search for outliers goes on from here */
-        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, gp->normal_noise ? 60 : 25, MDE__GP_TOLERANCE);
+        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, w.kept, gp->normal_noise ? 60 : MDE__GP_STEPS,
+                          MDE__GP_TOLERANCE);
         if (!(fabs(best) < (double)INFINITY)) return 0;
     }
     if (!gp->normal_noise && !mde__gp_outliers(&w)) return 0;
@@ -17594,7 +17609,7 @@ static double mde__coregion_search(mde__coregion *s)
             }
             s->beta[largest] = -1;
         }
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, 150, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, NULL, 150, 1e-6);
         if (value < best) {
             best = value;
             memcpy(s->theta, s->trial, (size_t)s->parameters * sizeof(double));
@@ -17702,7 +17717,7 @@ static int mde__coregion_fit(mde_regressor *r, int target, double *work)
     value = mde__coregion_search(sampled ? &few : s);
     if (sampled && value < (double)INFINITY) {
         memcpy(s->theta, few.theta, (size_t)s->parameters * sizeof(double));
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, MDE__COREGION_STEPS, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, NULL, MDE__COREGION_STEPS, 1e-6);
     }
     if (!(value < (double)INFINITY)) return 0;
     if (!(fabs(mde__coregion_likelihood(s, s->theta, NULL)) < (double)INFINITY)) return 0;
@@ -17907,7 +17922,7 @@ static double mde__law_search(mde__law_fit *f, double *theta, double *trial, dou
         for (i = 0; i < p; i++) trial[i] = 0;
         trial[0] = minimum - below[start];
         trial[1] = mde__log64(-trial[0]);
-        value = mde__lbfgs(mde__law_loss, f, p, trial, work, 500, 1e-10);
+        value = mde__lbfgs(mde__law_loss, f, p, trial, work, NULL, 500, 1e-10);
         if (!(value < best)) continue;
         best = value;
         memcpy(theta, trial, (size_t)p * sizeof *theta);
@@ -17998,6 +18013,9 @@ static const mde__regressor_kind mde__law_kind = {
 
 #define MDE__LARGEST_POOLS 4
 #define MDE__POOL_STARTS 3
+#define MDE__POOL_TRIED 40          /* steps of each start; the best is carried on */
+#define MDE__POOL_CARRIED(n) ((n) < 200 ? 60 + (n) : 260)  /* few with few runs: their optimum fits noise. Tuned on
+                                                              RegMix */
 #define MDE__POOL_HEAD 3            /* parameters of a pool before its transfers: log b, log a, log e */
 #define MDE__TRANSFER_SPREAD 1.5
 #define MDE__LOG_OFFSET 1e-3        /* weights are rarely known to more than three decimals */
@@ -18079,9 +18097,11 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
     return value;
 }
 
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *worth, *data, *term; } mde__pool_work;
+/* exponential: of theta, the same for all runs. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *data, *logarithm, *term; }
+    mde__pool_work;
 
-/* Minus the log posterior. The exponentials of the transfers are the same for all runs. */
+/* Minus the log posterior. */
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
@@ -18092,22 +18112,19 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
-    }
-    for (r = 0; r < f->pools; r++) {
-        for (q = 0; q < f->d; q++) {
-            w->worth[r * f->d + q] = mde__exp64(theta[1 + r * each + MDE__POOL_HEAD + q]);
-            w->slope[r * f->d + q] = 0;
-        }
+        w->exponential[i] = mde__exp64(theta[i]);
+        w->slope[i] = 0;
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, residual = theta[0] - f->y[i];
         double weight, about;
         for (r = 0; r < f->pools; r++) {
-            const double *p = theta + 1 + r * each;
+            const double *e = w->exponential + 1 + r * each;
             double power;
-            w->data[r] = mde__exp64(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
-            power = p[0] - mde__exp64(p[1]) * mde__log64(w->data[r]);
+            w->data[r] = e[2] + mde__inner(f->d, e + MDE__POOL_HEAD, x);
+            w->logarithm[r] = mde__log64(w->data[r]);
+            power = theta[1 + r * each] - e[1] * w->logarithm[r];
             w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
             residual += w->term[r];
         }
@@ -18118,20 +18135,16 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         gradient[size] += about * noise;
         gradient[size + 1] += about * scarce * blur;
         for (r = 0; r < f->pools; r++) {
-            const double *p = theta + 1 + r * each;
-            double *g = gradient + 1 + r * each, exponent = mde__exp64(p[1]);
-            double share = -weight * exponent * w->term[r] / w->data[r];
+            const double *e = w->exponential + 1 + r * each;
+            double *g = gradient + 1 + r * each, *slope = w->slope + 1 + r * each + MDE__POOL_HEAD;
+            double share = -weight * e[1] * w->term[r] / w->data[r];
             g[0] += weight * w->term[r];
-            g[1] -= weight * exponent * mde__log64(w->data[r]) * w->term[r];
-            g[2] += share * mde__exp64(p[2]);
-            for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
+            g[1] -= weight * e[1] * w->logarithm[r] * w->term[r];
+            g[2] += share * e[2];
+            for (q = 0; q < f->d; q++) slope[q] += share * x[q];
         }
     }
-    for (r = 0; r < f->pools; r++) {
-        for (q = 0; q < f->d; q++) {
-            gradient[1 + r * each + MDE__POOL_HEAD + q] += w->worth[r * f->d + q] * w->slope[r * f->d + q];
-        }
-    }
+    for (i = 0; i < size; i++) gradient[i] += w->exponential[i] * w->slope[i];
     return loss;
 }
 
@@ -18262,9 +18275,10 @@ static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_
     size_t pools = (size_t)((const mde__pools *)r->state)->pools, size = (size_t)mde__pool_size(r->used, (int)pools);
     memory->weights = mde__take(b, n, d);
     memory->trial = mde__take(b, size + 2, 1);
-    w->worth = mde__take(b, pools, d);
-    w->slope = mde__take(b, pools, d);
+    w->exponential = mde__take(b, size + 2, 1);
+    w->slope = mde__take(b, size + 2, 1);
     w->data = mde__take(b, pools, 1);
+    w->logarithm = mde__take(b, pools, 1);
     w->term = mde__take(b, pools, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
@@ -18282,7 +18296,7 @@ static size_t mde__pools_work(const mde_regressor *r)
     return count.used;
 }
 
-/* The best theta of all starts, and the main domain that goes with it. */
+/* Theta from the best of the starts, and the main domain that goes with it. */
 static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, const mde__pool_memory *memory,
                                mde__pool_work *w)
 {
@@ -18299,14 +18313,15 @@ static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, c
             memory->trial[i] = middle;
             if (i > MDE__POOL_HEAD + f->d && i < size) memory->trial[i] += 0.2 * mde_random_normal(&random);
         }
-        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, 300, 1e-7);
+        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, NULL, MDE__POOL_TRIED, 1e-7);
         if (!(value < best)) continue;
         best = value;
         main = f->main;
         memcpy(theta, memory->trial, (size_t)p * sizeof *theta);
     }
     f->main = main;
-    return best;
+    if (!(best < (double)INFINITY)) return best;
+    return mde__lbfgs(mde__pool_loss, w, p, theta, memory->work, NULL, MDE__POOL_CARRIED(f->n), 1e-7);
 }
 
 static int mde__pools_fit(mde_regressor *r, int target, double *work)
@@ -18411,10 +18426,10 @@ typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leav
 
 typedef struct mde__forests {
     double rate;
-    uint64_t seed;
     int depth;
     int *order;                     /* [used, n] runs by feature, ascending */
     double *ordered;                /* [used, n] their values */
+    int *lowest;                    /* [used] how many share the lowest value */
     mde__forest *forest;            /* [m] */
 } mde__forests;
 
@@ -18422,17 +18437,31 @@ typedef struct mde__forests {
 typedef struct mde__growth {
     int n, d;
     const double *x;                /* [n, d] */
-    const int *order;
+    const int *order, *lowest;
     const double *ordered, *target;
     double *share;                  /* [n + 1] 1 / i */
     double *residual;               /* [n] */
     int *node;                      /* [n] node of the run's level; -1: the run is held out */
-    int *count, *left;              /* [2^depth] runs of a node; runs of it seen so far */
-    double *sum, *left_sum, *last, *gain;       /* [2^depth] */
+    int *count, *right;             /* [2^depth] runs of a node; runs of it seen so far */
+    double *sum, *right_sum, *last, *gain;      /* [2^depth] */
 } mde__growth;
 
-/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature in its order. The
-   squares of a node with sum S of c runs are less than without it by S^2 / c. */
+/* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
+static void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+{
+    int right = w->right[k], left = w->count[k] - right;
+    double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
+    if (left < MDE__SMALLEST_LEAF || right < MDE__SMALLEST_LEAF || !(value < w->last[k])) return;
+    gain = sum * sum * w->share[right] + rest * rest * w->share[left];
+    if (!(gain > w->gain[k])) return;
+    w->gain[k] = gain;
+    splits[k].feature = q;
+    splits[k].threshold = 0.5 * (value + w->last[k]);
+}
+
+/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
+   above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
+   are less than without it by S^2 / c. */
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
@@ -18452,28 +18481,18 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
         const int *order = w->order + (size_t)q * (size_t)w->n;
         const double *ordered = w->ordered + (size_t)q * (size_t)w->n;
         for (k = 0; k < nodes; k++) {
-            w->left[k] = 0;
-            w->left_sum[k] = 0;
+            w->right[k] = 0;
+            w->right_sum[k] = 0;
         }
-        for (i = 0; i < w->n; i++) {
-            int left, right;
+        for (i = w->n - 1; i >= w->lowest[q]; i--) {
             k = w->node[order[i]];
             if (k < 0) continue;
-            left = w->left[k];
-            right = w->count[k] - left;
-            if (left >= MDE__SMALLEST_LEAF && right >= MDE__SMALLEST_LEAF && ordered[i] > w->last[k]) {
-                double sum = w->left_sum[k], rest = w->sum[k] - sum;
-                double gain = sum * sum * w->share[left] + rest * rest * w->share[right];
-                if (gain > w->gain[k]) {
-                    w->gain[k] = gain;
-                    splits[k].feature = q;
-                    splits[k].threshold = 0.5 * (w->last[k] + ordered[i]);
-                }
-            }
-            w->left[k] = left + 1;
-            w->left_sum[k] += w->residual[order[i]];
+            mde__try_split(w, k, q, ordered[i], splits);
+            w->right[k]++;
+            w->right_sum[k] += w->residual[order[i]];
             w->last[k] = ordered[i];
         }
+        for (k = 0; k < nodes; k++) mde__try_split(w, k, q, ordered[0], splits);
     }
     for (i = 0; i < w->n; i++) {
         const mde__branch *s;
@@ -18536,14 +18555,14 @@ static int mde__by_value(const void *a, const void *b)
 static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__forests *s = (mde__forests *)r->state;
-    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 500, leaves;
+    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 250, leaves;
     int j;
     s->depth = desc->depth ? desc->depth : 4;
-    s->rate = desc->rate > 0 ? desc->rate : 0.05;
-    s->seed = desc->seed;
+    s->rate = desc->rate > 0 ? desc->rate : 0.1;
     leaves = (size_t)1 << s->depth;
     s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
     s->ordered = mde__take(memory, n, (size_t)r->used);
+    s->lowest = (int *)mde__take(memory, (size_t)r->used, 1);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
     for (j = 0; j < r->m; j++) {
         mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
@@ -18572,6 +18591,7 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
         for (i = 0; i < n; i++) {
             s->order[mde__cell(q, n, i)] = sorted[i].run;
             s->ordered[mde__cell(q, n, i)] = sorted[i].value;
+            s->lowest[q] += sorted[i].value <= sorted[0].value;
         }
     }
     mde_release(r->context, sorted);
@@ -18584,12 +18604,12 @@ static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w
     w->share = mde__take(b, (size_t)n + 1, 1);
     w->residual = mde__take(b, (size_t)n, 1);
     w->sum = mde__take(b, leaves, 1);
-    w->left_sum = mde__take(b, leaves, 1);
+    w->right_sum = mde__take(b, leaves, 1);
     w->last = mde__take(b, leaves, 1);
     w->gain = mde__take(b, leaves, 1);
     w->node = (int *)mde__take(b, (size_t)n, 1);
     w->count = (int *)mde__take(b, leaves, 1);
-    w->left = (int *)mde__take(b, leaves, 1);
+    w->right = (int *)mde__take(b, leaves, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
@@ -18617,6 +18637,7 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     w.x = r->x;
     w.order = s->order;
     w.ordered = s->ordered;
+    w.lowest = s->lowest;
     w.target = mde__target(r, target);
     w.share[0] = 0;
     for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
@@ -19042,11 +19063,8 @@ MDEDEF int mde_feature_count(int set, int k, int m)
     return count;
 }
 
-/* What the features of one mixture are made of. law: the pooled law whose loss is a feature; NULL without that one. */
-typedef struct mde__feature_source {
-    int set, k, m, target;
-    const mde_regressor *law;
-} mde__feature_source;
+/* What the features of one mixture are made of. */
+typedef struct mde__feature_source { int set, k, m, target; } mde__feature_source;
 
 static double mde__power(double w)
 {
@@ -19133,7 +19151,6 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
     f.k = k;
     f.m = m;
     f.target = target;
-    f.law = NULL;
     for (i = 0; i < n; i++) {
         mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
                          out + mde__cell(i, width, 0));
@@ -19151,7 +19168,9 @@ struct mde_surrogate {
     const mde_experts *experts;
     int features, k, m, n;
     int count;                      /* of regressors: 1 or m */
-    mde_regressor **regressors, **laws;
+    mde_regressor **regressors;
+    mde_surrogate *own_law;
+    const mde_surrogate *law;       /* the pooled law whose losses are a feature: the own one, or a stack's; or NULL */
     double *left_out;               /* [n, m] */
     int members;
     mde_surrogate **member;
@@ -19166,10 +19185,9 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     int i;
     if (!s) return;
     for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
-    for (i = 0; s->laws && i < s->count; i++) mde_regressor_free(s->laws[i]);
+    mde_surrogate_free(s->own_law);
     for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
     mde_release(s->context, s->regressors);
-    mde_release(s->context, s->laws);
     mde_release(s->context, s->member);
     mde_release(s->context, (void *)s->member_names);
     mde_release(s->context, s->share);
@@ -19185,7 +19203,6 @@ static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int tar
     f.k = s->k;
     f.m = s->m;
     f.target = target;
-    f.law = s->laws ? s->laws[target] : NULL;
     return f;
 }
 
@@ -19253,18 +19270,18 @@ static int mde__complete_runs(int n, int m, const double *losses, int target, in
 
 /* A run's loss y by the law without it. A law that finds nothing predicts the mean of the others, from which the run's
    own loss could be read off: so it is moved by what the fold that was left out lowered that mean. */
-static double mde__pooled_feature(const mde_regressor *law, const double *y, int run)
+static double mde__pooled_feature(const mde_surrogate *law, int target, const double *y, int run)
 {
-    const mde__pools *pools = (const mde__pools *)law->state;
+    const mde_regressor *r = law->regressors[law->count == 1 ? 0 : target];
+    int column = law->count == 1 ? target : 0, folded = ((const mde__pools *)r->state)[column].folded, i, count = 0;
     double all = 0, others = 0;
-    int i, count = 0;
-    for (i = 0; i < law->n; i++) {
-        all += y[i] / law->n;
-        if (pools->folded ? law->fold[i] == law->fold[run] : i == run) continue;
+    for (i = 0; i < r->n; i++) {
+        all += y[i] / r->n;
+        if (folded ? r->fold[i] == r->fold[run] : i == run) continue;
         others += y[i];
         count++;
     }
-    return law->left_out[run] + all - others / count;
+    return r->left_out[mde__cell(run, r->m, column)] + all - others / count;
 }
 
 /* Prepares regressor number j on the runs it can use, whose numbers rows [n] then holds, repeats by that of the first
@@ -19297,17 +19314,10 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
         memcpy(w + mde__cell(i, k, 0), w + mde__cell(first, k, 0), (size_t)k * sizeof(double));
         rows[i] = rows[first];
     }
-    if (s->laws && !mde__bad(c)) {
-        mde_fit_desc law;
-        memset(&law, 0, sizeof law);
-        law.model = MDE_POOLED_LAW;
-        law.seed = fit.seed;
-        s->laws[j] = mde_regressor_fit(c, count, k, each, w, y, &law);
-    }
     f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
-                         f.law ? mde__pooled_feature(f.law, y, i) : 0, x + mde__cell(i, width, 0));
+                         s->law ? mde__pooled_feature(s->law, j, y, i) : 0, x + mde__cell(i, width, 0));
     }
     if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
     mde_release(c, w);
@@ -19353,9 +19363,14 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     if (!mde__bad(c)) {
         s->count = ((s->features & (MDE_FEATURE_OWN | MDE_FEATURE_POOLED)) || missing) && !kind->joint ? s->m : 1;
         s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        if (s->features & MDE_FEATURE_POOLED) {
-            s->laws = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        }
+    }
+    if (!(s->features & MDE_FEATURE_POOLED)) s->law = NULL;
+    else if (!mde__bad(c) && !s->law) {
+        mde_surrogate_desc law;
+        memset(&law, 0, sizeof law);
+        law.fit.model = MDE_POOLED_LAW;
+        law.fit.seed = desc->fit.seed;
+        s->law = s->own_law = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &law);
     }
     if (!mde__bad(c)) mde = mde__surrogate_losses(s, s->n, weights);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
@@ -19367,8 +19382,9 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     mde_release(c, rows);
 }
 
-MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
-                                        const double *losses, const mde_surrogate_desc *desc)
+/* law: a stack's, fitted to the same runs, for the members that its losses are a feature of; or NULL. */
+static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c, int n, int k, int m,
+                                        const double *weights, const double *losses, const mde_surrogate_desc *desc)
 {
     mde_surrogate_desc defaults;
     mde_surrogate *s;
@@ -19394,12 +19410,31 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     s->k = k;
     s->m = m;
     s->n = n;
+    s->law = law;
     s->spread = 1;
     s->left_out = mde__doubles(c, (size_t)n, (size_t)m);
     if (!mde__bad(c)) (desc->fit.model == MDE_STACK ? mde__stack_fit : mde__single_fit)(s, desc, weights, losses);
     if (!mde__bad(c)) return s;
     mde_surrogate_free(s);
     return NULL;
+}
+
+MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
+                                        const double *losses, const mde_surrogate_desc *desc)
+{
+    return mde__fit_with_law(NULL, c, n, k, m, weights, losses, desc);
+}
+
+/* The largest share of a stack's member in any target. */
+static double mde__largest_share(const mde_surrogate *s, int member)
+{
+    double largest = 0;
+    int j;
+    for (j = 0; j < s->m; j++) {
+        double share = s->share[mde__cell(j, s->members, member)];
+        if (share > largest) largest = share;
+    }
+    return largest;
 }
 
 static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
@@ -19411,6 +19446,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
     memset(mean, 0, count * sizeof(double));
     if (sd) memset(sd, 0, count * sizeof(double));
     for (q = 0; q < s->members && each; q++) {
+        if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_predict(s->member[q], n, weights, each, sd ? each + count : NULL)) break;
         for (i = 0; i < n; i++) {
             for (j = 0; j < s->m; j++) {
@@ -19444,15 +19480,15 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     if (!mde__bad(c)) {
         x = mde__doubles(c, (size_t)n, (size_t)width);
         out = mde__doubles(c, 2 * (size_t)n, (size_t)each);
-        pooled = mde__doubles(c, (size_t)n, 1);
+        if (s->law) pooled = mde__doubles(c, (size_t)n, (size_t)s->m);
     }
+    if (pooled) mde_surrogate_predict(s->law, n, weights, pooled, NULL);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
         mde__feature_source f = mde__surrogate_source(s, j);
-        if (f.law && mde_regressor_predict(f.law, n, weights, pooled, NULL)) break;
         for (i = 0; i < n; i++) {
-            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL, pooled[i],
-                             x + mde__cell(i, width, 0));
+            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL,
+                             pooled ? pooled[mde__cell(i, s->m, j)] : 0, x + mde__cell(i, width, 0));
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
         for (i = 0; i < n * each; i++) {
@@ -19466,18 +19502,6 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     mde_release(c, x);
     mde_release(c, mde);
     return mde_context_status(c);
-}
-
-/* The largest share of a stack's member in any target. */
-static double mde__largest_share(const mde_surrogate *s, int member)
-{
-    double largest = 0;
-    int j;
-    for (j = 0; j < s->m; j++) {
-        double share = s->share[mde__cell(j, s->members, member)];
-        if (share > largest) largest = share;
-    }
-    return largest;
 }
 
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
@@ -19514,7 +19538,7 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
     mde_context *c;
-    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, pooled = 0;
+    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
     int j, l, k, m, width, each;
     if (!s) return MDE_BAD_ARGUMENT;
     c = s->context;
@@ -19535,24 +19559,30 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
             mde[j] = mde_validation_loss(s->experts, j, weights, slopes + mde__cell(j, k, 0));
         }
     }
-    x = mde__doubles(c, 1, (size_t)width + (size_t)k);
+    if (s->law) {
+        pooled = mde__doubles(c, (size_t)m, (size_t)k + 1);
+        along = pooled ? pooled + m : NULL;
+        if (pooled) mde_surrogate_gradient(s->law, weights, pooled, along);
+    }
+    x = mde__doubles(c, 1, (size_t)width);
     adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         mde__feature_source f = mde__surrogate_source(s, j);
-        if (f.law && mde_regressor_gradient(f.law, weights, &pooled, x + width)) break;
-        mde__feature_row(&f, weights, mde, pooled, x);
+        mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (l = 0; l < each; l++) {
             double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
             mean[s->count == 1 ? l : j] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
-            mde__feature_vjp(&f, weights, slopes, x + width, adjoint + mde__cell(l, width, 0), to);
+            mde__feature_vjp(&f, weights, slopes, along ? along + mde__cell(j, k, 0) : NULL,
+                             adjoint + mde__cell(l, width, 0), to);
         }
     }
     mde_release(c, out);
     mde_release(c, adjoint);
     mde_release(c, x);
+    mde_release(c, pooled);
     mde_release(c, slopes);
     mde_release(c, mde);
     return mde_context_status(c);
@@ -19739,7 +19769,8 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         mde_surrogate_desc each;
         mde__recipe_desc(&mde__recipes[1 + q], desc, &each);
         s->member_names[q] = mde__recipes[1 + q].title;
-        s->member[q] = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &each);
+        /* the pooled law is member 0 */
+        s->member[q] = mde__fit_with_law(q > 0 ? s->member[0] : NULL, c, s->n, s->k, s->m, weights, losses, &each);
         s->members = q + 1;
     }
     if (!mde__bad(c)) mde__stack_shares(s, weights, losses);
