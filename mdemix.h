@@ -1338,6 +1338,7 @@ static void mde__sentence(char *out, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
+/* Returns a status, which is not 0: `return !mde_fail(..)` refuses where 0 says no. */
 MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
@@ -2603,8 +2604,7 @@ static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, cons
             column++;
         }
     }
-    mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
 }
 
 /* What comes next after white space; 0 at the end. */
@@ -2904,13 +2904,13 @@ static int mde__json_member(mde_json_writer *w, const char *key)
     int in_object = w->depth > 0 && w->open[w->depth - 1] == '}';
     if (!w->text || mde__bad(w->text->context)) return 0;
     if ((key != NULL) != in_object) {
-        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
-                 in_object ? "an object; each member needs one" : "an array or alone; only members of objects do");
-        return 0;
+        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
+                         in_object ? "an object; each member needs one"
+                         : "an array or alone; only members of objects do");
     }
     if (w->depth == 0 && w->any[0]) {
-        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is one");
-        return 0;
+        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is "
+                         "one");
     }
     if (w->any[w->depth]) mde_text_add(w->text, ",");
     if (w->depth > 0 && !mde__json_break(w, w->depth) && w->any[w->depth] && w->lines != MDE_JSON_COMPACT) {
@@ -3105,25 +3105,22 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
             if (more < 0) return 0;
             cells++;
             if (cell && !mde__utf8_valid(cell, strlen(cell))) {
-                mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
-                return 0;
+                return !mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
             }
         } while (more);
         if (rows < 0) {
             csv->columns = cells;
         } else if (cells != csv->columns) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name, line,
-                     cells, csv->columns);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name,
+                             line, cells, csv->columns);
         } else if (csv->names) {
             ((int *)csv->lines)[rows] = line;
         }
         rows++;
     }
     if (rows < 0) {
-        mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
-                 r->name);
-        return 0;
+        return !mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
+                         r->name);
     }
     csv->rows = rows;
     return 1;
@@ -3150,8 +3147,7 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     if (!mde__csv_walk(r, csv)) return 0;
     for (i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
     }
     twice = mde__find_twice(c, (size_t)csv->columns, csv->names);
     if (twice) mde_fail(c, MDE_BAD_FILE, "%s: the header names the column %.200s twice", r->name, twice);
@@ -3286,31 +3282,29 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
     size_t product = 1;
     int i, empty = 0;
     if (rank < 0 || rank > MDE_MAX_RANK) {
-        mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
-        return 0;
+        return !mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
     }
     for (i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
         } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
                    !mde__mul_size(product, (size_t)shape[i], &product)) {
-            mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
-                     (long long)shape[i]);
-            return 0;
+            return !mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)",
+                             what, i, (long long)shape[i]);
         }
     }
     *count = empty ? 0 : product;
     return 1;
 }
 
-/* "[2, 3]" for messages. */
-static char *mde__print_shape(char buffer[160], int rank, const int64_t *shape)
+/* "[2, 3]" for messages, or with another separator. */
+static char *mde__print_shape(char buffer[128], const char *separator, int rank, const int64_t *shape)
 {
     size_t at = 0;
     int i;
     buffer[at++] = '[';
     for (i = 0; i < rank && i < MDE_MAX_RANK; i++) {
-        at += (size_t)snprintf(buffer + at, 160 - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? separator : "", (long long)shape[i]);
     }
     memcpy(buffer + at, "]", 2);
     return buffer;
@@ -3330,8 +3324,7 @@ typedef struct mde__npy_reader {
 
 static int mde__npy_fail(mde__npy_reader *r, const char *what)
 {
-    mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
 }
 
 static void mde__npy_skip_space(mde__npy_reader *r)
@@ -3403,9 +3396,8 @@ static int mde__npy_read_type(mde__npy_reader *r)
     case 'M': case 'm': what = "dates are"; break;
     default: what = "this type is"; break;
     }
-    mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or b1",
-             r->name, type, what);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or "
+                     "b1", r->name, type, what);
 }
 
 static int mde__npy_read_shape(mde__npy_reader *r)
@@ -3536,7 +3528,7 @@ static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, co
     if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
     if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
-                 r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size, size - start - length);
+                 r->name, mde__print_shape(shape, ", ", r->rank, r->shape), *count, r->size, size - start - length);
         return NULL;
     }
     return p + start + length;
@@ -3619,14 +3611,13 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     t->name = entry->key;
     if (!type || !shape || shape->kind != MDE_JSON_ARRAY || !offsets || offsets->kind != MDE_JSON_ARRAY ||
         offsets->length != 2) {
-        mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
     }
     b->name = entry->key;
     if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
         b->begin > b->end) {
-        mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first",
+                         what);
     }
     b->half = strcmp(type, "F16") == 0;
     b->size = strcmp(type, "F32") == 0 ? 4 : b->half || strcmp(type, "BF16") == 0 ? 2 : 0;
@@ -3634,16 +3625,15 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     if (b->size == 0) return 1;
     for (dim = shape->child; dim; dim = dim->next) {
         if (!mde__json_size(dim, &size)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
         }
         t->shape[t->rank++] = (int64_t)size;
     }
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
     if (!mde__mul_size(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
-        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
-                 mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
+                         mde__print_shape(text, ", ", t->rank, t->shape), bytes,
+                         (unsigned long long)(b->end - b->begin));
     }
     return 1;
 }
@@ -3660,16 +3650,12 @@ static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_js
 {
     const mde_json *pair;
     int i = 0;
-    if (map->kind != MDE_JSON_OBJECT) {
-        mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
-        return 0;
-    }
+    if (map->kind != MDE_JSON_OBJECT) return !mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
     file->metadata = (const char **)mde_alloc(c, map->length, 2 * sizeof *file->metadata);
     if (!file->metadata) return 0;
     for (pair = map->child; pair; pair = pair->next) {
         if (pair->kind != MDE_JSON_STRING) {
-            mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
         }
         file->metadata[i++] = pair->key;
         file->metadata[i++] = pair->string;
@@ -3689,18 +3675,17 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
     for (i = 0; i < count; i++) {
         if (bytes[i].begin != end || bytes[i].end > size) {
-            mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
-                     "%llu and the file's at %llu", name, bytes[i].name, (unsigned long long)bytes[i].begin,
-                     (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it "
+                             "ends at %llu and the file's at %llu", name, bytes[i].name,
+                             (unsigned long long)bytes[i].begin, (unsigned long long)bytes[i].end,
+                             (unsigned long long)end, (unsigned long long)size);
         }
         end = bytes[i].end;
         if (bytes[i].size) total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
     }
     if (end != size) {
-        mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
-                 (unsigned long long)end, (unsigned long long)size);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
+                         (unsigned long long)end, (unsigned long long)size);
     }
     f->data = (float *)mde_alloc(c, total, sizeof *f->data);
     if (!f->data) return 0;
@@ -3730,10 +3715,9 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
     char what[256];
     int good = 1;
     if (!p || size < 8 || length > MDE__SAFETENSORS_HEADER || length > size - 8 || length == 0 || p[8] != '{') {
-        mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
-                 : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
-                 (unsigned long long)length);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
+                         : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
+                         (unsigned long long)length);
     }
     snprintf(what, sizeof what, "%.200s: header", name);
     f->header = mde_json_parse(c, what, (const char *)p + 8, (size_t)length);
@@ -4542,6 +4526,19 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_SCALAR(a, b, c) mde__fma_emulated(a, b, c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
+
+/* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
+static double mde__mixture_careful(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
+{
+    double sum = 0;
+    int64_t t, e;
+    for (t = 0; t < n; t++) {
+        double s = 0;
+        for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
+        sum += mde__log64(s);
+    }
+    return sum;
+}
 
 /* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that
    lack them. */
@@ -6114,19 +6111,6 @@ static inline void MDE__K(mixture_gather)(const float *products, mde__strip_sum 
     }
 }
 
-/* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
-static double MDE__K(mixture_careful)(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
-{
-    double sum = 0;
-    int64_t t, e;
-    for (t = 0; t < n; t++) {
-        double s = 0;
-        for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
-        sum += mde__log64(s);
-    }
-    return sum;
-}
-
 /* Tokens from .. to, one block: in[0] r with a stride, in[1] the weights [groups of 4][experts][4].
    Block b of the partial sums, `terms` doubles, receives the sum of log s of each of the `rows` mixtures. */
 static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
@@ -6157,7 +6141,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
                     for (good = 1, i = 0; i < MDE__STRIP_LANES; i++) good &= product[i] >= MDE__STRIP_LOWEST;
                 }
                 if (good) MDE__K(mixture_gather)(product, &sums[m]);
-                else out[m] += MDE__K(mixture_careful)(experts, w + m - group, r, stride, n);
+                else out[m] += mde__mixture_careful(experts, w + m - group, r, stride, n);
             }
         }
     }
@@ -6420,10 +6404,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
     }
 }
 
-
+/* What is not the same in every set; the other macros are defined again as they were. */
 #undef MDE__K
-#undef MDE__DECLARE
-#undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
 #undef MDE__FILL_HALF
@@ -6431,46 +6413,12 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
 #undef MDE__EACH_TOKEN
-#undef MDE__EACH_2
-#undef MDE__EACH_4
-#undef MDE__EACH_8
-#undef MDE__V
-#undef MDE__I
-#undef MDE__D
-#undef MDE__L
 #undef MDE__MASK
 #undef MDE__MASK_DOUBLE
-#undef MDE__UNARY
-#undef MDE__BINARY
-#undef MDE__REDUCE
-#undef MDE__ONE_LANE
-#undef MDE__KEEP_LANE
-#undef MDE__AT
-#undef MDE__LEFT
-#undef MDE__GET
-#undef MDE__GET_PART
-#undef MDE__SUM_WHOLE
-#undef MDE__SUM_PART
-#undef MDE__MAX_WHOLE
-#undef MDE__MAX_PART
-#undef MDE__DOT_WHOLE
-#undef MDE__DOT_PART
-#undef MDE__SQUARE
-#undef MDE__SPREAD_WHOLE
-#undef MDE__SPREAD_PART
-#undef MDE__EXP_WHOLE
-#undef MDE__EXP_PART
-#undef MDE__TRIPLE_WHOLE
-#undef MDE__TRIPLE_PART
-#undef MDE__READ
-#undef MDE__READ_PART
-#undef MDE__MAP
 #undef MDE__TILE_ROWS
-#undef MDE__TILE_COLUMNS
 #undef MDE__FEW_ROWS
 #undef MDE__EACH_FEW
 #undef MDE__EACH_OTHER
-#undef MDE__EACH_ROW
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
 #undef MDE__SHARED
@@ -7610,15 +7558,7 @@ static int mde__take_shape(mde_tensor *out, const mde_tensor *like)
 /* "[32,64]" for messages. */
 static const char *mde__shape_text(const mde_tensor *t, char buffer[128])
 {
-    size_t at = 0;
-    int i;
-    buffer[at++] = '[';
-    for (i = 0; i < t->rank; i++) {
-        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? "," : "", (long long)t->shape[i]);
-    }
-    buffer[at++] = ']';
-    buffer[at] = 0;
-    return buffer;
+    return mde__print_shape(buffer, ",", t->rank, t->shape);
 }
 
 /* ---- Tape ---- */
@@ -7929,10 +7869,29 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
 
 /* ---- Elementwise ops ---- */
 
-static int mde__shape_same1(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+/* Parameters of the functions of an op's row, in every one of them. */
+#define MDE__SHAPE \
+    MDE__UNUSED mde_context *c, mde_tensor *const *in, MDE__UNUSED const mde_args *args, mde_tensor *out
+#define MDE__FORWARD MDE__UNUSED mde_context *c, MDE__UNUSED mde_node *node
+#define MDE__VJP \
+    MDE__UNUSED mde_context *c, MDE__UNUSED const mde_node *node, mde_tensor *g, MDE__UNUSED unsigned want, \
+    mde_tensor **din
+
+static mde_args mde__args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
 {
-    (void)c;
-    (void)args;
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = i0;
+    args.i[1] = i1;
+    args.i[2] = i2;
+    args.f[0] = f0;
+    args.f[1] = f1;
+    args.p = p;
+    return args;
+}
+
+static int mde__shape_same1(MDE__SHAPE)
+{
     return mde__take_shape(out, in[0]);
 }
 
@@ -7940,22 +7899,19 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
 {
     char a[128], b[128];
     if (mde__same_shape(in[0], in[1])) return mde__take_shape(out, in[0]);
-    mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
-             mde__shape_text(in[1], b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
+                     mde__shape_text(in[1], b));
 }
 
-static mde_tensor *mde__apply1(mde_context *c, const mde_op *op, mde_tensor *x)
+/* Inputs that the op does not have are NULL, and so are arguments. */
+static mde_tensor *mde__apply3(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *y, mde_tensor *z,
+                               const mde_args *args)
 {
-    return mde_apply(c, op, &x, NULL);
-}
-
-static mde_tensor *mde__apply2(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
-{
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde_apply(c, op, in, NULL);
+    mde_tensor *in[3];
+    in[0] = x;
+    in[1] = y;
+    in[2] = z;
+    return mde_apply(c, op, in, args);
 }
 
 /* Both inputs broadcast to their common shape first. */
@@ -7965,7 +7921,7 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     char x[128], y[128];
     int i;
     if (mde__bad(c)) return NULL;
-    if (!a || !b || mde__same_shape(a, b)) return mde__apply2(c, op, a, b);
+    if (!a || !b || mde__same_shape(a, b)) return mde__apply3(c, op, a, b, NULL, NULL);
     mde__take_shape(&common, a->rank >= b->rank ? a : b);
     for (i = 1; i <= common.rank; i++) {
         int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
@@ -7978,14 +7934,13 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     }
     if (!mde__same_shape(a, &common)) a = mde_broadcast_to(c, a, common.rank, common.shape);
     if (!mde__same_shape(b, &common)) b = mde_broadcast_to(c, b, common.rank, common.shape);
-    return mde__apply2(c, op, a, b);
+    return mde__apply3(c, op, a, b, NULL, NULL);
 }
 
 /* Rows of two inputs see equal shapes: what broadcasts was broadcast before. */
 #define MDE__SHAPE_EQUAL(name) \
-    static int mde__##name##_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out) \
+    static int mde__##name##_shape(MDE__SHAPE) \
     { \
-        (void)args; \
         return mde__equal_shapes(c, #name, in, out); \
     }
 
@@ -7993,20 +7948,13 @@ MDE__BINARY_FUNCTIONS(MDE__SHAPE_EQUAL)
 MDE__SHAPE_EQUAL(gate)
 MDE__SHAPE_EQUAL(swiglu)
 
-/* Arguments of a VJP, in every one of them. */
-#define MDE__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
-
 static void mde__add_vjp(MDE__VJP)
 {
-    (void)c;
-    (void)node;
-    (void)want;
     din[0] = din[1] = g;
 }
 
 static void mde__sub_vjp(MDE__VJP)
 {
-    (void)node;
     din[0] = g;
     if (want & 2) din[1] = mde_affine(c, g, -1, 0);
 }
@@ -8024,7 +7972,7 @@ static void mde__div_vjp(MDE__VJP)
     if (want & 2) din[1] = mde_affine(c, mde_mul(c, q, node->out), -1, 0);
 }
 
-static void mde__affine_forward(mde_context *c, mde_node *node)
+static void mde__affine_forward(MDE__FORWARD)
 {
     mde__vaffine(c, (int64_t)node->out->count, node->in[0]->data, (float)node->args.f[0], (float)node->args.f[1],
                  node->out->data);
@@ -8032,33 +7980,28 @@ static void mde__affine_forward(mde_context *c, mde_node *node)
 
 static void mde__affine_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_affine(c, g, node->args.f[0], 0);
 }
 static const mde_op mde__op_affine = { "affine", 1, mde__shape_same1, mde__affine_forward, mde__affine_vjp, NULL };
 
 static void mde__exp_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, node->out);
 }
 
 static void mde__log_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_div(c, g, node->in[0]);
 }
 
 static void mde__sqrt_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_affine(c, mde_div(c, g, node->out), 0.5, 0);
 }
 
 /* 1 - y^2 */
 static void mde__tanh_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde_affine(c, mde_mul(c, node->out, node->out), -1, 1));
 }
 
@@ -8070,21 +8013,18 @@ static mde_tensor *mde__sigmoid_slope(mde_context *c, mde_tensor *s)
 
 static void mde__sigmoid_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde__sigmoid_slope(c, node->out));
 }
 
 static void mde__relu_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_gate(c, node->in[0], g);
 }
 
-static void mde__gate_forward(mde_context *c, mde_node *node)
+static void mde__gate_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, *y = node->in[1]->data;
     size_t i;
-    (void)c;
     for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] > 0 ? y[i] : 0.0f;
 }
 
@@ -8109,7 +8049,6 @@ static mde_tensor *mde__silu_slope(mde_context *c, mde_tensor *x)
 
 static void mde__silu_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde__silu_slope(c, node->in[0]));
 }
 
@@ -8119,13 +8058,12 @@ static void mde__gelu_vjp(MDE__VJP)
     const double slope = 1.5957691216057308, cubic = slope * 0.044715;
     mde_tensor *x = node->in[0], *square = mde_mul(c, x, x);
     mde_tensor *s = mde_sigmoid(c, mde_mul(c, x, mde_affine(c, square, cubic, slope)));
-    (void)want;
     din[0] = mde_mul(c, g, mde__self_gate_slope(c, x, s, mde_affine(c, square, 3 * cubic, slope)));
 }
 
 /* Of each function: how the op runs, its row, and what users call. */
 #define MDE__UNARY_OP(name, vjp_fast) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    static void mde__##name##_forward(MDE__FORWARD) \
     { \
         mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->out->data); \
     } \
@@ -8136,13 +8074,12 @@ static void mde__gelu_vjp(MDE__VJP)
 #define MDE__GATED_OP(name) \
     static void mde__##name##_vjp_fast(MDE__VJP) \
     { \
-        (void)want; \
         din[0] = mde__sink_to_set(c, node, 0); \
         if (din[0]) mde__v##name##_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data); \
     } \
     MDE__UNARY_OP(name, mde__##name##_vjp_fast)
 #define MDE__BINARY_OP(name) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    static void mde__##name##_forward(MDE__FORWARD) \
     { \
         mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->in[1]->data, node->out->data); \
     } \
@@ -8156,7 +8093,7 @@ MDE__PLAIN_FUNCTIONS(MDE__PLAIN_OP)
 MDE__GATED_FUNCTIONS(MDE__GATED_OP)
 MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
 
-static void mde__swiglu_forward(mde_context *c, mde_node *node)
+static void mde__swiglu_forward(MDE__FORWARD)
 {
     mde__vsilu(c, (int64_t)node->out->count, node->in[0]->data, node->out->data);
     mde__vmul(c, (int64_t)node->out->count, node->out->data, node->in[1]->data, node->out->data);
@@ -8171,28 +8108,24 @@ static const mde_op mde__op_swiglu = { "swiglu", 2, mde__swiglu_shape, mde__swig
 
 /* ---- Shape and order ---- */
 
-static int mde__reshape_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__reshape_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     out->rank = (int)args->i[7];
     memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
     out->data = in[0]->data;
     if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s",
+                     mde__shape_text(in[0], a), mde__shape_text(out, b));
 }
 
 /* The data are shared: nothing to do. */
-static void mde__reshape_forward(mde_context *c, mde_node *node)
+static void mde__reshape_forward(MDE__FORWARD)
 {
-    (void)c;
-    (void)node;
 }
 
 static void mde__reshape_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_reshape(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_reshape = { "reshape", 1, mde__reshape_shape, mde__reshape_forward, mde__reshape_vjp,
@@ -8209,16 +8142,15 @@ static void mde__strides(const mde_tensor *t, int64_t *strides)
     }
 }
 
-static int mde__permute_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__permute_shape(MDE__SHAPE)
 {
     char a[128];
     int seen = 0, i;
     out->rank = in[0]->rank;
     for (i = 0; i < out->rank; i++) {
         if (args->i[i] < 0 || args->i[i] >= out->rank || (seen >> args->i[i]) & 1) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
-                     mde__shape_text(in[0], a));
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
+                             mde__shape_text(in[0], a));
         }
         seen |= 1 << args->i[i];
         out->shape[i] = in[0]->shape[args->i[i]];
@@ -8241,11 +8173,10 @@ static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t
     }
 }
 
-static void mde__permute_forward(mde_context *c, mde_node *node)
+static void mde__permute_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK], permuted[MDE_MAX_RANK];
     int i;
-    (void)c;
     mde__strides(node->in[0], strides);
     for (i = 0; i < node->out->rank; i++) permuted[i] = strides[node->args.i[i]];
     mde__copy_strided(node->out, node->in[0]->data, permuted);
@@ -8254,7 +8185,6 @@ static void mde__permute_forward(mde_context *c, mde_node *node)
 static void mde__permute_vjp(MDE__VJP)
 {
     int inverse[MDE_MAX_RANK], i;
-    (void)want;
     for (i = 0; i < node->out->rank; i++) inverse[node->args.i[i]] = i;
     din[0] = mde_permute(c, g, inverse);
 }
@@ -8274,29 +8204,27 @@ static int mde__check_axis(mde_context *c, const char *op, const mde_tensor *x, 
 {
     char a[128];
     if (axis >= 0 && axis < x->rank) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a), (long long)axis);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a),
+                     (long long)axis);
 }
 
 /* args: axis, start, length */
-static int mde__slice_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__slice_shape(MDE__SHAPE)
 {
     char a[128];
     if (!mde__check_axis(c, "slice", in[0], args->i[0])) return 0;
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] = args->i[2];
     if (args->i[1] >= 0 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[args->i[0]] - args->i[2]) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
-             mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
+                     mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
 }
 
-static void mde__slice_forward(mde_context *c, mde_node *node)
+static void mde__slice_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, rows = node->args.i[2];
-    (void)c;
     mde__around_axis(x, axis, &outer, &inner);
     for (i = 0; i < outer; i++) {
         memcpy(node->out->data + i * rows * inner, x->data + (i * x->shape[axis] + node->args.i[1]) * inner,
@@ -8308,32 +8236,29 @@ static void mde__slice_vjp(MDE__VJP)
 {
     int axis = (int)node->args.i[0];
     int64_t start = node->args.i[1];
-    (void)want;
     din[0] = mde_pad(c, g, axis, start, node->in[0]->shape[axis] - start - node->args.i[2]);
 }
 static const mde_op mde__op_slice = { "slice", 1, mde__slice_shape, mde__slice_forward, mde__slice_vjp, NULL };
 
 /* args: axis, before, after */
-static int mde__pad_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__pad_shape(MDE__SHAPE)
 {
     char a[128];
     if (!mde__check_axis(c, "pad", in[0], args->i[0])) return 0;
     if (args->i[1] < 0 || args->i[2] < 0 || args->i[1] > INT64_MAX / 4 || args->i[2] > INT64_MAX / 4) {
-        mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
-                 mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
+                         mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
     }
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] += args->i[1] + args->i[2];
     return 1;
 }
 
-static void mde__pad_forward(mde_context *c, mde_node *node)
+static void mde__pad_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, rows = x->shape[axis];
-    (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
     mde__around_axis(x, axis, &outer, &inner);
     for (i = 0; i < outer; i++) {
@@ -8345,32 +8270,29 @@ static void mde__pad_forward(mde_context *c, mde_node *node)
 static void mde__pad_vjp(MDE__VJP)
 {
     int axis = (int)node->args.i[0];
-    (void)want;
     din[0] = mde_slice(c, g, axis, node->args.i[1], node->in[0]->shape[axis]);
 }
 static const mde_op mde__op_pad = { "pad", 1, mde__pad_shape, mde__pad_forward, mde__pad_vjp, NULL };
 
-static int mde__concat_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__concat_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     int axis = (int)args->i[0], i, fits = in[0]->rank == in[1]->rank;
     if (!mde__check_axis(c, "concat", in[0], args->i[0])) return 0;
     for (i = 0; fits && i < in[0]->rank; i++) fits = i == axis || in[0]->shape[i] == in[1]->shape[i];
     if (!fits) {
-        mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
-                 mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
+                         mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
     }
     mde__take_shape(out, in[0]);
     out->shape[axis] += in[1]->shape[axis];
     return 1;
 }
 
-static void mde__concat_forward(mde_context *c, mde_node *node)
+static void mde__concat_forward(MDE__FORWARD)
 {
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, a = node->in[0]->shape[axis], b = node->in[1]->shape[axis];
-    (void)c;
     mde__around_axis(node->in[0], axis, &outer, &inner);
     a *= inner;
     b *= inner;
@@ -8412,42 +8334,38 @@ static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
     memcpy(out->shape, args->i, sizeof out->shape);
 }
 
-static int mde__broadcast_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__broadcast_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(in[0], out, strides)) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s",
+                     mde__shape_text(in[0], a), mde__shape_text(out, b));
 }
 
-static void mde__broadcast_forward(mde_context *c, mde_node *node)
+static void mde__broadcast_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK];
-    (void)c;
     mde__broadcast_strides(node->in[0], node->out, strides);
     mde__copy_strided(node->out, node->in[0]->data, strides);
 }
 
 static void mde__broadcast_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_sum_to(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_broadcast_to = { "broadcast_to", 1, mde__broadcast_shape, mde__broadcast_forward,
                                              mde__broadcast_vjp, NULL };
 
-static int mde__sum_to_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__sum_to_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(out, in[0], strides)) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
+                     mde__shape_text(out, b));
 }
 
 /* The axes of a sum, neighbours of one kind taken together: sizes of runs that are kept and summed in turn. *kept tells
@@ -8466,7 +8384,7 @@ static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t
     return runs;
 }
 
-static void mde__sum_to_forward(mde_context *c, mde_node *node)
+static void mde__sum_to_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     float *out = node->out->data;
@@ -8503,7 +8421,6 @@ static void mde__sum_to_forward(mde_context *c, mde_node *node)
 
 static void mde__sum_to_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_broadcast_to(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_to_forward, mde__sum_to_vjp, NULL };
@@ -8511,7 +8428,7 @@ static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_
 /* ---- Matrix product ---- */
 
 /* args: transpose_a, transpose_b. Both [m, k], or both [batch.., m, k] with the same batch. */
-static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__matmul_shape(MDE__SHAPE)
 {
     const mde_tensor *a = in[0], *b = in[1];
     char x[128], y[128];
@@ -8521,17 +8438,15 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (a->shape[i] != b->shape[i]) break;
     }
     if (r < 2 || r != b->rank || i < r - 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
-                 mde__shape_text(b, y));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
+                         mde__shape_text(b, y));
     }
     k_a = a->shape[ta ? r - 2 : r - 1];
     k_b = b->shape[tb ? r - 1 : r - 2];
     if (k_a != k_b) {
-        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
-                 mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
-                 (long long)k_a, (long long)k_b);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
+                         mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
+                         (long long)k_a, (long long)k_b);
     }
     mde__take_shape(out, a);
     out->shape[r - 2] = a->shape[ta ? r - 1 : r - 2];
@@ -8539,7 +8454,7 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return 1;
 }
 
-static void mde__matmul_forward(mde_context *c, mde_node *node)
+static void mde__matmul_forward(MDE__FORWARD)
 {
     const mde_tensor *a = node->in[0], *b = node->in[1], *out = node->out;
     int r = out->rank, ta = (int)node->args.i[0], tb = (int)node->args.i[1];
@@ -8589,7 +8504,7 @@ static mde_tensor *mde__sum_last(mde_context *c, mde_tensor *x, double scale)
     return scale == 1 ? sum : mde_affine(c, sum, scale, 0);
 }
 
-static void mde__softmax_forward(mde_context *c, mde_node *node)
+static void mde__softmax_forward(MDE__FORWARD)
 {
     mde__softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8597,20 +8512,18 @@ static void mde__softmax_forward(mde_context *c, mde_node *node)
 /* y (g - sum g y) */
 static void mde__softmax_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, node->out, mde_sub(c, g, mde__sum_last(c, mde_mul(c, g, node->out), 1)));
 }
 
 static void mde__softmax_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__softmax_rows_vjp(c, mde__rows(g), mde__last(g), node->out->data, g->data, din[0]->data);
 }
 static const mde_op mde__op_softmax = { "softmax", 1, mde__shape_same1, mde__softmax_forward, mde__softmax_vjp,
                                         mde__softmax_vjp_fast };
 
-static void mde__log_softmax_forward(mde_context *c, mde_node *node)
+static void mde__log_softmax_forward(MDE__FORWARD)
 {
     mde__log_softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8618,24 +8531,22 @@ static void mde__log_softmax_forward(mde_context *c, mde_node *node)
 /* g - softmax sum g */
 static void mde__log_softmax_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_sub(c, g, mde_mul(c, mde_exp(c, node->out), mde__sum_last(c, g, 1)));
 }
 static const mde_op mde__op_log_softmax = { "log_softmax", 1, mde__shape_same1, mde__log_softmax_forward,
                                             mde__log_softmax_vjp, NULL };
 
-static int mde__packed_swiglu_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__packed_swiglu_shape(MDE__SHAPE)
 {
     char a[128];
-    (void)args;
     mde__take_shape(out, in[0]);
     out->shape[out->rank - 1] /= 2;
     if (mde__last(in[0]) % 2 == 0) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension", mde__shape_text(in[0], a));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension",
+                     mde__shape_text(in[0], a));
 }
 
-static void mde__packed_swiglu_forward(mde_context *c, mde_node *node)
+static void mde__packed_swiglu_forward(MDE__FORWARD)
 {
     mde__glu_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8646,7 +8557,6 @@ static void mde__packed_swiglu_vjp(MDE__VJP)
     int last = g->rank - 1;
     int64_t n = mde__last(g);
     mde_tensor *gate = mde_slice(c, node->in[0], last, 0, n), *up = mde_slice(c, node->in[0], last, n, n);
-    (void)want;
     if (mde__bad(c)) return;
     din[0] = mde_concat(c, mde_mul(c, mde_mul(c, g, up), mde__silu_slope(c, gate)), mde_mul(c, g, mde_silu(c, gate)),
                         last);
@@ -8654,7 +8564,6 @@ static void mde__packed_swiglu_vjp(MDE__VJP)
 
 static void mde__packed_swiglu_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__glu_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, g->data, din[0]->data);
 }
@@ -8668,16 +8577,14 @@ static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *na
     int i;
     for (i = 1; i < inputs; i++) {
         if (in[i]->rank == 1 && in[i]->shape[0] == mde__last(in[0])) continue;
-        mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
-                 i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
+                         i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
     }
     return mde__take_shape(out, in[0]);
 }
 
-static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__rms_norm_shape(MDE__SHAPE)
 {
-    (void)args;
     return mde__norm_shape(c, in, "rms_norm", 2, out);
 }
 
@@ -8699,7 +8606,7 @@ static mde__row_norm mde__norm_of(const mde_node *node)
     return norm;
 }
 
-static void mde__rms_norm_forward(mde_context *c, mde_node *node)
+static void mde__rms_norm_forward(MDE__FORWARD)
 {
     mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
@@ -8737,13 +8644,12 @@ static void mde__rms_norm_vjp_fast(MDE__VJP)
 static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
                                          mde__rms_norm_vjp_fast };
 
-static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__layer_norm_shape(MDE__SHAPE)
 {
-    (void)args;
     return mde__norm_shape(c, in, "layer_norm", 3, out);
 }
 
-static void mde__layer_norm_forward(mde_context *c, mde_node *node)
+static void mde__layer_norm_forward(MDE__FORWARD)
 {
     mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
@@ -8795,19 +8701,17 @@ static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, 
     int64_t i;
     for (i = 0; ids && i < args->i[0]; i++) {
         if (ids[i] >= 0 && ids[i] < limit) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
-                 (long long)limit - 1);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
+                         (long long)limit - 1);
     }
     return ids != NULL;
 }
 
-static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__gather_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
     }
     out->rank = 2;
     out->shape[0] = args->i[0];
@@ -8815,11 +8719,10 @@ static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return mde__check_ids(c, "gather", args, in[0]->shape[0]);
 }
 
-static void mde__gather_forward(mde_context *c, mde_node *node)
+static void mde__gather_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
     int64_t width = node->out->shape[1], i;
-    (void)c;
     for (i = 0; i < node->args.i[0]; i++) {
         memcpy(node->out->data + i * width, node->in[0]->data + ids[i] * width, (size_t)width * sizeof(float));
     }
@@ -8827,7 +8730,6 @@ static void mde__gather_forward(mde_context *c, mde_node *node)
 
 static void mde__gather_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
 }
 
@@ -8844,7 +8746,6 @@ static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids
 
 static void mde__gather_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_of_sums(c, node, 0);
     if (!din[0]) return;
     mde__add_rows_by_id(node->args.i[0], mde__last(g), (const int32_t *)node->args.p, g->data, din[0]->data);
@@ -8853,12 +8754,11 @@ static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gath
                                        mde__gather_vjp_fast };
 
 /* args: p ids, i[0] their count, i[1] rows of the result */
-static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__scatter_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
     }
     out->rank = 2;
     out->shape[0] = args->i[1];
@@ -8866,9 +8766,8 @@ static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_a
     return mde__check_ids(c, "scatter_add", args, args->i[1]);
 }
 
-static void mde__scatter_forward(mde_context *c, mde_node *node)
+static void mde__scatter_forward(MDE__FORWARD)
 {
-    (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
     mde__add_rows_by_id(node->args.i[0], node->out->shape[1], (const int32_t *)node->args.p, node->in[0]->data,
                         node->out->data);
@@ -8876,7 +8775,6 @@ static void mde__scatter_forward(mde_context *c, mde_node *node)
 
 static void mde__scatter_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_gather(c, g, node->args.i[0], (const int32_t *)node->args.p);
 }
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
@@ -8884,15 +8782,14 @@ static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape
 
 /* Tokens with their positions: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
    [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
-static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__embed_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1] || args->i[1] < 0 || args->i[2] < 1
         || args->i[1] > in[1]->shape[0] - args->i[2] || args->i[0] % args->i[2] != 0) {
-        mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; expected "
-                 "[n, width] and [m, width] with so many", mde__shape_text(in[0], a), mde__shape_text(in[1], b),
-                 (long long)args->i[2], (long long)args->i[1]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; "
+                         "expected [n, width] and [m, width] with so many", mde__shape_text(in[0], a),
+                         mde__shape_text(in[1], b), (long long)args->i[2], (long long)args->i[1]);
     }
     out->rank = 2;
     out->shape[0] = args->i[0];
@@ -8900,12 +8797,11 @@ static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_arg
     return mde__check_ids(c, "embed", args, in[0]->shape[0]);
 }
 
-static void mde__embed_forward(mde_context *c, mde_node *node)
+static void mde__embed_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
     int64_t count = node->args.i[0], start = node->args.i[1], time = node->args.i[2];
     int64_t width = node->out->shape[1], r, i;
-    (void)c;
     for (r = 0; r < count; r++) {
         const float *token = node->in[0]->data + ids[r] * width;
         const float *position = node->in[1]->data + (start + r % time) * width;
@@ -8943,20 +8839,19 @@ static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_f
                                       mde__embed_vjp_fast };
 
 /* args: p targets, i[0] their count */
-static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__cross_entropy_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
-                 mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
+                         mde__shape_text(in[0], a));
     }
     out->rank = 1;
     out->shape[0] = in[0]->shape[0];
     return mde__check_ids(c, "cross_entropy", args, in[0]->shape[1]);
 }
 
-static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
+static void mde__cross_entropy_forward(MDE__FORWARD)
 {
     int64_t rows = mde__rows(node->in[0]);
     node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
@@ -8965,23 +8860,27 @@ static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
                             node->out->data, node->saved);
 }
 
-/* (softmax - one_hot) g */
+/* softmax - one_hot of logits [rows, classes] */
+static mde_tensor *mde__softmax_less_targets(mde_context *c, mde_tensor *logits, const int32_t *targets)
+{
+    mde_tensor *one_hot = logits ? mde_tensor_create(c, 2, logits->shape) : NULL;
+    int64_t i;
+    for (i = 0; one_hot && i < logits->shape[0]; i++) one_hot->data[i * logits->shape[1] + targets[i]] = 1.0f;
+    return one_hot ? mde_sub(c, mde_softmax(c, logits), one_hot) : NULL;
+}
+
 static void mde__cross_entropy_vjp(MDE__VJP)
 {
-    const int32_t *targets = (const int32_t *)node->args.p;
-    mde_tensor *x = node->in[0], *one_hot = mde_tensor_create(c, 2, x->shape);
-    int64_t i, column[2];
-    (void)want;
-    column[0] = x->shape[0];
+    int64_t column[2];
+    column[0] = node->in[0]->shape[0];
     column[1] = 1;
-    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * x->shape[1] + targets[i]] = 1.0f;
-    din[0] = mde_mul(c, mde_sub(c, mde_softmax(c, x), one_hot), mde_reshape(c, g, 2, column));
+    din[0] = mde_mul(c, mde__softmax_less_targets(c, node->in[0], (const int32_t *)node->args.p),
+                     mde_reshape(c, g, 2, column));
 }
 
 static void mde__cross_entropy_vjp_fast(MDE__VJP)
 {
     const mde_tensor *x = node->in[0];
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (!din[0]) return;
     mde__cross_entropy_rows_vjp(c, mde__rows(x), mde__last(x), x->data, (const int32_t *)node->args.p, node->saved,
@@ -8993,14 +8892,12 @@ static const mde_op mde__op_cross_entropy = { "cross_entropy", 1, mde__cross_ent
 /* ---- Attention ---- */
 
 /* args: f[0] base, i[0] start, i[1] inverse */
-static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__rope_shape(MDE__SHAPE)
 {
     char a[128];
-    (void)args;
     if (in[0]->rank != 4 || in[0]->shape[3] % 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
-                 mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
+                         mde__shape_text(in[0], a));
     }
     return mde__take_shape(out, in[0]);
 }
@@ -9039,7 +8936,7 @@ static mde__rotation mde__rotation_of(const int64_t *shape, int64_t rotated, con
     return r;
 }
 
-static void mde__rope_forward(mde_context *c, mde_node *node)
+static void mde__rope_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int64_t time = x->shape[1], half = x->shape[3] / 2;
@@ -9060,7 +8957,6 @@ static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, i
 /* A rotation: its transpose rotates back. */
 static void mde__rope_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1], node->args.p);
 }
 static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
@@ -9068,17 +8964,12 @@ static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forwa
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = base;
-    args.i[0] = start;
-    args.i[1] = inverse;
-    args.p = table;
+    mde_args args = mde__args(start, inverse, 0, base, 0, table);
     return mde_apply(c, &mde__op_rope, &x, &args);
 }
 
 /* args: f[0] scale, i[0] causal */
-static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__attention_out_shape(MDE__SHAPE)
 {
     const mde_tensor *q = in[0], *k = in[1], *v = in[2];
     char x[128], y[128], z[128];
@@ -9086,11 +8977,10 @@ static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const
     if (good) good = q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] && q->shape[2] % k->shape[2] == 0;
     if (good && args->i[0]) good = k->shape[1] >= q->shape[1];
     if (!good) {
-        mde_fail(c, MDE_BAD_SHAPE,
-                 "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, dim], k and v [batch, keys, "
-                 "kv_heads, dim], kv_heads a divisor of heads, and with a mask no fewer keys than queries",
-                 mde__shape_text(q, x), mde__shape_text(k, y), mde__shape_text(v, z));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, "
+                         "dim], k and v [batch, keys, kv_heads, dim], kv_heads a divisor of heads, and with a mask no "
+                         "fewer keys than queries", mde__shape_text(q, x), mde__shape_text(k, y),
+                         mde__shape_text(v, z));
     }
     return mde__take_shape(out, q);
 }
@@ -9127,7 +9017,7 @@ static mde__attention_call mde__attention_call_of(const mde_node *node, const md
     return call;
 }
 
-static void mde__attention_forward(mde_context *c, mde_node *node)
+static void mde__attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__attention_sizes(node);
     mde_mark mark;
@@ -9151,7 +9041,6 @@ static void mde__attention_vjp_fast(MDE__VJP)
     mde_tensor *dv = mde__sink_to_set(c, node, 2);
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
-    (void)want;
     if (dq && dk && dv && scratch) {
         mde__attention_call call = mde__attention_call_of(node, &s, q->data, k->data, v->data, scratch);
         call.g = g->data;
@@ -9243,7 +9132,7 @@ static const mde_op mde__op_attention = { "attention", 3, mde__attention_out_sha
 
 /* Attention on queries, keys and values side by side: in [batch, time, heads + 2 kv_heads, dim]. args: f[0] scale,
    i[0] causal, i[1] kv_heads, f[1] base of the rotation of queries and keys (0: none), p its table or NULL */
-static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__packed_attention_shape(MDE__SHAPE)
 {
     const mde_tensor *x = in[0];
     int64_t kv_heads = args->i[1];
@@ -9254,10 +9143,9 @@ static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, co
         out->shape[2] -= 2 * kv_heads;
         return 1;
     }
-    mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
-             "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions", mde__shape_text(x, a),
-             (long long)kv_heads);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
+                     "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions",
+                     mde__shape_text(x, a), (long long)kv_heads);
 }
 
 static mde__attention_shape mde__packed_attention_sizes(const mde_node *node)
@@ -9288,7 +9176,7 @@ static const float *mde__packed_attention_rotated(mde_context *c, const mde_node
     return rotated;
 }
 
-static void mde__packed_attention_forward(mde_context *c, mde_node *node)
+static void mde__packed_attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__packed_attention_sizes(node);
     mde_mark mark;
@@ -9314,7 +9202,6 @@ static void mde__packed_attention_vjp_fast(MDE__VJP)
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     const float *x = mde__packed_attention_rotated(c, node, &s);
-    (void)want;
     if (dx && scratch && x) {
         mde__attention_call call = mde__attention_call_of(node, &s, x, x + k, x + v, scratch);
         call.g = g->data;
@@ -9339,7 +9226,6 @@ static void mde__packed_attention_vjp(MDE__VJP)
     mde_tensor *q = mde_slice(c, node->in[0], 2, 0, s.heads), *d[MDE_MAX_INPUTS];
     mde_tensor *k = mde_slice(c, node->in[0], 2, s.heads, s.kv_heads);
     mde_node inner = *node;
-    (void)want;
     inner.in[0] = base != 0 ? mde__apply_rope(c, q, base, 0, 0, node->args.p) : q;
     inner.in[1] = base != 0 ? mde__apply_rope(c, k, base, 0, 0, node->args.p) : k;
     inner.in[2] = mde_slice(c, node->in[0], 2, s.heads + s.kv_heads, s.kv_heads);
@@ -9365,12 +9251,7 @@ static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, in
         table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2, NULL);
         if (!table) return NULL;
     }
-    memset(&args, 0, sizeof args);
-    args.i[0] = causal != 0;
-    args.i[1] = kv_heads;
-    args.f[0] = scale;
-    args.f[1] = base;
-    args.p = table;
+    args = mde__args(causal != 0, kv_heads, 0, scale, base, table);
     return mde_apply(c, &mde__op_packed_attention, &x, &args);
 }
 
@@ -9402,7 +9283,7 @@ static int mde__linear_has(const mde_node *node, int input)
     return (int)(node->args.i[1] >> input) & 1;
 }
 
-static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__linear_shape(MDE__SHAPE)
 {
     const mde_op *before = (const mde_op *)args->p;
     const mde_tensor *x = in[MDE__X], *w = in[MDE__WEIGHT], *bias = in[MDE__BIAS], *residual = in[MDE__RESIDUAL];
@@ -9423,11 +9304,11 @@ static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (good && (args->i[1] >> MDE__RESIDUAL & 1)) good = mde__same_shape(residual, out);
     }
     if (good) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected [rows, k], "
-             "[k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b), transposed ? " transposed" : "",
-             args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
-             args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected "
+                     "[rows, k], [k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b),
+                     transposed ? " transposed" : "",
+                     args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
+                     args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
 }
 
 /* f as a node of its own; its output is yet to be made. */
@@ -9458,7 +9339,7 @@ static const float *mde__linear_input(mde_context *c, const mde_node *node, int6
     return mde__bad(c) ? NULL : inner.out->data;
 }
 
-static void mde__linear_forward(mde_context *c, mde_node *node)
+static void mde__linear_forward(MDE__FORWARD)
 {
     int transposed = (int)node->args.i[0], has_bias = mde__linear_has(node, MDE__BIAS);
     int64_t rows = node->out->shape[0], n = node->out->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
@@ -9576,10 +9457,7 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
     int i;
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
-    memset(&args, 0, sizeof args);
-    args.i[0] = l->transposed != 0;
-    args.f[0] = l->epsilon;
-    args.p = l->before;
+    args = mde__args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
     in[MDE__X] = l->x;
     in[MDE__WEIGHT] = l->weight;
     in[MDE__BIAS] = l->bias;
@@ -9599,20 +9477,19 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
 #define MDE__LOGITS (1 << 20)           /* held at one time, about */
 #define MDE__LOGIT_ROWS 192             /* but at least so many rows: fewer would make slow products */
 
-static int mde__linear_cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__linear_cross_entropy_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1]) {
-        mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and [classes, k]",
-                 mde__shape_text(in[0], a), mde__shape_text(in[1], b));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and "
+                         "[classes, k]", mde__shape_text(in[0], a), mde__shape_text(in[1], b));
     }
     out->rank = 1;
     out->shape[0] = 1;
     return mde__check_ids(c, "linear_cross_entropy", args, in[1]->shape[0]);
 }
 
-static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
+static void mde__linear_cross_entropy_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0], *w = node->in[1];
     const int32_t *targets = (const int32_t *)node->args.p;
@@ -9661,16 +9538,11 @@ static void mde__linear_cross_entropy_vjp_fast(MDE__VJP)
     }
 }
 
-/* With P the softmax: dlogits = (P - one_hot) g / rows. */
 static void mde__linear_cross_entropy_vjp(MDE__VJP)
 {
-    const int32_t *targets = (const int32_t *)node->args.p;
-    mde_tensor *x = node->in[0], *w = node->in[1], *one_hot, *d, *logits = mde_matmul_t(c, x, w, 0, 1);
-    int64_t i;
-    if (!logits) return;
-    one_hot = mde_tensor_create(c, 2, logits->shape);
-    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * w->shape[0] + targets[i]] = 1.0f;
-    d = mde_mul(c, mde_sub(c, mde_softmax(c, logits), one_hot), mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
+    mde_tensor *x = node->in[0], *w = node->in[1];
+    mde_tensor *d = mde__softmax_less_targets(c, mde_matmul_t(c, x, w, 0, 1), (const int32_t *)node->args.p);
+    d = mde_mul(c, d, mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
     if (want & 1) din[0] = mde_matmul(c, d, w);
     if (want & 2) din[1] = mde_matmul_t(c, d, x, 1, 0);
 }
@@ -9702,30 +9574,27 @@ MDEDEF const mde_op *mde_op_row(int index)
 
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y)
 {
-    return mde__apply2(c, &mde__op_gate, x, y);
+    return mde__apply3(c, &mde__op_gate, x, y, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up)
 {
-    return mde__apply2(c, &mde__op_swiglu, gate, up);
+    return mde__apply3(c, &mde__op_swiglu, gate, up, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_softmax, x);
+    return mde_apply(c, &mde__op_softmax, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_log_softmax, x);
+    return mde_apply(c, &mde__op_log_softmax, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, double shift)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = scale;
-    args.f[1] = shift;
+    mde_args args = mde__args(0, 0, 0, scale, shift, NULL);
     return mde_apply(c, &mde__op_affine, &x, &args);
 }
 
@@ -9774,34 +9643,22 @@ MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
     return mde_apply(c, &mde__op_permute, &x, &args);
 }
 
-/* An op whose arguments are an axis and two numbers. */
-static mde_tensor *mde__apply_axis(mde_context *c, const mde_op *op, mde_tensor *const *in, int axis, int64_t a,
-                                   int64_t b)
-{
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = axis;
-    args.i[1] = a;
-    args.i[2] = b;
-    return mde_apply(c, op, in, &args);
-}
-
 MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length)
 {
-    return mde__apply_axis(c, &mde__op_slice, &x, axis, start, length);
+    mde_args args = mde__args(axis, start, length, 0, 0, NULL);
+    return mde_apply(c, &mde__op_slice, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after)
 {
-    return mde__apply_axis(c, &mde__op_pad, &x, axis, before, after);
+    mde_args args = mde__args(axis, before, after, 0, 0, NULL);
+    return mde_apply(c, &mde__op_pad, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis)
 {
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde__apply_axis(c, &mde__op_concat, in, axis, 0, 0);
+    mde_args args = mde__args(axis, 0, 0, 0, 0, NULL);
+    return mde__apply3(c, &mde__op_concat, a, b, NULL, &args);
 }
 
 /* x with the leading dimensions of `like`. */
@@ -9816,13 +9673,11 @@ static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde
 
 MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
 {
-    mde_tensor *in[2], *out;
-    mde_args args;
+    mde_args args = mde__args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
+    mde_tensor *out;
     int64_t shape[MDE_MAX_RANK];
     int rank = a ? a->rank : 0;
     if (mde__bad(c)) return NULL;
-    in[0] = a;
-    in[1] = b;
     if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && a->shape[rank - 1] == b->shape[transpose_b ? 1 : 0]) {
         /* One matrix for the whole batch: its rows are the rows of one big product. */
         memcpy(shape, a->shape, sizeof shape);
@@ -9833,12 +9688,9 @@ MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, in
         if (out) shape[rank - 1] = out->shape[1];
         return out ? mde_reshape(c, out, rank, shape) : NULL;
     }
-    if (a && b && a->rank > 2 && b->rank == 2) in[1] = mde__broadcast_batch(c, b, a);
-    if (a && b && a->rank == 2 && b->rank > 2) in[0] = mde__broadcast_batch(c, a, b);
-    memset(&args, 0, sizeof args);
-    args.i[0] = transpose_a != 0;
-    args.i[1] = transpose_b != 0;
-    return mde_apply(c, &mde__op_matmul, in, &args);
+    if (a && b && a->rank > 2 && b->rank == 2) b = mde__broadcast_batch(c, b, a);
+    else if (a && b && a->rank == 2 && b->rank > 2) a = mde__broadcast_batch(c, a, b);
+    return mde__apply3(c, &mde__op_matmul, a, b, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
@@ -9848,25 +9700,14 @@ MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
 
 MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon)
 {
-    mde_tensor *in[2];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = epsilon;
-    in[0] = x;
-    in[1] = gain;
-    return mde_apply(c, &mde__op_rms_norm, in, &args);
+    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    return mde__apply3(c, &mde__op_rms_norm, x, gain, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon)
 {
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = epsilon;
-    in[0] = x;
-    in[1] = gain;
-    in[2] = bias;
-    return mde_apply(c, &mde__op_layer_norm, in, &args);
+    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    return mde__apply3(c, &mde__op_layer_norm, x, gain, bias, &args);
 }
 
 /* An op on inputs of which the first is x and whose arguments are ids; they are copied into the arena. */
@@ -9883,11 +9724,7 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     copy = (int32_t *)mde_scratch(c, (size_t)count, sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, ids, (size_t)count * sizeof *ids);
-    memset(&args, 0, sizeof args);
-    args.i[0] = count;
-    args.i[1] = first;
-    args.i[2] = second;
-    args.p = copy;
+    args = mde__args(count, first, second, 0, 0, copy);
     return mde_apply(c, op, in, &args);
 }
 
@@ -9913,20 +9750,13 @@ MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t 
 
 MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal)
 {
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = scale;
-    args.i[0] = causal != 0;
-    in[0] = q;
-    in[1] = k;
-    in[2] = v;
-    return mde_apply(c, &mde__op_attention, in, &args);
+    mde_args args = mde__args(causal != 0, 0, 0, scale, 0, NULL);
+    return mde__apply3(c, &mde__op_attention, q, k, v, &args);
 }
 
 MDEDEF mde_tensor *mde_packed_swiglu(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_packed_swiglu, x);
+    return mde_apply(c, &mde__op_packed_swiglu, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_packed_attention(mde_context *c, mde_tensor *qkv, int64_t kv_heads, double scale, int causal,
@@ -11388,8 +11218,8 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
 static int mde__check_vocabulary(mde_context *c, int vocabulary)
 {
     if (vocabulary > 256 && vocabulary <= MDE__MAX_VOCABULARY) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary, MDE__MAX_VOCABULARY);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary,
+                     MDE__MAX_VOCABULARY);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_train(mde_context *c, const char *text, size_t length, int vocabulary)
@@ -11483,9 +11313,8 @@ typedef struct mde__json_reading {
 
 static int mde__json_refuse(mde__json_reading *r, const char *what, const char *which)
 {
-    mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the words of "
-             "GPT-2, Llama 3 or Qwen2", r->name, what, which);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the "
+                     "words of GPT-2, Llama 3 or Qwen2", r->name, what, which);
 }
 
 static const char *mde__json_text(const mde_json *value)
@@ -11679,9 +11508,8 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
             rule.id = mde__tokenizer_find(r->tokenizer, bytes, left_length + length);
         }
         if (rule.left < 0 || rule.right < 0 || rule.id < 0) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary that make a "
-                     "third", r->name, (int)rule.rank);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary "
+                             "that make a third", r->name, (int)rule.rank);
         }
         slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
         *slot = rule;
@@ -11749,18 +11577,15 @@ static int mde__tokenizer_walk(mde_context *c, const char *path, const unsigned 
         size_t length;
         float score;
         if (count == MDE__MAX_VOCABULARY) {
-            mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
         }
         length = size - at >= 8 ? (size_t)mde__get_bytes(bytes + at + 4, 4, 0) : 0;
         if (size - at < 8 || length > size - at - 8) {
-            mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
         }
         score = mde__float_of_bits((uint32_t)mde__get_bytes(bytes + at, 4, 0));
         if (!(score >= -3e38f && score <= 3e38f)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
         }
         if (fill) {
             const char *text = (const char *)bytes + at + 8;
@@ -11945,10 +11770,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
     int split;
-    if (s->text->length == 0) {
-        mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
-        return 0;
-    }
+    if (s->text->length == 0) return !mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
     s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
     order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
     if (!s->split || !order) {
@@ -12076,10 +11898,7 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     memset(r, 0, sizeof *r);
     r->context = c;
     if (mde__bad(c)) return 0;
-    if (!desc) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
-        return 0;
-    }
+    if (!desc) return !mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
     *d = *desc;
     if (d->validation == 0) d->validation = 0.1;
     if (d->test == 0) d->test = 0.1;
@@ -12125,8 +11944,7 @@ static int mde__reading_splits(mde__reading *r)
     for (i = 0; i < r->count; i++) {
         for (k = 0; k < i; k++) {
             if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
-            mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
         }
         if (!mde__source_split(r->context, &r->desc, &r->sources[i])) return 0;
     }
@@ -12210,8 +12028,7 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
     size_t i;
     for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
     }
     if (zero) {
         mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
@@ -12251,8 +12068,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
     mde_names names;
     int i;
     if (kind == 'o') {
-        mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
-        return 0;
+        return !mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
     }
     if (kind != 'd') {
         size_t size;
@@ -12265,8 +12081,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
         return !mde__bad(c);
     }
     if (depth == MDE__FOLDER_DEPTH) {
-        mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
-        return 0;
+        return !mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
     for (i = 0; i < names.count && !mde__bad(c); i++) {
@@ -12430,15 +12245,13 @@ static int mde__check_weights(mde_context *c, const char *what, int n, const dou
     int i;
     for (i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
-                     mde__number(number, weights[i]));
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
+                             mde__number(number, weights[i]));
         }
         sum += weights[i];
     }
     if (fabs(sum - 1) > 1e-6) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
     }
     for (i = 0; i < n; i++) out[i] = weights[i] / sum;
     return 1;
@@ -12695,7 +12508,7 @@ static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank
         if (strcmp(mde__lm_bare_name(t->name), bare) != 0) continue;
         if (t->rank == rank && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0) return t;
         mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", lm->path, name,
-                 mde__print_shape(is, t->rank, t->shape), mde__print_shape(should, rank, shape));
+                 mde__print_shape(is, ", ", t->rank, t->shape), mde__print_shape(should, ", ", rank, shape));
         return NULL;
     }
     for (i = 0; i < file->others && strcmp(mde__lm_bare_name(file->other[2 * i]), bare) != 0; i++) {}
@@ -13261,9 +13074,8 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     if (d->clip == MDE_ZERO) d->clip = 0;
     if (d->curve_points == 0) d->curve_points = 64;
     if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
-                 corpus->tokenizer->vocabulary, lm->desc.vocabulary);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
+                         corpus->tokenizer->vocabulary, lm->desc.vocabulary);
     }
     if (!mde__training_check(c, d, lm->desc.context)) return 0;
     run->steps = (d->tokens - 1) / (d->batch * d->length) + 1;
@@ -13579,9 +13391,8 @@ static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count
     size_t i;
     for (i = 0; i < count; i++) {
         if (tokens[i] < lm->desc.vocabulary) continue;
-        mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i, tokens[i],
-                 lm->desc.vocabulary);
-        return 0;
+        return !mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i,
+                         tokens[i], lm->desc.vocabulary);
     }
     return 1;
 }
@@ -13906,8 +13717,7 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
         value = mde_safetensors_metadata(file, key);
         if (!value && i >= MDE__LM_NEEDED) continue;
         if (value && mde__field_parse(&mde__lm_fields[i], desc, value)) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
     }
     return 1;
 }
@@ -15374,15 +15184,13 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
     for (j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
-                     e->validation[j].name, mde__number(number, shares[j]));
-            return 0;
+            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
+                             e->validation[j].name, mde__number(number, shares[j]));
         }
         sum += shares[j];
     }
     if (!(sum > 0)) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
-        return 0;
+        return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
     }
     for (j = 0; j < e->validations; j++) shares[j] /= sum;
     return 1;
@@ -15710,10 +15518,7 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     int j;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
-    if (!(level < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
-        return 0;
-    }
+    if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
     r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
     r->counts = (float **)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->counts);

@@ -901,6 +901,41 @@ static void joint_process_beats_independent_ones_on_correlated_targets(void)
     CHECK(error[1] < 0.8 * error[0]);
 }
 
+/* Where the first steps are taken on a sample of the runs; a last feature, of the one, says how noisy a run is. */
+static void processes_of_many_runs_learn_a_smooth_function(void)
+{
+    enum { N = 200, NEW = 200, ALL = N + NEW, D = 2, M = 2 };
+    static double x[ALL * D], noisy_x[ALL * (D + 1)], y[ALL * M], noisy_y[ALL * M], mean[NEW * M], sd[NEW * M];
+    mde_random random = mde_random_start(31, 9);
+    double variance = 0, middle[M] = { 0, 0 };
+    int i, model;
+    make_data(31, ALL, D, M, 0.05, x, y);
+    for (i = 0; i < ALL * M; i++) {
+        double noise = i / M % 4 ? 0 : 0.3;
+        memcpy(noisy_x + i / M * (D + 1), x + i / M * D, D * sizeof *x);
+        noisy_x[i / M * (D + 1) + D] = noise;
+        noisy_y[i] = y[i] + noise * mde_random_normal(&random);
+    }
+    for (i = 0; i < NEW * M; i++) middle[i % M] += y[N * M + i] / NEW;
+    for (i = 0; i < NEW * M; i++) variance += pow(y[N * M + i] - middle[i % M], 2) / (NEW * M);
+    for (model = 0; model < 2; model++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        int width = model ? D : D + 1, inside = 0;
+        const double *at = model ? x : noisy_x, *target = model ? y : noisy_y;
+        memset(&desc, 0, sizeof desc);
+        desc.model = model ? MDE_MULTITASK_GP : MDE_GP;
+        desc.noises = width - D;
+        CHECK(mde_regressor_predict(mde_regressor_fit(c, N, width, M, at, target, &desc), NEW, at + N * width, mean,
+                                    sd) == MDE_OK);
+        CHECK(mde_mse(NEW * M, mean, y + N * M) < 0.02 * variance);
+        for (i = 0; i < NEW * M; i++) inside += fabs(mean[i] - target[N * M + i]) < 1.645 * sd[i];
+        printf("    %.4f of the variance, %d of %d inside\n", mde_mse(NEW * M, mean, y + N * M) / variance, inside, NEW * M);
+        CHECK(inside > 0.82 * NEW * M && inside < 0.97 * NEW * M);
+        mde_context_free(c);
+    }
+}
+
 /* ---- All models ---- */
 
 static void gradients_of_predictions_equal_finite_differences(void)
@@ -1882,6 +1917,7 @@ int main(void)
     TEST(joint_left_out_equals_refitting_with_the_same_covariance);
     TEST(joint_likelihood_gradient_equals_finite_differences);
     TEST(joint_process_beats_independent_ones_on_correlated_targets);
+    TEST(processes_of_many_runs_learn_a_smooth_function);
     TEST(mixing_law_is_found_again);
     TEST(gradient_of_the_mixing_laws_loss_equals_finite_differences);
     TEST(pooled_law_is_found_again);
