@@ -885,7 +885,6 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target); 
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
 MDEDEF double mde_spearman(int n, const double *a, const double *b);        /* ties get mean ranks; NaN if constant */
 
 /* Which inputs a regression sees; a sum of these. */
@@ -18795,15 +18794,6 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
     if (n < 1 || !predicted || !truth) return (double)NAN;
     for (i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
     return sum / n;
-}
-
-/* 1 - mse / variance of the truth; NaN when the truth is constant. */
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
-{
-    double mean, sd;
-    if (n < 1 || !predicted || !truth) return (double)NAN;
-    mde__moments(n, truth, 1, &mean, &sd);
-    return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
 }
 
 /* Twice the mean rank of a[i], less the middle: (how many are smaller) - (how many are larger). */
