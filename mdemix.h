@@ -888,7 +888,6 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target); 
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
 MDEDEF double mde_spearman(int n, const double *a, const double *b);        /* ties get mean ranks; NaN if constant */
 
 /* Which inputs a regression sees; a sum of these. */
@@ -16616,8 +16615,9 @@ static void mde__length_gradient(int simd, const mde__scaled *in, double *s, dou
     }
 }
 
-/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: adds scale d mean / d x = -scale sum_i alpha_i signal g_i
-   (x - x_i) / length^2 to slope [d]. x as one row in length scales, runs as columns, theta the log lengths. */
+/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: scale d mean / d x = -scale sum_i alpha_i signal g_i
+   (x - x_i) / length^2 in slope [d], which comes zeroed. x as one row in length scales, runs as columns, theta the log
+   lengths. */
 static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const mde__scaled *runs, const double *theta,
                                   const double *alpha, double signal, double scale, double *slope)
 {
@@ -16630,10 +16630,9 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
         }
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
-        for (q = 0; q < d; q++) {
-            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp64(-theta[q]);
-        }
+        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]);
     }
+    for (q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
 }
 
 /* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
@@ -18562,7 +18561,7 @@ typedef struct mde__growth {
 } mde__growth;
 
 /* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
-static void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+static inline void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
 {
     int right = w->right[k], left = w->count[k] - right;
     double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
@@ -19110,15 +19109,6 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
     if (n < 1 || !predicted || !truth) return (double)NAN;
     for (i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
     return sum / n;
-}
-
-/* 1 - mse / variance of the truth; NaN when the truth is constant. */
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
-{
-    double mean, sd;
-    if (n < 1 || !predicted || !truth) return (double)NAN;
-    mde__moments(n, truth, 1, &mean, &sd);
-    return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
 }
 
 /* Twice the mean rank of a[i], less the middle: (how many are smaller) - (how many are larger). */
