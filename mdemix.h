@@ -18143,6 +18143,7 @@ typedef struct mde__pools {
     int pools, main;
     uint64_t seed;
     double *theta;              /* [parameters]; NULL: not fitted, the target or all features being constant */
+    double *exponential;        /* [parameters] of theta */
     double *covariance;         /* of theta but for the noise */
     double excess;              /* squared errors of runs left out in predicted variances, too small with few runs */
     int folded;                 /* 1: runs were left out by folds */
@@ -18191,78 +18192,61 @@ static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, doubl
     }
 }
 
-/* Prediction at weights w [d]; slope [mde__pool_size], of the parameters, may be NULL. */
-static double mde__pool_value(int d, int pools, const double *theta, const double *w, double *slope)
+/* Prediction at weights w [d], and its slope [mde__pool_size] along the parameters. exponential: of theta. */
+static double mde__pool_value(int d, int pools, const double *theta, const double *exponential, const double *w,
+                              double *slope)
 {
     double value = theta[0];
     int r, q;
-    if (slope) slope[0] = 1;
+    slope[0] = 1;
     for (r = 0; r < pools; r++) {
-        const double *p = theta + 1 + r * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double exponent = mde__exp64(p[1]), offset = mde__exp64(p[2]), data = offset, power, term;
-        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * w[q];
-        power = p[0] - exponent * mde__log64(data);
-        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        value += term;
-        if (slope) {
-            double *s = slope + (p - theta), share = -exponent * term / data;
-            s[0] = term;
-            s[1] = -exponent * mde__log64(data) * term;
-            s[2] = share * offset;
-            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp64(transfer[q]) * w[q];
-        }
+        int first = 1 + r * (MDE__POOL_HEAD + d);
+        const double *e = exponential + first, *transfer = e + MDE__POOL_HEAD;
+        double *s = slope + first, data = e[2] + mde__inner(d, transfer, w), fall = e[1] * mde__log64(data);
+        double power = theta[first] - fall, share;
+        s[0] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        value += s[0];
+        share = -e[1] * s[0] / data;
+        s[1] = -fall * s[0];
+        s[2] = share * e[2];
+        for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * transfer[q] * w[q];
     }
     return value;
 }
 
-/* exponential: of theta, the same for all runs. */
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *data, *logarithm, *term; }
-    mde__pool_work;
+static void mde__exponentials(int n, const double *theta, double *exponential)
+{
+    int i;
+    for (i = 0; i < n; i++) exponential[i] = mde__exp64(theta[i]);
+}
+
+/* slope, exponential: [mde__pool_size], [mde__pool_size + 2]. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential; } mde__pool_work;
 
 /* Minus the log posterior. */
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
     const mde__pool_fit *f = w->f;
-    int size = mde__pool_size(f->d, f->pools), each = MDE__POOL_HEAD + f->d, i, q, r;
-    double noise = mde__exp64(theta[size]), scarce = mde__exp64(theta[size + 1]), loss = 0, middle, spread;
+    int size = mde__pool_size(f->d, f->pools), i, j;
+    const double *noise = w->exponential + size;
+    double loss = 0, middle, spread;
+    mde__exponentials(size + 2, theta, w->exponential);
     for (i = 0; i < size + 2; i++) {
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
-        w->exponential[i] = mde__exp64(theta[i]);
-        w->slope[i] = 0;
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
-        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, residual = theta[0] - f->y[i];
-        double weight, about;
-        for (r = 0; r < f->pools; r++) {
-            const double *e = w->exponential + 1 + r * each;
-            double power;
-            w->data[r] = e[2] + mde__inner(f->d, e + MDE__POOL_HEAD, x);
-            w->logarithm[r] = mde__log64(w->data[r]);
-            power = theta[1 + r * each] - e[1] * w->logarithm[r];
-            w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-            residual += w->term[r];
-        }
-        weight = residual / variance;
-        about = 0.5 * (1.0 - residual * weight) / variance;
+        double blur = mde__scarcity(x[f->main]), variance = noise[0] + noise[1] * blur;
+        double residual = mde__pool_value(f->d, f->pools, theta, w->exponential, x, w->slope) - f->y[i];
+        double weight = residual / variance, about = 0.5 * (1.0 - residual * weight) / variance;
         loss += 0.5 * (residual * weight + mde__log64(variance));
-        gradient[0] += weight;
-        gradient[size] += about * noise;
-        gradient[size + 1] += about * scarce * blur;
-        for (r = 0; r < f->pools; r++) {
-            const double *e = w->exponential + 1 + r * each;
-            double *g = gradient + 1 + r * each, *slope = w->slope + 1 + r * each + MDE__POOL_HEAD;
-            double share = -weight * e[1] * w->term[r] / w->data[r];
-            g[0] += weight * w->term[r];
-            g[1] -= weight * e[1] * w->logarithm[r] * w->term[r];
-            g[2] += share * e[2];
-            for (q = 0; q < f->d; q++) slope[q] += share * x[q];
-        }
+        for (j = 0; j < size; j++) gradient[j] += weight * w->slope[j];
+        gradient[size] += about * noise[0];
+        gradient[size + 1] += about * noise[1] * blur;
     }
-    for (i = 0; i < size; i++) gradient[i] += w->exponential[i] * w->slope[i];
     return loss;
 }
 
@@ -18303,7 +18287,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     int p = mde__pool_size(f->d, f->pools), i, j, k;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
     double *scratch = inverse + (size_t)p * (size_t)p, middle, spread, largest = 0, squares = 0;
-    double noise = mde__exp64(pools->theta[p]), scarce = mde__exp64(pools->theta[p + 1]);
+    double noise = pools->exponential[p], scarce = pools->exponential[p + 1];
     memset(curvature, 0, (size_t)p * (size_t)p * sizeof(double));
     for (j = 0; j < p; j++) {
         mde__pool_prior(f, j, &middle, &spread);
@@ -18312,7 +18296,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double variance = noise + scarce * mde__scarcity(x[f->main]);
-        mde__pool_value(f->d, f->pools, pools->theta, x, slope);
+        mde__pool_value(f->d, f->pools, pools->theta, pools->exponential, x, slope);
         for (j = 0; j < p; j++) {
             for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k] / variance;
         }
@@ -18324,7 +18308,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double variance = noise + scarce * mde__scarcity(x[f->main]), leverage = 0;
-        double fit = mde__pool_value(f->d, f->pools, pools->theta, x, slope);
+        double fit = mde__pool_value(f->d, f->pools, pools->theta, pools->exponential, x, slope);
         double alone = mde__stored_left_out(r, target, i);
         for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, pools->covariance + (size_t)j * (size_t)p, slope);
         if (leverage / variance > largest) largest = leverage / variance;
@@ -18363,6 +18347,7 @@ static void mde__pools_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
         size = (size_t)mde__pool_size(r->used, fit->pools);
         if (!(r->target_sd[j] > 0) || r->used == 0) continue;
         fit->theta = mde__take(memory, size + 2, 1);
+        fit->exponential = mde__take(memory, size + 2, 1);
         fit->covariance = mde__take(memory, size, size);
     }
 }
@@ -18390,14 +18375,11 @@ typedef struct mde__pool_memory { double *weights, *trial, *work, *few_x, *few_y
 static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_memory *memory, mde__pool_work *w)
 {
     size_t n = (size_t)r->n, d = (size_t)r->used;
-    size_t pools = (size_t)((const mde__pools *)r->state)->pools, size = (size_t)mde__pool_size(r->used, (int)pools);
+    size_t size = (size_t)mde__pool_size(r->used, ((const mde__pools *)r->state)->pools);
     memory->weights = mde__take(b, n, d);
     memory->trial = mde__take(b, size + 2, 1);
     w->exponential = mde__take(b, size + 2, 1);
-    w->slope = mde__take(b, size + 2, 1);
-    w->data = mde__take(b, pools, 1);
-    w->logarithm = mde__take(b, pools, 1);
-    w->term = mde__take(b, pools, 1);
+    w->slope = mde__take(b, size, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
     memory->few_x = mde__take(b, n, d);
@@ -18461,6 +18443,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     f.y = mde__target(r, target);
     if (!(mde__pool_search(&f, fit->seed, fit->theta, &memory, &w) < (double)INFINITY)) return 0;
     fit->main = f.main;
+    mde__exponentials(mde__pool_size(d, f.pools) + 2, fit->theta, fit->exponential);
     if (!mde__pool_spread(r, &f, target, memory.work, &first_order)) return 0;
     if (first_order) return 1;
     fit->folded = 1;
@@ -18470,11 +18453,11 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     for (k = 0; k < r->folds; k++) {
         few.n = mde__outside_fold(r, k, d, f.x, f.y, memory.few_x, memory.few_y);
         if (!(mde__pool_search(&few, fit->seed, memory.few_theta, &memory, &w) < (double)INFINITY)) return 0;
+        mde__exponentials(mde__pool_size(d, f.pools), memory.few_theta, w.exponential);
         for (i = 0; i < r->n; i++) {
             const double *x = f.x + mde__cell(i, d, 0);
-            if (r->fold[i] != k) continue;
-            mde__leave_out(r, target, i, mde__clip(mde__pool_value(d, f.pools, memory.few_theta, x, NULL),
-                                                   -MDE__LAW_REACH, MDE__LAW_REACH));
+            double value = mde__pool_value(d, f.pools, memory.few_theta, w.exponential, x, w.slope);
+            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return mde__pool_spread(r, &f, target, memory.work, &first_order);
@@ -18488,7 +18471,7 @@ static size_t mde__pools_predict_work(const mde_regressor *r, int rows)
 
 static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
-    double *weights = work, *slope = weights + r->used, variance;
+    double *weights = work, *slope = weights + r->used, value, variance;
     const double *x = in->x;
     int rows, j, i;
     for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
@@ -18497,11 +18480,10 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
             const mde__pools *fit = (const mde__pools *)r->state + j;
             int p = mde__pool_size(r->used, fit->pools);
             if (!fit->theta) continue;
-            mean[j] = r->target_mean[j] + r->target_sd[j] *
-                mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope), -MDE__LAW_REACH,
-                          MDE__LAW_REACH);
+            value = mde__pool_value(r->used, fit->pools, fit->theta, fit->exponential, weights, slope);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
-            variance = mde__exp64(fit->theta[p]) + mde__exp64(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
+            variance = fit->exponential[p] + fit->exponential[p + 1] * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
         }
@@ -18515,12 +18497,11 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
     if (!fit->theta) return;
     mde__pool_weights(r, x, weights);
     for (pool = 0; pool < fit->pools; pool++) {
-        const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double data = mde__exp64(p[2]), exponent = mde__exp64(p[1]), power, term;
-        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * weights[q];
-        power = p[0] - exponent * mde__log64(data);
-        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp64(transfer[q]) / data);
+        int first = 1 + pool * (MDE__POOL_HEAD + d);
+        const double *e = fit->exponential + first, *transfer = e + MDE__POOL_HEAD;
+        double data = e[2] + mde__inner(d, transfer, weights), power = fit->theta[first] - e[1] * mde__log64(data);
+        double term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * e[1] * term * (transfer[q] / data);
     }
     for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }

@@ -1099,7 +1099,7 @@ static void pooled_law_is_found_again(void)
 static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
 {
     enum { N = 20, D = 4, POOLS = 2, P = 1 + POOLS * (MDE__POOL_HEAD + D) + 2 };
-    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P + 3 * POOLS];
+    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P];
     mde__pool_fit f;
     mde__pool_work w;
     int i;
@@ -1116,9 +1116,6 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     w.f = &f;
     w.exponential = work;
     w.slope = work + P;
-    w.data = w.slope + P;
-    w.logarithm = w.data + POOLS;
-    w.term = w.logarithm + POOLS;
     mde__pool_loss(theta, gradient, &w);
     for (i = 0; i < P; i++) {
         double h = 1e-5, t = theta[i], up;
