@@ -19425,11 +19425,9 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     mde_release(c, x);
 }
 
-/* Where a run has no loss it was not seen: its prediction is one without it. */
-static void mde__gather_left_out(mde_surrogate *s, const double *weights, const double *losses, int *rows)
+static void mde__gather_left_out(mde_surrogate *s, const double *losses, int *rows)
 {
     int i, j, l, each = s->m / s->count;
-    if (mde_surrogate_predict(s, s->n, weights, s->left_out, NULL)) return;
     for (j = 0; j < s->count; j++) {
         int count = mde__complete_runs(s->n, s->m, losses, s->count == 1 ? -1 : j, rows);
         for (i = 0; i < count; i++) {
@@ -19476,7 +19474,9 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
         mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
     }
     if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
-    if (!mde__bad(c)) mde__gather_left_out(s, weights, losses, rows);
+    /* where a run has no loss it was not seen: its prediction is one without it */
+    if (!mde__bad(c) && missing) mde_surrogate_predict(s, s->n, weights, s->left_out, NULL);
+    if (!mde__bad(c)) mde__gather_left_out(s, losses, rows);
     mde_release(c, mde);
     mde_release(c, rows);
 }
