@@ -30,7 +30,7 @@ LONG_CHECKS = tests/check_warnings.sh
 SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-COVERAGE = -std=c99 -O0 --coverage -fprofile-update=atomic
+COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
 COVERED = $(patsubst tests/%.c,build/coverage/%,$(wildcard tests/test_*.c))
 SANITIZED = $(patsubst tests/%.c,build/sanitize/%,$(wildcard tests/test_*.c))
 VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops test_training test_text)

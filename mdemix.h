@@ -877,8 +877,8 @@ typedef struct mde_fit_desc {
                                    is far from what the others say counts less. sds are then those of a normal
                                    distribution with the same 90 % interval */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 2 */
-    int trees, depth;           /* 0: 500 trees of depth 4 */
-    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
+    int trees, depth;           /* 0: 250 trees of depth 4 */
+    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.1 */
     uint64_t seed;
 } mde_fit_desc;
 MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -1360,6 +1360,7 @@ static void mde__sentence(char *out, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
+/* Returns a status, which is not 0: `return !mde_fail(..)` refuses where 0 says no. */
 MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
@@ -2680,8 +2681,7 @@ static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, cons
             column++;
         }
     }
-    mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
 }
 
 /* What comes next after white space; 0 at the end. */
@@ -2981,13 +2981,13 @@ static int mde__json_member(mde_json_writer *w, const char *key)
     int in_object = w->depth > 0 && w->open[w->depth - 1] == '}';
     if (!w->text || mde__bad(w->text->context)) return 0;
     if ((key != NULL) != in_object) {
-        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
-                 in_object ? "an object; each member needs one" : "an array or alone; only members of objects do");
-        return 0;
+        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
+                         in_object ? "an object; each member needs one"
+                         : "an array or alone; only members of objects do");
     }
     if (w->depth == 0 && w->any[0]) {
-        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is one");
-        return 0;
+        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is "
+                         "one");
     }
     if (w->any[w->depth]) mde_text_add(w->text, ",");
     if (w->depth > 0 && !mde__json_break(w, w->depth) && w->any[w->depth] && w->lines != MDE_JSON_COMPACT) {
@@ -3182,25 +3182,22 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
             if (more < 0) return 0;
             cells++;
             if (cell && !mde__utf8_valid(cell, strlen(cell))) {
-                mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
-                return 0;
+                return !mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
             }
         } while (more);
         if (rows < 0) {
             csv->columns = cells;
         } else if (cells != csv->columns) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name, line,
-                     cells, csv->columns);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name,
+                             line, cells, csv->columns);
         } else if (csv->names) {
             ((int *)csv->lines)[rows] = line;
         }
         rows++;
     }
     if (rows < 0) {
-        mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
-                 r->name);
-        return 0;
+        return !mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
+                         r->name);
     }
     csv->rows = rows;
     return 1;
@@ -3227,8 +3224,7 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     if (!mde__csv_walk(r, csv)) return 0;
     for (i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
     }
     twice = mde__find_twice(c, (size_t)csv->columns, csv->names);
     if (twice) mde_fail(c, MDE_BAD_FILE, "%s: the header names the column %.200s twice", r->name, twice);
@@ -3363,31 +3359,29 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
     size_t product = 1;
     int i, empty = 0;
     if (rank < 0 || rank > MDE_MAX_RANK) {
-        mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
-        return 0;
+        return !mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
     }
     for (i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
         } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
                    !mde__mul_size(product, (size_t)shape[i], &product)) {
-            mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
-                     (long long)shape[i]);
-            return 0;
+            return !mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)",
+                             what, i, (long long)shape[i]);
         }
     }
     *count = empty ? 0 : product;
     return 1;
 }
 
-/* "[2, 3]" for messages. */
-static char *mde__print_shape(char buffer[160], int rank, const int64_t *shape)
+/* "[2, 3]" for messages, or with another separator. */
+static char *mde__print_shape(char buffer[128], const char *separator, int rank, const int64_t *shape)
 {
     size_t at = 0;
     int i;
     buffer[at++] = '[';
     for (i = 0; i < rank && i < MDE_MAX_RANK; i++) {
-        at += (size_t)snprintf(buffer + at, 160 - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? separator : "", (long long)shape[i]);
     }
     memcpy(buffer + at, "]", 2);
     return buffer;
@@ -3407,8 +3401,7 @@ typedef struct mde__npy_reader {
 
 static int mde__npy_fail(mde__npy_reader *r, const char *what)
 {
-    mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
 }
 
 static void mde__npy_skip_space(mde__npy_reader *r)
@@ -3480,9 +3473,8 @@ static int mde__npy_read_type(mde__npy_reader *r)
     case 'M': case 'm': what = "dates are"; break;
     default: what = "this type is"; break;
     }
-    mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or b1",
-             r->name, type, what);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or "
+                     "b1", r->name, type, what);
 }
 
 static int mde__npy_read_shape(mde__npy_reader *r)
@@ -3630,7 +3622,7 @@ static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, co
     if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
     if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != whole - start - length) {
         mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %llu bytes of data",
-                 r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size,
+                 r->name, mde__print_shape(shape, ", ", r->rank, r->shape), *count, r->size,
                  (unsigned long long)(whole - start - length));
         return NULL;
     }
@@ -3707,14 +3699,13 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     t->name = entry->key;
     if (!type || !shape || shape->kind != MDE_JSON_ARRAY || !offsets || offsets->kind != MDE_JSON_ARRAY ||
         offsets->length != 2) {
-        mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
     }
     b->name = entry->key;
     if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
         b->begin > b->end) {
-        mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first",
+                         what);
     }
     b->half = strcmp(type, "F16") == 0;
     b->size = strcmp(type, "F32") == 0 ? 4 : b->half || strcmp(type, "BF16") == 0 ? 2 : 0;
@@ -3722,16 +3713,15 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     if (b->size == 0) return 1;
     for (dim = shape->child; dim; dim = dim->next) {
         if (!mde__json_size(dim, &size)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
         }
         t->shape[t->rank++] = (int64_t)size;
     }
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
     if (!mde__mul_size(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
-        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
-                 mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
+                         mde__print_shape(text, ", ", t->rank, t->shape), bytes,
+                         (unsigned long long)(b->end - b->begin));
     }
     return 1;
 }
@@ -3748,16 +3738,12 @@ static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_js
 {
     const mde_json *pair;
     int i = 0;
-    if (map->kind != MDE_JSON_OBJECT) {
-        mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
-        return 0;
-    }
+    if (map->kind != MDE_JSON_OBJECT) return !mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
     file->metadata = (const char **)mde_alloc(c, map->length, 2 * sizeof *file->metadata);
     if (!file->metadata) return 0;
     for (pair = map->child; pair; pair = pair->next) {
         if (pair->kind != MDE_JSON_STRING) {
-            mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
         }
         file->metadata[i++] = pair->key;
         file->metadata[i++] = pair->string;
@@ -3777,18 +3763,17 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
     for (i = 0; i < count; i++) {
         if (bytes[i].begin != end || bytes[i].end > size) {
-            mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
-                     "%llu and the file's at %llu", name, bytes[i].name, (unsigned long long)bytes[i].begin,
-                     (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it "
+                             "ends at %llu and the file's at %llu", name, bytes[i].name,
+                             (unsigned long long)bytes[i].begin, (unsigned long long)bytes[i].end,
+                             (unsigned long long)end, (unsigned long long)size);
         }
         end = bytes[i].end;
         if (bytes[i].size) total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
     }
     if (end != size) {
-        mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
-                 (unsigned long long)end, (unsigned long long)size);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
+                         (unsigned long long)end, (unsigned long long)size);
     }
     f->data = (float *)mde_alloc(c, total, sizeof *f->data);
     if (!f->data) return 0;
@@ -3818,10 +3803,9 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
     char what[256];
     int good = 1;
     if (!p || size < 8 || length > MDE__SAFETENSORS_HEADER || length > size - 8 || length == 0 || p[8] != '{') {
-        mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
-                 : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
-                 (unsigned long long)length);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
+                         : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
+                         (unsigned long long)length);
     }
     snprintf(what, sizeof what, "%.200s: header", name);
     f->header = mde_json_parse(c, what, (const char *)p + 8, (size_t)length);
@@ -4309,6 +4293,10 @@ static double mde__exp64(double x)
 
 static double mde__log64(double x)
 {
+    static const double coefficient[13] = {
+        2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23,
+        2.0 / 25
+    };
     uint64_t bits;
     int exponent = 0, i;
     double f, s, z, half_square, series = 0;
@@ -4330,7 +4318,7 @@ static double mde__log64(double x)
     f = x - 1.0;
     s = f / (2.0 + f);
     z = s * s;
-    for (i = 12; i >= 1; i--) series = (series + 2.0 / (2 * i + 1)) * z;
+    for (i = 12; i >= 1; i--) series = (series + coefficient[i]) * z;
     half_square = 0.5 * f * f;
     return exponent * MDE__LN2_HIGH - ((half_square - (s * (half_square + series) + exponent * MDE__LN2_LOW)) - f);
 }
@@ -4697,6 +4685,19 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_SCALAR(a, b, c) mde__fma_emulated(a, b, c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
+
+/* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
+static double mde__mixture_careful(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
+{
+    double sum = 0;
+    int64_t t, e;
+    for (t = 0; t < n; t++) {
+        double s = 0;
+        for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
+        sum += mde__log64(s);
+    }
+    return sum;
+}
 
 /* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that
    lack them. */
@@ -6269,19 +6270,6 @@ static inline void MDE__K(mixture_gather)(const float *products, mde__strip_sum 
     }
 }
 
-/* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
-static double MDE__K(mixture_careful)(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
-{
-    double sum = 0;
-    int64_t t, e;
-    for (t = 0; t < n; t++) {
-        double s = 0;
-        for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
-        sum += mde__log64(s);
-    }
-    return sum;
-}
-
 /* Tokens from .. to, one block: in[0] r with a stride, in[1] the weights [groups of 4][experts][4].
    Block b of the partial sums, `terms` doubles, receives the sum of log s of each of the `rows` mixtures. */
 static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
@@ -6312,7 +6300,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
                     for (good = 1, i = 0; i < MDE__STRIP_LANES; i++) good &= product[i] >= MDE__STRIP_LOWEST;
                 }
                 if (good) MDE__K(mixture_gather)(product, &sums[m]);
-                else out[m] += MDE__K(mixture_careful)(experts, w + m - group, r, stride, n);
+                else out[m] += mde__mixture_careful(experts, w + m - group, r, stride, n);
             }
         }
     }
@@ -6575,10 +6563,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
     }
 }
 
-
+/* What is not the same in every set; the other macros are defined again as they were. */
 #undef MDE__K
-#undef MDE__DECLARE
-#undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
 #undef MDE__FILL_HALF
@@ -6586,46 +6572,12 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
 #undef MDE__EACH_TOKEN
-#undef MDE__EACH_2
-#undef MDE__EACH_4
-#undef MDE__EACH_8
-#undef MDE__V
-#undef MDE__I
-#undef MDE__D
-#undef MDE__L
 #undef MDE__MASK
 #undef MDE__MASK_DOUBLE
-#undef MDE__UNARY
-#undef MDE__BINARY
-#undef MDE__REDUCE
-#undef MDE__ONE_LANE
-#undef MDE__KEEP_LANE
-#undef MDE__AT
-#undef MDE__LEFT
-#undef MDE__GET
-#undef MDE__GET_PART
-#undef MDE__SUM_WHOLE
-#undef MDE__SUM_PART
-#undef MDE__MAX_WHOLE
-#undef MDE__MAX_PART
-#undef MDE__DOT_WHOLE
-#undef MDE__DOT_PART
-#undef MDE__SQUARE
-#undef MDE__SPREAD_WHOLE
-#undef MDE__SPREAD_PART
-#undef MDE__EXP_WHOLE
-#undef MDE__EXP_PART
-#undef MDE__TRIPLE_WHOLE
-#undef MDE__TRIPLE_PART
-#undef MDE__READ
-#undef MDE__READ_PART
-#undef MDE__MAP
 #undef MDE__TILE_ROWS
-#undef MDE__TILE_COLUMNS
 #undef MDE__FEW_ROWS
 #undef MDE__EACH_FEW
 #undef MDE__EACH_OTHER
-#undef MDE__EACH_ROW
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
 #undef MDE__SHARED
@@ -7808,15 +7760,7 @@ static int mde__take_shape(mde_tensor *out, const mde_tensor *like)
 /* "[32,64]" for messages. */
 static const char *mde__shape_text(const mde_tensor *t, char buffer[128])
 {
-    size_t at = 0;
-    int i;
-    buffer[at++] = '[';
-    for (i = 0; i < t->rank; i++) {
-        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? "," : "", (long long)t->shape[i]);
-    }
-    buffer[at++] = ']';
-    buffer[at] = 0;
-    return buffer;
+    return mde__print_shape(buffer, ",", t->rank, t->shape);
 }
 
 /* ---- Tape ---- */
@@ -8127,10 +8071,29 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
 
 /* ---- Elementwise ops ---- */
 
-static int mde__shape_same1(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+/* Parameters of the functions of an op's row, in every one of them. */
+#define MDE__SHAPE \
+    MDE__UNUSED mde_context *c, mde_tensor *const *in, MDE__UNUSED const mde_args *args, mde_tensor *out
+#define MDE__FORWARD MDE__UNUSED mde_context *c, MDE__UNUSED mde_node *node
+#define MDE__VJP \
+    MDE__UNUSED mde_context *c, MDE__UNUSED const mde_node *node, mde_tensor *g, MDE__UNUSED unsigned want, \
+    mde_tensor **din
+
+static mde_args mde__args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
 {
-    (void)c;
-    (void)args;
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = i0;
+    args.i[1] = i1;
+    args.i[2] = i2;
+    args.f[0] = f0;
+    args.f[1] = f1;
+    args.p = p;
+    return args;
+}
+
+static int mde__shape_same1(MDE__SHAPE)
+{
     return mde__take_shape(out, in[0]);
 }
 
@@ -8138,22 +8101,19 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
 {
     char a[128], b[128];
     if (mde__same_shape(in[0], in[1])) return mde__take_shape(out, in[0]);
-    mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
-             mde__shape_text(in[1], b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
+                     mde__shape_text(in[1], b));
 }
 
-static mde_tensor *mde__apply1(mde_context *c, const mde_op *op, mde_tensor *x)
+/* Inputs that the op does not have are NULL, and so are arguments. */
+static mde_tensor *mde__apply3(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *y, mde_tensor *z,
+                               const mde_args *args)
 {
-    return mde_apply(c, op, &x, NULL);
-}
-
-static mde_tensor *mde__apply2(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
-{
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde_apply(c, op, in, NULL);
+    mde_tensor *in[3];
+    in[0] = x;
+    in[1] = y;
+    in[2] = z;
+    return mde_apply(c, op, in, args);
 }
 
 /* Both inputs broadcast to their common shape first. */
@@ -8163,7 +8123,7 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     char x[128], y[128];
     int i;
     if (mde__bad(c)) return NULL;
-    if (!a || !b || mde__same_shape(a, b)) return mde__apply2(c, op, a, b);
+    if (!a || !b || mde__same_shape(a, b)) return mde__apply3(c, op, a, b, NULL, NULL);
     mde__take_shape(&common, a->rank >= b->rank ? a : b);
     for (i = 1; i <= common.rank; i++) {
         int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
@@ -8176,14 +8136,13 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     }
     if (!mde__same_shape(a, &common)) a = mde_broadcast_to(c, a, common.rank, common.shape);
     if (!mde__same_shape(b, &common)) b = mde_broadcast_to(c, b, common.rank, common.shape);
-    return mde__apply2(c, op, a, b);
+    return mde__apply3(c, op, a, b, NULL, NULL);
 }
 
 /* Rows of two inputs see equal shapes: what broadcasts was broadcast before. */
 #define MDE__SHAPE_EQUAL(name) \
-    static int mde__##name##_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out) \
+    static int mde__##name##_shape(MDE__SHAPE) \
     { \
-        (void)args; \
         return mde__equal_shapes(c, #name, in, out); \
     }
 
@@ -8191,20 +8150,13 @@ MDE__BINARY_FUNCTIONS(MDE__SHAPE_EQUAL)
 MDE__SHAPE_EQUAL(gate)
 MDE__SHAPE_EQUAL(swiglu)
 
-/* Arguments of a VJP, in every one of them. */
-#define MDE__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
-
 static void mde__add_vjp(MDE__VJP)
 {
-    (void)c;
-    (void)node;
-    (void)want;
     din[0] = din[1] = g;
 }
 
 static void mde__sub_vjp(MDE__VJP)
 {
-    (void)node;
     din[0] = g;
     if (want & 2) din[1] = mde_affine(c, g, -1, 0);
 }
@@ -8222,7 +8174,7 @@ static void mde__div_vjp(MDE__VJP)
     if (want & 2) din[1] = mde_affine(c, mde_mul(c, q, node->out), -1, 0);
 }
 
-static void mde__affine_forward(mde_context *c, mde_node *node)
+static void mde__affine_forward(MDE__FORWARD)
 {
     mde__vaffine(c, (int64_t)node->out->count, node->in[0]->data, (float)node->args.f[0], (float)node->args.f[1],
                  node->out->data);
@@ -8230,33 +8182,28 @@ static void mde__affine_forward(mde_context *c, mde_node *node)
 
 static void mde__affine_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_affine(c, g, node->args.f[0], 0);
 }
 static const mde_op mde__op_affine = { "affine", 1, mde__shape_same1, mde__affine_forward, mde__affine_vjp, NULL };
 
 static void mde__exp_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, node->out);
 }
 
 static void mde__log_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_div(c, g, node->in[0]);
 }
 
 static void mde__sqrt_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_affine(c, mde_div(c, g, node->out), 0.5, 0);
 }
 
 /* 1 - y^2 */
 static void mde__tanh_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde_affine(c, mde_mul(c, node->out, node->out), -1, 1));
 }
 
@@ -8268,21 +8215,18 @@ static mde_tensor *mde__sigmoid_slope(mde_context *c, mde_tensor *s)
 
 static void mde__sigmoid_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde__sigmoid_slope(c, node->out));
 }
 
 static void mde__relu_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_gate(c, node->in[0], g);
 }
 
-static void mde__gate_forward(mde_context *c, mde_node *node)
+static void mde__gate_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, *y = node->in[1]->data;
     size_t i;
-    (void)c;
     for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] > 0 ? y[i] : 0.0f;
 }
 
@@ -8307,7 +8251,6 @@ static mde_tensor *mde__silu_slope(mde_context *c, mde_tensor *x)
 
 static void mde__silu_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde__silu_slope(c, node->in[0]));
 }
 
@@ -8317,13 +8260,12 @@ static void mde__gelu_vjp(MDE__VJP)
     const double slope = 1.5957691216057308, cubic = slope * 0.044715;
     mde_tensor *x = node->in[0], *square = mde_mul(c, x, x);
     mde_tensor *s = mde_sigmoid(c, mde_mul(c, x, mde_affine(c, square, cubic, slope)));
-    (void)want;
     din[0] = mde_mul(c, g, mde__self_gate_slope(c, x, s, mde_affine(c, square, 3 * cubic, slope)));
 }
 
 /* Of each function: how the op runs, its row, and what users call. */
 #define MDE__UNARY_OP(name, vjp_fast) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    static void mde__##name##_forward(MDE__FORWARD) \
     { \
         mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->out->data); \
     } \
@@ -8334,13 +8276,12 @@ static void mde__gelu_vjp(MDE__VJP)
 #define MDE__GATED_OP(name) \
     static void mde__##name##_vjp_fast(MDE__VJP) \
     { \
-        (void)want; \
         din[0] = mde__sink_to_set(c, node, 0); \
         if (din[0]) mde__v##name##_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data); \
     } \
     MDE__UNARY_OP(name, mde__##name##_vjp_fast)
 #define MDE__BINARY_OP(name) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    static void mde__##name##_forward(MDE__FORWARD) \
     { \
         mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->in[1]->data, node->out->data); \
     } \
@@ -8354,7 +8295,7 @@ MDE__PLAIN_FUNCTIONS(MDE__PLAIN_OP)
 MDE__GATED_FUNCTIONS(MDE__GATED_OP)
 MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
 
-static void mde__swiglu_forward(mde_context *c, mde_node *node)
+static void mde__swiglu_forward(MDE__FORWARD)
 {
     mde__vsilu(c, (int64_t)node->out->count, node->in[0]->data, node->out->data);
     mde__vmul(c, (int64_t)node->out->count, node->out->data, node->in[1]->data, node->out->data);
@@ -8369,28 +8310,24 @@ static const mde_op mde__op_swiglu = { "swiglu", 2, mde__swiglu_shape, mde__swig
 
 /* ---- Shape and order ---- */
 
-static int mde__reshape_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__reshape_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     out->rank = (int)args->i[7];
     memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
     out->data = in[0]->data;
     if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s",
+                     mde__shape_text(in[0], a), mde__shape_text(out, b));
 }
 
 /* The data are shared: nothing to do. */
-static void mde__reshape_forward(mde_context *c, mde_node *node)
+static void mde__reshape_forward(MDE__FORWARD)
 {
-    (void)c;
-    (void)node;
 }
 
 static void mde__reshape_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_reshape(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_reshape = { "reshape", 1, mde__reshape_shape, mde__reshape_forward, mde__reshape_vjp,
@@ -8407,16 +8344,15 @@ static void mde__strides(const mde_tensor *t, int64_t *strides)
     }
 }
 
-static int mde__permute_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__permute_shape(MDE__SHAPE)
 {
     char a[128];
     int seen = 0, i;
     out->rank = in[0]->rank;
     for (i = 0; i < out->rank; i++) {
         if (args->i[i] < 0 || args->i[i] >= out->rank || (seen >> args->i[i]) & 1) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
-                     mde__shape_text(in[0], a));
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
+                             mde__shape_text(in[0], a));
         }
         seen |= 1 << args->i[i];
         out->shape[i] = in[0]->shape[args->i[i]];
@@ -8439,11 +8375,10 @@ static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t
     }
 }
 
-static void mde__permute_forward(mde_context *c, mde_node *node)
+static void mde__permute_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK], permuted[MDE_MAX_RANK];
     int i;
-    (void)c;
     mde__strides(node->in[0], strides);
     for (i = 0; i < node->out->rank; i++) permuted[i] = strides[node->args.i[i]];
     mde__copy_strided(node->out, node->in[0]->data, permuted);
@@ -8452,7 +8387,6 @@ static void mde__permute_forward(mde_context *c, mde_node *node)
 static void mde__permute_vjp(MDE__VJP)
 {
     int inverse[MDE_MAX_RANK], i;
-    (void)want;
     for (i = 0; i < node->out->rank; i++) inverse[node->args.i[i]] = i;
     din[0] = mde_permute(c, g, inverse);
 }
@@ -8472,29 +8406,27 @@ static int mde__check_axis(mde_context *c, const char *op, const mde_tensor *x, 
 {
     char a[128];
     if (axis >= 0 && axis < x->rank) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a), (long long)axis);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a),
+                     (long long)axis);
 }
 
 /* args: axis, start, length */
-static int mde__slice_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__slice_shape(MDE__SHAPE)
 {
     char a[128];
     if (!mde__check_axis(c, "slice", in[0], args->i[0])) return 0;
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] = args->i[2];
     if (args->i[1] >= 0 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[args->i[0]] - args->i[2]) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
-             mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
+                     mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
 }
 
-static void mde__slice_forward(mde_context *c, mde_node *node)
+static void mde__slice_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, rows = node->args.i[2];
-    (void)c;
     mde__around_axis(x, axis, &outer, &inner);
     for (i = 0; i < outer; i++) {
         memcpy(node->out->data + i * rows * inner, x->data + (i * x->shape[axis] + node->args.i[1]) * inner,
@@ -8506,32 +8438,29 @@ static void mde__slice_vjp(MDE__VJP)
 {
     int axis = (int)node->args.i[0];
     int64_t start = node->args.i[1];
-    (void)want;
     din[0] = mde_pad(c, g, axis, start, node->in[0]->shape[axis] - start - node->args.i[2]);
 }
 static const mde_op mde__op_slice = { "slice", 1, mde__slice_shape, mde__slice_forward, mde__slice_vjp, NULL };
 
 /* args: axis, before, after */
-static int mde__pad_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__pad_shape(MDE__SHAPE)
 {
     char a[128];
     if (!mde__check_axis(c, "pad", in[0], args->i[0])) return 0;
     if (args->i[1] < 0 || args->i[2] < 0 || args->i[1] > INT64_MAX / 4 || args->i[2] > INT64_MAX / 4) {
-        mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
-                 mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
+                         mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
     }
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] += args->i[1] + args->i[2];
     return 1;
 }
 
-static void mde__pad_forward(mde_context *c, mde_node *node)
+static void mde__pad_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, rows = x->shape[axis];
-    (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
     mde__around_axis(x, axis, &outer, &inner);
     for (i = 0; i < outer; i++) {
@@ -8543,32 +8472,29 @@ static void mde__pad_forward(mde_context *c, mde_node *node)
 static void mde__pad_vjp(MDE__VJP)
 {
     int axis = (int)node->args.i[0];
-    (void)want;
     din[0] = mde_slice(c, g, axis, node->args.i[1], node->in[0]->shape[axis]);
 }
 static const mde_op mde__op_pad = { "pad", 1, mde__pad_shape, mde__pad_forward, mde__pad_vjp, NULL };
 
-static int mde__concat_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__concat_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     int axis = (int)args->i[0], i, fits = in[0]->rank == in[1]->rank;
     if (!mde__check_axis(c, "concat", in[0], args->i[0])) return 0;
     for (i = 0; fits && i < in[0]->rank; i++) fits = i == axis || in[0]->shape[i] == in[1]->shape[i];
     if (!fits) {
-        mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
-                 mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
+                         mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
     }
     mde__take_shape(out, in[0]);
     out->shape[axis] += in[1]->shape[axis];
     return 1;
 }
 
-static void mde__concat_forward(mde_context *c, mde_node *node)
+static void mde__concat_forward(MDE__FORWARD)
 {
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, a = node->in[0]->shape[axis], b = node->in[1]->shape[axis];
-    (void)c;
     mde__around_axis(node->in[0], axis, &outer, &inner);
     a *= inner;
     b *= inner;
@@ -8610,42 +8536,38 @@ static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
     memcpy(out->shape, args->i, sizeof out->shape);
 }
 
-static int mde__broadcast_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__broadcast_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(in[0], out, strides)) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s",
+                     mde__shape_text(in[0], a), mde__shape_text(out, b));
 }
 
-static void mde__broadcast_forward(mde_context *c, mde_node *node)
+static void mde__broadcast_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK];
-    (void)c;
     mde__broadcast_strides(node->in[0], node->out, strides);
     mde__copy_strided(node->out, node->in[0]->data, strides);
 }
 
 static void mde__broadcast_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_sum_to(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_broadcast_to = { "broadcast_to", 1, mde__broadcast_shape, mde__broadcast_forward,
                                              mde__broadcast_vjp, NULL };
 
-static int mde__sum_to_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__sum_to_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(out, in[0], strides)) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
+                     mde__shape_text(out, b));
 }
 
 /* The axes of a sum, neighbours of one kind taken together: sizes of runs that are kept and summed in turn. *kept tells
@@ -8664,7 +8586,7 @@ static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t
     return runs;
 }
 
-static void mde__sum_to_forward(mde_context *c, mde_node *node)
+static void mde__sum_to_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     float *out = node->out->data;
@@ -8701,7 +8623,6 @@ static void mde__sum_to_forward(mde_context *c, mde_node *node)
 
 static void mde__sum_to_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_broadcast_to(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_to_forward, mde__sum_to_vjp, NULL };
@@ -8709,7 +8630,7 @@ static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_
 /* ---- Matrix product ---- */
 
 /* args: transpose_a, transpose_b. Both [m, k], or both [batch.., m, k] with the same batch. */
-static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__matmul_shape(MDE__SHAPE)
 {
     const mde_tensor *a = in[0], *b = in[1];
     char x[128], y[128];
@@ -8719,17 +8640,15 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (a->shape[i] != b->shape[i]) break;
     }
     if (r < 2 || r != b->rank || i < r - 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
-                 mde__shape_text(b, y));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
+                         mde__shape_text(b, y));
     }
     k_a = a->shape[ta ? r - 2 : r - 1];
     k_b = b->shape[tb ? r - 1 : r - 2];
     if (k_a != k_b) {
-        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
-                 mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
-                 (long long)k_a, (long long)k_b);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
+                         mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
+                         (long long)k_a, (long long)k_b);
     }
     mde__take_shape(out, a);
     out->shape[r - 2] = a->shape[ta ? r - 1 : r - 2];
@@ -8737,7 +8656,7 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return 1;
 }
 
-static void mde__matmul_forward(mde_context *c, mde_node *node)
+static void mde__matmul_forward(MDE__FORWARD)
 {
     const mde_tensor *a = node->in[0], *b = node->in[1], *out = node->out;
     int r = out->rank, ta = (int)node->args.i[0], tb = (int)node->args.i[1];
@@ -8787,7 +8706,7 @@ static mde_tensor *mde__sum_last(mde_context *c, mde_tensor *x, double scale)
     return scale == 1 ? sum : mde_affine(c, sum, scale, 0);
 }
 
-static void mde__softmax_forward(mde_context *c, mde_node *node)
+static void mde__softmax_forward(MDE__FORWARD)
 {
     mde__softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8795,20 +8714,18 @@ static void mde__softmax_forward(mde_context *c, mde_node *node)
 /* y (g - sum g y) */
 static void mde__softmax_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, node->out, mde_sub(c, g, mde__sum_last(c, mde_mul(c, g, node->out), 1)));
 }
 
 static void mde__softmax_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__softmax_rows_vjp(c, mde__rows(g), mde__last(g), node->out->data, g->data, din[0]->data);
 }
 static const mde_op mde__op_softmax = { "softmax", 1, mde__shape_same1, mde__softmax_forward, mde__softmax_vjp,
                                         mde__softmax_vjp_fast };
 
-static void mde__log_softmax_forward(mde_context *c, mde_node *node)
+static void mde__log_softmax_forward(MDE__FORWARD)
 {
     mde__log_softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8816,24 +8733,22 @@ static void mde__log_softmax_forward(mde_context *c, mde_node *node)
 /* g - softmax sum g */
 static void mde__log_softmax_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_sub(c, g, mde_mul(c, mde_exp(c, node->out), mde__sum_last(c, g, 1)));
 }
 static const mde_op mde__op_log_softmax = { "log_softmax", 1, mde__shape_same1, mde__log_softmax_forward,
                                             mde__log_softmax_vjp, NULL };
 
-static int mde__packed_swiglu_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__packed_swiglu_shape(MDE__SHAPE)
 {
     char a[128];
-    (void)args;
     mde__take_shape(out, in[0]);
     out->shape[out->rank - 1] /= 2;
     if (mde__last(in[0]) % 2 == 0) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension", mde__shape_text(in[0], a));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension",
+                     mde__shape_text(in[0], a));
 }
 
-static void mde__packed_swiglu_forward(mde_context *c, mde_node *node)
+static void mde__packed_swiglu_forward(MDE__FORWARD)
 {
     mde__glu_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8844,7 +8759,6 @@ static void mde__packed_swiglu_vjp(MDE__VJP)
     int last = g->rank - 1;
     int64_t n = mde__last(g);
     mde_tensor *gate = mde_slice(c, node->in[0], last, 0, n), *up = mde_slice(c, node->in[0], last, n, n);
-    (void)want;
     if (mde__bad(c)) return;
     din[0] = mde_concat(c, mde_mul(c, mde_mul(c, g, up), mde__silu_slope(c, gate)), mde_mul(c, g, mde_silu(c, gate)),
                         last);
@@ -8852,7 +8766,6 @@ static void mde__packed_swiglu_vjp(MDE__VJP)
 
 static void mde__packed_swiglu_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__glu_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, g->data, din[0]->data);
 }
@@ -8866,16 +8779,14 @@ static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *na
     int i;
     for (i = 1; i < inputs; i++) {
         if (in[i]->rank == 1 && in[i]->shape[0] == mde__last(in[0])) continue;
-        mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
-                 i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
+                         i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
     }
     return mde__take_shape(out, in[0]);
 }
 
-static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__rms_norm_shape(MDE__SHAPE)
 {
-    (void)args;
     return mde__norm_shape(c, in, "rms_norm", 2, out);
 }
 
@@ -8897,7 +8808,7 @@ static mde__row_norm mde__norm_of(const mde_node *node)
     return norm;
 }
 
-static void mde__rms_norm_forward(mde_context *c, mde_node *node)
+static void mde__rms_norm_forward(MDE__FORWARD)
 {
     mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
@@ -8935,13 +8846,12 @@ static void mde__rms_norm_vjp_fast(MDE__VJP)
 static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
                                          mde__rms_norm_vjp_fast };
 
-static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__layer_norm_shape(MDE__SHAPE)
 {
-    (void)args;
     return mde__norm_shape(c, in, "layer_norm", 3, out);
 }
 
-static void mde__layer_norm_forward(mde_context *c, mde_node *node)
+static void mde__layer_norm_forward(MDE__FORWARD)
 {
     mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
@@ -8993,19 +8903,17 @@ static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, 
     int64_t i;
     for (i = 0; ids && i < args->i[0]; i++) {
         if (ids[i] >= 0 && ids[i] < limit) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
-                 (long long)limit - 1);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
+                         (long long)limit - 1);
     }
     return ids != NULL;
 }
 
-static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__gather_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
     }
     out->rank = 2;
     out->shape[0] = args->i[0];
@@ -9013,11 +8921,10 @@ static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return mde__check_ids(c, "gather", args, in[0]->shape[0]);
 }
 
-static void mde__gather_forward(mde_context *c, mde_node *node)
+static void mde__gather_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
     int64_t width = node->out->shape[1], i;
-    (void)c;
     for (i = 0; i < node->args.i[0]; i++) {
         memcpy(node->out->data + i * width, node->in[0]->data + ids[i] * width, (size_t)width * sizeof(float));
     }
@@ -9025,7 +8932,6 @@ static void mde__gather_forward(mde_context *c, mde_node *node)
 
 static void mde__gather_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
 }
 
@@ -9042,7 +8948,6 @@ static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids
 
 static void mde__gather_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_of_sums(c, node, 0);
     if (!din[0]) return;
     mde__add_rows_by_id(node->args.i[0], mde__last(g), (const int32_t *)node->args.p, g->data, din[0]->data);
@@ -9051,12 +8956,11 @@ static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gath
                                        mde__gather_vjp_fast };
 
 /* args: p ids, i[0] their count, i[1] rows of the result */
-static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__scatter_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
     }
     out->rank = 2;
     out->shape[0] = args->i[1];
@@ -9064,9 +8968,8 @@ static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_a
     return mde__check_ids(c, "scatter_add", args, args->i[1]);
 }
 
-static void mde__scatter_forward(mde_context *c, mde_node *node)
+static void mde__scatter_forward(MDE__FORWARD)
 {
-    (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
     mde__add_rows_by_id(node->args.i[0], node->out->shape[1], (const int32_t *)node->args.p, node->in[0]->data,
                         node->out->data);
@@ -9074,7 +8977,6 @@ static void mde__scatter_forward(mde_context *c, mde_node *node)
 
 static void mde__scatter_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_gather(c, g, node->args.i[0], (const int32_t *)node->args.p);
 }
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
@@ -9082,15 +8984,14 @@ static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape
 
 /* Tokens with their positions: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
    [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
-static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__embed_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1] || args->i[1] < 0 || args->i[2] < 1
         || args->i[1] > in[1]->shape[0] - args->i[2] || args->i[0] % args->i[2] != 0) {
-        mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; expected "
-                 "[n, width] and [m, width] with so many", mde__shape_text(in[0], a), mde__shape_text(in[1], b),
-                 (long long)args->i[2], (long long)args->i[1]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; "
+                         "expected [n, width] and [m, width] with so many", mde__shape_text(in[0], a),
+                         mde__shape_text(in[1], b), (long long)args->i[2], (long long)args->i[1]);
     }
     out->rank = 2;
     out->shape[0] = args->i[0];
@@ -9098,12 +8999,11 @@ static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_arg
     return mde__check_ids(c, "embed", args, in[0]->shape[0]);
 }
 
-static void mde__embed_forward(mde_context *c, mde_node *node)
+static void mde__embed_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
     int64_t count = node->args.i[0], start = node->args.i[1], time = node->args.i[2];
     int64_t width = node->out->shape[1], r, i;
-    (void)c;
     for (r = 0; r < count; r++) {
         const float *token = node->in[0]->data + ids[r] * width;
         const float *position = node->in[1]->data + (start + r % time) * width;
@@ -9141,20 +9041,19 @@ static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_f
                                       mde__embed_vjp_fast };
 
 /* args: p targets, i[0] their count */
-static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__cross_entropy_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
-                 mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
+                         mde__shape_text(in[0], a));
     }
     out->rank = 1;
     out->shape[0] = in[0]->shape[0];
     return mde__check_ids(c, "cross_entropy", args, in[0]->shape[1]);
 }
 
-static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
+static void mde__cross_entropy_forward(MDE__FORWARD)
 {
     int64_t rows = mde__rows(node->in[0]);
     node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
@@ -9163,23 +9062,27 @@ static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
                             node->out->data, node->saved);
 }
 
-/* (softmax - one_hot) g */
+/* softmax - one_hot of logits [rows, classes] */
+static mde_tensor *mde__softmax_less_targets(mde_context *c, mde_tensor *logits, const int32_t *targets)
+{
+    mde_tensor *one_hot = logits ? mde_tensor_create(c, 2, logits->shape) : NULL;
+    int64_t i;
+    for (i = 0; one_hot && i < logits->shape[0]; i++) one_hot->data[i * logits->shape[1] + targets[i]] = 1.0f;
+    return one_hot ? mde_sub(c, mde_softmax(c, logits), one_hot) : NULL;
+}
+
 static void mde__cross_entropy_vjp(MDE__VJP)
 {
-    const int32_t *targets = (const int32_t *)node->args.p;
-    mde_tensor *x = node->in[0], *one_hot = mde_tensor_create(c, 2, x->shape);
-    int64_t i, column[2];
-    (void)want;
-    column[0] = x->shape[0];
+    int64_t column[2];
+    column[0] = node->in[0]->shape[0];
     column[1] = 1;
-    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * x->shape[1] + targets[i]] = 1.0f;
-    din[0] = mde_mul(c, mde_sub(c, mde_softmax(c, x), one_hot), mde_reshape(c, g, 2, column));
+    din[0] = mde_mul(c, mde__softmax_less_targets(c, node->in[0], (const int32_t *)node->args.p),
+                     mde_reshape(c, g, 2, column));
 }
 
 static void mde__cross_entropy_vjp_fast(MDE__VJP)
 {
     const mde_tensor *x = node->in[0];
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (!din[0]) return;
     mde__cross_entropy_rows_vjp(c, mde__rows(x), mde__last(x), x->data, (const int32_t *)node->args.p, node->saved,
@@ -9191,14 +9094,12 @@ static const mde_op mde__op_cross_entropy = { "cross_entropy", 1, mde__cross_ent
 /* ---- Attention ---- */
 
 /* args: f[0] base, i[0] start, i[1] inverse */
-static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__rope_shape(MDE__SHAPE)
 {
     char a[128];
-    (void)args;
     if (in[0]->rank != 4 || in[0]->shape[3] % 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
-                 mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
+                         mde__shape_text(in[0], a));
     }
     return mde__take_shape(out, in[0]);
 }
@@ -9237,7 +9138,7 @@ static mde__rotation mde__rotation_of(const int64_t *shape, int64_t rotated, con
     return r;
 }
 
-static void mde__rope_forward(mde_context *c, mde_node *node)
+static void mde__rope_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int64_t time = x->shape[1], half = x->shape[3] / 2;
@@ -9258,7 +9159,6 @@ static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, i
 /* A rotation: its transpose rotates back. */
 static void mde__rope_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1], node->args.p);
 }
 static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
@@ -9266,17 +9166,12 @@ static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forwa
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = base;
-    args.i[0] = start;
-    args.i[1] = inverse;
-    args.p = table;
+    mde_args args = mde__args(start, inverse, 0, base, 0, table);
     return mde_apply(c, &mde__op_rope, &x, &args);
 }
 
 /* args: f[0] scale, i[0] causal */
-static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__attention_out_shape(MDE__SHAPE)
 {
     const mde_tensor *q = in[0], *k = in[1], *v = in[2];
     char x[128], y[128], z[128];
@@ -9284,11 +9179,10 @@ static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const
     if (good) good = q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] && q->shape[2] % k->shape[2] == 0;
     if (good && args->i[0]) good = k->shape[1] >= q->shape[1];
     if (!good) {
-        mde_fail(c, MDE_BAD_SHAPE,
-                 "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, dim], k and v [batch, keys, "
-                 "kv_heads, dim], kv_heads a divisor of heads, and with a mask no fewer keys than queries",
-                 mde__shape_text(q, x), mde__shape_text(k, y), mde__shape_text(v, z));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, "
+                         "dim], k and v [batch, keys, kv_heads, dim], kv_heads a divisor of heads, and with a mask no "
+                         "fewer keys than queries", mde__shape_text(q, x), mde__shape_text(k, y),
+                         mde__shape_text(v, z));
     }
     return mde__take_shape(out, q);
 }
@@ -9325,7 +9219,7 @@ static mde__attention_call mde__attention_call_of(const mde_node *node, const md
     return call;
 }
 
-static void mde__attention_forward(mde_context *c, mde_node *node)
+static void mde__attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__attention_sizes(node);
     mde_mark mark;
@@ -9349,7 +9243,6 @@ static void mde__attention_vjp_fast(MDE__VJP)
     mde_tensor *dv = mde__sink_to_set(c, node, 2);
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
-    (void)want;
     if (dq && dk && dv && scratch) {
         mde__attention_call call = mde__attention_call_of(node, &s, q->data, k->data, v->data, scratch);
         call.g = g->data;
@@ -9441,7 +9334,7 @@ static const mde_op mde__op_attention = { "attention", 3, mde__attention_out_sha
 
 /* Attention on queries, keys and values side by side: in [batch, time, heads + 2 kv_heads, dim]. args: f[0] scale,
    i[0] causal, i[1] kv_heads, f[1] base of the rotation of queries and keys (0: none), p its table or NULL */
-static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__packed_attention_shape(MDE__SHAPE)
 {
     const mde_tensor *x = in[0];
     int64_t kv_heads = args->i[1];
@@ -9452,10 +9345,9 @@ static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, co
         out->shape[2] -= 2 * kv_heads;
         return 1;
     }
-    mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
-             "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions", mde__shape_text(x, a),
-             (long long)kv_heads);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
+                     "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions",
+                     mde__shape_text(x, a), (long long)kv_heads);
 }
 
 static mde__attention_shape mde__packed_attention_sizes(const mde_node *node)
@@ -9486,7 +9378,7 @@ static const float *mde__packed_attention_rotated(mde_context *c, const mde_node
     return rotated;
 }
 
-static void mde__packed_attention_forward(mde_context *c, mde_node *node)
+static void mde__packed_attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__packed_attention_sizes(node);
     mde_mark mark;
@@ -9512,7 +9404,6 @@ static void mde__packed_attention_vjp_fast(MDE__VJP)
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     const float *x = mde__packed_attention_rotated(c, node, &s);
-    (void)want;
     if (dx && scratch && x) {
         mde__attention_call call = mde__attention_call_of(node, &s, x, x + k, x + v, scratch);
         call.g = g->data;
@@ -9537,7 +9428,6 @@ static void mde__packed_attention_vjp(MDE__VJP)
     mde_tensor *q = mde_slice(c, node->in[0], 2, 0, s.heads), *d[MDE_MAX_INPUTS];
     mde_tensor *k = mde_slice(c, node->in[0], 2, s.heads, s.kv_heads);
     mde_node inner = *node;
-    (void)want;
     inner.in[0] = base != 0 ? mde__apply_rope(c, q, base, 0, 0, node->args.p) : q;
     inner.in[1] = base != 0 ? mde__apply_rope(c, k, base, 0, 0, node->args.p) : k;
     inner.in[2] = mde_slice(c, node->in[0], 2, s.heads + s.kv_heads, s.kv_heads);
@@ -9563,12 +9453,7 @@ static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, in
         table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2, NULL);
         if (!table) return NULL;
     }
-    memset(&args, 0, sizeof args);
-    args.i[0] = causal != 0;
-    args.i[1] = kv_heads;
-    args.f[0] = scale;
-    args.f[1] = base;
-    args.p = table;
+    args = mde__args(causal != 0, kv_heads, 0, scale, base, table);
     return mde_apply(c, &mde__op_packed_attention, &x, &args);
 }
 
@@ -9600,7 +9485,7 @@ static int mde__linear_has(const mde_node *node, int input)
     return (int)(node->args.i[1] >> input) & 1;
 }
 
-static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__linear_shape(MDE__SHAPE)
 {
     const mde_op *before = (const mde_op *)args->p;
     const mde_tensor *x = in[MDE__X], *w = in[MDE__WEIGHT], *bias = in[MDE__BIAS], *residual = in[MDE__RESIDUAL];
@@ -9621,11 +9506,11 @@ static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (good && (args->i[1] >> MDE__RESIDUAL & 1)) good = mde__same_shape(residual, out);
     }
     if (good) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected [rows, k], "
-             "[k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b), transposed ? " transposed" : "",
-             args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
-             args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected "
+                     "[rows, k], [k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b),
+                     transposed ? " transposed" : "",
+                     args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
+                     args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
 }
 
 /* f as a node of its own; its output is yet to be made. */
@@ -9656,7 +9541,7 @@ static const float *mde__linear_input(mde_context *c, const mde_node *node, int6
     return mde__bad(c) ? NULL : inner.out->data;
 }
 
-static void mde__linear_forward(mde_context *c, mde_node *node)
+static void mde__linear_forward(MDE__FORWARD)
 {
     int transposed = (int)node->args.i[0], has_bias = mde__linear_has(node, MDE__BIAS);
     int64_t rows = node->out->shape[0], n = node->out->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
@@ -9774,10 +9659,7 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
     int i;
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
-    memset(&args, 0, sizeof args);
-    args.i[0] = l->transposed != 0;
-    args.f[0] = l->epsilon;
-    args.p = l->before;
+    args = mde__args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
     in[MDE__X] = l->x;
     in[MDE__WEIGHT] = l->weight;
     in[MDE__BIAS] = l->bias;
@@ -9797,20 +9679,19 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
 #define MDE__LOGITS (1 << 20)           /* held at one time, about */
 #define MDE__LOGIT_ROWS 192             /* but at least so many rows: fewer would make slow products */
 
-static int mde__linear_cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__linear_cross_entropy_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1]) {
-        mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and [classes, k]",
-                 mde__shape_text(in[0], a), mde__shape_text(in[1], b));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and "
+                         "[classes, k]", mde__shape_text(in[0], a), mde__shape_text(in[1], b));
     }
     out->rank = 1;
     out->shape[0] = 1;
     return mde__check_ids(c, "linear_cross_entropy", args, in[1]->shape[0]);
 }
 
-static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
+static void mde__linear_cross_entropy_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0], *w = node->in[1];
     const int32_t *targets = (const int32_t *)node->args.p;
@@ -9859,16 +9740,11 @@ static void mde__linear_cross_entropy_vjp_fast(MDE__VJP)
     }
 }
 
-/* With P the softmax: dlogits = (P - one_hot) g / rows. */
 static void mde__linear_cross_entropy_vjp(MDE__VJP)
 {
-    const int32_t *targets = (const int32_t *)node->args.p;
-    mde_tensor *x = node->in[0], *w = node->in[1], *one_hot, *d, *logits = mde_matmul_t(c, x, w, 0, 1);
-    int64_t i;
-    if (!logits) return;
-    one_hot = mde_tensor_create(c, 2, logits->shape);
-    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * w->shape[0] + targets[i]] = 1.0f;
-    d = mde_mul(c, mde_sub(c, mde_softmax(c, logits), one_hot), mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
+    mde_tensor *x = node->in[0], *w = node->in[1];
+    mde_tensor *d = mde__softmax_less_targets(c, mde_matmul_t(c, x, w, 0, 1), (const int32_t *)node->args.p);
+    d = mde_mul(c, d, mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
     if (want & 1) din[0] = mde_matmul(c, d, w);
     if (want & 2) din[1] = mde_matmul_t(c, d, x, 1, 0);
 }
@@ -9900,30 +9776,27 @@ MDEDEF const mde_op *mde_op_row(int index)
 
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y)
 {
-    return mde__apply2(c, &mde__op_gate, x, y);
+    return mde__apply3(c, &mde__op_gate, x, y, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up)
 {
-    return mde__apply2(c, &mde__op_swiglu, gate, up);
+    return mde__apply3(c, &mde__op_swiglu, gate, up, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_softmax, x);
+    return mde_apply(c, &mde__op_softmax, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_log_softmax, x);
+    return mde_apply(c, &mde__op_log_softmax, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, double shift)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = scale;
-    args.f[1] = shift;
+    mde_args args = mde__args(0, 0, 0, scale, shift, NULL);
     return mde_apply(c, &mde__op_affine, &x, &args);
 }
 
@@ -9972,34 +9845,22 @@ MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
     return mde_apply(c, &mde__op_permute, &x, &args);
 }
 
-/* An op whose arguments are an axis and two numbers. */
-static mde_tensor *mde__apply_axis(mde_context *c, const mde_op *op, mde_tensor *const *in, int axis, int64_t a,
-                                   int64_t b)
-{
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = axis;
-    args.i[1] = a;
-    args.i[2] = b;
-    return mde_apply(c, op, in, &args);
-}
-
 MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length)
 {
-    return mde__apply_axis(c, &mde__op_slice, &x, axis, start, length);
+    mde_args args = mde__args(axis, start, length, 0, 0, NULL);
+    return mde_apply(c, &mde__op_slice, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after)
 {
-    return mde__apply_axis(c, &mde__op_pad, &x, axis, before, after);
+    mde_args args = mde__args(axis, before, after, 0, 0, NULL);
+    return mde_apply(c, &mde__op_pad, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis)
 {
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde__apply_axis(c, &mde__op_concat, in, axis, 0, 0);
+    mde_args args = mde__args(axis, 0, 0, 0, 0, NULL);
+    return mde__apply3(c, &mde__op_concat, a, b, NULL, &args);
 }
 
 /* x with the leading dimensions of `like`. */
@@ -10014,13 +9875,11 @@ static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde
 
 MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
 {
-    mde_tensor *in[2], *out;
-    mde_args args;
+    mde_args args = mde__args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
+    mde_tensor *out;
     int64_t shape[MDE_MAX_RANK];
     int rank = a ? a->rank : 0;
     if (mde__bad(c)) return NULL;
-    in[0] = a;
-    in[1] = b;
     if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && a->shape[rank - 1] == b->shape[transpose_b ? 1 : 0]) {
         /* One matrix for the whole batch: its rows are the rows of one big product. */
         memcpy(shape, a->shape, sizeof shape);
@@ -10031,12 +9890,9 @@ MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, in
         if (out) shape[rank - 1] = out->shape[1];
         return out ? mde_reshape(c, out, rank, shape) : NULL;
     }
-    if (a && b && a->rank > 2 && b->rank == 2) in[1] = mde__broadcast_batch(c, b, a);
-    if (a && b && a->rank == 2 && b->rank > 2) in[0] = mde__broadcast_batch(c, a, b);
-    memset(&args, 0, sizeof args);
-    args.i[0] = transpose_a != 0;
-    args.i[1] = transpose_b != 0;
-    return mde_apply(c, &mde__op_matmul, in, &args);
+    if (a && b && a->rank > 2 && b->rank == 2) b = mde__broadcast_batch(c, b, a);
+    else if (a && b && a->rank == 2 && b->rank > 2) a = mde__broadcast_batch(c, a, b);
+    return mde__apply3(c, &mde__op_matmul, a, b, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
@@ -10046,25 +9902,14 @@ MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
 
 MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon)
 {
-    mde_tensor *in[2];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = epsilon;
-    in[0] = x;
-    in[1] = gain;
-    return mde_apply(c, &mde__op_rms_norm, in, &args);
+    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    return mde__apply3(c, &mde__op_rms_norm, x, gain, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon)
 {
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = epsilon;
-    in[0] = x;
-    in[1] = gain;
-    in[2] = bias;
-    return mde_apply(c, &mde__op_layer_norm, in, &args);
+    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    return mde__apply3(c, &mde__op_layer_norm, x, gain, bias, &args);
 }
 
 /* An op on inputs of which the first is x and whose arguments are ids; they are copied into the arena. */
@@ -10081,11 +9926,7 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     copy = (int32_t *)mde_scratch(c, (size_t)count, sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, ids, (size_t)count * sizeof *ids);
-    memset(&args, 0, sizeof args);
-    args.i[0] = count;
-    args.i[1] = first;
-    args.i[2] = second;
-    args.p = copy;
+    args = mde__args(count, first, second, 0, 0, copy);
     return mde_apply(c, op, in, &args);
 }
 
@@ -10111,20 +9952,13 @@ MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t 
 
 MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal)
 {
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = scale;
-    args.i[0] = causal != 0;
-    in[0] = q;
-    in[1] = k;
-    in[2] = v;
-    return mde_apply(c, &mde__op_attention, in, &args);
+    mde_args args = mde__args(causal != 0, 0, 0, scale, 0, NULL);
+    return mde__apply3(c, &mde__op_attention, q, k, v, &args);
 }
 
 MDEDEF mde_tensor *mde_packed_swiglu(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_packed_swiglu, x);
+    return mde_apply(c, &mde__op_packed_swiglu, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_packed_attention(mde_context *c, mde_tensor *qkv, int64_t kv_heads, double scale, int causal,
@@ -11586,8 +11420,8 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
 static int mde__check_vocabulary(mde_context *c, int vocabulary)
 {
     if (vocabulary > 256 && vocabulary <= MDE__MAX_VOCABULARY) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary, MDE__MAX_VOCABULARY);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary,
+                     MDE__MAX_VOCABULARY);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_train(mde_context *c, const char *text, size_t length, int vocabulary)
@@ -11681,9 +11515,8 @@ typedef struct mde__json_reading {
 
 static int mde__json_refuse(mde__json_reading *r, const char *what, const char *which)
 {
-    mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the words of "
-             "GPT-2, Llama 3 or Qwen2", r->name, what, which);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the "
+                     "words of GPT-2, Llama 3 or Qwen2", r->name, what, which);
 }
 
 static const char *mde__json_text(const mde_json *value)
@@ -11877,9 +11710,8 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
             rule.id = mde__tokenizer_find(r->tokenizer, bytes, left_length + length);
         }
         if (rule.left < 0 || rule.right < 0 || rule.id < 0) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary that make a "
-                     "third", r->name, (int)rule.rank);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary "
+                             "that make a third", r->name, (int)rule.rank);
         }
         slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
         *slot = rule;
@@ -11947,18 +11779,15 @@ static int mde__tokenizer_walk(mde_context *c, const char *path, const unsigned 
         size_t length;
         float score;
         if (count == MDE__MAX_VOCABULARY) {
-            mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
         }
         length = size - at >= 8 ? (size_t)mde__get_bytes(bytes + at + 4, 4, 0) : 0;
         if (size - at < 8 || length > size - at - 8) {
-            mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
         }
         score = mde__float_of_bits((uint32_t)mde__get_bytes(bytes + at, 4, 0));
         if (!(score >= -3e38f && score <= 3e38f)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
         }
         if (fill) {
             const char *text = (const char *)bytes + at + 8;
@@ -12143,10 +11972,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
     int split;
-    if (s->text->length == 0) {
-        mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
-        return 0;
-    }
+    if (s->text->length == 0) return !mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
     s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
     order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
     if (!s->split || !order) {
@@ -12274,10 +12100,7 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     memset(r, 0, sizeof *r);
     r->context = c;
     if (mde__bad(c)) return 0;
-    if (!desc) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
-        return 0;
-    }
+    if (!desc) return !mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
     *d = *desc;
     if (d->validation == 0) d->validation = 0.1;
     if (d->test == 0) d->test = 0.1;
@@ -12323,8 +12146,7 @@ static int mde__reading_splits(mde__reading *r)
     for (i = 0; i < r->count; i++) {
         for (k = 0; k < i; k++) {
             if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
-            mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
         }
         if (!mde__source_split(r->context, &r->desc, &r->sources[i])) return 0;
     }
@@ -12408,8 +12230,7 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
     size_t i;
     for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
     }
     if (zero) {
         mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
@@ -12449,8 +12270,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
     mde_names names;
     int i;
     if (kind == 'o') {
-        mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
-        return 0;
+        return !mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
     }
     if (kind != 'd') {
         size_t size;
@@ -12463,8 +12283,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
         return !mde__bad(c);
     }
     if (depth == MDE__FOLDER_DEPTH) {
-        mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
-        return 0;
+        return !mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
     for (i = 0; i < names.count && !mde__bad(c); i++) {
@@ -12628,15 +12447,13 @@ static int mde__check_weights(mde_context *c, const char *what, int n, const dou
     int i;
     for (i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
-                     mde__number(number, weights[i]));
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
+                             mde__number(number, weights[i]));
         }
         sum += weights[i];
     }
     if (fabs(sum - 1) > 1e-6) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
     }
     for (i = 0; i < n; i++) out[i] = weights[i] / sum;
     return 1;
@@ -12893,7 +12710,7 @@ static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank
         if (strcmp(mde__lm_bare_name(t->name), bare) != 0) continue;
         if (t->rank == rank && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0) return t;
         mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", lm->path, name,
-                 mde__print_shape(is, t->rank, t->shape), mde__print_shape(should, rank, shape));
+                 mde__print_shape(is, ", ", t->rank, t->shape), mde__print_shape(should, ", ", rank, shape));
         return NULL;
     }
     for (i = 0; i < file->others && strcmp(mde__lm_bare_name(file->other[2 * i]), bare) != 0; i++) {}
@@ -13459,9 +13276,8 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     if (d->clip == MDE_ZERO) d->clip = 0;
     if (d->curve_points == 0) d->curve_points = 64;
     if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
-                 corpus->tokenizer->vocabulary, lm->desc.vocabulary);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
+                         corpus->tokenizer->vocabulary, lm->desc.vocabulary);
     }
     if (!mde__training_check(c, d, lm->desc.context)) return 0;
     run->steps = (d->tokens - 1) / (d->batch * d->length) + 1;
@@ -13777,9 +13593,8 @@ static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count
     size_t i;
     for (i = 0; i < count; i++) {
         if (tokens[i] < lm->desc.vocabulary) continue;
-        mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i, tokens[i],
-                 lm->desc.vocabulary);
-        return 0;
+        return !mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i,
+                         tokens[i], lm->desc.vocabulary);
     }
     return 1;
 }
@@ -14104,8 +13919,7 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
         value = mde_safetensors_metadata(file, key);
         if (!value && i >= MDE__LM_NEEDED) continue;
         if (value && mde__field_parse(&mde__lm_fields[i], desc, value)) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
     }
     return 1;
 }
@@ -16134,15 +15948,13 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
     for (j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
-                     e->validation[j].name, mde__number(number, shares[j]));
-            return 0;
+            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
+                             e->validation[j].name, mde__number(number, shares[j]));
         }
         sum += shares[j];
     }
     if (!(sum > 0)) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
-        return 0;
+        return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
     }
     for (j = 0; j < e->validations; j++) shares[j] /= sum;
     return 1;
@@ -16637,10 +16449,7 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     int j;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
-    if (!(level < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
-        return 0;
-    }
+    if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
     r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
     if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
@@ -17099,15 +16908,16 @@ typedef double mde__smooth_fn(const double *theta, double *gradient, void *user)
 #define MDE__LBFGS_WORK(n) ((size_t)(n) * (2 * MDE__LBFGS_MEMORY + 4) + 2 * MDE__LBFGS_MEMORY)
 
 /* Limited-memory BFGS (Nocedal 1980); the line search brackets a step that satisfies the weak Wolfe conditions. theta
-   becomes the best point found; returns its value, NaN when the function is not finite at the start. */
-static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int iterations,
+   becomes the best point found; returns its value, NaN when the function is not finite at the start. kept [2]: how much
+   curvature is known from an earlier call with the same work, and then from this one; NULL: none. */
+static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int *kept, int iterations,
                          double tolerance)
 {
     double *gradient = work, *trial = gradient + n, *slope_at = trial + n, *direction = slope_at + n;
     double *steps = direction + n, *changes = steps + MDE__LBFGS_MEMORY * n;
     double *curvature = changes + MDE__LBFGS_MEMORY * n;
     double *share = curvature + MDE__LBFGS_MEMORY, value = f(theta, gradient, user);
-    int iteration, stored = 0, newest = 0, quiet = 0, i, k;
+    int iteration, stored = kept ? kept[0] : 0, newest = kept ? kept[1] : 0, quiet = 0, i, k;
     if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
     for (iteration = 0; iteration < iterations; iteration++) {
         double slope, step = 1, low = 0, high = (double)INFINITY, found = (double)NAN, longest = 0, scale, dot;
@@ -17167,6 +16977,10 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
         longest = 0;
         for (i = 0; i < n; i++) if (fabs(gradient[i]) > longest) longest = fabs(gradient[i]);
         if (quiet >= 2 || longest <= tolerance) break;
+    }
+    if (kept) {
+        kept[0] = stored;
+        kept[1] = newest;
     }
     return value;
 }
@@ -17924,6 +17738,7 @@ typedef struct mde__gp {
 /* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all: a step
    costs the cube of the runs. */
 #define MDE__GP_SAMPLE 160
+#define MDE__GP_STEPS 5                 /* of the best start with all runs, before their outliers are looked for */
 #define MDE__GP_TOLERANCE 1e-5          /* of a log posterior of hundreds: far below what the data can tell apart */
 
 /* Workspace of one fit. */
@@ -17937,6 +17752,7 @@ typedef struct mde__gp_work {
     double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
     double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
+    int kept[2];                            /* of lbfgs */
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
@@ -18140,7 +17956,8 @@ static void mde__gp_precisions(int n, const double *inverse, const double *flat,
 }
 
 /* Tuned on RegMix, where the true weights of some runs are not what the table says. */
-#define MDE__OUTLIER_ROUNDS 5
+#define MDE__OUTLIER_ROUNDS 3
+#define MDE__OUTLIER_STEPS 4        /* of the search for theta, a round */
 #define MDE__OUTLIER_SHARE 0.2      /* prior probability of a run to be one */
 #define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
 
@@ -18168,7 +17985,8 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
-        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 8, MDE__GP_TOLERANCE);
+        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, w->kept, MDE__OUTLIER_STEPS,
+                           MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
         /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
         for (i = 0; i < 60; i++) {
@@ -18264,7 +18082,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
             if (i == gp->d) spread *= 0.5;      /* of the signal, which the targets' scale tells well */
             w.theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, 100, MDE__GP_TOLERANCE);
+        w.kept[0] = 0;
+        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, w.kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
             for (i = 0; i < p; i++) gp->theta[i] = w.theta[i];
@@ -18274,7 +18093,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     if (sampled) {
         mde__gp_use(&w, gp->n);
         /* the search for outliers goes on from here */
-        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, gp->normal_noise ? 60 : 25, MDE__GP_TOLERANCE);
+        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, w.kept, gp->normal_noise ? 60 : MDE__GP_STEPS,
+                          MDE__GP_TOLERANCE);
         if (!(fabs(best) < (double)INFINITY)) return 0;
     }
     if (!gp->normal_noise && !mde__gp_outliers(&w)) return 0;
@@ -18641,7 +18461,7 @@ static double mde__coregion_search(mde__coregion *s)
             }
             s->beta[largest] = -1;
         }
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, 150, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, NULL, 150, 1e-6);
         if (value < best) {
             best = value;
             memcpy(s->theta, s->trial, (size_t)s->parameters * sizeof(double));
@@ -18749,7 +18569,7 @@ static int mde__coregion_fit(mde_regressor *r, int target, double *work)
     value = mde__coregion_search(sampled ? &few : s);
     if (sampled && value < (double)INFINITY) {
         memcpy(s->theta, few.theta, (size_t)s->parameters * sizeof(double));
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, MDE__COREGION_STEPS, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, NULL, MDE__COREGION_STEPS, 1e-6);
     }
     if (!(value < (double)INFINITY)) return 0;
     if (!(fabs(mde__coregion_likelihood(s, s->theta, NULL)) < (double)INFINITY)) return 0;
@@ -18954,7 +18774,7 @@ static double mde__law_search(mde__law_fit *f, double *theta, double *trial, dou
         for (i = 0; i < p; i++) trial[i] = 0;
         trial[0] = minimum - below[start];
         trial[1] = mde__log64(-trial[0]);
-        value = mde__lbfgs(mde__law_loss, f, p, trial, work, 500, 1e-10);
+        value = mde__lbfgs(mde__law_loss, f, p, trial, work, NULL, 500, 1e-10);
         if (!(value < best)) continue;
         best = value;
         memcpy(theta, trial, (size_t)p * sizeof *theta);
@@ -19045,6 +18865,9 @@ static const mde__regressor_kind mde__law_kind = {
 
 #define MDE__LARGEST_POOLS 4
 #define MDE__POOL_STARTS 3
+#define MDE__POOL_TRIED 40          /* steps of each start; the best is carried on */
+#define MDE__POOL_CARRIED(n) ((n) < 200 ? 60 + (n) : 260)  /* few with few runs: their optimum fits noise. Tuned on
+                                                              RegMix */
 #define MDE__POOL_HEAD 3            /* parameters of a pool before its transfers: log b, log a, log e */
 #define MDE__TRANSFER_SPREAD 1.5
 #define MDE__LOG_OFFSET 1e-3        /* weights are rarely known to more than three decimals */
@@ -19126,9 +18949,11 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
     return value;
 }
 
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *worth, *data, *term; } mde__pool_work;
+/* exponential: of theta, the same for all runs. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *data, *logarithm, *term; }
+    mde__pool_work;
 
-/* Minus the log posterior. The exponentials of the transfers are the same for all runs. */
+/* Minus the log posterior. */
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
@@ -19139,22 +18964,19 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
-    }
-    for (r = 0; r < f->pools; r++) {
-        for (q = 0; q < f->d; q++) {
-            w->worth[r * f->d + q] = mde__exp64(theta[1 + r * each + MDE__POOL_HEAD + q]);
-            w->slope[r * f->d + q] = 0;
-        }
+        w->exponential[i] = mde__exp64(theta[i]);
+        w->slope[i] = 0;
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, residual = theta[0] - f->y[i];
         double weight, about;
         for (r = 0; r < f->pools; r++) {
-            const double *p = theta + 1 + r * each;
+            const double *e = w->exponential + 1 + r * each;
             double power;
-            w->data[r] = mde__exp64(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
-            power = p[0] - mde__exp64(p[1]) * mde__log64(w->data[r]);
+            w->data[r] = e[2] + mde__inner(f->d, e + MDE__POOL_HEAD, x);
+            w->logarithm[r] = mde__log64(w->data[r]);
+            power = theta[1 + r * each] - e[1] * w->logarithm[r];
             w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
             residual += w->term[r];
         }
@@ -19165,20 +18987,16 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         gradient[size] += about * noise;
         gradient[size + 1] += about * scarce * blur;
         for (r = 0; r < f->pools; r++) {
-            const double *p = theta + 1 + r * each;
-            double *g = gradient + 1 + r * each, exponent = mde__exp64(p[1]);
-            double share = -weight * exponent * w->term[r] / w->data[r];
+            const double *e = w->exponential + 1 + r * each;
+            double *g = gradient + 1 + r * each, *slope = w->slope + 1 + r * each + MDE__POOL_HEAD;
+            double share = -weight * e[1] * w->term[r] / w->data[r];
             g[0] += weight * w->term[r];
-            g[1] -= weight * exponent * mde__log64(w->data[r]) * w->term[r];
-            g[2] += share * mde__exp64(p[2]);
-            for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
+            g[1] -= weight * e[1] * w->logarithm[r] * w->term[r];
+            g[2] += share * e[2];
+            for (q = 0; q < f->d; q++) slope[q] += share * x[q];
         }
     }
-    for (r = 0; r < f->pools; r++) {
-        for (q = 0; q < f->d; q++) {
-            gradient[1 + r * each + MDE__POOL_HEAD + q] += w->worth[r * f->d + q] * w->slope[r * f->d + q];
-        }
-    }
+    for (i = 0; i < size; i++) gradient[i] += w->exponential[i] * w->slope[i];
     return loss;
 }
 
@@ -19309,9 +19127,10 @@ static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_
     size_t pools = (size_t)((const mde__pools *)r->state)->pools, size = (size_t)mde__pool_size(r->used, (int)pools);
     memory->weights = mde__take(b, n, d);
     memory->trial = mde__take(b, size + 2, 1);
-    w->worth = mde__take(b, pools, d);
-    w->slope = mde__take(b, pools, d);
+    w->exponential = mde__take(b, size + 2, 1);
+    w->slope = mde__take(b, size + 2, 1);
     w->data = mde__take(b, pools, 1);
+    w->logarithm = mde__take(b, pools, 1);
     w->term = mde__take(b, pools, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
@@ -19329,7 +19148,7 @@ static size_t mde__pools_work(const mde_regressor *r)
     return count.used;
 }
 
-/* The best theta of all starts, and the main domain that goes with it. */
+/* Theta from the best of the starts, and the main domain that goes with it. */
 static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, const mde__pool_memory *memory,
                                mde__pool_work *w)
 {
@@ -19346,14 +19165,15 @@ static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, c
             memory->trial[i] = middle;
             if (i > MDE__POOL_HEAD + f->d && i < size) memory->trial[i] += 0.2 * mde_random_normal(&random);
         }
-        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, 300, 1e-7);
+        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, NULL, MDE__POOL_TRIED, 1e-7);
         if (!(value < best)) continue;
         best = value;
         main = f->main;
         memcpy(theta, memory->trial, (size_t)p * sizeof *theta);
     }
     f->main = main;
-    return best;
+    if (!(best < (double)INFINITY)) return best;
+    return mde__lbfgs(mde__pool_loss, w, p, theta, memory->work, NULL, MDE__POOL_CARRIED(f->n), 1e-7);
 }
 
 static int mde__pools_fit(mde_regressor *r, int target, double *work)
@@ -19458,10 +19278,10 @@ typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leav
 
 typedef struct mde__forests {
     double rate;
-    uint64_t seed;
     int depth;
     int *order;                     /* [used, n] runs by feature, ascending */
     double *ordered;                /* [used, n] their values */
+    int *lowest;                    /* [used] how many share the lowest value */
     mde__forest *forest;            /* [m] */
 } mde__forests;
 
@@ -19469,17 +19289,31 @@ typedef struct mde__forests {
 typedef struct mde__growth {
     int n, d;
     const double *x;                /* [n, d] */
-    const int *order;
+    const int *order, *lowest;
     const double *ordered, *target;
     double *share;                  /* [n + 1] 1 / i */
     double *residual;               /* [n] */
     int *node;                      /* [n] node of the run's level; -1: the run is held out */
-    int *count, *left;              /* [2^depth] runs of a node; runs of it seen so far */
-    double *sum, *left_sum, *last, *gain;       /* [2^depth] */
+    int *count, *right;             /* [2^depth] runs of a node; runs of it seen so far */
+    double *sum, *right_sum, *last, *gain;      /* [2^depth] */
 } mde__growth;
 
-/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature in its order. The
-   squares of a node with sum S of c runs are less than without it by S^2 / c. */
+/* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
+static void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+{
+    int right = w->right[k], left = w->count[k] - right;
+    double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
+    if (left < MDE__SMALLEST_LEAF || right < MDE__SMALLEST_LEAF || !(value < w->last[k])) return;
+    gain = sum * sum * w->share[right] + rest * rest * w->share[left];
+    if (!(gain > w->gain[k])) return;
+    w->gain[k] = gain;
+    splits[k].feature = q;
+    splits[k].threshold = 0.5 * (value + w->last[k]);
+}
+
+/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
+   above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
+   are less than without it by S^2 / c. */
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
@@ -19499,28 +19333,18 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
         const int *order = w->order + (size_t)q * (size_t)w->n;
         const double *ordered = w->ordered + (size_t)q * (size_t)w->n;
         for (k = 0; k < nodes; k++) {
-            w->left[k] = 0;
-            w->left_sum[k] = 0;
+            w->right[k] = 0;
+            w->right_sum[k] = 0;
         }
-        for (i = 0; i < w->n; i++) {
-            int left, right;
+        for (i = w->n - 1; i >= w->lowest[q]; i--) {
             k = w->node[order[i]];
             if (k < 0) continue;
-            left = w->left[k];
-            right = w->count[k] - left;
-            if (left >= MDE__SMALLEST_LEAF && right >= MDE__SMALLEST_LEAF && ordered[i] > w->last[k]) {
-                double sum = w->left_sum[k], rest = w->sum[k] - sum;
-                double gain = sum * sum * w->share[left] + rest * rest * w->share[right];
-                if (gain > w->gain[k]) {
-                    w->gain[k] = gain;
-                    splits[k].feature = q;
-                    splits[k].threshold = 0.5 * (w->last[k] + ordered[i]);
-                }
-            }
-            w->left[k] = left + 1;
-            w->left_sum[k] += w->residual[order[i]];
+            mde__try_split(w, k, q, ordered[i], splits);
+            w->right[k]++;
+            w->right_sum[k] += w->residual[order[i]];
             w->last[k] = ordered[i];
         }
+        for (k = 0; k < nodes; k++) mde__try_split(w, k, q, ordered[0], splits);
     }
     for (i = 0; i < w->n; i++) {
         const mde__branch *s;
@@ -19583,14 +19407,14 @@ static int mde__by_value(const void *a, const void *b)
 static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__forests *s = (mde__forests *)r->state;
-    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 500, leaves;
+    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 250, leaves;
     int j;
     s->depth = desc->depth ? desc->depth : 4;
-    s->rate = desc->rate > 0 ? desc->rate : 0.05;
-    s->seed = desc->seed;
+    s->rate = desc->rate > 0 ? desc->rate : 0.1;
     leaves = (size_t)1 << s->depth;
     s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
     s->ordered = mde__take(memory, n, (size_t)r->used);
+    s->lowest = (int *)mde__take(memory, (size_t)r->used, 1);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
     for (j = 0; j < r->m; j++) {
         mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
@@ -19619,6 +19443,7 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
         for (i = 0; i < n; i++) {
             s->order[mde__cell(q, n, i)] = sorted[i].run;
             s->ordered[mde__cell(q, n, i)] = sorted[i].value;
+            s->lowest[q] += sorted[i].value <= sorted[0].value;
         }
     }
     mde_release(r->context, sorted);
@@ -19631,12 +19456,12 @@ static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w
     w->share = mde__take(b, (size_t)n + 1, 1);
     w->residual = mde__take(b, (size_t)n, 1);
     w->sum = mde__take(b, leaves, 1);
-    w->left_sum = mde__take(b, leaves, 1);
+    w->right_sum = mde__take(b, leaves, 1);
     w->last = mde__take(b, leaves, 1);
     w->gain = mde__take(b, leaves, 1);
     w->node = (int *)mde__take(b, (size_t)n, 1);
     w->count = (int *)mde__take(b, leaves, 1);
-    w->left = (int *)mde__take(b, leaves, 1);
+    w->right = (int *)mde__take(b, leaves, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
@@ -19664,6 +19489,7 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     w.x = r->x;
     w.order = s->order;
     w.ordered = s->ordered;
+    w.lowest = s->lowest;
     w.target = mde__target(r, target);
     w.share[0] = 0;
     for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
@@ -20100,11 +19926,8 @@ MDEDEF int mde_feature_count(int set, int k, int m)
     return count;
 }
 
-/* What the features of one mixture are made of. law: the pooled law whose loss is a feature; NULL without that one. */
-typedef struct mde__feature_source {
-    int set, k, m, target;
-    const mde_regressor *law;
-} mde__feature_source;
+/* What the features of one mixture are made of. */
+typedef struct mde__feature_source { int set, k, m, target; } mde__feature_source;
 
 static double mde__power(double w)
 {
@@ -20191,7 +20014,6 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
     f.k = k;
     f.m = m;
     f.target = target;
-    f.law = NULL;
     for (i = 0; i < n; i++) {
         mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
                          out + mde__cell(i, width, 0));
@@ -20209,7 +20031,9 @@ struct mde_surrogate {
     const mde_experts *experts;
     int features, k, m, n;
     int count;                      /* of regressors: 1 or m */
-    mde_regressor **regressors, **laws;
+    mde_regressor **regressors;
+    mde_surrogate *own_law;
+    const mde_surrogate *law;       /* the pooled law whose losses are a feature: the own one, or a stack's; or NULL */
     double *left_out;               /* [n, m] */
     int members;
     mde_surrogate **member;
@@ -20224,10 +20048,9 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     int i;
     if (!s) return;
     for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
-    for (i = 0; s->laws && i < s->count; i++) mde_regressor_free(s->laws[i]);
+    mde_surrogate_free(s->own_law);
     for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
     mde_release(s->context, s->regressors);
-    mde_release(s->context, s->laws);
     mde_release(s->context, s->member);
     mde_release(s->context, (void *)s->member_names);
     mde_release(s->context, s->share);
@@ -20243,7 +20066,6 @@ static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int tar
     f.k = s->k;
     f.m = s->m;
     f.target = target;
-    f.law = s->laws ? s->laws[target] : NULL;
     return f;
 }
 
@@ -20311,18 +20133,18 @@ static int mde__complete_runs(int n, int m, const double *losses, int target, in
 
 /* A run's loss y by the law without it. A law that finds nothing predicts the mean of the others, from which the run's
    own loss could be read off: so it is moved by what the fold that was left out lowered that mean. */
-static double mde__pooled_feature(const mde_regressor *law, const double *y, int run)
+static double mde__pooled_feature(const mde_surrogate *law, int target, const double *y, int run)
 {
-    const mde__pools *pools = (const mde__pools *)law->state;
+    const mde_regressor *r = law->regressors[law->count == 1 ? 0 : target];
+    int column = law->count == 1 ? target : 0, folded = ((const mde__pools *)r->state)[column].folded, i, count = 0;
     double all = 0, others = 0;
-    int i, count = 0;
-    for (i = 0; i < law->n; i++) {
-        all += y[i] / law->n;
-        if (pools->folded ? law->fold[i] == law->fold[run] : i == run) continue;
+    for (i = 0; i < r->n; i++) {
+        all += y[i] / r->n;
+        if (folded ? r->fold[i] == r->fold[run] : i == run) continue;
         others += y[i];
         count++;
     }
-    return law->left_out[run] + all - others / count;
+    return r->left_out[mde__cell(run, r->m, column)] + all - others / count;
 }
 
 /* Prepares regressor number j on the runs it can use, whose numbers rows [n] then holds, repeats by that of the first
@@ -20359,17 +20181,10 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
         rows[i] = rows[first[i]];
     }
     mde_release(c, first);
-    if (s->laws && !mde__bad(c)) {
-        mde_fit_desc law;
-        memset(&law, 0, sizeof law);
-        law.model = MDE_POOLED_LAW;
-        law.seed = fit.seed;
-        s->laws[j] = mde_regressor_fit(c, count, k, each, w, y, &law);
-    }
     f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
-                         f.law ? mde__pooled_feature(f.law, y, i) : 0, x + mde__cell(i, width, 0));
+                         s->law ? mde__pooled_feature(s->law, j, y, i) : 0, x + mde__cell(i, width, 0));
     }
     if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
     mde_release(c, w);
@@ -20415,9 +20230,14 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     if (!mde__bad(c)) {
         s->count = ((s->features & (MDE_FEATURE_OWN | MDE_FEATURE_POOLED)) || missing) && !kind->joint ? s->m : 1;
         s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        if (s->features & MDE_FEATURE_POOLED) {
-            s->laws = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        }
+    }
+    if (!(s->features & MDE_FEATURE_POOLED)) s->law = NULL;
+    else if (!mde__bad(c) && !s->law) {
+        mde_surrogate_desc law;
+        memset(&law, 0, sizeof law);
+        law.fit.model = MDE_POOLED_LAW;
+        law.fit.seed = desc->fit.seed;
+        s->law = s->own_law = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &law);
     }
     if (!mde__bad(c)) mde = mde__surrogate_losses(s, s->n, weights);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
@@ -20429,8 +20249,9 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     mde_release(c, rows);
 }
 
-MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
-                                        const double *losses, const mde_surrogate_desc *desc)
+/* law: a stack's, fitted to the same runs, for the members that its losses are a feature of; or NULL. */
+static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c, int n, int k, int m,
+                                        const double *weights, const double *losses, const mde_surrogate_desc *desc)
 {
     mde_surrogate_desc defaults;
     mde_surrogate *s;
@@ -20456,12 +20277,31 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     s->k = k;
     s->m = m;
     s->n = n;
+    s->law = law;
     s->spread = 1;
     s->left_out = mde__doubles(c, (size_t)n, (size_t)m);
     if (!mde__bad(c)) (desc->fit.model == MDE_STACK ? mde__stack_fit : mde__single_fit)(s, desc, weights, losses);
     if (!mde__bad(c)) return s;
     mde_surrogate_free(s);
     return NULL;
+}
+
+MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
+                                        const double *losses, const mde_surrogate_desc *desc)
+{
+    return mde__fit_with_law(NULL, c, n, k, m, weights, losses, desc);
+}
+
+/* The largest share of a stack's member in any target. */
+static double mde__largest_share(const mde_surrogate *s, int member)
+{
+    double largest = 0;
+    int j;
+    for (j = 0; j < s->m; j++) {
+        double share = s->share[mde__cell(j, s->members, member)];
+        if (share > largest) largest = share;
+    }
+    return largest;
 }
 
 static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
@@ -20473,6 +20313,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
     memset(mean, 0, count * sizeof(double));
     if (sd) memset(sd, 0, count * sizeof(double));
     for (q = 0; q < s->members && each; q++) {
+        if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_predict(s->member[q], n, weights, each, sd ? each + count : NULL)) break;
         for (i = 0; i < n; i++) {
             for (j = 0; j < s->m; j++) {
@@ -20506,15 +20347,15 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     if (!mde__bad(c)) {
         x = mde__doubles(c, (size_t)n, (size_t)width);
         out = mde__doubles(c, 2 * (size_t)n, (size_t)each);
-        pooled = mde__doubles(c, (size_t)n, 1);
+        if (s->law) pooled = mde__doubles(c, (size_t)n, (size_t)s->m);
     }
+    if (pooled) mde_surrogate_predict(s->law, n, weights, pooled, NULL);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
         mde__feature_source f = mde__surrogate_source(s, j);
-        if (f.law && mde_regressor_predict(f.law, n, weights, pooled, NULL)) break;
         for (i = 0; i < n; i++) {
-            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL, pooled[i],
-                             x + mde__cell(i, width, 0));
+            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL,
+                             pooled ? pooled[mde__cell(i, s->m, j)] : 0, x + mde__cell(i, width, 0));
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
         for (i = 0; i < n * each; i++) {
@@ -20528,18 +20369,6 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     mde_release(c, x);
     mde_release(c, mde);
     return mde_context_status(c);
-}
-
-/* The largest share of a stack's member in any target. */
-static double mde__largest_share(const mde_surrogate *s, int member)
-{
-    double largest = 0;
-    int j;
-    for (j = 0; j < s->m; j++) {
-        double share = s->share[mde__cell(j, s->members, member)];
-        if (share > largest) largest = share;
-    }
-    return largest;
 }
 
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
@@ -20576,7 +20405,7 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
     mde_context *c;
-    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, pooled = 0;
+    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
     int j, l, k, m, width, each;
     if (!s) return MDE_BAD_ARGUMENT;
     c = s->context;
@@ -20597,24 +20426,30 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
             mde[j] = mde_validation_loss(s->experts, j, weights, slopes + mde__cell(j, k, 0));
         }
     }
-    x = mde__doubles(c, 1, (size_t)width + (size_t)k);
+    if (s->law) {
+        pooled = mde__doubles(c, (size_t)m, (size_t)k + 1);
+        along = pooled ? pooled + m : NULL;
+        if (pooled) mde_surrogate_gradient(s->law, weights, pooled, along);
+    }
+    x = mde__doubles(c, 1, (size_t)width);
     adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         mde__feature_source f = mde__surrogate_source(s, j);
-        if (f.law && mde_regressor_gradient(f.law, weights, &pooled, x + width)) break;
-        mde__feature_row(&f, weights, mde, pooled, x);
+        mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (l = 0; l < each; l++) {
             double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
             mean[s->count == 1 ? l : j] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
-            mde__feature_vjp(&f, weights, slopes, x + width, adjoint + mde__cell(l, width, 0), to);
+            mde__feature_vjp(&f, weights, slopes, along ? along + mde__cell(j, k, 0) : NULL,
+                             adjoint + mde__cell(l, width, 0), to);
         }
     }
     mde_release(c, out);
     mde_release(c, adjoint);
     mde_release(c, x);
+    mde_release(c, pooled);
     mde_release(c, slopes);
     mde_release(c, mde);
     return mde_context_status(c);
@@ -20803,7 +20638,8 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         mde_surrogate_desc each;
         mde__recipe_desc(&mde__recipes[1 + q], desc, &each);
         s->member_names[q] = mde__recipes[1 + q].title;
-        s->member[q] = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &each);
+        /* the pooled law is member 0 */
+        s->member[q] = mde__fit_with_law(q > 0 ? s->member[0] : NULL, c, s->n, s->k, s->m, weights, losses, &each);
         s->members = q + 1;
     }
     if (!mde__bad(c)) mde__stack_shares(s, weights, losses);

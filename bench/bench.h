@@ -65,7 +65,7 @@ static const char *bench_python(const char *module)
 
 /* Runs `PYTHON bench/SCRIPT ARGUMENTS` on so many threads and reads the numbers of its last line; returns how many, 0
    when it failed. OpenBLAS waits passively, which is the faster way on two threads, and chooses its kernels itself. */
-static int bench_peer(const char *python, const char *script, const char *arguments, int threads, int most,
+static int bench_peer(const char *python, const char *script, const char *arguments, int threads, int capacity,
                       double *numbers)
 {
     char command[1024], line[1024] = "", *at = line, *end;
@@ -84,7 +84,7 @@ static int bench_peer(const char *python, const char *script, const char *argume
     if (!f) return 0;
     while (fgets(line, sizeof line, f)) { }
     fclose(f);
-    for (; count < most; at = end, count++) {
+    for (; count < capacity; at = end, count++) {
         numbers[count] = strtod(at, &end);
         if (end == at) break;
     }

@@ -1,6 +1,6 @@
 /* Convolutions and the steps of WGAN-GP beside PyTorch's:
      cc -O2 -fopenmp bench/bench_dagan.c -o bench_dagan -lm
-   Arguments: most threads (default 2). The peer, peer_dagan.py, says what is equal in the two networks. The batch of 32
+   Arguments: maximum of threads (2). The peer, peer_dagan.py, says what is equal in the two networks. The batch of 32
    images of 28 x 28 goes through the steps first, so that the peak of memory is theirs. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
@@ -119,10 +119,10 @@ static void convolutions(mde_context *c, const char *python, int size)
 
 int main(int argc, char **argv)
 {
-    int most = argc > 1 ? atoi(argv[1]) : 2, pass, threads;
+    int max_threads = argc > 1 ? atoi(argv[1]) : 2, pass, threads;
     const char *python = bench_python("torch");
     for (pass = 0; pass < 2; pass++) {
-        for (threads = 1; threads <= most; threads++) {
+        for (threads = 1; threads <= max_threads; threads++) {
             mde_context_desc desc;
             mde_context *c;
             memset(&desc, 0, sizeof desc);

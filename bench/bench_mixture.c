@@ -49,8 +49,8 @@ static mde_experts *make_experts(mde_context *c, int count)
     for (t = 0; logp && t < TOKENS; t++) {
         double base = 0.3 + 2.5 * fabs(mde_random_normal(&random));
         for (i = 0; i < count; i++) {
-            double away = mde_random_normal(&random) + 0.15 * i;
-            logp[i * TOKENS + t] = (float)(-base * exp(0.4 * away));
+            double deviation = mde_random_normal(&random) + 0.15 * i;
+            logp[i * TOKENS + t] = (float)(-base * exp(0.4 * deviation));
         }
     }
     for (i = 0; i < count; i++) rows[i] = logp + (logp ? i * TOKENS : 0);

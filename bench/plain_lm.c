@@ -226,7 +226,7 @@ static float *weights, *gradients, *m1, *m2, *logits, *last, *last_stats, *d[7];
 static activations *layer;
 static long *tokens;
 
-static float *place(float *block, long l, long part)
+static float *part_of(float *block, long l, long part)
 {
     long at = 0;
     long i;
@@ -252,15 +252,15 @@ static void forward(const float *embedding, const float *positions, const float 
     }
     for (l = 0; l < layers; l++) {
         activations *a = &layer[l];
-        norm(a->x, place(weights, l, GAIN_1), place(weights, l, SHIFT_1), a->n1, a->stats1);
-        linear(a->n1, place(weights, l, QKV), place(weights, l, QKV_BIAS), width, 3 * width, a->qkv);
+        norm(a->x, part_of(weights, l, GAIN_1), part_of(weights, l, SHIFT_1), a->n1, a->stats1);
+        linear(a->n1, part_of(weights, l, QKV), part_of(weights, l, QKV_BIAS), width, 3 * width, a->qkv);
         attention(a->qkv, a->p, a->a);
-        linear(a->a, place(weights, l, OUT), place(weights, l, OUT_BIAS), width, width, a->branch);
+        linear(a->a, part_of(weights, l, OUT), part_of(weights, l, OUT_BIAS), width, width, a->branch);
         sum(a->x, a->branch, a->middle);
-        norm(a->middle, place(weights, l, GAIN_2), place(weights, l, SHIFT_2), a->n2, a->stats2);
-        linear(a->n2, place(weights, l, UP), place(weights, l, UP_BIAS), width, 4 * width, a->up);
+        norm(a->middle, part_of(weights, l, GAIN_2), part_of(weights, l, SHIFT_2), a->n2, a->stats2);
+        linear(a->n2, part_of(weights, l, UP), part_of(weights, l, UP_BIAS), width, 4 * width, a->up);
         gelu(a->up, a->h);
-        linear(a->h, place(weights, l, DOWN), place(weights, l, DOWN_BIAS), 4 * width, width, a->branch);
+        linear(a->h, part_of(weights, l, DOWN), part_of(weights, l, DOWN_BIAS), 4 * width, width, a->branch);
         sum(a->middle, a->branch, layer[l + 1].x);
     }
     norm(layer[layers].x, gain, gain + width, last, last_stats);
@@ -302,24 +302,24 @@ static void backward(const float *embedding, float *dembedding, float *dposition
     for (l = layers - 1; l >= 0; l--) {
         activations *a = &layer[l];
         clear(dh, 4 * width);
-        linear_back(a->h, place(weights, l, DOWN), dx, 4 * width, width, dh, place(gradients, l, DOWN),
-                    place(gradients, l, DOWN_BIAS));
+        linear_back(a->h, part_of(weights, l, DOWN), dx, 4 * width, width, dh, part_of(gradients, l, DOWN),
+                    part_of(gradients, l, DOWN_BIAS));
         gelu_back(a->up, dh, dup);
         clear(dn, width);
-        linear_back(a->n2, place(weights, l, UP), dup, width, 4 * width, dn, place(gradients, l, UP),
-                    place(gradients, l, UP_BIAS));
-        norm_back(a->middle, place(weights, l, GAIN_2), a->stats2, dn, dx, place(gradients, l, GAIN_2),
-                  place(gradients, l, SHIFT_2));
+        linear_back(a->n2, part_of(weights, l, UP), dup, width, 4 * width, dn, part_of(gradients, l, UP),
+                    part_of(gradients, l, UP_BIAS));
+        norm_back(a->middle, part_of(weights, l, GAIN_2), a->stats2, dn, dx, part_of(gradients, l, GAIN_2),
+                  part_of(gradients, l, SHIFT_2));
         clear(da, width);
-        linear_back(a->a, place(weights, l, OUT), dx, width, width, da, place(gradients, l, OUT),
-                    place(gradients, l, OUT_BIAS));
+        linear_back(a->a, part_of(weights, l, OUT), dx, width, width, da, part_of(gradients, l, OUT),
+                    part_of(gradients, l, OUT_BIAS));
         clear(dqkv, 3 * width);
         attention_back(a->qkv, a->p, da, dqkv);
         clear(dn, width);
-        linear_back(a->n1, place(weights, l, QKV), dqkv, width, 3 * width, dn, place(gradients, l, QKV),
-                    place(gradients, l, QKV_BIAS));
-        norm_back(a->x, place(weights, l, GAIN_1), a->stats1, dn, dx, place(gradients, l, GAIN_1),
-                  place(gradients, l, SHIFT_1));
+        linear_back(a->n1, part_of(weights, l, QKV), dqkv, width, 3 * width, dn, part_of(gradients, l, QKV),
+                    part_of(gradients, l, QKV_BIAS));
+        norm_back(a->x, part_of(weights, l, GAIN_1), a->stats1, dn, dx, part_of(gradients, l, GAIN_1),
+                  part_of(gradients, l, SHIFT_1));
     }
     for (r = 0; r < rows; r++) {
         for (i = 0; i < width; i++) {

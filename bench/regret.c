@@ -2,12 +2,15 @@
    law of known coefficients. Runs at random mixtures first, then rounds of runs, either random ones, too, or those that
    mde_suggest_runs says; the mixture is recommended as mix_optimize does, within what was tried. From the repository's
    folder:
-     make build/regret && build/regret [--domains 7|17] [--seeds N] [--noise SD] [--model NAME] [--truth law|power]
-                                       [--reach X]
+     make build/regret && build/regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME]
+                                       [--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X]
+                                       [--exploration X]
    7 domains have 5 losses, 16 runs and two rounds of 8; 17 have 13 losses, 48 runs and two rounds of 16. Without
-   options: both, noise of .003, .01 and .03 nats (17 domains: .01), both truths, six seeds, gp, which is tens of times
-   as fast as the stack. A line a strategy: mean regret over the seeds, each of which has a truth of its own, and its
-   standard error, for caution 0, 1/2 and 1. A seed's first runs are the same for all strategies. */
+   options: both, noise of .003, .01 and .03 nats (17 domains: .01), truths of drawn coefficients (law and power), six
+   seeds from 1 on, gp, which is tens of times as fast as the stack. The truth `fitted` is the mixing law whose
+   coefficients fit a random half of the runs in the two tables, for losses drawn from theirs; the tables have the 7 or
+   17 domains. A line a strategy: mean regret over the seeds, each of which has a truth of its own, and its standard
+   error, for caution 0, 1/2 and 1. A seed's first runs are the same for all strategies. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include <stdio.h>
@@ -20,57 +23,109 @@
 
 static const double cautions[CAUTIONS] = { 0, 0.5, 1 };
 
-/* Losses c + b exp(t.w), or c + b (e + t.w)^-a: as different as regressions find them. */
+typedef enum kind { LAW, POWER, FITTED, KINDS } kind;
+static const char *const kind_names[KINDS] = { "law", "power", "fitted" };
+
+/* Losses c + b exp(t.w), or c + b (e + t.w)^-a: as different as regressions find them; or what one has found. */
 typedef struct truth {
-    int k, m, power;
+    int k, m;
+    kind kind;
     double prior[DOMAINS], upper[DOMAINS];
     double c[LOSSES], b[LOSSES], a[LOSSES], t[LOSSES][DOMAINS];
+    mde_regressor *fitted;
 } truth;
 
 typedef struct setting {
-    int k, m, runs, round, power;
-    double noise, reach;
+    int k, m, runs, round, first, seeds;
+    kind kind;
+    double noise, reach, exploration;
     const char *model;
+    const mde_runs *known;      /* to fit to */
 } setting;
 
 /* Loss j is about domain j; others help it a little, or with the exponential law hurt it, too. */
-static truth draw_truth(const setting *s, uint64_t seed)
+static void draw_coefficients(truth *t, mde_random *random)
+{
+    double alpha[DOMAINS] = { 0 };
+    int i, j;
+    for (i = 0; i < t->k; i++) alpha[i] = 2;
+    mde_random_dirichlet(random, t->k, alpha, t->prior);
+    for (j = 0; j < t->m; j++) {
+        t->c[j] = 1.5 + mde_random_uniform(random);
+        t->b[j] = 0.6 + 0.8 * mde_random_uniform(random);
+        t->a[j] = 0.15 + 0.3 * mde_random_uniform(random);
+        for (i = 0; i < t->k; i++) {
+            double z = mde_random_normal(random);
+            if (t->kind == POWER) t->t[j][i] = i == j ? 1 : exp(z - 3.0);
+            else t->t[j][i] = i == j ? -3.0 - fabs(z) : 0.5 * z - 0.2;
+        }
+    }
+}
+
+/* To half of the runs, for m of the losses; the prior is what those runs had on average. */
+static void fit_coefficients(mde_context *c, const mde_runs *known, truth *t, mde_random *random)
+{
+    int n = known->count / 2, i, j, q;
+    int64_t *order = (int64_t *)mde_alloc(c, (size_t)known->count, sizeof *order);
+    int64_t *chosen = (int64_t *)mde_alloc(c, (size_t)known->metrics, sizeof *chosen);
+    double *weights = (double *)mde_alloc(c, (size_t)n * (size_t)t->k, sizeof *weights);
+    double *losses = (double *)mde_alloc(c, (size_t)n * (size_t)t->m, sizeof *losses);
+    mde_fit_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_MIXING_LAW;
+    if (order && chosen && weights && losses) {
+        mde_random_permutation(random, known->count, order);
+        mde_random_permutation(random, known->metrics, chosen);
+        for (q = 0; q < n; q++) {
+            for (i = 0; i < t->k; i++) {
+                weights[q * t->k + i] = known->weights[order[q] * t->k + i];
+                t->prior[i] += weights[q * t->k + i] / n;
+            }
+            for (j = 0; j < t->m; j++) losses[q * t->m + j] = known->losses[order[q] * known->metrics + chosen[j]];
+        }
+        t->fitted = mde_regressor_fit(c, n, t->k, t->m, weights, losses, &desc);
+    }
+    mde_release(c, order);
+    mde_release(c, chosen);
+    mde_release(c, weights);
+    mde_release(c, losses);
+}
+
+static truth draw_truth(mde_context *c, const setting *s, uint64_t seed)
 {
     mde_random random = mde_random_start(seed, 0x74727574);
-    double alpha[DOMAINS] = { 0 };
     truth t;
-    int i, j;
+    int i;
     memset(&t, 0, sizeof t);
     t.k = s->k;
     t.m = s->m;
-    t.power = s->power;
-    for (i = 0; i < t.k; i++) alpha[i] = 2;
-    mde_random_dirichlet(&random, t.k, alpha, t.prior);
+    t.kind = s->kind;
+    if (t.kind == FITTED) fit_coefficients(c, s->known, &t, &random);
+    else draw_coefficients(&t, &random);
     for (i = 0; i < t.k; i++) t.upper[i] = 15 * t.prior[i] < 1 ? 15 * t.prior[i] : 1;
-    for (j = 0; j < t.m; j++) {
-        t.c[j] = 1.5 + mde_random_uniform(&random);
-        t.b[j] = 0.6 + 0.8 * mde_random_uniform(&random);
-        t.a[j] = 0.15 + 0.3 * mde_random_uniform(&random);
-        for (i = 0; i < t.k; i++) {
-            double z = mde_random_normal(&random);
-            if (t.power) t.t[j][i] = i == j ? 1 : exp(z - 3.0);
-            else t.t[j][i] = i == j ? -3.0 - fabs(z) : 0.5 * z - 0.2;
-        }
-    }
     return t;
 }
 
 /* The mean of the losses, and its derivatives. losses [m] may be NULL. */
 static double true_loss(const truth *t, const double *w, double *losses, double *gradient)
 {
-    double sum = 0;
+    double sum = 0, found[LOSSES], slopes[LOSSES * DOMAINS];
     int i, j;
     for (i = 0; gradient && i < t->k; i++) gradient[i] = 0;
+    if (t->kind == FITTED) {
+        mde_regressor_gradient(t->fitted, w, found, slopes);
+        for (j = 0; j < t->m; j++) {
+            if (losses) losses[j] = found[j];
+            for (i = 0; gradient && i < t->k; i++) gradient[i] += slopes[j * t->k + i] / t->m;
+            sum += found[j] / t->m;
+        }
+        return sum;
+    }
     for (j = 0; j < t->m; j++) {
         double inner = 0, term, slope;
         for (i = 0; i < t->k; i++) inner += t->t[j][i] * w[i];
-        term = t->b[j] * (t->power ? pow(inner + 0.005, -t->a[j]) : exp(inner));
-        slope = t->power ? -t->a[j] * term / (inner + 0.005) : term;
+        term = t->b[j] * (t->kind == POWER ? pow(inner + 0.005, -t->a[j]) : exp(inner));
+        slope = t->kind == POWER ? -t->a[j] * term / (inner + 0.005) : term;
         if (losses) losses[j] = t->c[j] + term;
         for (i = 0; gradient && i < t->k; i++) gradient[i] += slope * t->t[j][i] / t->m;
         sum += (t->c[j] + term) / t->m;
@@ -160,6 +215,7 @@ static void suggested_runs(mde_context *c, const truth *t, table *runs, const se
     desc.acquisition = (mde_acquisition)acquisition;
     desc.upper = t->upper;
     desc.reach = s->reach;
+    desc.exploration = s->exploration;
     desc.centre = best.weights;
     desc.spread = spread;
     desc.seed = mde_random_below(random, 1000000);
@@ -178,7 +234,7 @@ static void suggested_runs(mde_context *c, const truth *t, table *runs, const se
 /* Regret [CAUTIONS] of one seed. acquisition < 0: random runs. */
 static void one(mde_context *c, const setting *s, int acquisition, uint64_t seed, double *regret)
 {
-    truth t = draw_truth(s, seed);
+    truth t = draw_truth(c, s, seed);
     mde_random random = mde_random_start(seed, 0x72756e73);
     static table runs;
     double optimum[DOMAINS], smallest, spread = 1;
@@ -188,6 +244,7 @@ static void one(mde_context *c, const setting *s, int acquisition, uint64_t seed
     memset(&search, 0, sizeof search);
     search.upper = t.upper;
     search.starts = 20;
+    if (mde_context_status(c) != MDE_OK) return;
     smallest = mde_simplex_minimize(c, t.k, true_objective, &t, &search, optimum);
     runs.n = 0;
     for (i = 0; i < s->runs; i++) random_run(c, &t, &runs, s->noise, &random);
@@ -203,27 +260,28 @@ static void one(mde_context *c, const setting *s, int acquisition, uint64_t seed
         regret[i] = true_loss(&t, best.weights, NULL, NULL) - smallest;
     }
     mde_surrogate_free(fitted);
+    mde_regressor_free(t.fitted);
 }
 
-static void compare(mde_context *c, const setting *s, int seeds)
+static void compare(mde_context *c, const setting *s)
 {
     static const char *const names[] = { "ucb", "ei", "space" };
     int strategy, seed, i;
     for (strategy = -1; strategy < 3; strategy++) {
         double sum[CAUTIONS] = { 0 }, squares[CAUTIONS] = { 0 }, begun = mde_seconds();
-        for (seed = 1; seed <= seeds && mde_context_status(c) == MDE_OK; seed++) {
+        for (seed = 0; seed < s->seeds && mde_context_status(c) == MDE_OK; seed++) {
             double regret[CAUTIONS] = { 0 };
-            one(c, s, strategy, (uint64_t)seed, regret);
+            one(c, s, strategy, (uint64_t)(s->first + seed), regret);
             for (i = 0; i < CAUTIONS; i++) {
                 sum[i] += regret[i];
                 squares[i] += regret[i] * regret[i];
             }
         }
-        printf("%2d domains  %-5s  noise %.3f  %-6s", s->k, s->power ? "power" : "law", s->noise,
+        printf("%2d domains  %-6s  noise %.3f  %-6s", s->k, kind_names[s->kind], s->noise,
                strategy < 0 ? "random" : names[strategy]);
         for (i = 0; i < CAUTIONS; i++) {
-            double mean = sum[i] / seeds, variance = squares[i] / seeds - mean * mean;
-            printf("  %.5f +- %.5f", mean, seeds > 1 ? sqrt((variance > 0 ? variance : 0) / (seeds - 1)) : 0);
+            double mean = sum[i] / s->seeds, variance = squares[i] / s->seeds - mean * mean;
+            printf("  %.5f +- %.5f", mean, s->seeds > 1 ? sqrt((variance > 0 ? variance : 0) / (s->seeds - 1)) : 0);
         }
         printf("  %.1f s\n", mde_seconds() - begun);
         fflush(stdout);
@@ -234,41 +292,59 @@ int main(int argc, char **argv)
 {
     static const double levels[] = { 0.003, 0.01, 0.03 };
     mde_context *c = mde_context_create(NULL);
+    mde_runs *known = NULL;
+    const char *ratios = NULL, *losses = NULL;
     setting s;
-    int domains = 0, seeds = 6, truths = -1, a, i, failed;
+    int domains = 0, only = -1, shape, a, i, failed;
     double noise = -1;
     memset(&s, 0, sizeof s);
     s.model = "gp";
+    s.seeds = 6;
+    s.first = 1;
     for (a = 1; a + 1 < argc; a += 2) {
         if (strcmp(argv[a], "--domains") == 0) domains = atoi(argv[a + 1]);
-        else if (strcmp(argv[a], "--seeds") == 0) seeds = atoi(argv[a + 1]);
+        else if (strcmp(argv[a], "--seeds") == 0) s.seeds = atoi(argv[a + 1]);
+        else if (strcmp(argv[a], "--first") == 0) s.first = atoi(argv[a + 1]);
         else if (strcmp(argv[a], "--noise") == 0) noise = atof(argv[a + 1]);
         else if (strcmp(argv[a], "--model") == 0) s.model = argv[a + 1];
         else if (strcmp(argv[a], "--reach") == 0) s.reach = atof(argv[a + 1]);
-        else if (strcmp(argv[a], "--truth") == 0) truths = strcmp(argv[a + 1], "power") == 0;
-        else break;
+        else if (strcmp(argv[a], "--exploration") == 0) s.exploration = atof(argv[a + 1]);
+        else if (strcmp(argv[a], "--ratios") == 0) ratios = argv[a + 1];
+        else if (strcmp(argv[a], "--losses") == 0) losses = argv[a + 1];
+        else if (strcmp(argv[a], "--truth") != 0) break;
+        else for (only = 0; only < KINDS && strcmp(argv[a + 1], kind_names[only]) != 0; only++) {}
     }
-    if (a < argc || (domains != 0 && domains != 7 && domains != 17) || seeds < 1) {
-        fprintf(stderr, "usage: regret [--domains 7|17] [--seeds N] [--noise SD] [--model NAME] [--truth law|power] "
-                        "[--reach X]\n");
+    if (a < argc || (domains != 0 && domains != 7 && domains != 17) || s.seeds < 1 || only == KINDS ||
+        (only == FITTED) != (ratios && losses)) {
+        fprintf(stderr, "usage: regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME] "
+                        "[--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X] "
+                        "[--exploration X]\n");
         mde_context_free(c);
         return 2;
     }
-    for (s.k = 7; s.k <= 17; s.k += 10) {
-        s.m = s.k == 7 ? 5 : 13;
+    if (only == FITTED) s.known = known = mde_runs_open(c, ratios, losses);
+    if (known) domains = known->domains;
+    if (known && domains != 7 && domains != 17) {
+        mde_fail(c, MDE_BAD_FILE, "%s: has %d domains; expected 7 or 17", ratios, domains);
+    }
+    for (s.k = 7; s.k <= DOMAINS && mde_context_status(c) == MDE_OK; s.k += 10) {
+        s.m = s.k == 7 ? 5 : LOSSES;
+        if (known && known->metrics < s.m) s.m = known->metrics;
         s.runs = s.k == 7 ? 16 : 48;
         s.round = s.k == 7 ? 8 : 16;
-        for (s.power = 0; s.power < 2; s.power++) {
+        for (shape = 0; shape < KINDS; shape++) {
+            s.kind = (kind)shape;
             for (i = 0; i < 3; i++) {
                 s.noise = noise >= 0 ? noise : levels[i];
                 if (noise < 0 && s.k == 17 && i != 1) continue;
-                if ((domains == 0 || domains == s.k) && (truths < 0 || truths == s.power)) compare(c, &s, seeds);
+                if ((domains == 0 || domains == s.k) && (only < 0 ? shape != FITTED : shape == only)) compare(c, &s);
                 if (noise >= 0) break;
             }
         }
     }
     if (mde_context_status(c) != MDE_OK) fprintf(stderr, "regret: %s\n", mde_error(c));
     failed = mde_context_status(c) != MDE_OK;
+    mde_runs_free(known);
     mde_context_free(c);
     return failed;
 }

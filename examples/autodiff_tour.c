@@ -28,7 +28,7 @@ static mde_tensor *network(mde_context *c, mde_tensor *x, mde_tensor *w1, mde_te
 int main(int argc, char **argv)
 {
     const float at[POINTS] = { -1.5f, -0.5f, 0, 0.5f, 1.5f };
-    const float place[2] = { 0.3f, -0.7f }, first_layer[6] = { 0.5f, -1, 0.8f, 0.3f, 0.9f, -0.4f };
+    const float point[2] = { 0.3f, -0.7f }, first_layer[6] = { 0.5f, -1, 0.8f, 0.3f, 0.9f, -0.4f };
     const float second_layer[3] = { 1, 0.5f, -0.7f };
     const int64_t points[1] = { POINTS }, row[2] = { 1, 2 }, w1_shape[2] = { 2, 3 }, w2_shape[2] = { 3, 1 };
     program p;
@@ -51,17 +51,17 @@ int main(int argc, char **argv)
     }
 
     /* 2. The gradient of a network by its input, and central differences: two more forward passes a number. */
-    mde_tensor *input = mde_tensor_from(c, 2, row, place), *by_input;
+    mde_tensor *input = mde_tensor_from(c, 2, row, point), *by_input;
     mde_tensor *w[2] = { mde_tensor_from(c, 2, w1_shape, first_layer), mde_tensor_from(c, 2, w2_shape, second_layer) };
     if (input && w[0] && w[1]) input->requires_grad = w[0]->requires_grad = w[1]->requires_grad = 1;
     mde_grad(c, network(c, input, w[0], w[1]), 1, &input, &by_input, 1);
     printf("\n  input   gradient  by differences\n");
     for (int i = 0; by_input && i < 2; i++) {
-        float moved[2] = { place[0], place[1] };
+        float moved[2] = { point[0], point[1] };
         const float step = 1.0f / 64;
-        moved[i] = place[i] + step;
+        moved[i] = point[i] + step;
         double up = mde_item(network(c, mde_tensor_from(c, 2, row, moved), w[0], w[1]));
-        moved[i] = place[i] - step;
+        moved[i] = point[i] - step;
         double down = mde_item(network(c, mde_tensor_from(c, 2, row, moved), w[0], w[1]));
         printf("%7d %10.6f %15.6f\n", i, (double)by_input->data[i], (up - down) / (2 * (double)step));
     }

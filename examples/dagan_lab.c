@@ -51,7 +51,9 @@ static const char *const usage =
     "  dagan_lab match      Matching Networks and nearest neighbours, with and without; quality of the made images\n"
     "  dagan_lab transfer   classify, on the classes of another set\n"
     "  dagan_lab report     OUT/report.html and OUT/report.json from what there is\n"
-    "  dagan_lab run        all of these in turn but make; what a set has too little for is left out, and said\n";
+    "  dagan_lab run        all of these in turn but make; what a set has too little for is left out, and said\n"
+    "\n"
+    "A step is not done again with the same images, networks and options and its files as it wrote them.\n";
 
 /* ---- Settings ---- */
 
@@ -421,42 +423,34 @@ static void hash_list(mde_text *t, int count, const int *values)
     for (i = 0; i < count; i++) mde_text_format(t, "%s%d", i ? "," : " ", values[i]);
 }
 
-/* Whether the file holds what this step would find. key is a fingerprint of all that this depends on: the networks, the
-   images, the sizes of the study. */
-static int is_done(lab *l, int step, const char *file, char key[17])
+/* A step that writes a file; it depends on the images and, with `networks`, on what makes further ones. The caller adds
+   the rest. */
+static program_work work_of(lab *l, const char *name, const char *file, int networks)
 {
-    mde_text *t = mde_text_create(l->c);
-    mde_json *there = NULL;
+    program_work w = program_work_start(&l->p, l->c, l->s.out, name);
     char path[4096];
-    size_t size = 0;
-    unsigned char *networks = NULL;
-    int done;
-    in_out(l, "dagan.safetensors", path, sizeof path);
-    if (!bad(l)) networks = mde_file_read(l->c, path, SIZE_MAX, &size);
-    mde_text_format(t, "%s %s %s %016llx %llu %lld %d %lld %lld", MDE_VERSION, step_names[step], l->z.name,
-                    networks ? (long long)mde_fingerprint(networks, size) : 0LL, (long long)l->p.seed,
-                    (long long)l->z.classifier_steps, l->z.runs, (long long)l->z.episodes,
-                    (long long)l->z.test_episodes);
-    hash_list(t, l->z.real.count, l->z.real.values);
-    hash_list(t, l->z.made.count, l->z.made.values);
-    hash_list(t, l->way_count, l->ways);
-    hash_list(t, l->shot_count, l->shots);
-    hash_set(t, l->source);
-    hash_set(t, l->validation);
-    hash_set(t, l->few[step]);
-    hash_set(t, l->few_source);
-    snprintf(key, 17, "%016llx", t ? (unsigned long long)mde_fingerprint(t->bytes, t->length) : 0);
-    in_out(l, file, path, sizeof path);
-    if (!bad(l) && mde_is_file(path)) {
-        there = mde_json_read(l->c, path);
-        if (!there && mde_context_status(l->c) != MDE_OUT_OF_MEMORY) mde_clear_error(l->c);
-    }
-    done = there && strcmp(mde_json_string(there, "settings", ""), key) == 0;
-    if (done && !l->p.quiet) fprintf(stderr, "%s: is done: %s\n", step_names[step], path);
-    mde_json_free(l->c, there);
-    mde_release(l->c, networks);
-    mde_text_free(t);
-    return done;
+    mde_text_format(w.key, " %s %llu", l->z.name, (unsigned long long)l->p.seed);
+    hash_set(w.key, l->source);
+    hash_set(w.key, l->validation);
+    hash_set(w.key, l->target);
+    if (networks) program_work_input(&w, in_out(l, "dagan.safetensors", path, sizeof path));
+    program_work_output(&w, file);
+    return w;
+}
+
+/* One of the studies. */
+static program_work study_of(lab *l, int step, const char *set_name, const char *file)
+{
+    program_work w = work_of(l, step_names[step], file, 1);
+    mde_text_format(w.key, " %s %lld %d %lld %lld", set_name, (long long)l->z.classifier_steps, l->z.runs,
+                    (long long)l->z.episodes, (long long)l->z.test_episodes);
+    hash_list(w.key, l->z.real.count, l->z.real.values);
+    hash_list(w.key, l->z.made.count, l->z.made.values);
+    hash_list(w.key, l->way_count, l->ways);
+    hash_list(w.key, l->shot_count, l->shots);
+    hash_set(w.key, l->few[step]);
+    hash_set(w.key, l->few_source);
+    return w;
 }
 
 /* ---- train ---- */
@@ -509,36 +503,6 @@ static void write_training(lab *l)
     write_file(l, t, "train.json");
 }
 
-static void train(lab *l)
-{
-    char checkpoint[4096], grid[4096];
-    dagan_desc d;
-    dagan_train_desc t;
-    memset(&d, 0, sizeof d);
-    memset(&t, 0, sizeof t);
-    d.preset = l->z.preset;
-    d.seed = l->p.seed;
-    t.steps = l->z.steps;
-    t.critic_steps = l->z.critic_steps;
-    t.learning_rate = l->z.rate;
-    t.mismatch = l->z.mismatch > 0 ? l->z.mismatch : MDE_ZERO;
-    t.diversity = l->s.diversity;
-    t.seed = l->p.seed;
-    t.quarter_turns = 1;
-    t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
-    t.pairs = FACTS;
-    t.metadata = l->fact_list;
-    t.grid = in_out(l, "training.png", grid, sizeof grid);
-    t.grid_set = l->validation;
-    t.progress = program_progress;
-    t.user = &l->p;
-    say(l, "train: generator and critic on the source classes");
-    mde_make_folder(l->c, l->s.out);
-    l->g = dagan_create(l->c, l->source, &d);
-    if (l->g && dagan_train(l->g, l->source, &t) == MDE_OK) write_training(l);
-    else if (l->g && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-}
-
 /* The trained networks, for a command that does not train: they must not have seen the target classes. */
 static void load(lab *l)
 {
@@ -566,12 +530,65 @@ static void load(lab *l)
     if (!bad(l)) l->g = dagan_open(l->c, path);
 }
 
+/* needed: by a later step, so that those that are trained already are opened. */
+static void train(lab *l, int needed)
+{
+    char checkpoint[4096], grid[4096];
+    dagan_desc d;
+    dagan_train_desc t;
+    dagan_grid_desc last;
+    program_work w = work_of(l, "train", "dagan.safetensors", 0);
+    program_work_output(&w, "train.json");
+    program_work_output(&w, "training.png");
+    mde_text_format(w.key, " %lld %d %.17g %.17g %.17g", (long long)l->z.steps, l->z.critic_steps, l->z.rate,
+                    l->z.mismatch, l->s.diversity);
+    mde_text_format(w.key, " %s %s %s", l->s.data ? l->s.data : "", l->s.target ? l->s.target : "",
+                    l->s.split ? l->s.split : "");
+    if (program_work_is_done(&w, 0)) {
+        if (needed) load(l);
+        return;
+    }
+    memset(&d, 0, sizeof d);
+    memset(&t, 0, sizeof t);
+    d.preset = l->z.preset;
+    d.seed = l->p.seed;
+    t.steps = l->z.steps;
+    t.critic_steps = l->z.critic_steps;
+    t.learning_rate = l->z.rate;
+    t.mismatch = l->z.mismatch > 0 ? l->z.mismatch : MDE_ZERO;
+    t.diversity = l->s.diversity;
+    t.seed = l->p.seed;
+    t.quarter_turns = 1;
+    t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
+    t.pairs = FACTS;
+    t.metadata = l->fact_list;
+    t.grid = in_out(l, "training.png", grid, sizeof grid);
+    t.grid_set = l->validation;
+    t.progress = program_progress;
+    t.user = &l->p;
+    say(l, "train: generator and critic on the source classes");
+    mde_make_folder(l->c, l->s.out);
+    l->g = dagan_create(l->c, l->source, &d);
+    if (l->g && dagan_train(l->g, l->source, &t) == MDE_OK) {
+        memset(&last, 0, sizeof last);
+        last.seed = l->p.seed;
+        dagan_write_grid(l->g, l->validation, &last, grid);     /* a training that was finished writes none */
+        write_training(l);
+    } else if (l->g && !bad(l)) {
+        mde_fail(l->c, MDE_STOPPED, "stopped");
+    }
+    program_work_finish(&w, NULL);
+}
+
 /* ---- sample ---- */
 
 static void sample(lab *l)
 {
     char path[4096];
     dagan_grid_desc grid;
+    program_work w = work_of(l, "sample", "samples.png", 1);
+    program_work_output(&w, "interpolation.png");
+    if (program_work_is_done(&w, 0)) return;
     memset(&grid, 0, sizeof grid);
     grid.rows = 10;
     grid.columns = 14;
@@ -579,6 +596,7 @@ static void sample(lab *l)
     dagan_write_grid(l->g, l->target, &grid, in_out(l, "samples.png", path, sizeof path));
     grid.interpolate = 1;
     dagan_write_grid(l->g, l->target, &grid, in_out(l, "interpolation.png", path, sizeof path));
+    program_work_finish(&w, NULL);
     say(l, "sample: samples.png and interpolation.png");
 }
 
@@ -690,6 +708,10 @@ static void make(lab *l)
     album a;
     float *from, *made;
     char path[4096];
+    program_work w = work_of(l, "make", "made", 1);
+    mde_text_format(w.key, " %d %s %d", l->s.count, format, l->s.invert);
+    for (k = 0; k < classes; k++) mde_text_add_json(w.key, dagan_images_name(set, k));
+    if (program_work_is_done(&w, 0)) return;
     memset(&a, 0, sizeof a);
     dagan_images_shape(set, &a.height, &a.width, &a.channels);
     size = (size_t)a.height * (size_t)a.width * (size_t)a.channels;
@@ -729,6 +751,7 @@ static void make(lab *l)
     mde_release(l->c, from);
     mde_release(l->c, made);
     album_close(l, &a, set);
+    program_work_finish(&w, NULL);
     if (!bad(l) && !l->p.json) {
         printf("make: %lld images of %d classes, %d made ones each: %s\n", (long long)count, classes, l->s.count,
                in_out(l, "made", path, sizeof path));
@@ -852,14 +875,15 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
     mde_text *t, *table;
     mde_json_writer w;
     int i, arm, run, each, smallest, tests;
-    char key[17];
-    if (left_out(l, step, file) || is_done(l, step, file, key)) return;
+    program_work work;
+    if (left_out(l, step, file)) return;
+    work = study_of(l, step, set_name, file);
+    if (program_work_is_done(&work, 0)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
     w = mde_json_start(t, 3);
     tests = test_samples(l, set, &smallest);
     mde_json_open(&w, NULL, '{');
-    mde_json_write_string(&w, "settings", key);
     mde_json_write_string(&w, "set", set_name);
     mde_json_write_int(&w, "classes", dagan_images_class_count(set));
     mde_json_write_int(&w, "test_samples", tests);
@@ -909,6 +933,7 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
     mde_json_end(&w);
     show(l, table);
     write_file(l, t, file);
+    program_work_finish(&work, NULL);
 }
 
 /* ---- match ---- */
@@ -1045,8 +1070,10 @@ static void match(lab *l)
     mde_json_writer w;
     int kind, i;
     dagan_matcher *judge = NULL;                /* of made images: it has never met one */
-    char key[17];
-    if (left_out(l, MATCH, "match.json") || is_done(l, MATCH, "match.json", key)) return;
+    program_work work;
+    if (left_out(l, MATCH, "match.json")) return;
+    work = study_of(l, MATCH, "", "match.json");
+    if (program_work_is_done(&work, 0)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
     w = mde_json_start(t, 3);
@@ -1057,7 +1084,6 @@ static void match(lab *l)
     }
     mde_text_add(table, "\n");
     mde_json_open(&w, NULL, '{');
-    mde_json_write_string(&w, "settings", key);
     mde_json_write_int(&w, "episodes", l->z.episodes);
     mde_json_write_int(&w, "test_episodes", l->z.test_episodes);
     mde_json_write_int(&w, "classes", dagan_images_class_count(l->few[MATCH]));
@@ -1092,6 +1118,7 @@ static void match(lab *l)
     mde_json_end(&w);
     show(l, table);
     write_file(l, t, "match.json");
+    program_work_finish(&work, NULL);
 }
 
 /* ---- report ---- */
@@ -1328,10 +1355,24 @@ static void write_report_json(lab *l)
 
 static void report(lab *l)
 {
-    mde_json *training = read_json(l, "train.json"), *classes = read_json(l, "classify.json");
-    mde_json *matches = read_json(l, "match.json"), *other = read_json(l, "transfer.json");
-    mde_text *t = mde_text_create(l->c);
+    static const char *const parts[] = { "train.json", "classify.json", "match.json", "transfer.json", "samples.png",
+                                         "interpolation.png", "training.png" };
+    mde_json *training, *classes, *matches, *other;
+    mde_text *t;
     char path[4096];
+    program_work w = program_work_start(&l->p, l->c, l->s.out, "report");
+    size_t i;
+    program_work_output(&w, "report.html");
+    program_work_output(&w, "report.json");
+    for (i = 0; i < sizeof parts / sizeof *parts; i++) {
+        program_work_input(&w, in_out(l, parts[i], path, sizeof path));
+    }
+    if (program_work_is_done(&w, 0)) return;
+    training = read_json(l, "train.json");
+    classes = read_json(l, "classify.json");
+    matches = read_json(l, "match.json");
+    other = read_json(l, "transfer.json");
+    t = mde_text_create(l->c);
     program_page_open(t, "DAGAN report", "Images made for classes never seen");
     mde_text_format_html(t, "<p>Data: %s; target: %s; preset %s, seed %s.</p>\n",
                          mde_json_string(training, "data", "unknown"), mde_json_string(training, "target", "unknown"),
@@ -1359,6 +1400,7 @@ static void report(lab *l)
     mde_json_free(l->c, matches);
     mde_json_free(l->c, other);
     write_report_json(l);
+    program_work_finish(&w, NULL);
     if (!bad(l) && !l->p.json) printf("report: %s\n", in_out(l, "report.html", path, sizeof path));
 }
 
@@ -1415,7 +1457,7 @@ static void run_command(lab *l, const char *command)
         snprintf(l->why[TRANSFER], sizeof l->why[TRANSFER], "the target classes are those of another set already");
     }
     if (bad(l)) return;
-    if (all || strcmp(command, "train") == 0) train(l);
+    if (all || strcmp(command, "train") == 0) train(l, all);
     else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
     if (!bad(l) && strcmp(command, "make") == 0) make(l);

@@ -697,34 +697,41 @@ static void run_listed_tasks(experiment *x, int count, char **numbers)
     }
 }
 
-/* A step after the training: what it writes last, and another file of it. */
+/* A step after the training, and what it writes; the first file is its result. */
 typedef struct lab_step {
-    const char *name, *file, *other;
+    const char *name;
     mde_status (*run)(experiment *x);
+    const char *files[PROGRAM_MAX_OUTPUTS];
 } lab_step;
 
-static const lab_step lab_steps[4] = { { "fit", "fit.json", "predictions.csv", fit },
-                                       { "search", "search.json", "mixture.json", search },
-                                       { "verify", "verify.json", "verify.csv", verify },
-                                       { "report", "report.json", "report.html", report } };
+static const lab_step lab_steps[4] = {
+    { "fit", fit, { "fit.json", "predictions.csv", "ratios.csv", "ratios.npy", "losses.csv", "losses.npy",
+                    "features.csv", "features.npy", "curves.csv", "logprobs" } },
+    { "search", search, { "search.json", "mixture.json" } },
+    { "verify", verify, { "verify.json", "verify.csv", "runs/best-average.safetensors",
+                          "runs/best-task.safetensors", "runs/best-both.safetensors" } },
+    { "report", report, { "report.json", "report.html" } }
+};
 
-/* Whether the step was finished for this plan and these data, of which its files are a function. */
-static int step_is_done(experiment *x, const lab_step *step)
+/* Step number `index` depends on the plan and its data, the runs, and the results of the steps before it. */
+static program_work work_of(experiment *x, const program *p, int index)
 {
-    mde_context *c = x->context;
-    char path[PROGRAM_PATH], other[PROGRAM_PATH];
-    mde_json *result = NULL;
-    int done;
-    program_path(c, path, "%s/%s", x->out, step->file);
-    program_path(c, other, "%s/%s", x->out, step->other);
-    if (!program_failed(c) && mde_is_file(path) && mde_is_file(other)) {
-        result = mde_json_read(c, path);
-        if (!result && mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
+    program_work w = program_work_start(p, x->context, x->out, lab_steps[index].name);
+    char path[PROGRAM_PATH];
+    int i, j;
+    mde_text_format(w.key, " %s", x->key);
+    for (i = 0; i < x->count; i++) {
+        program_work_input(&w, program_path(x->context, path, "%s/runs/%s.safetensors", x->out, x->tasks[i].name));
     }
-    done = result && strcmp(mde_json_string(result, "settings", ""), x->key) == 0;
-    mde_json_free(c, result);
-    if (done && !x->quiet) fprintf(stderr, "%s: is done: %s\n", step->name, path);
-    return done;
+    for (i = 0; i < index; i++) {
+        for (j = 0; j < PROGRAM_MAX_OUTPUTS && lab_steps[i].files[j]; j++) {
+            program_work_input(&w, program_path(x->context, path, "%s/%s", x->out, lab_steps[i].files[j]));
+        }
+    }
+    for (i = 0; i < PROGRAM_MAX_OUTPUTS && lab_steps[index].files[i]; i++) {
+        program_work_output(&w, lab_steps[index].files[i]);
+    }
+    return w;
 }
 
 static void run_command(mde_context *c, program *p, lab_settings *s)
@@ -747,13 +754,15 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
     if (all) run_pending(x, x->count, x->tasks);
     for (i = 0; i < 4 && !program_failed(c); i++) {
-        const lab_step *step = &lab_steps[i];
-        if ((all || strcmp(command, step->name) == 0) && !step_is_done(x, step)) step->run(x);
+        program_work work;
+        if (!all && strcmp(command, lab_steps[i].name) != 0) continue;
+        work = work_of(x, p, i);
+        if (!program_work_is_done(&work, 0) && lab_steps[i].run(x) == MDE_OK) program_work_finish(&work, NULL);
     }
     if (!program_failed(c) && (all || strcmp(command, "report") == 0) && !p->json) print_summary(x);
     if (p->json && plan) program_print_file(c, out, "plan.json");
     for (i = 0; p->json && i < 4; i++) {
-        if (strcmp(all ? "report" : command, lab_steps[i].name) == 0) program_print_file(c, out, lab_steps[i].file);
+        if (strcmp(all ? "report" : command, lab_steps[i].name) == 0) program_print_file(c, out, lab_steps[i].files[0]);
     }
     experiment_free(x);
 }

@@ -130,7 +130,7 @@ static void page_verify(mde_text *t, const experiment *x, const mde_json *verify
         mde_text_add(t, "</tr>\n");
     }
     mde_text_format(t,
-                    "</table></div>\n<p class=\"note\">Nats a token; lower is better; the least true loss of each "
+                    "</table></div>\n<p class=\"note\">Nats a token; lower is better; the minimum true loss of each "
                     "objective is marked. Each mixture was trained from the same start on %lld tokens; the last row "
                     "is the best of the proxies by average loss, what one would take without any regression. The "
                     "predictions come from the proxies alone: none of the other rows was seen by the regression. One "
@@ -165,7 +165,7 @@ static void page_regressions(mde_text *t, const mde_json *fit)
                     "</table></div>\n<p class=\"note\">On proxies the model has not seen: %d proxies, %d folds. \"MDE "
                     "loss\" is the loss of the experts' mixed probabilities; \"own\" is that of the predicted text "
                     "alone; \"log weights\" is log(w + 0.001), the fair opponent of the MDE features. The fitted model "
-                    "of least MSE does the search",
+                    "of minimum MSE does the search",
                     program_int(fit, "proxies"), program_int(fit, "folds"));
     for (o = 0; o < OBJECTIVES; o++) {
         mde_text_format_html(t, "%s %s: %s", o ? ";" : ":", objective_names[o],
@@ -280,7 +280,7 @@ static void page_experts(mde_text *t, experiment *x, const tables *runs)
     plot_heat(t, "Loss of each expert (row) on each validation text (column), nats a token", runs->k + 1, rows,
               runs->v, columns, runs->losses, 1);
     mde_text_format(t,
-                    "<p class=\"note\">%d of %d experts are the best of all on their own domain; the least of each "
+                    "<p class=\"note\">%d of %d experts are the best of all on their own domain; the minimum of each "
                     "column is outlined.</p>\n",
                     own, runs->k);
     page_curves(t, x, runs);

@@ -417,7 +417,7 @@ static void set_prior(optimization *o, const domain_table *d, int tokens_known)
     for (i = 0; i < o->k; i++) o->prior[i] /= sum;
 }
 
-/* The upper bound falls to cap where that is less. The least that was tried gives way to a cap that must hold. */
+/* The upper bound falls to cap where that is less. The minimum that was tried gives way to a cap that must hold. */
 static void lower_the_cap(optimization *o, int i, double cap, int must, const char *reason)
 {
     if (!(cap < o->upper[i])) return;
@@ -474,7 +474,7 @@ static void set_bounds(optimization *o, const mde_csv *csv)
             double tried = pass ? o->tried_lower[i] : 0;
             o->lower[i] = d.minimum[i] > tried ? d.minimum[i] : tried;
             o->upper[i] = 1;
-            if (pass) lower_the_cap(o, i, o->tried_upper[i], 0, "most that was tried");
+            if (pass) lower_the_cap(o, i, o->tried_upper[i], 0, "maximum that was tried");
             if (ratio < 1e30 && (o->n > 0 || s->max_ratio > 0)) {
                 lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
             }
@@ -1108,35 +1108,43 @@ static const char *const usage =
     "  mix_optimize --ratios R.csv --losses L.csv --out OUT [options]     a regression on finished runs\n"
     "  mix_optimize --logp DIR --out OUT [options]                        experts alone: certified minimum\n"
     "  mix_optimize --ratios R.csv --losses L.csv --logp DIR --out OUT    the experts' losses as further inputs\n"
-    "  mix_optimize --domains D.csv --suggest Q --out OUT                 a first design: Q mixtures to run\n";
+    "  mix_optimize --domains D.csv --suggest Q --out OUT                 a first design: Q mixtures to run\n"
+    "\n"
+    "With the same options, the same files to read and its results as it wrote them, the summary is printed again, and\n"
+    "no more is done.\n";
 
 int main(int argc, char **argv)
 {
+    static const char *const files[] = { "report.html", "report.json", "mixture.json", "held_out.csv", "compare.csv",
+                                         "next_runs.csv" };
     program p;
+    program_work work;
     optimize_settings s;
-    optimization *result;
+    optimization *result = NULL;
+    mde_text *printed;
+    int i;
     mde_context *c;
     const char *acquisition = "ucb";
     const program_option options[] = {
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
-        { "--ratios", PROGRAM_FILE, "FILE", &s.ratios, 0, 0,
+        { "--ratios", PROGRAM_INPUT, "FILE", &s.ratios, 0, 0,
           "CSV: run, then a column a domain with its weight; rows sum to 1 within 1 %" },
-        { "--losses", PROGRAM_FILE, "FILE", &s.losses, 0, 0,
+        { "--losses", PROGRAM_INPUT, "FILE", &s.losses, 0, 0,
           "CSV: run, then a column a loss; joined by run; an empty cell is a missing loss" },
-        { "--table", PROGRAM_FILE, "FILE", &s.table, 0, 0,
+        { "--table", PROGRAM_INPUT, "FILE", &s.table, 0, 0,
           "weights and losses in one CSV; the weights are the columns that sum to 1 or 100" },
         { "--skip-unmatched", PROGRAM_FLAG, NULL, &s.columns.skip_unmatched, 0, 0,
           "leave out runs that stand in one of two files only" },
-        { "--test-ratios", PROGRAM_FILE, "FILE", &s.test_ratios, 0, 0, "runs to judge on, with --test-losses" },
-        { "--test-losses", PROGRAM_FILE, "FILE", &s.test_losses, 0, 0,
+        { "--test-ratios", PROGRAM_INPUT, "FILE", &s.test_ratios, 0, 0, "runs to judge on, with --test-losses" },
+        { "--test-losses", PROGRAM_INPUT, "FILE", &s.test_losses, 0, 0,
           "prints a line a loss: NAME SPEARMAN MSE (Spearman in %); the last is their mean" },
-        { "--test-table", PROGRAM_FILE, "FILE", &s.test_table, 0, 0, "both in one" },
-        { "--logp", PROGRAM_FILE, "DIR", &s.logp, 0, 0,
+        { "--test-table", PROGRAM_INPUT, "FILE", &s.test_table, 0, 0, "both in one" },
+        { "--logp", PROGRAM_INPUT, "DIR", &s.logp, 0, 0,
           "DIR/<loss>/<domain>.npy: natural log of the probability of each token" },
         { "--nll", PROGRAM_FLAG, NULL, &s.nll, 0, 0, "the files of --logp hold negative log-likelihoods" },
         { "--memory", PROGRAM_INT, "MB", &s.memory, 0, 1e6,
           "of their probabilities that are held, default 1024; more is read in blocks" },
-        { "--domains", PROGRAM_FILE, "FILE", &s.domains, 0, 0,
+        { "--domains", PROGRAM_INPUT, "FILE", &s.domains, 0, 0,
           "CSV: domain, and any of the columns tokens, prior, min, max" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
           "What the columns are (names separated by commas; x* for all that begin with x)" },
@@ -1157,7 +1165,7 @@ int main(int argc, char **argv)
           "of a single model, joined by +: raw log sqrt products power pooled scarce mde own" },
         { "--caution", PROGRAM_REAL, "X", &s.caution, 0, 0,
           "standard deviations added to the predicted loss in the search; default 0, see bench/README.md" },
-        { "--compare", PROGRAM_FILE, "FILE", &s.compare, 0, 0,
+        { "--compare", PROGRAM_INPUT, "FILE", &s.compare, 0, 0,
           "CSV: mixtures, as --ratios has them, whose losses are predicted beside the uniform one's and the prior's" },
         { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6,
           "runs to make next; default 0. They explore: up to twice what was tried of a domain, plus 0.05" },
@@ -1193,9 +1201,18 @@ int main(int argc, char **argv)
     s.user = &p;
     c = program_context(&p);
     program_try_folder(c, s.out);
-    result = optimize(c, &s);
-    if (p.json && result) program_print_file(c, s.out, "report.json");
-    else if (result) printf("report: %s/report.html\n\n%s", s.out, result->summary->bytes);
+    work = program_work_start(&p, c, s.out, "mix_optimize");
+    program_work_options(&work);
+    for (i = 0; i < 6; i++) program_work_output(&work, files[i]);
+    if (!program_work_is_done(&work, !p.json)) result = optimize(c, &s);
+    if (result) {
+        printed = mde_text_create(c);
+        mde_text_format(printed, "report: %s/report.html\n\n%s", s.out, result->summary->bytes);
+        if (!p.json && !program_failed(c)) fputs(printed->bytes, stdout);
+        if (!program_failed(c)) program_work_finish(&work, printed->bytes);
+        mde_text_free(printed);
+    }
+    if (p.json) program_print_file(c, s.out, "report.json");
     optimization_free(result);
     return program_end(&p, c);
 }

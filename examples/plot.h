@@ -883,7 +883,7 @@ static void plot_heat_legend(mde_text *t, double x, double y, int lowest, double
     char color[8], label[PLOT_NUMBER];
     double at;
     int i;
-    if (lowest) memcpy(label, "least of the column", 20);
+    if (lowest) memcpy(label, "lowest of the column", 21);
     else plot_print_between(t, label, low, low, high, 100);
     plot_text(t, x, y + 9, "start", 10, "", label);
     at = x + plot_text_width(label, 10) + 4;

@@ -63,6 +63,7 @@ typedef enum program_kind {
     PROGRAM_FLAG,       /* int: 1 when given */
     PROGRAM_TEXT,       /* const char *, perhaps empty */
     PROGRAM_FILE,       /* const char *, not empty */
+    PROGRAM_INPUT,      /* likewise, the path of what is read */
     PROGRAM_INT,        /* int, int64_t, double: from minimum to maximum */
     PROGRAM_INT64,
     PROGRAM_REAL,
@@ -165,7 +166,7 @@ static inline void program_help(const program *p)
         program_print_option("--json", NULL, text);
     }
     program_print_option("--version", NULL, "of the library");
-    program_print_option("--help", NULL, "this text");
+    program_print_option("--help, -h", NULL, "this text");
 }
 
 /* Reads [minimum, maximum] as a whole number from the start of text; *end is where it stopped. */
@@ -213,6 +214,7 @@ static inline int program_set(const program_option *o, const char *text)
         *(const char **)o->target = text;
         return 1;
     case PROGRAM_FILE:
+    case PROGRAM_INPUT:
         *(const char **)o->target = text;
         return *text != 0;
     case PROGRAM_INT:
@@ -244,7 +246,7 @@ static inline void program_describe(const program_option *o, char *text, size_t 
 {
     const char *what = o->kind == PROGRAM_REAL ? "a number" :
                        o->kind == PROGRAM_INTS ? "whole numbers, separated by commas," : "a whole number";
-    if (o->kind == PROGRAM_TEXT || o->kind == PROGRAM_FILE) snprintf(text, size, "expected a text");
+    if (o->kind >= PROGRAM_TEXT && o->kind <= PROGRAM_INPUT) snprintf(text, size, "expected a text");
     else if (o->kind == PROGRAM_POSITIVE) snprintf(text, size, "expected a number above 0");
     else if (o->maximum > 0) snprintf(text, size, "expected %s from %.10g to %.10g", what, o->minimum, o->maximum);
     else snprintf(text, size, "expected %s not below %.10g", what, o->minimum);
@@ -563,6 +565,180 @@ static inline void program_print_file(mde_context *c, const char *folder, const 
     if (!program_failed(c)) bytes = mde_file_read(c, path, (size_t)1 << 30, &size);
     if (bytes) fwrite(bytes, 1, size, stdout);
     mde_release(c, bytes);
+}
+
+/* ---- Finished work ----
+   Work that is finished leaves a record: fingerprints of all that it depended on and of the files that it wrote, and
+   what it printed. Asked for again, with nothing of that changed, it says so, prints that, and does no more:
+
+       program_work w = program_work_start(&p, c, folder, "fit");      the record is folder/fit.done
+       program_work_options(&w);                                       what it depends on besides the version
+       program_work_output(&w, "fit.json");                            its files, what is shown first
+       if (!program_work_is_done(&w, 1)) {
+           ...
+           program_work_finish(&w, printed);
+       }
+*/
+
+#define PROGRAM_MAX_OUTPUTS 12
+
+typedef struct program_work {
+    const program *p;
+    mde_context *context;
+    const char *folder, *name;                  /* no folder: outputs are whole paths, the record is the first's */
+    const char *outputs[PROGRAM_MAX_OUTPUTS];   /* files or folders in that folder */
+    int output_count;
+    int passing;                                /* something that it reads can be read once only */
+    mde_text *key;                              /* what it depends on */
+} program_work;
+
+/* Adds what a path holds, of a folder all that is in it. Returns 0 when there is neither file nor folder. */
+static inline int program_add_content(mde_text *t, mde_context *c, const char *path)
+{
+    char inside[PROGRAM_PATH];
+    unsigned char *bytes;
+    mde_names names;
+    size_t size;
+    int i, all = 1;
+    memset(&names, 0, sizeof names);
+    if (program_failed(c)) return 0;
+    if (mde_is_file(path)) {
+        bytes = mde_file_read(c, path, SIZE_MAX, &size);
+        if (bytes) mde_text_format(t, " %zu %016llx", size, (unsigned long long)mde_fingerprint(bytes, size));
+        else if (mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
+        all = bytes != NULL;
+        mde_release(c, bytes);
+        return all;
+    }
+    if (!mde_is_folder(path) || mde_folder_list(c, path, &names) != MDE_OK) {
+        if (mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
+        mde_text_add(t, " -");
+        return 0;
+    }
+    mde_text_add(t, " (");
+    for (i = 0; i < names.count && !program_failed(c); i++) {
+        mde_text_add_json(t, names.items[i]);
+        all &= program_add_content(t, c, program_path(c, inside, "%s/%s", path, names.items[i]));
+    }
+    mde_text_add(t, ")");
+    mde_names_free(c, &names);
+    return all;
+}
+
+static inline program_work program_work_start(const program *p, mde_context *c, const char *folder, const char *name)
+{
+    program_work w;
+    memset(&w, 0, sizeof w);
+    w.p = p;
+    w.context = c;
+    w.folder = folder;
+    w.name = name;
+    w.key = mde_text_create(c);
+    mde_text_format(w.key, "%s %s %s", p->name, MDE_VERSION, name);
+    return w;
+}
+
+/* What is no file and no folder, as a pipe is, cannot be compared: the work is done then. */
+static inline void program_work_input(program_work *w, const char *path)
+{
+    if (!program_add_content(w->key, w->context, path)) w->passing = 1;
+}
+
+static inline void program_work_output(program_work *w, const char *name)
+{
+    w->outputs[w->output_count++] = name;
+}
+
+/* The seed, the program's own options, and what is read by their paths. */
+static inline void program_work_options(program_work *w)
+{
+    int i, j;
+    mde_text_format(w->key, " %llu", (unsigned long long)w->p->seed);
+    for (i = 0; i < w->p->option_count; i++) {
+        const program_option *o = &w->p->options[i];
+        const char *text;
+        if (o->kind == PROGRAM_HEADING) continue;
+        mde_text_format(w->key, "\n%s ", o->name);
+        if (o->kind == PROGRAM_FLAG || o->kind == PROGRAM_INT) {
+            mde_text_format(w->key, "%d", *(const int *)o->target);
+        } else if (o->kind == PROGRAM_INT64) {
+            mde_text_format(w->key, "%lld", (long long)*(const int64_t *)o->target);
+        } else if (o->kind == PROGRAM_SEED) {
+            mde_text_format(w->key, "%llu", (unsigned long long)*(const uint64_t *)o->target);
+        } else if (o->kind == PROGRAM_REAL || o->kind == PROGRAM_POSITIVE) {
+            mde_text_add_number(w->key, *(const double *)o->target, 17);
+        } else if (o->kind == PROGRAM_INTS) {
+            const program_ints *list = (const program_ints *)o->target;
+            for (j = 0; j < list->count; j++) mde_text_format(w->key, "%d,", list->values[j]);
+        } else if ((text = *(const char *const *)o->target) != NULL) {
+            mde_text_add_json(w->key, text);
+            if (o->kind == PROGRAM_INPUT) program_work_input(w, text);
+        }
+    }
+}
+
+static inline const char *program_work_path(const program_work *w, char path[PROGRAM_PATH], const char *name,
+                                            const char *ending)
+{
+    return program_path(w->context, path, "%s%s%s%s", w->folder ? w->folder : "", w->folder ? "/" : "", name, ending);
+}
+
+static inline const char *program_work_record(const program_work *w, char path[PROGRAM_PATH])
+{
+    return program_work_path(w, path, w->folder ? w->name : w->outputs[0], ".done");
+}
+
+/* The first line of the record. */
+static inline void program_work_state(const program_work *w, char state[40])
+{
+    mde_context *c = w->context;
+    mde_text *t = mde_text_create(c);
+    char path[PROGRAM_PATH];
+    int i;
+    for (i = 0; i < w->output_count; i++) program_add_content(t, c, program_work_path(w, path, w->outputs[i], ""));
+    state[0] = 0;
+    if (!program_failed(c)) {
+        snprintf(state, 40, "%016llx %016llx\n", (unsigned long long)mde_fingerprint(w->key->bytes, w->key->length),
+                 (unsigned long long)mde_fingerprint(t->bytes, t->length));
+    }
+    mde_text_free(t);
+}
+
+/* show: print what it printed. */
+static inline int program_work_is_done(const program_work *w, int show)
+{
+    mde_context *c = w->context;
+    char path[PROGRAM_PATH], state[40];
+    unsigned char *record = NULL;
+    size_t size = 0, first;
+    int done;
+    program_work_record(w, path);
+    if (program_failed(c) || w->passing || !mde_is_file(path)) return 0;
+    program_work_state(w, state);
+    first = strlen(state);
+    if (!program_failed(c)) record = mde_file_read(c, path, SIZE_MAX, &size);
+    if (!record && mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
+    done = record && first > 0 && size >= first && memcmp(record, state, first) == 0;
+    if (done && !w->p->quiet) {
+        fprintf(stderr, "%s: is done: %s\n", w->folder ? w->name : w->p->name,
+                program_work_path(w, path, w->outputs[0], ""));
+    }
+    if (done && show) fwrite(record + first, 1, size - first, stdout);
+    mde_release(c, record);
+    return done;
+}
+
+/* printed: what to print when the work is asked for again; NULL: nothing. */
+static inline void program_work_finish(const program_work *w, const char *printed)
+{
+    mde_text *t = mde_text_create(w->context);
+    char path[PROGRAM_PATH], state[40];
+    program_work_state(w, state);
+    mde_text_add(t, state);
+    if (printed) mde_text_add(t, printed);
+    program_work_record(w, path);
+    if (!w->passing && !program_failed(w->context)) mde_text_write(t, path);
+    mde_text_free(t);
 }
 
 /* ---- Pages: one file each, without references to others ---- */

@@ -5,7 +5,8 @@
      ./train_lm library --vocab 4096 --out library.safetensors
 
    A file is one domain; in a folder each file or folder is one. Every tenth document or so is held out, and the loss on
-   it is shown for each domain. A run with --checkpoint can be stopped with control-C and started again. */
+   it is shown for each domain. A run with --checkpoint can be stopped with control-C and started again; one that is
+   finished, with --checkpoint or --out, only shows again what it found. */
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
 #if __has_include("../mdemix.h")   /* in the repository; a copy beside this file does as well */
@@ -18,7 +19,10 @@
 static const char *const usage =
     "train_lm: trains a transformer on a text file, or on a folder with a file or folder for each domain\n"
     "\n"
-    "  train_lm PATH [options]\n";
+    "  train_lm PATH [options]\n"
+    "\n"
+    "With --checkpoint or --out, the same options, the same text and its files as it wrote them, what it printed is\n"
+    "printed again, and no more is done.\n";
 
 /* The loss of single steps jumps about, so the line shows a running mean. */
 typedef struct display {
@@ -74,6 +78,17 @@ static double report_corpus(const mde_corpus *corpus, int quiet)
     return tokens > 0 ? bytes / tokens : 1;
 }
 
+/* What mde_lm_write makes; the paths beside the weights live in `beside`. */
+static void add_weights(program_work *w, const char *out, char beside[2][PROGRAM_PATH])
+{
+    size_t length, stem = strlen(out);
+    int folder = (int)(mde_path_name(out, &length) - out);
+    if (stem > 12 && strcmp(out + stem - 12, ".safetensors") == 0) stem -= 12;
+    program_work_output(w, out);
+    program_work_output(w, program_path(w->context, beside[0], "%.*s.tokenizer", (int)stem, out));
+    program_work_output(w, program_path(w->context, beside[1], "%.*sconfig.json", folder, out));
+}
+
 int main(int argc, char **argv)
 {
     program p;
@@ -85,8 +100,10 @@ int main(int argc, char **argv)
     mde_corpus *corpus;
     mde_lm *lm;
     const char *out = NULL;
+    char beside[2][PROGRAM_PATH];
     display shown;
-    mde_text *json;
+    program_work work;
+    mde_text *found, *json;
     mde_json_writer w;
     mde_status status;
     int i;
@@ -130,6 +147,14 @@ int main(int argc, char **argv)
     c = program_context(&p);
     program_try_file(c, out);
     program_try_file(c, training.checkpoint);
+    work = program_work_start(&p, c, NULL, p.json ? "json" : "text");
+    program_work_options(&work);
+    if (training.checkpoint) program_work_output(&work, training.checkpoint);
+    if (out) add_weights(&work, out, beside);
+    if (work.output_count > 0) {
+        program_work_input(&work, text.path);
+        if (program_work_is_done(&work, 1)) return program_end(&p, c);
+    }
     corpus = mde_corpus_open(c, &text);
     lm = mde_lm_create(c, corpus, &model);
     if (lm) {
@@ -145,6 +170,7 @@ int main(int argc, char **argv)
     status = mde_lm_train(lm, corpus, &training);
 
     /* A training that was stopped is judged as far as it came. */
+    found = mde_text_create(c);
     json = mde_text_create(c);
     w = mde_json_start(json, 2);
     mde_json_open(&w, NULL, '{');
@@ -154,13 +180,15 @@ int main(int argc, char **argv)
         size_t count;
         double bytes = bytes_of(corpus, MDE_VALIDATION, i, &count);
         double loss = mde_lm_loss(lm, corpus, MDE_VALIDATION, i), bits = loss / 0.69314718056 * (double)count / bytes;
+        size_t line = found ? found->length : 0;
         mde_json_open(&w, NULL, '{');
         mde_json_write_string(&w, "domain", mde_corpus_name(corpus, i));
         mde_json_write_number(&w, "loss", loss, 9);
         mde_json_write_number(&w, "bits_a_byte", bits, 9);
         mde_json_close(&w);
-        if (p.json) continue;
-        printf("%-24s validation loss %.4f nats a token, %.4f bits a byte\n", mde_corpus_name(corpus, i), loss, bits);
+        mde_text_format(found, "%-24s validation loss %.4f nats a token, %.4f bits a byte\n",
+                        mde_corpus_name(corpus, i), loss, bits);
+        if (!p.json && !program_failed(c)) fputs(found->bytes + line, stdout);
     }
     mde_json_close(&w);
     mde_json_close(&w);
@@ -170,9 +198,12 @@ int main(int argc, char **argv)
     } else if (!program_failed(c)) {
         printf("\n%s", sample.prompt ? sample.prompt : "");
         sample.emit = print_piece;
-        mde_lm_generate(lm, &sample);
+        mde_text_add(found, "\n");
+        mde_text_add(found, mde_lm_generate(lm, &sample));
+        mde_text_add(found, "\n");
         printf("\n");
     }
     if (status == MDE_STOPPED && !program_failed(c)) mde_fail(c, MDE_STOPPED, "stopped");
+    if (work.output_count > 0 && !program_failed(c)) program_work_finish(&work, p.json ? json->bytes : found->bytes);
     return program_end(&p, c);
 }

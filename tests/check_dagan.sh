@@ -40,6 +40,26 @@ check a_finished_step_says_that_it_is_done grep -q "^classify: is done: $work/tw
 check json_is_the_result_and_nothing_else cmp "$work/result.json" "$work/one/classify.json"
 check a_step_with_another_setting_is_done_anew "$lab" classify $tiny --classifier-steps 3 --out "$work/two"
 check and_gives_another_result sh -c "! cmp -s '$work/one/classify.json' '$work/two/classify.json'"
+done="${tiny% --quiet} --out $work/one"
+(cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/before"
+"$lab" run $done >"$work/said" 2>&1
+(cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/after"
+check a_finished_run_stays_as_it_is cmp "$work/before" "$work/after"
+for step in train sample classify match transfer report; do
+    check "again_${step}_says_that_it_is_done" grep -q "^$step: is done: $work/one/" "$work/said"
+    check "${step}_alone_says_so_too" says_done $step "$lab" $step $done
+done
+check a_finished_run_says_no_more test "$(grep -cv ': is done: ' "$work/said")" -eq 0
+rm "$work/one/interpolation.png"
+check a_deleted_picture_is_made_anew is_done_anew sample "$lab" sample $done
+sed 's/"mean": 0/"mean": 1/' "$work/one/transfer.json" >"$work/edited" && cp "$work/edited" "$work/one/transfer.json"
+check a_report_of_edited_results_is_made_anew is_done_anew report "$lab" report $done
+check an_edited_result_is_found_anew is_done_anew transfer "$lab" transfer $done
+head -c 1000 "$work/one/training.png" >"$work/edited" && cp "$work/edited" "$work/one/training.png"
+check a_cut_picture_of_the_training_is_made_anew is_done_anew train "$lab" train $done
+check the_report_of_what_it_was_is_made_anew is_done_anew report "$lab" report $done
+(cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/after"
+check and_all_is_as_it_was cmp "$work/before" "$work/after"
 
 # Killed after its first checkpoint; the same command goes on and ends with the same bytes.
 "$lab" train $tiny --threads 1 --out "$work/cut" >/dev/null 2>&1 &
@@ -66,6 +86,14 @@ if [ $code -eq 130 ]; then ok a_signal_stops_with_code_130; else bad a_signal_st
 check a_stopped_training_leaves_usable_networks "$lab" sample --preset quick --size 16 --quiet --out "$work/stop"
 
 # Images out, in three formats, which are sets themselves: 20 real and 3 made images of each of 30 target classes.
+check make "$lab" make $done --count 2
+check made_images_say_that_they_are_done says_done make "$lab" make $done --count 2
+check another_number_of_images_is_made is_done_anew make "$lab" make $done --count 1
+rm "$(find "$work/one/made" -name 'made-00000.png' | head -n 1)"
+check a_deleted_image_is_made_anew is_done_anew make "$lab" make $done --count 1
+"$lab" train $done --steps 21 --quiet
+check images_of_other_networks_are_made_anew is_done_anew make "$lab" make $done --count 1
+rm -r "$work/one/made"
 for format in folder npy idx; do
     check "make_writes_$format" "$lab" make --preset quick --size 16 --quiet --count 3 --format $format --out "$work/one"
 done

@@ -43,6 +43,23 @@ check json_is_the_result_and_nothing_else cmp "$work/result.json" "$work/one/rep
 for step in "train: all runs are done" "fit: is done" "search: is done" "verify: is done" "report: is done"; do
     check "again_${step%%:*}_says_that_it_is_done" grep -q "^$step" "$work/stderr"
 done
+check a_finished_step_says_that_it_is_done says_done fit "$lab" fit "$work/one"
+for cut in fit.json predictions.csv logprobs/end_task/doc.npy runs/proxy-001.safetensors; do
+    cp "$work/one/$cut" "$work/whole"
+    head -c "$(($(wc -c <"$work/whole") - 9))" "$work/whole" >"$work/one/$cut"
+    "$lab" fit "$work/one" >"$work/stdout" 2>"$work/stderr"
+    check "a_cut_${cut##*/}_is_no_finished_fit" sh -c "! grep -q 'fit: is done' '$work/stderr'"
+    cp "$work/whole" "$work/one/$cut"
+done
+"$lab" run "$work/one" $small >"$work/last" 2>&1
+rm "$work/one/mixture.json"
+check a_deleted_mixture_is_found_anew is_done_anew search "$lab" search "$work/one"
+check verify_goes_by_the_same_mixtures says_done verify "$lab" verify "$work/one"
+rm "$work/one/report.html"
+check a_deleted_report_is_written_anew is_done_anew report "$lab" report "$work/one"
+(cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/after"
+check and_all_is_as_it_was cmp "$work/before" "$work/after"
+"$lab" run "$work/one" ${small% --quiet} >"$work/stdout" 2>"$work/stderr"
 check a_run_says_what_it_validates_on grep -Eq "^prose +validated on 300 tokens of [0-9]+ of its [0-9]+ held-out doc" \
     "$work/stdout"
 check tasks_as_json sh -c "'$lab' tasks '$work/one' --json | grep -c '\"done\": true' | grep -qx 14"
@@ -137,6 +154,33 @@ check train_lm_trains "$train" "$work/single/prose.txt" $tiny --quiet --out "$wo
 "$train" "$work/single/prose.txt" $tiny --json >"$work/result.json" 2>/dev/null
 check train_lm_json_is_its_losses sh -c "head -c 1 '$work/result.json' | grep -q '{' && grep -q bits_a_byte '$work/result.json' &&
     ! grep -q validate '$work/result.json'"
+# Finished, it says so and what it found, and does no more, unless the text, an option or a file of it is another one.
+words="$work/single/prose.txt $tiny --checkpoint $work/ready --out $work/ready.safetensors"
+check train_lm_with_a_checkpoint "$train" $words
+grep -A 99 " validation loss " "$work/last" >"$work/found"
+check a_finished_training_says_that_it_is_done says_done train_lm "$train" $words
+check a_finished_training_prints_what_it_found sh -c "[ -s '$work/found' ] && cmp '$work/found' '$work/stdout'"
+"$train" $words --json >"$work/result.json" 2>/dev/null
+check a_finished_training_as_json says_done train_lm "$train" $words --json
+check a_finished_training_prints_the_same_json cmp "$work/result.json" "$work/stdout"
+check another_option_is_no_finished_training is_done_anew train_lm "$train" $words --sample 6
+check another_seed_is_no_finished_training sh -c "! '$train' $words --sample 6 --seed 5 2>&1 | grep 'is done'"
+check a_training_is_finished_again is_done_anew train_lm "$train" $words
+for file in ready ready.safetensors config.json; do
+    printf x >>"$work/$file"
+    "$train" $words >"$work/stdout" 2>"$work/stderr"
+    check "a_longer_${file##*.}_is_no_finished_training" sh -c "! grep 'is done' '$work/stderr'"
+    rm "$work/$file"
+    check "a_deleted_${file##*.}_is_no_finished_training" is_done_anew train_lm "$train" $words
+done
+echo "more" >>"$work/single/prose.txt"
+rm "$work/ready"
+check another_text_is_no_finished_training is_done_anew train_lm "$train" $words
+mkdir -p "$work/next/examples"
+sed 's/^#define MDE_VERSION "/&9/' mdemix.h >"$work/next/mdemix.h"
+cp examples/program.h examples/train_lm.c "$work/next/examples"
+check another_version_is_built $CC -O0 -w "$work/next/examples/train_lm.c" -o "$work/next/train_lm" -lm
+check another_version_is_no_finished_training is_done_anew train_lm "$work/next/train_lm" $words
 if [ -c /dev/full ]; then
     "$train" "$work/single/prose.txt" $tiny --quiet >/dev/full 2>"$work/stderr"
     check what_cannot_be_printed_is_a_failure sh -c "[ $? -eq 1 ] && grep -q 'standard output' '$work/stderr'"

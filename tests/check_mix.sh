@@ -51,13 +51,11 @@ make_runs 77 index test_ratios.csv test_losses.csv
 
 "$mix" --help >help.txt 2>stderr.txt
 [ $? -eq 0 ] && [ ! -s stderr.txt ] && ok help_is_no_error || bad help_is_no_error
-missing=
-for option in $(sed -n 's/.*{ "\(--[a-z-]*\)", PROGRAM_.*/\1/p' "$OLDPWD/examples/mix_optimize.c"); do
-    grep -q -e "$option\b" help.txt || missing="$missing $option"
-done
-[ "$(sed -n 's/.*{ "\(--[a-z-]*\)", PROGRAM_.*/\1/p' "$OLDPWD/examples/mix_optimize.c" | wc -l)" -ge 27 ] &&
-    [ -z "$missing" ] && ok help_names_every_option || bad help_names_every_option "$missing"
-[ "$(grep -c -e '^  --' help.txt)" -ge 27 ] && ok help_is_a_list || bad help_is_a_list
+check help_names_every_option help_names_what_is_taken mix_optimize "$mix"
+sed -n 's/.*{ "\(--[a-z-]*\)", PROGRAM_.*/\1/p' "$OLDPWD/examples/mix_optimize.c" "$OLDPWD/examples/program.h" >t.csv
+printf '%s\n' --help --version >>t.csv
+sort -u t.csv >u.csv
+check help_is_the_list_of_the_source cmp u.csv named
 
 # One clear line on stderr, the exit code, and no file written.
 wrong() { # wrong CODE NAME EXPECTED ARGUMENTS...
@@ -260,6 +258,33 @@ cmp last json/report.json >/dev/null 2>&1 && ok json_is_the_report_and_nothing_e
 "$mix" --ratios ratios.csv --losses losses.csv --out ratios.csv/out >last 2>stderr.txt
 [ $? -eq 1 ] && grep -q "ratios.csv/out: the folder cannot be made: a file has the name ratios.csv" stderr.txt &&
     ok an_output_is_tried_first || bad an_output_is_tried_first "$(cat stderr.txt)"
+check an_optimization_is_done "$mix" --ratios ratios.csv --losses losses.csv --model ridge --suggest 2 --out again
+cat last >first.txt
+again() { says_done mix_optimize "$mix" --ratios ratios.csv --losses losses.csv --model ridge --suggest 2 --out again "$@"; }
+anew() { is_done_anew mix_optimize "$mix" --ratios ratios.csv --losses losses.csv --model ridge --suggest 2 --out again "$@"; }
+check done_again_it_says_that_it_is_done again --threads 1
+check done_again_it_prints_the_same sh -c "grep -v '^[a-z -]* *[0-9]*/[0-9]*$' first.txt | cmp - stdout"
+check done_again_it_gives_the_same_json sh -c "'$mix' --ratios ratios.csv --losses losses.csv --model ridge --suggest 2 \
+    --out again --json 2>/dev/null | cmp - again/report.json"
+for option in "--suggest 3" "--seed 2" "--objective news" "--caution 0.5" "--standardize" "--max-ratio 14"; do
+    check "another_${option%% *}_is_done_anew" anew $option
+done
+check the_first_options_are_done_anew anew
+for file in report.html report.json mixture.json held_out.csv compare.csv next_runs.csv; do
+    rm "again/$file"
+    check "a_deleted_${file}_is_written_anew" anew
+    printf ' ' >>"again/$file"
+    check "an_edited_${file}_is_written_anew" anew
+done
+cp losses.csv t.csv
+edit t.csv 'NR == 2 { $2 += 0.001 } { print }' >losses.csv
+check an_edited_table_is_done_anew anew
+cp t.csv losses.csv
+cat losses.csv >again/losses.csv
+piped() { cat "$1" | "$mix" --ratios ratios.csv --losses /dev/stdin --model ridge --out again >stdout 2>stderr; }
+check a_table_from_a_pipe piped losses.csv
+check a_table_from_a_pipe_is_never_done sh -c "cat losses.csv | '$mix' --ratios ratios.csv --losses /dev/stdin \
+    --model ridge --out again 2>&1 | grep -q '^evaluate'"
 same() { # same NAME RATIOS LOSSES OPTIONS...: gives the mixture of the plain tables
     name=$1; s_ratios=$2; s_losses=$3; shift 3
     if ! "$mix" --ratios "$s_ratios" --losses "$s_losses" --model gp --suggest 3 --threads 1 --out same --quiet "$@" \

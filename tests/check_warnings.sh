@@ -89,6 +89,31 @@ fi
 if have g++; then header g++ c++17 cc c++; optimised g++ c++17 cc; fi
 if have clang++; then header clang++ c++17 cc c++; optimised clang++ c++17 cc; fi
 
+# Microsoft's compiler as far as clang stands in for it, with the system headers of MinGW, which want GNU C for themselves.
+microsoft() {
+    {
+        printf '\043define __GNUC__ 4\n\043include <_mingw.h>\n'
+        printf '\043undef %s\n' __MINGW_IMPORT __MINGW_ATTRIB_NORETURN __MINGW_ATTRIB_DEPRECATED
+        printf '\043define %s\n' '__MINGW_IMPORT extern' __MINGW_ATTRIB_NORETURN __MINGW_ATTRIB_DEPRECATED
+        printf '\043define WIN32_LEAN_AND_MEAN\n\043define NOMINMAX\n'
+        printf '\043include <%s>\n' windows.h direct.h errno.h fcntl.h float.h io.h limits.h locale.h math.h process.h shellapi.h \
+            signal.h stdarg.h stddef.h stdint.h stdio.h stdlib.h string.h sys/stat.h sys/types.h time.h
+        printf '\043undef __GNUC__\n\043undef __attribute__\n'
+        printf '\043define MDEMIX_IMPLEMENTATION\n\043define DAGAN_IMPLEMENTATION\n\043include CHECKED\n'
+    } > "$work/microsoft.c"
+    for file in mdemix.h dagan.h examples/*.c; do
+        try "clang as MSVC $file" clang --target=x86_64-pc-windows-msvc -fms-extensions -fms-compatibility-version=19.30 \
+            -std=c11 -fsyntax-only $flags -Wno-unused-function -I. -isystem "$1" "-DCHECKED=\"$file\"" "$work/microsoft.c"
+    done
+}
+windows=/usr/share/mingw-w64/include
+if [ -d $windows ] && have clang; then
+    microsoft $windows
+else
+    skipped=$((skipped + 1))
+    echo "skip clang as MSVC: no headers of MinGW"
+fi
+
 if [ $skipped -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
 else

@@ -25,6 +25,38 @@ is_the_same_alone() {
         cmp "$work/here.i" "$work/alone.i"
 }
 
+# is_an_option NAME PROGRAM OPTION: whether the program takes it; nothing is done, for another one is wrong
+is_an_option() {
+    case $3 in --help|--version) return 0 ;; esac
+    "$2" "$3=" --frobnicate > "$work/output" 2> "$work/complaint"
+    ! grep -q "^$1: $3= is not an option" "$work/complaint"
+}
+
+# help_names_what_is_taken NAME PROGRAM: of all that looks like an option in the program's own file, its help names what
+# is taken, and nothing else
+help_names_what_is_taken() {
+    tr -c -- '-a-z' '\n' < "$2" | grep -x -e '--[a-z][a-z-]*' | sort -u > "$work/words"
+    for option in $(cat "$work/words"); do is_an_option "$1" "$2" "$option" && echo "$option"; done > "$work/taken"
+    "$2" --help | sed -n 's/^  \(--[a-z-]*\).*/\1/p' | sort -u > "$work/named"
+    grep -qx -e --seed "$work/taken" && diff "$work/taken" "$work/named"
+}
+
+# says_done STEP COMMAND...: that the step is done, in a line, and so it was
+says_done() {
+    step=$1
+    shift
+    "$@" > "$work/stdout" 2> "$work/stderr" && [ "$(grep -c "^$step: is done: " "$work/stderr")" -eq 1 ]
+}
+
+# is_done_anew STEP COMMAND...: it says no such thing, and is done the next time
+is_done_anew() {
+    step=$1
+    shift
+    "$@" > "$work/stdout" 2> "$work/stderr" || return 1
+    ! grep -q "^$step: is done: " "$work/stderr" || { echo "$step was not done anew"; return 2; }
+    says_done "$step" "$@"
+}
+
 # has_help_version_and_exit_codes NAME PROGRAM
 has_help_version_and_exit_codes() {
     "$2" --help > "$work/help" 2> "$work/complaint" || return 1
@@ -33,6 +65,7 @@ has_help_version_and_exit_codes() {
         grep -q -e "^  $option" "$work/help" || { echo "$option is not in the help"; return 3; }
     done
     "$2" -h | cmp - "$work/help" || return 4
+    help_names_what_is_taken "$1" "$2" || return 10
     # What cannot be printed is a failure, and a file that is opened does not take the place of a closed stream.
     if [ -c /dev/full ]; then
         "$2" --help > /dev/full 2> "$work/complaint"

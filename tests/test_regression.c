@@ -902,6 +902,41 @@ static void joint_process_beats_independent_ones_on_correlated_targets(void)
     CHECK(error[1] < 0.8 * error[0]);
 }
 
+/* Where the first steps are taken on a sample of the runs; a last feature, of the one, says how noisy a run is. */
+static void processes_of_many_runs_learn_a_smooth_function(void)
+{
+    enum { N = 200, NEW = 200, ALL = N + NEW, D = 2, M = 2 };
+    static double x[ALL * D], noisy_x[ALL * (D + 1)], y[ALL * M], noisy_y[ALL * M], mean[NEW * M], sd[NEW * M];
+    mde_random random = mde_random_start(31, 9);
+    double variance = 0, middle[M] = { 0, 0 };
+    int i, model;
+    make_data(31, ALL, D, M, 0.05, x, y);
+    for (i = 0; i < ALL * M; i++) {
+        double noise = i / M % 4 ? 0 : 0.3;
+        memcpy(noisy_x + i / M * (D + 1), x + i / M * D, D * sizeof *x);
+        noisy_x[i / M * (D + 1) + D] = noise;
+        noisy_y[i] = y[i] + noise * mde_random_normal(&random);
+    }
+    for (i = 0; i < NEW * M; i++) middle[i % M] += y[N * M + i] / NEW;
+    for (i = 0; i < NEW * M; i++) variance += pow(y[N * M + i] - middle[i % M], 2) / (NEW * M);
+    for (model = 0; model < 2; model++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_fit_desc desc;
+        int width = model ? D : D + 1, inside = 0;
+        const double *at = model ? x : noisy_x, *target = model ? y : noisy_y;
+        memset(&desc, 0, sizeof desc);
+        desc.model = model ? MDE_MULTITASK_GP : MDE_GP;
+        desc.noises = width - D;
+        CHECK(mde_regressor_predict(mde_regressor_fit(c, N, width, M, at, target, &desc), NEW, at + N * width, mean,
+                                    sd) == MDE_OK);
+        CHECK(mde_mse(NEW * M, mean, y + N * M) < 0.02 * variance);
+        for (i = 0; i < NEW * M; i++) inside += fabs(mean[i] - target[N * M + i]) < 1.645 * sd[i];
+        printf("    %.4f of the variance, %d of %d inside\n", mde_mse(NEW * M, mean, y + N * M) / variance, inside, NEW * M);
+        CHECK(inside > 0.82 * NEW * M && inside < 0.97 * NEW * M);
+        mde_context_free(c);
+    }
+}
+
 /* ---- All models ---- */
 
 static void gradients_of_predictions_equal_finite_differences(void)
@@ -1065,7 +1100,7 @@ static void pooled_law_is_found_again(void)
 static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
 {
     enum { N = 20, D = 4, POOLS = 2, P = 1 + POOLS * (MDE__POOL_HEAD + D) + 2 };
-    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * POOLS * D + 2 * POOLS];
+    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P + 3 * POOLS];
     mde__pool_fit f;
     mde__pool_work w;
     int i;
@@ -1080,10 +1115,11 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     f.x = x;
     f.y = y;
     w.f = &f;
-    w.worth = work;
-    w.slope = work + POOLS * D;
-    w.data = w.slope + POOLS * D;
-    w.term = w.data + POOLS;
+    w.exponential = work;
+    w.slope = work + P;
+    w.data = w.slope + P;
+    w.logarithm = w.data + POOLS;
+    w.term = w.logarithm + POOLS;
     mde__pool_loss(theta, gradient, &w);
     for (i = 0; i < P; i++) {
         double h = 1e-5, t = theta[i], up;
@@ -1095,46 +1131,53 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     }
 }
 
-/* One tree of depth 1 against a search through all splits. */
+/* One tree of depth 1 against a search through all splits; in every second table many runs share the lowest value. */
 static void a_tree_splits_where_the_squares_get_least(void)
 {
     enum { N = 30, D = 3 };
-    double x[N * D], y[N], mean[N], best = HUGE_VAL, expected[N] = { 0 }, total = 0;
     mde_context *c = mde_context_create(NULL);
-    mde_fit_desc desc;
-    int i, k, q;
-    memset(&desc, 0, sizeof desc);
-    desc.model = MDE_TREES;
-    desc.trees = desc.depth = 1;
-    desc.rate = 1;
-    make_data(77, N, D, 1, 0.3, x, y);
-    for (q = 0; q < D; q++) {
-        for (k = 0; k < N; k++) {
-            double sum[2] = { 0, 0 }, squares = 0;
-            int count[2] = { 0, 0 };
-            for (i = 0; i < N; i++) {
-                sum[x[i * D + q] > x[k * D + q]] += y[i];
-                count[x[i * D + q] > x[k * D + q]]++;
-            }
-            if (count[0] < MDE__SMALLEST_LEAF || count[1] < MDE__SMALLEST_LEAF) continue;
-            for (i = 0; i < N; i++) {
-                int side = x[i * D + q] > x[k * D + q];
-                squares += (y[i] - sum[side] / count[side]) * (y[i] - sum[side] / count[side]);
-            }
-            if (squares >= best) continue;
-            best = squares;
-            for (i = 0; i < N; i++) {
-                int side = x[i * D + q] > x[k * D + q];
-                expected[i] = sum[side] / count[side];
+    int table, i, k, q, above_lowest = 0;
+    for (table = 0; table < 20; table++) {
+        double x[N * D], y[N], mean[N], best = HUGE_VAL, expected[N] = { 0 }, total = 0;
+        mde_fit_desc desc;
+        int lowest = 0;
+        memset(&desc, 0, sizeof desc);
+        desc.model = MDE_TREES;
+        desc.trees = desc.depth = 1;
+        desc.rate = 1;
+        make_data(77 + (uint64_t)table, N, D, 1, 0.3, x, y);
+        for (i = 0; i < N * D && table % 2 == 1; i++) if (x[i] < 0) x[i] = 0;
+        for (q = 0; q < D; q++) {
+            for (k = 0; k < N; k++) {
+                double sum[2] = { 0, 0 }, squares = 0;
+                int count[2] = { 0, 0 };
+                for (i = 0; i < N; i++) {
+                    sum[x[i * D + q] > x[k * D + q]] += y[i];
+                    count[x[i * D + q] > x[k * D + q]]++;
+                }
+                if (count[0] < MDE__SMALLEST_LEAF || count[1] < MDE__SMALLEST_LEAF) continue;
+                for (i = 0; i < N; i++) {
+                    int side = x[i * D + q] > x[k * D + q];
+                    squares += (y[i] - sum[side] / count[side]) * (y[i] - sum[side] / count[side]);
+                }
+                if (squares >= best) continue;
+                best = squares;
+                lowest = table % 2 == 1 && x[k * D + q] <= 0;
+                for (i = 0; i < N; i++) {
+                    int side = x[i * D + q] > x[k * D + q];
+                    expected[i] = sum[side] / count[side];
+                }
             }
         }
+        CHECK(mde_regressor_predict(mde_regressor_fit(c, N, D, 1, x, y, &desc), N, x, mean, NULL) == MDE_OK);
+        for (i = 0; i < N; i++) {
+            CLOSE(mean[i], expected[i], 1e-12);
+            total += mean[i] - y[i];
+        }
+        CLOSE(total, 0, 1e-10);
+        above_lowest += lowest;
     }
-    CHECK(mde_regressor_predict(mde_regressor_fit(c, N, D, 1, x, y, &desc), N, x, mean, NULL) == MDE_OK);
-    for (i = 0; i < N; i++) {
-        CLOSE(mean[i], expected[i], 1e-12);
-        total += mean[i] - y[i];
-    }
-    CLOSE(total, 0, 1e-10);
+    CHECK(above_lowest > 2);
     mde_context_free(c);
 }
 
@@ -1951,6 +1994,7 @@ int main(void)
     TEST(joint_left_out_equals_refitting_with_the_same_covariance);
     TEST(joint_likelihood_gradient_equals_finite_differences);
     TEST(joint_process_beats_independent_ones_on_correlated_targets);
+    TEST(processes_of_many_runs_learn_a_smooth_function);
     TEST(mixing_law_is_found_again);
     TEST(gradient_of_the_mixing_laws_loss_equals_finite_differences);
     TEST(pooled_law_is_found_again);
