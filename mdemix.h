@@ -319,6 +319,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);               /* with its parents; fine if there */
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
+/* The bytes of a file, and their fingerprint as by mde_fingerprint; the file, of any size, is read in blocks. */
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
 /* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
 MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
@@ -2024,6 +2026,28 @@ static int mde__read_block(int file, uint64_t at, void *bytes, size_t size)
         size -= (size_t)done;
     }
     return 1;
+}
+
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint)
+{
+    unsigned char block[4096];
+    FILE *file;
+    size_t count;
+    *size = 0;
+    *fingerprint = MDE__HASH_START;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+    if (mde_is_folder(path)) return mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    file = mde__open(path);
+    if (!file) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    do {
+        count = fread(block, 1, sizeof block, file);
+        *fingerprint = mde__hash(*fingerprint, block, count);
+        *size += count;
+    } while (count == sizeof block);
+    if (ferror(file)) mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
+    fclose(file);
+    return mde_context_status(c);
 }
 
 /* 1 for the name of a file that a process has open, as /dev/stdout leads to one: no other can be put in its stead. */
