@@ -916,8 +916,12 @@ enum {
     MDE_FEATURE_POWER = 64,     /* w^0.3, between the square root and the logarithm */
     MDE_FEATURE_POOLED = 128,   /* of surrogates: the loss that a pooled law of the target predicts, itself fitted
                                    without the run in question */
-    MDE_FEATURE_SCARCE = 256    /* of Gaussian processes: (1e-3 / (w + 1e-3))^2 as inputs of the noise, for weights
+    MDE_FEATURE_SCARCE = 256,   /* of Gaussian processes: (1e-3 / (w + 1e-3))^2 as inputs of the noise, for weights
                                    known to three decimals only; always the last columns */
+    MDE_FEATURE_CHOSEN = 512    /* of surrogates: LOG + POWER, which suit power laws, or RAW + SQRT, which suit
+                                   exponentials, where the squared errors of runs left out are smaller by 20 %. With
+                                   fewer than 10 runs, or more than 160, the former. The 20 % were chosen on the runs of
+                                   Ye et al. at three sizes, which keep the former, and on sums of exponentials */
 };
 /* Number of features for the set, given k weights and m validations. */
 MDEDEF int mde_feature_count(int set, int k, int m);
@@ -931,7 +935,7 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
 typedef struct mde_surrogate mde_surrogate;
 typedef struct mde_surrogate_desc {
     mde_fit_desc fit;
-    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, GP LOG + POWER + SCARCE, multi-task GP
+    int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, GP CHOSEN + SCARCE, multi-task GP
                                             POWER, else RAW; with experts OWN as well (multi-task GP: MDE), but for the
                                             laws. A stack has its own */
     const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
@@ -18204,7 +18208,7 @@ static double mde__gp_length_scale(const mde_regressor *r, int target, int index
 }
 
 static const mde__regressor_kind mde__gp_kind = {
-    "GP", MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0, 0, sizeof(mde__gp),
+    "GP", MDE_FEATURE_CHOSEN | MDE_FEATURE_SCARCE, MDE_FEATURE_OWN, 0, 1, 0, 0, sizeof(mde__gp),
     mde__gp_lay_out, NULL, mde__gp_work_size, mde__gp_fit, "the covariance is not positive definite",
     mde__gp_predict_work, mde__gp_predict, mde__gp_gradient, mde__gp_log_likelihood, mde__gp_length_scale
 };
@@ -19210,6 +19214,7 @@ typedef struct mde__pools {
     int pools, main;
     uint64_t seed;
     double *theta;              /* [parameters]; NULL: not fitted, the target or all features being constant */
+    double *exponential;        /* [parameters] of theta */
     double *covariance;         /* of theta but for the noise */
     double excess;              /* squared errors of runs left out in predicted variances, too small with few runs */
     int folded;                 /* 1: runs were left out by folds */
@@ -19258,78 +19263,61 @@ static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, doubl
     }
 }
 
-/* Prediction at weights w [d]; slope [mde__pool_size], of the parameters, may be NULL. */
-static double mde__pool_value(int d, int pools, const double *theta, const double *w, double *slope)
+/* Prediction at weights w [d], and its slope [mde__pool_size] along the parameters. exponential: of theta. */
+static double mde__pool_value(int d, int pools, const double *theta, const double *exponential, const double *w,
+                              double *slope)
 {
     double value = theta[0];
     int r, q;
-    if (slope) slope[0] = 1;
+    slope[0] = 1;
     for (r = 0; r < pools; r++) {
-        const double *p = theta + 1 + r * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double exponent = mde__exp64(p[1]), offset = mde__exp64(p[2]), data = offset, power, term;
-        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * w[q];
-        power = p[0] - exponent * mde__log64(data);
-        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        value += term;
-        if (slope) {
-            double *s = slope + (p - theta), share = -exponent * term / data;
-            s[0] = term;
-            s[1] = -exponent * mde__log64(data) * term;
-            s[2] = share * offset;
-            for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * mde__exp64(transfer[q]) * w[q];
-        }
+        int first = 1 + r * (MDE__POOL_HEAD + d);
+        const double *e = exponential + first, *transfer = e + MDE__POOL_HEAD;
+        double *s = slope + first, data = e[2] + mde__inner(d, transfer, w), fall = e[1] * mde__log64(data);
+        double power = theta[first] - fall, share;
+        s[0] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        value += s[0];
+        share = -e[1] * s[0] / data;
+        s[1] = -fall * s[0];
+        s[2] = share * e[2];
+        for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * transfer[q] * w[q];
     }
     return value;
 }
 
-/* exponential: of theta, the same for all runs. */
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *data, *logarithm, *term; }
-    mde__pool_work;
+static void mde__exponentials(int n, const double *theta, double *exponential)
+{
+    int i;
+    for (i = 0; i < n; i++) exponential[i] = mde__exp64(theta[i]);
+}
+
+/* slope, exponential: [mde__pool_size], [mde__pool_size + 2]. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential; } mde__pool_work;
 
 /* Minus the log posterior. */
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
     const mde__pool_fit *f = w->f;
-    int size = mde__pool_size(f->d, f->pools), each = MDE__POOL_HEAD + f->d, i, q, r;
-    double noise = mde__exp64(theta[size]), scarce = mde__exp64(theta[size + 1]), loss = 0, middle, spread;
+    int size = mde__pool_size(f->d, f->pools), i, j;
+    const double *noise = w->exponential + size;
+    double loss = 0, middle, spread;
+    mde__exponentials(size + 2, theta, w->exponential);
     for (i = 0; i < size + 2; i++) {
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
-        w->exponential[i] = mde__exp64(theta[i]);
-        w->slope[i] = 0;
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
-        double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, residual = theta[0] - f->y[i];
-        double weight, about;
-        for (r = 0; r < f->pools; r++) {
-            const double *e = w->exponential + 1 + r * each;
-            double power;
-            w->data[r] = e[2] + mde__inner(f->d, e + MDE__POOL_HEAD, x);
-            w->logarithm[r] = mde__log64(w->data[r]);
-            power = theta[1 + r * each] - e[1] * w->logarithm[r];
-            w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-            residual += w->term[r];
-        }
-        weight = residual / variance;
-        about = 0.5 * (1.0 - residual * weight) / variance;
+        double blur = mde__scarcity(x[f->main]), variance = noise[0] + noise[1] * blur;
+        double residual = mde__pool_value(f->d, f->pools, theta, w->exponential, x, w->slope) - f->y[i];
+        double weight = residual / variance, about = 0.5 * (1.0 - residual * weight) / variance;
         loss += 0.5 * (residual * weight + mde__log64(variance));
-        gradient[0] += weight;
-        gradient[size] += about * noise;
-        gradient[size + 1] += about * scarce * blur;
-        for (r = 0; r < f->pools; r++) {
-            const double *e = w->exponential + 1 + r * each;
-            double *g = gradient + 1 + r * each, *slope = w->slope + 1 + r * each + MDE__POOL_HEAD;
-            double share = -weight * e[1] * w->term[r] / w->data[r];
-            g[0] += weight * w->term[r];
-            g[1] -= weight * e[1] * w->logarithm[r] * w->term[r];
-            g[2] += share * e[2];
-            for (q = 0; q < f->d; q++) slope[q] += share * x[q];
-        }
+        for (j = 0; j < size; j++) gradient[j] += weight * w->slope[j];
+        gradient[size] += about * noise[0];
+        gradient[size + 1] += about * noise[1] * blur;
     }
-    for (i = 0; i < size; i++) gradient[i] += w->exponential[i] * w->slope[i];
     return loss;
 }
 
@@ -19370,7 +19358,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     int p = mde__pool_size(f->d, f->pools), i, j, k;
     double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
     double *scratch = inverse + (size_t)p * (size_t)p, middle, spread, largest = 0, squares = 0;
-    double noise = mde__exp64(pools->theta[p]), scarce = mde__exp64(pools->theta[p + 1]);
+    double noise = pools->exponential[p], scarce = pools->exponential[p + 1];
     memset(curvature, 0, (size_t)p * (size_t)p * sizeof(double));
     for (j = 0; j < p; j++) {
         mde__pool_prior(f, j, &middle, &spread);
@@ -19379,7 +19367,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double variance = noise + scarce * mde__scarcity(x[f->main]);
-        mde__pool_value(f->d, f->pools, pools->theta, x, slope);
+        mde__pool_value(f->d, f->pools, pools->theta, pools->exponential, x, slope);
         for (j = 0; j < p; j++) {
             for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k] / variance;
         }
@@ -19391,7 +19379,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double variance = noise + scarce * mde__scarcity(x[f->main]), leverage = 0;
-        double fit = mde__pool_value(f->d, f->pools, pools->theta, x, slope);
+        double fit = mde__pool_value(f->d, f->pools, pools->theta, pools->exponential, x, slope);
         double alone = mde__stored_left_out(r, target, i);
         for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, pools->covariance + (size_t)j * (size_t)p, slope);
         if (leverage / variance > largest) largest = leverage / variance;
@@ -19430,6 +19418,7 @@ static void mde__pools_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
         size = (size_t)mde__pool_size(r->used, fit->pools);
         if (!(r->target_sd[j] > 0) || r->used == 0) continue;
         fit->theta = mde__take(memory, size + 2, 1);
+        fit->exponential = mde__take(memory, size + 2, 1);
         fit->covariance = mde__take(memory, size, size);
     }
 }
@@ -19457,14 +19446,11 @@ typedef struct mde__pool_memory { double *weights, *trial, *work, *few_x, *few_y
 static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_memory *memory, mde__pool_work *w)
 {
     size_t n = (size_t)r->n, d = (size_t)r->used;
-    size_t pools = (size_t)((const mde__pools *)r->state)->pools, size = (size_t)mde__pool_size(r->used, (int)pools);
+    size_t size = (size_t)mde__pool_size(r->used, ((const mde__pools *)r->state)->pools);
     memory->weights = mde__take(b, n, d);
     memory->trial = mde__take(b, size + 2, 1);
     w->exponential = mde__take(b, size + 2, 1);
-    w->slope = mde__take(b, size + 2, 1);
-    w->data = mde__take(b, pools, 1);
-    w->logarithm = mde__take(b, pools, 1);
-    w->term = mde__take(b, pools, 1);
+    w->slope = mde__take(b, size, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
     memory->few_x = mde__take(b, n, d);
@@ -19528,6 +19514,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     f.y = mde__target(r, target);
     if (!(mde__pool_search(&f, fit->seed, fit->theta, &memory, &w) < (double)INFINITY)) return 0;
     fit->main = f.main;
+    mde__exponentials(mde__pool_size(d, f.pools) + 2, fit->theta, fit->exponential);
     if (!mde__pool_spread(r, &f, target, memory.work, &first_order)) return 0;
     if (first_order) return 1;
     fit->folded = 1;
@@ -19537,11 +19524,11 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     for (k = 0; k < r->folds; k++) {
         few.n = mde__outside_fold(r, k, d, f.x, f.y, memory.few_x, memory.few_y);
         if (!(mde__pool_search(&few, fit->seed, memory.few_theta, &memory, &w) < (double)INFINITY)) return 0;
+        mde__exponentials(mde__pool_size(d, f.pools), memory.few_theta, w.exponential);
         for (i = 0; i < r->n; i++) {
             const double *x = f.x + mde__cell(i, d, 0);
-            if (r->fold[i] != k) continue;
-            mde__leave_out(r, target, i, mde__clip(mde__pool_value(d, f.pools, memory.few_theta, x, NULL),
-                                                   -MDE__LAW_REACH, MDE__LAW_REACH));
+            double value = mde__pool_value(d, f.pools, memory.few_theta, w.exponential, x, w.slope);
+            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return mde__pool_spread(r, &f, target, memory.work, &first_order);
@@ -19555,7 +19542,7 @@ static size_t mde__pools_predict_work(const mde_regressor *r, int rows)
 
 static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
-    double *weights = work, *slope = weights + r->used, variance;
+    double *weights = work, *slope = weights + r->used, value, variance;
     const double *x = in->x;
     int rows, j, i;
     for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
@@ -19564,11 +19551,10 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
             const mde__pools *fit = (const mde__pools *)r->state + j;
             int p = mde__pool_size(r->used, fit->pools);
             if (!fit->theta) continue;
-            mean[j] = r->target_mean[j] + r->target_sd[j] *
-                mde__clip(mde__pool_value(r->used, fit->pools, fit->theta, weights, slope), -MDE__LAW_REACH,
-                          MDE__LAW_REACH);
+            value = mde__pool_value(r->used, fit->pools, fit->theta, fit->exponential, weights, slope);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
-            variance = mde__exp64(fit->theta[p]) + mde__exp64(fit->theta[p + 1]) * mde__scarcity(weights[fit->main]);
+            variance = fit->exponential[p] + fit->exponential[p + 1] * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(fit->excess * variance);
         }
@@ -19582,12 +19568,11 @@ static void mde__pools_gradient(const mde_regressor *r, int target, const double
     if (!fit->theta) return;
     mde__pool_weights(r, x, weights);
     for (pool = 0; pool < fit->pools; pool++) {
-        const double *p = fit->theta + 1 + pool * (MDE__POOL_HEAD + d), *transfer = p + MDE__POOL_HEAD;
-        double data = mde__exp64(p[2]), exponent = mde__exp64(p[1]), power, term;
-        for (q = 0; q < d; q++) data += mde__exp64(transfer[q]) * weights[q];
-        power = p[0] - exponent * mde__log64(data);
-        term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * exponent * term * (mde__exp64(transfer[q]) / data);
+        int first = 1 + pool * (MDE__POOL_HEAD + d);
+        const double *e = fit->exponential + first, *transfer = e + MDE__POOL_HEAD;
+        double data = e[2] + mde__inner(d, transfer, weights), power = fit->theta[first] - e[1] * mde__log64(data);
+        double term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
+        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * e[1] * term * (transfer[q] / data);
     }
     for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
@@ -20556,7 +20541,6 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     for (i = 0; i < s->n; i++) {
         for (j = 0; j < s->m; j++) missing |= losses[mde__cell(i, s->m, j)] != losses[mde__cell(i, s->m, j)];
     }
-    s->features = desc->features ? desc->features : mde__default_features(desc);
     if (kind && kind->joint && (s->features & MDE_FEATURE_OWN)) {
         s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
     }
@@ -20583,15 +20567,95 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     mde_release(c, rows);
 }
 
+/* Variance of each target over the runs that have it. */
+static void mde__target_variances(int n, int m, const double *losses, double *variance)
+{
+    int i, j;
+    for (j = 0; j < m; j++) {
+        double mean = 0, squares = 0;
+        int count = 0;
+        for (i = 0; i < n; i++) {
+            double y = losses[mde__cell(i, m, j)];
+            if (y != y) continue;
+            mean += y;
+            count++;
+        }
+        mean /= count > 0 ? count : 1;
+        for (i = 0; i < n; i++) {
+            double y = losses[mde__cell(i, m, j)];
+            if (y == y) squares += (y - mean) * (y - mean);
+        }
+        variance[j] = count > 0 ? squares / count : 0;
+        if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
+    }
+}
+/* Mean over the losses of the squared error of runs left out, in variances of the loss. */
+static double mde__left_out_error(const mde_surrogate *s, const double *losses, const double *variance)
+{
+    double error = 0;
+    int i, j;
+    for (j = 0; j < s->m; j++) {
+        double squares = 0;
+        int count = 0;
+        for (i = 0; i < s->n; i++) {
+            double residual = s->left_out[mde__cell(i, s->m, j)] - losses[mde__cell(i, s->m, j)];
+            if (residual != residual) continue;
+            squares += residual * residual;
+            count++;
+        }
+        if (variance[j] > 0) error += squares / count / variance[j] / s->m;
+    }
+    return error;
+}
+
+static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c, int n, int k, int m,
+                                        const double *weights, const double *losses, const mde_surrogate_desc *desc);
+
+#define MDE__FORM_RUNS 10       /* with fewer, the form of the inputs is not chosen */
+#define MDE__FORM_BETTER 0.8    /* of the usual form's error */
+
+/* MDE_FEATURE_CHOSEN in the set of features. */
+static mde_surrogate *mde__fit_either_form(const mde_surrogate *law, mde_context *c, int n, int k, int m,
+                                           const double *weights, const double *losses, mde_surrogate_desc form,
+                                           int set)
+{
+    double *variance = mde__doubles(c, (size_t)m, 1);
+    mde_surrogate *s, *other = NULL;
+    set &= ~MDE_FEATURE_CHOSEN;
+    form.features = set | MDE_FEATURE_LOG | MDE_FEATURE_POWER;
+    s = mde__fit_with_law(law, c, n, k, m, weights, losses, &form);
+    if (s && n >= MDE__FORM_RUNS && n <= MDE__GP_SAMPLE) {
+        form.features = set | MDE_FEATURE_RAW | MDE_FEATURE_SQRT;
+        other = mde__fit_with_law(law, c, n, k, m, weights, losses, &form);
+    }
+    if (other) {
+        double usual;
+        mde__target_variances(n, m, losses, variance);
+        usual = mde__left_out_error(s, losses, variance);
+        if (mde__left_out_error(other, losses, variance) < MDE__FORM_BETTER * usual) {
+            mde_surrogate *worse = s;
+            s = other;
+            other = worse;
+        }
+    }
+    mde_surrogate_free(other);
+    mde_release(c, variance);
+    if (!mde__bad(c)) return s;
+    mde_surrogate_free(s);
+    return NULL;
+}
+
 /* law: a stack's, fitted to the same runs, for the members that its losses are a feature of; or NULL. */
 static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c, int n, int k, int m,
                                         const double *weights, const double *losses, const mde_surrogate_desc *desc)
 {
     mde_surrogate_desc defaults;
     mde_surrogate *s;
+    int set;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
+    set = desc->features ? desc->features : mde__default_features(desc);
     if (n < 2 || k < 1 || m < 1 || !weights || !losses) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs of %d weights and %d losses; at least 2, 1 and 1 are needed",
                  n, k, m);
@@ -20604,10 +20668,14 @@ static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c
         mde_evaluation_free(e);
         return s;
     }
+    if ((set & MDE_FEATURE_CHOSEN) && desc->fit.model != MDE_STACK) {
+        return mde__fit_either_form(law, c, n, k, m, weights, losses, *desc, set);
+    }
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     if (!s) return NULL;
     s->context = c;
     s->experts = desc->experts && desc->experts->sample ? desc->experts->sample : desc->experts;
+    s->features = set;
     s->k = k;
     s->m = m;
     s->n = n;
@@ -20807,8 +20875,7 @@ static const mde_recipe mde__recipes[] = {
     { "law", "mixing law", MDE_MIXING_LAW, 0, 1 },
     { "products", "ridge on logs and products", MDE_RIDGE, MDE_FEATURE_LOG | MDE_FEATURE_PRODUCTS, 1 },
     { "gp", "GP", MDE_GP, 0, 1 },
-    { "gp-pooled", "GP with pooled data", MDE_GP,
-      MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED, 1 },
+    { "gp-pooled", "GP with pooled data", MDE_GP, MDE_FEATURE_CHOSEN | MDE_FEATURE_SCARCE | MDE_FEATURE_POOLED, 1 },
     { "trees", "trees", MDE_TREES, 0, 1 },
     { "ridge", "ridge on logs", MDE_RIDGE, 0, 0 },
     { "mtgp", "multi-task GP", MDE_MULTITASK_GP, 0, 0 },
@@ -21320,28 +21387,6 @@ static void mde__evaluate_procedure(const mde__judging *g, double *work)
     e->spread = mde__spread_factor(found, all);
 }
 
-/* Variance of each target over the runs that have it. */
-static void mde__target_variances(int n, int m, const double *losses, double *variance)
-{
-    int i, j;
-    for (j = 0; j < m; j++) {
-        double mean = 0, squares = 0;
-        int count = 0;
-        for (i = 0; i < n; i++) {
-            double y = losses[mde__cell(i, m, j)];
-            if (y != y) continue;
-            mean += y;
-            count++;
-        }
-        mean /= count > 0 ? count : 1;
-        for (i = 0; i < n; i++) {
-            double y = losses[mde__cell(i, m, j)];
-            if (y == y) squares += (y - mean) * (y - mean);
-        }
-        variance[j] = count > 0 ? squares / count : 0;
-        if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
-    }
-}
 
 /* joint: whether the last candidate, the multi-task process, takes part. */
 static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int m, const mde_surrogate_desc *desc,

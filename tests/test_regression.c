@@ -1100,7 +1100,7 @@ static void pooled_law_is_found_again(void)
 static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
 {
     enum { N = 20, D = 4, POOLS = 2, P = 1 + POOLS * (MDE__POOL_HEAD + D) + 2 };
-    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P + 3 * POOLS];
+    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P];
     mde__pool_fit f;
     mde__pool_work w;
     int i;
@@ -1117,9 +1117,6 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     w.f = &f;
     w.exponential = work;
     w.slope = work + P;
-    w.data = w.slope + P;
-    w.logarithm = w.data + POOLS;
-    w.term = w.logarithm + POOLS;
     mde__pool_loss(theta, gradient, &w);
     for (i = 0; i < P; i++) {
         double h = 1e-5, t = theta[i], up;
@@ -1771,6 +1768,44 @@ static void stack_weighs_its_members_by_their_errors(void)
     mde_context_free(c);
 }
 
+/* Losses that are exponentials of the weights, or powers of them. */
+static void a_process_takes_the_inputs_that_suit_its_losses(void)
+{
+    enum { N = 30, D = 4, M = 2 };
+    mde_context *c = mde_context_create(NULL);
+    int exponentials, i, j;
+    for (exponentials = 0; exponentials < 2; exponentials++) {
+        const double alpha[D] = { 1, 1, 1, 1 };
+        double w[N * D], y[N * M];
+        int inputs = exponentials ? MDE_FEATURE_RAW | MDE_FEATURE_SQRT : MDE_FEATURE_LOG | MDE_FEATURE_POWER;
+        mde_random random = mde_random_start(31, 7);
+        mde_surrogate_desc desc;
+        mde_surrogate *s;
+        memset(&desc, 0, sizeof desc);
+        desc.fit.model = MDE_GP;
+        for (i = 0; i < N; i++) {
+            const double *at = w + i * D;
+            mde_random_dirichlet(&random, D, alpha, w + i * D);
+            for (j = 0; j < M; j++) {
+                y[i * M + j] = 2 + 0.001 * mde_random_normal(&random);
+                if (exponentials) y[i * M + j] += exp(-6 * at[j]) + 0.2 * exp(-3 * at[j + 1]);
+                else y[i * M + j] += 0.2 * pow(at[j] + 0.001, -0.3) + 0.05 * pow(at[j + 1] + 0.001, -0.4);
+            }
+        }
+        s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+        CHECK(s && s->features == (inputs | MDE_FEATURE_SCARCE));
+        mde_surrogate_free(s);
+        s = mde_surrogate_fit(c, 9, D, M, w, y, &desc);
+        CHECK(s && s->features == (MDE_FEATURE_LOG | MDE_FEATURE_POWER | MDE_FEATURE_SCARCE));
+        mde_surrogate_free(s);
+        desc.features = MDE_FEATURE_RAW;
+        s = mde_surrogate_fit(c, N, D, M, w, y, &desc);
+        CHECK(s && s->features == MDE_FEATURE_RAW);
+        mde_surrogate_free(s);
+    }
+    mde_context_free(c);
+}
+
 /* A name means one model: alone, in a stack, and by default. */
 static void models_by_name_are_what_stacks_and_defaults_are_made_of(void)
 {
@@ -2140,6 +2175,7 @@ int main(void)
     TEST(surrogate_gradients_equal_finite_differences);
     TEST(missing_losses_are_left_out_of_their_target_alone);
     TEST(stack_weighs_its_members_by_their_errors);
+    TEST(a_process_takes_the_inputs_that_suit_its_losses);
     TEST(models_by_name_are_what_stacks_and_defaults_are_made_of);
     TEST(every_failed_allocation_is_an_error_and_nothing_leaks);
 
