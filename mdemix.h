@@ -319,6 +319,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);               /* with its parents; fine if there */
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
+/* The bytes of a file, and their fingerprint as by mde_fingerprint; the file, of any size, is read in blocks. */
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
 /* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
 MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
@@ -860,6 +862,8 @@ typedef enum mde_model {
     MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which
                                    a token of domain i adds T_ri */
     MDE_TREES,                  /* gradient-boosted regression trees (Friedman 2001) */
+    MDE_SCALE_LAW,              /* E + exp(b + t.w) + A / N^alpha + B / D^beta of regressors only: the last two features
+                                   are log N and log D, of parameters and tokens; the sd covers what they leave open */
     MDE_STACK,                  /* of surrogates only: several models, weighted by their errors on runs left out */
     MDE_AUTO                    /* of surrogates only: the stack, or one model that mde_evaluate finds clearly better */
 } mde_model;
@@ -876,6 +880,7 @@ typedef struct mde_fit_desc {
     int normal_noise;           /* of a Gaussian process of one target; 0: its noise has heavy tails: a run whose loss
                                    is far from what the others say counts less. sds are then those of a normal
                                    distribution with the same 90 % interval */
+    int interactions;           /* of the law across sizes; 1: A and B depend on the mixture, too */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 2 */
     int trees, depth;           /* 0: 250 trees of depth 4 */
     double rate;                /* of what a tree explains, the share that it takes away; 0: 0.1 */
@@ -897,7 +902,6 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target); 
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
 /* Pearson's correlation of the ranks; ties get mean ones. NaN if one side is constant or has a NaN. */
 MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b);
 
@@ -2025,6 +2029,28 @@ static int mde__read_block(int file, uint64_t at, void *bytes, size_t size)
         size -= (size_t)done;
     }
     return 1;
+}
+
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint)
+{
+    unsigned char block[4096];
+    FILE *file;
+    size_t count;
+    *size = 0;
+    *fingerprint = MDE__HASH_START;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+    if (mde_is_folder(path)) return mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    file = mde__open(path);
+    if (!file) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    do {
+        count = fread(block, 1, sizeof block, file);
+        *fingerprint = mde__hash(*fingerprint, block, count);
+        *size += count;
+    } while (count == sizeof block);
+    if (ferror(file)) mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
+    fclose(file);
+    return mde_context_status(c);
 }
 
 /* 1 for the name of a file that a process has open, as /dev/stdout leads to one: no other can be put in its stead. */
@@ -17664,8 +17690,9 @@ static void mde__length_gradient(int simd, const mde__scaled *in, double *s, dou
     }
 }
 
-/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: adds scale d mean / d x = -scale sum_i alpha_i signal g_i
-   (x - x_i) / length^2 to slope [d]. x as one row in length scales, runs as columns, theta the log lengths. */
+/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: scale d mean / d x = -scale sum_i alpha_i signal g_i
+   (x - x_i) / length^2 in slope [d], which comes zeroed. x as one row in length scales, runs as columns, theta the log
+   lengths. */
 static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const mde__scaled *runs, const double *theta,
                                   const double *alpha, double signal, double scale, double *slope)
 {
@@ -17678,10 +17705,9 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
         }
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
-        for (q = 0; q < d; q++) {
-            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp64(-theta[q]);
-        }
+        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]);
     }
+    for (q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
 }
 
 /* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
@@ -18858,6 +18884,313 @@ static const mde__regressor_kind mde__law_kind = {
     mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
+/* ---- Law across sizes ---- */
+
+/* Of models of N parameters that saw D tokens of a mixture w (the additive and the joint form of Shukor et al. 2025,
+   with the dependence on the mixture of Ye et al. 2025):
+     y = E + T_0 + T_1 + T_2,   T_0 = exp(b_0 + t_0.w),   T_r = exp(b_r + t_r.w - a_r l_r),   l_1 = log N, l_2 = log D,
+   so that A(w) = exp(b_1 + t_1.w) and alpha = a_1. The additive form has t_1 = t_2 = 0. With interactions they are
+   fitted, drawn to 0. theta is E, then for each term b_r, log a_r, t_r; dT_r = T_r (db_r + w.dt_r - a_r l_r d log a_r).
+
+   Two sizes do not tell E from alpha, nor do the checkpoints of short runs tell it from beta: log a_r has a prior, so
+   that what the data leave open becomes part of the predicted sd. The curvature J'J / v + P at the optimum gives the
+   covariance of theta, P being the priors' precision; v is the variance of a residual times the runs that stand for one
+   mixture, since the checkpoints of a run, and its equals, err together. */
+
+#define MDE__SCALE_TERMS 3
+#define MDE__SCALE_STARTS 3
+#define MDE__SCALE_VARIANCE 0.05        /* v at first, in variances of the target, until a fit says what it is */
+#define MDE__SCALE_INTERACTION 1.0      /* on t_r t_r / 2, as MDE__LAW_PENALTY is on t_0 t_0 / 2 */
+#define MDE__SCALE_PRIOR_SD 0.7         /* of log a_r: N may count embeddings or not, which changes alpha */
+static const double mde__scale_exponent[MDE__SCALE_TERMS] = { 1, 0.34, 0.28 };  /* medians: Hoffmann et al. 2022 */
+
+typedef struct mde__scale {
+    int d, parameters;              /* weights that vary; 1 + MDE__SCALE_TERMS (d + 2) */
+    int interactions;
+    int column[MDE__SCALE_TERMS];   /* of x, with l_r; -1: none, or constant, then the term is not there */
+    double unit[MDE__SCALE_TERMS];  /* that times the column is log N, less its mean */
+    double *theta;                  /* [m, parameters] of the standardised target */
+    double *covariance;             /* [m, parameters, parameters] */
+    double *residual;               /* [m] noise variance */
+    double mixtures;                /* how many */
+} mde__scale;
+
+typedef struct mde__scale_fit { const mde__scale *s; int n, stride; const double *x, *y; double variance; }
+    mde__scale_fit;
+
+/* The parameters, the a_r, and the T_r of the inputs last looked at. */
+typedef struct mde__scale_terms { const double *theta; double a[MDE__SCALE_TERMS], t[MDE__SCALE_TERMS]; }
+    mde__scale_terms;
+
+static mde__scale_terms mde__scale_start(const mde__scale *s, const double *theta)
+{
+    mde__scale_terms terms;
+    int r;
+    terms.theta = theta;
+    for (r = 0; r < MDE__SCALE_TERMS; r++) {
+        terms.t[r] = 0;
+        terms.a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
+    }
+    return terms;
+}
+
+/* E and the sum of the terms at standardised inputs x. */
+static double mde__scale_value(const mde__scale *s, const double *x, mde__scale_terms *terms)
+{
+    double sum = terms->theta[0];
+    int r;
+    for (r = 0; r < MDE__SCALE_TERMS; r++) {
+        const double *own = terms->theta + 1 + r * (s->d + 2);
+        double exponent = own[0];
+        if (r > 0 && s->column[r] < 0) continue;
+        if (r == 0 || s->interactions) exponent += mde__inner(s->d, own + 2, x);
+        if (r > 0) exponent -= terms->a[r] * s->unit[r] * x[s->column[r]];
+        terms->t[r] = mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
+        sum += terms->t[r];
+    }
+    return sum;
+}
+
+/* Adds factor times the derivatives by theta, given the terms; those that the form does not have are 0. */
+static void mde__scale_slope(const mde__scale *s, const double *x, const mde__scale_terms *terms, double factor,
+                             double *slope)
+{
+    int r, q;
+    slope[0] += factor;
+    for (r = 0; r < MDE__SCALE_TERMS; r++) {
+        double *own = slope + 1 + r * (s->d + 2), along = factor * terms->t[r];
+        if (r > 0 && s->column[r] < 0) continue;
+        own[0] += along;
+        if (r > 0) own[1] -= along * terms->a[r] * s->unit[r] * x[s->column[r]];
+        for (q = 0; q < s->d && (r == 0 || s->interactions); q++) own[2 + q] += along * x[q];
+    }
+}
+
+/* The priors: precision of parameter i, times v, and its centre. What the form does not have stays there. */
+static double mde__scale_prior(const mde__scale *s, int i, double variance, double *centre)
+{
+    int r = (i - 1) / (s->d + 2), at = (i - 1) % (s->d + 2);
+    *centre = 0;
+    if (i == 0 || at == 0) return 1e-9;
+    if (at > 1) return r == 0 ? MDE__LAW_PENALTY : MDE__SCALE_INTERACTION;
+    *centre = mde__log64(mde__scale_exponent[r]);
+    return variance / (MDE__SCALE_PRIOR_SD * MDE__SCALE_PRIOR_SD);
+}
+
+static double mde__scale_loss(const double *theta, double *gradient, void *user)
+{
+    const mde__scale_fit *f = (const mde__scale_fit *)user;
+    mde__scale_terms terms = mde__scale_start(f->s, theta);
+    double loss = 0, centre;
+    int i;
+    for (i = 0; i < f->s->parameters; i++) {
+        double precision = mde__scale_prior(f->s, i, f->variance, &centre);
+        gradient[i] = precision * (theta[i] - centre);
+        loss += 0.5 * gradient[i] * (theta[i] - centre);
+    }
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + mde__cell(i, f->stride, 0);
+        double residual = mde__scale_value(f->s, x, &terms) - f->y[i], bent = residual / MDE__LAW_BEND;
+        double root = sqrt(1.0 + bent * bent);
+        loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
+        mde__scale_slope(f->s, x, &terms, residual / root, gradient);
+    }
+    return loss;
+}
+
+/* Starts differ in E, as far below the smallest loss as seen from near and from afar; the terms share the rest. From
+   `start` alone where there is one. */
+static double mde__scale_search(mde__scale_fit *f, const double *start, double *theta, double *trial, double *work)
+{
+    static const double below[MDE__SCALE_STARTS] = { 0.5, 2.0, 6.0 };
+    const mde__scale *s = f->s;
+    double best = (double)INFINITY, minimum = 0, value, centre;
+    int p = s->parameters, i, q;
+    for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
+    for (q = 0; q < (start ? 1 : MDE__SCALE_STARTS); q++) {
+        for (i = 0; i < p; i++) {
+            mde__scale_prior(s, i, f->variance, &centre);
+            trial[i] = start ? start[i] : centre;
+        }
+        if (!start) {
+            trial[0] = minimum - below[q];
+            for (i = 0; i < MDE__SCALE_TERMS; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / MDE__SCALE_TERMS);
+        }
+        value = mde__lbfgs(mde__scale_loss, f, p, trial, work, NULL, 500, 1e-9);
+        if (!(value < best)) continue;
+        best = value;
+        memcpy(theta, trial, (size_t)p * sizeof *theta);
+    }
+    return best;
+}
+
+/* Covariance of theta and the variance of the residuals, over the degrees of freedom that are left. work: p (1 + 2 p),
+   and that of a product. */
+static int mde__scale_spread(const mde_regressor *r, const mde__scale_fit *f, int target, double *work)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    int p = s->parameters, i, j, k;
+    const double *theta = s->theta + mde__cell(target, p, 0);
+    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p, centre;
+    mde__scale_terms terms = mde__scale_start(s, theta);
+    double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
+    double *scratch = inverse + (size_t)p * (size_t)p, squares = 0, used = 0;
+    for (i = 0; i < p * p; i++) curvature[i] = 0;
+    for (j = 0; j < p; j++) curvature[mde__cell(j, p, j)] = mde__scale_prior(s, j, f->variance, &centre);
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + mde__cell(i, f->stride, 0);
+        double residual = mde__scale_value(s, x, &terms) - f->y[i];
+        squares += residual * residual;
+        for (j = 0; j < p; j++) slope[j] = 0;
+        mde__scale_slope(s, x, &terms, 1.0, slope);
+        for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
+    }
+    if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, covariance, scratch);
+    mde__mirror(p, covariance);
+    for (j = 0; j < p; j++) {
+        used += 1.0 - mde__scale_prior(s, j, f->variance, &centre) * covariance[mde__cell(j, p, j)];
+    }
+    s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
+    for (i = 0; i < p * p; i++) covariance[i] *= f->variance;
+    return 1;
+}
+
+static void mde__scale_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    size_t m = (size_t)r->m, p;
+    int i;
+    s->d = r->used;
+    s->interactions = desc->interactions;
+    s->column[0] = -1;
+    for (i = 1; i < MDE__SCALE_TERMS; i++) {
+        s->column[i] = r->index[r->d - MDE__SCALE_TERMS + i];
+        s->unit[i] = r->scale[r->d - MDE__SCALE_TERMS + i];
+        s->d -= s->column[i] >= 0;
+    }
+    s->parameters = 1 + MDE__SCALE_TERMS * (s->d + 2);
+    p = (size_t)s->parameters;
+    s->theta = mde__take(memory, m, p);
+    s->covariance = mde__take(memory, m, p * p);
+    s->residual = mde__take(memory, m, 1);
+}
+
+/* Folds of mixtures, in r->fold: the checkpoints of a run, and runs of equal mixtures at other sizes, stay together. */
+static mde_status mde__scale_share(mde_regressor *r, const double *x, const double *y)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    double *weights = mde__doubles(r->context, (size_t)r->n, (size_t)s->d + 1);
+    int i, distinct = 0;
+    (void)x;
+    (void)y;
+    for (i = 0; i < r->n && weights; i++) {
+        memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
+    }
+    if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
+    s->mixtures = distinct;
+    if (distinct > 1) {
+        r->folds = mde__folds_of_runs(r->context, r->n, s->d, weights, distinct < MDE__FOLDS ? distinct : MDE__FOLDS, 0,
+                                      r->fold);
+    }
+    mde_release(r->context, weights);
+    return mde_context_status(r->context);
+}
+
+static size_t mde__scale_work(const mde_regressor *r)
+{
+    int p = ((const mde__scale *)r->state)->parameters;
+    size_t spread = (size_t)p * (1 + 2 * (size_t)p) + mde__dense_work(p, p), search = MDE__LBFGS_WORK(p);
+    return 2 * (size_t)p + (size_t)r->n * (size_t)(r->used + 1) + (spread > search ? spread : search);
+}
+
+static double mde__scale_clipped(const mde__scale *s, const double *x, mde__scale_terms *terms)
+{
+    return mde__clip(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
+}
+
+static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    int p = s->parameters, i, k;
+    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, *few_theta = trial + p;
+    mde__scale_terms terms;
+    mde__scale_fit f;
+    work = few_theta + p;
+    f.s = s;
+    f.n = r->n;
+    f.stride = r->used;
+    f.x = r->x;
+    f.y = mde__target(r, target);
+    f.variance = MDE__SCALE_VARIANCE;
+    if (!(mde__scale_search(&f, NULL, theta, trial, work) < (double)INFINITY)) return 0;
+    if (!mde__scale_spread(r, &f, target, work)) return 0;
+    f.variance = mde__clip(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
+    if (!(mde__scale_search(&f, theta, theta, trial, work) < (double)INFINITY)) return 0;
+    if (!mde__scale_spread(r, &f, target, work)) return 0;
+    for (k = 0; k < r->folds; k++) {
+        double *few_x = work, *few_y = few_x + r->n * r->used;
+        f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
+        f.x = few_x;
+        f.y = few_y;
+        if (!(mde__scale_search(&f, theta, few_theta, trial, few_y + r->n) < (double)INFINITY)) return 0;
+        terms = mde__scale_start(s, few_theta);
+        for (i = 0; i < r->n; i++) {
+            if (r->fold[i] != k) continue;
+            mde__leave_out(r, target, i, mde__scale_clipped(s, r->x + mde__cell(i, r->used, 0), &terms));
+        }
+    }
+    return 1;
+}
+
+static size_t mde__scale_predict_work(const mde_regressor *r, int rows)
+{
+    (void)rows;
+    return (size_t)((const mde__scale *)r->state)->parameters;
+}
+
+static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    const double *x = in->x;
+    int p = s->parameters, rows, i, j;
+    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        for (j = 0; j < r->m; j++) {
+            mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(j, p, 0));
+            const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
+            double variance = s->residual[j];
+            if (!(r->target_sd[j] > 0)) continue;
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__scale_clipped(s, x, &terms);
+            if (!sd) continue;
+            for (i = 0; i < p; i++) slope[i] = 0;
+            mde__scale_slope(s, x, &terms, 1.0, slope);
+            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
+            sd[j] = r->target_sd[j] * sqrt(variance);
+        }
+    }
+}
+
+static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, s->parameters, 0));
+    int i, q;
+    (void)work;
+    mde__scale_value(s, x, &terms);
+    for (i = 0; i < MDE__SCALE_TERMS; i++) {
+        const double *own = terms.theta + 1 + i * (s->d + 2);
+        double along = r->target_sd[target] * terms.t[i];
+        if (i > 0 && s->column[i] >= 0) slope[s->column[i]] -= along * terms.a[i] * s->unit[i];
+        for (q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
+    }
+}
+
+static const mde__regressor_kind mde__scale_kind = {
+    "law across sizes", 0, 0, 0, 0, 0, sizeof(mde__scale), 0,
+    mde__scale_lay_out, mde__scale_share, mde__scale_work, mde__scale_fit_target, "it is finite at no start",
+    mde__scale_predict_work, mde__scale_predict, mde__scale_gradient, NULL, NULL
+};
+
 /* ---- Pooled law ---- */
 
 /* y = c + sum_p b_p (e_p + T_p.w)^-a_p: loss falls as a power of the data there are, and data of other domains count,
@@ -19303,7 +19636,7 @@ typedef struct mde__growth {
 } mde__growth;
 
 /* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
-static void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+static inline void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
 {
     int right = w->right[k], left = w->count[k] - right;
     double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
@@ -19538,7 +19871,8 @@ static const mde__regressor_kind *mde__kind(mde_model model)
 {
     static const struct { mde_model model; const mde__regressor_kind *kind; } kinds[] = {
         { MDE_RIDGE, &mde__ridge_kind }, { MDE_GP, &mde__gp_kind }, { MDE_MULTITASK_GP, &mde__coregion_kind },
-        { MDE_MIXING_LAW, &mde__law_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind }
+        { MDE_MIXING_LAW, &mde__law_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
+        { MDE_SCALE_LAW, &mde__scale_kind }
     };
     size_t i;
     for (i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
@@ -19588,6 +19922,10 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
     if (desc->rank < 0 || desc->rank > largest_rank || desc->restarts < 0) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
                         desc->rank, desc->restarts, largest_rank);
+    }
+    if (desc->model == MDE_SCALE_LAW && d < 3) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the law across sizes takes weights, log N and log D, but "
+                        "there are %d features", d);
     }
     if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && !kind->noise_inputs)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has "
@@ -19848,15 +20186,6 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
     return sum / n;
 }
 
-/* 1 - mse / variance of the truth; NaN when the truth is constant. */
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
-{
-    double mean, sd;
-    if (n < 1 || !predicted || !truth) return (double)NAN;
-    mde__moments(n, truth, 1, &mean, &sd);
-    return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
-}
-
 /* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
 static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
 {
@@ -20096,6 +20425,11 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
     const mde__regressor_kind *kind = mde__kind(desc->fit.model);
     if (!kind) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no model %d", (int)desc->fit.model);
+        return;
+    }
+    if (kind->features == 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a %s takes sizes and tokens, too; it is of regressors only",
+                 kind->name);
         return;
     }
     if (s->features <= 0 || (s->features & ~MDE__FEATURE_ALL)) {

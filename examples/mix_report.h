@@ -190,18 +190,15 @@ static void json_scores(mde_json_writer *w, const char *key, const optimization 
 
 static void json_input(mde_json_writer *w, const char *key, const optimization *o, const char *path)
 {
-    unsigned char *bytes;
+    uint64_t size, fingerprint;
     char hash[17];
-    size_t size;
     if (!path || !mde_is_file(path)) return;
-    bytes = mde_file_read(o->context, path, (size_t)1 << 30, &size);
-    if (!bytes) return;
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)mde_fingerprint(bytes, size));
+    if (mde_file_fingerprint(o->context, path, &size, &fingerprint) != MDE_OK) return;
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)fingerprint);
     mde_json_open(w, key, '{');
     mde_json_write_string(w, "path", path);
     mde_json_write_string(w, "fnv1a64", hash);
     mde_json_close(w);
-    mde_release(o->context, bytes);
 }
 
 static void json_model(mde_json_writer *w, const optimization *o)
