@@ -938,7 +938,8 @@ typedef struct mde_surrogate_desc {
     int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, GP CHOSEN + SCARCE, multi-task GP
                                             POWER, else RAW; with experts OWN as well (multi-task GP: MDE), but for the
                                             laws. A stack has its own */
-    const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
+    const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order. Of a
+                                            text with more than 2^23 probabilities a sample of its tokens is used */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc);
@@ -947,6 +948,8 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s);     /* 1: has a gradient */
+#define MDE_MAX_GP_RUNS 2000            /* of a Gaussian process, a stack or MDE_AUTO; more are an error before any
+                                           work, as the time grows with their cube */
 /* Predictions [n, m] of the runs it was fitted to, each as if left out with its repeats; see mde_regressor_left_out. */
 MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted);
 
@@ -15149,7 +15152,7 @@ static void mde__window_chunk(int64_t chunk, void *user)
             return;
         }
         for (i = 0, at = w->ratios + t; i < w->experts; i++, at += w->stride) {
-            double ratio = mde__exp64((double)*at - (double)peak);
+            double ratio = *at == peak ? 1 : mde__exp64((double)*at - (double)peak);
             /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
             if (ratio < smallest && (double)*at > -1e30) ratio = smallest;
             *at = (float)ratio;
@@ -16246,7 +16249,8 @@ static void mde__minimize(const mde__descents *all)
         if (all->count > 1) {
             snprintf(passes->figures, sizeof passes->figures, "step %d of %d replicates", pass, active);
         } else if (gap >= 0) {
-            snprintf(passes->figures, sizeof passes->figures, "pass %d, gap %s", pass, mde__number(number, gap));
+            mde__sentence(number, sizeof number, "%.1e", gap);
+            snprintf(passes->figures, sizeof passes->figures, "pass %d, gap %s", pass, number);
         }
         if (active) mde__ask(all->experts, all->shares, active, all->query);
         for (i = active = 0; i < all->count && !mde__bad(c); i++) {
@@ -20688,9 +20692,21 @@ static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c
     return NULL;
 }
 
+/* Whether runs are too many for a model that is, or has, a Gaussian process. */
+static mde_status mde__check_cube(mde_context *c, int n, mde_model model)
+{
+    int cubic = model == MDE_GP || model == MDE_MULTITASK_GP || model == MDE_STACK || model == MDE_AUTO;
+    if (!cubic || n <= MDE_MAX_GP_RUNS) return MDE_OK;
+    return mde_fail(c, MDE_BAD_ARGUMENT,
+                    "%d runs: a Gaussian process, as a stack has them, too, takes at most %d, as its time grows with "
+                    "their cube; name a model without one (ridge, products, law, pooled, trees) or give fewer runs", n,
+                    MDE_MAX_GP_RUNS);
+}
+
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc)
 {
+    if (!mde__bad(c) && desc && mde__check_cube(c, n, desc->fit.model)) return NULL;
     return mde__fit_with_law(NULL, c, n, k, m, weights, losses, desc);
 }
 
@@ -21451,6 +21467,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         return NULL;
     }
     if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
+    if (mde__check_cube(c, n, desc->fit.model)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
     fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     if (!fold) return NULL;

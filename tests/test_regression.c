@@ -1461,6 +1461,37 @@ static void a_rank_correlation_with_ties_is_that_of_counted_ranks(void)
     mde_context_free(c);
 }
 
+static void too_many_runs_for_a_process_are_refused_before_any_work(void)
+{
+    static const mde_model models[] = { MDE_GP, MDE_MULTITASK_GP, MDE_STACK, MDE_AUTO };
+    enum { N = MDE_MAX_GP_RUNS + 1, K = 3 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(5, 8);
+    double *w = mde__doubles(c, N, K), *y = mde__doubles(c, N, 1);
+    mde_surrogate_desc desc;
+    mde_surrogate *s;
+    clock_t start = clock();
+    int i;
+    for (i = 0; i < N; i++) {
+        mde_random_mixture(&random, K, w + i * K);
+        y[i] = w[i * K] + 0.1 * mde_random_normal(&random);
+    }
+    memset(&desc, 0, sizeof desc);
+    for (i = 0; i < 4; i++) {
+        desc.fit.model = models[i];
+        CHECK(mde_surrogate_fit(c, N, K, 1, w, y, &desc) == NULL);
+        CHECK_TEXT(mde_error(c), "2001 runs: a Gaussian process, as a stack has them, too, takes at most 2000");
+        mde_clear_error(c);
+        CHECK(mde_evaluate(c, N, K, 1, w, y, &desc, NULL) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+        mde_clear_error(c);
+    }
+    desc.fit.model = MDE_RIDGE;
+    s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
+    CHECK(s && mde_surrogate_predict(s, 1, w, y, NULL) == MDE_OK);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 10);
+    mde_context_free(c);
+}
+
 /* Repeats to the bit, repeats to 1e-9 and runs that are none, in a table that pairwise comparisons take minutes for. */
 static void repeated_runs_are_found_in_time_n_log_n(void)
 {
@@ -2169,6 +2200,7 @@ int main(void)
     TEST(measures_equal_their_definitions);
     TEST(a_rank_correlation_with_ties_is_that_of_counted_ranks);
     TEST(repeated_runs_are_found_in_time_n_log_n);
+    TEST(too_many_runs_for_a_process_are_refused_before_any_work);
     TEST(results_do_not_depend_on_threads_or_instruction_set);
     TEST(features_stand_in_the_order_of_their_names);
     TEST(surrogate_sees_each_targets_own_expert_loss);
