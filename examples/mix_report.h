@@ -20,7 +20,9 @@ typedef struct optimize_settings {
     const char *domains;                    /* CSV: domain, and any of tokens, prior, min, max; may be NULL */
     const char *objective, *model, *features;
     double max_ratio;                       /* 0: 15 */
-    double target_tokens, max_epochs;       /* 0: no target; 0: 4 */
+    double target_params, target_tokens;    /* 0: no target */
+    const char *anchor;                     /* table of a few large runs; may be NULL */
+    double max_epochs;                      /* 0: 4 */
     double kl, caution;
     int folds, suggest;                     /* folds 0: 5 */
     mde_acquisition acquisition;
@@ -50,6 +52,35 @@ typedef struct predictions {
     double *value, *value_sd, *loss, *loss_sd;
 } predictions;
 
+/* One of the sizes that runs have. */
+typedef struct size_result {
+    run_scale at;                       /* tokens: those of most of its runs */
+    int rows, mixtures;                 /* mixtures: at those tokens */
+    mde_surrogate *own;                 /* of its runs there; NULL: too few */
+    int searched;                       /* 1: there is a best mixture by them */
+    double weights[MDE_MAX_DOMAINS];
+    int judged;                         /* 1: it was left out */
+    double error, bias, coverage;       /* relative, means over rows and losses; of 90 % intervals */
+    double spearman, single;            /* mean over losses; single: the best of another size's runs alone */
+    double loss, sd;                    /* objective of the recommended mixture */
+} size_result;
+
+/* What is known across sizes: all rows of the tables, and how their losses get to a target. */
+#define LARGEST_SIZES 32
+typedef struct scaling {
+    run_scale *of;                      /* [rows] */
+    mde_runs *runs;                     /* all rows; NULL: without a target */
+    mde_regressor **law;                /* [m]; NULL: without a target */
+    double *sign;                       /* [m] -1: more is better */
+    int interactions;                   /* the law's form, */
+    double form_errors[2];              /* chosen by the error at the largest size, left out */
+    run_scale target, near;             /* near: what is moved to the target */
+    double factor;                      /* of the sds that the way there adds */
+    double *anchor_sd;                  /* [m]; NULL: no anchors */
+    int sizes;
+    size_result size[LARGEST_SIZES];
+} scaling;
+
 typedef struct optimization {
     mde_context *context;
     optimize_settings settings;         /* its texts are the caller's */
@@ -74,6 +105,7 @@ typedef struct optimization {
     int fronts, front_a, front_b;       /* whether there is a trade-off, and between which losses */
     front_point front[FRONT_POINTS];
     double *agreement;                  /* [m, m] rank correlations of the losses */
+    double *test_added;                 /* [test runs, m] sd of moving them to the target; NULL: they are not moved */
     double *noise;                      /* [m] sd between repeated runs */
     int repeats;                        /* degrees of freedom of the noise */
     double regret, regret_of_chance, objective_spearman, objective_low, objective_high;
@@ -82,6 +114,8 @@ typedef struct optimization {
     int points;
     curve_point curve[CURVE_POINTS];
     mde_choice best, unbounded;
+    scaling scaling;
+    double shape_sd;                    /* of best.loss, without what extrapolation adds */
     double *compared_weights;           /* [compared.n, k] of the best mixture, others, and those of a table */
     predictions compared;               /* of them */
     double *next;                       /* [suggest, k] */
@@ -157,6 +191,7 @@ static void json_mixture(mde_json_writer *w, const char *key, const optimization
     mde_json_close(w);
 }
 
+#include "mix_scale.h"
 #include "mix_compare.h"
 
 static void json_score(mde_json_writer *w, const metric_score *score)
@@ -263,6 +298,7 @@ static void json_search(mde_json_writer *w, const optimization *o)
     int i;
     json_mixture(w, "mixture", o, b->weights);
     json_prediction(w, o);
+    json_scales(w, o);
     mde_json_open(w, "bounds", '{');
     json_mixture(w, "lower", o, o->lower);
     json_mixture(w, "upper", o, o->upper);
@@ -417,7 +453,7 @@ static void page_mixture(mde_text *t, const optimization *o)
     static const char *const names[3] = { "best within bounds", "prior", "without bounds" };
     double *values = program_doubles(o->context, o->k, 3);
     const mde_choice *b = &o->best;
-    int i, budget = o->settings.target_tokens > 0;
+    int i, budget = o->settings.target_tokens > 0 && o->tokens[0] == o->tokens[0];
     mde_text_format_html(t, "<h2>The mixture</h2>\n<p>Predicted loss: <b>%.4f</b> %s, 90 %% interval %.4f to "
                             "%.4f. The best run that was made, %s, reached %.4f.</p>\n",
                          b->loss, o->unit, b->loss - LEVEL_90 * b->sd, b->loss + LEVEL_90 * b->sd,
@@ -675,6 +711,7 @@ static mde_text *report_page(const optimization *o)
     if (o->evaluation) {
         page_mixture(t, o);
         page_compare(t, o);
+        page_scales(t, o);
         page_slices(t, o);
         page_effects(t, o);
         page_tradeoff(t, o);
@@ -775,6 +812,7 @@ static mde_text *summary_text(const optimization *o)
     const char *note = o->notes->bytes;
     while (next_line(&note, line, sizeof line)) mde_text_format(t, "note: %s\n", line);
     if (o->evaluation) summary_of_runs(t, o);
+    if (o->evaluation) add_scales(t, o);
     if (o->evaluation) add_compared(t, o);
     if (o->experts) {
         int known = o->interval.replicates > 0;

@@ -637,10 +637,19 @@ static inline program_work program_work_start(const program *p, mde_context *c, 
     return w;
 }
 
-/* What is no file and no folder, as a pipe is, cannot be compared: the work is done then. */
+/* A path, or several with commas between. What is no file and no folder, as a pipe is, cannot be compared: the work is
+   done then. */
 static inline void program_work_input(program_work *w, const char *path)
 {
-    if (!program_add_content(w->key, w->context, path)) w->passing = 1;
+    char part[PROGRAM_PATH];
+    const char *comma = mde_is_file(path) || mde_is_folder(path) ? NULL : strchr(path, ',');
+    if (comma) {
+        program_path(w->context, part, "%.*s", (int)(comma - path), path);
+        if (!program_add_content(w->key, w->context, part)) w->passing = 1;
+        program_work_input(w, comma + 1);
+    } else if (!program_add_content(w->key, w->context, path)) {
+        w->passing = 1;
+    }
 }
 
 static inline void program_work_output(program_work *w, const char *name)
