@@ -319,6 +319,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);               /* with its parents; fine if there */
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
+/* The bytes of a file, and their fingerprint as by mde_fingerprint; the file, of any size, is read in blocks. */
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
 /* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
 MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
@@ -761,11 +763,23 @@ MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name); 
 MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
 MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
 MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation);     /* numbers that rounding had above 0 */
+/* Reports what takes long, here and in all functions of these experts: percents of a pass over the tokens. After a stop
+   they end with MDE_STOPPED. NULL: none. */
+MDEDEF void mde_experts_report(mde_experts *e, mde_progress_fn *progress, void *user);
 #ifndef MDE_NO_STDIO
+typedef struct mde_experts_desc {
+    int nll;                        /* 1: the files hold negative log-likelihoods (>= 0) */
+    size_t memory;                  /* bytes of probabilities, 4 a token and expert, that are held; 0: 1 GB. Blocks of
+                                       what does not fit are read from the files whenever it is needed, with the same
+                                       results. Besides, there are at most 32 MB a text for a sample of it and 5 MB for
+                                       another, 40 MB for blocks, 64 MB for bootstraps, and 16 bytes a document */
+    mde_progress_fn *progress;      /* see mde_experts_report; may be NULL */
+    void *user;
+} mde_experts_desc;
 /* path/<validation>/<expert>.npy, natural log, [tokens]; bytes.npy (bytes of each token) and doc.npy (document of each
-   token, compared exactly) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over
-   sequences are refused. */
-MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll);
+   token, compared exactly) may stand beside. desc NULL: defaults. Sums over sequences are refused. The files must stay
+   as they are as long as the experts live: a change of what is read again is an error that names the file. */
+MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde_experts_desc *desc);
 #endif
 
 /* Loss of one mixture on one validation text, nats a token; gradient [experts] may be NULL. Weights must be >= 0 and
@@ -848,6 +862,8 @@ typedef enum mde_model {
     MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which
                                    a token of domain i adds T_ri */
     MDE_TREES,                  /* gradient-boosted regression trees (Friedman 2001) */
+    MDE_SCALE_LAW,              /* E + exp(b + t.w) + A / N^alpha + B / D^beta of regressors only: the last two features
+                                   are log N and log D, of parameters and tokens; the sd covers what they leave open */
     MDE_STACK,                  /* of surrogates only: several models, weighted by their errors on runs left out */
     MDE_AUTO                    /* of surrogates only: the stack, or one model that mde_evaluate finds clearly better */
 } mde_model;
@@ -864,9 +880,10 @@ typedef struct mde_fit_desc {
     int normal_noise;           /* of a Gaussian process of one target; 0: its noise has heavy tails: a run whose loss
                                    is far from what the others say counts less. sds are then those of a normal
                                    distribution with the same 90 % interval */
+    int interactions;           /* of the law across sizes; 1: A and B depend on the mixture, too */
     int restarts;               /* of the marginal likelihood's maximisation; 0: 2 */
-    int trees, depth;           /* 0: 500 trees of depth 4 */
-    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.05 */
+    int trees, depth;           /* 0: 250 trees of depth 4 */
+    double rate;                /* of what a tree explains, the share that it takes away; 0: 0.1 */
     uint64_t seed;
 } mde_fit_desc;
 MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -885,8 +902,8 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target); 
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth);
-MDEDEF double mde_spearman(int n, const double *a, const double *b);        /* ties get mean ranks; NaN if constant */
+/* Pearson's correlation of the ranks; ties get mean ones. NaN if one side is constant or has a NaN. */
+MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b);
 
 /* Which inputs a regression sees; a sum of these. */
 enum {
@@ -985,6 +1002,9 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 /* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
    Returns how many folds are used. */
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
+/* For each of n runs the first of equal weights [n, k] (to 1e-9), itself where it is that: first [n]. Returns how many
+   mixtures there are, 0 on error. */
+MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights, int *first);
 /* Factor of the objective's summed sds with which their 90 % intervals held 90 % of the held-out runs, 1 for fewer than
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
@@ -1032,6 +1052,8 @@ typedef struct mde_search_desc {
     int iterations;                 /* a start; 0: 500 */
     double tolerance;               /* 0: 1e-9 */
     uint64_t seed;
+    mde_progress_fn *progress;      /* may be NULL; called at each hundredth of the values that may be asked for */
+    void *user;
 } mde_search_desc;
 /* Best weights found; returns their value, NaN on error. */
 MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
@@ -1061,6 +1083,8 @@ typedef struct mde_choose_desc {
     int runs;
     int starts;                     /* 0: 8 */
     uint64_t seed;
+    mde_progress_fn *progress;      /* may be NULL */
+    void *user;
 } mde_choose_desc;
 typedef struct mde_choice {
     int count;
@@ -1094,6 +1118,8 @@ typedef struct mde_suggest_desc {
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
     uint64_t seed;
     int *made;                      /* where to say how many there was room for; NULL: less than count is an error */
+    mde_progress_fn *progress;      /* may be NULL */
+    void *user;
 } mde_suggest_desc;
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
                                    const mde_suggest_desc *desc, int count, double *out);
@@ -1338,6 +1364,7 @@ static void mde__sentence(char *out, size_t size, const char *format, ...)
     va_end(arguments);
 }
 
+/* Returns a status, which is not 0: `return !mde_fail(..)` refuses where 0 says no. */
 MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format, ...)
 {
     va_list arguments;
@@ -1944,6 +1971,83 @@ static void mde__close(int file)
 #else
     close(file);
 #endif
+}
+
+static int mde__seek(int file, uint64_t at, int whence, uint64_t *reached)
+{
+#ifdef _WIN32
+    int64_t to = _lseeki64(file, (int64_t)at, whence);
+#else
+    off_t to = (off_t)at;       /* of 32 bits on some machines */
+    if (to < 0 || (uint64_t)to != at) {
+        errno = EOVERFLOW;
+        return 0;
+    }
+    to = lseek(file, to, whence);
+#endif
+    *reached = to < 0 ? 0 : (uint64_t)to;
+    return to >= 0;
+}
+
+/* Opens a file of which blocks are read, and finds its size; -1, and the reason in errno, on failure. */
+static int mde__open_blocks(const char *path, uint64_t *size)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    int file = mde__wide(path, wide) ? _wopen(wide, _O_RDONLY | _O_BINARY) : -1;
+#else
+    int file = open(path, O_RDONLY);
+#endif
+    if (file >= 0 && !mde__seek(file, 0, SEEK_END, size)) {
+        int reason = errno;
+        mde__close(file);
+        errno = reason;
+        file = -1;
+    }
+    return file;
+}
+
+/* 1 when all was read; 0, and the reason in errno, which is 0 where the file ends before. */
+static int mde__read_block(int file, uint64_t at, void *bytes, size_t size)
+{
+    char *p = (char *)bytes;
+    uint64_t reached;
+    if (!mde__seek(file, at, SEEK_SET, &reached)) return 0;
+    while (size) {
+#ifdef _WIN32
+        int done = _read(file, p, size < 1 << 20 ? (unsigned)size : 1u << 20);
+#else
+        ssize_t done = read(file, p, size < (size_t)1 << 30 ? size : (size_t)1 << 30);
+        if (done < 0 && errno == EINTR) continue;
+#endif
+        if (done == 0) errno = 0;
+        if (done <= 0) return 0;
+        p += done;
+        size -= (size_t)done;
+    }
+    return 1;
+}
+
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint)
+{
+    unsigned char block[4096];
+    FILE *file;
+    size_t count;
+    *size = 0;
+    *fingerprint = MDE__HASH_START;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+    if (mde_is_folder(path)) return mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    file = mde__open(path);
+    if (!file) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    do {
+        count = fread(block, 1, sizeof block, file);
+        *fingerprint = mde__hash(*fingerprint, block, count);
+        *size += count;
+    } while (count == sizeof block);
+    if (ferror(file)) mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
+    fclose(file);
+    return mde_context_status(c);
 }
 
 /* 1 for the name of a file that a process has open, as /dev/stdout leads to one: no other can be put in its stead. */
@@ -2603,8 +2707,7 @@ static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, cons
             column++;
         }
     }
-    mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s line %zu column %zu: %s%.200s", r->name, line, column, what, which);
 }
 
 /* What comes next after white space; 0 at the end. */
@@ -2904,13 +3007,13 @@ static int mde__json_member(mde_json_writer *w, const char *key)
     int in_object = w->depth > 0 && w->open[w->depth - 1] == '}';
     if (!w->text || mde__bad(w->text->context)) return 0;
     if ((key != NULL) != in_object) {
-        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
-                 in_object ? "an object; each member needs one" : "an array or alone; only members of objects do");
-        return 0;
+        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
+                         in_object ? "an object; each member needs one"
+                         : "an array or alone; only members of objects do");
     }
     if (w->depth == 0 && w->any[0]) {
-        mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is one");
-        return 0;
+        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is "
+                         "one");
     }
     if (w->any[w->depth]) mde_text_add(w->text, ",");
     if (w->depth > 0 && !mde__json_break(w, w->depth) && w->any[w->depth] && w->lines != MDE_JSON_COMPACT) {
@@ -3105,25 +3208,22 @@ static int mde__csv_walk(mde__csv_reader *r, mde_csv *csv)
             if (more < 0) return 0;
             cells++;
             if (cell && !mde__utf8_valid(cell, strlen(cell))) {
-                mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
-                return 0;
+                return !mde_fail(r->context, MDE_BAD_FILE, "%s line %d, column %d: is not UTF-8", r->name, line, cells);
             }
         } while (more);
         if (rows < 0) {
             csv->columns = cells;
         } else if (cells != csv->columns) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name, line,
-                     cells, csv->columns);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_FILE, "%s line %d: the row has %d cells; the header has %d", r->name,
+                             line, cells, csv->columns);
         } else if (csv->names) {
             ((int *)csv->lines)[rows] = line;
         }
         rows++;
     }
     if (rows < 0) {
-        mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
-                 r->name);
-        return 0;
+        return !mde_fail(r->context, MDE_BAD_FILE, "%s: is empty; expected a header line with the names of the columns",
+                         r->name);
     }
     csv->rows = rows;
     return 1;
@@ -3150,8 +3250,7 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     if (!mde__csv_walk(r, csv)) return 0;
     for (i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
     }
     twice = mde__find_twice(c, (size_t)csv->columns, csv->names);
     if (twice) mde_fail(c, MDE_BAD_FILE, "%s: the header names the column %.200s twice", r->name, twice);
@@ -3286,31 +3385,29 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
     size_t product = 1;
     int i, empty = 0;
     if (rank < 0 || rank > MDE_MAX_RANK) {
-        mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
-        return 0;
+        return !mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
     }
     for (i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
         } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
                    !mde__mul_size(product, (size_t)shape[i], &product)) {
-            mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)", what, i,
-                     (long long)shape[i]);
-            return 0;
+            return !mde_fail(c, status, "%s: the product of its dimensions is out of range (dimension %d is %lld)",
+                             what, i, (long long)shape[i]);
         }
     }
     *count = empty ? 0 : product;
     return 1;
 }
 
-/* "[2, 3]" for messages. */
-static char *mde__print_shape(char buffer[160], int rank, const int64_t *shape)
+/* "[2, 3]" for messages, or with another separator. */
+static char *mde__print_shape(char buffer[128], const char *separator, int rank, const int64_t *shape)
 {
     size_t at = 0;
     int i;
     buffer[at++] = '[';
     for (i = 0; i < rank && i < MDE_MAX_RANK; i++) {
-        at += (size_t)snprintf(buffer + at, 160 - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? separator : "", (long long)shape[i]);
     }
     memcpy(buffer + at, "]", 2);
     return buffer;
@@ -3330,8 +3427,7 @@ typedef struct mde__npy_reader {
 
 static int mde__npy_fail(mde__npy_reader *r, const char *what)
 {
-    mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: .npy header: %s", r->name, what);
 }
 
 static void mde__npy_skip_space(mde__npy_reader *r)
@@ -3403,9 +3499,8 @@ static int mde__npy_read_type(mde__npy_reader *r)
     case 'M': case 'm': what = "dates are"; break;
     default: what = "this type is"; break;
     }
-    mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or b1",
-             r->name, type, what);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: type '%s': %s not read; expected f2, f4, f8, i1 to i8, u1 to u8 or "
+                     "b1", r->name, type, what);
 }
 
 static int mde__npy_read_shape(mde__npy_reader *r)
@@ -3505,9 +3600,26 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_
     }
 }
 
-/* Reads the header and checks it against the size; where the data begin, NULL on error. */
+/* Elements as float32. */
+MDE__UNUSED
+static void mde__npy_floats(const mde__npy_reader *r, const unsigned char *p, size_t count, float *out)
+{
+    size_t i;
+    if (r->kind == 'f' && r->size < 8 && !r->big_endian) {      /* as most files are, without detours */
+        for (i = 0; i < count; i++, p += r->size) {
+            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            out[i] = r->size == 2 ? mde__float_of_half(low)
+                                  : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        }
+    } else {
+        for (i = 0; i < count; i++, p += r->size) out[i] = (float)mde__npy_element(r, p);
+    }
+}
+
+/* Reads the header, which is in the first `size` bytes at p, and checks it against the size of the `whole` file; where
+   the data begin, NULL on error. */
 static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, const char *name, const unsigned char *p,
-                                          size_t size, size_t *count)
+                                          size_t size, uint64_t whole, size_t *count)
 {
     size_t start, length, wanted = 0;
     char shape[160];
@@ -3534,29 +3646,13 @@ static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, co
     r->end = r->at + length;
     if (!mde__npy_read_header(r)) return NULL;
     if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
-    if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
-        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
-                 r->name, mde__print_shape(shape, r->rank, r->shape), *count, r->size, size - start - length);
+    if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != whole - start - length) {
+        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %llu bytes of data",
+                 r->name, mde__print_shape(shape, ", ", r->rank, r->shape), *count, r->size,
+                 (unsigned long long)(whole - start - length));
         return NULL;
     }
     return p + start + length;
-}
-
-/* Zeros in the shape of the header. */
-static mde_array *mde__npy_array(mde_context *c, const mde__npy_reader *r, size_t count, int as_double)
-{
-    mde_array *a = (mde_array *)mde_alloc(c, 1, sizeof *a);
-    if (!a) return NULL;
-    if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
-    else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
-    if (mde__bad(c)) {
-        mde_release(c, a);
-        return NULL;
-    }
-    a->rank = r->rank;
-    memcpy(a->shape, r->shape, sizeof a->shape);
-    a->count = count;
-    return a;
 }
 
 MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
@@ -3566,9 +3662,19 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     mde_array *a;
     size_t count = 0;
     if (mde__bad(c)) return NULL;
-    data = mde__npy_open(&r, c, name ? name : ".npy", (const unsigned char *)bytes, size, &count);
-    a = data ? mde__npy_array(c, &r, count, as_double) : NULL;
-    if (a) mde__npy_fill(&r, data, a);
+    data = mde__npy_open(&r, c, name ? name : ".npy", (const unsigned char *)bytes, size, size, &count);
+    a = data ? (mde_array *)mde_alloc(c, 1, sizeof *a) : NULL;
+    if (!a) return NULL;
+    if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
+    else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
+    if (mde__bad(c)) {
+        mde_release(c, a);
+        return NULL;
+    }
+    a->rank = r.rank;
+    memcpy(a->shape, r.shape, sizeof a->shape);
+    a->count = count;
+    mde__npy_fill(&r, data, a);
     return a;
 }
 
@@ -3619,14 +3725,13 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     t->name = entry->key;
     if (!type || !shape || shape->kind != MDE_JSON_ARRAY || !offsets || offsets->kind != MDE_JSON_ARRAY ||
         offsets->length != 2) {
-        mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: expected dtype, shape and two data_offsets", what);
     }
     b->name = entry->key;
     if (!mde__json_size(offsets->child, &b->begin) || !mde__json_size(offsets->child->next, &b->end) ||
         b->begin > b->end) {
-        mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first", what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: data_offsets must be two whole numbers, the second not below the first",
+                         what);
     }
     b->half = strcmp(type, "F16") == 0;
     b->size = strcmp(type, "F32") == 0 ? 4 : b->half || strcmp(type, "BF16") == 0 ? 2 : 0;
@@ -3634,16 +3739,15 @@ static int mde__safetensors_entry(mde_context *c, const char *name, const mde_js
     if (b->size == 0) return 1;
     for (dim = shape->child; dim; dim = dim->next) {
         if (!mde__json_size(dim, &size)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: shape: dimensions must be whole numbers", what);
         }
         t->shape[t->rank++] = (int64_t)size;
     }
     if (!mde__shape_elements(c, MDE_BAD_FILE, what, t->rank, t->shape, &t->count)) return 0;
     if (!mde__mul_size(t->count, (size_t)b->size, &bytes) || bytes != b->end - b->begin) {
-        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
-                 mde__print_shape(text, t->rank, t->shape), bytes, (unsigned long long)(b->end - b->begin));
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu bytes, offsets give %llu", what,
+                         mde__print_shape(text, ", ", t->rank, t->shape), bytes,
+                         (unsigned long long)(b->end - b->begin));
     }
     return 1;
 }
@@ -3660,16 +3764,12 @@ static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_js
 {
     const mde_json *pair;
     int i = 0;
-    if (map->kind != MDE_JSON_OBJECT) {
-        mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
-        return 0;
-    }
+    if (map->kind != MDE_JSON_OBJECT) return !mde_fail(c, MDE_BAD_FILE, "%s: __metadata__ must be an object", name);
     file->metadata = (const char **)mde_alloc(c, map->length, 2 * sizeof *file->metadata);
     if (!file->metadata) return 0;
     for (pair = map->child; pair; pair = pair->next) {
         if (pair->kind != MDE_JSON_STRING) {
-            mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: __metadata__: %.200s is not a string", name, pair->key);
         }
         file->metadata[i++] = pair->key;
         file->metadata[i++] = pair->string;
@@ -3689,18 +3789,17 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
     for (i = 0; i < count; i++) {
         if (bytes[i].begin != end || bytes[i].end > size) {
-            mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it ends at "
-                     "%llu and the file's at %llu", name, bytes[i].name, (unsigned long long)bytes[i].begin,
-                     (unsigned long long)bytes[i].end, (unsigned long long)end, (unsigned long long)size);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it "
+                             "ends at %llu and the file's at %llu", name, bytes[i].name,
+                             (unsigned long long)bytes[i].begin, (unsigned long long)bytes[i].end,
+                             (unsigned long long)end, (unsigned long long)size);
         }
         end = bytes[i].end;
         if (bytes[i].size) total += (f->file.tensors[bytes[i].index].count + line - 1) / line * line;
     }
     if (end != size) {
-        mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
-                 (unsigned long long)end, (unsigned long long)size);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: the tensors need %llu bytes, the file holds %llu bytes of data", name,
+                         (unsigned long long)end, (unsigned long long)size);
     }
     f->data = (float *)mde_alloc(c, total, sizeof *f->data);
     if (!f->data) return 0;
@@ -3730,10 +3829,9 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
     char what[256];
     int good = 1;
     if (!p || size < 8 || length > MDE__SAFETENSORS_HEADER || length > size - 8 || length == 0 || p[8] != '{') {
-        mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
-                 : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
-                 (unsigned long long)length);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, size < 8 ? "%s: is not a safetensors file (%zu bytes)"
+                         : "%s: is not a whole safetensors file (%zu bytes; its header claims %llu)", name, size,
+                         (unsigned long long)length);
     }
     snprintf(what, sizeof what, "%.200s: header", name);
     f->header = mde_json_parse(c, what, (const char *)p + 8, (size_t)length);
@@ -3845,6 +3943,77 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
     mde_array *a = bytes ? mde_npy_parse(c, path, bytes, size, as_double) : NULL;
     mde_release(c, bytes);
     return a;
+}
+
+/* A .npy file of which blocks are read. */
+typedef struct mde__npy_file {
+    mde__npy_reader reader;
+    char *path;
+    size_t count;               /* of elements */
+    uint64_t data, size;        /* where they begin, and the bytes of the file */
+    int file;                   /* -1: closed */
+} mde__npy_file;
+
+static void mde__npy_close(mde__npy_file *f)
+{
+    if (f->path && f->file >= 0) mde__close(f->file);
+    f->file = -1;
+}
+
+/* Opens it anew, if it still has the size it had. */
+static mde_status mde__npy_reopen(mde__npy_file *f)
+{
+    mde_context *c = f->reader.context;
+    uint64_t size;
+    f->file = mde__open_blocks(f->path, &size);
+    if (f->file < 0) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", f->path, strerror(errno));
+    if (size == f->size) return MDE_OK;
+    return mde_fail(c, MDE_BAD_FILE, "%s: has changed while it was in use: it has %llu bytes now, it had %llu", f->path,
+                    (unsigned long long)size, (unsigned long long)f->size);
+}
+
+/* `count` elements from number `first` on, as they are in the file. */
+static mde_status mde__npy_block(const mde__npy_file *f, size_t first, size_t count, unsigned char *bytes)
+{
+    size_t each = (size_t)f->reader.size;
+    if (mde__read_block(f->file, f->data + (uint64_t)first * each, bytes, count * each)) return MDE_OK;
+    if (errno) return mde_fail(f->reader.context, MDE_IO, "%s: cannot be read: %s", f->path, strerror(errno));
+    return mde_fail(f->reader.context, MDE_BAD_FILE, "%s: has been cut while it was in use", f->path);
+}
+
+/* Opens a file and reads its header. mde__npy_forget is due in any case. */
+static mde_status mde__npy_begin(mde_context *c, const char *path, mde__npy_file *f)
+{
+    const size_t longest = 12 + MDE__NPY_HEADER;
+    unsigned char *head = (unsigned char *)mde_alloc(c, longest, 1);
+    const unsigned char *data = NULL;
+    memset(f, 0, sizeof *f);
+    f->path = mde__copy_text(c, path);
+    f->file = -1;
+    if (!mde__bad(c) && mde_is_folder(path)) mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    if (!mde__bad(c)) {
+        f->file = mde__open_blocks(path, &f->size);
+        if (f->file < 0) mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    }
+    if (!mde__bad(c)) {
+        size_t size = f->size < longest ? (size_t)f->size : longest;
+        if (!mde__read_block(f->file, 0, head, size)) {
+            mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, errno ? strerror(errno) : "it is being cut");
+        } else {
+            data = mde__npy_open(&f->reader, c, f->path, head, size, f->size, &f->count);
+        }
+    }
+    if (data) f->data = (uint64_t)(data - head);
+    f->reader.at = f->reader.end = NULL;
+    mde_release(c, head);
+    return mde_context_status(c);
+}
+
+static void mde__npy_forget(mde_context *c, mde__npy_file *f)
+{
+    mde__npy_close(f);
+    mde_release(c, f->path);
+    f->path = NULL;
 }
 
 MDE__UNUSED
@@ -4150,6 +4319,10 @@ static double mde__exp64(double x)
 
 static double mde__log64(double x)
 {
+    static const double coefficient[13] = {
+        2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23,
+        2.0 / 25
+    };
     uint64_t bits;
     int exponent = 0, i;
     double f, s, z, half_square, series = 0;
@@ -4171,7 +4344,7 @@ static double mde__log64(double x)
     f = x - 1.0;
     s = f / (2.0 + f);
     z = s * s;
-    for (i = 12; i >= 1; i--) series = (series + 2.0 / (2 * i + 1)) * z;
+    for (i = 12; i >= 1; i--) series = (series + coefficient[i]) * z;
     half_square = 0.5 * f * f;
     return exponent * MDE__LN2_HIGH - ((half_square - (s * (half_square + series) + exponent * MDE__LN2_LOW)) - f);
 }
@@ -4538,6 +4711,19 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_SCALAR(a, b, c) mde__fma_emulated(a, b, c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
+
+/* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
+static double mde__mixture_careful(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
+{
+    double sum = 0;
+    int64_t t, e;
+    for (t = 0; t < n; t++) {
+        double s = 0;
+        for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
+        sum += mde__log64(s);
+    }
+    return sum;
+}
 
 /* -DMDE__WITH_WIDE (gcc: -Wno-psabi) adds the width of AVX-512 without its instructions, for tests on machines that
    lack them. */
@@ -6110,19 +6296,6 @@ static inline void MDE__K(mixture_gather)(const float *products, mde__strip_sum 
     }
 }
 
-/* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
-static double MDE__K(mixture_careful)(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
-{
-    double sum = 0;
-    int64_t t, e;
-    for (t = 0; t < n; t++) {
-        double s = 0;
-        for (e = 0; e < experts; e++) s += (double)w[4 * e] * (double)r[e * stride + t];
-        sum += mde__log64(s);
-    }
-    return sum;
-}
-
 /* Tokens from .. to, one block: in[0] r with a stride, in[1] the weights [groups of 4][experts][4].
    Block b of the partial sums, `terms` doubles, receives the sum of log s of each of the `rows` mixtures. */
 static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
@@ -6153,7 +6326,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
                     for (good = 1, i = 0; i < MDE__STRIP_LANES; i++) good &= product[i] >= MDE__STRIP_LOWEST;
                 }
                 if (good) MDE__K(mixture_gather)(product, &sums[m]);
-                else out[m] += MDE__K(mixture_careful)(experts, w + m - group, r, stride, n);
+                else out[m] += mde__mixture_careful(experts, w + m - group, r, stride, n);
             }
         }
     }
@@ -6416,10 +6589,8 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
     }
 }
 
-
+/* What is not the same in every set; the other macros are defined again as they were. */
 #undef MDE__K
-#undef MDE__DECLARE
-#undef MDE__DECLARE_JOB
 #undef MDE__W
 #undef MDE__DOUBLES
 #undef MDE__FILL_HALF
@@ -6427,46 +6598,12 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
 #undef MDE__EACH_TOKEN
-#undef MDE__EACH_2
-#undef MDE__EACH_4
-#undef MDE__EACH_8
-#undef MDE__V
-#undef MDE__I
-#undef MDE__D
-#undef MDE__L
 #undef MDE__MASK
 #undef MDE__MASK_DOUBLE
-#undef MDE__UNARY
-#undef MDE__BINARY
-#undef MDE__REDUCE
-#undef MDE__ONE_LANE
-#undef MDE__KEEP_LANE
-#undef MDE__AT
-#undef MDE__LEFT
-#undef MDE__GET
-#undef MDE__GET_PART
-#undef MDE__SUM_WHOLE
-#undef MDE__SUM_PART
-#undef MDE__MAX_WHOLE
-#undef MDE__MAX_PART
-#undef MDE__DOT_WHOLE
-#undef MDE__DOT_PART
-#undef MDE__SQUARE
-#undef MDE__SPREAD_WHOLE
-#undef MDE__SPREAD_PART
-#undef MDE__EXP_WHOLE
-#undef MDE__EXP_PART
-#undef MDE__TRIPLE_WHOLE
-#undef MDE__TRIPLE_PART
-#undef MDE__READ
-#undef MDE__READ_PART
-#undef MDE__MAP
 #undef MDE__TILE_ROWS
-#undef MDE__TILE_COLUMNS
 #undef MDE__FEW_ROWS
 #undef MDE__EACH_FEW
 #undef MDE__EACH_OTHER
-#undef MDE__EACH_ROW
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
 #undef MDE__SHARED
@@ -7423,83 +7560,126 @@ static int64_t mde__mixture_partials(mde_context *c, mde__kernel_fn *kernel, mde
     return blocks;
 }
 
-/* The sum over tokens of count log s, s = sum of w_i r_i over at most 64 experts; expert i's row starts at
-   r + i stride. count may be NULL (1 each). gradient [experts] = sum of count r_i / s and hessian [experts, experts] =
-   sum of count r_i r_j / s^2 may be NULL. NaN and an error in the context when there is no memory. */
-static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
-                                  const double *w, const float *count, double *gradient, double *hessian)
+/* The sum over tokens of count log s, s = sum of w_i r_i over at most 64 experts, and where they are not NULL the
+   gradient [experts] = sum of count r_i / s and the Hessian [experts, experts] = sum of count r_i r_j / s^2, of which
+   mde__mixture_add fills the lower half. */
+typedef struct mde__mixture_sums {
+    int experts;
+    const double *weights;
+    double sum, *gradient, *hessian;
+} mde__mixture_sums;
+
+/* Adds what `tokens` tokens give; expert i's row starts at r + i stride, count may be NULL (1 each). Blocks are added
+   in their order: a text may come in parts of whole blocks. Returns 0, and an error, when there is no memory. */
+static int mde__mixture_add(mde_context *c, mde__mixture_sums *m, int64_t tokens, const float *r, int64_t stride,
+                            const float *count)
 {
-    int64_t terms = 1 + (hessian ? (int64_t)experts * (experts + 1) : gradient ? experts : 0), blocks, block, i, k;
-    double sum = 0;
+    int experts = m->experts;
+    int64_t terms = 1 + (m->hessian ? (int64_t)experts * (experts + 1) : m->gradient ? experts : 0);
+    int64_t blocks, block, i, k;
     mde_mark mark = mde_arena_mark(c);
     mde__job job = mde__new_job(r, count, NULL);
-    job.order = hessian ? 2 : gradient ? 1 : 0;
-    job.weights = w;
+    job.order = m->hessian ? 2 : m->gradient ? 1 : 0;
+    job.weights = m->weights;
     job.experts = experts;
     job.stride = stride;
     job.terms = terms;
     blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK);
-    if (blocks < 0) return (double)NAN;
-    for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
-    for (i = 0; hessian && i < (int64_t)experts * experts; i++) hessian[i] = 0;
     for (block = 0; block < blocks; block++) {
         const double *partial = job.partial + block * terms;
-        sum += partial[0];
-        for (i = 0; gradient && i < experts; i++) gradient[i] += partial[1 + i];
-        for (i = 0; hessian && i < experts; i++) {
-            for (k = 0; k <= i; k++) hessian[i * experts + k] += partial[1 + experts + i * experts + k];
+        m->sum += partial[0];
+        for (i = 0; m->gradient && i < experts; i++) m->gradient[i] += partial[1 + i];
+        for (i = 0; m->hessian && i < experts; i++) {
+            for (k = 0; k <= i; k++) m->hessian[i * experts + k] += partial[1 + experts + i * experts + k];
         }
     }
-    for (i = 0; hessian && i < experts; i++) {
-        for (k = 0; k < i; k++) hessian[k * experts + i] = hessian[i * experts + k];
-    }
     mde_arena_rewind(c, mark);
-    return sum;
+    return blocks >= 0;
 }
 
-/* The sums over tokens of log s, s <= 1, of many mixtures, w [mixtures, experts], to out [mixtures], six times as fast
-   as one by one in double and within 1e-8 a token of it: sums and products of probabilities are in float32, whose
-   roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a sample
-   of the tokens is enough to undo them. Returns 0 and records an error when there is no memory. */
-static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
-                                int64_t mixtures, const double *w, double *out)
+static void mde__mixture_clear(mde__mixture_sums *m)
 {
-    int64_t sampled = mde__min(tokens, MDE__MIXTURES_SAMPLE), first, block, m, t;
-    mde_mark outer = mde_arena_mark(c);
-    float *sample = (float *)mde_scratch(c, (size_t)(sampled * experts), sizeof *sample);
-    float *rounded = (float *)mde_scratch(c, (size_t)MDE__MIXTURES * (size_t)experts, sizeof *rounded);
+    m->sum = 0;
+    if (m->gradient) memset(m->gradient, 0, (size_t)m->experts * sizeof(double));
+    if (m->hessian) memset(m->hessian, 0, (size_t)m->experts * (size_t)m->experts * sizeof(double));
+}
+
+/* The sums over tokens of log s, s <= 1, of many mixtures, weights [mixtures, experts], to sums [mixtures], six times
+   as fast as one by one in double and within 1e-8 a token of it: sums and products of probabilities are in float32,
+   whose roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a
+   sample of the tokens is enough to undo them. */
+typedef struct mde__mixtures {
+    int experts;
+    int64_t mixtures, tokens;       /* of all parts */
+    const double *weights;
+    double *sums;
+    int64_t seen, sampled;          /* tokens so far; of the sample, those at i tokens / sampled */
+    float *sample, *rounded;        /* [experts, sampled]; weights of some mixtures in float32 */
+} mde__mixtures;
+
+/* Takes scratch. */
+static int mde__mixtures_start(mde_context *c, mde__mixtures *m)
+{
+    int64_t i;
+    m->seen = 0;
+    m->sampled = mde__min(m->tokens, MDE__MIXTURES_SAMPLE);
+    m->sample = (float *)mde_scratch(c, (size_t)(m->sampled * m->experts), sizeof *m->sample);
+    m->rounded = (float *)mde_scratch(c, (size_t)MDE__MIXTURES * (size_t)m->experts, sizeof *m->rounded);
+    for (i = 0; i < m->mixtures; i++) m->sums[i] = 0;
+    return !mde__bad(c);
+}
+
+/* Adds a part, of whole blocks but for the last. Returns 0, and an error, when there is no memory. */
+static int mde__mixtures_add(mde_context *c, mde__mixtures *m, int64_t tokens, const float *r, int64_t stride)
+{
+    int64_t first, block, i, t, experts = m->experts;
     int e;
-    for (t = 0; sample && t < sampled; t++) {
-        for (e = 0; e < experts; e++) sample[e * sampled + t] = r[e * stride + t * tokens / sampled];
+    for (i = 0; i < m->sampled; i++) {
+        t = i * m->tokens / m->sampled - m->seen;
+        if (t < 0 || t >= tokens) continue;
+        for (e = 0; e < experts; e++) m->sample[e * m->sampled + i] = r[e * stride + t];
     }
-    for (first = 0; sample && rounded && first < mixtures; first += MDE__MIXTURES) {
-        int64_t here = mde__min(mixtures - first, MDE__MIXTURES), blocks;
+    for (first = 0; first < m->mixtures; first += MDE__MIXTURES) {
+        int64_t here = mde__min(m->mixtures - first, MDE__MIXTURES), blocks;
         mde_mark mark = mde_arena_mark(c);
-        mde__job job = mde__new_job(r, rounded, NULL);
-        memset(rounded, 0, (size_t)MDE__MIXTURES * (size_t)experts * sizeof *rounded);
-        for (m = 0; m < here; m++) {
+        mde__job job = mde__new_job(r, m->rounded, NULL);
+        memset(m->rounded, 0, (size_t)MDE__MIXTURES * (size_t)experts * sizeof *m->rounded);
+        for (i = 0; i < here; i++) {
             for (e = 0; e < experts; e++) {
-                rounded[(m / 4 * experts + e) * 4 + m % 4] = (float)w[(first + m) * experts + e];
+                m->rounded[(i / 4 * experts + e) * 4 + i % 4] = (float)m->weights[(first + i) * experts + e];
             }
         }
         job.rows = job.terms = here;
         job.experts = experts;
         job.stride = stride;
         blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK);
-        for (m = 0; m < here && blocks >= 0; m++) {
-            double gradient[MDE__MIXTURE_EXPERTS], sum = 0, change = 0;
-            mde__mixture_logsum(c, sampled, experts, sample, sampled, w + (first + m) * experts, NULL, gradient, NULL);
-            for (e = 0; e < experts; e++) {
-                change += (w[(first + m) * experts + e] - (double)(float)w[(first + m) * experts + e]) * gradient[e];
-            }
-            for (block = 0; block < blocks; block++) sum += job.partial[block * here + m];
-            change *= (double)tokens / (double)sampled;
-            out[first + m] = fabs(change) < 1e-6 * (double)tokens ? sum + change : sum;
+        for (block = 0; block < blocks; block++) {
+            for (i = 0; i < here; i++) m->sums[first + i] += job.partial[block * here + i];
         }
         mde_arena_rewind(c, mark);
+        if (blocks < 0) return 0;
     }
-    mde_arena_rewind(c, outer);
-    return !mde__bad(c);
+    m->seen += tokens;
+    return 1;
+}
+
+/* Undoes the rounding of the weights. */
+static void mde__mixtures_end(mde_context *c, mde__mixtures *m)
+{
+    double gradient[MDE__MIXTURE_EXPERTS];
+    int64_t i;
+    int e;
+    for (i = 0; i < m->mixtures; i++) {
+        mde__mixture_sums one = { m->experts, m->weights + i * m->experts, 0, gradient, NULL };
+        double change = 0;
+        mde__mixture_clear(&one);
+        if (!mde__mixture_add(c, &one, m->sampled, m->sample, m->sampled, NULL)) return;
+        for (e = 0; e < m->experts; e++) {
+            change += (one.weights[e] - (double)(float)one.weights[e]) * gradient[e];
+        }
+        change *= (double)m->tokens / (double)m->sampled;
+        if (fabs(change) < 1e-6 * (double)m->tokens) m->sums[i] += change;
+    }
 }
 
 /* ======================================================================
@@ -7606,15 +7786,7 @@ static int mde__take_shape(mde_tensor *out, const mde_tensor *like)
 /* "[32,64]" for messages. */
 static const char *mde__shape_text(const mde_tensor *t, char buffer[128])
 {
-    size_t at = 0;
-    int i;
-    buffer[at++] = '[';
-    for (i = 0; i < t->rank; i++) {
-        at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? "," : "", (long long)t->shape[i]);
-    }
-    buffer[at++] = ']';
-    buffer[at] = 0;
-    return buffer;
+    return mde__print_shape(buffer, ",", t->rank, t->shape);
 }
 
 /* ---- Tape ---- */
@@ -7925,10 +8097,29 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
 
 /* ---- Elementwise ops ---- */
 
-static int mde__shape_same1(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+/* Parameters of the functions of an op's row, in every one of them. */
+#define MDE__SHAPE \
+    MDE__UNUSED mde_context *c, mde_tensor *const *in, MDE__UNUSED const mde_args *args, mde_tensor *out
+#define MDE__FORWARD MDE__UNUSED mde_context *c, MDE__UNUSED mde_node *node
+#define MDE__VJP \
+    MDE__UNUSED mde_context *c, MDE__UNUSED const mde_node *node, mde_tensor *g, MDE__UNUSED unsigned want, \
+    mde_tensor **din
+
+static mde_args mde__args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
 {
-    (void)c;
-    (void)args;
+    mde_args args;
+    memset(&args, 0, sizeof args);
+    args.i[0] = i0;
+    args.i[1] = i1;
+    args.i[2] = i2;
+    args.f[0] = f0;
+    args.f[1] = f1;
+    args.p = p;
+    return args;
+}
+
+static int mde__shape_same1(MDE__SHAPE)
+{
     return mde__take_shape(out, in[0]);
 }
 
@@ -7936,22 +8127,19 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
 {
     char a[128], b[128];
     if (mde__same_shape(in[0], in[1])) return mde__take_shape(out, in[0]);
-    mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
-             mde__shape_text(in[1], b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: expected equal shapes", op, mde__shape_text(in[0], a),
+                     mde__shape_text(in[1], b));
 }
 
-static mde_tensor *mde__apply1(mde_context *c, const mde_op *op, mde_tensor *x)
+/* Inputs that the op does not have are NULL, and so are arguments. */
+static mde_tensor *mde__apply3(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *y, mde_tensor *z,
+                               const mde_args *args)
 {
-    return mde_apply(c, op, &x, NULL);
-}
-
-static mde_tensor *mde__apply2(mde_context *c, const mde_op *op, mde_tensor *a, mde_tensor *b)
-{
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde_apply(c, op, in, NULL);
+    mde_tensor *in[3];
+    in[0] = x;
+    in[1] = y;
+    in[2] = z;
+    return mde_apply(c, op, in, args);
 }
 
 /* Both inputs broadcast to their common shape first. */
@@ -7961,7 +8149,7 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     char x[128], y[128];
     int i;
     if (mde__bad(c)) return NULL;
-    if (!a || !b || mde__same_shape(a, b)) return mde__apply2(c, op, a, b);
+    if (!a || !b || mde__same_shape(a, b)) return mde__apply3(c, op, a, b, NULL, NULL);
     mde__take_shape(&common, a->rank >= b->rank ? a : b);
     for (i = 1; i <= common.rank; i++) {
         int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
@@ -7974,14 +8162,13 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
     }
     if (!mde__same_shape(a, &common)) a = mde_broadcast_to(c, a, common.rank, common.shape);
     if (!mde__same_shape(b, &common)) b = mde_broadcast_to(c, b, common.rank, common.shape);
-    return mde__apply2(c, op, a, b);
+    return mde__apply3(c, op, a, b, NULL, NULL);
 }
 
 /* Rows of two inputs see equal shapes: what broadcasts was broadcast before. */
 #define MDE__SHAPE_EQUAL(name) \
-    static int mde__##name##_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out) \
+    static int mde__##name##_shape(MDE__SHAPE) \
     { \
-        (void)args; \
         return mde__equal_shapes(c, #name, in, out); \
     }
 
@@ -7989,20 +8176,13 @@ MDE__BINARY_FUNCTIONS(MDE__SHAPE_EQUAL)
 MDE__SHAPE_EQUAL(gate)
 MDE__SHAPE_EQUAL(swiglu)
 
-/* Arguments of a VJP, in every one of them. */
-#define MDE__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
-
 static void mde__add_vjp(MDE__VJP)
 {
-    (void)c;
-    (void)node;
-    (void)want;
     din[0] = din[1] = g;
 }
 
 static void mde__sub_vjp(MDE__VJP)
 {
-    (void)node;
     din[0] = g;
     if (want & 2) din[1] = mde_affine(c, g, -1, 0);
 }
@@ -8020,7 +8200,7 @@ static void mde__div_vjp(MDE__VJP)
     if (want & 2) din[1] = mde_affine(c, mde_mul(c, q, node->out), -1, 0);
 }
 
-static void mde__affine_forward(mde_context *c, mde_node *node)
+static void mde__affine_forward(MDE__FORWARD)
 {
     mde__vaffine(c, (int64_t)node->out->count, node->in[0]->data, (float)node->args.f[0], (float)node->args.f[1],
                  node->out->data);
@@ -8028,33 +8208,28 @@ static void mde__affine_forward(mde_context *c, mde_node *node)
 
 static void mde__affine_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_affine(c, g, node->args.f[0], 0);
 }
 static const mde_op mde__op_affine = { "affine", 1, mde__shape_same1, mde__affine_forward, mde__affine_vjp, NULL };
 
 static void mde__exp_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, node->out);
 }
 
 static void mde__log_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_div(c, g, node->in[0]);
 }
 
 static void mde__sqrt_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_affine(c, mde_div(c, g, node->out), 0.5, 0);
 }
 
 /* 1 - y^2 */
 static void mde__tanh_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde_affine(c, mde_mul(c, node->out, node->out), -1, 1));
 }
 
@@ -8066,21 +8241,18 @@ static mde_tensor *mde__sigmoid_slope(mde_context *c, mde_tensor *s)
 
 static void mde__sigmoid_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde__sigmoid_slope(c, node->out));
 }
 
 static void mde__relu_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_gate(c, node->in[0], g);
 }
 
-static void mde__gate_forward(mde_context *c, mde_node *node)
+static void mde__gate_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, *y = node->in[1]->data;
     size_t i;
-    (void)c;
     for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] > 0 ? y[i] : 0.0f;
 }
 
@@ -8105,7 +8277,6 @@ static mde_tensor *mde__silu_slope(mde_context *c, mde_tensor *x)
 
 static void mde__silu_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, g, mde__silu_slope(c, node->in[0]));
 }
 
@@ -8115,13 +8286,12 @@ static void mde__gelu_vjp(MDE__VJP)
     const double slope = 1.5957691216057308, cubic = slope * 0.044715;
     mde_tensor *x = node->in[0], *square = mde_mul(c, x, x);
     mde_tensor *s = mde_sigmoid(c, mde_mul(c, x, mde_affine(c, square, cubic, slope)));
-    (void)want;
     din[0] = mde_mul(c, g, mde__self_gate_slope(c, x, s, mde_affine(c, square, 3 * cubic, slope)));
 }
 
 /* Of each function: how the op runs, its row, and what users call. */
 #define MDE__UNARY_OP(name, vjp_fast) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    static void mde__##name##_forward(MDE__FORWARD) \
     { \
         mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->out->data); \
     } \
@@ -8132,13 +8302,12 @@ static void mde__gelu_vjp(MDE__VJP)
 #define MDE__GATED_OP(name) \
     static void mde__##name##_vjp_fast(MDE__VJP) \
     { \
-        (void)want; \
         din[0] = mde__sink_to_set(c, node, 0); \
         if (din[0]) mde__v##name##_vjp(c, (int64_t)g->count, node->in[0]->data, g->data, din[0]->data); \
     } \
     MDE__UNARY_OP(name, mde__##name##_vjp_fast)
 #define MDE__BINARY_OP(name) \
-    static void mde__##name##_forward(mde_context *c, mde_node *node) \
+    static void mde__##name##_forward(MDE__FORWARD) \
     { \
         mde__v##name(c, (int64_t)node->out->count, node->in[0]->data, node->in[1]->data, node->out->data); \
     } \
@@ -8152,7 +8321,7 @@ MDE__PLAIN_FUNCTIONS(MDE__PLAIN_OP)
 MDE__GATED_FUNCTIONS(MDE__GATED_OP)
 MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
 
-static void mde__swiglu_forward(mde_context *c, mde_node *node)
+static void mde__swiglu_forward(MDE__FORWARD)
 {
     mde__vsilu(c, (int64_t)node->out->count, node->in[0]->data, node->out->data);
     mde__vmul(c, (int64_t)node->out->count, node->out->data, node->in[1]->data, node->out->data);
@@ -8167,28 +8336,24 @@ static const mde_op mde__op_swiglu = { "swiglu", 2, mde__swiglu_shape, mde__swig
 
 /* ---- Shape and order ---- */
 
-static int mde__reshape_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__reshape_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     out->rank = (int)args->i[7];
     memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
     out->data = in[0]->data;
     if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s",
+                     mde__shape_text(in[0], a), mde__shape_text(out, b));
 }
 
 /* The data are shared: nothing to do. */
-static void mde__reshape_forward(mde_context *c, mde_node *node)
+static void mde__reshape_forward(MDE__FORWARD)
 {
-    (void)c;
-    (void)node;
 }
 
 static void mde__reshape_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_reshape(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_reshape = { "reshape", 1, mde__reshape_shape, mde__reshape_forward, mde__reshape_vjp,
@@ -8205,16 +8370,15 @@ static void mde__strides(const mde_tensor *t, int64_t *strides)
     }
 }
 
-static int mde__permute_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__permute_shape(MDE__SHAPE)
 {
     char a[128];
     int seen = 0, i;
     out->rank = in[0]->rank;
     for (i = 0; i < out->rank; i++) {
         if (args->i[i] < 0 || args->i[i] >= out->rank || (seen >> args->i[i]) & 1) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
-                     mde__shape_text(in[0], a));
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
+                             mde__shape_text(in[0], a));
         }
         seen |= 1 << args->i[i];
         out->shape[i] = in[0]->shape[args->i[i]];
@@ -8237,11 +8401,10 @@ static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t
     }
 }
 
-static void mde__permute_forward(mde_context *c, mde_node *node)
+static void mde__permute_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK], permuted[MDE_MAX_RANK];
     int i;
-    (void)c;
     mde__strides(node->in[0], strides);
     for (i = 0; i < node->out->rank; i++) permuted[i] = strides[node->args.i[i]];
     mde__copy_strided(node->out, node->in[0]->data, permuted);
@@ -8250,7 +8413,6 @@ static void mde__permute_forward(mde_context *c, mde_node *node)
 static void mde__permute_vjp(MDE__VJP)
 {
     int inverse[MDE_MAX_RANK], i;
-    (void)want;
     for (i = 0; i < node->out->rank; i++) inverse[node->args.i[i]] = i;
     din[0] = mde_permute(c, g, inverse);
 }
@@ -8270,29 +8432,27 @@ static int mde__check_axis(mde_context *c, const char *op, const mde_tensor *x, 
 {
     char a[128];
     if (axis >= 0 && axis < x->rank) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a), (long long)axis);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: x is %s, which has no axis %lld", op, mde__shape_text(x, a),
+                     (long long)axis);
 }
 
 /* args: axis, start, length */
-static int mde__slice_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__slice_shape(MDE__SHAPE)
 {
     char a[128];
     if (!mde__check_axis(c, "slice", in[0], args->i[0])) return 0;
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] = args->i[2];
     if (args->i[1] >= 0 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[args->i[0]] - args->i[2]) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
-             mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "slice: x is %s, which has no %lld elements from %lld on along axis %lld",
+                     mde__shape_text(in[0], a), (long long)args->i[2], (long long)args->i[1], (long long)args->i[0]);
 }
 
-static void mde__slice_forward(mde_context *c, mde_node *node)
+static void mde__slice_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, rows = node->args.i[2];
-    (void)c;
     mde__around_axis(x, axis, &outer, &inner);
     for (i = 0; i < outer; i++) {
         memcpy(node->out->data + i * rows * inner, x->data + (i * x->shape[axis] + node->args.i[1]) * inner,
@@ -8304,32 +8464,29 @@ static void mde__slice_vjp(MDE__VJP)
 {
     int axis = (int)node->args.i[0];
     int64_t start = node->args.i[1];
-    (void)want;
     din[0] = mde_pad(c, g, axis, start, node->in[0]->shape[axis] - start - node->args.i[2]);
 }
 static const mde_op mde__op_slice = { "slice", 1, mde__slice_shape, mde__slice_forward, mde__slice_vjp, NULL };
 
 /* args: axis, before, after */
-static int mde__pad_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__pad_shape(MDE__SHAPE)
 {
     char a[128];
     if (!mde__check_axis(c, "pad", in[0], args->i[0])) return 0;
     if (args->i[1] < 0 || args->i[2] < 0 || args->i[1] > INT64_MAX / 4 || args->i[2] > INT64_MAX / 4) {
-        mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
-                 mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "pad: x is %s; %lld before and %lld after are no counts of elements",
+                         mde__shape_text(in[0], a), (long long)args->i[1], (long long)args->i[2]);
     }
     mde__take_shape(out, in[0]);
     out->shape[args->i[0]] += args->i[1] + args->i[2];
     return 1;
 }
 
-static void mde__pad_forward(mde_context *c, mde_node *node)
+static void mde__pad_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, rows = x->shape[axis];
-    (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
     mde__around_axis(x, axis, &outer, &inner);
     for (i = 0; i < outer; i++) {
@@ -8341,32 +8498,29 @@ static void mde__pad_forward(mde_context *c, mde_node *node)
 static void mde__pad_vjp(MDE__VJP)
 {
     int axis = (int)node->args.i[0];
-    (void)want;
     din[0] = mde_slice(c, g, axis, node->args.i[1], node->in[0]->shape[axis]);
 }
 static const mde_op mde__op_pad = { "pad", 1, mde__pad_shape, mde__pad_forward, mde__pad_vjp, NULL };
 
-static int mde__concat_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__concat_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     int axis = (int)args->i[0], i, fits = in[0]->rank == in[1]->rank;
     if (!mde__check_axis(c, "concat", in[0], args->i[0])) return 0;
     for (i = 0; fits && i < in[0]->rank; i++) fits = i == axis || in[0]->shape[i] == in[1]->shape[i];
     if (!fits) {
-        mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
-                 mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "concat: a is %s, b is %s: they differ elsewhere than along axis %d",
+                         mde__shape_text(in[0], a), mde__shape_text(in[1], b), axis);
     }
     mde__take_shape(out, in[0]);
     out->shape[axis] += in[1]->shape[axis];
     return 1;
 }
 
-static void mde__concat_forward(mde_context *c, mde_node *node)
+static void mde__concat_forward(MDE__FORWARD)
 {
     int axis = (int)node->args.i[0];
     int64_t outer, inner, i, a = node->in[0]->shape[axis], b = node->in[1]->shape[axis];
-    (void)c;
     mde__around_axis(node->in[0], axis, &outer, &inner);
     a *= inner;
     b *= inner;
@@ -8408,42 +8562,38 @@ static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
     memcpy(out->shape, args->i, sizeof out->shape);
 }
 
-static int mde__broadcast_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__broadcast_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(in[0], out, strides)) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "broadcast_to: x is %s, which does not broadcast to %s",
+                     mde__shape_text(in[0], a), mde__shape_text(out, b));
 }
 
-static void mde__broadcast_forward(mde_context *c, mde_node *node)
+static void mde__broadcast_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK];
-    (void)c;
     mde__broadcast_strides(node->in[0], node->out, strides);
     mde__copy_strided(node->out, node->in[0]->data, strides);
 }
 
 static void mde__broadcast_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_sum_to(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_broadcast_to = { "broadcast_to", 1, mde__broadcast_shape, mde__broadcast_forward,
                                              mde__broadcast_vjp, NULL };
 
-static int mde__sum_to_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__sum_to_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
     char a[128], b[128];
     mde__shape_from_args(args, out);
     if (mde__broadcast_strides(out, in[0], strides)) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
-             mde__shape_text(out, b));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "sum_to: x is %s, which is no broadcast of %s", mde__shape_text(in[0], a),
+                     mde__shape_text(out, b));
 }
 
 /* The axes of a sum, neighbours of one kind taken together: sizes of runs that are kept and summed in turn. *kept tells
@@ -8462,7 +8612,7 @@ static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t
     return runs;
 }
 
-static void mde__sum_to_forward(mde_context *c, mde_node *node)
+static void mde__sum_to_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     float *out = node->out->data;
@@ -8499,7 +8649,6 @@ static void mde__sum_to_forward(mde_context *c, mde_node *node)
 
 static void mde__sum_to_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_broadcast_to(c, g, node->in[0]->rank, node->in[0]->shape);
 }
 static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_to_forward, mde__sum_to_vjp, NULL };
@@ -8507,7 +8656,7 @@ static const mde_op mde__op_sum_to = { "sum_to", 1, mde__sum_to_shape, mde__sum_
 /* ---- Matrix product ---- */
 
 /* args: transpose_a, transpose_b. Both [m, k], or both [batch.., m, k] with the same batch. */
-static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__matmul_shape(MDE__SHAPE)
 {
     const mde_tensor *a = in[0], *b = in[1];
     char x[128], y[128];
@@ -8517,17 +8666,15 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (a->shape[i] != b->shape[i]) break;
     }
     if (r < 2 || r != b->rank || i < r - 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
-                 mde__shape_text(b, y));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s, b is %s: leading dimensions differ", mde__shape_text(a, x),
+                         mde__shape_text(b, y));
     }
     k_a = a->shape[ta ? r - 2 : r - 1];
     k_b = b->shape[tb ? r - 1 : r - 2];
     if (k_a != k_b) {
-        mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
-                 mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
-                 (long long)k_a, (long long)k_b);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "matmul: a is %s%s, b is %s%s: inner sizes %lld and %lld differ",
+                         mde__shape_text(a, x), ta ? " transposed" : "", mde__shape_text(b, y), tb ? " transposed" : "",
+                         (long long)k_a, (long long)k_b);
     }
     mde__take_shape(out, a);
     out->shape[r - 2] = a->shape[ta ? r - 1 : r - 2];
@@ -8535,7 +8682,7 @@ static int mde__matmul_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return 1;
 }
 
-static void mde__matmul_forward(mde_context *c, mde_node *node)
+static void mde__matmul_forward(MDE__FORWARD)
 {
     const mde_tensor *a = node->in[0], *b = node->in[1], *out = node->out;
     int r = out->rank, ta = (int)node->args.i[0], tb = (int)node->args.i[1];
@@ -8585,7 +8732,7 @@ static mde_tensor *mde__sum_last(mde_context *c, mde_tensor *x, double scale)
     return scale == 1 ? sum : mde_affine(c, sum, scale, 0);
 }
 
-static void mde__softmax_forward(mde_context *c, mde_node *node)
+static void mde__softmax_forward(MDE__FORWARD)
 {
     mde__softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8593,20 +8740,18 @@ static void mde__softmax_forward(mde_context *c, mde_node *node)
 /* y (g - sum g y) */
 static void mde__softmax_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_mul(c, node->out, mde_sub(c, g, mde__sum_last(c, mde_mul(c, g, node->out), 1)));
 }
 
 static void mde__softmax_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__softmax_rows_vjp(c, mde__rows(g), mde__last(g), node->out->data, g->data, din[0]->data);
 }
 static const mde_op mde__op_softmax = { "softmax", 1, mde__shape_same1, mde__softmax_forward, mde__softmax_vjp,
                                         mde__softmax_vjp_fast };
 
-static void mde__log_softmax_forward(mde_context *c, mde_node *node)
+static void mde__log_softmax_forward(MDE__FORWARD)
 {
     mde__log_softmax_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8614,24 +8759,22 @@ static void mde__log_softmax_forward(mde_context *c, mde_node *node)
 /* g - softmax sum g */
 static void mde__log_softmax_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_sub(c, g, mde_mul(c, mde_exp(c, node->out), mde__sum_last(c, g, 1)));
 }
 static const mde_op mde__op_log_softmax = { "log_softmax", 1, mde__shape_same1, mde__log_softmax_forward,
                                             mde__log_softmax_vjp, NULL };
 
-static int mde__packed_swiglu_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__packed_swiglu_shape(MDE__SHAPE)
 {
     char a[128];
-    (void)args;
     mde__take_shape(out, in[0]);
     out->shape[out->rank - 1] /= 2;
     if (mde__last(in[0]) % 2 == 0) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension", mde__shape_text(in[0], a));
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "packed_swiglu: x is %s; expected an even last dimension",
+                     mde__shape_text(in[0], a));
 }
 
-static void mde__packed_swiglu_forward(mde_context *c, mde_node *node)
+static void mde__packed_swiglu_forward(MDE__FORWARD)
 {
     mde__glu_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
@@ -8642,7 +8785,6 @@ static void mde__packed_swiglu_vjp(MDE__VJP)
     int last = g->rank - 1;
     int64_t n = mde__last(g);
     mde_tensor *gate = mde_slice(c, node->in[0], last, 0, n), *up = mde_slice(c, node->in[0], last, n, n);
-    (void)want;
     if (mde__bad(c)) return;
     din[0] = mde_concat(c, mde_mul(c, mde_mul(c, g, up), mde__silu_slope(c, gate)), mde_mul(c, g, mde_silu(c, gate)),
                         last);
@@ -8650,7 +8792,6 @@ static void mde__packed_swiglu_vjp(MDE__VJP)
 
 static void mde__packed_swiglu_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (din[0]) mde__glu_rows_vjp(c, mde__rows(g), mde__last(g), node->in[0]->data, g->data, din[0]->data);
 }
@@ -8664,16 +8805,14 @@ static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *na
     int i;
     for (i = 1; i < inputs; i++) {
         if (in[i]->rank == 1 && in[i]->shape[0] == mde__last(in[0])) continue;
-        mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
-                 i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
+                         i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
     }
     return mde__take_shape(out, in[0]);
 }
 
-static int mde__rms_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__rms_norm_shape(MDE__SHAPE)
 {
-    (void)args;
     return mde__norm_shape(c, in, "rms_norm", 2, out);
 }
 
@@ -8695,7 +8834,7 @@ static mde__row_norm mde__norm_of(const mde_node *node)
     return norm;
 }
 
-static void mde__rms_norm_forward(mde_context *c, mde_node *node)
+static void mde__rms_norm_forward(MDE__FORWARD)
 {
     mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
@@ -8733,13 +8872,12 @@ static void mde__rms_norm_vjp_fast(MDE__VJP)
 static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
                                          mde__rms_norm_vjp_fast };
 
-static int mde__layer_norm_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__layer_norm_shape(MDE__SHAPE)
 {
-    (void)args;
     return mde__norm_shape(c, in, "layer_norm", 3, out);
 }
 
-static void mde__layer_norm_forward(mde_context *c, mde_node *node)
+static void mde__layer_norm_forward(MDE__FORWARD)
 {
     mde__row_norm norm;
     int64_t rows = mde__rows(node->out);
@@ -8791,19 +8929,17 @@ static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, 
     int64_t i;
     for (i = 0; ids && i < args->i[0]; i++) {
         if (ids[i] >= 0 && ids[i] < limit) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
-                 (long long)limit - 1);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
+                         (long long)limit - 1);
     }
     return ids != NULL;
 }
 
-static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__gather_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
     }
     out->rank = 2;
     out->shape[0] = args->i[0];
@@ -8811,11 +8947,10 @@ static int mde__gather_shape(mde_context *c, mde_tensor *const *in, const mde_ar
     return mde__check_ids(c, "gather", args, in[0]->shape[0]);
 }
 
-static void mde__gather_forward(mde_context *c, mde_node *node)
+static void mde__gather_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
     int64_t width = node->out->shape[1], i;
-    (void)c;
     for (i = 0; i < node->args.i[0]; i++) {
         memcpy(node->out->data + i * width, node->in[0]->data + ids[i] * width, (size_t)width * sizeof(float));
     }
@@ -8823,7 +8958,6 @@ static void mde__gather_forward(mde_context *c, mde_node *node)
 
 static void mde__gather_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
 }
 
@@ -8840,7 +8974,6 @@ static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids
 
 static void mde__gather_vjp_fast(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__sink_of_sums(c, node, 0);
     if (!din[0]) return;
     mde__add_rows_by_id(node->args.i[0], mde__last(g), (const int32_t *)node->args.p, g->data, din[0]->data);
@@ -8849,12 +8982,11 @@ static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gath
                                        mde__gather_vjp_fast };
 
 /* args: p ids, i[0] their count, i[1] rows of the result */
-static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__scatter_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
     }
     out->rank = 2;
     out->shape[0] = args->i[1];
@@ -8862,9 +8994,8 @@ static int mde__scatter_shape(mde_context *c, mde_tensor *const *in, const mde_a
     return mde__check_ids(c, "scatter_add", args, args->i[1]);
 }
 
-static void mde__scatter_forward(mde_context *c, mde_node *node)
+static void mde__scatter_forward(MDE__FORWARD)
 {
-    (void)c;
     memset(node->out->data, 0, node->out->count * sizeof(float));
     mde__add_rows_by_id(node->args.i[0], node->out->shape[1], (const int32_t *)node->args.p, node->in[0]->data,
                         node->out->data);
@@ -8872,7 +9003,6 @@ static void mde__scatter_forward(mde_context *c, mde_node *node)
 
 static void mde__scatter_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde_gather(c, g, node->args.i[0], (const int32_t *)node->args.p);
 }
 static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape, mde__scatter_forward,
@@ -8880,15 +9010,14 @@ static const mde_op mde__op_scatter_add = { "scatter_add", 1, mde__scatter_shape
 
 /* Tokens with their positions: out row r = table[ids[r]] + positions[i[1] + r % i[2]]; in: table [n, width], positions
    [m, width]; args: p ids, i[0] their count, i[1] first position, i[2] positions until they begin anew */
-static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__embed_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1] || args->i[1] < 0 || args->i[2] < 1
         || args->i[1] > in[1]->shape[0] - args->i[2] || args->i[0] % args->i[2] != 0) {
-        mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; expected "
-                 "[n, width] and [m, width] with so many", mde__shape_text(in[0], a), mde__shape_text(in[1], b),
-                 (long long)args->i[2], (long long)args->i[1]);
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "embed: the table is %s, positions are %s, of them %lld from %lld on; "
+                         "expected [n, width] and [m, width] with so many", mde__shape_text(in[0], a),
+                         mde__shape_text(in[1], b), (long long)args->i[2], (long long)args->i[1]);
     }
     out->rank = 2;
     out->shape[0] = args->i[0];
@@ -8896,12 +9025,11 @@ static int mde__embed_shape(mde_context *c, mde_tensor *const *in, const mde_arg
     return mde__check_ids(c, "embed", args, in[0]->shape[0]);
 }
 
-static void mde__embed_forward(mde_context *c, mde_node *node)
+static void mde__embed_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
     int64_t count = node->args.i[0], start = node->args.i[1], time = node->args.i[2];
     int64_t width = node->out->shape[1], r, i;
-    (void)c;
     for (r = 0; r < count; r++) {
         const float *token = node->in[0]->data + ids[r] * width;
         const float *position = node->in[1]->data + (start + r % time) * width;
@@ -8939,20 +9067,19 @@ static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_f
                                       mde__embed_vjp_fast };
 
 /* args: p targets, i[0] their count */
-static int mde__cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__cross_entropy_shape(MDE__SHAPE)
 {
     char a[128];
     if (in[0]->rank != 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
-                 mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
+                         mde__shape_text(in[0], a));
     }
     out->rank = 1;
     out->shape[0] = in[0]->shape[0];
     return mde__check_ids(c, "cross_entropy", args, in[0]->shape[1]);
 }
 
-static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
+static void mde__cross_entropy_forward(MDE__FORWARD)
 {
     int64_t rows = mde__rows(node->in[0]);
     node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
@@ -8961,23 +9088,27 @@ static void mde__cross_entropy_forward(mde_context *c, mde_node *node)
                             node->out->data, node->saved);
 }
 
-/* (softmax - one_hot) g */
+/* softmax - one_hot of logits [rows, classes] */
+static mde_tensor *mde__softmax_less_targets(mde_context *c, mde_tensor *logits, const int32_t *targets)
+{
+    mde_tensor *one_hot = logits ? mde_tensor_create(c, 2, logits->shape) : NULL;
+    int64_t i;
+    for (i = 0; one_hot && i < logits->shape[0]; i++) one_hot->data[i * logits->shape[1] + targets[i]] = 1.0f;
+    return one_hot ? mde_sub(c, mde_softmax(c, logits), one_hot) : NULL;
+}
+
 static void mde__cross_entropy_vjp(MDE__VJP)
 {
-    const int32_t *targets = (const int32_t *)node->args.p;
-    mde_tensor *x = node->in[0], *one_hot = mde_tensor_create(c, 2, x->shape);
-    int64_t i, column[2];
-    (void)want;
-    column[0] = x->shape[0];
+    int64_t column[2];
+    column[0] = node->in[0]->shape[0];
     column[1] = 1;
-    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * x->shape[1] + targets[i]] = 1.0f;
-    din[0] = mde_mul(c, mde_sub(c, mde_softmax(c, x), one_hot), mde_reshape(c, g, 2, column));
+    din[0] = mde_mul(c, mde__softmax_less_targets(c, node->in[0], (const int32_t *)node->args.p),
+                     mde_reshape(c, g, 2, column));
 }
 
 static void mde__cross_entropy_vjp_fast(MDE__VJP)
 {
     const mde_tensor *x = node->in[0];
-    (void)want;
     din[0] = mde__sink_to_set(c, node, 0);
     if (!din[0]) return;
     mde__cross_entropy_rows_vjp(c, mde__rows(x), mde__last(x), x->data, (const int32_t *)node->args.p, node->saved,
@@ -8989,14 +9120,12 @@ static const mde_op mde__op_cross_entropy = { "cross_entropy", 1, mde__cross_ent
 /* ---- Attention ---- */
 
 /* args: f[0] base, i[0] start, i[1] inverse */
-static int mde__rope_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__rope_shape(MDE__SHAPE)
 {
     char a[128];
-    (void)args;
     if (in[0]->rank != 4 || in[0]->shape[3] % 2) {
-        mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
-                 mde__shape_text(in[0], a));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "rope: x is %s; expected [batch, time, heads, dim] with an even dim",
+                         mde__shape_text(in[0], a));
     }
     return mde__take_shape(out, in[0]);
 }
@@ -9035,7 +9164,7 @@ static mde__rotation mde__rotation_of(const int64_t *shape, int64_t rotated, con
     return r;
 }
 
-static void mde__rope_forward(mde_context *c, mde_node *node)
+static void mde__rope_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
     int64_t time = x->shape[1], half = x->shape[3] / 2;
@@ -9056,7 +9185,6 @@ static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, i
 /* A rotation: its transpose rotates back. */
 static void mde__rope_vjp(MDE__VJP)
 {
-    (void)want;
     din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1], node->args.p);
 }
 static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
@@ -9064,17 +9192,12 @@ static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forwa
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = base;
-    args.i[0] = start;
-    args.i[1] = inverse;
-    args.p = table;
+    mde_args args = mde__args(start, inverse, 0, base, 0, table);
     return mde_apply(c, &mde__op_rope, &x, &args);
 }
 
 /* args: f[0] scale, i[0] causal */
-static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__attention_out_shape(MDE__SHAPE)
 {
     const mde_tensor *q = in[0], *k = in[1], *v = in[2];
     char x[128], y[128], z[128];
@@ -9082,11 +9205,10 @@ static int mde__attention_out_shape(mde_context *c, mde_tensor *const *in, const
     if (good) good = q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] && q->shape[2] % k->shape[2] == 0;
     if (good && args->i[0]) good = k->shape[1] >= q->shape[1];
     if (!good) {
-        mde_fail(c, MDE_BAD_SHAPE,
-                 "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, dim], k and v [batch, keys, "
-                 "kv_heads, dim], kv_heads a divisor of heads, and with a mask no fewer keys than queries",
-                 mde__shape_text(q, x), mde__shape_text(k, y), mde__shape_text(v, z));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "attention: q is %s, k is %s, v is %s; expected q [batch, time, heads, "
+                         "dim], k and v [batch, keys, kv_heads, dim], kv_heads a divisor of heads, and with a mask no "
+                         "fewer keys than queries", mde__shape_text(q, x), mde__shape_text(k, y),
+                         mde__shape_text(v, z));
     }
     return mde__take_shape(out, q);
 }
@@ -9123,7 +9245,7 @@ static mde__attention_call mde__attention_call_of(const mde_node *node, const md
     return call;
 }
 
-static void mde__attention_forward(mde_context *c, mde_node *node)
+static void mde__attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__attention_sizes(node);
     mde_mark mark;
@@ -9147,7 +9269,6 @@ static void mde__attention_vjp_fast(MDE__VJP)
     mde_tensor *dv = mde__sink_to_set(c, node, 2);
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
-    (void)want;
     if (dq && dk && dv && scratch) {
         mde__attention_call call = mde__attention_call_of(node, &s, q->data, k->data, v->data, scratch);
         call.g = g->data;
@@ -9239,7 +9360,7 @@ static const mde_op mde__op_attention = { "attention", 3, mde__attention_out_sha
 
 /* Attention on queries, keys and values side by side: in [batch, time, heads + 2 kv_heads, dim]. args: f[0] scale,
    i[0] causal, i[1] kv_heads, f[1] base of the rotation of queries and keys (0: none), p its table or NULL */
-static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__packed_attention_shape(MDE__SHAPE)
 {
     const mde_tensor *x = in[0];
     int64_t kv_heads = args->i[1];
@@ -9250,10 +9371,9 @@ static int mde__packed_attention_shape(mde_context *c, mde_tensor *const *in, co
         out->shape[2] -= 2 * kv_heads;
         return 1;
     }
-    mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
-             "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions", mde__shape_text(x, a),
-             (long long)kv_heads);
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "packed_attention: x is %s, kv_heads is %lld; expected [batch, time, heads + 2 "
+                     "kv_heads, dim], kv_heads a divisor of heads, and an even dim for rotary positions",
+                     mde__shape_text(x, a), (long long)kv_heads);
 }
 
 static mde__attention_shape mde__packed_attention_sizes(const mde_node *node)
@@ -9284,7 +9404,7 @@ static const float *mde__packed_attention_rotated(mde_context *c, const mde_node
     return rotated;
 }
 
-static void mde__packed_attention_forward(mde_context *c, mde_node *node)
+static void mde__packed_attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__packed_attention_sizes(node);
     mde_mark mark;
@@ -9310,7 +9430,6 @@ static void mde__packed_attention_vjp_fast(MDE__VJP)
     mde_mark mark = mde_arena_mark(c);
     float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     const float *x = mde__packed_attention_rotated(c, node, &s);
-    (void)want;
     if (dx && scratch && x) {
         mde__attention_call call = mde__attention_call_of(node, &s, x, x + k, x + v, scratch);
         call.g = g->data;
@@ -9335,7 +9454,6 @@ static void mde__packed_attention_vjp(MDE__VJP)
     mde_tensor *q = mde_slice(c, node->in[0], 2, 0, s.heads), *d[MDE_MAX_INPUTS];
     mde_tensor *k = mde_slice(c, node->in[0], 2, s.heads, s.kv_heads);
     mde_node inner = *node;
-    (void)want;
     inner.in[0] = base != 0 ? mde__apply_rope(c, q, base, 0, 0, node->args.p) : q;
     inner.in[1] = base != 0 ? mde__apply_rope(c, k, base, 0, 0, node->args.p) : k;
     inner.in[2] = mde_slice(c, node->in[0], 2, s.heads + s.kv_heads, s.kv_heads);
@@ -9361,12 +9479,7 @@ static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, in
         table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2, NULL);
         if (!table) return NULL;
     }
-    memset(&args, 0, sizeof args);
-    args.i[0] = causal != 0;
-    args.i[1] = kv_heads;
-    args.f[0] = scale;
-    args.f[1] = base;
-    args.p = table;
+    args = mde__args(causal != 0, kv_heads, 0, scale, base, table);
     return mde_apply(c, &mde__op_packed_attention, &x, &args);
 }
 
@@ -9398,7 +9511,7 @@ static int mde__linear_has(const mde_node *node, int input)
     return (int)(node->args.i[1] >> input) & 1;
 }
 
-static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__linear_shape(MDE__SHAPE)
 {
     const mde_op *before = (const mde_op *)args->p;
     const mde_tensor *x = in[MDE__X], *w = in[MDE__WEIGHT], *bias = in[MDE__BIAS], *residual = in[MDE__RESIDUAL];
@@ -9419,11 +9532,11 @@ static int mde__linear_shape(mde_context *c, mde_tensor *const *in, const mde_ar
         if (good && (args->i[1] >> MDE__RESIDUAL & 1)) good = mde__same_shape(residual, out);
     }
     if (good) return 1;
-    mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected [rows, k], "
-             "[k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b), transposed ? " transposed" : "",
-             args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
-             args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
-    return 0;
+    return !mde_fail(c, MDE_BAD_SHAPE, "linear: x is %s, the weight %s%s, the bias %s, the residual %s; expected "
+                     "[rows, k], [k, n], [n], [rows, n]", mde__shape_text(x, a), mde__shape_text(w, b),
+                     transposed ? " transposed" : "",
+                     args->i[1] >> MDE__BIAS & 1 ? mde__shape_text(bias, d) : "not there",
+                     args->i[1] >> MDE__RESIDUAL & 1 ? mde__shape_text(residual, e) : "not there");
 }
 
 /* f as a node of its own; its output is yet to be made. */
@@ -9454,7 +9567,7 @@ static const float *mde__linear_input(mde_context *c, const mde_node *node, int6
     return mde__bad(c) ? NULL : inner.out->data;
 }
 
-static void mde__linear_forward(mde_context *c, mde_node *node)
+static void mde__linear_forward(MDE__FORWARD)
 {
     int transposed = (int)node->args.i[0], has_bias = mde__linear_has(node, MDE__BIAS);
     int64_t rows = node->out->shape[0], n = node->out->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
@@ -9572,10 +9685,7 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
     int i;
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
-    memset(&args, 0, sizeof args);
-    args.i[0] = l->transposed != 0;
-    args.f[0] = l->epsilon;
-    args.p = l->before;
+    args = mde__args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
     in[MDE__X] = l->x;
     in[MDE__WEIGHT] = l->weight;
     in[MDE__BIAS] = l->bias;
@@ -9595,20 +9705,19 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
 #define MDE__LOGITS (1 << 20)           /* held at one time, about */
 #define MDE__LOGIT_ROWS 192             /* but at least so many rows: fewer would make slow products */
 
-static int mde__linear_cross_entropy_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int mde__linear_cross_entropy_shape(MDE__SHAPE)
 {
     char a[128], b[128];
     if (in[0]->rank != 2 || in[1]->rank != 2 || in[0]->shape[1] != in[1]->shape[1]) {
-        mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and [classes, k]",
-                 mde__shape_text(in[0], a), mde__shape_text(in[1], b));
-        return 0;
+        return !mde_fail(c, MDE_BAD_SHAPE, "linear_cross_entropy: x is %s, the weight %s; expected [rows, k] and "
+                         "[classes, k]", mde__shape_text(in[0], a), mde__shape_text(in[1], b));
     }
     out->rank = 1;
     out->shape[0] = 1;
     return mde__check_ids(c, "linear_cross_entropy", args, in[1]->shape[0]);
 }
 
-static void mde__linear_cross_entropy_forward(mde_context *c, mde_node *node)
+static void mde__linear_cross_entropy_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0], *w = node->in[1];
     const int32_t *targets = (const int32_t *)node->args.p;
@@ -9657,16 +9766,11 @@ static void mde__linear_cross_entropy_vjp_fast(MDE__VJP)
     }
 }
 
-/* With P the softmax: dlogits = (P - one_hot) g / rows. */
 static void mde__linear_cross_entropy_vjp(MDE__VJP)
 {
-    const int32_t *targets = (const int32_t *)node->args.p;
-    mde_tensor *x = node->in[0], *w = node->in[1], *one_hot, *d, *logits = mde_matmul_t(c, x, w, 0, 1);
-    int64_t i;
-    if (!logits) return;
-    one_hot = mde_tensor_create(c, 2, logits->shape);
-    for (i = 0; one_hot && i < x->shape[0]; i++) one_hot->data[i * w->shape[0] + targets[i]] = 1.0f;
-    d = mde_mul(c, mde_sub(c, mde_softmax(c, logits), one_hot), mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
+    mde_tensor *x = node->in[0], *w = node->in[1];
+    mde_tensor *d = mde__softmax_less_targets(c, mde_matmul_t(c, x, w, 0, 1), (const int32_t *)node->args.p);
+    d = mde_mul(c, d, mde_affine(c, g, 1.0 / (double)x->shape[0], 0));
     if (want & 1) din[0] = mde_matmul(c, d, w);
     if (want & 2) din[1] = mde_matmul_t(c, d, x, 1, 0);
 }
@@ -9698,30 +9802,27 @@ MDEDEF const mde_op *mde_op_row(int index)
 
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y)
 {
-    return mde__apply2(c, &mde__op_gate, x, y);
+    return mde__apply3(c, &mde__op_gate, x, y, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up)
 {
-    return mde__apply2(c, &mde__op_swiglu, gate, up);
+    return mde__apply3(c, &mde__op_swiglu, gate, up, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_softmax, x);
+    return mde_apply(c, &mde__op_softmax, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_log_softmax, x);
+    return mde_apply(c, &mde__op_log_softmax, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, double shift)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = scale;
-    args.f[1] = shift;
+    mde_args args = mde__args(0, 0, 0, scale, shift, NULL);
     return mde_apply(c, &mde__op_affine, &x, &args);
 }
 
@@ -9770,34 +9871,22 @@ MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
     return mde_apply(c, &mde__op_permute, &x, &args);
 }
 
-/* An op whose arguments are an axis and two numbers. */
-static mde_tensor *mde__apply_axis(mde_context *c, const mde_op *op, mde_tensor *const *in, int axis, int64_t a,
-                                   int64_t b)
-{
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = axis;
-    args.i[1] = a;
-    args.i[2] = b;
-    return mde_apply(c, op, in, &args);
-}
-
 MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length)
 {
-    return mde__apply_axis(c, &mde__op_slice, &x, axis, start, length);
+    mde_args args = mde__args(axis, start, length, 0, 0, NULL);
+    return mde_apply(c, &mde__op_slice, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after)
 {
-    return mde__apply_axis(c, &mde__op_pad, &x, axis, before, after);
+    mde_args args = mde__args(axis, before, after, 0, 0, NULL);
+    return mde_apply(c, &mde__op_pad, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis)
 {
-    mde_tensor *in[2];
-    in[0] = a;
-    in[1] = b;
-    return mde__apply_axis(c, &mde__op_concat, in, axis, 0, 0);
+    mde_args args = mde__args(axis, 0, 0, 0, 0, NULL);
+    return mde__apply3(c, &mde__op_concat, a, b, NULL, &args);
 }
 
 /* x with the leading dimensions of `like`. */
@@ -9812,13 +9901,11 @@ static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde
 
 MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
 {
-    mde_tensor *in[2], *out;
-    mde_args args;
+    mde_args args = mde__args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
+    mde_tensor *out;
     int64_t shape[MDE_MAX_RANK];
     int rank = a ? a->rank : 0;
     if (mde__bad(c)) return NULL;
-    in[0] = a;
-    in[1] = b;
     if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && a->shape[rank - 1] == b->shape[transpose_b ? 1 : 0]) {
         /* One matrix for the whole batch: its rows are the rows of one big product. */
         memcpy(shape, a->shape, sizeof shape);
@@ -9829,12 +9916,9 @@ MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, in
         if (out) shape[rank - 1] = out->shape[1];
         return out ? mde_reshape(c, out, rank, shape) : NULL;
     }
-    if (a && b && a->rank > 2 && b->rank == 2) in[1] = mde__broadcast_batch(c, b, a);
-    if (a && b && a->rank == 2 && b->rank > 2) in[0] = mde__broadcast_batch(c, a, b);
-    memset(&args, 0, sizeof args);
-    args.i[0] = transpose_a != 0;
-    args.i[1] = transpose_b != 0;
-    return mde_apply(c, &mde__op_matmul, in, &args);
+    if (a && b && a->rank > 2 && b->rank == 2) b = mde__broadcast_batch(c, b, a);
+    else if (a && b && a->rank == 2 && b->rank > 2) a = mde__broadcast_batch(c, a, b);
+    return mde__apply3(c, &mde__op_matmul, a, b, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
@@ -9844,25 +9928,14 @@ MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
 
 MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon)
 {
-    mde_tensor *in[2];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = epsilon;
-    in[0] = x;
-    in[1] = gain;
-    return mde_apply(c, &mde__op_rms_norm, in, &args);
+    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    return mde__apply3(c, &mde__op_rms_norm, x, gain, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon)
 {
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = epsilon;
-    in[0] = x;
-    in[1] = gain;
-    in[2] = bias;
-    return mde_apply(c, &mde__op_layer_norm, in, &args);
+    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    return mde__apply3(c, &mde__op_layer_norm, x, gain, bias, &args);
 }
 
 /* An op on inputs of which the first is x and whose arguments are ids; they are copied into the arena. */
@@ -9879,11 +9952,7 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     copy = (int32_t *)mde_scratch(c, (size_t)count, sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, ids, (size_t)count * sizeof *ids);
-    memset(&args, 0, sizeof args);
-    args.i[0] = count;
-    args.i[1] = first;
-    args.i[2] = second;
-    args.p = copy;
+    args = mde__args(count, first, second, 0, 0, copy);
     return mde_apply(c, op, in, &args);
 }
 
@@ -9909,20 +9978,13 @@ MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t 
 
 MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal)
 {
-    mde_tensor *in[3];
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.f[0] = scale;
-    args.i[0] = causal != 0;
-    in[0] = q;
-    in[1] = k;
-    in[2] = v;
-    return mde_apply(c, &mde__op_attention, in, &args);
+    mde_args args = mde__args(causal != 0, 0, 0, scale, 0, NULL);
+    return mde__apply3(c, &mde__op_attention, q, k, v, &args);
 }
 
 MDEDEF mde_tensor *mde_packed_swiglu(mde_context *c, mde_tensor *x)
 {
-    return mde__apply1(c, &mde__op_packed_swiglu, x);
+    return mde_apply(c, &mde__op_packed_swiglu, &x, NULL);
 }
 
 MDEDEF mde_tensor *mde_packed_attention(mde_context *c, mde_tensor *qkv, int64_t kv_heads, double scale, int causal,
@@ -11384,8 +11446,8 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
 static int mde__check_vocabulary(mde_context *c, int vocabulary)
 {
     if (vocabulary > 256 && vocabulary <= MDE__MAX_VOCABULARY) return 1;
-    mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary, MDE__MAX_VOCABULARY);
-    return 0;
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "tokenizer: vocabulary is %d; expected 257 to %d", vocabulary,
+                     MDE__MAX_VOCABULARY);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_train(mde_context *c, const char *text, size_t length, int vocabulary)
@@ -11479,9 +11541,8 @@ typedef struct mde__json_reading {
 
 static int mde__json_refuse(mde__json_reading *r, const char *what, const char *which)
 {
-    mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the words of "
-             "GPT-2, Llama 3 or Qwen2", r->name, what, which);
-    return 0;
+    return !mde_fail(r->context, MDE_BAD_FILE, "%s: %s%.100s: is not known here; expected byte-level BPE with the "
+                     "words of GPT-2, Llama 3 or Qwen2", r->name, what, which);
 }
 
 static const char *mde__json_text(const mde_json *value)
@@ -11675,9 +11736,8 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
             rule.id = mde__tokenizer_find(r->tokenizer, bytes, left_length + length);
         }
         if (rule.left < 0 || rule.right < 0 || rule.id < 0) {
-            mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary that make a "
-                     "third", r->name, (int)rule.rank);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary "
+                             "that make a third", r->name, (int)rule.rank);
         }
         slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
         *slot = rule;
@@ -11745,18 +11805,15 @@ static int mde__tokenizer_walk(mde_context *c, const char *path, const unsigned 
         size_t length;
         float score;
         if (count == MDE__MAX_VOCABULARY) {
-            mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: more than %d tokens", path, MDE__MAX_VOCABULARY);
         }
         length = size - at >= 8 ? (size_t)mde__get_bytes(bytes + at + 4, 4, 0) : 0;
         if (size - at < 8 || length > size - at - 8) {
-            mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: token %d is cut off, the file ends at byte %zu", path, count, size);
         }
         score = mde__float_of_bits((uint32_t)mde__get_bytes(bytes + at, 4, 0));
         if (!(score >= -3e38f && score <= 3e38f)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
-            return 0;
+            return !mde_fail(c, MDE_BAD_FILE, "%s: the score of token %d is not a number", path, count);
         }
         if (fill) {
             const char *text = (const char *)bytes + at + 8;
@@ -11941,10 +11998,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
     int split;
-    if (s->text->length == 0) {
-        mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
-        return 0;
-    }
+    if (s->text->length == 0) return !mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
     s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
     order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
     if (!s->split || !order) {
@@ -12072,10 +12126,7 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     memset(r, 0, sizeof *r);
     r->context = c;
     if (mde__bad(c)) return 0;
-    if (!desc) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
-        return 0;
-    }
+    if (!desc) return !mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
     *d = *desc;
     if (d->validation == 0) d->validation = 0.1;
     if (d->test == 0) d->test = 0.1;
@@ -12121,8 +12172,7 @@ static int mde__reading_splits(mde__reading *r)
     for (i = 0; i < r->count; i++) {
         for (k = 0; k < i; k++) {
             if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
-            mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
-            return 0;
+            return !mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
         }
         if (!mde__source_split(r->context, &r->desc, &r->sources[i])) return 0;
     }
@@ -12206,8 +12256,7 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
     size_t i;
     for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
     }
     if (zero) {
         mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
@@ -12247,8 +12296,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
     mde_names names;
     int i;
     if (kind == 'o') {
-        mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
-        return 0;
+        return !mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
     }
     if (kind != 'd') {
         size_t size;
@@ -12261,8 +12309,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
         return !mde__bad(c);
     }
     if (depth == MDE__FOLDER_DEPTH) {
-        mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
-        return 0;
+        return !mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
     for (i = 0; i < names.count && !mde__bad(c); i++) {
@@ -12426,15 +12473,13 @@ static int mde__check_weights(mde_context *c, const char *what, int n, const dou
     int i;
     for (i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
-                     mde__number(number, weights[i]));
-            return 0;
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
+                             mde__number(number, weights[i]));
         }
         sum += weights[i];
     }
     if (fabs(sum - 1) > 1e-6) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
     }
     for (i = 0; i < n; i++) out[i] = weights[i] / sum;
     return 1;
@@ -12691,7 +12736,7 @@ static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank
         if (strcmp(mde__lm_bare_name(t->name), bare) != 0) continue;
         if (t->rank == rank && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0) return t;
         mde_fail(lm->context, MDE_BAD_FILE, "%s: tensor \"%s\" is %s; expected %s", lm->path, name,
-                 mde__print_shape(is, t->rank, t->shape), mde__print_shape(should, rank, shape));
+                 mde__print_shape(is, ", ", t->rank, t->shape), mde__print_shape(should, ", ", rank, shape));
         return NULL;
     }
     for (i = 0; i < file->others && strcmp(mde__lm_bare_name(file->other[2 * i]), bare) != 0; i++) {}
@@ -13257,9 +13302,8 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     if (d->clip == MDE_ZERO) d->clip = 0;
     if (d->curve_points == 0) d->curve_points = 64;
     if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
-                 corpus->tokenizer->vocabulary, lm->desc.vocabulary);
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
+                         corpus->tokenizer->vocabulary, lm->desc.vocabulary);
     }
     if (!mde__training_check(c, d, lm->desc.context)) return 0;
     run->steps = (d->tokens - 1) / (d->batch * d->length) + 1;
@@ -13575,9 +13619,8 @@ static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count
     size_t i;
     for (i = 0; i < count; i++) {
         if (tokens[i] < lm->desc.vocabulary) continue;
-        mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i, tokens[i],
-                 lm->desc.vocabulary);
-        return 0;
+        return !mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i,
+                         tokens[i], lm->desc.vocabulary);
     }
     return 1;
 }
@@ -13902,8 +13945,7 @@ static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_saf
         value = mde_safetensors_metadata(file, key);
         if (!value && i >= MDE__LM_NEEDED) continue;
         if (value && mde__field_parse(&mde__lm_fields[i], desc, value)) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
-        return 0;
+        return !mde_fail(c, MDE_BAD_FILE, "%s: %s is %s", path, key, value ? "not a number" : "missing");
     }
     return 1;
 }
@@ -14558,6 +14600,52 @@ static void mde__simplex_quadratic(int n, const double *h, const double *low, co
 
 /* ---- Search ---- */
 
+/* Reports how far something long has come: `hundredths` on its way, and whenever a tenth of a second has gone by. */
+typedef struct mde__meter {
+    mde_context *context;
+    mde_progress_fn *progress;      /* may be NULL */
+    void *user;
+    const char *stage, *figures;
+    double done, due, begun, told;
+    int hundredths;                 /* 1: at each hundredth, however little time that took */
+    int reported;                   /* percent; -1: nothing yet */
+} mde__meter;
+
+static void mde__meter_start(mde__meter *m, double due)
+{
+    m->begun = m->told = m->progress ? mde_seconds() : 0;
+    m->done = 0;
+    m->due = due;
+    m->reported = -1;
+}
+
+/* Returns 1, with an error, to stop. */
+static int mde__meter_add(mde__meter *m, double done)
+{
+    mde_progress report;
+    double now;
+    int percent;
+    m->done += done;
+    if (!m->progress || mde_context_status(m->context)) return 0;
+    percent = m->done < m->due ? (int)(100 * m->done / m->due) : 100;
+    now = mde_seconds();
+    if (percent == 100 && !m->hundredths ? m->reported < 0 || m->reported == 100
+                                         : !(m->hundredths && percent > m->reported) && now - m->told < 0.1) return 0;
+    memset(&report, 0, sizeof report);
+    report.stage = m->stage;
+    report.figures = m->figures;
+    report.step = percent;
+    report.steps = 100;
+    report.reported = m->reported < 0 ? 0 : m->reported;
+    report.loss = (double)NAN;
+    report.seconds_left = m->done > 0 && percent < 100 ? (now - m->begun) * (m->due / m->done - 1) : 0;
+    m->told = now;
+    m->reported = percent;
+    if (!m->progress(&report, m->user)) return 0;
+    mde_fail(m->context, MDE_STOPPED, "%s: stopped", m->stage);
+    return 1;
+}
+
 /* The minimum of any function of a mixture, inside bounds. Random mixtures first, of which the best are the starts of a
    descent by exponentiated gradient (Kivinen and Warmuth 1997), whose multiplicative steps stay on the simplex by
    themselves, or, for functions without a gradient, the population of a differential evolution (Storn and Price 1997),
@@ -14571,12 +14659,14 @@ typedef struct mde__search {
     int iterations;
     double tolerance;
     double *work;               /* [4, n] */
+    mde__meter *meter;          /* in values asked for */
 } mde__search;
 
-/* Not finite: infinite. gradient may be NULL. */
+/* Not finite, or not to go on: infinite. gradient may be NULL. */
 static double mde__search_value(const mde__search *s, const double *weights, double *gradient)
 {
-    double value = s->f(s->n, weights, gradient, s->user);
+    double value = mde__meter_add(s->meter, 1) || mde__bad(s->meter->context) ? (double)INFINITY
+                                                                             : s->f(s->n, weights, gradient, s->user);
     return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
 }
 
@@ -14619,7 +14709,7 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
         int tries;
         for (i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
         if (mde__simplex_gap(n, gradient, weights, s->low, s->high, room) <= s->tolerance) break;
-        for (tries = 0; tries < 60; tries++, rate *= 0.5) {
+        for (tries = 0; tries < 60 && !mde__bad(s->meter->context); tries++, rate *= 0.5) {
             mde__search_step(s, weights, gradient, rate, trial);
             found = mde__search_value(s, trial, next_gradient);
             slope = 0;
@@ -14627,7 +14717,7 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
             /* a third of what the gradient promises: less would let steps leap to and fro across a valley */
             if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
         }
-        if (tries == 60) break;
+        if (tries == 60 || mde__bad(s->meter->context)) break;
         quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
         memcpy(weights, trial, (size_t)n * sizeof(double));
         value = found;
@@ -14647,7 +14737,7 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
 {
     int n = s->n, generation, i, q, best = 0;
     double *trial = s->work;
-    for (generation = 0; generation < s->iterations && count >= 4; generation++) {
+    for (generation = 0; generation < s->iterations && count >= 4 && !mde__bad(s->meter->context); generation++) {
         for (i = 0; i < count; i++) {
             const double *from[3];
             double *own = points + mde__cell(i, n, 0), factor = 0.4 + 0.5 * mde_random_uniform(random), value;
@@ -14704,6 +14794,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     mde_random random;
     double *low, *high, *trial, *alpha, *starts, *values, best = (double)INFINITY;
     int count, samples, kept = 0, population, i, k;
+    mde__meter meter;
     if (!c || mde__bad(c)) return (double)NAN;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -14743,6 +14834,15 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         s.high = high;
         s.iterations = desc->iterations > 0 ? desc->iterations : 500;
         s.tolerance = desc->tolerance > 0 ? desc->tolerance : 1e-9;
+        memset(&meter, 0, sizeof meter);
+        meter.context = c;
+        meter.progress = desc->progress;
+        meter.user = desc->user;
+        meter.stage = "search";
+        meter.figures = "";
+        meter.hundredths = 1;
+        mde__meter_start(&meter, samples + (double)count * s.iterations);
+        s.meter = &meter;
         random = mde_random_start(desc->seed, 0x73696d70);
         mde__simplex_bounds(c, n, desc->lower, desc->upper, low, high);
         for (i = 0; i < samples && !mde__bad(c); i++) {
@@ -14760,7 +14860,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             values[k] = value;
             memcpy(starts + mde__cell(k, n, 0), trial, (size_t)n * sizeof(double));
         }
-        if (kept == 0) {
+        if (kept == 0 && !mde__bad(c)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures", samples);
         }
         if (population && kept > 0 && !mde__bad(c)) {
@@ -14770,7 +14870,8 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             kept = 0;
         }
         for (k = 0; k < kept && !mde__bad(c); k++) {
-            double value = values[k];
+            double value = values[k], end = samples + (double)k * s.iterations;
+            if (meter.done < end) meter.done = end;
             memcpy(trial, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
             if (value < best) {
                 best = value;
@@ -14800,19 +14901,33 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
 
 typedef struct mde__validation {
     char *name;
-    size_t tokens, stride;
-    float *ratios; /* [experts, stride] */
-    float *best;   /* [stride] log max_l P_l of each token */
+    size_t tokens;
+    size_t held, stride;    /* tokens whose ratios are in memory, from the first on: all, or whole windows */
+    float *ratios;          /* [experts, stride] */
+    struct mde__npy_file *columns;  /* [experts] files of the log-probabilities, for the others; NULL: from memory */
+    uint64_t *marks;        /* [windows, experts] to know that the files of those have not changed */
     int64_t known;   /* documents that were given; 0: unknown */
     size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
-    int64_t documents;
+    int64_t documents, capacity;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
     double peak;     /* of all of them */
     double bytes;
     size_t rounded;  /* log-probabilities just above 0 */
-    const char *folder; /* while it is read: where the numbers come from; NULL: from memory */
+    const char *folder; /* while it is added: where the numbers come from; NULL: from memory */
 } mde__validation;
+
+/* What the passes over the tokens share. */
+typedef struct mde__passes {
+    size_t window;          /* tokens that are read at one time, a multiple of the kernels' blocks */
+    size_t room;            /* bytes for the ratios of further texts */
+    int nll;
+    unsigned char *raw;     /* a window of a file, */
+    float *ratios, *best;   /* of all files, [experts, window], and the logarithms of the maxima */
+    size_t raw_bytes, ratio_bytes, best_bytes;
+    mde__meter meter;       /* in tokens, those of each mixture */
+    char figures[80];
+} mde__passes;
 
 struct mde_experts {
     mde_context *context;
@@ -14820,7 +14935,15 @@ struct mde_experts {
     char **names;
     int validations, capacity;
     mde__validation *validation;
+    struct mde_experts *sample; /* the same texts, of the large ones a part that is in memory; NULL: none is large */
+    mde__passes *passes;
 };
+
+#define MDE__WINDOW_RATIOS ((size_t)1 << 21)           /* ratios of a window: 8 MB */
+#define MDE__SPAN ((size_t)1 << 20)             /* tokens in memory between two looks at the clock */
+#define MDE__SAMPLE ((size_t)1 << 23)           /* ratios of a text of which more is not needed for a first guess */
+#define MDE__RESAMPLED ((size_t)1 << 26)        /* documents that are counted at one time */
+#define MDE__MEMORY ((size_t)1 << 30)
 
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names)
 {
@@ -14836,7 +14959,14 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     e->context = c;
     e->count = experts;
     e->names = (char **)mde_alloc(c, (size_t)experts, sizeof *e->names);
+    e->passes = (mde__passes *)mde_alloc(c, 1, sizeof *e->passes);
     for (i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
+    if (e->passes) {
+        e->passes->window = MDE__WINDOW_RATIOS / (size_t)experts / MDE__MIXTURES_BLOCK * MDE__MIXTURES_BLOCK;
+        e->passes->room = SIZE_MAX;
+        e->passes->meter.context = c;
+        e->passes->meter.figures = e->passes->figures;
+    }
     if (mde__bad(c)) {
         mde_experts_free(e);
         return NULL;
@@ -14844,24 +14974,56 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     return e;
 }
 
-static void mde__validation_free(mde_context *c, mde__validation *v)
+static void mde__validation_free(mde_context *c, mde__validation *v, int experts)
 {
+#ifndef MDE_NO_STDIO
+    int i;
+    for (i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
+#endif
+    (void)experts;
+    mde_release(c, v->columns);
+    mde_release(c, v->marks);
     mde_release(c, v->name);
     mde_release(c, v->ratios);
-    mde_release(c, v->best);
     mde_release(c, v->starts);
     mde_release(c, v->peaks);
+}
+
+static void mde__free_windows(mde_experts *e)
+{
+    mde_release(e->context, e->passes->raw);
+    mde_release(e->context, e->passes->ratios);
+    mde_release(e->context, e->passes->best);
+    e->passes->raw = NULL;
+    e->passes->ratios = e->passes->best = NULL;
+    e->passes->raw_bytes = e->passes->ratio_bytes = e->passes->best_bytes = 0;
 }
 
 MDEDEF void mde_experts_free(mde_experts *e)
 {
     int i;
     if (!e) return;
-    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i]);
+    for (i = 0; e->sample && i < e->sample->validations; i++) {
+        if (e->sample->validation[i].ratios != e->validation[i].ratios) {
+            mde_release(e->context, e->sample->validation[i].ratios);
+        }
+    }
+    if (e->sample) mde_release(e->context, e->sample->validation);
+    mde_release(e->context, e->sample);
+    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
     mde_release(e->context, e->validation);
     for (i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
     mde_release(e->context, e->names);
+    if (e->passes) mde__free_windows(e);
+    mde_release(e->context, e->passes);
     mde_release(e->context, e);
+}
+
+MDEDEF void mde_experts_report(mde_experts *e, mde_progress_fn *progress, void *user)
+{
+    if (!e) return;
+    e->passes->meter.progress = progress;
+    e->passes->meter.user = user;
 }
 
 MDEDEF int mde_experts_count(const mde_experts *e)
@@ -14917,6 +15079,248 @@ MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation)
     return v ? v->rounded : 0;
 }
 
+/* ---- Passes over the tokens ---- */
+
+/* What is found in a chunk of a window, MDE__MIXTURE_BLOCK tokens. */
+typedef struct mde__findings {
+    int64_t token;          /* the first wrong one, -1: none; whether its number from an expert is, or all are 0 */
+    int expert;
+    size_t rounded;         /* numbers just above 0 */
+    uint64_t judged;        /* experts with a number below 0 */
+} mde__findings;
+
+/* A window whose log-probabilities, from memory or from files, become ratios in their place. */
+typedef struct mde__window {
+    int experts, nll;
+    size_t tokens, stride;
+    float *ratios;          /* [experts, stride] */
+    float *best;
+    const mde__npy_reader *reader;      /* of the column that is being read */
+    const unsigned char *raw;
+    float *row;
+    mde__findings *findings;
+} mde__window;
+
+#define MDE__ROUNDING 1e-3f         /* what float16 leaves above 0 */
+
+/* One chunk of a column, from bytes of its file. */
+static void mde__window_row(int64_t chunk, void *user)
+{
+    const mde__window *w = (const mde__window *)user;
+    size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
+    size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
+    float *row = w->row + from;
+    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
+}
+
+static void mde__window_chunk(int64_t chunk, void *user)
+{
+    const double smallest = 1.1754943508222875e-38; /* normal float32 */
+    const mde__window *w = (const mde__window *)user;
+    size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
+    size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
+    mde__findings *found = &w->findings[chunk];
+    memset(found, 0, sizeof *found);
+    found->token = -1;
+    for (t = from; t < from + n; t++) {
+        float *at = w->ratios + t, peak = -(float)INFINITY;
+        int i;
+        for (i = 0; i < w->experts; i++, at += w->stride) {
+            if (!(*at <= MDE__ROUNDING)) {
+                found->token = (int64_t)t;
+                found->expert = i;
+                return;
+            }
+            if (*at > 0) {
+                found->rounded++;
+                *at = 0;
+            }
+            found->judged |= (uint64_t)(*at < 0) << i;
+            if (*at > peak) peak = *at;
+        }
+        if ((double)peak < -1e30) {
+            found->token = (int64_t)t;
+            found->expert = -1;
+            return;
+        }
+        for (i = 0, at = w->ratios + t; i < w->experts; i++, at += w->stride) {
+            double ratio = mde__exp64((double)*at - (double)peak);
+            /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
+            if (ratio < smallest && (double)*at > -1e30) ratio = smallest;
+            *at = (float)ratio;
+        }
+        w->best[t] = peak;
+    }
+}
+
+/* The block itself, or a new one where it has fewer than `bytes` bytes; what was in it is lost. */
+static void *mde__enlarge(mde_context *c, void *block, size_t *size, size_t bytes)
+{
+    if (block && bytes <= *size) return block;
+    mde_release(c, block);
+    block = mde__allocate_block(c, bytes, 1);
+    *size = block ? bytes : 0;
+    return block;
+}
+
+/* Ratios of a window whose log-probabilities are in their place. */
+static void mde__window_ratios(const mde_experts *e, mde__window *w)
+{
+    mde_parallel_for(e->context, (int64_t)((w->tokens - 1) / MDE__MIXTURE_BLOCK + 1), mde__window_chunk, w);
+}
+
+/* Tells a file from another that has its place: a product and a shift for each eight bytes. */
+static uint64_t mde__digest(const unsigned char *bytes, size_t size)
+{
+    uint64_t digest = MDE__HASH_START ^ size, word = 0;
+    for (; size >= sizeof word; size -= sizeof word, bytes += sizeof word) {
+        memcpy(&word, bytes, sizeof word);
+        digest = (digest ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        digest ^= digest >> 29;
+    }
+    word = 0;
+    memcpy(&word, bytes, size);
+    digest = (digest ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return digest ^ digest >> 29;
+}
+
+#ifndef MDE_NO_STDIO
+
+/* Fills a window from the files. The digests of their bytes go to `digests` [experts]; `again`: they must be those. */
+static int mde__read_window(const mde_experts *e, const mde__validation *v, size_t first, mde__window *w,
+                            uint64_t *digests, int again)
+{
+    mde__passes *p = e->passes;
+    mde_context *c = e->context;
+    int i;
+    for (i = 0; i < e->count; i++) {
+        const mde__npy_file *file = &v->columns[i];
+        size_t bytes = w->tokens * (size_t)file->reader.size;
+        uint64_t digest;
+        p->raw = (unsigned char *)mde__enlarge(c, p->raw, &p->raw_bytes, bytes);
+        if (!p->raw || mde__npy_block(file, first, w->tokens, p->raw)) return 0;
+        digest = mde__digest(p->raw, bytes);
+        if (again && digest != digests[i]) {
+            mde_fail(c, MDE_BAD_FILE, "%s: has changed while it was in use: tokens %zu to %zu are not those that were "
+                     "read first", file->path, first, first + w->tokens - 1);
+            return 0;
+        }
+        digests[i] = digest;
+        w->nll = p->nll;
+        w->reader = &file->reader;
+        w->raw = p->raw;
+        w->row = w->ratios + (size_t)i * w->stride;
+        mde_parallel_for(c, (int64_t)((w->tokens - 1) / MDE__MIXTURE_BLOCK + 1), mde__window_row, w);
+    }
+    return 1;
+}
+
+static void mde__close_columns(const mde_experts *e, const mde__validation *v)
+{
+    int i;
+    for (i = 0; v->columns && i < e->count; i++) mde__npy_close(&v->columns[i]);
+}
+
+#endif
+
+/* Room for `tokens` tokens of a window: in place, or in memory of its own, [experts, tokens]. Takes scratch. */
+static int mde__window_start(const mde_experts *e, size_t tokens, float *ratios, size_t stride, mde__window *w)
+{
+    mde__passes *p = e->passes;
+    mde_context *c = e->context;
+    size_t chunks = (tokens - 1) / MDE__MIXTURE_BLOCK + 1;
+    memset(w, 0, sizeof *w);
+    w->experts = e->count;
+    w->tokens = tokens;
+    w->ratios = ratios;
+    w->stride = stride;
+    w->findings = (mde__findings *)mde_scratch(c, chunks, sizeof *w->findings);
+    p->best = (float *)mde__enlarge(c, p->best, &p->best_bytes, tokens * sizeof *p->best);
+    w->best = p->best;
+    if (!ratios) {
+        p->ratios = (float *)mde__enlarge(c, p->ratios, &p->ratio_bytes, tokens * (size_t)e->count * sizeof *ratios);
+        w->ratios = p->ratios;
+        w->stride = tokens;
+    }
+    return !mde__bad(c);
+}
+
+/* A part of a text whose ratios are at hand. */
+typedef struct mde__span {
+    size_t first, tokens, stride;
+    const float *ratios;            /* [experts, stride] */
+} mde__span;
+
+/* The next part, after a span of zeros the first; 0 at the end of the text, and after an error, with the files closed.
+   All parts but the last are whole blocks of the kernels. */
+static int mde__next_span(const mde_experts *e, const mde__validation *v, mde__span *s)
+{
+    mde_context *c = e->context;
+    s->first += s->tokens;
+    if (s->first < v->held && !mde__bad(c)) {
+        s->tokens = v->held - s->first < MDE__SPAN ? v->held - s->first : MDE__SPAN;
+        s->ratios = v->ratios + s->first;
+        s->stride = v->stride;
+        return 1;
+    }
+#ifndef MDE_NO_STDIO
+    if (s->first < v->tokens && !mde__bad(c)) {
+        mde_mark mark = mde_arena_mark(c);
+        mde__window w;
+        size_t left = v->tokens - s->first, window = e->passes->window, n = left < window ? left : window;
+        int i, good = mde__window_start(e, n, NULL, 0, &w);
+        for (i = 0; s->first == v->held && i < e->count && good; i++) good = mde__npy_reopen(&v->columns[i]) == MDE_OK;
+        good = good && mde__read_window(e, v, s->first, &w,
+                                        v->marks + (s->first - v->held) / window * (size_t)e->count, 1);
+        if (good) mde__window_ratios(e, &w);
+        mde_arena_rewind(c, mark);
+        s->tokens = n;
+        s->ratios = w.ratios;
+        s->stride = w.stride;
+        if (good) return 1;
+    }
+    mde__close_columns(e, v);
+#endif
+    return 0;
+}
+
+/* ---- Samples ---- */
+
+#define MDE__SAMPLE_RUN 16              /* tokens together, a cache line */
+
+/* How many tokens a sample of one run out of each `span` tokens has. */
+static size_t mde__sample_size(size_t tokens, size_t span)
+{
+    size_t rest = tokens % span;
+    return tokens / span * MDE__SAMPLE_RUN + (rest < MDE__SAMPLE_RUN ? rest : MDE__SAMPLE_RUN);
+}
+
+/* Copies the runs of a part of a text, and adds the logarithms of their maxima, where given. */
+static void mde__sample_part(int experts, size_t span, const mde__span *part, const float *best, mde__validation *to)
+{
+    size_t t = (part->first + span - 1) / span * span, n, at, i;
+    int k;
+    for (; t < part->first + part->tokens; t += span) {
+        at = t / span * MDE__SAMPLE_RUN;
+        n = to->tokens - at < MDE__SAMPLE_RUN ? to->tokens - at : MDE__SAMPLE_RUN;
+        for (k = 0; k < experts; k++) {
+            memcpy(to->ratios + (size_t)k * to->stride + at,
+                   part->ratios + (size_t)k * part->stride + (t - part->first), n * sizeof *to->ratios);
+        }
+        for (i = 0; best && i < n; i++) to->peak += (double)best[t - part->first + i];
+    }
+}
+
+/* Span of the sample that stays in memory; 0: the text is small enough. */
+static size_t mde__resident_span(int experts, size_t tokens)
+{
+    size_t limit = MDE__SAMPLE / (size_t)experts;
+    return tokens > limit ? MDE__SAMPLE_RUN * ((tokens - 1) / limit + 1) : 0;
+}
+
+/* ---- Adding a text ---- */
+
 /* "FOLDER/FILE.npy: " when the numbers come from a file, for messages. */
 static char *mde__column_name(const mde__validation *v, const char *file, char buffer[600])
 {
@@ -14929,87 +15333,108 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
 #define MDE__SHORTEST_BLOCK 32      /* and tokens of blocks in place of them: at least, */
 #define MDE__LONGEST_BLOCK 256      /* at most */
 
-/* Where each document starts: at each change of the number in `documents`; without enough of them, blocks. */
-static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
+static void mde__start_document(mde_context *c, mde__validation *v, size_t token)
 {
-    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
-    char where[600];
-    size_t t;
-    v->documents = 1;
-    for (t = 1; documents && t < v->tokens; t++) {
-        if (!(documents[t] >= documents[t - 1])) {
-            char number[32];
-            return mde_fail(c, MDE_BAD_ARGUMENT,
-                            "%svalidation %s: document of token %zu is %s, less than the one before",
-                            mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
-        }
-        v->documents += documents[t] > documents[t - 1];
+    if (v->documents + 2 > v->capacity) {
+        int64_t capacity = v->capacity ? 2 * v->capacity : 16;
+        int64_t *larger = (int64_t *)mde__realloc(c, v->starts, (size_t)capacity, sizeof *larger);
+        if (!larger) return;
+        v->starts = larger;
+        v->capacity = capacity;
     }
-    v->known = documents ? v->documents : 0;
-    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
-        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
-        v->documents = (int64_t)((v->tokens + v->block - 1) / v->block);
-    }
-    v->starts = (int64_t *)mde_alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
-    v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
-    if (!v->starts || !v->peaks) return c->status;
-    v->documents = 1;
-    for (t = 1; t < v->tokens; t++) {
-        if (v->block ? t % v->block == 0 : documents && documents[t] > documents[t - 1]) {
-            v->starts[v->documents++] = (int64_t)t;
-        }
-    }
-    v->starts[v->documents] = (int64_t)v->tokens;
-    return MDE_OK;
+    v->starts[v->documents++] = (int64_t)token;
 }
 
-static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const float *const *logp)
+/* Without enough of the documents that were found, blocks. */
+static mde_status mde__end_documents(mde_context *c, mde__validation *v)
 {
-    const double smallest = 1.1754943508222875e-38; /* normal float32 */
-    const float rounding = 1e-3f;   /* what float16 leaves above 0 */
-    int64_t document = 0;
-    char number[32], where[600];
+    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
     size_t t;
-    int i;
-    for (i = 0; i < e->count; i++) {
-        for (t = 0; t < v->tokens && !(logp[i][t] < 0) && logp[i][t] <= rounding; t++) {}
-        if (v->tokens < 8 || t < v->tokens) continue;
-        return mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no "
-                        "model is certain of every token", mde__column_name(v, e->names[i], where), v->name,
-                        e->names[i]);
+    v->known = v->documents;
+    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
+        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
+        v->documents = 0;
+        for (t = 0; t < v->tokens && !mde__bad(c); t += v->block) mde__start_document(c, v, t);
+    } else if (v->documents == 0) {
+        mde__start_document(c, v, 0);
     }
-    for (t = 0; t < v->tokens; t++) {
-        double peak = -(double)INFINITY;
-        if ((int64_t)t == v->starts[document + 1]) document++;
-        for (i = 0; i < e->count; i++) {
-            double value = (double)logp[i][t];
-            if (!(logp[i][t] <= rounding)) {
-                return mde_fail(e->context, MDE_BAD_ARGUMENT,
-                                "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
-                                "(natural log)", mde__column_name(v, e->names[i], where), v->name, e->names[i], t,
-                                mde__number(number, value));
-            }
-            if (value > 0) {
-                v->rounded++;
-                value = 0;
-            }
-            if (value > peak) peak = value;
+    if (mde__bad(c)) return c->status;
+    v->starts[v->documents] = (int64_t)v->tokens;
+    v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
+    return c->status;
+}
+
+/* Where each document starts: at each change of the number in `documents`. */
+static void mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
+{
+    size_t t;
+    for (t = 0; documents && t < v->tokens && !mde__bad(c); t++) {
+        if (t == 0 || documents[t] > documents[t - 1]) {
+            mde__start_document(c, v, t);
+        } else if (!(documents[t] >= documents[t - 1])) {
+            char number[32];
+            mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %s, less than the one before",
+                     v->name, t, mde__number(number, documents[t]));
         }
-        if (peak < -1e30) {
-            return mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it "
-                            "probability 0", v->folder ? v->folder : "", v->folder ? ": " : "", v->name, t);
-        }
-        for (i = 0; i < e->count; i++) {
-            double ratio = mde__exp64((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
-            /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
-            if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
-            v->ratios[(size_t)i * v->stride + t] = (float)ratio;
-        }
-        v->best[t] = (float)peak;
-        v->peaks[document] += peak;
     }
-    for (document = 0; document < v->documents; document++) v->peak += v->peaks[document];
-    return MDE_OK;
+}
+
+/* What the first pass over a text gathers. */
+typedef struct mde__first_pass {
+    uint64_t judged;            /* experts that have found a token less than certain */
+    int64_t document;
+    float implausible;          /* what half of the tokens cannot be less probable than, even by the best expert */
+    size_t below;               /* tokens that are */
+    size_t step, shown;         /* each `step`-th token's maximum stands in */
+    double *maxima;             /* [shown], for the median */
+    size_t span;                /* of the sample */
+} mde__first_pass;
+
+#define MDE__MEDIAN 65536       /* maxima that a median is taken of */
+
+/* The number that a window of the first pass has found to be wrong. */
+static void mde__wrong_token(const mde_experts *e, const mde__validation *v, const mde__window *w,
+                             const mde__findings *found, size_t first)
+{
+    size_t token = first + (size_t)found->token;
+    char number[32], where[600];
+    const char *name = found->expert < 0 ? "" : e->names[found->expert];
+    if (found->expert < 0) {
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it probability 0",
+                 v->folder ? v->folder : "", v->folder ? ": " : "", v->name, token);
+        return;
+    }
+    mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at "
+             "most 0 (natural log)", mde__column_name(v, name, where), v->name, name, token,
+             mde__number(number, (double)w->ratios[(size_t)found->expert * w->stride + (size_t)found->token]));
+}
+
+/* Takes in what a window has shown, in the order of its tokens. */
+static void mde__gather_window(const mde_experts *e, mde__validation *v, const mde__window *w, size_t first,
+                               mde__first_pass *pass, mde__validation *sample)
+{
+    size_t chunk, t;
+    mde__span part;
+    for (chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
+        const mde__findings *found = &w->findings[chunk];
+        if (found->token >= 0) {
+            mde__wrong_token(e, v, w, found, first);
+            return;
+        }
+        v->rounded += found->rounded;
+        pass->judged |= found->judged;
+    }
+    for (t = 0; t < w->tokens; t++) {
+        if ((int64_t)(first + t) == v->starts[pass->document + 1]) pass->document++;
+        v->peaks[pass->document] += (double)w->best[t];
+        pass->below += w->best[t] < pass->implausible;
+        if ((first + t) % pass->step == 0) pass->maxima[pass->shown++] = (double)w->best[t];
+    }
+    part.first = first;
+    part.tokens = w->tokens;
+    part.stride = w->stride;
+    part.ratios = w->ratios;
+    if (pass->span) mde__sample_part(e->count, pass->span, &part, w->best, sample);
 }
 
 static int mde__compare_doubles(const void *a, const void *b)
@@ -15049,22 +15474,15 @@ static mde_status mde__check_base(const mde_experts *e, const mde__validation *v
    experts (one alone may be useless). Where every row is a document of its own, a median below -20 therefore settles
    it; elsewhere -40, as experts may be made for the purpose and know nothing of the text. Nor has any tokenizer 64
    bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. */
-static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v)
+static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v, const mde__first_pass *pass)
 {
     const char *folder = v->folder;
-    mde_context *c = e->context;
     int alone = v->known == (int64_t)v->tokens;
-    double bytes = v->bytes / (double)v->tokens, *sorted, median;
-    size_t below = 0, t;
+    double bytes = v->bytes / (double)v->tokens, median;
     char number[32], size[32];
-    for (t = 0; t < v->tokens; t++) below += v->best[t] < (alone ? -20.0f : -40.0f);
-    if (v->tokens < 8 || (below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
-    sorted = (double *)mde_alloc(c, v->tokens, sizeof *sorted);
-    if (!sorted) return c->status;
-    for (t = 0; t < v->tokens; t++) sorted[t] = (double)v->best[t];
-    median = mde__quantile(sorted, v->tokens, 0.5);
-    mde_release(c, sorted);
-    return mde_fail(c, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
+    if (v->tokens < 8 || (pass->below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
+    median = mde__quantile(pass->maxima, pass->shown, 0.5);
+    return mde_fail(e->context, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
                     "%s%s%s%s: these are sums over sequences, not tokens (median %s nats%s%s%s a row%s); MDE averages "
                     "the experts' probabilities token by token, so one number a sequence cannot be used: write the "
                     "natural logarithm of the probability of every token, [tokens], all sequences end to end without "
@@ -15075,12 +15493,131 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
                     alone ? ", 1 row a document" : "");
 }
 
-static mde_status mde__add_validation(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
-                                   const double *documents, double bytes, const char *folder)
+/* Reads all log-probabilities once, from memory or, logp NULL, from the open files; keeps the ratios as far as there is
+   room for them. */
+static void mde__first_look(mde_experts *e, mde__validation *v, const float *const *logp, mde__validation *sample)
+{
+    mde_context *c = e->context;
+    mde__passes *p = e->passes;
+    size_t experts = (size_t)e->count, first, i, fit = p->room / (experts * sizeof *v->ratios), size = 0, rest;
+    uint64_t unwanted[MDE_MAX_DOMAINS];
+    char where[600];
+    mde__first_pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.implausible = v->known == (int64_t)v->tokens ? -20.0f : -40.0f;
+    pass.step = (v->tokens - 1) / MDE__MEDIAN + 1;
+    pass.span = mde__resident_span(e->count, v->tokens);
+    v->held = logp || fit >= v->tokens ? v->tokens : fit / p->window * p->window;
+    v->stride = (v->held + 15) / 16 * 16;
+    if (v->stride < v->held || !mde__mul_size(v->stride, experts, &size)) size = SIZE_MAX;
+    if (v->held) v->ratios = (float *)mde_alloc(c, size, sizeof *v->ratios);
+    if (!logp) p->room -= v->held * experts * sizeof *v->ratios;
+    rest = (v->tokens - v->held + p->window - 1) / p->window;
+    if (rest) v->marks = (uint64_t *)mde_alloc(c, rest * experts, sizeof *v->marks);
+    if (pass.span) {
+        sample->tokens = sample->held = sample->stride = mde__sample_size(v->tokens, pass.span);
+        sample->ratios = (float *)mde_alloc(c, sample->tokens * experts, sizeof *sample->ratios);
+    }
+    pass.maxima = (double *)mde_alloc(c, v->tokens / pass.step + 1, sizeof *pass.maxima);
+    p->meter.stage = "read";
+    snprintf(p->figures, sizeof p->figures, "%.70s", v->name);
+    mde__meter_start(&p->meter, (double)v->tokens);
+    for (first = 0; first < v->tokens && !mde__bad(c); first += p->window) {
+        size_t n = v->tokens - first < p->window ? v->tokens - first : p->window;
+        mde_mark mark = mde_arena_mark(c);
+        mde__window w;
+        int good = mde__window_start(e, n, first < v->held ? v->ratios + first : NULL, v->stride, &w);
+        for (i = 0; logp && i < experts && good; i++) {
+            memcpy(w.ratios + i * w.stride, logp[i] + first, n * sizeof *w.ratios);
+        }
+#ifndef MDE_NO_STDIO
+        if (!logp && good) {
+            good = mde__read_window(e, v, first, &w,
+                                    first < v->held ? unwanted : v->marks + (first - v->held) / p->window * experts, 0);
+        }
+#endif
+        if (good) {
+            mde__window_ratios(e, &w);
+            mde__gather_window(e, v, &w, first, &pass, sample);
+            mde__meter_add(&p->meter, (double)n);
+        }
+        mde_arena_rewind(c, mark);
+    }
+#ifndef MDE_NO_STDIO
+    mde__close_columns(e, v);
+#endif
+    (void)unwanted;
+    for (i = 0; i < experts && v->tokens >= 8 && !mde__bad(c); i++) {
+        if (pass.judged >> i & 1) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no model is certain of "
+                 "every token", mde__column_name(v, e->names[i], where), v->name, e->names[i]);
+    }
+    for (i = 0; i < (size_t)v->documents && !mde__bad(c); i++) v->peak += v->peaks[i];
+    if (!mde__bad(c) && mde__check_rows(e, v, &pass) == MDE_OK) mde__check_base(e, v);
+    mde_release(c, pass.maxima);
+}
+
+static int mde__grow_validations(mde_experts *e)
+{
+    int capacity = e->capacity ? e->capacity * 2 : 8;
+    mde__validation *larger;
+    if (e->validations < e->capacity) return 1;
+    larger = (mde__validation *)mde__realloc(e->context, e->validation, (size_t)capacity, sizeof *larger);
+    if (!larger) return 0;
+    e->validation = larger;
+    e->capacity = capacity;
+    return 1;
+}
+
+/* The sample's texts follow those of the experts: the first large one is what it begins with. */
+static void mde__extend_sample(mde_experts *e, const mde__validation *v, const mde__validation *sample)
+{
+    mde_experts *few = e->sample;
+    int i;
+    if (!few && !sample->ratios) return;
+    if (!few) {
+        few = (mde_experts *)mde_alloc(e->context, 1, sizeof *few);
+        if (!few) return;
+        *few = *e;
+        few->validation = NULL;
+        few->validations = few->capacity = 0;
+        e->sample = few;
+        for (i = 0; i < e->validations && mde__grow_validations(few); i++) {
+            few->validation[few->validations++] = e->validation[i];
+        }
+    }
+    if (!mde__grow_validations(few)) return;
+    few->validation[few->validations] = *v;
+    if (sample->ratios) {
+        few->validation[few->validations] = *sample;
+        few->validation[few->validations].name = v->name;
+    }
+    few->validations++;
+}
+
+/* Adds a text whose documents are known, from memory or from its files; what it owns is the experts' or freed. */
+static mde_status mde__add_validation(mde_experts *e, mde__validation *v, const float *const *logp)
+{
+    mde_context *c = e->context;
+    mde__validation sample;
+    memset(&sample, 0, sizeof sample);
+    if (!mde__bad(c) && mde__end_documents(c, v) == MDE_OK) mde__first_look(e, v, logp, &sample);
+    v->folder = NULL;
+    if (!mde__bad(c) && mde__grow_validations(e)) mde__extend_sample(e, v, &sample);
+    if (mde__bad(c)) {
+        mde_release(c, sample.ratios);
+        mde__validation_free(c, v, e->count);
+    } else {
+        e->validation[e->validations++] = *v;
+    }
+    return c->status;
+}
+
+MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+                                  const double *documents, double bytes)
 {
     mde_context *c = e ? e->context : NULL;
     mde__validation v;
-    size_t size;
     if (mde__bad(c)) return mde_context_status(c);
     if (!validation || !*validation || tokens == 0 || !logp) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
@@ -15091,90 +15628,88 @@ static mde_status mde__add_validation(mde_experts *e, const char *validation, si
     }
     memset(&v, 0, sizeof v);
     v.tokens = tokens;
-    v.stride = (tokens + 15) / 16 * 16;
     v.bytes = bytes > 0 ? bytes : 0;
-    v.folder = folder;
-    if (v.stride < tokens || !mde__mul_size(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
-    v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
-    v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
-    if (!mde__bad(c) && mde__find_documents(c, &v, documents) == MDE_OK && mde__fill_ratios(e, &v, logp) == MDE_OK) {
-        if (mde__check_rows(e, &v) == MDE_OK) mde__check_base(e, &v);
-    }
-    v.folder = NULL;
-    if (!mde__bad(c) && e->validations == e->capacity) {
-        int capacity = e->capacity ? e->capacity * 2 : 8;
-        mde__validation *larger = (mde__validation *)mde__realloc(c, e->validation, (size_t)capacity, sizeof *larger);
-        if (larger) {
-            e->validation = larger;
-            e->capacity = capacity;
-        }
-    }
-    if (mde__bad(c)) mde__validation_free(c, &v);
-    else e->validation[e->validations++] = v;
-    return c->status;
-}
-
-MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
-                                  const double *documents, double bytes)
-{
-    return mde__add_validation(e, validation, tokens, logp, documents, bytes, NULL);
+    if (v.name) mde__find_documents(c, &v, documents);
+    return mde__add_validation(e, &v, logp);
 }
 
 #ifndef MDE_NO_STDIO
 
-/* Numbers of documents 0, 1, .. from those in doc.npy, which are compared as they are: integers of 64 bits do not fit
-   into a double. Of another shape than [tokens] it is read as zeros. NULL on error. */
-static mde_array *mde__read_documents(mde_context *c, const char *path, size_t tokens)
+/* A column of a validation folder, of `tokens` numbers (0: as many as there are). Returns 0 when the file is absent and
+   not needed, or on error; mde__npy_forget is due in any case. */
+static int mde__open_column(mde_context *c, const char *folder, const char *name, int needed, size_t tokens,
+                            mde__npy_file *file)
 {
-    size_t size = 0, count = 0, i;
-    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
-    mde__npy_reader r;
-    const unsigned char *data = bytes ? mde__npy_open(&r, c, path, bytes, size, &count) : NULL;
-    mde_array *a = data ? mde__npy_array(c, &r, count, 1) : NULL;
-    double number = 0;
-    for (i = 1; a && r.rank == 1 && count == tokens && i < count; i++) {
-        const unsigned char *p = data + i * (size_t)r.size;
-        uint64_t now = mde__get_bytes(p, r.size, r.big_endian), sign = (uint64_t)1 << (8 * r.size - 1);
-        uint64_t before = mde__get_bytes(p - r.size, r.size, r.big_endian);
-        double difference = mde__npy_element(&r, p) - mde__npy_element(&r, p - r.size);
-        if (r.kind == 'i') now ^= sign, before ^= sign;         /* in the order of unsigned numbers */
-        if (r.kind == 'f' ? !(difference >= 0) : now < before) {
-            mde_fail(c, MDE_BAD_FILE, "%s: the document of token %zu is less than the one before", path, i);
-            break;
-        }
-        a->f64[i] = number += r.kind == 'f' ? difference > 0 : now > before;
-    }
-    mde_release(c, bytes);
-    if (!mde__bad(c)) return a;
-    mde_array_free(c, a);
-    return NULL;
-}
-
-/* One column of a validation folder; NULL when the file is absent and not needed, or on error. */
-static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double,
-                                   size_t tokens)
-{
-    char *path = mde__join_path(c, folder, name);
-    mde_array *a = NULL;
-    if (path && (needed || mde_is_file(path))) {
-        a = strcmp(name, "doc.npy") == 0 ? mde__read_documents(c, path, tokens) : mde_npy_read(c, path, as_double);
-        if (a && a->rank != 1) {
+    char *path = mde__print(c, "%s/%s.npy", folder, name);
+    memset(file, 0, sizeof *file);
+    if (path && (needed || mde_is_file(path)) && mde__npy_begin(c, path, file) == MDE_OK) {
+        const mde__npy_reader *r = &file->reader;
+        if (r->rank != 1) {
             char shape[64] = "";
-            if (a->rank == 2) {
-                snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)a->shape[0], (long long)a->shape[1]);
+            if (r->rank == 2) {
+                snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)r->shape[0], (long long)r->shape[1]);
             }
             mde_fail(c, MDE_BAD_SHAPE,
                      "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all sequences end to "
                      "end without their padding (in numpy logp[mask], which is flat), and in doc.npy the number of the "
                      "sequence that each token is in",
-                     path, a->rank, shape);
-            mde_array_free(c, a);
-            a = NULL;
+                     path, r->rank, shape);
+        } else if (tokens && file->count != tokens) {
+            mde_fail(c, MDE_BAD_SHAPE, "%s: has %zu numbers; expected one for each of the %zu tokens", path,
+                     file->count, tokens);
         }
     }
     mde_release(c, path);
-    return a;
+    return file->path && !mde__bad(c);
+}
+
+/* Calls take(file, token, element, user) for each element of a column until an error. */
+static void mde__each_element(mde_context *c, mde__npy_file *file,
+                              void (*take)(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user),
+                              void *user)
+{
+    const size_t block = 65536;
+    size_t size = (size_t)file->reader.size, first, i;
+    unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, size);
+    for (first = 0; first < file->count && !mde__bad(c); first += block) {
+        size_t n = file->count - first < block ? file->count - first : block;
+        if (mde__npy_block(file, first, n, bytes)) break;
+        for (i = 0; i < n && !mde__bad(c); i++) take(&file->reader, first + i, bytes + i * size, user);
+    }
+    mde_release(c, bytes);
+}
+
+/* The documents of a text, and the last number in doc.npy. */
+typedef struct mde__documents {
+    mde__validation *v;
+    uint64_t number;
+    double real;
+} mde__documents;
+
+/* Numbers of documents are compared as they are: integers of 64 bits do not fit into a double. */
+static void mde__take_document(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user)
+{
+    mde__documents *d = (mde__documents *)user;
+    uint64_t number = mde__get_bytes(p, r->size, r->big_endian);
+    double real = r->kind == 'f' ? mde__npy_element(r, p) : 0;
+    if (r->kind == 'i') number ^= (uint64_t)1 << (8 * r->size - 1);         /* in the order of unsigned numbers */
+    if (token == 0 || (r->kind == 'f' ? real > d->real : number > d->number)) {
+        mde__start_document(r->context, d->v, token);
+    } else if (r->kind == 'f' ? !(real >= d->real) : number < d->number) {
+        mde_fail(r->context, MDE_BAD_FILE, "%s: the document of token %zu is less than the one before", r->name, token);
+    }
+    d->number = number;
+    d->real = real;
+}
+
+static void mde__take_bytes(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user)
+{
+    double bytes = mde__npy_element(r, p);
+    char number[32];
+    *(double *)user += bytes;
+    if (bytes >= 0 && bytes <= 1e9) return;
+    mde_fail(r->context, MDE_BAD_FILE, "%s: token %zu has %s bytes", r->name, token, mde__number(number, bytes));
 }
 
 /* Names of the experts: the .npy files of a folder but for the two that describe the tokens. */
@@ -15200,51 +15735,44 @@ static mde_status mde__list_experts(mde_context *c, const char *folder, mde_name
     return c->status;
 }
 
-static void mde__open_validation(mde_experts *e, const char *path, const char *validation, int nll)
+static void mde__open_validation(mde_experts *e, const char *path, const char *validation)
 {
     mde_context *c = e->context;
     char *folder = mde__join_path(c, path, validation);
-    mde_array *columns[MDE_MAX_DOMAINS], *documents = NULL, *bytes = NULL;
-    const float *logp[MDE_MAX_DOMAINS];
-    size_t tokens = 0, t;
-    double total = 0;
-    char number[32];
+    mde__npy_file file;
+    mde__documents documents;
+    mde__validation v;
     int i;
-    memset(columns, 0, sizeof columns);
-    for (i = 0; i < e->count && folder && !mde__bad(c); i++) {
-        size_t length = strlen(e->names[i]) + 5;
-        char *name = (char *)mde_alloc(c, length, 1);
-        if (!name) break;
-        snprintf(name, length, "%s.npy", e->names[i]);
-        columns[i] = mde__read_column(c, folder, name, 1, 0, tokens);
-        mde_release(c, name);
-        if (!columns[i]) break;
-        logp[i] = columns[i]->f32;
-        if (i == 0) tokens = columns[i]->count;
-        if (columns[i]->count != tokens) {
+    memset(&v, 0, sizeof v);
+    memset(&documents, 0, sizeof documents);
+    documents.v = &v;
+    v.name = mde__copy_text(c, validation);
+    v.folder = folder;
+    v.columns = (mde__npy_file *)mde_alloc(c, (size_t)e->count, sizeof *v.columns);
+    for (i = 0; i < e->count && !mde__bad(c); i++) {
+        if (!mde__open_column(c, folder, e->names[i], 1, 0, &v.columns[i])) break;
+        if (i == 0) v.tokens = v.columns[i].count;
+        if (v.columns[i].count != v.tokens) {
             mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: has %zu tokens, %s.npy has %zu", folder, e->names[i],
-                     columns[i]->count, e->names[0], tokens);
+                     v.columns[i].count, e->names[0], v.tokens);
         }
-        for (t = 0; nll && t < columns[i]->count; t++) columns[i]->f32[t] = -columns[i]->f32[t];
     }
-    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1, tokens);
-    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1, tokens);
-    if (!mde__bad(c) && ((documents && documents->count != tokens) || (bytes && bytes->count != tokens))) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
-                 documents && documents->count != tokens ? "doc" : "bytes", tokens);
-    }
-    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) {
-        total += bytes->f64[t];
-        if (bytes->f64[t] >= 0 && bytes->f64[t] <= 1e9) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s/bytes.npy: token %zu has %s bytes", folder, t,
-                 mde__number(number, bytes->f64[t]));
+    if (!mde__bad(c) && v.tokens == 0) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
     }
     if (!mde__bad(c)) {
-        mde__add_validation(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
+        if (mde__open_column(c, folder, "doc", 0, v.tokens, &file)) {
+            mde__each_element(c, &file, mde__take_document, &documents);
+        }
+        mde__npy_forget(c, &file);
     }
-    for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
-    mde_array_free(c, documents);
-    mde_array_free(c, bytes);
+    if (!mde__bad(c)) {
+        if (mde__open_column(c, folder, "bytes", 0, v.tokens, &file)) {
+            mde__each_element(c, &file, mde__take_bytes, &v.bytes);
+        }
+        mde__npy_forget(c, &file);
+    }
+    mde__add_validation(e, &v, NULL);
     mde_release(c, folder);
 }
 
@@ -15267,8 +15795,9 @@ static mde_status mde__check_experts(const mde_experts *e, const char *folder)
     return c->status;
 }
 
-MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
+MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde_experts_desc *desc)
 {
+    static const mde_experts_desc defaults = { 0, 0, NULL, NULL };
     mde_names validations, experts;
     mde_experts *e = NULL;
     int i;
@@ -15277,6 +15806,7 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
         mde_fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
         return NULL;
     }
+    if (!desc) desc = &defaults;
     memset(&experts, 0, sizeof experts);
     mde_folder_list(c, path, &validations);
     for (i = 0; i < validations.count && !mde__bad(c); i++) {
@@ -15288,8 +15818,11 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
                     mde_fail(c, MDE_BAD_FILE, "%s: has no expert's .npy file", folder);
                 }
                 e = mde_experts_create(c, experts.count, (const char *const *)experts.items);
+                mde_experts_report(e, desc->progress, desc->user);
+                if (e) e->passes->room = desc->memory ? desc->memory : MDE__MEMORY;
+                if (e) e->passes->nll = desc->nll;
             }
-            if (e && mde__check_experts(e, folder) == MDE_OK) mde__open_validation(e, path, validations.items[i], nll);
+            if (e && mde__check_experts(e, folder) == MDE_OK) mde__open_validation(e, path, validations.items[i]);
         }
         mde_release(c, folder);
     }
@@ -15300,6 +15833,7 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
         mde_experts_free(e);
         e = NULL;
     }
+    if (e) mde__free_windows(e);
     return e;
 }
 
@@ -15312,43 +15846,107 @@ static mde_status mde__check_mixture(const mde_experts *e, const char *who, int6
     return mde__check_mixtures(e->context, who, n, e->count, e->names, 1, weights);
 }
 
-/* Loss, and added to gradient and hessian (NULL: not wanted) share times theirs. counts [documents]: how often each
-   document counts, NULL for once; float so that the kernel takes them as they are. */
-static double mde__validation_terms(const mde_experts *e, int index, const double *weights, const float *counts,
-                                    double share, double *gradient, double *hessian)
+/* What is asked at one mixture: the objective's loss, its gradient and its Hessian. */
+typedef struct mde__query {
+    const double *weights;
+    unsigned char *const *counts;   /* [validations][documents] how often each document counts; NULL: once, in all
+                                       queries of a pass */
+    double loss;
+    double *gradient, *hessian;     /* [experts], [experts, experts]; NULL: not wanted */
+} mde__query;
+
+/* How often each token of a part counts, in floats as the kernel takes them. */
+static void mde__token_counts(const mde__validation *v, const mde__span *part, const unsigned char *counts, float *out)
+{
+    int64_t first = (int64_t)part->first, end = first + (int64_t)part->tokens, low = 0, high = v->documents, d, t;
+    while (high - low > 1) {        /* the document that the part begins in */
+        int64_t middle = low + (high - low) / 2;
+        if (v->starts[middle] <= first) low = middle;
+        else high = middle;
+    }
+    for (d = low, t = first; t < end; d++) {
+        float count = (float)counts[d];
+        for (; t < v->starts[d + 1] && t < end; t++) *out++ = count;
+    }
+}
+
+/* Adds to the answers of n queries what a text gives to them, `share` times, in one pass over its tokens. */
+static void mde__ask_text(const mde_experts *e, int index, double share, int n, mde__query *query)
 {
     const mde__validation *v = &e->validation[index];
     mde_context *c = e->context;
     mde_mark mark = mde_arena_mark(c);
-    int k = e->count, i;
-    double g[MDE_MAX_DOMAINS], peak = v->peak, tokens = (double)v->tokens, loss;
-    double *h = hessian ? (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h) : NULL;
-    float *token_counts = NULL;
-    int64_t d, t;
-    if (counts) {
-        token_counts = (float *)mde_scratch(c, v->tokens, sizeof *token_counts);
-        peak = tokens = 0;
-        for (d = 0; d < v->documents; d++) {
-            peak += (double)counts[d] * v->peaks[d];
-            tokens += (double)counts[d] * (double)(v->starts[d + 1] - v->starts[d]);
-            for (t = v->starts[d]; token_counts && t < v->starts[d + 1]; t++) token_counts[t] = counts[d];
+    size_t k = (size_t)e->count, i;
+    mde__mixture_sums *sums = (mde__mixture_sums *)mde_scratch(c, (size_t)n, sizeof *sums);
+    double *derivatives = (double *)mde_scratch(c, (size_t)n * k * (k + 1), sizeof *derivatives);
+    float *counts = NULL;
+    int64_t d;
+    int q;
+    mde__span part;
+    memset(&part, 0, sizeof part);
+    if (query->counts) counts = (float *)mde_scratch(c, v->tokens < MDE__SPAN ? v->tokens : MDE__SPAN, sizeof *counts);
+    for (q = 0; q < n && !mde__bad(c); q++) {
+        sums[q].experts = e->count;
+        sums[q].weights = query[q].weights;
+        sums[q].gradient = query[q].gradient ? derivatives + (size_t)q * k * (k + 1) : NULL;
+        sums[q].hessian = query[q].hessian ? derivatives + (size_t)q * k * (k + 1) + k : NULL;
+        mde__mixture_clear(&sums[q]);
+    }
+    while (mde__next_span(e, v, &part)) {
+        for (q = 0; q < n; q++) {
+            if (counts) mde__token_counts(v, &part, query[q].counts[index], counts);
+            if (!mde__mixture_add(c, &sums[q], (int64_t)part.tokens, part.ratios, (int64_t)part.stride, counts) ||
+                mde__meter_add(&e->passes->meter, (double)part.tokens))
+                break;
         }
     }
-    if (mde__bad(c)) {
-        mde_arena_rewind(c, mark);
-        return (double)NAN;
+    for (q = 0; q < n && !mde__bad(c); q++) {
+        double peak = v->peak, tokens = (double)v->tokens;
+        if (query[q].counts) {
+            const unsigned char *times = query[q].counts[index];
+            peak = tokens = 0;
+            for (d = 0; d < v->documents; d++) {
+                peak += (double)times[d] * v->peaks[d];
+                tokens += (double)times[d] * (double)(v->starts[d + 1] - v->starts[d]);
+            }
+        }
+        query[q].loss += share * (-(peak + sums[q].sum) / tokens);
+        for (i = 0; query[q].gradient && i < k; i++) query[q].gradient[i] -= share * sums[q].gradient[i] / tokens;
+        for (i = 0; query[q].hessian && i < k * k; i++) {
+            size_t row = i / k, column = i % k, lower = row > column ? i : column * k + row;
+            query[q].hessian[i] += share * sums[q].hessian[lower] / tokens;
+        }
     }
-    loss = -(peak + mde__mixture_logsum(c, (int64_t)v->tokens, k, v->ratios, (int64_t)v->stride, weights, token_counts,
-                                        gradient ? g : NULL, h)) /
-           tokens;
-    for (i = 0; gradient && i < k; i++) gradient[i] -= share * g[i] / tokens;
-    for (i = 0; hessian && i < k * k; i++) hessian[i] += share * h[i] / tokens;
     mde_arena_rewind(c, mark);
-    return mde__bad(c) ? (double)NAN : loss;
+}
+
+/* Answers n queries in one pass over the texts that have a share; NaN after an error. */
+static void mde__ask(const mde_experts *e, const double *shares, int n, mde__query *query)
+{
+    size_t k = (size_t)e->count;
+    double tokens = 0;
+    int j, q;
+    for (q = 0; q < n; q++) {
+        query[q].loss = 0;
+        if (query[q].gradient) memset(query[q].gradient, 0, k * sizeof(double));
+        if (query[q].hessian) memset(query[q].hessian, 0, k * k * sizeof(double));
+    }
+    for (j = 0; j < e->validations; j++) if (shares[j] != 0) tokens += (double)e->validation[j].tokens;
+    mde__meter_start(&e->passes->meter, tokens * n);
+    for (j = 0; j < e->validations; j++) if (shares[j] != 0) mde__ask_text(e, j, shares[j], n, query);
+    for (q = 0; q < n && mde__bad(e->context); q++) query[q].loss = (double)NAN;
+}
+
+/* What the next passes are for, as their reports say. */
+static void mde__set_stage(const mde_experts *e, const char *stage)
+{
+    e->passes->meter.stage = stage;
+    e->passes->figures[0] = 0;
 }
 
 MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
 {
+    mde__query query;
     int i;
     if (!e || mde__bad(e->context)) return (double)NAN;
     if (!mde__find_validation(e, validation)) {
@@ -15358,7 +15956,13 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
     }
     if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
     for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
-    return mde__validation_terms(e, validation, weights, NULL, 1, gradient, NULL);
+    memset(&query, 0, sizeof query);
+    query.weights = weights;
+    query.gradient = gradient;
+    mde__set_stage(e, "loss");
+    mde__meter_start(&e->passes->meter, (double)e->validation[validation].tokens);
+    mde__ask_text(e, validation, 1, 1, &query);
+    return mde__bad(e->context) ? (double)NAN : query.loss;
 }
 
 /* Shares of the validation texts, sum 1. */
@@ -15370,63 +15974,72 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
     for (j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
-                     e->validation[j].name, mde__number(number, shares[j]));
-            return 0;
+            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
+                             e->validation[j].name, mde__number(number, shares[j]));
         }
         sum += shares[j];
     }
     if (!(sum > 0)) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
-        return 0;
+        return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
     }
     for (j = 0; j < e->validations; j++) shares[j] /= sum;
     return 1;
 }
 
-static double mde__objective_terms(const mde_experts *e, const double *shares, const double *weights,
-                                   float *const *counts, double *gradient, double *hessian)
-{
-    double loss = 0;
-    int i, j, k = e->count;
-    for (i = 0; gradient && i < k; i++) gradient[i] = 0;
-    for (i = 0; hessian && i < k * k; i++) hessian[i] = 0;
-    for (j = 0; j < e->validations; j++) {
-        if (shares[j] == 0) continue;
-        loss +=
-            shares[j] * mde__validation_terms(e, j, weights, counts ? counts[j] : NULL, shares[j], gradient, hessian);
-    }
-    return loss;
-}
-
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
 {
-    double *shares, loss = (double)NAN;
+    double *shares;
+    mde__query query;
     if (!e || mde__bad(e->context)) return (double)NAN;
+    memset(&query, 0, sizeof query);
+    query.weights = weights;
+    query.gradient = gradient;
+    query.loss = (double)NAN;
     shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, objective, shares) &&
         mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
-        loss = mde__objective_terms(e, shares, weights, NULL, gradient, NULL);
+        mde__set_stage(e, "loss");
+        mde__ask(e, shares, 1, &query);
     }
     mde_release(e->context, shares);
-    return loss;
+    return query.loss;
 }
 
 MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, const double *weights, double *out)
 {
     mde_context *c = e ? e->context : NULL;
-    double *sums;
+    double *sums, tokens = 0;
     int64_t n;
     int j;
     if (mde__bad(c)) return mde_context_status(c);
     if (mde__check_mixture(e, "mixture losses", mixtures, weights)) return c->status;
     sums = (double *)mde_alloc(c, (size_t)mixtures + 1, sizeof *sums);
-    for (j = 0; sums && j < e->validations; j++) {
+    mde__set_stage(e, "losses");
+    for (j = 0; j < e->validations; j++) tokens += (double)e->validation[j].tokens;
+    mde__meter_start(&e->passes->meter, tokens);
+    for (j = 0; j < e->validations && !mde__bad(c); j++) {
         const mde__validation *v = &e->validation[j];
-        if (!mde__mixture_logsums(c, (int64_t)v->tokens, e->count, v->ratios, (int64_t)v->stride, mixtures, weights,
-                                  sums))
-            break;
-        for (n = 0; n < mixtures; n++) out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
+        mde_mark mark = mde_arena_mark(c);
+        mde__span part;
+        mde__mixtures m;
+        memset(&part, 0, sizeof part);
+        memset(&m, 0, sizeof m);
+        m.experts = e->count;
+        m.mixtures = mixtures;
+        m.tokens = (int64_t)v->tokens;
+        m.weights = weights;
+        m.sums = sums;
+        if (mde__mixtures_start(c, &m)) {
+            while (mde__next_span(e, v, &part)) {
+                mde__mixtures_add(c, &m, (int64_t)part.tokens, part.ratios, (int64_t)part.stride);
+                mde__meter_add(&e->passes->meter, (double)part.tokens);
+            }
+        }
+        if (!mde__bad(c)) mde__mixtures_end(c, &m);
+        for (n = 0; n < mixtures && !mde__bad(c); n++) {
+            out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
+        }
+        mde_arena_rewind(c, mark);
     }
     mde_release(c, sums);
     return c->status;
@@ -15487,76 +16100,196 @@ static void mde__learn_curvature(int k, const double *d, const double *before, c
     }
 }
 
-/* From *out's weights; projected Newton steps, halved until the loss falls. The Hessian of a sample, `few` (NULL:
-   none), serves as long as each step leaves half of the gap or less: a pass over all tokens without their Hessian
-   takes a fraction of the time. */
-static void mde__minimize(const mde_experts *e, const mde_experts *few, const double *shares, const double *lower,
-                          const double *upper, float *const *counts, double tolerance, int iterations,
-                          mde_optimum *out)
+/* Projected Newton steps from out's weights, halved until the loss falls. The Hessian of a sample serves as long as
+   each step leaves half of the gap or less: a pass over all tokens without their Hessian takes a fraction of the time.
+   Many descents go on side by side, so that one pass over the tokens answers all of them. */
+typedef enum mde__descent_phase { MDE__START, MDE__LOOK, MDE__STEP, MDE__DONE } mde__descent_phase;
+typedef struct mde__descent {
+    mde_optimum *out;
+    mde__query query;
+    mde__descent_phase phase;       /* what the query asks for: the start, its Hessian, the end of a step */
+    int sampled;                    /* h is of a sample */
+    int halvings;
+    double slope, step, g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS], trial_g[MDE_MAX_DOMAINS];
+    double *h;                      /* [experts, experts] */
+} mde__descent;
+typedef struct mde__descents {
+    const mde_experts *experts, *few;   /* few: a sample; NULL: none */
+    const double *shares, *lower, *upper;
+    double tolerance;
+    int iterations;
+    int count;
+    mde__descent *one;
+    mde__query *query;              /* [count] */
+} mde__descents;
+
+static void mde__ask_at(mde__descent *s, mde__descent_phase phase, const double *weights, double *gradient)
 {
-    mde_context *c = e->context;
-    mde_mark mark = mde_arena_mark(c);
-    int k = e->count, i, halvings, known = 1;    /* whether h is that of out->weights, or the sample's */
-    double g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS], trial_g[MDE_MAX_DOMAINS];
-    double *h = (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h);
-    if (few && h) mde__objective_terms(few, shares, out->weights, NULL, g, h);
-    if (h) out->loss = mde__objective_terms(e, shares, out->weights, counts, g, few ? NULL : h);
-    if (!mde__bad(c) && !(fabs(out->loss) < 1e300)) {
-        mde_fail(c, MDE_NOT_FINITE, "minimize: a token has probability 0 under every expert that the bounds allow");
+    s->phase = phase;
+    s->query.weights = weights;
+    s->query.gradient = gradient;
+    s->query.hessian = s->sampled ? NULL : s->h;
+}
+
+static void mde__try_step(const mde__descents *all, mde__descent *s)
+{
+    int i, k = all->experts->count;
+    for (i = 0; i < k; i++) {
+        s->trial[i] = mde__clip(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
-    if (!mde__bad(c)) out->gap = mde__simplex_gap(k, g, out->weights, lower, upper, d);
-    out->iterations = 0;
-    while (!mde__bad(c) && out->gap > tolerance && out->iterations < iterations) {
-        double slope = 0, step = 1, loss = 0, gap;
-        if (!known) mde__objective_terms(e, shares, out->weights, counts, g, h);
-        known = 1;
-        memcpy(trial, out->weights, (size_t)k * sizeof *trial);
-        memcpy(trial_g, g, (size_t)k * sizeof *g);
-        mde__simplex_quadratic(k, h, lower, upper, trial, trial_g);
-        for (i = 0; i < k; i++) {
-            d[i] = trial[i] - out->weights[i];
-            slope += g[i] * d[i];
-        }
-        for (halvings = 0; halvings < (few ? 1 : 60); halvings++) {
-            for (i = 0; i < k; i++) trial[i] = mde__clip(out->weights[i] + step * d[i], lower[i], upper[i]);
-            mde__simplex_correct(k, lower, upper, trial);
-            /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
-            loss = mde__objective_terms(e, shares, trial, counts, trial_g, few ? NULL : h);
-            if (loss <= out->loss + 1e-4 * step * slope + 1e-15 * fabs(out->loss)) break;
-            step *= 0.5;
-        }
-        if (mde__bad(c) || halvings == 60) break;
-        if (few && halvings == 1) {
-            few = NULL;
-            known = 0;
-            continue;
-        }
-        gap = mde__simplex_gap(k, trial_g, trial, lower, upper, d);
-        if (few && !(gap <= 0.5 * out->gap)) {
-            few = NULL;
-            known = 0;
-        }
-        for (i = 0; i < k; i++) d[i] = trial[i] - out->weights[i];
-        if (few) mde__learn_curvature(k, d, g, trial_g, h);
-        memcpy(out->weights, trial, (size_t)k * sizeof *trial);
-        memcpy(g, trial_g, (size_t)k * sizeof *g);
-        out->loss = loss;
-        out->gap = gap;
-        out->iterations++;
+    mde__simplex_correct(k, all->lower, all->upper, s->trial);
+    /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
+    mde__ask_at(s, MDE__STEP, s->trial, s->trial_g);
+}
+
+/* With loss, gradient and Hessian at hand. */
+static void mde__next_step(const mde__descents *all, mde__descent *s)
+{
+    int i, k = all->experts->count;
+    if (!(s->out->gap > all->tolerance && s->out->iterations < all->iterations)) {
+        s->phase = MDE__DONE;
+        return;
     }
-    if (!mde__bad(c)) mde__shadow_prices(k, g, out->weights, lower, upper, out->active, out->price);
-    mde_arena_rewind(c, mark);
+    memcpy(s->trial, s->out->weights, (size_t)k * sizeof *s->trial);
+    memcpy(s->trial_g, s->g, (size_t)k * sizeof *s->g);
+    mde__simplex_quadratic(k, s->h, all->lower, all->upper, s->trial, s->trial_g);
+    s->slope = 0;
+    for (i = 0; i < k; i++) {
+        s->d[i] = s->trial[i] - s->out->weights[i];
+        s->slope += s->g[i] * s->d[i];
+    }
+    s->step = 1;
+    s->halvings = 0;
+    mde__try_step(all, s);
+}
+
+/* Without a Hessian that serves. */
+static void mde__leave_sample(const mde__descents *all, mde__descent *s)
+{
+    s->sampled = 0;
+    if (s->out->gap > all->tolerance && s->out->iterations < all->iterations) {
+        mde__ask_at(s, MDE__LOOK, s->out->weights, s->g);
+    } else {
+        s->phase = MDE__DONE;
+    }
+}
+
+static void mde__end_step(const mde__descents *all, mde__descent *s)
+{
+    int i, k = all->experts->count, poor;
+    double gap;
+    if (!(s->query.loss <= s->out->loss + 1e-4 * s->step * s->slope + 1e-15 * fabs(s->out->loss))) {
+        s->step *= 0.5;
+        if (s->sampled) mde__leave_sample(all, s);
+        else if (++s->halvings == 60) s->phase = MDE__DONE;
+        else mde__try_step(all, s);
+        return;
+    }
+    gap = mde__simplex_gap(k, s->trial_g, s->trial, all->lower, all->upper, s->d);
+    poor = s->sampled && !(gap <= 0.5 * s->out->gap);
+    for (i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
+    if (s->sampled && !poor) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
+    memcpy(s->out->weights, s->trial, (size_t)k * sizeof *s->trial);
+    memcpy(s->g, s->trial_g, (size_t)k * sizeof *s->g);
+    s->out->loss = s->query.loss;
+    s->out->gap = gap;
+    s->out->iterations++;
+    if (poor) mde__leave_sample(all, s);
+    else mde__next_step(all, s);
+}
+
+/* Goes on from the answer to the query. */
+static void mde__descend(const mde__descents *all, mde__descent *s)
+{
+    if (s->phase == MDE__STEP) {
+        mde__end_step(all, s);
+        return;
+    }
+    if (s->phase == MDE__START) {
+        s->out->loss = s->query.loss;
+        if (!(fabs(s->out->loss) < 1e300)) {
+            mde_fail(all->experts->context, MDE_NOT_FINITE,
+                     "minimize: a token has probability 0 under every expert that the bounds allow");
+            return;
+        }
+        s->out->gap = mde__simplex_gap(all->experts->count, s->g, s->out->weights, all->lower, all->upper, s->d);
+        s->out->iterations = 0;
+    }
+    mde__next_step(all, s);
+}
+
+static void mde__minimize(const mde__descents *all)
+{
+    mde_context *c = all->experts->context;
+    mde__passes *passes = all->experts->passes;
+    int i, active = all->count, pass;
+    double gap = -1;
+    for (i = 0; i < all->count; i++) {
+        mde__descent *s = &all->one[i];
+        s->sampled = 0;
+        if (all->few) {
+            mde__ask_at(s, MDE__START, s->out->weights, s->g);
+            mde__ask(all->few, all->shares, 1, &s->query);
+            s->sampled = 1;
+        }
+        mde__ask_at(s, MDE__START, s->out->weights, s->g);
+    }
+    for (pass = 1; active > 0 && !mde__bad(c); pass++) {
+        char number[32];
+        for (i = active = 0; i < all->count; i++) {
+            if (all->one[i].phase != MDE__DONE) all->query[active++] = all->one[i].query;
+        }
+        if (all->count > 1) {
+            snprintf(passes->figures, sizeof passes->figures, "step %d of %d replicates", pass, active);
+        } else if (gap >= 0) {
+            snprintf(passes->figures, sizeof passes->figures, "pass %d, gap %s", pass, mde__number(number, gap));
+        }
+        if (active) mde__ask(all->experts, all->shares, active, all->query);
+        for (i = active = 0; i < all->count && !mde__bad(c); i++) {
+            mde__descent *s = &all->one[i];
+            if (s->phase == MDE__DONE) continue;
+            s->query.loss = all->query[active++].loss;
+            mde__descend(all, s);
+            gap = s->out->gap;
+        }
+    }
+    for (i = 0; i < all->count && !mde__bad(c); i++) {
+        mde_optimum *out = all->one[i].out;
+        mde__shadow_prices(all->experts->count, all->one[i].g, out->weights, all->lower, all->upper, out->active,
+                           out->price);
+    }
+}
+
+/* Memory for descents; what is there is kept. */
+static int mde__descents_start(mde__descents *all, int count)
+{
+    mde_context *c = all->experts->context;
+    size_t k = (size_t)all->experts->count;
+    int i;
+    all->count = count;
+    all->one = (mde__descent *)mde_alloc(c, (size_t)count, sizeof *all->one);
+    all->query = (mde__query *)mde_alloc(c, (size_t)count, sizeof *all->query);
+    for (i = 0; i < count && all->one; i++) all->one[i].h = (double *)mde_alloc(c, k * k, sizeof(double));
+    return !mde__bad(c);
+}
+
+static void mde__descents_end(mde__descents *all)
+{
+    mde_context *c = all->experts->context;
+    int i;
+    for (i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
+    mde_release(c, all->one);
+    mde_release(c, all->query);
 }
 
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
-#define MDE__SAMPLE_RUN 16              /* so many, a cache line, */
-#define MDE__SAMPLE_SPAN 128            /* out of so many */
+#define MDE__SAMPLE_SPAN 128            /* one run out of so many */
 
 /* A sample of the large texts and all of the small ones; 0 and *few empty when none is large, or on error. */
 static int mde__sample_experts(const mde_experts *e, mde_experts *few)
 {
     mde_context *c = e->context;
-    int i, j, large = 0;
+    int j, large = 0;
     *few = *e;
     few->validation = NULL;
     for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
@@ -15564,43 +16297,49 @@ static int mde__sample_experts(const mde_experts *e, mde_experts *few)
     for (j = 0; few->validation && j < e->validations; j++) {
         const mde__validation *all = &e->validation[j];
         mde__validation *v = &few->validation[j];
-        size_t run = MDE__SAMPLE_RUN, span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
-        size_t rest = all->tokens % span, t, n;
-        v->tokens = v->stride = all->tokens / span * run + (rest < run ? rest : run);
+        size_t span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
+        mde__span part;
+        memset(&part, 0, sizeof part);
+        v->tokens = v->held = v->stride = mde__sample_size(all->tokens, span);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
-        for (i = 0; v->ratios && i < e->count; i++) {
-            const float *from = all->ratios + (size_t)i * all->stride;
-            float *to = v->ratios + (size_t)i * v->stride;
-            for (t = n = 0; n < v->tokens; t += span, n += run) {
-                memcpy(to + n, from + t, (v->tokens - n < run ? v->tokens - n : run) * sizeof *to);
-            }
-        }
+        while (v->ratios && mde__next_span(e, all, &part)) mde__sample_part(e->count, span, &part, NULL, v);
     }
     return few->validation && !mde__bad(c);
 }
 
-/* From *out's weights by way of the minimum over a sample, found in the same way from a smaller one: each is near the
-   next, and its Hessian serves there. A sample is no better than its noise, of some 1 / sqrt(tokens). */
-static void mde__minimize_by_samples(const mde_experts *e, const double *shares, const double *lower,
-                                     const double *upper, double tolerance, int iterations, mde_optimum *out)
+/* The minimum from all->one's weights by way of that over a sample, found in the same way from a smaller one: each is
+   near the next, and its Hessian serves there. A sample is no better than its noise, of some 1 / sqrt(tokens). */
+static void mde__minimize_by_samples(mde__descents *all)
 {
+    const mde_experts *e = all->experts;
     mde_context *c = e->context;
-    mde_experts few;
-    int i, j, sampled = mde__sample_experts(e, &few);
-    if (sampled) {
+    mde_experts made;
+    mde_optimum *out = all->one->out;
+    int i, j, sampled = !e->sample && mde__sample_experts(e, &made);
+    all->few = e->sample ? e->sample : sampled ? &made : NULL;
+    if (all->few && !mde__bad(c)) {
+        const mde_experts *few = all->few;
+        double tolerance = all->tolerance, noise = 0;
         mde_optimum guess = *out;
-        double noise = 0;
-        for (j = 0; j < few.validations; j++) noise += shares[j] * shares[j] / (double)few.validation[j].tokens;
+        mde__descents first = *all;
+        for (j = 0; j < few->validations; j++) {
+            noise += all->shares[j] * all->shares[j] / (double)few->validation[j].tokens;
+        }
         noise = 0.1 * sqrt(noise);
-        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &guess);
+        first.experts = few;
+        first.tolerance = tolerance > noise ? tolerance : noise;
+        first.iterations = 50;
+        first.one->out = &guess;
+        mde__minimize_by_samples(&first);
+        all->one->out = out;
         /* A little inside, because a weight that is zero there may not be zero here. */
         for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
-    if (!mde__bad(c)) {
-        mde__minimize(e, sampled ? &few : NULL, shares, lower, upper, NULL, tolerance, iterations, out);
+    if (!mde__bad(c)) mde__minimize(all);
+    for (j = 0; !e->sample && made.validation && j < e->validations; j++) {
+        mde__validation_free(c, &made.validation[j], e->count);
     }
-    for (j = 0; few.validation && j < e->validations; j++) mde__validation_free(c, &few.validation[j]);
-    mde_release(c, few.validation);
+    if (!e->sample) mde_release(c, made.validation);
 }
 
 static const mde_minimize_desc mde__minimize_defaults = { NULL, NULL, NULL, 0, 0 };
@@ -15618,9 +16357,21 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, desc->objective, shares) &&
         mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
+        mde__descents all;
+        memset(&all, 0, sizeof all);
+        all.experts = e;
+        all.shares = shares;
+        all.lower = lower;
+        all.upper = upper;
+        all.tolerance = tolerance;
+        all.iterations = desc->iterations > 0 ? desc->iterations : 200;
         mde__middle_of_bounds(e->count, lower, upper, out->weights);
-        mde__minimize_by_samples(e, shares, lower, upper, tolerance, desc->iterations > 0 ? desc->iterations : 200,
-                                 out);
+        mde__set_stage(e, "minimum");
+        if (mde__descents_start(&all, 1)) {
+            all.one->out = out;
+            mde__minimize_by_samples(&all);
+        }
+        mde__descents_end(&all);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
             char a[32], b[32];
             mde_fail(c, MDE_NOT_FINITE,
@@ -15636,31 +16387,48 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 /* ---- Bootstrap ---- */
 
 /* How often each document is drawn when as many are drawn, with replacement, as there are. */
-static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, float *const *counts)
+static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, unsigned char *const *counts)
 {
     int j;
     for (j = 0; j < e->validations; j++) {
         int64_t documents = e->validation[j].documents, d;
         mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
-        for (d = 0; d < documents; d++) counts[j][d] = 0;
-        for (d = 0; d < documents; d++) counts[j][mde_random_below(&r, (uint64_t)documents)] += 1;
+        if (!counts[j]) continue;
+        memset(counts[j], 0, (size_t)documents);
+        for (d = 0; d < documents; d++) {
+            unsigned char *count = &counts[j][mde_random_below(&r, (uint64_t)documents)];
+            *count = (unsigned char)(*count + (*count < 255));  /* which is as good as impossible: 1 / 255! */
+        }
     }
 }
 
-/* What a bootstrap works with: its settings, the shares of the validation texts, and how often each document counts. */
+/* What a bootstrap works with: its settings, the shares of the validation texts, and of so many replicates as go
+   through the tokens together how often each document counts. */
 typedef struct mde__resampling {
     int replicates; /* 0: a text has too little for an interval */
     double tail;    /* probability beyond each end of an interval */
     double *shares; /* [validations] */
-    float **counts; /* [validations][documents] */
+    int together;
+    unsigned char **counts; /* [together, validations][documents]; NULL for a text without share */
+    uint64_t seed;
 } mde__resampling;
 
 static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
 {
     int j;
-    for (j = 0; r->counts && j < e->validations; j++) mde_release(e->context, r->counts[j]);
+    for (j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
     mde_release(e->context, r->counts);
     mde_release(e->context, r->shares);
+}
+
+/* Draws the replicates from number `first` on; returns how many. */
+static int mde__resample(const mde_experts *e, const mde__resampling *r, int first)
+{
+    int n = r->replicates - first < r->together ? r->replicates - first : r->together, b;
+    for (b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
+    snprintf(e->passes->figures, sizeof e->passes->figures, "replicates %d to %d of %d", first + 1, first + n,
+             r->replicates);
+    return n;
 }
 
 /* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of
@@ -15703,22 +16471,25 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
                                  mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
+    double documents = 1;
     int j;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
-    if (!(level < 1)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
-        return 0;
-    }
+    if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
     r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
-    r->counts = (float **)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->counts);
-    for (j = 0; r->counts && j < e->validations; j++) {
-        r->counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *r->counts[j]);
-    }
     if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
     if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
-    return 1;
+    for (j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
+    r->together = r->replicates * documents > (double)MDE__RESAMPLED ? 1 + (int)((double)MDE__RESAMPLED / documents)
+                                                                     : r->replicates;
+    r->counts = (unsigned char **)mde_alloc(c, (size_t)r->together * (size_t)e->validations + 1, sizeof *r->counts);
+    for (j = 0; r->counts && j < r->together * e->validations; j++) {
+        int text = j % e->validations;
+        if (r->shares[text] == 0) continue;
+        r->counts[j] = (unsigned char *)mde_alloc(c, (size_t)e->validation[text].documents, 1);
+    }
+    return !mde__bad(c);
 }
 
 /* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts; NaN without any. */
@@ -15738,15 +16509,18 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     mde_context *c = e ? e->context : NULL;
     const mde_minimize_desc *minimize;
     mde__resampling r;
-    mde_optimum best;
+    mde__descents all;
+    mde_optimum best, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
-    int k, i, b;
+    int k, i, b, first, n;
     memset(out, 0, sizeof *out);
     if (mde__bad(c)) return mde_context_status(c);
     if (!desc) desc = &defaults;
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
     k = e->count;
+    memset(&all, 0, sizeof all);
+    all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
         mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
@@ -15754,23 +16528,50 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
         weights = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)k, sizeof *weights);
+        optimum = (mde_optimum *)mde_alloc(c, (size_t)r.together, sizeof *optimum);
+        mde__descents_start(&all, r.together);
+        mde__set_stage(e, "bootstrap");
     }
-    for (b = 0; b < r.replicates && !mde__bad(c); b++) {
-        mde_optimum optimum = best;
-        mde__resample_documents(e, desc->seed, b, r.counts);
-        /* A little inside, because a weight that is zero here may not be zero there. */
-        for (i = 0; i < k; i++) optimum.weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
-        mde__minimize(e, NULL, r.shares, lower, upper, r.counts, 1e-5, 100, &optimum);
-        losses[b] =
-            mde__objective_terms(e, r.shares, desc->weights ? desc->weights : best.weights, r.counts, NULL, NULL);
-        for (i = 0; i < k; i++) weights[(size_t)i * (size_t)r.replicates + (size_t)b] = optimum.weights[i];
+    r.seed = desc->seed;
+    all.shares = r.shares;
+    all.lower = lower;
+    all.upper = upper;
+    all.tolerance = 1e-5;
+    all.iterations = 100;
+    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+        n = mde__resample(e, &r, first);
+        for (b = 0; b < n; b++) {
+            all.query[b].weights = desc->weights ? desc->weights : best.weights;
+            all.query[b].counts = r.counts + b * e->validations;
+            all.query[b].gradient = all.query[b].hessian = NULL;
+        }
+        mde__ask(e, r.shares, n, all.query);
+        for (b = 0; b < n; b++) {
+            mde__descent *s = &all.one[b];
+            losses[first + b] = all.query[b].loss;
+            optimum[b] = best;
+            /* A little inside, because a weight that is zero here may not be zero there. */
+            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+            s->out = &optimum[b];
+            s->query.counts = r.counts + b * e->validations;
+        }
+        all.count = n;
+        if (!mde__bad(c)) mde__minimize(&all);
+        for (b = 0; b < n; b++) {
+            for (i = 0; i < k; i++) {
+                weights[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = optimum[b].weights[i];
+            }
+        }
     }
     if (!mde__bad(c)) {
         out->replicates = r.replicates;
         mde__intervals(&r, 1, losses, &out->loss[0], &out->loss[1]);
         mde__intervals(&r, k, weights, out->lower, out->upper);
     }
+    all.count = r.together;
+    mde__descents_end(&all);
     mde__resampling_end(e, &r);
+    mde_release(c, optimum);
     mde_release(c, losses);
     mde_release(c, weights);
     return c->status;
@@ -15782,23 +16583,39 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     static const mde_price_desc defaults = { 0, 0, 0 };
     mde_context *c = e ? e->context : NULL;
     mde__resampling r;
-    double prices[MDE_MAX_DOMAINS], *values = NULL;
+    mde__query *query = NULL;
+    double prices[MDE_MAX_DOMAINS], *values = NULL, *gradients = NULL;
     char note[320];
-    int i, b;
+    int i, b, first, n;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
     if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
+        query = (mde__query *)mde_alloc(c, (size_t)r.together, sizeof *query);
+        gradients = (double *)mde_alloc(c, (size_t)r.together, (size_t)e->count * sizeof *gradients);
     }
-    for (b = 0; b < r.replicates && !mde__bad(c); b++) {
-        mde__resample_documents(e, desc->seed, b, r.counts);
-        mde__objective_terms(e, r.shares, weights, r.counts, prices, NULL);
-        mde__prices_of_gradient(e->count, prices, prices);
-        for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)b] = prices[i];
+    mde__set_stage(e, "prices");
+    r.seed = desc->seed;
+    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+        n = mde__resample(e, &r, first);
+        for (b = 0; b < n; b++) {
+            query[b].weights = weights;
+            query[b].counts = r.counts + b * e->validations;
+            query[b].gradient = gradients + b * e->count;
+        }
+        mde__ask(e, r.shares, n, query);
+        for (b = 0; b < n; b++) {
+            mde__prices_of_gradient(e->count, query[b].gradient, prices);
+            for (i = 0; i < e->count; i++) {
+                values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
+            }
+        }
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
     mde__resampling_end(e, &r);
+    mde_release(c, query);
+    mde_release(c, gradients);
     mde_release(c, values);
     return c->status;
 }
@@ -16117,15 +16934,16 @@ typedef double mde__smooth_fn(const double *theta, double *gradient, void *user)
 #define MDE__LBFGS_WORK(n) ((size_t)(n) * (2 * MDE__LBFGS_MEMORY + 4) + 2 * MDE__LBFGS_MEMORY)
 
 /* Limited-memory BFGS (Nocedal 1980); the line search brackets a step that satisfies the weak Wolfe conditions. theta
-   becomes the best point found; returns its value, NaN when the function is not finite at the start. */
-static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int iterations,
+   becomes the best point found; returns its value, NaN when the function is not finite at the start. kept [2]: how much
+   curvature is known from an earlier call with the same work, and then from this one; NULL: none. */
+static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int *kept, int iterations,
                          double tolerance)
 {
     double *gradient = work, *trial = gradient + n, *slope_at = trial + n, *direction = slope_at + n;
     double *steps = direction + n, *changes = steps + MDE__LBFGS_MEMORY * n;
     double *curvature = changes + MDE__LBFGS_MEMORY * n;
     double *share = curvature + MDE__LBFGS_MEMORY, value = f(theta, gradient, user);
-    int iteration, stored = 0, newest = 0, quiet = 0, i, k;
+    int iteration, stored = kept ? kept[0] : 0, newest = kept ? kept[1] : 0, quiet = 0, i, k;
     if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
     for (iteration = 0; iteration < iterations; iteration++) {
         double slope, step = 1, low = 0, high = (double)INFINITY, found = (double)NAN, longest = 0, scale, dot;
@@ -16185,6 +17003,10 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
         longest = 0;
         for (i = 0; i < n; i++) if (fabs(gradient[i]) > longest) longest = fabs(gradient[i]);
         if (quiet >= 2 || longest <= tolerance) break;
+    }
+    if (kept) {
+        kept[0] = stored;
+        kept[1] = newest;
     }
     return value;
 }
@@ -16398,12 +17220,73 @@ static int mde__same_mixture(int k, const double *weights, int a, int b)
     return 1;
 }
 
-/* The first run with the weights of run i: repeated runs share one. */
-static int mde__first_like(int k, const double *weights, int i)
+/* A run by a sum of its weights, with factors between 1 and 2, by which equal runs stand together. */
+typedef struct mde__keyed { double key; const double *weights; int k, run; } mde__keyed;
+
+static int mde__by_key(const void *a, const void *b)
 {
-    int first = 0;
-    while (first < i && !mde__same_mixture(k, weights, first, i)) first++;
-    return first;
+    const mde__keyed *p = (const mde__keyed *)a, *q = (const mde__keyed *)b;
+    int i;
+    if (p->key < q->key || p->key > q->key) return p->key < q->key ? -1 : 1;
+    for (i = 0; i < p->k; i++) {
+        if (p->weights[i] < q->weights[i] || p->weights[i] > q->weights[i]) {
+            return p->weights[i] < q->weights[i] ? -1 : 1;
+        }
+    }
+    return p->run < q->run ? -1 : p->run > q->run;
+}
+
+/* Sorted, so that only neighbours are compared: of runs that are equal to the bit one stands for all. */
+MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights, int *first)
+{
+    mde__keyed *sorted;
+    double largest = 0, reach;
+    int i, j, q, count = 0, mixtures = 0;
+    if (mde__bad(c)) return 0;
+    if (n < 1 || k < 0 || !weights || !first) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "repeats: %d runs of %d weights; expected 1 or more", n, k);
+        return 0;
+    }
+    sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
+    if (!sorted) return 0;
+    for (i = 0; i < n; i++) {
+        double size = 0, factor = 0;
+        for (q = 0; q < k; q++) {
+            double weight = weights[mde__cell(i, k, q)];
+            factor += 0.6180339887;
+            if (factor >= 1) factor -= 1;
+            sorted[i].key += (1 + factor) * weight;
+            size += 2 * fabs(weight);
+        }
+        if (size > largest) largest = size;
+        sorted[i].weights = weights + mde__cell(i, k, 0);
+        sorted[i].k = k;
+        sorted[i].run = i;
+    }
+    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
+    for (i = 0; i < n; i++) {       /* to the bit */
+        int same = count > 0;
+        for (q = 0; same && q < k; q++) same = sorted[count - 1].weights[q] == sorted[i].weights[q];
+        if (!same) sorted[count++] = sorted[i];
+        first[sorted[i].run] = sorted[count - 1].run;
+    }
+    reach = 2e-9 * k + 1e-15 * k * largest;     /* and what rounding does to a key */
+    for (i = 0; i < count; i++) {
+        int run = sorted[i].run, lowest = run;
+        for (j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
+            if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
+        }
+        for (j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
+            if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
+        }
+        first[run] = lowest;
+    }
+    for (i = 0; i < n; i++) {
+        first[i] = first[first[i]];
+        mixtures += first[i] == i;
+    }
+    mde_release(c, sorted);
+    return mixtures;
 }
 
 /* Folds of equal sizes, as far as repeated runs, which stay together, allow: each mixture goes to the smallest fold.
@@ -16412,11 +17295,14 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
 {
     mde_random random = mde_random_start(seed, 0x666f6c64);
     int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    int *size = (int *)mde_alloc(c, (size_t)folds + (size_t)n, sizeof(int));
+    int *size = (int *)mde_alloc(c, (size_t)folds + 2 * (size_t)n, sizeof(int));
     int i, f, used = 0;
     if (order && size) {
         int *repeats = size + folds;    /* of the mixture whose first run it is */
-        for (i = 0; i < n; i++) repeats[weights ? mde__first_like(k, weights, i) : i]++;
+        int *first = repeats + n;
+        for (i = 0; i < n; i++) first[i] = i;
+        if (weights) mde_first_repeats(c, n, k, weights, first);
+        for (i = 0; i < n; i++) repeats[first[i]]++;
         mde_random_permutation(&random, n, order);
         for (i = 0; i < n; i++) {
             int run = (int)order[i], smallest = 0;
@@ -16425,7 +17311,7 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
             fold[run] = smallest;
             size[smallest] += repeats[run];
         }
-        for (i = 0; i < n && weights; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+        for (i = 0; i < n; i++) fold[i] = fold[first[i]];
         for (f = 0; f < folds; f++) used += size[f] > 0;
     }
     mde_release(c, size);
@@ -16439,13 +17325,14 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
 static void mde__group_runs(mde_regressor *r, uint64_t seed)
 {
     mde_context *c = r->context;
-    int i, distinct = 0;
+    int i, distinct;
     r->next = (int *)mde_alloc(c, 2 * (size_t)r->n, sizeof(int));
     if (!r->next) return;
-    r->fold = r->next + r->n;
+    r->fold = r->next + r->n;           /* until they are dealt, the first of each run's repeats */
+    distinct = mde_first_repeats(c, r->n, r->used, r->x, r->fold);
+    if (mde__bad(c)) return;
     for (i = 0; i < r->n; i++) {
-        int first = mde__first_like(r->used, r->x, i);
-        distinct += first == i;
+        int first = r->fold[i];
         r->next[i] = first < i ? r->next[first] : i;
         r->next[first] = i;
     }
@@ -16799,8 +17686,9 @@ static void mde__length_gradient(int simd, const mde__scaled *in, double *s, dou
     }
 }
 
-/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: adds scale d mean / d x = -scale sum_i alpha_i signal g_i
-   (x - x_i) / length^2 to slope [d]. x as one row in length scales, runs as columns, theta the log lengths. */
+/* A mean sum_i alpha_i signal k(x, x_i) of standardised x: scale d mean / d x = -scale sum_i alpha_i signal g_i
+   (x - x_i) / length^2 in slope [d], which comes zeroed. x as one row in length scales, runs as columns, theta the log
+   lengths. */
 static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const mde__scaled *runs, const double *theta,
                                   const double *alpha, double signal, double scale, double *slope)
 {
@@ -16813,10 +17701,9 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
         }
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
-        for (q = 0; q < d; q++) {
-            slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]) * mde__exp64(-theta[q]);
-        }
+        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]);
     }
+    for (q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
 }
 
 /* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
@@ -16877,6 +17764,7 @@ typedef struct mde__gp {
 /* Above this many runs the starts are tried on a sample of so many, and only the best is carried on with all: a step
    costs the cube of the runs. */
 #define MDE__GP_SAMPLE 160
+#define MDE__GP_STEPS 5                 /* of the best start with all runs, before their outliers are looked for */
 #define MDE__GP_TOLERANCE 1e-5          /* of a log posterior of hundreds: far below what the data can tell apart */
 
 /* Workspace of one fit. */
@@ -16890,6 +17778,7 @@ typedef struct mde__gp_work {
     double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
     double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
+    int kept[2];                            /* of lbfgs */
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
@@ -17093,7 +17982,8 @@ static void mde__gp_precisions(int n, const double *inverse, const double *flat,
 }
 
 /* Tuned on RegMix, where the true weights of some runs are not what the table says. */
-#define MDE__OUTLIER_ROUNDS 5
+#define MDE__OUTLIER_ROUNDS 3
+#define MDE__OUTLIER_STEPS 4        /* of the search for theta, a round */
 #define MDE__OUTLIER_SHARE 0.2      /* prior probability of a run to be one */
 #define MDE__OUTLIER_SCALE 30.0     /* of the noise variance of an outlier */
 
@@ -17121,7 +18011,8 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
-        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, 8, MDE__GP_TOLERANCE);
+        value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, w->kept, MDE__OUTLIER_STEPS,
+                           MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
         /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
         for (i = 0; i < 60; i++) {
@@ -17217,7 +18108,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
             if (i == gp->d) spread *= 0.5;      /* of the signal, which the targets' scale tells well */
             w.theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, 100, MDE__GP_TOLERANCE);
+        w.kept[0] = 0;
+        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, w.kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
             for (i = 0; i < p; i++) gp->theta[i] = w.theta[i];
@@ -17227,7 +18119,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     if (sampled) {
         mde__gp_use(&w, gp->n);
         /* the search for outliers goes on from here */
-        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, gp->normal_noise ? 60 : 25, MDE__GP_TOLERANCE);
+        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, w.kept, gp->normal_noise ? 60 : MDE__GP_STEPS,
+                          MDE__GP_TOLERANCE);
         if (!(fabs(best) < (double)INFINITY)) return 0;
     }
     if (!gp->normal_noise && !mde__gp_outliers(&w)) return 0;
@@ -17594,7 +18487,7 @@ static double mde__coregion_search(mde__coregion *s)
             }
             s->beta[largest] = -1;
         }
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, 150, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, NULL, 150, 1e-6);
         if (value < best) {
             best = value;
             memcpy(s->theta, s->trial, (size_t)s->parameters * sizeof(double));
@@ -17702,7 +18595,7 @@ static int mde__coregion_fit(mde_regressor *r, int target, double *work)
     value = mde__coregion_search(sampled ? &few : s);
     if (sampled && value < (double)INFINITY) {
         memcpy(s->theta, few.theta, (size_t)s->parameters * sizeof(double));
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, MDE__COREGION_STEPS, 1e-6);
+        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, NULL, MDE__COREGION_STEPS, 1e-6);
     }
     if (!(value < (double)INFINITY)) return 0;
     if (!(fabs(mde__coregion_likelihood(s, s->theta, NULL)) < (double)INFINITY)) return 0;
@@ -17907,7 +18800,7 @@ static double mde__law_search(mde__law_fit *f, double *theta, double *trial, dou
         for (i = 0; i < p; i++) trial[i] = 0;
         trial[0] = minimum - below[start];
         trial[1] = mde__log64(-trial[0]);
-        value = mde__lbfgs(mde__law_loss, f, p, trial, work, 500, 1e-10);
+        value = mde__lbfgs(mde__law_loss, f, p, trial, work, NULL, 500, 1e-10);
         if (!(value < best)) continue;
         best = value;
         memcpy(theta, trial, (size_t)p * sizeof *theta);
@@ -17987,6 +18880,313 @@ static const mde__regressor_kind mde__law_kind = {
     mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
+/* ---- Law across sizes ---- */
+
+/* Of models of N parameters that saw D tokens of a mixture w (the additive and the joint form of Shukor et al. 2025,
+   with the dependence on the mixture of Ye et al. 2025):
+     y = E + T_0 + T_1 + T_2,   T_0 = exp(b_0 + t_0.w),   T_r = exp(b_r + t_r.w - a_r l_r),   l_1 = log N, l_2 = log D,
+   so that A(w) = exp(b_1 + t_1.w) and alpha = a_1. The additive form has t_1 = t_2 = 0. With interactions they are
+   fitted, drawn to 0. theta is E, then for each term b_r, log a_r, t_r; dT_r = T_r (db_r + w.dt_r - a_r l_r d log a_r).
+
+   Two sizes do not tell E from alpha, nor do the checkpoints of short runs tell it from beta: log a_r has a prior, so
+   that what the data leave open becomes part of the predicted sd. The curvature J'J / v + P at the optimum gives the
+   covariance of theta, P being the priors' precision; v is the variance of a residual times the runs that stand for one
+   mixture, since the checkpoints of a run, and its equals, err together. */
+
+#define MDE__SCALE_TERMS 3
+#define MDE__SCALE_STARTS 3
+#define MDE__SCALE_VARIANCE 0.05        /* v at first, in variances of the target, until a fit says what it is */
+#define MDE__SCALE_INTERACTION 1.0      /* on t_r t_r / 2, as MDE__LAW_PENALTY is on t_0 t_0 / 2 */
+#define MDE__SCALE_PRIOR_SD 0.7         /* of log a_r: N may count embeddings or not, which changes alpha */
+static const double mde__scale_exponent[MDE__SCALE_TERMS] = { 1, 0.34, 0.28 };  /* medians: Hoffmann et al. 2022 */
+
+typedef struct mde__scale {
+    int d, parameters;              /* weights that vary; 1 + MDE__SCALE_TERMS (d + 2) */
+    int interactions;
+    int column[MDE__SCALE_TERMS];   /* of x, with l_r; -1: none, or constant, then the term is not there */
+    double unit[MDE__SCALE_TERMS];  /* that times the column is log N, less its mean */
+    double *theta;                  /* [m, parameters] of the standardised target */
+    double *covariance;             /* [m, parameters, parameters] */
+    double *residual;               /* [m] noise variance */
+    double mixtures;                /* how many */
+} mde__scale;
+
+typedef struct mde__scale_fit { const mde__scale *s; int n, stride; const double *x, *y; double variance; }
+    mde__scale_fit;
+
+/* The parameters, the a_r, and the T_r of the inputs last looked at. */
+typedef struct mde__scale_terms { const double *theta; double a[MDE__SCALE_TERMS], t[MDE__SCALE_TERMS]; }
+    mde__scale_terms;
+
+static mde__scale_terms mde__scale_start(const mde__scale *s, const double *theta)
+{
+    mde__scale_terms terms;
+    int r;
+    terms.theta = theta;
+    for (r = 0; r < MDE__SCALE_TERMS; r++) {
+        terms.t[r] = 0;
+        terms.a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
+    }
+    return terms;
+}
+
+/* E and the sum of the terms at standardised inputs x. */
+static double mde__scale_value(const mde__scale *s, const double *x, mde__scale_terms *terms)
+{
+    double sum = terms->theta[0];
+    int r;
+    for (r = 0; r < MDE__SCALE_TERMS; r++) {
+        const double *own = terms->theta + 1 + r * (s->d + 2);
+        double exponent = own[0];
+        if (r > 0 && s->column[r] < 0) continue;
+        if (r == 0 || s->interactions) exponent += mde__inner(s->d, own + 2, x);
+        if (r > 0) exponent -= terms->a[r] * s->unit[r] * x[s->column[r]];
+        terms->t[r] = mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
+        sum += terms->t[r];
+    }
+    return sum;
+}
+
+/* Adds factor times the derivatives by theta, given the terms; those that the form does not have are 0. */
+static void mde__scale_slope(const mde__scale *s, const double *x, const mde__scale_terms *terms, double factor,
+                             double *slope)
+{
+    int r, q;
+    slope[0] += factor;
+    for (r = 0; r < MDE__SCALE_TERMS; r++) {
+        double *own = slope + 1 + r * (s->d + 2), along = factor * terms->t[r];
+        if (r > 0 && s->column[r] < 0) continue;
+        own[0] += along;
+        if (r > 0) own[1] -= along * terms->a[r] * s->unit[r] * x[s->column[r]];
+        for (q = 0; q < s->d && (r == 0 || s->interactions); q++) own[2 + q] += along * x[q];
+    }
+}
+
+/* The priors: precision of parameter i, times v, and its centre. What the form does not have stays there. */
+static double mde__scale_prior(const mde__scale *s, int i, double variance, double *centre)
+{
+    int r = (i - 1) / (s->d + 2), at = (i - 1) % (s->d + 2);
+    *centre = 0;
+    if (i == 0 || at == 0) return 1e-9;
+    if (at > 1) return r == 0 ? MDE__LAW_PENALTY : MDE__SCALE_INTERACTION;
+    *centre = mde__log64(mde__scale_exponent[r]);
+    return variance / (MDE__SCALE_PRIOR_SD * MDE__SCALE_PRIOR_SD);
+}
+
+static double mde__scale_loss(const double *theta, double *gradient, void *user)
+{
+    const mde__scale_fit *f = (const mde__scale_fit *)user;
+    mde__scale_terms terms = mde__scale_start(f->s, theta);
+    double loss = 0, centre;
+    int i;
+    for (i = 0; i < f->s->parameters; i++) {
+        double precision = mde__scale_prior(f->s, i, f->variance, &centre);
+        gradient[i] = precision * (theta[i] - centre);
+        loss += 0.5 * gradient[i] * (theta[i] - centre);
+    }
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + mde__cell(i, f->stride, 0);
+        double residual = mde__scale_value(f->s, x, &terms) - f->y[i], bent = residual / MDE__LAW_BEND;
+        double root = sqrt(1.0 + bent * bent);
+        loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
+        mde__scale_slope(f->s, x, &terms, residual / root, gradient);
+    }
+    return loss;
+}
+
+/* Starts differ in E, as far below the smallest loss as seen from near and from afar; the terms share the rest. From
+   `start` alone where there is one. */
+static double mde__scale_search(mde__scale_fit *f, const double *start, double *theta, double *trial, double *work)
+{
+    static const double below[MDE__SCALE_STARTS] = { 0.5, 2.0, 6.0 };
+    const mde__scale *s = f->s;
+    double best = (double)INFINITY, minimum = 0, value, centre;
+    int p = s->parameters, i, q;
+    for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
+    for (q = 0; q < (start ? 1 : MDE__SCALE_STARTS); q++) {
+        for (i = 0; i < p; i++) {
+            mde__scale_prior(s, i, f->variance, &centre);
+            trial[i] = start ? start[i] : centre;
+        }
+        if (!start) {
+            trial[0] = minimum - below[q];
+            for (i = 0; i < MDE__SCALE_TERMS; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / MDE__SCALE_TERMS);
+        }
+        value = mde__lbfgs(mde__scale_loss, f, p, trial, work, NULL, 500, 1e-9);
+        if (!(value < best)) continue;
+        best = value;
+        memcpy(theta, trial, (size_t)p * sizeof *theta);
+    }
+    return best;
+}
+
+/* Covariance of theta and the variance of the residuals, over the degrees of freedom that are left. work: p (1 + 2 p),
+   and that of a product. */
+static int mde__scale_spread(const mde_regressor *r, const mde__scale_fit *f, int target, double *work)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    int p = s->parameters, i, j, k;
+    const double *theta = s->theta + mde__cell(target, p, 0);
+    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p, centre;
+    mde__scale_terms terms = mde__scale_start(s, theta);
+    double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
+    double *scratch = inverse + (size_t)p * (size_t)p, squares = 0, used = 0;
+    for (i = 0; i < p * p; i++) curvature[i] = 0;
+    for (j = 0; j < p; j++) curvature[mde__cell(j, p, j)] = mde__scale_prior(s, j, f->variance, &centre);
+    for (i = 0; i < f->n; i++) {
+        const double *x = f->x + mde__cell(i, f->stride, 0);
+        double residual = mde__scale_value(s, x, &terms) - f->y[i];
+        squares += residual * residual;
+        for (j = 0; j < p; j++) slope[j] = 0;
+        mde__scale_slope(s, x, &terms, 1.0, slope);
+        for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
+    }
+    if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
+    mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, covariance, scratch);
+    mde__mirror(p, covariance);
+    for (j = 0; j < p; j++) {
+        used += 1.0 - mde__scale_prior(s, j, f->variance, &centre) * covariance[mde__cell(j, p, j)];
+    }
+    s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
+    for (i = 0; i < p * p; i++) covariance[i] *= f->variance;
+    return 1;
+}
+
+static void mde__scale_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    size_t m = (size_t)r->m, p;
+    int i;
+    s->d = r->used;
+    s->interactions = desc->interactions;
+    s->column[0] = -1;
+    for (i = 1; i < MDE__SCALE_TERMS; i++) {
+        s->column[i] = r->index[r->d - MDE__SCALE_TERMS + i];
+        s->unit[i] = r->scale[r->d - MDE__SCALE_TERMS + i];
+        s->d -= s->column[i] >= 0;
+    }
+    s->parameters = 1 + MDE__SCALE_TERMS * (s->d + 2);
+    p = (size_t)s->parameters;
+    s->theta = mde__take(memory, m, p);
+    s->covariance = mde__take(memory, m, p * p);
+    s->residual = mde__take(memory, m, 1);
+}
+
+/* Folds of mixtures, in r->fold: the checkpoints of a run, and runs of equal mixtures at other sizes, stay together. */
+static mde_status mde__scale_share(mde_regressor *r, const double *x, const double *y)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    double *weights = mde__doubles(r->context, (size_t)r->n, (size_t)s->d + 1);
+    int i, distinct = 0;
+    (void)x;
+    (void)y;
+    for (i = 0; i < r->n && weights; i++) {
+        memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
+    }
+    if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
+    s->mixtures = distinct;
+    if (distinct > 1) {
+        r->folds = mde__folds_of_runs(r->context, r->n, s->d, weights, distinct < MDE__FOLDS ? distinct : MDE__FOLDS, 0,
+                                      r->fold);
+    }
+    mde_release(r->context, weights);
+    return mde_context_status(r->context);
+}
+
+static size_t mde__scale_work(const mde_regressor *r)
+{
+    int p = ((const mde__scale *)r->state)->parameters;
+    size_t spread = (size_t)p * (1 + 2 * (size_t)p) + mde__dense_work(p, p), search = MDE__LBFGS_WORK(p);
+    return 2 * (size_t)p + (size_t)r->n * (size_t)(r->used + 1) + (spread > search ? spread : search);
+}
+
+static double mde__scale_clipped(const mde__scale *s, const double *x, mde__scale_terms *terms)
+{
+    return mde__clip(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
+}
+
+static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
+{
+    mde__scale *s = (mde__scale *)r->state;
+    int p = s->parameters, i, k;
+    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, *few_theta = trial + p;
+    mde__scale_terms terms;
+    mde__scale_fit f;
+    work = few_theta + p;
+    f.s = s;
+    f.n = r->n;
+    f.stride = r->used;
+    f.x = r->x;
+    f.y = mde__target(r, target);
+    f.variance = MDE__SCALE_VARIANCE;
+    if (!(mde__scale_search(&f, NULL, theta, trial, work) < (double)INFINITY)) return 0;
+    if (!mde__scale_spread(r, &f, target, work)) return 0;
+    f.variance = mde__clip(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
+    if (!(mde__scale_search(&f, theta, theta, trial, work) < (double)INFINITY)) return 0;
+    if (!mde__scale_spread(r, &f, target, work)) return 0;
+    for (k = 0; k < r->folds; k++) {
+        double *few_x = work, *few_y = few_x + r->n * r->used;
+        f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
+        f.x = few_x;
+        f.y = few_y;
+        if (!(mde__scale_search(&f, theta, few_theta, trial, few_y + r->n) < (double)INFINITY)) return 0;
+        terms = mde__scale_start(s, few_theta);
+        for (i = 0; i < r->n; i++) {
+            if (r->fold[i] != k) continue;
+            mde__leave_out(r, target, i, mde__scale_clipped(s, r->x + mde__cell(i, r->used, 0), &terms));
+        }
+    }
+    return 1;
+}
+
+static size_t mde__scale_predict_work(const mde_regressor *r, int rows)
+{
+    (void)rows;
+    return (size_t)((const mde__scale *)r->state)->parameters;
+}
+
+static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    const double *x = in->x;
+    int p = s->parameters, rows, i, j;
+    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        for (j = 0; j < r->m; j++) {
+            mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(j, p, 0));
+            const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
+            double variance = s->residual[j];
+            if (!(r->target_sd[j] > 0)) continue;
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__scale_clipped(s, x, &terms);
+            if (!sd) continue;
+            for (i = 0; i < p; i++) slope[i] = 0;
+            mde__scale_slope(s, x, &terms, 1.0, slope);
+            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
+            sd[j] = r->target_sd[j] * sqrt(variance);
+        }
+    }
+}
+
+static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, s->parameters, 0));
+    int i, q;
+    (void)work;
+    mde__scale_value(s, x, &terms);
+    for (i = 0; i < MDE__SCALE_TERMS; i++) {
+        const double *own = terms.theta + 1 + i * (s->d + 2);
+        double along = r->target_sd[target] * terms.t[i];
+        if (i > 0 && s->column[i] >= 0) slope[s->column[i]] -= along * terms.a[i] * s->unit[i];
+        for (q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
+    }
+}
+
+static const mde__regressor_kind mde__scale_kind = {
+    "law across sizes", 0, 0, 0, 0, 0, sizeof(mde__scale), 0,
+    mde__scale_lay_out, mde__scale_share, mde__scale_work, mde__scale_fit_target, "it is finite at no start",
+    mde__scale_predict_work, mde__scale_predict, mde__scale_gradient, NULL, NULL
+};
+
 /* ---- Pooled law ---- */
 
 /* y = c + sum_p b_p (e_p + T_p.w)^-a_p: loss falls as a power of the data there are, and data of other domains count,
@@ -17998,6 +19198,9 @@ static const mde__regressor_kind mde__law_kind = {
 
 #define MDE__LARGEST_POOLS 4
 #define MDE__POOL_STARTS 3
+#define MDE__POOL_TRIED 40          /* steps of each start; the best is carried on */
+#define MDE__POOL_CARRIED(n) ((n) < 200 ? 60 + (n) : 260)  /* few with few runs: their optimum fits noise. Tuned on
+                                                              RegMix */
 #define MDE__POOL_HEAD 3            /* parameters of a pool before its transfers: log b, log a, log e */
 #define MDE__TRANSFER_SPREAD 1.5
 #define MDE__LOG_OFFSET 1e-3        /* weights are rarely known to more than three decimals */
@@ -18079,9 +19282,11 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
     return value;
 }
 
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *worth, *data, *term; } mde__pool_work;
+/* exponential: of theta, the same for all runs. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *data, *logarithm, *term; }
+    mde__pool_work;
 
-/* Minus the log posterior. The exponentials of the transfers are the same for all runs. */
+/* Minus the log posterior. */
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
@@ -18092,22 +19297,19 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
-    }
-    for (r = 0; r < f->pools; r++) {
-        for (q = 0; q < f->d; q++) {
-            w->worth[r * f->d + q] = mde__exp64(theta[1 + r * each + MDE__POOL_HEAD + q]);
-            w->slope[r * f->d + q] = 0;
-        }
+        w->exponential[i] = mde__exp64(theta[i]);
+        w->slope[i] = 0;
     }
     for (i = 0; i < f->n; i++) {
         const double *x = f->x + (size_t)i * (size_t)f->d;
         double blur = mde__scarcity(x[f->main]), variance = noise + scarce * blur, residual = theta[0] - f->y[i];
         double weight, about;
         for (r = 0; r < f->pools; r++) {
-            const double *p = theta + 1 + r * each;
+            const double *e = w->exponential + 1 + r * each;
             double power;
-            w->data[r] = mde__exp64(p[2]) + mde__inner(f->d, w->worth + r * f->d, x);
-            power = p[0] - mde__exp64(p[1]) * mde__log64(w->data[r]);
+            w->data[r] = e[2] + mde__inner(f->d, e + MDE__POOL_HEAD, x);
+            w->logarithm[r] = mde__log64(w->data[r]);
+            power = theta[1 + r * each] - e[1] * w->logarithm[r];
             w->term[r] = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
             residual += w->term[r];
         }
@@ -18118,20 +19320,16 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
         gradient[size] += about * noise;
         gradient[size + 1] += about * scarce * blur;
         for (r = 0; r < f->pools; r++) {
-            const double *p = theta + 1 + r * each;
-            double *g = gradient + 1 + r * each, exponent = mde__exp64(p[1]);
-            double share = -weight * exponent * w->term[r] / w->data[r];
+            const double *e = w->exponential + 1 + r * each;
+            double *g = gradient + 1 + r * each, *slope = w->slope + 1 + r * each + MDE__POOL_HEAD;
+            double share = -weight * e[1] * w->term[r] / w->data[r];
             g[0] += weight * w->term[r];
-            g[1] -= weight * exponent * mde__log64(w->data[r]) * w->term[r];
-            g[2] += share * mde__exp64(p[2]);
-            for (q = 0; q < f->d; q++) w->slope[r * f->d + q] += share * x[q];
+            g[1] -= weight * e[1] * w->logarithm[r] * w->term[r];
+            g[2] += share * e[2];
+            for (q = 0; q < f->d; q++) slope[q] += share * x[q];
         }
     }
-    for (r = 0; r < f->pools; r++) {
-        for (q = 0; q < f->d; q++) {
-            gradient[1 + r * each + MDE__POOL_HEAD + q] += w->worth[r * f->d + q] * w->slope[r * f->d + q];
-        }
-    }
+    for (i = 0; i < size; i++) gradient[i] += w->exponential[i] * w->slope[i];
     return loss;
 }
 
@@ -18262,9 +19460,10 @@ static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_
     size_t pools = (size_t)((const mde__pools *)r->state)->pools, size = (size_t)mde__pool_size(r->used, (int)pools);
     memory->weights = mde__take(b, n, d);
     memory->trial = mde__take(b, size + 2, 1);
-    w->worth = mde__take(b, pools, d);
-    w->slope = mde__take(b, pools, d);
+    w->exponential = mde__take(b, size + 2, 1);
+    w->slope = mde__take(b, size + 2, 1);
     w->data = mde__take(b, pools, 1);
+    w->logarithm = mde__take(b, pools, 1);
     w->term = mde__take(b, pools, 1);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
@@ -18282,7 +19481,7 @@ static size_t mde__pools_work(const mde_regressor *r)
     return count.used;
 }
 
-/* The best theta of all starts, and the main domain that goes with it. */
+/* Theta from the best of the starts, and the main domain that goes with it. */
 static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, const mde__pool_memory *memory,
                                mde__pool_work *w)
 {
@@ -18299,14 +19498,15 @@ static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, c
             memory->trial[i] = middle;
             if (i > MDE__POOL_HEAD + f->d && i < size) memory->trial[i] += 0.2 * mde_random_normal(&random);
         }
-        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, 300, 1e-7);
+        value = mde__lbfgs(mde__pool_loss, w, p, memory->trial, memory->work, NULL, MDE__POOL_TRIED, 1e-7);
         if (!(value < best)) continue;
         best = value;
         main = f->main;
         memcpy(theta, memory->trial, (size_t)p * sizeof *theta);
     }
     f->main = main;
-    return best;
+    if (!(best < (double)INFINITY)) return best;
+    return mde__lbfgs(mde__pool_loss, w, p, theta, memory->work, NULL, MDE__POOL_CARRIED(f->n), 1e-7);
 }
 
 static int mde__pools_fit(mde_regressor *r, int target, double *work)
@@ -18411,10 +19611,10 @@ typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leav
 
 typedef struct mde__forests {
     double rate;
-    uint64_t seed;
     int depth;
     int *order;                     /* [used, n] runs by feature, ascending */
     double *ordered;                /* [used, n] their values */
+    int *lowest;                    /* [used] how many share the lowest value */
     mde__forest *forest;            /* [m] */
 } mde__forests;
 
@@ -18422,17 +19622,31 @@ typedef struct mde__forests {
 typedef struct mde__growth {
     int n, d;
     const double *x;                /* [n, d] */
-    const int *order;
+    const int *order, *lowest;
     const double *ordered, *target;
     double *share;                  /* [n + 1] 1 / i */
     double *residual;               /* [n] */
     int *node;                      /* [n] node of the run's level; -1: the run is held out */
-    int *count, *left;              /* [2^depth] runs of a node; runs of it seen so far */
-    double *sum, *left_sum, *last, *gain;       /* [2^depth] */
+    int *count, *right;             /* [2^depth] runs of a node; runs of it seen so far */
+    double *sum, *right_sum, *last, *gain;      /* [2^depth] */
 } mde__growth;
 
-/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature in its order. The
-   squares of a node with sum S of c runs are less than without it by S^2 / c. */
+/* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
+static inline void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+{
+    int right = w->right[k], left = w->count[k] - right;
+    double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
+    if (left < MDE__SMALLEST_LEAF || right < MDE__SMALLEST_LEAF || !(value < w->last[k])) return;
+    gain = sum * sum * w->share[right] + rest * rest * w->share[left];
+    if (!(gain > w->gain[k])) return;
+    w->gain[k] = gain;
+    splits[k].feature = q;
+    splits[k].threshold = 0.5 * (value + w->last[k]);
+}
+
+/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
+   above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
+   are less than without it by S^2 / c. */
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
@@ -18452,28 +19666,18 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
         const int *order = w->order + (size_t)q * (size_t)w->n;
         const double *ordered = w->ordered + (size_t)q * (size_t)w->n;
         for (k = 0; k < nodes; k++) {
-            w->left[k] = 0;
-            w->left_sum[k] = 0;
+            w->right[k] = 0;
+            w->right_sum[k] = 0;
         }
-        for (i = 0; i < w->n; i++) {
-            int left, right;
+        for (i = w->n - 1; i >= w->lowest[q]; i--) {
             k = w->node[order[i]];
             if (k < 0) continue;
-            left = w->left[k];
-            right = w->count[k] - left;
-            if (left >= MDE__SMALLEST_LEAF && right >= MDE__SMALLEST_LEAF && ordered[i] > w->last[k]) {
-                double sum = w->left_sum[k], rest = w->sum[k] - sum;
-                double gain = sum * sum * w->share[left] + rest * rest * w->share[right];
-                if (gain > w->gain[k]) {
-                    w->gain[k] = gain;
-                    splits[k].feature = q;
-                    splits[k].threshold = 0.5 * (w->last[k] + ordered[i]);
-                }
-            }
-            w->left[k] = left + 1;
-            w->left_sum[k] += w->residual[order[i]];
+            mde__try_split(w, k, q, ordered[i], splits);
+            w->right[k]++;
+            w->right_sum[k] += w->residual[order[i]];
             w->last[k] = ordered[i];
         }
+        for (k = 0; k < nodes; k++) mde__try_split(w, k, q, ordered[0], splits);
     }
     for (i = 0; i < w->n; i++) {
         const mde__branch *s;
@@ -18536,14 +19740,14 @@ static int mde__by_value(const void *a, const void *b)
 static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__forests *s = (mde__forests *)r->state;
-    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 500, leaves;
+    size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 250, leaves;
     int j;
     s->depth = desc->depth ? desc->depth : 4;
-    s->rate = desc->rate > 0 ? desc->rate : 0.05;
-    s->seed = desc->seed;
+    s->rate = desc->rate > 0 ? desc->rate : 0.1;
     leaves = (size_t)1 << s->depth;
     s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
     s->ordered = mde__take(memory, n, (size_t)r->used);
+    s->lowest = (int *)mde__take(memory, (size_t)r->used, 1);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
     for (j = 0; j < r->m; j++) {
         mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
@@ -18572,6 +19776,7 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
         for (i = 0; i < n; i++) {
             s->order[mde__cell(q, n, i)] = sorted[i].run;
             s->ordered[mde__cell(q, n, i)] = sorted[i].value;
+            s->lowest[q] += sorted[i].value <= sorted[0].value;
         }
     }
     mde_release(r->context, sorted);
@@ -18584,12 +19789,12 @@ static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w
     w->share = mde__take(b, (size_t)n + 1, 1);
     w->residual = mde__take(b, (size_t)n, 1);
     w->sum = mde__take(b, leaves, 1);
-    w->left_sum = mde__take(b, leaves, 1);
+    w->right_sum = mde__take(b, leaves, 1);
     w->last = mde__take(b, leaves, 1);
     w->gain = mde__take(b, leaves, 1);
     w->node = (int *)mde__take(b, (size_t)n, 1);
     w->count = (int *)mde__take(b, leaves, 1);
-    w->left = (int *)mde__take(b, leaves, 1);
+    w->right = (int *)mde__take(b, leaves, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
@@ -18617,6 +19822,7 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     w.x = r->x;
     w.order = s->order;
     w.ordered = s->ordered;
+    w.lowest = s->lowest;
     w.target = mde__target(r, target);
     w.share[0] = 0;
     for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
@@ -18661,7 +19867,8 @@ static const mde__regressor_kind *mde__kind(mde_model model)
 {
     static const struct { mde_model model; const mde__regressor_kind *kind; } kinds[] = {
         { MDE_RIDGE, &mde__ridge_kind }, { MDE_GP, &mde__gp_kind }, { MDE_MULTITASK_GP, &mde__coregion_kind },
-        { MDE_MIXING_LAW, &mde__law_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind }
+        { MDE_MIXING_LAW, &mde__law_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
+        { MDE_SCALE_LAW, &mde__scale_kind }
     };
     size_t i;
     for (i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
@@ -18711,6 +19918,10 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
     if (desc->rank < 0 || desc->rank > largest_rank || desc->restarts < 0) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
                         desc->rank, desc->restarts, largest_rank);
+    }
+    if (desc->model == MDE_SCALE_LAW && d < 3) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the law across sizes takes weights, log N and log D, but "
+                        "there are %d features", d);
     }
     if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && !kind->noise_inputs)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has "
@@ -18971,39 +20182,41 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
     return sum / n;
 }
 
-/* 1 - mse / variance of the truth; NaN when the truth is constant. */
-MDEDEF double mde_r2(int n, const double *predicted, const double *truth)
+/* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
+static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
 {
-    double mean, sd;
-    if (n < 1 || !predicted || !truth) return (double)NAN;
-    mde__moments(n, truth, 1, &mean, &sd);
-    return sd > 0 ? 1.0 - mde_mse(n, predicted, truth) / (sd * sd) : (double)NAN;
-}
-
-/* Twice the mean rank of a[i], less the middle: (how many are smaller) - (how many are larger). */
-static double mde__centred_rank(int n, const double *a, int i)
-{
-    double rank = 0;
-    int j;
-    for (j = 0; j < n; j++) rank += (a[j] < a[i]) - (a[j] > a[i]);
-    return rank;
-}
-
-/* Pearson's correlation of the ranks; quadratic in n, which is a number of runs. */
-MDEDEF double mde_spearman(int n, const double *a, const double *b)
-{
-    double aa = 0, bb = 0, ab = 0;
-    int i;
-    if (!a || !b) return (double)NAN;
+    int from, to, i;
     for (i = 0; i < n; i++) {
-        double u, v;
-        if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
-        u = mde__centred_rank(n, a, i);
-        v = mde__centred_rank(n, b, i);
-        aa += u * u;
-        bb += v * v;
-        ab += u * v;
+        sorted[i].value = a[i];
+        sorted[i].run = i;
     }
+    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
+    for (from = 0; from < n; from = to) {
+        for (to = from; to < n && sorted[to].value == sorted[from].value; to++) {}
+        for (i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
+    }
+}
+
+MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b)
+{
+    double aa = 0, bb = 0, ab = 0, *rank;
+    mde__sorted *sorted;
+    int i;
+    if (n < 2 || !a || !b || mde__bad(c)) return (double)NAN;
+    for (i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
+    rank = mde__doubles(c, 2, (size_t)n);
+    sorted = (mde__sorted *)mde_alloc(c, (size_t)n, sizeof *sorted);
+    if (rank && sorted) {
+        mde__centred_ranks(n, a, sorted, rank);
+        mde__centred_ranks(n, b, sorted, rank + n);
+        for (i = 0; i < n; i++) {
+            aa += rank[i] * rank[i];
+            bb += rank[n + i] * rank[n + i];
+            ab += rank[i] * rank[n + i];
+        }
+    }
+    mde_release(c, sorted);
+    mde_release(c, rank);
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
 }
 
@@ -19042,11 +20255,8 @@ MDEDEF int mde_feature_count(int set, int k, int m)
     return count;
 }
 
-/* What the features of one mixture are made of. law: the pooled law whose loss is a feature; NULL without that one. */
-typedef struct mde__feature_source {
-    int set, k, m, target;
-    const mde_regressor *law;
-} mde__feature_source;
+/* What the features of one mixture are made of. */
+typedef struct mde__feature_source { int set, k, m, target; } mde__feature_source;
 
 static double mde__power(double w)
 {
@@ -19133,7 +20343,6 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
     f.k = k;
     f.m = m;
     f.target = target;
-    f.law = NULL;
     for (i = 0; i < n; i++) {
         mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
                          out + mde__cell(i, width, 0));
@@ -19151,7 +20360,9 @@ struct mde_surrogate {
     const mde_experts *experts;
     int features, k, m, n;
     int count;                      /* of regressors: 1 or m */
-    mde_regressor **regressors, **laws;
+    mde_regressor **regressors;
+    mde_surrogate *own_law;
+    const mde_surrogate *law;       /* the pooled law whose losses are a feature: the own one, or a stack's; or NULL */
     double *left_out;               /* [n, m] */
     int members;
     mde_surrogate **member;
@@ -19166,10 +20377,9 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     int i;
     if (!s) return;
     for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
-    for (i = 0; s->laws && i < s->count; i++) mde_regressor_free(s->laws[i]);
+    mde_surrogate_free(s->own_law);
     for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
     mde_release(s->context, s->regressors);
-    mde_release(s->context, s->laws);
     mde_release(s->context, s->member);
     mde_release(s->context, (void *)s->member_names);
     mde_release(s->context, s->share);
@@ -19185,7 +20395,6 @@ static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int tar
     f.k = s->k;
     f.m = s->m;
     f.target = target;
-    f.law = s->laws ? s->laws[target] : NULL;
     return f;
 }
 
@@ -19212,6 +20421,11 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
     const mde__regressor_kind *kind = mde__kind(desc->fit.model);
     if (!kind) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no model %d", (int)desc->fit.model);
+        return;
+    }
+    if (kind->features == 0) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a %s takes sizes and tokens, too; it is of regressors only",
+                 kind->name);
         return;
     }
     if (s->features <= 0 || (s->features & ~MDE__FEATURE_ALL)) {
@@ -19253,18 +20467,18 @@ static int mde__complete_runs(int n, int m, const double *losses, int target, in
 
 /* A run's loss y by the law without it. A law that finds nothing predicts the mean of the others, from which the run's
    own loss could be read off: so it is moved by what the fold that was left out lowered that mean. */
-static double mde__pooled_feature(const mde_regressor *law, const double *y, int run)
+static double mde__pooled_feature(const mde_surrogate *law, int target, const double *y, int run)
 {
-    const mde__pools *pools = (const mde__pools *)law->state;
+    const mde_regressor *r = law->regressors[law->count == 1 ? 0 : target];
+    int column = law->count == 1 ? target : 0, folded = ((const mde__pools *)r->state)[column].folded, i, count = 0;
     double all = 0, others = 0;
-    int i, count = 0;
-    for (i = 0; i < law->n; i++) {
-        all += y[i] / law->n;
-        if (pools->folded ? law->fold[i] == law->fold[run] : i == run) continue;
+    for (i = 0; i < r->n; i++) {
+        all += y[i] / r->n;
+        if (folded ? r->fold[i] == r->fold[run] : i == run) continue;
         others += y[i];
         count++;
     }
-    return law->left_out[run] + all - others / count;
+    return r->left_out[mde__cell(run, r->m, column)] + all - others / count;
 }
 
 /* Prepares regressor number j on the runs it can use, whose numbers rows [n] then holds, repeats by that of the first
@@ -19273,7 +20487,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
                                    const double *mde, const double *losses, int *rows)
 {
     mde_context *c = s->context;
-    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, first, i, l;
+    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, *first, i, l;
     int width = mde_feature_count(s->features, k, m);
     double *x, *y, *w;
     mde_fit_desc fit = *desc;
@@ -19288,26 +20502,23 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     x = mde__doubles(c, (size_t)count, (size_t)width);
     y = mde__doubles(c, (size_t)count, (size_t)each);
     w = mde__doubles(c, (size_t)count, (size_t)k);
+    first = (int *)mde_alloc(c, (size_t)count, sizeof *first);
     for (i = 0; i < count && !mde__bad(c); i++) {
         for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
         memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
-        first = mde__first_like(k, w, i);
-        if (first == i) continue;
+    }
+    if (!mde__bad(c)) mde_first_repeats(c, count, k, w, first);
+    for (i = 0; i < count && !mde__bad(c); i++) {
+        if (first[i] == i) continue;
         /* to the bit, so that regressors know it for a repeat */
-        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first, k, 0), (size_t)k * sizeof(double));
-        rows[i] = rows[first];
+        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first[i], k, 0), (size_t)k * sizeof(double));
+        rows[i] = rows[first[i]];
     }
-    if (s->laws && !mde__bad(c)) {
-        mde_fit_desc law;
-        memset(&law, 0, sizeof law);
-        law.model = MDE_POOLED_LAW;
-        law.seed = fit.seed;
-        s->laws[j] = mde_regressor_fit(c, count, k, each, w, y, &law);
-    }
+    mde_release(c, first);
     f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
-                         f.law ? mde__pooled_feature(f.law, y, i) : 0, x + mde__cell(i, width, 0));
+                         s->law ? mde__pooled_feature(s->law, j, y, i) : 0, x + mde__cell(i, width, 0));
     }
     if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
     mde_release(c, w);
@@ -19353,9 +20564,14 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     if (!mde__bad(c)) {
         s->count = ((s->features & (MDE_FEATURE_OWN | MDE_FEATURE_POOLED)) || missing) && !kind->joint ? s->m : 1;
         s->regressors = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        if (s->features & MDE_FEATURE_POOLED) {
-            s->laws = (mde_regressor **)mde_alloc(c, (size_t)s->count, sizeof(mde_regressor *));
-        }
+    }
+    if (!(s->features & MDE_FEATURE_POOLED)) s->law = NULL;
+    else if (!mde__bad(c) && !s->law) {
+        mde_surrogate_desc law;
+        memset(&law, 0, sizeof law);
+        law.fit.model = MDE_POOLED_LAW;
+        law.fit.seed = desc->fit.seed;
+        s->law = s->own_law = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &law);
     }
     if (!mde__bad(c)) mde = mde__surrogate_losses(s, s->n, weights);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
@@ -19367,8 +20583,9 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     mde_release(c, rows);
 }
 
-MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
-                                        const double *losses, const mde_surrogate_desc *desc)
+/* law: a stack's, fitted to the same runs, for the members that its losses are a feature of; or NULL. */
+static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c, int n, int k, int m,
+                                        const double *weights, const double *losses, const mde_surrogate_desc *desc)
 {
     mde_surrogate_desc defaults;
     mde_surrogate *s;
@@ -19390,16 +20607,35 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     if (!s) return NULL;
     s->context = c;
-    s->experts = desc->experts;
+    s->experts = desc->experts && desc->experts->sample ? desc->experts->sample : desc->experts;
     s->k = k;
     s->m = m;
     s->n = n;
+    s->law = law;
     s->spread = 1;
     s->left_out = mde__doubles(c, (size_t)n, (size_t)m);
     if (!mde__bad(c)) (desc->fit.model == MDE_STACK ? mde__stack_fit : mde__single_fit)(s, desc, weights, losses);
     if (!mde__bad(c)) return s;
     mde_surrogate_free(s);
     return NULL;
+}
+
+MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
+                                        const double *losses, const mde_surrogate_desc *desc)
+{
+    return mde__fit_with_law(NULL, c, n, k, m, weights, losses, desc);
+}
+
+/* The largest share of a stack's member in any target. */
+static double mde__largest_share(const mde_surrogate *s, int member)
+{
+    double largest = 0;
+    int j;
+    for (j = 0; j < s->m; j++) {
+        double share = s->share[mde__cell(j, s->members, member)];
+        if (share > largest) largest = share;
+    }
+    return largest;
 }
 
 static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
@@ -19411,6 +20647,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
     memset(mean, 0, count * sizeof(double));
     if (sd) memset(sd, 0, count * sizeof(double));
     for (q = 0; q < s->members && each; q++) {
+        if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_predict(s->member[q], n, weights, each, sd ? each + count : NULL)) break;
         for (i = 0; i < n; i++) {
             for (j = 0; j < s->m; j++) {
@@ -19444,15 +20681,15 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     if (!mde__bad(c)) {
         x = mde__doubles(c, (size_t)n, (size_t)width);
         out = mde__doubles(c, 2 * (size_t)n, (size_t)each);
-        pooled = mde__doubles(c, (size_t)n, 1);
+        if (s->law) pooled = mde__doubles(c, (size_t)n, (size_t)s->m);
     }
+    if (pooled) mde_surrogate_predict(s->law, n, weights, pooled, NULL);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
         mde__feature_source f = mde__surrogate_source(s, j);
-        if (f.law && mde_regressor_predict(f.law, n, weights, pooled, NULL)) break;
         for (i = 0; i < n; i++) {
-            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL, pooled[i],
-                             x + mde__cell(i, width, 0));
+            mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL,
+                             pooled ? pooled[mde__cell(i, s->m, j)] : 0, x + mde__cell(i, width, 0));
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
         for (i = 0; i < n * each; i++) {
@@ -19466,18 +20703,6 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     mde_release(c, x);
     mde_release(c, mde);
     return mde_context_status(c);
-}
-
-/* The largest share of a stack's member in any target. */
-static double mde__largest_share(const mde_surrogate *s, int member)
-{
-    double largest = 0;
-    int j;
-    for (j = 0; j < s->m; j++) {
-        double share = s->share[mde__cell(j, s->members, member)];
-        if (share > largest) largest = share;
-    }
-    return largest;
 }
 
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
@@ -19514,7 +20739,7 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
     mde_context *c;
-    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, pooled = 0;
+    double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
     int j, l, k, m, width, each;
     if (!s) return MDE_BAD_ARGUMENT;
     c = s->context;
@@ -19535,24 +20760,30 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
             mde[j] = mde_validation_loss(s->experts, j, weights, slopes + mde__cell(j, k, 0));
         }
     }
-    x = mde__doubles(c, 1, (size_t)width + (size_t)k);
+    if (s->law) {
+        pooled = mde__doubles(c, (size_t)m, (size_t)k + 1);
+        along = pooled ? pooled + m : NULL;
+        if (pooled) mde_surrogate_gradient(s->law, weights, pooled, along);
+    }
+    x = mde__doubles(c, 1, (size_t)width);
     adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         mde__feature_source f = mde__surrogate_source(s, j);
-        if (f.law && mde_regressor_gradient(f.law, weights, &pooled, x + width)) break;
-        mde__feature_row(&f, weights, mde, pooled, x);
+        mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (l = 0; l < each; l++) {
             double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
             mean[s->count == 1 ? l : j] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
-            mde__feature_vjp(&f, weights, slopes, x + width, adjoint + mde__cell(l, width, 0), to);
+            mde__feature_vjp(&f, weights, slopes, along ? along + mde__cell(j, k, 0) : NULL,
+                             adjoint + mde__cell(l, width, 0), to);
         }
     }
     mde_release(c, out);
     mde_release(c, adjoint);
     mde_release(c, x);
+    mde_release(c, pooled);
     mde_release(c, slopes);
     mde_release(c, mde);
     return mde_context_status(c);
@@ -19670,6 +20901,7 @@ static void mde__stack_shares(mde_surrogate *s, const double *weights, const dou
     int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS] = { 0 }, best = -1, mixtures = 0, i, j, a, b;
     size_t square = (size_t)count * (size_t)count;
     double *errors = mde__doubles(c, (size_t)m + 1, square), *all = errors ? errors + (size_t)m * square : NULL;
+    int *first = (int *)mde_alloc(c, (size_t)n, sizeof *first);
     for (j = 0; j < m && errors; j++) {
         double *own = errors + (size_t)j * square, trace = 0;
         for (i = 0; i < n; i++) {
@@ -19688,7 +20920,8 @@ static void mde__stack_shares(mde_surrogate *s, const double *weights, const dou
             all[i] += own[i] / m;
         }
     }
-    for (i = 0; i < n; i++) mixtures += mde__first_like(s->k, weights, i) == i;
+    if (first) mixtures = mde_first_repeats(c, n, s->k, weights, first);
+    mde_release(c, first);
     for (a = 0; a < count; a++) use[a] = mixtures >= MDE__FEW_MIXTURES || mde__recipes[1 + a].model == MDE_GP;
     for (a = 0; all && a < count; a++) {
         if (use[a] && (best < 0 || all[a * count + a] < all[best * count + best])) best = a;
@@ -19739,7 +20972,8 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         mde_surrogate_desc each;
         mde__recipe_desc(&mde__recipes[1 + q], desc, &each);
         s->member_names[q] = mde__recipes[1 + q].title;
-        s->member[q] = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &each);
+        /* the pooled law is member 0 */
+        s->member[q] = mde__fit_with_law(q > 0 ? s->member[0] : NULL, c, s->n, s->k, s->m, weights, losses, &each);
         s->members = q + 1;
     }
     if (!mde__bad(c)) mde__stack_shares(s, weights, losses);
@@ -19991,7 +21225,8 @@ static double mde__spread_factor(size_t count, double *z)
 }
 
 /* Mean over the targets of Spearman's correlation, where there are losses; a, b [n] are workspace. */
-static double mde__mean_spearman(int n, int m, const double *predicted, const double *losses, double *a, double *b)
+static double mde__mean_spearman(mde_context *c, int n, int m, const double *predicted, const double *losses, double *a,
+                                 double *b)
 {
     int i, j, ranked = 0;
     double sum = 0;
@@ -20003,7 +21238,7 @@ static double mde__mean_spearman(int n, int m, const double *predicted, const do
             a[count] = predicted[mde__cell(i, m, j)];
             b[count++] = losses[mde__cell(i, m, j)];
         }
-        rank = mde_spearman(count, a, b);
+        rank = mde_spearman(c, count, a, b);
         if (rank != rank) continue;
         sum += rank;
         ranked++;
@@ -20019,7 +21254,8 @@ static void mde__score_candidates(const mde__judging *g, double *a, double *b)
         mde_candidate *candidate = &e->candidate[q];
         candidate->error = mde__compare_errors(g, q, -1, -1, NULL);
         candidate->behind = mde__compare_errors(g, q, e->chosen, -1, &candidate->behind_se);
-        candidate->spearman = mde__mean_spearman(e->runs, e->targets, candidate->predicted, g->losses, a, b);
+        candidate->spearman = mde__mean_spearman(e->context, e->runs, e->targets, candidate->predicted, g->losses, a,
+                                                 b);
     }
 }
 
@@ -20153,7 +21389,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     mde_evaluate_desc plain;
     mde_evaluation *e;
     double *variance, *work;
-    int *fold, folds, f, i, missing = 0, mixtures = 0, few;
+    int *fold, folds, f, i, missing = 0, mixtures, few;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     memset(&plain, 0, sizeof plain);
@@ -20171,12 +21407,13 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     }
     if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
-    for (i = 0; i < n; i++) mixtures += mde__first_like(k, weights, i) == i;
+    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
+    if (!fold) return NULL;
+    mixtures = mde_first_repeats(c, n, k, weights, fold);
     few = desc->fit.model == MDE_AUTO && mixtures < MDE__FEW_MIXTURES;
     e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing && !few);
     variance = mde__doubles(c, (size_t)m, 1);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 5 * (size_t)m + 2);
-    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     if (!mde__bad(c)) {
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
@@ -20600,7 +21837,7 @@ static double mde__goal_best_run(mde__goal *g, const double *low, const double *
 {
     double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
     int run;
-    for (run = 0; run < g->desc->runs && g->desc->tried; run++) {
+    for (run = 0; run < g->desc->runs && g->desc->tried && !mde__bad(g->surrogate->context); run++) {
         double value;
         memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
         mde__simplex_nearest(g->k, low, high, weights);
@@ -20630,6 +21867,8 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
     search.starts = desc->starts;
     search.iterations = g->smooth ? 500 : 200;
     search.tolerance = 1e-7;
+    search.progress = desc->progress;
+    search.user = desc->user;
     out->value = mde_simplex_minimize(g->surrogate->context, g->k, mde__goal_value, g, &search, out->weights);
     run = mde__goal_best_run(g, low, high, start);
     if (run < out->value) mde__goal_try(g, &search, start, out);
@@ -20697,15 +21936,13 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 #define MDE__DRAWS_NEAR 1000         /* further ones around the best mixture known */
 #define MDE__RUN_REACH 0.25         /* Hellinger distance at which a run's correlation is exp(-1/2) */
 
-/* Hellinger distance of two mixtures: 0 for equal ones, 1 for ones that share nothing. */
+/* Hellinger distance of two mixtures, by the roots of their weights: 0 for equal ones, 1 for ones that share
+   nothing. */
 static double mde__hellinger(int k, const double *a, const double *b)
 {
     double sum = 0;
     int i;
-    for (i = 0; i < k; i++) {
-        double difference = sqrt(a[i]) - sqrt(b[i]);
-        sum += difference * difference;
-    }
+    for (i = 0; i < k; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
     return sqrt(0.5 * sum);
 }
 
@@ -20724,6 +21961,7 @@ typedef struct mde__draws {
     double *weights;        /* [count, k] */
     double *mean, *sd;      /* [count] of the objective */
     double *distance;       /* [count] to the nearest run, made or chosen */
+    double *roots;          /* [count, k] square roots of the weights */
 } mde__draws;
 
 /* Random mixtures inside the bounds; with a centre, the last ones around it. */
@@ -20741,22 +21979,29 @@ static void mde__draws_fill(mde__draws *p, const double *low, const double *high
         } else {
             mde__search_draw(&random, p->k, low, high, i, alpha, w);
         }
+        for (q = 0; q < p->k; q++) p->roots[mde__cell(i, p->k, q)] = sqrt(w[q]);
+        p->distance[i] = 2;
     }
 }
 
-static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_suggest_desc *d)
+#define MDE__DRAWS_PART 250         /* predicted between two looks at the clock */
+
+static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_suggest_desc *d, mde__meter *meter)
 {
     mde_context *c = s->context;
-    double *mean = mde__doubles(c, (size_t)p->count, (size_t)s->m);
-    double *sd = mde__doubles(c, (size_t)p->count, (size_t)s->m);
-    int i;
-    if (!mde__bad(c) && mde_surrogate_predict(s, p->count, p->weights, mean, sd) == MDE_OK) {
-        for (i = 0; i < p->count; i++) {
-            p->mean[i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
-            p->sd[i] = (d->spread > 0 ? d->spread : 1) * mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
+    double *mean = mde__doubles(c, 2 * MDE__DRAWS_PART, (size_t)s->m);
+    double *sd = mean ? mean + mde__cell(MDE__DRAWS_PART, s->m, 0) : NULL;
+    int from, i;
+    for (from = 0; from < p->count && !mde__bad(c); from += MDE__DRAWS_PART) {
+        int n = p->count - from < MDE__DRAWS_PART ? p->count - from : MDE__DRAWS_PART;
+        if (mde_surrogate_predict(s, n, p->weights + mde__cell(from, p->k, 0), mean, sd)) break;
+        for (i = 0; i < n; i++) {
+            p->mean[from + i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
+            p->sd[from + i] = (d->spread > 0 ? d->spread : 1) *
+                              mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
         }
+        mde__meter_add(meter, n);
     }
-    mde_release(c, sd);
     mde_release(c, mean);
 }
 
@@ -20797,12 +22042,14 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
     memcpy(high, upper, (size_t)k * sizeof *high);
 }
 
-/* Distances of the draws to their nearest run, once `run` is one. */
+/* Distances of the draws to their nearest run, once the one with these weights is one. */
 static void mde__draws_near(mde__draws *p, const double *run)
 {
+    double roots[MDE_MAX_DOMAINS];
     int i;
+    for (i = 0; i < p->k; i++) roots[i] = sqrt(run[i]);
     for (i = 0; i < p->count; i++) {
-        double distance = mde__hellinger(p->k, p->weights + mde__cell(i, p->k, 0), run);
+        double distance = mde__hellinger(p->k, p->roots + mde__cell(i, p->k, 0), roots);
         if (distance < p->distance[i]) p->distance[i] = distance;
     }
 }
@@ -20813,6 +22060,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
     mde_suggest_desc defaults;
     mde__draws p;
+    mde__meter meter;
     char number[32];
     int chosen, i;
     if (!c) return MDE_OUT_OF_MEMORY;
@@ -20842,15 +22090,26 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     }
     p.k = k;
     p.count = MDE__DRAWS + (desc->centre ? MDE__DRAWS_NEAR : 0);
-    p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
+    p.weights = mde__doubles(c, (size_t)p.count, 2 * (size_t)k + 3);
     if (!p.weights) return mde_context_status(c);
     p.mean = p.weights + (size_t)p.count * (size_t)k;
     p.sd = p.mean + p.count;
     p.distance = p.sd + p.count;
+    p.roots = p.distance + p.count;
+    memset(&meter, 0, sizeof meter);
+    meter.context = c;
+    meter.progress = desc->progress;
+    meter.user = desc->user;
+    meter.stage = "suggest";
+    meter.figures = "";
+    meter.hundredths = 1;
+    mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
-    if (s) mde__draws_predict(&p, s, desc);
-    for (i = 0; i < p.count; i++) p.distance[i] = 2;
-    for (i = 0; i < n; i++) mde__draws_near(&p, tried + mde__cell(i, k, 0));
+    if (s) mde__draws_predict(&p, s, desc, &meter);
+    for (i = 0; i < n && !mde__bad(c); i++) {
+        mde__draws_near(&p, tried + mde__cell(i, k, 0));
+        mde__meter_add(&meter, 1);
+    }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
@@ -20863,8 +22122,10 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         mde__draws_near(&p, w);
+        mde__meter_add(&meter, 1);
         for (i = 0; i < p.count; i++) {
-            double reach = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w) / MDE__RUN_REACH;
+            double reach = mde__hellinger(k, p.roots + mde__cell(i, k, 0), p.roots + mde__cell(best, k, 0)) /
+                           MDE__RUN_REACH;
             double left = 1.0 - mde__exp64(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
         }

@@ -5,7 +5,7 @@
    $MDEMIX_SHARED/data/regmix is tried, and then a table of the same shape is made up. Figures are medians of three
    runs, but a second or third run is left out once 20 s have passed. The peer, bench/peer_gp.py, fits 1 target once,
    and its seconds are scaled to all. It starts its search from one point, and so does gp_fit_1_start; gp_fit is the
-   default of three. Shapes are runs (or mixtures) x domains x targets. */
+   default of two. Shapes are runs (or mixtures) x domains x targets. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "bench.h"

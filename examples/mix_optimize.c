@@ -662,7 +662,15 @@ static void read_inputs(optimization *o)
         o->runs = read_runs(c, s->ratios, s->losses, &s->columns, NULL, o->notes);
     }
     if (o->runs) sort_runs(o->runs);
-    if (s->logp && !program_failed(c)) o->experts = mde_experts_open(c, s->logp, s->nll);
+    if (s->logp && !program_failed(c)) {
+        mde_experts_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.nll = s->nll;
+        desc.memory = (size_t)s->memory << 20;
+        desc.progress = s->progress;
+        desc.user = s->user;
+        o->experts = mde_experts_open(c, s->logp, &desc);
+    }
     if (o->runs && o->experts) match_experts(o);
     o->n = o->runs ? o->runs->count : 0;
     if (!program_failed(c)) read_names(o, domains);
@@ -808,6 +816,8 @@ static void choose_within_bounds(const optimization *o, mde_choose_desc *desc)
     desc->tried = o->runs->weights;
     desc->runs = o->n;
     desc->seed = o->settings.seed;
+    desc->progress = o->settings.progress;
+    desc->user = o->settings.user;
     desc->lower = o->lower;
     desc->upper = o->upper;
 }
@@ -946,6 +956,8 @@ static void suggest(optimization *o)
     desc.upper = o->allowed_upper;
     desc.spread = o->spread;
     desc.seed = o->settings.seed;
+    desc.progress = o->settings.progress;
+    desc.user = o->settings.user;
     desc.best = o->best_tried;
     desc.centre = o->surrogate ? o->best.weights : NULL;
     desc.made = &o->suggested;
@@ -966,6 +978,7 @@ static void minimize_experts(optimization *o)
     mde_context *c = o->context;
     mde_minimize_desc minimize;
     mde_bootstrap_desc bootstrap;
+    int j;
     memset(&minimize, 0, sizeof minimize);
     memset(&bootstrap, 0, sizeof bootstrap);
     minimize.objective = o->nats;
@@ -983,6 +996,10 @@ static void minimize_experts(optimization *o)
         return;
     if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
         report_step(o, "experts", 2, 2);
+    }
+    o->text_losses = program_doubles(c, mde_experts_validations(o->experts), 1);
+    for (j = 0; !program_failed(c) && j < mde_experts_validations(o->experts); j++) {
+        o->text_losses[j] = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
     }
 }
 
@@ -1048,6 +1065,7 @@ static void optimization_free(optimization *o)
     mde_release(c, o->compared_weights);
     mde_release(c, o->next);
     mde_release(c, o->prices);
+    mde_release(c, o->text_losses);
     mde_text_free(o->summary);
     mde_text_free(o->warnings);
     mde_text_free(o->notes);
@@ -1124,6 +1142,8 @@ int main(int argc, char **argv)
         { "--logp", PROGRAM_INPUT, "DIR", &s.logp, 0, 0,
           "DIR/<loss>/<domain>.npy: natural log of the probability of each token" },
         { "--nll", PROGRAM_FLAG, NULL, &s.nll, 0, 0, "the files of --logp hold negative log-likelihoods" },
+        { "--memory", PROGRAM_INT, "MB", &s.memory, 0, 1e6,
+          "of their probabilities that are held, default 1024; more is read in blocks" },
         { "--domains", PROGRAM_INPUT, "FILE", &s.domains, 0, 0,
           "CSV: domain, and any of the columns tokens, prior, min, max" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,

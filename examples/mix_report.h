@@ -16,6 +16,7 @@ typedef struct optimize_settings {
     int standardize;                        /* 1: the objective counts each loss in its sds between runs */
     const char *logp;                       /* folder of log-probabilities; may be NULL */
     int nll;                                /* 1: it holds negative log-likelihoods */
+    int memory;                             /* MB of them that are held; 0: 1024 */
     const char *domains;                    /* CSV: domain, and any of tokens, prior, min, max; may be NULL */
     const char *objective, *model, *features;
     double max_ratio;                       /* 0: 15 */
@@ -88,6 +89,7 @@ typedef struct optimization {
     mde_optimum minimum;                /* of the experts alone, within the bounds */
     mde_bootstrap interval;
     double *prices;                     /* [k] at that minimum, with the ends of their intervals [2, k] behind */
+    double *text_losses;                /* of the validation texts at that minimum */
     mde_text *warnings;                 /* a line each */
     mde_text *notes;                    /* a line each: what of the tables was not used, and the like */
     mde_text *summary;
@@ -188,18 +190,15 @@ static void json_scores(mde_json_writer *w, const char *key, const optimization 
 
 static void json_input(mde_json_writer *w, const char *key, const optimization *o, const char *path)
 {
-    unsigned char *bytes;
+    uint64_t size, fingerprint;
     char hash[17];
-    size_t size;
     if (!path || !mde_is_file(path)) return;
-    bytes = mde_file_read(o->context, path, (size_t)1 << 30, &size);
-    if (!bytes) return;
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)mde_fingerprint(bytes, size));
+    if (mde_file_fingerprint(o->context, path, &size, &fingerprint) != MDE_OK) return;
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)fingerprint);
     mde_json_open(w, key, '{');
     mde_json_write_string(w, "path", path);
     mde_json_write_string(w, "fnv1a64", hash);
     mde_json_close(w);
-    mde_release(o->context, bytes);
 }
 
 static void json_model(mde_json_writer *w, const optimization *o)
@@ -313,7 +312,7 @@ static void json_experts(mde_json_writer *w, const optimization *o)
     mde_json_close(w);
     mde_json_open(w, "validations", '[');
     for (j = 0; j < mde_experts_validations(o->experts); j++) {
-        double loss = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
+        double loss = o->text_losses[j];
         mde_json_open(w, NULL, '{');
         mde_json_write_string(w, "name", mde_experts_validation(o->experts, j));
         mde_json_write_int(w, "tokens", (int64_t)mde_experts_tokens(o->experts, j));
@@ -620,7 +619,7 @@ static void page_experts(mde_text *t, const optimization *o)
                     "<div class=\"wide\"><table><tr><th>validation text</th><th>tokens</th><th>nats a token</th>"
                     "<th>bits a byte</th></tr>\n");
     for (j = 0; j < mde_experts_validations(o->experts); j++) {
-        double loss = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
+        double loss = o->text_losses[j];
         mde_text_format_html(t, "<tr><td>%s</td>", mde_experts_validation(o->experts, j));
         program_page_number(t, (double)mde_experts_tokens(o->experts, j), 0, 0);
         program_page_number(t, loss, 4, 0);

@@ -596,19 +596,18 @@ typedef struct program_work {
 static inline int program_add_content(mde_text *t, mde_context *c, const char *path)
 {
     char inside[PROGRAM_PATH];
-    unsigned char *bytes;
+    uint64_t size, fingerprint;
     mde_names names;
-    size_t size;
     int i, all = 1;
     memset(&names, 0, sizeof names);
     if (program_failed(c)) return 0;
     if (mde_is_file(path)) {
-        bytes = mde_file_read(c, path, SIZE_MAX, &size);
-        if (bytes) mde_text_format(t, " %zu %016llx", size, (unsigned long long)mde_fingerprint(bytes, size));
-        else if (mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
-        all = bytes != NULL;
-        mde_release(c, bytes);
-        return all;
+        if (mde_file_fingerprint(c, path, &size, &fingerprint) != MDE_OK) {
+            mde_clear_error(c);
+            return 0;
+        }
+        mde_text_format(t, " %llu %016llx", (unsigned long long)size, (unsigned long long)fingerprint);
+        return 1;
     }
     if (!mde_is_folder(path) || mde_folder_list(c, path, &names) != MDE_OK) {
         if (mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);

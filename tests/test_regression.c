@@ -3,6 +3,7 @@
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
+#include <time.h>
 
 /* ---- Plain references ---- */
 
@@ -1099,7 +1100,7 @@ static void pooled_law_is_found_again(void)
 static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
 {
     enum { N = 20, D = 4, POOLS = 2, P = 1 + POOLS * (MDE__POOL_HEAD + D) + 2 };
-    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * POOLS * D + 2 * POOLS];
+    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P + 3 * POOLS];
     mde__pool_fit f;
     mde__pool_work w;
     int i;
@@ -1114,10 +1115,11 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     f.x = x;
     f.y = y;
     w.f = &f;
-    w.worth = work;
-    w.slope = work + POOLS * D;
-    w.data = w.slope + POOLS * D;
-    w.term = w.data + POOLS;
+    w.exponential = work;
+    w.slope = work + P;
+    w.data = w.slope + P;
+    w.logarithm = w.data + POOLS;
+    w.term = w.logarithm + POOLS;
     mde__pool_loss(theta, gradient, &w);
     for (i = 0; i < P; i++) {
         double h = 1e-5, t = theta[i], up;
@@ -1129,47 +1131,181 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     }
 }
 
-/* One tree of depth 1 against a search through all splits. */
+/* ---- Law across sizes ---- */
+
+enum { SCALE_D = 5, SCALE_MIXTURES = 20, SCALE_RUNS = SCALE_MIXTURES * 9 };
+
+/* Mixtures of three domains at three sizes, three checkpoints a run: weights, log N, log D. */
+static double scale_truth(const double *x)
+{
+    return 1.7 + exp(0.2 - 1.5 * x[0] + 0.4 * x[1]) + 250 * exp(-0.31 * x[3]) + 900 * exp(-0.36 * x[4]);
+}
+
+static void make_scales(double noise, double *x, double *y)
+{
+    static const double alpha[3] = { 1, 1, 1 };
+    mde_random random = mde_random_start(7, 1);
+    int i;
+    for (i = 0; i < SCALE_RUNS; i++) {
+        double *row = x + i * SCALE_D;
+        if (i < SCALE_MIXTURES) mde_random_dirichlet(&random, 3, alpha, row);
+        else memcpy(row, x + i % SCALE_MIXTURES * SCALE_D, 3 * sizeof(double));
+        row[3] = log(2e7) + i / SCALE_MIXTURES % 3 * log(2.5);
+        row[4] = log(1e9) + i / SCALE_MIXTURES / 3 * log(2.0);
+        y[i] = scale_truth(row) + noise * mde_random_normal(&random);
+    }
+}
+
+static void law_across_sizes_is_found_again(void)
+{
+    double x[SCALE_RUNS * SCALE_D], y[SCALE_RUNS], left[SCALE_RUNS], mean, sd, squares = 0;
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    int form, i, covered = 0;
+    make_scales(0.005, x, y);
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_SCALE_LAW;
+    for (form = 0; form < 2; form++) {
+        desc.interactions = form;
+        r = mde_regressor_fit(c, SCALE_RUNS, SCALE_D, 1, x, y, &desc);
+        CHECK(r != NULL);
+        if (!r) break;
+        for (i = 0; i < SCALE_MIXTURES; i++) {     /* ten times larger than the largest, four times longer */
+            double at[SCALE_D];
+            memcpy(at, x + i * SCALE_D, sizeof at);
+            at[3] = log(1.25e9);
+            at[4] = log(1.6e10);
+            CHECK(mde_regressor_predict(r, 1, at, &mean, &sd) == MDE_OK);
+            CLOSE(mean / scale_truth(at), 1, 0.03);
+            covered += fabs(mean - scale_truth(at)) < 1.645 * sd;
+            /* what extrapolation adds is part of the sd, which near the runs is that of the noise */
+            CHECK(sd > 0.015);
+            CHECK(mde_regressor_predict(r, 1, x + (i + 80) * SCALE_D, &mean, &sd) == MDE_OK);
+            CHECK(sd > 0.004 && sd < 0.01);
+        }
+        CHECK(mde_regressor_left_out(r, left) == MDE_OK);
+        for (i = 0; i < SCALE_RUNS; i++) {
+            squares += (left[i] - y[i]) * (left[i] - y[i]);
+            CHECK(r->fold[i] == r->fold[i % SCALE_MIXTURES]);   /* a mixture is in one fold, whatever its sizes */
+        }
+        mde_regressor_free(r);
+    }
+    CHECK(covered >= 36);
+    CLOSE(sqrt(squares / (2 * SCALE_RUNS)), 0.006, 0.002);
+    CHECK(mde_regressor_fit(c, SCALE_RUNS, 2, 1, x, y, &desc) == NULL);
+    CHECK_TEXT(mde_error(c), "log N and log D, but there are 2 features");
+    mde_context_free(c);
+}
+
+/* Also where all runs have the same size, or tokens: then that term is not there, and nothing changes with it. */
+static void gradients_of_the_law_across_sizes_equal_finite_differences(void)
+{
+    double x[SCALE_RUNS * SCALE_D], y[SCALE_RUNS], theta[40], gradient[40], unused[40], slope[SCALE_D], mean, up;
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(3, 2);
+    mde_fit_desc desc;
+    int form, i;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_SCALE_LAW;
+    for (form = 0; form < 4; form++) {
+        mde__scale_fit f;
+        mde_regressor *r;
+        const double h = 1e-5;
+        make_scales(0.005, x, y);
+        for (i = 0; i < SCALE_RUNS && form > 1; i++) x[i * SCALE_D + 1 + form] = log(1e9);
+        desc.interactions = form % 2;
+        r = mde_regressor_fit(c, SCALE_RUNS, SCALE_D, 1, x, y, &desc);
+        CHECK(r != NULL);
+        if (!r) break;
+        f.s = (const mde__scale *)r->state;
+        f.n = r->n;
+        f.stride = r->used;
+        f.x = r->x;
+        f.y = r->y;
+        f.variance = 0.05;
+        for (i = 0; i < f.s->parameters; i++) theta[i] = 0.4 * mde_random_normal(&random) - 0.5;
+        mde__scale_loss(theta, gradient, &f);
+        for (i = 0; i < f.s->parameters; i++) {
+            double keep = theta[i];
+            theta[i] = keep + h;
+            up = mde__scale_loss(theta, unused, &f);
+            theta[i] = keep - h;
+            CLOSE(gradient[i], (up - mde__scale_loss(theta, unused, &f)) / (2 * h), 1e-6);
+            theta[i] = keep;
+        }
+        CHECK(mde_regressor_gradient(r, x, &mean, slope) == MDE_OK);
+        for (i = 0; i < SCALE_D; i++) {
+            double keep = x[i], down;
+            x[i] = keep + h;
+            CHECK(mde_regressor_predict(r, 1, x, &up, NULL) == MDE_OK);
+            x[i] = keep - h;
+            CHECK(mde_regressor_predict(r, 1, x, &down, NULL) == MDE_OK);
+            x[i] = keep;
+            CLOSE(slope[i], (up - down) / (2 * h), 1e-6);
+            if (form > 1 && i == 1 + form) CHECK(slope[i] == 0);
+        }
+        mde_regressor_free(r);
+    }
+    mde_context_free(c);
+}
+
+/* One tree of depth 1 against a search through all splits; in every second table many runs share the lowest value. */
 static void a_tree_splits_where_the_squares_get_least(void)
 {
     enum { N = 30, D = 3 };
-    double x[N * D], y[N], mean[N], best = HUGE_VAL, expected[N] = { 0 }, total = 0;
     mde_context *c = mde_context_create(NULL);
-    mde_fit_desc desc;
-    int i, k, q;
-    memset(&desc, 0, sizeof desc);
-    desc.model = MDE_TREES;
-    desc.trees = desc.depth = 1;
-    desc.rate = 1;
-    make_data(77, N, D, 1, 0.3, x, y);
-    for (q = 0; q < D; q++) {
-        for (k = 0; k < N; k++) {
-            double sum[2] = { 0, 0 }, squares = 0;
-            int count[2] = { 0, 0 };
-            for (i = 0; i < N; i++) {
-                sum[x[i * D + q] > x[k * D + q]] += y[i];
-                count[x[i * D + q] > x[k * D + q]]++;
-            }
-            if (count[0] < MDE__SMALLEST_LEAF || count[1] < MDE__SMALLEST_LEAF) continue;
-            for (i = 0; i < N; i++) {
-                int side = x[i * D + q] > x[k * D + q];
-                squares += (y[i] - sum[side] / count[side]) * (y[i] - sum[side] / count[side]);
-            }
-            if (squares >= best) continue;
-            best = squares;
-            for (i = 0; i < N; i++) {
-                int side = x[i * D + q] > x[k * D + q];
-                expected[i] = sum[side] / count[side];
+    int table, i, k, q, above_lowest = 0;
+    for (table = 0; table < 20; table++) {
+        double x[N * D], y[N], mean[N], best = HUGE_VAL, expected[N] = { 0 }, total = 0;
+        mde_fit_desc desc;
+        int lowest = 0;
+        memset(&desc, 0, sizeof desc);
+        desc.model = MDE_TREES;
+        desc.trees = desc.depth = 1;
+        desc.rate = 1;
+        make_data(77 + (uint64_t)table, N, D, 1, 0.3, x, y);
+        for (i = 0; i < N * D && table % 2 == 1; i++) if (x[i] < 0) x[i] = 0;
+        for (q = 0; q < D; q++) {
+            for (k = 0; k < N; k++) {
+                double sum[2] = { 0, 0 }, squares = 0;
+                int count[2] = { 0, 0 };
+                for (i = 0; i < N; i++) {
+                    sum[x[i * D + q] > x[k * D + q]] += y[i];
+                    count[x[i * D + q] > x[k * D + q]]++;
+                }
+                if (count[0] < MDE__SMALLEST_LEAF || count[1] < MDE__SMALLEST_LEAF) continue;
+                for (i = 0; i < N; i++) {
+                    int side = x[i * D + q] > x[k * D + q];
+                    squares += (y[i] - sum[side] / count[side]) * (y[i] - sum[side] / count[side]);
+                }
+                if (squares >= best) continue;
+                best = squares;
+                lowest = table % 2 == 1 && x[k * D + q] <= 0;
+                for (i = 0; i < N; i++) {
+                    int side = x[i * D + q] > x[k * D + q];
+                    expected[i] = sum[side] / count[side];
+                }
             }
         }
+        CHECK(mde_regressor_predict(mde_regressor_fit(c, N, D, 1, x, y, &desc), N, x, mean, NULL) == MDE_OK);
+        for (i = 0; i < N; i++) {
+            CLOSE(mean[i], expected[i], 1e-12);
+            total += mean[i] - y[i];
+        }
+        CLOSE(total, 0, 1e-10);
+        above_lowest += lowest;
     }
-    CHECK(mde_regressor_predict(mde_regressor_fit(c, N, D, 1, x, y, &desc), N, x, mean, NULL) == MDE_OK);
-    for (i = 0; i < N; i++) {
-        CLOSE(mean[i], expected[i], 1e-12);
-        total += mean[i] - y[i];
-    }
-    CLOSE(total, 0, 1e-10);
+    CHECK(above_lowest > 2);
     mde_context_free(c);
+}
+
+/* Share of the variance. */
+static double explained(int n, const double *predicted, const double *truth)
+{
+    double mean, sd;
+    mde__moments(n, truth, 1, &mean, &sd);
+    return 1 - mde_mse(n, predicted, truth) / (sd * sd);
 }
 
 static void trees_learn_steps_and_know_their_spread(void)
@@ -1191,7 +1327,7 @@ static void trees_learn_steps_and_know_their_spread(void)
     }
     r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
     CHECK(mde_regressor_predict(r, NEW, x + N * D, mean, sd) == MDE_OK);
-    CHECK(mde_r2(NEW, mean, truth + N) > 0.97);
+    CHECK(explained(NEW, mean, truth + N) > 0.97);
     for (i = 0; i < NEW; i++) inside += fabs(mean[i] - y[N + i]) < 1.645 * sd[i];
     CHECK(inside > 0.84 * NEW && inside < 0.96 * NEW);
     CHECK(mde_regressor_gradient(r, x, mean, gradient) == MDE_BAD_ARGUMENT);
@@ -1279,14 +1415,88 @@ static void bad_input_is_named(void)
 
 static void measures_equal_their_definitions(void)
 {
+    mde_context *c = mde_context_create(NULL);
     double truth[5] = { 1, 2, 3, 4, 6 }, predicted[5] = { 1, 2, 2, 5, 5 }, same[3] = { 2, 2, 2 };
     CLOSE(mde_mse(5, predicted, truth), 3.0 / 5, 1e-15);
-    CLOSE(mde_r2(5, predicted, truth), 1 - 0.6 / 2.96, 1e-14);
-    CHECK(mde_r2(3, truth, same) != mde_r2(3, truth, same));
     /* ranks 1 2 3 4 5 and 1 2.5 2.5 4.5 4.5: covariance 9 / 5, variances 2 and 9 / 5 */
-    CLOSE(mde_spearman(5, truth, predicted), 1.8 / sqrt(2 * 1.8), 1e-14);
-    CLOSE(mde_spearman(5, truth, truth), 1, 1e-15);
-    CHECK(mde_spearman(3, truth, same) != mde_spearman(3, truth, same));
+    CLOSE(mde_spearman(c, 5, truth, predicted), 1.8 / sqrt(2 * 1.8), 1e-14);
+    CLOSE(mde_spearman(c, 5, truth, truth), 1, 1e-15);
+    CHECK(mde_spearman(c, 3, truth, same) != mde_spearman(c, 3, truth, same));
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* How many are smaller less how many are larger, counted one by one. */
+static double plain_rank(int n, const double *a, int i)
+{
+    double rank = 0;
+    int j;
+    for (j = 0; j < n; j++) rank += (a[j] < a[i]) - (a[j] > a[i]);
+    return rank;
+}
+
+static void a_rank_correlation_with_ties_is_that_of_counted_ranks(void)
+{
+    enum { N = 300, MANY = 200000 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(2, 8);
+    double a[N], b[N], aa = 0, bb = 0, ab = 0, *many = mde__doubles(c, 2, MANY);
+    clock_t start;
+    int i;
+    for (i = 0; i < N; i++) {
+        a[i] = (double)mde_random_below(&random, 40);
+        b[i] = a[i] + (double)mde_random_below(&random, 40);
+    }
+    for (i = 0; i < N; i++) {
+        double u = plain_rank(N, a, i), v = plain_rank(N, b, i);
+        aa += u * u;
+        bb += v * v;
+        ab += u * v;
+    }
+    CHECK(mde_spearman(c, N, a, b) == ab / sqrt(aa * bb));
+    a[7] = (double)NAN;
+    CHECK(isnan(mde_spearman(c, N, a, b)));
+    for (i = 0; i < 2 * MANY; i++) many[i] = mde_random_normal(&random);
+    start = clock();
+    CHECK(fabs(mde_spearman(c, MANY, many, many + MANY)) < 0.02);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 5);      /* counted one by one, minutes */
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* Repeats to the bit, repeats to 1e-9 and runs that are none, in a table that pairwise comparisons take minutes for. */
+static void repeated_runs_are_found_in_time_n_log_n(void)
+{
+    enum { N = 50000, K = 5, SMALL = 400 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(3, 8);
+    double *w = mde__doubles(c, N, K);
+    int *first = (int *)mde_alloc(c, N, sizeof *first), i, j, q, mixtures, wrong = 0;
+    clock_t start;
+    for (i = 0; i < N; i++) {
+        int of = i % 3 ? 3 * (int)mde_random_below(&random, (uint64_t)(i / 3 + 1)) : i;
+        if (of == i) mde_random_mixture(&random, K, w + i * K);
+        else memcpy(w + i * K, w + of * K, K * sizeof *w);
+        if (i % 3 == 2) w[i * K] += 4e-10, w[i * K + 1] -= 4e-10;
+    }
+    for (i = 0; i < K; i++) w[(N - 1) * K + i] = w[i] + (i == 2 ? 2e-9 : 0);
+    CHECK(mde_first_repeats(c, SMALL, K, w, first) > SMALL / 4);
+    for (i = 0; i < SMALL; i++) {
+        for (j = 0; j < i; j++) {
+            for (q = 0; q < K && fabs(w[i * K + q] - w[j * K + q]) <= 1e-9; q++) {}
+            wrong += (q == K) != (first[i] == first[j]);
+        }
+    }
+    CHECK(wrong == 0);
+    start = clock();
+    mixtures = mde_first_repeats(c, N, K, w, first);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 5);
+    CHECK(mixtures > N / 4 && mixtures < N / 2 && first[N - 1] == N - 1);
+    for (i = 0; i < N; i++) wrong += first[first[i]] != first[i] || first[i] > i;
+    for (i = 0; i < N * K; i++) w[i] = 1.0 / K;
+    CHECK(mde_first_repeats(c, N, K, w, first) == 1 && first[N - 1] == 0);
+    CHECK(wrong == 0 && mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
 }
 
 static void results_do_not_depend_on_threads_or_instruction_set(void)
@@ -1419,7 +1629,7 @@ static void surrogate_sees_each_targets_own_expert_loss(void)
     s = mde_surrogate_fit(c, RUNS, EXPERTS, TEXTS, weights, losses, &desc);
     CHECK(s && s->features == (MDE_FEATURE_LOG | MDE_FEATURE_MDE) && s->count == 1);
     CHECK(mde_surrogate_predict(s, RUNS, weights, mean, sd) == MDE_OK);
-    CHECK(mde_r2(RUNS * TEXTS, mean, losses) > 0.9);
+    CHECK(explained(RUNS * TEXTS, mean, losses) > 0.9);
 
     CHECK(mde_surrogate_fit(c, RUNS / 2, EXPERTS * 2, TEXTS, weights, losses, &desc) == NULL);
     CHECK_TEXT(mde_error(c), "3 experts for mixtures of 6 weights");
@@ -1689,7 +1899,7 @@ static double real_spearman(mde_model model, int set, int n)
             a[i] = mean[i * real.m + j];
             b[i] = real.test_y[i * real.m + j];
         }
-        total += mde_spearman(real.test, a, b);
+        total += mde_spearman(real.c, real.test, a, b);
     }
     return 100 * total / real.m;
 }
@@ -1742,7 +1952,7 @@ static double real_surrogate(mde_model model, int n, double *covered)
             b[i] = real.test_y[i * real.m + j];
             *covered += (fabs(a[i] - b[i]) < 1.645 * sd[i * real.m + j]) / (double)(real.test * real.m);
         }
-        total += mde_spearman(real.test, a, b);
+        total += mde_spearman(real.c, real.test, a, b);
     }
     return 100 * total / real.m;
 }
@@ -1914,12 +2124,16 @@ int main(void)
     TEST(gradient_of_the_mixing_laws_loss_equals_finite_differences);
     TEST(pooled_law_is_found_again);
     TEST(gradient_of_the_pooled_laws_loss_equals_finite_differences);
+    TEST(law_across_sizes_is_found_again);
+    TEST(gradients_of_the_law_across_sizes_equal_finite_differences);
     TEST(a_tree_splits_where_the_squares_get_least);
     TEST(trees_learn_steps_and_know_their_spread);
     TEST(gradients_of_predictions_equal_finite_differences);
     TEST(constant_targets_and_features_are_fine);
     TEST(bad_input_is_named);
     TEST(measures_equal_their_definitions);
+    TEST(a_rank_correlation_with_ties_is_that_of_counted_ranks);
+    TEST(repeated_runs_are_found_in_time_n_log_n);
     TEST(results_do_not_depend_on_threads_or_instruction_set);
     TEST(features_stand_in_the_order_of_their_names);
     TEST(surrogate_sees_each_targets_own_expert_loss);
