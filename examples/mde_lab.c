@@ -778,7 +778,9 @@ static const char *const usage =
     "  mde_lab search OUT                       finds the best mixtures; OUT/mixture.json\n"
     "  mde_lab verify OUT                       trains the mixtures found\n"
     "  mde_lab report OUT                       OUT/report.html and OUT/report.json\n"
-    "  mde_lab generate DIR                     writes the made-up text domains, to look at or to train on\n";
+    "  mde_lab generate DIR                     writes the made-up text domains, to look at or to train on\n"
+    "\n"
+    "A run or step is not done again with the same plan, data and results before it and its files as it wrote them.\n";
 
 int main(int argc, char **argv)
 {

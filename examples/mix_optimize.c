@@ -1265,8 +1265,8 @@ static const char *const usage =
     "  mix_optimize --ratios R.csv --losses L.csv --logp DIR --out OUT    the experts' losses as further inputs\n"
     "  mix_optimize --domains D.csv --suggest Q --out OUT                 a first design: Q mixtures to run\n"
     "\n"
-    "With the same options, the same files to read and its results as it wrote them, the summary is printed again, and\n"
-    "no more is done.\n";
+    "With the same options, the same files to read and its results as it wrote them, it prints the summary again and\n"
+    "does no more.\n";
 
 int main(int argc, char **argv)
 {
