@@ -130,7 +130,7 @@ build/%: bench/%.c $(HEADERS)
 
 # Tests of the public functions link compiled headers, as a program of two source files does; the others look into the
 # headers and include them whole, all private, so that no more is compiled than they call.
-LINKED = search dagan_images dagan_ops dagan_png dagan_studies dagan_training
+LINKED = mde pictures search training dagan_images dagan_ops dagan_png dagan_studies dagan_training
 LINKED_DAGAN = dagan_images dagan_ops
 define link
 $(LINKED:%=build/$(1)test_%): build/$(1)mdemix.o
@@ -142,7 +142,7 @@ $(foreach folder,/ sanitize/ valgrind/ coverage/,$(eval $(call link,$(filter-out
 build/test_experiment: TEST_CFLAGS := $(CFLAGS:-O2=-O0)
 
 # These compute for longer than they take to optimise.
-$(addprefix build/test_,lm mde ops optimize regression): TEST_CFLAGS := $(CFLAGS)
+$(addprefix build/test_,lm ops optimize regression): TEST_CFLAGS := $(CFLAGS)
 
 IMPLEMENTATION = -D$(if $(findstring dagan,$<),DAGAN,MDEMIX)_IMPLEMENTATION -x c -c
 

@@ -280,9 +280,8 @@ typedef struct dagan_train_desc {
     int64_t checkpoint_steps;  /* 0: a twentieth of the steps */
     int pairs;              /* further facts about the run, at most 16, that are kept in the checkpoint and must be */
     const char *const *metadata;    /* the same for it to be continued; [2 pairs]: name, value, .. */
-    const char *grid;       /* PNG of fixed inputs, written again every grid_steps; NULL: none */
+    const char *grid;       /* PNG of fixed inputs, written again with each checkpoint or as often; NULL: none */
     const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
-    int64_t grid_steps;     /* 0: as checkpoint_steps */
     mde_progress_fn *progress;  /* loss: the critic's distance; figures: this and further ones in words */
     void *user;
 } dagan_train_desc;
@@ -426,7 +425,8 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 /* Around parts whose time does not matter: -O2 takes twice as long to compile as -O1. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define DAGAN__COLD_BEGIN \
-    _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"no-tree-vectorize\", \"fp-contract=off\")")
+    _Pragma("GCC push_options") \
+    _Pragma("GCC optimize(\"O1\", \"no-tree-dominator-opts\", \"no-tree-vectorize\", \"fp-contract=off\")")
 #define DAGAN__COLD_END _Pragma("GCC pop_options")
 #else
 #define DAGAN__COLD_BEGIN
@@ -436,6 +436,9 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 #if defined(__GNUC__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"     /* MDEDEF may be static */
+#define DAGAN__UNUSED __attribute__((unused))
+#else
+#define DAGAN__UNUSED
 #endif
 
 #if defined(__MINGW32__) && defined(__SSE2__)
@@ -461,9 +464,9 @@ extern "C" {
    without further code. A convolution runs as one matrix product for each row of the kernel over a strip of output
    rows: the patch of a pixel is a stretch of a padded image row, so that patches are read where they lie. */
 
-#define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din
-
-/* mde_fail returns a status, which is not 0: `return !mde_fail(..)` refuses where 0 says no. */
+/* Parameters of the functions of an op's row, in every one of them. */
+#define DAGAN__SHAPE mde_context *c, mde_tensor *const *in, DAGAN__UNUSED const mde_args *args, mde_tensor *out
+#define DAGAN__VJP mde_context *c, const mde_node *node, mde_tensor *g, DAGAN__UNUSED unsigned want, mde_tensor **din
 
 /* The numbers of an op that are no tensors. */
 static mde_args dagan__args(int64_t first, int64_t second, int64_t third, int64_t fourth, double number)
@@ -624,9 +627,8 @@ static int dagan__conv_scratch(dagan__convolution *v, int64_t jobs, int64_t gath
 {
     v->jobs = jobs;
     if (gathered < 0 || (uint64_t)gathered > SIZE_MAX / 64) {
-        mde_fail(v->context, MDE_OUT_OF_MEMORY, "convolution: patches of %lld numbers are more than can be addressed",
-                 (long long)gathered);
-        return 0;
+        return !mde_fail(v->context, MDE_OUT_OF_MEMORY, "convolution: patches of %lld numbers are more than can be "
+                         "addressed", (long long)gathered);
     }
     v->gathered = (size_t)(gathered + 15) / 16 * 16;
     v->scratch_floats = (v->gathered + mde_gemm_floats(v->context, m, n, k) + 15) / 16 * 16;
@@ -803,7 +805,7 @@ static void dagan__conv_weight_job(int64_t job, void *user)
     }
 }
 
-static int dagan__conv2d_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__conv2d_shape(DAGAN__SHAPE)
 {
     dagan__convolution v;
     return dagan__conv_sizes(c, DAGAN__OF_X_AND_WEIGHT, in, args, &v) && dagan__set_shape(out, v.n, v.oh, v.ow, v.out);
@@ -834,7 +836,7 @@ static void dagan__conv2d_vjp(DAGAN__VJP)
 static const mde_op dagan__op_conv2d = { "conv2d", 2, dagan__conv2d_shape, dagan__conv2d_forward, dagan__conv2d_vjp,
                                          NULL };
 
-static int dagan__conv_transpose_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__conv_transpose_shape(DAGAN__SHAPE)
 {
     dagan__convolution v;
     return dagan__conv_sizes(c, DAGAN__OF_Y_AND_WEIGHT, in, args, &v) && dagan__set_shape(out, v.n, v.h, v.w, v.in);
@@ -894,7 +896,7 @@ static void dagan__conv_transpose_vjp(DAGAN__VJP)
 static const mde_op dagan__op_conv_transpose = { "conv2d_transpose", 2, dagan__conv_transpose_shape,
                                                  dagan__conv_transpose_forward, dagan__conv_transpose_vjp, NULL };
 
-static int dagan__conv_weight_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__conv_weight_shape(DAGAN__SHAPE)
 {
     dagan__convolution v;
     return dagan__conv_sizes(c, DAGAN__OF_X_AND_Y, in, args, &v) && dagan__set_shape(out, v.kh, v.kw, v.in, v.out);
@@ -1066,25 +1068,25 @@ static int dagan__sized_shape(mde_context *c, const char *name, const mde_tensor
                      (long long)x->shape[2], (long long)args->i[1], (long long)args->i[2], why);
 }
 
-static int dagan__avg_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__avg_pool_shape(DAGAN__SHAPE)
 {
     return dagan__pool_shape(c, "avg_pool", in[0], args->i[0], out);
 }
 
-static int dagan__avg_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__avg_pool_adjoint_shape(DAGAN__SHAPE)
 {
     int64_t size = args->i[0];
     int fits = size >= 1 && args->i[1] / size == in[0]->shape[1] && args->i[2] / size == in[0]->shape[2];
     return dagan__sized_shape(c, "avg_pool_adjoint", in[0], args, fits, "which does not pool to it", out);
 }
 
-static int dagan__upsample_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__upsample_shape(DAGAN__SHAPE)
 {
     int fits = args->i[1] >= in[0]->shape[1] && args->i[2] >= in[0]->shape[2];
     return dagan__sized_shape(c, "upsample", in[0], args, fits, "which is smaller", out);
 }
 
-static int dagan__upsample_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__upsample_adjoint_shape(DAGAN__SHAPE)
 {
     int fits = args->i[1] >= 1 && args->i[2] >= 1 && args->i[1] <= in[0]->shape[1] && args->i[2] <= in[0]->shape[2];
     return dagan__sized_shape(c, "upsample_adjoint", in[0], args, fits, "which is larger, or nothing", out);
@@ -1151,7 +1153,7 @@ MDEDEF mde_tensor *dagan_global_pool(mde_context *c, mde_tensor *x)
 
 /* Max pooling takes from its second input the values where the first has the first maximum of each window; its adjoint
    puts them back there. */
-static int dagan__max_pool_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__max_pool_shape(DAGAN__SHAPE)
 {
     int i;
     for (i = 0; i < 4 && in[0]->rank == in[1]->rank && in[0]->shape[i] == in[1]->shape[i]; i++) {}
@@ -1160,7 +1162,7 @@ static int dagan__max_pool_shape(mde_context *c, mde_tensor *const *in, const md
     return !mde_fail(c, MDE_BAD_SHAPE, "max_pool: the maxima and the values are of tensors that differ in shape");
 }
 
-static int dagan__max_pool_adjoint_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__max_pool_adjoint_shape(DAGAN__SHAPE)
 {
     mde_tensor pooled;
     int i;
@@ -1258,9 +1260,8 @@ static int dagan__same_shape(const mde_tensor *x, mde_tensor *out)
 }
 
 /* y where x > 0, slope y elsewhere; with y = x, leaky ReLU. */
-static int dagan__leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__leaky_shape(DAGAN__SHAPE)
 {
-    (void)args;
     if (in[0]->count == in[1]->count) return dagan__same_shape(in[0], out);
     return !mde_fail(c, MDE_BAD_SHAPE, "leaky_relu: %zu signs for %zu values", in[0]->count, in[1]->count);
 }
@@ -1312,7 +1313,7 @@ static int dagan__check_channels(mde_context *c, const char *name, const mde_ten
 }
 
 /* leaky_relu(conv2d(x, weight) + bias) as one op, which keeps nothing but its result: its sign is that of the sum. */
-static int dagan__conv2d_leaky_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__conv2d_leaky_shape(DAGAN__SHAPE)
 {
     return dagan__conv2d_shape(c, in, args, out) && dagan__check_channels(c, "conv2d_leaky", out, in[2]);
 }
@@ -1373,9 +1374,8 @@ static void dagan__scale_forward(mde_context *c, mde_node *node)
     dagan__parallel(c, dagan__blocks(r.rows, r.block), 2 * node->out->count, dagan__scale_job, &r);
 }
 
-static int dagan__scale_channels_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__scale_channels_shape(DAGAN__SHAPE)
 {
-    (void)args;
     return dagan__check_channels(c, "scale_channels", in[0], in[1]) &&
            dagan__check_channels(c, "scale_channels", in[0], in[2]) && dagan__same_shape(in[0], out);
 }
@@ -1413,7 +1413,6 @@ static void dagan__scale_channels_vjp_fast(DAGAN__VJP)
     mde_tensor *dgain = mde_tensor_create(c, 1, node->in[1]->shape);
     mde_tensor *dbias = mde_tensor_create(c, 1, node->in[1]->shape);
     double *total = (double *)mde_scratch(c, (size_t)(2 * n), sizeof *total);
-    (void)want;
     r.sum = (double *)mde_scratch(c, (size_t)(2 * jobs * n), sizeof *r.sum);
     if (!dx || !dgain || !dbias || !total || !r.sum) return;
     r.x = node->in[0]->data;
@@ -1463,15 +1462,13 @@ static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *
                      "c]", name);
 }
 
-static int dagan__scale_images_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__scale_images_shape(DAGAN__SHAPE)
 {
-    (void)args;
     return dagan__modulation_fits(c, "scale_images", in, 2, out);
 }
 
-static int dagan__modulate_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__modulate_shape(DAGAN__SHAPE)
 {
-    (void)args;
     return dagan__modulation_fits(c, "modulate", in, 3, out);
 }
 
@@ -1609,9 +1606,8 @@ static void dagan__normalize_job(int64_t job, void *user)
     }
 }
 
-static int dagan__normalize_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__normalize_shape(DAGAN__SHAPE)
 {
-    (void)args;
     return dagan__check_rank(c, "normalize", in[0]) && dagan__same_shape(in[0], out);
 }
 
@@ -1628,7 +1624,7 @@ static void dagan__normalize_forward(mde_context *c, mde_node *node)
 }
 
 /* 1 / sd of each group: [1, 1, 1, c], [n, 1, 1, 1] or [n, 1, 1, c]. */
-static int dagan__deviation_shape(mde_context *c, mde_tensor *const *in, const mde_args *args, mde_tensor *out)
+static int dagan__deviation_shape(DAGAN__SHAPE)
 {
     int64_t kind = args->i[0];
     if (!dagan__check_rank(c, "inverse_deviation", in[0])) return 0;
@@ -1704,7 +1700,6 @@ static void dagan__normalize_vjp_fast(DAGAN__VJP)
     dagan__group v;
     mde_tensor *dx = mde_tensor_create(c, g->rank, g->shape);
     int64_t count;
-    (void)want;
     dagan__group_of(node->in[0], (int)node->args.i[0], &v);
     count = v.groups * v.channels;
     v.sum = (double *)mde_scratch(c, (size_t)(2 * count * v.blocks), sizeof *v.sum);
@@ -2061,8 +2056,7 @@ MDEDEF dagan_images *dagan_images_from(mde_context *c, int64_t count, int height
         }
     }
     mark = mde_arena_mark(c);
-    set = dagan__images_group(c, count, label, dagan__size_from(height, width, channels), 0, 0, NULL,
-                              &order);
+    set = dagan__images_group(c, count, label, dagan__size_from(height, width, channels), 0, 0, NULL, &order);
     for (i = 0; set && i < set->count; i++) {
         memcpy(dagan__images_at(set, i), pixels + (size_t)order[i] * size, size * sizeof *pixels);
     }
@@ -2997,12 +2991,6 @@ static int dagan__source_shape(mde_context *c, const char *name, int rank, const
     return 1;
 }
 
-static void dagan__source_close(mde_context *c, dagan__source *s)
-{
-    mde_release(c, s->bytes);
-    mde_array_free(c, s->array);
-}
-
 static double dagan__source_number(const dagan__source *s, size_t index)
 {
     return s->array ? (double)s->array->f32[index] : dagan__idx_number(&s->idx, index);
@@ -3198,7 +3186,8 @@ static dagan_images *dagan__open_file(mde_context *c, const char *path, const da
             dagan__images_put(set, i, image, s.size, desc);
         }
     }
-    dagan__source_close(c, &s);
+    mde_release(c, s.bytes);
+    mde_array_free(c, s.array);
     mde_arena_rewind(c, mark);
     return set;
 }
@@ -3735,8 +3724,7 @@ static int dagan__check_images(mde_context *c, const char *what, const dagan_ima
     }
     for (k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) > 0) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
     }
     return 1;
 }
@@ -4473,7 +4461,6 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
     if (d->beta1 == 0) d->beta1 = MDE_ZERO;
     if (d->beta2 == 0) d->beta2 = 0.9;
     if (d->checkpoint_steps == 0) d->checkpoint_steps = (d->steps + 19) / 20;
-    if (d->grid_steps == 0) d->grid_steps = d->checkpoint_steps;
     if (d->steps < 1 || d->steps > (int64_t)1 << 40 || d->batch < 1 || d->batch > DAGAN__MAX_BATCH ||
         d->critic_steps < 1 || d->critic_steps > 1000) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: %lld steps of %d pairs with %d critic steps each; expected 1 or more, at "
@@ -4494,9 +4481,9 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
         mde_fail(c, MDE_BAD_ARGUMENT, "train: mismatch %g; expected at most 0.9, or MDE_ZERO", d->mismatch);
     } else if (d->pairs < 0 || d->pairs > DAGAN__MAX_FACTS || (d->pairs && !d->metadata)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: %d pairs of metadata; expected 0 to %d", d->pairs, DAGAN__MAX_FACTS);
-    } else if (d->checkpoint_steps < 1 || d->grid_steps < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: a checkpoint each %lld steps, a grid each %lld; expected 1 or more",
-                 (long long)d->checkpoint_steps, (long long)d->grid_steps);
+    } else if (d->checkpoint_steps < 1) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: a checkpoint each %lld steps; expected 1 or more",
+                 (long long)d->checkpoint_steps);
     }
     return mde_context_status(c) == MDE_OK;
 }
@@ -5320,14 +5307,14 @@ static void dagan__training_continue(dagan__training *run)
 static mde_status dagan__training_files(const dagan__training *run, int stopped)
 {
     const dagan_train_desc *d = &run->desc;
-    int last = stopped || run->step == d->steps;
-    if (d->grid && (last || run->step % d->grid_steps == 0)) {
+    if (!stopped && run->step != d->steps && run->step % d->checkpoint_steps != 0) return MDE_OK;
+    if (d->grid) {
         dagan_grid_desc grid;
         memset(&grid, 0, sizeof grid);
         grid.seed = d->seed;
         dagan_write_grid(run->g, d->grid_set ? d->grid_set : run->set, &grid, d->grid);
     }
-    if (d->checkpoint && (last || run->step % d->checkpoint_steps == 0)) dagan__training_save(run);
+    if (d->checkpoint) dagan__training_save(run);
     return mde_context_status(run->g->context);
 }
 
@@ -6132,9 +6119,9 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     }
     for (k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) >= d->shot + d->queries) continue;
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: shot %d and %d queries need %d samples, but %s has %d", what, d->shot,
-                 d->queries, d->shot + d->queries, dagan_images_name(set, k), dagan_images_sample_count(set, k));
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: shot %d and %d queries need %d samples, but %s has %d", what,
+                         d->shot, d->queries, d->shot + d->queries, dagan_images_name(set, k),
+                         dagan_images_sample_count(set, k));
     }
     images = (int64_t)d->shot * (1 + d->made) + d->queries;
     if (images > DAGAN__MAX_EPISODE / d->way) {

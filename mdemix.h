@@ -319,6 +319,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path);               /* with its parents; fine if there */
 /* The whole file and a zero byte behind it, freed with mde_release; one larger than limit bytes is an error. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size);
+/* The bytes of a file, and their fingerprint as by mde_fingerprint; the file, of any size, is read in blocks. */
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint);
 MDEDEF mde_status mde_file_write(mde_context *c, const char *path, const void *bytes, size_t size);
 /* An error when that would fail now: no folder, no right, a full disk, which must have 64 KB left. Changes nothing. */
 MDEDEF mde_status mde_file_try(mde_context *c, const char *path);
@@ -761,11 +763,23 @@ MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name); 
 MDEDEF size_t mde_experts_tokens(const mde_experts *e, int validation);
 MDEDEF double mde_experts_bytes(const mde_experts *e, int validation);                /* 0: unknown */
 MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation);     /* numbers that rounding had above 0 */
+/* Reports what takes long, here and in all functions of these experts: percents of a pass over the tokens. After a stop
+   they end with MDE_STOPPED. NULL: none. */
+MDEDEF void mde_experts_report(mde_experts *e, mde_progress_fn *progress, void *user);
 #ifndef MDE_NO_STDIO
+typedef struct mde_experts_desc {
+    int nll;                        /* 1: the files hold negative log-likelihoods (>= 0) */
+    size_t memory;                  /* bytes of probabilities, 4 a token and expert, that are held; 0: 1 GB. Blocks of
+                                       what does not fit are read from the files whenever it is needed, with the same
+                                       results. Besides, there are at most 32 MB a text for a sample of it and 5 MB for
+                                       another, 40 MB for blocks, 64 MB for bootstraps, and 16 bytes a document */
+    mde_progress_fn *progress;      /* see mde_experts_report; may be NULL */
+    void *user;
+} mde_experts_desc;
 /* path/<validation>/<expert>.npy, natural log, [tokens]; bytes.npy (bytes of each token) and doc.npy (document of each
-   token, compared exactly) may stand beside. nll = 1: the files hold negative log-likelihoods (>= 0). Sums over
-   sequences are refused. */
-MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll);
+   token, compared exactly) may stand beside. desc NULL: defaults. Sums over sequences are refused. The files must stay
+   as they are as long as the experts live: a change of what is read again is an error that names the file. */
+MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde_experts_desc *desc);
 #endif
 
 /* Loss of one mixture on one validation text, nats a token; gradient [experts] may be NULL. Weights must be >= 0 and
@@ -888,7 +902,8 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target); 
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
-MDEDEF double mde_spearman(int n, const double *a, const double *b);        /* ties get mean ranks; NaN if constant */
+/* Pearson's correlation of the ranks; ties get mean ones. NaN if one side is constant or has a NaN. */
+MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b);
 
 /* Which inputs a regression sees; a sum of these. */
 enum {
@@ -923,7 +938,8 @@ typedef struct mde_surrogate_desc {
     int features;                        /* sum of MDE_FEATURE_*; 0: ridge LOG, GP CHOSEN + SCARCE, multi-task GP
                                             POWER, else RAW; with experts OWN as well (multi-task GP: MDE), but for the
                                             laws. A stack has its own */
-    const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order */
+    const mde_experts *experts;          /* needed for the MDE features; its validations are the targets, in order. Of a
+                                            text with more than 2^23 probabilities a sample of its tokens is used */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc);
@@ -932,6 +948,8 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
 MDEDEF int mde_surrogate_smooth(const mde_surrogate *s);     /* 1: has a gradient */
+#define MDE_MAX_GP_RUNS 2000            /* of a Gaussian process, a stack or MDE_AUTO; more are an error before any
+                                           work, as the time grows with their cube */
 /* Predictions [n, m] of the runs it was fitted to, each as if left out with its repeats; see mde_regressor_left_out. */
 MDEDEF mde_status mde_surrogate_left_out(const mde_surrogate *s, double *predicted);
 
@@ -991,6 +1009,9 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 /* How n runs are dealt to folds 0, 1, ... of about equal sizes (folds 0: 5), repeated runs to the same one: fold [n].
    Returns how many folds are used. */
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold);
+/* For each of n runs the first of equal weights [n, k] (to 1e-9), itself where it is that: first [n]. Returns how many
+   mixtures there are, 0 on error. */
+MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights, int *first);
 /* Factor of the objective's summed sds with which their 90 % intervals held 90 % of the held-out runs, 1 for fewer than
    10: what mde_choose_desc calls spread. */
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective);
@@ -1038,6 +1059,8 @@ typedef struct mde_search_desc {
     int iterations;                 /* a start; 0: 500 */
     double tolerance;               /* 0: 1e-9 */
     uint64_t seed;
+    mde_progress_fn *progress;      /* may be NULL; called at each hundredth of the values that may be asked for */
+    void *user;
 } mde_search_desc;
 /* Best weights found; returns their value, NaN on error. */
 MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, void *user, const mde_search_desc *desc,
@@ -1067,6 +1090,8 @@ typedef struct mde_choose_desc {
     int runs;
     int starts;                     /* 0: 8 */
     uint64_t seed;
+    mde_progress_fn *progress;      /* may be NULL */
+    void *user;
 } mde_choose_desc;
 typedef struct mde_choice {
     int count;
@@ -1081,8 +1106,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 /* The runs to make next, out [count, k]: each at least `distance` from all runs [n, k] and from each other.
    Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
 typedef enum mde_acquisition {
-    MDE_CONFIDENCE_BOUND = 0,       /* lowest mean - exploration sd, known as UCB where more is better; at most half
-                                       the regret of random runs with 7 domains in bench/regret.c */
+    MDE_CONFIDENCE_BOUND = 0,       /* lowest mean - exploration sd, known as UCB where more is better; its regret beside
+                                       that of random runs is in bench/README.md */
     MDE_EXPECTED_IMPROVEMENT,       /* over `best` */
     MDE_SPACE_FILLING               /* furthest from all runs */
 } mde_acquisition;
@@ -1100,6 +1125,8 @@ typedef struct mde_suggest_desc {
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
     uint64_t seed;
     int *made;                      /* where to say how many there was room for; NULL: less than count is an error */
+    mde_progress_fn *progress;      /* may be NULL */
+    void *user;
 } mde_suggest_desc;
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
                                    const mde_suggest_desc *desc, int count, double *out);
@@ -1142,9 +1169,10 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #endif
 #endif
 
-/* Around all but the kernels: -O2 takes twice as long to compile as -O1. */
+/* Around all but the kernels: -O2 takes twice as long to compile as -O1, and the dominator pass a twentieth of that. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-#define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"fp-contract=off\")")
+#define MDE__COLD_BEGIN \
+    _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"no-tree-dominator-opts\", \"fp-contract=off\")")
 #define MDE__COLD_END _Pragma("GCC pop_options")
 #else
 #define MDE__COLD_BEGIN
@@ -1382,9 +1410,8 @@ MDEDEF void mde_clear_error(mde_context *c)
 
 static int mde__mul_size(size_t a, size_t b, size_t *out)
 {
-    if (b && a > SIZE_MAX / b) return 0;
     *out = a * b;
-    return 1;
+    return !b || a <= SIZE_MAX / b;
 }
 
 /* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
@@ -1951,6 +1978,83 @@ static void mde__close(int file)
 #else
     close(file);
 #endif
+}
+
+static int mde__seek(int file, uint64_t at, int whence, uint64_t *reached)
+{
+#ifdef _WIN32
+    int64_t to = _lseeki64(file, (int64_t)at, whence);
+#else
+    off_t to = (off_t)at;       /* of 32 bits on some machines */
+    if (to < 0 || (uint64_t)to != at) {
+        errno = EOVERFLOW;
+        return 0;
+    }
+    to = lseek(file, to, whence);
+#endif
+    *reached = to < 0 ? 0 : (uint64_t)to;
+    return to >= 0;
+}
+
+/* Opens a file of which blocks are read, and finds its size; -1, and the reason in errno, on failure. */
+static int mde__open_blocks(const char *path, uint64_t *size)
+{
+#ifdef _WIN32
+    wchar_t wide[1024];
+    int file = mde__wide(path, wide) ? _wopen(wide, _O_RDONLY | _O_BINARY) : -1;
+#else
+    int file = open(path, O_RDONLY);
+#endif
+    if (file >= 0 && !mde__seek(file, 0, SEEK_END, size)) {
+        int reason = errno;
+        mde__close(file);
+        errno = reason;
+        file = -1;
+    }
+    return file;
+}
+
+/* 1 when all was read; 0, and the reason in errno, which is 0 where the file ends before. */
+static int mde__read_block(int file, uint64_t at, void *bytes, size_t size)
+{
+    char *p = (char *)bytes;
+    uint64_t reached;
+    if (!mde__seek(file, at, SEEK_SET, &reached)) return 0;
+    while (size) {
+#ifdef _WIN32
+        int done = _read(file, p, size < 1 << 20 ? (unsigned)size : 1u << 20);
+#else
+        ssize_t done = read(file, p, size < (size_t)1 << 30 ? size : (size_t)1 << 30);
+        if (done < 0 && errno == EINTR) continue;
+#endif
+        if (done == 0) errno = 0;
+        if (done <= 0) return 0;
+        p += done;
+        size -= (size_t)done;
+    }
+    return 1;
+}
+
+MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint)
+{
+    unsigned char block[4096];
+    FILE *file;
+    size_t count;
+    *size = 0;
+    *fingerprint = MDE__HASH_START;
+    if (mde__bad(c)) return mde_context_status(c);
+    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+    if (mde_is_folder(path)) return mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    file = mde__open(path);
+    if (!file) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    do {
+        count = fread(block, 1, sizeof block, file);
+        *fingerprint = mde__hash(*fingerprint, block, count);
+        *size += count;
+    } while (count == sizeof block);
+    if (ferror(file)) mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
+    fclose(file);
+    return mde_context_status(c);
 }
 
 /* 1 for the name of a file that a process has open, as /dev/stdout leads to one: no other can be put in its stead. */
@@ -3503,9 +3607,26 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_
     }
 }
 
-/* Reads the header and checks it against the size; where the data begin, NULL on error. */
+/* Elements as float32. */
+MDE__UNUSED
+static void mde__npy_floats(const mde__npy_reader *r, const unsigned char *p, size_t count, float *out)
+{
+    size_t i;
+    if (r->kind == 'f' && r->size < 8 && !r->big_endian) {      /* as most files are, without detours */
+        for (i = 0; i < count; i++, p += r->size) {
+            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            out[i] = r->size == 2 ? mde__float_of_half(low)
+                                  : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        }
+    } else {
+        for (i = 0; i < count; i++, p += r->size) out[i] = (float)mde__npy_element(r, p);
+    }
+}
+
+/* Reads the header, which is in the first `size` bytes at p, and checks it against the size of the `whole` file; where
+   the data begin, NULL on error. */
 static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, const char *name, const unsigned char *p,
-                                          size_t size, size_t *count)
+                                          size_t size, uint64_t whole, size_t *count)
 {
     size_t start, length, wanted = 0;
     char shape[160];
@@ -3532,29 +3653,13 @@ static const unsigned char *mde__npy_open(mde__npy_reader *r, mde_context *c, co
     r->end = r->at + length;
     if (!mde__npy_read_header(r)) return NULL;
     if (!mde__shape_elements(c, MDE_BAD_FILE, r->name, r->rank, r->shape, count)) return NULL;
-    if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != size - start - length) {
-        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %zu bytes of data",
-                 r->name, mde__print_shape(shape, ", ", r->rank, r->shape), *count, r->size, size - start - length);
+    if (!mde__mul_size(*count, (size_t)r->size, &wanted) || wanted != whole - start - length) {
+        mde_fail(c, MDE_BAD_FILE, "%s: shape %s needs %zu elements of %d bytes, the file holds %llu bytes of data",
+                 r->name, mde__print_shape(shape, ", ", r->rank, r->shape), *count, r->size,
+                 (unsigned long long)(whole - start - length));
         return NULL;
     }
     return p + start + length;
-}
-
-/* Zeros in the shape of the header. */
-static mde_array *mde__npy_array(mde_context *c, const mde__npy_reader *r, size_t count, int as_double)
-{
-    mde_array *a = (mde_array *)mde_alloc(c, 1, sizeof *a);
-    if (!a) return NULL;
-    if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
-    else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
-    if (mde__bad(c)) {
-        mde_release(c, a);
-        return NULL;
-    }
-    a->rank = r->rank;
-    memcpy(a->shape, r->shape, sizeof a->shape);
-    a->count = count;
-    return a;
 }
 
 MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *bytes, size_t size, int as_double)
@@ -3564,9 +3669,19 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     mde_array *a;
     size_t count = 0;
     if (mde__bad(c)) return NULL;
-    data = mde__npy_open(&r, c, name ? name : ".npy", (const unsigned char *)bytes, size, &count);
-    a = data ? mde__npy_array(c, &r, count, as_double) : NULL;
-    if (a) mde__npy_fill(&r, data, a);
+    data = mde__npy_open(&r, c, name ? name : ".npy", (const unsigned char *)bytes, size, size, &count);
+    a = data ? (mde_array *)mde_alloc(c, 1, sizeof *a) : NULL;
+    if (!a) return NULL;
+    if (as_double) a->f64 = (double *)mde_alloc(c, count, sizeof *a->f64);
+    else a->f32 = (float *)mde_alloc(c, count, sizeof *a->f32);
+    if (mde__bad(c)) {
+        mde_release(c, a);
+        return NULL;
+    }
+    a->rank = r.rank;
+    memcpy(a->shape, r.shape, sizeof a->shape);
+    a->count = count;
+    mde__npy_fill(&r, data, a);
     return a;
 }
 
@@ -3835,6 +3950,77 @@ MDEDEF mde_array *mde_npy_read(mde_context *c, const char *path, int as_double)
     mde_array *a = bytes ? mde_npy_parse(c, path, bytes, size, as_double) : NULL;
     mde_release(c, bytes);
     return a;
+}
+
+/* A .npy file of which blocks are read. */
+typedef struct mde__npy_file {
+    mde__npy_reader reader;
+    char *path;
+    size_t count;               /* of elements */
+    uint64_t data, size;        /* where they begin, and the bytes of the file */
+    int file;                   /* -1: closed */
+} mde__npy_file;
+
+static void mde__npy_close(mde__npy_file *f)
+{
+    if (f->path && f->file >= 0) mde__close(f->file);
+    f->file = -1;
+}
+
+/* Opens it anew, if it still has the size it had. */
+static mde_status mde__npy_reopen(mde__npy_file *f)
+{
+    mde_context *c = f->reader.context;
+    uint64_t size;
+    f->file = mde__open_blocks(f->path, &size);
+    if (f->file < 0) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", f->path, strerror(errno));
+    if (size == f->size) return MDE_OK;
+    return mde_fail(c, MDE_BAD_FILE, "%s: has changed while it was in use: it has %llu bytes now, it had %llu", f->path,
+                    (unsigned long long)size, (unsigned long long)f->size);
+}
+
+/* `count` elements from number `first` on, as they are in the file. */
+static mde_status mde__npy_block(const mde__npy_file *f, size_t first, size_t count, unsigned char *bytes)
+{
+    size_t each = (size_t)f->reader.size;
+    if (mde__read_block(f->file, f->data + (uint64_t)first * each, bytes, count * each)) return MDE_OK;
+    if (errno) return mde_fail(f->reader.context, MDE_IO, "%s: cannot be read: %s", f->path, strerror(errno));
+    return mde_fail(f->reader.context, MDE_BAD_FILE, "%s: has been cut while it was in use", f->path);
+}
+
+/* Opens a file and reads its header. mde__npy_forget is due in any case. */
+static mde_status mde__npy_begin(mde_context *c, const char *path, mde__npy_file *f)
+{
+    const size_t longest = 12 + MDE__NPY_HEADER;
+    unsigned char *head = (unsigned char *)mde_alloc(c, longest, 1);
+    const unsigned char *data = NULL;
+    memset(f, 0, sizeof *f);
+    f->path = mde__copy_text(c, path);
+    f->file = -1;
+    if (!mde__bad(c) && mde_is_folder(path)) mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    if (!mde__bad(c)) {
+        f->file = mde__open_blocks(path, &f->size);
+        if (f->file < 0) mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    }
+    if (!mde__bad(c)) {
+        size_t size = f->size < longest ? (size_t)f->size : longest;
+        if (!mde__read_block(f->file, 0, head, size)) {
+            mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, errno ? strerror(errno) : "it is being cut");
+        } else {
+            data = mde__npy_open(&f->reader, c, f->path, head, size, f->size, &f->count);
+        }
+    }
+    if (data) f->data = (uint64_t)(data - head);
+    f->reader.at = f->reader.end = NULL;
+    mde_release(c, head);
+    return mde_context_status(c);
+}
+
+static void mde__npy_forget(mde_context *c, mde__npy_file *f)
+{
+    mde__npy_close(f);
+    mde_release(c, f->path);
+    f->path = NULL;
 }
 
 MDE__UNUSED
@@ -7381,83 +7567,126 @@ static int64_t mde__mixture_partials(mde_context *c, mde__kernel_fn *kernel, mde
     return blocks;
 }
 
-/* The sum over tokens of count log s, s = sum of w_i r_i over at most 64 experts; expert i's row starts at
-   r + i stride. count may be NULL (1 each). gradient [experts] = sum of count r_i / s and hessian [experts, experts] =
-   sum of count r_i r_j / s^2 may be NULL. NaN and an error in the context when there is no memory. */
-static double mde__mixture_logsum(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
-                                  const double *w, const float *count, double *gradient, double *hessian)
+/* The sum over tokens of count log s, s = sum of w_i r_i over at most 64 experts, and where they are not NULL the
+   gradient [experts] = sum of count r_i / s and the Hessian [experts, experts] = sum of count r_i r_j / s^2, of which
+   mde__mixture_add fills the lower half. */
+typedef struct mde__mixture_sums {
+    int experts;
+    const double *weights;
+    double sum, *gradient, *hessian;
+} mde__mixture_sums;
+
+/* Adds what `tokens` tokens give; expert i's row starts at r + i stride, count may be NULL (1 each). Blocks are added
+   in their order: a text may come in parts of whole blocks. Returns 0, and an error, when there is no memory. */
+static int mde__mixture_add(mde_context *c, mde__mixture_sums *m, int64_t tokens, const float *r, int64_t stride,
+                            const float *count)
 {
-    int64_t terms = 1 + (hessian ? (int64_t)experts * (experts + 1) : gradient ? experts : 0), blocks, block, i, k;
-    double sum = 0;
+    int experts = m->experts;
+    int64_t terms = 1 + (m->hessian ? (int64_t)experts * (experts + 1) : m->gradient ? experts : 0);
+    int64_t blocks, block, i, k;
     mde_mark mark = mde_arena_mark(c);
     mde__job job = mde__new_job(r, count, NULL);
-    job.order = hessian ? 2 : gradient ? 1 : 0;
-    job.weights = w;
+    job.order = m->hessian ? 2 : m->gradient ? 1 : 0;
+    job.weights = m->weights;
     job.experts = experts;
     job.stride = stride;
     job.terms = terms;
     blocks = mde__mixture_partials(c, mde__kernel_mixture(c->simd), &job, tokens, MDE__MIXTURE_BLOCK);
-    if (blocks < 0) return (double)NAN;
-    for (i = 0; gradient && i < experts; i++) gradient[i] = 0;
-    for (i = 0; hessian && i < (int64_t)experts * experts; i++) hessian[i] = 0;
     for (block = 0; block < blocks; block++) {
         const double *partial = job.partial + block * terms;
-        sum += partial[0];
-        for (i = 0; gradient && i < experts; i++) gradient[i] += partial[1 + i];
-        for (i = 0; hessian && i < experts; i++) {
-            for (k = 0; k <= i; k++) hessian[i * experts + k] += partial[1 + experts + i * experts + k];
+        m->sum += partial[0];
+        for (i = 0; m->gradient && i < experts; i++) m->gradient[i] += partial[1 + i];
+        for (i = 0; m->hessian && i < experts; i++) {
+            for (k = 0; k <= i; k++) m->hessian[i * experts + k] += partial[1 + experts + i * experts + k];
         }
     }
-    for (i = 0; hessian && i < experts; i++) {
-        for (k = 0; k < i; k++) hessian[k * experts + i] = hessian[i * experts + k];
-    }
     mde_arena_rewind(c, mark);
-    return sum;
+    return blocks >= 0;
 }
 
-/* The sums over tokens of log s, s <= 1, of many mixtures, w [mixtures, experts], to out [mixtures], six times as fast
-   as one by one in double and within 1e-8 a token of it: sums and products of probabilities are in float32, whose
-   roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a sample
-   of the tokens is enough to undo them. Returns 0 and records an error when there is no memory. */
-static int mde__mixture_logsums(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride,
-                                int64_t mixtures, const double *w, double *out)
+static void mde__mixture_clear(mde__mixture_sums *m)
 {
-    int64_t sampled = mde__min(tokens, MDE__MIXTURES_SAMPLE), first, block, m, t;
-    mde_mark outer = mde_arena_mark(c);
-    float *sample = (float *)mde_scratch(c, (size_t)(sampled * experts), sizeof *sample);
-    float *rounded = (float *)mde_scratch(c, (size_t)MDE__MIXTURES * (size_t)experts, sizeof *rounded);
+    m->sum = 0;
+    if (m->gradient) memset(m->gradient, 0, (size_t)m->experts * sizeof(double));
+    if (m->hessian) memset(m->hessian, 0, (size_t)m->experts * (size_t)m->experts * sizeof(double));
+}
+
+/* The sums over tokens of log s, s <= 1, of many mixtures, weights [mixtures, experts], to sums [mixtures], six times
+   as fast as one by one in double and within 1e-8 a token of it: sums and products of probabilities are in float32,
+   whose roundings average out over the tokens. Those of the weights do not: d log s = sum of dw_e r_e / s, so that a
+   sample of the tokens is enough to undo them. */
+typedef struct mde__mixtures {
+    int experts;
+    int64_t mixtures, tokens;       /* of all parts */
+    const double *weights;
+    double *sums;
+    int64_t seen, sampled;          /* tokens so far; of the sample, those at i tokens / sampled */
+    float *sample, *rounded;        /* [experts, sampled]; weights of some mixtures in float32 */
+} mde__mixtures;
+
+/* Takes scratch. */
+static int mde__mixtures_start(mde_context *c, mde__mixtures *m)
+{
+    int64_t i;
+    m->seen = 0;
+    m->sampled = mde__min(m->tokens, MDE__MIXTURES_SAMPLE);
+    m->sample = (float *)mde_scratch(c, (size_t)(m->sampled * m->experts), sizeof *m->sample);
+    m->rounded = (float *)mde_scratch(c, (size_t)MDE__MIXTURES * (size_t)m->experts, sizeof *m->rounded);
+    for (i = 0; i < m->mixtures; i++) m->sums[i] = 0;
+    return !mde__bad(c);
+}
+
+/* Adds a part, of whole blocks but for the last. Returns 0, and an error, when there is no memory. */
+static int mde__mixtures_add(mde_context *c, mde__mixtures *m, int64_t tokens, const float *r, int64_t stride)
+{
+    int64_t first, block, i, t, experts = m->experts;
     int e;
-    for (t = 0; sample && t < sampled; t++) {
-        for (e = 0; e < experts; e++) sample[e * sampled + t] = r[e * stride + t * tokens / sampled];
+    for (i = 0; i < m->sampled; i++) {
+        t = i * m->tokens / m->sampled - m->seen;
+        if (t < 0 || t >= tokens) continue;
+        for (e = 0; e < experts; e++) m->sample[e * m->sampled + i] = r[e * stride + t];
     }
-    for (first = 0; sample && rounded && first < mixtures; first += MDE__MIXTURES) {
-        int64_t here = mde__min(mixtures - first, MDE__MIXTURES), blocks;
+    for (first = 0; first < m->mixtures; first += MDE__MIXTURES) {
+        int64_t here = mde__min(m->mixtures - first, MDE__MIXTURES), blocks;
         mde_mark mark = mde_arena_mark(c);
-        mde__job job = mde__new_job(r, rounded, NULL);
-        memset(rounded, 0, (size_t)MDE__MIXTURES * (size_t)experts * sizeof *rounded);
-        for (m = 0; m < here; m++) {
+        mde__job job = mde__new_job(r, m->rounded, NULL);
+        memset(m->rounded, 0, (size_t)MDE__MIXTURES * (size_t)experts * sizeof *m->rounded);
+        for (i = 0; i < here; i++) {
             for (e = 0; e < experts; e++) {
-                rounded[(m / 4 * experts + e) * 4 + m % 4] = (float)w[(first + m) * experts + e];
+                m->rounded[(i / 4 * experts + e) * 4 + i % 4] = (float)m->weights[(first + i) * experts + e];
             }
         }
         job.rows = job.terms = here;
         job.experts = experts;
         job.stride = stride;
         blocks = mde__mixture_partials(c, mde__kernel_mixtures(c->simd), &job, tokens, MDE__MIXTURES_BLOCK);
-        for (m = 0; m < here && blocks >= 0; m++) {
-            double gradient[MDE__MIXTURE_EXPERTS], sum = 0, change = 0;
-            mde__mixture_logsum(c, sampled, experts, sample, sampled, w + (first + m) * experts, NULL, gradient, NULL);
-            for (e = 0; e < experts; e++) {
-                change += (w[(first + m) * experts + e] - (double)(float)w[(first + m) * experts + e]) * gradient[e];
-            }
-            for (block = 0; block < blocks; block++) sum += job.partial[block * here + m];
-            change *= (double)tokens / (double)sampled;
-            out[first + m] = fabs(change) < 1e-6 * (double)tokens ? sum + change : sum;
+        for (block = 0; block < blocks; block++) {
+            for (i = 0; i < here; i++) m->sums[first + i] += job.partial[block * here + i];
         }
         mde_arena_rewind(c, mark);
+        if (blocks < 0) return 0;
     }
-    mde_arena_rewind(c, outer);
-    return !mde__bad(c);
+    m->seen += tokens;
+    return 1;
+}
+
+/* Undoes the rounding of the weights. */
+static void mde__mixtures_end(mde_context *c, mde__mixtures *m)
+{
+    double gradient[MDE__MIXTURE_EXPERTS];
+    int64_t i;
+    int e;
+    for (i = 0; i < m->mixtures; i++) {
+        mde__mixture_sums one = { m->experts, m->weights + i * m->experts, 0, gradient, NULL };
+        double change = 0;
+        mde__mixture_clear(&one);
+        if (!mde__mixture_add(c, &one, m->sampled, m->sample, m->sampled, NULL)) return;
+        for (e = 0; e < m->experts; e++) {
+            change += (one.weights[e] - (double)(float)one.weights[e]) * gradient[e];
+        }
+        change *= (double)m->tokens / (double)m->sampled;
+        if (fabs(change) < 1e-6 * (double)m->tokens) m->sums[i] += change;
+    }
 }
 
 /* ======================================================================
@@ -14378,6 +14607,52 @@ static void mde__simplex_quadratic(int n, const double *h, const double *low, co
 
 /* ---- Search ---- */
 
+/* Reports how far something long has come: `hundredths` on its way, and whenever a tenth of a second has gone by. */
+typedef struct mde__meter {
+    mde_context *context;
+    mde_progress_fn *progress;      /* may be NULL */
+    void *user;
+    const char *stage, *figures;
+    double done, due, begun, told;
+    int hundredths;                 /* 1: at each hundredth, however little time that took */
+    int reported;                   /* percent; -1: nothing yet */
+} mde__meter;
+
+static void mde__meter_start(mde__meter *m, double due)
+{
+    m->begun = m->told = m->progress ? mde_seconds() : 0;
+    m->done = 0;
+    m->due = due;
+    m->reported = -1;
+}
+
+/* Returns 1, with an error, to stop. */
+static int mde__meter_add(mde__meter *m, double done)
+{
+    mde_progress report;
+    double now;
+    int percent;
+    m->done += done;
+    if (!m->progress || mde_context_status(m->context)) return 0;
+    percent = m->done < m->due ? (int)(100 * m->done / m->due) : 100;
+    now = mde_seconds();
+    if (percent == 100 && !m->hundredths ? m->reported < 0 || m->reported == 100
+                                         : !(m->hundredths && percent > m->reported) && now - m->told < 0.1) return 0;
+    memset(&report, 0, sizeof report);
+    report.stage = m->stage;
+    report.figures = m->figures;
+    report.step = percent;
+    report.steps = 100;
+    report.reported = m->reported < 0 ? 0 : m->reported;
+    report.loss = (double)NAN;
+    report.seconds_left = m->done > 0 && percent < 100 ? (now - m->begun) * (m->due / m->done - 1) : 0;
+    m->told = now;
+    m->reported = percent;
+    if (!m->progress(&report, m->user)) return 0;
+    mde_fail(m->context, MDE_STOPPED, "%s: stopped", m->stage);
+    return 1;
+}
+
 /* The minimum of any function of a mixture, inside bounds. Random mixtures first, of which the best are the starts of a
    descent by exponentiated gradient (Kivinen and Warmuth 1997), whose multiplicative steps stay on the simplex by
    themselves, or, for functions without a gradient, the population of a differential evolution (Storn and Price 1997),
@@ -14391,12 +14666,14 @@ typedef struct mde__search {
     int iterations;
     double tolerance;
     double *work;               /* [4, n] */
+    mde__meter *meter;          /* in values asked for */
 } mde__search;
 
-/* Not finite: infinite. gradient may be NULL. */
+/* Not finite, or not to go on: infinite. gradient may be NULL. */
 static double mde__search_value(const mde__search *s, const double *weights, double *gradient)
 {
-    double value = s->f(s->n, weights, gradient, s->user);
+    double value = mde__meter_add(s->meter, 1) || mde__bad(s->meter->context) ? (double)INFINITY
+                                                                             : s->f(s->n, weights, gradient, s->user);
     return fabs(value) < (double)INFINITY ? value : (double)INFINITY;
 }
 
@@ -14439,7 +14716,7 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
         int tries;
         for (i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
         if (mde__simplex_gap(n, gradient, weights, s->low, s->high, room) <= s->tolerance) break;
-        for (tries = 0; tries < 60; tries++, rate *= 0.5) {
+        for (tries = 0; tries < 60 && !mde__bad(s->meter->context); tries++, rate *= 0.5) {
             mde__search_step(s, weights, gradient, rate, trial);
             found = mde__search_value(s, trial, next_gradient);
             slope = 0;
@@ -14447,7 +14724,7 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
             /* a third of what the gradient promises: less would let steps leap to and fro across a valley */
             if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
         }
-        if (tries == 60) break;
+        if (tries == 60 || mde__bad(s->meter->context)) break;
         quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
         memcpy(weights, trial, (size_t)n * sizeof(double));
         value = found;
@@ -14467,7 +14744,7 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
 {
     int n = s->n, generation, i, q, best = 0;
     double *trial = s->work;
-    for (generation = 0; generation < s->iterations && count >= 4; generation++) {
+    for (generation = 0; generation < s->iterations && count >= 4 && !mde__bad(s->meter->context); generation++) {
         for (i = 0; i < count; i++) {
             const double *from[3];
             double *own = points + mde__cell(i, n, 0), factor = 0.4 + 0.5 * mde_random_uniform(random), value;
@@ -14524,6 +14801,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     mde_random random;
     double *low, *high, *trial, *alpha, *starts, *values, best = (double)INFINITY;
     int count, samples, kept = 0, population, i, k;
+    mde__meter meter;
     if (!c || mde__bad(c)) return (double)NAN;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -14563,6 +14841,15 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         s.high = high;
         s.iterations = desc->iterations > 0 ? desc->iterations : 500;
         s.tolerance = desc->tolerance > 0 ? desc->tolerance : 1e-9;
+        memset(&meter, 0, sizeof meter);
+        meter.context = c;
+        meter.progress = desc->progress;
+        meter.user = desc->user;
+        meter.stage = "search";
+        meter.figures = "";
+        meter.hundredths = 1;
+        mde__meter_start(&meter, samples + (double)count * s.iterations);
+        s.meter = &meter;
         random = mde_random_start(desc->seed, 0x73696d70);
         mde__simplex_bounds(c, n, desc->lower, desc->upper, low, high);
         for (i = 0; i < samples && !mde__bad(c); i++) {
@@ -14580,7 +14867,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             values[k] = value;
             memcpy(starts + mde__cell(k, n, 0), trial, (size_t)n * sizeof(double));
         }
-        if (kept == 0) {
+        if (kept == 0 && !mde__bad(c)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures", samples);
         }
         if (population && kept > 0 && !mde__bad(c)) {
@@ -14590,7 +14877,8 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             kept = 0;
         }
         for (k = 0; k < kept && !mde__bad(c); k++) {
-            double value = values[k];
+            double value = values[k], end = samples + (double)k * s.iterations;
+            if (meter.done < end) meter.done = end;
             memcpy(trial, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
             if (value < best) {
                 best = value;
@@ -14620,19 +14908,33 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
 
 typedef struct mde__validation {
     char *name;
-    size_t tokens, stride;
-    float *ratios; /* [experts, stride] */
-    float *best;   /* [stride] log max_l P_l of each token */
+    size_t tokens;
+    size_t held, stride;    /* tokens whose ratios are in memory, from the first on: all, or whole windows */
+    float *ratios;          /* [experts, stride] */
+    struct mde__npy_file *columns;  /* [experts] files of the log-probabilities, for the others; NULL: from memory */
+    uint64_t *marks;        /* [windows, experts] to know that the files of those have not changed */
     int64_t known;   /* documents that were given; 0: unknown */
     size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
-    int64_t documents;
+    int64_t documents, capacity;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
     double peak;     /* of all of them */
     double bytes;
     size_t rounded;  /* log-probabilities just above 0 */
-    const char *folder; /* while it is read: where the numbers come from; NULL: from memory */
+    const char *folder; /* while it is added: where the numbers come from; NULL: from memory */
 } mde__validation;
+
+/* What the passes over the tokens share. */
+typedef struct mde__passes {
+    size_t window;          /* tokens that are read at one time, a multiple of the kernels' blocks */
+    size_t room;            /* bytes for the ratios of further texts */
+    int nll;
+    unsigned char *raw;     /* a window of a file, */
+    float *ratios, *best;   /* of all files, [experts, window], and the logarithms of the maxima */
+    size_t raw_bytes, ratio_bytes, best_bytes;
+    mde__meter meter;       /* in tokens, those of each mixture */
+    char figures[80];
+} mde__passes;
 
 struct mde_experts {
     mde_context *context;
@@ -14640,7 +14942,15 @@ struct mde_experts {
     char **names;
     int validations, capacity;
     mde__validation *validation;
+    struct mde_experts *sample; /* the same texts, of the large ones a part that is in memory; NULL: none is large */
+    mde__passes *passes;
 };
+
+#define MDE__WINDOW_RATIOS ((size_t)1 << 21)           /* ratios of a window: 8 MB */
+#define MDE__SPAN ((size_t)1 << 20)             /* tokens in memory between two looks at the clock */
+#define MDE__SAMPLE ((size_t)1 << 23)           /* ratios of a text of which more is not needed for a first guess */
+#define MDE__RESAMPLED ((size_t)1 << 26)        /* documents that are counted at one time */
+#define MDE__MEMORY ((size_t)1 << 30)
 
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names)
 {
@@ -14656,7 +14966,14 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     e->context = c;
     e->count = experts;
     e->names = (char **)mde_alloc(c, (size_t)experts, sizeof *e->names);
+    e->passes = (mde__passes *)mde_alloc(c, 1, sizeof *e->passes);
     for (i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
+    if (e->passes) {
+        e->passes->window = MDE__WINDOW_RATIOS / (size_t)experts / MDE__MIXTURES_BLOCK * MDE__MIXTURES_BLOCK;
+        e->passes->room = SIZE_MAX;
+        e->passes->meter.context = c;
+        e->passes->meter.figures = e->passes->figures;
+    }
     if (mde__bad(c)) {
         mde_experts_free(e);
         return NULL;
@@ -14664,24 +14981,56 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     return e;
 }
 
-static void mde__validation_free(mde_context *c, mde__validation *v)
+static void mde__validation_free(mde_context *c, mde__validation *v, int experts)
 {
+#ifndef MDE_NO_STDIO
+    int i;
+    for (i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
+#endif
+    (void)experts;
+    mde_release(c, v->columns);
+    mde_release(c, v->marks);
     mde_release(c, v->name);
     mde_release(c, v->ratios);
-    mde_release(c, v->best);
     mde_release(c, v->starts);
     mde_release(c, v->peaks);
+}
+
+static void mde__free_windows(mde_experts *e)
+{
+    mde_release(e->context, e->passes->raw);
+    mde_release(e->context, e->passes->ratios);
+    mde_release(e->context, e->passes->best);
+    e->passes->raw = NULL;
+    e->passes->ratios = e->passes->best = NULL;
+    e->passes->raw_bytes = e->passes->ratio_bytes = e->passes->best_bytes = 0;
 }
 
 MDEDEF void mde_experts_free(mde_experts *e)
 {
     int i;
     if (!e) return;
-    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i]);
+    for (i = 0; e->sample && i < e->sample->validations; i++) {
+        if (e->sample->validation[i].ratios != e->validation[i].ratios) {
+            mde_release(e->context, e->sample->validation[i].ratios);
+        }
+    }
+    if (e->sample) mde_release(e->context, e->sample->validation);
+    mde_release(e->context, e->sample);
+    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
     mde_release(e->context, e->validation);
     for (i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
     mde_release(e->context, e->names);
+    if (e->passes) mde__free_windows(e);
+    mde_release(e->context, e->passes);
     mde_release(e->context, e);
+}
+
+MDEDEF void mde_experts_report(mde_experts *e, mde_progress_fn *progress, void *user)
+{
+    if (!e) return;
+    e->passes->meter.progress = progress;
+    e->passes->meter.user = user;
 }
 
 MDEDEF int mde_experts_count(const mde_experts *e)
@@ -14737,6 +15086,248 @@ MDEDEF size_t mde_experts_rounded(const mde_experts *e, int validation)
     return v ? v->rounded : 0;
 }
 
+/* ---- Passes over the tokens ---- */
+
+/* What is found in a chunk of a window, MDE__MIXTURE_BLOCK tokens. */
+typedef struct mde__findings {
+    int64_t token;          /* the first wrong one, -1: none; whether its number from an expert is, or all are 0 */
+    int expert;
+    size_t rounded;         /* numbers just above 0 */
+    uint64_t judged;        /* experts with a number below 0 */
+} mde__findings;
+
+/* A window whose log-probabilities, from memory or from files, become ratios in their place. */
+typedef struct mde__window {
+    int experts, nll;
+    size_t tokens, stride;
+    float *ratios;          /* [experts, stride] */
+    float *best;
+    const mde__npy_reader *reader;      /* of the column that is being read */
+    const unsigned char *raw;
+    float *row;
+    mde__findings *findings;
+} mde__window;
+
+#define MDE__ROUNDING 1e-3f         /* what float16 leaves above 0 */
+
+/* One chunk of a column, from bytes of its file. */
+static void mde__window_row(int64_t chunk, void *user)
+{
+    const mde__window *w = (const mde__window *)user;
+    size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
+    size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
+    float *row = w->row + from;
+    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
+}
+
+static void mde__window_chunk(int64_t chunk, void *user)
+{
+    const double smallest = 1.1754943508222875e-38; /* normal float32 */
+    const mde__window *w = (const mde__window *)user;
+    size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
+    size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
+    mde__findings *found = &w->findings[chunk];
+    memset(found, 0, sizeof *found);
+    found->token = -1;
+    for (t = from; t < from + n; t++) {
+        float *at = w->ratios + t, peak = -(float)INFINITY;
+        int i;
+        for (i = 0; i < w->experts; i++, at += w->stride) {
+            if (!(*at <= MDE__ROUNDING)) {
+                found->token = (int64_t)t;
+                found->expert = i;
+                return;
+            }
+            if (*at > 0) {
+                found->rounded++;
+                *at = 0;
+            }
+            found->judged |= (uint64_t)(*at < 0) << i;
+            if (*at > peak) peak = *at;
+        }
+        if ((double)peak < -1e30) {
+            found->token = (int64_t)t;
+            found->expert = -1;
+            return;
+        }
+        for (i = 0, at = w->ratios + t; i < w->experts; i++, at += w->stride) {
+            double ratio = *at == peak ? 1 : mde__exp64((double)*at - (double)peak);
+            /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
+            if (ratio < smallest && (double)*at > -1e30) ratio = smallest;
+            *at = (float)ratio;
+        }
+        w->best[t] = peak;
+    }
+}
+
+/* The block itself, or a new one where it has fewer than `bytes` bytes; what was in it is lost. */
+static void *mde__enlarge(mde_context *c, void *block, size_t *size, size_t bytes)
+{
+    if (block && bytes <= *size) return block;
+    mde_release(c, block);
+    block = mde__allocate_block(c, bytes, 1);
+    *size = block ? bytes : 0;
+    return block;
+}
+
+/* Ratios of a window whose log-probabilities are in their place. */
+static void mde__window_ratios(const mde_experts *e, mde__window *w)
+{
+    mde_parallel_for(e->context, (int64_t)((w->tokens - 1) / MDE__MIXTURE_BLOCK + 1), mde__window_chunk, w);
+}
+
+/* Tells a file from another that has its place: a product and a shift for each eight bytes. */
+static uint64_t mde__digest(const unsigned char *bytes, size_t size)
+{
+    uint64_t digest = MDE__HASH_START ^ size, word = 0;
+    for (; size >= sizeof word; size -= sizeof word, bytes += sizeof word) {
+        memcpy(&word, bytes, sizeof word);
+        digest = (digest ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        digest ^= digest >> 29;
+    }
+    word = 0;
+    memcpy(&word, bytes, size);
+    digest = (digest ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return digest ^ digest >> 29;
+}
+
+#ifndef MDE_NO_STDIO
+
+/* Fills a window from the files. The digests of their bytes go to `digests` [experts]; `again`: they must be those. */
+static int mde__read_window(const mde_experts *e, const mde__validation *v, size_t first, mde__window *w,
+                            uint64_t *digests, int again)
+{
+    mde__passes *p = e->passes;
+    mde_context *c = e->context;
+    int i;
+    for (i = 0; i < e->count; i++) {
+        const mde__npy_file *file = &v->columns[i];
+        size_t bytes = w->tokens * (size_t)file->reader.size;
+        uint64_t digest;
+        p->raw = (unsigned char *)mde__enlarge(c, p->raw, &p->raw_bytes, bytes);
+        if (!p->raw || mde__npy_block(file, first, w->tokens, p->raw)) return 0;
+        digest = mde__digest(p->raw, bytes);
+        if (again && digest != digests[i]) {
+            mde_fail(c, MDE_BAD_FILE, "%s: has changed while it was in use: tokens %zu to %zu are not those that were "
+                     "read first", file->path, first, first + w->tokens - 1);
+            return 0;
+        }
+        digests[i] = digest;
+        w->nll = p->nll;
+        w->reader = &file->reader;
+        w->raw = p->raw;
+        w->row = w->ratios + (size_t)i * w->stride;
+        mde_parallel_for(c, (int64_t)((w->tokens - 1) / MDE__MIXTURE_BLOCK + 1), mde__window_row, w);
+    }
+    return 1;
+}
+
+static void mde__close_columns(const mde_experts *e, const mde__validation *v)
+{
+    int i;
+    for (i = 0; v->columns && i < e->count; i++) mde__npy_close(&v->columns[i]);
+}
+
+#endif
+
+/* Room for `tokens` tokens of a window: in place, or in memory of its own, [experts, tokens]. Takes scratch. */
+static int mde__window_start(const mde_experts *e, size_t tokens, float *ratios, size_t stride, mde__window *w)
+{
+    mde__passes *p = e->passes;
+    mde_context *c = e->context;
+    size_t chunks = (tokens - 1) / MDE__MIXTURE_BLOCK + 1;
+    memset(w, 0, sizeof *w);
+    w->experts = e->count;
+    w->tokens = tokens;
+    w->ratios = ratios;
+    w->stride = stride;
+    w->findings = (mde__findings *)mde_scratch(c, chunks, sizeof *w->findings);
+    p->best = (float *)mde__enlarge(c, p->best, &p->best_bytes, tokens * sizeof *p->best);
+    w->best = p->best;
+    if (!ratios) {
+        p->ratios = (float *)mde__enlarge(c, p->ratios, &p->ratio_bytes, tokens * (size_t)e->count * sizeof *ratios);
+        w->ratios = p->ratios;
+        w->stride = tokens;
+    }
+    return !mde__bad(c);
+}
+
+/* A part of a text whose ratios are at hand. */
+typedef struct mde__span {
+    size_t first, tokens, stride;
+    const float *ratios;            /* [experts, stride] */
+} mde__span;
+
+/* The next part, after a span of zeros the first; 0 at the end of the text, and after an error, with the files closed.
+   All parts but the last are whole blocks of the kernels. */
+static int mde__next_span(const mde_experts *e, const mde__validation *v, mde__span *s)
+{
+    mde_context *c = e->context;
+    s->first += s->tokens;
+    if (s->first < v->held && !mde__bad(c)) {
+        s->tokens = v->held - s->first < MDE__SPAN ? v->held - s->first : MDE__SPAN;
+        s->ratios = v->ratios + s->first;
+        s->stride = v->stride;
+        return 1;
+    }
+#ifndef MDE_NO_STDIO
+    if (s->first < v->tokens && !mde__bad(c)) {
+        mde_mark mark = mde_arena_mark(c);
+        mde__window w;
+        size_t left = v->tokens - s->first, window = e->passes->window, n = left < window ? left : window;
+        int i, good = mde__window_start(e, n, NULL, 0, &w);
+        for (i = 0; s->first == v->held && i < e->count && good; i++) good = mde__npy_reopen(&v->columns[i]) == MDE_OK;
+        good = good && mde__read_window(e, v, s->first, &w,
+                                        v->marks + (s->first - v->held) / window * (size_t)e->count, 1);
+        if (good) mde__window_ratios(e, &w);
+        mde_arena_rewind(c, mark);
+        s->tokens = n;
+        s->ratios = w.ratios;
+        s->stride = w.stride;
+        if (good) return 1;
+    }
+    mde__close_columns(e, v);
+#endif
+    return 0;
+}
+
+/* ---- Samples ---- */
+
+#define MDE__SAMPLE_RUN 16              /* tokens together, a cache line */
+
+/* How many tokens a sample of one run out of each `span` tokens has. */
+static size_t mde__sample_size(size_t tokens, size_t span)
+{
+    size_t rest = tokens % span;
+    return tokens / span * MDE__SAMPLE_RUN + (rest < MDE__SAMPLE_RUN ? rest : MDE__SAMPLE_RUN);
+}
+
+/* Copies the runs of a part of a text, and adds the logarithms of their maxima, where given. */
+static void mde__sample_part(int experts, size_t span, const mde__span *part, const float *best, mde__validation *to)
+{
+    size_t t = (part->first + span - 1) / span * span, n, at, i;
+    int k;
+    for (; t < part->first + part->tokens; t += span) {
+        at = t / span * MDE__SAMPLE_RUN;
+        n = to->tokens - at < MDE__SAMPLE_RUN ? to->tokens - at : MDE__SAMPLE_RUN;
+        for (k = 0; k < experts; k++) {
+            memcpy(to->ratios + (size_t)k * to->stride + at,
+                   part->ratios + (size_t)k * part->stride + (t - part->first), n * sizeof *to->ratios);
+        }
+        for (i = 0; best && i < n; i++) to->peak += (double)best[t - part->first + i];
+    }
+}
+
+/* Span of the sample that stays in memory; 0: the text is small enough. */
+static size_t mde__resident_span(int experts, size_t tokens)
+{
+    size_t limit = MDE__SAMPLE / (size_t)experts;
+    return tokens > limit ? MDE__SAMPLE_RUN * ((tokens - 1) / limit + 1) : 0;
+}
+
+/* ---- Adding a text ---- */
+
 /* "FOLDER/FILE.npy: " when the numbers come from a file, for messages. */
 static char *mde__column_name(const mde__validation *v, const char *file, char buffer[600])
 {
@@ -14749,87 +15340,108 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
 #define MDE__SHORTEST_BLOCK 32      /* and tokens of blocks in place of them: at least, */
 #define MDE__LONGEST_BLOCK 256      /* at most */
 
-/* Where each document starts: at each change of the number in `documents`; without enough of them, blocks. */
-static mde_status mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
+static void mde__start_document(mde_context *c, mde__validation *v, size_t token)
 {
-    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
-    char where[600];
-    size_t t;
-    v->documents = 1;
-    for (t = 1; documents && t < v->tokens; t++) {
-        if (!(documents[t] >= documents[t - 1])) {
-            char number[32];
-            return mde_fail(c, MDE_BAD_ARGUMENT,
-                            "%svalidation %s: document of token %zu is %s, less than the one before",
-                            mde__column_name(v, "doc", where), v->name, t, mde__number(number, documents[t]));
-        }
-        v->documents += documents[t] > documents[t - 1];
+    if (v->documents + 2 > v->capacity) {
+        int64_t capacity = v->capacity ? 2 * v->capacity : 16;
+        int64_t *larger = (int64_t *)mde__realloc(c, v->starts, (size_t)capacity, sizeof *larger);
+        if (!larger) return;
+        v->starts = larger;
+        v->capacity = capacity;
     }
-    v->known = documents ? v->documents : 0;
-    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
-        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
-        v->documents = (int64_t)((v->tokens + v->block - 1) / v->block);
-    }
-    v->starts = (int64_t *)mde_alloc(c, (size_t)v->documents + 1, sizeof *v->starts);
-    v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
-    if (!v->starts || !v->peaks) return c->status;
-    v->documents = 1;
-    for (t = 1; t < v->tokens; t++) {
-        if (v->block ? t % v->block == 0 : documents && documents[t] > documents[t - 1]) {
-            v->starts[v->documents++] = (int64_t)t;
-        }
-    }
-    v->starts[v->documents] = (int64_t)v->tokens;
-    return MDE_OK;
+    v->starts[v->documents++] = (int64_t)token;
 }
 
-static mde_status mde__fill_ratios(mde_experts *e, mde__validation *v, const float *const *logp)
+/* Without enough of the documents that were found, blocks. */
+static mde_status mde__end_documents(mde_context *c, mde__validation *v)
 {
-    const double smallest = 1.1754943508222875e-38; /* normal float32 */
-    const float rounding = 1e-3f;   /* what float16 leaves above 0 */
-    int64_t document = 0;
-    char number[32], where[600];
+    const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
     size_t t;
-    int i;
-    for (i = 0; i < e->count; i++) {
-        for (t = 0; t < v->tokens && !(logp[i][t] < 0) && logp[i][t] <= rounding; t++) {}
-        if (v->tokens < 8 || t < v->tokens) continue;
-        return mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no "
-                        "model is certain of every token", mde__column_name(v, e->names[i], where), v->name,
-                        e->names[i]);
+    v->known = v->documents;
+    if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
+        v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
+        v->documents = 0;
+        for (t = 0; t < v->tokens && !mde__bad(c); t += v->block) mde__start_document(c, v, t);
+    } else if (v->documents == 0) {
+        mde__start_document(c, v, 0);
     }
-    for (t = 0; t < v->tokens; t++) {
-        double peak = -(double)INFINITY;
-        if ((int64_t)t == v->starts[document + 1]) document++;
-        for (i = 0; i < e->count; i++) {
-            double value = (double)logp[i][t];
-            if (!(logp[i][t] <= rounding)) {
-                return mde_fail(e->context, MDE_BAD_ARGUMENT,
-                                "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at most 0 "
-                                "(natural log)", mde__column_name(v, e->names[i], where), v->name, e->names[i], t,
-                                mde__number(number, value));
-            }
-            if (value > 0) {
-                v->rounded++;
-                value = 0;
-            }
-            if (value > peak) peak = value;
+    if (mde__bad(c)) return c->status;
+    v->starts[v->documents] = (int64_t)v->tokens;
+    v->peaks = (double *)mde_alloc(c, (size_t)v->documents, sizeof *v->peaks);
+    return c->status;
+}
+
+/* Where each document starts: at each change of the number in `documents`. */
+static void mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
+{
+    size_t t;
+    for (t = 0; documents && t < v->tokens && !mde__bad(c); t++) {
+        if (t == 0 || documents[t] > documents[t - 1]) {
+            mde__start_document(c, v, t);
+        } else if (!(documents[t] >= documents[t - 1])) {
+            char number[32];
+            mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %s, less than the one before",
+                     v->name, t, mde__number(number, documents[t]));
         }
-        if (peak < -1e30) {
-            return mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it "
-                            "probability 0", v->folder ? v->folder : "", v->folder ? ": " : "", v->name, t);
-        }
-        for (i = 0; i < e->count; i++) {
-            double ratio = mde__exp64((logp[i][t] > 0 ? 0 : (double)logp[i][t]) - peak);
-            /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
-            if (ratio < smallest && (double)logp[i][t] > -1e30) ratio = smallest;
-            v->ratios[(size_t)i * v->stride + t] = (float)ratio;
-        }
-        v->best[t] = (float)peak;
-        v->peaks[document] += peak;
     }
-    for (document = 0; document < v->documents; document++) v->peak += v->peaks[document];
-    return MDE_OK;
+}
+
+/* What the first pass over a text gathers. */
+typedef struct mde__first_pass {
+    uint64_t judged;            /* experts that have found a token less than certain */
+    int64_t document;
+    float implausible;          /* what half of the tokens cannot be less probable than, even by the best expert */
+    size_t below;               /* tokens that are */
+    size_t step, shown;         /* each `step`-th token's maximum stands in */
+    double *maxima;             /* [shown], for the median */
+    size_t span;                /* of the sample */
+} mde__first_pass;
+
+#define MDE__MEDIAN 65536       /* maxima that a median is taken of */
+
+/* The number that a window of the first pass has found to be wrong. */
+static void mde__wrong_token(const mde_experts *e, const mde__validation *v, const mde__window *w,
+                             const mde__findings *found, size_t first)
+{
+    size_t token = first + (size_t)found->token;
+    char number[32], where[600];
+    const char *name = found->expert < 0 ? "" : e->names[found->expert];
+    if (found->expert < 0) {
+        mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it probability 0",
+                 v->folder ? v->folder : "", v->folder ? ": " : "", v->name, token);
+        return;
+    }
+    mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at "
+             "most 0 (natural log)", mde__column_name(v, name, where), v->name, name, token,
+             mde__number(number, (double)w->ratios[(size_t)found->expert * w->stride + (size_t)found->token]));
+}
+
+/* Takes in what a window has shown, in the order of its tokens. */
+static void mde__gather_window(const mde_experts *e, mde__validation *v, const mde__window *w, size_t first,
+                               mde__first_pass *pass, mde__validation *sample)
+{
+    size_t chunk, t;
+    mde__span part;
+    for (chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
+        const mde__findings *found = &w->findings[chunk];
+        if (found->token >= 0) {
+            mde__wrong_token(e, v, w, found, first);
+            return;
+        }
+        v->rounded += found->rounded;
+        pass->judged |= found->judged;
+    }
+    for (t = 0; t < w->tokens; t++) {
+        if ((int64_t)(first + t) == v->starts[pass->document + 1]) pass->document++;
+        v->peaks[pass->document] += (double)w->best[t];
+        pass->below += w->best[t] < pass->implausible;
+        if ((first + t) % pass->step == 0) pass->maxima[pass->shown++] = (double)w->best[t];
+    }
+    part.first = first;
+    part.tokens = w->tokens;
+    part.stride = w->stride;
+    part.ratios = w->ratios;
+    if (pass->span) mde__sample_part(e->count, pass->span, &part, w->best, sample);
 }
 
 static int mde__compare_doubles(const void *a, const void *b)
@@ -14869,22 +15481,15 @@ static mde_status mde__check_base(const mde_experts *e, const mde__validation *v
    experts (one alone may be useless). Where every row is a document of its own, a median below -20 therefore settles
    it; elsewhere -40, as experts may be made for the purpose and know nothing of the text. Nor has any tokenizer 64
    bytes a token: large ones have 3 to 6. Fewer than 8 rows prove nothing. */
-static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v)
+static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v, const mde__first_pass *pass)
 {
     const char *folder = v->folder;
-    mde_context *c = e->context;
     int alone = v->known == (int64_t)v->tokens;
-    double bytes = v->bytes / (double)v->tokens, *sorted, median;
-    size_t below = 0, t;
+    double bytes = v->bytes / (double)v->tokens, median;
     char number[32], size[32];
-    for (t = 0; t < v->tokens; t++) below += v->best[t] < (alone ? -20.0f : -40.0f);
-    if (v->tokens < 8 || (below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
-    sorted = (double *)mde_alloc(c, v->tokens, sizeof *sorted);
-    if (!sorted) return c->status;
-    for (t = 0; t < v->tokens; t++) sorted[t] = (double)v->best[t];
-    median = mde__quantile(sorted, v->tokens, 0.5);
-    mde_release(c, sorted);
-    return mde_fail(c, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
+    if (v->tokens < 8 || (pass->below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
+    median = mde__quantile(pass->maxima, pass->shown, 0.5);
+    return mde_fail(e->context, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
                     "%s%s%s%s: these are sums over sequences, not tokens (median %s nats%s%s%s a row%s); MDE averages "
                     "the experts' probabilities token by token, so one number a sequence cannot be used: write the "
                     "natural logarithm of the probability of every token, [tokens], all sequences end to end without "
@@ -14895,12 +15500,131 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
                     alone ? ", 1 row a document" : "");
 }
 
-static mde_status mde__add_validation(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
-                                   const double *documents, double bytes, const char *folder)
+/* Reads all log-probabilities once, from memory or, logp NULL, from the open files; keeps the ratios as far as there is
+   room for them. */
+static void mde__first_look(mde_experts *e, mde__validation *v, const float *const *logp, mde__validation *sample)
+{
+    mde_context *c = e->context;
+    mde__passes *p = e->passes;
+    size_t experts = (size_t)e->count, first, i, fit = p->room / (experts * sizeof *v->ratios), size = 0, rest;
+    uint64_t unwanted[MDE_MAX_DOMAINS];
+    char where[600];
+    mde__first_pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.implausible = v->known == (int64_t)v->tokens ? -20.0f : -40.0f;
+    pass.step = (v->tokens - 1) / MDE__MEDIAN + 1;
+    pass.span = mde__resident_span(e->count, v->tokens);
+    v->held = logp || fit >= v->tokens ? v->tokens : fit / p->window * p->window;
+    v->stride = (v->held + 15) / 16 * 16;
+    if (v->stride < v->held || !mde__mul_size(v->stride, experts, &size)) size = SIZE_MAX;
+    if (v->held) v->ratios = (float *)mde_alloc(c, size, sizeof *v->ratios);
+    if (!logp) p->room -= v->held * experts * sizeof *v->ratios;
+    rest = (v->tokens - v->held + p->window - 1) / p->window;
+    if (rest) v->marks = (uint64_t *)mde_alloc(c, rest * experts, sizeof *v->marks);
+    if (pass.span) {
+        sample->tokens = sample->held = sample->stride = mde__sample_size(v->tokens, pass.span);
+        sample->ratios = (float *)mde_alloc(c, sample->tokens * experts, sizeof *sample->ratios);
+    }
+    pass.maxima = (double *)mde_alloc(c, v->tokens / pass.step + 1, sizeof *pass.maxima);
+    p->meter.stage = "read";
+    snprintf(p->figures, sizeof p->figures, "%.70s", v->name);
+    mde__meter_start(&p->meter, (double)v->tokens);
+    for (first = 0; first < v->tokens && !mde__bad(c); first += p->window) {
+        size_t n = v->tokens - first < p->window ? v->tokens - first : p->window;
+        mde_mark mark = mde_arena_mark(c);
+        mde__window w;
+        int good = mde__window_start(e, n, first < v->held ? v->ratios + first : NULL, v->stride, &w);
+        for (i = 0; logp && i < experts && good; i++) {
+            memcpy(w.ratios + i * w.stride, logp[i] + first, n * sizeof *w.ratios);
+        }
+#ifndef MDE_NO_STDIO
+        if (!logp && good) {
+            good = mde__read_window(e, v, first, &w,
+                                    first < v->held ? unwanted : v->marks + (first - v->held) / p->window * experts, 0);
+        }
+#endif
+        if (good) {
+            mde__window_ratios(e, &w);
+            mde__gather_window(e, v, &w, first, &pass, sample);
+            mde__meter_add(&p->meter, (double)n);
+        }
+        mde_arena_rewind(c, mark);
+    }
+#ifndef MDE_NO_STDIO
+    mde__close_columns(e, v);
+#endif
+    (void)unwanted;
+    for (i = 0; i < experts && v->tokens >= 8 && !mde__bad(c); i++) {
+        if (pass.judged >> i & 1) continue;
+        mde_fail(c, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no model is certain of "
+                 "every token", mde__column_name(v, e->names[i], where), v->name, e->names[i]);
+    }
+    for (i = 0; i < (size_t)v->documents && !mde__bad(c); i++) v->peak += v->peaks[i];
+    if (!mde__bad(c) && mde__check_rows(e, v, &pass) == MDE_OK) mde__check_base(e, v);
+    mde_release(c, pass.maxima);
+}
+
+static int mde__grow_validations(mde_experts *e)
+{
+    int capacity = e->capacity ? e->capacity * 2 : 8;
+    mde__validation *larger;
+    if (e->validations < e->capacity) return 1;
+    larger = (mde__validation *)mde__realloc(e->context, e->validation, (size_t)capacity, sizeof *larger);
+    if (!larger) return 0;
+    e->validation = larger;
+    e->capacity = capacity;
+    return 1;
+}
+
+/* The sample's texts follow those of the experts: the first large one is what it begins with. */
+static void mde__extend_sample(mde_experts *e, const mde__validation *v, const mde__validation *sample)
+{
+    mde_experts *few = e->sample;
+    int i;
+    if (!few && !sample->ratios) return;
+    if (!few) {
+        few = (mde_experts *)mde_alloc(e->context, 1, sizeof *few);
+        if (!few) return;
+        *few = *e;
+        few->validation = NULL;
+        few->validations = few->capacity = 0;
+        e->sample = few;
+        for (i = 0; i < e->validations && mde__grow_validations(few); i++) {
+            few->validation[few->validations++] = e->validation[i];
+        }
+    }
+    if (!mde__grow_validations(few)) return;
+    few->validation[few->validations] = *v;
+    if (sample->ratios) {
+        few->validation[few->validations] = *sample;
+        few->validation[few->validations].name = v->name;
+    }
+    few->validations++;
+}
+
+/* Adds a text whose documents are known, from memory or from its files; what it owns is the experts' or freed. */
+static mde_status mde__add_validation(mde_experts *e, mde__validation *v, const float *const *logp)
+{
+    mde_context *c = e->context;
+    mde__validation sample;
+    memset(&sample, 0, sizeof sample);
+    if (!mde__bad(c) && mde__end_documents(c, v) == MDE_OK) mde__first_look(e, v, logp, &sample);
+    v->folder = NULL;
+    if (!mde__bad(c) && mde__grow_validations(e)) mde__extend_sample(e, v, &sample);
+    if (mde__bad(c)) {
+        mde_release(c, sample.ratios);
+        mde__validation_free(c, v, e->count);
+    } else {
+        e->validation[e->validations++] = *v;
+    }
+    return c->status;
+}
+
+MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
+                                  const double *documents, double bytes)
 {
     mde_context *c = e ? e->context : NULL;
     mde__validation v;
-    size_t size;
     if (mde__bad(c)) return mde_context_status(c);
     if (!validation || !*validation || tokens == 0 || !logp) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
@@ -14911,90 +15635,88 @@ static mde_status mde__add_validation(mde_experts *e, const char *validation, si
     }
     memset(&v, 0, sizeof v);
     v.tokens = tokens;
-    v.stride = (tokens + 15) / 16 * 16;
     v.bytes = bytes > 0 ? bytes : 0;
-    v.folder = folder;
-    if (v.stride < tokens || !mde__mul_size(v.stride, (size_t)e->count, &size)) size = SIZE_MAX;
     v.name = mde__copy_text(c, validation);
-    v.ratios = (float *)mde_alloc(c, size, sizeof *v.ratios);
-    v.best = (float *)mde_alloc(c, v.stride, sizeof *v.best);
-    if (!mde__bad(c) && mde__find_documents(c, &v, documents) == MDE_OK && mde__fill_ratios(e, &v, logp) == MDE_OK) {
-        if (mde__check_rows(e, &v) == MDE_OK) mde__check_base(e, &v);
-    }
-    v.folder = NULL;
-    if (!mde__bad(c) && e->validations == e->capacity) {
-        int capacity = e->capacity ? e->capacity * 2 : 8;
-        mde__validation *larger = (mde__validation *)mde__realloc(c, e->validation, (size_t)capacity, sizeof *larger);
-        if (larger) {
-            e->validation = larger;
-            e->capacity = capacity;
-        }
-    }
-    if (mde__bad(c)) mde__validation_free(c, &v);
-    else e->validation[e->validations++] = v;
-    return c->status;
-}
-
-MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t tokens, const float *const *logp,
-                                  const double *documents, double bytes)
-{
-    return mde__add_validation(e, validation, tokens, logp, documents, bytes, NULL);
+    if (v.name) mde__find_documents(c, &v, documents);
+    return mde__add_validation(e, &v, logp);
 }
 
 #ifndef MDE_NO_STDIO
 
-/* Numbers of documents 0, 1, .. from those in doc.npy, which are compared as they are: integers of 64 bits do not fit
-   into a double. Of another shape than [tokens] it is read as zeros. NULL on error. */
-static mde_array *mde__read_documents(mde_context *c, const char *path, size_t tokens)
+/* A column of a validation folder, of `tokens` numbers (0: as many as there are). Returns 0 when the file is absent and
+   not needed, or on error; mde__npy_forget is due in any case. */
+static int mde__open_column(mde_context *c, const char *folder, const char *name, int needed, size_t tokens,
+                            mde__npy_file *file)
 {
-    size_t size = 0, count = 0, i;
-    unsigned char *bytes = mde_file_read(c, path, SIZE_MAX, &size);
-    mde__npy_reader r;
-    const unsigned char *data = bytes ? mde__npy_open(&r, c, path, bytes, size, &count) : NULL;
-    mde_array *a = data ? mde__npy_array(c, &r, count, 1) : NULL;
-    double number = 0;
-    for (i = 1; a && r.rank == 1 && count == tokens && i < count; i++) {
-        const unsigned char *p = data + i * (size_t)r.size;
-        uint64_t now = mde__get_bytes(p, r.size, r.big_endian), sign = (uint64_t)1 << (8 * r.size - 1);
-        uint64_t before = mde__get_bytes(p - r.size, r.size, r.big_endian);
-        double difference = mde__npy_element(&r, p) - mde__npy_element(&r, p - r.size);
-        if (r.kind == 'i') now ^= sign, before ^= sign;         /* in the order of unsigned numbers */
-        if (r.kind == 'f' ? !(difference >= 0) : now < before) {
-            mde_fail(c, MDE_BAD_FILE, "%s: the document of token %zu is less than the one before", path, i);
-            break;
-        }
-        a->f64[i] = number += r.kind == 'f' ? difference > 0 : now > before;
-    }
-    mde_release(c, bytes);
-    if (!mde__bad(c)) return a;
-    mde_array_free(c, a);
-    return NULL;
-}
-
-/* One column of a validation folder; NULL when the file is absent and not needed, or on error. */
-static mde_array *mde__read_column(mde_context *c, const char *folder, const char *name, int needed, int as_double,
-                                   size_t tokens)
-{
-    char *path = mde__join_path(c, folder, name);
-    mde_array *a = NULL;
-    if (path && (needed || mde_is_file(path))) {
-        a = strcmp(name, "doc.npy") == 0 ? mde__read_documents(c, path, tokens) : mde_npy_read(c, path, as_double);
-        if (a && a->rank != 1) {
+    char *path = mde__print(c, "%s/%s.npy", folder, name);
+    memset(file, 0, sizeof *file);
+    if (path && (needed || mde_is_file(path)) && mde__npy_begin(c, path, file) == MDE_OK) {
+        const mde__npy_reader *r = &file->reader;
+        if (r->rank != 1) {
             char shape[64] = "";
-            if (a->rank == 2) {
-                snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)a->shape[0], (long long)a->shape[1]);
+            if (r->rank == 2) {
+                snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)r->shape[0], (long long)r->shape[1]);
             }
             mde_fail(c, MDE_BAD_SHAPE,
                      "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all sequences end to "
                      "end without their padding (in numpy logp[mask], which is flat), and in doc.npy the number of the "
                      "sequence that each token is in",
-                     path, a->rank, shape);
-            mde_array_free(c, a);
-            a = NULL;
+                     path, r->rank, shape);
+        } else if (tokens && file->count != tokens) {
+            mde_fail(c, MDE_BAD_SHAPE, "%s: has %zu numbers; expected one for each of the %zu tokens", path,
+                     file->count, tokens);
         }
     }
     mde_release(c, path);
-    return a;
+    return file->path && !mde__bad(c);
+}
+
+/* Calls take(file, token, element, user) for each element of a column until an error. */
+static void mde__each_element(mde_context *c, mde__npy_file *file,
+                              void (*take)(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user),
+                              void *user)
+{
+    const size_t block = 65536;
+    size_t size = (size_t)file->reader.size, first, i;
+    unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, size);
+    for (first = 0; first < file->count && !mde__bad(c); first += block) {
+        size_t n = file->count - first < block ? file->count - first : block;
+        if (mde__npy_block(file, first, n, bytes)) break;
+        for (i = 0; i < n && !mde__bad(c); i++) take(&file->reader, first + i, bytes + i * size, user);
+    }
+    mde_release(c, bytes);
+}
+
+/* The documents of a text, and the last number in doc.npy. */
+typedef struct mde__documents {
+    mde__validation *v;
+    uint64_t number;
+    double real;
+} mde__documents;
+
+/* Numbers of documents are compared as they are: integers of 64 bits do not fit into a double. */
+static void mde__take_document(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user)
+{
+    mde__documents *d = (mde__documents *)user;
+    uint64_t number = mde__get_bytes(p, r->size, r->big_endian);
+    double real = r->kind == 'f' ? mde__npy_element(r, p) : 0;
+    if (r->kind == 'i') number ^= (uint64_t)1 << (8 * r->size - 1);         /* in the order of unsigned numbers */
+    if (token == 0 || (r->kind == 'f' ? real > d->real : number > d->number)) {
+        mde__start_document(r->context, d->v, token);
+    } else if (r->kind == 'f' ? !(real >= d->real) : number < d->number) {
+        mde_fail(r->context, MDE_BAD_FILE, "%s: the document of token %zu is less than the one before", r->name, token);
+    }
+    d->number = number;
+    d->real = real;
+}
+
+static void mde__take_bytes(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user)
+{
+    double bytes = mde__npy_element(r, p);
+    char number[32];
+    *(double *)user += bytes;
+    if (bytes >= 0 && bytes <= 1e9) return;
+    mde_fail(r->context, MDE_BAD_FILE, "%s: token %zu has %s bytes", r->name, token, mde__number(number, bytes));
 }
 
 /* Names of the experts: the .npy files of a folder but for the two that describe the tokens. */
@@ -15020,51 +15742,44 @@ static mde_status mde__list_experts(mde_context *c, const char *folder, mde_name
     return c->status;
 }
 
-static void mde__open_validation(mde_experts *e, const char *path, const char *validation, int nll)
+static void mde__open_validation(mde_experts *e, const char *path, const char *validation)
 {
     mde_context *c = e->context;
     char *folder = mde__join_path(c, path, validation);
-    mde_array *columns[MDE_MAX_DOMAINS], *documents = NULL, *bytes = NULL;
-    const float *logp[MDE_MAX_DOMAINS];
-    size_t tokens = 0, t;
-    double total = 0;
-    char number[32];
+    mde__npy_file file;
+    mde__documents documents;
+    mde__validation v;
     int i;
-    memset(columns, 0, sizeof columns);
-    for (i = 0; i < e->count && folder && !mde__bad(c); i++) {
-        size_t length = strlen(e->names[i]) + 5;
-        char *name = (char *)mde_alloc(c, length, 1);
-        if (!name) break;
-        snprintf(name, length, "%s.npy", e->names[i]);
-        columns[i] = mde__read_column(c, folder, name, 1, 0, tokens);
-        mde_release(c, name);
-        if (!columns[i]) break;
-        logp[i] = columns[i]->f32;
-        if (i == 0) tokens = columns[i]->count;
-        if (columns[i]->count != tokens) {
+    memset(&v, 0, sizeof v);
+    memset(&documents, 0, sizeof documents);
+    documents.v = &v;
+    v.name = mde__copy_text(c, validation);
+    v.folder = folder;
+    v.columns = (mde__npy_file *)mde_alloc(c, (size_t)e->count, sizeof *v.columns);
+    for (i = 0; i < e->count && !mde__bad(c); i++) {
+        if (!mde__open_column(c, folder, e->names[i], 1, 0, &v.columns[i])) break;
+        if (i == 0) v.tokens = v.columns[i].count;
+        if (v.columns[i].count != v.tokens) {
             mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: has %zu tokens, %s.npy has %zu", folder, e->names[i],
-                     columns[i]->count, e->names[0], tokens);
+                     v.columns[i].count, e->names[0], v.tokens);
         }
-        for (t = 0; nll && t < columns[i]->count; t++) columns[i]->f32[t] = -columns[i]->f32[t];
     }
-    if (folder && !mde__bad(c)) documents = mde__read_column(c, folder, "doc.npy", 0, 1, tokens);
-    if (folder && !mde__bad(c)) bytes = mde__read_column(c, folder, "bytes.npy", 0, 1, tokens);
-    if (!mde__bad(c) && ((documents && documents->count != tokens) || (bytes && bytes->count != tokens))) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s/%s.npy: expected one entry for each of the %zu tokens", folder,
-                 documents && documents->count != tokens ? "doc" : "bytes", tokens);
-    }
-    for (t = 0; bytes && !mde__bad(c) && t < tokens; t++) {
-        total += bytes->f64[t];
-        if (bytes->f64[t] >= 0 && bytes->f64[t] <= 1e9) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s/bytes.npy: token %zu has %s bytes", folder, t,
-                 mde__number(number, bytes->f64[t]));
+    if (!mde__bad(c) && v.tokens == 0) {
+        mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
     }
     if (!mde__bad(c)) {
-        mde__add_validation(e, validation, tokens, logp, documents ? documents->f64 : NULL, total, folder);
+        if (mde__open_column(c, folder, "doc", 0, v.tokens, &file)) {
+            mde__each_element(c, &file, mde__take_document, &documents);
+        }
+        mde__npy_forget(c, &file);
     }
-    for (i = 0; i < e->count; i++) mde_array_free(c, columns[i]);
-    mde_array_free(c, documents);
-    mde_array_free(c, bytes);
+    if (!mde__bad(c)) {
+        if (mde__open_column(c, folder, "bytes", 0, v.tokens, &file)) {
+            mde__each_element(c, &file, mde__take_bytes, &v.bytes);
+        }
+        mde__npy_forget(c, &file);
+    }
+    mde__add_validation(e, &v, NULL);
     mde_release(c, folder);
 }
 
@@ -15087,8 +15802,9 @@ static mde_status mde__check_experts(const mde_experts *e, const char *folder)
     return c->status;
 }
 
-MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
+MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde_experts_desc *desc)
 {
+    static const mde_experts_desc defaults = { 0, 0, NULL, NULL };
     mde_names validations, experts;
     mde_experts *e = NULL;
     int i;
@@ -15097,6 +15813,7 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
         mde_fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
         return NULL;
     }
+    if (!desc) desc = &defaults;
     memset(&experts, 0, sizeof experts);
     mde_folder_list(c, path, &validations);
     for (i = 0; i < validations.count && !mde__bad(c); i++) {
@@ -15108,8 +15825,11 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
                     mde_fail(c, MDE_BAD_FILE, "%s: has no expert's .npy file", folder);
                 }
                 e = mde_experts_create(c, experts.count, (const char *const *)experts.items);
+                mde_experts_report(e, desc->progress, desc->user);
+                if (e) e->passes->room = desc->memory ? desc->memory : MDE__MEMORY;
+                if (e) e->passes->nll = desc->nll;
             }
-            if (e && mde__check_experts(e, folder) == MDE_OK) mde__open_validation(e, path, validations.items[i], nll);
+            if (e && mde__check_experts(e, folder) == MDE_OK) mde__open_validation(e, path, validations.items[i]);
         }
         mde_release(c, folder);
     }
@@ -15120,6 +15840,7 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, int nll)
         mde_experts_free(e);
         e = NULL;
     }
+    if (e) mde__free_windows(e);
     return e;
 }
 
@@ -15132,43 +15853,107 @@ static mde_status mde__check_mixture(const mde_experts *e, const char *who, int6
     return mde__check_mixtures(e->context, who, n, e->count, e->names, 1, weights);
 }
 
-/* Loss, and added to gradient and hessian (NULL: not wanted) share times theirs. counts [documents]: how often each
-   document counts, NULL for once; float so that the kernel takes them as they are. */
-static double mde__validation_terms(const mde_experts *e, int index, const double *weights, const float *counts,
-                                    double share, double *gradient, double *hessian)
+/* What is asked at one mixture: the objective's loss, its gradient and its Hessian. */
+typedef struct mde__query {
+    const double *weights;
+    unsigned char *const *counts;   /* [validations][documents] how often each document counts; NULL: once, in all
+                                       queries of a pass */
+    double loss;
+    double *gradient, *hessian;     /* [experts], [experts, experts]; NULL: not wanted */
+} mde__query;
+
+/* How often each token of a part counts, in floats as the kernel takes them. */
+static void mde__token_counts(const mde__validation *v, const mde__span *part, const unsigned char *counts, float *out)
+{
+    int64_t first = (int64_t)part->first, end = first + (int64_t)part->tokens, low = 0, high = v->documents, d, t;
+    while (high - low > 1) {        /* the document that the part begins in */
+        int64_t middle = low + (high - low) / 2;
+        if (v->starts[middle] <= first) low = middle;
+        else high = middle;
+    }
+    for (d = low, t = first; t < end; d++) {
+        float count = (float)counts[d];
+        for (; t < v->starts[d + 1] && t < end; t++) *out++ = count;
+    }
+}
+
+/* Adds to the answers of n queries what a text gives to them, `share` times, in one pass over its tokens. */
+static void mde__ask_text(const mde_experts *e, int index, double share, int n, mde__query *query)
 {
     const mde__validation *v = &e->validation[index];
     mde_context *c = e->context;
     mde_mark mark = mde_arena_mark(c);
-    int k = e->count, i;
-    double g[MDE_MAX_DOMAINS], peak = v->peak, tokens = (double)v->tokens, loss;
-    double *h = hessian ? (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h) : NULL;
-    float *token_counts = NULL;
-    int64_t d, t;
-    if (counts) {
-        token_counts = (float *)mde_scratch(c, v->tokens, sizeof *token_counts);
-        peak = tokens = 0;
-        for (d = 0; d < v->documents; d++) {
-            peak += (double)counts[d] * v->peaks[d];
-            tokens += (double)counts[d] * (double)(v->starts[d + 1] - v->starts[d]);
-            for (t = v->starts[d]; token_counts && t < v->starts[d + 1]; t++) token_counts[t] = counts[d];
+    size_t k = (size_t)e->count, i;
+    mde__mixture_sums *sums = (mde__mixture_sums *)mde_scratch(c, (size_t)n, sizeof *sums);
+    double *derivatives = (double *)mde_scratch(c, (size_t)n * k * (k + 1), sizeof *derivatives);
+    float *counts = NULL;
+    int64_t d;
+    int q;
+    mde__span part;
+    memset(&part, 0, sizeof part);
+    if (query->counts) counts = (float *)mde_scratch(c, v->tokens < MDE__SPAN ? v->tokens : MDE__SPAN, sizeof *counts);
+    for (q = 0; q < n && !mde__bad(c); q++) {
+        sums[q].experts = e->count;
+        sums[q].weights = query[q].weights;
+        sums[q].gradient = query[q].gradient ? derivatives + (size_t)q * k * (k + 1) : NULL;
+        sums[q].hessian = query[q].hessian ? derivatives + (size_t)q * k * (k + 1) + k : NULL;
+        mde__mixture_clear(&sums[q]);
+    }
+    while (mde__next_span(e, v, &part)) {
+        for (q = 0; q < n; q++) {
+            if (counts) mde__token_counts(v, &part, query[q].counts[index], counts);
+            if (!mde__mixture_add(c, &sums[q], (int64_t)part.tokens, part.ratios, (int64_t)part.stride, counts) ||
+                mde__meter_add(&e->passes->meter, (double)part.tokens))
+                break;
         }
     }
-    if (mde__bad(c)) {
-        mde_arena_rewind(c, mark);
-        return (double)NAN;
+    for (q = 0; q < n && !mde__bad(c); q++) {
+        double peak = v->peak, tokens = (double)v->tokens;
+        if (query[q].counts) {
+            const unsigned char *times = query[q].counts[index];
+            peak = tokens = 0;
+            for (d = 0; d < v->documents; d++) {
+                peak += (double)times[d] * v->peaks[d];
+                tokens += (double)times[d] * (double)(v->starts[d + 1] - v->starts[d]);
+            }
+        }
+        query[q].loss += share * (-(peak + sums[q].sum) / tokens);
+        for (i = 0; query[q].gradient && i < k; i++) query[q].gradient[i] -= share * sums[q].gradient[i] / tokens;
+        for (i = 0; query[q].hessian && i < k * k; i++) {
+            size_t row = i / k, column = i % k, lower = row > column ? i : column * k + row;
+            query[q].hessian[i] += share * sums[q].hessian[lower] / tokens;
+        }
     }
-    loss = -(peak + mde__mixture_logsum(c, (int64_t)v->tokens, k, v->ratios, (int64_t)v->stride, weights, token_counts,
-                                        gradient ? g : NULL, h)) /
-           tokens;
-    for (i = 0; gradient && i < k; i++) gradient[i] -= share * g[i] / tokens;
-    for (i = 0; hessian && i < k * k; i++) hessian[i] += share * h[i] / tokens;
     mde_arena_rewind(c, mark);
-    return mde__bad(c) ? (double)NAN : loss;
+}
+
+/* Answers n queries in one pass over the texts that have a share; NaN after an error. */
+static void mde__ask(const mde_experts *e, const double *shares, int n, mde__query *query)
+{
+    size_t k = (size_t)e->count;
+    double tokens = 0;
+    int j, q;
+    for (q = 0; q < n; q++) {
+        query[q].loss = 0;
+        if (query[q].gradient) memset(query[q].gradient, 0, k * sizeof(double));
+        if (query[q].hessian) memset(query[q].hessian, 0, k * k * sizeof(double));
+    }
+    for (j = 0; j < e->validations; j++) if (shares[j] != 0) tokens += (double)e->validation[j].tokens;
+    mde__meter_start(&e->passes->meter, tokens * n);
+    for (j = 0; j < e->validations; j++) if (shares[j] != 0) mde__ask_text(e, j, shares[j], n, query);
+    for (q = 0; q < n && mde__bad(e->context); q++) query[q].loss = (double)NAN;
+}
+
+/* What the next passes are for, as their reports say. */
+static void mde__set_stage(const mde_experts *e, const char *stage)
+{
+    e->passes->meter.stage = stage;
+    e->passes->figures[0] = 0;
 }
 
 MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
 {
+    mde__query query;
     int i;
     if (!e || mde__bad(e->context)) return (double)NAN;
     if (!mde__find_validation(e, validation)) {
@@ -15178,7 +15963,13 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
     }
     if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
     for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
-    return mde__validation_terms(e, validation, weights, NULL, 1, gradient, NULL);
+    memset(&query, 0, sizeof query);
+    query.weights = weights;
+    query.gradient = gradient;
+    mde__set_stage(e, "loss");
+    mde__meter_start(&e->passes->meter, (double)e->validation[validation].tokens);
+    mde__ask_text(e, validation, 1, 1, &query);
+    return mde__bad(e->context) ? (double)NAN : query.loss;
 }
 
 /* Shares of the validation texts, sum 1. */
@@ -15202,49 +15993,60 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
     return 1;
 }
 
-static double mde__objective_terms(const mde_experts *e, const double *shares, const double *weights,
-                                   float *const *counts, double *gradient, double *hessian)
-{
-    double loss = 0;
-    int i, j, k = e->count;
-    for (i = 0; gradient && i < k; i++) gradient[i] = 0;
-    for (i = 0; hessian && i < k * k; i++) hessian[i] = 0;
-    for (j = 0; j < e->validations; j++) {
-        if (shares[j] == 0) continue;
-        loss +=
-            shares[j] * mde__validation_terms(e, j, weights, counts ? counts[j] : NULL, shares[j], gradient, hessian);
-    }
-    return loss;
-}
-
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
 {
-    double *shares, loss = (double)NAN;
+    double *shares;
+    mde__query query;
     if (!e || mde__bad(e->context)) return (double)NAN;
+    memset(&query, 0, sizeof query);
+    query.weights = weights;
+    query.gradient = gradient;
+    query.loss = (double)NAN;
     shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, objective, shares) &&
         mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
-        loss = mde__objective_terms(e, shares, weights, NULL, gradient, NULL);
+        mde__set_stage(e, "loss");
+        mde__ask(e, shares, 1, &query);
     }
     mde_release(e->context, shares);
-    return loss;
+    return query.loss;
 }
 
 MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, const double *weights, double *out)
 {
     mde_context *c = e ? e->context : NULL;
-    double *sums;
+    double *sums, tokens = 0;
     int64_t n;
     int j;
     if (mde__bad(c)) return mde_context_status(c);
     if (mde__check_mixture(e, "mixture losses", mixtures, weights)) return c->status;
     sums = (double *)mde_alloc(c, (size_t)mixtures + 1, sizeof *sums);
-    for (j = 0; sums && j < e->validations; j++) {
+    mde__set_stage(e, "losses");
+    for (j = 0; j < e->validations; j++) tokens += (double)e->validation[j].tokens;
+    mde__meter_start(&e->passes->meter, tokens);
+    for (j = 0; j < e->validations && !mde__bad(c); j++) {
         const mde__validation *v = &e->validation[j];
-        if (!mde__mixture_logsums(c, (int64_t)v->tokens, e->count, v->ratios, (int64_t)v->stride, mixtures, weights,
-                                  sums))
-            break;
-        for (n = 0; n < mixtures; n++) out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
+        mde_mark mark = mde_arena_mark(c);
+        mde__span part;
+        mde__mixtures m;
+        memset(&part, 0, sizeof part);
+        memset(&m, 0, sizeof m);
+        m.experts = e->count;
+        m.mixtures = mixtures;
+        m.tokens = (int64_t)v->tokens;
+        m.weights = weights;
+        m.sums = sums;
+        if (mde__mixtures_start(c, &m)) {
+            while (mde__next_span(e, v, &part)) {
+                mde__mixtures_add(c, &m, (int64_t)part.tokens, part.ratios, (int64_t)part.stride);
+                mde__meter_add(&e->passes->meter, (double)part.tokens);
+            }
+        }
+        if (!mde__bad(c)) mde__mixtures_end(c, &m);
+        for (n = 0; n < mixtures && !mde__bad(c); n++) {
+            out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
+        }
+        mde_arena_rewind(c, mark);
     }
     mde_release(c, sums);
     return c->status;
@@ -15305,76 +16107,197 @@ static void mde__learn_curvature(int k, const double *d, const double *before, c
     }
 }
 
-/* From *out's weights; projected Newton steps, halved until the loss falls. The Hessian of a sample, `few` (NULL:
-   none), serves as long as each step leaves half of the gap or less: a pass over all tokens without their Hessian
-   takes a fraction of the time. */
-static void mde__minimize(const mde_experts *e, const mde_experts *few, const double *shares, const double *lower,
-                          const double *upper, float *const *counts, double tolerance, int iterations,
-                          mde_optimum *out)
+/* Projected Newton steps from out's weights, halved until the loss falls. The Hessian of a sample serves as long as
+   each step leaves half of the gap or less: a pass over all tokens without their Hessian takes a fraction of the time.
+   Many descents go on side by side, so that one pass over the tokens answers all of them. */
+typedef enum mde__descent_phase { MDE__START, MDE__LOOK, MDE__STEP, MDE__DONE } mde__descent_phase;
+typedef struct mde__descent {
+    mde_optimum *out;
+    mde__query query;
+    mde__descent_phase phase;       /* what the query asks for: the start, its Hessian, the end of a step */
+    int sampled;                    /* h is of a sample */
+    int halvings;
+    double slope, step, g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS], trial_g[MDE_MAX_DOMAINS];
+    double *h;                      /* [experts, experts] */
+} mde__descent;
+typedef struct mde__descents {
+    const mde_experts *experts, *few;   /* few: a sample; NULL: none */
+    const double *shares, *lower, *upper;
+    double tolerance;
+    int iterations;
+    int count;
+    mde__descent *one;
+    mde__query *query;              /* [count] */
+} mde__descents;
+
+static void mde__ask_at(mde__descent *s, mde__descent_phase phase, const double *weights, double *gradient)
 {
-    mde_context *c = e->context;
-    mde_mark mark = mde_arena_mark(c);
-    int k = e->count, i, halvings, known = 1;    /* whether h is that of out->weights, or the sample's */
-    double g[MDE_MAX_DOMAINS], d[MDE_MAX_DOMAINS], trial[MDE_MAX_DOMAINS], trial_g[MDE_MAX_DOMAINS];
-    double *h = (double *)mde_scratch(c, (size_t)k * (size_t)k, sizeof *h);
-    if (few && h) mde__objective_terms(few, shares, out->weights, NULL, g, h);
-    if (h) out->loss = mde__objective_terms(e, shares, out->weights, counts, g, few ? NULL : h);
-    if (!mde__bad(c) && !(fabs(out->loss) < 1e300)) {
-        mde_fail(c, MDE_NOT_FINITE, "minimize: a token has probability 0 under every expert that the bounds allow");
+    s->phase = phase;
+    s->query.weights = weights;
+    s->query.gradient = gradient;
+    s->query.hessian = s->sampled ? NULL : s->h;
+}
+
+static void mde__try_step(const mde__descents *all, mde__descent *s)
+{
+    int i, k = all->experts->count;
+    for (i = 0; i < k; i++) {
+        s->trial[i] = mde__clip(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
-    if (!mde__bad(c)) out->gap = mde__simplex_gap(k, g, out->weights, lower, upper, d);
-    out->iterations = 0;
-    while (!mde__bad(c) && out->gap > tolerance && out->iterations < iterations) {
-        double slope = 0, step = 1, loss = 0, gap;
-        if (!known) mde__objective_terms(e, shares, out->weights, counts, g, h);
-        known = 1;
-        memcpy(trial, out->weights, (size_t)k * sizeof *trial);
-        memcpy(trial_g, g, (size_t)k * sizeof *g);
-        mde__simplex_quadratic(k, h, lower, upper, trial, trial_g);
-        for (i = 0; i < k; i++) {
-            d[i] = trial[i] - out->weights[i];
-            slope += g[i] * d[i];
-        }
-        for (halvings = 0; halvings < (few ? 1 : 60); halvings++) {
-            for (i = 0; i < k; i++) trial[i] = mde__clip(out->weights[i] + step * d[i], lower[i], upper[i]);
-            mde__simplex_correct(k, lower, upper, trial);
-            /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
-            loss = mde__objective_terms(e, shares, trial, counts, trial_g, few ? NULL : h);
-            if (loss <= out->loss + 1e-4 * step * slope + 1e-15 * fabs(out->loss)) break;
-            step *= 0.5;
-        }
-        if (mde__bad(c) || halvings == 60) break;
-        if (few && halvings == 1) {
-            few = NULL;
-            known = 0;
-            continue;
-        }
-        gap = mde__simplex_gap(k, trial_g, trial, lower, upper, d);
-        if (few && !(gap <= 0.5 * out->gap)) {
-            few = NULL;
-            known = 0;
-        }
-        for (i = 0; i < k; i++) d[i] = trial[i] - out->weights[i];
-        if (few) mde__learn_curvature(k, d, g, trial_g, h);
-        memcpy(out->weights, trial, (size_t)k * sizeof *trial);
-        memcpy(g, trial_g, (size_t)k * sizeof *g);
-        out->loss = loss;
-        out->gap = gap;
-        out->iterations++;
+    mde__simplex_correct(k, all->lower, all->upper, s->trial);
+    /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
+    mde__ask_at(s, MDE__STEP, s->trial, s->trial_g);
+}
+
+/* With loss, gradient and Hessian at hand. */
+static void mde__next_step(const mde__descents *all, mde__descent *s)
+{
+    int i, k = all->experts->count;
+    if (!(s->out->gap > all->tolerance && s->out->iterations < all->iterations)) {
+        s->phase = MDE__DONE;
+        return;
     }
-    if (!mde__bad(c)) mde__shadow_prices(k, g, out->weights, lower, upper, out->active, out->price);
-    mde_arena_rewind(c, mark);
+    memcpy(s->trial, s->out->weights, (size_t)k * sizeof *s->trial);
+    memcpy(s->trial_g, s->g, (size_t)k * sizeof *s->g);
+    mde__simplex_quadratic(k, s->h, all->lower, all->upper, s->trial, s->trial_g);
+    s->slope = 0;
+    for (i = 0; i < k; i++) {
+        s->d[i] = s->trial[i] - s->out->weights[i];
+        s->slope += s->g[i] * s->d[i];
+    }
+    s->step = 1;
+    s->halvings = 0;
+    mde__try_step(all, s);
+}
+
+/* Without a Hessian that serves. */
+static void mde__leave_sample(const mde__descents *all, mde__descent *s)
+{
+    s->sampled = 0;
+    if (s->out->gap > all->tolerance && s->out->iterations < all->iterations) {
+        mde__ask_at(s, MDE__LOOK, s->out->weights, s->g);
+    } else {
+        s->phase = MDE__DONE;
+    }
+}
+
+static void mde__end_step(const mde__descents *all, mde__descent *s)
+{
+    int i, k = all->experts->count, poor;
+    double gap;
+    if (!(s->query.loss <= s->out->loss + 1e-4 * s->step * s->slope + 1e-15 * fabs(s->out->loss))) {
+        s->step *= 0.5;
+        if (s->sampled) mde__leave_sample(all, s);
+        else if (++s->halvings == 60) s->phase = MDE__DONE;
+        else mde__try_step(all, s);
+        return;
+    }
+    gap = mde__simplex_gap(k, s->trial_g, s->trial, all->lower, all->upper, s->d);
+    poor = s->sampled && !(gap <= 0.5 * s->out->gap);
+    for (i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
+    if (s->sampled && !poor) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
+    memcpy(s->out->weights, s->trial, (size_t)k * sizeof *s->trial);
+    memcpy(s->g, s->trial_g, (size_t)k * sizeof *s->g);
+    s->out->loss = s->query.loss;
+    s->out->gap = gap;
+    s->out->iterations++;
+    if (poor) mde__leave_sample(all, s);
+    else mde__next_step(all, s);
+}
+
+/* Goes on from the answer to the query. */
+static void mde__descend(const mde__descents *all, mde__descent *s)
+{
+    if (s->phase == MDE__STEP) {
+        mde__end_step(all, s);
+        return;
+    }
+    if (s->phase == MDE__START) {
+        s->out->loss = s->query.loss;
+        if (!(fabs(s->out->loss) < 1e300)) {
+            mde_fail(all->experts->context, MDE_NOT_FINITE,
+                     "minimize: a token has probability 0 under every expert that the bounds allow");
+            return;
+        }
+        s->out->gap = mde__simplex_gap(all->experts->count, s->g, s->out->weights, all->lower, all->upper, s->d);
+        s->out->iterations = 0;
+    }
+    mde__next_step(all, s);
+}
+
+static void mde__minimize(const mde__descents *all)
+{
+    mde_context *c = all->experts->context;
+    mde__passes *passes = all->experts->passes;
+    int i, active = all->count, pass;
+    double gap = -1;
+    for (i = 0; i < all->count; i++) {
+        mde__descent *s = &all->one[i];
+        s->sampled = 0;
+        if (all->few) {
+            mde__ask_at(s, MDE__START, s->out->weights, s->g);
+            mde__ask(all->few, all->shares, 1, &s->query);
+            s->sampled = 1;
+        }
+        mde__ask_at(s, MDE__START, s->out->weights, s->g);
+    }
+    for (pass = 1; active > 0 && !mde__bad(c); pass++) {
+        char number[32];
+        for (i = active = 0; i < all->count; i++) {
+            if (all->one[i].phase != MDE__DONE) all->query[active++] = all->one[i].query;
+        }
+        if (all->count > 1) {
+            snprintf(passes->figures, sizeof passes->figures, "step %d of %d replicates", pass, active);
+        } else if (gap >= 0) {
+            mde__sentence(number, sizeof number, "%.1e", gap);
+            snprintf(passes->figures, sizeof passes->figures, "pass %d, gap %s", pass, number);
+        }
+        if (active) mde__ask(all->experts, all->shares, active, all->query);
+        for (i = active = 0; i < all->count && !mde__bad(c); i++) {
+            mde__descent *s = &all->one[i];
+            if (s->phase == MDE__DONE) continue;
+            s->query.loss = all->query[active++].loss;
+            mde__descend(all, s);
+            gap = s->out->gap;
+        }
+    }
+    for (i = 0; i < all->count && !mde__bad(c); i++) {
+        mde_optimum *out = all->one[i].out;
+        mde__shadow_prices(all->experts->count, all->one[i].g, out->weights, all->lower, all->upper, out->active,
+                           out->price);
+    }
+}
+
+/* Memory for descents; what is there is kept. */
+static int mde__descents_start(mde__descents *all, int count)
+{
+    mde_context *c = all->experts->context;
+    size_t k = (size_t)all->experts->count;
+    int i;
+    all->count = count;
+    all->one = (mde__descent *)mde_alloc(c, (size_t)count, sizeof *all->one);
+    all->query = (mde__query *)mde_alloc(c, (size_t)count, sizeof *all->query);
+    for (i = 0; i < count && all->one; i++) all->one[i].h = (double *)mde_alloc(c, k * k, sizeof(double));
+    return !mde__bad(c);
+}
+
+static void mde__descents_end(mde__descents *all)
+{
+    mde_context *c = all->experts->context;
+    int i;
+    for (i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
+    mde_release(c, all->one);
+    mde_release(c, all->query);
 }
 
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
-#define MDE__SAMPLE_RUN 16              /* so many, a cache line, */
-#define MDE__SAMPLE_SPAN 128            /* out of so many */
+#define MDE__SAMPLE_SPAN 128            /* one run out of so many */
 
 /* A sample of the large texts and all of the small ones; 0 and *few empty when none is large, or on error. */
 static int mde__sample_experts(const mde_experts *e, mde_experts *few)
 {
     mde_context *c = e->context;
-    int i, j, large = 0;
+    int j, large = 0;
     *few = *e;
     few->validation = NULL;
     for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
@@ -15382,43 +16305,49 @@ static int mde__sample_experts(const mde_experts *e, mde_experts *few)
     for (j = 0; few->validation && j < e->validations; j++) {
         const mde__validation *all = &e->validation[j];
         mde__validation *v = &few->validation[j];
-        size_t run = MDE__SAMPLE_RUN, span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
-        size_t rest = all->tokens % span, t, n;
-        v->tokens = v->stride = all->tokens / span * run + (rest < run ? rest : run);
+        size_t span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
+        mde__span part;
+        memset(&part, 0, sizeof part);
+        v->tokens = v->held = v->stride = mde__sample_size(all->tokens, span);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
-        for (i = 0; v->ratios && i < e->count; i++) {
-            const float *from = all->ratios + (size_t)i * all->stride;
-            float *to = v->ratios + (size_t)i * v->stride;
-            for (t = n = 0; n < v->tokens; t += span, n += run) {
-                memcpy(to + n, from + t, (v->tokens - n < run ? v->tokens - n : run) * sizeof *to);
-            }
-        }
+        while (v->ratios && mde__next_span(e, all, &part)) mde__sample_part(e->count, span, &part, NULL, v);
     }
     return few->validation && !mde__bad(c);
 }
 
-/* From *out's weights by way of the minimum over a sample, found in the same way from a smaller one: each is near the
-   next, and its Hessian serves there. A sample is no better than its noise, of some 1 / sqrt(tokens). */
-static void mde__minimize_by_samples(const mde_experts *e, const double *shares, const double *lower,
-                                     const double *upper, double tolerance, int iterations, mde_optimum *out)
+/* The minimum from all->one's weights by way of that over a sample, found in the same way from a smaller one: each is
+   near the next, and its Hessian serves there. A sample is no better than its noise, of some 1 / sqrt(tokens). */
+static void mde__minimize_by_samples(mde__descents *all)
 {
+    const mde_experts *e = all->experts;
     mde_context *c = e->context;
-    mde_experts few;
-    int i, j, sampled = mde__sample_experts(e, &few);
-    if (sampled) {
+    mde_experts made;
+    mde_optimum *out = all->one->out;
+    int i, j, sampled = !e->sample && mde__sample_experts(e, &made);
+    all->few = e->sample ? e->sample : sampled ? &made : NULL;
+    if (all->few && !mde__bad(c)) {
+        const mde_experts *few = all->few;
+        double tolerance = all->tolerance, noise = 0;
         mde_optimum guess = *out;
-        double noise = 0;
-        for (j = 0; j < few.validations; j++) noise += shares[j] * shares[j] / (double)few.validation[j].tokens;
+        mde__descents first = *all;
+        for (j = 0; j < few->validations; j++) {
+            noise += all->shares[j] * all->shares[j] / (double)few->validation[j].tokens;
+        }
         noise = 0.1 * sqrt(noise);
-        mde__minimize_by_samples(&few, shares, lower, upper, tolerance > noise ? tolerance : noise, 50, &guess);
+        first.experts = few;
+        first.tolerance = tolerance > noise ? tolerance : noise;
+        first.iterations = 50;
+        first.one->out = &guess;
+        mde__minimize_by_samples(&first);
+        all->one->out = out;
         /* A little inside, because a weight that is zero there may not be zero here. */
         for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
-    if (!mde__bad(c)) {
-        mde__minimize(e, sampled ? &few : NULL, shares, lower, upper, NULL, tolerance, iterations, out);
+    if (!mde__bad(c)) mde__minimize(all);
+    for (j = 0; !e->sample && made.validation && j < e->validations; j++) {
+        mde__validation_free(c, &made.validation[j], e->count);
     }
-    for (j = 0; few.validation && j < e->validations; j++) mde__validation_free(c, &few.validation[j]);
-    mde_release(c, few.validation);
+    if (!e->sample) mde_release(c, made.validation);
 }
 
 static const mde_minimize_desc mde__minimize_defaults = { NULL, NULL, NULL, 0, 0 };
@@ -15436,9 +16365,21 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, desc->objective, shares) &&
         mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
+        mde__descents all;
+        memset(&all, 0, sizeof all);
+        all.experts = e;
+        all.shares = shares;
+        all.lower = lower;
+        all.upper = upper;
+        all.tolerance = tolerance;
+        all.iterations = desc->iterations > 0 ? desc->iterations : 200;
         mde__middle_of_bounds(e->count, lower, upper, out->weights);
-        mde__minimize_by_samples(e, shares, lower, upper, tolerance, desc->iterations > 0 ? desc->iterations : 200,
-                                 out);
+        mde__set_stage(e, "minimum");
+        if (mde__descents_start(&all, 1)) {
+            all.one->out = out;
+            mde__minimize_by_samples(&all);
+        }
+        mde__descents_end(&all);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
             char a[32], b[32];
             mde_fail(c, MDE_NOT_FINITE,
@@ -15454,31 +16395,48 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 /* ---- Bootstrap ---- */
 
 /* How often each document is drawn when as many are drawn, with replacement, as there are. */
-static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, float *const *counts)
+static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, unsigned char *const *counts)
 {
     int j;
     for (j = 0; j < e->validations; j++) {
         int64_t documents = e->validation[j].documents, d;
         mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
-        for (d = 0; d < documents; d++) counts[j][d] = 0;
-        for (d = 0; d < documents; d++) counts[j][mde_random_below(&r, (uint64_t)documents)] += 1;
+        if (!counts[j]) continue;
+        memset(counts[j], 0, (size_t)documents);
+        for (d = 0; d < documents; d++) {
+            unsigned char *count = &counts[j][mde_random_below(&r, (uint64_t)documents)];
+            *count = (unsigned char)(*count + (*count < 255));  /* which is as good as impossible: 1 / 255! */
+        }
     }
 }
 
-/* What a bootstrap works with: its settings, the shares of the validation texts, and how often each document counts. */
+/* What a bootstrap works with: its settings, the shares of the validation texts, and of so many replicates as go
+   through the tokens together how often each document counts. */
 typedef struct mde__resampling {
     int replicates; /* 0: a text has too little for an interval */
     double tail;    /* probability beyond each end of an interval */
     double *shares; /* [validations] */
-    float **counts; /* [validations][documents] */
+    int together;
+    unsigned char **counts; /* [together, validations][documents]; NULL for a text without share */
+    uint64_t seed;
 } mde__resampling;
 
 static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
 {
     int j;
-    for (j = 0; r->counts && j < e->validations; j++) mde_release(e->context, r->counts[j]);
+    for (j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
     mde_release(e->context, r->counts);
     mde_release(e->context, r->shares);
+}
+
+/* Draws the replicates from number `first` on; returns how many. */
+static int mde__resample(const mde_experts *e, const mde__resampling *r, int first)
+{
+    int n = r->replicates - first < r->together ? r->replicates - first : r->together, b;
+    for (b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
+    snprintf(e->passes->figures, sizeof e->passes->figures, "replicates %d to %d of %d", first + 1, first + n,
+             r->replicates);
+    return n;
 }
 
 /* What a bootstrap draws, if not documents everywhere: of the first text that has too few even of blocks, or else of
@@ -15521,19 +16479,25 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
                                  mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
+    double documents = 1;
     int j;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
     if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
     r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
-    r->counts = (float **)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->counts);
-    for (j = 0; r->counts && j < e->validations; j++) {
-        r->counts[j] = (float *)mde_alloc(c, (size_t)e->validation[j].documents, sizeof *r->counts[j]);
-    }
     if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
     if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
-    return 1;
+    for (j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
+    r->together = r->replicates * documents > (double)MDE__RESAMPLED ? 1 + (int)((double)MDE__RESAMPLED / documents)
+                                                                     : r->replicates;
+    r->counts = (unsigned char **)mde_alloc(c, (size_t)r->together * (size_t)e->validations + 1, sizeof *r->counts);
+    for (j = 0; r->counts && j < r->together * e->validations; j++) {
+        int text = j % e->validations;
+        if (r->shares[text] == 0) continue;
+        r->counts[j] = (unsigned char *)mde_alloc(c, (size_t)e->validation[text].documents, 1);
+    }
+    return !mde__bad(c);
 }
 
 /* Ends of the interval of each of k quantities, whose values [k, replicates] it sorts; NaN without any. */
@@ -15553,15 +16517,18 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     mde_context *c = e ? e->context : NULL;
     const mde_minimize_desc *minimize;
     mde__resampling r;
-    mde_optimum best;
+    mde__descents all;
+    mde_optimum best, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
-    int k, i, b;
+    int k, i, b, first, n;
     memset(out, 0, sizeof *out);
     if (mde__bad(c)) return mde_context_status(c);
     if (!desc) desc = &defaults;
     minimize = desc->minimize ? desc->minimize : &mde__minimize_defaults;
     k = e->count;
+    memset(&all, 0, sizeof all);
+    all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
         mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
@@ -15569,23 +16536,50 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
         weights = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)k, sizeof *weights);
+        optimum = (mde_optimum *)mde_alloc(c, (size_t)r.together, sizeof *optimum);
+        mde__descents_start(&all, r.together);
+        mde__set_stage(e, "bootstrap");
     }
-    for (b = 0; b < r.replicates && !mde__bad(c); b++) {
-        mde_optimum optimum = best;
-        mde__resample_documents(e, desc->seed, b, r.counts);
-        /* A little inside, because a weight that is zero here may not be zero there. */
-        for (i = 0; i < k; i++) optimum.weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
-        mde__minimize(e, NULL, r.shares, lower, upper, r.counts, 1e-5, 100, &optimum);
-        losses[b] =
-            mde__objective_terms(e, r.shares, desc->weights ? desc->weights : best.weights, r.counts, NULL, NULL);
-        for (i = 0; i < k; i++) weights[(size_t)i * (size_t)r.replicates + (size_t)b] = optimum.weights[i];
+    r.seed = desc->seed;
+    all.shares = r.shares;
+    all.lower = lower;
+    all.upper = upper;
+    all.tolerance = 1e-5;
+    all.iterations = 100;
+    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+        n = mde__resample(e, &r, first);
+        for (b = 0; b < n; b++) {
+            all.query[b].weights = desc->weights ? desc->weights : best.weights;
+            all.query[b].counts = r.counts + b * e->validations;
+            all.query[b].gradient = all.query[b].hessian = NULL;
+        }
+        mde__ask(e, r.shares, n, all.query);
+        for (b = 0; b < n; b++) {
+            mde__descent *s = &all.one[b];
+            losses[first + b] = all.query[b].loss;
+            optimum[b] = best;
+            /* A little inside, because a weight that is zero here may not be zero there. */
+            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+            s->out = &optimum[b];
+            s->query.counts = r.counts + b * e->validations;
+        }
+        all.count = n;
+        if (!mde__bad(c)) mde__minimize(&all);
+        for (b = 0; b < n; b++) {
+            for (i = 0; i < k; i++) {
+                weights[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = optimum[b].weights[i];
+            }
+        }
     }
     if (!mde__bad(c)) {
         out->replicates = r.replicates;
         mde__intervals(&r, 1, losses, &out->loss[0], &out->loss[1]);
         mde__intervals(&r, k, weights, out->lower, out->upper);
     }
+    all.count = r.together;
+    mde__descents_end(&all);
     mde__resampling_end(e, &r);
+    mde_release(c, optimum);
     mde_release(c, losses);
     mde_release(c, weights);
     return c->status;
@@ -15597,23 +16591,39 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     static const mde_price_desc defaults = { 0, 0, 0 };
     mde_context *c = e ? e->context : NULL;
     mde__resampling r;
-    double prices[MDE_MAX_DOMAINS], *values = NULL;
+    mde__query *query = NULL;
+    double prices[MDE_MAX_DOMAINS], *values = NULL, *gradients = NULL;
     char note[320];
-    int i, b;
+    int i, b, first, n;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
     if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
+        query = (mde__query *)mde_alloc(c, (size_t)r.together, sizeof *query);
+        gradients = (double *)mde_alloc(c, (size_t)r.together, (size_t)e->count * sizeof *gradients);
     }
-    for (b = 0; b < r.replicates && !mde__bad(c); b++) {
-        mde__resample_documents(e, desc->seed, b, r.counts);
-        mde__objective_terms(e, r.shares, weights, r.counts, prices, NULL);
-        mde__prices_of_gradient(e->count, prices, prices);
-        for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)b] = prices[i];
+    mde__set_stage(e, "prices");
+    r.seed = desc->seed;
+    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+        n = mde__resample(e, &r, first);
+        for (b = 0; b < n; b++) {
+            query[b].weights = weights;
+            query[b].counts = r.counts + b * e->validations;
+            query[b].gradient = gradients + b * e->count;
+        }
+        mde__ask(e, r.shares, n, query);
+        for (b = 0; b < n; b++) {
+            mde__prices_of_gradient(e->count, query[b].gradient, prices);
+            for (i = 0; i < e->count; i++) {
+                values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
+            }
+        }
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
     mde__resampling_end(e, &r);
+    mde_release(c, query);
+    mde_release(c, gradients);
     mde_release(c, values);
     return c->status;
 }
@@ -16218,12 +17228,73 @@ static int mde__same_mixture(int k, const double *weights, int a, int b)
     return 1;
 }
 
-/* The first run with the weights of run i: repeated runs share one. */
-static int mde__first_like(int k, const double *weights, int i)
+/* A run by a sum of its weights, with factors between 1 and 2, by which equal runs stand together. */
+typedef struct mde__keyed { double key; const double *weights; int k, run; } mde__keyed;
+
+static int mde__by_key(const void *a, const void *b)
 {
-    int first = 0;
-    while (first < i && !mde__same_mixture(k, weights, first, i)) first++;
-    return first;
+    const mde__keyed *p = (const mde__keyed *)a, *q = (const mde__keyed *)b;
+    int i;
+    if (p->key < q->key || p->key > q->key) return p->key < q->key ? -1 : 1;
+    for (i = 0; i < p->k; i++) {
+        if (p->weights[i] < q->weights[i] || p->weights[i] > q->weights[i]) {
+            return p->weights[i] < q->weights[i] ? -1 : 1;
+        }
+    }
+    return p->run < q->run ? -1 : p->run > q->run;
+}
+
+/* Sorted, so that only neighbours are compared: of runs that are equal to the bit one stands for all. */
+MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights, int *first)
+{
+    mde__keyed *sorted;
+    double largest = 0, reach;
+    int i, j, q, count = 0, mixtures = 0;
+    if (mde__bad(c)) return 0;
+    if (n < 1 || k < 0 || !weights || !first) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "repeats: %d runs of %d weights; expected 1 or more", n, k);
+        return 0;
+    }
+    sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
+    if (!sorted) return 0;
+    for (i = 0; i < n; i++) {
+        double size = 0, factor = 0;
+        for (q = 0; q < k; q++) {
+            double weight = weights[mde__cell(i, k, q)];
+            factor += 0.6180339887;
+            if (factor >= 1) factor -= 1;
+            sorted[i].key += (1 + factor) * weight;
+            size += 2 * fabs(weight);
+        }
+        if (size > largest) largest = size;
+        sorted[i].weights = weights + mde__cell(i, k, 0);
+        sorted[i].k = k;
+        sorted[i].run = i;
+    }
+    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
+    for (i = 0; i < n; i++) {       /* to the bit */
+        int same = count > 0;
+        for (q = 0; same && q < k; q++) same = sorted[count - 1].weights[q] == sorted[i].weights[q];
+        if (!same) sorted[count++] = sorted[i];
+        first[sorted[i].run] = sorted[count - 1].run;
+    }
+    reach = 2e-9 * k + 1e-15 * k * largest;     /* and what rounding does to a key */
+    for (i = 0; i < count; i++) {
+        int run = sorted[i].run, lowest = run;
+        for (j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
+            if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
+        }
+        for (j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
+            if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
+        }
+        first[run] = lowest;
+    }
+    for (i = 0; i < n; i++) {
+        first[i] = first[first[i]];
+        mixtures += first[i] == i;
+    }
+    mde_release(c, sorted);
+    return mixtures;
 }
 
 /* Folds of equal sizes, as far as repeated runs, which stay together, allow: each mixture goes to the smallest fold.
@@ -16232,11 +17303,14 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
 {
     mde_random random = mde_random_start(seed, 0x666f6c64);
     int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
-    int *size = (int *)mde_alloc(c, (size_t)folds + (size_t)n, sizeof(int));
+    int *size = (int *)mde_alloc(c, (size_t)folds + 2 * (size_t)n, sizeof(int));
     int i, f, used = 0;
     if (order && size) {
         int *repeats = size + folds;    /* of the mixture whose first run it is */
-        for (i = 0; i < n; i++) repeats[weights ? mde__first_like(k, weights, i) : i]++;
+        int *first = repeats + n;
+        for (i = 0; i < n; i++) first[i] = i;
+        if (weights) mde_first_repeats(c, n, k, weights, first);
+        for (i = 0; i < n; i++) repeats[first[i]]++;
         mde_random_permutation(&random, n, order);
         for (i = 0; i < n; i++) {
             int run = (int)order[i], smallest = 0;
@@ -16245,7 +17319,7 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
             fold[run] = smallest;
             size[smallest] += repeats[run];
         }
-        for (i = 0; i < n && weights; i++) fold[i] = fold[mde__first_like(k, weights, i)];
+        for (i = 0; i < n; i++) fold[i] = fold[first[i]];
         for (f = 0; f < folds; f++) used += size[f] > 0;
     }
     mde_release(c, size);
@@ -16259,13 +17333,14 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
 static void mde__group_runs(mde_regressor *r, uint64_t seed)
 {
     mde_context *c = r->context;
-    int i, distinct = 0;
+    int i, distinct;
     r->next = (int *)mde_alloc(c, 2 * (size_t)r->n, sizeof(int));
     if (!r->next) return;
-    r->fold = r->next + r->n;
+    r->fold = r->next + r->n;           /* until they are dealt, the first of each run's repeats */
+    distinct = mde_first_repeats(c, r->n, r->used, r->x, r->fold);
+    if (mde__bad(c)) return;
     for (i = 0; i < r->n; i++) {
-        int first = mde__first_like(r->used, r->x, i);
-        distinct += first == i;
+        int first = r->fold[i];
         r->next[i] = first < i ? r->next[first] : i;
         r->next[first] = i;
     }
@@ -18015,10 +19090,10 @@ static mde_status mde__scale_share(mde_regressor *r, const double *x, const doub
     (void)y;
     for (i = 0; i < r->n && weights; i++) {
         memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
-        distinct += mde__first_like(s->d, weights, i) == i;
     }
+    if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
     s->mixtures = distinct;
-    if (weights && distinct > 1) {
+    if (distinct > 1) {
         r->folds = mde__folds_of_runs(r->context, r->n, s->d, weights, distinct < MDE__FOLDS ? distinct : MDE__FOLDS, 0,
                                       r->fold);
     }
@@ -19096,30 +20171,41 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
     return sum / n;
 }
 
-/* Twice the mean rank of a[i], less the middle: (how many are smaller) - (how many are larger). */
-static double mde__centred_rank(int n, const double *a, int i)
+/* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
+static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
 {
-    double rank = 0;
-    int j;
-    for (j = 0; j < n; j++) rank += (a[j] < a[i]) - (a[j] > a[i]);
-    return rank;
+    int from, to, i;
+    for (i = 0; i < n; i++) {
+        sorted[i].value = a[i];
+        sorted[i].run = i;
+    }
+    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
+    for (from = 0; from < n; from = to) {
+        for (to = from; to < n && sorted[to].value == sorted[from].value; to++) {}
+        for (i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
+    }
 }
 
-/* Pearson's correlation of the ranks; quadratic in n, which is a number of runs. */
-MDEDEF double mde_spearman(int n, const double *a, const double *b)
+MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b)
 {
-    double aa = 0, bb = 0, ab = 0;
+    double aa = 0, bb = 0, ab = 0, *rank;
+    mde__sorted *sorted;
     int i;
-    if (!a || !b) return (double)NAN;
-    for (i = 0; i < n; i++) {
-        double u, v;
-        if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
-        u = mde__centred_rank(n, a, i);
-        v = mde__centred_rank(n, b, i);
-        aa += u * u;
-        bb += v * v;
-        ab += u * v;
+    if (n < 2 || !a || !b || mde__bad(c)) return (double)NAN;
+    for (i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
+    rank = mde__doubles(c, 2, (size_t)n);
+    sorted = (mde__sorted *)mde_alloc(c, (size_t)n, sizeof *sorted);
+    if (rank && sorted) {
+        mde__centred_ranks(n, a, sorted, rank);
+        mde__centred_ranks(n, b, sorted, rank + n);
+        for (i = 0; i < n; i++) {
+            aa += rank[i] * rank[i];
+            bb += rank[n + i] * rank[n + i];
+            ab += rank[i] * rank[n + i];
+        }
     }
+    mde_release(c, sorted);
+    mde_release(c, rank);
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
 }
 
@@ -19390,7 +20476,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
                                    const double *mde, const double *losses, int *rows)
 {
     mde_context *c = s->context;
-    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, first, i, l;
+    int n = s->n, k = s->k, m = s->m, each = m / s->count, count, *first, i, l;
     int width = mde_feature_count(s->features, k, m);
     double *x, *y, *w;
     mde_fit_desc fit = *desc;
@@ -19405,15 +20491,19 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     x = mde__doubles(c, (size_t)count, (size_t)width);
     y = mde__doubles(c, (size_t)count, (size_t)each);
     w = mde__doubles(c, (size_t)count, (size_t)k);
+    first = (int *)mde_alloc(c, (size_t)count, sizeof *first);
     for (i = 0; i < count && !mde__bad(c); i++) {
         for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
         memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
-        first = mde__first_like(k, w, i);
-        if (first == i) continue;
-        /* to the bit, so that regressors know it for a repeat */
-        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first, k, 0), (size_t)k * sizeof(double));
-        rows[i] = rows[first];
     }
+    if (!mde__bad(c)) mde_first_repeats(c, count, k, w, first);
+    for (i = 0; i < count && !mde__bad(c); i++) {
+        if (first[i] == i) continue;
+        /* to the bit, so that regressors know it for a repeat */
+        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first[i], k, 0), (size_t)k * sizeof(double));
+        rows[i] = rows[first[i]];
+    }
+    mde_release(c, first);
     f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
@@ -19588,7 +20678,7 @@ static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c
     s = (mde_surrogate *)mde_alloc(c, 1, sizeof(mde_surrogate));
     if (!s) return NULL;
     s->context = c;
-    s->experts = desc->experts;
+    s->experts = desc->experts && desc->experts->sample ? desc->experts->sample : desc->experts;
     s->features = set;
     s->k = k;
     s->m = m;
@@ -19602,9 +20692,21 @@ static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c
     return NULL;
 }
 
+/* Whether runs are too many for a model that is, or has, a Gaussian process. */
+static mde_status mde__check_cube(mde_context *c, int n, mde_model model)
+{
+    int cubic = model == MDE_GP || model == MDE_MULTITASK_GP || model == MDE_STACK || model == MDE_AUTO;
+    if (!cubic || n <= MDE_MAX_GP_RUNS) return MDE_OK;
+    return mde_fail(c, MDE_BAD_ARGUMENT,
+                    "%d runs: a Gaussian process, as a stack has them, too, takes at most %d, as its time grows with "
+                    "their cube; name a model without one (ridge, products, law, pooled, trees) or give fewer runs", n,
+                    MDE_MAX_GP_RUNS);
+}
+
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc)
 {
+    if (!mde__bad(c) && desc && mde__check_cube(c, n, desc->fit.model)) return NULL;
     return mde__fit_with_law(NULL, c, n, k, m, weights, losses, desc);
 }
 
@@ -19882,6 +20984,7 @@ static void mde__stack_shares(mde_surrogate *s, const double *weights, const dou
     int n = s->n, m = s->m, count = s->members, use[MDE__MEMBERS] = { 0 }, best = -1, mixtures = 0, i, j, a, b;
     size_t square = (size_t)count * (size_t)count;
     double *errors = mde__doubles(c, (size_t)m + 1, square), *all = errors ? errors + (size_t)m * square : NULL;
+    int *first = (int *)mde_alloc(c, (size_t)n, sizeof *first);
     for (j = 0; j < m && errors; j++) {
         double *own = errors + (size_t)j * square, trace = 0;
         for (i = 0; i < n; i++) {
@@ -19900,7 +21003,8 @@ static void mde__stack_shares(mde_surrogate *s, const double *weights, const dou
             all[i] += own[i] / m;
         }
     }
-    for (i = 0; i < n; i++) mixtures += mde__first_like(s->k, weights, i) == i;
+    if (first) mixtures = mde_first_repeats(c, n, s->k, weights, first);
+    mde_release(c, first);
     for (a = 0; a < count; a++) use[a] = mixtures >= MDE__FEW_MIXTURES || mde__recipes[1 + a].model == MDE_GP;
     for (a = 0; all && a < count; a++) {
         if (use[a] && (best < 0 || all[a * count + a] < all[best * count + best])) best = a;
@@ -20204,7 +21308,8 @@ static double mde__spread_factor(size_t count, double *z)
 }
 
 /* Mean over the targets of Spearman's correlation, where there are losses; a, b [n] are workspace. */
-static double mde__mean_spearman(int n, int m, const double *predicted, const double *losses, double *a, double *b)
+static double mde__mean_spearman(mde_context *c, int n, int m, const double *predicted, const double *losses, double *a,
+                                 double *b)
 {
     int i, j, ranked = 0;
     double sum = 0;
@@ -20216,7 +21321,7 @@ static double mde__mean_spearman(int n, int m, const double *predicted, const do
             a[count] = predicted[mde__cell(i, m, j)];
             b[count++] = losses[mde__cell(i, m, j)];
         }
-        rank = mde_spearman(count, a, b);
+        rank = mde_spearman(c, count, a, b);
         if (rank != rank) continue;
         sum += rank;
         ranked++;
@@ -20232,7 +21337,8 @@ static void mde__score_candidates(const mde__judging *g, double *a, double *b)
         mde_candidate *candidate = &e->candidate[q];
         candidate->error = mde__compare_errors(g, q, -1, -1, NULL);
         candidate->behind = mde__compare_errors(g, q, e->chosen, -1, &candidate->behind_se);
-        candidate->spearman = mde__mean_spearman(e->runs, e->targets, candidate->predicted, g->losses, a, b);
+        candidate->spearman = mde__mean_spearman(e->context, e->runs, e->targets, candidate->predicted, g->losses, a,
+                                                 b);
     }
 }
 
@@ -20344,7 +21450,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     mde_evaluate_desc plain;
     mde_evaluation *e;
     double *variance, *work;
-    int *fold, folds, f, i, missing = 0, mixtures = 0, few;
+    int *fold, folds, f, i, missing = 0, mixtures, few;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     memset(&plain, 0, sizeof plain);
@@ -20361,13 +21467,15 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         return NULL;
     }
     if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
+    if (mde__check_cube(c, n, desc->fit.model)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
-    for (i = 0; i < n; i++) mixtures += mde__first_like(k, weights, i) == i;
+    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
+    if (!fold) return NULL;
+    mixtures = mde_first_repeats(c, n, k, weights, fold);
     few = desc->fit.model == MDE_AUTO && mixtures < MDE__FEW_MIXTURES;
     e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing && !few);
     variance = mde__doubles(c, (size_t)m, 1);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 5 * (size_t)m + 2);
-    fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     if (!mde__bad(c)) {
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
@@ -20791,7 +21899,7 @@ static double mde__goal_best_run(mde__goal *g, const double *low, const double *
 {
     double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
     int run;
-    for (run = 0; run < g->desc->runs && g->desc->tried; run++) {
+    for (run = 0; run < g->desc->runs && g->desc->tried && !mde__bad(g->surrogate->context); run++) {
         double value;
         memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
         mde__simplex_nearest(g->k, low, high, weights);
@@ -20821,6 +21929,8 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
     search.starts = desc->starts;
     search.iterations = g->smooth ? 500 : 200;
     search.tolerance = 1e-7;
+    search.progress = desc->progress;
+    search.user = desc->user;
     out->value = mde_simplex_minimize(g->surrogate->context, g->k, mde__goal_value, g, &search, out->weights);
     run = mde__goal_best_run(g, low, high, start);
     if (run < out->value) mde__goal_try(g, &search, start, out);
@@ -20888,15 +21998,13 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 #define MDE__DRAWS_NEAR 1000         /* further ones around the best mixture known */
 #define MDE__RUN_REACH 0.25         /* Hellinger distance at which a run's correlation is exp(-1/2) */
 
-/* Hellinger distance of two mixtures: 0 for equal ones, 1 for ones that share nothing. */
+/* Hellinger distance of two mixtures, by the roots of their weights: 0 for equal ones, 1 for ones that share
+   nothing. */
 static double mde__hellinger(int k, const double *a, const double *b)
 {
     double sum = 0;
     int i;
-    for (i = 0; i < k; i++) {
-        double difference = sqrt(a[i]) - sqrt(b[i]);
-        sum += difference * difference;
-    }
+    for (i = 0; i < k; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
     return sqrt(0.5 * sum);
 }
 
@@ -20915,6 +22023,7 @@ typedef struct mde__draws {
     double *weights;        /* [count, k] */
     double *mean, *sd;      /* [count] of the objective */
     double *distance;       /* [count] to the nearest run, made or chosen */
+    double *roots;          /* [count, k] square roots of the weights */
 } mde__draws;
 
 /* Random mixtures inside the bounds; with a centre, the last ones around it. */
@@ -20932,22 +22041,29 @@ static void mde__draws_fill(mde__draws *p, const double *low, const double *high
         } else {
             mde__search_draw(&random, p->k, low, high, i, alpha, w);
         }
+        for (q = 0; q < p->k; q++) p->roots[mde__cell(i, p->k, q)] = sqrt(w[q]);
+        p->distance[i] = 2;
     }
 }
 
-static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_suggest_desc *d)
+#define MDE__DRAWS_PART 250         /* predicted between two looks at the clock */
+
+static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_suggest_desc *d, mde__meter *meter)
 {
     mde_context *c = s->context;
-    double *mean = mde__doubles(c, (size_t)p->count, (size_t)s->m);
-    double *sd = mde__doubles(c, (size_t)p->count, (size_t)s->m);
-    int i;
-    if (!mde__bad(c) && mde_surrogate_predict(s, p->count, p->weights, mean, sd) == MDE_OK) {
-        for (i = 0; i < p->count; i++) {
-            p->mean[i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
-            p->sd[i] = (d->spread > 0 ? d->spread : 1) * mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
+    double *mean = mde__doubles(c, 2 * MDE__DRAWS_PART, (size_t)s->m);
+    double *sd = mean ? mean + mde__cell(MDE__DRAWS_PART, s->m, 0) : NULL;
+    int from, i;
+    for (from = 0; from < p->count && !mde__bad(c); from += MDE__DRAWS_PART) {
+        int n = p->count - from < MDE__DRAWS_PART ? p->count - from : MDE__DRAWS_PART;
+        if (mde_surrogate_predict(s, n, p->weights + mde__cell(from, p->k, 0), mean, sd)) break;
+        for (i = 0; i < n; i++) {
+            p->mean[from + i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
+            p->sd[from + i] = (d->spread > 0 ? d->spread : 1) *
+                              mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
         }
+        mde__meter_add(meter, n);
     }
-    mde_release(c, sd);
     mde_release(c, mean);
 }
 
@@ -20988,12 +22104,14 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
     memcpy(high, upper, (size_t)k * sizeof *high);
 }
 
-/* Distances of the draws to their nearest run, once `run` is one. */
+/* Distances of the draws to their nearest run, once the one with these weights is one. */
 static void mde__draws_near(mde__draws *p, const double *run)
 {
+    double roots[MDE_MAX_DOMAINS];
     int i;
+    for (i = 0; i < p->k; i++) roots[i] = sqrt(run[i]);
     for (i = 0; i < p->count; i++) {
-        double distance = mde__hellinger(p->k, p->weights + mde__cell(i, p->k, 0), run);
+        double distance = mde__hellinger(p->k, p->roots + mde__cell(i, p->k, 0), roots);
         if (distance < p->distance[i]) p->distance[i] = distance;
     }
 }
@@ -21004,6 +22122,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
     mde_suggest_desc defaults;
     mde__draws p;
+    mde__meter meter;
     char number[32];
     int chosen, i;
     if (!c) return MDE_OUT_OF_MEMORY;
@@ -21033,15 +22152,26 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     }
     p.k = k;
     p.count = MDE__DRAWS + (desc->centre ? MDE__DRAWS_NEAR : 0);
-    p.weights = mde__doubles(c, (size_t)p.count, (size_t)k + 3);
+    p.weights = mde__doubles(c, (size_t)p.count, 2 * (size_t)k + 3);
     if (!p.weights) return mde_context_status(c);
     p.mean = p.weights + (size_t)p.count * (size_t)k;
     p.sd = p.mean + p.count;
     p.distance = p.sd + p.count;
+    p.roots = p.distance + p.count;
+    memset(&meter, 0, sizeof meter);
+    meter.context = c;
+    meter.progress = desc->progress;
+    meter.user = desc->user;
+    meter.stage = "suggest";
+    meter.figures = "";
+    meter.hundredths = 1;
+    mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
-    if (s) mde__draws_predict(&p, s, desc);
-    for (i = 0; i < p.count; i++) p.distance[i] = 2;
-    for (i = 0; i < n; i++) mde__draws_near(&p, tried + mde__cell(i, k, 0));
+    if (s) mde__draws_predict(&p, s, desc, &meter);
+    for (i = 0; i < n && !mde__bad(c); i++) {
+        mde__draws_near(&p, tried + mde__cell(i, k, 0));
+        mde__meter_add(&meter, 1);
+    }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
@@ -21054,8 +22184,10 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         mde__draws_near(&p, w);
+        mde__meter_add(&meter, 1);
         for (i = 0; i < p.count; i++) {
-            double reach = mde__hellinger(k, p.weights + mde__cell(i, k, 0), w) / MDE__RUN_REACH;
+            double reach = mde__hellinger(k, p.roots + mde__cell(i, k, 0), p.roots + mde__cell(best, k, 0)) /
+                           MDE__RUN_REACH;
             double left = 1.0 - mde__exp64(-reach * reach);
             p.sd[i] *= sqrt(left > 0 ? left : 0);
         }

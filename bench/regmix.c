@@ -51,7 +51,7 @@ static score one(mde_context *c, const mde_runs *train, const mde_runs *test, co
                 b[i] = test->losses[i * m + j];
                 out.inside += fabs(a[i] - b[i]) < 1.645 * sd[i * m + j];
             }
-            out.spearman += mde_spearman(n, a, b) / m;
+            out.spearman += mde_spearman(c, n, a, b) / m;
             out.mse += mde_mse(n, a, b) / m;
         }
         out.inside /= n * m;

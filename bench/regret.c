@@ -4,7 +4,7 @@
    folder:
      make build/regret && build/regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME]
                                        [--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X]
-                                       [--exploration X]
+                                       [--exploration X] [--strategy random|ucb|ei|space]
    7 domains have 5 losses, 16 runs and two rounds of 8; 17 have 13 losses, 48 runs and two rounds of 16. Without
    options: both, noise of .003, .01 and .03 nats (17 domains: .01), truths of drawn coefficients (law and power), six
    seeds from 1 on, gp, which is tens of times as fast as the stack. The truth `fitted` is the mixing law whose
@@ -36,7 +36,7 @@ typedef struct truth {
 } truth;
 
 typedef struct setting {
-    int k, m, runs, round, first, seeds;
+    int k, m, runs, round, first, seeds, only;      /* only: one of the strategies, or -1 */
     kind kind;
     double noise, reach, exploration;
     const char *model;
@@ -263,12 +263,15 @@ static void one(mde_context *c, const setting *s, int acquisition, uint64_t seed
     mde_regressor_free(t.fitted);
 }
 
+#define STRATEGIES 4
+static const char *const strategies[STRATEGIES] = { "random", "ucb", "ei", "space" };
+
 static void compare(mde_context *c, const setting *s)
 {
-    static const char *const names[] = { "ucb", "ei", "space" };
     int strategy, seed, i;
     for (strategy = -1; strategy < 3; strategy++) {
         double sum[CAUTIONS] = { 0 }, squares[CAUTIONS] = { 0 }, begun = mde_seconds();
+        if (s->only >= 0 && s->only != strategy + 1) continue;
         for (seed = 0; seed < s->seeds && mde_context_status(c) == MDE_OK; seed++) {
             double regret[CAUTIONS] = { 0 };
             one(c, s, strategy, (uint64_t)(s->first + seed), regret);
@@ -278,7 +281,7 @@ static void compare(mde_context *c, const setting *s)
             }
         }
         printf("%2d domains  %-6s  noise %.3f  %-6s", s->k, kind_names[s->kind], s->noise,
-               strategy < 0 ? "random" : names[strategy]);
+               strategies[strategy + 1]);
         for (i = 0; i < CAUTIONS; i++) {
             double mean = sum[i] / s->seeds, variance = squares[i] / s->seeds - mean * mean;
             printf("  %.5f +- %.5f", mean, s->seeds > 1 ? sqrt((variance > 0 ? variance : 0) / (s->seeds - 1)) : 0);
@@ -286,6 +289,14 @@ static void compare(mde_context *c, const setting *s)
         printf("  %.1f s\n", mde_seconds() - begun);
         fflush(stdout);
     }
+}
+
+/* Its index, or count. */
+static int find_name(const char *const *names, int count, const char *name)
+{
+    int i;
+    for (i = 0; i < count && strcmp(names[i], name) != 0; i++) {}
+    return i;
 }
 
 int main(int argc, char **argv)
@@ -301,6 +312,7 @@ int main(int argc, char **argv)
     s.model = "gp";
     s.seeds = 6;
     s.first = 1;
+    s.only = -1;
     for (a = 1; a + 1 < argc; a += 2) {
         if (strcmp(argv[a], "--domains") == 0) domains = atoi(argv[a + 1]);
         else if (strcmp(argv[a], "--seeds") == 0) s.seeds = atoi(argv[a + 1]);
@@ -311,14 +323,15 @@ int main(int argc, char **argv)
         else if (strcmp(argv[a], "--exploration") == 0) s.exploration = atof(argv[a + 1]);
         else if (strcmp(argv[a], "--ratios") == 0) ratios = argv[a + 1];
         else if (strcmp(argv[a], "--losses") == 0) losses = argv[a + 1];
-        else if (strcmp(argv[a], "--truth") != 0) break;
-        else for (only = 0; only < KINDS && strcmp(argv[a + 1], kind_names[only]) != 0; only++) {}
+        else if (strcmp(argv[a], "--strategy") == 0) s.only = find_name(strategies, STRATEGIES, argv[a + 1]);
+        else if (strcmp(argv[a], "--truth") == 0) only = find_name(kind_names, KINDS, argv[a + 1]);
+        else break;
     }
     if (a < argc || (domains != 0 && domains != 7 && domains != 17) || s.seeds < 1 || only == KINDS ||
-        (only == FITTED) != (ratios && losses)) {
+        s.only == STRATEGIES || (only == FITTED) != (ratios && losses)) {
         fprintf(stderr, "usage: regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME] "
                         "[--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X] "
-                        "[--exploration X]\n");
+                        "[--exploration X] [--strategy random|ucb|ei|space]\n");
         mde_context_free(c);
         return 2;
     }

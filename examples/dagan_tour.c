@@ -26,7 +26,7 @@ int main(int argc, char **argv)
     const int64_t *ends;
     int points, i;
 
-    program_start(&p, "dagan_tour", "dagan_tour: trains a DAGAN on drawn characters; writes dagan.png\n", NULL, 0);
+    program_start(&p, "dagan_tour", "dagan_tour: trains a DAGAN on drawn characters; writes dagan.png anew\n", NULL, 0);
     if (!program_parse(&p, argc, argv)) return p.code;
     c = program_context(&p);
     program_try_file(c, "dagan.png");

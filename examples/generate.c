@@ -20,7 +20,9 @@
 static const char *const usage =
     "generate: writes text with a model in safetensors format\n"
     "\n"
-    "  generate WEIGHTS [options]\n";
+    "  generate WEIGHTS [options]\n"
+    "\n"
+    "The text is made each time, the same one of the same seed.\n";
 
 typedef struct stream { program *p; int tokens; clock_t began; } stream;
 

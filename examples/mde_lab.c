@@ -82,14 +82,14 @@ static void score_predictions(experiment *x, const tables *t, const double *pred
             b[i] = objective_value(t->k, o, t->proxy_losses + i * t->v);
         }
         out->mse[o] = mde_mse(t->n, a, b);
-        out->spearman[o] = mde_spearman(t->n, a, b);
+        out->spearman[o] = mde_spearman(x->context, t->n, a, b);
     }
     for (j = 0; j < t->k && a; j++) {
         for (i = 0; i < t->n; i++) {
             a[i] = predicted[i * t->v + j];
             b[i] = t->proxy_losses[i * t->v + j];
         }
-        out->domain_spearman += mde_spearman(t->n, a, b) / t->k;
+        out->domain_spearman += mde_spearman(x->context, t->n, a, b) / t->k;
     }
     mde_release(x->context, a);
 }
@@ -778,7 +778,9 @@ static const char *const usage =
     "  mde_lab search OUT                       finds the best mixtures; OUT/mixture.json\n"
     "  mde_lab verify OUT                       trains the mixtures found\n"
     "  mde_lab report OUT                       OUT/report.html and OUT/report.json\n"
-    "  mde_lab generate DIR                     writes the made-up text domains, to look at or to train on\n";
+    "  mde_lab generate DIR                     writes the made-up text domains, to look at or to train on\n"
+    "\n"
+    "A run or step is not done again with the same plan, data and results before it and its files as it wrote them.\n";
 
 int main(int argc, char **argv)
 {

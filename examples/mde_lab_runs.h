@@ -634,11 +634,33 @@ static void check_tensor(mde_context *c, const char *path, const mde_safetensors
     }
 }
 
+/* A fingerprint of names and numbers, the same on machines of either byte order. */
+static void describe_content(mde_context *c, int count, const mde_safetensor *tensors, char out[17])
+{
+    mde_text *t = mde_text_create(c);
+    int i, k;
+    for (i = 0; i < count && !program_failed(c); i++) {
+        unsigned char *bytes = (unsigned char *)mde_alloc(c, tensors[i].count + 1, 4);
+        size_t j;
+        for (j = 0; bytes && j < tensors[i].count; j++) {
+            uint32_t bits;
+            memcpy(&bits, &tensors[i].data[j], sizeof bits);
+            for (k = 0; k < 4; k++) bytes[4 * j + (size_t)k] = (unsigned char)(bits >> (8 * k));
+        }
+        mde_text_format(t, "%s %016llx\n", tensors[i].name,
+                        bytes ? (unsigned long long)mde_fingerprint(bytes, 4 * tensors[i].count) : 0ULL);
+        mde_release(c, bytes);
+    }
+    snprintf(out, 17, "%016llx", program_failed(c) ? 0ULL : (unsigned long long)mde_fingerprint(t->bytes, t->length));
+    mde_text_free(t);
+}
+
 /* What this program wrote is as it wrote it. */
 static void check_run(const experiment *x, mde_context *c, const char *path, const task *which,
                       const mde_safetensors *run)
 {
-    char name[PROGRAM_PATH];
+    const char *content = mde_safetensors_metadata(run, "content");
+    char name[PROGRAM_PATH], is[17];
     int i;
     check_tensor(c, path, run, "losses", validations(x), 0, 0);
     check_tensor(c, path, run, "accuracy", 1, 0, 0);
@@ -646,6 +668,11 @@ static void check_run(const experiment *x, mde_context *c, const char *path, con
     for (i = 0; which->kind == EXPERT && i < validations(x); i++) {
         program_path(c, name, "logp.%s", validation_name(x, i));
         check_tensor(c, path, run, name, validation_tokens(x, i), 0, -(double)FLT_MAX);
+    }
+    describe_content(c, run->count, run->tensors, is);
+    if (!program_failed(c) && content && strcmp(content, is) != 0) {
+        mde_fail(c, MDE_BAD_FILE, "%s: its numbers are not those that the run wrote; delete the file to run the task "
+                 "again", path);
     }
 }
 
@@ -784,8 +811,8 @@ static void write_run(mde_context *c, const experiment *x, const task *which, co
                       const double *curve, const double *curve_tokens)
 {
     mde_safetensor entries[MDE_MAX_DOMAINS + 4];
-    const char *pairs[6];
-    char *names[MDE_MAX_DOMAINS + 1], path[PROGRAM_PATH];
+    const char *pairs[8];
+    char *names[MDE_MAX_DOMAINS + 1], path[PROGRAM_PATH], content[17];
     mde_text *weights = weights_text(c, x->domains, which->weights);
     float *curve32 = (float *)mde_alloc(c, (size_t)points * 2 + 1, sizeof *curve32);
     int count = 0, i, v = validations(x);
@@ -812,7 +839,10 @@ static void write_run(mde_context *c, const experiment *x, const task *which, co
         pairs[3] = which->name;
         pairs[4] = "weights";
         pairs[5] = weights->bytes;
-        mde_safetensors_write(c, path, count, entries, 3, pairs);
+        pairs[6] = "content";
+        pairs[7] = content;
+        describe_content(c, count, entries, content);
+        mde_safetensors_write(c, path, count, entries, 4, pairs);
     }
     for (i = 0; i < v; i++) mde_release(c, names[i]);
     mde_release(c, curve32);

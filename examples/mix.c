@@ -60,9 +60,13 @@ int main(int argc, char **argv)
     program p;
     mde_context *c;
     mde_experts *experts;
+    mde_experts_desc desc = { 0, 0, program_progress, &p };
     mde_optimum best;
     mde_bootstrap interval;
-    program_start(&p, "mix", "mix: the best mixture from log-probabilities\n\n  mix LOGPROBS\n", NULL, 0);
+    int memory = 0;
+    const program_option options[] = { { "--memory", PROGRAM_INT, "MB", &memory, 0, 1e6,
+                                         "of probabilities that are held, default 1024; more is read in blocks" } };
+    program_start(&p, "mix", "mix: the best mixture from log-probabilities\n\n  mix LOGPROBS [options]\n", options, 1);
     p.json_help = "the mixture";
     p.max_arguments = 1;
     if (!program_parse(&p, argc, argv)) return p.code;
@@ -71,7 +75,8 @@ int main(int argc, char **argv)
         return p.code;
     }
     c = program_context(&p);
-    experts = mde_experts_open(c, p.arguments[0], 0);
+    desc.memory = (size_t)memory << 20;
+    experts = mde_experts_open(c, p.arguments[0], &desc);
     mde_mixture_minimize(experts, NULL, &best);
     if (mde_mixture_bootstrap(experts, NULL, &interval) == MDE_OK) {
         if (p.json) print_json(c, experts, &best, &interval);

@@ -5,7 +5,7 @@
 
 static int predict_mixtures(const optimization *o, int n, const double *weights, predictions *p)
 {
-    int i;
+    int i, j;
     p->n = n;
     p->value = program_doubles(o->context, n, 2 * o->m + 2);
     if (!p->value) return 0;
@@ -20,6 +20,15 @@ static int predict_mixtures(const optimization *o, int n, const double *weights,
     for (i = 0; i < n * o->m; i++) {
         p->loss[i] = o->centre[i % o->m] + o->scale[i % o->m] * p->loss[i];
         p->loss_sd[i] *= fabs(o->scale[i % o->m]);
+    }
+    for (i = 0; i < n && (o->scaling.law || o->scaling.anchor_sd); i++) {
+        double all = 0;             /* errors of the law's level are common to the losses */
+        for (j = 0; j < o->m; j++) {
+            double added = extrapolation_sd(o, j, weights + i * o->k), *sd = p->loss_sd + i * o->m + j;
+            *sd = sqrt(*sd * *sd + added * added);
+            all += o->objective[j] * added / fabs(o->scale[j]);
+        }
+        p->value_sd[i] = sqrt(p->value_sd[i] * p->value_sd[i] + all * all);
     }
     return 1;
 }

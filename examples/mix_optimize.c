@@ -78,26 +78,30 @@ static int compare_runs(const void *a, const void *b)
 }
 
 /* By name, so that the order of a file's rows does not matter. */
-static void sort_runs(mde_runs *runs)
+static void sort_runs(mde_runs *runs, run_scale *scales)
 {
     mde_context *c = runs->context;
     size_t n = (size_t)runs->count, k = (size_t)runs->domains, m = (size_t)runs->metrics, i;
     named_run *order = (named_run *)mde_alloc(c, n, sizeof *order);
     double *w = (double *)mde_alloc(c, n * (k + m), sizeof *w), *y = w ? w + n * k : NULL;
+    run_scale *old = (run_scale *)mde_alloc(c, n, sizeof *old);
     for (i = 0; order && i < n; i++) {
         order[i].name = runs->names[i];
         order[i].run = (int)i;
     }
-    if (order && w) {
+    if (order && w && old) {
         qsort(order, n, sizeof *order, compare_runs);
         memcpy(w, runs->weights, n * k * sizeof *w);
         memcpy(y, runs->losses, n * m * sizeof *y);
+        memcpy(old, scales, n * sizeof *old);
         for (i = 0; i < n; i++) {
             runs->names[i] = order[i].name;
+            scales[i] = old[order[i].run];
             memcpy(runs->weights + i * k, w + (size_t)order[i].run * k, k * sizeof *w);
             memcpy(runs->losses + i * m, y + (size_t)order[i].run * m, m * sizeof *y);
         }
     }
+    mde_release(c, old);
     mde_release(c, w);
     mde_release(c, order);
 }
@@ -460,7 +464,7 @@ static void set_bounds(optimization *o, const mde_csv *csv)
     memcpy(o->tokens, d.tokens, (size_t)o->k * sizeof(double));
     for (i = 0; i < o->k; i++)
         if (!(d.tokens[i] >= 0)) known = 0;
-    if (s->target_tokens > 0 && !known) {
+    if (s->target_tokens > 0 && !known && !o->scaling.law) {
         mde_fail(c, MDE_BAD_ARGUMENT,
                  "token budget: the file of domains must have a column tokens with a number for "
                  "each of the %d domains",
@@ -478,7 +482,9 @@ static void set_bounds(optimization *o, const mde_csv *csv)
             if (ratio < 1e30 && (o->n > 0 || s->max_ratio > 0)) {
                 lower_the_cap(o, i, ratio * o->prior[i], 0, "ratio to the prior");
             }
-            if (s->target_tokens > 0) lower_the_cap(o, i, epochs * d.tokens[i] / s->target_tokens, 1, "token budget");
+            if (s->target_tokens > 0 && known) {
+                lower_the_cap(o, i, epochs * d.tokens[i] / s->target_tokens, 1, "token budget");
+            }
             lower_the_cap(o, i, d.maximum[i], 1, "file of domains");
             if (o->lower[i] < d.minimum[i]) {
                 mde_fail(c, MDE_BAD_ARGUMENT, "token budget: it leaves %s at most %.9g, less than its min %.9g",
@@ -590,8 +596,10 @@ static void check_request(const optimization *o)
         mde_fail(c, MDE_BAD_ARGUMENT,
                  "there is nothing to go by: give tables of runs, or log-probabilities, or, for a "
                  "first design, a file of domains and the number of runs to suggest");
-    } else if ((s->test_table || s->test_ratios || s->compare || s->standardize) && !s->table && !s->ratios) {
+    } else if ((s->test_table || s->test_ratios || s->compare || s->standardize || s->anchor || s->target_params > 0) &&
+               !s->table && !s->ratios) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s need runs to fit to", s->compare ? "mixtures to compare" :
+                 s->anchor || s->target_params > 0 ? "predictions for a larger size" :
                  s->standardize ? "standardised losses" : "runs to judge on");
     }
 }
@@ -618,15 +626,125 @@ static void match_experts(optimization *o)
     mde_release(c, (void *)names);
 }
 
+/* Adds the runs of b, whose columns are in the same order, to those of a, and their scales; b is freed. */
+static void append_runs(mde_runs *a, run_scale **scales, mde_runs *b, const run_scale *more)
+{
+    mde_context *c = a->context;
+    size_t n = (size_t)a->count, extra = (size_t)b->count, k = (size_t)a->domains, m = (size_t)a->metrics;
+    const char **names = (const char **)mde_alloc(c, n + extra, sizeof *names);
+    double *w = (double *)mde_alloc(c, n + extra, k * sizeof *w), *y = (double *)mde_alloc(c, n + extra, m * sizeof *y);
+    run_scale *all = (run_scale *)mde_alloc(c, n + extra, sizeof *all);
+    if (!program_failed(c)) {
+        memcpy((void *)names, a->names, n * sizeof *names);
+        memcpy((void *)(names + n), b->names, extra * sizeof *names);
+        memset((void *)b->names, 0, extra * sizeof *names);
+        memcpy(w, a->weights, n * k * sizeof *w);
+        memcpy(w + n * k, b->weights, extra * k * sizeof *w);
+        memcpy(y, a->losses, n * m * sizeof *y);
+        memcpy(y + n * m, b->losses, extra * m * sizeof *y);
+        memcpy(all, *scales, n * sizeof *all);
+        memcpy(all + n, more, extra * sizeof *all);
+        mde_release(c, (void *)a->names);
+        mde_release(c, a->weights);
+        mde_release(c, a->losses);
+        mde_release(c, *scales);
+        a->names = names;
+        a->weights = w;
+        a->losses = y;
+        a->count += b->count;
+        *scales = all;
+    }
+    mde_runs_free(b);
+}
+
+/* As read_runs; one table may be several, commas between, of the same columns, such as one a size. */
+static mde_runs *read_tables(mde_context *c, const char *ratios, const char *losses, const table_options *options,
+                             const mde_runs *like, mde_text *notes, run_scale **scales)
+{
+    table_options by_name = *options;
+    mde_runs *runs = NULL;
+    if (losses || mde_is_file(ratios) || !strchr(ratios, ',')) {
+        return read_runs(c, ratios, losses, options, like, notes, scales);
+    }
+    by_name.sizes_by_name = 1;
+    while (*ratios && !program_failed(c)) {
+        size_t item = strcspn(ratios, ",");
+        char *path = (char *)mde_alloc(c, item + 1, 1);
+        run_scale *more = NULL;
+        mde_runs *next = NULL;
+        if (path) {
+            memcpy(path, ratios, item);
+            next = read_runs(c, path, NULL, &by_name, like, runs ? NULL : notes, runs ? &more : scales);
+        }
+        if (next && runs) {
+            match_columns(c, path, "the first table", next->domains, next->domain_names, runs->domains,
+                          runs->domain_names, next->count, next->weights);
+            if (!program_failed(c)) {
+                match_columns(c, path, "the first table", next->metrics, next->metric_names, runs->metrics,
+                              runs->metric_names, next->count, next->losses);
+            }
+            append_runs(runs, scales, next, more);
+        } else if (next) {
+            runs = next;
+        }
+        mde_release(c, more);
+        mde_release(c, path);
+        ratios += item + (ratios[item] == ',');
+    }
+    return runs;
+}
+
+/* Losses of runs to judge on as they would be at the target, and the sds that this adds. */
+static void move_test(optimization *o, const run_scale *of)
+{
+    const scaling *s = &o->scaling;
+    int i;
+    o->test_added = program_doubles(o->context, o->test->count, o->m);
+    for (i = 0; i < o->test->count * o->m && o->test_added && !program_failed(o->context); i++) {
+        const double *w = o->test->weights + i / o->m * o->k;
+        const run_scale *at = &of[i / o->m];
+        if (at->steps || (s->target.params > 0 && !(at->params > 0)) || (s->target.tokens > 0 && !(at->tokens > 0))) {
+            mde_fail(o->context, MDE_BAD_FILE, "%s: run %.100s has no %s, which the law needs", o->settings.test_table
+                     ? o->settings.test_table : o->settings.test_losses, o->test->names[i / o->m],
+                     at->params > 0 ? "tokens" : "size");
+        } else {
+            o->test->losses[i] += law_step(o, s->law, i % o->m, w, at, &s->target, NULL);
+            law_step(o, s->law, i % o->m, w, &s->near, at, o->test_added + i);
+            o->test_added[i] *= s->factor;
+        }
+    }
+}
+
+/* Without a law, checkpoints to judge on are those of the largest size that are most common. */
+static void slice_test(optimization *o, const run_scale *of)
+{
+    int *rows = (int *)mde_alloc(o->context, (size_t)o->test->count, sizeof *rows), i, count, largest = 0;
+    mde_runs *slice;
+    for (i = 1; i < o->test->count; i++) if (of[i].params > of[largest].params) largest = i;
+    if (rows) {
+        count = rows_at(o->test->count, of, of[largest].params,
+                        common_tokens(o->test->count, of, of[largest].params), rows);
+        slice = count < o->test->count ? copy_rows(o->test, count, rows) : NULL;
+        if (slice) {
+            mde_text_format(o->notes, "of the runs to judge on, the %d that are alike in size and tokens are used\n",
+                            count);
+            mde_runs_free(o->test);
+            o->test = slice;
+        }
+    }
+    mde_release(o->context, rows);
+}
+
 /* The test's columns are those of the runs, whatever else they hold. */
 static void read_test(optimization *o)
 {
+    run_scale *of = NULL;
     mde_context *c = o->context;
     const optimize_settings *s = &o->settings;
     const char *ratios = s->test_table ? s->test_table : s->test_ratios;
     const char *losses = s->test_table ? s->test_table : s->test_losses;
     mde_text *notes = mde_text_create(c);       /* as of the runs: said once */
-    o->test = read_runs(c, ratios, s->test_table ? NULL : losses, &s->columns, o->runs, notes);
+    o->test = read_tables(c, ratios, s->test_table ? NULL : losses, &s->columns, o->runs, notes, &of);
     mde_text_free(notes);
     if (o->test) {
         match_columns(c, ratios, s->ratios, o->test->domains, o->test->domain_names, o->k, o->runs->domain_names,
@@ -636,6 +754,29 @@ static void read_test(optimization *o)
         match_columns(c, losses, s->losses, o->test->metrics, o->test->metric_names, o->m, o->runs->metric_names,
                       o->test->count, o->test->losses);
     }
+    if (!program_failed(c)) (o->scaling.law ? move_test : slice_test)(o, of);
+    mde_release(c, of);
+}
+
+static void read_anchors(optimization *o)
+{
+    mde_context *c = o->context;
+    const optimize_settings *s = &o->settings;
+    mde_text *notes = mde_text_create(c);
+    run_scale *of = NULL;
+    mde_runs *anchors = read_tables(c, s->anchor, NULL, &s->columns, o->runs, notes, &of);
+    if (anchors) {
+        match_columns(c, s->anchor, s->ratios, anchors->domains, anchors->domain_names, o->k, o->runs->domain_names,
+                      anchors->count, anchors->weights);
+    }
+    if (!program_failed(c)) {
+        match_columns(c, s->anchor, s->losses, anchors->metrics, anchors->metric_names, o->m, o->runs->metric_names,
+                      anchors->count, anchors->losses);
+    }
+    if (!program_failed(c)) use_anchors(o, anchors);
+    mde_runs_free(anchors);
+    mde_release(c, of);
+    mde_text_free(notes);
 }
 
 static void read_mixtures(optimization *o)
@@ -653,19 +794,30 @@ static void read_inputs(optimization *o)
     const optimize_settings *s = &o->settings;
     mde_csv *domains = NULL;
     check_request(o);
+    o->settings.columns.sizes_by_name = s->target_params > 0;
     if (s->domains && !program_failed(c)) domains = mde_csv_read(c, s->domains);
     if (domains && domains->rows < 1) mde_fail(c, MDE_BAD_FILE, "%s: has no domain", s->domains);
     if (s->table && !program_failed(c)) {
         o->settings.ratios = o->settings.losses = s->table;
-        o->runs = read_runs(c, s->table, NULL, &s->columns, NULL, o->notes);
+        o->runs = read_tables(c, s->table, NULL, &o->settings.columns, NULL, o->notes, &o->scaling.of);
     } else if (s->ratios && !program_failed(c)) {
-        o->runs = read_runs(c, s->ratios, s->losses, &s->columns, NULL, o->notes);
+        o->runs = read_tables(c, s->ratios, s->losses, &o->settings.columns, NULL, o->notes, &o->scaling.of);
     }
-    if (o->runs) sort_runs(o->runs);
-    if (s->logp && !program_failed(c)) o->experts = mde_experts_open(c, s->logp, s->nll);
+    if (o->runs && !program_failed(c)) sort_runs(o->runs, o->scaling.of);
+    if (s->logp && !program_failed(c)) {
+        mde_experts_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.nll = s->nll;
+        desc.memory = (size_t)s->memory << 20;
+        desc.progress = s->progress;
+        desc.user = s->user;
+        o->experts = mde_experts_open(c, s->logp, &desc);
+    }
     if (o->runs && o->experts) match_experts(o);
     o->n = o->runs ? o->runs->count : 0;
     if (!program_failed(c)) read_names(o, domains);
+    if (!program_failed(c) && o->runs) use_scales(o);
+    if (!program_failed(c) && s->anchor) read_anchors(o);
     if (!program_failed(c) && o->runs) check_runs(o);
     if (!program_failed(c) && (s->test_table || s->test_ratios)) read_test(o);
     if (!program_failed(c) && s->compare) read_mixtures(o);
@@ -808,6 +960,8 @@ static void choose_within_bounds(const optimization *o, mde_choose_desc *desc)
     desc->tried = o->runs->weights;
     desc->runs = o->n;
     desc->seed = o->settings.seed;
+    desc->progress = o->settings.progress;
+    desc->user = o->settings.user;
     desc->lower = o->lower;
     desc->upper = o->upper;
 }
@@ -818,6 +972,8 @@ static void search(optimization *o)
     mde_choose_desc desc;
     int i;
     choose_within_bounds(o, &desc);
+    if (o->scaling.law) judge_sizes(o, &desc);
+    if (program_failed(c)) return;
     if (report_step(o, "search", 0, 2) || mde_surrogate_minimize(o->surrogate, &desc, &o->best)) return;
     if (report_step(o, "search", 1, 2)) return;
     desc.lower = desc.upper = NULL;
@@ -826,6 +982,9 @@ static void search(optimization *o)
     if (report_step(o, "search", 2, 2)) return;
     predict_compared(o);
     if (program_failed(c)) return;
+    o->shape_sd = o->best.sd;
+    if (o->scaling.law || o->scaling.anchor_sd) o->best.sd = o->compared.value_sd[0];
+    predict_sizes(o);
     for (i = 0; i < o->k; i++) {
         double w = o->unbounded.weights[i];
         if (w > o->tried_upper[i] + 0.001) {
@@ -946,6 +1105,8 @@ static void suggest(optimization *o)
     desc.upper = o->allowed_upper;
     desc.spread = o->spread;
     desc.seed = o->settings.seed;
+    desc.progress = o->settings.progress;
+    desc.user = o->settings.user;
     desc.best = o->best_tried;
     desc.centre = o->surrogate ? o->best.weights : NULL;
     desc.made = &o->suggested;
@@ -966,6 +1127,7 @@ static void minimize_experts(optimization *o)
     mde_context *c = o->context;
     mde_minimize_desc minimize;
     mde_bootstrap_desc bootstrap;
+    int j;
     memset(&minimize, 0, sizeof minimize);
     memset(&bootstrap, 0, sizeof bootstrap);
     minimize.objective = o->nats;
@@ -983,6 +1145,10 @@ static void minimize_experts(optimization *o)
         return;
     if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
         report_step(o, "experts", 2, 2);
+    }
+    o->text_losses = program_doubles(c, mde_experts_validations(o->experts), 1);
+    for (j = 0; !program_failed(c) && j < mde_experts_validations(o->experts); j++) {
+        o->text_losses[j] = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
     }
 }
 
@@ -1014,9 +1180,13 @@ static void test_objective(optimization *o, const double *mean, const double *sd
 static void test_model(optimization *o)
 {
     mde_context *c = o->context;
-    int n = o->test->count;
+    int n = o->test->count, i;
     double *mean = program_doubles(c, 2 * n, o->m), *sd = mean ? mean + n * o->m : NULL;
     if (mean && mde_surrogate_predict(o->surrogate, n, o->test->weights, mean, sd) == MDE_OK) {
+        for (i = 0; o->test_added && i < n * o->m; i++) {
+            double added = o->test_added[i] / o->scale[i % o->m];
+            sd[i] = sqrt(sd[i] * sd[i] + added * added);
+        }
         o->tested = score_metrics(o, n, mean, sd, o->test->losses);
         test_objective(o, mean, sd);
     }
@@ -1048,12 +1218,15 @@ static void optimization_free(optimization *o)
     mde_release(c, o->compared_weights);
     mde_release(c, o->next);
     mde_release(c, o->prices);
+    mde_release(c, o->text_losses);
     mde_text_free(o->summary);
     mde_text_free(o->warnings);
     mde_text_free(o->notes);
     mde_runs_free(o->runs);
     mde_runs_free(o->test);
     mde_runs_free(o->mixtures);
+    free_scaling(o);
+    mde_release(c, o->test_added);
     mde_release(c, o->agreement);
     mde_release(c, o);
 }
@@ -1092,8 +1265,8 @@ static const char *const usage =
     "  mix_optimize --ratios R.csv --losses L.csv --logp DIR --out OUT    the experts' losses as further inputs\n"
     "  mix_optimize --domains D.csv --suggest Q --out OUT                 a first design: Q mixtures to run\n"
     "\n"
-    "With the same options, the same files to read and its results as it wrote them, the summary is printed again, and\n"
-    "no more is done.\n";
+    "With the same options, the same files to read and its results as it wrote them, it prints the summary again and\n"
+    "does no more.\n";
 
 int main(int argc, char **argv)
 {
@@ -1106,7 +1279,7 @@ int main(int argc, char **argv)
     mde_text *printed;
     int i;
     mde_context *c;
-    const char *acquisition = "ucb";
+    const char *acquisition = "ucb", *target_params = NULL, *target_tokens = NULL;
     const program_option options[] = {
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
         { "--ratios", PROGRAM_INPUT, "FILE", &s.ratios, 0, 0,
@@ -1114,7 +1287,8 @@ int main(int argc, char **argv)
         { "--losses", PROGRAM_INPUT, "FILE", &s.losses, 0, 0,
           "CSV: run, then a column a loss; joined by run; an empty cell is a missing loss" },
         { "--table", PROGRAM_INPUT, "FILE", &s.table, 0, 0,
-          "weights and losses in one CSV; the weights are the columns that sum to 1 or 100" },
+          "weights and losses in one CSV, or in several with the same columns, commas between; the weights are the "
+          "columns that sum to 1 or 100" },
         { "--skip-unmatched", PROGRAM_FLAG, NULL, &s.columns.skip_unmatched, 0, 0,
           "leave out runs that stand in one of two files only" },
         { "--test-ratios", PROGRAM_INPUT, "FILE", &s.test_ratios, 0, 0, "runs to judge on, with --test-losses" },
@@ -1124,6 +1298,8 @@ int main(int argc, char **argv)
         { "--logp", PROGRAM_INPUT, "DIR", &s.logp, 0, 0,
           "DIR/<loss>/<domain>.npy: natural log of the probability of each token" },
         { "--nll", PROGRAM_FLAG, NULL, &s.nll, 0, 0, "the files of --logp hold negative log-likelihoods" },
+        { "--memory", PROGRAM_INT, "MB", &s.memory, 0, 1e6,
+          "of their probabilities that are held, default 1024; more is read in blocks" },
         { "--domains", PROGRAM_INPUT, "FILE", &s.domains, 0, 0,
           "CSV: domain, and any of the columns tokens, prior, min, max" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
@@ -1152,12 +1328,21 @@ int main(int argc, char **argv)
         { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
           "what makes a run worth making: ucb (default, a low bound of its loss), ei (expected improvement), space" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
+          "A larger size (runs have columns params, as 70M, and tokens; a run may have a row for each checkpoint)" },
+        { "--target-params", PROGRAM_FILE, "N", &target_params, 0, 0,
+          "parameters of the model that the mixture is for, as 1B: a law of parameters and tokens (--target-tokens) "
+          "moves losses there" },
+        { "--tokens-per-step", PROGRAM_POSITIVE, "X", &s.columns.tokens_per_step, 0, 0,
+          "where a column step stands for tokens" },
+        { "--anchor", PROGRAM_INPUT, "FILE", &s.anchor, 0, 0,
+          "CSV as --table: a few large runs that set level and slope of each loss, where sizes allow for no law" },
+        { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
           "Bounds (the mixture also stays within what was tried; runs to make next need not)" },
         { "--max-ratio", PROGRAM_POSITIVE, "X", &s.max_ratio, 0, 0,
           "at most X times the prior; default 15; inf: any. The prior is the file's, else the shares of its tokens, "
           "else the mean of the runs" },
-        { "--target-tokens", PROGRAM_POSITIVE, "T", &s.target_tokens, 0, 0,
-          "with the tokens of --domains: at most --max-epochs passes over a domain in T tokens" },
+        { "--target-tokens", PROGRAM_FILE, "T", &target_tokens, 0, 0,
+          "as 300B; with the tokens of --domains: at most --max-epochs passes over a domain in T tokens" },
         { "--max-epochs", PROGRAM_POSITIVE, "E", &s.max_epochs, 0, 0, "default 4" },
         { "--kl", PROGRAM_REAL, "X", &s.kl, 0, 0, "adds X times the divergence from the prior to the loss; default 0" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "The rest" },
@@ -1174,6 +1359,11 @@ int main(int argc, char **argv)
     else if (strcmp(acquisition, "ei") == 0) s.acquisition = MDE_EXPECTED_IMPROVEMENT;
     else if (strcmp(acquisition, "space") == 0) s.acquisition = MDE_SPACE_FILLING;
     else if (strcmp(acquisition, "ucb") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
+    if (target_params && !scale_number(target_params, strlen(target_params), &s.target_params, NULL)) {
+        program_misused(&p, target_params, " is no number of parameters, such as 1B");
+    } else if (target_tokens && !scale_number(target_tokens, strlen(target_tokens), &s.target_tokens, NULL)) {
+        program_misused(&p, target_tokens, " is no number of tokens, such as 300B");
+    }
     if (p.code) return p.code;
     s.seed = p.seed;
     s.columns.objective = s.objective;

@@ -16,10 +16,13 @@ typedef struct optimize_settings {
     int standardize;                        /* 1: the objective counts each loss in its sds between runs */
     const char *logp;                       /* folder of log-probabilities; may be NULL */
     int nll;                                /* 1: it holds negative log-likelihoods */
+    int memory;                             /* MB of them that are held; 0: 1024 */
     const char *domains;                    /* CSV: domain, and any of tokens, prior, min, max; may be NULL */
     const char *objective, *model, *features;
     double max_ratio;                       /* 0: 15 */
-    double target_tokens, max_epochs;       /* 0: no target; 0: 4 */
+    double target_params, target_tokens;    /* 0: no target */
+    const char *anchor;                     /* table of a few large runs; may be NULL */
+    double max_epochs;                      /* 0: 4 */
     double kl, caution;
     int folds, suggest;                     /* folds 0: 5 */
     mde_acquisition acquisition;
@@ -49,6 +52,35 @@ typedef struct predictions {
     double *value, *value_sd, *loss, *loss_sd;
 } predictions;
 
+/* One of the sizes that runs have. */
+typedef struct size_result {
+    run_scale at;                       /* tokens: those of most of its runs */
+    int rows, mixtures;                 /* mixtures: at those tokens */
+    mde_surrogate *own;                 /* of its runs there; NULL: too few */
+    int searched;                       /* 1: there is a best mixture by them */
+    double weights[MDE_MAX_DOMAINS];
+    int judged;                         /* 1: it was left out */
+    double error, bias, coverage;       /* relative, means over rows and losses; of 90 % intervals */
+    double spearman, single;            /* mean over losses; single: the best of another size's runs alone */
+    double loss, sd;                    /* objective of the recommended mixture */
+} size_result;
+
+/* What is known across sizes: all rows of the tables, and how their losses get to a target. */
+#define LARGEST_SIZES 32
+typedef struct scaling {
+    run_scale *of;                      /* [rows] */
+    mde_runs *runs;                     /* all rows; NULL: without a target */
+    mde_regressor **law;                /* [m]; NULL: without a target */
+    double *sign;                       /* [m] -1: more is better */
+    int interactions;                   /* the law's form, */
+    double form_errors[2];              /* chosen by the error at the largest size, left out */
+    run_scale target, near;             /* near: what is moved to the target */
+    double factor;                      /* of the sds that the way there adds */
+    double *anchor_sd;                  /* [m]; NULL: no anchors */
+    int sizes;
+    size_result size[LARGEST_SIZES];
+} scaling;
+
 typedef struct optimization {
     mde_context *context;
     optimize_settings settings;         /* its texts are the caller's */
@@ -73,6 +105,7 @@ typedef struct optimization {
     int fronts, front_a, front_b;       /* whether there is a trade-off, and between which losses */
     front_point front[FRONT_POINTS];
     double *agreement;                  /* [m, m] rank correlations of the losses */
+    double *test_added;                 /* [test runs, m] sd of moving them to the target; NULL: they are not moved */
     double *noise;                      /* [m] sd between repeated runs */
     int repeats;                        /* degrees of freedom of the noise */
     double regret, regret_of_chance, objective_spearman, objective_low, objective_high;
@@ -81,6 +114,8 @@ typedef struct optimization {
     int points;
     curve_point curve[CURVE_POINTS];
     mde_choice best, unbounded;
+    scaling scaling;
+    double shape_sd;                    /* of best.loss, without what extrapolation adds */
     double *compared_weights;           /* [compared.n, k] of the best mixture, others, and those of a table */
     predictions compared;               /* of them */
     double *next;                       /* [suggest, k] */
@@ -88,6 +123,7 @@ typedef struct optimization {
     mde_optimum minimum;                /* of the experts alone, within the bounds */
     mde_bootstrap interval;
     double *prices;                     /* [k] at that minimum, with the ends of their intervals [2, k] behind */
+    double *text_losses;                /* of the validation texts at that minimum */
     mde_text *warnings;                 /* a line each */
     mde_text *notes;                    /* a line each: what of the tables was not used, and the like */
     mde_text *summary;
@@ -155,6 +191,7 @@ static void json_mixture(mde_json_writer *w, const char *key, const optimization
     mde_json_close(w);
 }
 
+#include "mix_scale.h"
 #include "mix_compare.h"
 
 static void json_score(mde_json_writer *w, const metric_score *score)
@@ -188,18 +225,15 @@ static void json_scores(mde_json_writer *w, const char *key, const optimization 
 
 static void json_input(mde_json_writer *w, const char *key, const optimization *o, const char *path)
 {
-    unsigned char *bytes;
+    uint64_t size, fingerprint;
     char hash[17];
-    size_t size;
     if (!path || !mde_is_file(path)) return;
-    bytes = mde_file_read(o->context, path, (size_t)1 << 30, &size);
-    if (!bytes) return;
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)mde_fingerprint(bytes, size));
+    if (mde_file_fingerprint(o->context, path, &size, &fingerprint) != MDE_OK) return;
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)fingerprint);
     mde_json_open(w, key, '{');
     mde_json_write_string(w, "path", path);
     mde_json_write_string(w, "fnv1a64", hash);
     mde_json_close(w);
-    mde_release(o->context, bytes);
 }
 
 static void json_model(mde_json_writer *w, const optimization *o)
@@ -264,6 +298,7 @@ static void json_search(mde_json_writer *w, const optimization *o)
     int i;
     json_mixture(w, "mixture", o, b->weights);
     json_prediction(w, o);
+    json_scales(w, o);
     mde_json_open(w, "bounds", '{');
     json_mixture(w, "lower", o, o->lower);
     json_mixture(w, "upper", o, o->upper);
@@ -313,7 +348,7 @@ static void json_experts(mde_json_writer *w, const optimization *o)
     mde_json_close(w);
     mde_json_open(w, "validations", '[');
     for (j = 0; j < mde_experts_validations(o->experts); j++) {
-        double loss = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
+        double loss = o->text_losses[j];
         mde_json_open(w, NULL, '{');
         mde_json_write_string(w, "name", mde_experts_validation(o->experts, j));
         mde_json_write_int(w, "tokens", (int64_t)mde_experts_tokens(o->experts, j));
@@ -418,7 +453,7 @@ static void page_mixture(mde_text *t, const optimization *o)
     static const char *const names[3] = { "best within bounds", "prior", "without bounds" };
     double *values = program_doubles(o->context, o->k, 3);
     const mde_choice *b = &o->best;
-    int i, budget = o->settings.target_tokens > 0;
+    int i, budget = o->settings.target_tokens > 0 && o->tokens[0] == o->tokens[0];
     mde_text_format_html(t, "<h2>The mixture</h2>\n<p>Predicted loss: <b>%.4f</b> %s, 90 %% interval %.4f to "
                             "%.4f. The best run that was made, %s, reached %.4f.</p>\n",
                          b->loss, o->unit, b->loss - LEVEL_90 * b->sd, b->loss + LEVEL_90 * b->sd,
@@ -620,7 +655,7 @@ static void page_experts(mde_text *t, const optimization *o)
                     "<div class=\"wide\"><table><tr><th>validation text</th><th>tokens</th><th>nats a token</th>"
                     "<th>bits a byte</th></tr>\n");
     for (j = 0; j < mde_experts_validations(o->experts); j++) {
-        double loss = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
+        double loss = o->text_losses[j];
         mde_text_format_html(t, "<tr><td>%s</td>", mde_experts_validation(o->experts, j));
         program_page_number(t, (double)mde_experts_tokens(o->experts, j), 0, 0);
         program_page_number(t, loss, 4, 0);
@@ -676,6 +711,7 @@ static mde_text *report_page(const optimization *o)
     if (o->evaluation) {
         page_mixture(t, o);
         page_compare(t, o);
+        page_scales(t, o);
         page_slices(t, o);
         page_effects(t, o);
         page_tradeoff(t, o);
@@ -776,6 +812,7 @@ static mde_text *summary_text(const optimization *o)
     const char *note = o->notes->bytes;
     while (next_line(&note, line, sizeof line)) mde_text_format(t, "note: %s\n", line);
     if (o->evaluation) summary_of_runs(t, o);
+    if (o->evaluation) add_scales(t, o);
     if (o->evaluation) add_compared(t, o);
     if (o->experts) {
         int known = o->interval.replicates > 0;

@@ -8,6 +8,8 @@ typedef struct table_options {
     const char *maximize, *minimize;    /* of the losses, against what their names say; or NULL */
     const char *objective;              /* what it names is taken, too; or NULL */
     int skip_unmatched;
+    int sizes_by_name;                  /* 1: a size that no column has may stand in the run's name, or the file's */
+    double tokens_per_step;             /* 0: steps are counted, where there are no tokens */
 } table_options;
 
 /* ---- Names ---- */
@@ -122,9 +124,11 @@ static const char *const run_keys[] = { " run ", " run_id ", " runid ", " id ", 
                                         " index ", " idx " };
 #define RUN_KEYS ((int)(sizeof run_keys / sizeof *run_keys))
 static const char *const token_names =
-    " tokens n_tokens num_tokens tokens_seen train_tokens training_tokens total_tokens token_count ";
+    " tokens n_tokens num_tokens tokens_seen train_tokens training_tokens total_tokens token_count ntokens ";
+static const char *const step_names = " step steps global_step train_step train_steps iter iters iteration iterations ";
 static const char *const parameter_names =
-    " params n_params num_params parameters n_parameters num_parameters param_count parameter_count model_params ";
+    " params n_params num_params parameters n_parameters num_parameters param_count parameter_count model_params "
+    "model_size model_sizes size nparams non_embedding_params ";
 static const char *const bookkeeping_names =
     " run run_id runid id uid uuid run_name name index idx row no nr step steps global_step iter iters iteration "
     "iterations updates seed flops flop epoch epochs time timestamp date datetime created created_at runtime duration "
@@ -137,9 +141,70 @@ static int is_unnamed(const char *name)
     return *name == 0 || strncmp(name, "Unnamed: ", 9) == 0;
 }
 
+/* Whether a column is called like sizes, or like tokens; a last word may be its unit, as of params_M, and N and D alone
+   are what papers call them. */
+static int is_scale(const char *name, const char *list, double *unit)
+{
+    static const struct { const char *words; double factor; } units[] = {
+        { " k thousand thousands ", 1e3 }, { " m million millions ", 1e6 }, { " b g billion billions ", 1e9 },
+        { " t trillion trillions ", 1e12 }
+    };
+    char joined[80] = "", word[32], spaced[36], last[36] = "";
+    size_t length = 0, before = 0, i;
+    const char *at = name;
+    if (unit) *unit = 1;
+    if (is_one_of(name, list)) return 1;
+    if (strcmp(name, list == parameter_names ? "N" : "D") == 0) return 1;
+    while (next_word(&at, word) && length + strlen(word) + 2 < sizeof joined) {
+        before = length;
+        length += (size_t)snprintf(joined + length, sizeof joined - length, "%s%s", length > 0 ? "_" : "", word);
+        snprintf(last, sizeof last, " %s ", word);
+    }
+    snprintf(spaced, sizeof spaced, " %.*s ", (int)(before < 32 ? before : 32), joined);
+    for (i = 0; i < sizeof units / sizeof *units && before > 0; i++) {
+        if (!strstr(units[i].words, last) || !strstr(list, spaced)) continue;
+        if (unit) *unit = units[i].factor;
+        return 1;
+    }
+    return 0;
+}
+
+/* A number of parameters or tokens, such as 70M or 2.1B; *plain (may be NULL) is 1 without a letter. */
+static int scale_number(const char *text, size_t length, double *value, int *plain)
+{
+    static const char letters[] = "kmbgt";
+    static const double factors[] = { 1e3, 1e6, 1e9, 1e9, 1e12 };
+    char last = length > 0 ? text[length - 1] : ' ';
+    const char *letter = strchr(letters, last >= 'A' && last <= 'Z' ? last - 'A' + 'a' : last);
+    int has = last != 0 && letter != NULL;
+    if (plain) *plain = !has;
+    if (!program_number(text, length - (size_t)has, value) || !(*value > 0 && *value < 1e30)) return 0;
+    if (has) *value *= factors[letter - letters];
+    return 1;
+}
+
+/* The size that a name says, as 70M_RP_0 does; NaN without one, or with two. */
+static double size_in_name(const char *name)
+{
+    double found = (double)NAN, value;
+    while (*name) {
+        size_t length = strcspn(name, "_-/: ()");
+        char last = length > 1 ? name[length - 1] : ' ';
+        if (length > 5 && strncmp(name + length - 4, ".csv", 4) == 0) last = name[(length -= 4) - 1];
+        if (strchr("MBmb", last) && *name >= '0' && *name <= '9' && scale_number(name, length, &value, NULL)) {
+            if (found == found && found != value) return (double)NAN;
+            found = value;
+        }
+        name += strcspn(name, "_-/: ()");
+        name += *name != 0;
+    }
+    return found;
+}
+
 static int is_bookkeeping(const char *name)
 {
-    return is_one_of(name, bookkeeping_names) || is_one_of(name, token_names) || is_one_of(name, parameter_names);
+    return is_one_of(name, bookkeeping_names) || is_scale(name, parameter_names, NULL) ||
+           is_scale(name, token_names, NULL);
 }
 
 /* More of it is better. What a name calls a loss is one. */
@@ -463,24 +528,123 @@ static void find_losses(mde_context *c, run_table *t, const table_options *optio
     t->loss_count = j;
 }
 
-/* What the runs of a table cost. */
-static void note_costs(mde_text *notes, const mde_csv *csv)
+/* ---- Sizes and tokens ---- */
+
+#define SMALLEST_SCALE 1000             /* fewer parameters or tokens mean another unit, or something else */
+
+/* Parameters and tokens of a row; NaN where unknown. */
+typedef struct run_scale { double params, tokens; int steps; } run_scale;   /* steps 1: that is what tokens counts */
+
+/* A column of sizes or tokens whose cells all say one; -1: none. What is called so and says something else is noted. */
+static int scale_column(const mde_csv *csv, const char *list, double *unit, mde_text *notes)
 {
-    int i, row, tokens = -1, parameters = -1;
-    double all = 0, flops = 0;
+    int i, row, plain;
     for (i = 0; i < csv->columns; i++) {
-        if (is_one_of(csv->names[i], token_names)) tokens = i;
-        if (is_one_of(csv->names[i], parameter_names)) parameters = i;
+        int good = 1, some = 0;
+        double value;
+        if (!is_scale(csv->names[i], list, unit)) continue;
+        for (row = 0; row < csv->rows && good; row++) {
+            const char *cell = csv->cells[row * csv->columns + i];
+            if (*cell == 0) continue;
+            good = scale_number(cell, strlen(cell), &value, &plain) &&
+                       !(plain && value * *unit < SMALLEST_SCALE);
+            some = 1;
+            if (good || !notes) continue;
+            mde_text_format(notes, "%s line %d, column %s: \"%.40s\" is no number of %s, so the column is not used; "
+                            "70000000 or 70M are\n", csv->path, csv->lines[row], csv->names[i], cell,
+                            list == parameter_names ? "parameters" : "tokens");
+        }
+        if (good && some) return i;
     }
-    if (tokens < 0 || column_holds(csv, tokens).texts > 0) return;
-    if (parameters >= 0 && column_holds(csv, parameters).texts > 0) parameters = -1;
+    return -1;
+}
+
+static double scale_cell(const mde_csv *csv, int row, int column, double unit)
+{
+    const char *cell = column >= 0 ? csv->cells[row * csv->columns + column] : "";
+    double value;
+    int plain;
+    if (!scale_number(cell, strlen(cell), &value, &plain)) return (double)NAN;
+    return plain ? value * unit : value;
+}
+
+/* What a table says of its rows, out [rows]; NaN where it says nothing. notes may be NULL. */
+static void read_scales(const mde_csv *csv, int run, const table_options *options, mde_text *notes, run_scale *out)
+{
+    const char *file = strrchr(csv->path, '/') ? strrchr(csv->path, '/') + 1 : csv->path;
+    double size_unit = 1, token_unit = 1;
+    int sizes = scale_column(csv, parameter_names, &size_unit, notes), steps = -1, row, i;
+    int tokens = scale_column(csv, token_names, &token_unit, notes);
+    for (i = 0; i < csv->columns && steps < 0; i++) if (is_one_of(csv->names[i], step_names)) steps = i;
+    if (tokens < 0 && (tokens = steps) >= 0 && options->tokens_per_step > 0) token_unit = options->tokens_per_step;
     for (row = 0; row < csv->rows; row++) {
-        double seen = mde_csv_number(csv, row, tokens);
-        double size = parameters >= 0 ? mde_csv_number(csv, row, parameters) : 0;
-        if (seen > 0) all += seen;
-        if (seen > 0 && size > 0) flops += 6 * seen * size;
+        const char *name = run >= 0 ? csv->cells[row * csv->columns + run] : "";
+        out[row].params = scale_cell(csv, row, sizes, size_unit);
+        out[row].tokens = scale_cell(csv, row, tokens, token_unit);
+        out[row].steps = tokens >= 0 && tokens == steps && !(options->tokens_per_step > 0);
+        if (sizes < 0 && options->sizes_by_name) {
+            out[row].params = size_in_name(name);
+            if (out[row].params != out[row].params) out[row].params = size_in_name(file);
+        }
     }
-    mde_text_format(notes, "%s: the %d runs cost %.4g tokens", csv->path, csv->rows, all);
+}
+
+static int same_scale(double a, double b)
+{
+    return a == b || (a != a && b != b) || fabs(a - b) <= 0.005 * fabs(a);
+}
+
+typedef struct checkpoint { const char *run; run_scale scale; int row; } checkpoint;
+
+static int compare_checkpoints(const void *a, const void *b)
+{
+    const checkpoint *x = (const checkpoint *)a, *y = (const checkpoint *)b;
+    int order = strcmp(x->run, y->run);
+    if (order) return order;
+    if (!same_scale(x->scale.params, y->scale.params)) return x->scale.params < y->scale.params ? -1 : 1;
+    if (x->scale.tokens != y->scale.tokens) return x->scale.tokens < y->scale.tokens ? -1 : 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* Rows of a table in order of run, size and tokens, owned by the caller. *repeated: whether a run stands twice, each
+   time at another size or after other tokens. */
+static checkpoint *list_checkpoints(mde_context *c, const mde_csv *csv, int run, const run_scale *scales, int *repeated)
+{
+    checkpoint *list = (checkpoint *)mde_alloc(c, (size_t)csv->rows + 1, sizeof *list);
+    int row, twice = 0, apart = 1;
+    for (row = 0; list && row < csv->rows; row++) {
+        list[row].run = run >= 0 ? csv->cells[row * csv->columns + run] : "";
+        list[row].scale = scales[row];
+        list[row].row = row;
+    }
+    if (list) qsort(list, (size_t)csv->rows, sizeof *list, compare_checkpoints);
+    for (row = 1; list && row < csv->rows && run >= 0; row++) {
+        if (strcmp(list[row].run, list[row - 1].run)) continue;
+        twice = 1;
+        apart &= !same_scale(list[row].scale.params, list[row - 1].scale.params) ||
+                 list[row].scale.tokens > list[row - 1].scale.tokens;
+    }
+    *repeated = twice && apart;
+    return list;
+}
+
+/* What the runs of a table cost: one with checkpoints, up to its last. */
+static void note_costs(mde_text *notes, const mde_csv *csv, int run, const checkpoint *list)
+{
+    double all = 0, flops = 0;
+    int row, runs = 0;
+    for (row = 0; row < csv->rows; row++) {
+        const run_scale *s = &list[row].scale;
+        if (run >= 0 && row + 1 < csv->rows && strcmp(list[row].run, list[row + 1].run) == 0 &&
+            same_scale(s->params, list[row + 1].scale.params))
+            continue;
+        runs++;
+        if (s->steps) return;
+        if (s->tokens > 0) all += s->tokens;
+        if (s->tokens > 0 && s->params > 0) flops += 6 * s->tokens * s->params;
+    }
+    if (!(all > 0)) return;
+    mde_text_format(notes, "%s: the %d runs cost %.4g tokens", csv->path, runs, all);
     if (flops > 0) mde_text_format(notes, " and %.3g FLOPs (6 a token and parameter)", flops);
     mde_text_add(notes, "\n");
 }
@@ -537,14 +701,107 @@ static void add_columns_like(mde_context *c, const run_table *t, int count, cons
     mde_release(c, (void *)shorter);
 }
 
+/* Rows of a table as one of their own, whose cells are those of the table. */
+static mde_csv *some_rows(mde_context *c, const mde_csv *csv, int count, const int *rows)
+{
+    mde_csv *view = (mde_csv *)mde_alloc(c, 1, sizeof *view);
+    const char **cells = (const char **)mde_alloc(c, (size_t)count + 1, (size_t)csv->columns * sizeof *cells);
+    int *lines = (int *)mde_alloc(c, (size_t)count + 1, sizeof *lines), i;
+    for (i = 0; i < count && !program_failed(c); i++) {
+        memcpy((void *)(cells + i * csv->columns), csv->cells + rows[i] * csv->columns,
+               (size_t)csv->columns * sizeof *cells);
+        lines[i] = csv->lines[rows[i]];
+    }
+    if (program_failed(c)) return NULL;         /* what was allocated goes with the context */
+    *view = *csv;
+    view->rows = count;
+    view->cells = cells;
+    view->lines = lines;
+    return view;
+}
+
+static void free_rows(mde_context *c, mde_csv *view)
+{
+    if (!view) return;
+    mde_release(c, (void *)view->cells);
+    mde_release(c, (void *)view->lines);
+    mde_release(c, view);
+}
+
+/* Tables with checkpoints, row by row: views[1] has the rows of b, views[0] those of a with the same run (of the same
+   table: itself). A run whose weights are no mixture is left out, and noted. */
+static void match_rows(mde_context *c, const run_table *a, const run_table *b, mde_text *notes, mde_csv **views)
+{
+    int *rows = (int *)mde_alloc(c, (size_t)b->csv->rows + 1, 2 * sizeof *rows);
+    int *from = rows ? rows + b->csv->rows : NULL, row, i, at, count = 0;
+    const char *noted = "";
+    for (row = 0; rows && row < b->csv->rows && !program_failed(c); row++) {
+        const char *run = b->csv->cells[row * b->csv->columns + b->run];
+        double sum = 0;
+        at = a == b ? row : 0;
+        while (at < a->csv->rows && strcmp(a->csv->cells[at * a->csv->columns + a->run], run)) at++;
+        if (at == a->csv->rows) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s is not in %s", b->csv->path, b->csv->lines[row], run,
+                     a->csv->path);
+            break;
+        }
+        for (i = 0; i < a->weight_count; i++) sum += mde_csv_number(a->csv, at, a->weights[i]);
+        if (fabs(sum - 1) <= 0.01 || fabs(sum - 100) <= 1 || sum != sum) {
+            rows[count] = row;
+            from[count++] = at;
+        } else if (strcmp(run, noted)) {
+            mde_text_format(notes, "%s line %d: run %.100s is left out, its weights sum to %.4g\n", a->csv->path,
+                            a->csv->lines[at], run, sum);
+            noted = run;
+        }
+    }
+    if (rows && !program_failed(c)) views[0] = some_rows(c, a->csv, count, from);
+    if (rows && !program_failed(c)) views[1] = some_rows(c, b->csv, count, rows);
+    mde_release(c, rows);
+}
+
+/* Takes what a table says of joined runs, by their names, or in its order where runs stand several times. */
+static void take_scales(const mde_runs *runs, const run_table *t, const run_scale *scales, int by_row, run_scale *out)
+{
+    int i, tries, row = 0;
+    for (i = 0; i < runs->count; i++, row = (row + 1) % t->csv->rows) {
+        for (tries = 0; !by_row && t->run >= 0 && tries < t->csv->rows; tries++, row = (row + 1) % t->csv->rows) {
+            if (strcmp(t->csv->cells[row * t->csv->columns + t->run], runs->names[i]) == 0) break;
+        }
+        if (out[i].params != out[i].params) out[i].params = scales[row].params;
+        if (out[i].tokens != out[i].tokens) out[i].tokens = scales[row].tokens, out[i].steps = scales[row].steps;
+    }
+}
+
+/* Names each row of a run with checkpoints by what it is: RUN at SCALE. */
+static void name_checkpoints(mde_runs *runs, const run_table *t, const run_scale *scales)
+{
+    mde_context *c = runs->context;
+    int i;
+    for (i = 0; i < runs->count && !program_failed(c); i++) {
+        mde_text *text = mde_text_create(c);
+        mde_text_format(text, "%s at", t->csv->cells[i * t->csv->columns + t->run]);
+        if (scales[i].params == scales[i].params) mde_text_format(text, " %.4g", scales[i].params);
+        if (scales[i].tokens == scales[i].tokens) mde_text_format(text, " %.4g", scales[i].tokens);
+        mde_release(c, (void *)runs->names[i]);
+        runs->names[i] = text ? program_copy(c, text->bytes) : NULL;
+        mde_text_free(text);
+    }
+}
+
 /* Runs of two files, or of one (losses NULL) that has both; what was not used is noted, a line each. like: runs whose
-   columns are wanted, or NULL. */
+   columns are wanted, or NULL. *scales: sizes and tokens of the runs, owned by the caller. */
 static mde_runs *read_runs(mde_context *c, const char *ratios, const char *losses, const table_options *options,
-                           const mde_runs *like, mde_text *notes)
+                           const mde_runs *like, mde_text *notes, run_scale **scales)
 {
     run_table *of_losses;
     run_table a, b;
     mde_runs *runs = NULL;
+    run_scale *own = NULL, *other = NULL;
+    checkpoint *list = NULL, *of_weights = NULL;
+    mde_csv *views[2] = { NULL, NULL }, *tables[2];
+    int repeated = 0, i;
+    *scales = NULL;
     memset(&b, 0, sizeof b);
     if (table_read(c, ratios, &a) && (!losses || table_read(c, losses, &b))) {
         of_losses = losses ? &b : &a;
@@ -557,10 +814,49 @@ static mde_runs *read_runs(mde_context *c, const char *ratios, const char *losse
             add_columns_like(c, of_losses, like->metrics, like->metric_names, of_losses->losses,
                              &of_losses->loss_count);
         }
-        note_costs(notes, a.csv);
-        if (losses) note_costs(notes, b.csv);
-        runs = join_tables(c, &a, of_losses, options, notes);
+        own = (run_scale *)mde_alloc(c, (size_t)of_losses->csv->rows + 1, sizeof *own);
+        if (own) read_scales(of_losses->csv, of_losses->run, options, notes, own);
+        if (own) list = list_checkpoints(c, of_losses->csv, of_losses->run, own, &repeated);
+        for (i = 0; list && i < of_losses->csv->rows && !repeated; i++) if (own[i].steps) own[i].tokens = (double)NAN;
+        if (list) note_costs(notes, of_losses->csv, of_losses->run, list);
     }
+    tables[0] = a.csv;
+    tables[1] = b.csv;
+    if (list && repeated) {
+        match_rows(c, &a, of_losses, notes, views);
+        if (!program_failed(c)) {
+            a.csv = views[0];
+            of_losses->csv = views[1];
+            read_scales(of_losses->csv, of_losses->run, options, NULL, own);
+        }
+    }
+    if (list && losses && !program_failed(c)) {         /* what the other file says of the runs */
+        other = (run_scale *)mde_alloc(c, (size_t)a.csv->rows + 1, sizeof *other);
+        if (other) read_scales(a.csv, a.run, options, notes, other);
+        for (i = 0; other && i < a.csv->rows; i++) if (other[i].steps) other[i].tokens = (double)NAN;
+        of_weights = other && !repeated ? list_checkpoints(c, a.csv, a.run, other, &i) : NULL;
+        if (of_weights) note_costs(notes, a.csv, a.run, of_weights);
+    }
+    if (list && !program_failed(c)) {
+        run_table weights = a, values = *of_losses;
+        if (repeated) weights.run = values.run = -1;
+        runs = join_tables(c, &weights, &values, options, notes);
+    }
+    *scales = runs ? (run_scale *)mde_alloc(c, (size_t)runs->count, sizeof **scales) : NULL;
+    if (*scales) {
+        for (i = 0; i < runs->count; i++) (*scales)[i].params = (*scales)[i].tokens = (double)NAN;
+        take_scales(runs, of_losses, own, repeated, *scales);
+        if (other) take_scales(runs, &a, other, repeated, *scales);
+        if (repeated) name_checkpoints(runs, of_losses, *scales);
+    }
+    a.csv = tables[0];
+    b.csv = tables[1];
+    free_rows(c, views[0]);
+    free_rows(c, views[1]);
+    mde_release(c, of_weights);
+    mde_release(c, list);
+    mde_release(c, other);
+    mde_release(c, own);
     table_free(c, &a);
     table_free(c, &b);
     return runs;

@@ -16,13 +16,6 @@ static double weighted(int m, const double *weights, const double *values)
     return sum / total;
 }
 
-static int same_mixture(int k, const double *a, const double *b)
-{
-    int q;
-    for (q = 0; q < k; q++) if (fabs(a[q] - b[q]) > 1e-9) return 0;
-    return 1;
-}
-
 typedef struct sorted_value { double value; int at; } sorted_value;
 
 static int compare_sorted(const void *a, const void *b)
@@ -32,46 +25,18 @@ static int compare_sorted(const void *a, const void *b)
     return (x->at > y->at) - (x->at < y->at);
 }
 
-/* For each run the next one of the same mixture (equal weights to 1e-9), n behind the last, and the first of them. Runs
-   are sorted by a sum of their weights with factors between 1 and 2, so that equal ones stand together. */
-static void chain_repeats(mde_context *c, int n, int k, const double *weights, int *next, int *first)
-{
-    sorted_value *order = (sorted_value *)mde_alloc(c, (size_t)n, sizeof *order);
-    int *last = (int *)mde_alloc(c, (size_t)n, sizeof *last), i, j, q;
-    for (i = 0; order && i < n; i++) {
-        for (q = 0; q < k; q++) order[i].value += (1 + fmod(0.6180339887 * (q + 1), 1)) * weights[i * k + q];
-        order[i].at = i;
-        next[i] = n;
-        first[i] = i;
-    }
-    if (order && last) {
-        qsort(order, (size_t)n, sizeof *order, compare_sorted);
-        for (i = 0; i < n; i++) {
-            int run = order[i].at, other;
-            for (j = i - 1; j >= 0 && order[i].value - order[j].value <= 2e-9 * k; j--) {
-                if (same_mixture(k, weights + run * k, weights + order[j].at * k)) break;
-            }
-            if (j < 0 || order[i].value - order[j].value > 2e-9 * k) continue;
-            for (other = order[j].at; first[other] < other;) other = first[other];
-            if (other < run) first[run] = other;
-            else first[other] = run;
-        }
-        for (i = 0; i < n; i++) {
-            first[i] = first[first[i]];
-            if (first[i] < i) next[last[first[i]]] = i;
-            last[first[i]] = i;
-        }
-    }
-    mde_release(c, last);
-    mde_release(c, order);
-}
-
 /* sd [m] of a loss between repeated runs (equal weights to 1e-9); NaN without any. Returns the degrees of freedom. */
 static int repeat_noise(mde_context *c, int n, int k, int m, const double *weights, const double *losses, double *sd)
 {
-    int *next = (int *)mde_alloc(c, (size_t)n, 2 * sizeof *next), *first = next ? next + n : NULL;
+    int *next = (int *)mde_alloc(c, (size_t)n, 3 * sizeof *next), *first = next ? next + n : NULL;
+    int *last = first ? first + n : NULL;       /* so far, of the mixture whose first run it is */
     int i, j, l, freedom = 0;
-    if (next) chain_repeats(c, n, k, weights, next, first);
+    if (first) mde_first_repeats(c, n, k, weights, first);
+    for (i = 0; i < n && !program_failed(c); i++) {
+        next[i] = n;
+        if (first[i] < i) next[last[first[i]]] = i;
+        last[first[i]] = i;
+    }
     for (j = 0; j < m && !program_failed(c); j++) {
         double squares = 0;
         int pairs = 0;
@@ -256,7 +221,7 @@ static void loss_variances(curve_table *t)
 }
 
 /* Spearman and squared error in variances, means over the losses, of predictions of the test runs. */
-static void curve_scores(curve_table *t, int tests, double *spearman, double *error)
+static void curve_scores(mde_context *c, curve_table *t, int tests, double *spearman, double *error)
 {
     int i, j, ranked = 0, counted = 0;
     *spearman = *error = 0;
@@ -269,7 +234,7 @@ static void curve_scores(curve_table *t, int tests, double *spearman, double *er
             t->a[count] = t->mean[i * t->m + j];
             t->b[count++] = y;
         }
-        rank = mde_spearman(count, t->a, t->b);
+        rank = mde_spearman(c, count, t->a, t->b);
         if (rank == rank) {
             *spearman += rank;
             ranked++;
@@ -318,7 +283,7 @@ static int curve_subset(mde_context *c, curve_table *t, const mde_surrogate_desc
     if (!enough_losses(desc->fit.model, size, t->m, t->train_y)) return 0;
     s = mde_surrogate_fit(c, size, t->k, t->m, t->train_w, t->train_y, desc);
     if (s && mde_surrogate_predict(s, tests, t->test_w, t->mean, NULL) == MDE_OK) {
-        curve_scores(t, tests, spearman, error);
+        curve_scores(c, t, tests, spearman, error);
     }
     mde_surrogate_free(s);
     return mde_context_status(c) == MDE_OK && *error == *error;

@@ -596,19 +596,18 @@ typedef struct program_work {
 static inline int program_add_content(mde_text *t, mde_context *c, const char *path)
 {
     char inside[PROGRAM_PATH];
-    unsigned char *bytes;
+    uint64_t size, fingerprint;
     mde_names names;
-    size_t size;
     int i, all = 1;
     memset(&names, 0, sizeof names);
     if (program_failed(c)) return 0;
     if (mde_is_file(path)) {
-        bytes = mde_file_read(c, path, SIZE_MAX, &size);
-        if (bytes) mde_text_format(t, " %zu %016llx", size, (unsigned long long)mde_fingerprint(bytes, size));
-        else if (mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
-        all = bytes != NULL;
-        mde_release(c, bytes);
-        return all;
+        if (mde_file_fingerprint(c, path, &size, &fingerprint) != MDE_OK) {
+            mde_clear_error(c);
+            return 0;
+        }
+        mde_text_format(t, " %llu %016llx", (unsigned long long)size, (unsigned long long)fingerprint);
+        return 1;
     }
     if (!mde_is_folder(path) || mde_folder_list(c, path, &names) != MDE_OK) {
         if (mde_context_status(c) != MDE_OUT_OF_MEMORY) mde_clear_error(c);
@@ -638,10 +637,19 @@ static inline program_work program_work_start(const program *p, mde_context *c, 
     return w;
 }
 
-/* What is no file and no folder, as a pipe is, cannot be compared: the work is done then. */
+/* A path, or several with commas between. What is no file and no folder, as a pipe is, cannot be compared: the work is
+   done then. */
 static inline void program_work_input(program_work *w, const char *path)
 {
-    if (!program_add_content(w->key, w->context, path)) w->passing = 1;
+    char part[PROGRAM_PATH];
+    const char *comma = mde_is_file(path) || mde_is_folder(path) ? NULL : strchr(path, ',');
+    if (comma) {
+        program_path(w->context, part, "%.*s", (int)(comma - path), path);
+        if (!program_add_content(w->key, w->context, part)) w->passing = 1;
+        program_work_input(w, comma + 1);
+    } else if (!program_add_content(w->key, w->context, path)) {
+        w->passing = 1;
+    }
 }
 
 static inline void program_work_output(program_work *w, const char *name)

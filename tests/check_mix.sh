@@ -444,6 +444,67 @@ sed 's/,/;/g; s/\./,/g' wide.csv >t.csv
 wide one_table_with_semicolons t.csv
 check a_test_in_one_table "$mix" --table wide.csv --test-table wide.csv --model ridge --out tested --quiet
 
+# ---- Sizes and tokens ----
+
+# Twelve mixtures at three sizes, three checkpoints a run, of a known law.
+awk 'BEGIN {
+    print "run,model_size,n_tokens,w_web,w_code,w_wiki,news,talk"
+    split("20M 50M 120M", size); split("2e7 5e7 1.2e8", n); split("1 2 4", d)
+    for (s = 1; s <= 3; s++) for (r = 1; r <= 12; r++) for (t = 1; t <= 3; t++) {
+        a = 0.05 + (r * 7 % 13) / 20; b = (1 - a) * (0.1 + (r * 5 % 11) / 14); c = 1 - a - b
+        l = 300 * n[s] ^ -0.34 + 400 * (d[t] * 1e9) ^ -0.28 + sin(r * 31 + s) / 2000
+        printf "m%d,%s,%dB,%.4f,%.4f,%.4f,%.5f,%.5f\n", r, size[s], d[t], a, b, c, 1.5 + exp(-a) + l, 1.2 + exp(-2 * b) + l
+    }
+}' >sizes.csv
+scaled() { # scaled NAME TABLE OPTIONS...
+    s_name=$1; s_table=$2; shift 2
+    check "$s_name" "$mix" --table "$s_table" --model ridge --threads 1 --out "scaled_$s_name" --quiet "$@"
+}
+predicted() { # the objective of the recommended mixture
+    sed -n 's/^predicted loss \([0-9.]*\).*/\1/p' last
+}
+scaled target sizes.csv --target-params 500M --target-tokens 16B
+value=$(predicted)
+web=$(sed -n 's/.*"web": *\([0-9.e-]*\).*/\1/p' scaled_target/mixture.json)
+code=$(sed -n 's/.*"code": *\([0-9.e-]*\).*/\1/p' scaled_target/mixture.json)
+awk -v y="$value" -v a="$web" -v b="$code" 'BEGIN {
+    truth = 1.35 + (exp(-a) + exp(-2 * b)) / 2 + 300 * 5e8 ^ -0.34 + 400 * 1.6e10 ^ -0.28
+    exit !(y > 0.98 * truth && y < 1.02 * truth) }' \
+    && ok target_has_the_laws_level || bad target_has_the_laws_level "predicted $value of web $web, code $code"
+grep -q '"left_out"' scaled_target/report.json && ok each_size_is_left_out || bad each_size_is_left_out "no left_out"
+noted a_target_moves_the_runs "losses of 12 runs are moved to 500M parameters 16B tokens by a law fitted to all 108 rows"
+sed 's/model_size/params_M/; s/,20M,/,20,/; s/,50M,/,50,/; s/,120M,/,120,/' sizes.csv >t.csv
+scaled unit_in_the_name t.csv --target-params 5e8 --target-tokens 1.6e10
+[ "$(predicted)" = "$value" ] && ok units_are_the_same_number || bad units_are_the_same_number "$(predicted), not $value"
+edit sizes.csv '{ print $1 "_" $2 "," $3 "," $4 "," $5 "," $6 "," $7 "," $8 }' | sed '1s/run_model_size/run/' >t.csv
+scaled size_in_the_runs_name t.csv --target-params 500M --target-tokens 16B
+[ "$(predicted)" = "$value" ] && ok names_say_the_same || bad names_say_the_same "$(predicted), not $value"
+edit sizes.csv 'NR == 1 || $2 == "20M"' >a.csv
+edit sizes.csv 'NR == 1 || $2 != "20M"' >b.csv
+scaled tables_of_sizes a.csv,b.csv --target-params 500M --target-tokens 16B
+[ "$(predicted)" = "$value" ] && ok tables_are_one || bad tables_are_one "$(predicted), not $value"
+edit sizes.csv 'NR == 1 || !seen[$1]++ { print $1, $4, $5, $6 }' >t.csv
+edit sizes.csv '{ print $1, $2, $3, $7, $8 }' >u.csv
+check checkpoints_beside_their_weights "$mix" --ratios t.csv --losses u.csv --model ridge --threads 1 --out beside --quiet \
+    --target-params 500M --target-tokens 16B
+[ "$(predicted)" = "$value" ] && ok two_tables_say_the_same || bad two_tables_say_the_same "$(predicted), not $value"
+scaled largest_size_alone sizes.csv
+noted without_a_target_one_size_is_used ".*only the 12 of 120M parameters and 4B tokens are used"
+edit sizes.csv 'NR == 1 || ($2 == "120M" && $3 == "4B" && NR % 4 == 0)' >b.csv
+edit sizes.csv 'NR == 1 || ($2 == "20M" && $3 == "4B")' >a.csv
+scaled anchors_set_the_level a.csv --anchor b.csv
+noted anchors_are_counted "b.csv: 3 large runs set level and slope of each loss"
+wrong 1 one_size_only "all runs have 20M parameters, so nothing says how losses fall with size" --table a.csv \
+    --target-params 1B --out out
+wrong 2 size_that_is_none "big is no number of parameters" --table sizes.csv --target-params big --out out
+sed 's/n_tokens/step/; s/B,/,/' sizes.csv >t.csv
+wrong 1 steps_are_no_tokens "has steps and no tokens; --tokens-per-step" --table t.csv --target-params 1B --out out
+edit sizes.csv 'NR == 1 || $3 == "4B" { print $1 "x" NR, $4, $5, $6, $7, $8 }' | sed '1s/^[^,]*/run/' >t.csv
+wrong 1 no_sizes_at_all "no column has sizes" --table t.csv --target-params 1B --out out
+edit sizes.csv 'NR == 1 || NR % 3 == 1 + ($1 == "m4") { $1 = $1 "x" NR; if (NR == 31) $3 = ""; print }' |
+    sed '1s/x1//' >t.csv
+wrong 1 a_row_without_tokens "has no tokens, which others have" --table t.csv --target-params 1B --out out
+
 edit ratios.csv 'NR > 1 { for (i = 2; i <= 5; i++) $i = sprintf("%.4f", $i * 1.004) } { print }' >t.csv
 check weights_that_nearly_sum_to_one "$mix" --ratios t.csv --losses losses.csv --model ridge --out near --quiet
 edit losses.csv 'NR > 1 { $3 = 2.5 } { print }' >t.csv

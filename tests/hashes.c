@@ -662,7 +662,7 @@ static void search(void)
     gp = mde_surrogate_fit(c, RUNS, DOMAINS, LOSSES, weights_of, losses_of, &d);
     surrogate_of(gp);
     if (mde_surrogate_left_out(gp, left_out) == MDE_OK) add_doubles(RUNS * LOSSES, left_out);
-    add_double(mde_spearman(RUNS, left_out, losses_of));
+    add_double(mde_spearman(c, RUNS, left_out, losses_of));
     done("surrogate");
     d.fit.trees = 20;
     d.fit.depth = 2;

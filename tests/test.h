@@ -66,8 +66,9 @@ static inline int test_end(void)
 
 #define TEST(function) test_run(#function, function)
 
-/* Memory for a mde_context_desc: call number fail_at, from 1, gets none (0: all get it); held counts what is out. */
-typedef struct test_heap { long long calls, fail_at, held; } test_heap;
+/* Memory for a mde_context_desc: call number fail_at, from 1, gets none (0: all get it); held counts what is out, and
+   base what the context took for itself. */
+typedef struct test_heap { long long calls, fail_at, held, base; } test_heap;
 
 static inline void *test_allocate(size_t bytes, void *user)
 {
@@ -84,9 +85,12 @@ static inline void test_release(void *pointer, void *user)
 }
 
 #ifdef MDE_VERSION /* mdemix.h came before */
+static test_heap *test_memory;      /* of the last context of a heap */
+
 static inline mde_context *test_heap_context(test_heap *heap, long long fail_at)
 {
     mde_context_desc desc;
+    mde_context *c;
     memset(&desc, 0, sizeof desc);
     memset(heap, 0, sizeof *heap);
     heap->fail_at = fail_at;
@@ -94,7 +98,16 @@ static inline mde_context *test_heap_context(test_heap *heap, long long fail_at)
     desc.release = test_release;
     desc.user = heap;
     desc.threads = 1;
-    return mde_context_create(&desc);
+    c = mde_context_create(&desc);
+    heap->base = heap->held;
+    test_memory = heap;
+    return c;
+}
+
+/* Blocks that were had from that context and not given back. */
+static inline long long test_blocks(void)
+{
+    return test_memory->held - test_memory->base;
 }
 
 /* Runs the job with its first allocation failing, then the second, ..., from number `each` on every seventh, until it

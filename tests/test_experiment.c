@@ -224,7 +224,7 @@ static void a_run_file_with_tensors_of_other_shapes_is_refused_by_file_and_tenso
     unsigned char *before;
     lab_settings desc;
     experiment *x;
-    size_t size, q;
+    size_t size, size_after, q;
     snprintf(out, sizeof out, "%s/shapes", folder);
     snprintf(data_path, sizeof data_path, "%s/data", folder);
     desc = tiny_settings(data_path);
@@ -248,6 +248,19 @@ static void a_run_file_with_tensors_of_other_shapes_is_refused_by_file_and_tenso
         CHECK(run_numbered_task(x, 0) == MDE_BAD_FILE);
         mde_clear_error(c);
         mde_safetensors_free(c, run);
+    }
+    /* Numbers that a run could have had. */
+    for (q = 1; q <= 64; q *= 4) {
+        unsigned char *after;
+        mde_file_write(c, path, before, size);
+        CHECK(task_is_done(x, &x->tasks[0]));
+        after = mde_file_read(c, path, 1 << 24, &size_after);
+        after[size - 4 * q] ^= 1;
+        mde_file_write(c, path, after, size);
+        CHECK(!task_is_done(x, &x->tasks[0]) && mde_context_status(c) == MDE_BAD_FILE);
+        CHECK_TEXT(mde_error(c), "numbers are not those that the run wrote; delete the file");
+        mde_clear_error(c);
+        mde_release(c, after);
     }
     mde_file_write(c, path, before, size);
     CHECK(task_is_done(x, &x->tasks[0]));

@@ -882,6 +882,41 @@ static void adamw_follows_its_paper(void)
     mde_context_free(c);
 }
 
+/* One mixture of a text in one part, with both halves of the Hessian. */
+static double mixture_logsum(mde_context *c, int64_t tokens, int experts, const float *r, int64_t stride, const double *w,
+                             const float *count, double *gradient, double *hessian)
+{
+    mde__mixture_sums m = { experts, w, 0, gradient, hessian };
+    int i, k;
+    mde__mixture_clear(&m);
+    CHECK(mde__mixture_add(c, &m, tokens, r, stride, count));
+    for (i = 0; hessian && i < experts; i++) {
+        for (k = 0; k < i; k++) hessian[k * experts + i] = hessian[i * experts + k];
+    }
+    return m.sum;
+}
+
+/* Many mixtures of a text in parts of `part` tokens. */
+static void mixture_logsums(mde_context *c, int64_t tokens, int64_t part, int experts, const float *r, int64_t stride,
+                            int64_t mixtures, const double *w, double *out)
+{
+    mde_mark mark = mde_arena_mark(c);
+    mde__mixtures m;
+    int64_t first;
+    memset(&m, 0, sizeof m);
+    m.experts = experts;
+    m.mixtures = mixtures;
+    m.tokens = tokens;
+    m.weights = w;
+    m.sums = out;
+    CHECK(mde__mixtures_start(c, &m));
+    for (first = 0; first < tokens; first += part) {
+        CHECK(mde__mixtures_add(c, &m, tokens - first < part ? tokens - first : part, r + first, stride));
+    }
+    mde__mixtures_end(c, &m);
+    mde_arena_rewind(c, mark);
+}
+
 static void mixture_likelihood_and_derivatives_follow_their_formulas(void)
 {
     static const int64_t tokens[] = { 1, 7, 63, 64, 65, 4097, 10000 };
@@ -907,15 +942,15 @@ static void mixture_likelihood_and_derivatives_follow_their_formulas(void)
                 for (j = 0; j < k; j++) eh[i * k + j] += m * (double)r[i * n + t] / s * (double)r[j * n + t] / s;
             }
         }
-        got = mde__mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, g, h);
+        got = mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, g, h);
         CHECK(fabs(got - sum) <= 1e-12 * (double)n * 10);
-        CHECK(got == mde__mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, NULL, NULL));
+        CHECK(got == mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, NULL, NULL));
         for (i = 0; i < k; i++) {
             CHECK(fabs(g[i] - eg[i]) <= 1e-11 * (double)n * (double)k);
             for (j = 0; j < k; j++) CHECK(fabs(h[i * k + j] - eh[i * k + j]) <= 1e-11 * (double)n * k * k);
         }
         r[0] = 0;
-        if (k == 1) CHECK(mde__mixture_logsum(c, n, k, r, n, w, NULL, NULL, NULL) == -(double)INFINITY);
+        if (k == 1) CHECK(mixture_logsum(c, n, k, r, n, w, NULL, NULL, NULL) == -(double)INFINITY);
         free(r), free(count);
     }
     mde_context_free(c);
@@ -929,7 +964,7 @@ static void many_mixtures_give_the_sums_of_one_by_one(void)
     enum { TOKENS = 9001, EXPERTS = 5, MIXTURES = 131 };
     static const int64_t tokens[] = { 1, 255, 256, 300, 8191, 8192, 8193, TOKENS };
     float *r = zeros(TOKENS * EXPERTS);
-    double *w = (double *)calloc(MIXTURES * EXPERTS, sizeof *w), out[MIXTURES];
+    double *w = (double *)calloc(MIXTURES * EXPERTS, sizeof *w), out[MIXTURES], parts[MIXTURES];
     int i, e, kind;
     size_t size;
     for (kind = 0; kind < 3; kind++) {
@@ -952,9 +987,11 @@ static void many_mixtures_give_the_sums_of_one_by_one(void)
         }
         for (size = 0; size < sizeof tokens / sizeof *tokens; size++) {
             int64_t n = tokens[size];
-            CHECK(mde__mixture_logsums(c, n, EXPERTS, r, TOKENS, MIXTURES, w, out));
+            mixture_logsums(c, n, n, EXPERTS, r, TOKENS, MIXTURES, w, out);
+            mixture_logsums(c, n, MDE__MIXTURES_BLOCK, EXPERTS, r, TOKENS, MIXTURES, w, parts);
             for (i = 0; i < MIXTURES; i++) {
-                double one = mde__mixture_logsum(c, n, EXPERTS, r, TOKENS, w + i * EXPERTS, NULL, NULL, NULL);
+                double one = mixture_logsum(c, n, EXPERTS, r, TOKENS, w + i * EXPERTS, NULL, NULL, NULL);
+                CHECK(parts[i] == out[i]);
                 if (one < -1e300) CHECK(out[i] == one && kind == 2);
                 else CLOSE(out[i], one, 1e-8 * (double)n);
             }
@@ -1100,14 +1137,14 @@ static void run_all(mde_context *c, bits *b)
         for (i = 0; i < 7; i++) w[i] = (double)(i + 1) / 28;
         for (i = 0; i < N; i++) y[i] = expf(3 * x[i]);
         for (i = 0; i < 9999; i++) count[i] = (float)(i % 3);
-        sum = mde__mixture_logsum(c, 9999, 7, y, 10000, w, NULL, g, h);
+        sum = mixture_logsum(c, 9999, 7, y, 10000, w, NULL, g, h);
         keep(b, "mixture", &sum, sizeof sum);
         keep(b, "mixture", g, sizeof g);
         keep(b, "mixture", h, sizeof h);
         for (i = 0; i < N; i++) z[i] = y[i] < 1 ? y[i] : 1;
-        CHECK(mde__mixture_logsums(c, 9999, 7, z, 10000, 1, w, &sum));
+        mixture_logsums(c, 9999, 9999, 7, z, 10000, 1, w, &sum);
         keep(b, "mixtures", &sum, sizeof sum);
-        sum = mde__mixture_logsum(c, 9999, 7, y, 10000, w, count, g, h);
+        sum = mixture_logsum(c, 9999, 7, y, 10000, w, count, g, h);
         keep(b, "mixture", &sum, sizeof sum);
         keep(b, "mixture", g, sizeof g);
         free(count);

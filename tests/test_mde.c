@@ -1,6 +1,4 @@
 /* Mixtures of data experts: loss, gradient, exact minimum with its certificate, bootstrap, folders of log-probabilities. */
-#define MDEDEF static
-#define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
 
@@ -1195,8 +1193,38 @@ static void put(mde_context *c, const char *folder, const char *file, int64_t n,
     mde_npy_write(c, path, 1, &n, values);
 }
 
+/* The first text of e, of 80 tokens, has ten documents of eight: its interval is that of the same numbers with such
+   documents, which are drawn by their number and their ends. */
+static void check_ten_documents(mde_context *c, const mde_experts *e, const char *folder)
+{
+    const char *text = e ? mde_experts_validation(e, 0) : "", *expert[MAX_EXPERTS];
+    const float *logp[MAX_EXPERTS];
+    double documents[80];
+    char path[1100];
+    mde_bootstrap found, expected;
+    mde_experts *same;
+    int i, count = e ? mde_experts_count(e) : 0;
+    for (i = 0; i < 80; i++) documents[i] = i / 8;
+    for (i = 0; i < count; i++) {
+        mde_array *a;
+        expert[i] = mde_experts_name(e, i);
+        snprintf(path, sizeof path, "%s/%s/%s.npy", folder, text, expert[i]);
+        a = mde_npy_read(c, path, 0);
+        CHECK(a && a->count == 80);
+        logp[i] = a ? a->f32 : NULL;
+    }
+    same = mde_experts_create(c, count, expert);
+    CHECK(mde_experts_add(same, text, 80, logp, documents, 0) == MDE_OK);
+    CHECK(mde_mixture_bootstrap(e, NULL, &found) == MDE_OK && mde_mixture_bootstrap(same, NULL, &expected) == MDE_OK);
+    CHECK_TEXT(found.note, expected.note);
+    CHECK(expected.note[0] == 0 && found.note[0] == 0 && expected.loss[0] < expected.loss[1]);
+    CHECK(found.loss[0] == expected.loss[0] && found.loss[1] == expected.loss[1]);
+    mde_experts_free(same);
+}
+
 static void a_folder_is_read_as_it_was_written(void)
 {
+    mde_bootstrap interval;
     mde_context *c = mde_context_create(NULL);
     float a[4] = { -1, -2, -3, -0.5f }, b[4] = { -2, -1, -0.25f, -4 }, doc[4] = { 0, 0, 1, 1 }, bytes[4] = { 1, 2, 3, 4 };
     double w[2] = { 0.4, 0.6 }, expected = 0;
@@ -1215,7 +1243,8 @@ static void a_folder_is_read_as_it_was_written(void)
     CHECK(mde_experts_validations(e) == 2 && strcmp(mde_experts_validation(e, 1), "second") == 0);
     CHECK(mde_experts_tokens(e, 0) == 4 && mde_experts_tokens(e, 1) == 2);
     CHECK(mde_experts_bytes(e, 0) == 10 && mde_experts_bytes(e, 1) == 0);
-    CHECK(e && e->validation[0].documents == 2 && e->validation[0].starts[1] == 2);
+    CHECK(mde_mixture_bootstrap(e, NULL, &interval) == MDE_OK);
+    CHECK_TEXT(interval.note, "first has 4 tokens and 2 documents");
     for (i = 0; i < 4; i++) expected -= log(0.4 * exp((double)a[i]) + 0.6 * exp((double)b[i])) / 4;
     CLOSE(mde_validation_loss(e, 0, w, NULL), expected, 2 * ROUNDING);
     mde_context_free(c);
@@ -1226,10 +1255,11 @@ static void negative_log_likelihoods_are_read_when_asked_for(void)
     mde_context *c = mde_context_create(NULL);
     float a[3] = { 1, 2, 0 }, mixed[3] = { 1, -2, 3 };
     double w[1] = { 1 };
+    mde_experts_desc nll = { 1, 0, NULL, NULL };
     mde_experts *e;
     put(c, "nll/text", "a.npy", 3, a);
     put(c, "mixed/text", "a.npy", 3, mixed);
-    e = mde_experts_open(c, FOLDER "/nll", 1);
+    e = mde_experts_open(c, FOLDER "/nll", &nll);
     CHECK(mde_context_status(c) == MDE_OK);
     CLOSE(mde_validation_loss(e, 0, w, NULL), 1, 2 * ROUNDING);
     CHECK(mde_experts_open(c, FOLDER "/nll", 0) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
@@ -1237,7 +1267,7 @@ static void negative_log_likelihoods_are_read_when_asked_for(void)
     mde_clear_error(c);
     CHECK(mde_experts_open(c, FOLDER "/mixed", 0) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
-    CHECK(mde_experts_open(c, FOLDER "/mixed", 1) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+    CHECK(mde_experts_open(c, FOLDER "/mixed", &nll) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
     mde_context_free(c);
 }
 
@@ -1319,19 +1349,23 @@ static void documents_of_64_bits_are_told_apart(void)
 {
     static const int64_t firsts[] = { 0, INT64_C(1152921504606846976), INT64_C(-9223372036854775807) - 1, -5 };
     mde_context *c = mde_context_create(NULL);
-    float a[80];
+    mde_experts *e;
+    float a[80], numbers[80];
     size_t i;
     int t;
     for (t = 0; t < 80; t++) a[t] = -1 - (float)(t % 7);
     for (i = 0; i < sizeof firsts / sizeof *firsts; i++) {
-        mde_experts *e;
         put(c, "ids/text", "a.npy", 80, a);
         put_ids(c, FOLDER "/ids/text/doc.npy", firsts[i], 80, 8);
         e = mde_experts_open(c, FOLDER "/ids", 0);
         CHECK_TEXT(mde_error(c), "");
-        CHECK(e && e->validation[0].documents == 10 && e->validation[0].starts[1] == 8);
+        check_ten_documents(c, e, FOLDER "/ids");
         mde_experts_free(e);
     }
+    for (t = 0; t < 80; t++) numbers[t] = (float)(t / 8);
+    put(c, "ids/text", "doc.npy", 80, numbers);
+    e = mde_experts_open(c, FOLDER "/ids", 0);
+    check_ten_documents(c, e, FOLDER "/ids");
     put_ids(c, FOLDER "/ids/text/doc.npy", INT64_C(1) << 62, 80, -8);
     refused("ids", "ids/text/doc.npy: the document of token 8 is less", "");
     mde_context_free(c);
@@ -1421,7 +1455,7 @@ static void shared_cases_are_read_or_refused_right(void)
         e = mde_experts_open(c, path, 0);
         CHECK((e == NULL) == (cases[i].error[0] != 0));
         CHECK_TEXT(mde_error(c), cases[i].error);
-        if (i < 2) CHECK(e && e->validation[0].documents == 10);
+        if (i < 2) check_ten_documents(c, e, path);
         if (i == 6) CHECK(mde_experts_rounded(e, 0) > 0);
         if (i == 7) {
             mde_bootstrap interval;
@@ -1527,6 +1561,223 @@ static void an_allocation_that_fails_on_the_way_to_a_refusal_is_reported(void)
     CHECK(refusals == 1 && n > 5);
 }
 
+/* ---- Texts that stay in their files ---- */
+
+#define MANY 64
+
+static const char *many_name(int i)
+{
+    static char text[MANY][4];
+    text[i][0] = 'e';
+    text[i][1] = (char)('0' + i / 10);
+    text[i][2] = (char)('0' + i % 10);
+    return text[i];
+}
+
+/* Writes n numbers of each of k experts, and documents of about 500 tokens. Numbers of the second kind are float64. */
+static void put_many(mde_context *c, const char *folder, int k, int64_t n, int wide)
+{
+    float *row = (float *)malloc((size_t)n * sizeof *row);
+    double *wide_row = (double *)malloc((size_t)n * sizeof *wide_row);
+    uint64_t state = 7;
+    char path[512], file[300];
+    int64_t t;
+    int i;
+    for (i = 0; i < k; i++) {
+        for (t = 0; t < n; t++) {
+            state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+            wide_row[t] = -0.01 - (double)(state >> 40) / 16777216.0 * (double)(1 + (t * 7 + i) % 5) - 0.01 * i;
+            row[t] = (float)wide_row[t];
+        }
+        snprintf(file, sizeof file, "%s.npy", many_name(i));
+        snprintf(path, sizeof path, FOLDER "/%s/%s", folder, file);
+        put(c, folder, file, 1, row);
+        if (wide) mde_npy_write_f64(c, path, 1, &n, wide_row);
+        else mde_npy_write(c, path, 1, &n, row);
+    }
+    for (t = 0; t < n; t++) row[t] = (float)(t / 500);
+    put(c, folder, "doc.npy", n, row);
+    free(row);
+    free(wide_row);
+}
+
+static void remove_many(const char *folder, int k)
+{
+    char path[512];
+    int i;
+    for (i = 0; i <= k; i++) {
+        snprintf(path, sizeof path, FOLDER "/%s/%s.npy", folder, i < k ? many_name(i) : "doc");
+        CHECK(remove(path) == 0);
+    }
+}
+
+typedef struct streamed {
+    double loss, gradient[MANY], losses[6], prices[MANY], low[MANY], high[MANY];
+    mde_optimum best;
+    mde_bootstrap bootstrap;
+} streamed;
+
+static void all_of(mde_context *c, const char *folder, size_t memory, streamed *out)
+{
+    mde_experts_desc desc = { 0, 0, NULL, NULL };
+    mde_bootstrap_desc bootstrap;
+    mde_price_desc price;
+    double w[3 * MANY];
+    mde_experts *e;
+    int i, m, k;
+    memset(out, 0, sizeof *out);
+    memset(&bootstrap, 0, sizeof bootstrap);
+    memset(&price, 0, sizeof price);
+    desc.memory = memory;
+    bootstrap.replicates = price.replicates = 3;
+    e = mde_experts_open(c, folder, &desc);
+    k = mde_experts_count(e);
+    for (m = 0; m < 3; m++) for (i = 0; i < k; i++) w[m * k + i] = m == 0 ? 1.0 / k : (i == m) * 0.5 + 0.5 / k;
+    out->loss = mde_mixture_loss(e, NULL, w + k, out->gradient);
+    mde_mixture_losses(e, 3, w, out->losses);
+    mde_mixture_minimize(e, NULL, &out->best);
+    mde_mixture_bootstrap(e, &bootstrap, &out->bootstrap);
+    mde_mixture_prices(e, NULL, w, out->prices);
+    mde_mixture_price_intervals(e, NULL, w, &price, out->low, out->high);
+    mde_experts_free(e);
+}
+
+/* 64 experts: a window has 32768 tokens, the sample of the first text 70000. */
+static void texts_in_files_give_the_bits_of_texts_in_memory(void)
+{
+    static const size_t memory[] = { 1, 64 * 4 * 40000, 64 * 4 * 145000 };
+    mde_context *c = mde_context_create(NULL);
+    streamed loaded, other;
+    size_t i;
+    put_many(c, "many/first", MANY, 140000, 0);
+    put_many(c, "many/second", MANY, 9000, 1);
+    all_of(c, FOLDER "/many", 0, &loaded);
+    CHECK_TEXT(mde_error(c), "");
+    CHECK(loaded.best.gap <= 1e-6 && loaded.bootstrap.replicates == 3);
+    for (i = 0; i < sizeof memory / sizeof *memory; i++) {
+        all_of(c, FOLDER "/many", memory[i], &other);
+        CHECK_TEXT(mde_error(c), "");
+        CHECK(memcmp(&loaded, &other, sizeof loaded) == 0);
+    }
+    remove_many("many/first", MANY);
+    remove_many("many/second", MANY);
+    mde_context_free(c);
+}
+
+static int stop_at_once(const mde_progress *progress, void *user)
+{
+    int *calls = (int *)user;
+    CHECK(progress->step >= 0 && progress->step <= progress->steps && progress->steps == 100);
+    return ++*calls >= 0;
+}
+
+/* Two million tokens and 7 experts are 56 MB; a context of 50 MB cannot hold them. */
+static void a_text_larger_than_the_memory_is_taken_and_can_be_stopped(void)
+{
+    const int64_t tokens = 2000000;
+    mde_context *c = mde_context_create(NULL);
+    mde_context_desc limits;
+    mde_experts_desc desc = { 0, 1, NULL, NULL };
+    mde_optimum loaded, best;
+    mde_bootstrap interval;
+    mde_experts *e;
+    int calls = -1000000;
+    memset(&limits, 0, sizeof limits);
+    put_many(c, "large/text", 7, tokens, 0);
+    CHECK(mde_mixture_minimize(mde_experts_open(c, FOLDER "/large", NULL), NULL, &loaded) == MDE_OK);
+    mde_context_free(c);
+    limits.max_bytes = 50000000;
+    c = mde_context_create(&limits);
+    CHECK(mde_experts_open(c, FOLDER "/large", NULL) == NULL && mde_context_status(c) == MDE_OUT_OF_MEMORY);
+    mde_clear_error(c);
+    desc.progress = stop_at_once;
+    desc.user = &calls;
+    e = mde_experts_open(c, FOLDER "/large", &desc);
+    CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK);
+    CHECK_TEXT(mde_error(c), "");
+    CHECK(memcmp(&loaded, &best, sizeof best) == 0);
+    CHECK(calls > -1000000);
+    calls = 0;      /* the next report asks to stop, and no pass goes on after it */
+    CHECK(mde_mixture_bootstrap(e, NULL, &interval) == MDE_STOPPED && calls == 1);
+    mde_context_free(c);
+    remove_many("large/text", 7);
+}
+
+static void files_that_change_while_they_are_in_use_are_named(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_experts_desc desc = { 0, 1, NULL, NULL };
+    float a[50], b[50], changed[50];
+    double w[2] = { 0.5, 0.5 }, loss;
+    mde_experts *e;
+    int t;
+    for (t = 0; t < 50; t++) {
+        a[t] = -1 - (float)(t % 3);
+        b[t] = -2 - (float)(t % 5);
+        changed[t] = t == 40 ? -9.0f : b[t];
+    }
+    put(c, "change/val", "a.npy", 50, a);
+    put(c, "change/val", "b.npy", 50, b);
+    e = mde_experts_open(c, FOLDER "/change", &desc);
+    loss = mde_validation_loss(e, 0, w, NULL);
+    CHECK(loss > 1);
+    put(c, "change/val", "b.npy", 50, changed);
+    CHECK(isnan(mde_validation_loss(e, 0, w, NULL)) && mde_context_status(c) == MDE_BAD_FILE);
+    CHECK_TEXT(mde_error(c), "change/val/b.npy: has changed while it was in use: tokens 0 to 49");
+    mde_clear_error(c);
+    put(c, "change/val", "b.npy", 50, b);
+    CHECK(mde_validation_loss(e, 0, w, NULL) == loss);      /* a file that was touched only has not changed */
+    put(c, "change/val", "b.npy", 49, b);
+    CHECK(mde_mixture_losses(e, 1, w, &loss) == MDE_BAD_FILE);
+    CHECK_TEXT(mde_error(c), "change/val/b.npy: has changed while it was in use: it has 324 bytes now, it had 328");
+    mde_clear_error(c);
+    CHECK(remove(FOLDER "/change/val/b.npy") == 0);
+    CHECK(mde_mixture_losses(e, 1, w, &loss) == MDE_IO);
+    CHECK_TEXT(mde_error(c), "change/val/b.npy: cannot be opened");
+    mde_context_free(c);
+}
+
+static void one_token_and_one_expert_are_enough(void)
+{
+    size_t memory;
+    for (memory = 0; memory < 2; memory++) {
+        mde_context *c = mde_context_create(NULL);
+        mde_experts_desc desc = { 0, memory, NULL, NULL };
+        float a[1] = { -1.5f };
+        mde_optimum best;
+        mde_bootstrap interval;
+        mde_experts *e;
+        put(c, "token/val", "a.npy", 1, a);
+        e = mde_experts_open(c, FOLDER "/token", &desc);
+        CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK && best.weights[0] == 1 && best.loss == 1.5);
+        CHECK(mde_mixture_bootstrap(e, NULL, &interval) == MDE_OK && interval.replicates == 0);
+        CHECK_TEXT(interval.note, "no interval: val has 1 tokens");
+        put(c, "nothing/val", "a.npy", 0, a);
+        CHECK(mde_experts_open(c, FOLDER "/nothing", &desc) == NULL);
+        CHECK_TEXT(mde_error(c), "nothing/val: the validation text has no tokens");
+        mde_context_free(c);
+    }
+}
+
+static void do_open(mde_context *c, void *user)
+{
+    mde_experts_desc desc = { 0, 1, NULL, NULL };
+    mde_experts *e = mde_experts_open(c, FOLDER "/heap", &desc);
+    mde_optimum best;
+    (void)user;
+    if (e) mde_mixture_minimize(e, NULL, &best);
+}
+
+static void any_failing_allocation_of_texts_in_files_is_reported(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    put_many(c, "heap/text", 3, 17000, 0);
+    CHECK(mde_context_status(c) == MDE_OK);
+    CHECK(test_failing_allocations(do_open, NULL, 2000) > 20);
+    remove_many("heap/text", 3);
+    mde_context_free(c);
+}
+
 int main(void)
 {
     TEST(loss_and_gradient_equal_the_plain_double_loop);
@@ -1574,5 +1825,10 @@ int main(void)
     TEST(sums_over_sequences_are_refused_with_what_gives_them_away);
     TEST(unusual_tokens_are_not_taken_for_sums);
     TEST(an_allocation_that_fails_on_the_way_to_a_refusal_is_reported);
+    TEST(texts_in_files_give_the_bits_of_texts_in_memory);
+    TEST(a_text_larger_than_the_memory_is_taken_and_can_be_stopped);
+    TEST(files_that_change_while_they_are_in_use_are_named);
+    TEST(one_token_and_one_expert_are_enough);
+    TEST(any_failing_allocation_of_texts_in_files_is_reported);
     return test_end();
 }

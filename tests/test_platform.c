@@ -318,6 +318,7 @@ static void what_is_written_is_read_back_and_no_temporary_file_stays(void)
     mde_names names;
     unsigned char *bytes, *back;
     size_t sizes[] = { 0, 1, 65534, 65535, 65536, 200000 }, i, k, size;
+    uint64_t length, fingerprint;
     bytes = (unsigned char *)mde_alloc(c, 200000, 1);
     for (k = 0; k < 200000; k++) bytes[k] = (unsigned char)(k * 31 + k / 256);
     mde_make_folder(c, FOLDER "/write");
@@ -325,8 +326,13 @@ static void what_is_written_is_read_back_and_no_temporary_file_stays(void)
         CHECK(mde_file_write(c, FOLDER "/write/file", bytes, sizes[i]) == MDE_OK);
         back = mde_file_read(c, FOLDER "/write/file", 200000, &size);
         CHECK(back && size == sizes[i] && memcmp(back, bytes, size) == 0 && back[size] == 0);
+        CHECK(mde_file_fingerprint(c, FOLDER "/write/file", &length, &fingerprint) == MDE_OK);
+        CHECK(length == size && fingerprint == mde_fingerprint(bytes, size));
         mde_release(c, back);
     }
+    CHECK(mde_file_fingerprint(c, FOLDER "/write", &length, &fingerprint) == MDE_IO);
+    CHECK_TEXT(mde_error(c), "is a folder");
+    mde_clear_error(c);
     CHECK(mde_folder_list(c, FOLDER "/write", &names) == MDE_OK && names.count == 1);
     mde_names_free(c, &names);
     CHECK(mde_context_status(c) == MDE_OK);

@@ -3,6 +3,7 @@
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
+#include <time.h>
 
 /* ---- Plain references ---- */
 
@@ -1411,12 +1412,119 @@ static void bad_input_is_named(void)
 
 static void measures_equal_their_definitions(void)
 {
+    mde_context *c = mde_context_create(NULL);
     double truth[5] = { 1, 2, 3, 4, 6 }, predicted[5] = { 1, 2, 2, 5, 5 }, same[3] = { 2, 2, 2 };
     CLOSE(mde_mse(5, predicted, truth), 3.0 / 5, 1e-15);
     /* ranks 1 2 3 4 5 and 1 2.5 2.5 4.5 4.5: covariance 9 / 5, variances 2 and 9 / 5 */
-    CLOSE(mde_spearman(5, truth, predicted), 1.8 / sqrt(2 * 1.8), 1e-14);
-    CLOSE(mde_spearman(5, truth, truth), 1, 1e-15);
-    CHECK(mde_spearman(3, truth, same) != mde_spearman(3, truth, same));
+    CLOSE(mde_spearman(c, 5, truth, predicted), 1.8 / sqrt(2 * 1.8), 1e-14);
+    CLOSE(mde_spearman(c, 5, truth, truth), 1, 1e-15);
+    CHECK(mde_spearman(c, 3, truth, same) != mde_spearman(c, 3, truth, same));
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+/* How many are smaller less how many are larger, counted one by one. */
+static double plain_rank(int n, const double *a, int i)
+{
+    double rank = 0;
+    int j;
+    for (j = 0; j < n; j++) rank += (a[j] < a[i]) - (a[j] > a[i]);
+    return rank;
+}
+
+static void a_rank_correlation_with_ties_is_that_of_counted_ranks(void)
+{
+    enum { N = 300, MANY = 200000 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(2, 8);
+    double a[N], b[N], aa = 0, bb = 0, ab = 0, *many = mde__doubles(c, 2, MANY);
+    clock_t start;
+    int i;
+    for (i = 0; i < N; i++) {
+        a[i] = (double)mde_random_below(&random, 40);
+        b[i] = a[i] + (double)mde_random_below(&random, 40);
+    }
+    for (i = 0; i < N; i++) {
+        double u = plain_rank(N, a, i), v = plain_rank(N, b, i);
+        aa += u * u;
+        bb += v * v;
+        ab += u * v;
+    }
+    CHECK(mde_spearman(c, N, a, b) == ab / sqrt(aa * bb));
+    a[7] = (double)NAN;
+    CHECK(isnan(mde_spearman(c, N, a, b)));
+    for (i = 0; i < 2 * MANY; i++) many[i] = mde_random_normal(&random);
+    start = clock();
+    CHECK(fabs(mde_spearman(c, MANY, many, many + MANY)) < 0.02);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 5);      /* counted one by one, minutes */
+    CHECK(mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
+}
+
+static void too_many_runs_for_a_process_are_refused_before_any_work(void)
+{
+    static const mde_model models[] = { MDE_GP, MDE_MULTITASK_GP, MDE_STACK, MDE_AUTO };
+    enum { N = MDE_MAX_GP_RUNS + 1, K = 3 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(5, 8);
+    double *w = mde__doubles(c, N, K), *y = mde__doubles(c, N, 1);
+    mde_surrogate_desc desc;
+    mde_surrogate *s;
+    clock_t start = clock();
+    int i;
+    for (i = 0; i < N; i++) {
+        mde_random_mixture(&random, K, w + i * K);
+        y[i] = w[i * K] + 0.1 * mde_random_normal(&random);
+    }
+    memset(&desc, 0, sizeof desc);
+    for (i = 0; i < 4; i++) {
+        desc.fit.model = models[i];
+        CHECK(mde_surrogate_fit(c, N, K, 1, w, y, &desc) == NULL);
+        CHECK_TEXT(mde_error(c), "2001 runs: a Gaussian process, as a stack has them, too, takes at most 2000");
+        mde_clear_error(c);
+        CHECK(mde_evaluate(c, N, K, 1, w, y, &desc, NULL) == NULL && mde_context_status(c) == MDE_BAD_ARGUMENT);
+        mde_clear_error(c);
+    }
+    desc.fit.model = MDE_RIDGE;
+    s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
+    CHECK(s && mde_surrogate_predict(s, 1, w, y, NULL) == MDE_OK);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 10);
+    mde_context_free(c);
+}
+
+/* Repeats to the bit, repeats to 1e-9 and runs that are none, in a table that pairwise comparisons take minutes for. */
+static void repeated_runs_are_found_in_time_n_log_n(void)
+{
+    enum { N = 50000, K = 5, SMALL = 400 };
+    mde_context *c = mde_context_create(NULL);
+    mde_random random = mde_random_start(3, 8);
+    double *w = mde__doubles(c, N, K);
+    int *first = (int *)mde_alloc(c, N, sizeof *first), i, j, q, mixtures, wrong = 0;
+    clock_t start;
+    for (i = 0; i < N; i++) {
+        int of = i % 3 ? 3 * (int)mde_random_below(&random, (uint64_t)(i / 3 + 1)) : i;
+        if (of == i) mde_random_mixture(&random, K, w + i * K);
+        else memcpy(w + i * K, w + of * K, K * sizeof *w);
+        if (i % 3 == 2) w[i * K] += 4e-10, w[i * K + 1] -= 4e-10;
+    }
+    for (i = 0; i < K; i++) w[(N - 1) * K + i] = w[i] + (i == 2 ? 2e-9 : 0);
+    CHECK(mde_first_repeats(c, SMALL, K, w, first) > SMALL / 4);
+    for (i = 0; i < SMALL; i++) {
+        for (j = 0; j < i; j++) {
+            for (q = 0; q < K && fabs(w[i * K + q] - w[j * K + q]) <= 1e-9; q++) {}
+            wrong += (q == K) != (first[i] == first[j]);
+        }
+    }
+    CHECK(wrong == 0);
+    start = clock();
+    mixtures = mde_first_repeats(c, N, K, w, first);
+    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 5);
+    CHECK(mixtures > N / 4 && mixtures < N / 2 && first[N - 1] == N - 1);
+    for (i = 0; i < N; i++) wrong += first[first[i]] != first[i] || first[i] > i;
+    for (i = 0; i < N * K; i++) w[i] = 1.0 / K;
+    CHECK(mde_first_repeats(c, N, K, w, first) == 1 && first[N - 1] == 0);
+    CHECK(wrong == 0 && mde_context_status(c) == MDE_OK);
+    mde_context_free(c);
 }
 
 static void results_do_not_depend_on_threads_or_instruction_set(void)
@@ -1857,7 +1965,7 @@ static double real_spearman(mde_model model, int set, int n)
             a[i] = mean[i * real.m + j];
             b[i] = real.test_y[i * real.m + j];
         }
-        total += mde_spearman(real.test, a, b);
+        total += mde_spearman(real.c, real.test, a, b);
     }
     return 100 * total / real.m;
 }
@@ -1910,7 +2018,7 @@ static double real_surrogate(mde_model model, int n, double *covered)
             b[i] = real.test_y[i * real.m + j];
             *covered += (fabs(a[i] - b[i]) < 1.645 * sd[i * real.m + j]) / (double)(real.test * real.m);
         }
-        total += mde_spearman(real.test, a, b);
+        total += mde_spearman(real.c, real.test, a, b);
     }
     return 100 * total / real.m;
 }
@@ -2090,6 +2198,9 @@ int main(void)
     TEST(constant_targets_and_features_are_fine);
     TEST(bad_input_is_named);
     TEST(measures_equal_their_definitions);
+    TEST(a_rank_correlation_with_ties_is_that_of_counted_ranks);
+    TEST(repeated_runs_are_found_in_time_n_log_n);
+    TEST(too_many_runs_for_a_process_are_refused_before_any_work);
     TEST(results_do_not_depend_on_threads_or_instruction_set);
     TEST(features_stand_in_the_order_of_their_names);
     TEST(surrogate_sees_each_targets_own_expert_loss);

@@ -416,6 +416,98 @@ static void every_failed_allocation_is_an_error(void)
     CHECK(test_failing_allocations(project_and_minimize, NULL, 100) > 0);
 }
 
+/* ---- Interrupts ---- */
+
+typedef struct interrupted { int calls, stop_at; int64_t step; long long values, after; } interrupted;
+
+static int interrupt(const mde_progress *p, void *user)
+{
+    interrupted *x = (interrupted *)user;
+    CHECK(p->step >= x->step && p->step <= p->steps);
+    x->step = p->step;
+    return ++x->calls == x->stop_at;
+}
+
+static double counted_value(int n, const double *w, double *gradient, void *user)
+{
+    interrupted *x = (interrupted *)user;
+    int i;
+    x->values++;
+    if (x->stop_at && x->calls >= x->stop_at) x->after++;
+    for (i = 0; gradient && i < n; i++) gradient[i] = 2 * (w[i] - 0.1 * i);
+    return fabs(w[0] - 0.3) + w[1] * w[1];
+}
+
+static void a_search_reports_and_ends_when_it_is_told_to(void)
+{
+    mde_search_desc desc;
+    double w[4];
+    int method, stage;
+    for (method = 0; method < 2; method++) {
+        for (stage = 0; stage < 3; stage++) {
+            mde_context *c = mde_context_create(NULL);
+            interrupted x;
+            double value;
+            memset(&x, 0, sizeof x);
+            memset(&desc, 0, sizeof desc);
+            desc.method = method ? MDE_POPULATION : MDE_EXPONENTIATED_GRADIENT;
+            desc.samples = 1000;
+            desc.progress = interrupt;
+            desc.user = &x;
+            x.stop_at = stage == 0 ? 0 : stage == 1 ? 2 : 24;       /* never, among the samples, later */
+            value = mde_simplex_minimize(c, 4, counted_value, &x, &desc, w);
+            CHECK(x.calls >= (stage == 0 ? 20 : x.stop_at));
+            if (stage == 0) CHECK(mde_context_status(c) == MDE_OK && value < 0.1);
+            else CHECK(mde_context_status(c) == MDE_STOPPED && isnan(value) && x.calls == x.stop_at && x.after == 0);
+            if (stage > 0) CHECK_TEXT(mde_error(c), "search: stopped");
+            mde_context_free(c);
+        }
+    }
+}
+
+/* A surrogate's search and its suggestions, stopped at their first, third, ... report: none comes after it. */
+static void searches_by_a_surrogate_end_when_they_are_told_to(void)
+{
+    enum { N = 30, K = 3 };
+    double w[N * K], y[N], next[2 * K];
+    mde_random random = mde_random_start(4, 4);
+    int i, stop;
+    for (i = 0; i < N; i++) {
+        mde_random_mixture(&random, K, w + i * K);
+        y[i] = 2 + (w[i * K] - 0.5) * (w[i * K] - 0.5) + 0.1 * w[i * K + 1];
+    }
+    for (stop = 0; stop < 12; stop += stop < 3 ? 1 : 4) {
+        mde_context *c = mde_context_create(NULL);
+        mde_surrogate_desc desc;
+        mde_choose_desc choose;
+        mde_suggest_desc suggest;
+        mde_choice best;
+        interrupted x;
+        mde_surrogate *s;
+        memset(&desc, 0, sizeof desc);
+        memset(&choose, 0, sizeof choose);
+        memset(&suggest, 0, sizeof suggest);
+        desc.fit.model = MDE_GP;
+        s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
+        choose.progress = suggest.progress = interrupt;
+        choose.user = suggest.user = &x;
+        choose.tried = w;
+        choose.runs = N;
+        suggest.best = 2;
+        memset(&x, 0, sizeof x);
+        x.stop_at = stop;
+        CHECK(mde_suggest_runs(c, s, N, K, w, &suggest, 2, next) == (stop ? MDE_STOPPED : MDE_OK));
+        CHECK(stop ? x.calls == stop : x.calls > 10);
+        mde_clear_error(c);
+        memset(&x, 0, sizeof x);
+        x.stop_at = stop;
+        choose.starts = 1;
+        CHECK(mde_surrogate_minimize(s, &choose, &best) == (stop ? MDE_STOPPED : MDE_OK));
+        CHECK(stop ? x.calls == stop : x.calls > 10);
+        mde_context_free(c);
+    }
+}
+
 int main(void)
 {
     TEST(projection_is_the_nearest_feasible_point);
@@ -431,5 +523,7 @@ int main(void)
     TEST(one_weight_and_fixed_weights_are_fine);
     TEST(a_population_serves_in_seventeen_dimensions);
     TEST(every_failed_allocation_is_an_error);
+    TEST(a_search_reports_and_ends_when_it_is_told_to);
+    TEST(searches_by_a_surrogate_end_when_they_are_told_to);
     return test_end();
 }
