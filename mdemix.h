@@ -1059,7 +1059,7 @@ typedef struct mde_search_desc {
     int iterations;                 /* a start; 0: 500 */
     double tolerance;               /* 0: 1e-9 */
     uint64_t seed;
-    mde_progress_fn *progress;      /* may be NULL; called at each hundredth of the values that may be asked for */
+    mde_progress_fn *progress;      /* may be NULL; called ten times a second by what takes longer */
     void *user;
 } mde_search_desc;
 /* Best weights found; returns their value, NaN on error. */
@@ -1090,7 +1090,7 @@ typedef struct mde_choose_desc {
     int runs;
     int starts;                     /* 0: 8 */
     uint64_t seed;
-    mde_progress_fn *progress;      /* may be NULL */
+    mde_progress_fn *progress;      /* may be NULL; as in mde_search_desc */
     void *user;
 } mde_choose_desc;
 typedef struct mde_choice {
@@ -1125,7 +1125,7 @@ typedef struct mde_suggest_desc {
     double distance;                /* Hellinger distance, 0 to 1; 0: 0.05 */
     uint64_t seed;
     int *made;                      /* where to say how many there was room for; NULL: less than count is an error */
-    mde_progress_fn *progress;      /* may be NULL */
+    mde_progress_fn *progress;      /* may be NULL; as in mde_search_desc */
     void *user;
 } mde_suggest_desc;
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
@@ -14607,16 +14607,27 @@ static void mde__simplex_quadratic(int n, const double *h, const double *low, co
 
 /* ---- Search ---- */
 
-/* Reports how far something long has come: `hundredths` on its way, and whenever a tenth of a second has gone by. */
+/* Reports how far something has come, in percent, ten times a second: what is done sooner reports nothing. */
 typedef struct mde__meter {
     mde_context *context;
     mde_progress_fn *progress;      /* may be NULL */
     void *user;
     const char *stage, *figures;
     double done, due, begun, told;
-    int hundredths;                 /* 1: at each hundredth, however little time that took */
     int reported;                   /* percent; -1: nothing yet */
 } mde__meter;
+
+static mde__meter mde__new_meter(mde_context *c, mde_progress_fn *progress, void *user, const char *stage)
+{
+    mde__meter m;
+    memset(&m, 0, sizeof m);
+    m.context = c;
+    m.progress = progress;
+    m.user = user;
+    m.stage = stage;
+    m.figures = "";
+    return m;
+}
 
 static void mde__meter_start(mde__meter *m, double due)
 {
@@ -14636,8 +14647,7 @@ static int mde__meter_add(mde__meter *m, double done)
     if (!m->progress || mde_context_status(m->context)) return 0;
     percent = m->done < m->due ? (int)(100 * m->done / m->due) : 100;
     now = mde_seconds();
-    if (percent == 100 && !m->hundredths ? m->reported < 0 || m->reported == 100
-                                         : !(m->hundredths && percent > m->reported) && now - m->told < 0.1) return 0;
+    if (percent == 100 ? m->reported < 0 || m->reported == 100 : now - m->told < 0.1) return 0;
     memset(&report, 0, sizeof report);
     report.stage = m->stage;
     report.figures = m->figures;
@@ -14841,13 +14851,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         s.high = high;
         s.iterations = desc->iterations > 0 ? desc->iterations : 500;
         s.tolerance = desc->tolerance > 0 ? desc->tolerance : 1e-9;
-        memset(&meter, 0, sizeof meter);
-        meter.context = c;
-        meter.progress = desc->progress;
-        meter.user = desc->user;
-        meter.stage = "search";
-        meter.figures = "";
-        meter.hundredths = 1;
+        meter = mde__new_meter(c, desc->progress, desc->user, "search");
         mde__meter_start(&meter, samples + (double)count * s.iterations);
         s.meter = &meter;
         random = mde_random_start(desc->seed, 0x73696d70);
@@ -14971,7 +14975,7 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     if (e->passes) {
         e->passes->window = MDE__WINDOW_RATIOS / (size_t)experts / MDE__MIXTURES_BLOCK * MDE__MIXTURES_BLOCK;
         e->passes->room = SIZE_MAX;
-        e->passes->meter.context = c;
+        e->passes->meter = mde__new_meter(c, NULL, NULL, "");
         e->passes->meter.figures = e->passes->figures;
     }
     if (mde__bad(c)) {
@@ -21897,13 +21901,16 @@ static void mde__goal_try(mde__goal *g, mde_search_desc *search, const double *s
 /* The run with the smallest value inside the bounds, at start [k]; its value, infinite without runs. */
 static double mde__goal_best_run(mde__goal *g, const double *low, const double *high, double *start)
 {
+    mde__meter meter = mde__new_meter(g->surrogate->context, g->desc->progress, g->desc->user, "runs");
     double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
     int run;
-    for (run = 0; run < g->desc->runs && g->desc->tried && !mde__bad(g->surrogate->context); run++) {
+    mde__meter_start(&meter, g->desc->runs);
+    for (run = 0; run < g->desc->runs && g->desc->tried; run++) {
         double value;
         memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
         mde__simplex_nearest(g->k, low, high, weights);
         value = mde__goal_value(g->k, weights, NULL, g);
+        if (mde__meter_add(&meter, 1) || mde__bad(meter.context)) break;
         if (!(value < best)) continue;
         best = value;
         memcpy(start, weights, (size_t)g->k * sizeof(double));
@@ -22158,13 +22165,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     p.sd = p.mean + p.count;
     p.distance = p.sd + p.count;
     p.roots = p.distance + p.count;
-    memset(&meter, 0, sizeof meter);
-    meter.context = c;
-    meter.progress = desc->progress;
-    meter.user = desc->user;
-    meter.stage = "suggest";
-    meter.figures = "";
-    meter.hundredths = 1;
+    meter = mde__new_meter(c, desc->progress, desc->user, "suggest");
     mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
     if (s) mde__draws_predict(&p, s, desc, &meter);
