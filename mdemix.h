@@ -18909,7 +18909,8 @@ static const mde__regressor_kind mde__law_kind = {
 #define MDE__SCALE_STARTS 3
 #define MDE__SCALE_VARIANCE 0.05        /* v at first, in variances of the target, until a fit says what it is */
 #define MDE__SCALE_INTERACTION 1.0      /* on t_r t_r / 2, as MDE__LAW_PENALTY is on t_0 t_0 / 2 */
-#define MDE__SCALE_PRIOR_SD 0.7         /* of log a_r: N may count embeddings or not, which changes alpha */
+#define MDE__SCALE_PRIOR_SD 0.9         /* of log a_r: N may count embeddings or not, which changes alpha; set so that
+                                           intervals hold at sizes of the RedPajama runs of Ye et al. left out */
 static const double mde__scale_exponent[MDE__SCALE_TERMS] = { 1, 0.34, 0.28 };  /* medians: Hoffmann et al. 2022 */
 
 typedef struct mde__scale {

@@ -485,6 +485,9 @@ static const char *why_no_loss(const run_table *t, int column, int whole)
 {
     const char *name = t->csv->names[column];
     if (is_unnamed(name)) return "it has no name";
+    if (is_scale(name, parameter_names, NULL) || is_scale(name, token_names, NULL)) {
+        return "it is no loss, but says how large the run was";
+    }
     if (is_bookkeeping(name)) return "it is called like bookkeeping (--losses-columns takes it)";
     if (has_word_of(name, " stderr ")) return "it is called like a standard error (--losses-columns takes it)";
     if (is_text(t->csv, column)) return "it holds text";
