@@ -8112,7 +8112,7 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
     MDE__UNUSED mde_context *c, MDE__UNUSED const mde_node *node, mde_tensor *g, MDE__UNUSED unsigned want, \
     mde_tensor **din
 
-static mde_args mde__args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
+static mde_args mde__make_args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
 {
     mde_args args;
     memset(&args, 0, sizeof args);
@@ -9199,7 +9199,7 @@ static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forwa
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table)
 {
-    mde_args args = mde__args(start, inverse, 0, base, 0, table);
+    mde_args args = mde__make_args(start, inverse, 0, base, 0, table);
     return mde_apply(c, &mde__op_rope, &x, &args);
 }
 
@@ -9486,7 +9486,7 @@ static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, in
         table = mde__rope_table(c, base, 0, x->shape[1], x->shape[3] / 2, NULL);
         if (!table) return NULL;
     }
-    args = mde__args(causal != 0, kv_heads, 0, scale, base, table);
+    args = mde__make_args(causal != 0, kv_heads, 0, scale, base, table);
     return mde_apply(c, &mde__op_packed_attention, &x, &args);
 }
 
@@ -9692,7 +9692,7 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
     int i;
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
-    args = mde__args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
+    args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
     in[MDE__X] = l->x;
     in[MDE__WEIGHT] = l->weight;
     in[MDE__BIAS] = l->bias;
@@ -9829,7 +9829,7 @@ MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x)
 
 MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, double shift)
 {
-    mde_args args = mde__args(0, 0, 0, scale, shift, NULL);
+    mde_args args = mde__make_args(0, 0, 0, scale, shift, NULL);
     return mde_apply(c, &mde__op_affine, &x, &args);
 }
 
@@ -9880,19 +9880,19 @@ MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
 
 MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length)
 {
-    mde_args args = mde__args(axis, start, length, 0, 0, NULL);
+    mde_args args = mde__make_args(axis, start, length, 0, 0, NULL);
     return mde_apply(c, &mde__op_slice, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after)
 {
-    mde_args args = mde__args(axis, before, after, 0, 0, NULL);
+    mde_args args = mde__make_args(axis, before, after, 0, 0, NULL);
     return mde_apply(c, &mde__op_pad, &x, &args);
 }
 
 MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis)
 {
-    mde_args args = mde__args(axis, 0, 0, 0, 0, NULL);
+    mde_args args = mde__make_args(axis, 0, 0, 0, 0, NULL);
     return mde__apply3(c, &mde__op_concat, a, b, NULL, &args);
 }
 
@@ -9908,7 +9908,7 @@ static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde
 
 MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
 {
-    mde_args args = mde__args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
+    mde_args args = mde__make_args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
     mde_tensor *out;
     int64_t shape[MDE_MAX_RANK];
     int rank = a ? a->rank : 0;
@@ -9935,13 +9935,13 @@ MDEDEF mde_tensor *mde_matmul(mde_context *c, mde_tensor *a, mde_tensor *b)
 
 MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon)
 {
-    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    mde_args args = mde__make_args(0, 0, 0, epsilon, 0, NULL);
     return mde__apply3(c, &mde__op_rms_norm, x, gain, NULL, &args);
 }
 
 MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon)
 {
-    mde_args args = mde__args(0, 0, 0, epsilon, 0, NULL);
+    mde_args args = mde__make_args(0, 0, 0, epsilon, 0, NULL);
     return mde__apply3(c, &mde__op_layer_norm, x, gain, bias, &args);
 }
 
@@ -9959,7 +9959,7 @@ static mde_tensor *mde__apply_ids(mde_context *c, const mde_op *op, mde_tensor *
     copy = (int32_t *)mde_scratch(c, (size_t)count, sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, ids, (size_t)count * sizeof *ids);
-    args = mde__args(count, first, second, 0, 0, copy);
+    args = mde__make_args(count, first, second, 0, 0, copy);
     return mde_apply(c, op, in, &args);
 }
 
@@ -9985,7 +9985,7 @@ MDEDEF mde_tensor *mde_rope(mde_context *c, mde_tensor *x, double base, int64_t 
 
 MDEDEF mde_tensor *mde_attention(mde_context *c, mde_tensor *q, mde_tensor *k, mde_tensor *v, double scale, int causal)
 {
-    mde_args args = mde__args(causal != 0, 0, 0, scale, 0, NULL);
+    mde_args args = mde__make_args(causal != 0, 0, 0, scale, 0, NULL);
     return mde__apply3(c, &mde__op_attention, q, k, v, &args);
 }
 
