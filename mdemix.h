@@ -1106,8 +1106,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 /* The runs to make next, out [count, k]: each at least `distance` from all runs [n, k] and from each other.
    Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
 typedef enum mde_acquisition {
-    MDE_CONFIDENCE_BOUND = 0,       /* lowest mean - exploration sd, known as UCB where more is better; its regret beside
-                                       that of random runs is in bench/README.md */
+    MDE_CONFIDENCE_BOUND = 0,       /* lowest mean - exploration sd, known as UCB where more is better; bench/README.md
+                                       has its regret beside that of random runs */
     MDE_EXPECTED_IMPROVEMENT,       /* over `best` */
     MDE_SPACE_FILLING               /* furthest from all runs */
 } mde_acquisition;

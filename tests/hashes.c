@@ -611,6 +611,9 @@ static void regressors(void)
     regressor("mixing law", LOSSES, &d);
     d.model = MDE_POOLED_LAW;
     regressor("pooled law", LOSSES, &d);
+    d.model = MDE_SCALE_LAW;
+    d.interactions = 1;
+    regressor("law across sizes", LOSSES, &d);
     d.model = MDE_TREES;
     d.trees = 40;
     d.depth = 3;

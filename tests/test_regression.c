@@ -1880,7 +1880,7 @@ static void models_by_name_are_what_stacks_and_defaults_are_made_of(void)
 
 static void fit_and_predict(mde_context *c, void *user)
 {
-    enum { N = 6, D = 2, M = 2 };
+    enum { N = 6, D = 3, M = 2 };
     double x[N * D], y[N * M], mean[N * M], sd[N * M], gradient[M * D];
     mde_model model = *(const mde_model *)user;
     mde_fit_desc fit;
@@ -1905,9 +1905,11 @@ static void fit_and_predict(mde_context *c, void *user)
 
 static void every_failed_allocation_is_an_error_and_nothing_leaks(void)
 {
+    static const mde_model models[7] = { MDE_RIDGE, MDE_GP, MDE_MULTITASK_GP, MDE_MIXING_LAW, MDE_POOLED_LAW, MDE_TREES,
+                                         MDE_SCALE_LAW };
     int i;
-    for (i = 0; i <= MDE_TREES; i++) {
-        mde_model model = (mde_model)i;
+    for (i = 0; i < 7; i++) {
+        mde_model model = models[i];
         CHECK(test_failing_allocations(fit_and_predict, &model, 1000) > 0);
     }
 }
