@@ -16,7 +16,7 @@ static mde_context *start(void)
 
 static void finish(mde_context *c)
 {
-    CHECK_TEXT(mde_error(c), "");
+    CHECK(*mde_error(c) == 0);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }

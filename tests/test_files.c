@@ -784,7 +784,7 @@ static void other_tensors_are_passed_over(void)
     mde_params *p = mde_params_create(c, 0);
     unsigned char bytes[1024];
     size_t size = fuzz_safetensors(bytes, header, NULL, 0);
-    CHECK_TEXT(mde_error(c), "");
+    CHECK(*mde_error(c) == 0);
     CHECK(file && file->count == 2 && file->others == 2);
     CHECK(mde_safetensors_find(file, "a") && mde_safetensors_find(file, "b") && !mde_safetensors_find(file, "mask"));
     CHECK(file && strcmp(file->other[0], "mask") == 0 && strcmp(file->other[1], "U8") == 0);
@@ -828,7 +828,7 @@ static void a_list_of_files_is_read_as_one(void)
     write_shard(c, "test_2.safetensors", "a", "c", data + 4);
     mde_file_write(c, path, list, strlen(list));
     file = mde_safetensors_read(c, path);
-    CHECK_TEXT(mde_error(c), "");
+    CHECK(*mde_error(c) == 0);
     CHECK(file && file->count == 3);
     t = mde_safetensors_find(file, "a");
     CHECK(t && t->data[0] == 1 && t->count == 2);       /* that of the file which the list names */

@@ -725,7 +725,7 @@ static void forward_values_agree_with_double_precision(void)
         close_all(&cases[i], "y", b.y, y, ROUNDING);
         mde_arena_rewind(c, mark);
     }
-    CHECK_TEXT(mde_error(c), "");
+    CHECK(*mde_error(c) == 0);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -756,7 +756,7 @@ static void first_derivatives_agree_with_differences(void)
         }
         mde_arena_rewind(c, mark);
     }
-    CHECK_TEXT(mde_error(c), "");
+    CHECK(*mde_error(c) == 0);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -798,7 +798,7 @@ static void second_derivatives_agree_with_differences(void)
         }
         mde_arena_rewind(c, mark);
     }
-    CHECK_TEXT(mde_error(c), "");
+    CHECK(*mde_error(c) == 0);
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
