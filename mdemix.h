@@ -72,6 +72,8 @@
      C. Rasmussen, C. Williams: Gaussian Processes for Machine Learning. MIT Press 2006. Sections 2.2, 4.2, 5.4.
      E. Bonilla, K. Chai, C. Williams: Multi-task Gaussian Process Prediction. NIPS 2007. Coregionalisation.
      J. Ye et al.: Data Mixing Laws: Optimizing Data Mixtures by Predicting Language Modeling Performance. ICLR 2025.
+     M. Shukor et al.: Scaling Laws for Optimal Data Mixtures. 2025 (arXiv 2507.09404). The law across sizes.
+     J. Hoffmann et al.: Training Compute-Optimal Large Language Models. 2022. Its exponents' priors.
      J. Friedman: Greedy Function Approximation: A Gradient Boosting Machine. Annals of Statistics 2001.
      J. Su et al.: RoFormer. 2021. Rotary positions.
 
@@ -81,7 +83,7 @@
    VERSIONS
      0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs;
             published models run from their folders; runs to make next leave what was tried; repeated runs are held
-            out together; Windows
+            out together; runs of several sizes; texts larger than memory; Windows
      0.1.0  first release */
 
 #ifndef MDEMIX_H
