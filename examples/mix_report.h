@@ -786,7 +786,7 @@ static void summary_of_runs(mde_text *t, const optimization *o)
     mde_text_add(t, " to");
     add_percent(t, o->objective_high, 7);
     mde_text_add(t, "); 90 % intervals hold");
-    add_percent(t, o->held_out[o->m].coverage, 6);
+    add_percent(t, o->held_out[o->m].coverage, 7);
     mde_text_add(t, " %\n\n");
     add_name(t, "domain", width);
     mde_text_format(t, " %8s %8s %8s %8s %8s %9s\n", "weight", "prior", "minimum", "maximum", "price", "unbounded");

@@ -424,6 +424,10 @@ static void use_anchors(optimization *o, const mde_runs *anchors)
         s->anchor_sd[j] = sqrt(variance / count + variance * spread / (xx + strength + 1e-12));
     }
     mde_text_format(o->notes, "%s: %d large runs set level and slope of each loss\n", o->settings.anchor, q);
+    if (!s->law && (o->settings.target_params > 0 || o->settings.target_tokens > 0)) {
+        mde_text_format(o->notes, "without runs of several sizes losses are those of the large runs' own size, "
+                        "whatever the target is\n");
+    }
     mde_surrogate_free(small);
     mde_release(c, mean);
 }

@@ -446,7 +446,7 @@ static void plot_axis_ticks(plot_axis *a, double target)
 
 static void plot_axis_label(mde_text *t, const plot_axis *a, double value, char *buffer)
 {
-    static const char suffixes[5][2] = { "", "k", "M", "G", "T" };
+    static const char suffixes[5][2] = { "", "k", "M", "B", "T" };
     double unit = a->unit, size = fabs(value);
     int suffix = 0, own = unit == 0;                    /* a logarithmic axis: each tick has its own unit */
     if (value == 0) {
