@@ -223,16 +223,34 @@ static void json_scores(mde_json_writer *w, const char *key, const optimization 
     mde_json_close(w);
 }
 
-static void json_input(mde_json_writer *w, const char *key, const optimization *o, const char *path)
+static void json_file(mde_json_writer *w, const char *key, const optimization *o, const char *path)
 {
     uint64_t size, fingerprint;
     char hash[17];
-    if (!path || !mde_is_file(path)) return;
+    if (!mde_is_file(path)) return;
     if (mde_file_fingerprint(o->context, path, &size, &fingerprint) != MDE_OK) return;
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)fingerprint);
     mde_json_open(w, key, '{');
     mde_json_write_string(w, "path", path);
     mde_json_write_string(w, "fnv1a64", hash);
+    mde_json_close(w);
+}
+
+/* Several paths, commas between, are an array. */
+static void json_input(mde_json_writer *w, const char *key, const optimization *o, const char *path)
+{
+    char part[PROGRAM_PATH];
+    if (!path) return;
+    if (mde_is_file(path) || !strchr(path, ',')) {
+        json_file(w, key, o, path);
+        return;
+    }
+    mde_json_open(w, key, '[');
+    while (*path) {
+        size_t item = strcspn(path, ",");
+        json_file(w, NULL, o, program_path(o->context, part, "%.*s", (int)item, path));
+        path += item + (path[item] == ',');
+    }
     mde_json_close(w);
 }
 
@@ -377,6 +395,8 @@ static mde_text *report_json(const optimization *o)
     json_input(&w, "test_ratios", o, s->test_ratios);
     json_input(&w, "test_losses", o, s->test_losses);
     json_input(&w, "domains", o, s->domains);
+    json_input(&w, "compare", o, s->compare);
+    json_input(&w, "anchor", o, s->anchor);
     mde_json_close(&w);
     if (o->m > 0) {
         mde_json_open(&w, "objective", '{');

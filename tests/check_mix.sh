@@ -483,6 +483,16 @@ edit sizes.csv 'NR == 1 || $2 == "20M"' >a.csv
 edit sizes.csv 'NR == 1 || $2 != "20M"' >b.csv
 scaled tables_of_sizes a.csv,b.csv --target-params 500M --target-tokens 16B
 [ "$(predicted)" = "$value" ] && ok tables_are_one || bad tables_are_one "$(predicted), not $value"
+both="$(grep -c '"path": "[ab].csv", "fnv1a64"' scaled_tables_of_sizes/report.json)"
+[ "$both" -eq 4 ] && ok each_tables_fingerprint || bad each_tables_fingerprint "$both of 4, twice as weights and as losses"
+listed() {
+    "$1" mix_optimize "$mix" --table a.csv,b.csv --model ridge --threads 1 --out scaled_tables_of_sizes \
+        --target-params 500M --target-tokens 16B
+}
+check tables_in_a_list_are_done listed says_done
+edit b.csv 'NR == 2 { $7 += 0.001 } { print }' >t.csv
+mv t.csv b.csv
+check one_edited_table_of_a_list_is_done_anew listed is_done_anew
 edit sizes.csv 'NR == 1 || !seen[$1]++ { print $1, $4, $5, $6 }' >t.csv
 edit sizes.csv '{ print $1, $2, $3, $7, $8 }' >u.csv
 check checkpoints_beside_their_weights "$mix" --ratios t.csv --losses u.csv --model ridge --threads 1 --out beside --quiet \
@@ -494,6 +504,9 @@ edit sizes.csv 'NR == 1 || ($2 == "120M" && $3 == "4B" && NR % 4 == 0)' >b.csv
 edit sizes.csv 'NR == 1 || ($2 == "20M" && $3 == "4B")' >a.csv
 scaled anchors_set_the_level a.csv --anchor b.csv
 noted anchors_are_counted "b.csv: 3 large runs set level and slope of each loss"
+scaled anchors_and_a_target a.csv --anchor b.csv --target-params 1B --target-tokens 10B
+noted anchors_have_a_size_of_their_own "without runs of several sizes losses are those of the large runs' own size, whatever the target is"
+wrong 1 tokens_alone "a larger model needs --target-params, too" --table a.csv --target-tokens 10B --out out
 wrong 1 one_size_only "all runs have 20M parameters, so nothing says how losses fall with size" --table a.csv \
     --target-params 1B --out out
 wrong 2 size_that_is_none "big is no number of parameters" --table sizes.csv --target-params big --out out
