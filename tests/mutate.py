@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""How many small faults in the headers the tests find: python3 tests/mutate.py [--count N] [--seed S] [--out FILE]
+"""How many small faults in the headers the tests find: python3 tests/mutate.py [--count N] [--first N] [--seed S]
 
 One operator, comparison, constant or statement at a time is changed, on lines drawn by the seed from the parts listed
 below, each with the tests that should find it. A change that does not compile, or that gives the same object code, is
 drawn again. What the listed tests do not find goes through the other test programs before it counts as a survivor. A
-line a fault goes to FILE (build/mutate/table.csv), where a run that was stopped goes on. The last line is the total,
-"N passed, N failed": passed is one that was found.
+line a fault goes to build/mutate/table.csv, where a run that was stopped goes on. One set of kernels is built, since
+they are one text, where the machine has fused multiply-add. Faults are numbered: those from --first on are tried, so
+that two copies of the repository can share the work. The last line is the total, "N passed, N failed": passed is one
+that was found.
 """
 import argparse
 import csv
 import os
+import platform
 import random
 import re
 import resource
@@ -32,7 +35,7 @@ PARTS = [
 ]
 ALL = ["test_platform", "test_files", "test_text", "test_kernels", "test_ops", "test_training", "test_lm", "test_search",
        "test_mde", "test_regression", "test_optimize", "test_experiment", "test_dagan_ops", "test_dagan_training"]
-LINKED = ["test_search", "test_dagan_ops", "test_dagan_training"]
+LINKED = ["test_mde", "test_search", "test_training", "test_dagan_ops", "test_dagan_training"]
 CHANGES = [
     (r" \+ ", " - "), (r" - ", " + "), (r" \* ", " + "), (r" / ", " * "), (r" < ", " <= "), (r" <= ", " < "),
     (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "), (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "),
@@ -87,6 +90,11 @@ def limit():
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 
 
+FLAGS = ["-std=c99", "-O1", "-w"]
+if platform.machine() == "x86_64":
+    FLAGS += ["-mavx2", "-mfma", "-DMDE_NO_SIMD"]
+
+
 def build(test):
     """Compiles one test in the scratch tree; 0 if it compiles."""
     name = os.path.join("tests", test + ".c")
@@ -94,11 +102,11 @@ def build(test):
     if test in LINKED:
         for header in ("mdemix", "dagan") if "dagan" in test else ("mdemix",):
             objects.append(header + ".o")
-            code = run(["cc", "-std=c99", "-O1", "-w", "-D%s_IMPLEMENTATION" % header.upper(), "-x", "c", "-c",
-                        header + ".h", "-o", header + ".o"], 600)
+            code = run(["cc"] + FLAGS + ["-D%s_IMPLEMENTATION" % header.upper(), "-x", "c", "-c",
+                                         header + ".h", "-o", header + ".o"], 600)
             if code:
                 return code
-    return run(["cc", "-std=c99", "-O1", "-w", name] + objects + ["-o", test, "-lm"], 600)
+    return run(["cc"] + FLAGS + [name] + objects + ["-o", test, "-lm"], 600)
 
 
 def digest(test):
@@ -136,17 +144,18 @@ def restore():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", default=os.path.join(FOLDER, "table.csv"))
     options = parser.parse_args()
+    table = os.path.join(FOLDER, "table.csv")
     os.environ["OMP_NUM_THREADS"] = "1"
     prepare()
     done = {}
-    if os.path.exists(options.out):
-        with open(options.out, encoding="utf-8", newline="") as file:
+    if os.path.exists(table):
+        with open(table, encoding="utf-8", newline="") as file:
             done = {int(row["number"]): row for row in csv.DictReader(file)}
     passed = failed = 0
-    for number in range(options.count):
+    for number in range(options.first, options.count):
         rng = random.Random("%d-%d" % (options.seed, number))
         while number not in done:
             name, at, before, after, tests = draw(rng)
@@ -167,8 +176,8 @@ def main():
                     killer = test
             row = {"number": number, "file": name, "line": at + 1, "found_by": killer, "before": before.strip(),
                    "after": after.strip()}
-            fresh = not os.path.exists(options.out)
-            with open(options.out, "a", encoding="utf-8", newline="") as file:
+            fresh = not os.path.exists(table)
+            with open(table, "a", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, list(row))
                 if fresh:
                     writer.writeheader()
