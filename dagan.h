@@ -414,7 +414,7 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 #elif defined(_MSC_VER)
 #pragma fp_contract(off)
 #pragma warning(push)
-#pragma warning(disable : 4996)     /* names that C calls deprecated by nobody but Microsoft */
+#pragma warning(disable : 4996 4100)    /* names that nobody but Microsoft deprecates; parameters without use */
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
@@ -433,7 +433,7 @@ MDEDEF void dagan_matcher_shape(const dagan_matcher *m, mde_context **c, int *he
 #define DAGAN__COLD_END
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"     /* MDEDEF may be static */
 #define DAGAN__UNUSED __attribute__((unused))
@@ -6484,7 +6484,7 @@ DAGAN__COLD_END
 }
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 #if defined(__clang__)

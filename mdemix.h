@@ -1163,7 +1163,7 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #elif defined(_MSC_VER)
 #pragma fp_contract(off)
 #pragma warning(push)
-#pragma warning(disable : 4996)     /* names that C calls deprecated by nobody but Microsoft */
+#pragma warning(disable : 4996 4100)    /* names that nobody but Microsoft deprecates; parameters without use */
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #if !defined(__x86_64__) || defined(__FMA__)    /* without the instruction there is nothing to forbid */
@@ -1254,7 +1254,7 @@ static inline double mde__sqrt64(double x)
 #error "mdemix: define both MDE_MALLOC and MDE_FREE, or neither"
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #define MDE__RESTRICT __restrict__
 #define MDE__UNUSED __attribute__((unused))
 #else
@@ -4664,18 +4664,17 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(void, pack, (int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, \
                        float *panels)) \
     OTHER(void, tiles, (const mde__tiles *t)) \
-    MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
-    JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
-    JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
-    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
+    MDE__GATED_FUNCTIONS(JOB) JOB(adamw) JOB(row_product) JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) \
+    JOB(glu) JOB(glu_vjp) JOB(attention_weights) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
 
 /* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double,
    whose problems are small: there it runs what AVX2 does, which saves their compile time. A dense tile is
    MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
-    MDE__PLAIN_FUNCTIONS(JOB) \
-    JOB(sum) JOB(dot) JOB(sum_squares) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
-    JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
+    MDE__PLAIN_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) \
+    JOB(sum) JOB(dot) JOB(sum_squares) JOB(sum_rows) JOB(sum_columns) JOB(log_softmax) JOB(softmax_vjp) \
+    JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(norm_gain_vjp) JOB(rope) \
+    JOB(attention_end) \
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
     OTHER(void, dense_axpy, (int64_t n, double scale, const double *x, double *y)) \
     OTHER(double, dense_dot, (int64_t n, const double *x, const double *y)) \
@@ -15116,17 +15115,6 @@ typedef struct mde__window {
 
 #define MDE__ROUNDING 1e-3f         /* what float16 leaves above 0 */
 
-/* One chunk of a column, from bytes of its file. */
-static void mde__window_row(int64_t chunk, void *user)
-{
-    const mde__window *w = (const mde__window *)user;
-    size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
-    size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
-    float *row = w->row + from;
-    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
-    for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
-}
-
 static void mde__window_chunk(int64_t chunk, void *user)
 {
     const double smallest = 1.1754943508222875e-38; /* normal float32 */
@@ -15183,6 +15171,19 @@ static void mde__window_ratios(const mde_experts *e, mde__window *w)
     mde_parallel_for(e->context, (int64_t)((w->tokens - 1) / MDE__MIXTURE_BLOCK + 1), mde__window_chunk, w);
 }
 
+#ifndef MDE_NO_STDIO
+
+/* One chunk of a column, from bytes of its file. */
+static void mde__window_row(int64_t chunk, void *user)
+{
+    const mde__window *w = (const mde__window *)user;
+    size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
+    size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
+    float *row = w->row + from;
+    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
+}
+
 /* Tells a file from another that has its place: a product and a shift for each eight bytes. */
 static uint64_t mde__digest(const unsigned char *bytes, size_t size)
 {
@@ -15197,8 +15198,6 @@ static uint64_t mde__digest(const unsigned char *bytes, size_t size)
     digest = (digest ^ word) * UINT64_C(0x9E3779B97F4A7C15);
     return digest ^ digest >> 29;
 }
-
-#ifndef MDE_NO_STDIO
 
 /* Fills a window from the files. The digests of their bytes go to `digests` [experts]; `again`: they must be those. */
 static int mde__read_window(const mde_experts *e, const mde__validation *v, size_t first, mde__window *w,

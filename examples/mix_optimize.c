@@ -707,7 +707,7 @@ static void move_test(optimization *o, const run_scale *of)
                      at->params > 0 ? "tokens" : "size");
         } else {
             o->test->losses[i] += law_step(o, s->law, i % o->m, w, at, &s->target, NULL);
-            law_step(o, s->law, i % o->m, w, &s->near, at, o->test_added + i);
+            law_step(o, s->law, i % o->m, w, &s->origin, at, o->test_added + i);
             o->test_added[i] *= s->factor;
         }
     }

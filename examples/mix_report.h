@@ -74,7 +74,7 @@ typedef struct scaling {
     double *sign;                       /* [m] -1: more is better */
     int interactions;                   /* the law's form, */
     double form_errors[2];              /* chosen by the error at the largest size, left out */
-    run_scale target, near;             /* near: what is moved to the target */
+    run_scale target, origin;           /* origin: what is moved to the target */
     double factor;                      /* of the sds that the way there adds */
     double *anchor_sd;                  /* [m]; NULL: no anchors */
     int sizes;

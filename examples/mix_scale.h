@@ -163,9 +163,9 @@ static double law_at(const optimization *o, mde_regressor *const *law, int j, co
 static double law_step(const optimization *o, mde_regressor *const *law, int j, const double *w, const run_scale *from,
                        const run_scale *to, double *sd)
 {
-    double near = 0, far = 0, step;
-    step = law_at(o, law, j, w, to, sd ? &far : NULL) - law_at(o, law, j, w, from, sd ? &near : NULL);
-    if (sd) *sd = far > near ? sqrt(far * far - near * near) : 0;
+    double sd_here = 0, sd_there = 0, step;
+    step = law_at(o, law, j, w, to, sd ? &sd_there : NULL) - law_at(o, law, j, w, from, sd ? &sd_here : NULL);
+    if (sd) *sd = sd_there > sd_here ? sqrt(sd_there * sd_there - sd_here * sd_here) : 0;
     return step;
 }
 
@@ -174,7 +174,7 @@ static double extrapolation_sd(const optimization *o, int j, const double *w)
 {
     const scaling *s = &o->scaling;
     double sd = 0;
-    if (s->law) law_step(o, s->law, j, w, &s->near, &s->target, &sd);
+    if (s->law) law_step(o, s->law, j, w, &s->origin, &s->target, &sd);
     sd *= s->factor;
     return s->anchor_sd ? sqrt(sd * sd + s->anchor_sd[j] * s->anchor_sd[j]) : sd;
 }
@@ -294,7 +294,7 @@ static void move_to_target(optimization *o)
 {
     mde_context *c = o->context;
     scaling *s = &o->scaling;
-    int *rows = (int *)mde_alloc(c, (size_t)o->runs->count, sizeof *rows), count = 0, i, j, near;
+    int *rows = (int *)mde_alloc(c, (size_t)o->runs->count, sizeof *rows), count = 0, i, j, origin;
     s->runs = o->runs;
     o->runs = NULL;
     s->law = (mde_regressor **)mde_alloc(c, (size_t)o->m, sizeof *s->law);
@@ -303,7 +303,7 @@ static void move_to_target(optimization *o)
         s->size[i].mixtures = count_mixtures(c, s->runs, count, rows);
         s->size[i].rows = rows_at(s->runs->count, s->of, s->size[i].at.params, (double)NAN, rows);
     }
-    near = nearest_size(s, s->target.params, -1);
+    origin = nearest_size(s, s->target.params, -1);
     if (s->sizes > 2 && !program_failed(c)) {
         double params = s->size[s->sizes - 1].at.params;
         s->form_errors[0] = law_error(o, params, 0);
@@ -312,11 +312,11 @@ static void move_to_target(optimization *o)
     }
     if (s->law) fit_law(o, s->runs, (double)NAN, s->interactions, s->law);
     if (!program_failed(c)) {
-        if (near >= 0) {
-            s->near = s->size[near].at;
-            count = rows_at(s->runs->count, s->of, s->near.params, s->near.tokens, rows);
+        if (origin >= 0) {
+            s->origin = s->size[origin].at;
+            count = rows_at(s->runs->count, s->of, s->origin.params, s->origin.tokens, rows);
         } else {
-            s->near = s->size[s->sizes - 1].at;
+            s->origin = s->size[s->sizes - 1].at;
             for (i = count = 0; i < s->runs->count; i++) {
                 for (j = 0; j < s->sizes && !same_scale(s->size[j].at.params, s->of[i].params); j++) {
                 }
@@ -483,7 +483,7 @@ static double rank_of_rows(const optimization *o, int count, const int *rows, co
 
 /* Losses of rows, and their sds, as the other sizes predict them: the regression of the nearest one, moved by a law
    that was fitted without theirs. */
-static void predict_left_out(const optimization *o, mde_regressor *const *law, const size_result *near, int count,
+static void predict_left_out(const optimization *o, mde_regressor *const *law, const size_result *origin, int count,
                              const int *rows, double *mean, double *sd)
 {
     const scaling *s = &o->scaling;
@@ -492,12 +492,12 @@ static void predict_left_out(const optimization *o, mde_regressor *const *law, c
     for (i = 0; i < count && w; i++) {
         memcpy(w + i * o->k, s->runs->weights + rows[i] * o->k, (size_t)o->k * sizeof *w);
     }
-    if (w && mde_surrogate_predict(near->own, count, w, mean, sd) == MDE_OK) {
+    if (w && mde_surrogate_predict(origin->own, count, w, mean, sd) == MDE_OK) {
         for (i = 0; i < count * o->m; i++) {
             double added;
             j = i % o->m;
             mean[i] = o->centre[j] + o->scale[j] * mean[i] +
-                      law_step(o, law, j, w + i / o->m * o->k, &near->at, &s->of[rows[i / o->m]], &added);
+                      law_step(o, law, j, w + i / o->m * o->k, &origin->at, &s->of[rows[i / o->m]], &added);
             sd[i] *= o->evaluation->spread * fabs(o->scale[j]);
             sd[i] = sqrt(sd[i] * sd[i] + added * added);
         }
@@ -510,15 +510,15 @@ static void judge_size(optimization *o, int at)
     mde_context *c = o->context;
     scaling *s = &o->scaling;
     size_result *r = &s->size[at];
-    int near = nearest_size(s, r->at.params, at), n = s->runs->count, i, q, count, judged = 0, covered = 0;
+    int origin = nearest_size(s, r->at.params, at), n = s->runs->count, i, q, count, judged = 0, covered = 0;
     int *rows = (int *)mde_alloc(c, (size_t)n, sizeof *rows);
     mde_regressor **law = (mde_regressor **)mde_alloc(c, (size_t)o->m, sizeof *law);
     double *mean = program_doubles(c, 2 * n, o->m), *sd = mean ? mean + n * o->m : NULL;
     double *ratio = program_doubles(c, n, o->m);
-    if (near >= 0 && !program_failed(c)) {
+    if (origin >= 0 && !program_failed(c)) {
         fit_law(o, s->runs, r->at.params, s->interactions && s->sizes > 3, law);
         count = rows_at(n, s->of, r->at.params, (double)NAN, rows);
-        if (!program_failed(c)) predict_left_out(o, law, &s->size[near], count, rows, mean, sd);
+        if (!program_failed(c)) predict_left_out(o, law, &s->size[origin], count, rows, mean, sd);
         for (i = 0; i < count * o->m && !program_failed(c); i++) {
             double y = s->runs->losses[rows[i / o->m] * o->m + i % o->m];
             if (y != y || y == 0) continue;
@@ -539,7 +539,7 @@ static void judge_size(optimization *o, int at)
             }
         }
         count = rows_at(n, s->of, r->at.params, r->at.tokens, rows);
-        if (!program_failed(c)) predict_left_out(o, law, &s->size[near], count, rows, mean, sd);
+        if (!program_failed(c)) predict_left_out(o, law, &s->size[origin], count, rows, mean, sd);
         r->spearman = rank_of_rows(o, count, rows, mean);
         r->single = -1;
         for (q = 0; q < s->sizes && !program_failed(c); q++) {
@@ -591,7 +591,7 @@ static void predict_sizes(optimization *o)
         r->sd = 0;
         for (j = 0; j < o->m; j++) {
             r->loss += o->objective[j] * law_step(o, s->law, j, w, &s->target, &r->at, NULL) / o->scale[j];
-            law_step(o, s->law, j, w, &s->near, &r->at, &added);
+            law_step(o, s->law, j, w, &s->origin, &r->at, &added);
             r->sd += o->objective[j] * s->factor * added / fabs(o->scale[j]);
         }
         r->sd = sqrt(r->sd * r->sd + o->shape_sd * o->shape_sd);

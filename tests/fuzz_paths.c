@@ -91,7 +91,7 @@ static void seed_tables(mde_context *c)
     write_bytes(in_place("domains.csv"), domains, sizeof domains - 1);
 }
 
-static void read_tables(mde_context *c)
+static void try_tables(mde_context *c)
 {
     (void)c;
     run_program(13, "mix_optimize", "--ratios", in_place("ratios.csv"), "--losses", in_place("losses.csv"), "--domains",
@@ -330,9 +330,9 @@ static const struct reader {
     void (*seed)(mde_context *c), (*read)(mde_context *c);
 } readers[] = {
 #ifdef FUZZ_MIX
-    { "domains", "domains.csv", seed_tables, read_tables },
-    { "ratios", "ratios.csv", seed_tables, read_tables },
-    { "losses", "losses.csv", seed_tables, read_tables },
+    { "domains", "domains.csv", seed_tables, try_tables },
+    { "ratios", "ratios.csv", seed_tables, try_tables },
+    { "losses", "losses.csv", seed_tables, try_tables },
 #else
     { "lm", "model.safetensors", seed_lm, read_lm },
     { "lm_checkpoint", "check.safetensors", seed_checkpoint, seed_checkpoint },
