@@ -4664,17 +4664,18 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(void, pack, (int along_k, int64_t width, int64_t count, int64_t k, const float *x, int64_t stride, \
                        float *panels)) \
     OTHER(void, tiles, (const mde__tiles *t)) \
-    MDE__GATED_FUNCTIONS(JOB) JOB(adamw) JOB(row_product) JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) \
-    JOB(glu) JOB(glu_vjp) JOB(attention_weights) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
+    MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
+    JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
+    JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
+    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
 
 /* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double,
    whose problems are small: there it runs what AVX2 does, which saves their compile time. A dense tile is
    MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
-    MDE__PLAIN_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) \
-    JOB(sum) JOB(dot) JOB(sum_squares) JOB(sum_rows) JOB(sum_columns) JOB(log_softmax) JOB(softmax_vjp) \
-    JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(norm_gain_vjp) JOB(rope) \
-    JOB(attention_end) \
+    MDE__PLAIN_FUNCTIONS(JOB) \
+    JOB(sum) JOB(dot) JOB(sum_squares) JOB(sum_rows) JOB(log_softmax) JOB(softmax_vjp) \
+    JOB(rms_norm) JOB(rms_norm_vjp) JOB(layer_norm) JOB(layer_norm_vjp) JOB(rope) \
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
     OTHER(void, dense_axpy, (int64_t n, double scale, const double *x, double *y)) \
     OTHER(double, dense_dot, (int64_t n, const double *x, const double *y)) \
