@@ -1085,8 +1085,8 @@ typedef struct mde_choose_desc {
     const double *lower, *upper;    /* [k] bounds; NULL: 0 and 1 */
     const double *prior;            /* [k]; NULL: uniform */
     double kl;                      /* 0: the prior does not count */
-    double caution;                 /* sds added to the predicted loss; inside what was tried, 0 had the lowest regret
-                                       with 7 domains in bench/regret.c, 1 a lower one with 17 */
+    double caution;                 /* sds added to the predicted loss; 1 gave about the regret that 0 did in
+                                       bench/regret.c */
     double spread;                  /* factor of the summed sds; errors of several losses rarely add up whole. 0: 1 */
     const double *tried;            /* [runs, k] starts besides the random ones; may be NULL */
     int runs;
