@@ -2007,6 +2007,7 @@ static int mde__open_blocks(const char *path, uint64_t *size)
 #else
     int file = open(path, O_RDONLY);
 #endif
+    *size = 0;
     if (file >= 0 && !mde__seek(file, 0, SEEK_END, size)) {
         int reason = errno;
         mde__close(file);

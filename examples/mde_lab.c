@@ -264,6 +264,8 @@ static void search_objective(experiment *x, const tables *t, const mde_json *fit
     desc.tried = t->proxy_weights;
     desc.runs = t->n;
     desc.seed = x->settings.seed;
+    desc.progress = x->progress;
+    desc.user = x->user;
     if (s && mde_surrogate_minimize(s, &desc, &best) == MDE_OK) {
         memcpy(weights, best.weights, (size_t)t->k * sizeof *weights);
         mde_json_open(w, objective_names[objective], '{');

@@ -465,8 +465,8 @@ static void set_bounds(optimization *o, const mde_csv *csv)
     for (i = 0; i < o->k; i++)
         if (!(d.tokens[i] >= 0)) known = 0;
     if (s->target_tokens > 0 && !known && !(s->target_params > 0) && !o->scaling.law) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "--target-tokens: a budget needs a file of domains with a column tokens, a "
-                 "number for each of the %d domains; a larger model needs --target-params, too", o->k);
+        mde_fail(c, MDE_BAD_ARGUMENT, "--target-tokens: a budget needs a file of domains that has a column tokens "
+                 "with a number for each of the %d domains; a larger model needs --target-params, too", o->k);
         return;
     }
     set_prior(o, &d, known);
