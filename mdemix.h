@@ -1922,27 +1922,24 @@ static int mde__rename(const char *from, const char *to)
 #endif
 }
 
+static FILE *mde__open_to_read(mde_context *c, const char *path)
+{
+    FILE *file = NULL;
+    if (mde__bad(c)) return NULL;
+    if (!path || !*path) mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
+    else if (mde_is_folder(path)) mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
+    else if (!(file = mde__open(path))) mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    return file;
+}
+
 /* The whole file and a zero byte behind it. */
 MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t limit, size_t *size)
 {
     size_t capacity = (size_t)1 << 16, length = 0;
     unsigned char *bytes = NULL;
-    FILE *file;
+    FILE *file = mde__open_to_read(c, path);
     *size = 0;
-    if (mde__bad(c)) return NULL;
-    if (!path || !*path) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
-        return NULL;
-    }
-    if (mde_is_folder(path)) {
-        mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
-        return NULL;
-    }
-    file = mde__open(path);
-    if (!file) {
-        mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
-        return NULL;
-    }
+    if (!file) return NULL;
     bytes = (unsigned char *)mde__allocate_block(c, capacity, 1);
     while (bytes) {
         length += fread(bytes + length, 1, capacity - 1 - length, file);
@@ -2041,15 +2038,11 @@ static int mde__read_block(int file, uint64_t at, void *bytes, size_t size)
 MDEDEF mde_status mde_file_fingerprint(mde_context *c, const char *path, uint64_t *size, uint64_t *fingerprint)
 {
     unsigned char block[4096];
-    FILE *file;
+    FILE *file = mde__open_to_read(c, path);
     size_t count;
     *size = 0;
     *fingerprint = MDE__HASH_START;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "read: no file name was given");
-    if (mde_is_folder(path)) return mde_fail(c, MDE_IO, "%s: is a folder; expected a file", path);
-    file = mde__open(path);
-    if (!file) return mde_fail(c, MDE_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!file) return mde_context_status(c);
     do {
         count = fread(block, 1, sizeof block, file);
         *fingerprint = mde__hash(*fingerprint, block, count);
