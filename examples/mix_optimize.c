@@ -660,20 +660,17 @@ static mde_runs *read_tables(mde_context *c, const char *ratios, const char *los
                              const mde_runs *like, mde_text *notes, run_scale **scales)
 {
     table_options by_name = *options;
+    char path[PROGRAM_PATH];
     mde_runs *runs = NULL;
-    if (losses || mde_is_file(ratios) || !strchr(ratios, ',')) {
+    if (losses || !program_is_list(ratios)) {
         return read_runs(c, ratios, losses, options, like, notes, scales);
     }
     by_name.sizes_by_name = 1;
-    while (*ratios && !program_failed(c)) {
-        size_t item = strcspn(ratios, ",");
-        char *path = (char *)mde_alloc(c, item + 1, 1);
+    while (ratios && !program_failed(c)) {
         run_scale *more = NULL;
-        mde_runs *next = NULL;
-        if (path) {
-            memcpy(path, ratios, item);
-            next = read_runs(c, path, NULL, &by_name, like, runs ? NULL : notes, runs ? &more : scales);
-        }
+        mde_runs *next;
+        ratios = program_list_path(c, ratios, path);
+        next = read_runs(c, path, NULL, &by_name, like, runs ? NULL : notes, runs ? &more : scales);
         if (next && runs) {
             match_columns(c, path, "the first table", next->domains, next->domain_names, runs->domains,
                           runs->domain_names, next->count, next->weights);
@@ -686,8 +683,6 @@ static mde_runs *read_tables(mde_context *c, const char *ratios, const char *los
             runs = next;
         }
         mde_release(c, more);
-        mde_release(c, path);
-        ratios += item + (ratios[item] == ',');
     }
     return runs;
 }

@@ -236,20 +236,19 @@ static void json_file(mde_json_writer *w, const char *key, const optimization *o
     mde_json_close(w);
 }
 
-/* Several paths, commas between, are an array. */
+/* A list of paths is an array. */
 static void json_input(mde_json_writer *w, const char *key, const optimization *o, const char *path)
 {
     char part[PROGRAM_PATH];
     if (!path) return;
-    if (mde_is_file(path) || !strchr(path, ',')) {
+    if (!program_is_list(path)) {
         json_file(w, key, o, path);
         return;
     }
     mde_json_open(w, key, '[');
-    while (*path) {
-        size_t item = strcspn(path, ",");
-        json_file(w, NULL, o, program_path(o->context, part, "%.*s", (int)item, path));
-        path += item + (path[item] == ',');
+    while (path) {
+        path = program_list_path(o->context, path, part);
+        json_file(w, NULL, o, part);
     }
     mde_json_close(w);
 }

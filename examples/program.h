@@ -502,6 +502,20 @@ static inline const char *program_path(mde_context *c, char path[PROGRAM_PATH], 
     return path;
 }
 
+/* Whether it is several paths, commas between, and not one that has a comma. */
+static inline int program_is_list(const char *paths)
+{
+    return strchr(paths, ',') && !mde_is_file(paths) && !mde_is_folder(paths);
+}
+
+/* The first path of a list; returns what follows it, NULL where nothing does. */
+static inline const char *program_list_path(mde_context *c, const char *paths, char path[PROGRAM_PATH])
+{
+    size_t length = strcspn(paths, ",");
+    program_path(c, path, "%.*s", (int)length, paths);
+    return paths[length] && paths[length + 1] ? paths + length + 1 : NULL;
+}
+
 /* Writes folder/name, unless something has failed before. */
 static inline void program_write(mde_context *c, mde_text *t, const char *folder, const char *name)
 {
@@ -637,18 +651,17 @@ static inline program_work program_work_start(const program *p, mde_context *c, 
     return w;
 }
 
-/* A path, or several with commas between. What is no file and no folder, as a pipe is, cannot be compared: the work is
-   done then. */
+/* A path, or a list of them. What is no file and no folder, as a pipe is, cannot be compared: the work is done then. */
 static inline void program_work_input(program_work *w, const char *path)
 {
     char part[PROGRAM_PATH];
-    const char *comma = mde_is_file(path) || mde_is_folder(path) ? NULL : strchr(path, ',');
-    if (comma) {
-        program_path(w->context, part, "%.*s", (int)(comma - path), path);
+    if (!program_is_list(path)) {
+        if (!program_add_content(w->key, w->context, path)) w->passing = 1;
+        return;
+    }
+    while (path) {
+        path = program_list_path(w->context, path, part);
         if (!program_add_content(w->key, w->context, part)) w->passing = 1;
-        program_work_input(w, comma + 1);
-    } else if (!program_add_content(w->key, w->context, path)) {
-        w->passing = 1;
     }
 }
 
