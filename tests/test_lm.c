@@ -632,7 +632,6 @@ static void a_small_file_never_makes_a_large_model(void)
     mde_lm *lm;
     size_t size, at = 0, before;
     char *file, *width;
-    double began = mde_seconds();
     write_config(c, "{\"model_type\": \"llama\", \"hidden_size\": 16384, \"intermediate_size\": 65536,"
                     " \"num_hidden_layers\": 1000, \"num_attention_heads\": 128, \"vocab_size\": 65536,"
                     " \"max_position_embeddings\": 1000000}");
@@ -640,7 +639,7 @@ static void a_small_file_never_makes_a_large_model(void)
     before = mde_peak_bytes(c);
     CHECK(!mde_lm_open(c, FOLDER "/small.safetensors"));
     CHECK_TEXT(mde_error(c), "small.safetensors: tensor \"model.embed_tokens.weight\" is missing");
-    CHECK(mde_peak_bytes(c) < before + ((size_t)1 << 20) && mde_seconds() - began < 1);
+    CHECK(mde_peak_bytes(c) < before + ((size_t)1 << 20));
     mde_clear_error(c);
     remove(FOLDER "/config.json");
     /* The same by the metadata of the library's own files. */
@@ -660,10 +659,9 @@ static void a_small_file_never_makes_a_large_model(void)
     mde_context_free(c);
     if (mde_is_file(shared_path("cases/faults/big.safetensors"))) {
         c = mde_context_create(NULL);
-        began = mde_seconds();
         CHECK(!mde_lm_open(c, shared_path("cases/faults/big.safetensors")));
         CHECK_TEXT(mde_error(c), "big.safetensors");
-        CHECK(mde_peak_bytes(c) < (size_t)1 << 22 && mde_seconds() - began < 1);
+        CHECK(mde_peak_bytes(c) < (size_t)1 << 22);
         mde_context_free(c);
     }
 }

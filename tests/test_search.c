@@ -465,45 +465,51 @@ static void a_search_reports_and_ends_when_it_is_told_to(void)
     }
 }
 
-/* A surrogate's search and its suggestions, among so many runs that they take their time. */
+/* A surrogate's search and its suggestions. They report ten times a second, so they get twice as many runs until they
+   take long enough to be asked `stop` times. */
 static void searches_by_a_surrogate_end_when_they_are_told_to(void)
 {
-    enum { N = 30, K = 3, MANY = 300000 };
-    double *w = (double *)malloc(MANY * K * sizeof *w), y[N], next[2 * K], start;
+    enum { N = 30, K = 3, LARGEST = 1 << 23 };
+    double *w = (double *)malloc((size_t)LARGEST * K * sizeof *w), y[N], next[2 * K];
     mde_random random = mde_random_start(4, 4);
-    int i, stop;
-    for (i = 0; i < MANY; i++) mde_random_mixture(&random, K, w + i * K);
-    for (i = 0; i < N; i++) y[i] = 2 + (w[i * K] - 0.5) * (w[i * K] - 0.5) + 0.1 * w[i * K + 1];
-    for (stop = 1; stop < 4; stop++) {
-        mde_context *c = mde_context_create(NULL);
-        mde_surrogate_desc desc;
-        mde_choose_desc choose;
-        mde_suggest_desc suggest;
-        mde_choice best;
-        interrupted x;
-        mde_surrogate *s;
-        memset(&desc, 0, sizeof desc);
-        memset(&choose, 0, sizeof choose);
-        memset(&suggest, 0, sizeof suggest);
-        desc.fit.model = MDE_GP;
-        s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
-        choose.progress = suggest.progress = interrupt;
-        choose.user = suggest.user = &x;
-        choose.tried = w;
-        choose.runs = MANY;
-        suggest.best = 2;
-        memset(&x, 0, sizeof x);
-        x.stop_at = stop;
-        start = mde_seconds();
-        CHECK(mde_suggest_runs(c, s, MANY, K, w, &suggest, 2, next) == MDE_STOPPED && x.calls == stop);
-        CHECK_TEXT(mde_error(c), "suggest: stopped");
-        mde_clear_error(c);
-        memset(&x, 0, sizeof x);
-        x.stop_at = stop;
-        CHECK(mde_surrogate_minimize(s, &choose, &best) == MDE_STOPPED && x.calls == stop);
-        CHECK_TEXT(mde_error(c), ": stopped");
-        CHECK(mde_seconds() - start < 20);      /* to their ends they take longer */
-        mde_context_free(c);
+    int i, stop, made = 0, search;
+    for (search = 0; search < 2; search++) {
+        int runs = 1 << 16;
+        for (stop = 1; stop < 4; stop++) {
+            mde_context *c = mde_context_create(NULL);
+            mde_surrogate_desc desc;
+            mde_choose_desc choose;
+            mde_suggest_desc suggest;
+            mde_status status = MDE_OK;
+            mde_choice best;
+            interrupted x;
+            mde_surrogate *s;
+            memset(&x, 0, sizeof x);
+            memset(&desc, 0, sizeof desc);
+            memset(&choose, 0, sizeof choose);
+            memset(&suggest, 0, sizeof suggest);
+            for (; made < runs; made++) mde_random_mixture(&random, K, w + (size_t)made * K);
+            for (i = 0; i < N; i++) y[i] = 2 + (w[i * K] - 0.5) * (w[i * K] - 0.5) + 0.1 * w[i * K + 1];
+            desc.fit.model = MDE_GP;
+            s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
+            choose.progress = suggest.progress = interrupt;
+            choose.user = suggest.user = &x;
+            choose.tried = w;
+            suggest.best = 2;
+            x.stop_at = stop;
+            for (;;) {
+                choose.runs = runs;
+                status = search ? mde_surrogate_minimize(s, &choose, &best)
+                                : mde_suggest_runs(c, s, runs, K, w, &suggest, 2, next);
+                if (status != MDE_OK || runs == LARGEST) break;
+                CHECK(x.calls < stop);
+                x.calls = 0;
+                for (runs *= 2; made < runs; made++) mde_random_mixture(&random, K, w + (size_t)made * K);
+            }
+            CHECK(status == MDE_STOPPED && x.calls == stop);
+            CHECK_TEXT(mde_error(c), search ? ": stopped" : "suggest: stopped");
+            mde_context_free(c);
+        }
     }
     free(w);
 }
