@@ -3559,6 +3559,7 @@ static int mde__npy_read_header(mde__npy_reader *r)
     if (seen != 7) return mde__npy_fail(r, "expected the keys descr, fortran_order and shape");
     mde__npy_skip_space(r);
     if (r->at != r->end) return mde__npy_fail(r, "text follows the dictionary");
+    if (r->rank < 2) r->fortran = 0;    /* one order is the other */
     return 1;
 }
 
@@ -3579,43 +3580,35 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     }
 }
 
-/* Elements in the file's order go to their offsets in C order. */
-static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
+/* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
+static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats, double *doubles)
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
     int k;
+    if (floats && r->kind == 'f' && r->size < 8 && !r->big_endian && !r->fortran) { /* as most files are, directly */
+        for (i = 0; i < count; i++, p += r->size) {
+            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            floats[i] = r->size == 2 ? mde__float_of_half(low)
+                                     : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        }
+        return;
+    }
     memset(index, 0, sizeof index);
     for (k = r->rank - 1; k >= 0; k--) {
         stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     }
-    for (i = 0; i < a->count; i++, p += r->size) {
+    for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
-        if (a->f64) a->f64[to] = value;
-        else a->f32[to] = (float)value;
+        if (doubles) doubles[to] = value;
+        else floats[to] = (float)value;
         for (k = 0; r->fortran && k < r->rank; k++) {
             offset += stride[k];
             if (++index[k] < r->shape[k]) break;
             offset -= stride[k] * (size_t)r->shape[k];
             index[k] = 0;
         }
-    }
-}
-
-/* Elements as float32. */
-MDE__UNUSED
-static void mde__npy_floats(const mde__npy_reader *r, const unsigned char *p, size_t count, float *out)
-{
-    size_t i;
-    if (r->kind == 'f' && r->size < 8 && !r->big_endian) {      /* as most files are, without detours */
-        for (i = 0; i < count; i++, p += r->size) {
-            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-            out[i] = r->size == 2 ? mde__float_of_half(low)
-                                  : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-        }
-    } else {
-        for (i = 0; i < count; i++, p += r->size) out[i] = (float)mde__npy_element(r, p);
     }
 }
 
@@ -3677,7 +3670,7 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     a->rank = r.rank;
     memcpy(a->shape, r.shape, sizeof a->shape);
     a->count = count;
-    mde__npy_fill(&r, data, a);
+    mde__npy_fill(&r, data, count, a->f32, a->f64);
     return a;
 }
 
@@ -15175,7 +15168,7 @@ static void mde__window_row(int64_t chunk, void *user)
     size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
     size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
     float *row = w->row + from;
-    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    mde__npy_fill(w->reader, w->raw + from * (size_t)w->reader->size, n, row, NULL);
     for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
 }
 
