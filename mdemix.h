@@ -7019,9 +7019,9 @@ static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const fl
 
 /* Blocks as in Goto and van de Geijn 2008, [rows of A, k] and [k, 1024 columns of B]. A panel of B, [k, tile columns],
    passes by for every tile of A. With tiles of up to 16 columns, k = 256 leaves it (16 KB) and a tile of A in a first
-   cache of 32 KB, where k = 512 reads 2.5 times as many lines from the second. A tile of 32 columns reads its panel from
-   the second cache anyway, and a long k saves passes over the output. The block of A stays in the second cache, that of
-   B in the third. Rows are a multiple of every tile's. */
+   cache of 32 KB, where k = 512 reads 2.5 times as many lines from the second. A tile of 32 columns reads its panel
+   from the second cache anyway, and a long k saves passes over the output. The block of A stays in the second cache,
+   that of B in the third. Rows are a multiple of every tile's. */
 #define MDE__BLOCK_M_MAX 192
 #define MDE__BLOCK_N 1024
 #define MDE__FEW_PANELS 512             /* columns, or rows of a transposed A, for which A is read where it lies */
