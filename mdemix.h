@@ -742,6 +742,14 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
                                         float *out);
 MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split, int domain);   /* nats a token */
 
+/* Logits token after token. The keys and values of the tokens so far are yours, [layers, context, kv_heads, dim] each;
+   with a smaller length it goes on from there. */
+typedef struct mde_lm_state { mde_lm *lm; float *keys, *values; int64_t length; } mde_lm_state;
+MDEDEF mde_lm_state *mde_lm_state_create(mde_lm *lm);
+MDEDEF void mde_lm_state_free(mde_lm_state *s);
+/* Appends tokens, at most so many that length stays within the context; logits [vocabulary] of what comes next. */
+MDEDEF mde_status mde_lm_step(mde_lm_state *s, int64_t count, const int32_t *tokens, float *logits);
+
 typedef struct mde_generate_desc {
     const char *prompt;         /* NULL: the separator (or the published model's begin token) alone */
     int tokens;                 /* 0: 256; fewer when the model ends its text with the separator, begin or end token */
@@ -12863,9 +12871,6 @@ struct mde_lm {
     size_t id_count;
 };
 
-/* Keys and values of the tokens so far, a layer after the other, each [context, kv_heads, dim]. */
-typedef struct mde__cache { float *keys, *values; int64_t length; } mde__cache;
-
 /* ---- The descriptor ---- */
 
 /* Fields of a descriptor, for checking, writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
@@ -13247,7 +13252,7 @@ static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tens
 /* Appends the keys and values of qkv [time, (heads + 2 kv_heads) dim] to the cache and lets the queries see all of
    them. Nothing is recorded. */
 static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, int64_t time, int64_t start,
-                                        const float *table, mde__cache *cache)
+                                        const float *table, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
@@ -13302,7 +13307,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
 }
 
 static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t batch, int64_t time, int64_t start,
-                                     const float *table, mde__cache *cache)
+                                     const float *table, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
@@ -13363,9 +13368,9 @@ static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
 }
 
 /* Normed last hidden state [batch * time, width] of tokens at positions from `start` on. With a cache batch is 1, and
-   either start is 0 or time is 1. */
+   start the length of what it holds. */
 static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start,
-                                  mde__cache *cache)
+                                  mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
@@ -14024,22 +14029,70 @@ static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_
     return !mde__bad(c);
 }
 
-/* Logits of the token after ids [count], which ends at the model's position count - base - 1. */
-static const float *mde__lm_next(mde_lm *lm, const int32_t *ids, size_t count, size_t base, mde__cache *cache)
+/* Logits of what comes after tokens [time], which without a cache begin at position 0. */
+static const float *mde__lm_next(mde_lm *lm, int64_t time, const int32_t *tokens, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
-    int64_t start = cache ? cache->length : 0, time = (int64_t)(count - base) - start;
-    mde_tensor *hidden = mde__lm_hidden(lm, 1, time, ids + base + start, start, cache), *logits;
+    mde_tensor *hidden = mde__lm_hidden(lm, 1, time, tokens, cache ? cache->length : 0, cache), *logits;
     if (time > 1) hidden = mde_slice(c, hidden, 0, time - 1, 1);
     logits = mde__lm_output(lm, hidden);
     return logits ? logits->data : NULL;
 }
 
-static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde__cache *cache)
+MDEDEF mde_lm_state *mde_lm_state_create(mde_lm *lm)
+{
+    mde_lm_state *s;
+    size_t size, width;
+    if (!lm || mde__bad(lm->context)) return NULL;
+    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
+    width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
+    s = (mde_lm_state *)mde_alloc(lm->context, 1, sizeof *s);
+    if (!s) return NULL;
+    s->lm = lm;
+    s->keys = (float *)mde_alloc(lm->context, size, width * sizeof *s->keys);
+    s->values = (float *)mde_alloc(lm->context, size, width * sizeof *s->values);
+    if (s->keys && s->values) return s;
+    mde_lm_state_free(s);
+    return NULL;
+}
+
+MDEDEF void mde_lm_state_free(mde_lm_state *s)
+{
+    mde_context *c = s ? s->lm->context : NULL;
+    if (!s) return;
+    mde_release(c, s->keys);
+    mde_release(c, s->values);
+    mde_release(c, s);
+}
+
+MDEDEF mde_status mde_lm_step(mde_lm_state *s, int64_t count, const int32_t *tokens, float *logits)
+{
+    mde_context *c = s ? s->lm->context : NULL;
+    const float *next;
+    int64_t before;
+    mde_mark mark;
+    int recording;
+    if (mde__bad(c)) return mde_context_status(c);
+    before = s->length;
+    if (before < 0 || count < 1 || count > s->lm->desc.context - before) {
+        return mde_fail(c, MDE_BAD_SHAPE, "language model: %lld tokens after %lld; expected 1 or more, and within its "
+                        "context of %d", (long long)count, (long long)before, s->lm->desc.context);
+    }
+    recording = mde_set_recording(c, 0);
+    mark = mde_arena_mark(c);
+    next = mde__lm_next(s->lm, count, tokens, s);
+    if (next) memcpy(logits, next, (size_t)s->lm->desc.vocabulary * sizeof *logits);
+    else s->length = before;
+    mde_arena_rewind(c, mark);
+    mde_set_recording(c, recording);
+    return c->status;
+}
+
+static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     mde_random random = mde_random_start(desc->seed, 0);
-    size_t context = (size_t)lm->desc.context, base = 0, length;
+    size_t context = (size_t)lm->desc.context, base = 0, start, length;
     int made;
     for (made = 0; made < desc->tokens; made++) {
         mde_mark mark = mde_arena_mark(c);
@@ -14050,7 +14103,8 @@ static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde__cache 
             base = lm->id_count - (context > 1 ? context / 2 : 1);
             if (cache) cache->length = 0;
         }
-        logits = mde__lm_next(lm, lm->ids, lm->id_count, base, cache);
+        start = base + (cache ? (size_t)cache->length : 0);
+        logits = mde__lm_next(lm, (int64_t)(lm->id_count - start), lm->ids + start, cache);
         id = logits ? mde__sample(c, logits, lm->desc.vocabulary, desc, &random) : -1;
         mde_arena_rewind(c, mark);
         if (id < 0 || mde__is_end(lm->tokenizer, id)) return;
@@ -14092,24 +14146,16 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
 {
     mde_context *c;
     mde_generate_desc d;
-    mde__cache cache;
-    size_t size;
+    mde_lm_state *cache;
     int recording;
     if (!lm || mde__bad(lm->context)) return NULL;
     c = lm->context;
     memset(&d, 0, sizeof d);
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
-    memset(&cache, 0, sizeof cache);
-    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
-    if (!d.no_cache) {
-        size_t width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
-        cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
-        cache.values = (float *)mde_alloc(c, size, width * sizeof *cache.values);
-    }
-    if (!mde__bad(c)) mde__generate(lm, &d, d.no_cache ? NULL : &cache);
-    mde_release(c, cache.keys);
-    mde_release(c, cache.values);
+    cache = d.no_cache ? NULL : mde_lm_state_create(lm);
+    if (!mde__bad(c)) mde__generate(lm, &d, cache);
+    mde_lm_state_free(cache);
     mde_set_recording(c, recording);
     return mde__bad(c) ? NULL : lm->text->bytes;
 }
