@@ -66,9 +66,9 @@ static const char *const usage =
 
 typedef struct settings {
     const char *data, *labels, *target, *target_labels, *split, *range, *out, *preset_name, *format;
-    int size, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count;
+    int size, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count, quarter_turns;
     int64_t steps, classifier_steps, episodes;
-    double rate, mismatch, diversity, low, high;
+    double rate, mismatch, diversity, average, anneal, low, high;
     program_ints samples, made;
 } settings;
 
@@ -78,17 +78,18 @@ typedef struct sizes {
     int classes, samples;                       /* of the drawn set */
     int64_t steps;
     int critic_steps;
-    double rate, mismatch;
+    double rate, mismatch, average, anneal;
+    int quarter_turns;
     int runs;
     int64_t classifier_steps, episodes, test_episodes;
     program_ints real, made;
 } sizes;
 
 static const sizes presets[] = {
-    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
-    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 3, 1000, 3000, 1000, { 3, { 5, 10, 15 } },
+    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 0.99, 0, 1, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
+    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 0.999, 0.5, 2, 3, 1000, 3000, 1000, { 3, { 5, 10, 15 } },
       { 3, { 2, 5, 20 } } },
-    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 3, 4000, 10000, 1000, { 3, { 5, 10, 15 } },
+    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 0, 0, 1, 3, 4000, 10000, 1000, { 3, { 5, 10, 15 } },
       { 3, { 2, 5, 20 } } }
 };
 
@@ -482,6 +483,9 @@ static void write_training(lab *l)
     mde_json_write_int(&w, "critic_steps", l->z.critic_steps);
     mde_json_write_number(&w, "learning_rate", l->z.rate, 6);
     mde_json_write_number(&w, "mismatch", l->z.mismatch, 6);
+    mde_json_write_number(&w, "average", l->z.average, 6);
+    mde_json_write_number(&w, "anneal", l->z.anneal, 6);
+    mde_json_write_int(&w, "quarter_turns", l->z.quarter_turns);
     mde_json_write_string(&w, "seed", seed);
     mde_json_write_string(&w, "data", l->s.data ? l->s.data : "drawn characters");
     mde_json_write_string(&w, "target", l->s.target ? l->s.target : "classes of the same set");
@@ -540,8 +544,8 @@ static void train(lab *l, int needed)
     program_work w = work_of(l, "train", "dagan.safetensors", 0);
     program_work_output(&w, "train.json");
     program_work_output(&w, "training.png");
-    mde_text_format(w.key, " %lld %d %.17g %.17g %.17g", (long long)l->z.steps, l->z.critic_steps, l->z.rate,
-                    l->z.mismatch, l->s.diversity);
+    mde_text_format(w.key, " %lld %d %.17g %.17g %.17g %.17g %.17g %d", (long long)l->z.steps, l->z.critic_steps,
+                    l->z.rate, l->z.mismatch, l->s.diversity, l->z.average, l->z.anneal, l->z.quarter_turns);
     mde_text_format(w.key, " %s %s %s", l->s.data ? l->s.data : "", l->s.target ? l->s.target : "",
                     l->s.split ? l->s.split : "");
     if (program_work_is_done(&w, 0)) {
@@ -558,7 +562,9 @@ static void train(lab *l, int needed)
     t.mismatch = l->z.mismatch > 0 ? l->z.mismatch : MDE_ZERO;
     t.diversity = l->s.diversity;
     t.seed = l->p.seed;
-    t.quarter_turns = 1;
+    t.quarter_turns = l->z.quarter_turns;
+    t.average = l->z.average;
+    t.anneal = l->z.anneal;
     t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
     t.pairs = FACTS;
     t.metadata = l->fact_list;
@@ -1436,6 +1442,9 @@ static int resolve(lab *l)
     if (l->s.critic_steps) l->z.critic_steps = l->s.critic_steps;
     if (l->s.rate > 0) l->z.rate = l->s.rate;
     if (l->s.mismatch >= 0) l->z.mismatch = l->s.mismatch;
+    if (l->s.average >= 0) l->z.average = l->s.average;
+    if (l->s.anneal >= 0) l->z.anneal = l->s.anneal;
+    if (l->s.quarter_turns >= 0) l->z.quarter_turns = l->s.quarter_turns;
     if (l->s.runs) l->z.runs = l->s.runs;
     if (l->s.classifier_steps) l->z.classifier_steps = l->s.classifier_steps;
     if (l->s.episodes) l->z.episodes = l->s.episodes;
@@ -1525,6 +1534,14 @@ int main(int argc, char **argv)
           "(default 0.5; paper 0: then made images drift to other classes in short trainings)" },
         { "--diversity", PROGRAM_REAL, "X", &s->diversity, 0, 1e6,
           "weight of the term that rewards different images for different z (default 0)" },
+        { "--average", PROGRAM_REAL, "X", &s->average, 0, 0.999999,
+          "decay of the moving average of the generator's weights, which is kept; 0: the last weights\n"
+          "(default 0.999; quick 0.99, paper 0)" },
+        { "--anneal", PROGRAM_REAL, "X", &s->anneal, 0, 1,
+          "share of the steps, at the end, in which the learning rate falls to 0 (default 0.5; quick and paper 0)" },
+        { "--quarter-turns", PROGRAM_INT, "N", &s->quarter_turns, 0, 2,
+          "pairs rotated by multiples of 90 degrees: 0 none, 1 half, 2 all, so that a class counts as four\n"
+          "(default 2; quick and paper 1)" },
         { "--samples", PROGRAM_INTS, "LIST", &s->samples, 1, 1000,
           "real samples a class of the classifiers (default 5,10,15; quick 2)" },
         { "--made", PROGRAM_INTS, "LIST", &s->made, 1, 1000,
@@ -1545,7 +1562,8 @@ int main(int argc, char **argv)
     l.p.when_stopped = "stopped; the same command goes on from here";
     l.p.json_help = "what the step found (the JSON file that it wrote)";
     s->out = "out/dagan";
-    s->mismatch = -1;
+    s->mismatch = s->average = s->anneal = -1;
+    s->quarter_turns = -1;
     s->count = 10;
     if (!program_parse(&l.p, argc, argv)) return l.p.code;
     for (i = 0; l.p.count && i < sizeof commands / sizeof *commands; i++) {
