@@ -109,9 +109,9 @@ coverage: ## lines and branches of headers and programs that the tests reach, by
 mutate: ## which tests find COUNT small faults in the headers; goes on where it was stopped (hours)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
 
-fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
+fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under FUZZER (libfuzzer, afl)
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
-	@sh tests/fuzz.sh $(SECONDS)
+	@FUZZER=$(FUZZER) sh tests/fuzz.sh $(SECONDS)
 
 faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## programs are killed (KILLS=200) and their calls fail (CALLS=60)
 	@CC="$(CC)" KILLS=$(KILLS) CALLS=$(CALLS) sh tests/faults.sh build
