@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
 SECONDS ?= 60
+SCALE ?= 1
+# A study of another scale has a folder of its own, beside the repository's rows.
+STUDY ?= $(if $(filter 1,$(SCALE)),bench/study,out/study-$(SCALE))
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -40,7 +43,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
+.PHONY: all test bench run run-dagan study-mde study-tables data install format lint warnings sanitize valgrind threads portability coverage \
         mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
@@ -57,6 +60,12 @@ run: build/mde_lab ## run a whole small experiment on built-in text; writes out/
 
 run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
 	./build/dagan_lab run --preset quick --out out/dagan
+
+study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where it was stopped); SCALE=0.02: try it out
+	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
+
+study-tables: build/study_tables ## what the study's rows say so far: bench/STUDY-MDE.md and its pictures (a minute)
+	./build/study_tables $(STUDY) $(if $(filter 1,$(SCALE)),bench,$(STUDY))
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
@@ -127,6 +136,8 @@ build/bench_lm: build/plain_lm
 build/%: bench/%.c $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/study_mde build/study_tables: $(wildcard bench/study_*.h examples/*.h)
 
 # Tests of the public functions link compiled headers, as a program of two source files does; the others look into the
 # headers and include them whole, all private, so that no more is compiled than they call.
