@@ -871,6 +871,7 @@ typedef struct mde_bootstrap_desc {
     uint64_t seed;
 } mde_bootstrap_desc;
 typedef struct mde_bootstrap {
+    mde_optimum optimum;                     /* of the tokens as they are, as mde_mixture_minimize finds it */
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
     int replicates;                          /* 0: no interval, all ends are NaN */
@@ -16832,7 +16833,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     const mde_minimize_desc *minimize;
     mde__resampling r;
     mde__descents all;
-    mde_optimum best, *optimum = NULL;
+    mde_optimum *best = &out->optimum, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
     int k, i, b, first, n;
@@ -16845,7 +16846,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
-        mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
+        mde_mixture_minimize(e, minimize, best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
@@ -16863,7 +16864,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
         for (b = 0; b < n; b++) {
-            all.query[b].weights = desc->weights ? desc->weights : best.weights;
+            all.query[b].weights = desc->weights ? desc->weights : best->weights;
             all.query[b].counts = r.counts + b * e->validations;
             all.query[b].gradient = all.query[b].hessian = NULL;
         }
@@ -16871,9 +16872,9 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         for (b = 0; b < n; b++) {
             mde__descent *s = &all.one[b];
             losses[first + b] = all.query[b].loss;
-            optimum[b] = best;
+            optimum[b] = *best;
             /* A little inside, because a weight that is zero here may not be zero there. */
-            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
             s->out = &optimum[b];
             s->query.counts = r.counts + b * e->validations;
         }

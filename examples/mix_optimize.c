@@ -1130,15 +1130,14 @@ static void minimize_experts(optimization *o)
     bootstrap.seed = o->settings.seed;
     if (report_step(o, "experts", 0, 2)) return;
     o->prices = program_doubles(c, 3, o->k);
-    if (!o->prices || mde_mixture_minimize(o->experts, &minimize, &o->minimum)) return;
+    if (!o->prices || mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval)) return;
+    o->minimum = o->interval.optimum;
     if (report_step(o, "experts", 1, 2)) return;
     if (mde_mixture_prices(o->experts, o->nats, o->minimum.weights, o->prices)) return;
     if (mde_mixture_price_intervals(o->experts, o->nats, o->minimum.weights, NULL, o->prices + o->k,
                                     o->prices + 2 * o->k))
         return;
-    if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
-        report_step(o, "experts", 2, 2);
-    }
+    if (report_step(o, "experts", 2, 2)) return;
     o->text_losses = program_doubles(c, mde_experts_validations(o->experts), 1);
     for (j = 0; !program_failed(c) && j < mde_experts_validations(o->experts); j++) {
         o->text_losses[j] = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
