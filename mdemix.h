@@ -926,6 +926,8 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+/* Covariance [n, n] of the means that a law across sizes predicts of a target; other models: an error. */
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out);
 /* Predictions [n, m] of the runs that it was fitted to, each as if that run and its repeats, of equal features, had
    been left out: exact for ridge and, given its covariance, for Gaussian processes; to first order for laws where that
    is good enough, else, and for trees, by five folds. */
@@ -19490,6 +19492,24 @@ static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, do
     }
 }
 
+/* J C J' at standardised inputs x [n, used]; work: 2 n parameters. */
+static void mde__scale_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    int p = s->parameters, i, j;
+    const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
+    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target];
+    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, p, 0));
+    for (i = 0; i < n; i++, slope += p, along += p) {
+        for (j = 0; j < p; j++) slope[j] = 0;
+        mde__scale_value(s, x + mde__cell(i, r->used, 0), &terms);
+        mde__scale_slope(s, x + mde__cell(i, r->used, 0), &terms, 1.0, slope);
+        for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
+    }
+    mde__mirror(n, out);
+}
+
 static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
     const mde__scale *s = (const mde__scale *)r->state;
@@ -20434,6 +20454,29 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     }
     mde_release(c, work);
     mde_release(c, noise_x);
+    mde_release(c, at);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out)
+{
+    mde_context *c;
+    double *at, *work;
+    int i;
+    if (!r) return MDE_BAD_ARGUMENT;
+    c = r->context;
+    if (r->kind != &mde__scale_kind || target < 0 || target >= r->m || n < 0 || !x || !out) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law across sizes, a target, inputs, and "
+                        "room");
+    }
+    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    at = mde__doubles(c, (size_t)n, (size_t)r->used);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__scale *)r->state)->parameters);
+    for (i = 0; i < n * n; i++) out[i] = 0;
+    if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
+        mde__scale_covariance(r, target, n, at, work, out);
+    }
+    mde_release(c, work);
     mde_release(c, at);
     return mde_context_status(c);
 }
