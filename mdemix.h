@@ -7148,12 +7148,14 @@ static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const fl
 
 /* ---- Matrix product ---- */
 
-/* Blocks as in Goto and van de Geijn 2008, with a long k, since each block of it reads and writes the whole output
-   once: a panel of B [512, tile columns] and a block of A [96, 512] stay in the second cache, the block of B
-   [512, 1024] in the third. Each is a multiple of every tile. */
-#define MDE__BLOCK_K 512
-#define MDE__BLOCK_M 96
+/* Blocks as in Goto and van de Geijn 2008, [rows of A, k] and [k, 1024 columns of B]. A panel of B, [k, tile columns],
+   passes by for every tile of A. With tiles of up to 16 columns, k = 256 leaves it (16 KB) and a tile of A in a first
+   cache of 32 KB, where k = 512 reads 2.5 times as many lines from the second. A tile of 32 columns reads its panel
+   from the second cache anyway, and a long k saves passes over the output. The block of A stays in the second cache,
+   that of B in the third. Rows are a multiple of every tile's. */
+#define MDE__BLOCK_M_MAX 192
 #define MDE__BLOCK_N 1024
+#define MDE__FEW_PANELS 512             /* columns, or rows of a transposed A, for which A is read where it lies */
 #define MDE__FEW_M 96                   /* rows for which packing B takes longer than reading it where it lies */
 #define MDE__FEW_N 128                  /* columns for which packing A does */
 #define MDE__GEMM_THREADED (1 << 20)    /* multiply-adds; below, starting threads takes longer than the product */
@@ -7168,6 +7170,16 @@ typedef struct mde__products {
     size_t part_floats;
 } mde__products;
 
+static int64_t mde__block_k(int simd)
+{
+    return mde__tile_columns(simd) > 16 ? 512 : 256;
+}
+
+static int64_t mde__block_m(int simd)
+{
+    return mde__tile_columns(simd) > 16 ? MDE__BLOCK_M_MAX / 2 : MDE__BLOCK_M_MAX;
+}
+
 static int64_t mde__min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -7181,8 +7193,8 @@ static int64_t mde__round_up(int64_t a, int64_t unit)
 /* Floats of the blocks of A and B for one thread; the tail is for a pack that writes a little too far. */
 static size_t mde__gemm_part_floats(int simd, int64_t m, int64_t n, int64_t k)
 {
-    int64_t block_k = mde__min(k, MDE__BLOCK_K);
-    int64_t block_m = mde__round_up(mde__min(m, MDE__BLOCK_M), mde__tile_rows(simd));
+    int64_t block_k = mde__min(k, mde__block_k(simd));
+    int64_t block_m = mde__round_up(mde__min(m, mde__block_m(simd)), mde__tile_rows(simd));
     int64_t block_n = mde__round_up(mde__min(n, MDE__BLOCK_N), mde__tile_columns(simd));
     return (size_t)mde__round_up(block_k * (block_m + block_n) + MDE__LANES, MDE__LANES);
 }
@@ -7192,20 +7204,21 @@ static size_t mde__gemm_part_floats(int simd, int64_t m, int64_t n, int64_t k)
 static int mde__gemm_a_in_place(int simd, const mde_product *p)
 {
     if (p->row) return 1;
-    if (p->transpose_a) return p->n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
-    return p->m <= mde__tile_rows(simd) || (p->n <= MDE__BLOCK_K && p->lda % 1024 != 0);
+    if (p->transpose_a) return p->n <= MDE__FEW_N && p->lda <= MDE__FEW_PANELS;
+    return p->m <= mde__tile_rows(simd) || (p->n <= MDE__FEW_PANELS && p->lda % 1024 != 0);
 }
 
 /* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a
    transposed one panel by panel. */
 static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
 {
-    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), rows[MDE__BLOCK_M], i, j, q;
+    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), i, j, q;
+    int64_t max_m = mde__block_m(simd), max_k = mde__block_k(simd), rows[MDE__BLOCK_M_MAX];
     int few = p->m <= tile_m, a_in_place = mde__gemm_a_in_place(simd, p);
     int b_in_place = !p->transpose_b && (few || (p->m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
-    int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : MDE__BLOCK_K;
-    int64_t rows_at_once = mde__min(p->m, MDE__BLOCK_M);
-    int64_t floats_a = mde__min(p->k, MDE__BLOCK_K) * mde__round_up(rows_at_once, tile_m);
+    int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : max_k;
+    int64_t rows_at_once = mde__min(p->m, max_m);
+    int64_t floats_a = mde__min(p->k, max_k) * mde__round_up(rows_at_once, tile_m);
     float *packed_a = workspace, *packed_b = workspace + floats_a;
     mde__tiles t;
     t.stride = p->ldo;
@@ -7221,8 +7234,8 @@ static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
                 mde__kernel_pack(simd)(p->transpose_b, tile_n, block_n - whole, t.k,
                                        p->transpose_b ? from_b : from_b + whole, p->ldb, packed_b);
             }
-            for (i = 0; i < p->m; i += MDE__BLOCK_M) {
-                t.m = mde__min(p->m - i, MDE__BLOCK_M);
+            for (i = 0; i < p->m; i += max_m) {
+                t.m = mde__min(p->m - i, max_m);
                 t.row = p->row ? p->row + i : a_in_place ? rows : NULL;
                 t.a = p->row ? p->a + q * p->step
                     : p->transpose_a ? p->a + q * p->lda + i : p->a + i * p->lda + q;
