@@ -25,12 +25,13 @@ OPENMP := $(shell mkdir -p build; $(OPENMP_PROBE))
 endif
 
 HEADERS = $(wildcard *.h)
-EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+CXX_EXAMPLES = $(if $(shell command -v $(CXX) 2> /dev/null),$(patsubst examples/%.cpp,build/%,$(wildcard examples/*.cpp)))
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c)) $(CXX_EXAMPLES)
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
-SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.cpp examples/*.h tests/*.c tests/*.h bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
@@ -43,8 +44,8 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan study-mde study-tables data install format lint warnings sanitize valgrind threads portability coverage \
-        mutate fuzz faults clean help
+.PHONY: all test bench run run-dagan study-mde study-tables data shared install format lint warnings sanitize valgrind \
+        threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -70,13 +71,17 @@ study-tables: build/study_tables ## what the study's rows say so far: bench/STUD
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
 
-install: ## copy the headers and mdemix.pc to PREFIX (default /usr/local), below DESTDIR if given
+shared: build/libmdemix.so ## libmdemix.so with all functions of both headers, as examples/python/mdemix.py calls them
+
+install: ## copy the headers, with files for pkg-config and CMake, to PREFIX (default /usr/local), below DESTDIR if given
 	mkdir -p "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/share/pkgconfig"
 	for h in $(HEADERS); do install -m 644 $$h "$(DESTDIR)$(PREFIX)/include/" || exit 1; done
 	version=$$(sed -n 's/^#define MDE_VERSION "\(.*\)"/\1/p' mdemix.h); \
 	printf 'prefix=%s\nincludedir=$${prefix}/include\n\nName: mdemix\n%s\nVersion: %s\n%s\n%s\n' "$(PREFIX)" \
 	  "Description: mixtures of data experts and small language models in one C header" "$$version" \
 	  'Cflags: -I$${includedir}' 'Libs: -lm' > "$(DESTDIR)$(PREFIX)/share/pkgconfig/mdemix.pc"
+	mkdir -p "$(DESTDIR)$(PREFIX)/share/cmake/mdemix"
+	install -m 644 examples/cmake/mdemix-config*.cmake "$(DESTDIR)$(PREFIX)/share/cmake/mdemix/"
 
 format: ## format all sources with clang-format
 	clang-format -i $(SOURCES)
@@ -121,6 +126,14 @@ clean: ## remove build/
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-11s %s\n", $$1, substr($$0, length($$1) + 3) }'
+
+build/libmdemix.so: $(HEADERS)
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) -fPIC -shared -DMDEMIX_IMPLEMENTATION -DDAGAN_IMPLEMENTATION -x c dagan.h -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/%: examples/%.cpp $(HEADERS)
+	@mkdir -p build
+	$(CXX) -std=c++17 $(filter-out -std=%,$(CFLAGS)) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
