@@ -23,11 +23,12 @@ endif
 
 HEADERS = $(wildcard *.h)
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
-SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/course/*.[ch] tests/*.[ch] bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
@@ -40,10 +41,12 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
+.PHONY: all course test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
         mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
+
+course: $(LESSONS) ## build the lessons of examples/course into build/course/
 
 test: ## run the tests (minutes); the last line is "N passed, N failed"
 	+@$(call build_all,$(TESTS))
@@ -116,6 +119,10 @@ help: ## list the targets
 build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/course/%: examples/course/%.c $(wildcard examples/course/*.h) examples/plot.h $(HEADERS)
+	@mkdir -p build/course
+	$(CC) $(CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 # Loops as one writes them first, with all that the compiler can do for them: what a benchmark compares with.
 build/plain_%: bench/plain_%.c
