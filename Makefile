@@ -41,7 +41,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all course test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
+.PHONY: all course pictures test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
         mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
@@ -60,6 +60,9 @@ run: build/mde_lab ## run a whole small experiment on built-in text; writes out/
 
 run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
 	./build/dagan_lab run --preset quick --out out/dagan
+
+pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again
+	cd examples/pictures && ../../build/three_experts --quiet && ../../build/course/9_dagan dagan.svg
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The lessons of examples/course as a student meets them: each is built by the command in the README, runs in a folder of
-# its own, draws its picture and prints numbers that must hold; so do the solutions of the exercises, which are the
-# lessons with the changes of tests/course. Given names of lessons, only these; 7_mixture needs 6_experts in front of it.
+# The lessons of examples/course as a student meets them: each is built by the command in the README, runs in a folder
+# of its own, draws its picture and prints numbers that must hold; so do the solutions of the exercises, which are the
+# lessons with the changes of tests/course. Given names of lessons, only these; 7_mixture needs 6_experts before it.
 # Ends with "N passed, N failed[, N skipped]".
 cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
@@ -165,7 +165,8 @@ solves_8_gan() {
 
 says_9_dagan() {
     holds "$(number 1 'Made images of a character differ from each other by') > 0.05" \
-        "$(number 2 'Made images of a character differ from each other by') > 0.1"
+        "$(number 2 'Made images of a character differ from each other by') > 0.1" &&
+        cmp "$work/out/9_dagan.svg" examples/pictures/dagan.svg
 }
 solves_9_dagan() {
     holds "$(number 1 'from one image to the next') < $(number 1 'from the first image to the last')"

@@ -40,13 +40,14 @@ int main(int argc, char **argv)
     static uint16_t tokens[JUDGED][LONGEST];
     static float logp[LONGEST];
     double losses[EXPERTS][JUDGED] = { { 0 } };
-    size_t lengths[KINDS] = { 0, 0, 0 }, counts[JUDGED] = { 0, 0, 0, sizeof letter - 1 };
+    size_t counts[JUDGED] = { 0, 0, 0, sizeof letter - 1 };
     mde_context *c = mde_context_create(NULL);
     mde_text *picture = mde_text_create(c), *sums = mde_text_create(c);
     write_sums(sums);
+    size_t lengths[KINDS] = { 0, 0, sums ? sums->length : 0 };
     const char *texts[KINDS] = { (char *)mde_file_read(c, "examples/data/opticks.txt", 1 << 20, &lengths[0]),
-                                 (char *)mde_file_read(c, "examples/plot.h", 1 << 20, &lengths[1]), NULL };
-    if (sums) texts[2] = sums->bytes, lengths[2] = sums->length;
+                                 (char *)mde_file_read(c, "examples/plot.h", 1 << 20, &lengths[1]),
+                                 sums ? sums->bytes : NULL };
     mde_corpus_desc split = { .validation = 0.1 };
     mde_corpus *corpus = mde_corpus_from_texts(c, KINDS, kinds, texts, lengths, &split);
     for (int j = 0; j < KINDS; j++) {
@@ -55,7 +56,6 @@ int main(int argc, char **argv)
         for (size_t t = 0; held_out && t < counts[j]; t++) tokens[j][t] = held_out[t];
     }
     for (size_t t = 0; t < sizeof letter - 1; t++) tokens[3][t] = (unsigned char)letter[t];
-
     for (int i = 0; i < EXPERTS && mde_context_status(c) == MDE_OK; i++) {
         mde_lm_desc model = { .layers = 2, .width = 64, .context = 64, .seed = 1 };
         mde_train_desc train = { .tokens = 300000, .weights = diet[i], .seed = 1, .progress = mde_print_progress };
