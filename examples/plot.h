@@ -39,9 +39,9 @@ typedef struct plot_series {
     int count;
     const double *x, *y;
     const double *low, *high;       /* ends of the error bars, on the y axis; NULL: none */
-    int band;                       /* 1: low to high is shaded, without bars */
     int points;                     /* 1: marks only; 0: a line */
     int color;                      /* 0: next of the palette; otherwise which of it, from 1 */
+    int band;                       /* 1: shaded from low to high, behind all series, in place of error bars */
 } plot_series;
 /* A function over the plane: colours below the series, over the range of their axes. */
 typedef double plot_field_fn(double x, double y, void *user);
@@ -592,15 +592,38 @@ static void plot_line_series(mde_text *t, const plot_desc *plot, const plot_seri
     }
 }
 
+static int plot_series_interval(const plot_desc *plot, const plot_series *s, int i)
+{
+    return s->low && s->high && plot_series_point(plot, s, i) && plot_drawable(s->low[i], plot->log_y) &&
+           plot_drawable(s->high[i], plot->log_y);
+}
+
+/* Along the lower ends and back along the upper ones. */
+static void plot_band(mde_text *t, const plot_desc *plot, const plot_series *s, int color, const plot_axis *x,
+                      const plot_axis *y)
+{
+    int i = 0, k, start;
+    while (i < s->count) {
+        for (; i < s->count && !plot_series_interval(plot, s, i); i++) {}
+        for (start = i; i < s->count && plot_series_interval(plot, s, i); i++) {}
+        if (i == start) break;
+        mde_text_format(t, "<path fill=\"%s\" fill-opacity=\"0.2\" d=\"", plot_palette_color(color));
+        for (k = 0; k < 2 * (i - start); k++) {
+            int at = k < i - start ? start + k : 2 * i - start - 1 - k;
+            mde_text_format(t, "%c%.6g %.6g", k ? 'L' : 'M', plot_px(plot_axis_position(x, s->x[at])),
+                            plot_px(plot_axis_position(y, k < i - start ? s->low[at] : s->high[at])));
+        }
+        mde_text_add(t, "Z\"/>\n");
+    }
+}
+
 static void plot_error_bars(mde_text *t, const plot_desc *plot, const plot_series *s, int color, const plot_axis *x,
                             const plot_axis *y)
 {
     int i;
-    if (!s->low || !s->high || s->band) return;
     for (i = 0; i < s->count; i++) {
         double px, low, high;
-        if (!plot_series_point(plot, s, i) || !plot_drawable(s->low[i], plot->log_y) ||
-            !plot_drawable(s->high[i], plot->log_y)) continue;
+        if (!plot_series_interval(plot, s, i)) continue;
         px = plot_px(plot_axis_position(x, s->x[i]));
         low = plot_px(plot_axis_position(y, s->low[i]));
         high = plot_px(plot_axis_position(y, s->high[i]));
@@ -608,23 +631,6 @@ static void plot_error_bars(mde_text *t, const plot_desc *plot, const plot_serie
         mde_text_format(t, "M%.6g %.6gV%.6gM%.6g %.6gh6M%.6g %.6gh6\"/>\n", px, low, high, plot_px(px - 3), low,
                         plot_px(px - 3), high);
     }
-}
-
-/* Along the high ends and back along the low ones, over points that have both. */
-static void plot_band(mde_text *t, const plot_desc *plot, const plot_series *s, int color, const plot_axis *x,
-                      const plot_axis *y)
-{
-    int i, n = 0;
-    if (!s->low || !s->high || !s->band) return;
-    for (i = 0; i < 2 * s->count; i++) {
-        int back = i >= s->count, k = back ? 2 * s->count - 1 - i : i;
-        if (!plot_series_point(plot, s, k) || !plot_drawable(s->low[k], plot->log_y) ||
-            !plot_drawable(s->high[k], plot->log_y)) continue;
-        if (n == 0) mde_text_format(t, "<path fill=\"%s\" fill-opacity=\"0.18\" d=\"", plot_palette_color(color));
-        mde_text_format(t, "%c%.6g %.6g", n++ ? 'L' : 'M', plot_px(plot_axis_position(x, s->x[k])),
-                        plot_px(plot_axis_position(y, back ? s->low[k] : s->high[k])));
-    }
-    if (n) mde_text_add(t, "z\"/>\n");
 }
 
 static void plot_points_series(mde_text *t, const plot_desc *plot, const plot_series *s, int color,
@@ -674,13 +680,16 @@ static void plot_legend(mde_text *t, const plot_desc *plot, double x, double y)
         const plot_series *s = &plot->series[i];
         int color = plot_series_color(plot, i);
         if (!s->name) continue;
+        if (s->band) {
+            mde_text_format(t, "<path fill=\"%s\" fill-opacity=\"0.2\" d=\"M%.6g %.6gh18v12h-18Z\"/>\n",
+                            plot_palette_color(color), plot_px(x), plot_px(y - 6));
+        }
         snprintf(stroke, sizeof stroke, " stroke-linecap=\"round\"%s", plot_dash(color));
         if (s->points) {
             mde_text_format(t, "<g fill=\"%s\">\n", plot_palette_color(color));
             plot_mark(t, x + 9, y, 4, color);
             mde_text_add(t, "</g>\n");
         } else {
-            if (s->band) plot_rect(t, x, y - 5, 18, 10, plot_palette_color(color), " fill-opacity=\"0.18\"");
             plot_line(t, x, y, x + 18, y, plot_palette_color(color), 2.2, stroke);
         }
         plot_label(t, x + 24, y + 4, "start", 11, "", s->name);
@@ -879,11 +888,13 @@ static void plot_xy(mde_text *t, const plot_desc *plot)
             plot_line(t, x.from, y.from, x.to, y.to, PLOT_FAINT, 1, " stroke-dasharray=\"5 4\"");
         }
         for (i = 0; i < plot->count; i++) {
+            if (plot->series[i].band) plot_band(t, plot, &plot->series[i], plot_series_color(plot, i), &x, &y);
+        }
+        for (i = 0; i < plot->count; i++) {
             const plot_series *s = &plot->series[i];
             int color = plot_series_color(plot, i);
-            plot_band(t, plot, s, color, &x, &y);
             if (!s->points) plot_line_series(t, plot, s, color, &x, &y);
-            plot_error_bars(t, plot, s, color, &x, &y);
+            if (!s->band) plot_error_bars(t, plot, s, color, &x, &y);
             if (s->points) plot_points_series(t, plot, s, color, &x, &y);
         }
         plot_legend(t, plot, x.to + 16, y.to + 9);
