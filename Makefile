@@ -27,11 +27,12 @@ endif
 HEADERS = $(wildcard *.h)
 CXX_EXAMPLES = $(if $(shell command -v $(CXX) 2> /dev/null),$(patsubst examples/%.cpp,build/%,$(wildcard examples/*.cpp)))
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c)) $(CXX_EXAMPLES)
+LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
-SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.cpp examples/*.h tests/*.c tests/*.h bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] tests/*.[ch] bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
@@ -44,10 +45,12 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan study-mde study-tables data shared install format lint warnings sanitize valgrind \
-        threads portability coverage mutate fuzz faults clean help
+.PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared install format lint warnings \
+        sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
+
+course: $(LESSONS) ## build the lessons of examples/course into build/course/
 
 test: ## run the tests (minutes); the last line is "N passed, N failed"
 	+@$(call build_all,$(TESTS))
@@ -61,6 +64,9 @@ run: build/mde_lab ## run a whole small experiment on built-in text; writes out/
 
 run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
 	./build/dagan_lab run --preset quick --out out/dagan
+
+pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again
+	cd examples/pictures && ../../build/three_experts --quiet && ../../build/course/9_dagan dagan.svg
 
 study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where it was stopped); SCALE=0.02: try it out
 	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
@@ -138,6 +144,10 @@ build/%: examples/%.cpp $(HEADERS)
 build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/course/%: examples/course/%.c $(wildcard examples/course/*.h) examples/plot.h $(HEADERS)
+	@mkdir -p build/course
+	$(CC) $(CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 # Loops as one writes them first, with all that the compiler can do for them: what a benchmark compares with.
 build/plain_%: bench/plain_%.c

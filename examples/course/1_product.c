@@ -1,8 +1,8 @@
 /* Lesson 1: the derivative of a product.
 
    Every op that runs is written on a tape: what it was, what went in, what came out. Forwards, the tape computes y.
-   Backwards, it computes the adjoints, dy/d(each of these): an op hands the adjoint of its output on to its inputs, times
-   the one derivative that it knows. A product y = u v hands v on to u, and u on to v. That is the product rule.
+   Backwards, it computes the adjoints, the derivatives of y by each of these: an op hands the adjoint of its output on
+   to its inputs, times the one derivative that it knows. A product u v hands v on to u and u on to v: the product rule.
 
      cc -O2 examples/course/1_product.c -o 1_product -lm && ./1_product
 

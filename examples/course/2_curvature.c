@@ -1,9 +1,9 @@
 /* Lesson 2: the second derivative, and what it is good for.
 
    f' is computed by ops, too. Record them, and the tape goes on: f' can be differentiated like anything else. To find a
-   minimum, gradient descent steps downhill by a fixed multiple of f', which knows no better how far. Newton's method
-   divides f' by f'': it follows the tangent of f' to where that is zero, and near the minimum doubles the number of right
-   digits with each step. (Let it start at 1 instead of 0.7, where f' is flatter, and see what becomes of it.)
+   minimum, gradient descent steps downhill by a fixed multiple of f', since f' does not say how far. Newton's method
+   divides f' by f'': it follows the tangent of f' to where that is zero, and near the minimum doubles the right digits
+   with each step. (Let it start at 1 instead of 0.7, where f' is flatter, and see what becomes of it.)
 
      cc -O2 examples/course/2_curvature.c -o 2_curvature -lm && ./2_curvature
 

@@ -62,7 +62,7 @@ int main(int argc, char **argv)
         mde_arena_rewind(c, mark);
     }
     printf("\n%d of %d points are on their side of the boundary", right, 2 * EACH);
-    if (net.w && net.b) printf(", %.2f x + %.2f y + %.2f = 0", (double)net.w->data[0], (double)net.w->data[1],
+    if (net.w && net.b) printf(", %.2f x %+.2f y %+.2f = 0", (double)net.w->data[0], (double)net.w->data[1],
                                 (double)net.b->data[0]);
     printf("\n");
 

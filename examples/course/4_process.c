@@ -1,7 +1,7 @@
 /* Lesson 4: a Gaussian process, which says how sure it is. No network, no steps: the values of a function are taken to
-   be jointly normal, near inputs to have near values, by a kernel k(x, x') = exp(-(x - x')^2 / 2 l^2). Given values y at
-   inputs x_i, with noise s,  mean(x) = k . K^-1 y  and  variance(x) = 1 - k . K^-1 k,  where k_i = k(x, x_i) and K_ij =
-   k(x_i, x_j), plus s^2 if i = j; K = L L' with a triangular L. Far from the points the band is wide.
+   be jointly normal, alike at inputs that are near, by a kernel k(x, x') = exp(-(x - x')^2 / 2 l^2). Given values y at
+   inputs x_i, with noise s,  mean(x) = k . K^-1 y  and  variance(x) = 1 - k . K^-1 k,  where k_i = k(x, x_i) and
+   K_ij = k(x_i, x_j), plus s^2 if i = j; K = L L' with a triangular L. Far from the points the band is wide.
 
      cc -O2 examples/course/4_process.c -o 4_process -lm && ./4_process
    Exercise: print the log likelihood for length scales of 0.1, 0.2, 0.4, 0.8, 1.6 and 3.2. Which is the likeliest? */

@@ -11,7 +11,6 @@
 #define LENGTH 64           /* characters of a window */
 #define BATCH 12            /* windows of a step */
 #define STEPS 1800
-
 typedef struct transformer { mde_context *c; mde_params *params; mde_tensor *mask, *ones, *attention; } transformer;
 
 /* x W, where W [rows, columns] is made when it is first asked for; W itself if x is NULL. */
@@ -72,7 +71,6 @@ int main(int argc, char **argv)
         if (step % 250 == 249) printf("step %4d: %.3f nats a character\n", step + 1, losses[step]);
         mde_arena_rewind(c, mark);
     }
-
     const char *line = "The Rays of Light are refracted by the Prism, and fall upon the Wall";
     for (int i = 0; i < LENGTH; i++) in[i] = line[i];
     logits(&m, 1, in);

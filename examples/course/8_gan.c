@@ -1,7 +1,7 @@
-/* Lesson 8: a GAN on points of the plane. A generator makes points from noise. A critic learns to score real points above
-   made ones, the generator to make what scores high. For the scores to mean a distance, the critic's slope is held near 1
-   between real and made points by a penalty on the norm of its gradient: training is by derivatives of derivatives, as in
-   lesson 2. Nobody tells the generator that there are eight spots, or where.
+/* Lesson 8: a GAN on points of the plane. A generator makes points from noise. A critic learns to score real points
+   above made ones, the generator to make what scores high. For scores to mean a distance, the critic's slope is held
+   near 1 between real and made points by a penalty on the norm of its gradient: training differentiates a derivative,
+   as in lesson 2. Nobody tells the generator that there are eight spots, or where.
 
      cc -O2 examples/course/8_gan.c -o 8_gan -lm && ./8_gan
 

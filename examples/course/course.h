@@ -129,7 +129,7 @@ static mde_tensor *course_ones(mde_context *c, int64_t n)
     return ones;
 }
 
-/* A table of colours: row i is what character i of the text sees of the characters up to itself; weights [.., stride]. */
+/* A table of colours: row i is what character i of the text sees of those up to itself; weights [.., stride]. */
 static void course_attention(mde_text *t, const char *title, int count, const char *text, const float *weights,
                              int64_t stride)
 {
@@ -187,6 +187,40 @@ static mde_tensor *course_network_apply(mde_context *c, const course_network *ne
         if (i + 1 < COURSE_LAYERS) x = mde_silu(c, x);
     }
     return x;
+}
+
+/* ---- Images ---- */
+
+#define COURSE_SHADES 8
+
+/* Shade of a pixel from -1, paper, to 1, ink: 0 .. COURSE_SHADES. */
+static int course_shade(float pixel)
+{
+    double share = ((double)pixel + 1) / 2;
+    return share <= 0 ? 0 : share >= 1 ? COURSE_SHADES : (int)(share * COURSE_SHADES + 0.5);
+}
+
+/* A grey image [size, size] at (x, y), in squares of `pixel`; neighbours of one shade in a row are one shape. */
+static void course_image(mde_text *t, double x, double y, double pixel, int size, const float *pixels)
+{
+    int shade, row, column;
+    plot_rect(t, x, y, pixel * size, pixel * size, "#ffffff", " stroke=\"#cccccc\"");
+    for (shade = 1; shade <= COURSE_SHADES; shade++) {
+        int any = 0;
+        for (row = 0; row < size; row++) {
+            const float *line = pixels + row * size;
+            for (column = 0; column < size; column++) {
+                int start = column;
+                if (course_shade(line[column]) != shade) continue;
+                while (column + 1 < size && course_shade(line[column + 1]) == shade) column++;
+                if (!any) mde_text_format(t, "<path fill-opacity=\"%.3g\" d=\"", (double)shade / COURSE_SHADES);
+                any = 1;
+                mde_text_format(t, "M%g %gh%gv%gh%gz", x + pixel * start, y + pixel * row, pixel * (column + 1 - start),
+                                pixel, -pixel * (column + 1 - start));
+            }
+        }
+        if (any) mde_text_add(t, "\"/>\n");
+    }
 }
 
 /* ---- The tape as a graph ---- */
