@@ -43,8 +43,8 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan study-mde study-tables data install format lint warnings sanitize valgrind threads portability coverage \
-        mutate fuzz faults clean help
+.PHONY: all test bench run run-dagan study-mde study-tables data install format lint warnings sanitize valgrind threads \
+        portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -61,10 +61,10 @@ run: build/mde_lab ## run a whole small experiment on built-in text; writes out/
 run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
 	./build/dagan_lab run --preset quick --out out/dagan
 
-study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where it was stopped); SCALE=0.02: try it out
+study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where stopped); SCALE=0.02
 	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
 
-study-tables: build/study_tables ## what the study's rows say so far: bench/STUDY-MDE.md and its pictures (a minute)
+study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md and pictures (a minute)
 	./build/study_tables $(STUDY) $(if $(filter 1,$(SCALE)),bench,$(STUDY))
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
