@@ -68,10 +68,10 @@ run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what
 pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again
 	cd examples/pictures && ../../build/three_experts --quiet && ../../build/course/9_dagan dagan.svg
 
-study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where it was stopped); SCALE=0.02: try it out
+study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where stopped); SCALE=0.02
 	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
 
-study-tables: build/study_tables ## what the study's rows say so far: bench/STUDY-MDE.md and its pictures (a minute)
+study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md and pictures (a minute)
 	./build/study_tables $(STUDY) $(if $(filter 1,$(SCALE)),bench,$(STUDY))
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
