@@ -114,6 +114,8 @@ typedef struct lab {
     const char *fact_list[2 * FACTS];
     dagan *g;
     dagan_matcher *screener;
+    int64_t first_step;                         /* of a training: before which it began or went on */
+    int told;
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
 } lab;
@@ -638,6 +640,23 @@ static void load(lab *l)
     if (!bad(l)) l->g = dagan_open(l->c, path);
 }
 
+/* Says once, when its speed is known, how long a training will take and what is to be seen by when. */
+static int training_progress(const mde_progress *p, void *user)
+{
+    lab *l = (lab *)user;
+    if (l->first_step < 0) l->first_step = p->step - 1;
+    if (!l->told && p->step - l->first_step >= 10 && p->step < p->steps) {
+        l->told = 1;
+        if (!l->p.quiet) {
+            fprintf(stderr, "train: %lld steps, about %.0f minutes more on this machine; stopped, it goes on with the "
+                    "same command. %s shows it every twentieth of the way: blots first, then the right shape of broken "
+                    "strokes, simple characters before complex ones\n", (long long)p->steps,
+                    ceil(p->seconds_left / 60), "training.png");
+        }
+    }
+    return program_progress(p, &l->p);
+}
+
 /* needed: by a later step, so that those that are trained already are opened. */
 static void train(lab *l, int needed)
 {
@@ -675,8 +694,9 @@ static void train(lab *l, int needed)
     t.metadata = l->fact_list;
     t.grid = in_out(l, "training.png", grid, sizeof grid);
     t.grid_set = l->validation;
-    t.progress = program_progress;
-    t.user = &l->p;
+    t.progress = training_progress;
+    t.user = l;
+    l->first_step = -1;
     say(l, "train: generator and critic on the source classes");
     mde_make_folder(l->c, l->s.out);
     l->g = dagan_create(l->c, l->source, &d);
@@ -1021,8 +1041,8 @@ static int64_t budget_of(const lab *l, const dagan_images *real)
 
 /* OUT/classify.csv gets a row as soon as it is measured; what is there already is not measured again. */
 #define ROWS "classify.csv"
-static const char rows_header[] = "key,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,accuracy2,"
-                                  "accuracy3,accuracy4\n";
+static const char rows_header[] = "key,set,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,"
+                                  "accuracy2,accuracy3,accuracy4\n";
 
 static void trial_key(lab *l, const trial *t, char key[24])
 {
@@ -1043,17 +1063,22 @@ static void trial_key(lab *l, const trial *t, char key[24])
 }
 
 
+static const char *set_name_of(const lab *l, const trial *t)
+{
+    return t->set == l->few[CLASSIFY] ? "target" : t->set == l->few[TRANSFER] ? "other" : "validation";
+}
+
 static int trial_read(lab *l, const char *key, trial *t)
 {
     char path[4096];
     mde_csv *csv = mde_is_file(in_out(l, ROWS, path, sizeof path)) ? mde_csv_read(l->c, path) : NULL;
     int row, found = 0, k;
-    for (row = 0; csv && csv->columns == 10 + CYCLES && row < csv->rows && !found; row++) {
+    for (row = 0; csv && csv->columns == 11 + CYCLES && row < csv->rows && !found; row++) {
         found = strcmp(csv->cells[(size_t)row * (size_t)csv->columns], key) == 0;
         if (!found) continue;
-        t->right = mde_csv_number(csv, row, 8);
-        t->steps = (int64_t)mde_csv_number(csv, row, 9);
-        for (k = 0; k < CYCLES; k++) t->values[k] = mde_csv_number(csv, row, 10 + k);
+        t->right = mde_csv_number(csv, row, 9);
+        t->steps = (int64_t)mde_csv_number(csv, row, 10);
+        for (k = 0; k < CYCLES; k++) t->values[k] = mde_csv_number(csv, row, 11 + k);
     }
     mde_csv_free(csv);
     return found;
@@ -1069,8 +1094,8 @@ static void trial_write(lab *l, const char *key, const trial *t)
     if (mde_is_file(in_out(l, ROWS, path, sizeof path))) before = mde_file_read(l->c, path, (size_t)1 << 26, &size);
     mde_text_add(rows, before ? (const char *)before : rows_header);
     mde_release(l->c, before);
-    mde_text_format(rows, "%s,%d,%d,%s,%d,%d,", key, dagan_images_class_count(t->set), t->n, arm_names[t->arm], t->run,
-                    t->arm >= RAW ? t->how.each : 0);
+    mde_text_format(rows, "%s,%s,%d,%d,%s,%d,%d,", key, set_name_of(l, t), dagan_images_class_count(t->set), t->n,
+                    arm_names[t->arm], t->run, t->arm >= RAW ? t->how.each : 0);
     mde_text_add_number(rows, t->arm >= RAW ? t->how.kept : 0, 6);
     mde_text_add(rows, ",");
     mde_text_add_number(rows, t->arm >= RAW ? t->how.share : 0, 6);
@@ -1109,7 +1134,14 @@ static double try_arm(lab *l, trial *t)
     for (cycle = 0; cycle < CYCLES; cycle++) t->values[cycle] = (double)NAN;
     t->right = (double)NAN;
     t->steps = 0;
-    if (!bad(l) && !trial_read(l, key, t) && !bad(l)) {
+    if (t->arm == BOTH && !with_made) {         /* the same as classic augmentation alone */
+        trial plain = *t;
+        plain.arm = CLASSIC;
+        try_arm(l, &plain);
+        memcpy(t->values, plain.values, sizeof t->values);
+        t->steps = plain.steps;
+        if (!bad(l) && !trial_read(l, key, t) && !bad(l)) trial_write(l, key, t);
+    } else if (!bad(l) && !trial_read(l, key, t) && !bad(l)) {
         test = dagan_images_samples(t->set, 0, tests, split);
         real = dagan_images_samples(t->set, tests, t->n, split);
         if (with_made) {
@@ -1143,9 +1175,9 @@ static double try_arm(lab *l, trial *t)
     if (bad(l)) return (double)NAN;
     cycle = t->how.cycles ? t->how.cycles : best_cycle(t);
     if (!l->p.quiet) {
-        fprintf(stderr, "classify: %s%d samples a class, %s, run %d: %.2f %% after %lld steps\n",
-                t->set != l->few[CLASSIFY] && t->set != l->few[TRANSFER] ? "validation classes, " : "", t->n,
-                arm_names[t->arm], t->run + 1, 100 * t->values[cycle - 1], (long long)t->steps);
+        fprintf(stderr, "classify: %s classes, %d samples a class, %s, run %d: %.2f %% after %lld steps\n",
+                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[cycle - 1],
+                (long long)t->steps);
     }
     return t->values[cycle - 1];
 }
@@ -1756,6 +1788,38 @@ static void add_classify(mde_text *t, const mde_json *j)
     if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
 }
 
+/* What made images give, in a sentence for each number of real ones. */
+static void add_headline(mde_text *t, const mde_json *j)
+{
+    static const char *const words[2][3] = { { "screened_minus_none", "without made images", "with screened ones" },
+                                             { "both_minus_classic", "with classic augmentation", "with both" } };
+    static const int arms_of[2][2] = { { NONE, MADE }, { CLASSIC, BOTH } };
+    const mde_json *row = mde_json_get(j, "rows");
+    for (row = row ? row->child : NULL; row; row = row->next) {
+        int k, i;
+        mde_text_format(t, "<p><b>%d real image%s a class</b>: ", program_int(row, "samples"),
+                        program_int(row, "samples") == 1 ? "" : "s");
+        for (k = 0; k < 2; k++) {
+            const mde_json *gain = mde_json_get(row, words[k][0]), *arm;
+            double value[2] = { (double)NAN, (double)NAN };
+            for (i = 0, arm = mde_json_get(row, "arms"), arm = arm ? arm->child : NULL; arm; arm = arm->next, i++) {
+                if (i == arms_of[k][0]) value[0] = mde_json_number(arm, "mean", (double)NAN);
+                if (i == arms_of[k][1]) value[1] = mde_json_number(arm, "mean", (double)NAN);
+            }
+            mde_text_add(t, k ? "; " : "");
+            mde_text_add_fixed(t, 100 * value[0], 1);
+            mde_text_format(t, " %% of the test images right %s, ", words[k][1]);
+            mde_text_add_fixed(t, 100 * value[1], 1);
+            mde_text_format(t, " %% %s (difference ", words[k][2]);
+            mde_text_add_fixed(t, 100 * mde_json_number(gain, "mean", (double)NAN), 1);
+            mde_text_add(t, " &plusmn; ");
+            mde_text_add_fixed(t, 100 * mde_json_number(gain, "standard_error", (double)NAN), 1);
+            mde_text_add(t, ")");
+        }
+        mde_text_add(t, ".</p>\n");
+    }
+}
+
 static void add_match(mde_text *t, const mde_json *j)
 {
     static const char *const rows[7][3] = {
@@ -1866,6 +1930,7 @@ static void report(lab *l)
                          mde_json_string(training, "preset", "unknown"), mde_json_string(training, "seed", "?"));
     add_picture(l, t, "samples.png", "Target classes, one a row: a real image first, then images made from it, each "
                                      "with a z of its own. They should be of the same class, and differ.");
+    if (classes) add_headline(t, classes);
     add_picture(l, t, "interpolation.png", "The same with z going from one point to another along a row.");
     mde_text_add(t, "<h2>Classifiers with few real samples</h2>\n");
     if (classes) add_classify(t, classes);
