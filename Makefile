@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
 SECONDS ?= 60
+SCALE ?= 1
+# A study of another scale has a folder of its own, beside the repository's rows.
+STUDY ?= $(if $(filter 1,$(SCALE)),bench/study,out/study-$(SCALE))
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -40,7 +43,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data install format lint warnings sanitize valgrind threads portability coverage \
+.PHONY: all test bench run run-dagan study-mde study-tables data install format lint warnings sanitize valgrind threads portability coverage \
         mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
@@ -59,6 +62,12 @@ run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never 
 	./build/dagan_lab run --preset quick --weights examples/weights/omniglot.safetensors \
 	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --out out/dagan
 	./build/dagan_lab train --preset quick --out out/dagan/trained
+
+study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where it was stopped); SCALE=0.02: try it out
+	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
+
+study-tables: build/study_tables ## what the study's rows say so far: bench/STUDY-MDE.md and its pictures (a minute)
+	./build/study_tables $(STUDY) $(if $(filter 1,$(SCALE)),bench,$(STUDY))
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
@@ -102,9 +111,9 @@ coverage: ## lines and branches of headers and programs that the tests reach, by
 mutate: ## which tests find COUNT small faults in the headers; goes on where it was stopped (hours)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
 
-fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
+fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under FUZZER (libfuzzer, afl)
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
-	@sh tests/fuzz.sh $(SECONDS)
+	@FUZZER=$(FUZZER) sh tests/fuzz.sh $(SECONDS)
 
 faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## programs are killed (KILLS=200) and their calls fail (CALLS=60)
 	@CC="$(CC)" KILLS=$(KILLS) CALLS=$(CALLS) sh tests/faults.sh build
@@ -129,6 +138,8 @@ build/bench_lm: build/plain_lm
 build/%: bench/%.c $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/study_mde build/study_tables: $(wildcard bench/study_*.h examples/*.h)
 
 # Tests of the public functions link compiled headers, as a program of two source files does; the others look into the
 # headers and include them whole, all private, so that no more is compiled than they call.

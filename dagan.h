@@ -5540,16 +5540,6 @@ static int dagan__study_rate(mde_context *c, const char *what, double *rate)
     return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
 }
 
-static int32_t dagan__argmax(const float *values, int64_t count)
-{
-    int32_t best = 0;
-    int64_t i;
-    for (i = 1; i < count; i++) {
-        if (values[i] > values[best]) best = (int32_t)i;
-    }
-    return best;
-}
-
 /* ---- 8.2 Classifier ---- */
 
 /* Sizes are halved by pooling, not by stride, and not often: from a few samples a class, strided convolutions and small
@@ -5850,7 +5840,7 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
         mde_tensor *x = dagan__batch(c, k->size, n, list.images + first);
         mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
         for (i = 0; logits && i < n; i++) {
-            right += dagan__argmax(logits->data + i * k->desc.classes, k->desc.classes) == list.labels[first + i];
+            right += mde_argmax(logits, i) == list.labels[first + i];
         }
         mde_arena_rewind(c, mark);
     }
@@ -6034,12 +6024,7 @@ static mde_tensor *dagan__lstm_apply(mde_context *c, const dagan__lstm *lstm, md
 /* Rows at length 1. */
 static mde_tensor *dagan__unit_rows(mde_context *c, mde_tensor *x)
 {
-    int64_t shape[2];
-    mde_tensor *squares;
-    if (!x) return NULL;
-    shape[0] = x->shape[0];
-    shape[1] = 1;
-    squares = mde_sum_to(c, mde_mul(c, x, x), 2, shape);
+    mde_tensor *squares = mde_sum_axis(c, mde_mul(c, x, x), 1);
     return mde_div(c, x, mde_sqrt(c, mde_affine(c, squares, 1, 1e-12)));
 }
 
@@ -6058,9 +6043,9 @@ static mde_tensor *dagan__log_sum_exp(mde_context *c, mde_tensor *x)
     maximum = mde_tensor_create(c, 3, shape);
     if (!maximum) return NULL;
     for (i = 0; i < shape[0] * shape[1]; i++) {
-        maximum->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
+        maximum->data[i] = x->data[i * items + mde_argmax(x, i)];
     }
-    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, maximum)), 3, shape);
+    sum = mde_sum_axis(c, mde_exp(c, mde_sub(c, x, maximum)), 2);
     return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), maximum), shape[0], shape[1]);
 }
 
@@ -6485,7 +6470,7 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
     logits = dagan_matcher_logits(m, mde_gather(c, g->rows, supports, support),
                                   mde_gather(c, g->rows, queries, query), d->way);
     for (i = 0; logits && i < d->way * d->queries; i++) {
-        right += dagan__argmax(logits->data + (size_t)i * (size_t)d->way, d->way) == i / d->queries;
+        right += mde_argmax(logits, i) == i / d->queries;
     }
     mde_arena_rewind(c, mark);
     return right;

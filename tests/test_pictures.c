@@ -158,6 +158,34 @@ static void a_plot_shows_each_finite_point_once(void)
     mde_context_free(c);
 }
 
+static void a_band_is_shaded_where_both_ends_are_known(void)
+{
+    static const double x[6] = { 0, 1, 2, 3, 4, 5 }, y[6] = { 1, 1, 1, 1, 1, 1 }, high[6] = { 2, 2, 2, 9, 2, 2 };
+    double low[6] = { 0, 0, 0, 0, 0, 0 };
+    mde_context *c = mde_context_create(NULL);
+    plot_series s[2];
+    plot_desc plot;
+    mde_text *t;
+    const char *band;
+    low[4] = (double)NAN;
+    memset(&plot, 0, sizeof plot);
+    fill_series(&s[0], "line", 6, x, y, 0);
+    fill_series(&s[1], "mean", 6, x, y, 0);
+    s[1].low = low;
+    s[1].high = high;
+    s[1].band = 1;
+    plot.count = 2;
+    plot.series = s;
+    t = draw(c, &plot);
+    CHECK(occurrences(t->bytes, "fill-opacity=\"0.2\"") == 2 + 1);      /* broken once; and one in the legend */
+    CHECK(occurrences(t->bytes, "stroke-width=\"1.2\"") == 0);          /* no error bars */
+    band = strstr(t->bytes, "fill-opacity");
+    CHECK(band && band < strstr(t->bytes, "stroke-linejoin"));          /* behind both lines */
+    CHECK(band && strcspn(band, "Z") < strcspn(band, "\n"));
+    CHECK_TEXT(t->bytes, ">8</text>");                                  /* the axis goes up to the upper ends */
+    mde_context_free(c);
+}
+
 static void long_titles_break_and_series_differ_in_shape(void)
 {
     static const double x[2] = { 1, 2 };
@@ -799,6 +827,7 @@ static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
 int main(void)
 {
     TEST(a_plot_shows_each_finite_point_once);
+    TEST(a_band_is_shaded_where_both_ends_are_known);
     TEST(long_titles_break_and_series_differ_in_shape);
     TEST(logarithmic_axes_leave_out_what_they_cannot_show);
     TEST(empty_plots_say_so);
