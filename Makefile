@@ -62,8 +62,10 @@ bench: $(if $(PEERS),,$(BENCHES)) ## run the benchmarks beside the peers that ar
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo
 
-run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
-	./build/dagan_lab run --preset quick --out out/dagan
+run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never saw (out/dagan/report.html); trains a small one
+	./build/dagan_lab run --preset quick --weights examples/weights/omniglot.safetensors \
+	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --out out/dagan
+	./build/dagan_lab train --preset quick --out out/dagan/trained
 
 pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again
 	cd examples/pictures && ../../build/three_experts --quiet && ../../build/course/9_dagan dagan.svg
