@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 DATA ?= data
 FUZZ_INPUTS ?= 3000000
 SECONDS ?= 60
+SCALE ?= 1
+# A study of another scale has a folder of its own, beside the repository's rows.
+STUDY ?= $(if $(filter 1,$(SCALE)),bench/study,out/study-$(SCALE))
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -24,11 +27,12 @@ endif
 HEADERS = $(wildcard *.h)
 CXX_EXAMPLES = $(if $(shell command -v $(CXX) 2> /dev/null),$(patsubst examples/%.cpp,build/%,$(wildcard examples/*.cpp)))
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c)) $(CXX_EXAMPLES)
+LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
-SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.cpp examples/*.h tests/*.c tests/*.h bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] tests/*.[ch] bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
@@ -41,10 +45,12 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan data shared install format lint warnings sanitize valgrind threads portability coverage \
-        mutate fuzz faults clean help
+.PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared install format lint warnings \
+        sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
+
+course: $(LESSONS) ## build the lessons of examples/course into build/course/
 
 test: ## run the tests (minutes); the last line is "N passed, N failed"
 	+@$(call build_all,$(TESTS))
@@ -56,8 +62,19 @@ bench: $(if $(PEERS),,$(BENCHES)) ## run the benchmarks beside the peers that ar
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo
 
-run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
-	./build/dagan_lab run --preset quick --out out/dagan
+run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never saw (out/dagan/report.html); trains a small one
+	./build/dagan_lab run --preset quick --weights examples/weights/omniglot.safetensors \
+	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --out out/dagan
+	./build/dagan_lab train --preset quick --out out/dagan/trained
+
+pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again
+	cd examples/pictures && ../../build/three_experts --quiet && ../../build/course/9_dagan dagan.svg
+
+study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where stopped); SCALE=0.02
+	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
+
+study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md and pictures (a minute)
+	./build/study_tables $(STUDY) $(if $(filter 1,$(SCALE)),bench,$(STUDY))
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
@@ -105,9 +122,9 @@ coverage: ## lines and branches of headers and programs that the tests reach, by
 mutate: ## which tests find COUNT small faults in the headers; goes on where it was stopped (hours)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
 
-fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
+fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under FUZZER (libfuzzer, afl)
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
-	@sh tests/fuzz.sh $(SECONDS)
+	@FUZZER=$(FUZZER) sh tests/fuzz.sh $(SECONDS)
 
 faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## programs are killed (KILLS=200) and their calls fail (CALLS=60)
 	@CC="$(CC)" KILLS=$(KILLS) CALLS=$(CALLS) sh tests/faults.sh build
@@ -130,6 +147,10 @@ build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
 
+build/course/%: examples/course/%.c $(wildcard examples/course/*.h) examples/plot.h $(HEADERS)
+	@mkdir -p build/course
+	$(CC) $(CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
+
 # Loops as one writes them first, with all that the compiler can do for them: what a benchmark compares with.
 build/plain_%: bench/plain_%.c
 	@mkdir -p build
@@ -140,6 +161,8 @@ build/bench_lm: build/plain_lm
 build/%: bench/%.c $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/study_mde build/study_tables: $(wildcard bench/study_*.h examples/*.h)
 
 # Tests of the public functions link compiled headers, as a program of two source files does; the others look into the
 # headers and include them whole, all private, so that no more is compiled than they call.

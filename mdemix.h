@@ -871,6 +871,7 @@ typedef struct mde_bootstrap_desc {
     uint64_t seed;
 } mde_bootstrap_desc;
 typedef struct mde_bootstrap {
+    mde_optimum optimum;                     /* of the tokens as they are, as mde_mixture_minimize finds it */
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
     int replicates;                          /* 0: no interval, all ends are NaN */
@@ -925,6 +926,8 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+/* Covariance [n, n] of the means that a law across sizes predicts of a target; other models: an error. */
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out);
 /* Predictions [n, m] of the runs that it was fitted to, each as if that run and its repeats, of equal features, had
    been left out: exact for ridge and, given its covariance, for Gaussian processes; to first order for laws where that
    is good enough, else, and for trees, by five folds. */
@@ -3608,6 +3611,7 @@ static int mde__npy_read_header(mde__npy_reader *r)
     if (seen != 7) return mde__npy_fail(r, "expected the keys descr, fortran_order and shape");
     mde__npy_skip_space(r);
     if (r->at != r->end) return mde__npy_fail(r, "text follows the dictionary");
+    if (r->rank < 2) r->fortran = 0;    /* one order is the other */
     return 1;
 }
 
@@ -3628,43 +3632,35 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     }
 }
 
-/* Elements in the file's order go to their offsets in C order. */
-static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
+/* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
+static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats, double *doubles)
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
     int k;
+    if (floats && r->kind == 'f' && r->size < 8 && !r->big_endian && !r->fortran) { /* as most files are, directly */
+        for (i = 0; i < count; i++, p += r->size) {
+            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            floats[i] = r->size == 2 ? mde__float_of_half(low)
+                                     : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        }
+        return;
+    }
     memset(index, 0, sizeof index);
     for (k = r->rank - 1; k >= 0; k--) {
         stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     }
-    for (i = 0; i < a->count; i++, p += r->size) {
+    for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
-        if (a->f64) a->f64[to] = value;
-        else a->f32[to] = (float)value;
+        if (doubles) doubles[to] = value;
+        else floats[to] = (float)value;
         for (k = 0; r->fortran && k < r->rank; k++) {
             offset += stride[k];
             if (++index[k] < r->shape[k]) break;
             offset -= stride[k] * (size_t)r->shape[k];
             index[k] = 0;
         }
-    }
-}
-
-/* Elements as float32. */
-MDE__UNUSED
-static void mde__npy_floats(const mde__npy_reader *r, const unsigned char *p, size_t count, float *out)
-{
-    size_t i;
-    if (r->kind == 'f' && r->size < 8 && !r->big_endian) {      /* as most files are, without detours */
-        for (i = 0; i < count; i++, p += r->size) {
-            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-            out[i] = r->size == 2 ? mde__float_of_half(low)
-                                  : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-        }
-    } else {
-        for (i = 0; i < count; i++, p += r->size) out[i] = (float)mde__npy_element(r, p);
     }
 }
 
@@ -3726,7 +3722,7 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     a->rank = r.rank;
     memcpy(a->shape, r.shape, sizeof a->shape);
     a->count = count;
-    mde__npy_fill(&r, data, a);
+    mde__npy_fill(&r, data, count, a->f32, a->f64);
     return a;
 }
 
@@ -15496,7 +15492,7 @@ static void mde__window_row(int64_t chunk, void *user)
     size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
     size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
     float *row = w->row + from;
-    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    mde__npy_fill(w->reader, w->raw + from * (size_t)w->reader->size, n, row, NULL);
     for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
 }
 
@@ -16839,7 +16835,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     const mde_minimize_desc *minimize;
     mde__resampling r;
     mde__descents all;
-    mde_optimum best, *optimum = NULL;
+    mde_optimum *best = &out->optimum, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
     int k, i, b, first, n;
@@ -16852,7 +16848,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
-        mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
+        mde_mixture_minimize(e, minimize, best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
@@ -16870,7 +16866,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
         for (b = 0; b < n; b++) {
-            all.query[b].weights = desc->weights ? desc->weights : best.weights;
+            all.query[b].weights = desc->weights ? desc->weights : best->weights;
             all.query[b].counts = r.counts + b * e->validations;
             all.query[b].gradient = all.query[b].hessian = NULL;
         }
@@ -16878,9 +16874,9 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         for (b = 0; b < n; b++) {
             mde__descent *s = &all.one[b];
             losses[first + b] = all.query[b].loss;
-            optimum[b] = best;
+            optimum[b] = *best;
             /* A little inside, because a weight that is zero here may not be zero there. */
-            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
             s->out = &optimum[b];
             s->query.counts = r.counts + b * e->validations;
         }
@@ -19496,6 +19492,24 @@ static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, do
     }
 }
 
+/* J C J' at standardised inputs x [n, used]; work: 2 n parameters. */
+static void mde__scale_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    int p = s->parameters, i, j;
+    const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
+    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target];
+    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, p, 0));
+    for (i = 0; i < n; i++, slope += p, along += p) {
+        for (j = 0; j < p; j++) slope[j] = 0;
+        mde__scale_value(s, x + mde__cell(i, r->used, 0), &terms);
+        mde__scale_slope(s, x + mde__cell(i, r->used, 0), &terms, 1.0, slope);
+        for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
+    }
+    mde__mirror(n, out);
+}
+
 static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
     const mde__scale *s = (const mde__scale *)r->state;
@@ -20440,6 +20454,29 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     }
     mde_release(c, work);
     mde_release(c, noise_x);
+    mde_release(c, at);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out)
+{
+    mde_context *c;
+    double *at, *work;
+    int i;
+    if (!r) return MDE_BAD_ARGUMENT;
+    c = r->context;
+    if (r->kind != &mde__scale_kind || target < 0 || target >= r->m || n < 0 || !x || !out) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law across sizes, a target, inputs, and "
+                        "room");
+    }
+    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    at = mde__doubles(c, (size_t)n, (size_t)r->used);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__scale *)r->state)->parameters);
+    for (i = 0; i < n * n; i++) out[i] = 0;
+    if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
+        mde__scale_covariance(r, target, n, at, work, out);
+    }
+    mde_release(c, work);
     mde_release(c, at);
     return mde_context_status(c);
 }

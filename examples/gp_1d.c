@@ -31,7 +31,7 @@ int main(int argc, char **argv)
     mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .normal_noise = 1, .seed = 1 };
     plot_series series[3] = {
         { .name = "function", .count = LINE, .x = at, .y = exact },
-        { .name = "mean, 90 %", .count = LINE, .x = at, .y = mean, .low = low, .high = high, .band = 1 },
+        { .name = "mean, 90 % band", .count = LINE, .x = at, .y = mean, .low = low, .high = high, .band = 1 },
         { .name = "points", .count = POINTS, .x = x, .y = y, .points = 1, .color = 4 },
     };
     plot_desc plot = { .title = "Gaussian process, Matern 5/2", .x_label = "x", .y_label = "y",

@@ -210,7 +210,7 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     double shares[MDE_MAX_DOMAINS + 1], ends[2];
     mde_minimize_desc minimize;
     mde_bootstrap_desc resample;
-    mde_optimum best;
+    const mde_optimum *best;
     mde_bootstrap interval;
     int i;
     memset(&minimize, 0, sizeof minimize);
@@ -222,14 +222,14 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     resample.minimize = &minimize;
     resample.replicates = 100;
     resample.seed = x->settings.seed;
-    if (mde_mixture_minimize(t->experts, &minimize, &best) != MDE_OK) return;
     if (mde_mixture_bootstrap(t->experts, &resample, &interval) != MDE_OK) return;
+    best = &interval.optimum;
     mde_json_open(w, objective_names[objective], '{');
-    mde_json_write_number(w, "loss", best.loss, 9);
-    mde_json_write_number(w, "gap", best.gap, 6);
+    mde_json_write_number(w, "loss", best->loss, 9);
+    mde_json_write_number(w, "gap", best->gap, 6);
     mde_json_write_numbers(w, "loss_interval_90", 2, interval.loss, 9);
     mde_json_write_string(w, "intervals", interval.note);
-    json_mixture(w, "weights", x, best.weights);
+    json_mixture(w, "weights", x, best->weights);
     mde_json_open(w, "weights_interval_90", '{');
     for (i = 0; i < t->k; i++) {
         ends[0] = interval.lower[i];
@@ -239,8 +239,8 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     mde_json_close(w);
     mde_json_open(w, "shadow_prices", '{');     /* of the bounds that hold a weight; null where none is known */
     for (i = 0; i < t->k && lower; i++) {
-        if (best.active[i] > 0 || (best.active[i] < 0 && lower[i] > 0)) {
-            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best.price[i], 6);
+        if (best->active[i] > 0 || (best->active[i] < 0 && lower[i] > 0)) {
+            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best->price[i], 6);
         }
     }
     mde_json_close(w);
