@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A model that mdemix wrote, or a published one of the form of Llama, Mistral, Qwen2 or GPT-2, in plain PyTorch:
 
-  python3 load_torch.py FOLDER 84 104 101     # the most probable tokens after these
+  python3 load_torch.py library.safetensors 84 104 101        # the most probable tokens after these
 
-FOLDER holds config.json and model.safetensors. Where transformers is installed, AutoModelForCausalLM.from_pretrained
-reads the same files; this needs neither it nor the safetensors package."""
+config.json has to be in the same folder; of a folder, model.safetensors is read. Where transformers is installed,
+AutoModelForCausalLM.from_pretrained reads the same files; this needs neither it nor the safetensors package."""
 import json, os, sys
 import torch
 from torch.nn.functional import gelu, layer_norm, linear, silu
@@ -60,15 +60,16 @@ def gpt2(w, c, ids):
     return linear(norm("ln_f", x), w.get("lm_head.weight", w["wte.weight"]))
 
 @torch.no_grad()
-def logits(folder, ids):
+def logits(path, ids):
     """[len(ids), vocabulary]"""
-    config = json.load(open(os.path.join(folder, "config.json"), encoding="utf-8"))
+    file = os.path.join(path, "model.safetensors") if os.path.isdir(path) else path
+    config = json.load(open(os.path.join(os.path.dirname(file), "config.json"), encoding="utf-8"))
     form = {"llama": llama, "mistral": llama, "qwen2": llama, "gpt2": gpt2}.get(config["model_type"])
     if not form:
-        raise ValueError(f"{folder}: its model_type is {config['model_type']}, which is not read here")
+        raise ValueError(f"{path}: its model_type is {config['model_type']}, which is not read here")
     if config.get("rope_scaling"):
-        raise ValueError(f"{folder}: it has rope_scaling, which is not read here")
-    return form(read_safetensors(os.path.join(folder, "model.safetensors")), config, torch.tensor(ids))
+        raise ValueError(f"{path}: it has rope_scaling, which is not read here")
+    return form(read_safetensors(file), config, torch.tensor(ids))
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
