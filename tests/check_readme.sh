@@ -19,6 +19,8 @@ make test	runs this check
 make data	wants the network
 make run-dagan	takes minutes; check_dagan.sh runs such a study
 build/mde_lab run out/real	wants the data of `make data`
+build/mde_lab plan out/real	wants the data of `make data`
+make -f out/real/Makefile	wants that plan; check_lab.sh makes one so
 build/dagan_lab	wants images of the user's own
 ./mix logprobs	wants log-probabilities of the user's own
 ./mix_optimize --logp logprobs	wants log-probabilities of the user's own
