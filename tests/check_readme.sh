@@ -90,7 +90,7 @@ verdict the_list_of_what_is_left_out_is_needed
 
 # ---- The pictures ----
 
-sed -n 's/.*\(examples\/pictures\/[a-z_]*\.svg\).*/\1/p' README.md | sort -u > "$work/shown"
+grep -o 'examples/pictures/[a-z_]*\.svg' README.md | sort -u > "$work/shown"
 ls examples/pictures/*.svg | diff - "$work/shown" > "$work/log"
 verdict the_pictures_of_the_folder_are_shown
 
