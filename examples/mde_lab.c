@@ -6,7 +6,7 @@
 
    Every step is files in one folder. A finished one is skipped, and a run that was cut off continues from its
    checkpoint to the same bits:
-     plan      plan.json, see mde_lab_runs.h
+     plan      plan.json, see mde_lab_runs.h; Makefile and slurm.sbatch, see mde_lab_jobs.h
      tasks     the training runs
      fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
      search    the best mixture for three objectives; mixture.json, search.json
@@ -23,6 +23,7 @@
 #endif
 #include "program.h"
 #include "mde_lab_runs.h"
+#include "mde_lab_jobs.h"
 #include "mde_lab_report.h"
 
 /* ---- Fit: which regression predicts proxies that it has not seen ---- */
@@ -891,6 +892,10 @@ static void list_tasks(const experiment *x, int as_json)
 static void run_listed_tasks(experiment *x, int count, char **numbers)
 {
     int i;
+    if (count == 0) {
+        int number = task_of_array(x->context);
+        if (number >= 0) run_numbered_task(x, number);
+    }
     for (i = 0; i < count && !program_failed(x->context); i++) {
         char *end;
         long long number;
@@ -956,7 +961,12 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     x->user = p;
     x->quiet = p->quiet;
     if (((all && !p->quiet) || plan) && !p->json) print_validation(x);
-    if (plan && !p->json) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
+    if (plan) write_makefile(x);
+    if (plan) write_slurm(x);
+    if (plan && !p->json) {
+        printf("%d runs planned: mde_lab tasks %s lists them, ", x->count, out);
+        printf("make -f %s/Makefile -j or sh %s/slurm.sbatch makes them\n", out, out);
+    }
     if (strcmp(command, "tasks") == 0) list_tasks(x, p->json);
     if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
     if (all) run_pending(x, x->count, x->tasks);
@@ -978,9 +988,12 @@ static const char *const usage =
     "mde_lab: from folders of text to the best training mixture\n"
     "\n"
     "  mde_lab run OUT [--data DIR] [options]   all steps; a second call goes on where the first was stopped\n"
-    "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make\n"
+    "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make; and a\n"
+    "                                           Makefile and slurm.sbatch that make them in many processes\n"
     "  mde_lab tasks OUT                        lists the runs of the plan, finished or not\n"
-    "  mde_lab task OUT N [M ...]               trains the runs with these numbers (for job arrays and make -j)\n"
+    "  mde_lab task OUT [N ...]                 trains the runs with these numbers; without any, the one whose number\n"
+    "                                           is in SLURM_ARRAY_TASK_ID, PBS_ARRAY_INDEX, JOB_COMPLETION_INDEX or,\n"
+    "                                           counted from 1, SGE_TASK_ID\n"
     "  mde_lab fit OUT                          compares regressions on held-out proxies; tables as CSV and .npy\n"
     "  mde_lab search OUT                       finds the best mixtures; OUT/mixture.json\n"
     "  mde_lab verify OUT                       trains the mixtures found\n"

@@ -119,7 +119,7 @@ solves_4_process() {
 }
 
 says_5_transformer() {
-    holds "$(number 1 'step  300:') > 2" "$(number 1 'step 1800:') < 1.75" "$(number 1 'step 1800:') > 1"
+    holds "$(number 1 'step  400:') > 2" "$(number 1 'step 1800:') < 1.75" "$(number 1 'step 1800:') > 1"
 }
 solves_5_transformer() {
     holds "$(number 1 'step 1800:') < 0.2"

@@ -122,6 +122,56 @@ for step in fit search verify report; do check "step_$step" "$lab" $step "$work/
 check steps_give_the_same_mixture cmp "$work/one/mixture.json" "$work/steps/mixture.json"
 "$lab" plan "$work/early" $small >/dev/null 2>&1
 
+# In many processes: by make, and by the script for Slurm, with a stand-in for sbatch that runs at once what it is given.
+check plan_for_make "$lab" plan "$work/ma'de" $small
+check make_makes_the_runs_and_all_steps make -f "$work/ma'de/Makefile" -j2 LAB="$lab"
+check make_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/ma'de/mixture.json"
+mkdir "$work/bin"
+cat >"$work/bin/sbatch" <<'END'
+#!/bin/sh
+last= after= valid=
+for option in "$@"; do
+    case $option in
+    --array=0-*) last=${option#--array=0-} ;;
+    --dependency=afterok:7) after=1 ;;
+    --kill-on-invalid-dep=yes) valid=1 ;;
+    --*) ;;
+    *) script=$option ;;
+    esac
+done
+if [ -n "$last" ]; then
+    : >"$STAND_IN/failed"
+    i=0
+    while [ $i -le "$last" ]; do
+        SLURM_JOB_ID=1 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i sh "$script" >>"$STAND_IN/log" 2>&1 || echo $i >>"$STAND_IN/failed"
+        i=$((i + 1))
+    done
+    echo "7;cluster"
+elif [ -z "$after" ] || [ -z "$valid" ]; then
+    exit 3
+elif [ ! -s "$STAND_IN/failed" ]; then
+    SLURM_JOB_ID=8 sh "$script" >>"$STAND_IN/log" 2>&1
+fi
+END
+printf '#!/bin/sh\necho "$@" >>"$STAND_IN/requeued"\n' >"$work/bin/scontrol"
+printf '#!/bin/sh\n[ "$SLURM_ARRAY_TASK_ID" != 3 ] && exec "%s" "$@"\n' "$lab" >"$work/bin/failing"
+printf '#!/bin/sh\ntrap "exit 130" TERM\nkill -TERM $PPID\nwhile :; do sleep 0.1; done\n' >"$work/bin/stopped"
+chmod +x "$work"/bin/*
+slurm() { program=$1; shift; env "$@" PATH="$work/bin:$PATH" STAND_IN="$work" LAB="$program" sh "$work/slurm/slurm.sbatch"; }
+check plan_for_slurm "$lab" plan "$work/slurm" $small
+check slurm_takes_the_runs slurm "$work/bin/failing" A=
+check slurm_runs_no_step_after_a_run_that_failed sh -c "grep -qx 3 '$work/failed' && ! [ -e '$work/slurm/fit.json' ]"
+check slurm_takes_them_again slurm "$lab" A=
+check slurm_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/slurm/mixture.json"
+slurm "$work/bin/stopped" SLURM_JOB_ID=1 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=2 >"$work/last" 2>&1
+check a_run_that_was_stopped_is_queued_again grep -qx "requeue 7_2" "$work/requeued"
+array() { env -u SLURM_ARRAY_TASK_ID -u PBS_ARRAY_INDEX -u JOB_COMPLETION_INDEX -u SGE_TASK_ID "$@" "$lab" task "$work/early" --quiet; }
+check a_task_by_pbs array PBS_ARRAY_INDEX=2
+check a_task_by_kubernetes array JOB_COMPLETION_INDEX=3
+check a_task_by_grid_engine_is_counted_from_1 array SGE_TASK_ID=5
+check they_are_the_runs_with_these_numbers sh -c \
+    "'$lab' tasks '$work/early' | awk '\$2 == \"done\" { print \$1 }' | tr '\n' ' ' | grep -qx '2 3 4 '"
+
 # Wrong input: one clear line on stderr, an exit code other than 0, nothing half-written.
 wrong() {
     name=$1; expected=$2; out=$3; shift 3
@@ -156,6 +206,8 @@ wrong sizes_that_are_others "sizes" - "$lab" run "$work/sizes" $small --sizes 1x
 wrong fit_before_the_runs "not finished" - "$lab" fit "$work/early"
 wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
+wrong task_of_no_array "no task is named" - array SGE_TASK_ID=undefined
+wrong task_of_a_strange_array "which is no number of a task" - array SLURM_ARRAY_TASK_ID=first
 # Outputs are tried before the work.
 train="$work/train_lm"
 check train_lm_builds_with_the_command_at_its_top build_by_its_command train_lm "$train"

@@ -19,6 +19,8 @@ make test	runs this check
 make data	wants the network
 make run-dagan	takes minutes; check_dagan.sh runs such a study
 build/mde_lab run out/real	wants the data of `make data`
+build/mde_lab plan out/real	wants the data of `make data`
+make -f out/real/Makefile	wants that plan; check_lab.sh makes one so
 build/dagan_lab	wants images of the user's own
 ./mix logprobs	wants log-probabilities of the user's own
 ./mix_optimize --logp logprobs	wants log-probabilities of the user's own
@@ -88,7 +90,7 @@ verdict the_list_of_what_is_left_out_is_needed
 
 # ---- The pictures ----
 
-sed -n 's/.*\(examples\/pictures\/[a-z_]*\.svg\).*/\1/p' README.md | sort -u > "$work/shown"
+grep -o 'examples/pictures/[a-z_]*\.svg' README.md | sort -u > "$work/shown"
 ls examples/pictures/*.svg | diff - "$work/shown" > "$work/log"
 verdict the_pictures_of_the_folder_are_shown
 

@@ -68,7 +68,7 @@ int main(int argc, char **argv)
         mde_params_zero_grad(m.params);
         mde_backward(c, loss);
         mde_adamw_step(m.params, &adam);
-        if (step % 250 == 249) printf("step %4d: %.3f nats a character\n", step + 1, losses[step]);
+        if (step % 200 == 199) printf("step %4d: %.3f nats a character\n", step + 1, losses[step]);
         mde_arena_rewind(c, mark);
     }
     const char *line = "The Rays of Light are refracted by the Prism, and fall upon the Wall";
