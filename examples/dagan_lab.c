@@ -2015,8 +2015,10 @@ static void run_command(lab *l, const char *command)
         snprintf(l->why[TRANSFER], sizeof l->why[TRANSFER], "the target classes are those of another set already");
     }
     if (bad(l)) return;
-    if (!l->s.weights && (all || strcmp(command, "train") == 0)) train(l, all);
-    else if (!only_report) load(l);
+    if (!l->s.weights && (all || strcmp(command, "train") == 0)) {
+        train(l, all);
+        if (l->few_source) screener(l);
+    } else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
     if (!bad(l) && strcmp(command, "make") == 0) make(l);
     if (!bad(l) && (all || strcmp(command, "classify") == 0)) {
