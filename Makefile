@@ -64,7 +64,7 @@ run: build/mde_lab ## run a whole small experiment on built-in text; writes out/
 
 run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never saw (out/dagan/report.html); trains a small one
 	./build/dagan_lab run --preset quick --weights examples/weights/omniglot.safetensors \
-	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --out out/dagan
+	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --classifier-steps 200 --out out/dagan
 	./build/dagan_lab train --preset quick --out out/dagan/trained
 
 pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again

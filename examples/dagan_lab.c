@@ -648,7 +648,7 @@ static int training_progress(const mde_progress *p, void *user)
     if (!l->told && p->step - l->first_step >= 10 && p->step < p->steps) {
         l->told = 1;
         if (!l->p.quiet) {
-            fprintf(stderr, "train: %lld steps, about %.0f minutes more on this machine; stopped, it goes on with the "
+            fprintf(stderr, "train: %lld steps, about %.0f more minutes on this machine; stopped, it goes on with the "
                     "same command. %s shows it every twentieth of the way: blots first, then the right shape of broken "
                     "strokes, simple characters before complex ones\n", (long long)p->steps,
                     ceil(p->seconds_left / 60), "training.png");
@@ -1801,7 +1801,7 @@ static void add_headline(mde_text *t, const mde_json *j)
                         program_int(row, "samples") == 1 ? "" : "s");
         for (k = 0; k < 2; k++) {
             const mde_json *gain = mde_json_get(row, words[k][0]), *arm;
-            double value[2] = { (double)NAN, (double)NAN };
+            double value[2] = { (double)NAN, (double)NAN }, error;
             for (i = 0, arm = mde_json_get(row, "arms"), arm = arm ? arm->child : NULL; arm; arm = arm->next, i++) {
                 if (i == arms_of[k][0]) value[0] = mde_json_number(arm, "mean", (double)NAN);
                 if (i == arms_of[k][1]) value[1] = mde_json_number(arm, "mean", (double)NAN);
@@ -1812,8 +1812,11 @@ static void add_headline(mde_text *t, const mde_json *j)
             mde_text_add_fixed(t, 100 * value[1], 1);
             mde_text_format(t, " %% %s (difference ", words[k][2]);
             mde_text_add_fixed(t, 100 * mde_json_number(gain, "mean", (double)NAN), 1);
-            mde_text_add(t, " &plusmn; ");
-            mde_text_add_fixed(t, 100 * mde_json_number(gain, "standard_error", (double)NAN), 1);
+            error = mde_json_number(gain, "standard_error", (double)NAN);
+            if (error == error) {               /* of one run there is none */
+                mde_text_add(t, " &plusmn; ");
+                mde_text_add_fixed(t, 100 * error, 1);
+            }
             mde_text_add(t, ")");
         }
         mde_text_add(t, ".</p>\n");
@@ -2015,8 +2018,10 @@ static void run_command(lab *l, const char *command)
         snprintf(l->why[TRANSFER], sizeof l->why[TRANSFER], "the target classes are those of another set already");
     }
     if (bad(l)) return;
-    if (!l->s.weights && (all || strcmp(command, "train") == 0)) train(l, all);
-    else if (!only_report) load(l);
+    if (!l->s.weights && (all || strcmp(command, "train") == 0)) {
+        train(l, all);
+        if (l->few_source) screener(l);
+    } else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
     if (!bad(l) && strcmp(command, "make") == 0) make(l);
     if (!bad(l) && (all || strcmp(command, "classify") == 0)) {

@@ -75,7 +75,7 @@ check weights_make_images "$lab" make --quiet $sheet --size 16 --count 2 --out "
 check of_every_character test "$(wc -l <"$work/sheet/made/classes.txt")" -eq 40
 check by_every_hand test "$(grep -c ',0,' "$work/sheet/made/index.csv")" -eq 800
 check weights_run "$lab" run $tiny $sheet --samples 1 --out "$work/sheet"
-check the_report_opens_with_the_difference grep -q '<b>1 real image a class</b>: .* difference' "$work/sheet/report.html"
+check the_report_opens_with_the_difference grep -q '<b>1 real image a class</b>: .*(difference' "$work/sheet/report.html"
 check and_says_whose_networks_they_are grep -q "The generator comes from $work/one/weights.safetensors" "$work/sheet/report.html"
 
 # Killed after its first checkpoint; the same command goes on and ends with the same bytes.
