@@ -4760,9 +4760,8 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
 
-/* r and n modulo 4 of x = n pi/2 + r, |r| <= pi/4, for x >= 2^16. x is m 2^e; of m 2^e 2/pi the parts that are 4 and more
-   do not count, and the next 96 bits of 2^e 2/pi leave an error of 2^-61; no float is nearer to a multiple of pi/2 than
-   2^-30. */
+/* r and n modulo 4 of x = n pi/2 + r, |r| <= pi/4, for x >= 2^16. x is m 2^e; of m 2^e 2/pi the parts that are 4 and
+   more do not count, and the next 96 bits of 2^e 2/pi leave an error of 2^-61; no float has an r below 2^-29.3. */
 static float mde__reduce_large(float x, int32_t *n)
 {
     static const uint32_t two_by_pi[8] = { 0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041,
@@ -14616,7 +14615,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
 }
 
-static double mde__clip(double x, double low, double high)
+static double mde__clamp(double x, double low, double high)
 {
     return x < low ? low : x > high ? high : x;
 }
@@ -14709,8 +14708,8 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
             if (w > high) high = w;
         }
         room = slack > 0 ? slack * (high - low) : 0;
-        lower[j] = mde__clip(low - room, 0, 1);
-        upper[j] = mde__clip(high + room, 0, 1);
+        lower[j] = mde__clamp(low - room, 0, 1);
+        upper[j] = mde__clamp(high + room, 0, 1);
     }
 }
 
@@ -14730,7 +14729,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
             return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
                             mde__number(number, tokens[i]));
         }
-        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
+        upper[i] = mde__clamp(max_epochs * tokens[i] / target_tokens, 0, 1);
         sum += upper[i];
     }
     if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
@@ -14764,7 +14763,7 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
         }
         if (chosen < 0) chosen = roomiest;
         if (chosen < 0) return;
-        weights[chosen] = mde__clip(weights[chosen] + rest, low[chosen], high[chosen]);
+        weights[chosen] = mde__clamp(weights[chosen] + rest, low[chosen], high[chosen]);
     }
 }
 
@@ -14789,7 +14788,7 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
             mixed += (up > from && up < to) || (down > from && down < to);
         }
         if (!mixed || !(middle > from && middle < to)) break;
-        for (i = 0; i < n; i++) sum += mde__clip(weights[i] - middle, low[i], high[i]);
+        for (i = 0; i < n; i++) sum += mde__clamp(weights[i] - middle, low[i], high[i]);
         if (sum > 1) from = middle;
         else to = middle;
     }
@@ -14802,9 +14801,9 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
     if (free_weights > 0) {
         double sum = 0;
         for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
-        shift = mde__clip((sum - rest) / free_weights, from, to);
+        shift = mde__clamp((sum - rest) / free_weights, from, to);
     }
-    for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
+    for (i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
 }
 
@@ -15011,15 +15010,15 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
         out[i] = mde__log64(weights[i] > 1e-200 ? weights[i] : 1e-200) -
-                 mde__clip(rate * (gradient[i] - minimum), 0, 700);
+                 mde__clamp(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
+        for (i = 0; i < s->n; i++) sum += mde__clamp(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
         if (sum < 1) from = middle;
         else to = middle;
     }
-    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    for (i = 0; i < s->n; i++) out[i] = mde__clamp(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
     mde__simplex_correct(s->n, s->low, s->high, out);
 }
 
@@ -16459,7 +16458,7 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
 {
     int i, k = all->experts->count;
     for (i = 0; i < k; i++) {
-        s->trial[i] = mde__clip(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
+        s->trial[i] = mde__clamp(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
     mde__simplex_correct(k, all->lower, all->upper, s->trial);
     /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
@@ -19156,7 +19155,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
         for (i = 0; i < r->n; i++) {
             double e = mde__law_exponential(d, few_theta, r->x + mde__cell(i, d, 0));
             if (r->fold[i] == k) {
-                mde__leave_out(r, target, i, mde__clip(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
+                mde__leave_out(r, target, i, mde__clamp(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
             }
         }
     }
@@ -19181,7 +19180,7 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
             double e, variance = 1;
             if (!(r->target_sd[j] > 0)) continue;
             e = mde__law_exponential(r->used, theta, x);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
             mde__law_slope(r->used, e, x, slope);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
@@ -19428,7 +19427,7 @@ static size_t mde__scale_work(const mde_regressor *r)
 
 static double mde__scale_clipped(const mde__scale *s, const double *x, mde__scale_terms *terms)
 {
-    return mde__clip(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
+    return mde__clamp(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
 }
 
 static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
@@ -19447,7 +19446,7 @@ static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
     f.variance = MDE__SCALE_VARIANCE;
     if (!(mde__scale_search(&f, NULL, theta, trial, work) < (double)INFINITY)) return 0;
     if (!mde__scale_spread(r, &f, target, work)) return 0;
-    f.variance = mde__clip(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
+    f.variance = mde__clamp(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
     if (!(mde__scale_search(&f, theta, theta, trial, work) < (double)INFINITY)) return 0;
     if (!mde__scale_spread(r, &f, target, work)) return 0;
     for (k = 0; k < r->folds; k++) {
@@ -19868,7 +19867,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
         for (i = 0; i < r->n; i++) {
             const double *x = f.x + mde__cell(i, d, 0);
             double value = mde__pool_value(d, f.pools, memory.few_theta, w.exponential, x, w.slope);
-            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH));
+            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return mde__pool_spread(r, &f, target, memory.work, &first_order);
@@ -19892,7 +19891,7 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
             int p = mde__pool_size(r->used, fit->pools);
             if (!fit->theta) continue;
             value = mde__pool_value(r->used, fit->pools, fit->theta, fit->exponential, weights, slope);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
             variance = fit->exponential[p] + fit->exponential[p + 1] * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
@@ -21096,7 +21095,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
             for (j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
                 mean[mde__cell(i, s->m, j)] +=
-                    share * mde__clip(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
+                    share * mde__clamp(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
                 if (sd) sd[mde__cell(i, s->m, j)] += s->spread * share * each[count + mde__cell(i, s->m, j)];
             }
         }
@@ -22456,8 +22455,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
     int i;
     mde_bounds_of_runs(n, k, tried, 0, lower, upper);
     for (i = 0; i < k; i++) {
-        lower[i] = mde__clip(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
-        upper[i] = mde__clip(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
+        lower[i] = mde__clamp(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
+        upper[i] = mde__clamp(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
         lowest += lower[i];
         highest += upper[i];
     }

@@ -1,5 +1,5 @@
-/* C++ on top of the C functions: owners that free themselves, errors as exceptions, vectors and strings. Two experts have
-   judged the same tokens; which mixture of their training texts suits them best?
+/* C++ on top of the C functions: owners that free themselves, errors as exceptions, vectors and strings. Two experts
+   have judged the same tokens; which mixture of their training texts suits them best?
 
      c++ -std=c++17 -O2 examples/raii.cpp -o raii -lm && ./raii */
 #include <cstdio>

@@ -53,8 +53,8 @@ def read_harness(path):
         for answer in answers:
             tokens = answer[0] if isinstance(answer, list) and answer and isinstance(answer[0], list) else answer
             if not isinstance(tokens, list) or any(type(value) not in (int, float) for value in tokens):
-                raise SystemExit(f"{path}: line {number} has the response {json.dumps(answer)[:60]}, a sum or a text; a "
-                                 "mixture needs the log-probability of each token: score the text by export_logprobs.py")
+                raise SystemExit(f"{path}: line {number} has the response {json.dumps(answer)[:60]}, a sum or a text; "
+                                 "a mixture needs that of each token: score the text by export_logprobs.py")
             document.extend(tokens)
     doc = np.repeat(sorted(documents), [len(documents[key]) for key in sorted(documents)]).astype(np.int64)
     logp = np.asarray([value for key in sorted(documents) for value in documents[key]], np.float32)
