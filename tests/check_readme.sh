@@ -97,8 +97,8 @@ verdict the_files_that_programs_include_are_named
 
 # ---- The pictures ----
 
-grep -o 'examples/pictures/[a-z_]*\.svg' README.md | sort -u > "$work/shown"
-ls examples/pictures/*.svg | diff - "$work/shown" > "$work/log"
+grep -o 'examples/pictures/[a-z_]*\.[a-z]*' README.md | sort -u > "$work/shown"
+ls examples/pictures/* | diff - "$work/shown" > "$work/log"
 verdict the_pictures_of_the_folder_are_shown
 
 (build_by_its_command three_experts "$work/three_experts" && cd "$work" && ./three_experts --quiet) > "$work/output" 2>&1
