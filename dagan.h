@@ -48,7 +48,7 @@
        case in tests/test_dagan_ops.c, without which the suite fails. A linear op comes with its adjoint, each the
        other's VJP.
      An image format: a reader that fills a dagan__picture, its call in dagan__read_picture, its ending in
-       dagan__is_picture (5.6); a file of many images fills a dagan__source (5.5).
+       dagan__picture_kind (5.6); a file of many images fills a dagan__source (5.5).
      A network: a pass as those of 6.4 if it is trained as pairs are, units as those of 8.2 and 8.3 if it learns labels;
        all layers are made by dagan__layer_make (6.2).
 

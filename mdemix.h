@@ -871,6 +871,7 @@ typedef struct mde_bootstrap_desc {
     uint64_t seed;
 } mde_bootstrap_desc;
 typedef struct mde_bootstrap {
+    mde_optimum optimum;                     /* of the tokens as they are, as mde_mixture_minimize finds it */
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
     int replicates;                          /* 0: no interval, all ends are NaN */
@@ -925,6 +926,8 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+/* Covariance [n, n] of the means that a law across sizes predicts of a target; other models: an error. */
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out);
 /* Predictions [n, m] of the runs that it was fitted to, each as if that run and its repeats, of equal features, had
    been left out: exact for ridge and, given its covariance, for Gaussian processes; to first order for laws where that
    is good enough, else, and for trees, by five folds. */
@@ -3608,6 +3611,7 @@ static int mde__npy_read_header(mde__npy_reader *r)
     if (seen != 7) return mde__npy_fail(r, "expected the keys descr, fortran_order and shape");
     mde__npy_skip_space(r);
     if (r->at != r->end) return mde__npy_fail(r, "text follows the dictionary");
+    if (r->rank < 2) r->fortran = 0;    /* one order is the other */
     return 1;
 }
 
@@ -3628,43 +3632,35 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     }
 }
 
-/* Elements in the file's order go to their offsets in C order. */
-static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
+/* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
+static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats, double *doubles)
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
     int k;
+    if (floats && r->kind == 'f' && r->size < 8 && !r->big_endian && !r->fortran) { /* as most files are, directly */
+        for (i = 0; i < count; i++, p += r->size) {
+            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            floats[i] = r->size == 2 ? mde__float_of_half(low)
+                                     : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        }
+        return;
+    }
     memset(index, 0, sizeof index);
     for (k = r->rank - 1; k >= 0; k--) {
         stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     }
-    for (i = 0; i < a->count; i++, p += r->size) {
+    for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
-        if (a->f64) a->f64[to] = value;
-        else a->f32[to] = (float)value;
+        if (doubles) doubles[to] = value;
+        else floats[to] = (float)value;
         for (k = 0; r->fortran && k < r->rank; k++) {
             offset += stride[k];
             if (++index[k] < r->shape[k]) break;
             offset -= stride[k] * (size_t)r->shape[k];
             index[k] = 0;
         }
-    }
-}
-
-/* Elements as float32. */
-MDE__UNUSED
-static void mde__npy_floats(const mde__npy_reader *r, const unsigned char *p, size_t count, float *out)
-{
-    size_t i;
-    if (r->kind == 'f' && r->size < 8 && !r->big_endian) {      /* as most files are, without detours */
-        for (i = 0; i < count; i++, p += r->size) {
-            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-            out[i] = r->size == 2 ? mde__float_of_half(low)
-                                  : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-        }
-    } else {
-        for (i = 0; i < count; i++, p += r->size) out[i] = (float)mde__npy_element(r, p);
     }
 }
 
@@ -3726,7 +3722,7 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     a->rank = r.rank;
     memcpy(a->shape, r.shape, sizeof a->shape);
     a->count = count;
-    mde__npy_fill(&r, data, a);
+    mde__npy_fill(&r, data, count, a->f32, a->f64);
     return a;
 }
 
@@ -4764,9 +4760,8 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
 
-/* r and n modulo 4 of x = n pi/2 + r, |r| <= pi/4, for x >= 2^16. x is m 2^e; of m 2^e 2/pi the parts that are 4 and more
-   do not count, and the next 96 bits of 2^e 2/pi leave an error of 2^-61; no float is nearer to a multiple of pi/2 than
-   2^-30. */
+/* r and n modulo 4 of x = n pi/2 + r, |r| <= pi/4, for x >= 2^16. x is m 2^e; of m 2^e 2/pi the parts that are 4 and
+   more do not count, and the next 96 bits of 2^e 2/pi leave an error of 2^-61; no float has an r below 2^-29.3. */
 static float mde__reduce_large(float x, int32_t *n)
 {
     static const uint32_t two_by_pi[8] = { 0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041,
@@ -14620,7 +14615,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
 }
 
-static double mde__clip(double x, double low, double high)
+static double mde__clamp(double x, double low, double high)
 {
     return x < low ? low : x > high ? high : x;
 }
@@ -14713,8 +14708,8 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
             if (w > high) high = w;
         }
         room = slack > 0 ? slack * (high - low) : 0;
-        lower[j] = mde__clip(low - room, 0, 1);
-        upper[j] = mde__clip(high + room, 0, 1);
+        lower[j] = mde__clamp(low - room, 0, 1);
+        upper[j] = mde__clamp(high + room, 0, 1);
     }
 }
 
@@ -14734,7 +14729,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
             return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
                             mde__number(number, tokens[i]));
         }
-        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
+        upper[i] = mde__clamp(max_epochs * tokens[i] / target_tokens, 0, 1);
         sum += upper[i];
     }
     if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
@@ -14768,7 +14763,7 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
         }
         if (chosen < 0) chosen = roomiest;
         if (chosen < 0) return;
-        weights[chosen] = mde__clip(weights[chosen] + rest, low[chosen], high[chosen]);
+        weights[chosen] = mde__clamp(weights[chosen] + rest, low[chosen], high[chosen]);
     }
 }
 
@@ -14793,7 +14788,7 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
             mixed += (up > from && up < to) || (down > from && down < to);
         }
         if (!mixed || !(middle > from && middle < to)) break;
-        for (i = 0; i < n; i++) sum += mde__clip(weights[i] - middle, low[i], high[i]);
+        for (i = 0; i < n; i++) sum += mde__clamp(weights[i] - middle, low[i], high[i]);
         if (sum > 1) from = middle;
         else to = middle;
     }
@@ -14806,9 +14801,9 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
     if (free_weights > 0) {
         double sum = 0;
         for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
-        shift = mde__clip((sum - rest) / free_weights, from, to);
+        shift = mde__clamp((sum - rest) / free_weights, from, to);
     }
-    for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
+    for (i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
 }
 
@@ -15015,15 +15010,15 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
         out[i] = mde__log64(weights[i] > 1e-200 ? weights[i] : 1e-200) -
-                 mde__clip(rate * (gradient[i] - minimum), 0, 700);
+                 mde__clamp(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
+        for (i = 0; i < s->n; i++) sum += mde__clamp(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
         if (sum < 1) from = middle;
         else to = middle;
     }
-    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    for (i = 0; i < s->n; i++) out[i] = mde__clamp(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
     mde__simplex_correct(s->n, s->low, s->high, out);
 }
 
@@ -15496,7 +15491,7 @@ static void mde__window_row(int64_t chunk, void *user)
     size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
     size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
     float *row = w->row + from;
-    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    mde__npy_fill(w->reader, w->raw + from * (size_t)w->reader->size, n, row, NULL);
     for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
 }
 
@@ -16463,7 +16458,7 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
 {
     int i, k = all->experts->count;
     for (i = 0; i < k; i++) {
-        s->trial[i] = mde__clip(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
+        s->trial[i] = mde__clamp(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
     mde__simplex_correct(k, all->lower, all->upper, s->trial);
     /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
@@ -16839,7 +16834,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     const mde_minimize_desc *minimize;
     mde__resampling r;
     mde__descents all;
-    mde_optimum best, *optimum = NULL;
+    mde_optimum *best = &out->optimum, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
     int k, i, b, first, n;
@@ -16852,7 +16847,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
-        mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
+        mde_mixture_minimize(e, minimize, best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
@@ -16870,7 +16865,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
         for (b = 0; b < n; b++) {
-            all.query[b].weights = desc->weights ? desc->weights : best.weights;
+            all.query[b].weights = desc->weights ? desc->weights : best->weights;
             all.query[b].counts = r.counts + b * e->validations;
             all.query[b].gradient = all.query[b].hessian = NULL;
         }
@@ -16878,9 +16873,9 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         for (b = 0; b < n; b++) {
             mde__descent *s = &all.one[b];
             losses[first + b] = all.query[b].loss;
-            optimum[b] = best;
+            optimum[b] = *best;
             /* A little inside, because a weight that is zero here may not be zero there. */
-            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
             s->out = &optimum[b];
             s->query.counts = r.counts + b * e->validations;
         }
@@ -19160,7 +19155,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
         for (i = 0; i < r->n; i++) {
             double e = mde__law_exponential(d, few_theta, r->x + mde__cell(i, d, 0));
             if (r->fold[i] == k) {
-                mde__leave_out(r, target, i, mde__clip(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
+                mde__leave_out(r, target, i, mde__clamp(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
             }
         }
     }
@@ -19185,7 +19180,7 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
             double e, variance = 1;
             if (!(r->target_sd[j] > 0)) continue;
             e = mde__law_exponential(r->used, theta, x);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
             mde__law_slope(r->used, e, x, slope);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
@@ -19432,7 +19427,7 @@ static size_t mde__scale_work(const mde_regressor *r)
 
 static double mde__scale_clipped(const mde__scale *s, const double *x, mde__scale_terms *terms)
 {
-    return mde__clip(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
+    return mde__clamp(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
 }
 
 static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
@@ -19451,7 +19446,7 @@ static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
     f.variance = MDE__SCALE_VARIANCE;
     if (!(mde__scale_search(&f, NULL, theta, trial, work) < (double)INFINITY)) return 0;
     if (!mde__scale_spread(r, &f, target, work)) return 0;
-    f.variance = mde__clip(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
+    f.variance = mde__clamp(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
     if (!(mde__scale_search(&f, theta, theta, trial, work) < (double)INFINITY)) return 0;
     if (!mde__scale_spread(r, &f, target, work)) return 0;
     for (k = 0; k < r->folds; k++) {
@@ -19494,6 +19489,24 @@ static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, do
             sd[j] = r->target_sd[j] * sqrt(variance);
         }
     }
+}
+
+/* J C J' at standardised inputs x [n, used]; work: 2 n parameters. */
+static void mde__scale_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    int p = s->parameters, i, j;
+    const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
+    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target];
+    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, p, 0));
+    for (i = 0; i < n; i++, slope += p, along += p) {
+        for (j = 0; j < p; j++) slope[j] = 0;
+        mde__scale_value(s, x + mde__cell(i, r->used, 0), &terms);
+        mde__scale_slope(s, x + mde__cell(i, r->used, 0), &terms, 1.0, slope);
+        for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
+    }
+    mde__mirror(n, out);
 }
 
 static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
@@ -19854,7 +19867,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
         for (i = 0; i < r->n; i++) {
             const double *x = f.x + mde__cell(i, d, 0);
             double value = mde__pool_value(d, f.pools, memory.few_theta, w.exponential, x, w.slope);
-            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH));
+            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return mde__pool_spread(r, &f, target, memory.work, &first_order);
@@ -19878,7 +19891,7 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
             int p = mde__pool_size(r->used, fit->pools);
             if (!fit->theta) continue;
             value = mde__pool_value(r->used, fit->pools, fit->theta, fit->exponential, weights, slope);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
             variance = fit->exponential[p] + fit->exponential[p + 1] * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
@@ -20440,6 +20453,29 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     }
     mde_release(c, work);
     mde_release(c, noise_x);
+    mde_release(c, at);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out)
+{
+    mde_context *c;
+    double *at, *work;
+    int i;
+    if (!r) return MDE_BAD_ARGUMENT;
+    c = r->context;
+    if (r->kind != &mde__scale_kind || target < 0 || target >= r->m || n < 0 || !x || !out) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law across sizes, a target, inputs, and "
+                        "room");
+    }
+    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    at = mde__doubles(c, (size_t)n, (size_t)r->used);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__scale *)r->state)->parameters);
+    for (i = 0; i < n * n; i++) out[i] = 0;
+    if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
+        mde__scale_covariance(r, target, n, at, work, out);
+    }
+    mde_release(c, work);
     mde_release(c, at);
     return mde_context_status(c);
 }
@@ -21059,7 +21095,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
             for (j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
                 mean[mde__cell(i, s->m, j)] +=
-                    share * mde__clip(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
+                    share * mde__clamp(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
                 if (sd) sd[mde__cell(i, s->m, j)] += s->spread * share * each[count + mde__cell(i, s->m, j)];
             }
         }
@@ -22419,8 +22455,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
     int i;
     mde_bounds_of_runs(n, k, tried, 0, lower, upper);
     for (i = 0; i < k; i++) {
-        lower[i] = mde__clip(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
-        upper[i] = mde__clip(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
+        lower[i] = mde__clamp(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
+        upper[i] = mde__clamp(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
         lowest += lower[i];
         highest += upper[i];
     }

@@ -23,5 +23,5 @@ done
 echo
 printf '%-24s %-22s %2s %11s %-12s %11s %-12s %7s %7s %7s\n' name shape threads ours unit peer unit ratio least greatest
 cat build/bench.txt
-echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo 2> /dev/null | head -n 1), $(nproc 2> /dev/null) cores;" \
+echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo 2> /dev/null | head -n 1), $(nproc 2> /dev/null) cores${BENCH_SIMD:+, held to $BENCH_SIMD};" \
     "$(($(date +%s) - start)) s; build/bench.txt holds this table"

@@ -11,12 +11,12 @@
 
 /* ---- Settings ---- */
 
-#define WINDOW 256      /* tokens that a model sees; a token is a byte */
-#define ITEM 48         /* of a question with an answer; five of them fit into a window */
-#define CHOICES 4       /* answers, the right one first */
-#define MARKS 4         /* of an expert on the way: after 1/8, 1/4, 1/2 and all of its tokens */
-#define CANDIDATES 20000    /* mixtures that RegMix's procedure looks at */
-#define AVERAGED 128        /* and how many of the best it averages */
+#define WINDOW 256       /* tokens that a model sees; a token is a byte */
+#define ITEM 48          /* of a question with an answer; five of them fit into a window */
+#define CHOICES 4        /* answers, the right one first */
+#define MARKS 4          /* of an expert on the way: after 1/8, 1/4, 1/2 and all of its tokens */
+#define CANDIDATES 20000 /* mixtures that RegMix's procedure looks at */
+#define AVERAGED 128     /* and how many of the best it averages */
 
 /* About 20 tokens a parameter (Hoffmann et al. 2022). */
 typedef struct model_size {
@@ -25,17 +25,17 @@ typedef struct model_size {
     double tokens, learning_rate;
 } model_size;
 
-static const model_size sizes[4] = { { "S", 3, 64, 4, 3.3e6, 4e-3 },    /* of the tables: 0.17 M parameters */
+static const model_size sizes[4] = { { "S", 3, 64, 4, 3.3e6, 4e-3 }, /* of the tables: 0.17 M parameters */
                                      { "narrow", 3, 32, 4, 3.3e6, 5e-3 },
-                                     { "M", 3, 96, 4, 7.1e6, 3.5e-3 },  /* 0.36 M */
-                                     { "L", 4, 128, 4, 16.8e6, 3e-3 } };/* 0.84 M */
+                                     { "M", 3, 96, 4, 7.1e6, 3.5e-3 },   /* 0.36 M */
+                                     { "L", 4, 128, 4, 16.8e6, 3e-3 } }; /* 0.84 M */
 
 static const int answer_lengths[TASKS] = { 16, 16, 16, 8 };
 
 typedef struct settings {
-    double scale;   /* of all numbers below, for trying it out */
-    int windows;    /* of each validation text */
-    int questions;  /* of each task */
+    double scale;             /* of all numbers below, for trying it out */
+    int windows;              /* of each validation text */
+    int questions;            /* of each task */
     int fit, within, outside; /* mixtures to fit to and, of the same law and of another one, to judge by */
     int repeats, seeds, transferred;
 } settings;
@@ -63,8 +63,8 @@ static settings make_settings(double scale)
 /* ---- Text and questions ---- */
 
 typedef struct study_text {
-    uint16_t *windows[TEXTS];   /* [windows, WINDOW + 1] */
-    uint16_t *items[TASKS];     /* [questions, CHOICES, ITEM] */
+    uint16_t *windows[TEXTS]; /* [windows, WINDOW + 1] */
+    uint16_t *items[TASKS];   /* [questions, CHOICES, ITEM] */
     uint64_t hash;
 } study_text;
 
@@ -122,8 +122,8 @@ static mde_corpus *open_corpus(mde_context *c, const char *data)
 
 static int is_word(int byte)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '_' ||
-           byte == '$';
+    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
+           byte == '_' || byte == '$';
 }
 
 static int begins(const uint16_t *tokens, const char *text)
@@ -138,15 +138,16 @@ static int is_answer(int task, const uint16_t *tokens, size_t p)
     const uint16_t *at = tokens + p, *end = at + answer_lengths[task];
     const uint16_t *back = at - 1;
     if (task == 0) return p % 97 == 0;
-    if (task == 1) {    /* the end of a definition, before its source in brackets on a line of its own */
+    if (task == 1) { /* the end of a definition, before its source in brackets on a line of its own */
         if (end[-1] != '.' || end[0] != '\n') return 0;
         for (; at < end - 1; at++) {
             if (!(*at >= 'a' && *at <= 'z') && !(*at == ' ' && at[1] != ' ') && *at != ',') return 0;
         }
-        for (end++; *end == ' '; end++) { }
+        for (end++; *end == ' '; end++) {
+        }
         return begins(end, "[1913 Webster]");
     }
-    if (task == 2) {    /* the beginning of a verse, after its number at the beginning of a line */
+    if (task == 2) { /* the beginning of a verse, after its number at the beginning of a line */
         if (*back-- != ' ') return 0;
         while ((*back >= '0' && *back <= '9') || *back == ':') back--;
         if (back[1] == ' ' || !((*back >= 'a' && *back <= 'z') || (*back >= 'A' && *back <= 'Z'))) return 0;
@@ -154,7 +155,7 @@ static int is_answer(int task, const uint16_t *tokens, size_t p)
         return *back == '\n';
     }
     if (begins(at, "function") || begins(at, "continue")) return 0;
-    for (; at < end; at++) {    /* a name of just that length */
+    for (; at < end; at++) { /* a name of just that length */
         if (!is_word(*at)) return 0;
     }
     return !is_word(*back) && !is_word(*end) && !(tokens[p] >= '0' && tokens[p] <= '9');
@@ -170,7 +171,8 @@ static int64_t *find_answers(mde_context *c, const mde_corpus *corpus, int task,
     mde_random random = mde_random_start(1, (uint64_t)(100 * task + domain));
     for (p = ITEM; order && p + 2 * ITEM < count; p++) {
         if (!is_answer(task, tokens, p)) continue;
-        for (i = p - before; i < p - before + ITEM && tokens[i]; i++) { }   /* all in one document */
+        for (i = p - before; i < p - before + ITEM && tokens[i]; i++) {
+        } /* all in one document */
         if (i == p - before + ITEM) all[n++] = (int64_t)p;
     }
     if (order) mde_random_permutation(&random, n, order);
@@ -201,7 +203,7 @@ static void make_items(mde_context *c, const mde_corpus *corpus, int task, int q
             for (a = 0; a < CHOICES; a++) {
                 const uint16_t *answer = right;
                 int tries, b = a;
-                for (tries = 0; b > 0 && tries < 1000; tries++) {   /* another text than the answers before it */
+                for (tries = 0; b > 0 && tries < 1000; tries++) { /* another text than the answers before it */
                     answer = tokens + at[mde_random_below(&random, (uint64_t)found)];
                     for (b = a; b > 0; b--) {
                         const uint16_t *other = item + b * ITEM - length;
@@ -266,7 +268,7 @@ static int counted_length(int target)
 
 typedef struct scores {
     double values[COLUMNS];
-    float *logp[TARGETS];   /* [sequences, sequence_length] */
+    float *logp[TARGETS]; /* [sequences, sequence_length] */
 } scores;
 
 static double mean_loss(const settings *s, int target, const float *logp)
@@ -304,7 +306,8 @@ static void score_task(mde_lm *lm, mde_context *c, const settings *s, const stud
         for (a = 0; a < CHOICES; a++) {
             uint16_t *sequence = tokens + (q * CHOICES + a) * length;
             for (i = 0; i < shot_counts[shots]; i++, sequence += ITEM + 1) {
-                memcpy(sequence, text->items[task] + (q + 1 + i) % s->questions * CHOICES * ITEM, ITEM * sizeof *tokens);
+                int other = (q + 1 + i) % s->questions;
+                memcpy(sequence, text->items[task] + other * CHOICES * ITEM, ITEM * sizeof *tokens);
                 sequence[ITEM] = '\n';
             }
             memcpy(sequence, text->items[task] + (q * CHOICES + a) * ITEM, ITEM * sizeof *tokens);
@@ -360,7 +363,7 @@ typedef struct lab {
     study_text text;
     const char *data, *work;
     char key[17]; /* of the settings and the text */
-    int jobs;
+    int limit;    /* of runs to make now */
 } lab;
 
 static void target_name(int target, char name[48])
@@ -640,7 +643,7 @@ static void make_plan(lab *x)
         snprintf(name, sizeof name, "outside-%02d", i / 2 + 1);
         plan_row(t, name, "outside", "S", 1, 1, weights);
     }
-    for (i = 0; i < s->repeats; i++) {  /* the first proxies again, with another start and other windows */
+    for (i = 0; i < s->repeats; i++) { /* the first proxies again, with another start and other windows */
         mde_random r = mde_random_start(11, (uint64_t)i);
         mde_random_mixture(&r, DOMAINS, weights);
         snprintf(name, sizeof name, "repeat-%02d", i + 1);
@@ -764,8 +767,8 @@ static double log_sum(const double *weights, const double *logs)
     return largest + log(sum);
 }
 
-/* By the chain rule, gates in proportion to the likelihood of the sequence so far make the likelihood of the sequence the
-   mean of the experts'. set [MARKS]. */
+/* By the chain rule, gates in proportion to the likelihood of the sequence so far make the likelihood of the sequence
+   the mean of the experts'. set [MARKS]. */
 static double gated_loss(const lab *x, const expert_set *set, const double *weights, int matched, int target)
 {
     int count = sequence_count(&x->settings, target), length = sequence_length(target);
@@ -867,18 +870,18 @@ static void predict(lab *x)
 typedef struct method {
     const char *name;
     mde_model model;
-    int features;   /* 0: the experts' own optimum, no regression */
-    double kl;      /* to the proportional mixture */
+    int features; /* 0: the experts' own optimum, no regression */
+    double kl;    /* to the proportional mixture */
 } method;
 
 #define METHODS 6
 static const method methods[METHODS] = {
-    { "optimum", MDE_RIDGE, 0, 0 },                                     /* minimum of the experts' loss, certified */
+    { "optimum", MDE_RIDGE, 0, 0 }, /* minimum of the experts' loss, certified */
     { "mde-weights", MDE_GP, MDE_FEATURE_LOG | MDE_FEATURE_OWN, 0 },
     { "weights", MDE_GP, MDE_FEATURE_LOG, 0 },
-    { "regmix", MDE_TREES, MDE_FEATURE_RAW, 0 },                        /* mean of the best of random mixtures */
+    { "regmix", MDE_TREES, MDE_FEATURE_RAW, 0 }, /* mean of the best of random mixtures */
     { "law", MDE_MIXING_LAW, MDE_FEATURE_RAW, 0 },
-    { "law-kl", MDE_MIXING_LAW, MDE_FEATURE_RAW, 0.05 }                 /* as Olmix */
+    { "law-kl", MDE_MIXING_LAW, MDE_FEATURE_RAW, 0.05 } /* as Olmix */
 };
 
 typedef struct candidate {
@@ -1057,8 +1060,10 @@ static void check_study(lab *x)
         else there = mde_file_read(c, path, (size_t)1 << 20, &size);
     }
     if (there && strcmp((const char *)there, t->bytes) != 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: its rows are of other settings or other text (%s: %s); take another folder "
-                 "with --out", path, "text is now", hash);
+        mde_fail(c, MDE_BAD_ARGUMENT,
+                 "%s: its rows are of other settings or other text (%s: %s); take another folder "
+                 "with --out",
+                 path, "text is now", hash);
     }
     mde_release(c, there);
     mde_text_free(t);
@@ -1086,8 +1091,11 @@ static int find_pending(const lab *x, int room, study_run **pending)
             if (size_rank(r) != rank) continue;
             if (r->finished) {
                 if (!is_kind(r, "expert")) continue;
-                kind = strcmp(r->size, "narrow") == 0 ? NARROW : r->share == 1 ? PLAIN
-                     : r->share == 0.5 ? HALF : r->share == 0.25 ? QUARTER : EIGHTH;
+                kind = strcmp(r->size, "narrow") == 0 ? NARROW
+                       : r->share == 1                ? PLAIN
+                       : r->share == 0.5              ? HALF
+                       : r->share == 0.25             ? QUARTER
+                                                      : EIGHTH;
                 if (!lacking[kind] || expert_is_there(x, r)) continue;
             }
             pending[n++] = r;
@@ -1135,7 +1143,7 @@ static void work_on(lab *x, worker *w, study_run *r)
 static void run_study(lab *x)
 {
     mde_context *c = x->context;
-    int jobs = mde_threads(c), room = 4 * jobs, i, n;
+    int jobs = mde_threads(c), room = 4 * jobs, made = 0, i, n;
     worker *workers = (worker *)mde_alloc(c, (size_t)jobs, sizeof *workers);
     study_run **pending = (study_run **)mde_alloc(c, (size_t)room, sizeof *pending);
     for (i = 0; i < jobs && pending && !program_failed(c); i++) {
@@ -1162,8 +1170,9 @@ static void run_study(lab *x)
         }
         if (program_failed(c) || plan_choices(x)) continue;
         predict(x);
-        n = program_failed(c) ? 0 : find_pending(x, room, pending);
+        n = program_failed(c) ? 0 : find_pending(x, room < x->limit - made ? room : x->limit - made, pending);
         if (n == 0) break;
+        made += n;
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 1) num_threads(jobs)
 #endif
@@ -1197,12 +1206,14 @@ int main(int argc, char **argv)
         { "--out", PROGRAM_FILE, "DIR", &x.study.folder, 0, 0, "where the tables are; default: bench/study" },
         { "--work", PROGRAM_FILE, "DIR", &x.work, 0, 0,
           "for checkpoints and log-probabilities, which can be made again; default: out/study-mde" },
+        { "--runs", PROGRAM_INT, "N", &x.limit, 0, 1e6, "make so many runs at most; default: all" },
         { "--scale", PROGRAM_POSITIVE, "X", &scale, 0, 1, "of tokens, texts and numbers of runs, to try it out; 1" }
     };
     memset(&x, 0, sizeof x);
     x.data = "data";
     x.study.folder = "bench/study";
     x.work = "out/study-mde";
+    x.limit = 1000000;
     program_start(&p, "study_mde", usage, options, (int)(sizeof options / sizeof *options));
     p.when_stopped = "stopped; the same command goes on from here";
     if (!program_parse(&p, argc, argv)) return p.code;

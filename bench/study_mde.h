@@ -14,8 +14,8 @@
 #define TEXTS (DOMAINS + UNSEEN)
 #define TASKS 4
 #define SHOTS 3
-static const char *const text_names[TEXTS] = { "essays", "manuals", "c",     "encyclopedia", "perl",
-                                               "german", "theorems", "bible", "dictionary",  "javascript" };
+static const char *const text_names[TEXTS] = { "essays", "manuals",  "c",     "encyclopedia", "perl",
+                                               "german", "theorems", "bible", "dictionary",   "javascript" };
 static const size_t text_bytes[TEXTS] = { 6000000, 5000000, 4000000, 3000000, 2500000,
                                           2000000, 1500000, 6000000, 6000000, 6000000 };
 static const char *const task_names[TASKS] = { "continuation", "definition", "verse", "identifier" };
@@ -108,7 +108,9 @@ static study_run *table_run(const study *s, const mde_csv *csv, int row)
 {
     const char *name = table_cell(csv, row, "run");
     study_run *r = find_run(s, name);
-    if (!r) mde_fail(s->context, MDE_BAD_FILE, "%s line %d: run %s is not in the plan", csv->path, csv->lines[row], name);
+    if (!r) {
+        mde_fail(s->context, MDE_BAD_FILE, "%s line %d: run %s is not in the plan", csv->path, csv->lines[row], name);
+    }
     return r;
 }
 

@@ -66,7 +66,7 @@ static const char *const usage =
 
 typedef struct settings {
     const char *data, *labels, *target, *target_labels, *split, *range, *out, *preset_name, *format, *weights;
-    int size, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count, quarter_turns;
+    int size, cells, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count, quarter_turns;
     int64_t steps, classifier_steps, episodes;
     double rate, mismatch, diversity, average, anneal, kept, share, low, high;
     program_ints samples, made;
@@ -114,6 +114,8 @@ typedef struct lab {
     const char *fact_list[2 * FACTS];
     dagan *g;
     dagan_matcher *screener;
+    int64_t first_step;                         /* of a training: before which it began or went on */
+    int told;
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
 } lab;
@@ -181,11 +183,65 @@ static int minimum_of(const program_ints *list)
 
 /* ---- Sets ---- */
 
+/* A sheet: one PBM picture (P4) of square cells, a class each row of them, ink 1. Cells become images of --size, 28 by
+   default, by area average; blank ones at the end of a row are left out. */
+static dagan_images *open_sheet(lab *l, const char *path)
+{
+    int cell = l->s.cells, size = l->s.size ? l->s.size : 28, width, height, rows, columns, x, y, i, k;
+    size_t bytes = 0, at = 0, stride, area = (size_t)size * (size_t)size;
+    unsigned char *file = mde_file_read(l->c, path, (size_t)1 << 28, &bytes);
+    double scale = (double)cell / size, sum, ink;
+    float *pixels = NULL;
+    int *labels = NULL;
+    int64_t count = 0;
+    dagan_images *set = NULL;
+    if (!file) return NULL;
+    if (sscanf((const char *)file, "P4 %d %d%n", &width, &height, &i) == 2 && width > 0 && height > 0) {
+        at = (size_t)i + 1;
+    }
+    stride = at ? ((size_t)width + 7) / 8 : 1;
+    if (!at || width > 1 << 16 || height > 1 << 16 || bytes - at != stride * (size_t)height || width % cell ||
+        height % cell) {
+        mde_fail(l->c, MDE_BAD_FILE, "%s: is no binary PBM picture of whole cells of %d x %d pixels, as --cells says",
+                 path, cell, cell);
+        mde_release(l->c, file);
+        return NULL;
+    }
+    columns = width / cell;
+    rows = height / cell;
+    pixels = (float *)mde_alloc(l->c, (size_t)rows * (size_t)columns, area * sizeof *pixels);
+    labels = (int *)mde_alloc(l->c, (size_t)rows * (size_t)columns, sizeof *labels);
+    for (k = 0; pixels && labels && k < rows * columns; k++) {
+        float *image = pixels + (size_t)count * area;
+        for (ink = 0, i = 0; i < (int)area; i++) {
+            double top = i / size * scale, left = i % size * scale;
+            for (sum = 0, y = (int)top; y < cell && y < top + scale; y++) {
+                for (x = (int)left; x < cell && x < left + scale; x++) {
+                    size_t row = (size_t)(k / columns * cell + y), column = (size_t)(k % columns * cell + x);
+                    double high = fmin(y + 1.0, top + scale) - fmax(y, top);
+                    double wide = fmin(x + 1.0, left + scale) - fmax(x, left);
+                    sum += (file[at + row * stride + column / 8] >> (7 - column % 8) & 1) * high * wide;
+                }
+            }
+            ink += sum;
+            sum = 2 * sum / (scale * scale) - 1;
+            image[i] = (float)(sum > 1 ? 1 : sum);
+        }
+        if (ink > 0) labels[count++] = k / columns;
+    }
+    if (!bad(l)) set = dagan_images_from(l->c, count, size, size, 1, pixels, labels);
+    mde_release(l->c, pixels);
+    mde_release(l->c, labels);
+    mde_release(l->c, file);
+    return set;
+}
+
 static dagan_images *open_set(lab *l, const char *path, const char *labels, int size, int channels)
 {
     dagan_images_desc d;
     dagan_images *set;
     const char *first;
+    if (path && l->s.cells) return open_sheet(l, path);
     memset(&d, 0, sizeof d);
     d.path = path;
     d.labels = labels;
@@ -297,11 +353,30 @@ static void fact(lab *l, int number, uint64_t value, const char *text)
     l->fact_list[2 * number + 1] = l->facts[number];
 }
 
+/* For a generator from a file all classes are targets, or those that the split file says. */
+static void open_target(lab *l)
+{
+    dagan_images *all = l->s.target ? open_set(l, l->s.target, l->s.target_labels, l->s.size, l->s.channels)
+                                    : open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels);
+    mde_json *file = all && l->s.split ? mde_json_read(l->c, l->s.split) : NULL;
+    mde_mark mark = mde_arena_mark(l->c);
+    char *taken = file ? (char *)mde_scratch(l->c, (size_t)dagan_images_class_count(all), 1) : NULL;
+    if (taken) memset(taken, 0, (size_t)dagan_images_class_count(all));
+    l->target = taken ? split_part(l, all, file, "target", 1, taken) : all;
+    mde_arena_rewind(l->c, mark);
+    mde_json_free(l->c, file);
+}
+
 /* Source and validation classes from --data, target classes from it or from --target. */
 static void open_sets(lab *l)
 {
-    dagan_images *all = open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels), *target = NULL;
+    dagan_images *all, *target = NULL;
     int height, width, channels, h, w, k;
+    if (l->s.weights) {
+        open_target(l);
+        return;
+    }
+    all = open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels);
     if (!all) return;
     dagan_images_shape(all, &height, &width, &channels);
     if (l->s.target) {
@@ -364,6 +439,12 @@ static void plan(lab *l, const char *command)
     plan_set(l, MATCH, l->target, 2, INT_MAX, asked[MATCH], "target");
     if (l->other) plan_set(l, TRANSFER, l->other, images, MAX_CLASSES, asked[TRANSFER], "other");
     else snprintf(l->why[TRANSFER], sizeof l->why[0], "colour or oblong images need --target, another set of them");
+    if (l->s.weights) {
+        for (k = MATCH; k <= TRANSFER; k++) {
+            snprintf(l->why[k], sizeof l->why[k], "with --weights there are no source classes, and all are targets");
+        }
+        return;
+    }
     l->few_source = with_images(l, l->source, 2, INT_MAX);
     if (!l->few_source && !*l->why[MATCH]) {
         snprintf(l->why[MATCH], sizeof l->why[MATCH], "it takes two source classes of two images or more");
@@ -425,6 +506,12 @@ static void hash_list(mde_text *t, int count, const int *values)
     for (i = 0; i < count; i++) mde_text_format(t, "%s%d", i ? "," : " ", values[i]);
 }
 
+/* The file of generator and critic. */
+static const char *network_file(const lab *l, char *path, size_t size)
+{
+    return l->s.weights ? l->s.weights : in_out(l, "dagan.safetensors", path, size);
+}
+
 /* A step that writes a file; it depends on the images and, with `networks`, on what makes further ones. The caller adds
    the rest. */
 static program_work work_of(lab *l, const char *name, const char *file, int networks)
@@ -435,7 +522,7 @@ static program_work work_of(lab *l, const char *name, const char *file, int netw
     hash_set(w.key, l->source);
     hash_set(w.key, l->validation);
     hash_set(w.key, l->target);
-    if (networks) program_work_input(&w, in_out(l, "dagan.safetensors", path, sizeof path));
+    if (networks) program_work_input(&w, network_file(l, path, sizeof path));
     program_work_output(&w, file);
     return w;
 }
@@ -508,6 +595,18 @@ static void write_training(lab *l)
     write_file(l, t, "train.json");
 }
 
+/* A generator from a file takes images of its own size. */
+static void check_weights(lab *l)
+{
+    int height, width, channels, h, w, n;
+    if (bad(l)) return;
+    dagan_shape(l->g, NULL, &height, &width, &channels);
+    dagan_images_shape(l->target, &h, &w, &n);
+    if (h == height && w == width && n == channels) return;
+    mde_fail(l->c, MDE_BAD_SHAPE, "%s: makes images of %d x %d x %d, those of the set are %d x %d x %d; --size %d and "
+             "--channels %d make them fit", l->s.weights, height, width, channels, h, w, n, height, channels);
+}
+
 /* The trained networks, for a command that does not train: they must not have seen the target classes. */
 static void load(lab *l)
 {
@@ -516,6 +615,12 @@ static void load(lab *l)
     char path[4096];
     mde_safetensors *file;
     int k;
+    if (l->s.weights) {
+        l->g = dagan_open(l->c, l->s.weights);
+        check_weights(l);
+        if (!bad(l)) mde_make_folder(l->c, l->s.out);
+        return;
+    }
     in_out(l, "dagan.safetensors", path, sizeof path);
     if (!mde_is_file(path)) {
         mde_fail(l->c, MDE_IO, "%s: is not there; `dagan_lab train` makes it", path);
@@ -535,6 +640,23 @@ static void load(lab *l)
     if (!bad(l)) l->g = dagan_open(l->c, path);
 }
 
+/* Says once, when its speed is known, how long a training will take and what is to be seen by when. */
+static int training_progress(const mde_progress *p, void *user)
+{
+    lab *l = (lab *)user;
+    if (l->first_step < 0) l->first_step = p->step - 1;
+    if (!l->told && p->step - l->first_step >= 10 && p->step < p->steps) {
+        l->told = 1;
+        if (!l->p.quiet) {
+            fprintf(stderr, "train: %lld steps, about %.0f more minutes on this machine; stopped, it goes on with the "
+                    "same command. %s shows it every twentieth of the way: blots first, then the right shape of broken "
+                    "strokes, simple characters before complex ones\n", (long long)p->steps,
+                    ceil(p->seconds_left / 60), "training.png");
+        }
+    }
+    return program_progress(p, &l->p);
+}
+
 /* needed: by a later step, so that those that are trained already are opened. */
 static void train(lab *l, int needed)
 {
@@ -545,6 +667,7 @@ static void train(lab *l, int needed)
     program_work w = work_of(l, "train", "dagan.safetensors", 0);
     program_work_output(&w, "train.json");
     program_work_output(&w, "training.png");
+    program_work_output(&w, "weights.safetensors");
     mde_text_format(w.key, " %lld %d %.17g %.17g %.17g %.17g %.17g %d", (long long)l->z.steps, l->z.critic_steps,
                     l->z.rate, l->z.mismatch, l->s.diversity, l->z.average, l->z.anneal, l->z.quarter_turns);
     mde_text_format(w.key, " %s %s %s", l->s.data ? l->s.data : "", l->s.target ? l->s.target : "",
@@ -571,8 +694,9 @@ static void train(lab *l, int needed)
     t.metadata = l->fact_list;
     t.grid = in_out(l, "training.png", grid, sizeof grid);
     t.grid_set = l->validation;
-    t.progress = program_progress;
-    t.user = &l->p;
+    t.progress = training_progress;
+    t.user = l;
+    l->first_step = -1;
     say(l, "train: generator and critic on the source classes");
     mde_make_folder(l->c, l->s.out);
     l->g = dagan_create(l->c, l->source, &d);
@@ -581,6 +705,7 @@ static void train(lab *l, int needed)
         last.seed = l->p.seed;
         dagan_write_grid(l->g, l->validation, &last, grid);     /* a training that was finished writes none */
         write_training(l);
+        dagan_write(l->g, in_out(l, "weights.safetensors", checkpoint, sizeof checkpoint));
     } else if (l->g && !bad(l)) {
         mde_fail(l->c, MDE_STOPPED, "stopped");
     }
@@ -831,9 +956,9 @@ static dagan_matcher *screener(lab *l)
     if (l->screener || bad(l)) return l->screener;
     memset(&d, 0, sizeof d);
     d.seed = l->p.seed + 4001;
-    in_out(l, "screener.safetensors", path, sizeof path);
+    in_out(l, "weights.matcher.safetensors", path, sizeof path);
     if (!l->s.weights) {
-        w = work_of(l, "screener", "screener.safetensors", 0);
+        w = work_of(l, "screener", "weights.matcher.safetensors", 0);
         mde_text_format(w.key, " %lld %lld", (long long)l->z.episodes, (long long)l->z.test_episodes);
         hash_set(w.key, l->few_source);
         l->screener = dagan_matcher_create(l->c, l->few_source, &d);
@@ -916,8 +1041,8 @@ static int64_t budget_of(const lab *l, const dagan_images *real)
 
 /* OUT/classify.csv gets a row as soon as it is measured; what is there already is not measured again. */
 #define ROWS "classify.csv"
-static const char rows_header[] = "key,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,accuracy2,"
-                                  "accuracy3,accuracy4\n";
+static const char rows_header[] = "key,set,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,"
+                                  "accuracy2,accuracy3,accuracy4\n";
 
 static void trial_key(lab *l, const trial *t, char key[24])
 {
@@ -928,9 +1053,9 @@ static void trial_key(lab *l, const trial *t, char key[24])
     hash_set(k, t->set);
     if (t->arm >= RAW && t->how.share > 0) {
         mde_text_format(k, " %d %.6g %.6g", t->how.each, t->how.kept, t->how.share);
-        program_add_content(k, l->c, l->s.weights ? l->s.weights : in_out(l, "dagan.safetensors", path, sizeof path));
+        program_add_content(k, l->c, network_file(l, path, sizeof path));
         if (t->how.kept < 1 && !l->s.weights) {
-            program_add_content(k, l->c, in_out(l, "screener.safetensors", path, sizeof path));
+            program_add_content(k, l->c, in_out(l, "weights.matcher.safetensors", path, sizeof path));
         }
     }
     snprintf(key, 24, "%016llx", bad(l) ? 0 : (unsigned long long)mde_fingerprint(k->bytes, k->length));
@@ -938,17 +1063,22 @@ static void trial_key(lab *l, const trial *t, char key[24])
 }
 
 
+static const char *set_name_of(const lab *l, const trial *t)
+{
+    return t->set == l->few[CLASSIFY] ? "target" : t->set == l->few[TRANSFER] ? "other" : "validation";
+}
+
 static int trial_read(lab *l, const char *key, trial *t)
 {
     char path[4096];
     mde_csv *csv = mde_is_file(in_out(l, ROWS, path, sizeof path)) ? mde_csv_read(l->c, path) : NULL;
     int row, found = 0, k;
-    for (row = 0; csv && csv->columns == 10 + CYCLES && row < csv->rows && !found; row++) {
+    for (row = 0; csv && csv->columns == 11 + CYCLES && row < csv->rows && !found; row++) {
         found = strcmp(csv->cells[(size_t)row * (size_t)csv->columns], key) == 0;
         if (!found) continue;
-        t->right = mde_csv_number(csv, row, 8);
-        t->steps = (int64_t)mde_csv_number(csv, row, 9);
-        for (k = 0; k < CYCLES; k++) t->values[k] = mde_csv_number(csv, row, 10 + k);
+        t->right = mde_csv_number(csv, row, 9);
+        t->steps = (int64_t)mde_csv_number(csv, row, 10);
+        for (k = 0; k < CYCLES; k++) t->values[k] = mde_csv_number(csv, row, 11 + k);
     }
     mde_csv_free(csv);
     return found;
@@ -964,8 +1094,8 @@ static void trial_write(lab *l, const char *key, const trial *t)
     if (mde_is_file(in_out(l, ROWS, path, sizeof path))) before = mde_file_read(l->c, path, (size_t)1 << 26, &size);
     mde_text_add(rows, before ? (const char *)before : rows_header);
     mde_release(l->c, before);
-    mde_text_format(rows, "%s,%d,%d,%s,%d,%d,", key, dagan_images_class_count(t->set), t->n, arm_names[t->arm], t->run,
-                    t->arm >= RAW ? t->how.each : 0);
+    mde_text_format(rows, "%s,%s,%d,%d,%s,%d,%d,", key, set_name_of(l, t), dagan_images_class_count(t->set), t->n,
+                    arm_names[t->arm], t->run, t->arm >= RAW ? t->how.each : 0);
     mde_text_add_number(rows, t->arm >= RAW ? t->how.kept : 0, 6);
     mde_text_add(rows, ",");
     mde_text_add_number(rows, t->arm >= RAW ? t->how.share : 0, 6);
@@ -1004,7 +1134,14 @@ static double try_arm(lab *l, trial *t)
     for (cycle = 0; cycle < CYCLES; cycle++) t->values[cycle] = (double)NAN;
     t->right = (double)NAN;
     t->steps = 0;
-    if (!bad(l) && !trial_read(l, key, t) && !bad(l)) {
+    if (t->arm == BOTH && !with_made) {         /* the same as classic augmentation alone */
+        trial plain = *t;
+        plain.arm = CLASSIC;
+        try_arm(l, &plain);
+        memcpy(t->values, plain.values, sizeof t->values);
+        t->steps = plain.steps;
+        if (!bad(l) && !trial_read(l, key, t) && !bad(l)) trial_write(l, key, t);
+    } else if (!bad(l) && !trial_read(l, key, t) && !bad(l)) {
         test = dagan_images_samples(t->set, 0, tests, split);
         real = dagan_images_samples(t->set, tests, t->n, split);
         if (with_made) {
@@ -1038,9 +1175,9 @@ static double try_arm(lab *l, trial *t)
     if (bad(l)) return (double)NAN;
     cycle = t->how.cycles ? t->how.cycles : best_cycle(t);
     if (!l->p.quiet) {
-        fprintf(stderr, "classify: %s%d samples a class, %s, run %d: %.2f %% after %lld steps\n",
-                t->set != l->few[CLASSIFY] && t->set != l->few[TRANSFER] ? "validation classes, " : "", t->n,
-                arm_names[t->arm], t->run + 1, 100 * t->values[cycle - 1], (long long)t->steps);
+        fprintf(stderr, "classify: %s classes, %d samples a class, %s, run %d: %.2f %% after %lld steps\n",
+                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[cycle - 1],
+                (long long)t->steps);
     }
     return t->values[cycle - 1];
 }
@@ -1651,6 +1788,41 @@ static void add_classify(mde_text *t, const mde_json *j)
     if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
 }
 
+/* What made images give, in a sentence for each number of real ones. */
+static void add_headline(mde_text *t, const mde_json *j)
+{
+    static const char *const words[2][3] = { { "screened_minus_none", "without made images", "with screened ones" },
+                                             { "both_minus_classic", "with classic augmentation", "with both" } };
+    static const int arms_of[2][2] = { { NONE, MADE }, { CLASSIC, BOTH } };
+    const mde_json *row = mde_json_get(j, "rows");
+    for (row = row ? row->child : NULL; row; row = row->next) {
+        int k, i;
+        mde_text_format(t, "<p><b>%d real image%s a class</b>: ", program_int(row, "samples"),
+                        program_int(row, "samples") == 1 ? "" : "s");
+        for (k = 0; k < 2; k++) {
+            const mde_json *gain = mde_json_get(row, words[k][0]), *arm;
+            double value[2] = { (double)NAN, (double)NAN }, error;
+            for (i = 0, arm = mde_json_get(row, "arms"), arm = arm ? arm->child : NULL; arm; arm = arm->next, i++) {
+                if (i == arms_of[k][0]) value[0] = mde_json_number(arm, "mean", (double)NAN);
+                if (i == arms_of[k][1]) value[1] = mde_json_number(arm, "mean", (double)NAN);
+            }
+            mde_text_add(t, k ? "; " : "");
+            mde_text_add_fixed(t, 100 * value[0], 1);
+            mde_text_format(t, " %% of the test images right %s, ", words[k][1]);
+            mde_text_add_fixed(t, 100 * value[1], 1);
+            mde_text_format(t, " %% %s (difference ", words[k][2]);
+            mde_text_add_fixed(t, 100 * mde_json_number(gain, "mean", (double)NAN), 1);
+            error = mde_json_number(gain, "standard_error", (double)NAN);
+            if (error == error) {               /* of one run there is none */
+                mde_text_add(t, " &plusmn; ");
+                mde_text_add_fixed(t, 100 * error, 1);
+            }
+            mde_text_add(t, ")");
+        }
+        mde_text_add(t, ".</p>\n");
+    }
+}
+
 static void add_match(mde_text *t, const mde_json *j)
 {
     static const char *const rows[7][3] = {
@@ -1753,11 +1925,15 @@ static void report(lab *l)
     other = read_json(l, "transfer.json");
     t = mde_text_create(l->c);
     program_page_open(t, "DAGAN report", "Images made for classes never seen");
-    mde_text_format_html(t, "<p>Data: %s; target: %s; preset %s, seed %s.</p>\n",
+    if (l->s.weights) {
+        mde_text_format_html(t, "<p>The generator comes from %s. Whether it has seen these classes cannot be told from "
+                             "the file.</p>\n", l->s.weights);
+    } else mde_text_format_html(t, "<p>Data: %s; target: %s; preset %s, seed %s.</p>\n",
                          mde_json_string(training, "data", "unknown"), mde_json_string(training, "target", "unknown"),
                          mde_json_string(training, "preset", "unknown"), mde_json_string(training, "seed", "?"));
     add_picture(l, t, "samples.png", "Target classes, one a row: a real image first, then images made from it, each "
                                      "with a z of its own. They should be of the same class, and differ.");
+    if (classes) add_headline(t, classes);
     add_picture(l, t, "interpolation.png", "The same with z going from one point to another along a row.");
     mde_text_add(t, "<h2>Classifiers with few real samples</h2>\n");
     if (classes) add_classify(t, classes);
@@ -1807,6 +1983,9 @@ static int resolve(lab *l)
         return program_misused(&l->p, l->s.format, " is no format; expected folder, npy or idx");
     }
     if (l->s.channels == 2) return program_misused(&l->p, "--channels: ", "expected 1 (grey) or 3 (colour)");
+    if (l->s.weights && strcmp(l->p.arguments[0], "train") == 0) {
+        return program_misused(&l->p, "--weights: ", "are of a trained generator; train makes one of its own");
+    }
     if (!l->s.data && (l->s.labels || l->s.range || l->s.transpose)) {
         return program_misused(&l->p, "", "--labels, --range and --transpose are about files: --data is missing");
     }
@@ -1839,8 +2018,10 @@ static void run_command(lab *l, const char *command)
         snprintf(l->why[TRANSFER], sizeof l->why[TRANSFER], "the target classes are those of another set already");
     }
     if (bad(l)) return;
-    if (all || strcmp(command, "train") == 0) train(l, all);
-    else if (!only_report) load(l);
+    if (!l->s.weights && (all || strcmp(command, "train") == 0)) {
+        train(l, all);
+        if (l->few_source) screener(l);
+    } else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
     if (!bad(l) && strcmp(command, "make") == 0) make(l);
     if (!bad(l) && (all || strcmp(command, "classify") == 0)) {
@@ -1886,6 +2067,11 @@ int main(int argc, char **argv)
         { "--split", PROGRAM_FILE, "FILE", &s->split, 0, 0,
           "JSON, lists of classes or of folders of them: {\"source\": [..], \"validation\": [..], \"target\": [..]}\n"
           "(default: by the seed)" },
+        { "--weights", PROGRAM_INPUT, "FILE", &s->weights, 0, 0,
+          "a trained generator, FILE.safetensors, and what screens, FILE.matcher.safetensors: as train wrote them\n"
+          "(weights.*); all classes of --data are targets then" },
+        { "--cells", PROGRAM_INT, "N", &s->cells, 1, 4096,
+          "--data is one PBM picture of square cells of N pixels, a class each row of them" },
         { "--size", PROGRAM_INT, "N", &s->size, 1, 4096, "height and width of the images (default: as they are)" },
         { "--channels", PROGRAM_INT, "N", &s->channels, 1, 3, "1: grey, 3: colour (default: as they are)" },
         { "--range", PROGRAM_FILE, "LOW,HIGH", &s->range, 0, 0,

@@ -76,6 +76,22 @@ for file in mixture.json fit.json search.json verify.json predictions.csv; do
     check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"
 done
 
+# Larger sizes: half of the proxies at each, the mixture for the largest trained there.
+check sizes_run "$lab" run "$work/sizes" $small --sizes 1x24,2x32 --threads 2
+check sizes_are_planned sh -c "'$lab' tasks '$work/sizes' --json | grep -c '\"done\": true' | grep -qx 24"
+for mixture in largest-by-law largest-by-own uniform proportional; do
+    check "the_largest_size_trains_$mixture" sh -c "sed -n '/\"largest\"/,\$p' '$work/sizes/verify.json' | grep -q '\"$mixture\"'"
+done
+check the_mixture_is_the_one_for_the_largest sh -c "grep -o '0\.[0-9]*' '$work/sizes/mixture.json' | head -n 1 >'$work/found' &&
+    sed -n '/\"sizes\": {/,\$p' '$work/sizes/search.json' | grep -q -f '$work/found'"
+check proxies_of_the_own_size_stay_as_they_were cmp "$work/one/ratios.csv" "$work/sizes/ratios.csv"
+check sizes_go_through_mix_optimize "$mix" --table "$work/sizes/sizes.csv" --target-params 100000 --model ridge \
+    --out "$work/mix_sizes" --quiet
+"$lab" run "$work/sizes" ${small% --quiet} --sizes 1x24,2x32 >"$work/stdout" 2>"$work/stderr"
+check sizes_are_done_once sh -c "grep -c 'is done' '$work/stderr' | grep -qx 4"
+rm "$work/sizes/runs/largest-by-law.safetensors"
+check a_deleted_run_of_the_largest_is_made_anew is_done_anew verify "$lab" verify "$work/sizes"
+
 # Killed in the middle, at several places; the same command goes on.
 "$lab" run "$work/cut" $small --threads 1 >/dev/null 2>&1 &
 pid=$!
@@ -184,6 +200,9 @@ wrong unknown_preset "preset" "$work/w8" "$lab" run "$work/w8" --data "$work/one
 wrong too_few_proxies "proxies" "$work/w9" "$lab" run "$work/w9" --data "$work/one/data" --proxies 2
 wrong unwritable_out "cannot be" - "$lab" run "$work/one/mixture.json/out" --data "$work/one/data"
 wrong another_plan_in_the_folder "tokens" - "$lab" run "$work/one" $small --tokens 7000
+wrong sizes_that_shrink "1x8 has .* no more than" "$work/w10" "$lab" run "$work/w10" --data "$work/one/data" $small --sizes 1x8
+wrong sizes_that_are_none "\"wide\" is none" "$work/w11" "$lab" run "$work/w11" --data "$work/one/data" $small --sizes wide
+wrong sizes_that_are_others "sizes" - "$lab" run "$work/sizes" $small --sizes 1x24,2x48
 wrong fit_before_the_runs "not finished" - "$lab" fit "$work/early"
 wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999

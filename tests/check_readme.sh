@@ -88,6 +88,13 @@ cut -f 1 "$work/left_out" | while IFS= read -r start; do
 done > "$work/log"
 verdict the_list_of_what_is_left_out_is_needed
 
+# ---- What a program includes ----
+
+for file in examples/*.h; do
+    grep -qF "\`${file#examples/}\`" README.md || echo "the README does not name $file, which a program includes"
+done > "$work/log"
+verdict the_files_that_programs_include_are_named
+
 # ---- The pictures ----
 
 grep -o 'examples/pictures/[a-z_]*\.svg' README.md | sort -u > "$work/shown"
