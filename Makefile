@@ -31,7 +31,8 @@ LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
-LONG_CHECKS = tests/check_warnings.sh
+INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm)
+LONG_CHECKS = tests/check_warnings.sh $(INTEGRATION)
 SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] tests/*.[ch] bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -46,7 +47,7 @@ build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAK
             OPENMP="$(OPENMP)" $(1) || true
 
 .PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared install format lint warnings \
-        sanitize valgrind threads portability coverage mutate fuzz faults clean help
+        integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -101,7 +102,10 @@ lint: ## clang-format's verdict, clang-tidy and cppcheck, each if installed
 	@sh tests/lint.sh $(SOURCES)
 
 warnings: ## compile everything with every compiler, standard and option at hand: no warning allowed (minutes)
-	@sh tests/run.sh $(LONG_CHECKS)
+	@sh tests/run.sh tests/check_warnings.sh
+
+integration: ## the README as pasted, the course, other builds and languages, Slurm; what is not installed is skipped (minutes)
+	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(INTEGRATION)
 
 sanitize: ## run the tests under the address and undefined-behaviour sanitizers (minutes)
 	+@$(call build_all,$(SANITIZED))

@@ -450,7 +450,8 @@ static int on_step(const mde_progress *p, void *user)
     int mark;
     for (mark = 0; mark < MARKS - 1 && has_marks(w->run); mark++) {
         scores result;
-        if (p->step != p->steps >> (MARKS - 1 - mark)) continue;
+        int64_t step = p->steps >> (MARKS - 1 - mark);
+        if (p->step != (step > 0 ? step : 1)) continue;
         score_all(w->lm, w->context, &w->x->settings, &w->x->text, &result);
         if (!program_failed(w->context)) write_expert(w->context, w->x, w->run->name, mark, &result);
         scores_free(w->context, &result);
@@ -515,21 +516,29 @@ static void make_run(mde_context *c, const lab *x, const mde_corpus *corpus, stu
 
 /* ---- Tables ---- */
 
-/* Adds rows to a table of the study, all or none; a new one begins with the header. */
-static void add_rows(lab *x, const char *name, const mde_text *header, const mde_text *rows)
+/* Adds rows to a table of the study, all at once; a new one begins with the header. A row whose first cells, so many as
+   name it, are there already is left out: another process may have made it. */
+static void add_rows(lab *x, const char *name, const mde_text *header, const mde_text *rows, int cells)
 {
     mde_context *c = x->context;
-    char path[PROGRAM_PATH];
+    char path[PROGRAM_PATH], key[200], row[2000];
+    const char *at, *end;
     mde_text *all = mde_text_create(c);
     unsigned char *there = NULL;
     size_t size;
+    int i;
     program_path(c, path, "%s/%s", x->study.folder, name);
     if (!program_failed(c) && mde_is_file(path)) there = mde_file_read(c, path, (size_t)1 << 28, &size);
-    if (!program_failed(c)) {
-        mde_text_add(all, there ? (const char *)there : header->bytes);
-        mde_text_add(all, rows->bytes);
-        mde_text_write(all, path);
+    mde_text_add(all, there ? (const char *)there : program_failed(c) ? "" : header->bytes);
+    for (at = program_failed(c) ? "" : rows->bytes; *at; at = strchr(at, '\n') + 1) {
+        for (end = at, i = 0; i < cells; i++) end = strchr(end, ',') + 1;
+        snprintf(key, sizeof key, "\n%.*s", (int)(end - at), at);
+        if (!there || !strstr((const char *)there, key)) {
+            snprintf(row, sizeof row, "%.*s", (int)(strchr(at, '\n') + 1 - at), at);
+            mde_text_add(all, row);
+        }
     }
+    if (!program_failed(c)) mde_text_write(all, path);
     mde_release(c, there);
     mde_text_free(all);
 }
@@ -554,7 +563,7 @@ static void add_result(lab *x, const study_run *r)
     mde_text_add(row, r->name);
     for (i = 0; i < COLUMNS; i++) mde_text_format(row, i < LOSSES ? ",%.6f" : ",%.4g", r->values[i]);
     mde_text_format(row, ",%.1f\n", r->seconds);
-    add_rows(x, "runs.csv", header, row);
+    add_rows(x, "runs.csv", header, row, 1);
     mde_text_free(header);
     mde_text_free(row);
 }
@@ -576,7 +585,7 @@ static void add_plan(lab *x, const mde_text *rows)
     mde_text_add(header, "run,kind,size,share,seed");
     for (i = 0; i < DOMAINS; i++) mde_text_format(header, ",%s", text_names[i]);
     mde_text_add(header, "\n");
-    add_rows(x, "plan.csv", header, rows);
+    add_rows(x, "plan.csv", header, rows, 1);
     mde_text_free(header);
 }
 
@@ -860,7 +869,7 @@ static void predict(lab *x)
     add_names(header, TARGETS);
     mde_text_add(header, "\n");
     for (kind = 0; kind < FEATURES && !program_failed(x->context); kind++) predict_kind(x, kind, rows);
-    if (!program_failed(x->context) && rows->length > 0) add_rows(x, "features.csv", header, rows);
+    if (!program_failed(x->context) && rows->length > 0) add_rows(x, "features.csv", header, rows, 2);
     mde_text_free(header);
     mde_text_free(rows);
 }

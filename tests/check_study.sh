@@ -1,0 +1,80 @@
+#!/bin/sh
+# The study of mixtures of data experts as one who adds rows meets it: on made-up text a few runs, stopped, killed, by
+# one thread and two; wrong input; and its page, which is that of the repository's rows.
+# Closes with "N passed, N failed" like the test programs. CC as in the Makefile.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+CC=${CC:-cc}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+. tests/program.sh
+passed=0
+failed=0
+
+ok() { passed=$((passed + 1)); echo "ok   $1"; }
+bad() { failed=$((failed + 1)); echo "FAIL $1"; [ $# -gt 1 ] && echo "    $2"; }
+check() { name=$1; shift; if "$@" >"$work/last" 2>&1; then ok "$name"; else bad "$name" "$(tail -n 3 "$work/last")"; fi; }
+
+flags="-std=c99 -O1 $(openmp_flag)"
+check the_runs_build sh -c "$CC $flags bench/study_mde.c -o '$work/study_mde' -lm"
+check the_tables_build sh -c "$CC $flags bench/study_tables.c -o '$work/study_tables' -lm"
+[ -x "$work/study_mde" ] && [ -x "$work/study_tables" ] || { echo "$passed passed, $((failed + 1)) failed"; exit 1; }
+
+# Ten domains, each with the shape that its task looks for.
+for domain in essays manuals c encyclopedia perl german theorems bible dictionary javascript; do
+    mkdir -p "$work/data/$domain"
+    awk -v domain=$domain 'function word(  i, w) { w = ""
+                               for (i = 0; i < 3 + int(6 * rand()); i++) w = w substr("etaoinsrhldcumfp", 1 + int(16 * rand()), 1)
+                               return w }
+        BEGIN { srand(length(domain) + index("abcdefghij", substr(domain, 1, 1)))
+                for (n = 1; n <= 900; n++) {
+                    line = word() " " word() " " word() " " word() " " word()
+                    if (domain == "bible") print "Ge1:" n " And " line
+                    else if (domain == "dictionary") print "   The " line ".\n   [1913 Webster]\n"
+                    else if (domain == "javascript") print "var name" 1000 + int(9000 * rand()) " = " line ";"
+                    else print line "." } }' > "$work/data/$domain/text.txt"
+done
+
+# rows FOLDER: its results without the seconds, sorted
+rows() { sed 's/,[^,]*$//' "$1/runs.csv" | LC_ALL=C sort; }
+run() { folder=$1; shift; "$work/study_mde" --data "$work/data" --out "$folder" --work "$folder.work" --scale 0.001 "$@"; }
+
+check a_piece_of_the_study_runs run "$work/one" --runs 8 --threads 1
+check every_run_is_a_row test "$(wc -l < "$work/one/runs.csv")" -eq 9
+check experts_that_are_there_predict grep -q '^fit-01,matched-gated,' "$work/one/features.csv"
+check and_plan_their_optimum grep -q '^optimum-both-1,' "$work/one/plan.csv"
+
+"$work/study_mde" --data "$work/data" --out "$work/two" --work "$work/two.work" --scale 0.001 > "$work/log" 2>&1 &
+process=$!
+while kill -0 $process 2> /dev/null && [ ! -s "$work/two/runs.csv" ]; do sleep 0.1; done
+kill -9 $process 2> /dev/null
+wait $process 2> /dev/null
+there=$(($(wc -l < "$work/two/runs.csv") - 1))
+check a_killed_study_goes_on_with_two_threads run "$work/two" --runs $((8 - there)) --threads 2
+rows "$work/one" > "$work/rows.one"
+rows "$work/two" > "$work/rows.two"
+check to_the_same_rows cmp "$work/rows.one" "$work/rows.two"
+LC_ALL=C sort "$work/one/features.csv" > "$work/rows.one"
+LC_ALL=C sort "$work/two/features.csv" > "$work/rows.two"
+check and_the_same_features cmp "$work/rows.one" "$work/rows.two"
+
+run "$work/one" --scale 0.002 > "$work/stdout" 2> "$work/stderr"
+check rows_of_other_settings_are_left_alone grep -q 'rows are of other settings or other text' "$work/stderr"
+mv "$work/data/perl" "$work/perl"
+run "$work/three" > "$work/stdout" 2> "$work/stderr"
+check a_domain_that_is_missing_is_named grep -q 'data/perl: is not there; `make data` fetches it' "$work/stderr"
+check and_nothing_is_made test ! -e "$work/three"
+sed 's/^uniform-1,[^,]*/uniform-1,/' "$work/one/runs.csv" > "$work/runs.csv" && mv "$work/runs.csv" "$work/one/runs.csv"
+"$work/study_tables" "$work/one" "$work/one" > "$work/stdout" 2> "$work/stderr"
+check a_damaged_row_is_named grep -q 'runs.csv line [0-9]*: essays is not a number' "$work/stderr"
+
+mkdir -p "$work/page/study" && cp bench/study/*.csv "$work/page/study"
+check the_page_is_made "$work/study_tables" "$work/page/study" "$work/page"
+check and_is_that_of_the_rows cmp "$work/page/STUDY-MDE.md" bench/STUDY-MDE.md
+for picture in curves.svg mde.svg; do
+    [ -f "$work/page/study/$picture" ] || continue
+    check "$picture is, too" cmp "$work/page/study/$picture" "bench/study/$picture"
+done
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
