@@ -31,7 +31,7 @@ LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
-INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm)
+INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm study)
 LONG_CHECKS = tests/check_warnings.sh $(INTEGRATION)
 SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] tests/*.[ch] bench/*.c)
 
@@ -104,7 +104,7 @@ lint: ## clang-format's verdict, clang-tidy and cppcheck, each if installed
 warnings: ## compile everything with every compiler, standard and option at hand: no warning allowed (minutes)
 	@sh tests/run.sh tests/check_warnings.sh
 
-integration: ## the README as pasted, the course, other builds and languages, Slurm; what is not installed is skipped (minutes)
+integration: ## the README as pasted, the course, other builds and languages, Slurm, the study; what is not installed is skipped (minutes)
 	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(INTEGRATION)
 
 sanitize: ## run the tests under the address and undefined-behaviour sanitizers (minutes)
