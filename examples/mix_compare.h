@@ -12,7 +12,15 @@ static int predict_mixtures(const optimization *o, int n, const double *weights,
     p->value_sd = p->value + n;
     p->loss = p->value_sd + n;
     p->loss_sd = p->loss + n * o->m;
-    if (mde_surrogate_predict(o->surrogate, n, weights, p->loss, p->loss_sd)) return 0;
+    for (i = 0; i < n; i++) {
+        double fresh[MDE_MAX_DOMAINS], *loss = p->loss + i * o->m;
+        run_scale at;
+        int repeated = effective_data(o, weights + i * o->k, fresh, &at);
+        if (mde_surrogate_predict(o->surrogate, 1, fresh, loss, p->loss_sd + i * o->m)) return 0;
+        for (j = 0; j < o->m && repeated; j++) {
+            loss[j] += law_step(o, o->scaling.law, j, fresh, &o->scaling.target, &at, NULL) / o->scale[j];
+        }
+    }
     for (i = 0; i < n; i++) {
         p->value[i] = objective_of(o, p->loss + i * o->m);
         p->value_sd[i] = o->spread * objective_of(o, p->loss_sd + i * o->m);

@@ -716,7 +716,7 @@ static void slice_test(optimization *o, const run_scale *of)
     for (i = 1; i < o->test->count; i++) if (of[i].params > of[largest].params) largest = i;
     if (rows) {
         count = rows_at(o->test->count, of, of[largest].params,
-                        common_tokens(o->test->count, of, of[largest].params), rows);
+                        common_tokens(o->context, o->test->count, of, of[largest].params), rows);
         slice = count < o->test->count ? copy_rows(o->test, count, rows) : NULL;
         if (slice) {
             mde_text_format(o->notes, "of the runs to judge on, the %d that are alike in size and tokens are used\n",
@@ -960,6 +960,39 @@ static void choose_within_bounds(const optimization *o, mde_choose_desc *desc)
     desc->upper = o->upper;
 }
 
+/* What repeated domains make of the losses of the mixtures found. */
+static void count_repeats(optimization *o)
+{
+    double fresh[MDE_MAX_DOMAINS], total = o->settings.target_tokens;
+    run_scale at;
+    predictions p;
+    int i, r, again = 0;
+    if (effective_data(o, o->best.weights, fresh, &at)) {
+        char tokens[32], worth[32];
+        o->best.loss = o->compared.value[0];
+        mde_text_format(o->notes, "of %s tokens, domains are repeated that have fewer: worth %s fresh ones;",
+                        scale_text(total, tokens), scale_text(at.tokens, worth));
+        for (i = 0; i < o->k; i++) {
+            double epochs = o->tokens[i] > 0 ? o->best.weights[i] * total / o->tokens[i] : 0;
+            if (epochs > 1) mde_text_format(o->notes, " %s %.2f epochs;", o->domains[i], epochs);
+        }
+        mde_text_format(o->notes, " R* is fixed at %.1f\n", REPEAT_REACH);
+    }
+    if (effective_data(o, o->unbounded.weights, fresh, &at) && predict_mixtures(o, 1, o->unbounded.weights, &p)) {
+        o->unbounded.loss = p.value[0];
+        mde_release(o->context, p.value);
+    }
+    for (r = 0; o->scaling.law && r < o->scaling.runs->count; r++) {
+        for (i = 0; i < o->k; i++) {
+            if (o->scaling.runs->weights[r * o->k + i] * o->scaling.of[r].tokens > o->tokens[i] * 1.001) break;
+        }
+        again += i < o->k;
+    }
+    if (again > 0) {
+        mde_text_format(o->warnings, "%d of the runs repeated a domain: their tokens are taken for fresh ones\n", again);
+    }
+}
+
 static void search(optimization *o)
 {
     mde_context *c = o->context;
@@ -977,6 +1010,8 @@ static void search(optimization *o)
     predict_compared(o);
     if (program_failed(c)) return;
     o->shape_sd = o->best.sd;
+    o->fresh_loss = o->best.loss;
+    count_repeats(o);
     if (o->scaling.law || o->scaling.anchor_sd) o->best.sd = o->compared.value_sd[0];
     predict_sizes(o);
     for (i = 0; i < o->k; i++) {

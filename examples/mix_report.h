@@ -129,6 +129,7 @@ typedef struct optimization {
     curve_point curve[CURVE_POINTS];
     mde_choice best, unbounded;
     scaling scaling;
+    double fresh_loss;                  /* best.loss, were no domain repeated at the target */
     double shape_sd;                    /* of best.loss, without what extrapolation adds */
     double *compared_weights;           /* [compared.n, k] of the best mixture, others, and those of a table */
     predictions compared;               /* of them */
@@ -528,6 +529,11 @@ static void page_mixture(mde_text *t, const optimization *o)
                        "%.3g standard deviations, inside what was tried.%s</p>\n",
                     o->unit, o->settings.caution,
                     mde_surrogate_smooth(o->surrogate) ? "" : " Trees are steps: there are no prices.");
+    if (o->best.loss != o->fresh_loss) {
+        mde_text_format(t, "<p class=\"note\">Were the tokens of repeated domains fresh ones, the objective would be "
+                           "%.4f; predictions here count them as Muennighoff et al. (2023) do, with their R* of %.1f, "
+                           "the search as fresh up to the cap of the epochs.</p>\n", o->fresh_loss, REPEAT_REACH);
+    }
 }
 
 static void page_scores(mde_text *t, const optimization *o, const metric_score *scores, int predicted)

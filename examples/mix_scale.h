@@ -69,21 +69,25 @@ static int count_mixtures(mde_context *c, const mde_runs *runs, int count, const
 }
 
 /* Of runs of a size (NaN: any), the tokens that occur with the largest number of them; of several such the largest. */
-static double common_tokens(int n, const run_scale *of, double params)
+static double common_tokens(mde_context *c, int n, const run_scale *of, double params)
 {
-    double found = (double)NAN;
-    int i, j, largest = 0;
-    for (i = 0; i < n; i++) {
-        int count = 0;
+    double found = (double)NAN, *tokens = program_doubles(c, n, 1);
+    int i, known = 0, unknown = 0, low = 0, high = 0, largest = 0;
+    for (i = 0; i < n && tokens; i++) {
         if (!has_scale(&of[i], params, (double)NAN)) continue;
-        for (j = 0; j < n; j++) {
-            count += has_scale(&of[j], params, (double)NAN) && same_scale(of[j].tokens, of[i].tokens);
-        }
-        if (count < largest || (count == largest && !(of[i].tokens > found))) continue;
-        largest = count;
-        found = of[i].tokens;
+        if (of[i].tokens == of[i].tokens) tokens[known++] = of[i].tokens;
+        else unknown++;
     }
-    return found;
+    if (tokens) qsort(tokens, (size_t)known, sizeof *tokens, compare_doubles);
+    for (i = 0; i < known; i++) {
+        while (!same_scale(tokens[low], tokens[i])) low++;
+        while (high < known && same_scale(tokens[high], tokens[i])) high++;
+        if (high - low < largest) continue;
+        largest = high - low;
+        found = tokens[i];
+    }
+    mde_release(c, tokens);
+    return unknown > largest ? (double)NAN : found;
 }
 
 static int rows_at(int n, const run_scale *of, double params, double tokens, int *rows)
@@ -110,7 +114,9 @@ static void list_sizes(scaling *s, const mde_runs *runs)
         memset(&s->size[j], 0, sizeof s->size[j]);
         s->size[j].at.params = s->of[i].params;
     }
-    for (j = 0; j < s->sizes; j++) s->size[j].at.tokens = common_tokens(runs->count, s->of, s->size[j].at.params);
+    for (j = 0; j < s->sizes; j++) {
+        s->size[j].at.tokens = common_tokens(runs->context, runs->count, s->of, s->size[j].at.params);
+    }
 }
 
 /* ---- The law ---- */
@@ -167,6 +173,33 @@ static double law_step(const optimization *o, mde_regressor *const *law, int j, 
     step = law_at(o, law, j, w, to, sd ? &sd_there : NULL) - law_at(o, law, j, w, from, sd ? &sd_here : NULL);
     if (sd) *sd = sd_there > sd_here ? sqrt(sd_there * sd_there - sd_here * sd_here) : 0;
     return step;
+}
+
+#define REPEAT_REACH 15.4               /* epochs beyond the first at which further ones are worth 1/e of fresh data:
+                                           Muennighoff et al. 2023, not fitted */
+
+/* What w of the target's tokens are worth where domains are repeated: U_i tokens seen 1 + R_i times as
+   U_i (1 + R* (1 - exp(-R_i / R*))) fresh ones. fresh [k] is the mixture that these make, at scale *at; returns how many
+   domains are repeated, 0 where no file says how much there is. */
+static int effective_data(const optimization *o, const double *w, double *fresh, run_scale *at)
+{
+    double total = o->settings.target_tokens, sum = 0;
+    int i, repeated = 0;
+    *at = o->scaling.target;
+    memcpy(fresh, w, (size_t)o->k * sizeof *fresh);
+    if (!o->scaling.law || !(total > 0)) return 0;
+    for (i = 0; i < o->k; i++) {
+        double tokens = w[i] * total, epochs = o->tokens[i] > 0 ? tokens / o->tokens[i] : 0;
+        if (epochs > 1) {
+            tokens = o->tokens[i] * (1 + REPEAT_REACH * (1 - exp((1 - epochs) / REPEAT_REACH)));
+            repeated++;
+        }
+        fresh[i] = tokens;
+        sum += tokens;
+    }
+    for (i = 0; i < o->k; i++) fresh[i] = repeated ? fresh[i] / sum : w[i];
+    if (repeated) at->tokens = sum;
+    return repeated;
 }
 
 /* The sd that the way to the target adds to loss j, in the units of the tables. */
@@ -638,7 +671,7 @@ static void predict_sizes(optimization *o)
     double added;
     for (i = 0; i < s->sizes && s->law && !program_failed(o->context); i++) {
         size_result *r = &s->size[i];
-        r->loss = o->best.loss;
+        r->loss = o->fresh_loss;
         r->sd = 0;
         for (j = 0; j < o->m; j++) {
             r->loss += o->objective[j] * law_step(o, s->law, j, w, &s->target, &r->at, NULL) / o->scale[j];

@@ -520,7 +520,8 @@ wrong 1 a_row_without_tokens "has no tokens, which others have" --table t.csv --
 
 # A budget: rows in the table's own columns, whose FLOPs are within it, and which go straight back.
 scaled spend sizes.csv --target-params 500M --target-tokens 16B --suggest 6 --budget-flops 6e18
-check what_is_spent_is_said grep -q "^[1-6] runs to make next, .* FLOPs of 6e+18: next_runs.csv" last
+grep -q "^[1-6] runs to make next, .* FLOPs of 6e+18: next_runs.csv" last && ok what_is_spent_is_said ||
+    bad what_is_spent_is_said "$(tail -n 5 last)"
 [ "$(head -1 scaled_spend/next_runs.csv)" = "$(head -1 sizes.csv)" ] && ok next_runs_have_the_tables_columns ||
     bad next_runs_have_the_tables_columns "$(head -1 scaled_spend/next_runs.csv)"
 spent() { awk -F, 'NR > 1 { n++; sum += 6 * $2 * $3; d += ($4 + $5 + $6 - 1) ^ 2 } END { exit !(n > 0 && sum <= '"$1"' && d < 1e-9) }' "$2"; }
@@ -535,6 +536,19 @@ sed 's/model_size/params_M/; s/,20M,/,20,/; s/,50M,/,50,/; s/,120M,/,120,/' size
 scaled spend_in_the_tables_units t.csv --target-params 500M --target-tokens 16B --suggest 3 --budget-flops 6e18
 check units_of_next_runs awk -F, 'NR > 1 && $2 != 20 && $2 != 50 && $2 != 120 { exit 1 }' \
     scaled_spend_in_the_tables_units/next_runs.csv
+# Forty epochs of a domain are not forty times its tokens: by the law of the table, of the effective mixture and tokens.
+printf 'domain,tokens\nweb,2e8\ncode,1e11\nwiki,1e11\n' >few.csv
+printf 'run,web,code,wiki\nrepeated,0.5,0.3,0.2\n' >mixtures.csv
+scaled repeated_domains sizes.csv --target-params 500M --target-tokens 16B --domains few.csv --max-epochs 60 --max-ratio inf \
+    --compare mixtures.csv
+value=$(sed -n 's/^repeated *\([0-9.]*\) .*/\1/p' last)
+grep -q "^warning: 96 of the runs repeated a domain: their tokens are taken for fresh ones" last && ok runs_that_repeat_are_named ||
+    bad runs_that_repeat_are_named "$(grep ^warning last)"
+check repeated_tokens_are_worth_less awk -v y="$value" 'BEGIN {
+    u = 2e8; d = u * (1 + 15.4 * (1 - exp(-39 / 15.4))); all = d + 8e9; a = d / all; b = 4.8e9 / all
+    truth = 1.35 + (exp(-a) + exp(-2 * b)) / 2 + 300 * 5e8 ^ -0.34 + 400 * all ^ -0.28
+    fresh = 1.35 + (exp(-0.5) + exp(-0.6)) / 2 + 300 * 5e8 ^ -0.34 + 400 * 1.6e10 ^ -0.28
+    exit !(y > 0.99 * truth && y < 1.01 * truth && fresh < 0.98 * truth) }'
 spend="--table sizes.csv --out out --suggest 4"
 wrong 1 budget_below_any_run "1e+15 FLOPs is too small for any run: the cheapest, of 20M parameters and 4B tokens, takes 4.8e+17" \
     $spend --target-params 1B --target-tokens 20B --budget-flops 1e15
