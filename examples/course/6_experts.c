@@ -4,8 +4,8 @@
 
      cc -O2 examples/course/6_experts.c -o 6_experts -lm && ./6_experts      (from the repository's folder)
 
-   What they said of every single character is kept in out/logprobs, for lesson 7.
-   Exercise: add a fourth expert that learns from all three kinds alike, from as many characters. Where is it best? */
+   What they said of every single character is kept in out/logprobs, for lesson 7. Exercise: add a fourth expert, of all
+   three kinds alike, from as many characters. Where is it best? Let it write to another folder. */
 #include "course.h"
 #define KINDS 3
 #define EXPERTS 3

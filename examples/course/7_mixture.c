@@ -30,7 +30,10 @@ int main(int argc, char **argv)
     mde_text *picture = mde_text_create(c);
     task letter = { mde_experts_open(c, "out/logprobs", NULL), { 0 } };
     mde_optimum best;
-    if (mde_experts_count(letter.experts) != EXPERTS) return course_end(c, NULL, "");
+    if (letter.experts && mde_experts_count(letter.experts) != EXPERTS) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "out/logprobs has not the three experts of lesson 6: remove it, run that again");
+    }
+    if (mde_context_status(c) != MDE_OK) return course_end(c, NULL, "");
     letter.objective[mde_experts_find_validation(letter.experts, "letter")] = 1;
     for (int i = 0; i < EXPERTS; i++) corners[i] = mde_experts_name(letter.experts, i);
 

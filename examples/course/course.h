@@ -33,7 +33,7 @@ static int course_end(mde_context *c, mde_text *picture, const char *path)
     if (picture) mde_text_write(picture, path);
     failed = mde_context_status(c) != MDE_OK;
     if (failed) fprintf(stderr, "error: %s\n", mde_error(c));
-    else printf("\nThe picture is %s\n", path);
+    else if (picture) printf("\nThe picture is %s\n", path);
     mde_context_free(c);
     return failed;
 }
