@@ -25,12 +25,14 @@ OPENMP := $(shell mkdir -p build; $(OPENMP_PROBE))
 endif
 
 HEADERS = $(wildcard *.h)
-EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+CXX_EXAMPLES = $(if $(shell command -v $(CXX) 2> /dev/null),$(patsubst examples/%.cpp,build/%,$(wildcard examples/*.cpp)))
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c)) $(CXX_EXAMPLES)
+LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
 LONG_CHECKS = tests/check_warnings.sh
-SOURCES = $(HEADERS) $(wildcard examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] tests/*.[ch] bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
@@ -43,10 +45,12 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all test bench run run-dagan study-mde study-tables data install format lint warnings sanitize valgrind threads \
-        portability coverage mutate fuzz faults clean help
+.PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared install format lint warnings \
+        sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
+
+course: $(LESSONS) ## build the lessons of examples/course into build/course/
 
 test: ## run the tests (minutes); the last line is "N passed, N failed"
 	+@$(call build_all,$(TESTS))
@@ -58,8 +62,16 @@ bench: $(if $(PEERS),,$(BENCHES)) ## run the benchmarks beside the peers that ar
 run: build/mde_lab ## run a whole small experiment on built-in text; writes out/demo/report.html
 	./build/mde_lab run out/demo
 
-run-dagan: build/dagan_lab ## train a DAGAN on drawn characters and measure what it gives; writes out/dagan/report.html
-	./build/dagan_lab run --preset quick --out out/dagan
+run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never saw (out/dagan/report.html); trains a small one
+	./build/dagan_lab run --preset quick --weights examples/weights/omniglot.safetensors \
+	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --classifier-steps 200 --out out/dagan
+	./build/dagan_lab train --preset quick --out out/dagan/trained
+
+pictures: build/three_experts build/dagan_lab ## draw the pictures of the README again
+	cd examples/pictures && ../../build/three_experts --quiet
+	./build/dagan_lab sample --weights examples/weights/omniglot.safetensors --data examples/data/characters.pbm \
+	    --cells 42 --quiet --out out/pictures
+	cp out/pictures/samples.png examples/pictures/characters.png
 
 study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where stopped); SCALE=0.02
 	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
@@ -70,13 +82,17 @@ study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
 
-install: ## copy the headers and mdemix.pc to PREFIX (default /usr/local), below DESTDIR if given
+shared: build/libmdemix.so ## libmdemix.so with all functions of both headers, as examples/python/mdemix.py calls them
+
+install: ## copy the headers, with files for pkg-config and CMake, to PREFIX (default /usr/local), below DESTDIR if given
 	mkdir -p "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/share/pkgconfig"
 	for h in $(HEADERS); do install -m 644 $$h "$(DESTDIR)$(PREFIX)/include/" || exit 1; done
 	version=$$(sed -n 's/^#define MDE_VERSION "\(.*\)"/\1/p' mdemix.h); \
 	printf 'prefix=%s\nincludedir=$${prefix}/include\n\nName: mdemix\n%s\nVersion: %s\n%s\n%s\n' "$(PREFIX)" \
 	  "Description: mixtures of data experts and small language models in one C header" "$$version" \
 	  'Cflags: -I$${includedir}' 'Libs: -lm' > "$(DESTDIR)$(PREFIX)/share/pkgconfig/mdemix.pc"
+	mkdir -p "$(DESTDIR)$(PREFIX)/share/cmake/mdemix"
+	install -m 644 examples/cmake/mdemix-config*.cmake "$(DESTDIR)$(PREFIX)/share/cmake/mdemix/"
 
 format: ## format all sources with clang-format
 	clang-format -i $(SOURCES)
@@ -109,9 +125,9 @@ coverage: ## lines and branches of headers and programs that the tests reach, by
 mutate: ## which tests find COUNT small faults in the headers; goes on where it was stopped (hours)
 	python3 tests/mutate.py --count $(or $(COUNT),100)
 
-fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under libFuzzer
+fuzz: build/sanitize/fuzz_files ## damaged files for every reader: FUZZ_INPUTS, then SECONDS each under FUZZER (libfuzzer, afl)
 	./build/sanitize/fuzz_files $(FUZZ_INPUTS)
-	@sh tests/fuzz.sh $(SECONDS)
+	@FUZZER=$(FUZZER) sh tests/fuzz.sh $(SECONDS)
 
 faults: $(addprefix build/,train_lm mde_lab mix_optimize dagan_lab) ## programs are killed (KILLS=200) and their calls fail (CALLS=60)
 	@CC="$(CC)" KILLS=$(KILLS) CALLS=$(CALLS) sh tests/faults.sh build
@@ -122,9 +138,21 @@ clean: ## remove build/
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-11s %s\n", $$1, substr($$0, length($$1) + 3) }'
 
+build/libmdemix.so: $(HEADERS)
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) -fPIC -shared -DMDEMIX_IMPLEMENTATION -DDAGAN_IMPLEMENTATION -x c dagan.h -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/%: examples/%.cpp $(HEADERS)
+	@mkdir -p build
+	$(CXX) -std=c++17 $(filter-out -std=%,$(CFLAGS)) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
 build/%: examples/%.c $(wildcard examples/*.h) $(HEADERS)
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) -I. $< -o $@ $(LDFLAGS) $(LDLIBS)
+
+build/course/%: examples/course/%.c $(wildcard examples/course/*.h) examples/plot.h $(HEADERS)
+	@mkdir -p build/course
+	$(CC) $(CFLAGS) $(OPENMP) $< -o $@ $(LDFLAGS) $(LDLIBS)
 
 # Loops as one writes them first, with all that the compiler can do for them: what a benchmark compares with.
 build/plain_%: bench/plain_%.c

@@ -48,7 +48,7 @@
        case in tests/test_dagan_ops.c, without which the suite fails. A linear op comes with its adjoint, each the
        other's VJP.
      An image format: a reader that fills a dagan__picture, its call in dagan__read_picture, its ending in
-       dagan__is_picture (5.6); a file of many images fills a dagan__source (5.5).
+       dagan__picture_kind (5.6); a file of many images fills a dagan__source (5.5).
      A network: a pass as those of 6.4 if it is trained as pairs are, units as those of 8.2 and 8.3 if it learns labels;
        all layers are made by dagan__layer_make (6.2).
 
@@ -273,7 +273,12 @@ typedef struct dagan_train_desc {
     double diversity;       /* weight of the mode-seeking term (Mao et al. 2019) that rewards images that differ when z
                                does; 0: none */
     int same_allowed;       /* 1: x_j may be x_i itself, as in the authors' code */
-    int quarter_turns;      /* 1: half of the pairs are rotated by a random multiple of 90 degrees, both images alike */
+    int quarter_turns;      /* 1: half of the pairs are rotated by a random multiple of 90 degrees, both images alike; 2:
+                               all of them, so that a class counts as four */
+    double average;         /* 0.999: what is kept in the end, shown in grids and read by dagan_open is the exponential
+                               moving average of the generator's weights over about 1000 steps; 0: the last weights */
+    double anneal;          /* share of the steps, at the end, in which the learning rate falls to 0; 0: none. A run
+                               with it is continued with the same number of steps only */
     uint64_t seed;
     const char *checkpoint; /* file to continue from if it is there, written every checkpoint_steps and at the end, also
                                of a stopped run; NULL: none */
@@ -4479,6 +4484,10 @@ static int dagan__train_resolve(const dagan *g, dagan_train_desc *d)
                  d->penalty, d->diversity);
     } else if (d->mismatch != MDE_ZERO && !(d->mismatch > 0 && d->mismatch <= 0.9)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: mismatch %g; expected at most 0.9, or MDE_ZERO", d->mismatch);
+    } else if (d->quarter_turns < 0 || d->quarter_turns > 2 || !(d->average >= 0 && d->average < 1) ||
+               !(d->anneal >= 0 && d->anneal <= 1)) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "train: quarter_turns %d, average %g, anneal %g; expected 0 to 2, 0 or more and "
+                 "less than 1, 0 to 1", d->quarter_turns, d->average, d->anneal);
     } else if (d->pairs < 0 || d->pairs > DAGAN__MAX_FACTS || (d->pairs && !d->metadata)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "train: %d pairs of metadata; expected 0 to %d", d->pairs, DAGAN__MAX_FACTS);
     } else if (d->checkpoint_steps < 1) {
@@ -4743,6 +4752,8 @@ typedef struct dagan__training {
     dagan_train_desc desc;
     int *classes, eligible;             /* those with enough samples */
     int64_t step;                       /* generator steps done */
+    mde_params *sets[3];                /* of a checkpoint: both networks, then the generator's average if there is one */
+    int set_count;
 } dagan__training;
 
 /* An image rotated by quarters of a circle; odd ones for squares only. */
@@ -4783,7 +4794,7 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
         int i = (int)mde_random_below(&r, (uint64_t)samples);
         int j = (int)mde_random_below(&r, (uint64_t)(samples - !same));
         if (!same && j >= i) j++;
-        if (run->desc.quarter_turns && mde_random_uniform(&r) < 0.5) {
+        if (run->desc.quarter_turns == 2 || (run->desc.quarter_turns && mde_random_uniform(&r) < 0.5)) {
             quarters = (int)mde_random_below(&r, 4);
             if (g->size.height != g->size.width) quarters = quarters / 2 * 2;
         }
@@ -4794,6 +4805,35 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
 }
 
 /* ---- 7.3 Sampling ---- */
+
+/* Average of all weights and running statistics of the generator, as one list. */
+static mde_params *dagan__average_create(const dagan *g)
+{
+    mde_params *p = mde_params_create(g->context, 0);
+    int64_t count = (int64_t)mde_params_elements(g->params[DAGAN__GENERATOR]);
+    if (p) mde_param(p, "generator.average", 1, &count, MDE_INIT_ZEROS, 0);
+    return p;
+}
+
+enum { DAGAN__AVERAGE_MOVE, DAGAN__AVERAGE_TAKE, DAGAN__AVERAGE_SWAP };
+
+/* Moves the average towards the generator by `share`, or takes it for the generator, or swaps the two. */
+static void dagan__average_do(const dagan *g, mde_params *average, int what, double share)
+{
+    const mde_params *p = g->params[DAGAN__GENERATOR];
+    float *mean = average && mde_params_count(average) ? mde_params_tensor(average, 0)->data : NULL;
+    int i;
+    size_t k;
+    for (i = 0; mean && i < mde_params_count(p); i++) {
+        mde_tensor *t = mde_params_tensor(p, i);
+        for (k = 0; k < t->count; k++, mean++) {
+            float weight = t->data[k];
+            if (what != DAGAN__AVERAGE_MOVE) t->data[k] = *mean;
+            if (what == DAGAN__AVERAGE_MOVE) *mean += (float)share * (weight - *mean);
+            else if (what == DAGAN__AVERAGE_SWAP) *mean = weight;
+        }
+    }
+}
 
 /* n images from the list x; z NULL: that of image number `first` and the next ones is drawn. */
 static mde_status dagan__generate_list(dagan *g, int64_t n, const float *const *x, const float *z, uint64_t seed,
@@ -5125,9 +5165,14 @@ MDEDEF dagan *dagan_open(mde_context *c, const char *path)
     if (mde_context_status(c) != MDE_OK) return NULL;
     file = mde_safetensors_read(c, path);
     g = file ? dagan__open_shape(c, path, file) : NULL;
-    mde_safetensors_free(c, file);
     if (g) mde_params_read(g->params[DAGAN__GENERATOR], path);
     if (g) mde_params_read(g->params[DAGAN__CRITIC], path);
+    if (g && mde_safetensors_find(file, "generator.average")) {
+        mde_params *average = dagan__average_create(g);
+        if (average && mde_params_read(average, path) == MDE_OK) dagan__average_do(g, average, DAGAN__AVERAGE_TAKE, 0);
+        mde_params_free(average);
+    }
+    mde_safetensors_free(c, file);
     if (mde_context_status(c) == MDE_OK) return g;
     dagan_free(g);
     return NULL;
@@ -5156,6 +5201,13 @@ static int dagan__training_start(dagan__training *run, dagan *g, const dagan_ima
     }
     if (run->eligible == 0) return !mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which "
                                              "a pair needs", classes, minimum);
+    run->sets[0] = g->params[DAGAN__GENERATOR];
+    run->sets[1] = g->params[DAGAN__CRITIC];
+    run->set_count = 2;
+    if (run->desc.average > 0) {
+        run->sets[run->set_count++] = dagan__average_create(g);
+        dagan__average_do(g, run->sets[2], DAGAN__AVERAGE_MOVE, 1);
+    }
     memset(g->sums, 0, sizeof g->sums);
     g->span_steps = 1;
     g->steps = 0;
@@ -5218,7 +5270,10 @@ static void dagan__training_pairs(const dagan__training *run, dagan__pairs *p)
     dagan__pair_real(c, p, "train.mismatch", d->mismatch);
     dagan__pair_real(c, p, "train.diversity", d->diversity);
     dagan__pair(p, "train.same_allowed", d->same_allowed != 0);
-    dagan__pair(p, "train.quarter_turns", d->quarter_turns != 0);
+    dagan__pair(p, "train.quarter_turns", d->quarter_turns);
+    dagan__pair_real(c, p, "train.average", d->average);
+    dagan__pair_real(c, p, "train.anneal", d->anneal);
+    dagan__pair(p, "train.anneal_steps", d->anneal > 0 ? d->steps : 0);
     dagan__pair_hash(p, "train.seed", d->seed);
     dagan__pair_hash(p, "train.images", dagan_images_hash(run->set));
 }
@@ -5245,7 +5300,7 @@ static mde_status dagan__training_save(const dagan__training *run)
     dagan__pair(&pairs, "curve", 0);
     dagan__pairs_list(&pairs, run->desc.pairs, run->desc.metadata);
     if (mde_context_status(g->context) == MDE_OK) {
-        mde_checkpoint_write_sets(2, g->params, run->desc.checkpoint, pairs.count, pairs.list);
+        mde_checkpoint_write_sets(run->set_count, run->sets, run->desc.checkpoint, pairs.count, pairs.list);
     }
     mde_text_free(state);
     return mde_context_status(g->context);
@@ -5299,7 +5354,7 @@ static void dagan__training_continue(dagan__training *run)
     if (mde_context_status(c) == MDE_OK && !dagan__curve_parse(g, mde_safetensors_metadata(file, "dagan.curve"))) {
         mde_fail(c, MDE_BAD_FILE, "%s: the curve in it is damaged", path);
     }
-    if (mde_context_status(c) == MDE_OK) mde_checkpoint_load_sets(2, g->params, path, file);
+    if (mde_context_status(c) == MDE_OK) mde_checkpoint_load_sets(run->set_count, run->sets, path, file);
     mde_safetensors_free(c, file);
 }
 
@@ -5312,7 +5367,9 @@ static mde_status dagan__training_files(const dagan__training *run, int stopped)
         dagan_grid_desc grid;
         memset(&grid, 0, sizeof grid);
         grid.seed = d->seed;
+        dagan__average_do(run->g, run->sets[2], DAGAN__AVERAGE_SWAP, 0);
         dagan_write_grid(run->g, d->grid_set ? d->grid_set : run->set, &grid, d->grid);
+        dagan__average_do(run->g, run->sets[2], DAGAN__AVERAGE_SWAP, 0);
     }
     if (d->checkpoint) dagan__training_save(run);
     return mde_context_status(run->g->context);
@@ -5324,23 +5381,27 @@ static mde_status dagan__training_files(const dagan__training *run, int stopped)
 static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
 {
     dagan *g = run->g;
-    const dagan_train_desc *d = &run->desc;
+    dagan_train_desc d = run->desc;
     int64_t step = run->step;
+    double left = (double)(d.steps - step), span = d.anneal * (double)d.steps, share = 9.0 / (double)(10 + step);
     int k;
     *out = dagan__no_step();
-    for (k = 0; k <= d->critic_steps && mde_context_status(g->context) == MDE_OK; k++) {
-        int of_critic = k < d->critic_steps;
-        int64_t index = of_critic ? step * d->critic_steps + k : step;
+    if (left < span) d.learning_rate *= left / span;
+    for (k = 0; k <= d.critic_steps && mde_context_status(g->context) == MDE_OK; k++) {
+        int of_critic = k < d.critic_steps;
+        int64_t index = of_critic ? step * d.critic_steps + k : step;
         mde_mark mark = mde_arena_mark(g->context);
-        mde_tensor *x = dagan__batch(g->context, g->size, d->batch, NULL);
-        mde_tensor *partner = dagan__batch(g->context, g->size, d->batch, NULL);
+        mde_tensor *x = dagan__batch(g->context, g->size, d.batch, NULL);
+        mde_tensor *partner = dagan__batch(g->context, g->size, d.batch, NULL);
         if (x && partner) {
             dagan__draw_pairs(run, of_critic ? DAGAN__OF_CRITIC_PAIRS : DAGAN__OF_GENERATOR_PAIRS, index, x, partner);
-            if (of_critic) dagan__critic_learn(g, x, partner, d, index, out);
-            else dagan__generator_learn(g, x, d, index, out);
+            if (of_critic) dagan__critic_learn(g, x, partner, &d, index, out);
+            else dagan__generator_learn(g, x, &d, index, out);
         }
         mde_arena_rewind(g->context, mark);
     }
+    /* At first the average is over fewer steps, so that the initial weights are soon forgotten. */
+    dagan__average_do(g, run->sets[2], DAGAN__AVERAGE_MOVE, share > 1 - d.average ? share : 1 - d.average);
     return mde_context_status(g->context);
 }
 
@@ -5373,6 +5434,7 @@ static mde_status dagan__training_run(dagan__training *run)
 #endif
     }
     dagan__curve_finish(g);
+    dagan__average_do(g, run->sets[2], DAGAN__AVERAGE_TAKE, 0);
     if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
     return run->step < d->steps ? MDE_STOPPED : MDE_OK;
 }
@@ -5394,6 +5456,7 @@ MDEDEF mde_status dagan_train(dagan *g, const dagan_images *set, const dagan_tra
     }
     status = mde_context_status(c) == MDE_OK ? dagan__training_run(&run) : mde_context_status(c);
     mde_release(c, run.classes);
+    mde_params_free(run.sets[2]);
     mde_set_recording(c, recording);
     return status;
 }
@@ -5475,16 +5538,6 @@ static int dagan__study_rate(mde_context *c, const char *what, double *rate)
     if (*rate == 0) *rate = 3e-3;
     if (*rate > 0 && *rate < 1) return 1;
     return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: learning_rate %g; expected more than 0 and less than 1", what, *rate);
-}
-
-static int32_t dagan__argmax(const float *values, int64_t count)
-{
-    int32_t best = 0;
-    int64_t i;
-    for (i = 1; i < count; i++) {
-        if (values[i] > values[best]) best = (int32_t)i;
-    }
-    return best;
 }
 
 /* ---- 8.2 Classifier ---- */
@@ -5787,7 +5840,7 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
         mde_tensor *x = dagan__batch(c, k->size, n, list.images + first);
         mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
         for (i = 0; logits && i < n; i++) {
-            right += dagan__argmax(logits->data + i * k->desc.classes, k->desc.classes) == list.labels[first + i];
+            right += mde_argmax(logits, i) == list.labels[first + i];
         }
         mde_arena_rewind(c, mark);
     }
@@ -5971,12 +6024,7 @@ static mde_tensor *dagan__lstm_apply(mde_context *c, const dagan__lstm *lstm, md
 /* Rows at length 1. */
 static mde_tensor *dagan__unit_rows(mde_context *c, mde_tensor *x)
 {
-    int64_t shape[2];
-    mde_tensor *squares;
-    if (!x) return NULL;
-    shape[0] = x->shape[0];
-    shape[1] = 1;
-    squares = mde_sum_to(c, mde_mul(c, x, x), 2, shape);
+    mde_tensor *squares = mde_sum_axis(c, mde_mul(c, x, x), 1);
     return mde_div(c, x, mde_sqrt(c, mde_affine(c, squares, 1, 1e-12)));
 }
 
@@ -5995,9 +6043,9 @@ static mde_tensor *dagan__log_sum_exp(mde_context *c, mde_tensor *x)
     maximum = mde_tensor_create(c, 3, shape);
     if (!maximum) return NULL;
     for (i = 0; i < shape[0] * shape[1]; i++) {
-        maximum->data[i] = x->data[i * items + dagan__argmax(x->data + i * items, items)];
+        maximum->data[i] = x->data[i * items + mde_argmax(x, i)];
     }
-    sum = mde_sum_to(c, mde_exp(c, mde_sub(c, x, maximum)), 3, shape);
+    sum = mde_sum_axis(c, mde_exp(c, mde_sub(c, x, maximum)), 2);
     return dagan__as_matrix(c, mde_add(c, mde_log(c, sum), maximum), shape[0], shape[1]);
 }
 
@@ -6422,7 +6470,7 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
     logits = dagan_matcher_logits(m, mde_gather(c, g->rows, supports, support),
                                   mde_gather(c, g->rows, queries, query), d->way);
     for (i = 0; logits && i < d->way * d->queries; i++) {
-        right += dagan__argmax(logits->data + (size_t)i * (size_t)d->way, d->way) == i / d->queries;
+        right += mde_argmax(logits, i) == i / d->queries;
     }
     mde_arena_rewind(c, mark);
     return right;

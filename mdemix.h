@@ -132,6 +132,7 @@ extern "C" {
    ====================================================================== */
 
 #define MDE_VERSION "0.2.0"
+#define MDE_VERSION_NUMBER 200      /* 10000 major + 100 minor + patch */
 #define MDE_MAX_RANK 5      /* dimensions of a tensor */
 #define MDE_MAX_INPUTS 6    /* inputs of an op */
 
@@ -171,6 +172,7 @@ typedef struct mde_context_desc {
 MDEDEF mde_context *mde_context_create(const mde_context_desc *desc);
 MDEDEF void mde_context_free(mde_context *c);
 MDEDEF mde_status mde_context_status(const mde_context *c);   /* of the first error; MDE_OUT_OF_MEMORY for NULL */
+MDEDEF const char *mde_status_name(mde_status status);        /* "MDE_OK", ..; "unknown status" for other numbers */
 MDEDEF const char *mde_error(const mde_context *c);           /* one sentence, "" without error; lives as long as c */
 MDEDEF void mde_clear_error(mde_context *c);
 /* Records an error as the library does (for ops and programs of your own), with a format as printf's; the first one
@@ -180,7 +182,9 @@ MDEDEF mde_status mde_fail(mde_context *c, mde_status status, const char *format
 /* count * size zero bytes, aligned to 64; the context owns them until mde_release. NULL and an error without memory. */
 MDEDEF void *mde_alloc(mde_context *c, size_t count, size_t size);
 MDEDEF void mde_release(mde_context *c, void *block);         /* what mde_alloc or the library handed out, or NULL */
+MDEDEF size_t mde_held_bytes(const mde_context *c);           /* memory held now, the arena's chunks included */
 MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory held at one time so far */
+MDEDEF const char *mde_version(void);                         /* MDE_VERSION of the code that runs */
 MDEDEF int mde_threads(const mde_context *c);
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
 
@@ -367,6 +371,7 @@ typedef struct mde_tensor {
     int64_t shape[MDE_MAX_RANK];
     int rank;
     int requires_grad;                      /* set it on a leaf to have derivatives with respect to it */
+    mde_context *context;                   /* that it belongs to: others refuse it; NULL: any may use it */
     struct mde_node *node;                  /* the op that made it; NULL for a leaf */
     struct mde_tensor *adjoint;             /* used while a backward walk runs */
 } mde_tensor;
@@ -380,12 +385,18 @@ MDEDEF mde_tensor *mde_tensor_create(mde_context *c, int rank, const int64_t *sh
 MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shape, const float *data); /* a copy */
 MDEDEF mde_tensor *mde_scalar(mde_context *c, double value);
 MDEDEF double mde_item(const mde_tensor *t);                          /* the number in a scalar; NaN for NULL */
+/* Index of the largest number in a row of the last axis; of equal ones the first, of a NaN where there is one. */
+MDEDEF int32_t mde_argmax(const mde_tensor *t, int64_t row);
+/* The same data without what made them: a constant for derivatives. */
+MDEDEF mde_tensor *mde_detach(mde_context *c, mde_tensor *x);
 
 /* Arguments of an op that are not tensors. p must live as long as the tape node (arena or longer). */
 typedef struct mde_args { int64_t i[8]; double f[2]; const void *p; } mde_args;
 
 /* One op is one row. To add an op, define a constant row and call mde_apply with it.
-     shape     checks the inputs and sets rank and shape of out; on bad shapes calls mde_fail and returns 0
+     shape     checks the inputs and sets rank and shape of out, nothing else; on bad shapes calls mde_fail and
+               returns 0. mde_apply sets out->count and has room for the data, unless shape set out->data to an input's,
+               of which out is a view then: forward is not called
      forward   fills out->data
      vjp       vector-Jacobian product, made of ops, so that it can be differentiated again: sets din[k] for each k
                with (want >> k) & 1 to the gradient with respect to in[k] given g, the gradient with respect to out.
@@ -409,6 +420,7 @@ struct mde_op {
     void (*vjp)(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din);
     void (*vjp_fast)(mde_context *c, const mde_node *node, mde_tensor *g, unsigned want, mde_tensor **din);
 };
+/* in: op->inputs tensors. args NULL: all zeros, as for ops that take none; else it is copied. */
 MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args);
 MDEDEF void *mde_scratch(mde_context *c, size_t count, size_t size);  /* arena memory for kernels; NULL and an error */
 /* For kernels of your own: out [m, n] (+)= op(A) op(B). Every element is one chain of fused multiply-adds in order of
@@ -433,13 +445,15 @@ MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k); 
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
 MDEDEF const mde_op *mde_op_row(int index);
 
-/* Adds d loss / d parameter into the grad buffer of every parameter that loss depends on. loss is a scalar. */
+/* Adds d loss / d parameter into the grad buffer of every parameter that loss depends on. loss is a scalar. A parameter
+   is a leaf with requires_grad and a grad buffer, be it your own [count]; leaves without one get nothing here, but by
+   mde_grad. */
 MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss);
 /* dx[k] = d y / d x[k] for the scalar y (sum of y otherwise). record = 1: the result can be differentiated again.
    An x that y does not depend on gets zeros. */
 MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, mde_tensor **dx, int record);
 
-/* Elementwise; add, sub, mul and div broadcast as NumPy does. */
+/* Elementwise; add, sub, mul, div and maximum broadcast as NumPy does. */
 MDEDEF mde_tensor *mde_add(mde_context *c, mde_tensor *a, mde_tensor *b);
 MDEDEF mde_tensor *mde_sub(mde_context *c, mde_tensor *a, mde_tensor *b);
 MDEDEF mde_tensor *mde_mul(mde_context *c, mde_tensor *a, mde_tensor *b);
@@ -451,6 +465,12 @@ MDEDEF mde_tensor *mde_sqrt(mde_context *c, mde_tensor *x);
 MDEDEF mde_tensor *mde_tanh(mde_context *c, mde_tensor *x);
 MDEDEF mde_tensor *mde_sigmoid(mde_context *c, mde_tensor *x);
 MDEDEF mde_tensor *mde_relu(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_abs(mde_context *c, mde_tensor *x);                      /* derivative 0 at 0 */
+MDEDEF mde_tensor *mde_sin(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_cos(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_pow(mde_context *c, mde_tensor *x, double power);        /* x < 0: NaN but for whole powers */
+MDEDEF mde_tensor *mde_clip(mde_context *c, mde_tensor *x, double low, double high);  /* derivative 0 from there on */
+MDEDEF mde_tensor *mde_maximum(mde_context *c, mde_tensor *a, mde_tensor *b);   /* of equals b; of a NaN, NaN */
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y);      /* y where x > 0, else 0 */
 MDEDEF mde_tensor *mde_silu(mde_context *c, mde_tensor *x);                     /* x sigmoid(x) */
 MDEDEF mde_tensor *mde_gelu(mde_context *c, mde_tensor *x);                     /* tanh form, as in GPT-2 */
@@ -466,6 +486,8 @@ MDEDEF mde_tensor *mde_broadcast_to(mde_context *c, mde_tensor *x, int rank, con
 MDEDEF mde_tensor *mde_sum_to(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);  /* undoes broadcast_to */
 MDEDEF mde_tensor *mde_sum(mde_context *c, mde_tensor *x);                        /* of all elements: a scalar */
 MDEDEF mde_tensor *mde_mean(mde_context *c, mde_tensor *x);
+MDEDEF mde_tensor *mde_sum_axis(mde_context *c, mde_tensor *x, int axis);         /* the axis stays, with size 1 */
+MDEDEF mde_tensor *mde_mean_axis(mde_context *c, mde_tensor *x, int axis);
 
 /* op(a) op(b): a is [.., m, k] ([.., k, m] when transpose_a), b likewise; leading dimensions equal, or one of the two
    has none ([m, k] against [batch, k, n]). */
@@ -535,7 +557,7 @@ typedef struct mde_adamw_desc {
 } mde_adamw_desc;
 #define MDE_ZERO (-1.0)                     /* a real zero where 0 means the default */
 /* One step from the gradients; counts the step for the bias correction; returns the gradient's norm before clipping.
-   A norm that is not finite is MDE_NOT_FINITE and changes nothing. */
+   A norm that is not finite is MDE_NOT_FINITE and changes nothing, here and in SGD. */
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc);
 MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);
 
@@ -720,6 +742,14 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
                                         float *out);
 MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split, int domain);   /* nats a token */
 
+/* Logits token after token. The keys and values of the tokens so far are yours, [layers, context, kv_heads, dim] each;
+   with a smaller length it goes on from there. */
+typedef struct mde_lm_state { mde_lm *lm; float *keys, *values; int64_t length; } mde_lm_state;
+MDEDEF mde_lm_state *mde_lm_state_create(mde_lm *lm);
+MDEDEF void mde_lm_state_free(mde_lm_state *s);
+/* Appends tokens, at most so many that length stays within the context; logits [vocabulary] of what comes next. */
+MDEDEF mde_status mde_lm_step(mde_lm_state *s, int64_t count, const int32_t *tokens, float *logits);
+
 typedef struct mde_generate_desc {
     const char *prompt;         /* NULL: the separator (or the published model's begin token) alone */
     int tokens;                 /* 0: 256; fewer when the model ends its text with the separator, begin or end token */
@@ -841,6 +871,7 @@ typedef struct mde_bootstrap_desc {
     uint64_t seed;
 } mde_bootstrap_desc;
 typedef struct mde_bootstrap {
+    mde_optimum optimum;                     /* of the tokens as they are, as mde_mixture_minimize finds it */
     double loss[2];                          /* interval of the loss of the mixture */
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS];   /* interval of each weight of the optimum */
     int replicates;                          /* 0: no interval, all ends are NaN */
@@ -895,6 +926,8 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
+/* Covariance [n, n] of the means that a law across sizes predicts of a target; other models: an error. */
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out);
 /* Predictions [n, m] of the runs that it was fitted to, each as if that run and its repeats, of equal features, had
    been left out: exact for ridge and, given its covariance, for Gaussian processes; to first order for laws where that
    is good enough, else, and for trees, by five folds. */
@@ -1767,9 +1800,28 @@ MDEDEF void mde_context_free(mde_context *c)
     c->release(c, c->user);
 }
 
+MDEDEF size_t mde_held_bytes(const mde_context *c)
+{
+    return c ? c->held : 0;
+}
+
 MDEDEF size_t mde_peak_bytes(const mde_context *c)
 {
     return c ? c->peak : 0;
+}
+
+MDEDEF const char *mde_version(void)
+{
+    return MDE_VERSION;
+}
+
+MDEDEF const char *mde_status_name(mde_status status)
+{
+    static const char *const names[] = {
+        "MDE_OK", "MDE_STOPPED", "MDE_OUT_OF_MEMORY", "MDE_BAD_ARGUMENT", "MDE_BAD_SHAPE", "MDE_BAD_FILE", "MDE_IO",
+        "MDE_NOT_FINITE", "MDE_NOT_DIFFERENTIABLE"
+    };
+    return (size_t)status < sizeof names / sizeof *names ? names[status] : "unknown status";
 }
 
 MDEDEF int mde_threads(const mde_context *c)
@@ -3559,6 +3611,7 @@ static int mde__npy_read_header(mde__npy_reader *r)
     if (seen != 7) return mde__npy_fail(r, "expected the keys descr, fortran_order and shape");
     mde__npy_skip_space(r);
     if (r->at != r->end) return mde__npy_fail(r, "text follows the dictionary");
+    if (r->rank < 2) r->fortran = 0;    /* one order is the other */
     return 1;
 }
 
@@ -3579,43 +3632,35 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
     }
 }
 
-/* Elements in the file's order go to their offsets in C order. */
-static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, mde_array *a)
+/* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
+static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats, double *doubles)
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
     int k;
+    if (floats && r->kind == 'f' && r->size < 8 && !r->big_endian && !r->fortran) { /* as most files are, directly */
+        for (i = 0; i < count; i++, p += r->size) {
+            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+            floats[i] = r->size == 2 ? mde__float_of_half(low)
+                                     : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        }
+        return;
+    }
     memset(index, 0, sizeof index);
     for (k = r->rank - 1; k >= 0; k--) {
         stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     }
-    for (i = 0; i < a->count; i++, p += r->size) {
+    for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
-        if (a->f64) a->f64[to] = value;
-        else a->f32[to] = (float)value;
+        if (doubles) doubles[to] = value;
+        else floats[to] = (float)value;
         for (k = 0; r->fortran && k < r->rank; k++) {
             offset += stride[k];
             if (++index[k] < r->shape[k]) break;
             offset -= stride[k] * (size_t)r->shape[k];
             index[k] = 0;
         }
-    }
-}
-
-/* Elements as float32. */
-MDE__UNUSED
-static void mde__npy_floats(const mde__npy_reader *r, const unsigned char *p, size_t count, float *out)
-{
-    size_t i;
-    if (r->kind == 'f' && r->size < 8 && !r->big_endian) {      /* as most files are, without detours */
-        for (i = 0; i < count; i++, p += r->size) {
-            uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-            out[i] = r->size == 2 ? mde__float_of_half(low)
-                                  : mde__float_of_bits(low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-        }
-    } else {
-        for (i = 0; i < count; i++, p += r->size) out[i] = (float)mde__npy_element(r, p);
     }
 }
 
@@ -3677,7 +3722,7 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
     a->rank = r.rank;
     memcpy(a->shape, r.shape, sizeof a->shape);
     a->count = count;
-    mde__npy_fill(&r, data, a);
+    mde__npy_fill(&r, data, count, a->f32, a->f64);
     return a;
 }
 
@@ -4524,7 +4569,7 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 /* Loops over float32 arrays. The text of a kernel stands here once, written for vectors of MDE__W floats; it is read
    once for each instruction set (this file includes itself), and the context holds the table of the set that its CPU
    has. All sets give the same bits: an element of a matrix product is one chain of fused multiply-adds in order of k;
-   a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log and tanh are polynomials
+   a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log, tanh and sin are polynomials
    written here. Threads share out rows or elements at places that do not show in the result. */
 
 /* Vector types with operators, a GNU extension; not where clang gives them to the NEON of ARMv7, which rounds denormal
@@ -4621,7 +4666,7 @@ typedef struct mde__job {
     mde__adam adam;
     int64_t times, heads, rotated, dim;         /* rotary positions */
     int64_t stride, visible, out_stride;        /* attention */
-    const double *weights;                      /* mixtures */
+    const double *weights;                      /* mixtures; of pow, its power */
     int64_t experts, terms;
     int order;                                  /* of derivatives, 0 to 2 */
 } mde__job;
@@ -4681,9 +4726,9 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
 
 /* Functions of one element and of two: each is a kernel, an op and a public function of that name. Those that are x
    times a sigmoid have a kernel for their derivative, too. */
-#define MDE__PLAIN_FUNCTIONS(X) X(exp) X(log) X(sqrt) X(tanh) X(sigmoid) X(relu)
+#define MDE__PLAIN_FUNCTIONS(X) X(exp) X(log) X(sqrt) X(tanh) X(sigmoid) X(relu) X(abs) X(sin) X(cos)
 #define MDE__GATED_FUNCTIONS(X) X(silu) X(gelu)
-#define MDE__BINARY_FUNCTIONS(X) X(add) X(sub) X(mul) X(div)
+#define MDE__BINARY_FUNCTIONS(X) X(add) X(sub) X(mul) X(div) X(maximum)
 
 /* ---- Fused multiply-add where the machine has none ---- */
 
@@ -4714,6 +4759,31 @@ static MDE__NOINLINE float mde__fma_emulated(float a, float b, float c)
 #define MDE__FMA_SCALAR(a, b, c) mde__fma_emulated(a, b, c)
 #define MDE__FMA_CALL MDE__NOINLINE
 #endif
+
+/* r and n modulo 4 of x = n pi/2 + r, |r| <= pi/4, for x >= 2^16. x is m 2^e; of m 2^e 2/pi the parts that are 4 and
+   more do not count, and the next 96 bits of 2^e 2/pi leave an error of 2^-61; no float has an r below 2^-29.3. */
+static float mde__reduce_large(float x, int32_t *n)
+{
+    static const uint32_t two_by_pi[8] = { 0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041,
+                                           0xfe5163ab };
+    const uint32_t *word;
+    uint64_t m, high, low;
+    uint32_t bits;
+    int at;
+    memcpy(&bits, &x, sizeof bits);
+    at = (int)(bits >> 23) - 120;               /* the exponent e, + 30: its first bit */
+    m = (bits & 0x7fffff) | 0x800000;
+    word = two_by_pi + at / 32;
+    at %= 32;
+    high = ((uint64_t)word[0] << 32) | word[1];
+    low = ((uint64_t)word[2] << 32) | word[3];
+    if (at) high = (high << at) | (low >> (64 - at));
+    high = m * high + ((m * ((low << at) >> 32)) >> 32);        /* in units of 2^-62 */
+    m = (high + (UINT64_C(1) << 61)) >> 62;
+    *n = (int32_t)m;
+    high -= m << 62;
+    return (float)((high >> 63 ? -(double)(0 - high) : (double)high) * 3.4061215800865545e-19);    /* pi 2^-63 */
+}
 
 /* Sum of log s of n tokens in double, for products that float32 cannot hold: w [experts][4] of which one is taken. */
 static double mde__mixture_careful(int64_t experts, const float *w, const float *r, int64_t stride, int64_t n)
@@ -5198,6 +5268,61 @@ static inline MDE__V MDE__K(relu_of)(MDE__V x)
     return MDE__K(as_float)(bits & ~below);
 }
 
+static inline MDE__V MDE__K(abs_of)(MDE__V x)
+{
+    return MDE__K(as_float)(MDE__K(as_int)(x) & MDE__K(set_int)(INT32_MAX));
+}
+
+/* sin x for shift 0, cos x for shift 1: x less n pi/2, of which three floats have 75 bits, then one of the series in
+   |r| <= pi/4; the first difference is exact. */
+static MDE__SHARED MDE__V MDE__K(sine)(MDE__V x, int32_t shift)
+{
+    MDE__V magic = MDE__K(set)(12582912.0f), positive = MDE__K(abs_of)(x), n, r, z, p, q;
+    MDE__I one = MDE__K(set_int)(1), two = MDE__K(set_int)(2), turns, sign;
+    float large[MDE__W], rest[MDE__W];
+    int32_t quarter[MDE__W];
+    int i, any = 0;
+    n = MDE__K(fma)(positive, MDE__K(set)(0.636619747f), magic);
+    turns = MDE__K(as_int)(n);
+    n = n - magic;
+    r = MDE__K(fma)(n, MDE__K(set)(-1.57079637f), positive);
+    r = MDE__K(fma)(n, MDE__K(set)(4.37113883e-08f), r);
+    r = MDE__K(fma)(n, MDE__K(set)(1.71512451e-15f), r);
+    MDE__K(store)(large, positive);
+    for (i = 0; i < MDE__W; i++) any |= large[i] >= 65536.0f;
+    if (any) {
+        MDE__K(store)(rest, r);
+        memcpy(quarter, &turns, sizeof turns);
+        for (i = 0; i < MDE__W; i++) {
+            if (large[i] >= 65536.0f) rest[i] = mde__reduce_large(large[i], &quarter[i]);
+        }
+        r = MDE__K(load)(rest);
+        memcpy(&turns, quarter, sizeof turns);
+    }
+    turns = turns + MDE__K(set_int)(shift);
+    z = r * r;
+    p = MDE__K(fma)(MDE__K(set)(-0.000195169778f), z, MDE__K(set)(0.00833217613f));
+    p = MDE__K(fma)(MDE__K(fma)(p, z, MDE__K(set)(-0.166666552f)) * z, r, r);
+    q = MDE__K(fma)(MDE__K(set)(2.44327857e-05f), z, MDE__K(set)(-0.0013887313f));
+    q = MDE__K(fma)(q, z, MDE__K(set)(0.0416666456f));
+    q = MDE__K(fma)(q, z * z, MDE__K(fma)(z, MDE__K(set)(-0.5f), MDE__K(set)(1.0f)));
+    p = MDE__K(select)(MDE__MASK((turns & one) == one), q, p);
+    sign = MDE__MASK((turns & two) == two) & MDE__K(set_int)(INT32_MIN);
+    if (!shift) sign = sign ^ (MDE__K(as_int)(x) & MDE__K(set_int)(INT32_MIN));
+    p = MDE__K(as_float)(MDE__K(as_int)(p) ^ sign);
+    return MDE__K(select)(MDE__MASK(positive < MDE__K(set)((float)INFINITY)), p, x - x);
+}
+
+static inline MDE__V MDE__K(sin_of)(MDE__V x)
+{
+    return MDE__K(sine)(x, 0);
+}
+
+static inline MDE__V MDE__K(cos_of)(MDE__V x)
+{
+    return MDE__K(sine)(x, 1);
+}
+
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
 
 #define MDE__UNARY(name) \
@@ -5238,6 +5363,7 @@ MDE__BINARY(add, j->in[0], j->in[1], a + b)
 MDE__BINARY(sub, j->in[0], j->in[1], a - b)
 MDE__BINARY(mul, j->in[0], j->in[1], a * b)
 MDE__BINARY(div, j->in[0], j->in[1], a / b)
+MDE__BINARY(maximum, j->in[0], j->in[1], MDE__K(select)(MDE__MASK(a == a), MDE__K(larger)(a, b), a))
 MDE__BINARY(axpy, j->in[0], j->out[0], MDE__K(fma)(s, a, b))
 MDE__BINARY(affine, j->in[0], j->in[0], MDE__K(fma)(a, s, ((void)b, t)))
 MDE__BINARY(silu_vjp, j->in[0], j->in[1], MDE__K(silu_slope)(a) * b)
@@ -7017,12 +7143,14 @@ static void mde__repeat_row(mde_context *c, int64_t rows, int64_t cols, const fl
 
 /* ---- Matrix product ---- */
 
-/* Blocks as in Goto and van de Geijn 2008, with a long k, since each block of it reads and writes the whole output
-   once: a panel of B [512, tile columns] and a block of A [96, 512] stay in the second cache, the block of B
-   [512, 1024] in the third. Each is a multiple of every tile. */
-#define MDE__BLOCK_K 512
-#define MDE__BLOCK_M 96
+/* Blocks as in Goto and van de Geijn 2008, [rows of A, k] and [k, 1024 columns of B]. A panel of B, [k, tile columns],
+   passes by for every tile of A. With tiles of up to 16 columns, k = 256 leaves it (16 KB) and a tile of A in a first
+   cache of 32 KB, where k = 512 reads 2.5 times as many lines from the second. A tile of 32 columns reads its panel
+   from the second cache anyway, and a long k saves passes over the output. The block of A stays in the second cache,
+   that of B in the third. Rows are a multiple of every tile's. */
+#define MDE__BLOCK_M_MAX 192
 #define MDE__BLOCK_N 1024
+#define MDE__FEW_PANELS 512             /* columns, or rows of a transposed A, for which A is read where it lies */
 #define MDE__FEW_M 96                   /* rows for which packing B takes longer than reading it where it lies */
 #define MDE__FEW_N 128                  /* columns for which packing A does */
 #define MDE__GEMM_THREADED (1 << 20)    /* multiply-adds; below, starting threads takes longer than the product */
@@ -7037,6 +7165,16 @@ typedef struct mde__products {
     size_t part_floats;
 } mde__products;
 
+static int64_t mde__block_k(int simd)
+{
+    return mde__tile_columns(simd) > 16 ? 512 : 256;
+}
+
+static int64_t mde__block_m(int simd)
+{
+    return mde__tile_columns(simd) > 16 ? MDE__BLOCK_M_MAX / 2 : MDE__BLOCK_M_MAX;
+}
+
 static int64_t mde__min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -7050,8 +7188,8 @@ static int64_t mde__round_up(int64_t a, int64_t unit)
 /* Floats of the blocks of A and B for one thread; the tail is for a pack that writes a little too far. */
 static size_t mde__gemm_part_floats(int simd, int64_t m, int64_t n, int64_t k)
 {
-    int64_t block_k = mde__min(k, MDE__BLOCK_K);
-    int64_t block_m = mde__round_up(mde__min(m, MDE__BLOCK_M), mde__tile_rows(simd));
+    int64_t block_k = mde__min(k, mde__block_k(simd));
+    int64_t block_m = mde__round_up(mde__min(m, mde__block_m(simd)), mde__tile_rows(simd));
     int64_t block_n = mde__round_up(mde__min(n, MDE__BLOCK_N), mde__tile_columns(simd));
     return (size_t)mde__round_up(block_k * (block_m + block_n) + MDE__LANES, MDE__LANES);
 }
@@ -7061,20 +7199,21 @@ static size_t mde__gemm_part_floats(int simd, int64_t m, int64_t n, int64_t k)
 static int mde__gemm_a_in_place(int simd, const mde_product *p)
 {
     if (p->row) return 1;
-    if (p->transpose_a) return p->n <= MDE__FEW_N && p->lda <= MDE__BLOCK_K;
-    return p->m <= mde__tile_rows(simd) || (p->n <= MDE__BLOCK_K && p->lda % 1024 != 0);
+    if (p->transpose_a) return p->n <= MDE__FEW_N && p->lda <= MDE__FEW_PANELS;
+    return p->m <= mde__tile_rows(simd) || (p->n <= MDE__FEW_PANELS && p->lda % 1024 != 0);
 }
 
 /* By one thread. A product of few rows, as in generation, reads B once and where it lies, 16 rows at a time; a
    transposed one panel by panel. */
 static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
 {
-    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), rows[MDE__BLOCK_M], i, j, q;
+    int64_t tile_m = mde__tile_rows(simd), tile_n = mde__tile_columns(simd), i, j, q;
+    int64_t max_m = mde__block_m(simd), max_k = mde__block_k(simd), rows[MDE__BLOCK_M_MAX];
     int few = p->m <= tile_m, a_in_place = mde__gemm_a_in_place(simd, p);
     int b_in_place = !p->transpose_b && (few || (p->m <= MDE__FEW_M && p->ldb <= MDE__FEW_N));
-    int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : MDE__BLOCK_K;
-    int64_t rows_at_once = mde__min(p->m, MDE__BLOCK_M);
-    int64_t floats_a = mde__min(p->k, MDE__BLOCK_K) * mde__round_up(rows_at_once, tile_m);
+    int64_t step_n = few && p->transpose_b ? tile_n : MDE__BLOCK_N, step_k = few && !p->transpose_b ? 16 : max_k;
+    int64_t rows_at_once = mde__min(p->m, max_m);
+    int64_t floats_a = mde__min(p->k, max_k) * mde__round_up(rows_at_once, tile_m);
     float *packed_a = workspace, *packed_b = workspace + floats_a;
     mde__tiles t;
     t.stride = p->ldo;
@@ -7090,8 +7229,8 @@ static void mde__gemm_block(int simd, const mde_product *p, float *workspace)
                 mde__kernel_pack(simd)(p->transpose_b, tile_n, block_n - whole, t.k,
                                        p->transpose_b ? from_b : from_b + whole, p->ldb, packed_b);
             }
-            for (i = 0; i < p->m; i += MDE__BLOCK_M) {
-                t.m = mde__min(p->m - i, MDE__BLOCK_M);
+            for (i = 0; i < p->m; i += max_m) {
+                t.m = mde__min(p->m - i, max_m);
                 t.row = p->row ? p->row + i : a_in_place ? rows : NULL;
                 t.a = p->row ? p->a + q * p->step
                     : p->transpose_a ? p->a + q * p->lda + i : p->a + i * p->lda + q;
@@ -7728,6 +7867,7 @@ static mde_tensor *mde__tensor_view(mde_context *c, int rank, const int64_t *sha
     memcpy(t->shape, shape, (size_t)rank * sizeof *shape);
     t->count = count;
     t->data = data;
+    t->context = c;
     return t;
 }
 
@@ -7774,6 +7914,22 @@ MDEDEF double mde_item(const mde_tensor *t)
     return t && t->count == 1 ? (double)t->data[0] : (double)NAN;
 }
 
+MDEDEF int32_t mde_argmax(const mde_tensor *t, int64_t row)
+{
+    int64_t n = t ? t->shape[t->rank - 1] : 0, best = 0, i;
+    const float *x = t ? t->data + row * n : NULL;
+    for (i = 1; i < n && x[best] == x[best]; i++) {
+        if (!(x[i] <= x[best])) best = i;
+    }
+    return (int32_t)best;
+}
+
+MDEDEF mde_tensor *mde_detach(mde_context *c, mde_tensor *x)
+{
+    if (!x) mde_fail(c, MDE_BAD_ARGUMENT, "detach: x is NULL");
+    return x ? mde__tensor_view(c, x->rank, x->shape, x->data) : NULL;
+}
+
 static int mde__same_shape(const mde_tensor *a, const mde_tensor *b)
 {
     return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
@@ -7816,6 +7972,11 @@ static void mde__record(mde_context *c, mde_node *node)
     node->out->requires_grad = 1;
 }
 
+static int mde__is_foreign(const mde_context *c, const mde_tensor *t)
+{
+    return t->context && t->context != c;
+}
+
 MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args)
 {
     mde_node *node;
@@ -7831,6 +7992,10 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
             mde_fail(c, MDE_BAD_ARGUMENT, "%s: input %d is NULL", op->name, i);
             return NULL;
         }
+        if (mde__is_foreign(c, in[i])) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: input %d belongs to another context", op->name, i);
+            return NULL;
+        }
         wanted |= in[i]->requires_grad;
     }
     node = (mde_node *)mde_scratch(c, 1, sizeof *node);
@@ -7842,6 +8007,7 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
     node->out = (mde_tensor *)mde_scratch(c, 1, sizeof *node->out);
     if (!node->out) return NULL;
     memset(node->out, 0, sizeof *node->out);
+    node->out->context = c;
     if (!op->shape(c, node->in, &node->args, node->out)) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: the inputs do not fit the op", op->name);
         return NULL;
@@ -8067,6 +8233,7 @@ MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss)
     int64_t last;
     if (mde__bad(c)) return mde_context_status(c);
     if (!loss || loss->count != 1) return mde_fail(c, MDE_BAD_SHAPE, "backward: the loss is not a scalar");
+    if (mde__is_foreign(c, loss)) return mde_fail(c, MDE_BAD_ARGUMENT, "backward: the loss belongs to another context");
     last = mde__walk(c, loss, 0, NULL, 0);
     if (!mde__bad(c) && mde__is_parameter(loss)) loss->grad[0] += loss->adjoint->data[0];
     mde__clear_adjoints(c, loss, last);
@@ -8081,11 +8248,13 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
     if (mde__bad(c)) return mde_context_status(c);
     for (k = 0; k < n; k++) {
         if (!x[k]) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d is NULL", k);
+        if (mde__is_foreign(c, x[k])) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d belongs to another context", k);
         if (!x[k]->requires_grad) {
             return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d has no requires_grad, so no op was recorded for it", k);
         }
     }
     if (!y) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: y is NULL");
+    if (mde__is_foreign(c, y)) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: y belongs to another context");
     last = mde__walk(c, y, n, x, record);
     for (k = 0; k < n && !mde__bad(c); k++) {
         dx[k] = x[k]->adjoint ? x[k]->adjoint : mde_tensor_create(c, x[k]->rank, x[k]->shape);
@@ -8251,6 +8420,83 @@ static void mde__relu_vjp(MDE__VJP)
 {
     din[0] = mde_gate(c, node->in[0], g);
 }
+
+/* g sign(x) */
+static void mde__abs_vjp(MDE__VJP)
+{
+    mde_tensor *x = node->in[0];
+    din[0] = mde_sub(c, mde_gate(c, x, g), mde_gate(c, mde_affine(c, x, -1, 0), g));
+}
+
+static void mde__sin_vjp(MDE__VJP)
+{
+    din[0] = mde_mul(c, g, mde_cos(c, node->in[0]));
+}
+
+static void mde__cos_vjp(MDE__VJP)
+{
+    din[0] = mde_affine(c, mde_mul(c, g, mde_sin(c, node->in[0])), -1, 0);
+}
+
+/* g goes to a where a > b, to b elsewhere. */
+static void mde__maximum_vjp(MDE__VJP)
+{
+    din[0] = mde_gate(c, mde_sub(c, node->in[0], node->in[1]), g);
+    if (want & 2) din[1] = mde_sub(c, g, din[0]);
+}
+
+static int mde__pow_shape(MDE__SHAPE)
+{
+    double power = args->f[0];
+    if (power - power != 0) return !mde_fail(c, MDE_BAD_ARGUMENT, "pow: the power is %g; expected a number", power);
+    return mde__take_shape(out, in[0]);
+}
+
+/* In double, since an error of log x counts as often as the power says. */
+static void mde__pow_elements(const mde__job *j, int64_t from, int64_t to)
+{
+    double power = *j->weights, odd = fabs(fmod(power, 2));
+    int64_t i;
+    for (i = from; i < to; i++) {
+        double x = (double)j->in[0][i], y = mde__pow64(fabs(x), power);
+        if (x < 0 && power != floor(power)) y = (double)NAN;
+        j->out[0][i] = (float)(odd == 1 && signbit(x) ? -y : y);
+    }
+}
+
+static void mde__pow_forward(MDE__FORWARD)
+{
+    mde__job job = mde__new_job(node->in[0]->data, NULL, node->out->data);
+    job.weights = &node->args.f[0];
+    mde__run(c, mde__pow_elements, &job, (int64_t)node->out->count, MDE__CHUNK_ELEMENTS);
+}
+
+static void mde__pow_vjp(MDE__VJP)
+{
+    double power = node->args.f[0];
+    if (power != 0) din[0] = mde_mul(c, g, mde_affine(c, mde_pow(c, node->in[0], power - 1), power, 0));
+}
+static const mde_op mde__op_pow = { "pow", 1, mde__pow_shape, mde__pow_forward, mde__pow_vjp, NULL };
+
+static int mde__clip_shape(MDE__SHAPE)
+{
+    if (args->f[0] <= args->f[1]) return mde__take_shape(out, in[0]);
+    return !mde_fail(c, MDE_BAD_ARGUMENT, "clip: low is %g, high is %g; expected low <= high", args->f[0], args->f[1]);
+}
+
+static void mde__clip_forward(MDE__FORWARD)
+{
+    const float *x = node->in[0]->data, low = (float)node->args.f[0], high = (float)node->args.f[1];
+    size_t i;
+    for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] < low ? low : x[i] > high ? high : x[i];
+}
+
+static void mde__clip_vjp(MDE__VJP)
+{
+    mde_tensor *below = mde_gate(c, mde_affine(c, node->in[0], -1, node->args.f[1]), g);
+    din[0] = mde_gate(c, mde_affine(c, node->in[0], 1, -node->args.f[0]), below);
+}
+static const mde_op mde__op_clip = { "clip", 1, mde__clip_shape, mde__clip_forward, mde__clip_vjp, NULL };
 
 static void mde__gate_forward(MDE__FORWARD)
 {
@@ -9786,7 +10032,7 @@ static const mde_op mde__op_linear_cross_entropy = { "linear_cross_entropy", 2, 
 #define MDE__ROW(name) &mde__op_##name,
 static const mde_op *const mde__ops[] = {
     MDE__BINARY_FUNCTIONS(MDE__ROW) MDE__PLAIN_FUNCTIONS(MDE__ROW) MDE__GATED_FUNCTIONS(MDE__ROW)
-    &mde__op_affine, &mde__op_gate, &mde__op_swiglu,
+    &mde__op_affine, &mde__op_gate, &mde__op_swiglu, &mde__op_pow, &mde__op_clip,
     &mde__op_reshape, &mde__op_permute, &mde__op_slice, &mde__op_pad, &mde__op_concat, &mde__op_broadcast_to,
     &mde__op_sum_to, &mde__op_matmul, &mde__op_softmax, &mde__op_log_softmax, &mde__op_rms_norm, &mde__op_layer_norm,
     &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention,
@@ -9829,6 +10075,18 @@ MDEDEF mde_tensor *mde_affine(mde_context *c, mde_tensor *x, double scale, doubl
     return mde_apply(c, &mde__op_affine, &x, &args);
 }
 
+MDEDEF mde_tensor *mde_pow(mde_context *c, mde_tensor *x, double power)
+{
+    mde_args args = mde__make_args(0, 0, 0, power, 0, NULL);
+    return mde_apply(c, &mde__op_pow, &x, &args);
+}
+
+MDEDEF mde_tensor *mde_clip(mde_context *c, mde_tensor *x, double low, double high)
+{
+    mde_args args = mde__make_args(0, 0, 0, low, high, NULL);
+    return mde_apply(c, &mde__op_clip, &x, &args);
+}
+
 /* An op whose arguments are a shape: i[0..rank-1], rank in i[7]. */
 static mde_tensor *mde__apply_shape(mde_context *c, const mde_op *op, mde_tensor *x, int rank, const int64_t *shape)
 {
@@ -9863,6 +10121,22 @@ MDEDEF mde_tensor *mde_sum(mde_context *c, mde_tensor *x)
 MDEDEF mde_tensor *mde_mean(mde_context *c, mde_tensor *x)
 {
     return mde_affine(c, mde_sum(c, x), x ? 1.0 / (double)x->count : 0, 0);
+}
+
+MDEDEF mde_tensor *mde_sum_axis(mde_context *c, mde_tensor *x, int axis)
+{
+    int64_t shape[MDE_MAX_RANK];
+    if (!x || mde__bad(c)) return mde_sum(c, x);
+    if (!mde__check_axis(c, "sum_axis", x, axis)) return NULL;
+    memcpy(shape, x->shape, sizeof shape);
+    shape[axis] = 1;
+    return mde_sum_to(c, x, x->rank, shape);
+}
+
+MDEDEF mde_tensor *mde_mean_axis(mde_context *c, mde_tensor *x, int axis)
+{
+    mde_tensor *sum = mde_sum_axis(c, x, axis);
+    return sum ? mde_affine(c, sum, 1.0 / (double)x->shape[axis], 0) : NULL;
 }
 
 MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
@@ -10141,6 +10415,7 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     memcpy(item->tensor.shape, shape, (size_t)rank * sizeof *shape);
     item->tensor.count = count;
     item->tensor.requires_grad = 1;
+    item->tensor.context = c;
     mde__initialise(p, name, &item->tensor, init, scale);
     p->items[p->count++] = item;
     return &item->tensor;
@@ -10295,6 +10570,9 @@ MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
 {
     int i;
     if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
+    if (!(mde_params_grad_norm(p) < (double)INFINITY)) {
+        return mde_fail(p->context, MDE_NOT_FINITE, "sgd: the norm of the gradient is not finite");
+    }
     for (i = 0; i < p->count; i++) {
         mde_tensor *t = &p->items[i]->tensor;
         mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
@@ -12601,9 +12879,6 @@ struct mde_lm {
     size_t id_count;
 };
 
-/* Keys and values of the tokens so far, a layer after the other, each [context, kv_heads, dim]. */
-typedef struct mde__cache { float *keys, *values; int64_t length; } mde__cache;
-
 /* ---- The descriptor ---- */
 
 /* Fields of a descriptor, for checking, writing, reading and comparing: i int, l int64_t, u uint64_t, d double. */
@@ -12985,7 +13260,7 @@ static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tens
 /* Appends the keys and values of qkv [time, (heads + 2 kv_heads) dim] to the cache and lets the queries see all of
    them. Nothing is recorded. */
 static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, int64_t time, int64_t start,
-                                        const float *table, mde__cache *cache)
+                                        const float *table, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
@@ -13040,7 +13315,7 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
 }
 
 static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t batch, int64_t time, int64_t start,
-                                     const float *table, mde__cache *cache)
+                                     const float *table, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
@@ -13101,9 +13376,9 @@ static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
 }
 
 /* Normed last hidden state [batch * time, width] of tokens at positions from `start` on. With a cache batch is 1, and
-   either start is 0 or time is 1. */
+   start the length of what it holds. */
 static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start,
-                                  mde__cache *cache)
+                                  mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
@@ -13762,22 +14037,70 @@ static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_
     return !mde__bad(c);
 }
 
-/* Logits of the token after ids [count], which ends at the model's position count - base - 1. */
-static const float *mde__lm_next(mde_lm *lm, const int32_t *ids, size_t count, size_t base, mde__cache *cache)
+/* Logits of what comes after tokens [time], which without a cache begin at position 0. */
+static const float *mde__lm_next(mde_lm *lm, int64_t time, const int32_t *tokens, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
-    int64_t start = cache ? cache->length : 0, time = (int64_t)(count - base) - start;
-    mde_tensor *hidden = mde__lm_hidden(lm, 1, time, ids + base + start, start, cache), *logits;
+    mde_tensor *hidden = mde__lm_hidden(lm, 1, time, tokens, cache ? cache->length : 0, cache), *logits;
     if (time > 1) hidden = mde_slice(c, hidden, 0, time - 1, 1);
     logits = mde__lm_output(lm, hidden);
     return logits ? logits->data : NULL;
 }
 
-static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde__cache *cache)
+MDEDEF mde_lm_state *mde_lm_state_create(mde_lm *lm)
+{
+    mde_lm_state *s;
+    size_t size, width;
+    if (!lm || mde__bad(lm->context)) return NULL;
+    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
+    width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
+    s = (mde_lm_state *)mde_alloc(lm->context, 1, sizeof *s);
+    if (!s) return NULL;
+    s->lm = lm;
+    s->keys = (float *)mde_alloc(lm->context, size, width * sizeof *s->keys);
+    s->values = (float *)mde_alloc(lm->context, size, width * sizeof *s->values);
+    if (s->keys && s->values) return s;
+    mde_lm_state_free(s);
+    return NULL;
+}
+
+MDEDEF void mde_lm_state_free(mde_lm_state *s)
+{
+    mde_context *c = s ? s->lm->context : NULL;
+    if (!s) return;
+    mde_release(c, s->keys);
+    mde_release(c, s->values);
+    mde_release(c, s);
+}
+
+MDEDEF mde_status mde_lm_step(mde_lm_state *s, int64_t count, const int32_t *tokens, float *logits)
+{
+    mde_context *c = s ? s->lm->context : NULL;
+    const float *next;
+    int64_t before;
+    mde_mark mark;
+    int recording;
+    if (mde__bad(c)) return mde_context_status(c);
+    before = s->length;
+    if (before < 0 || count < 1 || count > s->lm->desc.context - before) {
+        return mde_fail(c, MDE_BAD_SHAPE, "language model: %lld tokens after %lld; expected 1 or more, and within its "
+                        "context of %d", (long long)count, (long long)before, s->lm->desc.context);
+    }
+    recording = mde_set_recording(c, 0);
+    mark = mde_arena_mark(c);
+    next = mde__lm_next(s->lm, count, tokens, s);
+    if (next) memcpy(logits, next, (size_t)s->lm->desc.vocabulary * sizeof *logits);
+    else s->length = before;
+    mde_arena_rewind(c, mark);
+    mde_set_recording(c, recording);
+    return c->status;
+}
+
+static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde_lm_state *cache)
 {
     mde_context *c = lm->context;
     mde_random random = mde_random_start(desc->seed, 0);
-    size_t context = (size_t)lm->desc.context, base = 0, length;
+    size_t context = (size_t)lm->desc.context, base = 0, start, length;
     int made;
     for (made = 0; made < desc->tokens; made++) {
         mde_mark mark = mde_arena_mark(c);
@@ -13788,7 +14111,8 @@ static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde__cache 
             base = lm->id_count - (context > 1 ? context / 2 : 1);
             if (cache) cache->length = 0;
         }
-        logits = mde__lm_next(lm, lm->ids, lm->id_count, base, cache);
+        start = base + (cache ? (size_t)cache->length : 0);
+        logits = mde__lm_next(lm, (int64_t)(lm->id_count - start), lm->ids + start, cache);
         id = logits ? mde__sample(c, logits, lm->desc.vocabulary, desc, &random) : -1;
         mde_arena_rewind(c, mark);
         if (id < 0 || mde__is_end(lm->tokenizer, id)) return;
@@ -13830,24 +14154,16 @@ MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
 {
     mde_context *c;
     mde_generate_desc d;
-    mde__cache cache;
-    size_t size;
+    mde_lm_state *cache;
     int recording;
     if (!lm || mde__bad(lm->context)) return NULL;
     c = lm->context;
     memset(&d, 0, sizeof d);
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
-    memset(&cache, 0, sizeof cache);
-    if (!mde__mul_size((size_t)lm->desc.layers, (size_t)lm->desc.context, &size)) size = SIZE_MAX;
-    if (!d.no_cache) {
-        size_t width = (size_t)lm->desc.head_dim * (size_t)lm->desc.kv_heads;
-        cache.keys = (float *)mde_alloc(c, size, width * sizeof *cache.keys);
-        cache.values = (float *)mde_alloc(c, size, width * sizeof *cache.values);
-    }
-    if (!mde__bad(c)) mde__generate(lm, &d, d.no_cache ? NULL : &cache);
-    mde_release(c, cache.keys);
-    mde_release(c, cache.values);
+    cache = d.no_cache ? NULL : mde_lm_state_create(lm);
+    if (!mde__bad(c)) mde__generate(lm, &d, cache);
+    mde_lm_state_free(cache);
     mde_set_recording(c, recording);
     return mde__bad(c) ? NULL : lm->text->bytes;
 }
@@ -14299,7 +14615,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
 }
 
-static double mde__clip(double x, double low, double high)
+static double mde__clamp(double x, double low, double high)
 {
     return x < low ? low : x > high ? high : x;
 }
@@ -14392,8 +14708,8 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
             if (w > high) high = w;
         }
         room = slack > 0 ? slack * (high - low) : 0;
-        lower[j] = mde__clip(low - room, 0, 1);
-        upper[j] = mde__clip(high + room, 0, 1);
+        lower[j] = mde__clamp(low - room, 0, 1);
+        upper[j] = mde__clamp(high + room, 0, 1);
     }
 }
 
@@ -14413,7 +14729,7 @@ MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *toke
             return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
                             mde__number(number, tokens[i]));
         }
-        upper[i] = mde__clip(max_epochs * tokens[i] / target_tokens, 0, 1);
+        upper[i] = mde__clamp(max_epochs * tokens[i] / target_tokens, 0, 1);
         sum += upper[i];
     }
     if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
@@ -14447,7 +14763,7 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
         }
         if (chosen < 0) chosen = roomiest;
         if (chosen < 0) return;
-        weights[chosen] = mde__clip(weights[chosen] + rest, low[chosen], high[chosen]);
+        weights[chosen] = mde__clamp(weights[chosen] + rest, low[chosen], high[chosen]);
     }
 }
 
@@ -14472,7 +14788,7 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
             mixed += (up > from && up < to) || (down > from && down < to);
         }
         if (!mixed || !(middle > from && middle < to)) break;
-        for (i = 0; i < n; i++) sum += mde__clip(weights[i] - middle, low[i], high[i]);
+        for (i = 0; i < n; i++) sum += mde__clamp(weights[i] - middle, low[i], high[i]);
         if (sum > 1) from = middle;
         else to = middle;
     }
@@ -14485,9 +14801,9 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
     if (free_weights > 0) {
         double sum = 0;
         for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
-        shift = mde__clip((sum - rest) / free_weights, from, to);
+        shift = mde__clamp((sum - rest) / free_weights, from, to);
     }
-    for (i = 0; i < n; i++) weights[i] = mde__clip(weights[i] - shift, low[i], high[i]);
+    for (i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
 }
 
@@ -14694,15 +15010,15 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
     for (i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
         out[i] = mde__log64(weights[i] > 1e-200 ? weights[i] : 1e-200) -
-                 mde__clip(rate * (gradient[i] - minimum), 0, 700);
+                 mde__clamp(rate * (gradient[i] - minimum), 0, 700);
     }
     for (step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clip(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
+        for (i = 0; i < s->n; i++) sum += mde__clamp(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
         if (sum < 1) from = middle;
         else to = middle;
     }
-    for (i = 0; i < s->n; i++) out[i] = mde__clip(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    for (i = 0; i < s->n; i++) out[i] = mde__clamp(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
     mde__simplex_correct(s->n, s->low, s->high, out);
 }
 
@@ -15175,7 +15491,7 @@ static void mde__window_row(int64_t chunk, void *user)
     size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
     size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
     float *row = w->row + from;
-    mde__npy_floats(w->reader, w->raw + from * (size_t)w->reader->size, n, row);
+    mde__npy_fill(w->reader, w->raw + from * (size_t)w->reader->size, n, row, NULL);
     for (t = 0; w->nll && t < n; t++) row[t] = -row[t];
 }
 
@@ -16142,7 +16458,7 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
 {
     int i, k = all->experts->count;
     for (i = 0; i < k; i++) {
-        s->trial[i] = mde__clip(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
+        s->trial[i] = mde__clamp(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
     mde__simplex_correct(k, all->lower, all->upper, s->trial);
     /* A step is seldom halved, so that the derivatives at its end are mostly wanted. */
@@ -16518,7 +16834,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     const mde_minimize_desc *minimize;
     mde__resampling r;
     mde__descents all;
-    mde_optimum best, *optimum = NULL;
+    mde_optimum *best = &out->optimum, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
     int k, i, b, first, n;
@@ -16531,7 +16847,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
     if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
-        mde_mixture_minimize(e, minimize, &best) == MDE_OK) {
+        mde_mixture_minimize(e, minimize, best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
         losses = (double *)mde_alloc(c, (size_t)r.replicates, sizeof *losses);
@@ -16549,7 +16865,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
         for (b = 0; b < n; b++) {
-            all.query[b].weights = desc->weights ? desc->weights : best.weights;
+            all.query[b].weights = desc->weights ? desc->weights : best->weights;
             all.query[b].counts = r.counts + b * e->validations;
             all.query[b].gradient = all.query[b].hessian = NULL;
         }
@@ -16557,9 +16873,9 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         for (b = 0; b < n; b++) {
             mde__descent *s = &all.one[b];
             losses[first + b] = all.query[b].loss;
-            optimum[b] = best;
+            optimum[b] = *best;
             /* A little inside, because a weight that is zero here may not be zero there. */
-            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best.weights[i] + 0.05 * middle[i];
+            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
             s->out = &optimum[b];
             s->query.counts = r.counts + b * e->validations;
         }
@@ -18839,7 +19155,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
         for (i = 0; i < r->n; i++) {
             double e = mde__law_exponential(d, few_theta, r->x + mde__cell(i, d, 0));
             if (r->fold[i] == k) {
-                mde__leave_out(r, target, i, mde__clip(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
+                mde__leave_out(r, target, i, mde__clamp(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
             }
         }
     }
@@ -18864,7 +19180,7 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
             double e, variance = 1;
             if (!(r->target_sd[j] > 0)) continue;
             e = mde__law_exponential(r->used, theta, x);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
             mde__law_slope(r->used, e, x, slope);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
@@ -19111,7 +19427,7 @@ static size_t mde__scale_work(const mde_regressor *r)
 
 static double mde__scale_clipped(const mde__scale *s, const double *x, mde__scale_terms *terms)
 {
-    return mde__clip(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
+    return mde__clamp(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
 }
 
 static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
@@ -19130,7 +19446,7 @@ static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
     f.variance = MDE__SCALE_VARIANCE;
     if (!(mde__scale_search(&f, NULL, theta, trial, work) < (double)INFINITY)) return 0;
     if (!mde__scale_spread(r, &f, target, work)) return 0;
-    f.variance = mde__clip(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
+    f.variance = mde__clamp(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
     if (!(mde__scale_search(&f, theta, theta, trial, work) < (double)INFINITY)) return 0;
     if (!mde__scale_spread(r, &f, target, work)) return 0;
     for (k = 0; k < r->folds; k++) {
@@ -19173,6 +19489,24 @@ static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, do
             sd[j] = r->target_sd[j] * sqrt(variance);
         }
     }
+}
+
+/* J C J' at standardised inputs x [n, used]; work: 2 n parameters. */
+static void mde__scale_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
+{
+    const mde__scale *s = (const mde__scale *)r->state;
+    int p = s->parameters, i, j;
+    const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
+    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target];
+    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, p, 0));
+    for (i = 0; i < n; i++, slope += p, along += p) {
+        for (j = 0; j < p; j++) slope[j] = 0;
+        mde__scale_value(s, x + mde__cell(i, r->used, 0), &terms);
+        mde__scale_slope(s, x + mde__cell(i, r->used, 0), &terms, 1.0, slope);
+        for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
+    }
+    mde__mirror(n, out);
 }
 
 static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
@@ -19533,7 +19867,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
         for (i = 0; i < r->n; i++) {
             const double *x = f.x + mde__cell(i, d, 0);
             double value = mde__pool_value(d, f.pools, memory.few_theta, w.exponential, x, w.slope);
-            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH));
+            if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return mde__pool_spread(r, &f, target, memory.work, &first_order);
@@ -19557,7 +19891,7 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
             int p = mde__pool_size(r->used, fit->pools);
             if (!fit->theta) continue;
             value = mde__pool_value(r->used, fit->pools, fit->theta, fit->exponential, weights, slope);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clip(value, -MDE__LAW_REACH, MDE__LAW_REACH);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
             variance = fit->exponential[p] + fit->exponential[p + 1] * mde__scarcity(weights[fit->main]);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, fit->covariance + mde__cell(i, p, 0), slope);
@@ -20119,6 +20453,29 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     }
     mde_release(c, work);
     mde_release(c, noise_x);
+    mde_release(c, at);
+    return mde_context_status(c);
+}
+
+MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out)
+{
+    mde_context *c;
+    double *at, *work;
+    int i;
+    if (!r) return MDE_BAD_ARGUMENT;
+    c = r->context;
+    if (r->kind != &mde__scale_kind || target < 0 || target >= r->m || n < 0 || !x || !out) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law across sizes, a target, inputs, and "
+                        "room");
+    }
+    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    at = mde__doubles(c, (size_t)n, (size_t)r->used);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__scale *)r->state)->parameters);
+    for (i = 0; i < n * n; i++) out[i] = 0;
+    if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
+        mde__scale_covariance(r, target, n, at, work, out);
+    }
+    mde_release(c, work);
     mde_release(c, at);
     return mde_context_status(c);
 }
@@ -20738,7 +21095,7 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
             for (j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
                 mean[mde__cell(i, s->m, j)] +=
-                    share * mde__clip(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
+                    share * mde__clamp(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
                 if (sd) sd[mde__cell(i, s->m, j)] += s->spread * share * each[count + mde__cell(i, s->m, j)];
             }
         }
@@ -22098,8 +22455,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
     int i;
     mde_bounds_of_runs(n, k, tried, 0, lower, upper);
     for (i = 0; i < k; i++) {
-        lower[i] = mde__clip(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
-        upper[i] = mde__clip(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
+        lower[i] = mde__clamp(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
+        upper[i] = mde__clamp(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
         lowest += lower[i];
         highest += upper[i];
     }

@@ -1,14 +1,19 @@
-/* What the benchmarks share: medians of timed calls, peers run as programs, and the line of a figure:
-     name shape threads ours unit peer unit ratio
-   A ratio above 1 means that ours is the better one; "-" stands where there is no peer. Lines that begin with # are
-   remarks. */
+/* What the benchmarks share: calls and peers timed in turns, and the line of a figure:
+     name shape threads ours unit peer unit ratio least greatest
+   A ratio above 1 means that ours is the better one; "-" stands where there is no peer. Where the pairs of one figure
+   differ by more than 15 %, a * follows it. Lines that begin with # are remarks. BENCH_SIMD=avx2 in the environment
+   holds both sides to AVX2. Needs POSIX. */
 #ifndef MDEMIX_BENCH_H
 #define MDEMIX_BENCH_H
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define BENCH_MOST_RUNS 99
+#define BENCH_PAIRS 5
 
 #if defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Wunused-function"     /* a benchmark uses what it needs */
@@ -39,14 +44,59 @@ static inline double bench_time(void (*call)(void *user), void *user, double sec
     return bench_median(runs, times);
 }
 
-/* better is '+' where more is better (tokens a second), '-' where less is (seconds, bytes). peer <= 0: none. */
-static void bench_figure(const char *name, const char *shape, int threads, double ours, const char *unit, double peer,
-                         char better)
+static int bench_avx2(void)
 {
-    printf("%-24s %-22s %2d %11.4g %-12s", name, shape, threads, ours, unit);
-    if (peer > 0) printf(" %11.4g %-12s %7.2f\n", peer, unit, better == '+' ? ours / peer : peer / ours);
-    else printf(" %11s %-12s %7s\n", "-", unit, "-");
+    const char *simd = getenv("BENCH_SIMD");
+    return simd && strcmp(simd, "avx2") == 0;
+}
+
+/* The context of our side. */
+static mde_context *bench_context(int threads)
+{
+    mde_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = threads;
+    desc.simd = bench_avx2() ? MDE_SIMD_AVX2 : MDE_SIMD_BEST;
+    return mde_context_create(&desc);
+}
+
+/* What both sides reached, turn by turn. */
+typedef struct bench_pairs {
+    int count, better;                  /* '+' where more is better (tokens a second), '-' where less is (seconds) */
+    double ours[BENCH_MOST_RUNS], peer[BENCH_MOST_RUNS];
+} bench_pairs;
+
+/* peer <= 0: there is none. */
+static void bench_add(bench_pairs *p, double ours, double peer)
+{
+    if (p->count == BENCH_MOST_RUNS) return;
+    p->ours[p->count] = ours;
+    p->peer[p->count++] = peer;
+}
+
+/* Prints the medians of both sides and of the ratios of the pairs, which it returns; 0 without a peer. */
+static double bench_figure(const char *name, const char *shape, int threads, const char *unit, const bench_pairs *p)
+{
+    double ours[BENCH_MOST_RUNS], peer[BENCH_MOST_RUNS], ratio[BENCH_MOST_RUNS], middle;
+    int i, there = p->count > 0;
+    for (i = 0; i < p->count; i++) {
+        ours[i] = p->ours[i];
+        peer[i] = p->peer[i];
+        there = there && peer[i] > 0 && ours[i] > 0;
+        ratio[i] = !there ? 0 : p->better == '+' ? ours[i] / peer[i] : peer[i] / ours[i];
+    }
+    if (p->count == 0) return 0;
+    printf("%-24s %-22s %2d %11.4g %-12s", name, shape, threads, bench_median(p->count, ours), unit);
+    if (!there) {
+        printf(" %11s %-12s %7s\n", "-", unit, "-");
+        fflush(stdout);
+        return 0;
+    }
+    middle = bench_median(p->count, ratio);
+    printf(" %11.4g %-12s %7.2f %7.2f %7.2f%s\n", bench_median(p->count, peer), unit, middle, ratio[0],
+           ratio[p->count - 1], ratio[p->count - 1] > 1.15 * ratio[0] ? " *" : "");
     fflush(stdout);
+    return middle;
 }
 
 /* A python3 that can import the module; NULL, with a remark, when there is none. */
@@ -63,32 +113,72 @@ static const char *bench_python(const char *module)
     return NULL;
 }
 
-/* Runs `PYTHON bench/SCRIPT ARGUMENTS` on so many threads and reads the numbers of its last line; returns how many, 0
-   when it failed. OpenBLAS waits passively, which is the faster way on two threads, and chooses its kernels itself. */
-static int bench_peer(const char *python, const char *script, const char *arguments, int threads, int capacity,
-                      double *numbers)
+/* A program that works in turns: it reads a line, works, prints its numbers in a line, and ends with its input. */
+typedef struct bench_program { FILE *to, *from; pid_t process; } bench_program;
+
+/* Starts a command of the shell; 0, with a remark, when that fails. */
+static int bench_start(bench_program *p, const char *command)
 {
-    char command[1024], line[1024] = "", *at = line, *end;
-    int count = 0;
-    FILE *f;
-    if (!python) return 0;
-    snprintf(command, sizeof command,
-             "mkdir -p build && env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OMP_WAIT_POLICY=PASSIVE "
-             "OMP_NUM_THREADS=%d OPENBLAS_NUM_THREADS=%d %s bench/%s %s > build/bench_peer.txt",
-             threads, threads, python, script, arguments);
-    if (system(command) != 0) {
-        printf("# %s failed, skipped\n", script);
+    int in[2], out[2];
+    memset(p, 0, sizeof *p);
+    if (pipe(in) != 0) return 0;
+    if (pipe(out) != 0) {
+        close(in[0]), close(in[1]);
         return 0;
     }
-    f = fopen("build/bench_peer.txt", "r");
-    if (!f) return 0;
-    while (fgets(line, sizeof line, f)) { }
-    fclose(f);
+    fflush(stdout);
+    signal(SIGPIPE, SIG_IGN);           /* a program that has died is a turn that fails */
+    p->process = fork();
+    if (p->process == 0) {
+        dup2(in[0], 0), dup2(out[1], 1);
+        close(in[0]), close(in[1]), close(out[0]), close(out[1]);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]), close(out[1]);
+    p->to = fdopen(in[1], "w");
+    p->from = fdopen(out[0], "r");
+    return p->process > 0 && p->to && p->from;
+}
+
+/* One turn: returns how many numbers the program printed, at most `capacity`; 0 when it has failed. */
+static int bench_turn(bench_program *p, int capacity, double *numbers)
+{
+    char line[1024], *at = line, *end;
+    int count = 0;
+    memset(numbers, 0, (size_t)capacity * sizeof *numbers);
+    if (!p->to || !p->from || fputs("\n", p->to) < 0 || fflush(p->to) != 0) return 0;
+    if (!fgets(line, sizeof line, p->from)) return 0;
     for (; count < capacity; at = end, count++) {
         numbers[count] = strtod(at, &end);
         if (end == at) break;
     }
     return count;
+}
+
+static void bench_stop(bench_program *p)
+{
+    if (p->to) fclose(p->to);
+    if (p->from) fclose(p->from);
+    if (p->process > 0) waitpid(p->process, NULL, 0);
+    memset(p, 0, sizeof *p);
+}
+
+/* Starts `PYTHON bench/SCRIPT ARGUMENTS` on so many threads. Its libraries wait passively, which is the faster way on
+   two threads, and choose their kernels themselves unless they are held to AVX2. */
+static int bench_start_peer(bench_program *p, const char *python, const char *script, const char *arguments,
+                            int threads)
+{
+    char command[1024];
+    memset(p, 0, sizeof *p);
+    if (!python) return 0;
+    snprintf(command, sizeof command,
+             "exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE %s OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=%d "
+             "OPENBLAS_NUM_THREADS=%d %s bench/%s %s",
+             bench_avx2() ? "OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2 "
+                            "ONEDNN_MAX_CPU_ISA=AVX2 NPY_DISABLE_CPU_FEATURES='AVX512F AVX512CD AVX512_SKX'" : "",
+             threads, threads, python, script, arguments);
+    return bench_start(p, command);
 }
 
 #endif

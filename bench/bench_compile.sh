@@ -6,6 +6,7 @@
 #   sh bench/bench_compile.sh
 # With gcc and clang, those that are installed, or with COMPILERS="...".
 cd "$(dirname "$0")/.." || exit 1
+[ "${BENCH_SIMD:-}" != avx2 ] || { echo "# compile: the same for every instruction set, skipped"; exit 0; }
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 printf '\043define STB_IMAGE_IMPLEMENTATION\n\043include <stb/stb_image.h>\n' > "$work/stb.c"

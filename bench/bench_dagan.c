@@ -2,6 +2,7 @@
      cc -O2 -fopenmp bench/bench_dagan.c -o bench_dagan -lm
    Arguments: maximum of threads (2). The peer, peer_dagan.py, says what is equal in the two networks. The batch of 32
    images of 28 x 28 goes through the steps first, so that the peak of memory is theirs. */
+#define _POSIX_C_SOURCE 200809L
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #define DAGAN_IMPLEMENTATION
@@ -10,7 +11,6 @@
 
 #define BATCH 32
 #define SIZE 28
-#define STEPS 15
 
 /* Most megabytes that were ever resident; 0 where /proc does not tell. */
 static double peak_megabytes(void)
@@ -71,49 +71,71 @@ static mde_tensor *random_tensor(mde_context *c, int64_t n, int64_t h, int64_t w
     return t;
 }
 
+/* Turns of `count` calls beside the peer's: its k-th number is that of the k-th call. */
+static void compare(task *t, int count, void (*const *calls)(void *user), const char *const *names, const char *shape,
+                    double work, const char *unit, const char *python, const char *arguments)
+{
+    bench_pairs pairs[3];
+    bench_program peer;
+    double theirs[4] = { 0, 0, 0, 0 };
+    int threads = mde_threads(t->c), there = bench_start_peer(&peer, python, "peer_dagan.py", arguments, threads), i, k;
+    memset(pairs, 0, sizeof pairs);
+    for (i = 0; i < BENCH_PAIRS; i++) {
+        double ours[3];
+        for (k = 0; k < count; k++) {
+            t->kind = k;
+            ours[k] = work / bench_time(calls[k], t, 0.3);
+        }
+        there = there && bench_turn(&peer, 4, theirs) >= count;
+        for (k = 0; k < count; k++) {
+            pairs[k].better = '+';
+            bench_add(&pairs[k], ours[k], there ? theirs[k] : 0);
+        }
+    }
+    bench_stop(&peer);
+    if (python && !there) printf("# peer_dagan.py failed, skipped\n");
+    for (k = 0; k < count; k++) bench_figure(names[k], shape, threads, unit, &pairs[k]);
+    if (calls[0] == critic_step) {
+        bench_pairs memory = { 0, '-', { 0 }, { 0 } };
+        bench_add(&memory, peak_megabytes(), there ? theirs[2] : 0);
+        bench_figure("wgan_memory", shape, threads, "MB", &memory);
+    }
+}
+
 static void wgan(mde_context *c, const char *python)
 {
-    double peer[3] = { 0, 0, 0 };
+    static void (*const calls[2])(void *user) = { critic_step, generator_step };
+    static const char *const names[2] = { "wgan_critic_step", "wgan_generator_step" };
+    char shape[32];
     task t;
-    char text[32];
     dagan_images *like = dagan_images_draw(c, 1, 1, SIZE, 1);
-    snprintf(text, sizeof text, "wgan %d", STEPS);
-    if (bench_peer(python, "peer_dagan.py", text, mde_threads(c), 3, peer) != 3) peer[0] = peer[1] = peer[2] = 0;
     memset(&t, 0, sizeof t);
     t.c = c;
     t.g = dagan_create(c, like, NULL);
     t.x = random_tensor(c, BATCH, SIZE, SIZE, 1);
     t.partner = random_tensor(c, BATCH, SIZE, SIZE, 1);
     t.desc.mismatch = MDE_ZERO;
-    snprintf(text, sizeof text, "batch%d", BATCH);
-    bench_figure("wgan_critic_step", text, mde_threads(c), BATCH / bench_time(critic_step, &t, 1), "images/s",
-                 peer[0], '+');
-    bench_figure("wgan_generator_step", text, mde_threads(c), BATCH / bench_time(generator_step, &t, 0.5),
-                 "images/s", peer[1], '+');
-    bench_figure("wgan_memory", text, mde_threads(c), peak_megabytes(), "MB", peer[2], '-');
+    snprintf(shape, sizeof shape, "batch%d", BATCH);
+    compare(&t, 2, calls, names, shape, BATCH, "images/s", python, "wgan 0.3");
     dagan_free(t.g);
     dagan_images_free(like);
 }
 
 static void convolutions(mde_context *c, const char *python, int size)
 {
+    static void (*const calls[3])(void *user) = { convolution, convolution, convolution };
     static const char *const names[3] = { "conv2d", "conv2d_by_input", "conv2d_by_weight" };
-    double peer[3] = { 0, 0, 0 }, flops = 2e-9 * BATCH * size * size * 64 * 64 * 9;
-    char text[32];
+    char shape[32], arguments[32];
     task t;
-    snprintf(text, sizeof text, "conv %d 64 %d", BATCH, size);
-    if (bench_peer(python, "peer_dagan.py", text, mde_threads(c), 3, peer) != 3) peer[0] = peer[1] = peer[2] = 0;
     memset(&t, 0, sizeof t);
     t.c = c;
     t.x = random_tensor(c, BATCH, size, size, 64);
     t.y = random_tensor(c, BATCH, size, size, 64);
     t.weight = random_tensor(c, 3, 3, 64, 64);
-    snprintf(text, sizeof text, "%dx%dx%dx64", BATCH, size, size);
+    snprintf(shape, sizeof shape, "%dx%dx%dx64", BATCH, size, size);
+    snprintf(arguments, sizeof arguments, "conv %d 64 %d 0.2", BATCH, size);
     mde_set_recording(c, 0);
-    for (t.kind = 0; t.kind < 3; t.kind++) {
-        bench_figure(names[t.kind], text, mde_threads(c), flops / bench_time(convolution, &t, 0.4), "GFLOP/s",
-                     peer[t.kind], '+');
-    }
+    compare(&t, 3, calls, names, shape, 2e-9 * BATCH * size * size * 64 * 64 * 9, "GFLOP/s", python, arguments);
     mde_set_recording(c, 1);
 }
 
@@ -123,11 +145,7 @@ int main(int argc, char **argv)
     const char *python = bench_python("torch");
     for (pass = 0; pass < 2; pass++) {
         for (threads = 1; threads <= max_threads; threads++) {
-            mde_context_desc desc;
-            mde_context *c;
-            memset(&desc, 0, sizeof desc);
-            desc.threads = threads;
-            c = mde_context_create(&desc);
+            mde_context *c = bench_context(threads);
             if (pass == 0) wgan(c, python);
             else convolutions(c, python, 28), convolutions(c, python, 14);
             if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));

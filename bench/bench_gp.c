@@ -1,14 +1,16 @@
 /* Gaussian processes with a length scale a feature (ARD), beside scikit-learn's on the same table: seconds of fitting
    all targets and of predicting means and standard deviations of 2000 mixtures. From the repository's folder:
-     cc -O2 -fopenmp bench/bench_gp.c -o bench_gp -lm && ./bench_gp [FOLDER] [--no-multitask] [--no-peer]
+     cc -O2 -fopenmp bench/bench_gp.c -o bench_gp -lm && ./bench_gp [FOLDER] [--no-multitask] [--no-peer] [--auto]
    FOLDER holds RegMix's train_mixture_1m.csv and train_pile_loss_1m.csv (512 runs, 17 domains, 13 targets); without it
-   $MDEMIX_SHARED/data/regmix is tried, and then a table of the same shape is made up. Figures are medians of three
-   runs, but a second or third run is left out once 20 s have passed. The peer, bench/peer_gp.py, fits 1 target once,
-   and its seconds are scaled to all. It starts its search from one point, and so does gp_fit_1_start; gp_fit is the
-   default of two. Shapes are runs (or mixtures) x domains x targets. */
+   $MDEMIX_SHARED/data/regmix is tried, and then a table of the same shape is made up. The peer, bench/peer_gp.py, on
+   one thread, fits 1 target, and its seconds are scaled to all. It starts its search from one point, and so does
+   gp_fit_1_start, whose noise is normal like the peer's; gp_fit is the recipe "gp" as mix_optimize fits it, whose noise
+   has heavy tails. --auto: user CPU seconds of MDE_AUTO. Shapes are runs (or mixtures) x domains x targets. */
+#define _POSIX_C_SOURCE 200809L
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "bench.h"
+#include <time.h>
 
 #define NEW 2000
 #define MADE_RUNS 512
@@ -59,36 +61,32 @@ static int read_table(mde_context *c, const char *folder, table *t)
     return 1;
 }
 
-/* Median seconds of fitting and of predicting; the last predictions stay in t. */
-static void ours(const table *t, int threads, mde_model model, int restarts, double *fit, double *predict)
+typedef enum recipe { ONE_START, NAMED, MULTITASK, AUTO } recipe;
+
+/* Seconds of fitting and of predicting; the last predictions stay in t. */
+static void ours(const table *t, int threads, recipe kind, double *fit, double *predict)
 {
-    double fits[3], predictions[3], begun = mde_seconds();
-    int runs = 0;
-    while (runs < 3 && (runs == 0 || mde_seconds() - begun < 20)) {
-        mde_context_desc context;
-        mde_surrogate_desc desc;
-        mde_surrogate *s;
-        mde_context *c;
-        double start;
-        memset(&context, 0, sizeof context);
-        memset(&desc, 0, sizeof desc);
-        context.threads = threads;
-        desc.fit.model = model;
-        desc.fit.kernel = MDE_MATERN52;     /* as the peer has it */
+    static const char *const names[4] = { NULL, "gp", "mtgp", "auto" };
+    mde_context *c = bench_context(threads);
+    mde_surrogate_desc desc;
+    mde_surrogate *s;
+    double start = mde_seconds();
+    memset(&desc, 0, sizeof desc);
+    if (kind == ONE_START) {
+        desc.fit.model = MDE_GP;
+        desc.fit.kernel = MDE_MATERN52;
         desc.fit.normal_noise = 1;
-        desc.fit.restarts = restarts;
-        c = mde_context_create(&context);
-        start = mde_seconds();
-        s = mde_surrogate_fit(c, t->n, t->k, t->m, t->weights, t->losses, &desc);
-        fits[runs] = mde_seconds() - start;
-        start = mde_seconds();
-        mde_surrogate_predict(s, NEW, t->mixtures, t->mean, t->sd);
-        predictions[runs++] = mde_seconds() - start;
-        if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));
-        mde_context_free(c);
+        desc.fit.restarts = 1;
+    } else {
+        mde_surrogate_recipe(c, names[kind], &desc);
     }
-    *fit = bench_median(runs, fits);
-    *predict = bench_median(runs, predictions);
+    s = mde_surrogate_fit(c, t->n, t->k, t->m, t->weights, t->losses, &desc);
+    *fit = mde_seconds() - start;
+    start = mde_seconds();
+    mde_surrogate_predict(s, NEW, t->mixtures, t->mean, t->sd);
+    *predict = mde_seconds() - start;
+    if (mde_context_status(c) != MDE_OK) printf("# %s\n", mde_error(c));
+    mde_context_free(c);
 }
 
 /* What the peer gets: the features that a surrogate has by default, standardised as it does. */
@@ -118,13 +116,6 @@ static void write_features(mde_context *c, const table *t)
     mde_release(c, x);
 }
 
-static void figure(const char *name, int rows, const table *t, int threads, double mine, double theirs)
-{
-    char shape[64];
-    snprintf(shape, sizeof shape, "%dx%dx%d", rows, t->k, t->m);
-    bench_figure(name, shape, threads, mine, "s", theirs, '-');
-}
-
 /* How far apart the two predict, in standard deviations of the target: that both fitted the same thing. */
 static void compare(mde_context *c, const table *t)
 {
@@ -147,19 +138,65 @@ static void compare(mde_context *c, const table *t)
     mde_array_free(c, means);
 }
 
+static void figures(const table *t, int threads, int multitask, const char *python)
+{
+    enum { FIT_1_START, PREDICT, FIT, MULTITASK_FIT, MULTITASK_PREDICT, COUNT };
+    static const char *const names[COUNT] = {
+        "gp_fit_1_start", "gp_predict", "gp_fit", "multitask_gp_fit", "multitask_gp_predict"
+    };
+    bench_program peer;
+    bench_pairs pairs[COUNT];
+    double share = (double)t->m / PEER_TARGETS, theirs[2] = { 0, 0 }, seconds[COUNT];
+    char arguments[64], shape[64];
+    int there, i, k;
+    memset(pairs, 0, sizeof pairs);
+    snprintf(arguments, sizeof arguments, FOLDER " %d", PEER_TARGETS);
+    there = bench_start_peer(&peer, python, "peer_gp.py", arguments, threads);
+    for (i = 0; i < BENCH_PAIRS; i++) {
+        there = there && bench_turn(&peer, 2, theirs) == 2;
+        ours(t, threads, MULTITASK, &seconds[MULTITASK_FIT], &seconds[MULTITASK_PREDICT]);
+        ours(t, threads, NAMED, &seconds[FIT], &seconds[PREDICT]);
+        ours(t, threads, ONE_START, &seconds[FIT_1_START], &seconds[PREDICT]);
+        for (k = 0; k < COUNT; k++) {
+            pairs[k].better = '-';
+            bench_add(&pairs[k], seconds[k], !there || k >= MULTITASK_FIT ? 0 : share * theirs[k == PREDICT]);
+        }
+    }
+    bench_stop(&peer);
+    if (python && !there) printf("# peer_gp.py failed, skipped\n");
+    for (k = 0; k < (multitask ? COUNT : MULTITASK_FIT); k++) {
+        int rows = k == PREDICT || k == MULTITASK_PREDICT ? NEW : t->n;
+        snprintf(shape, sizeof shape, "%dx%dx%d", rows, t->k, t->m);
+        bench_figure(names[k], shape, threads, "s", &pairs[k]);
+    }
+}
+
+static void figure_of_auto(const table *t)
+{
+    bench_pairs pairs = { 0, '-', { 0 }, { 0 } };
+    double fit, predict;
+    char shape[64];
+    clock_t start = clock();
+    ours(t, 1, AUTO, &fit, &predict);
+    bench_add(&pairs, (double)(clock() - start) / CLOCKS_PER_SEC, 0);
+    snprintf(shape, sizeof shape, "%dx%dx%d", t->n, t->k, t->m);
+    bench_figure("auto_fit", shape, 1, "s", &pairs);
+}
+
 int main(int argc, char **argv)
 {
     mde_context *c = mde_context_create(NULL);
     const char *folder = NULL, *shared = getenv("MDEMIX_SHARED"), *python = NULL;
     char *found;
     double alpha[MDE_MAX_DOMAINS];
-    int all = mde_threads(c), multitask = 1, want_peer = 1, i, round, read;
+    int all = mde_threads(c), multitask = 1, want_peer = 1, want_auto = 0, i, read;
     mde_random random = mde_random_start(2, 0);
     table t;
     memset(&t, 0, sizeof t);
     for (i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--no-multitask") == 0) multitask = 0;
         else if (strcmp(argv[i], "--no-peer") == 0) want_peer = 0;
+        else if (strcmp(argv[i], "--auto") == 0) want_auto = 1;
         else folder = argv[i];
     }
     found = mde__join_path(c, shared && *shared ? shared : ".", "data/regmix");
@@ -184,24 +221,10 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("# %s, %s\n", mde_simd_name(c), read ? "RegMix's runs" : "a made-up table");
-    for (round = 0; round < (all > 1 ? 2 : 1); round++) {
-        int threads = round ? all : 1;
-        double fit, predict, peer[2] = { 0, 0 }, share = (double)t.m / PEER_TARGETS;
-        char arguments[64];
-        snprintf(arguments, sizeof arguments, FOLDER " %d 1", PEER_TARGETS);
-        if (bench_peer(python, "peer_gp.py", arguments, threads, 2, peer) < 2) peer[0] = peer[1] = 0;
-        if (multitask) {
-            ours(&t, threads, MDE_MULTITASK_GP, 0, &fit, &predict);
-            figure("multitask_gp_fit", t.n, &t, threads, fit, 0);
-            figure("multitask_gp_predict", NEW, &t, threads, predict, 0);
-        }
-        ours(&t, threads, MDE_GP, 1, &fit, &predict);
-        figure("gp_fit_1_start", t.n, &t, threads, fit, peer[0] * share);
-        ours(&t, threads, MDE_GP, 0, &fit, &predict);
-        figure("gp_fit", t.n, &t, threads, fit, peer[0] * share);
-        figure("gp_predict", NEW, &t, threads, predict, peer[1] * share);
-        if (peer[0] > 0) compare(c, &t);
-    }
+    figures(&t, 1, multitask, python);
+    if (python) compare(c, &t);
+    if (all > 1) figures(&t, all, multitask, NULL);
+    if (want_auto) figure_of_auto(&t);
     mde_context_free(c);
     return 0;
 }

@@ -2,11 +2,12 @@
    tokens a second of a training step (forward, backward, AdamW), of scoring and of generation with a cache of keys and
    values, and the peak of resident memory. From the repository's folder:
      make build/bench_lm && ./build/bench_lm [SECONDS [train|score|generate]]
-   Each figure is the median of at least three runs over SECONDS (default 1) of one process; of the plain loops two, and
-   they take a quarter of the batch. A shape is layers x width / heads, context, vocabulary, batch. Without the peer or
+   Each side is a process that works in turns of SECONDS (default 0.3) or three steps; a turn's figure is the median of
+   its steps. The plain loops run once and take a quarter of the batch. A shape is layers x width / heads, context,
+   vocabulary, batch. Without the peer or
    the plain loops their lines are left out. The memory is that of the whole process: PyTorch's holds its libraries
    too. */
-#define _POSIX_C_SOURCE 200112L             /* popen */
+#define _POSIX_C_SOURCE 200809L
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "bench.h"
@@ -15,22 +16,53 @@ typedef struct model { int layers, width, heads, context, vocabulary, batch; } m
 
 static const model models[3] = { { 4, 128, 4, 128, 256, 16 }, { 6, 256, 8, 256, 512, 8 }, { 8, 512, 8, 256, 4096, 8 } };
 
-/* ---- One measurement, in a process of its own ---- */
+/* ---- Our side, a process of its own ---- */
 
-typedef struct stopwatch { double last, times[BENCH_MOST_RUNS], begun, seconds; int count; } stopwatch;
+/* A training that is never done is told after each step whether its turn has ended. */
+typedef struct stopwatch { double last, times[BENCH_MOST_RUNS], begun, seconds, tokens; int count; } stopwatch;
 
-/* Times the steps after the first, at least three of them. */
+/* The peak of resident memory so far. */
+static double peak_bytes(void)
+{
+    char line[256];
+    double kilobytes = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "VmHWM:", 6) == 0) kilobytes = atof(line + 6);
+    }
+    if (f) fclose(f);
+    return kilobytes * 1024;
+}
+
+/* Waits for a turn; 0 when there is none left. */
+static int turn(void)
+{
+    char line[16];
+    return fgets(line, sizeof line, stdin) != NULL;
+}
+
+static void report(double rate)
+{
+    printf("%.17g %.17g\n", rate, peak_bytes());
+    fflush(stdout);
+}
+
 static int tick(const mde_progress *p, void *user)
 {
     stopwatch *k = (stopwatch *)user;
     double now = mde_seconds();
-    if (p->step == 1) k->begun = now;
-    else if (k->count < BENCH_MOST_RUNS) k->times[k->count++] = now - k->last;
+    if (p->step > 1) k->times[k->count++] = now - k->last;
+    if (p->step <= 1 || k->count == BENCH_MOST_RUNS || (k->count >= 3 && now - k->begun > k->seconds)) {
+        if (p->step > 1) report(k->tokens / bench_median(k->count, k->times));
+        if (!turn()) return 1;
+        k->begun = now = mde_seconds();
+        k->count = 0;
+    }
     k->last = now;
-    return k->count == BENCH_MOST_RUNS || (k->count >= 3 && now - k->begun > k->seconds);
+    return 0;
 }
 
-static double train(mde_context *c, mde_lm *lm, const model *m, double seconds)
+static void train(mde_context *c, mde_lm *lm, const model *m, double seconds)
 {
     static char text[1 << 17];
     const char *names[1] = { "text" }, *texts[1];
@@ -47,14 +79,14 @@ static double train(mde_context *c, mde_lm *lm, const model *m, double seconds)
     memset(&k, 0, sizeof k);
     corpus = mde_corpus_from_texts(c, 1, names, texts, lengths, &corpus_desc);
     k.seconds = seconds;
+    k.tokens = m->batch * m->context;
     desc.batch = m->batch;
-    desc.tokens = (int64_t)m->batch * m->context * 2 * BENCH_MOST_RUNS;
+    desc.tokens = (int64_t)m->batch * m->context * 100000;
     desc.learning_rate = 3e-4;
     desc.progress = tick;
     desc.user = &k;
     mde_lm_train(lm, corpus, &desc);
     mde_corpus_free(corpus);
-    return k.count ? m->batch * m->context / bench_median(k.count, k.times) : 0;
 }
 
 typedef struct scoring { mde_lm *lm; const model *m; uint16_t *tokens; float *out; } scoring;
@@ -74,33 +106,15 @@ static void generate(void *user)
     mde_lm_generate(s->lm, &desc);
 }
 
-/* The peak of resident memory so far. */
-static double peak_bytes(void)
+/* Prints tokens a second and peak bytes, turn by turn. */
+static int serve(const char *work, const model *m, int threads, double seconds)
 {
-    char line[256];
-    double kilobytes = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        if (strncmp(line, "VmHWM:", 6) == 0) kilobytes = atof(line + 6);
-    }
-    if (f) fclose(f);
-    return kilobytes * 1024;
-}
-
-/* Prints tokens a second and peak bytes. */
-static int measure(const char *work, const model *m, int threads, double seconds)
-{
-    mde_context_desc context_desc;
+    mde_context *c = bench_context(threads);
     mde_lm_desc desc;
-    mde_context *c;
     mde_tokenizer *bytes;
     scoring s;
-    double rate;
-    int i, count = m->batch * m->context + 1;
-    memset(&context_desc, 0, sizeof context_desc);
+    int i, count = m->batch * m->context + 1, scores = strcmp(work, "score") == 0, failed;
     memset(&desc, 0, sizeof desc);
-    context_desc.threads = threads;
-    c = mde_context_create(&context_desc);
     desc.layers = m->layers;
     desc.width = m->width;
     desc.heads = m->heads;
@@ -114,15 +128,21 @@ static int measure(const char *work, const model *m, int threads, double seconds
     bytes = mde_tokenizer_bytes(c);
     mde_lm_set_tokenizer(s.lm, bytes);
     for (i = 0; s.tokens && i < count; i++) s.tokens[i] = (uint16_t)(i * 37 % m->vocabulary);
-    if (strcmp(work, "train") == 0) rate = train(c, s.lm, m, seconds);
-    else if (strcmp(work, "score") == 0) rate = (count - 1) / bench_time(score, &s, seconds);
-    else rate = (m->context - 1) / bench_time(generate, &s, seconds);
-    if (mde_context_status(c) != MDE_OK) fprintf(stderr, "# %s\n", mde_error(c));
-    printf("%.17g %.17g\n", mde_context_status(c) == MDE_OK ? rate : 0, peak_bytes());
+    if (strcmp(work, "train") == 0) {
+        train(c, s.lm, m, seconds);
+        if (mde_context_status(c) == MDE_STOPPED) mde_clear_error(c);
+    } else {
+        while (mde_context_status(c) == MDE_OK && turn()) {
+            double each = bench_time(scores ? score : generate, &s, seconds);
+            report((scores ? count - 1 : m->context - 1) / each);
+        }
+    }
+    failed = mde_context_status(c) != MDE_OK;
+    if (failed) fprintf(stderr, "# %s\n", mde_error(c));
     mde_tokenizer_free(bytes);
     mde_lm_free(s.lm);
     mde_context_free(c);
-    return 0;
+    return failed;
 }
 
 /* ---- Side by side ---- */
@@ -140,38 +160,53 @@ static void compare(const char *self, const char *python, const char *work, int 
 {
     const model *m = &models[index];
     char command[512], shape[64], arguments[256], name[64];
-    double ours[2], peer[2] = { 0, 0 }, plain[2] = { 0, 0 };
-    int trains = strcmp(work, "train") == 0;
+    bench_pairs rate = { 0, '+', { 0 }, { 0 } }, memory = { 0, '-', { 0 }, { 0 } }, loops = { 0, '+', { 0 }, { 0 } };
+    bench_program ours, peer;
+    double mine[2] = { 0, 0 }, other[2] = { 0, 0 }, plain[2];
+    int trains = strcmp(work, "train") == 0, i, there;
     snprintf(shape, sizeof shape, "%dx%d/%d,%d,%d,%d", m->layers, m->width, m->heads, m->context, m->vocabulary,
              m->batch);
-    snprintf(command, sizeof command, "OMP_WAIT_POLICY=PASSIVE %s %s %d %d %g", self, work, index, threads, seconds);
-    if (!run_program(command, ours)) {
+    snprintf(command, sizeof command, "OMP_WAIT_POLICY=PASSIVE exec %s %s %d %d %g", self, work, index, threads,
+             seconds);
+    snprintf(arguments, sizeof arguments, "%s %d %d %d %d %d %d %g", work, m->layers, m->width, m->heads, m->context,
+             m->vocabulary, m->batch, seconds);
+    bench_start(&ours, command);
+    there = bench_start_peer(&peer, python, "peer_lm.py", arguments, threads);
+    for (i = 0; i < BENCH_PAIRS; i++) {
+        if (bench_turn(&ours, 2, mine) < 2) break;
+        there = there && bench_turn(&peer, 2, other) == 2;
+        bench_add(&rate, mine[0], there ? other[0] : 0);
+    }
+    bench_stop(&peer);
+    bench_stop(&ours);
+    if (i < BENCH_PAIRS) {
         printf("# %s: %s failed\n", self, work);
         return;
     }
-    snprintf(arguments, sizeof arguments, "%s %d %d %d %d %d %d %g", work, m->layers, m->width, m->heads, m->context,
-             m->vocabulary, m->batch, seconds);
-    bench_peer(python, "peer_lm.py", arguments, threads, 2, peer);
+    if (python && !there) printf("# peer_lm.py failed, skipped\n");
     snprintf(name, sizeof name, "lm_%s", work);
-    bench_figure(name, shape, threads, ours[0], "tokens/s", peer[0], '+');
-    if (trains || threads == 1) {
-        snprintf(name, sizeof name, "lm_%s_memory", work);
-        bench_figure(name, shape, threads, ours[1] / 1e6, "MB", peer[1] / 1e6, '-');
-    }
-    if (!trains) return;
+    bench_figure(name, shape, threads, "tokens/s", &rate);
+    snprintf(name, sizeof name, "lm_%s_memory", work);
+    bench_add(&memory, mine[1] / 1e6, there ? other[1] / 1e6 : 0);
+    if (trains || threads == 1) bench_figure(name, shape, threads, "MB", &memory);
+    if (!trains || threads > 1) return;
     snprintf(command, sizeof command, "OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=%d build/plain_lm %d %d %d %d %d %d %g",
              threads, m->layers, m->width, m->heads, m->context, m->vocabulary, m->batch / 4, seconds);
-    if (run_program(command, plain)) bench_figure("lm_train_plain", shape, threads, ours[0], "tokens/s", plain[0], '+');
-    else printf("# build/plain_lm: not there, skipped\n");
+    if (run_program(command, plain)) {
+        bench_add(&loops, mine[0], plain[0]);
+        bench_figure("lm_train_plain", shape, threads, "tokens/s", &loops);
+    } else {
+        printf("# build/plain_lm: not there, skipped\n");
+    }
 }
 
 int main(int argc, char **argv)
 {
     static const char *const works[3] = { "train", "score", "generate" };
-    double seconds = argc > 1 ? atof(argv[1]) : 1;
+    double seconds = argc > 1 ? atof(argv[1]) : 0.3;
     const char *python;
     int work, index, threads;
-    if (argc == 5) return measure(argv[1], &models[atoi(argv[2]) % 3], atoi(argv[3]), atof(argv[4]));
+    if (argc == 5) return serve(argv[1], &models[atoi(argv[2]) % 3], atoi(argv[3]), atof(argv[4]));
     python = bench_python("torch");
     for (work = 0; work < 3; work++) {
         if (argc > 2 && strcmp(argv[2], works[work]) != 0) continue;

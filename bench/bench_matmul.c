@@ -1,6 +1,6 @@
 /* The matrix product beside OpenBLAS, GFLOP/s, both in one run and in turns; OpenBLAS is loaded when it is there:
      cc -O2 -fopenmp bench/bench_matmul.c -o bench_matmul -lm
-   Arguments: threads (default 1 and then 2), runs (default 5; the median counts). */
+   Arguments: threads (default 1 and then 2), pairs (default 5). */
 #define _POSIX_C_SOURCE 200809L
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
@@ -22,7 +22,8 @@ typedef struct openblas {
 static int openblas_load(openblas *blas)
 {
     void *library, *symbol;
-    unsetenv("OPENBLAS_CORETYPE");
+    if (bench_avx2()) setenv("OPENBLAS_CORETYPE", "Haswell", 1);
+    else unsetenv("OPENBLAS_CORETYPE");
     unsetenv("OPENBLAS_L2_SIZE");
     setenv("OPENBLAS_THREAD_TIMEOUT", "16", 1);
     library = dlopen("libopenblas.so.0", RTLD_NOW);
@@ -83,22 +84,20 @@ static double compare(mde_context *c, const openblas *blas, const int64_t *shape
     for (i = 0; a && i < m * k; i++) a[i] = (float)(i % 17) / 17 - 0.5f;
     for (i = 0; b && i < k * n; i++) b[i] = (float)(i % 19) / 19 - 0.5f;
     for (kind = 0; kind < 3 && mde_context_status(c) == MDE_OK; kind++) {
-        double ours[BENCH_MOST_RUNS], theirs[BENCH_MOST_RUNS], our_median, their_median = 0;
+        bench_pairs pairs = { 0, '+', { 0 }, { 0 } };
+        double ratio;
         char text[64];
         p.ta = kind == 2, p.tb = kind == 1;
         for (r = 0; r < runs; r++) {
-            ours[r] = seconds(c, NULL, &p);
-            if (blas) theirs[r] = seconds(c, blas, &p);
-        }
-        our_median = bench_median(runs, ours);
-        if (blas) {
-            their_median = bench_median(runs, theirs);
-            log_ratios += log(their_median / our_median);
-            ++*count;
+            double ours = seconds(c, NULL, &p);
+            bench_add(&pairs, flops / ours, blas ? flops / seconds(c, blas, &p) : 0);
         }
         snprintf(text, sizeof text, "%dx%dx%d", (int)m, (int)n, (int)k);
-        bench_figure(names[kind], text, mde_threads(c), flops / our_median, "GFLOP/s", blas ? flops / their_median : 0,
-                     '+');
+        ratio = bench_figure(names[kind], text, mde_threads(c), "GFLOP/s", &pairs);
+        if (ratio > 0) {
+            log_ratios += log(ratio);
+            ++*count;
+        }
     }
     mde_release(c, p.workspace);
     mde_release(c, p.out);
@@ -113,18 +112,14 @@ int main(int argc, char **argv)
         { 1024, 256, 256 }, { 1024, 1024, 256 }, { 1024, 256, 1024 }, { 4096, 512, 512 }, { 2048, 2048, 2048 },
         { 64, 64, 64 }, { 8192, 256, 128 }
     };
-    int threads = argc > 1 ? atoi(argv[1]) : 1, last = argc > 1 ? threads : 2, runs = argc > 2 ? atoi(argv[2]) : 5;
+    int threads = argc > 1 ? atoi(argv[1]) : 1, last = argc > 1 ? threads : 2, runs = argc > 2 ? atoi(argv[2]) : BENCH_PAIRS;
     openblas blas;
     int there = openblas_load(&blas);
-    if (runs < 1 || runs > BENCH_MOST_RUNS) runs = 5;
+    if (runs < 1 || runs > BENCH_MOST_RUNS) runs = BENCH_PAIRS;
     for (; threads <= last; threads++) {
-        mde_context_desc desc;
-        mde_context *c;
+        mde_context *c = bench_context(threads);
         double log_ratios = 0;
         int count = 0, s;
-        memset(&desc, 0, sizeof desc);
-        desc.threads = threads;
-        c = mde_context_create(&desc);
         if (there) blas.set_num_threads(threads);
         printf("# %s, %d threads\n", mde_simd_name(c), mde_threads(c));
         for (s = 0; s < (int)(sizeof shapes / sizeof *shapes); s++) {

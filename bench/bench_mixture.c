@@ -6,6 +6,7 @@
    bench/peer_mixture.py, multiplies float32 matrices and takes logarithms, and descends by exponentiated gradient,
    whose rate grows by a fifth after a step that lowers the loss and halves after one that does not; its mixtures are
    the first 200, as its time a mixture does not depend on how many there are. */
+#define _POSIX_C_SOURCE 200809L
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "bench.h"
@@ -69,18 +70,17 @@ static mde_experts *make_experts(mde_context *c, int count)
 static int run(int count, int threads, const char *python)
 {
     static const int64_t sizes[] = { MIXTURES, 64 };
-    mde_context_desc desc;
-    mde_context *c;
+    mde_context *c = bench_context(threads);
+    bench_program peer;
+    bench_pairs pairs[3];
     task t;
-    double alpha[MOST_EXPERTS], peer[2] = { 0, 0 }, seconds;
+    double alpha[MOST_EXPERTS], theirs[2] = { 0, 0 };
     char shape[64];
     mde_random random = mde_random_start(2, 0);
     int64_t file[2];
-    int i;
-    memset(&desc, 0, sizeof desc);
+    int i, k, there;
+    memset(pairs, 0, sizeof pairs);
     memset(&t, 0, sizeof t);
-    desc.threads = threads;
-    c = mde_context_create(&desc);
     t.experts = make_experts(c, count);
     t.weights = (double *)mde_alloc(c, (size_t)MIXTURES * (size_t)count, sizeof *t.weights);
     t.losses = (double *)mde_alloc(c, MIXTURES, sizeof *t.losses);
@@ -89,17 +89,28 @@ static int run(int count, int threads, const char *python)
         for (i = 0; i < MIXTURES; i++) mde_random_dirichlet(&random, count, alpha, t.weights + i * count);
         file[0] = PEER_MIXTURES, file[1] = count;
         mde_npy_write_f64(c, "build/bench_mixture_w.npy", 2, file, t.weights);
-        if (bench_peer(python, "peer_mixture.py", "", threads, 2, peer) < 2) peer[0] = peer[1] = 0;
-        for (i = 0; i < 2; i++) {
-            t.mixtures = sizes[i];
-            seconds = bench_time(many_losses, &t, 0.5);
-            snprintf(shape, sizeof shape, "%dx%dx%d", TOKENS, (int)sizes[i], count);
-            seconds *= 1e9 / TOKENS / (double)sizes[i];
-            bench_figure("mixture_losses", shape, threads, seconds, "ns", peer[0], '-');
+        there = bench_start_peer(&peer, python, "peer_mixture.py", "", threads);
+        for (k = 0; k < BENCH_PAIRS; k++) {
+            double ours[3];
+            for (i = 0; i < 2; i++) {
+                t.mixtures = sizes[i];
+                ours[i] = bench_time(many_losses, &t, 0.3) * 1e9 / TOKENS / (double)sizes[i];
+            }
+            ours[2] = bench_time(minimum, &t, 0.3);
+            there = there && bench_turn(&peer, 2, theirs) == 2;
+            for (i = 0; i < 3; i++) {
+                pairs[i].better = '-';
+                bench_add(&pairs[i], ours[i], there ? theirs[i == 2] : 0);
+            }
         }
-        seconds = bench_time(minimum, &t, 0.5);
+        bench_stop(&peer);
+        if (python && !there) printf("# peer_mixture.py failed, skipped\n");
+        for (i = 0; i < 2; i++) {
+            snprintf(shape, sizeof shape, "%dx%dx%d", TOKENS, (int)sizes[i], count);
+            bench_figure("mixture_losses", shape, threads, "ns", &pairs[i]);
+        }
         snprintf(shape, sizeof shape, "%dx%d", TOKENS, count);
-        bench_figure("mixture_minimize", shape, threads, seconds, "s", peer[1], '-');
+        bench_figure("mixture_minimize", shape, threads, "s", &pairs[2]);
         printf("# gap %.1e after %d steps\n", t.optimum.gap, t.optimum.iterations);
     }
     if (mde_context_status(c) != MDE_OK) fprintf(stderr, "bench_mixture: %s\n", mde_error(c));

@@ -1,10 +1,10 @@
-"""PyTorch's side of bench_dagan.c; the last line holds the numbers.
+"""PyTorch's side of bench_dagan.c; for each line that it reads it works and prints a line of numbers.
 
-peer_dagan.py conv N CHANNELS SIZE: GFLOP/s of a 3x3 convolution, of its gradient by the input and by the weight.
-peer_dagan.py wgan STEPS: images/s of a critic step and of a generator step, peak resident megabytes.
+peer_dagan.py conv N CHANNELS SIZE SECONDS: GFLOP/s of a 3x3 convolution, of its gradient by the input and by the weight.
+peer_dagan.py wgan SECONDS: images/s of a critic step and of a generator step, peak resident megabytes.
 
-Both memory formats are timed and the better one is reported; for wgan in a process each, and with threads that wait
-actively and passively.
+Of both memory formats, and for wgan of threads that wait actively and passively, the better one is found first and works
+then.
 
 Equal to DAGAN_COMPACT of dagan.h on 28 x 28 x 1, batch 32: every convolution's place, stride and channels, bias, leaky
 ReLU 0.2 before the norm, batch norm in the generator with scale and shift from z (FiLM), layer norm over each image in
@@ -26,7 +26,6 @@ from torch import nn
 
 def median(call, seconds):
     call()
-    call()
     times, begun = [], time.perf_counter()
     while len(times) < 3 or time.perf_counter() - begun < seconds:
         start = time.perf_counter()
@@ -35,10 +34,15 @@ def median(call, seconds):
     return statistics.median(times)
 
 
-def conv(n, channels, size):
+def turns(work):
+    for _ in sys.stdin:
+        print(*work(), flush=True)
+
+
+def conv(n, channels, size, seconds):
     flops = 2e-9 * n * size * size * channels * channels * 9
-    best = [0.0, 0.0, 0.0]
-    for layout in (torch.contiguous_format, torch.channels_last):
+
+    def calls(layout):
         x = torch.randn(n, channels, size, size).contiguous(memory_format=layout)
         w = torch.randn(channels, channels, 3, 3).contiguous(memory_format=layout)
         g = torch.randn(n, channels, size, size).contiguous(memory_format=layout)
@@ -46,12 +50,13 @@ def conv(n, channels, size):
         def backward(mask):
             return torch.ops.aten.convolution_backward(g, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
 
-        with torch.no_grad():
-            calls = (lambda: F.conv2d(x, w, padding=1), lambda: backward([True, False, False]),
-                     lambda: backward([False, True, False]))
-            for i, call in enumerate(calls):
-                best[i] = max(best[i], flops / median(call, 0.4))
-    return best
+        return (lambda: F.conv2d(x, w, padding=1), lambda: backward([True, False, False]),
+                lambda: backward([False, True, False]))
+
+    with torch.no_grad():
+        both = zip(calls(torch.contiguous_format), calls(torch.channels_last))
+        best = [min(pair, key=lambda call: median(call, seconds)) for pair in both]
+        turns(lambda: [flops / median(call, seconds) for call in best])
 
 
 class Layer(nn.Module):
@@ -123,7 +128,7 @@ class Critic(nn.Module):
         return self.score(torch.cat((hidden, last.flatten(1)), 1))[:, 0]
 
 
-def wgan(steps, layout):
+def wgan(seconds, layout):
     generator, critic = Generator().to(memory_format=layout), Critic().to(memory_format=layout)
     adam_g = torch.optim.Adam(generator.parameters(), 5e-4, (0.0, 0.9))
     adam_d = torch.optim.Adam(critic.parameters(), 5e-4, (0.0, 0.9))
@@ -151,27 +156,21 @@ def wgan(steps, layout):
         for p in critic.parameters():
             p.requires_grad_(True)
 
-    def rate(step):
-        step()
-        step()
-        times = []
-        for _ in range(steps):
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-        return 32 / statistics.median(times)
-
-    return rate(critic_step), rate(generator_step), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    turns(lambda: (32 / median(critic_step, seconds), 32 / median(generator_step, seconds),
+                   resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 if sys.argv[1] == "conv":
-    print(*conv(*map(int, sys.argv[2:5])))
-elif len(sys.argv) == 3:
-    policies = ("PASSIVE", "ACTIVE") if torch.get_num_threads() > 1 else ("PASSIVE",)
-    runs = [subprocess.run([sys.executable, *sys.argv, layout], env={**os.environ, "OMP_WAIT_POLICY": policy},
-                           check=True, capture_output=True, text=True).stdout.split()
-            for layout in ("contiguous_format", "channels_last") for policy in policies]
-    runs = [[float(number) for number in run] for run in runs]
-    print(max(r[0] for r in runs), max(r[1] for r in runs), min(r[2] for r in runs))
+    conv(*map(int, sys.argv[2:5]), float(sys.argv[5]))
+elif len(sys.argv) == 4:
+    wgan(float(sys.argv[2]), getattr(torch, sys.argv[3]))
 else:
-    print(*wgan(int(sys.argv[2]), getattr(torch, sys.argv[3])))
+    def rate(choice):
+        layout, policy = choice
+        turn = subprocess.run([sys.executable, *sys.argv, layout], env={**os.environ, "OMP_WAIT_POLICY": policy},
+                              check=True, input="\n", capture_output=True, text=True).stdout.split()
+        return float(turn[0])
+
+    policies = ("PASSIVE", "ACTIVE") if torch.get_num_threads() > 1 else ("PASSIVE",)
+    layout, policy = max(((x, y) for x in ("contiguous_format", "channels_last") for y in policies), key=rate)
+    os.execve(sys.executable, [sys.executable, *sys.argv, layout], {**os.environ, "OMP_WAIT_POLICY": policy})

@@ -1,7 +1,7 @@
 """A transformer of GPT-2's form in PyTorch, for bench_lm:
   python3 bench/peer_lm.py WORK LAYERS WIDTH HEADS CONTEXT VOCABULARY BATCH SECONDS
-trains it (WORK train), scores tokens (score) or generates with a cache of keys and values (generate), and prints the
-median tokens a second and the peak of resident memory in bytes."""
+trains it (WORK train), scores tokens (score) or generates with a cache of keys and values (generate). For each line that
+it reads it works for SECONDS and prints the median tokens a second and the peak of resident memory in bytes."""
 import math, os, sys, time
 import torch
 from torch import nn
@@ -56,14 +56,17 @@ class Model(nn.Module):
         return F.linear(self.ln_f(x), self.wte.weight)
 
 
-def median_rate(call, tokens):
-    times, begun = [], time.perf_counter()
+def serve(call, tokens):
     call()
-    while len(times) < 3 or (time.perf_counter() - begun < seconds and len(times) < 99):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return tokens / sorted(times)[len(times) // 2]
+    for _ in sys.stdin:
+        times, begun = [], time.perf_counter()
+        while len(times) < 3 or (time.perf_counter() - begun < seconds and len(times) < 99):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        with open("/proc/self/status") as status:
+            peak = [int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")][0]
+        print(tokens / sorted(times)[len(times) // 2], peak, flush=True)
 
 
 model = Model()
@@ -80,13 +83,13 @@ if work == "train":
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-    rate = median_rate(call, batch * context)
+    serve(call, batch * context)
 elif work == "score":
     def call():
         with torch.inference_mode():
             logits = model(ids[:, :-1]).view(-1, vocabulary)
             (-F.cross_entropy(logits, ids[:, 1:].reshape(-1), reduction="none")).numpy()
-    rate = median_rate(call, batch * context)
+    serve(call, batch * context)
 else:
     made = context - 1
 
@@ -98,7 +101,4 @@ else:
             for i in range(made):
                 probabilities = F.softmax(model(token, caches, i)[:, -1], 1)
                 token = torch.multinomial(probabilities, 1)
-    rate = median_rate(call, made)
-with open("/proc/self/status") as status:
-    peak = [int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")][0]
-print(rate, peak)
+    serve(call, made)

@@ -1,7 +1,7 @@
 """Losses of mixtures and the minimum over mixtures in numpy, on a table that bench_mixture wrote:
   python3 bench/peer_mixture.py
-reads build/bench_mixture_{p,w}.npy, probabilities [experts, tokens] in float32 and weights [mixtures, experts], and
-prints the nanoseconds a token and mixture of the losses of all mixtures, by float32 products in chunks of tokens and
+reads build/bench_mixture_{p,w}.npy, probabilities [experts, tokens] in float32 and weights [mixtures, experts], and for
+each line on its input prints the nanoseconds a token and mixture of the losses of all mixtures, by float32 products in chunks of tokens and
 their logarithms (the best of some chunk sizes), and the seconds in which exponentiated gradient comes within 1e-6 nats
 of the minimum, by the same certificate as mdemix's."""
 import sys, time
@@ -25,19 +25,21 @@ def timed(run):
     return time.perf_counter() - start
 
 
-best = min(timed(lambda: losses(chunk)) for chunk in (64, 256, 1024, 4096))
+def minimize():
+    weights, rate, last, gap, steps = np.full(experts, 1 / experts), 1.0, np.inf, np.inf, 0
+    while gap > 1e-6 and steps < 1000:
+        mixed = weights.astype(np.float32) @ p
+        loss = -np.log(mixed).mean(dtype=np.float64)
+        rate = rate * 1.2 if loss < last else rate / 2
+        last, steps = loss, steps + 1
+        gradient = -(p @ (1 / mixed)) / tokens
+        gap = (weights * gradient).sum() - gradient.min()
+        weights = weights * np.exp(-rate * (gradient - gradient.min()))
+        weights /= weights.sum()
+    return gap
 
-start = time.perf_counter()
-weights, rate, last, gap = np.full(experts, 1 / experts), 1.0, np.inf, np.inf
-while gap > 1e-6 and time.perf_counter() - start < 20:
-    mixed = weights.astype(np.float32) @ p
-    loss = -np.log(mixed).mean(dtype=np.float64)
-    rate = rate * 1.2 if loss < last else rate / 2
-    last = loss
-    gradient = -(p @ (1 / mixed)) / tokens
-    gap = (weights * gradient).sum() - gradient.min()
-    weights = weights * np.exp(-rate * (gradient - gradient.min()))
-    weights /= weights.sum()
-seconds = time.perf_counter() - start
-print(f"# numpy: exponentiated gradient stopped at a gap of {gap:.1e}", file=sys.stderr)
-print(best * 1e9 / tokens / len(w), seconds)
+
+chunk = min((64, 256, 1024, 4096), key=lambda chunk: timed(lambda: losses(chunk)))
+print(f"# numpy: exponentiated gradient stops at a gap of {minimize():.1e}", file=sys.stderr)
+for _ in sys.stdin:
+    print(timed(lambda: losses(chunk)) * 1e9 / tokens / len(w), timed(minimize), flush=True)

@@ -65,10 +65,10 @@ static const char *const usage =
 #define MIN_CLASSES 10          /* of a set: six to train on, two to choose on, two to test on */
 
 typedef struct settings {
-    const char *data, *labels, *target, *target_labels, *split, *range, *out, *preset_name, *format;
-    int size, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count;
+    const char *data, *labels, *target, *target_labels, *split, *range, *out, *preset_name, *format, *weights;
+    int size, cells, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count, quarter_turns;
     int64_t steps, classifier_steps, episodes;
-    double rate, mismatch, diversity, low, high;
+    double rate, mismatch, diversity, average, anneal, kept, share, low, high;
     program_ints samples, made;
 } settings;
 
@@ -78,18 +78,19 @@ typedef struct sizes {
     int classes, samples;                       /* of the drawn set */
     int64_t steps;
     int critic_steps;
-    double rate, mismatch;
+    double rate, mismatch, average, anneal;
+    int quarter_turns;
     int runs;
     int64_t classifier_steps, episodes, test_episodes;
     program_ints real, made;
 } sizes;
 
 static const sizes presets[] = {
-    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
-    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 3, 1000, 3000, 1000, { 3, { 5, 10, 15 } },
-      { 3, { 2, 5, 20 } } },
-    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 3, 4000, 10000, 1000, { 3, { 5, 10, 15 } },
-      { 3, { 2, 5, 20 } } }
+    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 0.99, 0, 1, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
+    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 0.999, 0.5, 2, 3, 6000, 6000, 1000, { 3, { 5, 10, 15 } },
+      { 2, { 2, 10 } } },
+    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 0, 0, 1, 3, 12000, 20000, 1000, { 3, { 5, 10, 15 } },
+      { 2, { 2, 10 } } }
 };
 
 /* What a checkpoint was trained on; a later step with other target classes would measure classes that it has seen. */
@@ -112,6 +113,9 @@ typedef struct lab {
     char facts[FACTS][24];
     const char *fact_list[2 * FACTS];
     dagan *g;
+    dagan_matcher *screener;
+    int64_t first_step;                         /* of a training: before which it began or went on */
+    int told;
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
 } lab;
@@ -179,11 +183,65 @@ static int minimum_of(const program_ints *list)
 
 /* ---- Sets ---- */
 
+/* A sheet: one PBM picture (P4) of square cells, a class each row of them, ink 1. Cells become images of --size, 28 by
+   default, by area average; blank ones at the end of a row are left out. */
+static dagan_images *open_sheet(lab *l, const char *path)
+{
+    int cell = l->s.cells, size = l->s.size ? l->s.size : 28, width, height, rows, columns, x, y, i, k;
+    size_t bytes = 0, at = 0, stride, area = (size_t)size * (size_t)size;
+    unsigned char *file = mde_file_read(l->c, path, (size_t)1 << 28, &bytes);
+    double scale = (double)cell / size, sum, ink;
+    float *pixels = NULL;
+    int *labels = NULL;
+    int64_t count = 0;
+    dagan_images *set = NULL;
+    if (!file) return NULL;
+    if (sscanf((const char *)file, "P4 %d %d%n", &width, &height, &i) == 2 && width > 0 && height > 0) {
+        at = (size_t)i + 1;
+    }
+    stride = at ? ((size_t)width + 7) / 8 : 1;
+    if (!at || width > 1 << 16 || height > 1 << 16 || bytes - at != stride * (size_t)height || width % cell ||
+        height % cell) {
+        mde_fail(l->c, MDE_BAD_FILE, "%s: is no binary PBM picture of whole cells of %d x %d pixels, as --cells says",
+                 path, cell, cell);
+        mde_release(l->c, file);
+        return NULL;
+    }
+    columns = width / cell;
+    rows = height / cell;
+    pixels = (float *)mde_alloc(l->c, (size_t)rows * (size_t)columns, area * sizeof *pixels);
+    labels = (int *)mde_alloc(l->c, (size_t)rows * (size_t)columns, sizeof *labels);
+    for (k = 0; pixels && labels && k < rows * columns; k++) {
+        float *image = pixels + (size_t)count * area;
+        for (ink = 0, i = 0; i < (int)area; i++) {
+            double top = i / size * scale, left = i % size * scale;
+            for (sum = 0, y = (int)top; y < cell && y < top + scale; y++) {
+                for (x = (int)left; x < cell && x < left + scale; x++) {
+                    size_t row = (size_t)(k / columns * cell + y), column = (size_t)(k % columns * cell + x);
+                    double high = fmin(y + 1.0, top + scale) - fmax(y, top);
+                    double wide = fmin(x + 1.0, left + scale) - fmax(x, left);
+                    sum += (file[at + row * stride + column / 8] >> (7 - column % 8) & 1) * high * wide;
+                }
+            }
+            ink += sum;
+            sum = 2 * sum / (scale * scale) - 1;
+            image[i] = (float)(sum > 1 ? 1 : sum);
+        }
+        if (ink > 0) labels[count++] = k / columns;
+    }
+    if (!bad(l)) set = dagan_images_from(l->c, count, size, size, 1, pixels, labels);
+    mde_release(l->c, pixels);
+    mde_release(l->c, labels);
+    mde_release(l->c, file);
+    return set;
+}
+
 static dagan_images *open_set(lab *l, const char *path, const char *labels, int size, int channels)
 {
     dagan_images_desc d;
     dagan_images *set;
     const char *first;
+    if (path && l->s.cells) return open_sheet(l, path);
     memset(&d, 0, sizeof d);
     d.path = path;
     d.labels = labels;
@@ -295,11 +353,30 @@ static void fact(lab *l, int number, uint64_t value, const char *text)
     l->fact_list[2 * number + 1] = l->facts[number];
 }
 
+/* For a generator from a file all classes are targets, or those that the split file says. */
+static void open_target(lab *l)
+{
+    dagan_images *all = l->s.target ? open_set(l, l->s.target, l->s.target_labels, l->s.size, l->s.channels)
+                                    : open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels);
+    mde_json *file = all && l->s.split ? mde_json_read(l->c, l->s.split) : NULL;
+    mde_mark mark = mde_arena_mark(l->c);
+    char *taken = file ? (char *)mde_scratch(l->c, (size_t)dagan_images_class_count(all), 1) : NULL;
+    if (taken) memset(taken, 0, (size_t)dagan_images_class_count(all));
+    l->target = taken ? split_part(l, all, file, "target", 1, taken) : all;
+    mde_arena_rewind(l->c, mark);
+    mde_json_free(l->c, file);
+}
+
 /* Source and validation classes from --data, target classes from it or from --target. */
 static void open_sets(lab *l)
 {
-    dagan_images *all = open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels), *target = NULL;
+    dagan_images *all, *target = NULL;
     int height, width, channels, h, w, k;
+    if (l->s.weights) {
+        open_target(l);
+        return;
+    }
+    all = open_set(l, l->s.data, l->s.labels, l->s.size, l->s.channels);
     if (!all) return;
     dagan_images_shape(all, &height, &width, &channels);
     if (l->s.target) {
@@ -362,6 +439,12 @@ static void plan(lab *l, const char *command)
     plan_set(l, MATCH, l->target, 2, INT_MAX, asked[MATCH], "target");
     if (l->other) plan_set(l, TRANSFER, l->other, images, MAX_CLASSES, asked[TRANSFER], "other");
     else snprintf(l->why[TRANSFER], sizeof l->why[0], "colour or oblong images need --target, another set of them");
+    if (l->s.weights) {
+        for (k = MATCH; k <= TRANSFER; k++) {
+            snprintf(l->why[k], sizeof l->why[k], "with --weights there are no source classes, and all are targets");
+        }
+        return;
+    }
     l->few_source = with_images(l, l->source, 2, INT_MAX);
     if (!l->few_source && !*l->why[MATCH]) {
         snprintf(l->why[MATCH], sizeof l->why[MATCH], "it takes two source classes of two images or more");
@@ -423,6 +506,12 @@ static void hash_list(mde_text *t, int count, const int *values)
     for (i = 0; i < count; i++) mde_text_format(t, "%s%d", i ? "," : " ", values[i]);
 }
 
+/* The file of generator and critic. */
+static const char *network_file(const lab *l, char *path, size_t size)
+{
+    return l->s.weights ? l->s.weights : in_out(l, "dagan.safetensors", path, size);
+}
+
 /* A step that writes a file; it depends on the images and, with `networks`, on what makes further ones. The caller adds
    the rest. */
 static program_work work_of(lab *l, const char *name, const char *file, int networks)
@@ -433,7 +522,7 @@ static program_work work_of(lab *l, const char *name, const char *file, int netw
     hash_set(w.key, l->source);
     hash_set(w.key, l->validation);
     hash_set(w.key, l->target);
-    if (networks) program_work_input(&w, in_out(l, "dagan.safetensors", path, sizeof path));
+    if (networks) program_work_input(&w, network_file(l, path, sizeof path));
     program_work_output(&w, file);
     return w;
 }
@@ -482,6 +571,9 @@ static void write_training(lab *l)
     mde_json_write_int(&w, "critic_steps", l->z.critic_steps);
     mde_json_write_number(&w, "learning_rate", l->z.rate, 6);
     mde_json_write_number(&w, "mismatch", l->z.mismatch, 6);
+    mde_json_write_number(&w, "average", l->z.average, 6);
+    mde_json_write_number(&w, "anneal", l->z.anneal, 6);
+    mde_json_write_int(&w, "quarter_turns", l->z.quarter_turns);
     mde_json_write_string(&w, "seed", seed);
     mde_json_write_string(&w, "data", l->s.data ? l->s.data : "drawn characters");
     mde_json_write_string(&w, "target", l->s.target ? l->s.target : "classes of the same set");
@@ -503,6 +595,18 @@ static void write_training(lab *l)
     write_file(l, t, "train.json");
 }
 
+/* A generator from a file takes images of its own size. */
+static void check_weights(lab *l)
+{
+    int height, width, channels, h, w, n;
+    if (bad(l)) return;
+    dagan_shape(l->g, NULL, &height, &width, &channels);
+    dagan_images_shape(l->target, &h, &w, &n);
+    if (h == height && w == width && n == channels) return;
+    mde_fail(l->c, MDE_BAD_SHAPE, "%s: makes images of %d x %d x %d, those of the set are %d x %d x %d; --size %d and "
+             "--channels %d make them fit", l->s.weights, height, width, channels, h, w, n, height, channels);
+}
+
 /* The trained networks, for a command that does not train: they must not have seen the target classes. */
 static void load(lab *l)
 {
@@ -511,6 +615,12 @@ static void load(lab *l)
     char path[4096];
     mde_safetensors *file;
     int k;
+    if (l->s.weights) {
+        l->g = dagan_open(l->c, l->s.weights);
+        check_weights(l);
+        if (!bad(l)) mde_make_folder(l->c, l->s.out);
+        return;
+    }
     in_out(l, "dagan.safetensors", path, sizeof path);
     if (!mde_is_file(path)) {
         mde_fail(l->c, MDE_IO, "%s: is not there; `dagan_lab train` makes it", path);
@@ -530,6 +640,23 @@ static void load(lab *l)
     if (!bad(l)) l->g = dagan_open(l->c, path);
 }
 
+/* Says once, when its speed is known, how long a training will take and what is to be seen by when. */
+static int training_progress(const mde_progress *p, void *user)
+{
+    lab *l = (lab *)user;
+    if (l->first_step < 0) l->first_step = p->step - 1;
+    if (!l->told && p->step - l->first_step >= 10 && p->step < p->steps) {
+        l->told = 1;
+        if (!l->p.quiet) {
+            fprintf(stderr, "train: %lld steps, about %.0f more minutes on this machine; stopped, it goes on with the "
+                    "same command. %s shows it every twentieth of the way: blots first, then the right shape of broken "
+                    "strokes, simple characters before complex ones\n", (long long)p->steps,
+                    ceil(p->seconds_left / 60), "training.png");
+        }
+    }
+    return program_progress(p, &l->p);
+}
+
 /* needed: by a later step, so that those that are trained already are opened. */
 static void train(lab *l, int needed)
 {
@@ -540,8 +667,9 @@ static void train(lab *l, int needed)
     program_work w = work_of(l, "train", "dagan.safetensors", 0);
     program_work_output(&w, "train.json");
     program_work_output(&w, "training.png");
-    mde_text_format(w.key, " %lld %d %.17g %.17g %.17g", (long long)l->z.steps, l->z.critic_steps, l->z.rate,
-                    l->z.mismatch, l->s.diversity);
+    program_work_output(&w, "weights.safetensors");
+    mde_text_format(w.key, " %lld %d %.17g %.17g %.17g %.17g %.17g %d", (long long)l->z.steps, l->z.critic_steps,
+                    l->z.rate, l->z.mismatch, l->s.diversity, l->z.average, l->z.anneal, l->z.quarter_turns);
     mde_text_format(w.key, " %s %s %s", l->s.data ? l->s.data : "", l->s.target ? l->s.target : "",
                     l->s.split ? l->s.split : "");
     if (program_work_is_done(&w, 0)) {
@@ -558,14 +686,17 @@ static void train(lab *l, int needed)
     t.mismatch = l->z.mismatch > 0 ? l->z.mismatch : MDE_ZERO;
     t.diversity = l->s.diversity;
     t.seed = l->p.seed;
-    t.quarter_turns = 1;
+    t.quarter_turns = l->z.quarter_turns;
+    t.average = l->z.average;
+    t.anneal = l->z.anneal;
     t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
     t.pairs = FACTS;
     t.metadata = l->fact_list;
     t.grid = in_out(l, "training.png", grid, sizeof grid);
     t.grid_set = l->validation;
-    t.progress = program_progress;
-    t.user = &l->p;
+    t.progress = training_progress;
+    t.user = l;
+    l->first_step = -1;
     say(l, "train: generator and critic on the source classes");
     mde_make_folder(l->c, l->s.out);
     l->g = dagan_create(l->c, l->source, &d);
@@ -574,6 +705,7 @@ static void train(lab *l, int needed)
         last.seed = l->p.seed;
         dagan_write_grid(l->g, l->validation, &last, grid);     /* a training that was finished writes none */
         write_training(l);
+        dagan_write(l->g, in_out(l, "weights.safetensors", checkpoint, sizeof checkpoint));
     } else if (l->g && !bad(l)) {
         mde_fail(l->c, MDE_STOPPED, "stopped");
     }
@@ -758,10 +890,120 @@ static void make(lab *l)
     }
 }
 
+/* ---- What screens made images ---- */
+
+/* Episodes in cycles of 1, 2, 4 and 8 fifteenths of the budget, each with its own fall of the learning rate, until one
+   gains less than this on the validation classes: so every network ends at the bottom of a fall, and none is stopped
+   early or late by one budget for all. */
+#define CYCLES 4
+#define FLAT 0.005
+
+static int64_t cycle_steps(int64_t budget, int cycle)
+{
+    int64_t steps = budget * (1 << cycle) / ((1 << CYCLES) - 1);
+    return steps < 1 ? 1 : steps;
+}
+
+/* A matcher trained on source classes; returns the episodes that it took, and in *flat whether the last cycle gained
+   next to nothing. */
+static int64_t train_matcher(lab *l, dagan_matcher *m, dagan_episode_desc e, int *flat)
+{
+    dagan_images *set = with_images(l, l->validation, 2, MAX_CLASSES);
+    dagan_episode_desc test = e;
+    double before = -1, now;
+    int64_t used = 0;
+    int cycle;
+    uint64_t seed = e.seed;
+    test.episodes = l->z.test_episodes;
+    test.way = minimum(dagan_images_class_count(set), 20);
+    test.seed = seed + 55;
+    *flat = 0;
+    for (cycle = 0; cycle < CYCLES && !*flat && !bad(l); cycle++) {
+        e.episodes = cycle_steps(l->z.episodes, cycle);
+        e.seed = seed + (uint64_t)cycle * 7919;
+        dagan_matcher_train(m, l->few_source, &e);
+        used += e.episodes;
+        if (!set || bad(l)) continue;
+        now = dagan_matcher_accuracy(m, set, &test, NULL);
+        *flat = cycle > 0 && now - before < FLAT;
+        before = now;
+    }
+    if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+    dagan_images_free(set);
+    return used;
+}
+
+static dagan_episode_desc source_episodes(lab *l)
+{
+    dagan_episode_desc e;
+    memset(&e, 0, sizeof e);
+    e.way = minimum(dagan_images_class_count(l->few_source), 20);
+    e.quarter_turns = 1;
+    e.seed = l->p.seed;
+    e.progress = passing_progress;
+    e.user = &l->p;
+    return e;
+}
+
+/* The matcher that screens, of another seed than the one that judges: beside --weights, or trained once on the source
+   classes and kept. */
+static dagan_matcher *screener(lab *l)
+{
+    char path[4096];
+    dagan_matcher_desc d;
+    program_work w;
+    int flat;
+    if (l->screener || bad(l)) return l->screener;
+    memset(&d, 0, sizeof d);
+    d.seed = l->p.seed + 4001;
+    in_out(l, "weights.matcher.safetensors", path, sizeof path);
+    if (!l->s.weights) {
+        w = work_of(l, "screener", "weights.matcher.safetensors", 0);
+        mde_text_format(w.key, " %lld %lld", (long long)l->z.episodes, (long long)l->z.test_episodes);
+        hash_set(w.key, l->few_source);
+        l->screener = dagan_matcher_create(l->c, l->few_source, &d);
+        if (l->screener && !program_work_is_done(&w, 0)) {
+            dagan_episode_desc e = source_episodes(l);
+            e.seed += 4001;
+            say(l, "screener: a Matching Network on the source classes");
+            train_matcher(l, l->screener, e, &flat);
+            mde_params_write(dagan_matcher_params(l->screener), path, 0, NULL);
+            program_work_finish(&w, NULL);
+            return l->screener;
+        }
+    } else {
+        size_t stem = strlen(l->s.weights);
+        if (stem > 12 && strcmp(l->s.weights + stem - 12, ".safetensors") == 0) stem -= 12;
+        snprintf(path, sizeof path, "%.*s.matcher.safetensors", (int)stem, l->s.weights);
+        l->screener = dagan_matcher_create(l->c, l->target, &d);
+    }
+    if (l->screener) mde_params_read(dagan_matcher_params(l->screener), path);
+    return l->screener;
+}
+
 /* ---- classify ---- */
 
-enum { NONE, CLASSIC, MADE, BOTH, ARMS };
-static const char *const arm_names[ARMS] = { "none", "classic", "DAGAN", "classic + DAGAN" };
+/* `standard` is the augmentation of the paper's baseline; `raw` takes made images as they come, as the paper does. */
+enum { NONE, STANDARD, CLASSIC, RAW, MADE, BOTH, ARMS };
+static const char *const arm_names[ARMS] = { "none", "standard", "classic", "DAGAN", "screened",
+                                             "classic + screened" };
+
+/* How an arm learns: what is chosen on validation classes. */
+typedef struct recipe {
+    int each;                           /* made images a real one */
+    double kept, share;                 /* of what is made; of a batch, 0: none are made */
+    int cycles;                         /* 0: until the accuracy is flat */
+} recipe;
+
+/* One training: which images, how, and what came out. */
+typedef struct trial {
+    const dagan_images *set;
+    int n, arm, run;                    /* real samples a class */
+    recipe how;
+    double values[CYCLES];              /* accuracy after each cycle, on images that were not trained on, or NaN */
+    int64_t steps;
+    double right;                       /* share of the candidates that screening found right */
+} trial;
 
 /* Test images a class: what the largest number of real samples leaves. */
 static int test_samples(const lab *l, const dagan_images *set, int *smallest)
@@ -775,44 +1017,169 @@ static int test_samples(const lab *l, const dagan_images *set, int *smallest)
     return minimum(*smallest - learned, MAX_TEST_SAMPLES);
 }
 
-/* Accuracy on the test samples of the classes of a classifier that was trained on n real samples a class. */
-static double accuracy(lab *l, const dagan_images *set, int n, int arm, int each, int run)
+static void augmentation(int arm, dagan_augment_desc *a)
 {
-    uint64_t split = l->p.seed * 1000 + (uint64_t)run + 1;
-    int smallest, tests = test_samples(l, set, &smallest);
-    dagan_images *test = dagan_images_samples(set, 0, tests, split);
-    dagan_images *real = dagan_images_samples(set, tests, n, split);
-    dagan_images *made = arm >= MADE && real ? dagan_make(l->g, real, each, split) : NULL;
+    memset(a, 0, sizeof *a);
+    if (arm == STANDARD) {
+        a->shift = 2;
+        a->noise = 0.1;
+        a->quarter_turns = 1;
+    }
+    if (arm == CLASSIC || arm == BOTH) {
+        a->shift = 2;
+        a->rotate = 15;
+        a->scale = 0.1;
+    }
+}
+
+/* The largest number of steps, in proportion to the real images if there are many: the same for all arms. */
+static int64_t budget_of(const lab *l, const dagan_images *real)
+{
+    double thousands = (double)dagan_images_count(real) / 1000;
+    return (int64_t)((double)l->z.classifier_steps * (thousands > 1 ? thousands : 1));
+}
+
+/* OUT/classify.csv gets a row as soon as it is measured; what is there already is not measured again. */
+#define ROWS "classify.csv"
+static const char rows_header[] = "key,set,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,"
+                                  "accuracy2,accuracy3,accuracy4\n";
+
+static void trial_key(lab *l, const trial *t, char key[24])
+{
+    mde_text *k = mde_text_create(l->c);
+    char path[4096];
+    mde_text_format(k, MDE_VERSION " %d %d %d %llu %lld %d %d", t->n, t->arm, t->run, (unsigned long long)l->p.seed,
+                    (long long)l->z.classifier_steps, maximum_of(&l->z.real), t->how.cycles);
+    hash_set(k, t->set);
+    if (t->arm >= RAW && t->how.share > 0) {
+        mde_text_format(k, " %d %.6g %.6g", t->how.each, t->how.kept, t->how.share);
+        program_add_content(k, l->c, network_file(l, path, sizeof path));
+        if (t->how.kept < 1 && !l->s.weights) {
+            program_add_content(k, l->c, in_out(l, "weights.matcher.safetensors", path, sizeof path));
+        }
+    }
+    snprintf(key, 24, "%016llx", bad(l) ? 0 : (unsigned long long)mde_fingerprint(k->bytes, k->length));
+    mde_text_free(k);
+}
+
+
+static const char *set_name_of(const lab *l, const trial *t)
+{
+    return t->set == l->few[CLASSIFY] ? "target" : t->set == l->few[TRANSFER] ? "other" : "validation";
+}
+
+static int trial_read(lab *l, const char *key, trial *t)
+{
+    char path[4096];
+    mde_csv *csv = mde_is_file(in_out(l, ROWS, path, sizeof path)) ? mde_csv_read(l->c, path) : NULL;
+    int row, found = 0, k;
+    for (row = 0; csv && csv->columns == 11 + CYCLES && row < csv->rows && !found; row++) {
+        found = strcmp(csv->cells[(size_t)row * (size_t)csv->columns], key) == 0;
+        if (!found) continue;
+        t->right = mde_csv_number(csv, row, 9);
+        t->steps = (int64_t)mde_csv_number(csv, row, 10);
+        for (k = 0; k < CYCLES; k++) t->values[k] = mde_csv_number(csv, row, 11 + k);
+    }
+    mde_csv_free(csv);
+    return found;
+}
+
+static void trial_write(lab *l, const char *key, const trial *t)
+{
+    mde_text *rows = mde_text_create(l->c);
+    char path[4096];
+    size_t size = 0;
+    unsigned char *before = NULL;
+    int k;
+    if (mde_is_file(in_out(l, ROWS, path, sizeof path))) before = mde_file_read(l->c, path, (size_t)1 << 26, &size);
+    mde_text_add(rows, before ? (const char *)before : rows_header);
+    mde_release(l->c, before);
+    mde_text_format(rows, "%s,%s,%d,%d,%s,%d,%d,", key, set_name_of(l, t), dagan_images_class_count(t->set), t->n,
+                    arm_names[t->arm], t->run, t->arm >= RAW ? t->how.each : 0);
+    mde_text_add_number(rows, t->arm >= RAW ? t->how.kept : 0, 6);
+    mde_text_add(rows, ",");
+    mde_text_add_number(rows, t->arm >= RAW ? t->how.share : 0, 6);
+    mde_text_add(rows, ",");
+    if (t->right == t->right) mde_text_add_number(rows, t->right, 6);
+    mde_text_format(rows, ",%lld", (long long)t->steps);
+    for (k = 0; k < CYCLES; k++) {
+        mde_text_add(rows, ",");
+        if (t->values[k] == t->values[k]) mde_text_add_number(rows, t->values[k], 6);
+    }
+    mde_text_add(rows, "\n");
+    write_file(l, rows, ROWS);
+}
+
+/* The number of the cycle with the best accuracy, from 1. */
+static int best_cycle(const trial *t)
+{
+    int k, best = 0;
+    for (k = 1; k < CYCLES; k++) if (t->values[k] > t->values[best]) best = k;
+    return best + 1;
+}
+
+/* Trains a classifier on n real samples a class as the recipe says; returns the accuracy after the last cycle, of a
+   recipe without a number of them the best one. */
+static double try_arm(lab *l, trial *t)
+{
+    uint64_t split = l->p.seed * 1000 + (uint64_t)t->run + 1;
+    int smallest, tests = test_samples(l, t->set, &smallest), cycle, with_made = t->arm >= RAW && t->how.share > 0;
+    dagan_images *test, *real, *made = NULL;
     dagan_classifier_desc d;
     dagan_fit_desc f;
     dagan_classifier *k;
-    double result = (double)NAN;
-    memset(&d, 0, sizeof d);
-    memset(&f, 0, sizeof f);
-    d.seed = split;
-    f.steps = l->z.classifier_steps;
-    f.seed = split;
-    f.made = made;
-    if (arm == CLASSIC || arm == BOTH) {
-        f.augment.shift = 2;
-        f.augment.rotate = 15;
-        f.augment.scale = 0.1;
+    char key[24];
+    if (with_made && t->how.kept < 1) screener(l);
+    trial_key(l, t, key);
+    for (cycle = 0; cycle < CYCLES; cycle++) t->values[cycle] = (double)NAN;
+    t->right = (double)NAN;
+    t->steps = 0;
+    if (t->arm == BOTH && !with_made) {         /* the same as classic augmentation alone */
+        trial plain = *t;
+        plain.arm = CLASSIC;
+        try_arm(l, &plain);
+        memcpy(t->values, plain.values, sizeof t->values);
+        t->steps = plain.steps;
+        if (!bad(l) && !trial_read(l, key, t) && !bad(l)) trial_write(l, key, t);
+    } else if (!bad(l) && !trial_read(l, key, t) && !bad(l)) {
+        test = dagan_images_samples(t->set, 0, tests, split);
+        real = dagan_images_samples(t->set, tests, t->n, split);
+        if (with_made) {
+            made = screen_make(l->g, t->how.kept < 1 ? screener(l) : NULL, real, t->how.each, t->how.kept, split,
+                               &t->right);
+        }
+        memset(&d, 0, sizeof d);
+        memset(&f, 0, sizeof f);
+        d.seed = split;
+        f.made = made;
+        f.made_share = t->how.share;
+        augmentation(t->arm, &f.augment);
+        f.progress = passing_progress;
+        f.user = &l->p;
+        k = real && !bad(l) ? dagan_classifier_create(l->c, real, &d) : NULL;
+        for (cycle = 0; k && cycle < (t->how.cycles ? t->how.cycles : CYCLES) && !bad(l); cycle++) {
+            f.steps = cycle_steps(budget_of(l, real), cycle);
+            f.seed = split + (uint64_t)cycle * 7919;
+            dagan_classifier_train(k, real, &f);
+            t->steps += f.steps;
+            if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+            if (!bad(l)) t->values[cycle] = dagan_classifier_accuracy(k, test);
+            if (!t->how.cycles && cycle > 0 && t->values[cycle] - t->values[cycle - 1] < FLAT) break;
+        }
+        dagan_classifier_free(k);
+        dagan_images_free(made);
+        dagan_images_free(real);
+        dagan_images_free(test);
+        if (!bad(l)) trial_write(l, key, t);
     }
-    f.progress = passing_progress;
-    f.user = &l->p;
-    k = real ? dagan_classifier_create(l->c, real, &d) : NULL;
-    if (k && dagan_classifier_train(k, real, &f) == MDE_OK && !bad(l)) result = dagan_classifier_accuracy(k, test);
-    if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-    if (!bad(l) && !l->p.quiet) {
-        fprintf(stderr, "classify: %s%d samples a class, %s, run %d: %.2f %%\n",
-                set != l->few[CLASSIFY] && set != l->few[TRANSFER] ? "validation classes, " : "", n, arm_names[arm],
-                run + 1, 100 * result);
+    if (bad(l)) return (double)NAN;
+    cycle = t->how.cycles ? t->how.cycles : best_cycle(t);
+    if (!l->p.quiet) {
+        fprintf(stderr, "classify: %s classes, %d samples a class, %s, run %d: %.2f %% after %lld steps\n",
+                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[cycle - 1],
+                (long long)t->steps);
     }
-    dagan_classifier_free(k);
-    dagan_images_free(made);
-    dagan_images_free(real);
-    dagan_images_free(test);
-    return result;
+    return t->values[cycle - 1];
 }
 
 static double mean_of(int n, const double *x)
@@ -844,29 +1211,117 @@ static void write_difference(mde_json_writer *w, const char *key, int n, const d
     mde_json_close(w);
 }
 
-/* How many made images a real one, by the accuracy on the validation classes; the first of the list without any. */
-static int choose_made(lab *l, mde_json_writer *w)
+/* Tries a recipe on the validation classes and keeps it if it is better than what is kept, or the first. */
+static void consider(lab *l, mde_json_writer *w, trial *t, recipe how, double *best, recipe *kept)
 {
-    double best = -1, value;
-    int i, chosen = l->z.made.values[0], n = minimum_of(&l->z.real);
+    double value;
+    t->how = how;
+    value = try_arm(l, t);
+    how.cycles = best_cycle(t);
+    mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "arm", arm_names[t->arm]);
+    mde_json_write_int(w, "made", t->arm >= RAW ? how.each : 0);
+    mde_json_write_number(w, "kept", t->arm >= RAW ? how.kept : 0, 6);
+    mde_json_write_number(w, "share", t->arm >= RAW ? how.share : 0, 6);
+    mde_json_write_int(w, "cycles", how.cycles);
+    mde_json_write_number(w, "accuracy", value, 6);
+    mde_json_close(w);
+    if (!(value > *best)) return;
+    *best = value;
+    *kept = how;
+}
+
+/* How each arm learns from n samples a class, chosen on the validation classes: for how long, from how many made images
+   and which of them, and how many of a batch they are. 0 of them is the first choice, so that made images are left out
+   where they do not help there. */
+static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
+{
+    static const double kept[2] = { 0.5, 0.25 }, shares[2] = { 0.25, 0.5 };
     dagan_images *set = with_images(l, l->validation, TEST_SAMPLES + n, MAX_CLASSES);
+    trial t;
+    double best[ARMS];
+    recipe next;
+    int i, arm;
+    memset(&t, 0, sizeof t);
+    t.set = set;
+    t.n = n;
+    for (arm = 0; arm < ARMS; arm++) {
+        best[arm] = -1;
+        how[arm].each = l->z.made.values[0];
+        how[arm].kept = arm == RAW ? 1 : l->s.kept > 0 ? l->s.kept : 0.25;
+        how[arm].share = arm == BOTH && l->s.share >= 0 ? l->s.share : arm == BOTH ? 0.25 : 0.5;
+        how[arm].cycles = CYCLES;
+    }
+    if (!set) say(l, "classify: too few images in the validation classes to choose by; every arm takes all its steps");
     mde_json_open(w, "chosen_on_validation_classes", '[');
-    for (i = 0; set && i < l->z.made.count && l->z.made.count > 1 && !bad(l); i++) {
-        value = accuracy(l, set, n, MADE, l->z.made.values[i], 0);
-        mde_json_open(w, NULL, '{');
-        mde_json_write_int(w, "made", l->z.made.values[i]);
-        mde_json_write_number(w, "accuracy", value, 6);
-        mde_json_close(w);
-        if (value > best) {
-            best = value;
-            chosen = l->z.made.values[i];
+    for (arm = NONE; set && arm <= RAW && !bad(l); arm++) {
+        for (i = 0; i < (arm == RAW ? l->z.made.count : 1) && !bad(l); i++) {
+            next = how[arm];
+            next.cycles = 0;
+            next.each = l->z.made.values[i];
+            t.arm = arm;
+            consider(l, w, &t, next, &best[arm], &how[arm]);
+        }
+    }
+    if (set) {
+        how[MADE] = how[RAW];
+        best[MADE] = best[RAW];
+        t.arm = MADE;
+        for (i = 0; i < 2 && !(l->s.kept > 0 && i) && !bad(l); i++) {
+            next = how[RAW];
+            next.cycles = 0;
+            next.kept = l->s.kept > 0 ? l->s.kept : kept[i];
+            consider(l, w, &t, next, &best[MADE], &how[MADE]);
+        }
+        how[BOTH] = how[MADE];
+        how[BOTH].share = 0;
+        how[BOTH].cycles = how[CLASSIC].cycles;
+        best[BOTH] = best[CLASSIC];
+        t.arm = BOTH;
+        for (i = 0; i < 2 && !(l->s.share >= 0 && i) && !bad(l); i++) {
+            next = how[MADE];
+            next.cycles = 0;
+            next.share = l->s.share >= 0 ? l->s.share : shares[i];
+            if (next.share > 0) consider(l, w, &t, next, &best[BOTH], &how[BOTH]);
         }
     }
     mde_json_close(w);
-    mde_json_write_int(w, "made", chosen);
-    if (!set) say(l, "classify: the validation classes have too few images to choose how many made ones are used");
     dagan_images_free(set);
-    return chosen;
+}
+
+/* One arm in all its runs. */
+static void measure_arm(lab *l, mde_json_writer *w, trial *t, double got[MAX_RUNS], mde_text *table)
+{
+    double right[MAX_RUNS];
+    for (t->run = 0; t->run < l->z.runs && !bad(l); t->run++) {
+        got[t->run] = try_arm(l, t);
+        right[t->run] = t->right;
+    }
+    if (bad(l)) return;
+    mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "arm", arm_names[t->arm]);
+    mde_json_write_int(w, "steps", t->steps);
+    mde_json_write_int(w, "cycles", t->how.cycles);
+    if (t->arm >= RAW) {
+        mde_json_write_int(w, "made", t->how.each);
+        mde_json_write_number(w, "kept", t->how.kept, 6);
+        mde_json_write_number(w, "share", t->how.share, 6);
+        mde_json_write_number(w, "right", mean_of(l->z.runs, right), 6);
+    }
+    mde_json_write_number(w, "mean", mean_of(l->z.runs, got), 6);
+    mde_json_write_number(w, "spread", spread_of(l->z.runs, got), 6);
+    mde_json_write_numbers(w, "accuracy", (size_t)l->z.runs, got, 6);
+    mde_json_close(w);
+    mde_text_format(table, "  %-20s%10.2f", arm_names[t->arm], 100 * mean_of(l->z.runs, got));
+    if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got));
+    mde_text_format(table, "%10lld steps%s", (long long)t->steps,
+                    t->how.cycles == CYCLES ? ", its largest number" : "");
+    if (t->arm >= RAW && !(t->how.share > 0)) mde_text_add(table, ", no made images: they did not help to choose by");
+    else if (t->arm >= RAW) {
+        mde_text_format(table, ", %d made images a real one, %.0f %% of what is made, %.0f %% of a batch", t->how.each,
+                        100 * t->how.kept, 100 * t->how.share);
+    }
+    mde_text_add(table, "\n");
 }
 
 static void classify(lab *l, int step, const char *set_name, const char *file)
@@ -874,10 +1329,11 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
     const dagan_images *set = l->few[step];
     mde_text *t, *table;
     mde_json_writer w;
-    int i, arm, run, each, smallest, tests;
+    int i, arm, smallest, tests;
     program_work work;
     if (left_out(l, step, file)) return;
     work = study_of(l, step, set_name, file);
+    mde_text_format(work.key, " %.6g %.6g", l->s.kept, l->s.share);
     if (program_work_is_done(&work, 0)) return;
     t = mde_text_create(l->c);
     table = mde_text_create(l->c);
@@ -889,41 +1345,35 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
     mde_json_write_int(&w, "test_samples", tests);
     mde_json_write_int(&w, "steps", l->z.classifier_steps);
     mde_json_write_int(&w, "runs", l->z.runs);
-    each = choose_made(l, &w);
-    mde_text_format(table, "\n%s: accuracy in %%, %d classes, %d test images each, %d runs, %d made images a real "
-                    "one\n", set_name, dagan_images_class_count(set), tests, l->z.runs, each);
-    mde_text_format(table, "%-10s", "samples");
-    for (arm = 0; arm < ARMS; arm++) mde_text_format(table, "%20s", arm_names[arm]);
-    mde_text_add(table, "\n");
+    mde_text_format(table, "\n%s: accuracy in %%, %d classes, %d test images each, %d runs\n", set_name,
+                    dagan_images_class_count(set), tests, l->z.runs);
     mde_json_open(&w, "rows", '[');
     for (i = 0; i < l->z.real.count && !bad(l); i++) {
-        int n = l->z.real.values[i];
         double got[ARMS][MAX_RUNS];
-        if (tests + n > smallest) {
-            if (!l->p.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", n, smallest);
+        recipe how[ARMS];
+        trial one;
+        memset(&one, 0, sizeof one);
+        one.set = set;
+        one.n = l->z.real.values[i];
+        if (tests + one.n > smallest) {
+            if (!l->p.quiet) fprintf(stderr, "classify: not with %d samples a class, for some have %d\n", one.n,
+                                     smallest);
             continue;
         }
-        mde_text_format(table, "%-10d", n);
+        mde_text_format(table, "%d real samples a class\n", one.n);
         mde_json_open(&w, NULL, '{');
-        mde_json_write_int(&w, "samples", n);
+        mde_json_write_int(&w, "samples", one.n);
+        choose(l, &w, one.n, how);
         mde_json_open(&w, "arms", '[');
         for (arm = 0; arm < ARMS && !bad(l); arm++) {
-            for (run = 0; run < l->z.runs && !bad(l); run++) got[arm][run] = accuracy(l, set, n, arm, each, run);
-            if (bad(l)) break;
-            mde_json_open(&w, NULL, '{');
-            mde_json_write_string(&w, "arm", arm_names[arm]);
-            mde_json_write_number(&w, "mean", mean_of(l->z.runs, got[arm]), 6);
-            mde_json_write_number(&w, "spread", spread_of(l->z.runs, got[arm]), 6);
-            mde_json_write_numbers(&w, "accuracy", (size_t)l->z.runs, got[arm], 6);
-            mde_json_close(&w);
-            mde_text_format(table, "%13.2f", 100 * mean_of(l->z.runs, got[arm]));
-            if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got[arm]));
-            else mde_text_add(table, "       ");
+            one.arm = arm;
+            one.how = how[arm];
+            measure_arm(l, &w, &one, got[arm], table);
         }
         mde_json_close(&w);
-        mde_text_add(table, "\n");
         if (!bad(l)) {
-            write_difference(&w, "dagan_minus_none", l->z.runs, got[MADE], got[NONE]);
+            write_difference(&w, "dagan_minus_none", l->z.runs, got[RAW], got[NONE]);
+            write_difference(&w, "screened_minus_none", l->z.runs, got[MADE], got[NONE]);
             write_difference(&w, "both_minus_classic", l->z.runs, got[BOTH], got[CLASSIC]);
         }
         mde_json_close(&w);
@@ -1007,11 +1457,12 @@ static void write_nearest(lab *l, mde_json_writer *w, mde_text *table)
 enum { PLAIN, WITH_MADE, WITH_SELECTOR, MATCHERS };
 static const char *const matcher_names[MATCHERS] = { "no made images", "made images", "made images, z selected" };
 
-static void write_matcher(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m, int kind)
+static void write_matcher(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m, int kind, int64_t used)
 {
     int i;
     mde_json_open(w, NULL, '{');
     mde_json_write_string(w, "matcher", matcher_names[kind]);
+    mde_json_write_int(w, "episodes", used);
     mde_json_open(w, "accuracy", '[');
     mde_text_format(table, "%-26s", matcher_names[kind]);
     for (i = 0; i < l->way_count * l->shot_count && !bad(l); i++) {
@@ -1043,11 +1494,14 @@ static void write_matcher(lab *l, mde_json_writer *w, mde_text *table, dagan_mat
     mde_text_add(table, "\n");
 }
 
-static void write_quality(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m)
+/* kept: of what is made, by another matcher than the one that judges; 1: all. */
+static void write_quality(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m, const char *key, double kept)
 {
     dagan_quality q;
-    if (dagan_measure(l->g, m, l->few[MATCH], l->p.seed, &q) != MDE_OK) return;
-    mde_json_open(w, "quality", '{');
+    dagan_matcher *other = kept < 1 ? screener(l) : NULL;
+    if (bad(l) || dagan_measure(l->g, m, other, kept, l->few[MATCH], l->p.seed, &q) != MDE_OK) return;
+    mde_json_open(w, key, '{');
+    mde_json_write_number(w, "kept", kept, 6);
     mde_json_write_number(w, "diversity", q.diversity, 6);
     mde_json_write_number(w, "copy", q.copy, 6);
     mde_json_write_number(w, "recognisability", q.recognisability, 6);
@@ -1060,8 +1514,67 @@ static void write_quality(lab *l, mde_json_writer *w, mde_text *table, dagan_mat
                               "measured by theirs");
     }
     mde_json_close(w);
-    mde_text_format(table, "made images: diversity %.3f, copy ratio %.3f, recognised %.3f (real ones %.3f), share of z "
-                    "%.3f\n", q.diversity, q.copy, q.recognisability, q.real_recognisability, q.z_share);
+    mde_text_format(table, "made images, %.0f %% kept: diversity %.3f, copy ratio %.3f, recognised %.3f (real ones "
+                    "%.3f), share of z %.3f\n", 100 * kept, q.diversity, q.copy, q.recognisability,
+                    q.real_recognisability, q.z_share);
+}
+
+/* The plain matcher with made images in its support sets, whose weight was chosen on validation classes, 0 among
+   them. */
+static void write_weighted(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m)
+{
+    static const char name[] = "made images, weighted";
+    dagan_images *known = with_images(l, l->validation, 2, MAX_CLASSES);
+    dagan_images *few = with_images(l, l->few[MATCH], 2, INT_MAX);
+    screen_gallery validation, target;
+    int i, smallest = INT_MAX;
+    if (!known || !few || bad(l)) {
+        dagan_images_free(known);
+        dagan_images_free(few);
+        return;
+    }
+    for (i = 0; i < dagan_images_class_count(known); i++) {
+        smallest = minimum(smallest, dagan_images_sample_count(known, i));
+    }
+    validation = screen_gallery_open(l->g, m, known, MAX_NEIGHBOURS, l->p.seed + 1);
+    target = screen_gallery_open(l->g, m, few, MAX_NEIGHBOURS, l->p.seed + 2);
+    mde_json_open(w, NULL, '{');
+    mde_json_write_string(w, "matcher", name);
+    mde_json_open(w, "accuracy", '[');
+    mde_text_format(table, "%-26s", name);
+    for (i = 0; i < l->way_count * l->shot_count && !bad(l); i++) {
+        double accuracy[SCREEN_WEIGHTS] = { 0 }, gain[SCREEN_WEIGHTS], error[SCREEN_WEIGHTS] = { 0 };
+        int way = l->ways[i / l->shot_count], shot = l->shots[i % l->shot_count], best = 0, k;
+        int fewer = minimum(way, dagan_images_class_count(known));
+        if (shot < smallest) {
+            screen_accuracy(&validation, fewer, shot, l->z.test_episodes, l->p.seed + 78, accuracy, gain, error);
+        }
+        for (k = 1; k < SCREEN_WEIGHTS; k++) if (accuracy[k] > accuracy[best]) best = k;
+        screen_accuracy(&target, way, shot, l->z.test_episodes, l->p.seed + 79, accuracy, gain, error);
+        mde_json_open(w, NULL, '{');
+        mde_json_write_int(w, "way", way);
+        mde_json_write_int(w, "shot", shot);
+        mde_json_write_number(w, "weight", screen_weights[best], 6);
+        mde_json_write_number(w, "mean", accuracy[best], 6);
+        mde_json_write_number(w, "without", accuracy[0], 6);
+        mde_json_write_number(w, "gain", gain[best], 6);
+        mde_json_write_number(w, "gain_standard_error", error[best], 6);
+        mde_json_write_numbers(w, "by_weight", SCREEN_WEIGHTS, accuracy, 6);
+        mde_json_close(w);
+        mde_text_format(table, "%12.2f by %4.2f", 100 * accuracy[best], screen_weights[best]);
+        if (!bad(l) && !l->p.quiet) {
+            fprintf(stderr, "match: %s by %.2f, %d-way %d-shot: %.2f %%, without %.2f %%, gain %.2f +- %.2f\n", name,
+                    screen_weights[best], way, shot, 100 * accuracy[best], 100 * accuracy[0], 100 * gain[best],
+                    100 * error[best]);
+        }
+    }
+    mde_json_close(w);
+    mde_json_close(w);
+    mde_text_add(table, "\n");
+    screen_gallery_close(&validation);
+    screen_gallery_close(&target);
+    dagan_images_free(known);
+    dagan_images_free(few);
 }
 
 static void match(lab *l)
@@ -1090,28 +1603,25 @@ static void match(lab *l)
     mde_json_open(&w, "matchers", '[');
     for (kind = 0; kind < MATCHERS && !bad(l); kind++) {
         dagan_matcher_desc d;
-        dagan_episode_desc e;
+        dagan_episode_desc e = source_episodes(l);
         dagan_matcher *m;
+        int64_t used = 0;
+        int flat = 0;
         memset(&d, 0, sizeof d);
-        memset(&e, 0, sizeof e);
         d.seed = l->p.seed;
-        e.episodes = l->z.episodes;
-        e.way = minimum(dagan_images_class_count(l->few_source), 20);
-        e.quarter_turns = 1;
         e.generator = kind == PLAIN ? NULL : l->g;
         e.selector = kind == WITH_SELECTOR;
-        e.seed = l->p.seed;
-        e.progress = passing_progress;
-        e.user = &l->p;
         m = dagan_matcher_create(l->c, l->few_source, &d);
-        if (m) dagan_matcher_train(m, l->few_source, &e);
-        if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-        if (!bad(l)) write_matcher(l, &w, table, m, kind);
+        if (m) used = train_matcher(l, m, e, &flat);
+        if (!bad(l)) write_matcher(l, &w, table, m, kind, used);
+        if (!bad(l) && kind == PLAIN) write_weighted(l, &w, table, m);
         if (kind == PLAIN) judge = m;
         else dagan_matcher_free(m);
     }
     mde_json_close(&w);
-    if (!bad(l)) write_quality(l, &w, table, judge);
+    write_quality(l, &w, table, judge, "quality", 1);
+    write_quality(l, &w, table, judge, "quality_half_kept", 0.5);
+    write_quality(l, &w, table, judge, "quality_quarter_kept", 0.25);
     dagan_matcher_free(judge);
     if (!bad(l)) write_nearest(l, &w, table);
     mde_json_close(&w);
@@ -1241,13 +1751,13 @@ static void add_classify(mde_text *t, const mde_json *j)
     int n = 0, k;
     if (add_left_out(t, j)) return;
     mde_text_format_html(t, "<p>Set: %s", mde_json_string(j, "set", ""));
-    mde_text_format(t, ". %d classes, %d test images of each, %lld steps for every classifier, %d runs with a split of "
-                    "their own, %d made images a real one.</p>\n<table><tr><th>real samples a class</th>",
-                    program_int(j, "classes"), program_int(j, "test_samples"),
-                    (long long)program_integer(j, "steps"), program_int(j, "runs"),
-                    program_int(j, "made"));
+    mde_text_format(t, ". %d classes, %d test images of each, %d runs with a split of their own; each classifier "
+                    "trains until its accuracy on validation classes is flat, at most %lld steps for each thousand "
+                    "real images.</p>\n<table><tr><th>real samples a class</th>",
+                    program_int(j, "classes"), program_int(j, "test_samples"), program_int(j, "runs"),
+                    (long long)program_integer(j, "steps"));
     for (k = 0; k < ARMS; k++) mde_text_format(t, "<th>%s</th>", arm_names[k]);
-    mde_text_add(t, "<th>DAGAN &minus; none</th><th>both &minus; classic</th></tr>\n");
+    mde_text_add(t, "<th>screened &minus; none</th><th>both &minus; classic</th></tr>\n");
     row = mde_json_get(j, "rows") ? mde_json_get(j, "rows")->child : NULL;
     for (; row && n < PROGRAM_MAX_INTS; row = row->next) {
         double best = -1;
@@ -1262,15 +1772,55 @@ static void add_classify(mde_text *t, const mde_json *j)
         for (k = 0, arm = arms ? arms->child : NULL; arm && k < ARMS; arm = arm->next, k++) {
             add_percent(t, arm, "mean", "spread", values[n * ARMS + k] >= best);
         }
-        add_percent(t, mde_json_get(row, "dagan_minus_none"), "mean", "standard_error", 0);
+        add_percent(t, mde_json_get(row, "screened_minus_none"), "mean", "standard_error", 0);
         add_percent(t, mde_json_get(row, "both_minus_classic"), "mean", "standard_error", 0);
-        mde_text_add(t, "</tr>\n");
+        mde_text_add(t, "</tr>\n<tr class=\"note\"><td>steps</td>");
+        for (k = 0, arm = arms ? arms->child : NULL; arm && k < ARMS; arm = arm->next, k++) {
+            mde_text_format(t, "<td>%lld</td>", (long long)program_integer(arm, "steps"));
+        }
+        mde_text_add(t, "<td></td><td></td></tr>\n");
         n++;
     }
     mde_text_add(t, "</table>\n<p class=\"note\">Accuracy in %, mean &plusmn; standard deviation over runs; the "
-                    "differences are of runs on the same split, &plusmn; standard error. All arms take the same number "
-                    "of optimiser steps; the number of made images was chosen on validation classes.</p>\n");
+                    "differences are of runs on the same split, &plusmn; standard error. How long an arm trains, how "
+                    "many made images it has, which of them and how many of a batch was chosen on validation "
+                    "classes.</p>\n");
     if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
+}
+
+/* What made images give, in a sentence for each number of real ones. */
+static void add_headline(mde_text *t, const mde_json *j)
+{
+    static const char *const words[2][3] = { { "screened_minus_none", "without made images", "with screened ones" },
+                                             { "both_minus_classic", "with classic augmentation", "with both" } };
+    static const int arms_of[2][2] = { { NONE, MADE }, { CLASSIC, BOTH } };
+    const mde_json *row = mde_json_get(j, "rows");
+    for (row = row ? row->child : NULL; row; row = row->next) {
+        int k, i;
+        mde_text_format(t, "<p><b>%d real image%s a class</b>: ", program_int(row, "samples"),
+                        program_int(row, "samples") == 1 ? "" : "s");
+        for (k = 0; k < 2; k++) {
+            const mde_json *gain = mde_json_get(row, words[k][0]), *arm;
+            double value[2] = { (double)NAN, (double)NAN }, error;
+            for (i = 0, arm = mde_json_get(row, "arms"), arm = arm ? arm->child : NULL; arm; arm = arm->next, i++) {
+                if (i == arms_of[k][0]) value[0] = mde_json_number(arm, "mean", (double)NAN);
+                if (i == arms_of[k][1]) value[1] = mde_json_number(arm, "mean", (double)NAN);
+            }
+            mde_text_add(t, k ? "; " : "");
+            mde_text_add_fixed(t, 100 * value[0], 1);
+            mde_text_format(t, " %% of the test images right %s, ", words[k][1]);
+            mde_text_add_fixed(t, 100 * value[1], 1);
+            mde_text_format(t, " %% %s (difference ", words[k][2]);
+            mde_text_add_fixed(t, 100 * mde_json_number(gain, "mean", (double)NAN), 1);
+            error = mde_json_number(gain, "standard_error", (double)NAN);
+            if (error == error) {               /* of one run there is none */
+                mde_text_add(t, " &plusmn; ");
+                mde_text_add_fixed(t, 100 * error, 1);
+            }
+            mde_text_add(t, ")");
+        }
+        mde_text_add(t, ".</p>\n");
+    }
 }
 
 static void add_match(mde_text *t, const mde_json *j)
@@ -1305,7 +1855,8 @@ static void add_match(mde_text *t, const mde_json *j)
         mde_text_add(t, "</tr>\n");
     }
     mde_text_format(t, "</table>\n<p class=\"note\">Accuracy in %% on %d target classes, &plusmn; standard error over "
-                    "%d episodes; each network was trained for %d episodes on source classes.</p>\n",
+                    "%d episodes; each network was trained on source classes until its accuracy on validation classes "
+                    "was flat, for at most %d episodes.</p>\n",
                     program_int(j, "classes"), program_int(j, "test_episodes"),
                     program_int(j, "episodes"));
     if (pixels) {
@@ -1374,11 +1925,15 @@ static void report(lab *l)
     other = read_json(l, "transfer.json");
     t = mde_text_create(l->c);
     program_page_open(t, "DAGAN report", "Images made for classes never seen");
-    mde_text_format_html(t, "<p>Data: %s; target: %s; preset %s, seed %s.</p>\n",
+    if (l->s.weights) {
+        mde_text_format_html(t, "<p>The generator comes from %s. Whether it has seen these classes cannot be told from "
+                             "the file.</p>\n", l->s.weights);
+    } else mde_text_format_html(t, "<p>Data: %s; target: %s; preset %s, seed %s.</p>\n",
                          mde_json_string(training, "data", "unknown"), mde_json_string(training, "target", "unknown"),
                          mde_json_string(training, "preset", "unknown"), mde_json_string(training, "seed", "?"));
     add_picture(l, t, "samples.png", "Target classes, one a row: a real image first, then images made from it, each "
                                      "with a z of its own. They should be of the same class, and differ.");
+    if (classes) add_headline(t, classes);
     add_picture(l, t, "interpolation.png", "The same with z going from one point to another along a row.");
     mde_text_add(t, "<h2>Classifiers with few real samples</h2>\n");
     if (classes) add_classify(t, classes);
@@ -1428,6 +1983,9 @@ static int resolve(lab *l)
         return program_misused(&l->p, l->s.format, " is no format; expected folder, npy or idx");
     }
     if (l->s.channels == 2) return program_misused(&l->p, "--channels: ", "expected 1 (grey) or 3 (colour)");
+    if (l->s.weights && strcmp(l->p.arguments[0], "train") == 0) {
+        return program_misused(&l->p, "--weights: ", "are of a trained generator; train makes one of its own");
+    }
     if (!l->s.data && (l->s.labels || l->s.range || l->s.transpose)) {
         return program_misused(&l->p, "", "--labels, --range and --transpose are about files: --data is missing");
     }
@@ -1436,6 +1994,9 @@ static int resolve(lab *l)
     if (l->s.critic_steps) l->z.critic_steps = l->s.critic_steps;
     if (l->s.rate > 0) l->z.rate = l->s.rate;
     if (l->s.mismatch >= 0) l->z.mismatch = l->s.mismatch;
+    if (l->s.average >= 0) l->z.average = l->s.average;
+    if (l->s.anneal >= 0) l->z.anneal = l->s.anneal;
+    if (l->s.quarter_turns >= 0) l->z.quarter_turns = l->s.quarter_turns;
     if (l->s.runs) l->z.runs = l->s.runs;
     if (l->s.classifier_steps) l->z.classifier_steps = l->s.classifier_steps;
     if (l->s.episodes) l->z.episodes = l->s.episodes;
@@ -1457,8 +2018,10 @@ static void run_command(lab *l, const char *command)
         snprintf(l->why[TRANSFER], sizeof l->why[TRANSFER], "the target classes are those of another set already");
     }
     if (bad(l)) return;
-    if (all || strcmp(command, "train") == 0) train(l, all);
-    else if (!only_report) load(l);
+    if (!l->s.weights && (all || strcmp(command, "train") == 0)) {
+        train(l, all);
+        if (l->few_source) screener(l);
+    } else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
     if (!bad(l) && strcmp(command, "make") == 0) make(l);
     if (!bad(l) && (all || strcmp(command, "classify") == 0)) {
@@ -1504,6 +2067,11 @@ int main(int argc, char **argv)
         { "--split", PROGRAM_FILE, "FILE", &s->split, 0, 0,
           "JSON, lists of classes or of folders of them: {\"source\": [..], \"validation\": [..], \"target\": [..]}\n"
           "(default: by the seed)" },
+        { "--weights", PROGRAM_INPUT, "FILE", &s->weights, 0, 0,
+          "a trained generator, FILE.safetensors, and what screens, FILE.matcher.safetensors: as train wrote them\n"
+          "(weights.*); all classes of --data are targets then" },
+        { "--cells", PROGRAM_INT, "N", &s->cells, 1, 4096,
+          "--data is one PBM picture of square cells of N pixels, a class each row of them" },
         { "--size", PROGRAM_INT, "N", &s->size, 1, 4096, "height and width of the images (default: as they are)" },
         { "--channels", PROGRAM_INT, "N", &s->channels, 1, 3, "1: grey, 3: colour (default: as they are)" },
         { "--range", PROGRAM_FILE, "LOW,HIGH", &s->range, 0, 0,
@@ -1525,14 +2093,27 @@ int main(int argc, char **argv)
           "(default 0.5; paper 0: then made images drift to other classes in short trainings)" },
         { "--diversity", PROGRAM_REAL, "X", &s->diversity, 0, 1e6,
           "weight of the term that rewards different images for different z (default 0)" },
+        { "--average", PROGRAM_REAL, "X", &s->average, 0, 0.999999,
+          "decay of the moving average of the generator's weights, which is kept; 0: the last weights\n"
+          "(default 0.999; quick 0.99, paper 0)" },
+        { "--anneal", PROGRAM_REAL, "X", &s->anneal, 0, 1,
+          "share of the steps, at the end, in which the learning rate falls to 0 (default 0.5; quick and paper 0)" },
+        { "--quarter-turns", PROGRAM_INT, "N", &s->quarter_turns, 0, 2,
+          "pairs rotated by multiples of 90 degrees: 0 none, 1 half, 2 all, so that a class counts as four\n"
+          "(default 2; quick and paper 1)" },
         { "--samples", PROGRAM_INTS, "LIST", &s->samples, 1, 1000,
           "real samples a class of the classifiers (default 5,10,15; quick 2)" },
         { "--made", PROGRAM_INTS, "LIST", &s->made, 1, 1000,
-          "made images a real one to choose from on validation classes (default 2,5,20; quick 5)" },
+          "made images a real one to choose from on validation classes (default 2,10; quick 5)" },
+        { "--kept", PROGRAM_REAL, "X", &s->kept, 0.01, 1,
+          "share of what is made that screening keeps (default: of 1, 0.5, 0.25 the best on validation classes)" },
+        { "--made-share", PROGRAM_REAL, "X", &s->share, 0, 1,
+          "of a batch beside classic augmentation (default: of 0, 0.25, 0.5 the best on validation classes)" },
         { "--runs", PROGRAM_INT, "N", &s->runs, 1, MAX_RUNS, "seeds of each classifier (default 3; quick 2)" },
-        { "--classifier-steps", PROGRAM_INT64, "N", &s->classifier_steps, 1, 1e12, "(default 1000; quick 100)" },
+        { "--classifier-steps", PROGRAM_INT64, "N", &s->classifier_steps, 1, 1e12,
+          "largest number, for each thousand real images (default 6000; quick 100, paper 12000)" },
         { "--episodes", PROGRAM_INT64, "N", &s->episodes, 1, 1e12,
-          "training episodes of each Matching Network (default 3000; quick 150)" },
+          "training episodes of a Matching Network, largest number (default 6000; quick 150, paper 20000)" },
         { "--count", PROGRAM_INT, "N", &s->count, 1, 1e6, "images that make makes of each target class (default 10)" },
         { "--format", PROGRAM_FILE, "NAME", &s->format, 0, 0,
           "of make: folder (PNG, a folder each class; default), npy or idx (arrays of all images)" },
@@ -1545,7 +2126,9 @@ int main(int argc, char **argv)
     l.p.when_stopped = "stopped; the same command goes on from here";
     l.p.json_help = "what the step found (the JSON file that it wrote)";
     s->out = "out/dagan";
-    s->mismatch = -1;
+    s->mismatch = s->average = s->anneal = -1;
+    s->quarter_turns = -1;
+    s->share = -1;
     s->count = 10;
     if (!program_parse(&l.p, argc, argv)) return l.p.code;
     for (i = 0; l.p.count && i < sizeof commands / sizeof *commands; i++) {

@@ -2,6 +2,7 @@
    they are from what they were made from, whether a Matching Network takes them for their class. For dagan_lab.c. */
 #ifndef DAGAN_QUALITY_H
 #define DAGAN_QUALITY_H
+#include "dagan_screen.h"
 
 /* Distances are Euclidean. */
 typedef struct dagan_quality {
@@ -99,7 +100,9 @@ static double quality_variance_share(const quality_variance *v, size_t size)
 typedef struct quality_judging {
     mde_context *c;
     dagan *g;
-    dagan_matcher *m;
+    dagan_matcher *m, *screener;            /* the latter takes the share `kept` of what is made; or NULL */
+    double kept;
+    screen support;                         /* the conditions of all classes, as the screener sees them */
     const dagan_images *set;
     uint64_t seed;
     size_t size, width, noise;              /* floats of an image, of an embedding, of z */
@@ -161,14 +164,68 @@ static void quality_embed(const quality_judging *j, int count, const float *imag
     }
 }
 
+/* Of more siblings for each condition the best ones, as screening of two real images a class takes them. */
+static void quality_screen(quality_judging *j, int number)
+{
+    int all = (int)ceil(QUALITY_SIBLINGS / j->kept - 1e-9), i, k;
+    mde_mark mark = mde_arena_mark(j->c);
+    screen_candidate *ranked = (screen_candidate *)mde_scratch(j->c, (size_t)all, sizeof *ranked);
+    float *from = (float *)mde_scratch(j->c, (size_t)all, j->size * sizeof *from);
+    float *made = (float *)mde_scratch(j->c, (size_t)all, j->size * sizeof *made);
+    for (k = 0; k < QUALITY_CONDITIONS && mde_context_status(j->c) == MDE_OK; k++) {
+        float *out = j->made + (size_t)(k * QUALITY_SIBLINGS) * j->size;
+        for (i = 0; i < all; i++) {
+            memcpy(from + (size_t)i * j->size, j->from + (size_t)(k * QUALITY_SIBLINGS) * j->size,
+                   j->size * sizeof *from);
+        }
+        dagan_generate(j->g, all, from, NULL, j->seed * 1000003 + (uint64_t)(number * QUALITY_CONDITIONS + k), made);
+        screen_rank(&j->support, number, all, made, ranked);
+        for (i = 0; i < QUALITY_SIBLINGS && mde_context_status(j->c) == MDE_OK; i++) {
+            memcpy(out + (size_t)i * j->size, made + (size_t)ranked[i].index * j->size, j->size * sizeof *out);
+        }
+    }
+    mde_arena_rewind(j->c, mark);
+}
+
+/* Which real images are those of class `number`; the first are the conditions. */
+static int quality_draw(quality_judging *j, int number)
+{
+    int samples = dagan_images_sample_count(j->set, j->classes[number]);
+    int reals = samples < QUALITY_REALS ? samples : QUALITY_REALS;
+    mde_random r = quality_random(j->seed, QUALITY_CLASS_STREAM, 1 + number);
+    mde_random_draw(&r, samples, reals, j->urn);
+    return reals;
+}
+
+/* The conditions of all classes, as the support that the screener compares with. */
+static void quality_open_screen(quality_judging *j)
+{
+    size_t count = (size_t)j->count * QUALITY_CONDITIONS;
+    float *pixels = (float *)mde_scratch(j->c, count, j->size * sizeof *pixels);
+    int height, width, channels, k, i, *labels = (int *)mde_scratch(j->c, count, sizeof *labels);
+    dagan_images *conditions = NULL;
+    for (k = 0; pixels && labels && k < j->count; k++) {
+        quality_draw(j, k);
+        for (i = 0; i < QUALITY_CONDITIONS; i++) {
+            size_t at = (size_t)k * QUALITY_CONDITIONS + (size_t)i;
+            memcpy(pixels + at * j->size, dagan_images_pixels(j->set, j->classes[k], j->urn[i]),
+                   j->size * sizeof *pixels);
+            labels[at] = k;
+        }
+    }
+    dagan_images_shape(j->set, &height, &width, &channels);
+    if (mde_context_status(j->c) == MDE_OK) {
+        conditions = dagan_images_from(j->c, (int64_t)count, height, width, channels, pixels, labels);
+    }
+    if (conditions) j->support = screen_open(j->c, j->screener, conditions);
+    dagan_images_free(conditions);
+}
+
 static void quality_judge_class(quality_judging *j, int number)
 {
-    int class_index = j->classes[number], samples = dagan_images_sample_count(j->set, class_index), i;
-    int reals = samples < QUALITY_REALS ? samples : QUALITY_REALS;
+    int class_index = j->classes[number], reals = quality_draw(j, number), i;
     const float *real[QUALITY_REALS];
-    mde_random r = quality_random(j->seed, QUALITY_CLASS_STREAM, 1 + number);
     size_t k;
-    mde_random_draw(&r, samples, reals, j->urn);
     for (i = 0; i < reals; i++) {
         real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
         memcpy(j->real + (size_t)i * j->size, real[i], j->size * sizeof *j->real);
@@ -179,7 +236,9 @@ static void quality_judge_class(quality_judging *j, int number)
         for (k = 0; k < j->noise; k++) j->z[(size_t)i * j->noise + k] = (float)mde_random_normal(&normal);
     }
     j->reals[number] = reals;
-    if (dagan_generate(j->g, QUALITY_MADE, j->from, j->z, 0, j->made) != MDE_OK) return;
+    if (j->screener) quality_screen(j, number);
+    else dagan_generate(j->g, QUALITY_MADE, j->from, j->z, 0, j->made);
+    if (mde_context_status(j->c) != MDE_OK) return;
     quality_distances_add(&j->pixels, j->size, reals, real, j->made);
     for (i = 0; i < QUALITY_CONDITIONS; i++) {
         quality_variance_add(&j->variance, j->size, j->made + (size_t)(i * QUALITY_SIBLINGS) * j->size);
@@ -234,8 +293,10 @@ static int quality_fits(quality_judging *j, const char *what, int height, int wi
     return 0;
 }
 
-/* m: a matcher that was trained without made images, or NULL; then what needs one is NaN. */
-static mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *set, uint64_t seed, dagan_quality *out)
+/* m: a matcher that was trained without made images, or NULL; then what needs one is NaN. screener: another one, by
+   which the share `kept` of what is made is taken, or NULL. */
+static mde_status dagan_measure(dagan *g, dagan_matcher *m, dagan_matcher *screener, double kept,
+                                const dagan_images *set, uint64_t seed, dagan_quality *out)
 {
     quality_judging j;
     mde_context *of_matcher;
@@ -251,6 +312,8 @@ static mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     dagan_shape(g, &j.c, &height, &width, &channels);
     j.g = g;
     j.m = m;
+    j.screener = screener;
+    j.kept = kept;
     j.set = set;
     j.seed = seed;
     j.size = (size_t)height * (size_t)width * (size_t)channels;
@@ -268,6 +331,7 @@ static mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
     mark = mde_arena_mark(j.c);
     recording = mde_set_recording(j.c, 0);
     quality_open(&j);
+    if (screener && mde_context_status(j.c) == MDE_OK) quality_open_screen(&j);
     way = j.count < QUALITY_WAY ? j.count : QUALITY_WAY;
     for (i = 0; i < j.count && mde_context_status(j.c) == MDE_OK; i++) quality_judge_class(&j, i);
     for (i = 0; m && i < QUALITY_EPISODES && mde_context_status(j.c) == MDE_OK; i++) {
@@ -284,6 +348,7 @@ static mde_status dagan_measure(dagan *g, dagan_matcher *m, const dagan_images *
         out->recognisability = (double)hits[0] / ((double)QUALITY_EPISODES * way);
         out->real_recognisability = (double)hits[1] / ((double)QUALITY_EPISODES * way);
     }
+    screen_close(&j.support);
     mde_set_recording(j.c, recording);
     mde_arena_rewind(j.c, mark);
     return mde_context_status(j.c);

@@ -29,15 +29,13 @@ int main(int argc, char **argv)
     mde_context *c;
     mde_random random;
     mde_fit_desc fit = { .model = MDE_GP, .kernel = MDE_MATERN52, .normal_noise = 1, .seed = 1 };
-    plot_series series[5] = {
+    plot_series series[3] = {
         { .name = "function", .count = LINE, .x = at, .y = exact },
-        { .name = "mean", .count = LINE, .x = at, .y = mean },
-        { .name = "90 % band", .count = LINE, .x = at, .y = low, .color = 3 },
-        { .count = LINE, .x = at, .y = high, .color = 3 },
+        { .name = "mean, 90 % band", .count = LINE, .x = at, .y = mean, .low = low, .high = high, .band = 1 },
         { .name = "points", .count = POINTS, .x = x, .y = y, .points = 1, .color = 4 },
     };
     plot_desc plot = { .title = "Gaussian process, Matern 5/2", .x_label = "x", .y_label = "y",
-                       .count = 5, .series = series };
+                       .count = 3, .series = series };
     mde_regressor *model;
     mde_text *svg;
     int i;

@@ -6,11 +6,13 @@
 
    Every step is files in one folder. A finished one is skipped, and a run that was cut off continues from its
    checkpoint to the same bits:
-     plan      plan.json, see mde_lab_runs.h
+     plan      plan.json, see mde_lab_runs.h; Makefile and slurm.sbatch, see mde_lab_jobs.h
      tasks     the training runs
      fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
      search    the best mixture for three objectives; mixture.json, search.json
      verify    trains the mixtures found; verify.csv
+   With --sizes, proxies of larger models, too: fit writes them to sizes.csv, search moves losses to the largest by a law
+   of their parameters and says the mixture for it, which verify trains there, beside others.
      report    report.html and report.json, see mde_lab_report.h */
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
@@ -21,6 +23,7 @@
 #endif
 #include "program.h"
 #include "mde_lab_runs.h"
+#include "mde_lab_jobs.h"
 #include "mde_lab_report.h"
 
 /* ---- Fit: which regression predicts proxies that it has not seen ---- */
@@ -97,7 +100,7 @@ static void score_predictions(experiment *x, const tables *t, const double *pred
 static void add_predictions(mde_text *csv, const experiment *x, const tables *t, const char *model,
                             const double *predicted)
 {
-    int i, j, first = x->count - t->n;
+    int i, j, first = x->own - t->n;
     for (i = 0; i < t->n; i++) {
         for (j = 0; j < t->v; j++) {
             mde_text_add_csv(csv, model);
@@ -157,6 +160,7 @@ static mde_status fit(experiment *x)
     tables t;
     int best[OBJECTIVES], o;
     if (load_tables(x, &t) == MDE_OK) write_tables(x, &t);
+    if (x->sizes > 0) write_sizes(x);
     mde_text_add(csv, "model,run,validation,predicted,true\n");
     mde_json_open(&w, NULL, '{');
     mde_json_write_string(&w, "settings", x->key);
@@ -210,7 +214,7 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     double shares[MDE_MAX_DOMAINS + 1], ends[2];
     mde_minimize_desc minimize;
     mde_bootstrap_desc resample;
-    mde_optimum best;
+    const mde_optimum *best;
     mde_bootstrap interval;
     int i;
     memset(&minimize, 0, sizeof minimize);
@@ -222,14 +226,14 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     resample.minimize = &minimize;
     resample.replicates = 100;
     resample.seed = x->settings.seed;
-    if (mde_mixture_minimize(t->experts, &minimize, &best) != MDE_OK) return;
     if (mde_mixture_bootstrap(t->experts, &resample, &interval) != MDE_OK) return;
+    best = &interval.optimum;
     mde_json_open(w, objective_names[objective], '{');
-    mde_json_write_number(w, "loss", best.loss, 9);
-    mde_json_write_number(w, "gap", best.gap, 6);
+    mde_json_write_number(w, "loss", best->loss, 9);
+    mde_json_write_number(w, "gap", best->gap, 6);
     mde_json_write_numbers(w, "loss_interval_90", 2, interval.loss, 9);
     mde_json_write_string(w, "intervals", interval.note);
-    json_mixture(w, "weights", x, best.weights);
+    json_mixture(w, "weights", x, best->weights);
     mde_json_open(w, "weights_interval_90", '{');
     for (i = 0; i < t->k; i++) {
         ends[0] = interval.lower[i];
@@ -239,8 +243,8 @@ static void search_experts(experiment *x, const tables *t, int objective, const 
     mde_json_close(w);
     mde_json_open(w, "shadow_prices", '{');     /* of the bounds that hold a weight; null where none is known */
     for (i = 0; i < t->k && lower; i++) {
-        if (best.active[i] > 0 || (best.active[i] < 0 && lower[i] > 0)) {
-            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best.price[i], 6);
+        if (best->active[i] > 0 || (best->active[i] < 0 && lower[i] > 0)) {
+            mde_json_write_number(w, mde_corpus_name(x->corpus, i), best->price[i], 6);
         }
     }
     mde_json_close(w);
@@ -278,13 +282,158 @@ static void search_objective(experiment *x, const tables *t, const mde_json *fit
     mde_surrogate_free(s);
 }
 
+/* Proxies of all sizes, as rows of weights and log N: x [rows, k + 2], y [rows, v]; log D is the same for all. */
+static int load_sizes(experiment *x, const tables *t, double *rows, double *losses)
+{
+    mde_context *c = x->context;
+    int i, j, count = 0;
+    for (i = 0; i < x->count && !program_failed(c); i++) {
+        const task *which = &x->tasks[i];
+        mde_safetensors *run = which->kind == PROXY ? read_run(x, c, which) : NULL;
+        double *row = rows + count * (t->k + 2);
+        if (which->kind != PROXY) continue;
+        if (!run) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i, which->name);
+            break;
+        }
+        memcpy(row, which->weights, (size_t)t->k * sizeof *row);
+        row[t->k] = log(x->size[which->size].params);
+        row[t->k + 1] = log((double)x->settings.tokens);
+        for (j = 0; j < t->v; j++) losses[count * t->v + j] = (double)mde_safetensors_find(run, "losses")->data[j];
+        count++;
+        mde_safetensors_free(c, run);
+    }
+    return count;
+}
+
+/* The law of all losses in the form, additive or joint, with the smaller errors for mixtures left out. */
+static mde_regressor *fit_sizes(experiment *x, const tables *t, const char **form)
+{
+    mde_context *c = x->context;
+    double *rows = program_doubles(c, x->count, t->k + 2), *losses = program_doubles(c, x->count, 2 * t->v), error[2];
+    double *left = losses ? losses + x->count * t->v : NULL;
+    int count = rows && losses ? load_sizes(x, t, rows, losses) : 0, joint, i, j;
+    mde_regressor *law[2] = { NULL, NULL };
+    mde_fit_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_SCALE_LAW;
+    for (joint = 0; joint < 2 && !program_failed(c); joint++) {
+        desc.interactions = joint;
+        law[joint] = mde_regressor_fit(c, count, t->k + 2, t->v, rows, losses, &desc);
+        if (law[joint]) mde_regressor_left_out(law[joint], left);
+        error[joint] = 0;
+        for (j = 0; j < t->v; j++) {
+            double squares = 0, spread = 0, mean = 0;
+            for (i = 0; i < count; i++) mean += losses[i * t->v + j] / count;
+            for (i = 0; i < count; i++) {
+                double y = losses[i * t->v + j];
+                squares += (left[i * t->v + j] - y) * (left[i * t->v + j] - y);
+                spread += (y - mean) * (y - mean);
+            }
+            if (spread > 0) error[joint] += squares / spread;
+        }
+    }
+    joint = !program_failed(c) && error[1] < error[0];
+    *form = joint ? "joint" : "additive";
+    mde_regressor_free(law[!joint]);
+    mde_release(c, rows);
+    mde_release(c, losses);
+    return law[joint];
+}
+
+/* Losses [v] of a mixture at a size by the law, and their sds. */
+static void law_at(const experiment *x, const tables *t, const mde_regressor *law, const double *weights, int size,
+                   double *mean, double *sd)
+{
+    double row[MDE_MAX_DOMAINS + 2];
+    memcpy(row, weights, (size_t)t->k * sizeof *row);
+    row[t->k] = log(x->size[size].params);
+    row[t->k + 1] = log((double)x->settings.tokens);
+    mde_regressor_predict(law, 1, row, mean, sd);
+}
+
+/* What the objective of a mixture is predicted to be at the largest size, and the sd: that of the regression, whose runs'
+   losses are moved there, and what the law adds on the way. */
+static void json_transferred(experiment *x, const tables *t, const mde_regressor *law, const mde_surrogate *s,
+                             const char *name, const double *weights, mde_json_writer *w)
+{
+    double shares[MDE_MAX_DOMAINS + 1], mean[MDE_MAX_DOMAINS + 1], sd[MDE_MAX_DOMAINS + 1], here[MDE_MAX_DOMAINS + 1];
+    double there[MDE_MAX_DOMAINS + 1], unused[MDE_MAX_DOMAINS + 1], value = 0, spread = 0, added = 0;
+    int j;
+    objective_weights(t->k, objective_index(x), shares);
+    if (mde_surrogate_predict(s, 1, weights, mean, sd)) return;
+    law_at(x, t, law, weights, 0, unused, here);
+    law_at(x, t, law, weights, x->sizes, unused, there);
+    for (j = 0; j < t->v; j++) {
+        value += shares[j] * mean[j];
+        spread += shares[j] * sd[j];
+        if (there[j] > here[j]) added += shares[j] * sqrt(there[j] * there[j] - here[j] * here[j]);
+    }
+    mde_json_open(w, name, '{');
+    mde_json_write_number(w, "predicted", value, 9);
+    mde_json_write_number(w, "sd", sqrt(spread * spread + added * added), 6);
+    json_mixture(w, "weights", x, weights);
+    mde_json_close(w);
+}
+
+/* The mixture for the largest size: the proxies' losses, moved there by the law, take the place of what they were, and
+   the regression that was chosen, and its search, are as for the plan's own size. weights comes as the mixture for that
+   size, and goes as the one for the largest. */
+static void search_sizes(experiment *x, const tables *t, const mde_json *fitted, const double *lower,
+                         const double *upper, mde_json_writer *w, double *weights)
+{
+    mde_context *c = x->context;
+    const regression *chosen = chosen_regression(x, fitted, objective_index(x));
+    const char *form = "";
+    mde_regressor *law = chosen ? fit_sizes(x, t, &form) : NULL;
+    double *moved = program_doubles(c, t->n, t->v), shares[MDE_MAX_DOMAINS + 1];
+    double here[MDE_MAX_DOMAINS + 1], there[MDE_MAX_DOMAINS + 1];
+    tables at_largest = *t;
+    mde_surrogate *s = NULL;
+    mde_choose_desc desc;
+    mde_choice best;
+    int i, j;
+    for (i = 0; i < t->n && law && moved; i++) {
+        law_at(x, t, law, t->proxy_weights + i * t->k, 0, here, NULL);
+        law_at(x, t, law, t->proxy_weights + i * t->k, x->sizes, there, NULL);
+        for (j = 0; j < t->v; j++) moved[i * t->v + j] = t->proxy_losses[i * t->v + j] + there[j] - here[j];
+    }
+    at_largest.proxy_losses = moved;
+    if (!program_failed(c)) s = fit_regression(x, &at_largest, chosen);
+    memset(&desc, 0, sizeof desc);
+    objective_weights(t->k, objective_index(x), shares);
+    desc.objective = shares;
+    desc.lower = lower;
+    desc.upper = upper;
+    desc.tried = t->proxy_weights;
+    desc.runs = t->n;
+    desc.seed = x->settings.seed;
+    desc.progress = x->progress;
+    desc.user = x->user;
+    if (s && mde_surrogate_minimize(s, &desc, &best) == MDE_OK) {
+        mde_json_open(w, "sizes", '{');
+        mde_json_write_string(w, "largest", x->size[x->sizes].name);
+        mde_json_write_number(w, "params", x->size[x->sizes].params, 9);
+        mde_json_write_string(w, "form", form);
+        json_transferred(x, t, law, s, transfer_names[0], best.weights, w);
+        json_transferred(x, t, law, s, transfer_names[1], weights, w);
+        json_transferred(x, t, law, s, "uniform", x->tasks[t->k].weights, w);
+        json_transferred(x, t, law, s, "proportional", x->tasks[t->k + 1].weights, w);
+        mde_json_close(w);
+        memcpy(weights, best.weights, (size_t)t->k * sizeof *weights);
+    }
+    mde_surrogate_free(s);
+    mde_regressor_free(law);
+    mde_release(c, moved);
+}
+
 /* For each objective: the experts' minimum without and with bounds, and the regression's. mixture.json gets that of the
-   plan's objective. */
+   plan's objective, where there are larger sizes the one for the largest. */
 static void search_all(experiment *x, const tables *t, const mde_json *fitted, mde_json_writer *w, mde_text *mixture)
 {
     mde_context *c = x->context;
     mde_json_writer single = mde_json_start(mixture, 0);
-    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], weights[MDE_MAX_DOMAINS];
+    double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], weights[MDE_MAX_DOMAINS], chosen[MDE_MAX_DOMAINS] = { 0 };
     int o;
     /* A regression is not to be trusted outside what was tried. */
     mde_bounds_of_runs(t->n, t->k, t->proxy_weights, 0, lower, upper);
@@ -303,9 +452,11 @@ static void search_all(experiment *x, const tables *t, const mde_json *fitted, m
     for (o = 0; o < OBJECTIVES && !program_failed(c); o++) {
         if (program_step(c, x->progress, x->user, "search", o + 1, OBJECTIVES + 1)) return;
         search_objective(x, t, fitted, o, lower, upper, w, weights);
-        if (strcmp(objective_names[o], x->settings.objective) == 0) json_mixture(&single, NULL, x, weights);
+        if (o == objective_index(x)) memcpy(chosen, weights, sizeof chosen);
     }
     mde_json_close(w);
+    if (x->sizes > 0 && !program_failed(c)) search_sizes(x, t, fitted, lower, upper, w, chosen);
+    if (!program_failed(c)) json_mixture(&single, NULL, x, chosen);
     mde_json_close(w);
     mde_json_end(w);
     mde_json_end(&single);
@@ -395,10 +546,61 @@ static const task *best_proxy(const experiment *x, const tables *t, int objectiv
             objective_value(t->k, objective, t->proxy_losses + best * t->v))
             best = i;
     }
-    return &x->tasks[x->count - t->n + best];
+    return &x->tasks[x->own - t->n + best];
 }
 
-static void verify_mixtures(experiment *x, const tables *t, const mde_json *fitted, const task *best)
+/* The mixtures to train at the largest size; their names are constants. */
+static void read_transfer_tasks(experiment *x, const mde_json *found, task *out)
+{
+    int q, i;
+    for (q = 0; q < 2; q++) {
+        const mde_json *weights = mde_json_get(mde_json_get(mde_json_get(found, "sizes"), transfer_names[q]), "weights");
+        memset(&out[q], 0, sizeof out[q]);
+        out[q].name = transfer_names[q];
+        out[q].kind = BEST;
+        out[q].size = x->sizes;
+        for (i = 0; i < x->domains; i++) {
+            out[q].weights[i] = mde_json_number(weights, mde_corpus_name(x->corpus, i), (double)NAN);
+            if (out[q].weights[i] >= 0) continue;
+            mde_fail(x->context, MDE_BAD_FILE, "%s/search.json: has no weight of %s", x->out,
+                     mde_corpus_name(x->corpus, i));
+        }
+    }
+}
+
+/* What they were predicted to reach there and what they reached. */
+static void add_transferred(experiment *x, const mde_json *found, const task *trained, mde_json_writer *w)
+{
+    const task *which[4];
+    int q, j;
+    which[0] = &trained[0];
+    which[1] = &trained[1];
+    which[2] = &x->tasks[x->count - (x->count - x->own) / x->sizes];
+    which[3] = which[2] + 1;
+    mde_json_open(w, "largest", '[');
+    for (q = 0; q < 4 && !program_failed(x->context); q++) {
+        const char *names[4] = { transfer_names[0], transfer_names[1], "uniform", "proportional" };
+        const mde_json *entry = mde_json_get(mde_json_get(found, "sizes"), names[q]);
+        mde_safetensors *run = read_run(x, x->context, which[q]);
+        double truth[MDE_MAX_DOMAINS + 1];
+        if (!run) {
+            mde_fail(x->context, MDE_BAD_FILE, "%s/runs/%s.safetensors: cannot be read back", x->out, which[q]->name);
+            break;
+        }
+        for (j = 0; j < validations(x); j++) truth[j] = (double)mde_safetensors_find(run, "losses")->data[j];
+        mde_json_open(w, NULL, '{');
+        mde_json_write_string(w, "mixture", names[q]);
+        mde_json_write_number(w, "predicted", mde_json_number(entry, "predicted", (double)NAN), 9);
+        mde_json_write_number(w, "sd", mde_json_number(entry, "sd", (double)NAN), 6);
+        mde_json_write_number(w, "true", objective_value(x->domains, objective_index(x), truth), 9);
+        mde_json_close(w);
+        mde_safetensors_free(x->context, run);
+    }
+    mde_json_close(w);
+}
+
+static void verify_mixtures(experiment *x, const tables *t, const mde_json *fitted, const mde_json *found,
+                            const task *best)
 {
     mde_context *c = x->context;
     mde_surrogate *s[OBJECTIVES] = { NULL, NULL, NULL };
@@ -423,6 +625,7 @@ static void verify_mixtures(experiment *x, const tables *t, const mde_json *fitt
     add_verified(x, t, find_task(x, "proportional"), s, csv, &w);
     add_verified(x, t, best_proxy(x, t, 0), s, csv, &w);
     mde_json_close(&w);
+    if (x->sizes > 0) add_transferred(x, found, best + OBJECTIVES, &w);
     mde_json_close(&w);
     mde_json_end(&w);
     program_write(c, csv, x->out, "verify.csv");
@@ -436,11 +639,12 @@ static mde_status verify(experiment *x)
 {
     mde_context *c = x->context;
     mde_json *found = read_step(x, "search.json", "search"), *fitted = read_step(x, "fit.json", "fit");
-    task best[OBJECTIVES];
+    task best[OBJECTIVES + 2];
     tables t;
     if (!program_failed(c)) read_best_tasks(x, found, best);
-    if (!program_failed(c)) run_pending(x, OBJECTIVES, best);
-    if (load_tables(x, &t) == MDE_OK) verify_mixtures(x, &t, fitted, best);
+    if (!program_failed(c) && x->sizes > 0) read_transfer_tasks(x, found, best + OBJECTIVES);
+    if (!program_failed(c)) run_pending(x, OBJECTIVES + (x->sizes > 0 ? 2 : 0), best);
+    if (load_tables(x, &t) == MDE_OK) verify_mixtures(x, &t, fitted, found, best);
     mde_json_free(c, found);
     mde_json_free(c, fitted);
     tables_free(x, &t);
@@ -688,6 +892,10 @@ static void list_tasks(const experiment *x, int as_json)
 static void run_listed_tasks(experiment *x, int count, char **numbers)
 {
     int i;
+    if (count == 0) {
+        int number = task_of_array(x->context);
+        if (number >= 0) run_numbered_task(x, number);
+    }
     for (i = 0; i < count && !program_failed(x->context); i++) {
         char *end;
         long long number;
@@ -733,6 +941,8 @@ static program_work work_of(experiment *x, const program *p, int index)
     for (i = 0; i < PROGRAM_MAX_OUTPUTS && lab_steps[index].files[i]; i++) {
         program_work_output(&w, lab_steps[index].files[i]);
     }
+    if (x->sizes > 0 && index == 0) program_work_output(&w, "sizes.csv");
+    for (i = 0; i < 2 && x->sizes > 0 && index == 2; i++) program_work_output(&w, transfer_files[i]);
     return w;
 }
 
@@ -751,7 +961,12 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     x->user = p;
     x->quiet = p->quiet;
     if (((all && !p->quiet) || plan) && !p->json) print_validation(x);
-    if (plan && !p->json) printf("%d runs planned: mde_lab tasks %s lists them\n", x->count, out);
+    if (plan) write_makefile(x);
+    if (plan) write_slurm(x);
+    if (plan && !p->json) {
+        printf("%d runs planned: mde_lab tasks %s lists them, ", x->count, out);
+        printf("make -f %s/Makefile -j or sh %s/slurm.sbatch makes them\n", out, out);
+    }
     if (strcmp(command, "tasks") == 0) list_tasks(x, p->json);
     if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
     if (all) run_pending(x, x->count, x->tasks);
@@ -773,9 +988,12 @@ static const char *const usage =
     "mde_lab: from folders of text to the best training mixture\n"
     "\n"
     "  mde_lab run OUT [--data DIR] [options]   all steps; a second call goes on where the first was stopped\n"
-    "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make\n"
+    "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make; and a\n"
+    "                                           Makefile and slurm.sbatch that make them in many processes\n"
     "  mde_lab tasks OUT                        lists the runs of the plan, finished or not\n"
-    "  mde_lab task OUT N [M ...]               trains the runs with these numbers (for job arrays and make -j)\n"
+    "  mde_lab task OUT [N ...]                 trains the runs with these numbers; without any, the one whose number\n"
+    "                                           is in SLURM_ARRAY_TASK_ID, PBS_ARRAY_INDEX, JOB_COMPLETION_INDEX or,\n"
+    "                                           counted from 1, SGE_TASK_ID\n"
     "  mde_lab fit OUT                          compares regressions on held-out proxies; tables as CSV and .npy\n"
     "  mde_lab search OUT                       finds the best mixtures; OUT/mixture.json\n"
     "  mde_lab verify OUT                       trains the mixtures found\n"
@@ -804,6 +1022,9 @@ int main(int argc, char **argv)
         { "--layers", PROGRAM_INT, "N", &s.layers, 1, 0, "of the model; 2, 3, 4" },
         { "--width", PROGRAM_INT, "N", &s.width, 1, 0, "48, 64, 128" },
         { "--heads", PROGRAM_INT, "N", &s.heads, 1, 0, "3, 4, 4" },
+        { "--sizes", PROGRAM_FILE, "LIST", &s.sizes, 0, 0,
+          "larger models, LAYERSxWIDTH, as 3x64,4x96, ascending: each trains half of the proxies, a law moves losses to the "
+          "largest, and the mixture for that is trained there" },
         { "--context", PROGRAM_INT, "N", &s.context, 1, 0, "tokens the model sees at once; 64, 128, 128" },
         { "--batch", PROGRAM_INT, "N", &s.batch, 1, 0, "windows of that length a step; 8, 8, 16" },
         { "--lr", PROGRAM_POSITIVE, "X", &s.learning_rate, 0, 1e6, "peak learning rate; 0.006, 0.004, 0.003" },

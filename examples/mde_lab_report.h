@@ -138,6 +138,31 @@ static void page_verify(mde_text *t, const experiment *x, const mde_json *verify
                     (long long)x->settings.tokens);
 }
 
+static void page_sizes(mde_text *t, const experiment *x, const mde_json *search, const mde_json *verify)
+{
+    const mde_json *rows = mde_json_get(verify, "largest"), *row;
+    int i;
+    if (!rows) return;
+    mde_text_format(t, "<h2>At the largest size</h2>\n<p>Proxies of %.0f", x->size[0].params);
+    for (i = 1; i <= x->sizes; i++) mde_text_format(t, "%s %.0f", i < x->sizes ? "," : " and", x->size[i].params);
+    mde_text_format_html(t, " parameters; a law of parameters, in its %s form, moves losses to %s layers x width. Each "
+                         "mixture was trained there.</p>\n",
+                         mde_json_string(mde_json_get(search, "sizes"), "form", ""), x->size[x->sizes].name);
+    mde_text_format(t, "<div class=\"wide\"><table><tr><th>mixture</th><th>%s: predicted &plusmn; sd</th><th>true</th>"
+                       "</tr>\n", x->settings.objective);
+    for (row = rows->child; row; row = row->next) {
+        mde_text_format_html(t, "<tr><td>%s</td>", mde_json_string(row, "mixture", ""));
+        mde_text_format(t, "<td>%.4f &plusmn; %.3f</td>", mde_json_number(row, "predicted", (double)NAN),
+                        mde_json_number(row, "sd", (double)NAN));
+        program_page_number(t, mde_json_number(row, "true", (double)NAN), 4, 0);
+        mde_text_add(t, "</tr>\n");
+    }
+    mde_text_format(t, "</table></div>\n<p class=\"note\">%s is the mixture for that size, and that of "
+                       "<code>mixture.json</code>; %s the one found for the smallest. <code>sizes.csv</code> has the runs "
+                       "of all sizes, for <code>mix_optimize --table sizes.csv --target-params</code>.</p>\n",
+                    transfer_names[0], transfer_names[1]);
+}
+
 static void page_regressions(mde_text *t, const mde_json *fit)
 {
     const mde_json *rows = mde_json_get(fit, "models"), *chosen = mde_json_get(fit, "chosen"), *row;
@@ -374,6 +399,7 @@ static mde_status report(experiment *x)
         page_headline(t, x, verify);
         page_mixtures(t, x, search);
         page_verify(t, x, verify);
+        page_sizes(t, x, search, verify);
         page_regressions(t, fit);
         page_scatter(t, x, &runs, fit);
         page_experts(t, x, &runs);
@@ -410,6 +436,12 @@ static void print_summary(experiment *x)
                             mde_json_number(entry, "true", (double)NAN));
         }
         mde_text_format(t, " %9.3f\n", mde_json_number(row, "accuracy", (double)NAN));
+    }
+    rows = mde_json_get(verify, "largest");
+    if (rows) mde_text_format(t, "\n%-16s %12s %9s\n", x->size[x->sizes].name, "predicted", "true");
+    for (row = rows ? rows->child : NULL; row; row = row->next) {
+        mde_text_format(t, "%-16s %12.4f %9.4f\n", mde_json_string(row, "mixture", ""),
+                        mde_json_number(row, "predicted", (double)NAN), mde_json_number(row, "true", (double)NAN));
     }
     if (!program_failed(c)) {
         printf("\n%s\nmixture: %s/mixture.json\nreport:  %s/report.html\n", t->bytes, x->out, x->out);

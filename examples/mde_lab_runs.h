@@ -5,7 +5,8 @@
    with one output file, which names the plan it belongs to. In the folder of an experiment:
      plan.json                  all settings, the mixtures to train, a fingerprint of the data
      runs/NAME.safetensors      a finished run: one expert a domain (with its log-probabilities of every validation
-                                token), uniform and proportional mixtures, and the proxies, at random mixtures
+                                token), uniform and proportional mixtures, and the proxies, at random mixtures; with
+                                larger sizes, NAME-SIZE: those mixtures and the first half of the proxies at each
    Included by mde_lab.c alone. */
 #ifndef MDE_LAB_RUNS_H
 #define MDE_LAB_RUNS_H
@@ -20,8 +21,12 @@ typedef enum task_kind { EXPERT, BASELINE, PROXY, BEST } task_kind;
 typedef struct task {
     const char *name;
     task_kind kind;
+    int size;           /* of the experiment's; 0: the plan's own */
     double weights[MDE_MAX_DOMAINS];
 } task;
+
+#define LAB_SIZES 6     /* larger ones than the plan's own, at most */
+typedef struct lab_size { char name[32]; int layers, width, heads; double params; } lab_size;
 
 typedef struct lab_settings {
     const char *data;   /* folder: each entry of it, folder or file, is a domain */
@@ -29,6 +34,7 @@ typedef struct lab_settings {
     int proxies;        /* runs at random mixtures */
     int64_t tokens;     /* to train on in each run */
     int layers, width, heads, context, batch;
+    const char *sizes;  /* larger models, LAYERSxWIDTH, commas between; NULL: none */
     double learning_rate;
     int vocabulary;            /* 0: bytes */
     int64_t validation_tokens; /* of each domain, at most */
@@ -53,8 +59,10 @@ typedef struct experiment {
     lab_settings settings; /* resolved; its strings belong to the experiment */
     mde_corpus *corpus;
     int domains;
-    int count;
+    int count, own;         /* runs, the first of which are of the plan's own size */
     task *tasks;
+    int sizes;              /* larger ones */
+    lab_size size[LAB_SIZES + 1];   /* with the plan's own, ascending */
     window *windows[MDE_MAX_DOMAINS];   /* of each domain's validation text */
     int64_t window_count[MDE_MAX_DOMAINS], window_tokens[MDE_MAX_DOMAINS], window_documents[MDE_MAX_DOMAINS];
     char *plan;           /* text of plan.json */
@@ -98,7 +106,7 @@ static mde_status resolve_settings(mde_context *c, const lab_settings *desc, lab
     const char *objective = desc->objective ? desc->objective : "average";
     if (!sizes) return mde_context_status(c);
     *out = *desc;
-    out->data = out->objective = out->task_domains = NULL; /* until they are copies */
+    out->data = out->objective = out->task_domains = out->sizes = NULL; /* until they are copies */
     if (!out->proxies) out->proxies = sizes->proxies;
     if (!out->tokens) out->tokens = sizes->tokens;
     if (!out->layers) out->layers = sizes->layers;
@@ -129,6 +137,7 @@ static mde_status resolve_settings(mde_context *c, const lab_settings *desc, lab
     out->data = program_copy(c, desc->data);
     out->objective = program_copy(c, objective);
     out->task_domains = desc->task_domains ? program_copy(c, desc->task_domains) : NULL;
+    out->sizes = desc->sizes ? program_copy(c, desc->sizes) : NULL;
     return mde_context_status(c);
 }
 
@@ -280,6 +289,63 @@ static mde_status make_questions(experiment *x)
     return MDE_OK;
 }
 
+/* ---- Sizes ---- */
+
+static mde_lm_desc model_shape(const experiment *x, int size)
+{
+    mde_lm_desc shape;
+    memset(&shape, 0, sizeof shape);
+    shape.layers = x->size[size].layers;
+    shape.width = x->size[size].width;
+    shape.heads = x->size[size].heads;
+    shape.context = x->settings.context;
+    shape.seed = x->settings.seed;
+    return shape;
+}
+
+/* A model that cannot be built is found before anything is written; its parameters are counted. */
+static void check_model(experiment *x, int size)
+{
+    mde_lm_desc shape = model_shape(x, size);
+    mde_lm *lm = mde_lm_create(x->context, x->corpus, &shape);
+    if (lm) x->size[size].params = (double)mde_params_elements(mde_lm_params(lm));
+    mde_lm_free(lm);
+}
+
+/* The plan's own size and the larger ones, as 2x64,3x96. */
+static void read_sizes(experiment *x)
+{
+    mde_context *c = x->context;
+    const char *at = x->settings.sizes;
+    x->size[0].layers = x->settings.layers;
+    x->size[0].width = x->settings.width;
+    x->size[0].heads = x->settings.heads;
+    if (at) check_model(x, 0);
+    while (at && *at && !program_failed(c)) {
+        size_t item = strcspn(at, ","), layers = strcspn(at, "x,");
+        lab_size *s = &x->size[x->sizes + 1];
+        double l = 0, w = 0;
+        if (x->sizes == LAB_SIZES || item > 20 || layers >= item || !program_number(at, layers, &l) ||
+            !program_number(at + layers + 1, item - layers - 1, &w) || l != (int)l || w != (int)w || l < 1 || w < 1) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "sizes: \"%.*s\" is none; expected layers x width, at most %d of them, as "
+                     "2x64,3x96", (int)(item < 60 ? item : 60), at, LAB_SIZES);
+            return;
+        }
+        x->sizes++;
+        s->layers = (int)l;
+        s->width = (int)w;
+        s->heads = w >= 32 ? (int)w / 16 : 1;
+        snprintf(s->name, sizeof s->name, "%dx%d", s->layers, s->width);
+        check_model(x, x->sizes);
+        if (!program_failed(c) && !(s->params > s[-1].params)) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "sizes: %s has %.0f parameters, no more than the %.0f of the model before "
+                     "it; expected larger ones than %d layers of width %d, ascending", s->name, s->params, s[-1].params,
+                     x->settings.layers, x->settings.width);
+        }
+        at += item + (at[item] == ',');
+    }
+}
+
 /* ---- Plan ---- */
 
 static mde_status add_task(experiment *x, task_kind kind, const char *prefix, const char *name, const double *weights)
@@ -301,7 +367,8 @@ static mde_status make_tasks(experiment *x)
     mde_context *c = x->context;
     double weights[MDE_MAX_DOMAINS], total = 0;
     int k = x->domains, i, p;
-    x->tasks = (task *)mde_alloc(c, (size_t)(k + 2 + x->settings.proxies), sizeof *x->tasks);
+    int half = (x->settings.proxies + 1) / 2;
+    x->tasks = (task *)mde_alloc(c, (size_t)(k + 2 + x->settings.proxies + x->sizes * (2 + half)), sizeof *x->tasks);
     if (!x->tasks) return mde_context_status(c);
     for (i = 0; i < k; i++) {
         memset(weights, 0, sizeof weights);
@@ -324,6 +391,17 @@ static mde_status make_tasks(experiment *x)
         mde_random_mixture(&r, k, weights);
         snprintf(name, sizeof name, "%03d", p + 1);
         add_task(x, PROXY, "proxy-", name, weights);
+    }
+    x->own = x->count;
+    for (i = 1; i <= x->sizes; i++) {
+        for (p = 0; p < 2 + half && !program_failed(c); p++) {
+            const task *like = &x->tasks[k + p];
+            char prefix[64];
+            snprintf(prefix, sizeof prefix, "%s-", like->name);
+            if (add_task(x, like->kind, prefix, x->size[i].name, like->weights) == MDE_OK) {
+                x->tasks[x->count - 1].size = i;
+            }
+        }
     }
     return mde_context_status(c);
 }
@@ -385,6 +463,7 @@ static char *plan_text(const experiment *x)
     mde_json_write_int(&w, "heads", s->heads);
     mde_json_write_int(&w, "context", s->context);
     mde_json_write_int(&w, "batch", s->batch);
+    if (s->sizes) mde_json_write_string(&w, "sizes", s->sizes);
     mde_json_write_number(&w, "learning_rate", s->learning_rate, 17);
     mde_json_write_int(&w, "vocabulary", s->vocabulary);
     mde_json_write_int(&w, "validation_tokens", s->validation_tokens);
@@ -421,6 +500,7 @@ static void experiment_free(experiment *x)
     mde_release(c, (void *)x->settings.data);
     mde_release(c, (void *)x->settings.objective);
     mde_release(c, (void *)x->settings.task_domains);
+    mde_release(c, (void *)x->settings.sizes);
     mde_corpus_free(x->corpus);
     mde_release(c, x);
 }
@@ -462,6 +542,7 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
         }
         if (!program_failed(c)) make_windows(x, i);
     }
+    if (!program_failed(c)) read_sizes(x);
     if (!program_failed(c) && make_tasks(x) == MDE_OK && make_questions(x) == MDE_OK) x->plan = plan_text(x);
     if (program_failed(c) || !x->plan) {
         experiment_free(x);
@@ -519,25 +600,6 @@ static mde_status compare_plan(experiment *x, const char *path)
     return mde_context_status(c);
 }
 
-static mde_lm_desc model_shape(const experiment *x)
-{
-    mde_lm_desc shape;
-    memset(&shape, 0, sizeof shape);
-    shape.layers = x->settings.layers;
-    shape.width = x->settings.width;
-    shape.heads = x->settings.heads;
-    shape.context = x->settings.context;
-    shape.seed = x->settings.seed;
-    return shape;
-}
-
-/* A model that cannot be built is found before anything is written. */
-static void check_model(experiment *x)
-{
-    mde_lm_desc shape = model_shape(x);
-    mde_lm_free(mde_lm_create(x->context, x->corpus, &shape));
-}
-
 /* Makes OUT and writes the plan. A plan that is there already must be the same, otherwise it is an error that names the
    setting that differs. */
 static mde_status experiment_plan(mde_context *c, const char *out, const lab_settings *settings)
@@ -546,7 +608,7 @@ static mde_status experiment_plan(mde_context *c, const char *out, const lab_set
     char path[PROGRAM_PATH], runs[PROGRAM_PATH];
     program_path(c, path, "%s/plan.json", out);
     program_path(c, runs, "%s/runs", out);
-    if (x) check_model(x);
+    if (x) check_model(x, 0);
     if (!program_failed(c)) {
         if (mde_is_file(path)) compare_plan(x, path);
         else if (mde_make_folder(c, runs) == MDE_OK) mde_file_write(c, path, x->plan, strlen(x->plan));
@@ -578,6 +640,7 @@ static experiment *experiment_open(mde_context *c, const char *out)
         s.heads = program_int(plan, "heads");
         s.context = program_int(plan, "context");
         s.batch = program_int(plan, "batch");
+        s.sizes = mde_json_string(plan, "sizes", NULL);
         s.learning_rate = mde_json_number(plan, "learning_rate", 0);
         s.vocabulary = program_int(plan, "vocabulary");
         s.validation_tokens = program_integer(plan, "validation_tokens");
@@ -853,7 +916,7 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
                              mde_progress_fn *progress, void *user)
 {
     const lab_settings *s = &x->settings;
-    mde_lm_desc shape = model_shape(x);
+    mde_lm_desc shape = model_shape(x, which->size);
     mde_train_desc train;
     scores result;
     mde_lm *lm;
@@ -1058,7 +1121,7 @@ static void tables_free(experiment *x, tables *t)
 {
     mde_context *c = x->context;
     int i;
-    for (i = 0; t->runs && i < x->count; i++) mde_safetensors_free(c, t->runs[i]);
+    for (i = 0; t->runs && i < x->own; i++) mde_safetensors_free(c, t->runs[i]);
     mde_release(c, (void *)t->runs);
     mde_release(c, t->weights);
     mde_release(c, t->losses);
@@ -1134,13 +1197,13 @@ static mde_status load_tables(experiment *x, tables *t)
     t->k = x->domains;
     t->v = validations(x);
     t->n = x->settings.proxies;
-    first = x->count - t->n;
-    t->weights = (double *)mde_alloc(c, (size_t)x->count * (size_t)t->k, sizeof *t->weights);
-    t->losses = (double *)mde_alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->losses);
-    t->features = (double *)mde_alloc(c, (size_t)x->count * (size_t)t->v, sizeof *t->features);
-    t->accuracy = (double *)mde_alloc(c, (size_t)x->count, sizeof *t->accuracy);
-    t->runs = (mde_safetensors **)mde_alloc(c, (size_t)x->count, sizeof *t->runs);
-    for (i = 0; i < x->count && !program_failed(c); i++) {
+    first = x->own - t->n;
+    t->weights = (double *)mde_alloc(c, (size_t)x->own * (size_t)t->k, sizeof *t->weights);
+    t->losses = (double *)mde_alloc(c, (size_t)x->own * (size_t)t->v, sizeof *t->losses);
+    t->features = (double *)mde_alloc(c, (size_t)x->own * (size_t)t->v, sizeof *t->features);
+    t->accuracy = (double *)mde_alloc(c, (size_t)x->own, sizeof *t->accuracy);
+    t->runs = (mde_safetensors **)mde_alloc(c, (size_t)x->own, sizeof *t->runs);
+    for (i = 0; i < x->own && !program_failed(c); i++) {
         const mde_safetensor *losses;
         t->runs[i] = read_run(x, c, &x->tasks[i]);
         if (!t->runs[i]) {
@@ -1156,7 +1219,7 @@ static mde_status load_tables(experiment *x, tables *t)
     for (i = 0; i < t->k; i++) names[i] = mde_corpus_name(x->corpus, i);
     if (!program_failed(c)) t->experts = mde_experts_create(c, t->k, names);
     for (i = 0; i < t->v && !program_failed(c); i++) add_expert_table(x, t, i);
-    if (!program_failed(c)) mde_mixture_losses(t->experts, x->count, t->weights, t->features);
+    if (!program_failed(c)) mde_mixture_losses(t->experts, x->own, t->weights, t->features);
     if (!program_failed(c)) {
         t->proxy_weights = t->weights + first * t->k;
         t->proxy_losses = t->losses + first * t->v;
@@ -1180,12 +1243,12 @@ static void write_run_table(experiment *x, const char *name, int columns, const 
         mde_text_add_csv(t, column_names[j]);
     }
     mde_text_add(t, "\n");
-    for (i = 0; i < x->count; i++) {
+    for (i = 0; i < x->own; i++) {
         mde_text_add_csv(t, x->tasks[i].name);
         for (j = 0; j < columns; j++) mde_text_format(t, ",%.9g", values[i * columns + j]);
         mde_text_add(t, "\n");
     }
-    shape[0] = x->count;
+    shape[0] = x->own;
     shape[1] = columns;
     program_path(c, path, "%s/%s.csv", x->out, name);
     if (!program_failed(c)) mde_text_write(t, path);
@@ -1224,7 +1287,7 @@ static void write_curves(experiment *x, const tables *t)
     mde_text *text = mde_text_create(x->context);
     int i, p;
     mde_text_add(text, "run,tokens,training_loss\n");
-    for (i = 0; i < x->count; i++) {
+    for (i = 0; i < x->own; i++) {
         const mde_safetensor *curve = mde_safetensors_find(t->runs[i], "curve");
         int points = (int)curve->shape[1];
         for (p = 0; p < points; p++) {
@@ -1240,12 +1303,12 @@ static void write_tables(experiment *x, const tables *t)
 {
     mde_context *c = x->context;
     const char *domains[MDE_MAX_DOMAINS], *validations[MDE_MAX_DOMAINS + 2];
-    double *values = (double *)mde_alloc(c, (size_t)x->count * (size_t)(t->v + 1), sizeof *values);
+    double *values = (double *)mde_alloc(c, (size_t)x->own * (size_t)(t->v + 1), sizeof *values);
     int i, j;
     for (j = 0; j < t->k; j++) domains[j] = mde_corpus_name(x->corpus, j);
     for (j = 0; j < t->v; j++) validations[j] = validation_name(x, j);
     validations[t->v] = END_TASK "_accuracy";
-    for (i = 0; values && i < x->count; i++) {
+    for (i = 0; values && i < x->own; i++) {
         for (j = 0; j < t->v; j++) values[i * (t->v + 1) + j] = t->losses[i * t->v + j];
         values[i * (t->v + 1) + t->v] = t->accuracy[i];
     }
@@ -1257,12 +1320,58 @@ static void write_tables(experiment *x, const tables *t)
     mde_release(c, values);
 }
 
+/* sizes.csv: proxies and baselines of all sizes, as mix_optimize reads them. */
+static void write_sizes(experiment *x)
+{
+    mde_context *c = x->context;
+    mde_text *t = mde_text_create(c);
+    int i, j;
+    mde_text_add(t, "run,params,tokens");
+    for (i = 0; i < x->domains; i++) {
+        mde_text_add(t, ",weight_");
+        mde_text_add_csv(t, mde_corpus_name(x->corpus, i));
+    }
+    for (j = 0; j < validations(x); j++) {
+        mde_text_add(t, ",loss_");
+        mde_text_add_csv(t, validation_name(x, j));
+    }
+    for (i = 0; i < x->count && !program_failed(c); i++) {
+        const task *which = &x->tasks[i];
+        mde_safetensors *run = which->kind == EXPERT ? NULL : read_run(x, c, which);
+        if (which->kind == EXPERT) continue;
+        if (!run) {
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: task %d (%s) is not finished; run it first", x->out, i, which->name);
+            break;
+        }
+        mde_text_format(t, "\n%s,%.0f,%lld", which->name, x->size[which->size].params, (long long)x->settings.tokens);
+        for (j = 0; j < x->domains; j++) mde_text_format(t, ",%.9g", which->weights[j]);
+        for (j = 0; j < validations(x); j++) {
+            mde_text_format(t, ",%.9g", (double)mde_safetensors_find(run, "losses")->data[j]);
+        }
+        mde_safetensors_free(c, run);
+    }
+    mde_text_add(t, "\n");
+    program_write(c, t, x->out, "sizes.csv");
+    mde_text_free(t);
+}
+
 /* ---- Objectives ---- */
 
 #define OBJECTIVES 3
 
 static const char *const objective_names[OBJECTIVES] = { "average", "task", "both" };
 static const char *const best_names[OBJECTIVES] = { "best-average", "best-task", "best-both" }; /* their mixtures */
+/* Trained at the largest size: the mixture for it, and the one for the plan's own size. */
+static const char *const transfer_names[2] = { "largest-by-law", "largest-by-own" };
+static const char *const transfer_files[2] = { "runs/largest-by-law.safetensors", "runs/largest-by-own.safetensors" };
+
+/* The plan's. */
+static int objective_index(const experiment *x)
+{
+    int o = 0;
+    while (o < OBJECTIVES - 1 && strcmp(objective_names[o], x->settings.objective) != 0) o++;
+    return o;
+}
 
 /* Shares of the validation texts: the mean over the domains, the end task, half of each. */
 static void objective_weights(int k, int objective, double *shares)

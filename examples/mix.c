@@ -11,8 +11,9 @@
 #endif
 #include "program.h"
 
-static void print_mixture(const mde_experts *experts, const mde_optimum *best, const mde_bootstrap *interval)
+static void print_mixture(const mde_experts *experts, const mde_bootstrap *interval)
 {
+    const mde_optimum *best = &interval->optimum;
     int i;
     printf("%.4f nats a token, at most %.1e above the minimum", best->loss, best->gap);
     if (interval->replicates) printf("; 90 %% interval %.4f to %.4f", interval->loss[0], interval->loss[1]);
@@ -29,9 +30,9 @@ static void print_mixture(const mde_experts *experts, const mde_optimum *best, c
     }
 }
 
-static void print_json(mde_context *c, const mde_experts *experts, const mde_optimum *best,
-                       const mde_bootstrap *interval)
+static void print_json(mde_context *c, const mde_experts *experts, const mde_bootstrap *interval)
 {
+    const mde_optimum *best = &interval->optimum;
     mde_text *t = mde_text_create(c);
     mde_json_writer w = mde_json_start(t, 2);
     int i;
@@ -61,7 +62,6 @@ int main(int argc, char **argv)
     mde_context *c;
     mde_experts *experts;
     mde_experts_desc desc = { 0, 0, program_progress, &p };
-    mde_optimum best;
     mde_bootstrap interval;
     int memory = 0;
     const program_option options[] = { { "--memory", PROGRAM_INT, "MB", &memory, 0, 1e6,
@@ -77,10 +77,9 @@ int main(int argc, char **argv)
     c = program_context(&p);
     desc.memory = (size_t)memory << 20;
     experts = mde_experts_open(c, p.arguments[0], &desc);
-    mde_mixture_minimize(experts, NULL, &best);
     if (mde_mixture_bootstrap(experts, NULL, &interval) == MDE_OK) {
-        if (p.json) print_json(c, experts, &best, &interval);
-        else print_mixture(experts, &best, &interval);
+        if (p.json) print_json(c, experts, &interval);
+        else print_mixture(experts, &interval);
     }
     return program_end(&p, c);
 }

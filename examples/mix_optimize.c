@@ -810,6 +810,7 @@ static void read_inputs(optimization *o)
     o->n = o->runs ? o->runs->count : 0;
     if (!program_failed(c)) read_names(o, domains);
     if (!program_failed(c) && o->runs) use_scales(o);
+    if (!program_failed(c) && s->budget_flops > 0) check_spending(o);
     if (!program_failed(c) && s->anchor) read_anchors(o);
     if (!program_failed(c) && o->runs) check_runs(o);
     if (!program_failed(c) && (s->test_table || s->test_ratios)) read_test(o);
@@ -1005,36 +1006,6 @@ static void search(optimization *o)
     }
 }
 
-/* Three decimals are what people type: rounds down, and deals out what is left to those that lost most, inside bounds.
-   Where bounds leave no such mixture, the weights stay as they are. */
-static void round_mixture(int k, const double *lower, const double *upper, double *w)
-{
-    int units[MDE_MAX_DOMAINS], minimum[MDE_MAX_DOMAINS], maximum[MDE_MAX_DOMAINS], rest = 1000, i;
-    for (i = 0; i < k; i++) {
-        minimum[i] = (int)ceil(1000.0 * lower[i] - 1e-9);
-        maximum[i] = (int)floor(1000.0 * upper[i] + 1e-9);
-        if (minimum[i] > maximum[i]) return;
-        units[i] = (int)floor(1000.0 * w[i]);
-        if (units[i] < minimum[i]) units[i] = minimum[i];
-        if (units[i] > maximum[i]) units[i] = maximum[i];
-        rest -= units[i];
-    }
-    while (rest != 0) {
-        int step = rest > 0 ? 1 : -1, furthest = -1;
-        double largest = -(double)INFINITY;
-        for (i = 0; i < k; i++) {
-            double lost = step * (1000.0 * w[i] - units[i]);
-            if ((step > 0 ? units[i] >= maximum[i] : units[i] <= minimum[i]) || !(lost > largest)) continue;
-            largest = lost;
-            furthest = i;
-        }
-        if (furthest < 0) return;
-        units[furthest] += step;
-        rest -= step;
-    }
-    for (i = 0; i < k; i++) w[i] = units[i] / 1000.0;
-}
-
 /* What the regression promises on the way from the best for one loss to the best for another: the two whose ranks agree
    worst over the runs. */
 static void trade_off(optimization *o)
@@ -1085,35 +1056,6 @@ static void trade_off(optimization *o)
     mde_release(c, shares);
 }
 
-static void suggest(optimization *o)
-{
-    mde_context *c = o->context;
-    mde_suggest_desc desc;
-    int count = o->settings.suggest, i;
-    if (count <= 0) return;
-    memset(&desc, 0, sizeof desc);
-    desc.acquisition = o->settings.acquisition;
-    desc.objective = o->objective;
-    desc.lower = o->allowed_lower;
-    desc.upper = o->allowed_upper;
-    desc.spread = o->spread;
-    desc.seed = o->settings.seed;
-    desc.progress = o->settings.progress;
-    desc.user = o->settings.user;
-    desc.best = o->best_tried;
-    desc.centre = o->surrogate ? o->best.weights : NULL;
-    desc.made = &o->suggested;
-    o->next = program_doubles(c, count, o->k);
-    if (!o->next ||
-        mde_suggest_runs(c, o->surrogate, o->n, o->k, o->n > 0 ? o->runs->weights : NULL, &desc, count, o->next))
-        return;
-    if (o->suggested < count) {
-        mde_text_format(o->warnings, "there is room for %d further runs only that are not near to others\n",
-                        o->suggested);
-    }
-    for (i = 0; i < o->suggested; i++) round_mixture(o->k, o->allowed_lower, o->allowed_upper, o->next + i * o->k);
-}
-
 /* The experts alone: their certified minimum inside the bounds, its prices, and what resampled documents say. */
 static void minimize_experts(optimization *o)
 {
@@ -1130,15 +1072,14 @@ static void minimize_experts(optimization *o)
     bootstrap.seed = o->settings.seed;
     if (report_step(o, "experts", 0, 2)) return;
     o->prices = program_doubles(c, 3, o->k);
-    if (!o->prices || mde_mixture_minimize(o->experts, &minimize, &o->minimum)) return;
+    if (!o->prices || mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval)) return;
+    o->minimum = o->interval.optimum;
     if (report_step(o, "experts", 1, 2)) return;
     if (mde_mixture_prices(o->experts, o->nats, o->minimum.weights, o->prices)) return;
     if (mde_mixture_price_intervals(o->experts, o->nats, o->minimum.weights, NULL, o->prices + o->k,
                                     o->prices + 2 * o->k))
         return;
-    if (mde_mixture_bootstrap(o->experts, &bootstrap, &o->interval) == MDE_OK) {
-        report_step(o, "experts", 2, 2);
-    }
+    if (report_step(o, "experts", 2, 2)) return;
     o->text_losses = program_doubles(c, mde_experts_validations(o->experts), 1);
     for (j = 0; !program_failed(c) && j < mde_experts_validations(o->experts); j++) {
         o->text_losses[j] = mde_validation_loss(o->experts, j, o->minimum.weights, NULL);
@@ -1210,6 +1151,9 @@ static void optimization_free(optimization *o)
     mde_release(c, o->compared.value);
     mde_release(c, o->compared_weights);
     mde_release(c, o->next);
+    mde_release(c, o->spending.at);
+    mde_release(c, o->spending.value);
+    table_free(c, &o->spending.table);
     mde_release(c, o->prices);
     mde_release(c, o->text_losses);
     mde_text_free(o->summary);
@@ -1272,6 +1216,8 @@ int main(int argc, char **argv)
     mde_text *printed;
     int i;
     mde_context *c;
+    run_scale sizes[LARGEST_SIZES];
+    char wrong[64];
     const char *acquisition = "ucb", *target_params = NULL, *target_tokens = NULL;
     const program_option options[] = {
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
@@ -1329,6 +1275,11 @@ int main(int argc, char **argv)
           "where a column step stands for tokens" },
         { "--anchor", PROGRAM_INPUT, "FILE", &s.anchor, 0, 0,
           "CSV as --table: a few large runs that set level and slope of each loss, where sizes allow for no law" },
+        { "--budget-flops", PROGRAM_POSITIVE, "X", &s.budget_flops, 0, 0,
+          "the runs of --suggest, at most so many, also have sizes and tokens, together of X FLOPs (6 a token and "
+          "parameter) at most" },
+        { "--sizes", PROGRAM_FILE, "LIST", &s.sizes, 0, 0,
+          "that these may have, parameters:tokens, as 20M:400M,60M:1.2B; default: those of the runs" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
           "Bounds (the mixture also stays within what was tried; runs to make next need not)" },
         { "--max-ratio", PROGRAM_POSITIVE, "X", &s.max_ratio, 0, 0,
@@ -1356,6 +1307,14 @@ int main(int argc, char **argv)
         program_misused(&p, target_params, " is no number of parameters, such as 1B");
     } else if (target_tokens && !scale_number(target_tokens, strlen(target_tokens), &s.target_tokens, NULL)) {
         program_misused(&p, target_tokens, " is no number of tokens, such as 300B");
+    }
+    if (s.sizes && !parse_sizes(s.sizes, sizes, wrong)) {
+        program_misused(&p, wrong, " is no size to offer; expected parameters:tokens, as 20M:400M,60M:1.2B");
+    } else if (s.sizes && !(s.budget_flops > 0)) {
+        program_misused(&p, "", "--sizes are those that --budget-flops may be spent on");
+    } else if (s.budget_flops > 0 && (s.suggest == 0 || !(s.target_params > 0))) {
+        program_misused(&p, "", s.suggest == 0 ? "--budget-flops needs --suggest, how many runs it is for at most"
+                                               : "--budget-flops needs --target-params, the size that the runs are for");
     }
     if (p.code) return p.code;
     s.seed = p.seed;

@@ -23,6 +23,8 @@ typedef struct optimize_settings {
     double target_params, target_tokens;    /* 0: no target */
     const char *anchor;                     /* table of a few large runs; may be NULL */
     double max_epochs;                      /* 0: 4 */
+    double budget_flops;                    /* of the runs to make next; 0: they have no sizes */
+    const char *sizes;                      /* on offer, as 20M:400M,60M:1.2B; NULL: those of the runs */
     double kl, caution;
     int folds, suggest;                     /* folds 0: 5 */
     mde_acquisition acquisition;
@@ -81,6 +83,18 @@ typedef struct scaling {
     size_result size[LARGEST_SIZES];
 } scaling;
 
+/* The runs to make next where each has a size. */
+typedef struct spending {
+    int sizes;
+    run_scale size[LARGEST_SIZES];      /* on offer */
+    run_table table;                    /* of the runs, with its columns of sizes and tokens (-1: none) */
+    int params, tokens;
+    double params_unit, tokens_unit;
+    int *at;                            /* [suggested] which of them */
+    double *value;                      /* [suggested] of the objective, expected when it was chosen */
+    double flops;                       /* of all */
+} spending;
+
 typedef struct optimization {
     mde_context *context;
     optimize_settings settings;         /* its texts are the caller's */
@@ -120,6 +134,7 @@ typedef struct optimization {
     predictions compared;               /* of them */
     double *next;                       /* [suggest, k] */
     int suggested;
+    spending spending;
     mde_optimum minimum;                /* of the experts alone, within the bounds */
     mde_bootstrap interval;
     double *prices;                     /* [k] at that minimum, with the ends of their intervals [2, k] behind */
@@ -192,6 +207,7 @@ static void json_mixture(mde_json_writer *w, const char *key, const optimization
 }
 
 #include "mix_scale.h"
+#include "mix_suggest.h"
 #include "mix_compare.h"
 
 static void json_score(mde_json_writer *w, const metric_score *score)
@@ -449,6 +465,7 @@ static mde_text *report_json(const optimization *o)
     mde_json_open(&w, "next_runs", '[');
     for (i = 0; i < o->suggested; i++) json_mixture(&w, NULL, o, o->next + i * o->k);
     mde_json_close(&w);
+    if (o->spending.at) json_spending(&w, o);
     mde_json_write_string(&w, "warnings", o->warnings->bytes);
     mde_json_write_string(&w, "notes", o->notes->bytes);
     mde_json_close(&w);
@@ -696,6 +713,10 @@ static void page_next(mde_text *t, const optimization *o)
         for (q = 0; q < o->suggested; q++) program_page_number(t, o->next[q * o->k + i], 3, 0);
         mde_text_add(t, "</tr>\n");
     }
+    if (o->spending.at) {
+        page_spending(t, o);
+        return;
+    }
     mde_text_format(t, "</table></div>\n<p class=\"note\">%s <code>next_runs.csv</code> has them as a table of "
                        "mixtures.</p>\n",
                     spread ? "Spread over the space inside the bounds, far from all runs."
@@ -850,7 +871,9 @@ static mde_text *summary_text(const optimization *o)
                             o->prices[2 * o->k + i]);
         }
     }
-    if (o->suggested > 0) {
+    if (o->spending.at) {
+        add_spending(t, o);
+    } else if (o->suggested > 0) {
         mde_text_format(t, "\n%d runs to make next: next_runs.csv%s\n", o->suggested,
                         o->surrogate ? "; they may leave what was tried, the mixture above does not" : "");
     }
@@ -866,23 +889,6 @@ static mde_text *summary_text(const optimization *o)
 }
 
 /* ---- Files ---- */
-
-static mde_text *next_table(const optimization *o)
-{
-    mde_text *t = mde_text_create(o->context);
-    int i, q;
-    mde_text_add(t, "run");
-    for (i = 0; i < o->k; i++) {
-        mde_text_add(t, ",");
-        mde_text_add_csv(t, full_name(o, i));
-    }
-    for (q = 0; q < o->suggested; q++) {
-        mde_text_format(t, "\nnext%d", q + 1);
-        for (i = 0; i < o->k; i++) mde_text_format(t, ",%.9g", o->next[q * o->k + i]);
-    }
-    mde_text_add(t, "\n");
-    return t;
-}
 
 static mde_text *mixture_json(const optimization *o)
 {

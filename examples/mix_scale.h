@@ -200,6 +200,39 @@ static double law_error(optimization *o, double params, int interactions)
     return count > 0 ? sum / count : (double)NAN;
 }
 
+/* Squared errors of the laws for mixtures left out, over the variance of what they predict, mean over the losses. */
+static double left_out_error(optimization *o, int interactions)
+{
+    const scaling *s = &o->scaling;
+    mde_regressor **law = (mde_regressor **)mde_alloc(o->context, (size_t)o->m, sizeof *law);
+    double *left = program_doubles(o->context, s->runs->count, 1), error = 0;
+    int i, j;
+    if (law && left) fit_law(o, s->runs, (double)NAN, interactions, law);
+    for (j = 0; j < o->m && !program_failed(o->context); j++) {
+        double mean = 0, spread = 0, squares = 0;
+        int count = 0;
+        mde_regressor_left_out(law[j], left);
+        for (i = 0; i < s->runs->count; i++) {
+            double y = s->sign[j] * s->runs->losses[i * o->m + j];
+            if (y != y) continue;
+            squares += (left[count] - y) * (left[count] - y);
+            spread += (y - mean) * (y - mean) * count / (count + 1.0);
+            mean += (y - mean) / ++count;
+        }
+        if (spread > 0) error += squares / spread / o->m;
+    }
+    free_law(o->m, law);
+    mde_release(o->context, law);
+    mde_release(o->context, left);
+    return error;
+}
+
+/* Of size j to the target, in log N. */
+static double size_distance(const scaling *s, int j)
+{
+    return s->target.params > 0 && s->size[j].at.params > 0 ? fabs(log(s->target.params / s->size[j].at.params)) : 0;
+}
+
 /* The size nearest to a scale that can speak for itself, but for one (-1: none); -1: there is none. */
 static int nearest_size(const scaling *s, double params, int but)
 {
@@ -288,6 +321,35 @@ static void check_scales(optimization *o, int params_vary, int tokens_vary)
     }
 }
 
+static int compare_ints(const void *a, const void *b)
+{
+    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
+
+/* Rows at the common tokens of the size nearest to the target that has enough mixtures (-1: there is none), and of all
+   sizes nearer than that, which are too few alone; of a mixture the largest size's. Returns how many. */
+static int rows_to_move(const scaling *s, int origin, int *rows)
+{
+    int i, j, count = 0;
+    for (j = s->sizes - 1; j >= 0; j--) {
+        int of_size = 0, from = count;
+        if (origin >= 0 && j != origin && !(size_distance(s, j) < size_distance(s, origin))) continue;
+        of_size = rows_at(s->runs->count, s->of, s->size[j].at.params, s->size[j].at.tokens, rows + from);
+        for (i = from; i < from + of_size; i++) {
+            int q, d, k = s->runs->domains, twice = 0;
+            for (q = 0; q < from && !twice && origin >= 0; q++) {
+                const double *v = s->runs->weights + rows[q] * k, *w = s->runs->weights + rows[i] * k;
+                for (d = 0; d < k && fabs(v[d] - w[d]) <= 1e-9; d++) {
+                }
+                twice = d == k;
+            }
+            if (!twice) rows[count++] = rows[i];
+        }
+    }
+    qsort(rows, (size_t)count, sizeof *rows, compare_ints);
+    return count;
+}
+
 /* o->runs become the runs of the size nearest to the target (all, where none has enough mixtures), their losses moved
    to the target by a law fitted to all of them. */
 static void move_to_target(optimization *o)
@@ -304,25 +366,14 @@ static void move_to_target(optimization *o)
         s->size[i].rows = rows_at(s->runs->count, s->of, s->size[i].at.params, (double)NAN, rows);
     }
     origin = nearest_size(s, s->target.params, -1);
-    if (s->sizes > 2 && !program_failed(c)) {
-        double params = s->size[s->sizes - 1].at.params;
-        s->form_errors[0] = law_error(o, params, 0);
-        s->form_errors[1] = law_error(o, params, 1);
-        s->interactions = s->form_errors[1] < s->form_errors[0];
+    for (i = 0; i < 2 && s->sizes > 1 && !program_failed(c); i++) {
+        s->form_errors[i] = s->sizes > 2 ? law_error(o, s->size[s->sizes - 1].at.params, i) : left_out_error(o, i);
     }
+    s->interactions = s->form_errors[1] < s->form_errors[0];
     if (s->law) fit_law(o, s->runs, (double)NAN, s->interactions, s->law);
     if (!program_failed(c)) {
-        if (origin >= 0) {
-            s->origin = s->size[origin].at;
-            count = rows_at(s->runs->count, s->of, s->origin.params, s->origin.tokens, rows);
-        } else {
-            s->origin = s->size[s->sizes - 1].at;
-            for (i = count = 0; i < s->runs->count; i++) {
-                for (j = 0; j < s->sizes && !same_scale(s->size[j].at.params, s->of[i].params); j++) {
-                }
-                if (same_scale(s->of[i].tokens, s->size[j].at.tokens)) rows[count++] = i;
-            }
-        }
+        s->origin = s->size[origin >= 0 ? origin : s->sizes - 1].at;
+        count = rows_to_move(s, origin, rows);
         o->runs = copy_rows(s->runs, count, rows);
     }
     for (i = 0; i < count && !program_failed(c); i++) {

@@ -41,7 +41,10 @@ typedef struct plot_series {
     const double *low, *high;       /* ends of the error bars, on the y axis; NULL: none */
     int points;                     /* 1: marks only; 0: a line */
     int color;                      /* 0: next of the palette; otherwise which of it, from 1 */
+    int band;                       /* 1: shaded from low to high, behind all series, in place of error bars */
 } plot_series;
+/* A function over the plane: colours below the series, over the range of their axes. */
+typedef double plot_field_fn(double x, double y, void *user);
 typedef struct plot_desc {
     const char *title, *x_label, *y_label;
     int width, height;              /* pixels; 0: 640 x 400 */
@@ -49,6 +52,10 @@ typedef struct plot_desc {
     int diagonal;                   /* 1: draw y = x (predicted against true) and the same range on both axes */
     int count;
     const plot_series *series;
+    plot_field_fn *field;           /* NULL: none; on linear axes */
+    void *user;
+    int levels;                     /* lines along which the field has these values */
+    const double *level;
 } plot_desc;
 static void plot_xy(mde_text *t, const plot_desc *plot);
 /* Groups of bars: values [groups, bars]. */
@@ -585,15 +592,38 @@ static void plot_line_series(mde_text *t, const plot_desc *plot, const plot_seri
     }
 }
 
+static int plot_series_interval(const plot_desc *plot, const plot_series *s, int i)
+{
+    return s->low && s->high && plot_series_point(plot, s, i) && plot_drawable(s->low[i], plot->log_y) &&
+           plot_drawable(s->high[i], plot->log_y);
+}
+
+/* Along the lower ends and back along the upper ones. */
+static void plot_band(mde_text *t, const plot_desc *plot, const plot_series *s, int color, const plot_axis *x,
+                      const plot_axis *y)
+{
+    int i = 0, k, start;
+    while (i < s->count) {
+        for (; i < s->count && !plot_series_interval(plot, s, i); i++) {}
+        for (start = i; i < s->count && plot_series_interval(plot, s, i); i++) {}
+        if (i == start) break;
+        mde_text_format(t, "<path fill=\"%s\" fill-opacity=\"0.2\" d=\"", plot_palette_color(color));
+        for (k = 0; k < 2 * (i - start); k++) {
+            int at = k < i - start ? start + k : 2 * i - start - 1 - k;
+            mde_text_format(t, "%c%.6g %.6g", k ? 'L' : 'M', plot_px(plot_axis_position(x, s->x[at])),
+                            plot_px(plot_axis_position(y, k < i - start ? s->low[at] : s->high[at])));
+        }
+        mde_text_add(t, "Z\"/>\n");
+    }
+}
+
 static void plot_error_bars(mde_text *t, const plot_desc *plot, const plot_series *s, int color, const plot_axis *x,
                             const plot_axis *y)
 {
     int i;
-    if (!s->low || !s->high) return;
     for (i = 0; i < s->count; i++) {
         double px, low, high;
-        if (!plot_series_point(plot, s, i) || !plot_drawable(s->low[i], plot->log_y) ||
-            !plot_drawable(s->high[i], plot->log_y)) continue;
+        if (!plot_series_interval(plot, s, i)) continue;
         px = plot_px(plot_axis_position(x, s->x[i]));
         low = plot_px(plot_axis_position(y, s->low[i]));
         high = plot_px(plot_axis_position(y, s->high[i]));
@@ -650,6 +680,10 @@ static void plot_legend(mde_text *t, const plot_desc *plot, double x, double y)
         const plot_series *s = &plot->series[i];
         int color = plot_series_color(plot, i);
         if (!s->name) continue;
+        if (s->band) {
+            mde_text_format(t, "<path fill=\"%s\" fill-opacity=\"0.2\" d=\"M%.6g %.6gh18v12h-18Z\"/>\n",
+                            plot_palette_color(color), plot_px(x), plot_px(y - 6));
+        }
         snprintf(stroke, sizeof stroke, " stroke-linecap=\"round\"%s", plot_dash(color));
         if (s->points) {
             mde_text_format(t, "<g fill=\"%s\">\n", plot_palette_color(color));
@@ -661,6 +695,146 @@ static void plot_legend(mde_text *t, const plot_desc *plot, double x, double y)
         plot_label(t, x + 24, y + 4, "start", 11, "", s->name);
         y += 18;
     }
+}
+
+/* ---- A function over the plane ---- */
+
+#define PLOT_FIELD_STEPS 64
+#define PLOT_FIELD_COLORS 24
+#define PLOT_FIELD_DARKEST 0.62     /* share of the ramp: marks of any colour are seen on it */
+
+/* Values at the corners of the cells of a square grid over the axes. */
+typedef struct plot_grid_values {
+    const plot_axis *x, *y;
+    double low, high;
+    double at[(PLOT_FIELD_STEPS + 1) * (PLOT_FIELD_STEPS + 1)];     /* row by row, from the low end of y */
+} plot_grid_values;
+
+static double plot_field_value(const plot_grid_values *g, int row, int column)
+{
+    return g->at[row * (PLOT_FIELD_STEPS + 1) + column];
+}
+
+/* Pixels of a corner, to a tenth. */
+static void plot_field_position(const plot_grid_values *g, double row, double column, double at[2])
+{
+    at[0] = floor(10 * (g->x->from + column / PLOT_FIELD_STEPS * (g->x->to - g->x->from)) + 0.5) / 10;
+    at[1] = floor(10 * (g->y->from + row / PLOT_FIELD_STEPS * (g->y->to - g->y->from)) + 0.5) / 10;
+}
+
+static void plot_field_color(int color, char hex[8])
+{
+    plot_ramp_color(PLOT_FIELD_DARKEST * (color + 0.5) / PLOT_FIELD_COLORS, hex);
+}
+
+/* Colour of a cell by the mean of its corners; -1 where one has no value. */
+static int plot_field_cell(const plot_grid_values *g, int row, int column)
+{
+    double mean = 0;
+    int i;
+    for (i = 0; i < 4; i++) {
+        double value = plot_field_value(g, row + i / 2, column + i % 2);
+        if (!plot_drawable(value, 0)) return -1;
+        mean += value / 4;
+    }
+    i = g->high > g->low ? (int)((mean - g->low) / (g->high - g->low) * PLOT_FIELD_COLORS) : 0;
+    return i < 0 ? 0 : i < PLOT_FIELD_COLORS ? i : PLOT_FIELD_COLORS - 1;
+}
+
+/* Neighbours of one colour in a row become one shape, all shapes of one colour one path. */
+static void plot_field_fill(mde_text *t, const plot_grid_values *g)
+{
+    int color, row, column;
+    for (color = 0; color < PLOT_FIELD_COLORS; color++) {
+        char hex[8];
+        int any = 0;
+        plot_field_color(color, hex);
+        for (row = 0; row < PLOT_FIELD_STEPS; row++) {
+            for (column = 0; column < PLOT_FIELD_STEPS; column++) {
+                double p[2], q[2];
+                int start = column;
+                if (plot_field_cell(g, row, column) != color) continue;
+                while (column + 1 < PLOT_FIELD_STEPS && plot_field_cell(g, row, column + 1) == color) column++;
+                plot_field_position(g, row, start, p);
+                plot_field_position(g, row + 1, column + 1, q);
+                if (!any) mde_text_format(t, "<path fill=\"%s\" stroke=\"%s\" stroke-width=\"0.6\" d=\"", hex, hex);
+                any = 1;
+                mde_text_format(t, "M%.6g %.6gH%.6gV%.6gH%.6gz", p[0], p[1], q[0], q[1], p[0]);
+            }
+        }
+        if (any) mde_text_add(t, "\"/>\n");
+    }
+}
+
+/* Marching triangles, two a cell. */
+static void plot_field_level(mde_text *t, const plot_grid_values *g, double level)
+{
+    static const int corners[2][3][2] = { { { 0, 0 }, { 0, 1 }, { 1, 1 } }, { { 0, 0 }, { 1, 1 }, { 1, 0 } } };
+    int row, column, half, i, any = 0;
+    for (row = 0; row < PLOT_FIELD_STEPS; row++) {
+        for (column = 0; column < PLOT_FIELD_STEPS; column++) {
+            for (half = 0; half < 2; half++) {
+                double at[2][2];
+                int crossings = 0;
+                for (i = 0; i < 3; i++) {
+                    const int *a = corners[half][i], *b = corners[half][(i + 1) % 3];
+                    double from = plot_field_value(g, row + a[0], column + a[1]) - level, share;
+                    double to = plot_field_value(g, row + b[0], column + b[1]) - level;
+                    if (!plot_drawable(from, 0) || !plot_drawable(to, 0)) break;
+                    if ((from < 0) == (to < 0) || crossings == 2) continue;
+                    share = from / (from - to);
+                    plot_field_position(g, row + a[0] + share * (b[0] - a[0]), column + a[1] + share * (b[1] - a[1]),
+                                        at[crossings++]);
+                }
+                if (crossings < 2) continue;
+                if (!any) mde_text_add(t, "<path fill=\"none\" stroke=\"" PLOT_INK "\" stroke-width=\"1.5\" d=\"");
+                any = 1;
+                mde_text_format(t, "M%.6g %.6gL%.6g %.6g", at[0][0], at[0][1], at[1][0], at[1][1]);
+            }
+        }
+    }
+    if (any) mde_text_add(t, "\"/>\n");
+}
+
+static void plot_field_legend(mde_text *t, const plot_grid_values *g, double x, double y)
+{
+    char hex[8], label[PLOT_NUMBER];
+    int i;
+    for (i = 0; i < PLOT_FIELD_COLORS; i++) {
+        plot_field_color(PLOT_FIELD_COLORS - 1 - i, hex);
+        plot_rect(t, x, y + 5 * i, 14, i + 1 < PLOT_FIELD_COLORS ? 6 : 5, hex, "");
+    }
+    for (i = 0; i <= 4; i++) {
+        plot_print_between(t, label, g->low + i / 4.0 * (g->high - g->low), g->low, g->high, 50);
+        plot_text(t, x + 19, y + 5 * PLOT_FIELD_COLORS * (1 - i / 4.0) + 3.5, "start", 10, "", label);
+    }
+}
+
+/* Below all else; the scale of its colours stands at the right, below `below`. */
+static void plot_field(mde_text *t, const plot_desc *plot, const plot_axis *x, const plot_axis *y, double below)
+{
+    plot_grid_values *g = (plot_grid_values *)mde_alloc(t->context, 1, sizeof *g);
+    int row, column, found = 0, i;
+    if (!g) return;
+    g->x = x;
+    g->y = y;
+    for (row = 0; row <= PLOT_FIELD_STEPS; row++) {
+        for (column = 0; column <= PLOT_FIELD_STEPS; column++) {
+            double value = plot->field(x->low + (x->high - x->low) * column / PLOT_FIELD_STEPS,
+                                       y->low + (y->high - y->low) * row / PLOT_FIELD_STEPS, plot->user);
+            g->at[row * (PLOT_FIELD_STEPS + 1) + column] = value;
+            if (!plot_drawable(value, 0)) continue;
+            if (!found || value < g->low) g->low = value;
+            if (!found || value > g->high) g->high = value;
+            found = 1;
+        }
+    }
+    if (found) {
+        plot_field_fill(t, g);
+        for (i = 0; i < plot->levels; i++) plot_field_level(t, g, plot->level[i]);
+        plot_field_legend(t, g, x->to + 16, below);
+    }
+    mde_release(t->context, g);
 }
 
 static void plot_xy(mde_text *t, const plot_desc *plot)
@@ -679,12 +853,14 @@ static void plot_xy(mde_text *t, const plot_desc *plot)
         named++;
         if (wide > legend) legend = wide;
     }
+    if (plot->field && legend < 70) legend = 70;
     found = plot_ranges(plot, range);
     top = plot->title && *plot->title ? 38 : 14;
     bottom = plot->x_label && *plot->x_label ? 50 : 30;
     height = plot->height > 0 ? plot->height : 400;
     if (height < top + bottom + 18 * named) height = top + bottom + 18 * named;
     if (height < top + bottom + 60) height = top + bottom + 60;
+    if (plot->field && height < top + 18 * named + 160) height = top + 18 * named + 160;
 
     y.from = height - bottom;
     y.to = top;
@@ -705,16 +881,20 @@ static void plot_xy(mde_text *t, const plot_desc *plot)
     if (found) {
         plot_grid(t, &y, 1, x.from, x.to);
         plot_grid(t, &x, 0, y.from, y.to);
+        if (plot->field && !x.log && !y.log) plot_field(t, plot, &x, &y, y.to + 18 * named + 12);
         mde_text_format(t, "<path fill=\"none\" stroke=\"%s\" d=\"M%.6g %.6gV%.6gH%.6g\"/>\n", PLOT_FAINT,
                         plot_px(x.from), plot_px(y.to), plot_px(y.from), plot_px(x.to));
         if (plot->diagonal && x.log == y.log) {
             plot_line(t, x.from, y.from, x.to, y.to, PLOT_FAINT, 1, " stroke-dasharray=\"5 4\"");
         }
         for (i = 0; i < plot->count; i++) {
+            if (plot->series[i].band) plot_band(t, plot, &plot->series[i], plot_series_color(plot, i), &x, &y);
+        }
+        for (i = 0; i < plot->count; i++) {
             const plot_series *s = &plot->series[i];
             int color = plot_series_color(plot, i);
             if (!s->points) plot_line_series(t, plot, s, color, &x, &y);
-            plot_error_bars(t, plot, s, color, &x, &y);
+            if (!s->band) plot_error_bars(t, plot, s, color, &x, &y);
             if (s->points) plot_points_series(t, plot, s, color, &x, &y);
         }
         plot_legend(t, plot, x.to + 16, y.to + 9);

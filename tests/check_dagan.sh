@@ -22,8 +22,8 @@ check has_help_version_and_exit_codes has_help_version_and_exit_codes dagan_lab 
 tiny="--preset quick --size 16 --steps 20 --classifier-steps 4 --episodes 3 --runs 1 --quiet"
 
 check a_run_ends_with_a_report "$lab" run $tiny --threads 1 --out "$work/one"
-for file in dagan.safetensors training.png samples.png interpolation.png train.json classify.json match.json \
-    transfer.json report.html report.json; do
+for file in dagan.safetensors weights.safetensors weights.matcher.safetensors training.png samples.png interpolation.png \
+    train.json classify.json classify.csv match.json transfer.json report.html report.json; do
     check "run_writes_$file" test -s "$work/one/$file"
 done
 check report_is_one_file_without_references sh -c "! grep -Eq '(src|href)=\"[^d]' '$work/one/report.html'"
@@ -60,6 +60,28 @@ check a_cut_picture_of_the_training_is_made_anew is_done_anew train "$lab" train
 check the_report_of_what_it_was_is_made_anew is_done_anew report "$lab" report $done
 (cd "$work/one" && find . -type f -exec cksum {} + | sort) >"$work/after"
 check and_all_is_as_it_was cmp "$work/before" "$work/after"
+
+# What was measured is not measured again: without the result it is written anew from the rows.
+cp "$work/one/classify.csv" "$work/rows.csv"
+mv "$work/one/classify.json" "$work/result.json"
+check a_deleted_result_is_made_anew is_done_anew classify "$lab" classify $done
+check from_the_rows_that_are_there cmp "$work/rows.csv" "$work/one/classify.csv"
+check and_is_the_same cmp "$work/result.json" "$work/one/classify.json"
+check every_arm_has_its_row test "$(cut -d, -f2,5 "$work/one/classify.csv" | grep -c '^target,')" -eq 6
+
+# Networks from a file, on a sheet of characters that they never saw.
+sheet="--weights $work/one/weights.safetensors --data examples/data/characters.pbm --cells 42"
+check weights_make_images "$lab" make --quiet $sheet --size 16 --count 2 --out "$work/sheet"
+check of_every_character test "$(wc -l <"$work/sheet/made/classes.txt")" -eq 40
+check by_every_hand test "$(grep -c ',0,' "$work/sheet/made/index.csv")" -eq 800
+check weights_run "$lab" run $tiny $sheet --samples 1 --out "$work/sheet"
+check the_report_opens_with_the_difference grep -q '<b>1 real image a class</b>: .*(difference' "$work/sheet/report.html"
+check and_says_whose_networks_they_are grep -q "The generator comes from $work/one/weights.safetensors" "$work/sheet/report.html"
+
+# The trained generator that ships draws the picture of the README.
+check the_trained_generator_makes_images "$lab" sample --weights examples/weights/omniglot.safetensors \
+    --data examples/data/characters.pbm --cells 42 --quiet --out "$work/characters"
+check they_are_the_picture_of_the_readme cmp "$work/characters/samples.png" examples/pictures/characters.png
 
 # Killed after its first checkpoint; the same command goes on and ends with the same bytes.
 "$lab" train $tiny --threads 1 --out "$work/cut" >/dev/null 2>&1 &
@@ -133,6 +155,8 @@ done
 split other_data_are_refused 'another --data' "$lab" sample $tiny --data "$work/arrays/images.npy" --out "$work/one"
 split another_size_is_refused 'another --data' "$lab" sample $tiny --size 20 --out "$work/one"
 split another_target_is_refused 'another --target' "$lab" classify $tiny --target "$work/arrays/images.npy" --out "$work/one"
+split weights_of_another_size_are_refused 'makes images of 16 x 16 x 1' "$lab" make $sheet --out "$work/unmade"
+split a_sheet_of_other_cells_is_refused 'no binary PBM picture of whole cells' "$lab" make $sheet --cells 41 --out "$work/unmade"
 split training_goes_on_with_its_own_seed_only 'seed' "$lab" train $tiny --seed 2 --out "$work/one"
 
 # A split by names: of classes, or of folders of them.
@@ -243,6 +267,7 @@ wrong unknown_preset "preset" "$lab" run --preset huge
 wrong range_without_end "two numbers" "$lab" train --data x --range 5
 wrong range_upside_down "two numbers" "$lab" train --data x --range 9,1
 wrong two_channels "1 (grey) or 3" "$lab" train --channels 2
+wrong weights_to_train "are of a trained generator" "$lab" train --weights "$work/one/weights.safetensors"
 wrong unknown_format "folder, npy or idx" "$lab" make --format bmp
 wrong range_of_drawn_images "data is missing" "$lab" train --range 0,1
 wrong no_command "expected a command" "$lab"

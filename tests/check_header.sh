@@ -83,7 +83,7 @@ try the_program_of_the_doc_block_builds_and_runs sh "$work/build_program" "$CC" 
 awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md > "$work/program.c"
 try the_program_of_the_readme_builds_and_runs sh "$work/build_program" "$CC" "$work"
 
-awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' ./*.h examples/*.[ch] > "$work/log"
+awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' ./*.h examples/*.[ch] examples/course/*.[ch] > "$work/log"
 verdict lines_have_at_most_120_columns "$work/log"
 
 # ---- One door for each thing ----

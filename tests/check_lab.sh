@@ -76,6 +76,22 @@ for file in mixture.json fit.json search.json verify.json predictions.csv; do
     check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"
 done
 
+# Larger sizes: half of the proxies at each, the mixture for the largest trained there.
+check sizes_run "$lab" run "$work/sizes" $small --sizes 1x24,2x32 --threads 2
+check sizes_are_planned sh -c "'$lab' tasks '$work/sizes' --json | grep -c '\"done\": true' | grep -qx 24"
+for mixture in largest-by-law largest-by-own uniform proportional; do
+    check "the_largest_size_trains_$mixture" sh -c "sed -n '/\"largest\"/,\$p' '$work/sizes/verify.json' | grep -q '\"$mixture\"'"
+done
+check the_mixture_is_the_one_for_the_largest sh -c "grep -o '0\.[0-9]*' '$work/sizes/mixture.json' | head -n 1 >'$work/found' &&
+    sed -n '/\"sizes\": {/,\$p' '$work/sizes/search.json' | grep -q -f '$work/found'"
+check proxies_of_the_own_size_stay_as_they_were cmp "$work/one/ratios.csv" "$work/sizes/ratios.csv"
+check sizes_go_through_mix_optimize "$mix" --table "$work/sizes/sizes.csv" --target-params 100000 --model ridge \
+    --out "$work/mix_sizes" --quiet
+"$lab" run "$work/sizes" ${small% --quiet} --sizes 1x24,2x32 >"$work/stdout" 2>"$work/stderr"
+check sizes_are_done_once sh -c "grep -c 'is done' '$work/stderr' | grep -qx 4"
+rm "$work/sizes/runs/largest-by-law.safetensors"
+check a_deleted_run_of_the_largest_is_made_anew is_done_anew verify "$lab" verify "$work/sizes"
+
 # Killed in the middle, at several places; the same command goes on.
 "$lab" run "$work/cut" $small --threads 1 >/dev/null 2>&1 &
 pid=$!
@@ -106,6 +122,56 @@ for step in fit search verify report; do check "step_$step" "$lab" $step "$work/
 check steps_give_the_same_mixture cmp "$work/one/mixture.json" "$work/steps/mixture.json"
 "$lab" plan "$work/early" $small >/dev/null 2>&1
 
+# In many processes: by make, and by the script for Slurm, with a stand-in for sbatch that runs at once what it is given.
+check plan_for_make "$lab" plan "$work/ma'de" $small
+check make_makes_the_runs_and_all_steps make -f "$work/ma'de/Makefile" -j2 LAB="$lab"
+check make_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/ma'de/mixture.json"
+mkdir "$work/bin"
+cat >"$work/bin/sbatch" <<'END'
+#!/bin/sh
+last= after= valid=
+for option in "$@"; do
+    case $option in
+    --array=0-*) last=${option#--array=0-} ;;
+    --dependency=afterok:7) after=1 ;;
+    --kill-on-invalid-dep=yes) valid=1 ;;
+    --*) ;;
+    *) script=$option ;;
+    esac
+done
+if [ -n "$last" ]; then
+    : >"$STAND_IN/failed"
+    i=0
+    while [ $i -le "$last" ]; do
+        SLURM_JOB_ID=1 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i sh "$script" >>"$STAND_IN/log" 2>&1 || echo $i >>"$STAND_IN/failed"
+        i=$((i + 1))
+    done
+    echo "7;cluster"
+elif [ -z "$after" ] || [ -z "$valid" ]; then
+    exit 3
+elif [ ! -s "$STAND_IN/failed" ]; then
+    SLURM_JOB_ID=8 sh "$script" >>"$STAND_IN/log" 2>&1
+fi
+END
+printf '#!/bin/sh\necho "$@" >>"$STAND_IN/requeued"\n' >"$work/bin/scontrol"
+printf '#!/bin/sh\n[ "$SLURM_ARRAY_TASK_ID" != 3 ] && exec "%s" "$@"\n' "$lab" >"$work/bin/failing"
+printf '#!/bin/sh\ntrap "exit 130" TERM\nkill -TERM $PPID\nwhile :; do sleep 0.1; done\n' >"$work/bin/stopped"
+chmod +x "$work"/bin/*
+slurm() { program=$1; shift; env "$@" PATH="$work/bin:$PATH" STAND_IN="$work" LAB="$program" sh "$work/slurm/slurm.sbatch"; }
+check plan_for_slurm "$lab" plan "$work/slurm" $small
+check slurm_takes_the_runs slurm "$work/bin/failing" A=
+check slurm_runs_no_step_after_a_run_that_failed sh -c "grep -qx 3 '$work/failed' && ! [ -e '$work/slurm/fit.json' ]"
+check slurm_takes_them_again slurm "$lab" A=
+check slurm_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/slurm/mixture.json"
+slurm "$work/bin/stopped" SLURM_JOB_ID=1 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=2 >"$work/last" 2>&1
+check a_run_that_was_stopped_is_queued_again grep -qx "requeue 7_2" "$work/requeued"
+array() { env -u SLURM_ARRAY_TASK_ID -u PBS_ARRAY_INDEX -u JOB_COMPLETION_INDEX -u SGE_TASK_ID "$@" "$lab" task "$work/early" --quiet; }
+check a_task_by_pbs array PBS_ARRAY_INDEX=2
+check a_task_by_kubernetes array JOB_COMPLETION_INDEX=3
+check a_task_by_grid_engine_is_counted_from_1 array SGE_TASK_ID=5
+check they_are_the_runs_with_these_numbers sh -c \
+    "'$lab' tasks '$work/early' | awk '\$2 == \"done\" { print \$1 }' | tr '\n' ' ' | grep -qx '2 3 4 '"
+
 # Wrong input: one clear line on stderr, an exit code other than 0, nothing half-written.
 wrong() {
     name=$1; expected=$2; out=$3; shift 3
@@ -134,9 +200,14 @@ wrong unknown_preset "preset" "$work/w8" "$lab" run "$work/w8" --data "$work/one
 wrong too_few_proxies "proxies" "$work/w9" "$lab" run "$work/w9" --data "$work/one/data" --proxies 2
 wrong unwritable_out "cannot be" - "$lab" run "$work/one/mixture.json/out" --data "$work/one/data"
 wrong another_plan_in_the_folder "tokens" - "$lab" run "$work/one" $small --tokens 7000
+wrong sizes_that_shrink "1x8 has .* no more than" "$work/w10" "$lab" run "$work/w10" --data "$work/one/data" $small --sizes 1x8
+wrong sizes_that_are_none "\"wide\" is none" "$work/w11" "$lab" run "$work/w11" --data "$work/one/data" $small --sizes wide
+wrong sizes_that_are_others "sizes" - "$lab" run "$work/sizes" $small --sizes 1x24,2x48
 wrong fit_before_the_runs "not finished" - "$lab" fit "$work/early"
 wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
+wrong task_of_no_array "no task is named" - array SGE_TASK_ID=undefined
+wrong task_of_a_strange_array "which is no number of a task" - array SLURM_ARRAY_TASK_ID=first
 # Outputs are tried before the work.
 train="$work/train_lm"
 check train_lm_builds_with_the_command_at_its_top build_by_its_command train_lm "$train"

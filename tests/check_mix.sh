@@ -518,6 +518,34 @@ edit sizes.csv 'NR == 1 || NR % 3 == 1 + ($1 == "m4") { $1 = $1 "x" NR; if (NR =
     sed '1s/x1//' >t.csv
 wrong 1 a_row_without_tokens "has no tokens, which others have" --table t.csv --target-params 1B --out out
 
+# A budget: rows in the table's own columns, whose FLOPs are within it, and which go straight back.
+scaled spend sizes.csv --target-params 500M --target-tokens 16B --suggest 6 --budget-flops 6e18
+check what_is_spent_is_said grep -q "^[1-6] runs to make next, .* FLOPs of 6e+18: next_runs.csv" last
+[ "$(head -1 scaled_spend/next_runs.csv)" = "$(head -1 sizes.csv)" ] && ok next_runs_have_the_tables_columns ||
+    bad next_runs_have_the_tables_columns "$(head -1 scaled_spend/next_runs.csv)"
+spent() { awk -F, 'NR > 1 { n++; sum += 6 * $2 * $3; d += ($4 + $5 + $6 - 1) ^ 2 } END { exit !(n > 0 && sum <= '"$1"' && d < 1e-9) }' "$2"; }
+check next_runs_are_within_the_budget spent 6e18 scaled_spend/next_runs.csv
+edit scaled_spend/next_runs.csv 'NR > 1 { $7 = 3.1; $8 = 2.9; print }' | cat sizes.csv - >back.csv
+scaled next_runs_go_back back.csv --target-params 500M --target-tokens 16B --suggest 2 --budget-flops 6e18
+grep -q "^next1," scaled_next_runs_go_back/next_runs.csv && bad names_of_runs_go_on "next1 is there twice" ||
+    ok names_of_runs_go_on
+scaled sizes_on_offer sizes.csv --target-params 500M --target-tokens 16B --suggest 3 --budget-flops 1e18 --sizes 30M:1B,60M:1.2B
+check only_what_is_on_offer awk -F, 'NR > 1 && $2 != 3e7 && $2 != 6e7 { exit 1 }' scaled_sizes_on_offer/next_runs.csv
+sed 's/model_size/params_M/; s/,20M,/,20,/; s/,50M,/,50,/; s/,120M,/,120,/' sizes.csv >t.csv
+scaled spend_in_the_tables_units t.csv --target-params 500M --target-tokens 16B --suggest 3 --budget-flops 6e18
+check units_of_next_runs awk -F, 'NR > 1 && $2 != 20 && $2 != 50 && $2 != 120 { exit 1 }' \
+    scaled_spend_in_the_tables_units/next_runs.csv
+spend="--table sizes.csv --out out --suggest 4"
+wrong 1 budget_below_any_run "1e+15 FLOPs is too small for any run: the cheapest, of 20M parameters and 4B tokens, takes 4.8e+17" \
+    $spend --target-params 1B --target-tokens 20B --budget-flops 1e15
+wrong 2 budget_without_a_target "--budget-flops needs --target-params" $spend --budget-flops 1e18
+wrong 2 budget_for_no_runs "--budget-flops needs --suggest" --table sizes.csv --out out --target-params 1B --budget-flops 1e18
+wrong 2 sizes_that_are_none "60M is no size to offer" $spend --target-params 1B --budget-flops 1e18 --sizes 20M:1B,60M
+wrong 2 sizes_without_a_budget "may be spent on" $spend --target-params 1B --sizes 20M:1B
+edit sizes.csv 'NR == 1 || $3 == "4B" { print $1 "x" NR, $2, $4, $5, $6, $7, $8 }' | sed '1s/^[^,]*/run/' >t.csv
+wrong 1 runs_without_tokens_have_no_price "has no column of tokens, without which a run has no price" --table t.csv --out out \
+    --suggest 4 --target-params 1B --budget-flops 1e19
+
 edit ratios.csv 'NR > 1 { for (i = 2; i <= 5; i++) $i = sprintf("%.4f", $i * 1.004) } { print }' >t.csv
 check weights_that_nearly_sum_to_one "$mix" --ratios t.csv --losses losses.csv --model ridge --out near --quiet
 edit losses.csv 'NR > 1 { $3 = 2.5 } { print }' >t.csv

@@ -61,7 +61,7 @@ header() {
 
 # programs COMPILER STANDARD
 programs() {
-    for file in examples/*.c tests/*.c bench/*.c; do
+    for file in examples/*.c examples/course/*.c tests/*.c bench/*.c; do
         [ -f "$file" ] || continue
         try "$1 -std=$2 $file" "$1" "-std=$2" $flags -I. -fsyntax-only "$file"
     done

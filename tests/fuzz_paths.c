@@ -1,6 +1,6 @@
 /* What is read by its path, from damaged bytes: weights, checkpoints, image sets, run tables, plans, finished runs.
    Two programs: this text includes mde_lab, or mix_optimize with -DFUZZ_MIX. FUZZ_READER in the environment names the
-   reader, one of the table at the end.
+   reader, one of the table at the end, FUZZ_FOLDER a folder to work in.
      fuzz_paths --list              the names of the readers
      fuzz_paths --seed FILE         writes a valid file of the reader to FILE
      fuzz_paths FILE...             reads these files, as the fuzzer does: for faults that it has found
@@ -29,7 +29,7 @@
 #endif
 #undef main
 
-static char place[64];      /* the folder that the readers work in */
+static char place[96];      /* the folder that the readers work in */
 
 static const char *in_place(const char *name)
 {
@@ -355,9 +355,9 @@ static const struct reader *reader;
 
 static void start(void)
 {
-    const char *name = getenv("FUZZ_READER");
+    const char *name = getenv("FUZZ_READER"), *folder = getenv("FUZZ_FOLDER");
     mde_context *c = small_context();
-    snprintf(place, sizeof place, "%s/mde-fuzz-%ld", mde_is_folder("/dev/shm") ? "/dev/shm" : "/tmp", (long)getpid());
+    snprintf(place, sizeof place, "%s/mde-fuzz-%ld", folder ? folder : "/tmp", (long)getpid());
     must(mkdir(place, 0700) == 0, "no temporary folder");
     for (reader = readers; reader->name; reader++) if (name && strcmp(name, reader->name) == 0) break;
     must(reader->name != NULL, "FUZZ_READER names no reader; see --list");
@@ -369,7 +369,7 @@ static void start(void)
 
 static void clean(void)
 {
-    char command[100];
+    char command[120];
     snprintf(command, sizeof command, "rm -rf %s", place);
     if (place[0] && system(command) != 0) fprintf(stderr, "fuzz_paths: %s stays\n", place);
 }
@@ -412,7 +412,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *count, char ***arguments)
 {
     if (other_work(*count, *arguments)) exit(0);
-    atexit(clean);
     return 0;
 }
 

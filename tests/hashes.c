@@ -301,6 +301,15 @@ static void elements(void)
     differentiate(mde_sum(c, x[1]), 1, x + 1);
     differentiate(mde_mean(c, x[1]), 1, x + 1);
     done("affine, sum, mean");
+    for (i = 0; x[0] && i < sizeof special / sizeof *special; i++) x[1]->data[31 * i + 9] = 7919.0f * (float)(i * i * i);
+    differentiate(mde_sin(c, x[1]), 1, x + 1);
+    differentiate(mde_cos(c, x[0]), 1, x);
+    done("sin, cos");
+    differentiate(mde_abs(c, x[0]), 1, x);
+    differentiate(mde_pow(c, mde_abs(c, x[1]), 1.7), 1, x + 1);
+    differentiate(mde_clip(c, x[0], -0.5, 0.8), 1, x);
+    differentiate(mde_maximum(c, x[0], x[1]), 2, x);
+    done("abs, pow, clip, max");
     mde_arena_rewind(c, mark);
 }
 

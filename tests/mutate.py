@@ -6,22 +6,26 @@ below, each with the tests that should find it. A change that does not compile, 
 drawn again. What the listed tests do not find goes through the other test programs before it counts as a survivor. A
 line a fault goes to build/mutate/table.csv, where a run that was stopped goes on. One set of kernels is built, since
 they are one text, where the machine has fused multiply-add. Faults are numbered: those from --first on are tried, so
-that two copies of the repository can share the work. The last line is the total, "N passed, N failed": passed is one
-that was found.
+that two copies of the repository can share the work. Compilers and tests are run by what WRAPPER in the environment
+says, if anything. The last line is the total, "N passed, N failed": passed is one that was found.
 """
 import argparse
 import csv
+import hashlib
+import json
 import os
 import platform
 import random
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "build", "mutate")
+WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
 # File, first and last heading of the part, tests that look at it, share of the faults.
 PARTS = [
     ("mdemix.h", "7. KERNELS", "8. TENSORS", ["test_kernels", "test_ops"], 25),
@@ -35,7 +39,9 @@ PARTS = [
 ]
 ALL = ["test_platform", "test_files", "test_text", "test_kernels", "test_ops", "test_training", "test_lm", "test_search",
        "test_mde", "test_regression", "test_optimize", "test_experiment", "test_dagan_ops", "test_dagan_training"]
+# As in the Makefile: tests of the public functions link compiled headers, of which only some link dagan.h.
 LINKED = ["test_mde", "test_search", "test_training", "test_dagan_ops", "test_dagan_training"]
+LINKED_DAGAN = ["test_dagan_ops"]
 CHANGES = [
     (r" \+ ", " - "), (r" - ", " + "), (r" \* ", " + "), (r" / ", " * "), (r" < ", " <= "), (r" <= ", " < "),
     (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "), (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "),
@@ -78,16 +84,16 @@ def draw(rng):
         return part[0], at, lines[at], after, part[3]
 
 
-def run(command, seconds):
+def run(command, cpu):
+    """Exit code of a command that may take so many seconds of a processor; waiting for one counts little."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
     try:
-        return subprocess.run(command, cwd=FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=seconds, check=False, preexec_fn=limit).returncode
+        return subprocess.run(WRAPPER + command, cwd=FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              timeout=1800, check=False, preexec_fn=limit).returncode
     except subprocess.TimeoutExpired:
         return -1
-
-
-def limit():
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 
 
 FLAGS = ["-std=c99", "-O1", "-w"]
@@ -96,36 +102,71 @@ if platform.machine() == "x86_64":
 
 
 def build(test):
-    """Compiles one test in the scratch tree; 0 if it compiles."""
-    name = os.path.join("tests", test + ".c")
+    """Compiles one test in the scratch tree; 0 if it compiles. Objects stay until the header changes."""
     objects = []
     if test in LINKED:
-        for header in ("mdemix", "dagan") if "dagan" in test else ("mdemix",):
+        for header in ("mdemix", "dagan") if test in LINKED_DAGAN else ("mdemix",):
             objects.append(header + ".o")
+            if os.path.exists(os.path.join(FOLDER, header + ".o")):
+                continue
             code = run(["cc"] + FLAGS + ["-D%s_IMPLEMENTATION" % header.upper(), "-x", "c", "-c",
                                          header + ".h", "-o", header + ".o"], 600)
             if code:
                 return code
-    return run(["cc"] + FLAGS + [name] + objects + ["-o", test, "-lm"], 600)
+    return run(["cc"] + FLAGS + [os.path.join("tests", test + ".c")] + objects + ["-o", test, "-lm"], 600)
 
 
 def digest(test):
     with open(os.path.join(FOLDER, test), "rb") as file:
-        return hash(file.read())
+        return hashlib.sha256(file.read()).hexdigest()
 
 
-def fails(test, built=False):
-    return (not built and build(test) != 0) or run(["./" + test], 900) != 0
+def finds(test, reference, built):
+    """Whether a test finds the fault. What computes for far longer than it did does not end."""
+    if not built and build(test) != 0:
+        return True
+    limit = int(30 + 10 * reference[test]["seconds"])
+    return digest(test) != reference[test]["digest"] and run(["./" + test], limit) != 0
 
 
-def whole(test, known={}):
-    """Digest of a test built from the headers as they are, by which it must pass; None, and a line, if it does not."""
-    if test not in known:
-        restore()
-        known[test] = None if fails(test) else digest(test)
-        if known[test] is None:
+def read_json(name, default):
+    path = os.path.join(FOLDER, name)
+    if not os.path.exists(path):
+        return default
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(name, value):
+    with open(os.path.join(FOLDER, name + ".tmp"), "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(os.path.join(FOLDER, name + ".tmp"), os.path.join(FOLDER, name))
+
+
+def references():
+    """Digest and seconds of each test that passes as it is, and a line for one that does not; kept for the next run."""
+    names = [os.path.join(folder, name) for folder in ("tests", "examples", ".")
+             for name in sorted(os.listdir(os.path.join(ROOT, folder))) if name.endswith((".c", ".h"))]
+    text = hashlib.sha256()
+    for name in names:
+        with open(os.path.join(ROOT, name), "rb") as file:
+            text.update(file.read())
+    kept = read_json("references.json", {})
+    if kept.get("sources") != text.hexdigest():
+        kept = {"sources": text.hexdigest(), "tests": {}}
+    for test in ALL:
+        if test in kept["tests"]:
+            continue
+        if build(test) != 0:
+            sys.exit("mutate: %s does not compile" % test)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        if run(["./" + test], 600) != 0:
             print("%s does not pass as it is: it judges nothing here" % test, flush=True)
-    return known[test]
+            continue
+        seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+        kept["tests"][test] = {"digest": digest(test), "seconds": seconds}
+        write_json("references.json", kept)
+    return kept["tests"]
 
 
 def prepare():
@@ -136,9 +177,19 @@ def prepare():
     restore()
 
 
+def change(name, text):
+    """Writes a header into the scratch tree, where nothing built from another stays."""
+    with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
+        file.write(text)
+    for built in ("mdemix.o", "dagan.o"):
+        if os.path.exists(os.path.join(FOLDER, built)):
+            os.remove(os.path.join(FOLDER, built))
+
+
 def restore():
     for name in ("mdemix.h", "dagan.h"):
-        shutil.copy(os.path.join(ROOT, name), FOLDER)
+        with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+            change(name, file.read())
 
 
 def main():
@@ -150,6 +201,8 @@ def main():
     table = os.path.join(FOLDER, "table.csv")
     os.environ["OMP_NUM_THREADS"] = "1"
     prepare()
+    reference = references()
+    silent = read_json("silent.json", [])       # tests that did not find a fault, for a run that was stopped in between
     done = {}
     if os.path.exists(table):
         with open(table, encoding="utf-8", newline="") as file:
@@ -162,18 +215,22 @@ def main():
             with open(os.path.join(ROOT, name), encoding="utf-8") as file:
                 lines = file.read().split("\n")
             lines[at] = after
-            order = [t for t in tests + [t for t in ALL if t not in tests] if whole(t)]
+            order = [t for t in tests + [t for t in ALL if t not in tests] if t in reference]
             if not order:
                 sys.exit("mutate: no test passes as it is")
-            with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
-                file.write("\n".join(lines))
-            if build(order[0]) == 0 and digest(order[0]) != whole(order[0]):
+            change(name, "\n".join(lines))
+            if build(order[0]) == 0 and digest(order[0]) != reference[order[0]]["digest"]:
                 break
         if number not in done:
             killer = ""
             for test in order:
-                if not killer and fails(test, built=test == order[0]):
+                if killer or [number, test] in silent:
+                    continue
+                if finds(test, reference, test == order[0]):
                     killer = test
+                else:
+                    silent.append([number, test])
+                    write_json("silent.json", silent)
             row = {"number": number, "file": name, "line": at + 1, "found_by": killer, "before": before.strip(),
                    "after": after.strip()}
             fresh = not os.path.exists(table)

@@ -590,6 +590,156 @@ static void accuracy_agrees_with_the_nearest_support_image(void)
     finish(c);
 }
 
+/* ---- Screening ---- */
+
+static dagan_matcher *small_matcher(mde_context *c, const dagan_images *set)
+{
+    dagan_matcher_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.filters = 8;
+    return dagan_matcher_create(c, set, &desc);
+}
+
+/* Attention of an image to a class, in double, with the scale that a matcher begins with: of `shot` rows a class. */
+static double attention(const float *support, int shot, const float *row, int class_index)
+{
+    double sum = 0;
+    int i;
+    for (i = 0; i < shot; i++) sum += exp(10 * cosine(support + (size_t)(class_index * shot + i) * 8, row, 8));
+    return sum;
+}
+
+static void screening_keeps_the_best_of_those_given_to_their_class(void)
+{
+    enum { WAY = 5, SHOT = 3, EACH = 4, ALL = 16, SIZE = 144 };
+    mde_context *c = start();
+    dagan_images *real = dagan_images_draw(c, WAY, SHOT, 12, 5);
+    dagan *g = small_generator(c, real, 4);
+    dagan_matcher *m = small_matcher(c, real);
+    double right, smallest, share[SHOT * ALL];
+    dagan_images *all = dagan_make(g, real, ALL, 7), *kept = screen_make(g, m, real, EACH, 0.25, 7, &right);
+    float support[WAY * SHOT * 8], row[8];
+    int k, i, j, rights = 0;
+    for (i = 0; i < WAY * SHOT; i++) {
+        dagan_matcher_embed(m, 1, dagan_images_pixels(real, i / SHOT, i % SHOT), support + 8 * i);
+    }
+    CHECK(dagan_images_class_count(kept) == WAY);
+    for (k = 0; k < WAY; k++) {
+        int of_class = 0, found = 0, taken = dagan_images_sample_count(kept, k);
+        double best = -1;
+        smallest = 2;
+        for (i = 0; i < SHOT * ALL; i++) {
+            double sum = 0, own;
+            int is_right = 1;
+            dagan_matcher_embed(m, 1, dagan_images_pixels(all, k, i), row);
+            own = attention(support, SHOT, row, k);
+            for (j = 0; j < WAY; j++) {
+                double other = attention(support, SHOT, row, j);
+                sum += other;
+                if (j != k && other >= own) is_right = 0;
+            }
+            of_class += is_right;
+            share[i] = is_right ? own / sum : -1;
+            for (j = 0; j < taken; j++) {
+                if (memcmp(dagan_images_pixels(kept, k, j), dagan_images_pixels(all, k, i), SIZE * sizeof *row)) {
+                    continue;
+                }
+                found++;
+                CHECK(is_right || taken == 1);
+                if (share[i] < smallest) smallest = share[i];
+            }
+        }
+        rights += of_class;
+        CHECK(found == taken && taken == (of_class == 0 ? 1 : of_class < SHOT * EACH ? of_class : SHOT * EACH));
+        if (taken < SHOT * EACH) continue;
+        for (i = 0; i < SHOT * ALL; i++) {              /* what was left out is no better */
+            int is_kept = 0;
+            for (j = 0; j < taken; j++) {
+                is_kept |= !memcmp(dagan_images_pixels(kept, k, j), dagan_images_pixels(all, k, i), SIZE * sizeof *row);
+            }
+            if (!is_kept && share[i] > best) best = share[i];
+        }
+        CHECK(best <= smallest + 1e-5);
+    }
+    CLOSE(right, (double)rights / (WAY * SHOT * ALL), 1e-9);
+    CHECK(rights > 0 && rights < WAY * SHOT * ALL);
+    kept = screen_make(g, m, real, EACH, 1, 7, NULL);
+    all = dagan_make(g, real, EACH, 7);
+    CHECK(dagan_images_hash(kept) == dagan_images_hash(all));
+    finish(c);
+}
+
+/* By hand, with made images that are any. */
+static void made_images_count_in_a_support_set_by_weight_and_share(void)
+{
+    enum { CLASSES = 7, WAY = 4, LIMIT = 3, EPISODES = 30 };
+    mde_context *c = start();
+    dagan_images *set = dagan_images_draw(c, CLASSES, LIMIT, 12, 5);
+    dagan *g = small_generator(c, set, 4);
+    dagan_matcher *m = small_matcher(c, set);
+    screen_gallery y = screen_gallery_open(g, m, set, LIMIT, 3);
+    double accuracy[SCREEN_WEIGHTS], gain[SCREEN_WEIGHTS], error[SCREEN_WEIGHTS];
+    int right[SCREEN_WEIGHTS] = { 0 }, e, q, k, j, w, urn[CLASSES];
+    screen_accuracy(&y, WAY, 1, EPISODES, 11, accuracy, gain, error);
+    for (e = 0; e < EPISODES; e++) {
+        mde_random r = mde_random_start(11, UINT64_C(0x5c3e) << 40 | (uint64_t)e);
+        float support[WAY * 8], query[WAY * 8], made[WAY * SCREEN_POOL * 8];
+        int classes[WAY];
+        mde_random_draw(&r, CLASSES, WAY, urn);
+        memcpy(classes, urn, sizeof classes);
+        for (k = 0; k < WAY; k++) {
+            const float *rows = y.real + (size_t)(classes[k] * LIMIT) * 8;
+            mde_random_draw(&r, LIMIT, 2, urn);
+            memcpy(support + 8 * k, rows + 8 * urn[0], 8 * sizeof *rows);
+            memcpy(query + 8 * k, rows + 8 * urn[1], 8 * sizeof *rows);
+            memcpy(made + (size_t)(8 * SCREEN_POOL * k),
+                   y.made + (size_t)((classes[k] * LIMIT + urn[0]) * SCREEN_POOL) * 8, sizeof made / WAY);
+        }
+        for (w = 0; w < SCREEN_WEIGHTS; w++) {
+            for (q = 0; q < WAY; q++) {
+                double best = -1;
+                int found = -1;
+                for (k = 0; k < WAY; k++) {
+                    double sum = attention(support, 1, query + 8 * q, k);
+                    for (j = SCREEN_POOL * k; j < SCREEN_POOL * (k + 1); j++) {
+                        double all = 0;
+                        int i;
+                        for (i = 0; i < WAY; i++) all += attention(support, 1, made + 8 * j, i);
+                        sum += screen_weights[w] / SCREEN_POOL * attention(support, 1, made + 8 * j, k) / all *
+                               attention(made, 1, query + 8 * q, j);
+                    }
+                    if (sum > best) {
+                        best = sum;
+                        found = k;
+                    }
+                }
+                right[w] += found == q;
+            }
+        }
+    }
+    for (w = 0; w < SCREEN_WEIGHTS; w++) {
+        CLOSE(accuracy[w], (double)right[w] / (WAY * EPISODES), 1e-9);
+        CLOSE(gain[w], accuracy[w] - accuracy[0], 1e-9);
+    }
+    CHECK(gain[0] == 0 && error[0] == 0 && right[SCREEN_WEIGHTS - 1] != right[0]);
+    screen_gallery_close(&y);
+    finish(c);
+}
+
+static void screened_images_are_recognised_more_often(void)
+{
+    mde_context *c = start();
+    dagan_images *set = dagan_images_draw(c, 12, 4, 12, 5);
+    dagan *g = small_generator(c, set, 4);
+    dagan_matcher *m = small_matcher(c, set);
+    dagan_quality all, kept;
+    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &all) == MDE_OK);
+    CHECK(dagan_measure(g, m, m, 0.1, set, 7, &kept) == MDE_OK);
+    CHECK(kept.recognisability > all.recognisability + 0.02);
+    CHECK(kept.real_recognisability == all.real_recognisability);
+    finish(c);
+}
+
 static void embeddings_do_not_depend_on_the_batch(void)
 {
     mde_context *c = start();
@@ -704,7 +854,7 @@ static outcome run_all(int threads, int simd)
     out.hash[1] = params_hash(dagan_matcher_params(m));
     d.episodes = 20;
     out.accuracy[1] = dagan_matcher_accuracy(m, set, &d, &out.accuracy[2]);
-    dagan_measure(g, m, set, 3, &out.quality);
+    dagan_measure(g, m, NULL, 1, set, 3, &out.quality);
     finish(c);
     return out;
 }
@@ -794,21 +944,21 @@ static void a_generator_that_ignores_z_is_found_out(void)
     dagan_quality q, again, blind;
     mde_params *p = dagan_generator_params(g);
     int i;
-    CHECK(dagan_measure(g, m, set, 7, &q) == MDE_OK);
-    CHECK(dagan_measure(g, m, set, 7, &again) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &q) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &again) == MDE_OK);
     CHECK(memcmp(&q, &again, sizeof q) == 0);
     CHECK(q.diversity > 0 && q.copy > 0 && q.embedded_diversity > 0 && q.embedded_copy > 0);
     CHECK(q.z_share > 0 && q.z_share < 1);
     CHECK(q.recognisability >= 0 && q.recognisability < q.real_recognisability);
     CHECK(q.real_recognisability > 0.1 && q.real_recognisability <= 1);
-    CHECK(dagan_measure(g, NULL, set, 7, &blind) == MDE_OK);
+    CHECK(dagan_measure(g, NULL, NULL, 1, set, 7, &blind) == MDE_OK);
     CHECK(blind.diversity == q.diversity && blind.copy == q.copy && blind.z_share == q.z_share);
     CHECK(isnan(blind.recognisability) && isnan(blind.embedded_copy));
     for (i = 0; i < mde_params_count(p); i++) {
         mde_tensor *t = mde_params_tensor(p, i);
         if (strstr(mde_params_name(p, i), "film")) memset(t->data, 0, t->count * sizeof *t->data);
     }
-    CHECK(dagan_measure(g, m, set, 7, &q) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &q) == MDE_OK);
     CHECK(q.diversity == 0 && q.embedded_diversity == 0 && q.z_share < 1e-9 && q.copy > 0);
     finish(c);
 }
@@ -925,16 +1075,16 @@ static void matcher_errors_name_what_is_wrong(void)
     refused(c, "the generator makes images of 14 x 14 x 1");
     CHECK(dagan_matcher_embed(m, 2, NULL, &pixel) == MDE_BAD_ARGUMENT);
     refused(c, "none given");
-    CHECK(dagan_measure(wide, m, larger, 1, &q) == MDE_BAD_SHAPE);
+    CHECK(dagan_measure(wide, m, NULL, 1, larger, 1, &q) == MDE_BAD_SHAPE);
     refused(c, "measure, matcher: images of 14 x 14");
-    CHECK(dagan_measure(g, m, larger, 1, &q) == MDE_BAD_SHAPE);
+    CHECK(dagan_measure(g, m, NULL, 1, larger, 1, &q) == MDE_BAD_SHAPE);
     refused(c, "measure: images of 14 x 14");
     CHECK(isnan(q.diversity) && isnan(q.z_share));
-    CHECK(dagan_measure(g, m, dagan_images_samples(set, 0, 1, 0), 1, &q) == MDE_BAD_ARGUMENT);
+    CHECK(dagan_measure(g, m, NULL, 1, dagan_images_samples(set, 0, 1, 0), 1, &q) == MDE_BAD_ARGUMENT);
     refused(c, "0 of the 6 classes have 2 images or more");
-    CHECK(dagan_measure(g, m, set, 1, NULL) == MDE_BAD_ARGUMENT);
+    CHECK(dagan_measure(g, m, NULL, 1, set, 1, NULL) == MDE_BAD_ARGUMENT);
     refused(c, "no place for the result");
-    CHECK(dagan_measure(foreign, m, elsewhere, 1, &q) == MDE_BAD_ARGUMENT);
+    CHECK(dagan_measure(foreign, m, NULL, 1, elsewhere, 1, &q) == MDE_BAD_ARGUMENT);
     refused(other, "another context");
     CHECK(dagan_matcher_train(NULL, set, NULL) == MDE_BAD_ARGUMENT);
     CHECK(isnan(dagan_matcher_accuracy(NULL, set, NULL, NULL)));
@@ -996,7 +1146,16 @@ static void use_all(mde_context *c, void *user)
     d.selector = 1;
     dagan_matcher_train(m, set, &d);
     dagan_matcher_accuracy(m, set, &d, NULL);
-    dagan_measure(g, m, set, 1, &q);
+    dagan_measure(g, m, NULL, 1, set, 1, &q);
+    dagan_measure(g, m, m, 0.5, set, 1, &q);
+    dagan_images_free(made);
+    made = g && m ? screen_make(g, m, set, 1, 0.5, 1, NULL) : NULL;
+    if (g && m) {
+        double numbers[3][SCREEN_WEIGHTS];
+        screen_gallery y = screen_gallery_open(g, m, set, 2, 1);
+        screen_accuracy(&y, 2, 1, 1, 1, numbers[0], numbers[1], numbers[2]);
+        screen_gallery_close(&y);
+    }
     dagan_classifier_free(k);
     dagan_matcher_free(m);
     (void)user;
@@ -1023,6 +1182,9 @@ int main(void)
     TEST(episodes_hold_different_classes_and_samples);
     TEST(matcher_learns_to_learn);
     TEST(accuracy_agrees_with_the_nearest_support_image);
+    TEST(screening_keeps_the_best_of_those_given_to_their_class);
+    TEST(made_images_count_in_a_support_set_by_weight_and_share);
+    TEST(screened_images_are_recognised_more_often);
     TEST(embeddings_do_not_depend_on_the_batch);
     TEST(the_generator_is_left_as_it_was);
     TEST(results_do_not_depend_on_threads_or_instructions);

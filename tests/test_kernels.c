@@ -217,6 +217,9 @@ static double reference_gelu(double x)
 {
     return x / (1 + exp(-2 * sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
 }
+static double reference_abs(double x) { return fabs(x); }
+static double reference_sin(double x) { return sin(x); }
+static double reference_cos(double x) { return cos(x); }
 static double reference_sqrt(double x) { return sqrt(x); }
 static double reference_relu(double x) { return x < 0 ? 0 : x; }
 
@@ -255,6 +258,9 @@ static void elementary_functions_err_by_two_units_at_most(void)
     CHECK(worst(mde__vsigmoid, reference_sigmoid, infinite) <= 2);
     CHECK(worst(mde__vsqrt, reference_sqrt, infinite) <= 0.5);
     CHECK(worst(mde__vrelu, reference_relu, infinite) == 0);
+    CHECK(worst(mde__vabs, reference_abs, infinite) == 0);
+    CHECK(worst(mde__vsin, reference_sin, infinite) <= 2);
+    CHECK(worst(mde__vcos, reference_cos, infinite) <= 2);
 }
 
 /* x sigmoid(x) rounds once more than sigmoid; gelu's argument has an error of 1.5 units, which sigmoid magnifies by
@@ -327,6 +333,10 @@ static void special_values_are_right(void)
     CHECK(y[0] == 1 && y[1] == -1 && y[2] != y[2] && y[3] == 0 && y[5] == tiny && signbit(y[4]));
     mde__vsigmoid(c, 9, x, y);
     CHECK(y[0] == 1 && y[1] == 0 && y[2] != y[2] && y[3] == 0.5f && y[7] > 0 && y[7] < 1e-38f);
+    mde__vsin(c, 9, x, y);
+    CHECK(y[0] != y[0] && y[1] != y[1] && y[2] != y[2] && y[3] == 0 && y[4] == 0 && signbit(y[4]) && y[5] == tiny);
+    mde__vcos(c, 9, x, y);
+    CHECK(y[0] != y[0] && y[1] != y[1] && y[2] != y[2] && y[3] == 1 && y[4] == 1 && y[5] == 1);
     mde_context_free(c);
 }
 
@@ -1023,7 +1033,8 @@ static void run_all(mde_context *c, bits *b)
 {
     static const struct { const char *name; unary *f; } unaries[] = {
         { "exp", mde__vexp }, { "log", mde__vlog }, { "tanh", mde__vtanh }, { "sigmoid", mde__vsigmoid },
-        { "silu", mde__vsilu }, { "gelu", mde__vgelu }, { "sqrt", mde__vsqrt }, { "relu", mde__vrelu }
+        { "silu", mde__vsilu }, { "gelu", mde__vgelu }, { "sqrt", mde__vsqrt }, { "relu", mde__vrelu },
+        { "abs", mde__vabs }, { "sin", mde__vsin }, { "cos", mde__vcos }
     };
     static const int64_t cols[] = { 1, 3, 16, 33, 257 };
     enum { N = 70001 };
@@ -1033,7 +1044,7 @@ static void run_all(mde_context *c, bits *b)
     b->count = 0;
     state = 12345;
     x = noise_array(N, 1), z = noise_array(N, 1), y = zeros(N), r = zeros(N), gain = noise_array(300, 1);
-    for (u = 0; u < 8; u++) {
+    for (u = 0; u < 11; u++) {
         float *in = zeros(N);
         for (i = 0; i < N; i++) in[i] = u == 1 || u == 6 ? fabsf(x[i]) * 9 : x[i] * 20;
         for (i = 0; i < 2000; i++) {

@@ -1300,28 +1300,58 @@ static void cached_logits_are_the_same_bits(void)
         mde_context *c = mde_context_create(NULL);
         mde_lm_desc d = form(which);
         mde_lm *lm;
-        float *keys, *values;
+        mde_lm_state *s;
+        float with[13];
         int32_t ids[150];
-        mde__cache cache;
-        size_t n;
+        int64_t n, more;
         mde_random r = mde_random_start(8, 0);
         d.context = 150;
         d.width = 24;
         lm = mde_lm_create(c, NULL, &d);
         shake(lm, 9);
         mde_set_recording(c, 0);
-        cache.keys = keys = (float *)calloc(2 * 150 * 24, sizeof *keys);
-        cache.values = values = (float *)calloc(2 * 150 * 24, sizeof *values);
-        cache.length = 0;
+        s = mde_lm_state_create(lm);
         for (n = 0; n < 150; n++) ids[n] = (int32_t)mde_random_below(&r, 13);
-        for (n = 3; n <= 150; n++) {
-            const float *with = mde__lm_next(lm, ids, n, 0, &cache), *without = mde__lm_next(lm, ids, n, 0, NULL);
-            CHECK(with && without && memcmp(with, without, 13 * sizeof *with) == 0);
+        for (n = 3; n <= 150; n += more) {
+            const float *without = mde__lm_next(lm, n, ids, NULL);
+            CHECK(mde_lm_step(s, n - s->length, ids + s->length, with) == MDE_OK && s->length == n);
+            CHECK(without && memcmp(with, without, sizeof with) == 0);
+            more = n == 90 ? 5 : 1;                     /* several at a time, too */
         }
-        free(keys);
-        free(values);
+        s->length = 40;                                 /* back to there */
+        CHECK(mde_lm_step(s, 2, ids + 40, with) == MDE_OK && s->length == 42);
+        CHECK(memcmp(with, mde__lm_next(lm, 42, ids, NULL), sizeof with) == 0);
+        mde_lm_state_free(s);
         mde_context_free(c);
     }
+}
+
+static void a_step_outside_the_model_is_an_error_and_changes_nothing(void)
+{
+    static const int32_t far[1] = {13}, ids[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    mde_context *c = mde_context_create(NULL);
+    mde_lm_desc d = form(0);
+    mde_lm_state *s;
+    float first[13], again[13];
+    d.context = 8;
+    s = mde_lm_state_create(mde_lm_create(c, NULL, &d));
+    CHECK(mde_lm_step(s, 7, ids, first) == MDE_OK && s->length == 7);
+    CHECK(mde_set_recording(c, 1) == 1 && c->tape_count == 0);
+    CHECK(mde_lm_step(s, 2, ids, again) == MDE_BAD_SHAPE && s->length == 7);
+    CHECK_TEXT(mde_error(c), "2 tokens after 7; expected 1 or more, and within its context of 8");
+    mde_clear_error(c);
+    CHECK(mde_lm_step(s, 0, ids, again) == MDE_BAD_SHAPE && s->length == 7);
+    mde_clear_error(c);
+    CHECK(mde_lm_step(s, 1, far, again) != MDE_OK && s->length == 7);
+    CHECK_TEXT(mde_error(c), "13");
+    CHECK(mde_lm_step(s, 1, ids, again) != MDE_OK && mde_lm_state_create(s->lm) == NULL);
+    mde_clear_error(c);
+    s->length = 0;
+    CHECK(mde_lm_step(s, 7, ids, again) == MDE_OK && memcmp(first, again, sizeof first) == 0);
+    mde_lm_state_free(s);
+    mde_lm_state_free(NULL);
+    CHECK(mde_lm_state_create(NULL) == NULL && mde_lm_step(NULL, 1, ids, again) != MDE_OK);
+    mde_context_free(c);
 }
 
 typedef struct pieces { char bytes[1000]; size_t length; int calls; } pieces;
@@ -1506,6 +1536,7 @@ int main(void)
     TEST(scoring_takes_little_memory);
     TEST(generation_with_and_without_cache_is_the_same);
     TEST(cached_logits_are_the_same_bits);
+    TEST(a_step_outside_the_model_is_an_error_and_changes_nothing);
     TEST(generation_does_what_its_descriptor_says);
     TEST(draws_follow_the_probabilities);
     TEST(a_written_model_opens_as_it_was);

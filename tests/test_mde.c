@@ -907,7 +907,8 @@ static void bootstrap_depends_on_its_seed_alone(void)
     CHECK(memcmp(&a, &b, sizeof a) == 0);
     desc.seed = 1;
     CHECK(mde_mixture_bootstrap(e, &desc, &b) == MDE_OK && b.loss[0] != a.loss[0]);
-    mde_mixture_minimize(e, NULL, &best);
+    CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK && b.optimum.loss == best.loss && b.optimum.gap == best.gap);
+    CHECK(memcmp(b.optimum.weights, best.weights, sizeof best.weights) == 0);
     for (i = 0; i < 4; i++) CHECK(a.lower[i] <= best.weights[i] + 1e-3 && best.weights[i] - 1e-3 <= a.upper[i]);
     desc.level = 0.5;
     CHECK(mde_mixture_bootstrap(e, &desc, &a) == MDE_OK && a.loss[1] - a.loss[0] < b.loss[1] - b.loss[0]);

@@ -69,6 +69,7 @@ static double times(double a, double b) { return a * b; }
 static double over(double a, double b) { return a / b; }
 static double logistic(double x) { return 1 / (1 + exp(-x)); }
 static double positive(double x) { return x > 0 ? x : 0; }
+static double larger(double a, double b) { return a > b ? a : b; }
 static double pass(double a, double b) { return a > 0 ? b : 0; }
 static double self_gate(double x) { return x * logistic(x); }
 
@@ -83,6 +84,18 @@ static void plain_affine(const op_case *t, double *const *x, double *y)
 {
     size_t i;
     for (i = 0; i < count_of(&t->out); i++) y[i] = t->f[0] * x[0][i] + t->f[1];
+}
+
+static void plain_pow(const op_case *t, double *const *x, double *y)
+{
+    size_t i;
+    for (i = 0; i < count_of(&t->out); i++) y[i] = pow(x[0][i], t->f[0]);
+}
+
+static void plain_clip(const op_case *t, double *const *x, double *y)
+{
+    size_t i;
+    for (i = 0; i < count_of(&t->out); i++) y[i] = fmin(fmax(x[0][i], t->f[0]), t->f[1]);
 }
 
 static void plain_copy(const op_case *t, double *const *x, double *y)
@@ -168,8 +181,9 @@ static void plain_sum_to(const op_case *t, double *const *x, double *y)
 
 static void plain_mean(const op_case *t, double *const *x, double *y)
 {
+    size_t i, n = count_of(&t->out);
     plain_sum_to(t, x, y);
-    y[0] /= (double)count_of(&t->in[0]);
+    for (i = 0; i < n; i++) y[i] /= (double)(count_of(&t->in[0]) / n);
 }
 
 static void plain_matmul(const op_case *t, double *const *x, double *y)
@@ -413,6 +427,12 @@ APPLY(sqrt, mde_sqrt(c, in[0]))
 APPLY(tanh, mde_tanh(c, in[0]))
 APPLY(sigmoid, mde_sigmoid(c, in[0]))
 APPLY(relu, mde_relu(c, in[0]))
+APPLY(abs, mde_abs(c, in[0]))
+APPLY(sin, mde_sin(c, in[0]))
+APPLY(cos, mde_cos(c, in[0]))
+APPLY(maximum, mde_maximum(c, in[0], in[1]))
+APPLY(pow, mde_pow(c, in[0], t->f[0]))
+APPLY(clip, mde_clip(c, in[0], t->f[0], t->f[1]))
 APPLY(gate, mde_gate(c, in[0], in[1]))
 APPLY(silu, mde_silu(c, in[0]))
 APPLY(gelu, mde_gelu(c, in[0]))
@@ -426,6 +446,8 @@ APPLY(broadcast, mde_broadcast_to(c, in[0], t->out.rank, t->out.n))
 APPLY(sum_to, mde_sum_to(c, in[0], t->out.rank, t->out.n))
 APPLY(sum, mde_sum(c, in[0]))
 APPLY(mean, mde_mean(c, in[0]))
+APPLY(sum_axis, mde_sum_axis(c, in[0], t->i[0]))
+APPLY(mean_axis, mde_mean_axis(c, in[0], t->i[0]))
 APPLY(matmul, mde_matmul_t(c, in[0], in[1], t->i[0], t->i[1]))
 APPLY(softmax, mde_softmax(c, in[0]))
 APPLY(log_softmax, mde_log_softmax(c, in[0]))
@@ -460,6 +482,8 @@ static const int32_t repeated[6] = {2, 0, 2, 3, 2, 0};
     PAIR(name, function, low, high, S1(1), S2(2, 3), S2(2, 3)), \
     PAIR(name, function, low, high, S3(2, 1, 4), S2(3, 1), S3(2, 3, 4)), \
     PAIR(name, function, low, high, S5(2, 1, 2, 1, 3), S4(2, 1, 2, 1), S5(2, 2, 2, 2, 3))
+#define POW(low, high, power) \
+    {"pow", 1, {S2(3, 5), NONE, NONE}, S2(3, 5), apply_pow, plain_pow, low, high, {0}, {power, 0}, NULL, NULL, NULL}
 #define MATMUL(a, b, out, ta, tb) \
     {"matmul", 2, {a, b, NONE}, out, apply_matmul, plain_matmul, -1, 1, {ta, tb, 0, 0, 0}, {0}, NULL, NULL, NULL}
 #define FROM_ONE(name, apply, plain, in, out, i0, i1, i2) \
@@ -492,6 +516,17 @@ static const op_case cases[] = {
     ONE(tanh, tanh, -2, 2),
     ONE(sigmoid, logistic, -3, 3),
     ONE(relu, positive, -2, 2),
+    ONE(abs, fabs, -2, 2),
+    ONE(sin, sin, -4, 4),
+    ONE(cos, cos, -4, 4),
+    BROADCASTING(maximum, larger, -2, 2),
+    POW(0.5, 2, 1.0 / 3),
+    POW(0.5, 2, -2.5),
+    POW(-2, 2, 3),
+    POW(-2, 2, 2),
+    POW(-2, 2, 1),
+    POW(-2, 2, 0),
+    {"clip", 1, {S1(37), NONE, NONE}, S1(37), apply_clip, plain_clip, -2, 2, {0}, {-0.9, 0.7}, NULL, NULL, NULL},
     PAIR(gate, pass, -2, 2, S2(4, 5), S2(4, 5), S2(4, 5)),
     ONE(silu, self_gate, -3, 3),
     ONE(gelu, tanh_gelu, -2, 2),
@@ -522,6 +557,8 @@ static const op_case cases[] = {
     FROM_ONE(sum_to, apply_sum_to, plain_sum_to, S5(2, 3, 2, 2, 3), S4(3, 1, 2, 1), 0, 0, 0),
     FROM_ONE(sum_to, apply_sum, plain_sum_to, S3(3, 5, 4), S1(1), 0, 0, 0),
     FROM_ONE(sum_to, apply_mean, plain_mean, S2(7, 5), S1(1), 0, 0, 0),
+    FROM_ONE(sum_to, apply_sum_axis, plain_sum_to, S3(3, 5, 4), S3(3, 1, 4), 1, 0, 0),
+    FROM_ONE(sum_to, apply_mean_axis, plain_mean, S3(3, 5, 4), S3(3, 5, 1), 2, 0, 0),
     MATMUL(S2(3, 4), S2(4, 5), S2(3, 5), 0, 0),
     MATMUL(S2(4, 3), S2(4, 5), S2(3, 5), 1, 0),
     MATMUL(S2(3, 4), S2(5, 4), S2(3, 5), 0, 1),
@@ -821,7 +858,12 @@ WRONG(add, mde_add(c, x, y))
 WRONG(sub, mde_sub(c, x, y))
 WRONG(mul, mde_mul(c, x, y))
 WRONG(div, mde_div(c, x, y))
+WRONG(maximum, mde_maximum(c, x, y))
 WRONG(gate, mde_gate(c, x, y))
+WRONG(pow, mde_pow(c, x, (double)NAN))
+WRONG(clip, mde_clip(c, x, 2, 1))
+WRONG(sum_axis, mde_sum_axis(c, x, 2))
+WRONG(mean_axis, mde_mean_axis(c, x, -1))
 WRONG(swiglu, mde_swiglu(c, x, y))
 WRONG(reshape, mde_reshape(c, x, 3, shape))
 WRONG(permute, mde_permute(c, x, order))
@@ -861,7 +903,9 @@ static void wrong_shapes_are_errors_that_name_op_and_shapes(void)
         {wrong_cross_entropy, "cross_entropy:", "[1]", "[rows, classes]"}, {wrong_gather_id, "gather:", "3", "0 to 1"},
         {wrong_scatter_id, "scatter_add:", "3", "0 to 1"}, {wrong_target_id, "cross_entropy:", "3", "0 to 2"},
         {wrong_rope, "rope:", "[2,3]", "[batch"}, {wrong_attention, "attention:", "[2,3]", "[4,2]"},
-        {wrong_dropout, "dropout:", "probability", "0 to 1"}
+        {wrong_dropout, "dropout:", "probability", "0 to 1"}, {wrong_maximum, "maximum:", "[2,3]", "[4,2]"},
+        {wrong_pow, "pow:", "the power is", "nan"}, {wrong_clip, "clip:", "low is 2", "high is 1"},
+        {wrong_sum_axis, "sum_axis:", "[2,3]", "no axis 2"}, {wrong_mean_axis, "sum_axis:", "[2,3]", "no axis -1"}
     };
     static const int64_t x_shape[2] = {2, 3}, y_shape[2] = {4, 2};
     size_t i;
@@ -952,6 +996,97 @@ static void a_gradient_needs_requires_grad_and_a_loss_one_element(void)
     mde_clear_error(c);
     dx = NULL;
     CHECK(mde_grad(c, y, 1, &dx, &dx, 0) == MDE_BAD_ARGUMENT);
+    mde_context_free(c);
+}
+
+static void tensors_of_another_context_are_refused(void)
+{
+    static const float two[2] = {1, 2};
+    mde_context *c = mde_context_create(NULL), *other = mde_context_create(NULL);
+    mde_tensor *x = leaf(c, 1, two), *foreign = mde_sum(other, leaf(other, 2, two)), *dx;
+    mde_params *p = mde_params_create(other, 1);
+    mde_tensor free_for_all = *x;
+    CHECK(mde_add(c, x, foreign) == NULL);
+    CHECK_TEXT(mde_error(c), "add: input 1 belongs to another context");
+    mde_clear_error(c);
+    CHECK(mde_exp(c, mde_param(p, "w", 1, x->shape, MDE_INIT_ONES, 0)) == NULL);
+    CHECK_TEXT(mde_error(c), "exp: input 0 belongs to another context");
+    mde_clear_error(c);
+    CHECK(mde_backward(c, foreign) == MDE_BAD_ARGUMENT);
+    CHECK_TEXT(mde_error(c), "another context");
+    mde_clear_error(c);
+    CHECK(mde_grad(c, foreign, 1, &x, &dx, 0) == MDE_BAD_ARGUMENT && dx == NULL);
+    CHECK_TEXT(mde_error(c), "y belongs to another context");
+    mde_clear_error(c);
+    CHECK(mde_grad(c, mde_sum(c, x), 1, &foreign, &dx, 0) == MDE_BAD_ARGUMENT && dx == NULL);
+    CHECK_TEXT(mde_error(c), "x 0 belongs to another context");
+    mde_clear_error(c);
+    free_for_all.context = NULL;
+    CHECK(mde_exp(other, &free_for_all) != NULL && mde_context_status(other) == MDE_OK);
+    mde_context_free(c);
+    mde_context_free(other);
+}
+
+static void a_detached_tensor_is_a_constant(void)
+{
+    static const float two[2] = {3, 5};
+    mde_context *c = mde_context_create(NULL);
+    mde_tensor *x = leaf(c, 2, two), *y = mde_exp(c, x), *fixed = mde_detach(c, y), *dx;
+    CHECK(fixed && fixed->data == y->data && !fixed->requires_grad && !fixed->node);
+    CHECK(mde_grad(c, mde_mul(c, x, fixed), 1, &x, &dx, 0) == MDE_OK);
+    CHECK(dx && dx->data[0] == y->data[0] && dx->data[1] == y->data[1]);
+    CHECK(mde_detach(c, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "detach: x is NULL");
+    mde_context_free(c);
+}
+
+static void argmax_takes_the_first_of_equals_and_a_nan_before_all(void)
+{
+    static const int64_t shape[2] = {4, 3};
+    float rows[12] = {1, 3, 2, 5, 5, 4, -2, -1, -1, 7, 0, 9};
+    mde_context *c = mde_context_create(NULL);
+    mde_tensor *x;
+    rows[10] = (float)NAN;
+    x = mde_tensor_from(c, 2, shape, rows);
+    CHECK(mde_argmax(x, 0) == 1 && mde_argmax(x, 1) == 0 && mde_argmax(x, 2) == 1 && mde_argmax(x, 3) == 1);
+    mde_context_free(c);
+}
+
+/* Where functions of one number and of two have their kinks, ends and gaps. */
+static void elements_know_their_ends(void)
+{
+    float inf = (float)INFINITY, nan = (float)NAN;
+    float special[8] = {0, -0.0f, 1, -1, -8, inf, -inf, nan}, ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    mde_context *c = mde_context_create(NULL);
+    mde_tensor *x = leaf(c, 8, special), *one = leaf(c, 8, ones), *in[2], *dx[2];
+    const float *y;
+    int i;
+    y = mde_abs(c, x)->data;
+    CHECK(y[0] == 0 && y[1] == 0 && !signbit(y[1]) && y[4] == 8 && y[6] == inf && y[7] != y[7]);
+    mde_grad(c, mde_abs(c, x), 1, &x, dx, 0);
+    CHECK(dx[0]->data[0] == 0 && dx[0]->data[1] == 0 && dx[0]->data[2] == 1 && dx[0]->data[4] == -1);
+    in[0] = x, in[1] = one;
+    for (i = 0; i < 2; i++) {
+        y = mde_maximum(c, in[i], in[1 - i])->data;
+        CHECK(y[0] == 1 && y[2] == 1 && y[5] == inf && y[6] == 1 && y[7] != y[7]);
+    }
+    mde_grad(c, mde_maximum(c, x, one), 2, in, dx, 0);
+    CHECK(dx[0]->data[2] == 0 && dx[1]->data[2] == 1 && dx[0]->data[5] == 1 && dx[1]->data[5] == 0);
+    y = mde_clip(c, x, -1, 1)->data;
+    CHECK(y[3] == -1 && y[4] == -1 && y[5] == 1 && y[6] == -1 && y[7] != y[7] && signbit(y[1]));
+    y = mde_clip(c, x, -(double)INFINITY, 0.5)->data;
+    CHECK(y[2] == 0.5f && y[6] == -inf);
+    mde_grad(c, mde_clip(c, x, -1, 0.5), 1, &x, dx, 0);
+    CHECK(dx[0]->data[0] == 1 && dx[0]->data[2] == 0 && dx[0]->data[3] == 0 && dx[0]->data[5] == 0);
+    y = mde_pow(c, x, 1.0 / 3)->data;
+    CHECK(y[0] == 0 && y[2] == 1 && y[4] != y[4] && y[5] == inf && y[7] != y[7]);
+    y = mde_pow(c, x, 3)->data;
+    CHECK(y[4] == -512 && y[6] == -inf && signbit(y[1]));
+    y = mde_pow(c, x, -1)->data;
+    CHECK(y[0] == inf && y[1] == -inf && y[3] == -1 && y[4] == -0.125f && y[5] == 0);
+    y = mde_pow(c, x, 0)->data;
+    CHECK(y[0] == 1 && y[4] == 1 && y[5] == 1);
+    CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
 
@@ -1422,6 +1557,10 @@ int main(void)
     TEST(a_shape_must_be_positive_and_addressable);
     TEST(null_in_gives_null_out_and_the_first_error_sticks);
     TEST(a_gradient_needs_requires_grad_and_a_loss_one_element);
+    TEST(tensors_of_another_context_are_refused);
+    TEST(a_detached_tensor_is_a_constant);
+    TEST(argmax_takes_the_first_of_equals_and_a_nan_before_all);
+    TEST(elements_know_their_ends);
     TEST(an_op_of_ones_own_has_derivatives_of_all_orders);
     TEST(an_op_that_goes_against_the_rules_is_an_error_that_names_it);
     TEST(an_error_during_backward_leaves_no_adjoints);

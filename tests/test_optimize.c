@@ -2253,6 +2253,37 @@ static void every_failed_allocation_of_a_job_leaves_whole_files_or_none(void)
     mde_context_free(reader);
 }
 
+/* Two mixtures at the target, one ahead by d: a run that moves their difference by s z is worth the expected improvement
+   s phi(d / s) - d Phi(-d / s); what moves both alike is worth nothing. And what a run leaves of a covariance. */
+static void a_run_is_worth_what_it_may_change(void)
+{
+    double a[4 * 4 + 4] = { 0 }, mu[2] = { 1, 1.3 }, w[8] = { 0 };
+    const double together = 0.5, noise = 0.2, s = 0.4, d = 0.3;
+    spend_points p;
+    int i;
+    memset(&p, 0, sizeof p);
+    p.mixtures = 2;
+    p.sizes = 1;
+    p.count = 4;                /* two runs, then the two mixtures at the target */
+    p.w = w;
+    p.mu = mu;
+    p.a = a;
+    p.noise = noise;
+    a[0] = a[5] = together * together + s * s - noise;
+    a[2] = a[3] = together * sqrt(a[0] + noise);            /* run 0 moves both alike */
+    a[6] = 0;
+    a[7] = s * sqrt(a[5] + noise);                          /* run 1 the second one alone */
+    for (i = 0; i < 2; i++) a[8 + i] = a[4 * i + 2], a[12 + i] = a[4 * i + 3];
+    a[10] = a[15] = 1;
+    CLOSE(spend_value(&p, 0), 0, 1e-12);
+    CLOSE(spend_value(&p, 1), s * exp(-0.5 * d * d / (s * s)) / sqrt(2 * 3.141592653589793) - d * 0.5 * erfc(d / s / sqrt(2.0)),
+          0.002);
+    observe(4, a, NULL, 1, noise, 0);
+    CLOSE(a[15], 1 - s * s, 1e-12);
+    CLOSE(a[10], 1, 1e-12);
+    CLOSE(a[7], s * sqrt(together * together + s * s) * noise / (together * together + s * s), 1e-12);
+}
+
 int main(void)
 {
     char command[600];
@@ -2302,6 +2333,7 @@ int main(void)
     TEST(a_wrong_file_of_domains_is_named_with_its_line);
     TEST(a_first_design_fills_the_space_inside_the_bounds);
     TEST(runs_to_make_next_explore_the_users_bounds_and_the_mixture_does_not);
+    TEST(a_run_is_worth_what_it_may_change);
     TEST(a_job_stopped_at_any_report_writes_nothing);
     TEST(every_failed_allocation_of_a_job_leaves_whole_files_or_none);
     snprintf(command, sizeof command, "rm -rf '%s'", folder);

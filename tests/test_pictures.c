@@ -158,6 +158,82 @@ static void a_plot_shows_each_finite_point_once(void)
     mde_context_free(c);
 }
 
+static void a_band_is_shaded_where_both_ends_are_known(void)
+{
+    static const double x[6] = { 0, 1, 2, 3, 4, 5 }, y[6] = { 1, 1, 1, 1, 1, 1 }, high[6] = { 2, 2, 2, 9, 2, 2 };
+    double low[6] = { 0, 0, 0, 0, 0, 0 };
+    mde_context *c = mde_context_create(NULL);
+    plot_series s[2];
+    plot_desc plot;
+    mde_text *t;
+    const char *band;
+    low[4] = (double)NAN;
+    memset(&plot, 0, sizeof plot);
+    fill_series(&s[0], "line", 6, x, y, 0);
+    fill_series(&s[1], "mean", 6, x, y, 0);
+    s[1].low = low;
+    s[1].high = high;
+    s[1].band = 1;
+    plot.count = 2;
+    plot.series = s;
+    t = draw(c, &plot);
+    CHECK(occurrences(t->bytes, "fill-opacity=\"0.2\"") == 2 + 1);      /* broken once; and one in the legend */
+    CHECK(occurrences(t->bytes, "stroke-width=\"1.2\"") == 0);          /* no error bars */
+    band = strstr(t->bytes, "fill-opacity");
+    CHECK(band && band < strstr(t->bytes, "stroke-linejoin"));          /* behind both lines */
+    CHECK(band && strcspn(band, "Z") < strcspn(band, "\n"));
+    CHECK_TEXT(t->bytes, ">8</text>");                                  /* the axis goes up to the upper ends */
+    mde_context_free(c);
+}
+
+static double slope(double x, double y, void *user)
+{
+    ++*(int *)user;
+    return x > 0.9 ? (double)NAN : x + 2 * y;
+}
+
+/* Between corners the function is linear, so its level lines are exact but for the rounding of pixels. */
+static void level_lines_of_a_field_lie_on_their_level(void)
+{
+    const double ends[2] = { 0, 1 }, levels[2] = { 0.75, 1.5 };
+    mde_context *c = mde_context_create(NULL);
+    double left = 0, top = 0, bottom = 0, right = 0;
+    plot_series s;
+    plot_desc plot;
+    mde_text *t;
+    const char *p;
+    int calls = 0, points = 0, wrong = 0, level;
+    memset(&plot, 0, sizeof plot);
+    fill_series(&s, NULL, 2, ends, ends, 1);
+    plot.count = 1;
+    plot.series = &s;
+    plot.field = slope;
+    plot.user = &calls;
+    plot.levels = 2;
+    plot.level = levels;
+    t = draw(c, &plot);
+    CHECK(calls == 65 * 65);
+    p = strstr(t->bytes, "<path fill=\"none\" stroke=\"#666666\" d=\"M");    /* the axes, which go from -0.04 to 1.04 */
+    CHECK(p && sscanf(strstr(p, "d=\"M"), "d=\"M%lf %lfV%lfH%lf", &left, &top, &bottom, &right) == 4);
+    p = t->bytes;
+    for (level = 0; level < 2 && p; level++) {
+        p = strstr(p, "stroke-width=\"1.5\" d=\"");
+        CHECK(p != NULL);
+        for (p = p ? strstr(p, " d=\"") + 4 : NULL; p && *p != '"';) {
+            char *end;
+            double x = strtod(p + 1, &end), y = strtod(end, &end);
+            x = -0.04 + 1.08 * (x - left) / (right - left);
+            y = -0.04 + 1.08 * (bottom - y) / (bottom - top);
+            wrong += fabs(x + 2 * y - levels[level]) > 0.05 * 1.08 * (1 / (right - left) + 2 / (bottom - top)) + 1e-9;
+            wrong += x > 0.9 + 1.08 / 64;
+            p = end;
+            points++;
+        }
+    }
+    CHECK(points > 100 && wrong == 0);
+    mde_context_free(c);
+}
+
 static void long_titles_break_and_series_differ_in_shape(void)
 {
     static const double x[2] = { 1, 2 };
@@ -781,7 +857,9 @@ static void draw_one(mde_context *c, void *user)
     fill_series(&s, "a", 6, values, values, 1);
     plot.count = 1;
     plot.series = &s;
-    if (kind == 0) plot_xy(t, &plot);
+    if (kind == 5) plot.field = slope;
+    plot.user = &calls;
+    if (kind == 0 || kind == 5) plot_xy(t, &plot);
     if (kind == 1) plot_bars(t, "t", "y", 3, NULL, 2, NULL, values);
     if (kind == 2) plot_heat(t, "t", 3, NULL, 2, NULL, values, 1);
     if (kind == 3) plot_ternary(t, "t", NULL, bowl, &calls, 2, values, NULL);
@@ -793,12 +871,14 @@ static void draw_one(mde_context *c, void *user)
 static void every_failed_allocation_is_an_error_and_leaks_nothing(void)
 {
     int kind;
-    for (kind = 0; kind < 5; kind++) CHECK(test_failing_allocations(draw_one, &kind, 100) > 4);
+    for (kind = 0; kind < 6; kind++) CHECK(test_failing_allocations(draw_one, &kind, 100) > 4);
 }
 
 int main(void)
 {
     TEST(a_plot_shows_each_finite_point_once);
+    TEST(a_band_is_shaded_where_both_ends_are_known);
+    TEST(level_lines_of_a_field_lie_on_their_level);
     TEST(long_titles_break_and_series_differ_in_shape);
     TEST(logarithmic_axes_leave_out_what_they_cannot_show);
     TEST(empty_plots_say_so);

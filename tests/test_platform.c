@@ -59,9 +59,12 @@ static void the_limit_holds_and_the_peak_is_the_most_held_at_one_time(void)
     memset(&desc, 0, sizeof desc);
     desc.max_bytes = 100000;
     c = mde_context_create(&desc);
+    CHECK(mde_held_bytes(c) == 0 && mde_held_bytes(NULL) == 0);
     p = mde_alloc(c, 60000, 1);
     CHECK(p != NULL);
+    CHECK(mde_held_bytes(c) >= 60000 && mde_held_bytes(c) == mde_peak_bytes(c));
     mde_release(c, p);
+    CHECK(mde_held_bytes(c) == 0);
     CHECK(mde_alloc(c, 50000, 1) != NULL);
     CHECK(mde_peak_bytes(c) >= 60000 && mde_peak_bytes(c) <= 60000 + 128);
     CHECK(mde_scratch(c, 40000, 1) != NULL);            /* a chunk of the usual size would not fit, this does */
@@ -73,6 +76,18 @@ static void the_limit_holds_and_the_peak_is_the_most_held_at_one_time(void)
     CHECK(mde_context_status(c) == MDE_OK && mde_error(c)[0] == 0);
     CHECK(mde_alloc(c, 1, 1) != NULL);
     mde_context_free(c);
+}
+
+static void versions_and_statuses_have_names(void)
+{
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", MDE_VERSION_NUMBER / 10000, MDE_VERSION_NUMBER / 100 % 100,
+             MDE_VERSION_NUMBER % 100);
+    CHECK(strcmp(version, MDE_VERSION) == 0 && strcmp(mde_version(), MDE_VERSION) == 0);
+    CHECK(strcmp(mde_status_name(MDE_OK), "MDE_OK") == 0);
+    CHECK(strcmp(mde_status_name(MDE_IO), "MDE_IO") == 0);
+    CHECK(strcmp(mde_status_name(MDE_NOT_DIFFERENTIABLE), "MDE_NOT_DIFFERENTIABLE") == 0);
+    CHECK(strcmp(mde_status_name((mde_status)(MDE_NOT_DIFFERENTIABLE + 1)), "unknown status") == 0);
 }
 
 static void sizes_that_overflow_are_out_of_memory_not_small_blocks(void)
@@ -945,6 +960,7 @@ int main(void)
     TEST(freeing_the_context_frees_every_block_in_any_order_of_frees);
     TEST(realloc_keeps_what_was_there_and_zeroes_what_is_new);
     TEST(the_limit_holds_and_the_peak_is_the_most_held_at_one_time);
+    TEST(versions_and_statuses_have_names);
     TEST(sizes_that_overflow_are_out_of_memory_not_small_blocks);
     TEST(the_arena_gives_memory_back_at_a_rewind_and_does_not_grow_in_a_loop);
     TEST(the_first_error_sticks_until_it_is_cleared);

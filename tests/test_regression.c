@@ -1247,6 +1247,56 @@ static void gradients_of_the_law_across_sizes_equal_finite_differences(void)
     mde_context_free(c);
 }
 
+/* J C J' with derivatives of the predicted means by the parameters; its diagonal is the variance without the noise. */
+static void covariances_of_the_law_across_sizes_are_those_of_its_parameters(void)
+{
+    enum { AT = 5, TARGET = 0 };
+    double x[SCALE_RUNS * SCALE_D], y[SCALE_RUNS], out[AT * AT], slope[AT][40], mean[AT], up[AT], sd[AT];
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    mde__scale *s;
+    int i, j, a, b;
+    const double h = 1e-5;
+    make_scales(0.005, x, y);
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_SCALE_LAW;
+    desc.interactions = 1;
+    r = mde_regressor_fit(c, SCALE_RUNS, SCALE_D, 1, x, y, &desc);
+    CHECK(r != NULL);
+    if (!r) return;
+    s = (mde__scale *)r->state;
+    CHECK(mde_regressor_covariance(r, TARGET, AT, x, out) == MDE_OK);
+    CHECK(mde_regressor_predict(r, AT, x, mean, sd) == MDE_OK);
+    for (j = 0; j < s->parameters; j++) {
+        double keep = s->theta[j];
+        s->theta[j] = keep + h;
+        CHECK(mde_regressor_predict(r, AT, x, up, NULL) == MDE_OK);
+        s->theta[j] = keep - h;
+        CHECK(mde_regressor_predict(r, AT, x, mean, NULL) == MDE_OK);
+        s->theta[j] = keep;
+        for (i = 0; i < AT; i++) slope[i][j] = (up[i] - mean[i]) / (2 * h);
+    }
+    for (a = 0; a < AT; a++) {
+        double noise = r->target_sd[TARGET] * r->target_sd[TARGET] * s->residual[TARGET];
+        CLOSE(out[a * AT + a] + noise, sd[a] * sd[a], 1e-12);
+        for (b = 0; b < AT; b++) {
+            double sum = 0;
+            for (i = 0; i < s->parameters; i++) {
+                for (j = 0; j < s->parameters; j++) {
+                    sum += slope[a][i] * s->covariance[i * s->parameters + j] * slope[b][j];
+                }
+            }
+            CLOSE(out[a * AT + b], sum, 1e-6 * fabs(sum) + 1e-12);
+            CHECK(out[a * AT + b] == out[b * AT + a]);
+        }
+    }
+    CHECK(mde_regressor_covariance(r, 1, AT, x, out) != MDE_OK);
+    CHECK_TEXT(mde_error(c), "needs a law across sizes, a target");
+    mde_regressor_free(r);
+    mde_context_free(c);
+}
+
 /* One tree of depth 1 against a search through all splits; in every second table many runs share the lowest value. */
 static void a_tree_splits_where_the_squares_get_least(void)
 {
@@ -2194,6 +2244,7 @@ int main(void)
     TEST(gradient_of_the_pooled_laws_loss_equals_finite_differences);
     TEST(law_across_sizes_is_found_again);
     TEST(gradients_of_the_law_across_sizes_equal_finite_differences);
+    TEST(covariances_of_the_law_across_sizes_are_those_of_its_parameters);
     TEST(a_tree_splits_where_the_squares_get_least);
     TEST(trees_learn_steps_and_know_their_spread);
     TEST(gradients_of_predictions_equal_finite_differences);

@@ -244,6 +244,10 @@ static void a_norm_that_is_not_finite_changes_nothing(void)
         CHECK(mde_context_status(c) == MDE_NOT_FINITE);
         mde_clear_error(c);
         CHECK(hash_of_set(p) == before);
+        CHECK(mde_sgd_step(p, 0.1) == MDE_NOT_FINITE);
+        CHECK_TEXT(mde_error(c), "sgd");
+        mde_clear_error(c);
+        CHECK(hash_of_set(p) == before);
     }
     mde_fail(c, MDE_BAD_ARGUMENT, "before");
     CHECK(isnan(mde_adamw_step(p, &desc)));

@@ -1,0 +1,131 @@
+#!/bin/sh
+# The script that mde_lab's plan brings, under a Slurm of one machine that is started here (Debian: slurm-wlm) and ended
+# again: a run that fails cancels the steps after it, a second submission makes only what is missing, with the bytes of
+# one process, and a run that is told to end goes on from its checkpoint. Skipped without Slurm, and by others than root.
+#   SLURM_PLUGINS   folder of Slurm's plugins, if it is not the usual one
+# Ends with "N passed, N failed[, N skipped]".
+cd "$(dirname "$0")/.." || exit 1
+CC=${CC:-cc}
+root=$(pwd)
+if ! command -v slurmctld > /dev/null || ! command -v slurmd > /dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "skip slurm: slurmctld and slurmd are not installed, or this is not root"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+work=$(mktemp -d) || exit 1
+controller=
+node=
+trap '[ -z "$node" ] || kill $node; [ -z "$controller" ] || kill $controller; wait; rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+passed=0
+failed=0
+
+# try NAME COMMAND...: passes when the command succeeds
+try() {
+    name=$1
+    shift
+    if "$@" > "$work/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok   $name"
+    else
+        failed=$((failed + 1))
+        tail -n 12 "$work/log" | sed 's/^/    /'
+        echo "FAIL $name"
+    fi
+}
+
+# until_so COMMAND...: tries once a second, for ten minutes at most
+until_so() {
+    for _ in $(seq 600); do
+        "$@" > "$work/seen" 2>&1 && return 0
+        sleep 1
+    done
+    squeue
+    tail -n 5 "$work"/*.log
+    return 1
+}
+
+host=$(hostname -s)
+cat > "$work/slurm.conf" <<END
+ClusterName=check
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=16917
+SlurmdPort=16918
+AuthType=auth/none
+CredType=cred/none
+MpiDefault=none
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation=$work/state
+SlurmdSpoolDir=$work/spool
+SlurmctldPidFile=$work/controller.pid
+SlurmdPidFile=$work/node.pid
+SlurmctldLogFile=$work/controller.log
+SlurmdLogFile=$work/node.log
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+NodeName=$host NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+END
+[ -z "$SLURM_PLUGINS" ] || echo "PluginDir=$SLURM_PLUGINS" >> "$work/slurm.conf"
+export SLURM_CONF="$work/slurm.conf"
+mkdir "$work/state" "$work/spool"
+slurmctld -D > "$work/controller.out" 2>&1 &
+controller=$!
+slurmd -D -d "$(command -v slurmstepd)" > "$work/node.out" 2>&1 &
+node=$!
+node_is_idle() { sinfo -h -o %T | grep -qx idle; }
+try slurm_starts until_so node_is_idle
+
+lab=$work/mde_lab
+try mde_lab_builds $CC -O1 "$root/examples/mde_lab.c" -o "$lab" -lm
+small="--layers 1 --width 16 --heads 2 --context 16 --batch 4 --proxies 6 --validation-tokens 300 --questions 12 --quiet"
+printf '#!/bin/sh\n[ "$SLURM_ARRAY_TASK_ID" != 3 ] && exec "%s" "$@"\n' "$lab" > "$work/failing"
+chmod +x "$work/failing"
+cd "$work" || exit 1
+
+queue_is_empty() { [ -z "$(squeue -h)" ]; }
+# submit LAB: waits until all is done; the last line is about the steps after the runs
+submit() {
+    LAB=$1 sh runs/slurm.sbatch -o "$work/%j.log" > "$work/submitted" && until_so queue_is_empty
+}
+try a_plan_brings_a_script "$lab" plan runs $small --tokens 6000
+try runs_are_submitted submit "$work/failing"
+steps=$(awk '{ print $NF }' "$work/submitted")
+is_cancelled() { scontrol show job "$steps" | grep -q "JobState=CANCELLED Reason=DependencyNeverSatisfied"; }
+try a_run_that_fails_cancels_the_steps_after_it is_cancelled
+all_but_one() { [ "$(ls runs/runs | grep -c 'safetensors$')" -eq 13 ] && [ ! -e runs/fit.json ]; }
+try the_other_runs_are_made all_but_one
+(cd runs/runs && cksum ./*.safetensors) > before
+try runs_are_submitted_again submit "$lab"
+stay() { (cd runs/runs && cksum ./*.safetensors) | grep -v best- > after; [ "$(grep -c -x -F -f before after)" -eq 13 ]; }
+try what_was_there_stays stay
+mkdir alone && cd alone || exit 1
+try one_process_makes_the_same "$lab" run runs $small --tokens 6000
+cd ..
+same() {
+    for file in runs/mixture.json runs/verify.csv runs/losses.npy runs/runs/*.safetensors; do
+        cmp "$file" "alone/$file" || return 1
+    done
+}
+try the_bytes_are_those_of_one_process same
+
+# A run is stopped as soon as it has written a checkpoint. It may wait for two minutes then: so Slurm has it.
+"$lab" plan long $small --tokens 1200000 > log 2>&1
+job=$(LAB=$lab sbatch --parsable --array=0-0 -o "$work/long.log" long/slurm.sbatch)
+has_checkpoint() { ls long/runs/*.checkpoint; }
+try a_long_run_has_a_checkpoint until_so has_checkpoint
+scancel --batch --signal=TERM "${job}_0"
+is_requeued() { scontrol show job "${job}_0" | grep -q "Restarts=1"; }
+try it_is_queued_again_when_told_to_end until_so is_requeued
+try it_goes_on_to_its_end until_so queue_is_empty
+is_made() { ls long/runs/*.safetensors && ! has_checkpoint; }
+try it_is_made is_made
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
