@@ -1171,6 +1171,7 @@ static double try_arm(lab *l, trial *t)
         dagan_images_free(real);
         dagan_images_free(test);
         if (!bad(l)) trial_write(l, key, t);
+        if (!bad(l)) trial_read(l, key, t);     /* as it is written, so that a later run gives the same */
     }
     if (bad(l)) return (double)NAN;
     cycle = t->how.cycles ? t->how.cycles : best_cycle(t);
