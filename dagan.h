@@ -273,8 +273,8 @@ typedef struct dagan_train_desc {
     double diversity;       /* weight of the mode-seeking term (Mao et al. 2019) that rewards images that differ when z
                                does; 0: none */
     int same_allowed;       /* 1: x_j may be x_i itself, as in the authors' code */
-    int quarter_turns;      /* 1: half of the pairs are rotated by a random multiple of 90 degrees, both images alike; 2:
-                               all of them, so that a class counts as four */
+    int quarter_turns;      /* 1: half of the pairs are rotated by a random multiple of 90 degrees, both images alike;
+                               2: all of them, so that a class counts as four */
     double average;         /* 0.999: what is kept in the end, shown in grids and read by dagan_open is the exponential
                                moving average of the generator's weights over about 1000 steps; 0: the last weights */
     double anneal;          /* share of the steps, at the end, in which the learning rate falls to 0; 0: none. A run
@@ -4752,7 +4752,7 @@ typedef struct dagan__training {
     dagan_train_desc desc;
     int *classes, eligible;             /* those with enough samples */
     int64_t step;                       /* generator steps done */
-    mde_params *sets[3];                /* of a checkpoint: both networks, then the generator's average if there is one */
+    mde_params *sets[3];                /* of a checkpoint: both networks, the generator's average if there is one */
     int set_count;
 } dagan__training;
 

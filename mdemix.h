@@ -3633,7 +3633,8 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
 }
 
 /* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
-static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats, double *doubles)
+static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats,
+                          double *doubles)
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];

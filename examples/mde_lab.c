@@ -11,8 +11,8 @@
      fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
      search    the best mixture for three objectives; mixture.json, search.json
      verify    trains the mixtures found; verify.csv
-   With --sizes, proxies of larger models, too: fit writes them to sizes.csv, search moves losses to the largest by a law
-   of their parameters and says the mixture for it, which verify trains there, beside others.
+   With --sizes, proxies of larger models, too: fit writes them to sizes.csv, search moves losses to the largest by a
+   law of their parameters and says the mixture for it, which verify trains there, beside others.
      report    report.html and report.json, see mde_lab_report.h */
 #define MDEDEF static /* what this program does not call is not compiled */
 #define MDEMIX_IMPLEMENTATION
@@ -352,8 +352,8 @@ static void law_at(const experiment *x, const tables *t, const mde_regressor *la
     mde_regressor_predict(law, 1, row, mean, sd);
 }
 
-/* What the objective of a mixture is predicted to be at the largest size, and the sd: that of the regression, whose runs'
-   losses are moved there, and what the law adds on the way. */
+/* What the objective of a mixture is predicted to be at the largest size, and the sd: that of the regression, whose
+   runs' losses are moved there, and what the law adds on the way. */
 static void json_transferred(experiment *x, const tables *t, const mde_regressor *law, const mde_surrogate *s,
                              const char *name, const double *weights, mde_json_writer *w)
 {
@@ -554,7 +554,8 @@ static void read_transfer_tasks(experiment *x, const mde_json *found, task *out)
 {
     int q, i;
     for (q = 0; q < 2; q++) {
-        const mde_json *weights = mde_json_get(mde_json_get(mde_json_get(found, "sizes"), transfer_names[q]), "weights");
+        const mde_json *row = mde_json_get(mde_json_get(found, "sizes"), transfer_names[q]);
+        const mde_json *weights = mde_json_get(row, "weights");
         memset(&out[q], 0, sizeof out[q]);
         out[q].name = transfer_names[q];
         out[q].kind = BEST;
@@ -1023,8 +1024,8 @@ int main(int argc, char **argv)
         { "--width", PROGRAM_INT, "N", &s.width, 1, 0, "48, 64, 128" },
         { "--heads", PROGRAM_INT, "N", &s.heads, 1, 0, "3, 4, 4" },
         { "--sizes", PROGRAM_FILE, "LIST", &s.sizes, 0, 0,
-          "larger models, LAYERSxWIDTH, as 3x64,4x96, ascending: each trains half of the proxies, a law moves losses to the "
-          "largest, and the mixture for that is trained there" },
+          "larger models, LAYERSxWIDTH, as 3x64,4x96, ascending: each trains half of the proxies, a law moves losses "
+          "to the largest, and the mixture for that is trained there" },
         { "--context", PROGRAM_INT, "N", &s.context, 1, 0, "tokens the model sees at once; 64, 128, 128" },
         { "--batch", PROGRAM_INT, "N", &s.batch, 1, 0, "windows of that length a step; 8, 8, 16" },
         { "--lr", PROGRAM_POSITIVE, "X", &s.learning_rate, 0, 1e6, "peak learning rate; 0.006, 0.004, 0.003" },

@@ -158,8 +158,8 @@ static void page_sizes(mde_text *t, const experiment *x, const mde_json *search,
         mde_text_add(t, "</tr>\n");
     }
     mde_text_format(t, "</table></div>\n<p class=\"note\">%s is the mixture for that size, and that of "
-                       "<code>mixture.json</code>; %s the one found for the smallest. <code>sizes.csv</code> has the runs "
-                       "of all sizes, for <code>mix_optimize --table sizes.csv --target-params</code>.</p>\n",
+                       "<code>mixture.json</code>; %s the one found for the smallest. <code>sizes.csv</code> has the "
+                       "runs of all sizes, for <code>mix_optimize --table sizes.csv --target-params</code>.</p>\n",
                     transfer_names[0], transfer_names[1]);
 }
 

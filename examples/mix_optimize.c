@@ -989,7 +989,8 @@ static void count_repeats(optimization *o)
         again += i < o->k;
     }
     if (again > 0) {
-        mde_text_format(o->warnings, "%d of the runs repeated a domain: their tokens are taken for fresh ones\n", again);
+        mde_text_format(o->warnings, "%d of the runs repeated a domain: their tokens are taken for fresh ones\n",
+                        again);
     }
 }
 
@@ -1348,8 +1349,9 @@ int main(int argc, char **argv)
     } else if (s.sizes && !(s.budget_flops > 0)) {
         program_misused(&p, "", "--sizes are those that --budget-flops may be spent on");
     } else if (s.budget_flops > 0 && (s.suggest == 0 || !(s.target_params > 0))) {
-        program_misused(&p, "", s.suggest == 0 ? "--budget-flops needs --suggest, how many runs it is for at most"
-                                               : "--budget-flops needs --target-params, the size that the runs are for");
+        program_misused(&p, "", s.suggest == 0
+                       ? "--budget-flops needs --suggest, how many runs it is for at most"
+                       : "--budget-flops needs --target-params, the size that the runs are for");
     }
     if (p.code) return p.code;
     s.seed = p.seed;

@@ -179,8 +179,8 @@ static double law_step(const optimization *o, mde_regressor *const *law, int j, 
                                            Muennighoff et al. 2023, not fitted */
 
 /* What w of the target's tokens are worth where domains are repeated: U_i tokens seen 1 + R_i times as
-   U_i (1 + R* (1 - exp(-R_i / R*))) fresh ones. fresh [k] is the mixture that these make, at scale *at; returns how many
-   domains are repeated, 0 where no file says how much there is. */
+   U_i (1 + R* (1 - exp(-R_i / R*))) fresh ones. fresh [k] is the mixture that these make, at scale *at; returns how
+   many domains are repeated, 0 where no file says how much there is. */
 static int effective_data(const optimization *o, const double *w, double *fresh, run_scale *at)
 {
     double total = o->settings.target_tokens, sum = 0;

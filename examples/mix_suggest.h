@@ -7,8 +7,8 @@
    sizes alike and h what it leaves at each, Gaussian processes whose variances, reach and noise e are those under which
    the residuals of the runs are most likely, and which the runs then are observations of. Before a run is made, its
    effect on the target is known but for one number: y(x) is mean + sd z with z standard normal, and moves the
-   expectation of F_q, the objective at the target of mixture q, by s_q z, s_q = cov(F_q, y(x)) / sd. The best mixture is
-   then the one that minimises mu_q + s_q z, so that the run is worth
+   expectation of F_q, the objective at the target of mixture q, by s_q z, s_q = cov(F_q, y(x)) / sd. The best mixture
+   is then the one that minimises mu_q + s_q z, so that the run is worth
      V(x) = min_q mu_q - E_z min_q (mu_q + s_q z)
    (the knowledge gradient; with sources of differing cost, Poloczek, Wang and Frazier 2017). The run made next has the
    largest V(x) / C(x), C being its 6 N D FLOPs; as runs are limited in number, too, C is no less than an equal share
@@ -74,8 +74,8 @@ static double run_flops(const run_scale *at)
     return 6 * at->params * at->tokens;
 }
 
-/* Sizes as 20M:400M,60M:1.2B, parameters and tokens, out [LARGEST_SIZES]; returns how many, 0 with the item that is none
-   in `wrong` [64]. */
+/* Sizes as 20M:400M,60M:1.2B, parameters and tokens, out [LARGEST_SIZES]; returns how many, 0 with the item that is
+   none in `wrong` [64]. */
 static int parse_sizes(const char *text, run_scale *out, char *wrong)
 {
     int count = 0;
@@ -255,8 +255,8 @@ typedef struct spend_points {
     char *made;                         /* [mixtures * sizes] */
 } spend_points;
 
-/* Mixtures [at most `count`, k] that may be worth a run: the best one, those of the runs that promise most, which may be
-   made again at another size, and new ones. Returns how many. */
+/* Mixtures [at most `count`, k] that may be worth a run: the best one, those of the runs that promise most, which may
+   be made again at another size, and new ones. Returns how many. */
 static int spend_mixtures(optimization *o, int count, double *w)
 {
     mde_context *c = o->context;
@@ -431,9 +431,9 @@ static void spend(optimization *o)
     o->next = program_doubles(c, o->settings.suggest, k);
     if (!program_failed(c)) {
         double *w = p.w + SPEND_POINTS * k;     /* behind, until it is known how many there are */
+        int room = SPEND_POINTS / (sizes + 1);
         p.params = p.w + (SPEND_POINTS + SPEND_RUNS + 1) * k;
-        p.mixtures = spend_mixtures(o, SPEND_POINTS / (sizes + 1) < SPEND_RUNS ? SPEND_POINTS / (sizes + 1) : SPEND_RUNS,
-                                    w);
+        p.mixtures = spend_mixtures(o, room < SPEND_RUNS ? room : SPEND_RUNS, w);
         p.count = p.mixtures * (sizes + 1);
         if (!program_failed(c)) mde_surrogate_predict(o->surrogate, p.mixtures, w, mean, NULL);
         for (q = 0; q < p.mixtures; q++) {
