@@ -2148,7 +2148,7 @@ static void a_job_stopped_at_any_report_writes_nothing(void)
     optimization *o;
     char out[700], logp[700];
     counter n;
-    int total, stop;
+    int stop;
     write_runs(c);
     write_logp(c, "logp", DOMAINS, LOSSES, 100, 1);
     snprintf(out, sizeof out, "%s", at("stopped"));
@@ -2161,18 +2161,18 @@ static void a_job_stopped_at_any_report_writes_nothing(void)
     o = optimize(c, &desc);
     CHECK(o != NULL && strchr(n.stages, 'e') && strchr(n.stages, 's') && strchr(n.stages, 'l'));
     optimization_free(o);
-    total = n.calls;
-    CHECK(total > 10);
+    CHECK(n.calls > 10);
     desc.out = out;
-    for (stop = 1; stop <= total; stop++) {
+    for (stop = 1; ; stop++) {      /* a slow machine reports more often: until a job is done before it is to stop */
         n.calls = 0;
         n.stop_at = stop;
         o = optimize(c, &desc);
-        CHECK(o == NULL && mde_context_status(c) == MDE_STOPPED && n.calls == stop);
-        CHECK(!mde_is_file(at("stopped/report.json")));
-        optimization_free(o);
+        if (o || mde_context_status(c) != MDE_STOPPED) break;
+        CHECK(n.calls == stop && !mde_is_file(at("stopped/report.json")));
         mde_clear_error(c);
     }
+    CHECK(o && stop > 10 && n.calls < stop && mde_is_file(at("stopped/report.json")));
+    optimization_free(o);
     mde_context_free(c);
 }
 
