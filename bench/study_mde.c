@@ -32,13 +32,13 @@ static const model_size sizes[4] = { { "S", 3, 64, 4, 3.3e6, 4e-3 }, /* of the t
 
 static const int answer_lengths[TASKS] = { 16, 16, 16, 8 };
 
-typedef struct settings {
+typedef struct study_settings {
     double scale;             /* of all numbers below, for trying it out */
     int windows;              /* of each validation text */
     int questions;            /* of each task */
     int fit, within, outside; /* mixtures to fit to and, of the same law and of another one, to judge by */
     int repeats, seeds, transferred;
-} settings;
+} study_settings;
 
 static int scaled(double scale, int count, int minimum)
 {
@@ -46,9 +46,9 @@ static int scaled(double scale, int count, int minimum)
     return value < minimum ? minimum : value;
 }
 
-static settings make_settings(double scale)
+static study_settings make_settings(double scale)
 {
-    settings s;
+    study_settings s;
     s.scale = scale;
     s.windows = scaled(scale, 48, 4);
     s.questions = scaled(scale, 100, 8);
@@ -221,7 +221,7 @@ static void make_items(mde_context *c, const mde_corpus *corpus, int task, int q
     }
 }
 
-static void make_text(mde_context *c, const mde_corpus *corpus, const settings *s, study_text *out)
+static void make_text(mde_context *c, const mde_corpus *corpus, const study_settings *s, study_text *out)
 {
     int i, w;
     memset(out, 0, sizeof *out);
@@ -250,7 +250,7 @@ static void make_text(mde_context *c, const mde_corpus *corpus, const settings *
 
 /* Log-probabilities of what a target's tokens are: of a text all but the first of each window, of a task all but the
    first of each question with its right answer. */
-static int sequence_count(const settings *s, int target)
+static int sequence_count(const study_settings *s, int target)
 {
     return target < TEXTS ? s->windows : s->questions;
 }
@@ -271,7 +271,7 @@ typedef struct scores {
     float *logp[TARGETS]; /* [sequences, sequence_length] */
 } scores;
 
-static double mean_loss(const settings *s, int target, const float *logp)
+static double mean_loss(const study_settings *s, int target, const float *logp)
 {
     int length = sequence_length(target), counted = counted_length(target), i, t;
     double sum = 0;
@@ -281,7 +281,8 @@ static double mean_loss(const settings *s, int target, const float *logp)
     return sum / ((double)sequence_count(s, target) * counted);
 }
 
-static void score_text(mde_lm *lm, mde_context *c, const settings *s, const study_text *text, int target, scores *out)
+static void score_text(mde_lm *lm, mde_context *c, const study_settings *s, const study_text *text, int target,
+                       scores *out)
 {
     int length = WINDOW + 1, w;
     float *all = (float *)mde_alloc(c, (size_t)(s->windows * length), sizeof *all);
@@ -294,7 +295,7 @@ static void score_text(mde_lm *lm, mde_context *c, const settings *s, const stud
 }
 
 /* Questions of a task after so many others with their right answers. */
-static void score_task(mde_lm *lm, mde_context *c, const settings *s, const study_text *text, int task, int shots,
+static void score_task(mde_lm *lm, mde_context *c, const study_settings *s, const study_text *text, int task, int shots,
                        scores *out)
 {
     int before = shot_counts[shots] * (ITEM + 1), length = before + ITEM, answer = answer_lengths[task], q, a, i, t;
@@ -334,7 +335,7 @@ static void score_task(mde_lm *lm, mde_context *c, const settings *s, const stud
     mde_release(c, all);
 }
 
-static void score_all(mde_lm *lm, mde_context *c, const settings *s, const study_text *text, scores *out)
+static void score_all(mde_lm *lm, mde_context *c, const study_settings *s, const study_text *text, scores *out)
 {
     int i, shots;
     memset(out, 0, sizeof *out);
@@ -358,8 +359,8 @@ static void scores_free(mde_context *c, scores *x)
 
 typedef struct lab {
     mde_context *context;
-    study study;
-    settings settings;
+    study_rows study;
+    study_settings settings;
     study_text text;
     const char *data, *work;
     char key[17]; /* of the settings and the text */
@@ -627,7 +628,7 @@ static void plan_experts(mde_text *t, const char *ending, const char *size, doub
    behind all others. */
 static void make_plan(lab *x)
 {
-    const settings *s = &x->settings;
+    const study_settings *s = &x->settings;
     mde_text *t = mde_text_create(x->context);
     double weights[DOMAINS], equal[DOMAINS], share[DOMAINS];
     char name[64];
@@ -970,7 +971,7 @@ static void choose(lab *x, const method *m, const mde_experts *e, const mde_surr
 static int plan_choices(lab *x)
 {
     mde_context *c = x->context;
-    study *s = &x->study;
+    study_rows *s = &x->study;
     int i, j, m, o, seed, size, n = 0, waiting = 0;
     double *weights = program_doubles(c, s->count, DOMAINS), *losses = program_doubles(c, s->count, TARGETS);
     mde_text *rows = mde_text_create(c);
@@ -1087,7 +1088,7 @@ static int size_rank(const study_run *r)
 /* Up to `room` runs that are to be made; an expert's again where features lack it and its file is gone. */
 static int find_pending(const lab *x, int room, study_run **pending)
 {
-    const study *s = &x->study;
+    const study_rows *s = &x->study;
     int n = 0, rank, i, kind, lacking[FEATURES] = { 0 };
     for (i = 0; i < s->count; i++) {
         for (kind = 0; kind < FEATURES; kind++) {

@@ -52,14 +52,14 @@ typedef struct study_run {
     double features[FEATURES][TARGETS];
 } study_run;
 
-typedef struct study {
+typedef struct study_rows {
     mde_context *context;
     const char *folder;
     int count;
     study_run *runs;
-} study;
+} study_rows;
 
-static study_run *find_run(const study *s, const char *name)
+static study_run *find_run(const study_rows *s, const char *name)
 {
     int i;
     for (i = 0; i < s->count; i++) {
@@ -74,7 +74,7 @@ static int is_kind(const study_run *r, const char *kind)
 }
 
 /* A table of the folder; NULL, without an error, where it is not there. */
-static mde_csv *read_table(const study *s, const char *name)
+static mde_csv *read_table(const study_rows *s, const char *name)
 {
     char path[PROGRAM_PATH];
     program_path(s->context, path, "%s/%s", s->folder, name);
@@ -104,7 +104,7 @@ static double table_number(const mde_csv *csv, int row, const char *name)
 }
 
 /* The planned run that a row of another table is about. */
-static study_run *table_run(const study *s, const mde_csv *csv, int row)
+static study_run *table_run(const study_rows *s, const mde_csv *csv, int row)
 {
     const char *name = table_cell(csv, row, "run");
     study_run *r = find_run(s, name);
@@ -114,7 +114,7 @@ static study_run *table_run(const study *s, const mde_csv *csv, int row)
     return r;
 }
 
-static void read_plan(study *s, const mde_csv *csv)
+static void read_plan(study_rows *s, const mde_csv *csv)
 {
     mde_context *c = s->context;
     int i, j;
@@ -140,7 +140,7 @@ static void read_plan(study *s, const mde_csv *csv)
 }
 
 /* All that is known of a study; without a plan it has no runs. */
-static void study_read(study *s, mde_context *c, const char *folder)
+static void study_read(study_rows *s, mde_context *c, const char *folder)
 {
     mde_csv *plan, *runs, *features;
     char name[48];
@@ -181,7 +181,7 @@ static void study_read(study *s, mde_context *c, const char *folder)
     mde_csv_free(features);
 }
 
-static void study_free(study *s)
+static void study_free(study_rows *s)
 {
     mde_release(s->context, s->runs);
 }

@@ -70,7 +70,7 @@ typedef struct rows {
     const study_run *run[512];
 } rows;
 
-static void collect(const study *s, const char *kind, int kinds_of_features, rows *out)
+static void collect(const study_rows *s, const char *kind, int kinds_of_features, rows *out)
 {
     int i, k, ready;
     out->count = 0;
@@ -82,7 +82,7 @@ static void collect(const study *s, const char *kind, int kinds_of_features, row
     }
 }
 
-static int planned(const study *s, const char *kind)
+static int planned(const study_rows *s, const char *kind)
 {
     int i, n = 0;
     for (i = 0; i < s->count; i++)
@@ -303,7 +303,7 @@ static int is_open(mde_text *t, const char *what, int there, int wanted, int all
 
 typedef struct page {
     mde_context *context;
-    const study *study;
+    const study_rows *study;
     mde_text *text;
     data all;
     score scores[PREDICTORS][COUNTS];
@@ -323,7 +323,7 @@ static int find_predictor(const char *name)
 /* From runs that repeat another's mixture with another seed. */
 static void measure_noise(page *g)
 {
-    const study *s = g->study;
+    const study_rows *s = g->study;
     int i, o;
     double sum[OBJECTIVES] = { 0 };
     for (i = 0; i < s->count; i++) {
@@ -371,7 +371,7 @@ static void page_rows(page *g)
                                         "chosen by the mixing law",
                                         "the same with KL",
                                         "at the larger sizes" };
-    const study *s = g->study;
+    const study_rows *s = g->study;
     double seconds = 0;
     int i, k, done = 0;
     for (i = 0; i < s->count; i++) {
@@ -421,7 +421,7 @@ static void page_noise(page *g)
 /* Whether the rows that question 1 needs are there. */
 static int can_judge(page *g, int say)
 {
-    const study *s = g->study;
+    const study_rows *s = g->study;
     int full = 0, i;
     for (i = 0; i < g->all.experts.count; i++) full += g->all.experts.run[i]->predicted[PLAIN];
     if (say) {
@@ -531,7 +531,7 @@ static void compare(page *g, const char *claim, const char *without, const char 
 
 static void page_question_1(page *g)
 {
-    const study *s = g->study;
+    const study_rows *s = g->study;
     mde_text_add(g->text, "## 1. Do the experts' features help to predict?\n\n");
     if (!can_judge(g, 1)) return;
     page_predictors(g);
@@ -616,7 +616,7 @@ typedef struct means {
 } means;
 
 /* value NULL: the objective; otherwise a column. */
-static means seed_means(const study *s, const char *method, int objective, int column)
+static means seed_means(const study_rows *s, const char *method, int objective, int column)
 {
     means m;
     double values[16], differences[16];
@@ -738,7 +738,7 @@ static void page_question_4(page *g)
 static void page_question_5(page *g)
 {
     static const char *const sizes[2] = { "M", "L" };
-    const study *s = g->study;
+    const study_rows *s = g->study;
     int i, k, o, there = 0, all = 0;
     mde_text_add(g->text, "## 5. Does it hold at larger sizes?\n\n");
     for (i = 0; i < s->count; i++) {
@@ -996,7 +996,7 @@ int main(int argc, char **argv)
         "  study_tables FOLDER OUT      reads FOLDER/*.csv; writes OUT/STUDY-MDE.md, FOLDER/curves.svg and mde.svg\n";
     program p;
     mde_context *c;
-    study s;
+    study_rows s;
     page *g;
     program_start(&p, "study_tables", usage, NULL, 0);
     p.max_arguments = 2;
