@@ -164,6 +164,7 @@ build/plain_%: bench/plain_%.c
 	$(CC) -O3 -march=native $(OPENMP) $< -o $@ $(LDLIBS)
 
 build/bench_lm: build/plain_lm
+build/spend: examples/mix_optimize.c $(wildcard examples/*.h)
 
 build/%: bench/%.c $(HEADERS)
 	@mkdir -p build
