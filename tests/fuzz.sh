@@ -43,7 +43,7 @@ if [ $compiler = afl-clang-fast ]; then
 fi
 
 # Fuzzers end their targets without a farewell: the files that these work on go with this script.
-FUZZ_FOLDER=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)/mde-fuzz-XXXXXX") || exit 1
+FUZZ_FOLDER=$(TMPDIR=$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}") mktemp -d) || exit 1
 export FUZZ_FOLDER
 trap 'rm -rf "$FUZZ_FOLDER"' EXIT
 trap 'exit 130' INT TERM
