@@ -8461,7 +8461,7 @@ static void mde__pow_elements(const mde__job *j, int64_t from, int64_t to)
     for (i = from; i < to; i++) {
         double x = (double)j->in[0][i], y = mde__pow64(fabs(x), power);
         if (x < 0 && power != floor(power)) y = (double)NAN;
-        j->out[0][i] = (float)(odd == 1 && signbit(x) ? -y : y);
+        j->out[0][i] = (float)(odd == 1 && copysign(1.0, x) < 0 ? -y : y);
     }
 }
 

@@ -118,6 +118,7 @@ typedef struct lab {
     int told;
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
+    mde_text *measured;                         /* rows of classify.csv that this process measured */
 } lab;
 
 /* Of one training among many: for a terminal only, and gone at its end. */
@@ -504,6 +505,15 @@ static void hash_list(mde_text *t, int count, const int *values)
 {
     int i;
     for (i = 0; i < count; i++) mde_text_format(t, "%s%d", i ? "," : " ", values[i]);
+}
+
+static void hash_params(mde_text *t, const mde_params *p)
+{
+    int k;
+    for (k = 0; k < mde_params_count(p); k++) {
+        const mde_tensor *x = mde_params_tensor(p, k);
+        mde_text_format(t, " %016llx", (unsigned long long)mde_fingerprint(x->data, x->count * sizeof(float)));
+    }
 }
 
 /* The file of generator and critic. */
@@ -1039,29 +1049,28 @@ static int64_t budget_of(const lab *l, const dagan_images *real)
     return (int64_t)((double)l->z.classifier_steps * (thousands > 1 ? thousands : 1));
 }
 
-/* OUT/classify.csv gets a row as soon as it is measured; what is there already is not measured again. */
+/* OUT/classify.csv gets a row as soon as it is measured; what is there already is not measured again. A writer adds all
+   rows of its own to those that are there, sorted by what they are of, so that processes in one folder end with the
+   same file, in whatever order they wrote. */
 #define ROWS "classify.csv"
 static const char rows_header[] = "key,set,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,"
                                   "accuracy2,accuracy3,accuracy4\n";
 
+/* Of the networks in use; their files may be replaced, or deleted, in the meantime. */
 static void trial_key(lab *l, const trial *t, char key[24])
 {
     mde_text *k = mde_text_create(l->c);
-    char path[4096];
     mde_text_format(k, MDE_VERSION " %d %d %d %llu %lld %d %d", t->n, t->arm, t->run, (unsigned long long)l->p.seed,
                     (long long)l->z.classifier_steps, maximum_of(&l->z.real), t->how.cycles);
     hash_set(k, t->set);
     if (t->arm >= RAW && t->how.share > 0) {
         mde_text_format(k, " %d %.6g %.6g", t->how.each, t->how.kept, t->how.share);
-        program_add_content(k, l->c, network_file(l, path, sizeof path));
-        if (t->how.kept < 1 && !l->s.weights) {
-            program_add_content(k, l->c, in_out(l, "weights.matcher.safetensors", path, sizeof path));
-        }
+        hash_params(k, dagan_generator_params(l->g));
+        if (t->how.kept < 1 && screener(l)) hash_params(k, dagan_matcher_params(screener(l)));
     }
     snprintf(key, 24, "%016llx", bad(l) ? 0 : (unsigned long long)mde_fingerprint(k->bytes, k->length));
     mde_text_free(k);
 }
-
 
 static const char *set_name_of(const lab *l, const trial *t)
 {
@@ -1084,30 +1093,73 @@ static int trial_read(lab *l, const char *key, trial *t)
     return found;
 }
 
+/* By all but the key, with which a row begins; of equal ones by the key. */
+static int compare_rows(const void *a, const void *b)
+{
+    const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+    int order = strcmp(strchr(x, ','), strchr(y, ','));
+    return order ? order : strcmp(x, y);
+}
+
+/* Cuts text into its lines [capacity] that are rows; returns how many. */
+static int cut_rows(char *text, int capacity, char **rows)
+{
+    int count = 0;
+    char *end;
+    for (; *text && count < capacity; text = end + 1) {
+        end = strchr(text, '\n');
+        if (!end) break;
+        *end = 0;
+        if (strchr(text, ',') && strncmp(text, "key,", 4) != 0) rows[count++] = text;
+    }
+    return count;
+}
+
+static void write_rows(lab *l)
+{
+    mde_text *text = mde_text_create(l->c), *sorted = mde_text_create(l->c);
+    char path[4096], **rows;
+    unsigned char *there = NULL;
+    size_t size = 0, lines = 0, i;
+    int count = 0, k;
+    if (mde_is_file(in_out(l, ROWS, path, sizeof path))) there = mde_file_read(l->c, path, (size_t)1 << 26, &size);
+    if (there) mde_text_add(text, (const char *)there);
+    mde_text_add(text, l->measured->bytes);
+    for (i = 0; !bad(l) && i < text->length; i++) lines += text->bytes[i] == '\n';
+    rows = bad(l) ? NULL : (char **)mde_alloc(l->c, lines + 1, sizeof *rows);
+    if (rows) count = cut_rows(text->bytes, (int)lines, rows);
+    if (count > 0) qsort(rows, (size_t)count, sizeof *rows, compare_rows);
+    mde_text_add(sorted, rows_header);
+    for (k = 0; k < count; k++) {
+        if (k == 0 || strcmp(rows[k - 1], rows[k]) != 0) mde_text_format(sorted, "%s\n", rows[k]);
+    }
+    if (bad(l)) mde_text_free(sorted);
+    else write_file(l, sorted, ROWS);
+    mde_release(l->c, rows);
+    mde_release(l->c, there);
+    mde_text_free(text);
+}
+
 static void trial_write(lab *l, const char *key, const trial *t)
 {
-    mde_text *rows = mde_text_create(l->c);
-    char path[4096];
-    size_t size = 0;
-    unsigned char *before = NULL;
+    mde_text *row;
     int k;
-    if (mde_is_file(in_out(l, ROWS, path, sizeof path))) before = mde_file_read(l->c, path, (size_t)1 << 26, &size);
-    mde_text_add(rows, before ? (const char *)before : rows_header);
-    mde_release(l->c, before);
-    mde_text_format(rows, "%s,%s,%d,%d,%s,%d,%d,", key, set_name_of(l, t), dagan_images_class_count(t->set), t->n,
+    if (!l->measured) l->measured = mde_text_create(l->c);
+    row = l->measured;
+    mde_text_format(row, "%s,%s,%d,%d,%s,%d,%d,", key, set_name_of(l, t), dagan_images_class_count(t->set), t->n,
                     arm_names[t->arm], t->run, t->arm >= RAW ? t->how.each : 0);
-    mde_text_add_number(rows, t->arm >= RAW ? t->how.kept : 0, 6);
-    mde_text_add(rows, ",");
-    mde_text_add_number(rows, t->arm >= RAW ? t->how.share : 0, 6);
-    mde_text_add(rows, ",");
-    if (t->right == t->right) mde_text_add_number(rows, t->right, 6);
-    mde_text_format(rows, ",%lld", (long long)t->steps);
+    mde_text_add_number(row, t->arm >= RAW ? t->how.kept : 0, 6);
+    mde_text_add(row, ",");
+    mde_text_add_number(row, t->arm >= RAW ? t->how.share : 0, 6);
+    mde_text_add(row, ",");
+    if (t->right == t->right) mde_text_add_number(row, t->right, 6);
+    mde_text_format(row, ",%lld", (long long)t->steps);
     for (k = 0; k < CYCLES; k++) {
-        mde_text_add(rows, ",");
-        if (t->values[k] == t->values[k]) mde_text_add_number(rows, t->values[k], 6);
+        mde_text_add(row, ",");
+        if (t->values[k] == t->values[k]) mde_text_add_number(row, t->values[k], 6);
     }
-    mde_text_add(rows, "\n");
-    write_file(l, rows, ROWS);
+    mde_text_add(row, "\n");
+    if (!bad(l)) write_rows(l);
 }
 
 /* The number of the cycle with the best accuracy, from 1. */
@@ -1129,7 +1181,6 @@ static double try_arm(lab *l, trial *t)
     dagan_fit_desc f;
     dagan_classifier *k;
     char key[24];
-    if (with_made && t->how.kept < 1) screener(l);
     trial_key(l, t, key);
     for (cycle = 0; cycle < CYCLES; cycle++) t->values[cycle] = (double)NAN;
     t->right = (double)NAN;

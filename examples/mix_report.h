@@ -905,19 +905,24 @@ static mde_text *mixture_json(const optimization *o)
     return t;
 }
 
-/* All texts are made before the first is written. */
-static void write_report(const optimization *o)
+static void write_output(const optimization *o, program_work *work, mde_text *text, const char *file)
 {
-    mde_context *c = o->context;
+    program_write(o->context, text, o->settings.out, file);
+    program_work_made(work, file);
+}
+
+/* All texts are made before the first is written. work: is told which were. */
+static void write_report(const optimization *o, program_work *work)
+{
     mde_text *json = report_json(o), *page = report_page(o), *next = next_table(o);
     mde_text *mixture = chosen_mixture(o) ? mixture_json(o) : NULL;
     mde_text *held_out = o->evaluation ? held_out_table(o) : NULL, *compare = o->evaluation ? compare_table(o) : NULL;
-    program_write(c, json, o->settings.out, "report.json");
-    program_write(c, page, o->settings.out, "report.html");
-    if (mixture) program_write(c, mixture, o->settings.out, "mixture.json");
-    if (held_out) program_write(c, held_out, o->settings.out, "held_out.csv");
-    if (compare) program_write(c, compare, o->settings.out, "compare.csv");
-    if (o->suggested > 0) program_write(c, next, o->settings.out, "next_runs.csv");
+    write_output(o, work, json, "report.json");
+    write_output(o, work, page, "report.html");
+    if (mixture) write_output(o, work, mixture, "mixture.json");
+    if (held_out) write_output(o, work, held_out, "held_out.csv");
+    if (compare) write_output(o, work, compare, "compare.csv");
+    if (o->suggested > 0) write_output(o, work, next, "next_runs.csv");
     mde_text_free(compare);
     mde_text_free(held_out);
     mde_text_free(mixture);

@@ -601,6 +601,7 @@ typedef struct program_work {
     mde_context *context;
     const char *folder, *name;                  /* no folder: outputs are whole paths, the record is the first's */
     const char *outputs[PROGRAM_MAX_OUTPUTS];   /* files or folders in that folder */
+    int optional[PROGRAM_MAX_OUTPUTS];          /* not there is as good */
     int output_count;
     int passing;                                /* something that it reads can be read once only */
     mde_text *key;                              /* what it depends on */
@@ -670,6 +671,19 @@ static inline void program_work_output(program_work *w, const char *name)
     w->outputs[w->output_count++] = name;
 }
 
+/* An output that may not be made; once it is known that it was, `made` says so. */
+static inline void program_work_may_output(program_work *w, const char *name)
+{
+    w->optional[w->output_count] = 1;
+    program_work_output(w, name);
+}
+
+static inline void program_work_made(program_work *w, const char *name)
+{
+    int i;
+    for (i = 0; i < w->output_count; i++) if (strcmp(w->outputs[i], name) == 0) w->optional[i] = 0;
+}
+
 /* The seed, the program's own options, and what is read by their paths. */
 static inline void program_work_options(program_work *w)
 {
@@ -709,20 +723,25 @@ static inline const char *program_work_record(const program_work *w, char path[P
     return program_work_path(w, path, w->folder ? w->name : w->outputs[0], ".done");
 }
 
-/* The first line of the record. */
-static inline void program_work_state(const program_work *w, char state[40])
+/* The first line of the record. Returns the first output that is not there and should be, or NULL. */
+static inline const char *program_work_state(const program_work *w, char state[40])
 {
     mde_context *c = w->context;
     mde_text *t = mde_text_create(c);
     char path[PROGRAM_PATH];
+    const char *missing = NULL;
     int i;
-    for (i = 0; i < w->output_count; i++) program_add_content(t, c, program_work_path(w, path, w->outputs[i], ""));
+    for (i = 0; i < w->output_count; i++) {
+        int there = program_add_content(t, c, program_work_path(w, path, w->outputs[i], ""));
+        if (!there && !w->optional[i] && !missing) missing = w->outputs[i];
+    }
     state[0] = 0;
     if (!program_failed(c)) {
         snprintf(state, 40, "%016llx %016llx\n", (unsigned long long)mde_fingerprint(w->key->bytes, w->key->length),
                  (unsigned long long)mde_fingerprint(t->bytes, t->length));
     }
     mde_text_free(t);
+    return missing;
 }
 
 /* show: print what it printed. */
@@ -749,12 +768,16 @@ static inline int program_work_is_done(const program_work *w, int show)
     return done;
 }
 
-/* printed: what to print when the work is asked for again; NULL: nothing. */
+/* printed: what to print when the work is asked for again; NULL: nothing. An output that somebody deleted in the
+   meantime is an error. */
 static inline void program_work_finish(const program_work *w, const char *printed)
 {
     mde_text *t = mde_text_create(w->context);
     char path[PROGRAM_PATH], state[40];
-    program_work_state(w, state);
+    const char *missing = program_work_state(w, state);
+    if (missing && !program_failed(w->context)) {
+        mde_fail(w->context, MDE_IO, "%s: was written, and is gone", program_work_path(w, path, missing, ""));
+    }
     mde_text_add(t, state);
     if (printed) mde_text_add(t, printed);
     program_work_record(w, path);

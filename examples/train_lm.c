@@ -85,8 +85,8 @@ static void add_weights(program_work *w, const char *out, char beside[2][PROGRAM
     int folder = (int)(mde_path_name(out, &length) - out);
     if (stem > 12 && strcmp(out + stem - 12, ".safetensors") == 0) stem -= 12;
     program_work_output(w, out);
-    program_work_output(w, program_path(w->context, beside[0], "%.*s.tokenizer", (int)stem, out));
-    program_work_output(w, program_path(w->context, beside[1], "%.*sconfig.json", folder, out));
+    program_work_may_output(w, program_path(w->context, beside[0], "%.*s.tokenizer", (int)stem, out));
+    program_work_may_output(w, program_path(w->context, beside[1], "%.*sconfig.json", folder, out));
 }
 
 int main(int argc, char **argv)
@@ -193,6 +193,7 @@ int main(int argc, char **argv)
     mde_json_close(&w);
     mde_json_close(&w);
     if (out) mde_lm_write(lm, out);
+    if (out && text.vocabulary) program_work_made(&work, beside[0]);
     if (p.json && mde_json_end(&w) == MDE_OK) {
         fputs(json->bytes, stdout);
     } else if (!program_failed(c)) {
