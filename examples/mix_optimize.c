@@ -1204,7 +1204,7 @@ static void optimization_free(optimization *o)
     mde_release(c, o);
 }
 
-static optimization *optimize(mde_context *c, const optimize_settings *settings, program_work *work)
+static optimization *optimize(mde_context *c, const optimize_settings *settings)
 {
     optimization *o = (optimization *)mde_alloc(c, 1, sizeof *o);
     if (!o) return NULL;
@@ -1222,7 +1222,7 @@ static optimization *optimize(mde_context *c, const optimize_settings *settings,
     if (!program_failed(c) && o->experts) minimize_experts(o);
     if (!program_failed(c)) suggest(o);
     if (!program_failed(c)) o->summary = summary_text(o);
-    if (!program_failed(c) && settings->out) write_report(o, work);
+    if (!program_failed(c) && settings->out) write_report(o);
     if (!program_failed(c)) return o;
     optimization_free(o);
     return NULL;
@@ -1362,8 +1362,9 @@ int main(int argc, char **argv)
     program_try_folder(c, s.out);
     work = program_work_start(&p, c, s.out, "mix_optimize");
     program_work_options(&work);
+    s.work = &work;
     for (i = 0; i < 6; i++) program_work_may_output(&work, files[i]);
-    if (!program_work_is_done(&work, !p.json)) result = optimize(c, &s, &work);
+    if (!program_work_is_done(&work, !p.json)) result = optimize(c, &s);
     if (result) {
         printed = mde_text_create(c);
         mde_text_format(printed, "report: %s/report.html\n\n%s", s.out, result->summary->bytes);

@@ -30,6 +30,7 @@ typedef struct optimize_settings {
     mde_acquisition acquisition;
     uint64_t seed;
     const char *out;                        /* NULL: nothing is written */
+    program_work *work;                     /* is told of each file that is written; may be NULL */
     mde_progress_fn *progress;
     void *user;
 } optimize_settings;
@@ -905,24 +906,24 @@ static mde_text *mixture_json(const optimization *o)
     return t;
 }
 
-static void write_output(const optimization *o, program_work *work, mde_text *text, const char *file)
+static void write_output(const optimization *o, mde_text *text, const char *file)
 {
     program_write(o->context, text, o->settings.out, file);
-    program_work_made(work, file);
+    if (o->settings.work) program_work_made(o->settings.work, file);
 }
 
-/* All texts are made before the first is written. work: is told which were. */
-static void write_report(const optimization *o, program_work *work)
+/* All texts are made before the first is written. */
+static void write_report(const optimization *o)
 {
     mde_text *json = report_json(o), *page = report_page(o), *next = next_table(o);
     mde_text *mixture = chosen_mixture(o) ? mixture_json(o) : NULL;
     mde_text *held_out = o->evaluation ? held_out_table(o) : NULL, *compare = o->evaluation ? compare_table(o) : NULL;
-    write_output(o, work, json, "report.json");
-    write_output(o, work, page, "report.html");
-    if (mixture) write_output(o, work, mixture, "mixture.json");
-    if (held_out) write_output(o, work, held_out, "held_out.csv");
-    if (compare) write_output(o, work, compare, "compare.csv");
-    if (o->suggested > 0) write_output(o, work, next, "next_runs.csv");
+    write_output(o, json, "report.json");
+    write_output(o, page, "report.html");
+    if (mixture) write_output(o, mixture, "mixture.json");
+    if (held_out) write_output(o, held_out, "held_out.csv");
+    if (compare) write_output(o, compare, "compare.csv");
+    if (o->suggested > 0) write_output(o, next, "next_runs.csv");
     mde_text_free(compare);
     mde_text_free(held_out);
     mde_text_free(mixture);
