@@ -548,7 +548,7 @@ MDEDEF mde_tensor *mde_params_tensor(const mde_params *p, int index);   /* as cr
 MDEDEF const char *mde_params_name(const mde_params *p, int index);
 MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name);                 /* NULL when absent */
 MDEDEF size_t mde_params_elements(const mde_params *p);   /* numbers in all tensors */
-MDEDEF void mde_params_zero_grad(mde_params *p);
+MDEDEF void mde_params_zero_grad(mde_params *p);   /* as mde_backward adds */
 MDEDEF double mde_params_grad_norm(const mde_params *p);                                   /* Euclidean, over all */
 
 typedef struct mde_adamw_desc {
@@ -983,8 +983,9 @@ typedef struct mde_surrogate_desc {
                                             text with more than 2^23 probabilities a sample of its tokens is used */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
-                                        const double *losses, const mde_surrogate_desc *desc);
+                                        const double *losses, const mde_surrogate_desc *desc);   /* [n, k], [n, m] */
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
+/* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
@@ -1042,7 +1043,7 @@ typedef struct mde_evaluation {
     mde_surrogate_desc desc;
 } mde_evaluation;
 MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc, const mde_evaluate_desc *how);
+                                    const mde_surrogate_desc *desc, const mde_evaluate_desc *how); /* NULL: defaults */
 MDEDEF void mde_evaluation_free(mde_evaluation *e);
 MDEDEF mde_surrogate_desc mde_evaluation_choice(const mde_evaluation *e);    /* the chosen model's settings */
 /* The chosen model fitted to all of the evaluation's runs, its sds times spread. */
