@@ -20,7 +20,7 @@ export MDEMIX_SHARED ?= $(wildcard ../shared)
 # -fopenmp if this compiler can build and link with it; nothing otherwise. "make OPENMP=" builds without threads.
 OPENMP_PROBE = printf '\043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n' > build/probe.c \
                && $(CC) -fopenmp build/probe.c -o build/probe 2> build/probe.log && echo -fopenmp
-ifneq ($(filter-out clean help format lint data install,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help format lint data docs install,$(or $(MAKECMDGOALS),all)),)
 OPENMP := $(shell mkdir -p build; $(OPENMP_PROBE))
 endif
 
@@ -46,8 +46,8 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared install format lint warnings \
-        integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
+.PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared docs install format lint \
+        warnings integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -84,6 +84,9 @@ data: ## fetch text of a dozen domains from Debian packages into data/ (nothing 
 	sh examples/get_data.sh $(DATA)
 
 shared: build/libmdemix.so ## libmdemix.so with all functions of both headers, as examples/python/mdemix.py calls them
+
+docs: ## the headers' public parts as pages: build/docs/mdemix.html, build/docs/dagan.html
+	python3 tests/docs.py build/docs $(HEADERS)
 
 install: ## copy the headers, with files for pkg-config and CMake, to PREFIX (default /usr/local), below DESTDIR if given
 	mkdir -p "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/share/pkgconfig"

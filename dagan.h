@@ -152,7 +152,7 @@ MDEDEF const mde_op *dagan_op_row(int index);
    Images of one size, grouped into classes. Pixels are float, [height, width, channels], from -1 (black, paper) to 1
    (white, ink). */
 
-typedef struct dagan_images dagan_images;
+typedef struct dagan_images dagan_images;   /* of one size, by class */
 typedef struct dagan_images_desc {
     const char *path;       /* NULL: the drawn set. A file: IDX images of any type, [N, H, W], or .npy, [N, H, W],
                                [N, H, W, C] or [class, sample, H, W, C]. A folder: a class each folder that holds
@@ -173,7 +173,7 @@ typedef struct dagan_images_desc {
     uint64_t seed;          /* of the drawn set */
 } dagan_images_desc;
 #ifndef MDE_NO_STDIO
-MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *desc);
+MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *desc);   /* NULL desc: the drawn set */
 #endif
 /* Few-shot characters without any file: a class is a random program of strokes, a sample its own perturbation, affine
    map and pen, anti-aliased. Class i depends on seed and i alone. */
@@ -185,16 +185,17 @@ MDEDEF void dagan_images_free(dagan_images *set);
 
 /* Subsets. They share the pixels of the set they come from, which must live as long. */
 MDEDEF dagan_images *dagan_images_classes(const dagan_images *set, double from, double to);    /* shares of the list */
-MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes);
+MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes);   /* by index */
 MDEDEF dagan_images *dagan_images_shuffle(const dagan_images *set, uint64_t seed);           /* order of the classes */
 /* Of each class, at most `count` samples (0: all) after `first` others, in an order drawn by seed (0: as they are). */
 MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, int count, uint64_t seed);
 
+/* What a set holds; 0, NULL or "" for a class or sample that it has not. */
 MDEDEF int dagan_images_class_count(const dagan_images *set);
 MDEDEF int dagan_images_sample_count(const dagan_images *set, int class_index);
 MDEDEF int64_t dagan_images_count(const dagan_images *set);                     /* over all classes */
-MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels);
-MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample);
+MDEDEF void dagan_images_shape(const dagan_images *set, int *height, int *width, int *channels);   /* of an image */
+MDEDEF const float *dagan_images_pixels(const dagan_images *set, int class_index, int sample);   /* the set's own */
 /* Name of a class: its folder, or "class 12" by its index in the file. */
 MDEDEF const char *dagan_images_name(const dagan_images *set, int class_index);
 MDEDEF uint64_t dagan_images_hash(const dagan_images *set);                   /* of shapes and pixels: a fingerprint */
@@ -227,8 +228,9 @@ typedef enum dagan_preset {
     DAGAN_QUICK,            /* for a demonstration of a minute or two */
     DAGAN_PAPER             /* the authors' sizes: 64, 64, 128, 128 filters, 10.5 and 7 million parameters */
 } dagan_preset;
+/* Normalisation by dagan_batch_norm, without or with renorm, or dagan_instance_normalize. */
 typedef enum dagan_norm { DAGAN_BATCH_NORM = 0, DAGAN_BATCH_RENORM, DAGAN_INSTANCE_NORM } dagan_norm;
-#define DAGAN_MAX_LEVELS 6
+#define DAGAN_MAX_LEVELS 6   /* times that an image may be halved */
 typedef struct dagan_desc {
     dagan_preset preset;    /* gives every field below that is 0 */
     int noise;              /* dimensions of z ~ N(0, I); the presets have 32, 16 and 100 */
@@ -244,7 +246,7 @@ typedef struct dagan_desc {
     uint64_t seed;
 } dagan_desc;
 
-typedef struct dagan dagan;
+typedef struct dagan dagan;   /* generator and critic, with the state of their training */
 /* like: a set whose image size and channels the networks take. */
 MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan_desc *desc);
 MDEDEF void dagan_free(dagan *g);
@@ -320,6 +322,7 @@ typedef struct dagan_grid_desc {
     int interpolate;        /* 1: a row goes from one z to another, keeping to the lengths they have */
     uint64_t seed;          /* of the classes and samples shown and of z */
 } dagan_grid_desc;
+/* A PNG: each row a real image of a class, drawn by the seed, and images made from it. NULL desc: defaults. */
 MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const dagan_grid_desc *desc, const char *path);
 /* Weights of both networks and, as metadata, their shape: safetensors. */
 MDEDEF mde_status dagan_write(const dagan *g, const char *path);
@@ -328,7 +331,7 @@ MDEDEF dagan *dagan_open(mde_context *c, const char *path);            /* weight
 
 /* ---- 3.5 Classifiers, Matching Networks, metrics -------------------------------- */
 
-typedef struct dagan_classifier dagan_classifier;
+typedef struct dagan_classifier dagan_classifier;   /* a network that names the class of an image */
 typedef struct dagan_classifier_desc {
     int classes;            /* 0: those of the set given to dagan_classifier_create */
     int growth_rate;        /* filters a convolution of the DenseNet adds; 0: 16 (the paper: 64) */
@@ -357,7 +360,7 @@ MDEDEF mde_params *dagan_classifier_params(const dagan_classifier *k);
 MDEDEF mde_status dagan_classifier_train(dagan_classifier *k, const dagan_images *real, const dagan_fit_desc *desc);
 MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images *test);     /* in [0, 1] */
 
-typedef struct dagan_matcher dagan_matcher;
+typedef struct dagan_matcher dagan_matcher;   /* a network that compares images with those of a support set */
 typedef struct dagan_matcher_desc {
     int filters;            /* of each of the four convolutions of the embedding; 0: 32 (the paper: 64) */
     int full_context;       /* 1: full-context embeddings, a bidirectional LSTM over the support set */

@@ -131,6 +131,7 @@ extern "C" {
    3. PUBLIC API
    ====================================================================== */
 
+/* The version of this file, for people and for the preprocessor; then limits. */
 #define MDE_VERSION "0.2.0"
 #define MDE_VERSION_NUMBER 200      /* 10000 major + 100 minor + patch */
 #define MDE_MAX_RANK 5      /* dimensions of a tensor */
@@ -142,18 +143,19 @@ extern "C" {
    side. The first error sticks: later calls on that context do nothing and return NULL, a status or NaN, so a program
    may check once at its end. */
 
-typedef struct mde_context mde_context;
+typedef struct mde_context mde_context;   /* what all else is made from */
 
+/* What a call came to, and the kind of the first error, of which mde_error has the sentence. */
 typedef enum mde_status {
     MDE_OK = 0,
     MDE_STOPPED,            /* a progress callback asked to stop; what was done so far is valid */
-    MDE_OUT_OF_MEMORY,
+    MDE_OUT_OF_MEMORY,      /* or beyond max_bytes */
     MDE_BAD_ARGUMENT,
-    MDE_BAD_SHAPE,
+    MDE_BAD_SHAPE,          /* of a tensor */
     MDE_BAD_FILE,           /* a file was read, but what it holds is wrong */
     MDE_IO,                 /* a file could not be opened, read or written */
     MDE_NOT_FINITE,         /* a NaN or an infinity where a number was needed */
-    MDE_NOT_DIFFERENTIABLE
+    MDE_NOT_DIFFERENTIABLE  /* an op without a derivative */
 } mde_status;
 
 /* Instruction sets of the kernels. The results do not depend on it. */
@@ -174,7 +176,7 @@ MDEDEF void mde_context_free(mde_context *c);
 MDEDEF mde_status mde_context_status(const mde_context *c);   /* of the first error; MDE_OUT_OF_MEMORY for NULL */
 MDEDEF const char *mde_status_name(mde_status status);        /* "MDE_OK", ..; "unknown status" for other numbers */
 MDEDEF const char *mde_error(const mde_context *c);           /* one sentence, "" without error; lives as long as c */
-MDEDEF void mde_clear_error(mde_context *c);
+MDEDEF void mde_clear_error(mde_context *c);   /* calls work again */
 /* Records an error as the library does (for ops and programs of your own), with a format as printf's; the first one
    sticks. Returns status. */
 MDE__PRINTF(3, 4)
@@ -185,7 +187,7 @@ MDEDEF void mde_release(mde_context *c, void *block);         /* what mde_alloc 
 MDEDEF size_t mde_held_bytes(const mde_context *c);           /* memory held now, the arena's chunks included */
 MDEDEF size_t mde_peak_bytes(const mde_context *c);           /* most memory held at one time so far */
 MDEDEF const char *mde_version(void);                         /* MDE_VERSION of the code that runs */
-MDEDEF int mde_threads(const mde_context *c);
+MDEDEF int mde_threads(const mde_context *c);   /* that loops may use */
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
 
 /* 1 when this build keeps the promise of same bits; else mde_other_bits says, in a sentence that names the option, what
@@ -211,7 +213,7 @@ MDEDEF mde_text *mde_text_create(mde_context *c);
 MDEDEF void mde_text_free(mde_text *t);
 MDEDEF void mde_text_add(mde_text *t, const char *string);
 MDEDEF void mde_text_add_number(mde_text *t, double value, int digits);    /* significant digits; nan prints as nan */
-MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals);
+MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals);   /* digits after the point */
 /* printf's %s %c %d %lld %llu %llx %zu %g %f %%, with width and precision; free of locale. */
 MDEDEF void mde_text_format(mde_text *t, const char *format, ...);
 MDEDEF void mde_text_add_json(mde_text *t, const char *string);            /* quoted and escaped */
@@ -236,7 +238,7 @@ typedef struct mde_json {
 MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *text, size_t length);
 MDEDEF void mde_json_free(mde_context *c, mde_json *root);
 MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key);      /* NULL when absent */
-MDEDEF double mde_json_number(const mde_json *object, const char *key, double absent);
+MDEDEF double mde_json_number(const mde_json *object, const char *key, double absent);   /* of a number or bool */
 MDEDEF const char *mde_json_string(const mde_json *object, const char *key, const char *absent);
 
 /* Writes one JSON document into a text; commas, brackets, quotes and line breaks are its business. Of what is opened
@@ -307,10 +309,11 @@ typedef struct mde_safetensors {
 } mde_safetensors;
 MDEDEF mde_safetensors *mde_safetensors_parse(mde_context *c, const char *name, const void *bytes, size_t size);
 MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file);
-MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name);
+MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name); /* NULL when absent */
 MDEDEF const char *mde_safetensors_metadata(const mde_safetensors *file, const char *key);   /* NULL when absent */
 
 #ifndef MDE_NO_STDIO
+/* The same from files and to files. shape [rank], data in C order. */
 MDEDEF mde_status mde_text_write(mde_text *t, const char *path);
 MDEDEF mde_json *mde_json_read(mde_context *c, const char *path);
 MDEDEF mde_csv *mde_csv_read(mde_context *c, const char *path);
@@ -344,15 +347,15 @@ MDEDEF void mde_names_free(mde_context *c, mde_names *names);
    Counter-based (Philox4x32-10, Salmon et al. 2011): the i-th number of a stream depends on seed, stream and i
    alone. */
 
-typedef struct mde_random { uint64_t seed, stream, position; } mde_random;
-MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream);
+typedef struct mde_random { uint64_t seed, stream, position; } mde_random;   /* a place in a stream */
+MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream);   /* at its first number */
 MDEDEF uint64_t mde_random_bits(mde_random *r);                       /* 64 random bits */
 MDEDEF double mde_random_uniform(mde_random *r);                      /* in [0, 1) */
 MDEDEF double mde_random_normal(mde_random *r);                       /* mean 0, variance 1 */
 MDEDEF double mde_random_gamma(mde_random *r, double shape);          /* scale 1; Marsaglia & Tsang 2000 */
 MDEDEF uint64_t mde_random_below(mde_random *r, uint64_t n);          /* 0 .. n-1, unbiased */
-MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights);
-MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation);
+MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights);   /* [n], sum 1 */
+MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation);   /* of 0 .. n-1 */
 /* The first `count` of 0 .. n-1 in random order, at the front of urn [n]. */
 MDEDEF void mde_random_draw(mde_random *r, int n, int count, int *urn);
 /* A mixture to make a proxy run at: Dirichlet with a total strength between 1 and 30, log-uniform, so that some lean
@@ -376,14 +379,14 @@ typedef struct mde_tensor {
     struct mde_tensor *adjoint;             /* used while a backward walk runs */
 } mde_tensor;
 
-typedef struct mde_mark { void *chunk; size_t used; int64_t nodes; } mde_mark;
-MDEDEF mde_mark mde_arena_mark(mde_context *c);
+typedef struct mde_mark { void *chunk; size_t used; int64_t nodes; } mde_mark;   /* how far arena and tape are */
+MDEDEF mde_mark mde_arena_mark(mde_context *c);   /* of now */
 MDEDEF void mde_arena_rewind(mde_context *c, mde_mark mark);          /* frees all tensors made since the mark, O(1) */
 MDEDEF int mde_set_recording(mde_context *c, int on);               /* 0: no tape (inference); returns the old value */
 
 MDEDEF mde_tensor *mde_tensor_create(mde_context *c, int rank, const int64_t *shape);                 /* zeros */
 MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shape, const float *data); /* a copy */
-MDEDEF mde_tensor *mde_scalar(mde_context *c, double value);
+MDEDEF mde_tensor *mde_scalar(mde_context *c, double value);   /* shape [1] */
 MDEDEF double mde_item(const mde_tensor *t);                          /* the number in a scalar; NaN for NULL */
 /* Index of the largest number in a row of the last axis; of equal ones the first, of a NaN where there is one. */
 MDEDEF int32_t mde_argmax(const mde_tensor *t, int64_t row);
@@ -443,7 +446,7 @@ MDEDEF mde_product mde_product_of(int transpose_a, int transpose_b, int64_t m, i
 MDEDEF void mde_gemm(mde_context *c, const mde_product *product, float *workspace);
 MDEDEF size_t mde_gemm_floats(mde_context *c, int64_t m, int64_t n, int64_t k);   /* enough for up to m rows */
 MDEDEF int mde_op_count(void);                                        /* the rows of this header, for tests and docs */
-MDEDEF const mde_op *mde_op_row(int index);
+MDEDEF const mde_op *mde_op_row(int index);   /* NULL beyond the last */
 
 /* Adds d loss / d parameter into the grad buffer of every parameter that loss depends on. loss is a scalar. A parameter
    is a leaf with requires_grad and a grad buffer, be it your own [count]; leaves without one get nothing here, but by
@@ -479,7 +482,7 @@ MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up);
 /* Shape and order. */
 MDEDEF mde_tensor *mde_reshape(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);   /* shares the data */
 MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order);  /* out axis i is x's axis order[i] */
-MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length);
+MDEDEF mde_tensor *mde_slice(mde_context *c, mde_tensor *x, int axis, int64_t start, int64_t length);   /* a part */
 MDEDEF mde_tensor *mde_pad(mde_context *c, mde_tensor *x, int axis, int64_t before, int64_t after);   /* zeros */
 MDEDEF mde_tensor *mde_concat(mde_context *c, mde_tensor *a, mde_tensor *b, int axis);
 MDEDEF mde_tensor *mde_broadcast_to(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);
@@ -498,7 +501,7 @@ MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, in
 MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x);
 MDEDEF mde_tensor *mde_log_softmax(mde_context *c, mde_tensor *x);
 MDEDEF mde_tensor *mde_layer_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias, double epsilon);
-MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon);
+MDEDEF mde_tensor *mde_rms_norm(mde_context *c, mde_tensor *x, mde_tensor *gain, double epsilon);   /* gain [n] */
 
 /* Rows of table [n, width] by number; ids is copied. Out: [count, width]. */
 MDEDEF mde_tensor *mde_gather(mde_context *c, mde_tensor *table, int64_t count, const int32_t *ids);
@@ -541,11 +544,11 @@ MDEDEF void mde_params_free(mde_params *p);
 MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const int64_t *shape, mde_init init,
                              double scale);
 MDEDEF int mde_params_count(const mde_params *p);
-MDEDEF mde_tensor *mde_params_tensor(const mde_params *p, int index);
+MDEDEF mde_tensor *mde_params_tensor(const mde_params *p, int index);   /* as created, from 0 */
 MDEDEF const char *mde_params_name(const mde_params *p, int index);
 MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name);                 /* NULL when absent */
-MDEDEF size_t mde_params_elements(const mde_params *p);
-MDEDEF void mde_params_zero_grad(mde_params *p);
+MDEDEF size_t mde_params_elements(const mde_params *p);   /* numbers in all tensors */
+MDEDEF void mde_params_zero_grad(mde_params *p);   /* as mde_backward adds */
 MDEDEF double mde_params_grad_norm(const mde_params *p);                                   /* Euclidean, over all */
 
 typedef struct mde_adamw_desc {
@@ -559,11 +562,11 @@ typedef struct mde_adamw_desc {
 /* One step from the gradients; counts the step for the bias correction; returns the gradient's norm before clipping.
    A norm that is not finite is MDE_NOT_FINITE and changes nothing, here and in SGD. */
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc);
-MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);
+MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);   /* w -= rate grad */
 
-typedef enum mde_schedule_kind { MDE_COSINE = 0, MDE_CONSTANT, MDE_WSD } mde_schedule_kind;
 /* Learning rate at a step: linear warm-up, then cosine to `final`, constant, or warm-up/stable/decay (WSD, the last
    `decay` share of the steps linear to `final`). final and decay are shares: of the peak, of the steps. */
+typedef enum mde_schedule_kind { MDE_COSINE = 0, MDE_CONSTANT, MDE_WSD } mde_schedule_kind;
 typedef struct mde_schedule { mde_schedule_kind kind; double peak; int64_t steps, warmup; double final, decay; }
     mde_schedule;
 MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step);
@@ -626,7 +629,7 @@ MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path);
 MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path);
 #endif
 
-typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;
+typedef enum mde_split { MDE_TRAIN = 0, MDE_VALIDATION, MDE_TEST } mde_split;   /* of a corpus */
 
 /* Texts of several domains, as tokens, split by document. */
 typedef struct mde_corpus mde_corpus;
@@ -642,7 +645,7 @@ typedef struct mde_corpus_desc {
     const mde_tokenizer *tokenizer;  /* use this one instead */
 } mde_corpus_desc;
 #ifndef MDE_NO_STDIO
-MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc);
+MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc);   /* desc says from where */
 #endif
 /* The same from memory: one text a domain; path is not used. */
 MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char *const *names,
@@ -729,6 +732,8 @@ typedef struct mde_train_desc {
     void *user;
     int curve_points;           /* 0: 64, at most 1024 */
 } mde_train_desc;
+/* Draws windows of the training split as mde_sampler_next does. Moments and curve start anew, weights do not. A loss
+   that is not finite is an error. */
 MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc);
 /* The learning curve of the last training: mean training loss in nats over each of *points spans; tokens seen at the
    end of each. Owned by the model. */
@@ -777,8 +782,8 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path);
 /* ---- 3.8 Mixtures of data experts ----------------------------------------
    Belenki et al. 2025, section 3: P(x_t | x_<t; w) = sum_i w_i P_i(x_t | x_<t), loss L_j(w) = -(1/N_j) sum_t log P. */
 
-typedef struct mde_experts mde_experts;
-MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);
+typedef struct mde_experts mde_experts;   /* log-probabilities, by validation text and expert */
+MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names);   /* names are copied */
 /* One validation text: logp[i] are expert i's natural-log probabilities of the tokens. documents[t] is the number of
    the document that token t is in (ascending; NULL: unknown); bytes is the length of the text in bytes (0: unknown).
    All is copied. Errors are: a NaN or a log-probability above 0, but up to 1e-3, which is taken for rounding, and for
@@ -888,9 +893,9 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
    standardised inside; a constant feature is ignored. */
 
 typedef enum mde_model {
-    MDE_RIDGE = 0,
-    MDE_GP,
-    MDE_MULTITASK_GP,
+    MDE_RIDGE = 0,              /* linear, with a penalty of squares */
+    MDE_GP,                     /* a Gaussian process a target */
+    MDE_MULTITASK_GP,           /* one of all targets (Bonilla et al. 2007) */
     MDE_MIXING_LAW,             /* c + exp(b + t.x): on raw weights, the data mixing law of Ye et al. 2025 */
     MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which
                                    a token of domain i adds T_ri */
@@ -900,8 +905,8 @@ typedef enum mde_model {
     MDE_STACK,                  /* of surrogates only: several models, weighted by their errors on runs left out */
     MDE_AUTO                    /* of surrogates only: the stack, or one model that mde_evaluate finds clearly better */
 } mde_model;
-typedef enum mde_kernel { MDE_MATERN32 = 0, MDE_MATERN52, MDE_RBF } mde_kernel;
-typedef struct mde_regressor mde_regressor;
+typedef enum mde_kernel { MDE_MATERN32 = 0, MDE_MATERN52, MDE_RBF } mde_kernel;   /* smoothness 3/2, 5/2, infinite */
+typedef struct mde_regressor mde_regressor;   /* fitted to runs */
 typedef struct mde_fit_desc {
     mde_model model;
     mde_kernel kernel;          /* of the Gaussian processes */
@@ -919,6 +924,7 @@ typedef struct mde_fit_desc {
     double rate;                /* of what a tree explains, the share that it takes away; 0: 0.1 */
     uint64_t seed;
 } mde_fit_desc;
+/* NULL desc: ridge with its defaults. x and y are copied; what is not finite in them is an error. */
 MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                         const mde_fit_desc *desc);
 MDEDEF void mde_regressor_free(mde_regressor *r);
@@ -936,7 +942,7 @@ MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target); 
 /* In units of the standardised feature; NaN without a process. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
-MDEDEF double mde_mse(int n, const double *predicted, const double *truth);
+MDEDEF double mde_mse(int n, const double *predicted, const double *truth);   /* mean squared error */
 /* Pearson's correlation of the ranks; ties get mean ones. NaN if one side is constant or has a NaN. */
 MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b);
 
@@ -977,8 +983,9 @@ typedef struct mde_surrogate_desc {
                                             text with more than 2^23 probabilities a sample of its tokens is used */
 } mde_surrogate_desc;
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
-                                        const double *losses, const mde_surrogate_desc *desc);
+                                        const double *losses, const mde_surrogate_desc *desc);   /* [n, k], [n, m] */
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
+/* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
@@ -1036,7 +1043,7 @@ typedef struct mde_evaluation {
     mde_surrogate_desc desc;
 } mde_evaluation;
 MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
-                                    const mde_surrogate_desc *desc, const mde_evaluate_desc *how);
+                                    const mde_surrogate_desc *desc, const mde_evaluate_desc *how); /* NULL: defaults */
 MDEDEF void mde_evaluation_free(mde_evaluation *e);
 MDEDEF mde_surrogate_desc mde_evaluation_choice(const mde_evaluation *e);    /* the chosen model's settings */
 /* The chosen model fitted to all of the evaluation's runs, its sds times spread. */
@@ -1172,6 +1179,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
 MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int channels, const unsigned char *pixels,
                                      size_t *size);
 #ifndef MDE_NO_STDIO
+/* The same into a file. */
 MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int height, int channels,
                                 const unsigned char *pixels);
 #endif

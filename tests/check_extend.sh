@@ -1,6 +1,7 @@
 #!/bin/sh
-# "Where to add" in the header's opening is true: on a scratch copy, an op, a kernel, a regressor and a file format are
-# added by the edits that it names and no other; a program uses all four. Ends with "N passed, N failed".
+# "Where to add" in the header's opening and "How to add" in examples/INSIDE.md are true: on a scratch copy, an op, a
+# kernel, a regressor and a file format are added by the edits that the page has and no other, as few as the opening
+# names; a program uses all four. Ends with "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 work=$(mktemp -d) || exit 1
@@ -21,207 +22,64 @@ verdict() {
     fi
 }
 
-# edit after|before|append LINE: the text on the input goes behind or in front of the one line that begins with LINE, or
-# to its end. Counts itself.
+# edit After|Before|At LINE: the text on the input goes behind or in front of the one line that begins with LINE, or to
+# its end
 edit() {
-    edits=$((edits + 1))
     cat > "$work/text"
     awk -v how="$1" -v line="$2" -v file="$work/text" '
         BEGIN { while ((getline part < file) > 0) text = text (text == "" ? "" : "\n") part }
         index($0, line) == 1 {
             found++
-            if (how == "before") print text
-            if (how == "append") print $0 text
+            if (how == "Before") print text
+            if (how == "At") print $0 text
             else print
-            if (how == "after") print text
+            if (how == "After") print text
             next
         }
         { print }
         END { if (found != 1) { printf "    %d lines begin with \"%s\", expected 1\n", found, line; exit 1 } }
-    ' "$header" > "$work/edited" || { tail -n 1 "$work/edited"; missed=1; return 1; }
+    ' "$header" > "$work/edited" || { tail -n 1 "$work/edited"; return 1; }
     mv "$work/edited" "$header"
 }
 
-# count NAME LIMIT: closes the edits of an addition
-count() {
-    [ "$edits" -le "$2" ] && [ $missed -eq 0 ]
-    verdict "$1_takes_${edits}_edits" $?
+# The page's blocks, in the order of their names: which addition, how, at which line, the text.
+awk -v folder="$work" '
+    /^### / { part = tolower(substr($0, 5)); gsub(/ /, "_", part) }
+    /^(After|Before|At the end of) the line that begins with `.*`:$/ {
+        how = $1
+        line = $0
+        sub(/^[^`]*`/, "", line)
+        sub(/`:$/, "", line)
+        next
+    }
+    /^```$/ { if (file) close(file); file = how = "" }
+    file { print > file }
+    /^```c$/ {
+        if (how == "" || part == "") { print "    line " NR ": no sentence says where the block goes"; bad = 1 }
+        file = folder "/edit" sprintf("%02d", ++edits)
+        printf "%s\n%s\n%s\n", part, how, line > file
+    }
+    END { exit bad || edits == 0 || file != "" }
+' examples/INSIDE.md
+verdict the_page_says_of_each_block_where_it_goes $?
+
+# add NAME LIMIT: makes the edits of an addition
+add() {
     edits=0
     missed=0
+    for file in "$work"/edit[0-9][0-9]; do
+        { IFS= read -r part; IFS= read -r how; IFS= read -r line; } < "$file"
+        [ "$part" = "$1" ] || continue
+        edits=$((edits + 1))
+        sed 1,3d "$file" | edit "$how" "$line" || missed=1
+    done
+    [ $edits -ge 1 ] && [ $edits -le "$2" ] && [ $missed -eq 0 ]
+    verdict "$1_takes_${edits}_edits" $?
 }
-edits=0
-missed=0
-
-# ---- An op of one element: softplus, log(1 + e^x) ----
-
-edit after 'MDEDEF mde_tensor *mde_relu(mde_context *c, mde_tensor *x);' <<'END'
-MDEDEF mde_tensor *mde_softplus(mde_context *c, mde_tensor *x);
-END
-edit append '#define MDE__PLAIN_FUNCTIONS(X)' <<'END'
- X(softplus)
-END
-edit before '/* ---- Elements: out[0] from in[0] (and in[1]) ---- */' <<'END'
-static inline MDE__V MDE__K(softplus_of)(MDE__V x)
-{
-    MDE__V positive = MDE__K(relu_of)(x);
-    MDE__V e = MDE__K(exp_of)(x - positive - positive);         /* of -|x| */
-    return positive + MDE__K(log_of)(e + MDE__K(set)(1.0f));
-}
-
-END
-edit before '/* Of each function: how the op runs, its row, and what users call. */' <<'END'
-static void mde__softplus_vjp(MDE__VJP)
-{
-    (void)want;
-    din[0] = mde_mul(c, g, mde_sigmoid(c, node->in[0]));
-}
-
-END
-count an_op_of_one_element 4
-
-# ---- A kernel: cubes ----
-
-edit after '#define MDE__KERNELS(JOB, OTHER)' <<'END'
-    JOB(cube) \
-END
-edit after 'MDE__GATED_FUNCTIONS(MDE__UNARY)' <<'END'
-
-static void MDE__K(cube)(const mde__job *j, int64_t from, int64_t to)
-{
-    int64_t i;
-    for (i = from; i < to; i++) j->out[0][i] = j->in[0][i] * j->in[0][i] * j->in[0][i];
-}
-END
-count a_kernel 2
-
-# ---- A regressor: what the nearest run gave ----
-
-edit after '    MDE_TREES, ' <<'END'
-    MDE_NEAREST,                /* the losses of the nearest run */
-END
-edit before '/* ---- Fitting and predicting ---- */' <<'END'
-/* ---- The nearest run ---- */
-
-typedef struct mde__nearest { double *spread; } mde__nearest;       /* [m] root mean square error of runs left out */
-
-static void mde__nearest_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
-{
-    (void)desc;
-    ((mde__nearest *)r->state)->spread = mde__take(memory, (size_t)r->m, 1);
-}
-
-static size_t mde__nearest_work(const mde_regressor *r)
-{
-    (void)r;
-    return 0;
-}
-
-/* The run nearest to standardised x, but for one. */
-static int mde__nearest_run(const mde_regressor *r, const double *x, int but)
-{
-    int best = -1, i, k;
-    double minimum = 0;
-    for (i = 0; i < r->n; i++) {
-        double square = 0;
-        for (k = 0; k < r->used; k++) {
-            double difference = r->x[mde__cell(i, r->used, k)] - x[k];
-            square += difference * difference;
-        }
-        if (i != but && (best < 0 || square < minimum)) {
-            best = i;
-            minimum = square;
-        }
-    }
-    return best;
-}
-
-static int mde__nearest_fit(mde_regressor *r, int target, double *work)
-{
-    const double *y = mde__target(r, target);
-    double sum = 0;
-    int i;
-    (void)work;
-    for (i = 0; i < r->n; i++) {
-        double left_out = y[mde__nearest_run(r, r->x + mde__cell(i, r->used, 0), i)];
-        mde__leave_out(r, target, i, left_out);
-        sum += (left_out - y[i]) * (left_out - y[i]);
-    }
-    ((mde__nearest *)r->state)->spread[target] = sqrt(sum / r->n);
-    return 1;
-}
-
-static void mde__nearest_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
-{
-    const mde__nearest *s = (const mde__nearest *)r->state;
-    int i, j;
-    (void)work;
-    for (i = 0; i < in->rows; i++) {
-        int run = mde__nearest_run(r, in->x + mde__cell(i, r->used, 0), -1);
-        for (j = 0; j < r->m; j++) {
-            if (!(r->target_sd[j] > 0)) continue;
-            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * mde__target(r, j)[run];
-            if (sd) sd[mde__cell(i, r->m, j)] = r->target_sd[j] * s->spread[j];
-        }
-    }
-}
-
-static const mde__regressor_kind mde__nearest_kind = {
-    "nearest run", MDE_FEATURE_RAW, MDE_FEATURE_OWN, 0, 0, 0, sizeof(mde__nearest), 0,
-    mde__nearest_lay_out, NULL, mde__nearest_work, mde__nearest_fit, "", NULL, mde__nearest_predict, NULL, NULL, NULL
-};
-
-END
-edit after '    static const struct { mde_model model; const mde__regressor_kind *kind; } kinds[] = {' <<'END'
-        { MDE_NEAREST, &mde__nearest_kind },
-END
-count a_regressor 3
-
-# ---- A file format: numbers between spaces, on one line ----
-
-edit before '/* safetensors: named float tensors' <<'END'
-MDEDEF mde_array *mde_line_parse(mde_context *c, const char *name, const char *text, size_t length);
-#ifndef MDE_NO_STDIO
-MDEDEF mde_array *mde_line_read(mde_context *c, const char *path);
-#endif
-END
-edit before '/* ---- safetensors ---- */' <<'END'
-/* ---- Numbers on one line ---- */
-
-MDEDEF mde_array *mde_line_parse(mde_context *c, const char *name, const char *text, size_t length)
-{
-    mde_array *a = (mde_array *)mde_alloc(c, 1, sizeof *a);
-    size_t from = 0, to;
-    if (a) a->f64 = (double *)mde_alloc(c, length / 2 + 1, sizeof *a->f64);
-    while (!mde__bad(c) && from < length) {
-        for (to = from; to < length && text[to] != ' ' && text[to] != '\n'; to++) continue;
-        if (!mde__parse_number(text + from, to - from, a->f64 + a->count)) {
-            mde_fail(c, MDE_BAD_FILE, "%s: number %lld is none", name, (long long)a->count + 1);
-        }
-        a->count++;
-        from = to + 1;
-    }
-    if (!mde__bad(c)) {
-        a->rank = 1;
-        a->shape[0] = (int64_t)a->count;
-        return a;
-    }
-    mde_array_free(c, a);
-    return NULL;
-}
-
-#ifndef MDE_NO_STDIO
-MDEDEF mde_array *mde_line_read(mde_context *c, const char *path)
-{
-    size_t size = 0;
-    char *bytes = (char *)mde_file_read(c, path, INT_MAX, &size);
-    mde_array *a = bytes ? mde_line_parse(c, path, bytes, size) : NULL;
-    mde_release(c, bytes);
-    return a;
-}
-#endif
-
-END
-count a_file_format 2
+add an_op_of_one_element 4
+add a_kernel 2
+add a_regressor 3
+add a_file_format 2
 
 # ---- A program that uses them ----
 
