@@ -485,9 +485,6 @@ static const char *why_no_loss(const run_table *t, int column, int whole)
 {
     const char *name = t->csv->names[column];
     if (is_unnamed(name)) return "it has no name";
-    if (is_scale(name, parameter_names, NULL) || is_scale(name, token_names, NULL)) {
-        return "it is no loss, but says how large the run was";
-    }
     if (is_bookkeeping(name)) return "it is called like bookkeeping (--losses-columns takes it)";
     if (has_word_of(name, " stderr ")) return "it is called like a standard error (--losses-columns takes it)";
     if (is_text(t->csv, column)) return "it holds text";
@@ -509,6 +506,11 @@ static void find_losses(mde_context *c, run_table *t, const table_options *optio
         int named = list_has(c, options->objective, name, '=') || list_has(c, options->maximize, name, 0) ||
                     list_has(c, options->minimize, name, 0);
         if (i == t->run || has_column(t->weight_count, t->weights, i)) continue;
+        if (!named && (is_scale(name, parameter_names, NULL) || is_scale(name, token_names, NULL))) {
+            mde_text_format(notes, "%s: column %s is not used as a loss: it says how large the run was\n", t->csv->path,
+                            name);
+            continue;
+        }
         why = named ? NULL : why_no_loss(t, i, whole);
         if (why) {
             note_unused(notes, t->csv, i, why);
