@@ -8,14 +8,29 @@
 #         It leaves the model and, last, losses.csv in the folder: a header and one row, run,LOSS,LOSS.
 # export: logprobs/TEXT/DOMAIN.npy of expert N % experts, by $EXPORT (export_logprobs.py), on every SHARDS-th text.
 # What is there is not made again.
+# task.sh add FILE PREFIX adds the rows of FILE, runs to make next, to ratios.csv: columns by their names, which may stand in
+# another order, and PREFIX before the runs' names.
 #   TRAIN    the trainer
 #   EXPORT   default: python3 export_logprobs.py
 #   SHARDS   default 1: a task scores all texts by one expert; more: that many tasks do it
 set -eu
 stage=${1:-}
+fail() { echo "task.sh: $*" >&2; exit 1; }
+if [ "$stage" = add ]; then
+    awk -F, -v prefix="${3:?a prefix that makes names new is missing}" -v file="$2" '
+        FNR == 1 && NR == 1 { columns = split($0, domain); print; next }
+        NR == FNR { seen[$1] = 1; print; next }
+        FNR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; if (NF != columns) wrong = "has other columns than"; next }
+        { $1 = prefix $1; if ($1 in seen) wrong = "has " $1 ", which is in"; row = $1
+          for (i = 2; i <= columns; i++) { if (!(domain[i] in at)) wrong = "has no column " domain[i] " of"
+                                           row = row "," $at[domain[i]] }
+          print row }
+        END { if (wrong) { print "task.sh: " file " " wrong " ratios.csv" > "/dev/stderr"; exit 1 } }
+    ' ratios.csv "$2" > ratios.part || { rm ratios.part; exit 1; }
+    exec mv ratios.part ratios.csv
+fi
 number=${2:-${SLURM_ARRAY_TASK_ID:-${PBS_ARRAY_INDEX:-${JOB_COMPLETION_INDEX:-}}}}
 [ -n "$number" ] || { [ -z "${SGE_TASK_ID:-}" ] || number=$((SGE_TASK_ID - 1)); }
-fail() { echo "task.sh: $*" >&2; exit 1; }
 case $number in ''|*[!0-9]*) fail "\"$number\" is no number of a task" ;; esac
 [ -s domains.csv ] || fail "domains.csv: is not there"
 experts=$(($(grep -c . domains.csv) - 1))
@@ -49,7 +64,7 @@ export)
         text=${text%.*}
         mine=$((index % shards == number / experts))
         index=$((index + 1))
-        [ $mine -eq 1 ] && [ ! -e "logprobs/$text/$expert.npy" ] || continue
+        if [ $mine -eq 0 ] || [ -e "logprobs/$text/$expert.npy" ]; then continue; fi
         part=logprobs.part/$expert      # renamed when it is whole; doc.npy and bytes.npy are the same from every expert
         mkdir -p "$part" "logprobs/$text"
         ${EXPORT:-python3 export_logprobs.py} "$part" --expert "$expert=runs/expert-$expert" --text "$text=$path"
@@ -58,5 +73,5 @@ export)
         done
     done
     ;;
-*) fail "expected train or export" ;;
+*) fail "expected train, export or add" ;;
 esac
