@@ -2,7 +2,8 @@
    made images do to classifiers and Matching Networks that have few real ones.
      cc -O2 -fopenmp examples/dagan_lab.c -o dagan_lab -lm     (without -fopenmp: one thread)
      ./dagan_lab run --preset quick                             on drawn characters; writes out/dagan/report.html
-     ./dagan_lab run --data omniglot/ --out out/omniglot        a class each folder of images; IDX and .npy as well  */
+     ./dagan_lab run --data omniglot/ --out out/omniglot        a class each folder of images; IDX and .npy as well
+     ./dagan_lab plan --seeds 5 --out out/seeds                 several seeds in many processes: dagan_seeds.h        */
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
@@ -38,6 +39,7 @@
 #include "dagan.h"
 #endif
 #include "program.h"
+#include "jobs.h"
 #include "plot.h"
 #include "dagan_quality.h"
 
@@ -53,6 +55,13 @@ static const char *const usage =
     "  dagan_lab report     OUT/report.html and OUT/report.json from what there is\n"
     "  dagan_lab run        all of these in turn but make; what a set has too little for is left out, and said\n"
     "\n"
+    "The same for several seeds, in many processes, each seed in a folder of its own below OUT:\n"
+    "  dagan_lab plan       OUT/plan.json: --seeds tasks with the options given; a Makefile and slurm.sbatch for them\n"
+    "  dagan_lab tasks      lists the tasks, finished or not\n"
+    "  dagan_lab task [N ...]   `run` of the tasks with these numbers; without any, of the one whose number is in\n"
+    "                       SLURM_ARRAY_TASK_ID, PBS_ARRAY_INDEX, JOB_COMPLETION_INDEX or, from 1, SGE_TASK_ID\n"
+    "  dagan_lab join       OUT/seeds.csv, .json and .html: what they found, its mean and spread\n"
+    "\n"
     "A step is not done again with the same images, networks and options and its files as it wrote them.\n";
 
 /* ---- Settings ---- */
@@ -67,6 +76,7 @@ static const char *const usage =
 typedef struct settings {
     const char *data, *labels, *target, *target_labels, *split, *range, *out, *preset_name, *format, *weights;
     int size, cells, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count, quarter_turns;
+    int seeds;
     int64_t steps, classifier_steps, episodes;
     double rate, mismatch, diversity, average, anneal, kept, share, low, high;
     program_ints samples, made;
@@ -119,6 +129,7 @@ typedef struct lab {
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
     mde_text *measured;                         /* rows of classify.csv that this process measured */
+    const char *planned;                        /* data_key of the plan that this is a task of, or NULL */
 } lab;
 
 /* Of one training among many: for a terminal only, and gone at its end. */
@@ -410,6 +421,32 @@ static void open_sets(lab *l)
     }
 }
 
+static void hash_set(mde_text *t, const dagan_images *set)
+{
+    mde_text_format(t, " %016llx", set ? (long long)dagan_images_hash(set) : 0LL);
+}
+
+/* What a plan expects of the images, whatever the seed is: those of files, and a trained generator. */
+static void data_key(lab *l, char key[24])
+{
+    mde_text *t = mde_text_create(l->c);
+    if (l->s.weights) program_add_content(t, l->c, l->s.weights);
+    if (l->s.weights && (l->s.data || l->s.target)) hash_set(t, l->target);
+    if (!l->s.weights && l->s.data) mde_text_format(t, " %s %s", l->facts[DATA], l->facts[SPLIT]);
+    if (!l->s.weights && l->s.target) mde_text_format(t, " %s", l->facts[TARGET]);
+    snprintf(key, 24, "%016llx", bad(l) ? 0 : (unsigned long long)mde_fingerprint(t->bytes, t->length));
+    mde_text_free(t);
+}
+
+static void check_planned(lab *l)
+{
+    char key[24];
+    data_key(l, key);
+    if (bad(l) || strcmp(key, l->planned) == 0) return;
+    mde_fail(l->c, MDE_BAD_FILE, "%s: the images, the split or the generator are not those of the plan; were they "
+             "changed since?", l->s.data ? l->s.data : l->s.weights ? l->s.weights : l->s.target);
+}
+
 /* ---- What can be done ---- */
 
 static const char *const step_names[STEPS] = { "classify", "match", "transfer" };
@@ -494,11 +531,6 @@ static int left_out(lab *l, int step, const char *file)
     mde_json_end(&w);
     write_file(l, t, file);
     return 1;
-}
-
-static void hash_set(mde_text *t, const dagan_images *set)
-{
-    mde_text_format(t, " %016llx", set ? (long long)dagan_images_hash(set) : 0LL);
 }
 
 static void hash_list(mde_text *t, int count, const int *values)
@@ -2061,6 +2093,7 @@ static void run_command(lab *l, const char *command)
 {
     int all = strcmp(command, "run") == 0, only_report = strcmp(command, "report") == 0, k;
     if (!only_report) open_sets(l);
+    if (l->planned && !bad(l)) check_planned(l);
     if (!only_report && !bad(l)) plan(l, command);
     for (k = 0; k < STEPS && !bad(l); k++) {
         if (strcmp(command, step_names[k]) == 0) insist(l, k);
@@ -2102,12 +2135,15 @@ static void print_json(lab *l, const char *command)
     mde_text_free(t);
 }
 
+#include "dagan_seeds.h"
+
 int main(int argc, char **argv)
 {
-    static const char *const commands[] = { "run",   "train",    "sample", "make", "classify",
-                                            "match", "transfer", "report" };
+    static const char *const commands[] = { "run",    "train", "sample", "make", "classify", "match", "transfer",
+                                            "report", "plan",  "tasks",  "task", "join" };
+    enum { FIRST_OF_SEEDS = 8 };
     lab l;
-    settings *s = &l.s;
+    settings *s = &l.s, defaults;
     size_t i;
     const program_option options[] = {
         { "--data", PROGRAM_FILE, "PATH", &s->data, 0, 0,
@@ -2118,7 +2154,8 @@ int main(int argc, char **argv)
         { "--target-labels", PROGRAM_FILE, "PATH", &s->target_labels, 0, 0, "labels of --target" },
         { "--split", PROGRAM_FILE, "FILE", &s->split, 0, 0,
           "JSON, lists of classes or of folders of them: {\"source\": [..], \"validation\": [..], \"target\": [..]}\n"
-          "(default: by the seed)" },
+          "(default: by the seed); of plan also several, commas between: every seed with each" },
+        { "--seeds", PROGRAM_INT, "N", &s->seeds, 1, 100000, "of plan: --seed and those after it (default 5)" },
         { "--weights", PROGRAM_INPUT, "FILE", &s->weights, 0, 0,
           "a trained generator, FILE.safetensors, and what screens, FILE.matcher.safetensors: as train wrote them\n"
           "(weights.*); all classes of --data are targets then" },
@@ -2174,7 +2211,7 @@ int main(int argc, char **argv)
     memset(&l, 0, sizeof l);
     program_start(&l.p, "dagan_lab", usage, options, (int)(sizeof options / sizeof *options));
     l.p.seed = 1;
-    l.p.max_arguments = 1;
+    l.p.max_arguments = argc;
     l.p.when_stopped = "stopped; the same command goes on from here";
     l.p.json_help = "what the step found (the JSON file that it wrote)";
     s->out = "out/dagan";
@@ -2182,6 +2219,7 @@ int main(int argc, char **argv)
     s->quarter_turns = -1;
     s->share = -1;
     s->count = 10;
+    defaults = *s;
     if (!program_parse(&l.p, argc, argv)) return l.p.code;
     for (i = 0; l.p.count && i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(l.p.arguments[0], commands[i]) == 0) break;
@@ -2190,9 +2228,18 @@ int main(int argc, char **argv)
         program_misused(&l.p, "", "expected a command, as in `dagan_lab run --preset quick`");
         return l.p.code;
     }
-    if (!resolve(&l)) return l.p.code;
+    if (l.p.count > 1 && strcmp(commands[i], "task") != 0) {
+        program_misused(&l.p, l.p.arguments[1], " is one argument too many");
+    } else if (s->seeds && strcmp(commands[i], "plan") != 0) {
+        program_misused(&l.p, "--seeds: ", "is an option of plan");
+    }
+    if (l.p.code || !resolve(&l)) return l.p.code;
     l.c = program_context(&l.p);
     program_try_folder(l.c, s->out);
+    if (i >= FIRST_OF_SEEDS) {
+        run_seeds(&l, commands[i], &defaults);
+        return program_end(&l.p, l.c);
+    }
     run_command(&l, commands[i]);
     if (l.p.json) print_json(&l, commands[i]);
     return program_end(&l.p, l.c);

@@ -6,7 +6,7 @@
 
    Every step is files in one folder. A finished one is skipped, and a run that was cut off continues from its
    checkpoint to the same bits:
-     plan      plan.json, see mde_lab_runs.h; Makefile and slurm.sbatch, see mde_lab_jobs.h
+     plan      plan.json, see mde_lab_runs.h; Makefile and slurm.sbatch, see jobs.h
      tasks     the training runs
      fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
      search    the best mixture for three objectives; mixture.json, search.json
@@ -22,8 +22,8 @@
 #include "mdemix.h"
 #endif
 #include "program.h"
+#include "jobs.h"
 #include "mde_lab_runs.h"
-#include "mde_lab_jobs.h"
 #include "mde_lab_report.h"
 
 /* ---- Fit: which regression predicts proxies that it has not seen ---- */
@@ -877,35 +877,25 @@ static void list_tasks(const experiment *x, int as_json)
     int i;
     mde_json_open(&w, NULL, '[');
     for (i = 0; i < x->count; i++) {
-        int done = task_is_done(x, &x->tasks[i]);
-        if (!as_json) printf("%4d  %-8s %s\n", i, done ? "done" : "-", x->tasks[i].name);
-        mde_json_open(&w, NULL, '{');
-        mde_json_write_int(&w, "task", i);
-        mde_json_write_string(&w, "name", x->tasks[i].name);
-        mde_json_write_raw(&w, "done", done ? "true" : "false");
-        mde_json_close(&w);
+        list_task(&w, i, x->tasks[i].name, task_is_done(x, &x->tasks[i]), as_json);
     }
     mde_json_close(&w);
     if (as_json && mde_json_end(&w) == MDE_OK) fputs(t->bytes, stdout);
     mde_text_free(t);
 }
 
-static void run_listed_tasks(experiment *x, int count, char **numbers)
+static mde_status run_numbered_task(void *user, int number)
 {
-    int i;
-    if (count == 0) {
-        int number = task_of_array(x->context);
-        if (number >= 0) run_numbered_task(x, number);
-    }
-    for (i = 0; i < count && !program_failed(x->context); i++) {
-        char *end;
-        long long number;
-        if (!program_whole(numbers[i], &end, 0, 1e6, &number) || *end) {
-            mde_fail(x->context, MDE_BAD_ARGUMENT, "task %.200s: is not a number", numbers[i]);
-        } else {
-            run_numbered_task(x, (int)number);
-        }
-    }
+    experiment *x = (experiment *)user;
+    return run_pending(x, 1, &x->tasks[number]);
+}
+
+static job_list jobs_of(const experiment *x)
+{
+    job_list j = { "mde_lab", "", NULL, 0, 4, { "fit", "search", "verify", "report" } };
+    j.out = x->out;
+    j.count = x->count;
+    return j;
 }
 
 /* A step after the training, and what it writes; the first file is its result. */
@@ -952,6 +942,7 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     const char *command = p->arguments[0], *out = p->arguments[1];
     int all = strcmp(command, "run") == 0, plan = strcmp(command, "plan") == 0, i;
     experiment *x;
+    job_list j;
     if (strcmp(command, "tasks") != 0) program_try_folder(c, out);
     if (program_failed(c)) return;
     if ((all || plan) && s->data) experiment_plan(c, out, s);
@@ -962,14 +953,13 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     x->user = p;
     x->quiet = p->quiet;
     if (((all && !p->quiet) || plan) && !p->json) print_validation(x);
-    if (plan) write_makefile(x);
-    if (plan) write_slurm(x);
-    if (plan && !p->json) {
-        printf("%d runs planned: mde_lab tasks %s lists them, ", x->count, out);
-        printf("make -f %s/Makefile -j or sh %s/slurm.sbatch makes them\n", out, out);
-    }
+    j = jobs_of(x);
+    if (plan) jobs_write(c, &j);
+    if (plan && !p->json) jobs_print(&j);
     if (strcmp(command, "tasks") == 0) list_tasks(x, p->json);
-    if (strcmp(command, "task") == 0) run_listed_tasks(x, p->count - 2, p->arguments + 2);
+    if (strcmp(command, "task") == 0) {
+        run_listed_tasks(c, &j, p->count - 2, p->arguments + 2, run_numbered_task, x);
+    }
     if (all) run_pending(x, x->count, x->tasks);
     for (i = 0; i < 4 && !program_failed(c); i++) {
         program_work work;

@@ -1095,15 +1095,6 @@ static mde_status run_pending(experiment *x, int count, const task *tasks)
     return mde_context_status(c);
 }
 
-static mde_status run_numbered_task(experiment *x, int number)
-{
-    if (number < 0 || number >= x->count) {
-        return mde_fail(x->context, MDE_BAD_ARGUMENT, "task %d: is not in the plan; expected 0 to %d", number,
-                        x->count - 1);
-    }
-    return run_pending(x, 1, &x->tasks[number]);
-}
-
 /* ---- Tables of the finished runs ---- */
 
 typedef struct tables {

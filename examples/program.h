@@ -684,27 +684,38 @@ static inline void program_work_made(program_work *w, const char *name)
     for (i = 0; i < w->output_count; i++) if (strcmp(w->outputs[i], name) == 0) w->optional[i] = 0;
 }
 
+/* The value of an option as text that it takes: 0 or 1 of a flag, nothing where there is none. */
+static inline void program_add_value(mde_text *t, const program_option *o, const void *value)
+{
+    int i;
+    if (o->kind == PROGRAM_FLAG || o->kind == PROGRAM_INT) {
+        mde_text_format(t, "%d", *(const int *)value);
+    } else if (o->kind == PROGRAM_INT64) {
+        mde_text_format(t, "%lld", (long long)*(const int64_t *)value);
+    } else if (o->kind == PROGRAM_SEED) {
+        mde_text_format(t, "%llu", (unsigned long long)*(const uint64_t *)value);
+    } else if (o->kind == PROGRAM_REAL || o->kind == PROGRAM_POSITIVE) {
+        mde_text_add_number(t, *(const double *)value, 17);
+    } else if (o->kind == PROGRAM_INTS) {
+        const program_ints *list = (const program_ints *)value;
+        for (i = 0; i < list->count; i++) mde_text_format(t, "%s%d", i > 0 ? "," : "", list->values[i]);
+    } else if (o->kind != PROGRAM_HEADING && *(const char *const *)value) {
+        mde_text_add(t, *(const char *const *)value);
+    }
+}
+
 /* The seed, the program's own options, and what is read by their paths. */
 static inline void program_work_options(program_work *w)
 {
-    int i, j;
+    int i;
     mde_text_format(w->key, " %llu", (unsigned long long)w->p->seed);
     for (i = 0; i < w->p->option_count; i++) {
         const program_option *o = &w->p->options[i];
         const char *text;
         if (o->kind == PROGRAM_HEADING) continue;
         mde_text_format(w->key, "\n%s ", o->name);
-        if (o->kind == PROGRAM_FLAG || o->kind == PROGRAM_INT) {
-            mde_text_format(w->key, "%d", *(const int *)o->target);
-        } else if (o->kind == PROGRAM_INT64) {
-            mde_text_format(w->key, "%lld", (long long)*(const int64_t *)o->target);
-        } else if (o->kind == PROGRAM_SEED) {
-            mde_text_format(w->key, "%llu", (unsigned long long)*(const uint64_t *)o->target);
-        } else if (o->kind == PROGRAM_REAL || o->kind == PROGRAM_POSITIVE) {
-            mde_text_add_number(w->key, *(const double *)o->target, 17);
-        } else if (o->kind == PROGRAM_INTS) {
-            const program_ints *list = (const program_ints *)o->target;
-            for (j = 0; j < list->count; j++) mde_text_format(w->key, "%d,", list->values[j]);
+        if (o->kind != PROGRAM_TEXT && o->kind != PROGRAM_FILE && o->kind != PROGRAM_INPUT) {
+            program_add_value(w->key, o, o->target);
         } else if ((text = *(const char *const *)o->target) != NULL) {
             mde_text_add_json(w->key, text);
             if (o->kind == PROGRAM_INPUT) program_work_input(w, text);

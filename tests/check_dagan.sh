@@ -232,6 +232,72 @@ check alike_images_say_why grep -q '"why_null": ".*alike' "$work/alike_images/ma
 check no_infinity_is_written sh -c "! grep -Eq '[: ]-?(inf|nan)' '$work'/*/*.json"
 check the_report_of_alike_images_is_read "$lab" report --out "$work/alike_images"
 
+# Several seeds and splits: a plan, its tasks in any order and by any process, and what they found together.
+few="--preset quick --steps 2 --classifier-steps 2 --episodes 2 --runs 1 --size 8 --max-classes 10"
+study="$work/st'udy"
+refused() {
+    name=$1; expected=$2; shift 2
+    "$lab" "$@" >"$work/stdout" 2>"$work/stderr"
+    code=$?
+    if [ $code -eq 1 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ] && grep -q -- "$expected" "$work/stderr"; then ok "$name"
+    else bad "$name" "code $code: $(cat "$work/stderr")"; fi
+}
+check a_plan_of_seeds "$lab" plan --seeds 3 --seed 4 $few --invert --out "$study" --quiet
+check tasks_are_listed sh -c "'$lab' tasks --out \"$study\" | tr -s ' \n' ' ' | grep -qx ' 0 - seed-4 1 - seed-5 2 - seed-6 '"
+array() { env -u SLURM_ARRAY_TASK_ID -u PBS_ARRAY_INDEX -u JOB_COMPLETION_INDEX -u SGE_TASK_ID "$@"; }
+check a_task_of_an_array array JOB_COMPLETION_INDEX=1 "$lab" task --out "$study" --quiet
+check is_the_seed_of_its_number test -s "$study/seed-5/report.json" -a ! -e "$study/seed-4"
+refused a_join_names_what_is_missing '2 of 3 tasks are not finished.*first is task 0 (seed-4)' join --out "$study"
+check a_join_that_is_refused_writes_nothing test ! -e "$study/seeds.csv"
+check make_does_the_tasks_and_joins make -f "$study/Makefile" -j2 LAB="$lab"
+check a_task_is_a_run "$lab" run $few --invert --seed 6 --out "$work/sixth" --quiet
+check with_the_settings_of_the_plan cmp "$work/sixth/report.json" "$study/seed-6/report.json"
+check a_finished_task_says_so says_done task "$lab" task 2 --out "$study"
+# Mean and standard deviation of a column of seeds.csv, as awk has them.
+awk -F'","' 'NR == 1 { for (i = NF; i > 0; i--) if ($i ~ /^match: [0-9]*-way 1-shot, no made/) n = i + 3; next }
+             { split($0, cell, ","); s += cell[n]; q += cell[n] * cell[n]; k++ }
+             END { printf "%.4f %.4f\n", s / k, sqrt((q - s * s / k) / (k - 1)) }' "$study/seeds.csv" >"$work/by_awk"
+sed -n 's/.*-way 1-shot, no made images", "count": 3, "mean": \([0-9.e-]*\), "spread": \([0-9.e-]*\),.*/\1 \2/p' \
+    "$study/seeds.json" | head -n 1 | awk '{ printf "%.4f %.4f\n", $1, $2 }' >"$work/by_join"
+check mean_and_spread_are_those_of_the_rows cmp "$work/by_awk" "$work/by_join"
+check and_they_are_spread sh -c "grep -q '^0[.]' '$work/by_awk' && ! grep -q ' 0.0000' '$work/by_awk'"
+check the_page_of_seeds_has_them grep -q '<td>3 of 3</td>' "$study/seeds.html"
+"$lab" join --out "$study" --json >"$work/stdout" 2>"$work/stderr"
+check json_of_a_join_is_its_file cmp "$work/stdout" "$study/seeds.json"
+cp "$work/one/report.json" "$study/seed-5/report.json"
+refused a_join_refuses_results_that_are_not_the_tasks '1 of 3 .*task 1 (seed-5)' join --out "$study"
+refused another_plan_is_refused 'is another plan' plan --seeds 2 $few --out "$study" --quiet
+refused a_task_has_no_other_settings '--steps: is for plan' task 0 --steps 3 --out "$study"
+refused a_task_has_no_other_seed '--seed: is for plan' task 0 --seed 3 --out "$study"
+refused a_task_is_of_the_plan 'task 3: is not in the plan; expected 0 to 2' task 3 --out "$study"
+refused a_task_needs_a_plan 'plan.json: is not there' task 0 --out "$work/unmade"
+sed 's/"0[.]/"9./' "$study/plan.json" >"$work/edited" && mkdir "$work/older" && cp "$work/edited" "$work/older/plan.json"
+refused a_plan_of_another_version_is_refused 'is no plan of this version' tasks --out "$work/older"
+cp -r "$work/one/made" "$work/changing"
+cp "$work/split.json" "$work/other.json"
+check a_plan_of_splits "$lab" plan --seeds 1 --preset quick --data "$work/changing" --size 8 --quiet \
+    --split "$work/split.json,$work/other.json" --out "$work/splits"
+check has_a_task_a_split grep -q '"split-2-seed-1", "seed": "1", "split": ".*/other.json"' "$work/splits/plan.json"
+rm "$work/changing/$first/real-00000.png"
+refused changed_images_are_refused 'not those of the plan' task 0 --out "$work/splits" --quiet
+check and_nothing_is_made_of_them test ! -e "$work/splits/split-1-seed-1"
+
+# By the script for Slurm, as an element of its array and as the job after it. A task that is told to end can go on.
+check a_plan_for_slurm "$lab" plan --seeds 1 $few --out "$work/array" --quiet
+slurm() { array LAB="$lab" SLURM_JOB_ID=1 "$@" sh "$work/array/slurm.sbatch"; }
+check an_element_of_the_array slurm SLURM_ARRAY_JOB_ID=1 SLURM_ARRAY_TASK_ID=0
+check and_the_job_after_it slurm A=
+check have_joined test -s "$work/array/seeds.html"
+"$lab" plan --seeds 1 $few --steps 100000 --out "$work/long" --quiet >"$work/last" 2>&1
+"$lab" task 0 --threads 1 --out "$work/long" >"$work/last" 2>&1 &
+pid=$!
+sleep 2
+kill -TERM $pid 2>/dev/null
+wait $pid
+code=$?
+if [ $code -eq 130 ]; then ok a_task_that_is_told_to_end_stops; else bad a_task_that_is_told_to_end_stops "code $code"; fi
+check with_a_checkpoint test -s "$work/long/seed-1/dagan.safetensors" -a ! -e "$work/long/seed-1/task.done"
+
 # Wrong input: one clear line on stderr, an exit code other than 0, nothing half-written.
 wrong() {
     name=$1; expected=$2; shift 2
@@ -271,6 +337,9 @@ wrong weights_to_train "are of a trained generator" "$lab" train --weights "$wor
 wrong unknown_format "folder, npy or idx" "$lab" make --format bmp
 wrong range_of_drawn_images "data is missing" "$lab" train --range 0,1
 wrong no_command "expected a command" "$lab"
+wrong one_command_too_many "one argument too many" "$lab" run train
+wrong seeds_of_one_run "option of plan" "$lab" run --seeds 3
+wrong a_plan_without_images "missing" "$lab" plan --seeds 2 --data "$work/missing"
 wrong sample_before_train "not there" "$lab" sample --preset quick --quiet
 "$lab" train $tiny --out "$work/one/train.json/out" >"$work/stdout" 2>"$work/stderr"
 if [ $? -eq 1 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ]; then ok unwritable_out; else bad unwritable_out "$(cat "$work/stderr")"; fi

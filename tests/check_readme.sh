@@ -22,6 +22,7 @@ build/mde_lab run out/real	wants the data of `make data`
 build/mde_lab plan out/real	wants the data of `make data`
 make -f out/real/Makefile	wants that plan; check_lab.sh makes one so
 build/dagan_lab	wants images of the user's own
+make -f out/seeds/Makefile	wants a plan on such images; check_dagan.sh makes one so
 ./mix logprobs	wants log-probabilities of the user's own
 ./mix_optimize --logp logprobs	wants log-probabilities of the user's own
 END

@@ -1,7 +1,8 @@
 #!/bin/sh
-# The script that mde_lab's plan brings, under a Slurm of one machine that is started here (Debian: slurm-wlm) and ended
-# again: a run that fails cancels the steps after it, a second submission makes only what is missing, with the bytes of
-# one process, and a run that is told to end goes on from its checkpoint. Skipped without Slurm, and by others than root.
+# The scripts that plans of mde_lab and dagan_lab bring, under a Slurm of one machine that is started here (Debian:
+# slurm-wlm) and ended again: a run that fails cancels the steps after it, a second submission makes only what is missing,
+# with the bytes of one process, and a run that is told to end goes on from its checkpoint. Skipped without Slurm, and by
+# others than root.
 #   SLURM_PLUGINS   folder of Slurm's plugins, if it is not the usual one
 # Ends with "N passed, N failed[, N skipped]".
 cd "$(dirname "$0")/.." || exit 1
@@ -122,6 +123,16 @@ same() {
     done
 }
 try the_bytes_are_those_of_one_process same
+
+# The seeds of dagan_lab, by the script of the same writer.
+try dagan_lab_builds $CC -O1 "$root/examples/dagan_lab.c" -o "$work/dagan_lab" -lm
+try a_plan_of_seeds "$work/dagan_lab" plan --seeds 2 --preset quick --steps 2 --classifier-steps 2 --episodes 2 --runs 1 \
+    --size 8 --max-classes 10 --out seeds --quiet
+submit_seeds() {
+    LAB=$work/dagan_lab sh seeds/slurm.sbatch -o "$work/%j.log" > "$work/submitted" && until_so queue_is_empty
+}
+try seeds_are_submitted submit_seeds
+try seeds_are_joined grep -q '<td>2 of 2</td>' seeds/seeds.html
 
 # A run is stopped as soon as it has written a checkpoint. It may wait for two minutes then: so Slurm has it.
 "$lab" plan long $small --tokens 1200000 > log 2>&1

@@ -1,0 +1,162 @@
+#!/bin/sh
+# The page of examples/cluster: its commands as they stand there, with 3 domains and 8 proxies, a trainer and a scorer that
+# stand in for PyTorch; those for a cluster (sbatch, kubectl) are not run, but what they start is, by the variable of each
+# scheduler. Ends with "N passed, N failed[, N skipped]".
+cd "$(dirname "$0")/.." || exit 1
+LC_ALL=C
+export LC_ALL
+CC=${CC:-cc}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+skipped=0
+. tests/program.sh
+
+# try NAME COMMAND...: passes when the command succeeds
+try() {
+    name=$1
+    shift
+    if "$@" > "$work/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok   $name"
+    else
+        failed=$((failed + 1))
+        tail -n 12 "$work/log" | sed 's/^/    /'
+        echo "FAIL $name"
+    fi
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    echo "skip $1: $2"
+}
+
+finish() {
+    echo "$passed passed, $failed failed$([ $skipped -eq 0 ] || echo ", $skipped skipped")"
+    [ $failed -eq 0 ]
+    exit
+}
+
+page=examples/cluster/README.md
+if python3 -c 'import yaml' > /dev/null 2>&1; then
+    try kubernetes_yaml_is_an_indexed_job python3 - <<'END'
+import yaml
+job = yaml.safe_load(open("examples/cluster/kubernetes.yaml"))
+spec = job["spec"]
+pod = spec["template"]["spec"]
+assert (job["apiVersion"], job["kind"], spec["completionMode"]) == ("batch/v1", "Job", "Indexed"), job
+assert spec["completions"] >= spec["parallelism"] > 0 and pod["restartPolicy"] == "Never"
+task = pod["containers"][0]
+assert task["command"] + task["args"] == ["sh", "cluster/task.sh", "export"], task
+assert {m["name"] for m in task["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+END
+else
+    skip kubernetes_yaml "python3 has no yaml"
+fi
+command -v python3 > /dev/null 2>&1 || { skip the_page "no python3, in which the scorer's stand-in is written"; finish; }
+
+mkdir -p "$work/bin" "$work/study/texts"
+try mix_optimize_builds build_by_its_command mix_optimize "$work/bin/mix_optimize"
+cp -r examples/cluster "$work/study"
+cd "$work/study" || exit 1
+printf 'domain,tokens\ncode,15e9\nweb,15e9\nbooks,15e9\n' > domains.csv
+for text in code web books; do echo "$text" > "texts/$text.txt"; done
+
+# Losses by a law of the weights; the command of every call is kept.
+cat > train.sh <<'END'
+#!/bin/sh
+echo "$1 $2" >> trained
+echo "$1 $2" | awk -F'[ ,=]' '{
+    for (i = 2; i < NF; i += 2) w[$i] = $(i + 1)
+    printf "run,code,web,books\n%s,%.6f,%.6f,%.6f\n", $1, 2 + exp(-3 * w["code"]), 3 + exp(-2 * w["web"]),
+        2.5 + exp(-4 * w["books"])
+}' > "$3/losses.part" && mv "$3/losses.part" "$3/losses.csv"
+END
+# 400 tokens a text, more probable for the expert of the text's domain.
+cat > export.py <<'END'
+import os, struct, sys
+out, _, expert, _, text = sys.argv[1:]
+expert, text = expert.split("=")[0], text.split("=")[0]
+open("exported", "a").write(f"{expert} {text}\n")
+def save(name, values):
+    head = "{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % len(values)
+    head = head.ljust(117) + "\n"
+    path = os.path.join(out, text, name + ".npy")
+    open(path, "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() +
+                           struct.pack("<%df" % len(values), *values))
+os.makedirs(os.path.join(out, text), exist_ok=True)
+save(expert, [-(1.5 if expert == text else 3) - (7 * i + len(expert)) % 11 / 10 for i in range(400)])
+save("doc", [i // 20 for i in range(400)])
+save("bytes", [1 + i % 5 for i in range(400)])
+END
+chmod +x train.sh
+export EXPORT="python3 export.py"
+PATH=$work/bin:$PATH
+unset SLURM_ARRAY_TASK_ID PBS_ARRAY_INDEX JOB_COMPLETION_INDEX SGE_TASK_ID TRAIN SHARDS
+
+# Indented lines are commands; 8 proxies for 512.
+sed -n 's/^    \([a-zA-Z].*\)/\1/p' "$OLDPWD/$page" | sed 's/--suggest 512/--suggest 8/' > "$work/commands"
+try the_page_has_commands test "$(wc -l < "$work/commands")" -eq 12
+while IFS= read -r command; do
+    name=$(printf '%s\n' "$command" | tr -c 'A-Za-z0-9\n' '_' | cut -c 1-60)
+    case $command in
+        *sbatch*|kubectl*) skip "$name" "is for a cluster" ;;
+        *) try "runs_$name" sh -c "$command < /dev/null" ;;
+    esac
+done < "$work/commands"
+try every_run_is_trained_once sh -c '[ "$(sort -u trained | wc -l)" -eq 19 ] && [ "$(wc -l < trained)" -eq 19 ]'
+try experts_have_one_domain grep -qx 'expert-web web=1' trained
+try every_expert_scores_every_text_once sh -c '[ "$(sort -u exported | wc -l)" -eq 9 ] && [ "$(wc -l < exported)" -eq 9 ]'
+try proxies_have_the_weights_of_their_row sh -c '
+    awk -F, "NR == 3 { print \$1 \" code=\" \$2 \",web=\" \$3 \",books=\" \$4 }" ratios.csv | grep -qxf - trained'
+# By the names of the columns: mix_optimize has the domains in another order here, so that a copy would be wrong.
+by_name() { awk -F, -v w="$1" 'NR == 1 { for (i = 2; i <= NF; i++) n[i] = $i; next }
+    w == "" || $1 ~ w { for (i = 2; i <= NF; i++) print substr($1, length(w) + 1), n[i], $i }' "$2" | sort; }
+by_name second- ratios.csv > "$work/taken"
+by_name "" result/next_runs.csv > "$work/proposed"
+try the_second_round_is_what_was_proposed cmp "$work/taken" "$work/proposed"
+try its_columns_stood_in_another_order sh -c '[ "$(head -n 1 result/next_runs.csv)" != "$(head -n 1 ratios.csv)" ]'
+try the_table_has_a_row_a_proxy sh -c '[ "$(wc -l < losses.csv)" -eq 17 ]'
+try there_is_a_mixture_of_each_round test -s result/mixture.json -a -s second/mixture.json
+try the_second_has_the_runs_of_both grep -q '"runs": 16' second/report.json
+try and_runs_to_make_next sh -c '[ "$(wc -l < result/next_runs.csv)" -eq 9 ]'
+
+# The same tasks by the variables of schedulers; what is there is not made again.
+(find runs logprobs -type f -exec cksum {} + | sort) > "$work/before"
+try done_tasks_are_skipped sh -c 'TRAIN=false SLURM_ARRAY_TASK_ID=4 sh cluster/slurm.sbatch train &&
+    EXPORT=false JOB_COMPLETION_INDEX=2 sh cluster/task.sh export'
+rm -r runs/expert-web logprobs/*/books.npy
+export TRAIN=./train.sh
+try a_task_of_slurm env SLURM_ARRAY_TASK_ID=1 sh cluster/slurm.sbatch train
+try a_shard_of_a_job_of_kubernetes env SHARDS=2 JOB_COMPLETION_INDEX=2 sh cluster/task.sh export
+try has_its_share_of_the_texts sh -c '[ "$(ls logprobs/*/books.npy | wc -l)" -eq 2 ]'
+try a_task_of_grid_engine_is_counted_from_1 env SHARDS=2 SGE_TASK_ID=6 sh cluster/task.sh export
+(find runs logprobs -type f -exec cksum {} + | sort) > "$work/after"
+try make_the_same_files cmp "$work/before" "$work/after"
+
+# refused NAME EXPECTED COMMAND...: one line that says it
+refused() {
+    name=$1
+    expected=$2
+    shift 2
+    "$@" > "$work/stdout" 2> "$work/stderr"
+    code=$?
+    grep -q -- "$expected" "$work/stderr" && [ "$(wc -l < "$work/stderr")" -eq 1 ] && [ $code -ne 0 ]
+    try "$name" test $? -eq 0
+}
+refused no_number 'is no number of a task' sh cluster/task.sh train
+refused a_task_too_many 'have fewer rows' sh cluster/task.sh train 19
+refused an_expert_too_many 'there are 3' sh cluster/task.sh export 3
+refused another_stage 'expected train, export or add' sh cluster/task.sh fit 0
+cp ratios.csv "$work/ratios.csv"
+refused the_same_runs_twice 'has second-next[0-9]*, which is in ratios.csv' sh cluster/task.sh add result/next_runs.csv second-
+sed '1s/web/wiki/' result/next_runs.csv > other.csv
+refused runs_of_other_domains 'has no column web of ratios.csv' sh cluster/task.sh add other.csv third-
+try and_the_table_stays cmp ratios.csv "$work/ratios.csv"
+rm -r runs/expert-code
+refused an_expert_that_is_not_trained 'runs/expert-code: is not trained' sh cluster/task.sh export 0
+refused no_trainer 'names the trainer' env -u TRAIN sh cluster/task.sh train 0
+rm runs/next2/losses.csv
+try a_missing_proxy_is_an_error sh -c 'rm losses.csv && ! make -f cluster/Makefile losses.csv TRAIN=false && [ ! -e losses.csv ]'
+finish
