@@ -610,6 +610,8 @@ static void match_experts(optimization *o)
     const char *domains[MDE_MAX_DOMAINS];
     int i, experts = mde_experts_count(o->experts), texts = mde_experts_validations(o->experts);
     const char **names = (const char **)mde_alloc(c, (size_t)texts, sizeof *names);
+    o->table_domains = (const char **)mde_alloc(c, (size_t)o->runs->domains, sizeof *o->table_domains);
+    for (i = 0; o->table_domains && i < o->runs->domains; i++) o->table_domains[i] = o->runs->domain_names[i];
     for (i = 0; i < experts; i++) domains[i] = mde_experts_name(o->experts, i);
     for (i = 0; names && i < texts; i++) names[i] = mde_experts_validation(o->experts, i);
     if (!program_failed(c)) {
@@ -1199,6 +1201,7 @@ static void optimization_free(optimization *o)
     mde_runs_free(o->test);
     mde_runs_free(o->mixtures);
     free_scaling(o);
+    mde_release(c, (void *)o->table_domains);
     mde_release(c, o->test_added);
     mde_release(c, o->agreement);
     mde_release(c, o);

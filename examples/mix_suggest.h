@@ -583,6 +583,14 @@ static void add_next_row(mde_text *t, const optimization *o, int q, int number)
     if (s->tokens < 0) mde_text_format(t, ",%.9g", at->tokens);
 }
 
+/* The domain that stands in column i of a table of weights whose rows may be put below those that were read. */
+static int domain_of_column(const optimization *o, int i)
+{
+    int d = i;
+    if (o->table_domains) for (d = 0; full_name(o, d) != o->table_domains[i]; d++) { }
+    return d;
+}
+
 static mde_text *next_table(const optimization *o)
 {
     mde_text *t = mde_text_create(o->context);
@@ -591,7 +599,7 @@ static mde_text *next_table(const optimization *o)
     else mde_text_add(t, "run");
     for (i = 0; i < o->k && !o->spending.at; i++) {
         mde_text_add(t, ",");
-        mde_text_add_csv(t, full_name(o, i));
+        mde_text_add_csv(t, full_name(o, domain_of_column(o, i)));
     }
     for (q = 0; q < o->suggested; q++) {
         if (o->spending.at) {
@@ -599,7 +607,10 @@ static mde_text *next_table(const optimization *o)
             continue;
         }
         mde_text_format(t, "\nnext%d", ++number);
-        for (i = 0; i < o->k; i++) mde_text_format(t, ",%.9g", o->next[q * o->k + i]);
+        for (i = 0; i < o->k; i++) {
+            mde_text_format(t, ",%.9g", o->next[q * o->k + domain_of_column(o, i)] *
+                                        (o->runs && o->runs->percent ? 100 : 1));
+        }
     }
     mde_text_add(t, "\n");
     return t;

@@ -239,6 +239,18 @@ check log_probabilities_alone "$mix" --logp logp --out logp_out --quiet
     bad log_probabilities_give_a_mixture
 check log_probabilities_and_runs "$mix" --ratios ratios.csv --losses losses.csv --logp logp --model gp \
     --out both --quiet
+head -1 ratios.csv >columns
+"$mix" --ratios ratios.csv --losses losses.csv --logp logp --model ridge --suggest 2 --out next --quiet >last 2>&1
+head -1 next/next_runs.csv | cmp -s - columns && ok next_runs_with_experts_have_the_tables_columns ||
+    bad next_runs_with_experts_have_the_tables_columns "$(head -1 next/next_runs.csv)"
+awk -F, '{ print $1 "," $5 "," $2 "," $3 "," $4 }' ratios.csv >moved.csv
+"$mix" --ratios moved.csv --losses losses.csv --logp logp --model ridge --suggest 2 --out moved --quiet >last 2>&1
+awk -F, '{ print $1 "," $3 "," $4 "," $5 "," $2 }' moved/next_runs.csv | cmp -s - next/next_runs.csv &&
+    ok and_their_weights_stand_below_their_names || bad and_their_weights_stand_below_their_names "$(cat moved/next_runs.csv)"
+awk -F, 'NR > 1 { $2 *= 100; $3 *= 100; $4 *= 100; $5 *= 100 } { print $1 "," $2 "," $3 "," $4 "," $5 }' ratios.csv >hundred.csv
+"$mix" --ratios hundred.csv --losses losses.csv --model ridge --suggest 2 --out hundred --quiet >last 2>&1
+check next_runs_are_in_percent_where_the_table_is awk -F, \
+    'NR > 1 && ($2 + $3 + $4 + $5 < 99.99 || $2 + $3 + $4 + $5 > 100.01) { exit 1 }' hundred/next_runs.csv
 wrong 1 sums_over_sequences "sums over sequences, not tokens" --logp sums --out out
 wrong 1 positive_log_probabilities "log-probability is .*expected at most 0" --logp logp --nll --out out
 wrong 1 no_folder_of_log_probabilities "no such folder" --logp none --out out
