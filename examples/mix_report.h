@@ -103,7 +103,7 @@ typedef struct optimization {
     mde_experts *experts;
     int n, k, m;                        /* runs, domains, losses */
     const char **domains, **metrics;    /* short names, owned */
-    const char **table_domains;         /* [k] full names in the order of the table of runs; NULL: that of the domains */
+    const char **table_domains;         /* [k] full names as the table of runs has them; NULL: as domains */
     double *objective;                  /* [m], sums to 1 */
     double *centre, *scale;             /* [m] centre + scale * a loss of runs or test has the units of the table */
     double *nats;                       /* [m] the objective per unit of the tables */
