@@ -113,7 +113,8 @@ static const char *bench_python(const char *module)
     return NULL;
 }
 
-/* A program that works in turns: it reads a line, works, prints its numbers in a line, and ends with its input. */
+/* A program that works in turns: it reads a line, works, prints its numbers in a line, and ends with its input. Between
+   its turns it is stopped, for threads that wait by spinning would take a core from who has the turn. */
 typedef struct bench_program { FILE *to, *from; pid_t process; } bench_program;
 
 /* Starts a command of the shell; 0, with a remark, when that fails. */
@@ -130,10 +131,15 @@ static int bench_start(bench_program *p, const char *command)
     signal(SIGPIPE, SIG_IGN);           /* a program that has died is a turn that fails */
     p->process = fork();
     if (p->process == 0) {
+        setpgid(0, 0);                  /* with its own children, to be stopped together */
         dup2(in[0], 0), dup2(out[1], 1);
         close(in[0]), close(in[1]), close(out[0]), close(out[1]);
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);
+    }
+    if (p->process > 0) {
+        setpgid(p->process, p->process);
+        kill(-p->process, SIGSTOP);
     }
     close(in[0]), close(out[1]);
     p->to = fdopen(in[1], "w");
@@ -148,7 +154,9 @@ static int bench_turn(bench_program *p, int capacity, double *numbers)
     int count = 0;
     memset(numbers, 0, (size_t)capacity * sizeof *numbers);
     if (!p->to || !p->from || fputs("\n", p->to) < 0 || fflush(p->to) != 0) return 0;
+    kill(-p->process, SIGCONT);
     if (!fgets(line, sizeof line, p->from)) return 0;
+    kill(-p->process, SIGSTOP);
     for (; count < capacity; at = end, count++) {
         numbers[count] = strtod(at, &end);
         if (end == at) break;
@@ -160,6 +168,7 @@ static void bench_stop(bench_program *p)
 {
     if (p->to) fclose(p->to);
     if (p->from) fclose(p->from);
+    if (p->process > 0) kill(-p->process, SIGCONT);
     if (p->process > 0) waitpid(p->process, NULL, 0);
     memset(p, 0, sizeof *p);
 }
