@@ -13,24 +13,7 @@ failed=0
 skipped=0
 . tests/program.sh
 
-# try NAME COMMAND...: passes when the command succeeds
-try() {
-    name=$1
-    shift
-    if "$@" > "$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        tail -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $name"
-    fi
-}
-
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip $1: $2"
-}
+. tests/try.sh
 
 finish() {
     echo "$passed passed, $failed failed$([ $skipped -eq 0 ] || echo ", $skipped skipped")"

@@ -16,19 +16,7 @@ failed=0
 skipped=0
 ln -s "$root/examples" "$work/examples"
 
-# try NAME COMMAND...: passes when the command succeeds
-try() {
-    name=$1
-    shift
-    if "$@" > "$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        tail -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $name"
-    fi
-}
+. tests/try.sh
 
 # build LESSON: by its command in the README
 build() {

@@ -23,10 +23,7 @@ verdict() {
     fi
 }
 
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip $1: $2"
-}
+. tests/try.sh
 
 if ! command -v python3 > /dev/null 2>&1; then
     skip the_pages "python3 is not installed"

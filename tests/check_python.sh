@@ -11,24 +11,7 @@ passed=0
 failed=0
 skipped=0
 
-# try NAME COMMAND...: passes when the command succeeds
-try() {
-    name=$1
-    shift
-    if "$@" > "$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        tail -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $name"
-    fi
-}
-
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip $1: $2"
-}
+. tests/try.sh
 
 # python_with MODULE: the first Python 3 that has it
 python_with() {

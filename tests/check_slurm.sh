@@ -21,19 +21,7 @@ trap 'exit 1' HUP INT TERM
 passed=0
 failed=0
 
-# try NAME COMMAND...: passes when the command succeeds
-try() {
-    name=$1
-    shift
-    if "$@" > "$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        tail -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $name"
-    fi
-}
+. tests/try.sh
 
 # until_so COMMAND...: tries once a second, for ten minutes at most
 until_so() {
