@@ -932,7 +932,7 @@ MDEDEF void mde_regressor_free(mde_regressor *r);
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd);
 /* Mean and its gradient with respect to one input: mean [m], gradient [m, d]. Trees are steps: an error. */
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient);
-/* Covariance [n, n] of the means that a law across sizes predicts of a target; other models: an error. */
+/* Covariance [n, n] of the means that a law predicts of a target; other models: an error. */
 MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out);
 /* Predictions [n, m] of the runs that it was fitted to, each as if that run and its repeats, of equal features, had
    been left out: exact for ridge and, given its covariance, for Gaussian processes; to first order for laws where that
@@ -17344,6 +17344,66 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
     return value;
 }
 
+/* ---- Least squares ---- */
+
+/* Value at theta, and the lower half of normal [n + 1, n + 1]: a curvature that is nowhere below 0, and under it, as
+   row n, the gradient. */
+typedef double mde__squares_fn(const double *theta, double *normal, void *user);
+
+#define MDE__MARQUARDT_STEPS 200
+
+/* Doubles of workspace of mde__marquardt, and where its first mde__marquardt_normal(n) of them are free for f's own. */
+static size_t mde__marquardt_work(int n)
+{
+    size_t square = (size_t)n * (size_t)n, normal = ((size_t)n + 1) * ((size_t)n + 1);
+    return 2 * normal + 2 * square + 3 * (size_t)n + mde__dense_work(n, n);
+}
+
+/* Levenberg-Marquardt: a Newton step with that curvature, whose diagonal is raised the more the less the last step
+   gained of what it promised (Nielsen 1999). theta becomes the best point found; returns its value, NaN when that is
+   not finite at the start. */
+static double mde__marquardt(int simd, mde__squares_fn *f, void *user, int n, double *theta, double *work)
+{
+    size_t square = (size_t)n * (size_t)n, row = (size_t)n + 1;
+    double *normal = work, *next = normal + row * row, *damped = next + row * row, *inverse = damped + square;
+    double *half = inverse + square, *step = half + n, *trial = step + n, *scratch = trial + n;
+    double value = f(theta, normal, user), damping = 1e-3, growth = 2;
+    int iteration, quiet = 0, i;
+    if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
+    for (iteration = 0; iteration < MDE__MARQUARDT_STEPS && quiet < 2 && damping < 1e15; iteration++) {
+        const double *gradient = normal + (size_t)n * row;
+        double promised = 0, found = (double)NAN, tolerance = 1e-10 * (1.0 + fabs(value));
+        for (i = 0; i < n; i++) {
+            memcpy(damped + mde__cell(i, n, 0), normal + (size_t)i * row, ((size_t)i + 1) * sizeof(double));
+            damped[mde__cell(i, n, i)] *= 1.0 + damping;
+        }
+        if (mde__cholesky_inverse(simd, n, damped, inverse, scratch)) {
+            mde__factor_solve(simd, n, inverse, gradient, half, step);
+            for (i = 0; i < n; i++) {
+                trial[i] = theta[i] - step[i];
+                promised += 0.5 * step[i] * (gradient[i] + damping * normal[(size_t)i * row + (size_t)i] * step[i]);
+            }
+            found = f(trial, next, user);
+        }
+        if (!(found <= value)) {
+            if (promised > 0 && promised <= tolerance) break;
+            damping *= growth;
+            growth *= 2;
+            continue;
+        }
+        quiet = value - found <= tolerance ? quiet + 1 : 0;
+        if (promised > 0) {
+            double missed = 2.0 * (value - found) / promised - 1.0, factor = 1.0 - missed * missed * missed;
+            damping *= factor > 1.0 / 3 ? factor : 1.0 / 3;
+        }
+        growth = 2;
+        value = found;
+        memcpy(theta, trial, (size_t)n * sizeof(double));
+        memcpy(normal, next, row * row * sizeof(double));
+    }
+    return value;
+}
+
 /* ---- Normal distribution ---- */
 
 #define MDE__LEVEL_90 1.6448536269514722    /* of a normal distribution, 90 % lie within so many sds */
@@ -19009,344 +19069,157 @@ static const mde__regressor_kind mde__coregion_kind = {
     mde__coregion_length_scale
 };
 
-/* ---- Mixing law ---- */
+/* ---- Laws ---- */
 
-/* y = c + exp(b + t.x) (Ye et al. 2025), fitted by the sum over runs of h^2 (sqrt(1 + (residual / h)^2) - 1): squares
-   that bend into distances, so that a run that went wrong bends the curve little. */
+/* Of a mixture w (Ye et al. 2025), and of models of N parameters that saw D tokens of it (the additive and the joint form
+   of Shukor et al. 2025):
+     y = E + T_0 + T_1 + T_2,   T_0 = exp(b_0 + t_0.w),   T_r = exp(b_r + t_r.w - a_r l_r),   l_1 = log N, l_2 = log D,
+   so that A(w) = exp(b_1 + t_1.w) and alpha = a_1. The mixing law is E + T_0. The additive law across sizes has
+   t_1 = t_2 = 0; with interactions they are fitted, drawn to 0. theta is E, then for each term b_r, log a_r, t_r;
+   dT_r = T_r (db_r + w.dt_r - a_r l_r d log a_r).
 
+   They are fitted by the sum over runs of h^2 (sqrt(1 + (residual / h)^2) - 1): squares that bend into distances, so that
+   a run that went wrong bends the curve little. Two sizes do not tell E from alpha, nor do the checkpoints of short runs
+   tell it from beta: log a_r has a prior, so that what the data leave open becomes part of the predicted sd. The curvature
+   J'J / v + P at the optimum gives the covariance of theta, P being the priors' precision; v is the variance of a
+   residual, across sizes times the runs that stand for one mixture, since the checkpoints of a run, and its equals, err
+   together. */
+
+#define MDE__LAW_TERMS 3
+#define MDE__LAW_STARTS 4
+#define MDE__LAW_BLOCK 64           /* runs whose slopes are looked at together */
 #define MDE__LAW_BEND 0.5           /* h, in standard deviations of the target */
-#define MDE__LAW_PENALTY 1e-2       /* on t t / 2: weights sum to 1, so that data alone leave one direction of t open */
+#define MDE__LAW_VARIANCE 0.05      /* v at first, in variances of the target, until a fit says what it is */
+#define MDE__LAW_PENALTY 1e-2       /* on t_0 t_0 / 2: weights sum to 1, so that data alone leave one direction open */
+#define MDE__LAW_INTERACTION 1.0    /* on t_r t_r / 2 */
+#define MDE__LAW_PRIOR_SD 0.9       /* of log a_r: N may count embeddings or not, which changes alpha; set so that
+                                       intervals hold at sizes of the RedPajama runs of Ye et al. left out */
 #define MDE__LAW_STEEPEST 30.0      /* largest exponent of a prediction */
 #define MDE__LAW_REACH 12.0         /* standard deviations from the target's mean: no prediction lies further */
-#define MDE__LAW_STARTS 4
+static const double mde__law_exponent[MDE__LAW_TERMS] = { 1, 0.34, 0.28 };     /* medians: Hoffmann et al. 2022 */
 
 typedef struct mde__law {
-    double *theta;              /* [m, used + 2] c, b, t of the standardised target */
-    double *covariance;         /* [m, used + 2, used + 2] of them, without the noise variance */
-    double *residual;           /* [m] noise variance */
-} mde__law;
-
-typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
-
-static double mde__law_exponential(int d, const double *theta, const double *x)
-{
-    double exponent = theta[1] + mde__inner(d, theta + 2, x);
-    return mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
-}
-
-static double mde__law_loss(const double *theta, double *gradient, void *user)
-{
-    const mde__law_fit *f = (const mde__law_fit *)user;
-    double loss = 0;
-    int i, q;
-    gradient[0] = gradient[1] = 0;
-    for (q = 0; q < f->d; q++) {
-        loss += 0.5 * MDE__LAW_PENALTY * theta[2 + q] * theta[2 + q];
-        gradient[2 + q] = MDE__LAW_PENALTY * theta[2 + q];
-    }
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + (size_t)i * (size_t)f->d;
-        double e = mde__law_exponential(f->d, theta, x), residual = theta[0] + e - f->y[i];
-        double root = sqrt(1.0 + residual / MDE__LAW_BEND * (residual / MDE__LAW_BEND)), slope = residual / root;
-        loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
-        gradient[0] += slope;
-        gradient[1] += slope * e;
-        for (q = 0; q < f->d; q++) gradient[2 + q] += slope * e * x[q];
-    }
-    return loss;
-}
-
-/* Derivatives [d + 2] of the law by its parameters, given its exponential e at x. */
-static void mde__law_slope(int d, double e, const double *x, double *slope)
-{
-    int q;
-    slope[0] = 1;
-    slope[1] = e;
-    for (q = 0; q < d; q++) slope[2 + q] = e * x[q];
-}
-
-/* Covariance of the parameters from the curvature of the squares at the optimum, and the variance of the residuals over
-   the degrees of freedom that are left; and runs left out, to first order. work: p (1 + 2 p), and that of a product.
-   *largest is the largest leverage. */
-static int mde__law_spread(mde_regressor *r, const mde__law_fit *f, int target, double *work, double *largest)
-{
-    mde__law *s = (mde__law *)r->state;
-    int p = f->d + 2, i, j, k;
-    const double *theta = s->theta + mde__cell(target, p, 0);
-    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
-    double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
-    double *scratch = inverse + (size_t)p * (size_t)p, squares = 0, used = 0;
-    for (i = 0; i < p * p; i++) curvature[i] = 0;
-    for (j = 0; j < p; j++) curvature[mde__cell(j, p, j)] = j < 2 ? 1e-9 : MDE__LAW_PENALTY;
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + mde__cell(i, f->d, 0);
-        double e = mde__law_exponential(f->d, theta, x), residual = theta[0] + e - f->y[i];
-        squares += residual * residual;
-        mde__law_slope(f->d, e, x, slope);
-        for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
-    }
-    if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
-    mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, covariance, scratch);
-    mde__mirror(p, covariance);
-    for (j = 0; j < p; j++) {
-        used += 1.0 - (j < 2 ? 1e-9 : MDE__LAW_PENALTY) * covariance[mde__cell(j, p, j)];
-    }
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + mde__cell(i, f->d, 0);
-        double e = mde__law_exponential(f->d, theta, x), leverage = 0;
-        mde__law_slope(f->d, e, x, slope);
-        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
-        mde__leave_out(r, target, i, f->y[i] - (f->y[i] - theta[0] - e) / (1.0 - leverage));
-        if (leverage > *largest) *largest = leverage;
-    }
-    s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
-    return 1;
-}
-
-static void mde__law_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
-{
-    mde__law *s = (mde__law *)r->state;
-    size_t p = (size_t)r->used + 2, m = (size_t)r->m;
-    (void)desc;
-    s->theta = mde__take(memory, m, p);
-    s->covariance = mde__take(memory, m, p * p);
-    s->residual = mde__take(memory, m, 1);
-}
-
-static size_t mde__law_work(const mde_regressor *r)
-{
-    int p = r->used + 2;
-    size_t spread = (size_t)p * (1 + 2 * (size_t)p) + mde__dense_work(p, p), search = MDE__LBFGS_WORK(p);
-    size_t few = (size_t)r->n * (size_t)(r->used + 1);
-    return 2 * (size_t)p + few + (spread > search ? spread : search);
-}
-
-/* For a known c the law is linear in log(y - c): the starts differ in c, as far below the smallest loss as seen from
-   near and from afar, and begin flat. */
-static double mde__law_search(mde__law_fit *f, double *theta, double *trial, double *work)
-{
-    static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 1.5, 4.0 };
-    double best = (double)INFINITY, minimum = 0, value;
-    int p = f->d + 2, i, start;
-    for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
-    for (start = 0; start < MDE__LAW_STARTS; start++) {
-        for (i = 0; i < p; i++) trial[i] = 0;
-        trial[0] = minimum - below[start];
-        trial[1] = mde__log64(-trial[0]);
-        value = mde__lbfgs(mde__law_loss, f, p, trial, work, NULL, 500, 1e-10);
-        if (!(value < best)) continue;
-        best = value;
-        memcpy(theta, trial, (size_t)p * sizeof *theta);
-    }
-    return best;
-}
-
-static int mde__law_fit_target(mde_regressor *r, int target, double *work)
-{
-    mde__law *s = (mde__law *)r->state;
-    int d = r->used, p = d + 2, i, k;
-    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, *few_theta = trial + p, largest = 0;
-    mde__law_fit f;
-    work = few_theta + p;
-    f.n = r->n;
-    f.d = d;
-    f.x = r->x;
-    f.y = mde__target(r, target);
-    if (!(mde__law_search(&f, theta, trial, work) < (double)INFINITY)) return 0;
-    if (!mde__law_spread(r, &f, target, work, &largest)) return 0;
-    if (!r->repeated && largest < MDE__LARGEST_LEVERAGE) return 1;
-    for (k = 0; k < r->folds; k++) {
-        double *few_x = work, *few_y = few_x + r->n * d;
-        f.n = mde__outside_fold(r, k, d, r->x, mde__target(r, target), few_x, few_y);
-        f.x = few_x;
-        f.y = few_y;
-        if (!(mde__law_search(&f, few_theta, trial, few_y + r->n) < (double)INFINITY)) return 0;
-        for (i = 0; i < r->n; i++) {
-            double e = mde__law_exponential(d, few_theta, r->x + mde__cell(i, d, 0));
-            if (r->fold[i] == k) {
-                mde__leave_out(r, target, i, mde__clamp(few_theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH));
-            }
-        }
-    }
-    return 1;
-}
-
-static size_t mde__law_predict_work(const mde_regressor *r, int rows)
-{
-    (void)rows;
-    return (size_t)r->used + 2;
-}
-
-static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
-{
-    const mde__law *s = (const mde__law *)r->state;
-    const double *x = in->x;
-    int p = r->used + 2, rows, i, j;
-    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
-        for (j = 0; j < r->m; j++) {
-            const double *theta = s->theta + mde__cell(j, p, 0);
-            const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
-            double e, variance = 1;
-            if (!(r->target_sd[j] > 0)) continue;
-            e = mde__law_exponential(r->used, theta, x);
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(theta[0] + e, -MDE__LAW_REACH, MDE__LAW_REACH);
-            if (!sd) continue;
-            mde__law_slope(r->used, e, x, slope);
-            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
-            sd[j] = r->target_sd[j] * sqrt(s->residual[j] * variance);
-        }
-    }
-}
-
-static void mde__law_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
-{
-    const double *theta = ((const mde__law *)r->state)->theta + mde__cell(target, r->used + 2, 0);
-    double e = r->target_sd[target] * mde__law_exponential(r->used, theta, x);
-    int q;
-    (void)work;
-    for (q = 0; q < r->used; q++) slope[q] = e * theta[2 + q];
-}
-
-static const mde__regressor_kind mde__law_kind = {
-    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
-    mde__law_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start", mde__law_predict_work,
-    mde__law_predict, mde__law_gradient, NULL, NULL
-};
-
-/* ---- Law across sizes ---- */
-
-/* Of models of N parameters that saw D tokens of a mixture w (the additive and the joint form of Shukor et al. 2025,
-   with the dependence on the mixture of Ye et al. 2025):
-     y = E + T_0 + T_1 + T_2,   T_0 = exp(b_0 + t_0.w),   T_r = exp(b_r + t_r.w - a_r l_r),   l_1 = log N, l_2 = log D,
-   so that A(w) = exp(b_1 + t_1.w) and alpha = a_1. The additive form has t_1 = t_2 = 0. With interactions they are
-   fitted, drawn to 0. theta is E, then for each term b_r, log a_r, t_r; dT_r = T_r (db_r + w.dt_r - a_r l_r d log a_r).
-
-   Two sizes do not tell E from alpha, nor do the checkpoints of short runs tell it from beta: log a_r has a prior, so
-   that what the data leave open becomes part of the predicted sd. The curvature J'J / v + P at the optimum gives the
-   covariance of theta, P being the priors' precision; v is the variance of a residual times the runs that stand for one
-   mixture, since the checkpoints of a run, and its equals, err together. */
-
-#define MDE__SCALE_TERMS 3
-#define MDE__SCALE_STARTS 3
-#define MDE__SCALE_VARIANCE 0.05        /* v at first, in variances of the target, until a fit says what it is */
-#define MDE__SCALE_INTERACTION 1.0      /* on t_r t_r / 2, as MDE__LAW_PENALTY is on t_0 t_0 / 2 */
-#define MDE__SCALE_PRIOR_SD 0.9         /* of log a_r: N may count embeddings or not, which changes alpha; set so that
-                                           intervals hold at sizes of the RedPajama runs of Ye et al. left out */
-static const double mde__scale_exponent[MDE__SCALE_TERMS] = { 1, 0.34, 0.28 };  /* medians: Hoffmann et al. 2022 */
-
-typedef struct mde__scale {
-    int d, parameters;              /* weights that vary; 1 + MDE__SCALE_TERMS (d + 2) */
+    int d, terms, parameters;       /* weights that vary; 1, or all; 1 + terms (d + 2) */
     int interactions;
-    int column[MDE__SCALE_TERMS];   /* of x, with l_r; -1: none, or constant, then the term is not there */
-    double unit[MDE__SCALE_TERMS];  /* that times the column is log N, less its mean */
+    int column[MDE__LAW_TERMS];     /* of x, with l_r; -1: none, or constant, then the term is not there */
+    double unit[MDE__LAW_TERMS];    /* that times the column is log N, less its mean */
     double *theta;                  /* [m, parameters] of the standardised target */
     double *covariance;             /* [m, parameters, parameters] */
     double *residual;               /* [m] noise variance */
-    double mixtures;                /* how many */
-} mde__scale;
+    double together;                /* runs that err together */
+} mde__law;
 
-typedef struct mde__scale_fit { const mde__scale *s; int n, stride; const double *x, *y; double variance; }
-    mde__scale_fit;
-
-/* The parameters, the a_r, and the T_r of the inputs last looked at. */
-typedef struct mde__scale_terms { const double *theta; double a[MDE__SCALE_TERMS], t[MDE__SCALE_TERMS]; }
-    mde__scale_terms;
-
-static mde__scale_terms mde__scale_start(const mde__scale *s, const double *theta)
+/* The law at standardised inputs x, rows `stride` doubles apart, and its slopes by theta unless NULL, rows `apart`
+   doubles apart; those that the form does not have are 0. */
+static void mde__law_values(const mde__law *s, const double *theta, int rows, const double *x, int stride, double *value,
+                            double *slope, int apart)
 {
-    mde__scale_terms terms;
-    int r;
-    terms.theta = theta;
-    for (r = 0; r < MDE__SCALE_TERMS; r++) {
-        terms.t[r] = 0;
-        terms.a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
+    double a[MDE__LAW_TERMS];
+    int i, r, q;
+    for (r = 1; r < s->terms; r++) a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
+    for (i = 0; i < rows; i++, x += stride) {
+        value[i] = theta[0];
+        if (slope) {
+            memset(slope, 0, (size_t)s->parameters * sizeof *slope);
+            slope[0] = 1;
+        }
+        for (r = 0; r < s->terms; r++) {
+            const double *own = theta + 1 + r * (s->d + 2);
+            double fall = r > 0 && s->column[r] >= 0 ? a[r] * s->unit[r] * x[s->column[r]] : 0, exponent = own[0] - fall;
+            int mixed = r == 0 || s->interactions;
+            double term;
+            if (r > 0 && s->column[r] < 0) continue;
+            if (mixed) exponent += mde__inner(s->d, own + 2, x);
+            term = mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
+            value[i] += term;
+            if (slope) {
+                double *along = slope + 1 + r * (s->d + 2);
+                along[0] = term;
+                along[1] = -term * fall;
+                for (q = 0; q < s->d && mixed; q++) along[2 + q] = term * x[q];
+            }
+        }
+        if (slope) slope += apart;
     }
-    return terms;
 }
 
-/* E and the sum of the terms at standardised inputs x. */
-static double mde__scale_value(const mde__scale *s, const double *x, mde__scale_terms *terms)
+static double mde__law_clipped(const mde__law *s, const double *theta, const double *x)
 {
-    double sum = terms->theta[0];
-    int r;
-    for (r = 0; r < MDE__SCALE_TERMS; r++) {
-        const double *own = terms->theta + 1 + r * (s->d + 2);
-        double exponent = own[0];
-        if (r > 0 && s->column[r] < 0) continue;
-        if (r == 0 || s->interactions) exponent += mde__inner(s->d, own + 2, x);
-        if (r > 0) exponent -= terms->a[r] * s->unit[r] * x[s->column[r]];
-        terms->t[r] = mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
-        sum += terms->t[r];
-    }
-    return sum;
-}
-
-/* Adds factor times the derivatives by theta, given the terms; those that the form does not have are 0. */
-static void mde__scale_slope(const mde__scale *s, const double *x, const mde__scale_terms *terms, double factor,
-                             double *slope)
-{
-    int r, q;
-    slope[0] += factor;
-    for (r = 0; r < MDE__SCALE_TERMS; r++) {
-        double *own = slope + 1 + r * (s->d + 2), along = factor * terms->t[r];
-        if (r > 0 && s->column[r] < 0) continue;
-        own[0] += along;
-        if (r > 0) own[1] -= along * terms->a[r] * s->unit[r] * x[s->column[r]];
-        for (q = 0; q < s->d && (r == 0 || s->interactions); q++) own[2 + q] += along * x[q];
-    }
+    double value;
+    mde__law_values(s, theta, 1, x, 0, &value, NULL, 0);
+    return mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
 }
 
 /* The priors: precision of parameter i, times v, and its centre. What the form does not have stays there. */
-static double mde__scale_prior(const mde__scale *s, int i, double variance, double *centre)
+static double mde__law_prior(const mde__law *s, int i, double variance, double *centre)
 {
     int r = (i - 1) / (s->d + 2), at = (i - 1) % (s->d + 2);
     *centre = 0;
     if (i == 0 || at == 0) return 1e-9;
-    if (at > 1) return r == 0 ? MDE__LAW_PENALTY : MDE__SCALE_INTERACTION;
-    *centre = mde__log64(mde__scale_exponent[r]);
-    return variance / (MDE__SCALE_PRIOR_SD * MDE__SCALE_PRIOR_SD);
+    if (at > 1) return r == 0 ? MDE__LAW_PENALTY : MDE__LAW_INTERACTION;
+    *centre = mde__log64(mde__law_exponent[r]);
+    return variance / (MDE__LAW_PRIOR_SD * MDE__LAW_PRIOR_SD);
 }
 
-static double mde__scale_loss(const double *theta, double *gradient, void *user)
+/* work: mde__law_block_work. robust 0: plain squares, whose sum is the last of the normal equations. */
+typedef struct mde__law_fit {
+    const mde__law *s;
+    int simd, n, stride, robust;
+    const double *x, *y;
+    double variance, *work;
+} mde__law_fit;
+
+static size_t mde__law_block_work(int parameters)
 {
-    const mde__scale_fit *f = (const mde__scale_fit *)user;
-    mde__scale_terms terms = mde__scale_start(f->s, theta);
-    double loss = 0, centre;
-    int i;
-    for (i = 0; i < f->s->parameters; i++) {
-        double precision = mde__scale_prior(f->s, i, f->variance, &centre);
-        gradient[i] = precision * (theta[i] - centre);
-        loss += 0.5 * gradient[i] * (theta[i] - centre);
+    return MDE__LAW_BLOCK * ((size_t)parameters + 2) + mde__dense_work(parameters + 1, MDE__LAW_BLOCK);
+}
+
+/* An mde__squares_fn: each run's slopes and residual times the root of its weight, so that their products are the
+   normal equations. */
+static double mde__law_loss(const double *theta, double *normal, void *user)
+{
+    const mde__law_fit *f = (const mde__law_fit *)user;
+    int p = f->s->parameters, row = p + 1, i, j, from;
+    double *value = f->work, *slope = value + MDE__LAW_BLOCK, *scratch = slope + MDE__LAW_BLOCK * row, loss = 0, centre;
+    memset(normal, 0, (size_t)row * (size_t)row * sizeof *normal);
+    for (i = 0; i < p; i++) {
+        double precision = mde__law_prior(f->s, i, f->variance, &centre), *gradient = normal + mde__cell(p, row, i);
+        normal[mde__cell(i, row, i)] = precision;
+        *gradient = precision * (theta[i] - centre);
+        loss += 0.5 * *gradient * (theta[i] - centre);
     }
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + mde__cell(i, f->stride, 0);
-        double residual = mde__scale_value(f->s, x, &terms) - f->y[i], bent = residual / MDE__LAW_BEND;
-        double root = sqrt(1.0 + bent * bent);
-        loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
-        mde__scale_slope(f->s, x, &terms, residual / root, gradient);
+    for (from = 0; from < f->n; from += MDE__LAW_BLOCK) {
+        int rows = f->n - from < MDE__LAW_BLOCK ? f->n - from : MDE__LAW_BLOCK;
+        mde__law_values(f->s, theta, rows, f->x + mde__cell(from, f->stride, 0), f->stride, value, slope, row);
+        for (i = 0; i < rows; i++) {
+            double residual = value[i] - f->y[from + i], bent = residual / MDE__LAW_BEND, root = sqrt(1.0 + bent * bent);
+            double weight = f->robust ? sqrt(1.0 / root) : 1.0, *own = slope + mde__cell(i, row, 0);
+            loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
+            own[p] = residual;
+            for (j = 0; j < row; j++) own[j] *= weight;
+        }
+        mde__dense_product(f->simd, MDE__OUT_LOWER, 1.0, mde__transposed(mde__dense(slope, rows, row)),
+                           mde__dense(slope, rows, row), normal, (size_t)row, scratch);
     }
     return loss;
 }
 
-/* Starts differ in E, as far below the smallest loss as seen from near and from afar; the terms share the rest. From
-   `start` alone where there is one. */
-static double mde__scale_search(mde__scale_fit *f, const double *start, double *theta, double *trial, double *work)
+/* For a known E the mixing law is linear in log(y - E): starts differ in E, as far below the smallest loss as seen from
+   near and from afar, and begin flat; the terms share the rest. From theta alone where `start` is 0: the many runs of
+   several sizes have their optima near one another. */
+static double mde__law_search(mde__law_fit *f, int start, double *theta, double *work)
 {
-    static const double below[MDE__SCALE_STARTS] = { 0.5, 2.0, 6.0 };
-    const mde__scale *s = f->s;
-    double best = (double)INFINITY, minimum = 0, value, centre;
+    static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 2.0, 6.0 };
+    const mde__law *s = f->s;
+    double best = (double)INFINITY, minimum = 0, value, *trial = work;
     int p = s->parameters, i, q;
+    if (!start) return mde__marquardt(f->simd, mde__law_loss, f, p, theta, work);
     for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
-    for (q = 0; q < (start ? 1 : MDE__SCALE_STARTS); q++) {
-        for (i = 0; i < p; i++) {
-            mde__scale_prior(s, i, f->variance, &centre);
-            trial[i] = start ? start[i] : centre;
-        }
-        if (!start) {
-            trial[0] = minimum - below[q];
-            for (i = 0; i < MDE__SCALE_TERMS; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / MDE__SCALE_TERMS);
-        }
-        value = mde__lbfgs(mde__scale_loss, f, p, trial, work, NULL, 500, 1e-9);
+    for (q = 0; q < MDE__LAW_STARTS; q++) {
+        for (i = 0; i < p; i++) mde__law_prior(s, i, f->variance, trial + i);
+        trial[0] = minimum - below[q];
+        for (i = 0; i < s->terms; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / s->terms);
+        value = mde__marquardt(f->simd, mde__law_loss, f, p, trial, work + p);
         if (!(value < best)) continue;
         best = value;
         memcpy(theta, trial, (size_t)p * sizeof *theta);
@@ -19354,62 +19227,72 @@ static double mde__scale_search(mde__scale_fit *f, const double *start, double *
     return best;
 }
 
-/* Covariance of theta and the variance of the residuals, over the degrees of freedom that are left. work: p (1 + 2 p),
-   and that of a product. */
-static int mde__scale_spread(const mde_regressor *r, const mde__scale_fit *f, int target, double *work)
+/* Covariance of theta and the variance of the residuals, over the degrees of freedom that are left. work: as that of a
+   search. */
+static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, double *work)
 {
-    mde__scale *s = (mde__scale *)r->state;
-    int p = s->parameters, i, j, k;
-    const double *theta = s->theta + mde__cell(target, p, 0);
-    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p, centre;
-    mde__scale_terms terms = mde__scale_start(s, theta);
-    double *slope = work, *curvature = slope + p, *inverse = curvature + (size_t)p * (size_t)p;
-    double *scratch = inverse + (size_t)p * (size_t)p, squares = 0, used = 0;
-    for (i = 0; i < p * p; i++) curvature[i] = 0;
-    for (j = 0; j < p; j++) curvature[mde__cell(j, p, j)] = mde__scale_prior(s, j, f->variance, &centre);
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + mde__cell(i, f->stride, 0);
-        double residual = mde__scale_value(s, x, &terms) - f->y[i];
-        squares += residual * residual;
-        for (j = 0; j < p; j++) slope[j] = 0;
-        mde__scale_slope(s, x, &terms, 1.0, slope);
-        for (j = 0; j < p; j++) for (k = 0; k <= j; k++) curvature[mde__cell(j, p, k)] += slope[j] * slope[k];
+    mde__law *s = (mde__law *)r->state;
+    int p = s->parameters, row = p + 1, i, ok;
+    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p, used = 0, squares, scale, centre;
+    double *normal = work, *curvature = normal + (size_t)row * (size_t)row, *inverse = curvature + (size_t)p * (size_t)p;
+    double *scratch = inverse + (size_t)p * (size_t)p;
+    f->robust = 0;
+    mde__law_loss(s->theta + mde__cell(target, p, 0), normal, f);
+    f->robust = 1;
+    squares = normal[mde__cell(p, row, p)];
+    for (i = 0; i < p; i++) {
+        memcpy(curvature + mde__cell(i, p, 0), normal + mde__cell(i, row, 0), (size_t)p * sizeof(double));
     }
-    if (!mde__cholesky_inverse(r->context->simd, p, curvature, inverse, scratch)) return 0;
-    mde__inverse_from_factor(r->context->simd, p, 1.0, inverse, covariance, scratch);
+    ok = mde__cholesky_inverse(f->simd, p, curvature, inverse, scratch);
+    if (!ok) return 0;
+    mde__inverse_from_factor(f->simd, p, 1.0, inverse, covariance, scratch);
     mde__mirror(p, covariance);
-    for (j = 0; j < p; j++) {
-        used += 1.0 - mde__scale_prior(s, j, f->variance, &centre) * covariance[mde__cell(j, p, j)];
-    }
+    for (i = 0; i < p; i++) used += 1.0 - mde__law_prior(s, i, f->variance, &centre) * covariance[mde__cell(i, p, i)];
     s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
-    for (i = 0; i < p * p; i++) covariance[i] *= f->variance;
+    scale = s->terms > 1 ? f->variance : s->residual[target];
+    for (i = 0; i < p * p; i++) covariance[i] *= scale;
     return 1;
 }
 
-static void mde__scale_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__law_arrays(mde_regressor *r, mde__workspace *memory)
 {
-    mde__scale *s = (mde__scale *)r->state;
+    mde__law *s = (mde__law *)r->state;
     size_t m = (size_t)r->m, p;
-    int i;
-    s->d = r->used;
-    s->interactions = desc->interactions;
-    s->column[0] = -1;
-    for (i = 1; i < MDE__SCALE_TERMS; i++) {
-        s->column[i] = r->index[r->d - MDE__SCALE_TERMS + i];
-        s->unit[i] = r->scale[r->d - MDE__SCALE_TERMS + i];
-        s->d -= s->column[i] >= 0;
-    }
-    s->parameters = 1 + MDE__SCALE_TERMS * (s->d + 2);
+    s->parameters = 1 + s->terms * (s->d + 2);
     p = (size_t)s->parameters;
     s->theta = mde__take(memory, m, p);
     s->covariance = mde__take(memory, m, p * p);
     s->residual = mde__take(memory, m, 1);
 }
 
+static void mde__mixing_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+{
+    mde__law *s = (mde__law *)r->state;
+    (void)desc;
+    s->d = r->used;
+    s->terms = 1;
+    mde__law_arrays(r, memory);
+}
+
+static void mde__scale_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+{
+    mde__law *s = (mde__law *)r->state;
+    int i;
+    s->d = r->used;
+    s->terms = MDE__LAW_TERMS;
+    s->interactions = desc->interactions;
+    for (i = 1; i < s->terms; i++) {
+        s->column[i] = r->index[r->d - s->terms + i];
+        s->unit[i] = r->scale[r->d - s->terms + i];
+        s->d -= s->column[i] >= 0;
+    }
+    mde__law_arrays(r, memory);
+}
+
 /* Folds of mixtures, in r->fold: the checkpoints of a run, and runs of equal mixtures at other sizes, stay together. */
 static mde_status mde__scale_share(mde_regressor *r, const double *x, const double *y)
 {
-    mde__scale *s = (mde__scale *)r->state;
+    mde__law *s = (mde__law *)r->state;
     double *weights = mde__doubles(r->context, (size_t)r->n, (size_t)s->d + 1);
     int i, distinct = 0;
     (void)x;
@@ -19418,7 +19301,7 @@ static mde_status mde__scale_share(mde_regressor *r, const double *x, const doub
         memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
     }
     if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
-    s->mixtures = distinct;
+    s->together = distinct > 0 ? (double)r->n / distinct : 1;
     if (distinct > 1) {
         r->folds = mde__folds_of_runs(r->context, r->n, s->d, weights, distinct < MDE__FOLDS ? distinct : MDE__FOLDS, 0,
                                       r->fold);
@@ -19427,73 +19310,92 @@ static mde_status mde__scale_share(mde_regressor *r, const double *x, const doub
     return mde_context_status(r->context);
 }
 
-static size_t mde__scale_work(const mde_regressor *r)
+/* Parameters of a fold, the runs outside of it, blocks of slopes, and what a search or the spread takes. */
+static size_t mde__law_work(const mde_regressor *r)
 {
-    int p = ((const mde__scale *)r->state)->parameters;
-    size_t spread = (size_t)p * (1 + 2 * (size_t)p) + mde__dense_work(p, p), search = MDE__LBFGS_WORK(p);
-    return 2 * (size_t)p + (size_t)r->n * (size_t)(r->used + 1) + (spread > search ? spread : search);
+    int p = ((const mde__law *)r->state)->parameters;
+    return 2 * (size_t)p + (size_t)r->n * (size_t)(r->used + 1) + mde__law_block_work(p) + mde__marquardt_work(p);
 }
 
-static double mde__scale_clipped(const mde__scale *s, const double *x, mde__scale_terms *terms)
+/* Runs left out to first order, from the fit to all. Returns the largest leverage. */
+static double mde__law_leave_out(mde_regressor *r, const mde__law_fit *f, int target, double *slope)
 {
-    return mde__clamp(mde__scale_value(s, x, terms), -MDE__LAW_REACH, MDE__LAW_REACH);
+    const mde__law *s = f->s;
+    int p = s->parameters, i, j;
+    const double *theta = s->theta + mde__cell(target, p, 0);
+    const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
+    double largest = 0, value;
+    for (i = 0; i < f->n; i++) {
+        double leverage = 0;
+        mde__law_values(s, theta, 1, f->x + mde__cell(i, f->stride, 0), 0, &value, slope, 0);
+        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        if (leverage > 0) leverage /= s->residual[target];
+        mde__leave_out(r, target, i, f->y[i] - (f->y[i] - value) / (1.0 - leverage));
+        if (leverage > largest) largest = leverage;
+    }
+    return largest;
 }
 
-static int mde__scale_fit_target(mde_regressor *r, int target, double *work)
+static int mde__law_fit_target(mde_regressor *r, int target, double *work)
 {
-    mde__scale *s = (mde__scale *)r->state;
+    mde__law *s = (mde__law *)r->state;
     int p = s->parameters, i, k;
-    double *theta = s->theta + mde__cell(target, p, 0), *trial = work, *few_theta = trial + p;
-    mde__scale_terms terms;
-    mde__scale_fit f;
-    work = few_theta + p;
+    double *theta = s->theta + mde__cell(target, p, 0), *few_theta = work, *few_x = few_theta + p;
+    double *few_y = few_x + mde__cell(r->n, r->used, 0);
+    mde__law_fit f;
+    memset(&f, 0, sizeof f);
     f.s = s;
+    f.simd = r->context->simd;
     f.n = r->n;
     f.stride = r->used;
+    f.robust = 1;
     f.x = r->x;
     f.y = mde__target(r, target);
-    f.variance = MDE__SCALE_VARIANCE;
-    if (!(mde__scale_search(&f, NULL, theta, trial, work) < (double)INFINITY)) return 0;
-    if (!mde__scale_spread(r, &f, target, work)) return 0;
-    f.variance = mde__clamp(s->residual[target] * r->n / s->mixtures, 1e-6, 1.0);
-    if (!(mde__scale_search(&f, theta, theta, trial, work) < (double)INFINITY)) return 0;
-    if (!mde__scale_spread(r, &f, target, work)) return 0;
+    f.variance = MDE__LAW_VARIANCE;
+    f.work = few_y + r->n;
+    work = f.work + mde__law_block_work(p);
+    if (!(mde__law_search(&f, 1, theta, work) < (double)INFINITY)) return 0;
+    if (!mde__law_spread(r, &f, target, work)) return 0;
+    if (s->terms > 1) {
+        f.variance = mde__clamp(s->residual[target] * s->together, 1e-6, 1.0);
+        if (!(mde__law_search(&f, 0, theta, work) < (double)INFINITY)) return 0;
+        if (!mde__law_spread(r, &f, target, work)) return 0;
+    } else if (mde__law_leave_out(r, &f, target, work) < MDE__LARGEST_LEVERAGE && !r->repeated) {
+        return 1;
+    }
     for (k = 0; k < r->folds; k++) {
-        double *few_x = work, *few_y = few_x + r->n * r->used;
         f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
         f.x = few_x;
         f.y = few_y;
-        if (!(mde__scale_search(&f, theta, few_theta, trial, few_y + r->n) < (double)INFINITY)) return 0;
-        terms = mde__scale_start(s, few_theta);
+        memcpy(few_theta, theta, (size_t)p * sizeof *theta);
+        if (!(mde__law_search(&f, s->terms == 1, few_theta, work) < (double)INFINITY)) return 0;
         for (i = 0; i < r->n; i++) {
             if (r->fold[i] != k) continue;
-            mde__leave_out(r, target, i, mde__scale_clipped(s, r->x + mde__cell(i, r->used, 0), &terms));
+            mde__leave_out(r, target, i, mde__law_clipped(s, few_theta, r->x + mde__cell(i, r->used, 0)));
         }
     }
     return 1;
 }
 
-static size_t mde__scale_predict_work(const mde_regressor *r, int rows)
+static size_t mde__law_predict_work(const mde_regressor *r, int rows)
 {
     (void)rows;
-    return (size_t)((const mde__scale *)r->state)->parameters;
+    return (size_t)((const mde__law *)r->state)->parameters;
 }
 
-static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
+static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *slope)
 {
-    const mde__scale *s = (const mde__scale *)r->state;
+    const mde__law *s = (const mde__law *)r->state;
     const double *x = in->x;
     int p = s->parameters, rows, i, j;
     for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
         for (j = 0; j < r->m; j++) {
-            mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(j, p, 0));
             const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
-            double variance = s->residual[j];
+            double variance = s->residual[j], value;
             if (!(r->target_sd[j] > 0)) continue;
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__scale_clipped(s, x, &terms);
+            mde__law_values(s, s->theta + mde__cell(j, p, 0), 1, x, 0, &value, sd ? slope : NULL, 0);
+            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
-            for (i = 0; i < p; i++) slope[i] = 0;
-            mde__scale_slope(s, x, &terms, 1.0, slope);
             for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(variance);
         }
@@ -19501,42 +19403,46 @@ static void mde__scale_predict(const mde_regressor *r, const mde__inputs *in, do
 }
 
 /* J C J' at standardised inputs x [n, used]; work: 2 n parameters. */
-static void mde__scale_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
+static void mde__law_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
 {
-    const mde__scale *s = (const mde__scale *)r->state;
+    const mde__law *s = (const mde__law *)r->state;
     int p = s->parameters, i, j;
     const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
-    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target];
-    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, p, 0));
+    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target], value;
     for (i = 0; i < n; i++, slope += p, along += p) {
-        for (j = 0; j < p; j++) slope[j] = 0;
-        mde__scale_value(s, x + mde__cell(i, r->used, 0), &terms);
-        mde__scale_slope(s, x + mde__cell(i, r->used, 0), &terms, 1.0, slope);
+        mde__law_values(s, s->theta + mde__cell(target, p, 0), 1, x + mde__cell(i, r->used, 0), 0, &value, slope, 0);
         for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
         for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
     }
     mde__mirror(n, out);
 }
 
-static void mde__scale_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+/* dT_r / dx is T_r t_r along the weights and -T_r a_r along l_r; the slope by b_r is T_r. */
+static void mde__law_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
-    const mde__scale *s = (const mde__scale *)r->state;
-    mde__scale_terms terms = mde__scale_start(s, s->theta + mde__cell(target, s->parameters, 0));
+    const mde__law *s = (const mde__law *)r->state;
+    const double *theta = s->theta + mde__cell(target, s->parameters, 0);
+    double value;
     int i, q;
-    (void)work;
-    mde__scale_value(s, x, &terms);
-    for (i = 0; i < MDE__SCALE_TERMS; i++) {
-        const double *own = terms.theta + 1 + i * (s->d + 2);
-        double along = r->target_sd[target] * terms.t[i];
-        if (i > 0 && s->column[i] >= 0) slope[s->column[i]] -= along * terms.a[i] * s->unit[i];
+    mde__law_values(s, theta, 1, x, 0, &value, work, 0);
+    for (i = 0; i < s->terms; i++) {
+        const double *own = theta + 1 + i * (s->d + 2);
+        double along = r->target_sd[target] * work[1 + i * (s->d + 2)];
+        if (i > 0 && s->column[i] >= 0) slope[s->column[i]] -= along * mde__exp64(own[1]) * s->unit[i];
         for (q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
     }
 }
 
+static const mde__regressor_kind mde__mixing_kind = {
+    "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
+    mde__mixing_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start",
+    mde__law_predict_work, mde__law_predict, mde__law_gradient, NULL, NULL
+};
+
 static const mde__regressor_kind mde__scale_kind = {
-    "law across sizes", 0, 0, 0, 0, 0, sizeof(mde__scale), 0,
-    mde__scale_lay_out, mde__scale_share, mde__scale_work, mde__scale_fit_target, "it is finite at no start",
-    mde__scale_predict_work, mde__scale_predict, mde__scale_gradient, NULL, NULL
+    "law across sizes", 0, 0, 0, 0, 0, sizeof(mde__law), 0,
+    mde__scale_lay_out, mde__scale_share, mde__law_work, mde__law_fit_target, "it is finite at no start",
+    mde__law_predict_work, mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
 /* ---- Pooled law ---- */
@@ -20200,7 +20106,7 @@ static const mde__regressor_kind *mde__kind(mde_model model)
 {
     static const struct { mde_model model; const mde__regressor_kind *kind; } kinds[] = {
         { MDE_RIDGE, &mde__ridge_kind }, { MDE_GP, &mde__gp_kind }, { MDE_MULTITASK_GP, &mde__coregion_kind },
-        { MDE_MIXING_LAW, &mde__law_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
+        { MDE_MIXING_LAW, &mde__mixing_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
         { MDE_SCALE_LAW, &mde__scale_kind }
     };
     size_t i;
@@ -20473,16 +20379,15 @@ MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, i
     int i;
     if (!r) return MDE_BAD_ARGUMENT;
     c = r->context;
-    if (r->kind != &mde__scale_kind || target < 0 || target >= r->m || n < 0 || !x || !out) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law across sizes, a target, inputs, and "
-                        "room");
+    if (r->kind->fit != mde__law_fit_target || target < 0 || target >= r->m || n < 0 || !x || !out) {
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law, a target, inputs, and room");
     }
     if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
     at = mde__doubles(c, (size_t)n, (size_t)r->used);
-    work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__scale *)r->state)->parameters);
+    work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__law *)r->state)->parameters);
     for (i = 0; i < n * n; i++) out[i] = 0;
     if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
-        mde__scale_covariance(r, target, n, at, work, out);
+        mde__law_covariance(r, target, n, at, work, out);
     }
     mde_release(c, work);
     mde_release(c, at);

@@ -1020,27 +1020,93 @@ static void mixing_law_is_found_again(void)
     mde_context_free(c);
 }
 
+/* The gradient of a law's loss is the last row of its normal equations. */
+static void check_gradient_of_law(const mde_regressor *r, uint64_t seed, double variance)
+{
+    enum { LARGEST = 48 };
+    double theta[LARGEST] = { 0 }, normal[(LARGEST + 1) * (LARGEST + 1)], gradient[LARGEST];
+    mde__law_fit f;
+    int i, p = ((const mde__law *)r->state)->parameters;
+    const double h = 1e-5;
+    CHECK(p <= LARGEST);
+    if (p > LARGEST) return;
+    memset(&f, 0, sizeof f);
+    f.s = (const mde__law *)r->state;
+    f.simd = r->context->simd;
+    f.n = r->n;
+    f.stride = r->used;
+    f.robust = 1;
+    f.x = r->x;
+    f.y = r->y;
+    f.variance = variance;
+    f.work = mde__doubles(r->context, mde__law_block_work(p), 1);
+    CHECK(f.work != NULL);
+    if (!f.work) return;
+    fill_normal(seed, p, theta);
+    for (i = 0; i < p; i++) theta[i] = 0.4 * theta[i] - 0.5;
+    mde__law_loss(theta, normal, &f);
+    memcpy(gradient, normal + p * (p + 1), (size_t)p * sizeof *gradient);
+    for (i = 0; i < p; i++) {
+        double keep = theta[i], up;
+        theta[i] = keep + h;
+        up = mde__law_loss(theta, normal, &f);
+        theta[i] = keep - h;
+        CLOSE(gradient[i], (up - mde__law_loss(theta, normal, &f)) / (2 * h), 1e-6);
+        theta[i] = keep;
+    }
+    mde_release(r->context, f.work);
+}
+
 static void gradient_of_the_mixing_laws_loss_equals_finite_differences(void)
 {
-    enum { N = 20, D = 4, P = D + 2 };
-    double x[N * D], y[N], theta[P], gradient[P], unused[P];
-    mde__law_fit f;
-    int i;
+    enum { N = 20, D = 4 };
+    double x[N * D], y[N];
+    mde_context *c = mde_context_create(NULL);
+    mde_fit_desc desc;
+    mde_regressor *r;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_MIXING_LAW;
     make_data(21, N, D, 1, 0.1, x, y);
-    fill_normal(22, P, theta);
-    f.n = N;
-    f.d = D;
-    f.x = x;
-    f.y = y;
-    mde__law_loss(theta, gradient, &f);
-    for (i = 0; i < P; i++) {
-        double h = 1e-5, t = theta[i], up;
-        theta[i] = t + h;
-        up = mde__law_loss(theta, unused, &f);
-        theta[i] = t - h;
-        CLOSE(gradient[i], (up - mde__law_loss(theta, unused, &f)) / (2 * h), 1e-6);
-        theta[i] = t;
-    }
+    r = mde_regressor_fit(c, N, D, 1, x, y, &desc);
+    CHECK(r != NULL);
+    if (r) check_gradient_of_law(r, 22, 0.05);
+    mde_regressor_free(r);
+    mde_context_free(c);
+}
+
+/* A curve that bends, from a start where a full step overshoots; and a run that is not finite at the start. */
+typedef struct marquardt_case { int calls; double scale; } marquardt_case;
+
+static double rosenbrock_squares(const double *theta, double *normal, void *user)
+{
+    marquardt_case *at = (marquardt_case *)user;
+    double a = 1 - theta[0], b = at->scale * (theta[1] - theta[0] * theta[0]), slope = -2 * at->scale * theta[0];
+    at->calls++;
+    memset(normal, 0, 9 * sizeof *normal);
+    normal[0] = 1 + slope * slope;                  /* J'J, lower half, then J'r */
+    normal[3] = slope * at->scale;
+    normal[4] = at->scale * at->scale;
+    normal[6] = -a + slope * b;
+    normal[7] = at->scale * b;
+    return 0.5 * (a * a + b * b);
+}
+
+static void levenberg_marquardt_follows_a_curved_valley(void)
+{
+    double theta[2] = { -1.2, 1.0 }, *work;
+    mde_context *c = mde_context_create(NULL);
+    marquardt_case at = { 0, 10 };
+    CHECK(c != NULL);
+    if (!c) return;
+    work = mde__doubles(c, mde__marquardt_work(2), 1);
+    CLOSE(mde__marquardt(c->simd, rosenbrock_squares, &at, 2, theta, work), 0, 1e-12);
+    CLOSE(theta[0], 1, 1e-6);
+    CLOSE(theta[1], 1, 1e-6);
+    CHECK(at.calls < 60);                           /* a step along the gradient takes thousands */
+    theta[0] = (double)NAN;
+    CHECK(isnan(mde__marquardt(c->simd, rosenbrock_squares, &at, 2, theta, work)));
+    mde_release(c, work);
+    mde_context_free(c);
 }
 
 /* Targets whose loss is a power of what the domains are worth to them. */
@@ -1198,15 +1264,13 @@ static void law_across_sizes_is_found_again(void)
 /* Also where all runs have the same size, or tokens: then that term is not there, and nothing changes with it. */
 static void gradients_of_the_law_across_sizes_equal_finite_differences(void)
 {
-    double x[SCALE_RUNS * SCALE_D], y[SCALE_RUNS], theta[40], gradient[40], unused[40], slope[SCALE_D], mean, up;
+    double x[SCALE_RUNS * SCALE_D], y[SCALE_RUNS], slope[SCALE_D], mean, up;
     mde_context *c = mde_context_create(NULL);
-    mde_random random = mde_random_start(3, 2);
     mde_fit_desc desc;
     int form, i;
     memset(&desc, 0, sizeof desc);
     desc.model = MDE_SCALE_LAW;
     for (form = 0; form < 4; form++) {
-        mde__scale_fit f;
         mde_regressor *r;
         const double h = 1e-5;
         make_scales(0.005, x, y);
@@ -1215,22 +1279,7 @@ static void gradients_of_the_law_across_sizes_equal_finite_differences(void)
         r = mde_regressor_fit(c, SCALE_RUNS, SCALE_D, 1, x, y, &desc);
         CHECK(r != NULL);
         if (!r) break;
-        f.s = (const mde__scale *)r->state;
-        f.n = r->n;
-        f.stride = r->used;
-        f.x = r->x;
-        f.y = r->y;
-        f.variance = 0.05;
-        for (i = 0; i < f.s->parameters; i++) theta[i] = 0.4 * mde_random_normal(&random) - 0.5;
-        mde__scale_loss(theta, gradient, &f);
-        for (i = 0; i < f.s->parameters; i++) {
-            double keep = theta[i];
-            theta[i] = keep + h;
-            up = mde__scale_loss(theta, unused, &f);
-            theta[i] = keep - h;
-            CLOSE(gradient[i], (up - mde__scale_loss(theta, unused, &f)) / (2 * h), 1e-6);
-            theta[i] = keep;
-        }
+        check_gradient_of_law(r, 40 + (uint64_t)form, 0.05);
         CHECK(mde_regressor_gradient(r, x, &mean, slope) == MDE_OK);
         for (i = 0; i < SCALE_D; i++) {
             double keep = x[i], down;
@@ -1255,7 +1304,7 @@ static void covariances_of_the_law_across_sizes_are_those_of_its_parameters(void
     mde_context *c = mde_context_create(NULL);
     mde_fit_desc desc;
     mde_regressor *r;
-    mde__scale *s;
+    mde__law *s;
     int i, j, a, b;
     const double h = 1e-5;
     make_scales(0.005, x, y);
@@ -1265,7 +1314,7 @@ static void covariances_of_the_law_across_sizes_are_those_of_its_parameters(void
     r = mde_regressor_fit(c, SCALE_RUNS, SCALE_D, 1, x, y, &desc);
     CHECK(r != NULL);
     if (!r) return;
-    s = (mde__scale *)r->state;
+    s = (mde__law *)r->state;
     CHECK(mde_regressor_covariance(r, TARGET, AT, x, out) == MDE_OK);
     CHECK(mde_regressor_predict(r, AT, x, mean, sd) == MDE_OK);
     for (j = 0; j < s->parameters; j++) {
@@ -1292,7 +1341,7 @@ static void covariances_of_the_law_across_sizes_are_those_of_its_parameters(void
         }
     }
     CHECK(mde_regressor_covariance(r, 1, AT, x, out) != MDE_OK);
-    CHECK_TEXT(mde_error(c), "needs a law across sizes, a target");
+    CHECK_TEXT(mde_error(c), "needs a law, a target");
     mde_regressor_free(r);
     mde_context_free(c);
 }
@@ -2240,6 +2289,7 @@ int main(void)
     TEST(processes_of_many_runs_learn_a_smooth_function);
     TEST(mixing_law_is_found_again);
     TEST(gradient_of_the_mixing_laws_loss_equals_finite_differences);
+    TEST(levenberg_marquardt_follows_a_curved_valley);
     TEST(pooled_law_is_found_again);
     TEST(gradient_of_the_pooled_laws_loss_equals_finite_differences);
     TEST(law_across_sizes_is_found_again);
