@@ -213,6 +213,7 @@ static void compare(mde_context *c, const spending_case *how)
             sum += after / how->seeds;
             squares += after * after / how->seeds;
         }
+        if (mde_context_status(c) != MDE_OK) return;
         variance = squares - sum * sum;
         printf("noise %.3f  %.2g FLOPs  %-9s  %.5f -> %.5f +- %.5f  runs %5.1f %5.1f %5.1f  %.1f s\n", how->noise,
                how->budget, strategies[strategy], first, sum,

@@ -506,7 +506,8 @@ static void find_losses(mde_context *c, run_table *t, const table_options *optio
         int named = list_has(c, options->objective, name, '=') || list_has(c, options->maximize, name, 0) ||
                     list_has(c, options->minimize, name, 0);
         if (i == t->run || has_column(t->weight_count, t->weights, i)) continue;
-        if (!named && (is_scale(name, parameter_names, NULL) || is_scale(name, token_names, NULL))) {
+        if (!named && (is_scale(name, parameter_names, NULL) || is_scale(name, token_names, NULL) ||
+                       (options->tokens_per_step > 0 && is_one_of(name, step_names)))) {
             mde_text_format(notes, "%s: column %s is not used as a loss: it says how large the run was\n", t->csv->path,
                             name);
             continue;
@@ -601,22 +602,29 @@ static int same_scale(double a, double b)
 
 typedef struct checkpoint { const char *run; run_scale scale; int row; } checkpoint;
 
+/* An order needs numbers: what is not known comes first. */
+static double known(double value)
+{
+    return value == value ? value : -1;
+}
+
 static int compare_checkpoints(const void *a, const void *b)
 {
     const checkpoint *x = (const checkpoint *)a, *y = (const checkpoint *)b;
     int order = strcmp(x->run, y->run);
     if (order) return order;
     if (!same_scale(x->scale.params, y->scale.params)) return x->scale.params < y->scale.params ? -1 : 1;
-    if (x->scale.tokens != y->scale.tokens) return x->scale.tokens < y->scale.tokens ? -1 : 1;
+    if (known(x->scale.tokens) != known(y->scale.tokens)) return known(x->scale.tokens) < known(y->scale.tokens) ? -1 : 1;
     return (x->row > y->row) - (x->row < y->row);
 }
 
-/* Rows of a table in order of run, size and tokens, owned by the caller. *repeated: whether a run stands twice, each
-   time at another size or after other tokens. */
+/* Rows of a table in order of run, size and tokens, owned by the caller. *repeated: whether a run stands twice, which it
+   may at another size or after other tokens. */
 static checkpoint *list_checkpoints(mde_context *c, const mde_csv *csv, int run, const run_scale *scales, int *repeated)
 {
     checkpoint *list = (checkpoint *)mde_alloc(c, (size_t)csv->rows + 1, sizeof *list);
-    int row, twice = 0, apart = 1;
+    int row;
+    *repeated = 0;
     for (row = 0; list && row < csv->rows; row++) {
         list[row].run = run >= 0 ? csv->cells[row * csv->columns + run] : "";
         list[row].scale = scales[row];
@@ -624,12 +632,17 @@ static checkpoint *list_checkpoints(mde_context *c, const mde_csv *csv, int run,
     }
     if (list) qsort(list, (size_t)csv->rows, sizeof *list, compare_checkpoints);
     for (row = 1; list && row < csv->rows && run >= 0; row++) {
-        if (strcmp(list[row].run, list[row - 1].run)) continue;
-        twice = 1;
-        apart &= !same_scale(list[row].scale.params, list[row - 1].scale.params) ||
-                 list[row].scale.tokens > list[row - 1].scale.tokens;
+        const checkpoint *before = &list[row - 1];
+        if (strcmp(list[row].run, before->run)) continue;
+        *repeated = 1;
+        if (same_scale(list[row].scale.params, before->scale.params) && !(list[row].scale.tokens > before->scale.tokens)) {
+            mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s stands already in line %d%s", csv->path,
+                     csv->lines[list[row].row], before->run, csv->lines[before->row],
+                     list[row].scale.tokens == list[row].scale.tokens ? " with as many tokens" :
+                     "; a column of tokens or steps tells the checkpoints of a run apart");
+            break;
+        }
     }
-    *repeated = twice && apart;
     return list;
 }
 

@@ -113,6 +113,9 @@ edit losses.csv '{ print } END { print "r99,3,3,3" }' >t.csv
 tables a_run_without_weights "t.csv line 26: run r99 is not in ratios.csv" ratios.csv t.csv
 edit losses.csv 'NR == 7 { $1 = "r5" } { print }' >t.csv
 tables a_run_twice "t.csv line 7: run r5 stands already in line 6" ratios.csv t.csv
+tables no_steps_tell_checkpoints_apart "a column of tokens or steps tells the checkpoints" ratios.csv t.csv
+edit t.csv 'NR == 1 { print $0, "step" } NR > 1 { print $0, 1000 }' >t2.csv
+tables a_checkpoint_twice "t2.csv line 7: run r5 stands already in line 6 with as many tokens" ratios.csv t2.csv
 edit ratios.csv 'NR == 7 { $1 = "r5" } { print }' >t.csv
 tables a_mixture_twice "t.csv line 7: run r5 stands already in line 6" t.csv losses.csv
 edit ratios.csv 'NR == 9 { $2 += 0.02 } { print }' >t.csv
