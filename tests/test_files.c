@@ -958,7 +958,8 @@ static void safetensors_files_round_trip_and_are_the_same_bytes_each_time(void)
 static void safetensors_that_could_not_be_read_are_not_written(void)
 {
     static const char *const twice[] = { "k", "1", "k", "2" };
-    static const char *const not_text[] = { "k", "\xFF" }, *const no_key[] = { NULL, "1" }, *const no_value[] = { "k", NULL };
+    static const char *const not_text[] = { "k", "\xFF" };
+    static const char *const no_key[] = { NULL, "1" }, *const no_value[] = { "k", NULL };
     static const float data[4] = { 0 };
     const char *path = "test_files_tmp.safetensors";
     mde_context *c = mde_context_create(NULL);
@@ -968,7 +969,8 @@ static void safetensors_that_could_not_be_read_are_not_written(void)
         static const char *const errors[] = {
             "two tensors have the name a", "other than __metadata__", "needs a name in UTF-8", "needs a name in UTF-8",
             "its shape has 4 elements; count is 3", "its shape has 4 elements", "has 6 dimensions", "the key k twice",
-            "metadata pair 0 must be two texts", "metadata pair 0 must be two texts", "metadata pair 0 must be two texts"
+            "metadata pair 0 must be two texts", "metadata pair 0 must be two texts",
+            "metadata pair 0 must be two texts"
         };
         static const char *const *const metadata[] = { twice, not_text, no_key, no_value };
         fill_tensor(&t[0], "a", 1, 4, 0, data);
