@@ -910,6 +910,23 @@ static double mixture_logsum(mde_context *c, int64_t tokens, int experts, const 
     return m.sum;
 }
 
+/* The first block's terms are written, and nothing behind them. */
+static void mixture_keeps_to_its_terms(mde_context *c, int64_t tokens, int experts, const float *r, const double *w)
+{
+    double partial[1 + 17 + 17 * 17 + 17 + 2];
+    mde__job job = mde__new_job(r, NULL, NULL);
+    int64_t i;
+    job.order = 2;
+    job.weights = w;
+    job.experts = experts;
+    job.stride = tokens;
+    job.terms = 1 + experts + experts * experts;
+    job.partial = partial;
+    for (i = 0; i < job.terms + experts + 2; i++) partial[i] = 7;
+    mde__kernel_mixture(c->simd)(&job, 0, tokens < MDE__MIXTURE_BLOCK ? tokens : MDE__MIXTURE_BLOCK);
+    for (i = job.terms; i < job.terms + experts + 2; i++) CHECK(partial[i] == 7);
+}
+
 /* Many mixtures of a text in parts of `part` tokens, each in memory of its own. */
 static void mixture_logsums(mde_context *c, int64_t tokens, int64_t part, int experts, const float *r, int64_t stride,
                             int64_t mixtures, const double *w, double *out)
@@ -964,6 +981,7 @@ static void mixture_likelihood_and_derivatives_follow_their_formulas(void)
         got = mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, g, h);
         CHECK(fabs(got - sum) <= 1e-12 * (double)n * 10);
         CHECK(got == mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, NULL, NULL));
+        mixture_keeps_to_its_terms(c, n, k, r, w);
         for (i = 0; i < k; i++) {
             CHECK(fabs(g[i] - eg[i]) <= 1e-11 * (double)n * (double)k);
             for (j = 0; j < k; j++) CHECK(fabs(h[i * k + j] - eh[i * k + j]) <= 1e-11 * (double)n * k * k);
