@@ -17216,12 +17216,8 @@ static int mde__eigen(int n, double *a, double *values, double *vectors, double 
     }
     while (high > 0) {
         double delta, shift, x, z;
-        for (low = high; low > 0; low--) {
-            if (fabs(off_diagonal[low - 1]) <= 1e-16 * norm) {
-                off_diagonal[low - 1] = 0;
-                break;
-            }
-        }
+        low = high;
+        while (low > 0 && !(fabs(off_diagonal[low - 1]) <= 1e-16 * norm)) low--;
         if (low == high) {
             high--;
             continue;

@@ -125,7 +125,7 @@ def finds(test, reference, built):
     """Whether a test finds the fault. What computes for far longer than it did does not end."""
     if not built and build(test) != 0:
         return True
-    limit = int(30 + 10 * reference[test]["seconds"])
+    limit = int(5 + 4 * reference[test]["seconds"])
     return digest(test) != reference[test]["digest"] and run(["./" + test], limit) != 0
 
 

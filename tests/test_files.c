@@ -320,6 +320,9 @@ static void wrong_json_is_refused_with_its_place(void)
         CHECK(c->held == 0);
         mde_clear_error(c);
     }
+    CHECK(mde_json_parse(c, "x", "\"abc\\n\"", 5) == NULL);      /* what follows the text is not read */
+    CHECK_TEXT(mde_error(c), "this escape is not known");
+    mde_clear_error(c);
     CHECK(mde_json_parse(c, "x", "[1]\0", 4) == NULL);
     CHECK_TEXT(mde_error(c), "a zero byte");
     CHECK(mde_json_parse(c, "x", "[1]", 3) == NULL);        /* the first error sticks */
@@ -956,17 +959,20 @@ static void safetensors_that_could_not_be_read_are_not_written(void)
 {
     static const char *const twice[] = { "k", "1", "k", "2" };
     static const char *const not_text[] = { "k", "\xFF" };
+    static const char *const no_key[] = { NULL, "1" }, *const no_value[] = { "k", NULL };
     static const float data[4] = { 0 };
     const char *path = "test_files_tmp.safetensors";
     mde_context *c = mde_context_create(NULL);
     mde_safetensor t[2];
     int i;
-    for (i = 0; i < 9; i++) {
+    for (i = 0; i < 11; i++) {
         static const char *const errors[] = {
             "two tensors have the name a", "other than __metadata__", "needs a name in UTF-8", "needs a name in UTF-8",
             "its shape has 4 elements; count is 3", "its shape has 4 elements", "has 6 dimensions", "the key k twice",
+            "metadata pair 0 must be two texts", "metadata pair 0 must be two texts",
             "metadata pair 0 must be two texts"
         };
+        static const char *const *const metadata[] = { twice, not_text, no_key, no_value };
         fill_tensor(&t[0], "a", 1, 4, 0, data);
         fill_tensor(&t[1], i == 0 ? "a" : "b", 1, 4, 0, data);
         if (i == 1) t[1].name = "__metadata__";
@@ -975,7 +981,7 @@ static void safetensors_that_could_not_be_read_are_not_written(void)
         if (i == 4) t[1].count = 3;
         if (i == 5) t[1].data = NULL;
         if (i == 6) t[1].rank = 6;
-        mde_safetensors_write(c, path, 2, t, i == 7 ? 2 : i == 8 ? 1 : 0, i == 7 ? twice : not_text);
+        mde_safetensors_write(c, path, 2, t, i == 7 ? 2 : i > 7, i < 7 ? NULL : metadata[i - 7]);
         CHECK(mde_context_status(c) == MDE_BAD_ARGUMENT);
         CHECK_TEXT(mde_error(c), errors[i]);
         CHECK(c->held == 0);

@@ -379,14 +379,18 @@ static double sum_bound(int64_t n, double magnitudes)
     return ((double)n / 16 + 8) * 6e-8 * magnitudes + 1e-30;
 }
 
+/* In chunks of 50,000. */
 static float dot_of(mde_context *c, int64_t n, const float *x, const float *y)
 {
     mde__job job = mde__new_job(x, y, NULL);
-    double dot = 0;
-    job.partial = &dot;
-    job.chunk = n;
-    mde__kernel_dot(c->simd)(&job, 0, n);
-    return (float)dot;
+    double dot[3] = { 0, 0, 0 };
+    int64_t from;
+    job.partial = dot;
+    job.chunk = 50000;
+    for (from = 0; from < n; from += job.chunk) {
+        mde__kernel_dot(c->simd)(&job, from, n - from < job.chunk ? n : from + job.chunk);
+    }
+    return (float)(dot[0] + dot[1] + dot[2]);
 }
 
 static void reductions_add_every_element_once(void)
@@ -906,13 +910,31 @@ static double mixture_logsum(mde_context *c, int64_t tokens, int experts, const 
     return m.sum;
 }
 
-/* Many mixtures of a text in parts of `part` tokens. */
+/* The first block's terms are written, and nothing behind them. */
+static void mixture_keeps_to_its_terms(mde_context *c, int64_t tokens, int experts, const float *r, const double *w)
+{
+    double partial[1 + 17 + 17 * 17 + 17 + 2];
+    mde__job job = mde__new_job(r, NULL, NULL);
+    int64_t i;
+    job.order = 2;
+    job.weights = w;
+    job.experts = experts;
+    job.stride = tokens;
+    job.terms = 1 + experts + experts * experts;
+    job.partial = partial;
+    for (i = 0; i < job.terms + experts + 2; i++) partial[i] = 7;
+    mde__kernel_mixture(c->simd)(&job, 0, tokens < MDE__MIXTURE_BLOCK ? tokens : MDE__MIXTURE_BLOCK);
+    for (i = job.terms; i < job.terms + experts + 2; i++) CHECK(partial[i] == 7);
+}
+
+/* Many mixtures of a text in parts of `part` tokens, each in memory of its own. */
 static void mixture_logsums(mde_context *c, int64_t tokens, int64_t part, int experts, const float *r, int64_t stride,
                             int64_t mixtures, const double *w, double *out)
 {
     mde_mark mark = mde_arena_mark(c);
     mde__mixtures m;
     int64_t first;
+    int e;
     memset(&m, 0, sizeof m);
     m.experts = experts;
     m.mixtures = mixtures;
@@ -921,7 +943,11 @@ static void mixture_logsums(mde_context *c, int64_t tokens, int64_t part, int ex
     m.sums = out;
     CHECK(mde__mixtures_start(c, &m));
     for (first = 0; first < tokens; first += part) {
-        CHECK(mde__mixtures_add(c, &m, tokens - first < part ? tokens - first : part, r + first, stride));
+        int64_t here = tokens - first < part ? tokens - first : part;
+        float *copy = zeros((size_t)(experts * here));
+        for (e = 0; e < experts; e++) memcpy(copy + e * here, r + e * stride + first, (size_t)here * sizeof *copy);
+        CHECK(mde__mixtures_add(c, &m, here, copy, here));
+        free(copy);
     }
     mde__mixtures_end(c, &m);
     mde_arena_rewind(c, mark);
@@ -955,6 +981,7 @@ static void mixture_likelihood_and_derivatives_follow_their_formulas(void)
         got = mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, g, h);
         CHECK(fabs(got - sum) <= 1e-12 * (double)n * 10);
         CHECK(got == mixture_logsum(c, n, k, r, n, w, counted ? count : NULL, NULL, NULL));
+        mixture_keeps_to_its_terms(c, n, k, r, w);
         for (i = 0; i < k; i++) {
             CHECK(fabs(g[i] - eg[i]) <= 1e-11 * (double)n * (double)k);
             for (j = 0; j < k; j++) CHECK(fabs(h[i * k + j] - eh[i * k + j]) <= 1e-11 * (double)n * k * k);

@@ -723,7 +723,7 @@ static void a_published_folder_runs(void)
     mde_text_write(t, FOLDER "/published/tokenizer.json");
     write_text(c, FOLDER "/published/config.json", "{\"model_type\": \"llama\", \"hidden_size\": 8, "
                "\"intermediate_size\": 12, \"num_hidden_layers\": 2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"vocab_size\": "
-               "70001, \"max_position_embeddings\": 7, \"eos_token_id\": [70000, 3]}");
+               "70001, \"max_position_embeddings\": 7, \"eos_token_id\": [70000, 0, 3]}");
     lm = mde_lm_open(c, FOLDER "/published");
     CHECK(*mde_error(c) == 0);
     CHECK(lm && lm->desc.vocabulary == vocabulary);
@@ -736,7 +736,8 @@ static void a_published_folder_runs(void)
     ids = lm->ids;
     count = lm->id_count;
     CHECK(count == 6 && ids[0] == 'A' && ids[1] == 70000 && ids[2] == 'b' && ids[3] == 69999 && ids[5] == 69999);
-    CHECK(lm && mde__is_end(lm->tokenizer, 3) && mde__is_end(lm->tokenizer, 70000) && !mde__is_end(lm->tokenizer, 0));
+    CHECK(lm && mde__is_end(lm->tokenizer, 70000) && mde__is_end(lm->tokenizer, 0) && mde__is_end(lm->tokenizer, 3));
+    CHECK(lm && !mde__is_end(lm->tokenizer, 1));
     /* Written by the library and read again it is the same model with the same tokenizer. */
     CHECK(mde_lm_write(lm, FOLDER "/published/own.safetensors") == MDE_OK);
     mde_lm_free(lm);

@@ -880,6 +880,7 @@ WRONG(layer_norm, mde_layer_norm(c, x, y, y, 1e-5))
 WRONG(gather, mde_gather(c, mde_sum(c, x), 2, far))
 WRONG(scatter_add, mde_scatter_add(c, mde_sum(c, x), 2, far))
 WRONG(cross_entropy, mde_cross_entropy(c, mde_sum(c, x), far))
+WRONG(linear_cross_entropy, mde_linear_cross_entropy(c, x, y, far))
 WRONG(gather_id, mde_gather(c, x, 2, far))
 WRONG(scatter_id, mde_scatter_add(c, x, 2, far))
 WRONG(target_id, mde_cross_entropy(c, x, far))
@@ -905,6 +906,7 @@ static void wrong_shapes_are_errors_that_name_op_and_shapes(void)
         {wrong_rope, "rope:", "[2,3]", "[batch"}, {wrong_attention, "attention:", "[2,3]", "[4,2]"},
         {wrong_dropout, "dropout:", "probability", "0 to 1"}, {wrong_maximum, "maximum:", "[2,3]", "[4,2]"},
         {wrong_pow, "pow:", "the power is", "nan"}, {wrong_clip, "clip:", "low is 2", "high is 1"},
+        {wrong_linear_cross_entropy, "linear_cross_entropy:", "[2,3]", "[4,2]"},
         {wrong_sum_axis, "sum_axis:", "[2,3]", "no axis 2"}, {wrong_mean_axis, "sum_axis:", "[2,3]", "no axis -1"}
     };
     static const int64_t x_shape[2] = {2, 3}, y_shape[2] = {4, 2};

@@ -63,7 +63,7 @@ static void words_are_cut_at_spaces_and_newlines(void)
 /* Merges by counting every pair anew each time. Text of words with single spaces between. */
 static int brute_force_merges(const char *text, int merges, int32_t (*out)[2])
 {
-    enum { most = 4096 };
+    enum { most = 9000 };
     static int32_t ids[most], word[most];
     size_t n = strlen(text), i;
     int made, length = 0;
@@ -102,24 +102,25 @@ static int brute_force_merges(const char *text, int merges, int32_t (*out)[2])
     return made;
 }
 
+/* Texts of some hundred words, and one of more than a thousand, nearly all different. */
 static void bpe_merges_equal_brute_force(void)
 {
     mde_context *c = mde_context_create(NULL);
     uint64_t seed;
-    for (seed = 0; seed < 12; seed++) {
+    for (seed = 0; seed < 13; seed++) {
         mde_random r = mde_random_start(seed, 0);
-        char text[1500];
+        char text[9001];
         int32_t merges[60][2];
-        size_t i, n = sizeof text - 1, size, a, b;
-        int letters = 2 + (int)(seed % 4), made, k;
+        size_t i, n = seed < 12 ? 1499 : sizeof text - 1, size, a, b;
+        int letters = seed < 12 ? 2 + (int)(seed % 4) : 26, wanted = seed < 12 ? 60 : 3, made, k;
         mde_tokenizer *t;
         for (i = 0; i < n; i++) {
             int space = mde_random_below(&r, 6) == 0 && i > 0 && i + 1 < n && text[i - 1] != ' ';
             text[i] = space ? ' ' : (char)('a' + (int)mde_random_below(&r, (uint64_t)letters));
         }
         text[n] = 0;
-        t = mde_tokenizer_train(c, text, n, 256 + 60);
-        made = brute_force_merges(text, 60, merges);
+        t = mde_tokenizer_train(c, text, n, 256 + wanted);
+        made = brute_force_merges(text, wanted, merges);
         CHECK(mde_tokenizer_vocabulary(t) == 256 + made);
         for (k = 0; k < made && k + 256 < mde_tokenizer_vocabulary(t); k++) {
             const char *token = mde_tokenizer_token(t, 256 + k, &size);
