@@ -1,12 +1,11 @@
 #!/bin/sh
-# The page of `make web` as a visitor has it: one file of less than 1.5 MB that asks for no other, used in headless Chromium
-# with clicks, keys and files by tests/web.js; its numbers are compared byte for byte with those of native programs.
-# Pictures of it go to build/web. Ends with "N passed, N failed[, N skipped]".
+# The page of `make web` as a visitor has it: one file of less than 1.5 MB that asks for no other, used in headless
+# Chromium with clicks, keys and files by tests/web.js; its numbers are compared byte for byte with those of native
+# programs. Pictures of it go to build/web. Ends with "N passed, N failed[, N skipped]".
 cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
-root=$(pwd)
 page=build/web/index.html
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -51,7 +50,7 @@ for tool in chromium chromium-browser google-chrome; do
 done
 [ -n "$chromium" ] || { skip the_visit "chromium is not installed"; finish; }
 
-mkdir "$work/page" "$work/out"
+mkdir "$work/page"
 cp examples/data/*.csv "$work"
 cp examples/data/opticks.txt "$work/prose.txt"
 cp examples/plot.h "$work/program.txt"
@@ -66,20 +65,18 @@ passed=$((passed + $(grep -c '^ok' "$work/visit")))
 failed=$((failed + $(grep -c '^FAIL' "$work/visit")))
 grep -q '^ok   nothing_was_fetched' "$work/visit" || try the_visit_came_to_its_end false
 
-# Same bits as native: the program itself, by its options, and the page's other functions.
-native_report() {
-    $CC -std=c99 -O1 examples/mix_optimize.c -o "$work/mix_optimize" -lm && cd "$work" &&
-        ./mix_optimize --ratios ratios.csv --losses losses.csv --domains domains.csv --target-tokens 1e12 --max-epochs 4 \
-            --suggest 4 --out out --quiet
+# Same bits as native: mix_optimize by its options, and the page's other functions.
+native() {
+    $CC -std=c99 -O1 tests/web_native.c -o "$work/native" -lm && (
+        cd "$work" &&
+            ./native --ratios ratios.csv --losses losses.csv --domains domains.csv --target-tokens 1e12 --max-epochs 4 \
+                --suggest 4 --out out --quiet && mv out report && ./native
+    )
 }
-try mix_optimize_runs_natively native_report
+try the_same_runs_natively native
 for file in report.json mixture.json report.html held_out.csv compare.csv next_runs.csv; do
-    try "${file%.*}_${file##*.}_has_the_same_bytes_as_native" cmp "$work/out/$file" "$work/page/$file"
+    try "${file%.*}_${file##*.}_has_the_same_bytes_as_native" cmp "$work/report/$file" "$work/page/$file"
 done
-native_answers() {
-    cd "$root" && $CC -std=c99 -O1 tests/web_native.c -o "$work/web" -lm && cd "$work" && ./web
-}
-try the_functions_of_the_page_run_natively native_answers
 for file in "$work"/page/*.json; do
     name=$(basename "$file" .json)
     case $name in report | mixture) continue ;; esac

@@ -1,6 +1,6 @@
-/* The functions of examples/web/page.c compiled by a C compiler: the same calls as a visitor's clicks make, whose answers
-   check_web.sh compares with the page's. Run where the files are that the page has and what the visitor did is kept; writes
-   a file an answer. */
+/* The functions of examples/web/page.c compiled by a C compiler: the same calls as a visitor's clicks make, whose
+   answers check_web.sh compares with the page's. Run where the files are that the page has and what the visitor did is
+   kept; writes a file an answer. Given arguments, it is mix_optimize. */
 #include "../examples/web/page.c"
 
 static void keep(const char *name, const char *answer)
@@ -32,14 +32,16 @@ static void read_input(const char *path, void *bytes, size_t size)
     fclose(file);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static unsigned char ink[84 * 84];
     double weights[5], mixture[3], leaves[3];
-    page *p = page_open();
+    page *p;
     float z[32];
     char name[32];
     int i;
+    if (argc > 1) return mix_optimize_main(argc, argv);
+    p = page_open();
     if (!p) return 1;
     mde_make_folder(p->c, "answers");
     read_input("weights.bin", weights, sizeof weights);

@@ -1,6 +1,6 @@
 // One page from its parts: node pack.js PAGE.html PAGE.js OUT.html NAME=FILE...
-// The files stand in the page, compressed, under their names. Of a trained DAGAN the page needs the generator alone: the
-// critic's numbers become zeros, which take no room.
+// The files stand in the page, compressed, under their names. Of a trained DAGAN the page needs the generator alone:
+// the critic's numbers become zeros, which take no room.
 "use strict";
 const fs = require("fs"), zlib = require("zlib");
 const [page, program, out, ...files] = process.argv.slice(2);

@@ -1,6 +1,6 @@
 /* What the page of this folder computes: `make web` compiles this to WebAssembly, and page.html calls the functions
-   below. Each answers with a JSON text that lives until the next call: {"error": "a sentence"} when something was wrong.
-   Compiled by any C compiler it is the same program; a test compares the two, byte for byte. */
+   below. Each answers with a JSON text that lives until the next call: {"error": "a sentence"} when something was
+   wrong. Compiled by any C compiler it is the same program; a test compares the two, byte for byte. */
 #define main mix_optimize_main
 #include "../mix_optimize.c"
 #undef main
@@ -116,14 +116,39 @@ static int page_progress(const mde_progress *progress, void *user)
     return 0;
 }
 
-/* What mix_optimize does, with its files in the folder `out`. losses "": ratios holds both; domains "": none. Answers
-   with the order of domains and losses, in which page_predict takes weights and gives losses. */
+/* The mixture, its bounds and what they cost; in the order of domains and losses in which page_predict takes weights
+   and gives losses. */
+static void write_mixture(mde_json_writer *w, const optimization *o)
+{
+    int i;
+    mde_json_open(w, "domains", '[');
+    for (i = 0; i < o->k; i++) mde_json_write_string(w, NULL, o->domains[i]);
+    mde_json_close(w);
+    mde_json_open(w, "losses", '[');
+    for (i = 0; i < o->m; i++) mde_json_write_string(w, NULL, o->metrics[i]);
+    mde_json_close(w);
+    mde_json_write_numbers(w, "weights", (size_t)o->k, o->best.weights, PAGE_DIGITS);
+    mde_json_write_numbers(w, "prior", (size_t)o->k, o->prior, PAGE_DIGITS);
+    mde_json_write_numbers(w, "lower", (size_t)o->k, o->lower, PAGE_DIGITS);
+    mde_json_write_numbers(w, "upper", (size_t)o->k, o->upper, PAGE_DIGITS);
+    mde_json_write_numbers(w, "tried_lower", (size_t)o->k, o->tried_lower, PAGE_DIGITS);
+    mde_json_write_numbers(w, "tried_upper", (size_t)o->k, o->tried_upper, PAGE_DIGITS);
+    mde_json_open(w, "held", '[');              /* "": by no bound */
+    for (i = 0; i < o->k; i++) {
+        mde_json_write_string(w, NULL, !held_by_bound(o, i) ? "" : o->best.active[i] < 0 ? "lower bound"
+                                                                                         : o->upper_reason[i]);
+    }
+    mde_json_close(w);
+    mde_json_write_numbers(w, "price", (size_t)o->k, o->best.price, PAGE_DIGITS);
+}
+
+/* What mix_optimize does, with its files in the folder `out`. losses "": ratios holds both; domains "": none; 0: the
+   default. */
 PAGE_CALL const char *page_mix(page *p, const char *ratios, const char *losses, const char *domains,
                                double target_tokens, double max_epochs, int suggest)
 {
     mde_json_writer w = answer_start(p);
     optimize_settings s;
-    int i;
     optimization_free(p->found);
     memset(&s, 0, sizeof s);
     if (*losses) {
@@ -133,23 +158,13 @@ PAGE_CALL const char *page_mix(page *p, const char *ratios, const char *losses, 
         s.table = ratios;
     }
     if (*domains) s.domains = domains;
-    s.target_tokens = target_tokens;
-    s.max_epochs = max_epochs;
+    s.target_tokens = target_tokens > 0 ? target_tokens : 0;
+    s.max_epochs = max_epochs > 0 ? max_epochs : 0;
     s.suggest = suggest;
     s.out = "out";
     s.progress = page_progress;
     p->found = optimize(p->c, &s);
-    if (!p->found) return answer_end(p, &w);
-    mde_json_open(&w, "domains", '[');
-    for (i = 0; i < p->found->k; i++) mde_json_write_string(&w, NULL, p->found->domains[i]);
-    mde_json_close(&w);
-    mde_json_open(&w, "losses", '[');
-    for (i = 0; i < p->found->m; i++) mde_json_write_string(&w, NULL, p->found->metrics[i]);
-    mde_json_close(&w);
-    mde_json_write_string(&w, "unit", p->found->unit);
-    mde_json_write_numbers(&w, "tried_lower", (size_t)p->found->k, p->found->tried_lower, PAGE_DIGITS);
-    mde_json_write_numbers(&w, "tried_upper", (size_t)p->found->k, p->found->tried_upper, PAGE_DIGITS);
-    mde_json_write_numbers(&w, "objective", (size_t)p->found->m, p->found->objective, PAGE_DIGITS);
+    if (p->found) write_mixture(&w, p->found);
     return answer_end(p, &w);
 }
 
