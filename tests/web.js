@@ -156,7 +156,7 @@ async function visit() {
         await click("#sample");
         await until(`!$("mixture-result").hidden && !!answers.page_predict`);
         keep("page/mix.json", await evaluate("answers.page_mix"));
-        const files = "Object.entries(found.out).map(([path, bytes]) => [path.slice(4), new TextDecoder().decode(bytes)])";
+        const files = "Object.entries(found.out).map(([n, b]) => [n.slice(4), new TextDecoder().decode(b)])";
         for (const [name, content] of await evaluate(files)) keep("page/" + name, content);
         expect(/0\.507 \(token budget\)/.test(await text("mixture-table")), await text("mixture-table"));
         expect(await evaluate(`$("report").srcdoc.includes("The best mixture of 5 domains")`), "no report");
