@@ -31,9 +31,9 @@ LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
-INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm cluster study)
+INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm cluster study web)
 LONG_CHECKS = tests/check_warnings.sh $(INTEGRATION)
-SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] tests/*.[ch] bench/*.c)
+SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] examples/web/*.c tests/*.[ch] bench/*.c)
 
 SANITIZE = -std=c99 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 COVERAGE = -std=c99 -O1 -fno-inline --coverage -fprofile-update=single
@@ -46,7 +46,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all course pictures test bench run run-dagan study-mde study-tables data shared docs install format lint \
+.PHONY: all course pictures web test bench run run-dagan study-mde study-tables data shared docs install format lint \
         warnings integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
@@ -73,6 +73,10 @@ pictures: build/three_experts build/dagan_lab ## draw the pictures of the README
 	./build/dagan_lab sample --weights examples/weights/omniglot.safetensors --data examples/data/characters.pbm \
 	    --cells 42 --quiet --out out/pictures
 	cp out/pictures/samples.png examples/pictures/characters.png
+
+web: ## a page for any browser, without a server: build/web/index.html (needs emscripten, in Debian `emscripten`)
+	@if command -v emcc > /dev/null 2>&1; then $(MAKE) --no-print-directory build/web/index.html; \
+	else echo "web: emcc is not installed, no page is made"; fi
 
 study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hours; goes on where stopped); SCALE=0.02
 	./build/study_mde --data $(DATA) --out $(STUDY) --work out/study-mde-$(SCALE) --scale $(SCALE)
@@ -107,7 +111,7 @@ lint: ## clang-format's verdict, clang-tidy and cppcheck, each if installed
 warnings: ## compile everything with every compiler, standard and option at hand: no warning allowed (minutes)
 	@sh tests/run.sh tests/check_warnings.sh
 
-integration: ## the README as pasted, the course, other builds and languages, Slurm, the study; what is not installed is skipped (minutes)
+integration: ## the README as pasted, the course, other builds and languages, Slurm, the study, a browser; what is not installed is skipped (minutes)
 	@CC="$(CC)" JOBS=$(JOBS) sh tests/run.sh $(INTEGRATION)
 
 sanitize: ## run the tests under the address and undefined-behaviour sanitizers (minutes)
@@ -144,6 +148,22 @@ clean: ## remove build/
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-11s %s\n", $$1, substr($$0, length($$1) + 3) }'
+
+# emcc's own tools are written for Debian's node, which looks for packages there.
+build/web/page.js: examples/web/page.c examples/mix_optimize.c $(wildcard examples/*.h) $(HEADERS)
+	@mkdir -p build/web
+	NODE_PATH=$${NODE_PATH:-/usr/share/nodejs} emcc -std=gnu99 -O2 -Wno-ignored-pragmas $< -o $@ -sMODULARIZE=1 \
+	  -sEXPORT_NAME=Mdemix -sENVIRONMENT=worker -sALLOW_MEMORY_GROWTH=1 -sFORCE_FILESYSTEM=1 \
+	  -sEXPORTED_RUNTIME_METHODS=FS,ccall -lm
+
+# name=file: what stands in the page
+WEB_FILES = program.wasm=build/web/page.wasm generator.safetensors=examples/weights/omniglot.safetensors \
+            characters.pbm=examples/data/characters.pbm ratios.csv=examples/data/ratios.csv \
+            losses.csv=examples/data/losses.csv domains.csv=examples/data/domains.csv \
+            prose.txt=examples/data/opticks.txt program.txt=examples/plot.h
+
+build/web/index.html: build/web/page.js examples/web/pack.js examples/web/page.html
+	node examples/web/pack.js examples/web/page.html build/web/page.js $@ $(WEB_FILES)
 
 build/libmdemix.so: $(HEADERS)
 	@mkdir -p build

@@ -1785,6 +1785,7 @@ static void add_training(mde_text *t, const mde_json *j)
                     program_int(j, "validation_classes"), program_int(j, "target_classes"),
                     program_int(j, "generator_parameters"), program_int(j, "critic_parameters"),
                     (long long)program_integer(j, "steps"), program_int(j, "critic_steps"));
+    mde_text_add(t, "<div class=\"wide\">");
     for (k = 0; k < 4; k++) {
         plot_series s;
         plot_desc p;
@@ -1802,6 +1803,7 @@ static void add_training(mde_text *t, const mde_json *j)
         p.series = &s;
         plot_xy(t, &p);
     }
+    mde_text_add(t, "</div>\n");
 }
 
 static void add_percent(mde_text *t, const mde_json *j, const char *mean, const char *spread, int best)
@@ -1869,7 +1871,9 @@ static void add_classify(mde_text *t, const mde_json *j)
                     "differences are of runs on the same split, &plusmn; standard error. How long an arm trains, how "
                     "many made images it has, which of them and how many of a batch was chosen on validation "
                     "classes.</p>\n");
+    mde_text_add(t, "<div class=\"wide\">");
     if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
+    mde_text_add(t, "</div>\n");
 }
 
 /* What made images give, in a sentence for each number of real ones. */

@@ -78,7 +78,9 @@ static void page_mixtures(mde_text *t, const experiment *x, const mde_json *sear
         for (j = 0; j <= OBJECTIVES; j++) row[j] = mde_json_number(weights[j], domains[i], (double)NAN);
         row[OBJECTIVES + 1] = find_task(x, "proportional")->weights[i];
     }
+    mde_text_add(t, "<div class=\"wide\">");
     if (values) plot_bars(t, "Weights of the domains", "weight", x->domains, domains, SHOWN, names, values);
+    mde_text_add(t, "</div>\n");
     mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>for average</th><th>for task</th>"
                     "<th>for both</th><th>bounds</th><th>passes over its text</th><th>MDE alone</th>"
                     "<th>90 % interval</th><th>proportional</th></tr>\n");
@@ -252,7 +254,9 @@ static void page_scatter(mde_text *t, experiment *x, const tables *runs, const m
     plot.diagonal = 1;
     plot.count = 3;
     plot.series = series;
+    mde_text_add(t, "<div class=\"wide\">");
     if (!program_failed(c)) plot_xy(t, &plot);
+    mde_text_add(t, "</div>\n");
     mde_release(c, points);
     mde_csv_free(csv);
 }
@@ -281,7 +285,9 @@ static void page_curves(mde_text *t, experiment *x, const tables *runs)
     plot.width = 860;
     plot.count = shown;
     plot.series = series;
+    mde_text_add(t, "<div class=\"wide\">");
     if (!program_failed(c)) plot_xy(t, &plot);
+    mde_text_add(t, "</div>\n");
     for (i = 0; series && i < shown; i++) mde_release(c, (void *)series[i].x);
     mde_release(c, series);
 }
@@ -302,8 +308,10 @@ static void page_experts(mde_text *t, experiment *x, const tables *runs)
     rows[runs->k] = x->tasks[runs->k].name;
     columns[runs->k] = END_TASK;
     mde_text_add(t, "<h2>The experts</h2>\n");
+    mde_text_add(t, "<div class=\"wide\">");
     plot_heat(t, "Loss of each expert (row) on each validation text (column), nats a token", runs->k + 1, rows,
               runs->v, columns, runs->losses, 1);
+    mde_text_add(t, "</div>\n");
     mde_text_format(t,
                     "<p class=\"note\">%d of %d experts are the best of all on their own domain; the minimum of each "
                     "column is outlined.</p>\n",

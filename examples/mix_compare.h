@@ -382,7 +382,9 @@ static void page_tradeoff(mde_text *t, const optimization *o)
     plot.y_label = b;
     plot.count = 2;
     plot.series = series;
+    mde_text_add(t, "<div class=\"wide\">");
     plot_xy(t, &plot);
+    mde_text_add(t, "</div>\n");
 }
 
 #endif /* MIX_COMPARE_H */

@@ -503,7 +503,9 @@ static void page_mixture(mde_text *t, const optimization *o)
         values[3 * i + 2] = o->unbounded.weights[i];
     }
     if (values) {
+        mde_text_add(t, "<div class=\"wide\">");
         plot_bars(t, "Weights of the domains", "weight", o->k, o->domains, 3, names, values);
+        mde_text_add(t, "</div>\n");
     }
     mde_release(o->context, values);
     mde_text_add(t, "<div class=\"wide\"><table><tr><th>domain</th><th>weight</th><th>prior</th><th>tried</th>"
@@ -590,7 +592,9 @@ static void page_scatter(mde_text *t, const optimization *o)
         plot.diagonal = 1;
         plot.count = 1;
         plot.series = &series;
+        mde_text_add(t, "<div class=\"wide\">");
         plot_xy(t, &plot);
+        mde_text_add(t, "</div>\n");
     }
     mde_release(o->context, points);
 }
@@ -621,7 +625,9 @@ static void page_curve(mde_text *t, const optimization *o)
     plot.log_x = plot.log_y = 1;
     plot.count = 1;
     plot.series = &series;
+    mde_text_add(t, "<div class=\"wide\">");
     plot_xy(t, &plot);
+    mde_text_add(t, "</div>\n");
     mde_text_add(t, "<table><tr><th>runs</th><th>Spearman, %</th><th>error</th><th>sd between subsets</th></tr>\n");
     for (i = 0; i < o->points; i++) {
         mde_text_format(t, "<tr><td>%d</td>", o->curve[i].runs);

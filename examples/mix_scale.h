@@ -789,7 +789,9 @@ static void page_scales(mde_text *t, const optimization *o)
         plot.log_x = 1;
         plot.count = shown;
         plot.series = series;
+        mde_text_add(t, "<div class=\"wide\">");
         plot_xy(t, &plot);
+        mde_text_add(t, "</div>\n");
     }
     mde_release(o->context, series);
     mde_release(o->context, y);

@@ -802,14 +802,22 @@ static inline void program_page_open(mde_text *t, const char *title, const char 
 {
     mde_text_add(t,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>"
-        "body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:1060px;margin:2em auto;padding:0 1em}"
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+        "<meta name=\"color-scheme\" content=\"light dark\">\n<style>"
+        "body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:1060px;margin:2em auto;padding:0 1em;"
+        "overflow-wrap:break-word}"
         "h1{font-size:1.7em}h2{margin-top:2em;border-bottom:1px solid #ddd}table{border-collapse:collapse;margin:1em 0}"
         "th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #e5e5e5}"
         "th:first-child,td:first-child{text-align:left}th{background:#f6f6f6}"
         ".best{font-weight:bold;background:#e8f4ea}.note{color:#555;font-size:.92em}"
         "svg,img{max-width:100%;height:auto}code{background:#f4f4f4;padding:0 .2em}.wide{overflow-x:auto}"
-        ".warn{background:#fff4e0;border-left:4px solid #e09020;padding:.5em 1em}</style>\n");
+        ".warn{background:#fff4e0;border-left:4px solid #e09020;padding:.5em 1em}"
+        /* on a phone tables and pictures scroll, so that their text stays readable */
+        "@media(max-width:700px){h1{font-size:1.4em}table{display:block;overflow-x:auto}.wide svg{max-width:none}}"
+        /* pictures are drawn dark on light: inverted, with the hues turned back */
+        "@media(prefers-color-scheme:dark){body{color:#e6e8ea;background:#16191d}h2,th,td{border-color:#3a3f46}"
+        "th,code{background:#262b31}.best{background:#1f3d27}.note{color:#a9b0b8}.warn{background:#3a2c14}"
+        "svg{filter:invert(.91) hue-rotate(180deg)}}</style>\n");
     mde_text_format_html(t, "<title>%s</title>\n</head>\n<body>\n<h1>%s</h1>\n", title, heading);
 }
 
