@@ -576,11 +576,14 @@ MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step);
    of the set with its shape; further tensors in the file are ignored. */
 MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
 MDEDEF mde_status mde_params_read(mde_params *p, const char *path);
+/* Several sets, at most 16, whose names differ, in one file. */
+MDEDEF mde_status mde_params_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                        const char *const *metadata);
 /* A checkpoint also holds the optimizer's moments and step, so that a continued run gives the same bits. */
 MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
 /* Returns the file (for its metadata) after loading it into the set; NULL on error. */
 MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
-/* The same for several sets, at most 16, whose names differ, in one file. */
+/* The same for several sets. */
 MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                             const char *const *metadata);
 MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
@@ -10631,21 +10634,6 @@ static mde_safetensor mde__param_entry(const mde__parameter *item, const char *n
     return entry;
 }
 
-MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
-{
-    mde_context *c = p ? p->context : NULL;
-    mde_safetensor *entries;
-    int i;
-    if (mde__bad(c)) return mde_context_status(c);
-    entries = (mde_safetensor *)mde_alloc(c, (size_t)p->count + 1, sizeof *entries);
-    for (i = 0; entries && i < p->count; i++) {
-        entries[i] = mde__param_entry(p->items[i], p->items[i]->name, p->items[i]->tensor.data);
-    }
-    if (entries) mde_safetensors_write(c, path, p->count, entries, pairs, metadata);
-    mde_release(c, entries);
-    return c->status;
-}
-
 #define MDE__SETS 16                    /* of parameters in one checkpoint */
 
 /* The context of the sets; NULL and perhaps an error if they cannot go into one file. */
@@ -10661,8 +10649,9 @@ static mde_context *mde__sets_context(int sets, mde_params *const *p)
     return NULL;
 }
 
-MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
-                                            const char *const *metadata)
+/* With `moments` also those of the optimizer, and its steps. */
+static mde_status mde__sets_write(int sets, mde_params *const *p, const char *path, int pairs,
+                                  const char *const *metadata, int moments)
 {
     mde_context *c = mde__sets_context(sets, p);
     mde_safetensor *entries;
@@ -10671,9 +10660,9 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     size_t length = 0, capacity = 1;
     int i, k, which, count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
-    if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
+    if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata are missing", path);
     for (k = 0; k < sets; k++) {
-        if (mde__params_moments(p[k]) != MDE_OK) return c->status;
+        if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
@@ -10683,7 +10672,7 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
         for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
             const mde__parameter *item = p[k]->items[i];
             entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
-            for (which = 0; which < 2; which++) {
+            for (which = 0; moments && which < 2; which++) {
                 char *name = mde__moment_name(c, which, item->name);
                 if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
             }
@@ -10693,9 +10682,9 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
         for (i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         all[2 * pairs] = "adamw.steps";
         all[2 * pairs + 1] = steps;
-        mde_safetensors_write(c, path, count, entries, pairs + 1, all);
+        mde_safetensors_write(c, path, count, entries, pairs + (moments != 0), all);
     }
-    for (i = 0; entries && i < count; i++) {
+    for (i = 0; moments && entries && i < count; i++) {
         if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
     }
     mde_release(c, entries);
@@ -10703,10 +10692,28 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     return c->status;
 }
 
+MDEDEF mde_status mde_params_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                        const char *const *metadata)
+{
+    return mde__sets_write(sets, p, path, pairs, metadata, 0);
+}
+
+MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
+{
+    mde_params *set = (mde_params *)(uintptr_t)p;       /* only read, here and below */
+    return mde__sets_write(1, &set, path, pairs, metadata, 0);
+}
+
+MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                            const char *const *metadata)
+{
+    return mde__sets_write(sets, p, path, pairs, metadata, 1);
+}
+
 MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
 {
-    mde_params *set = (mde_params *)(uintptr_t)p;       /* only read */
-    return mde_checkpoint_write_sets(1, &set, path, pairs, metadata);
+    mde_params *set = (mde_params *)(uintptr_t)p;
+    return mde__sets_write(1, &set, path, pairs, metadata, 1);
 }
 
 /* The tensor of that name if it has the parameter's shape; otherwise NULL and an error. */
