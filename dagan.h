@@ -2838,27 +2838,33 @@ static void dagan__resize(mde_context *c, const float *in, dagan__size from, flo
 }
 
 /* An image as it is to be seen, by the numbers of EXIF: from 5 on rows and columns change places, then the rows are
-   mirrored for 3, 4, 6, 7, the columns for 2, 3, 7, 8. */
-static const float *dagan__oriented(mde_context *c, const float *in, dagan__size *size, int orientation)
+   mirrored for 3, 4, 6, 7, the columns for 2, 3, 7, 8. Returns the size that it then has. */
+static dagan__size dagan__orient(int orientation, dagan__size from, const float *in, float *out)
 {
-    dagan__size from = *size;
     int swap = orientation >= 5, y, x, k;
     int mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     int mirror_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
-    float *out, *to;
-    if (orientation < 2 || orientation > 8) return in;
-    out = to = (float *)mde_scratch(c, dagan__size_floats(from), sizeof *out);
-    if (swap) *size = dagan__size_from(from.width, from.height, from.channels);
-    for (y = 0; out && y < size->height; y++) {
-        for (x = 0; x < size->width; x++) {
+    dagan__size size = swap ? dagan__size_from(from.width, from.height, from.channels) : from;
+    for (y = 0; y < size.height; y++) {
+        for (x = 0; x < size.width; x++) {
             size_t row = (size_t)(swap ? x : y), column = (size_t)(swap ? y : x);
             if (mirror_y) row = (size_t)from.height - 1 - row;
             if (mirror_x) column = (size_t)from.width - 1 - column;
             for (k = 0; k < from.channels; k++) {
-                *to++ = in[(row * (size_t)from.width + column) * (size_t)from.channels + (size_t)k];
+                *out++ = in[(row * (size_t)from.width + column) * (size_t)from.channels + (size_t)k];
             }
         }
     }
+    return size;
+}
+
+/* The same into the arena. */
+static const float *dagan__oriented(mde_context *c, const float *in, dagan__size *size, int orientation)
+{
+    float *out;
+    if (orientation < 2 || orientation > 8) return in;
+    out = (float *)mde_scratch(c, dagan__size_floats(*size), sizeof *out);
+    if (out) *size = dagan__orient(orientation, *size, in, out);
     return out;
 }
 
@@ -4149,7 +4155,7 @@ static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde
     mde_context *c = k->context;
     dagan__map pair, level[DAGAN_MAX_LEVELS], last;
     mde_tensor *hidden = NULL, *flat = NULL;
-    int64_t shape[2], pixels;
+    int64_t pixels;
     int wide = 8 * d->critic[d->levels - 1];
     pair.t = k->making ? NULL : mde_concat(c, candidate, condition, 3);
     pair.height = k->g->size.height;
@@ -4161,12 +4167,10 @@ static mde_tensor *dagan__critic_pass(dagan__pass *k, mde_tensor *candidate, mde
     hidden = dagan__linear(k, k->making ? NULL : dagan_global_pool(c, last.t), "hidden", last.channels, wide, 2.0);
     if (!k->making) {
         hidden = dagan_leaky_relu(c, hidden, DAGAN__SLOPE);
-        shape[0] = candidate->shape[0];
-        shape[1] = pixels;
-        flat = mde_concat(c, hidden, mde_reshape(c, last.t, 2, shape), 1);
+        flat = mde_concat(c, hidden, dagan__as_matrix(c, last.t, candidate->shape[0], pixels), 1);
     }
     flat = dagan__linear(k, flat, "score", wide + pixels, 1, 1.0);
-    return k->making ? NULL : mde_reshape(c, flat, 1, shape);
+    return k->making ? NULL : mde_reshape(c, flat, 1, candidate->shape);
 }
 
 /* ---- 6.5 Public functions ---- */
@@ -4507,26 +4511,12 @@ static mde_tensor *dagan__noise_new(const dagan *g, int64_t n, mde_random r)
     return z;
 }
 
-/* a above b; both may be outputs of ops, but no gradient goes through. */
-static mde_tensor *dagan__stacked(const dagan *g, const mde_tensor *a, const mde_tensor *b)
-{
-    mde_tensor *t = a && b ? dagan__batch(g->context, g->size, a->shape[0] + b->shape[0], NULL) : NULL;
-    if (!t) return NULL;
-    memcpy(t->data, a->data, a->count * sizeof *a->data);
-    memcpy(t->data + a->count, b->data, b->count * sizeof *b->data);
-    return t;
-}
-
 /* A number for each image: sum of x over all but the first dimension, [n]. */
 static mde_tensor *dagan__image_sum(mde_context *c, mde_tensor *x)
 {
-    int64_t shape[2];
+    int64_t n = x ? x->shape[0] : 0;
     if (!x) return NULL;
-    shape[0] = x->shape[0];
-    shape[1] = (int64_t)x->count / shape[0];
-    x = mde_reshape(c, x, 2, shape);
-    shape[1] = 1;
-    return mde_reshape(c, mde_sum_to(c, x, 2, shape), 1, shape);
+    return mde_reshape(c, mde_sum_axis(c, dagan__as_matrix(c, x, n, (int64_t)x->count / n), 1), 1, &n);
 }
 
 /* Takes parameters off the tape; the result, in the arena, holds what they were, for the way back. */
@@ -4570,33 +4560,30 @@ static void dagan__optimize(dagan *g, int net, const dagan_train_desc *d, int64_
 }
 
 /* t with its images moved by one, so that each meets that of another pair: mismatched, if not by chance. */
-static mde_tensor *dagan__moved_on(const dagan *g, const mde_tensor *t)
+static mde_tensor *dagan__moved_on(mde_context *c, mde_tensor *t)
 {
-    mde_tensor *moved = dagan__batch(g->context, g->size, t->shape[0], NULL);
-    size_t size = t->count / (size_t)t->shape[0], rest = t->count - size;
-    if (!moved) return NULL;
-    memcpy(moved->data, t->data + size, rest * sizeof *t->data);
-    memcpy(moved->data + rest, t->data, size * sizeof *t->data);
-    return moved;
+    int64_t rest = t->shape[0] - 1;
+    if (rest == 0) return t;
+    return mde_concat(c, mde_slice(c, t, 0, 1, rest), mde_slice(c, t, 0, 0, 1), 0);
 }
 
-/* What is to be minimised by the critic, with the parts of it in *out. */
+/* What is to be minimised by the critic, with the parts of it in *out; the images are constants. */
 static mde_tensor *dagan__critic_loss(dagan *g, mde_tensor *x, mde_tensor *partner, mde_tensor *made,
                                       const dagan_train_desc *d, int64_t step, dagan_step *out)
 {
     mde_context *c = g->context;
     mde_random r = dagan__random(d->seed, DAGAN__OF_MIXING, step);
     int64_t n = x->shape[0], i, k, size;
-    mde_tensor *between = dagan__batch(g->context, g->size, n, NULL), *both = dagan__stacked(g, partner, made);
-    mde_tensor *conditions = dagan__stacked(g, x, x), *mismatched = NULL;
+    mde_tensor *between = dagan__batch(g->context, g->size, n, NULL), *both = mde_concat(c, partner, made, 0);
+    mde_tensor *conditions = mde_concat(c, x, x, 0), *mismatched = NULL;
     mde_tensor *weights, *scores, *slope, *norm, *excess, *penalty, *loss;
     double sum = 0, real = 0, of_made = 0, mismatch = dagan__or_default(d->mismatch, 0);
     if (!between || !both || !conditions) return NULL;
     if (mismatch > 0) {
-        mismatched = dagan__moved_on(g, partner);
+        mismatched = dagan__moved_on(c, partner);
         if (!mismatched) return NULL;
-        both = dagan__stacked(g, both, mismatched);
-        conditions = dagan__stacked(g, conditions, x);
+        both = mde_concat(c, both, mismatched, 0);
+        conditions = mde_concat(c, conditions, x, 0);
     }
     size = (int64_t)x->count / n;
     for (i = 0; i < n; i++) {
@@ -4653,9 +4640,7 @@ static mde_tensor *dagan__diversity(dagan *g, mde_tensor *made, const mde_tensor
     mde_context *c = g->context;
     int64_t n = made->shape[0] / 2, i, k, noise = z->shape[1];
     mde_tensor *apart = mde_sub(c, mde_slice(c, made, 0, 0, n), mde_slice(c, made, 0, n, n)), *scale, *weights;
-    /* |x| = relu(x) + relu(-x) */
-    apart = mde_add(c, mde_relu(c, apart), mde_relu(c, mde_affine(c, apart, -1, 0)));
-    apart = dagan__image_sum(c, apart);
+    apart = dagan__image_sum(c, mde_abs(c, apart));
     scale = apart ? mde_tensor_create(c, 1, apart->shape) : NULL;
     weights = scale ? mde_tensor_create(c, 1, scale->shape) : NULL;
     if (!weights) return NULL;
@@ -4676,7 +4661,7 @@ static mde_tensor *dagan__generator_loss(dagan *g, mde_tensor *x, const dagan_tr
     int64_t n = x->shape[0];
     mde_tensor *z, *made, *loss;
     if (d->diversity > 0) {             /* each image twice, with a z for each */
-        x = dagan__stacked(g, x, x);
+        x = mde_concat(c, x, x, 0);
         n *= 2;
     }
     z = dagan__noise_new(g, n, dagan__random(d->seed, DAGAN__OF_GENERATOR_NOISE, step));
@@ -4727,8 +4712,10 @@ static mde_status dagan__public_step(dagan *g, int net, mde_tensor *x, mde_tenso
     }
     mark = mde_arena_mark(c);
     recording = mde_set_recording(c, 1);
-    if (net == DAGAN__CRITIC) dagan__critic_learn(g, x, partner, &d, step, &result);
-    else dagan__generator_learn(g, x, &d, step, &result);
+    x = mde_detach(c, x);
+    if (net == DAGAN__CRITIC) partner = mde_detach(c, partner);
+    if (mde_context_status(c) == MDE_OK && net == DAGAN__CRITIC) dagan__critic_learn(g, x, partner, &d, step, &result);
+    else if (mde_context_status(c) == MDE_OK) dagan__generator_learn(g, x, &d, step, &result);
     mde_set_recording(c, recording);
     mde_arena_rewind(c, mark);
     if (out) *out = result;
@@ -4762,25 +4749,8 @@ typedef struct dagan__training {
 /* An image rotated by quarters of a circle; odd ones for squares only. */
 static void dagan__rotate(int quarters, dagan__size size, const float *in, float *out)
 {
-    int y, x, k;
-    for (y = 0; y < size.height; y++) {
-        for (x = 0; x < size.width; x++) {
-            int row = y, column = x;
-            if (quarters == 1) {
-                row = x;
-                column = size.width - 1 - y;
-            } else if (quarters == 2) {
-                row = size.height - 1 - y;
-                column = size.width - 1 - x;
-            } else if (quarters == 3) {
-                row = size.height - 1 - x;
-                column = y;
-            }
-            for (k = 0; k < size.channels; k++) {
-                *out++ = in[((size_t)row * (size_t)size.width + (size_t)column) * (size_t)size.channels + (size_t)k];
-            }
-        }
-    }
+    static const int orientations[4] = { 1, 8, 3, 6 };
+    dagan__orient(orientations[quarters], size, in, out);
 }
 
 /* A class, then i and j of it, independently of all other pairs; fresh ones each step. */
@@ -4943,7 +4913,7 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     mde_context *c;
     mde_mark mark;
     int64_t *order;
-    float *from, *made, *z;
+    float *made, *z;
     const float **images;
     unsigned char *png;
     int row, k, ways = columns - 1, classes;
@@ -4960,7 +4930,6 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     size = dagan__size_floats(g->size);
     mark = mde_arena_mark(c);
     order = (int64_t *)mde_scratch(c, (size_t)classes, sizeof *order);
-    from = (float *)mde_scratch(c, (size_t)ways, size * sizeof *from);
     made = (float *)mde_scratch(c, (size_t)rows * (size_t)ways, size * sizeof *made);
     z = (float *)mde_scratch(c, (size_t)ways, noise * sizeof *z);
     images = (const float **)mde_scratch(c, (size_t)rows * (size_t)columns, sizeof *images);
@@ -4969,17 +4938,16 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
         int class_index = (int)order[row % classes];
         int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
         const float **cells = images + (size_t)row * (size_t)columns;
-        cells[0] = dagan_images_pixels(set, class_index, sample);
         dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * noise, z);
         for (k = 0; k < ways; k++) {
-            memcpy(from + (size_t)k * size, cells[0], size * sizeof *from);
-            cells[1 + k] = made + (size_t)k * size;
+            cells[k] = dagan_images_pixels(set, class_index, sample);
             if (desc && desc->interpolate && k > 0 && k < ways - 1) {
                 dagan__along((int)noise, z, z + (size_t)(ways - 1) * noise, (double)k / (double)(ways - 1),
                              z + (size_t)k * noise);
             }
         }
-        dagan_generate(g, ways, from, z, 0, made);
+        dagan__generate_list(g, ways, cells, z, 0, 0, made);
+        for (k = 0; k < ways; k++) cells[1 + k] = made + (size_t)k * size;
     }
     png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
     if (png) mde_file_write(c, path, png, bytes);
@@ -5066,32 +5034,12 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
 MDEDEF mde_status dagan_write(const dagan *g, const char *path)
 {
     dagan__pairs pairs;
-    mde_safetensor *entries;
-    int net, i, count = 0;
-    mde_context *c;
-    mde_mark mark;
     if (!g) return MDE_BAD_ARGUMENT;
-    c = g->context;
-    if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
-    if (!path) return mde_fail(c, MDE_BAD_ARGUMENT, "write: no path");
-    mark = mde_arena_mark(c);
-    count = mde_params_count(g->params[0]) + mde_params_count(g->params[1]);
-    entries = (mde_safetensor *)mde_scratch(c, (size_t)count, sizeof *entries);
-    for (count = 0, net = 0; net < 2 && entries; net++) {
-        for (i = 0; i < mde_params_count(g->params[net]); i++, count++) {
-            const mde_tensor *t = mde_params_tensor(g->params[net], i);
-            entries[count].name = mde_params_name(g->params[net], i);
-            entries[count].rank = t->rank;
-            memcpy(entries[count].shape, t->shape, sizeof t->shape);
-            entries[count].count = t->count;
-            entries[count].data = t->data;
-        }
-    }
+    if (mde_context_status(g->context) != MDE_OK) return mde_context_status(g->context);
+    if (!path) return mde_fail(g->context, MDE_BAD_ARGUMENT, "write: no path");
     dagan__shape_pairs(g, &pairs);
     dagan__pairs_list(&pairs, 0, NULL);
-    if (entries) mde_safetensors_write(c, path, count, entries, pairs.count, pairs.list);
-    mde_arena_rewind(c, mark);
-    return mde_context_status(c);
+    return mde_params_write_sets(2, g->params, path, pairs.count, pairs.list);
 }
 
 /* A whole number from the metadata. */
@@ -5286,16 +5234,14 @@ static mde_status dagan__training_save(const dagan__training *run)
     const dagan *g = run->g;
     mde_text *state = mde_text_create(g->context);
     dagan__pairs pairs;
-    int i, k;
+    int i;
     if (!state) return mde_context_status(g->context);
     dagan__training_pairs(run, &pairs);
     mde_text_format(state, "%lld", (long long)g->span_steps);
-    for (i = 0; i < DAGAN__SPANS; i++) {
-        for (k = 0; k < 4; k++) {
-            unsigned long long bits;
-            memcpy(&bits, &g->sums[i][k], sizeof bits);
-            mde_text_format(state, " %llx", bits);
-        }
+    for (i = 0; i < 4 * DAGAN__SPANS; i++) {
+        unsigned long long bits;
+        memcpy(&bits, &g->sums[i / 4][i % 4], sizeof bits);
+        mde_text_format(state, " %llx", bits);
     }
     dagan__pair(&pairs, "step", run->step);
     pairs.curve_at = pairs.count;
@@ -5312,18 +5258,16 @@ static mde_status dagan__training_save(const dagan__training *run)
 static int dagan__curve_parse(dagan *g, const char *text)
 {
     char *end;
-    int i, k;
+    int i;
     if (!text) return 0;
     g->span_steps = strtoll(text, &end, 10);
     if (end == text || g->span_steps < 1 || g->steps > g->span_steps * DAGAN__SPANS) return 0;
-    for (i = 0; i < DAGAN__SPANS; i++) {
-        for (k = 0; k < 4; k++) {
-            unsigned long long bits;
-            text = end;
-            bits = strtoull(text, &end, 16);
-            if (end == text) return 0;
-            memcpy(&g->sums[i][k], &bits, sizeof bits);
-        }
+    for (i = 0; i < 4 * DAGAN__SPANS; i++) {
+        unsigned long long bits;
+        text = end;
+        bits = strtoull(text, &end, 16);
+        if (end == text) return 0;
+        memcpy(&g->sums[i / 4][i % 4], &bits, sizeof bits);
     }
     return *end == 0;
 }

@@ -477,7 +477,6 @@ MDEDEF mde_tensor *mde_maximum(mde_context *c, mde_tensor *a, mde_tensor *b);   
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y);      /* y where x > 0, else 0 */
 MDEDEF mde_tensor *mde_silu(mde_context *c, mde_tensor *x);                     /* x sigmoid(x) */
 MDEDEF mde_tensor *mde_gelu(mde_context *c, mde_tensor *x);                     /* tanh form, as in GPT-2 */
-MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up);/* silu(gate) * up, one pass */
 
 /* Shape and order. */
 MDEDEF mde_tensor *mde_reshape(mde_context *c, mde_tensor *x, int rank, const int64_t *shape);   /* shares the data */
@@ -560,9 +559,8 @@ typedef struct mde_adamw_desc {
 } mde_adamw_desc;
 #define MDE_ZERO (-1.0)                     /* a real zero where 0 means the default */
 /* One step from the gradients; counts the step for the bias correction; returns the gradient's norm before clipping.
-   A norm that is not finite is MDE_NOT_FINITE and changes nothing, here and in SGD. */
+   A norm that is not finite is MDE_NOT_FINITE and changes nothing. */
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc);
-MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);   /* w -= rate grad */
 
 /* Learning rate at a step: linear warm-up, then cosine to `final`, constant, or warm-up/stable/decay (WSD, the last
    `decay` share of the steps linear to `final`). final and decay are shares: of the peak, of the steps. */
@@ -576,11 +574,14 @@ MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step);
    of the set with its shape; further tensors in the file are ignored. */
 MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
 MDEDEF mde_status mde_params_read(mde_params *p, const char *path);
+/* Several sets, at most 16, whose names differ, in one file. */
+MDEDEF mde_status mde_params_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                        const char *const *metadata);
 /* A checkpoint also holds the optimizer's moments and step, so that a continued run gives the same bits. */
 MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
 /* Returns the file (for its metadata) after loading it into the set; NULL on error. */
 MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
-/* The same for several sets, at most 16, whose names differ, in one file. */
+/* The same for several sets. */
 MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                             const char *const *metadata);
 MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
@@ -1112,11 +1113,6 @@ MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower
 /* Bounds that keep a search inside what was tried: for each weight the smallest and the largest of the runs [n, k],
    widened by `slack` times their distance (0: none) and cut to [0, 1]. */
 MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper);
-/* Caps from token budgets: upper[i] = min(1, max_epochs tokens[i] / target_tokens). An error when together they do not
-   make a mixture. */
-MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
-                                       double max_epochs, double *upper);
-
 /* The mixture for which a surrogate promises the minimum of
      sum_j objective_j (mean_j + caution sd_j) + kl KL(w || prior)
    inside bounds. By gradient where the surrogate has one, from many starts; by a population otherwise. */
@@ -7413,8 +7409,9 @@ typedef struct mde__attention_shape {
 } mde__attention_shape;
 
 /* An attention to compute: q, k, v to out and, unless it is NULL, logsumexp [batch, heads, time_q]; on the way back,
-   from those and g, the gradient of out, to dq, dk, dv. */
-typedef struct mde__attention_call {
+   from those and g, the gradient of out, to dq, dk, dv. Each of `slots` threads takes every slots-th job. */
+typedef struct mde__attention_call mde__attention_call;
+struct mde__attention_call {
     mde__attention_shape s;
     const float *q, *k, *v, *g;
     float *out, *logsumexp, *dq, *dk, *dv, *scratch;
@@ -7422,7 +7419,8 @@ typedef struct mde__attention_call {
     int simd;
     int64_t slots, jobs;
     size_t slot_floats;
-} mde__attention_call;
+    void (*job)(const mde__attention_call *a, int64_t job, float *scratch);
+};
 
 /* A product of packed panels, B's of `depth` rows. */
 static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t depth)
@@ -7560,30 +7558,29 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
     }
 }
 
-/* As many threads as are worth starting. */
-static int64_t mde__attention_slots(mde_context *c, const mde__attention_shape *s)
-{
-    double products = (double)(s->batch * s->heads) * (double)(s->time_q * s->time_k) * (double)s->dim;
-    return products < MDE__GEMM_THREADED ? 1 : c->threads;
-}
-
 static void mde__attention_slot_run(int64_t index, void *user)
 {
     const mde__attention_call *a = (const mde__attention_call *)user;
     int64_t job;
-    for (job = index; job < a->jobs; job += a->slots) {
-        mde__attention_job(a, job, a->scratch + (size_t)index * a->slot_floats);
-    }
+    for (job = index; job < a->jobs; job += a->slots) a->job(a, job, a->scratch + (size_t)index * a->slot_floats);
+}
+
+/* On as many threads as are worth starting. */
+static void mde__attention_run(mde_context *c, mde__attention_call *a)
+{
+    const mde__attention_shape *s = &a->s;
+    double products = (double)(s->batch * s->heads) * (double)(s->time_q * s->time_k) * (double)s->dim;
+    a->simd = c->simd;
+    a->slots = products < MDE__GEMM_THREADED ? 1 : c->threads;
+    mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_slot_run, a);
 }
 
 static void mde__attend(mde_context *c, mde__attention_call *a)
 {
-    const mde__attention_shape *s = &a->s;
-    a->simd = c->simd;
-    a->slot_floats = (size_t)mde__attention_slot(c, s);
-    a->jobs = s->batch * s->kv_heads * ((s->time_q + MDE__QUERIES - 1) / MDE__QUERIES);
-    a->slots = mde__attention_slots(c, s);
-    mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_slot_run, a);
+    a->slot_floats = (size_t)mde__attention_slot(c, &a->s);
+    a->jobs = a->s.batch * a->s.kv_heads * ((a->s.time_q + MDE__QUERIES - 1) / MDE__QUERIES);
+    a->job = mde__attention_job;
+    mde__attention_run(c, a);
 }
 
 static int64_t mde__attention_vjp_slot(mde_context *c, const mde__attention_shape *s)
@@ -7679,23 +7676,12 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
     }
 }
 
-static void mde__attention_vjp_slot_run(int64_t index, void *user)
-{
-    const mde__attention_call *a = (const mde__attention_call *)user;
-    int64_t job;
-    for (job = index; job < a->jobs; job += a->slots) {
-        mde__attention_vjp_job(a, job, a->scratch + (size_t)index * a->slot_floats);
-    }
-}
-
 static void mde__attention_vjp(mde_context *c, mde__attention_call *a)
 {
-    const mde__attention_shape *s = &a->s;
-    a->simd = c->simd;
-    a->slot_floats = (size_t)mde__attention_vjp_slot(c, s);
-    a->jobs = s->batch * s->kv_heads;
-    a->slots = mde__attention_slots(c, s);
-    mde_parallel_for(c, mde__min(a->slots, a->jobs), mde__attention_vjp_slot_run, a);
+    a->slot_floats = (size_t)mde__attention_vjp_slot(c, &a->s);
+    a->jobs = a->s.batch * a->s.kv_heads;
+    a->job = mde__attention_vjp_job;
+    mde__attention_run(c, a);
 }
 
 /* ---- Mixtures of experts' probabilities ---- */
@@ -8355,7 +8341,6 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
 
 MDE__BINARY_FUNCTIONS(MDE__SHAPE_EQUAL)
 MDE__SHAPE_EQUAL(gate)
-MDE__SHAPE_EQUAL(swiglu)
 
 static void mde__add_vjp(MDE__VJP)
 {
@@ -8578,19 +8563,6 @@ static void mde__gelu_vjp(MDE__VJP)
 MDE__PLAIN_FUNCTIONS(MDE__PLAIN_OP)
 MDE__GATED_FUNCTIONS(MDE__GATED_OP)
 MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
-
-static void mde__swiglu_forward(MDE__FORWARD)
-{
-    mde__vsilu(c, (int64_t)node->out->count, node->in[0]->data, node->out->data);
-    mde__vmul(c, (int64_t)node->out->count, node->out->data, node->in[1]->data, node->out->data);
-}
-
-static void mde__swiglu_vjp(MDE__VJP)
-{
-    if (want & 1) din[0] = mde_mul(c, mde_mul(c, g, node->in[1]), mde__silu_slope(c, node->in[0]));
-    if (want & 2) din[1] = mde_mul(c, g, mde_silu(c, node->in[0]));
-}
-static const mde_op mde__op_swiglu = { "swiglu", 2, mde__swiglu_shape, mde__swiglu_forward, mde__swiglu_vjp, NULL };
 
 /* ---- Shape and order ---- */
 
@@ -9037,7 +9009,7 @@ static void mde__packed_swiglu_forward(MDE__FORWARD)
     mde__glu_rows(c, mde__rows(node->out), mde__last(node->out), node->in[0]->data, node->out->data);
 }
 
-/* The gradients of swiglu, side by side. */
+/* The gradients of gate and value, side by side. */
 static void mde__packed_swiglu_vjp(MDE__VJP)
 {
     int last = g->rank - 1;
@@ -9471,31 +9443,48 @@ static int mde__attention_out_shape(MDE__SHAPE)
     return mde__take_shape(out, q);
 }
 
+/* Of both forms: queries, keys and values as three tensors, or side by side in one (packed). */
 static mde__attention_shape mde__attention_sizes(const mde_node *node)
 {
-    const mde_tensor *q = node->in[0], *k = node->in[1];
+    int packed = node->op->inputs == 1;
+    const mde_tensor *q = node->in[0], *k = packed ? q : node->in[1];
     mde__attention_shape s;
     s.batch = q->shape[0];
     s.time_q = q->shape[1];
     s.time_k = k->shape[1];
-    s.heads = q->shape[2];
-    s.kv_heads = k->shape[2];
+    s.kv_heads = packed ? node->args.i[1] : k->shape[2];
+    s.heads = q->shape[2] - (packed ? 2 * s.kv_heads : 0);
     s.dim = q->shape[3];
     s.causal = (int)node->args.i[0];
-    s.stride_q = s.stride_k = 0;
+    s.stride_q = s.stride_k = packed ? q->shape[2] * s.dim : 0;
     return s;
 }
 
-/* Output and logsumexp are the node's. */
-static mde__attention_call mde__attention_call_of(const mde_node *node, const mde__attention_shape *s, const float *q,
-                                                  const float *k, const float *v, float *scratch)
+/* The first input with its queries and keys rotated: a copy in the arena, or itself where nothing is rotated. */
+static const float *mde__attention_rotated(mde_context *c, const mde_node *node, const mde__attention_shape *s)
 {
+    const mde_tensor *x = node->in[0];
+    float *rotated;
+    if (node->args.f[1] == 0) return x->data;
+    rotated = (float *)mde_scratch(c, x->count, sizeof *rotated);
+    if (rotated) {
+        mde__rotation r = mde__rotation_of(x->shape, s->heads + s->kv_heads, (const float *)node->args.p, 0);
+        mde__rotate_heads(c, &r, x->data, rotated);
+    }
+    return rotated;
+}
+
+/* Output and logsumexp are the node's; x is its first input, rotated. */
+static mde__attention_call mde__attention_call_of(const mde_node *node, const mde__attention_shape *s, const float *x,
+                                                  float *scratch)
+{
+    int packed = node->op->inputs == 1;
     mde__attention_call call;
     memset(&call, 0, sizeof call);
     call.s = *s;
-    call.q = q;
-    call.k = k;
-    call.v = v;
+    call.q = x;
+    call.k = packed ? x + s->heads * s->dim : node->in[1]->data;
+    call.v = packed ? x + (s->heads + s->kv_heads) * s->dim : node->in[2]->data;
     call.out = node->out->data;
     call.logsumexp = node->saved;
     call.scale = (float)node->args.f[0];
@@ -9507,13 +9496,14 @@ static void mde__attention_forward(MDE__FORWARD)
 {
     mde__attention_shape s = mde__attention_sizes(node);
     mde_mark mark;
+    const float *x;
     float *scratch;
     node->saved = (float *)mde_scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
     mark = mde_arena_mark(c);
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
-    if (node->saved && scratch) {
-        mde__attention_call call = mde__attention_call_of(node, &s, node->in[0]->data, node->in[1]->data,
-                                                          node->in[2]->data, scratch);
+    x = mde__attention_rotated(c, node, &s);
+    if (node->saved && scratch && x) {
+        mde__attention_call call = mde__attention_call_of(node, &s, x, scratch);
         mde__attend(c, &call);
     }
     mde_arena_rewind(c, mark);
@@ -9522,21 +9512,27 @@ static void mde__attention_forward(MDE__FORWARD)
 static void mde__attention_vjp_fast(MDE__VJP)
 {
     mde__attention_shape s = mde__attention_sizes(node);
-    const mde_tensor *q = node->in[0], *k = node->in[1], *v = node->in[2];
-    mde_tensor *dq = mde__sink_to_set(c, node, 0), *dk = mde__sink_to_set(c, node, 1);
-    mde_tensor *dv = mde__sink_to_set(c, node, 2);
-    mde_mark mark = mde_arena_mark(c);
-    float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
-    if (dq && dk && dv && scratch) {
-        mde__attention_call call = mde__attention_call_of(node, &s, q->data, k->data, v->data, scratch);
+    int inputs = node->op->inputs, k, good = 1;
+    mde_tensor *d[3];
+    float *scratch;
+    const float *x;
+    mde_mark mark;
+    for (k = 0; k < inputs; k++) good &= (d[k] = mde__sink_to_set(c, node, k)) != NULL;
+    mark = mde_arena_mark(c);
+    scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
+    x = mde__attention_rotated(c, node, &s);
+    if (good && scratch && x) {
+        mde__attention_call call = mde__attention_call_of(node, &s, x, scratch);
         call.g = g->data;
-        call.dq = dq->data;
-        call.dk = dk->data;
-        call.dv = dv->data;
+        call.dq = d[0]->data;
+        call.dk = inputs == 1 ? d[0]->data + s.heads * s.dim : d[1]->data;
+        call.dv = inputs == 1 ? d[0]->data + (s.heads + s.kv_heads) * s.dim : d[2]->data;
         mde__attention_vjp(c, &call);
-        din[0] = dq;
-        din[1] = dk;
-        din[2] = dv;
+        if (node->args.f[1] != 0) {
+            mde__rotation r = mde__rotation_of(d[0]->shape, s.heads + s.kv_heads, (const float *)node->args.p, 1);
+            mde__rotate_heads(c, &r, d[0]->data, d[0]->data);
+        }
+        for (k = 0; k < inputs; k++) din[k] = d[k];
     }
     mde_arena_rewind(c, mark);
 }
@@ -9634,80 +9630,10 @@ static int mde__packed_attention_shape(MDE__SHAPE)
                      mde__shape_text(x, a), (long long)kv_heads);
 }
 
-static mde__attention_shape mde__packed_attention_sizes(const mde_node *node)
-{
-    const mde_tensor *x = node->in[0];
-    mde__attention_shape s;
-    s.batch = x->shape[0];
-    s.time_q = s.time_k = x->shape[1];
-    s.kv_heads = node->args.i[1];
-    s.heads = x->shape[2] - 2 * s.kv_heads;
-    s.dim = x->shape[3];
-    s.causal = (int)node->args.i[0];
-    s.stride_q = s.stride_k = x->shape[2] * s.dim;
-    return s;
-}
-
-/* The input with its queries and keys rotated: a copy in the arena, or itself where nothing is rotated. */
-static const float *mde__packed_attention_rotated(mde_context *c, const mde_node *node, const mde__attention_shape *s)
-{
-    const mde_tensor *x = node->in[0];
-    float *rotated;
-    if (node->args.f[1] == 0) return x->data;
-    rotated = (float *)mde_scratch(c, x->count, sizeof *rotated);
-    if (rotated) {
-        mde__rotation r = mde__rotation_of(x->shape, s->heads + s->kv_heads, (const float *)node->args.p, 0);
-        mde__rotate_heads(c, &r, x->data, rotated);
-    }
-    return rotated;
-}
-
-static void mde__packed_attention_forward(MDE__FORWARD)
-{
-    mde__attention_shape s = mde__packed_attention_sizes(node);
-    mde_mark mark;
-    const float *x;
-    float *scratch;
-    node->saved = (float *)mde_scratch(c, (size_t)(s.batch * s.heads * s.time_q), sizeof *node->saved);
-    mark = mde_arena_mark(c);
-    scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
-    x = mde__packed_attention_rotated(c, node, &s);
-    if (node->saved && scratch && x) {
-        mde__attention_call call = mde__attention_call_of(node, &s, x, x + s.heads * s.dim,
-                                                          x + (s.heads + s.kv_heads) * s.dim, scratch);
-        mde__attend(c, &call);
-    }
-    mde_arena_rewind(c, mark);
-}
-
-static void mde__packed_attention_vjp_fast(MDE__VJP)
-{
-    mde__attention_shape s = mde__packed_attention_sizes(node);
-    mde_tensor *dx = mde__sink_to_set(c, node, 0);
-    int64_t k = s.heads * s.dim, v = k + s.kv_heads * s.dim;
-    mde_mark mark = mde_arena_mark(c);
-    float *scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
-    const float *x = mde__packed_attention_rotated(c, node, &s);
-    if (dx && scratch && x) {
-        mde__attention_call call = mde__attention_call_of(node, &s, x, x + k, x + v, scratch);
-        call.g = g->data;
-        call.dq = dx->data;
-        call.dk = dx->data + k;
-        call.dv = dx->data + v;
-        mde__attention_vjp(c, &call);
-        if (node->args.f[1] != 0) {
-            mde__rotation r = mde__rotation_of(dx->shape, s.heads + s.kv_heads, (const float *)node->args.p, 1);
-            mde__rotate_heads(c, &r, dx->data, dx->data);
-        }
-        din[0] = dx;
-    }
-    mde_arena_rewind(c, mark);
-}
-
 /* By the ops that it is made of. */
 static void mde__packed_attention_vjp(MDE__VJP)
 {
-    mde__attention_shape s = mde__packed_attention_sizes(node);
+    mde__attention_shape s = mde__attention_sizes(node);
     double base = node->args.f[1];
     mde_tensor *q = mde_slice(c, node->in[0], 2, 0, s.heads), *d[MDE_MAX_INPUTS];
     mde_tensor *k = mde_slice(c, node->in[0], 2, s.heads, s.kv_heads);
@@ -9724,8 +9650,8 @@ static void mde__packed_attention_vjp(MDE__VJP)
     din[0] = mde_concat(c, mde_concat(c, d[0], d[1], 2), d[2], 2);
 }
 static const mde_op mde__op_packed_attention = { "packed_attention", 1, mde__packed_attention_shape,
-                                                 mde__packed_attention_forward, mde__packed_attention_vjp,
-                                                 mde__packed_attention_vjp_fast };
+                                                 mde__attention_forward, mde__packed_attention_vjp,
+                                                 mde__attention_vjp_fast };
 
 /* table: of mde__rope_table, from position 0 on, or NULL to make it here. */
 static mde_tensor *mde__apply_packed_attention(mde_context *c, mde_tensor *x, int64_t kv_heads, double scale,
@@ -10041,7 +9967,7 @@ static const mde_op mde__op_linear_cross_entropy = { "linear_cross_entropy", 2, 
 #define MDE__ROW(name) &mde__op_##name,
 static const mde_op *const mde__ops[] = {
     MDE__BINARY_FUNCTIONS(MDE__ROW) MDE__PLAIN_FUNCTIONS(MDE__ROW) MDE__GATED_FUNCTIONS(MDE__ROW)
-    &mde__op_affine, &mde__op_gate, &mde__op_swiglu, &mde__op_pow, &mde__op_clip,
+    &mde__op_affine, &mde__op_gate, &mde__op_pow, &mde__op_clip,
     &mde__op_reshape, &mde__op_permute, &mde__op_slice, &mde__op_pad, &mde__op_concat, &mde__op_broadcast_to,
     &mde__op_sum_to, &mde__op_matmul, &mde__op_softmax, &mde__op_log_softmax, &mde__op_rms_norm, &mde__op_layer_norm,
     &mde__op_gather, &mde__op_scatter_add, &mde__op_cross_entropy, &mde__op_rope, &mde__op_attention,
@@ -10061,11 +9987,6 @@ MDEDEF const mde_op *mde_op_row(int index)
 MDEDEF mde_tensor *mde_gate(mde_context *c, mde_tensor *x, mde_tensor *y)
 {
     return mde__apply3(c, &mde__op_gate, x, y, NULL, NULL);
-}
-
-MDEDEF mde_tensor *mde_swiglu(mde_context *c, mde_tensor *gate, mde_tensor *up)
-{
-    return mde__apply3(c, &mde__op_swiglu, gate, up, NULL, NULL);
 }
 
 MDEDEF mde_tensor *mde_softmax(mde_context *c, mde_tensor *x)
@@ -10575,21 +10496,6 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     return norm;
 }
 
-MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
-{
-    int i;
-    if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
-    if (!(mde_params_grad_norm(p) < (double)INFINITY)) {
-        return mde_fail(p->context, MDE_NOT_FINITE, "sgd: the norm of the gradient is not finite");
-    }
-    for (i = 0; i < p->count; i++) {
-        mde_tensor *t = &p->items[i]->tensor;
-        mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
-    }
-    p->steps++;
-    return MDE_OK;
-}
-
 MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
 {
     double share;
@@ -10631,21 +10537,6 @@ static mde_safetensor mde__param_entry(const mde__parameter *item, const char *n
     return entry;
 }
 
-MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
-{
-    mde_context *c = p ? p->context : NULL;
-    mde_safetensor *entries;
-    int i;
-    if (mde__bad(c)) return mde_context_status(c);
-    entries = (mde_safetensor *)mde_alloc(c, (size_t)p->count + 1, sizeof *entries);
-    for (i = 0; entries && i < p->count; i++) {
-        entries[i] = mde__param_entry(p->items[i], p->items[i]->name, p->items[i]->tensor.data);
-    }
-    if (entries) mde_safetensors_write(c, path, p->count, entries, pairs, metadata);
-    mde_release(c, entries);
-    return c->status;
-}
-
 #define MDE__SETS 16                    /* of parameters in one checkpoint */
 
 /* The context of the sets; NULL and perhaps an error if they cannot go into one file. */
@@ -10661,8 +10552,9 @@ static mde_context *mde__sets_context(int sets, mde_params *const *p)
     return NULL;
 }
 
-MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
-                                            const char *const *metadata)
+/* With `moments` also those of the optimizer, and its steps. */
+static mde_status mde__sets_write(int sets, mde_params *const *p, const char *path, int pairs,
+                                  const char *const *metadata, int moments)
 {
     mde_context *c = mde__sets_context(sets, p);
     mde_safetensor *entries;
@@ -10671,9 +10563,9 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     size_t length = 0, capacity = 1;
     int i, k, which, count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
-    if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: metadata are missing");
+    if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata are missing", path);
     for (k = 0; k < sets; k++) {
-        if (mde__params_moments(p[k]) != MDE_OK) return c->status;
+        if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
@@ -10683,7 +10575,7 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
         for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
             const mde__parameter *item = p[k]->items[i];
             entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
-            for (which = 0; which < 2; which++) {
+            for (which = 0; moments && which < 2; which++) {
                 char *name = mde__moment_name(c, which, item->name);
                 if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
             }
@@ -10693,9 +10585,9 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
         for (i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         all[2 * pairs] = "adamw.steps";
         all[2 * pairs + 1] = steps;
-        mde_safetensors_write(c, path, count, entries, pairs + 1, all);
+        mde_safetensors_write(c, path, count, entries, pairs + (moments != 0), all);
     }
-    for (i = 0; entries && i < count; i++) {
+    for (i = 0; moments && entries && i < count; i++) {
         if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
     }
     mde_release(c, entries);
@@ -10703,10 +10595,28 @@ MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, cons
     return c->status;
 }
 
+MDEDEF mde_status mde_params_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                        const char *const *metadata)
+{
+    return mde__sets_write(sets, p, path, pairs, metadata, 0);
+}
+
+MDEDEF mde_status mde_params_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
+{
+    mde_params *set = (mde_params *)(uintptr_t)p;       /* only read, here and below */
+    return mde__sets_write(1, &set, path, pairs, metadata, 0);
+}
+
+MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
+                                            const char *const *metadata)
+{
+    return mde__sets_write(sets, p, path, pairs, metadata, 1);
+}
+
 MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata)
 {
-    mde_params *set = (mde_params *)(uintptr_t)p;       /* only read */
-    return mde_checkpoint_write_sets(1, &set, path, pairs, metadata);
+    mde_params *set = (mde_params *)(uintptr_t)p;
+    return mde__sets_write(1, &set, path, pairs, metadata, 1);
 }
 
 /* The tensor of that name if it has the parameter's shape; otherwise NULL and an error. */
@@ -14720,32 +14630,6 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
         lower[j] = mde__clamp(low - room, 0, 1);
         upper[j] = mde__clamp(high + room, 0, 1);
     }
-}
-
-MDEDEF mde_status mde_bounds_of_tokens(mde_context *c, int k, const double *tokens, double target_tokens,
-                                       double max_epochs, double *upper)
-{
-    double sum = 0;
-    char number[32];
-    int i;
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (k < 1 || !tokens || !upper || !(target_tokens > 0 && target_tokens < (double)INFINITY) || !(max_epochs > 0)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: %d domains; target tokens and epochs must be above 0", k);
-    }
-    for (i = 0; i < k; i++) {
-        if (!(tokens[i] >= 0)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: domain %d has %s tokens", i,
-                            mde__number(number, tokens[i]));
-        }
-        upper[i] = mde__clamp(max_epochs * tokens[i] / target_tokens, 0, 1);
-        sum += upper[i];
-    }
-    if (sum < 1.0 - 1e-12) {    /* as the simplex has it: ten tenths sum to less than 1 */
-        return mde_fail(c, MDE_BAD_ARGUMENT, "token budget: all domains together, each seen as often as allowed, are "
-                        "%s of the target tokens; train on fewer, or allow more epochs", mde__number(number, sum));
-    }
-    return MDE_OK;
 }
 
 /* ---- The nearest mixture ---- */

@@ -41,9 +41,9 @@ int setenv(const char *name, const char *value, int replace);   /* <stdlib.h> ke
 #endif
 #endif
 
-/* Programs compute in the library: for their own code -O1 is enough, which is half the wait for the compiler. */
+/* Programs compute in the library: for their own code -Og is enough, which is half the wait for the compiler. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-#pragma GCC optimize("O1")
+#pragma GCC optimize("Og")
 #endif
 
 #if defined(__MINGW32__) && !defined(__clang__)

@@ -276,8 +276,7 @@ static void elements(void)
         const char *name;
         mde_tensor *(*op)(mde_context *c, mde_tensor *x, mde_tensor *y);
     } binary[] = {
-        { "add", mde_add }, { "sub", mde_sub }, { "mul", mde_mul }, { "div", mde_div }, { "gate", mde_gate },
-        { "swiglu", mde_swiglu }
+        { "add", mde_add }, { "sub", mde_sub }, { "mul", mde_mul }, { "div", mde_div }, { "gate", mde_gate }
     };
     static const float special[] = { 0.0f, -0.0f, 1e-45f, -1e-45f, 1e-40f, -1e-40f, 1.17549435e-38f, 88.7f, 89.5f,
                                      -87.4f, -103.9f, -110.0f, 3.4e38f, -3.4e38f, 0.625f, 0.6249999f, 1.0f, -1.0f };

@@ -436,7 +436,6 @@ APPLY(clip, mde_clip(c, in[0], t->f[0], t->f[1]))
 APPLY(gate, mde_gate(c, in[0], in[1]))
 APPLY(silu, mde_silu(c, in[0]))
 APPLY(gelu, mde_gelu(c, in[0]))
-APPLY(swiglu, mde_swiglu(c, in[0], in[1]))
 APPLY(reshape, mde_reshape(c, in[0], t->out.rank, t->out.n))
 APPLY(permute, mde_permute(c, in[0], t->i))
 APPLY(slice, mde_slice(c, in[0], t->i[0], t->i[1], t->i[2]))
@@ -530,7 +529,6 @@ static const op_case cases[] = {
     PAIR(gate, pass, -2, 2, S2(4, 5), S2(4, 5), S2(4, 5)),
     ONE(silu, self_gate, -3, 3),
     ONE(gelu, tanh_gelu, -2, 2),
-    PAIR(swiglu, gated, -2, 2, S2(3, 11), S2(3, 11), S2(3, 11)),
     FROM_ONE(reshape, apply_reshape, plain_copy, S3(2, 3, 4), S2(6, 4), 0, 0, 0),
     FROM_ONE(reshape, apply_reshape, plain_copy, S1(6), S5(1, 3, 1, 2, 1), 0, 0, 0),
     FROM_ONE(permute, apply_permute, plain_permute, S2(3, 5), S2(5, 3), 1, 0, 0),
@@ -864,7 +862,6 @@ WRONG(pow, mde_pow(c, x, (double)NAN))
 WRONG(clip, mde_clip(c, x, 2, 1))
 WRONG(sum_axis, mde_sum_axis(c, x, 2))
 WRONG(mean_axis, mde_mean_axis(c, x, -1))
-WRONG(swiglu, mde_swiglu(c, x, y))
 WRONG(reshape, mde_reshape(c, x, 3, shape))
 WRONG(permute, mde_permute(c, x, order))
 WRONG(slice, mde_slice(c, x, 1, 2, 2))
@@ -893,7 +890,7 @@ static void wrong_shapes_are_errors_that_name_op_and_shapes(void)
     static const struct { wrong_fn *call; const char *op, *first, *second; } table[] = {
         {wrong_add, "add:", "[2,3]", "[4,2]"}, {wrong_sub, "sub:", "[2,3]", "[4,2]"},
         {wrong_mul, "mul:", "[2,3]", "[4,2]"}, {wrong_div, "div:", "[2,3]", "[4,2]"},
-        {wrong_gate, "gate:", "[2,3]", "[4,2]"}, {wrong_swiglu, "swiglu:", "[2,3]", "[4,2]"},
+        {wrong_gate, "gate:", "[2,3]", "[4,2]"},
         {wrong_reshape, "reshape:", "[2,3]", "[2,2,2]"}, {wrong_permute, "permute:", "[2,3]", "order"},
         {wrong_slice, "slice:", "[2,3]", "2 elements from 2"}, {wrong_slice_axis, "slice:", "[2,3]", "axis 2"},
         {wrong_pad, "pad:", "[2,3]", "-1 before"}, {wrong_pad_far, "pad:", "[2,3]", "before"},

@@ -870,31 +870,6 @@ static void a_learning_curve_falls_where_more_runs_help(void)
 
 /* ---- The best mixture of a surrogate ---- */
 
-static void caps_of_tokens_are_epochs_times_what_there_is(void)
-{
-    double tokens[4] = { 1e9, 4e9, 0, 2e8 }, tenths[10], upper[10];
-    mde_context *c = mde_context_create(NULL);
-    int i;
-    CHECK(mde_bounds_of_tokens(c, 4, tokens, 8e9, 4, upper) == MDE_OK);
-    CHECK(upper[0] == 0.5 && upper[1] == 1 && upper[2] == 0 && fabs(upper[3] - 0.1) < 1e-16);
-    CHECK(mde_bounds_of_tokens(c, 4, tokens, 8e9, 1, upper) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "0.65 of the target tokens");
-    mde_clear_error(c);
-    /* a budget that is met exactly is met, whatever ten tenths sum to */
-    for (i = 0; i < 10; i++) tenths[i] = 0.1;
-    CHECK(mde_bounds_of_tokens(c, 10, tenths, 1, 1, upper) == MDE_OK);
-    CHECK(mde_bounds_of_tokens(c, 4, tokens, 0, 4, upper) == MDE_BAD_ARGUMENT);
-    mde_clear_error(c);
-    CHECK(mde_bounds_of_tokens(c, 4, tokens, (double)INFINITY, 4, upper) == MDE_BAD_ARGUMENT);
-    mde_clear_error(c);
-    CHECK(mde_bounds_of_tokens(c, 4, tokens, 1, (double)NAN, upper) == MDE_BAD_ARGUMENT);
-    mde_clear_error(c);
-    tokens[1] = -1;
-    CHECK(mde_bounds_of_tokens(c, 4, tokens, 8e9, 4, upper) == MDE_BAD_ARGUMENT);
-    CHECK_TEXT(mde_error(c), "domain 1 has -1 tokens");
-    mde_context_free(c);
-}
-
 /* Least a.w inside bounds: what the lower bounds leave goes to the cheapest domains, each up to its cap. */
 static double linear_programme(int k, const double *a, const double *low, const double *high, double *w)
 {
@@ -2306,7 +2281,6 @@ int main(void)
     TEST(intervals_of_a_rank_correlation_cover_the_true_one);
     TEST(regret_is_that_of_picking_the_best_of_each_tenth);
     TEST(a_learning_curve_falls_where_more_runs_help);
-    TEST(caps_of_tokens_are_epochs_times_what_there_is);
     TEST(a_linear_loss_is_minimised_at_the_corner_and_priced_by_finite_differences);
     TEST(the_best_mixture_of_a_process_is_no_worse_than_any_of_a_grid);
     TEST(prices_of_a_process_are_finite_differences_of_the_best_value);
