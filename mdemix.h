@@ -559,8 +559,9 @@ typedef struct mde_adamw_desc {
 } mde_adamw_desc;
 #define MDE_ZERO (-1.0)                     /* a real zero where 0 means the default */
 /* One step from the gradients; counts the step for the bias correction; returns the gradient's norm before clipping.
-   A norm that is not finite is MDE_NOT_FINITE and changes nothing. */
+   A norm that is not finite is MDE_NOT_FINITE and changes nothing, here and in SGD. */
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc);
+MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);   /* w -= rate grad */
 
 /* Learning rate at a step: linear warm-up, then cosine to `final`, constant, or warm-up/stable/decay (WSD, the last
    `decay` share of the steps linear to `final`). final and decay are shares: of the peak, of the steps. */
@@ -10494,6 +10495,21 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
         mde__adamw(c, &adam, (int64_t)item->tensor.count, item->tensor.grad, item->tensor.data, item->m, item->v);
     }
     return norm;
+}
+
+MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
+{
+    int i;
+    if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
+    if (!(mde_params_grad_norm(p) < (double)INFINITY)) {
+        return mde_fail(p->context, MDE_NOT_FINITE, "sgd: the norm of the gradient is not finite");
+    }
+    for (i = 0; i < p->count; i++) {
+        mde_tensor *t = &p->items[i]->tensor;
+        mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
+    }
+    p->steps++;
+    return MDE_OK;
 }
 
 MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)

@@ -244,12 +244,32 @@ static void a_norm_that_is_not_finite_changes_nothing(void)
         CHECK(mde_context_status(c) == MDE_NOT_FINITE);
         mde_clear_error(c);
         CHECK(hash_of_set(p) == before);
+        CHECK(mde_sgd_step(p, 0.1) == MDE_NOT_FINITE);
+        CHECK_TEXT(mde_error(c), "sgd");
+        mde_clear_error(c);
+        CHECK(hash_of_set(p) == before);
     }
     mde_fail(c, MDE_BAD_ARGUMENT, "before");
     CHECK(isnan(mde_adamw_step(p, &desc)));
+    CHECK(mde_sgd_step(p, 1) == MDE_BAD_ARGUMENT);
     mde_clear_error(c);
     CHECK(hash_of_set(p) == before);
     CHECK(isnan(mde_adamw_step(NULL, &desc)));
+    mde_context_free(c);
+}
+
+static void sgd_goes_against_the_gradient(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    mde_params *p = small_set(c, 1);
+    mde_random random = mde_random_start(9, 0);
+    double want[20];
+    size_t j;
+    mde_tensor *t = mde_params_tensor(p, 0);
+    fill_gradients(p, &random);
+    for (j = 0; j < t->count; j++) want[j] = (double)t->data[j] - 0.25 * (double)t->grad[j];
+    CHECK(mde_sgd_step(p, 0.25) == MDE_OK);
+    for (j = 0; j < t->count; j++) CLOSE(t->data[j], want[j], 2e-7);
     mde_context_free(c);
 }
 
@@ -542,6 +562,7 @@ int main(void)
     TEST(a_name_twice_or_none_is_refused);
     TEST(adamw_agrees_with_double_precision_over_twenty_steps);
     TEST(a_norm_that_is_not_finite_changes_nothing);
+    TEST(sgd_goes_against_the_gradient);
     TEST(schedules_start_and_end_where_they_should);
     TEST(weights_come_back_from_a_file);
     TEST(two_sets_go_into_one_checkpoint);
