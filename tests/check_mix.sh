@@ -513,6 +513,16 @@ edit sizes.csv '{ print $1, $2, $3, $7, $8 }' >u.csv
 check checkpoints_beside_their_weights "$mix" --ratios t.csv --losses u.csv --model ridge --threads 1 --out beside --quiet \
     --target-params 500M --target-tokens 16B
 [ "$(predicted)" = "$value" ] && ok two_tables_say_the_same || bad two_tables_say_the_same "$(predicted), not $value"
+edit sizes.csv 'NR == 1 || $2 != "120M"' >two.csv
+edit sizes.csv 'NR == 1 || $2 == "120M"' >large.csv
+scaled two_sizes_and_runs_to_judge_on two.csv --target-params 500M --target-tokens 16B --test-table large.csv
+noted two_sizes_have_a_law "losses of 12 runs are moved to 500M parameters 16B tokens by a law fitted to all 72 rows"
+# They are judged where the target is: what the law says of three checkpoints of one mixture agrees.
+awk '/^mean / { good = $2 > 99 && $3 < 0.001 } END { exit !good }' last \
+    && ok larger_runs_are_judged_at_the_target || bad larger_runs_are_judged_at_the_target "$(tail -n 1 last)"
+sed 's/,120M,/,,/' large.csv >t.csv
+wrong 1 runs_to_judge_on_have_sizes "t.csv: run m1 at 1e+09 has no size, which the law needs" --table two.csv --out out \
+    --target-params 500M --target-tokens 16B --test-table t.csv
 scaled largest_size_alone sizes.csv
 noted without_a_target_one_size_is_used ".*only the 12 of 120M parameters and 4B tokens are used"
 edit sizes.csv 'NR == 1 || ($2 == "120M" && $3 == "4B" && NR % 4 == 0)' >b.csv
