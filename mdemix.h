@@ -1208,14 +1208,16 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #endif
 #endif
 
-/* Around all but the kernels: -O2 takes twice as long to compile as -O1, and the dominator pass a twentieth of that. */
+/* Around all but the kernels: -O2 takes more than twice as long to compile as -Og. MDE__WARM: loops there that are long
+   enough to be worth it. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-#define MDE__COLD_BEGIN \
-    _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"no-tree-dominator-opts\", \"fp-contract=off\")")
+#define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"Og\", \"fp-contract=off\")")
 #define MDE__COLD_END _Pragma("GCC pop_options")
+#define MDE__WARM __attribute__((optimize("O2", "fp-contract=off")))
 #else
 #define MDE__COLD_BEGIN
 #define MDE__COLD_END
+#define MDE__WARM
 #endif
 
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
@@ -1294,9 +1296,13 @@ static inline double mde__sqrt64(double x)
 #if defined(__GNUC__) || defined(__clang__)
 #define MDE__RESTRICT __restrict__
 #define MDE__UNUSED __attribute__((unused))
+#define MDE__INLINE inline __attribute__((always_inline))
+#define MDE__NOINLINE __attribute__((noinline))
 #else
 #define MDE__RESTRICT
 #define MDE__UNUSED
+#define MDE__INLINE inline
+#define MDE__NOINLINE
 #endif
 
 #define MDE__ALIGNMENT 64           /* a cache line, and the widest vector register */
@@ -1540,6 +1546,7 @@ static int mde__parse_number(const char *text, size_t length, double *value)
 }
 
 /* FNV-1a, 64 bits: fingerprints of files and settings, streams of random numbers from names. */
+MDE__WARM
 static uint64_t mde__hash(uint64_t hash, const void *bytes, size_t size)
 {
     const unsigned char *p = (const unsigned char *)bytes;
@@ -3397,7 +3404,7 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 
 /* ---- Numbers as bytes ---- */
 
-static uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
+static MDE__INLINE uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
 {
     uint64_t value = 0;
     int i;
@@ -3405,7 +3412,7 @@ static uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
     return value;
 }
 
-static float mde__float_of_bits(uint32_t bits)
+static MDE__INLINE float mde__float_of_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -3637,6 +3644,7 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
 }
 
 /* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
+MDE__WARM
 static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats,
                           double *doubles)
 {
@@ -3832,6 +3840,7 @@ static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_js
 }
 
 /* Checks that the tensors fill the data without hole and overlap, then copies them. */
+MDE__WARM
 static int mde__safetensors_copy(mde_context *c, const char *name, const unsigned char *data, uint64_t size,
                                  mde__tensor_bytes *bytes, mde__safetensors_file *f)
 {
@@ -4624,14 +4633,6 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #endif
 #elif defined(MDE__VECTORS) && defined(__aarch64__) && defined(__ARM_NEON)
 #include <arm_neon.h>
-#endif
-
-#ifdef MDE__VECTORS
-#define MDE__INLINE inline __attribute__((always_inline))
-#define MDE__NOINLINE __attribute__((noinline))
-#else
-#define MDE__INLINE inline
-#define MDE__NOINLINE
 #endif
 
 #ifndef MDEMIX_FILE
@@ -7180,7 +7181,7 @@ static int64_t mde__block_m(int simd)
     return mde__tile_columns(simd) > 16 ? MDE__BLOCK_M_MAX / 2 : MDE__BLOCK_M_MAX;
 }
 
-static int64_t mde__min(int64_t a, int64_t b)
+static MDE__INLINE int64_t mde__min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
@@ -8447,6 +8448,7 @@ static int mde__pow_shape(MDE__SHAPE)
 }
 
 /* In double, since an error of log x counts as often as the power says. */
+MDE__WARM
 static void mde__pow_elements(const mde__job *j, int64_t from, int64_t to)
 {
     double power = *j->weights, odd = fabs(fmod(power, 2));
@@ -8478,6 +8480,7 @@ static int mde__clip_shape(MDE__SHAPE)
     return !mde_fail(c, MDE_BAD_ARGUMENT, "clip: low is %g, high is %g; expected low <= high", args->f[0], args->f[1]);
 }
 
+MDE__WARM
 static void mde__clip_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, low = (float)node->args.f[0], high = (float)node->args.f[1];
@@ -8492,6 +8495,7 @@ static void mde__clip_vjp(MDE__VJP)
 }
 static const mde_op mde__op_clip = { "clip", 1, mde__clip_shape, mde__clip_forward, mde__clip_vjp, NULL };
 
+MDE__WARM
 static void mde__gate_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, *y = node->in[1]->data;
@@ -8617,6 +8621,7 @@ static int mde__permute_shape(MDE__SHAPE)
 }
 
 /* Copies x to y, y contiguous, x with the given distances along y's axes (0 repeats). */
+MDE__WARM
 static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t *strides)
 {
     int64_t at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, inner = y->shape[y->rank - 1], step = strides[y->rank - 1], j;
@@ -8842,6 +8847,7 @@ static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t
     return runs;
 }
 
+MDE__WARM
 static void mde__sum_to_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
@@ -9192,6 +9198,7 @@ static void mde__gather_vjp(MDE__VJP)
 }
 
 /* out [.., width] += rows of x [count, width], by number */
+MDE__WARM
 static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids, const float *x, float *out)
 {
     int64_t i, j;
@@ -9255,6 +9262,7 @@ static int mde__embed_shape(MDE__SHAPE)
     return mde__check_ids(c, "embed", args, in[0]->shape[0]);
 }
 
+MDE__WARM
 static void mde__embed_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
@@ -10874,6 +10882,7 @@ MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 }
 
 /* The slot that holds the token with these bytes, or the free slot where it belongs. */
+MDE__WARM
 static size_t mde__tokenizer_slot(const mde_tokenizer *t, const char *bytes, size_t length)
 {
     uint64_t hash = mde__hash(MDE__HASH_START, bytes, length);
@@ -10984,13 +10993,14 @@ static int mde__is_end(const mde_tokenizer *t, int32_t id)
     return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__separator(t);
 }
 
-static int mde__is_space(char byte)
+static MDE__INLINE int mde__is_space(char byte)
 {
     return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
 }
 
 /* Merges never cross a word's end. A word is a run of other bytes with the space before it, if there is one, or what
    else of white space stands between two such words. */
+MDE__WARM
 static size_t mde__word_end(const char *text, size_t start, size_t length)
 {
     size_t limit = length - start > MDE__LONGEST_WORD ? start + MDE__LONGEST_WORD : length, i;
@@ -11025,12 +11035,13 @@ typedef struct mde__encoder {
     size_t merges;
 } mde__encoder;
 
-static int mde__merge_before(const mde__merge *a, const mde__merge *b)
+static MDE__INLINE int mde__merge_before(const mde__merge *a, const mde__merge *b)
 {
     if (a->score != b->score) return a->score > b->score;
     return a->left != b->left ? a->left < b->left : a->right < b->right;
 }
 
+MDE__WARM
 static void mde__merge_push(mde__merge *heap, size_t *count, const mde__merge *merge)
 {
     size_t i = (*count)++;
@@ -11038,6 +11049,7 @@ static void mde__merge_push(mde__merge *heap, size_t *count, const mde__merge *m
     heap[i] = *merge;
 }
 
+MDE__WARM
 static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
 {
     mde__merge top = heap[0], last = heap[--*count];
@@ -11051,6 +11063,7 @@ static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
     return top;
 }
 
+MDE__WARM
 static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right)
 {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * UINT64_C(0x9E3779B97F4A7C15);
@@ -11061,6 +11074,7 @@ static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right
     return slot;
 }
 
+MDE__WARM
 static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t left, int32_t right)
 {
     const mde__symbol *a, *b;
@@ -11115,6 +11129,7 @@ static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t leng
 }
 
 /* Encodes one span, best merge first, leftmost of equals; returns the number of tokens. */
+MDE__WARM
 static size_t mde__encode_span(mde__encoder *e, const char *text, size_t length, int32_t *out)
 {
     size_t count = 0;
@@ -11472,6 +11487,7 @@ static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
     return 1;
 }
 
+MDE__WARM
 static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
 {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -11508,6 +11524,7 @@ static int mde__bpe_grow_pairs(mde__bpe *b)
 
 /* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
    pairs that can be new to the word; fresh = -1 notes them at all. */
+MDE__WARM
 static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fresh)
 {
     const mde__word *w = &b->words[word];
@@ -14518,7 +14535,7 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 /* ---- Tables ---- */
 
 /* Index of element (i, j) of a matrix with rows of n. */
-static size_t mde__cell(int i, int n, int j)
+static MDE__INLINE size_t mde__cell(int i, int n, int j)
 {
     return (size_t)i * (size_t)n + (size_t)j;
 }
@@ -14534,7 +14551,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
 }
 
-static double mde__clamp(double x, double low, double high)
+static MDE__INLINE double mde__clamp(double x, double low, double high)
 {
     return x < low ? low : x > high ? high : x;
 }
@@ -15319,6 +15336,7 @@ typedef struct mde__window {
 
 #define MDE__ROUNDING 1e-3f         /* what float16 leaves above 0 */
 
+MDE__WARM
 static void mde__window_chunk(int64_t chunk, void *user)
 {
     const double smallest = 1.1754943508222875e-38; /* normal float32 */
@@ -15389,6 +15407,7 @@ static void mde__window_row(int64_t chunk, void *user)
 }
 
 /* Tells a file from another that has its place: a product and a shift for each eight bytes. */
+MDE__WARM
 static uint64_t mde__digest(const unsigned char *bytes, size_t size)
 {
     uint64_t digest = MDE__HASH_START ^ size, word = 0;
@@ -16962,6 +16981,7 @@ static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, 
     }
 }
 
+MDE__WARM
 static double mde__inner(int n, const double *a, const double *b)
 {
     double sum = 0;
@@ -17044,6 +17064,7 @@ static void mde__factor_solve(int simd, int n, const double *inverse, const doub
 
 /* Householder's tridiagonal form T = Q' a Q of the symmetric a [n, n], which is destroyed: diagonal and off-diagonal
    [n] each, and rows of `vectors` [n, n] = Q'. work [n]. */
+MDE__WARM
 static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_diagonal, double *vectors, double *work)
 {
     size_t stride = (size_t)n;
@@ -17088,6 +17109,7 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_
 /* Eigenvalues [n] (in no order) of the symmetric a [n, n], which is destroyed; row i of vectors [n, n] is eigenvector
    i. Implicit QR steps with Wilkinson's shift (Golub and Van Loan, section 8.3). work [2 n]. Returns 0 when it does
    not converge, as for input that is not finite. */
+MDE__WARM
 static int mde__eigen(int n, double *a, double *values, double *vectors, double *work)
 {
     double *off_diagonal = work + n, norm = 0;
@@ -17153,6 +17175,7 @@ typedef double mde__smooth_fn(const double *theta, double *gradient, void *user)
 /* Limited-memory BFGS (Nocedal 1980); the line search brackets a step that satisfies the weak Wolfe conditions. theta
    becomes the best point found; returns its value, NaN when the function is not finite at the start. kept [2]: how much
    curvature is known from an earlier call with the same work, and then from this one; NULL: none. */
+MDE__WARM
 static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int *kept, int iterations,
                          double tolerance)
 {
@@ -18912,12 +18935,14 @@ typedef struct mde__law {
 
 typedef struct mde__law_fit { int n, d; const double *x, *y; } mde__law_fit;
 
+MDE__WARM
 static double mde__law_exponential(int d, const double *theta, const double *x)
 {
     double exponent = theta[1] + mde__inner(d, theta + 2, x);
     return mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
 }
 
+MDE__WARM
 static double mde__law_loss(const double *theta, double *gradient, void *user)
 {
     const mde__law_fit *f = (const mde__law_fit *)user;
@@ -19496,6 +19521,7 @@ static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, doubl
 }
 
 /* Prediction at weights w [d], and its slope [mde__pool_size] along the parameters. exponential: of theta. */
+MDE__WARM
 static double mde__pool_value(int d, int pools, const double *theta, const double *exponential, const double *w,
                               double *slope)
 {
@@ -19527,6 +19553,7 @@ static void mde__exponentials(int n, const double *theta, double *exponential)
 typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential; } mde__pool_work;
 
 /* Minus the log posterior. */
+MDE__WARM
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
@@ -19849,7 +19876,7 @@ typedef struct mde__growth {
 } mde__growth;
 
 /* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
-static inline void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+static MDE__INLINE void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
 {
     int right = w->right[k], left = w->count[k] - right;
     double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
@@ -19864,6 +19891,7 @@ static inline void mde__try_split(const mde__growth *w, int k, int q, double val
 /* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
    above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
    are less than without it by S^2 / c. */
+MDE__WARM
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
@@ -19905,6 +19933,7 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
 }
 
 /* At standardised x. */
+MDE__WARM
 static double mde__forest_value(const mde__forest *f, const double *x)
 {
     int leaves = 1 << f->depth, t, level;
@@ -19947,6 +19976,7 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
 
 typedef struct mde__sorted { double value; int run; } mde__sorted;
 
+MDE__WARM
 static int mde__by_value(const void *a, const void *b)
 {
     const mde__sorted *p = (const mde__sorted *)a, *q = (const mde__sorted *)b;
@@ -22521,6 +22551,7 @@ static uint32_t mde__deflate_hash(const unsigned char *p)
 
 /* table: 2 * MDE__WINDOW numbers: the latest place of each hash, and the one before it of each place; 0 is none, so
    places count from 1. No symbol takes more than 9 bits a byte, which bounds the output. */
+MDE__WARM
 static void mde__deflate(mde__bits *w, const unsigned char *in, size_t size, uint32_t *table)
 {
     uint32_t *latest = table, *before = table + MDE__WINDOW;
@@ -22563,6 +22594,7 @@ static void mde__put_big(unsigned char *p, uint32_t value)
     for (i = 0; i < 4; i++) p[i] = (unsigned char)(value >> (24 - 8 * i) & 0xFFu);
 }
 
+MDE__WARM
 static uint32_t mde__adler32(const unsigned char *p, size_t size)
 {
     uint32_t a = 1, b = 0;
@@ -22574,6 +22606,7 @@ static uint32_t mde__adler32(const unsigned char *p, size_t size)
     return b << 16 | a;
 }
 
+MDE__WARM
 static uint32_t mde__crc32(const unsigned char *p, size_t size)
 {
     uint32_t table[256], crc = 0xFFFFFFFFu;
@@ -22598,7 +22631,7 @@ static unsigned char *mde__png_chunk(unsigned char *p, const char *name, size_t 
 }
 
 /* What filter `type` of the format predicts from the pixel to the left, above, and above that one. */
-static int mde__png_predict(int type, int left, int up, int corner)
+static MDE__INLINE int mde__png_predict(int type, int left, int up, int corner)
 {
     int by_left, by_up, by_corner;
     switch (type) {
@@ -22616,6 +22649,7 @@ static int mde__png_predict(int type, int left, int up, int corner)
 }
 
 /* Filters one row into out, type byte first; returns the sum of absolute differences. `above` is NULL for the first. */
+MDE__WARM
 static uint64_t mde__png_filter(int type, const unsigned char *row, const unsigned char *above, size_t bytes,
                                 size_t channels, unsigned char *out)
 {
