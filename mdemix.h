@@ -1209,14 +1209,16 @@ MDEDEF mde_status mde_png_write(mde_context *c, const char *path, int width, int
 #endif
 #endif
 
-/* Around all but the kernels: -O2 takes twice as long to compile as -O1, and the dominator pass a twentieth of that. */
+/* Around all but the kernels: -O2 takes more than twice as long to compile as -Og. MDE__WARM: loops there that are long
+   enough to be worth it. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-#define MDE__COLD_BEGIN \
-    _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\", \"no-tree-dominator-opts\", \"fp-contract=off\")")
+#define MDE__COLD_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"Og\", \"fp-contract=off\")")
 #define MDE__COLD_END _Pragma("GCC pop_options")
+#define MDE__WARM __attribute__((optimize("O2", "fp-contract=off")))
 #else
 #define MDE__COLD_BEGIN
 #define MDE__COLD_END
+#define MDE__WARM
 #endif
 
 #if defined(__GNUC__) && defined(MDE__OWN_LINKAGE)
@@ -1295,9 +1297,13 @@ static inline double mde__sqrt64(double x)
 #if defined(__GNUC__) || defined(__clang__)
 #define MDE__RESTRICT __restrict__
 #define MDE__UNUSED __attribute__((unused))
+#define MDE__INLINE inline __attribute__((always_inline))
+#define MDE__NOINLINE __attribute__((noinline))
 #else
 #define MDE__RESTRICT
 #define MDE__UNUSED
+#define MDE__INLINE inline
+#define MDE__NOINLINE
 #endif
 
 #define MDE__ALIGNMENT 64           /* a cache line, and the widest vector register */
@@ -1541,6 +1547,7 @@ static int mde__parse_number(const char *text, size_t length, double *value)
 }
 
 /* FNV-1a, 64 bits: fingerprints of files and settings, streams of random numbers from names. */
+MDE__WARM
 static uint64_t mde__hash(uint64_t hash, const void *bytes, size_t size)
 {
     const unsigned char *p = (const unsigned char *)bytes;
@@ -3398,7 +3405,7 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 
 /* ---- Numbers as bytes ---- */
 
-static uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
+static MDE__INLINE uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
 {
     uint64_t value = 0;
     int i;
@@ -3406,7 +3413,7 @@ static uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
     return value;
 }
 
-static float mde__float_of_bits(uint32_t bits)
+static MDE__INLINE float mde__float_of_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -3638,6 +3645,7 @@ static double mde__npy_element(const mde__npy_reader *r, const unsigned char *p)
 }
 
 /* Elements in the file's order, as floats or as doubles, go to their offsets in C order. */
+MDE__WARM
 static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size_t count, float *floats,
                           double *doubles)
 {
@@ -3833,6 +3841,7 @@ static int mde__safetensors_pairs(mde_context *c, const char *name, const mde_js
 }
 
 /* Checks that the tensors fill the data without hole and overlap, then copies them. */
+MDE__WARM
 static int mde__safetensors_copy(mde_context *c, const char *name, const unsigned char *data, uint64_t size,
                                  mde__tensor_bytes *bytes, mde__safetensors_file *f)
 {
@@ -4625,14 +4634,6 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #endif
 #elif defined(MDE__VECTORS) && defined(__aarch64__) && defined(__ARM_NEON)
 #include <arm_neon.h>
-#endif
-
-#ifdef MDE__VECTORS
-#define MDE__INLINE inline __attribute__((always_inline))
-#define MDE__NOINLINE __attribute__((noinline))
-#else
-#define MDE__INLINE inline
-#define MDE__NOINLINE
 #endif
 
 #ifndef MDEMIX_FILE
@@ -7181,7 +7182,7 @@ static int64_t mde__block_m(int simd)
     return mde__tile_columns(simd) > 16 ? MDE__BLOCK_M_MAX / 2 : MDE__BLOCK_M_MAX;
 }
 
-static int64_t mde__min(int64_t a, int64_t b)
+static MDE__INLINE int64_t mde__min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
@@ -8448,6 +8449,7 @@ static int mde__pow_shape(MDE__SHAPE)
 }
 
 /* In double, since an error of log x counts as often as the power says. */
+MDE__WARM
 static void mde__pow_elements(const mde__job *j, int64_t from, int64_t to)
 {
     double power = *j->weights, odd = fabs(fmod(power, 2));
@@ -8479,6 +8481,7 @@ static int mde__clip_shape(MDE__SHAPE)
     return !mde_fail(c, MDE_BAD_ARGUMENT, "clip: low is %g, high is %g; expected low <= high", args->f[0], args->f[1]);
 }
 
+MDE__WARM
 static void mde__clip_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, low = (float)node->args.f[0], high = (float)node->args.f[1];
@@ -8493,6 +8496,7 @@ static void mde__clip_vjp(MDE__VJP)
 }
 static const mde_op mde__op_clip = { "clip", 1, mde__clip_shape, mde__clip_forward, mde__clip_vjp, NULL };
 
+MDE__WARM
 static void mde__gate_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, *y = node->in[1]->data;
@@ -8618,6 +8622,7 @@ static int mde__permute_shape(MDE__SHAPE)
 }
 
 /* Copies x to y, y contiguous, x with the given distances along y's axes (0 repeats). */
+MDE__WARM
 static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t *strides)
 {
     int64_t at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, inner = y->shape[y->rank - 1], step = strides[y->rank - 1], j;
@@ -8843,6 +8848,7 @@ static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t
     return runs;
 }
 
+MDE__WARM
 static void mde__sum_to_forward(MDE__FORWARD)
 {
     const mde_tensor *x = node->in[0];
@@ -9193,6 +9199,7 @@ static void mde__gather_vjp(MDE__VJP)
 }
 
 /* out [.., width] += rows of x [count, width], by number */
+MDE__WARM
 static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids, const float *x, float *out)
 {
     int64_t i, j;
@@ -9256,6 +9263,7 @@ static int mde__embed_shape(MDE__SHAPE)
     return mde__check_ids(c, "embed", args, in[0]->shape[0]);
 }
 
+MDE__WARM
 static void mde__embed_forward(MDE__FORWARD)
 {
     const int32_t *ids = (const int32_t *)node->args.p;
@@ -10890,6 +10898,7 @@ MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 }
 
 /* The slot that holds the token with these bytes, or the free slot where it belongs. */
+MDE__WARM
 static size_t mde__tokenizer_slot(const mde_tokenizer *t, const char *bytes, size_t length)
 {
     uint64_t hash = mde__hash(MDE__HASH_START, bytes, length);
@@ -11000,13 +11009,14 @@ static int mde__is_end(const mde_tokenizer *t, int32_t id)
     return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__separator(t);
 }
 
-static int mde__is_space(char byte)
+static MDE__INLINE int mde__is_space(char byte)
 {
     return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
 }
 
 /* Merges never cross a word's end. A word is a run of other bytes with the space before it, if there is one, or what
    else of white space stands between two such words. */
+MDE__WARM
 static size_t mde__word_end(const char *text, size_t start, size_t length)
 {
     size_t limit = length - start > MDE__LONGEST_WORD ? start + MDE__LONGEST_WORD : length, i;
@@ -11041,12 +11051,13 @@ typedef struct mde__encoder {
     size_t merges;
 } mde__encoder;
 
-static int mde__merge_before(const mde__merge *a, const mde__merge *b)
+static MDE__INLINE int mde__merge_before(const mde__merge *a, const mde__merge *b)
 {
     if (a->score != b->score) return a->score > b->score;
     return a->left != b->left ? a->left < b->left : a->right < b->right;
 }
 
+MDE__WARM
 static void mde__merge_push(mde__merge *heap, size_t *count, const mde__merge *merge)
 {
     size_t i = (*count)++;
@@ -11054,6 +11065,7 @@ static void mde__merge_push(mde__merge *heap, size_t *count, const mde__merge *m
     heap[i] = *merge;
 }
 
+MDE__WARM
 static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
 {
     mde__merge top = heap[0], last = heap[--*count];
@@ -11067,6 +11079,7 @@ static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
     return top;
 }
 
+MDE__WARM
 static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right)
 {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * UINT64_C(0x9E3779B97F4A7C15);
@@ -11077,6 +11090,7 @@ static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right
     return slot;
 }
 
+MDE__WARM
 static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t left, int32_t right)
 {
     const mde__symbol *a, *b;
@@ -11131,6 +11145,7 @@ static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t leng
 }
 
 /* Encodes one span, best merge first, leftmost of equals; returns the number of tokens. */
+MDE__WARM
 static size_t mde__encode_span(mde__encoder *e, const char *text, size_t length, int32_t *out)
 {
     size_t count = 0;
@@ -11488,6 +11503,7 @@ static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
     return 1;
 }
 
+MDE__WARM
 static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
 {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -11524,6 +11540,7 @@ static int mde__bpe_grow_pairs(mde__bpe *b)
 
 /* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
    pairs that can be new to the word; fresh = -1 notes them at all. */
+MDE__WARM
 static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fresh)
 {
     const mde__word *w = &b->words[word];
@@ -14534,7 +14551,7 @@ MDEDEF mde_lm *mde_lm_open(mde_context *c, const char *path)
 /* ---- Tables ---- */
 
 /* Index of element (i, j) of a matrix with rows of n. */
-static size_t mde__cell(int i, int n, int j)
+static MDE__INLINE size_t mde__cell(int i, int n, int j)
 {
     return (size_t)i * (size_t)n + (size_t)j;
 }
@@ -14550,7 +14567,7 @@ static double *mde__doubles(mde_context *c, size_t a, size_t b)
     return (double *)mde_alloc(c, count > 0 ? count : 1, sizeof(double));
 }
 
-static double mde__clamp(double x, double low, double high)
+static MDE__INLINE double mde__clamp(double x, double low, double high)
 {
     return x < low ? low : x > high ? high : x;
 }
@@ -15335,6 +15352,7 @@ typedef struct mde__window {
 
 #define MDE__ROUNDING 1e-3f         /* what float16 leaves above 0 */
 
+MDE__WARM
 static void mde__window_chunk(int64_t chunk, void *user)
 {
     const double smallest = 1.1754943508222875e-38; /* normal float32 */
@@ -15405,6 +15423,7 @@ static void mde__window_row(int64_t chunk, void *user)
 }
 
 /* Tells a file from another that has its place: a product and a shift for each eight bytes. */
+MDE__WARM
 static uint64_t mde__digest(const unsigned char *bytes, size_t size)
 {
     uint64_t digest = MDE__HASH_START ^ size, word = 0;
@@ -16978,6 +16997,7 @@ static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, 
     }
 }
 
+MDE__WARM
 static double mde__inner(int n, const double *a, const double *b)
 {
     double sum = 0;
@@ -17060,6 +17080,7 @@ static void mde__factor_solve(int simd, int n, const double *inverse, const doub
 
 /* Householder's tridiagonal form T = Q' a Q of the symmetric a [n, n], which is destroyed: diagonal and off-diagonal
    [n] each, and rows of `vectors` [n, n] = Q'. work [n]. */
+MDE__WARM
 static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_diagonal, double *vectors, double *work)
 {
     size_t stride = (size_t)n;
@@ -17104,6 +17125,7 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_
 /* Eigenvalues [n] (in no order) of the symmetric a [n, n], which is destroyed; row i of vectors [n, n] is eigenvector
    i. Implicit QR steps with Wilkinson's shift (Golub and Van Loan, section 8.3). work [2 n]. Returns 0 when it does
    not converge, as for input that is not finite. */
+MDE__WARM
 static int mde__eigen(int n, double *a, double *values, double *vectors, double *work)
 {
     double *off_diagonal = work + n, norm = 0;
@@ -17165,6 +17187,7 @@ typedef double mde__smooth_fn(const double *theta, double *gradient, void *user)
 /* Limited-memory BFGS (Nocedal 1980); the line search brackets a step that satisfies the weak Wolfe conditions. theta
    becomes the best point found; returns its value, NaN when the function is not finite at the start. kept [2]: how much
    curvature is known from an earlier call with the same work, and then from this one; NULL: none. */
+MDE__WARM
 static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, double *work, int *kept, int iterations,
                          double tolerance)
 {
@@ -19015,6 +19038,7 @@ typedef struct mde__law {
 
 /* The law at standardised inputs x, rows `stride` doubles apart, and its slopes by theta unless NULL, rows `apart`
    doubles apart; those that the form does not have are 0. */
+MDE__WARM
 static void mde__law_values(const mde__law *s, const double *theta, int rows, const double *x, int stride, double *value,
                             double *slope, int apart)
 {
@@ -19081,6 +19105,7 @@ static size_t mde__law_block_work(int parameters)
 
 /* An mde__squares_fn: each run's slopes and residual times the root of its weight, so that their products are the
    normal equations. */
+MDE__WARM
 static double mde__law_loss(const double *theta, double *normal, void *user)
 {
     const mde__law_fit *f = (const mde__law_fit *)user;
@@ -19423,6 +19448,7 @@ static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, doubl
 }
 
 /* Prediction at weights w [d], and its slope [mde__pool_size] along the parameters. exponential: of theta. */
+MDE__WARM
 static double mde__pool_value(int d, int pools, const double *theta, const double *exponential, const double *w,
                               double *slope)
 {
@@ -19454,6 +19480,7 @@ static void mde__exponentials(int n, const double *theta, double *exponential)
 typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential; } mde__pool_work;
 
 /* Minus the log posterior. */
+MDE__WARM
 static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
@@ -19776,7 +19803,7 @@ typedef struct mde__growth {
 } mde__growth;
 
 /* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
-static inline void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+static MDE__INLINE void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
 {
     int right = w->right[k], left = w->count[k] - right;
     double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
@@ -19791,6 +19818,7 @@ static inline void mde__try_split(const mde__growth *w, int k, int q, double val
 /* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
    above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
    are less than without it by S^2 / c. */
+MDE__WARM
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
     int q, i, k;
@@ -19832,6 +19860,7 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
 }
 
 /* At standardised x. */
+MDE__WARM
 static double mde__forest_value(const mde__forest *f, const double *x)
 {
     int leaves = 1 << f->depth, t, level;
@@ -19874,6 +19903,7 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
 
 typedef struct mde__sorted { double value; int run; } mde__sorted;
 
+MDE__WARM
 static int mde__by_value(const void *a, const void *b)
 {
     const mde__sorted *p = (const mde__sorted *)a, *q = (const mde__sorted *)b;
@@ -22447,6 +22477,7 @@ static uint32_t mde__deflate_hash(const unsigned char *p)
 
 /* table: 2 * MDE__WINDOW numbers: the latest place of each hash, and the one before it of each place; 0 is none, so
    places count from 1. No symbol takes more than 9 bits a byte, which bounds the output. */
+MDE__WARM
 static void mde__deflate(mde__bits *w, const unsigned char *in, size_t size, uint32_t *table)
 {
     uint32_t *latest = table, *before = table + MDE__WINDOW;
@@ -22489,6 +22520,7 @@ static void mde__put_big(unsigned char *p, uint32_t value)
     for (i = 0; i < 4; i++) p[i] = (unsigned char)(value >> (24 - 8 * i) & 0xFFu);
 }
 
+MDE__WARM
 static uint32_t mde__adler32(const unsigned char *p, size_t size)
 {
     uint32_t a = 1, b = 0;
@@ -22500,6 +22532,7 @@ static uint32_t mde__adler32(const unsigned char *p, size_t size)
     return b << 16 | a;
 }
 
+MDE__WARM
 static uint32_t mde__crc32(const unsigned char *p, size_t size)
 {
     uint32_t table[256], crc = 0xFFFFFFFFu;
@@ -22524,7 +22557,7 @@ static unsigned char *mde__png_chunk(unsigned char *p, const char *name, size_t 
 }
 
 /* What filter `type` of the format predicts from the pixel to the left, above, and above that one. */
-static int mde__png_predict(int type, int left, int up, int corner)
+static MDE__INLINE int mde__png_predict(int type, int left, int up, int corner)
 {
     int by_left, by_up, by_corner;
     switch (type) {
@@ -22542,6 +22575,7 @@ static int mde__png_predict(int type, int left, int up, int corner)
 }
 
 /* Filters one row into out, type byte first; returns the sum of absolute differences. `above` is NULL for the first. */
+MDE__WARM
 static uint64_t mde__png_filter(int type, const unsigned char *row, const unsigned char *above, size_t bytes,
                                 size_t channels, unsigned char *out)
 {

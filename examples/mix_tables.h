@@ -812,8 +812,7 @@ static void name_checkpoints(mde_runs *runs, const run_table *t, const run_scale
 static mde_runs *read_runs(mde_context *c, const char *ratios, const char *losses, const table_options *options,
                            const mde_runs *like, mde_text *notes, run_scale **scales)
 {
-    run_table *of_losses;
-    run_table a, b;
+    run_table a, b, *of_losses = &a;
     mde_runs *runs = NULL;
     run_scale *own = NULL, *other = NULL;
     checkpoint *list = NULL, *of_weights = NULL;
