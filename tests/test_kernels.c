@@ -371,6 +371,19 @@ static void elementwise_kernels_do_each_element_once(void)
     mde_context_free(c);
 }
 
+static void a_product_of_no_terms_is_zero_and_stays_in_its_rows(void)
+{
+    mde_context *c = best();
+    float out[3 * 2 + 2];
+    mde_product p = mde_product_of(0, 0, 3, 2, 0, NULL, NULL);
+    int i;
+    for (i = 0; i < 8; i++) out[i] = 7;
+    p.out = out;
+    mde_gemm(c, &p, NULL);
+    for (i = 0; i < 8; i++) CHECK(out[i] == (i < 6 ? 0.0f : 7.0f));
+    mde_context_free(c);
+}
+
 /* ---- Reductions ---- */
 
 /* Error of a float sum in 16 lanes and a tree: n/16 + 5 roundings of at most the sum of magnitudes. */
@@ -1229,6 +1242,7 @@ int main(void)
     TEST(slopes_and_packed_gates_follow_their_formulas);
     TEST(special_values_are_right);
     TEST(elementwise_kernels_do_each_element_once);
+    TEST(a_product_of_no_terms_is_zero_and_stays_in_its_rows);
     TEST(reductions_add_every_element_once);
     TEST(row_and_column_sums_are_sums);
     TEST(softmax_and_cross_entropy_follow_their_formulas);

@@ -1595,6 +1595,7 @@ static void too_many_runs_for_a_process_are_refused_before_any_work(void)
 static void repeated_runs_are_found_in_time_n_log_n(void)
 {
     enum { N = 50000, K = 5, SMALL = 400 };
+    static const double pair[] = { 0.5 + 4e-10, 0.5 - 4e-10, 0.5, 0.5 };
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(3, 8);
     double *w = mde__doubles(c, N, K);
@@ -1607,6 +1608,7 @@ static void repeated_runs_are_found_in_time_n_log_n(void)
         if (i % 3 == 2) w[i * K] += 4e-10, w[i * K + 1] -= 4e-10;
     }
     for (i = 0; i < K; i++) w[(N - 1) * K + i] = w[i] + (i == 2 ? 2e-9 : 0);
+    CHECK(mde_first_repeats(c, 2, 2, pair, first) == 1 && first[0] == 0 && first[1] == 0);
     CHECK(mde_first_repeats(c, SMALL, K, w, first) > SMALL / 4);
     for (i = 0; i < SMALL; i++) {
         for (j = 0; j < i; j++) {
