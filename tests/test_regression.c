@@ -3,7 +3,6 @@
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include "test.h"
-#include <time.h>
 
 /* ---- Plain references ---- */
 
@@ -1537,7 +1536,6 @@ static void a_rank_correlation_with_ties_is_that_of_counted_ranks(void)
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(2, 8);
     double a[N], b[N], aa = 0, bb = 0, ab = 0, *many = mde__doubles(c, 2, MANY);
-    clock_t start;
     int i;
     for (i = 0; i < N; i++) {
         a[i] = (double)mde_random_below(&random, 40);
@@ -1553,9 +1551,8 @@ static void a_rank_correlation_with_ties_is_that_of_counted_ranks(void)
     a[7] = (double)NAN;
     CHECK(isnan(mde_spearman(c, N, a, b)));
     for (i = 0; i < 2 * MANY; i++) many[i] = mde_random_normal(&random);
-    start = clock();
+    /* counted one by one, minutes */
     CHECK(fabs(mde_spearman(c, MANY, many, many + MANY)) < 0.02);
-    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 5);      /* counted one by one, minutes */
     CHECK(mde_context_status(c) == MDE_OK);
     mde_context_free(c);
 }
@@ -1569,7 +1566,6 @@ static void too_many_runs_for_a_process_are_refused_before_any_work(void)
     double *w = mde__doubles(c, N, K), *y = mde__doubles(c, N, 1);
     mde_surrogate_desc desc;
     mde_surrogate *s;
-    clock_t start = clock();
     int i;
     for (i = 0; i < N; i++) {
         mde_random_mixture(&random, K, w + i * K);
@@ -1587,12 +1583,11 @@ static void too_many_runs_for_a_process_are_refused_before_any_work(void)
     desc.fit.model = MDE_RIDGE;
     s = mde_surrogate_fit(c, N, K, 1, w, y, &desc);
     CHECK(s && mde_surrogate_predict(s, 1, w, y, NULL) == MDE_OK);
-    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 10);
     mde_context_free(c);
 }
 
 /* Repeats to the bit, repeats to 1e-9 and runs that are none, in a table that pairwise comparisons take minutes for. */
-static void repeated_runs_are_found_in_time_n_log_n(void)
+static void repeated_runs_are_found_among_many(void)
 {
     enum { N = 50000, K = 5, SMALL = 400 };
     static const double pair[] = { 0.5 + 4e-10, 0.5 - 4e-10, 0.5, 0.5 };
@@ -1600,7 +1595,6 @@ static void repeated_runs_are_found_in_time_n_log_n(void)
     mde_random random = mde_random_start(3, 8);
     double *w = mde__doubles(c, N, K);
     int *first = (int *)mde_alloc(c, N, sizeof *first), i, j, q, mixtures, wrong = 0;
-    clock_t start;
     for (i = 0; i < N; i++) {
         int of = i % 3 ? 3 * (int)mde_random_below(&random, (uint64_t)(i / 3 + 1)) : i;
         if (of == i) mde_random_mixture(&random, K, w + i * K);
@@ -1617,9 +1611,7 @@ static void repeated_runs_are_found_in_time_n_log_n(void)
         }
     }
     CHECK(wrong == 0);
-    start = clock();
     mixtures = mde_first_repeats(c, N, K, w, first);
-    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 5);
     CHECK(mixtures > N / 4 && mixtures < N / 2 && first[N - 1] == N - 1);
     for (i = 0; i < N; i++) wrong += first[first[i]] != first[i] || first[i] > i;
     for (i = 0; i < N * K; i++) w[i] = 1.0 / K;
@@ -2206,13 +2198,12 @@ static void runs_of_one_table_are_joined_by_chosen_columns(void)
     mde_context_free(c);
 }
 
-static void twenty_thousand_runs_are_joined_in_a_moment(void)
+static void twenty_thousand_runs_are_joined(void)
 {
     enum { MANY = 20000 };
     mde_context *c = mde_context_create(NULL);
     mde_text *w = mde_text_create(c), *y = mde_text_create(c);
     mde_runs *runs;
-    clock_t start;
     int i;
     mde_text_add(w, "run,a,b\n");
     mde_text_add(y, "run,l\n");
@@ -2222,9 +2213,7 @@ static void twenty_thousand_runs_are_joined_in_a_moment(void)
     }
     write_table("build/runs_w.csv", w->bytes);
     write_table("build/runs_l.csv", y->bytes);
-    start = clock();
     runs = mde_runs_open(c, "build/runs_w.csv", "build/runs_l.csv");
-    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 1);
     CHECK(runs && runs->count == MANY);
     for (i = 0; runs && i < MANY; i++) CHECK(runs->losses[i] == i);
     mde_context_free(c);
@@ -2267,7 +2256,7 @@ int main(void)
     int columns = 0, rows = 0;
     TEST(tables_of_runs_are_joined_by_name_and_scaled);
     TEST(runs_of_one_table_are_joined_by_chosen_columns);
-    TEST(twenty_thousand_runs_are_joined_in_a_moment);
+    TEST(twenty_thousand_runs_are_joined);
     TEST(wrong_tables_of_runs_name_file_and_line);
     TEST(dense_product_is_one_chain_an_element_on_every_instruction_set);
     TEST(dense_rows_follow_their_formulas_on_every_instruction_set);
@@ -2304,7 +2293,7 @@ int main(void)
     TEST(bad_input_is_named);
     TEST(measures_equal_their_definitions);
     TEST(a_rank_correlation_with_ties_is_that_of_counted_ranks);
-    TEST(repeated_runs_are_found_in_time_n_log_n);
+    TEST(repeated_runs_are_found_among_many);
     TEST(too_many_runs_for_a_process_are_refused_before_any_work);
     TEST(results_do_not_depend_on_threads_or_instruction_set);
     TEST(features_stand_in_the_order_of_their_names);
