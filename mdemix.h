@@ -17271,7 +17271,7 @@ typedef double mde__squares_fn(const double *theta, double *normal, void *user);
 
 #define MDE__MARQUARDT_STEPS 200
 
-/* Doubles of workspace of mde__marquardt, and where its first mde__marquardt_normal(n) of them are free for f's own. */
+/* Doubles of workspace. */
 static size_t mde__marquardt_work(int n)
 {
     size_t square = (size_t)n * (size_t)n, normal = ((size_t)n + 1) * ((size_t)n + 1);
@@ -18996,19 +18996,19 @@ static const mde__regressor_kind mde__coregion_kind = {
 
 /* ---- Laws ---- */
 
-/* Of a mixture w (Ye et al. 2025), and of models of N parameters that saw D tokens of it (the additive and the joint form
-   of Shukor et al. 2025):
+/* Of a mixture w (Ye et al. 2025), and of models of N parameters that saw D tokens of it (the additive and the joint
+   form of Shukor et al. 2025):
      y = E + T_0 + T_1 + T_2,   T_0 = exp(b_0 + t_0.w),   T_r = exp(b_r + t_r.w - a_r l_r),   l_1 = log N, l_2 = log D,
    so that A(w) = exp(b_1 + t_1.w) and alpha = a_1. The mixing law is E + T_0. The additive law across sizes has
    t_1 = t_2 = 0; with interactions they are fitted, drawn to 0. theta is E, then for each term b_r, log a_r, t_r;
    dT_r = T_r (db_r + w.dt_r - a_r l_r d log a_r).
 
-   They are fitted by the sum over runs of h^2 (sqrt(1 + (residual / h)^2) - 1): squares that bend into distances, so that
-   a run that went wrong bends the curve little. Two sizes do not tell E from alpha, nor do the checkpoints of short runs
-   tell it from beta: log a_r has a prior, so that what the data leave open becomes part of the predicted sd. The curvature
-   J'J / v + P at the optimum gives the covariance of theta, P being the priors' precision; v is the variance of a
-   residual, across sizes times the runs that stand for one mixture, since the checkpoints of a run, and its equals, err
-   together. */
+   They are fitted by the sum over runs of h^2 (sqrt(1 + (residual / h)^2) - 1): squares that bend into distances, so
+   that a run that went wrong bends the curve little. Two sizes do not tell E from alpha, nor do checkpoints of short
+   runs tell it from beta: across sizes, log a_r and b_r have priors, so that what the data leave open becomes part of
+   the predicted sd. The curvature J'J / v + P at the optimum gives the covariance of theta, P being the priors'
+   precision; v is the variance of a residual, across sizes times the runs that stand for one mixture, since the
+   checkpoints of a run, and its equals, err together. */
 
 #define MDE__LAW_TERMS 3
 #define MDE__LAW_STARTS 4
@@ -19017,8 +19017,8 @@ static const mde__regressor_kind mde__coregion_kind = {
 #define MDE__LAW_VARIANCE 0.05      /* v at first, in variances of the target, until a fit says what it is */
 #define MDE__LAW_PENALTY 1e-2       /* on t_0 t_0 / 2: weights sum to 1, so that data alone leave one direction open */
 #define MDE__LAW_INTERACTION 1.0    /* on t_r t_r / 2 */
-#define MDE__LAW_LEVEL 1e-3         /* on b_r b_r / 2 across sizes: of a dozen runs, none of three terms takes all, with E
-                                       far below */
+#define MDE__LAW_LEVEL_SD 3.0       /* of b_r across sizes, where a dozen runs could be fitted by one term, far above
+                                       an E far below */
 #define MDE__LAW_PRIOR_SD 0.9       /* of log a_r: N may count embeddings or not, which changes alpha; set so that
                                        intervals hold at sizes of the RedPajama runs of Ye et al. left out */
 #define MDE__LAW_STEEPEST 30.0      /* largest exponent of a prediction */
@@ -19039,8 +19039,8 @@ typedef struct mde__law {
 /* The law at standardised inputs x, rows `stride` doubles apart, and its slopes by theta unless NULL, rows `apart`
    doubles apart; those that the form does not have are 0. */
 MDE__WARM
-static void mde__law_values(const mde__law *s, const double *theta, int rows, const double *x, int stride, double *value,
-                            double *slope, int apart)
+static void mde__law_values(const mde__law *s, const double *theta, int rows, const double *x, int stride,
+                            double *value, double *slope, int apart)
 {
     double a[MDE__LAW_TERMS];
     int i, r, q;
@@ -19053,9 +19053,9 @@ static void mde__law_values(const mde__law *s, const double *theta, int rows, co
         }
         for (r = 0; r < s->terms; r++) {
             const double *own = theta + 1 + r * (s->d + 2);
-            double fall = r > 0 && s->column[r] >= 0 ? a[r] * s->unit[r] * x[s->column[r]] : 0, exponent = own[0] - fall;
+            double fall = r > 0 && s->column[r] >= 0 ? a[r] * s->unit[r] * x[s->column[r]] : 0;
+            double exponent = own[0] - fall, term;
             int mixed = r == 0 || s->interactions;
-            double term;
             if (r > 0 && s->column[r] < 0) continue;
             if (mixed) exponent += mde__inner(s->d, own + 2, x);
             term = mde__exp64(exponent < MDE__LAW_STEEPEST ? exponent : MDE__LAW_STEEPEST);
@@ -19084,7 +19084,7 @@ static double mde__law_prior(const mde__law *s, int i, double variance, double *
     int r = (i - 1) / (s->d + 2), at = (i - 1) % (s->d + 2);
     *centre = 0;
     if (i == 0 || (at == 0 && s->terms == 1)) return 1e-9;
-    if (at == 0) return MDE__LAW_LEVEL;
+    if (at == 0) return variance / (MDE__LAW_LEVEL_SD * MDE__LAW_LEVEL_SD);
     if (at > 1) return r == 0 ? MDE__LAW_PENALTY : MDE__LAW_INTERACTION;
     *centre = mde__log64(mde__law_exponent[r]);
     return variance / (MDE__LAW_PRIOR_SD * MDE__LAW_PRIOR_SD);
@@ -19122,8 +19122,9 @@ static double mde__law_loss(const double *theta, double *normal, void *user)
         int rows = f->n - from < MDE__LAW_BLOCK ? f->n - from : MDE__LAW_BLOCK;
         mde__law_values(f->s, theta, rows, f->x + mde__cell(from, f->stride, 0), f->stride, value, slope, row);
         for (i = 0; i < rows; i++) {
-            double residual = value[i] - f->y[from + i], bent = residual / MDE__LAW_BEND, root = sqrt(1.0 + bent * bent);
-            double weight = f->robust ? sqrt(1.0 / root) : 1.0, *own = slope + mde__cell(i, row, 0);
+            double residual = value[i] - f->y[from + i], bent = residual / MDE__LAW_BEND;
+            double root = sqrt(1.0 + bent * bent), weight = f->robust ? sqrt(1.0 / root) : 1.0;
+            double *own = slope + mde__cell(i, row, 0);
             loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
             own[p] = residual;
             for (j = 0; j < row; j++) own[j] *= weight;
@@ -19162,10 +19163,10 @@ static double mde__law_search(mde__law_fit *f, int start, double *theta, double 
 static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, double *work)
 {
     mde__law *s = (mde__law *)r->state;
-    int p = s->parameters, row = p + 1, i, ok;
+    int p = s->parameters, row = p + 1, i;
     double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p, used = 0, squares, scale, centre;
-    double *normal = work, *curvature = normal + (size_t)row * (size_t)row, *inverse = curvature + (size_t)p * (size_t)p;
-    double *scratch = inverse + (size_t)p * (size_t)p;
+    double *normal = work, *curvature = normal + (size_t)row * (size_t)row;
+    double *inverse = curvature + (size_t)p * (size_t)p, *scratch = inverse + (size_t)p * (size_t)p;
     f->robust = 0;
     mde__law_loss(s->theta + mde__cell(target, p, 0), normal, f);
     f->robust = 1;
@@ -19173,8 +19174,7 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
     for (i = 0; i < p; i++) {
         memcpy(curvature + mde__cell(i, p, 0), normal + mde__cell(i, row, 0), (size_t)p * sizeof(double));
     }
-    ok = mde__cholesky_inverse(f->simd, p, curvature, inverse, scratch);
-    if (!ok) return 0;
+    if (!mde__cholesky_inverse(f->simd, p, curvature, inverse, scratch)) return 0;
     mde__inverse_from_factor(f->simd, p, 1.0, inverse, covariance, scratch);
     mde__mirror(p, covariance);
     for (i = 0; i < p; i++) used += 1.0 - mde__law_prior(s, i, f->variance, &centre) * covariance[mde__cell(i, p, i)];
@@ -19338,7 +19338,8 @@ static void mde__law_covariance(const mde_regressor *r, int target, int n, const
     const mde__law *s = (const mde__law *)r->state;
     int p = s->parameters, i, j;
     const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
-    double *slope = work, *along = work + mde__cell(n, p, 0), square = r->target_sd[target] * r->target_sd[target], value;
+    double *slope = work, *along = work + mde__cell(n, p, 0), value;
+    double square = r->target_sd[target] * r->target_sd[target];
     for (i = 0; i < n; i++, slope += p, along += p) {
         mde__law_values(s, s->theta + mde__cell(target, p, 0), 1, x + mde__cell(i, r->used, 0), 0, &value, slope, 0);
         for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);

@@ -614,12 +614,13 @@ static int compare_checkpoints(const void *a, const void *b)
     int order = strcmp(x->run, y->run);
     if (order) return order;
     if (!same_scale(x->scale.params, y->scale.params)) return x->scale.params < y->scale.params ? -1 : 1;
-    if (known(x->scale.tokens) != known(y->scale.tokens)) return known(x->scale.tokens) < known(y->scale.tokens) ? -1 : 1;
+    if (known(x->scale.tokens) < known(y->scale.tokens)) return -1;
+    if (known(x->scale.tokens) > known(y->scale.tokens)) return 1;
     return (x->row > y->row) - (x->row < y->row);
 }
 
-/* Rows of a table in order of run, size and tokens, owned by the caller. *repeated: whether a run stands twice, which it
-   may at another size or after other tokens. */
+/* Rows of a table in order of run, size and tokens, owned by the caller. *repeated: whether a run stands twice, which
+   it may at another size or after other tokens. */
 static checkpoint *list_checkpoints(mde_context *c, const mde_csv *csv, int run, const run_scale *scales, int *repeated)
 {
     checkpoint *list = (checkpoint *)mde_alloc(c, (size_t)csv->rows + 1, sizeof *list);
@@ -635,7 +636,8 @@ static checkpoint *list_checkpoints(mde_context *c, const mde_csv *csv, int run,
         const checkpoint *before = &list[row - 1];
         if (strcmp(list[row].run, before->run)) continue;
         *repeated = 1;
-        if (same_scale(list[row].scale.params, before->scale.params) && !(list[row].scale.tokens > before->scale.tokens)) {
+        if (same_scale(list[row].scale.params, before->scale.params) &&
+            !(list[row].scale.tokens > before->scale.tokens)) {
             mde_fail(c, MDE_BAD_FILE, "%s line %d: run %.100s stands already in line %d%s", csv->path,
                      csv->lines[list[row].row], before->run, csv->lines[before->row],
                      list[row].scale.tokens == list[row].scale.tokens ? " with as many tokens" :
