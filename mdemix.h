@@ -19017,6 +19017,8 @@ static const mde__regressor_kind mde__coregion_kind = {
 #define MDE__LAW_VARIANCE 0.05      /* v at first, in variances of the target, until a fit says what it is */
 #define MDE__LAW_PENALTY 1e-2       /* on t_0 t_0 / 2: weights sum to 1, so that data alone leave one direction open */
 #define MDE__LAW_INTERACTION 1.0    /* on t_r t_r / 2 */
+#define MDE__LAW_DOUBT 0.01         /* a square added to those of the residuals for the second v: a dozen runs, fitted
+                                       exactly, do not know their noise, and priors would vanish */
 #define MDE__LAW_LEVEL_SD 3.0       /* of b_r across sizes, where a dozen runs could be fitted by one term, far above
                                        an E far below */
 #define MDE__LAW_PRIOR_SD 0.9       /* of log a_r: N may count embeddings or not, which changes alpha; set so that
@@ -19090,12 +19092,13 @@ static double mde__law_prior(const mde__law *s, int i, double variance, double *
     return variance / (MDE__LAW_PRIOR_SD * MDE__LAW_PRIOR_SD);
 }
 
-/* work: mde__law_block_work. robust 0: plain squares, whose sum is the last of the normal equations. */
+/* work: mde__law_block_work. robust 0: plain squares, whose sum is the last of the normal equations. doubted: the
+   variance of the residuals with MDE__LAW_DOUBT as one more. */
 typedef struct mde__law_fit {
     const mde__law *s;
     int simd, n, stride, robust;
     const double *x, *y;
-    double variance, *work;
+    double variance, doubted, *work;
 } mde__law_fit;
 
 static size_t mde__law_block_work(int parameters)
@@ -19164,7 +19167,8 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
 {
     mde__law *s = (mde__law *)r->state;
     int p = s->parameters, row = p + 1, i;
-    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p, used = 0, squares, scale, centre;
+    double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
+    double used = 0, squares, scale, centre, freedom;
     double *normal = work, *curvature = normal + (size_t)row * (size_t)row;
     double *inverse = curvature + (size_t)p * (size_t)p, *scratch = inverse + (size_t)p * (size_t)p;
     f->robust = 0;
@@ -19178,7 +19182,9 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
     mde__inverse_from_factor(f->simd, p, 1.0, inverse, covariance, scratch);
     mde__mirror(p, covariance);
     for (i = 0; i < p; i++) used += 1.0 - mde__law_prior(s, i, f->variance, &centre) * covariance[mde__cell(i, p, i)];
-    s->residual[target] = squares / (f->n - used > 1 ? f->n - used : 1);
+    freedom = f->n - used > 1 ? f->n - used : 1;
+    s->residual[target] = squares / freedom;
+    f->doubted = (squares + MDE__LAW_DOUBT) / (freedom + 1);
     scale = s->terms > 1 ? f->variance : s->residual[target];
     for (i = 0; i < p * p; i++) covariance[i] *= scale;
     return 1;
@@ -19287,7 +19293,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
     if (!(mde__law_search(&f, 1, theta, work) < (double)INFINITY)) return 0;
     if (!mde__law_spread(r, &f, target, work)) return 0;
     if (s->terms > 1) {
-        f.variance = mde__clamp(s->residual[target] * s->together, 1e-6, 1.0);
+        f.variance = mde__clamp(f.doubted * s->together, 1e-6, 1.0);
         if (!(mde__law_search(&f, 0, theta, work) < (double)INFINITY)) return 0;
         if (!mde__law_spread(r, &f, target, work)) return 0;
     } else if (mde__law_leave_out(r, &f, target, work) < MDE__LARGEST_LEVERAGE && !r->repeated) {
