@@ -6,20 +6,8 @@ cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
-. tests/program.sh
-
 . tests/try.sh
-
-finish() {
-    echo "$passed passed, $failed failed$([ $skipped -eq 0 ] || echo ", $skipped skipped")"
-    [ $failed -eq 0 ]
-    exit
-}
+. tests/program.sh
 
 page=examples/cluster/README.md
 if python3 -c 'import yaml' > /dev/null 2>&1; then

@@ -5,11 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
+. tests/try.sh
 
 # verdict NAME: passes when the log is empty
 verdict() {
@@ -22,8 +18,6 @@ verdict() {
         echo "ok   $1"
     fi
 }
-
-. tests/try.sh
 
 if ! command -v python3 > /dev/null 2>&1; then
     skip the_pages "python3 is not installed"
@@ -174,9 +168,4 @@ python3 tests/docs.py "$work/some" "$work/told.h" > "$work/log" 2>&1
 grep -q 'id="mde_told"' "$work/some/told.html" || echo "no page" >> "$work/log"
 verdict a_function_with_a_comment_is_not
 
-if [ $skipped -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ $failed -eq 0 ]
+finish

@@ -6,12 +6,6 @@ LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
 CXX=${CXX:-c++}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
-
 . tests/try.sh
 
 version=$(sed -n 's/^#define MDE_VERSION "\(.*\)"/\1/p' mdemix.h)
@@ -86,9 +80,4 @@ else
     skip the_example_in_cpp_builds_by_the_command_at_its_top "$CXX is not installed"
 fi
 
-if [ $skipped -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ $failed -eq 0 ]
+finish

@@ -5,12 +5,6 @@ cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
-
 . tests/try.sh
 
 # python_with MODULE: the first Python 3 that has it
@@ -37,9 +31,7 @@ fi
 python=$(python_with ctypes)
 if [ -z "$python" ]; then
     skip python "no Python 3 was found"
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ $failed -eq 0 ]
-    exit
+    finish
 fi
 
 # Writes C that compiles only if every function takes and returns what the binding says, and that prints where the
@@ -258,9 +250,4 @@ else
     skip log_probabilities_of_llama_cpp_and_the_harness_are_read_or_refused "numpy is not installed"
 fi
 
-if [ $skipped -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ $failed -eq 0 ]
+finish

@@ -13,15 +13,11 @@ if ! command -v slurmctld > /dev/null || ! command -v slurmd > /dev/null || [ "$
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-work=$(mktemp -d) || exit 1
+. tests/try.sh
 controller=
 node=
 trap '[ -z "$node" ] || kill $node; [ -z "$controller" ] || kill $controller; wait; rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-passed=0
-failed=0
-
-. tests/try.sh
 
 # until_so COMMAND...: tries once a second, for ten minutes at most
 until_so() {
@@ -134,5 +130,4 @@ try it_goes_on_to_its_end until_so queue_is_empty
 is_made() { ls long/runs/*.safetensors && ! has_checkpoint; }
 try it_is_made is_made
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

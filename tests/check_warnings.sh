@@ -2,31 +2,12 @@
 # Everything compiles without a warning: the header's implementation with every compiler, standard and option, then each
 # example and test. Ends with "N passed, N failed[, N skipped]".
 cd "$(dirname "$0")/.." || exit 1
-flags="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
-
-# try NAME COMMAND...: passes when the command succeeds, which -Werror makes the same as keeping silent
-try() {
-    name=$1
-    shift
-    if "$@" > "$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        grep -E 'error|warning' "$work/log" | head -n 5 | sed 's/^/    /'
-        echo "FAIL $name"
-    fi
-}
+flags="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"    # so what compiles keeps silent
+. tests/try.sh
 
 have() {
     command -v "$1" > /dev/null 2>&1 && return 0
-    skipped=$((skipped + 1))
-    echo "skip $1: is not installed"
+    skip "$1" "is not installed"
     return 1
 }
 
@@ -110,13 +91,7 @@ windows=/usr/share/mingw-w64/include
 if [ -d $windows ] && have clang; then
     microsoft $windows
 else
-    skipped=$((skipped + 1))
-    echo "skip clang as MSVC: no headers of MinGW"
+    skip "clang as MSVC" "no headers of MinGW"
 fi
 
-if [ $skipped -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ $failed -eq 0 ]
+finish

@@ -7,23 +7,7 @@ LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
 page=build/web/index.html
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
-
 . tests/try.sh
-
-finish() {
-    if [ $skipped -gt 0 ]; then
-        echo "$passed passed, $failed failed, $skipped skipped"
-    else
-        echo "$passed passed, $failed failed"
-    fi
-    [ $failed -eq 0 ]
-    exit
-}
 
 # What `make web` needs, beyond the program of each name.
 links() {

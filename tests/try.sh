@@ -1,5 +1,10 @@
-# For checks, which source it: runs what is to be tried, says how it went, and counts. Expects a folder of its own in work,
-# and passed, failed and skipped.
+# For checks, which source it: a folder of their own in work, which goes when they end; runs what is to be tried,
+# says how it went, and counts.
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+skipped=0
 
 # try NAME COMMAND...: passes when the command succeeds
 try() {
@@ -19,4 +24,11 @@ try() {
 skip() {
     skipped=$((skipped + 1))
     echo "skip $1: $2"
+}
+
+# The last line, and the exit code.
+finish() {
+    echo "$passed passed, $failed failed$([ $skipped -eq 0 ] || echo ", $skipped skipped")"
+    [ $failed -eq 0 ]
+    exit
 }
