@@ -1,7 +1,7 @@
 #!/bin/sh
 # The page of examples/cluster: its commands as they stand there, with 3 domains and 8 proxies, a trainer and a scorer that
 # stand in for PyTorch; those for a cluster (sbatch, kubectl) are not run, but what they start is, by the variable of each
-# scheduler. Ends with "N passed, N failed[, N skipped]".
+# scheduler, and the pods of kubernetes.yaml as the file describes them. Ends with "N passed, N failed[, N skipped]".
 cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
@@ -10,21 +10,6 @@ CC=${CC:-cc}
 . tests/program.sh
 
 page=examples/cluster/README.md
-if python3 -c 'import yaml' > /dev/null 2>&1; then
-    try kubernetes_yaml_is_an_indexed_job python3 - <<'END'
-import yaml
-job = yaml.safe_load(open("examples/cluster/kubernetes.yaml"))
-spec = job["spec"]
-pod = spec["template"]["spec"]
-assert (job["apiVersion"], job["kind"], spec["completionMode"]) == ("batch/v1", "Job", "Indexed"), job
-assert spec["completions"] >= spec["parallelism"] > 0 and pod["restartPolicy"] == "Never"
-task = pod["containers"][0]
-assert task["command"] + task["args"] == ["sh", "cluster/task.sh", "export"], task
-assert {m["name"] for m in task["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
-END
-else
-    skip kubernetes_yaml "python3 has no yaml"
-fi
 command -v python3 > /dev/null 2>&1 || { skip the_page "no python3, in which the scorer's stand-in is written"; finish; }
 
 mkdir -p "$work/bin" "$work/study/texts"
@@ -111,6 +96,92 @@ try has_its_share_of_the_texts sh -c '[ "$(ls logprobs/*/books.npy | wc -l)" -eq
 try a_task_of_grid_engine_is_counted_from_1 env SHARDS=2 SGE_TASK_ID=6 sh cluster/task.sh export
 (find runs logprobs -type f -exec cksum {} + | sort) > "$work/after"
 try make_the_same_files cmp "$work/before" "$work/after"
+
+# kubernetes.yaml has the fields and types that a client of Kubernetes knows: what it reads and writes again is the same.
+cat > "$work/typed.py" <<'END'
+import json, sys, yaml
+from kubernetes import client
+job = yaml.safe_load(open(sys.argv[1]))
+class Reply:
+    data = json.dumps(job)
+api = client.ApiClient()
+read = api.sanitize_for_serialization(api.deserialize(Reply, "V1Job"))
+assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job"), "is no Job of batch/v1"
+assert read == job, f"is read as {read}"
+END
+typed=$(python_with "kubernetes, yaml")
+if [ -n "$typed" ]; then
+    try kubernetes_yaml_is_a_job_to_a_client "$typed" "$work/typed.py" cluster/kubernetes.yaml
+    # changed EXPRESSION: the file with one line changed by sed is refused
+    changed() {
+        sed "$1" cluster/kubernetes.yaml > "$work/changed.yaml"
+        ! cmp -s "$work/changed.yaml" cluster/kubernetes.yaml && ! "$typed" "$work/typed.py" "$work/changed.yaml"
+    }
+    try no_unknown_field_is changed 's/backoffLimit:/backOffLimit:/'
+    try no_unknown_field_of_a_volume_is changed 's/claimName:/claim:/'
+    try no_number_as_a_text_is changed 's/completions: 64/completions: "64"/'
+    try no_text_as_a_list_is changed 's/command: .*/command: sh cluster\/task.sh/'
+    try no_container_without_a_name_is changed 's/- name: task/- tty: true/'
+else
+    skip kubernetes_yaml_is_a_job_to_a_client "no Python 3 has kubernetes and yaml (Debian: python3-kubernetes)"
+fi
+
+# Its pods, as an indexed job starts them: the container's command in its folder with its environment and the index, some at
+# a time, and a failed one again until backoffLimit. pods.py STAGE COUNT: with this stage at the end of args.
+cat > "$work/pods.py" <<'END'
+import concurrent.futures, os, subprocess, sys, yaml
+spec = yaml.safe_load(open("cluster/kubernetes.yaml"))["spec"]
+pod = spec["template"]["spec"]
+task, = pod["containers"]
+assert spec["completionMode"] == "Indexed" and pod["restartPolicy"] == "Never" and task["args"] == ["export"]
+claims = {v["name"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+assert [m["mountPath"] for m in task["volumeMounts"] if m["name"] in claims] == [task["workingDir"]]
+def run(index):
+    environment = {"PATH": os.environ["PATH"], "JOB_COMPLETION_INDEX": str(index)}
+    environment.update((e["name"], e["value"]) for e in task["env"])
+    return subprocess.run(task["command"] + sys.argv[1:2], env=environment).returncode
+assert 0 < spec["parallelism"] <= spec["completions"]
+failures, left = 0, list(range(int(sys.argv[2])))
+while left:
+    with concurrent.futures.ThreadPoolExecutor(spec["parallelism"]) as pool:
+        codes = list(pool.map(run, left))
+    left = [index for index, code in zip(left, codes) if code]
+    failures += len(left)
+    assert failures <= spec["backoffLimit"], f"{failures} pods failed"
+print(sys.argv[1], failures, file=open("failed", "a"))
+END
+yaml=$(python_with yaml)
+if [ -n "$yaml" ]; then
+    mkdir "$work/pods"
+    cp -r cluster domains.csv ratios.csv texts "$work/pods"
+    cp train.sh "$work/trainer"
+    cp export.py "$work/scorer"
+    cd "$work/pods" || exit 1
+    # A node is lost before one model is written, one pod ends badly after it has written, one between two texts.
+    cat > train.sh <<'END'
+#!/bin/sh
+[ "$1" != expert-web ] || [ -e lost ] || { : > lost; exit 137; }
+sh ../trainer "$@"
+[ "$1" != next1 ] || [ -e late ] || { : > late; exit 137; }
+END
+    chmod +x train.sh
+    { echo 'import os, sys'
+      echo 'if "web=" in sys.argv[3] and os.path.exists("logprobs/books/web.npy") and not os.path.exists("cut"):'
+      echo '    open("cut", "w").close()'
+      echo '    sys.exit(137)'
+      cat ../scorer; } > export_logprobs.py
+    unset EXPORT TRAIN
+    try pods_train "$yaml" "$work/pods.py" train 19
+    try two_of_which_failed_once grep -qx "train 2" failed
+    try pods_export "$yaml" "$work/pods.py" export 3
+    try one_of_which_failed_once grep -qx "export 1" failed
+    (find runs logprobs -type f -exec cksum {} + | sort) > "$work/after"
+    try pods_leave_the_bytes_of_one_process cmp "$work/before" "$work/after"
+    cd ../study || exit 1
+    export TRAIN=./train.sh EXPORT="python3 export.py"
+else
+    skip pods_of_kubernetes_yaml "no Python 3 has yaml (Debian: python3-yaml)"
+fi
 
 # refused NAME EXPECTED COMMAND...: one line that says it
 refused() {
