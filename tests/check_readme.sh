@@ -20,6 +20,7 @@ make data	wants the network
 make run-dagan	takes minutes; check_dagan.sh runs such a study
 build/mde_lab run out/real	wants the data of `make data`
 build/mde_lab plan out/real	wants the data of `make data`
+build/mix_optimize --ratios out/real/	wants that experiment; check_lab.sh proposes such a round
 make -f out/real/Makefile	wants that plan; check_lab.sh makes one so
 build/dagan_lab	wants images of the user's own
 make -f out/seeds/Makefile	wants a plan on such images; check_dagan.sh makes one so
