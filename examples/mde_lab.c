@@ -6,7 +6,7 @@
 
    Every step is files in one folder. A finished one is skipped, and a run that was cut off continues from its
    checkpoint to the same bits:
-     plan      plan.json, see mde_lab_runs.h; Makefile and slurm.sbatch, see jobs.h
+     plan      plan.json, see mde_lab_runs.h; Makefile and slurm.sbatch, see jobs.h; --mixtures adds proxies to it later
      tasks     the training runs
      fit       tables (ratios.csv, losses.csv, features.csv, ... and .npy), regressions compared by cross-validation
      search    the best mixture for three objectives; mixture.json, search.json
@@ -857,8 +857,8 @@ static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
     if (!out_was_there) remove(out);
 }
 
-/* What the losses of each domain will be of. */
-static void print_validation(const experiment *x)
+/* What the losses of each domain will be of, and proxies beyond those that the plan began with. */
+static void print_plan(const experiment *x)
 {
     int i;
     for (i = 0; i < x->domains; i++) {
@@ -868,6 +868,7 @@ static void print_validation(const experiment *x)
                mde_corpus_name(x->corpus, i), (long long)x->window_tokens[i], (long long)x->window_documents[i],
                (long long)documents);
     }
+    if (x->further > 0) printf("%d proxies, and %d at the mixtures of mixtures.csv\n", x->settings.proxies, x->further);
 }
 
 static void list_tasks(const experiment *x, int as_json)
@@ -937,6 +938,24 @@ static program_work work_of(experiment *x, const program *p, int index)
     return w;
 }
 
+/* Without settings, those of a plan that is there, whose strings they keep. Its data may be made-up text that is gone, and
+   is made again. */
+static mde_json *take_planned(mde_context *c, const char *out, lab_settings *s)
+{
+    char path[PROGRAM_PATH];
+    lab_settings none;
+    mde_json *plan;
+    memset(&none, 0, sizeof none);
+    none.mixtures = s->mixtures;
+    program_path(c, path, "%s/plan.json", out);
+    if (memcmp(s, &none, sizeof none) != 0 || !mde_is_file(path)) return NULL;
+    plan = mde_json_read(c, path);
+    if (!plan || !mde_is_folder(mde_json_string(plan, "data", ""))) return plan;
+    *s = planned_settings(plan);
+    s->mixtures = none.mixtures;
+    return plan;
+}
+
 static void run_command(mde_context *c, program *p, lab_settings *s)
 {
     const char *command = p->arguments[0], *out = p->arguments[1];
@@ -945,14 +964,18 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
     job_list j;
     if (strcmp(command, "tasks") != 0) program_try_folder(c, out);
     if (program_failed(c)) return;
-    if ((all || plan) && s->data) experiment_plan(c, out, s);
-    else if (all || plan) plan_on_generated(c, out, s);
+    if (all || plan) {
+        mde_json *planned = take_planned(c, out, s);
+        if (s->data) experiment_plan(c, out, s);
+        else if (!program_failed(c)) plan_on_generated(c, out, s);
+        mde_json_free(c, planned);
+    }
     x = experiment_open(c, out);
     if (!x) return;
     x->progress = program_progress;
     x->user = p;
     x->quiet = p->quiet;
-    if (((all && !p->quiet) || plan) && !p->json) print_validation(x);
+    if (((all && !p->quiet) || plan) && !p->json) print_plan(x);
     j = jobs_of(x);
     if (plan) jobs_write(c, &j);
     if (plan && !p->json) jobs_print(&j);
@@ -978,7 +1001,8 @@ static void run_command(mde_context *c, program *p, lab_settings *s)
 static const char *const usage =
     "mde_lab: from folders of text to the best training mixture\n"
     "\n"
-    "  mde_lab run OUT [--data DIR] [options]   all steps; a second call goes on where the first was stopped\n"
+    "  mde_lab run OUT [--data DIR] [options]   all steps; a second call goes on where the first was stopped, also\n"
+    "                                           without options\n"
     "  mde_lab plan OUT [--data DIR] [options]  writes OUT/plan.json: the settings and the runs to make; and a\n"
     "                                           Makefile and slurm.sbatch that make them in many processes\n"
     "  mde_lab tasks OUT                        lists the runs of the plan, finished or not\n"
@@ -1027,7 +1051,9 @@ int main(int argc, char **argv)
         { "--task-domains", PROGRAM_FILE, "A,B", &s.task_domains, 0, 0,
           "domains that the end task is made from; default: all" },
         { "--objective", PROGRAM_FILE, "NAME", &s.objective, 0, 0,
-          "whose mixture goes to mixture.json: average, task or both; default: average" }
+          "whose mixture goes to mixture.json: average, task or both; default: average" },
+        { "--mixtures", PROGRAM_FILE, "FILE", &s.mixtures, 0, 0,
+          "CSV, a row a mixture, as next_runs.csv of mix_optimize: further proxies for a plan, new or there already" }
     };
     memset(&s, 0, sizeof s);
     program_start(&p, "mde_lab", usage, options, (int)(sizeof options / sizeof *options));
@@ -1042,6 +1068,9 @@ int main(int argc, char **argv)
         program_misused(&p, "", "expected a command and a folder, as in `mde_lab run OUT`");
     } else if (p.count > 2 && strcmp(p.arguments[0], "task") != 0) {
         program_misused(&p, p.arguments[2], " is one argument too many");
+    }
+    if (!p.code && s.mixtures && strcmp(p.arguments[0], "run") != 0 && strcmp(p.arguments[0], "plan") != 0) {
+        program_misused(&p, "--mixtures", " belongs to run and plan");
     }
     if (p.code) return p.code;
     s.seed = p.seed;

@@ -322,13 +322,15 @@ static void page_experts(mde_text *t, experiment *x, const tables *runs)
 static void page_settings(mde_text *t, const experiment *x)
 {
     const lab_settings *s = &x->settings;
+    char further[40] = "";
+    if (x->further > 0) snprintf(further, sizeof further, " and %d at further ones", x->further);
     mde_text_format_html(t,
                          "<h2>Settings</h2>\n<p>Data: <code>%s</code>, %d domains. Every run: %d layers, width %d, "
                          "%d heads, context %d, batch %d, %lld tokens, learning rate %.3g. %d experts, %d proxies at "
-                         "Dirichlet mixtures, 2 baselines, 3 verification runs; preset %s, seed %llu, plan %s, mdemix "
+                         "Dirichlet mixtures%s, 2 baselines, 3 verification runs; preset %s, seed %llu, plan %s, mdemix "
                          "%s.</p>\n",
                          s->data, x->domains, s->layers, s->width, s->heads, s->context, s->batch, (long long)s->tokens,
-                         s->learning_rate, x->domains, s->proxies, s->preset, (unsigned long long)s->seed,
+                         s->learning_rate, x->domains, s->proxies, further, s->preset, (unsigned long long)s->seed,
                          x->fingerprint, MDE_VERSION);
     mde_text_format(t,
                     "<p>End task: %d questions, the true next %lld tokens of held-out text against %d others of the "

@@ -7,6 +7,7 @@
      runs/NAME.safetensors      a finished run: one expert a domain (with its log-probabilities of every validation
                                 token), uniform and proportional mixtures, and the proxies, at random mixtures; with
                                 larger sizes, NAME-SIZE: those mixtures and the first half of the proxies at each
+     mixtures.csv               further proxies, added to the plan later: their names and mixtures
    Included by mde_lab.c alone. */
 #ifndef MDE_LAB_RUNS_H
 #define MDE_LAB_RUNS_H
@@ -15,6 +16,7 @@
 
 #define END_TASK "end_task" /* name of the end task among the validation texts */
 #define CHOICES 4           /* of a question: the right one and three others */
+#define MAX_PROXIES 100000
 
 typedef enum task_kind { EXPERT, BASELINE, PROXY, BEST } task_kind;
 
@@ -43,6 +45,7 @@ typedef struct lab_settings {
     const char *task_domains;  /* comma-separated domains that the end task is made from; NULL: all */
     const char *objective;     /* whose mixture goes to mixture.json: "average" (default), "task" or "both" */
     uint64_t seed;
+    const char *mixtures;      /* table of further proxies that are added to the plan; NULL: none */
 } lab_settings;
 
 /* A stretch of held-out text that a model reads at once; the first token is given, the others are predicted. */
@@ -59,7 +62,8 @@ typedef struct experiment {
     lab_settings settings; /* resolved; its strings belong to the experiment */
     mde_corpus *corpus;
     int domains;
-    int count, own;         /* runs, the first of which are of the plan's own size */
+    int count, own;         /* runs, the first of which are of the plan's own size, */
+    int further;            /* and the last of those at mixtures that were added to the plan */
     task *tasks;
     int sizes;              /* larger ones */
     lab_size size[LAB_SIZES + 1];   /* with the plan's own, ascending */
@@ -67,7 +71,7 @@ typedef struct experiment {
     int64_t window_count[MDE_MAX_DOMAINS], window_tokens[MDE_MAX_DOMAINS], window_documents[MDE_MAX_DOMAINS];
     char *plan;           /* text of plan.json */
     char fingerprint[17]; /* of the plan, hexadecimal */
-    char key[40];         /* version and fingerprint of all in the plan but where the data are */
+    char key[40];         /* version and fingerprint of all in the plan but where the data are, and of what was added */
     int64_t choice;       /* tokens of a choice, and of the prompt before it */
     uint16_t *questions;  /* [questions, CHOICES, 2 choice] the right choice first */
 } experiment;
@@ -106,7 +110,7 @@ static mde_status resolve_settings(mde_context *c, const lab_settings *desc, lab
     const char *objective = desc->objective ? desc->objective : "average";
     if (!sizes) return mde_context_status(c);
     *out = *desc;
-    out->data = out->objective = out->task_domains = out->sizes = NULL; /* until they are copies */
+    out->data = out->objective = out->task_domains = out->sizes = out->mixtures = NULL; /* until they are copies */
     if (!out->proxies) out->proxies = sizes->proxies;
     if (!out->tokens) out->tokens = sizes->tokens;
     if (!out->layers) out->layers = sizes->layers;
@@ -119,7 +123,7 @@ static mde_status resolve_settings(mde_context *c, const lab_settings *desc, lab
     if (!out->questions) out->questions = sizes->questions;
     if (!out->max_bytes) out->max_bytes = sizes->max_bytes;
     if (!desc->data || !*desc->data) return mde_fail(c, MDE_BAD_ARGUMENT, "plan: no data folder was given");
-    if (out->proxies < 6 || out->proxies > 100000) {
+    if (out->proxies < 6 || out->proxies > MAX_PROXIES) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "plan: proxies is %d; a regression needs 6 or more", out->proxies);
     }
     if (out->tokens < 1 || out->context < 8 || out->batch < 1 || out->questions < 1 || out->validation_tokens < 64 ||
@@ -362,14 +366,92 @@ static mde_status add_task(experiment *x, task_kind kind, const char *prefix, co
     return MDE_OK;
 }
 
+/* A row of a table as a mixture of the domains: columns by their names or weight_NAME, shares or percents. What asks for
+   runs of another size or length than the plan's is refused. */
+static mde_status read_mixture(const experiment *x, const mde_csv *table, int row, double *weights)
+{
+    static const char *const columns[2] = { "params", "tokens" };
+    mde_context *c = x->context;
+    const char *path = table->path;
+    double sum = 0;
+    int line = table->lines[row], i, column;
+    for (i = 0; i < x->domains && !program_failed(c); i++) {
+        const char *name = mde_corpus_name(x->corpus, i);
+        char longer[PROGRAM_PATH];
+        column = mde_csv_column(table, name);
+        if (column < 0) column = mde_csv_column(table, program_path(c, longer, "weight_%s", name));
+        if (column < 0) return mde_fail(c, MDE_BAD_FILE, "%s: has no column %s, a domain", path, name);
+        weights[i] = mde_csv_number(table, row, column);
+        sum += weights[i];
+        if (weights[i] >= 0) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s line %d: the weight of %s is %.9g; expected 0 or more", path, line, name,
+                 weights[i]);
+    }
+    if (!(fabs(sum - 1) <= 0.01 || fabs(sum - 100) <= 1)) {
+        mde_fail(c, MDE_BAD_FILE, "%s line %d: weights sum to %.9g; expected 1 or 100", path, line, sum);
+    }
+    for (i = 0; i < 2 && !program_failed(c); i++) {
+        double own = i == 0 ? x->size[0].params : (double)x->settings.tokens, asked;
+        column = mde_csv_column(table, columns[i]);
+        asked = column < 0 ? own : mde_csv_number(table, row, column);
+        if (fabs(asked - own) <= 0.01 * own) continue;
+        mde_fail(c, MDE_BAD_FILE, "%s line %d: %s is %.9g; expected %.9g, as of the plan's runs", path, line,
+                 columns[i], asked, own);
+    }
+    if (program_failed(c)) return mde_context_status(c);
+    for (i = 0; i < x->domains && fabs(sum - 1) > 1e-12; i++) weights[i] /= sum;
+    return MDE_OK;
+}
+
+static const char *name_proxy(char name[32], int number)
+{
+    snprintf(name, 32, "proxy-%03d", number);
+    return name;
+}
+
+/* The table of the mixtures that were added, NULL without any. */
+static mde_csv *open_further(experiment *x)
+{
+    char path[PROGRAM_PATH];
+    mde_csv *table;
+    program_path(x->context, path, "%s/mixtures.csv", x->out);
+    table = mde_is_file(path) ? mde_csv_read(x->context, path) : NULL;
+    if (table && table->rows > MAX_PROXIES) {
+        mde_fail(x->context, MDE_BAD_FILE, "%s: has %d rows; expected at most %d", path, table->rows, MAX_PROXIES);
+    }
+    x->further = table && !program_failed(x->context) ? table->rows : 0;
+    return table;
+}
+
+static void add_further(experiment *x, const mde_csv *table)
+{
+    double weights[MDE_MAX_DOMAINS];
+    char name[32];
+    int i;
+    for (i = 0; i < x->further && read_mixture(x, table, i, weights) == MDE_OK; i++) {
+        const char *run = table->cells[i * table->columns];
+        if (strcmp(run, name_proxy(name, x->settings.proxies + i + 1)) != 0) {
+            mde_fail(x->context, MDE_BAD_FILE, "%s line %d: its run is %.60s; expected %s", table->path,
+                     table->lines[i], run, name);
+            return;
+        }
+        add_task(x, PROXY, "", name, weights);
+    }
+}
+
 static mde_status make_tasks(experiment *x)
 {
     mde_context *c = x->context;
     double weights[MDE_MAX_DOMAINS], total = 0;
+    mde_csv *further = open_further(x);
     int k = x->domains, i, p;
     int half = (x->settings.proxies + 1) / 2;
-    x->tasks = (task *)mde_alloc(c, (size_t)(k + 2 + x->settings.proxies + x->sizes * (2 + half)), sizeof *x->tasks);
-    if (!x->tasks) return mde_context_status(c);
+    x->tasks = (task *)mde_alloc(c, (size_t)(k + 2 + x->settings.proxies + x->further + x->sizes * (2 + half)),
+                                 sizeof *x->tasks);
+    if (!x->tasks) {
+        mde_csv_free(further);
+        return mde_context_status(c);
+    }
     for (i = 0; i < k; i++) {
         memset(weights, 0, sizeof weights);
         weights[i] = 1;
@@ -389,9 +471,10 @@ static mde_status make_tasks(experiment *x)
         mde_random r = mde_random_start(x->settings.seed, UINT64_C(0x9f0c000000000000) + (uint64_t)p);
         char name[32];
         mde_random_mixture(&r, k, weights);
-        snprintf(name, sizeof name, "%03d", p + 1);
-        add_task(x, PROXY, "proxy-", name, weights);
+        add_task(x, PROXY, "", name_proxy(name, p + 1), weights);
     }
+    add_further(x, further);
+    mde_csv_free(further);
     x->own = x->count;
     for (i = 1; i <= x->sizes; i++) {
         for (p = 0; p < 2 + half && !program_failed(c); p++) {
@@ -474,6 +557,7 @@ static char *plan_text(const experiment *x)
     json_domains(&w, x);
     mde_json_open(&w, "tasks", '[');
     for (i = 0; i < x->count; i++) {
+        if (i < x->own && i >= x->own - x->further) continue;
         mde_json_open(&w, NULL, '{');
         mde_json_write_string(&w, "name", x->tasks[i].name);
         mde_json_write_numbers(&w, "weights", (size_t)x->domains, x->tasks[i].weights, 17);
@@ -521,7 +605,7 @@ static mde_corpus *open_data(mde_context *c, const lab_settings *settings)
 static experiment *experiment_create(mde_context *c, const char *out, const lab_settings *desc)
 {
     experiment *x;
-    const char *what;
+    mde_text *what;
     int i;
     if (program_failed(c)) return NULL;
     x = (experiment *)mde_alloc(c, 1, sizeof *x);
@@ -550,9 +634,17 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
     }
     snprintf(x->fingerprint, sizeof x->fingerprint, "%016llx",
              (unsigned long long)mde_fingerprint(x->plan, strlen(x->plan)));
-    what = strstr(x->plan, "\"data_hash\"");
-    snprintf(x->key, sizeof x->key, "%.20s %016llx", MDE_VERSION,
-             (unsigned long long)mde_fingerprint(what, strlen(what)));
+    what = mde_text_create(c);
+    mde_text_add(what, strstr(x->plan, "\"data_hash\""));
+    for (i = x->own - x->further; i < x->own; i++) {
+        mde_json_writer w = mde_json_start(what, 0);
+        mde_json_write_numbers(&w, NULL, (size_t)x->domains, x->tasks[i].weights, 17);
+    }
+    if (!program_failed(c)) {
+        snprintf(x->key, sizeof x->key, "%.20s %016llx", MDE_VERSION,
+                 (unsigned long long)mde_fingerprint(what->bytes, what->length));
+    }
+    mde_text_free(what);
     return x;
 }
 
@@ -600,11 +692,55 @@ static mde_status compare_plan(experiment *x, const char *path)
     return mde_context_status(c);
 }
 
+static int is_among(int k, int n, const double *mixtures, const double *weights)
+{
+    int i, j;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j < k && fabs(mixtures[i * k + j] - weights[j]) <= 1e-6; j++) { }
+        if (j == k) return 1;
+    }
+    return 0;
+}
+
+/* mixtures.csv with those mixtures of a table that no proxy has, too. */
+static mde_text *further_text(const experiment *x, const char *path)
+{
+    mde_context *c = x->context;
+    mde_csv *table = mde_csv_read(c, path);
+    mde_text *t = mde_text_create(c);
+    int k = x->domains, before = x->settings.proxies + x->further, rows = table ? table->rows : 0, n = before, i, j;
+    double *mixtures = (double *)mde_alloc(c, (size_t)before + (size_t)rows, (size_t)k * sizeof *mixtures);
+    for (i = 0; mixtures && i < n; i++) {
+        memcpy(mixtures + i * k, x->tasks[x->own - before + i].weights, (size_t)k * sizeof *mixtures);
+    }
+    for (i = 0; i < rows && read_mixture(x, table, i, mixtures + n * k) == MDE_OK; i++) {
+        n += !is_among(k, n, mixtures, mixtures + n * k);
+    }
+    if (!program_failed(c) && n > MAX_PROXIES) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "%s: makes %d proxies; expected at most %d", path, n, MAX_PROXIES);
+    }
+    mde_text_add(t, "run");
+    for (j = 0; j < k; j++) {
+        mde_text_add(t, ",");
+        mde_text_add_csv(t, mde_corpus_name(x->corpus, j));
+    }
+    for (i = x->settings.proxies; i < n && !program_failed(c); i++) {
+        char name[32];
+        mde_text_format(t, "\n%s", name_proxy(name, i + 1));
+        for (j = 0; j < k; j++) mde_text_format(t, ",%.17g", mixtures[i * k + j]);
+    }
+    mde_text_add(t, "\n");
+    mde_release(c, mixtures);
+    mde_csv_free(table);
+    return t;
+}
+
 /* Makes OUT and writes the plan. A plan that is there already must be the same, otherwise it is an error that names the
-   setting that differs. */
+   setting that differs. Further mixtures are added to it. */
 static mde_status experiment_plan(mde_context *c, const char *out, const lab_settings *settings)
 {
     experiment *x = experiment_create(c, out, settings);
+    mde_text *further = x && settings->mixtures ? further_text(x, settings->mixtures) : NULL;
     char path[PROGRAM_PATH], runs[PROGRAM_PATH];
     program_path(c, path, "%s/plan.json", out);
     program_path(c, runs, "%s/runs", out);
@@ -613,14 +749,42 @@ static mde_status experiment_plan(mde_context *c, const char *out, const lab_set
         if (mde_is_file(path)) compare_plan(x, path);
         else if (mde_make_folder(c, runs) == MDE_OK) mde_file_write(c, path, x->plan, strlen(x->plan));
     }
+    if (further && !program_failed(c)) program_write(c, further, out, "mixtures.csv");
+    mde_text_free(further);
     experiment_free(x);
     return mde_context_status(c);
+}
+
+/* The settings that a plan has; its strings stay the plan's. */
+static lab_settings planned_settings(const mde_json *plan)
+{
+    const char *list = mde_json_string(plan, "task_domains", "");
+    lab_settings s;
+    memset(&s, 0, sizeof s);
+    s.data = mde_json_string(plan, "data", NULL);
+    s.preset = mde_json_string(plan, "preset", NULL);
+    s.proxies = program_int(plan, "proxies");
+    s.tokens = program_integer(plan, "tokens");
+    s.layers = program_int(plan, "layers");
+    s.width = program_int(plan, "width");
+    s.heads = program_int(plan, "heads");
+    s.context = program_int(plan, "context");
+    s.batch = program_int(plan, "batch");
+    s.sizes = mde_json_string(plan, "sizes", NULL);
+    s.learning_rate = mde_json_number(plan, "learning_rate", 0);
+    s.vocabulary = program_int(plan, "vocabulary");
+    s.validation_tokens = program_integer(plan, "validation_tokens");
+    s.questions = program_int(plan, "questions");
+    s.max_bytes = program_integer(plan, "max_bytes");
+    s.task_domains = *list ? list : NULL;
+    s.objective = mde_json_string(plan, "objective", NULL);
+    s.seed = (uint64_t)strtoull(mde_json_string(plan, "seed", "0"), NULL, 10);
+    return s;
 }
 
 /* Opens a planned experiment and its data, which must not have changed. */
 static experiment *experiment_open(mde_context *c, const char *out)
 {
-    lab_settings s;
     experiment *x = NULL;
     mde_json *plan = NULL;
     char path[PROGRAM_PATH];
@@ -629,26 +793,7 @@ static experiment *experiment_open(mde_context *c, const char *out)
     if (!mde_is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; make a plan first", path);
     else plan = mde_json_read(c, path);
     if (plan) {
-        const char *list = mde_json_string(plan, "task_domains", "");
-        memset(&s, 0, sizeof s);
-        s.data = mde_json_string(plan, "data", NULL);
-        s.preset = mde_json_string(plan, "preset", NULL);
-        s.proxies = program_int(plan, "proxies");
-        s.tokens = program_integer(plan, "tokens");
-        s.layers = program_int(plan, "layers");
-        s.width = program_int(plan, "width");
-        s.heads = program_int(plan, "heads");
-        s.context = program_int(plan, "context");
-        s.batch = program_int(plan, "batch");
-        s.sizes = mde_json_string(plan, "sizes", NULL);
-        s.learning_rate = mde_json_number(plan, "learning_rate", 0);
-        s.vocabulary = program_int(plan, "vocabulary");
-        s.validation_tokens = program_integer(plan, "validation_tokens");
-        s.questions = program_int(plan, "questions");
-        s.max_bytes = program_integer(plan, "max_bytes");
-        s.task_domains = *list ? list : NULL;
-        s.objective = mde_json_string(plan, "objective", NULL);
-        s.seed = (uint64_t)strtoull(mde_json_string(plan, "seed", "0"), NULL, 10);
+        lab_settings s = planned_settings(plan);
         x = experiment_create(c, out, &s);
         if (x) compare_plan(x, path);
     }
@@ -1187,7 +1332,7 @@ static mde_status load_tables(experiment *x, tables *t)
     memset(t, 0, sizeof *t);
     t->k = x->domains;
     t->v = validations(x);
-    t->n = x->settings.proxies;
+    t->n = x->settings.proxies + x->further;
     first = x->own - t->n;
     t->weights = (double *)mde_alloc(c, (size_t)x->own * (size_t)t->k, sizeof *t->weights);
     t->losses = (double *)mde_alloc(c, (size_t)x->own * (size_t)t->v, sizeof *t->losses);

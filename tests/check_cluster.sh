@@ -1,78 +1,61 @@
 #!/bin/sh
 # The page of examples/cluster: its commands as they stand there, with 3 domains and 8 proxies, a trainer and a scorer that
-# stand in for PyTorch; those for a cluster (sbatch, kubectl) are not run, but what they start is, by the variable of each
-# scheduler. Ends with "N passed, N failed[, N skipped]".
+# stand in for PyTorch. Those for Slurm are run by check_slurm.sh; a stand-in of kubectl runs the pods of kubernetes.yaml as the
+# file describes them. Ends with "N passed, N failed[, N skipped]".
 cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
 . tests/try.sh
 . tests/program.sh
+. tests/cluster.sh
 
-page=examples/cluster/README.md
-if python3 -c 'import yaml' > /dev/null 2>&1; then
-    try kubernetes_yaml_is_an_indexed_job python3 - <<'END'
-import yaml
-job = yaml.safe_load(open("examples/cluster/kubernetes.yaml"))
-spec = job["spec"]
-pod = spec["template"]["spec"]
-assert (job["apiVersion"], job["kind"], spec["completionMode"]) == ("batch/v1", "Job", "Indexed"), job
-assert spec["completions"] >= spec["parallelism"] > 0 and pod["restartPolicy"] == "Never"
-task = pod["containers"][0]
-assert task["command"] + task["args"] == ["sh", "cluster/task.sh", "export"], task
-assert {m["name"] for m in task["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
-END
-else
-    skip kubernetes_yaml "python3 has no yaml"
-fi
 command -v python3 > /dev/null 2>&1 || { skip the_page "no python3, in which the scorer's stand-in is written"; finish; }
 
-mkdir -p "$work/bin" "$work/study/texts"
+mkdir -p "$work/bin"
 try mix_optimize_builds build_by_its_command mix_optimize "$work/bin/mix_optimize"
-cp -r examples/cluster "$work/study"
+cluster_commands > "$work/commands"
+make_cluster_study "$work/study"
 cd "$work/study" || exit 1
-printf 'domain,tokens\ncode,15e9\nweb,15e9\nbooks,15e9\n' > domains.csv
-for text in code web books; do echo "$text" > "texts/$text.txt"; done
-
-# Losses by a law of the weights; the command of every call is kept.
-cat > train.sh <<'END'
-#!/bin/sh
-echo "$1 $2" >> trained
-echo "$1 $2" | awk -F'[ ,=]' '{
-    for (i = 2; i < NF; i += 2) w[$i] = $(i + 1)
-    printf "run,code,web,books\n%s,%.6f,%.6f,%.6f\n", $1, 2 + exp(-3 * w["code"]), 3 + exp(-2 * w["web"]),
-        2.5 + exp(-4 * w["books"])
-}' > "$3/losses.part" && mv "$3/losses.part" "$3/losses.csv"
-END
-# 400 tokens a text, more probable for the expert of the text's domain.
-cat > export.py <<'END'
-import os, struct, sys
-out, _, expert, _, text = sys.argv[1:]
-expert, text = expert.split("=")[0], text.split("=")[0]
-open("exported", "a").write(f"{expert} {text}\n")
-def save(name, values):
-    head = "{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % len(values)
-    head = head.ljust(117) + "\n"
-    path = os.path.join(out, text, name + ".npy")
-    open(path, "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() +
-                           struct.pack("<%df" % len(values), *values))
-os.makedirs(os.path.join(out, text), exist_ok=True)
-save(expert, [-(1.5 if expert == text else 3) - (7 * i + len(expert)) % 11 / 10 for i in range(400)])
-save("doc", [i // 20 for i in range(400)])
-save("bytes", [1 + i % 5 for i in range(400)])
-END
-chmod +x train.sh
-export EXPORT="python3 export.py"
+export EXPORT="python3 export_logprobs.py"
 PATH=$work/bin:$PATH
 unset SLURM_ARRAY_TASK_ID PBS_ARRAY_INDEX JOB_COMPLETION_INDEX SGE_TASK_ID TRAIN SHARDS
 
-# Indented lines are commands; 8 proxies for 512.
-sed -n 's/^    \([a-zA-Z].*\)/\1/p' "$OLDPWD/$page" | sed 's/--suggest 512/--suggest 8/' > "$work/commands"
+# kubectl apply -f FILE: the pods of an indexed job as it starts them: the container's command in its folder with its
+# environment and the index, some at a time, and a failed one again until backoffLimit.
+cat > "$work/kubectl.py" <<'END'
+import concurrent.futures, os, subprocess, sys, yaml
+assert sys.argv[1:3] == ["apply", "-f"], sys.argv
+spec = yaml.safe_load(open(sys.argv[3]))["spec"]
+pod = spec["template"]["spec"]
+task, = pod["containers"]
+assert spec["completionMode"] == "Indexed" and pod["restartPolicy"] == "Never"
+claims = {v["name"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+assert [m["mountPath"] for m in task["volumeMounts"] if m["name"] in claims] == [task["workingDir"]]
+def run(index):
+    environment = {"PATH": os.environ["PATH"], "JOB_COMPLETION_INDEX": str(index)}
+    environment.update((e["name"], e["value"]) for e in task["env"])
+    return subprocess.run(task["command"] + task["args"], env=environment).returncode
+failures, left = 0, list(range(spec["completions"]))
+while left:
+    with concurrent.futures.ThreadPoolExecutor(spec["parallelism"]) as pool:
+        codes = list(pool.map(run, left))
+    left = [index for index, code in zip(left, codes) if code]
+    failures += len(left)
+    assert failures <= spec["backoffLimit"], f"{failures} pods failed"
+print(*task["args"], failures, file=open("failed", "a"))
+END
+yaml=$(python_with yaml)
+printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$yaml" "$work/kubectl.py" > "$work/bin/kubectl"
+chmod +x "$work/bin/kubectl"
+
 try the_page_has_commands test "$(wc -l < "$work/commands")" -eq 12
 while IFS= read -r command; do
     name=$(printf '%s\n' "$command" | tr -c 'A-Za-z0-9\n' '_' | cut -c 1-60)
     case $command in
-        *sbatch*|kubectl*) skip "$name" "is for a cluster" ;;
+        *sbatch*) skip "$name" "is for Slurm; check_slurm.sh runs it" ;;
+        kubectl*) if [ -n "$yaml" ]; then try "runs_$name" sh -c "$command"
+                  else skip "$name" "no Python 3 has yaml (Debian: python3-yaml)"; fi ;;
         *) try "runs_$name" sh -c "$command < /dev/null" ;;
     esac
 done < "$work/commands"
@@ -111,6 +94,65 @@ try has_its_share_of_the_texts sh -c '[ "$(ls logprobs/*/books.npy | wc -l)" -eq
 try a_task_of_grid_engine_is_counted_from_1 env SHARDS=2 SGE_TASK_ID=6 sh cluster/task.sh export
 (find runs logprobs -type f -exec cksum {} + | sort) > "$work/after"
 try make_the_same_files cmp "$work/before" "$work/after"
+
+# kubernetes.yaml has the fields and types that a client of Kubernetes knows: what it reads and writes again is the same.
+cat > "$work/typed.py" <<'END'
+import json, sys, yaml
+from kubernetes import client
+job = yaml.safe_load(open(sys.argv[1]))
+class Reply:
+    data = json.dumps(job)
+api = client.ApiClient()
+read = api.sanitize_for_serialization(api.deserialize(Reply, "V1Job"))
+assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job"), "is no Job of batch/v1"
+assert read == job, f"is read as {read}"
+END
+typed=$(python_with "kubernetes, yaml")
+if [ -n "$typed" ]; then
+    try kubernetes_yaml_is_a_job_to_a_client "$typed" "$work/typed.py" cluster/kubernetes.yaml
+    # changed EXPRESSION: the file with one line changed by sed is refused
+    changed() {
+        sed "$1" cluster/kubernetes.yaml > "$work/changed.yaml"
+        ! cmp -s "$work/changed.yaml" cluster/kubernetes.yaml && ! "$typed" "$work/typed.py" "$work/changed.yaml"
+    }
+    try no_unknown_field_is changed 's/backoffLimit:/backOffLimit:/'
+    try no_unknown_field_of_a_volume_is changed 's/claimName:/claim:/'
+    try no_number_as_a_text_is changed 's/completions: 3/completions: "3"/'
+    try no_text_as_a_list_is changed 's/command: .*/command: sh cluster\/task.sh/'
+    try no_container_without_a_name_is changed 's/- name: task/- tty: true/'
+else
+    skip kubernetes_yaml_is_a_job_to_a_client "no Python 3 has kubernetes and yaml (Debian: python3-kubernetes)"
+fi
+
+# Pods that fail are tried again: a node is lost before a model is written, a pod ends badly after that, one between two texts.
+if [ -n "$yaml" ]; then
+    cp -r . "$work/pods"
+    cp train.sh "$work/trainer"
+    cp export_logprobs.py "$work/scorer"
+    cd "$work/pods" || exit 1
+    rm -r runs logprobs failed
+    sed 's/completions: 3/completions: 19/; s/args: .*/args: ["train"]/' cluster/kubernetes.yaml > train.yaml
+    cat > train.sh <<'END'
+#!/bin/sh
+[ "$1" != expert-web ] || [ -e lost ] || { : > lost; exit 137; }
+sh ../trainer "$@"
+[ "$1" != next1 ] || [ -e late ] || { : > late; exit 137; }
+END
+    { echo 'import os, sys'
+      echo 'if "web=" in sys.argv[3] and os.path.exists("logprobs/books/web.npy") and not os.path.exists("cut"):'
+      echo '    open("cut", "w").close()'
+      echo '    sys.exit(137)'
+      cat ../scorer; } > export_logprobs.py
+    try pods_train kubectl apply -f train.yaml
+    try two_of_which_failed_once grep -qx "train 2" failed
+    try pods_export kubectl apply -f cluster/kubernetes.yaml
+    try one_of_which_failed_once grep -qx "export 1" failed
+    (find runs logprobs -type f -exec cksum {} + | sort) > "$work/after"
+    try pods_leave_the_bytes_of_one_process cmp "$work/before" "$work/after"
+    cd ../study || exit 1
+else
+    skip pods_that_fail "no Python 3 has yaml (Debian: python3-yaml)"
+fi
 
 # refused NAME EXPECTED COMMAND...: one line that says it
 refused() {

@@ -71,6 +71,38 @@ check its_tables_go_through_mix_optimize "$mix" --ratios "$work/one/ratios.csv" 
 cp "$work/last" "$work/last.mix"
 check its_accuracy_is_no_loss grep -q "end_task_accuracy is not used: it is called like an accuracy" "$work/last.mix"
 
+# A round of runs that mix_optimize proposes: added to the plan, made by make, fitted with those before; the same as from
+# the start in one process.
+cp -r "$work/one" "$work/round"
+check runs_are_proposed "$mix" --ratios "$work/one/ratios.csv" --losses "$work/one/losses.csv" --logp "$work/one/logprobs" \
+    --suggest 3 --model ridge --out "$work/mix" --quiet
+next="$work/mix/next_runs.csv"
+check they_are_planned sh -c "'$lab' plan '$work/round' --mixtures '$next' >'$work/planned'"
+check the_plan_says_so grep -qx "6 proxies, and 3 at the mixtures of mixtures.csv" "$work/planned"
+check they_alone_are_to_be_made sh -c "'$lab' tasks '$work/round' | awk '\$2 == \"-\" { print \$3 }' | tr '\n' ' ' |
+    grep -qx 'proxy-007 proxy-008 proxy-009 '"
+(cd "$work/one/runs" && cksum ./[eup]*.safetensors) >"$work/before"
+check they_are_made make -f "$work/round/Makefile" -j2 LAB="$lab"
+check the_others_stay sh -c "(cd '$work/round/runs' && cksum ./[eup]*.safetensors) | grep -v -e '-00[789]' | cmp - '$work/before'"
+check their_mixtures_are_those_proposed sh -c "sed -n '2,\$s/^next[0-9]*//p' '$next' | tr , '\n' >'$work/proposed' &&
+    tail -n 3 '$work/round/ratios.csv' | sed 's/^proxy-00[789]//' | tr , '\n' | paste - '$work/proposed' |
+    awk '(\$1 - \$2) ^ 2 > 1e-16 { exit 1 }'"
+check the_fit_has_all_proxies grep -q '"proxies": 9' "$work/round/fit.json"
+check the_report_names_them grep -q "6 proxies at Dirichlet mixtures and 3 at further ones" "$work/round/report.html"
+check in_one_process_from_the_start "$lab" run "$work/alone" $small --mixtures "$next"
+for file in mixture.json fit.json losses.npy ratios.csv search.json verify.csv mixtures.csv; do
+    check "a_round_gives_the_same_$file" cmp "$work/round/$file" "$work/alone/$file"
+done
+check they_are_added_once "$lab" plan "$work/round" --mixtures "$next"
+check the_list_of_them_stays cmp "$work/round/mixtures.csv" "$work/alone/mixtures.csv"
+"$lab" run "$work/round" --mixtures "$next" >"$work/stdout" 2>"$work/stderr"
+check a_run_without_options_goes_on sh -c "grep -c 'is done' '$work/stderr' | grep -qx 4"
+printf 'weight_%s,' tables prose markup logs code arithmetic >"$work/more.csv"
+printf 'name\n10,20,30,20,10,10,one\n' >>"$work/more.csv"
+check shares_may_be_percents_in_any_order "$lab" plan "$work/round" --mixtures "$work/more.csv"
+check a_further_round_follows sh -c "[ \$(wc -l <'$work/round/mixtures.csv') -eq 5 ] &&
+    tail -n 1 '$work/round/mixtures.csv' | grep -qx 'proxy-010,0.1[0-9]*,0.1[0-9]*,0.2[0-9]*,0.\(3\|29\)[0-9]*,0.2[0-9]*,0.1[0-9]*'"
+
 check two_threads_run "$lab" run "$work/two" $small --threads 2
 for file in mixture.json fit.json search.json verify.json predictions.csv; do
     check "one_thread_and_two_give_the_same_$file" cmp "$work/one/$file" "$work/two/$file"
@@ -208,6 +240,23 @@ wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
 wrong task_of_no_array "no task is named" - array SGE_TASK_ID=undefined
 wrong task_of_a_strange_array "which is no number of a task" - array SLURM_ARRAY_TASK_ID=first
+wrong_round() { # NAME EXPECTED SED-EXPRESSION: a changed table is refused, and nothing changes
+    sed "$3" "$next" >"$work/bad.csv"
+    cp "$work/round/mixtures.csv" "$work/was"
+    wrong "$1" "bad.csv$2" - "$lab" plan "$work/round" --mixtures "$work/bad.csv"
+    wrong "$1_in_a_new_folder" "bad.csv$2" "$work/w0" "$lab" plan "$work/w0" $small --mixtures "$work/bad.csv"
+    check "$1_changes_nothing" cmp "$work/was" "$work/round/mixtures.csv"
+}
+wrong_round a_round_without_a_domain ": has no column code, a domain" '1s/code/coda/'
+wrong_round a_round_of_sums " line 3: weights sum to [0-9.]*; expected 1 or 100" '3s/,[^,]*$/,0.9/'
+wrong_round a_round_of_a_negative_weight " line 2: the weight of arithmetic is -0.5" '2s/,[^,]*/,-0.5/'
+wrong_round a_round_of_a_larger_model " line 2: params is 1e+09; expected" '1s/$/,params/; 2,$s/$/,1e9/'
+wrong_round a_round_of_longer_runs " line 2: tokens is 7000; expected 6000" '1s/$/,tokens/; 2,$s/$/,7000/'
+wrong no_round "missing.csv" - "$lab" plan "$work/round" --mixtures "$work/missing.csv"
+wrong a_round_for_a_step "belongs to run and plan" - "$lab" fit "$work/round" --mixtures "$next"
+wrong a_fit_without_the_round "proxy-010) is not finished" - "$lab" fit "$work/round"
+sed '3s/proxy-008/proxy-009/' "$work/was" >"$work/round/mixtures.csv"
+wrong a_list_that_was_changed "mixtures.csv line 3: its run is proxy-009; expected proxy-008" - "$lab" tasks "$work/round"
 # Outputs are tried before the work.
 train="$work/train_lm"
 check train_lm_builds_with_the_command_at_its_top build_by_its_command train_lm "$train"

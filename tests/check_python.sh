@@ -7,13 +7,6 @@ export LC_ALL
 CC=${CC:-cc}
 . tests/try.sh
 
-# python_with MODULE: the first Python 3 that has it
-python_with() {
-    for candidate in python3 /usr/bin/python3; do
-        "$candidate" -c "import $1" > /dev/null 2>&1 && echo "$candidate" && return
-    done
-}
-
 # The library is built in a tree of its own, where the binding finds it.
 mkdir -p "$work/tree/examples" "$work/tree/build"
 cp Makefile ./*.h "$work/tree" && cp -r examples/python "$work/tree/examples"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The scripts that plans of mde_lab and dagan_lab bring, under a Slurm of one machine that is started here (Debian:
+# The scripts that plans of mde_lab and dagan_lab bring, and those of examples/cluster, under a Slurm of one machine that is started here (Debian:
 # slurm-wlm) and ended again: a run that fails cancels the steps after it, a second submission makes only what is missing,
 # with the bytes of one process, and a run that is told to end goes on from its checkpoint. Skipped without Slurm, and by
 # others than root.
@@ -14,6 +14,7 @@ if ! command -v slurmctld > /dev/null || ! command -v slurmd > /dev/null || [ "$
     exit 0
 fi
 . tests/try.sh
+. tests/cluster.sh
 controller=
 node=
 trap '[ -z "$node" ] || kill $node; [ -z "$controller" ] || kill $controller; wait; rm -rf "$work"' EXIT
@@ -54,9 +55,13 @@ AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
-NodeName=$host NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+GresTypes=gpu
+SlurmdParameters=config_overrides
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 Gres=gpu:1 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
+# As many processors as a task of examples/cluster asks for, and a GPU that nothing uses.
+echo "Name=gpu File=/dev/null" > "$work/gres.conf"
 [ -z "$SLURM_PLUGINS" ] || echo "PluginDir=$SLURM_PLUGINS" >> "$work/slurm.conf"
 export SLURM_CONF="$work/slurm.conf"
 mkdir "$work/state" "$work/spool"
@@ -75,6 +80,8 @@ if ! node_is_idle; then
     exit 0
 fi
 
+cluster_commands | grep sbatch > "$work/commands"
+make_cluster_study "$work/study"
 lab=$work/mde_lab
 try mde_lab_builds $CC -O1 "$root/examples/mde_lab.c" -o "$lab" -lm
 small="--layers 1 --width 16 --heads 2 --context 16 --batch 4 --proxies 6 --validation-tokens 300 --questions 12 --quiet"
@@ -117,6 +124,23 @@ submit_seeds() {
 }
 try seeds_are_submitted submit_seeds
 try seeds_are_joined grep -q '<td>2 of 2</td>' seeds/seeds.html
+
+# The page of examples/cluster: its commands for Slurm in their order, and the same by make.
+cd study || exit 1
+printf 'run,code,web,books\n' > ratios.csv
+for i in 1 2 3 4 5 6 7 8; do echo "$i 0.$i" | awk '{ print "next" $1 "," $2 "," (1 - $2) / 4 "," 3 * (1 - $2) / 4 }'; done >> ratios.csv
+cp -r . ../alone_study
+try the_page_has_commands_for_slurm test "$(wc -l < "$work/commands")" -eq 2
+while IFS= read -r command; do
+    try "submits_$(printf '%s\n' "$command" | tr -c 'A-Za-z0-9\n' '_')" sh -c "$command < /dev/null"
+    try which_is_done until_so queue_is_empty
+done < "$work/commands"
+(find runs logprobs -type f -exec cksum {} + | sort) > "$work/by_slurm"
+cd ../alone_study || exit 1
+try make_makes_the_same_study make -f cluster/Makefile train export TRAIN=./train.sh
+(find runs logprobs -type f -exec cksum {} + | sort) > "$work/by_make"
+try with_the_same_bytes cmp "$work/by_slurm" "$work/by_make"
+cd ..
 
 # A run is stopped as soon as it has written a checkpoint. It may wait for two minutes then: so Slurm has it.
 "$lab" plan long $small --tokens 1200000 > log 2>&1

@@ -37,6 +37,13 @@ skip() {
     echo "skip $1: $2"
 }
 
+# python_with MODULE: the first Python 3 that has it
+python_with() {
+    for candidate in python3 /usr/bin/python3; do
+        "$candidate" -c "import $1" > /dev/null 2>&1 && echo "$candidate" && return
+    done
+}
+
 # The last line, and the exit code.
 finish() {
     echo "$passed passed, $failed failed$([ $skipped -eq 0 ] || echo ", $skipped skipped")"
