@@ -595,7 +595,11 @@ static mde_status compare_plan(experiment *x, const char *path)
     mde_context *c = x->context;
     size_t size;
     char *text = (char *)mde_file_read(c, path, (size_t)1 << 28, &size);
-    if (text && strcmp(text, x->plan) != 0) explain_difference(c, path, text, x->plan);
+    if (text && strlen(text) < strlen(x->plan) && strncmp(text, x->plan, strlen(text)) == 0) {
+        mde_file_write(c, path, x->plan, strlen(x->plan));      /* the beginning of it: it was cut short */
+    } else if (text && strcmp(text, x->plan) != 0) {
+        explain_difference(c, path, text, x->plan);
+    }
     mde_release(c, text);
     return mde_context_status(c);
 }
@@ -617,6 +621,29 @@ static mde_status experiment_plan(mde_context *c, const char *out, const lab_set
     return mde_context_status(c);
 }
 
+/* A plan says all that is needed, as numbers above 0 and texts: what is left out would be the preset's. */
+static void check_plan(mde_context *c, const char *path, const mde_json *plan)
+{
+    static const struct { const char *key; mde_json_kind kind; } settings[] = {
+        { "data", MDE_JSON_STRING }, { "preset", MDE_JSON_STRING }, { "seed", MDE_JSON_STRING },
+        { "proxies", MDE_JSON_NUMBER }, { "tokens", MDE_JSON_NUMBER }, { "layers", MDE_JSON_NUMBER },
+        { "width", MDE_JSON_NUMBER }, { "heads", MDE_JSON_NUMBER }, { "context", MDE_JSON_NUMBER },
+        { "batch", MDE_JSON_NUMBER }, { "learning_rate", MDE_JSON_NUMBER }, { "validation_tokens", MDE_JSON_NUMBER },
+        { "questions", MDE_JSON_NUMBER }, { "max_bytes", MDE_JSON_NUMBER }, { "task_domains", MDE_JSON_STRING },
+        { "objective", MDE_JSON_STRING } };
+    size_t i;
+    for (i = 0; i < sizeof settings / sizeof *settings; i++) {
+        const mde_json *value = mde_json_get(plan, settings[i].key);
+        int text = settings[i].kind == MDE_JSON_STRING;
+        char is[256];
+        if (value && value->kind == settings[i].kind && (text || value->number > 0)) continue;
+        describe_value(value, is, sizeof is);
+        mde_fail(c, MDE_BAD_FILE, "%s: %s is %s; expected a %s", path, settings[i].key, is,
+                 text ? "text" : "number above 0");
+        return;
+    }
+}
+
 /* Opens a planned experiment and its data, which must not have changed. */
 static experiment *experiment_open(mde_context *c, const char *out)
 {
@@ -628,7 +655,8 @@ static experiment *experiment_open(mde_context *c, const char *out)
     program_path(c, path, "%s/plan.json", out);
     if (!mde_is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; make a plan first", path);
     else plan = mde_json_read(c, path);
-    if (plan) {
+    if (plan) check_plan(c, path, plan);
+    if (plan && !program_failed(c)) {
         const char *list = mde_json_string(plan, "task_domains", "");
         memset(&s, 0, sizeof s);
         s.data = mde_json_string(plan, "data", NULL);
@@ -934,6 +962,7 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
     train.checkpoint = program_path(c, checkpoint, "%s/runs/%s.checkpoint", x->out, which->name);
     train.progress = progress;
     train.user = user;
+    program_check_checkpoint(c, "mde_lab", checkpoint);
     lm = mde_lm_create(c, corpus, &shape);
     if (lm) status = mde_lm_train(lm, corpus, &train);
     if (status == MDE_STOPPED) mde_fail(c, MDE_STOPPED, "%s: stopped", which->name);

@@ -105,6 +105,12 @@ check a_killed_run_was_not_finished test ! -e "$work/cut/mixture.json"
 check a_killed_run_goes_on "$lab" run "$work/cut" $small --threads 1
 check a_killed_run_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/cut/mixture.json"
 
+mv "$work/cut/runs/proxy-002.safetensors" "$work/whole"
+printf '\020\001\000\000\000\000\000\000{"__metadata__":{"mdemix.mod' >"$work/cut/runs/proxy-002.checkpoint"
+check a_checkpoint_cut_short_is_named sh -c "'$lab' run '$work/cut' $small --threads 1 2>&1 |
+    grep -q '/cut/runs/proxy-002.checkpoint: .*; the training begins anew'"
+check and_the_run_is_trained_anew cmp "$work/whole" "$work/cut/runs/proxy-002.safetensors"
+
 # Stopped by control-C: the exit code of an interrupted program.
 "$lab" run "$work/stop" $small --tokens 400000 --threads 1 >/dev/null 2>&1 &
 pid=$!
@@ -208,6 +214,20 @@ wrong search_before_fit "fit" - "$lab" search "$work/early"
 wrong task_out_of_range "not in the plan" - "$lab" task "$work/early" 999
 wrong task_of_no_array "no task is named" - array SGE_TASK_ID=undefined
 wrong task_of_a_strange_array "which is no number of a task" - array SLURM_ARRAY_TASK_ID=first
+# A plan that was cut short is written again by those who know its settings; of one that was edited the setting is named.
+cp "$work/early/plan.json" "$work/whole"
+for bytes in 0 9 700; do
+    head -c $bytes "$work/whole" >"$work/early/plan.json"
+    wrong "a_plan_of_${bytes}_bytes_is_named" "early/plan.json line" - "$lab" tasks "$work/early"
+    check "a_plan_of_${bytes}_bytes_is_planned_again" "$lab" plan "$work/early" $small
+    check "a_plan_of_${bytes}_bytes_is_as_it_was" cmp "$work/whole" "$work/early/plan.json"
+done
+for edit in context=[] context=0 batch=-2 questions='"8"' preset=null data=true learning_rate=-1e300; do
+    sed "s/\"${edit%%=*}\": [^,]*,/\"${edit%%=*}\": ${edit#*=},/" "$work/whole" >"$work/early/plan.json"
+    wrong "a_plan_with_$edit" "early/plan.json: ${edit%%=*} is .*; expected a" - "$lab" tasks "$work/early"
+done
+cp "$work/whole" "$work/early/plan.json"
+
 # Outputs are tried before the work.
 train="$work/train_lm"
 check train_lm_builds_with_the_command_at_its_top build_by_its_command train_lm "$train"
@@ -243,6 +263,20 @@ for file in ready ready.safetensors config.json; do
     check "a_longer_${file##*.}_is_no_finished_training" sh -c "! grep 'is done' '$work/stderr'"
     rm "$work/$file"
     check "a_deleted_${file##*.}_is_no_finished_training" is_done_anew train_lm "$train" $words
+done
+# A checkpoint that was cut short, as a copy or a disk may leave it, is named, and the training begins anew; a file of
+# another kind stays.
+cp "$work/ready" "$work/whole"
+for bytes in 0 5 20 3000 $(($(wc -c <"$work/whole") - 1)); do
+    head -c $bytes "$work/whole" >"$work/ready"
+    "$train" $words --quiet >"$work/stdout" 2>"$work/stderr"
+    check "a_checkpoint_of_${bytes}_bytes_begins_anew" sh -c "[ $? -eq 0 ] && [ \$(wc -l <'$work/stderr') -eq 1 ] &&
+        grep -q '^train_lm: $work/ready: .*the training begins anew' '$work/stderr' && cmp '$work/whole' '$work/ready'"
+done
+for text in me notes 'a few words about the text'; do
+    echo "$text" >"$work/ready"
+    wrong "a_checkpoint_that_is_${text%% *}" "is not a" - "$train" $words
+    check "a_checkpoint_that_is_${text%% *}_stays" grep -qx "$text" "$work/ready"
 done
 echo "more" >>"$work/single/prose.txt"
 rm "$work/ready"
