@@ -35,6 +35,7 @@
 #pragma comment(lib, "shell32")
 #endif
 #else
+#include <sys/stat.h>
 #include <unistd.h>
 #if defined(__STRICT_ANSI__) && !defined(__cplusplus)
 int setenv(const char *name, const char *value, int replace);   /* <stdlib.h> keeps it to itself under -std=c99 */
@@ -632,7 +633,7 @@ typedef struct program_work {
     const char *outputs[PROGRAM_MAX_OUTPUTS];   /* files or folders in that folder */
     int optional[PROGRAM_MAX_OUTPUTS];          /* not there is as good */
     int output_count;
-    int passing;                                /* something that it reads can be read once only */
+    int passing;                                /* something that it reads or writes is there once only */
     mde_text *key;                              /* what it depends on */
 } program_work;
 
@@ -695,8 +696,15 @@ static inline void program_work_input(program_work *w, const char *path)
     }
 }
 
+/* A device or pipe keeps nothing that could be compared, so work that writes to one is done each time. */
 static inline void program_work_output(program_work *w, const char *name)
 {
+#ifndef _WIN32
+    struct stat info;
+    if (!w->folder && stat(name, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+        w->passing = w->optional[w->output_count] = 1;
+    }
+#endif
     w->outputs[w->output_count++] = name;
 }
 

@@ -287,6 +287,19 @@ cp examples/program.h "$work/next/examples"
 cp examples/train_lm.c "$work/next/examples/next_lm.c"     # a name of its own, also for what counts coverage
 check another_version_is_built $CC -O0 -w "$work/next/examples/next_lm.c" -o "$work/next/train_lm" -lm
 check another_version_is_no_finished_training is_done_anew train_lm "$work/next/train_lm" $words
+# A device or pipe gets the weights and nothing beside it, and is no finished training.
+for option in --out --checkpoint; do
+    check "train_lm${option}_to_a_device" "$train" "$work/single/prose.txt" $tiny --quiet $option /dev/null
+    check "train_lm${option}_to_a_device_again" "$train" "$work/single/prose.txt" $tiny --quiet $option /dev/null
+done
+check no_text_goes_beside_a_device sh -c "[ -c /dev/null ] && [ ! -e /dev/config.json ]"
+mkdir "$work/pipe" && mkfifo "$work/pipe/weights"
+cat "$work/pipe/weights" >"$work/piped" &
+check train_lm_out_to_a_pipe "$train" "$work/single/prose.txt" $tiny --quiet --out "$work/pipe/weights"
+wait $!
+"$train" "$work/single/prose.txt" $tiny --quiet --out "$work/beside.safetensors" >"$work/stdout" 2>&1
+check a_pipe_gets_the_same_weights cmp "$work/beside.safetensors" "$work/piped"
+check no_text_goes_beside_a_pipe sh -c "[ -p '$work/pipe/weights' ] && [ \$(ls -A '$work/pipe' | wc -l) -eq 1 ]"
 if [ -c /dev/full ]; then
     "$train" "$work/single/prose.txt" $tiny --quiet >/dev/full 2>"$work/stderr"
     check what_cannot_be_printed_is_a_failure sh -c "[ $? -eq 1 ] && grep -q 'standard output' '$work/stderr'"

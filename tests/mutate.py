@@ -42,7 +42,8 @@ PARTS = [
     ("mdemix.h", "16. EVALUATION", "17. PICTURES", ["test_regression", "test_search", "test_optimize"], 7),
 ]
 ALL = ["test_platform", "test_files", "test_text", "test_kernels", "test_ops", "test_training", "test_lm",
-       "test_search", "test_mde", "test_regression", "test_optimize", "test_experiment", "test_dagan_ops", "test_dagan_training"]
+       "test_search", "test_mde", "test_regression", "test_optimize", "test_experiment", "test_dagan_ops",
+       "test_dagan_training"]
 # As in the Makefile: tests of the public functions link compiled headers, of which only some link dagan.h.
 LINKED = ["test_mde", "test_search", "test_training", "test_dagan_ops", "test_dagan_training"]
 LINKED_DAGAN = ["test_dagan_ops"]

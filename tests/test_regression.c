@@ -2237,6 +2237,7 @@ static void wrong_tables_of_runs_name_file_and_line(void)
         { "run,a,b\nx,0.5,\n", "run,l\nx,1\n", "line 2 (run x), column b: a weight is nan" },
         { "run,a,b\nx,0.5,0.5\n,0.5,0.5\n", "run,l\nx,1\n", "line 3: the run has no name" },
         { "run,a,b\nx,0.5,0.5\n", "run,l\nx,inf\n", "line 2 (run x), column l: a loss is inf" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\nx,-1e300\n", "a loss is -1e+300; expected a number below 1e30, or nothing" },
     };
     size_t i;
     for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
