@@ -773,7 +773,8 @@ typedef struct mde_generate_desc {
 MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc);
 #ifndef MDE_NO_STDIO
 /* safetensors with Hugging Face names and, as metadata, the shape of the model; the tokenizer, if not bytes, beside it
-   with the ending .tokenizer; and a config.json, if the form is a published one and no other is there. */
+   with the ending .tokenizer; and a config.json, if the form is a published one and no other is there. A device or pipe
+   gets the first alone. */
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path);
 /* Weights written by mde_lm_write, or published ones of the form of Llama (Mistral, Qwen2) or GPT-2 with config.json in
    the same folder; a tokenizer.json there is the model's, if it is one that is read. path may be the folder, and the
@@ -14196,6 +14197,7 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
     if (!mde__bad(c) && mde_names_add(c, &pairs, "format") == MDE_OK) mde_names_add(c, &pairs, "pt");  /* readers ask */
     if (!mde__bad(c)) mde_params_write(lm->params, path, pairs.count / 2, (const char *const *)pairs.items);
     mde_names_free(c, &pairs);
+    if (!mde__bad(c) && !mde_is_file(path)) return MDE_OK;      /* nothing goes beside a device or pipe */
     if (!mde__bad(c) && lm->tokenizer && !bytes) {
         char *file = mde__lm_tokenizer_path(c, path);
         if (file) mde_tokenizer_write(lm->tokenizer, file);
@@ -21869,9 +21871,9 @@ static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row,
     int j;
     for (j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a finite number, or "
-                 "nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
-                 mde__number(number, losses[j]));
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a number below "
+                 "1e30, or nothing where it is missing", t->csv->path, t->csv->lines[row], run,
+                 t->csv->names[t->columns[j]], mde__number(number, losses[j]));
     }
 }
 

@@ -732,6 +732,7 @@ static void train(lab *l, int needed)
     t.average = l->z.average;
     t.anneal = l->z.anneal;
     t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
+    program_check_checkpoint(l->c, l->p.name, t.checkpoint);
     t.pairs = FACTS;
     t.metadata = l->fact_list;
     t.grid = in_out(l, "training.png", grid, sizeof grid);

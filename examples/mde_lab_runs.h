@@ -687,7 +687,11 @@ static mde_status compare_plan(experiment *x, const char *path)
     mde_context *c = x->context;
     size_t size;
     char *text = (char *)mde_file_read(c, path, (size_t)1 << 28, &size);
-    if (text && strcmp(text, x->plan) != 0) explain_difference(c, path, text, x->plan);
+    if (text && strlen(text) < strlen(x->plan) && strncmp(text, x->plan, strlen(text)) == 0) {
+        mde_file_write(c, path, x->plan, strlen(x->plan));      /* the beginning of it: it was cut short */
+    } else if (text && strcmp(text, x->plan) != 0) {
+        explain_difference(c, path, text, x->plan);
+    }
     mde_release(c, text);
     return mde_context_status(c);
 }
@@ -755,6 +759,39 @@ static mde_status experiment_plan(mde_context *c, const char *out, const lab_set
     return mde_context_status(c);
 }
 
+/* A plan says all that is needed, as numbers above 0 and texts: what is left out would be the preset's. */
+static void check_plan(mde_context *c, const char *path, const mde_json *plan)
+{
+    static const struct { const char *key; mde_json_kind kind; } settings[] = {
+        { "data", MDE_JSON_STRING }, { "preset", MDE_JSON_STRING }, { "seed", MDE_JSON_STRING },
+        { "proxies", MDE_JSON_NUMBER }, { "tokens", MDE_JSON_NUMBER }, { "layers", MDE_JSON_NUMBER },
+        { "width", MDE_JSON_NUMBER }, { "heads", MDE_JSON_NUMBER }, { "context", MDE_JSON_NUMBER },
+        { "batch", MDE_JSON_NUMBER }, { "learning_rate", MDE_JSON_NUMBER }, { "validation_tokens", MDE_JSON_NUMBER },
+        { "questions", MDE_JSON_NUMBER }, { "max_bytes", MDE_JSON_NUMBER }, { "task_domains", MDE_JSON_STRING },
+        { "objective", MDE_JSON_STRING } };
+    size_t i;
+    for (i = 0; i < sizeof settings / sizeof *settings; i++) {
+        const mde_json *value = mde_json_get(plan, settings[i].key);
+        int text = settings[i].kind == MDE_JSON_STRING;
+        char is[256];
+        if (value && value->kind == settings[i].kind && (text || value->number > 0)) continue;
+        describe_value(value, is, sizeof is);
+        mde_fail(c, MDE_BAD_FILE, "%s: %s is %s; expected a %s", path, settings[i].key, is,
+                 text ? "text" : "number above 0");
+        return;
+    }
+}
+
+/* The plan, freed with mde_json_free. */
+static mde_json *read_plan(mde_context *c, const char *path)
+{
+    mde_json *plan = mde_json_read(c, path);
+    if (plan) check_plan(c, path, plan);
+    if (!program_failed(c)) return plan;
+    mde_json_free(c, plan);
+    return NULL;
+}
+
 /* The settings that a plan has; its strings stay the plan's. */
 static lab_settings planned_settings(const mde_json *plan)
 {
@@ -791,7 +828,7 @@ static experiment *experiment_open(mde_context *c, const char *out)
     if (program_failed(c)) return NULL;
     program_path(c, path, "%s/plan.json", out);
     if (!mde_is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; make a plan first", path);
-    else plan = mde_json_read(c, path);
+    else plan = read_plan(c, path);
     if (plan) {
         lab_settings s = planned_settings(plan);
         x = experiment_create(c, out, &s);
@@ -1079,6 +1116,7 @@ static mde_status train_task(mde_context *c, const experiment *x, const mde_corp
     train.checkpoint = program_path(c, checkpoint, "%s/runs/%s.checkpoint", x->out, which->name);
     train.progress = progress;
     train.user = user;
+    program_check_checkpoint(c, "mde_lab", checkpoint);
     lm = mde_lm_create(c, corpus, &shape);
     if (lm) status = mde_lm_train(lm, corpus, &train);
     if (status == MDE_STOPPED) mde_fail(c, MDE_STOPPED, "%s: stopped", which->name);

@@ -35,6 +35,7 @@
 #pragma comment(lib, "shell32")
 #endif
 #else
+#include <sys/stat.h>
 #include <unistd.h>
 #if defined(__STRICT_ANSI__) && !defined(__cplusplus)
 int setenv(const char *name, const char *value, int replace);   /* <stdlib.h> keeps it to itself under -std=c99 */
@@ -530,6 +531,35 @@ static inline void program_try_file(mde_context *c, const char *path)
     if (path && !program_failed(c)) mde_file_try(c, path);
 }
 
+/* A checkpoint of mde_lm_train or dagan_train that is empty or cut short, as a copy or a disk may leave it: that is
+   said, and it is removed, for the training would fail at it each time and begins anew without it. All else stays. */
+static inline void program_check_checkpoint(mde_context *c, const char *name, const char *path)
+{
+    static const char start[] = "{\"__metadata__\":{\"";
+    unsigned char *bytes;
+    size_t size, i;
+    int ours;
+    char what[400];
+    if (!path || program_failed(c) || !mde_is_file(path)) return;
+    bytes = mde_file_read(c, path, (size_t)-1, &size);
+    if (!bytes) return;
+    ours = size == 0 || size > 3;       /* the length of its header, less than 16 MB in 8 bytes; and how that begins */
+    for (i = 3; i < size && i < 7 + sizeof start && ours; i++) {
+        ours = bytes[i] == (i < 8 ? 0 : (unsigned char)start[i - 8]);
+    }
+    if (ours && i < size) {
+        size_t rest = size - i < 6 ? size - i : 6;
+        ours = memcmp(bytes + i, "mdemix", rest) == 0 || memcmp(bytes + i, "dagan.", rest) == 0;
+    }
+    if (ours) mde_safetensors_free(c, mde_safetensors_parse(c, path, bytes, size));
+    mde_release(c, bytes);
+    if (!ours || mde_context_status(c) != MDE_BAD_FILE) return;
+    snprintf(what, sizeof what, "%s; the training begins anew", mde_error(c));
+    mde_clear_error(c);
+    if (remove(path) == 0) program_complain(name, what);
+    else mde_fail(c, MDE_IO, "%s: is cut short and cannot be removed: %s", path, strerror(errno));
+}
+
 /* An error when a folder could not be made or nothing written in it. Makes nothing. */
 static inline void program_try_folder(mde_context *c, const char *folder)
 {
@@ -603,7 +633,7 @@ typedef struct program_work {
     const char *outputs[PROGRAM_MAX_OUTPUTS];   /* files or folders in that folder */
     int optional[PROGRAM_MAX_OUTPUTS];          /* not there is as good */
     int output_count;
-    int passing;                                /* something that it reads can be read once only */
+    int passing;                                /* something that it reads or writes is there once only */
     mde_text *key;                              /* what it depends on */
 } program_work;
 
@@ -666,8 +696,15 @@ static inline void program_work_input(program_work *w, const char *path)
     }
 }
 
+/* A device or pipe keeps nothing that could be compared, so work that writes to one is done each time. */
 static inline void program_work_output(program_work *w, const char *name)
 {
+#ifndef _WIN32
+    struct stat info;
+    if (!w->folder && stat(name, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+        w->passing = w->optional[w->output_count] = 1;
+    }
+#endif
     w->outputs[w->output_count++] = name;
 }
 

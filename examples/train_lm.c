@@ -167,6 +167,7 @@ int main(int argc, char **argv)
     }
     training.progress = show;
     training.user = &shown;
+    program_check_checkpoint(c, p.name, training.checkpoint);
     status = mde_lm_train(lm, corpus, &training);
 
     /* A training that was stopped is judged as far as it came. */

@@ -97,6 +97,11 @@ check a_killed_training_goes_on "$lab" train $tiny --threads 1 --out "$work/cut"
 check a_killed_training_gives_the_same_networks cmp "$work/one/dagan.safetensors" "$work/cut/dagan.safetensors"
 check a_killed_training_gives_the_same_curve cmp "$work/one/train.json" "$work/cut/train.json"
 
+head -c 5000 "$work/one/dagan.safetensors" >"$work/cut/dagan.safetensors"
+check a_training_with_a_cut_checkpoint_begins_anew sh -c "'$lab' train $tiny --threads 1 --out '$work/cut' 2>&1 |
+    grep -q '/cut/dagan.safetensors: .*; the training begins anew'"
+check a_training_with_a_cut_checkpoint_gives_the_same cmp "$work/one/dagan.safetensors" "$work/cut/dagan.safetensors"
+
 # Stopped by a signal: a valid checkpoint, and the exit code of an interrupted program.
 "$lab" train $tiny --steps 100000 --threads 1 --out "$work/stop" >/dev/null 2>&1 &
 pid=$!

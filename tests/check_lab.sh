@@ -137,6 +137,12 @@ check a_killed_run_was_not_finished test ! -e "$work/cut/mixture.json"
 check a_killed_run_goes_on "$lab" run "$work/cut" $small --threads 1
 check a_killed_run_gives_the_same_mixture cmp "$work/one/mixture.json" "$work/cut/mixture.json"
 
+mv "$work/cut/runs/proxy-002.safetensors" "$work/whole"
+printf '\020\001\000\000\000\000\000\000{"__metadata__":{"mdemix.mod' >"$work/cut/runs/proxy-002.checkpoint"
+check a_checkpoint_cut_short_is_named sh -c "'$lab' run '$work/cut' $small --threads 1 2>&1 |
+    grep -q '/cut/runs/proxy-002.checkpoint: .*; the training begins anew'"
+check and_the_run_is_trained_anew cmp "$work/whole" "$work/cut/runs/proxy-002.safetensors"
+
 # Stopped by control-C: the exit code of an interrupted program.
 "$lab" run "$work/stop" $small --tokens 400000 --threads 1 >/dev/null 2>&1 &
 pid=$!
@@ -257,6 +263,20 @@ wrong a_round_for_a_step "belongs to run and plan" - "$lab" fit "$work/round" --
 wrong a_fit_without_the_round "proxy-010) is not finished" - "$lab" fit "$work/round"
 sed '3s/proxy-008/proxy-009/' "$work/was" >"$work/round/mixtures.csv"
 wrong a_list_that_was_changed "mixtures.csv line 3: its run is proxy-009; expected proxy-008" - "$lab" tasks "$work/round"
+# A plan that was cut short is written again by those who know its settings; of one that was edited the setting is named.
+cp "$work/early/plan.json" "$work/whole"
+for bytes in 0 9 700; do
+    head -c $bytes "$work/whole" >"$work/early/plan.json"
+    wrong "a_plan_of_${bytes}_bytes_is_named" "early/plan.json line" - "$lab" tasks "$work/early"
+    check "a_plan_of_${bytes}_bytes_is_planned_again" "$lab" plan "$work/early" $small
+    check "a_plan_of_${bytes}_bytes_is_as_it_was" cmp "$work/whole" "$work/early/plan.json"
+done
+for edit in context=[] context=0 batch=-2 questions='"8"' preset=null data=true learning_rate=-1e300; do
+    sed "s/\"${edit%%=*}\": [^,]*,/\"${edit%%=*}\": ${edit#*=},/" "$work/whole" >"$work/early/plan.json"
+    wrong "a_plan_with_$edit" "early/plan.json: ${edit%%=*} is .*; expected a" - "$lab" tasks "$work/early"
+done
+cp "$work/whole" "$work/early/plan.json"
+
 # Outputs are tried before the work.
 train="$work/train_lm"
 check train_lm_builds_with_the_command_at_its_top build_by_its_command train_lm "$train"
@@ -293,6 +313,20 @@ for file in ready ready.safetensors config.json; do
     rm "$work/$file"
     check "a_deleted_${file##*.}_is_no_finished_training" is_done_anew train_lm "$train" $words
 done
+# A checkpoint that was cut short, as a copy or a disk may leave it, is named, and the training begins anew; a file of
+# another kind stays.
+cp "$work/ready" "$work/whole"
+for bytes in 0 5 20 3000 $(($(wc -c <"$work/whole") - 1)); do
+    head -c $bytes "$work/whole" >"$work/ready"
+    "$train" $words --quiet >"$work/stdout" 2>"$work/stderr"
+    check "a_checkpoint_of_${bytes}_bytes_begins_anew" sh -c "[ $? -eq 0 ] && [ \$(wc -l <'$work/stderr') -eq 1 ] &&
+        grep -q '^train_lm: $work/ready: .*the training begins anew' '$work/stderr' && cmp '$work/whole' '$work/ready'"
+done
+for text in me notes 'a few words about the text'; do
+    echo "$text" >"$work/ready"
+    wrong "a_checkpoint_that_is_${text%% *}" "is not a" - "$train" $words
+    check "a_checkpoint_that_is_${text%% *}_stays" grep -qx "$text" "$work/ready"
+done
 echo "more" >>"$work/single/prose.txt"
 rm "$work/ready"
 check another_text_is_no_finished_training is_done_anew train_lm "$train" $words
@@ -302,6 +336,19 @@ cp examples/program.h "$work/next/examples"
 cp examples/train_lm.c "$work/next/examples/next_lm.c"     # a name of its own, also for what counts coverage
 check another_version_is_built $CC -O0 -w "$work/next/examples/next_lm.c" -o "$work/next/train_lm" -lm
 check another_version_is_no_finished_training is_done_anew train_lm "$work/next/train_lm" $words
+# A device or pipe gets the weights and nothing beside it, and is no finished training.
+for option in --out --checkpoint; do
+    check "train_lm${option}_to_a_device" "$train" "$work/single/prose.txt" $tiny --quiet $option /dev/null
+    check "train_lm${option}_to_a_device_again" "$train" "$work/single/prose.txt" $tiny --quiet $option /dev/null
+done
+check no_text_goes_beside_a_device sh -c "[ -c /dev/null ] && [ ! -e /dev/config.json ]"
+mkdir "$work/pipe" && mkfifo "$work/pipe/weights"
+cat "$work/pipe/weights" >"$work/piped" &
+check train_lm_out_to_a_pipe "$train" "$work/single/prose.txt" $tiny --quiet --out "$work/pipe/weights"
+wait $!
+"$train" "$work/single/prose.txt" $tiny --quiet --out "$work/beside.safetensors" >"$work/stdout" 2>&1
+check a_pipe_gets_the_same_weights cmp "$work/beside.safetensors" "$work/piped"
+check no_text_goes_beside_a_pipe sh -c "[ -p '$work/pipe/weights' ] && [ \$(ls -A '$work/pipe' | wc -l) -eq 1 ]"
 if [ -c /dev/full ]; then
     "$train" "$work/single/prose.txt" $tiny --quiet >/dev/full 2>"$work/stderr"
     check what_cannot_be_printed_is_a_failure sh -c "[ $? -eq 1 ] && grep -q 'standard output' '$work/stderr'"

@@ -3,11 +3,14 @@
 
 One operator, comparison, constant or statement at a time is changed, on lines drawn by the seed from the parts listed
 below, each with the tests that should find it. A change that does not compile, or that gives the same object code, is
-drawn again. What the listed tests do not find goes through the other test programs before it counts as a survivor. A
-line a fault goes to build/mutate/table.csv, where a run that was stopped goes on. One set of kernels is built, since
-they are one text, where the machine has fused multiply-add. Faults are numbered: those from --first on are tried, so
-that two copies of the repository can share the work. Compilers and tests are run by what WRAPPER in the environment
-says, if anything. The last line is the total, "N passed, N failed": passed is one that was found.
+drawn again. So is one that can change no result, since it is no fault: < for <= in a minimum, and what
+tests/mutate_equal.txt lists with its reason; these are counted apart. What the listed tests do not find goes through
+the other test programs before it counts as a survivor (with --own: not). A line a fault goes to build/mutate/table.csv,
+where a run that was stopped goes on; survivors are tried again once the tests or that list changed, all faults once
+the headers did. One set of kernels is built, since they are one text, where the machine has fused multiply-add. Faults
+are numbered: those from --first on are tried, so that two copies of the repository can share the work. Compilers and
+tests are run by what WRAPPER in the environment says, if anything. The last line is the total, "N passed, N failed":
+passed is one that was found.
 """
 import argparse
 import csv
@@ -25,6 +28,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, "build", "mutate")
+EQUAL = os.path.join(ROOT, "tests", "mutate_equal.txt")
 WRAPPER = shlex.split(os.environ.get("WRAPPER", ""))
 # File, first and last heading of the part, tests that look at it, share of the faults.
 PARTS = [
@@ -37,8 +41,9 @@ PARTS = [
     ("mdemix.h", "14. DENSE", "16. EVALUATION", ["test_regression"], 12),
     ("mdemix.h", "16. EVALUATION", "17. PICTURES", ["test_regression", "test_search", "test_optimize"], 7),
 ]
-ALL = ["test_platform", "test_files", "test_text", "test_kernels", "test_ops", "test_training", "test_lm", "test_search",
-       "test_mde", "test_regression", "test_optimize", "test_experiment", "test_dagan_ops", "test_dagan_training"]
+ALL = ["test_platform", "test_files", "test_text", "test_kernels", "test_ops", "test_training", "test_lm",
+       "test_search", "test_mde", "test_regression", "test_optimize", "test_experiment", "test_dagan_ops",
+       "test_dagan_training"]
 # As in the Makefile: tests of the public functions link compiled headers, of which only some link dagan.h.
 LINKED = ["test_mde", "test_search", "test_training", "test_dagan_ops", "test_dagan_training"]
 LINKED_DAGAN = ["test_dagan_ops"]
@@ -46,9 +51,13 @@ CHANGES = [
     (r" \+ ", " - "), (r" - ", " + "), (r" \* ", " + "), (r" / ", " * "), (r" < ", " <= "), (r" <= ", " < "),
     (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "), (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "),
     (r" \+= ", " -= "), (r" -= ", " += "), (r"\b0\.5\b", "0.6"), (r"\b2\.0\b", "2.1"), (r"\b1\.0\b", "1.1"),
-    (r" = 0;", " = 1;"), (r" = 1;", " = 0;"), (r"\+\+", "--"), (r"\breturn 1;", "return 0;"), (r"\breturn 0;", "return 1;"),
+    (r" = 0;", " = 1;"), (r" = 1;", " = 0;"), (r"\+\+", "--"), (r"\breturn 1;", "return 0;"),
+    (r"\breturn 0;", "return 1;"),
     (r"^(\s+)[a-z_>.\[\]\-]+(\[[^=;]*\])? [-+*]?= [^;]*;$", r"\1;"),
 ]
+# The smaller or larger of two numbers: whether equal ones are compared with < or <= cannot matter.
+EXTREMES = [r"(?:= |\()((?:[^=?:;<>]|->)+) [<>]=? (?!0)((?:[^=?:;<>]|->)+) \? (?:\1 : \2|\2 : \1)[;),]",
+            r"if \((\S+) [<>]=? (?!0)(\S+)\) \1 = \2;"]
 
 
 def code_lines(lines, first, last):
@@ -69,8 +78,40 @@ def code_lines(lines, first, last):
         yield i
 
 
+def function_of(lines, at):
+    """Name of the function or macro that a line is part of."""
+    while at > 0 and not re.match(r"[a-z].*\(.*[^;]$|#define \w+\(.*\\$", lines[at]):
+        at -= 1
+    return re.search(r"(\w+)\(", re.sub(r"\bMDE__K\((\w+)\)", r"\1", lines[at]) + "(").group(1)
+
+
+def read_equal():
+    """Reasons by function, line before and after: blocks of "function: reason", "- before", "+ after"."""
+    equal, reason, before = {}, None, None
+    with open(EQUAL, encoding="utf-8") as file:
+        for number, line in enumerate(file.read().split("\n"), 1):
+            if line.startswith("- ") and reason:
+                before = line[2:]
+            elif line.startswith("+ ") and before is not None:
+                equal[tuple(reason[:1]) + (before, line[2:])] = reason[1]
+            elif re.match(r"\w+: .", line):
+                reason, before = line.split(": ", 1), None
+            elif line and not line.startswith("#"):
+                sys.exit("%s line %d: not \"function: reason\", \"- before\", \"+ after\"" % (EQUAL, number))
+    return equal
+
+
+def without_effect(equal, function, before, after):
+    """Why a change alters no result, or None."""
+    for pattern in EXTREMES:
+        old, new = re.search(pattern, before), re.search(pattern, after)
+        if old and new and before[:old.start()] == after[:new.start()] and before[old.end():] == after[new.end():]:
+            return "the smaller or larger of two equal numbers"
+    return equal.get((function, before.strip(), after.strip()))
+
+
 def draw(rng):
-    """One fault: file, line number, text before and after, tests."""
+    """One fault: file, line number, function, text before and after, tests."""
     part = rng.choices(PARTS, weights=[p[4] for p in PARTS])[0]
     with open(os.path.join(ROOT, part[0]), encoding="utf-8") as file:
         lines = file.read().split("\n")
@@ -81,7 +122,7 @@ def draw(rng):
             continue
         match, new = rng.choice(found)
         after = lines[at][:match.start()] + match.expand(new) + lines[at][match.end():]
-        return part[0], at, lines[at], after, part[3]
+        return part[0], at, function_of(lines, at), lines[at], after, part[3]
 
 
 def run(command, cpu):
@@ -143,18 +184,23 @@ def write_json(name, value):
     os.replace(os.path.join(FOLDER, name + ".tmp"), os.path.join(FOLDER, name))
 
 
-def references():
-    """Digest and seconds of each test that passes as it is, and a line for one that does not; kept for the next run."""
-    names = [os.path.join(folder, name) for folder in ("tests", "examples", ".")
-             for name in sorted(os.listdir(os.path.join(ROOT, folder))) if name.endswith((".c", ".h"))]
+def sources(*folders):
+    """Digest of the C files in some folders."""
     text = hashlib.sha256()
-    for name in names:
-        with open(os.path.join(ROOT, name), "rb") as file:
-            text.update(file.read())
+    for folder in folders:
+        for name in sorted(os.listdir(os.path.join(ROOT, folder))):
+            if name.endswith((".c", ".h")):
+                with open(os.path.join(ROOT, folder, name), "rb") as file:
+                    text.update(file.read())
+    return text.hexdigest()
+
+
+def references(tests):
+    """Digest and seconds of each test that passes as it is, and a line for one that does not; kept for the next run."""
     kept = read_json("references.json", {})
-    if kept.get("sources") != text.hexdigest():
-        kept = {"sources": text.hexdigest(), "tests": {}}
-    for test in ALL:
+    if kept.get("sources") != sources("tests", "examples", "."):
+        kept = {"sources": sources("tests", "examples", "."), "tests": {}}
+    for test in tests:
         if test in kept["tests"]:
             continue
         if build(test) != 0:
@@ -192,47 +238,69 @@ def restore():
             change(name, file.read())
 
 
+def one_fault(rng, number, equal, reference, silent, keep, own):
+    """Draws a fault and lets the tests look for it: its row of the table."""
+    without = []
+    while True:
+        name, at, function, before, after, tests = draw(rng)
+        reason = without_effect(equal, function, before, after)
+        if reason:
+            without.append(reason)
+            continue
+        with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+            lines = file.read().split("\n")
+        lines[at] = after
+        order = [t for t in tests + [t for t in ALL if t not in tests and not own] if t in reference]
+        if not order:
+            sys.exit("mutate: no test passes as it is")
+        change(name, "\n".join(lines))
+        if build(order[0]) == 0 and digest(order[0]) != reference[order[0]]["digest"]:
+            break
+    killer = ""
+    for test in order:
+        if killer or [number, at, after, test] in silent:
+            continue
+        if finds(test, reference, test == order[0]):
+            killer = test
+        else:
+            silent.append([number, at, after, test])
+            keep()
+    return {"number": number, "file": name, "line": at + 1, "function": function, "found_by": killer,
+            "before": before.strip(), "after": after.strip(), "without_effect": "\n".join(without)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--own", action="store_true", help="only the tests of a fault's part")
     options = parser.parse_args()
-    table = os.path.join(FOLDER, "table.csv")
+    equal = read_equal()
     os.environ["OMP_NUM_THREADS"] = "1"
     prepare()
-    reference = references()
-    silent = read_json("silent.json", [])       # tests that did not find a fault, for a run that was stopped in between
+    reference = references([test for test in ALL if not options.own or any(test in part[3] for part in PARTS)])
+    suffix = "" if options.seed == 1 else "-%d" % options.seed
+    table, kept = os.path.join(FOLDER, "table%s.csv" % suffix), "silent%s.json" % suffix
+    state = {"headers": sources("."), "sources": sources("tests", "examples", ".")}
+    silent = read_json(kept, dict(state, list=[]))     # tests that did not find a fault, for a run stopped in between
     done = {}
+    if os.path.exists(table) and silent["headers"] != state["headers"]:
+        os.remove(table)
+    if silent["sources"] != state["sources"]:
+        silent = dict(state, list=[])
     if os.path.exists(table):
         with open(table, encoding="utf-8", newline="") as file:
             done = {int(row["number"]): row for row in csv.DictReader(file)}
+    done = {number: row for number, row in done.items() if row["found_by"] or options.own and any(
+        tried[0] == number for tried in silent["list"]) and (row["function"], row["before"], row["after"]) not in equal}
     passed = failed = 0
+    reasons = {}
     for number in range(options.first, options.count):
         rng = random.Random("%d-%d" % (options.seed, number))
-        while number not in done:
-            name, at, before, after, tests = draw(rng)
-            with open(os.path.join(ROOT, name), encoding="utf-8") as file:
-                lines = file.read().split("\n")
-            lines[at] = after
-            order = [t for t in tests + [t for t in ALL if t not in tests] if t in reference]
-            if not order:
-                sys.exit("mutate: no test passes as it is")
-            change(name, "\n".join(lines))
-            if build(order[0]) == 0 and digest(order[0]) != reference[order[0]]["digest"]:
-                break
         if number not in done:
-            killer = ""
-            for test in order:
-                if killer or [number, test] in silent:
-                    continue
-                if finds(test, reference, test == order[0]):
-                    killer = test
-                else:
-                    silent.append([number, test])
-                    write_json("silent.json", silent)
-            row = {"number": number, "file": name, "line": at + 1, "found_by": killer, "before": before.strip(),
-                   "after": after.strip()}
+            row = one_fault(rng, number, equal, reference, silent["list"], lambda: write_json(kept, silent),
+                            options.own)
             fresh = not os.path.exists(table)
             with open(table, "a", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, list(row))
@@ -240,13 +308,18 @@ def main():
                     writer.writeheader()
                 writer.writerow(row)
             done[number] = row
-            print("%3d %s:%d %-16s %s  ->  %s" % (number, name, at + 1, killer or "SURVIVES", row["before"], row["after"]),
-                  flush=True)
+            print("%3d %s:%d %s %s  ->  %s" % (number, row["file"], row["line"], row["found_by"] or "SURVIVES",
+                                               row["before"], row["after"]), flush=True)
+        for reason in filter(None, done[number]["without_effect"].split("\n")):
+            reasons[reason] = reasons.get(reason, 0) + 1
         if done[number]["found_by"]:
             passed += 1
         else:
             failed += 1
     restore()
+    print("%d changes without effect were drawn again" % sum(reasons.values()))
+    for reason in sorted(reasons):
+        print("%5d  %s" % (reasons[reason], reason))
     print("%d passed, %d failed" % (passed, failed))
     return 0 if passed >= 0.92 * (passed + failed) else 1
 

@@ -966,6 +966,22 @@ static void mixture_logsums(mde_context *c, int64_t tokens, int64_t part, int ex
     mde_arena_rewind(c, mark);
 }
 
+/* The smallest and largest sums of which eight can be multiplied are such themselves. */
+static void a_strip_of_sums_says_whether_they_can_be_multiplied(void)
+{
+    static const double bounds[4] = { 1e-30, 0.999999e-30, 1e30, 1.000001e30 };
+    float r[MDE__MIXTURE_STRIP];
+    double s[MDE__MIXTURE_STRIP];
+    int i, t, at;
+    for (i = 0; i < 4; i++) {
+        for (at = 0; at < MDE__MIXTURE_STRIP; at++) {
+            for (t = 0; t < MDE__MIXTURE_STRIP; t++) r[t] = t == at ? 1.0f : i < 2 ? 1e30f : 1e-30f;
+            CHECK(mde__mixture_sums_portable(1, &bounds[i], r, MDE__MIXTURE_STRIP, s) == (i % 2 == 0));
+            CHECK(s[at] == bounds[i]);
+        }
+    }
+}
+
 static void mixture_likelihood_and_derivatives_follow_their_formulas(void)
 {
     static const int64_t tokens[] = { 1, 7, 63, 64, 65, 4097, 10000 };
@@ -1255,6 +1271,7 @@ int main(void)
     TEST(attention_and_its_gradients_follow_their_formulas);
     TEST(decoding_one_token_gives_the_bits_of_the_full_pass);
     TEST(adamw_follows_its_paper);
+    TEST(a_strip_of_sums_says_whether_they_can_be_multiplied);
     TEST(mixture_likelihood_and_derivatives_follow_their_formulas);
     TEST(many_mixtures_give_the_sums_of_one_by_one);
     TEST(every_instruction_set_and_number_of_threads_gives_the_same_bits);

@@ -863,6 +863,8 @@ WRONG(clip, mde_clip(c, x, 2, 1))
 WRONG(sum_axis, mde_sum_axis(c, x, 2))
 WRONG(mean_axis, mde_mean_axis(c, x, -1))
 WRONG(reshape, mde_reshape(c, x, 3, shape))
+WRONG(reshape_rank, mde_reshape(c, x, -1, shape))
+WRONG(sum_to_rank, mde_sum_to(c, x, 99, shape))
 WRONG(permute, mde_permute(c, x, order))
 WRONG(slice, mde_slice(c, x, 1, 2, 2))
 WRONG(slice_axis, mde_slice(c, x, 2, 0, 1))
@@ -904,7 +906,8 @@ static void wrong_shapes_are_errors_that_name_op_and_shapes(void)
         {wrong_dropout, "dropout:", "probability", "0 to 1"}, {wrong_maximum, "maximum:", "[2,3]", "[4,2]"},
         {wrong_pow, "pow:", "the power is", "nan"}, {wrong_clip, "clip:", "low is 2", "high is 1"},
         {wrong_linear_cross_entropy, "linear_cross_entropy:", "[2,3]", "[4,2]"},
-        {wrong_sum_axis, "sum_axis:", "[2,3]", "no axis 2"}, {wrong_mean_axis, "sum_axis:", "[2,3]", "no axis -1"}
+        {wrong_sum_axis, "sum_axis:", "[2,3]", "no axis 2"}, {wrong_mean_axis, "sum_axis:", "[2,3]", "no axis -1"},
+        {wrong_reshape_rank, "reshape:", "rank is -1", "1 to 5"}, {wrong_sum_to_rank, "sum_to:", "rank is 99", "1 to 5"}
     };
     static const int64_t x_shape[2] = {2, 3}, y_shape[2] = {4, 2};
     size_t i;

@@ -938,6 +938,32 @@ static void processes_of_many_runs_learn_a_smooth_function(void)
 
 /* ---- All models ---- */
 
+/* Where searches start, and folds, are the seed's: the same one gives the same bits, another one others. */
+static void a_seed_decides_where_searches_start(void)
+{
+    enum { N = 24, D = 3, M = 2, NEW = 5 };
+    static const mde_model models[] = { MDE_GP, MDE_MULTITASK_GP, MDE_POOLED_LAW };
+    double x[(N + NEW) * D], y[(N + NEW) * M], mean[3][NEW * M];
+    size_t model;
+    int i, k;
+    make_data(17, N + NEW, D, M, 0.3, x, y);
+    for (i = 0; i < (N + NEW) * D; i++) x[i] = fabs(x[i]);
+    for (model = 0; model < sizeof models / sizeof *models; model++) {
+        mde_context *c = mde_context_create(NULL);
+        for (k = 0; k < 3; k++) {
+            mde_fit_desc desc;
+            memset(&desc, 0, sizeof desc);
+            desc.model = models[model];
+            desc.seed = k < 2 ? 7 : 8;
+            mde_regressor_predict(mde_regressor_fit(c, N, D, M, x, y, &desc), NEW, x + N * D, mean[k], NULL);
+        }
+        CHECK(mde_context_status(c) == MDE_OK);
+        CHECK(memcmp(mean[0], mean[1], sizeof mean[0]) == 0);
+        CHECK(memcmp(mean[0], mean[2], sizeof mean[0]) != 0);
+        mde_context_free(c);
+    }
+}
+
 static void gradients_of_predictions_equal_finite_differences(void)
 {
     int model, i, j, q;
@@ -1591,6 +1617,7 @@ static void repeated_runs_are_found_among_many(void)
 {
     enum { N = 50000, K = 5, SMALL = 400 };
     static const double pair[] = { 0.5 + 4e-10, 0.5 - 4e-10, 0.5, 0.5 };
+    static const double bound[] = { 1e-9, 1, 0, 1 }, beyond[] = { 1.000001e-9, 1, 0, 1 };
     mde_context *c = mde_context_create(NULL);
     mde_random random = mde_random_start(3, 8);
     double *w = mde__doubles(c, N, K);
@@ -1603,6 +1630,7 @@ static void repeated_runs_are_found_among_many(void)
     }
     for (i = 0; i < K; i++) w[(N - 1) * K + i] = w[i] + (i == 2 ? 2e-9 : 0);
     CHECK(mde_first_repeats(c, 2, 2, pair, first) == 1 && first[0] == 0 && first[1] == 0);
+    CHECK(mde_first_repeats(c, 2, 2, bound, first) == 1 && mde_first_repeats(c, 2, 2, beyond, first) == 2);
     CHECK(mde_first_repeats(c, SMALL, K, w, first) > SMALL / 4);
     for (i = 0; i < SMALL; i++) {
         for (j = 0; j < i; j++) {
@@ -2237,6 +2265,7 @@ static void wrong_tables_of_runs_name_file_and_line(void)
         { "run,a,b\nx,0.5,\n", "run,l\nx,1\n", "line 2 (run x), column b: a weight is nan" },
         { "run,a,b\nx,0.5,0.5\n,0.5,0.5\n", "run,l\nx,1\n", "line 3: the run has no name" },
         { "run,a,b\nx,0.5,0.5\n", "run,l\nx,inf\n", "line 2 (run x), column l: a loss is inf" },
+        { "run,a,b\nx,0.5,0.5\n", "run,l\nx,-1e300\n", "a loss is -1e+300; expected a number below 1e30, or nothing" },
     };
     size_t i;
     for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -2288,6 +2317,7 @@ int main(void)
     TEST(covariances_of_the_law_across_sizes_are_those_of_its_parameters);
     TEST(a_tree_splits_where_the_squares_get_least);
     TEST(trees_learn_steps_and_know_their_spread);
+    TEST(a_seed_decides_where_searches_start);
     TEST(gradients_of_predictions_equal_finite_differences);
     TEST(constant_targets_and_features_are_fine);
     TEST(bad_input_is_named);

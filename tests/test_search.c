@@ -190,6 +190,15 @@ static double linear(int n, const double *w, double *gradient, void *user)
     return value;
 }
 
+/* A gradient that leads uphill, and so far that no step along it is too small to be seen. */
+static double uphill(int n, const double *w, double *gradient, void *user)
+{
+    int i;
+    for (i = 0; gradient && i < n; i++) gradient[i] = i == 0 ? -1e12 : 0;
+    ((problem *)user)->calls++;
+    return w[0];
+}
+
 /* Two valleys; the deeper is at the second corner. */
 static double valleys(int n, const double *w, double *gradient, void *user)
 {
@@ -330,6 +339,20 @@ static void points_that_are_not_finite_are_avoided(void)
             mde_context_free(c);
         }
     }
+}
+
+static void a_descent_ends_where_no_step_leads_down(void)
+{
+    double w[3], start[3] = { 0.2, 0.3, 0.5 };
+    mde_context *c = mde_context_create(NULL);
+    mde_search_desc desc;
+    problem p = { 0, 0, 0, NULL };
+    memset(&desc, 0, sizeof desc);
+    desc.samples = desc.starts = 1;
+    desc.start = start;
+    CHECK(mde_simplex_minimize(c, 3, uphill, &p, &desc, w) == 0.2);
+    CHECK(p.calls == 1 + 1 + 60);       /* the start, once more with its gradient, and the steps tried from there */
+    mde_context_free(c);
 }
 
 static void bad_searches_are_named(void)
@@ -525,6 +548,7 @@ int main(void)
     TEST(corners_are_found);
     TEST(many_starts_find_the_deeper_valley);
     TEST(points_that_are_not_finite_are_avoided);
+    TEST(a_descent_ends_where_no_step_leads_down);
     TEST(bad_searches_are_named);
     TEST(one_weight_and_fixed_weights_are_fine);
     TEST(a_population_serves_in_seventeen_dimensions);

@@ -632,6 +632,30 @@ static void max_bytes_takes_documents_from_all_over(void)
     mde_context_free(c);
 }
 
+/* The fingerprint of a corpus by its definition: numbers, the lowest byte first, and names. */
+static uint64_t plain_fingerprint(const mde_corpus *corpus)
+{
+    unsigned char bytes[4096];
+    size_t size = 0, count, j;
+    int domain, split, k;
+    int64_t documents, i;
+    for (k = 0; k < 8; k++) bytes[size++] = (unsigned char)(k ? 0 : mde_corpus_domains(corpus));
+    for (domain = 0; domain < mde_corpus_domains(corpus); domain++) {
+        const char *name = mde_corpus_name(corpus, domain);
+        memcpy(bytes + size, name, strlen(name) + 1);
+        size += strlen(name) + 1;
+        for (split = 0; split < 3; split++) {
+            const int64_t *starts = mde_corpus_documents(corpus, (mde_split)split, domain, &documents);
+            const uint16_t *tokens = mde_corpus_tokens(corpus, (mde_split)split, domain, &count);
+            for (i = -1; i <= documents; i++) {
+                for (k = 0; k < 8; k++) bytes[size++] = (unsigned char)((i < 0 ? documents : starts[i]) >> (8 * k));
+            }
+            for (j = 0; j < 2 * count; j++) bytes[size++] = (unsigned char)(tokens[j / 2] >> (8 * (j % 2)));
+        }
+    }
+    return mde_fingerprint(bytes, size);
+}
+
 static void a_folder_gives_domains_by_name(void)
 {
     mde_context *c = mde_context_create(NULL);
@@ -663,6 +687,7 @@ static void a_folder_gives_domains_by_name(void)
     }
     hash = mde_corpus_hash(corpus);
     CHECK(hash == mde_corpus_hash(mde_corpus_open(c, &desc)));
+    CHECK(hash == plain_fingerprint(corpus));
     write_file(c, FOLDER "/corpus/poems/a", "violins\n");
     CHECK(hash != mde_corpus_hash(mde_corpus_open(c, &desc)));
     desc.path = FOLDER "/corpus/tales.txt";
