@@ -6686,42 +6686,63 @@ static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t 
     return 1;
 }
 
+/* Covariances at squared distances, and their g. */
+static inline MDE__D MDE__K(covariance_at)(mde_kernel kernel, MDE__D square, MDE__D *g)
+{
+    MDE__D one = MDE__K(set_double)(1.0), s, e;
+    if (kernel == MDE_RBF) return *g = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
+    if (kernel == MDE_MATERN32) {
+        s = MDE__K(sqrt_double)(MDE__K(set_double)(3.0) * square);
+        e = MDE__K(exp_double)(-s);
+        *g = MDE__K(set_double)(3.0) * e;
+        return (one + s) * e;
+    }
+    s = MDE__K(sqrt_double)(MDE__K(set_double)(5.0) * square);
+    e = MDE__K(exp_double)(-s);
+    *g = MDE__K(set_double)(5.0 / 3.0) * (one + s) * e;
+    return (one + s + s * s / MDE__K(set_double)(3.0)) * e;
+}
+
 /* Covariances k [n] of an input at [d] with the inputs of columns [d, n] (at a stride), in length scales, signal
-   variance 1, and g [n] (may be NULL) with d k / d at_q = -g (at_q - x_q). */
+   variance 1, and g [n] (may be NULL) with d k / d at_q = -g (at_q - x_q). Four vectors side by side hide how long a
+   sum takes. */
 static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
                                int64_t stride, double *k, double *g)
 {
-    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, difference;
-    int64_t j, q;
-    for (j = 0; j < n; j += MDE__DOUBLES) {
+    MDE__D x, slope, value;
+    int64_t j = 0, q;
+#define MDE__START(r) MDE__D square##r = MDE__K(set_double)(0.0);
+#define MDE__ADD(r) \
+    value = x - MDE__K(load_double)(column + r * MDE__DOUBLES); \
+    square##r = square##r + value * value;
+#define MDE__KEEP(r) \
+    value = MDE__K(covariance_at)(kernel, square##r, &slope); \
+    MDE__K(store_double)(k + j + r * MDE__DOUBLES, value); \
+    if (g) MDE__K(store_double)(g + j + r * MDE__DOUBLES, slope);
+    for (; n - j >= 4 * MDE__DOUBLES; j += 4 * MDE__DOUBLES) {
+        const double *column = columns + j;
+        MDE__EACH_4(MDE__START)
+        for (q = 0; q < d; q++, column += stride) {
+            x = MDE__K(set_double)(at[q]);
+            MDE__EACH_4(MDE__ADD)
+        }
+        MDE__EACH_4(MDE__KEEP)
+    }
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
+    for (; j < n; j += MDE__DOUBLES) {
         const double *column = columns + j;
         int whole = n - j >= MDE__DOUBLES;
-        square = MDE__K(set_double)(0.0);
+        MDE__D square = MDE__K(set_double)(0.0);
         for (q = 0; q < d; q++, column += stride) {
-            MDE__D x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
-            difference = MDE__K(set_double)(at[q]) - x;
-            square = square + difference * difference;
+            x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
+            value = MDE__K(set_double)(at[q]) - x;
+            square = square + value * value;
         }
-        if (kernel == MDE_RBF) {
-            value = slope = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
-        } else if (kernel == MDE_MATERN32) {
-            s = MDE__K(sqrt_double)(MDE__K(set_double)(3.0) * square);
-            e = MDE__K(exp_double)(-s);
-            value = (one + s) * e;
-            slope = MDE__K(set_double)(3.0) * e;
-        } else {
-            s = MDE__K(sqrt_double)(MDE__K(set_double)(5.0) * square);
-            e = MDE__K(exp_double)(-s);
-            value = (one + s + s * s / MDE__K(set_double)(3.0)) * e;
-            slope = MDE__K(set_double)(5.0 / 3.0) * (one + s) * e;
-        }
-        if (whole) {
-            MDE__K(store_double)(k + j, value);
-            if (g) MDE__K(store_double)(g + j, slope);
-        } else {
-            MDE__K(store_double_part)(k + j, n - j, value);
-            if (g) MDE__K(store_double_part)(g + j, n - j, slope);
-        }
+        value = MDE__K(covariance_at)(kernel, square, &slope);
+        MDE__K(store_double_part)(k + j, whole ? MDE__DOUBLES : n - j, value);
+        if (g) MDE__K(store_double_part)(g + j, whole ? MDE__DOUBLES : n - j, slope);
     }
 }
 
@@ -18097,6 +18118,8 @@ typedef struct mde__gp_work {
     double *theta, *lbfgs;
     double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
     int kept[2];                            /* of lbfgs */
+    double *at;                             /* theta of what is there: */
+    int there;                              /* 0: nothing; 1: the covariances; 2: all that the likelihood takes */
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
@@ -18118,6 +18141,7 @@ static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__
     w->half = mde__take(b, rows, 1);
     w->noise = mde__take(b, rows, 1);
     w->theta = mde__take(b, parameters, 1);
+    w->at = mde__take(b, parameters, 1);
     w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters), 1);
     w->sample = mde__take(b, MDE__GP_SAMPLE, (size_t)(d + noises + 1));
 }
@@ -18201,21 +18225,18 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
         size_t at = mde__cell(i, n, 0);
         mde__kernel_dense_multiply(simd)(i, signal, w->adjoint + at, w->g + at, w->a + at);
     }
-    mde__length_gradient(simd, &in, w->a, w->sz, w->half, w->noise, w->work, gradient);
+    mde__length_gradient(simd, &in, w->a, w->sz, w->adjoint, w->adjoint + n, w->work, gradient);
 }
 
-/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. */
-static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
+/* The factor, and what follows from it; returns 0 when the covariance cannot be factored. */
+static int mde__gp_solve(mde__gp_work *w, const double *theta)
 {
     const mde__gp *gp = w->gp;
     int n = w->n, i;
-    mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
     double value, scale = mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]);
-    mde__scale_inputs(&in, w->x, theta);
-    mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
     mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
     for (i = 0; i < n; i++) w->noise[i] *= w->tail[i];
-    if (!mde__gp_factor(w, scale)) return (double)NAN;
+    if (!mde__gp_factor(w, scale)) return 0;
     for (i = 0; i < n; i++) w->alpha[i] = 1;
     mde__factor_solve(gp->simd, n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
@@ -18226,8 +18247,26 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     value = -0.5 * n * mde__log64(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
     for (i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
+    return 1;
+}
+
+/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. A search
+   ends where it looked last, so what is there already is not made again. */
+static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
+{
+    const mde__gp *gp = w->gp;
+    mde__scaled in = mde__scaled_of(w->n, gp->d, w->z, w->columns);
+    size_t size = (size_t)gp->parameters * sizeof *theta;
+    if (!w->there || memcmp(w->at, theta, size) != 0) {
+        mde__scale_inputs(&in, w->x, theta);
+        mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
+        memcpy(w->at, theta, size);
+        w->there = 1;
+    }
+    if (w->there == 1 && !mde__gp_solve(w, theta)) return (double)NAN;
+    w->there = 2;
     if (gradient) mde__gp_likelihood_gradient(w, theta, gradient);
-    return value;
+    return w->log_likelihood;
 }
 
 /* Middle and spread of the normal prior of parameter i. */
@@ -18268,6 +18307,7 @@ static void mde__gp_use(mde__gp_work *w, int count)
     int i, left = gp->n, taken = 0;
     double *x = w->sample, *noise_x = x + (size_t)count * (size_t)gp->d, *y = noise_x + count * gp->noises;
     w->n = count;
+    w->there = 0;
     w->x = gp->x;
     w->noise_x = gp->noise_x;
     w->y = gp->y;
@@ -18329,6 +18369,7 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
+        w->there = 1;
         value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, w->kept, MDE__OUTLIER_STEPS,
                            MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
