@@ -19831,41 +19831,58 @@ typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leav
 typedef struct mde__forests {
     double rate;
     int depth;
-    int *order;                     /* [used, n] runs by feature, ascending */
-    double *ordered;                /* [used, n] their values */
-    int *lowest;                    /* [used] how many share the lowest value */
+    double *columns;                /* [used, n] standardised features */
+    int *order;                     /* [used, n] runs above a feature's lowest value, descending, */
+    int *above;                     /* [used] how many they are: many weights are 0 */
     mde__forest *forest;            /* [m] */
 } mde__forests;
 
 /* Where the runs lie while the trees of a target grow. */
 typedef struct mde__growth {
     int n, d;
-    const double *x;                /* [n, d] */
-    const int *order, *lowest;
-    const double *ordered, *target;
+    const mde__forests *s;
+    const double *target;
     double *share;                  /* [n + 1] 1 / i */
     double *residual;               /* [n] */
     int *node;                      /* [n] node of the run's level; -1: the run is held out */
-    int *count, *right;             /* [2^depth] runs of a node; runs of it seen so far */
-    double *sum, *right_sum, *last, *gain;      /* [2^depth] */
+    int *count;                     /* [2^depth] runs of a node */
+    double *sum, *gain;             /* [2^depth] */
+    int *grown, *kept;              /* [d, n] as order, without what is held out; [d] how many they are */
+    int *runs, *end;                /* [d, n] the same node by node; [2^depth, d] where a node's end */
+    int *spare;                     /* [n] */
 } mde__growth;
 
-/* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
-static MDE__INLINE void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+/* Splits node k between two neighbouring values of feature q if that is better than the best so far: one pass over its
+   runs above the feature's lowest value, downwards; what has that is the rest. The squares of a node with sum S of c
+   runs are less than without it by S^2 / c. */
+MDE__WARM
+static void mde__split_node(const mde__growth *w, int k, int q, const int *runs, int above, mde__branch *splits)
 {
-    int right = w->right[k], left = w->count[k] - right;
-    double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
-    if (left < MDE__SMALLEST_LEAF || right < MDE__SMALLEST_LEAF || !(value < w->last[k])) return;
-    gain = sum * sum * w->share[right] + rest * rest * w->share[left];
-    if (!(gain > w->gain[k])) return;
-    w->gain[k] = gain;
-    splits[k].feature = q;
-    splits[k].threshold = 0.5 * (value + w->last[k]);
+    const double *column = w->s->columns + mde__cell(q, w->n, 0), *residual = w->residual, *share = w->share;
+    double sum = 0, all = w->sum[k], best = w->gain[k], last = 0, value;
+    int count = w->count[k], right;
+    if (above < MDE__SMALLEST_LEAF) return;
+    for (right = 0; right < MDE__SMALLEST_LEAF; right++) {
+        last = column[runs[right]];
+        sum += residual[runs[right]];
+    }
+    for (; right <= count - MDE__SMALLEST_LEAF; right++) {
+        int run = right < above ? runs[right] : w->s->order[mde__cell(q, w->n, w->n - 1)], left = count - right;
+        double rest = all - sum, gain = sum * sum * share[right] + rest * rest * share[left];
+        value = column[run];
+        if (gain > best && value < last) {
+            best = gain;
+            splits[k].feature = q;
+            splits[k].threshold = 0.5 * (value + last);
+        }
+        if (right >= above) break;
+        sum += residual[run];
+        last = value;
+    }
+    w->gain[k] = best;
 }
 
-/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
-   above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
-   are less than without it by S^2 / c. */
+/* Splits the `nodes` nodes of a level where the squares get smallest. */
 MDE__WARM
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
@@ -19883,27 +19900,40 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
     }
     for (k = 0; k < nodes; k++) w->gain[k] = w->sum[k] * w->sum[k] * w->share[w->count[k]] + 1e-12;
     for (q = 0; q < w->d; q++) {
-        const int *order = w->order + (size_t)q * (size_t)w->n;
-        const double *ordered = w->ordered + (size_t)q * (size_t)w->n;
-        for (k = 0; k < nodes; k++) {
-            w->right[k] = 0;
-            w->right_sum[k] = 0;
+        for (k = 0, i = 0; k < nodes; k++) {
+            int end = w->end[mde__cell(k, w->d, q)];
+            mde__split_node(w, k, q, w->runs + mde__cell(q, w->n, i), end - i, splits);
+            i = end;
         }
-        for (i = w->n - 1; i >= w->lowest[q]; i--) {
-            k = w->node[order[i]];
-            if (k < 0) continue;
-            mde__try_split(w, k, q, ordered[i], splits);
-            w->right[k]++;
-            w->right_sum[k] += w->residual[order[i]];
-            w->last[k] = ordered[i];
-        }
-        for (k = 0; k < nodes; k++) mde__try_split(w, k, q, ordered[0], splits);
     }
     for (i = 0; i < w->n; i++) {
         const mde__branch *s;
         if (w->node[i] < 0) continue;
         s = splits + w->node[i];
-        w->node[i] = 2 * w->node[i] + (w->x[mde__cell(i, w->d, s->feature)] > s->threshold);
+        w->node[i] = 2 * w->node[i] + (w->s->columns[mde__cell(s->feature, w->n, i)] > s->threshold);
+    }
+}
+
+/* The runs of each node by those of its two, in the same order. */
+MDE__WARM
+static void mde__part_nodes(const mde__growth *w, int nodes)
+{
+    int q, i, k;
+    for (k = nodes - 1; k >= 0; k--) {      /* downwards, so that no end is needed after it is overwritten */
+        for (q = 0; q < w->d; q++) {
+            int *runs = w->runs + mde__cell(q, w->n, 0), *end = w->end + q;
+            int from = k > 0 ? end[mde__cell(k - 1, w->d, 0)] : 0, to = end[mde__cell(k, w->d, 0)], left = from, right = 0;
+            for (i = from; i < to; i++) {
+                int run = runs[i], above = w->node[run] & 1;
+                runs[left] = run;
+                w->spare[right] = run;
+                left += 1 - above;
+                right += above;
+            }
+            memcpy(runs + left, w->spare, (size_t)right * sizeof(int));
+            end[mde__cell(2 * k, w->d, 0)] = left;
+            end[mde__cell(2 * k + 1, w->d, 0)] = to;
+        }
     }
 }
 
@@ -19928,13 +19958,25 @@ static double mde__forest_value(const mde__forest *f, const double *x)
 /* Each tree is fitted to what the trees before it left over. fold [n]: runs of fold `out` stay out; NULL: none does. */
 static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, const int *fold, int out)
 {
-    int leaves = 1 << f->depth, t, i, k, level;
+    int leaves = 1 << f->depth, t, i, k, q, level;
     for (i = 0; i < w->n; i++) w->residual[i] = w->target[i];
+    for (q = 0; q < w->d; q++) {
+        w->kept[q] = 0;
+        for (i = 0; i < w->s->above[q]; i++) {
+            int run = w->s->order[mde__cell(q, w->n, i)];
+            if (!fold || fold[run] != out) w->grown[mde__cell(q, w->n, w->kept[q]++)] = run;
+        }
+    }
     for (t = 0; t < f->trees; t++) {
         mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         double *values = f->leaves + (size_t)t * (size_t)leaves;
         for (i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
-        for (level = 0; level < f->depth; level++) mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
+        memcpy(w->runs, w->grown, (size_t)w->d * (size_t)w->n * sizeof(int));
+        memcpy(w->end, w->kept, (size_t)w->d * sizeof(int));
+        for (level = 0; level < f->depth; level++) {
+            if (level > 0) mde__part_nodes(w, 1 << (level - 1));
+            mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
+        }
         for (k = 0; k < leaves; k++) {
             values[k] = 0;
             w->count[k] = 0;
@@ -19967,9 +20009,9 @@ static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde
     s->depth = desc->depth ? desc->depth : 4;
     s->rate = desc->rate > 0 ? desc->rate : 0.1;
     leaves = (size_t)1 << s->depth;
+    s->columns = mde__take(memory, n, (size_t)r->used);
     s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
-    s->ordered = mde__take(memory, n, (size_t)r->used);
-    s->lowest = (int *)mde__take(memory, (size_t)r->used, 1);
+    s->above = (int *)mde__take(memory, (size_t)r->used, 1);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
     for (j = 0; j < r->m; j++) {
         mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
@@ -19989,41 +20031,46 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
     mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
-    for (q = 0; q < r->used && sorted; q++) {       /* runs that are equal in a feature stay in their order */
+    for (q = 0; q < r->used && sorted; q++) {
         for (i = 0; i < n; i++) {
-            sorted[i].value = r->x[mde__cell(i, r->used, q)];
+            s->columns[mde__cell(q, n, i)] = sorted[i].value = r->x[mde__cell(i, r->used, q)];
             sorted[i].run = i;
         }
         qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
         for (i = 0; i < n; i++) {
-            s->order[mde__cell(q, n, i)] = sorted[i].run;
-            s->ordered[mde__cell(q, n, i)] = sorted[i].value;
-            s->lowest[q] += sorted[i].value <= sorted[0].value;
+            s->order[mde__cell(q, n, i)] = sorted[n - 1 - i].run;
+            s->above[q] += sorted[i].value > sorted[0].value;
         }
     }
     mde_release(r->context, sorted);
     return mde_context_status(r->context);
 }
 
-static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w)
+static void mde__growth_take(mde__workspace *b, const mde_regressor *r, mde__growth *w)
 {
-    size_t leaves = (size_t)1 << depth;
-    w->share = mde__take(b, (size_t)n + 1, 1);
-    w->residual = mde__take(b, (size_t)n, 1);
+    size_t n = (size_t)r->n, d = (size_t)r->used, leaves;
+    w->s = (const mde__forests *)r->state;
+    w->n = r->n;
+    w->d = r->used;
+    leaves = (size_t)1 << w->s->depth;
+    w->share = mde__take(b, n + 1, 1);
+    w->residual = mde__take(b, n, 1);
     w->sum = mde__take(b, leaves, 1);
-    w->right_sum = mde__take(b, leaves, 1);
-    w->last = mde__take(b, leaves, 1);
     w->gain = mde__take(b, leaves, 1);
-    w->node = (int *)mde__take(b, (size_t)n, 1);
+    w->node = (int *)mde__take(b, n, 1);
     w->count = (int *)mde__take(b, leaves, 1);
-    w->right = (int *)mde__take(b, leaves, 1);
+    w->grown = (int *)mde__take(b, n, d);
+    w->kept = (int *)mde__take(b, d, 1);
+    w->runs = (int *)mde__take(b, n, d);
+    w->end = (int *)mde__take(b, leaves, d);
+    w->spare = (int *)mde__take(b, n, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
 {
     mde__workspace count = { NULL, 0 };
     mde__growth w;
-    mde__growth_take(&count, r->n, ((const mde__forests *)r->state)->depth, &w);
+    mde__growth_take(&count, r, &w);
     return count.used;
 }
 
@@ -20038,13 +20085,7 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     double squares = 0;
     if (f->trees == 0) return 1;
     memory.start = work;
-    mde__growth_take(&memory, n, f->depth, &w);
-    w.n = n;
-    w.d = r->used;
-    w.x = r->x;
-    w.order = s->order;
-    w.ordered = s->ordered;
-    w.lowest = s->lowest;
+    mde__growth_take(&memory, r, &w);
     w.target = mde__target(r, target);
     w.share[0] = 0;
     for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
