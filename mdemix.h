@@ -4725,6 +4725,8 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
     OTHER(void, dense_axpy, (int64_t n, double scale, const double *x, double *y)) \
     OTHER(double, dense_dot, (int64_t n, const double *x, const double *y)) \
+    OTHER(void, dense_exp, (int64_t n, const double *x, double *out)) \
+    OTHER(void, dense_log, (int64_t n, const double *x, double *out)) \
     OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
                              size_t stride)) \
     OTHER(int, dense_factor, (int n, const double *a, double *inverse, size_t stride)) \
@@ -6582,6 +6584,25 @@ static void MDE__K(dense_axpy)(int64_t n, double scale, const double *x, double 
         MDE__K(store_double)(y + i, MDE__K(load_double)(y + i) + factor * MDE__K(load_double)(x + i));
     }
     for (; i < n; i++) y[i] = y[i] + scale * x[i];
+}
+
+/* out = e^x and log x, in place or not; what log takes is positive and normal. */
+static void MDE__K(dense_exp)(int64_t n, const double *x, double *out)
+{
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__K(store_double)(out + i, MDE__K(exp_double)(MDE__K(load_double)(x + i)));
+    }
+    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(exp_double)(MDE__K(load_double_part)(x + i, n - i)));
+}
+
+static void MDE__K(dense_log)(int64_t n, const double *x, double *out)
+{
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__K(store_double)(out + i, MDE__K(log_double)(MDE__K(load_double)(x + i)));
+    }
+    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(log_double)(MDE__K(load_double_part)(x + i, n - i)));
 }
 
 /* x y in 8 lanes, lane = index mod 8 */
@@ -19453,7 +19474,7 @@ typedef struct mde__pools {
 } mde__pools;
 
 typedef struct mde__pool_fit {
-    int n, d, pools, main;
+    int simd, n, d, pools, main;
     const double *x, *y;            /* [n, d] weights, [n] */
 } mde__pool_fit;
 
@@ -19524,8 +19545,8 @@ static void mde__exponentials(int n, const double *theta, double *exponential)
     for (i = 0; i < n; i++) exponential[i] = mde__exp64(theta[i]);
 }
 
-/* slope, exponential: [mde__pool_size], [mde__pool_size + 2]. */
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential; } mde__pool_work;
+/* slope, exponential: [mde__pool_size], [mde__pool_size + 2]; columns [d, n]; runs [6 + 3 pools, n]. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *columns, *runs; } mde__pool_work;
 
 /* Minus the log posterior. */
 MDE__WARM
@@ -19533,25 +19554,62 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
     const mde__pool_fit *f = w->f;
-    int size = mde__pool_size(f->d, f->pools), i, j;
+    int n = f->n, d = f->d, simd = f->simd, size = mde__pool_size(d, f->pools), i, r, q;
     const double *noise = w->exponential + size;
-    double loss = 0, middle, spread;
+    double loss = 0, middle, spread, *ones = w->runs, *blur = ones + n, *variance = blur + n, *residual = variance + n;
+    double *weight = residual + n, *about = weight + n, *data = about + n, *fall = data + n, *term = fall + n;
     mde__exponentials(size + 2, theta, w->exponential);
     for (i = 0; i < size + 2; i++) {
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
     }
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + (size_t)i * (size_t)f->d;
-        double blur = mde__scarcity(x[f->main]), variance = noise[0] + noise[1] * blur;
-        double residual = mde__pool_value(f->d, f->pools, theta, w->exponential, x, w->slope) - f->y[i];
-        double weight = residual / variance, about = 0.5 * (1.0 - residual * weight) / variance;
-        loss += 0.5 * (residual * weight + mde__log64(variance));
-        for (j = 0; j < size; j++) gradient[j] += weight * w->slope[j];
-        gradient[size] += about * noise[0];
-        gradient[size + 1] += about * noise[1] * blur;
+    for (i = 0; i < n; i++) {
+        ones[i] = 1;
+        blur[i] = mde__scarcity(w->columns[mde__cell(f->main, n, i)]);
+        variance[i] = noise[0] + noise[1] * blur[i];
+        residual[i] = theta[0] - f->y[i];
     }
+    for (r = 0; r < f->pools; r++, data += 3 * n, fall += 3 * n, term += 3 * n) {
+        int first = 1 + r * (MDE__POOL_HEAD + d);
+        const double *e = w->exponential + first;
+        for (i = 0; i < n; i++) data[i] = e[2];
+        for (q = 0; q < d; q++) {
+            mde__kernel_dense_axpy(simd)(n, e[MDE__POOL_HEAD + q], w->columns + mde__cell(q, n, 0), data);
+        }
+        mde__kernel_dense_log(simd)(n, data, fall);
+        for (i = 0; i < n; i++) {
+            fall[i] *= e[1];
+            term[i] = theta[first] - fall[i] < MDE__LAW_STEEPEST ? theta[first] - fall[i] : MDE__LAW_STEEPEST;
+        }
+        mde__kernel_dense_exp(simd)(n, term, term);
+        mde__kernel_dense_axpy(simd)(n, 1.0, term, residual);
+    }
+    mde__kernel_dense_log(simd)(n, variance, about);
+    loss += 0.5 * mde__kernel_dense_dot(simd)(n, ones, about);
+    for (i = 0; i < n; i++) {
+        weight[i] = residual[i] / variance[i];
+        about[i] = 0.5 * (1.0 - residual[i] * weight[i]) / variance[i];
+    }
+    loss += 0.5 * mde__kernel_dense_dot(simd)(n, residual, weight);
+    gradient[0] += mde__kernel_dense_dot(simd)(n, ones, weight);
+    while (r-- > 0) {
+        int first = 1 + r * (MDE__POOL_HEAD + d);
+        const double *e = w->exponential + first;
+        double *slope = gradient + first;
+        data -= 3 * n, fall -= 3 * n, term -= 3 * n;
+        mde__kernel_dense_multiply(simd)(n, 1.0, weight, term, term);
+        slope[0] += mde__kernel_dense_dot(simd)(n, ones, term);
+        slope[1] -= mde__kernel_dense_dot(simd)(n, fall, term);
+        for (i = 0; i < n; i++) term[i] *= -e[1] / data[i];
+        slope[2] += e[2] * mde__kernel_dense_dot(simd)(n, ones, term);
+        for (q = 0; q < d; q++) {
+            slope[MDE__POOL_HEAD + q] +=
+                e[MDE__POOL_HEAD + q] * mde__kernel_dense_dot(simd)(n, term, w->columns + mde__cell(q, n, 0));
+        }
+    }
+    gradient[size] += noise[0] * mde__kernel_dense_dot(simd)(n, ones, about);
+    gradient[size + 1] += noise[1] * mde__kernel_dense_dot(simd)(n, blur, about);
     return loss;
 }
 
@@ -19685,6 +19743,8 @@ static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_
     memory->trial = mde__take(b, size + 2, 1);
     w->exponential = mde__take(b, size + 2, 1);
     w->slope = mde__take(b, size, 1);
+    w->columns = mde__take(b, n, d);
+    w->runs = mde__take(b, n, 6 + 3 * MDE__LARGEST_POOLS);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
     memory->few_x = mde__take(b, n, d);
@@ -19705,11 +19765,14 @@ static size_t mde__pools_work(const mde_regressor *r)
 static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, const mde__pool_memory *memory,
                                mde__pool_work *w)
 {
-    int size = mde__pool_size(f->d, f->pools), p = size + 2, start, i, main = 0;
+    int size = mde__pool_size(f->d, f->pools), p = size + 2, start, i, q, main = 0;
     int mains[MDE__POOL_STARTS], starts = f->d < MDE__POOL_STARTS ? f->d : MDE__POOL_STARTS;
     double best = (double)INFINITY, value, middle, spread;
     mde_random random = mde_random_start(seed, 0x706f6f6c);
     w->f = f;
+    for (i = 0; i < f->n; i++) {
+        for (q = 0; q < f->d; q++) w->columns[mde__cell(q, f->n, i)] = f->x[mde__cell(i, f->d, q)];
+    }
     mde__pool_mains(f, starts, mains);
     for (start = 0; start < starts; start++) {
         f->main = mains[start];
@@ -19741,6 +19804,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     block.start = work;
     mde__pool_take(&block, r, &memory, &w);
     for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
+    f.simd = r->context->simd;
     f.n = r->n;
     f.d = d;
     f.pools = fit->pools;
