@@ -4713,10 +4713,14 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
     JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
-    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
+    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures) \
+    OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
+                             size_t stride)) \
+    OTHER(void, covariance, (mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns, \
+                             int64_t stride, double *k, double *g))
 
-/* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double,
-   whose problems are small: there it runs what AVX2 does, which saves their compile time. A dense tile is
+/* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double
+   but for its products and covariances: there it runs what AVX2 does, which saves their compile time. A dense tile is
    MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
     MDE__PLAIN_FUNCTIONS(JOB) \
@@ -4727,11 +4731,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(double, dense_dot, (int64_t n, const double *x, const double *y)) \
     OTHER(void, dense_exp, (int64_t n, const double *x, double *out)) \
     OTHER(void, dense_log, (int64_t n, const double *x, double *out)) \
-    OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
-                             size_t stride)) \
-    OTHER(int, dense_factor, (int n, const double *a, double *inverse, size_t stride)) \
-    OTHER(void, covariance, (mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns, \
-                             int64_t stride, double *k, double *g))
+    OTHER(int, dense_factor, (int n, const double *a, double *inverse, size_t stride))
 
 /* Functions of one element and of two: each is a kernel, an op and a public function of that name. Those that are x
    times a sigmoid have a kernel for their derivative, too. */
