@@ -4645,6 +4645,7 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__DENSE_ROWS 8
 #define MDE__DENSE_COLUMNS 16
 #define MDE__DENSE_BLOCK 32             /* of the Cholesky factor: a block of 8 KB stays in the first-level cache */
+#define MDE__INPUT_BLOCK 32             /* inputs side by side, whose covariances with others are taken together */
 #define MDE__MIXTURE_BLOCK 2048         /* tokens of one partial sum of a mixture's log-likelihood */
 #define MDE__MIXTURE_STRIP 64           /* tokens whose probabilities are held at one time */
 #define MDE__MIXTURE_EXPERTS 64         /* at most */
@@ -4716,8 +4717,8 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures) \
     OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
                              size_t stride)) \
-    OTHER(void, covariance, (mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns, \
-                             int64_t stride, double *k, double *g))
+    OTHER(void, covariance, (mde_kernel kernel, double signal, int64_t n, int64_t d, const double *at, \
+                             const double *columns, double *k, double *g))
 
 /* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double
    but for its products and covariances: there it runs what AVX2 does, which saves their compile time. A dense tile is
@@ -6668,8 +6669,8 @@ static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, cons
     }
 }
 
-/* Lower half of inverse [n, n] = L^-1 for a = L L', n <= MDE__DENSE_BLOCK, both with rows of `stride`; only the lower
-   half of a is read. Returns 0 when a is not positive definite. */
+/* inverse [n, n] = L^-1 for a = L L', n <= MDE__DENSE_BLOCK, both with rows of `stride`; only the lower half of a is
+   read. Returns 0 when a is not positive definite. */
 static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t stride)
 {
     double upper[MDE__DENSE_BLOCK][MDE__DENSE_BLOCK], rows[MDE__DENSE_BLOCK][MDE__DENSE_BLOCK];   /* L', L^-1 */
@@ -6702,7 +6703,7 @@ static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t 
             MDE__K(store_double)(rows[i] + first, sum * MDE__K(set_double)(scale));
         }
         rows[i][i] = scale;
-        memcpy(inverse + (size_t)i * stride, rows[i], (size_t)(i + 1) * sizeof(double));
+        memcpy(inverse + (size_t)i * stride, rows[i], (size_t)n * sizeof(double));
     }
     return 1;
 }
@@ -6724,26 +6725,33 @@ static inline MDE__D MDE__K(covariance_at)(mde_kernel kernel, MDE__D square, MDE
     return (one + s + s * s / MDE__K(set_double)(3.0)) * e;
 }
 
-/* Covariances k [n] of an input at [d] with the inputs of columns [d, n] (at a stride), in length scales, signal
-   variance 1, and g [n] (may be NULL) with d k / d at_q = -g (at_q - x_q). Four vectors side by side hide how long a
-   sum takes. */
-static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
-                               int64_t stride, double *k, double *g)
+/* Covariances k [n] of an input at [d] with those of columns [d][MDE__INPUT_BLOCK], n of them, in length scales; and g
+   [n] (may be NULL) with d k / d at_q = -signal g (at_q - x_q). Four vectors side by side hide how long a sum takes. */
+static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int64_t d, const double *at,
+                               const double *columns, double *k, double *g)
 {
-    MDE__D x, slope, value;
-    int64_t j = 0, q;
+    MDE__D factor = MDE__K(set_double)(signal), x, slope, value;
+    int64_t j, q;
 #define MDE__START(r) MDE__D square##r = MDE__K(set_double)(0.0);
 #define MDE__ADD(r) \
     value = x - MDE__K(load_double)(column + r * MDE__DOUBLES); \
     square##r = square##r + value * value;
 #define MDE__KEEP(r) \
-    value = MDE__K(covariance_at)(kernel, square##r, &slope); \
-    MDE__K(store_double)(k + j + r * MDE__DOUBLES, value); \
-    if (g) MDE__K(store_double)(g + j + r * MDE__DOUBLES, slope);
-    for (; n - j >= 4 * MDE__DOUBLES; j += 4 * MDE__DOUBLES) {
+    if (j + r * MDE__DOUBLES < n) { \
+        int64_t left = n - j - r * MDE__DOUBLES; \
+        value = factor * MDE__K(covariance_at)(kernel, square##r, &slope); \
+        if (left >= MDE__DOUBLES) { \
+            MDE__K(store_double)(k + j + r * MDE__DOUBLES, value); \
+            if (g) MDE__K(store_double)(g + j + r * MDE__DOUBLES, slope); \
+        } else { \
+            MDE__K(store_double_part)(k + j + r * MDE__DOUBLES, left, value); \
+            if (g) MDE__K(store_double_part)(g + j + r * MDE__DOUBLES, left, slope); \
+        } \
+    }
+    for (j = 0; j < n; j += 4 * MDE__DOUBLES) {
         const double *column = columns + j;
         MDE__EACH_4(MDE__START)
-        for (q = 0; q < d; q++, column += stride) {
+        for (q = 0; q < d; q++, column += MDE__INPUT_BLOCK) {
             x = MDE__K(set_double)(at[q]);
             MDE__EACH_4(MDE__ADD)
         }
@@ -6752,19 +6760,6 @@ static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const do
 #undef MDE__START
 #undef MDE__ADD
 #undef MDE__KEEP
-    for (; j < n; j += MDE__DOUBLES) {
-        const double *column = columns + j;
-        int whole = n - j >= MDE__DOUBLES;
-        MDE__D square = MDE__K(set_double)(0.0);
-        for (q = 0; q < d; q++, column += stride) {
-            x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
-            value = MDE__K(set_double)(at[q]) - x;
-            square = square + value * value;
-        }
-        value = MDE__K(covariance_at)(kernel, square, &slope);
-        MDE__K(store_double_part)(k + j, whole ? MDE__DOUBLES : n - j, value);
-        if (g) MDE__K(store_double_part)(g + j, whole ? MDE__DOUBLES : n - j, slope);
-    }
 }
 
 /* What is not the same in every set; the other macros are defined again as they were. */
@@ -16953,8 +16948,12 @@ static mde__matrix mde__transposed(mde__matrix a)
     return t;
 }
 
-/* Which parts of a product's matrices are nothing but zeros, or not wanted. */
-enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGHT_UPPER = 8, MDE__OUT_LOWER = 16 };
+/* Which parts of a product's matrices count as zeros and are not read but in the blocks on their diagonal, or are not
+   wanted; and whether it is added to what is there. */
+enum {
+    MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGHT_UPPER = 8, MDE__OUT_LOWER = 16,
+    MDE__OUT_ADDED = 32
+};
 
 #define MDE__DENSE_ALIGN 64              /* bytes: of a vector of AVX-512, and of a line of the cache */
 
@@ -16995,7 +16994,7 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
     }
 }
 
-/* out [rows, columns] += sign a b with a [rows, depth], b [depth, columns] and rows of out `stride` doubles apart; sign
+/* out [rows, columns] = sign a b with a [rows, depth], b [depth, columns] and rows of out `stride` doubles apart; sign
    is 1 or -1 (or any factor). Each element of a b is one chain of sums in order of depth. shape: MDE__LEFT_LOWER and so
    on. work: mde__dense_work(rows, depth), here and below of the largest product. */
 static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, mde__matrix b,
@@ -17006,21 +17005,31 @@ static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, 
     double *panel = work + (MDE__DENSE_ALIGN - (uintptr_t)work % MDE__DENSE_ALIGN) / sizeof(double);
     double *left = panel + (size_t)depth * MDE__DENSE_COLUMNS;
     for (i = 0; i < rows; i += MDE__DENSE_ROWS) {
-        mde__dense_pack(MDE__DENSE_ROWS, rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, depth,
-                        a.at + (size_t)i * a.row, a.row, a.column, left + (size_t)i * (size_t)depth);
+        int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = shape & MDE__LEFT_UPPER ? i : 0;
+        int to = (shape & MDE__LEFT_LOWER) && i + MDE__DENSE_ROWS < depth ? i + MDE__DENSE_ROWS : depth;
+        if (from >= to) continue;
+        mde__dense_pack(MDE__DENSE_ROWS, high, to - from, a.at + (size_t)i * a.row + (size_t)from * a.column, a.row,
+                        a.column, left + (size_t)i * (size_t)depth + from * MDE__DENSE_ROWS);
     }
     for (j = 0; j < columns; j += MDE__DENSE_COLUMNS) {
         int wide = columns - j < MDE__DENSE_COLUMNS ? columns - j : MDE__DENSE_COLUMNS;
-        mde__dense_pack(MDE__DENSE_COLUMNS, wide, depth, b.at + (size_t)j * b.column, b.column, b.row, panel);
-        i = shape & MDE__OUT_LOWER ? j / MDE__DENSE_ROWS * MDE__DENSE_ROWS : 0;
-        for (; i < rows; i += MDE__DENSE_ROWS) {
-            int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = 0, to = depth;
+        int first = shape & MDE__OUT_LOWER ? j / MDE__DENSE_ROWS * MDE__DENSE_ROWS : 0;
+        int begin = shape & MDE__RIGHT_LOWER ? j : shape & MDE__LEFT_UPPER ? first : 0;
+        int end = (shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < depth ? j + MDE__DENSE_COLUMNS : depth;
+        if (begin < end) {
+            mde__dense_pack(MDE__DENSE_COLUMNS, wide, end - begin,
+                            b.at + (size_t)j * b.column + (size_t)begin * b.row, b.column, b.row,
+                            panel + begin * MDE__DENSE_COLUMNS);
+        }
+        for (i = first; i < rows; i += MDE__DENSE_ROWS) {
+            int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = begin, to = end;
             double *here = out + (size_t)i * stride + j;
             const double *with = left + (size_t)i * (size_t)depth;
-            if (shape & MDE__LEFT_UPPER) from = i;
-            if ((shape & MDE__RIGHT_LOWER) && j > from) from = j;
+            if ((shape & MDE__LEFT_UPPER) && i > from) from = i;
             if ((shape & MDE__LEFT_LOWER) && i + MDE__DENSE_ROWS < to) to = i + MDE__DENSE_ROWS;
-            if ((shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < to) to = j + MDE__DENSE_COLUMNS;
+            for (r = 0; r < high && !(shape & MDE__OUT_ADDED); r++) {
+                memset(here + (size_t)r * stride, 0, (size_t)wide * sizeof *here);
+            }
             if (from >= to) continue;
             if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
                 mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
@@ -17055,7 +17064,6 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
 {
     int half = (n / 2 + MDE__DENSE_BLOCK - 1) / MDE__DENSE_BLOCK * MDE__DENSE_BLOCK, rest = n - half, i;
     double *a21, *a22, *inverse21, *product;
-    size_t row = (size_t)half * sizeof(double);
     if (n <= MDE__DENSE_BLOCK) return mde__kernel_dense_factor(simd)(n, a, inverse, stride);
     a21 = a + (size_t)half * stride;
     a22 = a21 + half;
@@ -17065,13 +17073,11 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(inverse, half, half, stride)), inverse21, stride, work);
     for (i = 0; i < rest; i++) {
-        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, row);
-        memset(inverse21 + (size_t)i * stride, 0, row);
+        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, (size_t)half * sizeof(double));
     }
-    mde__dense_product(simd, MDE__OUT_LOWER, -1.0, mde__strided(a21, rest, half, stride),
+    mde__dense_product(simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(a21, rest, half, stride)), a22, stride, work);
     if (!mde__factor_halves(simd, rest, a22, inverse21 + half, stride, work)) return 0;
-    memset(product, 0, (size_t)rest * row);
     mde__dense_product(simd, MDE__RIGHT_LOWER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__strided(inverse, half, half, stride), product, (size_t)half, work);
     mde__dense_product(simd, MDE__LEFT_LOWER, -1.0, mde__strided(inverse21 + half, rest, rest, stride),
@@ -17079,11 +17085,11 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     return 1;
 }
 
-/* inverse [n, n] = L^-1 for the symmetric a = L L', whose lower half is read and spoilt; zero above its diagonal.
-   Returns 0 when a is not positive definite. work: mde__dense_work(n, n), here and below. */
+/* Lower half of inverse [n, n] = L^-1 for the symmetric a = L L', whose lower half is read and spoilt; above the
+   diagonal it is zero in the blocks there, and not touched elsewhere. Returns 0 when a is not positive definite. work:
+   mde__dense_work(n, n), here and below. */
 static int mde__cholesky_inverse(int simd, int n, double *a, double *inverse, double *work)
 {
-    memset(inverse, 0, (size_t)n * (size_t)n * sizeof(double));
     return mde__factor_halves(simd, n, a, inverse, (size_t)n, work);
 }
 
@@ -17091,10 +17097,8 @@ static int mde__cholesky_inverse(int simd, int n, double *a, double *inverse, do
 static void mde__inverse_from_factor(int simd, int n, double sign, const double *inverse,
                                      double *full, double *work)
 {
-    size_t stride = (size_t)n;
-    memset(full, 0, stride * stride * sizeof(double));
     mde__dense_product(simd, MDE__LEFT_UPPER | MDE__OUT_LOWER, sign, mde__transposed(mde__dense(inverse, n, n)),
-                       mde__dense(inverse, n, n), full, stride, work);
+                       mde__dense(inverse, n, n), full, (size_t)n, work);
 }
 
 static void mde__mirror(int n, double *a)
@@ -17994,8 +17998,20 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
     return (1.0 + s + s * s / 3.0) * e;
 }
 
-/* n inputs of d features in length scales exp(theta) [d], as rows z [n, d] (may be NULL) and as columns [d, n]. */
+/* n inputs of d features in length scales exp(theta) [d], as rows z [n, d] and as columns, blocks of
+   [d][MDE__INPUT_BLOCK] of which the last may be partly empty; either may be NULL. */
 typedef struct mde__scaled { int n, d; double *z, *columns; } mde__scaled;
+
+static double *mde__take_columns(mde__workspace *b, int n, int d)
+{
+    return mde__take(b, ((size_t)n + MDE__INPUT_BLOCK - 1) / MDE__INPUT_BLOCK * MDE__INPUT_BLOCK, (size_t)d);
+}
+
+/* Feature q of input i in the columns. */
+static MDE__INLINE double *mde__column(const mde__scaled *s, int i, int q)
+{
+    return s->columns + mde__cell(i / MDE__INPUT_BLOCK * s->d + q, MDE__INPUT_BLOCK, i % MDE__INPUT_BLOCK);
+}
 
 static void mde__scale_inputs(const mde__scaled *s, const double *x, const double *theta)
 {
@@ -18005,21 +18021,25 @@ static void mde__scale_inputs(const mde__scaled *s, const double *x, const doubl
         for (i = 0; i < s->n; i++) {
             double scaled = x[mde__cell(i, s->d, q)] * inverse;
             if (s->z) s->z[mde__cell(i, s->d, q)] = scaled;
-            s->columns[mde__cell(q, s->n, i)] = scaled;
+            if (s->columns) *mde__column(s, i, q) = scaled;
         }
     }
 }
 
-/* Covariances k [a.n, b.n] of inputs a with inputs b; and their g unless NULL. triangle = 1: row i only up to
-   column i. */
-static void mde__covariances(int simd, mde_kernel kernel, const mde__scaled *a, const mde__scaled *b,
+/* Covariances k [a.n, b.n] of inputs a with inputs b; and their g, without the signal, unless NULL. triangle = 1: row i
+   only up to column i. */
+static void mde__covariances(int simd, mde_kernel kernel, double signal, const mde__scaled *a, const mde__scaled *b,
                              int triangle, double *k, double *g)
 {
-    int i;
-    for (i = 0; i < a->n; i++) {
-        size_t at = mde__cell(i, b->n, 0);
-        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns,
-                                     b->n, k + at, g ? g + at : NULL);
+    int from, i;
+    for (from = 0; from < b->n; from += MDE__INPUT_BLOCK) {
+        int width = b->n - from < MDE__INPUT_BLOCK ? b->n - from : MDE__INPUT_BLOCK;
+        for (i = triangle ? from : 0; i < a->n; i++) {
+            size_t at = mde__cell(i, b->n, from);
+            mde__kernel_covariance(simd)(kernel, signal, triangle && i - from < width ? i - from + 1 : width, a->d,
+                                         a->z + mde__cell(i, a->d, 0), mde__column(b, from, 0), k + at,
+                                         g ? g + at : NULL);
+        }
     }
 }
 
@@ -18030,7 +18050,6 @@ static void mde__length_gradient(int simd, const mde__scaled *in, double *s, dou
                                  double *sums, double *ones, double *work, double *gradient)
 {
     int n = in->n, d = in->d, i, q;
-    memset(sz, 0, (size_t)n * (size_t)d * sizeof(double));
     for (i = 0; i < n; i++) {
         double *row = s + mde__cell(i, n, 0);
         for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
@@ -18056,12 +18075,12 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
     for (i = 0; i < n; i++) {
         double square = 0, g, weight;
         for (q = 0; q < d; q++) {
-            double difference = x->z[q] - runs->columns[mde__cell(q, n, i)];
+            double difference = x->z[q] - *mde__column(runs, i, q);
             square += difference * difference;
         }
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
-        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]);
+        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - *mde__column(runs, i, q));
     }
     for (q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
 }
@@ -18113,7 +18132,7 @@ typedef struct mde__gp {
     const double *x, *noise_x, *y;      /* [n, d], [n, noises], [n]: the regressor's */
     double *theta;              /* [parameters] */
     double mean, ones, log_likelihood;   /* ones: 1' K^-1 1 */
-    double *columns;            /* [d, n] inputs in length scales */
+    double *columns;            /* of inputs in length scales */
     double *alpha;              /* [n] K^-1 (y - mean) */
     double *flat;               /* [n] K^-1 1 */
     double *inverse;            /* [n, n] inverse of the Cholesky factor */
@@ -18132,8 +18151,9 @@ typedef struct mde__gp_work {
     mde__gp *gp;
     int n;                                  /* runs in use: all, or a sample of them */
     const double *x, *noise_x, *y, *tail;
-    double *k, *g, *total, *a, *adjoint, *inverse;      /* [n, n] each */
-    double *z, *sz, *columns;               /* [n, d] each */
+    double *g, *total, *a, *adjoint, *inverse;      /* [n, n] each */
+    double *z, *sz;                         /* [n, d] each */
+    double *columns;
     double *work;                           /* of a product */
     double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
@@ -18147,7 +18167,6 @@ typedef struct mde__gp_work {
 static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__gp_work *w)
 {
     size_t rows = (size_t)n, wide = (size_t)d, parameters = (size_t)(d + 2 + noises);
-    w->k = mde__take(b, rows, rows);
     w->g = mde__take(b, rows, rows);
     w->total = mde__take(b, rows, rows);
     w->a = mde__take(b, rows, rows);
@@ -18155,7 +18174,7 @@ static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__
     w->inverse = mde__take(b, rows, rows);
     w->z = mde__take(b, rows, wide);
     w->sz = mde__take(b, rows, wide);
-    w->columns = mde__take(b, rows, wide);
+    w->columns = mde__take_columns(b, n, d);
     w->work = mde__take(b, mde__dense_work(n, n), 1);
     w->alpha = mde__take(b, rows, 1);
     w->flat = mde__take(b, rows, 1);
@@ -18190,21 +18209,6 @@ static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, cons
     }
 }
 
-/* Covariances of f, total = s k [a.n, b.n]; k and g (may be NULL) as mde__covariances gives them. */
-static void mde__gp_covariances(const mde__gp *gp, const mde__scaled *a, const mde__scaled *b, const double *theta,
-                                int triangle, double *k, double *g, double *total)
-{
-    double signal = mde__exp64(theta[gp->d]);
-    int i;
-    mde__covariances(gp->simd, gp->kernel, a, b, triangle, k, g);
-    for (i = 0; i < a->n; i++) {
-        size_t at = mde__cell(i, b->n, 0);
-        int count = triangle ? i + 1 : b->n;
-        memset(total + at, 0, (size_t)count * sizeof(double));
-        mde__kernel_dense_axpy(gp->simd)(count, signal, k + at, total + at);
-    }
-}
-
 /* Factors total + noise; when that is not positive definite to rounding, with 1e-10 of the diagonal added, then ten
    times that, up to 1e-5. */
 static int mde__gp_factor(mde__gp_work *w, double scale)
@@ -18212,8 +18216,10 @@ static int mde__gp_factor(mde__gp_work *w, double scale)
     double extra = 0;
     size_t n = (size_t)w->n, i;
     for (;;) {
-        memcpy(w->a, w->total, n * n * sizeof(double));
-        for (i = 0; i < n; i++) w->a[i * n + i] += w->noise[i] + extra;
+        for (i = 0; i < n; i++) {
+            memcpy(w->a + i * n, w->total + i * n, (i + 1) * sizeof(double));
+            w->a[i * n + i] += w->noise[i] + extra;
+        }
         if (mde__cholesky_inverse(w->gp->simd, w->n, w->a, w->inverse, w->work)) return 1;
         extra = extra > 0 ? 10.0 * extra : 1e-10 * scale;
         if (!(extra <= 1.01e-5 * scale)) return 0;
@@ -18239,14 +18245,10 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
             gradient[at_noise + 1 + q] += own * w->tail[i] * w->noise_x[mde__cell(i, gp->noises, q)];
         }
         gradient[at_signal] += mde__kernel_dense_dot(simd)(i, row, w->total + mde__cell(i, n, 0)) + own * signal;
+        mde__kernel_dense_multiply(simd)(i, signal, row, w->g + mde__cell(i, n, 0), w->a + mde__cell(i, n, 0));
     }
     for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp64(theta[at_noise + q]);
-    if (gp->d == 0) return;
-    for (i = 0; i < n; i++) {
-        size_t at = mde__cell(i, n, 0);
-        mde__kernel_dense_multiply(simd)(i, signal, w->adjoint + at, w->g + at, w->a + at);
-    }
-    mde__length_gradient(simd, &in, w->a, w->sz, w->adjoint, w->adjoint + n, w->work, gradient);
+    if (gp->d > 0) mde__length_gradient(simd, &in, w->a, w->sz, w->adjoint, w->adjoint + n, w->work, gradient);
 }
 
 /* The factor, and what follows from it; returns 0 when the covariance cannot be factored. */
@@ -18280,7 +18282,7 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     size_t size = (size_t)gp->parameters * sizeof *theta;
     if (!w->there || memcmp(w->at, theta, size) != 0) {
         mde__scale_inputs(&in, w->x, theta);
-        mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
+        mde__covariances(gp->simd, gp->kernel, mde__exp64(theta[gp->d]), &in, &in, 1, w->total, w->g);
         memcpy(w->at, theta, size);
         w->there = 1;
     }
@@ -18428,7 +18430,7 @@ static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__wor
         gp->widening = 1;
         if (!(r->target_sd[j] > 0)) continue;
         gp->theta = mde__take(memory, (size_t)gp->parameters, 1);
-        gp->columns = mde__take(memory, n, (size_t)gp->d);
+        gp->columns = mde__take_columns(memory, gp->n, gp->d);
         gp->alpha = mde__take(memory, n, 1);
         gp->flat = mde__take(memory, n, 1);
         gp->inverse = mde__take(memory, n, n);
@@ -18477,6 +18479,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     mde_random random = mde_random_start(gp->seed, 0x6770);
     double best = (double)INFINITY, middle, spread;
     int restart, i, p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
+    mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     memory.start = work;
     mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
     w.gp = gp;
@@ -18510,7 +18513,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     gp->log_likelihood = w.log_likelihood;
     memcpy(gp->alpha, w.alpha, (size_t)gp->n * sizeof(double));
     memcpy(gp->flat, w.flat, (size_t)gp->n * sizeof(double));
-    memcpy(gp->columns, w.columns, (size_t)gp->n * (size_t)gp->d * sizeof(double));
+    mde__scale_inputs(&in, gp->x, gp->theta);
     memcpy(gp->inverse, w.inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
     mde__gp_precisions(gp->n, gp->inverse, gp->flat, gp->ones, w.half);
     mde__gp_leave_out(r, target, w.noise, w.half);
@@ -18519,7 +18522,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
 
 static size_t mde__gp_predict_work(const mde_regressor *r, int rows)
 {
-    return (size_t)rows * (2 * (size_t)r->used + 3 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
+    return (size_t)rows * ((size_t)r->used + 2 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
 }
 
 static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
@@ -18527,28 +18530,25 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
     int simd = r->context->simd;
     int rows = in->rows, n = r->n, d = r->used, i, j;
     mde__workspace memory = { NULL, 0 };
-    double *columns, *z, *total, *k, *half, *noise, *pack;
+    double *z, *total, *half, *noise, *pack;
     memory.start = work;
-    columns = mde__take(&memory, (size_t)rows, (size_t)d);
     z = mde__take(&memory, (size_t)rows, (size_t)d);
     total = mde__take(&memory, (size_t)rows, (size_t)n);
-    k = mde__take(&memory, (size_t)rows, (size_t)n);
     half = mde__take(&memory, (size_t)rows, (size_t)n);
     noise = mde__take(&memory, (size_t)rows, 1);
     pack = mde__take(&memory, mde__dense_work(rows, n), 1);
     for (j = 0; j < r->m; j++) {
         const mde__gp *gp = (const mde__gp *)r->state + j;
-        mde__scaled at = mde__scaled_of(rows, d, z, columns), runs = mde__scaled_of(n, d, NULL, gp->columns);
+        mde__scaled at = mde__scaled_of(rows, d, z, NULL), runs = mde__scaled_of(n, d, NULL, gp->columns);
         if (!gp->theta) continue;
         mde__scale_inputs(&at, in->x, gp->theta);
-        mde__gp_covariances(gp, &at, &runs, gp->theta, 0, k, NULL, total);
+        mde__covariances(simd, gp->kernel, mde__exp64(gp->theta[d]), &at, &runs, 0, total, NULL);
         for (i = 0; i < rows; i++) {
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
                 (gp->mean + mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->alpha));
         }
         if (!sd) continue;
         /* half [rows, n] = total L^-T */
-        memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
         mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__dense(total, rows, n),
                            mde__transposed(mde__dense(gp->inverse, n, n)), half, (size_t)n, pack);
         mde__gp_noise(gp, gp->theta, rows, in->noise_x, noise);
@@ -18566,7 +18566,7 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
 static void mde__gp_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
     const mde__gp *gp = (const mde__gp *)r->state + target;
-    mde__scaled at = mde__scaled_of(1, gp->d, work, work + gp->d);
+    mde__scaled at = mde__scaled_of(1, gp->d, work, NULL);
     mde__scaled runs = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     mde__scale_inputs(&at, x, gp->theta);
     mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp64(gp->theta[gp->d]),
@@ -18617,7 +18617,7 @@ typedef struct mde__coregion {
     double *theta, log_likelihood;
     double *k, *g, *square;     /* [n, n] each */
     double *q, *kappa;          /* [n, n], [n] */
-    double *z_in, *columns, *sz;/* [n, d] each: inputs in length scales */
+    double *z_in, *sz, *columns;/* [n, d] each, and columns: inputs in length scales */
     double *b;                  /* [m, m] */
     double *u, *beta;           /* [m, m], [m] */
     double *task_square, *task_work, *slope;   /* [m, m] workspace */
@@ -18647,7 +18647,7 @@ static void mde__coregion_take(mde__workspace *memory, mde__coregion *s)
     s->q = mde__take(memory, n, n);
     s->kappa = mde__take(memory, n, 1);
     s->z_in = mde__take(memory, n, d);
-    s->columns = mde__take(memory, n, d);
+    s->columns = mde__take_columns(memory, s->n, s->d);
     s->sz = mde__take(memory, n, d);
     s->b = mde__take(memory, m, m);
     s->u = mde__take(memory, m, m);
@@ -18689,11 +18689,9 @@ static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
 {
     int n = s->n, m = s->m, i, j, l;
     mde__scaled in = mde__coregion_inputs(s);
-    memset(s->square, 0, (size_t)n * (size_t)n * sizeof(double));
     for (j = 0; j < m; j++) {
         for (i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
     }
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
     }
@@ -18705,7 +18703,7 @@ static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
         c = sqrt(c);
         for (l = 0; l < n; l++) s->k[mde__cell(i, n, l)] = c * s->q[mde__cell(i, n, l)];
     }
-    mde__dense_product(s->simd, MDE__OUT_LOWER, -1.0, mde__transposed(mde__dense(s->k, n, n)),
+    mde__dense_product(s->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__transposed(mde__dense(s->k, n, n)),
                        mde__dense(s->k, n, n), s->square, (size_t)n, s->work);
     /* square is 2 G_K, of which one half serves for both */
     for (i = 0; i < n; i++) {
@@ -18741,8 +18739,6 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
             s->task_square[j * m + l] = s->task_square[l * m + j] = sum;
         }
     }
-    memset(s->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
-    memset(s->slope, 0, (size_t)m * (size_t)m * sizeof(double));
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->task_square, m, m), u, s->task_work, (size_t)m, s->work);
     mde__dense_product(s->simd, 0, -0.5, mde__transposed(u), mde__dense(s->task_work, m, m), s->slope, (size_t)m,
                        s->work);
@@ -18764,7 +18760,7 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     mde__scaled in = mde__coregion_inputs(s);
     mde__coregion_unpack(s, theta);
     mde__scale_inputs(&in, s->x, theta);
-    mde__covariances(s->simd, s->kernel, &in, &in, 1, s->k, s->g);
+    mde__covariances(s->simd, s->kernel, 1.0, &in, &in, 1, s->k, s->g);
     mde__mirror(n, s->k);
     memcpy(s->square, s->k, (size_t)n * (size_t)n * sizeof(double));
     for (i = 0; i < m; i++) {
@@ -18775,7 +18771,6 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     for (i = 0; i < n; i++) if (s->kappa[i] < 0) s->kappa[i] = 0;
     for (j = 0; j < m; j++) if (s->beta[j] < 0) s->beta[j] = 0;
 
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     for (i = 0; i < n; i++) {       /* Y~, where A will be */
         for (j = 0; j < m; j++) s->a[i * m + j] = s->y[i * m + j] / sqrt(s->noise[j]);
     }
@@ -18791,8 +18786,6 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
             value -= 0.5 * (mde__log64(sum) + t * t / sum);
         }
     }
-    memset(s->a, 0, (size_t)n * (size_t)m * sizeof(double));
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     mde__dense_product(s->simd, 0, 1.0, mde__transposed(mde__dense(s->q, n, n)), mde__dense(s->z, n, m), s->nm,
                        (size_t)m, s->work);
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->nm, n, m), mde__dense(s->u, m, m), s->a, (size_t)m, s->work);
@@ -18986,7 +18979,7 @@ static int mde__coregion_fit(mde_regressor *r, int target, double *work)
 static size_t mde__coregion_predict_work(const mde_regressor *r, int rows)
 {
     (void)rows;
-    return 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
+    return (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
 }
 
 static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
@@ -18994,11 +18987,11 @@ static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in,
     const mde__coregion *s = (const mde__coregion *)r->state;
     const double *x = in->x;
     int n = s->n, m = s->m, d = s->d, rows, i, j, l, a;
-    mde__scaled at = mde__scaled_of(1, d, work, work + d), runs = mde__coregion_inputs(s);
-    double *k = work + 2 * d, *along = k + n, *weight = along + n;
+    mde__scaled at = mde__scaled_of(1, d, work, NULL), runs = mde__coregion_inputs(s);
+    double *k = work + d, *along = k + n, *weight = along + n;
     for (rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__scale_inputs(&at, x, s->theta);
-        mde__covariances(s->simd, s->kernel, &at, &runs, 0, k, NULL);
+        mde__covariances(s->simd, s->kernel, 1.0, &at, &runs, 0, k, NULL);
         for (l = 0; l < m; l++) {
             double sum = 0;
             for (i = 0; i < n; i++) sum += k[i] * s->a[i * m + l];
@@ -19025,9 +19018,9 @@ static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in,
 static void mde__coregion_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
     const mde__coregion *s = (const mde__coregion *)r->state;
-    mde__scaled at = mde__scaled_of(1, s->d, work, work + s->d), runs = mde__coregion_inputs(s);
+    mde__scaled at = mde__scaled_of(1, s->d, work, NULL), runs = mde__coregion_inputs(s);
     const double *b = s->b + s->task[target] * s->m;
-    double *alpha = work + 2 * s->d;
+    double *alpha = work + s->d;
     int i, l;
     for (i = 0; i < s->n; i++) {
         alpha[i] = 0;
@@ -19194,7 +19187,7 @@ static double mde__law_loss(const double *theta, double *normal, void *user)
             own[p] = residual;
             for (j = 0; j < row; j++) own[j] *= weight;
         }
-        mde__dense_product(f->simd, MDE__OUT_LOWER, 1.0, mde__transposed(mde__dense(slope, rows, row)),
+        mde__dense_product(f->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, 1.0, mde__transposed(mde__dense(slope, rows, row)),
                            mde__dense(slope, rows, row), normal, (size_t)row, scratch);
     }
     return loss;
@@ -19985,8 +19978,8 @@ static void mde__part_nodes(const mde__growth *w, int nodes)
     int q, i, k;
     for (k = nodes - 1; k >= 0; k--) {      /* downwards, so that no end is needed after it is overwritten */
         for (q = 0; q < w->d; q++) {
-            int *runs = w->runs + mde__cell(q, w->n, 0), *end = w->end + q;
-            int from = k > 0 ? end[mde__cell(k - 1, w->d, 0)] : 0, to = end[mde__cell(k, w->d, 0)], left = from, right = 0;
+            int *runs = w->runs + mde__cell(q, w->n, 0), *end = w->end + q, to = end[mde__cell(k, w->d, 0)];
+            int from = k > 0 ? end[mde__cell(k - 1, w->d, 0)] : 0, left = from, right = 0;
             for (i = from; i < to; i++) {
                 int run = runs[i], above = w->node[run] & 1;
                 runs[left] = run;
