@@ -4715,7 +4715,7 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
     JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures) \
-    OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
+    OTHER(void, dense_tile, (int64_t depth, double sign, int added, const double *a, const double *b, double *out, \
                              size_t stride)) \
     OTHER(void, covariance, (mde_kernel kernel, double signal, int64_t n, int64_t d, const double *at, \
                              const double *columns, double *k, double *g))
@@ -6627,8 +6627,8 @@ static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
     return MDE__K(fold_double)(lanes);
 }
 
-/* out (a tile) += sign a b, a [depth][MDE__DENSE_ROWS], b [depth][MDE__DENSE_COLUMNS]: the sums of a part of it, as
-   large as the registers hold, then the next part. */
+/* out (a tile) = sign a b, added to what is there or not, a [depth][MDE__DENSE_ROWS], b [depth][MDE__DENSE_COLUMNS]:
+   the sums of a part of it, as large as the registers hold, then the next part. */
 #if MDE__DOUBLES == 8
 #define MDE__DENSE_PART 8
 #define MDE__EACH_DENSE(S) MDE__EACH_8(S)
@@ -6636,9 +6636,10 @@ static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
 #define MDE__DENSE_PART 4
 #define MDE__EACH_DENSE(S) MDE__EACH_4(S)
 #endif
-static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, const double *b, double *out, size_t stride)
+static void MDE__K(dense_tile)(int64_t depth, double sign, int added, const double *a, const double *b, double *out,
+                               size_t stride)
 {
-    MDE__D factor = MDE__K(set_double)(sign);
+    MDE__D factor = MDE__K(set_double)(sign), zero = MDE__K(set_double)(0.0);
     int64_t p;
     int row, column;
     for (column = 0; column < MDE__DENSE_COLUMNS; column += 2 * MDE__DOUBLES) {
@@ -6652,9 +6653,10 @@ static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, cons
             first##r = first##r + x * u; \
             second##r = second##r + x * v;
 #define MDE__KEEP(r) \
-            MDE__K(store_double)(to + r * stride, MDE__K(load_double)(to + r * stride) + first##r * factor); \
-            MDE__K(store_double)(to + r * stride + MDE__DOUBLES, \
-                                 MDE__K(load_double)(to + r * stride + MDE__DOUBLES) + second##r * factor);
+            u = added ? MDE__K(load_double)(to + r * stride) : zero; \
+            v = added ? MDE__K(load_double)(to + r * stride + MDE__DOUBLES) : zero; \
+            MDE__K(store_double)(to + r * stride, u + first##r * factor); \
+            MDE__K(store_double)(to + r * stride + MDE__DOUBLES, v + second##r * factor);
             MDE__EACH_DENSE(MDE__START)
             for (p = 0; p < depth; p++, from += MDE__DENSE_ROWS, right += MDE__DENSE_COLUMNS) {
                 u = MDE__K(load_double)(right);
@@ -17000,7 +17002,7 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
 static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, mde__matrix b,
                                double *out, size_t stride, double *work)
 {
-    int rows = a.rows, columns = b.columns, depth = a.columns, i, j, r;
+    int rows = a.rows, columns = b.columns, depth = a.columns, added = (shape & MDE__OUT_ADDED) != 0, i, j, r;
     double edge[MDE__DENSE_ROWS * MDE__DENSE_COLUMNS];
     double *panel = work + (MDE__DENSE_ALIGN - (uintptr_t)work % MDE__DENSE_ALIGN) / sizeof(double);
     double *left = panel + (size_t)depth * MDE__DENSE_COLUMNS;
@@ -17027,20 +17029,20 @@ static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, 
             const double *with = left + (size_t)i * (size_t)depth;
             if ((shape & MDE__LEFT_UPPER) && i > from) from = i;
             if ((shape & MDE__LEFT_LOWER) && i + MDE__DENSE_ROWS < to) to = i + MDE__DENSE_ROWS;
-            for (r = 0; r < high && !(shape & MDE__OUT_ADDED); r++) {
-                memset(here + (size_t)r * stride, 0, (size_t)wide * sizeof *here);
-            }
-            if (from >= to) continue;
-            if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
-                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
+            if (from < to && high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
+                mde__kernel_dense_tile(simd)(to - from, sign, added, with + from * MDE__DENSE_ROWS,
                                              panel + from * MDE__DENSE_COLUMNS, here, stride);
                 continue;
             }
-            for (r = 0; r < high; r++) {
+            if (from >= to && added) continue;
+            if (from >= to) memset(edge, 0, sizeof edge);
+            for (r = 0; r < high && added; r++) {
                 memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * stride, (size_t)wide * sizeof *edge);
             }
-            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
-                                         panel + from * MDE__DENSE_COLUMNS, edge, MDE__DENSE_COLUMNS);
+            if (from < to) {
+                mde__kernel_dense_tile(simd)(to - from, sign, added, with + from * MDE__DENSE_ROWS,
+                                             panel + from * MDE__DENSE_COLUMNS, edge, MDE__DENSE_COLUMNS);
+            }
             for (r = 0; r < high; r++) {
                 memcpy(here + (size_t)r * stride, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
             }
