@@ -17740,24 +17740,27 @@ typedef struct mde__ridge {
     double *residual;           /* [m] noise variance */
 } mde__ridge;
 
-/* What one target's errors are made of: products [rank] are its with the scores. */
-typedef struct mde__ridge_fit { int n, rank; const double *scores, *eigenvalues, *products, *y; const int *next; }
-    mde__ridge_fit;
+/* What one target's errors are made of: products [rank] are its with the scores; work [2 rank]. */
+typedef struct mde__ridge_fit {
+    int simd, n, rank;
+    const double *scores, *eigenvalues, *products, *y;
+    const int *next;
+    double *work;
+} mde__ridge_fit;
 
 /* Sum of the squared leave-one-out errors at one penalty; NaN where a run has leverage 1. residual, the noise variance,
    and errors [n] may be NULL. */
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
-    double total = 0, noise = 0;
+    double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + f->rank;
     int i, k, repeats;
+    for (k = 0; k < f->rank; k++) shrunk[k] = 1.0 / (f->eigenvalues[k] + f->n * penalty);
     for (i = 0; i < f->n; i++) {
         const double *row = f->scores + mde__cell(i, f->rank, 0);
-        double fit = 0, leverage = 1.0 / f->n, error, left;
-        for (k = 0; k < f->rank; k++) {
-            double weight = row[k] / (f->eigenvalues[k] + f->n * penalty);
-            fit += weight * f->products[k];
-            leverage += weight * row[k];
-        }
+        double fit, leverage, error, left;
+        mde__kernel_dense_multiply(f->simd)(f->rank, 1.0, row, shrunk, weight);
+        fit = mde__kernel_dense_dot(f->simd)(f->rank, weight, f->products);
+        leverage = 1.0 / f->n + mde__kernel_dense_dot(f->simd)(f->rank, weight, row);
         error = mde__over_repeats(f->next, i, f->y, &repeats);
         left = 1.0 - repeats * leverage;
         if (!(left > 1e-12)) return (double)NAN;
@@ -17909,7 +17912,7 @@ static mde_status mde__ridge_share(mde_regressor *r, const double *x, const doub
 
 static size_t mde__ridge_work(const mde_regressor *r)
 {
-    return (size_t)r->used + (size_t)r->n;
+    return 3 * (size_t)r->used + (size_t)r->n;
 }
 
 static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
@@ -17918,8 +17921,10 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     double *products = work, *errors = products + r->used;
     int n = r->n, d = r->used, i, k;
     mde__ridge_fit f;
+    f.simd = r->context->simd;
     f.n = n;
     f.rank = s->rank;
+    f.work = errors + n;
     f.scores = s->scores;
     f.eigenvalues = s->eigenvalues;
     f.products = products;

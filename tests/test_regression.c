@@ -326,7 +326,7 @@ static void ridge_leave_one_out_equals_refitting(void)
     for (s = 0; s < 5; s++) {
         int n = shapes[s][0], d = shapes[s][1];
         double x[12 * 40], z[12 * 40], y[20], centred[20], mean = 0, penalty = 0.03;
-        double products[20], error;
+        double products[20], work[40], error;
         mde_context *c = mde_context_create(NULL);
         mde_fit_desc desc;
         mde_regressor *r;
@@ -343,8 +343,10 @@ static void ridge_leave_one_out_equals_refitting(void)
         CHECK(ridge->penalty[0] == penalty);
         for (i = 0; i < n; i++) mean += y[i] / n;
         for (i = 0; i < n; i++) centred[i] = y[i] - mean;
+        fit.simd = c->simd;
         fit.n = n;
         fit.rank = ridge->rank;
+        fit.work = work;
         fit.scores = ridge->scores;
         fit.eigenvalues = ridge->eigenvalues;
         fit.products = products;
