@@ -4646,6 +4646,7 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__DENSE_ROWS 8
 #define MDE__DENSE_COLUMNS 16
 #define MDE__DENSE_BLOCK 32             /* of the Cholesky factor: a block of 8 KB stays in the first-level cache */
+#define MDE__INPUT_BLOCK 32             /* inputs side by side, whose covariances with others are taken together */
 #define MDE__MIXTURE_BLOCK 2048         /* tokens of one partial sum of a mixture's log-likelihood */
 #define MDE__MIXTURE_STRIP 64           /* tokens whose probabilities are held at one time */
 #define MDE__MIXTURE_EXPERTS 64         /* at most */
@@ -4714,10 +4715,14 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     MDE__GATED_FUNCTIONS(JOB) MDE__BINARY_FUNCTIONS(JOB) \
     JOB(axpy) JOB(affine) JOB(silu_vjp) JOB(gelu_vjp) JOB(adamw) JOB(row_product) JOB(sum_columns) \
     JOB(softmax) JOB(cross_entropy) JOB(cross_entropy_vjp) JOB(norm_gain_vjp) JOB(glu) JOB(glu_vjp) \
-    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures)
+    JOB(attention_weights) JOB(attention_end) JOB(attention_gradients) JOB(mixture) JOB(mixtures) \
+    OTHER(void, dense_tile, (int64_t depth, double sign, int added, const double *a, const double *b, double *out, \
+                             size_t stride)) \
+    OTHER(void, covariance, (mde_kernel kernel, double signal, int64_t n, int64_t d, const double *at, \
+                             const double *columns, double *k, double *g))
 
-/* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double,
-   whose problems are small: there it runs what AVX2 does, which saves their compile time. A dense tile is
+/* Kernels that gain little or nothing from AVX-512 or that no network spends its time in, and dense algebra in double
+   but for its products and covariances: there it runs what AVX2 does, which saves their compile time. A dense tile is
    MDE__DENSE_ROWS x MDE__DENSE_COLUMNS everywhere. */
 #define MDE__NARROW_KERNELS(JOB, OTHER) \
     MDE__PLAIN_FUNCTIONS(JOB) \
@@ -4726,11 +4731,9 @@ typedef void mde__kernel_fn(const mde__job *j, int64_t from, int64_t to);
     OTHER(void, dense_multiply, (int64_t n, double scale, const double *x, const double *y, double *out)) \
     OTHER(void, dense_axpy, (int64_t n, double scale, const double *x, double *y)) \
     OTHER(double, dense_dot, (int64_t n, const double *x, const double *y)) \
-    OTHER(void, dense_tile, (int64_t depth, double sign, const double *a, const double *b, double *out, \
-                             size_t stride)) \
-    OTHER(int, dense_factor, (int n, const double *a, double *inverse, size_t stride)) \
-    OTHER(void, covariance, (mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns, \
-                             int64_t stride, double *k, double *g))
+    OTHER(void, dense_exp, (int64_t n, const double *x, double *out)) \
+    OTHER(void, dense_log, (int64_t n, const double *x, double *out)) \
+    OTHER(int, dense_factor, (int n, const double *a, double *inverse, size_t stride))
 
 /* Functions of one element and of two: each is a kernel, an op and a public function of that name. Those that are x
    times a sigmoid have a kernel for their derivative, too. */
@@ -6585,6 +6588,25 @@ static void MDE__K(dense_axpy)(int64_t n, double scale, const double *x, double 
     for (; i < n; i++) y[i] = y[i] + scale * x[i];
 }
 
+/* out = e^x and log x, in place or not; what log takes is positive and normal. */
+static void MDE__K(dense_exp)(int64_t n, const double *x, double *out)
+{
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__K(store_double)(out + i, MDE__K(exp_double)(MDE__K(load_double)(x + i)));
+    }
+    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(exp_double)(MDE__K(load_double_part)(x + i, n - i)));
+}
+
+static void MDE__K(dense_log)(int64_t n, const double *x, double *out)
+{
+    int64_t i;
+    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
+        MDE__K(store_double)(out + i, MDE__K(log_double)(MDE__K(load_double)(x + i)));
+    }
+    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(log_double)(MDE__K(load_double_part)(x + i, n - i)));
+}
+
 /* x y in 8 lanes, lane = index mod 8 */
 static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
 {
@@ -6606,8 +6628,8 @@ static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
     return MDE__K(fold_double)(lanes);
 }
 
-/* out (a tile) += sign a b, a [depth][MDE__DENSE_ROWS], b [depth][MDE__DENSE_COLUMNS]: the sums of a part of it, as
-   large as the registers hold, then the next part. */
+/* out (a tile) = sign a b, added to what is there or not, a [depth][MDE__DENSE_ROWS], b [depth][MDE__DENSE_COLUMNS]:
+   the sums of a part of it, as large as the registers hold, then the next part. */
 #if MDE__DOUBLES == 8
 #define MDE__DENSE_PART 8
 #define MDE__EACH_DENSE(S) MDE__EACH_8(S)
@@ -6615,9 +6637,10 @@ static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
 #define MDE__DENSE_PART 4
 #define MDE__EACH_DENSE(S) MDE__EACH_4(S)
 #endif
-static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, const double *b, double *out, size_t stride)
+static void MDE__K(dense_tile)(int64_t depth, double sign, int added, const double *a, const double *b, double *out,
+                               size_t stride)
 {
-    MDE__D factor = MDE__K(set_double)(sign);
+    MDE__D factor = MDE__K(set_double)(sign), zero = MDE__K(set_double)(0.0);
     int64_t p;
     int row, column;
     for (column = 0; column < MDE__DENSE_COLUMNS; column += 2 * MDE__DOUBLES) {
@@ -6631,9 +6654,10 @@ static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, cons
             first##r = first##r + x * u; \
             second##r = second##r + x * v;
 #define MDE__KEEP(r) \
-            MDE__K(store_double)(to + r * stride, MDE__K(load_double)(to + r * stride) + first##r * factor); \
-            MDE__K(store_double)(to + r * stride + MDE__DOUBLES, \
-                                 MDE__K(load_double)(to + r * stride + MDE__DOUBLES) + second##r * factor);
+            u = added ? MDE__K(load_double)(to + r * stride) : zero; \
+            v = added ? MDE__K(load_double)(to + r * stride + MDE__DOUBLES) : zero; \
+            MDE__K(store_double)(to + r * stride, u + first##r * factor); \
+            MDE__K(store_double)(to + r * stride + MDE__DOUBLES, v + second##r * factor);
             MDE__EACH_DENSE(MDE__START)
             for (p = 0; p < depth; p++, from += MDE__DENSE_ROWS, right += MDE__DENSE_COLUMNS) {
                 u = MDE__K(load_double)(right);
@@ -6648,8 +6672,8 @@ static void MDE__K(dense_tile)(int64_t depth, double sign, const double *a, cons
     }
 }
 
-/* Lower half of inverse [n, n] = L^-1 for a = L L', n <= MDE__DENSE_BLOCK, both with rows of `stride`; only the lower
-   half of a is read. Returns 0 when a is not positive definite. */
+/* inverse [n, n] = L^-1 for a = L L', n <= MDE__DENSE_BLOCK, both with rows of `stride`; only the lower half of a is
+   read. Returns 0 when a is not positive definite. */
 static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t stride)
 {
     double upper[MDE__DENSE_BLOCK][MDE__DENSE_BLOCK], rows[MDE__DENSE_BLOCK][MDE__DENSE_BLOCK];   /* L', L^-1 */
@@ -6682,48 +6706,63 @@ static int MDE__K(dense_factor)(int n, const double *a, double *inverse, size_t 
             MDE__K(store_double)(rows[i] + first, sum * MDE__K(set_double)(scale));
         }
         rows[i][i] = scale;
-        memcpy(inverse + (size_t)i * stride, rows[i], (size_t)(i + 1) * sizeof(double));
+        memcpy(inverse + (size_t)i * stride, rows[i], (size_t)n * sizeof(double));
     }
     return 1;
 }
 
-/* Covariances k [n] of an input at [d] with the inputs of columns [d, n] (at a stride), in length scales, signal
-   variance 1, and g [n] (may be NULL) with d k / d at_q = -g (at_q - x_q). */
-static void MDE__K(covariance)(mde_kernel kernel, int64_t n, int64_t d, const double *at, const double *columns,
-                               int64_t stride, double *k, double *g)
+/* Covariances at squared distances, and their g. */
+static inline MDE__D MDE__K(covariance_at)(mde_kernel kernel, MDE__D square, MDE__D *g)
 {
-    MDE__D one = MDE__K(set_double)(1.0), square, s, e, value, slope, difference;
-    int64_t j, q;
-    for (j = 0; j < n; j += MDE__DOUBLES) {
-        const double *column = columns + j;
-        int whole = n - j >= MDE__DOUBLES;
-        square = MDE__K(set_double)(0.0);
-        for (q = 0; q < d; q++, column += stride) {
-            MDE__D x = whole ? MDE__K(load_double)(column) : MDE__K(load_double_part)(column, n - j);
-            difference = MDE__K(set_double)(at[q]) - x;
-            square = square + difference * difference;
-        }
-        if (kernel == MDE_RBF) {
-            value = slope = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
-        } else if (kernel == MDE_MATERN32) {
-            s = MDE__K(sqrt_double)(MDE__K(set_double)(3.0) * square);
-            e = MDE__K(exp_double)(-s);
-            value = (one + s) * e;
-            slope = MDE__K(set_double)(3.0) * e;
-        } else {
-            s = MDE__K(sqrt_double)(MDE__K(set_double)(5.0) * square);
-            e = MDE__K(exp_double)(-s);
-            value = (one + s + s * s / MDE__K(set_double)(3.0)) * e;
-            slope = MDE__K(set_double)(5.0 / 3.0) * (one + s) * e;
-        }
-        if (whole) {
-            MDE__K(store_double)(k + j, value);
-            if (g) MDE__K(store_double)(g + j, slope);
-        } else {
-            MDE__K(store_double_part)(k + j, n - j, value);
-            if (g) MDE__K(store_double_part)(g + j, n - j, slope);
-        }
+    MDE__D one = MDE__K(set_double)(1.0), s, e;
+    if (kernel == MDE_RBF) return *g = MDE__K(exp_double)(MDE__K(set_double)(-0.5) * square);
+    if (kernel == MDE_MATERN32) {
+        s = MDE__K(sqrt_double)(MDE__K(set_double)(3.0) * square);
+        e = MDE__K(exp_double)(-s);
+        *g = MDE__K(set_double)(3.0) * e;
+        return (one + s) * e;
     }
+    s = MDE__K(sqrt_double)(MDE__K(set_double)(5.0) * square);
+    e = MDE__K(exp_double)(-s);
+    *g = MDE__K(set_double)(5.0 / 3.0) * (one + s) * e;
+    return (one + s + s * s / MDE__K(set_double)(3.0)) * e;
+}
+
+/* Covariances k [n] of an input at [d] with those of columns [d][MDE__INPUT_BLOCK], n of them, in length scales; and g
+   [n] (may be NULL) with d k / d at_q = -signal g (at_q - x_q). Four vectors side by side hide how long a sum takes. */
+static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int64_t d, const double *at,
+                               const double *columns, double *k, double *g)
+{
+    MDE__D factor = MDE__K(set_double)(signal), x, slope, value;
+    int64_t j, q;
+#define MDE__START(r) MDE__D square##r = MDE__K(set_double)(0.0);
+#define MDE__ADD(r) \
+    value = x - MDE__K(load_double)(column + r * MDE__DOUBLES); \
+    square##r = square##r + value * value;
+#define MDE__KEEP(r) \
+    if (j + r * MDE__DOUBLES < n) { \
+        int64_t left = n - j - r * MDE__DOUBLES; \
+        value = factor * MDE__K(covariance_at)(kernel, square##r, &slope); \
+        if (left >= MDE__DOUBLES) { \
+            MDE__K(store_double)(k + j + r * MDE__DOUBLES, value); \
+            if (g) MDE__K(store_double)(g + j + r * MDE__DOUBLES, slope); \
+        } else { \
+            MDE__K(store_double_part)(k + j + r * MDE__DOUBLES, left, value); \
+            if (g) MDE__K(store_double_part)(g + j + r * MDE__DOUBLES, left, slope); \
+        } \
+    }
+    for (j = 0; j < n; j += 4 * MDE__DOUBLES) {
+        const double *column = columns + j;
+        MDE__EACH_4(MDE__START)
+        for (q = 0; q < d; q++, column += MDE__INPUT_BLOCK) {
+            x = MDE__K(set_double)(at[q]);
+            MDE__EACH_4(MDE__ADD)
+        }
+        MDE__EACH_4(MDE__KEEP)
+    }
+#undef MDE__START
+#undef MDE__ADD
+#undef MDE__KEEP
 }
 
 /* What is not the same in every set; the other macros are defined again as they were. */
@@ -16913,8 +16952,12 @@ static mde__matrix mde__transposed(mde__matrix a)
     return t;
 }
 
-/* Which parts of a product's matrices are nothing but zeros, or not wanted. */
-enum { MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGHT_UPPER = 8, MDE__OUT_LOWER = 16 };
+/* Which parts of a product's matrices count as zeros and are not read but in the blocks on their diagonal, or are not
+   wanted; and whether it is added to what is there. */
+enum {
+    MDE__LEFT_LOWER = 1, MDE__LEFT_UPPER = 2, MDE__RIGHT_LOWER = 4, MDE__RIGHT_UPPER = 8, MDE__OUT_LOWER = 16,
+    MDE__OUT_ADDED = 32
+};
 
 #define MDE__DENSE_ALIGN 64              /* bytes: of a vector of AVX-512, and of a line of the cache */
 
@@ -16955,43 +16998,53 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
     }
 }
 
-/* out [rows, columns] += sign a b with a [rows, depth], b [depth, columns] and rows of out `stride` doubles apart; sign
+/* out [rows, columns] = sign a b with a [rows, depth], b [depth, columns] and rows of out `stride` doubles apart; sign
    is 1 or -1 (or any factor). Each element of a b is one chain of sums in order of depth. shape: MDE__LEFT_LOWER and so
    on. work: mde__dense_work(rows, depth), here and below of the largest product. */
 static void mde__dense_product(int simd, int shape, double sign, mde__matrix a, mde__matrix b,
                                double *out, size_t stride, double *work)
 {
-    int rows = a.rows, columns = b.columns, depth = a.columns, i, j, r;
+    int rows = a.rows, columns = b.columns, depth = a.columns, added = (shape & MDE__OUT_ADDED) != 0, i, j, r;
     double edge[MDE__DENSE_ROWS * MDE__DENSE_COLUMNS];
     double *panel = work + (MDE__DENSE_ALIGN - (uintptr_t)work % MDE__DENSE_ALIGN) / sizeof(double);
     double *left = panel + (size_t)depth * MDE__DENSE_COLUMNS;
     for (i = 0; i < rows; i += MDE__DENSE_ROWS) {
-        mde__dense_pack(MDE__DENSE_ROWS, rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, depth,
-                        a.at + (size_t)i * a.row, a.row, a.column, left + (size_t)i * (size_t)depth);
+        int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = shape & MDE__LEFT_UPPER ? i : 0;
+        int to = (shape & MDE__LEFT_LOWER) && i + MDE__DENSE_ROWS < depth ? i + MDE__DENSE_ROWS : depth;
+        if (from >= to) continue;
+        mde__dense_pack(MDE__DENSE_ROWS, high, to - from, a.at + (size_t)i * a.row + (size_t)from * a.column, a.row,
+                        a.column, left + (size_t)i * (size_t)depth + from * MDE__DENSE_ROWS);
     }
     for (j = 0; j < columns; j += MDE__DENSE_COLUMNS) {
         int wide = columns - j < MDE__DENSE_COLUMNS ? columns - j : MDE__DENSE_COLUMNS;
-        mde__dense_pack(MDE__DENSE_COLUMNS, wide, depth, b.at + (size_t)j * b.column, b.column, b.row, panel);
-        i = shape & MDE__OUT_LOWER ? j / MDE__DENSE_ROWS * MDE__DENSE_ROWS : 0;
-        for (; i < rows; i += MDE__DENSE_ROWS) {
-            int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = 0, to = depth;
+        int first = shape & MDE__OUT_LOWER ? j / MDE__DENSE_ROWS * MDE__DENSE_ROWS : 0;
+        int begin = shape & MDE__RIGHT_LOWER ? j : shape & MDE__LEFT_UPPER ? first : 0;
+        int end = (shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < depth ? j + MDE__DENSE_COLUMNS : depth;
+        if (begin < end) {
+            mde__dense_pack(MDE__DENSE_COLUMNS, wide, end - begin,
+                            b.at + (size_t)j * b.column + (size_t)begin * b.row, b.column, b.row,
+                            panel + begin * MDE__DENSE_COLUMNS);
+        }
+        for (i = first; i < rows; i += MDE__DENSE_ROWS) {
+            int high = rows - i < MDE__DENSE_ROWS ? rows - i : MDE__DENSE_ROWS, from = begin, to = end;
             double *here = out + (size_t)i * stride + j;
             const double *with = left + (size_t)i * (size_t)depth;
-            if (shape & MDE__LEFT_UPPER) from = i;
-            if ((shape & MDE__RIGHT_LOWER) && j > from) from = j;
+            if ((shape & MDE__LEFT_UPPER) && i > from) from = i;
             if ((shape & MDE__LEFT_LOWER) && i + MDE__DENSE_ROWS < to) to = i + MDE__DENSE_ROWS;
-            if ((shape & MDE__RIGHT_UPPER) && j + MDE__DENSE_COLUMNS < to) to = j + MDE__DENSE_COLUMNS;
-            if (from >= to) continue;
-            if (high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
-                mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
+            if (from < to && high == MDE__DENSE_ROWS && wide == MDE__DENSE_COLUMNS) {
+                mde__kernel_dense_tile(simd)(to - from, sign, added, with + from * MDE__DENSE_ROWS,
                                              panel + from * MDE__DENSE_COLUMNS, here, stride);
                 continue;
             }
-            for (r = 0; r < high; r++) {
+            if (from >= to && added) continue;
+            if (from >= to) memset(edge, 0, sizeof edge);
+            for (r = 0; r < high && added; r++) {
                 memcpy(edge + r * MDE__DENSE_COLUMNS, here + (size_t)r * stride, (size_t)wide * sizeof *edge);
             }
-            mde__kernel_dense_tile(simd)(to - from, sign, with + from * MDE__DENSE_ROWS,
-                                         panel + from * MDE__DENSE_COLUMNS, edge, MDE__DENSE_COLUMNS);
+            if (from < to) {
+                mde__kernel_dense_tile(simd)(to - from, sign, added, with + from * MDE__DENSE_ROWS,
+                                             panel + from * MDE__DENSE_COLUMNS, edge, MDE__DENSE_COLUMNS);
+            }
             for (r = 0; r < high; r++) {
                 memcpy(here + (size_t)r * stride, edge + r * MDE__DENSE_COLUMNS, (size_t)wide * sizeof *edge);
             }
@@ -17015,7 +17068,6 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
 {
     int half = (n / 2 + MDE__DENSE_BLOCK - 1) / MDE__DENSE_BLOCK * MDE__DENSE_BLOCK, rest = n - half, i;
     double *a21, *a22, *inverse21, *product;
-    size_t row = (size_t)half * sizeof(double);
     if (n <= MDE__DENSE_BLOCK) return mde__kernel_dense_factor(simd)(n, a, inverse, stride);
     a21 = a + (size_t)half * stride;
     a22 = a21 + half;
@@ -17025,13 +17077,11 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(inverse, half, half, stride)), inverse21, stride, work);
     for (i = 0; i < rest; i++) {
-        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, row);
-        memset(inverse21 + (size_t)i * stride, 0, row);
+        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, (size_t)half * sizeof(double));
     }
-    mde__dense_product(simd, MDE__OUT_LOWER, -1.0, mde__strided(a21, rest, half, stride),
+    mde__dense_product(simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(a21, rest, half, stride)), a22, stride, work);
     if (!mde__factor_halves(simd, rest, a22, inverse21 + half, stride, work)) return 0;
-    memset(product, 0, (size_t)rest * row);
     mde__dense_product(simd, MDE__RIGHT_LOWER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__strided(inverse, half, half, stride), product, (size_t)half, work);
     mde__dense_product(simd, MDE__LEFT_LOWER, -1.0, mde__strided(inverse21 + half, rest, rest, stride),
@@ -17039,11 +17089,11 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     return 1;
 }
 
-/* inverse [n, n] = L^-1 for the symmetric a = L L', whose lower half is read and spoilt; zero above its diagonal.
-   Returns 0 when a is not positive definite. work: mde__dense_work(n, n), here and below. */
+/* Lower half of inverse [n, n] = L^-1 for the symmetric a = L L', whose lower half is read and spoilt; above the
+   diagonal it is zero in the blocks there, and not touched elsewhere. Returns 0 when a is not positive definite. work:
+   mde__dense_work(n, n), here and below. */
 static int mde__cholesky_inverse(int simd, int n, double *a, double *inverse, double *work)
 {
-    memset(inverse, 0, (size_t)n * (size_t)n * sizeof(double));
     return mde__factor_halves(simd, n, a, inverse, (size_t)n, work);
 }
 
@@ -17051,10 +17101,8 @@ static int mde__cholesky_inverse(int simd, int n, double *a, double *inverse, do
 static void mde__inverse_from_factor(int simd, int n, double sign, const double *inverse,
                                      double *full, double *work)
 {
-    size_t stride = (size_t)n;
-    memset(full, 0, stride * stride * sizeof(double));
     mde__dense_product(simd, MDE__LEFT_UPPER | MDE__OUT_LOWER, sign, mde__transposed(mde__dense(inverse, n, n)),
-                       mde__dense(inverse, n, n), full, stride, work);
+                       mde__dense(inverse, n, n), full, (size_t)n, work);
 }
 
 static void mde__mirror(int n, double *a)
@@ -17694,24 +17742,27 @@ typedef struct mde__ridge {
     double *residual;           /* [m] noise variance */
 } mde__ridge;
 
-/* What one target's errors are made of: products [rank] are its with the scores. */
-typedef struct mde__ridge_fit { int n, rank; const double *scores, *eigenvalues, *products, *y; const int *next; }
-    mde__ridge_fit;
+/* What one target's errors are made of: products [rank] are its with the scores; work [2 rank]. */
+typedef struct mde__ridge_fit {
+    int simd, n, rank;
+    const double *scores, *eigenvalues, *products, *y;
+    const int *next;
+    double *work;
+} mde__ridge_fit;
 
 /* Sum of the squared leave-one-out errors at one penalty; NaN where a run has leverage 1. residual, the noise variance,
    and errors [n] may be NULL. */
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
-    double total = 0, noise = 0;
+    double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + f->rank;
     int i, k, repeats;
+    for (k = 0; k < f->rank; k++) shrunk[k] = 1.0 / (f->eigenvalues[k] + f->n * penalty);
     for (i = 0; i < f->n; i++) {
         const double *row = f->scores + mde__cell(i, f->rank, 0);
-        double fit = 0, leverage = 1.0 / f->n, error, left;
-        for (k = 0; k < f->rank; k++) {
-            double weight = row[k] / (f->eigenvalues[k] + f->n * penalty);
-            fit += weight * f->products[k];
-            leverage += weight * row[k];
-        }
+        double fit, leverage, error, left;
+        mde__kernel_dense_multiply(f->simd)(f->rank, 1.0, row, shrunk, weight);
+        fit = mde__kernel_dense_dot(f->simd)(f->rank, weight, f->products);
+        leverage = 1.0 / f->n + mde__kernel_dense_dot(f->simd)(f->rank, weight, row);
         error = mde__over_repeats(f->next, i, f->y, &repeats);
         left = 1.0 - repeats * leverage;
         if (!(left > 1e-12)) return (double)NAN;
@@ -17863,7 +17914,7 @@ static mde_status mde__ridge_share(mde_regressor *r, const double *x, const doub
 
 static size_t mde__ridge_work(const mde_regressor *r)
 {
-    return (size_t)r->used + (size_t)r->n;
+    return 3 * (size_t)r->used + (size_t)r->n;
 }
 
 static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
@@ -17872,8 +17923,10 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     double *products = work, *errors = products + r->used;
     int n = r->n, d = r->used, i, k;
     mde__ridge_fit f;
+    f.simd = r->context->simd;
     f.n = n;
     f.rank = s->rank;
+    f.work = errors + n;
     f.scores = s->scores;
     f.eigenvalues = s->eigenvalues;
     f.products = products;
@@ -17954,8 +18007,20 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
     return (1.0 + s + s * s / 3.0) * e;
 }
 
-/* n inputs of d features in length scales exp(theta) [d], as rows z [n, d] (may be NULL) and as columns [d, n]. */
+/* n inputs of d features in length scales exp(theta) [d], as rows z [n, d] and as columns, blocks of
+   [d][MDE__INPUT_BLOCK] of which the last may be partly empty; either may be NULL. */
 typedef struct mde__scaled { int n, d; double *z, *columns; } mde__scaled;
+
+static double *mde__take_columns(mde__workspace *b, int n, int d)
+{
+    return mde__take(b, ((size_t)n + MDE__INPUT_BLOCK - 1) / MDE__INPUT_BLOCK * MDE__INPUT_BLOCK, (size_t)d);
+}
+
+/* Feature q of input i in the columns. */
+static MDE__INLINE double *mde__column(const mde__scaled *s, int i, int q)
+{
+    return s->columns + mde__cell(i / MDE__INPUT_BLOCK * s->d + q, MDE__INPUT_BLOCK, i % MDE__INPUT_BLOCK);
+}
 
 static void mde__scale_inputs(const mde__scaled *s, const double *x, const double *theta)
 {
@@ -17965,21 +18030,25 @@ static void mde__scale_inputs(const mde__scaled *s, const double *x, const doubl
         for (i = 0; i < s->n; i++) {
             double scaled = x[mde__cell(i, s->d, q)] * inverse;
             if (s->z) s->z[mde__cell(i, s->d, q)] = scaled;
-            s->columns[mde__cell(q, s->n, i)] = scaled;
+            if (s->columns) *mde__column(s, i, q) = scaled;
         }
     }
 }
 
-/* Covariances k [a.n, b.n] of inputs a with inputs b; and their g unless NULL. triangle = 1: row i only up to
-   column i. */
-static void mde__covariances(int simd, mde_kernel kernel, const mde__scaled *a, const mde__scaled *b,
+/* Covariances k [a.n, b.n] of inputs a with inputs b; and their g, without the signal, unless NULL. triangle = 1: row i
+   only up to column i. */
+static void mde__covariances(int simd, mde_kernel kernel, double signal, const mde__scaled *a, const mde__scaled *b,
                              int triangle, double *k, double *g)
 {
-    int i;
-    for (i = 0; i < a->n; i++) {
-        size_t at = mde__cell(i, b->n, 0);
-        mde__kernel_covariance(simd)(kernel, triangle ? i + 1 : b->n, a->d, a->z + mde__cell(i, a->d, 0), b->columns,
-                                     b->n, k + at, g ? g + at : NULL);
+    int from, i;
+    for (from = 0; from < b->n; from += MDE__INPUT_BLOCK) {
+        int width = b->n - from < MDE__INPUT_BLOCK ? b->n - from : MDE__INPUT_BLOCK;
+        for (i = triangle ? from : 0; i < a->n; i++) {
+            size_t at = mde__cell(i, b->n, from);
+            mde__kernel_covariance(simd)(kernel, signal, triangle && i - from < width ? i - from + 1 : width, a->d,
+                                         a->z + mde__cell(i, a->d, 0), mde__column(b, from, 0), k + at,
+                                         g ? g + at : NULL);
+        }
     }
 }
 
@@ -17990,7 +18059,6 @@ static void mde__length_gradient(int simd, const mde__scaled *in, double *s, dou
                                  double *sums, double *ones, double *work, double *gradient)
 {
     int n = in->n, d = in->d, i, q;
-    memset(sz, 0, (size_t)n * (size_t)d * sizeof(double));
     for (i = 0; i < n; i++) {
         double *row = s + mde__cell(i, n, 0);
         for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
@@ -18016,12 +18084,12 @@ static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const
     for (i = 0; i < n; i++) {
         double square = 0, g, weight;
         for (q = 0; q < d; q++) {
-            double difference = x->z[q] - runs->columns[mde__cell(q, n, i)];
+            double difference = x->z[q] - *mde__column(runs, i, q);
             square += difference * difference;
         }
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
-        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - runs->columns[mde__cell(q, n, i)]);
+        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - *mde__column(runs, i, q));
     }
     for (q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
 }
@@ -18073,7 +18141,7 @@ typedef struct mde__gp {
     const double *x, *noise_x, *y;      /* [n, d], [n, noises], [n]: the regressor's */
     double *theta;              /* [parameters] */
     double mean, ones, log_likelihood;   /* ones: 1' K^-1 1 */
-    double *columns;            /* [d, n] inputs in length scales */
+    double *columns;            /* of inputs in length scales */
     double *alpha;              /* [n] K^-1 (y - mean) */
     double *flat;               /* [n] K^-1 1 */
     double *inverse;            /* [n, n] inverse of the Cholesky factor */
@@ -18092,20 +18160,22 @@ typedef struct mde__gp_work {
     mde__gp *gp;
     int n;                                  /* runs in use: all, or a sample of them */
     const double *x, *noise_x, *y, *tail;
-    double *k, *g, *total, *a, *adjoint, *inverse;      /* [n, n] each */
-    double *z, *sz, *columns;               /* [n, d] each */
+    double *g, *total, *a, *adjoint, *inverse;      /* [n, n] each */
+    double *z, *sz;                         /* [n, d] each */
+    double *columns;
     double *work;                           /* of a product */
     double *alpha, *flat, *half, *noise;    /* [n] each */
     double *theta, *lbfgs;
     double *sample;                         /* MDE__GP_SAMPLE (d + noises + 1) */
     int kept[2];                            /* of lbfgs */
+    double *at;                             /* theta of what is there: */
+    int there;                              /* 0: nothing; 1: the covariances; 2: all that the likelihood takes */
     double mean, ones, log_likelihood;
 } mde__gp_work;
 
 static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__gp_work *w)
 {
     size_t rows = (size_t)n, wide = (size_t)d, parameters = (size_t)(d + 2 + noises);
-    w->k = mde__take(b, rows, rows);
     w->g = mde__take(b, rows, rows);
     w->total = mde__take(b, rows, rows);
     w->a = mde__take(b, rows, rows);
@@ -18113,13 +18183,14 @@ static void mde__gp_work_take(mde__workspace *b, int n, int d, int noises, mde__
     w->inverse = mde__take(b, rows, rows);
     w->z = mde__take(b, rows, wide);
     w->sz = mde__take(b, rows, wide);
-    w->columns = mde__take(b, rows, wide);
+    w->columns = mde__take_columns(b, n, d);
     w->work = mde__take(b, mde__dense_work(n, n), 1);
     w->alpha = mde__take(b, rows, 1);
     w->flat = mde__take(b, rows, 1);
     w->half = mde__take(b, rows, 1);
     w->noise = mde__take(b, rows, 1);
     w->theta = mde__take(b, parameters, 1);
+    w->at = mde__take(b, parameters, 1);
     w->lbfgs = mde__take(b, MDE__LBFGS_WORK(parameters), 1);
     w->sample = mde__take(b, MDE__GP_SAMPLE, (size_t)(d + noises + 1));
 }
@@ -18147,21 +18218,6 @@ static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, cons
     }
 }
 
-/* Covariances of f, total = s k [a.n, b.n]; k and g (may be NULL) as mde__covariances gives them. */
-static void mde__gp_covariances(const mde__gp *gp, const mde__scaled *a, const mde__scaled *b, const double *theta,
-                                int triangle, double *k, double *g, double *total)
-{
-    double signal = mde__exp64(theta[gp->d]);
-    int i;
-    mde__covariances(gp->simd, gp->kernel, a, b, triangle, k, g);
-    for (i = 0; i < a->n; i++) {
-        size_t at = mde__cell(i, b->n, 0);
-        int count = triangle ? i + 1 : b->n;
-        memset(total + at, 0, (size_t)count * sizeof(double));
-        mde__kernel_dense_axpy(gp->simd)(count, signal, k + at, total + at);
-    }
-}
-
 /* Factors total + noise; when that is not positive definite to rounding, with 1e-10 of the diagonal added, then ten
    times that, up to 1e-5. */
 static int mde__gp_factor(mde__gp_work *w, double scale)
@@ -18169,8 +18225,10 @@ static int mde__gp_factor(mde__gp_work *w, double scale)
     double extra = 0;
     size_t n = (size_t)w->n, i;
     for (;;) {
-        memcpy(w->a, w->total, n * n * sizeof(double));
-        for (i = 0; i < n; i++) w->a[i * n + i] += w->noise[i] + extra;
+        for (i = 0; i < n; i++) {
+            memcpy(w->a + i * n, w->total + i * n, (i + 1) * sizeof(double));
+            w->a[i * n + i] += w->noise[i] + extra;
+        }
         if (mde__cholesky_inverse(w->gp->simd, w->n, w->a, w->inverse, w->work)) return 1;
         extra = extra > 0 ? 10.0 * extra : 1e-10 * scale;
         if (!(extra <= 1.01e-5 * scale)) return 0;
@@ -18196,28 +18254,21 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
             gradient[at_noise + 1 + q] += own * w->tail[i] * w->noise_x[mde__cell(i, gp->noises, q)];
         }
         gradient[at_signal] += mde__kernel_dense_dot(simd)(i, row, w->total + mde__cell(i, n, 0)) + own * signal;
+        mde__kernel_dense_multiply(simd)(i, signal, row, w->g + mde__cell(i, n, 0), w->a + mde__cell(i, n, 0));
     }
     for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp64(theta[at_noise + q]);
-    if (gp->d == 0) return;
-    for (i = 0; i < n; i++) {
-        size_t at = mde__cell(i, n, 0);
-        mde__kernel_dense_multiply(simd)(i, signal, w->adjoint + at, w->g + at, w->a + at);
-    }
-    mde__length_gradient(simd, &in, w->a, w->sz, w->half, w->noise, w->work, gradient);
+    if (gp->d > 0) mde__length_gradient(simd, &in, w->a, w->sz, w->adjoint, w->adjoint + n, w->work, gradient);
 }
 
-/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. */
-static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
+/* The factor, and what follows from it; returns 0 when the covariance cannot be factored. */
+static int mde__gp_solve(mde__gp_work *w, const double *theta)
 {
     const mde__gp *gp = w->gp;
     int n = w->n, i;
-    mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
     double value, scale = mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]);
-    mde__scale_inputs(&in, w->x, theta);
-    mde__gp_covariances(gp, &in, &in, theta, 1, w->k, w->g, w->total);
     mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
     for (i = 0; i < n; i++) w->noise[i] *= w->tail[i];
-    if (!mde__gp_factor(w, scale)) return (double)NAN;
+    if (!mde__gp_factor(w, scale)) return 0;
     for (i = 0; i < n; i++) w->alpha[i] = 1;
     mde__factor_solve(gp->simd, n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
@@ -18228,8 +18279,26 @@ static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *g
     value = -0.5 * n * mde__log64(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
     for (i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
+    return 1;
+}
+
+/* Log marginal likelihood at theta and its gradient (may be NULL); NaN when the covariance cannot be factored. A search
+   ends where it looked last, so what is there already is not made again. */
+static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
+{
+    const mde__gp *gp = w->gp;
+    mde__scaled in = mde__scaled_of(w->n, gp->d, w->z, w->columns);
+    size_t size = (size_t)gp->parameters * sizeof *theta;
+    if (!w->there || memcmp(w->at, theta, size) != 0) {
+        mde__scale_inputs(&in, w->x, theta);
+        mde__covariances(gp->simd, gp->kernel, mde__exp64(theta[gp->d]), &in, &in, 1, w->total, w->g);
+        memcpy(w->at, theta, size);
+        w->there = 1;
+    }
+    if (w->there == 1 && !mde__gp_solve(w, theta)) return (double)NAN;
+    w->there = 2;
     if (gradient) mde__gp_likelihood_gradient(w, theta, gradient);
-    return value;
+    return w->log_likelihood;
 }
 
 /* Middle and spread of the normal prior of parameter i. */
@@ -18270,6 +18339,7 @@ static void mde__gp_use(mde__gp_work *w, int count)
     int i, left = gp->n, taken = 0;
     double *x = w->sample, *noise_x = x + (size_t)count * (size_t)gp->d, *y = noise_x + count * gp->noises;
     w->n = count;
+    w->there = 0;
     w->x = gp->x;
     w->noise_x = gp->noise_x;
     w->y = gp->y;
@@ -18331,6 +18401,7 @@ static int mde__gp_outliers(mde__gp_work *w)
             share += odds / gp->n;
             gp->tail[i] = 1.0 / (1.0 - odds + odds / MDE__OUTLIER_SCALE);
         }
+        w->there = 1;
         value = mde__lbfgs(mde__gp_loss, w, gp->parameters, gp->theta, w->lbfgs, w->kept, MDE__OUTLIER_STEPS,
                            MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
@@ -18368,7 +18439,7 @@ static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__wor
         gp->widening = 1;
         if (!(r->target_sd[j] > 0)) continue;
         gp->theta = mde__take(memory, (size_t)gp->parameters, 1);
-        gp->columns = mde__take(memory, n, (size_t)gp->d);
+        gp->columns = mde__take_columns(memory, gp->n, gp->d);
         gp->alpha = mde__take(memory, n, 1);
         gp->flat = mde__take(memory, n, 1);
         gp->inverse = mde__take(memory, n, n);
@@ -18417,6 +18488,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     mde_random random = mde_random_start(gp->seed, 0x6770);
     double best = (double)INFINITY, middle, spread;
     int restart, i, p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
+    mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     memory.start = work;
     mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
     w.gp = gp;
@@ -18450,7 +18522,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     gp->log_likelihood = w.log_likelihood;
     memcpy(gp->alpha, w.alpha, (size_t)gp->n * sizeof(double));
     memcpy(gp->flat, w.flat, (size_t)gp->n * sizeof(double));
-    memcpy(gp->columns, w.columns, (size_t)gp->n * (size_t)gp->d * sizeof(double));
+    mde__scale_inputs(&in, gp->x, gp->theta);
     memcpy(gp->inverse, w.inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
     mde__gp_precisions(gp->n, gp->inverse, gp->flat, gp->ones, w.half);
     mde__gp_leave_out(r, target, w.noise, w.half);
@@ -18459,7 +18531,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
 
 static size_t mde__gp_predict_work(const mde_regressor *r, int rows)
 {
-    return (size_t)rows * (2 * (size_t)r->used + 3 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
+    return (size_t)rows * ((size_t)r->used + 2 * (size_t)r->n + 1) + mde__dense_work(rows, r->n);
 }
 
 static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
@@ -18467,28 +18539,25 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
     int simd = r->context->simd;
     int rows = in->rows, n = r->n, d = r->used, i, j;
     mde__workspace memory = { NULL, 0 };
-    double *columns, *z, *total, *k, *half, *noise, *pack;
+    double *z, *total, *half, *noise, *pack;
     memory.start = work;
-    columns = mde__take(&memory, (size_t)rows, (size_t)d);
     z = mde__take(&memory, (size_t)rows, (size_t)d);
     total = mde__take(&memory, (size_t)rows, (size_t)n);
-    k = mde__take(&memory, (size_t)rows, (size_t)n);
     half = mde__take(&memory, (size_t)rows, (size_t)n);
     noise = mde__take(&memory, (size_t)rows, 1);
     pack = mde__take(&memory, mde__dense_work(rows, n), 1);
     for (j = 0; j < r->m; j++) {
         const mde__gp *gp = (const mde__gp *)r->state + j;
-        mde__scaled at = mde__scaled_of(rows, d, z, columns), runs = mde__scaled_of(n, d, NULL, gp->columns);
+        mde__scaled at = mde__scaled_of(rows, d, z, NULL), runs = mde__scaled_of(n, d, NULL, gp->columns);
         if (!gp->theta) continue;
         mde__scale_inputs(&at, in->x, gp->theta);
-        mde__gp_covariances(gp, &at, &runs, gp->theta, 0, k, NULL, total);
+        mde__covariances(simd, gp->kernel, mde__exp64(gp->theta[d]), &at, &runs, 0, total, NULL);
         for (i = 0; i < rows; i++) {
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
                 (gp->mean + mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->alpha));
         }
         if (!sd) continue;
         /* half [rows, n] = total L^-T */
-        memset(half, 0, (size_t)rows * (size_t)n * sizeof(double));
         mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__dense(total, rows, n),
                            mde__transposed(mde__dense(gp->inverse, n, n)), half, (size_t)n, pack);
         mde__gp_noise(gp, gp->theta, rows, in->noise_x, noise);
@@ -18506,7 +18575,7 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
 static void mde__gp_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
     const mde__gp *gp = (const mde__gp *)r->state + target;
-    mde__scaled at = mde__scaled_of(1, gp->d, work, work + gp->d);
+    mde__scaled at = mde__scaled_of(1, gp->d, work, NULL);
     mde__scaled runs = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     mde__scale_inputs(&at, x, gp->theta);
     mde__covariance_slope(gp->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp64(gp->theta[gp->d]),
@@ -18557,7 +18626,7 @@ typedef struct mde__coregion {
     double *theta, log_likelihood;
     double *k, *g, *square;     /* [n, n] each */
     double *q, *kappa;          /* [n, n], [n] */
-    double *z_in, *columns, *sz;/* [n, d] each: inputs in length scales */
+    double *z_in, *sz, *columns;/* [n, d] each, and columns: inputs in length scales */
     double *b;                  /* [m, m] */
     double *u, *beta;           /* [m, m], [m] */
     double *task_square, *task_work, *slope;   /* [m, m] workspace */
@@ -18587,7 +18656,7 @@ static void mde__coregion_take(mde__workspace *memory, mde__coregion *s)
     s->q = mde__take(memory, n, n);
     s->kappa = mde__take(memory, n, 1);
     s->z_in = mde__take(memory, n, d);
-    s->columns = mde__take(memory, n, d);
+    s->columns = mde__take_columns(memory, s->n, s->d);
     s->sz = mde__take(memory, n, d);
     s->b = mde__take(memory, m, m);
     s->u = mde__take(memory, m, m);
@@ -18629,11 +18698,9 @@ static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
 {
     int n = s->n, m = s->m, i, j, l;
     mde__scaled in = mde__coregion_inputs(s);
-    memset(s->square, 0, (size_t)n * (size_t)n * sizeof(double));
     for (j = 0; j < m; j++) {
         for (i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
     }
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
     }
@@ -18645,7 +18712,7 @@ static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
         c = sqrt(c);
         for (l = 0; l < n; l++) s->k[mde__cell(i, n, l)] = c * s->q[mde__cell(i, n, l)];
     }
-    mde__dense_product(s->simd, MDE__OUT_LOWER, -1.0, mde__transposed(mde__dense(s->k, n, n)),
+    mde__dense_product(s->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__transposed(mde__dense(s->k, n, n)),
                        mde__dense(s->k, n, n), s->square, (size_t)n, s->work);
     /* square is 2 G_K, of which one half serves for both */
     for (i = 0; i < n; i++) {
@@ -18681,8 +18748,6 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
             s->task_square[j * m + l] = s->task_square[l * m + j] = sum;
         }
     }
-    memset(s->task_work, 0, (size_t)m * (size_t)m * sizeof(double));
-    memset(s->slope, 0, (size_t)m * (size_t)m * sizeof(double));
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->task_square, m, m), u, s->task_work, (size_t)m, s->work);
     mde__dense_product(s->simd, 0, -0.5, mde__transposed(u), mde__dense(s->task_work, m, m), s->slope, (size_t)m,
                        s->work);
@@ -18704,7 +18769,7 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     mde__scaled in = mde__coregion_inputs(s);
     mde__coregion_unpack(s, theta);
     mde__scale_inputs(&in, s->x, theta);
-    mde__covariances(s->simd, s->kernel, &in, &in, 1, s->k, s->g);
+    mde__covariances(s->simd, s->kernel, 1.0, &in, &in, 1, s->k, s->g);
     mde__mirror(n, s->k);
     memcpy(s->square, s->k, (size_t)n * (size_t)n * sizeof(double));
     for (i = 0; i < m; i++) {
@@ -18715,7 +18780,6 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     for (i = 0; i < n; i++) if (s->kappa[i] < 0) s->kappa[i] = 0;
     for (j = 0; j < m; j++) if (s->beta[j] < 0) s->beta[j] = 0;
 
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     for (i = 0; i < n; i++) {       /* Y~, where A will be */
         for (j = 0; j < m; j++) s->a[i * m + j] = s->y[i * m + j] / sqrt(s->noise[j]);
     }
@@ -18731,8 +18795,6 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
             value -= 0.5 * (mde__log64(sum) + t * t / sum);
         }
     }
-    memset(s->a, 0, (size_t)n * (size_t)m * sizeof(double));
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     mde__dense_product(s->simd, 0, 1.0, mde__transposed(mde__dense(s->q, n, n)), mde__dense(s->z, n, m), s->nm,
                        (size_t)m, s->work);
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->nm, n, m), mde__dense(s->u, m, m), s->a, (size_t)m, s->work);
@@ -18926,7 +18988,7 @@ static int mde__coregion_fit(mde_regressor *r, int target, double *work)
 static size_t mde__coregion_predict_work(const mde_regressor *r, int rows)
 {
     (void)rows;
-    return 2 * (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
+    return (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
 }
 
 static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
@@ -18934,11 +18996,11 @@ static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in,
     const mde__coregion *s = (const mde__coregion *)r->state;
     const double *x = in->x;
     int n = s->n, m = s->m, d = s->d, rows, i, j, l, a;
-    mde__scaled at = mde__scaled_of(1, d, work, work + d), runs = mde__coregion_inputs(s);
-    double *k = work + 2 * d, *along = k + n, *weight = along + n;
+    mde__scaled at = mde__scaled_of(1, d, work, NULL), runs = mde__coregion_inputs(s);
+    double *k = work + d, *along = k + n, *weight = along + n;
     for (rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__scale_inputs(&at, x, s->theta);
-        mde__covariances(s->simd, s->kernel, &at, &runs, 0, k, NULL);
+        mde__covariances(s->simd, s->kernel, 1.0, &at, &runs, 0, k, NULL);
         for (l = 0; l < m; l++) {
             double sum = 0;
             for (i = 0; i < n; i++) sum += k[i] * s->a[i * m + l];
@@ -18965,9 +19027,9 @@ static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in,
 static void mde__coregion_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
     const mde__coregion *s = (const mde__coregion *)r->state;
-    mde__scaled at = mde__scaled_of(1, s->d, work, work + s->d), runs = mde__coregion_inputs(s);
+    mde__scaled at = mde__scaled_of(1, s->d, work, NULL), runs = mde__coregion_inputs(s);
     const double *b = s->b + s->task[target] * s->m;
-    double *alpha = work + 2 * s->d;
+    double *alpha = work + s->d;
     int i, l;
     for (i = 0; i < s->n; i++) {
         alpha[i] = 0;
@@ -19134,7 +19196,7 @@ static double mde__law_loss(const double *theta, double *normal, void *user)
             own[p] = residual;
             for (j = 0; j < row; j++) own[j] *= weight;
         }
-        mde__dense_product(f->simd, MDE__OUT_LOWER, 1.0, mde__transposed(mde__dense(slope, rows, row)),
+        mde__dense_product(f->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, 1.0, mde__transposed(mde__dense(slope, rows, row)),
                            mde__dense(slope, rows, row), normal, (size_t)row, scratch);
     }
     return loss;
@@ -19414,7 +19476,7 @@ typedef struct mde__pools {
 } mde__pools;
 
 typedef struct mde__pool_fit {
-    int n, d, pools, main;
+    int simd, n, d, pools, main;
     const double *x, *y;            /* [n, d] weights, [n] */
 } mde__pool_fit;
 
@@ -19485,8 +19547,8 @@ static void mde__exponentials(int n, const double *theta, double *exponential)
     for (i = 0; i < n; i++) exponential[i] = mde__exp64(theta[i]);
 }
 
-/* slope, exponential: [mde__pool_size], [mde__pool_size + 2]. */
-typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential; } mde__pool_work;
+/* slope, exponential: [mde__pool_size], [mde__pool_size + 2]; columns [d, n]; runs [6 + 3 pools, n]. */
+typedef struct mde__pool_work { const mde__pool_fit *f; double *slope, *exponential, *columns, *runs; } mde__pool_work;
 
 /* Minus the log posterior. */
 MDE__WARM
@@ -19494,25 +19556,62 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
 {
     const mde__pool_work *w = (const mde__pool_work *)user;
     const mde__pool_fit *f = w->f;
-    int size = mde__pool_size(f->d, f->pools), i, j;
+    int n = f->n, d = f->d, simd = f->simd, size = mde__pool_size(d, f->pools), i, r, q;
     const double *noise = w->exponential + size;
-    double loss = 0, middle, spread;
+    double loss = 0, middle, spread, *ones = w->runs, *blur = ones + n, *variance = blur + n, *residual = variance + n;
+    double *weight = residual + n, *about = weight + n, *data = about + n, *fall = data + n, *term = fall + n;
     mde__exponentials(size + 2, theta, w->exponential);
     for (i = 0; i < size + 2; i++) {
         gradient[i] = 0;
         mde__pool_prior(f, i, &middle, &spread);
         loss += mde__prior(theta[i], middle, spread, gradient + i);
     }
-    for (i = 0; i < f->n; i++) {
-        const double *x = f->x + (size_t)i * (size_t)f->d;
-        double blur = mde__scarcity(x[f->main]), variance = noise[0] + noise[1] * blur;
-        double residual = mde__pool_value(f->d, f->pools, theta, w->exponential, x, w->slope) - f->y[i];
-        double weight = residual / variance, about = 0.5 * (1.0 - residual * weight) / variance;
-        loss += 0.5 * (residual * weight + mde__log64(variance));
-        for (j = 0; j < size; j++) gradient[j] += weight * w->slope[j];
-        gradient[size] += about * noise[0];
-        gradient[size + 1] += about * noise[1] * blur;
+    for (i = 0; i < n; i++) {
+        ones[i] = 1;
+        blur[i] = mde__scarcity(w->columns[mde__cell(f->main, n, i)]);
+        variance[i] = noise[0] + noise[1] * blur[i];
+        residual[i] = theta[0] - f->y[i];
     }
+    for (r = 0; r < f->pools; r++, data += 3 * n, fall += 3 * n, term += 3 * n) {
+        int first = 1 + r * (MDE__POOL_HEAD + d);
+        const double *e = w->exponential + first;
+        for (i = 0; i < n; i++) data[i] = e[2];
+        for (q = 0; q < d; q++) {
+            mde__kernel_dense_axpy(simd)(n, e[MDE__POOL_HEAD + q], w->columns + mde__cell(q, n, 0), data);
+        }
+        mde__kernel_dense_log(simd)(n, data, fall);
+        for (i = 0; i < n; i++) {
+            fall[i] *= e[1];
+            term[i] = theta[first] - fall[i] < MDE__LAW_STEEPEST ? theta[first] - fall[i] : MDE__LAW_STEEPEST;
+        }
+        mde__kernel_dense_exp(simd)(n, term, term);
+        mde__kernel_dense_axpy(simd)(n, 1.0, term, residual);
+    }
+    mde__kernel_dense_log(simd)(n, variance, about);
+    loss += 0.5 * mde__kernel_dense_dot(simd)(n, ones, about);
+    for (i = 0; i < n; i++) {
+        weight[i] = residual[i] / variance[i];
+        about[i] = 0.5 * (1.0 - residual[i] * weight[i]) / variance[i];
+    }
+    loss += 0.5 * mde__kernel_dense_dot(simd)(n, residual, weight);
+    gradient[0] += mde__kernel_dense_dot(simd)(n, ones, weight);
+    while (r-- > 0) {
+        int first = 1 + r * (MDE__POOL_HEAD + d);
+        const double *e = w->exponential + first;
+        double *slope = gradient + first;
+        data -= 3 * n, fall -= 3 * n, term -= 3 * n;
+        mde__kernel_dense_multiply(simd)(n, 1.0, weight, term, term);
+        slope[0] += mde__kernel_dense_dot(simd)(n, ones, term);
+        slope[1] -= mde__kernel_dense_dot(simd)(n, fall, term);
+        for (i = 0; i < n; i++) term[i] *= -e[1] / data[i];
+        slope[2] += e[2] * mde__kernel_dense_dot(simd)(n, ones, term);
+        for (q = 0; q < d; q++) {
+            slope[MDE__POOL_HEAD + q] +=
+                e[MDE__POOL_HEAD + q] * mde__kernel_dense_dot(simd)(n, term, w->columns + mde__cell(q, n, 0));
+        }
+    }
+    gradient[size] += noise[0] * mde__kernel_dense_dot(simd)(n, ones, about);
+    gradient[size + 1] += noise[1] * mde__kernel_dense_dot(simd)(n, blur, about);
     return loss;
 }
 
@@ -19646,6 +19745,8 @@ static void mde__pool_take(mde__workspace *b, const mde_regressor *r, mde__pool_
     memory->trial = mde__take(b, size + 2, 1);
     w->exponential = mde__take(b, size + 2, 1);
     w->slope = mde__take(b, size, 1);
+    w->columns = mde__take(b, n, d);
+    w->runs = mde__take(b, n, 6 + 3 * MDE__LARGEST_POOLS);
     memory->work = mde__take(b, size + 2 * size * size + mde__dense_work((int)size, (int)size) +
                                     MDE__LBFGS_WORK(size + 2), 1);
     memory->few_x = mde__take(b, n, d);
@@ -19666,11 +19767,14 @@ static size_t mde__pools_work(const mde_regressor *r)
 static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, const mde__pool_memory *memory,
                                mde__pool_work *w)
 {
-    int size = mde__pool_size(f->d, f->pools), p = size + 2, start, i, main = 0;
+    int size = mde__pool_size(f->d, f->pools), p = size + 2, start, i, q, main = 0;
     int mains[MDE__POOL_STARTS], starts = f->d < MDE__POOL_STARTS ? f->d : MDE__POOL_STARTS;
     double best = (double)INFINITY, value, middle, spread;
     mde_random random = mde_random_start(seed, 0x706f6f6c);
     w->f = f;
+    for (i = 0; i < f->n; i++) {
+        for (q = 0; q < f->d; q++) w->columns[mde__cell(q, f->n, i)] = f->x[mde__cell(i, f->d, q)];
+    }
     mde__pool_mains(f, starts, mains);
     for (start = 0; start < starts; start++) {
         f->main = mains[start];
@@ -19702,6 +19806,7 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     block.start = work;
     mde__pool_take(&block, r, &memory, &w);
     for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
+    f.simd = r->context->simd;
     f.n = r->n;
     f.d = d;
     f.pools = fit->pools;
@@ -19792,41 +19897,58 @@ typedef struct mde__forest { int trees, depth; mde__branch *splits; double *leav
 typedef struct mde__forests {
     double rate;
     int depth;
-    int *order;                     /* [used, n] runs by feature, ascending */
-    double *ordered;                /* [used, n] their values */
-    int *lowest;                    /* [used] how many share the lowest value */
+    double *columns;                /* [used, n] standardised features */
+    int *order;                     /* [used, n] runs above a feature's lowest value, descending, */
+    int *above;                     /* [used] how many they are: many weights are 0 */
     mde__forest *forest;            /* [m] */
 } mde__forests;
 
 /* Where the runs lie while the trees of a target grow. */
 typedef struct mde__growth {
     int n, d;
-    const double *x;                /* [n, d] */
-    const int *order, *lowest;
-    const double *ordered, *target;
+    const mde__forests *s;
+    const double *target;
     double *share;                  /* [n + 1] 1 / i */
     double *residual;               /* [n] */
     int *node;                      /* [n] node of the run's level; -1: the run is held out */
-    int *count, *right;             /* [2^depth] runs of a node; runs of it seen so far */
-    double *sum, *right_sum, *last, *gain;      /* [2^depth] */
+    int *count;                     /* [2^depth] runs of a node */
+    double *sum, *gain;             /* [2^depth] */
+    int *grown, *kept;              /* [d, n] as order, without what is held out; [d] how many they are */
+    int *runs, *end;                /* [d, n] the same node by node; [2^depth, d] where a node's end */
+    int *spare;                     /* [n] */
 } mde__growth;
 
-/* Splits node k between a value of feature q and the last one seen, above it, if that is the best so far. */
-static MDE__INLINE void mde__try_split(const mde__growth *w, int k, int q, double value, mde__branch *splits)
+/* Splits node k between two neighbouring values of feature q if that is better than the best so far: one pass over its
+   runs above the feature's lowest value, downwards; what has that is the rest. The squares of a node with sum S of c
+   runs are less than without it by S^2 / c. */
+MDE__WARM
+static void mde__split_node(const mde__growth *w, int k, int q, const int *runs, int above, mde__branch *splits)
 {
-    int right = w->right[k], left = w->count[k] - right;
-    double sum = w->right_sum[k], rest = w->sum[k] - sum, gain;
-    if (left < MDE__SMALLEST_LEAF || right < MDE__SMALLEST_LEAF || !(value < w->last[k])) return;
-    gain = sum * sum * w->share[right] + rest * rest * w->share[left];
-    if (!(gain > w->gain[k])) return;
-    w->gain[k] = gain;
-    splits[k].feature = q;
-    splits[k].threshold = 0.5 * (value + w->last[k]);
+    const double *column = w->s->columns + mde__cell(q, w->n, 0), *residual = w->residual, *share = w->share;
+    double sum = 0, all = w->sum[k], best = w->gain[k], last = 0, value;
+    int count = w->count[k], right;
+    if (above < MDE__SMALLEST_LEAF) return;
+    for (right = 0; right < MDE__SMALLEST_LEAF; right++) {
+        last = column[runs[right]];
+        sum += residual[runs[right]];
+    }
+    for (; right <= count - MDE__SMALLEST_LEAF; right++) {
+        int run = right < above ? runs[right] : w->s->order[mde__cell(q, w->n, w->n - 1)], left = count - right;
+        double rest = all - sum, gain = sum * sum * share[right] + rest * rest * share[left];
+        value = column[run];
+        if (gain > best && value < last) {
+            best = gain;
+            splits[k].feature = q;
+            splits[k].threshold = 0.5 * (value + last);
+        }
+        if (right >= above) break;
+        sum += residual[run];
+        last = value;
+    }
+    w->gain[k] = best;
 }
 
-/* Splits the `nodes` nodes of a level where the squares get smallest: one pass over each feature, downwards, which ends
-   above the lowest value: what has that is the rest, and many weights are 0. The squares of a node with sum S of c runs
-   are less than without it by S^2 / c. */
+/* Splits the `nodes` nodes of a level where the squares get smallest. */
 MDE__WARM
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
@@ -19844,27 +19966,40 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
     }
     for (k = 0; k < nodes; k++) w->gain[k] = w->sum[k] * w->sum[k] * w->share[w->count[k]] + 1e-12;
     for (q = 0; q < w->d; q++) {
-        const int *order = w->order + (size_t)q * (size_t)w->n;
-        const double *ordered = w->ordered + (size_t)q * (size_t)w->n;
-        for (k = 0; k < nodes; k++) {
-            w->right[k] = 0;
-            w->right_sum[k] = 0;
+        for (k = 0, i = 0; k < nodes; k++) {
+            int end = w->end[mde__cell(k, w->d, q)];
+            mde__split_node(w, k, q, w->runs + mde__cell(q, w->n, i), end - i, splits);
+            i = end;
         }
-        for (i = w->n - 1; i >= w->lowest[q]; i--) {
-            k = w->node[order[i]];
-            if (k < 0) continue;
-            mde__try_split(w, k, q, ordered[i], splits);
-            w->right[k]++;
-            w->right_sum[k] += w->residual[order[i]];
-            w->last[k] = ordered[i];
-        }
-        for (k = 0; k < nodes; k++) mde__try_split(w, k, q, ordered[0], splits);
     }
     for (i = 0; i < w->n; i++) {
         const mde__branch *s;
         if (w->node[i] < 0) continue;
         s = splits + w->node[i];
-        w->node[i] = 2 * w->node[i] + (w->x[mde__cell(i, w->d, s->feature)] > s->threshold);
+        w->node[i] = 2 * w->node[i] + (w->s->columns[mde__cell(s->feature, w->n, i)] > s->threshold);
+    }
+}
+
+/* The runs of each node by those of its two, in the same order. */
+MDE__WARM
+static void mde__part_nodes(const mde__growth *w, int nodes)
+{
+    int q, i, k;
+    for (k = nodes - 1; k >= 0; k--) {      /* downwards, so that no end is needed after it is overwritten */
+        for (q = 0; q < w->d; q++) {
+            int *runs = w->runs + mde__cell(q, w->n, 0), *end = w->end + q, to = end[mde__cell(k, w->d, 0)];
+            int from = k > 0 ? end[mde__cell(k - 1, w->d, 0)] : 0, left = from, right = 0;
+            for (i = from; i < to; i++) {
+                int run = runs[i], above = w->node[run] & 1;
+                runs[left] = run;
+                w->spare[right] = run;
+                left += 1 - above;
+                right += above;
+            }
+            memcpy(runs + left, w->spare, (size_t)right * sizeof(int));
+            end[mde__cell(2 * k, w->d, 0)] = left;
+            end[mde__cell(2 * k + 1, w->d, 0)] = to;
+        }
     }
 }
 
@@ -19889,13 +20024,25 @@ static double mde__forest_value(const mde__forest *f, const double *x)
 /* Each tree is fitted to what the trees before it left over. fold [n]: runs of fold `out` stay out; NULL: none does. */
 static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, const int *fold, int out)
 {
-    int leaves = 1 << f->depth, t, i, k, level;
+    int leaves = 1 << f->depth, t, i, k, q, level;
     for (i = 0; i < w->n; i++) w->residual[i] = w->target[i];
+    for (q = 0; q < w->d; q++) {
+        w->kept[q] = 0;
+        for (i = 0; i < w->s->above[q]; i++) {
+            int run = w->s->order[mde__cell(q, w->n, i)];
+            if (!fold || fold[run] != out) w->grown[mde__cell(q, w->n, w->kept[q]++)] = run;
+        }
+    }
     for (t = 0; t < f->trees; t++) {
         mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         double *values = f->leaves + (size_t)t * (size_t)leaves;
         for (i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
-        for (level = 0; level < f->depth; level++) mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
+        memcpy(w->runs, w->grown, (size_t)w->d * (size_t)w->n * sizeof(int));
+        memcpy(w->end, w->kept, (size_t)w->d * sizeof(int));
+        for (level = 0; level < f->depth; level++) {
+            if (level > 0) mde__part_nodes(w, 1 << (level - 1));
+            mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
+        }
         for (k = 0; k < leaves; k++) {
             values[k] = 0;
             w->count[k] = 0;
@@ -19928,9 +20075,9 @@ static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde
     s->depth = desc->depth ? desc->depth : 4;
     s->rate = desc->rate > 0 ? desc->rate : 0.1;
     leaves = (size_t)1 << s->depth;
+    s->columns = mde__take(memory, n, (size_t)r->used);
     s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
-    s->ordered = mde__take(memory, n, (size_t)r->used);
-    s->lowest = (int *)mde__take(memory, (size_t)r->used, 1);
+    s->above = (int *)mde__take(memory, (size_t)r->used, 1);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
     for (j = 0; j < r->m; j++) {
         mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
@@ -19950,41 +20097,46 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
     mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
-    for (q = 0; q < r->used && sorted; q++) {       /* runs that are equal in a feature stay in their order */
+    for (q = 0; q < r->used && sorted; q++) {
         for (i = 0; i < n; i++) {
-            sorted[i].value = r->x[mde__cell(i, r->used, q)];
+            s->columns[mde__cell(q, n, i)] = sorted[i].value = r->x[mde__cell(i, r->used, q)];
             sorted[i].run = i;
         }
         qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
         for (i = 0; i < n; i++) {
-            s->order[mde__cell(q, n, i)] = sorted[i].run;
-            s->ordered[mde__cell(q, n, i)] = sorted[i].value;
-            s->lowest[q] += sorted[i].value <= sorted[0].value;
+            s->order[mde__cell(q, n, i)] = sorted[n - 1 - i].run;
+            s->above[q] += sorted[i].value > sorted[0].value;
         }
     }
     mde_release(r->context, sorted);
     return mde_context_status(r->context);
 }
 
-static void mde__growth_take(mde__workspace *b, int n, int depth, mde__growth *w)
+static void mde__growth_take(mde__workspace *b, const mde_regressor *r, mde__growth *w)
 {
-    size_t leaves = (size_t)1 << depth;
-    w->share = mde__take(b, (size_t)n + 1, 1);
-    w->residual = mde__take(b, (size_t)n, 1);
+    size_t n = (size_t)r->n, d = (size_t)r->used, leaves;
+    w->s = (const mde__forests *)r->state;
+    w->n = r->n;
+    w->d = r->used;
+    leaves = (size_t)1 << w->s->depth;
+    w->share = mde__take(b, n + 1, 1);
+    w->residual = mde__take(b, n, 1);
     w->sum = mde__take(b, leaves, 1);
-    w->right_sum = mde__take(b, leaves, 1);
-    w->last = mde__take(b, leaves, 1);
     w->gain = mde__take(b, leaves, 1);
-    w->node = (int *)mde__take(b, (size_t)n, 1);
+    w->node = (int *)mde__take(b, n, 1);
     w->count = (int *)mde__take(b, leaves, 1);
-    w->right = (int *)mde__take(b, leaves, 1);
+    w->grown = (int *)mde__take(b, n, d);
+    w->kept = (int *)mde__take(b, d, 1);
+    w->runs = (int *)mde__take(b, n, d);
+    w->end = (int *)mde__take(b, leaves, d);
+    w->spare = (int *)mde__take(b, n, 1);
 }
 
 static size_t mde__forests_work(const mde_regressor *r)
 {
     mde__workspace count = { NULL, 0 };
     mde__growth w;
-    mde__growth_take(&count, r->n, ((const mde__forests *)r->state)->depth, &w);
+    mde__growth_take(&count, r, &w);
     return count.used;
 }
 
@@ -19999,13 +20151,7 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     double squares = 0;
     if (f->trees == 0) return 1;
     memory.start = work;
-    mde__growth_take(&memory, n, f->depth, &w);
-    w.n = n;
-    w.d = r->used;
-    w.x = r->x;
-    w.order = s->order;
-    w.ordered = s->ordered;
-    w.lowest = s->lowest;
+    mde__growth_take(&memory, r, &w);
     w.target = mde__target(r, target);
     w.share[0] = 0;
     for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;

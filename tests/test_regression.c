@@ -109,7 +109,7 @@ static void dense_product_is_one_chain_an_element_on_every_instruction_set(void)
     fill_normal(1, ROWS * DEPTH, a);
     fill_normal(2, DEPTH * COLUMNS, b);
     fill_normal(3, ROWS * COLUMNS, start);
-    for (shape = 0; shape < 32; shape++) {
+    for (shape = 0; shape < 64; shape++) {
         for (i = 0; i < ROWS * DEPTH; i++) {
             int row = i / DEPTH, at = i % DEPTH;
             left[i] = ((shape & MDE__LEFT_LOWER) && at > row) || ((shape & MDE__LEFT_UPPER) && at < row) ? 0 : a[i];
@@ -131,7 +131,7 @@ static void dense_product_is_one_chain_an_element_on_every_instruction_set(void)
                         term = left[i * DEPTH + p] * right[p * COLUMNS + j];
                         sum = sum + term;
                     }
-                    plain[i * COLUMNS + j] -= sum;
+                    plain[i * COLUMNS + j] = (shape & MDE__OUT_ADDED ? start[i * COLUMNS + j] : 0) - sum;
                 }
             }
             for (s = 0; s < 6; s++) {
@@ -156,11 +156,11 @@ static void dense_product_is_one_chain_an_element_on_every_instruction_set(void)
 
 static void dense_rows_follow_their_formulas_on_every_instruction_set(void)
 {
-    double x[70], y[70], at[3], columns[3 * 70], bits[3][5][70], dots[3], plain, slope;
-    int n, i, s, q, kernel;
+    double x[70], y[70], at[3], columns[3][MDE__INPUT_BLOCK], bits[3][7][70], dots[3], plain, slope;
+    int n, i, s, q, kernel, count;
     fill_normal(4, 70, x);
     fill_normal(5, 70, y);
-    fill_normal(6, 3 * 70, columns);
+    fill_normal(6, 3 * MDE__INPUT_BLOCK, columns[0]);
     fill_normal(7, 3, at);
     for (n = 1; n <= 70; n += n < 20 ? 1 : 7) {
         for (kernel = MDE_MATERN32; kernel <= MDE_RBF; kernel++) {
@@ -175,15 +175,23 @@ static void dense_rows_follow_their_formulas_on_every_instruction_set(void)
                 mde__kernel_dense_multiply(simd)(n, 0.7, x, y, bits[s][0]);
                 memcpy(bits[s][1], y, (size_t)n * sizeof *y);
                 mde__kernel_dense_axpy(simd)(n, 0.7, x, bits[s][1]);
-                mde__kernel_covariance(simd)((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][2], bits[s][3]);
-                mde__kernel_covariance(simd)((mde_kernel)kernel, n, 3, at, columns, 70, bits[s][4], NULL);
+                mde__kernel_dense_exp(simd)(n, x, bits[s][5]);
+                mde__kernel_dense_log(simd)(n, bits[s][5], bits[s][6]);
                 for (i = 0; i < n; i++) {
-                    double square = 0, size = fabs(x[i]) + fabs(y[i]);
+                    double size = fabs(x[i]) + fabs(y[i]);
                     CLOSE(bits[s][0][i], 0.7 * x[i] * y[i], 1e-15 * size * size);
                     CLOSE(bits[s][1][i], y[i] + 0.7 * x[i], 1e-15 * size);
-                    for (q = 0; q < 3; q++) square += (at[q] - columns[q * 70 + i]) * (at[q] - columns[q * 70 + i]);
+                    CLOSE(bits[s][5][i], mde__exp64(x[i]), 1e-15 * mde__exp64(x[i]));
+                    CLOSE(bits[s][6][i], x[i], 1e-15 * (1 + size));
+                }
+                count = n < MDE__INPUT_BLOCK ? n : MDE__INPUT_BLOCK;
+                mde__kernel_covariance(simd)((mde_kernel)kernel, 2, count, 3, at, columns[0], bits[s][2], bits[s][3]);
+                mde__kernel_covariance(simd)((mde_kernel)kernel, 2, count, 3, at, columns[0], bits[s][4], NULL);
+                for (i = 0; i < count; i++) {
+                    double square = 0;
+                    for (q = 0; q < 3; q++) square += (at[q] - columns[q][i]) * (at[q] - columns[q][i]);
                     plain = mde__covariance((mde_kernel)kernel, square, &slope);
-                    CLOSE(bits[s][2][i], plain, 1e-14);
+                    CLOSE(bits[s][2][i], 2 * plain, 2e-14);
                     CLOSE(bits[s][3][i], slope, 1e-14);
                 }
                 CHECK(memcmp(bits[s][2], bits[s][4], sizeof bits[s][2]) == 0);
@@ -318,7 +326,7 @@ static void ridge_leave_one_out_equals_refitting(void)
     for (s = 0; s < 5; s++) {
         int n = shapes[s][0], d = shapes[s][1];
         double x[12 * 40], z[12 * 40], y[20], centred[20], mean = 0, penalty = 0.03;
-        double products[20], error;
+        double products[20], work[40], error;
         mde_context *c = mde_context_create(NULL);
         mde_fit_desc desc;
         mde_regressor *r;
@@ -335,8 +343,10 @@ static void ridge_leave_one_out_equals_refitting(void)
         CHECK(ridge->penalty[0] == penalty);
         for (i = 0; i < n; i++) mean += y[i] / n;
         for (i = 0; i < n; i++) centred[i] = y[i] - mean;
+        fit.simd = c->simd;
         fit.n = n;
         fit.rank = ridge->rank;
+        fit.work = work;
         fit.scores = ridge->scores;
         fit.eigenvalues = ridge->eigenvalues;
         fit.products = products;
@@ -507,13 +517,13 @@ static void gp_left_out_equals_refitting_with_the_same_covariance(void)
         CHECK(mde_regressor_left_out(r, left) == MDE_OK);
         gp = (const mde__gp *)r->state;
         for (q = 0; q < N; q++) {
-            double z[N * D], columns[N * D], each[N * N], k[N * N], a[N * N], right[N * 2], noise[N], mu;
+            double z[N * D], columns[MDE__INPUT_BLOCK * D], k[N * N], a[N * N], right[N * 2], noise[N], mu;
             mde__scaled in = mde__scaled_of(N, gp->d, z, columns);
             double ones = 0, ones_y = 0, value;
             int row = 0, kept = 0;
             for (i = 0; i < N; i++) kept += !equal_rows(D, x, i, q);
             mde__scale_inputs(&in, gp->x, gp->theta);
-            mde__gp_covariances(gp, &in, &in, gp->theta, 0, each, NULL, k);
+            mde__covariances(gp->simd, gp->kernel, mde__exp64(gp->theta[gp->d]), &in, &in, 0, k, NULL);
             mde__gp_noise(gp, gp->theta, N, gp->noise_x, noise);
             for (i = 0; i < N; i++) {
                 int column = 0;
@@ -1191,7 +1201,7 @@ static void pooled_law_is_found_again(void)
 static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
 {
     enum { N = 20, D = 4, POOLS = 2, P = 1 + POOLS * (MDE__POOL_HEAD + D) + 2 };
-    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[2 * P];
+    double x[N * D], y[N], theta[P], gradient[P], unused[P], work[P], columns[D * N], runs[(6 + 3 * POOLS) * N];
     mde__pool_fit f;
     mde__pool_work w;
     int i;
@@ -1199,6 +1209,8 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     for (i = 0; i < N * D; i++) x[i] = fabs(x[i]);
     fill_normal(22, P, theta);
     for (i = 0; i < P; i++) theta[i] *= 0.5;
+    for (i = 0; i < N * D; i++) columns[i % D * N + i / D] = x[i];
+    f.simd = mde__simd_choose(MDE_SIMD_BEST);
     f.n = N;
     f.d = D;
     f.pools = POOLS;
@@ -1206,8 +1218,10 @@ static void gradient_of_the_pooled_laws_loss_equals_finite_differences(void)
     f.x = x;
     f.y = y;
     w.f = &f;
+    w.slope = NULL;
     w.exponential = work;
-    w.slope = work + P;
+    w.columns = columns;
+    w.runs = runs;
     mde__pool_loss(theta, gradient, &w);
     for (i = 0; i < P; i++) {
         double h = 1e-5, t = theta[i], up;
