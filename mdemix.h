@@ -1361,21 +1361,18 @@ static void mde__unlocalize(char *text)
     memmove(found + 1, found + length, strlen(found + length) + 1);
 }
 
-/* vsnprintf free of locale, for sentences: where the locale has no decimal point, each conversion is printed alone,
-   since a comma in the whole may be another. One that is not known ends the text. */
+/* vsnprintf free of locale, for sentences: each conversion is printed alone, since a comma in the whole may be another
+   than the decimal one. A NaN has no sign, which depends on the machine. A conversion that is not known ends the
+   text. */
 static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
 {
     char conversion[24];
     size_t at, length;
     out[0] = 0;
-    if (strcmp(localeconv()->decimal_point, ".") == 0) {
-        vsnprintf(out, size, format, arguments);
-        return;
-    }
     for (at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
         size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
         int width = -1;
-        if (flags) letter += strspn(format + flags, "lzjt");
+        if (flags) letter += strspn(format + flags, "hlz");
         length = flags ? letter + 1 : strcspn(format, "%");
         if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
         if (!flags) {
@@ -1393,7 +1390,7 @@ static void mde__print_list(char *out, size_t size, const char *format, va_list 
         case 's': MDE__PRINT_AS(const char *); break;
         case 'p': MDE__PRINT_AS(void *); break;
         case 'c': MDE__PRINT_AS(int); break;
-        case 'd': case 'i': case 'u': case 'x':
+        case 'd': case 'i': case 'u': case 'x': case 'X':
             if (format[flags] == 'z') MDE__PRINT_AS(size_t);
             else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
             else if (format[flags] == 'l') MDE__PRINT_AS(long);
@@ -1402,6 +1399,7 @@ static void mde__print_list(char *out, size_t size, const char *format, va_list 
         case 'g': case 'f': case 'e':
             MDE__PRINT_AS(double);
             mde__unlocalize(out + at);
+            if (strstr(out + at, "nan")) snprintf(out + at, size - at, "nan");
             break;
         default: return;
         }
@@ -1467,14 +1465,6 @@ static double mde__quiet_nan(void)
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
-}
-
-static char *mde__number(char buffer[32], double value)
-{
-    if (value != value) memcpy(buffer, "nan", 4);
-    else snprintf(buffer, 32, "%.9g", value);
-    mde__unlocalize(buffer);
-    return buffer;
 }
 
 static size_t mde__skip_digits(const char *text, size_t i, size_t length)
@@ -12355,7 +12345,6 @@ static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
 static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_desc *desc)
 {
     mde_corpus_desc *d = &r->desc;
-    char number[32];
     memset(r, 0, sizeof *r);
     r->context = c;
     if (mde__bad(c)) return 0;
@@ -12369,8 +12358,8 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     if (!(d->validation >= 0 && d->test >= 0 && d->validation + d->test < 1)) {
         double wrong = d->validation >= 0 && d->test >= 0 ? d->validation + d->test
                                                           : d->validation >= 0 ? d->test : d->validation;
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %s; expected them positive and below 1 in sum",
-                 mde__number(number, wrong));
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %.9g; expected them positive and below 1 in sum",
+                 wrong);
     } else if (d->document < 1 || d->max_bytes < 0) {
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
                  d->document < 1 ? "document" : "max_bytes",
@@ -12702,18 +12691,14 @@ MDEDEF uint64_t mde_corpus_hash(const mde_corpus *corpus)
 static int mde__check_weights(mde_context *c, const char *what, int n, const double *weights, double *out)
 {
     double sum = 0;
-    char number[32];
     int i;
     for (i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
-            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
-                             mde__number(number, weights[i]));
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %.9g; expected 0 to 1", what, i, weights[i]);
         }
         sum += weights[i];
     }
-    if (fabs(sum - 1) > 1e-6) {
-        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
-    }
+    if (fabs(sum - 1) > 1e-6) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %.9g; expected 1", what, sum);
     for (i = 0; i < n; i++) out[i] = weights[i] / sum;
     return 1;
 }
@@ -12865,7 +12850,7 @@ static double mde__field_value(const mde__field *field, const void *desc)
 /* 1 when the fields are within their ranges; otherwise an error that begins with `what`. */
 static int mde__check_fields(mde_context *c, const char *what, int count, const mde__field *fields, const void *desc)
 {
-    char number[32], low[32], high[32];
+    char number[32];
     int i;
     for (i = 0; i < count; i++) {
         const mde__field *field = &fields[i];
@@ -12873,15 +12858,13 @@ static int mde__check_fields(mde_context *c, const char *what, int count, const 
         if (field->minimum == 0 && field->maximum == 0) continue;
         value = mde__field_value(field, desc);
         if (value >= field->minimum && value <= field->maximum) continue;
-        if (field->kind == 'd') mde__number(number, value);
-        else snprintf(number, sizeof number, "%lld", (long long)value);
+        mde__sentence(number, sizeof number, field->kind == 'd' ? "%.9g" : "%.0f", value);
         if (field->expected) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s", what, field->name, number, field->expected);
-        } else {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s to %s", what, field->name, number,
-                     mde__number(low, field->minimum), mde__number(high, field->maximum));
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s", what, field->name, number,
+                             field->expected);
         }
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %.9g to %.9g", what, field->name, number,
+                         field->minimum, field->maximum);
     }
     return 1;
 }
@@ -12909,7 +12892,6 @@ static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
 static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabulary, mde_lm_desc *out)
 {
     mde_lm_desc d = *desc;
-    char number[32];
     if (d.layers == 0) d.layers = 4;
     if (d.width == 0) d.width = 128;
     if (d.heads == 0) d.heads = d.width >= 64 ? d.width / 32 : 1;
@@ -12928,8 +12910,7 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
                  "an even number", d.width, d.heads, d.head_dim);
     } else if (d.rope_factor != 0 && !(d.rope_factor >= 1 && d.rope_factor <= 1e6)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %s; expected 1 or more",
-                 mde__number(number, d.rope_factor));
+        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %.9g; expected 1 or more", d.rope_factor);
     } else if (d.rope_context < 0 || (d.rope_context > 0 && !(d.rope_low > 0 && d.rope_high > d.rope_low &&
                                                               d.rope_high < 1e9 && d.rope_factor != 0))) {
         mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_context is %d; expected 0 or more, and then rope_factor, "
@@ -13740,12 +13721,11 @@ static mde_status mde__training_continue(mde__training *run)
 static void mde__training_check_loss(mde__training *run, double loss)
 {
     double blind = mde__log64((double)run->lm->desc.vocabulary);
-    char was[32], guess[32];
     run->lost = loss > 2 * blind ? run->lost + 1 : 0;
     if (run->lost < 20) return;
-    mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %s nats, and for %d steps above twice "
-             "the %s of a blind guess; a smaller learning_rate may help", (long long)run->step + 1,
-             mde__number(was, loss), run->lost, mde__number(guess, blind));
+    mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %.9g nats, and for %d steps above "
+             "twice the %.9g of a blind guess; a smaller learning_rate may help", (long long)run->step + 1, loss,
+             run->lost, blind);
 }
 
 static mde_status mde__training_train(mde__training *run)
@@ -14579,7 +14559,6 @@ static MDE__INLINE double mde__clamp(double x, double low, double high)
 static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n, int k, char *const *names, int sums,
                                       const double *weights)
 {
-    char number[32];
     int64_t i;
     int j;
     if (n > 0 && !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: no weights were given", who);
@@ -14588,17 +14567,16 @@ static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n
         for (j = 0; j < k; j++) {
             sum += weights[j];
             if (weights[j] >= 0 && weights[j] < (double)INFINITY) continue;
-            mde__number(number, weights[j]);
             if (!names) {
-                return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %lld is %s; expected 0 or more", who, j,
-                                (long long)i, number);
+                return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %lld is %.9g; expected 0 or more", who,
+                                j, (long long)i, weights[j]);
             }
-            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weight of %s is %s; expected 0 or more", who,
-                            (long long)i, names[j], number);
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weight of %s is %.9g; expected 0 or more", who,
+                            (long long)i, names[j], weights[j]);
         }
         if (sums && !(fabs(sum - 1) <= 1e-6)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weights sum to %s; expected 1", who, (long long)i,
-                            mde__number(number, sum));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weights sum to %.9g; expected 1", who,
+                            (long long)i, sum);
         }
     }
     return MDE_OK;
@@ -14608,30 +14586,29 @@ static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n
 static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower, const double *upper, double *low,
                                       double *high)
 {
-    char first[32], second[32];
     double sum_low = 0, sum_high = 0;
     int i;
     for (i = 0; i < n; i++) {
         low[i] = lower ? lower[i] : 0;
         high[i] = upper ? upper[i] : 1;
         if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %s and %s; expected 0 to 1", i,
-                            mde__number(first, low[i]), mde__number(second, high[i]));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %.9g and %.9g; expected 0 to 1", i,
+                            low[i], high[i]);
         }
         if (low[i] > high[i]) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %s above its upper bound %s", i,
-                            mde__number(first, low[i]), mde__number(second, high[i]));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %.9g above its upper bound "
+                            "%.9g", i, low[i], high[i]);
         }
         sum_low += low[i];
         sum_high += high[i];
     }
     if (sum_low > 1.0 + 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
-                        mde__number(first, sum_low));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %.9g; at most 1 leaves a mixture", n,
+                        sum_low);
     }
     if (sum_high < 1.0 - 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
-                        mde__number(first, sum_high));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %.9g; at least 1 leaves a mixture", n,
+                        sum_high);
     }
     return MDE_OK;
 }
@@ -14735,15 +14712,13 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
 
 MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
 {
-    char number[32];
     double *low, *high;
     int i;
-    if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
     for (i = 0; i < n; i++) {
         if (!(fabs(weights[i]) < (double)INFINITY)) {
-            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
+            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %.9g", i, weights[i]);
         }
     }
     low = mde__doubles(c, 2, (size_t)n);
@@ -15623,9 +15598,8 @@ static void mde__find_documents(mde_context *c, mde__validation *v, const double
         if (t == 0 || documents[t] > documents[t - 1]) {
             mde__start_document(c, v, t);
         } else if (!(documents[t] >= documents[t - 1])) {
-            char number[32];
-            mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %s, less than the one before",
-                     v->name, t, mde__number(number, documents[t]));
+            mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %.9g, less than the one before",
+                     v->name, t, documents[t]);
         }
     }
 }
@@ -15648,16 +15622,16 @@ static void mde__wrong_token(const mde_experts *e, const mde__validation *v, con
                              const mde__findings *found, size_t first)
 {
     size_t token = first + (size_t)found->token;
-    char number[32], where[600];
+    char where[600];
     const char *name = found->expert < 0 ? "" : e->names[found->expert];
     if (found->expert < 0) {
         mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it probability 0",
                  v->folder ? v->folder : "", v->folder ? ": " : "", v->name, token);
         return;
     }
-    mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at "
-             "most 0 (natural log)", mde__column_name(v, name, where), v->name, name, token,
-             mde__number(number, (double)w->ratios[(size_t)found->expert * w->stride + (size_t)found->token]));
+    mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s, token %zu: log-probability is %.9g; expected "
+             "at most 0 (natural log)", mde__column_name(v, name, where), v->name, name, token,
+             (double)w->ratios[(size_t)found->expert * w->stride + (size_t)found->token]);
 }
 
 /* Takes in what a window has shown, in the order of its tokens. */
@@ -15710,13 +15684,12 @@ static double mde__quantile(double *values, size_t n, double q)
 static mde_status mde__check_base(const mde_experts *e, const mde__validation *v)
 {
     double bits = -v->peak / (v->bytes * 0.6931471805599453);
-    char number[32];
     int low = bits < 0.01;
     if (!(v->bytes > 0) || v->tokens < 8 || (!low && (v->bytes != (double)v->tokens || bits <= 8))) return MDE_OK;
-    return mde_fail(e->context, v->folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT, "%s%svalidation %s: %s bits a byte by the "
-                    "best expert of each token is %s; these cannot be natural logarithms of the tokens' "
+    return mde_fail(e->context, v->folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT, "%s%svalidation %s: %.9g bits a byte by "
+                    "the best expert of each token is %s; these cannot be natural logarithms of the tokens' "
                     "probabilities, or the bytes are not those of the tokens", v->folder ? v->folder : "",
-                    v->folder ? ": " : "", v->name, mde__number(number, bits),
+                    v->folder ? ": " : "", v->name, bits,
                     low ? "less than any text takes" : "worse than a guess among 256 bytes");
 }
 
@@ -15730,18 +15703,17 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
     const char *folder = v->folder;
     int alone = v->known == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, median;
-    char number[32], size[32];
+    char size[48] = "";
     if (v->tokens < 8 || (pass->below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
     median = mde__quantile(pass->maxima, pass->shown, 0.5);
+    if (bytes > 0) mde__sentence(size, sizeof size, " and %.9g bytes", floor(bytes + 0.5));
     return mde_fail(e->context, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
-                    "%s%s%s%s: these are sums over sequences, not tokens (median %s nats%s%s%s a row%s); MDE averages "
+                    "%s%s%s%s: these are sums over sequences, not tokens (median %.9g nats%s a row%s); MDE averages "
                     "the experts' probabilities token by token, so one number a sequence cannot be used: write the "
                     "natural logarithm of the probability of every token, [tokens], all sequences end to end without "
                     "padding, as examples/export_logprobs.py does",
                     folder ? folder : "validation", folder ? "/" : " ", folder ? e->names[0] : v->name,
-                    folder ? ".npy" : "", mde__number(number, floor(median * 10 + 0.5) / 10), bytes > 0 ? " and " : "",
-                    bytes > 0 ? mde__number(size, floor(bytes + 0.5)) : "", bytes > 0 ? " bytes" : "",
-                    alone ? ", 1 row a document" : "");
+                    folder ? ".npy" : "", floor(median * 10 + 0.5) / 10, size, alone ? ", 1 row a document" : "");
 }
 
 /* Reads all log-probabilities once, from memory or, logp NULL, from the open files; keeps the ratios as far as there is
@@ -15957,10 +15929,9 @@ static void mde__take_document(const mde__npy_reader *r, size_t token, const uns
 static void mde__take_bytes(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user)
 {
     double bytes = mde__npy_element(r, p);
-    char number[32];
     *(double *)user += bytes;
     if (bytes >= 0 && bytes <= 1e9) return;
-    mde_fail(r->context, MDE_BAD_FILE, "%s: token %zu has %s bytes", r->name, token, mde__number(number, bytes));
+    mde_fail(r->context, MDE_BAD_FILE, "%s: token %zu has %.9g bytes", r->name, token, bytes);
 }
 
 /* Names of the experts: the .npy files of a folder but for the two that describe the tokens. */
@@ -16221,12 +16192,11 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
 {
     double sum = 0;
     int j;
-    char number[32];
     for (j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
-                             e->validation[j].name, mde__number(number, shares[j]));
+            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %.9g; expected 0 or more",
+                             e->validation[j].name, shares[j]);
         }
         sum += shares[j];
     }
@@ -16625,11 +16595,8 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
         }
         mde__descents_end(&all);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
-            char a[32], b[32];
-            mde_fail(c, MDE_NOT_FINITE,
-                     "minimize: after %d steps the loss may still be %s nats above the minimum; "
-                     "%s was asked for",
-                     out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
+            mde_fail(c, MDE_NOT_FINITE, "minimize: after %d steps the loss may still be %.9g nats above the minimum; "
+                     "%.9g was asked for", out->iterations, out->gap, tolerance);
         }
     }
     mde_release(c, shares);
@@ -17472,12 +17439,11 @@ static double mde__over_repeats(const int *next, int run, const double *values, 
 /* The first number that is not finite is an error that names its row and column, both from 0. */
 static mde_status mde__check_table(mde_context *c, const char *what, int n, int columns, const double *table)
 {
-    char number[32];
     size_t i, count = (size_t)n * (size_t)columns;
     for (i = 0; i < count; i++) {
         if (!(fabs(table[i]) < (double)INFINITY)) {
-            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
-                            i % (size_t)columns, mde__number(number, table[i]));
+            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %.9g", what,
+                            i / (size_t)columns, i % (size_t)columns, table[i]);
         }
     }
     return MDE_OK;
@@ -17511,7 +17477,6 @@ static void mde__moments(int n, const double *column, size_t stride, double *mea
 /* Standardised features [n, used] of x [n, d], and the inputs of the noise [n, noises], each 0 or more, as they are. */
 static mde_status mde__standardise(const mde_regressor *r, int n, const double *x, double *out, double *noise_x)
 {
-    char number[32];
     int i, q;
     for (i = 0; i < n; i++) {
         for (q = 0; q < r->d; q++) {
@@ -17519,8 +17484,8 @@ static mde_status mde__standardise(const mde_regressor *r, int n, const double *
             if (r->index[q] >= 0) out[mde__cell(i, r->used, r->index[q])] = (v - r->shift[q]) / r->scale[q];
             if (q < r->d - r->noises) continue;
             if (!(v >= 0)) {
-                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 "
-                                "or more", q, i, mde__number(number, v));
+                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %.9g; expected "
+                                "0 or more", q, i, v);
             }
             *noise_x++ = v;
         }
@@ -19622,11 +19587,10 @@ static mde_status mde__pools_share(mde_regressor *r, const double *x, const doub
     (void)y;
     for (i = 0; i < r->n; i++) {
         for (q = 0; q < r->d; q++) {
-            char number[32];
             double v = x[mde__cell(i, r->d, q)];
             if (v >= 0) continue;
-            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more",
-                            q, i, mde__number(number, v));
+            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %.9g; expected 0 or more",
+                            q, i, v);
         }
     }
     return MDE_OK;
@@ -20079,7 +20043,6 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
 static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                  const mde_fit_desc *desc)
 {
-    char number[32];
     double side;
     const mde__regressor_kind *kind = mde__kind(desc->model);
     int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
@@ -20089,8 +20052,7 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
                         "needed", n, d, m);
     }
     if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
-                        mde__number(number, desc->penalty));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %.9g; expected 0 or more", desc->penalty);
     }
     if (!kind || desc->kernel < MDE_MATERN32 || desc->kernel > MDE_RBF) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
@@ -20110,8 +20072,8 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
     }
     if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__LARGEST_DEPTH ||
         !(desc->rate >= 0 && desc->rate <= 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
-                        "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %.9g; expected at most 100000, "
+                        "%d and 1", desc->trees, desc->depth, desc->rate, MDE__LARGEST_DEPTH);
     }
     /* Tables, and the squares that some models make of features and targets; those of runs are counted as they are
        taken. */
@@ -21845,33 +21807,30 @@ static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row
                                double *weights)
 {
     double sum = 0;
-    char number[32];
     int i;
     for (i = 0; i < t->count; i++) {
         if (!(weights[i] >= 0)) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %s; expected 0 or more",
-                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]],
-                     mde__number(number, weights[i]));
+            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %.9g; expected 0 or more",
+                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]], weights[i]);
             return;
         }
         sum += weights[i];
     }
     if (!(fabs(sum - unit) <= 0.01 * unit)) {
-        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %s; expected %g within %g", t->csv->path,
-                 t->csv->lines[row], run, mde__number(number, sum), unit, 0.01 * unit);
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %.9g; expected %g within %g", t->csv->path,
+                 t->csv->lines[row], run, sum, unit, 0.01 * unit);
     }
     for (i = 0; i < t->count; i++) weights[i] /= sum;
 }
 
 static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row, const char *run, const double *losses)
 {
-    char number[32];
     int j;
     for (j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a finite number, or "
-                 "nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
-                 mde__number(number, losses[j]));
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %.9g; expected a finite number, "
+                 "or nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
+                 losses[j]);
     }
 }
 
@@ -22340,9 +22299,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde_suggest_desc defaults;
     mde__draws p;
     mde__meter meter;
-    char number[32];
     int chosen, i;
-    if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -22354,8 +22311,8 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
                         count, n, k, MDE_MAX_DOMAINS);
     }
     if (!(desc->reach == 0 || desc->reach >= 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the reach is %s; expected 1 or more, or 0 for %g",
-                        mde__number(number, desc->reach), MDE__REACH);
+        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the reach is %.9g; expected 1 or more, or 0 for %g",
+                        desc->reach, MDE__REACH);
     }
     if (s && !(fabs(desc->best) < (double)INFINITY)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
@@ -22406,8 +22363,8 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde_release(c, p.weights);
     if (desc->made) *desc->made = chosen;
     if (chosen < count && !desc->made && !mde__bad(c)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %s "
-                 "away from all runs", chosen, mde__number(number, nearest));
+        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %.9g "
+                 "away from all runs", chosen, nearest);
     }
     return mde_context_status(c);
 }
