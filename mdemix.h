@@ -1628,6 +1628,18 @@ MDEDEF void mde_release(mde_context *c, void *p)
     c->release(block->raw, c->user);
 }
 
+/* MDE__RELEASE(c, a, b, ..) is mde_release of each. */
+static void mde__release_blocks(mde_context *c, size_t count, void *const *blocks)
+{
+    size_t i;
+    for (i = 0; i < count; i++) mde_release(c, blocks[i]);
+}
+#define MDE__RELEASE(c, ...) \
+    do { \
+        void *const mde__blocks[] = { __VA_ARGS__ }; \
+        mde__release_blocks(c, sizeof mde__blocks / sizeof *mde__blocks, mde__blocks); \
+    } while (0)
+
 /* What is new is zero. On failure the old block stays as it is, and NULL is returned. */
 static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
 {
@@ -2470,8 +2482,7 @@ MDEDEF mde_text *mde_text_create(mde_context *c)
 MDEDEF void mde_text_free(mde_text *t)
 {
     if (!t) return;
-    mde_release(t->context, t->bytes);
-    mde_release(t->context, t);
+    MDE__RELEASE(t->context, t->bytes, t);
 }
 
 static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
@@ -3349,10 +3360,7 @@ MDEDEF void mde_csv_free(mde_csv *csv)
     c = csv->context;
     mde_release(c, (char *)csv->path);
     if (csv->names) mde_release(c, (char *)csv->names[0]);   /* the first name starts the block of all cells */
-    mde_release(c, csv->names);
-    mde_release(c, csv->cells);
-    mde_release(c, (int *)csv->lines);
-    mde_release(c, csv);
+    MDE__RELEASE(c, csv->names, csv->cells, (int *)csv->lines, csv);
 }
 
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
@@ -3733,9 +3741,7 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
 MDEDEF void mde_array_free(mde_context *c, mde_array *a)
 {
     if (!c || !a) return;
-    mde_release(c, a->f32);
-    mde_release(c, a->f64);
-    mde_release(c, a);
+    MDE__RELEASE(c, a->f32, a->f64, a);
 }
 
 /* ---- safetensors ---- */
@@ -3925,12 +3931,9 @@ MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
     mde__safetensors_file *f = (mde__safetensors_file *)file;
     if (!c || !f) return;
     if (f->next) mde_safetensors_free(c, f->next);
-    mde_release(c, f->file.tensors);
-    mde_release(c, f->file.other);
-    mde_release(c, f->file.metadata);
+    MDE__RELEASE(c, f->file.tensors, f->file.other, f->file.metadata);
     mde_json_free(c, f->header);
-    mde_release(c, f->data);
-    mde_release(c, f);
+    MDE__RELEASE(c, f->data, f);
 }
 
 MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name)
@@ -4139,8 +4142,7 @@ static mde_safetensors *mde__safetensors_read_index(mde_context *c, const char *
             mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s is not in %s", path, entry->key, entry->string);
         }
     }
-    mde_release(c, names);
-    mde_release(c, files);
+    MDE__RELEASE(c, names, files);
     mde_json_free(c, root);
     if (!mde__bad(c)) return &all->file;
     mde_safetensors_free(c, all ? &all->file : NULL);
@@ -10278,12 +10280,9 @@ static void mde__param_free(mde_context *c, mde__parameter *item)
     if (!item) return;
     mde_release(c, item->name);
     if (!item->borrowed) {
-        mde_release(c, item->tensor.data);
-        mde_release(c, item->tensor.grad);
+        MDE__RELEASE(c, item->tensor.data, item->tensor.grad);
     }
-    mde_release(c, item->m);
-    mde_release(c, item->v);
-    mde_release(c, item);
+    MDE__RELEASE(c, item->m, item->v, item);
 }
 
 MDEDEF void mde_params_free(mde_params *p)
@@ -10291,8 +10290,7 @@ MDEDEF void mde_params_free(mde_params *p)
     int i;
     if (!p) return;
     for (i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
-    mde_release(p->context, (void *)p->items);
-    mde_release(p->context, p);
+    MDE__RELEASE(p->context, p->items, p);
 }
 
 static void mde__initialise(const mde_params *p, const char *name, mde_tensor *t, mde_init init, double scale)
@@ -10374,8 +10372,7 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
     for (k = 0; k < count; at += parts[k++]->count) {
         for (i = 0; &p->items[i]->tensor != parts[k]; i++) {}
         memcpy(data + at, parts[k]->data, parts[k]->count * sizeof *data);
-        mde_release(c, parts[k]->data);
-        mde_release(c, parts[k]->grad);
+        MDE__RELEASE(c, parts[k]->data, parts[k]->grad);
         parts[k]->data = data + at;
         parts[k]->grad = grad + at;
         p->items[i]->borrowed = k > 0;
@@ -10604,8 +10601,7 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
     for (i = 0; moments && entries && i < count; i++) {
         if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
     }
-    mde_release(c, entries);
-    mde_release(c, (void *)all);
+    MDE__RELEASE(c, entries, all);
     return c->status;
 }
 
@@ -10873,16 +10869,10 @@ MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 {
     if (!t) return;
     mde_text_free(t->text);
-    mde_release(t->context, t->starts);
-    mde_release(t->context, t->scores);
-    mde_release(t->context, t->table);
+    MDE__RELEASE(t->context, t->starts, t->scores, t->table);
     if (t->json) {
-        mde_release(t->context, t->json->source);
-        mde_release(t->context, t->json->rules);
-        mde_release(t->context, t->json->added);
-        mde_release(t->context, t->json->letters);
-        mde_release(t->context, t->json->marks);
-        mde_release(t->context, t->json);
+        MDE__RELEASE(t->context, t->json->source, t->json->rules, t->json->added, t->json->letters, t->json->marks,
+                     t->json);
     }
     mde_release(t->context, t);
 }
@@ -11425,13 +11415,7 @@ typedef struct mde__bpe {
 
 static void mde__bpe_free(mde__bpe *b)
 {
-    mde_release(b->context, b->words);
-    mde_release(b->context, b->word_table);
-    mde_release(b->context, b->symbols);
-    mde_release(b->context, b->pairs);
-    mde_release(b->context, b->pair_table);
-    mde_release(b->context, b->occurrences);
-    mde_release(b->context, b->heap);
+    MDE__RELEASE(b->context, b->words, b->word_table, b->symbols, b->pairs, b->pair_table, b->occurrences, b->heap);
 }
 
 static int64_t *mde__new_table(mde_context *c, size_t slots)
@@ -11923,9 +11907,7 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
         j->bytes[i] = mde__tokenizer_find(r->tokenizer, &byte, 1);
         if (j->bytes[i] < 0) good = mde__json_refuse(r, "model: a vocabulary without all of the 256 bytes", "");
     }
-    mde_release(c, tokens);
-    mde_release(c, by_id);
-    mde_release(c, bytes);
+    MDE__RELEASE(c, tokens, by_id, bytes);
     return good;
 }
 
@@ -12426,8 +12408,7 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
         }
         mde_release(c, s->name);
         mde_text_free(s->text);
-        mde_release(c, s->ends);
-        mde_release(c, s->split);
+        MDE__RELEASE(c, s->ends, s->split);
     }
     if (corpus && mde__bad(c)) {
         mde_corpus_free(corpus);
@@ -12621,8 +12602,7 @@ MDEDEF void mde_corpus_free(mde_corpus *corpus)
         mde__domain *d = &corpus->domain[domain];
         mde_release(corpus->context, d->name);
         for (split = 0; split < 3; split++) {
-            mde_release(corpus->context, d->tokens[split]);
-            mde_release(corpus->context, d->starts[split]);
+            MDE__RELEASE(corpus->context, d->tokens[split], d->starts[split]);
         }
     }
     mde_tokenizer_free(corpus->owned);
@@ -13136,12 +13116,7 @@ MDEDEF void mde_lm_free(mde_lm *lm)
     mde_params_free(lm->params);
     mde_tokenizer_free(lm->tokenizer);
     mde_text_free(lm->text);
-    mde_release(lm->context, lm->layers);
-    mde_release(lm->context, lm->curve);
-    mde_release(lm->context, lm->curve_tokens);
-    mde_release(lm->context, lm->ids);
-    mde_release(lm->context, lm->no_tokenizer);
-    mde_release(lm->context, lm);
+    MDE__RELEASE(lm->context, lm->layers, lm->curve, lm->curve_tokens, lm->ids, lm->no_tokenizer, lm);
 }
 
 MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
@@ -13530,8 +13505,7 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->adamw.clip = d->clip;
     mde__forget_moments(lm->params);
     if (!mde__mul_size((size_t)d->batch, (size_t)d->length, &rows) || rows > SIZE_MAX / 16) rows = SIZE_MAX / 2;
-    mde_release(c, lm->curve);
-    mde_release(c, lm->curve_tokens);
+    MDE__RELEASE(c, lm->curve, lm->curve_tokens);
     lm->curve_points = 0;
     lm->curve = (double *)mde_alloc(c, (size_t)run->points, sizeof *lm->curve);
     lm->curve_tokens = (double *)mde_alloc(c, (size_t)run->points, sizeof *lm->curve_tokens);
@@ -13770,9 +13744,7 @@ MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_t
 #endif
     }
     status = mde__bad(c) ? c->status : mde__training_train(&run);
-    mde_release(c, run.windows);
-    mde_release(c, run.inputs);
-    mde_release(c, run.targets);
+    MDE__RELEASE(c, run.windows, run.inputs, run.targets);
     mde_set_recording(c, recording);
     return status;
 }
@@ -14000,9 +13972,7 @@ MDEDEF void mde_lm_state_free(mde_lm_state *s)
 {
     mde_context *c = s ? s->lm->context : NULL;
     if (!s) return;
-    mde_release(c, s->keys);
-    mde_release(c, s->values);
-    mde_release(c, s);
+    MDE__RELEASE(c, s->keys, s->values, s);
 }
 
 MDEDEF mde_status mde_lm_step(mde_lm_state *s, int64_t count, const int32_t *tokens, float *logits)
@@ -14157,8 +14127,7 @@ static void mde__lm_write_config(const mde_lm *lm, const char *path)
         mde_text_write(t, config);
     }
     mde_text_free(t);
-    mde_release(c, there);
-    mde_release(c, config);
+    MDE__RELEASE(c, there, config);
 }
 
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
@@ -14473,8 +14442,7 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
         mde_tokenizer_free(t);
     }
     mde_json_free(c, config);
-    mde_release(c, config_path);
-    mde_release(c, file);
+    MDE__RELEASE(c, config_path, file);
 }
 
 /* The file of weights in a folder of a published model, or path itself; a new block. */
@@ -15205,19 +15173,12 @@ static void mde__validation_free(mde_context *c, mde__validation *v, int experts
     for (i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
 #endif
     (void)experts;
-    mde_release(c, v->columns);
-    mde_release(c, v->marks);
-    mde_release(c, v->name);
-    mde_release(c, v->ratios);
-    mde_release(c, v->starts);
-    mde_release(c, v->peaks);
+    MDE__RELEASE(c, v->columns, v->marks, v->name, v->ratios, v->starts, v->peaks);
 }
 
 static void mde__free_windows(mde_experts *e)
 {
-    mde_release(e->context, e->passes->raw);
-    mde_release(e->context, e->passes->ratios);
-    mde_release(e->context, e->passes->best);
+    MDE__RELEASE(e->context, e->passes->raw, e->passes->ratios, e->passes->best);
     e->passes->raw = NULL;
     e->passes->ratios = e->passes->best = NULL;
     e->passes->raw_bytes = e->passes->ratio_bytes = e->passes->best_bytes = 0;
@@ -15239,8 +15200,7 @@ MDEDEF void mde_experts_free(mde_experts *e)
     for (i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
     mde_release(e->context, e->names);
     if (e->passes) mde__free_windows(e);
-    mde_release(e->context, e->passes);
-    mde_release(e->context, e);
+    MDE__RELEASE(e->context, e->passes, e);
 }
 
 MDEDEF void mde_experts_report(mde_experts *e, mde_progress_fn *progress, void *user)
@@ -16500,8 +16460,7 @@ static void mde__descents_end(mde__descents *all)
     mde_context *c = all->experts->context;
     int i;
     for (i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
-    mde_release(c, all->one);
-    mde_release(c, all->query);
+    MDE__RELEASE(c, all->one, all->query);
 }
 
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
@@ -16636,8 +16595,7 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
 {
     int j;
     for (j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
-    mde_release(e->context, r->counts);
-    mde_release(e->context, r->shares);
+    MDE__RELEASE(e->context, r->counts, r->shares);
 }
 
 /* Draws the replicates from number `first` on; returns how many. */
@@ -16790,9 +16748,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.count = r.together;
     mde__descents_end(&all);
     mde__resampling_end(e, &r);
-    mde_release(c, optimum);
-    mde_release(c, losses);
-    mde_release(c, weights);
+    MDE__RELEASE(c, optimum, losses, weights);
     return c->status;
 }
 
@@ -16833,9 +16789,7 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
     mde__resampling_end(e, &r);
-    mde_release(c, query);
-    mde_release(c, gradients);
-    mde_release(c, values);
+    MDE__RELEASE(c, query, gradients, values);
     return c->status;
 }
 
@@ -17597,8 +17551,7 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
         for (i = 0; i < n; i++) fold[i] = fold[first[i]];
         for (f = 0; f < folds; f++) used += size[f] > 0;
     }
-    mde_release(c, size);
-    mde_release(c, order);
+    MDE__RELEASE(c, size, order);
     return used;
 }
 
@@ -17790,12 +17743,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
         }
         s->rank = kept;
     }
-    mde_release(c, pack);
-    mde_release(c, transposed);
-    mde_release(c, work);
-    mde_release(c, values);
-    mde_release(c, vectors);
-    mde_release(c, square);
+    MDE__RELEASE(c, pack, transposed, work, values, vectors, square);
     return mde_context_status(c);
 }
 
@@ -20025,19 +19973,8 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde_context *c;
     if (!r) return;
     c = r->context;
-    mde_release(c, r->memory);
-    mde_release(c, r->state);
-    mde_release(c, r->left_out);
-    mde_release(c, r->next);
-    mde_release(c, r->y);
-    mde_release(c, r->noise_x);
-    mde_release(c, r->x);
-    mde_release(c, r->target_sd);
-    mde_release(c, r->target_mean);
-    mde_release(c, r->scale);
-    mde_release(c, r->shift);
-    mde_release(c, r->index);
-    mde_release(c, r);
+    MDE__RELEASE(c, r->memory, r->state, r->left_out, r->next, r->y, r->noise_x, r->x, r->target_sd, r->target_mean,
+                 r->scale, r->shift, r->index, r);
 }
 
 static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
@@ -20184,8 +20121,7 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
         mde_fail(c, MDE_NOT_FINITE, "%s, target %d: %s", jobs[i].r->kind->name, jobs[i].target,
                  jobs[i].r->kind->failure);
     }
-    mde_release(c, memory);
-    mde_release(c, jobs);
+    MDE__RELEASE(c, memory, jobs);
     return mde_context_status(c);
 }
 
@@ -20239,9 +20175,7 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
         }
         r->kind->predict(r, &in, to, to_sd, work);
     }
-    mde_release(c, work);
-    mde_release(c, noise_x);
-    mde_release(c, block);
+    MDE__RELEASE(c, work, noise_x, block);
     return mde_context_status(c);
 }
 
@@ -20270,9 +20204,7 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
             }
         }
     }
-    mde_release(c, work);
-    mde_release(c, noise_x);
-    mde_release(c, at);
+    MDE__RELEASE(c, work, noise_x, at);
     return mde_context_status(c);
 }
 
@@ -20293,8 +20225,7 @@ MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, i
     if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
         mde__law_covariance(r, target, n, at, work, out);
     }
-    mde_release(c, work);
-    mde_release(c, at);
+    MDE__RELEASE(c, work, at);
     return mde_context_status(c);
 }
 
@@ -20380,8 +20311,7 @@ MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double 
             ab += rank[i] * rank[n + i];
         }
     }
-    mde_release(c, sorted);
-    mde_release(c, rank);
+    MDE__RELEASE(c, sorted, rank);
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
 }
 
@@ -20544,13 +20474,7 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
     mde_surrogate_free(s->own_law);
     for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
-    mde_release(s->context, s->regressors);
-    mde_release(s->context, s->member);
-    mde_release(s->context, (void *)s->member_names);
-    mde_release(s->context, s->share);
-    mde_release(s->context, s->lowest);
-    mde_release(s->context, s->left_out);
-    mde_release(s->context, s);
+    MDE__RELEASE(s->context, s->regressors, s->member, s->member_names, s->share, s->lowest, s->left_out, s);
 }
 
 static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int target)
@@ -20686,9 +20610,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
                          s->law ? mde__pooled_feature(s->law, j, y, i) : 0, x + mde__cell(i, width, 0));
     }
     if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
-    mde_release(c, w);
-    mde_release(c, y);
-    mde_release(c, x);
+    MDE__RELEASE(c, w, y, x);
 }
 
 static void mde__gather_left_out(mde_surrogate *s, const double *losses, int *rows)
@@ -20743,8 +20665,7 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     /* where a run has no loss it was not seen: its prediction is one without it */
     if (!mde__bad(c) && missing) mde_surrogate_predict(s, s->n, weights, s->left_out, NULL);
     if (!mde__bad(c)) mde__gather_left_out(s, losses, rows);
-    mde_release(c, mde);
-    mde_release(c, rows);
+    MDE__RELEASE(c, mde, rows);
 }
 
 /* Variance of each target over the runs that have it. */
@@ -20958,10 +20879,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
             if (sd) sd[to] = s->spread * out_sd[i];
         }
     }
-    mde_release(c, pooled);
-    mde_release(c, out);
-    mde_release(c, x);
-    mde_release(c, mde);
+    MDE__RELEASE(c, pooled, out, x, mde);
     return mde_context_status(c);
 }
 
@@ -21040,12 +20958,7 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
                              adjoint + mde__cell(l, width, 0), to);
         }
     }
-    mde_release(c, out);
-    mde_release(c, adjoint);
-    mde_release(c, x);
-    mde_release(c, pooled);
-    mde_release(c, slopes);
-    mde_release(c, mde);
+    MDE__RELEASE(c, out, adjoint, x, pooled, slopes, mde);
     return mde_context_status(c);
 }
 
@@ -21614,9 +21527,7 @@ MDEDEF void mde_evaluation_free(mde_evaluation *e)
 {
     mde_context *c = e ? e->context : NULL;
     if (!e) return;
-    mde_release(c, e->candidate);
-    mde_release(c, e->predicted);
-    mde_release(c, e);
+    MDE__RELEASE(c, e->candidate, e->predicted, e);
 }
 
 MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
@@ -21683,9 +21594,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde__score_candidates(&judging, work, work + n);
         mde__explain_choice(&judging);
     }
-    mde_release(c, fold);
-    mde_release(c, work);
-    mde_release(c, variance);
+    MDE__RELEASE(c, fold, work, variance);
     if (!mde__bad(c)) return e;
     mde_evaluation_free(e);
     return NULL;
@@ -21737,12 +21646,7 @@ MDEDEF void mde_runs_free(mde_runs *runs)
     for (i = 0; runs->names && i < runs->count; i++) mde_release(c, (void *)(uintptr_t)runs->names[i]);
     for (i = 0; runs->domain_names && i < runs->domains; i++) mde_release(c, (void *)(uintptr_t)runs->domain_names[i]);
     for (i = 0; runs->metric_names && i < runs->metrics; i++) mde_release(c, (void *)(uintptr_t)runs->metric_names[i]);
-    mde_release(c, (void *)runs->names);
-    mde_release(c, (void *)runs->domain_names);
-    mde_release(c, (void *)runs->metric_names);
-    mde_release(c, runs->weights);
-    mde_release(c, runs->losses);
-    mde_release(c, runs);
+    MDE__RELEASE(c, runs->names, runs->domain_names, runs->metric_names, runs->weights, runs->losses, runs);
 }
 
 /* Rows of a table by the names of their runs: a hash table of row + 1, whose slots are a power of 2. */
@@ -21916,9 +21820,7 @@ MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, c
         mde__index_runs(c, losses, &index[1]);
     }
     if (!mde__bad(c)) mde__join_rows(c, runs, index, row_of, skipped);
-    mde_release(c, index[0].rows);
-    mde_release(c, index[1].rows);
-    mde_release(c, row_of);
+    MDE__RELEASE(c, index[0].rows, index[1].rows, row_of);
     if (!mde__bad(c)) return runs;
     mde_runs_free(runs);
     return NULL;
@@ -22158,9 +22060,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
             out->sd = g.spread * mde__weigh(g.m, desc->objective, g.sd);
         }
     }
-    mde_release(c, g.around);
-    mde_release(c, g.slopes);
-    mde_release(c, g.mean);
+    MDE__RELEASE(c, g.around, g.slopes, g.mean);
     return mde_context_status(c);
 }
 
