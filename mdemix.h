@@ -2723,9 +2723,10 @@ MDEDEF void mde_text_add_html(mde_text *t, const char *string)
 static const char *mde__find_twice(mde_context *c, size_t count, const char *const *names)
 {
     size_t slots = 16, i, at;
-    const char **table, *twice = NULL;
+    const char *few[16], **table = few, *twice = NULL;
+    memset(few, 0, sizeof few);
     while (slots / 2 < count) slots *= 2;
-    table = (const char **)mde_alloc(c, slots, sizeof *table);
+    if (slots > 16) table = (const char **)mde_alloc(c, slots, sizeof *table);
     if (!table) return NULL;
     for (i = 0; i < count && !twice; i++) {
         at = (size_t)mde__hash(MDE__HASH_START, names[i], strlen(names[i])) & (slots - 1);
@@ -2734,7 +2735,7 @@ static const char *mde__find_twice(mde_context *c, size_t count, const char *con
         }
         table[at] = names[i];
     }
-    mde_release(c, table);
+    if (table != few) mde_release(c, table);
     return twice;
 }
 
@@ -2880,110 +2881,86 @@ static int mde__json_read_number(mde__json_reader *r, double *value)
 
 static void mde__json_check_keys(mde__json_reader *r, const mde_json *object, size_t start)
 {
-    const mde_json *a, *b;
-    const char *twice = NULL;
-    if (object->length <= 8) {
-        for (a = object->child; a && !twice; a = a->next) {
-            for (b = a->next; b && !twice; b = b->next) {
-                if (strcmp(a->key, b->key) == 0) twice = a->key;
-            }
-        }
-    } else {
-        const char **keys = (const char **)mde_alloc(r->context, object->length, sizeof *keys);
-        size_t i = 0;
-        if (!keys) return;
-        for (a = object->child; a; a = a->next) keys[i++] = a->key;
-        twice = mde__find_twice(r->context, i, keys);
-        mde_release(r->context, keys);
-    }
+    const char *few[8], **keys = few, *twice;
+    const mde_json *member;
+    size_t i = 0;
+    if (object->length > 8) keys = (const char **)mde_alloc(r->context, object->length, sizeof *keys);
+    if (!keys) return;
+    for (member = object->child; member; member = member->next) keys[i++] = member->key;
+    twice = mde__find_twice(r->context, i, keys);
+    if (keys != few) mde_release(r->context, keys);
     if (twice) mde__json_fail(r, start, "the object that starts here has this key twice: ", twice);
 }
 
-/* NULL after an error. */
-static mde_json *mde__json_value(mde__json_reader *r, int depth)
+/* A member's key and the colon behind it. */
+static int mde__json_read_key(mde__json_reader *r, const char **key)
 {
+    char next = mde__json_peek(r);
+    size_t start = r->at, length = 0;
+    if (next != '"') return mde__json_fail(r, start, "expected a key in quotes", "");
+    if (!mde__json_read_string(r, key, &length)) return 0;
+    if (r->strings && strlen(*key) != length) return mde__json_fail(r, start, "a key must not hold \\u0000", "");
+    if (mde__json_peek(r) != ':') return mde__json_fail(r, r->at, "expected a colon", "");
+    r->at++;
+    return 1;
+}
+
+/* Returns 0 after an error. */
+static int mde__json_value(mde__json_reader *r, int depth, mde_json **out)
+{
+    static const char *const words[] = { "null", "false", "true" };
     mde_json *node = r->nodes ? r->nodes + r->node_count : &r->dummy, **link = &node->child;
-    char first = mde__json_peek(r), closing;
-    size_t start = r->at;
+    char first = mde__json_peek(r), closing = first == '{' ? '}' : ']', next;
+    size_t start = r->at, i;
+    *out = node;
     r->node_count++;
     if (first == '"') {
         node->kind = MDE_JSON_STRING;
-        return mde__json_read_string(r, &node->string, &node->length) ? node : NULL;
+        return mde__json_read_string(r, &node->string, &node->length);
+    }
+    if (first == '-' || (first >= '0' && first <= '9')) {
+        node->kind = MDE_JSON_NUMBER;
+        return mde__json_read_number(r, &node->number);
+    }
+    for (i = 0; i < 3; i++) {
+        size_t length = strlen(words[i]);
+        if (r->length - r->at < length || memcmp(r->text + r->at, words[i], length) != 0) continue;
+        r->at += length;
+        node->kind = i == 0 ? MDE_JSON_NULL : MDE_JSON_BOOL;
+        node->number = i == 2;
+        return 1;
     }
     if (first != '{' && first != '[') {
-        static const char *const words[] = { "null", "false", "true" };
-        size_t i;
-        for (i = 0; i < 3; i++) {
-            size_t length = strlen(words[i]);
-            if (r->length - r->at < length || memcmp(r->text + r->at, words[i], length) != 0) continue;
-            r->at += length;
-            node->kind = i == 0 ? MDE_JSON_NULL : MDE_JSON_BOOL;
-            node->number = i == 2;
-            return node;
-        }
-        node->kind = MDE_JSON_NUMBER;
-        if (first != '-' && (first < '0' || first > '9')) {
-            mde__json_fail(r, r->at, first ? "expected a value" : "the text ends where a value should stand", "");
-            return NULL;
-        }
-        return mde__json_read_number(r, &node->number) ? node : NULL;
+        return mde__json_fail(r, start, first ? "expected a value" : "the text ends where a value should stand", "");
     }
-    if (depth == MDE_JSON_DEPTH) {
-        mde__json_fail(r, r->at, "nested too deeply", "");
-        return NULL;
-    }
-    r->at++;
+    if (depth == MDE_JSON_DEPTH) return mde__json_fail(r, start, "nested too deeply", "");
     node->kind = first == '{' ? MDE_JSON_OBJECT : MDE_JSON_ARRAY;
-    closing = first == '{' ? '}' : ']';
-    if (mde__json_peek(r) == closing) {
-        r->at++;
-        return node;
-    }
-    for (;;) {
+    r->at++;
+    next = mde__json_peek(r);
+    if (next == closing) r->at++;
+    while (next != closing) {
         const char *key = NULL;
         mde_json *child;
-        char next;
-        if (first == '{') {
-            size_t length = 0, key_at;
-            next = mde__json_peek(r);
-            key_at = r->at;
-            if (next != '"') {
-                mde__json_fail(r, r->at, "expected a key in quotes", "");
-                return NULL;
-            }
-            if (!mde__json_read_string(r, &key, &length)) return NULL;
-            if (r->strings && strlen(key) != length) {
-                mde__json_fail(r, key_at, "a key must not hold \\u0000", "");
-                return NULL;
-            }
-            if (mde__json_peek(r) != ':') {
-                mde__json_fail(r, r->at, "expected a colon", "");
-                return NULL;
-            }
-            r->at++;
-        }
-        child = mde__json_value(r, depth + 1);
-        if (!child) return NULL;
+        if (first == '{' && !mde__json_read_key(r, &key)) return 0;
+        if (!mde__json_value(r, depth + 1, &child)) return 0;
         child->key = key;
         *link = child;
         link = &child->next;
         node->length++;
         next = mde__json_peek(r);
         if (next != ',' && next != closing) {
-            mde__json_fail(r, r->at, first == '{' ? "expected a comma or }" : "expected a comma or ]", "");
-            return NULL;
+            return mde__json_fail(r, r->at, first == '{' ? "expected a comma or }" : "expected a comma or ]", "");
         }
         r->at++;
-        if (next == closing) break;
     }
     if (first == '{' && r->nodes) mde__json_check_keys(r, node, start);
-    return mde__bad(r->context) ? NULL : node;
+    return !mde__bad(r->context);
 }
 
 MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *text, size_t length)
 {
     mde__json_reader r;
-    mde_json *root = NULL;
+    mde_json *root = NULL, *value;
     size_t nodes = 0, start = 0;
     int walk;
     if (mde__bad(c)) return NULL;
@@ -3008,7 +2985,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
         }
         r.node_count = r.string_bytes = 0;
         r.at = start;
-        if (mde__json_value(&r, 0) && mde__json_peek(&r)) {
+        if (mde__json_value(&r, 0, &value) && mde__json_peek(&r)) {
             mde__json_fail(&r, r.at, "expected the end of the text", "");
         } else if (!mde__bad(c) && r.at < length) {
             mde__json_fail(&r, r.at, "a zero byte", "");
@@ -3931,9 +3908,8 @@ MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
     mde__safetensors_file *f = (mde__safetensors_file *)file;
     if (!c || !f) return;
     if (f->next) mde_safetensors_free(c, f->next);
-    MDE__RELEASE(c, f->file.tensors, f->file.other, f->file.metadata);
     mde_json_free(c, f->header);
-    MDE__RELEASE(c, f->data, f);
+    MDE__RELEASE(c, f->file.tensors, f->file.other, f->file.metadata, f->data, f);
 }
 
 MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name)
@@ -3945,24 +3921,17 @@ MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, c
     return NULL;
 }
 
-/* Name and type of a tensor that was passed over, NULL for any other. */
-MDE__UNUSED
-static const char *const *mde__safetensors_other(const mde_safetensors *file, const char *name)
+/* What stands behind a name in pairs of names and texts; NULL when it is not there. */
+static const char *mde__second_of_pair(int pairs, const char *const *texts, const char *name)
 {
     int i;
-    for (i = 0; i < file->others; i++) {
-        if (strcmp(file->other[2 * i], name) == 0) return file->other + 2 * i;
-    }
+    for (i = 0; i < pairs; i++) if (strcmp(texts[2 * i], name) == 0) return texts[2 * i + 1];
     return NULL;
 }
 
 MDEDEF const char *mde_safetensors_metadata(const mde_safetensors *file, const char *key)
 {
-    int i;
-    for (i = 0; file && key && i < file->pairs; i++) {
-        if (strcmp(file->metadata[2 * i], key) == 0) return file->metadata[2 * i + 1];
-    }
-    return NULL;
+    return file && key ? mde__second_of_pair(file->pairs, file->metadata, key) : NULL;
 }
 
 /* ---- Reading and writing by name ---- */
@@ -4130,14 +4099,15 @@ static mde_safetensors *mde__safetensors_read_index(mde_context *c, const char *
     }
     for (entry = mde__bad(c) ? NULL : map->child; entry && !mde__bad(c); entry = entry->next) {
         const mde_safetensor *found;
-        const char *const *other;
+        const char *type;
         for (i = 0; strcmp(names[i], entry->string) != 0; i++) {}
         found = mde_safetensors_find(files[i], entry->key);
-        other = found ? NULL : mde__safetensors_other(files[i], entry->key);
+        type = mde__second_of_pair(files[i]->others, files[i]->other, entry->key);
         if (found) {
             all->file.tensors[all->file.count++] = *found;
-        } else if (other) {
-            memcpy(&all->file.other[2 * all->file.others++], other, 2 * sizeof *other);
+        } else if (type) {
+            all->file.other[2 * all->file.others] = entry->key;
+            all->file.other[2 * all->file.others++ + 1] = type;
         } else {
             mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s is not in %s", path, entry->key, entry->string);
         }
@@ -10525,15 +10495,10 @@ MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
 
 #ifndef MDE_NO_STDIO
 
-static const char *const mde__moment_prefixes[2] = { "adamw.m.", "adamw.v." };
-
 /* Name of a moment in a checkpoint. */
 static char *mde__moment_name(mde_context *c, int which, const char *name)
 {
-    size_t size = strlen(name) + strlen(mde__moment_prefixes[which]) + 1;
-    char *full = (char *)mde_alloc(c, size, 1);
-    if (full) snprintf(full, size, "%s%s", mde__moment_prefixes[which], name);
-    return full;
+    return mde__print(c, "adamw.%c.%s", "mv"[which], name);
 }
 
 static mde_safetensor mde__param_entry(const mde__parameter *item, const char *name, const float *data)
@@ -10634,20 +10599,19 @@ static const float *mde__matching_tensor(mde_context *c, const char *path, const
                                          const mde__parameter *item, const char *name)
 {
     const mde_safetensor *found = mde_safetensors_find(file, name);
-    mde_tensor shape;
+    const mde_tensor *t = &item->tensor;
     char have[128], want[128];
     if (!found) {
-        const char *const *other = mde__safetensors_other(file, name);
-        mde_fail(c, MDE_BAD_FILE, other ? "%s: tensor %s: type %.40s or so many dimensions are not read"
-                                        : "%s: has no tensor %s", path, name, other ? other[1] : "");
+        const char *type = mde__second_of_pair(file->others, file->other, name);
+        mde_fail(c, MDE_BAD_FILE, type ? "%s: tensor %s: type %.40s or so many dimensions are not read"
+                                       : "%s: has no tensor %s", path, name, type);
         return NULL;
     }
-    memset(&shape, 0, sizeof shape);
-    shape.rank = found->rank;
-    memcpy(shape.shape, found->shape, sizeof shape.shape);
-    if (mde__same_shape(&shape, &item->tensor)) return found->data;
-    mde_fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name, mde__shape_text(&shape, have),
-             mde__shape_text(&item->tensor, want));
+    if (found->rank == t->rank && memcmp(found->shape, t->shape, (size_t)t->rank * sizeof *t->shape) == 0) {
+        return found->data;
+    }
+    mde_fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name,
+             mde__print_shape(have, ",", found->rank, found->shape), mde__print_shape(want, ",", t->rank, t->shape));
     return NULL;
 }
 
