@@ -1438,6 +1438,12 @@ MDEDEF mde_status mde_context_status(const mde_context *c)
     return c ? c->status : MDE_OUT_OF_MEMORY;
 }
 
+/* Of the context of an object, NULL where there is no object. */
+static mde_status mde__object_status(const mde_context *c)
+{
+    return c ? c->status : MDE_BAD_ARGUMENT;
+}
+
 MDEDEF const char *mde_error(const mde_context *c)
 {
     return c ? c->error : "out of memory: there is no context";
@@ -10808,6 +10814,14 @@ struct mde_tokenizer {
     struct mde__json_bpe *json;     /* what a tokenizer.json has besides; NULL: is of another form */
 };
 
+/* NULL after an error. */
+static mde_tokenizer *mde__tokenizer_checked(mde_tokenizer *t)
+{
+    if (t && !mde__bad(t->context)) return t;
+    mde_tokenizer_free(t);
+    return NULL;
+}
+
 static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 {
     mde_tokenizer *t = (mde_tokenizer *)mde_alloc(c, 1, sizeof *t);
@@ -10821,12 +10835,8 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
     t->starts = (size_t *)mde_alloc(c, (size_t)capacity + 1, sizeof *t->starts);
     t->scores = (float *)mde_alloc(c, (size_t)capacity, sizeof *t->scores);
     t->table = (int32_t *)mde_alloc(c, t->slots, sizeof *t->table);
-    if (mde__bad(c)) {
-        mde_tokenizer_free(t);
-        return NULL;
-    }
-    for (i = 0; i < t->slots; i++) t->table[i] = -1;
-    return t;
+    for (i = 0; t->table && i < t->slots; i++) t->table[i] = -1;
+    return mde__tokenizer_checked(t);
 }
 
 MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
@@ -10887,30 +10897,23 @@ static mde_tokenizer *mde__tokenizer_copy(mde_context *c, const mde_tokenizer *f
         return t;
     }
     t = mde__tokenizer_create(c, from->vocabulary);
-    for (id = 0; t && id < from->vocabulary; id++) {
+    for (id = 0; t && id < from->vocabulary && !mde__bad(c); id++) {
         const char *bytes = mde_tokenizer_token(from, id, &length);
-        int found = mde__tokenizer_find(from, bytes, length) == id;
-        if (!mde__tokenizer_add(t, bytes, length, from->scores[id], found)) {
-            mde_tokenizer_free(t);
-            t = NULL;
-        }
+        mde__tokenizer_add(t, bytes, length, from->scores[id], mde__tokenizer_find(from, bytes, length) == id);
     }
     if (t) t->published = from->published;
-    return t;
+    return mde__tokenizer_checked(t);
 }
 
 static mde_tokenizer *mde__tokenizer_start(mde_context *c, int capacity)
 {
     mde_tokenizer *t = mde__tokenizer_create(c, capacity);
     int byte;
-    for (byte = 0; t && byte < 256; byte++) {
+    for (byte = 0; t && byte < 256 && !mde__bad(c); byte++) {
         char one = (char)(unsigned char)byte;
-        if (!mde__tokenizer_add(t, &one, 1, 0, 1)) {
-            mde_tokenizer_free(t);
-            t = NULL;
-        }
+        mde__tokenizer_add(t, &one, 1, 0, 1);
     }
-    return t;
+    return mde__tokenizer_checked(t);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_bytes(mde_context *c)
@@ -11542,19 +11545,18 @@ static void mde__bpe_merge_word(mde__bpe *b, size_t word, int32_t left, int32_t 
     b->words[word].symbols = to;
 }
 
-static int mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
+static void mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
 {
     int32_t left = b->pairs[pair].left, right = b->pairs[pair].right;
     size_t known = b->pair_count, i;
     int64_t at = b->pairs[pair].last;
     for (; at >= 0; at = b->occurrences[at].previous) {
         size_t word = b->occurrences[at].word;
-        if (!mde__bpe_count_pairs(b, word, -1, -1)) return 0;
+        if (!mde__bpe_count_pairs(b, word, -1, -1)) return;
         mde__bpe_merge_word(b, word, left, right, merged);
-        if (!mde__bpe_count_pairs(b, word, 1, merged)) return 0;
+        if (!mde__bpe_count_pairs(b, word, 1, merged)) return;
     }
     for (i = known; i < b->pair_count; i++) mde__bpe_push(b, i);
-    return 1;
 }
 
 static int mde__bpe_start(mde__bpe *b)
@@ -11579,11 +11581,9 @@ static int mde__bpe_start(mde__bpe *b)
    over, because a merge is known by what it spells. */
 static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
 {
-    mde_tokenizer *t = NULL;
-    int good = b->word_count == 0 || mde__bpe_start(b);
-    if (good) t = mde__tokenizer_start(b->context, vocabulary);
-    good = t != NULL;
-    while (good && b->ranked && t->vocabulary < vocabulary) {
+    mde_context *c = b->context;
+    mde_tokenizer *t = b->word_count == 0 || mde__bpe_start(b) ? mde__tokenizer_start(c, vocabulary) : NULL;
+    while (!mde__bad(c) && b->ranked && t->vocabulary < vocabulary) {
         mde__merge best = mde__merge_pop(b->heap, &b->ranked);
         const mde__pair *pair = &b->pairs[best.id];
         char *spelled;
@@ -11594,24 +11594,19 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
             mde__bpe_push(b, (size_t)best.id);
             continue;
         }
-        spelled = (char *)mde_alloc(b->context, left_length + right_length, 1);
-        if (spelled) {
-            memcpy(spelled, left, left_length);
-            memcpy(spelled + left_length, right, right_length);
-        }
-        good = spelled != NULL;
-        if (good && mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
+        spelled = (char *)mde_alloc(c, left_length + right_length, 1);
+        if (!spelled) break;
+        memcpy(spelled, left, left_length);
+        memcpy(spelled + left_length, right, right_length);
+        if (mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
             int32_t merged = t->vocabulary;
-            good = mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1) &&
-                   mde__bpe_merge(b, (size_t)best.id, merged);
+            if (mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1)) {
+                mde__bpe_merge(b, (size_t)best.id, merged);
+            }
         }
-        mde_release(b->context, spelled);
+        mde_release(c, spelled);
     }
-    if (!good) {
-        mde_tokenizer_free(t);
-        t = NULL;
-    }
-    return t;
+    return mde__tokenizer_checked(t);
 }
 
 static int mde__check_vocabulary(mde_context *c, int vocabulary)
@@ -11952,12 +11947,8 @@ static mde_tokenizer *mde__tokenizer_parse_json(mde_context *c, const char *name
         r.json->source = (char *)mde_alloc(c, size, 1);
         r.json->size = size;
     }
-    if (good && !mde__bad(c)) {
-        memcpy(r.json->source, text, size);
-        return r.tokenizer;
-    }
-    mde_tokenizer_free(r.tokenizer);
-    return NULL;
+    if (good && !mde__bad(c)) memcpy(r.json->source, text, size);
+    return mde__tokenizer_checked(r.tokenizer);
 }
 
 /* ---- Files of tokenizers ---- */
@@ -12037,9 +12028,8 @@ static mde_tokenizer *mde__tokenizer_parse(mde_context *c, const char *path, con
     }
     if (!mde__bad(c)) t = mde__tokenizer_create(c, count);
     if (t) t->published = published;
-    if (t && mde__tokenizer_walk(c, path, bytes, size, t)) return t;
-    mde_tokenizer_free(t);
-    return NULL;
+    if (t) mde__tokenizer_walk(c, path, bytes, size, t);
+    return mde__tokenizer_checked(t);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
@@ -12053,13 +12043,11 @@ MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
 
 MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
 {
-    mde_context *c;
+    mde_context *c = t ? t->context : NULL;
     unsigned char *file;
     size_t at = 4, longest = 0;
     int id;
-    if (!t) return MDE_BAD_ARGUMENT;
-    c = t->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
     if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, MDE__WRITE_TO_DISK);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
@@ -12296,10 +12284,8 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     if (mde__bad(c)) return 0;
     if (!desc) return !mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
     *d = *desc;
-    if (d->validation == 0) d->validation = 0.1;
-    if (d->test == 0) d->test = 0.1;
-    if (d->validation == MDE_ZERO) d->validation = 0;
-    if (d->test == MDE_ZERO) d->test = 0;
+    d->validation = mde__or_default(d->validation, 0.1);
+    d->test = mde__or_default(d->test, 0.1);
     if (d->document == 0) d->document = 4096;
     if (!(d->validation >= 0 && d->test >= 0 && d->validation + d->test < 1)) {
         double wrong = d->validation >= 0 && d->test >= 0 ? d->validation + d->test
@@ -12385,25 +12371,17 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
 MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char *const *names,
                                          const char *const *texts, const size_t *lengths, const mde_corpus_desc *desc)
 {
-    mde__reading *r;
-    mde_corpus *corpus;
+    mde__reading r;
     int i;
-    if (mde__bad(c)) return NULL;
-    if (domains < 1) {
+    if (!mde__bad(c) && domains < 1) {
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
-        return NULL;
     }
-    r = (mde__reading *)mde_alloc(c, 1, sizeof *r);
-    if (!r) return NULL;
-    if (mde__reading_start(r, c, desc)) {
-        for (i = 0; i < domains; i++) {
-            mde__source *s = mde__reading_add(r, names[i]);
-            if (!s || !mde__source_add(c, s, texts[i], lengths[i], (size_t)r->desc.document)) break;
-        }
+    if (!mde__reading_start(&r, c, desc)) return NULL;
+    for (i = 0; i < domains; i++) {
+        mde__source *s = mde__reading_add(&r, names[i]);
+        if (!s || !mde__source_add(c, s, texts[i], lengths[i], (size_t)r.desc.document)) break;
     }
-    corpus = mde__reading_finish(r);
-    mde_release(c, r);
-    return corpus;
+    return mde__reading_finish(&r);
 }
 
 #ifndef MDE_NO_STDIO
@@ -12541,19 +12519,11 @@ static int mde__reading_open(mde__reading *r, const char *path)
 
 MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc)
 {
-    mde__reading *r;
-    mde_corpus *corpus;
-    if (mde__bad(c)) return NULL;
-    if (!desc || !desc->path || !*desc->path) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
-        return NULL;
-    }
-    r = (mde__reading *)mde_alloc(c, 1, sizeof *r);
-    if (!r) return NULL;
-    if (mde__reading_start(r, c, desc)) mde__reading_open(r, desc->path);
-    corpus = mde__reading_finish(r);
-    mde_release(c, r);
-    return corpus;
+    mde__reading r;
+    if (!desc || !desc->path || !*desc->path) mde_fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
+    if (!mde__reading_start(&r, c, desc)) return NULL;
+    mde__reading_open(&r, desc->path);
+    return mde__reading_finish(&r);
 }
 
 #endif /* MDE_NO_STDIO */
@@ -12685,11 +12655,9 @@ static int mde__sampler_domain(const mde_sampler *s)
 
 MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, uint16_t *tokens)
 {
-    mde_context *c;
+    mde_context *c = s && s->corpus ? s->corpus->context : NULL;
     int window;
-    if (!s || !s->corpus) return MDE_BAD_ARGUMENT;
-    c = s->corpus->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
     if (length < 1 || windows < 1) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
                         windows, (long long)length);
@@ -13446,10 +13414,8 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     if (d->length == 0) d->length = lm->desc.context;
     if (d->learning_rate == 0) d->learning_rate = 3e-3;
     if (d->warmup == 0) d->warmup = 0.05;
-    if (d->weight_decay == 0) d->weight_decay = 0.1;
-    if (d->weight_decay == MDE_ZERO) d->weight_decay = 0;
-    if (d->clip == 0) d->clip = 1;
-    if (d->clip == MDE_ZERO) d->clip = 0;
+    d->weight_decay = mde__or_default(d->weight_decay, 0.1);
+    d->clip = mde__or_default(d->clip, 1);
     if (d->curve_points == 0) d->curve_points = 64;
     if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
         return !mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
@@ -13694,13 +13660,11 @@ static mde_status mde__training_train(mde__training *run)
 MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc)
 {
     mde__training run;
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     mde_status status;
     int recording;
-    if (!lm || !corpus || !desc) return lm ? mde_fail(lm->context, MDE_BAD_ARGUMENT, "train: no corpus or descriptor")
-                                           : MDE_BAD_ARGUMENT;
-    c = lm->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
+    if (!corpus || !desc) return mde_fail(c, MDE_BAD_ARGUMENT, "train: no corpus or descriptor");
     recording = mde_set_recording(c, 1);
     if (mde__training_start(&run, lm, corpus, desc)) {
 #ifndef MDE_NO_STDIO
@@ -13773,32 +13737,30 @@ static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count
 
 MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t count, float *out)
 {
+    mde_context *c = lm ? lm->context : NULL;
     int64_t time, windows, rest;
     int recording;
-    if (!lm) return MDE_BAD_ARGUMENT;
-    if (mde__bad(lm->context) || count == 0) return lm->context->status;
-    if (!mde__lm_check_tokens(lm, tokens, count)) return lm->context->status;
-    recording = mde_set_recording(lm->context, 0);
+    if (mde__bad(c) || count == 0) return mde__object_status(c);
+    if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
+    recording = mde_set_recording(c, 0);
     time = lm->desc.context;
     windows = (int64_t)(count - 1) / time;
     rest = (int64_t)(count - 1) % time;
     out[0] = (float)mde__quiet_nan();
     mde__lm_score_all(lm, windows, time, time, tokens, out + 1);
     if (rest) mde__lm_score_all(lm, 1, rest, rest, tokens + windows * time, out + 1 + windows * time);
-    mde_set_recording(lm->context, recording);
-    return lm->context->status;
+    mde_set_recording(c, recording);
+    return c->status;
 }
 
 MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int64_t sequences, int64_t length,
                                         float *out)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     int64_t i;
     size_t count;
     int recording;
-    if (!lm) return MDE_BAD_ARGUMENT;
-    c = lm->context;
-    if (mde__bad(c) || sequences == 0) return c->status;
+    if (mde__bad(c) || sequences == 0) return mde__object_status(c);
     if (sequences < 0 || length < 1 || length - 1 > lm->desc.context ||
         !mde__mul_size((size_t)sequences, (size_t)length, &count)) {
         return mde_fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
@@ -13814,13 +13776,12 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
 
 MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split, int domain)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     const uint16_t *tokens;
     size_t count, i;
     float *logp;
     double sum = 0;
-    if (!lm || mde__bad(lm->context)) return (double)NAN;
-    c = lm->context;
+    if (mde__bad(c)) return (double)NAN;
     tokens = mde_corpus_tokens(corpus, split, domain, &count);
     if (tokens && count < 2) {
         mde_fail(c, MDE_BAD_ARGUMENT, "loss: domain \"%s\" has no text in that split", corpus->domain[domain].name);
@@ -13894,8 +13855,7 @@ static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_
     mde_context *c = lm->context;
     *out = *desc;
     if (out->tokens == 0) out->tokens = 256;
-    if (out->temperature == 0) out->temperature = 1;
-    else if (out->temperature == MDE_ZERO) out->temperature = 0;
+    out->temperature = mde__or_default(out->temperature, 1);
     if (out->top_k == 0 || out->top_k > lm->desc.vocabulary) out->top_k = lm->desc.vocabulary;
     if (out->top_p == 0) out->top_p = 1;
     if (mde__check_fields(c, "generate", 4, fields, out) && !lm->tokenizer) {
@@ -14018,12 +13978,11 @@ static int mde__generate_start(mde_lm *lm, const mde_generate_desc *desc)
 
 MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     mde_generate_desc d;
     mde_lm_state *cache;
     int recording;
-    if (!lm || mde__bad(lm->context)) return NULL;
-    c = lm->context;
+    if (mde__bad(c)) return NULL;
     memset(&d, 0, sizeof d);
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
@@ -14096,12 +14055,10 @@ static void mde__lm_write_config(const mde_lm *lm, const char *path)
 
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     mde_names pairs;
     int bytes;
-    if (!lm) return MDE_BAD_ARGUMENT;
-    c = lm->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
     memset(&pairs, 0, sizeof pairs);
     bytes = lm->tokenizer && lm->tokenizer->vocabulary == 256 && !lm->tokenizer->json;
     mde__lm_add_fields(c, &pairs, &lm->desc);
@@ -15562,8 +15519,8 @@ static void mde__wrong_token(const mde_experts *e, const mde__validation *v, con
 static void mde__gather_window(const mde_experts *e, mde__validation *v, const mde__window *w, size_t first,
                                mde__first_pass *pass, mde__validation *sample)
 {
+    const mde__span part = { first, w->tokens, w->stride, w->ratios };
     size_t chunk, t;
-    mde__span part;
     for (chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
         const mde__findings *found = &w->findings[chunk];
         if (found->token >= 0) {
@@ -15579,10 +15536,6 @@ static void mde__gather_window(const mde_experts *e, mde__validation *v, const m
         pass->below += w->best[t] < pass->implausible;
         if ((first + t) % pass->step == 0) pass->maxima[pass->shown++] = (double)w->best[t];
     }
-    part.first = first;
-    part.tokens = w->tokens;
-    part.stride = w->stride;
-    part.ratios = w->ratios;
     if (pass->span) mde__sample_part(e->count, pass->span, &part, w->best, sample);
 }
 
@@ -15930,8 +15883,7 @@ static mde_status mde__check_experts(const mde_experts *e, const char *folder)
     int i, j;
     mde__list_experts(c, folder, &experts);
     for (i = 0; i < experts.count && !mde__bad(c); i++) {
-        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {
-        }
+        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {}
         if (j == e->count) {
             mde_fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
                      experts.items[i]);
@@ -16028,8 +15980,7 @@ static void mde__ask_text(const mde_experts *e, int index, double share, int n, 
     float *counts = NULL;
     int64_t d;
     int q;
-    mde__span part;
-    memset(&part, 0, sizeof part);
+    mde__span part = { 0, 0, 0, NULL };
     if (query->counts) counts = (float *)mde_scratch(c, v->tokens < MDE__SPAN ? v->tokens : MDE__SPAN, sizeof *counts);
     for (q = 0; q < n && !mde__bad(c); q++) {
         sums[q].experts = e->count;
@@ -16092,7 +16043,7 @@ static void mde__set_stage(const mde_experts *e, const char *stage)
 
 MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
 {
-    mde__query query;
+    mde__query query = { weights, NULL, 0, gradient, NULL };
     int i;
     if (!e || mde__bad(e->context)) return (double)NAN;
     if (!mde__find_validation(e, validation)) {
@@ -16102,9 +16053,6 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
     }
     if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
     for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
-    memset(&query, 0, sizeof query);
-    query.weights = weights;
-    query.gradient = gradient;
     mde__set_stage(e, "loss");
     mde__meter_start(&e->passes->meter, (double)e->validation[validation].tokens);
     mde__ask_text(e, validation, 1, 1, &query);
@@ -16134,12 +16082,8 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
 {
     double *shares;
-    mde__query query;
+    mde__query query = { weights, NULL, (double)NAN, gradient, NULL };
     if (!e || mde__bad(e->context)) return (double)NAN;
-    memset(&query, 0, sizeof query);
-    query.weights = weights;
-    query.gradient = gradient;
-    query.loss = (double)NAN;
     shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, objective, shares) &&
         mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
@@ -16165,9 +16109,8 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
     for (j = 0; j < e->validations && !mde__bad(c); j++) {
         const mde__validation *v = &e->validation[j];
         mde_mark mark = mde_arena_mark(c);
-        mde__span part;
+        mde__span part = { 0, 0, 0, NULL };
         mde__mixtures m;
-        memset(&part, 0, sizeof part);
         memset(&m, 0, sizeof m);
         m.experts = e->count;
         m.mixtures = mixtures;
@@ -16443,8 +16386,7 @@ static int mde__sample_experts(const mde_experts *e, mde_experts *few)
         const mde__validation *all = &e->validation[j];
         mde__validation *v = &few->validation[j];
         size_t span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
-        mde__span part;
-        memset(&part, 0, sizeof part);
+        mde__span part = { 0, 0, 0, NULL };
         v->tokens = v->held = v->stride = mde__sample_size(all->tokens, span);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
         while (v->ratios && mde__next_span(e, all, &part)) mde__sample_part(e->count, span, &part, NULL, v);
@@ -19309,6 +19251,7 @@ static double mde__scarcity(double weight)
    transfers that are small but for the main domain's in the first pool. Tuned on RegMix. */
 static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, double *spread)
 {
+    static const double head[MDE__POOL_HEAD][2] = { { 0, 3.0 }, { -1.2, 0.7 }, { -6.9, 1.0 } };
     int each = MDE__POOL_HEAD + f->d, pool = (i - 1) / each, at = (i - 1) % each;
     if (i == 0) {
         *middle = -2.0;
@@ -19316,15 +19259,9 @@ static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, doubl
     } else if (i >= mde__pool_size(f->d, f->pools)) {
         *middle = -4.0;
         *spread = 3.0;
-    } else if (at == 0) {
-        *middle = 0;
-        *spread = 3.0;
-    } else if (at == 1) {
-        *middle = -1.2;
-        *spread = 0.7;
-    } else if (at == 2) {
-        *middle = -6.9;
-        *spread = 1.0;
+    } else if (at < MDE__POOL_HEAD) {
+        *middle = head[at][0];
+        *spread = head[at][1];
     } else {
         *middle = pool > 0 ? -2.0 : at - MDE__POOL_HEAD == f->main ? 0 : -5.0;
         *spread = MDE__TRANSFER_SPREAD;
@@ -19568,12 +19505,11 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
 {
     mde__pools *fit = (mde__pools *)r->state + target;
     int d = r->used, first_order, i, k;
-    mde__workspace block = { NULL, 0 };
+    mde__workspace block = { work, 0 };
     mde__pool_memory memory;
     mde__pool_fit f, few;
     mde__pool_work w;
     if (!fit->theta) return 1;
-    block.start = work;
     mde__pool_take(&block, r, &memory, &w);
     for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
     f.n = r->n;
@@ -20109,14 +20045,12 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd)
 {
-    mde_context *c;
+    mde_context *c = r ? r->context : NULL;
     double *block, *work, *noise_x;
     mde__inputs in;
     int first, i, j, m, largest;
-    if (!r) return MDE_BAD_ARGUMENT;
-    c = r->context;
+    if (mde__bad(c)) return mde__object_status(c);
     m = r->m;
-    if (mde__bad(c)) return mde_context_status(c);
     if (n < 0 || !x || !mean) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs, and room for the means");
     }
@@ -20145,11 +20079,10 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
 
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient)
 {
-    mde_context *c;
+    mde_context *c = r ? r->context : NULL;
     double *at, *work, *slope, *noise_x;
     int j, q;
-    if (!r) return MDE_BAD_ARGUMENT;
-    c = r->context;
+    if (mde__bad(c)) return mde__object_status(c);
     if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: room for the gradient is needed");
     if (!r->kind->gradient) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %s are steps and have no gradient", r->kind->name);
@@ -20174,11 +20107,10 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
 
 MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out)
 {
-    mde_context *c;
+    mde_context *c = r ? r->context : NULL;
     double *at, *work;
     int i;
-    if (!r) return MDE_BAD_ARGUMENT;
-    c = r->context;
+    if (mde__bad(c)) return mde__object_status(c);
     if (r->kind->fit != mde__law_fit_target || target < 0 || target >= r->m || n < 0 || !x || !out) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law, a target, inputs, and room");
     }
@@ -20378,9 +20310,8 @@ static void mde__feature_vjp(const mde__feature_source *f, const double *w, cons
 MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
                                int target, double *out)
 {
-    mde__feature_source f;
+    const mde__feature_source f = { set, k, m, target };
     int i, width = mde_feature_count(set, k, m);
-    if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
     if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
@@ -20398,10 +20329,6 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
         return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
     }
     if (mde__check_mixtures(c, "features", n, k, NULL, 0, weights)) return mde_context_status(c);
-    f.set = set;
-    f.k = k;
-    f.m = m;
-    f.target = target;
     for (i = 0; i < n; i++) {
         mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
                          out + mde__cell(i, width, 0));
@@ -20439,16 +20366,6 @@ MDEDEF void mde_surrogate_free(mde_surrogate *s)
     mde_surrogate_free(s->own_law);
     for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
     MDE__RELEASE(s->context, s->regressors, s->member, s->member_names, s->share, s->lowest, s->left_out, s);
-}
-
-static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int target)
-{
-    mde__feature_source f;
-    f.set = s->features;
-    f.k = s->k;
-    f.m = s->m;
-    f.target = target;
-    return f;
 }
 
 /* The experts' losses [n, m] of n mixtures where the features need them; NULL otherwise and on error. */
@@ -20544,7 +20461,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     int width = mde_feature_count(s->features, k, m);
     double *x, *y, *w;
     mde_fit_desc fit = *desc;
-    mde__feature_source f;
+    const mde__feature_source f = { s->features, k, m, j };
     count = mde__complete_runs(n, m, losses, s->count == 1 ? -1 : j, rows);
     if (count < 3) {
         if (s->count == 1) mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs have all losses; 3 are needed", count);
@@ -20568,7 +20485,6 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
         rows[i] = rows[first[i]];
     }
     mde_release(c, first);
-    f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
                          s->law ? mde__pooled_feature(s->law, j, y, i) : 0, x + mde__cell(i, width, 0));
@@ -20654,6 +20570,7 @@ static void mde__target_variances(int n, int m, const double *losses, double *va
         if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
     }
 }
+
 /* Mean over the losses of the squared error of runs left out, in variances of the loss. */
 static double mde__left_out_error(const mde_surrogate *s, const double *losses, const double *variance)
 {
@@ -20809,12 +20726,10 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
 
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
 {
-    mde_context *c;
+    mde_context *c = s ? s->context : NULL;
     double *mde, *x = NULL, *out = NULL, *pooled = NULL;
     int i, j, width, each;
-    if (!s) return MDE_BAD_ARGUMENT;
-    c = s->context;
-    if (mde__bad(c)) return mde_context_status(c);
+    if (mde__bad(c)) return mde__object_status(c);
     if (n < 0 || !weights || !mean) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures, and room for the means");
     }
@@ -20831,7 +20746,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     if (pooled) mde_surrogate_predict(s->law, n, weights, pooled, NULL);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
-        mde__feature_source f = mde__surrogate_source(s, j);
+        const mde__feature_source f = { s->features, s->k, s->m, j };
         for (i = 0; i < n; i++) {
             mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL,
                              pooled ? pooled[mde__cell(i, s->m, j)] : 0, x + mde__cell(i, width, 0));
@@ -20880,12 +20795,10 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
 
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
-    mde_context *c;
+    mde_context *c = s ? s->context : NULL;
     double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
     int j, l, k, m, width, each;
-    if (!s) return MDE_BAD_ARGUMENT;
-    c = s->context;
-    if (mde__bad(c)) return mde_context_status(c);
+    if (mde__bad(c)) return mde__object_status(c);
     if (!weights || !mean || !gradient) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and room for mean and gradient");
     }
@@ -20911,7 +20824,7 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
     for (j = 0; j < s->count && !mde__bad(c); j++) {
-        mde__feature_source f = mde__surrogate_source(s, j);
+        const mde__feature_source f = { s->features, k, m, j };
         mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (l = 0; l < each; l++) {
@@ -21456,7 +21369,6 @@ static void mde__evaluate_procedure(const mde__judging *g, double *work)
     e->spread = mde__spread_factor(found, all);
 }
 
-
 /* joint: whether the last candidate, the multi-task process, takes part. */
 static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int m, const mde_surrogate_desc *desc,
                                               int joint)
@@ -21548,12 +21460,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
         mde_fail(c, MDE_STOPPED, "evaluation: stopped");
     }
     if (!mde__bad(c)) {
-        mde__judging judging;
-        judging.e = e;
-        judging.losses = losses;
-        judging.variance = variance;
-        judging.fold = fold;
-        judging.few = few;
+        const mde__judging judging = { e, losses, variance, fold, few };
         mde__evaluate_procedure(&judging, work);
         mde__score_candidates(&judging, work, work + n);
         mde__explain_choice(&judging);
@@ -21992,8 +21899,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     mde_choose_desc defaults;
     mde__goal g;
     int i;
-    if (!c || !out) return MDE_BAD_ARGUMENT;
-    if (mde__bad(c)) return mde_context_status(c);
+    if (!out || mde__bad(c)) return out ? mde__object_status(c) : MDE_BAD_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
     memset(out, 0, sizeof *out);
     if (!desc) desc = &defaults;
