@@ -338,7 +338,7 @@ MDEDEF int mde_is_folder(const char *path);
 /* Where the last part of a path begins, and its bytes, without separators behind it. */
 MDEDEF const char *mde_path_name(const char *path, size_t *length);
 /* Names in a folder in byte order, hidden ones left out. */
-typedef struct mde_names { char **items; int count, capacity; } mde_names;
+typedef struct mde_names { char **items; int count; } mde_names;
 MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names);
 MDEDEF void mde_names_free(mde_context *c, mde_names *names);
 #endif
@@ -1659,6 +1659,15 @@ static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
     return fresh;
 }
 
+/* A block for at least `count` elements: p as long as it is large enough, then one of twice its size. On failure p
+   stays as it is, and NULL is returned. */
+static void *mde__room(mde_context *c, void *p, size_t count, size_t size)
+{
+    size_t held = p ? mde__block_of(p)->bytes / size : 8;
+    if (p && count <= held) return p;
+    return mde__realloc(c, p, count <= 2 * held ? 2 * held : count, size);
+}
+
 /* A text in a new block. */
 MDE__PRINTF(2, 3)
 static char *mde__print(mde_context *c, const char *format, ...)
@@ -2391,20 +2400,16 @@ MDEDEF void mde_names_free(mde_context *c, mde_names *names)
 
 static mde_status mde_names_add(mde_context *c, mde_names *names, const char *name)
 {
-    char *copy = mde__copy_text(c, name);
+    char *copy = mde__copy_text(c, name), **items;
     if (!copy) return c->status;
-    if (names->count == names->capacity) {
-        int capacity = names->capacity ? names->capacity * 2 : 16;
-        char **items = (char **)mde__realloc(c, names->items, (size_t)capacity, sizeof *items);
-        if (!items) {
-            mde_release(c, copy);
-            return c->status;
-        }
+    items = (char **)mde__room(c, names->items, (size_t)names->count + 1, sizeof *items);
+    if (items) {
         names->items = items;
-        names->capacity = capacity;
+        names->items[names->count++] = copy;
+    } else {
+        mde_release(c, copy);
     }
-    names->items[names->count++] = copy;
-    return MDE_OK;
+    return c->status;
 }
 
 /* Entries of a folder in byte order, without hidden ones. */
@@ -10237,7 +10242,7 @@ typedef struct mde__parameter {
 struct mde_params {
     mde_context *context;
     uint64_t seed;
-    int count, capacity;
+    int count;
     mde__parameter **items;         /* pointers, because tensors must not move */
     int64_t steps;              /* of the optimizer so far */
 };
@@ -10288,7 +10293,7 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
                              double scale)
 {
     mde_context *c = p ? p->context : NULL;
-    mde__parameter *item;
+    mde__parameter *item, **items;
     size_t count;
     if (mde__bad(c)) return NULL;
     if (!name || !*name || mde_params_find(p, name)) {
@@ -10298,13 +10303,9 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     }
     count = mde__shape_count(c, name, rank, shape);
     if (!count) return NULL;
-    if (p->count == p->capacity) {
-        int capacity = p->capacity ? p->capacity * 2 : 32;
-        mde__parameter **items = (mde__parameter **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
-        if (!items) return NULL;
-        p->items = items;
-        p->capacity = capacity;
-    }
+    items = (mde__parameter **)mde__room(c, (void *)p->items, (size_t)p->count + 1, sizeof *items);
+    if (!items) return NULL;
+    p->items = items;
     item = (mde__parameter *)mde_alloc(c, 1, sizeof *item);
     if (!item) return NULL;
     item->name = mde__copy_text(c, name);
@@ -10810,7 +10811,6 @@ struct mde_tokenizer {
     float *scores;                  /* the pair whose token has the highest score is merged first */
     int32_t *table;                 /* ids by the bytes of the token, open addressing; -1: free */
     size_t slots;                   /* a power of two */
-    int capacity;                   /* tokens that starts and scores have room for */
     struct mde__json_bpe *json;     /* what a tokenizer.json has besides; NULL: is of another form */
 };
 
@@ -10828,7 +10828,6 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
     size_t i;
     if (!t) return NULL;
     t->context = c;
-    t->capacity = capacity;
     t->slots = 1024;
     while (t->slots < (size_t)capacity * 2) t->slots *= 2;
     t->text = mde_text_create(c);
@@ -11375,7 +11374,7 @@ typedef struct mde__bpe {
     int64_t *pair_table;
     size_t pair_slots;
     mde__occurrence *occurrences;
-    size_t occurrence_count, occurrence_capacity;
+    size_t occurrence_count;
     mde__merge *heap;               /* has room for all pairs; each is in it at most once */
     size_t ranked;
 } mde__bpe;
@@ -11489,6 +11488,7 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
     uint32_t i;
     for (i = 0; i + 1 < w->symbols; i++) {
         int32_t left = symbols[i], right = symbols[i + 1];
+        mde__occurrence *occurrences;
         mde__pair *pair;
         size_t slot;
         if (b->pair_count == b->pair_capacity && !mde__bpe_grow_pairs(b)) return 0;
@@ -11505,15 +11505,12 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
         pair->count += sign * w->count;
         if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
         if (pair->last >= 0 && b->occurrences[pair->last].word == word) continue;
-        if (b->occurrence_count == b->occurrence_capacity) {
-            size_t capacity = b->occurrence_capacity ? b->occurrence_capacity * 2 : 4096;
-            void *grown = mde__realloc(b->context, b->occurrences, capacity, sizeof *b->occurrences);
-            if (!grown) return 0;
-            b->occurrences = (mde__occurrence *)grown;
-            b->occurrence_capacity = capacity;
-        }
-        b->occurrences[b->occurrence_count].word = (uint32_t)word;
-        b->occurrences[b->occurrence_count].previous = pair->last;
+        occurrences = (mde__occurrence *)mde__room(b->context, b->occurrences, b->occurrence_count + 1,
+                                                   sizeof *occurrences);
+        if (!occurrences) return 0;
+        b->occurrences = occurrences;
+        occurrences[b->occurrence_count].word = (uint32_t)word;
+        occurrences[b->occurrence_count].previous = pair->last;
         pair->last = (int64_t)b->occurrence_count++;
     }
     return 1;
@@ -12099,7 +12096,7 @@ typedef struct mde__source {
     mde_text *text;
     size_t *ends;                   /* of the documents */
     unsigned char *split;           /* of each document; 3: left out */
-    size_t documents, ends_capacity;
+    size_t documents;
 } mde__source;
 
 typedef struct mde__reading {
@@ -12111,13 +12108,9 @@ typedef struct mde__reading {
 
 static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
 {
-    if (s->documents == s->ends_capacity) {
-        size_t capacity = s->ends_capacity ? s->ends_capacity * 2 : 64;
-        size_t *ends = (size_t *)mde__realloc(c, s->ends, capacity, sizeof *ends);
-        if (!ends) return 0;
-        s->ends = ends;
-        s->ends_capacity = capacity;
-    }
+    size_t *ends = (size_t *)mde__room(c, s->ends, s->documents + 1, sizeof *ends);
+    if (!ends) return 0;
+    s->ends = ends;
     s->ends[s->documents++] = end;
     return 1;
 }
@@ -15021,7 +15014,7 @@ typedef struct mde__validation {
     uint64_t *marks;        /* [windows, experts] to know that the files of those have not changed */
     int64_t known;   /* documents that were given; 0: unknown */
     size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
-    int64_t documents, capacity;
+    int64_t documents;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
     double peak;     /* of all of them */
@@ -15046,7 +15039,7 @@ struct mde_experts {
     mde_context *context;
     int count;
     char **names;
-    int validations, capacity;
+    int validations;
     mde__validation *validation;
     struct mde_experts *sample; /* the same texts, of the large ones a part that is in memory; NULL: none is large */
     mde__passes *passes;
@@ -15442,13 +15435,9 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
 
 static void mde__start_document(mde_context *c, mde__validation *v, size_t token)
 {
-    if (v->documents + 2 > v->capacity) {
-        int64_t capacity = v->capacity ? 2 * v->capacity : 16;
-        int64_t *larger = (int64_t *)mde__realloc(c, v->starts, (size_t)capacity, sizeof *larger);
-        if (!larger) return;
-        v->starts = larger;
-        v->capacity = capacity;
-    }
+    int64_t *starts = (int64_t *)mde__room(c, v->starts, (size_t)v->documents + 2, sizeof *starts);
+    if (!starts) return;
+    v->starts = starts;
     v->starts[v->documents++] = (int64_t)token;
 }
 
@@ -15659,14 +15648,10 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
 
 static int mde__grow_validations(mde_experts *e)
 {
-    int capacity = e->capacity ? e->capacity * 2 : 8;
-    mde__validation *larger;
-    if (e->validations < e->capacity) return 1;
-    larger = (mde__validation *)mde__realloc(e->context, e->validation, (size_t)capacity, sizeof *larger);
-    if (!larger) return 0;
-    e->validation = larger;
-    e->capacity = capacity;
-    return 1;
+    size_t count = (size_t)e->validations + 1;
+    mde__validation *larger = (mde__validation *)mde__room(e->context, e->validation, count, sizeof *larger);
+    if (larger) e->validation = larger;
+    return larger != NULL;
 }
 
 /* The sample's texts follow those of the experts: the first large one is what it begins with. */
@@ -15680,7 +15665,7 @@ static void mde__extend_sample(mde_experts *e, const mde__validation *v, const m
         if (!few) return;
         *few = *e;
         few->validation = NULL;
-        few->validations = few->capacity = 0;
+        few->validations = 0;
         e->sample = few;
         for (i = 0; i < e->validations && mde__grow_validations(few); i++) {
             few->validation[few->validations++] = e->validation[i];
