@@ -12151,11 +12151,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     if (s->text->length == 0) return !mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
     s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
     order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
-    if (!s->split || !order) {
-        mde_release(c, order);
-        return 0;
-    }
-    for (i = 0; i < s->documents; i++) {
+    for (i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t length = s->ends[i] - (i ? s->ends[i - 1] : 0);
         s->split[i] = 3;
         if (limit < 1 && (double)(kept_bytes + length) > limit * (double)s->ends[i]) continue;
@@ -12167,14 +12163,12 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     held[MDE_TEST] = desc->test > 0 ? (size_t)floor((double)kept * desc->test + 0.5) : 0;
     if (desc->validation > 0 && held[MDE_VALIDATION] == 0) held[MDE_VALIDATION] = 1;
     if (desc->test > 0 && held[MDE_TEST] == 0) held[MDE_TEST] = 1;
-    if (kept < 1 + held[MDE_VALIDATION] + held[MDE_TEST]) {
+    if (!mde__bad(c) && kept < 1 + held[MDE_VALIDATION] + held[MDE_TEST]) {
         mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has %zu documents%s; its splits need at least %d (a smaller "
                  "`document` cuts a text into more)", s->name, kept, limit < 1 ? " within max_bytes" : "",
-                  1 + (desc->validation > 0) + (desc->test > 0));
-        mde_release(c, order);
-        return 0;
+                 1 + (desc->validation > 0) + (desc->test > 0));
     }
-    for (split = MDE_VALIDATION; split <= MDE_TEST; split++) {
+    for (split = MDE_VALIDATION; split <= MDE_TEST && !mde__bad(c); split++) {
         size_t left = 0;
         for (k = 0; k < held[split]; k++) {
             size_t at = (size_t)(((uint64_t)(2 * k + 1) * kept) / (2 * held[split]));
@@ -12186,7 +12180,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
         kept = left;
     }
     mde_release(c, order);
-    return 1;
+    return !mde__bad(c);
 }
 
 static mde_tokenizer *mde__corpus_learn(mde__reading *r)
@@ -12396,10 +12390,8 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
         if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
         return !mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
     }
-    if (zero) {
-        mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
-    }
-    return !zero;
+    if (!zero) return 1;
+    return !mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
 }
 
 /* Lines {"text": "...", ...}, one document each. */
@@ -12541,21 +12533,17 @@ MDEDEF int mde_corpus_domains(const mde_corpus *corpus)
     return corpus ? corpus->domains : 0;
 }
 
-static const mde__domain *mde__corpus_domain(const mde_corpus *corpus, int domain)
-{
-    if (!corpus || mde__bad(corpus->context)) return NULL;
-    if (domain >= 0 && domain < corpus->domains) return &corpus->domain[domain];
-    mde_fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
-    return NULL;
-}
-
+/* The domain, if it and the split are there. */
 static const mde__domain *mde__corpus_split(const mde_corpus *corpus, mde_split split, int domain)
 {
-    if (corpus && (split < MDE_TRAIN || split > MDE_TEST)) {
-        mde_fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
-        return NULL;
+    mde_context *c = corpus ? corpus->context : NULL;
+    if (mde__bad(c)) return NULL;
+    if (split < MDE_TRAIN || split > MDE_TEST) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
+    } else if (domain < 0 || domain >= corpus->domains) {
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
     }
-    return mde__corpus_domain(corpus, domain);
+    return mde__bad(c) ? NULL : &corpus->domain[domain];
 }
 
 MDEDEF const char *mde_corpus_name(const mde_corpus *corpus, int domain)
@@ -12736,20 +12724,9 @@ typedef struct mde__field {
 
 static double mde__field_value(const mde__field *field, const void *desc)
 {
-    const char *at = (const char *)desc + field->offset;
-    double d = 0;
-    int64_t l;
-    int i;
-    if (field->kind == 'd') {
-        memcpy(&d, at, sizeof d);
-    } else if (field->kind == 'l') {
-        memcpy(&l, at, sizeof l);
-        d = (double)l;
-    } else {
-        memcpy(&i, at, sizeof i);
-        d = i;
-    }
-    return d;
+    const void *at = (const char *)desc + field->offset;
+    if (field->kind == 'd') return *(const double *)at;
+    return field->kind == 'l' ? (double)*(const int64_t *)at : *(const int *)at;
 }
 
 /* 1 when the fields are within their ranges; otherwise an error that begins with `what`. */
@@ -12870,10 +12847,8 @@ static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_
     const mde_safetensor *from = NULL;
     mde_tensor *t;
     char full[128];
-    int64_t shape[2];
+    const int64_t shape[2] = { rows, columns };
     if (mde__bad(lm->context)) return NULL;
-    shape[0] = rows;
-    shape[1] = columns;
     if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 || layer == -2 ? "" : "model.", name);
     else snprintf(full, sizeof full, "%s%d.%s", lm->gpt2 ? "h." : "model.layers.", layer, name);
     if (lm->file) {
@@ -13097,11 +13072,12 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
+    int64_t row = (int64_t)d->kv_heads * d->head_dim, keys = (int64_t)d->heads * d->head_dim, t;
+    int64_t offset = layer * (int64_t)d->context * row, shape[2] = { time, keys };
+    mde_tensor *out = mde__tensor_new(c, 2, shape);
+    mde_mark mark = mde_arena_mark(c);
     mde__attention_shape s;
-    int64_t shape[2], row, t, offset, keys;
-    mde_tensor *out;
     mde__attention_call call;
-    mde_mark mark;
     float *scratch;
     memset(&s, 0, sizeof s);
     s.batch = s.causal = 1;
@@ -13110,23 +13086,12 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     s.heads = d->heads;
     s.kv_heads = d->kv_heads;
     s.dim = d->head_dim;
-    s.stride_q = (s.heads + 2 * s.kv_heads) * s.dim;
-    row = s.kv_heads * s.dim;
-    keys = s.heads * s.dim;
-    offset = layer * (int64_t)d->context * row;
-    shape[0] = time;
-    shape[1] = keys;
-    out = mde__tensor_new(c, 2, shape);
-    mark = mde_arena_mark(c);
+    s.stride_q = keys + 2 * row;
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
     if (!out || !scratch) return NULL;
     if (table) {
-        mde__rotation r;
-        int64_t heads[4] = { 1, 0, 0, 0 };
-        heads[1] = time;
-        heads[2] = s.heads + 2 * s.kv_heads;
-        heads[3] = s.dim;
-        r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
+        const int64_t heads[4] = { 1, time, s.heads + 2 * s.kv_heads, s.dim };
+        mde__rotation r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
         mde__rotate_heads(c, &r, qkv->data, qkv->data);
     }
     for (t = 0; t < time; t++) {
@@ -13153,21 +13118,16 @@ static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t b
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     const mde__layer *layer = &lm->layers[i];
-    int64_t dim = d->head_dim, shape[4];
+    int64_t dim = d->head_dim, heads[4] = { batch, time, d->heads + 2 * d->kv_heads, dim };
+    int64_t rows[2] = { batch * time, d->heads * dim };
     mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->attention_norm, x, &layer->qkv, NULL);
     if (!y) return NULL;
     if (cache) {
         y = mde__lm_attend_cache(lm, y, i, time, start, table, cache);
     } else {
-        shape[0] = batch;
-        shape[1] = time;
-        shape[2] = d->heads + 2 * d->kv_heads;
-        shape[3] = dim;
-        y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, shape), d->kv_heads, 1 / sqrt((double)dim), 1,
+        y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, heads), d->kv_heads, 1 / sqrt((double)dim), 1,
                                         d->learned_positions ? 0 : d->rope_base, table);
-        shape[0] = batch * time;
-        shape[1] = d->heads * dim;
-        y = mde_reshape(c, y, 2, shape);
+        y = mde_reshape(c, y, 2, rows);
     }
     return mde__lm_end_branch(lm, NULL, y, &layer->attention_out, x, 2 * i);
 }
@@ -13182,9 +13142,7 @@ static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, int i)
 
 static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)
 {
-    mde_tensor *in[2];
-    in[0] = lm->embedding;
-    in[1] = lm->positions;
+    mde_tensor *in[2] = { lm->embedding, lm->positions };
     if (!lm->positions) return mde_gather(lm->context, lm->embedding, batch * time, tokens);
     return mde__apply_ids(lm->context, &mde__op_embed, in, batch * time, tokens, start, time);
 }
@@ -13265,10 +13223,9 @@ static void mde__print_exact(char buffer[400], double value)
 
 static void mde__field_print(const mde__field *field, const void *desc, char buffer[400])
 {
-    uint64_t u;
+    const void *at = (const char *)desc + field->offset;
     if (field->kind == 'u') {
-        memcpy(&u, (const char *)desc + field->offset, sizeof u);
-        snprintf(buffer, 400, "%llu", (unsigned long long)u);
+        snprintf(buffer, 400, "%llu", (unsigned long long)*(const uint64_t *)at);
     } else if (field->kind == 'd') {
         mde__print_exact(buffer, mde__field_value(field, desc));
     } else {
@@ -13279,24 +13236,21 @@ static void mde__field_print(const mde__field *field, const void *desc, char buf
 /* Sets an int, double or uint64_t field from text; 0 when it is none. */
 static int mde__field_parse(const mde__field *field, void *desc, const char *text)
 {
-    char *at = (char *)desc + field->offset, *end;
-    double d;
-    int i;
-    uint64_t u;
+    void *at = (char *)desc + field->offset;
+    double number;
+    char *end;
     if (field->kind == 'u') {
-        u = strtoull(text, &end, 10);
-        memcpy(at, &u, sizeof u);
+        *(uint64_t *)at = strtoull(text, &end, 10);
         return *text && *end == 0;
     }
-    if (!mde__parse_number(text, strlen(text), &d)) return 0;
+    if (!mde__parse_number(text, strlen(text), &number)) return 0;
     if (field->kind == 'd') {
-        memcpy(at, &d, sizeof d);
+        *(double *)at = number;
         return 1;
     }
-    if (!(d >= -2147483647.0 && d <= 2147483647.0)) return 0;
-    i = (int)d;
-    memcpy(at, &i, sizeof i);
-    return i == d;
+    if (!(number >= -2147483647.0 && number <= 2147483647.0)) return 0;
+    *(int *)at = (int)number;
+    return (int)number == number;
 }
 
 /* Key and value of metadata. */
@@ -13372,16 +13326,6 @@ static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
     MDE__TRAIN_FIELD('l', checkpoint_steps, 0, 9e18, "0 or more")
 };
 
-static int mde__training_check(mde_context *c, const mde_train_desc *d, int context)
-{
-    if (!mde__check_fields(c, "train", MDE__TRAIN_FIELDS, mde__train_fields, d)) return 0;
-    if (d->length < 1 || d->length > context) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
-                 (long long)d->length, context);
-    }
-    return !mde__bad(c);
-}
-
 /* A training is a function of the weights it begins with, so it begins with fresh moments. */
 static void mde__forget_moments(mde_params *p)
 {
@@ -13414,7 +13358,11 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
         return !mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
                          corpus->tokenizer->vocabulary, lm->desc.vocabulary);
     }
-    if (!mde__training_check(c, d, lm->desc.context)) return 0;
+    if (!mde__check_fields(c, "train", MDE__TRAIN_FIELDS, mde__train_fields, d)) return 0;
+    if (d->length < 1 || d->length > lm->desc.context) {
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
+                         (long long)d->length, lm->desc.context);
+    }
     run->steps = (d->tokens - 1) / (d->batch * d->length) + 1;
     if (d->checkpoint_steps == 0) d->checkpoint_steps = (run->steps + 9) / 10;
     run->points = run->steps < d->curve_points ? (int)run->steps : d->curve_points;
@@ -13834,16 +13782,13 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
     return all[i].id;
 }
 
-#define MDE__GENERATE_FIELD(kind, name, minimum, maximum, expected) \
-    MDE__FIELD(mde_generate_desc, kind, name, minimum, maximum, expected)
-
 static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_generate_desc *out)
 {
     static const mde__field fields[] = {
-        MDE__GENERATE_FIELD('i', tokens, 0, INT_MAX, "0 or more"),
-        MDE__GENERATE_FIELD('i', top_k, 0, INT_MAX, "0 or more"),
-        MDE__GENERATE_FIELD('d', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
-        MDE__GENERATE_FIELD('d', top_p, 1e-300, 1, "0 to 1")
+        MDE__FIELD(mde_generate_desc, 'i', tokens, 0, INT_MAX, "0 or more"),
+        MDE__FIELD(mde_generate_desc, 'i', top_k, 0, INT_MAX, "0 or more"),
+        MDE__FIELD(mde_generate_desc, 'd', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
+        MDE__FIELD(mde_generate_desc, 'd', top_p, 1e-300, 1, "0 to 1")
     };
     mde_context *c = lm->context;
     *out = *desc;
@@ -14277,15 +14222,12 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
 {
     char *path = mde__sibling_path(c, weights, "config.json");
     mde_json *config;
-    mde__config g;
+    mde__config g = { c, path, NULL };
     if (!path) return 0;
     if (!mde_is_file(path)) {
         mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
-    config = mde_json_read(c, path);
-    g.context = c;
-    g.path = path;
-    g.object = config;
+    g.object = config = mde_json_read(c, path);
     mde__config_read(&g, desc);
     mde_json_free(c, config);
     mde_release(c, path);
@@ -15073,11 +15015,9 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
         e->passes->meter = mde__new_meter(c, NULL, NULL, "");
         e->passes->meter.figures = e->passes->figures;
     }
-    if (mde__bad(c)) {
-        mde_experts_free(e);
-        return NULL;
-    }
-    return e;
+    if (!mde__bad(c)) return e;
+    mde_experts_free(e);
+    return NULL;
 }
 
 static void mde__validation_free(mde_context *c, mde__validation *v, int experts)
@@ -15749,19 +15689,25 @@ static int mde__open_column(mde_context *c, const char *folder, const char *name
     return file->path && !mde__bad(c);
 }
 
-/* Calls take(file, token, element, user) for each element of a column until an error. */
-static void mde__each_element(mde_context *c, mde__npy_file *file,
+/* Calls take(file, token, element, user) for each element of a column, if it is there, until an error. */
+static void mde__each_element(mde_context *c, const char *folder, const char *name, size_t tokens,
                               void (*take)(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user),
                               void *user)
 {
     const size_t block = 65536;
-    size_t size = (size_t)file->reader.size, first, i;
-    unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, size);
-    for (first = 0; first < file->count && !mde__bad(c); first += block) {
-        size_t n = file->count - first < block ? file->count - first : block;
-        if (mde__npy_block(file, first, n, bytes)) break;
-        for (i = 0; i < n && !mde__bad(c); i++) take(&file->reader, first + i, bytes + i * size, user);
+    size_t n, first, i;
+    unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, sizeof(double));
+    mde__npy_file file;
+    if (!bytes) return;
+    if (!mde__open_column(c, folder, name, 0, tokens, &file)) tokens = 0;
+    for (first = 0; first < tokens && !mde__bad(c); first += n) {
+        n = tokens - first < block ? tokens - first : block;
+        if (mde__npy_block(&file, first, n, bytes)) break;
+        for (i = 0; i < n && !mde__bad(c); i++) {
+            take(&file.reader, first + i, bytes + i * (size_t)file.reader.size, user);
+        }
     }
+    mde__npy_forget(c, &file);
     mde_release(c, bytes);
 }
 
@@ -15823,7 +15769,6 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
 {
     mde_context *c = e->context;
     char *folder = mde__join_path(c, path, validation);
-    mde__npy_file file;
     mde__documents documents;
     mde__validation v;
     int i;
@@ -15844,18 +15789,8 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     if (!mde__bad(c) && v.tokens == 0) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
     }
-    if (!mde__bad(c)) {
-        if (mde__open_column(c, folder, "doc", 0, v.tokens, &file)) {
-            mde__each_element(c, &file, mde__take_document, &documents);
-        }
-        mde__npy_forget(c, &file);
-    }
-    if (!mde__bad(c)) {
-        if (mde__open_column(c, folder, "bytes", 0, v.tokens, &file)) {
-            mde__each_element(c, &file, mde__take_bytes, &v.bytes);
-        }
-        mde__npy_forget(c, &file);
-    }
+    mde__each_element(c, folder, "doc", v.tokens, mde__take_document, &documents);
+    mde__each_element(c, folder, "bytes", v.tokens, mde__take_bytes, &v.bytes);
     mde__add_validation(e, &v, NULL);
     mde_release(c, folder);
 }
@@ -21434,15 +21369,12 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
                      i);
         }
     }
-    for (f = 0; e && f < e->folds && !mde__bad(c); f++) {
+    for (f = 0; !mde__bad(c) && f <= e->folds; f++) {
         if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
             mde_fail(c, MDE_STOPPED, "evaluation: stopped");
-        } else {
+        } else if (f < e->folds) {
             mde__evaluate_fold(e, weights, losses, fold, f, work);
         }
-    }
-    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds)) {
-        mde_fail(c, MDE_STOPPED, "evaluation: stopped");
     }
     if (!mde__bad(c)) {
         const mde__judging judging = { e, losses, variance, fold, few };
