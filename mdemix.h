@@ -2741,9 +2741,7 @@ static const char *mde__find_twice(mde_context *c, size_t count, const char *con
     if (!table) return NULL;
     for (i = 0; i < count && !twice; i++) {
         at = (size_t)mde__hash(MDE__HASH_START, names[i], strlen(names[i])) & (slots - 1);
-        for (; table[at] && !twice; at = (at + 1) & (slots - 1)) {
-            if (strcmp(table[at], names[i]) == 0) twice = names[i];
-        }
+        for (; table[at] && !twice; at = (at + 1) & (slots - 1)) if (strcmp(table[at], names[i]) == 0) twice = names[i];
         table[at] = names[i];
     }
     if (table != few) mde_release(c, table);
@@ -2857,9 +2855,7 @@ static int mde__json_read_string(mde__json_reader *r, const char **out, size_t *
     for (;;) {
         uint32_t code = 0;
         size_t size;
-        if (r->at >= r->length) {
-            return mde__json_fail(r, start, "the string that starts here has no end", "");
-        }
+        if (r->at >= r->length) return mde__json_fail(r, start, "the string that starts here has no end", "");
         if (r->text[r->at] == '"') break;
         if (r->text[r->at] == '\\') {
             r->at++;
@@ -3018,9 +3014,7 @@ MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key)
 {
     const mde_json *child;
     if (!object || object->kind != MDE_JSON_OBJECT || !key) return NULL;
-    for (child = object->child; child; child = child->next) {
-        if (strcmp(child->key, key) == 0) return child;
-    }
+    for (child = object->child; child; child = child->next) if (strcmp(child->key, key) == 0) return child;
     return NULL;
 }
 
@@ -3355,9 +3349,7 @@ MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
 {
     int i;
     if (!csv || !name) return -1;
-    for (i = 0; i < csv->columns; i++) {
-        if (strcmp(csv->names[i], name) == 0) return i;
-    }
+    for (i = 0; i < csv->columns; i++) if (strcmp(csv->names[i], name) == 0) return i;
     return -1;
 }
 
@@ -3647,9 +3639,7 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size
         return;
     }
     memset(index, 0, sizeof index);
-    for (k = r->rank - 1; k >= 0; k--) {
-        stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
-    }
+    for (k = r->rank - 1; k >= 0; k--) stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
@@ -4164,9 +4154,7 @@ static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, 
     size_t count = 0, data = 0, at, end, i;
     int k;
     if (mde__bad(c)) return mde_context_status(c);
-    if (!path || (rank > 0 && !shape)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
-    }
+    if (!path || (rank > 0 && !shape)) return mde_fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
     if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
     if (count && !f32 && !f64) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
     if (!mde__mul_size(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
@@ -10260,9 +10248,7 @@ static void mde__param_free(mde_context *c, mde__parameter *item)
 {
     if (!item) return;
     mde_release(c, item->name);
-    if (!item->borrowed) {
-        MDE__RELEASE(c, item->tensor.data, item->tensor.grad);
-    }
+    if (!item->borrowed) MDE__RELEASE(c, item->tensor.data, item->tensor.grad);
     MDE__RELEASE(c, item->m, item->v, item);
 }
 
@@ -10377,9 +10363,7 @@ MDEDEF const char *mde_params_name(const mde_params *p, int index)
 MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name)
 {
     int i;
-    for (i = 0; p && name && i < p->count; i++) {
-        if (strcmp(p->items[i]->name, name) == 0) return &p->items[i]->tensor;
-    }
+    for (i = 0; p && name && i < p->count; i++) if (strcmp(p->items[i]->name, name) == 0) return &p->items[i]->tensor;
     return NULL;
 }
 
@@ -10949,9 +10933,7 @@ static int32_t mde__separator(const mde_tokenizer *t)
 static int mde__is_end(const mde_tokenizer *t, int32_t id)
 {
     int i;
-    for (i = 0; t->json && i < t->json->end_count; i++) {
-        if (t->json->ends[i] == id) return 1;
-    }
+    for (i = 0; t->json && i < t->json->end_count; i++) if (t->json->ends[i] == id) return 1;
     return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__separator(t);
 }
 
@@ -11417,9 +11399,7 @@ static int mde__bpe_grow_words(mde__bpe *b)
     b->word_table = table;
     b->word_capacity = capacity;
     b->word_slots = capacity * 2;
-    for (i = 0; i < b->word_count; i++) {
-        table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
-    }
+    for (i = 0; i < b->word_count; i++) table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
     return 1;
 }
 
@@ -11776,9 +11756,7 @@ static int mde__json_read_steps(mde__json_reading *r, const mde_json *root)
     r->json->composed = strcmp(type, "NFC") == 0;
     if (!mde__json_is_nothing(before) && !r->json->composed) return mde__json_refuse(r, "normalizer: ", type);
     step = mde__json_first_step(mde_json_get(root, "pre_tokenizer"), "pretokenizers", &sequence);
-    for (; step; step = sequence ? step->next : NULL) {
-        if (!mde__json_read_step(r, step)) return 0;
-    }
+    for (; step; step = sequence ? step->next : NULL) if (!mde__json_read_step(r, step)) return 0;
     if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer: without ByteLevel", "");
     r->json->begin = -1;
     step = mde__json_first_step(mde_json_get(root, "post_processor"), "processors", &sequence);
@@ -12121,9 +12099,7 @@ static size_t mde__document_end(const char *text, size_t start, size_t length, s
 {
     size_t end, i;
     if (length - start <= limit) return length;
-    for (end = start + limit; end > start; end--) {
-        if (text[end - 1] == '\n') return end;
-    }
+    for (end = start + limit; end > start; end--) if (text[end - 1] == '\n') return end;
     end = start + limit;
     for (i = 0; i < 3 && end - 1 > start && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
     return end;
@@ -12174,9 +12150,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
             size_t at = (size_t)(((uint64_t)(2 * k + 1) * kept) / (2 * held[split]));
             s->split[order[at]] = (unsigned char)split;
         }
-        for (i = 0; i < kept; i++) {
-            if (s->split[order[i]] == MDE_TRAIN) order[left++] = order[i];
-        }
+        for (i = 0; i < kept; i++) if (s->split[order[i]] == MDE_TRAIN) order[left++] = order[i];
         kept = left;
     }
     mde_release(c, order);
@@ -12339,9 +12313,7 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
             corpus->domains = i + 1;
             d->name = s->name;
             s->name = NULL;
-            for (split = 0; split < 3; split++) {
-                if (!mde__corpus_encode(corpus, s, d, split)) break;
-            }
+            for (split = 0; split < 3; split++) if (!mde__corpus_encode(corpus, s, d, split)) break;
         }
         mde_release(c, s->name);
         mde_text_free(s->text);
@@ -12520,9 +12492,7 @@ MDEDEF void mde_corpus_free(mde_corpus *corpus)
     for (domain = 0; domain < corpus->domains; domain++) {
         mde__domain *d = &corpus->domain[domain];
         mde_release(corpus->context, d->name);
-        for (split = 0; split < 3; split++) {
-            MDE__RELEASE(corpus->context, d->tokens[split], d->starts[split]);
-        }
+        for (split = 0; split < 3; split++) MDE__RELEASE(corpus->context, d->tokens[split], d->starts[split]);
     }
     mde_tokenizer_free(corpus->owned);
     mde_release(corpus->context, corpus);
@@ -15093,9 +15063,7 @@ MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation)
 MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name)
 {
     int i;
-    for (i = 0; e && i < e->validations; i++) {
-        if (strcmp(e->validation[i].name, name) == 0) return i;
-    }
+    for (i = 0; e && i < e->validations; i++) if (strcmp(e->validation[i].name, name) == 0) return i;
     return -1;
 }
 
@@ -15786,9 +15754,7 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
                      v.columns[i].count, e->names[0], v.tokens);
         }
     }
-    if (!mde__bad(c) && v.tokens == 0) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
-    }
+    if (!mde__bad(c) && v.tokens == 0) mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
     mde__each_element(c, folder, "doc", v.tokens, mde__take_document, &documents);
     mde__each_element(c, folder, "bytes", v.tokens, mde__take_bytes, &v.bytes);
     mde__add_validation(e, &v, NULL);
@@ -16608,9 +16574,7 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
         mde__ask(e, r.shares, n, query);
         for (b = 0; b < n; b++) {
             mde__prices_of_gradient(e->count, query[b].gradient, prices);
-            for (i = 0; i < e->count; i++) {
-                values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
-            }
+            for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
         }
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
@@ -20458,9 +20422,7 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
         s->law = s->own_law = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &law);
     }
     if (!mde__bad(c)) mde = mde__surrogate_losses(s, s->n, weights);
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
-        mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
-    }
+    for (j = 0; j < s->count && !mde__bad(c); j++) mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
     if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
     /* where a run has no loss it was not seen: its prediction is one without it */
     if (!mde__bad(c) && missing) mde_surrogate_predict(s, s->n, weights, s->left_out, NULL);
@@ -20687,9 +20649,7 @@ MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
     int q;
     if (!s) return 0;
     if (s->members == 0) return s->regressors[0]->kind->gradient != NULL;
-    for (q = 0; q < s->members; q++) {
-        if (mde__largest_share(s, q) > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
-    }
+    for (q = 0; q < s->members; q++) if (mde__largest_share(s, q) > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
     return 1;
 }
 
