@@ -12254,9 +12254,8 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %.9g; expected them positive and below 1 in sum",
                  wrong);
     } else if (d->document < 1 || d->max_bytes < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
-                 d->document < 1 ? "document" : "max_bytes",
-                 (long long)(d->document < 1 ? d->document : d->max_bytes));
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more", d->document < 1 ? "document"
+                 : "max_bytes", (long long)(d->document < 1 ? d->document : d->max_bytes));
     } else if (d->tokenizer && d->tokenizer->vocabulary > MDE__MAX_VOCABULARY) {
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the tokenizer has %d tokens; at most %d can be held",
                  d->tokenizer->vocabulary, MDE__MAX_VOCABULARY);
@@ -14942,7 +14941,6 @@ typedef struct mde__passes {
     int nll;
     unsigned char *raw;     /* a window of a file, */
     float *ratios, *best;   /* of all files, [experts, window], and the logarithms of the maxima */
-    size_t raw_bytes, ratio_bytes, best_bytes;
     mde__meter meter;       /* in tokens, those of each mixture */
     char figures[80];
 } mde__passes;
@@ -15005,7 +15003,6 @@ static void mde__free_windows(mde_experts *e)
     MDE__RELEASE(e->context, e->passes->raw, e->passes->ratios, e->passes->best);
     e->passes->raw = NULL;
     e->passes->ratios = e->passes->best = NULL;
-    e->passes->raw_bytes = e->passes->ratio_bytes = e->passes->best_bytes = 0;
 }
 
 MDEDEF void mde_experts_free(mde_experts *e)
@@ -15151,13 +15148,11 @@ static void mde__window_chunk(int64_t chunk, void *user)
 }
 
 /* The block itself, or a new one where it has fewer than `bytes` bytes; what was in it is lost. */
-static void *mde__enlarge(mde_context *c, void *block, size_t *size, size_t bytes)
+static void *mde__enlarge(mde_context *c, void *block, size_t bytes)
 {
-    if (block && bytes <= *size) return block;
+    if (block && bytes <= mde__block_of(block)->bytes) return block;
     mde_release(c, block);
-    block = mde__allocate_block(c, bytes, 1);
-    *size = block ? bytes : 0;
-    return block;
+    return mde__allocate_block(c, bytes, 1);
 }
 
 /* Ratios of a window whose log-probabilities are in their place. */
@@ -15206,7 +15201,7 @@ static int mde__read_window(const mde_experts *e, const mde__validation *v, size
         const mde__npy_file *file = &v->columns[i];
         size_t bytes = w->tokens * (size_t)file->reader.size;
         uint64_t digest;
-        p->raw = (unsigned char *)mde__enlarge(c, p->raw, &p->raw_bytes, bytes);
+        p->raw = (unsigned char *)mde__enlarge(c, p->raw, bytes);
         if (!p->raw || mde__npy_block(file, first, w->tokens, p->raw)) return 0;
         digest = mde__digest(p->raw, bytes);
         if (again && digest != digests[i]) {
@@ -15244,10 +15239,10 @@ static int mde__window_start(const mde_experts *e, size_t tokens, float *ratios,
     w->ratios = ratios;
     w->stride = stride;
     w->findings = (mde__findings *)mde_scratch(c, chunks, sizeof *w->findings);
-    p->best = (float *)mde__enlarge(c, p->best, &p->best_bytes, tokens * sizeof *p->best);
+    p->best = (float *)mde__enlarge(c, p->best, tokens * sizeof *p->best);
     w->best = p->best;
     if (!ratios) {
-        p->ratios = (float *)mde__enlarge(c, p->ratios, &p->ratio_bytes, tokens * (size_t)e->count * sizeof *ratios);
+        p->ratios = (float *)mde__enlarge(c, p->ratios, tokens * (size_t)e->count * sizeof *ratios);
         w->ratios = p->ratios;
         w->stride = tokens;
     }
@@ -15643,11 +15638,9 @@ static int mde__open_column(mde_context *c, const char *folder, const char *name
             if (r->rank == 2) {
                 snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)r->shape[0], (long long)r->shape[1]);
             }
-            mde_fail(c, MDE_BAD_SHAPE,
-                     "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all sequences end to "
-                     "end without their padding (in numpy logp[mask], which is flat), and in doc.npy the number of the "
-                     "sequence that each token is in",
-                     path, r->rank, shape);
+            mde_fail(c, MDE_BAD_SHAPE, "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all "
+                     "sequences end to end without their padding (in numpy logp[mask], which is flat), and in doc.npy "
+                     "the number of the sequence that each token is in", path, r->rank, shape);
         } else if (tokens && file->count != tokens) {
             mde_fail(c, MDE_BAD_SHAPE, "%s: has %zu numbers; expected one for each of the %zu tokens", path,
                      file->count, tokens);
@@ -18893,39 +18886,24 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
     return 1;
 }
 
-static void mde__law_arrays(mde_regressor *r, mde__workspace *memory)
+static void mde__law_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__law *s = (mde__law *)r->state;
     size_t m = (size_t)r->m, p;
-    s->parameters = 1 + s->terms * (s->d + 2);
-    p = (size_t)s->parameters;
-    s->theta = mde__take(memory, m, p);
-    s->covariance = mde__take(memory, m, p * p);
-    s->residual = mde__take(memory, m, 1);
-}
-
-static void mde__mixing_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
-{
-    mde__law *s = (mde__law *)r->state;
-    (void)desc;
-    s->d = r->used;
-    s->terms = 1;
-    mde__law_arrays(r, memory);
-}
-
-static void mde__scale_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
-{
-    mde__law *s = (mde__law *)r->state;
     int i;
     s->d = r->used;
-    s->terms = MDE__LAW_TERMS;
+    s->terms = desc->model == MDE_SCALE_LAW ? MDE__LAW_TERMS : 1;
     s->interactions = desc->interactions;
     for (i = 1; i < s->terms; i++) {
         s->column[i] = r->index[r->d - s->terms + i];
         s->unit[i] = r->scale[r->d - s->terms + i];
         s->d -= s->column[i] >= 0;
     }
-    mde__law_arrays(r, memory);
+    s->parameters = 1 + s->terms * (s->d + 2);
+    p = (size_t)s->parameters;
+    s->theta = mde__take(memory, m, p);
+    s->covariance = mde__take(memory, m, p * p);
+    s->residual = mde__take(memory, m, 1);
 }
 
 /* Folds of mixtures, in r->fold: the checkpoints of a run, and runs of equal mixtures at other sizes, stay together. */
@@ -19075,13 +19053,13 @@ static void mde__law_gradient(const mde_regressor *r, int target, const double *
 
 static const mde__regressor_kind mde__mixing_kind = {
     "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
-    mde__mixing_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start",
+    mde__law_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start",
     mde__law_predict_work, mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
 static const mde__regressor_kind mde__scale_kind = {
     "law across sizes", 0, 0, 0, 0, 0, sizeof(mde__law), 0,
-    mde__scale_lay_out, mde__scale_share, mde__law_work, mde__law_fit_target, "it is finite at no start",
+    mde__law_lay_out, mde__scale_share, mde__law_work, mde__law_fit_target, "it is finite at no start",
     mde__law_predict_work, mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
@@ -20557,10 +20535,9 @@ static mde_status mde__check_cube(mde_context *c, int n, mde_model model)
 {
     int cubic = model == MDE_GP || model == MDE_MULTITASK_GP || model == MDE_STACK || model == MDE_AUTO;
     if (!cubic || n <= MDE_MAX_GP_RUNS) return MDE_OK;
-    return mde_fail(c, MDE_BAD_ARGUMENT,
-                    "%d runs: a Gaussian process, as a stack has them, too, takes at most %d, as its time grows with "
-                    "their cube; name a model without one (ridge, products, law, pooled, trees) or give fewer runs", n,
-                    MDE_MAX_GP_RUNS);
+    return mde_fail(c, MDE_BAD_ARGUMENT, "%d runs: a Gaussian process, as a stack has them, too, takes at most %d, as "
+                    "its time grows with their cube; name a model without one (ridge, products, law, pooled, trees) or "
+                    "give fewer runs", n, MDE_MAX_GP_RUNS);
 }
 
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
