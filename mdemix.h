@@ -2642,7 +2642,7 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
 {
     const unsigned char *p = (const unsigned char *)text;
     uint32_t minimum, value;
-    size_t size, i;
+    size_t size;
     if (length == 0) return 0;
     if (p[0] < 0x80) {
         *code = p[0];
@@ -2653,7 +2653,7 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
     else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, minimum = 0x10000, value = p[0] & 0x07u;
     else return 0;
     if (size > length) return 0;
-    for (i = 1; i < size; i++) {
+    for (size_t i = 1; i < size; i++) {
         if ((p[i] & 0xC0u) != 0x80u) return 0;
         value = value << 6 | (p[i] & 0x3Fu);
     }
@@ -2676,8 +2676,8 @@ static int mde__utf8_valid(const char *text, size_t length)
 static size_t mde__utf8_write(char out[4], uint32_t code)
 {
     static const unsigned char first[5] = { 0, 0, 0xC0, 0xE0, 0xF0 };
-    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
-    for (i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
     out[0] = (char)(first[size] | code);
     return size;
 }
@@ -2733,13 +2733,13 @@ MDEDEF void mde_text_add_html(mde_text *t, const char *string)
    large file linear. */
 static const char *mde__find_twice(mde_context *c, size_t count, const char *const *names)
 {
-    size_t slots = 16, i, at;
+    size_t slots = 16, at;
     const char *few[16], **table = few, *twice = NULL;
     memset(few, 0, sizeof few);
     while (slots / 2 < count) slots *= 2;
     if (slots > 16) table = (const char **)mde_alloc(c, slots, sizeof *table);
     if (!table) return NULL;
-    for (i = 0; i < count && !twice; i++) {
+    for (size_t i = 0; i < count && !twice; i++) {
         at = (size_t)mde__hash(MDE__HASH_START, names[i], strlen(names[i])) & (slots - 1);
         for (; table[at] && !twice; at = (at + 1) & (slots - 1)) if (strcmp(table[at], names[i]) == 0) twice = names[i];
         table[at] = names[i];
@@ -2775,8 +2775,8 @@ typedef struct mde__json_reader {
 
 static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
 {
-    size_t line = 1, column = 1, i;
-    for (i = 0; i < at && i < r->length; i++) {
+    size_t line = 1, column = 1;
+    for (size_t i = 0; i < at && i < r->length; i++) {
         unsigned char byte = (unsigned char)r->text[i];
         if (byte == '\n') {
             line++;
@@ -2809,9 +2809,8 @@ static void mde__json_put(mde__json_reader *r, const char *bytes, size_t size)
 static int32_t mde__json_hex(mde__json_reader *r)
 {
     int32_t value = 0;
-    int i;
     if (r->length - r->at < 4) return -1;
-    for (i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++) {
         char digit = r->text[r->at++];
         if (digit >= '0' && digit <= '9') value = value * 16 + (digit - '0');
         else if (digit >= 'a' && digit <= 'f') value = value * 16 + (digit - 'a' + 10);
@@ -2918,7 +2917,7 @@ static int mde__json_value(mde__json_reader *r, int depth, mde_json **out)
     static const char *const words[] = { "null", "false", "true" };
     mde_json *node = r->nodes ? r->nodes + r->node_count : &r->dummy, **link = &node->child;
     char first = mde__json_peek(r), closing = first == '{' ? '}' : ']', next;
-    size_t start = r->at, i;
+    size_t start = r->at;
     *out = node;
     r->node_count++;
     if (first == '"') {
@@ -2929,7 +2928,7 @@ static int mde__json_value(mde__json_reader *r, int depth, mde_json **out)
         node->kind = MDE_JSON_NUMBER;
         return mde__json_read_number(r, &node->number);
     }
-    for (i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 3; i++) {
         size_t length = strlen(words[i]);
         if (r->length - r->at < length || memcmp(r->text + r->at, words[i], length) != 0) continue;
         r->at += length;
@@ -2969,7 +2968,6 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
     mde__json_reader r;
     mde_json *root = NULL, *value;
     size_t nodes = 0, start = 0;
-    int walk;
     if (mde__bad(c)) return NULL;
     if (!text || length > SIZE_MAX / 4) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no text to parse", name ? name : "JSON");
@@ -2981,7 +2979,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
     r.name = name ? name : "JSON";
     r.text = text;
     r.length = length;
-    for (walk = 0; walk < 2; walk++) {
+    for (int walk = 0; walk < 2; walk++) {
         if (walk == 1) {
             /* One block: the nodes, then the bytes of the strings. */
             nodes = r.node_count;
@@ -3044,10 +3042,9 @@ MDEDEF mde_json_writer mde_json_start(mde_text *t, int lines)
 /* A new line, indented as the innermost level is; nothing where levels do not break lines. */
 static int mde__json_break(mde_json_writer *w, int indent)
 {
-    int i;
     if (w->depth > w->lines) return 0;
     mde_text_add(w->text, "\n");
-    for (i = 0; i < indent; i++) mde_text_add(w->text, "  ");
+    for (int i = 0; i < indent; i++) mde_text_add(w->text, "  ");
     return 1;
 }
 
@@ -3128,10 +3125,9 @@ MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double va
 MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t count, const double *values, int digits)
 {
     int lines = w->lines;
-    size_t i;
     mde_json_open(w, key, '[');
     if (lines > 0) w->lines = 0;
-    for (i = 0; i < count; i++) mde_json_write_number(w, NULL, values[i], digits);
+    for (size_t i = 0; i < count; i++) mde_json_write_number(w, NULL, values[i], digits);
     mde_json_close(w);
     w->lines = lines;
 }
@@ -3284,7 +3280,6 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     mde_context *c = r->context;
     const char *twice;
     size_t cells;
-    int i;
     if (!mde__csv_walk(r, csv)) return 0;
     if (!mde__mul_size((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
     csv->path = mde__copy_text(c, r->name);
@@ -3298,7 +3293,7 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     r->at = start;
     r->line = 1;
     if (!mde__csv_walk(r, csv)) return 0;
-    for (i = 1; i < csv->columns; i++) {
+    for (int i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
         return !mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
     }
@@ -3347,9 +3342,8 @@ MDEDEF void mde_csv_free(mde_csv *csv)
 
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
 {
-    int i;
     if (!csv || !name) return -1;
-    for (i = 0; i < csv->columns; i++) if (strcmp(csv->names[i], name) == 0) return i;
+    for (int i = 0; i < csv->columns; i++) if (strcmp(csv->names[i], name) == 0) return i;
     return -1;
 }
 
@@ -3386,8 +3380,7 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 static MDE__INLINE uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
 {
     uint64_t value = 0;
-    int i;
-    for (i = 0; i < size; i++) value = value << 8 | p[big_endian ? i : size - 1 - i];
+    for (int i = 0; i < size; i++) value = value << 8 | p[big_endian ? i : size - 1 - i];
     return value;
 }
 
@@ -3428,11 +3421,11 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
                                size_t *count)
 {
     size_t product = 1;
-    int i, empty = 0;
+    int empty = 0;
     if (rank < 0 || rank > MDE_MAX_RANK) {
         return !mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
     }
-    for (i = 0; i < rank; i++) {
+    for (int i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
         } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
@@ -3449,9 +3442,8 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
 static char *mde__print_shape(char buffer[128], const char *separator, int rank, const int64_t *shape)
 {
     size_t at = 0;
-    int i;
     buffer[at++] = '[';
-    for (i = 0; i < rank && i < MDE_MAX_RANK; i++) {
+    for (int i = 0; i < rank && i < MDE_MAX_RANK; i++) {
         at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? separator : "", (long long)shape[i]);
     }
     memcpy(buffer + at, "]", 2);
@@ -3524,11 +3516,10 @@ static int mde__npy_read_type(mde__npy_reader *r)
     static const char *const types[] = { "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1" };
     char type[32];
     const char *what;
-    size_t i;
     if (mde__npy_take(r, '[')) return mde__npy_fail(r, "a structured type is not read; expected numbers");
     if (!mde__npy_take_string(r, type)) return mde__npy_fail(r, "descr: expected a type such as '<f4'");
     if (type[0] == '<' || type[0] == '>' || type[0] == '|') {
-        for (i = 0; i < sizeof types / sizeof *types; i++) {
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
             if (strcmp(type + 1, types[i]) != 0) continue;
             r->kind = type[1];
             r->size = type[2] - '0';
@@ -3629,7 +3620,6 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
-    int k;
     if (floats && r->kind == 'f' && r->size < 8 && !r->big_endian && !r->fortran) { /* as most files are, directly */
         for (i = 0; i < count; i++, p += r->size) {
             uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
@@ -3639,13 +3629,13 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size
         return;
     }
     memset(index, 0, sizeof index);
-    for (k = r->rank - 1; k >= 0; k--) stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
+    for (int k = r->rank - 1; k >= 0; k--) stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
         if (doubles) doubles[to] = value;
         else floats[to] = (float)value;
-        for (k = 0; r->fortran && k < r->rank; k++) {
+        for (int k = 0; r->fortran && k < r->rank; k++) {
             offset += stride[k];
             if (++index[k] < r->shape[k]) break;
             offset -= stride[k] * (size_t)r->shape[k];
@@ -3821,10 +3811,10 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
 {
     const size_t line = MDE__ALIGNMENT / sizeof(float);
     uint64_t end = 0;
-    size_t total = 0, j;
-    int i, count = f->file.count + f->file.others;
+    size_t total = 0;
+    int count = f->file.count + f->file.others;
     qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         if (bytes[i].begin != end || bytes[i].end > size) {
             return !mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it "
                              "ends at %llu and the file's at %llu", name, bytes[i].name,
@@ -3841,12 +3831,12 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     f->data = (float *)mde_alloc(c, total, sizeof *f->data);
     if (!f->data) return 0;
     total = 0;
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         mde_safetensor *t = bytes[i].size ? &f->file.tensors[bytes[i].index] : NULL;
         const unsigned char *p = data + bytes[i].begin;
         float *out = f->data + total;
         if (!t) continue;
-        for (j = 0; j < t->count; j++, p += bytes[i].size) {
+        for (size_t j = 0; j < t->count; j++, p += bytes[i].size) {
             uint32_t bits = (uint32_t)mde__get_bytes(p, bytes[i].size, 0);
             if (bytes[i].half) out[j] = mde__float_of_half(bits);
             else out[j] = mde__float_of_bits(bytes[i].size == 2 ? bits << 16 : bits);
@@ -3915,8 +3905,7 @@ MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
 
 MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name)
 {
-    int i;
-    for (i = 0; file && name && i < file->count; i++) {
+    for (int i = 0; file && name && i < file->count; i++) {
         if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
     }
     return NULL;
@@ -3925,8 +3914,7 @@ MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, c
 /* What stands behind a name in pairs of names and texts; NULL when it is not there. */
 static const char *mde__second_of_pair(int pairs, const char *const *texts, const char *name)
 {
-    int i;
-    for (i = 0; i < pairs; i++) if (strcmp(texts[2 * i], name) == 0) return texts[2 * i + 1];
+    for (int i = 0; i < pairs; i++) if (strcmp(texts[2 * i], name) == 0) return texts[2 * i + 1];
     return NULL;
 }
 
@@ -4134,8 +4122,7 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
 
 static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
 {
-    int i;
-    for (i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
+    for (int i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
 }
 
 static void mde__put_float(unsigned char *p, float value)
@@ -4151,8 +4138,7 @@ static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, 
 {
     unsigned char *bytes;
     char header[256];
-    size_t count = 0, data = 0, at, end, i;
-    int k;
+    size_t count = 0, data = 0, at, end;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || (rank > 0 && !shape)) return mde_fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
     if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
@@ -4161,7 +4147,7 @@ static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, 
         return mde_fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
     }
     at = (size_t)snprintf(header, sizeof header, "{'descr': '<f%d', 'fortran_order': False, 'shape': (", size);
-    for (k = 0; k < rank; k++) {
+    for (int k = 0; k < rank; k++) {
         at += (size_t)snprintf(header + at, sizeof header - at, k ? " %lld" : "%lld", (long long)shape[k]);
         if (k == 0 || k < rank - 1) header[at++] = ',';
     }
@@ -4174,7 +4160,7 @@ static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, 
     memcpy(bytes, "\x93NUMPY\x01\x00", 8);
     mde__put_bytes(bytes + 8, 2, end);
     memcpy(bytes + 10, header, end);
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         unsigned char *p = bytes + 10 + end + i * (size_t)size;
         if (f32) mde__put_float(p, f32[i]);
         else mde__put_bytes(p, 8, mde__to_bits(f64[i]));
@@ -4200,14 +4186,13 @@ static void mde__safetensors_check(mde_context *c, const char *path, int count, 
 {
     const char **names, *twice;
     char what[512];
-    int i;
     if (!path || count < 0 || pairs < 0 || (count && !tensors) || (pairs && !metadata)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "safetensors write: path, tensors or metadata are missing");
         return;
     }
     names = (const char **)mde_alloc(c, (size_t)count + (size_t)pairs, sizeof *names);
     if (!names) return;
-    for (i = 0; i < count && !mde__bad(c); i++) {
+    for (int i = 0; i < count && !mde__bad(c); i++) {
         const mde_safetensor *t = &tensors[i];
         size_t elements = 0;
         if (!t->name || !mde__utf8_valid(t->name, strlen(t->name)) || strcmp(t->name, "__metadata__") == 0) {
@@ -4223,7 +4208,7 @@ static void mde__safetensors_check(mde_context *c, const char *path, int count, 
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)count, names);
     if (twice) mde_fail(c, MDE_BAD_ARGUMENT, "%s: two tensors have the name %.200s", path, twice);
-    for (i = 0; i < pairs && !mde__bad(c); i++) {
+    for (int i = 0; i < pairs && !mde__bad(c); i++) {
         const char *key = metadata[2 * i], *value = metadata[2 * i + 1];
         if (!key || !value || !mde__utf8_valid(key, strlen(key)) || !mde__utf8_valid(value, strlen(value))) {
             mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata pair %d must be two texts in UTF-8", path, i);
@@ -4241,19 +4226,18 @@ static uint64_t mde__safetensors_header(mde_text *t, int count, const mde_safete
 {
     mde_json_writer w = mde_json_start(t, MDE_JSON_COMPACT);
     uint64_t at = 0;
-    int i, k;
     mde_json_open(&w, NULL, '{');
     if (pairs) {
         mde_json_open(&w, "__metadata__", '{');
-        for (i = 0; i < pairs; i++) mde_json_write_string(&w, metadata[2 * i], metadata[2 * i + 1]);
+        for (int i = 0; i < pairs; i++) mde_json_write_string(&w, metadata[2 * i], metadata[2 * i + 1]);
         mde_json_close(&w);
     }
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         uint64_t end = at + (uint64_t)tensors[i].count * 4;
         mde_json_open(&w, tensors[i].name, '{');
         mde_json_write_string(&w, "dtype", "F32");
         mde_json_open(&w, "shape", '[');
-        for (k = 0; k < tensors[i].rank; k++) mde_json_write_int(&w, NULL, tensors[i].shape[k]);
+        for (int k = 0; k < tensors[i].rank; k++) mde_json_write_int(&w, NULL, tensors[i].shape[k]);
         mde_json_close(&w);
         mde_json_open(&w, "data_offsets", '[');
         mde_json_write_int(&w, NULL, (int64_t)at);
@@ -4274,8 +4258,6 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
     unsigned char *bytes = NULL, *p;
     mde_text *header = NULL;
     uint64_t data = 0;
-    size_t j;
-    int i;
     if (mde__bad(c)) return mde_context_status(c);
     mde__safetensors_check(c, path, count, tensors, pairs, metadata);
     header = mde_text_create(c);
@@ -4289,8 +4271,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         mde__put_bytes(bytes, 8, header->length);
         memcpy(bytes + 8, header->bytes, header->length);
         p = bytes + 8 + header->length;
-        for (i = 0; i < count; i++) {
-            for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
+        for (int i = 0; i < count; i++) {
+            for (size_t j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
         mde__file_replace(c, path, bytes, (size_t)(p - bytes), MDE__WRITE_TO_DISK);
     }
@@ -10254,17 +10236,15 @@ static void mde__param_free(mde_context *c, mde__parameter *item)
 
 MDEDEF void mde_params_free(mde_params *p)
 {
-    int i;
     if (!p) return;
-    for (i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
+    for (int i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
     MDE__RELEASE(p->context, p->items, p);
 }
 
 static void mde__initialise(const mde_params *p, const char *name, mde_tensor *t, mde_init init, double scale)
 {
     mde_random r = mde_random_start(p->seed, mde__hash(MDE__HASH_START, name, strlen(name)));
-    size_t i;
-    for (i = 0; i < t->count; i++) {
+    for (size_t i = 0; i < t->count; i++) {
         switch (init) {
         case MDE_INIT_ONES: t->data[i] = 1.0f; break;
         case MDE_INIT_NORMAL: t->data[i] = (float)(scale * mde_random_normal(&r)); break;
@@ -10318,11 +10298,11 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
     mde_context *c = p->context;
     size_t total = 0, at = 0;
     float *data, *grad;
-    int i, k;
+    int i;
     if (mde__bad(c)) return;
     *all = *parts[0];
     all->shape[0] = 0;
-    for (k = 0; k < count; k++) {
+    for (int k = 0; k < count; k++) {
         total += parts[k]->count;
         all->shape[0] += parts[k]->shape[0];
     }
@@ -10332,7 +10312,7 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
         mde_release(c, data);
         return;
     }
-    for (k = 0; k < count; at += parts[k++]->count) {
+    for (int k = 0; k < count; at += parts[k++]->count) {
         for (i = 0; &p->items[i]->tensor != parts[k]; i++) {}
         memcpy(data + at, parts[k]->data, parts[k]->count * sizeof *data);
         MDE__RELEASE(c, parts[k]->data, parts[k]->grad);
@@ -10370,8 +10350,7 @@ MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name)
 MDEDEF size_t mde_params_elements(const mde_params *p)
 {
     size_t sum = 0;
-    int i;
-    for (i = 0; p && i < p->count; i++) sum += p->items[i]->tensor.count;
+    for (int i = 0; p && i < p->count; i++) sum += p->items[i]->tensor.count;
     return sum;
 }
 
@@ -10384,8 +10363,7 @@ MDEDEF void mde_params_zero_grad(mde_params *p)
 MDEDEF double mde_params_grad_norm(const mde_params *p)
 {
     double sum = 0;
-    int i;
-    for (i = 0; p && i < p->count; i++) {
+    for (int i = 0; p && i < p->count; i++) {
         sum += mde__sum_squares(p->context, (int64_t)p->items[i]->tensor.count, p->items[i]->tensor.grad);
     }
     return sqrt(sum);
@@ -10401,8 +10379,7 @@ static double mde__or_default(double value, double absent)
 /* Moments for all, 0 where there were none. */
 static mde_status mde__params_moments(mde_params *p)
 {
-    int i;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde__parameter *item = p->items[i];
         if (!item->m) item->m = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->m);
         if (!item->v) item->v = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->v);
@@ -10432,7 +10409,6 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     mde_context *c = p ? p->context : NULL;
     mde__adam adam;
     double norm, beta1, beta2;
-    int i;
     if (mde__bad(c) || mde__params_moments(p) != MDE_OK) return (double)NAN;
     norm = mde_params_grad_norm(p);
     if (!(norm < (double)INFINITY)) {
@@ -10445,7 +10421,7 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     adam = mde__adam_of(desc->learning_rate, beta1, beta2, p->steps);
     adam.grad_scale = desc->clip > 0 && norm > desc->clip ? (float)(desc->clip / norm) : 1.0f;
     adam.epsilon = (float)mde__or_default(desc->epsilon, 1e-8);
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde__parameter *item = p->items[i];
         adam.decay = (float)(1.0 - desc->learning_rate * (item->tensor.rank > 1 ? desc->weight_decay : 0));
         mde__adamw(c, &adam, (int64_t)item->tensor.count, item->tensor.grad, item->tensor.data, item->m, item->v);
@@ -10455,12 +10431,11 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
 
 MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
 {
-    int i;
     if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
     if (!(mde_params_grad_norm(p) < (double)INFINITY)) {
         return mde_fail(p->context, MDE_NOT_FINITE, "sgd: the norm of the gradient is not finite");
     }
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde_tensor *t = &p->items[i]->tensor;
         mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
     }
@@ -10528,33 +10503,33 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
     const char **all;
     char steps[MDE__SETS * 24];
     size_t length = 0, capacity = 1;
-    int i, k, which, count = 0;
+    int count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata are missing", path);
-    for (k = 0; k < sets; k++) {
+    for (int k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
     entries = (mde_safetensor *)mde_alloc(c, capacity, sizeof *entries);
     all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
-    for (k = 0; k < sets; k++) {
-        for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
+    for (int k = 0; k < sets; k++) {
+        for (int i = 0; i < p[k]->count && !mde__bad(c); i++) {
             const mde__parameter *item = p[k]->items[i];
             entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
-            for (which = 0; moments && which < 2; which++) {
+            for (int which = 0; moments && which < 2; which++) {
                 char *name = mde__moment_name(c, which, item->name);
                 if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
             }
         }
     }
     if (!mde__bad(c)) {
-        for (i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
+        for (int i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         all[2 * pairs] = "adamw.steps";
         all[2 * pairs + 1] = steps;
         mde_safetensors_write(c, path, count, entries, pairs + (moments != 0), all);
     }
-    for (i = 0; moments && entries && i < count; i++) {
+    for (int i = 0; moments && entries && i < count; i++) {
         if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
     }
     MDE__RELEASE(c, entries, all);
@@ -10614,17 +10589,16 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     mde_context *c = p[0]->context;
     const float **found, **next;
     size_t capacity = 1;
-    int i, k, which;
-    for (k = 0; k < sets; k++) {
+    for (int k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
     }
     found = next = (const float **)mde_alloc(c, capacity, sizeof *found);
-    for (k = 0; k < sets; k++) {
-        for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
+    for (int k = 0; k < sets; k++) {
+        for (int i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
             const mde__parameter *item = p[k]->items[i];
             next[0] = mde__matching_tensor(c, path, file, item, item->name);
-            for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
+            for (int which = 0; moments && which < 2 && !mde__bad(c); which++) {
                 char *name = mde__moment_name(c, which, item->name);
                 if (name) next[1 + which] = mde__matching_tensor(c, path, file, item, name);
                 mde_release(c, name);
@@ -10632,8 +10606,8 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
         }
     }
     next = found;
-    for (k = 0; k < sets; k++) {
-        for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
+    for (int k = 0; k < sets; k++) {
+        for (int i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
             mde__parameter *item = p[k]->items[i];
             size_t bytes = item->tensor.count * sizeof(float);
             memcpy(item->tensor.data, next[0], bytes);
@@ -10660,8 +10634,7 @@ MDEDEF mde_status mde_params_read(mde_params *p, const char *path)
 /* The optimizer's steps of each set, numbers with a space between them. */
 static int mde__parse_steps(const char *text, int sets, int64_t *steps)
 {
-    int k;
-    for (k = 0; text && k < sets; k++) {
+    for (int k = 0; text && k < sets; k++) {
         size_t length = strcspn(text, " ");
         double number;
         if (!mde__parse_number(text, length, &number) || !(number >= 0 && number < 9e15) || number != floor(number))
@@ -10677,13 +10650,12 @@ MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const
 {
     mde_context *c = mde__sets_context(sets, p);
     int64_t steps[MDE__SETS];
-    int k;
     if (!c || !file) return c ? mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: there is no file") : MDE_BAD_ARGUMENT;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
     } else if (mde__params_load(sets, p, path, file, 1) == MDE_OK) {
-        for (k = 0; k < sets; k++) p[k]->steps = steps[k];
+        for (int k = 0; k < sets; k++) p[k]->steps = steps[k];
     }
     return c->status;
 }
@@ -10809,7 +10781,6 @@ static mde_tokenizer *mde__tokenizer_checked(mde_tokenizer *t)
 static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 {
     mde_tokenizer *t = (mde_tokenizer *)mde_alloc(c, 1, sizeof *t);
-    size_t i;
     if (!t) return NULL;
     t->context = c;
     t->slots = 1024;
@@ -10818,7 +10789,7 @@ static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
     t->starts = (size_t *)mde_alloc(c, (size_t)capacity + 1, sizeof *t->starts);
     t->scores = (float *)mde_alloc(c, (size_t)capacity, sizeof *t->scores);
     t->table = (int32_t *)mde_alloc(c, t->slots, sizeof *t->table);
-    for (i = 0; t->table && i < t->slots; i++) t->table[i] = -1;
+    for (size_t i = 0; t->table && i < t->slots; i++) t->table[i] = -1;
     return mde__tokenizer_checked(t);
 }
 
@@ -10891,8 +10862,7 @@ static mde_tokenizer *mde__tokenizer_copy(mde_context *c, const mde_tokenizer *f
 static mde_tokenizer *mde__tokenizer_start(mde_context *c, int capacity)
 {
     mde_tokenizer *t = mde__tokenizer_create(c, capacity);
-    int byte;
-    for (byte = 0; t && byte < 256 && !mde__bad(c); byte++) {
+    for (int byte = 0; t && byte < 256 && !mde__bad(c); byte++) {
         char one = (char)(unsigned char)byte;
         mde__tokenizer_add(t, &one, 1, 0, 1);
     }
@@ -10932,8 +10902,7 @@ static int32_t mde__separator(const mde_tokenizer *t)
 /* Ends a text: the separator, or a published model's own tokens. */
 static int mde__is_end(const mde_tokenizer *t, int32_t id)
 {
-    int i;
-    for (i = 0; t->json && i < t->json->end_count; i++) if (t->json->ends[i] == id) return 1;
+    for (int i = 0; t->json && i < t->json->end_count; i++) if (t->json->ends[i] == id) return 1;
     return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__separator(t);
 }
 
@@ -11049,7 +11018,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
 static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t length)
 {
     int32_t count = 0;
-    size_t i = 0, k;
+    size_t i = 0;
     while (i < length) {
         size_t size = 1;
         int32_t whole;
@@ -11057,7 +11026,7 @@ static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t leng
             while (size < 4 && i + size < length && ((unsigned char)text[i + size] & 0xC0) == 0x80) size++;
         }
         whole = e->tokenizer->published ? mde__tokenizer_find(e->tokenizer, text + i, size) : -1;
-        for (k = 0; k < size; k += whole >= 0 ? size : 1) {
+        for (size_t k = 0; k < size; k += whole >= 0 ? size : 1) {
             mde__symbol *s = &e->symbols[count];
             s->start = (uint32_t)(i + k);
             s->length = (uint32_t)(whole >= 0 ? size : 1);
@@ -11145,10 +11114,10 @@ static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, 
 static size_t mde__contraction(const char *text, size_t at, size_t end, int any_case)
 {
     static const char *const words[] = { "s", "t", "re", "ve", "m", "ll", "d" };
-    size_t i, k;
+    size_t k;
     if (at >= end || text[at] != '\'') return 0;
     if (any_case && end - at >= 3 && memcmp(text + at + 1, "\xC5\xBF", 2) == 0) return 3;
-    for (i = 0; i < sizeof words / sizeof *words; i++) {
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         for (k = 0; words[i][k] && at + 1 + k < end; k++) {
             char byte = text[at + 1 + k];
             if (any_case && byte >= 'A' && byte <= 'Z') byte = (char)(byte + 32);
@@ -11195,9 +11164,9 @@ static size_t mde__json_word_end(const mde__json_bpe *j, const char *text, size_
    order may be another there. */
 static int mde__may_compose(const mde__json_bpe *j, const char *text, size_t length, uint32_t *code)
 {
-    size_t at, size;
+    size_t size;
     int before = 0, kind;
-    for (at = 0; at < length; at += size) {
+    for (size_t at = 0; at < length; at += size) {
         size = mde__utf8_read(text + at, length - at, code);
         kind = size > 1 ? mde__unicode_kind(j->marks, *code) : 0;
         if (kind == 1 || (kind && before)) return 1;
@@ -11211,9 +11180,8 @@ static int mde__may_compose(const mde__json_bpe *j, const char *text, size_t len
 static int32_t mde__added_token(const mde_tokenizer *t, const char *text, size_t length, size_t *size)
 {
     int32_t best = -1;
-    int i;
     *size = 0;
-    for (i = 0; t->json->starts[(unsigned char)*text] && i < t->json->added_count; i++) {
+    for (int i = 0; t->json->starts[(unsigned char)*text] && i < t->json->added_count; i++) {
         size_t bytes;
         const char *token = mde_tokenizer_token(t, t->json->added[i], &bytes);
         if (bytes <= *size || bytes > length || memcmp(token, text, bytes) != 0) continue;
@@ -11276,10 +11244,10 @@ static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t lengt
     mde_context *c = t->context;
     mde_mark mark = mde_arena_mark(c);
     mde__encoder e;
-    size_t span = t->published || t->json ? length + 1 : MDE__LONGEST_WORD, count = 0, start, end;
+    size_t span = t->published || t->json ? length + 1 : MDE__LONGEST_WORD, count = 0, end;
     if (length == 0) return 0;
     if (t->vocabulary == 256 && !t->json) {
-        for (start = 0; start < length; start++) out[start] = (unsigned char)text[start];
+        for (size_t start = 0; start < length; start++) out[start] = (unsigned char)text[start];
         return length;
     }
     if (length >= INT32_MAX) {
@@ -11299,7 +11267,7 @@ static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t lengt
     } else if (t->json) {
         if (!mde__bad(c)) count = mde__encode_json(&e, text, length, out);
     } else if (!mde__bad(c)) {
-        for (start = 0; start < length; start = end) {
+        for (size_t start = 0; start < length; start = end) {
             end = mde__word_end(text, start, length);
             count += mde__encode_span(&e, text + start, end - start, out + count);
         }
@@ -11369,8 +11337,7 @@ static void mde__bpe_free(mde__bpe *b)
 static int64_t *mde__new_table(mde_context *c, size_t slots)
 {
     int64_t *table = (int64_t *)mde_alloc(c, slots, sizeof *table);
-    size_t i;
-    for (i = 0; table && i < slots; i++) table[i] = -1;
+    for (size_t i = 0; table && i < slots; i++) table[i] = -1;
     return table;
 }
 
@@ -11406,8 +11373,8 @@ static int mde__bpe_grow_words(mde__bpe *b)
 /* Counts the words of a text, which must stay where it is until the merges are learned. */
 static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
 {
-    size_t start, end, slot;
-    for (start = 0; start < length; start = end) {
+    size_t end, slot;
+    for (size_t start = 0; start < length; start = end) {
         end = mde__word_end(text, start, length);
         if (b->word_count == b->word_capacity && !mde__bpe_grow_words(b)) return 0;
         slot = mde__word_slot(b, text + start, end - start);
@@ -11525,7 +11492,7 @@ static void mde__bpe_merge_word(mde__bpe *b, size_t word, int32_t left, int32_t 
 static void mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
 {
     int32_t left = b->pairs[pair].left, right = b->pairs[pair].right;
-    size_t known = b->pair_count, i;
+    size_t known = b->pair_count;
     int64_t at = b->pairs[pair].last;
     for (; at >= 0; at = b->occurrences[at].previous) {
         size_t word = b->occurrences[at].word;
@@ -11533,24 +11500,24 @@ static void mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
         mde__bpe_merge_word(b, word, left, right, merged);
         if (!mde__bpe_count_pairs(b, word, 1, merged)) return;
     }
-    for (i = known; i < b->pair_count; i++) mde__bpe_push(b, i);
+    for (size_t i = known; i < b->pair_count; i++) mde__bpe_push(b, i);
 }
 
 static int mde__bpe_start(mde__bpe *b)
 {
-    size_t total = 0, word, i;
-    for (word = 0; word < b->word_count; word++) total += b->words[word].length;
+    size_t total = 0;
+    for (size_t word = 0; word < b->word_count; word++) total += b->words[word].length;
     b->symbols = (int32_t *)mde_alloc(b->context, total + 1, sizeof *b->symbols);
     if (!b->symbols) return 0;
     total = 0;
-    for (word = 0; word < b->word_count; word++) {
+    for (size_t word = 0; word < b->word_count; word++) {
         mde__word *w = &b->words[word];
         w->first = total;
         w->symbols = w->length;
-        for (i = 0; i < w->length; i++) b->symbols[total++] = (unsigned char)w->text[i];
+        for (size_t i = 0; i < w->length; i++) b->symbols[total++] = (unsigned char)w->text[i];
         if (!mde__bpe_count_pairs(b, word, 1, -1)) return 0;
     }
-    for (i = 0; i < b->pair_count; i++) mde__bpe_push(b, i);
+    for (size_t i = 0; i < b->pair_count; i++) mde__bpe_push(b, i);
     return 1;
 }
 
@@ -11645,8 +11612,7 @@ static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
     uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges), at = 0x80, numbers = 0;
     while (ranges && *table) {
         uint32_t value = 0, digit = 32;
-        int shift;
-        for (shift = 0; digit >= 32; shift += 5) {
+        for (int shift = 0; digit >= 32; shift += 5) {
             digit = (uint32_t)(strchr(digits, *table++) - digits);
             value |= (digit & 31) << shift;
         }
@@ -11662,8 +11628,8 @@ static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
    bytes: printable bytes for themselves, the others, in order, from U+0100 on. */
 static size_t mde__unmap_token(const char *text, size_t length, char *out)
 {
-    size_t at, size, count = 0;
-    for (at = 0; at < length; at += size) {
+    size_t size, count = 0;
+    for (size_t at = 0; at < length; at += size) {
         uint32_t code = 0;
         size = mde__utf8_read(text + at, length - at, &code);
         if (size && code >= 256 && code < 256 + 68) code = code < 289 ? code - 256 : code < 323 ? code - 162 : 173;
@@ -11853,11 +11819,10 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
     const mde_json *entry;
     mde__rule rule, *slot;
     char bytes[2 * limit];
-    size_t i;
     for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
     j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
     if (!j->rules) return 0;
-    for (i = 0; i < j->slots; i++) j->rules[i].id = -1;
+    for (size_t i = 0; i < j->slots; i++) j->rules[i].id = -1;
     rule.rank = 0;
     for (entry = merges->child; entry; entry = entry->next, rule.rank++) {
         const mde_json *pair = entry->kind == MDE_JSON_ARRAY ? entry->child : NULL;
@@ -11891,11 +11856,10 @@ static int mde__json_read_model(mde__json_reading *r, const mde_json *root)
     const mde_json *model = mde_json_get(root, "model"), *vocab = mde_json_get(model, "vocab");
     const mde_json *merges = mde_json_get(model, "merges"), *added = mde_json_get(root, "added_tokens");
     const char *type = mde_json_string(model, "type", "BPE");
-    size_t i;
     if (strcmp(type, "BPE") != 0) return mde__json_refuse(r, "model: ", type);
     if (!vocab || vocab->kind != MDE_JSON_OBJECT || !merges || merges->kind != MDE_JSON_ARRAY ||
         (added && added->kind != MDE_JSON_ARRAY)) return mde__json_refuse(r, "model without vocab and merges", "");
-    for (i = 0; i < sizeof without / sizeof *without; i++) {
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         if (!mde__json_is_nothing(mde_json_get(model, without[i]))) return mde__json_refuse(r, "model: ", without[i]);
     }
     r->json->whole = !mde__json_is_nothing(mde_json_get(model, "ignore_merges"));
@@ -12021,12 +11985,11 @@ MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
     mde_context *c = t ? t->context : NULL;
     unsigned char *file;
     size_t at = 4, longest = 0;
-    int id;
     if (mde__bad(c)) return mde__object_status(c);
     if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, MDE__WRITE_TO_DISK);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
-    for (id = 0; id < t->vocabulary; id++) {
+    for (int id = 0; id < t->vocabulary; id++) {
         size_t length;
         const char *text = mde_tokenizer_token(t, id, &length);
         char written[8];
@@ -12097,11 +12060,11 @@ static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
    the limit and not inside a UTF-8 character. */
 static size_t mde__document_end(const char *text, size_t start, size_t length, size_t limit)
 {
-    size_t end, i;
+    size_t end;
     if (length - start <= limit) return length;
     for (end = start + limit; end > start; end--) if (text[end - 1] == '\n') return end;
     end = start + limit;
-    for (i = 0; i < 3 && end - 1 > start && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
+    for (size_t i = 0; i < 3 && end - 1 > start && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
     return end;
 }
 
@@ -12123,7 +12086,6 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / bytes : 1.0;
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
-    int split;
     if (s->text->length == 0) return !mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
     s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
     order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
@@ -12144,7 +12106,7 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
                  "`document` cuts a text into more)", s->name, kept, limit < 1 ? " within max_bytes" : "",
                  1 + (desc->validation > 0) + (desc->test > 0));
     }
-    for (split = MDE_VALIDATION; split <= MDE_TEST && !mde__bad(c); split++) {
+    for (int split = MDE_VALIDATION; split <= MDE_TEST && !mde__bad(c); split++) {
         size_t left = 0;
         for (k = 0; k < held[split]; k++) {
             size_t at = (size_t)(((uint64_t)(2 * k + 1) * kept) / (2 * held[split]));
@@ -12161,13 +12123,12 @@ static mde_tokenizer *mde__corpus_learn(mde__reading *r)
 {
     mde__bpe b;
     mde_tokenizer *t = NULL;
-    int domain, good = 1;
-    size_t i;
+    int good = 1;
     memset(&b, 0, sizeof b);
     b.context = r->context;
-    for (domain = 0; domain < r->count; domain++) {
+    for (int domain = 0; domain < r->count; domain++) {
         const mde__source *s = &r->sources[domain];
-        for (i = 0; good && i < s->documents; i++) {
+        for (size_t i = 0; good && i < s->documents; i++) {
             size_t start = i ? s->ends[i - 1] : 0;
             if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text->bytes + start, s->ends[i] - start);
         }
@@ -12181,10 +12142,10 @@ static mde_tokenizer *mde__corpus_learn(mde__reading *r)
 static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__domain *d, int split)
 {
     mde_context *c = corpus->context;
-    size_t capacity = 0, longest = 0, i, k;
+    size_t capacity = 0, longest = 0;
     int32_t *ids;
     int64_t document = 0;
-    for (i = 0; i < s->documents; i++) {
+    for (size_t i = 0; i < s->documents; i++) {
         size_t length = s->ends[i] - (i ? s->ends[i - 1] : 0);
         if (s->split[i] != split) continue;
         capacity += length + 2;
@@ -12194,11 +12155,11 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
     d->tokens[split] = (uint16_t *)mde_alloc(c, capacity + 1, sizeof **d->tokens);
     d->starts[split] = (int64_t *)mde_alloc(c, (size_t)d->documents[split] + 1, sizeof **d->starts);
     ids = (int32_t *)mde_alloc(c, longest + 1, sizeof *ids);
-    for (i = 0; i < s->documents && !mde__bad(c); i++) {
+    for (size_t i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t start = i ? s->ends[i - 1] : 0, count;
         if (s->split[i] != split) continue;
         count = mde__encode(corpus->tokenizer, s->text->bytes + start, s->ends[i] - start, ids);
-        for (k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
+        for (size_t k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
         d->tokens[split][d->count[split]++] = (uint16_t)mde__separator(corpus->tokenizer);
         d->starts[split][++document] = (int64_t)d->count[split];
     }
@@ -12213,25 +12174,22 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
 static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
 {
     unsigned char bytes[8];
-    int i;
-    for (i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
+    for (int i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
     return mde__hash(hash, bytes, (size_t)size);
 }
 
 static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
 {
     uint64_t hash = mde__hash_number(MDE__HASH_START, (uint64_t)corpus->domains, 8);
-    int domain, split;
-    size_t i;
-    for (domain = 0; domain < corpus->domains; domain++) {
+    for (int domain = 0; domain < corpus->domains; domain++) {
         const mde__domain *d = &corpus->domain[domain];
         hash = mde__hash(hash, d->name, strlen(d->name) + 1);
-        for (split = 0; split < 3; split++) {
+        for (int split = 0; split < 3; split++) {
             hash = mde__hash_number(hash, (uint64_t)d->documents[split], 8);
-            for (i = 0; i <= (size_t)d->documents[split]; i++) {
+            for (size_t i = 0; i <= (size_t)d->documents[split]; i++) {
                 hash = mde__hash_number(hash, (uint64_t)d->starts[split][i], 8);
             }
-            for (i = 0; i < d->count[split]; i++) hash = mde__hash_number(hash, d->tokens[split][i], 2);
+            for (size_t i = 0; i < d->count[split]; i++) hash = mde__hash_number(hash, d->tokens[split][i], 2);
         }
     }
     return hash;
@@ -12282,9 +12240,8 @@ static mde__source *mde__reading_add(mde__reading *r, const char *name)
 
 static int mde__reading_splits(mde__reading *r)
 {
-    int i, k;
-    for (i = 0; i < r->count; i++) {
-        for (k = 0; k < i; k++) {
+    for (int i = 0; i < r->count; i++) {
+        for (int k = 0; k < i; k++) {
             if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
             return !mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
         }
@@ -12298,21 +12255,20 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
 {
     mde_context *c = r->context;
     mde_corpus *corpus = NULL;
-    int i, split;
     if (!mde__bad(c) && mde__reading_splits(r)) corpus = (mde_corpus *)mde_alloc(c, 1, sizeof *corpus);
     if (corpus) {
         corpus->context = c;
         if (r->desc.tokenizer) corpus->tokenizer = r->desc.tokenizer;
         else corpus->tokenizer = corpus->owned = r->desc.vocabulary ? mde__corpus_learn(r) : mde_tokenizer_bytes(c);
     }
-    for (i = 0; i < r->count; i++) {
+    for (int i = 0; i < r->count; i++) {
         mde__source *s = &r->sources[i];
         if (corpus && !mde__bad(c)) {
             mde__domain *d = &corpus->domain[i];
             corpus->domains = i + 1;
             d->name = s->name;
             s->name = NULL;
-            for (split = 0; split < 3; split++) if (!mde__corpus_encode(corpus, s, d, split)) break;
+            for (int split = 0; split < 3; split++) if (!mde__corpus_encode(corpus, s, d, split)) break;
         }
         mde_release(c, s->name);
         mde_text_free(s->text);
@@ -12330,12 +12286,11 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
                                          const char *const *texts, const size_t *lengths, const mde_corpus_desc *desc)
 {
     mde__reading r;
-    int i;
     if (!mde__bad(c) && domains < 1) {
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
     }
     if (!mde__reading_start(&r, c, desc)) return NULL;
-    for (i = 0; i < domains; i++) {
+    for (int i = 0; i < domains; i++) {
         mde__source *s = mde__reading_add(&r, names[i]);
         if (!s || !mde__source_add(c, s, texts[i], lengths[i], (size_t)r.desc.document)) break;
     }
@@ -12356,8 +12311,7 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
         {"\xFF\xFE", 2, "is UTF-16"}, {"\xFE\xFF", 2, "is UTF-16"}
     };
     const unsigned char *zero = (const unsigned char *)memchr(bytes, 0, size);
-    size_t i;
-    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
         return !mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
     }
@@ -12368,10 +12322,10 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
 /* Lines {"text": "...", ...}, one document each. */
 static int mde__source_add_lines(mde_context *c, mde__source *s, const char *path, const char *bytes, size_t size)
 {
-    size_t start, end;
+    size_t end;
     int line = 0;
     char name[512];
-    for (start = 0; start < size && !mde__bad(c); start = end + 1) {
+    for (size_t start = 0; start < size && !mde__bad(c); start = end + 1) {
         const char *stop = (const char *)memchr(bytes + start, '\n', size - start);
         const mde_json *text;
         mde_json *root;
@@ -12395,7 +12349,6 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
 {
     char kind = mde__path_kind(path);
     mde_names names;
-    int i;
     if (kind == 'o') {
         return !mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
     }
@@ -12413,7 +12366,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
         return !mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
-    for (i = 0; i < names.count && !mde__bad(c); i++) {
+    for (int i = 0; i < names.count && !mde__bad(c); i++) {
         char *inner = mde__join_path(c, path, names.items[i]);
         if (inner) mde__source_read(c, s, inner, limit, depth + 1);
         mde_release(c, inner);
@@ -12437,10 +12390,9 @@ static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, co
     const char *last = mde_path_name(path, &length);
     mde__source *s = NULL;
     char *name = mde__print(c, "%.*s", (int)length, last);
-    int i;
     if (!name) return NULL;
     stem = mde__stem(name, mde_is_folder(path));
-    for (i = 0; siblings && i < siblings->count; i++) {
+    for (int i = 0; siblings && i < siblings->count; i++) {
         const char *other = siblings->items[i];
         if (i == own || strncmp(other, name, stem) != 0) continue;
         if (mde__stem(other, 0) == stem || other[stem] == 0) stem = strlen(name);
@@ -12456,14 +12408,13 @@ static int mde__reading_open(mde__reading *r, const char *path)
     mde_context *c = r->context;
     mde_names names;
     mde__source *s;
-    int i;
     if (!mde_is_folder(path)) {
         s = mde__reading_add_entry(r, path, NULL, 0);
         return s && mde__source_read(c, s, path, (size_t)r->desc.document, 0);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
     if (names.count == 0) mde_fail(c, MDE_BAD_FILE, "%s: the folder is empty; expected a domain each entry", path);
-    for (i = 0; i < names.count && !mde__bad(c); i++) {
+    for (int i = 0; i < names.count && !mde__bad(c); i++) {
         char *inner = mde__join_path(c, path, names.items[i]);
         s = inner ? mde__reading_add_entry(r, inner, &names, i) : NULL;
         if (s) mde__source_read(c, s, inner, (size_t)r->desc.document, 0);
@@ -12486,12 +12437,11 @@ MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc)
 
 MDEDEF void mde_corpus_free(mde_corpus *corpus)
 {
-    int domain, split;
     if (!corpus) return;
-    for (domain = 0; domain < corpus->domains; domain++) {
+    for (int domain = 0; domain < corpus->domains; domain++) {
         mde__domain *d = &corpus->domain[domain];
         mde_release(corpus->context, d->name);
-        for (split = 0; split < 3; split++) MDE__RELEASE(corpus->context, d->tokens[split], d->starts[split]);
+        for (int split = 0; split < 3; split++) MDE__RELEASE(corpus->context, d->tokens[split], d->starts[split]);
     }
     mde_tokenizer_free(corpus->owned);
     mde_release(corpus->context, corpus);
@@ -12555,27 +12505,25 @@ MDEDEF uint64_t mde_corpus_hash(const mde_corpus *corpus)
 static int mde__check_weights(mde_context *c, const char *what, int n, const double *weights, double *out)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
             return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %.9g; expected 0 to 1", what, i, weights[i]);
         }
         sum += weights[i];
     }
     if (fabs(sum - 1) > 1e-6) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %.9g; expected 1", what, sum);
-    for (i = 0; i < n; i++) out[i] = weights[i] / sum;
+    for (int i = 0; i < n; i++) out[i] = weights[i] / sum;
     return 1;
 }
 
 MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, const double *weights, uint64_t seed)
 {
     double proportional[MDE_MAX_DOMAINS], total = 0;
-    int i;
     memset(s, 0, sizeof *s);
     if (!corpus) return MDE_BAD_ARGUMENT;
     if (mde__bad(corpus->context)) return corpus->context->status;
-    for (i = 0; i < corpus->domains; i++) total += (double)corpus->domain[i].count[MDE_TRAIN];
-    for (i = 0; i < corpus->domains; i++) proportional[i] = (double)corpus->domain[i].count[MDE_TRAIN] / total;
+    for (int i = 0; i < corpus->domains; i++) total += (double)corpus->domain[i].count[MDE_TRAIN];
+    for (int i = 0; i < corpus->domains; i++) proportional[i] = (double)corpus->domain[i].count[MDE_TRAIN] / total;
     if (mde__check_weights(corpus->context, "sampler", corpus->domains, weights ? weights : proportional, s->weights)) {
         s->corpus = corpus;
         s->seed = seed;
@@ -12589,15 +12537,15 @@ MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, co
 static int mde__sampler_domain(const mde_sampler *s)
 {
     double first = (double)INFINITY;
-    int i, best = -1;
-    for (i = 0; i < s->corpus->domains; i++) {
+    int best = -1;
+    for (int i = 0; i < s->corpus->domains; i++) {
         double due = ((double)s->drawn[i] + 1) / s->weights[i];
         if (s->weights[i] * ((double)s->total + 1) > (double)s->drawn[i] && due < first) {
             first = due;
             best = i;
         }
     }
-    for (i = 0; best < 0; i++) {    /* rounding left none: any with a weight */
+    for (int i = 0; best < 0; i++) {    /* rounding left none: any with a weight */
         if (s->weights[i] > 0) best = i;
     }
     return best;
@@ -12606,13 +12554,12 @@ static int mde__sampler_domain(const mde_sampler *s)
 MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, uint16_t *tokens)
 {
     mde_context *c = s && s->corpus ? s->corpus->context : NULL;
-    int window;
     if (mde__bad(c)) return mde__object_status(c);
     if (length < 1 || windows < 1) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
                         windows, (long long)length);
     }
-    for (window = 0; window < windows; window++) {
+    for (int window = 0; window < windows; window++) {
         int chosen = mde__sampler_domain(s);
         const mde__domain *d = &s->corpus->domain[chosen];
         mde_random random = mde_random_start(s->seed, mde__hash(MDE__HASH_START, d->name, strlen(d->name)));
@@ -12702,8 +12649,7 @@ static double mde__field_value(const mde__field *field, const void *desc)
 static int mde__check_fields(mde_context *c, const char *what, int count, const mde__field *fields, const void *desc)
 {
     char number[32];
-    int i;
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         const mde__field *field = &fields[i];
         double value;
         if (field->minimum == 0 && field->maximum == 0) continue;
@@ -12859,13 +12805,12 @@ static mde__linear_layer mde__lm_join(mde_lm *lm, int count, const mde__linear_l
 {
     mde_tensor *each[3] = { NULL, NULL, NULL };
     mde__linear_layer all;
-    int i;
     memset(&all, 0, sizeof all);
-    for (i = 0; i < count; i++) each[i] = parts[i].weight;
+    for (int i = 0; i < count; i++) each[i] = parts[i].weight;
     mde__params_join(lm->params, count, each, &joined[0]);
     all.weight = &joined[0];
     if (!parts[count - 1].bias) return all;
-    for (i = 0; i < count; i++) each[i] = parts[i].bias;
+    for (int i = 0; i < count; i++) each[i] = parts[i].bias;
     mde__params_join(lm->params, count, each, &joined[1]);
     all.bias = &joined[1];
     return all;
@@ -12909,14 +12854,13 @@ static void mde__lm_add_parameters(mde_lm *lm)
 {
     const mde_lm_desc *d = &lm->desc;
     double scale = 1 / sqrt((double)d->width);
-    int i;
     lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte.weight" : "embed_tokens.weight", d->vocabulary, d->width,
                                   MDE_INIT_NORMAL, scale);
     if (d->learned_positions) {
         lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe.weight" : "embed_positions.weight", d->context, d->width,
                                       MDE_INIT_NORMAL, scale);
     }
-    for (i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
+    for (int i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
     lm->norm = mde__lm_norm(lm, -1, lm->gpt2 ? "ln_f" : "norm");
     if (d->untied) {
         lm->output = mde__lm_param(lm, -2, "lm_head.weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
@@ -13120,13 +13064,13 @@ static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const 
 static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
 {
     const mde_lm_desc *d = &lm->desc;
-    int half = d->head_dim / 2, i;
+    int half = d->head_dim / 2;
     double *slowed = NULL;
     if (d->rope_factor != 0) {
         slowed = (double *)mde_scratch(lm->context, (size_t)half, sizeof *slowed);
         if (!slowed) return NULL;
     }
-    for (i = 0; slowed && i < half; i++) {
+    for (int i = 0; slowed && i < half; i++) {
         double turns = d->rope_context * mde__pow64(d->rope_base, -(double)i / half) / (2 * MDE__PI);
         double kept = d->rope_context > 0 ? (turns - d->rope_low) / (d->rope_high - d->rope_low) : 0;
         kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
@@ -13144,10 +13088,9 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
     mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
     const float *table = NULL;
     mde_mark mark;
-    int i;
     if (!lm->positions && !mde__bad(c)) table = mde__lm_rope_table(lm, start, time);
     mark = mde_arena_mark(c);
-    for (i = 0; i < lm->desc.layers; i++) {
+    for (int i = 0; i < lm->desc.layers; i++) {
         y = mde__lm_attention(lm, x, i, batch, time, start, table, cache);
         y = mde__lm_feed_forward(lm, y, i);
         if (c->recording || !y) {
@@ -13234,8 +13177,7 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
                                   int count, const void *desc)
 {
     char value[400];
-    int i;
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         mde__field_print(&fields[i], desc, value);
         mde__pair_add(c, pairs, prefix, fields[i].name, value);
     }
@@ -13245,11 +13187,10 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
 static void mde__lm_add_fields(mde_context *c, mde_names *pairs, const mde_lm_desc *desc)
 {
     mde_lm_desc d = *desc, zero;
-    int i;
     memset(&zero, 0, sizeof zero);
     if (d.head_dim * d.heads == d.width) d.head_dim = 0;
     mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_NEEDED, &d);
-    for (i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
+    for (int i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
         size_t at = mde__lm_fields[i].offset, size = mde__lm_fields[i].kind == 'i' ? sizeof(int) : sizeof(double);
         if (memcmp((const char *)&d + at, (const char *)&zero + at, size) == 0) continue;
         mde__pairs_add_fields(c, pairs, "model.", &mde__lm_fields[i], 1, &d);
@@ -13298,9 +13239,8 @@ static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
 /* A training is a function of the weights it begins with, so it begins with fresh moments. */
 static void mde__forget_moments(mde_params *p)
 {
-    int i;
     p->steps = 0;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde__parameter *item = p->items[i];
         if (item->m) memset(item->m, 0, item->tensor.count * sizeof *item->m);
         if (item->v) memset(item->v, 0, item->tensor.count * sizeof *item->v);
@@ -13361,13 +13301,13 @@ static double mde__training_step(mde__training *run)
 {
     mde_lm *lm = run->lm;
     mde_context *c = lm->context;
-    int64_t batch = run->desc.batch, length = run->desc.length, window, t;
+    int64_t batch = run->desc.batch, length = run->desc.length;
     mde_mark mark = mde_arena_mark(c);
     mde_tensor *loss;
     double value = (double)NAN;
     if (mde_sampler_next(&run->sampler, run->desc.batch, length, run->windows) != MDE_OK) return value;
-    for (window = 0; window < batch; window++) {
-        for (t = 0; t < length; t++) {
+    for (int64_t window = 0; window < batch; window++) {
+        for (int64_t t = 0; t < length; t++) {
             run->inputs[window * length + t] = run->windows[window * (length + 1) + t];
             run->targets[window * length + t] = run->windows[window * (length + 1) + t + 1];
         }
@@ -13434,14 +13374,13 @@ static void mde__training_settings(const mde__training *run, mde_names *pairs)
 {
     mde_context *c = run->lm->context;
     char value[400], name[300];
-    int i;
     mde__lm_add_fields(c, pairs, &run->lm->desc);
     mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_KEPT, &run->desc);
     snprintf(value, sizeof value, "%d", (int)run->desc.schedule);
     mde__pair_add(c, pairs, "train.", "schedule", value);
     snprintf(value, sizeof value, "%016llx", (unsigned long long)run->corpus->hash);
     mde__pair_add(c, pairs, "train.", "corpus", value);
-    for (i = 0; i < run->corpus->domains; i++) {
+    for (int i = 0; i < run->corpus->domains; i++) {
         snprintf(name, sizeof name, "weight of %.250s", run->corpus->domain[i].name);
         mde__print_exact(value, run->sampler.weights[i]);
         mde__pair_add(c, pairs, "train.", name, value);
@@ -13453,13 +13392,12 @@ static mde_status mde__training_save(const mde__training *run)
     mde_context *c = run->lm->context;
     mde_names pairs;
     mde_text *state = mde_text_create(c);
-    int i;
     if (!state) return c->status;
     memset(&pairs, 0, sizeof pairs);
     mde__training_settings(run, &pairs);
     mde_text_format(state, "%lld", (long long)run->step);
-    for (i = 0; i < run->corpus->domains; i++) mde_text_format(state, " %lld", (long long)run->sampler.drawn[i]);
-    for (i = 0; i < run->points; i++) {
+    for (int i = 0; i < run->corpus->domains; i++) mde_text_format(state, " %lld", (long long)run->sampler.drawn[i]);
+    for (int i = 0; i < run->points; i++) {
         char bits[20];
         snprintf(bits, sizeof bits, " %016llx", (unsigned long long)mde__to_bits(run->lm->curve[i]));
         mde_text_add(state, bits);
@@ -13478,17 +13416,16 @@ static mde_status mde__training_save(const mde__training *run)
 static int mde__training_parse_state(mde__training *run, const char *text)
 {
     char *end;
-    int i;
     if (!text) return 0;
     run->step = strtoll(text, &end, 10);
     if (end == text || run->step < 0 || run->step > run->steps) return 0;
-    for (i = 0; i < run->corpus->domains; i++) {
+    for (int i = 0; i < run->corpus->domains; i++) {
         text = end;
         run->sampler.drawn[i] = strtoll(text, &end, 10);
         if (end == text || run->sampler.drawn[i] < 0) return 0;
         run->sampler.total += run->sampler.drawn[i];
     }
-    for (i = 0; i < run->points; i++) {
+    for (int i = 0; i < run->points; i++) {
         text = end;
         run->lm->curve[i] = mde__from_bits(strtoull(text, &end, 16));
         if (end == text) return 0;
@@ -13503,13 +13440,12 @@ static mde_status mde__training_continue(mde__training *run)
     const char *path = run->desc.checkpoint;
     mde_safetensors *file;
     mde_names pairs;
-    int i;
     if (!mde_is_file(path)) return MDE_OK;
     file = mde_safetensors_read(c, path);
     if (!file) return c->status;
     memset(&pairs, 0, sizeof pairs);
     mde__training_settings(run, &pairs);
-    for (i = 0; i + 1 < pairs.count && !mde__bad(c); i += 2) {
+    for (int i = 0; i + 1 < pairs.count && !mde__bad(c); i += 2) {
         const char *was = mde_safetensors_metadata(file, pairs.items[i]);
         if (!was) {
             mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of this training: it does not hold %s", path,
@@ -13627,8 +13563,8 @@ static void mde__lm_score(mde_lm *lm, int64_t batch, int64_t time, int64_t strid
 static void mde__lm_score_all(mde_lm *lm, int64_t windows, int64_t time, int64_t stride, const uint16_t *tokens,
                               float *out)
 {
-    int64_t batch = time < MDE__SCORED_ROWS ? MDE__SCORED_ROWS / time : 1, done, size;
-    for (done = 0; done < windows && !mde__bad(lm->context); done += size) {
+    int64_t batch = time < MDE__SCORED_ROWS ? MDE__SCORED_ROWS / time : 1, size;
+    for (int64_t done = 0; done < windows && !mde__bad(lm->context); done += size) {
         size = windows - done < batch ? windows - done : batch;
         mde__lm_score(lm, size, time, stride, tokens + done * stride, out + done * stride);
     }
@@ -13636,8 +13572,7 @@ static void mde__lm_score_all(mde_lm *lm, int64_t windows, int64_t time, int64_t
 
 static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count)
 {
-    size_t i;
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (tokens[i] < lm->desc.vocabulary) continue;
         return !mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i,
                          tokens[i], lm->desc.vocabulary);
@@ -13667,7 +13602,6 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
                                         float *out)
 {
     mde_context *c = lm ? lm->context : NULL;
-    int64_t i;
     size_t count;
     int recording;
     if (mde__bad(c) || sequences == 0) return mde__object_status(c);
@@ -13678,7 +13612,7 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
     }
     if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
     recording = mde_set_recording(c, 0);
-    for (i = 0; i < sequences; i++) out[i * length] = (float)mde__quiet_nan();
+    for (int64_t i = 0; i < sequences; i++) out[i * length] = (float)mde__quiet_nan();
     if (length > 1) mde__lm_score_all(lm, sequences, length - 1, length, tokens, out + 1);
     mde_set_recording(c, recording);
     return c->status;
@@ -13688,7 +13622,7 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
 {
     mde_context *c = lm ? lm->context : NULL;
     const uint16_t *tokens;
-    size_t count, i;
+    size_t count;
     float *logp;
     double sum = 0;
     if (mde__bad(c)) return (double)NAN;
@@ -13699,7 +13633,7 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
     logp = tokens && !mde__bad(c) ? (float *)mde_alloc(c, count, sizeof *logp) : NULL;
     if (!logp) return (double)NAN;
     mde_lm_logprobs(lm, tokens, count, logp);
-    for (i = 1; i < count; i++) sum -= logp[i];
+    for (size_t i = 1; i < count; i++) sum -= logp[i];
     mde_release(c, logp);
     return mde__bad(c) ? (double)NAN : sum / (double)(count - 1);
 }
@@ -13834,8 +13768,7 @@ static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde_lm_stat
     mde_context *c = lm->context;
     mde_random random = mde_random_start(desc->seed, 0);
     size_t context = (size_t)lm->desc.context, base = 0, start, length;
-    int made;
-    for (made = 0; made < desc->tokens; made++) {
+    for (int made = 0; made < desc->tokens; made++) {
         mde_mark mark = mde_arena_mark(c);
         const float *logits;
         const char *piece;
@@ -13986,8 +13919,7 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
 static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_safetensors *file, mde_lm_desc *desc)
 {
     char key[100];
-    int i;
-    for (i = 0; i < MDE__LM_FIELDS; i++) {
+    for (int i = 0; i < MDE__LM_FIELDS; i++) {
         const char *value;
         snprintf(key, sizeof key, "mdemix.model.%s", mde__lm_fields[i].name);
         value = mde_safetensors_metadata(file, key);
@@ -14207,8 +14139,8 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
    of older exports, and an output layer that is the embedding again, are none. */
 static void mde__lm_check_unused(const mde_lm *lm, const char *path, const mde_safetensors *file)
 {
-    int i, k;
-    for (i = 0; i < file->count; i++) {
+    int k;
+    for (int i = 0; i < file->count; i++) {
         const char *name = file->tensors[i].name, *bare = mde__lm_bare_name(name);
         if (!mde__ends_with(name, ".weight") && !mde__ends_with(name, ".bias")) continue;
         if (mde__ends_with(name, ".attn.bias") || strcmp(name, "lm_head.weight") == 0) continue;
@@ -14964,7 +14896,6 @@ struct mde_experts {
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names)
 {
     mde_experts *e;
-    int i;
     if (mde__bad(c)) return NULL;
     if (experts < 1 || experts > MDE_MAX_DOMAINS || !names) {
         mde_fail(c, MDE_BAD_ARGUMENT, "experts: %d given; expected 1 to %d, with names", experts, MDE_MAX_DOMAINS);
@@ -14976,7 +14907,7 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
     e->count = experts;
     e->names = (char **)mde_alloc(c, (size_t)experts, sizeof *e->names);
     e->passes = (mde__passes *)mde_alloc(c, 1, sizeof *e->passes);
-    for (i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
+    for (int i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
     if (e->passes) {
         e->passes->window = MDE__WINDOW_RATIOS / (size_t)experts / MDE__MIXTURES_BLOCK * MDE__MIXTURES_BLOCK;
         e->passes->room = SIZE_MAX;
@@ -14991,8 +14922,7 @@ MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *
 static void mde__validation_free(mde_context *c, mde__validation *v, int experts)
 {
 #ifndef MDE_NO_STDIO
-    int i;
-    for (i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
+    for (int i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
 #endif
     (void)experts;
     MDE__RELEASE(c, v->columns, v->marks, v->name, v->ratios, v->starts, v->peaks);
@@ -15007,18 +14937,17 @@ static void mde__free_windows(mde_experts *e)
 
 MDEDEF void mde_experts_free(mde_experts *e)
 {
-    int i;
     if (!e) return;
-    for (i = 0; e->sample && i < e->sample->validations; i++) {
+    for (int i = 0; e->sample && i < e->sample->validations; i++) {
         if (e->sample->validation[i].ratios != e->validation[i].ratios) {
             mde_release(e->context, e->sample->validation[i].ratios);
         }
     }
     if (e->sample) mde_release(e->context, e->sample->validation);
     mde_release(e->context, e->sample);
-    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
+    for (int i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
     mde_release(e->context, e->validation);
-    for (i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
+    for (int i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
     mde_release(e->context, e->names);
     if (e->passes) mde__free_windows(e);
     MDE__RELEASE(e->context, e->passes, e);
@@ -15059,8 +14988,7 @@ MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation)
 
 MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name)
 {
-    int i;
-    for (i = 0; e && i < e->validations; i++) if (strcmp(e->validation[i].name, name) == 0) return i;
+    for (int i = 0; e && i < e->validations; i++) if (strcmp(e->validation[i].name, name) == 0) return i;
     return -1;
 }
 
@@ -15196,8 +15124,7 @@ static int mde__read_window(const mde_experts *e, const mde__validation *v, size
 {
     mde__passes *p = e->passes;
     mde_context *c = e->context;
-    int i;
-    for (i = 0; i < e->count; i++) {
+    for (int i = 0; i < e->count; i++) {
         const mde__npy_file *file = &v->columns[i];
         size_t bytes = w->tokens * (size_t)file->reader.size;
         uint64_t digest;
@@ -15221,8 +15148,7 @@ static int mde__read_window(const mde_experts *e, const mde__validation *v, size
 
 static void mde__close_columns(const mde_experts *e, const mde__validation *v)
 {
-    int i;
-    for (i = 0; v->columns && i < e->count; i++) mde__npy_close(&v->columns[i]);
+    for (int i = 0; v->columns && i < e->count; i++) mde__npy_close(&v->columns[i]);
 }
 
 #endif
@@ -15303,11 +15229,10 @@ static size_t mde__sample_size(size_t tokens, size_t span)
 static void mde__sample_part(int experts, size_t span, const mde__span *part, const float *best, mde__validation *to)
 {
     size_t t = (part->first + span - 1) / span * span, n, at, i;
-    int k;
     for (; t < part->first + part->tokens; t += span) {
         at = t / span * MDE__SAMPLE_RUN;
         n = to->tokens - at < MDE__SAMPLE_RUN ? to->tokens - at : MDE__SAMPLE_RUN;
-        for (k = 0; k < experts; k++) {
+        for (int k = 0; k < experts; k++) {
             memcpy(to->ratios + (size_t)k * to->stride + at,
                    part->ratios + (size_t)k * part->stride + (t - part->first), n * sizeof *to->ratios);
         }
@@ -15348,12 +15273,11 @@ static void mde__start_document(mde_context *c, mde__validation *v, size_t token
 static mde_status mde__end_documents(mde_context *c, mde__validation *v)
 {
     const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
-    size_t t;
     v->known = v->documents;
     if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
         v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
         v->documents = 0;
-        for (t = 0; t < v->tokens && !mde__bad(c); t += v->block) mde__start_document(c, v, t);
+        for (size_t t = 0; t < v->tokens && !mde__bad(c); t += v->block) mde__start_document(c, v, t);
     } else if (v->documents == 0) {
         mde__start_document(c, v, 0);
     }
@@ -15366,8 +15290,7 @@ static mde_status mde__end_documents(mde_context *c, mde__validation *v)
 /* Where each document starts: at each change of the number in `documents`. */
 static void mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
-    size_t t;
-    for (t = 0; documents && t < v->tokens && !mde__bad(c); t++) {
+    for (size_t t = 0; documents && t < v->tokens && !mde__bad(c); t++) {
         if (t == 0 || documents[t] > documents[t - 1]) {
             mde__start_document(c, v, t);
         } else if (!(documents[t] >= documents[t - 1])) {
@@ -15412,8 +15335,7 @@ static void mde__gather_window(const mde_experts *e, mde__validation *v, const m
                                mde__first_pass *pass, mde__validation *sample)
 {
     const mde__span part = { first, w->tokens, w->stride, w->ratios };
-    size_t chunk, t;
-    for (chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
+    for (size_t chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
         const mde__findings *found = &w->findings[chunk];
         if (found->token >= 0) {
             mde__wrong_token(e, v, w, found, first);
@@ -15422,7 +15344,7 @@ static void mde__gather_window(const mde_experts *e, mde__validation *v, const m
         v->rounded += found->rounded;
         pass->judged |= found->judged;
     }
-    for (t = 0; t < w->tokens; t++) {
+    for (size_t t = 0; t < w->tokens; t++) {
         if ((int64_t)(first + t) == v->starts[pass->document + 1]) pass->document++;
         v->peaks[pass->document] += (double)w->best[t];
         pass->below += w->best[t] < pass->implausible;
@@ -15561,7 +15483,6 @@ static int mde__grow_validations(mde_experts *e)
 static void mde__extend_sample(mde_experts *e, const mde__validation *v, const mde__validation *sample)
 {
     mde_experts *few = e->sample;
-    int i;
     if (!few && !sample->ratios) return;
     if (!few) {
         few = (mde_experts *)mde_alloc(e->context, 1, sizeof *few);
@@ -15570,7 +15491,7 @@ static void mde__extend_sample(mde_experts *e, const mde__validation *v, const m
         few->validation = NULL;
         few->validations = 0;
         e->sample = few;
-        for (i = 0; i < e->validations && mde__grow_validations(few); i++) {
+        for (int i = 0; i < e->validations && mde__grow_validations(few); i++) {
             few->validation[few->validations++] = e->validation[i];
         }
     }
@@ -15656,15 +15577,15 @@ static void mde__each_element(mde_context *c, const char *folder, const char *na
                               void *user)
 {
     const size_t block = 65536;
-    size_t n, first, i;
+    size_t n;
     unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, sizeof(double));
     mde__npy_file file;
     if (!bytes) return;
     if (!mde__open_column(c, folder, name, 0, tokens, &file)) tokens = 0;
-    for (first = 0; first < tokens && !mde__bad(c); first += n) {
+    for (size_t first = 0; first < tokens && !mde__bad(c); first += n) {
         n = tokens - first < block ? tokens - first : block;
         if (mde__npy_block(&file, first, n, bytes)) break;
-        for (i = 0; i < n && !mde__bad(c); i++) {
+        for (size_t i = 0; i < n && !mde__bad(c); i++) {
             take(&file.reader, first + i, bytes + i * (size_t)file.reader.size, user);
         }
     }
@@ -15707,10 +15628,9 @@ static void mde__take_bytes(const mde__npy_reader *r, size_t token, const unsign
 static mde_status mde__list_experts(mde_context *c, const char *folder, mde_names *experts)
 {
     mde_names files;
-    int i;
     memset(experts, 0, sizeof *experts);
     mde_folder_list(c, folder, &files);
-    for (i = 0; i < files.count; i++) {
+    for (int i = 0; i < files.count; i++) {
         char *name = files.items[i];
         size_t length = strlen(name), stem = length > 4 ? length - 4 : 0;
         if (mde__same_word(name + stem, length - stem, ".npz") ||
@@ -15732,14 +15652,13 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
     char *folder = mde__join_path(c, path, validation);
     mde__documents documents;
     mde__validation v;
-    int i;
     memset(&v, 0, sizeof v);
     memset(&documents, 0, sizeof documents);
     documents.v = &v;
     v.name = mde__copy_text(c, validation);
     v.folder = folder;
     v.columns = (mde__npy_file *)mde_alloc(c, (size_t)e->count, sizeof *v.columns);
-    for (i = 0; i < e->count && !mde__bad(c); i++) {
+    for (int i = 0; i < e->count && !mde__bad(c); i++) {
         if (!mde__open_column(c, folder, e->names[i], 1, 0, &v.columns[i])) break;
         if (i == 0) v.tokens = v.columns[i].count;
         if (v.columns[i].count != v.tokens) {
@@ -15759,9 +15678,9 @@ static mde_status mde__check_experts(const mde_experts *e, const char *folder)
 {
     mde_context *c = e->context;
     mde_names experts;
-    int i, j;
+    int j;
     mde__list_experts(c, folder, &experts);
-    for (i = 0; i < experts.count && !mde__bad(c); i++) {
+    for (int i = 0; i < experts.count && !mde__bad(c); i++) {
         for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {}
         if (j == e->count) {
             mde_fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
@@ -15777,7 +15696,6 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde
     static const mde_experts_desc defaults = { 0, 0, NULL, NULL };
     mde_names validations, experts;
     mde_experts *e = NULL;
-    int i;
     if (mde__bad(c)) return NULL;
     if (!path || !mde_is_folder(path)) {
         mde_fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
@@ -15786,7 +15704,7 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde
     if (!desc) desc = &defaults;
     memset(&experts, 0, sizeof experts);
     mde_folder_list(c, path, &validations);
-    for (i = 0; i < validations.count && !mde__bad(c); i++) {
+    for (int i = 0; i < validations.count && !mde__bad(c); i++) {
         char *folder = mde__join_path(c, path, validations.items[i]);
         if (folder && mde_is_folder(folder)) {
             if (!e) {
@@ -15857,11 +15775,9 @@ static void mde__ask_text(const mde_experts *e, int index, double share, int n, 
     mde__mixture_sums *sums = (mde__mixture_sums *)mde_scratch(c, (size_t)n, sizeof *sums);
     double *derivatives = (double *)mde_scratch(c, (size_t)n * k * (k + 1), sizeof *derivatives);
     float *counts = NULL;
-    int64_t d;
-    int q;
     mde__span part = { 0, 0, 0, NULL };
     if (query->counts) counts = (float *)mde_scratch(c, v->tokens < MDE__SPAN ? v->tokens : MDE__SPAN, sizeof *counts);
-    for (q = 0; q < n && !mde__bad(c); q++) {
+    for (int q = 0; q < n && !mde__bad(c); q++) {
         sums[q].experts = e->count;
         sums[q].weights = query[q].weights;
         sums[q].gradient = query[q].gradient ? derivatives + (size_t)q * k * (k + 1) : NULL;
@@ -15869,19 +15785,19 @@ static void mde__ask_text(const mde_experts *e, int index, double share, int n, 
         mde__mixture_clear(&sums[q]);
     }
     while (mde__next_span(e, v, &part)) {
-        for (q = 0; q < n; q++) {
+        for (int q = 0; q < n; q++) {
             if (counts) mde__token_counts(v, &part, query[q].counts[index], counts);
             if (!mde__mixture_add(c, &sums[q], (int64_t)part.tokens, part.ratios, (int64_t)part.stride, counts) ||
                 mde__meter_add(&e->passes->meter, (double)part.tokens))
                 break;
         }
     }
-    for (q = 0; q < n && !mde__bad(c); q++) {
+    for (int q = 0; q < n && !mde__bad(c); q++) {
         double peak = v->peak, tokens = (double)v->tokens;
         if (query[q].counts) {
             const unsigned char *times = query[q].counts[index];
             peak = tokens = 0;
-            for (d = 0; d < v->documents; d++) {
+            for (int64_t d = 0; d < v->documents; d++) {
                 peak += (double)times[d] * v->peaks[d];
                 tokens += (double)times[d] * (double)(v->starts[d + 1] - v->starts[d]);
             }
@@ -15901,16 +15817,15 @@ static void mde__ask(const mde_experts *e, const double *shares, int n, mde__que
 {
     size_t k = (size_t)e->count;
     double tokens = 0;
-    int j, q;
-    for (q = 0; q < n; q++) {
+    for (int q = 0; q < n; q++) {
         query[q].loss = 0;
         if (query[q].gradient) memset(query[q].gradient, 0, k * sizeof(double));
         if (query[q].hessian) memset(query[q].hessian, 0, k * k * sizeof(double));
     }
-    for (j = 0; j < e->validations; j++) if (shares[j] != 0) tokens += (double)e->validation[j].tokens;
+    for (int j = 0; j < e->validations; j++) if (shares[j] != 0) tokens += (double)e->validation[j].tokens;
     mde__meter_start(&e->passes->meter, tokens * n);
-    for (j = 0; j < e->validations; j++) if (shares[j] != 0) mde__ask_text(e, j, shares[j], n, query);
-    for (q = 0; q < n && mde__bad(e->context); q++) query[q].loss = (double)NAN;
+    for (int j = 0; j < e->validations; j++) if (shares[j] != 0) mde__ask_text(e, j, shares[j], n, query);
+    for (int q = 0; q < n && mde__bad(e->context); q++) query[q].loss = (double)NAN;
 }
 
 /* What the next passes are for, as their reports say. */
@@ -15923,7 +15838,6 @@ static void mde__set_stage(const mde_experts *e, const char *stage)
 MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
 {
     mde__query query = { weights, NULL, 0, gradient, NULL };
-    int i;
     if (!e || mde__bad(e->context)) return (double)NAN;
     if (!mde__find_validation(e, validation)) {
         mde_fail(e->context, MDE_BAD_ARGUMENT, "validation loss: validation is %d; expected 0 to %d", validation,
@@ -15931,7 +15845,7 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
         return (double)NAN;
     }
     if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
-    for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
+    for (int i = 0; gradient && i < e->count; i++) gradient[i] = 0;
     mde__set_stage(e, "loss");
     mde__meter_start(&e->passes->meter, (double)e->validation[validation].tokens);
     mde__ask_text(e, validation, 1, 1, &query);
@@ -15942,8 +15856,7 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
 static int mde__objective_shares(const mde_experts *e, const double *objective, double *shares)
 {
     double sum = 0;
-    int j;
-    for (j = 0; j < e->validations; j++) {
+    for (int j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
             return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %.9g; expected 0 or more",
@@ -15954,7 +15867,7 @@ static int mde__objective_shares(const mde_experts *e, const double *objective, 
     if (!(sum > 0)) {
         return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
     }
-    for (j = 0; j < e->validations; j++) shares[j] /= sum;
+    for (int j = 0; j < e->validations; j++) shares[j] /= sum;
     return 1;
 }
 
@@ -15977,15 +15890,13 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
 {
     mde_context *c = e ? e->context : NULL;
     double *sums, tokens = 0;
-    int64_t n;
-    int j;
     if (mde__bad(c)) return mde_context_status(c);
     if (mde__check_mixture(e, "mixture losses", mixtures, weights)) return c->status;
     sums = (double *)mde_alloc(c, (size_t)mixtures + 1, sizeof *sums);
     mde__set_stage(e, "losses");
-    for (j = 0; j < e->validations; j++) tokens += (double)e->validation[j].tokens;
+    for (int j = 0; j < e->validations; j++) tokens += (double)e->validation[j].tokens;
     mde__meter_start(&e->passes->meter, tokens);
-    for (j = 0; j < e->validations && !mde__bad(c); j++) {
+    for (int j = 0; j < e->validations && !mde__bad(c); j++) {
         const mde__validation *v = &e->validation[j];
         mde_mark mark = mde_arena_mark(c);
         mde__span part = { 0, 0, 0, NULL };
@@ -16003,7 +15914,7 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
             }
         }
         if (!mde__bad(c)) mde__mixtures_end(c, &m);
-        for (n = 0; n < mixtures && !mde__bad(c); n++) {
+        for (int64_t n = 0; n < mixtures && !mde__bad(c); n++) {
             out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
         }
         mde_arena_rewind(c, mark);
@@ -16029,8 +15940,7 @@ MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double los
 /* Moving the mixture from w to (1 - s) w + s e_i changes the loss by s (g_i - g.w), and g.w = -1. */
 static void mde__prices_of_gradient(int k, const double *gradient, double *prices)
 {
-    int i;
-    for (i = 0; i < k; i++) prices[i] = gradient[i] + 1;
+    for (int i = 0; i < k; i++) prices[i] = gradient[i] + 1;
 }
 
 MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objective, const double *weights,
@@ -16053,17 +15963,16 @@ MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objecti
 static void mde__learn_curvature(int k, const double *d, const double *before, const double *after, double *h)
 {
     double residual[MDE_MAX_DOMAINS], along = 0, residuals = 0, length = 0;
-    int i, j;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         residual[i] = after[i] - before[i];
-        for (j = 0; j < k; j++) residual[i] -= h[i * k + j] * d[j];
+        for (int j = 0; j < k; j++) residual[i] -= h[i * k + j] * d[j];
         along += residual[i] * d[i];
         residuals += residual[i] * residual[i];
         length += d[i] * d[i];
     }
     if (!(fabs(along) > 1e-3 * sqrt(residuals * length))) return;
-    for (i = 0; i < k; i++) {
-        for (j = 0; j < k; j++) h[i * k + j] += residual[i] * residual[j] / along;
+    for (int i = 0; i < k; i++) {
+        for (int j = 0; j < k; j++) h[i * k + j] += residual[i] * residual[j] / along;
     }
 }
 
@@ -16100,8 +16009,8 @@ static void mde__ask_at(mde__descent *s, mde__descent_phase phase, const double 
 
 static void mde__try_step(const mde__descents *all, mde__descent *s)
 {
-    int i, k = all->experts->count;
-    for (i = 0; i < k; i++) {
+    int k = all->experts->count;
+    for (int i = 0; i < k; i++) {
         s->trial[i] = mde__clamp(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
     mde__simplex_correct(k, all->lower, all->upper, s->trial);
@@ -16112,7 +16021,7 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
 /* With loss, gradient and Hessian at hand. */
 static void mde__next_step(const mde__descents *all, mde__descent *s)
 {
-    int i, k = all->experts->count;
+    int k = all->experts->count;
     if (!(s->out->gap > all->tolerance && s->out->iterations < all->iterations)) {
         s->phase = MDE__DONE;
         return;
@@ -16121,7 +16030,7 @@ static void mde__next_step(const mde__descents *all, mde__descent *s)
     memcpy(s->trial_g, s->g, (size_t)k * sizeof *s->g);
     mde__simplex_quadratic(k, s->h, all->lower, all->upper, s->trial, s->trial_g);
     s->slope = 0;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         s->d[i] = s->trial[i] - s->out->weights[i];
         s->slope += s->g[i] * s->d[i];
     }
@@ -16143,7 +16052,7 @@ static void mde__leave_sample(const mde__descents *all, mde__descent *s)
 
 static void mde__end_step(const mde__descents *all, mde__descent *s)
 {
-    int i, k = all->experts->count, poor;
+    int k = all->experts->count, poor;
     double gap;
     if (!(s->query.loss <= s->out->loss + 1e-4 * s->step * s->slope + 1e-15 * fabs(s->out->loss))) {
         s->step *= 0.5;
@@ -16154,7 +16063,7 @@ static void mde__end_step(const mde__descents *all, mde__descent *s)
     }
     gap = mde__simplex_gap(k, s->trial_g, s->trial, all->lower, all->upper, s->d);
     poor = s->sampled && !(gap <= 0.5 * s->out->gap);
-    for (i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
+    for (int i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
     if (s->sampled && !poor) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
     memcpy(s->out->weights, s->trial, (size_t)k * sizeof *s->trial);
     memcpy(s->g, s->trial_g, (size_t)k * sizeof *s->g);
@@ -16189,9 +16098,9 @@ static void mde__minimize(const mde__descents *all)
 {
     mde_context *c = all->experts->context;
     mde__passes *passes = all->experts->passes;
-    int i, active = all->count, pass;
+    int active = all->count;
     double gap = -1;
-    for (i = 0; i < all->count; i++) {
+    for (int i = 0; i < all->count; i++) {
         mde__descent *s = &all->one[i];
         s->sampled = 0;
         if (all->few) {
@@ -16201,9 +16110,9 @@ static void mde__minimize(const mde__descents *all)
         }
         mde__ask_at(s, MDE__START, s->out->weights, s->g);
     }
-    for (pass = 1; active > 0 && !mde__bad(c); pass++) {
+    for (int pass = 1; active > 0 && !mde__bad(c); pass++) {
         char number[32];
-        for (i = active = 0; i < all->count; i++) {
+        for (int i = active = 0; i < all->count; i++) {
             if (all->one[i].phase != MDE__DONE) all->query[active++] = all->one[i].query;
         }
         if (all->count > 1) {
@@ -16213,7 +16122,7 @@ static void mde__minimize(const mde__descents *all)
             snprintf(passes->figures, sizeof passes->figures, "pass %d, gap %s", pass, number);
         }
         if (active) mde__ask(all->experts, all->shares, active, all->query);
-        for (i = active = 0; i < all->count && !mde__bad(c); i++) {
+        for (int i = active = 0; i < all->count && !mde__bad(c); i++) {
             mde__descent *s = &all->one[i];
             if (s->phase == MDE__DONE) continue;
             s->query.loss = all->query[active++].loss;
@@ -16221,7 +16130,7 @@ static void mde__minimize(const mde__descents *all)
             gap = s->out->gap;
         }
     }
-    for (i = 0; i < all->count && !mde__bad(c); i++) {
+    for (int i = 0; i < all->count && !mde__bad(c); i++) {
         mde_optimum *out = all->one[i].out;
         mde__shadow_prices(all->experts->count, all->one[i].g, out->weights, all->lower, all->upper, out->active,
                            out->price);
@@ -16233,19 +16142,17 @@ static int mde__descents_start(mde__descents *all, int count)
 {
     mde_context *c = all->experts->context;
     size_t k = (size_t)all->experts->count;
-    int i;
     all->count = count;
     all->one = (mde__descent *)mde_alloc(c, (size_t)count, sizeof *all->one);
     all->query = (mde__query *)mde_alloc(c, (size_t)count, sizeof *all->query);
-    for (i = 0; i < count && all->one; i++) all->one[i].h = (double *)mde_alloc(c, k * k, sizeof(double));
+    for (int i = 0; i < count && all->one; i++) all->one[i].h = (double *)mde_alloc(c, k * k, sizeof(double));
     return !mde__bad(c);
 }
 
 static void mde__descents_end(mde__descents *all)
 {
     mde_context *c = all->experts->context;
-    int i;
-    for (i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
+    for (int i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
     MDE__RELEASE(c, all->one, all->query);
 }
 
@@ -16256,12 +16163,12 @@ static void mde__descents_end(mde__descents *all)
 static int mde__sample_experts(const mde_experts *e, mde_experts *few)
 {
     mde_context *c = e->context;
-    int j, large = 0;
+    int large = 0;
     *few = *e;
     few->validation = NULL;
-    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
+    for (int j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
     if (large) few->validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few->validation);
-    for (j = 0; few->validation && j < e->validations; j++) {
+    for (int j = 0; few->validation && j < e->validations; j++) {
         const mde__validation *all = &e->validation[j];
         mde__validation *v = &few->validation[j];
         size_t span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
@@ -16352,8 +16259,7 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 /* How often each document is drawn when as many are drawn, with replacement, as there are. */
 static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, unsigned char *const *counts)
 {
-    int j;
-    for (j = 0; j < e->validations; j++) {
+    for (int j = 0; j < e->validations; j++) {
         int64_t documents = e->validation[j].documents, d;
         mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
         if (!counts[j]) continue;
@@ -16378,16 +16284,15 @@ typedef struct mde__resampling {
 
 static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
 {
-    int j;
-    for (j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
+    for (int j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
     MDE__RELEASE(e->context, r->counts, r->shares);
 }
 
 /* Draws the replicates from number `first` on; returns how many. */
 static int mde__resample(const mde_experts *e, const mde__resampling *r, int first)
 {
-    int n = r->replicates - first < r->together ? r->replicates - first : r->together, b;
-    for (b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
+    int n = r->replicates - first < r->together ? r->replicates - first : r->together;
+    for (int b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
     snprintf(e->passes->figures, sizeof e->passes->figures, "replicates %d to %d of %d", first + 1, first + n,
              r->replicates);
     return n;
@@ -16398,9 +16303,9 @@ static int mde__resample(const mde_experts *e, const mde__resampling *r, int fir
 static int mde__resampling_note(const mde_experts *e, const double *shares, char note[320])
 {
     const mde__validation *shown = NULL;
-    int j, others = -1, possible = 1;
+    int others = -1, possible = 1;
     char documents[40], more[48] = "";
-    for (j = 0; j < e->validations; j++) {
+    for (int j = 0; j < e->validations; j++) {
         const mde__validation *v = &e->validation[j];
         int enough = v->documents >= MDE__FEWEST_DOCUMENTS;
         if (shares[j] == 0 || (enough && (v->block == 0 || !possible))) continue;
@@ -16434,7 +16339,6 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
 {
     mde_context *c = e->context;
     double documents = 1;
-    int j;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
     if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
@@ -16442,11 +16346,11 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
     if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
     if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
-    for (j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
+    for (int j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
     r->together = r->replicates * documents > (double)MDE__RESAMPLED ? 1 + (int)((double)MDE__RESAMPLED / documents)
                                                                      : r->replicates;
     r->counts = (unsigned char **)mde_alloc(c, (size_t)r->together * (size_t)e->validations + 1, sizeof *r->counts);
-    for (j = 0; r->counts && j < r->together * e->validations; j++) {
+    for (int j = 0; r->counts && j < r->together * e->validations; j++) {
         int text = j % e->validations;
         if (r->shares[text] == 0) continue;
         r->counts[j] = (unsigned char *)mde_alloc(c, (size_t)e->validation[text].documents, 1);
@@ -16458,8 +16362,7 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
 static void mde__intervals(const mde__resampling *r, int k, double *values, double *low, double *high)
 {
     size_t n = (size_t)r->replicates;
-    int i;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : mde__quiet_nan();
         high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : mde__quiet_nan();
     }
@@ -16475,7 +16378,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     mde_optimum *best = &out->optimum, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
-    int k, i, b, first, n;
+    int k, n;
     memset(out, 0, sizeof *out);
     if (mde__bad(c)) return mde_context_status(c);
     if (!desc) desc = &defaults;
@@ -16500,27 +16403,27 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.upper = upper;
     all.tolerance = 1e-5;
     all.iterations = 100;
-    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+    for (int first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             all.query[b].weights = desc->weights ? desc->weights : best->weights;
             all.query[b].counts = r.counts + b * e->validations;
             all.query[b].gradient = all.query[b].hessian = NULL;
         }
         mde__ask(e, r.shares, n, all.query);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             mde__descent *s = &all.one[b];
             losses[first + b] = all.query[b].loss;
             optimum[b] = *best;
             /* A little inside, because a weight that is zero here may not be zero there. */
-            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
+            for (int i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
             s->out = &optimum[b];
             s->query.counts = r.counts + b * e->validations;
         }
         all.count = n;
         if (!mde__bad(c)) mde__minimize(&all);
-        for (b = 0; b < n; b++) {
-            for (i = 0; i < k; i++) {
+        for (int b = 0; b < n; b++) {
+            for (int i = 0; i < k; i++) {
                 weights[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = optimum[b].weights[i];
             }
         }
@@ -16546,7 +16449,7 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde__query *query = NULL;
     double prices[MDE_MAX_DOMAINS], *values = NULL, *gradients = NULL;
     char note[320];
-    int i, b, first, n;
+    int i, n;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
@@ -16557,15 +16460,15 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     }
     mde__set_stage(e, "prices");
     r.seed = desc->seed;
-    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+    for (int first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             query[b].weights = weights;
             query[b].counts = r.counts + b * e->validations;
             query[b].gradient = gradients + b * e->count;
         }
         mde__ask(e, r.shares, n, query);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             mde__prices_of_gradient(e->count, query[b].gradient, prices);
             for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
         }
@@ -20030,24 +19933,23 @@ MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
 {
     double sum = 0;
-    int i;
     if (n < 1 || !predicted || !truth) return (double)NAN;
-    for (i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
+    for (int i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
     return sum / n;
 }
 
 /* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
 static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
 {
-    int from, to, i;
-    for (i = 0; i < n; i++) {
+    int to;
+    for (int i = 0; i < n; i++) {
         sorted[i].value = a[i];
         sorted[i].run = i;
     }
     qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
-    for (from = 0; from < n; from = to) {
+    for (int from = 0; from < n; from = to) {
         for (to = from; to < n && sorted[to].value == sorted[from].value; to++) {}
-        for (i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
+        for (int i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
     }
 }
 
@@ -20055,15 +19957,14 @@ MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double 
 {
     double aa = 0, bb = 0, ab = 0, *rank;
     mde__sorted *sorted;
-    int i;
     if (n < 2 || !a || !b || mde__bad(c)) return (double)NAN;
-    for (i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
+    for (int i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
     rank = mde__doubles(c, 2, (size_t)n);
     sorted = (mde__sorted *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (rank && sorted) {
         mde__centred_ranks(n, a, sorted, rank);
         mde__centred_ranks(n, b, sorted, rank + n);
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             aa += rank[i] * rank[i];
             bb += rank[n + i] * rank[n + i];
             ab += rank[i] * rank[n + i];
@@ -20077,8 +19978,7 @@ MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double 
 static double mde__weigh(int m, const double *objective, const double *values)
 {
     double sum = 0, total = 0;
-    int j;
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double weight = objective ? objective[j] : 1;
         if (weight > 0) sum += weight * values[j];
         total += weight;
@@ -20120,19 +20020,19 @@ static double mde__power(double w)
 static void mde__feature_row(const mde__feature_source *f, const double *w, const double *mde, double pooled,
                              double *out)
 {
-    int k = f->k, set = f->set, j, l;
-    if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
-    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log64(w[j] + MDE__LOG_OFFSET);
-    if (set & MDE_FEATURE_MDE) for (j = 0; j < f->m; j++) *out++ = mde[j];
+    int k = f->k, set = f->set;
+    if (set & MDE_FEATURE_RAW) for (int j = 0; j < k; j++) *out++ = w[j];
+    if (set & MDE_FEATURE_LOG) for (int j = 0; j < k; j++) *out++ = mde__log64(w[j] + MDE__LOG_OFFSET);
+    if (set & MDE_FEATURE_MDE) for (int j = 0; j < f->m; j++) *out++ = mde[j];
     if (set & MDE_FEATURE_OWN) *out++ = mde[f->target];
-    if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
-    for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
+    if (set & MDE_FEATURE_SQRT) for (int j = 0; j < k; j++) *out++ = sqrt(w[j]);
+    for (int j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
         double log_j = mde__log64(w[j] + MDE__LOG_OFFSET);
-        for (l = 0; l <= j; l++) *out++ = log_j * mde__log64(w[l] + MDE__LOG_OFFSET);
+        for (int l = 0; l <= j; l++) *out++ = log_j * mde__log64(w[l] + MDE__LOG_OFFSET);
     }
-    if (set & MDE_FEATURE_POWER) for (j = 0; j < k; j++) *out++ = mde__power(w[j]);
+    if (set & MDE_FEATURE_POWER) for (int j = 0; j < k; j++) *out++ = mde__power(w[j]);
     if (set & MDE_FEATURE_POOLED) *out++ = pooled;
-    if (set & MDE_FEATURE_SCARCE) for (j = 0; j < k; j++) *out++ = mde__scarcity(w[j]);
+    if (set & MDE_FEATURE_SCARCE) for (int j = 0; j < k; j++) *out++ = mde__scarcity(w[j]);
 }
 
 /* Adds to gradient [k] the adjoints [features] of the features times their derivatives; slopes [m, k] are those of the
@@ -20140,10 +20040,10 @@ static void mde__feature_row(const mde__feature_source *f, const double *w, cons
 static void mde__feature_vjp(const mde__feature_source *f, const double *w, const double *slopes, const double *along,
                              const double *adjoint, double *gradient)
 {
-    int k = f->k, set = f->set, j, l;
+    int k = f->k, set = f->set, j;
     if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) gradient[j] += *adjoint++;
     if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) gradient[j] += *adjoint++ / (w[j] + MDE__LOG_OFFSET);
-    for (l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, adjoint++) {
+    for (int l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, adjoint++) {
         for (j = 0; j < k; j++) gradient[j] += *adjoint * slopes[mde__cell(l, k, j)];
     }
     if (set & MDE_FEATURE_OWN) {
@@ -20157,7 +20057,7 @@ static void mde__feature_vjp(const mde__feature_source *f, const double *w, cons
     }
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
         double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log64(at_j);
-        for (l = 0; l <= j; l++, adjoint++) {
+        for (int l = 0; l <= j; l++, adjoint++) {
             double at_l = w[l] + MDE__LOG_OFFSET;
             gradient[j] += *adjoint * mde__log64(at_l) / at_j;
             gradient[l] += *adjoint * log_j / at_l;
@@ -20222,11 +20122,10 @@ struct mde_surrogate {
 
 MDEDEF void mde_surrogate_free(mde_surrogate *s)
 {
-    int i;
     if (!s) return;
-    for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
+    for (int i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
     mde_surrogate_free(s->own_law);
-    for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
+    for (int i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
     MDE__RELEASE(s->context, s->regressors, s->member, s->member_names, s->share, s->lowest, s->left_out, s);
 }
 
@@ -20286,10 +20185,10 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
 /* Numbers of the runs that have target j, or all targets when j < 0; returns how many. */
 static int mde__complete_runs(int n, int m, const double *losses, int target, int *rows)
 {
-    int i, j, count = 0;
-    for (i = 0; i < n; i++) {
+    int count = 0;
+    for (int i = 0; i < n; i++) {
         int complete = 1;
-        for (j = target < 0 ? 0 : target; j < (target < 0 ? m : target + 1); j++) {
+        for (int j = target < 0 ? 0 : target; j < (target < 0 ? m : target + 1); j++) {
             if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) complete = 0;
         }
         if (complete) rows[count++] = i;
@@ -20357,11 +20256,11 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
 
 static void mde__gather_left_out(mde_surrogate *s, const double *losses, int *rows)
 {
-    int i, j, l, each = s->m / s->count;
-    for (j = 0; j < s->count; j++) {
+    int each = s->m / s->count;
+    for (int j = 0; j < s->count; j++) {
         int count = mde__complete_runs(s->n, s->m, losses, s->count == 1 ? -1 : j, rows);
-        for (i = 0; i < count; i++) {
-            for (l = 0; l < each; l++) {
+        for (int i = 0; i < count; i++) {
+            for (int l = 0; l < each; l++) {
                 s->left_out[mde__cell(rows[i], s->m, s->count == 1 ? l : j)] =
                     s->regressors[j]->left_out[mde__cell(i, each, l)];
             }
@@ -20411,18 +20310,17 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
 /* Variance of each target over the runs that have it. */
 static void mde__target_variances(int n, int m, const double *losses, double *variance)
 {
-    int i, j;
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double mean = 0, squares = 0;
         int count = 0;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double y = losses[mde__cell(i, m, j)];
             if (y != y) continue;
             mean += y;
             count++;
         }
         mean /= count > 0 ? count : 1;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double y = losses[mde__cell(i, m, j)];
             if (y == y) squares += (y - mean) * (y - mean);
         }
@@ -20435,11 +20333,10 @@ static void mde__target_variances(int n, int m, const double *losses, double *va
 static double mde__left_out_error(const mde_surrogate *s, const double *losses, const double *variance)
 {
     double error = 0;
-    int i, j;
-    for (j = 0; j < s->m; j++) {
+    for (int j = 0; j < s->m; j++) {
         double squares = 0;
         int count = 0;
-        for (i = 0; i < s->n; i++) {
+        for (int i = 0; i < s->n; i++) {
             double residual = s->left_out[mde__cell(i, s->m, j)] - losses[mde__cell(i, s->m, j)];
             if (residual != residual) continue;
             squares += residual * residual;
@@ -20551,8 +20448,7 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
 static double mde__largest_share(const mde_surrogate *s, int member)
 {
     double largest = 0;
-    int j;
-    for (j = 0; j < s->m; j++) {
+    for (int j = 0; j < s->m; j++) {
         double share = s->share[mde__cell(j, s->members, member)];
         if (share > largest) largest = share;
     }
@@ -20564,14 +20460,13 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
     mde_context *c = s->context;
     size_t count = (size_t)n * (size_t)s->m;
     double *each = mde__doubles(c, count, 2);
-    int i, j, q;
     memset(mean, 0, count * sizeof(double));
     if (sd) memset(sd, 0, count * sizeof(double));
-    for (q = 0; q < s->members && each; q++) {
+    for (int q = 0; q < s->members && each; q++) {
         if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_predict(s->member[q], n, weights, each, sd ? each + count : NULL)) break;
-        for (i = 0; i < n; i++) {
-            for (j = 0; j < s->m; j++) {
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
                 mean[mde__cell(i, s->m, j)] +=
                     share * mde__clamp(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
@@ -20587,7 +20482,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
 {
     mde_context *c = s ? s->context : NULL;
     double *mde, *x = NULL, *out = NULL, *pooled = NULL;
-    int i, j, width, each;
+    int width, each;
     if (mde__bad(c)) return mde__object_status(c);
     if (n < 0 || !weights || !mean) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures, and room for the means");
@@ -20603,15 +20498,15 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
         if (s->law) pooled = mde__doubles(c, (size_t)n, (size_t)s->m);
     }
     if (pooled) mde_surrogate_predict(s->law, n, weights, pooled, NULL);
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
+    for (int j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
         const mde__feature_source f = { s->features, s->k, s->m, j };
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL,
                              pooled ? pooled[mde__cell(i, s->m, j)] : 0, x + mde__cell(i, width, 0));
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
-        for (i = 0; i < n * each; i++) {
+        for (int i = 0; i < n * each; i++) {
             size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
             mean[to] = out[i];
             if (sd) sd[to] = s->spread * out_sd[i];
@@ -20633,17 +20528,17 @@ MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
 static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
     mde_context *c = s->context;
-    int j, l, q, k = s->k, m = s->m;
+    int k = s->k, m = s->m;
     double *each = mde__doubles(c, (size_t)m, (size_t)k + 1);
     memset(mean, 0, (size_t)m * sizeof(double));
     memset(gradient, 0, (size_t)m * (size_t)k * sizeof(double));
-    for (q = 0; q < s->members && each; q++) {
+    for (int q = 0; q < s->members && each; q++) {
         if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_gradient(s->member[q], weights, each, each + m)) break;
-        for (j = 0; j < m; j++) {
+        for (int j = 0; j < m; j++) {
             double share = s->share[mde__cell(j, s->members, q)];
             mean[j] += share * each[j];
-            for (l = 0; l < k; l++) gradient[mde__cell(j, k, l)] += share * each[m + j * k + l];
+            for (int l = 0; l < k; l++) gradient[mde__cell(j, k, l)] += share * each[m + j * k + l];
         }
     }
     mde_release(c, each);
@@ -20654,7 +20549,7 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
 {
     mde_context *c = s ? s->context : NULL;
     double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
-    int j, l, k, m, width, each;
+    int k, m, width, each;
     if (mde__bad(c)) return mde__object_status(c);
     if (!weights || !mean || !gradient) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and room for mean and gradient");
@@ -20668,7 +20563,7 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     if (s->features & MDE__FEATURE_EXPERTS) {
         mde = mde__doubles(c, (size_t)m, 1);
         slopes = mde__doubles(c, (size_t)m, (size_t)k);
-        for (j = 0; j < m && !mde__bad(c); j++) {
+        for (int j = 0; j < m && !mde__bad(c); j++) {
             mde[j] = mde_validation_loss(s->experts, j, weights, slopes + mde__cell(j, k, 0));
         }
     }
@@ -20680,11 +20575,11 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     x = mde__doubles(c, 1, (size_t)width);
     adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
+    for (int j = 0; j < s->count && !mde__bad(c); j++) {
         const mde__feature_source f = { s->features, k, m, j };
         mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
-        for (l = 0; l < each; l++) {
+        for (int l = 0; l < each; l++) {
             double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
             mean[s->count == 1 ? l : j] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
@@ -20741,10 +20636,9 @@ MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_sur
 {
     char known[200] = "";
     const mde_recipe *recipe;
-    int i;
     if (!c || !desc) return MDE_BAD_ARGUMENT;
     if (mde__bad(c)) return mde_context_status(c);
-    for (i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
+    for (int i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
         if (name && strcmp(name, recipe->name) == 0) {
             mde__use_recipe(recipe, desc);
             return MDE_OK;
@@ -20784,16 +20678,16 @@ static void mde__recipe_desc(const mde_recipe *recipe, const mde_surrogate_desc 
 static void mde__smallest_error(int count, const double *q, const int *use, double *share)
 {
     double h[MDE__MEMBERS * MDE__MEMBERS], gradient[MDE__MEMBERS], low[MDE__MEMBERS], high[MDE__MEMBERS];
-    int i, j, used = 0;
-    for (i = 0; i < count; i++) used += use[i];
-    for (i = 0; i < count; i++) {
+    int used = 0;
+    for (int i = 0; i < count; i++) used += use[i];
+    for (int i = 0; i < count; i++) {
         low[i] = 0;
         high[i] = use[i];
         share[i] = use[i] ? 1.0 / used : 0;
     }
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         gradient[i] = 0;
-        for (j = 0; j < count; j++) {
+        for (int j = 0; j < count; j++) {
             h[i * count + j] = 2.0 * q[i * count + j];
             gradient[i] += h[i * count + j] * share[j];
         }
@@ -20857,16 +20751,15 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
                            const double *losses)
 {
     mde_context *c = s->context;
-    int i, j, q;
     s->member = (mde_surrogate **)mde_alloc(c, MDE__MEMBERS, sizeof *s->member);
     s->member_names = (const char **)mde_alloc(c, MDE__MEMBERS, sizeof *s->member_names);
     s->share = mde__doubles(c, (size_t)s->m, MDE__MEMBERS);
     s->lowest = mde__doubles(c, 2, (size_t)s->m);
     if (mde__bad(c)) return;
     s->highest = s->lowest + s->m;
-    for (j = 0; j < s->m; j++) {
+    for (int j = 0; j < s->m; j++) {
         double low = (double)INFINITY, high = -(double)INFINITY;
-        for (i = 0; i < s->n; i++) {
+        for (int i = 0; i < s->n; i++) {
             double y = losses[mde__cell(i, s->m, j)];
             if (y < low) low = y;
             if (y > high) high = y;
@@ -20874,7 +20767,7 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         s->lowest[j] = low - (high - low);
         s->highest[j] = high + (high - low);
     }
-    for (q = 0; q < MDE__MEMBERS && !mde__bad(c); q++) {
+    for (int q = 0; q < MDE__MEMBERS && !mde__bad(c); q++) {
         mde_surrogate_desc each;
         mde__recipe_desc(&mde__recipes[1 + q], desc, &each);
         s->member_names[q] = mde__recipes[1 + q].title;
@@ -20883,9 +20776,9 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         s->members = q + 1;
     }
     if (!mde__bad(c)) mde__stack_shares(s, weights, losses);
-    for (q = 0; q < s->members && !mde__bad(c); q++) {
-        for (i = 0; i < s->n; i++) {
-            for (j = 0; j < s->m; j++) {
+    for (int q = 0; q < s->members && !mde__bad(c); q++) {
+        for (int i = 0; i < s->n; i++) {
+            for (int j = 0; j < s->m; j++) {
                 s->left_out[mde__cell(i, s->m, j)] +=
                     s->share[mde__cell(j, s->members, q)] * s->member[q]->left_out[mde__cell(i, s->m, j)];
             }
@@ -20946,12 +20839,12 @@ MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, i
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
 static int mde__fewest_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
 {
-    int fewest = n, f, i, j;
+    int fewest = n;
     *target = 0;
-    for (j = 0; j < m; j++) {
-        for (f = 0; f < folds; f++) {
+    for (int j = 0; j < m; j++) {
+        for (int f = 0; f < folds; f++) {
             int count = 0;
-            for (i = 0; i < n; i++) {
+            for (int i = 0; i < n; i++) {
                 double y = losses[mde__cell(i, m, j)];
                 count += fold[i] != f && y == y;
             }
@@ -20994,11 +20887,11 @@ static const char *mde__candidate_name(const mde_surrogate_desc *desc, int candi
 static void mde__predict_fold(const mde_surrogate *s, const mde__subset *test, const int *fold, int f, double *mean,
                               double *sd, double *predicted, double *spread)
 {
-    int n = s->m, i, j, row = 0;
+    int n = s->m, row = 0;
     if (mde_surrogate_predict(s, test->count, test->weights, mean, sd)) return;
-    for (i = 0; row < test->count; i++) {
+    for (int i = 0; row < test->count; i++) {
         if (fold[i] != f) continue;
-        for (j = 0; j < n; j++) {
+        for (int j = 0; j < n; j++) {
             predicted[mde__cell(i, n, j)] = mean[mde__cell(row, n, j)];
             spread[mde__cell(i, n, j)] = sd[mde__cell(row, n, j)];
         }
@@ -21011,15 +20904,15 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
                                double *work)
 {
     mde_context *c = e->context;
-    int n = e->runs, k = e->domains, m = e->targets, i, q;
+    int n = e->runs, k = e->domains, m = e->targets;
     mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
     double *mean = work, *sd = mean + (size_t)n * (size_t)m;
     train.weights = sd + (size_t)n * (size_t)m;
     train.losses = train.weights + (size_t)n * (size_t)k;
     test.weights = train.losses + (size_t)n * (size_t)m;
     test.losses = test.weights + (size_t)n * (size_t)k;
-    for (i = 0; i < n; i++) mde__take_run(fold[i] == f ? &test : &train, k, m, weights, losses, i);
-    for (q = 0; q < e->candidates && !mde__bad(c); q++) {
+    for (int i = 0; i < n; i++) mde__take_run(fold[i] == f ? &test : &train, k, m, weights, losses, i);
+    for (int q = 0; q < e->candidates && !mde__bad(c); q++) {
         mde_surrogate_desc desc;
         mde_surrogate *s;
         if (e->desc.fit.model == MDE_AUTO && q >= 1 && q <= MDE__MEMBERS) continue;     /* comes with the stack */
@@ -21027,7 +20920,7 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
         s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, &desc);
         if (s) mde__predict_fold(s, &test, fold, f, mean, sd, e->candidate[q].predicted, e->candidate[q].sd);
         if (s && e->desc.fit.model == MDE_AUTO && q == 0) {
-            for (i = 0; i < s->members && !mde__bad(c); i++) {
+            for (int i = 0; i < s->members && !mde__bad(c); i++) {
                 mde_candidate *member = &e->candidate[1 + i];
                 mde__predict_fold(s->member[i], &test, fold, f, mean, sd, member->predicted, member->sd);
             }
@@ -21050,8 +20943,8 @@ static double mde__run_error(const mde__judging *g, int candidate, int i)
 {
     const mde_evaluation *e = g->e;
     double sum = 0;
-    int j, count = 0;
-    for (j = 0; j < e->targets; j++) {
+    int count = 0;
+    for (int j = 0; j < e->targets; j++) {
         double y = g->losses[mde__cell(i, e->targets, j)], residual;
         if (y != y || !(g->variance[j] > 0)) continue;
         residual = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
@@ -21066,8 +20959,8 @@ static double mde__run_error(const mde__judging *g, int candidate, int i)
 static double mde__compare_errors(const mde__judging *g, int a, int b, int without, double *standard_error)
 {
     double sum = 0, squares = 0, mean;
-    int i, count = 0;
-    for (i = 0; i < g->e->runs; i++) {
+    int count = 0;
+    for (int i = 0; i < g->e->runs; i++) {
         double error = mde__run_error(g, a, i);
         if (g->fold[i] == without || error != error) continue;
         if (b >= 0) error -= mde__run_error(g, b, i);
@@ -21101,8 +20994,8 @@ static int mde__may_choose(const mde__judging *g, int candidate)
 static int mde__smallest_candidate(const mde__judging *g, int but, int without)
 {
     double smallest = (double)INFINITY;
-    int q, best = -1;
-    for (q = 0; q < g->e->candidates; q++) {
+    int best = -1;
+    for (int q = 0; q < g->e->candidates; q++) {
         double error = mde__compare_errors(g, q, -1, without, NULL);
         if (q == but || !mde__may_choose(g, q) || !(error < smallest)) continue;
         smallest = error;
@@ -21134,12 +21027,12 @@ static double mde__spread_factor(size_t count, double *z)
 static double mde__mean_spearman(mde_context *c, int n, int m, const double *predicted, const double *losses, double *a,
                                  double *b)
 {
-    int i, j, ranked = 0;
+    int ranked = 0;
     double sum = 0;
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double rank;
         int count = 0;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
             a[count] = predicted[mde__cell(i, m, j)];
             b[count++] = losses[mde__cell(i, m, j)];
@@ -21155,8 +21048,7 @@ static double mde__mean_spearman(mde_context *c, int n, int m, const double *pre
 static void mde__score_candidates(const mde__judging *g, double *a, double *b)
 {
     mde_evaluation *e = g->e;
-    int q;
-    for (q = 0; q < e->candidates; q++) {
+    for (int q = 0; q < e->candidates; q++) {
         mde_candidate *candidate = &e->candidate[q];
         candidate->error = mde__compare_errors(g, q, -1, -1, NULL);
         candidate->behind = mde__compare_errors(g, q, e->chosen, -1, &candidate->behind_se);
@@ -21232,7 +21124,6 @@ static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int 
 {
     size_t cells = (size_t)n * (size_t)m;
     mde_evaluation *e = (mde_evaluation *)mde_alloc(c, 1, sizeof *e);
-    int q;
     if (!e) return NULL;
     e->context = c;
     e->runs = n;
@@ -21248,7 +21139,7 @@ static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int 
         return NULL;
     }
     e->sd = e->predicted + cells;
-    for (q = 0; q < e->candidates; q++) {
+    for (int q = 0; q < e->candidates; q++) {
         e->candidate[q].name = mde__candidate_name(desc, q);
         e->candidate[q].predicted = e->predicted + (2 + 2 * (size_t)q) * cells;
         e->candidate[q].sd = e->candidate[q].predicted + cells;
@@ -21346,10 +21237,10 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
 {
     double *z, spread = (double)NAN;
-    int i, count = 0;
+    int count = 0;
     if (!e || !losses || mde__bad(e->context)) return spread;
     z = mde__doubles(e->context, (size_t)e->runs, 1);
-    for (i = 0; i < e->runs && z; i++) {
+    for (int i = 0; i < e->runs && z; i++) {
         size_t at = mde__cell(i, e->targets, 0);
         double sd = mde__weigh(e->targets, objective, e->sd + at);
         double residual = mde__weigh(e->targets, objective, e->predicted + at) -
@@ -21399,11 +21290,10 @@ static int *mde__run_slot(const mde__run_index *index, const char *name)
 static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__run_index *index)
 {
     char number[16];
-    int row;
     index->table = table;
     for (index->slots = 16; index->slots / 2 < (size_t)table->csv->rows;) index->slots *= 2;
     index->rows = (int *)mde_alloc(c, index->slots, sizeof *index->rows);
-    for (row = 0; row < table->csv->rows && !mde__bad(c); row++) {
+    for (int row = 0; row < table->csv->rows && !mde__bad(c); row++) {
         const char *name = mde__run_name(table, row, number);
         int *slot = mde__run_slot(index, name);
         if (*slot > 0) {
@@ -21420,15 +21310,13 @@ static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__r
 static const char **mde__value_names(mde_context *c, const mde_run_columns *t)
 {
     const char **names = (const char **)mde_alloc(c, (size_t)t->count, sizeof *names);
-    int i;
-    for (i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
+    for (int i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
     return names;
 }
 
 static void mde__row_values(const mde_run_columns *t, int row, double *values)
 {
-    int i;
-    for (i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
+    for (int i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
 }
 
 /* unit: what they sum to, 1 or 100. */
@@ -21436,8 +21324,7 @@ static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row
                                double *weights)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < t->count; i++) {
+    for (int i = 0; i < t->count; i++) {
         if (!(weights[i] >= 0)) {
             mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %.9g; expected 0 or more",
                      t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]], weights[i]);
@@ -21449,13 +21336,12 @@ static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row
         mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %.9g; expected %g within %g", t->csv->path,
                  t->csv->lines[row], run, sum, unit, 0.01 * unit);
     }
-    for (i = 0; i < t->count; i++) weights[i] /= sum;
+    for (int i = 0; i < t->count; i++) weights[i] /= sum;
 }
 
 static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row, const char *run, const double *losses)
 {
-    int j;
-    for (j = 0; j < t->count; j++) {
+    for (int j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
         mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %.9g; expected a finite number, "
                  "or nothing where it is missing", t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[j]],
@@ -21480,8 +21366,8 @@ static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index 
 {
     const mde_run_columns *weights = index[0].table, *losses = index[1].table;
     char number[16];
-    int row, i, percents = 0, shares = 0;
-    for (row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
+    int percents = 0, shares = 0;
+    for (int row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
         const char *name = mde__run_name(weights, row, number);
         int other = *mde__run_slot(&index[1], name) - 1;
         double *w = runs->weights + mde__cell(runs->count, runs->domains, 0), sum = 0;
@@ -21493,18 +21379,18 @@ static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index 
         mde__row_values(weights, row, w);
         mde__row_values(losses, other, y);
         mde__check_losses(c, losses, other, name, y);
-        for (i = 0; i < runs->domains; i++) sum += w[i];
+        for (int i = 0; i < runs->domains; i++) sum += w[i];
         shares += fabs(sum - 1) <= 0.01;
         percents += fabs(sum - 100) <= 1;
         row_of[runs->count] = row;
         runs->names[runs->count++] = mde__copy_text(c, name);
     }
-    for (row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
+    for (int row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
         if (*mde__run_slot(&index[0], mde__run_name(losses, row, number)) > 0) continue;
         mde__unmatched(c, losses, row, weights, skipped ? skipped + 1 : NULL);
     }
     runs->percent = percents > shares;
-    for (i = 0; i < runs->count && !mde__bad(c); i++) {
+    for (int i = 0; i < runs->count && !mde__bad(c); i++) {
         mde__scale_weights(c, weights, row_of[i], runs->percent ? 100 : 1, runs->names[i],
                            runs->weights + mde__cell(i, runs->domains, 0));
     }
@@ -21557,14 +21443,13 @@ MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, c
 static mde_run_columns mde__all_columns(const mde_csv *csv, int *columns)
 {
     mde_run_columns t;
-    int i;
     t.csv = csv;
     t.columns = columns;
     t.count = 0;
     t.run = mde_csv_column(csv, "run");
     if (t.run < 0) t.run = mde_csv_column(csv, "index");
     if (t.run < 0) t.run = 0;
-    for (i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
+    for (int i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
     return t;
 }
 
@@ -21605,10 +21490,10 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
 {
     const double step = 1e-4;
     double base, caution = g->desc->caution * g->spread;
-    int k = g->k, i, partner = 0;
-    for (i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
+    int k = g->k, partner = 0;
+    for (int i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
     memcpy(g->around, w, (size_t)k * sizeof(double));
-    for (i = 0; gradient && i < k; i++) {
+    for (int i = 0; gradient && i < k; i++) {
         double *row = g->around + mde__cell(i + 1, k, 0);
         memcpy(row, w, (size_t)k * sizeof(double));
         if (i == partner) continue;
@@ -21617,7 +21502,7 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
     }
     if (mde_surrogate_predict(g->surrogate, gradient ? k + 1 : 1, g->around, g->mean, g->sd)) return (double)NAN;
     base = mde__weigh(g->m, g->desc->objective, g->sd);
-    for (i = 0; gradient && i < k; i++) {
+    for (int i = 0; gradient && i < k; i++) {
         double moved = mde__weigh(g->m, g->desc->objective, g->sd + mde__cell(i + 1, g->m, 0));
         gradient[i] += caution * (moved - base) / step;
     }
@@ -21628,8 +21513,7 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
 static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, double *gradient)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         double ratio = (w[i] > 1e-12 ? w[i] : 1e-12) / (d->prior ? d->prior[i] > 1e-12 ? d->prior[i] : 1e-12 : 1.0 / k);
         sum += w[i] * mde__log64(ratio);
         if (gradient) gradient[i] += d->kl * (mde__log64(ratio) + 1.0);
@@ -21641,11 +21525,10 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
 {
     mde__goal *g = (mde__goal *)user;
     double value;
-    int i, j;
     if (gradient) {
         if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
-        for (i = 0; i < n; i++) {
-            for (j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
             gradient[i] = mde__weigh(g->m, g->desc->objective, g->around);
         }
     } else if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) {
@@ -21660,8 +21543,7 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
 static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
 {
     double total = 0;
-    int j;
-    for (j = 0; objective && j < m; j++) {
+    for (int j = 0; objective && j < m; j++) {
         if (!(objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
         total += objective[j];
     }
@@ -21699,9 +21581,8 @@ static double mde__goal_best_run(mde__goal *g, const double *low, const double *
 {
     mde__meter meter = mde__new_meter(g->surrogate->context, g->desc->progress, g->desc->user, "runs");
     double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
-    int run;
     mde__meter_start(&meter, g->desc->runs);
-    for (run = 0; run < g->desc->runs && g->desc->tried; run++) {
+    for (int run = 0; run < g->desc->runs && g->desc->tried; run++) {
         double value;
         memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
         mde__simplex_nearest(g->k, low, high, weights);
@@ -21752,7 +21633,6 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], gradient[MDE_MAX_DOMAINS];
     mde_choose_desc defaults;
     mde__goal g;
-    int i;
     if (!out || mde__bad(c)) return out ? mde__object_status(c) : MDE_BAD_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
     memset(out, 0, sizeof *out);
@@ -21775,7 +21655,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
         mde__goal_search(&g, desc, low, high, out);
     }
     if (!mde__bad(c)) {
-        for (i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
+        for (int i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
         mde__simplex_nearest(g.k, low, high, out->weights);
         if (g.smooth) mde__goal_value(g.k, out->weights, gradient, &g);
         mde__shadow_prices(g.k, g.smooth ? gradient : NULL, out->weights, low, high, out->active, out->price);
@@ -21803,8 +21683,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 static double mde__hellinger(int k, const double *a, const double *b)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < k; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
+    for (int i = 0; i < k; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
     return sqrt(0.5 * sum);
 }
 
@@ -21831,17 +21710,16 @@ static void mde__draws_fill(mde__draws *p, const double *low, const double *high
 {
     double alpha[MDE_MAX_DOMAINS];
     mde_random random = mde_random_start(seed, 0x6e657874);
-    int i, q;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         double *w = p->weights + mde__cell(i, p->k, 0);
         if (centre && i >= MDE__DRAWS) {
-            for (q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
+            for (int q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
             mde_random_dirichlet(&random, p->k, alpha, w);
             mde__simplex_nearest(p->k, low, high, w);
         } else {
             mde__search_draw(&random, p->k, low, high, i, alpha, w);
         }
-        for (q = 0; q < p->k; q++) p->roots[mde__cell(i, p->k, q)] = sqrt(w[q]);
+        for (int q = 0; q < p->k; q++) p->roots[mde__cell(i, p->k, q)] = sqrt(w[q]);
         p->distance[i] = 2;
     }
 }
@@ -21853,11 +21731,10 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
     mde_context *c = s->context;
     double *mean = mde__doubles(c, 2 * MDE__DRAWS_PART, (size_t)s->m);
     double *sd = mean ? mean + mde__cell(MDE__DRAWS_PART, s->m, 0) : NULL;
-    int from, i;
-    for (from = 0; from < p->count && !mde__bad(c); from += MDE__DRAWS_PART) {
+    for (int from = 0; from < p->count && !mde__bad(c); from += MDE__DRAWS_PART) {
         int n = p->count - from < MDE__DRAWS_PART ? p->count - from : MDE__DRAWS_PART;
         if (mde_surrogate_predict(s, n, p->weights + mde__cell(from, p->k, 0), mean, sd)) break;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             p->mean[from + i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
             p->sd[from + i] = (d->spread > 0 ? d->spread : 1) *
                               mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
@@ -21891,9 +21768,8 @@ static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d,
 static void mde__reach_bounds(int n, int k, const double *tried, double reach, double *low, double *high)
 {
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], lowest = 0, highest = 0;
-    int i;
     mde_bounds_of_runs(n, k, tried, 0, lower, upper);
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         lower[i] = mde__clamp(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
         upper[i] = mde__clamp(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
         lowest += lower[i];
@@ -21908,9 +21784,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
 static void mde__draws_near(mde__draws *p, const double *run)
 {
     double roots[MDE_MAX_DOMAINS];
-    int i;
-    for (i = 0; i < p->k; i++) roots[i] = sqrt(run[i]);
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->k; i++) roots[i] = sqrt(run[i]);
+    for (int i = 0; i < p->count; i++) {
         double distance = mde__hellinger(p->k, p->roots + mde__cell(i, p->k, 0), roots);
         if (distance < p->distance[i]) p->distance[i] = distance;
     }
@@ -21923,7 +21798,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde_suggest_desc defaults;
     mde__draws p;
     mde__meter meter;
-    int chosen, i;
+    int chosen;
     if (mde__bad(c)) return mde_context_status(c);
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -21960,14 +21835,14 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
     if (s) mde__draws_predict(&p, s, desc, &meter);
-    for (i = 0; i < n && !mde__bad(c); i++) {
+    for (int i = 0; i < n && !mde__bad(c); i++) {
         mde__draws_near(&p, tried + mde__cell(i, k, 0));
         mde__meter_add(&meter, 1);
     }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
-        for (i = 0; i < p.count; i++) {
+        for (int i = 0; i < p.count; i++) {
             double promise = mde__draws_promise(&p, desc, s != NULL, i);
             if (p.distance[i] < nearest || !(promise > highest)) continue;
             highest = promise;
@@ -21977,7 +21852,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         mde__draws_near(&p, w);
         mde__meter_add(&meter, 1);
-        for (i = 0; i < p.count; i++) {
+        for (int i = 0; i < p.count; i++) {
             double reach = mde__hellinger(k, p.roots + mde__cell(i, k, 0), p.roots + mde__cell(best, k, 0)) /
                            MDE__RUN_REACH;
             double left = 1.0 - mde__exp64(-reach * reach);
