@@ -17093,8 +17093,7 @@ static mde_status mde__check_table(mde_context *c, const char *what, int n, int 
 static void mde__moments(int n, const double *column, size_t stride, double *mean, double *sd)
 {
     double low = column[0], high = column[0], sum = 0, squares = 0, largest;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double v = column[(size_t)i * stride];
         if (v < low) low = v;
         if (v > high) high = v;
@@ -17107,7 +17106,7 @@ static void mde__moments(int n, const double *column, size_t stride, double *mea
         return;
     }
     *mean = sum / n;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double deviation = column[(size_t)i * stride] - *mean;
         squares += deviation * deviation;
     }
@@ -17117,9 +17116,8 @@ static void mde__moments(int n, const double *column, size_t stride, double *mea
 /* Standardised features [n, used] of x [n, d], and the inputs of the noise [n, noises], each 0 or more, as they are. */
 static mde_status mde__standardise(const mde_regressor *r, int n, const double *x, double *out, double *noise_x)
 {
-    int i, q;
-    for (i = 0; i < n; i++) {
-        for (q = 0; q < r->d; q++) {
+    for (int i = 0; i < n; i++) {
+        for (int q = 0; q < r->d; q++) {
             double v = x[mde__cell(i, r->d, q)];
             if (r->index[q] >= 0) out[mde__cell(i, r->used, r->index[q])] = (v - r->shift[q]) / r->scale[q];
             if (q < r->d - r->noises) continue;
@@ -17136,8 +17134,7 @@ static mde_status mde__standardise(const mde_regressor *r, int n, const double *
 /* Whether runs a and b are repeats of one mixture. */
 static int mde__same_mixture(int k, const double *weights, int a, int b)
 {
-    int q;
-    for (q = 0; q < k; q++) {
+    for (int q = 0; q < k; q++) {
         if (fabs(weights[mde__cell(a, k, q)] - weights[mde__cell(b, k, q)]) > 1e-9) return 0;
     }
     return 1;
@@ -17149,9 +17146,8 @@ typedef struct mde__keyed { double key; const double *weights; int k, run; } mde
 static int mde__by_key(const void *a, const void *b)
 {
     const mde__keyed *p = (const mde__keyed *)a, *q = (const mde__keyed *)b;
-    int i;
     if (p->key < q->key || p->key > q->key) return p->key < q->key ? -1 : 1;
-    for (i = 0; i < p->k; i++) {
+    for (int i = 0; i < p->k; i++) {
         if (p->weights[i] < q->weights[i] || p->weights[i] > q->weights[i]) {
             return p->weights[i] < q->weights[i] ? -1 : 1;
         }
@@ -17164,7 +17160,7 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
 {
     mde__keyed *sorted;
     double largest = 0, reach;
-    int i, j, q, count = 0, mixtures = 0;
+    int count = 0, mixtures = 0;
     if (mde__bad(c)) return 0;
     if (n < 1 || k < 0 || !weights || !first) {
         mde_fail(c, MDE_BAD_ARGUMENT, "repeats: %d runs of %d weights; expected 1 or more", n, k);
@@ -17172,9 +17168,9 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
     }
     sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (!sorted) return 0;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double size = 0, factor = 0;
-        for (q = 0; q < k; q++) {
+        for (int q = 0; q < k; q++) {
             double weight = weights[mde__cell(i, k, q)];
             factor += 0.6180339887;
             if (factor >= 1) factor -= 1;
@@ -17187,24 +17183,24 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
         sorted[i].run = i;
     }
     qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
-    for (i = 0; i < n; i++) {       /* to the bit */
+    for (int i = 0; i < n; i++) {       /* to the bit */
         int same = count > 0;
-        for (q = 0; same && q < k; q++) same = sorted[count - 1].weights[q] == sorted[i].weights[q];
+        for (int q = 0; same && q < k; q++) same = sorted[count - 1].weights[q] == sorted[i].weights[q];
         if (!same) sorted[count++] = sorted[i];
         first[sorted[i].run] = sorted[count - 1].run;
     }
     reach = 2e-9 * k + 1e-15 * k * largest;     /* and what rounding does to a key */
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         int run = sorted[i].run, lowest = run;
-        for (j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
+        for (int j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
             if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
         }
-        for (j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
+        for (int j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
             if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
         }
         first[run] = lowest;
     }
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         first[i] = first[first[i]];
         mixtures += first[i] == i;
     }
@@ -17219,23 +17215,23 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
     mde_random random = mde_random_start(seed, 0x666f6c64);
     int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
     int *size = (int *)mde_alloc(c, (size_t)folds + 2 * (size_t)n, sizeof(int));
-    int i, f, used = 0;
+    int used = 0;
     if (order && size) {
         int *repeats = size + folds;    /* of the mixture whose first run it is */
         int *first = repeats + n;
-        for (i = 0; i < n; i++) first[i] = i;
+        for (int i = 0; i < n; i++) first[i] = i;
         if (weights) mde_first_repeats(c, n, k, weights, first);
-        for (i = 0; i < n; i++) repeats[first[i]]++;
+        for (int i = 0; i < n; i++) repeats[first[i]]++;
         mde_random_permutation(&random, n, order);
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             int run = (int)order[i], smallest = 0;
             if (repeats[run] == 0) continue;
-            for (f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
+            for (int f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
             fold[run] = smallest;
             size[smallest] += repeats[run];
         }
-        for (i = 0; i < n; i++) fold[i] = fold[first[i]];
-        for (f = 0; f < folds; f++) used += size[f] > 0;
+        for (int i = 0; i < n; i++) fold[i] = fold[first[i]];
+        for (int f = 0; f < folds; f++) used += size[f] > 0;
     }
     MDE__RELEASE(c, size, order);
     return used;
@@ -17247,19 +17243,19 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
 static void mde__group_runs(mde_regressor *r, uint64_t seed)
 {
     mde_context *c = r->context;
-    int i, distinct;
+    int distinct;
     r->next = (int *)mde_alloc(c, 2 * (size_t)r->n, sizeof(int));
     if (!r->next) return;
     r->fold = r->next + r->n;           /* until they are dealt, the first of each run's repeats */
     distinct = mde_first_repeats(c, r->n, r->used, r->x, r->fold);
     if (mde__bad(c)) return;
-    for (i = 0; i < r->n; i++) {
+    for (int i = 0; i < r->n; i++) {
         int first = r->fold[i];
         r->next[i] = first < i ? r->next[first] : i;
         r->next[first] = i;
     }
     r->repeated = distinct > 1 && distinct < r->n;
-    for (i = 0; i < r->n && distinct == 1; i++) r->next[i] = i;
+    for (int i = 0; i < r->n && distinct == 1; i++) r->next[i] = i;
     r->folds = mde__folds_of_runs(c, r->n, r->used, r->repeated ? r->x : NULL, r->n < MDE__FOLDS ? r->n : MDE__FOLDS,
                                   seed, r->fold);
 }
@@ -17268,8 +17264,8 @@ static void mde__group_runs(mde_regressor *r, uint64_t seed)
 static int mde__outside_fold(const mde_regressor *r, int fold, int width, const double *x, const double *y,
                              double *few_x, double *few_y)
 {
-    int i, count = 0;
-    for (i = 0; i < r->n; i++) {
+    int count = 0;
+    for (int i = 0; i < r->n; i++) {
         if (r->fold[i] == fold) continue;
         memcpy(few_x + mde__cell(count, width, 0), x + mde__cell(i, width, 0), (size_t)width * sizeof(double));
         few_y[count++] = y[i];
@@ -17305,11 +17301,11 @@ typedef struct mde__ridge_fit { int n, rank; const double *scores, *eigenvalues,
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
     double total = 0, noise = 0;
-    int i, k, repeats;
-    for (i = 0; i < f->n; i++) {
+    int repeats;
+    for (int i = 0; i < f->n; i++) {
         const double *row = f->scores + mde__cell(i, f->rank, 0);
         double fit = 0, leverage = 1.0 / f->n, error, left;
-        for (k = 0; k < f->rank; k++) {
+        for (int k = 0; k < f->rank; k++) {
             double weight = row[k] / (f->eigenvalues[k] + f->n * penalty);
             fit += weight * f->products[k];
             leverage += weight * row[k];
@@ -17344,8 +17340,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
     const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
     double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
     double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
-    int i;
-    for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
+    for (int i = 0; i <= MDE__RIDGE_STEPS; i++) {
         double decade = MDE__RIDGE_LOWEST + step * i, error = mde__ridge_error(f, decade);
         if (error < best) {
             best = error;
@@ -17358,7 +17353,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
     b = low + golden * (high - low);
     at_a = mde__ridge_error(f, a);
     at_b = mde__ridge_error(f, b);
-    for (i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i++) {
         if (at_a < best) {
             best = at_a;
             chosen = a;
@@ -17388,7 +17383,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
 static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
 {
     mde_context *c = r->context;
-    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, k, kept = 0;
+    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, kept = 0;
     double *square = mde__doubles(c, (size_t)size, (size_t)size);
     double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
     double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
@@ -17397,7 +17392,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     if (!mde__bad(c) && size > 0) {
         mde__matrix x = mde__dense(r->x, n, d), across = mde__transposed(x);
         for (i = 0; wide && i < n; i++) {
-            for (k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
+            for (int k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
         }
         mde__dense_product(c->simd, 0, 1.0, wide ? x : across, wide ? across : x, square, (size_t)size, pack);
         if (!mde__eigen(size, square, values, vectors, work)) {
@@ -17405,8 +17400,8 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
         }
     }
     if (!mde__bad(c)) {
-        for (k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
-        for (k = 0; k < size; k++) {
+        for (int k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
+        for (int k = 0; k < size; k++) {
             double *direction = s->directions + mde__cell(kept, d, 0);
             const double *vector = vectors + mde__cell(k, size, 0);
             if (!(values[k] > 1e-15 * largest)) continue;
@@ -17450,10 +17445,9 @@ static void mde__ridge_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
 static mde_status mde__ridge_share(mde_regressor *r, const double *x, const double *y)
 {
     mde__ridge *s = (mde__ridge *)r->state;
-    int i, j;
     (void)x;
-    for (j = 0; j < r->m; j++) {
-        for (i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
+    for (int j = 0; j < r->m; j++) {
+        for (int i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
     }
     return mde__ridge_decompose(r, s);
 }
@@ -17467,7 +17461,7 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
 {
     mde__ridge *s = (mde__ridge *)r->state;
     double *products = work, *errors = products + r->used;
-    int n = r->n, d = r->used, i, k;
+    int n = r->n, d = r->used, i;
     mde__ridge_fit f;
     f.n = n;
     f.rank = s->rank;
@@ -17476,14 +17470,14 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     f.products = products;
     f.next = r->next;
     f.y = s->target + mde__cell(target, n, 0);
-    for (k = 0; k < s->rank; k++) products[k] = 0;
+    for (int k = 0; k < s->rank; k++) products[k] = 0;
     for (i = 0; i < n; i++) {
-        for (k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
+        for (int k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
     }
     s->penalty[target] = s->given > 0 ? s->given : mde__ridge_choose(&f);
     if (!(mde__ridge_leave_one_out(&f, s->penalty[target], s->residual + target, errors) < (double)INFINITY)) return 0;
     for (i = 0; i < n; i++) r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + f.y[i] - errors[i];
-    for (k = 0; k < s->rank; k++) {
+    for (int k = 0; k < s->rank; k++) {
         double weight = products[k] / (s->eigenvalues[k] + n * s->penalty[target]);
         for (i = 0; i < d; i++) s->coefficients[mde__cell(target, d, i)] += weight * s->directions[mde__cell(k, d, i)];
     }
@@ -17496,16 +17490,16 @@ static void mde__ridge_predict(const mde_regressor *r, const mde__inputs *in, do
 {
     const mde__ridge *s = (const mde__ridge *)r->state;
     const double *x = in->x;
-    int i, j, k, d = r->used;
+    int d = r->used;
     (void)work;
-    for (i = 0; i < in->rows; i++, x += d) {
-        for (j = 0; j < r->m; j++) {
+    for (int i = 0; i < in->rows; i++, x += d) {
+        for (int j = 0; j < r->m; j++) {
             double ridge = r->n * s->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond;
             if (!(r->target_sd[j] > 0)) continue;
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + mde__inner(d, s->coefficients + mde__cell(j, d, 0), x);
             if (!sd) continue;
             beyond = mde__inner(d, x, x);
-            for (k = 0; k < s->rank; k++) {
+            for (int k = 0; k < s->rank; k++) {
                 double along = mde__inner(d, s->directions + mde__cell(k, d, 0), x);
                 leverage += along * along / (s->eigenvalues[k] + ridge);
                 beyond -= along * along;
@@ -18644,15 +18638,14 @@ static void mde__law_values(const mde__law *s, const double *theta, int rows, co
                             double *value, double *slope, int apart)
 {
     double a[MDE__LAW_TERMS];
-    int i, r, q;
-    for (r = 1; r < s->terms; r++) a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
-    for (i = 0; i < rows; i++, x += stride) {
+    for (int r = 1; r < s->terms; r++) a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
+    for (int i = 0; i < rows; i++, x += stride) {
         value[i] = theta[0];
         if (slope) {
             memset(slope, 0, (size_t)s->parameters * sizeof *slope);
             slope[0] = 1;
         }
-        for (r = 0; r < s->terms; r++) {
+        for (int r = 0; r < s->terms; r++) {
             const double *own = theta + 1 + r * (s->d + 2);
             double fall = r > 0 && s->column[r] >= 0 ? a[r] * s->unit[r] * x[s->column[r]] : 0;
             double exponent = own[0] - fall, term;
@@ -18665,7 +18658,7 @@ static void mde__law_values(const mde__law *s, const double *theta, int rows, co
                 double *along = slope + 1 + r * (s->d + 2);
                 along[0] = term;
                 along[1] = -term * fall;
-                for (q = 0; q < s->d && mixed; q++) along[2 + q] = term * x[q];
+                for (int q = 0; q < s->d && mixed; q++) along[2 + q] = term * x[q];
             }
         }
         if (slope) slope += apart;
@@ -18711,25 +18704,25 @@ MDE__WARM
 static double mde__law_loss(const double *theta, double *normal, void *user)
 {
     const mde__law_fit *f = (const mde__law_fit *)user;
-    int p = f->s->parameters, row = p + 1, i, j, from;
+    int p = f->s->parameters, row = p + 1;
     double *value = f->work, *slope = value + MDE__LAW_BLOCK, *scratch = slope + MDE__LAW_BLOCK * row, loss = 0, centre;
     memset(normal, 0, (size_t)row * (size_t)row * sizeof *normal);
-    for (i = 0; i < p; i++) {
+    for (int i = 0; i < p; i++) {
         double precision = mde__law_prior(f->s, i, f->variance, &centre), *gradient = normal + mde__cell(p, row, i);
         normal[mde__cell(i, row, i)] = precision;
         *gradient = precision * (theta[i] - centre);
         loss += 0.5 * *gradient * (theta[i] - centre);
     }
-    for (from = 0; from < f->n; from += MDE__LAW_BLOCK) {
+    for (int from = 0; from < f->n; from += MDE__LAW_BLOCK) {
         int rows = f->n - from < MDE__LAW_BLOCK ? f->n - from : MDE__LAW_BLOCK;
         mde__law_values(f->s, theta, rows, f->x + mde__cell(from, f->stride, 0), f->stride, value, slope, row);
-        for (i = 0; i < rows; i++) {
+        for (int i = 0; i < rows; i++) {
             double residual = value[i] - f->y[from + i], bent = residual / MDE__LAW_BEND;
             double root = sqrt(1.0 + bent * bent), weight = f->robust ? sqrt(1.0 / root) : 1.0;
             double *own = slope + mde__cell(i, row, 0);
             loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
             own[p] = residual;
-            for (j = 0; j < row; j++) own[j] *= weight;
+            for (int j = 0; j < row; j++) own[j] *= weight;
         }
         mde__dense_product(f->simd, MDE__OUT_LOWER, 1.0, mde__transposed(mde__dense(slope, rows, row)),
                            mde__dense(slope, rows, row), normal, (size_t)row, scratch);
@@ -18745,13 +18738,13 @@ static double mde__law_search(mde__law_fit *f, int start, double *theta, double 
     static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 2.0, 6.0 };
     const mde__law *s = f->s;
     double best = (double)INFINITY, minimum = 0, value, *trial = work;
-    int p = s->parameters, i, q;
+    int p = s->parameters;
     if (!start) return mde__marquardt(f->simd, mde__law_loss, f, p, theta, work);
-    for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
-    for (q = 0; q < MDE__LAW_STARTS; q++) {
-        for (i = 0; i < p; i++) mde__law_prior(s, i, f->variance, trial + i);
+    for (int i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
+    for (int q = 0; q < MDE__LAW_STARTS; q++) {
+        for (int i = 0; i < p; i++) mde__law_prior(s, i, f->variance, trial + i);
         trial[0] = minimum - below[q];
-        for (i = 0; i < s->terms; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / s->terms);
+        for (int i = 0; i < s->terms; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / s->terms);
         value = mde__marquardt(f->simd, mde__law_loss, f, p, trial, work + p);
         if (!(value < best)) continue;
         best = value;
@@ -18793,11 +18786,10 @@ static void mde__law_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__wo
 {
     mde__law *s = (mde__law *)r->state;
     size_t m = (size_t)r->m, p;
-    int i;
     s->d = r->used;
     s->terms = desc->model == MDE_SCALE_LAW ? MDE__LAW_TERMS : 1;
     s->interactions = desc->interactions;
-    for (i = 1; i < s->terms; i++) {
+    for (int i = 1; i < s->terms; i++) {
         s->column[i] = r->index[r->d - s->terms + i];
         s->unit[i] = r->scale[r->d - s->terms + i];
         s->d -= s->column[i] >= 0;
@@ -18814,10 +18806,10 @@ static mde_status mde__scale_share(mde_regressor *r, const double *x, const doub
 {
     mde__law *s = (mde__law *)r->state;
     double *weights = mde__doubles(r->context, (size_t)r->n, (size_t)s->d + 1);
-    int i, distinct = 0;
+    int distinct = 0;
     (void)x;
     (void)y;
-    for (i = 0; i < r->n && weights; i++) {
+    for (int i = 0; i < r->n && weights; i++) {
         memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
     }
     if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
@@ -18841,14 +18833,14 @@ static size_t mde__law_work(const mde_regressor *r)
 static double mde__law_leave_out(mde_regressor *r, const mde__law_fit *f, int target, double *slope)
 {
     const mde__law *s = f->s;
-    int p = s->parameters, i, j;
+    int p = s->parameters;
     const double *theta = s->theta + mde__cell(target, p, 0);
     const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
     double largest = 0, value;
-    for (i = 0; i < f->n; i++) {
+    for (int i = 0; i < f->n; i++) {
         double leverage = 0;
         mde__law_values(s, theta, 1, f->x + mde__cell(i, f->stride, 0), 0, &value, slope, 0);
-        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (int j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
         if (leverage > 0) leverage /= s->residual[target];
         mde__leave_out(r, target, i, f->y[i] - (f->y[i] - value) / (1.0 - leverage));
         if (leverage > largest) largest = leverage;
@@ -18859,7 +18851,7 @@ static double mde__law_leave_out(mde_regressor *r, const mde__law_fit *f, int ta
 static int mde__law_fit_target(mde_regressor *r, int target, double *work)
 {
     mde__law *s = (mde__law *)r->state;
-    int p = s->parameters, i, k;
+    int p = s->parameters;
     double *theta = s->theta + mde__cell(target, p, 0), *few_theta = work, *few_x = few_theta + p;
     double *few_y = few_x + mde__cell(r->n, r->used, 0);
     mde__law_fit f;
@@ -18883,13 +18875,13 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
     } else if (mde__law_leave_out(r, &f, target, work) < MDE__LARGEST_LEVERAGE && !r->repeated) {
         return 1;
     }
-    for (k = 0; k < r->folds; k++) {
+    for (int k = 0; k < r->folds; k++) {
         f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
         f.x = few_x;
         f.y = few_y;
         memcpy(few_theta, theta, (size_t)p * sizeof *theta);
         if (!(mde__law_search(&f, s->terms == 1, few_theta, work) < (double)INFINITY)) return 0;
-        for (i = 0; i < r->n; i++) {
+        for (int i = 0; i < r->n; i++) {
             if (r->fold[i] != k) continue;
             mde__leave_out(r, target, i, mde__law_clipped(s, few_theta, r->x + mde__cell(i, r->used, 0)));
         }
@@ -18907,16 +18899,16 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
 {
     const mde__law *s = (const mde__law *)r->state;
     const double *x = in->x;
-    int p = s->parameters, rows, i, j;
-    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
-        for (j = 0; j < r->m; j++) {
+    int p = s->parameters;
+    for (int rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        for (int j = 0; j < r->m; j++) {
             const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
             double variance = s->residual[j], value;
             if (!(r->target_sd[j] > 0)) continue;
             mde__law_values(s, s->theta + mde__cell(j, p, 0), 1, x, 0, &value, sd ? slope : NULL, 0);
             mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
-            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
+            for (int i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(variance);
         }
     }
@@ -18926,14 +18918,14 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
 static void mde__law_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
 {
     const mde__law *s = (const mde__law *)r->state;
-    int p = s->parameters, i, j;
+    int p = s->parameters;
     const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
     double *slope = work, *along = work + mde__cell(n, p, 0), value;
     double square = r->target_sd[target] * r->target_sd[target];
-    for (i = 0; i < n; i++, slope += p, along += p) {
+    for (int i = 0; i < n; i++, slope += p, along += p) {
         mde__law_values(s, s->theta + mde__cell(target, p, 0), 1, x + mde__cell(i, r->used, 0), 0, &value, slope, 0);
-        for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
-        for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
+        for (int j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (int j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
     }
     mde__mirror(n, out);
 }
@@ -18944,13 +18936,12 @@ static void mde__law_gradient(const mde_regressor *r, int target, const double *
     const mde__law *s = (const mde__law *)r->state;
     const double *theta = s->theta + mde__cell(target, s->parameters, 0);
     double value;
-    int i, q;
     mde__law_values(s, theta, 1, x, 0, &value, work, 0);
-    for (i = 0; i < s->terms; i++) {
+    for (int i = 0; i < s->terms; i++) {
         const double *own = theta + 1 + i * (s->d + 2);
         double along = r->target_sd[target] * work[1 + i * (s->d + 2)];
         if (i > 0 && s->column[i] >= 0) slope[s->column[i]] -= along * mde__exp64(own[1]) * s->unit[i];
-        for (q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
+        for (int q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
     }
 }
 
@@ -19628,8 +19619,7 @@ static const mde__regressor_kind *mde__kind(mde_model model)
         { MDE_MIXING_LAW, &mde__mixing_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
         { MDE_SCALE_LAW, &mde__scale_kind }
     };
-    size_t i;
-    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
     return NULL;
 }
 
@@ -19694,7 +19684,6 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
 {
     mde__workspace memory = { NULL, 0 };
     mde_regressor *r;
-    int i, j, q;
     if (mde__check_fit(c, n, d, m, x, y, desc)) return NULL;
     r = (mde_regressor *)mde_alloc(c, 1, sizeof(mde_regressor));
     if (!r) return NULL;
@@ -19712,15 +19701,15 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
     r->y = mde__doubles(c, (size_t)m, (size_t)n);
     r->noise_x = mde__doubles(c, (size_t)n, (size_t)r->noises);
     r->left_out = mde__doubles(c, (size_t)n, (size_t)m);
-    for (q = 0; q < d && !mde__bad(c); q++) {
+    for (int q = 0; q < d && !mde__bad(c); q++) {
         mde__moments(n, x + q, (size_t)d, r->shift + q, r->scale + q);
         r->index[q] = q < d - r->noises && r->scale[q] > 0 ? r->used++ : -1;
     }
     r->x = mde__doubles(c, (size_t)n, (size_t)r->used);
     if (!mde__bad(c) && mde__standardise(r, n, x, r->x, r->noise_x) == MDE_OK) {
-        for (j = 0; j < m; j++) {
+        for (int j = 0; j < m; j++) {
             mde__moments(n, y + j, (size_t)m, r->target_mean + j, r->target_sd + j);
-            for (i = 0; i < n; i++) {
+            for (int i = 0; i < n; i++) {
                 double deviation = y[mde__cell(i, m, j)] - r->target_mean[j];
                 r->y[mde__cell(j, n, i)] = r->target_sd[j] > 0 ? deviation / r->target_sd[j] : 0;
                 r->left_out[mde__cell(i, m, j)] = r->target_mean[j];
@@ -19759,15 +19748,15 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
     mde__fit_job *jobs;
     double *memory = NULL;
     size_t size = 0, targets = 0;
-    int found = 0, first, slots, i, j;
-    for (i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
+    int found = 0, slots;
+    for (int i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
     jobs = (mde__fit_job *)mde_alloc(c, targets + 1, sizeof *jobs);
-    for (i = 0; i < count && jobs; i++) {
+    for (int i = 0; i < count && jobs; i++) {
         mde_regressor *r = regressors[i];
         size_t need = r->kind->work(r);
         int begun = 0;
         if (need > size) size = need;
-        for (j = 0; j < r->m; j++) {
+        for (int j = 0; j < r->m; j++) {
             if (!(r->target_sd[j] > 0) || (r->kind->joint && begun)) continue;
             begun = 1;
             jobs[found].r = r;
@@ -19776,12 +19765,12 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
     }
     slots = found < c->threads ? found : c->threads;
     if (jobs) memory = mde__doubles(c, size < SIZE_MAX ? size + 1 : size, (size_t)slots);
-    for (first = 0; first < found && memory; first += slots) {
+    for (int first = 0; first < found && memory; first += slots) {
         int now = found - first < slots ? found - first : slots;
-        for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
+        for (int i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
         mde_parallel_for(c, now, mde__fit_one, jobs + first);
     }
-    for (i = 0; i < found && !mde__bad(c); i++) {
+    for (int i = 0; i < found && !mde__bad(c); i++) {
         if (!jobs[i].failed) continue;
         mde_fail(c, MDE_NOT_FINITE, "%s, target %d: %s", jobs[i].r->kind->name, jobs[i].target,
                  jobs[i].r->kind->failure);
@@ -19813,7 +19802,7 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     mde_context *c = r ? r->context : NULL;
     double *block, *work, *noise_x;
     mde__inputs in;
-    int first, i, j, m, largest;
+    int m, largest;
     if (mde__bad(c)) return mde__object_status(c);
     m = r->m;
     if (n < 0 || !x || !mean) {
@@ -19826,12 +19815,12 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, largest) : 0);
     in.x = block;
     in.noise_x = noise_x;
-    for (first = 0; first < n && !mde__bad(c); first += largest) {
+    for (int first = 0; first < n && !mde__bad(c); first += largest) {
         double *to = mean + mde__cell(first, m, 0), *to_sd = sd ? sd + mde__cell(first, m, 0) : NULL;
         in.rows = n - first < largest ? n - first : largest;
         if (mde__standardise(r, in.rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
-        for (i = 0; i < in.rows; i++) {
-            for (j = 0; j < m; j++) {
+        for (int i = 0; i < in.rows; i++) {
+            for (int j = 0; j < m; j++) {
                 to[mde__cell(i, m, j)] = r->target_mean[j];
                 if (to_sd) to_sd[mde__cell(i, m, j)] = r->target_sd[j];
             }
@@ -19846,7 +19835,6 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
 {
     mde_context *c = r ? r->context : NULL;
     double *at, *work, *slope, *noise_x;
-    int j, q;
     if (mde__bad(c)) return mde__object_status(c);
     if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: room for the gradient is needed");
     if (!r->kind->gradient) {
@@ -19858,10 +19846,10 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, 1) : 0);
     if (!mde__bad(c) && mde__standardise(r, 1, x, at, noise_x) == MDE_OK) {
         slope = at + r->used;
-        for (j = 0; j < r->m; j++) {
-            for (q = 0; q < r->used; q++) slope[q] = 0;
+        for (int j = 0; j < r->m; j++) {
+            for (int q = 0; q < r->used; q++) slope[q] = 0;
             if (r->target_sd[j] > 0) r->kind->gradient(r, j, at, slope, work);
-            for (q = 0; q < r->d; q++) {
+            for (int q = 0; q < r->d; q++) {
                 gradient[mde__cell(j, r->d, q)] = r->index[q] < 0 ? 0 : slope[r->index[q]] / r->scale[q];
             }
         }
@@ -19874,7 +19862,6 @@ MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, i
 {
     mde_context *c = r ? r->context : NULL;
     double *at, *work;
-    int i;
     if (mde__bad(c)) return mde__object_status(c);
     if (r->kind->fit != mde__law_fit_target || target < 0 || target >= r->m || n < 0 || !x || !out) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law, a target, inputs, and room");
@@ -19882,7 +19869,7 @@ MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, i
     if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
     at = mde__doubles(c, (size_t)n, (size_t)r->used);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__law *)r->state)->parameters);
-    for (i = 0; i < n * n; i++) out[i] = 0;
+    for (int i = 0; i < n * n; i++) out[i] = 0;
     if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
         mde__law_covariance(r, target, n, at, work, out);
     }
@@ -19902,11 +19889,10 @@ MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predict
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
 {
     double value;
-    int j;
     if (!r || target < 0 || target >= r->m || !r->kind->log_likelihood) return (double)NAN;
     if (!r->kind->joint && !(r->target_sd[target] > 0)) return (double)NAN;
     value = r->kind->log_likelihood(r, target);
-    for (j = 0; j < r->m; j++) {
+    for (int j = 0; j < r->m; j++) {
         if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log64(r->target_sd[j]);
     }
     return value;
