@@ -13136,13 +13136,9 @@ static void mde__print_exact(char buffer[400], double value)
 static void mde__field_print(const mde__field *field, const void *desc, char buffer[400])
 {
     const void *at = (const char *)desc + field->offset;
-    if (field->kind == 'u') {
-        snprintf(buffer, 400, "%llu", (unsigned long long)*(const uint64_t *)at);
-    } else if (field->kind == 'd') {
-        mde__print_exact(buffer, mde__field_value(field, desc));
-    } else {
-        snprintf(buffer, 400, "%lld", (long long)mde__field_value(field, desc));
-    }
+    if (field->kind == 'u') snprintf(buffer, 400, "%llu", (unsigned long long)*(const uint64_t *)at);
+    else if (field->kind == 'd') mde__print_exact(buffer, mde__field_value(field, desc));
+    else snprintf(buffer, 400, "%lld", (long long)mde__field_value(field, desc));
 }
 
 /* Sets an int, double or uint64_t field from text; 0 when it is none. */
