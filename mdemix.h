@@ -10674,18 +10674,14 @@ MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
     return mde_checkpoint_read_sets(1, &p, path);
 }
 
-static int mde__is_terminal(void)
-{
-#ifdef _WIN32
-    return 0;
-#else
-    return isatty(2);
-#endif
-}
-
 MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
-    int terminal = mde__is_terminal(), last;
+#ifdef _WIN32
+    const int terminal = 0;
+#else
+    const int terminal = isatty(2);
+#endif
+    int last;
     int64_t before, now;
     char loss[40], bits[40];
     (void)user;
@@ -15236,13 +15232,6 @@ static void mde__sample_part(int experts, size_t span, const mde__span *part, co
     }
 }
 
-/* Span of the sample that stays in memory; 0: the text is small enough. */
-static size_t mde__resident_span(int experts, size_t tokens)
-{
-    size_t limit = MDE__SAMPLE / (size_t)experts;
-    return tokens > limit ? MDE__SAMPLE_RUN * ((tokens - 1) / limit + 1) : 0;
-}
-
 /* ---- Adding a text ---- */
 
 /* "FOLDER/FILE.npy: " when the numbers come from a file, for messages. */
@@ -15304,7 +15293,7 @@ typedef struct mde__first_pass {
     size_t below;               /* tokens that are */
     size_t step, shown;         /* each `step`-th token's maximum stands in */
     double *maxima;             /* [shown], for the median */
-    size_t span;                /* of the sample */
+    size_t span;                /* of the sample that stays in memory; 0: the text is small enough */
 } mde__first_pass;
 
 #define MDE__MEDIAN 65536       /* maxima that a median is taken of */
@@ -15409,14 +15398,15 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
 {
     mde_context *c = e->context;
     mde__passes *p = e->passes;
-    size_t experts = (size_t)e->count, first, i, fit = p->room / (experts * sizeof *v->ratios), size = 0, rest;
+    size_t experts = (size_t)e->count, fit = p->room / (experts * sizeof *v->ratios), limit = MDE__SAMPLE / experts;
+    size_t first, i, size = 0, rest;
     uint64_t unwanted[MDE_MAX_DOMAINS];
     char where[600];
     mde__first_pass pass;
     memset(&pass, 0, sizeof pass);
     pass.implausible = v->known == (int64_t)v->tokens ? -20.0f : -40.0f;
     pass.step = (v->tokens - 1) / MDE__MEDIAN + 1;
-    pass.span = mde__resident_span(e->count, v->tokens);
+    if (v->tokens > limit) pass.span = MDE__SAMPLE_RUN * ((v->tokens - 1) / limit + 1);
     v->held = logp || fit >= v->tokens ? v->tokens : fit / p->window * p->window;
     v->stride = (v->held + 15) / 16 * 16;
     if (v->stride < v->held || !mde__mul_size(v->stride, experts, &size)) size = SIZE_MAX;
@@ -18661,13 +18651,6 @@ static void mde__law_values(const mde__law *s, const double *theta, int rows, co
     }
 }
 
-static double mde__law_clipped(const mde__law *s, const double *theta, const double *x)
-{
-    double value;
-    mde__law_values(s, theta, 1, x, 0, &value, NULL, 0);
-    return mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
-}
-
 /* The priors: precision of parameter i, times v, and its centre. What the form does not have stays there. */
 static double mde__law_prior(const mde__law *s, int i, double variance, double *centre)
 {
@@ -18878,8 +18861,10 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
         memcpy(few_theta, theta, (size_t)p * sizeof *theta);
         if (!(mde__law_search(&f, s->terms == 1, few_theta, work) < (double)INFINITY)) return 0;
         for (int i = 0; i < r->n; i++) {
+            double value;
             if (r->fold[i] != k) continue;
-            mde__leave_out(r, target, i, mde__law_clipped(s, few_theta, r->x + mde__cell(i, r->used, 0)));
+            mde__law_values(s, few_theta, 1, r->x + mde__cell(i, r->used, 0), 0, &value, NULL, 0);
+            mde__leave_out(r, target, i, mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return 1;
