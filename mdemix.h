@@ -15399,7 +15399,7 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
     mde_context *c = e->context;
     mde__passes *p = e->passes;
     size_t experts = (size_t)e->count, fit = p->room / (experts * sizeof *v->ratios), limit = MDE__SAMPLE / experts;
-    size_t first, i, size = 0, rest;
+    size_t size = 0, rest;
     uint64_t unwanted[MDE_MAX_DOMAINS];
     char where[600];
     mde__first_pass pass;
@@ -15422,12 +15422,12 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
     p->meter.stage = "read";
     snprintf(p->figures, sizeof p->figures, "%.70s", v->name);
     mde__meter_start(&p->meter, (double)v->tokens);
-    for (first = 0; first < v->tokens && !mde__bad(c); first += p->window) {
+    for (size_t first = 0; first < v->tokens && !mde__bad(c); first += p->window) {
         size_t n = v->tokens - first < p->window ? v->tokens - first : p->window;
         mde_mark mark = mde_arena_mark(c);
         mde__window w;
         int good = mde__window_start(e, n, first < v->held ? v->ratios + first : NULL, v->stride, &w);
-        for (i = 0; logp && i < experts && good; i++) {
+        for (size_t i = 0; logp && i < experts && good; i++) {
             memcpy(w.ratios + i * w.stride, logp[i] + first, n * sizeof *w.ratios);
         }
 #ifndef MDE_NO_STDIO
@@ -15447,12 +15447,12 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
     mde__close_columns(e, v);
 #endif
     (void)unwanted;
-    for (i = 0; i < experts && v->tokens >= 8 && !mde__bad(c); i++) {
+    for (size_t i = 0; i < experts && v->tokens >= 8 && !mde__bad(c); i++) {
         if (pass.judged >> i & 1) continue;
         mde_fail(c, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no model is certain of "
                  "every token", mde__column_name(v, e->names[i], where), v->name, e->names[i]);
     }
-    for (i = 0; i < (size_t)v->documents && !mde__bad(c); i++) v->peak += v->peaks[i];
+    for (size_t i = 0; i < (size_t)v->documents && !mde__bad(c); i++) v->peak += v->peaks[i];
     if (!mde__bad(c) && mde__check_rows(e, v, &pass) == MDE_OK) mde__check_base(e, v);
     mde_release(c, pass.maxima);
 }
