@@ -31,12 +31,12 @@ static double bench_median(int count, double *values)
     return values[count / 2];
 }
 
-/* Median seconds of one call: at least 3 calls, then until `seconds` have passed. */
+/* Median seconds of one call: calls until `seconds` have passed. */
 static inline double bench_time(void (*call)(void *user), void *user, double seconds)
 {
     double times[BENCH_MOST_RUNS], begun = mde_seconds();
     int runs = 0;
-    while (runs < BENCH_MOST_RUNS && (runs < 3 || mde_seconds() - begun < seconds)) {
+    while (runs < BENCH_MOST_RUNS && (runs == 0 || mde_seconds() - begun < seconds)) {
         double start = mde_seconds();
         call(user);
         times[runs++] = mde_seconds() - start;

@@ -138,7 +138,8 @@ static void compare(mde_context *c, const table *t)
     mde_array_free(c, means);
 }
 
-static void figures(const table *t, int threads, int multitask, const char *python)
+/* On one thread, beside the peer, which has one. */
+static void figures(const table *t, int multitask, const char *python)
 {
     enum { FIT_1_START, PREDICT, FIT, MULTITASK_FIT, MULTITASK_PREDICT, COUNT };
     static const char *const names[COUNT] = {
@@ -151,12 +152,12 @@ static void figures(const table *t, int threads, int multitask, const char *pyth
     int there, i, k;
     memset(pairs, 0, sizeof pairs);
     snprintf(arguments, sizeof arguments, FOLDER " %d", PEER_TARGETS);
-    there = bench_start_peer(&peer, python, "peer_gp.py", arguments, threads);
+    there = bench_start_peer(&peer, python, "peer_gp.py", arguments, 1);
     for (i = 0; i < BENCH_PAIRS; i++) {
         there = there && bench_turn(&peer, 2, theirs) == 2;
-        ours(t, threads, MULTITASK, &seconds[MULTITASK_FIT], &seconds[MULTITASK_PREDICT]);
-        ours(t, threads, NAMED, &seconds[FIT], &seconds[PREDICT]);
-        ours(t, threads, ONE_START, &seconds[FIT_1_START], &seconds[PREDICT]);
+        if (multitask) ours(t, 1, MULTITASK, &seconds[MULTITASK_FIT], &seconds[MULTITASK_PREDICT]);
+        ours(t, 1, NAMED, &seconds[FIT], &seconds[PREDICT]);
+        ours(t, 1, ONE_START, &seconds[FIT_1_START], &seconds[PREDICT]);
         for (k = 0; k < COUNT; k++) {
             pairs[k].better = '-';
             bench_add(&pairs[k], seconds[k], !there || k >= MULTITASK_FIT ? 0 : share * theirs[k == PREDICT]);
@@ -167,8 +168,23 @@ static void figures(const table *t, int threads, int multitask, const char *pyth
     for (k = 0; k < (multitask ? COUNT : MULTITASK_FIT); k++) {
         int rows = k == PREDICT || k == MULTITASK_PREDICT ? NEW : t->n;
         snprintf(shape, sizeof shape, "%dx%dx%d", rows, t->k, t->m);
-        bench_figure(names[k], shape, threads, "s", &pairs[k]);
+        bench_figure(names[k], shape, 1, "s", &pairs[k]);
     }
+}
+
+/* What more threads give the recipe. */
+static void figure_of_threads(const table *t, int threads)
+{
+    bench_pairs pairs = { 0, '-', { 0 }, { 0 } };
+    double fit, predict;
+    char shape[64];
+    int i;
+    for (i = 0; i < BENCH_PAIRS; i++) {
+        ours(t, threads, NAMED, &fit, &predict);
+        bench_add(&pairs, fit, 0);
+    }
+    snprintf(shape, sizeof shape, "%dx%dx%d", t->n, t->k, t->m);
+    bench_figure("gp_fit", shape, threads, "s", &pairs);
 }
 
 static void figure_of_auto(const table *t)
@@ -221,9 +237,9 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("# %s, %s\n", mde_simd_name(c), read ? "RegMix's runs" : "a made-up table");
-    figures(&t, 1, multitask, python);
+    figures(&t, multitask, python);
     if (python) compare(c, &t);
-    if (all > 1) figures(&t, all, multitask, NULL);
+    if (all > 1) figure_of_threads(&t, all);
     if (want_auto) figure_of_auto(&t);
     mde_context_free(c);
     return 0;

@@ -7,28 +7,15 @@ export LC_ALL
 CC=${CC:-cc}
 . tests/try.sh
 
-# verdict NAME: passes when the log is empty
-verdict() {
-    if [ -s "$work/log" ]; then
-        failed=$((failed + 1))
-        head -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $1"
-    else
-        passed=$((passed + 1))
-        echo "ok   $1"
-    fi
-}
-
 if ! command -v python3 > /dev/null 2>&1; then
     skip the_pages "python3 is not installed"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
+    finish
 fi
 
 rm -f build/docs/mdemix.html build/docs/dagan.html
 make --no-print-directory docs > "$work/output" 2>&1 && [ -s build/docs/mdemix.html ] && [ -s build/docs/dagan.html ] &&
     : > "$work/log" || cp "$work/output" "$work/log"
-verdict make_docs_writes_both_pages
+nothing_in "$work/log" make_docs_writes_both_pages
 
 # What a page is made of: its tags in balance, "id NAME" and "link TARGET" a line, "says NAME" for each name that has a
 # text, its own or its group's.
@@ -91,16 +78,16 @@ for page in mdemix dagan; do
     python3 "$work/page.py" build/docs/$page.html > "$work/$page.page" 2> "$work/log"
     grep -E '^(tags|outside) ' "$work/$page.page" >> "$work/log"
     [ "$(grep -c '^id ' "$work/$page.page")" -gt 50 ] || echo "hardly any anchor in $page.html" >> "$work/log"
-    verdict tags_of_${page}_are_balanced_and_need_nothing_from_outside
+    nothing_in "$work/log" tags_of_${page}_are_balanced_and_need_nothing_from_outside
     sed -n 's/^id //p' "$work/$page.page" | sort > "$work/$page.anchors"
     uniq -d "$work/$page.anchors" > "$work/log"
-    verdict anchors_of_${page}_are_unique
+    nothing_in "$work/log" anchors_of_${page}_are_unique
     { echo $page.html; sed "s|.*|$page.html#&|" "$work/$page.anchors"; } >> "$work/targets"
 done
 for page in mdemix dagan; do
     sed -n 's/^link //p' "$work/$page.page" | sed "s|^#|$page.html#|" | sort -u |
         grep -vxF -f "$work/targets" > "$work/log"
-    verdict links_of_${page}_have_their_anchors
+    nothing_in "$work/log" links_of_${page}_have_their_anchors
 done
 
 # Every word of the preprocessed declarations that is called as public names are, the functions that the compiled header
@@ -128,7 +115,7 @@ for page in mdemix dagan; do
     comm -23 "$work/$page.public" "$work/$page.anchors" | sed 's/$/ is not on the page/' >> "$work/log"
     sed -n 's/^says //p' "$work/$page.page" | sort -u > "$work/$page.said"
     comm -23 "$work/$page.public" "$work/$page.said" | sed 's/$/ has no text on the page/' >> "$work/log"
-    verdict every_public_name_of_${page}_has_its_text
+    nothing_in "$work/log" every_public_name_of_${page}_has_its_text
 done
 
 mkdir "$work/again"
@@ -138,7 +125,7 @@ mkdir "$work/again"
       cmp "$work/again/$page.html" "$work/twice/$page.html"
       cmp "$work/again/$page.html" build/docs/$page.html
   done; } > "$work/log" 2>&1
-verdict two_runs_write_the_same_bytes
+nothing_in "$work/log" two_runs_write_the_same_bytes
 
 # refused FILE LINE NAME: the copy of a header is refused by this name, there, and no page is written
 refused() {
@@ -156,16 +143,16 @@ with() {
 }
 with function.h 'MDEDEF int mde_untold(void);'
 refused function.h "$line" mde_untold
-verdict a_function_without_a_comment_is_refused
+nothing_in "$work/log" a_function_without_a_comment_is_refused
 with value.h 'enum { MDE_TOLD = 1,     /* so */\n       MDE_UNTOLD = 2 };'
 refused value.h "$line" MDE_UNTOLD
-verdict a_value_without_a_comment_is_refused
+nothing_in "$work/log" a_value_without_a_comment_is_refused
 with macro.h '#define MDE_UNTOLD 3'
 refused macro.h "$line" MDE_UNTOLD
-verdict a_macro_without_a_comment_is_refused
+nothing_in "$work/log" a_macro_without_a_comment_is_refused
 with told.h '/* So. */\nMDEDEF int mde_told(void);'
 python3 tests/docs.py "$work/some" "$work/told.h" > "$work/log" 2>&1
 grep -q 'id="mde_told"' "$work/some/told.html" || echo "no page" >> "$work/log"
-verdict a_function_with_a_comment_is_not
+nothing_in "$work/log" a_function_with_a_comment_is_not
 
 finish

@@ -4,23 +4,9 @@
 # names; a program uses all four. Ends with "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
+. tests/try.sh
 header=$work/mdemix.h
 cp mdemix.h "$header"
-
-# verdict NAME STATUS
-verdict() {
-    if [ "$2" -eq 0 ]; then
-        passed=$((passed + 1))
-        echo "ok   $1"
-    else
-        failed=$((failed + 1))
-        echo "FAIL $1"
-    fi
-}
 
 # edit After|Before|At LINE: the text on the input goes behind or in front of the one line that begins with LINE, or to
 # its end
@@ -37,7 +23,7 @@ edit() {
             next
         }
         { print }
-        END { if (found != 1) { printf "    %d lines begin with \"%s\", expected 1\n", found, line; exit 1 } }
+        END { if (found != 1) { printf "%d lines begin with \"%s\", expected 1\n", found, line; exit 1 } }
     ' "$header" > "$work/edited" || { tail -n 1 "$work/edited"; return 1; }
     mv "$work/edited" "$header"
 }
@@ -55,15 +41,15 @@ awk -v folder="$work" '
     /^```$/ { if (file) close(file); file = how = "" }
     file { print > file }
     /^```c$/ {
-        if (how == "" || part == "") { print "    line " NR ": no sentence says where the block goes"; bad = 1 }
+        if (how == "" || part == "") { print "line " NR ": no sentence says where the block goes"; bad = 1 }
         file = folder "/edit" sprintf("%02d", ++edits)
         printf "%s\n%s\n%s\n", part, how, line > file
     }
     END { exit bad || edits == 0 || file != "" }
-' examples/INSIDE.md
-verdict the_page_says_of_each_block_where_it_goes $?
+' examples/INSIDE.md > "$work/log" || echo "its blocks cannot be read" >> "$work/log"
+nothing_in "$work/log" the_page_says_of_each_block_where_it_goes
 
-# add NAME LIMIT: makes the edits of an addition
+# add NAME LIMIT: makes the edits of an addition, one to so many
 add() {
     edits=0
     missed=0
@@ -73,13 +59,13 @@ add() {
         edits=$((edits + 1))
         sed 1,3d "$file" | edit "$how" "$line" || missed=1
     done
+    echo "$edits edits"
     [ $edits -ge 1 ] && [ $edits -le "$2" ] && [ $missed -eq 0 ]
-    verdict "$1_takes_${edits}_edits" $?
 }
-add an_op_of_one_element 4
-add a_kernel 2
-add a_regressor 3
-add a_file_format 2
+try an_op_of_one_element_takes_four_edits_at_most add an_op_of_one_element 4
+try a_kernel_takes_two_edits_at_most add a_kernel 2
+try a_regressor_takes_three_edits_at_most add a_regressor 3
+try a_file_format_takes_two_edits_at_most add a_file_format 2
 
 # ---- A program that uses them ----
 
@@ -185,19 +171,14 @@ int main(void)
     return test_end();
 }
 END
-$CC -std=c99 -O1 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I"$work" -Itests "$work/program.c" \
-    -o "$work/program" -lm > "$work/log" 2>&1
-status=$?
-grep -E 'error|warning' "$work/log" | head -n 12 | sed 's/^/    /'
-verdict the_extended_header_compiles_without_a_warning $status
-if [ $status -eq 0 ]; then
-    (cd "$work" && ./program) > "$work/log" 2>&1
-    grep -v '^[0-9]* passed' "$work/log"
-    passed=$((passed + $(grep -c '^ok' "$work/log")))
-    failed=$((failed + $(grep -c '^FAIL' "$work/log")))
-    tail -n 1 "$work/log" | grep -q '^5 passed, 0 failed$'
-    verdict the_program_runs_to_its_end $?
+try the_extended_header_compiles_without_a_warning $CC -std=c99 -O1 -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
+    -Werror -I"$work" -Itests "$work/program.c" -o "$work/program" -lm
+if [ -x "$work/program" ]; then
+    (cd "$work" && ./program) > "$work/output" 2>&1
+    grep -v '^[0-9]* passed' "$work/output"
+    passed=$((passed + $(grep -c '^ok' "$work/output")))
+    failed=$((failed + $(grep -c '^FAIL' "$work/output")))
+    try the_program_runs_to_its_end sh -c "tail -n 1 '$work/output' | grep -q '^5 passed, 0 failed$'"
 fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -6,37 +6,8 @@ LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
 header=mdemix.h
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
+. tests/try.sh
 . tests/program.sh
-
-# verdict NAME FILE: passes when the file, a list of complaints, is empty
-verdict() {
-    if [ -s "$2" ]; then
-        failed=$((failed + 1))
-        head -n 12 "$2" | sed 's/^/    /'
-        echo "FAIL $1"
-    else
-        passed=$((passed + 1))
-        echo "ok   $1"
-    fi
-}
-
-# try NAME COMMAND...: passes when the command succeeds
-try() {
-    name=$1
-    shift
-    if "$@" > "$work/log" 2>&1; then : > "$work/log"; else echo "status $?" >> "$work/log"; fi
-    verdict "$name" "$work/log"
-}
-
-skip() {
-    skipped=$((skipped + 1))
-    echo "skip $1: $2"
-}
 
 # The code without comments and with empty strings, every line in its place, its section's number in front of it.
 awk '
@@ -68,7 +39,7 @@ awk '/CONTENTS/ { on = 1; next } on && /^ +[0-9]+\. / { sub(/^ +/, ""); print; n
 awk '/^\/\* =====/ { getline; sub(/^ +/, ""); if (/^[0-9]+\. [A-Z]/) print }' $header > "$work/banners"
 diff "$work/contents" "$work/banners" > "$work/log"
 [ -s "$work/contents" ] || echo "no contents in the doc block" >> "$work/log"
-verdict contents_are_the_banners_in_order "$work/log"
+nothing_in "$work/log" contents_are_the_banners_in_order
 
 awk '/^       #include <stdio.h>/ { on = 1 } on { print substr($0, 8) } on && /^       }$/ { exit }' $header > "$work/program.c"
 cat > "$work/build_program" <<'END'
@@ -84,28 +55,28 @@ awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md > "$work/p
 try the_program_of_the_readme_builds_and_runs sh "$work/build_program" "$CC" "$work"
 
 awk 'length($0) > 120 { print FILENAME ":" FNR ": " length($0) " columns" }' ./*.h examples/*.[ch] examples/course/*.[ch] > "$work/log"
-verdict lines_have_at_most_120_columns "$work/log"
+nothing_in "$work/log" lines_have_at_most_120_columns
 
 # ---- One door for each thing ----
 
 calls 'malloc|calloc|realloc|free|aligned_alloc|MDE_MALLOC|MDE_FREE' | grep -v -E '^(2|4):' > "$work/log"
-verdict memory_comes_from_the_platform_section "$work/log"
+nothing_in "$work/log" memory_comes_from_the_platform_section
 calls 'fopen|freopen|fdopen|_wfopen|open|fclose|fread|fwrite|fseek|ftell|rename|remove|unlink|mkdir|opendir|readdir|stat' |
     grep -v '^4:' > "$work/log"
-verdict files_are_opened_in_the_platform_section "$work/log"
+nothing_in "$work/log" files_are_opened_in_the_platform_section
 calls 'time|clock|clock_gettime|gettimeofday|getpid|strtod|setlocale|localeconv' | grep -v '^4:' > "$work/log"
-verdict clock_and_locale_are_met_in_the_platform_section "$work/log"
+nothing_in "$work/log" clock_and_locale_are_met_in_the_platform_section
 calls 'getenv|system|popen|exit|_exit|abort|assert|rand|srand|atof|atoi|sscanf|strtok|printf|puts|putchar|sprintf|strcpy|strcat|gets' \
     > "$work/log"
 grep -n 'stdout' "$work/lines" >> "$work/log"
-verdict no_call_that_exits_prints_or_depends_on_the_environment "$work/log"
+nothing_in "$work/log" no_call_that_exits_prints_or_depends_on_the_environment
 awk -F: '/mde_print_progress\(/ && !/;$/ { inside = 1 }
          /(^|[^A-Za-z0-9_])(fprintf|fputs|fputc|fflush|stderr)([^A-Za-z0-9_]|$)/ && !inside { print }
          inside && /: }/ { inside = 0 }' "$work/lines" > "$work/log"
-verdict only_print_progress_writes_to_stderr "$work/log"
+nothing_in "$work/log" only_print_progress_writes_to_stderr
 calls '(exp|exp2|expm1|log|log2|log10|log1p|sin|cos|tan|sinh|cosh|tanh|asin|acos|atan|atan2|pow|cbrt|hypot|erf|erfc|lgamma|tgamma)[fl]?' \
     > "$work/log"
-verdict no_function_of_libm_whose_bits_differ_between_machines "$work/log"
+nothing_in "$work/log" no_function_of_libm_whose_bits_differ_between_machines
 
 # ---- Names ----
 
@@ -114,7 +85,7 @@ awk -F: '$1 == 3 { print substr($0, index($0, ":") + 1) }' "$work/code" | grep -
     sed -n 's/^.*MDEDEF  *[^(]*[ *]\(mde_[A-Za-z0-9_]*\) *(.*/\1/p' | sort > "$work/declared"
 awk -F: '$1 == 3 { print substr($0, index($0, ":") + 1) }' "$work/code" | grep -v '^#' | tr '\n' ' ' | tr ';{}' '\n\n\n' |
     grep -E '^ *[a-z].* \**mde_[a-z0-9_]* *\(' | grep -v -E 'typedef|\(\*' > "$work/log"
-verdict every_public_declaration_starts_with_MDEDEF "$work/log"
+nothing_in "$work/log" every_public_declaration_starts_with_MDEDEF
 
 # One object of the implementation serves all that follows. Without position-independent code a table of pointers is
 # constant; the header twice does no harm.
@@ -128,14 +99,14 @@ if ! command -v nm > /dev/null 2>&1; then
 elif [ -f "$work/all.o" ]; then
     nm -g "$work/all.o" | awk 'NF == 3 { print $3 }' | sort > "$work/exported"
     diff "$work/declared" "$work/exported" > "$work/log"
-    verdict what_is_declared_is_what_the_object_file_exports "$work/log"
+    nothing_in "$work/log" what_is_declared_is_what_the_object_file_exports
     grep -v '^mde_[a-z]' "$work/exported" > "$work/log"
-    verdict every_exported_name_starts_with_mde_ "$work/log"
+    nothing_in "$work/log" every_exported_name_starts_with_mde_
     nm "$work/all.o" | grep -E ' [BDCGSbdcgs] ' > "$work/log"
-    verdict there_is_no_global_variable "$work/log"
+    nothing_in "$work/log" there_is_no_global_variable
     $CC -std=c99 -DMDE_NO_STDIO -I. -c "$work/all.c" -o "$work/no_stdio.o" > "$work/log" 2>&1
     nm -u "$work/no_stdio.o" | grep -E ' (fopen|fread|fwrite|fclose|rename|remove|mkdir|opendir|stat|__xstat)' >> "$work/log"
-    verdict without_stdio_no_file_function_is_left "$work/log"
+    nothing_in "$work/log" without_stdio_no_file_function_is_left
 fi
 
 # ---- Compile as users do ----
@@ -202,24 +173,24 @@ done
 if [ -f dagan.h ]; then
     awk '/^ *\/\*/ { on = 1 } !on { print FILENAME ":" FNR ": " $0 } /\*\// { on = 0 }' dagan.h > "$work/dagan"
     grep -E '(^|[^A-Za-z0-9_])(mde__|MDE__)' "$work/dagan" > "$work/log"
-    verdict dagan_uses_only_the_public_names_of_mdemix "$work/log"
+    nothing_in "$work/log" dagan_uses_only_the_public_names_of_mdemix
     grep -E '(^|[^A-Za-z0-9_>.])(malloc|calloc|realloc|free|fopen|fread|fwrite|fclose|rename|opendir|readdir|stat|time|clock|gettimeofday|getenv|system|exit|abort|assert|rand|printf|fprintf|puts|sprintf|strcpy|strcat) *\(' \
         "$work/dagan" > "$work/log"
-    verdict dagan_leaves_memory_files_and_clock_to_mdemix "$work/log"
+    nothing_in "$work/log" dagan_leaves_memory_files_and_clock_to_mdemix
     grep -E '(^|[^A-Za-z0-9_>.])(exp|exp2|expm1|log|log2|log10|sin|cos|tan|sinh|cosh|tanh|asin|acos|atan|atan2|pow|cbrt|hypot)[fl]? *\(' \
         "$work/dagan" > "$work/log"
-    verdict dagan_calls_no_function_of_libm_whose_bits_differ_between_machines "$work/log"
+    nothing_in "$work/log" dagan_calls_no_function_of_libm_whose_bits_differ_between_machines
     awk '/CONTENTS/ { on = 1; next } on && /^ +[0-9]+\. / { sub(/^ +/, ""); print; next } on && NF { exit }' dagan.h > "$work/contents"
     awk '/^\/\* =====/ { getline; sub(/^ +/, ""); if (/^[0-9]+\. [A-Z]/) print }' dagan.h > "$work/banners"
     diff "$work/contents" "$work/banners" > "$work/log"
-    verdict dagan_contents_are_the_banners_in_order "$work/log"
+    nothing_in "$work/log" dagan_contents_are_the_banners_in_order
     printf '\043define DAGAN_IMPLEMENTATION\n\043include "dagan.h"\n' > "$work/dagan.c"
     try the_implementation_of_dagan_compiles "$CC" -std=c99 -fno-pic -I. -c "$work/dagan.c" -o "$work/dagan.o"
     if command -v nm > /dev/null 2>&1 && [ -f "$work/dagan.o" ]; then
         nm -g "$work/dagan.o" | awk 'NF == 3 { print $3 }' | grep -v '^dagan_[a-z]' > "$work/log"
-        verdict every_exported_name_of_dagan_starts_with_dagan_ "$work/log"
+        nothing_in "$work/log" every_exported_name_of_dagan_starts_with_dagan_
         nm "$work/dagan.o" | grep -E ' [BDCGSbdcgs] ' > "$work/log"
-        verdict dagan_has_no_global_variable "$work/log"
+        nothing_in "$work/log" dagan_has_no_global_variable
     fi
     awk '/^       #include <stdio.h>/ { on = 1 } on { print substr($0, 8) } on && /^       }$/ { exit }' dagan.h > "$work/program.c"
     try the_program_of_the_second_doc_block_compiles "$CC" -std=c99 -I. -fsyntax-only "$work/program.c"
@@ -238,13 +209,8 @@ else
 fi
 xargs grep -nIE '(^|[^A-Za-z0-9_.~/-])/(work|home|root|Users)/[A-Za-z]' < "$work/files" > "$work/log" 2> /dev/null
 xargs grep -nI '/tmp/' < "$work/files" 2> /dev/null | grep -v -E '^(\./)?(tests|\.ci)/' >> "$work/log"
-verdict no_file_names_a_path_of_one_machine "$work/log"
+nothing_in "$work/log" no_file_names_a_path_of_one_machine
 xargs grep -nIE '(TO''DO|FIX''ME|XX''X)' < "$work/files" > "$work/log" 2> /dev/null
-verdict no_file_has_unfinished_business "$work/log"
+nothing_in "$work/log" no_file_has_unfinished_business
 
-if [ $skipped -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ $failed -eq 0 ]
+finish

@@ -5,11 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 LC_ALL=C
 export LC_ALL
 CC=${CC:-cc}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0
-failed=0
-skipped=0
+. tests/try.sh
 . tests/program.sh
 
 # What is not run: the beginning of a command, and why.
@@ -26,18 +22,6 @@ make -f out/seeds/Makefile	wants a plan on such images; check_dagan.sh makes one
 ./mix logprobs	wants log-probabilities of the user's own
 ./mix_optimize --logp logprobs	wants log-probabilities of the user's own
 END
-
-# verdict NAME: passes when the log is empty
-verdict() {
-    if [ -s "$work/log" ]; then
-        failed=$((failed + 1))
-        tail -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $1"
-    else
-        passed=$((passed + 1))
-        echo "ok   $1"
-    fi
-}
 
 # A clone: what the repository has, and no outputs.
 mkdir "$work/clone"
@@ -62,7 +46,7 @@ grep -v ' -c ' "$work/builds" >> "$work/commands"
 grep -v -E '^(cc|make) ' "$work/unordered" >> "$work/commands"
 [ "$(wc -l < "$work/commands")" -ge 10 ] || echo "only $(wc -l < "$work/commands") commands were found" > "$work/log"
 [ -f "$work/log" ] || : > "$work/log"
-verdict the_readme_has_commands
+nothing_in "$work/log" the_readme_has_commands
 
 openmp=$(openmp_flag)
 : > "$work/used"
@@ -71,8 +55,7 @@ while IFS= read -r command; do
         substr(command, length($1) + 1, 1) == " ") { print $2; exit }' "$work/left_out")
     name=$(printf '%s\n' "$command" | tr -c 'A-Za-z0-9\n' '_' | cut -c 1-60)
     if [ -n "$reason" ]; then
-        skipped=$((skipped + 1))
-        echo "skip $name: $reason"
+        skip "$name" "$reason"
         printf '%s\n' "$command" >> "$work/used"
         continue
     fi
@@ -81,34 +64,29 @@ while IFS= read -r command; do
     [ -n "$openmp" ] || here=$(printf '%s\n' "$here" | sed 's/ -fopenmp//')
     if (cd "$work/clone" && sh -c "$here" < /dev/null) > "$work/output" 2>&1; then : > "$work/log"
     else { echo "$command"; tail -n 10 "$work/output"; } > "$work/log"; fi
-    verdict "runs_$name"
+    nothing_in "$work/log" "runs_$name"
 done < "$work/commands"
 
 cut -f 1 "$work/left_out" | while IFS= read -r start; do
     grep -qF -e "$start" "$work/used" || echo "no command of the README begins with \"$start\", which is to be left out"
 done > "$work/log"
-verdict the_list_of_what_is_left_out_is_needed
+nothing_in "$work/log" the_list_of_what_is_left_out_is_needed
 
 # ---- What a program includes ----
 
 for file in examples/*.h; do
     grep -qF "\`${file#examples/}\`" README.md || echo "the README does not name $file, which a program includes"
 done > "$work/log"
-verdict the_files_that_programs_include_are_named
+nothing_in "$work/log" the_files_that_programs_include_are_named
 
 # ---- The pictures ----
 
 grep -o 'examples/pictures/[a-z_]*\.[a-z]*' README.md | sort -u > "$work/shown"
 ls examples/pictures/* | diff - "$work/shown" > "$work/log"
-verdict the_pictures_of_the_folder_are_shown
+nothing_in "$work/log" the_pictures_of_the_folder_are_shown
 
 (build_by_its_command three_experts "$work/three_experts" && cd "$work" && ./three_experts --quiet) > "$work/output" 2>&1
 cmp "$work/three_experts.svg" examples/pictures/three_experts.svg > "$work/log" 2>&1
-verdict three_experts_draws_the_picture_of_the_readme
+nothing_in "$work/log" three_experts_draws_the_picture_of_the_readme
 
-if [ $skipped -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ $failed -eq 0 ]
+finish

@@ -6,18 +6,29 @@ passed=0
 failed=0
 skipped=0
 
+# ok NAME
+ok() {
+    passed=$((passed + 1))
+    echo "ok   $1"
+}
+
+# bad NAME FILE: the reason is the end of the file
+bad() {
+    failed=$((failed + 1))
+    tail -n 12 "$2" | sed 's/^/    /'
+    echo "FAIL $1"
+}
+
 # try NAME COMMAND...: passes when the command succeeds
 try() {
     name=$1
     shift
-    if "$@" > "$work/log" 2>&1; then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        tail -n 12 "$work/log" | sed 's/^/    /'
-        echo "FAIL $name"
-    fi
+    if "$@" > "$work/log" 2>&1; then ok "$name"; else bad "$name" "$work/log"; fi
+}
+
+# nothing_in FILE NAME: passes when the file, a list of complaints, is empty
+nothing_in() {
+    if [ -s "$1" ]; then bad "$2" "$1"; else ok "$2"; fi
 }
 
 # skip NAME WHY
