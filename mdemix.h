@@ -11311,12 +11311,12 @@ typedef struct mde__occurrence { uint32_t word; int64_t previous; } mde__occurre
 typedef struct mde__bpe {
     mde_context *context;
     mde__word *words;
-    size_t word_count, word_capacity;
+    size_t word_count;
     int64_t *word_table;            /* word by its bytes; -1: free */
-    size_t word_slots;
+    size_t word_slots;              /* twice the words that there is room for */
     int32_t *symbols;
     mde__pair *pairs;
-    size_t pair_count, pair_capacity;
+    size_t pair_count;
     int64_t *pair_table;
     size_t pair_slots;
     mde__occurrence *occurrences;
@@ -11348,22 +11348,20 @@ static size_t mde__word_slot(const mde__bpe *b, const char *text, size_t length)
     return slot;
 }
 
+/* Twice the words, and a table of twice their number. */
 static int mde__bpe_grow_words(mde__bpe *b)
 {
-    size_t capacity = b->word_capacity ? b->word_capacity * 2 : 1024, i;
-    int64_t *table = mde__new_table(b->context, capacity * 2);
-    mde__word *words = (mde__word *)mde__realloc(b->context, b->words, capacity, sizeof *words);
-    if (words) b->words = words;
-    if (!words || !table) {
-        mde_release(b->context, table);
-        return 0;
-    }
+    size_t slots = b->word_slots ? b->word_slots * 2 : 2048;
+    mde__word *words = (mde__word *)mde__realloc(b->context, b->words, slots / 2, sizeof *words);
+    if (!words) return 0;
+    b->words = words;
     mde_release(b->context, b->word_table);
-    b->word_table = table;
-    b->word_capacity = capacity;
-    b->word_slots = capacity * 2;
-    for (i = 0; i < b->word_count; i++) table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
-    return 1;
+    b->word_table = mde__new_table(b->context, slots);
+    b->word_slots = slots;
+    for (size_t i = 0; b->word_table && i < b->word_count; i++) {
+        b->word_table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
+    }
+    return b->word_table != NULL;
 }
 
 /* Counts the words of a text, which must stay where it is until the merges are learned. */
@@ -11372,7 +11370,7 @@ static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
     size_t end, slot;
     for (size_t start = 0; start < length; start = end) {
         end = mde__word_end(text, start, length);
-        if (b->word_count == b->word_capacity && !mde__bpe_grow_words(b)) return 0;
+        if (b->word_count == b->word_slots / 2 && !mde__bpe_grow_words(b)) return 0;
         slot = mde__word_slot(b, text + start, end - start);
         if (b->word_table[slot] < 0) {
             mde__word *word = &b->words[b->word_count];
@@ -11402,23 +11400,19 @@ static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
 
 static int mde__bpe_grow_pairs(mde__bpe *b)
 {
-    size_t capacity = b->pair_capacity ? b->pair_capacity * 2 : 4096, i;
-    int64_t *table = mde__new_table(b->context, capacity * 2);
-    mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, capacity, sizeof *pairs);
-    mde__merge *heap;
+    size_t slots = b->pair_slots ? b->pair_slots * 2 : 8192;
+    mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, slots / 2, sizeof *pairs);
+    mde__merge *heap = (mde__merge *)mde__realloc(b->context, b->heap, slots / 2, sizeof *heap);
     if (pairs) b->pairs = pairs;
-    heap = (mde__merge *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
     if (heap) b->heap = heap;
-    if (!pairs || !heap || !table) {
-        mde_release(b->context, table);
-        return 0;
-    }
+    if (!pairs || !heap) return 0;
     mde_release(b->context, b->pair_table);
-    b->pair_table = table;
-    b->pair_capacity = capacity;
-    b->pair_slots = capacity * 2;
-    for (i = 0; i < b->pair_count; i++) table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
-    return 1;
+    b->pair_table = mde__new_table(b->context, slots);
+    b->pair_slots = slots;
+    for (size_t i = 0; b->pair_table && i < b->pair_count; i++) {
+        b->pair_table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
+    }
+    return b->pair_table != NULL;
 }
 
 /* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
@@ -11434,7 +11428,7 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
         mde__occurrence *occurrences;
         mde__pair *pair;
         size_t slot;
-        if (b->pair_count == b->pair_capacity && !mde__bpe_grow_pairs(b)) return 0;
+        if (b->pair_count == b->pair_slots / 2 && !mde__bpe_grow_pairs(b)) return 0;
         slot = mde__pair_slot(b, left, right);
         if (b->pair_table[slot] < 0) {
             pair = &b->pairs[b->pair_count];
