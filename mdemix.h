@@ -1433,6 +1433,18 @@ static int mde__bad(const mde_context *c)
     return !c || c->status != MDE_OK;
 }
 
+/* MDE_BAD_ARGUMENT unless the condition holds. Of several in a row the first that does not is the error. */
+MDE__PRINTF(3, 4)
+static void mde__require(mde_context *c, int condition, const char *format, ...)
+{
+    va_list arguments;
+    if (condition || mde__bad(c)) return;
+    c->status = MDE_BAD_ARGUMENT;
+    va_start(arguments, format);
+    mde__print_list(c->error, sizeof c->error, format, arguments);
+    va_end(arguments);
+}
+
 MDEDEF mde_status mde_context_status(const mde_context *c)
 {
     return c ? c->status : MDE_OUT_OF_MEMORY;
@@ -2968,11 +2980,8 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
     mde__json_reader r;
     mde_json *root = NULL, *value;
     size_t nodes = 0, start = 0;
+    mde__require(c, text && length <= SIZE_MAX / 4, "%s: there is no text to parse", name ? name : "JSON");
     if (mde__bad(c)) return NULL;
-    if (!text || length > SIZE_MAX / 4) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no text to parse", name ? name : "JSON");
-        return NULL;
-    }
     if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
     memset(&r, 0, sizeof r);
     r.context = c;
@@ -3307,14 +3316,12 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     mde__csv_reader r;
     mde_csv *csv;
     size_t start = 0;
-    if (mde__bad(c)) return NULL;
     memset(&r, 0, sizeof r);
     r.context = c;
     r.name = name ? name : "CSV";
-    if (!text || length >= INT_MAX) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", r.name, text ? "is larger than 2 GB" : "there is no text to parse");
-        return NULL;
-    }
+    mde__require(c, text && length < INT_MAX, "%s: %s", r.name, text ? "is larger than 2 GB"
+                                                                     : "there is no text to parse");
+    if (mde__bad(c)) return NULL;
     if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
     r.text = text;
     r.length = length;
@@ -12190,8 +12197,8 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
     mde_corpus_desc *d = &r->desc;
     memset(r, 0, sizeof *r);
     r->context = c;
+    mde__require(c, desc != NULL, "corpus: there is no descriptor");
     if (mde__bad(c)) return 0;
-    if (!desc) return !mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
     *d = *desc;
     d->validation = mde__or_default(d->validation, 0.1);
     d->test = mde__or_default(d->test, 0.1);
@@ -12276,9 +12283,7 @@ MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char
                                          const char *const *texts, const size_t *lengths, const mde_corpus_desc *desc)
 {
     mde__reading r;
-    if (!mde__bad(c) && domains < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
-    }
+    mde__require(c, domains >= 1, "corpus: %d domains; expected at least one", domains);
     if (!mde__reading_start(&r, c, desc)) return NULL;
     for (int i = 0; i < domains; i++) {
         mde__source *s = mde__reading_add(&r, names[i]);
@@ -12417,7 +12422,7 @@ static int mde__reading_open(mde__reading *r, const char *path)
 MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc)
 {
     mde__reading r;
-    if (!desc || !desc->path || !*desc->path) mde_fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
+    mde__require(c, desc && desc->path && *desc->path, "corpus: no path was given");
     if (!mde__reading_start(&r, c, desc)) return NULL;
     mde__reading_open(&r, desc->path);
     return mde__reading_finish(&r);
@@ -12691,24 +12696,20 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     if (d.head_dim == 0) d.head_dim = d.width >= d.heads && d.heads > 0 ? d.width / d.heads : 1;
     if (d.rope_factor == 1 && d.rope_context == 0) d.rope_factor = 0;
     if (!mde__check_fields(c, "language model", MDE__LM_FIELDS, mde__lm_fields, &d)) return 0;
-    if (desc->head_dim == 0 && d.width % d.heads) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
-    } else if (!d.learned_positions && d.head_dim % 2) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
-                 "an even number", d.width, d.heads, d.head_dim);
-    } else if (d.rope_factor != 0 && !(d.rope_factor >= 1 && d.rope_factor <= 1e6)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %.9g; expected 1 or more", d.rope_factor);
-    } else if (d.rope_context < 0 || (d.rope_context > 0 && !(d.rope_low > 0 && d.rope_high > d.rope_low &&
-                                                              d.rope_high < 1e9 && d.rope_factor != 0))) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_context is %d; expected 0 or more, and then rope_factor, "
-                 "rope_low and rope_high, the last above rope_low", d.rope_context);
-    } else if (d.heads % d.kv_heads) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
+    mde__require(c, desc->head_dim != 0 || d.width % d.heads == 0, "language model: width %d is not a multiple of "
+                 "heads %d", d.width, d.heads);
+    mde__require(c, d.learned_positions || d.head_dim % 2 == 0, "language model: width %d over heads %d leaves %d a "
+                 "head; rotary positions need an even number", d.width, d.heads, d.head_dim);
+    mde__require(c, d.rope_factor == 0 || (d.rope_factor >= 1 && d.rope_factor <= 1e6), "language model: rope_factor "
+                 "is %.9g; expected 1 or more", d.rope_factor);
+    mde__require(c, d.rope_context == 0 || (d.rope_context > 0 && d.rope_low > 0 && d.rope_high > d.rope_low &&
+                                            d.rope_high < 1e9 && d.rope_factor != 0),
+                 "language model: rope_context is %d; expected 0 or more, and then rope_factor, rope_low and "
+                 "rope_high, the last above rope_low", d.rope_context);
+    mde__require(c, d.heads % d.kv_heads == 0, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
                  d.kv_heads);
-    } else if (vocabulary && d.vocabulary < vocabulary) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
-                 vocabulary);
-    }
+    mde__require(c, d.vocabulary >= vocabulary, "language model: vocabulary %d is smaller than the corpus's %d",
+                 d.vocabulary, vocabulary);
     *out = d;
     return !mde__bad(c);
 }
@@ -14882,11 +14883,8 @@ struct mde_experts {
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names)
 {
     mde_experts *e;
-    if (mde__bad(c)) return NULL;
-    if (experts < 1 || experts > MDE_MAX_DOMAINS || !names) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "experts: %d given; expected 1 to %d, with names", experts, MDE_MAX_DOMAINS);
-        return NULL;
-    }
+    mde__require(c, experts >= 1 && experts <= MDE_MAX_DOMAINS && names, "experts: %d given; expected 1 to %d, with "
+                 "names", experts, MDE_MAX_DOMAINS);
     e = (mde_experts *)mde_alloc(c, 1, sizeof *e);
     if (!e) return NULL;
     e->context = c;
@@ -15507,11 +15505,9 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
 {
     mde_context *c = e ? e->context : NULL;
     mde__validation v;
+    mde__require(c, validation && *validation && tokens > 0 && logp, "validation %s: %zu tokens; expected a name and "
+                 "at least one token", validation ? validation : "?", tokens);
     if (mde__bad(c)) return mde_context_status(c);
-    if (!validation || !*validation || tokens == 0 || !logp) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
-                        validation ? validation : "?", tokens);
-    }
     if (mde_experts_find_validation(e, validation) >= 0) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: is there already", validation);
     }
@@ -15818,13 +15814,10 @@ static void mde__set_stage(const mde_experts *e, const char *stage)
 MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
 {
     mde__query query = { weights, NULL, 0, gradient, NULL };
-    if (!e || mde__bad(e->context)) return (double)NAN;
-    if (!mde__find_validation(e, validation)) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "validation loss: validation is %d; expected 0 to %d", validation,
-                 e->validations - 1);
-        return (double)NAN;
-    }
-    if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
+    if (!e) return (double)NAN;
+    mde__require(e->context, validation >= 0 && validation < e->validations, "validation loss: validation is %d; "
+                 "expected 0 to %d", validation, e->validations - 1);
+    if (mde__bad(e->context) || mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
     for (int i = 0; gradient && i < e->count; i++) gradient[i] = 0;
     mde__set_stage(e, "loss");
     mde__meter_start(&e->passes->meter, (double)e->validation[validation].tokens);
@@ -17141,11 +17134,7 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
     mde__keyed *sorted;
     double largest = 0, reach;
     int count = 0, mixtures = 0;
-    if (mde__bad(c)) return 0;
-    if (n < 1 || k < 0 || !weights || !first) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "repeats: %d runs of %d weights; expected 1 or more", n, k);
-        return 0;
-    }
+    mde__require(c, n >= 1 && k >= 0 && weights && first, "repeats: %d runs of %d weights; expected 1 or more", n, k);
     sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (!sorted) return 0;
     for (int i = 0; i < n; i++) {
@@ -19613,35 +19602,25 @@ static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const doub
     double side;
     const mde__regressor_kind *kind = mde__kind(desc->model);
     int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
-    if (!x || !y) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
-    if (n < 2 || d < 1 || m < 1) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are "
-                        "needed", n, d, m);
-    }
-    if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %.9g; expected 0 or more", desc->penalty);
-    }
-    if (!kind || desc->kernel < MDE_MATERN32 || desc->kernel > MDE_RBF) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
-                        (int)desc->kernel);
-    }
-    if (desc->rank < 0 || desc->rank > largest_rank || desc->restarts < 0) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
-                        desc->rank, desc->restarts, largest_rank);
-    }
-    if (desc->model == MDE_SCALE_LAW && d < 3) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the law across sizes takes weights, log N and log D, but "
-                        "there are %d features", d);
-    }
-    if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && !kind->noise_inputs)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has "
-                        "them, besides others", desc->noises, d);
-    }
-    if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__LARGEST_DEPTH ||
-        !(desc->rate >= 0 && desc->rate <= 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %.9g; expected at most 100000, "
-                        "%d and 1", desc->trees, desc->depth, desc->rate, MDE__LARGEST_DEPTH);
-    }
+    mde__require(c, x && y, "regression: x and y are needed");
+    mde__require(c, n >= 2 && d >= 1 && m >= 1, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are "
+                 "needed", n, d, m);
+    mde__require(c, desc->penalty >= 0 && desc->penalty < (double)INFINITY, "regression: the penalty is %.9g; expected "
+                 "0 or more", desc->penalty);
+    mde__require(c, kind && desc->kernel >= MDE_MATERN32 && desc->kernel <= MDE_RBF, "regression: there is no model %d "
+                 "with kernel %d", (int)desc->model, (int)desc->kernel);
+    mde__require(c, desc->rank >= 0 && desc->rank <= largest_rank && desc->restarts >= 0, "regression: rank %d and %d "
+                 "restarts; expected a rank of at most %d", desc->rank, desc->restarts, largest_rank);
+    mde__require(c, desc->model != MDE_SCALE_LAW || d >= 3, "regression: the law across sizes takes weights, log N and "
+                 "log D, but there are %d features", d);
+    mde__require(c, desc->noises == 0 || (desc->noises > 0 && desc->noises < d && kind && kind->noise_inputs),
+                 "regression: %d noise inputs of %d features; only a gaussian process has them, besides others",
+                 desc->noises, d);
+    mde__require(c, desc->trees >= 0 && desc->trees <= 100000 && desc->depth >= 0 &&
+                    desc->depth <= MDE__LARGEST_DEPTH && desc->rate >= 0 && desc->rate <= 1,
+                 "regression: %d trees of depth %d, rate %.9g; expected at most 100000, %d and 1", desc->trees,
+                 desc->depth, desc->rate, MDE__LARGEST_DEPTH);
+    if (mde__bad(c)) return mde_context_status(c);
     /* Tables, and the squares that some models make of features and targets; those of runs are counted as they are
        taken. */
     side = (double)d + m;
@@ -19778,12 +19757,9 @@ MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const dou
     double *block, *work, *noise_x;
     mde__inputs in;
     int m, largest;
-    if (mde__bad(c)) return mde__object_status(c);
+    mde__require(c, n >= 0 && x && mean, "regression: predictions need inputs, and room for the means");
+    if (mde__bad(c) || mde__check_table(c, "x", n, r->d, x)) return mde__object_status(c);
     m = r->m;
-    if (n < 0 || !x || !mean) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs, and room for the means");
-    }
-    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
     largest = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
     block = mde__doubles(c, (size_t)largest, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)largest, (size_t)r->noises);
@@ -19837,11 +19813,9 @@ MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, i
 {
     mde_context *c = r ? r->context : NULL;
     double *at, *work;
-    if (mde__bad(c)) return mde__object_status(c);
-    if (r->kind->fit != mde__law_fit_target || target < 0 || target >= r->m || n < 0 || !x || !out) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law, a target, inputs, and room");
-    }
-    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    mde__require(c, r && r->kind->fit == mde__law_fit_target && target >= 0 && target < r->m && n >= 0 && x && out,
+                 "regression: a covariance needs a law, a target, inputs, and room");
+    if (mde__bad(c) || mde__check_table(c, "x", n, r->d, x)) return mde__object_status(c);
     at = mde__doubles(c, (size_t)n, (size_t)r->used);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__law *)r->state)->parameters);
     for (int i = 0; i < n * n; i++) out[i] = 0;
@@ -20035,23 +20009,15 @@ MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const doub
 {
     const mde__feature_source f = { set, k, m, target };
     int i, width = mde_feature_count(set, k, m);
-    if (mde__bad(c)) return mde_context_status(c);
-    if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
-    }
-    if (set & MDE_FEATURE_POOLED) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: pooled data come from a law that a surrogate fits first");
-    }
-    if (n < 0 || k < 1 || !weights || !out) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
-    }
-    if ((set & MDE__FEATURE_EXPERTS) && (!mde || m < 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
-    }
-    if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
-    }
-    if (mde__check_mixtures(c, "features", n, k, NULL, 0, weights)) return mde_context_status(c);
+    mde__require(c, set > 0 && !(set & ~MDE__FEATURE_ALL), "features: there is no set %d; expected a sum of "
+                 "MDE_FEATURE_*", set);
+    mde__require(c, !(set & MDE_FEATURE_POOLED), "features: pooled data come from a law that a surrogate fits first");
+    mde__require(c, n >= 0 && k >= 1 && weights && out, "features: %d mixtures of %d weights", n, k);
+    mde__require(c, !(set & MDE__FEATURE_EXPERTS) || (mde && m >= 1), "features: the mixture losses of the experts are "
+                 "needed");
+    mde__require(c, !(set & MDE_FEATURE_OWN) || (target >= 0 && target < m), "features: there is no target %d among %d",
+                 target, m);
+    if (mde__bad(c) || mde__check_mixtures(c, "features", n, k, NULL, 0, weights)) return mde_context_status(c);
     for (i = 0; i < n; i++) {
         mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
                          out + mde__cell(i, width, 0));
@@ -20111,26 +20077,16 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
 {
     mde_context *c = s->context;
     const mde__regressor_kind *kind = mde__kind(desc->fit.model);
-    if (!kind) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no model %d", (int)desc->fit.model);
-        return;
-    }
-    if (kind->features == 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a %s takes sizes and tokens, too; it is of regressors only",
+    mde__require(c, kind != NULL, "surrogate: there is no model %d", (int)desc->fit.model);
+    if (mde__bad(c)) return;
+    mde__require(c, kind->features != 0, "surrogate: a %s takes sizes and tokens, too; it is of regressors only",
                  kind->name);
-        return;
-    }
-    if (s->features <= 0 || (s->features & ~MDE__FEATURE_ALL)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no set %d of features; expected a sum of MDE_FEATURE_*",
-                 s->features);
-    }
-    if ((s->features & MDE_FEATURE_SCARCE) && !kind->noise_inputs) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: scarcity is an input of noise, which only a gaussian process has");
-    }
-    if ((s->features & MDE_FEATURE_POOLED) && kind->joint) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: pooled data differ by target; a multi-task process has one input for "
-                 "all");
-    }
+    mde__require(c, s->features > 0 && !(s->features & ~MDE__FEATURE_ALL), "surrogate: there is no set %d of features; "
+                 "expected a sum of MDE_FEATURE_*", s->features);
+    mde__require(c, !(s->features & MDE_FEATURE_SCARCE) || kind->noise_inputs, "surrogate: scarcity is an input of "
+                 "noise, which only a gaussian process has");
+    mde__require(c, !(s->features & MDE_FEATURE_POOLED) || !kind->joint, "surrogate: pooled data differ by target; a "
+                 "multi-task process has one input for all");
     if (!(s->features & MDE__FEATURE_EXPERTS)) return;
     if (!desc->experts) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
@@ -20356,12 +20312,9 @@ static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     set = desc->features ? desc->features : mde__default_features(desc);
-    if (n < 2 || k < 1 || m < 1 || !weights || !losses) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs of %d weights and %d losses; at least 2, 1 and 1 are needed",
-                 n, k, m);
-        return NULL;
-    }
-    if (mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
+    mde__require(c, n >= 2 && k >= 1 && m >= 1 && weights && losses, "surrogate: %d runs of %d weights and %d losses; "
+                 "at least 2, 1 and 1 are needed", n, k, m);
+    if (mde__bad(c) || mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
     if (desc->fit.model == MDE_AUTO) {
         mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
         s = mde_evaluation_fit(e, weights, losses);
@@ -20444,11 +20397,8 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
     mde_context *c = s ? s->context : NULL;
     double *mde, *x = NULL, *out = NULL, *pooled = NULL;
     int width, each;
-    if (mde__bad(c)) return mde__object_status(c);
-    if (n < 0 || !weights || !mean) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures, and room for the means");
-    }
-    if (mde__check_mixtures(c, "surrogate", n, s->k, NULL, 0, weights)) return mde_context_status(c);
+    mde__require(c, n >= 0 && weights && mean, "surrogate: predictions need mixtures, and room for the means");
+    if (mde__bad(c) || mde__check_mixtures(c, "surrogate", n, s->k, NULL, 0, weights)) return mde__object_status(c);
     if (s->members > 0) return mde__stack_predict(s, n, weights, mean, sd);
     width = mde_feature_count(s->features, s->k, s->m);
     each = s->m / s->count;
@@ -20511,13 +20461,11 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     mde_context *c = s ? s->context : NULL;
     double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
     int k, m, width, each;
-    if (mde__bad(c)) return mde__object_status(c);
-    if (!weights || !mean || !gradient) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and room for mean and gradient");
-    }
+    mde__require(c, weights && mean && gradient, "surrogate: a gradient needs a mixture, and room for mean and "
+                 "gradient");
+    if (mde__bad(c) || mde__check_mixtures(c, "surrogate", 1, s->k, NULL, 0, weights)) return mde__object_status(c);
     k = s->k;
     m = s->m;
-    if (mde__check_mixtures(c, "surrogate", 1, k, NULL, 0, weights)) return mde_context_status(c);
     if (s->members > 0) return mde__stack_gradient(s, weights, mean, gradient);
     width = mde_feature_count(s->features, k, m);
     each = m / s->count;
@@ -20787,14 +20735,10 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
 
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
 {
-    if (mde__bad(c)) return 0;
     if (folds == 0) folds = MDE__FOLDS;
-    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
-                 folds);
-        return 0;
-    }
-    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
+    mde__require(c, n >= 1 && k >= 1 && folds >= 1 && weights && fold, "folds: %d runs of %d weights to %d folds; "
+                 "expected 1 or more of each", n, k, folds);
+    return mde__bad(c) ? 0 : mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
 }
 
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
@@ -21129,16 +21073,11 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     if (!desc) desc = &defaults;
     if (!how) how = &plain;
     folds = how->folds > 0 ? how->folds : MDE__FOLDS;
-    if (n < 5 || k < 1 || m < 1 || !weights || !losses || folds < 2) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: %d runs of %d weights and %d losses in %d folds; at least 5, 1, 1 "
-                 "and 2 are needed", n, k, m, folds);
-        return NULL;
-    }
-    if (!mde__kind(desc->fit.model) && desc->fit.model != MDE_STACK && desc->fit.model != MDE_AUTO) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: there is no model %d", (int)desc->fit.model);
-        return NULL;
-    }
-    if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
+    mde__require(c, n >= 5 && k >= 1 && m >= 1 && weights && losses && folds >= 2, "evaluation: %d runs of %d weights "
+                 "and %d losses in %d folds; at least 5, 1, 1 and 2 are needed", n, k, m, folds);
+    mde__require(c, mde__kind(desc->fit.model) || desc->fit.model == MDE_STACK || desc->fit.model == MDE_AUTO,
+                 "evaluation: there is no model %d", (int)desc->fit.model);
+    if (mde__bad(c) || mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     if (mde__check_cube(c, n, desc->fit.model)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
     fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
@@ -21366,11 +21305,8 @@ MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, c
     mde__run_index index[2];
     mde_runs *runs = NULL;
     int *row_of;
+    mde__require(c, weights && losses && weights->csv && losses->csv, "runs: a table is missing");
     if (mde__bad(c)) return NULL;
-    if (!weights || !losses || !weights->csv || !losses->csv) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "runs: a table is missing");
-        return NULL;
-    }
     memset(index, 0, sizeof index);
     if (skipped) skipped[0] = skipped[1] = 0;
     if (weights->count < 1 || losses->count < 1 || weights->csv->rows < 1) {
@@ -21515,14 +21451,10 @@ static mde_status mde__check_objective(mde_context *c, int m, const double *obje
 static mde_status mde__check_choice(const mde_surrogate *s, const mde_choose_desc *d)
 {
     mde_context *c = s->context;
-    if (s->k > MDE_MAX_DOMAINS) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
-    }
-    if (!(d->kl >= 0 && d->kl < 1e30) || !(d->caution >= 0 && d->caution < 1e30) || !(d->spread >= 0) ||
-        d->starts < 0) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be finite and 0 or more");
-    }
-    return mde__check_objective(c, s->m, d->objective);
+    mde__require(c, s->k <= MDE_MAX_DOMAINS, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
+    mde__require(c, d->kl >= 0 && d->kl < 1e30 && d->caution >= 0 && d->caution < 1e30 && d->spread >= 0 &&
+                    d->starts >= 0, "choice: kl, caution, spread and starts must be finite and 0 or more");
+    return mde__bad(c) ? c->status : mde__check_objective(c, s->m, d->objective);
 }
 
 /* Searches on from a start; what is better than *out takes its place. */
@@ -21765,19 +21697,13 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     if (!desc) desc = &defaults;
     if (desc->made) *desc->made = 0;
     nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
-    if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
-        (s && s->k != k)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d besides %d runs of %d weights; expected 2 to %d weights",
-                        count, n, k, MDE_MAX_DOMAINS);
-    }
-    if (!(desc->reach == 0 || desc->reach >= 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the reach is %.9g; expected 1 or more, or 0 for %g",
-                        desc->reach, MDE__REACH);
-    }
-    if (s && !(fabs(desc->best) < (double)INFINITY)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
-    }
-    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
+    mde__require(c, n >= 0 && k >= 2 && k <= MDE_MAX_DOMAINS && count >= 0 && (n == 0 || tried) &&
+                    (count == 0 || out) && (!s || s->k == k),
+                 "next runs: %d besides %d runs of %d weights; expected 2 to %d weights", count, n, k, MDE_MAX_DOMAINS);
+    mde__require(c, desc->reach == 0 || desc->reach >= 1, "next runs: the reach is %.9g; expected 1 or more, or 0 for "
+                 "%g", desc->reach, MDE__REACH);
+    mde__require(c, !s || fabs(desc->best) < (double)INFINITY, "next runs: the best objective so far is not finite");
+    if (mde__bad(c) || mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
         mde__check_mixtures(c, "next runs", n, k, NULL, 0, tried) ||
         mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, NULL, 0, desc->centre) ||
         (s && mde__check_objective(c, s->m, desc->objective))) return mde_context_status(c);
