@@ -3060,17 +3060,12 @@ static int mde__json_break(mde_json_writer *w, int indent)
 /* What stands before a value; 0 when nothing is to be written. */
 static int mde__json_member(mde_json_writer *w, const char *key)
 {
+    mde_context *c = w->text ? w->text->context : NULL;
     int in_object = w->depth > 0 && w->open[w->depth - 1] == '}';
-    if (!w->text || mde__bad(w->text->context)) return 0;
-    if ((key != NULL) != in_object) {
-        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
-                         in_object ? "an object; each member needs one"
-                         : "an array or alone; only members of objects do");
-    }
-    if (w->depth == 0 && w->any[0]) {
-        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is "
-                         "one");
-    }
+    mde__require(c, (key != NULL) == in_object, "JSON: the key \"%.200s\" in %s", key ? key : "", in_object
+                 ? "an object; each member needs one" : "an array or alone; only members of objects do");
+    mde__require(c, w->depth > 0 || !w->any[0], "JSON: a second value behind the first one; a document is one");
+    if (mde__bad(c)) return 0;
     if (w->any[w->depth]) mde_text_add(w->text, ",");
     if (w->depth > 0 && !mde__json_break(w, w->depth) && w->any[w->depth] && w->lines != MDE_JSON_COMPACT) {
         mde_text_add(w->text, " ");
@@ -3360,12 +3355,10 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
     char point[64], *comma;
     size_t length;
     double value;
-    if (!csv || mde__bad(csv->context)) return mde__quiet_nan();
-    if (row < 0 || row >= csv->rows || column < 0 || column >= csv->columns) {
-        mde_fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
-                 row, column, csv->rows, csv->columns);
-        return mde__quiet_nan();
-    }
+    if (!csv) return mde__quiet_nan();
+    mde__require(csv->context, row >= 0 && row < csv->rows && column >= 0 && column < csv->columns, "%s: row %d, "
+                 "column %d; there are %d rows and %d columns", csv->path, row, column, csv->rows, csv->columns);
+    if (mde__bad(csv->context)) return mde__quiet_nan();
     cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
     length = strlen(cell);
     if (length == 0) return mde__quiet_nan();
@@ -4193,33 +4186,29 @@ static void mde__safetensors_check(mde_context *c, const char *path, int count, 
 {
     const char **names, *twice;
     char what[512];
-    if (!path || count < 0 || pairs < 0 || (count && !tensors) || (pairs && !metadata)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "safetensors write: path, tensors or metadata are missing");
-        return;
-    }
+    mde__require(c, path && count >= 0 && pairs >= 0 && (count == 0 || tensors) && (pairs == 0 || metadata),
+                 "safetensors write: path, tensors or metadata are missing");
+    if (mde__bad(c)) return;
     names = (const char **)mde_alloc(c, (size_t)count + (size_t)pairs, sizeof *names);
     if (!names) return;
     for (int i = 0; i < count && !mde__bad(c); i++) {
         const mde_safetensor *t = &tensors[i];
         size_t elements = 0;
-        if (!t->name || !mde__utf8_valid(t->name, strlen(t->name)) || strcmp(t->name, "__metadata__") == 0) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
-            break;
-        }
+        mde__require(c, t->name && mde__utf8_valid(t->name, strlen(t->name)) && strcmp(t->name, "__metadata__") != 0,
+                     "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
+        if (mde__bad(c)) break;
         snprintf(what, sizeof what, "%.200s: tensor %.200s", path, t->name);
         if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, what, t->rank, t->shape, &elements)) break;
-        if (t->count != elements || (elements && !t->data) || elements > SIZE_MAX / 4) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: its shape has %zu elements; count is %zu", what, elements, t->count);
-        }
+        mde__require(c, t->count == elements && (elements == 0 || t->data) && elements <= SIZE_MAX / 4, "%s: its shape "
+                     "has %zu elements; count is %zu", what, elements, t->count);
         names[i] = t->name;
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)count, names);
     if (twice) mde_fail(c, MDE_BAD_ARGUMENT, "%s: two tensors have the name %.200s", path, twice);
     for (int i = 0; i < pairs && !mde__bad(c); i++) {
         const char *key = metadata[2 * i], *value = metadata[2 * i + 1];
-        if (!key || !value || !mde__utf8_valid(key, strlen(key)) || !mde__utf8_valid(value, strlen(value))) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata pair %d must be two texts in UTF-8", path, i);
-        }
+        mde__require(c, key && value && mde__utf8_valid(key, strlen(key)) && mde__utf8_valid(value, strlen(value)),
+                     "%s: metadata pair %d must be two texts in UTF-8", path, i);
         names[i] = key;
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)pairs, names);
@@ -10268,12 +10257,9 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
     mde_context *c = p ? p->context : NULL;
     mde__parameter *item, **items;
     size_t count;
+    mde__require(c, name && *name, "parameter \"\": has no name");
+    mde__require(c, !mde_params_find(p, name), "parameter \"%s\": is there already", name);
     if (mde__bad(c)) return NULL;
-    if (!name || !*name || mde_params_find(p, name)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "parameter \"%s\": %s", name ? name : "", name && *name ? "is there already"
-                                                                                               : "has no name");
-        return NULL;
-    }
     count = mde__shape_count(c, name, rank, shape);
     if (!count) return NULL;
     items = (mde__parameter **)mde__room(c, (void *)p->items, (size_t)p->count + 1, sizeof *items);
@@ -12224,10 +12210,8 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
 static mde__source *mde__reading_add(mde__reading *r, const char *name)
 {
     mde__source *s;
-    if (r->count == MDE_MAX_DOMAINS) {
-        mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: more than %d domains", MDE_MAX_DOMAINS);
-        return NULL;
-    }
+    mde__require(r->context, r->count < MDE_MAX_DOMAINS, "corpus: more than %d domains", MDE_MAX_DOMAINS);
+    if (mde__bad(r->context)) return NULL;
     s = &r->sources[r->count];
     s->name = mde__copy_text(r->context, name);
     s->text = mde_text_create(r->context);
@@ -12452,11 +12436,9 @@ static const mde__domain *mde__corpus_split(const mde_corpus *corpus, mde_split 
 {
     mde_context *c = corpus ? corpus->context : NULL;
     if (mde__bad(c)) return NULL;
-    if (split < MDE_TRAIN || split > MDE_TEST) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
-    } else if (domain < 0 || domain >= corpus->domains) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
-    }
+    mde__require(c, split >= MDE_TRAIN && split <= MDE_TEST, "corpus: there is no split %d", (int)split);
+    mde__require(c, domain >= 0 && domain < corpus->domains, "corpus: there is no domain %d; it has %d", domain,
+                 corpus->domains);
     return mde__bad(c) ? NULL : &corpus->domain[domain];
 }
 
@@ -12549,11 +12531,9 @@ static int mde__sampler_domain(const mde_sampler *s)
 MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, uint16_t *tokens)
 {
     mde_context *c = s && s->corpus ? s->corpus->context : NULL;
+    mde__require(c, length >= 1 && windows >= 1, "sampler: %d windows of %lld tokens; expected at least one of one",
+                 windows, (long long)length);
     if (mde__bad(c)) return mde__object_status(c);
-    if (length < 1 || windows < 1) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
-                        windows, (long long)length);
-    }
     for (int window = 0; window < windows; window++) {
         int chosen = mde__sampler_domain(s);
         const mde__domain *d = &s->corpus->domain[chosen];
