@@ -338,7 +338,7 @@ MDEDEF int mde_is_folder(const char *path);
 /* Where the last part of a path begins, and its bytes, without separators behind it. */
 MDEDEF const char *mde_path_name(const char *path, size_t *length);
 /* Names in a folder in byte order, hidden ones left out. */
-typedef struct mde_names { char **items; int count, capacity; } mde_names;
+typedef struct mde_names { char **items; int count; } mde_names;
 MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *names);
 MDEDEF void mde_names_free(mde_context *c, mde_names *names);
 #endif
@@ -1362,21 +1362,18 @@ static void mde__unlocalize(char *text)
     memmove(found + 1, found + length, strlen(found + length) + 1);
 }
 
-/* vsnprintf free of locale, for sentences: where the locale has no decimal point, each conversion is printed alone,
-   since a comma in the whole may be another. One that is not known ends the text. */
+/* vsnprintf free of locale, for sentences: each conversion is printed alone, since a comma in the whole may be another
+   than the decimal one. A NaN has no sign, which depends on the machine. A conversion that is not known ends the
+   text. */
 static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
 {
     char conversion[24];
     size_t at, length;
     out[0] = 0;
-    if (strcmp(localeconv()->decimal_point, ".") == 0) {
-        vsnprintf(out, size, format, arguments);
-        return;
-    }
     for (at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
         size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
         int width = -1;
-        if (flags) letter += strspn(format + flags, "lzjt");
+        if (flags) letter += strspn(format + flags, "hlz");
         length = flags ? letter + 1 : strcspn(format, "%");
         if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
         if (!flags) {
@@ -1394,7 +1391,7 @@ static void mde__print_list(char *out, size_t size, const char *format, va_list 
         case 's': MDE__PRINT_AS(const char *); break;
         case 'p': MDE__PRINT_AS(void *); break;
         case 'c': MDE__PRINT_AS(int); break;
-        case 'd': case 'i': case 'u': case 'x':
+        case 'd': case 'i': case 'u': case 'x': case 'X':
             if (format[flags] == 'z') MDE__PRINT_AS(size_t);
             else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
             else if (format[flags] == 'l') MDE__PRINT_AS(long);
@@ -1403,6 +1400,7 @@ static void mde__print_list(char *out, size_t size, const char *format, va_list 
         case 'g': case 'f': case 'e':
             MDE__PRINT_AS(double);
             mde__unlocalize(out + at);
+            if (strstr(out + at, "nan")) snprintf(out + at, size - at, "nan");
             break;
         default: return;
         }
@@ -1436,9 +1434,27 @@ static int mde__bad(const mde_context *c)
     return !c || c->status != MDE_OK;
 }
 
+/* MDE_BAD_ARGUMENT unless the condition holds. Of several in a row the first that does not is the error. */
+MDE__PRINTF(3, 4)
+static void mde__require(mde_context *c, int condition, const char *format, ...)
+{
+    va_list arguments;
+    if (condition || mde__bad(c)) return;
+    c->status = MDE_BAD_ARGUMENT;
+    va_start(arguments, format);
+    mde__print_list(c->error, sizeof c->error, format, arguments);
+    va_end(arguments);
+}
+
 MDEDEF mde_status mde_context_status(const mde_context *c)
 {
     return c ? c->status : MDE_OUT_OF_MEMORY;
+}
+
+/* Of the context of an object, NULL where there is no object. */
+static mde_status mde__object_status(const mde_context *c)
+{
+    return c ? c->status : MDE_BAD_ARGUMENT;
 }
 
 MDEDEF const char *mde_error(const mde_context *c)
@@ -1468,14 +1484,6 @@ static double mde__quiet_nan(void)
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
-}
-
-static char *mde__number(char buffer[32], double value)
-{
-    if (value != value) memcpy(buffer, "nan", 4);
-    else snprintf(buffer, 32, "%.9g", value);
-    mde__unlocalize(buffer);
-    return buffer;
 }
 
 static size_t mde__skip_digits(const char *text, size_t i, size_t length)
@@ -1639,6 +1647,18 @@ MDEDEF void mde_release(mde_context *c, void *p)
     c->release(block->raw, c->user);
 }
 
+/* MDE__RELEASE(c, a, b, ..) is mde_release of each. */
+static void mde__release_blocks(mde_context *c, size_t count, void *const *blocks)
+{
+    size_t i;
+    for (i = 0; i < count; i++) mde_release(c, blocks[i]);
+}
+#define MDE__RELEASE(c, ...) \
+    do { \
+        void *const mde__blocks[] = { __VA_ARGS__ }; \
+        mde__release_blocks(c, sizeof mde__blocks / sizeof *mde__blocks, mde__blocks); \
+    } while (0)
+
 /* What is new is zero. On failure the old block stays as it is, and NULL is returned. */
 static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
 {
@@ -1650,6 +1670,15 @@ static void *mde__realloc(mde_context *c, void *p, size_t count, size_t size)
     if (bytes > old) memset((unsigned char *)fresh + old, 0, bytes - old);
     mde_release(c, p);
     return fresh;
+}
+
+/* A block for at least `count` elements: p as long as it is large enough, then one of twice its size. On failure p
+   stays as it is, and NULL is returned. */
+static void *mde__room(mde_context *c, void *p, size_t count, size_t size)
+{
+    size_t held = p ? mde__block_of(p)->bytes / size : 8;
+    if (p && count <= held) return p;
+    return mde__realloc(c, p, count <= 2 * held ? 2 * held : count, size);
 }
 
 /* A text in a new block. */
@@ -2384,20 +2413,16 @@ MDEDEF void mde_names_free(mde_context *c, mde_names *names)
 
 static mde_status mde_names_add(mde_context *c, mde_names *names, const char *name)
 {
-    char *copy = mde__copy_text(c, name);
+    char *copy = mde__copy_text(c, name), **items;
     if (!copy) return c->status;
-    if (names->count == names->capacity) {
-        int capacity = names->capacity ? names->capacity * 2 : 16;
-        char **items = (char **)mde__realloc(c, names->items, (size_t)capacity, sizeof *items);
-        if (!items) {
-            mde_release(c, copy);
-            return c->status;
-        }
+    items = (char **)mde__room(c, names->items, (size_t)names->count + 1, sizeof *items);
+    if (items) {
         names->items = items;
-        names->capacity = capacity;
+        names->items[names->count++] = copy;
+    } else {
+        mde_release(c, copy);
     }
-    names->items[names->count++] = copy;
-    return MDE_OK;
+    return c->status;
 }
 
 /* Entries of a folder in byte order, without hidden ones. */
@@ -2481,8 +2506,7 @@ MDEDEF mde_text *mde_text_create(mde_context *c)
 MDEDEF void mde_text_free(mde_text *t)
 {
     if (!t) return;
-    mde_release(t->context, t->bytes);
-    mde_release(t->context, t);
+    MDE__RELEASE(t->context, t->bytes, t);
 }
 
 static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
@@ -2631,7 +2655,7 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
 {
     const unsigned char *p = (const unsigned char *)text;
     uint32_t minimum, value;
-    size_t size, i;
+    size_t size;
     if (length == 0) return 0;
     if (p[0] < 0x80) {
         *code = p[0];
@@ -2642,7 +2666,7 @@ static size_t mde__utf8_read(const char *text, size_t length, uint32_t *code)
     else if (p[0] >= 0xF0 && p[0] < 0xF5) size = 4, minimum = 0x10000, value = p[0] & 0x07u;
     else return 0;
     if (size > length) return 0;
-    for (i = 1; i < size; i++) {
+    for (size_t i = 1; i < size; i++) {
         if ((p[i] & 0xC0u) != 0x80u) return 0;
         value = value << 6 | (p[i] & 0x3Fu);
     }
@@ -2665,8 +2689,8 @@ static int mde__utf8_valid(const char *text, size_t length)
 static size_t mde__utf8_write(char out[4], uint32_t code)
 {
     static const unsigned char first[5] = { 0, 0, 0xC0, 0xE0, 0xF0 };
-    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4, i;
-    for (i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
     out[0] = (char)(first[size] | code);
     return size;
 }
@@ -2722,19 +2746,18 @@ MDEDEF void mde_text_add_html(mde_text *t, const char *string)
    large file linear. */
 static const char *mde__find_twice(mde_context *c, size_t count, const char *const *names)
 {
-    size_t slots = 16, i, at;
-    const char **table, *twice = NULL;
+    size_t slots = 16, at;
+    const char *few[16], **table = few, *twice = NULL;
+    memset(few, 0, sizeof few);
     while (slots / 2 < count) slots *= 2;
-    table = (const char **)mde_alloc(c, slots, sizeof *table);
+    if (slots > 16) table = (const char **)mde_alloc(c, slots, sizeof *table);
     if (!table) return NULL;
-    for (i = 0; i < count && !twice; i++) {
+    for (size_t i = 0; i < count && !twice; i++) {
         at = (size_t)mde__hash(MDE__HASH_START, names[i], strlen(names[i])) & (slots - 1);
-        for (; table[at] && !twice; at = (at + 1) & (slots - 1)) {
-            if (strcmp(table[at], names[i]) == 0) twice = names[i];
-        }
+        for (; table[at] && !twice; at = (at + 1) & (slots - 1)) if (strcmp(table[at], names[i]) == 0) twice = names[i];
         table[at] = names[i];
     }
-    mde_release(c, table);
+    if (table != few) mde_release(c, table);
     return twice;
 }
 
@@ -2765,8 +2788,8 @@ typedef struct mde__json_reader {
 
 static int mde__json_fail(mde__json_reader *r, size_t at, const char *what, const char *which)
 {
-    size_t line = 1, column = 1, i;
-    for (i = 0; i < at && i < r->length; i++) {
+    size_t line = 1, column = 1;
+    for (size_t i = 0; i < at && i < r->length; i++) {
         unsigned char byte = (unsigned char)r->text[i];
         if (byte == '\n') {
             line++;
@@ -2799,9 +2822,8 @@ static void mde__json_put(mde__json_reader *r, const char *bytes, size_t size)
 static int32_t mde__json_hex(mde__json_reader *r)
 {
     int32_t value = 0;
-    int i;
     if (r->length - r->at < 4) return -1;
-    for (i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++) {
         char digit = r->text[r->at++];
         if (digit >= '0' && digit <= '9') value = value * 16 + (digit - '0');
         else if (digit >= 'a' && digit <= 'f') value = value * 16 + (digit - 'a' + 10);
@@ -2845,9 +2867,7 @@ static int mde__json_read_string(mde__json_reader *r, const char **out, size_t *
     for (;;) {
         uint32_t code = 0;
         size_t size;
-        if (r->at >= r->length) {
-            return mde__json_fail(r, start, "the string that starts here has no end", "");
-        }
+        if (r->at >= r->length) return mde__json_fail(r, start, "the string that starts here has no end", "");
         if (r->text[r->at] == '"') break;
         if (r->text[r->at] == '\\') {
             r->at++;
@@ -2880,124 +2900,96 @@ static int mde__json_read_number(mde__json_reader *r, double *value)
 
 static void mde__json_check_keys(mde__json_reader *r, const mde_json *object, size_t start)
 {
-    const mde_json *a, *b;
-    const char *twice = NULL;
-    if (object->length <= 8) {
-        for (a = object->child; a && !twice; a = a->next) {
-            for (b = a->next; b && !twice; b = b->next) {
-                if (strcmp(a->key, b->key) == 0) twice = a->key;
-            }
-        }
-    } else {
-        const char **keys = (const char **)mde_alloc(r->context, object->length, sizeof *keys);
-        size_t i = 0;
-        if (!keys) return;
-        for (a = object->child; a; a = a->next) keys[i++] = a->key;
-        twice = mde__find_twice(r->context, i, keys);
-        mde_release(r->context, keys);
-    }
+    const char *few[8], **keys = few, *twice;
+    const mde_json *member;
+    size_t i = 0;
+    if (object->length > 8) keys = (const char **)mde_alloc(r->context, object->length, sizeof *keys);
+    if (!keys) return;
+    for (member = object->child; member; member = member->next) keys[i++] = member->key;
+    twice = mde__find_twice(r->context, i, keys);
+    if (keys != few) mde_release(r->context, keys);
     if (twice) mde__json_fail(r, start, "the object that starts here has this key twice: ", twice);
 }
 
-/* NULL after an error. */
-static mde_json *mde__json_value(mde__json_reader *r, int depth)
+/* A member's key and the colon behind it. */
+static int mde__json_read_key(mde__json_reader *r, const char **key)
 {
+    char next = mde__json_peek(r);
+    size_t start = r->at, length = 0;
+    if (next != '"') return mde__json_fail(r, start, "expected a key in quotes", "");
+    if (!mde__json_read_string(r, key, &length)) return 0;
+    if (r->strings && strlen(*key) != length) return mde__json_fail(r, start, "a key must not hold \\u0000", "");
+    if (mde__json_peek(r) != ':') return mde__json_fail(r, r->at, "expected a colon", "");
+    r->at++;
+    return 1;
+}
+
+/* Returns 0 after an error. */
+static int mde__json_value(mde__json_reader *r, int depth, mde_json **out)
+{
+    static const char *const words[] = { "null", "false", "true" };
     mde_json *node = r->nodes ? r->nodes + r->node_count : &r->dummy, **link = &node->child;
-    char first = mde__json_peek(r), closing;
+    char first = mde__json_peek(r), closing = first == '{' ? '}' : ']', next;
     size_t start = r->at;
+    *out = node;
     r->node_count++;
     if (first == '"') {
         node->kind = MDE_JSON_STRING;
-        return mde__json_read_string(r, &node->string, &node->length) ? node : NULL;
+        return mde__json_read_string(r, &node->string, &node->length);
+    }
+    if (first == '-' || (first >= '0' && first <= '9')) {
+        node->kind = MDE_JSON_NUMBER;
+        return mde__json_read_number(r, &node->number);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        size_t length = strlen(words[i]);
+        if (r->length - r->at < length || memcmp(r->text + r->at, words[i], length) != 0) continue;
+        r->at += length;
+        node->kind = i == 0 ? MDE_JSON_NULL : MDE_JSON_BOOL;
+        node->number = i == 2;
+        return 1;
     }
     if (first != '{' && first != '[') {
-        static const char *const words[] = { "null", "false", "true" };
-        size_t i;
-        for (i = 0; i < 3; i++) {
-            size_t length = strlen(words[i]);
-            if (r->length - r->at < length || memcmp(r->text + r->at, words[i], length) != 0) continue;
-            r->at += length;
-            node->kind = i == 0 ? MDE_JSON_NULL : MDE_JSON_BOOL;
-            node->number = i == 2;
-            return node;
-        }
-        node->kind = MDE_JSON_NUMBER;
-        if (first != '-' && (first < '0' || first > '9')) {
-            mde__json_fail(r, r->at, first ? "expected a value" : "the text ends where a value should stand", "");
-            return NULL;
-        }
-        return mde__json_read_number(r, &node->number) ? node : NULL;
+        return mde__json_fail(r, start, first ? "expected a value" : "the text ends where a value should stand", "");
     }
-    if (depth == MDE_JSON_DEPTH) {
-        mde__json_fail(r, r->at, "nested too deeply", "");
-        return NULL;
-    }
-    r->at++;
+    if (depth == MDE_JSON_DEPTH) return mde__json_fail(r, start, "nested too deeply", "");
     node->kind = first == '{' ? MDE_JSON_OBJECT : MDE_JSON_ARRAY;
-    closing = first == '{' ? '}' : ']';
-    if (mde__json_peek(r) == closing) {
-        r->at++;
-        return node;
-    }
-    for (;;) {
+    r->at++;
+    next = mde__json_peek(r);
+    if (next == closing) r->at++;
+    while (next != closing) {
         const char *key = NULL;
         mde_json *child;
-        char next;
-        if (first == '{') {
-            size_t length = 0, key_at;
-            next = mde__json_peek(r);
-            key_at = r->at;
-            if (next != '"') {
-                mde__json_fail(r, r->at, "expected a key in quotes", "");
-                return NULL;
-            }
-            if (!mde__json_read_string(r, &key, &length)) return NULL;
-            if (r->strings && strlen(key) != length) {
-                mde__json_fail(r, key_at, "a key must not hold \\u0000", "");
-                return NULL;
-            }
-            if (mde__json_peek(r) != ':') {
-                mde__json_fail(r, r->at, "expected a colon", "");
-                return NULL;
-            }
-            r->at++;
-        }
-        child = mde__json_value(r, depth + 1);
-        if (!child) return NULL;
+        if (first == '{' && !mde__json_read_key(r, &key)) return 0;
+        if (!mde__json_value(r, depth + 1, &child)) return 0;
         child->key = key;
         *link = child;
         link = &child->next;
         node->length++;
         next = mde__json_peek(r);
         if (next != ',' && next != closing) {
-            mde__json_fail(r, r->at, first == '{' ? "expected a comma or }" : "expected a comma or ]", "");
-            return NULL;
+            return mde__json_fail(r, r->at, first == '{' ? "expected a comma or }" : "expected a comma or ]", "");
         }
         r->at++;
-        if (next == closing) break;
     }
     if (first == '{' && r->nodes) mde__json_check_keys(r, node, start);
-    return mde__bad(r->context) ? NULL : node;
+    return !mde__bad(r->context);
 }
 
 MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *text, size_t length)
 {
     mde__json_reader r;
-    mde_json *root = NULL;
+    mde_json *root = NULL, *value;
     size_t nodes = 0, start = 0;
-    int walk;
+    mde__require(c, text && length <= SIZE_MAX / 4, "%s: there is no text to parse", name ? name : "JSON");
     if (mde__bad(c)) return NULL;
-    if (!text || length > SIZE_MAX / 4) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no text to parse", name ? name : "JSON");
-        return NULL;
-    }
     if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
     memset(&r, 0, sizeof r);
     r.context = c;
     r.name = name ? name : "JSON";
     r.text = text;
     r.length = length;
-    for (walk = 0; walk < 2; walk++) {
+    for (int walk = 0; walk < 2; walk++) {
         if (walk == 1) {
             /* One block: the nodes, then the bytes of the strings. */
             nodes = r.node_count;
@@ -3008,7 +3000,7 @@ MDEDEF mde_json *mde_json_parse(mde_context *c, const char *name, const char *te
         }
         r.node_count = r.string_bytes = 0;
         r.at = start;
-        if (mde__json_value(&r, 0) && mde__json_peek(&r)) {
+        if (mde__json_value(&r, 0, &value) && mde__json_peek(&r)) {
             mde__json_fail(&r, r.at, "expected the end of the text", "");
         } else if (!mde__bad(c) && r.at < length) {
             mde__json_fail(&r, r.at, "a zero byte", "");
@@ -3030,9 +3022,7 @@ MDEDEF const mde_json *mde_json_get(const mde_json *object, const char *key)
 {
     const mde_json *child;
     if (!object || object->kind != MDE_JSON_OBJECT || !key) return NULL;
-    for (child = object->child; child; child = child->next) {
-        if (strcmp(child->key, key) == 0) return child;
-    }
+    for (child = object->child; child; child = child->next) if (strcmp(child->key, key) == 0) return child;
     return NULL;
 }
 
@@ -3062,27 +3052,21 @@ MDEDEF mde_json_writer mde_json_start(mde_text *t, int lines)
 /* A new line, indented as the innermost level is; nothing where levels do not break lines. */
 static int mde__json_break(mde_json_writer *w, int indent)
 {
-    int i;
     if (w->depth > w->lines) return 0;
     mde_text_add(w->text, "\n");
-    for (i = 0; i < indent; i++) mde_text_add(w->text, "  ");
+    for (int i = 0; i < indent; i++) mde_text_add(w->text, "  ");
     return 1;
 }
 
 /* What stands before a value; 0 when nothing is to be written. */
 static int mde__json_member(mde_json_writer *w, const char *key)
 {
+    mde_context *c = w->text ? w->text->context : NULL;
     int in_object = w->depth > 0 && w->open[w->depth - 1] == '}';
-    if (!w->text || mde__bad(w->text->context)) return 0;
-    if ((key != NULL) != in_object) {
-        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: the key \"%.200s\" in %s", key ? key : "",
-                         in_object ? "an object; each member needs one"
-                         : "an array or alone; only members of objects do");
-    }
-    if (w->depth == 0 && w->any[0]) {
-        return !mde_fail(w->text->context, MDE_BAD_ARGUMENT, "JSON: a second value behind the first one; a document is "
-                         "one");
-    }
+    mde__require(c, (key != NULL) == in_object, "JSON: the key \"%.200s\" in %s", key ? key : "", in_object
+                 ? "an object; each member needs one" : "an array or alone; only members of objects do");
+    mde__require(c, w->depth > 0 || !w->any[0], "JSON: a second value behind the first one; a document is one");
+    if (mde__bad(c)) return 0;
     if (w->any[w->depth]) mde_text_add(w->text, ",");
     if (w->depth > 0 && !mde__json_break(w, w->depth) && w->any[w->depth] && w->lines != MDE_JSON_COMPACT) {
         mde_text_add(w->text, " ");
@@ -3146,10 +3130,9 @@ MDEDEF void mde_json_write_number(mde_json_writer *w, const char *key, double va
 MDEDEF void mde_json_write_numbers(mde_json_writer *w, const char *key, size_t count, const double *values, int digits)
 {
     int lines = w->lines;
-    size_t i;
     mde_json_open(w, key, '[');
     if (lines > 0) w->lines = 0;
-    for (i = 0; i < count; i++) mde_json_write_number(w, NULL, values[i], digits);
+    for (size_t i = 0; i < count; i++) mde_json_write_number(w, NULL, values[i], digits);
     mde_json_close(w);
     w->lines = lines;
 }
@@ -3302,7 +3285,6 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     mde_context *c = r->context;
     const char *twice;
     size_t cells;
-    int i;
     if (!mde__csv_walk(r, csv)) return 0;
     if (!mde__mul_size((size_t)csv->rows, (size_t)csv->columns, &cells)) cells = SIZE_MAX;
     csv->path = mde__copy_text(c, r->name);
@@ -3316,7 +3298,7 @@ static int mde__csv_fill(mde__csv_reader *r, mde_csv *csv, size_t start)
     r->at = start;
     r->line = 1;
     if (!mde__csv_walk(r, csv)) return 0;
-    for (i = 1; i < csv->columns; i++) {
+    for (int i = 1; i < csv->columns; i++) {
         if (csv->names[i][0]) continue;
         return !mde_fail(c, MDE_BAD_FILE, "%s: column %d has no name in the header", r->name, i + 1);
     }
@@ -3330,14 +3312,12 @@ MDEDEF mde_csv *mde_csv_parse(mde_context *c, const char *name, const char *text
     mde__csv_reader r;
     mde_csv *csv;
     size_t start = 0;
-    if (mde__bad(c)) return NULL;
     memset(&r, 0, sizeof r);
     r.context = c;
     r.name = name ? name : "CSV";
-    if (!text || length >= INT_MAX) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", r.name, text ? "is larger than 2 GB" : "there is no text to parse");
-        return NULL;
-    }
+    mde__require(c, text && length < INT_MAX, "%s: %s", r.name, text ? "is larger than 2 GB"
+                                                                     : "there is no text to parse");
+    if (mde__bad(c)) return NULL;
     if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) start = 3;
     r.text = text;
     r.length = length;
@@ -3360,19 +3340,13 @@ MDEDEF void mde_csv_free(mde_csv *csv)
     c = csv->context;
     mde_release(c, (char *)csv->path);
     if (csv->names) mde_release(c, (char *)csv->names[0]);   /* the first name starts the block of all cells */
-    mde_release(c, csv->names);
-    mde_release(c, csv->cells);
-    mde_release(c, (int *)csv->lines);
-    mde_release(c, csv);
+    MDE__RELEASE(c, csv->names, csv->cells, (int *)csv->lines, csv);
 }
 
 MDEDEF int mde_csv_column(const mde_csv *csv, const char *name)
 {
-    int i;
     if (!csv || !name) return -1;
-    for (i = 0; i < csv->columns; i++) {
-        if (strcmp(csv->names[i], name) == 0) return i;
-    }
+    for (int i = 0; i < csv->columns; i++) if (strcmp(csv->names[i], name) == 0) return i;
     return -1;
 }
 
@@ -3382,12 +3356,10 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
     char point[64], *comma;
     size_t length;
     double value;
-    if (!csv || mde__bad(csv->context)) return mde__quiet_nan();
-    if (row < 0 || row >= csv->rows || column < 0 || column >= csv->columns) {
-        mde_fail(csv->context, MDE_BAD_ARGUMENT, "%s: row %d, column %d; there are %d rows and %d columns", csv->path,
-                 row, column, csv->rows, csv->columns);
-        return mde__quiet_nan();
-    }
+    if (!csv) return mde__quiet_nan();
+    mde__require(csv->context, row >= 0 && row < csv->rows && column >= 0 && column < csv->columns, "%s: row %d, "
+                 "column %d; there are %d rows and %d columns", csv->path, row, column, csv->rows, csv->columns);
+    if (mde__bad(csv->context)) return mde__quiet_nan();
     cell = csv->cells[(size_t)row * (size_t)csv->columns + (size_t)column];
     length = strlen(cell);
     if (length == 0) return mde__quiet_nan();
@@ -3409,8 +3381,7 @@ MDEDEF double mde_csv_number(const mde_csv *csv, int row, int column)
 static MDE__INLINE uint64_t mde__get_bytes(const unsigned char *p, int size, int big_endian)
 {
     uint64_t value = 0;
-    int i;
-    for (i = 0; i < size; i++) value = value << 8 | p[big_endian ? i : size - 1 - i];
+    for (int i = 0; i < size; i++) value = value << 8 | p[big_endian ? i : size - 1 - i];
     return value;
 }
 
@@ -3451,11 +3422,11 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
                                size_t *count)
 {
     size_t product = 1;
-    int i, empty = 0;
+    int empty = 0;
     if (rank < 0 || rank > MDE_MAX_RANK) {
         return !mde_fail(c, status, "%s: has %d dimensions; at most %d can be held", what, rank, MDE_MAX_RANK);
     }
-    for (i = 0; i < rank; i++) {
+    for (int i = 0; i < rank; i++) {
         if (shape[i] == 0) {
             empty = 1;
         } else if (shape[i] < 0 || (uint64_t)shape[i] > SIZE_MAX ||
@@ -3472,9 +3443,8 @@ static int mde__shape_elements(mde_context *c, mde_status status, const char *wh
 static char *mde__print_shape(char buffer[128], const char *separator, int rank, const int64_t *shape)
 {
     size_t at = 0;
-    int i;
     buffer[at++] = '[';
-    for (i = 0; i < rank && i < MDE_MAX_RANK; i++) {
+    for (int i = 0; i < rank && i < MDE_MAX_RANK; i++) {
         at += (size_t)snprintf(buffer + at, 128 - at, "%s%lld", i ? separator : "", (long long)shape[i]);
     }
     memcpy(buffer + at, "]", 2);
@@ -3547,11 +3517,10 @@ static int mde__npy_read_type(mde__npy_reader *r)
     static const char *const types[] = { "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1" };
     char type[32];
     const char *what;
-    size_t i;
     if (mde__npy_take(r, '[')) return mde__npy_fail(r, "a structured type is not read; expected numbers");
     if (!mde__npy_take_string(r, type)) return mde__npy_fail(r, "descr: expected a type such as '<f4'");
     if (type[0] == '<' || type[0] == '>' || type[0] == '|') {
-        for (i = 0; i < sizeof types / sizeof *types; i++) {
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
             if (strcmp(type + 1, types[i]) != 0) continue;
             r->kind = type[1];
             r->size = type[2] - '0';
@@ -3652,7 +3621,6 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size
 {
     size_t stride[MDE_MAX_RANK], offset = 0, i;
     int64_t index[MDE_MAX_RANK];
-    int k;
     if (floats && r->kind == 'f' && r->size < 8 && !r->big_endian && !r->fortran) { /* as most files are, directly */
         for (i = 0; i < count; i++, p += r->size) {
             uint32_t low = (uint32_t)p[0] | (uint32_t)p[1] << 8;
@@ -3662,15 +3630,13 @@ static void mde__npy_fill(const mde__npy_reader *r, const unsigned char *p, size
         return;
     }
     memset(index, 0, sizeof index);
-    for (k = r->rank - 1; k >= 0; k--) {
-        stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
-    }
+    for (int k = r->rank - 1; k >= 0; k--) stride[k] = k == r->rank - 1 ? 1 : stride[k + 1] * (size_t)r->shape[k + 1];
     for (i = 0; i < count; i++, p += r->size) {
         double value = mde__npy_element(r, p);
         size_t to = r->fortran ? offset : i;
         if (doubles) doubles[to] = value;
         else floats[to] = (float)value;
-        for (k = 0; r->fortran && k < r->rank; k++) {
+        for (int k = 0; r->fortran && k < r->rank; k++) {
             offset += stride[k];
             if (++index[k] < r->shape[k]) break;
             offset -= stride[k] * (size_t)r->shape[k];
@@ -3744,9 +3710,7 @@ MDEDEF mde_array *mde_npy_parse(mde_context *c, const char *name, const void *by
 MDEDEF void mde_array_free(mde_context *c, mde_array *a)
 {
     if (!c || !a) return;
-    mde_release(c, a->f32);
-    mde_release(c, a->f64);
-    mde_release(c, a);
+    MDE__RELEASE(c, a->f32, a->f64, a);
 }
 
 /* ---- safetensors ---- */
@@ -3848,10 +3812,10 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
 {
     const size_t line = MDE__ALIGNMENT / sizeof(float);
     uint64_t end = 0;
-    size_t total = 0, j;
-    int i, count = f->file.count + f->file.others;
+    size_t total = 0;
+    int count = f->file.count + f->file.others;
     qsort(bytes, (size_t)count, sizeof *bytes, mde__compare_tensor_bytes);
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         if (bytes[i].begin != end || bytes[i].end > size) {
             return !mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s: data_offsets are %llu to %llu; the data before it "
                              "ends at %llu and the file's at %llu", name, bytes[i].name,
@@ -3868,12 +3832,12 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     f->data = (float *)mde_alloc(c, total, sizeof *f->data);
     if (!f->data) return 0;
     total = 0;
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         mde_safetensor *t = bytes[i].size ? &f->file.tensors[bytes[i].index] : NULL;
         const unsigned char *p = data + bytes[i].begin;
         float *out = f->data + total;
         if (!t) continue;
-        for (j = 0; j < t->count; j++, p += bytes[i].size) {
+        for (size_t j = 0; j < t->count; j++, p += bytes[i].size) {
             uint32_t bits = (uint32_t)mde__get_bytes(p, bytes[i].size, 0);
             if (bytes[i].half) out[j] = mde__float_of_half(bits);
             else out[j] = mde__float_of_bits(bytes[i].size == 2 ? bits << 16 : bits);
@@ -3936,41 +3900,28 @@ MDEDEF void mde_safetensors_free(mde_context *c, mde_safetensors *file)
     mde__safetensors_file *f = (mde__safetensors_file *)file;
     if (!c || !f) return;
     if (f->next) mde_safetensors_free(c, f->next);
-    mde_release(c, f->file.tensors);
-    mde_release(c, f->file.other);
-    mde_release(c, f->file.metadata);
     mde_json_free(c, f->header);
-    mde_release(c, f->data);
-    mde_release(c, f);
+    MDE__RELEASE(c, f->file.tensors, f->file.other, f->file.metadata, f->data, f);
 }
 
 MDEDEF const mde_safetensor *mde_safetensors_find(const mde_safetensors *file, const char *name)
 {
-    int i;
-    for (i = 0; file && name && i < file->count; i++) {
+    for (int i = 0; file && name && i < file->count; i++) {
         if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
     }
     return NULL;
 }
 
-/* Name and type of a tensor that was passed over, NULL for any other. */
-MDE__UNUSED
-static const char *const *mde__safetensors_other(const mde_safetensors *file, const char *name)
+/* What stands behind a name in pairs of names and texts; NULL when it is not there. */
+static const char *mde__second_of_pair(int pairs, const char *const *texts, const char *name)
 {
-    int i;
-    for (i = 0; i < file->others; i++) {
-        if (strcmp(file->other[2 * i], name) == 0) return file->other + 2 * i;
-    }
+    for (int i = 0; i < pairs; i++) if (strcmp(texts[2 * i], name) == 0) return texts[2 * i + 1];
     return NULL;
 }
 
 MDEDEF const char *mde_safetensors_metadata(const mde_safetensors *file, const char *key)
 {
-    int i;
-    for (i = 0; file && key && i < file->pairs; i++) {
-        if (strcmp(file->metadata[2 * i], key) == 0) return file->metadata[2 * i + 1];
-    }
-    return NULL;
+    return file && key ? mde__second_of_pair(file->pairs, file->metadata, key) : NULL;
 }
 
 /* ---- Reading and writing by name ---- */
@@ -4138,20 +4089,20 @@ static mde_safetensors *mde__safetensors_read_index(mde_context *c, const char *
     }
     for (entry = mde__bad(c) ? NULL : map->child; entry && !mde__bad(c); entry = entry->next) {
         const mde_safetensor *found;
-        const char *const *other;
+        const char *type;
         for (i = 0; strcmp(names[i], entry->string) != 0; i++) {}
         found = mde_safetensors_find(files[i], entry->key);
-        other = found ? NULL : mde__safetensors_other(files[i], entry->key);
+        type = mde__second_of_pair(files[i]->others, files[i]->other, entry->key);
         if (found) {
             all->file.tensors[all->file.count++] = *found;
-        } else if (other) {
-            memcpy(&all->file.other[2 * all->file.others++], other, 2 * sizeof *other);
+        } else if (type) {
+            all->file.other[2 * all->file.others] = entry->key;
+            all->file.other[2 * all->file.others++ + 1] = type;
         } else {
             mde_fail(c, MDE_BAD_FILE, "%s: tensor %.200s is not in %s", path, entry->key, entry->string);
         }
     }
-    mde_release(c, names);
-    mde_release(c, files);
+    MDE__RELEASE(c, names, files);
     mde_json_free(c, root);
     if (!mde__bad(c)) return &all->file;
     mde_safetensors_free(c, all ? &all->file : NULL);
@@ -4172,8 +4123,7 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
 
 static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
 {
-    int i;
-    for (i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
+    for (int i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
 }
 
 static void mde__put_float(unsigned char *p, float value)
@@ -4189,19 +4139,16 @@ static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, 
 {
     unsigned char *bytes;
     char header[256];
-    size_t count = 0, data = 0, at, end, i;
-    int k;
+    size_t count = 0, data = 0, at, end;
     if (mde__bad(c)) return mde_context_status(c);
-    if (!path || (rank > 0 && !shape)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
-    }
+    if (!path || (rank > 0 && !shape)) return mde_fail(c, MDE_BAD_ARGUMENT, "npy write: no path or no shape was given");
     if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, path, rank, shape, &count)) return c->status;
     if (count && !f32 && !f64) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: there is no data to write", path);
     if (!mde__mul_size(count, (size_t)size, &data) || data > SIZE_MAX - sizeof header) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "%s: %zu elements are too many", path, count);
     }
     at = (size_t)snprintf(header, sizeof header, "{'descr': '<f%d', 'fortran_order': False, 'shape': (", size);
-    for (k = 0; k < rank; k++) {
+    for (int k = 0; k < rank; k++) {
         at += (size_t)snprintf(header + at, sizeof header - at, k ? " %lld" : "%lld", (long long)shape[k]);
         if (k == 0 || k < rank - 1) header[at++] = ',';
     }
@@ -4214,7 +4161,7 @@ static mde_status mde__npy_write_as(mde_context *c, const char *path, int rank, 
     memcpy(bytes, "\x93NUMPY\x01\x00", 8);
     mde__put_bytes(bytes + 8, 2, end);
     memcpy(bytes + 10, header, end);
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         unsigned char *p = bytes + 10 + end + i * (size_t)size;
         if (f32) mde__put_float(p, f32[i]);
         else mde__put_bytes(p, 8, mde__to_bits(f64[i]));
@@ -4240,34 +4187,29 @@ static void mde__safetensors_check(mde_context *c, const char *path, int count, 
 {
     const char **names, *twice;
     char what[512];
-    int i;
-    if (!path || count < 0 || pairs < 0 || (count && !tensors) || (pairs && !metadata)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "safetensors write: path, tensors or metadata are missing");
-        return;
-    }
+    mde__require(c, path && count >= 0 && pairs >= 0 && (count == 0 || tensors) && (pairs == 0 || metadata),
+                 "safetensors write: path, tensors or metadata are missing");
+    if (mde__bad(c)) return;
     names = (const char **)mde_alloc(c, (size_t)count + (size_t)pairs, sizeof *names);
     if (!names) return;
-    for (i = 0; i < count && !mde__bad(c); i++) {
+    for (int i = 0; i < count && !mde__bad(c); i++) {
         const mde_safetensor *t = &tensors[i];
         size_t elements = 0;
-        if (!t->name || !mde__utf8_valid(t->name, strlen(t->name)) || strcmp(t->name, "__metadata__") == 0) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
-            break;
-        }
+        mde__require(c, t->name && mde__utf8_valid(t->name, strlen(t->name)) && strcmp(t->name, "__metadata__") != 0,
+                     "%s: tensor %d needs a name in UTF-8 other than __metadata__", path, i);
+        if (mde__bad(c)) break;
         snprintf(what, sizeof what, "%.200s: tensor %.200s", path, t->name);
         if (!mde__shape_elements(c, MDE_BAD_ARGUMENT, what, t->rank, t->shape, &elements)) break;
-        if (t->count != elements || (elements && !t->data) || elements > SIZE_MAX / 4) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: its shape has %zu elements; count is %zu", what, elements, t->count);
-        }
+        mde__require(c, t->count == elements && (elements == 0 || t->data) && elements <= SIZE_MAX / 4, "%s: its shape "
+                     "has %zu elements; count is %zu", what, elements, t->count);
         names[i] = t->name;
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)count, names);
     if (twice) mde_fail(c, MDE_BAD_ARGUMENT, "%s: two tensors have the name %.200s", path, twice);
-    for (i = 0; i < pairs && !mde__bad(c); i++) {
+    for (int i = 0; i < pairs && !mde__bad(c); i++) {
         const char *key = metadata[2 * i], *value = metadata[2 * i + 1];
-        if (!key || !value || !mde__utf8_valid(key, strlen(key)) || !mde__utf8_valid(value, strlen(value))) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata pair %d must be two texts in UTF-8", path, i);
-        }
+        mde__require(c, key && value && mde__utf8_valid(key, strlen(key)) && mde__utf8_valid(value, strlen(value)),
+                     "%s: metadata pair %d must be two texts in UTF-8", path, i);
         names[i] = key;
     }
     twice = mde__bad(c) ? NULL : mde__find_twice(c, (size_t)pairs, names);
@@ -4281,19 +4223,18 @@ static uint64_t mde__safetensors_header(mde_text *t, int count, const mde_safete
 {
     mde_json_writer w = mde_json_start(t, MDE_JSON_COMPACT);
     uint64_t at = 0;
-    int i, k;
     mde_json_open(&w, NULL, '{');
     if (pairs) {
         mde_json_open(&w, "__metadata__", '{');
-        for (i = 0; i < pairs; i++) mde_json_write_string(&w, metadata[2 * i], metadata[2 * i + 1]);
+        for (int i = 0; i < pairs; i++) mde_json_write_string(&w, metadata[2 * i], metadata[2 * i + 1]);
         mde_json_close(&w);
     }
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         uint64_t end = at + (uint64_t)tensors[i].count * 4;
         mde_json_open(&w, tensors[i].name, '{');
         mde_json_write_string(&w, "dtype", "F32");
         mde_json_open(&w, "shape", '[');
-        for (k = 0; k < tensors[i].rank; k++) mde_json_write_int(&w, NULL, tensors[i].shape[k]);
+        for (int k = 0; k < tensors[i].rank; k++) mde_json_write_int(&w, NULL, tensors[i].shape[k]);
         mde_json_close(&w);
         mde_json_open(&w, "data_offsets", '[');
         mde_json_write_int(&w, NULL, (int64_t)at);
@@ -4314,8 +4255,6 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
     unsigned char *bytes = NULL, *p;
     mde_text *header = NULL;
     uint64_t data = 0;
-    size_t j;
-    int i;
     if (mde__bad(c)) return mde_context_status(c);
     mde__safetensors_check(c, path, count, tensors, pairs, metadata);
     header = mde_text_create(c);
@@ -4329,8 +4268,8 @@ MDEDEF mde_status mde_safetensors_write(mde_context *c, const char *path, int co
         mde__put_bytes(bytes, 8, header->length);
         memcpy(bytes + 8, header->bytes, header->length);
         p = bytes + 8 + header->length;
-        for (i = 0; i < count; i++) {
-            for (j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
+        for (int i = 0; i < count; i++) {
+            for (size_t j = 0; j < tensors[i].count; j++, p += 4) mde__put_float(p, tensors[i].data[j]);
         }
         mde__file_replace(c, path, bytes, (size_t)(p - bytes), MDE__WRITE_TO_DISK);
     }
@@ -10309,7 +10248,7 @@ typedef struct mde__parameter {
 struct mde_params {
     mde_context *context;
     uint64_t seed;
-    int count, capacity;
+    int count;
     mde__parameter **items;         /* pointers, because tensors must not move */
     int64_t steps;              /* of the optimizer so far */
 };
@@ -10327,29 +10266,21 @@ static void mde__param_free(mde_context *c, mde__parameter *item)
 {
     if (!item) return;
     mde_release(c, item->name);
-    if (!item->borrowed) {
-        mde_release(c, item->tensor.data);
-        mde_release(c, item->tensor.grad);
-    }
-    mde_release(c, item->m);
-    mde_release(c, item->v);
-    mde_release(c, item);
+    if (!item->borrowed) MDE__RELEASE(c, item->tensor.data, item->tensor.grad);
+    MDE__RELEASE(c, item->m, item->v, item);
 }
 
 MDEDEF void mde_params_free(mde_params *p)
 {
-    int i;
     if (!p) return;
-    for (i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
-    mde_release(p->context, (void *)p->items);
-    mde_release(p->context, p);
+    for (int i = 0; i < p->count; i++) mde__param_free(p->context, p->items[i]);
+    MDE__RELEASE(p->context, p->items, p);
 }
 
 static void mde__initialise(const mde_params *p, const char *name, mde_tensor *t, mde_init init, double scale)
 {
     mde_random r = mde_random_start(p->seed, mde__hash(MDE__HASH_START, name, strlen(name)));
-    size_t i;
-    for (i = 0; i < t->count; i++) {
+    for (size_t i = 0; i < t->count; i++) {
         switch (init) {
         case MDE_INIT_ONES: t->data[i] = 1.0f; break;
         case MDE_INIT_NORMAL: t->data[i] = (float)(scale * mde_random_normal(&r)); break;
@@ -10364,23 +10295,16 @@ MDEDEF mde_tensor *mde_param(mde_params *p, const char *name, int rank, const in
                              double scale)
 {
     mde_context *c = p ? p->context : NULL;
-    mde__parameter *item;
+    mde__parameter *item, **items;
     size_t count;
+    mde__require(c, name && *name, "parameter \"\": has no name");
+    mde__require(c, !mde_params_find(p, name), "parameter \"%s\": is there already", name);
     if (mde__bad(c)) return NULL;
-    if (!name || !*name || mde_params_find(p, name)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "parameter \"%s\": %s", name ? name : "", name && *name ? "is there already"
-                                                                                               : "has no name");
-        return NULL;
-    }
     count = mde__shape_count(c, name, rank, shape);
     if (!count) return NULL;
-    if (p->count == p->capacity) {
-        int capacity = p->capacity ? p->capacity * 2 : 32;
-        mde__parameter **items = (mde__parameter **)mde__realloc(c, (void *)p->items, (size_t)capacity, sizeof *items);
-        if (!items) return NULL;
-        p->items = items;
-        p->capacity = capacity;
-    }
+    items = (mde__parameter **)mde__room(c, (void *)p->items, (size_t)p->count + 1, sizeof *items);
+    if (!items) return NULL;
+    p->items = items;
     item = (mde__parameter *)mde_alloc(c, 1, sizeof *item);
     if (!item) return NULL;
     item->name = mde__copy_text(c, name);
@@ -10407,11 +10331,11 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
     mde_context *c = p->context;
     size_t total = 0, at = 0;
     float *data, *grad;
-    int i, k;
+    int i;
     if (mde__bad(c)) return;
     *all = *parts[0];
     all->shape[0] = 0;
-    for (k = 0; k < count; k++) {
+    for (int k = 0; k < count; k++) {
         total += parts[k]->count;
         all->shape[0] += parts[k]->shape[0];
     }
@@ -10421,11 +10345,10 @@ static void mde__params_join(mde_params *p, int count, mde_tensor *const *parts,
         mde_release(c, data);
         return;
     }
-    for (k = 0; k < count; at += parts[k++]->count) {
+    for (int k = 0; k < count; at += parts[k++]->count) {
         for (i = 0; &p->items[i]->tensor != parts[k]; i++) {}
         memcpy(data + at, parts[k]->data, parts[k]->count * sizeof *data);
-        mde_release(c, parts[k]->data);
-        mde_release(c, parts[k]->grad);
+        MDE__RELEASE(c, parts[k]->data, parts[k]->grad);
         parts[k]->data = data + at;
         parts[k]->grad = grad + at;
         p->items[i]->borrowed = k > 0;
@@ -10453,17 +10376,14 @@ MDEDEF const char *mde_params_name(const mde_params *p, int index)
 MDEDEF mde_tensor *mde_params_find(const mde_params *p, const char *name)
 {
     int i;
-    for (i = 0; p && name && i < p->count; i++) {
-        if (strcmp(p->items[i]->name, name) == 0) return &p->items[i]->tensor;
-    }
+    for (i = 0; p && name && i < p->count; i++) if (strcmp(p->items[i]->name, name) == 0) return &p->items[i]->tensor;
     return NULL;
 }
 
 MDEDEF size_t mde_params_elements(const mde_params *p)
 {
     size_t sum = 0;
-    int i;
-    for (i = 0; p && i < p->count; i++) sum += p->items[i]->tensor.count;
+    for (int i = 0; p && i < p->count; i++) sum += p->items[i]->tensor.count;
     return sum;
 }
 
@@ -10476,8 +10396,7 @@ MDEDEF void mde_params_zero_grad(mde_params *p)
 MDEDEF double mde_params_grad_norm(const mde_params *p)
 {
     double sum = 0;
-    int i;
-    for (i = 0; p && i < p->count; i++) {
+    for (int i = 0; p && i < p->count; i++) {
         sum += mde__sum_squares(p->context, (int64_t)p->items[i]->tensor.count, p->items[i]->tensor.grad);
     }
     return sqrt(sum);
@@ -10493,8 +10412,7 @@ static double mde__or_default(double value, double absent)
 /* Moments for all, 0 where there were none. */
 static mde_status mde__params_moments(mde_params *p)
 {
-    int i;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde__parameter *item = p->items[i];
         if (!item->m) item->m = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->m);
         if (!item->v) item->v = (float *)mde_alloc(p->context, item->tensor.count, sizeof *item->v);
@@ -10524,7 +10442,6 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     mde_context *c = p ? p->context : NULL;
     mde__adam adam;
     double norm, beta1, beta2;
-    int i;
     if (mde__bad(c) || mde__params_moments(p) != MDE_OK) return (double)NAN;
     norm = mde_params_grad_norm(p);
     if (!(norm < (double)INFINITY)) {
@@ -10537,7 +10454,7 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     adam = mde__adam_of(desc->learning_rate, beta1, beta2, p->steps);
     adam.grad_scale = desc->clip > 0 && norm > desc->clip ? (float)(desc->clip / norm) : 1.0f;
     adam.epsilon = (float)mde__or_default(desc->epsilon, 1e-8);
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde__parameter *item = p->items[i];
         adam.decay = (float)(1.0 - desc->learning_rate * (item->tensor.rank > 1 ? desc->weight_decay : 0));
         mde__adamw(c, &adam, (int64_t)item->tensor.count, item->tensor.grad, item->tensor.data, item->m, item->v);
@@ -10547,12 +10464,11 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
 
 MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
 {
-    int i;
     if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
     if (!(mde_params_grad_norm(p) < (double)INFINITY)) {
         return mde_fail(p->context, MDE_NOT_FINITE, "sgd: the norm of the gradient is not finite");
     }
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde_tensor *t = &p->items[i]->tensor;
         mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
     }
@@ -10578,15 +10494,10 @@ MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
 
 #ifndef MDE_NO_STDIO
 
-static const char *const mde__moment_prefixes[2] = { "adamw.m.", "adamw.v." };
-
 /* Name of a moment in a checkpoint. */
 static char *mde__moment_name(mde_context *c, int which, const char *name)
 {
-    size_t size = strlen(name) + strlen(mde__moment_prefixes[which]) + 1;
-    char *full = (char *)mde_alloc(c, size, 1);
-    if (full) snprintf(full, size, "%s%s", mde__moment_prefixes[which], name);
-    return full;
+    return mde__print(c, "adamw.%c.%s", "mv"[which], name);
 }
 
 static mde_safetensor mde__param_entry(const mde__parameter *item, const char *name, const float *data)
@@ -10625,37 +10536,36 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
     const char **all;
     char steps[MDE__SETS * 24];
     size_t length = 0, capacity = 1;
-    int i, k, which, count = 0;
+    int count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
     if (pairs < 0 || (pairs && !metadata)) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: metadata are missing", path);
-    for (k = 0; k < sets; k++) {
+    for (int k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
     entries = (mde_safetensor *)mde_alloc(c, capacity, sizeof *entries);
     all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
-    for (k = 0; k < sets; k++) {
-        for (i = 0; i < p[k]->count && !mde__bad(c); i++) {
+    for (int k = 0; k < sets; k++) {
+        for (int i = 0; i < p[k]->count && !mde__bad(c); i++) {
             const mde__parameter *item = p[k]->items[i];
             entries[count++] = mde__param_entry(item, item->name, item->tensor.data);
-            for (which = 0; moments && which < 2; which++) {
+            for (int which = 0; moments && which < 2; which++) {
                 char *name = mde__moment_name(c, which, item->name);
                 if (name) entries[count++] = mde__param_entry(item, name, which ? item->v : item->m);
             }
         }
     }
     if (!mde__bad(c)) {
-        for (i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
+        for (int i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         all[2 * pairs] = "adamw.steps";
         all[2 * pairs + 1] = steps;
         mde_safetensors_write(c, path, count, entries, pairs + (moments != 0), all);
     }
-    for (i = 0; moments && entries && i < count; i++) {
+    for (int i = 0; moments && entries && i < count; i++) {
         if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
     }
-    mde_release(c, entries);
-    mde_release(c, (void *)all);
+    MDE__RELEASE(c, entries, all);
     return c->status;
 }
 
@@ -10688,20 +10598,19 @@ static const float *mde__matching_tensor(mde_context *c, const char *path, const
                                          const mde__parameter *item, const char *name)
 {
     const mde_safetensor *found = mde_safetensors_find(file, name);
-    mde_tensor shape;
+    const mde_tensor *t = &item->tensor;
     char have[128], want[128];
     if (!found) {
-        const char *const *other = mde__safetensors_other(file, name);
-        mde_fail(c, MDE_BAD_FILE, other ? "%s: tensor %s: type %.40s or so many dimensions are not read"
-                                        : "%s: has no tensor %s", path, name, other ? other[1] : "");
+        const char *type = mde__second_of_pair(file->others, file->other, name);
+        mde_fail(c, MDE_BAD_FILE, type ? "%s: tensor %s: type %.40s or so many dimensions are not read"
+                                       : "%s: has no tensor %s", path, name, type);
         return NULL;
     }
-    memset(&shape, 0, sizeof shape);
-    shape.rank = found->rank;
-    memcpy(shape.shape, found->shape, sizeof shape.shape);
-    if (mde__same_shape(&shape, &item->tensor)) return found->data;
-    mde_fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name, mde__shape_text(&shape, have),
-             mde__shape_text(&item->tensor, want));
+    if (found->rank == t->rank && memcmp(found->shape, t->shape, (size_t)t->rank * sizeof *t->shape) == 0) {
+        return found->data;
+    }
+    mde_fail(c, MDE_BAD_FILE, "%s: tensor %s is %s; expected %s", path, name,
+             mde__print_shape(have, ",", found->rank, found->shape), mde__print_shape(want, ",", t->rank, t->shape));
     return NULL;
 }
 
@@ -10713,17 +10622,16 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
     mde_context *c = p[0]->context;
     const float **found, **next;
     size_t capacity = 1;
-    int i, k, which;
-    for (k = 0; k < sets; k++) {
+    for (int k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
     }
     found = next = (const float **)mde_alloc(c, capacity, sizeof *found);
-    for (k = 0; k < sets; k++) {
-        for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
+    for (int k = 0; k < sets; k++) {
+        for (int i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
             const mde__parameter *item = p[k]->items[i];
             next[0] = mde__matching_tensor(c, path, file, item, item->name);
-            for (which = 0; moments && which < 2 && !mde__bad(c); which++) {
+            for (int which = 0; moments && which < 2 && !mde__bad(c); which++) {
                 char *name = mde__moment_name(c, which, item->name);
                 if (name) next[1 + which] = mde__matching_tensor(c, path, file, item, name);
                 mde_release(c, name);
@@ -10731,8 +10639,8 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
         }
     }
     next = found;
-    for (k = 0; k < sets; k++) {
-        for (i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
+    for (int k = 0; k < sets; k++) {
+        for (int i = 0; i < p[k]->count && !mde__bad(c); i++, next += 3) {
             mde__parameter *item = p[k]->items[i];
             size_t bytes = item->tensor.count * sizeof(float);
             memcpy(item->tensor.data, next[0], bytes);
@@ -10759,8 +10667,7 @@ MDEDEF mde_status mde_params_read(mde_params *p, const char *path)
 /* The optimizer's steps of each set, numbers with a space between them. */
 static int mde__parse_steps(const char *text, int sets, int64_t *steps)
 {
-    int k;
-    for (k = 0; text && k < sets; k++) {
+    for (int k = 0; text && k < sets; k++) {
         size_t length = strcspn(text, " ");
         double number;
         if (!mde__parse_number(text, length, &number) || !(number >= 0 && number < 9e15) || number != floor(number))
@@ -10776,13 +10683,12 @@ MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const
 {
     mde_context *c = mde__sets_context(sets, p);
     int64_t steps[MDE__SETS];
-    int k;
     if (!c || !file) return c ? mde_fail(c, MDE_BAD_ARGUMENT, "checkpoint: there is no file") : MDE_BAD_ARGUMENT;
     if (!mde__parse_steps(mde_safetensors_metadata(file, "adamw.steps"), sets, steps)) {
         mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of %d set%s of parameters: adamw.steps is not right", path,
                  sets, sets == 1 ? "" : "s");
     } else if (mde__params_load(sets, p, path, file, 1) == MDE_OK) {
-        for (k = 0; k < sets; k++) p[k]->steps = steps[k];
+        for (int k = 0; k < sets; k++) p[k]->steps = steps[k];
     }
     return c->status;
 }
@@ -10801,18 +10707,14 @@ MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
     return mde_checkpoint_read_sets(1, &p, path);
 }
 
-static int mde__is_terminal(void)
-{
-#ifdef _WIN32
-    return 0;
-#else
-    return isatty(2);
-#endif
-}
-
 MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 {
-    int terminal = mde__is_terminal(), last;
+#ifdef _WIN32
+    const int terminal = 0;
+#else
+    const int terminal = isatty(2);
+#endif
+    int last;
     int64_t before, now;
     char loss[40], bits[40];
     (void)user;
@@ -10894,45 +10796,40 @@ struct mde_tokenizer {
     float *scores;                  /* the pair whose token has the highest score is merged first */
     int32_t *table;                 /* ids by the bytes of the token, open addressing; -1: free */
     size_t slots;                   /* a power of two */
-    int capacity;                   /* tokens that starts and scores have room for */
     struct mde__json_bpe *json;     /* what a tokenizer.json has besides; NULL: is of another form */
 };
+
+/* NULL after an error. */
+static mde_tokenizer *mde__tokenizer_checked(mde_tokenizer *t)
+{
+    if (t && !mde__bad(t->context)) return t;
+    mde_tokenizer_free(t);
+    return NULL;
+}
 
 static mde_tokenizer *mde__tokenizer_create(mde_context *c, int capacity)
 {
     mde_tokenizer *t = (mde_tokenizer *)mde_alloc(c, 1, sizeof *t);
-    size_t i;
     if (!t) return NULL;
     t->context = c;
-    t->capacity = capacity;
     t->slots = 1024;
     while (t->slots < (size_t)capacity * 2) t->slots *= 2;
     t->text = mde_text_create(c);
     t->starts = (size_t *)mde_alloc(c, (size_t)capacity + 1, sizeof *t->starts);
     t->scores = (float *)mde_alloc(c, (size_t)capacity, sizeof *t->scores);
     t->table = (int32_t *)mde_alloc(c, t->slots, sizeof *t->table);
-    if (mde__bad(c)) {
-        mde_tokenizer_free(t);
-        return NULL;
-    }
-    for (i = 0; i < t->slots; i++) t->table[i] = -1;
-    return t;
+    for (size_t i = 0; t->table && i < t->slots; i++) t->table[i] = -1;
+    return mde__tokenizer_checked(t);
 }
 
 MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
 {
     if (!t) return;
     mde_text_free(t->text);
-    mde_release(t->context, t->starts);
-    mde_release(t->context, t->scores);
-    mde_release(t->context, t->table);
+    MDE__RELEASE(t->context, t->starts, t->scores, t->table);
     if (t->json) {
-        mde_release(t->context, t->json->source);
-        mde_release(t->context, t->json->rules);
-        mde_release(t->context, t->json->added);
-        mde_release(t->context, t->json->letters);
-        mde_release(t->context, t->json->marks);
-        mde_release(t->context, t->json);
+        MDE__RELEASE(t->context, t->json->source, t->json->rules, t->json->added, t->json->letters, t->json->marks,
+                     t->json);
     }
     mde_release(t->context, t);
 }
@@ -10983,30 +10880,22 @@ static mde_tokenizer *mde__tokenizer_copy(mde_context *c, const mde_tokenizer *f
         return t;
     }
     t = mde__tokenizer_create(c, from->vocabulary);
-    for (id = 0; t && id < from->vocabulary; id++) {
+    for (id = 0; t && id < from->vocabulary && !mde__bad(c); id++) {
         const char *bytes = mde_tokenizer_token(from, id, &length);
-        int found = mde__tokenizer_find(from, bytes, length) == id;
-        if (!mde__tokenizer_add(t, bytes, length, from->scores[id], found)) {
-            mde_tokenizer_free(t);
-            t = NULL;
-        }
+        mde__tokenizer_add(t, bytes, length, from->scores[id], mde__tokenizer_find(from, bytes, length) == id);
     }
     if (t) t->published = from->published;
-    return t;
+    return mde__tokenizer_checked(t);
 }
 
 static mde_tokenizer *mde__tokenizer_start(mde_context *c, int capacity)
 {
     mde_tokenizer *t = mde__tokenizer_create(c, capacity);
-    int byte;
-    for (byte = 0; t && byte < 256; byte++) {
+    for (int byte = 0; t && byte < 256 && !mde__bad(c); byte++) {
         char one = (char)(unsigned char)byte;
-        if (!mde__tokenizer_add(t, &one, 1, 0, 1)) {
-            mde_tokenizer_free(t);
-            t = NULL;
-        }
+        mde__tokenizer_add(t, &one, 1, 0, 1);
     }
-    return t;
+    return mde__tokenizer_checked(t);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_bytes(mde_context *c)
@@ -11042,10 +10931,7 @@ static int32_t mde__separator(const mde_tokenizer *t)
 /* Ends a text: the separator, or a published model's own tokens. */
 static int mde__is_end(const mde_tokenizer *t, int32_t id)
 {
-    int i;
-    for (i = 0; t->json && i < t->json->end_count; i++) {
-        if (t->json->ends[i] == id) return 1;
-    }
+    for (int i = 0; t->json && i < t->json->end_count; i++) if (t->json->ends[i] == id) return 1;
     return t->published ? id == MDE__BEGIN || id == MDE__END : id == mde__separator(t);
 }
 
@@ -11161,7 +11047,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
 static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t length)
 {
     int32_t count = 0;
-    size_t i = 0, k;
+    size_t i = 0;
     while (i < length) {
         size_t size = 1;
         int32_t whole;
@@ -11169,7 +11055,7 @@ static int32_t mde__encoder_split(mde__encoder *e, const char *text, size_t leng
             while (size < 4 && i + size < length && ((unsigned char)text[i + size] & 0xC0) == 0x80) size++;
         }
         whole = e->tokenizer->published ? mde__tokenizer_find(e->tokenizer, text + i, size) : -1;
-        for (k = 0; k < size; k += whole >= 0 ? size : 1) {
+        for (size_t k = 0; k < size; k += whole >= 0 ? size : 1) {
             mde__symbol *s = &e->symbols[count];
             s->start = (uint32_t)(i + k);
             s->length = (uint32_t)(whole >= 0 ? size : 1);
@@ -11257,10 +11143,10 @@ static size_t mde__run_end(const mde__json_bpe *j, const char *text, size_t at, 
 static size_t mde__contraction(const char *text, size_t at, size_t end, int any_case)
 {
     static const char *const words[] = { "s", "t", "re", "ve", "m", "ll", "d" };
-    size_t i, k;
+    size_t k;
     if (at >= end || text[at] != '\'') return 0;
     if (any_case && end - at >= 3 && memcmp(text + at + 1, "\xC5\xBF", 2) == 0) return 3;
-    for (i = 0; i < sizeof words / sizeof *words; i++) {
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         for (k = 0; words[i][k] && at + 1 + k < end; k++) {
             char byte = text[at + 1 + k];
             if (any_case && byte >= 'A' && byte <= 'Z') byte = (char)(byte + 32);
@@ -11307,9 +11193,9 @@ static size_t mde__json_word_end(const mde__json_bpe *j, const char *text, size_
    order may be another there. */
 static int mde__may_compose(const mde__json_bpe *j, const char *text, size_t length, uint32_t *code)
 {
-    size_t at, size;
+    size_t size;
     int before = 0, kind;
-    for (at = 0; at < length; at += size) {
+    for (size_t at = 0; at < length; at += size) {
         size = mde__utf8_read(text + at, length - at, code);
         kind = size > 1 ? mde__unicode_kind(j->marks, *code) : 0;
         if (kind == 1 || (kind && before)) return 1;
@@ -11323,9 +11209,8 @@ static int mde__may_compose(const mde__json_bpe *j, const char *text, size_t len
 static int32_t mde__added_token(const mde_tokenizer *t, const char *text, size_t length, size_t *size)
 {
     int32_t best = -1;
-    int i;
     *size = 0;
-    for (i = 0; t->json->starts[(unsigned char)*text] && i < t->json->added_count; i++) {
+    for (int i = 0; t->json->starts[(unsigned char)*text] && i < t->json->added_count; i++) {
         size_t bytes;
         const char *token = mde_tokenizer_token(t, t->json->added[i], &bytes);
         if (bytes <= *size || bytes > length || memcmp(token, text, bytes) != 0) continue;
@@ -11388,10 +11273,10 @@ static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t lengt
     mde_context *c = t->context;
     mde_mark mark = mde_arena_mark(c);
     mde__encoder e;
-    size_t span = t->published || t->json ? length + 1 : MDE__LONGEST_WORD, count = 0, start, end;
+    size_t span = t->published || t->json ? length + 1 : MDE__LONGEST_WORD, count = 0, end;
     if (length == 0) return 0;
     if (t->vocabulary == 256 && !t->json) {
-        for (start = 0; start < length; start++) out[start] = (unsigned char)text[start];
+        for (size_t start = 0; start < length; start++) out[start] = (unsigned char)text[start];
         return length;
     }
     if (length >= INT32_MAX) {
@@ -11411,7 +11296,7 @@ static size_t mde__encode(const mde_tokenizer *t, const char *text, size_t lengt
     } else if (t->json) {
         if (!mde__bad(c)) count = mde__encode_json(&e, text, length, out);
     } else if (!mde__bad(c)) {
-        for (start = 0; start < length; start = end) {
+        for (size_t start = 0; start < length; start = end) {
             end = mde__word_end(text, start, length);
             count += mde__encode_span(&e, text + start, end - start, out + count);
         }
@@ -11459,36 +11344,29 @@ typedef struct mde__occurrence { uint32_t word; int64_t previous; } mde__occurre
 typedef struct mde__bpe {
     mde_context *context;
     mde__word *words;
-    size_t word_count, word_capacity;
+    size_t word_count;
     int64_t *word_table;            /* word by its bytes; -1: free */
-    size_t word_slots;
+    size_t word_slots;              /* twice the words that there is room for */
     int32_t *symbols;
     mde__pair *pairs;
-    size_t pair_count, pair_capacity;
+    size_t pair_count;
     int64_t *pair_table;
     size_t pair_slots;
     mde__occurrence *occurrences;
-    size_t occurrence_count, occurrence_capacity;
+    size_t occurrence_count;
     mde__merge *heap;               /* has room for all pairs; each is in it at most once */
     size_t ranked;
 } mde__bpe;
 
 static void mde__bpe_free(mde__bpe *b)
 {
-    mde_release(b->context, b->words);
-    mde_release(b->context, b->word_table);
-    mde_release(b->context, b->symbols);
-    mde_release(b->context, b->pairs);
-    mde_release(b->context, b->pair_table);
-    mde_release(b->context, b->occurrences);
-    mde_release(b->context, b->heap);
+    MDE__RELEASE(b->context, b->words, b->word_table, b->symbols, b->pairs, b->pair_table, b->occurrences, b->heap);
 }
 
 static int64_t *mde__new_table(mde_context *c, size_t slots)
 {
     int64_t *table = (int64_t *)mde_alloc(c, slots, sizeof *table);
-    size_t i;
-    for (i = 0; table && i < slots; i++) table[i] = -1;
+    for (size_t i = 0; table && i < slots; i++) table[i] = -1;
     return table;
 }
 
@@ -11503,33 +11381,29 @@ static size_t mde__word_slot(const mde__bpe *b, const char *text, size_t length)
     return slot;
 }
 
+/* Twice the words, and a table of twice their number. */
 static int mde__bpe_grow_words(mde__bpe *b)
 {
-    size_t capacity = b->word_capacity ? b->word_capacity * 2 : 1024, i;
-    int64_t *table = mde__new_table(b->context, capacity * 2);
-    mde__word *words = (mde__word *)mde__realloc(b->context, b->words, capacity, sizeof *words);
-    if (words) b->words = words;
-    if (!words || !table) {
-        mde_release(b->context, table);
-        return 0;
-    }
+    size_t slots = b->word_slots ? b->word_slots * 2 : 2048;
+    mde__word *words = (mde__word *)mde__realloc(b->context, b->words, slots / 2, sizeof *words);
+    if (!words) return 0;
+    b->words = words;
     mde_release(b->context, b->word_table);
-    b->word_table = table;
-    b->word_capacity = capacity;
-    b->word_slots = capacity * 2;
-    for (i = 0; i < b->word_count; i++) {
-        table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
+    b->word_table = mde__new_table(b->context, slots);
+    b->word_slots = slots;
+    for (size_t i = 0; b->word_table && i < b->word_count; i++) {
+        b->word_table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
     }
-    return 1;
+    return b->word_table != NULL;
 }
 
 /* Counts the words of a text, which must stay where it is until the merges are learned. */
 static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
 {
-    size_t start, end, slot;
-    for (start = 0; start < length; start = end) {
+    size_t end, slot;
+    for (size_t start = 0; start < length; start = end) {
         end = mde__word_end(text, start, length);
-        if (b->word_count == b->word_capacity && !mde__bpe_grow_words(b)) return 0;
+        if (b->word_count == b->word_slots / 2 && !mde__bpe_grow_words(b)) return 0;
         slot = mde__word_slot(b, text + start, end - start);
         if (b->word_table[slot] < 0) {
             mde__word *word = &b->words[b->word_count];
@@ -11559,23 +11433,19 @@ static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
 
 static int mde__bpe_grow_pairs(mde__bpe *b)
 {
-    size_t capacity = b->pair_capacity ? b->pair_capacity * 2 : 4096, i;
-    int64_t *table = mde__new_table(b->context, capacity * 2);
-    mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, capacity, sizeof *pairs);
-    mde__merge *heap;
+    size_t slots = b->pair_slots ? b->pair_slots * 2 : 8192;
+    mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, slots / 2, sizeof *pairs);
+    mde__merge *heap = (mde__merge *)mde__realloc(b->context, b->heap, slots / 2, sizeof *heap);
     if (pairs) b->pairs = pairs;
-    heap = (mde__merge *)mde__realloc(b->context, b->heap, capacity, sizeof *heap);
     if (heap) b->heap = heap;
-    if (!pairs || !heap || !table) {
-        mde_release(b->context, table);
-        return 0;
-    }
+    if (!pairs || !heap) return 0;
     mde_release(b->context, b->pair_table);
-    b->pair_table = table;
-    b->pair_capacity = capacity;
-    b->pair_slots = capacity * 2;
-    for (i = 0; i < b->pair_count; i++) table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
-    return 1;
+    b->pair_table = mde__new_table(b->context, slots);
+    b->pair_slots = slots;
+    for (size_t i = 0; b->pair_table && i < b->pair_count; i++) {
+        b->pair_table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
+    }
+    return b->pair_table != NULL;
 }
 
 /* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
@@ -11588,9 +11458,10 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
     uint32_t i;
     for (i = 0; i + 1 < w->symbols; i++) {
         int32_t left = symbols[i], right = symbols[i + 1];
+        mde__occurrence *occurrences;
         mde__pair *pair;
         size_t slot;
-        if (b->pair_count == b->pair_capacity && !mde__bpe_grow_pairs(b)) return 0;
+        if (b->pair_count == b->pair_slots / 2 && !mde__bpe_grow_pairs(b)) return 0;
         slot = mde__pair_slot(b, left, right);
         if (b->pair_table[slot] < 0) {
             pair = &b->pairs[b->pair_count];
@@ -11604,15 +11475,12 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
         pair->count += sign * w->count;
         if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
         if (pair->last >= 0 && b->occurrences[pair->last].word == word) continue;
-        if (b->occurrence_count == b->occurrence_capacity) {
-            size_t capacity = b->occurrence_capacity ? b->occurrence_capacity * 2 : 4096;
-            void *grown = mde__realloc(b->context, b->occurrences, capacity, sizeof *b->occurrences);
-            if (!grown) return 0;
-            b->occurrences = (mde__occurrence *)grown;
-            b->occurrence_capacity = capacity;
-        }
-        b->occurrences[b->occurrence_count].word = (uint32_t)word;
-        b->occurrences[b->occurrence_count].previous = pair->last;
+        occurrences = (mde__occurrence *)mde__room(b->context, b->occurrences, b->occurrence_count + 1,
+                                                   sizeof *occurrences);
+        if (!occurrences) return 0;
+        b->occurrences = occurrences;
+        occurrences[b->occurrence_count].word = (uint32_t)word;
+        occurrences[b->occurrence_count].previous = pair->last;
         pair->last = (int64_t)b->occurrence_count++;
     }
     return 1;
@@ -11644,36 +11512,35 @@ static void mde__bpe_merge_word(mde__bpe *b, size_t word, int32_t left, int32_t 
     b->words[word].symbols = to;
 }
 
-static int mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
+static void mde__bpe_merge(mde__bpe *b, size_t pair, int32_t merged)
 {
     int32_t left = b->pairs[pair].left, right = b->pairs[pair].right;
-    size_t known = b->pair_count, i;
+    size_t known = b->pair_count;
     int64_t at = b->pairs[pair].last;
     for (; at >= 0; at = b->occurrences[at].previous) {
         size_t word = b->occurrences[at].word;
-        if (!mde__bpe_count_pairs(b, word, -1, -1)) return 0;
+        if (!mde__bpe_count_pairs(b, word, -1, -1)) return;
         mde__bpe_merge_word(b, word, left, right, merged);
-        if (!mde__bpe_count_pairs(b, word, 1, merged)) return 0;
+        if (!mde__bpe_count_pairs(b, word, 1, merged)) return;
     }
-    for (i = known; i < b->pair_count; i++) mde__bpe_push(b, i);
-    return 1;
+    for (size_t i = known; i < b->pair_count; i++) mde__bpe_push(b, i);
 }
 
 static int mde__bpe_start(mde__bpe *b)
 {
-    size_t total = 0, word, i;
-    for (word = 0; word < b->word_count; word++) total += b->words[word].length;
+    size_t total = 0;
+    for (size_t word = 0; word < b->word_count; word++) total += b->words[word].length;
     b->symbols = (int32_t *)mde_alloc(b->context, total + 1, sizeof *b->symbols);
     if (!b->symbols) return 0;
     total = 0;
-    for (word = 0; word < b->word_count; word++) {
+    for (size_t word = 0; word < b->word_count; word++) {
         mde__word *w = &b->words[word];
         w->first = total;
         w->symbols = w->length;
-        for (i = 0; i < w->length; i++) b->symbols[total++] = (unsigned char)w->text[i];
+        for (size_t i = 0; i < w->length; i++) b->symbols[total++] = (unsigned char)w->text[i];
         if (!mde__bpe_count_pairs(b, word, 1, -1)) return 0;
     }
-    for (i = 0; i < b->pair_count; i++) mde__bpe_push(b, i);
+    for (size_t i = 0; i < b->pair_count; i++) mde__bpe_push(b, i);
     return 1;
 }
 
@@ -11681,11 +11548,9 @@ static int mde__bpe_start(mde__bpe *b)
    over, because a merge is known by what it spells. */
 static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
 {
-    mde_tokenizer *t = NULL;
-    int good = b->word_count == 0 || mde__bpe_start(b);
-    if (good) t = mde__tokenizer_start(b->context, vocabulary);
-    good = t != NULL;
-    while (good && b->ranked && t->vocabulary < vocabulary) {
+    mde_context *c = b->context;
+    mde_tokenizer *t = b->word_count == 0 || mde__bpe_start(b) ? mde__tokenizer_start(c, vocabulary) : NULL;
+    while (!mde__bad(c) && b->ranked && t->vocabulary < vocabulary) {
         mde__merge best = mde__merge_pop(b->heap, &b->ranked);
         const mde__pair *pair = &b->pairs[best.id];
         char *spelled;
@@ -11696,24 +11561,19 @@ static mde_tokenizer *mde__bpe_learn(mde__bpe *b, int vocabulary)
             mde__bpe_push(b, (size_t)best.id);
             continue;
         }
-        spelled = (char *)mde_alloc(b->context, left_length + right_length, 1);
-        if (spelled) {
-            memcpy(spelled, left, left_length);
-            memcpy(spelled + left_length, right, right_length);
-        }
-        good = spelled != NULL;
-        if (good && mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
+        spelled = (char *)mde_alloc(c, left_length + right_length, 1);
+        if (!spelled) break;
+        memcpy(spelled, left, left_length);
+        memcpy(spelled + left_length, right, right_length);
+        if (mde__tokenizer_find(t, spelled, left_length + right_length) < 0) {
             int32_t merged = t->vocabulary;
-            good = mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1) &&
-                   mde__bpe_merge(b, (size_t)best.id, merged);
+            if (mde__tokenizer_add(t, spelled, left_length + right_length, (float)(255 - merged), 1)) {
+                mde__bpe_merge(b, (size_t)best.id, merged);
+            }
         }
-        mde_release(b->context, spelled);
+        mde_release(c, spelled);
     }
-    if (!good) {
-        mde_tokenizer_free(t);
-        t = NULL;
-    }
-    return t;
+    return mde__tokenizer_checked(t);
 }
 
 static int mde__check_vocabulary(mde_context *c, int vocabulary)
@@ -11775,8 +11635,7 @@ static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
     uint32_t *ranges = (uint32_t *)mde_alloc(c, strlen(table) / 2 + 1, 3 * sizeof *ranges), at = 0x80, numbers = 0;
     while (ranges && *table) {
         uint32_t value = 0, digit = 32;
-        int shift;
-        for (shift = 0; digit >= 32; shift += 5) {
+        for (int shift = 0; digit >= 32; shift += 5) {
             digit = (uint32_t)(strchr(digits, *table++) - digits);
             value |= (digit & 31) << shift;
         }
@@ -11792,8 +11651,8 @@ static uint32_t *mde__unicode_ranges(mde_context *c, const char *table)
    bytes: printable bytes for themselves, the others, in order, from U+0100 on. */
 static size_t mde__unmap_token(const char *text, size_t length, char *out)
 {
-    size_t at, size, count = 0;
-    for (at = 0; at < length; at += size) {
+    size_t size, count = 0;
+    for (size_t at = 0; at < length; at += size) {
         uint32_t code = 0;
         size = mde__utf8_read(text + at, length - at, &code);
         if (size && code >= 256 && code < 256 + 68) code = code < 289 ? code - 256 : code < 323 ? code - 162 : 173;
@@ -11886,9 +11745,7 @@ static int mde__json_read_steps(mde__json_reading *r, const mde_json *root)
     r->json->composed = strcmp(type, "NFC") == 0;
     if (!mde__json_is_nothing(before) && !r->json->composed) return mde__json_refuse(r, "normalizer: ", type);
     step = mde__json_first_step(mde_json_get(root, "pre_tokenizer"), "pretokenizers", &sequence);
-    for (; step; step = sequence ? step->next : NULL) {
-        if (!mde__json_read_step(r, step)) return 0;
-    }
+    for (; step; step = sequence ? step->next : NULL) if (!mde__json_read_step(r, step)) return 0;
     if (!r->bytes_step || !r->json->form) return mde__json_refuse(r, "pre_tokenizer: without ByteLevel", "");
     r->json->begin = -1;
     step = mde__json_first_step(mde_json_get(root, "post_processor"), "processors", &sequence);
@@ -11973,9 +11830,7 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
         j->bytes[i] = mde__tokenizer_find(r->tokenizer, &byte, 1);
         if (j->bytes[i] < 0) good = mde__json_refuse(r, "model: a vocabulary without all of the 256 bytes", "");
     }
-    mde_release(c, tokens);
-    mde_release(c, by_id);
-    mde_release(c, bytes);
+    MDE__RELEASE(c, tokens, by_id, bytes);
     return good;
 }
 
@@ -11987,11 +11842,10 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
     const mde_json *entry;
     mde__rule rule, *slot;
     char bytes[2 * limit];
-    size_t i;
     for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
     j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
     if (!j->rules) return 0;
-    for (i = 0; i < j->slots; i++) j->rules[i].id = -1;
+    for (size_t i = 0; i < j->slots; i++) j->rules[i].id = -1;
     rule.rank = 0;
     for (entry = merges->child; entry; entry = entry->next, rule.rank++) {
         const mde_json *pair = entry->kind == MDE_JSON_ARRAY ? entry->child : NULL;
@@ -12025,11 +11879,10 @@ static int mde__json_read_model(mde__json_reading *r, const mde_json *root)
     const mde_json *model = mde_json_get(root, "model"), *vocab = mde_json_get(model, "vocab");
     const mde_json *merges = mde_json_get(model, "merges"), *added = mde_json_get(root, "added_tokens");
     const char *type = mde_json_string(model, "type", "BPE");
-    size_t i;
     if (strcmp(type, "BPE") != 0) return mde__json_refuse(r, "model: ", type);
     if (!vocab || vocab->kind != MDE_JSON_OBJECT || !merges || merges->kind != MDE_JSON_ARRAY ||
         (added && added->kind != MDE_JSON_ARRAY)) return mde__json_refuse(r, "model without vocab and merges", "");
-    for (i = 0; i < sizeof without / sizeof *without; i++) {
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         if (!mde__json_is_nothing(mde_json_get(model, without[i]))) return mde__json_refuse(r, "model: ", without[i]);
     }
     r->json->whole = !mde__json_is_nothing(mde_json_get(model, "ignore_merges"));
@@ -12056,12 +11909,8 @@ static mde_tokenizer *mde__tokenizer_parse_json(mde_context *c, const char *name
         r.json->source = (char *)mde_alloc(c, size, 1);
         r.json->size = size;
     }
-    if (good && !mde__bad(c)) {
-        memcpy(r.json->source, text, size);
-        return r.tokenizer;
-    }
-    mde_tokenizer_free(r.tokenizer);
-    return NULL;
+    if (good && !mde__bad(c)) memcpy(r.json->source, text, size);
+    return mde__tokenizer_checked(r.tokenizer);
 }
 
 /* ---- Files of tokenizers ---- */
@@ -12141,9 +11990,8 @@ static mde_tokenizer *mde__tokenizer_parse(mde_context *c, const char *path, con
     }
     if (!mde__bad(c)) t = mde__tokenizer_create(c, count);
     if (t) t->published = published;
-    if (t && mde__tokenizer_walk(c, path, bytes, size, t)) return t;
-    mde_tokenizer_free(t);
-    return NULL;
+    if (t) mde__tokenizer_walk(c, path, bytes, size, t);
+    return mde__tokenizer_checked(t);
 }
 
 MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
@@ -12157,17 +12005,14 @@ MDEDEF mde_tokenizer *mde_tokenizer_read(mde_context *c, const char *path)
 
 MDEDEF mde_status mde_tokenizer_write(const mde_tokenizer *t, const char *path)
 {
-    mde_context *c;
+    mde_context *c = t ? t->context : NULL;
     unsigned char *file;
     size_t at = 4, longest = 0;
-    int id;
-    if (!t) return MDE_BAD_ARGUMENT;
-    c = t->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
     if (t->json) return mde__file_replace(c, path, t->json->source, t->json->size, MDE__WRITE_TO_DISK);
     file = (unsigned char *)mde_alloc(c, 4 + (size_t)t->vocabulary * 8 + t->starts[t->vocabulary] + 256 * 6, 1);
     if (!file) return c->status;
-    for (id = 0; id < t->vocabulary; id++) {
+    for (int id = 0; id < t->vocabulary; id++) {
         size_t length;
         const char *text = mde_tokenizer_token(t, id, &length);
         char written[8];
@@ -12215,7 +12060,7 @@ typedef struct mde__source {
     mde_text *text;
     size_t *ends;                   /* of the documents */
     unsigned char *split;           /* of each document; 3: left out */
-    size_t documents, ends_capacity;
+    size_t documents;
 } mde__source;
 
 typedef struct mde__reading {
@@ -12227,13 +12072,9 @@ typedef struct mde__reading {
 
 static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
 {
-    if (s->documents == s->ends_capacity) {
-        size_t capacity = s->ends_capacity ? s->ends_capacity * 2 : 64;
-        size_t *ends = (size_t *)mde__realloc(c, s->ends, capacity, sizeof *ends);
-        if (!ends) return 0;
-        s->ends = ends;
-        s->ends_capacity = capacity;
-    }
+    size_t *ends = (size_t *)mde__room(c, s->ends, s->documents + 1, sizeof *ends);
+    if (!ends) return 0;
+    s->ends = ends;
     s->ends[s->documents++] = end;
     return 1;
 }
@@ -12242,13 +12083,11 @@ static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
    the limit and not inside a UTF-8 character. */
 static size_t mde__document_end(const char *text, size_t start, size_t length, size_t limit)
 {
-    size_t end, i;
+    size_t end;
     if (length - start <= limit) return length;
-    for (end = start + limit; end > start; end--) {
-        if (text[end - 1] == '\n') return end;
-    }
+    for (end = start + limit; end > start; end--) if (text[end - 1] == '\n') return end;
     end = start + limit;
-    for (i = 0; i < 3 && end - 1 > start && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
+    for (size_t i = 0; i < 3 && end - 1 > start && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
     return end;
 }
 
@@ -12270,15 +12109,10 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     double limit = desc->max_bytes > 0 ? (double)desc->max_bytes / bytes : 1.0;
     size_t kept_bytes = 0, kept = 0, held[3], i, k;
     size_t *order;
-    int split;
     if (s->text->length == 0) return !mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has no text", s->name);
     s->split = (unsigned char *)mde_alloc(c, s->documents, 1);
     order = (size_t *)mde_alloc(c, s->documents, sizeof *order);
-    if (!s->split || !order) {
-        mde_release(c, order);
-        return 0;
-    }
-    for (i = 0; i < s->documents; i++) {
+    for (i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t length = s->ends[i] - (i ? s->ends[i - 1] : 0);
         s->split[i] = 3;
         if (limit < 1 && (double)(kept_bytes + length) > limit * (double)s->ends[i]) continue;
@@ -12290,39 +12124,34 @@ static int mde__source_split(mde_context *c, const mde_corpus_desc *desc, mde__s
     held[MDE_TEST] = desc->test > 0 ? (size_t)floor((double)kept * desc->test + 0.5) : 0;
     if (desc->validation > 0 && held[MDE_VALIDATION] == 0) held[MDE_VALIDATION] = 1;
     if (desc->test > 0 && held[MDE_TEST] == 0) held[MDE_TEST] = 1;
-    if (kept < 1 + held[MDE_VALIDATION] + held[MDE_TEST]) {
+    if (!mde__bad(c) && kept < 1 + held[MDE_VALIDATION] + held[MDE_TEST]) {
         mde_fail(c, MDE_BAD_FILE, "corpus: domain \"%s\" has %zu documents%s; its splits need at least %d (a smaller "
                  "`document` cuts a text into more)", s->name, kept, limit < 1 ? " within max_bytes" : "",
-                  1 + (desc->validation > 0) + (desc->test > 0));
-        mde_release(c, order);
-        return 0;
+                 1 + (desc->validation > 0) + (desc->test > 0));
     }
-    for (split = MDE_VALIDATION; split <= MDE_TEST; split++) {
+    for (int split = MDE_VALIDATION; split <= MDE_TEST && !mde__bad(c); split++) {
         size_t left = 0;
         for (k = 0; k < held[split]; k++) {
             size_t at = (size_t)(((uint64_t)(2 * k + 1) * kept) / (2 * held[split]));
             s->split[order[at]] = (unsigned char)split;
         }
-        for (i = 0; i < kept; i++) {
-            if (s->split[order[i]] == MDE_TRAIN) order[left++] = order[i];
-        }
+        for (i = 0; i < kept; i++) if (s->split[order[i]] == MDE_TRAIN) order[left++] = order[i];
         kept = left;
     }
     mde_release(c, order);
-    return 1;
+    return !mde__bad(c);
 }
 
 static mde_tokenizer *mde__corpus_learn(mde__reading *r)
 {
     mde__bpe b;
     mde_tokenizer *t = NULL;
-    int domain, good = 1;
-    size_t i;
+    int good = 1;
     memset(&b, 0, sizeof b);
     b.context = r->context;
-    for (domain = 0; domain < r->count; domain++) {
+    for (int domain = 0; domain < r->count; domain++) {
         const mde__source *s = &r->sources[domain];
-        for (i = 0; good && i < s->documents; i++) {
+        for (size_t i = 0; good && i < s->documents; i++) {
             size_t start = i ? s->ends[i - 1] : 0;
             if (s->split[i] == MDE_TRAIN) good = mde__bpe_add_text(&b, s->text->bytes + start, s->ends[i] - start);
         }
@@ -12336,10 +12165,10 @@ static mde_tokenizer *mde__corpus_learn(mde__reading *r)
 static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__domain *d, int split)
 {
     mde_context *c = corpus->context;
-    size_t capacity = 0, longest = 0, i, k;
+    size_t capacity = 0, longest = 0;
     int32_t *ids;
     int64_t document = 0;
-    for (i = 0; i < s->documents; i++) {
+    for (size_t i = 0; i < s->documents; i++) {
         size_t length = s->ends[i] - (i ? s->ends[i - 1] : 0);
         if (s->split[i] != split) continue;
         capacity += length + 2;
@@ -12349,11 +12178,11 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
     d->tokens[split] = (uint16_t *)mde_alloc(c, capacity + 1, sizeof **d->tokens);
     d->starts[split] = (int64_t *)mde_alloc(c, (size_t)d->documents[split] + 1, sizeof **d->starts);
     ids = (int32_t *)mde_alloc(c, longest + 1, sizeof *ids);
-    for (i = 0; i < s->documents && !mde__bad(c); i++) {
+    for (size_t i = 0; i < s->documents && !mde__bad(c); i++) {
         size_t start = i ? s->ends[i - 1] : 0, count;
         if (s->split[i] != split) continue;
         count = mde__encode(corpus->tokenizer, s->text->bytes + start, s->ends[i] - start, ids);
-        for (k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
+        for (size_t k = 0; k < count; k++) d->tokens[split][d->count[split]++] = (uint16_t)ids[k];
         d->tokens[split][d->count[split]++] = (uint16_t)mde__separator(corpus->tokenizer);
         d->starts[split][++document] = (int64_t)d->count[split];
     }
@@ -12368,25 +12197,22 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
 static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
 {
     unsigned char bytes[8];
-    int i;
-    for (i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
+    for (int i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
     return mde__hash(hash, bytes, (size_t)size);
 }
 
 static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
 {
     uint64_t hash = mde__hash_number(MDE__HASH_START, (uint64_t)corpus->domains, 8);
-    int domain, split;
-    size_t i;
-    for (domain = 0; domain < corpus->domains; domain++) {
+    for (int domain = 0; domain < corpus->domains; domain++) {
         const mde__domain *d = &corpus->domain[domain];
         hash = mde__hash(hash, d->name, strlen(d->name) + 1);
-        for (split = 0; split < 3; split++) {
+        for (int split = 0; split < 3; split++) {
             hash = mde__hash_number(hash, (uint64_t)d->documents[split], 8);
-            for (i = 0; i <= (size_t)d->documents[split]; i++) {
+            for (size_t i = 0; i <= (size_t)d->documents[split]; i++) {
                 hash = mde__hash_number(hash, (uint64_t)d->starts[split][i], 8);
             }
-            for (i = 0; i < d->count[split]; i++) hash = mde__hash_number(hash, d->tokens[split][i], 2);
+            for (size_t i = 0; i < d->count[split]; i++) hash = mde__hash_number(hash, d->tokens[split][i], 2);
         }
     }
     return hash;
@@ -12395,26 +12221,22 @@ static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
 static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_desc *desc)
 {
     mde_corpus_desc *d = &r->desc;
-    char number[32];
     memset(r, 0, sizeof *r);
     r->context = c;
+    mde__require(c, desc != NULL, "corpus: there is no descriptor");
     if (mde__bad(c)) return 0;
-    if (!desc) return !mde_fail(c, MDE_BAD_ARGUMENT, "corpus: there is no descriptor");
     *d = *desc;
-    if (d->validation == 0) d->validation = 0.1;
-    if (d->test == 0) d->test = 0.1;
-    if (d->validation == MDE_ZERO) d->validation = 0;
-    if (d->test == MDE_ZERO) d->test = 0;
+    d->validation = mde__or_default(d->validation, 0.1);
+    d->test = mde__or_default(d->test, 0.1);
     if (d->document == 0) d->document = 4096;
     if (!(d->validation >= 0 && d->test >= 0 && d->validation + d->test < 1)) {
         double wrong = d->validation >= 0 && d->test >= 0 ? d->validation + d->test
                                                           : d->validation >= 0 ? d->test : d->validation;
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %s; expected them positive and below 1 in sum",
-                 mde__number(number, wrong));
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the shares held out are %.9g; expected them positive and below 1 in sum",
+                 wrong);
     } else if (d->document < 1 || d->max_bytes < 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more",
-                 d->document < 1 ? "document" : "max_bytes",
-                 (long long)(d->document < 1 ? d->document : d->max_bytes));
+        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %s is %lld; expected 0 or more", d->document < 1 ? "document"
+                 : "max_bytes", (long long)(d->document < 1 ? d->document : d->max_bytes));
     } else if (d->tokenizer && d->tokenizer->vocabulary > MDE__MAX_VOCABULARY) {
         mde_fail(c, MDE_BAD_ARGUMENT, "corpus: the tokenizer has %d tokens; at most %d can be held",
                  d->tokenizer->vocabulary, MDE__MAX_VOCABULARY);
@@ -12428,10 +12250,8 @@ static int mde__reading_start(mde__reading *r, mde_context *c, const mde_corpus_
 static mde__source *mde__reading_add(mde__reading *r, const char *name)
 {
     mde__source *s;
-    if (r->count == MDE_MAX_DOMAINS) {
-        mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: more than %d domains", MDE_MAX_DOMAINS);
-        return NULL;
-    }
+    mde__require(r->context, r->count < MDE_MAX_DOMAINS, "corpus: more than %d domains", MDE_MAX_DOMAINS);
+    if (mde__bad(r->context)) return NULL;
     s = &r->sources[r->count];
     s->name = mde__copy_text(r->context, name);
     s->text = mde_text_create(r->context);
@@ -12441,9 +12261,8 @@ static mde__source *mde__reading_add(mde__reading *r, const char *name)
 
 static int mde__reading_splits(mde__reading *r)
 {
-    int i, k;
-    for (i = 0; i < r->count; i++) {
-        for (k = 0; k < i; k++) {
+    for (int i = 0; i < r->count; i++) {
+        for (int k = 0; k < i; k++) {
             if (strcmp(r->sources[i].name, r->sources[k].name) != 0) continue;
             return !mde_fail(r->context, MDE_BAD_ARGUMENT, "corpus: two domains are named \"%s\"", r->sources[i].name);
         }
@@ -12457,28 +12276,24 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
 {
     mde_context *c = r->context;
     mde_corpus *corpus = NULL;
-    int i, split;
     if (!mde__bad(c) && mde__reading_splits(r)) corpus = (mde_corpus *)mde_alloc(c, 1, sizeof *corpus);
     if (corpus) {
         corpus->context = c;
         if (r->desc.tokenizer) corpus->tokenizer = r->desc.tokenizer;
         else corpus->tokenizer = corpus->owned = r->desc.vocabulary ? mde__corpus_learn(r) : mde_tokenizer_bytes(c);
     }
-    for (i = 0; i < r->count; i++) {
+    for (int i = 0; i < r->count; i++) {
         mde__source *s = &r->sources[i];
         if (corpus && !mde__bad(c)) {
             mde__domain *d = &corpus->domain[i];
             corpus->domains = i + 1;
             d->name = s->name;
             s->name = NULL;
-            for (split = 0; split < 3; split++) {
-                if (!mde__corpus_encode(corpus, s, d, split)) break;
-            }
+            for (int split = 0; split < 3; split++) if (!mde__corpus_encode(corpus, s, d, split)) break;
         }
         mde_release(c, s->name);
         mde_text_free(s->text);
-        mde_release(c, s->ends);
-        mde_release(c, s->split);
+        MDE__RELEASE(c, s->ends, s->split);
     }
     if (corpus && mde__bad(c)) {
         mde_corpus_free(corpus);
@@ -12491,25 +12306,14 @@ static mde_corpus *mde__reading_finish(mde__reading *r)
 MDEDEF mde_corpus *mde_corpus_from_texts(mde_context *c, int domains, const char *const *names,
                                          const char *const *texts, const size_t *lengths, const mde_corpus_desc *desc)
 {
-    mde__reading *r;
-    mde_corpus *corpus;
-    int i;
-    if (mde__bad(c)) return NULL;
-    if (domains < 1) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: %d domains; expected at least one", domains);
-        return NULL;
+    mde__reading r;
+    mde__require(c, domains >= 1, "corpus: %d domains; expected at least one", domains);
+    if (!mde__reading_start(&r, c, desc)) return NULL;
+    for (int i = 0; i < domains; i++) {
+        mde__source *s = mde__reading_add(&r, names[i]);
+        if (!s || !mde__source_add(c, s, texts[i], lengths[i], (size_t)r.desc.document)) break;
     }
-    r = (mde__reading *)mde_alloc(c, 1, sizeof *r);
-    if (!r) return NULL;
-    if (mde__reading_start(r, c, desc)) {
-        for (i = 0; i < domains; i++) {
-            mde__source *s = mde__reading_add(r, names[i]);
-            if (!s || !mde__source_add(c, s, texts[i], lengths[i], (size_t)r->desc.document)) break;
-        }
-    }
-    corpus = mde__reading_finish(r);
-    mde_release(c, r);
-    return corpus;
+    return mde__reading_finish(&r);
 }
 
 #ifndef MDE_NO_STDIO
@@ -12526,24 +12330,21 @@ static int mde__check_text(mde_context *c, const char *path, const unsigned char
         {"\xFF\xFE", 2, "is UTF-16"}, {"\xFE\xFF", 2, "is UTF-16"}
     };
     const unsigned char *zero = (const unsigned char *)memchr(bytes, 0, size);
-    size_t i;
-    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (size < kinds[i].length || memcmp(bytes, kinds[i].start, kinds[i].length) != 0) continue;
         return !mde_fail(c, MDE_BAD_FILE, "%s: %s; expected text, as UTF-8", path, kinds[i].what);
     }
-    if (zero) {
-        mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
-    }
-    return !zero;
+    if (!zero) return 1;
+    return !mde_fail(c, MDE_BAD_FILE, "%s: byte %zu is zero; expected text, as UTF-8", path, (size_t)(zero - bytes));
 }
 
 /* Lines {"text": "...", ...}, one document each. */
 static int mde__source_add_lines(mde_context *c, mde__source *s, const char *path, const char *bytes, size_t size)
 {
-    size_t start, end;
+    size_t end;
     int line = 0;
     char name[512];
-    for (start = 0; start < size && !mde__bad(c); start = end + 1) {
+    for (size_t start = 0; start < size && !mde__bad(c); start = end + 1) {
         const char *stop = (const char *)memchr(bytes + start, '\n', size - start);
         const mde_json *text;
         mde_json *root;
@@ -12567,7 +12368,6 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
 {
     char kind = mde__path_kind(path);
     mde_names names;
-    int i;
     if (kind == 'o') {
         return !mde_fail(c, MDE_IO, "%s: is a device or a pipe; expected a file of text or a folder of them", path);
     }
@@ -12585,7 +12385,7 @@ static int mde__source_read(mde_context *c, mde__source *s, const char *path, si
         return !mde_fail(c, MDE_IO, "%s: folders are nested more than %d deep", path, MDE__FOLDER_DEPTH);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
-    for (i = 0; i < names.count && !mde__bad(c); i++) {
+    for (int i = 0; i < names.count && !mde__bad(c); i++) {
         char *inner = mde__join_path(c, path, names.items[i]);
         if (inner) mde__source_read(c, s, inner, limit, depth + 1);
         mde_release(c, inner);
@@ -12609,10 +12409,9 @@ static mde__source *mde__reading_add_entry(mde__reading *r, const char *path, co
     const char *last = mde_path_name(path, &length);
     mde__source *s = NULL;
     char *name = mde__print(c, "%.*s", (int)length, last);
-    int i;
     if (!name) return NULL;
     stem = mde__stem(name, mde_is_folder(path));
-    for (i = 0; siblings && i < siblings->count; i++) {
+    for (int i = 0; siblings && i < siblings->count; i++) {
         const char *other = siblings->items[i];
         if (i == own || strncmp(other, name, stem) != 0) continue;
         if (mde__stem(other, 0) == stem || other[stem] == 0) stem = strlen(name);
@@ -12628,14 +12427,13 @@ static int mde__reading_open(mde__reading *r, const char *path)
     mde_context *c = r->context;
     mde_names names;
     mde__source *s;
-    int i;
     if (!mde_is_folder(path)) {
         s = mde__reading_add_entry(r, path, NULL, 0);
         return s && mde__source_read(c, s, path, (size_t)r->desc.document, 0);
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return 0;
     if (names.count == 0) mde_fail(c, MDE_BAD_FILE, "%s: the folder is empty; expected a domain each entry", path);
-    for (i = 0; i < names.count && !mde__bad(c); i++) {
+    for (int i = 0; i < names.count && !mde__bad(c); i++) {
         char *inner = mde__join_path(c, path, names.items[i]);
         s = inner ? mde__reading_add_entry(r, inner, &names, i) : NULL;
         if (s) mde__source_read(c, s, inner, (size_t)r->desc.document, 0);
@@ -12647,34 +12445,22 @@ static int mde__reading_open(mde__reading *r, const char *path)
 
 MDEDEF mde_corpus *mde_corpus_open(mde_context *c, const mde_corpus_desc *desc)
 {
-    mde__reading *r;
-    mde_corpus *corpus;
-    if (mde__bad(c)) return NULL;
-    if (!desc || !desc->path || !*desc->path) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "corpus: no path was given");
-        return NULL;
-    }
-    r = (mde__reading *)mde_alloc(c, 1, sizeof *r);
-    if (!r) return NULL;
-    if (mde__reading_start(r, c, desc)) mde__reading_open(r, desc->path);
-    corpus = mde__reading_finish(r);
-    mde_release(c, r);
-    return corpus;
+    mde__reading r;
+    mde__require(c, desc && desc->path && *desc->path, "corpus: no path was given");
+    if (!mde__reading_start(&r, c, desc)) return NULL;
+    mde__reading_open(&r, desc->path);
+    return mde__reading_finish(&r);
 }
 
 #endif /* MDE_NO_STDIO */
 
 MDEDEF void mde_corpus_free(mde_corpus *corpus)
 {
-    int domain, split;
     if (!corpus) return;
-    for (domain = 0; domain < corpus->domains; domain++) {
+    for (int domain = 0; domain < corpus->domains; domain++) {
         mde__domain *d = &corpus->domain[domain];
         mde_release(corpus->context, d->name);
-        for (split = 0; split < 3; split++) {
-            mde_release(corpus->context, d->tokens[split]);
-            mde_release(corpus->context, d->starts[split]);
-        }
+        for (int split = 0; split < 3; split++) MDE__RELEASE(corpus->context, d->tokens[split], d->starts[split]);
     }
     mde_tokenizer_free(corpus->owned);
     mde_release(corpus->context, corpus);
@@ -12685,21 +12471,15 @@ MDEDEF int mde_corpus_domains(const mde_corpus *corpus)
     return corpus ? corpus->domains : 0;
 }
 
-static const mde__domain *mde__corpus_domain(const mde_corpus *corpus, int domain)
-{
-    if (!corpus || mde__bad(corpus->context)) return NULL;
-    if (domain >= 0 && domain < corpus->domains) return &corpus->domain[domain];
-    mde_fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no domain %d; it has %d", domain, corpus->domains);
-    return NULL;
-}
-
+/* The domain, if it and the split are there. */
 static const mde__domain *mde__corpus_split(const mde_corpus *corpus, mde_split split, int domain)
 {
-    if (corpus && (split < MDE_TRAIN || split > MDE_TEST)) {
-        mde_fail(corpus->context, MDE_BAD_ARGUMENT, "corpus: there is no split %d", (int)split);
-        return NULL;
-    }
-    return mde__corpus_domain(corpus, domain);
+    mde_context *c = corpus ? corpus->context : NULL;
+    if (mde__bad(c)) return NULL;
+    mde__require(c, split >= MDE_TRAIN && split <= MDE_TEST, "corpus: there is no split %d", (int)split);
+    mde__require(c, domain >= 0 && domain < corpus->domains, "corpus: there is no domain %d; it has %d", domain,
+                 corpus->domains);
+    return mde__bad(c) ? NULL : &corpus->domain[domain];
 }
 
 MDEDEF const char *mde_corpus_name(const mde_corpus *corpus, int domain)
@@ -12742,31 +12522,25 @@ MDEDEF uint64_t mde_corpus_hash(const mde_corpus *corpus)
 static int mde__check_weights(mde_context *c, const char *what, int n, const double *weights, double *out)
 {
     double sum = 0;
-    char number[32];
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         if (!(weights[i] >= 0 && weights[i] <= 1.000001)) {
-            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %s; expected 0 to 1", what, i,
-                             mde__number(number, weights[i]));
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d is %.9g; expected 0 to 1", what, i, weights[i]);
         }
         sum += weights[i];
     }
-    if (fabs(sum - 1) > 1e-6) {
-        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %s; expected 1", what, mde__number(number, sum));
-    }
-    for (i = 0; i < n; i++) out[i] = weights[i] / sum;
+    if (fabs(sum - 1) > 1e-6) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: weights sum to %.9g; expected 1", what, sum);
+    for (int i = 0; i < n; i++) out[i] = weights[i] / sum;
     return 1;
 }
 
 MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, const double *weights, uint64_t seed)
 {
     double proportional[MDE_MAX_DOMAINS], total = 0;
-    int i;
     memset(s, 0, sizeof *s);
     if (!corpus) return MDE_BAD_ARGUMENT;
     if (mde__bad(corpus->context)) return corpus->context->status;
-    for (i = 0; i < corpus->domains; i++) total += (double)corpus->domain[i].count[MDE_TRAIN];
-    for (i = 0; i < corpus->domains; i++) proportional[i] = (double)corpus->domain[i].count[MDE_TRAIN] / total;
+    for (int i = 0; i < corpus->domains; i++) total += (double)corpus->domain[i].count[MDE_TRAIN];
+    for (int i = 0; i < corpus->domains; i++) proportional[i] = (double)corpus->domain[i].count[MDE_TRAIN] / total;
     if (mde__check_weights(corpus->context, "sampler", corpus->domains, weights ? weights : proportional, s->weights)) {
         s->corpus = corpus;
         s->seed = seed;
@@ -12780,15 +12554,15 @@ MDEDEF mde_status mde_sampler_start(mde_sampler *s, const mde_corpus *corpus, co
 static int mde__sampler_domain(const mde_sampler *s)
 {
     double first = (double)INFINITY;
-    int i, best = -1;
-    for (i = 0; i < s->corpus->domains; i++) {
+    int best = -1;
+    for (int i = 0; i < s->corpus->domains; i++) {
         double due = ((double)s->drawn[i] + 1) / s->weights[i];
         if (s->weights[i] * ((double)s->total + 1) > (double)s->drawn[i] && due < first) {
             first = due;
             best = i;
         }
     }
-    for (i = 0; best < 0; i++) {    /* rounding left none: any with a weight */
+    for (int i = 0; best < 0; i++) {    /* rounding left none: any with a weight */
         if (s->weights[i] > 0) best = i;
     }
     return best;
@@ -12796,16 +12570,11 @@ static int mde__sampler_domain(const mde_sampler *s)
 
 MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, uint16_t *tokens)
 {
-    mde_context *c;
-    int window;
-    if (!s || !s->corpus) return MDE_BAD_ARGUMENT;
-    c = s->corpus->context;
-    if (mde__bad(c)) return c->status;
-    if (length < 1 || windows < 1) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "sampler: %d windows of %lld tokens; expected at least one of one",
-                        windows, (long long)length);
-    }
-    for (window = 0; window < windows; window++) {
+    mde_context *c = s && s->corpus ? s->corpus->context : NULL;
+    mde__require(c, length >= 1 && windows >= 1, "sampler: %d windows of %lld tokens; expected at least one of one",
+                 windows, (long long)length);
+    if (mde__bad(c)) return mde__object_status(c);
+    for (int window = 0; window < windows; window++) {
         int chosen = mde__sampler_domain(s);
         const mde__domain *d = &s->corpus->domain[chosen];
         mde_random random = mde_random_start(s->seed, mde__hash(MDE__HASH_START, d->name, strlen(d->name)));
@@ -12886,42 +12655,28 @@ typedef struct mde__field {
 
 static double mde__field_value(const mde__field *field, const void *desc)
 {
-    const char *at = (const char *)desc + field->offset;
-    double d = 0;
-    int64_t l;
-    int i;
-    if (field->kind == 'd') {
-        memcpy(&d, at, sizeof d);
-    } else if (field->kind == 'l') {
-        memcpy(&l, at, sizeof l);
-        d = (double)l;
-    } else {
-        memcpy(&i, at, sizeof i);
-        d = i;
-    }
-    return d;
+    const void *at = (const char *)desc + field->offset;
+    if (field->kind == 'd') return *(const double *)at;
+    return field->kind == 'l' ? (double)*(const int64_t *)at : *(const int *)at;
 }
 
 /* 1 when the fields are within their ranges; otherwise an error that begins with `what`. */
 static int mde__check_fields(mde_context *c, const char *what, int count, const mde__field *fields, const void *desc)
 {
-    char number[32], low[32], high[32];
-    int i;
-    for (i = 0; i < count; i++) {
+    char number[32];
+    for (int i = 0; i < count; i++) {
         const mde__field *field = &fields[i];
         double value;
         if (field->minimum == 0 && field->maximum == 0) continue;
         value = mde__field_value(field, desc);
         if (value >= field->minimum && value <= field->maximum) continue;
-        if (field->kind == 'd') mde__number(number, value);
-        else snprintf(number, sizeof number, "%lld", (long long)value);
+        mde__sentence(number, sizeof number, field->kind == 'd' ? "%.9g" : "%.0f", value);
         if (field->expected) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s", what, field->name, number, field->expected);
-        } else {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s to %s", what, field->name, number,
-                     mde__number(low, field->minimum), mde__number(high, field->maximum));
+            return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %s", what, field->name, number,
+                             field->expected);
         }
-        return 0;
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s is %s; expected %.9g to %.9g", what, field->name, number,
+                         field->minimum, field->maximum);
     }
     return 1;
 }
@@ -12949,7 +12704,6 @@ static const mde__field mde__lm_fields[MDE__LM_FIELDS] = {
 static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabulary, mde_lm_desc *out)
 {
     mde_lm_desc d = *desc;
-    char number[32];
     if (d.layers == 0) d.layers = 4;
     if (d.width == 0) d.width = 128;
     if (d.heads == 0) d.heads = d.width >= 64 ? d.width / 32 : 1;
@@ -12962,25 +12716,20 @@ static int mde__lm_resolve(mde_context *c, const mde_lm_desc *desc, int vocabula
     if (d.head_dim == 0) d.head_dim = d.width >= d.heads && d.heads > 0 ? d.width / d.heads : 1;
     if (d.rope_factor == 1 && d.rope_context == 0) d.rope_factor = 0;
     if (!mde__check_fields(c, "language model", MDE__LM_FIELDS, mde__lm_fields, &d)) return 0;
-    if (desc->head_dim == 0 && d.width % d.heads) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d is not a multiple of heads %d", d.width, d.heads);
-    } else if (!d.learned_positions && d.head_dim % 2) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: width %d over heads %d leaves %d a head; rotary positions need "
-                 "an even number", d.width, d.heads, d.head_dim);
-    } else if (d.rope_factor != 0 && !(d.rope_factor >= 1 && d.rope_factor <= 1e6)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_factor is %s; expected 1 or more",
-                 mde__number(number, d.rope_factor));
-    } else if (d.rope_context < 0 || (d.rope_context > 0 && !(d.rope_low > 0 && d.rope_high > d.rope_low &&
-                                                              d.rope_high < 1e9 && d.rope_factor != 0))) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: rope_context is %d; expected 0 or more, and then rope_factor, "
-                 "rope_low and rope_high, the last above rope_low", d.rope_context);
-    } else if (d.heads % d.kv_heads) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
+    mde__require(c, desc->head_dim != 0 || d.width % d.heads == 0, "language model: width %d is not a multiple of "
+                 "heads %d", d.width, d.heads);
+    mde__require(c, d.learned_positions || d.head_dim % 2 == 0, "language model: width %d over heads %d leaves %d a "
+                 "head; rotary positions need an even number", d.width, d.heads, d.head_dim);
+    mde__require(c, d.rope_factor == 0 || (d.rope_factor >= 1 && d.rope_factor <= 1e6), "language model: rope_factor "
+                 "is %.9g; expected 1 or more", d.rope_factor);
+    mde__require(c, d.rope_context == 0 || (d.rope_context > 0 && d.rope_low > 0 && d.rope_high > d.rope_low &&
+                                            d.rope_high < 1e9 && d.rope_factor != 0),
+                 "language model: rope_context is %d; expected 0 or more, and then rope_factor, rope_low and "
+                 "rope_high, the last above rope_low", d.rope_context);
+    mde__require(c, d.heads % d.kv_heads == 0, "language model: heads %d is not a multiple of kv_heads %d", d.heads,
                  d.kv_heads);
-    } else if (vocabulary && d.vocabulary < vocabulary) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "language model: vocabulary %d is smaller than the corpus's %d", d.vocabulary,
-                 vocabulary);
-    }
+    mde__require(c, d.vocabulary >= vocabulary, "language model: vocabulary %d is smaller than the corpus's %d",
+                 d.vocabulary, vocabulary);
     *out = d;
     return !mde__bad(c);
 }
@@ -13024,10 +12773,8 @@ static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_
     const mde_safetensor *from = NULL;
     mde_tensor *t;
     char full[128];
-    int64_t shape[2];
+    const int64_t shape[2] = { rows, columns };
     if (mde__bad(lm->context)) return NULL;
-    shape[0] = rows;
-    shape[1] = columns;
     if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 || layer == -2 ? "" : "model.", name);
     else snprintf(full, sizeof full, "%s%d.%s", lm->gpt2 ? "h." : "model.layers.", layer, name);
     if (lm->file) {
@@ -13069,13 +12816,12 @@ static mde__linear_layer mde__lm_join(mde_lm *lm, int count, const mde__linear_l
 {
     mde_tensor *each[3] = { NULL, NULL, NULL };
     mde__linear_layer all;
-    int i;
     memset(&all, 0, sizeof all);
-    for (i = 0; i < count; i++) each[i] = parts[i].weight;
+    for (int i = 0; i < count; i++) each[i] = parts[i].weight;
     mde__params_join(lm->params, count, each, &joined[0]);
     all.weight = &joined[0];
     if (!parts[count - 1].bias) return all;
-    for (i = 0; i < count; i++) each[i] = parts[i].bias;
+    for (int i = 0; i < count; i++) each[i] = parts[i].bias;
     mde__params_join(lm->params, count, each, &joined[1]);
     all.bias = &joined[1];
     return all;
@@ -13119,14 +12865,13 @@ static void mde__lm_add_parameters(mde_lm *lm)
 {
     const mde_lm_desc *d = &lm->desc;
     double scale = 1 / sqrt((double)d->width);
-    int i;
     lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte.weight" : "embed_tokens.weight", d->vocabulary, d->width,
                                   MDE_INIT_NORMAL, scale);
     if (d->learned_positions) {
         lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe.weight" : "embed_positions.weight", d->context, d->width,
                                       MDE_INIT_NORMAL, scale);
     }
-    for (i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
+    for (int i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
     lm->norm = mde__lm_norm(lm, -1, lm->gpt2 ? "ln_f" : "norm");
     if (d->untied) {
         lm->output = mde__lm_param(lm, -2, "lm_head.weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
@@ -13195,12 +12940,7 @@ MDEDEF void mde_lm_free(mde_lm *lm)
     mde_params_free(lm->params);
     mde_tokenizer_free(lm->tokenizer);
     mde_text_free(lm->text);
-    mde_release(lm->context, lm->layers);
-    mde_release(lm->context, lm->curve);
-    mde_release(lm->context, lm->curve_tokens);
-    mde_release(lm->context, lm->ids);
-    mde_release(lm->context, lm->no_tokenizer);
-    mde_release(lm->context, lm);
+    MDE__RELEASE(lm->context, lm->layers, lm->curve, lm->curve_tokens, lm->ids, lm->no_tokenizer, lm);
 }
 
 MDEDEF mde_params *mde_lm_params(const mde_lm *lm)
@@ -13256,11 +12996,12 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
 {
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
+    int64_t row = (int64_t)d->kv_heads * d->head_dim, keys = (int64_t)d->heads * d->head_dim, t;
+    int64_t offset = layer * (int64_t)d->context * row, shape[2] = { time, keys };
+    mde_tensor *out = mde__tensor_new(c, 2, shape);
+    mde_mark mark = mde_arena_mark(c);
     mde__attention_shape s;
-    int64_t shape[2], row, t, offset, keys;
-    mde_tensor *out;
     mde__attention_call call;
-    mde_mark mark;
     float *scratch;
     memset(&s, 0, sizeof s);
     s.batch = s.causal = 1;
@@ -13269,23 +13010,12 @@ static mde_tensor *mde__lm_attend_cache(mde_lm *lm, mde_tensor *qkv, int layer, 
     s.heads = d->heads;
     s.kv_heads = d->kv_heads;
     s.dim = d->head_dim;
-    s.stride_q = (s.heads + 2 * s.kv_heads) * s.dim;
-    row = s.kv_heads * s.dim;
-    keys = s.heads * s.dim;
-    offset = layer * (int64_t)d->context * row;
-    shape[0] = time;
-    shape[1] = keys;
-    out = mde__tensor_new(c, 2, shape);
-    mark = mde_arena_mark(c);
+    s.stride_q = keys + 2 * row;
     scratch = (float *)mde_scratch(c, mde__attention_scratch(c, &s), sizeof *scratch);
     if (!out || !scratch) return NULL;
     if (table) {
-        mde__rotation r;
-        int64_t heads[4] = { 1, 0, 0, 0 };
-        heads[1] = time;
-        heads[2] = s.heads + 2 * s.kv_heads;
-        heads[3] = s.dim;
-        r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
+        const int64_t heads[4] = { 1, time, s.heads + 2 * s.kv_heads, s.dim };
+        mde__rotation r = mde__rotation_of(heads, s.heads + s.kv_heads, table, 0);
         mde__rotate_heads(c, &r, qkv->data, qkv->data);
     }
     for (t = 0; t < time; t++) {
@@ -13312,21 +13042,16 @@ static mde_tensor *mde__lm_attention(mde_lm *lm, mde_tensor *x, int i, int64_t b
     mde_context *c = lm->context;
     const mde_lm_desc *d = &lm->desc;
     const mde__layer *layer = &lm->layers[i];
-    int64_t dim = d->head_dim, shape[4];
+    int64_t dim = d->head_dim, heads[4] = { batch, time, d->heads + 2 * d->kv_heads, dim };
+    int64_t rows[2] = { batch * time, d->heads * dim };
     mde_tensor *y = mde__lm_apply_linear(lm, NULL, &layer->attention_norm, x, &layer->qkv, NULL);
     if (!y) return NULL;
     if (cache) {
         y = mde__lm_attend_cache(lm, y, i, time, start, table, cache);
     } else {
-        shape[0] = batch;
-        shape[1] = time;
-        shape[2] = d->heads + 2 * d->kv_heads;
-        shape[3] = dim;
-        y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, shape), d->kv_heads, 1 / sqrt((double)dim), 1,
+        y = mde__apply_packed_attention(c, mde_reshape(c, y, 4, heads), d->kv_heads, 1 / sqrt((double)dim), 1,
                                         d->learned_positions ? 0 : d->rope_base, table);
-        shape[0] = batch * time;
-        shape[1] = d->heads * dim;
-        y = mde_reshape(c, y, 2, shape);
+        y = mde_reshape(c, y, 2, rows);
     }
     return mde__lm_end_branch(lm, NULL, y, &layer->attention_out, x, 2 * i);
 }
@@ -13341,9 +13066,7 @@ static mde_tensor *mde__lm_feed_forward(mde_lm *lm, mde_tensor *x, int i)
 
 static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const int32_t *tokens, int64_t start)
 {
-    mde_tensor *in[2];
-    in[0] = lm->embedding;
-    in[1] = lm->positions;
+    mde_tensor *in[2] = { lm->embedding, lm->positions };
     if (!lm->positions) return mde_gather(lm->context, lm->embedding, batch * time, tokens);
     return mde__apply_ids(lm->context, &mde__op_embed, in, batch * time, tokens, start, time);
 }
@@ -13352,13 +13075,13 @@ static mde_tensor *mde__lm_embed(mde_lm *lm, int64_t batch, int64_t time, const 
 static const float *mde__lm_rope_table(mde_lm *lm, int64_t start, int64_t time)
 {
     const mde_lm_desc *d = &lm->desc;
-    int half = d->head_dim / 2, i;
+    int half = d->head_dim / 2;
     double *slowed = NULL;
     if (d->rope_factor != 0) {
         slowed = (double *)mde_scratch(lm->context, (size_t)half, sizeof *slowed);
         if (!slowed) return NULL;
     }
-    for (i = 0; slowed && i < half; i++) {
+    for (int i = 0; slowed && i < half; i++) {
         double turns = d->rope_context * mde__pow64(d->rope_base, -(double)i / half) / (2 * MDE__PI);
         double kept = d->rope_context > 0 ? (turns - d->rope_low) / (d->rope_high - d->rope_low) : 0;
         kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
@@ -13376,10 +13099,9 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
     mde_tensor *x = mde__lm_embed(lm, batch, time, tokens, start), *y;
     const float *table = NULL;
     mde_mark mark;
-    int i;
     if (!lm->positions && !mde__bad(c)) table = mde__lm_rope_table(lm, start, time);
     mark = mde_arena_mark(c);
-    for (i = 0; i < lm->desc.layers; i++) {
+    for (int i = 0; i < lm->desc.layers; i++) {
         y = mde__lm_attention(lm, x, i, batch, time, start, table, cache);
         y = mde__lm_feed_forward(lm, y, i);
         if (c->recording || !y) {
@@ -13424,38 +13146,30 @@ static void mde__print_exact(char buffer[400], double value)
 
 static void mde__field_print(const mde__field *field, const void *desc, char buffer[400])
 {
-    uint64_t u;
-    if (field->kind == 'u') {
-        memcpy(&u, (const char *)desc + field->offset, sizeof u);
-        snprintf(buffer, 400, "%llu", (unsigned long long)u);
-    } else if (field->kind == 'd') {
-        mde__print_exact(buffer, mde__field_value(field, desc));
-    } else {
-        snprintf(buffer, 400, "%lld", (long long)mde__field_value(field, desc));
-    }
+    const void *at = (const char *)desc + field->offset;
+    if (field->kind == 'u') snprintf(buffer, 400, "%llu", (unsigned long long)*(const uint64_t *)at);
+    else if (field->kind == 'd') mde__print_exact(buffer, mde__field_value(field, desc));
+    else snprintf(buffer, 400, "%lld", (long long)mde__field_value(field, desc));
 }
 
 /* Sets an int, double or uint64_t field from text; 0 when it is none. */
 static int mde__field_parse(const mde__field *field, void *desc, const char *text)
 {
-    char *at = (char *)desc + field->offset, *end;
-    double d;
-    int i;
-    uint64_t u;
+    void *at = (char *)desc + field->offset;
+    double number;
+    char *end;
     if (field->kind == 'u') {
-        u = strtoull(text, &end, 10);
-        memcpy(at, &u, sizeof u);
+        *(uint64_t *)at = strtoull(text, &end, 10);
         return *text && *end == 0;
     }
-    if (!mde__parse_number(text, strlen(text), &d)) return 0;
+    if (!mde__parse_number(text, strlen(text), &number)) return 0;
     if (field->kind == 'd') {
-        memcpy(at, &d, sizeof d);
+        *(double *)at = number;
         return 1;
     }
-    if (!(d >= -2147483647.0 && d <= 2147483647.0)) return 0;
-    i = (int)d;
-    memcpy(at, &i, sizeof i);
-    return i == d;
+    if (!(number >= -2147483647.0 && number <= 2147483647.0)) return 0;
+    *(int *)at = (int)number;
+    return (int)number == number;
 }
 
 /* Key and value of metadata. */
@@ -13470,8 +13184,7 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
                                   int count, const void *desc)
 {
     char value[400];
-    int i;
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         mde__field_print(&fields[i], desc, value);
         mde__pair_add(c, pairs, prefix, fields[i].name, value);
     }
@@ -13481,11 +13194,10 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
 static void mde__lm_add_fields(mde_context *c, mde_names *pairs, const mde_lm_desc *desc)
 {
     mde_lm_desc d = *desc, zero;
-    int i;
     memset(&zero, 0, sizeof zero);
     if (d.head_dim * d.heads == d.width) d.head_dim = 0;
     mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_NEEDED, &d);
-    for (i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
+    for (int i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
         size_t at = mde__lm_fields[i].offset, size = mde__lm_fields[i].kind == 'i' ? sizeof(int) : sizeof(double);
         if (memcmp((const char *)&d + at, (const char *)&zero + at, size) == 0) continue;
         mde__pairs_add_fields(c, pairs, "model.", &mde__lm_fields[i], 1, &d);
@@ -13531,22 +13243,11 @@ static const mde__field mde__train_fields[MDE__TRAIN_FIELDS] = {
     MDE__TRAIN_FIELD('l', checkpoint_steps, 0, 9e18, "0 or more")
 };
 
-static int mde__training_check(mde_context *c, const mde_train_desc *d, int context)
-{
-    if (!mde__check_fields(c, "train", MDE__TRAIN_FIELDS, mde__train_fields, d)) return 0;
-    if (d->length < 1 || d->length > context) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
-                 (long long)d->length, context);
-    }
-    return !mde__bad(c);
-}
-
 /* A training is a function of the weights it begins with, so it begins with fresh moments. */
 static void mde__forget_moments(mde_params *p)
 {
-    int i;
     p->steps = 0;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         mde__parameter *item = p->items[i];
         if (item->m) memset(item->m, 0, item->tensor.count * sizeof *item->m);
         if (item->v) memset(item->v, 0, item->tensor.count * sizeof *item->v);
@@ -13566,16 +13267,18 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     if (d->length == 0) d->length = lm->desc.context;
     if (d->learning_rate == 0) d->learning_rate = 3e-3;
     if (d->warmup == 0) d->warmup = 0.05;
-    if (d->weight_decay == 0) d->weight_decay = 0.1;
-    if (d->weight_decay == MDE_ZERO) d->weight_decay = 0;
-    if (d->clip == 0) d->clip = 1;
-    if (d->clip == MDE_ZERO) d->clip = 0;
+    d->weight_decay = mde__or_default(d->weight_decay, 0.1);
+    d->clip = mde__or_default(d->clip, 1);
     if (d->curve_points == 0) d->curve_points = 64;
     if (corpus->tokenizer->vocabulary > lm->desc.vocabulary) {
         return !mde_fail(c, MDE_BAD_ARGUMENT, "train: the corpus has %d kinds of tokens, the model only %d",
                          corpus->tokenizer->vocabulary, lm->desc.vocabulary);
     }
-    if (!mde__training_check(c, d, lm->desc.context)) return 0;
+    if (!mde__check_fields(c, "train", MDE__TRAIN_FIELDS, mde__train_fields, d)) return 0;
+    if (d->length < 1 || d->length > lm->desc.context) {
+        return !mde_fail(c, MDE_BAD_ARGUMENT, "train: length is %lld; expected 1 to %d, the model's context",
+                         (long long)d->length, lm->desc.context);
+    }
     run->steps = (d->tokens - 1) / (d->batch * d->length) + 1;
     if (d->checkpoint_steps == 0) d->checkpoint_steps = (run->steps + 9) / 10;
     run->points = run->steps < d->curve_points ? (int)run->steps : d->curve_points;
@@ -13589,8 +13292,7 @@ static int mde__training_start(mde__training *run, mde_lm *lm, const mde_corpus 
     run->adamw.clip = d->clip;
     mde__forget_moments(lm->params);
     if (!mde__mul_size((size_t)d->batch, (size_t)d->length, &rows) || rows > SIZE_MAX / 16) rows = SIZE_MAX / 2;
-    mde_release(c, lm->curve);
-    mde_release(c, lm->curve_tokens);
+    MDE__RELEASE(c, lm->curve, lm->curve_tokens);
     lm->curve_points = 0;
     lm->curve = (double *)mde_alloc(c, (size_t)run->points, sizeof *lm->curve);
     lm->curve_tokens = (double *)mde_alloc(c, (size_t)run->points, sizeof *lm->curve_tokens);
@@ -13606,13 +13308,13 @@ static double mde__training_step(mde__training *run)
 {
     mde_lm *lm = run->lm;
     mde_context *c = lm->context;
-    int64_t batch = run->desc.batch, length = run->desc.length, window, t;
+    int64_t batch = run->desc.batch, length = run->desc.length;
     mde_mark mark = mde_arena_mark(c);
     mde_tensor *loss;
     double value = (double)NAN;
     if (mde_sampler_next(&run->sampler, run->desc.batch, length, run->windows) != MDE_OK) return value;
-    for (window = 0; window < batch; window++) {
-        for (t = 0; t < length; t++) {
+    for (int64_t window = 0; window < batch; window++) {
+        for (int64_t t = 0; t < length; t++) {
             run->inputs[window * length + t] = run->windows[window * (length + 1) + t];
             run->targets[window * length + t] = run->windows[window * (length + 1) + t + 1];
         }
@@ -13679,14 +13381,13 @@ static void mde__training_settings(const mde__training *run, mde_names *pairs)
 {
     mde_context *c = run->lm->context;
     char value[400], name[300];
-    int i;
     mde__lm_add_fields(c, pairs, &run->lm->desc);
     mde__pairs_add_fields(c, pairs, "train.", mde__train_fields, MDE__TRAIN_KEPT, &run->desc);
     snprintf(value, sizeof value, "%d", (int)run->desc.schedule);
     mde__pair_add(c, pairs, "train.", "schedule", value);
     snprintf(value, sizeof value, "%016llx", (unsigned long long)run->corpus->hash);
     mde__pair_add(c, pairs, "train.", "corpus", value);
-    for (i = 0; i < run->corpus->domains; i++) {
+    for (int i = 0; i < run->corpus->domains; i++) {
         snprintf(name, sizeof name, "weight of %.250s", run->corpus->domain[i].name);
         mde__print_exact(value, run->sampler.weights[i]);
         mde__pair_add(c, pairs, "train.", name, value);
@@ -13698,13 +13399,12 @@ static mde_status mde__training_save(const mde__training *run)
     mde_context *c = run->lm->context;
     mde_names pairs;
     mde_text *state = mde_text_create(c);
-    int i;
     if (!state) return c->status;
     memset(&pairs, 0, sizeof pairs);
     mde__training_settings(run, &pairs);
     mde_text_format(state, "%lld", (long long)run->step);
-    for (i = 0; i < run->corpus->domains; i++) mde_text_format(state, " %lld", (long long)run->sampler.drawn[i]);
-    for (i = 0; i < run->points; i++) {
+    for (int i = 0; i < run->corpus->domains; i++) mde_text_format(state, " %lld", (long long)run->sampler.drawn[i]);
+    for (int i = 0; i < run->points; i++) {
         char bits[20];
         snprintf(bits, sizeof bits, " %016llx", (unsigned long long)mde__to_bits(run->lm->curve[i]));
         mde_text_add(state, bits);
@@ -13723,17 +13423,16 @@ static mde_status mde__training_save(const mde__training *run)
 static int mde__training_parse_state(mde__training *run, const char *text)
 {
     char *end;
-    int i;
     if (!text) return 0;
     run->step = strtoll(text, &end, 10);
     if (end == text || run->step < 0 || run->step > run->steps) return 0;
-    for (i = 0; i < run->corpus->domains; i++) {
+    for (int i = 0; i < run->corpus->domains; i++) {
         text = end;
         run->sampler.drawn[i] = strtoll(text, &end, 10);
         if (end == text || run->sampler.drawn[i] < 0) return 0;
         run->sampler.total += run->sampler.drawn[i];
     }
-    for (i = 0; i < run->points; i++) {
+    for (int i = 0; i < run->points; i++) {
         text = end;
         run->lm->curve[i] = mde__from_bits(strtoull(text, &end, 16));
         if (end == text) return 0;
@@ -13748,13 +13447,12 @@ static mde_status mde__training_continue(mde__training *run)
     const char *path = run->desc.checkpoint;
     mde_safetensors *file;
     mde_names pairs;
-    int i;
     if (!mde_is_file(path)) return MDE_OK;
     file = mde_safetensors_read(c, path);
     if (!file) return c->status;
     memset(&pairs, 0, sizeof pairs);
     mde__training_settings(run, &pairs);
-    for (i = 0; i + 1 < pairs.count && !mde__bad(c); i += 2) {
+    for (int i = 0; i + 1 < pairs.count && !mde__bad(c); i += 2) {
         const char *was = mde_safetensors_metadata(file, pairs.items[i]);
         if (!was) {
             mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of this training: it does not hold %s", path,
@@ -13780,12 +13478,11 @@ static mde_status mde__training_continue(mde__training *run)
 static void mde__training_check_loss(mde__training *run, double loss)
 {
     double blind = mde__log64((double)run->lm->desc.vocabulary);
-    char was[32], guess[32];
     run->lost = loss > 2 * blind ? run->lost + 1 : 0;
     if (run->lost < 20) return;
-    mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %s nats, and for %d steps above twice "
-             "the %s of a blind guess; a smaller learning_rate may help", (long long)run->step + 1,
-             mde__number(was, loss), run->lost, mde__number(guess, blind));
+    mde_fail(run->lm->context, MDE_NOT_FINITE, "train: the loss of step %lld is %.9g nats, and for %d steps above "
+             "twice the %.9g of a blind guess; a smaller learning_rate may help", (long long)run->step + 1, loss,
+             run->lost, blind);
 }
 
 static mde_status mde__training_train(mde__training *run)
@@ -13816,13 +13513,11 @@ static mde_status mde__training_train(mde__training *run)
 MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_train_desc *desc)
 {
     mde__training run;
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     mde_status status;
     int recording;
-    if (!lm || !corpus || !desc) return lm ? mde_fail(lm->context, MDE_BAD_ARGUMENT, "train: no corpus or descriptor")
-                                           : MDE_BAD_ARGUMENT;
-    c = lm->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
+    if (!corpus || !desc) return mde_fail(c, MDE_BAD_ARGUMENT, "train: no corpus or descriptor");
     recording = mde_set_recording(c, 1);
     if (mde__training_start(&run, lm, corpus, desc)) {
 #ifndef MDE_NO_STDIO
@@ -13830,9 +13525,7 @@ MDEDEF mde_status mde_lm_train(mde_lm *lm, const mde_corpus *corpus, const mde_t
 #endif
     }
     status = mde__bad(c) ? c->status : mde__training_train(&run);
-    mde_release(c, run.windows);
-    mde_release(c, run.inputs);
-    mde_release(c, run.targets);
+    MDE__RELEASE(c, run.windows, run.inputs, run.targets);
     mde_set_recording(c, recording);
     return status;
 }
@@ -13877,8 +13570,8 @@ static void mde__lm_score(mde_lm *lm, int64_t batch, int64_t time, int64_t strid
 static void mde__lm_score_all(mde_lm *lm, int64_t windows, int64_t time, int64_t stride, const uint16_t *tokens,
                               float *out)
 {
-    int64_t batch = time < MDE__SCORED_ROWS ? MDE__SCORED_ROWS / time : 1, done, size;
-    for (done = 0; done < windows && !mde__bad(lm->context); done += size) {
+    int64_t batch = time < MDE__SCORED_ROWS ? MDE__SCORED_ROWS / time : 1, size;
+    for (int64_t done = 0; done < windows && !mde__bad(lm->context); done += size) {
         size = windows - done < batch ? windows - done : batch;
         mde__lm_score(lm, size, time, stride, tokens + done * stride, out + done * stride);
     }
@@ -13886,8 +13579,7 @@ static void mde__lm_score_all(mde_lm *lm, int64_t windows, int64_t time, int64_t
 
 static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count)
 {
-    size_t i;
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (tokens[i] < lm->desc.vocabulary) continue;
         return !mde_fail(lm->context, MDE_BAD_ARGUMENT, "language model: token %zu is %d; the vocabulary is %d", i,
                          tokens[i], lm->desc.vocabulary);
@@ -13897,32 +13589,29 @@ static int mde__lm_check_tokens(mde_lm *lm, const uint16_t *tokens, size_t count
 
 MDEDEF mde_status mde_lm_logprobs(mde_lm *lm, const uint16_t *tokens, size_t count, float *out)
 {
+    mde_context *c = lm ? lm->context : NULL;
     int64_t time, windows, rest;
     int recording;
-    if (!lm) return MDE_BAD_ARGUMENT;
-    if (mde__bad(lm->context) || count == 0) return lm->context->status;
-    if (!mde__lm_check_tokens(lm, tokens, count)) return lm->context->status;
-    recording = mde_set_recording(lm->context, 0);
+    if (mde__bad(c) || count == 0) return mde__object_status(c);
+    if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
+    recording = mde_set_recording(c, 0);
     time = lm->desc.context;
     windows = (int64_t)(count - 1) / time;
     rest = (int64_t)(count - 1) % time;
     out[0] = (float)mde__quiet_nan();
     mde__lm_score_all(lm, windows, time, time, tokens, out + 1);
     if (rest) mde__lm_score_all(lm, 1, rest, rest, tokens + windows * time, out + 1 + windows * time);
-    mde_set_recording(lm->context, recording);
-    return lm->context->status;
+    mde_set_recording(c, recording);
+    return c->status;
 }
 
 MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int64_t sequences, int64_t length,
                                         float *out)
 {
-    mde_context *c;
-    int64_t i;
+    mde_context *c = lm ? lm->context : NULL;
     size_t count;
     int recording;
-    if (!lm) return MDE_BAD_ARGUMENT;
-    c = lm->context;
-    if (mde__bad(c) || sequences == 0) return c->status;
+    if (mde__bad(c) || sequences == 0) return mde__object_status(c);
     if (sequences < 0 || length < 1 || length - 1 > lm->desc.context ||
         !mde__mul_size((size_t)sequences, (size_t)length, &count)) {
         return mde_fail(c, MDE_BAD_SHAPE, "language model: [%lld, %lld] sequences; expected them 1 to %d tokens long, "
@@ -13930,7 +13619,7 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
     }
     if (!mde__lm_check_tokens(lm, tokens, count)) return c->status;
     recording = mde_set_recording(c, 0);
-    for (i = 0; i < sequences; i++) out[i * length] = (float)mde__quiet_nan();
+    for (int64_t i = 0; i < sequences; i++) out[i * length] = (float)mde__quiet_nan();
     if (length > 1) mde__lm_score_all(lm, sequences, length - 1, length, tokens, out + 1);
     mde_set_recording(c, recording);
     return c->status;
@@ -13938,13 +13627,12 @@ MDEDEF mde_status mde_lm_logprobs_batch(mde_lm *lm, const uint16_t *tokens, int6
 
 MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split, int domain)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     const uint16_t *tokens;
-    size_t count, i;
+    size_t count;
     float *logp;
     double sum = 0;
-    if (!lm || mde__bad(lm->context)) return (double)NAN;
-    c = lm->context;
+    if (mde__bad(c)) return (double)NAN;
     tokens = mde_corpus_tokens(corpus, split, domain, &count);
     if (tokens && count < 2) {
         mde_fail(c, MDE_BAD_ARGUMENT, "loss: domain \"%s\" has no text in that split", corpus->domain[domain].name);
@@ -13952,7 +13640,7 @@ MDEDEF double mde_lm_loss(mde_lm *lm, const mde_corpus *corpus, mde_split split,
     logp = tokens && !mde__bad(c) ? (float *)mde_alloc(c, count, sizeof *logp) : NULL;
     if (!logp) return (double)NAN;
     mde_lm_logprobs(lm, tokens, count, logp);
-    for (i = 1; i < count; i++) sum -= logp[i];
+    for (size_t i = 1; i < count; i++) sum -= logp[i];
     mde_release(c, logp);
     return mde__bad(c) ? (double)NAN : sum / (double)(count - 1);
 }
@@ -14004,22 +13692,18 @@ static int32_t mde__sample(mde_context *c, const float *logits, int vocabulary, 
     return all[i].id;
 }
 
-#define MDE__GENERATE_FIELD(kind, name, minimum, maximum, expected) \
-    MDE__FIELD(mde_generate_desc, kind, name, minimum, maximum, expected)
-
 static int mde__generate_resolve(mde_lm *lm, const mde_generate_desc *desc, mde_generate_desc *out)
 {
     static const mde__field fields[] = {
-        MDE__GENERATE_FIELD('i', tokens, 0, INT_MAX, "0 or more"),
-        MDE__GENERATE_FIELD('i', top_k, 0, INT_MAX, "0 or more"),
-        MDE__GENERATE_FIELD('d', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
-        MDE__GENERATE_FIELD('d', top_p, 1e-300, 1, "0 to 1")
+        MDE__FIELD(mde_generate_desc, 'i', tokens, 0, INT_MAX, "0 or more"),
+        MDE__FIELD(mde_generate_desc, 'i', top_k, 0, INT_MAX, "0 or more"),
+        MDE__FIELD(mde_generate_desc, 'd', temperature, 0, 1e6, "0 or more, MDE_ZERO for greedy"),
+        MDE__FIELD(mde_generate_desc, 'd', top_p, 1e-300, 1, "0 to 1")
     };
     mde_context *c = lm->context;
     *out = *desc;
     if (out->tokens == 0) out->tokens = 256;
-    if (out->temperature == 0) out->temperature = 1;
-    else if (out->temperature == MDE_ZERO) out->temperature = 0;
+    out->temperature = mde__or_default(out->temperature, 1);
     if (out->top_k == 0 || out->top_k > lm->desc.vocabulary) out->top_k = lm->desc.vocabulary;
     if (out->top_p == 0) out->top_p = 1;
     if (mde__check_fields(c, "generate", 4, fields, out) && !lm->tokenizer) {
@@ -14060,9 +13744,7 @@ MDEDEF void mde_lm_state_free(mde_lm_state *s)
 {
     mde_context *c = s ? s->lm->context : NULL;
     if (!s) return;
-    mde_release(c, s->keys);
-    mde_release(c, s->values);
-    mde_release(c, s);
+    MDE__RELEASE(c, s->keys, s->values, s);
 }
 
 MDEDEF mde_status mde_lm_step(mde_lm_state *s, int64_t count, const int32_t *tokens, float *logits)
@@ -14093,8 +13775,7 @@ static void mde__generate(mde_lm *lm, const mde_generate_desc *desc, mde_lm_stat
     mde_context *c = lm->context;
     mde_random random = mde_random_start(desc->seed, 0);
     size_t context = (size_t)lm->desc.context, base = 0, start, length;
-    int made;
-    for (made = 0; made < desc->tokens; made++) {
+    for (int made = 0; made < desc->tokens; made++) {
         mde_mark mark = mde_arena_mark(c);
         const float *logits;
         const char *piece;
@@ -14144,12 +13825,11 @@ static int mde__generate_start(mde_lm *lm, const mde_generate_desc *desc)
 
 MDEDEF const char *mde_lm_generate(mde_lm *lm, const mde_generate_desc *desc)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     mde_generate_desc d;
     mde_lm_state *cache;
     int recording;
-    if (!lm || mde__bad(lm->context)) return NULL;
-    c = lm->context;
+    if (mde__bad(c)) return NULL;
     memset(&d, 0, sizeof d);
     if (!mde__generate_resolve(lm, desc ? desc : &d, &d) || !mde__generate_start(lm, &d)) return NULL;
     recording = mde_set_recording(c, 0);
@@ -14217,18 +13897,15 @@ static void mde__lm_write_config(const mde_lm *lm, const char *path)
         mde_text_write(t, config);
     }
     mde_text_free(t);
-    mde_release(c, there);
-    mde_release(c, config);
+    MDE__RELEASE(c, there, config);
 }
 
 MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
 {
-    mde_context *c;
+    mde_context *c = lm ? lm->context : NULL;
     mde_names pairs;
     int bytes;
-    if (!lm) return MDE_BAD_ARGUMENT;
-    c = lm->context;
-    if (mde__bad(c)) return c->status;
+    if (mde__bad(c)) return mde__object_status(c);
     memset(&pairs, 0, sizeof pairs);
     bytes = lm->tokenizer && lm->tokenizer->vocabulary == 256 && !lm->tokenizer->json;
     mde__lm_add_fields(c, &pairs, &lm->desc);
@@ -14250,8 +13927,7 @@ MDEDEF mde_status mde_lm_write(const mde_lm *lm, const char *path)
 static int mde__lm_read_metadata(mde_context *c, const char *path, const mde_safetensors *file, mde_lm_desc *desc)
 {
     char key[100];
-    int i;
-    for (i = 0; i < MDE__LM_FIELDS; i++) {
+    for (int i = 0; i < MDE__LM_FIELDS; i++) {
         const char *value;
         snprintf(key, sizeof key, "mdemix.model.%s", mde__lm_fields[i].name);
         value = mde_safetensors_metadata(file, key);
@@ -14455,15 +14131,12 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
 {
     char *path = mde__sibling_path(c, weights, "config.json");
     mde_json *config;
-    mde__config g;
+    mde__config g = { c, path, NULL };
     if (!path) return 0;
     if (!mde_is_file(path)) {
         mde_fail(c, MDE_IO, "%s: the weights do not say their model's shape, and there is no %s", weights, path);
     }
-    config = mde_json_read(c, path);
-    g.context = c;
-    g.path = path;
-    g.object = config;
+    g.object = config = mde_json_read(c, path);
     mde__config_read(&g, desc);
     mde_json_free(c, config);
     mde_release(c, path);
@@ -14474,8 +14147,8 @@ static int mde__lm_read_config(mde_context *c, const char *weights, mde_lm_desc 
    of older exports, and an output layer that is the embedding again, are none. */
 static void mde__lm_check_unused(const mde_lm *lm, const char *path, const mde_safetensors *file)
 {
-    int i, k;
-    for (i = 0; i < file->count; i++) {
+    int k;
+    for (int i = 0; i < file->count; i++) {
         const char *name = file->tensors[i].name, *bare = mde__lm_bare_name(name);
         if (!mde__ends_with(name, ".weight") && !mde__ends_with(name, ".bias")) continue;
         if (mde__ends_with(name, ".attn.bias") || strcmp(name, "lm_head.weight") == 0) continue;
@@ -14534,8 +14207,7 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
         mde_tokenizer_free(t);
     }
     mde_json_free(c, config);
-    mde_release(c, config_path);
-    mde_release(c, file);
+    MDE__RELEASE(c, config_path, file);
 }
 
 /* The file of weights in a folder of a published model, or path itself; a new block. */
@@ -14620,7 +14292,6 @@ static MDE__INLINE double mde__clamp(double x, double low, double high)
 static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n, int k, char *const *names, int sums,
                                       const double *weights)
 {
-    char number[32];
     int64_t i;
     int j;
     if (n > 0 && !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: no weights were given", who);
@@ -14629,17 +14300,16 @@ static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n
         for (j = 0; j < k; j++) {
             sum += weights[j];
             if (weights[j] >= 0 && weights[j] < (double)INFINITY) continue;
-            mde__number(number, weights[j]);
             if (!names) {
-                return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %lld is %s; expected 0 or more", who, j,
-                                (long long)i, number);
+                return mde_fail(c, MDE_BAD_ARGUMENT, "%s: weight %d of mixture %lld is %.9g; expected 0 or more", who,
+                                j, (long long)i, weights[j]);
             }
-            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weight of %s is %s; expected 0 or more", who,
-                            (long long)i, names[j], number);
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weight of %s is %.9g; expected 0 or more", who,
+                            (long long)i, names[j], weights[j]);
         }
         if (sums && !(fabs(sum - 1) <= 1e-6)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weights sum to %s; expected 1", who, (long long)i,
-                            mde__number(number, sum));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "%s: mixture %lld: weights sum to %.9g; expected 1", who,
+                            (long long)i, sum);
         }
     }
     return MDE_OK;
@@ -14649,30 +14319,29 @@ static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n
 static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower, const double *upper, double *low,
                                       double *high)
 {
-    char first[32], second[32];
     double sum_low = 0, sum_high = 0;
     int i;
     for (i = 0; i < n; i++) {
         low[i] = lower ? lower[i] : 0;
         high[i] = upper ? upper[i] : 1;
         if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %s and %s; expected 0 to 1", i,
-                            mde__number(first, low[i]), mde__number(second, high[i]));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %.9g and %.9g; expected 0 to 1", i,
+                            low[i], high[i]);
         }
         if (low[i] > high[i]) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %s above its upper bound %s", i,
-                            mde__number(first, low[i]), mde__number(second, high[i]));
+            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %.9g above its upper bound "
+                            "%.9g", i, low[i], high[i]);
         }
         sum_low += low[i];
         sum_high += high[i];
     }
     if (sum_low > 1.0 + 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %s; at most 1 leaves a mixture", n,
-                        mde__number(first, sum_low));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %.9g; at most 1 leaves a mixture", n,
+                        sum_low);
     }
     if (sum_high < 1.0 - 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %s; at least 1 leaves a mixture", n,
-                        mde__number(first, sum_high));
+        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %.9g; at least 1 leaves a mixture", n,
+                        sum_high);
     }
     return MDE_OK;
 }
@@ -14776,15 +14445,13 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
 
 MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
 {
-    char number[32];
     double *low, *high;
     int i;
-    if (!c) return MDE_OUT_OF_MEMORY;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
     for (i = 0; i < n; i++) {
         if (!(fabs(weights[i]) < (double)INFINITY)) {
-            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %s", i, mde__number(number, weights[i]));
+            return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %.9g", i, weights[i]);
         }
     }
     low = mde__doubles(c, 2, (size_t)n);
@@ -15198,7 +14865,7 @@ typedef struct mde__validation {
     uint64_t *marks;        /* [windows, experts] to know that the files of those have not changed */
     int64_t known;   /* documents that were given; 0: unknown */
     size_t block;    /* tokens of the blocks that stand for documents; 0: they are documents */
-    int64_t documents, capacity;
+    int64_t documents;
     int64_t *starts; /* [documents + 1] first token of each document */
     double *peaks;   /* [documents] sum of log max_l P_l over the document */
     double peak;     /* of all of them */
@@ -15214,7 +14881,6 @@ typedef struct mde__passes {
     int nll;
     unsigned char *raw;     /* a window of a file, */
     float *ratios, *best;   /* of all files, [experts, window], and the logarithms of the maxima */
-    size_t raw_bytes, ratio_bytes, best_bytes;
     mde__meter meter;       /* in tokens, those of each mixture */
     char figures[80];
 } mde__passes;
@@ -15223,7 +14889,7 @@ struct mde_experts {
     mde_context *context;
     int count;
     char **names;
-    int validations, capacity;
+    int validations;
     mde__validation *validation;
     struct mde_experts *sample; /* the same texts, of the large ones a part that is in memory; NULL: none is large */
     mde__passes *passes;
@@ -15238,75 +14904,58 @@ struct mde_experts {
 MDEDEF mde_experts *mde_experts_create(mde_context *c, int experts, const char *const *names)
 {
     mde_experts *e;
-    int i;
-    if (mde__bad(c)) return NULL;
-    if (experts < 1 || experts > MDE_MAX_DOMAINS || !names) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "experts: %d given; expected 1 to %d, with names", experts, MDE_MAX_DOMAINS);
-        return NULL;
-    }
+    mde__require(c, experts >= 1 && experts <= MDE_MAX_DOMAINS && names, "experts: %d given; expected 1 to %d, with "
+                 "names", experts, MDE_MAX_DOMAINS);
     e = (mde_experts *)mde_alloc(c, 1, sizeof *e);
     if (!e) return NULL;
     e->context = c;
     e->count = experts;
     e->names = (char **)mde_alloc(c, (size_t)experts, sizeof *e->names);
     e->passes = (mde__passes *)mde_alloc(c, 1, sizeof *e->passes);
-    for (i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
+    for (int i = 0; i < experts && e->names; i++) e->names[i] = mde__copy_text(c, names[i]);
     if (e->passes) {
         e->passes->window = MDE__WINDOW_RATIOS / (size_t)experts / MDE__MIXTURES_BLOCK * MDE__MIXTURES_BLOCK;
         e->passes->room = SIZE_MAX;
         e->passes->meter = mde__new_meter(c, NULL, NULL, "");
         e->passes->meter.figures = e->passes->figures;
     }
-    if (mde__bad(c)) {
-        mde_experts_free(e);
-        return NULL;
-    }
-    return e;
+    if (!mde__bad(c)) return e;
+    mde_experts_free(e);
+    return NULL;
 }
 
 static void mde__validation_free(mde_context *c, mde__validation *v, int experts)
 {
 #ifndef MDE_NO_STDIO
-    int i;
-    for (i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
+    for (int i = 0; v->columns && i < experts; i++) mde__npy_forget(c, &v->columns[i]);
 #endif
     (void)experts;
-    mde_release(c, v->columns);
-    mde_release(c, v->marks);
-    mde_release(c, v->name);
-    mde_release(c, v->ratios);
-    mde_release(c, v->starts);
-    mde_release(c, v->peaks);
+    MDE__RELEASE(c, v->columns, v->marks, v->name, v->ratios, v->starts, v->peaks);
 }
 
 static void mde__free_windows(mde_experts *e)
 {
-    mde_release(e->context, e->passes->raw);
-    mde_release(e->context, e->passes->ratios);
-    mde_release(e->context, e->passes->best);
+    MDE__RELEASE(e->context, e->passes->raw, e->passes->ratios, e->passes->best);
     e->passes->raw = NULL;
     e->passes->ratios = e->passes->best = NULL;
-    e->passes->raw_bytes = e->passes->ratio_bytes = e->passes->best_bytes = 0;
 }
 
 MDEDEF void mde_experts_free(mde_experts *e)
 {
-    int i;
     if (!e) return;
-    for (i = 0; e->sample && i < e->sample->validations; i++) {
+    for (int i = 0; e->sample && i < e->sample->validations; i++) {
         if (e->sample->validation[i].ratios != e->validation[i].ratios) {
             mde_release(e->context, e->sample->validation[i].ratios);
         }
     }
     if (e->sample) mde_release(e->context, e->sample->validation);
     mde_release(e->context, e->sample);
-    for (i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
+    for (int i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
     mde_release(e->context, e->validation);
-    for (i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
+    for (int i = 0; e->names && i < e->count; i++) mde_release(e->context, e->names[i]);
     mde_release(e->context, e->names);
     if (e->passes) mde__free_windows(e);
-    mde_release(e->context, e->passes);
-    mde_release(e->context, e);
+    MDE__RELEASE(e->context, e->passes, e);
 }
 
 MDEDEF void mde_experts_report(mde_experts *e, mde_progress_fn *progress, void *user)
@@ -15344,10 +14993,7 @@ MDEDEF const char *mde_experts_validation(const mde_experts *e, int validation)
 
 MDEDEF int mde_experts_find_validation(const mde_experts *e, const char *name)
 {
-    int i;
-    for (i = 0; e && i < e->validations; i++) {
-        if (strcmp(e->validation[i].name, name) == 0) return i;
-    }
+    for (int i = 0; e && i < e->validations; i++) if (strcmp(e->validation[i].name, name) == 0) return i;
     return -1;
 }
 
@@ -15435,13 +15081,11 @@ static void mde__window_chunk(int64_t chunk, void *user)
 }
 
 /* The block itself, or a new one where it has fewer than `bytes` bytes; what was in it is lost. */
-static void *mde__enlarge(mde_context *c, void *block, size_t *size, size_t bytes)
+static void *mde__enlarge(mde_context *c, void *block, size_t bytes)
 {
-    if (block && bytes <= *size) return block;
+    if (block && bytes <= mde__block_of(block)->bytes) return block;
     mde_release(c, block);
-    block = mde__allocate_block(c, bytes, 1);
-    *size = block ? bytes : 0;
-    return block;
+    return mde__allocate_block(c, bytes, 1);
 }
 
 /* Ratios of a window whose log-probabilities are in their place. */
@@ -15485,12 +15129,11 @@ static int mde__read_window(const mde_experts *e, const mde__validation *v, size
 {
     mde__passes *p = e->passes;
     mde_context *c = e->context;
-    int i;
-    for (i = 0; i < e->count; i++) {
+    for (int i = 0; i < e->count; i++) {
         const mde__npy_file *file = &v->columns[i];
         size_t bytes = w->tokens * (size_t)file->reader.size;
         uint64_t digest;
-        p->raw = (unsigned char *)mde__enlarge(c, p->raw, &p->raw_bytes, bytes);
+        p->raw = (unsigned char *)mde__enlarge(c, p->raw, bytes);
         if (!p->raw || mde__npy_block(file, first, w->tokens, p->raw)) return 0;
         digest = mde__digest(p->raw, bytes);
         if (again && digest != digests[i]) {
@@ -15510,8 +15153,7 @@ static int mde__read_window(const mde_experts *e, const mde__validation *v, size
 
 static void mde__close_columns(const mde_experts *e, const mde__validation *v)
 {
-    int i;
-    for (i = 0; v->columns && i < e->count; i++) mde__npy_close(&v->columns[i]);
+    for (int i = 0; v->columns && i < e->count; i++) mde__npy_close(&v->columns[i]);
 }
 
 #endif
@@ -15528,10 +15170,10 @@ static int mde__window_start(const mde_experts *e, size_t tokens, float *ratios,
     w->ratios = ratios;
     w->stride = stride;
     w->findings = (mde__findings *)mde_scratch(c, chunks, sizeof *w->findings);
-    p->best = (float *)mde__enlarge(c, p->best, &p->best_bytes, tokens * sizeof *p->best);
+    p->best = (float *)mde__enlarge(c, p->best, tokens * sizeof *p->best);
     w->best = p->best;
     if (!ratios) {
-        p->ratios = (float *)mde__enlarge(c, p->ratios, &p->ratio_bytes, tokens * (size_t)e->count * sizeof *ratios);
+        p->ratios = (float *)mde__enlarge(c, p->ratios, tokens * (size_t)e->count * sizeof *ratios);
         w->ratios = p->ratios;
         w->stride = tokens;
     }
@@ -15592,23 +15234,15 @@ static size_t mde__sample_size(size_t tokens, size_t span)
 static void mde__sample_part(int experts, size_t span, const mde__span *part, const float *best, mde__validation *to)
 {
     size_t t = (part->first + span - 1) / span * span, n, at, i;
-    int k;
     for (; t < part->first + part->tokens; t += span) {
         at = t / span * MDE__SAMPLE_RUN;
         n = to->tokens - at < MDE__SAMPLE_RUN ? to->tokens - at : MDE__SAMPLE_RUN;
-        for (k = 0; k < experts; k++) {
+        for (int k = 0; k < experts; k++) {
             memcpy(to->ratios + (size_t)k * to->stride + at,
                    part->ratios + (size_t)k * part->stride + (t - part->first), n * sizeof *to->ratios);
         }
         for (i = 0; best && i < n; i++) to->peak += (double)best[t - part->first + i];
     }
-}
-
-/* Span of the sample that stays in memory; 0: the text is small enough. */
-static size_t mde__resident_span(int experts, size_t tokens)
-{
-    size_t limit = MDE__SAMPLE / (size_t)experts;
-    return tokens > limit ? MDE__SAMPLE_RUN * ((tokens - 1) / limit + 1) : 0;
 }
 
 /* ---- Adding a text ---- */
@@ -15627,13 +15261,9 @@ static char *mde__column_name(const mde__validation *v, const char *file, char b
 
 static void mde__start_document(mde_context *c, mde__validation *v, size_t token)
 {
-    if (v->documents + 2 > v->capacity) {
-        int64_t capacity = v->capacity ? 2 * v->capacity : 16;
-        int64_t *larger = (int64_t *)mde__realloc(c, v->starts, (size_t)capacity, sizeof *larger);
-        if (!larger) return;
-        v->starts = larger;
-        v->capacity = capacity;
-    }
+    int64_t *starts = (int64_t *)mde__room(c, v->starts, (size_t)v->documents + 2, sizeof *starts);
+    if (!starts) return;
+    v->starts = starts;
     v->starts[v->documents++] = (int64_t)token;
 }
 
@@ -15641,12 +15271,11 @@ static void mde__start_document(mde_context *c, mde__validation *v, size_t token
 static mde_status mde__end_documents(mde_context *c, mde__validation *v)
 {
     const size_t tenth = (v->tokens + MDE__FEWEST_DOCUMENTS - 1) / MDE__FEWEST_DOCUMENTS;
-    size_t t;
     v->known = v->documents;
     if (v->documents < MDE__FEWEST_DOCUMENTS && tenth >= MDE__SHORTEST_BLOCK) {
         v->block = tenth < MDE__LONGEST_BLOCK ? tenth : MDE__LONGEST_BLOCK;
         v->documents = 0;
-        for (t = 0; t < v->tokens && !mde__bad(c); t += v->block) mde__start_document(c, v, t);
+        for (size_t t = 0; t < v->tokens && !mde__bad(c); t += v->block) mde__start_document(c, v, t);
     } else if (v->documents == 0) {
         mde__start_document(c, v, 0);
     }
@@ -15659,14 +15288,12 @@ static mde_status mde__end_documents(mde_context *c, mde__validation *v)
 /* Where each document starts: at each change of the number in `documents`. */
 static void mde__find_documents(mde_context *c, mde__validation *v, const double *documents)
 {
-    size_t t;
-    for (t = 0; documents && t < v->tokens && !mde__bad(c); t++) {
+    for (size_t t = 0; documents && t < v->tokens && !mde__bad(c); t++) {
         if (t == 0 || documents[t] > documents[t - 1]) {
             mde__start_document(c, v, t);
         } else if (!(documents[t] >= documents[t - 1])) {
-            char number[32];
-            mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %s, less than the one before",
-                     v->name, t, mde__number(number, documents[t]));
+            mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: document of token %zu is %.9g, less than the one before",
+                     v->name, t, documents[t]);
         }
     }
 }
@@ -15679,7 +15306,7 @@ typedef struct mde__first_pass {
     size_t below;               /* tokens that are */
     size_t step, shown;         /* each `step`-th token's maximum stands in */
     double *maxima;             /* [shown], for the median */
-    size_t span;                /* of the sample */
+    size_t span;                /* of the sample that stays in memory; 0: the text is small enough */
 } mde__first_pass;
 
 #define MDE__MEDIAN 65536       /* maxima that a median is taken of */
@@ -15689,25 +15316,24 @@ static void mde__wrong_token(const mde_experts *e, const mde__validation *v, con
                              const mde__findings *found, size_t first)
 {
     size_t token = first + (size_t)found->token;
-    char number[32], where[600];
+    char where[600];
     const char *name = found->expert < 0 ? "" : e->names[found->expert];
     if (found->expert < 0) {
         mde_fail(e->context, MDE_BAD_ARGUMENT, "%s%svalidation %s, token %zu: every expert gives it probability 0",
                  v->folder ? v->folder : "", v->folder ? ": " : "", v->name, token);
         return;
     }
-    mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s, token %zu: log-probability is %s; expected at "
-             "most 0 (natural log)", mde__column_name(v, name, where), v->name, name, token,
-             mde__number(number, (double)w->ratios[(size_t)found->expert * w->stride + (size_t)found->token]));
+    mde_fail(e->context, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s, token %zu: log-probability is %.9g; expected "
+             "at most 0 (natural log)", mde__column_name(v, name, where), v->name, name, token,
+             (double)w->ratios[(size_t)found->expert * w->stride + (size_t)found->token]);
 }
 
 /* Takes in what a window has shown, in the order of its tokens. */
 static void mde__gather_window(const mde_experts *e, mde__validation *v, const mde__window *w, size_t first,
                                mde__first_pass *pass, mde__validation *sample)
 {
-    size_t chunk, t;
-    mde__span part;
-    for (chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
+    const mde__span part = { first, w->tokens, w->stride, w->ratios };
+    for (size_t chunk = 0; chunk * MDE__MIXTURE_BLOCK < w->tokens; chunk++) {
         const mde__findings *found = &w->findings[chunk];
         if (found->token >= 0) {
             mde__wrong_token(e, v, w, found, first);
@@ -15716,16 +15342,12 @@ static void mde__gather_window(const mde_experts *e, mde__validation *v, const m
         v->rounded += found->rounded;
         pass->judged |= found->judged;
     }
-    for (t = 0; t < w->tokens; t++) {
+    for (size_t t = 0; t < w->tokens; t++) {
         if ((int64_t)(first + t) == v->starts[pass->document + 1]) pass->document++;
         v->peaks[pass->document] += (double)w->best[t];
         pass->below += w->best[t] < pass->implausible;
         if ((first + t) % pass->step == 0) pass->maxima[pass->shown++] = (double)w->best[t];
     }
-    part.first = first;
-    part.tokens = w->tokens;
-    part.stride = w->stride;
-    part.ratios = w->ratios;
     if (pass->span) mde__sample_part(e->count, pass->span, &part, w->best, sample);
 }
 
@@ -15751,13 +15373,12 @@ static double mde__quantile(double *values, size_t n, double q)
 static mde_status mde__check_base(const mde_experts *e, const mde__validation *v)
 {
     double bits = -v->peak / (v->bytes * 0.6931471805599453);
-    char number[32];
     int low = bits < 0.01;
     if (!(v->bytes > 0) || v->tokens < 8 || (!low && (v->bytes != (double)v->tokens || bits <= 8))) return MDE_OK;
-    return mde_fail(e->context, v->folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT, "%s%svalidation %s: %s bits a byte by the "
-                    "best expert of each token is %s; these cannot be natural logarithms of the tokens' "
+    return mde_fail(e->context, v->folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT, "%s%svalidation %s: %.9g bits a byte by "
+                    "the best expert of each token is %s; these cannot be natural logarithms of the tokens' "
                     "probabilities, or the bytes are not those of the tokens", v->folder ? v->folder : "",
-                    v->folder ? ": " : "", v->name, mde__number(number, bits),
+                    v->folder ? ": " : "", v->name, bits,
                     low ? "less than any text takes" : "worse than a guess among 256 bytes");
 }
 
@@ -15771,18 +15392,17 @@ static mde_status mde__check_rows(const mde_experts *e, const mde__validation *v
     const char *folder = v->folder;
     int alone = v->known == (int64_t)v->tokens;
     double bytes = v->bytes / (double)v->tokens, median;
-    char number[32], size[32];
+    char size[48] = "";
     if (v->tokens < 8 || (pass->below <= v->tokens / 2 && !(bytes > 64))) return MDE_OK;
     median = mde__quantile(pass->maxima, pass->shown, 0.5);
+    if (bytes > 0) mde__sentence(size, sizeof size, " and %.9g bytes", floor(bytes + 0.5));
     return mde_fail(e->context, folder ? MDE_BAD_FILE : MDE_BAD_ARGUMENT,
-                    "%s%s%s%s: these are sums over sequences, not tokens (median %s nats%s%s%s a row%s); MDE averages "
+                    "%s%s%s%s: these are sums over sequences, not tokens (median %.9g nats%s a row%s); MDE averages "
                     "the experts' probabilities token by token, so one number a sequence cannot be used: write the "
                     "natural logarithm of the probability of every token, [tokens], all sequences end to end without "
                     "padding, as examples/export_logprobs.py does",
                     folder ? folder : "validation", folder ? "/" : " ", folder ? e->names[0] : v->name,
-                    folder ? ".npy" : "", mde__number(number, floor(median * 10 + 0.5) / 10), bytes > 0 ? " and " : "",
-                    bytes > 0 ? mde__number(size, floor(bytes + 0.5)) : "", bytes > 0 ? " bytes" : "",
-                    alone ? ", 1 row a document" : "");
+                    folder ? ".npy" : "", floor(median * 10 + 0.5) / 10, size, alone ? ", 1 row a document" : "");
 }
 
 /* Reads all log-probabilities once, from memory or, logp NULL, from the open files; keeps the ratios as far as there is
@@ -15791,14 +15411,15 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
 {
     mde_context *c = e->context;
     mde__passes *p = e->passes;
-    size_t experts = (size_t)e->count, first, i, fit = p->room / (experts * sizeof *v->ratios), size = 0, rest;
+    size_t experts = (size_t)e->count, fit = p->room / (experts * sizeof *v->ratios), limit = MDE__SAMPLE / experts;
+    size_t size = 0, rest;
     uint64_t unwanted[MDE_MAX_DOMAINS];
     char where[600];
     mde__first_pass pass;
     memset(&pass, 0, sizeof pass);
     pass.implausible = v->known == (int64_t)v->tokens ? -20.0f : -40.0f;
     pass.step = (v->tokens - 1) / MDE__MEDIAN + 1;
-    pass.span = mde__resident_span(e->count, v->tokens);
+    if (v->tokens > limit) pass.span = MDE__SAMPLE_RUN * ((v->tokens - 1) / limit + 1);
     v->held = logp || fit >= v->tokens ? v->tokens : fit / p->window * p->window;
     v->stride = (v->held + 15) / 16 * 16;
     if (v->stride < v->held || !mde__mul_size(v->stride, experts, &size)) size = SIZE_MAX;
@@ -15814,12 +15435,12 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
     p->meter.stage = "read";
     snprintf(p->figures, sizeof p->figures, "%.70s", v->name);
     mde__meter_start(&p->meter, (double)v->tokens);
-    for (first = 0; first < v->tokens && !mde__bad(c); first += p->window) {
+    for (size_t first = 0; first < v->tokens && !mde__bad(c); first += p->window) {
         size_t n = v->tokens - first < p->window ? v->tokens - first : p->window;
         mde_mark mark = mde_arena_mark(c);
         mde__window w;
         int good = mde__window_start(e, n, first < v->held ? v->ratios + first : NULL, v->stride, &w);
-        for (i = 0; logp && i < experts && good; i++) {
+        for (size_t i = 0; logp && i < experts && good; i++) {
             memcpy(w.ratios + i * w.stride, logp[i] + first, n * sizeof *w.ratios);
         }
 #ifndef MDE_NO_STDIO
@@ -15839,42 +15460,37 @@ static void mde__first_look(mde_experts *e, mde__validation *v, const float *con
     mde__close_columns(e, v);
 #endif
     (void)unwanted;
-    for (i = 0; i < experts && v->tokens >= 8 && !mde__bad(c); i++) {
+    for (size_t i = 0; i < experts && v->tokens >= 8 && !mde__bad(c); i++) {
         if (pass.judged >> i & 1) continue;
         mde_fail(c, MDE_BAD_ARGUMENT, "%svalidation %s, expert %s: every log-probability is 0; no model is certain of "
                  "every token", mde__column_name(v, e->names[i], where), v->name, e->names[i]);
     }
-    for (i = 0; i < (size_t)v->documents && !mde__bad(c); i++) v->peak += v->peaks[i];
+    for (size_t i = 0; i < (size_t)v->documents && !mde__bad(c); i++) v->peak += v->peaks[i];
     if (!mde__bad(c) && mde__check_rows(e, v, &pass) == MDE_OK) mde__check_base(e, v);
     mde_release(c, pass.maxima);
 }
 
 static int mde__grow_validations(mde_experts *e)
 {
-    int capacity = e->capacity ? e->capacity * 2 : 8;
-    mde__validation *larger;
-    if (e->validations < e->capacity) return 1;
-    larger = (mde__validation *)mde__realloc(e->context, e->validation, (size_t)capacity, sizeof *larger);
-    if (!larger) return 0;
-    e->validation = larger;
-    e->capacity = capacity;
-    return 1;
+    size_t count = (size_t)e->validations + 1;
+    mde__validation *larger = (mde__validation *)mde__room(e->context, e->validation, count, sizeof *larger);
+    if (larger) e->validation = larger;
+    return larger != NULL;
 }
 
 /* The sample's texts follow those of the experts: the first large one is what it begins with. */
 static void mde__extend_sample(mde_experts *e, const mde__validation *v, const mde__validation *sample)
 {
     mde_experts *few = e->sample;
-    int i;
     if (!few && !sample->ratios) return;
     if (!few) {
         few = (mde_experts *)mde_alloc(e->context, 1, sizeof *few);
         if (!few) return;
         *few = *e;
         few->validation = NULL;
-        few->validations = few->capacity = 0;
+        few->validations = 0;
         e->sample = few;
-        for (i = 0; i < e->validations && mde__grow_validations(few); i++) {
+        for (int i = 0; i < e->validations && mde__grow_validations(few); i++) {
             few->validation[few->validations++] = e->validation[i];
         }
     }
@@ -15910,11 +15526,9 @@ MDEDEF mde_status mde_experts_add(mde_experts *e, const char *validation, size_t
 {
     mde_context *c = e ? e->context : NULL;
     mde__validation v;
+    mde__require(c, validation && *validation && tokens > 0 && logp, "validation %s: %zu tokens; expected a name and "
+                 "at least one token", validation ? validation : "?", tokens);
     if (mde__bad(c)) return mde_context_status(c);
-    if (!validation || !*validation || tokens == 0 || !logp) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: %zu tokens; expected a name and at least one token",
-                        validation ? validation : "?", tokens);
-    }
     if (mde_experts_find_validation(e, validation) >= 0) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "validation %s: is there already", validation);
     }
@@ -15942,11 +15556,9 @@ static int mde__open_column(mde_context *c, const char *folder, const char *name
             if (r->rank == 2) {
                 snprintf(shape, sizeof shape, " (%lld x %lld)", (long long)r->shape[0], (long long)r->shape[1]);
             }
-            mde_fail(c, MDE_BAD_SHAPE,
-                     "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all sequences end to "
-                     "end without their padding (in numpy logp[mask], which is flat), and in doc.npy the number of the "
-                     "sequence that each token is in",
-                     path, r->rank, shape);
+            mde_fail(c, MDE_BAD_SHAPE, "%s: has %d dimensions%s; expected 1, [tokens]: one number for each token, all "
+                     "sequences end to end without their padding (in numpy logp[mask], which is flat), and in doc.npy "
+                     "the number of the sequence that each token is in", path, r->rank, shape);
         } else if (tokens && file->count != tokens) {
             mde_fail(c, MDE_BAD_SHAPE, "%s: has %zu numbers; expected one for each of the %zu tokens", path,
                      file->count, tokens);
@@ -15956,19 +15568,25 @@ static int mde__open_column(mde_context *c, const char *folder, const char *name
     return file->path && !mde__bad(c);
 }
 
-/* Calls take(file, token, element, user) for each element of a column until an error. */
-static void mde__each_element(mde_context *c, mde__npy_file *file,
+/* Calls take(file, token, element, user) for each element of a column, if it is there, until an error. */
+static void mde__each_element(mde_context *c, const char *folder, const char *name, size_t tokens,
                               void (*take)(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user),
                               void *user)
 {
     const size_t block = 65536;
-    size_t size = (size_t)file->reader.size, first, i;
-    unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, size);
-    for (first = 0; first < file->count && !mde__bad(c); first += block) {
-        size_t n = file->count - first < block ? file->count - first : block;
-        if (mde__npy_block(file, first, n, bytes)) break;
-        for (i = 0; i < n && !mde__bad(c); i++) take(&file->reader, first + i, bytes + i * size, user);
+    size_t n;
+    unsigned char *bytes = (unsigned char *)mde__allocate_block(c, block, sizeof(double));
+    mde__npy_file file;
+    if (!bytes) return;
+    if (!mde__open_column(c, folder, name, 0, tokens, &file)) tokens = 0;
+    for (size_t first = 0; first < tokens && !mde__bad(c); first += n) {
+        n = tokens - first < block ? tokens - first : block;
+        if (mde__npy_block(&file, first, n, bytes)) break;
+        for (size_t i = 0; i < n && !mde__bad(c); i++) {
+            take(&file.reader, first + i, bytes + i * (size_t)file.reader.size, user);
+        }
     }
+    mde__npy_forget(c, &file);
     mde_release(c, bytes);
 }
 
@@ -15998,20 +15616,18 @@ static void mde__take_document(const mde__npy_reader *r, size_t token, const uns
 static void mde__take_bytes(const mde__npy_reader *r, size_t token, const unsigned char *p, void *user)
 {
     double bytes = mde__npy_element(r, p);
-    char number[32];
     *(double *)user += bytes;
     if (bytes >= 0 && bytes <= 1e9) return;
-    mde_fail(r->context, MDE_BAD_FILE, "%s: token %zu has %s bytes", r->name, token, mde__number(number, bytes));
+    mde_fail(r->context, MDE_BAD_FILE, "%s: token %zu has %.9g bytes", r->name, token, bytes);
 }
 
 /* Names of the experts: the .npy files of a folder but for the two that describe the tokens. */
 static mde_status mde__list_experts(mde_context *c, const char *folder, mde_names *experts)
 {
     mde_names files;
-    int i;
     memset(experts, 0, sizeof *experts);
     mde_folder_list(c, folder, &files);
-    for (i = 0; i < files.count; i++) {
+    for (int i = 0; i < files.count; i++) {
         char *name = files.items[i];
         size_t length = strlen(name), stem = length > 4 ? length - 4 : 0;
         if (mde__same_word(name + stem, length - stem, ".npz") ||
@@ -16031,17 +15647,15 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
 {
     mde_context *c = e->context;
     char *folder = mde__join_path(c, path, validation);
-    mde__npy_file file;
     mde__documents documents;
     mde__validation v;
-    int i;
     memset(&v, 0, sizeof v);
     memset(&documents, 0, sizeof documents);
     documents.v = &v;
     v.name = mde__copy_text(c, validation);
     v.folder = folder;
     v.columns = (mde__npy_file *)mde_alloc(c, (size_t)e->count, sizeof *v.columns);
-    for (i = 0; i < e->count && !mde__bad(c); i++) {
+    for (int i = 0; i < e->count && !mde__bad(c); i++) {
         if (!mde__open_column(c, folder, e->names[i], 1, 0, &v.columns[i])) break;
         if (i == 0) v.tokens = v.columns[i].count;
         if (v.columns[i].count != v.tokens) {
@@ -16049,21 +15663,9 @@ static void mde__open_validation(mde_experts *e, const char *path, const char *v
                      v.columns[i].count, e->names[0], v.tokens);
         }
     }
-    if (!mde__bad(c) && v.tokens == 0) {
-        mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
-    }
-    if (!mde__bad(c)) {
-        if (mde__open_column(c, folder, "doc", 0, v.tokens, &file)) {
-            mde__each_element(c, &file, mde__take_document, &documents);
-        }
-        mde__npy_forget(c, &file);
-    }
-    if (!mde__bad(c)) {
-        if (mde__open_column(c, folder, "bytes", 0, v.tokens, &file)) {
-            mde__each_element(c, &file, mde__take_bytes, &v.bytes);
-        }
-        mde__npy_forget(c, &file);
-    }
+    if (!mde__bad(c) && v.tokens == 0) mde_fail(c, MDE_BAD_SHAPE, "%s: the validation text has no tokens", folder);
+    mde__each_element(c, folder, "doc", v.tokens, mde__take_document, &documents);
+    mde__each_element(c, folder, "bytes", v.tokens, mde__take_bytes, &v.bytes);
     mde__add_validation(e, &v, NULL);
     mde_release(c, folder);
 }
@@ -16073,11 +15675,10 @@ static mde_status mde__check_experts(const mde_experts *e, const char *folder)
 {
     mde_context *c = e->context;
     mde_names experts;
-    int i, j;
+    int j;
     mde__list_experts(c, folder, &experts);
-    for (i = 0; i < experts.count && !mde__bad(c); i++) {
-        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {
-        }
+    for (int i = 0; i < experts.count && !mde__bad(c); i++) {
+        for (j = 0; j < e->count && strcmp(experts.items[i], e->names[j]) != 0; j++) {}
         if (j == e->count) {
             mde_fail(c, MDE_BAD_FILE, "%s/%s.npy: the validation folders before it have no such expert", folder,
                      experts.items[i]);
@@ -16092,7 +15693,6 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde
     static const mde_experts_desc defaults = { 0, 0, NULL, NULL };
     mde_names validations, experts;
     mde_experts *e = NULL;
-    int i;
     if (mde__bad(c)) return NULL;
     if (!path || !mde_is_folder(path)) {
         mde_fail(c, MDE_IO, "%s: no such folder; expected <folder>/<validation>/<expert>.npy", path ? path : "?");
@@ -16101,7 +15701,7 @@ MDEDEF mde_experts *mde_experts_open(mde_context *c, const char *path, const mde
     if (!desc) desc = &defaults;
     memset(&experts, 0, sizeof experts);
     mde_folder_list(c, path, &validations);
-    for (i = 0; i < validations.count && !mde__bad(c); i++) {
+    for (int i = 0; i < validations.count && !mde__bad(c); i++) {
         char *folder = mde__join_path(c, path, validations.items[i]);
         if (folder && mde_is_folder(folder)) {
             if (!e) {
@@ -16172,12 +15772,9 @@ static void mde__ask_text(const mde_experts *e, int index, double share, int n, 
     mde__mixture_sums *sums = (mde__mixture_sums *)mde_scratch(c, (size_t)n, sizeof *sums);
     double *derivatives = (double *)mde_scratch(c, (size_t)n * k * (k + 1), sizeof *derivatives);
     float *counts = NULL;
-    int64_t d;
-    int q;
-    mde__span part;
-    memset(&part, 0, sizeof part);
+    mde__span part = { 0, 0, 0, NULL };
     if (query->counts) counts = (float *)mde_scratch(c, v->tokens < MDE__SPAN ? v->tokens : MDE__SPAN, sizeof *counts);
-    for (q = 0; q < n && !mde__bad(c); q++) {
+    for (int q = 0; q < n && !mde__bad(c); q++) {
         sums[q].experts = e->count;
         sums[q].weights = query[q].weights;
         sums[q].gradient = query[q].gradient ? derivatives + (size_t)q * k * (k + 1) : NULL;
@@ -16185,19 +15782,19 @@ static void mde__ask_text(const mde_experts *e, int index, double share, int n, 
         mde__mixture_clear(&sums[q]);
     }
     while (mde__next_span(e, v, &part)) {
-        for (q = 0; q < n; q++) {
+        for (int q = 0; q < n; q++) {
             if (counts) mde__token_counts(v, &part, query[q].counts[index], counts);
             if (!mde__mixture_add(c, &sums[q], (int64_t)part.tokens, part.ratios, (int64_t)part.stride, counts) ||
                 mde__meter_add(&e->passes->meter, (double)part.tokens))
                 break;
         }
     }
-    for (q = 0; q < n && !mde__bad(c); q++) {
+    for (int q = 0; q < n && !mde__bad(c); q++) {
         double peak = v->peak, tokens = (double)v->tokens;
         if (query[q].counts) {
             const unsigned char *times = query[q].counts[index];
             peak = tokens = 0;
-            for (d = 0; d < v->documents; d++) {
+            for (int64_t d = 0; d < v->documents; d++) {
                 peak += (double)times[d] * v->peaks[d];
                 tokens += (double)times[d] * (double)(v->starts[d + 1] - v->starts[d]);
             }
@@ -16217,16 +15814,15 @@ static void mde__ask(const mde_experts *e, const double *shares, int n, mde__que
 {
     size_t k = (size_t)e->count;
     double tokens = 0;
-    int j, q;
-    for (q = 0; q < n; q++) {
+    for (int q = 0; q < n; q++) {
         query[q].loss = 0;
         if (query[q].gradient) memset(query[q].gradient, 0, k * sizeof(double));
         if (query[q].hessian) memset(query[q].hessian, 0, k * k * sizeof(double));
     }
-    for (j = 0; j < e->validations; j++) if (shares[j] != 0) tokens += (double)e->validation[j].tokens;
+    for (int j = 0; j < e->validations; j++) if (shares[j] != 0) tokens += (double)e->validation[j].tokens;
     mde__meter_start(&e->passes->meter, tokens * n);
-    for (j = 0; j < e->validations; j++) if (shares[j] != 0) mde__ask_text(e, j, shares[j], n, query);
-    for (q = 0; q < n && mde__bad(e->context); q++) query[q].loss = (double)NAN;
+    for (int j = 0; j < e->validations; j++) if (shares[j] != 0) mde__ask_text(e, j, shares[j], n, query);
+    for (int q = 0; q < n && mde__bad(e->context); q++) query[q].loss = (double)NAN;
 }
 
 /* What the next passes are for, as their reports say. */
@@ -16238,19 +15834,12 @@ static void mde__set_stage(const mde_experts *e, const char *stage)
 
 MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const double *weights, double *gradient)
 {
-    mde__query query;
-    int i;
-    if (!e || mde__bad(e->context)) return (double)NAN;
-    if (!mde__find_validation(e, validation)) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "validation loss: validation is %d; expected 0 to %d", validation,
-                 e->validations - 1);
-        return (double)NAN;
-    }
-    if (mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
-    for (i = 0; gradient && i < e->count; i++) gradient[i] = 0;
-    memset(&query, 0, sizeof query);
-    query.weights = weights;
-    query.gradient = gradient;
+    mde__query query = { weights, NULL, 0, gradient, NULL };
+    if (!e) return (double)NAN;
+    mde__require(e->context, validation >= 0 && validation < e->validations, "validation loss: validation is %d; "
+                 "expected 0 to %d", validation, e->validations - 1);
+    if (mde__bad(e->context) || mde__check_mixture(e, "validation loss", 1, weights)) return (double)NAN;
+    for (int i = 0; gradient && i < e->count; i++) gradient[i] = 0;
     mde__set_stage(e, "loss");
     mde__meter_start(&e->passes->meter, (double)e->validation[validation].tokens);
     mde__ask_text(e, validation, 1, 1, &query);
@@ -16261,32 +15850,26 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
 static int mde__objective_shares(const mde_experts *e, const double *objective, double *shares)
 {
     double sum = 0;
-    int j;
-    char number[32];
-    for (j = 0; j < e->validations; j++) {
+    for (int j = 0; j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
         if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %s; expected 0 or more",
-                             e->validation[j].name, mde__number(number, shares[j]));
+            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %.9g; expected 0 or more",
+                             e->validation[j].name, shares[j]);
         }
         sum += shares[j];
     }
     if (!(sum > 0)) {
         return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
     }
-    for (j = 0; j < e->validations; j++) shares[j] /= sum;
+    for (int j = 0; j < e->validations; j++) shares[j] /= sum;
     return 1;
 }
 
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
 {
     double *shares;
-    mde__query query;
+    mde__query query = { weights, NULL, (double)NAN, gradient, NULL };
     if (!e || mde__bad(e->context)) return (double)NAN;
-    memset(&query, 0, sizeof query);
-    query.weights = weights;
-    query.gradient = gradient;
-    query.loss = (double)NAN;
     shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
     if (shares && mde__objective_shares(e, objective, shares) &&
         mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
@@ -16301,20 +15884,17 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
 {
     mde_context *c = e ? e->context : NULL;
     double *sums, tokens = 0;
-    int64_t n;
-    int j;
     if (mde__bad(c)) return mde_context_status(c);
     if (mde__check_mixture(e, "mixture losses", mixtures, weights)) return c->status;
     sums = (double *)mde_alloc(c, (size_t)mixtures + 1, sizeof *sums);
     mde__set_stage(e, "losses");
-    for (j = 0; j < e->validations; j++) tokens += (double)e->validation[j].tokens;
+    for (int j = 0; j < e->validations; j++) tokens += (double)e->validation[j].tokens;
     mde__meter_start(&e->passes->meter, tokens);
-    for (j = 0; j < e->validations && !mde__bad(c); j++) {
+    for (int j = 0; j < e->validations && !mde__bad(c); j++) {
         const mde__validation *v = &e->validation[j];
         mde_mark mark = mde_arena_mark(c);
-        mde__span part;
+        mde__span part = { 0, 0, 0, NULL };
         mde__mixtures m;
-        memset(&part, 0, sizeof part);
         memset(&m, 0, sizeof m);
         m.experts = e->count;
         m.mixtures = mixtures;
@@ -16328,7 +15908,7 @@ MDEDEF mde_status mde_mixture_losses(const mde_experts *e, int64_t mixtures, con
             }
         }
         if (!mde__bad(c)) mde__mixtures_end(c, &m);
-        for (n = 0; n < mixtures && !mde__bad(c); n++) {
+        for (int64_t n = 0; n < mixtures && !mde__bad(c); n++) {
             out[n * e->validations + j] = -(v->peak + sums[n]) / (double)v->tokens;
         }
         mde_arena_rewind(c, mark);
@@ -16354,8 +15934,7 @@ MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double los
 /* Moving the mixture from w to (1 - s) w + s e_i changes the loss by s (g_i - g.w), and g.w = -1. */
 static void mde__prices_of_gradient(int k, const double *gradient, double *prices)
 {
-    int i;
-    for (i = 0; i < k; i++) prices[i] = gradient[i] + 1;
+    for (int i = 0; i < k; i++) prices[i] = gradient[i] + 1;
 }
 
 MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objective, const double *weights,
@@ -16378,17 +15957,16 @@ MDEDEF mde_status mde_mixture_prices(const mde_experts *e, const double *objecti
 static void mde__learn_curvature(int k, const double *d, const double *before, const double *after, double *h)
 {
     double residual[MDE_MAX_DOMAINS], along = 0, residuals = 0, length = 0;
-    int i, j;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         residual[i] = after[i] - before[i];
-        for (j = 0; j < k; j++) residual[i] -= h[i * k + j] * d[j];
+        for (int j = 0; j < k; j++) residual[i] -= h[i * k + j] * d[j];
         along += residual[i] * d[i];
         residuals += residual[i] * residual[i];
         length += d[i] * d[i];
     }
     if (!(fabs(along) > 1e-3 * sqrt(residuals * length))) return;
-    for (i = 0; i < k; i++) {
-        for (j = 0; j < k; j++) h[i * k + j] += residual[i] * residual[j] / along;
+    for (int i = 0; i < k; i++) {
+        for (int j = 0; j < k; j++) h[i * k + j] += residual[i] * residual[j] / along;
     }
 }
 
@@ -16425,8 +16003,8 @@ static void mde__ask_at(mde__descent *s, mde__descent_phase phase, const double 
 
 static void mde__try_step(const mde__descents *all, mde__descent *s)
 {
-    int i, k = all->experts->count;
-    for (i = 0; i < k; i++) {
+    int k = all->experts->count;
+    for (int i = 0; i < k; i++) {
         s->trial[i] = mde__clamp(s->out->weights[i] + s->step * s->d[i], all->lower[i], all->upper[i]);
     }
     mde__simplex_correct(k, all->lower, all->upper, s->trial);
@@ -16437,7 +16015,7 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
 /* With loss, gradient and Hessian at hand. */
 static void mde__next_step(const mde__descents *all, mde__descent *s)
 {
-    int i, k = all->experts->count;
+    int k = all->experts->count;
     if (!(s->out->gap > all->tolerance && s->out->iterations < all->iterations)) {
         s->phase = MDE__DONE;
         return;
@@ -16446,7 +16024,7 @@ static void mde__next_step(const mde__descents *all, mde__descent *s)
     memcpy(s->trial_g, s->g, (size_t)k * sizeof *s->g);
     mde__simplex_quadratic(k, s->h, all->lower, all->upper, s->trial, s->trial_g);
     s->slope = 0;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         s->d[i] = s->trial[i] - s->out->weights[i];
         s->slope += s->g[i] * s->d[i];
     }
@@ -16468,7 +16046,7 @@ static void mde__leave_sample(const mde__descents *all, mde__descent *s)
 
 static void mde__end_step(const mde__descents *all, mde__descent *s)
 {
-    int i, k = all->experts->count, poor;
+    int k = all->experts->count, poor;
     double gap;
     if (!(s->query.loss <= s->out->loss + 1e-4 * s->step * s->slope + 1e-15 * fabs(s->out->loss))) {
         s->step *= 0.5;
@@ -16479,7 +16057,7 @@ static void mde__end_step(const mde__descents *all, mde__descent *s)
     }
     gap = mde__simplex_gap(k, s->trial_g, s->trial, all->lower, all->upper, s->d);
     poor = s->sampled && !(gap <= 0.5 * s->out->gap);
-    for (i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
+    for (int i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
     if (s->sampled && !poor) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
     memcpy(s->out->weights, s->trial, (size_t)k * sizeof *s->trial);
     memcpy(s->g, s->trial_g, (size_t)k * sizeof *s->g);
@@ -16514,9 +16092,9 @@ static void mde__minimize(const mde__descents *all)
 {
     mde_context *c = all->experts->context;
     mde__passes *passes = all->experts->passes;
-    int i, active = all->count, pass;
+    int active = all->count;
     double gap = -1;
-    for (i = 0; i < all->count; i++) {
+    for (int i = 0; i < all->count; i++) {
         mde__descent *s = &all->one[i];
         s->sampled = 0;
         if (all->few) {
@@ -16526,9 +16104,9 @@ static void mde__minimize(const mde__descents *all)
         }
         mde__ask_at(s, MDE__START, s->out->weights, s->g);
     }
-    for (pass = 1; active > 0 && !mde__bad(c); pass++) {
+    for (int pass = 1; active > 0 && !mde__bad(c); pass++) {
         char number[32];
-        for (i = active = 0; i < all->count; i++) {
+        for (int i = active = 0; i < all->count; i++) {
             if (all->one[i].phase != MDE__DONE) all->query[active++] = all->one[i].query;
         }
         if (all->count > 1) {
@@ -16538,7 +16116,7 @@ static void mde__minimize(const mde__descents *all)
             snprintf(passes->figures, sizeof passes->figures, "pass %d, gap %s", pass, number);
         }
         if (active) mde__ask(all->experts, all->shares, active, all->query);
-        for (i = active = 0; i < all->count && !mde__bad(c); i++) {
+        for (int i = active = 0; i < all->count && !mde__bad(c); i++) {
             mde__descent *s = &all->one[i];
             if (s->phase == MDE__DONE) continue;
             s->query.loss = all->query[active++].loss;
@@ -16546,7 +16124,7 @@ static void mde__minimize(const mde__descents *all)
             gap = s->out->gap;
         }
     }
-    for (i = 0; i < all->count && !mde__bad(c); i++) {
+    for (int i = 0; i < all->count && !mde__bad(c); i++) {
         mde_optimum *out = all->one[i].out;
         mde__shadow_prices(all->experts->count, all->one[i].g, out->weights, all->lower, all->upper, out->active,
                            out->price);
@@ -16558,21 +16136,18 @@ static int mde__descents_start(mde__descents *all, int count)
 {
     mde_context *c = all->experts->context;
     size_t k = (size_t)all->experts->count;
-    int i;
     all->count = count;
     all->one = (mde__descent *)mde_alloc(c, (size_t)count, sizeof *all->one);
     all->query = (mde__query *)mde_alloc(c, (size_t)count, sizeof *all->query);
-    for (i = 0; i < count && all->one; i++) all->one[i].h = (double *)mde_alloc(c, k * k, sizeof(double));
+    for (int i = 0; i < count && all->one; i++) all->one[i].h = (double *)mde_alloc(c, k * k, sizeof(double));
     return !mde__bad(c);
 }
 
 static void mde__descents_end(mde__descents *all)
 {
     mde_context *c = all->experts->context;
-    int i;
-    for (i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
-    mde_release(c, all->one);
-    mde_release(c, all->query);
+    for (int i = 0; i < all->count && all->one; i++) mde_release(c, all->one[i].h);
+    MDE__RELEASE(c, all->one, all->query);
 }
 
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
@@ -16582,17 +16157,16 @@ static void mde__descents_end(mde__descents *all)
 static int mde__sample_experts(const mde_experts *e, mde_experts *few)
 {
     mde_context *c = e->context;
-    int j, large = 0;
+    int large = 0;
     *few = *e;
     few->validation = NULL;
-    for (j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
+    for (int j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
     if (large) few->validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few->validation);
-    for (j = 0; few->validation && j < e->validations; j++) {
+    for (int j = 0; few->validation && j < e->validations; j++) {
         const mde__validation *all = &e->validation[j];
         mde__validation *v = &few->validation[j];
         size_t span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
-        mde__span part;
-        memset(&part, 0, sizeof part);
+        mde__span part = { 0, 0, 0, NULL };
         v->tokens = v->held = v->stride = mde__sample_size(all->tokens, span);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
         while (v->ratios && mde__next_span(e, all, &part)) mde__sample_part(e->count, span, &part, NULL, v);
@@ -16666,11 +16240,8 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
         }
         mde__descents_end(&all);
         if (!mde__bad(c) && !(out->gap <= tolerance)) {
-            char a[32], b[32];
-            mde_fail(c, MDE_NOT_FINITE,
-                     "minimize: after %d steps the loss may still be %s nats above the minimum; "
-                     "%s was asked for",
-                     out->iterations, mde__number(a, out->gap), mde__number(b, tolerance));
+            mde_fail(c, MDE_NOT_FINITE, "minimize: after %d steps the loss may still be %.9g nats above the minimum; "
+                     "%.9g was asked for", out->iterations, out->gap, tolerance);
         }
     }
     mde_release(c, shares);
@@ -16682,8 +16253,7 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 /* How often each document is drawn when as many are drawn, with replacement, as there are. */
 static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, unsigned char *const *counts)
 {
-    int j;
-    for (j = 0; j < e->validations; j++) {
+    for (int j = 0; j < e->validations; j++) {
         int64_t documents = e->validation[j].documents, d;
         mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
         if (!counts[j]) continue;
@@ -16708,17 +16278,15 @@ typedef struct mde__resampling {
 
 static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
 {
-    int j;
-    for (j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
-    mde_release(e->context, r->counts);
-    mde_release(e->context, r->shares);
+    for (int j = 0; r->counts && j < r->together * e->validations; j++) mde_release(e->context, r->counts[j]);
+    MDE__RELEASE(e->context, r->counts, r->shares);
 }
 
 /* Draws the replicates from number `first` on; returns how many. */
 static int mde__resample(const mde_experts *e, const mde__resampling *r, int first)
 {
-    int n = r->replicates - first < r->together ? r->replicates - first : r->together, b;
-    for (b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
+    int n = r->replicates - first < r->together ? r->replicates - first : r->together;
+    for (int b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
     snprintf(e->passes->figures, sizeof e->passes->figures, "replicates %d to %d of %d", first + 1, first + n,
              r->replicates);
     return n;
@@ -16729,9 +16297,9 @@ static int mde__resample(const mde_experts *e, const mde__resampling *r, int fir
 static int mde__resampling_note(const mde_experts *e, const double *shares, char note[320])
 {
     const mde__validation *shown = NULL;
-    int j, others = -1, possible = 1;
+    int others = -1, possible = 1;
     char documents[40], more[48] = "";
-    for (j = 0; j < e->validations; j++) {
+    for (int j = 0; j < e->validations; j++) {
         const mde__validation *v = &e->validation[j];
         int enough = v->documents >= MDE__FEWEST_DOCUMENTS;
         if (shares[j] == 0 || (enough && (v->block == 0 || !possible))) continue;
@@ -16765,7 +16333,6 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
 {
     mde_context *c = e->context;
     double documents = 1;
-    int j;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
     if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
@@ -16773,11 +16340,11 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
     r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
     if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
     if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
-    for (j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
+    for (int j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
     r->together = r->replicates * documents > (double)MDE__RESAMPLED ? 1 + (int)((double)MDE__RESAMPLED / documents)
                                                                      : r->replicates;
     r->counts = (unsigned char **)mde_alloc(c, (size_t)r->together * (size_t)e->validations + 1, sizeof *r->counts);
-    for (j = 0; r->counts && j < r->together * e->validations; j++) {
+    for (int j = 0; r->counts && j < r->together * e->validations; j++) {
         int text = j % e->validations;
         if (r->shares[text] == 0) continue;
         r->counts[j] = (unsigned char *)mde_alloc(c, (size_t)e->validation[text].documents, 1);
@@ -16789,8 +16356,7 @@ static int mde__resampling_start(const mde_experts *e, const double *objective, 
 static void mde__intervals(const mde__resampling *r, int k, double *values, double *low, double *high)
 {
     size_t n = (size_t)r->replicates;
-    int i;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         low[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, r->tail) : mde__quiet_nan();
         high[i] = n > 0 ? mde__quantile(values + (size_t)i * n, n, 1 - r->tail) : mde__quiet_nan();
     }
@@ -16806,7 +16372,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     mde_optimum *best = &out->optimum, *optimum = NULL;
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], middle[MDE_MAX_DOMAINS];
     double *losses = NULL, *weights = NULL;
-    int k, i, b, first, n;
+    int k, n;
     memset(out, 0, sizeof *out);
     if (mde__bad(c)) return mde_context_status(c);
     if (!desc) desc = &defaults;
@@ -16831,27 +16397,27 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.upper = upper;
     all.tolerance = 1e-5;
     all.iterations = 100;
-    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+    for (int first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             all.query[b].weights = desc->weights ? desc->weights : best->weights;
             all.query[b].counts = r.counts + b * e->validations;
             all.query[b].gradient = all.query[b].hessian = NULL;
         }
         mde__ask(e, r.shares, n, all.query);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             mde__descent *s = &all.one[b];
             losses[first + b] = all.query[b].loss;
             optimum[b] = *best;
             /* A little inside, because a weight that is zero here may not be zero there. */
-            for (i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
+            for (int i = 0; i < k; i++) optimum[b].weights[i] = 0.95 * best->weights[i] + 0.05 * middle[i];
             s->out = &optimum[b];
             s->query.counts = r.counts + b * e->validations;
         }
         all.count = n;
         if (!mde__bad(c)) mde__minimize(&all);
-        for (b = 0; b < n; b++) {
-            for (i = 0; i < k; i++) {
+        for (int b = 0; b < n; b++) {
+            for (int i = 0; i < k; i++) {
                 weights[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = optimum[b].weights[i];
             }
         }
@@ -16864,9 +16430,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     all.count = r.together;
     mde__descents_end(&all);
     mde__resampling_end(e, &r);
-    mde_release(c, optimum);
-    mde_release(c, losses);
-    mde_release(c, weights);
+    MDE__RELEASE(c, optimum, losses, weights);
     return c->status;
 }
 
@@ -16879,7 +16443,7 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde__query *query = NULL;
     double prices[MDE_MAX_DOMAINS], *values = NULL, *gradients = NULL;
     char note[320];
-    int i, b, first, n;
+    int i, n;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
@@ -16890,26 +16454,22 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     }
     mde__set_stage(e, "prices");
     r.seed = desc->seed;
-    for (first = 0; first < r.replicates && !mde__bad(c); first += n) {
+    for (int first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             query[b].weights = weights;
             query[b].counts = r.counts + b * e->validations;
             query[b].gradient = gradients + b * e->count;
         }
         mde__ask(e, r.shares, n, query);
-        for (b = 0; b < n; b++) {
+        for (int b = 0; b < n; b++) {
             mde__prices_of_gradient(e->count, query[b].gradient, prices);
-            for (i = 0; i < e->count; i++) {
-                values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
-            }
+            for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
         }
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
     mde__resampling_end(e, &r);
-    mde_release(c, query);
-    mde_release(c, gradients);
-    mde_release(c, values);
+    MDE__RELEASE(c, query, gradients, values);
     return c->status;
 }
 
@@ -17522,12 +17082,11 @@ static double mde__over_repeats(const int *next, int run, const double *values, 
 /* The first number that is not finite is an error that names its row and column, both from 0. */
 static mde_status mde__check_table(mde_context *c, const char *what, int n, int columns, const double *table)
 {
-    char number[32];
     size_t i, count = (size_t)n * (size_t)columns;
     for (i = 0; i < count; i++) {
         if (!(fabs(table[i]) < (double)INFINITY)) {
-            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %s", what, i / (size_t)columns,
-                            i % (size_t)columns, mde__number(number, table[i]));
+            return mde_fail(c, MDE_NOT_FINITE, "regression: %s row %zu, column %zu is %.9g", what,
+                            i / (size_t)columns, i % (size_t)columns, table[i]);
         }
     }
     return MDE_OK;
@@ -17537,8 +17096,7 @@ static mde_status mde__check_table(mde_context *c, const char *what, int n, int 
 static void mde__moments(int n, const double *column, size_t stride, double *mean, double *sd)
 {
     double low = column[0], high = column[0], sum = 0, squares = 0, largest;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double v = column[(size_t)i * stride];
         if (v < low) low = v;
         if (v > high) high = v;
@@ -17551,7 +17109,7 @@ static void mde__moments(int n, const double *column, size_t stride, double *mea
         return;
     }
     *mean = sum / n;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double deviation = column[(size_t)i * stride] - *mean;
         squares += deviation * deviation;
     }
@@ -17561,16 +17119,14 @@ static void mde__moments(int n, const double *column, size_t stride, double *mea
 /* Standardised features [n, used] of x [n, d], and the inputs of the noise [n, noises], each 0 or more, as they are. */
 static mde_status mde__standardise(const mde_regressor *r, int n, const double *x, double *out, double *noise_x)
 {
-    char number[32];
-    int i, q;
-    for (i = 0; i < n; i++) {
-        for (q = 0; q < r->d; q++) {
+    for (int i = 0; i < n; i++) {
+        for (int q = 0; q < r->d; q++) {
             double v = x[mde__cell(i, r->d, q)];
             if (r->index[q] >= 0) out[mde__cell(i, r->used, r->index[q])] = (v - r->shift[q]) / r->scale[q];
             if (q < r->d - r->noises) continue;
             if (!(v >= 0)) {
-                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %s; expected 0 "
-                                "or more", q, i, mde__number(number, v));
+                return mde_fail(r->context, MDE_BAD_ARGUMENT, "regression: noise input %d of row %d is %.9g; expected "
+                                "0 or more", q, i, v);
             }
             *noise_x++ = v;
         }
@@ -17581,8 +17137,7 @@ static mde_status mde__standardise(const mde_regressor *r, int n, const double *
 /* Whether runs a and b are repeats of one mixture. */
 static int mde__same_mixture(int k, const double *weights, int a, int b)
 {
-    int q;
-    for (q = 0; q < k; q++) {
+    for (int q = 0; q < k; q++) {
         if (fabs(weights[mde__cell(a, k, q)] - weights[mde__cell(b, k, q)]) > 1e-9) return 0;
     }
     return 1;
@@ -17594,9 +17149,8 @@ typedef struct mde__keyed { double key; const double *weights; int k, run; } mde
 static int mde__by_key(const void *a, const void *b)
 {
     const mde__keyed *p = (const mde__keyed *)a, *q = (const mde__keyed *)b;
-    int i;
     if (p->key < q->key || p->key > q->key) return p->key < q->key ? -1 : 1;
-    for (i = 0; i < p->k; i++) {
+    for (int i = 0; i < p->k; i++) {
         if (p->weights[i] < q->weights[i] || p->weights[i] > q->weights[i]) {
             return p->weights[i] < q->weights[i] ? -1 : 1;
         }
@@ -17609,17 +17163,13 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
 {
     mde__keyed *sorted;
     double largest = 0, reach;
-    int i, j, q, count = 0, mixtures = 0;
-    if (mde__bad(c)) return 0;
-    if (n < 1 || k < 0 || !weights || !first) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "repeats: %d runs of %d weights; expected 1 or more", n, k);
-        return 0;
-    }
+    int count = 0, mixtures = 0;
+    mde__require(c, n >= 1 && k >= 0 && weights && first, "repeats: %d runs of %d weights; expected 1 or more", n, k);
     sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (!sorted) return 0;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double size = 0, factor = 0;
-        for (q = 0; q < k; q++) {
+        for (int q = 0; q < k; q++) {
             double weight = weights[mde__cell(i, k, q)];
             factor += 0.6180339887;
             if (factor >= 1) factor -= 1;
@@ -17632,24 +17182,24 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
         sorted[i].run = i;
     }
     qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
-    for (i = 0; i < n; i++) {       /* to the bit */
+    for (int i = 0; i < n; i++) {       /* to the bit */
         int same = count > 0;
-        for (q = 0; same && q < k; q++) same = sorted[count - 1].weights[q] == sorted[i].weights[q];
+        for (int q = 0; same && q < k; q++) same = sorted[count - 1].weights[q] == sorted[i].weights[q];
         if (!same) sorted[count++] = sorted[i];
         first[sorted[i].run] = sorted[count - 1].run;
     }
     reach = 2e-9 * k + 1e-15 * k * largest;     /* and what rounding does to a key */
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         int run = sorted[i].run, lowest = run;
-        for (j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
+        for (int j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
             if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
         }
-        for (j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
+        for (int j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
             if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
         }
         first[run] = lowest;
     }
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         first[i] = first[first[i]];
         mixtures += first[i] == i;
     }
@@ -17664,26 +17214,25 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
     mde_random random = mde_random_start(seed, 0x666f6c64);
     int64_t *order = (int64_t *)mde_alloc(c, (size_t)n, sizeof(int64_t));
     int *size = (int *)mde_alloc(c, (size_t)folds + 2 * (size_t)n, sizeof(int));
-    int i, f, used = 0;
+    int used = 0;
     if (order && size) {
         int *repeats = size + folds;    /* of the mixture whose first run it is */
         int *first = repeats + n;
-        for (i = 0; i < n; i++) first[i] = i;
+        for (int i = 0; i < n; i++) first[i] = i;
         if (weights) mde_first_repeats(c, n, k, weights, first);
-        for (i = 0; i < n; i++) repeats[first[i]]++;
+        for (int i = 0; i < n; i++) repeats[first[i]]++;
         mde_random_permutation(&random, n, order);
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             int run = (int)order[i], smallest = 0;
             if (repeats[run] == 0) continue;
-            for (f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
+            for (int f = 1; f < folds; f++) if (size[f] < size[smallest]) smallest = f;
             fold[run] = smallest;
             size[smallest] += repeats[run];
         }
-        for (i = 0; i < n; i++) fold[i] = fold[first[i]];
-        for (f = 0; f < folds; f++) used += size[f] > 0;
+        for (int i = 0; i < n; i++) fold[i] = fold[first[i]];
+        for (int f = 0; f < folds; f++) used += size[f] > 0;
     }
-    mde_release(c, size);
-    mde_release(c, order);
+    MDE__RELEASE(c, size, order);
     return used;
 }
 
@@ -17693,19 +17242,19 @@ static int mde__folds_of_runs(mde_context *c, int n, int k, const double *weight
 static void mde__group_runs(mde_regressor *r, uint64_t seed)
 {
     mde_context *c = r->context;
-    int i, distinct;
+    int distinct;
     r->next = (int *)mde_alloc(c, 2 * (size_t)r->n, sizeof(int));
     if (!r->next) return;
     r->fold = r->next + r->n;           /* until they are dealt, the first of each run's repeats */
     distinct = mde_first_repeats(c, r->n, r->used, r->x, r->fold);
     if (mde__bad(c)) return;
-    for (i = 0; i < r->n; i++) {
+    for (int i = 0; i < r->n; i++) {
         int first = r->fold[i];
         r->next[i] = first < i ? r->next[first] : i;
         r->next[first] = i;
     }
     r->repeated = distinct > 1 && distinct < r->n;
-    for (i = 0; i < r->n && distinct == 1; i++) r->next[i] = i;
+    for (int i = 0; i < r->n && distinct == 1; i++) r->next[i] = i;
     r->folds = mde__folds_of_runs(c, r->n, r->used, r->repeated ? r->x : NULL, r->n < MDE__FOLDS ? r->n : MDE__FOLDS,
                                   seed, r->fold);
 }
@@ -17714,8 +17263,8 @@ static void mde__group_runs(mde_regressor *r, uint64_t seed)
 static int mde__outside_fold(const mde_regressor *r, int fold, int width, const double *x, const double *y,
                              double *few_x, double *few_y)
 {
-    int i, count = 0;
-    for (i = 0; i < r->n; i++) {
+    int count = 0;
+    for (int i = 0; i < r->n; i++) {
         if (r->fold[i] == fold) continue;
         memcpy(few_x + mde__cell(count, width, 0), x + mde__cell(i, width, 0), (size_t)width * sizeof(double));
         few_y[count++] = y[i];
@@ -17755,9 +17304,9 @@ typedef struct mde__ridge_fit {
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
     double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + f->rank;
-    int i, k, repeats;
-    for (k = 0; k < f->rank; k++) shrunk[k] = 1.0 / (f->eigenvalues[k] + f->n * penalty);
-    for (i = 0; i < f->n; i++) {
+    int repeats;
+    for (int k = 0; k < f->rank; k++) shrunk[k] = 1.0 / (f->eigenvalues[k] + f->n * penalty);
+    for (int i = 0; i < f->n; i++) {
         const double *row = f->scores + mde__cell(i, f->rank, 0);
         double fit, leverage, error, left;
         mde__kernel_dense_multiply(f->simd)(f->rank, 1.0, row, shrunk, weight);
@@ -17793,8 +17342,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
     const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
     double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
     double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
-    int i;
-    for (i = 0; i <= MDE__RIDGE_STEPS; i++) {
+    for (int i = 0; i <= MDE__RIDGE_STEPS; i++) {
         double decade = MDE__RIDGE_LOWEST + step * i, error = mde__ridge_error(f, decade);
         if (error < best) {
             best = error;
@@ -17807,7 +17355,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
     b = low + golden * (high - low);
     at_a = mde__ridge_error(f, a);
     at_b = mde__ridge_error(f, b);
-    for (i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i++) {
         if (at_a < best) {
             best = at_a;
             chosen = a;
@@ -17837,7 +17385,7 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
 static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
 {
     mde_context *c = r->context;
-    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, k, kept = 0;
+    int n = r->n, d = r->used, wide = d > n, size = wide ? n : d, i, kept = 0;
     double *square = mde__doubles(c, (size_t)size, (size_t)size);
     double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
     double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
@@ -17846,7 +17394,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     if (!mde__bad(c) && size > 0) {
         mde__matrix x = mde__dense(r->x, n, d), across = mde__transposed(x);
         for (i = 0; wide && i < n; i++) {
-            for (k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
+            for (int k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
         }
         mde__dense_product(c->simd, 0, 1.0, wide ? x : across, wide ? across : x, square, (size_t)size, pack);
         if (!mde__eigen(size, square, values, vectors, work)) {
@@ -17854,8 +17402,8 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
         }
     }
     if (!mde__bad(c)) {
-        for (k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
-        for (k = 0; k < size; k++) {
+        for (int k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
+        for (int k = 0; k < size; k++) {
             double *direction = s->directions + mde__cell(kept, d, 0);
             const double *vector = vectors + mde__cell(k, size, 0);
             if (!(values[k] > 1e-15 * largest)) continue;
@@ -17878,12 +17426,7 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
         }
         s->rank = kept;
     }
-    mde_release(c, pack);
-    mde_release(c, transposed);
-    mde_release(c, work);
-    mde_release(c, values);
-    mde_release(c, vectors);
-    mde_release(c, square);
+    MDE__RELEASE(c, pack, transposed, work, values, vectors, square);
     return mde_context_status(c);
 }
 
@@ -17904,10 +17447,9 @@ static void mde__ridge_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
 static mde_status mde__ridge_share(mde_regressor *r, const double *x, const double *y)
 {
     mde__ridge *s = (mde__ridge *)r->state;
-    int i, j;
     (void)x;
-    for (j = 0; j < r->m; j++) {
-        for (i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
+    for (int j = 0; j < r->m; j++) {
+        for (int i = 0; i < r->n; i++) s->target[mde__cell(j, r->n, i)] = y[mde__cell(i, r->m, j)] - r->target_mean[j];
     }
     return mde__ridge_decompose(r, s);
 }
@@ -17921,7 +17463,7 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
 {
     mde__ridge *s = (mde__ridge *)r->state;
     double *products = work, *errors = products + r->used;
-    int n = r->n, d = r->used, i, k;
+    int n = r->n, d = r->used, i;
     mde__ridge_fit f;
     f.simd = r->context->simd;
     f.n = n;
@@ -17932,14 +17474,14 @@ static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
     f.products = products;
     f.next = r->next;
     f.y = s->target + mde__cell(target, n, 0);
-    for (k = 0; k < s->rank; k++) products[k] = 0;
+    for (int k = 0; k < s->rank; k++) products[k] = 0;
     for (i = 0; i < n; i++) {
-        for (k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
+        for (int k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
     }
     s->penalty[target] = s->given > 0 ? s->given : mde__ridge_choose(&f);
     if (!(mde__ridge_leave_one_out(&f, s->penalty[target], s->residual + target, errors) < (double)INFINITY)) return 0;
     for (i = 0; i < n; i++) r->left_out[mde__cell(i, r->m, target)] = r->target_mean[target] + f.y[i] - errors[i];
-    for (k = 0; k < s->rank; k++) {
+    for (int k = 0; k < s->rank; k++) {
         double weight = products[k] / (s->eigenvalues[k] + n * s->penalty[target]);
         for (i = 0; i < d; i++) s->coefficients[mde__cell(target, d, i)] += weight * s->directions[mde__cell(k, d, i)];
     }
@@ -17952,16 +17494,16 @@ static void mde__ridge_predict(const mde_regressor *r, const mde__inputs *in, do
 {
     const mde__ridge *s = (const mde__ridge *)r->state;
     const double *x = in->x;
-    int i, j, k, d = r->used;
+    int d = r->used;
     (void)work;
-    for (i = 0; i < in->rows; i++, x += d) {
-        for (j = 0; j < r->m; j++) {
+    for (int i = 0; i < in->rows; i++, x += d) {
+        for (int j = 0; j < r->m; j++) {
             double ridge = r->n * s->penalty[j], leverage = 1.0 + 1.0 / r->n, beyond;
             if (!(r->target_sd[j] > 0)) continue;
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + mde__inner(d, s->coefficients + mde__cell(j, d, 0), x);
             if (!sd) continue;
             beyond = mde__inner(d, x, x);
-            for (k = 0; k < s->rank; k++) {
+            for (int k = 0; k < s->rank; k++) {
                 double along = mde__inner(d, s->directions + mde__cell(k, d, 0), x);
                 leverage += along * along / (s->eigenvalues[k] + ridge);
                 beyond -= along * along;
@@ -19109,15 +18651,14 @@ static void mde__law_values(const mde__law *s, const double *theta, int rows, co
                             double *value, double *slope, int apart)
 {
     double a[MDE__LAW_TERMS];
-    int i, r, q;
-    for (r = 1; r < s->terms; r++) a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
-    for (i = 0; i < rows; i++, x += stride) {
+    for (int r = 1; r < s->terms; r++) a[r] = mde__exp64(theta[2 + r * (s->d + 2)]);
+    for (int i = 0; i < rows; i++, x += stride) {
         value[i] = theta[0];
         if (slope) {
             memset(slope, 0, (size_t)s->parameters * sizeof *slope);
             slope[0] = 1;
         }
-        for (r = 0; r < s->terms; r++) {
+        for (int r = 0; r < s->terms; r++) {
             const double *own = theta + 1 + r * (s->d + 2);
             double fall = r > 0 && s->column[r] >= 0 ? a[r] * s->unit[r] * x[s->column[r]] : 0;
             double exponent = own[0] - fall, term;
@@ -19130,18 +18671,11 @@ static void mde__law_values(const mde__law *s, const double *theta, int rows, co
                 double *along = slope + 1 + r * (s->d + 2);
                 along[0] = term;
                 along[1] = -term * fall;
-                for (q = 0; q < s->d && mixed; q++) along[2 + q] = term * x[q];
+                for (int q = 0; q < s->d && mixed; q++) along[2 + q] = term * x[q];
             }
         }
         if (slope) slope += apart;
     }
-}
-
-static double mde__law_clipped(const mde__law *s, const double *theta, const double *x)
-{
-    double value;
-    mde__law_values(s, theta, 1, x, 0, &value, NULL, 0);
-    return mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
 }
 
 /* The priors: precision of parameter i, times v, and its centre. What the form does not have stays there. */
@@ -19176,25 +18710,25 @@ MDE__WARM
 static double mde__law_loss(const double *theta, double *normal, void *user)
 {
     const mde__law_fit *f = (const mde__law_fit *)user;
-    int p = f->s->parameters, row = p + 1, i, j, from;
+    int p = f->s->parameters, row = p + 1;
     double *value = f->work, *slope = value + MDE__LAW_BLOCK, *scratch = slope + MDE__LAW_BLOCK * row, loss = 0, centre;
     memset(normal, 0, (size_t)row * (size_t)row * sizeof *normal);
-    for (i = 0; i < p; i++) {
+    for (int i = 0; i < p; i++) {
         double precision = mde__law_prior(f->s, i, f->variance, &centre), *gradient = normal + mde__cell(p, row, i);
         normal[mde__cell(i, row, i)] = precision;
         *gradient = precision * (theta[i] - centre);
         loss += 0.5 * *gradient * (theta[i] - centre);
     }
-    for (from = 0; from < f->n; from += MDE__LAW_BLOCK) {
+    for (int from = 0; from < f->n; from += MDE__LAW_BLOCK) {
         int rows = f->n - from < MDE__LAW_BLOCK ? f->n - from : MDE__LAW_BLOCK;
         mde__law_values(f->s, theta, rows, f->x + mde__cell(from, f->stride, 0), f->stride, value, slope, row);
-        for (i = 0; i < rows; i++) {
+        for (int i = 0; i < rows; i++) {
             double residual = value[i] - f->y[from + i], bent = residual / MDE__LAW_BEND;
             double root = sqrt(1.0 + bent * bent), weight = f->robust ? sqrt(1.0 / root) : 1.0;
             double *own = slope + mde__cell(i, row, 0);
             loss += MDE__LAW_BEND * MDE__LAW_BEND * (root - 1.0);
             own[p] = residual;
-            for (j = 0; j < row; j++) own[j] *= weight;
+            for (int j = 0; j < row; j++) own[j] *= weight;
         }
         mde__dense_product(f->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, 1.0, mde__transposed(mde__dense(slope, rows, row)),
                            mde__dense(slope, rows, row), normal, (size_t)row, scratch);
@@ -19210,13 +18744,13 @@ static double mde__law_search(mde__law_fit *f, int start, double *theta, double 
     static const double below[MDE__LAW_STARTS] = { 0.1, 0.5, 2.0, 6.0 };
     const mde__law *s = f->s;
     double best = (double)INFINITY, minimum = 0, value, *trial = work;
-    int p = s->parameters, i, q;
+    int p = s->parameters;
     if (!start) return mde__marquardt(f->simd, mde__law_loss, f, p, theta, work);
-    for (i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
-    for (q = 0; q < MDE__LAW_STARTS; q++) {
-        for (i = 0; i < p; i++) mde__law_prior(s, i, f->variance, trial + i);
+    for (int i = 0; i < f->n; i++) if (f->y[i] < minimum) minimum = f->y[i];
+    for (int q = 0; q < MDE__LAW_STARTS; q++) {
+        for (int i = 0; i < p; i++) mde__law_prior(s, i, f->variance, trial + i);
         trial[0] = minimum - below[q];
-        for (i = 0; i < s->terms; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / s->terms);
+        for (int i = 0; i < s->terms; i++) trial[1 + i * (s->d + 2)] = mde__log64(-trial[0] / s->terms);
         value = mde__marquardt(f->simd, mde__law_loss, f, p, trial, work + p);
         if (!(value < best)) continue;
         best = value;
@@ -19254,10 +18788,18 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
     return 1;
 }
 
-static void mde__law_arrays(mde_regressor *r, mde__workspace *memory)
+static void mde__law_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__law *s = (mde__law *)r->state;
     size_t m = (size_t)r->m, p;
+    s->d = r->used;
+    s->terms = desc->model == MDE_SCALE_LAW ? MDE__LAW_TERMS : 1;
+    s->interactions = desc->interactions;
+    for (int i = 1; i < s->terms; i++) {
+        s->column[i] = r->index[r->d - s->terms + i];
+        s->unit[i] = r->scale[r->d - s->terms + i];
+        s->d -= s->column[i] >= 0;
+    }
     s->parameters = 1 + s->terms * (s->d + 2);
     p = (size_t)s->parameters;
     s->theta = mde__take(memory, m, p);
@@ -19265,39 +18807,15 @@ static void mde__law_arrays(mde_regressor *r, mde__workspace *memory)
     s->residual = mde__take(memory, m, 1);
 }
 
-static void mde__mixing_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
-{
-    mde__law *s = (mde__law *)r->state;
-    (void)desc;
-    s->d = r->used;
-    s->terms = 1;
-    mde__law_arrays(r, memory);
-}
-
-static void mde__scale_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
-{
-    mde__law *s = (mde__law *)r->state;
-    int i;
-    s->d = r->used;
-    s->terms = MDE__LAW_TERMS;
-    s->interactions = desc->interactions;
-    for (i = 1; i < s->terms; i++) {
-        s->column[i] = r->index[r->d - s->terms + i];
-        s->unit[i] = r->scale[r->d - s->terms + i];
-        s->d -= s->column[i] >= 0;
-    }
-    mde__law_arrays(r, memory);
-}
-
 /* Folds of mixtures, in r->fold: the checkpoints of a run, and runs of equal mixtures at other sizes, stay together. */
 static mde_status mde__scale_share(mde_regressor *r, const double *x, const double *y)
 {
     mde__law *s = (mde__law *)r->state;
     double *weights = mde__doubles(r->context, (size_t)r->n, (size_t)s->d + 1);
-    int i, distinct = 0;
+    int distinct = 0;
     (void)x;
     (void)y;
-    for (i = 0; i < r->n && weights; i++) {
+    for (int i = 0; i < r->n && weights; i++) {
         memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
     }
     if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
@@ -19321,14 +18839,14 @@ static size_t mde__law_work(const mde_regressor *r)
 static double mde__law_leave_out(mde_regressor *r, const mde__law_fit *f, int target, double *slope)
 {
     const mde__law *s = f->s;
-    int p = s->parameters, i, j;
+    int p = s->parameters;
     const double *theta = s->theta + mde__cell(target, p, 0);
     const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
     double largest = 0, value;
-    for (i = 0; i < f->n; i++) {
+    for (int i = 0; i < f->n; i++) {
         double leverage = 0;
         mde__law_values(s, theta, 1, f->x + mde__cell(i, f->stride, 0), 0, &value, slope, 0);
-        for (j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (int j = 0; j < p; j++) leverage += slope[j] * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
         if (leverage > 0) leverage /= s->residual[target];
         mde__leave_out(r, target, i, f->y[i] - (f->y[i] - value) / (1.0 - leverage));
         if (leverage > largest) largest = leverage;
@@ -19339,7 +18857,7 @@ static double mde__law_leave_out(mde_regressor *r, const mde__law_fit *f, int ta
 static int mde__law_fit_target(mde_regressor *r, int target, double *work)
 {
     mde__law *s = (mde__law *)r->state;
-    int p = s->parameters, i, k;
+    int p = s->parameters;
     double *theta = s->theta + mde__cell(target, p, 0), *few_theta = work, *few_x = few_theta + p;
     double *few_y = few_x + mde__cell(r->n, r->used, 0);
     mde__law_fit f;
@@ -19363,15 +18881,17 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
     } else if (mde__law_leave_out(r, &f, target, work) < MDE__LARGEST_LEVERAGE && !r->repeated) {
         return 1;
     }
-    for (k = 0; k < r->folds; k++) {
+    for (int k = 0; k < r->folds; k++) {
         f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
         f.x = few_x;
         f.y = few_y;
         memcpy(few_theta, theta, (size_t)p * sizeof *theta);
         if (!(mde__law_search(&f, s->terms == 1, few_theta, work) < (double)INFINITY)) return 0;
-        for (i = 0; i < r->n; i++) {
+        for (int i = 0; i < r->n; i++) {
+            double value;
             if (r->fold[i] != k) continue;
-            mde__leave_out(r, target, i, mde__law_clipped(s, few_theta, r->x + mde__cell(i, r->used, 0)));
+            mde__law_values(s, few_theta, 1, r->x + mde__cell(i, r->used, 0), 0, &value, NULL, 0);
+            mde__leave_out(r, target, i, mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH));
         }
     }
     return 1;
@@ -19387,16 +18907,16 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
 {
     const mde__law *s = (const mde__law *)r->state;
     const double *x = in->x;
-    int p = s->parameters, rows, i, j;
-    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
-        for (j = 0; j < r->m; j++) {
+    int p = s->parameters;
+    for (int rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+        for (int j = 0; j < r->m; j++) {
             const double *covariance = s->covariance + (size_t)j * (size_t)p * (size_t)p;
             double variance = s->residual[j], value;
             if (!(r->target_sd[j] > 0)) continue;
             mde__law_values(s, s->theta + mde__cell(j, p, 0), 1, x, 0, &value, sd ? slope : NULL, 0);
             mean[j] = r->target_mean[j] + r->target_sd[j] * mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH);
             if (!sd) continue;
-            for (i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
+            for (int i = 0; i < p; i++) variance += slope[i] * mde__inner(p, covariance + mde__cell(i, p, 0), slope);
             sd[j] = r->target_sd[j] * sqrt(variance);
         }
     }
@@ -19406,14 +18926,14 @@ static void mde__law_predict(const mde_regressor *r, const mde__inputs *in, doub
 static void mde__law_covariance(const mde_regressor *r, int target, int n, const double *x, double *work, double *out)
 {
     const mde__law *s = (const mde__law *)r->state;
-    int p = s->parameters, i, j;
+    int p = s->parameters;
     const double *covariance = s->covariance + (size_t)target * (size_t)p * (size_t)p;
     double *slope = work, *along = work + mde__cell(n, p, 0), value;
     double square = r->target_sd[target] * r->target_sd[target];
-    for (i = 0; i < n; i++, slope += p, along += p) {
+    for (int i = 0; i < n; i++, slope += p, along += p) {
         mde__law_values(s, s->theta + mde__cell(target, p, 0), 1, x + mde__cell(i, r->used, 0), 0, &value, slope, 0);
-        for (j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
-        for (j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
+        for (int j = 0; j < p; j++) along[j] = square * mde__inner(p, covariance + mde__cell(j, p, 0), slope);
+        for (int j = 0; j <= i; j++) out[mde__cell(i, n, j)] = mde__inner(p, along, work + mde__cell(j, p, 0));
     }
     mde__mirror(n, out);
 }
@@ -19424,25 +18944,24 @@ static void mde__law_gradient(const mde_regressor *r, int target, const double *
     const mde__law *s = (const mde__law *)r->state;
     const double *theta = s->theta + mde__cell(target, s->parameters, 0);
     double value;
-    int i, q;
     mde__law_values(s, theta, 1, x, 0, &value, work, 0);
-    for (i = 0; i < s->terms; i++) {
+    for (int i = 0; i < s->terms; i++) {
         const double *own = theta + 1 + i * (s->d + 2);
         double along = r->target_sd[target] * work[1 + i * (s->d + 2)];
         if (i > 0 && s->column[i] >= 0) slope[s->column[i]] -= along * mde__exp64(own[1]) * s->unit[i];
-        for (q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
+        for (int q = 0; q < s->d && (i == 0 || s->interactions); q++) slope[q] += along * own[2 + q];
     }
 }
 
 static const mde__regressor_kind mde__mixing_kind = {
     "mixing law", MDE_FEATURE_RAW, 0, 0, 0, 0, sizeof(mde__law), 0,
-    mde__mixing_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start",
+    mde__law_lay_out, NULL, mde__law_work, mde__law_fit_target, "it is finite at no start",
     mde__law_predict_work, mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
 static const mde__regressor_kind mde__scale_kind = {
     "law across sizes", 0, 0, 0, 0, 0, sizeof(mde__law), 0,
-    mde__scale_lay_out, mde__scale_share, mde__law_work, mde__law_fit_target, "it is finite at no start",
+    mde__law_lay_out, mde__scale_share, mde__law_work, mde__law_fit_target, "it is finite at no start",
     mde__law_predict_work, mde__law_predict, mde__law_gradient, NULL, NULL
 };
 
@@ -19496,6 +19015,7 @@ static double mde__scarcity(double weight)
    transfers that are small but for the main domain's in the first pool. Tuned on RegMix. */
 static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, double *spread)
 {
+    static const double head[MDE__POOL_HEAD][2] = { { 0, 3.0 }, { -1.2, 0.7 }, { -6.9, 1.0 } };
     int each = MDE__POOL_HEAD + f->d, pool = (i - 1) / each, at = (i - 1) % each;
     if (i == 0) {
         *middle = -2.0;
@@ -19503,15 +19023,9 @@ static void mde__pool_prior(const mde__pool_fit *f, int i, double *middle, doubl
     } else if (i >= mde__pool_size(f->d, f->pools)) {
         *middle = -4.0;
         *spread = 3.0;
-    } else if (at == 0) {
-        *middle = 0;
-        *spread = 3.0;
-    } else if (at == 1) {
-        *middle = -1.2;
-        *spread = 0.7;
-    } else if (at == 2) {
-        *middle = -6.9;
-        *spread = 1.0;
+    } else if (at < MDE__POOL_HEAD) {
+        *middle = head[at][0];
+        *spread = head[at][1];
     } else {
         *middle = pool > 0 ? -2.0 : at - MDE__POOL_HEAD == f->main ? 0 : -5.0;
         *spread = MDE__TRANSFER_SPREAD;
@@ -19723,11 +19237,10 @@ static mde_status mde__pools_share(mde_regressor *r, const double *x, const doub
     (void)y;
     for (i = 0; i < r->n; i++) {
         for (q = 0; q < r->d; q++) {
-            char number[32];
             double v = x[mde__cell(i, r->d, q)];
             if (v >= 0) continue;
-            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %s; expected 0 or more",
-                            q, i, mde__number(number, v));
+            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %.9g; expected 0 or more",
+                            q, i, v);
         }
     }
     return MDE_OK;
@@ -19798,12 +19311,11 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
 {
     mde__pools *fit = (mde__pools *)r->state + target;
     int d = r->used, first_order, i, k;
-    mde__workspace block = { NULL, 0 };
+    mde__workspace block = { work, 0 };
     mde__pool_memory memory;
     mde__pool_fit f, few;
     mde__pool_work w;
     if (!fit->theta) return 1;
-    block.start = work;
     mde__pool_take(&block, r, &memory, &w);
     for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
     f.simd = r->context->simd;
@@ -20199,8 +19711,7 @@ static const mde__regressor_kind *mde__kind(mde_model model)
         { MDE_MIXING_LAW, &mde__mixing_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
         { MDE_SCALE_LAW, &mde__scale_kind }
     };
-    size_t i;
-    for (i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) if (kinds[i].model == model) return kinds[i].kind;
     return NULL;
 }
 
@@ -20209,58 +19720,35 @@ MDEDEF void mde_regressor_free(mde_regressor *r)
     mde_context *c;
     if (!r) return;
     c = r->context;
-    mde_release(c, r->memory);
-    mde_release(c, r->state);
-    mde_release(c, r->left_out);
-    mde_release(c, r->next);
-    mde_release(c, r->y);
-    mde_release(c, r->noise_x);
-    mde_release(c, r->x);
-    mde_release(c, r->target_sd);
-    mde_release(c, r->target_mean);
-    mde_release(c, r->scale);
-    mde_release(c, r->shift);
-    mde_release(c, r->index);
-    mde_release(c, r);
+    MDE__RELEASE(c, r->memory, r->state, r->left_out, r->next, r->y, r->noise_x, r->x, r->target_sd, r->target_mean,
+                 r->scale, r->shift, r->index, r);
 }
 
 static mde_status mde__check_fit(mde_context *c, int n, int d, int m, const double *x, const double *y,
                                  const mde_fit_desc *desc)
 {
-    char number[32];
     double side;
     const mde__regressor_kind *kind = mde__kind(desc->model);
     int largest_rank = kind && kind->largest_rank ? kind->largest_rank : m;
-    if (!x || !y) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: x and y are needed");
-    if (n < 2 || d < 1 || m < 1) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are "
-                        "needed", n, d, m);
-    }
-    if (!(desc->penalty >= 0 && desc->penalty < (double)INFINITY)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the penalty is %s; expected 0 or more",
-                        mde__number(number, desc->penalty));
-    }
-    if (!kind || desc->kernel < MDE_MATERN32 || desc->kernel > MDE_RBF) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: there is no model %d with kernel %d", (int)desc->model,
-                        (int)desc->kernel);
-    }
-    if (desc->rank < 0 || desc->rank > largest_rank || desc->restarts < 0) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: rank %d and %d restarts; expected a rank of at most %d",
-                        desc->rank, desc->restarts, largest_rank);
-    }
-    if (desc->model == MDE_SCALE_LAW && d < 3) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: the law across sizes takes weights, log N and log D, but "
-                        "there are %d features", d);
-    }
-    if (desc->noises < 0 || desc->noises >= d || (desc->noises > 0 && !kind->noise_inputs)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d noise inputs of %d features; only a gaussian process has "
-                        "them, besides others", desc->noises, d);
-    }
-    if (desc->trees < 0 || desc->trees > 100000 || desc->depth < 0 || desc->depth > MDE__LARGEST_DEPTH ||
-        !(desc->rate >= 0 && desc->rate <= 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %d trees of depth %d, rate %s; expected at most 100000, %d "
-                        "and 1", desc->trees, desc->depth, mde__number(number, desc->rate), MDE__LARGEST_DEPTH);
-    }
+    mde__require(c, x && y, "regression: x and y are needed");
+    mde__require(c, n >= 2 && d >= 1 && m >= 1, "regression: %d runs, %d features, %d targets; at least 2, 1 and 1 are "
+                 "needed", n, d, m);
+    mde__require(c, desc->penalty >= 0 && desc->penalty < (double)INFINITY, "regression: the penalty is %.9g; expected "
+                 "0 or more", desc->penalty);
+    mde__require(c, kind && desc->kernel >= MDE_MATERN32 && desc->kernel <= MDE_RBF, "regression: there is no model %d "
+                 "with kernel %d", (int)desc->model, (int)desc->kernel);
+    mde__require(c, desc->rank >= 0 && desc->rank <= largest_rank && desc->restarts >= 0, "regression: rank %d and %d "
+                 "restarts; expected a rank of at most %d", desc->rank, desc->restarts, largest_rank);
+    mde__require(c, desc->model != MDE_SCALE_LAW || d >= 3, "regression: the law across sizes takes weights, log N and "
+                 "log D, but there are %d features", d);
+    mde__require(c, desc->noises == 0 || (desc->noises > 0 && desc->noises < d && kind && kind->noise_inputs),
+                 "regression: %d noise inputs of %d features; only a gaussian process has them, besides others",
+                 desc->noises, d);
+    mde__require(c, desc->trees >= 0 && desc->trees <= 100000 && desc->depth >= 0 &&
+                    desc->depth <= MDE__LARGEST_DEPTH && desc->rate >= 0 && desc->rate <= 1,
+                 "regression: %d trees of depth %d, rate %.9g; expected at most 100000, %d and 1", desc->trees,
+                 desc->depth, desc->rate, MDE__LARGEST_DEPTH);
+    if (mde__bad(c)) return mde_context_status(c);
     /* Tables, and the squares that some models make of features and targets; those of runs are counted as they are
        taken. */
     side = (double)d + m;
@@ -20278,7 +19766,6 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
 {
     mde__workspace memory = { NULL, 0 };
     mde_regressor *r;
-    int i, j, q;
     if (mde__check_fit(c, n, d, m, x, y, desc)) return NULL;
     r = (mde_regressor *)mde_alloc(c, 1, sizeof(mde_regressor));
     if (!r) return NULL;
@@ -20296,15 +19783,15 @@ static mde_regressor *mde__regressor_prepare(mde_context *c, int n, int d, int m
     r->y = mde__doubles(c, (size_t)m, (size_t)n);
     r->noise_x = mde__doubles(c, (size_t)n, (size_t)r->noises);
     r->left_out = mde__doubles(c, (size_t)n, (size_t)m);
-    for (q = 0; q < d && !mde__bad(c); q++) {
+    for (int q = 0; q < d && !mde__bad(c); q++) {
         mde__moments(n, x + q, (size_t)d, r->shift + q, r->scale + q);
         r->index[q] = q < d - r->noises && r->scale[q] > 0 ? r->used++ : -1;
     }
     r->x = mde__doubles(c, (size_t)n, (size_t)r->used);
     if (!mde__bad(c) && mde__standardise(r, n, x, r->x, r->noise_x) == MDE_OK) {
-        for (j = 0; j < m; j++) {
+        for (int j = 0; j < m; j++) {
             mde__moments(n, y + j, (size_t)m, r->target_mean + j, r->target_sd + j);
-            for (i = 0; i < n; i++) {
+            for (int i = 0; i < n; i++) {
                 double deviation = y[mde__cell(i, m, j)] - r->target_mean[j];
                 r->y[mde__cell(j, n, i)] = r->target_sd[j] > 0 ? deviation / r->target_sd[j] : 0;
                 r->left_out[mde__cell(i, m, j)] = r->target_mean[j];
@@ -20343,15 +19830,15 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
     mde__fit_job *jobs;
     double *memory = NULL;
     size_t size = 0, targets = 0;
-    int found = 0, first, slots, i, j;
-    for (i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
+    int found = 0, slots;
+    for (int i = 0; i < count; i++) targets += (size_t)regressors[i]->m;
     jobs = (mde__fit_job *)mde_alloc(c, targets + 1, sizeof *jobs);
-    for (i = 0; i < count && jobs; i++) {
+    for (int i = 0; i < count && jobs; i++) {
         mde_regressor *r = regressors[i];
         size_t need = r->kind->work(r);
         int begun = 0;
         if (need > size) size = need;
-        for (j = 0; j < r->m; j++) {
+        for (int j = 0; j < r->m; j++) {
             if (!(r->target_sd[j] > 0) || (r->kind->joint && begun)) continue;
             begun = 1;
             jobs[found].r = r;
@@ -20360,18 +19847,17 @@ static mde_status mde__regressors_finish(mde_context *c, int count, mde_regresso
     }
     slots = found < c->threads ? found : c->threads;
     if (jobs) memory = mde__doubles(c, size < SIZE_MAX ? size + 1 : size, (size_t)slots);
-    for (first = 0; first < found && memory; first += slots) {
+    for (int first = 0; first < found && memory; first += slots) {
         int now = found - first < slots ? found - first : slots;
-        for (i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
+        for (int i = 0; i < now; i++) jobs[first + i].work = memory + (size_t)i * (size + 1);
         mde_parallel_for(c, now, mde__fit_one, jobs + first);
     }
-    for (i = 0; i < found && !mde__bad(c); i++) {
+    for (int i = 0; i < found && !mde__bad(c); i++) {
         if (!jobs[i].failed) continue;
         mde_fail(c, MDE_NOT_FINITE, "%s, target %d: %s", jobs[i].r->kind->name, jobs[i].target,
                  jobs[i].r->kind->failure);
     }
-    mde_release(c, memory);
-    mde_release(c, jobs);
+    MDE__RELEASE(c, memory, jobs);
     return mde_context_status(c);
 }
 
@@ -20395,49 +19881,40 @@ MDEDEF mde_regressor *mde_regressor_fit(mde_context *c, int n, int d, int m, con
 
 MDEDEF mde_status mde_regressor_predict(const mde_regressor *r, int n, const double *x, double *mean, double *sd)
 {
-    mde_context *c;
+    mde_context *c = r ? r->context : NULL;
     double *block, *work, *noise_x;
     mde__inputs in;
-    int first, i, j, m, largest;
-    if (!r) return MDE_BAD_ARGUMENT;
-    c = r->context;
+    int m, largest;
+    mde__require(c, n >= 0 && x && mean, "regression: predictions need inputs, and room for the means");
+    if (mde__bad(c) || mde__check_table(c, "x", n, r->d, x)) return mde__object_status(c);
     m = r->m;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (n < 0 || !x || !mean) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: predictions need inputs, and room for the means");
-    }
-    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
     largest = n < MDE__PREDICT_BLOCK ? n : MDE__PREDICT_BLOCK;
     block = mde__doubles(c, (size_t)largest, (size_t)r->used);
     noise_x = mde__doubles(c, (size_t)largest, (size_t)r->noises);
     work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, largest) : 0);
     in.x = block;
     in.noise_x = noise_x;
-    for (first = 0; first < n && !mde__bad(c); first += largest) {
+    for (int first = 0; first < n && !mde__bad(c); first += largest) {
         double *to = mean + mde__cell(first, m, 0), *to_sd = sd ? sd + mde__cell(first, m, 0) : NULL;
         in.rows = n - first < largest ? n - first : largest;
         if (mde__standardise(r, in.rows, x + mde__cell(first, r->d, 0), block, noise_x)) break;
-        for (i = 0; i < in.rows; i++) {
-            for (j = 0; j < m; j++) {
+        for (int i = 0; i < in.rows; i++) {
+            for (int j = 0; j < m; j++) {
                 to[mde__cell(i, m, j)] = r->target_mean[j];
                 if (to_sd) to_sd[mde__cell(i, m, j)] = r->target_sd[j];
             }
         }
         r->kind->predict(r, &in, to, to_sd, work);
     }
-    mde_release(c, work);
-    mde_release(c, noise_x);
-    mde_release(c, block);
+    MDE__RELEASE(c, work, noise_x, block);
     return mde_context_status(c);
 }
 
 MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x, double *mean, double *gradient)
 {
-    mde_context *c;
+    mde_context *c = r ? r->context : NULL;
     double *at, *work, *slope, *noise_x;
-    int j, q;
-    if (!r) return MDE_BAD_ARGUMENT;
-    c = r->context;
+    if (mde__bad(c)) return mde__object_status(c);
     if (!gradient) return mde_fail(c, MDE_BAD_ARGUMENT, "regression: room for the gradient is needed");
     if (!r->kind->gradient) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "regression: %s are steps and have no gradient", r->kind->name);
@@ -20448,39 +19925,32 @@ MDEDEF mde_status mde_regressor_gradient(const mde_regressor *r, const double *x
     work = mde__doubles(c, 1, r->kind->predict_work ? r->kind->predict_work(r, 1) : 0);
     if (!mde__bad(c) && mde__standardise(r, 1, x, at, noise_x) == MDE_OK) {
         slope = at + r->used;
-        for (j = 0; j < r->m; j++) {
-            for (q = 0; q < r->used; q++) slope[q] = 0;
+        for (int j = 0; j < r->m; j++) {
+            for (int q = 0; q < r->used; q++) slope[q] = 0;
             if (r->target_sd[j] > 0) r->kind->gradient(r, j, at, slope, work);
-            for (q = 0; q < r->d; q++) {
+            for (int q = 0; q < r->d; q++) {
                 gradient[mde__cell(j, r->d, q)] = r->index[q] < 0 ? 0 : slope[r->index[q]] / r->scale[q];
             }
         }
     }
-    mde_release(c, work);
-    mde_release(c, noise_x);
-    mde_release(c, at);
+    MDE__RELEASE(c, work, noise_x, at);
     return mde_context_status(c);
 }
 
 MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, int n, const double *x, double *out)
 {
-    mde_context *c;
+    mde_context *c = r ? r->context : NULL;
     double *at, *work;
-    int i;
-    if (!r) return MDE_BAD_ARGUMENT;
-    c = r->context;
-    if (r->kind->fit != mde__law_fit_target || target < 0 || target >= r->m || n < 0 || !x || !out) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "regression: a covariance needs a law, a target, inputs, and room");
-    }
-    if (mde__check_table(c, "x", n, r->d, x)) return mde_context_status(c);
+    mde__require(c, r && r->kind->fit == mde__law_fit_target && target >= 0 && target < r->m && n >= 0 && x && out,
+                 "regression: a covariance needs a law, a target, inputs, and room");
+    if (mde__bad(c) || mde__check_table(c, "x", n, r->d, x)) return mde__object_status(c);
     at = mde__doubles(c, (size_t)n, (size_t)r->used);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)((const mde__law *)r->state)->parameters);
-    for (i = 0; i < n * n; i++) out[i] = 0;
+    for (int i = 0; i < n * n; i++) out[i] = 0;
     if (!mde__bad(c) && r->target_sd[target] > 0 && mde__standardise(r, n, x, at, NULL) == MDE_OK) {
         mde__law_covariance(r, target, n, at, work, out);
     }
-    mde_release(c, work);
-    mde_release(c, at);
+    MDE__RELEASE(c, work, at);
     return mde_context_status(c);
 }
 
@@ -20496,11 +19966,10 @@ MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predict
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target)
 {
     double value;
-    int j;
     if (!r || target < 0 || target >= r->m || !r->kind->log_likelihood) return (double)NAN;
     if (!r->kind->joint && !(r->target_sd[target] > 0)) return (double)NAN;
     value = r->kind->log_likelihood(r, target);
-    for (j = 0; j < r->m; j++) {
+    for (int j = 0; j < r->m; j++) {
         if ((r->kind->joint || j == target) && r->target_sd[j] > 0) value -= r->n * mde__log64(r->target_sd[j]);
     }
     return value;
@@ -20527,24 +19996,23 @@ MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
 {
     double sum = 0;
-    int i;
     if (n < 1 || !predicted || !truth) return (double)NAN;
-    for (i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
+    for (int i = 0; i < n; i++) sum += (predicted[i] - truth[i]) * (predicted[i] - truth[i]);
     return sum / n;
 }
 
 /* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
 static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
 {
-    int from, to, i;
-    for (i = 0; i < n; i++) {
+    int to;
+    for (int i = 0; i < n; i++) {
         sorted[i].value = a[i];
         sorted[i].run = i;
     }
     qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
-    for (from = 0; from < n; from = to) {
+    for (int from = 0; from < n; from = to) {
         for (to = from; to < n && sorted[to].value == sorted[from].value; to++) {}
-        for (i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
+        for (int i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
     }
 }
 
@@ -20552,22 +20020,20 @@ MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double 
 {
     double aa = 0, bb = 0, ab = 0, *rank;
     mde__sorted *sorted;
-    int i;
     if (n < 2 || !a || !b || mde__bad(c)) return (double)NAN;
-    for (i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
+    for (int i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
     rank = mde__doubles(c, 2, (size_t)n);
     sorted = (mde__sorted *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (rank && sorted) {
         mde__centred_ranks(n, a, sorted, rank);
         mde__centred_ranks(n, b, sorted, rank + n);
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             aa += rank[i] * rank[i];
             bb += rank[n + i] * rank[n + i];
             ab += rank[i] * rank[n + i];
         }
     }
-    mde_release(c, sorted);
-    mde_release(c, rank);
+    MDE__RELEASE(c, sorted, rank);
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : (double)NAN;
 }
 
@@ -20575,8 +20041,7 @@ MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double 
 static double mde__weigh(int m, const double *objective, const double *values)
 {
     double sum = 0, total = 0;
-    int j;
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double weight = objective ? objective[j] : 1;
         if (weight > 0) sum += weight * values[j];
         total += weight;
@@ -20618,19 +20083,19 @@ static double mde__power(double w)
 static void mde__feature_row(const mde__feature_source *f, const double *w, const double *mde, double pooled,
                              double *out)
 {
-    int k = f->k, set = f->set, j, l;
-    if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) *out++ = w[j];
-    if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) *out++ = mde__log64(w[j] + MDE__LOG_OFFSET);
-    if (set & MDE_FEATURE_MDE) for (j = 0; j < f->m; j++) *out++ = mde[j];
+    int k = f->k, set = f->set;
+    if (set & MDE_FEATURE_RAW) for (int j = 0; j < k; j++) *out++ = w[j];
+    if (set & MDE_FEATURE_LOG) for (int j = 0; j < k; j++) *out++ = mde__log64(w[j] + MDE__LOG_OFFSET);
+    if (set & MDE_FEATURE_MDE) for (int j = 0; j < f->m; j++) *out++ = mde[j];
     if (set & MDE_FEATURE_OWN) *out++ = mde[f->target];
-    if (set & MDE_FEATURE_SQRT) for (j = 0; j < k; j++) *out++ = sqrt(w[j]);
-    for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
+    if (set & MDE_FEATURE_SQRT) for (int j = 0; j < k; j++) *out++ = sqrt(w[j]);
+    for (int j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
         double log_j = mde__log64(w[j] + MDE__LOG_OFFSET);
-        for (l = 0; l <= j; l++) *out++ = log_j * mde__log64(w[l] + MDE__LOG_OFFSET);
+        for (int l = 0; l <= j; l++) *out++ = log_j * mde__log64(w[l] + MDE__LOG_OFFSET);
     }
-    if (set & MDE_FEATURE_POWER) for (j = 0; j < k; j++) *out++ = mde__power(w[j]);
+    if (set & MDE_FEATURE_POWER) for (int j = 0; j < k; j++) *out++ = mde__power(w[j]);
     if (set & MDE_FEATURE_POOLED) *out++ = pooled;
-    if (set & MDE_FEATURE_SCARCE) for (j = 0; j < k; j++) *out++ = mde__scarcity(w[j]);
+    if (set & MDE_FEATURE_SCARCE) for (int j = 0; j < k; j++) *out++ = mde__scarcity(w[j]);
 }
 
 /* Adds to gradient [k] the adjoints [features] of the features times their derivatives; slopes [m, k] are those of the
@@ -20638,10 +20103,10 @@ static void mde__feature_row(const mde__feature_source *f, const double *w, cons
 static void mde__feature_vjp(const mde__feature_source *f, const double *w, const double *slopes, const double *along,
                              const double *adjoint, double *gradient)
 {
-    int k = f->k, set = f->set, j, l;
+    int k = f->k, set = f->set, j;
     if (set & MDE_FEATURE_RAW) for (j = 0; j < k; j++) gradient[j] += *adjoint++;
     if (set & MDE_FEATURE_LOG) for (j = 0; j < k; j++) gradient[j] += *adjoint++ / (w[j] + MDE__LOG_OFFSET);
-    for (l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, adjoint++) {
+    for (int l = 0; (set & MDE_FEATURE_MDE) && l < f->m; l++, adjoint++) {
         for (j = 0; j < k; j++) gradient[j] += *adjoint * slopes[mde__cell(l, k, j)];
     }
     if (set & MDE_FEATURE_OWN) {
@@ -20655,7 +20120,7 @@ static void mde__feature_vjp(const mde__feature_source *f, const double *w, cons
     }
     for (j = 0; (set & MDE_FEATURE_PRODUCTS) && j < k; j++) {
         double at_j = w[j] + MDE__LOG_OFFSET, log_j = mde__log64(at_j);
-        for (l = 0; l <= j; l++, adjoint++) {
+        for (int l = 0; l <= j; l++, adjoint++) {
             double at_l = w[l] + MDE__LOG_OFFSET;
             gradient[j] += *adjoint * mde__log64(at_l) / at_j;
             gradient[l] += *adjoint * log_j / at_l;
@@ -20670,30 +20135,17 @@ static void mde__feature_vjp(const mde__feature_source *f, const double *w, cons
 MDEDEF mde_status mde_features(mde_context *c, int set, int n, int k, const double *weights, int m, const double *mde,
                                int target, double *out)
 {
-    mde__feature_source f;
+    const mde__feature_source f = { set, k, m, target };
     int i, width = mde_feature_count(set, k, m);
-    if (!c) return MDE_OUT_OF_MEMORY;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (set <= 0 || (set & ~MDE__FEATURE_ALL)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no set %d; expected a sum of MDE_FEATURE_*", set);
-    }
-    if (set & MDE_FEATURE_POOLED) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: pooled data come from a law that a surrogate fits first");
-    }
-    if (n < 0 || k < 1 || !weights || !out) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: %d mixtures of %d weights", n, k);
-    }
-    if ((set & MDE__FEATURE_EXPERTS) && (!mde || m < 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: the mixture losses of the experts are needed");
-    }
-    if ((set & MDE_FEATURE_OWN) && (target < 0 || target >= m)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "features: there is no target %d among %d", target, m);
-    }
-    if (mde__check_mixtures(c, "features", n, k, NULL, 0, weights)) return mde_context_status(c);
-    f.set = set;
-    f.k = k;
-    f.m = m;
-    f.target = target;
+    mde__require(c, set > 0 && !(set & ~MDE__FEATURE_ALL), "features: there is no set %d; expected a sum of "
+                 "MDE_FEATURE_*", set);
+    mde__require(c, !(set & MDE_FEATURE_POOLED), "features: pooled data come from a law that a surrogate fits first");
+    mde__require(c, n >= 0 && k >= 1 && weights && out, "features: %d mixtures of %d weights", n, k);
+    mde__require(c, !(set & MDE__FEATURE_EXPERTS) || (mde && m >= 1), "features: the mixture losses of the experts are "
+                 "needed");
+    mde__require(c, !(set & MDE_FEATURE_OWN) || (target >= 0 && target < m), "features: there is no target %d among %d",
+                 target, m);
+    if (mde__bad(c) || mde__check_mixtures(c, "features", n, k, NULL, 0, weights)) return mde_context_status(c);
     for (i = 0; i < n; i++) {
         mde__feature_row(&f, weights + mde__cell(i, k, 0), mde ? mde + mde__cell(i, m, 0) : NULL, 0,
                          out + mde__cell(i, width, 0));
@@ -20725,28 +20177,11 @@ struct mde_surrogate {
 
 MDEDEF void mde_surrogate_free(mde_surrogate *s)
 {
-    int i;
     if (!s) return;
-    for (i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
+    for (int i = 0; s->regressors && i < s->count; i++) mde_regressor_free(s->regressors[i]);
     mde_surrogate_free(s->own_law);
-    for (i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
-    mde_release(s->context, s->regressors);
-    mde_release(s->context, s->member);
-    mde_release(s->context, (void *)s->member_names);
-    mde_release(s->context, s->share);
-    mde_release(s->context, s->lowest);
-    mde_release(s->context, s->left_out);
-    mde_release(s->context, s);
-}
-
-static mde__feature_source mde__surrogate_source(const mde_surrogate *s, int target)
-{
-    mde__feature_source f;
-    f.set = s->features;
-    f.k = s->k;
-    f.m = s->m;
-    f.target = target;
-    return f;
+    for (int i = 0; s->member && i < s->members; i++) mde_surrogate_free(s->member[i]);
+    MDE__RELEASE(s->context, s->regressors, s->member, s->member_names, s->share, s->lowest, s->left_out, s);
 }
 
 /* The experts' losses [n, m] of n mixtures where the features need them; NULL otherwise and on error. */
@@ -20770,26 +20205,16 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
 {
     mde_context *c = s->context;
     const mde__regressor_kind *kind = mde__kind(desc->fit.model);
-    if (!kind) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no model %d", (int)desc->fit.model);
-        return;
-    }
-    if (kind->features == 0) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a %s takes sizes and tokens, too; it is of regressors only",
+    mde__require(c, kind != NULL, "surrogate: there is no model %d", (int)desc->fit.model);
+    if (mde__bad(c)) return;
+    mde__require(c, kind->features != 0, "surrogate: a %s takes sizes and tokens, too; it is of regressors only",
                  kind->name);
-        return;
-    }
-    if (s->features <= 0 || (s->features & ~MDE__FEATURE_ALL)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: there is no set %d of features; expected a sum of MDE_FEATURE_*",
-                 s->features);
-    }
-    if ((s->features & MDE_FEATURE_SCARCE) && !kind->noise_inputs) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: scarcity is an input of noise, which only a gaussian process has");
-    }
-    if ((s->features & MDE_FEATURE_POOLED) && kind->joint) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: pooled data differ by target; a multi-task process has one input for "
-                 "all");
-    }
+    mde__require(c, s->features > 0 && !(s->features & ~MDE__FEATURE_ALL), "surrogate: there is no set %d of features; "
+                 "expected a sum of MDE_FEATURE_*", s->features);
+    mde__require(c, !(s->features & MDE_FEATURE_SCARCE) || kind->noise_inputs, "surrogate: scarcity is an input of "
+                 "noise, which only a gaussian process has");
+    mde__require(c, !(s->features & MDE_FEATURE_POOLED) || !kind->joint, "surrogate: pooled data differ by target; a "
+                 "multi-task process has one input for all");
     if (!(s->features & MDE__FEATURE_EXPERTS)) return;
     if (!desc->experts) {
         mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: MDE features need experts");
@@ -20805,10 +20230,10 @@ static void mde__surrogate_check(const mde_surrogate *s, const mde_surrogate_des
 /* Numbers of the runs that have target j, or all targets when j < 0; returns how many. */
 static int mde__complete_runs(int n, int m, const double *losses, int target, int *rows)
 {
-    int i, j, count = 0;
-    for (i = 0; i < n; i++) {
+    int count = 0;
+    for (int i = 0; i < n; i++) {
         int complete = 1;
-        for (j = target < 0 ? 0 : target; j < (target < 0 ? m : target + 1); j++) {
+        for (int j = target < 0 ? 0 : target; j < (target < 0 ? m : target + 1); j++) {
             if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) complete = 0;
         }
         if (complete) rows[count++] = i;
@@ -20842,7 +20267,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     int width = mde_feature_count(s->features, k, m);
     double *x, *y, *w;
     mde_fit_desc fit = *desc;
-    mde__feature_source f;
+    const mde__feature_source f = { s->features, k, m, j };
     count = mde__complete_runs(n, m, losses, s->count == 1 ? -1 : j, rows);
     if (count < 3) {
         if (s->count == 1) mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs have all losses; 3 are needed", count);
@@ -20866,24 +20291,21 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
         rows[i] = rows[first[i]];
     }
     mde_release(c, first);
-    f = mde__surrogate_source(s, j);
     for (i = 0; i < count && !mde__bad(c); i++) {
         mde__feature_row(&f, w + mde__cell(i, k, 0), mde ? mde + mde__cell(rows[i], m, 0) : NULL,
                          s->law ? mde__pooled_feature(s->law, j, y, i) : 0, x + mde__cell(i, width, 0));
     }
     if (!mde__bad(c)) s->regressors[j] = mde__regressor_prepare(c, count, width, each, x, y, &fit);
-    mde_release(c, w);
-    mde_release(c, y);
-    mde_release(c, x);
+    MDE__RELEASE(c, w, y, x);
 }
 
 static void mde__gather_left_out(mde_surrogate *s, const double *losses, int *rows)
 {
-    int i, j, l, each = s->m / s->count;
-    for (j = 0; j < s->count; j++) {
+    int each = s->m / s->count;
+    for (int j = 0; j < s->count; j++) {
         int count = mde__complete_runs(s->n, s->m, losses, s->count == 1 ? -1 : j, rows);
-        for (i = 0; i < count; i++) {
-            for (l = 0; l < each; l++) {
+        for (int i = 0; i < count; i++) {
+            for (int l = 0; l < each; l++) {
                 s->left_out[mde__cell(rows[i], s->m, s->count == 1 ? l : j)] =
                     s->regressors[j]->left_out[mde__cell(i, each, l)];
             }
@@ -20922,32 +20344,28 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
         s->law = s->own_law = mde_surrogate_fit(c, s->n, s->k, s->m, weights, losses, &law);
     }
     if (!mde__bad(c)) mde = mde__surrogate_losses(s, s->n, weights);
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
-        mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
-    }
+    for (j = 0; j < s->count && !mde__bad(c); j++) mde__surrogate_prepare(s, &desc->fit, j, weights, mde, losses, rows);
     if (!mde__bad(c)) mde__regressors_finish(c, s->count, s->regressors);
     /* where a run has no loss it was not seen: its prediction is one without it */
     if (!mde__bad(c) && missing) mde_surrogate_predict(s, s->n, weights, s->left_out, NULL);
     if (!mde__bad(c)) mde__gather_left_out(s, losses, rows);
-    mde_release(c, mde);
-    mde_release(c, rows);
+    MDE__RELEASE(c, mde, rows);
 }
 
 /* Variance of each target over the runs that have it. */
 static void mde__target_variances(int n, int m, const double *losses, double *variance)
 {
-    int i, j;
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double mean = 0, squares = 0;
         int count = 0;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double y = losses[mde__cell(i, m, j)];
             if (y != y) continue;
             mean += y;
             count++;
         }
         mean /= count > 0 ? count : 1;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double y = losses[mde__cell(i, m, j)];
             if (y == y) squares += (y - mean) * (y - mean);
         }
@@ -20955,15 +20373,15 @@ static void mde__target_variances(int n, int m, const double *losses, double *va
         if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
     }
 }
+
 /* Mean over the losses of the squared error of runs left out, in variances of the loss. */
 static double mde__left_out_error(const mde_surrogate *s, const double *losses, const double *variance)
 {
     double error = 0;
-    int i, j;
-    for (j = 0; j < s->m; j++) {
+    for (int j = 0; j < s->m; j++) {
         double squares = 0;
         int count = 0;
-        for (i = 0; i < s->n; i++) {
+        for (int i = 0; i < s->n; i++) {
             double residual = s->left_out[mde__cell(i, s->m, j)] - losses[mde__cell(i, s->m, j)];
             if (residual != residual) continue;
             squares += residual * residual;
@@ -21022,12 +20440,9 @@ static mde_surrogate *mde__fit_with_law(const mde_surrogate *law, mde_context *c
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     set = desc->features ? desc->features : mde__default_features(desc);
-    if (n < 2 || k < 1 || m < 1 || !weights || !losses) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: %d runs of %d weights and %d losses; at least 2, 1 and 1 are needed",
-                 n, k, m);
-        return NULL;
-    }
-    if (mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
+    mde__require(c, n >= 2 && k >= 1 && m >= 1 && weights && losses, "surrogate: %d runs of %d weights and %d losses; "
+                 "at least 2, 1 and 1 are needed", n, k, m);
+    if (mde__bad(c) || mde__check_mixtures(c, "surrogate", n, k, NULL, 0, weights)) return NULL;
     if (desc->fit.model == MDE_AUTO) {
         mde_evaluation *e = mde_evaluate(c, n, k, m, weights, losses, desc, NULL);
         s = mde_evaluation_fit(e, weights, losses);
@@ -21059,10 +20474,9 @@ static mde_status mde__check_cube(mde_context *c, int n, mde_model model)
 {
     int cubic = model == MDE_GP || model == MDE_MULTITASK_GP || model == MDE_STACK || model == MDE_AUTO;
     if (!cubic || n <= MDE_MAX_GP_RUNS) return MDE_OK;
-    return mde_fail(c, MDE_BAD_ARGUMENT,
-                    "%d runs: a Gaussian process, as a stack has them, too, takes at most %d, as its time grows with "
-                    "their cube; name a model without one (ridge, products, law, pooled, trees) or give fewer runs", n,
-                    MDE_MAX_GP_RUNS);
+    return mde_fail(c, MDE_BAD_ARGUMENT, "%d runs: a Gaussian process, as a stack has them, too, takes at most %d, as "
+                    "its time grows with their cube; name a model without one (ridge, products, law, pooled, trees) or "
+                    "give fewer runs", n, MDE_MAX_GP_RUNS);
 }
 
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
@@ -21076,8 +20490,7 @@ MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, con
 static double mde__largest_share(const mde_surrogate *s, int member)
 {
     double largest = 0;
-    int j;
-    for (j = 0; j < s->m; j++) {
+    for (int j = 0; j < s->m; j++) {
         double share = s->share[mde__cell(j, s->members, member)];
         if (share > largest) largest = share;
     }
@@ -21089,14 +20502,13 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
     mde_context *c = s->context;
     size_t count = (size_t)n * (size_t)s->m;
     double *each = mde__doubles(c, count, 2);
-    int i, j, q;
     memset(mean, 0, count * sizeof(double));
     if (sd) memset(sd, 0, count * sizeof(double));
-    for (q = 0; q < s->members && each; q++) {
+    for (int q = 0; q < s->members && each; q++) {
         if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_predict(s->member[q], n, weights, each, sd ? each + count : NULL)) break;
-        for (i = 0; i < n; i++) {
-            for (j = 0; j < s->m; j++) {
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < s->m; j++) {
                 double share = s->share[mde__cell(j, s->members, q)];
                 mean[mde__cell(i, s->m, j)] +=
                     share * mde__clamp(each[mde__cell(i, s->m, j)], s->lowest[j], s->highest[j]);
@@ -21110,16 +20522,11 @@ static mde_status mde__stack_predict(const mde_surrogate *s, int n, const double
 
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd)
 {
-    mde_context *c;
+    mde_context *c = s ? s->context : NULL;
     double *mde, *x = NULL, *out = NULL, *pooled = NULL;
-    int i, j, width, each;
-    if (!s) return MDE_BAD_ARGUMENT;
-    c = s->context;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (n < 0 || !weights || !mean) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: predictions need mixtures, and room for the means");
-    }
-    if (mde__check_mixtures(c, "surrogate", n, s->k, NULL, 0, weights)) return mde_context_status(c);
+    int width, each;
+    mde__require(c, n >= 0 && weights && mean, "surrogate: predictions need mixtures, and room for the means");
+    if (mde__bad(c) || mde__check_mixtures(c, "surrogate", n, s->k, NULL, 0, weights)) return mde__object_status(c);
     if (s->members > 0) return mde__stack_predict(s, n, weights, mean, sd);
     width = mde_feature_count(s->features, s->k, s->m);
     each = s->m / s->count;
@@ -21130,24 +20537,21 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
         if (s->law) pooled = mde__doubles(c, (size_t)n, (size_t)s->m);
     }
     if (pooled) mde_surrogate_predict(s->law, n, weights, pooled, NULL);
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
+    for (int j = 0; j < s->count && !mde__bad(c); j++) {
         double *out_sd = sd ? out + (size_t)n * (size_t)each : NULL;
-        mde__feature_source f = mde__surrogate_source(s, j);
-        for (i = 0; i < n; i++) {
+        const mde__feature_source f = { s->features, s->k, s->m, j };
+        for (int i = 0; i < n; i++) {
             mde__feature_row(&f, weights + mde__cell(i, s->k, 0), mde ? mde + mde__cell(i, s->m, 0) : NULL,
                              pooled ? pooled[mde__cell(i, s->m, j)] : 0, x + mde__cell(i, width, 0));
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
-        for (i = 0; i < n * each; i++) {
+        for (int i = 0; i < n * each; i++) {
             size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
             mean[to] = out[i];
             if (sd) sd[to] = s->spread * out_sd[i];
         }
     }
-    mde_release(c, pooled);
-    mde_release(c, out);
-    mde_release(c, x);
-    mde_release(c, mde);
+    MDE__RELEASE(c, pooled, out, x, mde);
     return mde_context_status(c);
 }
 
@@ -21156,26 +20560,24 @@ MDEDEF int mde_surrogate_smooth(const mde_surrogate *s)
     int q;
     if (!s) return 0;
     if (s->members == 0) return s->regressors[0]->kind->gradient != NULL;
-    for (q = 0; q < s->members; q++) {
-        if (mde__largest_share(s, q) > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
-    }
+    for (q = 0; q < s->members; q++) if (mde__largest_share(s, q) > 0 && !mde_surrogate_smooth(s->member[q])) return 0;
     return 1;
 }
 
 static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
     mde_context *c = s->context;
-    int j, l, q, k = s->k, m = s->m;
+    int k = s->k, m = s->m;
     double *each = mde__doubles(c, (size_t)m, (size_t)k + 1);
     memset(mean, 0, (size_t)m * sizeof(double));
     memset(gradient, 0, (size_t)m * (size_t)k * sizeof(double));
-    for (q = 0; q < s->members && each; q++) {
+    for (int q = 0; q < s->members && each; q++) {
         if (!(mde__largest_share(s, q) > 0)) continue;
         if (mde_surrogate_gradient(s->member[q], weights, each, each + m)) break;
-        for (j = 0; j < m; j++) {
+        for (int j = 0; j < m; j++) {
             double share = s->share[mde__cell(j, s->members, q)];
             mean[j] += share * each[j];
-            for (l = 0; l < k; l++) gradient[mde__cell(j, k, l)] += share * each[m + j * k + l];
+            for (int l = 0; l < k; l++) gradient[mde__cell(j, k, l)] += share * each[m + j * k + l];
         }
     }
     mde_release(c, each);
@@ -21184,25 +20586,21 @@ static mde_status mde__stack_gradient(const mde_surrogate *s, const double *weig
 
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient)
 {
-    mde_context *c;
+    mde_context *c = s ? s->context : NULL;
     double *mde = NULL, *slopes = NULL, *x = NULL, *adjoint = NULL, *out = NULL, *pooled = NULL, *along = NULL;
-    int j, l, k, m, width, each;
-    if (!s) return MDE_BAD_ARGUMENT;
-    c = s->context;
-    if (mde__bad(c)) return mde_context_status(c);
-    if (!weights || !mean || !gradient) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "surrogate: a gradient needs a mixture, and room for mean and gradient");
-    }
+    int k, m, width, each;
+    mde__require(c, weights && mean && gradient, "surrogate: a gradient needs a mixture, and room for mean and "
+                 "gradient");
+    if (mde__bad(c) || mde__check_mixtures(c, "surrogate", 1, s->k, NULL, 0, weights)) return mde__object_status(c);
     k = s->k;
     m = s->m;
-    if (mde__check_mixtures(c, "surrogate", 1, k, NULL, 0, weights)) return mde_context_status(c);
     if (s->members > 0) return mde__stack_gradient(s, weights, mean, gradient);
     width = mde_feature_count(s->features, k, m);
     each = m / s->count;
     if (s->features & MDE__FEATURE_EXPERTS) {
         mde = mde__doubles(c, (size_t)m, 1);
         slopes = mde__doubles(c, (size_t)m, (size_t)k);
-        for (j = 0; j < m && !mde__bad(c); j++) {
+        for (int j = 0; j < m && !mde__bad(c); j++) {
             mde[j] = mde_validation_loss(s->experts, j, weights, slopes + mde__cell(j, k, 0));
         }
     }
@@ -21214,11 +20612,11 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
     x = mde__doubles(c, 1, (size_t)width);
     adjoint = mde__doubles(c, (size_t)each, (size_t)width);
     out = mde__doubles(c, (size_t)each, 1);
-    for (j = 0; j < s->count && !mde__bad(c); j++) {
-        mde__feature_source f = mde__surrogate_source(s, j);
+    for (int j = 0; j < s->count && !mde__bad(c); j++) {
+        const mde__feature_source f = { s->features, k, m, j };
         mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
-        for (l = 0; l < each; l++) {
+        for (int l = 0; l < each; l++) {
             double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
             mean[s->count == 1 ? l : j] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
@@ -21226,12 +20624,7 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
                              adjoint + mde__cell(l, width, 0), to);
         }
     }
-    mde_release(c, out);
-    mde_release(c, adjoint);
-    mde_release(c, x);
-    mde_release(c, pooled);
-    mde_release(c, slopes);
-    mde_release(c, mde);
+    MDE__RELEASE(c, out, adjoint, x, pooled, slopes, mde);
     return mde_context_status(c);
 }
 
@@ -21280,10 +20673,9 @@ MDEDEF mde_status mde_surrogate_recipe(mde_context *c, const char *name, mde_sur
 {
     char known[200] = "";
     const mde_recipe *recipe;
-    int i;
     if (!c || !desc) return MDE_BAD_ARGUMENT;
     if (mde__bad(c)) return mde_context_status(c);
-    for (i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
+    for (int i = 0; (recipe = mde_recipe_row(i)) != NULL; i++) {
         if (name && strcmp(name, recipe->name) == 0) {
             mde__use_recipe(recipe, desc);
             return MDE_OK;
@@ -21323,16 +20715,16 @@ static void mde__recipe_desc(const mde_recipe *recipe, const mde_surrogate_desc 
 static void mde__smallest_error(int count, const double *q, const int *use, double *share)
 {
     double h[MDE__MEMBERS * MDE__MEMBERS], gradient[MDE__MEMBERS], low[MDE__MEMBERS], high[MDE__MEMBERS];
-    int i, j, used = 0;
-    for (i = 0; i < count; i++) used += use[i];
-    for (i = 0; i < count; i++) {
+    int used = 0;
+    for (int i = 0; i < count; i++) used += use[i];
+    for (int i = 0; i < count; i++) {
         low[i] = 0;
         high[i] = use[i];
         share[i] = use[i] ? 1.0 / used : 0;
     }
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         gradient[i] = 0;
-        for (j = 0; j < count; j++) {
+        for (int j = 0; j < count; j++) {
             h[i * count + j] = 2.0 * q[i * count + j];
             gradient[i] += h[i * count + j] * share[j];
         }
@@ -21396,16 +20788,15 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
                            const double *losses)
 {
     mde_context *c = s->context;
-    int i, j, q;
     s->member = (mde_surrogate **)mde_alloc(c, MDE__MEMBERS, sizeof *s->member);
     s->member_names = (const char **)mde_alloc(c, MDE__MEMBERS, sizeof *s->member_names);
     s->share = mde__doubles(c, (size_t)s->m, MDE__MEMBERS);
     s->lowest = mde__doubles(c, 2, (size_t)s->m);
     if (mde__bad(c)) return;
     s->highest = s->lowest + s->m;
-    for (j = 0; j < s->m; j++) {
+    for (int j = 0; j < s->m; j++) {
         double low = (double)INFINITY, high = -(double)INFINITY;
-        for (i = 0; i < s->n; i++) {
+        for (int i = 0; i < s->n; i++) {
             double y = losses[mde__cell(i, s->m, j)];
             if (y < low) low = y;
             if (y > high) high = y;
@@ -21413,7 +20804,7 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         s->lowest[j] = low - (high - low);
         s->highest[j] = high + (high - low);
     }
-    for (q = 0; q < MDE__MEMBERS && !mde__bad(c); q++) {
+    for (int q = 0; q < MDE__MEMBERS && !mde__bad(c); q++) {
         mde_surrogate_desc each;
         mde__recipe_desc(&mde__recipes[1 + q], desc, &each);
         s->member_names[q] = mde__recipes[1 + q].title;
@@ -21422,9 +20813,9 @@ static void mde__stack_fit(mde_surrogate *s, const mde_surrogate_desc *desc, con
         s->members = q + 1;
     }
     if (!mde__bad(c)) mde__stack_shares(s, weights, losses);
-    for (q = 0; q < s->members && !mde__bad(c); q++) {
-        for (i = 0; i < s->n; i++) {
-            for (j = 0; j < s->m; j++) {
+    for (int q = 0; q < s->members && !mde__bad(c); q++) {
+        for (int i = 0; i < s->n; i++) {
+            for (int j = 0; j < s->m; j++) {
                 s->left_out[mde__cell(i, s->m, j)] +=
                     s->share[mde__cell(j, s->members, q)] * s->member[q]->left_out[mde__cell(i, s->m, j)];
             }
@@ -21472,25 +20863,21 @@ static int mde__report_step(mde_progress_fn *progress, void *user, const char *s
 
 MDEDEF int mde_deal_folds(mde_context *c, int n, int k, const double *weights, int folds, uint64_t seed, int *fold)
 {
-    if (mde__bad(c)) return 0;
     if (folds == 0) folds = MDE__FOLDS;
-    if (n < 1 || k < 1 || folds < 1 || !weights || !fold) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "folds: %d runs of %d weights to %d folds; expected 1 or more of each", n, k,
-                 folds);
-        return 0;
-    }
-    return mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
+    mde__require(c, n >= 1 && k >= 1 && folds >= 1 && weights && fold, "folds: %d runs of %d weights to %d folds; "
+                 "expected 1 or more of each", n, k, folds);
+    return mde__bad(c) ? 0 : mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, seed, fold);
 }
 
 /* How many losses the target that has fewest is fitted to when a fold is left out. */
 static int mde__fewest_losses(int n, int m, const double *losses, int folds, const int *fold, int *target)
 {
-    int fewest = n, f, i, j;
+    int fewest = n;
     *target = 0;
-    for (j = 0; j < m; j++) {
-        for (f = 0; f < folds; f++) {
+    for (int j = 0; j < m; j++) {
+        for (int f = 0; f < folds; f++) {
             int count = 0;
-            for (i = 0; i < n; i++) {
+            for (int i = 0; i < n; i++) {
                 double y = losses[mde__cell(i, m, j)];
                 count += fold[i] != f && y == y;
             }
@@ -21533,11 +20920,11 @@ static const char *mde__candidate_name(const mde_surrogate_desc *desc, int candi
 static void mde__predict_fold(const mde_surrogate *s, const mde__subset *test, const int *fold, int f, double *mean,
                               double *sd, double *predicted, double *spread)
 {
-    int n = s->m, i, j, row = 0;
+    int n = s->m, row = 0;
     if (mde_surrogate_predict(s, test->count, test->weights, mean, sd)) return;
-    for (i = 0; row < test->count; i++) {
+    for (int i = 0; row < test->count; i++) {
         if (fold[i] != f) continue;
-        for (j = 0; j < n; j++) {
+        for (int j = 0; j < n; j++) {
             predicted[mde__cell(i, n, j)] = mean[mde__cell(row, n, j)];
             spread[mde__cell(i, n, j)] = sd[mde__cell(row, n, j)];
         }
@@ -21550,15 +20937,15 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
                                double *work)
 {
     mde_context *c = e->context;
-    int n = e->runs, k = e->domains, m = e->targets, i, q;
+    int n = e->runs, k = e->domains, m = e->targets;
     mde__subset train = { 0, NULL, NULL }, test = { 0, NULL, NULL };
     double *mean = work, *sd = mean + (size_t)n * (size_t)m;
     train.weights = sd + (size_t)n * (size_t)m;
     train.losses = train.weights + (size_t)n * (size_t)k;
     test.weights = train.losses + (size_t)n * (size_t)m;
     test.losses = test.weights + (size_t)n * (size_t)k;
-    for (i = 0; i < n; i++) mde__take_run(fold[i] == f ? &test : &train, k, m, weights, losses, i);
-    for (q = 0; q < e->candidates && !mde__bad(c); q++) {
+    for (int i = 0; i < n; i++) mde__take_run(fold[i] == f ? &test : &train, k, m, weights, losses, i);
+    for (int q = 0; q < e->candidates && !mde__bad(c); q++) {
         mde_surrogate_desc desc;
         mde_surrogate *s;
         if (e->desc.fit.model == MDE_AUTO && q >= 1 && q <= MDE__MEMBERS) continue;     /* comes with the stack */
@@ -21566,7 +20953,7 @@ static void mde__evaluate_fold(mde_evaluation *e, const double *weights, const d
         s = mde_surrogate_fit(c, train.count, k, m, train.weights, train.losses, &desc);
         if (s) mde__predict_fold(s, &test, fold, f, mean, sd, e->candidate[q].predicted, e->candidate[q].sd);
         if (s && e->desc.fit.model == MDE_AUTO && q == 0) {
-            for (i = 0; i < s->members && !mde__bad(c); i++) {
+            for (int i = 0; i < s->members && !mde__bad(c); i++) {
                 mde_candidate *member = &e->candidate[1 + i];
                 mde__predict_fold(s->member[i], &test, fold, f, mean, sd, member->predicted, member->sd);
             }
@@ -21589,8 +20976,8 @@ static double mde__run_error(const mde__judging *g, int candidate, int i)
 {
     const mde_evaluation *e = g->e;
     double sum = 0;
-    int j, count = 0;
-    for (j = 0; j < e->targets; j++) {
+    int count = 0;
+    for (int j = 0; j < e->targets; j++) {
         double y = g->losses[mde__cell(i, e->targets, j)], residual;
         if (y != y || !(g->variance[j] > 0)) continue;
         residual = e->candidate[candidate].predicted[mde__cell(i, e->targets, j)] - y;
@@ -21605,8 +20992,8 @@ static double mde__run_error(const mde__judging *g, int candidate, int i)
 static double mde__compare_errors(const mde__judging *g, int a, int b, int without, double *standard_error)
 {
     double sum = 0, squares = 0, mean;
-    int i, count = 0;
-    for (i = 0; i < g->e->runs; i++) {
+    int count = 0;
+    for (int i = 0; i < g->e->runs; i++) {
         double error = mde__run_error(g, a, i);
         if (g->fold[i] == without || error != error) continue;
         if (b >= 0) error -= mde__run_error(g, b, i);
@@ -21640,8 +21027,8 @@ static int mde__may_choose(const mde__judging *g, int candidate)
 static int mde__smallest_candidate(const mde__judging *g, int but, int without)
 {
     double smallest = (double)INFINITY;
-    int q, best = -1;
-    for (q = 0; q < g->e->candidates; q++) {
+    int best = -1;
+    for (int q = 0; q < g->e->candidates; q++) {
         double error = mde__compare_errors(g, q, -1, without, NULL);
         if (q == but || !mde__may_choose(g, q) || !(error < smallest)) continue;
         smallest = error;
@@ -21673,12 +21060,12 @@ static double mde__spread_factor(size_t count, double *z)
 static double mde__mean_spearman(mde_context *c, int n, int m, const double *predicted, const double *losses, double *a,
                                  double *b)
 {
-    int i, j, ranked = 0;
+    int ranked = 0;
     double sum = 0;
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double rank;
         int count = 0;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             if (losses[mde__cell(i, m, j)] != losses[mde__cell(i, m, j)]) continue;
             a[count] = predicted[mde__cell(i, m, j)];
             b[count++] = losses[mde__cell(i, m, j)];
@@ -21694,8 +21081,7 @@ static double mde__mean_spearman(mde_context *c, int n, int m, const double *pre
 static void mde__score_candidates(const mde__judging *g, double *a, double *b)
 {
     mde_evaluation *e = g->e;
-    int q;
-    for (q = 0; q < e->candidates; q++) {
+    for (int q = 0; q < e->candidates; q++) {
         mde_candidate *candidate = &e->candidate[q];
         candidate->error = mde__compare_errors(g, q, -1, -1, NULL);
         candidate->behind = mde__compare_errors(g, q, e->chosen, -1, &candidate->behind_se);
@@ -21765,14 +21151,12 @@ static void mde__evaluate_procedure(const mde__judging *g, double *work)
     e->spread = mde__spread_factor(found, all);
 }
 
-
 /* joint: whether the last candidate, the multi-task process, takes part. */
 static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int m, const mde_surrogate_desc *desc,
                                               int joint)
 {
     size_t cells = (size_t)n * (size_t)m;
     mde_evaluation *e = (mde_evaluation *)mde_alloc(c, 1, sizeof *e);
-    int q;
     if (!e) return NULL;
     e->context = c;
     e->runs = n;
@@ -21788,7 +21172,7 @@ static mde_evaluation *mde__evaluation_create(mde_context *c, int n, int k, int 
         return NULL;
     }
     e->sd = e->predicted + cells;
-    for (q = 0; q < e->candidates; q++) {
+    for (int q = 0; q < e->candidates; q++) {
         e->candidate[q].name = mde__candidate_name(desc, q);
         e->candidate[q].predicted = e->predicted + (2 + 2 * (size_t)q) * cells;
         e->candidate[q].sd = e->candidate[q].predicted + cells;
@@ -21800,9 +21184,7 @@ MDEDEF void mde_evaluation_free(mde_evaluation *e)
 {
     mde_context *c = e ? e->context : NULL;
     if (!e) return;
-    mde_release(c, e->candidate);
-    mde_release(c, e->predicted);
-    mde_release(c, e);
+    MDE__RELEASE(c, e->candidate, e->predicted, e);
 }
 
 MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const double *weights, const double *losses,
@@ -21819,16 +21201,11 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     if (!desc) desc = &defaults;
     if (!how) how = &plain;
     folds = how->folds > 0 ? how->folds : MDE__FOLDS;
-    if (n < 5 || k < 1 || m < 1 || !weights || !losses || folds < 2) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: %d runs of %d weights and %d losses in %d folds; at least 5, 1, 1 "
-                 "and 2 are needed", n, k, m, folds);
-        return NULL;
-    }
-    if (!mde__kind(desc->fit.model) && desc->fit.model != MDE_STACK && desc->fit.model != MDE_AUTO) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: there is no model %d", (int)desc->fit.model);
-        return NULL;
-    }
-    if (mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
+    mde__require(c, n >= 5 && k >= 1 && m >= 1 && weights && losses && folds >= 2, "evaluation: %d runs of %d weights "
+                 "and %d losses in %d folds; at least 5, 1, 1 and 2 are needed", n, k, m, folds);
+    mde__require(c, mde__kind(desc->fit.model) || desc->fit.model == MDE_STACK || desc->fit.model == MDE_AUTO,
+                 "evaluation: there is no model %d", (int)desc->fit.model);
+    if (mde__bad(c) || mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     if (mde__check_cube(c, n, desc->fit.model)) return NULL;
     for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
     fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
@@ -21848,30 +21225,20 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
                      i);
         }
     }
-    for (f = 0; e && f < e->folds && !mde__bad(c); f++) {
+    for (f = 0; !mde__bad(c) && f <= e->folds; f++) {
         if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
             mde_fail(c, MDE_STOPPED, "evaluation: stopped");
-        } else {
+        } else if (f < e->folds) {
             mde__evaluate_fold(e, weights, losses, fold, f, work);
         }
     }
-    if (!mde__bad(c) && mde__report_step(how->progress, how->user, "evaluate", e->folds, e->folds)) {
-        mde_fail(c, MDE_STOPPED, "evaluation: stopped");
-    }
     if (!mde__bad(c)) {
-        mde__judging judging;
-        judging.e = e;
-        judging.losses = losses;
-        judging.variance = variance;
-        judging.fold = fold;
-        judging.few = few;
+        const mde__judging judging = { e, losses, variance, fold, few };
         mde__evaluate_procedure(&judging, work);
         mde__score_candidates(&judging, work, work + n);
         mde__explain_choice(&judging);
     }
-    mde_release(c, fold);
-    mde_release(c, work);
-    mde_release(c, variance);
+    MDE__RELEASE(c, fold, work, variance);
     if (!mde__bad(c)) return e;
     mde_evaluation_free(e);
     return NULL;
@@ -21898,10 +21265,10 @@ MDEDEF mde_surrogate *mde_evaluation_fit(const mde_evaluation *e, const double *
 MDEDEF double mde_evaluation_spread(const mde_evaluation *e, const double *losses, const double *objective)
 {
     double *z, spread = (double)NAN;
-    int i, count = 0;
+    int count = 0;
     if (!e || !losses || mde__bad(e->context)) return spread;
     z = mde__doubles(e->context, (size_t)e->runs, 1);
-    for (i = 0; i < e->runs && z; i++) {
+    for (int i = 0; i < e->runs && z; i++) {
         size_t at = mde__cell(i, e->targets, 0);
         double sd = mde__weigh(e->targets, objective, e->sd + at);
         double residual = mde__weigh(e->targets, objective, e->predicted + at) -
@@ -21923,12 +21290,7 @@ MDEDEF void mde_runs_free(mde_runs *runs)
     for (i = 0; runs->names && i < runs->count; i++) mde_release(c, (void *)(uintptr_t)runs->names[i]);
     for (i = 0; runs->domain_names && i < runs->domains; i++) mde_release(c, (void *)(uintptr_t)runs->domain_names[i]);
     for (i = 0; runs->metric_names && i < runs->metrics; i++) mde_release(c, (void *)(uintptr_t)runs->metric_names[i]);
-    mde_release(c, (void *)runs->names);
-    mde_release(c, (void *)runs->domain_names);
-    mde_release(c, (void *)runs->metric_names);
-    mde_release(c, runs->weights);
-    mde_release(c, runs->losses);
-    mde_release(c, runs);
+    MDE__RELEASE(c, runs->names, runs->domain_names, runs->metric_names, runs->weights, runs->losses, runs);
 }
 
 /* Rows of a table by the names of their runs: a hash table of row + 1, whose slots are a power of 2. */
@@ -21956,11 +21318,10 @@ static int *mde__run_slot(const mde__run_index *index, const char *name)
 static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__run_index *index)
 {
     char number[16];
-    int row;
     index->table = table;
     for (index->slots = 16; index->slots / 2 < (size_t)table->csv->rows;) index->slots *= 2;
     index->rows = (int *)mde_alloc(c, index->slots, sizeof *index->rows);
-    for (row = 0; row < table->csv->rows && !mde__bad(c); row++) {
+    for (int row = 0; row < table->csv->rows && !mde__bad(c); row++) {
         const char *name = mde__run_name(table, row, number);
         int *slot = mde__run_slot(index, name);
         if (*slot > 0) {
@@ -21977,15 +21338,13 @@ static void mde__index_runs(mde_context *c, const mde_run_columns *table, mde__r
 static const char **mde__value_names(mde_context *c, const mde_run_columns *t)
 {
     const char **names = (const char **)mde_alloc(c, (size_t)t->count, sizeof *names);
-    int i;
-    for (i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
+    for (int i = 0; names && i < t->count; i++) names[i] = mde__copy_text(c, t->csv->names[t->columns[i]]);
     return names;
 }
 
 static void mde__row_values(const mde_run_columns *t, int row, double *values)
 {
-    int i;
-    for (i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
+    for (int i = 0; i < t->count; i++) values[i] = mde_csv_number(t->csv, row, t->columns[i]);
 }
 
 /* unit: what they sum to, 1 or 100. */
@@ -21993,33 +21352,28 @@ static void mde__scale_weights(mde_context *c, const mde_run_columns *t, int row
                                double *weights)
 {
     double sum = 0;
-    char number[32];
-    int i;
-    for (i = 0; i < t->count; i++) {
+    for (int i = 0; i < t->count; i++) {
         if (!(weights[i] >= 0)) {
-            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %s; expected 0 or more",
-                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]],
-                     mde__number(number, weights[i]));
+            mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a weight is %.9g; expected 0 or more",
+                     t->csv->path, t->csv->lines[row], run, t->csv->names[t->columns[i]], weights[i]);
             return;
         }
         sum += weights[i];
     }
     if (!(fabs(sum - unit) <= 0.01 * unit)) {
-        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %s; expected %g within %g", t->csv->path,
-                 t->csv->lines[row], run, mde__number(number, sum), unit, 0.01 * unit);
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s): weights sum to %.9g; expected %g within %g", t->csv->path,
+                 t->csv->lines[row], run, sum, unit, 0.01 * unit);
     }
-    for (i = 0; i < t->count; i++) weights[i] /= sum;
+    for (int i = 0; i < t->count; i++) weights[i] /= sum;
 }
 
 static void mde__check_losses(mde_context *c, const mde_run_columns *t, int row, const char *run, const double *losses)
 {
-    char number[32];
-    int j;
-    for (j = 0; j < t->count; j++) {
+    for (int j = 0; j < t->count; j++) {
         if (losses[j] != losses[j] || fabs(losses[j]) < 1e30) continue;
-        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %s; expected a number below "
+        mde_fail(c, MDE_BAD_FILE, "%s line %d (run %.100s), column %.100s: a loss is %.9g; expected a number below "
                  "1e30, or nothing where it is missing", t->csv->path, t->csv->lines[row], run,
-                 t->csv->names[t->columns[j]], mde__number(number, losses[j]));
+                 t->csv->names[t->columns[j]], losses[j]);
     }
 }
 
@@ -22040,8 +21394,8 @@ static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index 
 {
     const mde_run_columns *weights = index[0].table, *losses = index[1].table;
     char number[16];
-    int row, i, percents = 0, shares = 0;
-    for (row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
+    int percents = 0, shares = 0;
+    for (int row = 0; row < weights->csv->rows && !mde__bad(c); row++) {
         const char *name = mde__run_name(weights, row, number);
         int other = *mde__run_slot(&index[1], name) - 1;
         double *w = runs->weights + mde__cell(runs->count, runs->domains, 0), sum = 0;
@@ -22053,18 +21407,18 @@ static void mde__join_rows(mde_context *c, mde_runs *runs, const mde__run_index 
         mde__row_values(weights, row, w);
         mde__row_values(losses, other, y);
         mde__check_losses(c, losses, other, name, y);
-        for (i = 0; i < runs->domains; i++) sum += w[i];
+        for (int i = 0; i < runs->domains; i++) sum += w[i];
         shares += fabs(sum - 1) <= 0.01;
         percents += fabs(sum - 100) <= 1;
         row_of[runs->count] = row;
         runs->names[runs->count++] = mde__copy_text(c, name);
     }
-    for (row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
+    for (int row = 0; row < losses->csv->rows && !mde__bad(c); row++) {
         if (*mde__run_slot(&index[0], mde__run_name(losses, row, number)) > 0) continue;
         mde__unmatched(c, losses, row, weights, skipped ? skipped + 1 : NULL);
     }
     runs->percent = percents > shares;
-    for (i = 0; i < runs->count && !mde__bad(c); i++) {
+    for (int i = 0; i < runs->count && !mde__bad(c); i++) {
         mde__scale_weights(c, weights, row_of[i], runs->percent ? 100 : 1, runs->names[i],
                            runs->weights + mde__cell(i, runs->domains, 0));
     }
@@ -22079,11 +21433,8 @@ MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, c
     mde__run_index index[2];
     mde_runs *runs = NULL;
     int *row_of;
+    mde__require(c, weights && losses && weights->csv && losses->csv, "runs: a table is missing");
     if (mde__bad(c)) return NULL;
-    if (!weights || !losses || !weights->csv || !losses->csv) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "runs: a table is missing");
-        return NULL;
-    }
     memset(index, 0, sizeof index);
     if (skipped) skipped[0] = skipped[1] = 0;
     if (weights->count < 1 || losses->count < 1 || weights->csv->rows < 1) {
@@ -22105,9 +21456,7 @@ MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, c
         mde__index_runs(c, losses, &index[1]);
     }
     if (!mde__bad(c)) mde__join_rows(c, runs, index, row_of, skipped);
-    mde_release(c, index[0].rows);
-    mde_release(c, index[1].rows);
-    mde_release(c, row_of);
+    MDE__RELEASE(c, index[0].rows, index[1].rows, row_of);
     if (!mde__bad(c)) return runs;
     mde_runs_free(runs);
     return NULL;
@@ -22119,14 +21468,13 @@ MDEDEF mde_runs *mde_runs_join(mde_context *c, const mde_run_columns *weights, c
 static mde_run_columns mde__all_columns(const mde_csv *csv, int *columns)
 {
     mde_run_columns t;
-    int i;
     t.csv = csv;
     t.columns = columns;
     t.count = 0;
     t.run = mde_csv_column(csv, "run");
     if (t.run < 0) t.run = mde_csv_column(csv, "index");
     if (t.run < 0) t.run = 0;
-    for (i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
+    for (int i = 0; i < csv->columns; i++) if (i != t.run) columns[t.count++] = i;
     return t;
 }
 
@@ -22167,10 +21515,10 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
 {
     const double step = 1e-4;
     double base, caution = g->desc->caution * g->spread;
-    int k = g->k, i, partner = 0;
-    for (i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
+    int k = g->k, partner = 0;
+    for (int i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
     memcpy(g->around, w, (size_t)k * sizeof(double));
-    for (i = 0; gradient && i < k; i++) {
+    for (int i = 0; gradient && i < k; i++) {
         double *row = g->around + mde__cell(i + 1, k, 0);
         memcpy(row, w, (size_t)k * sizeof(double));
         if (i == partner) continue;
@@ -22179,7 +21527,7 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
     }
     if (mde_surrogate_predict(g->surrogate, gradient ? k + 1 : 1, g->around, g->mean, g->sd)) return (double)NAN;
     base = mde__weigh(g->m, g->desc->objective, g->sd);
-    for (i = 0; gradient && i < k; i++) {
+    for (int i = 0; gradient && i < k; i++) {
         double moved = mde__weigh(g->m, g->desc->objective, g->sd + mde__cell(i + 1, g->m, 0));
         gradient[i] += caution * (moved - base) / step;
     }
@@ -22190,8 +21538,7 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
 static double mde__goal_prior(const mde_choose_desc *d, int k, const double *w, double *gradient)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         double ratio = (w[i] > 1e-12 ? w[i] : 1e-12) / (d->prior ? d->prior[i] > 1e-12 ? d->prior[i] : 1e-12 : 1.0 / k);
         sum += w[i] * mde__log64(ratio);
         if (gradient) gradient[i] += d->kl * (mde__log64(ratio) + 1.0);
@@ -22203,11 +21550,10 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
 {
     mde__goal *g = (mde__goal *)user;
     double value;
-    int i, j;
     if (gradient) {
         if (mde_surrogate_gradient(g->surrogate, w, g->mean, g->slopes)) return (double)NAN;
-        for (i = 0; i < n; i++) {
-            for (j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < g->m; j++) g->around[j] = g->slopes[mde__cell(j, n, i)];
             gradient[i] = mde__weigh(g->m, g->desc->objective, g->around);
         }
     } else if (mde_surrogate_predict(g->surrogate, 1, w, g->mean, NULL)) {
@@ -22222,8 +21568,7 @@ static double mde__goal_value(int n, const double *w, double *gradient, void *us
 static mde_status mde__check_objective(mde_context *c, int m, const double *objective)
 {
     double total = 0;
-    int j;
-    for (j = 0; objective && j < m; j++) {
+    for (int j = 0; objective && j < m; j++) {
         if (!(objective[j] >= 0)) return mde_fail(c, MDE_BAD_ARGUMENT, "choice: objective weight %d is below 0", j);
         total += objective[j];
     }
@@ -22234,14 +21579,10 @@ static mde_status mde__check_objective(mde_context *c, int m, const double *obje
 static mde_status mde__check_choice(const mde_surrogate *s, const mde_choose_desc *d)
 {
     mde_context *c = s->context;
-    if (s->k > MDE_MAX_DOMAINS) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
-    }
-    if (!(d->kl >= 0 && d->kl < 1e30) || !(d->caution >= 0 && d->caution < 1e30) || !(d->spread >= 0) ||
-        d->starts < 0) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "choice: kl, caution, spread and starts must be finite and 0 or more");
-    }
-    return mde__check_objective(c, s->m, d->objective);
+    mde__require(c, s->k <= MDE_MAX_DOMAINS, "choice: %d domains; at most %d", s->k, MDE_MAX_DOMAINS);
+    mde__require(c, d->kl >= 0 && d->kl < 1e30 && d->caution >= 0 && d->caution < 1e30 && d->spread >= 0 &&
+                    d->starts >= 0, "choice: kl, caution, spread and starts must be finite and 0 or more");
+    return mde__bad(c) ? c->status : mde__check_objective(c, s->m, d->objective);
 }
 
 /* Searches on from a start; what is better than *out takes its place. */
@@ -22261,9 +21602,8 @@ static double mde__goal_best_run(mde__goal *g, const double *low, const double *
 {
     mde__meter meter = mde__new_meter(g->surrogate->context, g->desc->progress, g->desc->user, "runs");
     double weights[MDE_MAX_DOMAINS], best = (double)INFINITY;
-    int run;
     mde__meter_start(&meter, g->desc->runs);
-    for (run = 0; run < g->desc->runs && g->desc->tried; run++) {
+    for (int run = 0; run < g->desc->runs && g->desc->tried; run++) {
         double value;
         memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
         mde__simplex_nearest(g->k, low, high, weights);
@@ -22314,9 +21654,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], gradient[MDE_MAX_DOMAINS];
     mde_choose_desc defaults;
     mde__goal g;
-    int i;
-    if (!c || !out) return MDE_BAD_ARGUMENT;
-    if (mde__bad(c)) return mde_context_status(c);
+    if (!out || mde__bad(c)) return out ? mde__object_status(c) : MDE_BAD_ARGUMENT;
     memset(&defaults, 0, sizeof defaults);
     memset(out, 0, sizeof *out);
     if (!desc) desc = &defaults;
@@ -22338,7 +21676,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
         mde__goal_search(&g, desc, low, high, out);
     }
     if (!mde__bad(c)) {
-        for (i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
+        for (int i = 0; i < g.k; i++) if (out->weights[i] < 1e-5 && low[i] <= 0) out->weights[i] = 0;
         mde__simplex_nearest(g.k, low, high, out->weights);
         if (g.smooth) mde__goal_value(g.k, out->weights, gradient, &g);
         mde__shadow_prices(g.k, g.smooth ? gradient : NULL, out->weights, low, high, out->active, out->price);
@@ -22347,9 +21685,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
             out->sd = g.spread * mde__weigh(g.m, desc->objective, g.sd);
         }
     }
-    mde_release(c, g.around);
-    mde_release(c, g.slopes);
-    mde_release(c, g.mean);
+    MDE__RELEASE(c, g.around, g.slopes, g.mean);
     return mde_context_status(c);
 }
 
@@ -22368,8 +21704,7 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 static double mde__hellinger(int k, const double *a, const double *b)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < k; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
+    for (int i = 0; i < k; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
     return sqrt(0.5 * sum);
 }
 
@@ -22396,17 +21731,16 @@ static void mde__draws_fill(mde__draws *p, const double *low, const double *high
 {
     double alpha[MDE_MAX_DOMAINS];
     mde_random random = mde_random_start(seed, 0x6e657874);
-    int i, q;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         double *w = p->weights + mde__cell(i, p->k, 0);
         if (centre && i >= MDE__DRAWS) {
-            for (q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
+            for (int q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
             mde_random_dirichlet(&random, p->k, alpha, w);
             mde__simplex_nearest(p->k, low, high, w);
         } else {
             mde__search_draw(&random, p->k, low, high, i, alpha, w);
         }
-        for (q = 0; q < p->k; q++) p->roots[mde__cell(i, p->k, q)] = sqrt(w[q]);
+        for (int q = 0; q < p->k; q++) p->roots[mde__cell(i, p->k, q)] = sqrt(w[q]);
         p->distance[i] = 2;
     }
 }
@@ -22418,11 +21752,10 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
     mde_context *c = s->context;
     double *mean = mde__doubles(c, 2 * MDE__DRAWS_PART, (size_t)s->m);
     double *sd = mean ? mean + mde__cell(MDE__DRAWS_PART, s->m, 0) : NULL;
-    int from, i;
-    for (from = 0; from < p->count && !mde__bad(c); from += MDE__DRAWS_PART) {
+    for (int from = 0; from < p->count && !mde__bad(c); from += MDE__DRAWS_PART) {
         int n = p->count - from < MDE__DRAWS_PART ? p->count - from : MDE__DRAWS_PART;
         if (mde_surrogate_predict(s, n, p->weights + mde__cell(from, p->k, 0), mean, sd)) break;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             p->mean[from + i] = mde__weigh(s->m, d->objective, mean + mde__cell(i, s->m, 0));
             p->sd[from + i] = (d->spread > 0 ? d->spread : 1) *
                               mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
@@ -22456,9 +21789,8 @@ static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d,
 static void mde__reach_bounds(int n, int k, const double *tried, double reach, double *low, double *high)
 {
     double lower[MDE_MAX_DOMAINS], upper[MDE_MAX_DOMAINS], lowest = 0, highest = 0;
-    int i;
     mde_bounds_of_runs(n, k, tried, 0, lower, upper);
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         lower[i] = mde__clamp(lower[i] / reach - MDE__REACH_STEP, low[i], high[i]);
         upper[i] = mde__clamp(upper[i] * reach + MDE__REACH_STEP, low[i], high[i]);
         lowest += lower[i];
@@ -22473,9 +21805,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
 static void mde__draws_near(mde__draws *p, const double *run)
 {
     double roots[MDE_MAX_DOMAINS];
-    int i;
-    for (i = 0; i < p->k; i++) roots[i] = sqrt(run[i]);
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->k; i++) roots[i] = sqrt(run[i]);
+    for (int i = 0; i < p->count; i++) {
         double distance = mde__hellinger(p->k, p->roots + mde__cell(i, p->k, 0), roots);
         if (distance < p->distance[i]) p->distance[i] = distance;
     }
@@ -22488,27 +21819,19 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde_suggest_desc defaults;
     mde__draws p;
     mde__meter meter;
-    char number[32];
-    int chosen, i;
-    if (!c) return MDE_OUT_OF_MEMORY;
+    int chosen;
     if (mde__bad(c)) return mde_context_status(c);
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
     if (desc->made) *desc->made = 0;
     nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
-    if (n < 0 || k < 2 || k > MDE_MAX_DOMAINS || count < 0 || (n > 0 && !tried) || (count > 0 && !out) ||
-        (s && s->k != k)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: %d besides %d runs of %d weights; expected 2 to %d weights",
-                        count, n, k, MDE_MAX_DOMAINS);
-    }
-    if (!(desc->reach == 0 || desc->reach >= 1)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the reach is %s; expected 1 or more, or 0 for %g",
-                        mde__number(number, desc->reach), MDE__REACH);
-    }
-    if (s && !(fabs(desc->best) < (double)INFINITY)) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "next runs: the best objective so far is not finite");
-    }
-    if (mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
+    mde__require(c, n >= 0 && k >= 2 && k <= MDE_MAX_DOMAINS && count >= 0 && (n == 0 || tried) &&
+                    (count == 0 || out) && (!s || s->k == k),
+                 "next runs: %d besides %d runs of %d weights; expected 2 to %d weights", count, n, k, MDE_MAX_DOMAINS);
+    mde__require(c, desc->reach == 0 || desc->reach >= 1, "next runs: the reach is %.9g; expected 1 or more, or 0 for "
+                 "%g", desc->reach, MDE__REACH);
+    mde__require(c, !s || fabs(desc->best) < (double)INFINITY, "next runs: the best objective so far is not finite");
+    if (mde__bad(c) || mde__simplex_bounds(c, k, desc->lower, desc->upper, low, high) ||
         mde__check_mixtures(c, "next runs", n, k, NULL, 0, tried) ||
         mde__check_mixtures(c, "centre of the next runs", desc->centre ? 1 : 0, k, NULL, 0, desc->centre) ||
         (s && mde__check_objective(c, s->m, desc->objective))) return mde_context_status(c);
@@ -22527,14 +21850,14 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
     mde__draws_fill(&p, low, high, desc->centre, desc->seed);
     if (s) mde__draws_predict(&p, s, desc, &meter);
-    for (i = 0; i < n && !mde__bad(c); i++) {
+    for (int i = 0; i < n && !mde__bad(c); i++) {
         mde__draws_near(&p, tried + mde__cell(i, k, 0));
         mde__meter_add(&meter, 1);
     }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
-        for (i = 0; i < p.count; i++) {
+        for (int i = 0; i < p.count; i++) {
             double promise = mde__draws_promise(&p, desc, s != NULL, i);
             if (p.distance[i] < nearest || !(promise > highest)) continue;
             highest = promise;
@@ -22544,7 +21867,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         mde__draws_near(&p, w);
         mde__meter_add(&meter, 1);
-        for (i = 0; i < p.count; i++) {
+        for (int i = 0; i < p.count; i++) {
             double reach = mde__hellinger(k, p.roots + mde__cell(i, k, 0), p.roots + mde__cell(best, k, 0)) /
                            MDE__RUN_REACH;
             double left = 1.0 - mde__exp64(-reach * reach);
@@ -22554,8 +21877,8 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     mde_release(c, p.weights);
     if (desc->made) *desc->made = chosen;
     if (chosen < count && !desc->made && !mde__bad(c)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %s "
-                 "away from all runs", chosen, mde__number(number, nearest));
+        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %.9g "
+                 "away from all runs", chosen, nearest);
     }
     return mde_context_status(c);
 }
