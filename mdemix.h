@@ -18633,7 +18633,6 @@ static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
     for (j = 0; j < m; j++) {
         for (i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
     }
-    memset(s->nm, 0, (size_t)n * (size_t)m * sizeof(double));
     for (i = 0; i < n; i++) {
         for (j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
     }
