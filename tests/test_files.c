@@ -253,6 +253,10 @@ static void json_is_read_as_a_tree(void)
     CHECK(c->held == 0);
     root = parse_json(c, "\xEF\xBB\xBF true ");
     CHECK(root && root->kind == MDE_JSON_BOOL && root->number == 1);
+    /* The first and last character of each length in UTF-8. */
+    root = parse_json(c, "\"\\u0001\\u007f\\u0080\\u07ff\\u0800\\uffff\\ud800\\udc00\\udbff\\udfff\"");
+    CHECK(root && strcmp(root->string, "\x01\x7F\xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF"
+                                         "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF") == 0);
     root = parse_json(c, "\"a\\u0000b\\/\\b\\f\\r\\t\\uD83D\\uDE00\"");
     CHECK(root && root->length == 12 && memcmp(root->string, "a\0b/\b\f\r\t\xF0\x9F\x98\x80", 13) == 0);
     root = parse_json(c, "null");
