@@ -56,6 +56,15 @@ static void print_json(mde_context *c, const mde_experts *experts, const mde_boo
     mde_text_free(t);
 }
 
+static mde_status minimize_alone(const mde_experts *experts, mde_bootstrap *out)
+{
+    int i;
+    memset(out, 0, sizeof *out);
+    out->loss[0] = out->loss[1] = (double)NAN;
+    for (i = 0; i < MDE_MAX_DOMAINS; i++) out->lower[i] = out->upper[i] = (double)NAN;
+    return mde_mixture_minimize(experts, NULL, &out->optimum);
+}
+
 int main(int argc, char **argv)
 {
     program p;
@@ -63,10 +72,12 @@ int main(int argc, char **argv)
     mde_experts *experts;
     mde_experts_desc desc = { 0, 0, program_progress, &p };
     mde_bootstrap interval;
-    int memory = 0;
+    int memory = 0, bare = 0;
     const program_option options[] = { { "--memory", PROGRAM_INT, "MB", &memory, 0, 1e6,
-                                         "of probabilities that are held, default 1024; more is read in blocks" } };
-    program_start(&p, "mix", "mix: the best mixture from log-probabilities\n\n  mix LOGPROBS [options]\n", options, 1);
+                                         "of probabilities that are held, default 1024; more is read in blocks" },
+                                       { "--no-intervals", PROGRAM_FLAG, NULL, &bare, 0, 0,
+                                         "the minimum alone, in a few passes over the tokens" } };
+    program_start(&p, "mix", "mix: the best mixture from log-probabilities\n\n  mix LOGPROBS [options]\n", options, 2);
     p.json_help = "the mixture";
     p.max_arguments = 1;
     if (!program_parse(&p, argc, argv)) return p.code;
@@ -77,7 +88,7 @@ int main(int argc, char **argv)
     c = program_context(&p);
     desc.memory = (size_t)memory << 20;
     experts = mde_experts_open(c, p.arguments[0], &desc);
-    if (mde_mixture_bootstrap(experts, NULL, &interval) == MDE_OK) {
+    if ((bare ? minimize_alone(experts, &interval) : mde_mixture_bootstrap(experts, NULL, &interval)) == MDE_OK) {
         if (p.json) print_json(c, experts, &interval);
         else print_mixture(experts, &interval);
     }

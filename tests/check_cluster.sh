@@ -15,6 +15,8 @@ command -v python3 > /dev/null 2>&1 || { skip the_page "no python3, in which the
 mkdir -p "$work/bin"
 try mix_optimize_builds build_by_its_command mix_optimize "$work/bin/mix_optimize"
 cluster_commands > "$work/commands"
+try mix_builds build_by_its_command mix "$work/bin/mix"
+try mix_has_help_version_and_exit_codes has_help_version_and_exit_codes mix "$work/bin/mix"
 make_cluster_study "$work/study"
 cd "$work/study" || exit 1
 export EXPORT="python3 export_logprobs.py"
@@ -81,6 +83,15 @@ try the_table_has_a_row_a_proxy sh -c '[ "$(wc -l < losses.csv)" -eq 17 ]'
 try there_is_a_mixture_of_each_round test -s result/mixture.json -a -s second/mixture.json
 try the_second_has_the_runs_of_both grep -q '"runs": 16' second/report.json
 try and_runs_to_make_next sh -c '[ "$(wc -l < result/next_runs.csv)" -eq 9 ]'
+# The experts alone, with the bootstrap's intervals and without.
+mix logprobs --json > "$work/with.json"
+mix logprobs --no-intervals --memory 1 --json > "$work/without.json"
+found() { grep -v interval_90\" "$1" | grep -v '"intervals"'; sed -n 's/, "weight_interval_90": .*//p' "$1"; }
+found "$work/with.json" > "$work/found"
+found "$work/without.json" > "$work/found_alone"
+try the_minimum_alone_is_the_same cmp "$work/found" "$work/found_alone"
+try and_has_no_intervals sh -c "[ \$(grep -c 'interval_90\": \[null, null\]' '$work/without.json') -eq 4 ] &&
+    ! grep null '$work/with.json'"
 
 # The same tasks by the variables of schedulers; what is there is not made again.
 (find runs logprobs -type f -exec cksum {} + | sort) > "$work/before"
