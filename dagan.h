@@ -661,16 +661,16 @@ static void dagan__conv_pad_row(const dagan__convolution *v, int64_t image, int6
    stands. Rows of one image share their input rows. */
 static void dagan__conv_pad(const dagan__convolution *v, int64_t first, int64_t rows, float *padded, int64_t *offsets)
 {
-    int64_t r, i, column, at = 0, next = 0;
-    for (r = first; r < first + rows; r++, at += v->stride * v->pitch) {
+    int64_t at = 0, next = 0;
+    for (int64_t r = first; r < first + rows; r++, at += v->stride * v->pitch) {
         int64_t y = r % v->oh, together = dagan__minimum(v->oh - y, first + rows - r);
         if (r == first || y == 0) {
             at = next;
-            for (i = 0; i < (together - 1) * v->stride + v->kh; i++, next += v->pitch) {
+            for (int64_t i = 0; i < (together - 1) * v->stride + v->kh; i++, next += v->pitch) {
                 dagan__conv_pad_row(v, r / v->oh, y * v->stride - v->padding + i, padded + next);
             }
         }
-        for (column = 0; column < v->ow; column++) *offsets++ = at + column * v->stride * v->in;
+        for (int64_t column = 0; column < v->ow; column++) *offsets++ = at + column * v->stride * v->in;
     }
 }
 
@@ -714,9 +714,9 @@ static void dagan__conv_finish(const dagan__convolution *v, int64_t pixels, floa
 {
     const float *bias = v->bias;
     float slope = v->slope;
-    int64_t n = v->out, k;
+    int64_t n = v->out;
     for (; pixels > 0; pixels--, y += n) {
-        for (k = 0; k < n; k++) {
+        for (int64_t k = 0; k < n; k++) {
             float value = y[k] + bias[k], less = slope * value;
             y[k] = value > 0 ? value : less;
         }
@@ -764,11 +764,10 @@ static void dagan__conv_transpose_job(int64_t job, void *user)
 {
     const dagan__convolution *v = (const dagan__convolution *)user;
     int64_t pixels = v->oh * v->ow, k = v->kh * v->kw * v->in, strips = dagan__blocks(pixels, DAGAN__PATCHES);
-    int64_t image, strip;
     float *patches = v->scratch + (size_t)job * v->scratch_floats;
-    for (image = job; image < v->n; image += v->jobs) {
+    for (int64_t image = job; image < v->n; image += v->jobs) {
         memset(v->result + image * v->h * v->w * v->in, 0, (size_t)(v->h * v->w * v->in) * sizeof *v->result);
-        for (strip = 0; strip < strips; strip++) {
+        for (int64_t strip = 0; strip < strips; strip++) {
             int64_t first = pixels * strip / strips, count = pixels * (strip + 1) / strips - first;
             mde_product product = mde_product_of(0, 1, count, k, v->out, v->y + (image * pixels + first) * v->out,
                                                  v->weight);
@@ -914,8 +913,8 @@ static int dagan__conv_weight_shape(DAGAN__SHAPE)
 static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
 {
     dagan__convolution v;
-    size_t size = node->out->count, i;
-    int64_t groups, group, gathered;
+    size_t size = node->out->count;
+    int64_t groups, gathered;
     mde_mark mark = mde_arena_mark(c);
     dagan__conv_sizes(c, DAGAN__OF_X_AND_Y, node->in, &node->args, &v);
     groups = dagan__minimum(v.n, DAGAN__GROUPS);
@@ -930,9 +929,9 @@ static void dagan__conv_weight_forward(mde_context *c, mde_node *node)
         dagan__parallel(c, groups, (size_t)(dagan__conv_jobs(&v) - 1) * DAGAN__THREAD_FLOATS, dagan__conv_weight_job,
                         &v);
         memcpy(sum, v.result, size * sizeof *sum);
-        for (group = 1; group < groups; group++) {
+        for (int64_t group = 1; group < groups; group++) {
             const float *part = v.result + (size_t)group * size;
-            for (i = 0; i < size; i++) sum[i] += part[i];
+            for (size_t i = 0; i < size; i++) sum[i] += part[i];
         }
     }
     mde_arena_rewind(c, mark);
@@ -1014,16 +1013,16 @@ static int64_t dagan__coarse_index(int64_t i, int64_t fine, int64_t coarse, int6
 static void dagan__spread_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    int64_t row, column, k, channels = m->channels;
+    int64_t channels = m->channels;
     const float *from = m->x + image * m->oh * m->ow * channels;
     float *to = m->result + image * m->h * m->w * channels, scale = m->scale;
-    for (row = 0; row < m->h; row++) {
+    for (int64_t row = 0; row < m->h; row++) {
         int64_t y = dagan__coarse_index(row, m->h, m->oh, m->size);
-        for (column = 0; column < m->w; column++, to += channels) {
+        for (int64_t column = 0; column < m->w; column++, to += channels) {
             int64_t x = dagan__coarse_index(column, m->w, m->ow, m->size);
             const float *pixel = from + (y * m->ow + x) * channels;
             if (y < 0 || x < 0) memset(to, 0, (size_t)channels * sizeof *to);
-            else for (k = 0; k < channels; k++) to[k] = pixel[k] * scale;
+            else for (int64_t k = 0; k < channels; k++) to[k] = pixel[k] * scale;
         }
     }
 }
@@ -1446,14 +1445,14 @@ static const mde_op dagan__op_scale_channels = { "scale_channels", 3, dagan__sca
 
 MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tensor *gain, mde_tensor *bias)
 {
-    int64_t channels, k;
+    int64_t channels;
     if (mde_context_status(c) != MDE_OK || !x) return NULL;
     if (!gain && !bias) return x;
     channels = x->shape[x->rank - 1];
     if (!bias) return mde_mul(c, x, gain);
     if (!gain) {
         gain = mde_tensor_create(c, 1, &channels);
-        for (k = 0; gain && k < channels; k++) gain->data[k] = 1;
+        for (int64_t k = 0; gain && k < channels; k++) gain->data[k] = 1;
     }
     return dagan__apply(c, &dagan__op_scale_channels, x, gain, bias, NULL);
 }
@@ -1569,20 +1568,19 @@ static void dagan__group_job(int64_t job, void *user)
 /* Runs one pass and leaves its means in first and, if not NULL, second [groups, channels]. */
 static void dagan__group_pass(mde_context *c, dagan__group *v, int pass, double *first, double *second)
 {
-    int64_t n = v->channels, group, block, k;
+    int64_t n = v->channels;
     v->pass = pass;
     dagan__parallel(c, v->groups * v->blocks, 2 * (size_t)(v->groups * v->rows * n), dagan__group_job, v);
-    for (group = 0; group < v->groups; group++) {
-        int which;
-        for (which = 0; which < (second ? 2 : 1); which++) {
+    for (int64_t group = 0; group < v->groups; group++) {
+        for (int which = 0; which < (second ? 2 : 1); which++) {
             double *to = (which ? second : first) + group * n, all = 0;
             const double *from = v->sum + 2 * group * v->blocks * n + which * n;
             memset(to, 0, (size_t)n * sizeof *to);
-            for (block = 0; block < v->blocks; block++, from += 2 * n) {
-                for (k = 0; k < n; k++) to[k] += from[k];
+            for (int64_t block = 0; block < v->blocks; block++, from += 2 * n) {
+                for (int64_t k = 0; k < n; k++) to[k] += from[k];
             }
-            for (k = 0; k < n; k++) all += to[k];
-            for (k = 0; k < n; k++) to[k] = v->joint ? all / (double)(v->rows * n) : to[k] / (double)v->rows;
+            for (int64_t k = 0; k < n; k++) all += to[k];
+            for (int64_t k = 0; k < n; k++) to[k] = v->joint ? all / (double)(v->rows * n) : to[k] / (double)v->rows;
         }
     }
 }
@@ -1604,13 +1602,13 @@ static int dagan__group_statistics(mde_context *c, dagan__group *v, double epsil
 static void dagan__normalize_job(int64_t job, void *user)
 {
     const dagan__group *v = (const dagan__group *)user;
-    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels, k;
+    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels;
     int64_t row = group * v->rows + v->rows * block / v->blocks, end = group * v->rows + dagan__group_end(v, block);
     const double *mean = v->mean + group * n, *scale = v->scale + group * n;
     for (; row < end; row++) {
         const float *x = v->x + row * n;
         float *to = v->result + row * n;
-        for (k = 0; k < n; k++) to[k] = (float)(((double)x[k] - mean[k]) * scale[k]);
+        for (int64_t k = 0; k < n; k++) to[k] = (float)(((double)x[k] - mean[k]) * scale[k]);
     }
 }
 
@@ -1644,13 +1642,13 @@ static int dagan__deviation_shape(DAGAN__SHAPE)
 static void dagan__deviation_forward(mde_context *c, mde_node *node)
 {
     dagan__group v;
-    size_t i, step;
+    size_t step;
     mde_mark mark = mde_arena_mark(c);
     dagan__group_of(node->in[0], (int)node->args.i[0], &v);
     v.x = node->in[0]->data;
     step = v.joint ? (size_t)v.channels : 1;
     if (dagan__group_statistics(c, &v, node->args.f[0])) {
-        for (i = 0; i < node->out->count; i++) node->out->data[i] = (float)v.scale[i * step];
+        for (size_t i = 0; i < node->out->count; i++) node->out->data[i] = (float)v.scale[i * step];
     }
     mde_arena_rewind(c, mark);
 }
@@ -1689,14 +1687,14 @@ static void dagan__normalize_vjp(DAGAN__VJP)
 static void dagan__normalize_vjp_job(int64_t job, void *user)
 {
     const dagan__group *v = (const dagan__group *)user;
-    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels, k;
+    int64_t group = job / v->blocks, block = job % v->blocks, n = v->channels;
     int64_t row = group * v->rows + v->rows * block / v->blocks, end = group * v->rows + dagan__group_end(v, block);
     const double *mean = v->mean + group * n, *scale = v->scale + group * n, *along = v->along + group * n;
     const double *plain = v->along + (v->groups + group) * n;
     for (; row < end; row++) {
         const float *x = v->x + row * n, *g = v->g + row * n;
         float *to = v->result + row * n;
-        for (k = 0; k < n; k++) {
+        for (int64_t k = 0; k < n; k++) {
             double y = ((double)x[k] - mean[k]) * scale[k];
             to[k] = (float)(scale[k] * ((double)g[k] - plain[k] - y * along[k]));
         }
@@ -1755,7 +1753,6 @@ MDEDEF mde_tensor *dagan_instance_normalize(mde_context *c, mde_tensor *x, doubl
 MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, float *mean, float *variance)
 {
     dagan__group v;
-    int64_t k;
     mde_mark mark;
     if (mde_context_status(c) != MDE_OK) return mde_context_status(c);
     if (!x || !mean || !variance) return mde_fail(c, MDE_BAD_ARGUMENT, "channel_moments: an argument is NULL");
@@ -1764,7 +1761,7 @@ MDEDEF mde_status dagan_channel_moments(mde_context *c, const mde_tensor *x, flo
     dagan__group_of(x, DAGAN__OVER_BATCH, &v);
     v.x = x->data;
     if (dagan__group_statistics(c, &v, 0)) {
-        for (k = 0; k < v.channels; k++) {
+        for (int64_t k = 0; k < v.channels; k++) {
             mean[k] = (float)v.mean[k];
             variance[k] = (float)(1.0 / (v.scale[k] * v.scale[k]));
         }
@@ -1779,8 +1776,7 @@ static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, const 
 {
     mde_tensor *ratio = mde_tensor_create(c, 1, d->running_mean->shape);
     mde_tensor *shift = mde_tensor_create(c, 1, d->running_mean->shape);
-    size_t k;
-    for (k = 0; ratio && shift && k < ratio->count; k++) {
+    for (size_t k = 0; ratio && shift && k < ratio->count; k++) {
         double sd = sqrt((double)d->running_variance->data[k] + d->epsilon);
         double of_sd = sqrt((double)variance[k] + d->epsilon) / sd;
         double of_mean = ((double)mean[k] - (double)d->running_mean->data[k]) / sd;
@@ -1792,12 +1788,12 @@ static mde_tensor *dagan__renormalize(mde_context *c, mde_tensor *normed, const 
 
 static mde_tensor *dagan__batch_norm_training(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *d)
 {
-    size_t channels = d->running_mean->count, k;
+    size_t channels = d->running_mean->count;
     float *mean = (float *)mde_scratch(c, 2 * channels, sizeof *mean), *variance = mean + channels;
     mde_tensor *y = dagan_batch_normalize(c, x, d->epsilon);
     if (!y || !mean || dagan_channel_moments(c, x, mean, variance) != MDE_OK) return NULL;
     if (d->renorm) y = dagan__renormalize(c, y, mean, variance, d);
-    for (k = 0; k < channels; k++) {
+    for (size_t k = 0; k < channels; k++) {
         double m = (double)d->running_mean->data[k], v = (double)d->running_variance->data[k];
         d->running_mean->data[k] = (float)(m + (1 - d->momentum) * ((double)mean[k] - m));
         d->running_variance->data[k] = (float)(v + (1 - d->momentum) * ((double)variance[k] - v));
@@ -1808,7 +1804,6 @@ static mde_tensor *dagan__batch_norm_training(mde_context *c, mde_tensor *x, con
 MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_batch_norm_desc *desc)
 {
     mde_tensor *scale, *shift;
-    size_t k;
     if (mde_context_status(c) != MDE_OK || !x) return NULL;
     if (!desc || !desc->running_mean || !desc->running_variance) {
         mde_fail(c, MDE_BAD_ARGUMENT, "batch_norm: the running statistics must be given");
@@ -1819,7 +1814,7 @@ MDEDEF mde_tensor *dagan_batch_norm(mde_context *c, mde_tensor *x, const dagan_b
     if (desc->training) return dagan__batch_norm_training(c, x, desc);
     scale = mde_tensor_create(c, 1, desc->running_mean->shape);
     shift = mde_tensor_create(c, 1, desc->running_mean->shape);
-    for (k = 0; scale && shift && k < scale->count; k++) {
+    for (size_t k = 0; scale && shift && k < scale->count; k++) {
         double s = 1.0 / sqrt((double)desc->running_variance->data[k] + desc->epsilon);
         scale->data[k] = (float)s;
         shift->data[k] = (float)(-s * (double)desc->running_mean->data[k]);
@@ -1929,9 +1924,8 @@ static dagan_images *dagan__images_new(mde_context *c, dagan__size size, int cla
 static int dagan__images_own(dagan_images *set)
 {
     size_t size = dagan__size_floats(set->size);
-    int64_t i;
     set->pixels = (float *)mde_alloc(set->context, (size_t)set->count, size * sizeof *set->pixels);
-    for (i = 0; set->pixels && i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
+    for (int64_t i = 0; set->pixels && i < set->count; i++) set->images[i] = set->pixels + (size_t)i * size;
     return set->pixels != NULL;
 }
 
@@ -1989,16 +1983,16 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
 {
     dagan__labelled *all = (dagan__labelled *)mde_scratch(c, (size_t)count, sizeof *all);
     dagan_images *set;
-    int64_t i, kept = 0;
+    int64_t kept = 0;
     int classes = 0, samples = 0, last = -1;
     *order = (int64_t *)mde_scratch(c, (size_t)count, sizeof **order);
     if (!all || !*order) return NULL;
-    for (i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         all[i].label = label[i];
         all[i].index = i;
     }
     qsort(all, (size_t)count, sizeof *all, dagan__compare_labelled);
-    for (i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         dagan__labelled next = all[i];
         if (next.label != last) {
             if (max_classes && classes == max_classes) break;
@@ -2013,7 +2007,7 @@ static dagan_images *dagan__images_group(mde_context *c, int64_t count, const in
     }
     set = dagan__images_new(c, size, classes, kept);
     if (!set) return NULL;
-    for (i = 0; i < kept; i++) {
+    for (int64_t i = 0; i < kept; i++) {
         dagan__image_class *row = set->rows + all[i].label;
         if (row->samples++ == 0) row->first = i;
     }
@@ -2077,11 +2071,10 @@ static dagan_images *dagan__images_subset(const dagan_images *set, int count, in
 {
     dagan_images *out;
     int64_t images = 0;
-    int i;
-    for (i = 0; i < count; i++) images += set->rows[classes ? classes[i] : first + i].samples;
+    for (int i = 0; i < count; i++) images += set->rows[classes ? classes[i] : first + i].samples;
     out = dagan__images_new(set->context, set->size, count, images);
     images = 0;
-    for (i = 0; out && i < count; i++) {
+    for (int i = 0; out && i < count; i++) {
         const dagan__image_class *row = set->rows + (classes ? classes[i] : first + i);
         out->rows[i] = *row;
         out->rows[i].first = images;
@@ -2093,13 +2086,12 @@ static dagan_images *dagan__images_subset(const dagan_images *set, int count, in
 
 MDEDEF dagan_images *dagan_images_pick(const dagan_images *set, int count, const int *classes)
 {
-    int i;
     if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
     if (count < 1 || !classes) {
         mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: %d of them; expected at least one", count);
         return NULL;
     }
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         if (classes[i] >= 0 && classes[i] < set->classes) continue;
         mde_fail(set->context, MDE_BAD_ARGUMENT, "pick classes: number %d; expected 0 to %d", classes[i],
                  set->classes - 1);
@@ -2157,14 +2149,14 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
 {
     dagan_images *out;
     int64_t images = 0, *permutation;
-    int k, i, maximum = 0;
+    int maximum = 0;
     mde_mark mark;
     if (!set || mde_context_status(set->context) != MDE_OK) return NULL;
     if (first < 0 || count < 0) {
         mde_fail(set->context, MDE_BAD_ARGUMENT, "samples: %d after the first %d; expected 0 or more", count, first);
         return NULL;
     }
-    for (k = 0; k < set->classes; k++) {
+    for (int k = 0; k < set->classes; k++) {
         int samples = set->rows[k].samples, rest = samples - first;
         if (rest < 1) {
             mde_fail(set->context, MDE_BAD_ARGUMENT, "samples: %s has %d; none is left after the first %d",
@@ -2178,7 +2170,7 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
     permutation = (int64_t *)mde_scratch(set->context, (size_t)maximum, sizeof *permutation);
     out = permutation ? dagan__images_new(set->context, set->size, set->classes, images) : NULL;
     images = 0;
-    for (k = 0; out && k < set->classes; k++) {
+    for (int k = 0; out && k < set->classes; k++) {
         const dagan__image_class *from = set->rows + k;
         dagan__image_class *row = out->rows + k;
         int rest = from->samples - first;
@@ -2187,7 +2179,7 @@ MDEDEF dagan_images *dagan_images_samples(const dagan_images *set, int first, in
         row->first = images;
         row->samples = count && count < rest ? count : rest;
         if (seed) mde_random_permutation(&r, from->samples, permutation);
-        for (i = 0; i < row->samples; i++) {
+        for (int i = 0; i < row->samples; i++) {
             out->images[images++] = set->images[from->first + (seed ? permutation[first + i] : first + i)];
         }
     }
@@ -2242,15 +2234,14 @@ static uint64_t dagan__hash(uint64_t hash, uint64_t value)
 MDEDEF uint64_t dagan_images_hash(const dagan_images *set)
 {
     uint64_t hash = UINT64_C(0x646167616E) /* "dagan" */;
-    size_t size, k;
-    int64_t i;
+    size_t size;
     if (!set) return 0;
     size = dagan__size_floats(set->size);
     hash = dagan__hash(dagan__hash(hash, (uint64_t)set->size.height), (uint64_t)set->size.width);
     hash = dagan__hash(dagan__hash(hash, (uint64_t)set->size.channels), (uint64_t)set->classes);
-    for (i = 0; i < set->classes; i++) hash = dagan__hash(hash, (uint64_t)set->rows[i].samples);
-    for (i = 0; i < set->count; i++) {
-        for (k = 0; k < size; k++) {
+    for (int64_t i = 0; i < set->classes; i++) hash = dagan__hash(hash, (uint64_t)set->rows[i].samples);
+    for (int64_t i = 0; i < set->count; i++) {
+        for (size_t k = 0; k < size; k++) {
             uint32_t bits;
             memcpy(&bits, set->images[i] + k, sizeof bits);
             hash = dagan__hash(hash, bits);
@@ -2399,8 +2390,7 @@ static void dagan__stroke_move(mde_random *r, dagan__stroke *s, dagan__point way
 /* Where each stroke begins, after those that it is joined to. */
 static void dagan__glyph_starts(const dagan__glyph *g, dagan__point *start)
 {
-    int k;
-    for (k = 0; k < g->strokes; k++) {
+    for (int k = 0; k < g->strokes; k++) {
         const dagan__stroke *s = g->stroke + k;
         start[k] = s->origin;
         if (s->parent >= 0) {
@@ -2428,10 +2418,9 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
     dagan__point start[DAGAN__STROKES], middle;
     dagan__box box = dagan__no_box;
     double u = mde_random_uniform(&r), scale, extent, wide, high;
-    int k, i;
     memset(g, 0, sizeof *g);
     g->strokes = u < 0.20 ? 1 : u < 0.55 ? 2 : u < 0.85 ? 3 : 4;
-    for (k = 0; k < g->strokes; k++) {
+    for (int k = 0; k < g->strokes; k++) {
         dagan__stroke *s = g->stroke + k;
         int moves = g->strokes == 1 ? 2 + (int)mde_random_below(&r, 2) : mde_random_uniform(&r) < 0.7 ? 1 : 2;
         double joint = mde_random_uniform(&r), length = k == 0 ? 1.0 : dagan__between(&r, 0.45, 1.0);
@@ -2439,7 +2428,7 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
         way = dagan__point_rotate(way, dagan__between(&r, -1, 1));
         if (mde_random_uniform(&r) < 0.4) way = dagan__point_of(way.y, way.x);
         s->parent = -1;
-        for (i = 0; i < moves; i++) {
+        for (int i = 0; i < moves; i++) {
             double tangent = dagan__sign(&r);
             dagan__stroke_move(&r, s, way);
             tangent *= dagan__between(&r, 0.4, 1.6);
@@ -2457,8 +2446,8 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
     }
     /* In the middle of the image, most of which it fills; a flat or narrow one is stretched a little. */
     dagan__glyph_starts(g, start);
-    for (k = 0; k < g->strokes; k++) {
-        for (i = 0; i <= 40; i++) {
+    for (int k = 0; k < g->strokes; k++) {
+        for (int i = 0; i <= 40; i++) {
             dagan__box_add(&box, dagan__point_add(start[k], 1, dagan__stroke_at(g->stroke + k, i / 40.0)));
         }
     }
@@ -2468,9 +2457,9 @@ static void dagan__glyph_draw(dagan__glyph *g, uint64_t seed, int number)
     high = extent / (box.bottom - box.top + 1e-9);
     if (wide > 1.4 * high) wide = 1.4 * high;
     else if (high > 1.4 * wide) high = 1.4 * wide;
-    for (k = 0; k < g->strokes; k++) {
+    for (int k = 0; k < g->strokes; k++) {
         dagan__stroke *s = g->stroke + k;
-        for (i = 0; i <= 3 * s->curves; i++) s->p[i] = dagan__point_of(wide * s->p[i].x, high * s->p[i].y);
+        for (int i = 0; i <= 3 * s->curves; i++) s->p[i] = dagan__point_of(wide * s->p[i].x, high * s->p[i].y);
         if (s->parent < 0) {
             s->origin = dagan__point_of(wide * (s->origin.x - middle.x), high * (s->origin.y - middle.y));
         }
@@ -2535,13 +2524,12 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     double pen = dagan__between(&r, 0.6, 1.1) / 28.0 * size, soft = dagan__between(&r, 0.45, 0.75) / 28.0 * size;
     double reach = pen + soft, limit = 1.0 - 2.0 * reach / size, half = 0.5 * size, fit;
     size_t pixels = (size_t)size * (size_t)size, n;
-    int k, i;
     shift = dagan__between_point(&r, -0.08, 0.08);
-    for (k = 0; k < g.strokes; k++) dagan__stroke_vary(&r, g.stroke + k);
+    for (int k = 0; k < g.strokes; k++) dagan__stroke_vary(&r, g.stroke + k);
     dagan__glyph_starts(&g, start);
-    for (k = 0; k < g.strokes; k++) {
+    for (int k = 0; k < g.strokes; k++) {
         int pieces = g.stroke[k].curves * DAGAN__PIECES;
-        for (i = 0; i <= pieces; i++) {
+        for (int i = 0; i <= pieces; i++) {
             dagan__point p = dagan__stroke_at(g.stroke + k, (double)i / pieces);
             p = dagan__point_add(start[k], 1, p);
             p = dagan__point_of(p.x + bend_x * p.y * p.y + skew_x * p.x * p.y,
@@ -2560,9 +2548,9 @@ static void dagan__glyph_sample(const dagan__glyph *glyph, uint64_t seed, int nu
     if (fit * box.top < -limit) shift.y = -limit - fit * box.top;
     else if (fit * box.bottom > limit) shift.y = limit - fit * box.bottom;
     for (n = 0; n < pixels; n++) out[n] = FLT_MAX;
-    for (k = 0; k < g.strokes; k++) {
+    for (int k = 0; k < g.strokes; k++) {
         int pieces = g.stroke[k].curves * DAGAN__PIECES;
-        for (i = 0; i <= pieces; i++) {
+        for (int i = 0; i <= pieces; i++) {
             dagan__point p = dagan__point_add(shift, fit, line[k][i]);
             line[k][i] = dagan__point_of((p.x + 1) * half, (p.y + 1) * half);
             if (i > 0) dagan__draw_line(size, out, line[k][i - 1], line[k][i], reach);
@@ -2581,9 +2569,8 @@ static void dagan__draw_class(int64_t index, void *user)
     const dagan__drawing *d = (const dagan__drawing *)user;
     const dagan__image_class *row = d->set->rows + index;
     dagan__glyph glyph;
-    int j;
     dagan__glyph_draw(&glyph, d->seed, (int)index);
-    for (j = 0; j < row->samples; j++) {
+    for (int j = 0; j < row->samples; j++) {
         dagan__glyph_sample(&glyph, d->seed, (int)index, j, d->set->size.height,
                             dagan__images_at(d->set, row->first + j));
     }
@@ -2593,7 +2580,6 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
 {
     dagan_images *set;
     dagan__drawing drawing;
-    int k;
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (classes < 1 || samples < 1 || size < 1 || size > DAGAN__MAX_SIDE) {
         mde_fail(c, MDE_BAD_ARGUMENT, "drawn images: %d classes of %d samples, %d x %d pixels; expected at least one "
@@ -2602,7 +2588,7 @@ MDEDEF dagan_images *dagan_images_draw(mde_context *c, int classes, int samples,
     }
     set = dagan__images_new(c, dagan__size_from(size, size, 1), classes, (int64_t)classes * samples);
     if (!set) return NULL;
-    for (k = 0; k < classes; k++) {
+    for (int k = 0; k < classes; k++) {
         set->rows[k].first = (int64_t)k * samples;
         set->rows[k].samples = samples;
     }
@@ -2626,16 +2612,16 @@ static void dagan__cosine_sine(double degrees, double *cosine, double *sine)
 {
     double turns = floor(degrees / 90.0 + 0.5), x = (degrees - 90.0 * turns) * (3.14159265358979323846 / 180.0);
     double square = x * x, a = 1, b = 1, swap;
-    int k, quarters;
+    int quarters;
     *cosine = *sine = (double)NAN;
     if (!(degrees >= -1e9 && degrees <= 1e9)) return;
     quarters = (int)(turns - 4.0 * floor(turns / 4.0));
-    for (k = 16; k >= 2; k -= 2) {
+    for (int k = 16; k >= 2; k -= 2) {
         a = 1 - a * square / (k * (k - 1));
         b = 1 - b * square / (k * (k + 1));
     }
     b *= x;
-    for (k = 0; k < quarters; k++) {
+    for (int k = 0; k < quarters; k++) {
         swap = a;
         a = -b;
         b = swap;
@@ -2648,13 +2634,13 @@ static void dagan__cosine_sine(double degrees, double *cosine, double *sine)
 static double dagan__image_at(const float *in, int height, int width, int channels, int channel, double y, double x)
 {
     double value = 0, fy, fx;
-    int y0, x0, k;
+    int y0, x0;
     if (!(y > -1 && y < height && x > -1 && x < width)) return -1;
     y0 = (int)floor(y);
     x0 = (int)floor(x);
     fy = y - y0;
     fx = x - x0;
-    for (k = 0; k < 4; k++) {
+    for (int k = 0; k < 4; k++) {
         int yk = y0 + k / 2, xk = x0 + k % 2;
         double weight = (k / 2 ? fy : 1 - fy) * (k % 2 ? fx : 1 - fx), pixel = -1;
         if (yk >= 0 && yk < height && xk >= 0 && xk < width) {
@@ -2670,8 +2656,7 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
 {
     double shift_x = 0, shift_y = 0, degrees = 0, scale = 1, cosine, sine, flip = 1;
     double middle_x = 0.5 * (width - 1), middle_y = 0.5 * (height - 1);
-    size_t total, n;
-    int x, y, k;
+    size_t total;
     if (!r || !in || !out || height < 1 || width < 1 || channels < 1) return;
     total = (size_t)height * (size_t)width * (size_t)channels;
     if (desc && desc->shift != 0) {
@@ -2693,12 +2678,12 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
         /* The inverse map, from a pixel of the result to a point of the image, about the middle. With quarter turns
            alone all its numbers are 0, 1 and halves, and pixels are copied exactly. */
         dagan__cosine_sine(degrees, &cosine, &sine);
-        for (y = 0; y < height; y++) {
-            for (x = 0; x < width; x++) {
+        for (int y = 0; y < height; y++) {
+            for (int x = 0; x < width; x++) {
                 double dx = (x - middle_x - shift_x) / scale, dy = (y - middle_y - shift_y) / scale;
                 double from_x = middle_x + flip * (cosine * dx + sine * dy);
                 double from_y = middle_y + cosine * dy - sine * dx;
-                for (k = 0; k < channels; k++) {
+                for (int k = 0; k < channels; k++) {
                     *out++ = (float)dagan__image_at(in, height, width, channels, k, from_y, from_x);
                 }
             }
@@ -2706,7 +2691,7 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
         out -= total;
     }
     if (!desc || desc->noise == 0) return;
-    for (n = 0; n < total; n++) {
+    for (size_t n = 0; n < total; n++) {
         double value = (double)out[n] + desc->noise * mde_random_normal(r);
         out[n] = (float)(value > 1 ? 1 : value < -1 ? -1 : value);
     }
@@ -2725,7 +2710,6 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
     enum { ROW = 900, FRAME = 208, GAP = 255, MAXIMUM = 1 << 15 };
     unsigned char *pixels, *png;
     int64_t wide, high, bytes;
-    int i, j, k, x, y;
     if (size) *size = 0;
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (!dagan__check_shape(c, "grid", height, width, channels)) return NULL;
@@ -2748,15 +2732,15 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
     pixels = (unsigned char *)mde_alloc(c, (size_t)high, (size_t)(wide * channels));
     if (!pixels) return NULL;
     memset(pixels, FRAME, (size_t)bytes);
-    for (i = 0; i < rows; i++) {
-        for (j = 0; j < columns; j++) {
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < columns; j++) {
             const float *image = images[(size_t)i * (size_t)columns + (size_t)j];
-            for (y = 0; y < height * zoom; y++) {
+            for (int y = 0; y < height * zoom; y++) {
                 int64_t row = 1 + i * ((int64_t)height * zoom + 1) + y, column = 1 + j * ((int64_t)width * zoom + 1);
                 unsigned char *out = pixels + (row * wide + column) * channels;
                 const float *in = image ? image + (size_t)(y / zoom) * (size_t)width * (size_t)channels : NULL;
-                for (x = 0; x < width * zoom; x++) {
-                    for (k = 0; k < channels; k++) {
+                for (int x = 0; x < width * zoom; x++) {
+                    for (int k = 0; k < channels; k++) {
                         *out++ = in ? dagan__shade(in[x / zoom * channels + k], channels) : (unsigned char)GAP;
                     }
                 }
@@ -2775,10 +2759,9 @@ DAGAN__COLD_BEGIN     /* what calls ops, to the end of this file */
 /* Grey from colour: luma of Rec. 601. Colour from grey: three times the same. */
 static void dagan__convert_channels(const float *in, size_t pixels, int from, int to, float *out)
 {
-    size_t i;
     if (from == to) memcpy(out, in, pixels * (size_t)to * sizeof *out);
-    for (i = 0; i < pixels && from == 1 && to == 3; i++) out[3 * i] = out[3 * i + 1] = out[3 * i + 2] = in[i];
-    for (i = 0; i < pixels && from == 3 && to == 1; i++) {
+    for (size_t i = 0; i < pixels && from == 1 && to == 3; i++) out[3 * i] = out[3 * i + 1] = out[3 * i + 2] = in[i];
+    for (size_t i = 0; i < pixels && from == 3 && to == 1; i++) {
         const float *p = in + 3 * i;
         out[i] = (float)((299.0 * (double)p[0] + 587.0 * (double)p[1] + 114.0 * (double)p[2]) / 1000.0);
     }
@@ -2788,27 +2771,25 @@ static void dagan__convert_channels(const float *in, size_t pixels, int from, in
    are whole numbers when an input row is `to` long and an output row `from`. */
 static void dagan__resize_rows(const double *in, int from, size_t width, double *out, int to)
 {
-    int i, j;
-    size_t k;
-    for (j = 0; j < to; j++) {
+    for (int j = 0; j < to; j++) {
         int64_t begin = (int64_t)j * from, end = begin + from;
         double *row = out + (size_t)j * width;
-        for (k = 0; k < width; k++) row[k] = 0;
-        for (i = (int)(begin / to); i < from && (int64_t)i * to < end; i++) {
+        for (size_t k = 0; k < width; k++) row[k] = 0;
+        for (int i = (int)(begin / to); i < from && (int64_t)i * to < end; i++) {
             int64_t low = (int64_t)i * to, high = low + to;
             double length = (double)((high < end ? high : end) - (low > begin ? low : begin));
             const double *source = in + (size_t)i * width;
-            for (k = 0; k < width; k++) row[k] += length * source[k];
+            for (size_t k = 0; k < width; k++) row[k] += length * source[k];
         }
-        for (k = 0; k < width; k++) row[k] /= from;
+        for (size_t k = 0; k < width; k++) row[k] /= from;
     }
 }
 
 static void dagan__transpose(const double *in, size_t rows, size_t columns, size_t channels, double *out)
 {
-    size_t i, j, k;
-    for (i = 0; i < rows; i++) {
-        for (j = 0; j < columns; j++) {
+    size_t k;
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < columns; j++) {
             for (k = 0; k < channels; k++) out[(j * rows + i) * channels + k] = in[(i * columns + j) * channels + k];
         }
     }
@@ -2841,16 +2822,16 @@ static void dagan__resize(mde_context *c, const float *in, dagan__size from, flo
    mirrored for 3, 4, 6, 7, the columns for 2, 3, 7, 8. Returns the size that it then has. */
 static dagan__size dagan__orient(int orientation, dagan__size from, const float *in, float *out)
 {
-    int swap = orientation >= 5, y, x, k;
+    int swap = orientation >= 5;
     int mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     int mirror_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
     dagan__size size = swap ? dagan__size_from(from.width, from.height, from.channels) : from;
-    for (y = 0; y < size.height; y++) {
-        for (x = 0; x < size.width; x++) {
+    for (int y = 0; y < size.height; y++) {
+        for (int x = 0; x < size.width; x++) {
             size_t row = (size_t)(swap ? x : y), column = (size_t)(swap ? y : x);
             if (mirror_y) row = (size_t)from.height - 1 - row;
             if (mirror_x) column = (size_t)from.width - 1 - column;
-            for (k = 0; k < from.channels; k++) {
+            for (int k = 0; k < from.channels; k++) {
                 *out++ = in[(row * (size_t)from.width + column) * (size_t)from.channels + (size_t)k];
             }
         }
@@ -2924,7 +2905,6 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
 {
     static const int sizes[7] = { 1, 1, 0, 2, 4, 4, 8 };
     size_t total = 1, header;           /* total: numbers, at most one more than the file has bytes */
-    int k;
     memset(out, 0, sizeof *out);
     if (size < 4 || bytes[0] != 0 || bytes[1] != 0) {
         return !mde_fail(c, MDE_BAD_FILE, "%s: is neither an IDX nor a .npy file: it begins with other bytes", name);
@@ -2938,7 +2918,7 @@ static int dagan__idx_parse(mde_context *c, const char *name, const unsigned cha
                                                          "to 4", name, out->rank);
     header = 4 + 4 * (size_t)out->rank;
     if (size < header) return !mde_fail(c, MDE_BAD_FILE, "%s: ends within its IDX header of %zu bytes", name, header);
-    for (k = 0; k < out->rank; k++) {
+    for (int k = 0; k < out->rank; k++) {
         const unsigned char *p = bytes + 4 + 4 * k;
         uint32_t length = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
         out->shape[k] = (int64_t)length;
@@ -2960,8 +2940,7 @@ static double dagan__idx_number(const dagan__idx *x, size_t index)
     uint32_t half;
     float single;
     double number;
-    int k;
-    for (k = 0; k < x->bytes; k++) bits = bits << 8 | p[k];
+    for (int k = 0; k < x->bytes; k++) bits = bits << 8 | p[k];
     if (x->type == 0x0E) {
         memcpy(&number, &bits, sizeof number);
         return number;
@@ -2989,10 +2968,10 @@ typedef struct dagan__source {
 /* [N, H, W], [N, H, W, C] or [class, sample, H, W, C]. */
 static int dagan__source_shape(mde_context *c, const char *name, int rank, const int64_t *shape, dagan__source *s)
 {
-    int at = rank == 5 ? 2 : 1, k;
+    int at = rank == 5 ? 2 : 1;
     if (rank < 3) return !mde_fail(c, MDE_BAD_SHAPE, "%s: an array of %d dimensions; expected images: [N, H, W], [N, "
                                    "H, W, C] or [class, sample, H, W, C]", name, rank);
-    for (k = 0; k < at; k++) {
+    for (int k = 0; k < at; k++) {
         if (shape[k] < 1 || shape[k] > INT_MAX) {
             return !mde_fail(c, MDE_BAD_SHAPE, "%s: holds %s", name, shape[k] < 1 ? "no images" : "more than 2^31 "
                              "images");
@@ -3088,7 +3067,7 @@ static int dagan__read_labels(mde_context *c, const char *path, int64_t count, i
     unsigned char *bytes = dagan__file(c, path, &size);
     mde_array *array = NULL;
     dagan__idx idx;
-    int64_t found, i;
+    int64_t found;
     int rank;
     if (!bytes) return 0;
     if (dagan__is_npy(bytes, size)) array = mde_npy_parse(c, path, bytes, size, 1);
@@ -3101,7 +3080,7 @@ static int dagan__read_labels(mde_context *c, const char *path, int64_t count, i
         } else if (found != count) {
             mde_fail(c, MDE_BAD_SHAPE, "%s: %lld labels for %lld images", path, (long long)found, (long long)count);
         }
-        for (i = 0; mde_context_status(c) == MDE_OK && i < count; i++) {
+        for (int64_t i = 0; mde_context_status(c) == MDE_OK && i < count; i++) {
             double value = array ? array->f64[i] : dagan__idx_number(&idx, (size_t)i);
             if (value >= 0 && value <= INT_MAX && floor(value) == value) label[i] = (int)value;
             else mde_fail(c, MDE_BAD_FILE, "%s: label %g of image %lld; expected a whole number of 0 or more", path,
@@ -3248,7 +3227,7 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
                            dagan__picture *out)
 {
     int kind = (bytes[1] - '1') % 3, plain = bytes[1] <= '3', bitmap = kind == 0;
-    size_t at = 2, total, i, wide, row;
+    size_t at = 2, total, wide, row;
     int64_t width = dagan__pnm_number(bytes, size, &at), height = dagan__pnm_number(bytes, size, &at);
     int64_t maximum = bitmap ? 1 : dagan__pnm_number(bytes, size, &at), value;
     if (width < 0 || height < 0 || maximum < 1 || maximum > 65535 || at == size) {
@@ -3266,7 +3245,7 @@ static int dagan__read_pnm(mde_context *c, const char *path, const unsigned char
     }
     if (!dagan__picture_new(c, path, height, width, kind == 2 ? 3 : 1, size, out)) return 0;
     total = dagan__size_floats(out->size);
-    for (i = 0; i < total; i++) {
+    for (size_t i = 0; i < total; i++) {
         if (bitmap && plain) {
             while (at < size && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
             value = at < size ? bytes[at++] - '0' : -1;
@@ -3331,14 +3310,13 @@ static int dagan__jpeg_orientation(const unsigned char *bytes, size_t size)
 static int dagan__png_check(mde_context *c, const char *path, const unsigned char *bytes, size_t size, size_t *palette,
                             int *orientation)
 {
-    size_t at = 8, i;
-    int k;
+    size_t at = 8;
     while (at + 12 <= size && dagan__big(bytes + at) <= size - at - 12) {
         size_t length = dagan__big(bytes + at);
         uint32_t crc = 0xFFFFFFFFu;
-        for (i = at + 4; i < at + 8 + length; i++) {
+        for (size_t i = at + 4; i < at + 8 + length; i++) {
             crc ^= bytes[i];
-            for (k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+            for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
         }
         if (~crc != dagan__big(bytes + at + 8 + length)) {
             return !mde_fail(c, MDE_BAD_FILE, "%s: is damaged: the checksum of the chunk at byte %zu is wrong", path,
@@ -3361,13 +3339,13 @@ static int dagan__palette_suffices(mde_context *c, const char *path, const unsig
 {
     size_t old = dagan__big(bytes + palette), full = 768, tail = size - palette - 8 - old;
     unsigned char *copy = (unsigned char *)mde_scratch(c, size + full, 1);
-    int differ = 0, fill, width, height, channels;
+    int differ = 0, width, height, channels;
     if (!copy) return 0;
     memcpy(copy, bytes, palette + 8 + old);
     copy[palette + 2] = 3;                      /* 768 bytes */
     copy[palette + 3] = 0;
     memcpy(copy + palette + 8 + full, bytes + palette + 8 + old, tail);
-    for (fill = 0; fill < 2 && !differ; fill++) {
+    for (int fill = 0; fill < 2 && !differ; fill++) {
         stbi_uc *again;
         memset(copy + palette + 8 + old, fill ? 255 : 0, full - old);
         again = stbi_load_from_memory(copy, (int)(size + full - old), &width, &height, &channels, 0);
@@ -3382,9 +3360,9 @@ static int dagan__palette_suffices(mde_context *c, const char *path, const unsig
 static int dagan__read_stb(mde_context *c, const char *path, const unsigned char *bytes, size_t size,
                            dagan__picture *out)
 {
-    int width = 0, height = 0, channels = 0, k, colours, orientation = 1;
+    int width = 0, height = 0, channels = 0, colours, orientation = 1;
     int png = size >= 33 && memcmp(bytes, "\x89PNG\r\n\x1A\n", 8) == 0;
-    size_t i, pixels, palette = 0;
+    size_t pixels, palette = 0;
     stbi_uc *data = NULL;
     const char *reason;
     if (size >= 2 && bytes[0] == 0xFF && bytes[1] == 0xD8) orientation = dagan__jpeg_orientation(bytes, size);
@@ -3406,10 +3384,10 @@ static int dagan__read_stb(mde_context *c, const char *path, const unsigned char
         return 0;
     }
     colours = out->size.channels;
-    for (i = 0; i < pixels; i++) {
+    for (size_t i = 0; i < pixels; i++) {
         const stbi_uc *p = data + i * (size_t)channels;
         double alpha = channels > colours ? (double)p[colours] / 255.0 : 1.0;
-        for (k = 0; k < colours; k++) {
+        for (int k = 0; k < colours; k++) {
             out->pixels[i * (size_t)colours + (size_t)k] = (float)(1.0 - alpha * (1.0 - (2.0 * p[k] / 255.0 - 1.0)));
         }
     }
@@ -3461,8 +3439,7 @@ static int dagan__picture_kind(const char *name)
                                            ".tif", ".tiff", ".webp", ".jp2", ".jxl", ".heic", ".heif", ".avif", ".svg",
                                            ".tga" };
     enum { READ = 9 };
-    size_t k;
-    for (k = 0; k < sizeof endings / sizeof *endings; k++) {
+    for (size_t k = 0; k < sizeof endings / sizeof *endings; k++) {
         if (dagan__ends_in(name, endings[k])) return k < READ ? DAGAN__PICTURE : DAGAN__OTHER_PICTURE;
     }
     return DAGAN__NO_PICTURE;
@@ -3499,15 +3476,14 @@ static void dagan__walk_folder(dagan__walk *w, const char *path, int depth)
 {
     mde_context *c = w->context;
     mde_names names;
-    int i, folders;
     if (depth > DAGAN__MAX_DEPTH) {
         mde_fail(c, MDE_BAD_FILE, "%s: folders are more than %d deep; is there a loop of links?", path,
                  DAGAN__MAX_DEPTH);
         return;
     }
     if (mde_folder_list(c, path, &names) != MDE_OK) return;
-    for (folders = 0; folders < 2; folders++) {         /* images first, then what lies deeper */
-        for (i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
+    for (int folders = 0; folders < 2; folders++) {         /* images first, then what lies deeper */
+        for (int i = 0; i < names.count && mde_context_status(c) == MDE_OK; i++) {
             dagan__entry *entry;
             char *full;
             int kind = dagan__picture_kind(names.items[i]);
@@ -3566,9 +3542,8 @@ static dagan_images *dagan__open_array_in(mde_context *c, const char *path, cons
     const char *first = NULL, *second = NULL, *packed = NULL;
     dagan_images *set = NULL;
     mde_names names;
-    int i;
     if (mde_folder_list(c, path, &names) != MDE_OK) return NULL;
-    for (i = 0; i < names.count; i++) {
+    for (int i = 0; i < names.count; i++) {
         const char *name = names.items[i];
         int array = strstr(name, "idx3") || strstr(name, "idx4") || dagan__ends_in(name, ".npy");
         if (strstr(name, "labels")) continue;
@@ -3671,7 +3646,6 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
 {
     dagan_images_desc defaults;
     dagan_images *set;
-    int64_t i;
     if (mde_context_status(c) != MDE_OK) return NULL;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
@@ -3693,7 +3667,7 @@ MDEDEF dagan_images *dagan_images_open(mde_context *c, const dagan_images_desc *
                             desc->size ? desc->size : 28, desc->seed);
     if (set && desc->invert) {
         int64_t total = set->count * (int64_t)dagan__size_floats(set->size);
-        for (i = 0; i < total; i++) set->pixels[i] = -set->pixels[i];
+        for (int64_t i = 0; i < total; i++) set->pixels[i] = -set->pixels[i];
     }
     if (set && desc->channels == 3) dagan__images_colour(set);
     if (mde_context_status(c) == MDE_OK) return set;
@@ -3728,7 +3702,6 @@ static int dagan__check_images(mde_context *c, const char *what, const dagan_ima
                                const char *who)
 {
     dagan__size have = dagan__size_of(set);
-    int k;
     if (mde_context_status(c) != MDE_OK) return 0;
     if (!set || dagan_images_count(set) < 1) return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s", what, set ? "the set has "
                                                               "no images" : "no set of images was given");
@@ -3736,7 +3709,7 @@ static int dagan__check_images(mde_context *c, const char *what, const dagan_ima
         return !mde_fail(c, MDE_BAD_SHAPE, "%s: images of %d x %d x %d; %s %d x %d x %d", what, have.height, have.width,
                          have.channels, who, want.height, want.width, want.channels);
     }
-    for (k = 0; k < dagan_images_class_count(set); k++) {
+    for (int k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) > 0) continue;
         return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: %s has no images", what, dagan_images_name(set, k));
     }
@@ -3779,8 +3752,7 @@ static mde_tensor *dagan__as_matrix(mde_context *c, mde_tensor *x, int64_t rows,
 static const float **dagan__listed(mde_context *c, int64_t count, const float *pixels, size_t size)
 {
     const float **list = (const float **)mde_scratch(c, (size_t)count, sizeof *list);
-    int64_t i;
-    for (i = 0; list && i < count; i++) list[i] = pixels + (size_t)i * size;
+    for (int64_t i = 0; list && i < count; i++) list[i] = pixels + (size_t)i * size;
     return list;
 }
 
@@ -3790,14 +3762,13 @@ typedef struct dagan__list { int64_t count; const float **images; int32_t *label
 /* In the arena, each image `each` times. */
 static int dagan__list_open(mde_context *c, const dagan_images *set, int each, dagan__list *list)
 {
-    int k, i, copy;
     int64_t at = 0;
     list->count = dagan_images_count(set) * each;
     list->images = (const float **)mde_scratch(c, (size_t)list->count, sizeof *list->images);
     list->labels = (int32_t *)mde_scratch(c, (size_t)list->count, sizeof *list->labels);
-    for (k = 0; list->images && list->labels && k < dagan_images_class_count(set); k++) {
-        for (i = 0; i < dagan_images_sample_count(set, k); i++) {
-            for (copy = 0; copy < each; copy++, at++) {
+    for (int k = 0; list->images && list->labels && k < dagan_images_class_count(set); k++) {
+        for (int i = 0; i < dagan_images_sample_count(set, k); i++) {
+            for (int copy = 0; copy < each; copy++, at++) {
                 list->images[at] = dagan_images_pixels(set, k, i);
                 list->labels[at] = k;
             }
@@ -4054,8 +4025,7 @@ static void dagan__inner(dagan__pass *k, dagan__block *block, const char *name, 
                          int filters, int growing, int kind)
 {
     char full[64];
-    int i;
-    for (i = 0; i < layers; i++) {
+    for (int i = 0; i < layers; i++) {
         dagan__map x = dagan__offer(k, block, filters);
         if (k->full && bypass && (growing || i == 0)) {
             dagan__map y = growing ? dagan__upsampled(k, *bypass, x.height, x.width) : *bypass;
@@ -4073,8 +4043,7 @@ static void dagan__encode(dagan__pass *k, dagan__map x, const char *prefix, int 
 {
     dagan__map bypass = x;
     char name[32], full[64];
-    int l;
-    for (l = 0; l < levels; l++) {
+    for (int l = 0; l < levels; l++) {
         dagan__block block;
         block.members[0] = l == 0 ? x : out[l - 1];
         block.count = 1;
@@ -4244,7 +4213,6 @@ static dagan *dagan__create_for(mde_context *c, dagan__size size, const dagan_de
 {
     dagan_desc d;
     dagan *g;
-    int net;
     if (mde_context_status(c) != MDE_OK) return NULL;
     if (desc) d = *desc;
     else memset(&d, 0, sizeof d);
@@ -4254,7 +4222,7 @@ static dagan *dagan__create_for(mde_context *c, dagan__size size, const dagan_de
     g->context = c;
     g->size = size;
     g->desc = d;
-    for (net = 0; net < 2; net++) {
+    for (int net = 0; net < 2; net++) {
         /* At most a bypass for each inner convolution, the scaling one and z of each block, and the last layers. */
         size_t maximum = (size_t)(2 * d.levels + 1) *
                           (size_t)(2 * (net ? d.critic_layers : d.generator_layers) + 2) + 3;
@@ -4281,9 +4249,8 @@ MDEDEF dagan *dagan_create(mde_context *c, const dagan_images *like, const dagan
 
 MDEDEF void dagan_free(dagan *g)
 {
-    int net;
     if (!g) return;
-    for (net = 0; net < 2; net++) {
+    for (int net = 0; net < 2; net++) {
         mde_params_free(g->params[net]);
         mde_release(g->context, g->layers[net]);
     }
@@ -4390,8 +4357,7 @@ static mde_random dagan__random(uint64_t seed, int what, int64_t index)
 
 static void dagan__normals(mde_random r, size_t count, float *out)
 {
-    size_t i;
-    for (i = 0; i < count; i++) out[i] = (float)mde_random_normal(&r);
+    for (size_t i = 0; i < count; i++) out[i] = (float)mde_random_normal(&r);
 }
 
 static double dagan__or_default(double value, double absent)
@@ -4533,8 +4499,7 @@ static unsigned char *dagan__freeze(mde_context *c, mde_params *p)
 
 static void dagan__unfreeze(mde_params *p, const unsigned char *were)
 {
-    int i;
-    for (i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
+    for (int i = 0; were && i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = were[i];
 }
 
 /* Adam's step; an error says whose and which. */
@@ -4759,8 +4724,7 @@ static void dagan__draw_pairs(const dagan__training *run, int what, int64_t inde
     const dagan *g = run->g;
     mde_random r = dagan__random(run->desc.seed, what, index);
     size_t size = x->count / (size_t)x->shape[0];
-    int64_t n;
-    for (n = 0; n < x->shape[0]; n++) {
+    for (int64_t n = 0; n < x->shape[0]; n++) {
         int class_index = run->classes[mde_random_below(&r, (uint64_t)run->eligible)];
         int samples = dagan_images_sample_count(run->set, class_index);
         int same = run->desc.same_allowed != 0, quarters = 0;
@@ -4795,11 +4759,9 @@ static void dagan__average_do(const dagan *g, mde_params *average, int what, dou
 {
     const mde_params *p = g->params[DAGAN__GENERATOR];
     float *mean = average && mde_params_count(average) ? mde_params_tensor(average, 0)->data : NULL;
-    int i;
-    size_t k;
-    for (i = 0; mean && i < mde_params_count(p); i++) {
+    for (int i = 0; mean && i < mde_params_count(p); i++) {
         mde_tensor *t = mde_params_tensor(p, i);
-        for (k = 0; k < t->count; k++, mean++) {
+        for (size_t k = 0; k < t->count; k++, mean++) {
             float weight = t->data[k];
             if (what != DAGAN__AVERAGE_MOVE) t->data[k] = *mean;
             if (what == DAGAN__AVERAGE_MOVE) *mean += (float)share * (weight - *mean);
@@ -4815,13 +4777,12 @@ static mde_status dagan__generate_list(dagan *g, int64_t n, const float *const *
     mde_context *c = g->context;
     int recording = mde_set_recording(c, 0);
     size_t noise = (size_t)g->desc.noise;
-    int64_t at, i;
-    for (at = 0; at < n && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
+    for (int64_t at = 0; at < n && mde_context_status(c) == MDE_OK; at += DAGAN__SAMPLE_BATCH) {
         mde_mark mark = mde_arena_mark(c);
         int64_t count = dagan__minimum(n - at, DAGAN__SAMPLE_BATCH);
         mde_tensor *images = dagan__batch(c, g->size, count, x + at), *codes = dagan__matrix(c, count, g->desc.noise);
         mde_tensor *made;
-        for (i = 0; codes && i < count; i++) {
+        for (int64_t i = 0; codes && i < count; i++) {
             float *code = codes->data + (size_t)i * noise;
             if (z) memcpy(code, z + (size_t)(at + i) * noise, noise * sizeof *z);
             else dagan__normals(dagan__random(seed, DAGAN__OF_SAMPLES, first + at + i), noise, code);
@@ -4891,8 +4852,7 @@ MDEDEF dagan_images *dagan_make(dagan *g, const dagan_images *set, int each, uin
 static void dagan__along(int n, const float *a, const float *b, double share, float *out)
 {
     double aa = 0, bb = 0, oo = 0, length;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double here = (1 - share) * (double)a[i] + share * (double)b[i];
         aa += (double)a[i] * (double)a[i];
         bb += (double)b[i] * (double)b[i];
@@ -4901,7 +4861,7 @@ static void dagan__along(int n, const float *a, const float *b, double share, fl
     }
     if (oo == 0) return;
     length = ((1 - share) * sqrt(aa) + share * sqrt(bb)) / sqrt(oo);
-    for (i = 0; i < n; i++) out[i] = (float)(length * (double)out[i]);
+    for (int i = 0; i < n; i++) out[i] = (float)(length * (double)out[i]);
 }
 
 MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const dagan_grid_desc *desc, const char *path)
@@ -4916,7 +4876,7 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     float *made, *z;
     const float **images;
     unsigned char *png;
-    int row, k, ways = columns - 1, classes;
+    int ways = columns - 1, classes;
     size_t size, noise, bytes;
     if (!g) return MDE_BAD_ARGUMENT;
     c = g->context;
@@ -4934,12 +4894,12 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
     z = (float *)mde_scratch(c, (size_t)ways, noise * sizeof *z);
     images = (const float **)mde_scratch(c, (size_t)rows * (size_t)columns, sizeof *images);
     if (mde_context_status(c) == MDE_OK) mde_random_permutation(&r, classes, order);
-    for (row = 0; row < rows && mde_context_status(c) == MDE_OK; row++, made += (size_t)ways * size) {
+    for (int row = 0; row < rows && mde_context_status(c) == MDE_OK; row++, made += (size_t)ways * size) {
         int class_index = (int)order[row % classes];
         int sample = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, class_index));
         const float **cells = images + (size_t)row * (size_t)columns;
         dagan__normals(dagan__random(seed, DAGAN__OF_GRID, 1 + row), (size_t)ways * noise, z);
-        for (k = 0; k < ways; k++) {
+        for (int k = 0; k < ways; k++) {
             cells[k] = dagan_images_pixels(set, class_index, sample);
             if (desc && desc->interpolate && k > 0 && k < ways - 1) {
                 dagan__along((int)noise, z, z + (size_t)(ways - 1) * noise, (double)k / (double)(ways - 1),
@@ -4947,7 +4907,7 @@ MDEDEF mde_status dagan_write_grid(dagan *g, const dagan_images *set, const daga
             }
         }
         dagan__generate_list(g, ways, cells, z, 0, 0, made);
-        for (k = 0; k < ways; k++) cells[1 + k] = made + (size_t)k * size;
+        for (int k = 0; k < ways; k++) cells[1 + k] = made + (size_t)k * size;
     }
     png = dagan_grid_png(c, rows, columns, g->size.height, g->size.width, g->size.channels, images, 0, &bytes);
     if (png) mde_file_write(c, path, png, bytes);
@@ -4993,13 +4953,12 @@ static void dagan__pair_hash(dagan__pairs *p, const char *name, uint64_t value)
 /* Ends the table; pairs of the caller's may follow. */
 static void dagan__pairs_list(dagan__pairs *p, int pairs, const char *const *metadata)
 {
-    int i;
-    for (i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++) {
         p->list[2 * i] = p->names[i];
         p->list[2 * i + 1] = p->values[i];
     }
     if (p->curve) p->list[2 * p->curve_at + 1] = p->curve;
-    for (i = 0; i < 2 * pairs; i++) p->list[2 * p->count + i] = metadata[i];
+    for (int i = 0; i < 2 * pairs; i++) p->list[2 * p->count + i] = metadata[i];
     p->count += pairs;
 }
 
@@ -5008,7 +4967,6 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
 {
     const dagan_desc *d = &g->desc;
     char name[32];
-    int l;
     memset(p, 0, sizeof *p);
     dagan__pair(p, "height", g->size.height);
     dagan__pair(p, "width", g->size.width);
@@ -5016,7 +4974,7 @@ static void dagan__shape_pairs(const dagan *g, dagan__pairs *p)
     dagan__pair(p, "preset", (long long)d->preset);
     dagan__pair(p, "noise", d->noise);
     dagan__pair(p, "levels", d->levels);
-    for (l = 0; l < d->levels; l++) {
+    for (int l = 0; l < d->levels; l++) {
         snprintf(name, sizeof name, "generator%d", l);
         dagan__pair(p, name, d->generator[l]);
         snprintf(name, sizeof name, "critic%d", l);
@@ -5081,7 +5039,6 @@ static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safe
 {
     dagan_desc d;
     dagan__size size;
-    int l;
     const char *dropout = mde_safetensors_metadata(file, "dagan.dropout");
     const char *seed = mde_safetensors_metadata(file, "dagan.seed");
     mde_json *number;
@@ -5092,7 +5049,7 @@ static dagan *dagan__open_shape(mde_context *c, const char *path, const mde_safe
     d.preset = (dagan_preset)dagan__file_integer(c, path, file, "preset", 0, 2);
     d.noise = (int)dagan__file_integer(c, path, file, "noise", 1, DAGAN__MAX_NOISE);
     d.levels = (int)dagan__file_integer(c, path, file, "levels", 1, DAGAN_MAX_LEVELS);
-    for (l = 0; l < d.levels && mde_context_status(c) == MDE_OK; l++) {
+    for (int l = 0; l < d.levels && mde_context_status(c) == MDE_OK; l++) {
         d.generator[l] = dagan__file_filters(c, path, file, DAGAN__GENERATOR, l);
         d.critic[l] = dagan__file_filters(c, path, file, DAGAN__CRITIC, l);
     }
@@ -5136,7 +5093,7 @@ MDEDEF dagan *dagan_open(mde_context *c, const char *path)
 static int dagan__training_start(dagan__training *run, dagan *g, const dagan_images *set, const dagan_train_desc *desc)
 {
     mde_context *c = g->context;
-    int k, classes, minimum;
+    int classes, minimum;
     memset(run, 0, sizeof *run);
     run->g = g;
     run->set = set;
@@ -5147,7 +5104,7 @@ static int dagan__training_start(dagan__training *run, dagan *g, const dagan_ima
     minimum = run->desc.same_allowed ? 1 : 2;
     run->classes = (int *)mde_alloc(c, (size_t)classes, sizeof *run->classes);
     if (!run->classes) return 0;
-    for (k = 0; k < classes; k++) {
+    for (int k = 0; k < classes; k++) {
         if (dagan_images_sample_count(set, k) >= minimum) run->classes[run->eligible++] = k;
     }
     if (run->eligible == 0) return !mde_fail(c, MDE_BAD_ARGUMENT, "train: none of the %d classes has %d images, which "
@@ -5170,10 +5127,9 @@ static int dagan__training_start(dagan__training *run, dagan *g, const dagan_ima
 static void dagan__curve_add(dagan *g, const dagan_step *s)
 {
     int64_t at = g->steps / g->span_steps;
-    int i, k;
     if (at == DAGAN__SPANS) {
-        for (i = 0; i < DAGAN__SPANS; i++) {
-            for (k = 0; k < 4; k++) {
+        for (int i = 0; i < DAGAN__SPANS; i++) {
+            for (int k = 0; k < 4; k++) {
                 g->sums[i][k] = i < DAGAN__SPANS / 2 ? g->sums[2 * i][k] + g->sums[2 * i + 1][k] : 0;
             }
         }
@@ -5234,11 +5190,10 @@ static mde_status dagan__training_save(const dagan__training *run)
     const dagan *g = run->g;
     mde_text *state = mde_text_create(g->context);
     dagan__pairs pairs;
-    int i;
     if (!state) return mde_context_status(g->context);
     dagan__training_pairs(run, &pairs);
     mde_text_format(state, "%lld", (long long)g->span_steps);
-    for (i = 0; i < 4 * DAGAN__SPANS; i++) {
+    for (int i = 0; i < 4 * DAGAN__SPANS; i++) {
         unsigned long long bits;
         memcpy(&bits, &g->sums[i / 4][i % 4], sizeof bits);
         mde_text_format(state, " %llx", bits);
@@ -5258,11 +5213,10 @@ static mde_status dagan__training_save(const dagan__training *run)
 static int dagan__curve_parse(dagan *g, const char *text)
 {
     char *end;
-    int i;
     if (!text) return 0;
     g->span_steps = strtoll(text, &end, 10);
     if (end == text || g->span_steps < 1 || g->steps > g->span_steps * DAGAN__SPANS) return 0;
-    for (i = 0; i < 4 * DAGAN__SPANS; i++) {
+    for (int i = 0; i < 4 * DAGAN__SPANS; i++) {
         unsigned long long bits;
         text = end;
         bits = strtoull(text, &end, 16);
@@ -5280,13 +5234,12 @@ static void dagan__training_continue(dagan__training *run)
     const char *path = run->desc.checkpoint;
     mde_safetensors *file;
     dagan__pairs pairs;
-    int i;
     if (!mde_is_file(path)) return;
     file = mde_safetensors_read(c, path);
     if (!file) return;
     dagan__training_pairs(run, &pairs);
     dagan__pairs_list(&pairs, run->desc.pairs, run->desc.metadata);
-    for (i = 0; i < pairs.count && mde_context_status(c) == MDE_OK; i++) {
+    for (int i = 0; i < pairs.count && mde_context_status(c) == MDE_OK; i++) {
         const char *name = pairs.list[2 * i], *was = mde_safetensors_metadata(file, name);
         if (!was) {
             mde_fail(c, MDE_BAD_FILE, "%s: is no checkpoint of a training: it does not hold %s", path, name);
@@ -5331,10 +5284,9 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
     dagan_train_desc d = run->desc;
     int64_t step = run->step;
     double left = (double)(d.steps - step), span = d.anneal * (double)d.steps, share = 9.0 / (double)(10 + step);
-    int k;
     *out = dagan__no_step();
     if (left < span) d.learning_rate *= left / span;
-    for (k = 0; k <= d.critic_steps && mde_context_status(g->context) == MDE_OK; k++) {
+    for (int k = 0; k <= d.critic_steps && mde_context_status(g->context) == MDE_OK; k++) {
         int of_critic = k < d.critic_steps;
         int64_t index = of_critic ? step * d.critic_steps + k : step;
         mde_mark mark = mde_arena_mark(g->context);
@@ -5590,9 +5542,8 @@ MDEDEF mde_params *dagan_classifier_params(const dagan_classifier *k)
 static mde_tensor *dagan__drop_channels(mde_context *c, mde_tensor *x, double rate, uint64_t seed, int64_t index)
 {
     mde_tensor *kept = x ? dagan__matrix(c, x->shape[0], x->shape[3]) : NULL;
-    size_t i;
     if (!kept) return NULL;
-    for (i = 0; i < kept->count; i++) kept->data[i] = 1;
+    for (size_t i = 0; i < kept->count; i++) kept->data[i] = 1;
     kept = mde_dropout(c, kept, rate, seed, (uint64_t)DAGAN__OF_DROPOUT << 56 | (uint64_t)index);
     return dagan_modulate(c, x, kept, NULL);
 }
@@ -5605,10 +5556,9 @@ static mde_tensor *dagan__classifier_apply(const dagan_classifier *k, mde_tensor
     const dagan_classifier_desc *d = &k->desc;
     const dagan__layer *unit = k->units;
     int64_t n = x ? x->shape[0] : 0, i, shape[4];
-    int b, l;
     x = dagan__unit_apply(c, unit++, x, 1, training);
-    for (b = 0; b < d->blocks; b++) {
-        for (l = 0; l < d->layers; l++) x = mde_concat(c, x, dagan__unit_apply(c, unit++, x, 0, training), 3);
+    for (int b = 0; b < d->blocks; b++) {
+        for (int l = 0; l < d->layers; l++) x = mde_concat(c, x, dagan__unit_apply(c, unit++, x, 0, training), 3);
         if (training && d->dropout > 0) {
             x = dagan__drop_channels(c, x, d->dropout, seed, step * DAGAN__MAX_BLOCKS + b);
         }
@@ -5682,8 +5632,8 @@ static void dagan__fit_augment(int64_t index, void *user)
 
 static void dagan__fit_draw(dagan__fit *f)
 {
-    int64_t i, batch = f->desc.batch, reals = f->reals;
-    for (i = 0; i < batch; i++) {
+    int64_t batch = f->desc.batch, reals = f->reals;
+    for (int64_t i = 0; i < batch; i++) {
         int is_real = i < reals;
         dagan__deck *deck = is_real ? &f->real : &f->made;
         int64_t at = dagan__deck_at(deck, is_real ? f->step * reals + i : f->step * (batch - reals) + i - reals);
@@ -5774,19 +5724,19 @@ MDEDEF double dagan_classifier_accuracy(dagan_classifier *k, const dagan_images 
     dagan__list list;
     mde_context *c;
     mde_mark start;
-    int64_t first, i, right = 0;
+    int64_t right = 0;
     int recording;
     if (!k || !dagan__classifier_set(k, "classifier test", test)) return (double)NAN;
     c = k->context;
     start = mde_arena_mark(c);
     recording = mde_set_recording(c, 0);
     dagan__list_open(c, test, 1, &list);
-    for (first = 0; first < list.count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
+    for (int64_t first = 0; first < list.count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
         int64_t n = dagan__minimum(list.count - first, DAGAN__STUDY_BATCH);
         mde_mark mark = mde_arena_mark(c);
         mde_tensor *x = dagan__batch(c, k->size, n, list.images + first);
         mde_tensor *logits = dagan__classifier_apply(k, x, n, 0, 0, 0);
-        for (i = 0; logits && i < n; i++) {
+        for (int64_t i = 0; logits && i < n; i++) {
             right += mde_argmax(logits, i) == list.labels[first + i];
         }
         mde_arena_rewind(c, mark);
@@ -5834,7 +5784,7 @@ MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *l
     dagan_matcher_desc d;
     dagan_matcher *m;
     int64_t one = 1;
-    int i, height, width, in;
+    int height, width, in;
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
     if (d.filters == 0) d.filters = 32;
@@ -5852,7 +5802,7 @@ MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *l
     height = m->size.height;
     width = m->size.width;
     in = m->size.channels;
-    for (i = 0; i < DAGAN__EMBEDDINGS && m->params; i++) {
+    for (int i = 0; i < DAGAN__EMBEDDINGS && m->params; i++) {
         char name[24];
         snprintf(name, sizeof name, "conv%d", i);
         dagan__unit_make(m->params, name, 3, in, d.filters, &m->units[i]);
@@ -5865,7 +5815,7 @@ MDEDEF dagan_matcher *dagan_matcher_create(mde_context *c, const dagan_images *l
     if (m->params) {
         m->log_scale = mde_param(m->params, "log_scale", 1, &one, MDE_INIT_ZEROS, 0);
         if (m->log_scale) m->log_scale->data[0] = (float)2.302585092994046;     /* log 10, the scale before training */
-        for (i = 0; i < 2 && d.full_context; i++) {
+        for (int i = 0; i < 2 && d.full_context; i++) {
             dagan__lstm_make(m->params, directions[i], m->width, &m->context_lstm[i]);
         }
     }
@@ -5900,8 +5850,7 @@ MDEDEF int dagan_matcher_width(const dagan_matcher *m)
 static mde_tensor *dagan__embed(const dagan_matcher *m, mde_tensor *x, int training)
 {
     mde_context *c = m->context;
-    int i;
-    for (i = 0; i < DAGAN__EMBEDDINGS; i++) x = dagan__unit_apply(c, &m->units[i], x, 1, training);
+    for (int i = 0; i < DAGAN__EMBEDDINGS; i++) x = dagan__unit_apply(c, &m->units[i], x, 1, training);
     return x ? dagan__as_matrix(c, x, x->shape[0], m->width) : NULL;
 }
 
@@ -5910,8 +5859,7 @@ static mde_status dagan__embed_list(const dagan_matcher *m, int64_t count, const
 {
     mde_context *c = m->context;
     int recording = mde_set_recording(c, 0);
-    int64_t first;
-    for (first = 0; first < count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
+    for (int64_t first = 0; first < count && mde_context_status(c) == MDE_OK; first += DAGAN__STUDY_BATCH) {
         int64_t n = count - first < DAGAN__STUDY_BATCH ? count - first : DAGAN__STUDY_BATCH;
         mde_mark mark = mde_arena_mark(c);
         mde_tensor *e = dagan__embed(m, dagan__batch(c, m->size, n, images + first), 0);
@@ -6046,10 +5994,9 @@ static mde_tensor *dagan__select(const dagan_matcher *m, mde_tensor *e, mde_tens
     mde_context *c = m->context;
     mde_tensor *x, *mean, *deviation;
     int32_t *ids;
-    int64_t i;
     if (!e || !normals) return NULL;
     ids = (int32_t *)mde_scratch(c, (size_t)normals->shape[0], sizeof *ids);
-    for (i = 0; ids && i < normals->shape[0]; i++) ids[i] = (int32_t)(i / each);
+    for (int64_t i = 0; ids && i < normals->shape[0]; i++) ids[i] = (int32_t)(i / each);
     x = dagan_leaky_relu(c, dagan__layer_linear(c, &m->selector[0], e), DAGAN__SLOPE);
     x = dagan__layer_linear(c, &m->selector[1], x);
     if (!ids || !x) return NULL;
@@ -6092,7 +6039,6 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
     mde_context *c = m->context;
     const dagan *g = d->generator;
     int64_t images;
-    int k;
     if (!dagan__check_images(c, what, set, m->size, "the network takes")) return 0;
     if (d->episodes == 0) d->episodes = episodes;
     if (d->way == 0) d->way = 20;
@@ -6112,7 +6058,7 @@ static int dagan__episode_resolve(const dagan_matcher *m, const char *what, cons
         return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: way %d, but the set has %d classes", what, d->way,
                          dagan_images_class_count(set));
     }
-    for (k = 0; k < dagan_images_class_count(set); k++) {
+    for (int k = 0; k < dagan_images_class_count(set); k++) {
         if (dagan_images_sample_count(set, k) >= d->shot + d->queries) continue;
         return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: shot %d and %d queries need %d samples, but %s has %d", what,
                          d->shot, d->queries, d->shot + d->queries, dagan_images_name(set, k),
@@ -6172,11 +6118,11 @@ static mde_tensor *dagan__episode_images(const dagan__matching *run)
 {
     const dagan__episode *e = &run->episode;
     dagan__size s = run->m->size;
-    int each = e->shot + e->queries, i, j;
+    int each = e->shot + e->queries;
     size_t size = dagan__size_floats(s);
     mde_tensor *x = dagan__batch(run->m->context, s, (int64_t)e->way * each, NULL);
-    for (i = 0; x && i < e->way; i++) {
-        for (j = 0; j < each; j++) {
+    for (int i = 0; x && i < e->way; i++) {
+        for (int j = 0; j < each; j++) {
             int row = j < e->shot ? i * e->shot + j : e->way * e->shot + i * e->queries + j - e->shot;
             dagan__rotate(e->quarters[i], s, dagan_images_pixels(e->set, e->classes[i], e->samples[i * each + j]),
                           x->data + (size_t)row * size);
@@ -6301,7 +6247,7 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
     const dagan_episode_desc *d = &run->desc;
     dagan__episode *e = &run->episode;
     int classes = dagan_images_class_count(e->set), each = d->shot + d->queries, i;
-    int64_t episode, k, at = 0;
+    int64_t at = 0;
     memset(g, 0, sizeof *g);
     g->pool = d->made > DAGAN__POOL ? d->made : DAGAN__POOL;
     if (!dagan__list_open(c, e->set, 1, &g->list)) return 0;
@@ -6315,7 +6261,7 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
         g->first[i] = at;
         at += dagan_images_sample_count(e->set, i);
     }
-    for (episode = 0; episode < d->episodes; episode++) {
+    for (int64_t episode = 0; episode < d->episodes; episode++) {
         dagan__episode_draw(e, dagan__random(d->seed, DAGAN__OF_TEST_EPISODE, episode));
         for (i = 0; i < d->way * each; i++) {
             int64_t image = g->first[e->classes[i / each]] + e->samples[i];
@@ -6323,7 +6269,7 @@ static int dagan__gallery_open(const dagan_matcher *m, dagan__matching *run, dag
             if (i % each < d->shot) g->support_slot[image] = 1;
         }
     }
-    for (k = 0; k < g->list.count; k++) {
+    for (int64_t k = 0; k < g->list.count; k++) {
         g->slot[k] = g->slot[k] ? (int32_t)g->used++ : -1;
         g->support_slot[k] = g->support_slot[k] && d->made ? (int32_t)g->supports++ : -1;
     }
@@ -6395,12 +6341,12 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
     mde_context *c = m->context;
     mde_mark mark = mde_arena_mark(c);
     mde_random r = dagan__random(d->seed, DAGAN__OF_TEST_NOISE, ((int64_t)1 << 48) + episode);
-    int each = d->shot + d->queries, i, k;
+    int each = d->shot + d->queries;
     int64_t supports = 0, queries = 0, right = 0;
     int32_t *support = (int32_t *)mde_scratch(c, (size_t)d->way * (size_t)(d->shot * (1 + d->made)), sizeof *support);
     int32_t *query = (int32_t *)mde_scratch(c, (size_t)d->way * (size_t)d->queries, sizeof *query);
     mde_tensor *logits;
-    for (i = 0; support && query && i < d->way * each; i++) {
+    for (int i = 0; support && query && i < d->way * each; i++) {
         int64_t image = g->first[e->classes[i / each]] + e->samples[i];
         int start;
         if (i % each >= d->shot) {
@@ -6409,14 +6355,14 @@ static int64_t dagan__trial(const dagan__matching *run, const dagan__gallery *g,
         }
         support[supports++] = g->slot[image];
         start = d->made ? (int)mde_random_below(&r, (uint64_t)g->pool) : 0;
-        for (k = 0; k < d->made; k++) {
+        for (int k = 0; k < d->made; k++) {
             int64_t pool = g->used + (int64_t)g->support_slot[image] * g->pool;
             support[supports++] = (int32_t)(pool + (start + k) % g->pool);
         }
     }
     logits = dagan_matcher_logits(m, mde_gather(c, g->rows, supports, support),
                                   mde_gather(c, g->rows, queries, query), d->way);
-    for (i = 0; logits && i < d->way * d->queries; i++) {
+    for (int i = 0; logits && i < d->way * d->queries; i++) {
         right += mde_argmax(logits, i) == i / d->queries;
     }
     mde_arena_rewind(c, mark);

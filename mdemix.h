@@ -1368,9 +1368,9 @@ static void mde__unlocalize(char *text)
 static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
 {
     char conversion[24];
-    size_t at, length;
+    size_t length;
     out[0] = 0;
-    for (at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
+    for (size_t at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
         size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
         int width = -1;
         if (flags) letter += strspn(format + flags, "hlz");
@@ -1560,8 +1560,7 @@ MDE__WARM
 static uint64_t mde__hash(uint64_t hash, const void *bytes, size_t size)
 {
     const unsigned char *p = (const unsigned char *)bytes;
-    size_t i;
-    for (i = 0; i < size; i++) hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < size; i++) hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
     return hash;
 }
 #define MDE__HASH_START UINT64_C(0xcbf29ce484222325)
@@ -1650,8 +1649,7 @@ MDEDEF void mde_release(mde_context *c, void *p)
 /* MDE__RELEASE(c, a, b, ..) is mde_release of each. */
 static void mde__release_blocks(mde_context *c, size_t count, void *const *blocks)
 {
-    size_t i;
-    for (i = 0; i < count; i++) mde_release(c, blocks[i]);
+    for (size_t i = 0; i < count; i++) mde_release(c, blocks[i]);
 }
 #define MDE__RELEASE(c, ...) \
     do { \
@@ -1890,17 +1888,16 @@ MDEDEF const char *mde_simd_name(const mde_context *c)
 
 MDEDEF void mde_parallel_for(mde_context *c, int64_t count, mde_parallel_fn *fn, void *user)
 {
-    int64_t i;
 #ifdef _OPENMP
     if (c && c->threads > 1 && count > 1) {
         int threads = count < c->threads ? (int)count : c->threads;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (i = 0; i < count; i++) fn(i, user);
+        for (int64_t i = 0; i < count; i++) fn(i, user);
         return;
     }
 #endif
     (void)c;
-    for (i = 0; i < count; i++) fn(i, user);
+    for (int64_t i = 0; i < count; i++) fn(i, user);
 }
 
 MDEDEF double mde_seconds(void)
@@ -1950,10 +1947,9 @@ static int mde__succeeded(int good)
         { ERROR_FILENAME_EXCED_RANGE, ENAMETOOLONG }, { ERROR_NOT_ENOUGH_MEMORY, ENOMEM }
     };
     DWORD error = GetLastError();
-    size_t i;
     if (good) return 1;
     errno = EIO;
-    for (i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
         if (reasons[i].windows == error) errno = reasons[i].reason;
     }
     return 0;
@@ -2206,8 +2202,8 @@ MDEDEF const char *mde_path_name(const char *path, size_t *length)
    where there are no locks, one whose last byte is an hour old is taken for dead. */
 static int mde__open_temporary(const char *path)
 {
-    int tries, file;
-    for (tries = 0; tries < 100; tries++) {
+    int file;
+    for (int tries = 0; tries < 100; tries++) {
 #ifdef _WIN32
         wchar_t wide[1024];
         struct _stat64 info;
@@ -2362,14 +2358,14 @@ MDEDEF mde_status mde_file_try(mde_context *c, const char *path)
 MDEDEF mde_status mde_make_folder(mde_context *c, const char *path)
 {
     char *partial;
-    size_t i, failed = 0;
+    size_t failed = 0;
     int reason = 0;
     if (mde__bad(c)) return mde_context_status(c);
     if (!path || !*path) return mde_fail(c, MDE_BAD_ARGUMENT, "make folder: no name was given");
     partial = mde__copy_text(c, path);
     if (!partial) return c->status;
     /* What cannot be made is no mistake where more can be inside it, such as the computer of a network share. */
-    for (i = 1; partial[i - 1]; i++) {
+    for (size_t i = 1; partial[i - 1]; i++) {
         char end = partial[i];
         if (end != 0 && (end == ':' || !mde__separates(end))) continue;
         partial[i] = 0;
@@ -2405,8 +2401,7 @@ static int mde__compare_names(const void *a, const void *b)
 
 MDEDEF void mde_names_free(mde_context *c, mde_names *names)
 {
-    int i;
-    for (i = 0; i < names->count; i++) mde_release(c, names->items[i]);
+    for (int i = 0; i < names->count; i++) mde_release(c, names->items[i]);
     mde_release(c, names->items);
     memset(names, 0, sizeof *names);
 }
@@ -4307,13 +4302,13 @@ static double mde__exp64(double x)
         1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0
     };
     double k, r, sum = 0;
-    int i, power, half;
+    int power, half;
     if (x != x) return x;
     if (x > 709.79) return (double)INFINITY;
     if (x < -745.2) return 0;
     k = floor(x * 1.44269504088896338700 + 0.5);
     r = (x - k * MDE__LN2_HIGH) - k * MDE__LN2_LOW;
-    for (i = 13; i >= 2; i--) sum = sum * r + inverse_factorial[i];
+    for (int i = 13; i >= 2; i--) sum = sum * r + inverse_factorial[i];
     sum = 1.0 + (r + r * r * sum);
     power = (int)k;
     half = power / 2;
@@ -4327,7 +4322,7 @@ static double mde__log64(double x)
         2.0 / 25
     };
     uint64_t bits;
-    int exponent = 0, i;
+    int exponent = 0;
     double f, s, z, half_square, series = 0;
     if (x != x || x < 0) return (double)NAN;
     if (x == 0) return -(double)INFINITY;
@@ -4347,7 +4342,7 @@ static double mde__log64(double x)
     f = x - 1.0;
     s = f / (2.0 + f);
     z = s * s;
-    for (i = 12; i >= 1; i--) series = (series + coefficient[i]) * z;
+    for (int i = 12; i >= 1; i--) series = (series + coefficient[i]) * z;
     half_square = 0.5 * f * f;
     return exponent * MDE__LN2_HIGH - ((half_square - (s * (half_square + series) + exponent * MDE__LN2_LOW)) - f);
 }
@@ -4362,7 +4357,7 @@ static double mde__pow64(double x, double y)
 static double mde__sine(double x, int shift)
 {
     double n, part, rest, r, z, sum = 0;
-    int i, quadrant;
+    int quadrant;
     if (!(fabs(x) < 1e15)) return (double)NAN;
     /* x - n pi/2 = r + rest: the first two parts of pi/2 have 33 bits, so that n times them is exact. */
     n = floor(x * (2.0 / MDE__PI) + 0.5);
@@ -4375,10 +4370,10 @@ static double mde__sine(double x, int shift)
     z = r * r;
     quadrant = (int)fmod(n, 4.0) + shift + 4;
     if (quadrant % 2 == 0) {
-        for (i = 9; i >= 1; i--) sum = (1.0 + sum) * -z / ((2.0 * i) * (2.0 * i + 1.0));
+        for (int i = 9; i >= 1; i--) sum = (1.0 + sum) * -z / ((2.0 * i) * (2.0 * i + 1.0));
         sum = r + (r * sum + rest * (1.0 - 0.5 * z));
     } else {
-        for (i = 9; i >= 1; i--) sum = (1.0 + sum) * -z / ((2.0 * i) * (2.0 * i - 1.0));
+        for (int i = 9; i >= 1; i--) sum = (1.0 + sum) * -z / ((2.0 * i) * (2.0 * i - 1.0));
         sum = 1.0 + (sum - r * rest);
     }
     return quadrant % 4 >= 2 ? -sum : sum;
@@ -4397,8 +4392,7 @@ static double mde__cos64(double x)
 /* Philox4x32 with ten rounds (Salmon et al. 2011, section 3.2), in place. */
 static void mde__philox(uint32_t counter[4], uint32_t key0, uint32_t key1)
 {
-    int round;
-    for (round = 0; round < 10; round++) {
+    for (int round = 0; round < 10; round++) {
         uint64_t a = (uint64_t)UINT32_C(0xD2511F53) * counter[0], b = (uint64_t)UINT32_C(0xCD9E8D57) * counter[2];
         uint32_t next0 = (uint32_t)(b >> 32) ^ counter[1] ^ key0, next2 = (uint32_t)(a >> 32) ^ counter[3] ^ key1;
         counter[1] = (uint32_t)b;
@@ -4477,21 +4471,19 @@ MDEDEF uint64_t mde_random_below(mde_random *r, uint64_t n)
 MDEDEF void mde_random_dirichlet(mde_random *r, int n, const double *alpha, double *weights)
 {
     double largest = -(double)INFINITY, sum = 0;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double a = alpha[i] > 1e-6 ? alpha[i] : 1e-6;
         weights[i] = mde__log64(mde_random_gamma(r, a + 1.0)) + mde__log64(1.0 - mde_random_uniform(r)) / a;
         if (weights[i] > largest) largest = weights[i];
     }
-    for (i = 0; i < n; i++) sum += weights[i] = mde__exp64(weights[i] - largest);
-    for (i = 0; i < n; i++) weights[i] /= sum;
+    for (int i = 0; i < n; i++) sum += weights[i] = mde__exp64(weights[i] - largest);
+    for (int i = 0; i < n; i++) weights[i] /= sum;
 }
 
 MDEDEF void mde_random_draw(mde_random *r, int n, int count, int *urn)
 {
-    int i;
-    for (i = 0; i < n; i++) urn[i] = i;
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < n; i++) urn[i] = i;
+    for (int i = 0; i < count; i++) {
         int j = i + (int)mde_random_below(r, (uint64_t)(n - i)), swap = urn[i];
         urn[i] = urn[j];
         urn[j] = swap;
@@ -4500,9 +4492,8 @@ MDEDEF void mde_random_draw(mde_random *r, int n, int count, int *urn)
 
 MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutation)
 {
-    int64_t i;
-    for (i = 0; i < n; i++) permutation[i] = i;
-    for (i = n - 1; i > 0; i--) {
+    for (int64_t i = 0; i < n; i++) permutation[i] = i;
+    for (int64_t i = n - 1; i > 0; i--) {
         int64_t j = (int64_t)mde_random_below(r, (uint64_t)i + 1), swap = permutation[i];
         permutation[i] = permutation[j];
         permutation[j] = swap;
@@ -4512,8 +4503,7 @@ MDEDEF void mde_random_permutation(mde_random *r, int64_t n, int64_t *permutatio
 MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 {
     double strength = mde__exp64(mde_random_uniform(r) * mde__log64(30.0));
-    int i;
-    for (i = 0; i < n; i++) weights[i] = strength / n;
+    for (int i = 0; i < n; i++) weights[i] = strength / n;
     mde_random_dirichlet(r, n, weights, weights);
 }
 
@@ -7815,12 +7805,11 @@ static void mde__mixtures_end(mde_context *c, mde__mixtures *m)
 static size_t mde__shape_count(mde_context *c, const char *what, int rank, const int64_t *shape)
 {
     size_t count = 1;
-    int i;
     if (rank < 1 || rank > MDE_MAX_RANK) {
         mde_fail(c, MDE_BAD_SHAPE, "%s: rank is %d; expected 1 to %d", what, rank, MDE_MAX_RANK);
         return 0;
     }
-    for (i = 0; i < rank; i++) {
+    for (int i = 0; i < rank; i++) {
         if (shape[i] < 1 || (uint64_t)shape[i] > SIZE_MAX || !mde__mul_size(count, (size_t)shape[i], &count) ||
             count > SIZE_MAX / 16) {
             mde_fail(c, MDE_BAD_SHAPE,
@@ -7873,8 +7862,7 @@ MDEDEF mde_tensor *mde_tensor_from(mde_context *c, int rank, const int64_t *shap
 static mde_tensor *mde__tensor_filled(mde_context *c, int rank, const int64_t *shape, float value)
 {
     mde_tensor *t = mde__tensor_new(c, rank, shape);
-    size_t i;
-    for (i = 0; t && i < t->count; i++) t->data[i] = value;
+    for (size_t i = 0; t && i < t->count; i++) t->data[i] = value;
     return t;
 }
 
@@ -7956,14 +7944,14 @@ static int mde__is_foreign(const mde_context *c, const mde_tensor *t)
 MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const *in, const mde_args *args)
 {
     mde_node *node;
-    int i, wanted = 0;
+    int wanted = 0;
     if (mde__bad(c)) return NULL;
     if (op->inputs < 0 || op->inputs > MDE_MAX_INPUTS) {
         mde_fail(c, MDE_BAD_ARGUMENT, "%s: the op has %d inputs; expected at most %d", op->name, op->inputs,
                  MDE_MAX_INPUTS);
         return NULL;
     }
-    for (i = 0; i < op->inputs; i++) {
+    for (int i = 0; i < op->inputs; i++) {
         if (!in[i]) {
             mde_fail(c, MDE_BAD_ARGUMENT, "%s: input %d is NULL", op->name, i);
             return NULL;
@@ -7979,7 +7967,7 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
     memset(node, 0, sizeof *node);
     node->op = op;
     if (args) node->args = *args;
-    for (i = 0; i < op->inputs; i++) node->in[i] = in[i];
+    for (int i = 0; i < op->inputs; i++) node->in[i] = in[i];
     node->out = (mde_tensor *)mde_scratch(c, 1, sizeof *node->out);
     if (!node->out) return NULL;
     memset(node->out, 0, sizeof *node->out);
@@ -8004,8 +7992,7 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
 
 static int mde__is_among(const mde_tensor *t, int n, mde_tensor *const *x)
 {
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         if (x[i] == t) return 1;
     }
     return 0;
@@ -8026,12 +8013,10 @@ static int mde__is_goal(const mde_tensor *t, int n, mde_tensor *const *x)
 static unsigned char *mde__mark_paths(mde_context *c, int64_t last, int n, mde_tensor *const *x)
 {
     unsigned char *want = (unsigned char *)mde_scratch(c, (size_t)last + 1, 1);
-    int64_t i;
-    int k;
-    for (i = 0; want && i <= last; i++) {
+    for (int64_t i = 0; want && i <= last; i++) {
         const mde_node *node = c->tape[i];
         want[i] = 0;
-        for (k = 0; k < node->op->inputs; k++) {
+        for (int k = 0; k < node->op->inputs; k++) {
             const mde_tensor *in = node->in[k];
             if (mde__is_goal(in, n, x) || (in->node && want[in->node->index])) want[i] |= (unsigned char)(1 << k);
         }
@@ -8069,7 +8054,6 @@ static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, in
 {
     mde_tensor *g = node->out->adjoint;
     char have[128], expected[128];
-    int k;
     memset(din, 0, MDE_MAX_INPUTS * sizeof *din);
     if (!node->op->vjp) {
         mde_fail(c, MDE_NOT_DIFFERENTIABLE, "%s: has no derivative", node->op->name);
@@ -8078,7 +8062,7 @@ static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, in
     if (!record && node->op->vjp_fast) node->op->vjp_fast(c, node, g, want, din);
     else node->op->vjp(c, node, g, want, din);
     memset((void *)c->sink, 0, sizeof c->sink);
-    for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
+    for (int k = 0; k < node->op->inputs && !mde__bad(c); k++) {
         if (!((want >> k) & 1)) din[k] = NULL;
         if (!din[k] || mde__same_shape(din[k], node->in[k])) continue;
         mde_fail(c, MDE_BAD_SHAPE, "%s: the gradient of input %d is %s; expected %s", node->op->name, k,
@@ -8090,9 +8074,8 @@ static void mde__run_vjp(mde_context *c, const mde_node *node, unsigned want, in
 static void mde__visit_recorded(mde_context *c, const mde_node *node, unsigned want)
 {
     mde_tensor *din[MDE_MAX_INPUTS];
-    int k;
     mde__run_vjp(c, node, want, 1, din);
-    for (k = 0; k < node->op->inputs && !mde__bad(c); k++) {
+    for (int k = 0; k < node->op->inputs && !mde__bad(c); k++) {
         mde_tensor *in = node->in[k];
         if (din[k]) in->adjoint = in->adjoint ? mde_add(c, in->adjoint, din[k]) : din[k];
     }
@@ -8171,12 +8154,12 @@ static void mde__visit_once(mde_context *c, const mde_node *node, unsigned want,
 /* Leaves d sum(y) / d t in t->adjoint of every goal. */
 static int64_t mde__walk(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, int record)
 {
-    int64_t last = y->node ? y->node->index : -1, i;
+    int64_t last = y->node ? y->node->index : -1;
     unsigned char *want = mde__mark_paths(c, last, n, x);
     int recording = mde_set_recording(c, record);
     mde_tensor *spare = NULL;
     y->adjoint = mde__tensor_filled(c, y->rank, y->shape, 1.0f);
-    for (i = last; i >= 0 && want && !mde__bad(c); i--) {
+    for (int64_t i = last; i >= 0 && want && !mde__bad(c); i--) {
         mde_node *node = c->tape[i];
         if (!want[i] || !node->out->adjoint) continue;
         if (record) {
@@ -8194,13 +8177,11 @@ static int64_t mde__walk(mde_context *c, mde_tensor *y, int n, mde_tensor *const
 
 static void mde__clear_adjoints(mde_context *c, mde_tensor *y, int64_t last)
 {
-    int64_t i;
-    int k;
     y->adjoint = NULL;
-    for (i = 0; i <= last; i++) {
+    for (int64_t i = 0; i <= last; i++) {
         mde_node *node = c->tape[i];
         node->out->adjoint = NULL;
-        for (k = 0; k < node->op->inputs; k++) node->in[k]->adjoint = NULL;
+        for (int k = 0; k < node->op->inputs; k++) node->in[k]->adjoint = NULL;
     }
 }
 
@@ -8219,10 +8200,9 @@ MDEDEF mde_status mde_backward(mde_context *c, mde_tensor *loss)
 MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *const *x, mde_tensor **dx, int record)
 {
     int64_t last;
-    int k;
-    for (k = 0; k < n; k++) dx[k] = NULL;
+    for (int k = 0; k < n; k++) dx[k] = NULL;
     if (mde__bad(c)) return mde_context_status(c);
-    for (k = 0; k < n; k++) {
+    for (int k = 0; k < n; k++) {
         if (!x[k]) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d is NULL", k);
         if (mde__is_foreign(c, x[k])) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: x %d belongs to another context", k);
         if (!x[k]->requires_grad) {
@@ -8232,11 +8212,11 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
     if (!y) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: y is NULL");
     if (mde__is_foreign(c, y)) return mde_fail(c, MDE_BAD_ARGUMENT, "grad: y belongs to another context");
     last = mde__walk(c, y, n, x, record);
-    for (k = 0; k < n && !mde__bad(c); k++) {
+    for (int k = 0; k < n && !mde__bad(c); k++) {
         dx[k] = x[k]->adjoint ? x[k]->adjoint : mde_tensor_create(c, x[k]->rank, x[k]->shape);
     }
     mde__clear_adjoints(c, y, last);
-    for (k = 0; k < n; k++) {
+    for (int k = 0; k < n; k++) {
         x[k]->adjoint = NULL;
         if (mde__bad(c)) dx[k] = NULL;
     }
@@ -8295,11 +8275,10 @@ static mde_tensor *mde__apply_broadcast(mde_context *c, const mde_op *op, mde_te
 {
     mde_tensor common;
     char x[128], y[128];
-    int i;
     if (mde__bad(c)) return NULL;
     if (!a || !b || mde__same_shape(a, b)) return mde__apply3(c, op, a, b, NULL, NULL);
     mde__take_shape(&common, a->rank >= b->rank ? a : b);
-    for (i = 1; i <= common.rank; i++) {
+    for (int i = 1; i <= common.rank; i++) {
         int64_t m = i <= a->rank ? a->shape[a->rank - i] : 1, n = i <= b->rank ? b->shape[b->rank - i] : 1;
         if (m != n && m != 1 && n != 1) {
             mde_fail(c, MDE_BAD_SHAPE, "%s: a is %s, b is %s: sizes %lld and %lld do not broadcast", op->name,
@@ -8432,8 +8411,7 @@ MDE__WARM
 static void mde__pow_elements(const mde__job *j, int64_t from, int64_t to)
 {
     double power = *j->weights, odd = fabs(fmod(power, 2));
-    int64_t i;
-    for (i = from; i < to; i++) {
+    for (int64_t i = from; i < to; i++) {
         double x = (double)j->in[0][i], y = mde__pow64(fabs(x), power);
         if (x < 0 && power != floor(power)) y = (double)NAN;
         j->out[0][i] = (float)(odd == 1 && copysign(1.0, x) < 0 ? -y : y);
@@ -8464,8 +8442,7 @@ MDE__WARM
 static void mde__clip_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, low = (float)node->args.f[0], high = (float)node->args.f[1];
-    size_t i;
-    for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] < low ? low : x[i] > high ? high : x[i];
+    for (size_t i = 0; i < node->out->count; i++) node->out->data[i] = x[i] < low ? low : x[i] > high ? high : x[i];
 }
 
 static void mde__clip_vjp(MDE__VJP)
@@ -8479,8 +8456,7 @@ MDE__WARM
 static void mde__gate_forward(MDE__FORWARD)
 {
     const float *x = node->in[0]->data, *y = node->in[1]->data;
-    size_t i;
-    for (i = 0; i < node->out->count; i++) node->out->data[i] = x[i] > 0 ? y[i] : 0.0f;
+    for (size_t i = 0; i < node->out->count; i++) node->out->data[i] = x[i] > 0 ? y[i] : 0.0f;
 }
 
 /* Flat in x but for a step at 0. */
@@ -8577,8 +8553,7 @@ static const mde_op mde__op_reshape = { "reshape", 1, mde__reshape_shape, mde__r
 static void mde__strides(const mde_tensor *t, int64_t *strides)
 {
     int64_t step = 1;
-    int i;
-    for (i = t->rank - 1; i >= 0; i--) {
+    for (int i = t->rank - 1; i >= 0; i--) {
         strides[i] = step;
         step *= t->shape[i];
     }
@@ -8587,9 +8562,9 @@ static void mde__strides(const mde_tensor *t, int64_t *strides)
 static int mde__permute_shape(MDE__SHAPE)
 {
     char a[128];
-    int seen = 0, i;
+    int seen = 0;
     out->rank = in[0]->rank;
-    for (i = 0; i < out->rank; i++) {
+    for (int i = 0; i < out->rank; i++) {
         if (args->i[i] < 0 || args->i[i] >= out->rank || (seen >> args->i[i]) & 1) {
             return !mde_fail(c, MDE_BAD_ARGUMENT, "permute: x is %s; the order is no permutation of its axes",
                              mde__shape_text(in[0], a));
@@ -8605,23 +8580,20 @@ MDE__WARM
 static void mde__copy_strided(const mde_tensor *y, const float *x, const int64_t *strides)
 {
     int64_t at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, inner = y->shape[y->rank - 1], step = strides[y->rank - 1], j;
-    size_t i;
-    int axis;
-    for (i = 0; i < y->count; i += (size_t)inner) {
+    for (size_t i = 0; i < y->count; i += (size_t)inner) {
         const float *from = x;
-        for (axis = 0; axis < y->rank - 1; axis++) from += at[axis] * strides[axis];
+        for (int axis = 0; axis < y->rank - 1; axis++) from += at[axis] * strides[axis];
         if (step == 1) memcpy(y->data + i, from, (size_t)inner * sizeof *from);
         else for (j = 0; j < inner; j++) y->data[i + (size_t)j] = from[j * step];
-        for (axis = y->rank - 2; axis >= 0 && ++at[axis] == y->shape[axis]; axis--) at[axis] = 0;
+        for (int axis = y->rank - 2; axis >= 0 && ++at[axis] == y->shape[axis]; axis--) at[axis] = 0;
     }
 }
 
 static void mde__permute_forward(MDE__FORWARD)
 {
     int64_t strides[MDE_MAX_RANK], permuted[MDE_MAX_RANK];
-    int i;
     mde__strides(node->in[0], strides);
-    for (i = 0; i < node->out->rank; i++) permuted[i] = strides[node->args.i[i]];
+    for (int i = 0; i < node->out->rank; i++) permuted[i] = strides[node->args.i[i]];
     mde__copy_strided(node->out, node->in[0]->data, permuted);
 }
 
@@ -8637,10 +8609,9 @@ static const mde_op mde__op_permute = { "permute", 1, mde__permute_shape, mde__p
 /* Elements before, along and behind an axis: x is [outer, shape[axis], inner]. */
 static void mde__around_axis(const mde_tensor *x, int axis, int64_t *outer, int64_t *inner)
 {
-    int i;
     *outer = *inner = 1;
-    for (i = 0; i < axis; i++) *outer *= x->shape[i];
-    for (i = axis + 1; i < x->rank; i++) *inner *= x->shape[i];
+    for (int i = 0; i < axis; i++) *outer *= x->shape[i];
+    for (int i = axis + 1; i < x->rank; i++) *inner *= x->shape[i];
 }
 
 static int mde__check_axis(mde_context *c, const char *op, const mde_tensor *x, int64_t axis)
@@ -8759,10 +8730,10 @@ static const mde_op mde__op_concat = { "concat", 2, mde__concat_shape, mde__conc
 static int mde__broadcast_strides(const mde_tensor *narrow, const mde_tensor *wide, int64_t *strides)
 {
     int64_t own[MDE_MAX_RANK];
-    int shift = wide->rank - narrow->rank, i;
+    int shift = wide->rank - narrow->rank;
     if (shift < 0) return 0;
     mde__strides(narrow, own);
-    for (i = 0; i < wide->rank; i++) {
+    for (int i = 0; i < wide->rank; i++) {
         strides[i] = 0;
         if (i < shift || narrow->shape[i - shift] == 1) continue;
         if (narrow->shape[i - shift] != wide->shape[i]) return 0;
@@ -8815,8 +8786,8 @@ static int mde__sum_to_shape(MDE__SHAPE)
    of the first run; out's strides are 0 along summed axes. */
 static int mde__sum_runs(const mde_tensor *wide, const int64_t *strides, int64_t *sizes, int *kept)
 {
-    int axis, runs = 0, last = -1;
-    for (axis = 0; axis < wide->rank; axis++) {
+    int runs = 0, last = -1;
+    for (int axis = 0; axis < wide->rank; axis++) {
         int keeps = strides[axis] != 0;
         if (wide->shape[axis] == 1) continue;
         if (runs == 0) *kept = keeps;
@@ -8833,8 +8804,7 @@ static void mde__sum_to_forward(MDE__FORWARD)
     const mde_tensor *x = node->in[0];
     float *out = node->out->data;
     int64_t strides[MDE_MAX_RANK], at[MDE_MAX_RANK] = { 0, 0, 0, 0, 0 }, sizes[MDE_MAX_RANK], to = 0, k;
-    size_t i;
-    int axis, kept = 0, runs;
+    int kept = 0, runs;
     mde__broadcast_strides(node->out, x, strides);
     runs = mde__sum_runs(x, strides, sizes, &kept);
     if (node->out->count == 1) {
@@ -8851,9 +8821,9 @@ static void mde__sum_to_forward(MDE__FORWARD)
         }
     } else {
         memset(out, 0, node->out->count * sizeof *out);
-        for (i = 0; i < x->count; i++) {
+        for (size_t i = 0; i < x->count; i++) {
             out[to] += x->data[i];
-            for (axis = x->rank - 1; axis >= 0; axis--) {
+            for (int axis = x->rank - 1; axis >= 0; axis--) {
                 to += strides[axis];
                 if (++at[axis] < x->shape[axis]) break;
                 to -= strides[axis] * x->shape[axis];
@@ -9018,8 +8988,7 @@ static const mde_op mde__op_packed_swiglu = { "packed_swiglu", 1, mde__packed_sw
 static int mde__norm_shape(mde_context *c, mde_tensor *const *in, const char *name, int inputs, mde_tensor *out)
 {
     char a[128], b[128];
-    int i;
-    for (i = 1; i < inputs; i++) {
+    for (int i = 1; i < inputs; i++) {
         if (in[i]->rank == 1 && in[i]->shape[0] == mde__last(in[0])) continue;
         return !mde_fail(c, MDE_BAD_SHAPE, "%s: x is %s, %s is %s: expected [%lld]", name, mde__shape_text(in[0], a),
                          i == 1 ? "gain" : "bias", mde__shape_text(in[i], b), (long long)mde__last(in[0]));
@@ -9142,8 +9111,7 @@ static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shap
 static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, int64_t limit)
 {
     const int32_t *ids = (const int32_t *)args->p;
-    int64_t i;
-    for (i = 0; ids && i < args->i[0]; i++) {
+    for (int64_t i = 0; ids && i < args->i[0]; i++) {
         if (ids[i] >= 0 && ids[i] < limit) continue;
         return !mde_fail(c, MDE_BAD_ARGUMENT, "%s: id %lld is %d; expected 0 to %lld", op, (long long)i, (int)ids[i],
                          (long long)limit - 1);
@@ -9181,11 +9149,10 @@ static void mde__gather_vjp(MDE__VJP)
 MDE__WARM
 static void mde__add_rows_by_id(int64_t count, int64_t width, const int32_t *ids, const float *x, float *out)
 {
-    int64_t i, j;
-    for (i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         float *to = out + ids[i] * width;
         const float *from = x + i * width;
-        for (j = 0; j < width; j++) to[j] += from[j];
+        for (int64_t j = 0; j < width; j++) to[j] += from[j];
     }
 }
 
@@ -9310,8 +9277,7 @@ static void mde__cross_entropy_forward(MDE__FORWARD)
 static mde_tensor *mde__softmax_less_targets(mde_context *c, mde_tensor *logits, const int32_t *targets)
 {
     mde_tensor *one_hot = logits ? mde_tensor_create(c, 2, logits->shape) : NULL;
-    int64_t i;
-    for (i = 0; one_hot && i < logits->shape[0]; i++) one_hot->data[i * logits->shape[1] + targets[i]] = 1.0f;
+    for (int64_t i = 0; one_hot && i < logits->shape[0]; i++) one_hot->data[i * logits->shape[1] + targets[i]] = 1.0f;
     return one_hot ? mde_sub(c, mde_softmax(c, logits), one_hot) : NULL;
 }
 
@@ -9354,11 +9320,10 @@ static float *mde__rope_table(mde_context *c, double base, int64_t start, int64_
                               const double *slowed)
 {
     float *table = (float *)mde_scratch(c, (size_t)(time * half) * 2, sizeof *table);
-    int64_t t, i;
-    for (i = 0; table && i < half; i++) {
+    for (int64_t i = 0; table && i < half; i++) {
         double frequency = mde__pow64(base, -(double)i / (double)half);
         if (slowed) frequency *= slowed[i];
-        for (t = 0; t < time; t++) {
+        for (int64_t t = 0; t < time; t++) {
             double angle = (double)(start + t) * frequency;
             table[t * half + i] = (float)mde__cos64(angle);
             table[(time + t) * half + i] = (float)mde__sin64(angle);
@@ -9500,12 +9465,12 @@ static void mde__attention_forward(MDE__FORWARD)
 static void mde__attention_vjp_fast(MDE__VJP)
 {
     mde__attention_shape s = mde__attention_sizes(node);
-    int inputs = node->op->inputs, k, good = 1;
+    int inputs = node->op->inputs, good = 1;
     mde_tensor *d[3];
     float *scratch;
     const float *x;
     mde_mark mark;
-    for (k = 0; k < inputs; k++) good &= (d[k] = mde__sink_to_set(c, node, k)) != NULL;
+    for (int k = 0; k < inputs; k++) good &= (d[k] = mde__sink_to_set(c, node, k)) != NULL;
     mark = mde_arena_mark(c);
     scratch = (float *)mde_scratch(c, mde__attention_vjp_scratch(c, &s), sizeof *scratch);
     x = mde__attention_rotated(c, node, &s);
@@ -9520,7 +9485,7 @@ static void mde__attention_vjp_fast(MDE__VJP)
             mde__rotation r = mde__rotation_of(d[0]->shape, s.heads + s.kv_heads, (const float *)node->args.p, 1);
             mde__rotate_heads(c, &r, d[0]->data, d[0]->data);
         }
-        for (k = 0; k < inputs; k++) din[k] = d[k];
+        for (int k = 0; k < inputs; k++) din[k] = d[k];
     }
     mde_arena_rewind(c, mark);
 }
@@ -9854,7 +9819,6 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
 {
     mde_tensor *in[MDE__LINEAR_INPUTS], *absent;
     mde_args args;
-    int i;
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
     args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
@@ -9864,7 +9828,7 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
     in[MDE__RESIDUAL] = l->residual;
     in[MDE__GAIN] = l->gain;
     in[MDE__SHIFT] = l->shift;
-    for (i = 0; i < MDE__LINEAR_INPUTS; i++) {
+    for (int i = 0; i < MDE__LINEAR_INPUTS; i++) {
         if (in[i]) args.i[1] |= (int64_t)1 << i;
         else if (i > MDE__WEIGHT) in[i] = absent;
     }
@@ -9926,8 +9890,7 @@ static void mde__linear_cross_entropy_forward(MDE__FORWARD)
 static void mde__linear_cross_entropy_vjp_fast(MDE__VJP)
 {
     const float *saved = node->saved;
-    int k;
-    for (k = 0; k < 2; k++) {
+    for (int k = 0; k < 2; k++) {
         int64_t count = (int64_t)node->in[k]->count;
         int adds = 0;
         if ((want >> k) & 1) din[k] = mde__sink(c, node, k, &adds);
@@ -10060,9 +10023,8 @@ MDEDEF mde_tensor *mde_mean_axis(mde_context *c, mde_tensor *x, int axis)
 MDEDEF mde_tensor *mde_permute(mde_context *c, mde_tensor *x, const int *order)
 {
     mde_args args;
-    int i;
     memset(&args, 0, sizeof args);
-    for (i = 0; x && i < x->rank; i++) args.i[i] = order[i];
+    for (int i = 0; x && i < x->rank; i++) args.i[i] = order[i];
     return mde_apply(c, &mde__op_permute, &x, &args);
 }
 
@@ -10213,7 +10175,6 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
 {
     mde_random random = mde_random_start(seed, stream);
     mde_tensor *mask;
-    size_t i;
     if (mde__bad(c)) return NULL;
     if (!x) {
         mde_fail(c, MDE_BAD_ARGUMENT, "dropout: x is NULL");
@@ -10225,7 +10186,7 @@ MDEDEF mde_tensor *mde_dropout(mde_context *c, mde_tensor *x, double probability
         return NULL;
     }
     mask = mde__tensor_new(c, x->rank, x->shape);
-    for (i = 0; mask && i < x->count; i++) {
+    for (size_t i = 0; mask && i < x->count; i++) {
         mask->data[i] = mde_random_uniform(&random) < probability ? 0.0f : (float)(1 / (1 - probability));
     }
     return mde_mul(c, x, mask);
@@ -14292,12 +14253,10 @@ static MDE__INLINE double mde__clamp(double x, double low, double high)
 static mde_status mde__check_mixtures(mde_context *c, const char *who, int64_t n, int k, char *const *names, int sums,
                                       const double *weights)
 {
-    int64_t i;
-    int j;
     if (n > 0 && !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "%s: no weights were given", who);
-    for (i = 0; i < n; i++, weights += k) {
+    for (int64_t i = 0; i < n; i++, weights += k) {
         double sum = 0;
-        for (j = 0; j < k; j++) {
+        for (int j = 0; j < k; j++) {
             sum += weights[j];
             if (weights[j] >= 0 && weights[j] < (double)INFINITY) continue;
             if (!names) {
@@ -14320,8 +14279,7 @@ static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower
                                       double *high)
 {
     double sum_low = 0, sum_high = 0;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         low[i] = lower ? lower[i] : 0;
         high[i] = upper ? upper[i] : 1;
         if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1)) {
@@ -14350,21 +14308,19 @@ static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower
 static void mde__middle_of_bounds(int k, const double *lower, const double *upper, double *w)
 {
     double room = 0, left = 1;
-    int i;
-    for (i = 0; i < k; i++) {
+    for (int i = 0; i < k; i++) {
         room += upper[i] - lower[i];
         left -= lower[i];
     }
-    for (i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
+    for (int i = 0; i < k; i++) w[i] = lower[i] + (room > 0 ? (upper[i] - lower[i]) * left / room : 0);
 }
 
 MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack, double *lower, double *upper)
 {
-    int i, j;
     if (!weights || !lower || !upper) return;
-    for (j = 0; j < k; j++) {
+    for (int j = 0; j < k; j++) {
         double low = n > 0 ? weights[j] : 0, high = n > 0 ? weights[j] : 1, room;
-        for (i = 1; i < n; i++) {
+        for (int i = 1; i < n; i++) {
             double w = weights[mde__cell(i, k, j)];
             if (w < low) low = w;
             if (w > high) high = w;
@@ -14381,17 +14337,16 @@ MDEDEF void mde_bounds_of_runs(int n, int k, const double *weights, double slack
    that zeros stay zeros; where none is, the one with the most room. */
 static void mde__simplex_correct(int n, const double *low, const double *high, double *weights)
 {
-    int pass, i;
-    for (pass = 0; pass < 4; pass++) {
+    for (int pass = 0; pass < 4; pass++) {
         double sum = 0, rest, widest = 0;
         int chosen = -1, roomiest = -1;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             sum += weights[i];
             if (weights[i] > low[i] && weights[i] < high[i] && (chosen < 0 || weights[i] > weights[chosen])) chosen = i;
         }
         rest = 1 - sum;
         if (!(fabs(rest) > 0)) return;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double room = rest > 0 ? high[i] - weights[i] : weights[i] - low[i];
             if (!(room > widest)) continue;
             widest = room;
@@ -14409,47 +14364,46 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
 static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
 {
     double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, largest = weights[0], shift;
-    int step, i, free_weights = 0;
-    for (i = 1; i < n; i++) if (weights[i] > largest) largest = weights[i];
-    for (i = 0; i < n; i++) {
+    int free_weights = 0;
+    for (int i = 1; i < n; i++) if (weights[i] > largest) largest = weights[i];
+    for (int i = 0; i < n; i++) {
         weights[i] = weights[i] - largest > -1e300 ? weights[i] - largest : -1e300;
         if (weights[i] - high[i] < from) from = weights[i] - high[i];
         if (weights[i] - low[i] > to) to = weights[i] - low[i];
     }
-    for (step = 0; step < 1100; step++) {
+    for (int step = 0; step < 1100; step++) {
         double middle = from + 0.5 * (to - from), sum = 0;
         int mixed = 0;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double up = weights[i] - high[i], down = weights[i] - low[i];
             mixed += (up > from && up < to) || (down > from && down < to);
         }
         if (!mixed || !(middle > from && middle < to)) break;
-        for (i = 0; i < n; i++) sum += mde__clamp(weights[i] - middle, low[i], high[i]);
+        for (int i = 0; i < n; i++) sum += mde__clamp(weights[i] - middle, low[i], high[i]);
         if (sum > 1) from = middle;
         else to = middle;
     }
     shift = from + 0.5 * (to - from);
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         if (weights[i] - shift <= low[i]) rest -= low[i];
         else if (weights[i] - shift >= high[i]) rest -= high[i];
         else free_weights++;
     }
     if (free_weights > 0) {
         double sum = 0;
-        for (i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
+        for (int i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
         shift = mde__clamp((sum - rest) / free_weights, from, to);
     }
-    for (i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
+    for (int i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
 }
 
 MDEDEF mde_status mde_simplex_project(mde_context *c, int n, const double *lower, const double *upper, double *weights)
 {
     double *low, *high;
-    int i;
     if (mde__bad(c)) return mde_context_status(c);
     if (n < 1 || !weights) return mde_fail(c, MDE_BAD_ARGUMENT, "simplex: a mixture of %d weights", n);
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         if (!(fabs(weights[i]) < (double)INFINITY)) {
             return mde_fail(c, MDE_NOT_FINITE, "simplex: weight %d is %.9g", i, weights[i]);
         }
@@ -14471,16 +14425,15 @@ static double mde__simplex_gap(int n, const double *gradient, const double *w, c
                                double *taken)
 {
     double rest = 1, gap = 0;
-    int i, round;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         taken[i] = 0;
         rest -= low[i];
         gap += gradient[i] * (w[i] - low[i]);
     }
-    for (round = 0; round < n && rest > 0; round++) {
+    for (int round = 0; round < n && rest > 0; round++) {
         int best = -1;
         double mass;
-        for (i = 0; i < n; i++) if (taken[i] == 0 && (best < 0 || gradient[i] < gradient[best])) best = i;
+        for (int i = 0; i < n; i++) if (taken[i] == 0 && (best < 0 || gradient[i] < gradient[best])) best = i;
         taken[best] = 1;
         mass = high[best] - low[best] < rest ? high[best] - low[best] : rest;
         gap -= gradient[best] * mass;
@@ -14529,11 +14482,10 @@ static void mde__shadow_prices(int n, const double *gradient, const double *w, c
    becomes w + d and q, which comes as the gradient at w, the one there. */
 static void mde__simplex_quadratic(int n, const double *h, const double *low, const double *high, double *w, double *q)
 {
-    int i, step;
-    for (step = 0; step < 2000 * n; step++) {
+    for (int step = 0; step < 2000 * n; step++) {
         int to = -1, from = -1;
         double curvature, mass, room_to, room_from;
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             if (w[i] < high[i] && (to < 0 || q[i] < q[to])) to = i;
             if (w[i] > low[i] && (from < 0 || q[i] > q[from])) from = i;
         }
@@ -14547,7 +14499,7 @@ static void mde__simplex_quadratic(int n, const double *h, const double *low, co
         /* Onto a bound exactly, so that the coordinate leaves the set of those that can move. */
         w[to] = mass == room_to ? high[to] : w[to] + mass;
         w[from] = mass == room_from ? low[from] : w[from] - mass;
-        for (i = 0; i < n; i++) q[i] += (h[i * n + to] - h[i * n + from]) * mass;
+        for (int i = 0; i < n; i++) q[i] += (h[i * n + to] - h[i * n + from]) * mass;
     }
 }
 
@@ -14639,44 +14591,43 @@ static void mde__search_step(const mde__search *s, const double *weights, const 
                              double *out)
 {
     double minimum = gradient[0], from = -1500, to = 1500;
-    int i, step;
-    for (i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
-    for (i = 0; i < s->n; i++) {
+    for (int i = 1; i < s->n; i++) if (gradient[i] < minimum) minimum = gradient[i];
+    for (int i = 0; i < s->n; i++) {
         /* logarithms; a weight of zero may come back, but only from very far */
         out[i] = mde__log64(weights[i] > 1e-200 ? weights[i] : 1e-200) -
                  mde__clamp(rate * (gradient[i] - minimum), 0, 700);
     }
-    for (step = 0; step < 70; step++) {
+    for (int step = 0; step < 70; step++) {
         double middle = 0.5 * (from + to), sum = 0;
-        for (i = 0; i < s->n; i++) sum += mde__clamp(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
+        for (int i = 0; i < s->n; i++) sum += mde__clamp(mde__exp64(out[i] + middle), s->low[i], s->high[i]);
         if (sum < 1) from = middle;
         else to = middle;
     }
-    for (i = 0; i < s->n; i++) out[i] = mde__clamp(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
+    for (int i = 0; i < s->n; i++) out[i] = mde__clamp(mde__exp64(out[i] + 0.5 * (from + to)), s->low[i], s->high[i]);
     mde__simplex_correct(s->n, s->low, s->high, out);
 }
 
 static double mde__exponentiated_gradient(const mde__search *s, double *weights)
 {
-    int n = s->n, iteration, i, quiet = 0;
+    int n = s->n, quiet = 0;
     double *gradient = s->work, *trial = gradient + n, *next_gradient = trial + n, *room = next_gradient + n;
     double rate = 1, value, total = 0;
     /* zeros cannot grow by a factor: start with a little of everything */
-    for (i = 0; i < n; i++) total += weights[i] = weights[i] > 1e-6 ? weights[i] : 1e-6;
-    for (i = 0; i < n; i++) weights[i] /= total;
+    for (int i = 0; i < n; i++) total += weights[i] = weights[i] > 1e-6 ? weights[i] : 1e-6;
+    for (int i = 0; i < n; i++) weights[i] /= total;
     mde__simplex_nearest(n, s->low, s->high, weights);
     value = mde__search_value(s, weights, gradient);
     if (value == (double)INFINITY) return value;
-    for (iteration = 0; iteration < s->iterations; iteration++) {
+    for (int iteration = 0; iteration < s->iterations; iteration++) {
         double found = (double)INFINITY, slope = 0, *swap;
         int tries;
-        for (i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
+        for (int i = 0; i < n; i++) if (!(fabs(gradient[i]) < (double)INFINITY)) return value;
         if (mde__simplex_gap(n, gradient, weights, s->low, s->high, room) <= s->tolerance) break;
         for (tries = 0; tries < 60 && !mde__bad(s->meter->context); tries++, rate *= 0.5) {
             mde__search_step(s, weights, gradient, rate, trial);
             found = mde__search_value(s, trial, next_gradient);
             slope = 0;
-            for (i = 0; i < n; i++) slope += gradient[i] * (trial[i] - weights[i]);
+            for (int i = 0; i < n; i++) slope += gradient[i] * (trial[i] - weights[i]);
             /* a third of what the gradient promises: less would let steps leap to and fro across a valley */
             if (found < (double)INFINITY && found <= value + 0.33 * slope) break;
         }
@@ -14698,10 +14649,10 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
    [count, n] and their values; returns the index of the best. */
 static int mde__evolve(const mde__search *s, int count, double *points, double *values, mde_random *random)
 {
-    int n = s->n, generation, i, q, best = 0;
+    int n = s->n, q, best = 0;
     double *trial = s->work;
-    for (generation = 0; generation < s->iterations && count >= 4 && !mde__bad(s->meter->context); generation++) {
-        for (i = 0; i < count; i++) {
+    for (int generation = 0; generation < s->iterations && count >= 4 && !mde__bad(s->meter->context); generation++) {
+        for (int i = 0; i < count; i++) {
             const double *from[3];
             double *own = points + mde__cell(i, n, 0), factor = 0.4 + 0.5 * mde_random_uniform(random), value;
             int always = (int)mde_random_below(random, (uint64_t)n);
@@ -14717,7 +14668,7 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
             values[i] = value;
         }
     }
-    for (i = 1; i < count; i++) if (values[i] < values[best]) best = i;
+    for (int i = 1; i < count; i++) if (values[i] < values[best]) best = i;
     return best;
 }
 
@@ -14727,13 +14678,12 @@ static void mde__search_draw(mde_random *random, int n, const double *low, const
                              double *weights)
 {
     double rest = 1;
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         alpha[i] = draw % 2 ? 0.3 : 1.0;
         rest -= low[i];
     }
     mde_random_dirichlet(random, n, alpha, weights);
-    for (i = 0; i < n; i++) weights[i] = low[i] + rest * weights[i];
+    for (int i = 0; i < n; i++) weights[i] = low[i] + rest * weights[i];
     mde__simplex_nearest(n, low, high, weights);
 }
 
@@ -14741,9 +14691,8 @@ static void mde__search_draw(mde_random *random, int n, const double *low, const
 static void mde__search_around(mde_random *random, int n, const double *low, const double *high, int draw,
                                const double *start, double *alpha, double *weights)
 {
-    int i;
     mde__search_draw(random, n, low, high, draw, alpha, weights);
-    for (i = 0; i < n; i++) weights[i] = draw == 0 ? start[i] : 0.8 * start[i] + 0.2 * weights[i];
+    for (int i = 0; i < n; i++) weights[i] = draw == 0 ? start[i] : 0.8 * start[i] + 0.2 * weights[i];
     mde__simplex_nearest(n, low, high, weights);
 }
 
@@ -14756,7 +14705,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     mde__search s;
     mde_random random;
     double *low, *high, *trial, *alpha, *starts, *values, best = (double)INFINITY;
-    int count, samples, kept = 0, population, i, k;
+    int count, samples, kept = 0, population, k;
     mde__meter meter;
     if (!c || mde__bad(c)) return (double)NAN;
     memset(&defaults, 0, sizeof defaults);
@@ -14771,7 +14720,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
                  desc->samples, desc->iterations, (int)desc->method);
         return (double)NAN;
     }
-    for (i = 0; desc->start && i < n; i++) {
+    for (int i = 0; desc->start && i < n; i++) {
         if (!(fabs(desc->start[i]) < (double)INFINITY)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
             return (double)NAN;
@@ -14802,7 +14751,7 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         s.meter = &meter;
         random = mde_random_start(desc->seed, 0x73696d70);
         mde__simplex_bounds(c, n, desc->lower, desc->upper, low, high);
-        for (i = 0; i < samples && !mde__bad(c); i++) {
+        for (int i = 0; i < samples && !mde__bad(c); i++) {
             double value;
             if (desc->start) mde__search_around(&random, n, low, high, i, desc->start, alpha, trial);
             else mde__search_draw(&random, n, low, high, i, alpha, trial);
@@ -16532,10 +16481,10 @@ static size_t mde__dense_work(int rows, int depth)
    x[i * vector + p * step]. */
 static void mde__dense_pack(int width, int count, int depth, const double *x, size_t vector, size_t step, double *panel)
 {
-    int i, p;
+    int i;
     if (count < width) memset(panel, 0, (size_t)depth * (size_t)width * sizeof(double));
     if (vector == 1) {
-        for (p = 0; p < depth; p++, x += step, panel += width) {
+        for (int p = 0; p < depth; p++, x += step, panel += width) {
             if (count == MDE__DENSE_ROWS) memcpy(panel, x, MDE__DENSE_ROWS * sizeof(double));
             else if (count == MDE__DENSE_COLUMNS) memcpy(panel, x, MDE__DENSE_COLUMNS * sizeof(double));
             else memcpy(panel, x, (size_t)count * sizeof(double));
@@ -16545,7 +16494,7 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
     for (i = 0; i + 4 <= count; i += 4) {
         const double *from = x + (size_t)i * vector;
         double *to = panel + i;
-        for (p = 0; p < depth; p++, from += step, to += width) {
+        for (int p = 0; p < depth; p++, from += step, to += width) {
             to[0] = from[0];
             to[1] = from[vector];
             to[2] = from[2 * vector];
@@ -16554,7 +16503,7 @@ static void mde__dense_pack(int width, int count, int depth, const double *x, si
     }
     for (; i < count; i++) {
         const double *from = x + (size_t)i * vector;
-        for (p = 0; p < depth; p++) panel[p * width + i] = from[(size_t)p * step];
+        for (int p = 0; p < depth; p++) panel[p * width + i] = from[(size_t)p * step];
     }
 }
 
@@ -16616,8 +16565,7 @@ MDE__WARM
 static double mde__inner(int n, const double *a, const double *b)
 {
     double sum = 0;
-    int i;
-    for (i = 0; i < n; i++) sum += a[i] * b[i];
+    for (int i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
 }
 
@@ -16667,9 +16615,8 @@ static void mde__inverse_from_factor(int simd, int n, double sign, const double 
 
 static void mde__mirror(int n, double *a)
 {
-    int i, j;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < i; j++) a[mde__cell(j, n, i)] = a[mde__cell(i, n, j)];
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < i; j++) a[mde__cell(j, n, i)] = a[mde__cell(i, n, j)];
     }
 }
 
@@ -16677,8 +16624,7 @@ static void mde__mirror(int n, double *a)
 static void mde__factor_solve(int simd, int n, const double *inverse, const double *v, double *half,
                               double *out)
 {
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         const double *row = inverse + (size_t)i * (size_t)n;
         half[i] = mde__kernel_dense_dot(simd)(i + 1, row, v);
         out[i] = 0;
@@ -16694,8 +16640,7 @@ MDE__WARM
 static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_diagonal, double *vectors, double *work)
 {
     size_t stride = (size_t)n;
-    int i, j, k;
-    for (k = 0; k < n - 2; k++) {
+    for (int k = 0; k < n - 2; k++) {
         double *v = a + (size_t)k * stride, norm, scale, half = 0;
         diagonal[k] = v[k];
         norm = sqrt(mde__inner(n - k - 1, v + k + 1, v + k + 1));
@@ -16704,14 +16649,14 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_
         scale = mde__inner(n - k - 1, v + k + 1, v + k + 1);
         scale = scale > 0 ? 2.0 / scale : 0;
         v[k] = scale;       /* free: the diagonal is copied */
-        for (i = k + 1; i < n; i++) {
+        for (int i = k + 1; i < n; i++) {
             work[i] = scale * mde__inner(n - k - 1, a + (size_t)i * stride + k + 1, v + k + 1);
             half += 0.5 * scale * work[i] * v[i];
         }
-        for (i = k + 1; i < n; i++) work[i] -= half * v[i];
-        for (i = k + 1; i < n; i++) {
+        for (int i = k + 1; i < n; i++) work[i] -= half * v[i];
+        for (int i = k + 1; i < n; i++) {
             double *row = a + (size_t)i * stride;
-            for (j = k + 1; j < n; j++) row[j] -= v[i] * work[j] + work[i] * v[j];
+            for (int j = k + 1; j < n; j++) row[j] -= v[i] * work[j] + work[i] * v[j];
         }
     }
     if (n > 1) {
@@ -16720,14 +16665,14 @@ static void mde__tridiagonalise(int n, double *a, double *diagonal, double *off_
     }
     diagonal[n - 1] = a[(size_t)(n - 1) * stride + (size_t)(n - 1)];
     off_diagonal[n - 1] = 0;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < n; j++) vectors[(size_t)i * stride + (size_t)j] = i == j;
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++) vectors[(size_t)i * stride + (size_t)j] = i == j;
     }
-    for (k = n - 3; k >= 0; k--) {
+    for (int k = n - 3; k >= 0; k--) {
         const double *v = a + (size_t)k * stride;
-        for (i = k + 1; i < n; i++) {
+        for (int i = k + 1; i < n; i++) {
             double *row = vectors + (size_t)i * stride, factor = v[k] * mde__inner(n - k - 1, row + k + 1, v + k + 1);
-            for (j = k + 1; j < n; j++) row[j] -= factor * v[j];
+            for (int j = k + 1; j < n; j++) row[j] -= factor * v[j];
         }
     }
 }
@@ -16739,9 +16684,9 @@ MDE__WARM
 static int mde__eigen(int n, double *a, double *values, double *vectors, double *work)
 {
     double *off_diagonal = work + n, norm = 0;
-    int low, high = n - 1, k, steps = 0;
+    int low, high = n - 1, steps = 0;
     mde__tridiagonalise(n, a, values, off_diagonal, vectors, work);
-    for (k = 0; k < n; k++) {
+    for (int k = 0; k < n; k++) {
         double size = fabs(values[k]) + fabs(off_diagonal[k]);
         if (!(size < (double)INFINITY)) return 0;
         if (size > norm) norm = size;
@@ -16761,12 +16706,11 @@ static int mde__eigen(int n, double *a, double *values, double *vectors, double 
         shift = values[high] - x * (x / (delta + (delta > 0 ? z : -z)));
         x = values[low] - shift;
         z = off_diagonal[low];
-        for (k = low; k < high; k++) {
+        for (int k = low; k < high; k++) {
             double r = sqrt(x * x + z * z), cosine = r > 0 ? x / r : 1, sine = r > 0 ? z / r : 0;
             double first = values[k], second = values[k + 1], between = off_diagonal[k];
             double cross = 2.0 * cosine * sine * between;
             double *upper = vectors + (size_t)k * (size_t)n, *lower = upper + n;
-            int j;
             if (k > low) off_diagonal[k - 1] = r;
             values[k] = cosine * cosine * first + cross + sine * sine * second;
             values[k + 1] = sine * sine * first - cross + cosine * cosine * second;
@@ -16776,7 +16720,7 @@ static int mde__eigen(int n, double *a, double *values, double *vectors, double 
                 z = sine * off_diagonal[k + 1];
                 off_diagonal[k + 1] *= cosine;
             }
-            for (j = 0; j < n; j++) {
+            for (int j = 0; j < n; j++) {
                 double u = upper[j], v = lower[j];
                 upper[j] = cosine * u + sine * v;
                 lower[j] = cosine * v - sine * u;
@@ -16809,7 +16753,7 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
     if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
     for (iteration = 0; iteration < iterations; iteration++) {
         double slope, step = 1, low = 0, high = (double)INFINITY, found = (double)NAN, longest = 0, scale, dot;
-        int tries, accepted = 0;
+        int accepted = 0;
         for (i = 0; i < n; i++) direction[i] = -gradient[i];
         for (k = 0; k < stored; k++) {
             int s = (newest - k + MDE__LBFGS_MEMORY) % MDE__LBFGS_MEMORY;
@@ -16835,7 +16779,7 @@ static double mde__lbfgs(mde__smooth_fn *f, void *user, int n, double *theta, do
         for (i = 0; i < n; i++) if (fabs(direction[i]) > longest) longest = fabs(direction[i]);
         scale = stored > 0 ? 3.0 : 1.0;
         if (longest > scale) step = scale / longest;
-        for (tries = 0; tries < 25; tries++) {
+        for (int tries = 0; tries < 25; tries++) {
             for (i = 0; i < n; i++) trial[i] = theta[i] + step * direction[i];
             found = f(trial, slope_at, user);
             if (!(fabs(found) < (double)INFINITY) || found > value + 1e-4 * step * slope) {
@@ -16897,26 +16841,26 @@ static double mde__marquardt(int simd, mde__squares_fn *f, void *user, int n, do
     double *normal = work, *next = normal + row * row, *damped = next + row * row, *inverse = damped + square;
     double *half = inverse + square, *step = half + n, *trial = step + n, *scratch = trial + n;
     double value = f(theta, normal, user), damping = 1e-3, growth = 2;
-    int iteration, quiet = 0, i;
+    int quiet = 0;
     if (!(fabs(value) < (double)INFINITY)) return (double)NAN;
-    for (iteration = 0; iteration < MDE__MARQUARDT_STEPS && quiet < 2 && damping < 1e15; iteration++) {
+    for (int iteration = 0; iteration < MDE__MARQUARDT_STEPS && quiet < 2 && damping < 1e15; iteration++) {
         const double *gradient = normal + (size_t)n * row;
         double along = 0, raised = 0, longest = 0, share, promised = 0, found = (double)NAN;
         double tolerance = 1e-10 * (1.0 + fabs(value));
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             memcpy(damped + mde__cell(i, n, 0), normal + (size_t)i * row, ((size_t)i + 1) * sizeof(double));
             damped[mde__cell(i, n, i)] *= 1.0 + damping;
         }
         if (mde__cholesky_inverse(simd, n, damped, inverse, scratch)) {
             mde__factor_solve(simd, n, inverse, gradient, half, step);
-            for (i = 0; i < n; i++) {
+            for (int i = 0; i < n; i++) {
                 along += step[i] * gradient[i];
                 raised += damping * normal[(size_t)i * row + (size_t)i] * step[i] * step[i];
                 if (fabs(step[i]) > longest) longest = fabs(step[i]);
             }
             /* a logarithm moves by at most 1: exponentials that are nearly gone do not come back */
             share = longest > 1 ? 1 / longest : 1;
-            for (i = 0; i < n; i++) trial[i] = theta[i] - share * step[i];
+            for (int i = 0; i < n; i++) trial[i] = theta[i] - share * step[i];
             promised = share * along - 0.5 * share * share * (along - raised);
             found = f(trial, next, user);
         }
@@ -17566,10 +17510,9 @@ static MDE__INLINE double *mde__column(const mde__scaled *s, int i, int q)
 
 static void mde__scale_inputs(const mde__scaled *s, const double *x, const double *theta)
 {
-    int i, q;
-    for (q = 0; q < s->d; q++) {
+    for (int q = 0; q < s->d; q++) {
         double inverse = mde__exp64(-theta[q]);
-        for (i = 0; i < s->n; i++) {
+        for (int i = 0; i < s->n; i++) {
             double scaled = x[mde__cell(i, s->d, q)] * inverse;
             if (s->z) s->z[mde__cell(i, s->d, q)] = scaled;
             if (s->columns) *mde__column(s, i, q) = scaled;
@@ -17582,10 +17525,9 @@ static void mde__scale_inputs(const mde__scaled *s, const double *x, const doubl
 static void mde__covariances(int simd, mde_kernel kernel, double signal, const mde__scaled *a, const mde__scaled *b,
                              int triangle, double *k, double *g)
 {
-    int from, i;
-    for (from = 0; from < b->n; from += MDE__INPUT_BLOCK) {
+    for (int from = 0; from < b->n; from += MDE__INPUT_BLOCK) {
         int width = b->n - from < MDE__INPUT_BLOCK ? b->n - from : MDE__INPUT_BLOCK;
-        for (i = triangle ? from : 0; i < a->n; i++) {
+        for (int i = triangle ? from : 0; i < a->n; i++) {
             size_t at = mde__cell(i, b->n, from);
             mde__kernel_covariance(simd)(kernel, signal, triangle && i - from < width ? i - from + 1 : width, a->d,
                                          a->z + mde__cell(i, a->d, 0), mde__column(b, from, 0), k + at,
@@ -17600,19 +17542,19 @@ static void mde__covariances(int simd, mde_kernel kernel, double signal, const m
 static void mde__length_gradient(int simd, const mde__scaled *in, double *s, double *sz,
                                  double *sums, double *ones, double *work, double *gradient)
 {
-    int n = in->n, d = in->d, i, q;
-    for (i = 0; i < n; i++) {
+    int n = in->n, d = in->d;
+    for (int i = 0; i < n; i++) {
         double *row = s + mde__cell(i, n, 0);
-        for (q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
+        for (int q = i; q < n && q < i + MDE__DENSE_ROWS; q++) row[q] = 0;
         ones[i] = 1;
         sums[i] = mde__kernel_dense_dot(simd)(i, row, ones);
         mde__kernel_dense_axpy(simd)(i, 1.0, row, sums);
     }
     mde__dense_product(simd, MDE__LEFT_LOWER, 1.0, mde__dense(s, n, n), mde__dense(in->z, n, d), sz, (size_t)d,
                        work);
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         const double *at = in->z + mde__cell(i, d, 0), *other = sz + mde__cell(i, d, 0);
-        for (q = 0; q < d; q++) gradient[q] += at[q] * (at[q] * sums[i] - 2.0 * other[q]);
+        for (int q = 0; q < d; q++) gradient[q] += at[q] * (at[q] * sums[i] - 2.0 * other[q]);
     }
 }
 
@@ -17622,18 +17564,18 @@ static void mde__length_gradient(int simd, const mde__scaled *in, double *s, dou
 static void mde__covariance_slope(mde_kernel kernel, const mde__scaled *x, const mde__scaled *runs, const double *theta,
                                   const double *alpha, double signal, double scale, double *slope)
 {
-    int i, q, d = x->d, n = runs->n;
-    for (i = 0; i < n; i++) {
+    int d = x->d, n = runs->n;
+    for (int i = 0; i < n; i++) {
         double square = 0, g, weight;
-        for (q = 0; q < d; q++) {
+        for (int q = 0; q < d; q++) {
             double difference = x->z[q] - *mde__column(runs, i, q);
             square += difference * difference;
         }
         mde__covariance(kernel, square, &g);
         weight = scale * alpha[i] * g * signal;
-        for (q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - *mde__column(runs, i, q));
+        for (int q = 0; q < d; q++) slope[q] -= weight * (x->z[q] - *mde__column(runs, i, q));
     }
-    for (q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
+    for (int q = 0; q < d; q++) slope[q] *= mde__exp64(-theta[q]);
 }
 
 /* Weak priors, all normal in the logarithm, so that a handful of runs does not fit noise. Distances between
@@ -17752,11 +17694,10 @@ static void mde__gp_noise(const mde__gp *gp, const double *theta, int rows, cons
 {
     const double *noise = theta + gp->d + 1;
     double base = mde__exp64(noise[0]);
-    int i, q;
-    for (i = 0; i < rows; i++) variance[i] = base;
-    for (q = 0; q < gp->noises; q++) {
+    for (int i = 0; i < rows; i++) variance[i] = base;
+    for (int q = 0; q < gp->noises; q++) {
         double slope = mde__exp64(noise[1 + q]);
-        for (i = 0; i < rows; i++) variance[i] += slope * noise_x[mde__cell(i, gp->noises, q)];
+        for (int i = 0; i < rows; i++) variance[i] += slope * noise_x[mde__cell(i, gp->noises, q)];
     }
 }
 
@@ -17782,23 +17723,23 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
 {
     const mde__gp *gp = w->gp;
     int simd = gp->simd;
-    int n = w->n, at_signal = gp->d, at_noise = gp->d + 1, i, q;
+    int n = w->n, at_signal = gp->d, at_noise = gp->d + 1;
     mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
     double signal = mde__exp64(theta[at_signal]);
-    for (i = 0; i < gp->parameters; i++) gradient[i] = 0;
+    for (int i = 0; i < gp->parameters; i++) gradient[i] = 0;
     mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->adjoint, w->work);
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double *row = w->adjoint + mde__cell(i, n, 0), own;
         mde__kernel_dense_axpy(simd)(i + 1, w->alpha[i], w->alpha, row);
         own = 0.5 * row[i];
         gradient[at_noise] += own * w->tail[i];
-        for (q = 0; q < gp->noises; q++) {
+        for (int q = 0; q < gp->noises; q++) {
             gradient[at_noise + 1 + q] += own * w->tail[i] * w->noise_x[mde__cell(i, gp->noises, q)];
         }
         gradient[at_signal] += mde__kernel_dense_dot(simd)(i, row, w->total + mde__cell(i, n, 0)) + own * signal;
         mde__kernel_dense_multiply(simd)(i, signal, row, w->g + mde__cell(i, n, 0), w->a + mde__cell(i, n, 0));
     }
-    for (q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp64(theta[at_noise + q]);
+    for (int q = 0; q <= gp->noises; q++) gradient[at_noise + q] *= mde__exp64(theta[at_noise + q]);
     if (gp->d > 0) mde__length_gradient(simd, &in, w->a, w->sz, w->adjoint, w->adjoint + n, w->work, gradient);
 }
 
@@ -17806,20 +17747,20 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
 static int mde__gp_solve(mde__gp_work *w, const double *theta)
 {
     const mde__gp *gp = w->gp;
-    int n = w->n, i;
+    int n = w->n;
     double value, scale = mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]);
     mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
-    for (i = 0; i < n; i++) w->noise[i] *= w->tail[i];
+    for (int i = 0; i < n; i++) w->noise[i] *= w->tail[i];
     if (!mde__gp_factor(w, scale)) return 0;
-    for (i = 0; i < n; i++) w->alpha[i] = 1;
+    for (int i = 0; i < n; i++) w->alpha[i] = 1;
     mde__factor_solve(gp->simd, n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
-    for (i = 0; i < n; i++) w->ones += w->flat[i];
+    for (int i = 0; i < n; i++) w->ones += w->flat[i];
     w->mean = mde__inner(n, w->flat, w->y) / w->ones;
-    for (i = 0; i < n; i++) w->work[i] = w->y[i] - w->mean;
+    for (int i = 0; i < n; i++) w->work[i] = w->y[i] - w->mean;
     mde__factor_solve(gp->simd, n, w->inverse, w->work, w->half, w->alpha);
     value = -0.5 * n * mde__log64(2.0 * MDE__PI) - 0.5 * mde__inner(n, w->half, w->half);
-    for (i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
+    for (int i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
     w->log_likelihood = value;
     return 1;
 }
@@ -17864,8 +17805,7 @@ static double mde__gp_loss(const double *theta, double *gradient, void *user)
 {
     mde__gp_work *w = (mde__gp_work *)user;
     double value = -mde__gp_likelihood(w, theta, gradient), middle, spread;
-    int i;
-    for (i = 0; i < w->gp->parameters; i++) {
+    for (int i = 0; i < w->gp->parameters; i++) {
         gradient[i] = -gradient[i];
         mde__gp_prior(w->gp, i, &middle, &spread);
         value += mde__prior(theta[i], middle, spread, gradient + i);
@@ -17878,7 +17818,7 @@ static void mde__gp_use(mde__gp_work *w, int count)
 {
     const mde__gp *gp = w->gp;
     mde_random random = mde_random_start(gp->seed, 0x73616d70);
-    int i, left = gp->n, taken = 0;
+    int left = gp->n, taken = 0;
     double *x = w->sample, *noise_x = x + (size_t)count * (size_t)gp->d, *y = noise_x + count * gp->noises;
     w->n = count;
     w->there = 0;
@@ -17887,7 +17827,7 @@ static void mde__gp_use(mde__gp_work *w, int count)
     w->y = gp->y;
     w->tail = gp->tail;
     if (count == gp->n) return;
-    for (i = 0; i < gp->n; i++, left--) {
+    for (int i = 0; i < gp->n; i++, left--) {
         if (mde_random_uniform(&random) * left >= count - taken) continue;
         memcpy(x + mde__cell(taken, gp->d, 0), gp->x + mde__cell(i, gp->d, 0), (size_t)gp->d * sizeof(double));
         if (gp->noises > 0) {
@@ -17905,11 +17845,10 @@ static void mde__gp_use(mde__gp_work *w, int count)
    variance 1 / P_ii, with the mean estimated without the run, too (Rasmussen and Williams 2006, section 5.4.2). */
 static void mde__gp_precisions(int n, const double *inverse, const double *flat, double ones, double *precision)
 {
-    int i, l;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         const double *row = inverse + mde__cell(i, n, 0);
         precision[i] = -flat[i] * flat[i] / ones;
-        for (l = 0; l <= i; l++) precision[l] += row[l] * row[l];
+        for (int l = 0; l <= i; l++) precision[l] += row[l] * row[l];
     }
 }
 
@@ -17925,12 +17864,11 @@ static void mde__gp_precisions(int n, const double *inverse, const double *flat,
 static int mde__gp_outliers(mde__gp_work *w)
 {
     mde__gp *gp = w->gp;
-    int round, i;
-    for (round = 0; round < MDE__OUTLIER_ROUNDS; round++) {
+    for (int round = 0; round < MDE__OUTLIER_ROUNDS; round++) {
         double share = 0, low = 0, high = 10, value;
         if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return 0;
         mde__gp_precisions(gp->n, w->inverse, w->flat, w->ones, w->half);
-        for (i = 0; i < gp->n; i++) {
+        for (int i = 0; i < gp->n; i++) {
             double residual = w->alpha[i] / w->half[i], noise = w->noise[i] / gp->tail[i];
             double variance = 1.0 / w->half[i] - w->noise[i], inlier, outlier, odds;
             if (variance < 0) variance = 0;
@@ -17948,7 +17886,7 @@ static int mde__gp_outliers(mde__gp_work *w)
                            MDE__GP_TOLERANCE);
         if (!(fabs(value) < (double)INFINITY)) return 0;
         /* as far out as 90 % of the mixture lie, in units of where 90 % of a normal distribution do */
-        for (i = 0; i < 60; i++) {
+        for (int i = 0; i < 60; i++) {
             double middle = 0.5 * (low + high);
             double beyond = (1.0 - share) * mde__normal_below(-middle) +
                             share * mde__normal_below(-middle / sqrt(MDE__OUTLIER_SCALE));
@@ -17963,8 +17901,7 @@ static int mde__gp_outliers(mde__gp_work *w)
 static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     size_t n = (size_t)r->n;
-    int i, j;
-    for (j = 0; j < r->m; j++) {
+    for (int j = 0; j < r->m; j++) {
         mde__gp *gp = (mde__gp *)r->state + j;
         gp->simd = r->context->simd;
         gp->kernel = desc->kernel;
@@ -17986,7 +17923,7 @@ static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__wor
         gp->flat = mde__take(memory, n, 1);
         gp->inverse = mde__take(memory, n, n);
         gp->tail = mde__take(memory, n, 1);
-        for (i = 0; gp->tail && i < r->n; i++) gp->tail[i] = 1;
+        for (int i = 0; gp->tail && i < r->n; i++) gp->tail[i] = 1;
     }
 }
 
@@ -18004,8 +17941,8 @@ static size_t mde__gp_work_size(const mde_regressor *r)
 static void mde__gp_leave_out(mde_regressor *r, int target, const double *noise, const double *precision)
 {
     const mde__gp *gp = (const mde__gp *)r->state + target;
-    int i, l;
-    for (i = 0; i < gp->n; i++) {
+    int l;
+    for (int i = 0; i < gp->n; i++) {
         double residual = gp->alpha[i] / precision[i];
         if (r->next[i] != i) {
             double own = noise[i] - noise[i] * noise[i] * precision[i], certainty = 0, alpha = 0;
@@ -18029,15 +17966,15 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     mde__gp_work w;
     mde_random random = mde_random_start(gp->seed, 0x6770);
     double best = (double)INFINITY, middle, spread;
-    int restart, i, p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
+    int p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
     mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
     memory.start = work;
     mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
     w.gp = gp;
     mde__gp_use(&w, sampled ? MDE__GP_SAMPLE : gp->n);
-    for (restart = 0; restart < gp->restarts; restart++) {
+    for (int restart = 0; restart < gp->restarts; restart++) {
         double value;
-        for (i = 0; i < p; i++) {
+        for (int i = 0; i < p; i++) {
             mde__gp_prior(gp, i, &middle, &spread);
             if (i == gp->d) spread *= 0.5;      /* of the signal, which the targets' scale tells well */
             w.theta[i] = mde__prior_draw(&random, restart, middle, spread);
@@ -18046,7 +17983,7 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
         value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, w.kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
-            for (i = 0; i < p; i++) gp->theta[i] = w.theta[i];
+            for (int i = 0; i < p; i++) gp->theta[i] = w.theta[i];
         }
     }
     if (!(best < (double)INFINITY)) return 0;
@@ -18079,7 +18016,7 @@ static size_t mde__gp_predict_work(const mde_regressor *r, int rows)
 static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
     int simd = r->context->simd;
-    int rows = in->rows, n = r->n, d = r->used, i, j;
+    int rows = in->rows, n = r->n, d = r->used;
     mde__workspace memory = { NULL, 0 };
     double *z, *total, *half, *noise, *pack;
     memory.start = work;
@@ -18088,13 +18025,13 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
     half = mde__take(&memory, (size_t)rows, (size_t)n);
     noise = mde__take(&memory, (size_t)rows, 1);
     pack = mde__take(&memory, mde__dense_work(rows, n), 1);
-    for (j = 0; j < r->m; j++) {
+    for (int j = 0; j < r->m; j++) {
         const mde__gp *gp = (const mde__gp *)r->state + j;
         mde__scaled at = mde__scaled_of(rows, d, z, NULL), runs = mde__scaled_of(n, d, NULL, gp->columns);
         if (!gp->theta) continue;
         mde__scale_inputs(&at, in->x, gp->theta);
         mde__covariances(simd, gp->kernel, mde__exp64(gp->theta[d]), &at, &runs, 0, total, NULL);
-        for (i = 0; i < rows; i++) {
+        for (int i = 0; i < rows; i++) {
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] *
                 (gp->mean + mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->alpha));
         }
@@ -18103,7 +18040,7 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
         mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__dense(total, rows, n),
                            mde__transposed(mde__dense(gp->inverse, n, n)), half, (size_t)n, pack);
         mde__gp_noise(gp, gp->theta, rows, in->noise_x, noise);
-        for (i = 0; i < rows; i++) {
+        for (int i = 0; i < rows; i++) {
             const double *row = half + mde__cell(i, n, 0);
             double uncovered = 1.0 - mde__kernel_dense_dot(simd)(n, total + mde__cell(i, n, 0), gp->flat);
             double variance = mde__exp64(gp->theta[d]) + uncovered * uncovered / gp->ones -
@@ -18224,10 +18161,9 @@ static mde__scaled mde__coregion_inputs(const mde__coregion *s)
 static void mde__coregion_unpack(const mde__coregion *s, const double *theta)
 {
     const double *own = theta + s->d, *noise = own + s->m, *factor = noise + s->m;
-    int i, j;
-    for (i = 0; i < s->m; i++) {
+    for (int i = 0; i < s->m; i++) {
         s->noise[i] = mde__exp64(noise[i]);
-        for (j = 0; j <= i; j++) {
+        for (int j = 0; j <= i; j++) {
             double sum = mde__inner(s->rank, factor + i * s->rank, factor + j * s->rank);
             if (i == j) sum += mde__exp64(own[i]);
             s->b[i * s->m + j] = s->b[j * s->m + i] = sum;
@@ -18238,26 +18174,26 @@ static void mde__coregion_unpack(const mde__coregion *s, const double *theta)
 /* G_K, and with it the derivatives by the log length scales. Z comes as Q' Z in nm. */
 static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
 {
-    int n = s->n, m = s->m, i, j, l;
+    int n = s->n, m = s->m;
     mde__scaled in = mde__coregion_inputs(s);
-    for (j = 0; j < m; j++) {
-        for (i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
+    for (int j = 0; j < m; j++) {
+        for (int i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
     }
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
     }
     mde__dense_product(s->simd, MDE__OUT_LOWER, 1.0, mde__dense(s->nm, n, m), mde__dense(s->t, m, n), s->square,
                        (size_t)n, s->work);
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double c = 0;
-        for (j = 0; j < m; j++) c += s->beta[j] / (1.0 + s->kappa[i] * s->beta[j]);
+        for (int j = 0; j < m; j++) c += s->beta[j] / (1.0 + s->kappa[i] * s->beta[j]);
         c = sqrt(c);
-        for (l = 0; l < n; l++) s->k[mde__cell(i, n, l)] = c * s->q[mde__cell(i, n, l)];
+        for (int l = 0; l < n; l++) s->k[mde__cell(i, n, l)] = c * s->q[mde__cell(i, n, l)];
     }
     mde__dense_product(s->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__transposed(mde__dense(s->k, n, n)),
                        mde__dense(s->k, n, n), s->square, (size_t)n, s->work);
     /* square is 2 G_K, of which one half serves for both */
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         double *row = s->square + mde__cell(i, n, 0);
         mde__kernel_dense_multiply(s->simd)(i, 1.0, s->g + mde__cell(i, n, 0), row, row);
     }
@@ -18267,23 +18203,23 @@ static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
 /* Derivatives by log d, and G_B with those by F and log o. */
 static void mde__coregion_target_gradient(mde__coregion *s, const double *theta, double *gradient)
 {
-    int n = s->n, m = s->m, at_own = s->d, at_noise = at_own + m, at_factor = at_noise + m, i, j, l, r;
+    int n = s->n, m = s->m, at_own = s->d, at_noise = at_own + m, at_factor = at_noise + m, r;
     const double *factor = theta + at_factor;
     mde__matrix u = mde__dense(s->u, m, m);
-    for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) {
         double sum = 0;
-        for (i = 0; i < n; i++) sum -= s->a[i * m + j] * s->a[i * m + j];
-        for (l = 0; l < m; l++) {
+        for (int i = 0; i < n; i++) sum -= s->a[i * m + j] * s->a[i * m + j];
+        for (int l = 0; l < m; l++) {
             double inverse = 0, u_lj = s->u[l * m + j];
-            for (i = 0; i < n; i++) inverse += 1.0 / (1.0 + s->kappa[i] * s->beta[l]);
+            for (int i = 0; i < n; i++) inverse += 1.0 / (1.0 + s->kappa[i] * s->beta[l]);
             sum += u_lj * u_lj * inverse;
         }
         gradient[at_noise + j] = -0.5 * sum;
     }
-    for (j = 0; j < m; j++) {       /* diag(e) - Z' diag(kappa) Z */
-        for (l = 0; l <= j; l++) {
+    for (int j = 0; j < m; j++) {       /* diag(e) - Z' diag(kappa) Z */
+        for (int l = 0; l <= j; l++) {
             double sum = 0;
-            for (i = 0; i < n; i++) {
+            for (int i = 0; i < n; i++) {
                 sum -= s->kappa[i] * s->z[i * m + j] * s->z[i * m + l];
                 if (j == l) sum += s->kappa[i] / (1.0 + s->kappa[i] * s->beta[j]);
             }
@@ -18293,8 +18229,8 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->task_square, m, m), u, s->task_work, (size_t)m, s->work);
     mde__dense_product(s->simd, 0, -0.5, mde__transposed(u), mde__dense(s->task_work, m, m), s->slope, (size_t)m,
                        s->work);
-    for (j = 0; j < m; j++) {
-        for (l = 0; l < m; l++) {
+    for (int j = 0; j < m; j++) {
+        for (int l = 0; l < m; l++) {
             double g = s->slope[j * m + l] / sqrt(s->noise[j] * s->noise[l]);
             for (r = 0; r < s->rank; r++) gradient[at_factor + j * s->rank + r] += 2.0 * g * factor[l * s->rank + r];
             if (j == l) gradient[at_own + j] += g * mde__exp64(theta[at_own + j]);
@@ -18306,7 +18242,7 @@ static void mde__coregion_target_gradient(mde__coregion *s, const double *theta,
    an eigen-decomposition fails. */
 static double mde__coregion_likelihood(mde__coregion *s, const double *theta, double *gradient)
 {
-    int n = s->n, m = s->m, i, j, l;
+    int n = s->n, m = s->m;
     double value = -0.5 * n * m * mde__log64(2.0 * MDE__PI);
     mde__scaled in = mde__coregion_inputs(s);
     mde__coregion_unpack(s, theta);
@@ -18314,24 +18250,24 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     mde__covariances(s->simd, s->kernel, 1.0, &in, &in, 1, s->k, s->g);
     mde__mirror(n, s->k);
     memcpy(s->square, s->k, (size_t)n * (size_t)n * sizeof(double));
-    for (i = 0; i < m; i++) {
-        for (j = 0; j < m; j++) s->task_square[i * m + j] = s->b[i * m + j] / sqrt(s->noise[i] * s->noise[j]);
+    for (int i = 0; i < m; i++) {
+        for (int j = 0; j < m; j++) s->task_square[i * m + j] = s->b[i * m + j] / sqrt(s->noise[i] * s->noise[j]);
     }
     if (!mde__eigen(n, s->square, s->kappa, s->q, s->row)) return (double)NAN;
     if (!mde__eigen(m, s->task_square, s->beta, s->u, s->row)) return (double)NAN;
-    for (i = 0; i < n; i++) if (s->kappa[i] < 0) s->kappa[i] = 0;
-    for (j = 0; j < m; j++) if (s->beta[j] < 0) s->beta[j] = 0;
+    for (int i = 0; i < n; i++) if (s->kappa[i] < 0) s->kappa[i] = 0;
+    for (int j = 0; j < m; j++) if (s->beta[j] < 0) s->beta[j] = 0;
 
-    for (i = 0; i < n; i++) {       /* Y~, where A will be */
-        for (j = 0; j < m; j++) s->a[i * m + j] = s->y[i * m + j] / sqrt(s->noise[j]);
+    for (int i = 0; i < n; i++) {       /* Y~, where A will be */
+        for (int j = 0; j < m; j++) s->a[i * m + j] = s->y[i * m + j] / sqrt(s->noise[j]);
     }
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->q, n, n), mde__dense(s->a, n, m), s->nm, (size_t)m, s->work);
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) s->t[i * m + j] = mde__inner(m, s->nm + i * m, s->u + j * m);
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < m; j++) s->t[i * m + j] = mde__inner(m, s->nm + i * m, s->u + j * m);
     }
-    for (j = 0; j < m; j++) value -= 0.5 * n * mde__log64(s->noise[j]);
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < m; j++) {
+    for (int j = 0; j < m; j++) value -= 0.5 * n * mde__log64(s->noise[j]);
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < m; j++) {
             double sum = 1.0 + s->kappa[i] * s->beta[j], t = s->t[i * m + j];
             s->z[i * m + j] = t / sum;
             value -= 0.5 * (mde__log64(sum) + t * t / sum);
@@ -18342,15 +18278,15 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
     mde__dense_product(s->simd, 0, 1.0, mde__dense(s->nm, n, m), mde__dense(s->u, m, m), s->a, (size_t)m, s->work);
     s->log_likelihood = value;
     if (gradient) {
-        for (i = 0; i < s->parameters; i++) gradient[i] = 0;
+        for (int i = 0; i < s->parameters; i++) gradient[i] = 0;
         mde__coregion_length_gradient(s, gradient);
         mde__coregion_target_gradient(s, theta, gradient);
         return value;
     }
-    for (i = 0; i < m; i++) {
-        for (j = 0; j < m; j++) {
+    for (int i = 0; i < m; i++) {
+        for (int j = 0; j < m; j++) {
             double sum = 0;
-            for (l = 0; l < m; l++) sum += s->u[i * m + l] * s->b[l * m + j] / sqrt(s->noise[l]);
+            for (int l = 0; l < m; l++) sum += s->u[i * m + l] * s->b[l * m + j] / sqrt(s->noise[l]);
             s->leading[i * m + j] = sum;
         }
     }
@@ -18365,9 +18301,9 @@ static double mde__coregion_likelihood(mde__coregion *s, const double *theta, do
 static double mde__coregion_loss(const double *theta, double *gradient, void *user)
 {
     mde__coregion *s = (mde__coregion *)user;
-    int i, at_noise = s->d + s->m, at_factor = at_noise + s->m;
+    int at_noise = s->d + s->m, at_factor = at_noise + s->m;
     double value = -mde__coregion_likelihood(s, theta, gradient), middle = MDE__LENGTH_MIDDLE(s->d);
-    for (i = 0; i < s->parameters; i++) {
+    for (int i = 0; i < s->parameters; i++) {
         gradient[i] = -gradient[i];
         if (i < s->d) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
         else if (i < at_noise) value += mde__prior(theta[i], MDE__OWN_MIDDLE, MDE__OWN_SPREAD, gradient + i);
@@ -18383,28 +18319,28 @@ static double mde__coregion_search(mde__coregion *s)
 {
     mde_random random = mde_random_start(s->seed, 0x696d);
     double best = (double)INFINITY;
-    int restart, i, j, r, n = s->n, m = s->m, at_noise = s->d + m, at_factor = at_noise + m;
-    for (restart = 0; restart < s->restarts; restart++) {
+    int n = s->n, m = s->m, at_noise = s->d + m, at_factor = at_noise + m;
+    for (int restart = 0; restart < s->restarts; restart++) {
         double value;
-        for (i = 0; i < m; i++) {
-            for (j = 0; j < m; j++) {
+        for (int i = 0; i < m; i++) {
+            for (int j = 0; j < m; j++) {
                 double sum = 0;
-                for (r = 0; r < n; r++) sum += s->y[r * m + i] * s->y[r * m + j];
+                for (int r = 0; r < n; r++) sum += s->y[r * m + i] * s->y[r * m + j];
                 s->task_square[i * m + j] = sum / n;
             }
         }
         if (!mde__eigen(m, s->task_square, s->beta, s->u, s->row)) return (double)INFINITY;
-        for (i = 0; i < s->d; i++) {
+        for (int i = 0; i < s->d; i++) {
             s->trial[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(s->d), MDE__LENGTH_SPREAD);
         }
-        for (i = 0; i < m; i++) s->trial[s->d + i] = MDE__OWN_MIDDLE;
-        for (i = 0; i < m; i++) {
+        for (int i = 0; i < m; i++) s->trial[s->d + i] = MDE__OWN_MIDDLE;
+        for (int i = 0; i < m; i++) {
             s->trial[at_noise + i] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
         }
-        for (r = 0; r < s->rank; r++) {
+        for (int r = 0; r < s->rank; r++) {
             int largest = 0;
-            for (j = 1; j < m; j++) if (s->beta[j] > s->beta[largest]) largest = j;
-            for (i = 0; i < m; i++) {
+            for (int j = 1; j < m; j++) if (s->beta[j] > s->beta[largest]) largest = j;
+            for (int i = 0; i < m; i++) {
                 double scale = sqrt(s->beta[largest] > 0 ? s->beta[largest] : 0);
                 s->trial[at_factor + i * s->rank + r] = 0.9 * scale * s->u[largest * m + i] +
                     (restart == 0 ? 0.01 : 0.3) * mde_random_normal(&random);
@@ -18428,7 +18364,7 @@ static double mde__coregion_search(mde__coregion *s)
 static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__coregion *s = (mde__coregion *)r->state;
-    int i, j, rank = desc->rank > 0 ? desc->rank : 2;
+    int j, rank = desc->rank > 0 ? desc->rank : 2;
     s->m = 0;
     for (j = 0; j < r->m; j++) s->m += r->target_sd[j] > 0;
     s->simd = r->context->simd;
@@ -18444,7 +18380,7 @@ static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, md
     mde__coregion_take(memory, s);
     for (j = 0, rank = 0; j < r->m && s->task; j++) {
         s->task[j] = r->target_sd[j] > 0 ? rank++ : -1;
-        for (i = 0; i < r->n && s->task[j] >= 0; i++) s->y[i * s->m + s->task[j]] = mde__target(r, j)[i];
+        for (int i = 0; i < r->n && s->task[j] >= 0; i++) s->y[i * s->m + s->task[j]] = mde__target(r, j)[i];
     }
 }
 
@@ -18452,12 +18388,11 @@ static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, md
 static void mde__coregion_sample(const mde__coregion *all, mde__workspace *memory, mde__coregion *few)
 {
     double *x;
-    int i;
     *few = *all;
     few->n = MDE__COREGION_SAMPLE;
     mde__coregion_take(memory, few);
     few->x = x = mde__take(memory, MDE__COREGION_SAMPLE, (size_t)all->d);
-    for (i = 0; x && i < few->n; i++) {
+    for (int i = 0; x && i < few->n; i++) {
         int row = (int)((int64_t)i * all->n / few->n);
         memcpy(x + mde__cell(i, all->d, 0), all->x + mde__cell(row, all->d, 0), (size_t)all->d * sizeof(double));
         memcpy(few->y + i * all->m, all->y + row * all->m, (size_t)all->m * sizeof(double));
@@ -18478,21 +18413,21 @@ static size_t mde__coregion_work(const mde_regressor *r)
 static void mde__coregion_leave_out(mde_regressor *r)
 {
     const mde__coregion *s = (const mde__coregion *)r->state;
-    int n = s->n, m = s->m, i, j, l, a;
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < r->m; j++) {
+    int n = s->n, m = s->m;
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < r->m; j++) {
             int task = s->task[j];
             double residual = 0;
             if (task < 0) continue;
-            for (a = 0; a < m; a++) {
+            for (int a = 0; a < m; a++) {
                 double own = 0, along = 0, all = 0;
                 int run = i, repeats = 0;
-                for (l = 0; l < n; l++) {
+                for (int l = 0; l < n; l++) {
                     double q = s->q[mde__cell(l, n, i)];
                     own += q * q / (1.0 + s->kappa[l] * s->beta[a]);
                 }
                 do {
-                    for (l = 0; l < m; l++) all += s->u[a * m + l] * s->a[run * m + l];
+                    for (int l = 0; l < m; l++) all += s->u[a * m + l] * s->a[run * m + l];
                     if (run == i) along = all;
                     repeats++;
                     run = r->next[run];
@@ -18537,28 +18472,28 @@ static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in,
 {
     const mde__coregion *s = (const mde__coregion *)r->state;
     const double *x = in->x;
-    int n = s->n, m = s->m, d = s->d, rows, i, j, l, a;
+    int n = s->n, m = s->m, d = s->d;
     mde__scaled at = mde__scaled_of(1, d, work, NULL), runs = mde__coregion_inputs(s);
     double *k = work + d, *along = k + n, *weight = along + n;
-    for (rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    for (int rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__scale_inputs(&at, x, s->theta);
         mde__covariances(s->simd, s->kernel, 1.0, &at, &runs, 0, k, NULL);
-        for (l = 0; l < m; l++) {
+        for (int l = 0; l < m; l++) {
             double sum = 0;
-            for (i = 0; i < n; i++) sum += k[i] * s->a[i * m + l];
+            for (int i = 0; i < n; i++) sum += k[i] * s->a[i * m + l];
             weight[l] = sum / sqrt(s->noise[l]);
         }
-        for (i = 0; i < n && sd; i++) along[i] = mde__inner(n, s->q + mde__cell(i, n, 0), k);
-        for (j = 0; j < r->m; j++) {
+        for (int i = 0; i < n && sd; i++) along[i] = mde__inner(n, s->q + mde__cell(i, n, 0), k);
+        for (int j = 0; j < r->m; j++) {
             int task = s->task[j];
             double variance;
             if (task < 0) continue;
             mean[j] = r->target_mean[j] + r->target_sd[j] * mde__inner(m, s->b + task * m, weight);
             if (!sd) continue;
             variance = s->b[task * m + task] + s->noise[task];
-            for (a = 0; a < m; a++) {
+            for (int a = 0; a < m; a++) {
                 double p = s->leading[a * m + task], sum = 0;
-                for (i = 0; i < n; i++) sum += along[i] * along[i] / (1.0 + s->kappa[i] * s->beta[a]);
+                for (int i = 0; i < n; i++) sum += along[i] * along[i] / (1.0 + s->kappa[i] * s->beta[a]);
                 variance -= p * p * sum;
             }
             sd[j] = r->target_sd[j] * sqrt(variance > s->noise[task] ? variance : s->noise[task]);
@@ -18572,10 +18507,9 @@ static void mde__coregion_gradient(const mde_regressor *r, int target, const dou
     mde__scaled at = mde__scaled_of(1, s->d, work, NULL), runs = mde__coregion_inputs(s);
     const double *b = s->b + s->task[target] * s->m;
     double *alpha = work + s->d;
-    int i, l;
-    for (i = 0; i < s->n; i++) {
+    for (int i = 0; i < s->n; i++) {
         alpha[i] = 0;
-        for (l = 0; l < s->m; l++) alpha[i] += b[l] * s->a[i * s->m + l] / sqrt(s->noise[l]);
+        for (int l = 0; l < s->m; l++) alpha[i] += b[l] * s->a[i * s->m + l] / sqrt(s->noise[l]);
     }
     mde__scale_inputs(&at, x, s->theta);
     mde__covariance_slope(s->kernel, &at, &runs, s->theta, alpha, 1.0, r->target_sd[target], slope);
@@ -19038,9 +18972,8 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
                               double *slope)
 {
     double value = theta[0];
-    int r, q;
     slope[0] = 1;
-    for (r = 0; r < pools; r++) {
+    for (int r = 0; r < pools; r++) {
         int first = 1 + r * (MDE__POOL_HEAD + d);
         const double *e = exponential + first, *transfer = e + MDE__POOL_HEAD;
         double *s = slope + first, data = e[2] + mde__inner(d, transfer, w), fall = e[1] * mde__log64(data);
@@ -19050,15 +18983,14 @@ static double mde__pool_value(int d, int pools, const double *theta, const doubl
         share = -e[1] * s[0] / data;
         s[1] = -fall * s[0];
         s[2] = share * e[2];
-        for (q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * transfer[q] * w[q];
+        for (int q = 0; q < d; q++) s[MDE__POOL_HEAD + q] = share * transfer[q] * w[q];
     }
     return value;
 }
 
 static void mde__exponentials(int n, const double *theta, double *exponential)
 {
-    int i;
-    for (i = 0; i < n; i++) exponential[i] = mde__exp64(theta[i]);
+    for (int i = 0; i < n; i++) exponential[i] = mde__exp64(theta[i]);
 }
 
 /* slope, exponential: [mde__pool_size], [mde__pool_size + 2]; columns [d, n]; runs [6 + 3 pools, n]. */
@@ -19132,22 +19064,21 @@ static double mde__pool_loss(const double *theta, double *gradient, void *user)
 /* The domains whose logarithm goes down with the loss most, the first guesses of the main one. */
 static void mde__pool_mains(const mde__pool_fit *f, int count, int *mains)
 {
-    int i, q, k;
     double best[MDE__POOL_STARTS];
-    for (k = 0; k < count; k++) {
+    for (int k = 0; k < count; k++) {
         mains[k] = 0;
         best[k] = (double)INFINITY;
     }
-    for (q = 0; q < f->d; q++) {
+    for (int q = 0; q < f->d; q++) {
         double mean = 0, cross = 0, square = 0, value;
-        for (i = 0; i < f->n; i++) mean += mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
-        for (i = 0; i < f->n; i++) {
+        for (int i = 0; i < f->n; i++) mean += mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) / f->n;
+        for (int i = 0; i < f->n; i++) {
             double deviation = mde__log64(f->x[mde__cell(i, f->d, q)] + MDE__LOG_OFFSET) - mean;
             cross += deviation * f->y[i];
             square += deviation * deviation;
         }
         value = square > 0 ? cross / sqrt(square) : 0;
-        for (k = count - 1; k >= 0 && value < best[k]; k--) {
+        for (int k = count - 1; k >= 0 && value < best[k]; k--) {
             if (k + 1 < count) {
                 best[k + 1] = best[k];
                 mains[k + 1] = mains[k];
@@ -19206,8 +19137,7 @@ static int mde__pool_spread(mde_regressor *r, const mde__pool_fit *f, int target
 /* Weights [used] of one standardised input. */
 static void mde__pool_weights(const mde_regressor *r, const double *standardised, double *weights)
 {
-    int q;
-    for (q = 0; q < r->d; q++) {
+    for (int q = 0; q < r->d; q++) {
         double w;
         if (r->index[q] < 0) continue;
         w = standardised[r->index[q]] * r->scale[q] + r->shift[q];
@@ -19217,8 +19147,7 @@ static void mde__pool_weights(const mde_regressor *r, const double *standardised
 
 static void mde__pools_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    int j;
-    for (j = 0; j < r->m; j++) {
+    for (int j = 0; j < r->m; j++) {
         mde__pools *fit = (mde__pools *)r->state + j;
         size_t size;
         fit->pools = desc->rank > 0 ? desc->rank : 2;
@@ -19233,10 +19162,9 @@ static void mde__pools_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
 
 static mde_status mde__pools_share(mde_regressor *r, const double *x, const double *y)
 {
-    int i, q;
     (void)y;
-    for (i = 0; i < r->n; i++) {
-        for (q = 0; q < r->d; q++) {
+    for (int i = 0; i < r->n; i++) {
+        for (int q = 0; q < r->d; q++) {
             double v = x[mde__cell(i, r->d, q)];
             if (v >= 0) continue;
             return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %.9g; expected 0 or more",
@@ -19310,14 +19238,14 @@ static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, c
 static int mde__pools_fit(mde_regressor *r, int target, double *work)
 {
     mde__pools *fit = (mde__pools *)r->state + target;
-    int d = r->used, first_order, i, k;
+    int d = r->used, first_order;
     mde__workspace block = { work, 0 };
     mde__pool_memory memory;
     mde__pool_fit f, few;
     mde__pool_work w;
     if (!fit->theta) return 1;
     mde__pool_take(&block, r, &memory, &w);
-    for (i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
+    for (int i = 0; i < r->n; i++) mde__pool_weights(r, r->x + mde__cell(i, d, 0), memory.weights + mde__cell(i, d, 0));
     f.simd = r->context->simd;
     f.n = r->n;
     f.d = d;
@@ -19333,11 +19261,11 @@ static int mde__pools_fit(mde_regressor *r, int target, double *work)
     few = f;
     few.x = memory.few_x;
     few.y = memory.few_y;
-    for (k = 0; k < r->folds; k++) {
+    for (int k = 0; k < r->folds; k++) {
         few.n = mde__outside_fold(r, k, d, f.x, f.y, memory.few_x, memory.few_y);
         if (!(mde__pool_search(&few, fit->seed, memory.few_theta, &memory, &w) < (double)INFINITY)) return 0;
         mde__exponentials(mde__pool_size(d, f.pools), memory.few_theta, w.exponential);
-        for (i = 0; i < r->n; i++) {
+        for (int i = 0; i < r->n; i++) {
             const double *x = f.x + mde__cell(i, d, 0);
             double value = mde__pool_value(d, f.pools, memory.few_theta, w.exponential, x, w.slope);
             if (r->fold[i] == k) mde__leave_out(r, target, i, mde__clamp(value, -MDE__LAW_REACH, MDE__LAW_REACH));
@@ -19356,10 +19284,10 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
 {
     double *weights = work, *slope = weights + r->used, value, variance;
     const double *x = in->x;
-    int rows, j, i;
-    for (rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
+    int i;
+    for (int rows = in->rows; rows > 0; rows--, x += r->used, mean += r->m, sd = sd ? sd + r->m : NULL) {
         mde__pool_weights(r, x, weights);
-        for (j = 0; j < r->m; j++) {
+        for (int j = 0; j < r->m; j++) {
             const mde__pools *fit = (const mde__pools *)r->state + j;
             int p = mde__pool_size(r->used, fit->pools);
             if (!fit->theta) continue;
@@ -19376,17 +19304,17 @@ static void mde__pools_predict(const mde_regressor *r, const mde__inputs *in, do
 static void mde__pools_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *weights)
 {
     const mde__pools *fit = (const mde__pools *)r->state + target;
-    int d = r->used, pool, q;
+    int d = r->used;
     if (!fit->theta) return;
     mde__pool_weights(r, x, weights);
-    for (pool = 0; pool < fit->pools; pool++) {
+    for (int pool = 0; pool < fit->pools; pool++) {
         int first = 1 + pool * (MDE__POOL_HEAD + d);
         const double *e = fit->exponential + first, *transfer = e + MDE__POOL_HEAD;
         double data = e[2] + mde__inner(d, transfer, weights), power = fit->theta[first] - e[1] * mde__log64(data);
         double term = mde__exp64(power < MDE__LAW_STEEPEST ? power : MDE__LAW_STEEPEST);
-        for (q = 0; q < d; q++) slope[q] -= r->target_sd[target] * e[1] * term * (transfer[q] / data);
+        for (int q = 0; q < d; q++) slope[q] -= r->target_sd[target] * e[1] * term * (transfer[q] / data);
     }
-    for (q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
+    for (int q = 0; q < r->d; q++) if (r->index[q] >= 0) slope[r->index[q]] *= r->scale[q];
 }
 
 static const mde__regressor_kind mde__pools_kind = {
@@ -19464,7 +19392,7 @@ static void mde__split_node(const mde__growth *w, int k, int q, const int *runs,
 MDE__WARM
 static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits)
 {
-    int q, i, k;
+    int i, k;
     for (k = 0; k < nodes; k++) {
         w->count[k] = 0;
         w->sum[k] = 0;
@@ -19477,7 +19405,7 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
         w->sum[w->node[i]] += w->residual[i];
     }
     for (k = 0; k < nodes; k++) w->gain[k] = w->sum[k] * w->sum[k] * w->share[w->count[k]] + 1e-12;
-    for (q = 0; q < w->d; q++) {
+    for (int q = 0; q < w->d; q++) {
         for (k = 0, i = 0; k < nodes; k++) {
             int end = w->end[mde__cell(k, w->d, q)];
             mde__split_node(w, k, q, w->runs + mde__cell(q, w->n, i), end - i, splits);
@@ -19496,12 +19424,11 @@ static void mde__grow_level(const mde__growth *w, int nodes, mde__branch *splits
 MDE__WARM
 static void mde__part_nodes(const mde__growth *w, int nodes)
 {
-    int q, i, k;
-    for (k = nodes - 1; k >= 0; k--) {      /* downwards, so that no end is needed after it is overwritten */
-        for (q = 0; q < w->d; q++) {
+    for (int k = nodes - 1; k >= 0; k--) {      /* downwards, so that no end is needed after it is overwritten */
+        for (int q = 0; q < w->d; q++) {
             int *runs = w->runs + mde__cell(q, w->n, 0), *end = w->end + q, to = end[mde__cell(k, w->d, 0)];
             int from = k > 0 ? end[mde__cell(k - 1, w->d, 0)] : 0, left = from, right = 0;
-            for (i = from; i < to; i++) {
+            for (int i = from; i < to; i++) {
                 int run = runs[i], above = w->node[run] & 1;
                 runs[left] = run;
                 w->spare[right] = run;
@@ -19519,12 +19446,12 @@ static void mde__part_nodes(const mde__growth *w, int nodes)
 MDE__WARM
 static double mde__forest_value(const mde__forest *f, const double *x)
 {
-    int leaves = 1 << f->depth, t, level;
+    int leaves = 1 << f->depth;
     double value = 0;
-    for (t = 0; t < f->trees; t++) {
+    for (int t = 0; t < f->trees; t++) {
         const mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         int node = 0;
-        for (level = 0; level < f->depth; level++) {
+        for (int level = 0; level < f->depth; level++) {
             const mde__branch *s = splits + (1 << level) - 1 + node;
             node = 2 * node + (x[s->feature] > s->threshold);
         }
@@ -19536,36 +19463,36 @@ static double mde__forest_value(const mde__forest *f, const double *x)
 /* Each tree is fitted to what the trees before it left over. fold [n]: runs of fold `out` stay out; NULL: none does. */
 static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, const int *fold, int out)
 {
-    int leaves = 1 << f->depth, t, i, k, q, level;
-    for (i = 0; i < w->n; i++) w->residual[i] = w->target[i];
-    for (q = 0; q < w->d; q++) {
+    int leaves = 1 << f->depth;
+    for (int i = 0; i < w->n; i++) w->residual[i] = w->target[i];
+    for (int q = 0; q < w->d; q++) {
         w->kept[q] = 0;
-        for (i = 0; i < w->s->above[q]; i++) {
+        for (int i = 0; i < w->s->above[q]; i++) {
             int run = w->s->order[mde__cell(q, w->n, i)];
             if (!fold || fold[run] != out) w->grown[mde__cell(q, w->n, w->kept[q]++)] = run;
         }
     }
-    for (t = 0; t < f->trees; t++) {
+    for (int t = 0; t < f->trees; t++) {
         mde__branch *splits = f->splits + (size_t)t * (size_t)(leaves - 1);
         double *values = f->leaves + (size_t)t * (size_t)leaves;
-        for (i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
+        for (int i = 0; i < w->n; i++) w->node[i] = fold && fold[i] == out ? -1 : 0;
         memcpy(w->runs, w->grown, (size_t)w->d * (size_t)w->n * sizeof(int));
         memcpy(w->end, w->kept, (size_t)w->d * sizeof(int));
-        for (level = 0; level < f->depth; level++) {
+        for (int level = 0; level < f->depth; level++) {
             if (level > 0) mde__part_nodes(w, 1 << (level - 1));
             mde__grow_level(w, 1 << level, splits + (1 << level) - 1);
         }
-        for (k = 0; k < leaves; k++) {
+        for (int k = 0; k < leaves; k++) {
             values[k] = 0;
             w->count[k] = 0;
         }
-        for (i = 0; i < w->n; i++) {
+        for (int i = 0; i < w->n; i++) {
             if (w->node[i] < 0) continue;
             values[w->node[i]] += w->residual[i];
             w->count[w->node[i]]++;
         }
-        for (k = 0; k < leaves; k++) if (w->count[k]) values[k] *= rate / w->count[k];
-        for (i = 0; i < w->n; i++) if (w->node[i] >= 0) w->residual[i] -= values[w->node[i]];
+        for (int k = 0; k < leaves; k++) if (w->count[k]) values[k] *= rate / w->count[k];
+        for (int i = 0; i < w->n; i++) if (w->node[i] >= 0) w->residual[i] -= values[w->node[i]];
     }
 }
 
@@ -19583,7 +19510,6 @@ static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde
 {
     mde__forests *s = (mde__forests *)r->state;
     size_t n = (size_t)r->n, trees = desc->trees ? (size_t)desc->trees : 250, leaves;
-    int j;
     s->depth = desc->depth ? desc->depth : 4;
     s->rate = desc->rate > 0 ? desc->rate : 0.1;
     leaves = (size_t)1 << s->depth;
@@ -19591,7 +19517,7 @@ static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde
     s->order = (int *)mde__take(memory, n, (size_t)r->used);       /* a double has room for an int */
     s->above = (int *)mde__take(memory, (size_t)r->used, 1);
     s->forest = (mde__forest *)mde__take(memory, (size_t)r->m, (sizeof *s->forest + 7) / 8);
-    for (j = 0; j < r->m; j++) {
+    for (int j = 0; j < r->m; j++) {
         mde__forest unfit = { 0, 0, NULL, NULL, 1 }, *f = s->forest ? s->forest + j : &unfit;
         *f = unfit;             /* its residual is the target's own where there is no feature to split by */
         if (!(r->target_sd[j] > 0) || r->used == 0) continue;
@@ -19605,17 +19531,17 @@ static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde
 static mde_status mde__forests_share(mde_regressor *r, const double *x, const double *y)
 {
     mde__forests *s = (mde__forests *)r->state;
-    int n = r->n, i, q;
+    int n = r->n;
     mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
-    for (q = 0; q < r->used && sorted; q++) {
-        for (i = 0; i < n; i++) {
+    for (int q = 0; q < r->used && sorted; q++) {
+        for (int i = 0; i < n; i++) {
             s->columns[mde__cell(q, n, i)] = sorted[i].value = r->x[mde__cell(i, r->used, q)];
             sorted[i].run = i;
         }
         qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             s->order[mde__cell(q, n, i)] = sorted[n - 1 - i].run;
             s->above[q] += sorted[i].value > sorted[0].value;
         }
@@ -19657,7 +19583,7 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
 {
     const mde__forests *s = (const mde__forests *)r->state;
     mde__forest *f = s->forest + target;
-    int n = r->n, i, k;
+    int n = r->n;
     mde__workspace memory = { NULL, 0 };
     mde__growth w;
     double squares = 0;
@@ -19666,10 +19592,10 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     mde__growth_take(&memory, r, &w);
     w.target = mde__target(r, target);
     w.share[0] = 0;
-    for (i = 1; i <= n; i++) w.share[i] = 1.0 / i;
-    for (k = 0; k < r->folds; k++) {
+    for (int i = 1; i <= n; i++) w.share[i] = 1.0 / i;
+    for (int k = 0; k < r->folds; k++) {
         mde__forest_grow(f, &w, s->rate, r->fold, k);
-        for (i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++) {
             double residual;
             if (r->fold[i] != k) continue;
             residual = w.target[i] - mde__forest_value(f, r->x + mde__cell(i, r->used, 0));
@@ -19684,10 +19610,9 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
 
 static void mde__forests_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
 {
-    int i, j;
     (void)work;
-    for (i = 0; i < in->rows; i++) {
-        for (j = 0; j < r->m; j++) {
+    for (int i = 0; i < in->rows; i++) {
+        for (int j = 0; j < r->m; j++) {
             const mde__forest *f = ((const mde__forests *)r->state)->forest + j;
             double value = mde__forest_value(f, in->x + mde__cell(i, r->used, 0));
             mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * value;
@@ -21912,8 +21837,7 @@ static void mde__bits_put(mde__bits *w, uint32_t value, int bits)
 static void mde__bits_put_code(mde__bits *w, uint32_t code, int bits)
 {
     uint32_t turned = 0;
-    int i;
-    for (i = 0; i < bits; i++) turned |= (code >> i & 1u) << (bits - 1 - i);
+    for (int i = 0; i < bits; i++) turned |= (code >> i & 1u) << (bits - 1 - i);
     mde__bits_put(w, turned, bits);
 }
 
@@ -21959,7 +21883,7 @@ MDE__WARM
 static void mde__deflate(mde__bits *w, const unsigned char *in, size_t size, uint32_t *table)
 {
     uint32_t *latest = table, *before = table + MDE__WINDOW;
-    size_t at = 0, k;
+    size_t at = 0;
     mde__bits_put(w, 1, 1);         /* the last block */
     mde__bits_put(w, 1, 2);         /* fixed codes */
     while (at < size) {
@@ -21980,7 +21904,7 @@ static void mde__deflate(mde__bits *w, const unsigned char *in, size_t size, uin
         if (best >= 3) mde__deflate_repeat(w, (int)best, (int)distance);
         else mde__deflate_symbol(w, in[at]);
         step = best >= 3 ? best : 1;
-        for (k = 0; k < step; k++, at++) {
+        for (size_t k = 0; k < step; k++, at++) {
             uint32_t hash;
             if (size - at < 3) continue;
             hash = mde__deflate_hash(in + at);
@@ -21994,16 +21918,14 @@ static void mde__deflate(mde__bits *w, const unsigned char *in, size_t size, uin
 
 static void mde__put_big(unsigned char *p, uint32_t value)
 {
-    int i;
-    for (i = 0; i < 4; i++) p[i] = (unsigned char)(value >> (24 - 8 * i) & 0xFFu);
+    for (int i = 0; i < 4; i++) p[i] = (unsigned char)(value >> (24 - 8 * i) & 0xFFu);
 }
 
 MDE__WARM
 static uint32_t mde__adler32(const unsigned char *p, size_t size)
 {
     uint32_t a = 1, b = 0;
-    size_t i;
-    for (i = 0; i < size; i++) {
+    for (size_t i = 0; i < size; i++) {
         a = (a + p[i]) % 65521u;
         b = (b + a) % 65521u;
     }
@@ -22014,14 +21936,12 @@ MDE__WARM
 static uint32_t mde__crc32(const unsigned char *p, size_t size)
 {
     uint32_t table[256], crc = 0xFFFFFFFFu;
-    size_t i;
     uint32_t k;
-    int bit;
     for (k = 0; k < 256; k++) {
         table[k] = k;
-        for (bit = 0; bit < 8; bit++) table[k] = table[k] & 1u ? 0xEDB88320u ^ table[k] >> 1 : table[k] >> 1;
+        for (int bit = 0; bit < 8; bit++) table[k] = table[k] & 1u ? 0xEDB88320u ^ table[k] >> 1 : table[k] >> 1;
     }
-    for (i = 0; i < size; i++) crc = table[(crc ^ p[i]) & 0xFFu] ^ crc >> 8;
+    for (size_t i = 0; i < size; i++) crc = table[(crc ^ p[i]) & 0xFFu] ^ crc >> 8;
     return crc ^ 0xFFFFFFFFu;
 }
 
@@ -22058,9 +21978,8 @@ static uint64_t mde__png_filter(int type, const unsigned char *row, const unsign
                                 size_t channels, unsigned char *out)
 {
     uint64_t sum = 0;
-    size_t i;
     out[0] = (unsigned char)type;
-    for (i = 0; i < bytes; i++) {
+    for (size_t i = 0; i < bytes; i++) {
         int left = i >= channels ? row[i - channels] : 0, up = above ? above[i] : 0;
         int corner = above && i >= channels ? above[i - channels] : 0;
         unsigned difference = (unsigned)(row[i] - mde__png_predict(type, left, up, corner)) & 0xFFu;
@@ -22073,12 +21992,11 @@ static uint64_t mde__png_filter(int type, const unsigned char *row, const unsign
 static void mde__png_filter_all(const unsigned char *pixels, size_t rows, size_t bytes, size_t channels,
                                 unsigned char *out)
 {
-    size_t y;
-    for (y = 0; y < rows; y++, out += bytes + 1) {
+    for (size_t y = 0; y < rows; y++, out += bytes + 1) {
         const unsigned char *row = pixels + y * bytes, *above = y ? row - bytes : NULL;
         uint64_t least = UINT64_MAX;
-        int type, best = 0;
-        for (type = 0; type < 5; type++) {
+        int best = 0;
+        for (int type = 0; type < 5; type++) {
             uint64_t sum = mde__png_filter(type, row, above, bytes, channels, out);
             if (sum < least) {
                 least = sum;
