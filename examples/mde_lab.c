@@ -938,8 +938,8 @@ static program_work work_of(experiment *x, const program *p, int index)
     return w;
 }
 
-/* Without settings, those of a plan that is there, whose strings they keep. Its data may be made-up text that is gone, and
-   is made again. */
+/* Without settings, those of a plan that is there, whose strings they keep. Its data may be made-up text that is gone,
+   and is made again. */
 static mde_json *take_planned(mde_context *c, const char *out, lab_settings *s)
 {
     char path[PROGRAM_PATH];

@@ -327,8 +327,8 @@ static void page_settings(mde_text *t, const experiment *x)
     mde_text_format_html(t,
                          "<h2>Settings</h2>\n<p>Data: <code>%s</code>, %d domains. Every run: %d layers, width %d, "
                          "%d heads, context %d, batch %d, %lld tokens, learning rate %.3g. %d experts, %d proxies at "
-                         "Dirichlet mixtures%s, 2 baselines, 3 verification runs; preset %s, seed %llu, plan %s, mdemix "
-                         "%s.</p>\n",
+                         "Dirichlet mixtures%s, 2 baselines, 3 verification runs; preset %s, seed %llu, plan %s, "
+                         "mdemix %s.</p>\n",
                          s->data, x->domains, s->layers, s->width, s->heads, s->context, s->batch, (long long)s->tokens,
                          s->learning_rate, x->domains, s->proxies, further, s->preset, (unsigned long long)s->seed,
                          x->fingerprint, MDE_VERSION);

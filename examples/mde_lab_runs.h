@@ -366,8 +366,8 @@ static mde_status add_task(experiment *x, task_kind kind, const char *prefix, co
     return MDE_OK;
 }
 
-/* A row of a table as a mixture of the domains: columns by their names or weight_NAME, shares or percents. What asks for
-   runs of another size or length than the plan's is refused. */
+/* A row of a table as a mixture of the domains: columns by their names or weight_NAME, shares or percents. What asks
+   for runs of another size or length than the plan's is refused. */
 static mde_status read_mixture(const experiment *x, const mde_csv *table, int row, double *weights)
 {
     static const char *const columns[2] = { "params", "tokens" };
