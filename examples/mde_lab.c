@@ -949,7 +949,7 @@ static mde_json *take_planned(mde_context *c, const char *out, lab_settings *s)
     none.mixtures = s->mixtures;
     program_path(c, path, "%s/plan.json", out);
     if (memcmp(s, &none, sizeof none) != 0 || !mde_is_file(path)) return NULL;
-    plan = read_plan(c, path);
+    plan = open_plan(c, path);
     if (!plan || !mde_is_folder(mde_json_string(plan, "data", ""))) return plan;
     *s = planned_settings(plan);
     s->mixtures = none.mixtures;

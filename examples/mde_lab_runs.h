@@ -783,7 +783,7 @@ static void check_plan(mde_context *c, const char *path, const mde_json *plan)
 }
 
 /* The plan, freed with mde_json_free. */
-static mde_json *read_plan(mde_context *c, const char *path)
+static mde_json *open_plan(mde_context *c, const char *path)
 {
     mde_json *plan = mde_json_read(c, path);
     if (plan) check_plan(c, path, plan);
@@ -828,7 +828,7 @@ static experiment *experiment_open(mde_context *c, const char *out)
     if (program_failed(c)) return NULL;
     program_path(c, path, "%s/plan.json", out);
     if (!mde_is_file(path)) mde_fail(c, MDE_IO, "%s: is not there; make a plan first", path);
-    else plan = read_plan(c, path);
+    else plan = open_plan(c, path);
     if (plan) {
         lab_settings s = planned_settings(plan);
         x = experiment_create(c, out, &s);
