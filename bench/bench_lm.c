@@ -131,6 +131,7 @@ static int serve(const char *work, const model *m, int threads, double seconds)
         train(c, s.lm, m, seconds);
         if (mde_context_status(c) == MDE_STOPPED) mde_clear_error(c);
     } else {
+        (scores ? score : generate)(&s);        /* memory is there before the first turn */
         while (mde_context_status(c) == MDE_OK && turn()) {
             double each = bench_time(scores ? score : generate, &s, seconds);
             report((scores ? count - 1 : m->context - 1) / each);
