@@ -72,6 +72,8 @@ for compiler in ${COMPILERS:-gcc clang}; do
     "$compiler" -fsyntax-only "$work/stb.c" 2> /dev/null ||
         { echo "# compile: no <stb/stb_image.h> to compare with (libstb-dev)"; exit 0; }
     found="$found $compiler"
+done
+for compiler in $found; do
     { rounds "$compiler" $examples implementation > "$work/rounds_$compiler" || : > "$work/failed"; } &
 done
 wait

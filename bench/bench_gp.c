@@ -149,7 +149,7 @@ static void figures(const table *t, int multitask, const char *python)
     bench_pairs pairs[COUNT];
     double share = (double)t->m / PEER_TARGETS, theirs[2] = { 0, 0 }, seconds[COUNT];
     char arguments[64], shape[64];
-    int there, i, k;
+    int count = multitask ? COUNT : MULTITASK_FIT, there, i, k;
     memset(pairs, 0, sizeof pairs);
     snprintf(arguments, sizeof arguments, FOLDER " %d", PEER_TARGETS);
     there = bench_start_peer(&peer, python, "peer_gp.py", arguments, 1);
@@ -158,14 +158,14 @@ static void figures(const table *t, int multitask, const char *python)
         if (multitask) ours(t, 1, MULTITASK, &seconds[MULTITASK_FIT], &seconds[MULTITASK_PREDICT]);
         ours(t, 1, NAMED, &seconds[FIT], &seconds[PREDICT]);
         ours(t, 1, ONE_START, &seconds[FIT_1_START], &seconds[PREDICT]);
-        for (k = 0; k < COUNT; k++) {
+        for (k = 0; k < count; k++) {
             pairs[k].better = '-';
             bench_add(&pairs[k], seconds[k], !there || k >= MULTITASK_FIT ? 0 : share * theirs[k == PREDICT]);
         }
     }
     bench_stop(&peer);
     if (python && !there) printf("# peer_gp.py failed, skipped\n");
-    for (k = 0; k < (multitask ? COUNT : MULTITASK_FIT); k++) {
+    for (k = 0; k < count; k++) {
         int rows = k == PREDICT || k == MULTITASK_PREDICT ? NEW : t->n;
         snprintf(shape, sizeof shape, "%dx%dx%d", rows, t->k, t->m);
         bench_figure(names[k], shape, 1, "s", &pairs[k]);

@@ -681,8 +681,9 @@ static mde_status explain_difference(mde_context *c, const char *path, const cha
     return mde_context_status(c);
 }
 
-/* The plan on disk and the one made from the settings and the data are the same text, or one explains why not. */
-static mde_status compare_plan(experiment *x, const char *path)
+/* The plan on disk and the one made from the settings and the data are the same text, or one explains why not. One
+   that was cut short is written again. */
+static mde_status settle_plan(experiment *x, const char *path)
 {
     mde_context *c = x->context;
     size_t size;
@@ -750,7 +751,7 @@ static mde_status experiment_plan(mde_context *c, const char *out, const lab_set
     program_path(c, runs, "%s/runs", out);
     if (x) check_model(x, 0);
     if (!program_failed(c)) {
-        if (mde_is_file(path)) compare_plan(x, path);
+        if (mde_is_file(path)) settle_plan(x, path);
         else if (mde_make_folder(c, runs) == MDE_OK) mde_file_write(c, path, x->plan, strlen(x->plan));
     }
     if (further && !program_failed(c)) program_write(c, further, out, "mixtures.csv");
@@ -832,7 +833,7 @@ static experiment *experiment_open(mde_context *c, const char *out)
     if (plan) {
         lab_settings s = planned_settings(plan);
         x = experiment_create(c, out, &s);
-        if (x) compare_plan(x, path);
+        if (x) settle_plan(x, path);
     }
     mde_json_free(c, plan);
     if (!program_failed(c)) return x;
