@@ -966,13 +966,27 @@ static void choose(lab *x, const method *m, const mde_experts *e, const mde_surr
     }
 }
 
-/* Adds to the plan what the runs so far choose: the experts' optimum when they are there, the rest when all proxies to
-   fit to are; each with all seeds, and at the larger sizes. Returns whether there was anything to add. */
+/* The first method whose choices can be planned and are not, METHODS where none is: the experts' optimum first, the
+   rest when all proxies to fit to are there. */
+static int first_unplanned(const study_rows *s)
+{
+    int waiting = 0, i, m;
+    for (i = 0; i < s->count; i++) waiting += is_kind(&s->runs[i], "fit") && !s->runs[i].finished;
+    for (m = 0; m < (waiting ? 1 : METHODS); m++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s-%s-1", methods[m].name, objective_names[0]);
+        if (!find_run(s, name)) return m;
+    }
+    return METHODS;
+}
+
+/* Adds to the plan what the runs so far choose, each with all seeds, and at the larger sizes. Returns whether there was
+   anything to add. */
 static int plan_choices(lab *x)
 {
     mde_context *c = x->context;
     study_rows *s = &x->study;
-    int i, j, m, o, seed, size, n = 0, waiting = 0;
+    int i, j, m = first_unplanned(s), last = m == 0 ? 1 : METHODS, o, seed, size, n = 0;
     double *weights = program_doubles(c, s->count, DOMAINS), *losses = program_doubles(c, s->count, TARGETS);
     mde_text *rows = mde_text_create(c);
     expert_set set;
@@ -980,15 +994,9 @@ static int plan_choices(lab *x)
     for (i = 0; i < s->count && losses; i++) {
         const study_run *r = &s->runs[i];
         if (!is_kind(r, "fit")) continue;
-        waiting += !r->finished;
         for (j = 0; j < DOMAINS; j++) weights[n * DOMAINS + j] = r->weights[j];
         for (j = 0; j < TARGETS; j++) losses[n * TARGETS + j] = r->values[j];
         n++;
-    }
-    for (m = 0; m < METHODS; m++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s-%s-1", methods[m].name, objective_names[0]);
-        if (!find_run(s, name) && (m == 0 || waiting == 0)) break;
     }
     if (m == METHODS || program_failed(c) || !open_set(x, "", MARKS - 1, &set)) {
         mde_release(c, weights);
@@ -997,7 +1005,7 @@ static int plan_choices(lab *x)
         return 0;
     }
     e = make_experts(x, 1, &set);
-    for (; m < METHODS && (m == 0 || waiting == 0) && !program_failed(c); m++) {
+    for (; m < last && !program_failed(c); m++) {
         mde_surrogate_desc desc;
         mde_surrogate *fitted = NULL;
         double best[OBJECTIVES][DOMAINS];
@@ -1085,7 +1093,7 @@ static int size_rank(const study_run *r)
     return strcmp(r->size, "L") == 0 ? 2 : strcmp(r->size, "M") == 0;
 }
 
-/* Up to `room` runs that are to be made; an expert's again where features lack it and its file is gone. */
+/* Up to `room` runs that are to be made; an expert's again where features or choices need it and its file is gone. */
 static int find_pending(const lab *x, int room, study_run **pending)
 {
     const study_rows *s = &x->study;
@@ -1095,6 +1103,7 @@ static int find_pending(const lab *x, int room, study_run **pending)
             lacking[kind] += is_of_table(&s->runs[i]) && !s->runs[i].predicted[kind];
         }
     }
+    lacking[PLAIN] += first_unplanned(s) < METHODS;
     for (rank = 0; rank < 3; rank++) {
         for (i = 0; i < s->count && n < room; i++) {
             study_run *r = &s->runs[i];

@@ -58,6 +58,16 @@ LC_ALL=C sort "$work/one/features.csv" > "$work/rows.one"
 LC_ALL=C sort "$work/two/features.csv" > "$work/rows.two"
 check and_the_same_features cmp "$work/rows.one" "$work/rows.two"
 
+# On another machine the rows are there and the experts are not: choices that wait for them have them made again.
+cp -r "$work/one" "$work/moved"
+for table in plan features; do grep -v '^optimum' "$work/one/$table.csv" > "$work/moved/$table.csv"; done
+check choices_that_lack_the_experts_wait_for_them run "$work/moved" --runs 6
+check and_are_not_planned sh -c "! grep -q '^optimum' '$work/moved/plan.csv'"
+check the_last_expert_is_made_again run "$work/moved" --runs 1
+LC_ALL=C sort "$work/one/plan.csv" > "$work/rows.one"
+LC_ALL=C sort "$work/moved/plan.csv" > "$work/rows.two"
+check and_the_choices_are_the_same cmp "$work/rows.one" "$work/rows.two"
+
 run "$work/one" --scale 0.002 > "$work/stdout" 2> "$work/stderr"
 check rows_of_other_settings_are_left_alone grep -q 'rows are of other settings or other text' "$work/stderr"
 mv "$work/data/perl" "$work/perl"
