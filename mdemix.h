@@ -1146,8 +1146,9 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 /* The runs to make next, out [count, k]: each at least `distance` from all runs [n, k] and from each other.
    Without a surrogate (NULL) they fill the space, which makes a first design; with one, they are what promises most. */
 typedef enum mde_acquisition {
-    MDE_CONFIDENCE_BOUND = 0,       /* lowest mean - exploration sd, known as UCB where more is better; bench/README.md
-                                       has its regret beside that of random runs */
+    MDE_VARIANCE_REDUCTION = 0,     /* what tells most about how much good mixtures differ from the best one (ALC, Cohn
+                                       et al. 1996); bench/README.md has its regret beside that of random runs */
+    MDE_CONFIDENCE_BOUND,           /* lowest mean - exploration sd, known as UCB where more is better */
     MDE_EXPECTED_IMPROVEMENT,       /* over `best` */
     MDE_SPACE_FILLING               /* furthest from all runs */
 } mde_acquisition;
@@ -21617,8 +21618,8 @@ MDEDEF mde_status mde_surrogate_minimize(const mde_surrogate *s, const mde_choos
 /* ---- The runs to make next ---- */
 
 /* From a pool of random mixtures, one after the other, the one that promises most. What a run that was chosen will tell
-   about its neighbours counts at once: their sds shrink as if its loss were known, with a correlation that falls with
-   the distance between the mixtures. */
+   about others counts at once. For bounds and improvements their sds shrink as if its loss were known, with a
+   correlation that falls with the distance between the mixtures. */
 
 #define MDE__DRAWS 3000
 #define MDE__DRAWS_NEAR 1000         /* further ones around the best mixture known */
@@ -21651,15 +21652,17 @@ typedef struct mde__draws {
     double *roots;          /* [count, k] square roots of the weights */
 } mde__draws;
 
-/* Random mixtures inside the bounds; with a centre, the last ones around it. */
-static void mde__draws_fill(mde__draws *p, const double *low, const double *high, const double *centre, uint64_t seed)
+/* Random mixtures inside the bounds; with a centre, the last ones around it, every other one closely (nearer = 1) where
+   good mixtures are to be told apart. */
+static void mde__draws_fill(mde__draws *p, const double *low, const double *high, const double *centre, int nearer,
+                            uint64_t seed)
 {
     double alpha[MDE_MAX_DOMAINS];
     mde_random random = mde_random_start(seed, 0x6e657874);
     for (int i = 0; i < p->count; i++) {
         double *w = p->weights + mde__cell(i, p->k, 0);
         if (centre && i >= MDE__DRAWS) {
-            for (int q = 0; q < p->k; q++) alpha[q] = 30.0 * centre[q] + 0.3;
+            for (int q = 0; q < p->k; q++) alpha[q] = (nearer && i % 2 == 0 ? 100.0 : 30.0) * centre[q] + 0.3;
             mde_random_dirichlet(&random, p->k, alpha, w);
             mde__simplex_nearest(p->k, low, high, w);
         } else {
@@ -21690,10 +21693,146 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
     mde_release(c, mean);
 }
 
+/* What runs would tell. The objective at mixtures v and w is taken to be uncertain with the covariance
+     k(v, w) = s^2 v' (sum_r w_r w_r' + ridge)^-1 w + sd(v) sd(w) exp(-h^2 / 2 reach^2):
+   what the n runs, each with noise s^2, leave open of a trend along the weights, and what a surrogate leaves open in
+   each neighbourhood, h being the Hellinger distance. A run at x moves the difference of mixture q to the best one, b,
+   by (k(q, x) - k(b, x)) z / sqrt(k(x, x) + s^2) with z standard normal; what it promises is the sum of those
+   variances over the good mixtures, and k is then that given the run. */
+typedef struct mde__learning {
+    int count, good, k;
+    double noise;               /* s^2 */
+    int *which;                 /* [good] draws that may be the best one, the first of the lowest mean */
+    double *trend;              /* [count, k] s^2 (sum_r w_r w_r' + ridge)^-1 w */
+    double *sd;                 /* [count] */
+    double *covariance;         /* [count, good] with the good ones */
+    double *variance;           /* [count] */
+    double *chosen;             /* [runs, count] covariance with each run that was chosen, over the root of its own */
+} mde__learning;
+
+#define MDE__GOOD_DRAWS 200
+#define MDE__TREND_RIDGE 0.01   /* in runs of one domain alone: with few runs no direction is without bound */
+
+static double mde__learning_covariance(const mde__learning *l, const mde__draws *p, int i, int j)
+{
+    size_t a = mde__cell(i, l->k, 0), b = mde__cell(j, l->k, 0);
+    double reach = mde__hellinger(l->k, p->roots + a, p->roots + b) / MDE__RUN_REACH;
+    return mde__inner(l->k, l->trend + a, p->weights + b) + l->sd[i] * l->sd[j] * mde__exp64(-0.5 * reach * reach);
+}
+
+/* The draws with the lowest mean - sd, that with the lowest mean in front. */
+static void mde__learning_good(mde__learning *l, const mde__draws *p)
+{
+    int found = 0, lowest = 0;
+    for (int i = 0; i < p->count; i++) {
+        double bound = p->mean[i] - p->sd[i];
+        int at = found < l->good ? found++ : l->good;
+        for (; at > 0; at--) {      /* kept in order */
+            const int before = l->which[at - 1];
+            if (!(bound < p->mean[before] - p->sd[before])) break;
+            if (at < l->good) l->which[at] = before;
+        }
+        if (at < l->good) l->which[at] = i;
+    }
+    for (int q = 1; q < l->good; q++) if (p->mean[l->which[q]] < p->mean[l->which[lowest]]) lowest = q;
+    found = l->which[lowest];
+    l->which[lowest] = l->which[0];
+    l->which[0] = found;
+}
+
+/* s^2: the mean square of the objective's sd at the runs. */
+static double mde__learning_noise(const mde_surrogate *s, const mde_suggest_desc *d, int n, const double *tried)
+{
+    mde_context *c = s->context;
+    double *mean = mde__doubles(c, 2 * (size_t)n, (size_t)s->m), squares = 0;
+    double *sd = mean ? mean + mde__cell(n, s->m, 0) : NULL;
+    if (mean && mde_surrogate_predict(s, n, tried, mean, sd) == MDE_OK) {
+        for (int i = 0; i < n; i++) {
+            double own = (d->spread > 0 ? d->spread : 1) * mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
+            squares += own * own / n;
+        }
+    }
+    mde_release(c, mean);
+    return squares > 0 ? squares : 1;       /* where sds say nothing, the trend alone counts, in any unit */
+}
+
+static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const mde_suggest_desc *d,
+                                const mde__draws *p, int n, const double *tried, int runs)
+{
+    mde_context *c = s->context;
+    int k = p->k, simd = c->simd;
+    size_t square = (size_t)k * (size_t)k;
+    double *design = mde__doubles(c, 2 * square + (size_t)k + mde__dense_work(k, k), 1);
+    l->count = p->count;
+    l->k = k;
+    l->good = MDE__GOOD_DRAWS;
+    l->which = (int *)mde_alloc(c, MDE__GOOD_DRAWS, sizeof *l->which);
+    l->trend = mde__doubles(c, (size_t)p->count, (size_t)k + 2 + MDE__GOOD_DRAWS + (size_t)runs);
+    if (!mde__bad(c)) l->noise = mde__learning_noise(s, d, n, tried);
+    if (!mde__bad(c)) {
+        double *inverse = design + square, *half = inverse + square;
+        l->sd = l->trend + mde__cell(p->count, k, 0);
+        l->variance = l->sd + p->count;
+        l->covariance = l->variance + p->count;
+        l->chosen = l->covariance + mde__cell(p->count, l->good, 0);
+        mde__learning_good(l, p);
+        memcpy(l->sd, p->sd, (size_t)p->count * sizeof(double));
+        for (int q = 0; q < k; q++) {
+            for (int i = 0; i < n; i++) {
+                mde__kernel_dense_axpy(simd)(q + 1, tried[mde__cell(i, k, q)], tried + mde__cell(i, k, 0),
+                                             design + mde__cell(q, k, 0));
+            }
+            design[mde__cell(q, k, q)] += MDE__TREND_RIDGE;
+        }
+        mde__cholesky_inverse(simd, k, design, inverse, half + k);
+        for (int i = 0; i < p->count; i++) {
+            double *trend = l->trend + mde__cell(i, k, 0);
+            mde__factor_solve(simd, k, inverse, p->weights + mde__cell(i, k, 0), half, trend);
+            for (int q = 0; q < k; q++) trend[q] *= l->noise;
+        }
+        for (int i = 0; i < p->count; i++) {
+            l->variance[i] = mde__learning_covariance(l, p, i, i);
+            for (int q = 0; q < l->good; q++) {
+                l->covariance[mde__cell(i, l->good, q)] = mde__learning_covariance(l, p, i, l->which[q]);
+            }
+        }
+    }
+    mde_release(c, design);
+}
+
+static double mde__learning_promise(const mde__learning *l, int i)
+{
+    const double *row = l->covariance + mde__cell(i, l->good, 0);
+    double sum = 0;
+    for (int q = 1; q < l->good; q++) sum += (row[q] - row[0]) * (row[q] - row[0]);
+    return sum / ((l->variance[i] > 0 ? l->variance[i] : 0) + l->noise);
+}
+
+/* Run number `run` is made at draw `at`. */
+static void mde__learning_choose(mde__learning *l, const mde__draws *p, int run, int at)
+{
+    double *own = l->chosen + mde__cell(run, l->count, 0);
+    double scale = 1.0 / sqrt((l->variance[at] > 0 ? l->variance[at] : 0) + l->noise);
+    for (int i = 0; i < l->count; i++) own[i] = mde__learning_covariance(l, p, at, i);
+    for (int r = 0; r < run; r++) {
+        const double *before = l->chosen + mde__cell(r, l->count, 0);
+        double factor = before[at];
+        for (int i = 0; i < l->count; i++) own[i] -= factor * before[i];
+    }
+    for (int i = 0; i < l->count; i++) own[i] *= scale;
+    for (int i = 0; i < l->count; i++) {
+        double *row = l->covariance + mde__cell(i, l->good, 0);
+        l->variance[i] -= own[i] * own[i];
+        for (int q = 0; q < l->good; q++) row[q] -= own[i] * own[l->which[q]];
+    }
+}
+
 /* How much mixture i promises: more is better. */
-static double mde__draws_promise(const mde__draws *p, const mde_suggest_desc *d, int smart, int i)
+static double mde__draws_promise(const mde__draws *p, const mde__learning *l, const mde_suggest_desc *d, int smart,
+                                 int i)
 {
     if (!smart || d->acquisition == MDE_SPACE_FILLING) return p->distance[i];
+    if (d->acquisition == MDE_VARIANCE_REDUCTION) return mde__learning_promise(l, i);
     if (d->acquisition == MDE_CONFIDENCE_BOUND) {
         return (d->exploration > 0 ? d->exploration : 2.0) * p->sd[i] - p->mean[i];
     }
@@ -21737,17 +21876,31 @@ static void mde__draws_near(mde__draws *p, const double *run)
     }
 }
 
+/* Sds once the loss of the one with number `run` is known. */
+static void mde__draws_shrink(mde__draws *p, int run)
+{
+    for (int i = 0; i < p->count; i++) {
+        double reach = mde__hellinger(p->k, p->roots + mde__cell(i, p->k, 0), p->roots + mde__cell(run, p->k, 0)) /
+                       MDE__RUN_REACH;
+        double left = 1.0 - mde__exp64(-reach * reach);
+        p->sd[i] *= sqrt(left > 0 ? left : 0);
+    }
+}
+
 MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n, int k, const double *tried,
                                    const mde_suggest_desc *desc, int count, double *out)
 {
     double low[MDE_MAX_DOMAINS], high[MDE_MAX_DOMAINS], nearest;
     mde_suggest_desc defaults;
     mde__draws p;
+    mde__learning learning;
     mde__meter meter;
-    int chosen;
+    int chosen, learns;
     if (mde__bad(c)) return mde_context_status(c);
     memset(&defaults, 0, sizeof defaults);
+    memset(&learning, 0, sizeof learning);
     if (!desc) desc = &defaults;
+    learns = s && desc->acquisition == MDE_VARIANCE_REDUCTION;
     if (desc->made) *desc->made = 0;
     nearest = desc->distance > 0 ? desc->distance : MDE__NEAREST_RUN;
     mde__require(c, n >= 0 && k >= 2 && k <= MDE_MAX_DOMAINS && count >= 0 && (n == 0 || tried) &&
@@ -21773,17 +21926,20 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     p.roots = p.distance + p.count;
     meter = mde__new_meter(c, desc->progress, desc->user, "suggest");
     mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
-    mde__draws_fill(&p, low, high, desc->centre, desc->seed);
+    mde__draws_fill(&p, low, high, desc->centre, learns, desc->seed);
     if (s) mde__draws_predict(&p, s, desc, &meter);
     for (int i = 0; i < n && !mde__bad(c); i++) {
         mde__draws_near(&p, tried + mde__cell(i, k, 0));
         mde__meter_add(&meter, 1);
     }
+    if (learns && !mde__bad(c)) {
+        mde__learning_start(&learning, s, desc, &p, n, tried, count < p.count ? count : p.count);
+    }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);
         int best = -1;
         for (int i = 0; i < p.count; i++) {
-            double promise = mde__draws_promise(&p, desc, s != NULL, i);
+            double promise = mde__draws_promise(&p, &learning, desc, s != NULL, i);
             if (p.distance[i] < nearest || !(promise > highest)) continue;
             highest = promise;
             best = i;
@@ -21791,14 +21947,11 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         if (best < 0) break;
         memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
         mde__draws_near(&p, w);
+        if (learns) mde__learning_choose(&learning, &p, chosen, best);
+        else mde__draws_shrink(&p, best);
         mde__meter_add(&meter, 1);
-        for (int i = 0; i < p.count; i++) {
-            double reach = mde__hellinger(k, p.roots + mde__cell(i, k, 0), p.roots + mde__cell(best, k, 0)) /
-                           MDE__RUN_REACH;
-            double left = 1.0 - mde__exp64(-reach * reach);
-            p.sd[i] *= sqrt(left > 0 ? left : 0);
-        }
     }
+    MDE__RELEASE(c, learning.which, learning.trend);
     mde_release(c, p.weights);
     if (desc->made) *desc->made = chosen;
     if (chosen < count && !desc->made && !mde__bad(c)) {

@@ -4,7 +4,7 @@
    folder:
      make build/regret && build/regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME]
                                        [--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X]
-                                       [--exploration X] [--strategy random|ucb|ei|space]
+                                       [--exploration X] [--strategy random|alc|ucb|ei|space]
    7 domains have 5 losses, 16 runs and two rounds of 8; 17 have 13 losses, 48 runs and two rounds of 16. Without
    options: both, noise of .003, .01 and .03 nats (17 domains: .01), truths of drawn coefficients (law and power), six
    seeds from 1 on, gp, which is tens of times as fast as the stack. The truth `fitted` is the mixing law whose
@@ -263,13 +263,13 @@ static void one(mde_context *c, const setting *s, int acquisition, uint64_t seed
     mde_regressor_free(t.fitted);
 }
 
-#define STRATEGIES 4
-static const char *const strategies[STRATEGIES] = { "random", "ucb", "ei", "space" };
+#define STRATEGIES 5
+static const char *const strategies[STRATEGIES] = { "random", "alc", "ucb", "ei", "space" };
 
 static void compare(mde_context *c, const setting *s)
 {
     int strategy, seed, i;
-    for (strategy = -1; strategy < 3; strategy++) {
+    for (strategy = -1; strategy < STRATEGIES - 1; strategy++) {
         double sum[CAUTIONS] = { 0 }, squares[CAUTIONS] = { 0 }, begun = mde_seconds();
         if (s->only >= 0 && s->only != strategy + 1) continue;
         for (seed = 0; seed < s->seeds && mde_context_status(c) == MDE_OK; seed++) {
@@ -331,7 +331,7 @@ int main(int argc, char **argv)
         s.only == STRATEGIES || (only == FITTED) != (ratios && losses)) {
         fprintf(stderr, "usage: regret [--domains 7|17] [--seeds N] [--first SEED] [--noise SD] [--model NAME] "
                         "[--truth law|power|fitted] [--ratios FILE --losses FILE] [--reach X] "
-                        "[--exploration X] [--strategy random|ucb|ei|space]\n");
+                        "[--exploration X] [--strategy random|alc|ucb|ei|space]\n");
         mde_context_free(c);
         return 2;
     }

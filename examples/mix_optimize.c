@@ -1233,6 +1233,22 @@ static optimization *optimize(mde_context *c, const optimize_settings *settings)
 
 /* ---- Command line ---- */
 
+/* By its short name; 0 where there is none such. Without a name what the library takes by default. */
+static int parse_acquisition(const char *name, mde_acquisition *out)
+{
+    static const struct { const char *name; mde_acquisition acquisition; } known[] = {
+        { "alc", MDE_VARIANCE_REDUCTION }, { "ucb", MDE_CONFIDENCE_BOUND }, { "ei", MDE_EXPECTED_IMPROVEMENT },
+        { "space", MDE_SPACE_FILLING }
+    };
+    size_t i;
+    for (i = 0; name && i < sizeof known / sizeof *known; i++) {
+        if (strcmp(name, known[i].name) != 0) continue;
+        *out = known[i].acquisition;
+        return 1;
+    }
+    return !name;
+}
+
 static const char *const usage =
     "mix_optimize: the best mixture of training domains, from finished runs or log-probabilities\n"
     "\n"
@@ -1257,7 +1273,7 @@ int main(int argc, char **argv)
     mde_context *c;
     run_scale sizes[LARGEST_SIZES];
     char wrong[64];
-    const char *acquisition = "ucb", *target_params = NULL, *target_tokens = NULL;
+    const char *acquisition = NULL, *target_params = NULL, *target_tokens = NULL;
     const program_option options[] = {
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0, "What is known" },
         { "--ratios", PROGRAM_INPUT, "FILE", &s.ratios, 0, 0,
@@ -1304,7 +1320,8 @@ int main(int argc, char **argv)
         { "--suggest", PROGRAM_INT, "Q", &s.suggest, 0, 1e6,
           "runs to make next; default 0. They explore: up to twice what was tried of a domain, plus 0.05" },
         { "--acquisition", PROGRAM_FILE, "NAME", &acquisition, 0, 0,
-          "what makes a run worth making: ucb (default, a low bound of its loss), ei (expected improvement), space" },
+          "what makes a run worth making: alc (default: it tells how good mixtures differ from the best one), ucb (a "
+          "low bound of its loss), ei (expected improvement), space (far from all others)" },
         { NULL, PROGRAM_HEADING, NULL, NULL, 0, 0,
           "A larger size (runs have columns params, as 70M, and tokens; a run may have a row for each checkpoint)" },
         { "--target-params", PROGRAM_FILE, "N", &target_params, 0, 0,
@@ -1339,9 +1356,16 @@ int main(int argc, char **argv)
     p.json_help = "the report";
     if (!program_parse(&p, argc, argv)) return p.code;
     if (!s.out) program_misused(&p, "", "--out names the folder for the report");
-    else if (strcmp(acquisition, "ei") == 0) s.acquisition = MDE_EXPECTED_IMPROVEMENT;
-    else if (strcmp(acquisition, "space") == 0) s.acquisition = MDE_SPACE_FILLING;
-    else if (strcmp(acquisition, "ucb") != 0) program_misused(&p, acquisition, " is none of ei, ucb, space");
+    else if (!parse_acquisition(acquisition, &s.acquisition)) {
+        program_misused(&p, acquisition, " is none of alc, ucb, ei, space");
+    } else if (acquisition && s.suggest == 0) {
+        program_misused(&p, "", "--acquisition chooses the runs of --suggest");
+    } else if (acquisition && s.budget_flops > 0) {
+        program_misused(&p, "", "--acquisition is of runs of one size; --budget-flops takes what is worth its FLOPs");
+    } else if (acquisition && s.acquisition != MDE_SPACE_FILLING && !s.table && !s.ratios && !s.logp) {
+        program_misused(&p, acquisition, " goes by runs, of which there are none; a first design is spread over the "
+                        "space");
+    }
     if (target_params && !scale_number(target_params, strlen(target_params), &s.target_params, NULL)) {
         program_misused(&p, target_params, " is no number of parameters, such as 1B");
     } else if (target_tokens && !scale_number(target_tokens, strlen(target_tokens), &s.target_tokens, NULL)) {

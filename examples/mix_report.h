@@ -734,8 +734,8 @@ static void page_next(mde_text *t, const optimization *o)
     mde_text_format(t, "</table></div>\n<p class=\"note\">%s <code>next_runs.csv</code> has them as a table of "
                        "mixtures.</p>\n",
                     spread ? "Spread over the space inside the bounds, far from all runs."
-                           : "Those that promise most, as if each were made after the last; none near to a run that "
-                             "was made. They keep to the bounds that you gave, but unlike the mixture above they may "
+                           : "Those that promise most, each given the ones before it; none near to a run that was "
+                             "made. They keep to the bounds that you gave, but unlike the mixture above they may "
                              "leave what was tried: for up to twice a domain's largest share, plus 0.05.");
 }
 

@@ -278,6 +278,7 @@ static int spend_mixtures(optimization *o, int count, double *w)
         if (allowed) memcpy(w + found++ * k, run, (size_t)k * sizeof *w);
     }
     describe_suggestions(o, &desc, &made);
+    desc.acquisition = MDE_CONFIDENCE_BOUND;    /* a crowd that may be good, of which the value takes its pick */
     if (!program_failed(c)) {
         mde_suggest_runs(c, o->surrogate, n, k, o->runs->weights, &desc, count - found, w + found * k);
     }

@@ -82,8 +82,12 @@ wrong 2 ratio_of_zero "\"0\" is not a value" --ratios ratios.csv --losses losses
 wrong 2 part_of_a_fold "\"2.5\" is not a value" --ratios ratios.csv --losses losses.csv --folds 2.5 --out out
 wrong 2 seed_below_zero "\" -1\" is not a value" --ratios ratios.csv --losses losses.csv --seed " -1" --out out
 wrong 2 missing_out "out names the folder" --ratios ratios.csv --losses losses.csv
-wrong 2 unknown_acquisition "none of ei, ucb, space" --ratios ratios.csv --losses losses.csv --acquisition best \
+wrong 2 unknown_acquisition "none of alc, ucb, ei, space" --ratios ratios.csv --losses losses.csv --acquisition best \
     --out out
+wrong 2 acquisition_of_no_runs "chooses the runs of --suggest" --ratios ratios.csv --losses losses.csv \
+    --acquisition ucb --out out
+wrong 2 acquisition_without_runs "alc goes by runs, of which there are none" --domains domains.csv --suggest 4 \
+    --acquisition alc --out out
 tables() { # tables NAME EXPECTED RATIOS LOSSES OPTIONS...: what is wrong with two tables
     t_name=$1; t_expected=$2; t_ratios=$3; t_losses=$4; shift 4
     wrong 1 "$t_name" "$t_expected" --ratios "$t_ratios" --losses "$t_losses" --model ridge --quiet --out out "$@"
@@ -579,6 +583,7 @@ wrong 1 budget_below_any_run "1e+15 FLOPs is too small for any run: the cheapest
     $spend --target-params 1B --target-tokens 20B --budget-flops 1e15
 wrong 2 budget_without_a_target "--budget-flops needs --target-params" $spend --budget-flops 1e18
 wrong 2 budget_for_no_runs "--budget-flops needs --suggest" --table sizes.csv --out out --target-params 1B --budget-flops 1e18
+wrong 2 acquisition_of_a_budget "is of runs of one size" $spend --target-params 1B --budget-flops 1e18 --acquisition ei
 wrong 2 sizes_that_are_none "60M is no size to offer" $spend --target-params 1B --budget-flops 1e18 --sizes 20M:1B,60M
 wrong 2 sizes_without_a_budget "may be spent on" $spend --target-params 1B --sizes 20M:1B
 edit sizes.csv 'NR == 1 || $3 == "4B" { print $1 "x" NR, $2, $4, $5, $6, $7, $8 }' | sed '1s/^[^,]*/run/' >t.csv

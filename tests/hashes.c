@@ -732,7 +732,7 @@ static void search(void)
         add_doubles(DOMAINS, choice.price);
     }
     done("choice");
-    for (k = 0; k < 3; k++) {
+    for (k = 0; k <= MDE_SPACE_FILLING; k++) {
         memset(&suggest, 0, sizeof suggest);
         suggest.acquisition = (mde_acquisition)k;
         suggest.best = 2.5;

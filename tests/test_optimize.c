@@ -1308,7 +1308,7 @@ static void the_first_suggested_run_promises_most(void)
         mde_suggest_desc desc;
         double most = -(double)INFINITY, least = (double)INFINITY, got;
         memset(&desc, 0, sizeof desc);
-        desc.acquisition = (mde_acquisition)acquisition;
+        desc.acquisition = acquisition ? MDE_EXPECTED_IMPROVEMENT : MDE_CONFIDENCE_BOUND;
         desc.best = best;
         CHECK(mde_suggest_runs(c, s, N, K, w, &desc, 1, out) == MDE_OK);
         mde_surrogate_predict(s, 1, out, &mean, &sd);
@@ -1329,6 +1329,138 @@ static void the_first_suggested_run_promises_most(void)
         /* three thousand random mixtures see the best of two thousand in a grid to a few percent of the range */
         CHECK(got >= most - 0.05 * (most - least));
     }
+    mde_surrogate_free(s);
+    mde_context_free(c);
+}
+
+enum { LEARN_DRAWS = 260, LEARN_RUNS = 14, LEARN_DOMAINS = 3 };
+
+/* Covariance of all draws by its definition, with an inverse by elimination. */
+static void plain_covariance(const mde__draws *p, double noise, const double *sd, const double *tried, double *full)
+{
+    enum { K = LEARN_DOMAINS };
+    double a[K][2 * K] = { { 0 } };
+    int i, j, q, r;
+    for (q = 0; q < K; q++) {
+        for (r = 0; r < K; r++) {
+            for (i = 0; i < LEARN_RUNS; i++) a[q][r] += tried[i * K + q] * tried[i * K + r];
+        }
+        a[q][q] += 0.01;
+        a[q][K + q] = 1;
+    }
+    for (q = 0; q < K; q++) {
+        double pivot = a[q][q];
+        for (r = 0; r < 2 * K; r++) a[q][r] /= pivot;
+        for (i = 0; i < K; i++) {
+            double factor = a[i][q];
+            for (r = 0; r < 2 * K && i != q; r++) a[i][r] -= factor * a[q][r];
+        }
+    }
+    for (i = 0; i < p->count; i++) {
+        for (j = 0; j < p->count; j++) {
+            const double *v = p->weights + i * K, *w = p->weights + j * K;
+            double trend = 0, square = 0;
+            for (q = 0; q < K; q++) {
+                for (r = 0; r < K; r++) trend += v[q] * a[q][K + r] * w[r];
+                square += (sqrt(v[q]) - sqrt(w[q])) * (sqrt(v[q]) - sqrt(w[q])) / 2;
+            }
+            full[i * p->count + j] = noise * trend + sd[i] * sd[j] * exp(-square / (2 * 0.25 * 0.25));
+        }
+    }
+}
+
+/* Variance of the differences of the good mixtures to the best one, summed. */
+static double contrast_variance(const mde__learning *l, const double *full)
+{
+    double sum = 0;
+    int q, b = l->which[0];
+    for (q = 1; q < l->good; q++) {
+        int g = l->which[q];
+        sum += full[g * l->count + g] + full[b * l->count + b] - 2 * full[g * l->count + b];
+    }
+    return sum;
+}
+
+/* The promise of a run is the variance that conditioning on it takes from the differences, before and after others. */
+static void variance_reduction_is_what_conditioning_takes(void)
+{
+    enum { K = LEARN_DOMAINS, P = LEARN_DRAWS };
+    static double full[P * P], given[P * P];
+    double tried[LEARN_RUNS * K], y[LEARN_RUNS], low[K] = { 0 }, high[K] = { 1, 1, 1 }, sd[P], *row;
+    mde_context *c = mde_context_create(NULL);
+    mde_surrogate_desc fit = model_of(MDE_GP, 0);
+    mde_suggest_desc desc;
+    mde__draws p;
+    mde__learning l;
+    mde__meter meter;
+    mde_surrogate *s;
+    int run, at, i, j;
+    memset(&desc, 0, sizeof desc);
+    memset(&p, 0, sizeof p);
+    memset(&l, 0, sizeof l);
+    make_runs(153, LEARN_RUNS, K, 1, 0.01, tried, y);
+    s = mde_surrogate_fit(c, LEARN_RUNS, K, 1, tried, y, &fit);
+    p.k = K;
+    p.count = P;
+    p.weights = mde__doubles(c, P, 2 * K + 3);
+    p.mean = p.weights + P * K;
+    p.sd = p.mean + P;
+    p.distance = p.sd + P;
+    p.roots = p.distance + P;
+    mde__draws_fill(&p, low, high, NULL, 1, 5);
+    meter = mde__new_meter(c, NULL, NULL, "suggest");
+    mde__draws_predict(&p, s, &desc, &meter);
+    mde__learning_start(&l, s, &desc, &p, LEARN_RUNS, tried, 3);
+    CHECK(mde_context_status(c) == MDE_OK && l.good == 200 && l.noise > 0);
+    for (i = 0; i < P; i++) sd[i] = p.sd[i];
+    for (i = 1; i < l.good; i++) CHECK(p.mean[l.which[i]] >= p.mean[l.which[0]]);
+    plain_covariance(&p, l.noise, sd, tried, full);
+    for (run = 0; run < 3; run++) {
+        double before = contrast_variance(&l, full);
+        for (at = run; at < P; at += 20) {
+            double variance = full[at * P + at] + l.noise, promise = mde__learning_promise(&l, at), removed;
+            for (i = 0; i < P; i++) {
+                for (j = 0; j < P; j++) given[i * P + j] = full[i * P + j] - full[i * P + at] * full[j * P + at] / variance;
+            }
+            removed = before - contrast_variance(&l, given);
+            CHECK(fabs(promise - removed) <= 1e-10 * before);
+        }
+        at = 7 + 80 * run;
+        mde__learning_choose(&l, &p, run, at);
+        row = full + at * P;
+        for (i = 0; i < P; i++) sd[i] = row[i];
+        {
+            double variance = row[at] + l.noise;
+            for (i = 0; i < P; i++) {
+                for (j = 0; j < P; j++) full[i * P + j] -= sd[i] * sd[j] / variance;
+            }
+        }
+    }
+    mde_release(c, l.which);
+    mde_release(c, l.trend);
+    mde_release(c, p.weights);
+    mde_surrogate_free(s);
+    mde_context_free(c);
+}
+
+/* Trees and constant losses say nothing of what they are unsure of: the design of a trend is then left. */
+static void variance_reduction_holds_where_sds_say_nothing(void)
+{
+    enum { N = 12, K = 3, COUNT = 5 };
+    double w[N * K], y[N], out[COUNT * K];
+    mde_context *c = mde_context_create(NULL);
+    mde_surrogate_desc fit = model_of(MDE_GP, 0);
+    mde_suggest_desc desc;
+    mde_surrogate *s;
+    int i;
+    make_runs(154, N, K, 1, 0.01, w, y);
+    for (i = 0; i < N; i++) y[i] = 2.5;
+    memset(&desc, 0, sizeof desc);
+    desc.reach = (double)INFINITY;
+    s = mde_surrogate_fit(c, N, K, 1, w, y, &fit);
+    CHECK(mde_suggest_runs(c, s, N, K, w, &desc, COUNT, out) == MDE_OK);
+    for (i = 0; i < COUNT; i++) CHECK(is_mixture(K, NULL, NULL, out + i * K));
+    CHECK(out[0] > 0.9 || out[1] > 0.9 || out[2] > 0.9);        /* a corner: it has the most to say of a line */
     mde_surrogate_free(s);
     mde_context_free(c);
 }
@@ -1367,6 +1499,7 @@ static void suggestions_go_beyond_what_was_tried_as_far_as_their_reach(void)
         mde_suggest_desc desc;
         double upper[K] = { 1, 0.04, 0.04 }, high[K] = { 0.9, 0.2, 0.2 };
         memset(&desc, 0, sizeof desc);
+        desc.acquisition = MDE_CONFIDENCE_BOUND;
         desc.upper = upper;
         desc.distance = 0.01;
         desc.best = 2;
@@ -2290,6 +2423,8 @@ int main(void)
     TEST(suggested_runs_are_mixtures_inside_the_bounds_and_apart_from_all_runs);
     TEST(the_first_suggested_run_promises_most);
     TEST(suggestions_go_beyond_what_was_tried_as_far_as_their_reach);
+    TEST(variance_reduction_is_what_conditioning_takes);
+    TEST(variance_reduction_holds_where_sds_say_nothing);
     TEST(space_filling_runs_are_further_apart_than_random_ones);
     TEST(the_spread_of_an_evaluation_makes_its_intervals_hold);
     TEST(suggestions_refuse_nonsense_by_name);
