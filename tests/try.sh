@@ -12,10 +12,11 @@ ok() {
     echo "ok   $1"
 }
 
-# bad NAME FILE: the reason is the end of the file
+# bad NAME [REASON]: the reason is the end of the file of that name, or the text
 bad() {
     failed=$((failed + 1))
-    tail -n 12 "$2" | sed 's/^/    /'
+    if [ -f "${2-}" ]; then tail -n 12 "$2"; else printf '%s' "${2:+$2
+}"; fi | sed 's/^/    /'
     echo "FAIL $1"
 }
 
@@ -29,6 +30,11 @@ try() {
 # nothing_in FILE NAME: passes when the file, a list of complaints, is empty
 nothing_in() {
     if [ -s "$1" ]; then bad "$2" "$1"; else ok "$2"; fi
+}
+
+# or_leave PROGRAM: ends here where a program that all the rest needs was not built
+or_leave() {
+    [ -x "$1" ] || finish
 }
 
 # skip NAME WHY
