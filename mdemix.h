@@ -21697,12 +21697,15 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
      k(v, w) = s^2 v' (sum_r w_r w_r' + ridge)^-1 w + sd(v) sd(w) exp(-h^2 / 2 reach^2):
    what the n runs, each with noise s^2, leave open of a trend along the weights, and what a surrogate leaves open in
    each neighbourhood, h being the Hellinger distance. A run at x moves the difference of mixture q to the best one, b,
-   by (k(q, x) - k(b, x)) z / sqrt(k(x, x) + s^2) with z standard normal; what it promises is the sum of those
-   variances over the good mixtures, and k is then that given the run. */
+   by (k(q, x) - k(b, x)) z / sqrt(k(x, x) + s^2) with z standard normal. Of the variance of that difference it takes
+   the square of that factor; what it promises is the sum of the shares that it takes over the good mixtures, and k is
+   then that given the run. Absolute variances in place of shares, or good mixtures by mean - sd, send whole rounds to
+   where little is known and much is bad. */
 typedef struct mde__learning {
     int count, good, k;
     double noise;               /* s^2 */
-    int *which;                 /* [good] draws that may be the best one, the first of the lowest mean */
+    int *which;                 /* [good] draws of the lowest means, in order */
+    double *open;               /* [good] variance of the difference to the best one */
     double *trend;              /* [count, k] s^2 (sum_r w_r w_r' + ridge)^-1 w */
     double *sd;                 /* [count] */
     double *covariance;         /* [count, good] with the good ones */
@@ -21712,6 +21715,7 @@ typedef struct mde__learning {
 
 #define MDE__GOOD_DRAWS 200
 #define MDE__TREND_RIDGE 0.01   /* in runs of one domain alone: with few runs no direction is without bound */
+#define MDE__OPEN_FLOOR 0.05    /* of s^2: differences that are known better than that count for less */
 
 static double mde__learning_covariance(const mde__learning *l, const mde__draws *p, int i, int j)
 {
@@ -21720,24 +21724,27 @@ static double mde__learning_covariance(const mde__learning *l, const mde__draws 
     return mde__inner(l->k, l->trend + a, p->weights + b) + l->sd[i] * l->sd[j] * mde__exp64(-0.5 * reach * reach);
 }
 
-/* The draws with the lowest mean - sd, that with the lowest mean in front. */
+/* The draws with the lowest means. */
 static void mde__learning_good(mde__learning *l, const mde__draws *p)
 {
-    int found = 0, lowest = 0;
+    int found = 0;
     for (int i = 0; i < p->count; i++) {
-        double bound = p->mean[i] - p->sd[i];
         int at = found < l->good ? found++ : l->good;
-        for (; at > 0; at--) {      /* kept in order */
-            const int before = l->which[at - 1];
-            if (!(bound < p->mean[before] - p->sd[before])) break;
-            if (at < l->good) l->which[at] = before;
+        for (; at > 0 && p->mean[i] < p->mean[l->which[at - 1]]; at--) {
+            if (at < l->good) l->which[at] = l->which[at - 1];
         }
         if (at < l->good) l->which[at] = i;
     }
-    for (int q = 1; q < l->good; q++) if (p->mean[l->which[q]] < p->mean[l->which[lowest]]) lowest = q;
-    found = l->which[lowest];
-    l->which[lowest] = l->which[0];
-    l->which[0] = found;
+}
+
+static void mde__learning_open(mde__learning *l)
+{
+    int best = l->which[0];
+    for (int q = 0; q < l->good; q++) {
+        int i = l->which[q];
+        double left = l->variance[i] + l->variance[best] - 2.0 * l->covariance[mde__cell(i, l->good, 0)];
+        l->open[q] = left > 0 ? left : 0;
+    }
 }
 
 /* s^2: the mean square of the objective's sd at the runs. */
@@ -21767,6 +21774,7 @@ static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const 
     l->k = k;
     l->good = MDE__GOOD_DRAWS;
     l->which = (int *)mde_alloc(c, MDE__GOOD_DRAWS, sizeof *l->which);
+    l->open = mde__doubles(c, MDE__GOOD_DRAWS, 1);
     l->trend = mde__doubles(c, (size_t)p->count, (size_t)k + 2 + MDE__GOOD_DRAWS + (size_t)runs);
     if (!mde__bad(c)) l->noise = mde__learning_noise(s, d, n, tried);
     if (!mde__bad(c)) {
@@ -21796,6 +21804,7 @@ static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const 
                 l->covariance[mde__cell(i, l->good, q)] = mde__learning_covariance(l, p, i, l->which[q]);
             }
         }
+        mde__learning_open(l);
     }
     mde_release(c, design);
 }
@@ -21804,7 +21813,9 @@ static double mde__learning_promise(const mde__learning *l, int i)
 {
     const double *row = l->covariance + mde__cell(i, l->good, 0);
     double sum = 0;
-    for (int q = 1; q < l->good; q++) sum += (row[q] - row[0]) * (row[q] - row[0]);
+    for (int q = 1; q < l->good; q++) {
+        sum += (row[q] - row[0]) * (row[q] - row[0]) / (l->open[q] + MDE__OPEN_FLOOR * l->noise);
+    }
     return sum / ((l->variance[i] > 0 ? l->variance[i] : 0) + l->noise);
 }
 
@@ -21825,6 +21836,7 @@ static void mde__learning_choose(mde__learning *l, const mde__draws *p, int run,
         l->variance[i] -= own[i] * own[i];
         for (int q = 0; q < l->good; q++) row[q] -= own[i] * own[l->which[q]];
     }
+    mde__learning_open(l);
 }
 
 /* How much mixture i promises: more is better. */
@@ -21951,7 +21963,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         else mde__draws_shrink(&p, best);
         mde__meter_add(&meter, 1);
     }
-    MDE__RELEASE(c, learning.which, learning.trend);
+    MDE__RELEASE(c, learning.which, learning.open, learning.trend);
     mde_release(c, p.weights);
     if (desc->made) *desc->made = chosen;
     if (chosen < count && !desc->made && !mde__bad(c)) {

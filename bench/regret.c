@@ -10,7 +10,7 @@
    seeds from 1 on, gp, which is tens of times as fast as the stack. The truth `fitted` is the mixing law whose
    coefficients fit a random half of the runs in the two tables, for losses drawn from theirs; the tables have the 7 or
    17 domains. A line a strategy: mean regret over the seeds, each of which has a truth of its own, and its standard
-   error, for caution 0, 1/2 and 1. A seed's first runs are the same for all strategies. */
+   error, for caution 0, 1/2 and 1, and the median for 0. A seed's first runs are the same for all strategies. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include <stdio.h>
@@ -266,15 +266,23 @@ static void one(mde_context *c, const setting *s, int acquisition, uint64_t seed
 #define STRATEGIES 5
 static const char *const strategies[STRATEGIES] = { "random", "alc", "ucb", "ei", "space" };
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 static void compare(mde_context *c, const setting *s)
 {
     int strategy, seed, i;
+    double *calm = (double *)mde_alloc(c, (size_t)s->seeds, sizeof *calm);      /* of caution 0 */
     for (strategy = -1; strategy < STRATEGIES - 1; strategy++) {
         double sum[CAUTIONS] = { 0 }, squares[CAUTIONS] = { 0 }, begun = mde_seconds();
         if (s->only >= 0 && s->only != strategy + 1) continue;
         for (seed = 0; seed < s->seeds && mde_context_status(c) == MDE_OK; seed++) {
             double regret[CAUTIONS] = { 0 };
             one(c, s, strategy, (uint64_t)(s->first + seed), regret);
+            calm[seed] = regret[0];
             for (i = 0; i < CAUTIONS; i++) {
                 sum[i] += regret[i];
                 squares[i] += regret[i] * regret[i];
@@ -286,9 +294,11 @@ static void compare(mde_context *c, const setting *s)
             double mean = sum[i] / s->seeds, variance = squares[i] / s->seeds - mean * mean;
             printf("  %.5f +- %.5f", mean, s->seeds > 1 ? sqrt((variance > 0 ? variance : 0) / (s->seeds - 1)) : 0);
         }
-        printf("  %.1f s\n", mde_seconds() - begun);
+        if (calm) qsort(calm, (size_t)s->seeds, sizeof *calm, by_value);
+        if (calm) printf("  median %.5f  %.1f s\n", calm[s->seeds / 2], mde_seconds() - begun);
         fflush(stdout);
     }
+    mde_release(c, calm);
 }
 
 /* Its index, or count. */
