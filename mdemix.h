@@ -21700,14 +21700,13 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
    by (k(q, x) - k(b, x)) z / sqrt(k(x, x) + s^2) with z standard normal. Of the variance of that difference it takes
    the square of that factor; what it promises is the sum of the shares that it takes over the good mixtures, and k is
    then that given the run. Absolute variances in place of shares, or good mixtures by mean - sd, send whole rounds to
-   where little is known and much is bad. */
+   where little is known and much is bad. The form and the constants were chosen by bench/regret.c, on fitted truths. */
 typedef struct mde__learning {
     int count, good, k;
     double noise;               /* s^2 */
     int *which;                 /* [good] draws of the lowest means, in order */
     double *open;               /* [good] variance of the difference to the best one */
     double *trend;              /* [count, k] s^2 (sum_r w_r w_r' + ridge)^-1 w */
-    double *sd;                 /* [count] */
     double *covariance;         /* [count, good] with the good ones */
     double *variance;           /* [count] */
     double *chosen;             /* [runs, count] covariance with each run that was chosen, over the root of its own */
@@ -21721,7 +21720,7 @@ static double mde__learning_covariance(const mde__learning *l, const mde__draws 
 {
     size_t a = mde__cell(i, l->k, 0), b = mde__cell(j, l->k, 0);
     double reach = mde__hellinger(l->k, p->roots + a, p->roots + b) / MDE__RUN_REACH;
-    return mde__inner(l->k, l->trend + a, p->weights + b) + l->sd[i] * l->sd[j] * mde__exp64(-0.5 * reach * reach);
+    return mde__inner(l->k, l->trend + a, p->weights + b) + p->sd[i] * p->sd[j] * mde__exp64(-0.5 * reach * reach);
 }
 
 /* The draws with the lowest means. */
@@ -21763,42 +21762,47 @@ static double mde__learning_noise(const mde_surrogate *s, const mde_suggest_desc
     return squares > 0 ? squares : 1;       /* where sds say nothing, the trend alone counts, in any unit */
 }
 
+/* work: 2 k^2 + k, and the work of a product. */
+static void mde__learning_trend(mde__learning *l, const mde__draws *p, int simd, int n, const double *tried,
+                                double *work)
+{
+    int k = l->k;
+    double *design = work, *inverse = design + k * k, *half = inverse + k * k;
+    for (int q = 0; q < k; q++) {
+        for (int i = 0; i < n; i++) {
+            mde__kernel_dense_axpy(simd)(q + 1, tried[mde__cell(i, k, q)], tried + mde__cell(i, k, 0),
+                                         design + mde__cell(q, k, 0));
+        }
+        design[mde__cell(q, k, q)] += MDE__TREND_RIDGE;
+    }
+    mde__cholesky_inverse(simd, k, design, inverse, half + k);
+    for (int i = 0; i < l->count; i++) {
+        double *trend = l->trend + mde__cell(i, k, 0);
+        mde__factor_solve(simd, k, inverse, p->weights + mde__cell(i, k, 0), half, trend);
+        for (int q = 0; q < k; q++) trend[q] *= l->noise;
+    }
+}
+
 static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const mde_suggest_desc *d,
                                 const mde__draws *p, int n, const double *tried, int runs)
 {
     mde_context *c = s->context;
-    int k = p->k, simd = c->simd;
-    size_t square = (size_t)k * (size_t)k;
-    double *design = mde__doubles(c, 2 * square + (size_t)k + mde__dense_work(k, k), 1);
+    size_t k = (size_t)p->k, count = (size_t)p->count;
+    double *work = mde__doubles(c, 2 * k * k + k + mde__dense_work(p->k, p->k), 1);
     l->count = p->count;
-    l->k = k;
+    l->k = p->k;
     l->good = MDE__GOOD_DRAWS;
     l->which = (int *)mde_alloc(c, MDE__GOOD_DRAWS, sizeof *l->which);
     l->open = mde__doubles(c, MDE__GOOD_DRAWS, 1);
-    l->trend = mde__doubles(c, (size_t)p->count, (size_t)k + 2 + MDE__GOOD_DRAWS + (size_t)runs);
+    l->trend = mde__doubles(c, count, k + 1 + MDE__GOOD_DRAWS + (size_t)runs);
     if (!mde__bad(c)) l->noise = mde__learning_noise(s, d, n, tried);
     if (!mde__bad(c)) {
-        double *inverse = design + square, *half = inverse + square;
-        l->sd = l->trend + mde__cell(p->count, k, 0);
-        l->variance = l->sd + p->count;
-        l->covariance = l->variance + p->count;
-        l->chosen = l->covariance + mde__cell(p->count, l->good, 0);
+        l->variance = l->trend + count * k;
+        l->covariance = l->variance + count;
+        l->chosen = l->covariance + count * MDE__GOOD_DRAWS;
         mde__learning_good(l, p);
-        memcpy(l->sd, p->sd, (size_t)p->count * sizeof(double));
-        for (int q = 0; q < k; q++) {
-            for (int i = 0; i < n; i++) {
-                mde__kernel_dense_axpy(simd)(q + 1, tried[mde__cell(i, k, q)], tried + mde__cell(i, k, 0),
-                                             design + mde__cell(q, k, 0));
-            }
-            design[mde__cell(q, k, q)] += MDE__TREND_RIDGE;
-        }
-        mde__cholesky_inverse(simd, k, design, inverse, half + k);
-        for (int i = 0; i < p->count; i++) {
-            double *trend = l->trend + mde__cell(i, k, 0);
-            mde__factor_solve(simd, k, inverse, p->weights + mde__cell(i, k, 0), half, trend);
-            for (int q = 0; q < k; q++) trend[q] *= l->noise;
-        }
-        for (int i = 0; i < p->count; i++) {
+        mde__learning_trend(l, p, c->simd, n, tried, work);
+        for (int i = 0; i < l->count; i++) {
             l->variance[i] = mde__learning_covariance(l, p, i, i);
             for (int q = 0; q < l->good; q++) {
                 l->covariance[mde__cell(i, l->good, q)] = mde__learning_covariance(l, p, i, l->which[q]);
@@ -21806,7 +21810,7 @@ static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const 
         }
         mde__learning_open(l);
     }
-    mde_release(c, design);
+    mde_release(c, work);
 }
 
 static double mde__learning_promise(const mde__learning *l, int i)
