@@ -21747,18 +21747,23 @@ static void mde__learning_open(mde__learning *l)
 }
 
 /* s^2: the mean square of the objective's sd at the runs. */
-static double mde__learning_noise(const mde_surrogate *s, const mde_suggest_desc *d, int n, const double *tried)
+static double mde__learning_noise(const mde_surrogate *s, const mde_suggest_desc *d, int n, const double *tried,
+                                  mde__meter *meter)
 {
-    mde_context *c = s->context;
-    double *mean = mde__doubles(c, 2 * (size_t)n, (size_t)s->m), squares = 0;
-    double *sd = mean ? mean + mde__cell(n, s->m, 0) : NULL;
-    if (mean && mde_surrogate_predict(s, n, tried, mean, sd) == MDE_OK) {
-        for (int i = 0; i < n; i++) {
-            double own = (d->spread > 0 ? d->spread : 1) * mde__weigh(s->m, d->objective, sd + mde__cell(i, s->m, 0));
-            squares += own * own / n;
-        }
+    mde__draws runs;
+    double squares = 0;
+    memset(&runs, 0, sizeof runs);
+    runs.count = n;
+    runs.k = s->k;
+    runs.weights = mde__doubles(s->context, (size_t)n, (size_t)s->k + 2);
+    if (runs.weights && n > 0) {
+        runs.mean = runs.weights + mde__cell(n, s->k, 0);
+        runs.sd = runs.mean + n;
+        memcpy(runs.weights, tried, mde__cell(n, s->k, 0) * sizeof(double));
+        mde__draws_predict(&runs, s, d, meter);
+        for (int i = 0; i < n; i++) squares += runs.sd[i] * runs.sd[i] / n;
     }
-    mde_release(c, mean);
+    mde_release(s->context, runs.weights);
     return squares > 0 ? squares : 1;       /* where sds say nothing, the trend alone counts, in any unit */
 }
 
@@ -21784,7 +21789,7 @@ static void mde__learning_trend(mde__learning *l, const mde__draws *p, int simd,
 }
 
 static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const mde_suggest_desc *d,
-                                const mde__draws *p, int n, const double *tried, int runs)
+                                const mde__draws *p, int n, const double *tried, int runs, mde__meter *meter)
 {
     mde_context *c = s->context;
     size_t k = (size_t)p->k, count = (size_t)p->count;
@@ -21795,7 +21800,7 @@ static void mde__learning_start(mde__learning *l, const mde_surrogate *s, const 
     l->which = (int *)mde_alloc(c, MDE__GOOD_DRAWS, sizeof *l->which);
     l->open = mde__doubles(c, MDE__GOOD_DRAWS, 1);
     l->trend = mde__doubles(c, count, k + 1 + MDE__GOOD_DRAWS + (size_t)runs);
-    if (!mde__bad(c)) l->noise = mde__learning_noise(s, d, n, tried);
+    if (!mde__bad(c)) l->noise = mde__learning_noise(s, d, n, tried, meter);
     if (!mde__bad(c)) {
         l->variance = l->trend + count * k;
         l->covariance = l->variance + count;
@@ -21941,7 +21946,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     p.distance = p.sd + p.count;
     p.roots = p.distance + p.count;
     meter = mde__new_meter(c, desc->progress, desc->user, "suggest");
-    mde__meter_start(&meter, (s ? p.count : 0) + (double)n + count);
+    mde__meter_start(&meter, (s ? p.count : 0) + (learns ? 2.0 : 1.0) * n + count);
     mde__draws_fill(&p, low, high, desc->centre, learns, desc->seed);
     if (s) mde__draws_predict(&p, s, desc, &meter);
     for (int i = 0; i < n && !mde__bad(c); i++) {
@@ -21949,7 +21954,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         mde__meter_add(&meter, 1);
     }
     if (learns && !mde__bad(c)) {
-        mde__learning_start(&learning, s, desc, &p, n, tried, count < p.count ? count : p.count);
+        mde__learning_start(&learning, s, desc, &p, n, tried, count < p.count ? count : p.count, &meter);
     }
     for (chosen = 0; chosen < count && !mde__bad(c); chosen++) {
         double highest = -(double)INFINITY, *w = out + mde__cell(chosen, k, 0);

@@ -10,7 +10,8 @@
    seeds from 1 on, gp, which is tens of times as fast as the stack. The truth `fitted` is the mixing law whose
    coefficients fit a random half of the runs in the two tables, for losses drawn from theirs; the tables have the 7 or
    17 domains. A line a strategy: mean regret over the seeds, each of which has a truth of its own, and its standard
-   error, for caution 0, 1/2 and 1, and the median for 0. A seed's first runs are the same for all strategies. */
+   error, for caution 0, 1/2 and 1, and the (upper) median for 0. A seed's first runs are the same for all
+   strategies. */
 #define MDEMIX_IMPLEMENTATION
 #include "../mdemix.h"
 #include <stdio.h>

@@ -1406,7 +1406,7 @@ static void variance_reduction_is_what_conditioning_takes(void)
     mde__draws_fill(&p, low, high, NULL, 1, 5);
     meter = mde__new_meter(c, NULL, NULL, "suggest");
     mde__draws_predict(&p, s, &desc, &meter);
-    mde__learning_start(&l, s, &desc, &p, LEARN_RUNS, tried, 3);
+    mde__learning_start(&l, s, &desc, &p, LEARN_RUNS, tried, 3, &meter);
     CHECK(mde_context_status(c) == MDE_OK && l.good == 200 && l.noise > 0);
     for (i = 0; i < P; i++) sd[i] = p.sd[i];
     for (i = 1; i < l.good; i++) CHECK(p.mean[l.which[i]] >= p.mean[l.which[i - 1]]);
