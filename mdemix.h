@@ -71,6 +71,7 @@
      I. Loshchilov, F. Hutter: Decoupled Weight Decay Regularization. ICLR 2019. AdamW.
      C. Rasmussen, C. Williams: Gaussian Processes for Machine Learning. MIT Press 2006. Sections 2.2, 4.2, 5.4.
      E. Bonilla, K. Chai, C. Williams: Multi-task Gaussian Process Prediction. NIPS 2007. Coregionalisation.
+     Y. Teh, M. Seeger, M. Jordan: Semiparametric Latent Factor Models. AISTATS 2005. Processes of their own.
      J. Ye et al.: Data Mixing Laws: Optimizing Data Mixtures by Predicting Language Modeling Performance. ICLR 2025.
      M. Shukor et al.: Scaling Laws for Optimal Data Mixtures. 2025 (arXiv 2507.09404). The law across sizes.
      J. Hoffmann et al.: Training Compute-Optimal Large Language Models. 2022. Its exponents' priors.
@@ -81,9 +82,7 @@
      Public domain or MIT-0, as you choose; see the file LICENSE.
 
    VERSIONS
-     0.2.0  programs and SVG plots moved to examples/; models by recipes of one name; matrix products as structs;
-            published models run from their folders; runs to make next leave what was tried; repeated runs are held
-            out together; runs of several sizes; texts larger than memory; Windows
+     0.2.0  programs and SVG plots are in examples/; models by recipes of one name; published models; Windows
      0.1.0  first release */
 
 #ifndef MDEMIX_H
@@ -190,9 +189,8 @@ MDEDEF const char *mde_version(void);                         /* MDE_VERSION of 
 MDEDEF int mde_threads(const mde_context *c);   /* that loops may use */
 MDEDEF const char *mde_simd_name(const mde_context *c);       /* "portable", "avx2" or "avx512" */
 
-/* 1 when this build keeps the promise of same bits; else mde_other_bits says, in a sentence that names the option, what
-   the compiler was told to do otherwise: NULL when nothing. */
-MDEDEF int mde_same_bits(const mde_context *c);
+/* NULL when this build keeps the promise of same bits; else a sentence that names what the compiler was told to do
+   otherwise. */
 MDEDEF const char *mde_other_bits(const mde_context *c);
 
 MDEDEF double mde_seconds(void);        /* on a clock that does not go back */
@@ -898,7 +896,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
 typedef enum mde_model {
     MDE_RIDGE = 0,              /* linear, with a penalty of squares */
     MDE_GP,                     /* a Gaussian process a target */
-    MDE_MULTITASK_GP,           /* one of all targets (Bonilla et al. 2007) */
+    MDE_MULTITASK_GP,           /* the same, tied by processes that the targets share (Bonilla et al. 2007) */
     MDE_MIXING_LAW,             /* c + exp(b + t.x): on raw weights, the data mixing law of Ye et al. 2025 */
     MDE_POOLED_LAW,             /* c + sum_r b_r (e_r + T_r.w)^-a_r on raw weights: power laws of pooled data, to which
                                    a token of domain i adds T_ri */
@@ -917,7 +915,7 @@ typedef struct mde_fit_desc {
                                    run's noise, whose variance is s_0 + sum_q s_q x_q, every s fitted */
     double penalty;             /* ridge; 0: chosen by the exact leave-one-out error; the same for all targets unless
                                    chosen, then one a target */
-    int rank;                   /* of the multi-task GP's coregionalisation, pools of the pooled law; 0: 2 */
+    int rank;                   /* processes that targets of the multi-task GP share, pools of the pooled law; 0: 2 */
     int normal_noise;           /* of a Gaussian process of one target; 0: its noise has heavy tails: a run whose loss
                                    is far from what the others say counts less. sds are then those of a normal
                                    distribution with the same 90 % interval */
@@ -942,7 +940,7 @@ MDEDEF mde_status mde_regressor_covariance(const mde_regressor *r, int target, i
    is good enough, else, and for trees, by five folds. */
 MDEDEF mde_status mde_regressor_left_out(const mde_regressor *r, double *predicted);
 MDEDEF double mde_regressor_log_likelihood(const mde_regressor *r, int target);  /* marginal; NaN without a process */
-/* In units of the standardised feature; NaN without a process. */
+/* In units of the standardised feature; of the multi-task GP, that of a target's own process; NaN without a process. */
 MDEDEF double mde_regressor_length_scale(const mde_regressor *r, int target, int feature);
 
 MDEDEF double mde_mse(int n, const double *predicted, const double *truth);   /* mean squared error */
@@ -1868,11 +1866,6 @@ MDEDEF const char *mde_status_name(mde_status status)
 MDEDEF int mde_threads(const mde_context *c)
 {
     return c ? c->threads : 1;
-}
-
-MDEDEF int mde_same_bits(const mde_context *c)
-{
-    return c && !c->other_bits;
 }
 
 MDEDEF const char *mde_other_bits(const mde_context *c)
@@ -16913,9 +16906,9 @@ static double mde__normal_below(double z)
 /* From mixtures to losses, with as few runs as possible. A regressor is a struct, the functions that work on it, and a
    row; each part below begins with its mathematics and ends with its row. The one idea of most: factor once, then read
    everything off the factor. Ridge takes every penalty's leave-one-out error from one eigen-decomposition; a Gaussian
-   process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process takes
-   them from the eigenvectors of its two small factors. To add one: a value of mde_model, a part here, an entry in the
-   list of mde__kind, and, for a name in MDE_AUTO and on command lines, a row of mde__recipes.
+   process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process from
+   those of single targets and of what they share. To add one: a value of mde_model, a part here, an entry in the list
+   of mde__kind, and, for a name in MDE_AUTO and on command lines, a row of mde__recipes.
 
    A constant that says "tuned on RegMix" was chosen by how well the public RegMix runs were predicted, their test runs
    among them: the figures of the README's table of these runs are to that extent not held out. */
@@ -17498,9 +17491,14 @@ static double mde__covariance(mde_kernel kernel, double square, double *g)
    [d][MDE__INPUT_BLOCK] of which the last may be partly empty; either may be NULL. */
 typedef struct mde__scaled { int n, d; double *z, *columns; } mde__scaled;
 
+static size_t mde__column_count(int n, int d)
+{
+    return ((size_t)n + MDE__INPUT_BLOCK - 1) / MDE__INPUT_BLOCK * MDE__INPUT_BLOCK * (size_t)d;
+}
+
 static double *mde__take_columns(mde__workspace *b, int n, int d)
 {
-    return mde__take(b, ((size_t)n + MDE__INPUT_BLOCK - 1) / MDE__INPUT_BLOCK * MDE__INPUT_BLOCK, (size_t)d);
+    return mde__take(b, mde__column_count(n, 1), (size_t)d);
 }
 
 /* Feature q of input i in the columns. */
@@ -17719,7 +17717,8 @@ static int mde__gp_factor(mde__gp_work *w, double scale)
     }
 }
 
-/* adjoint = alpha alpha' - K^-1, then its products with dK / d theta. */
+/* adjoint, which comes as minus the inverse of the covariance, becomes alpha alpha' - K^-1; then its products with
+   dK / d theta, for covariances total and g. */
 static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, double *gradient)
 {
     const mde__gp *gp = w->gp;
@@ -17728,7 +17727,6 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
     mde__scaled in = mde__scaled_of(n, gp->d, w->z, w->columns);
     double signal = mde__exp64(theta[at_signal]);
     for (int i = 0; i < gp->parameters; i++) gradient[i] = 0;
-    mde__inverse_from_factor(simd, n, -1.0, w->inverse, w->adjoint, w->work);
     for (int i = 0; i < n; i++) {
         double *row = w->adjoint + mde__cell(i, n, 0), own;
         mde__kernel_dense_axpy(simd)(i + 1, w->alpha[i], w->alpha, row);
@@ -17744,15 +17742,31 @@ static void mde__gp_likelihood_gradient(mde__gp_work *w, const double *theta, do
     if (gp->d > 0) mde__length_gradient(simd, &in, w->a, w->sz, w->adjoint, w->adjoint + n, w->work, gradient);
 }
 
+/* Covariances, without the noise, at theta. */
+static void mde__gp_covariances(mde__gp_work *w, const double *theta)
+{
+    const mde__gp *gp = w->gp;
+    mde__scaled in = mde__scaled_of(w->n, gp->d, w->z, w->columns);
+    mde__scale_inputs(&in, w->x, theta);
+    mde__covariances(gp->simd, gp->kernel, mde__exp64(theta[gp->d]), &in, &in, 1, w->total, w->g);
+}
+
+/* The inverse of their factor, noise included; returns 0 when there is none. */
+static int mde__gp_invert(mde__gp_work *w, const double *theta)
+{
+    const mde__gp *gp = w->gp;
+    mde__gp_noise(gp, theta, w->n, w->noise_x, w->noise);
+    for (int i = 0; i < w->n; i++) w->noise[i] *= w->tail[i];
+    return mde__gp_factor(w, mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]));
+}
+
 /* The factor, and what follows from it; returns 0 when the covariance cannot be factored. */
 static int mde__gp_solve(mde__gp_work *w, const double *theta)
 {
     const mde__gp *gp = w->gp;
     int n = w->n;
-    double value, scale = mde__exp64(theta[gp->d]) + mde__exp64(theta[gp->d + 1]);
-    mde__gp_noise(gp, theta, n, w->noise_x, w->noise);
-    for (int i = 0; i < n; i++) w->noise[i] *= w->tail[i];
-    if (!mde__gp_factor(w, scale)) return 0;
+    double value;
+    if (!mde__gp_invert(w, theta)) return 0;
     for (int i = 0; i < n; i++) w->alpha[i] = 1;
     mde__factor_solve(gp->simd, n, w->inverse, w->alpha, w->half, w->flat);
     w->ones = 0;
@@ -17771,17 +17785,18 @@ static int mde__gp_solve(mde__gp_work *w, const double *theta)
 static double mde__gp_likelihood(mde__gp_work *w, const double *theta, double *gradient)
 {
     const mde__gp *gp = w->gp;
-    mde__scaled in = mde__scaled_of(w->n, gp->d, w->z, w->columns);
     size_t size = (size_t)gp->parameters * sizeof *theta;
     if (!w->there || memcmp(w->at, theta, size) != 0) {
-        mde__scale_inputs(&in, w->x, theta);
-        mde__covariances(gp->simd, gp->kernel, mde__exp64(theta[gp->d]), &in, &in, 1, w->total, w->g);
+        mde__gp_covariances(w, theta);
         memcpy(w->at, theta, size);
         w->there = 1;
     }
     if (w->there == 1 && !mde__gp_solve(w, theta)) return (double)NAN;
     w->there = 2;
-    if (gradient) mde__gp_likelihood_gradient(w, theta, gradient);
+    if (gradient) {
+        mde__inverse_from_factor(gp->simd, w->n, -1.0, w->inverse, w->adjoint, w->work);
+        mde__gp_likelihood_gradient(w, theta, gradient);
+    }
     return w->log_likelihood;
 }
 
@@ -17899,24 +17914,30 @@ static int mde__gp_outliers(mde__gp_work *w)
     return 1;
 }
 
+/* What a process of one target knows before it is fitted. */
+static void mde__gp_describe(mde__gp *gp, const mde_regressor *r, int target, const mde_fit_desc *desc)
+{
+    gp->simd = r->context->simd;
+    gp->kernel = desc->kernel;
+    gp->n = r->n;
+    gp->d = r->used;
+    gp->noises = r->noises;
+    gp->parameters = r->used + 2 + r->noises;
+    gp->x = r->x;
+    gp->noise_x = r->noise_x;
+    gp->y = mde__target(r, target);
+    gp->seed = desc->seed;
+    gp->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
+    gp->normal_noise = desc->normal_noise;
+    gp->widening = 1;
+}
+
 static void mde__gp_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     size_t n = (size_t)r->n;
     for (int j = 0; j < r->m; j++) {
         mde__gp *gp = (mde__gp *)r->state + j;
-        gp->simd = r->context->simd;
-        gp->kernel = desc->kernel;
-        gp->n = r->n;
-        gp->d = r->used;
-        gp->noises = r->noises;
-        gp->parameters = r->used + 2 + r->noises;
-        gp->x = r->x;
-        gp->noise_x = r->noise_x;
-        gp->y = mde__target(r, j);
-        gp->seed = desc->seed;
-        gp->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
-        gp->normal_noise = desc->normal_noise;
-        gp->widening = 1;
+        mde__gp_describe(gp, r, j, desc);
         if (!(r->target_sd[j] > 0)) continue;
         gp->theta = mde__take(memory, (size_t)gp->parameters, 1);
         gp->columns = mde__take_columns(memory, gp->n, gp->d);
@@ -17959,45 +17980,52 @@ static void mde__gp_leave_out(mde_regressor *r, int target, const double *noise,
     }
 }
 
-/* Finds theta and what predictions need. */
-static int mde__gp_fit(mde_regressor *r, int target, double *work)
+/* Finds theta, which runs look like outliers, and the mean. */
+static int mde__gp_search(mde__gp *gp, mde__gp_work *w)
 {
-    mde__gp *gp = (mde__gp *)r->state + target;
-    mde__workspace memory = { NULL, 0 };
-    mde__gp_work w;
     mde_random random = mde_random_start(gp->seed, 0x6770);
     double best = (double)INFINITY, middle, spread;
     int p = gp->parameters, sampled = gp->n > MDE__GP_SAMPLE;
-    mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
-    memory.start = work;
-    mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
-    w.gp = gp;
-    mde__gp_use(&w, sampled ? MDE__GP_SAMPLE : gp->n);
+    w->gp = gp;
+    mde__gp_use(w, sampled ? MDE__GP_SAMPLE : gp->n);
     for (int restart = 0; restart < gp->restarts; restart++) {
         double value;
         for (int i = 0; i < p; i++) {
             mde__gp_prior(gp, i, &middle, &spread);
             if (i == gp->d) spread *= 0.5;      /* of the signal, which the targets' scale tells well */
-            w.theta[i] = mde__prior_draw(&random, restart, middle, spread);
+            w->theta[i] = mde__prior_draw(&random, restart, middle, spread);
         }
-        w.kept[0] = 0;
-        value = mde__lbfgs(mde__gp_loss, &w, p, w.theta, w.lbfgs, w.kept, 100, MDE__GP_TOLERANCE);
+        w->kept[0] = 0;
+        value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, w->kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
-            for (int i = 0; i < p; i++) gp->theta[i] = w.theta[i];
+            for (int i = 0; i < p; i++) gp->theta[i] = w->theta[i];
         }
     }
     if (!(best < (double)INFINITY)) return 0;
     if (sampled) {
-        mde__gp_use(&w, gp->n);
+        mde__gp_use(w, gp->n);
         /* the search for outliers goes on from here */
-        best = mde__lbfgs(mde__gp_loss, &w, p, gp->theta, w.lbfgs, w.kept, gp->normal_noise ? 60 : MDE__GP_STEPS,
+        best = mde__lbfgs(mde__gp_loss, w, p, gp->theta, w->lbfgs, w->kept, gp->normal_noise ? 60 : MDE__GP_STEPS,
                           MDE__GP_TOLERANCE);
         if (!(fabs(best) < (double)INFINITY)) return 0;
     }
-    if (!gp->normal_noise && !mde__gp_outliers(&w)) return 0;
-    if (!(fabs(mde__gp_likelihood(&w, gp->theta, NULL)) < (double)INFINITY)) return 0;
-    gp->mean = w.mean;
+    if (!gp->normal_noise && !mde__gp_outliers(w)) return 0;
+    if (!(fabs(mde__gp_likelihood(w, gp->theta, NULL)) < (double)INFINITY)) return 0;
+    gp->mean = w->mean;
+    return 1;
+}
+
+/* The search, and what predictions need. */
+static int mde__gp_fit(mde_regressor *r, int target, double *work)
+{
+    mde__gp *gp = (mde__gp *)r->state + target;
+    mde__workspace memory = { NULL, 0 };
+    mde__gp_work w;
+    mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
+    memory.start = work;
+    mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
+    if (!mde__gp_search(gp, &w)) return 0;
     gp->ones = w.ones;
     gp->log_likelihood = w.log_likelihood;
     memcpy(gp->alpha, w.alpha, (size_t)gp->n * sizeof(double));
@@ -18080,292 +18108,370 @@ static const mde__regressor_kind mde__gp_kind = {
 
 /* ---- Gaussian process of all targets ---- */
 
-/* Intrinsic coregionalisation (Bonilla et al. 2007): the covariance of target j at x and target l at x' is
-   B_jl k(x, x'), plus d_j when they are the same observation; B = F F' + diag(o). All runs have all targets Y [n, m];
-   their mean, 0 after standardisation, is taken as known. theta: log lengths, log o [m], log d [m], F [m, rank].
+/* Coregionalisation (Bonilla et al. 2007), with a process for what a target does not share (Teh et al. 2005): target j
+   is y_j = mu_j + sum_r F_jr g_r + h_j + noise. The `rank` common processes g_r have unit variance; h_j has covariance,
+   noise and outliers as a process of that target alone; each process has its own length scales. mu_j is that of the
+   target's process alone, and taken as known.
 
-   Divide the targets by their noise sds, Y~ = Y D^-1/2 and B~ = D^-1/2 B D^-1/2 with D = diag(d): what is left is the
-   covariance C = B~ (x) K + I. With K = Q' diag(kappa) Q and B~ = U' diag(beta) U (eigenvectors are rows) it is
-   diagonal, S_ij = 1 + kappa_i beta_j, in the rotated targets T = Q Y~ U'. With Z = T / S, element by element, and
-   A = Q' Z U, which is C^-1 applied to Y~,
-     log p = -nm/2 log 2 pi - n/2 sum_j log d_j - 1/2 sum_ij (log S_ij + T_ij^2 / S_ij).
-   Its derivatives are 1/2 (vec A)' dC (vec A) - 1/2 tr C^-1 dC:
-     K, B~ held      dC = B~ (x) dK:  G_K = 1/2 Q' (sum_j beta_j z_j z_j' - diag(c)) Q with z_j column j of Z and
-                     c_i = sum_j beta_j / S_ij
-     B~, K held      dC = dB~ (x) K:  G_B~ = 1/2 U' (Z' diag(kappa) Z - diag(e)) U with e_j = sum_i kappa_i / S_ij
-     B               B~ = D^-1/2 B D^-1/2:  G_B = D^-1/2 G_B~ D^-1/2, so 2 G_B F for F and (G_B)_jj o_j for log o_j
-     log d_j, B held the noise of target j alone changes, by d_j; whitened, dC = (unit_j unit_j') (x) I:
-                     1/2 (|A_j|^2 - sum_il U_lj^2 / S_il). */
-typedef struct mde__coregion {
+   With C_j the covariance of h_j and the noise, C = blockdiag(C_j), K = blockdiag(K_r) that of the common processes and
+   W = F (x) I, all targets one after the other have the covariance C + W K W'. No factor of it is larger than
+   N = rank n: with K = L L', blocks A_rs = sum_j F_jr F_js C_j^-1 of A = W' C^-1 W, y less the means, and
+     I + L' A L = V^-1 V^-T,  Z = V L',  P = Z' Z = (K^-1 + A)^-1 (that of the g_r, given the targets),
+     u = W' C^-1 y,  v = P u (their mean),  alpha_j = C_j^-1 (y_j - sum_r F_jr v_r),  b = W' alpha = K^-1 v:
+     log p = -nm/2 log 2 pi - 1/2 sum_j log det C_j + log det V - 1/2 (y' C^-1 y - u' P u).
+   Its derivatives, 1/2 alpha' dC alpha - 1/2 tr C^-1 dC of all, are
+     dK_r     1/2 (b_r b_r' - H_rr)              with H = A - A P A = A - Y' Y and Y = V L' A
+     dC_j     1/2 (alpha_j alpha_j' - G_j)       with G_j = C_j^-1 - C_j^-1 P_j C_j^-1 and P_j = sum_rs F_jr F_js P_rs
+     dF_jr    alpha_j . v_r - sum_s F_js tr C_j^-1 P_rs. */
+typedef struct mde__joint {
     int simd;
     mde_kernel kernel;
-    int n, d, m, rank, parameters;
-    const double *x;            /* [n, d] */
-    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
-    double *y;                  /* [n, m] standardised */
-    double *theta, log_likelihood;
-    double *k, *g, *square;     /* [n, n] each */
-    double *q, *kappa;          /* [n, n], [n] */
-    double *z_in, *sz, *columns;/* [n, d] each, and columns: inputs in length scales */
-    double *b;                  /* [m, m] */
-    double *u, *beta;           /* [m, m], [m] */
-    double *task_square, *task_work, *slope;   /* [m, m] workspace */
-    double *leading;            /* [m, m] U D^-1/2 B, for the variance of predictions */
-    double *noise;              /* [m] d */
-    double *t, *z, *a;          /* [n, m] each */
-    double *nm;                 /* [n, m] workspace */
-    double *row;                /* [2 max(n, m)] workspace */
-    double *work;               /* of a product */
-    double *lbfgs, *trial;
-    int restarts;
+    int n, d, m, rank, restarts, parameters;
     uint64_t seed;
-} mde__coregion;
+    int *task;                  /* [targets of the regressor] number among these m; -1: constant */
+    mde__gp *own;               /* [m] of h_j; theta and alpha of each are parts of those here */
+    double *theta;              /* of the own ones [m, d + 2], log lengths of the common ones [rank, d], F [m, rank] */
+    double log_likelihood;
+    double *alpha, *tail;       /* [m, n] each */
+    double *own_columns, *columns;      /* [m], [rank] inputs in length scales */
+    double *precision;          /* [m, n, n] C_j^-1 */
+    double *common;             /* [rank, n, n] K_r^-1 */
+    double *g;                  /* [rank, n, n] of their covariances */
+    double *factor, *a, *y, *v, *root, *p;      /* [N, N] each: L, A, Y, V, Z, P */
+    double *u, *mean, *beta;    /* [N] each: u, v, b */
+    double *targets;            /* [2 m + 3, m] workspace: correlations, their eigenvectors and -values */
+    double *sample;             /* inputs, targets, tails of MDE__GP_SAMPLE runs */
+    double *alone;              /* [m, d + 2] theta of the targets' processes alone */
+    double *trial, *lbfgs, *work;
+    mde__gp_work one;           /* of a single process */
+} mde__joint;
 
-static void mde__coregion_take(mde__workspace *memory, mde__coregion *s)
+/* Added to the common processes' variances, which runs close by would make singular. */
+#define MDE__NUGGET 1e-8
+
+static void mde__joint_take(mde__workspace *memory, mde__joint *s)
 {
-    size_t n = (size_t)s->n, d = (size_t)s->d, m = (size_t)s->m, p = (size_t)s->parameters;
-    int larger = s->n > s->m ? s->n : s->m;
-    s->y = mde__take(memory, n, m);
-    s->t = mde__take(memory, n, m);
-    s->z = mde__take(memory, n, m);
-    s->a = mde__take(memory, n, m);
-    s->nm = mde__take(memory, n, m);
-    s->k = mde__take(memory, n, n);
-    s->g = mde__take(memory, n, n);
-    s->square = mde__take(memory, n, n);
-    s->q = mde__take(memory, n, n);
-    s->kappa = mde__take(memory, n, 1);
-    s->z_in = mde__take(memory, n, d);
-    s->columns = mde__take_columns(memory, s->n, s->d);
-    s->sz = mde__take(memory, n, d);
-    s->b = mde__take(memory, m, m);
-    s->u = mde__take(memory, m, m);
-    s->beta = mde__take(memory, m, 1);
-    s->task_square = mde__take(memory, m, m);
-    s->task_work = mde__take(memory, m, m);
-    s->slope = mde__take(memory, m, m);
-    s->leading = mde__take(memory, m, m);
-    s->noise = mde__take(memory, m, 1);
-    s->row = mde__take(memory, 2, (size_t)larger);
+    size_t n = (size_t)s->n, m = (size_t)s->m, rank = (size_t)s->rank, all = rank * n, p = (size_t)s->parameters;
+    s->own = (mde__gp *)mde__take(memory, m, sizeof(mde__gp) / sizeof(double) + 1);
     s->theta = mde__take(memory, p, 1);
+    s->alpha = mde__take(memory, m, n);
+    s->tail = mde__take(memory, m, n);
+    s->own_columns = mde__take_columns(memory, s->n, s->m * s->d);
+    s->columns = mde__take_columns(memory, s->n, s->rank * s->d);
+    s->precision = mde__take(memory, m * n, n);
+    s->common = mde__take(memory, all, n);
+    s->g = mde__take(memory, all, n);
+    s->factor = mde__take(memory, all, all);
+    s->a = mde__take(memory, all, all);
+    s->y = mde__take(memory, all, all);
+    s->v = mde__take(memory, all, all);
+    s->root = mde__take(memory, all, all);
+    s->p = mde__take(memory, all, all);
+    s->u = mde__take(memory, all, 1);
+    s->mean = mde__take(memory, all, 1);
+    s->beta = mde__take(memory, all, 1);
+    s->targets = mde__take(memory, 2 * m + 3, m);
+    s->sample = mde__take(memory, MDE__GP_SAMPLE, (size_t)s->d + 2 * m);
+    s->alone = mde__take(memory, m, (size_t)s->d + 2);
     s->trial = mde__take(memory, p, 1);
     s->lbfgs = mde__take(memory, MDE__LBFGS_WORK(p), 1);
-    s->work = mde__take(memory, mde__dense_work(larger, larger), 1);
+    s->work = mde__take(memory, mde__dense_work(s->rank * s->n, s->rank * s->n), 1);
+    mde__gp_work_take(memory, s->n, s->d, 0, &s->one);
 }
 
-static mde__scaled mde__coregion_inputs(const mde__coregion *s)
+/* Works on all runs, or on so many of them, evenly spaced, copied to the sample. */
+static void mde__joint_use(mde_regressor *r, int count)
 {
-    return mde__scaled_of(s->n, s->d, s->z_in, s->columns);
-}
-
-/* B = F F' + diag(o), and d. */
-static void mde__coregion_unpack(const mde__coregion *s, const double *theta)
-{
-    const double *own = theta + s->d, *noise = own + s->m, *factor = noise + s->m;
-    for (int i = 0; i < s->m; i++) {
-        s->noise[i] = mde__exp64(noise[i]);
-        for (int j = 0; j <= i; j++) {
-            double sum = mde__inner(s->rank, factor + i * s->rank, factor + j * s->rank);
-            if (i == j) sum += mde__exp64(own[i]);
-            s->b[i * s->m + j] = s->b[j * s->m + i] = sum;
+    mde__joint *s = (mde__joint *)r->state;
+    int d = s->d, m = s->m, whole = count == r->n;
+    double *x = s->sample, *y = x + mde__cell(count, d, 0), *tail = y + mde__cell(count, m, 0);
+    s->n = count;
+    for (int i = 0; i < count && !whole; i++) {
+        int row = (int)((int64_t)i * r->n / count);
+        memcpy(x + mde__cell(i, d, 0), r->x + mde__cell(row, d, 0), (size_t)d * sizeof(double));
+        for (int j = 0; j < m; j++) {
+            y[mde__cell(j, count, i)] = s->own[j].y[row];
+            tail[mde__cell(j, count, i)] = s->own[j].tail[row];
         }
     }
+    for (int target = 0; target < r->m; target++) {
+        int j = s->task[target];
+        mde__gp *gp = s->own + j;
+        if (j < 0) continue;
+        gp->n = count;
+        gp->x = whole ? r->x : x;
+        gp->y = whole ? mde__target(r, target) : y + mde__cell(j, count, 0);
+        gp->tail = (whole ? s->tail : tail) + mde__cell(j, count, 0);
+        gp->theta = s->theta + j * (d + 2);
+        gp->alpha = s->alpha + mde__cell(j, count, 0);
+        gp->columns = s->own_columns + (size_t)j * mde__column_count(count, d);
+    }
 }
 
-/* G_K, and with it the derivatives by the log length scales. Z comes as Q' Z in nm. */
-static void mde__coregion_length_gradient(mde__coregion *s, double *gradient)
+/* Inputs in the length scales of common process r, whose rows go to z. */
+static mde__scaled mde__joint_inputs(const mde__joint *s, int r, double *z)
 {
-    int n = s->n, m = s->m;
-    mde__scaled in = mde__coregion_inputs(s);
-    for (int j = 0; j < m; j++) {
-        for (int i = 0; i < n; i++) s->t[j * n + i] = s->nm[i * m + j];     /* (Q' Z)' */
-    }
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j < m; j++) s->nm[i * m + j] = s->t[j * n + i] * s->beta[j];
-    }
-    mde__dense_product(s->simd, MDE__OUT_LOWER, 1.0, mde__dense(s->nm, n, m), mde__dense(s->t, m, n), s->square,
-                       (size_t)n, s->work);
-    for (int i = 0; i < n; i++) {
-        double c = 0;
-        for (int j = 0; j < m; j++) c += s->beta[j] / (1.0 + s->kappa[i] * s->beta[j]);
-        c = sqrt(c);
-        for (int l = 0; l < n; l++) s->k[mde__cell(i, n, l)] = c * s->q[mde__cell(i, n, l)];
-    }
-    mde__dense_product(s->simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__transposed(mde__dense(s->k, n, n)),
-                       mde__dense(s->k, n, n), s->square, (size_t)n, s->work);
-    /* square is 2 G_K, of which one half serves for both */
-    for (int i = 0; i < n; i++) {
-        double *row = s->square + mde__cell(i, n, 0);
-        mde__kernel_dense_multiply(s->simd)(i, 1.0, s->g + mde__cell(i, n, 0), row, row);
-    }
-    if (s->d > 0) mde__length_gradient(s->simd, &in, s->square, s->sz, s->row, s->row + n, s->work, gradient);
+    return mde__scaled_of(s->n, s->d, z, s->columns + (size_t)r * mde__column_count(s->n, s->d));
 }
 
-/* Derivatives by log d, and G_B with those by F and log o. */
-static void mde__coregion_target_gradient(mde__coregion *s, const double *theta, double *gradient)
+/* Of target j with its F f [rank]: C_j^-1, alpha = C_j^-1 y_j, and what they add to A and u. Returns its part of log p,
+   NaN without a factor. */
+static double mde__joint_add_own(mde__joint *s, int j, const double *theta, const double *f)
 {
-    int n = s->n, m = s->m, at_own = s->d, at_noise = at_own + m, at_factor = at_noise + m, r;
-    const double *factor = theta + at_factor;
-    mde__matrix u = mde__dense(s->u, m, m);
-    for (int j = 0; j < m; j++) {
-        double sum = 0;
-        for (int i = 0; i < n; i++) sum -= s->a[i * m + j] * s->a[i * m + j];
-        for (int l = 0; l < m; l++) {
-            double inverse = 0, u_lj = s->u[l * m + j];
-            for (int i = 0; i < n; i++) inverse += 1.0 / (1.0 + s->kappa[i] * s->beta[l]);
-            sum += u_lj * u_lj * inverse;
-        }
-        gradient[at_noise + j] = -0.5 * sum;
-    }
-    for (int j = 0; j < m; j++) {       /* diag(e) - Z' diag(kappa) Z */
-        for (int l = 0; l <= j; l++) {
-            double sum = 0;
+    mde__gp *gp = s->own + j;
+    mde__gp_work *w = &s->one;
+    int n = s->n;
+    double *precision = s->precision + mde__cell(j, n * n, 0), value = -0.5 * n * mde__log64(2.0 * MDE__PI);
+    w->gp = gp;
+    mde__gp_use(w, n);
+    mde__gp_covariances(w, theta);
+    if (!mde__gp_invert(w, theta)) return (double)NAN;
+    mde__inverse_from_factor(s->simd, n, 1.0, w->inverse, precision, s->work);
+    mde__mirror(n, precision);
+    for (int i = 0; i < n; i++) w->alpha[i] = gp->y[i] - gp->mean;
+    mde__factor_solve(s->simd, n, w->inverse, w->alpha, w->half, gp->alpha);
+    value -= 0.5 * mde__inner(n, w->half, w->half);
+    for (int i = 0; i < n; i++) value += mde__log64(w->inverse[mde__cell(i, n, i)]);
+    for (int r = 0; r < s->rank; r++) {
+        mde__kernel_dense_axpy(s->simd)(n, f[r], gp->alpha, s->u + r * n);
+        for (int q = 0; q < s->rank; q++) {
             for (int i = 0; i < n; i++) {
-                sum -= s->kappa[i] * s->z[i * m + j] * s->z[i * m + l];
-                if (j == l) sum += s->kappa[i] / (1.0 + s->kappa[i] * s->beta[j]);
+                mde__kernel_dense_axpy(s->simd)(n, f[r] * f[q], precision + mde__cell(i, n, 0),
+                                                s->a + mde__cell(r * n + i, s->rank * n, q * n));
             }
-            s->task_square[j * m + l] = s->task_square[l * m + j] = sum;
         }
     }
-    mde__dense_product(s->simd, 0, 1.0, mde__dense(s->task_square, m, m), u, s->task_work, (size_t)m, s->work);
-    mde__dense_product(s->simd, 0, -0.5, mde__transposed(u), mde__dense(s->task_work, m, m), s->slope, (size_t)m,
+    return value;
+}
+
+/* K_r^-1, L and g of common process r; returns 0 without a factor. */
+static int mde__joint_factor(mde__joint *s, int r, const double *lengths)
+{
+    mde__gp_work *w = &s->one;
+    mde__scaled in = mde__joint_inputs(s, r, w->z);
+    int n = s->n;
+    size_t at = mde__cell(r, n * n, 0);
+    mde__scale_inputs(&in, s->own[0].x, lengths);
+    mde__covariances(s->simd, s->kernel, 1.0, &in, &in, 1, w->total, s->g + at);
+    mde__mirror(n, w->total);
+    for (int i = 0; i < n; i++) w->total[mde__cell(i, n, i)] += MDE__NUGGET;
+    memcpy(w->a, w->total, (size_t)n * (size_t)n * sizeof(double));
+    if (!mde__cholesky_inverse(s->simd, n, w->a, w->inverse, s->work)) return 0;
+    mde__inverse_from_factor(s->simd, n, 1.0, w->inverse, s->common + at, s->work);
+    mde__mirror(n, s->common + at);
+    /* L = K L^-T */
+    mde__dense_product(s->simd, MDE__RIGHT_UPPER, 1.0, mde__dense(w->total, n, n),
+                       mde__transposed(mde__dense(w->inverse, n, n)), s->factor + mde__cell(r * n, s->rank * n, r * n),
+                       (size_t)s->rank * (size_t)n, s->work);
+    return 1;
+}
+
+/* L' A, where Y will be, then V and Z; returns log det V, NaN without a factor. */
+static double mde__joint_condition(mde__joint *s)
+{
+    int all = s->rank * s->n;
+    mde__matrix l = mde__dense(s->factor, all, all);
+    double value = 0;
+    mde__dense_product(s->simd, MDE__LEFT_UPPER, 1.0, mde__transposed(l), mde__dense(s->a, all, all), s->y, (size_t)all,
                        s->work);
-    for (int j = 0; j < m; j++) {
-        for (int l = 0; l < m; l++) {
-            double g = s->slope[j * m + l] / sqrt(s->noise[j] * s->noise[l]);
-            for (r = 0; r < s->rank; r++) gradient[at_factor + j * s->rank + r] += 2.0 * g * factor[l * s->rank + r];
-            if (j == l) gradient[at_own + j] += g * mde__exp64(theta[at_own + j]);
+    mde__dense_product(s->simd, MDE__RIGHT_LOWER, 1.0, mde__dense(s->y, all, all), l, s->p, (size_t)all, s->work);
+    for (int i = 0; i < all; i++) s->p[mde__cell(i, all, i)] += 1;
+    memset(s->v, 0, (size_t)all * (size_t)all * sizeof(double));
+    if (!mde__cholesky_inverse(s->simd, all, s->p, s->v, s->work)) return (double)NAN;
+    mde__dense_product(s->simd, MDE__LEFT_LOWER | MDE__RIGHT_UPPER, 1.0, mde__dense(s->v, all, all),
+                       mde__transposed(l), s->root, (size_t)all, s->work);
+    for (int i = 0; i < all; i++) value += mde__log64(s->v[mde__cell(i, all, i)]);
+    return value;
+}
+
+/* v; alpha less what the common processes explain; b. Returns u' P u. */
+static double mde__joint_share(mde__joint *s, const double *factor)
+{
+    int n = s->n, all = s->rank * n;
+    double value = 0;
+    for (int i = 0; i < all; i++) s->mean[i] = s->beta[i] = 0;
+    for (int i = 0; i < all; i++) {
+        const double *row = s->root + mde__cell(i, all, 0);
+        double along = mde__kernel_dense_dot(s->simd)(all, row, s->u);
+        value += along * along;
+        mde__kernel_dense_axpy(s->simd)(all, along, row, s->mean);
+    }
+    for (int j = 0; j < s->m; j++) {
+        const double *precision = s->precision + mde__cell(j, n * n, 0), *f = factor + j * s->rank;
+        double *alpha = s->own[j].alpha, *shared = s->one.half;
+        for (int i = 0; i < n; i++) shared[i] = 0;
+        for (int r = 0; r < s->rank; r++) mde__kernel_dense_axpy(s->simd)(n, f[r], s->mean + r * n, shared);
+        for (int i = 0; i < n; i++, precision += n) alpha[i] -= mde__kernel_dense_dot(s->simd)(n, precision, shared);
+        for (int r = 0; r < s->rank; r++) mde__kernel_dense_axpy(s->simd)(n, f[r], alpha, s->beta + r * n);
+    }
+    return value;
+}
+
+/* Y, and the derivatives by the length scales of the common processes. */
+static void mde__joint_common_gradient(mde__joint *s, const double *lengths, double *gradient)
+{
+    int n = s->n, all = s->rank * n;
+    mde__gp_work *w = &s->one;
+    mde__dense_product(s->simd, MDE__LEFT_LOWER, 1.0, mde__dense(s->v, all, all), mde__dense(s->y, all, all), s->p,
+                       (size_t)all, s->work);
+    memcpy(s->y, s->p, (size_t)all * (size_t)all * sizeof(double));
+    for (int r = 0; r < s->rank; r++) {
+        mde__scaled in = mde__joint_inputs(s, r, w->z);
+        mde__matrix y = mde__strided(s->y + r * n, all, n, (size_t)all);
+        const double *g = s->g + mde__cell(r, n * n, 0);
+        mde__dense_product(s->simd, MDE__OUT_LOWER, 1.0, mde__transposed(y), y, w->adjoint, (size_t)n, s->work);
+        for (int i = 0; i < n; i++) {
+            double *row = w->adjoint + mde__cell(i, n, 0);
+            const double *a = s->a + mde__cell(r * n + i, all, r * n);
+            for (int q = 0; q < i; q++) row[q] += s->beta[r * n + i] * s->beta[r * n + q] - a[q];
+            mde__kernel_dense_multiply(s->simd)(i, 1.0, row, g + mde__cell(i, n, 0), row);
         }
+        mde__scale_inputs(&in, s->own[0].x, lengths + r * s->d);
+        if (s->d == 0) continue;
+        mde__length_gradient(s->simd, &in, w->adjoint, w->sz, w->half, w->flat, s->work, gradient + r * s->d);
     }
 }
 
-/* Log marginal likelihood at theta and its gradient (may be NULL; then what predictions need is made instead); NaN when
-   an eigen-decomposition fails. */
-static double mde__coregion_likelihood(mde__coregion *s, const double *theta, double *gradient)
+/* The derivatives by what target j has alone, and by its F. P is there. */
+static void mde__joint_own_gradient(mde__joint *s, int j, const double *theta, const double *f, double *gradient,
+                                       double *slope)
 {
-    int n = s->n, m = s->m;
-    double value = -0.5 * n * m * mde__log64(2.0 * MDE__PI);
-    mde__scaled in = mde__coregion_inputs(s);
-    mde__coregion_unpack(s, theta);
-    mde__scale_inputs(&in, s->x, theta);
-    mde__covariances(s->simd, s->kernel, 1.0, &in, &in, 1, s->k, s->g);
-    mde__mirror(n, s->k);
-    memcpy(s->square, s->k, (size_t)n * (size_t)n * sizeof(double));
-    for (int i = 0; i < m; i++) {
-        for (int j = 0; j < m; j++) s->task_square[i * m + j] = s->b[i * m + j] / sqrt(s->noise[i] * s->noise[j]);
-    }
-    if (!mde__eigen(n, s->square, s->kappa, s->q, s->row)) return (double)NAN;
-    if (!mde__eigen(m, s->task_square, s->beta, s->u, s->row)) return (double)NAN;
-    for (int i = 0; i < n; i++) if (s->kappa[i] < 0) s->kappa[i] = 0;
-    for (int j = 0; j < m; j++) if (s->beta[j] < 0) s->beta[j] = 0;
-
-    for (int i = 0; i < n; i++) {       /* Y~, where A will be */
-        for (int j = 0; j < m; j++) s->a[i * m + j] = s->y[i * m + j] / sqrt(s->noise[j]);
-    }
-    mde__dense_product(s->simd, 0, 1.0, mde__dense(s->q, n, n), mde__dense(s->a, n, m), s->nm, (size_t)m, s->work);
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j < m; j++) s->t[i * m + j] = mde__inner(m, s->nm + i * m, s->u + j * m);
-    }
-    for (int j = 0; j < m; j++) value -= 0.5 * n * mde__log64(s->noise[j]);
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j < m; j++) {
-            double sum = 1.0 + s->kappa[i] * s->beta[j], t = s->t[i * m + j];
-            s->z[i * m + j] = t / sum;
-            value -= 0.5 * (mde__log64(sum) + t * t / sum);
+    int n = s->n, rank = s->rank;
+    const double *precision = s->precision + mde__cell(j, n * n, 0);
+    mde__gp_work *w = &s->one;
+    w->gp = s->own + j;
+    mde__gp_use(w, n);
+    mde__gp_covariances(w, theta);
+    memcpy(w->alpha, s->own[j].alpha, (size_t)n * sizeof(double));
+    memset(w->inverse, 0, (size_t)n * (size_t)n * sizeof(double));
+    for (int r = 0; r < rank; r++) {
+        slope[r] = mde__inner(n, w->alpha, s->mean + r * n);
+        for (int q = 0; q < rank; q++) {
+            for (int i = 0; i < n; i++) {
+                const double *row = s->p + mde__cell(r * n + i, rank * n, q * n);
+                slope[r] -= f[q] * mde__kernel_dense_dot(s->simd)(n, precision + mde__cell(i, n, 0), row);
+                mde__kernel_dense_axpy(s->simd)(n, f[r] * f[q], row, w->inverse + mde__cell(i, n, 0));
+            }
         }
     }
-    mde__dense_product(s->simd, 0, 1.0, mde__transposed(mde__dense(s->q, n, n)), mde__dense(s->z, n, m), s->nm,
-                       (size_t)m, s->work);
-    mde__dense_product(s->simd, 0, 1.0, mde__dense(s->nm, n, m), mde__dense(s->u, m, m), s->a, (size_t)m, s->work);
+    mde__dense_product(s->simd, 0, 1.0, mde__dense(precision, n, n), mde__dense(w->inverse, n, n), w->a, (size_t)n,
+                       s->work);
+    mde__dense_product(s->simd, MDE__OUT_LOWER, 1.0, mde__dense(w->a, n, n), mde__dense(precision, n, n),
+                       w->adjoint, (size_t)n, s->work);
+    for (int i = 0; i < n; i++) {
+        mde__kernel_dense_axpy(s->simd)(i + 1, -1.0, precision + mde__cell(i, n, 0), w->adjoint + mde__cell(i, n, 0));
+    }
+    mde__gp_likelihood_gradient(w, theta, gradient);
+}
+
+/* Log marginal likelihood at theta and its gradient (may be NULL), and what predictions need; NaN when a covariance
+   cannot be factored. */
+static double mde__joint_likelihood(mde__joint *s, const double *theta, double *gradient)
+{
+    int own = s->d + 2, rank = s->rank, at_lengths = s->m * own, at_factor = at_lengths + rank * s->d;
+    int all = rank * s->n;
+    const double *lengths = theta + at_lengths, *factor = theta + at_factor;
+    double value = 0;
+    memset(s->a, 0, (size_t)all * (size_t)all * sizeof(double));
+    memset(s->factor, 0, (size_t)all * (size_t)all * sizeof(double));
+    for (int i = 0; i < all; i++) s->u[i] = 0;
+    for (int j = 0; j < s->m; j++) value += mde__joint_add_own(s, j, theta + j * own, factor + j * rank);
+    if (!(value == value)) return value;
+    for (int r = 0; r < rank; r++) if (!mde__joint_factor(s, r, lengths + r * s->d)) return (double)NAN;
+    value += mde__joint_condition(s);
+    if (!(value == value)) return value;
+    value += 0.5 * mde__joint_share(s, factor);
     s->log_likelihood = value;
-    if (gradient) {
-        for (int i = 0; i < s->parameters; i++) gradient[i] = 0;
-        mde__coregion_length_gradient(s, gradient);
-        mde__coregion_target_gradient(s, theta, gradient);
-        return value;
+    if (!gradient) return value;
+    for (int i = 0; i < s->parameters; i++) gradient[i] = 0;
+    mde__joint_common_gradient(s, lengths, gradient + at_lengths);
+    mde__dense_product(s->simd, MDE__OUT_LOWER, 1.0, mde__transposed(mde__dense(s->root, all, all)),
+                       mde__dense(s->root, all, all), s->p, (size_t)all, s->work);
+    mde__mirror(all, s->p);
+    for (int j = 0; j < s->m; j++) {
+        mde__joint_own_gradient(s, j, theta + j * own, factor + j * rank, gradient + j * own,
+                                   gradient + at_factor + j * rank);
     }
-    for (int i = 0; i < m; i++) {
+    return value;
+}
+
+#define MDE__FACTOR_SCALE 0.2        /* 0.15 to 0.35 do alike on RegMix and the runs of bench/study */
+#define MDE__COREGION_STEPS 100     /* of a search */
+
+/* Minus the log posterior of theta. Own processes and length scales have the priors of processes alone; a column of F
+   has Cauchy's in all its dimensions: few runs keep a common process out, and once it is in, its elements are free. */
+static double mde__joint_loss(const double *theta, double *gradient, void *user)
+{
+    mde__joint *s = (mde__joint *)user;
+    int own = s->d + 2, at_lengths = s->m * own, at_factor = at_lengths + s->rank * s->d;
+    double value = -mde__joint_likelihood(s, theta, gradient), middle, spread, square;
+    for (int i = 0; i < s->parameters; i++) gradient[i] = -gradient[i];
+    for (int i = 0; i < at_factor; i++) {
+        mde__gp_prior(s->own, i < at_lengths ? i % own : 0, &middle, &spread);
+        value += mde__prior(theta[i], middle, spread, gradient + i);
+    }
+    for (int r = 0; r < s->rank; r++) {
+        square = MDE__FACTOR_SCALE * MDE__FACTOR_SCALE;
+        for (int i = at_factor + r; i < s->parameters; i += s->rank) square += theta[i] * theta[i];
+        value += 0.5 * (s->m + 1) * mde__log64(square / (MDE__FACTOR_SCALE * MDE__FACTOR_SCALE));
+        for (int i = at_factor + r; i < s->parameters; i += s->rank) gradient[i] += (s->m + 1) * theta[i] / square;
+    }
+    return value;
+}
+
+/* F in trial, from the leading eigenvectors of the targets' correlations, so much of each; returns 0 without them. */
+static int mde__joint_start_factor(mde__joint *s, double share, double noise, mde_random *random)
+{
+    int m = s->m;
+    double *vectors = s->targets + m * m, *values = vectors + m * m, *factor = s->trial + s->parameters - m * s->rank;
+    for (int j = 0; j < m; j++) {
+        for (int l = 0; l < m; l++) s->targets[j * m + l] = mde__inner(s->n, s->own[j].y, s->own[l].y) / s->n;
+    }
+    if (!mde__eigen(m, s->targets, values, vectors, values + m)) return 0;
+    for (int r = 0; r < s->rank; r++) {
+        int largest = 0;
+        double size;
+        for (int j = 1; j < m; j++) if (values[j] > values[largest]) largest = j;
+        size = share * sqrt(values[largest] > 0 ? values[largest] : 0);
+        values[largest] = -1;
         for (int j = 0; j < m; j++) {
-            double sum = 0;
-            for (int l = 0; l < m; l++) sum += s->u[i * m + l] * s->b[l * m + j] / sqrt(s->noise[l]);
-            s->leading[i * m + j] = sum;
+            factor[j * s->rank + r] = size * vectors[largest * m + j] + noise * mde_random_normal(random);
         }
     }
-    return value;
+    return 1;
 }
 
-#define MDE__OWN_MIDDLE (-2.0)
-#define MDE__OWN_SPREAD 2.0
-#define MDE__FACTOR_SPREAD 1.5
-
-/* Minus the log posterior of theta. */
-static double mde__coregion_loss(const double *theta, double *gradient, void *user)
-{
-    mde__coregion *s = (mde__coregion *)user;
-    int at_noise = s->d + s->m, at_factor = at_noise + s->m;
-    double value = -mde__coregion_likelihood(s, theta, gradient), middle = MDE__LENGTH_MIDDLE(s->d);
-    for (int i = 0; i < s->parameters; i++) {
-        gradient[i] = -gradient[i];
-        if (i < s->d) value += mde__prior(theta[i], middle, MDE__LENGTH_SPREAD, gradient + i);
-        else if (i < at_noise) value += mde__prior(theta[i], MDE__OWN_MIDDLE, MDE__OWN_SPREAD, gradient + i);
-        else if (i < at_factor) value += mde__prior(theta[i], MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD, gradient + i);
-        else value += mde__prior(theta[i], 0.0, MDE__FACTOR_SPREAD, gradient + i);
-    }
-    return value;
-}
-
-/* Starts from the leading eigenvectors of the targets' correlations, later starts from around there. Returns the
-   smallest value found, at theta. */
-static double mde__coregion_search(mde__coregion *s)
+/* From the processes of single targets, at theta. The first start ties them loosely, the next takes most for common,
+   later ones lie around it. Returns the smallest value found, at theta. */
+static double mde__joint_search(mde__joint *s)
 {
     mde_random random = mde_random_start(s->seed, 0x696d);
+    int own = s->d + 2, at_lengths = s->m * own, restart;
+    size_t size = (size_t)s->parameters * sizeof(double);
     double best = (double)INFINITY;
-    int n = s->n, m = s->m, at_noise = s->d + m, at_factor = at_noise + m;
-    for (int restart = 0; restart < s->restarts; restart++) {
+    memcpy(s->alone, s->theta, (size_t)at_lengths * sizeof(double));
+    for (restart = 0; restart < s->restarts; restart++) {
         double value;
-        for (int i = 0; i < m; i++) {
-            for (int j = 0; j < m; j++) {
-                double sum = 0;
-                for (int r = 0; r < n; r++) sum += s->y[r * m + i] * s->y[r * m + j];
-                s->task_square[i * m + j] = sum / n;
-            }
+        memcpy(s->trial, s->alone, (size_t)at_lengths * sizeof(double));
+        for (int j = 0; j < s->m && restart > 0; j++) s->trial[j * own + s->d] = -2.0;
+        for (int i = 0; i < s->rank * s->d; i++) {
+            s->trial[at_lengths + i] = mde__prior_draw(&random, restart > 1, MDE__LENGTH_MIDDLE(s->d),
+                                                       MDE__LENGTH_SPREAD);
         }
-        if (!mde__eigen(m, s->task_square, s->beta, s->u, s->row)) return (double)INFINITY;
-        for (int i = 0; i < s->d; i++) {
-            s->trial[i] = mde__prior_draw(&random, restart, MDE__LENGTH_MIDDLE(s->d), MDE__LENGTH_SPREAD);
-        }
-        for (int i = 0; i < m; i++) s->trial[s->d + i] = MDE__OWN_MIDDLE;
-        for (int i = 0; i < m; i++) {
-            s->trial[at_noise + i] = mde__prior_draw(&random, restart, MDE__NOISE_MIDDLE, MDE__NOISE_SPREAD);
-        }
-        for (int r = 0; r < s->rank; r++) {
-            int largest = 0;
-            for (int j = 1; j < m; j++) if (s->beta[j] > s->beta[largest]) largest = j;
-            for (int i = 0; i < m; i++) {
-                double scale = sqrt(s->beta[largest] > 0 ? s->beta[largest] : 0);
-                s->trial[at_factor + i * s->rank + r] = 0.9 * scale * s->u[largest * m + i] +
-                    (restart == 0 ? 0.01 : 0.3) * mde_random_normal(&random);
-            }
-            s->beta[largest] = -1;
-        }
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->trial, s->lbfgs, NULL, 150, 1e-6);
-        if (value < best) {
-            best = value;
-            memcpy(s->theta, s->trial, (size_t)s->parameters * sizeof(double));
-        }
+        if (!mde__joint_start_factor(s, restart == 0 ? 0.5 : 0.9, restart > 1 ? 0.3 : 0.01, &random)) break;
+        value = mde__lbfgs(mde__joint_loss, s, s->parameters, s->trial, s->lbfgs, NULL, MDE__COREGION_STEPS,
+                           MDE__GP_TOLERANCE);
+        if (!(value < best)) continue;
+        best = value;
+        memcpy(s->theta, s->trial, size);
     }
     return best;
 }
 
-/* Above this many runs the joint process finds its parameters on so many, evenly spaced, and takes a few more steps
-   with all: one step costs the cube of the runs. */
-#define MDE__COREGION_SAMPLE 128
-#define MDE__COREGION_STEPS 8
-
-static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
+static void mde__joint_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
-    mde__coregion *s = (mde__coregion *)r->state;
-    int j, rank = desc->rank > 0 ? desc->rank : 2;
+    mde__joint *s = (mde__joint *)r->state;
+    int j, found = 0, rank = desc->rank > 0 ? desc->rank : 2;
     s->m = 0;
     for (j = 0; j < r->m; j++) s->m += r->target_sd[j] > 0;
     s->simd = r->context->simd;
@@ -18373,166 +18479,219 @@ static void mde__coregion_lay_out(mde_regressor *r, const mde_fit_desc *desc, md
     s->n = r->n;
     s->d = r->used;
     s->rank = rank > s->m ? s->m : rank;
-    s->parameters = s->d + (2 + s->rank) * s->m;
-    s->x = r->x;
+    s->parameters = s->m * (s->d + 2) + s->rank * (s->d + s->m);
     s->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
     s->seed = desc->seed;
     s->task = (int *)mde__take(memory, (size_t)r->m, 1);
-    mde__coregion_take(memory, s);
-    for (j = 0, rank = 0; j < r->m && s->task; j++) {
-        s->task[j] = r->target_sd[j] > 0 ? rank++ : -1;
-        for (int i = 0; i < r->n && s->task[j] >= 0; i++) s->y[i * s->m + s->task[j]] = mde__target(r, j)[i];
+    mde__joint_take(memory, s);
+    if (!memory->start) return;
+    for (j = 0; j < r->m; j++) {
+        s->task[j] = r->target_sd[j] > 0 ? found : -1;
+        if (s->task[j] >= 0) mde__gp_describe(s->own + found++, r, j, desc);
     }
+    mde__joint_use(r, r->n);
+    for (size_t i = 0; i < (size_t)s->m * (size_t)s->n; i++) s->tail[i] = 1;
 }
 
-/* A process of the sampled runs, whose inputs lie behind it. */
-static void mde__coregion_sample(const mde__coregion *all, mde__workspace *memory, mde__coregion *few)
+/* Of run i and target j. */
+static double mde__joint_noise(const mde__joint *s, int j, int i)
 {
-    double *x;
-    *few = *all;
-    few->n = MDE__COREGION_SAMPLE;
-    mde__coregion_take(memory, few);
-    few->x = x = mde__take(memory, MDE__COREGION_SAMPLE, (size_t)all->d);
-    for (int i = 0; x && i < few->n; i++) {
-        int row = (int)((int64_t)i * all->n / few->n);
-        memcpy(x + mde__cell(i, all->d, 0), all->x + mde__cell(row, all->d, 0), (size_t)all->d * sizeof(double));
-        memcpy(few->y + i * all->m, all->y + row * all->m, (size_t)all->m * sizeof(double));
-    }
+    return mde__exp64(s->own[j].theta[s->d + 1]) * s->own[j].tail[i];
 }
 
-static size_t mde__coregion_work(const mde_regressor *r)
+/* A run i left out with its repeats, which share the values of the targets' functions [m]. Of these the others know the
+   mean mu and the covariance B; with D_l the noise of run l, diagonal, the block of run i in the inverse of the
+   covariance of all is Q = D_i^-1 - D_i^-1 M D_i^-1 with M = (B^-1 + sum_l D_l^-1)^-1, and y_i - mu = D_i alpha_i +
+   B sum_l alpha_l, or Q^-1 alpha_i without repeats. Returns 0 when something cannot be factored. */
+static int mde__joint_leave_out(mde_regressor *r, int run, double *work)
 {
-    const mde__coregion *s = (const mde__coregion *)r->state;
-    mde__workspace count = { NULL, 0 };
-    mde__coregion few;
-    if (s->n > MDE__COREGION_SAMPLE) mde__coregion_sample(s, &count, &few);
-    return count.used;
-}
-
-/* Each run left out with all its targets: y_i - S_i^-1 (C^-1 Y~)_i, where S_i, the run's block of C^-1, has the
-   eigenvectors U. */
-static void mde__coregion_leave_out(mde_regressor *r)
-{
-    const mde__coregion *s = (const mde__coregion *)r->state;
-    int n = s->n, m = s->m;
-    for (int i = 0; i < n; i++) {
-        for (int j = 0; j < r->m; j++) {
-            int task = s->task[j];
-            double residual = 0;
-            if (task < 0) continue;
-            for (int a = 0; a < m; a++) {
-                double own = 0, along = 0, all = 0;
-                int run = i, repeats = 0;
-                for (int l = 0; l < n; l++) {
-                    double q = s->q[mde__cell(l, n, i)];
-                    own += q * q / (1.0 + s->kappa[l] * s->beta[a]);
-                }
-                do {
-                    for (int l = 0; l < m; l++) all += s->u[a * m + l] * s->a[run * m + l];
-                    if (run == i) along = all;
-                    repeats++;
-                    run = r->next[run];
-                } while (run != i);
-                /* as mde__gp_leave_out, of noise 1 */
-                if (repeats > 1) along += (1.0 - own) / (1.0 - repeats * (1.0 - own)) * all;
-                else along /= own;
-                residual += s->u[a * m + task] * along;
+    mde__joint *s = (mde__joint *)r->state;
+    int n = s->n, m = s->m, all = s->rank * n, l = run;
+    double *block = work, *inverse = block + m * m, *sum = inverse + m * m, *half = sum + m, *residual = half + m;
+    double *along = residual + m;
+    const double *factor = s->theta + s->parameters - m * s->rank;
+    for (int j = 0; j < m; j++) {       /* along: the run's columns of Z W' C^-1 */
+        const double *row = s->precision + mde__cell(j, n * n, 0) + mde__cell(run, n, 0);
+        for (int i = 0; i < all; i++) {
+            along[mde__cell(j, all, i)] = 0;
+            for (int q = 0; q < s->rank; q++) {
+                along[mde__cell(j, all, i)] += factor[j * s->rank + q] * mde__kernel_dense_dot(s->simd)(
+                    n, s->root + mde__cell(i, all, q * n), row);
             }
-            mde__leave_out(r, j, i, s->y[i * m + task] - sqrt(s->noise[task]) * residual);
         }
+        for (int q = 0; q <= j; q++) {
+            block[j * m + q] = (q == j ? row[run] : 0) - mde__kernel_dense_dot(s->simd)(
+                all, along + mde__cell(j, all, 0), along + mde__cell(q, all, 0));
+        }
+        sum[j] = s->own[j].alpha[run];
     }
-}
-
-static int mde__coregion_fit(mde_regressor *r, int target, double *work)
-{
-    mde__coregion *s = (mde__coregion *)r->state, few;
-    mde__workspace memory = { NULL, 0 };
-    int sampled = s->n > MDE__COREGION_SAMPLE;
-    double value;
-    (void)target;
-    memory.start = work;
-    if (sampled) mde__coregion_sample(s, &memory, &few);
-    value = mde__coregion_search(sampled ? &few : s);
-    if (sampled && value < (double)INFINITY) {
-        memcpy(s->theta, few.theta, (size_t)s->parameters * sizeof(double));
-        value = mde__lbfgs(mde__coregion_loss, s, s->parameters, s->theta, s->lbfgs, NULL, MDE__COREGION_STEPS, 1e-6);
+    if (r->next[run] != run) {
+        for (int j = 0; j < m; j++) {
+            double noise = mde__joint_noise(s, j, run);
+            for (int q = 0; q <= j; q++) block[j * m + q] *= -noise * mde__joint_noise(s, q, run);
+            block[j * m + j] += noise;
+        }
+        if (!mde__cholesky_inverse(s->simd, m, block, inverse, s->work)) return 0;
+        mde__inverse_from_factor(s->simd, m, 1.0, inverse, block, s->work);
+        do {
+            for (int j = 0; j < m; j++) {
+                block[j * m + j] -= 1.0 / mde__joint_noise(s, j, l);
+                if (l != run) sum[j] += s->own[j].alpha[l];
+            }
+            l = r->next[l];
+        } while (l != run);
     }
-    if (!(value < (double)INFINITY)) return 0;
-    if (!(fabs(mde__coregion_likelihood(s, s->theta, NULL)) < (double)INFINITY)) return 0;
-    mde__coregion_leave_out(r);
+    if (!mde__cholesky_inverse(s->simd, m, block, inverse, s->work)) return 0;
+    mde__factor_solve(s->simd, m, inverse, sum, half, residual);
+    for (int j = 0; j < r->m; j++) {
+        int task = s->task[j];
+        if (task < 0) continue;
+        if (r->next[run] != run) residual[task] += mde__joint_noise(s, task, run) * s->own[task].alpha[run];
+        mde__leave_out(r, j, run, s->own[task].y[run] - residual[task]);
+    }
     return 1;
 }
 
-static size_t mde__coregion_predict_work(const mde_regressor *r, int rows)
+static size_t mde__joint_work(const mde_regressor *r)
 {
-    (void)rows;
-    return (size_t)r->used + 2 * (size_t)r->n + (size_t)r->m;
+    const mde__joint *s = (const mde__joint *)r->state;
+    return (size_t)s->m * (2 * (size_t)s->m + 3 + (size_t)s->rank * (size_t)s->n);
 }
 
-static void mde__coregion_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
+static int mde__joint_fit(mde_regressor *r, int target, double *work)
 {
-    const mde__coregion *s = (const mde__coregion *)r->state;
-    const double *x = in->x;
-    int n = s->n, m = s->m, d = s->d;
-    mde__scaled at = mde__scaled_of(1, d, work, NULL), runs = mde__coregion_inputs(s);
-    double *k = work + d, *along = k + n, *weight = along + n;
-    for (int rows = in->rows; rows > 0; rows--, x += d, mean += r->m, sd = sd ? sd + r->m : NULL) {
-        mde__scale_inputs(&at, x, s->theta);
-        mde__covariances(s->simd, s->kernel, 1.0, &at, &runs, 0, k, NULL);
-        for (int l = 0; l < m; l++) {
-            double sum = 0;
-            for (int i = 0; i < n; i++) sum += k[i] * s->a[i * m + l];
-            weight[l] = sum / sqrt(s->noise[l]);
+    mde__joint *s = (mde__joint *)r->state;
+    double value;
+    (void)target;
+    for (int j = 0; j < s->m; j++) if (!mde__gp_search(s->own + j, &s->one)) return 0;
+    mde__joint_use(r, r->n < MDE__GP_SAMPLE ? r->n : MDE__GP_SAMPLE);
+    value = mde__joint_search(s);
+    mde__joint_use(r, r->n);
+    if (!(value < (double)INFINITY)) return 0;
+    if (!(fabs(mde__joint_likelihood(s, s->theta, NULL)) < (double)INFINITY)) return 0;
+    for (int j = 0; j < s->m; j++) {
+        mde__scaled in = mde__scaled_of(s->n, s->d, NULL, s->own[j].columns);
+        mde__scale_inputs(&in, s->own[j].x, s->own[j].theta);
+    }
+    for (int i = 0; i < s->n; i++) if (!mde__joint_leave_out(r, i, work)) return 0;
+    return 1;
+}
+
+static size_t mde__joint_predict_work(const mde_regressor *r, int rows)
+{
+    const mde__joint *s = (const mde__joint *)r->state;
+    size_t n = (size_t)s->n, all = (size_t)s->rank * n;
+    return (size_t)rows * ((size_t)s->d + 2 * n + 2 * (size_t)s->rank + 3 * all) + (size_t)s->d +
+           mde__dense_work(rows, s->rank * s->n);
+}
+
+/* Given the common processes of the runs, the variance of target j's function is
+     s_j - c' h + sum_r F_jr^2 (1 - q_r' k_r) with c = C_j^-1 h and q_r = K_r^-1 k_r
+   for covariances h, k_r with the runs; that these are not known adds |Z w|^2, w_r = F_jr (q_r - c). */
+static void mde__joint_predict(const mde_regressor *r, const mde__inputs *in, double *mean, double *sd, double *work)
+{
+    const mde__joint *s = (const mde__joint *)r->state;
+    int simd = s->simd, rows = in->rows, n = s->n, d = s->d, rank = s->rank, all = rank * n;
+    const double *factor = s->theta + s->parameters - s->m * rank, *lengths = factor - rank * d;
+    mde__workspace memory = { NULL, 0 };
+    double *z, *k, *c, *shared, *rest, *q, *w, *along, *pack;
+    memory.start = work;
+    z = mde__take(&memory, (size_t)rows, (size_t)d);
+    k = mde__take(&memory, (size_t)rows, (size_t)n);
+    c = mde__take(&memory, (size_t)rows, (size_t)n);
+    shared = mde__take(&memory, (size_t)rows, (size_t)rank);    /* means of the common processes */
+    rest = mde__take(&memory, (size_t)rows, (size_t)rank);      /* 1 - q' k */
+    q = mde__take(&memory, (size_t)rows, (size_t)all);
+    w = mde__take(&memory, (size_t)rows, (size_t)all);
+    along = mde__take(&memory, (size_t)rows, (size_t)all);
+    pack = mde__take(&memory, mde__dense_work(rows, all), 1);
+    for (int o = 0; o < rank; o++) {
+        mde__scaled at = mde__scaled_of(rows, d, z, NULL), runs = mde__joint_inputs(s, o, NULL);
+        mde__scale_inputs(&at, in->x, lengths + o * d);
+        mde__covariances(simd, s->kernel, 1.0, &at, &runs, 0, k, NULL);
+        if (sd) {
+            mde__dense_product(simd, 0, 1.0, mde__dense(k, rows, n),
+                               mde__dense(s->common + mde__cell(o, n * n, 0), n, n), q + o * n, (size_t)all, pack);
         }
-        for (int i = 0; i < n && sd; i++) along[i] = mde__inner(n, s->q + mde__cell(i, n, 0), k);
-        for (int j = 0; j < r->m; j++) {
-            int task = s->task[j];
-            double variance;
-            if (task < 0) continue;
-            mean[j] = r->target_mean[j] + r->target_sd[j] * mde__inner(m, s->b + task * m, weight);
-            if (!sd) continue;
-            variance = s->b[task * m + task] + s->noise[task];
-            for (int a = 0; a < m; a++) {
-                double p = s->leading[a * m + task], sum = 0;
-                for (int i = 0; i < n; i++) sum += along[i] * along[i] / (1.0 + s->kappa[i] * s->beta[a]);
-                variance -= p * p * sum;
+        for (int i = 0; i < rows; i++) {
+            const double *row = k + mde__cell(i, n, 0);
+            shared[i * rank + o] = mde__kernel_dense_dot(simd)(n, row, s->beta + o * n);
+            if (sd) rest[i * rank + o] = 1.0 - mde__kernel_dense_dot(simd)(n, row, q + mde__cell(i, all, o * n));
+        }
+    }
+    for (int j = 0; j < r->m; j++) {
+        const mde__gp *gp = s->task[j] >= 0 ? s->own + s->task[j] : NULL;
+        const double *f = factor + s->task[j] * rank;
+        mde__scaled at = mde__scaled_of(rows, d, z, NULL), runs = mde__scaled_of(n, d, NULL, gp ? gp->columns : NULL);
+        if (!gp) continue;
+        mde__scale_inputs(&at, in->x, gp->theta);
+        mde__covariances(simd, s->kernel, mde__exp64(gp->theta[d]), &at, &runs, 0, k, NULL);
+        for (int i = 0; i < rows; i++) {
+            double value = gp->mean + mde__kernel_dense_dot(simd)(n, k + mde__cell(i, n, 0), gp->alpha);
+            value += mde__inner(rank, f, shared + i * rank);
+            mean[mde__cell(i, r->m, j)] = r->target_mean[j] + r->target_sd[j] * value;
+        }
+        if (!sd) continue;
+        mde__dense_product(simd, 0, 1.0, mde__dense(k, rows, n),
+                           mde__dense(s->precision + mde__cell(s->task[j], n * n, 0), n, n), c, (size_t)n, pack);
+        for (int i = 0; i < rows * rank; i++) {
+            for (int l = 0; l < n; l++) {
+                w[mde__cell(i, n, l)] = f[i % rank] * (q[mde__cell(i, n, l)] - c[mde__cell(i / rank, n, l)]);
             }
-            sd[j] = r->target_sd[j] * sqrt(variance > s->noise[task] ? variance : s->noise[task]);
+        }
+        mde__dense_product(simd, 0, 1.0, mde__dense(w, rows, all), mde__transposed(mde__dense(s->root, all, all)),
+                           along, (size_t)all, pack);
+        for (int i = 0; i < rows; i++) {
+            const double *row = along + mde__cell(i, all, 0);
+            double variance = mde__exp64(gp->theta[d]) -
+                              mde__kernel_dense_dot(simd)(n, k + mde__cell(i, n, 0), c + mde__cell(i, n, 0));
+            for (int o = 0; o < rank; o++) variance += f[o] * f[o] * rest[i * rank + o];
+            variance = (variance > 0 ? variance : 0) + mde__kernel_dense_dot(simd)(all, row, row);
+            sd[mde__cell(i, r->m, j)] = r->target_sd[j] * sqrt(variance + gp->widening * mde__exp64(gp->theta[d + 1]));
         }
     }
 }
 
-static void mde__coregion_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
+static void mde__joint_gradient(const mde_regressor *r, int target, const double *x, double *slope, double *work)
 {
-    const mde__coregion *s = (const mde__coregion *)r->state;
-    mde__scaled at = mde__scaled_of(1, s->d, work, NULL), runs = mde__coregion_inputs(s);
-    const double *b = s->b + s->task[target] * s->m;
-    double *alpha = work + s->d;
-    for (int i = 0; i < s->n; i++) {
-        alpha[i] = 0;
-        for (int l = 0; l < s->m; l++) alpha[i] += b[l] * s->a[i * s->m + l] / sqrt(s->noise[l]);
+    const mde__joint *s = (const mde__joint *)r->state;
+    const mde__gp *gp = s->own + s->task[target];
+    int d = s->d;
+    const double *f = s->theta + s->parameters - (s->m - s->task[target]) * s->rank;
+    const double *lengths = s->theta + s->parameters - s->m * s->rank - s->rank * d;
+    double *part = work + d;
+    mde__scaled at = mde__scaled_of(1, d, work, NULL), runs = mde__scaled_of(s->n, d, NULL, gp->columns);
+    mde__scale_inputs(&at, x, gp->theta);
+    mde__covariance_slope(s->kernel, &at, &runs, gp->theta, gp->alpha, mde__exp64(gp->theta[d]), r->target_sd[target],
+                          slope);
+    for (int q = 0; q < s->rank; q++) {
+        runs = mde__joint_inputs(s, q, NULL);
+        for (int i = 0; i < d; i++) part[i] = 0;
+        mde__scale_inputs(&at, x, lengths + q * d);
+        mde__covariance_slope(s->kernel, &at, &runs, lengths + q * d, s->beta + q * s->n, f[q], r->target_sd[target],
+                              part);
+        for (int i = 0; i < d; i++) slope[i] += part[i];
     }
-    mde__scale_inputs(&at, x, s->theta);
-    mde__covariance_slope(s->kernel, &at, &runs, s->theta, alpha, 1.0, r->target_sd[target], slope);
 }
 
-static double mde__coregion_log_likelihood(const mde_regressor *r, int target)
+static double mde__joint_log_likelihood(const mde_regressor *r, int target)
 {
     (void)target;
-    return ((const mde__coregion *)r->state)->log_likelihood;
+    return ((const mde__joint *)r->state)->log_likelihood;
 }
 
-static double mde__coregion_length_scale(const mde_regressor *r, int target, int index)
+/* Of what the target does not share. */
+static double mde__joint_length_scale(const mde_regressor *r, int target, int index)
 {
-    (void)target;
-    return mde__exp64(((const mde__coregion *)r->state)->theta[index]);
+    const mde__joint *s = (const mde__joint *)r->state;
+    return mde__exp64(s->own[s->task[target]].theta[index]);
 }
 
-static const mde__regressor_kind mde__coregion_kind = {
-    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0, sizeof(mde__coregion), 0,
-    mde__coregion_lay_out, NULL, mde__coregion_work, mde__coregion_fit, "the likelihood is not finite at any start",
-    mde__coregion_predict_work, mde__coregion_predict, mde__coregion_gradient, mde__coregion_log_likelihood,
-    mde__coregion_length_scale
+static const mde__regressor_kind mde__joint_kind = {
+    "multi-task GP", MDE_FEATURE_POWER, MDE_FEATURE_MDE, 1, 0, 0, sizeof(mde__joint), 0,
+    mde__joint_lay_out, NULL, mde__joint_work, mde__joint_fit, "the likelihood is not finite at any start",
+    mde__joint_predict_work, mde__joint_predict, mde__joint_gradient, mde__joint_log_likelihood,
+    mde__joint_length_scale
 };
 
 /* ---- Laws ---- */
@@ -19633,7 +19792,7 @@ static const mde__regressor_kind mde__forests_kind = {
 static const mde__regressor_kind *mde__kind(mde_model model)
 {
     static const struct { mde_model model; const mde__regressor_kind *kind; } kinds[] = {
-        { MDE_RIDGE, &mde__ridge_kind }, { MDE_GP, &mde__gp_kind }, { MDE_MULTITASK_GP, &mde__coregion_kind },
+        { MDE_RIDGE, &mde__ridge_kind }, { MDE_GP, &mde__gp_kind }, { MDE_MULTITASK_GP, &mde__joint_kind },
         { MDE_MIXING_LAW, &mde__mixing_kind }, { MDE_POOLED_LAW, &mde__pools_kind }, { MDE_TREES, &mde__forests_kind },
         { MDE_SCALE_LAW, &mde__scale_kind }
     };

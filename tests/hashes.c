@@ -4,7 +4,7 @@
 
    With --locale all is computed and written under that locale; with --folder the results that go through files are
    there, too. Exit codes: 0; 1 when the library reports an error, which stands in place of the hash; 2, with a
-   sentence, where mde_same_bits says that bits differ; 3 where this machine lacks the instruction set or the locale. */
+   sentence, where mde_other_bits says that bits differ; 3 where this machine lacks the instruction set or the locale. */
 #define MDEMIX_IMPLEMENTATION
 #define DAGAN_IMPLEMENTATION
 #ifdef HASHES_WIDE
@@ -971,7 +971,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", mde_error(c));
         return 3;
     }
-    if (!mde_same_bits(c)) {
+    if (mde_other_bits(c)) {
         fprintf(stderr, "%s\n", mde_other_bits(c));
         return 2;
     }
