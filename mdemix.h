@@ -82,8 +82,7 @@
      Public domain or MIT-0, as you choose; see the file LICENSE.
 
    VERSIONS
-     0.2.0  programs and SVG plots are in examples/; models by recipes of one name; published models; Windows
-     0.1.0  first release */
+     0.2.0  programs and SVG plots are in examples/; models by recipes; published models; Windows */
 
 #ifndef MDEMIX_H
 #define MDEMIX_H
@@ -17914,7 +17913,7 @@ static int mde__gp_outliers(mde__gp_work *w)
     return 1;
 }
 
-/* What a process of one target knows before it is fitted. */
+/* What is known before the fit. */
 static void mde__gp_describe(mde__gp *gp, const mde_regressor *r, int target, const mde_fit_desc *desc)
 {
     gp->simd = r->context->simd;
@@ -17980,7 +17979,7 @@ static void mde__gp_leave_out(mde_regressor *r, int target, const double *noise,
     }
 }
 
-/* Finds theta, which runs look like outliers, and the mean. */
+/* Finds theta, outliers and the mean. */
 static int mde__gp_search(mde__gp *gp, mde__gp_work *w)
 {
     mde_random random = mde_random_start(gp->seed, 0x6770);
@@ -18179,7 +18178,7 @@ static void mde__joint_take(mde__workspace *memory, mde__joint *s)
     mde__gp_work_take(memory, s->n, s->d, 0, &s->one);
 }
 
-/* Works on all runs, or on so many of them, evenly spaced, copied to the sample. */
+/* Works on all runs, or on a sample of so many, evenly spaced. */
 static void mde__joint_use(mde_regressor *r, int count)
 {
     mde__joint *s = (mde__joint *)r->state;
@@ -18196,8 +18195,9 @@ static void mde__joint_use(mde_regressor *r, int count)
     }
     for (int target = 0; target < r->m; target++) {
         int j = s->task[target];
-        mde__gp *gp = s->own + j;
+        mde__gp *gp;
         if (j < 0) continue;
+        gp = s->own + j;
         gp->n = count;
         gp->x = whole ? r->x : x;
         gp->y = whole ? mde__target(r, target) : y + mde__cell(j, count, 0);
@@ -18479,10 +18479,14 @@ static void mde__joint_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
     s->n = r->n;
     s->d = r->used;
     s->rank = rank > s->m ? s->m : rank;
+    s->task = (int *)mde__take(memory, (size_t)r->m, 1);
+    if (s->m > 2e4 || s->d > 2e4 || (double)rank * s->n > 4e4) {    /* squares of these are ints */
+        mde__take(memory, SIZE_MAX, 2);
+        return;
+    }
     s->parameters = s->m * (s->d + 2) + s->rank * (s->d + s->m);
     s->restarts = desc->restarts > 0 ? desc->restarts : MDE__RESTARTS;
     s->seed = desc->seed;
-    s->task = (int *)mde__take(memory, (size_t)r->m, 1);
     mde__joint_take(memory, s);
     if (!memory->start) return;
     for (j = 0; j < r->m; j++) {
@@ -18493,7 +18497,6 @@ static void mde__joint_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__
     for (size_t i = 0; i < (size_t)s->m * (size_t)s->n; i++) s->tail[i] = 1;
 }
 
-/* Of run i and target j. */
 static double mde__joint_noise(const mde__joint *s, int j, int i)
 {
     return mde__exp64(s->own[j].theta[s->d + 1]) * s->own[j].tail[i];
@@ -18680,7 +18683,6 @@ static double mde__joint_log_likelihood(const mde_regressor *r, int target)
     return ((const mde__joint *)r->state)->log_likelihood;
 }
 
-/* Of what the target does not share. */
 static double mde__joint_length_scale(const mde_regressor *r, int target, int index)
 {
     const mde__joint *s = (const mde__joint *)r->state;
