@@ -18,7 +18,7 @@
 #define CANDIDATES 20000 /* mixtures that RegMix's procedure looks at */
 #define AVERAGED 128     /* and how many of the best it averages */
 
-/* About 20 tokens a parameter (Hoffmann et al. 2022). */
+/* About 20 tokens a parameter (Hoffmann et al. 2022), but for the last. */
 typedef struct model_size {
     const char *name;
     int layers, width, heads;
@@ -28,7 +28,7 @@ typedef struct model_size {
 static const model_size sizes[4] = { { "S", 3, 64, 4, 3.3e6, 4e-3 }, /* of the tables: 0.17 M parameters */
                                      { "narrow", 3, 32, 4, 3.3e6, 5e-3 },
                                      { "M", 3, 96, 4, 7.1e6, 3.5e-3 },   /* 0.36 M */
-                                     { "L", 4, 128, 4, 16.8e6, 3e-3 } }; /* 0.84 M */
+                                     { "L", 4, 128, 4, 8.4e6, 3e-3 } };  /* 0.84 M, 10 tokens a parameter */
 
 static const int answer_lengths[TASKS] = { 16, 16, 16, 8 };
 
@@ -335,12 +335,14 @@ static void score_task(mde_lm *lm, mde_context *c, const study_settings *s, cons
     mde_release(c, all);
 }
 
-static void score_all(mde_lm *lm, mde_context *c, const study_settings *s, const study_text *text, scores *out)
+/* The texts, and the tasks at the first `counts` of the shot counts: 1 is all that is predicted. */
+static void score_all(mde_lm *lm, mde_context *c, const study_settings *s, const study_text *text, int counts,
+                      scores *out)
 {
     int i, shots;
     memset(out, 0, sizeof *out);
     for (i = 0; i < TEXTS && !program_failed(c); i++) score_text(lm, c, s, text, i, out);
-    for (shots = 0; shots < SHOTS; shots++) {
+    for (shots = 0; shots < counts; shots++) {
         for (i = 0; i < TASKS && !program_failed(c); i++) score_task(lm, c, s, text, i, shots, out);
     }
     for (i = 0; i < LOSSES && !program_failed(c); i++) {
@@ -357,6 +359,12 @@ static void scores_free(mde_context *c, scores *x)
 
 /* ---- One run ---- */
 
+/* Computes one thing at a time, with a context of its own. */
+typedef struct worker {
+    mde_context *context;
+    mde_corpus *corpus;
+} worker;
+
 typedef struct lab {
     mde_context *context;
     study_rows study;
@@ -365,7 +373,27 @@ typedef struct lab {
     const char *data, *work;
     char key[17]; /* of the settings and the text */
     int limit;    /* of runs to make now */
+    int jobs;     /* things at a time */
+    worker *workers;
 } lab;
+
+/* Which worker a parallel loop's thread is. */
+static int worker_number(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* What a worker failed at, at which all stop, says more than that they were stopped. */
+static void pass_error(mde_context *c, const worker *w, const char *name)
+{
+    if (!program_failed(w->context)) return;
+    if (mde_context_status(c) == MDE_STOPPED) mde_clear_error(c);
+    mde_fail(c, mde_context_status(w->context), "%s: %s", name, mde_error(w->context));
+}
 
 static void target_name(int target, char name[48])
 {
@@ -398,24 +426,34 @@ static void write_expert(mde_context *c, const lab *x, const char *name, int mar
 }
 
 /* NULL, without an error, where there is none of this study. */
-static mde_safetensors *read_expert(mde_context *c, const lab *x, const char *name, int mark)
+static mde_safetensors *read_file(mde_context *c, const lab *x, const char *path)
 {
-    char path[PROGRAM_PATH], tensor[48];
     mde_safetensors *file = NULL;
     const char *key;
-    int i, whole = 1;
-    expert_path(c, x, name, mark, path);
     if (!program_failed(c) && mde_is_file(path)) file = mde_safetensors_read(c, path);
     if (!file && mde_context_status(c) == MDE_BAD_FILE) mde_clear_error(c);
     if (!file) return NULL;
     key = mde_safetensors_metadata(file, "study");
-    for (i = 0; i < TARGETS && whole; i++) {
+    if (key && strcmp(key, x->key) == 0) return file;
+    mde_safetensors_free(c, file);
+    return NULL;
+}
+
+/* Likewise. */
+static mde_safetensors *read_expert(mde_context *c, const lab *x, const char *name, int mark)
+{
+    char path[PROGRAM_PATH], tensor[48];
+    mde_safetensors *file;
+    int i, whole = 1;
+    expert_path(c, x, name, mark, path);
+    file = read_file(c, x, path);
+    for (i = 0; i < TARGETS && file && whole; i++) {
         const mde_safetensor *t;
         target_name(i, tensor);
         t = mde_safetensors_find(file, tensor);
         whole = t && t->count == (size_t)(sequence_count(&x->settings, i) * sequence_length(i));
     }
-    if (whole && key && strcmp(key, x->key) == 0) return file;
+    if (whole) return file;
     mde_safetensors_free(c, file);
     return NULL;
 }
@@ -437,6 +475,88 @@ static int expert_is_there(const lab *x, const study_run *r)
     return 1;
 }
 
+/* ---- Models, for experts that are merged by averaging their parameters ---- */
+
+/* Whether a run's parameters are needed after it. */
+static int has_model(const study_run *r)
+{
+    return has_marks(r) || is_kind(r, "start") || is_kind(r, "branch");
+}
+
+static void model_path(mde_context *c, const lab *x, const char *name, char path[PROGRAM_PATH])
+{
+    program_path(c, path, "%s/%s.model.safetensors", x->work, name);
+}
+
+static void write_model(mde_context *c, const lab *x, const char *name, const mde_lm *lm)
+{
+    char path[PROGRAM_PATH];
+    const char *pairs[2] = { "study", x->key };
+    model_path(c, x, name, path);
+    if (!program_failed(c)) mde_params_write(mde_lm_params(lm), path, 1, pairs);
+}
+
+/* NULL, without an error, where there is none of this study. */
+static mde_safetensors *read_model(mde_context *c, const lab *x, const char *name)
+{
+    char path[PROGRAM_PATH];
+    model_path(c, x, name, path);
+    return read_file(c, x, path);
+}
+
+static int model_is_there(const lab *x, const char *name)
+{
+    mde_safetensors *file = read_model(x->context, x, name);
+    mde_safetensors_free(x->context, file);
+    return file != NULL;
+}
+
+static mde_lm *create_model(mde_context *c, const mde_corpus *corpus, const model_size *size, int seed)
+{
+    mde_lm_desc shape;
+    memset(&shape, 0, sizeof shape);
+    shape.layers = size->layers;
+    shape.width = size->width;
+    shape.heads = size->heads;
+    shape.context = WINDOW;
+    shape.seed = (uint64_t)seed;
+    return mde_lm_create(c, corpus, &shape);
+}
+
+/* A model's parameters become the mean of those in files, by weights that sum to 1. */
+static void set_mean(mde_lm *lm, mde_context *c, int count, mde_safetensors *const *files, const double *weights)
+{
+    const mde_params *p = mde_lm_params(lm);
+    int i, k;
+    size_t j;
+    for (k = 0; k < mde_params_count(p) && !program_failed(c); k++) {
+        mde_tensor *to = mde_params_tensor(p, k);
+        const float *from[DOMAINS];
+        for (i = 0; i < count && !program_failed(c); i++) {
+            const mde_safetensor *t = mde_safetensors_find(files[i], mde_params_name(p, k));
+            if (t && t->count == to->count) from[i] = t->data;
+            else mde_fail(c, MDE_BAD_FILE, "a model's file: parameter %s does not fit", mde_params_name(p, k));
+        }
+        for (j = 0; j < to->count && !program_failed(c); j++) {
+            double sum = 0;
+            for (i = 0; i < count; i++) sum += weights[i] * (double)from[i][j];
+            to->data[j] = (float)sum; /* rounded once */
+        }
+    }
+}
+
+/* A branch's parameters begin as those of the start. */
+static void begin_branch(mde_lm *lm, mde_context *c, const lab *x)
+{
+    const double one = 1;
+    mde_safetensors *file = read_model(c, x, "start");
+    if (!file) mde_fail(c, MDE_IO, "the model of the start is gone; called again, the study makes it anew");
+    if (file) set_mean(lm, c, 1, &file, &one);
+    mde_safetensors_free(c, file);
+}
+
+/* ---- Training ---- */
+
 typedef struct watch {
     const lab *x;
     mde_context *context;
@@ -453,7 +573,7 @@ static int on_step(const mde_progress *p, void *user)
         scores result;
         int64_t step = p->steps >> (MARKS - 1 - mark);
         if (p->step != (step > 0 ? step : 1)) continue;
-        score_all(w->lm, w->context, &w->x->settings, &w->x->text, &result);
+        score_all(w->lm, w->context, &w->x->settings, &w->x->text, SHOTS, &result);
         if (!program_failed(w->context)) write_expert(w->context, w->x, w->run->name, mark, &result);
         scores_free(w->context, &result);
     }
@@ -476,22 +596,15 @@ static void make_run(mde_context *c, const lab *x, const mde_corpus *corpus, stu
     const model_size *size = find_size(c, r);
     char checkpoint[PROGRAM_PATH];
     double weights[TEXTS] = { 0 }, sum = 0, begun = mde_seconds();
-    mde_lm_desc shape;
     mde_train_desc train;
     scores result;
     watch w;
     mde_status status;
     int i;
-    memset(&shape, 0, sizeof shape);
     memset(&train, 0, sizeof train);
     if (!size) return;
     for (i = 0; i < DOMAINS; i++) sum += r->weights[i];
     for (i = 0; i < DOMAINS; i++) weights[i] = r->weights[i] / sum;
-    shape.layers = size->layers;
-    shape.width = size->width;
-    shape.heads = size->heads;
-    shape.context = WINDOW;
-    shape.seed = (uint64_t)r->seed;
     train.tokens = (int64_t)(size->tokens * r->share * x->settings.scale);
     train.batch = 8;
     train.learning_rate = size->learning_rate;
@@ -503,12 +616,14 @@ static void make_run(mde_context *c, const lab *x, const mde_corpus *corpus, stu
     w.x = x;
     w.context = c;
     w.run = r;
-    w.lm = mde_lm_create(c, corpus, &shape);
+    w.lm = create_model(c, corpus, size, r->seed);
+    if (w.lm && is_kind(r, "branch")) begin_branch(w.lm, c, x); /* its checkpoint, if there, comes after */
     status = w.lm ? mde_lm_train(w.lm, corpus, &train) : MDE_OUT_OF_MEMORY;
     if (status == MDE_STOPPED) mde_fail(c, MDE_STOPPED, "%s: stopped", r->name);
     memset(&result, 0, sizeof result);
-    if (!program_failed(c)) score_all(w.lm, c, &x->settings, &x->text, &result);
+    if (!program_failed(c)) score_all(w.lm, c, &x->settings, &x->text, SHOTS, &result);
     if (!program_failed(c) && is_kind(r, "expert")) write_expert(c, x, r->name, MARKS - 1, &result);
+    if (!program_failed(c) && has_model(r)) write_model(c, x, r->name, w.lm);
     memcpy(r->values, result.values, sizeof r->values);
     r->seconds = mde_seconds() - begun;
     scores_free(c, &result);
@@ -526,7 +641,7 @@ static void add_rows(lab *x, const char *name, const mde_text *header, const mde
     const char *at, *end;
     mde_text *all = mde_text_create(c);
     unsigned char *there = NULL;
-    size_t size;
+    size_t size = 0;
     int i;
     program_path(c, path, "%s/%s", x->study.folder, name);
     if (!program_failed(c) && mde_is_file(path)) there = mde_file_read(c, path, (size_t)1 << 28, &size);
@@ -539,7 +654,7 @@ static void add_rows(lab *x, const char *name, const mde_text *header, const mde
             mde_text_add(all, row);
         }
     }
-    if (!program_failed(c)) mde_text_write(all, path);
+    if (!program_failed(c) && (!there || all->length > size)) mde_text_write(all, path);
     mde_release(c, there);
     mde_text_free(all);
 }
@@ -612,20 +727,20 @@ static void sparse_mixture(mde_random *r, double *weights)
     for (i = 0; i < count; i++) weights[order[i]] = few[i];
 }
 
-static void plan_experts(mde_text *t, const char *ending, const char *size, double share)
+static void plan_experts(mde_text *t, const char *kind, const char *ending, const char *size, double share, int seed)
 {
     char name[64];
     int i, j;
     for (i = 0; i < DOMAINS; i++) {
         double weights[DOMAINS];
         for (j = 0; j < DOMAINS; j++) weights[j] = i == j;
-        snprintf(name, sizeof name, "expert-%s%s", text_names[i], ending);
-        plan_row(t, name, "expert", size, share, 1, weights);
+        snprintf(name, sizeof name, "%s-%s%s", kind, text_names[i], ending);
+        plan_row(t, name, kind, size, share, seed, weights);
     }
 }
 
 /* What can be planned before any result is there, in the order in which it is wanted; the order of larger sizes is
-   behind all others. */
+   behind all others. What a plan lacks of it is added. */
 static void make_plan(lab *x)
 {
     const study_settings *s = &x->settings;
@@ -635,7 +750,7 @@ static void make_plan(lab *x)
     int i, size;
     for (i = 0; i < DOMAINS; i++) equal[i] = 1.0 / DOMAINS;
     proportional(share);
-    plan_experts(t, "", "S", 1);
+    plan_experts(t, "expert", "", "S", 1, 1);
     plan_row(t, "uniform-1", "baseline", "S", 1, 1, equal);
     plan_row(t, "proportional-1", "baseline", "S", 1, 1, share);
     for (i = 0; i < s->fit; i++) {
@@ -659,10 +774,13 @@ static void make_plan(lab *x)
         snprintf(name, sizeof name, "repeat-%02d", i + 1);
         plan_row(t, name, "repeat", "S", 1, 2, weights);
     }
-    plan_experts(t, "-half", "S", 0.5);
-    plan_experts(t, "-quarter", "S", 0.25);
-    plan_experts(t, "-eighth", "S", 0.125);
-    plan_experts(t, "-narrow", "narrow", 1);
+    plan_experts(t, "expert", "-half", "S", 0.5, 1);
+    plan_experts(t, "expert", "-quarter", "S", 0.25, 1);
+    plan_experts(t, "expert", "-eighth", "S", 0.125, 1);
+    plan_experts(t, "expert", "-narrow", "narrow", 1, 1);
+    /* Branches begin with the start's parameters; their seed gives them other windows than the start had. */
+    plan_row(t, "start", "start", "S", 0.25, 1, equal);
+    plan_experts(t, "branch", "", "S", 0.75, 2);
     for (i = 2; i <= s->seeds; i++) {
         snprintf(name, sizeof name, "uniform-%d", i);
         plan_row(t, name, "baseline", "S", 1, i, equal);
@@ -674,7 +792,7 @@ static void make_plan(lab *x)
         plan_row(t, name, "transfer", sizes[size].name, 1, 1, equal);
         snprintf(name, sizeof name, "proportional-%s", sizes[size].name);
         plan_row(t, name, "transfer", sizes[size].name, 1, 1, share);
-        for (i = 0; i < s->transferred; i++) {
+        for (i = 0; i < (size == 2 ? s->transferred : (2 * s->transferred + 2) / 3); i++) { /* L: some minutes each */
             mde_random r = mde_random_start(12, (uint64_t)i);
             mde_random_mixture(&r, DOMAINS, weights);
             snprintf(name, sizeof name, "within-%02d-%s", i + 1, sizes[size].name);
@@ -687,7 +805,7 @@ static void make_plan(lab *x)
 
 /* ---- What the experts predict ---- */
 
-/* Log-probabilities of experts, a set for each way to read them. */
+/* Files of the experts, a set for each way to read them: their log-probabilities, or their models. */
 typedef struct expert_set {
     mde_safetensors *files[DOMAINS];
 } expert_set;
@@ -707,6 +825,22 @@ static int open_set(const lab *x, const char *ending, int mark, expert_set *set)
     for (i = 0; i < DOMAINS; i++) {
         snprintf(name, sizeof name, "expert-%s%s", text_names[i], ending);
         set->files[i] = read_expert(x->context, x, name, mark);
+        if (set->files[i]) continue;
+        close_set(x->context, set);
+        return 0;
+    }
+    return 1;
+}
+
+/* The same for the models of experts or branches. */
+static int open_models(const lab *x, const char *kind, expert_set *set)
+{
+    char name[64];
+    int i;
+    memset(set, 0, sizeof *set);
+    for (i = 0; i < DOMAINS; i++) {
+        snprintf(name, sizeof name, "%s-%s", kind, text_names[i]);
+        set->files[i] = read_model(x->context, x, name);
         if (set->files[i]) continue;
         close_set(x->context, set);
         return 0;
@@ -806,26 +940,39 @@ static int is_of_table(const study_run *r)
     return strcmp(r->size, "S") == 0 && r->share == 1;
 }
 
-static void add_features(const study_run *r, int kind, const double *features, mde_text *rows)
+static int lacks(const study_run *r, int kind)
+{
+    return is_of_table(r) && !r->predicted[kind];
+}
+
+static void format_features(const study_run *r, int kind, mde_text *rows)
 {
     int j;
     mde_text_format(rows, "%s,%s", r->name, feature_names[kind]);
-    for (j = 0; j < TARGETS; j++) mde_text_format(rows, ",%.6f", features[j]);
+    for (j = 0; j < TARGETS; j++) mde_text_format(rows, ",%.6f", r->features[kind][j]);
     mde_text_add(rows, "\n");
 }
 
-/* One kind of features of all runs of the table that lack it. */
+static void add_features(lab *x, const mde_text *rows)
+{
+    mde_text *header = mde_text_create(x->context);
+    mde_text_add(header, "run,feature");
+    add_names(header, TARGETS);
+    mde_text_add(header, "\n");
+    if (!program_failed(x->context) && rows->length > 0) add_rows(x, "features.csv", header, rows, 2);
+    mde_text_free(header);
+}
+
+/* One kind of features, from mixed probabilities, of all runs of the table that lack it. */
 static void predict_kind(lab *x, int kind, mde_text *rows)
 {
-    static const char *const endings[FEATURES] = { "", "", "", "", "-half", "-quarter", "-eighth", "-narrow" };
+    static const char *const endings[MERGED] = { "", "", "", "", "-half", "-quarter", "-eighth", "-narrow" };
     mde_context *c = x->context;
     int sets = kind < HALF ? MARKS : 1, matched = kind == MATCHED || kind == MATCHED_GATED, missing = 0, i, j, n;
     expert_set set[MARKS];
     mde_experts *e = NULL;
     double *weights = NULL, *losses = NULL;
-    for (i = 0; i < x->study.count; i++) {
-        missing += is_of_table(&x->study.runs[i]) && !x->study.runs[i].predicted[kind];
-    }
+    for (i = 0; i < x->study.count; i++) missing += lacks(&x->study.runs[i], kind);
     for (i = 0; i < sets && missing; i++) {
         if (open_set(x, endings[kind], sets > 1 ? i : MARKS - 1, &set[i])) continue;
         while (i-- > 0) close_set(c, &set[i]);
@@ -838,7 +985,7 @@ static void predict_kind(lab *x, int kind, mde_text *rows)
     for (i = n = 0; i < x->study.count && losses; i++) {
         const study_run *r = &x->study.runs[i];
         double sum = 0;
-        if (!is_of_table(r) || r->predicted[kind]) continue;
+        if (!lacks(r, kind)) continue;
         for (j = 0; j < DOMAINS; j++) sum += r->weights[j];
         for (j = 0; j < DOMAINS; j++) {
             int mark = sets == 1 ? 0 : matched ? matching_mark(r->weights[j]) : MARKS - 1;
@@ -850,10 +997,10 @@ static void predict_kind(lab *x, int kind, mde_text *rows)
     if (e && !program_failed(c)) mde_mixture_losses(e, missing, weights, losses);
     for (i = n = 0; i < x->study.count && !program_failed(c); i++) {
         study_run *r = &x->study.runs[i];
-        if (!is_of_table(r) || r->predicted[kind]) continue;
+        if (!lacks(r, kind)) continue;
         memcpy(r->features[kind], losses + n * TARGETS, sizeof r->features[kind]);
         r->predicted[kind] = 1;
-        add_features(r, kind, losses + n * TARGETS, rows);
+        format_features(r, kind, rows);
         n++;
     }
     for (i = 0; i < sets; i++) close_set(c, &set[i]);
@@ -862,17 +1009,75 @@ static void predict_kind(lab *x, int kind, mde_text *rows)
     mde_release(c, losses);
 }
 
+/* One mixture's losses by one worker's model, whose parameters become the mean of the experts'. */
+static void predict_by_mean(const lab *x, mde_context *c, mde_lm *lm, const expert_set *set, int kind, study_run *r)
+{
+    double weights[DOMAINS], sum = 0;
+    scores result;
+    int i;
+    if (program_interrupted || program_failed(c)) return;
+    for (i = 0; i < DOMAINS; i++) sum += r->weights[i];
+    for (i = 0; i < DOMAINS; i++) weights[i] = r->weights[i] / sum;
+    memset(&result, 0, sizeof result);
+    set_mean(lm, c, DOMAINS, set->files, weights);
+    if (!program_failed(c)) score_all(lm, c, &x->settings, &x->text, 1, &result);
+    memcpy(r->features[kind], result.values, sizeof r->features[kind]);
+    r->predicted[kind] = !program_failed(c);
+    scores_free(c, &result);
+}
+
+/* The kinds from averaged parameters. Their rows are added a few at a time, as each takes a model's scoring. */
+static void predict_merged(lab *x, int kind)
+{
+    mde_context *c = x->context;
+    int piece = 4 * x->jobs, begin, i, n = 0;
+    double begun = mde_seconds();
+    study_run **runs = (study_run **)mde_alloc(c, (size_t)x->study.count + 1, sizeof *runs);
+    mde_lm **models = (mde_lm **)mde_alloc(c, (size_t)x->jobs, sizeof *models);
+    expert_set set;
+    for (i = 0; i < x->study.count && runs && models; i++) {
+        if (lacks(&x->study.runs[i], kind)) runs[n++] = &x->study.runs[i];
+    }
+    if (n > 0 && !open_models(x, kind == MERGED ? "expert" : "branch", &set)) n = 0;
+    for (i = 0; i < x->jobs && n > 0; i++) {
+        models[i] = create_model(x->workers[i].context, x->workers[i].corpus, &sizes[0], 1);
+    }
+    for (begin = 0; begin < n && !program_failed(c); begin += piece) {
+        mde_text *rows = mde_text_create(c);
+        int end = begin + piece < n ? begin + piece : n;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1) num_threads(x->jobs)
+#endif
+        for (i = begin; i < end; i++) {
+            int job = worker_number();
+            predict_by_mean(x, x->workers[job].context, models[job], &set, kind, runs[i]);
+        }
+        for (i = begin; i < end; i++) {
+            if (runs[i]->predicted[kind]) format_features(runs[i], kind, rows);
+        }
+        add_features(x, rows);
+        mde_text_free(rows);
+        if (program_interrupted) mde_fail(c, MDE_STOPPED, "%s: stopped", feature_names[kind]);
+        for (i = 0; i < x->jobs; i++) pass_error(c, &x->workers[i], feature_names[kind]);
+    }
+    if (n > 0 && !program_failed(c) && mde_seconds() - begun > 2) {
+        printf("%s: %.1f s; %d mixtures\n", feature_names[kind], mde_seconds() - begun, n);
+        fflush(stdout);
+    }
+    for (i = 0; i < x->jobs && models; i++) mde_lm_free(models[i]);
+    if (n > 0) close_set(c, &set);
+    mde_release(c, models);
+    mde_release(c, runs);
+}
+
 static void predict(lab *x)
 {
-    mde_text *header = mde_text_create(x->context), *rows = mde_text_create(x->context);
+    mde_text *rows = mde_text_create(x->context);
     int kind;
-    mde_text_add(header, "run,feature");
-    add_names(header, TARGETS);
-    mde_text_add(header, "\n");
-    for (kind = 0; kind < FEATURES && !program_failed(x->context); kind++) predict_kind(x, kind, rows);
-    if (!program_failed(x->context) && rows->length > 0) add_rows(x, "features.csv", header, rows, 2);
-    mde_text_free(header);
+    for (kind = 0; kind < MERGED && !program_failed(x->context); kind++) predict_kind(x, kind, rows);
+    add_features(x, rows);
     mde_text_free(rows);
+    for (kind = MERGED; kind < FEATURES && !program_failed(x->context); kind++) predict_merged(x, kind);
 }
 
 /* ---- Mixtures that are chosen ---- */
@@ -1093,40 +1298,49 @@ static int size_rank(const study_run *r)
     return strcmp(r->size, "L") == 0 ? 2 : strcmp(r->size, "M") == 0;
 }
 
-/* Up to `room` runs that are to be made; an expert's again where features or choices need it and its file is gone. */
+/* Whether features of a kind are made from what a run leaves. */
+static int is_source(const study_run *r, int kind)
+{
+    static const double shares[MERGED] = { 1, 1, 1, 1, 0.5, 0.25, 0.125, 1 };
+    if (kind == BRANCHED) return is_kind(r, "branch");
+    if (kind == MERGED) return has_marks(r);
+    return is_kind(r, "expert") && r->share == shares[kind] && (strcmp(r->size, "narrow") == 0) == (kind == NARROW);
+}
+
+/* Whether a run is to be made, again where features or choices lack what it left and that is gone from this machine.
+   lacking [FEATURES]. What the start left is for the branches alone. */
+static int is_wanted(const lab *x, const study_run *r, const int *lacking)
+{
+    int kind;
+    if (!r->finished) return 1;
+    for (kind = 0; kind < FEATURES; kind++) {
+        if (!lacking[kind] || !is_source(r, kind)) continue;
+        if (!(kind < MERGED ? expert_is_there(x, r) : model_is_there(x, r->name))) return 1;
+    }
+    return 0;
+}
+
+/* Up to `room` runs that are to be made. Branches wait for the start's model, which is made again for them. */
 static int find_pending(const lab *x, int room, study_run **pending)
 {
     const study_rows *s = &x->study;
-    int n = 0, rank, i, kind, lacking[FEATURES] = { 0 };
+    int n = 0, started = model_is_there(x, "start"), waiting = 0, rank, i, kind, lacking[FEATURES] = { 0 };
     for (i = 0; i < s->count; i++) {
-        for (kind = 0; kind < FEATURES; kind++) {
-            lacking[kind] += is_of_table(&s->runs[i]) && !s->runs[i].predicted[kind];
-        }
+        for (kind = 0; kind < FEATURES; kind++) lacking[kind] += lacks(&s->runs[i], kind);
     }
     lacking[PLAIN] += first_unplanned(s) < METHODS;
+    for (i = 0; i < s->count && !started; i++) {
+        waiting += is_kind(&s->runs[i], "branch") && is_wanted(x, &s->runs[i], lacking);
+    }
     for (rank = 0; rank < 3; rank++) {
         for (i = 0; i < s->count && n < room; i++) {
             study_run *r = &s->runs[i];
-            if (size_rank(r) != rank) continue;
-            if (r->finished) {
-                if (!is_kind(r, "expert")) continue;
-                kind = strcmp(r->size, "narrow") == 0 ? NARROW
-                       : r->share == 1                ? PLAIN
-                       : r->share == 0.5              ? HALF
-                       : r->share == 0.25             ? QUARTER
-                                                      : EIGHTH;
-                if (!lacking[kind] || expert_is_there(x, r)) continue;
-            }
-            pending[n++] = r;
+            if (size_rank(r) != rank || (is_kind(r, "branch") && !started)) continue;
+            if (is_wanted(x, r, lacking) || (is_kind(r, "start") && waiting)) pending[n++] = r;
         }
     }
     return n;
 }
-
-typedef struct worker {
-    mde_context *context;
-    mde_corpus *corpus;
-} worker;
 
 static void finish_run(lab *x, study_run *r)
 {
@@ -1149,8 +1363,7 @@ static void work_on(lab *x, worker *w, study_run *r)
 #endif
     {
         if (program_failed(w->context)) {
-            if (mde_context_status(x->context) == MDE_STOPPED) mde_clear_error(x->context);
-            mde_fail(x->context, mde_context_status(w->context), "%s: %s", r->name, mde_error(w->context));
+            pass_error(x->context, w, r->name);
             program_interrupted = 1;
         } else if (!program_failed(x->context)) {
             finish_run(x, r);
@@ -1159,53 +1372,59 @@ static void work_on(lab *x, worker *w, study_run *r)
     }
 }
 
-static void run_study(lab *x)
+static void open_workers(lab *x)
 {
     mde_context *c = x->context;
-    int jobs = mde_threads(c), room = 4 * jobs, made = 0, i, n;
-    worker *workers = (worker *)mde_alloc(c, (size_t)jobs, sizeof *workers);
-    study_run **pending = (study_run **)mde_alloc(c, (size_t)room, sizeof *pending);
-    for (i = 0; i < jobs && pending && !program_failed(c); i++) {
+    int i;
+    x->jobs = mde_threads(c);
+    x->workers = (worker *)mde_alloc(c, (size_t)x->jobs, sizeof *x->workers);
+    for (i = 0; i < x->jobs && !program_failed(c); i++) {
+        worker *w = &x->workers[i];
         mde_context_desc desc;
         memset(&desc, 0, sizeof desc);
         desc.threads = 1;
-        workers[i].context = mde_context_create(&desc);
-        workers[i].corpus = workers[i].context ? open_corpus(workers[i].context, x->data) : NULL;
-        if (!workers[i].corpus) {
-            mde_fail(c, MDE_IO, "%s", workers[i].context ? mde_error(workers[i].context) : "out of memory");
-        }
+        w->context = mde_context_create(&desc);
+        w->corpus = w->context ? open_corpus(w->context, x->data) : NULL;
+        if (!w->corpus) mde_fail(c, MDE_IO, "%s", w->context ? mde_error(w->context) : "out of memory");
     }
-    if (!program_failed(c)) make_text(c, workers[0].corpus, &x->settings, &x->text);
-    if (!program_failed(c)) mde_make_folder(c, x->study.folder);
+}
+
+static void close_workers(lab *x)
+{
+    int i;
+    for (i = 0; i < x->jobs && x->workers; i++) {
+        if (x->workers[i].context) mde_context_free(x->workers[i].context);
+    }
+}
+
+static void run_study(lab *x)
+{
+    mde_context *c = x->context;
+    const char *folder = x->study.folder;
+    int room, made = 0, i, n;
+    study_run **pending;
+    open_workers(x);
+    room = 4 * x->jobs;
+    pending = (study_run **)mde_alloc(c, (size_t)room, sizeof *pending);
+    if (!program_failed(c)) make_text(c, x->workers[0].corpus, &x->settings, &x->text);
+    if (!program_failed(c)) mde_make_folder(c, folder);
     if (!program_failed(c)) mde_make_folder(c, x->work);
     if (!program_failed(c)) check_study(x);
+    if (!program_failed(c)) make_plan(x);
     while (!program_failed(c)) {
-        const char *folder = x->study.folder;
         study_free(&x->study);
         study_read(&x->study, c, folder);
-        if (!program_failed(c) && x->study.count == 0) {
-            make_plan(x);
-            continue;
-        }
         if (program_failed(c) || plan_choices(x)) continue;
         predict(x);
         n = program_failed(c) ? 0 : find_pending(x, room < x->limit - made ? room : x->limit - made, pending);
         if (n == 0) break;
         made += n;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(jobs)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(x->jobs)
 #endif
-        for (i = 0; i < n; i++) {
-#ifdef _OPENMP
-            work_on(x, &workers[omp_get_thread_num()], pending[i]);
-#else
-            work_on(x, &workers[0], pending[i]);
-#endif
-        }
+        for (i = 0; i < n; i++) work_on(x, &x->workers[worker_number()], pending[i]);
     }
-    for (i = 0; i < jobs && workers; i++) {
-        if (workers[i].context) mde_context_free(workers[i].context);
-    }
+    close_workers(x);
 }
 
 static const char *const usage =
@@ -1224,7 +1443,7 @@ int main(int argc, char **argv)
         { "--data", PROGRAM_FILE, "DIR", &x.data, 0, 0, "what `make data` fetched; default: data" },
         { "--out", PROGRAM_FILE, "DIR", &x.study.folder, 0, 0, "where the tables are; default: bench/study" },
         { "--work", PROGRAM_FILE, "DIR", &x.work, 0, 0,
-          "for checkpoints and log-probabilities, which can be made again; default: out/study-mde" },
+          "for checkpoints, log-probabilities and models, which can be made again; default: out/study-mde" },
         { "--runs", PROGRAM_INT, "N", &x.limit, 0, 1e6, "make so many runs at most; default: all" },
         { "--scale", PROGRAM_POSITIVE, "X", &scale, 0, 1, "of tokens, texts and numbers of runs, to try it out; 1" }
     };

@@ -3,7 +3,7 @@
      study.json       what all runs share, and a fingerprint of the text
      plan.csv         every run: kind, size, share of the tokens, seed, weights of the domains
      runs.csv         every finished run: its losses, how often it was right, seconds
-     features.csv     every planned run of the size of the table: what the experts predict, four ways */
+     features.csv     every planned run of the size of the table: what the experts predict, a row for each way */
 #ifndef STUDY_MDE_H
 #define STUDY_MDE_H
 
@@ -28,11 +28,12 @@ static const int shot_counts[SHOTS] = { 0, 1, 4 };
 #define COLUMNS (LOSSES + TASKS * SHOTS)
 
 /* What the experts predict for a mixture: the loss of their mixed probabilities; the same gated by how well each
-   predicted the sequence so far; both with each expert read after about the tokens that the mixture gives it; and the
-   first with experts of fewer tokens or half the width. */
-enum { PLAIN, GATED, MATCHED, MATCHED_GATED, HALF, QUARTER, EIGHTH, NARROW, FEATURES };
-static const char *const feature_names[FEATURES] = { "mde",  "gated",   "matched", "matched-gated",
-                                                     "half", "quarter", "eighth",  "narrow" };
+   predicted the sequence so far; both with each expert read after about the tokens that the mixture gives it; the
+   first with experts of fewer tokens or half the width; and the loss of one model whose parameters are the mean of the
+   experts', weighted by the mixture, or of experts that branch from a common trained start. */
+enum { PLAIN, GATED, MATCHED, MATCHED_GATED, HALF, QUARTER, EIGHTH, NARROW, MERGED, BRANCHED, FEATURES };
+static const char *const feature_names[FEATURES] = { "mde",     "gated",  "matched", "matched-gated", "half",
+                                                     "quarter", "eighth", "narrow",  "merged",        "branched" };
 
 static void column_name(int column, char name[48])
 {

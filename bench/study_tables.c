@@ -42,7 +42,7 @@ static const predictor predictors[] = {
     { "mixing law", NULL, MDE_MIXING_LAW, RAW, WEIGHTS_ALONE, 0, SUBSETS, "30, 0.920; 12, 0.892" },
     { "pooled law", NULL, MDE_POOLED_LAW, RAW, WEIGHTS_ALONE, 0, FEW_SUBSETS, "" },
     { "log weights, GP", NULL, MDE_GP, LOG, WEIGHTS_ALONE, 0, SUBSETS, "" },
-    { "weights^0.3, multi-task GP", NULL, MDE_MULTITASK_GP, MDE_FEATURE_POWER, WEIGHTS_ALONE, 0, FEW_SUBSETS, "" },
+    { "log weights, multi-task GP", NULL, MDE_MULTITASK_GP, LOG, WEIGHTS_ALONE, 0, SUBSETS, "" },
     { "stack", "stack", MDE_STACK, 0, WEIGHTS_ALONE, 0, FEW_SUBSETS, "" },
     { "MDE, no fit", NULL, MDE_RIDGE, 0, PLAIN, 0, 1, "281, 0.912; 39, 0.886" },
     { "gated MDE, no fit", NULL, MDE_RIDGE, 0, GATED, 0, 1, "" },
@@ -59,7 +59,7 @@ static const predictor predictors[] = {
     { "weights + all MDE, trees", NULL, MDE_TREES, RAW | MDE_FEATURE_MDE, PLAIN, 0, SUBSETS, "14, 0.950; 8.9, 0.955" },
     { "log weights + own MDE, GP", NULL, MDE_GP, LOG | OWN, PLAIN, 0, SUBSETS, "" },
     { "log weights + own matched and gated MDE, GP", NULL, MDE_GP, LOG | OWN, MATCHED_GATED, 0, SUBSETS, "" },
-    { "weights + all MDE, multi-task GP", NULL, MDE_MULTITASK_GP, RAW | MDE_FEATURE_MDE, PLAIN, 0, FEW_SUBSETS,
+    { "weights + all MDE, multi-task GP", NULL, MDE_MULTITASK_GP, RAW | MDE_FEATURE_MDE, PLAIN, 0, SUBSETS,
       "5.3, 0.984; 12, 0.935" },
 };
 #define PREDICTORS ((int)(sizeof predictors / sizeof *predictors))
@@ -301,6 +301,8 @@ static int is_open(mde_text *t, const char *what, int there, int wanted, int all
     return 1;
 }
 
+#define EXPERTS 7 /* kinds of them, all but the first cheaper or merged */
+
 typedef struct page {
     mde_context *context;
     const study_rows *study;
@@ -309,6 +311,7 @@ typedef struct page {
     score scores[PREDICTORS][COUNTS];
     double noise[OBJECTIVES]; /* standard deviation of one run's objective; NaN without repeats */
     int pairs;
+    score cheaper[EXPERTS]; /* of the ridge with each kind of experts; without subsets where there are none */
 } page;
 
 static int find_predictor(const char *name)
@@ -356,9 +359,12 @@ static double spread_of(const rows *r, int objective)
 
 static void page_rows(page *g)
 {
-    static const char *const kinds[] = { "expert",      "baseline", "fit",    "within", "outside", "repeat",  "optimum",
-                                         "mde-weights", "weights",  "regmix", "law",    "law-kl",  "transfer" };
+    static const char *const kinds[] = { "expert",  "start",   "branch", "baseline", "fit",
+                                         "within",  "outside", "repeat", "optimum",  "mde-weights",
+                                         "weights", "regmix",  "law",    "law-kl",   "transfer" };
     static const char *const what[] = { "one domain each, and the same with fewer tokens or half the width",
+                                        "uniform mixture, a quarter of the tokens",
+                                        "experts that go on from the start, three quarters of the tokens",
                                         "uniform and proportional mixtures",
                                         "random mixtures to fit to",
                                         "random mixtures of the same law, to judge by",
@@ -550,6 +556,7 @@ static void page_question_1(page *g)
     compare(g, "Beside log weights, the fair opponent, the feature still cuts the error by a tenth",
             "log weights, ridge", "log weights + own MDE, ridge", 0.1, 0);
     compare(g, "So it does for the Gaussian process", "log weights, GP", "log weights + own MDE, GP", 0.1, 0);
+    compare(g, "What losses share helps the Gaussian process", "log weights, GP", "log weights, multi-task GP", 0, 0);
     compare(g, "Gating and matching, not in the paper, cut a further tenth", "log weights + own MDE, ridge",
             "log weights + own matched and gated MDE, ridge", 0.1, 0);
     compare(g, "Experts as runs of one domain help", "log weights + own MDE, ridge", "the same, experts as runs, too",
@@ -574,6 +581,27 @@ static double models_for(const page *g, int predictor_index, int objective, doub
         before = now;
     }
     return (double)NAN;
+}
+
+/* Whether the experts alone rank as regressions on three times as many models do. */
+static void compare_rank(page *g)
+{
+    static const char *const rivals[4] = { "weights, ridge", "log weights, ridge", "log weights, GP", "stack" };
+    const score *alone = &g->scores[find_predictor("MDE, no fit")][headline(g)];
+    double rank = alone->mean[WITHIN][2 * BOTH + 1];
+    int i, k, held = 0;
+    mde_text_add(g->text, "- The paper: the experts alone rank as well as regressions on three times as many models. "
+                          "Here they rank both at ");
+    add_value(g->text, rank, 3);
+    mde_text_format(g->text, ", %d models;", DOMAINS);
+    for (i = 0; i < 4; i++) {
+        const score *s = g->scores[find_predictor(rivals[i])];
+        for (k = 0; k < COUNTS && !(s[k].subsets && s[k].mean[WITHIN][2 * BOTH + 1] >= rank); k++) continue;
+        held += k == COUNTS || model_counts[k] >= 3 * DOMAINS;
+        if (k < COUNTS) mde_text_format(g->text, "%s %s does with %d", i ? "," : "", rivals[i], model_counts[k]);
+        else mde_text_format(g->text, "%s %s does not", i ? "," : "", rivals[i]);
+    }
+    mde_text_format(g->text, ". **%s.**\n\n", held == 4 ? "Holds" : held ? "In part" : "Not here");
 }
 
 static void page_question_2(page *g)
@@ -605,48 +633,80 @@ static void page_question_2(page *g)
             mde_text_add(g->text, "\n");
         }
     }
-    mde_text_add(g->text, "\nThe paper: MDE alone, 7 models, ranks as well as regressions on three times as many.\n\n");
+    mde_text_add(g->text, "\n");
+    compare_rank(g);
 }
 
 /* ---- Chosen mixtures, trained ---- */
 
 typedef struct means {
     int count;
-    double mean, se, over_uniform, over_se; /* over_uniform: mean difference to the uniform mixture of equal seed */
+    double mean, se, over, over_se; /* over: mean difference to another method of equal seed */
 } means;
 
-/* value NULL: the objective; otherwise a column. */
-static means seed_means(const study_rows *s, const char *method, int objective, int column)
+/* A run at the mixture that a method chose for an objective, NULL where there is none; baselines know no objective. */
+static const study_run *chosen_run(const study_rows *s, const char *method, int objective, int seed)
+{
+    char name[64];
+    const study_run *r;
+    int baseline = strcmp(method, "uniform") == 0 || strcmp(method, "proportional") == 0;
+    if (baseline) snprintf(name, sizeof name, "%s-%d", method, seed);
+    else snprintf(name, sizeof name, "%s-%s-%d", method, objective_names[objective], seed);
+    r = find_run(s, name);
+    return r && r->finished ? r : NULL;
+}
+
+/* Its objective, or, with a column, the mean over the tasks from there. */
+static double chosen_value(const study_run *r, int objective, int column)
+{
+    double sum = 0;
+    int i;
+    if (column < 0) return objective_value(objective, r->values);
+    for (i = 0; i < TASKS; i++) sum += r->values[column + i] / TASKS;
+    return sum;
+}
+
+static void mean_of(int count, const double *values, double *mean, double *se)
+{
+    double squares = 0;
+    int i;
+    *mean = 0;
+    for (i = 0; i < count; i++) *mean += values[i] / count;
+    for (i = 0; i < count; i++) squares += (values[i] - *mean) * (values[i] - *mean);
+    *se = count > 1 ? sqrt(squares / (count - 1) / count) : (double)NAN;
+    if (!count) *mean = (double)NAN;
+}
+
+#define SEEDS 16 /* at most */
+
+/* Mean difference of what a method chose for one objective to what another chose for one, over equal seeds. */
+static means paired(const study_rows *s, const char *method, int chosen_for, const char *other, int other_for,
+                    int objective, int column)
 {
     means m;
-    double values[16], differences[16];
-    int seed, pairs = 0, i;
+    double values[SEEDS], differences[SEEDS];
+    int seed, pairs = 0;
     memset(&m, 0, sizeof m);
-    for (seed = 1; seed <= 16 && m.count < 16; seed++) {
-        char name[64];
-        const study_run *r, *u;
-        int baseline = strcmp(method, "uniform") == 0 || strcmp(method, "proportional") == 0;
-        if (baseline) snprintf(name, sizeof name, "%s-%d", method, seed);
-        else snprintf(name, sizeof name, "%s-%s-%d", method, objective_names[objective], seed);
-        r = find_run(s, name);
-        if (!r || !r->finished) continue;
-        values[m.count++] = column < 0 ? objective_value(objective, r->values) : 0;
-        for (i = 0; column >= 0 && i < TASKS; i++) values[m.count - 1] += r->values[column + i] / TASKS;
-        snprintf(name, sizeof name, "uniform-%d", seed);
-        u = find_run(s, name);
-        if (u && u->finished && column < 0) {
-            differences[pairs++] = values[m.count - 1] - objective_value(objective, u->values);
-        }
+    for (seed = 1; seed <= SEEDS; seed++) {
+        const study_run *r = chosen_run(s, method, chosen_for, seed), *u = chosen_run(s, other, other_for, seed);
+        if (!r) continue;
+        values[m.count++] = chosen_value(r, objective, column);
+        if (u) differences[pairs++] = values[m.count - 1] - chosen_value(u, objective, column);
     }
-    for (i = 0; i < m.count; i++) m.mean += values[i] / m.count;
-    for (i = 0; i < pairs; i++) m.over_uniform += differences[i] / pairs;
-    for (i = 0; i < m.count; i++) m.se += (values[i] - m.mean) * (values[i] - m.mean);
-    for (i = 0; i < pairs; i++) m.over_se += (differences[i] - m.over_uniform) * (differences[i] - m.over_uniform);
-    m.se = m.count > 1 ? sqrt(m.se / (m.count - 1) / m.count) : (double)NAN;
-    m.over_se = pairs > 1 ? sqrt(m.over_se / (pairs - 1) / pairs) : (double)NAN;
-    if (!m.count) m.mean = (double)NAN;
-    if (!pairs) m.over_uniform = (double)NAN;
+    mean_of(m.count, values, &m.mean, &m.se);
+    mean_of(pairs, differences, &m.over, &m.over_se);
     return m;
+}
+
+static means seed_means(const study_rows *s, const char *method, int objective, int column)
+{
+    return paired(s, method, objective, "uniform", 0, objective, column);
+}
+
+/* -1 below, 1 above by more than two standard errors, else 0; NaN ends up as 0. */
+static int beyond_noise(double difference, double se)
+{
+    return difference < -2 * se ? -1 : difference > 2 * se ? 1 : 0;
 }
 
 static void chosen_table(page *g, int count, const char *const *methods)
@@ -663,7 +723,8 @@ static void chosen_table(page *g, int count, const char *const *methods)
             mde_text_add(g->text, " ");
             add_value(g->text, m.mean, 4);
             mde_text_add(g->text, " | ");
-            add_spread(g->text, m.over_uniform, m.over_se, 4);
+            if (strcmp(methods[i], "uniform") == 0) mde_text_add(g->text, "-");
+            else add_spread(g->text, m.over, m.over_se, 4);
             mde_text_add(g->text, " |");
         }
         mde_text_add(g->text, "\n");
@@ -715,12 +776,40 @@ static void page_question_3(page *g)
         }
         mde_text_format(g->text, "): **%s uniform**, %s proportional.\n",
                         margin != margin           ? "no noise floor yet to judge by, against"
-                        : m.over_uniform < -margin ? "better than"
-                        : m.over_uniform > margin  ? "worse than"
+                        : m.over < -margin ? "better than"
+                        : m.over > margin  ? "worse than"
                                                    : "no different from",
                         m.mean < p.mean ? "below" : "not below");
     }
     mde_text_add(g->text, "\n");
+}
+
+/* A method beside each other one, by trained loss, over equal seeds. */
+static void compare_methods(page *g, const char *method, const char *called)
+{
+    static const char *const others[7] = { "uniform", "proportional", "regmix", "law", "law-kl", "weights", "optimum" };
+    static const char *const outcomes[3] = { "better", "no different", "worse" };
+    int i, o;
+    for (i = 0; i < 7; i++) {
+        int better = 0, worse = 0, tried = 0;
+        for (o = 0; o < OBJECTIVES; o++) {
+            means m = paired(g->study, method, o, others[i], o, o, -1);
+            if (!(m.over_se == m.over_se)) continue;
+            if (!tried++) mde_text_format(g->text, "- %s less %s:", called, others[i]);
+            mde_text_format(g->text, "%s %s ", tried > 1 ? "," : "", objective_names[o]);
+            add_signed(g->text, m.over, 4);
+            mde_text_add(g->text, " +- ");
+            add_value(g->text, m.over_se, 4);
+            mde_text_format(g->text, " (%s)", outcomes[1 + beyond_noise(m.over, m.over_se)]);
+            better += beyond_noise(m.over, m.over_se) < 0;
+            worse += beyond_noise(m.over, m.over_se) > 0;
+        }
+        if (!tried) continue;
+        mde_text_format(g->text, ". **%s.**\n", better && !worse   ? better == tried ? "Better" : "Better in part"
+                                                : worse && !better ? worse == tried ? "Worse" : "Worse in part"
+                                                : better           ? "Better and worse"
+                                                                   : "No different");
+    }
 }
 
 static void page_question_4(page *g)
@@ -733,12 +822,59 @@ static void page_question_4(page *g)
     if (is_open(g->text, "runs of MDE + weights", r.count, OBJECTIVES, planned(g->study, "mde-weights"))) return;
     chosen_table(g, 8, shown);
     best_proxies(g);
+    compare_methods(g, "mde-weights", "MDE + weights");
+    mde_text_add(g->text, "\n![Mixtures that were chosen, trained](study/chosen.svg)\n\n");
+}
+
+/* Mixtures trained at size S and at a larger one: their objectives at both. */
+typedef struct transfer {
+    int count;
+    double small[OBJECTIVES][64], large[OBJECTIVES][64];
+} transfer;
+
+static const char *const larger[2] = { "M", "L" };
+
+static transfer collect_transfer(const study_rows *s, const char *size)
+{
+    transfer out;
+    int i, o;
+    out.count = 0;
+    for (i = 0; i < s->count && out.count < 64; i++) {
+        const study_run *r = &s->runs[i], *small;
+        char name[80];
+        if (!is_kind(r, "transfer") || !r->finished || strcmp(r->size, size) != 0) continue;
+        snprintf(name, sizeof name, "%.*s", (int)(strlen(r->name) - 2), r->name); /* without -M */
+        small = find_run(s, name);
+        if (!small) strcat(name, "-1");
+        if (!small) small = find_run(s, name);
+        if (!small || !small->finished) continue;
+        for (o = 0; o < OBJECTIVES; o++) {
+            out.small[o][out.count] = objective_value(o, small->values);
+            out.large[o][out.count] = objective_value(o, r->values);
+        }
+        out.count++;
+    }
+    return out;
+}
+
+/* What a method's mixture for both makes of the uniform one's loss at a larger size. */
+static double transferred_gain(const study_rows *s, const char *method, const char *size)
+{
+    char name[80];
+    const study_run *r, *uniform;
+    snprintf(name, sizeof name, "%s-both-%s", method, size);
+    r = find_run(s, name);
+    snprintf(name, sizeof name, "uniform-%s", size);
+    uniform = find_run(s, name);
+    if (!r || !uniform || !r->finished || !uniform->finished) return (double)NAN;
+    return objective_value(BOTH, r->values) - objective_value(BOTH, uniform->values);
 }
 
 static void page_question_5(page *g)
 {
-    static const char *const sizes[2] = { "M", "L" };
+    static const char *const shown[3] = { "weights", "mde-weights", "optimum" };
     const study_rows *s = g->study;
+    double ranks[2][OBJECTIVES], lowest = 1;
     int i, k, o, there = 0, all = 0;
     mde_text_add(g->text, "## 5. Does it hold at larger sizes?\n\n");
     for (i = 0; i < s->count; i++) {
@@ -746,78 +882,92 @@ static void page_question_5(page *g)
         there += is_kind(&s->runs[i], "transfer") && s->runs[i].finished;
     }
     if (is_open(g->text, "runs at larger sizes", there, 4, all)) return;
-    mde_text_add(
-        g->text,
-        "Spearman between the objective at size S and at the larger one, over the same mixtures; "
-        "change from the uniform mixture to the one of MDE + weights.\n\n| size | mixtures | domains | tasks | "
-        "both | MDE + weights over uniform, both |\n| --- | --- | --- | --- | --- | --- |\n");
+    mde_text_add(g->text, "Spearman between the objective at size S and at the larger one, over the same mixtures; "
+                          "change from the uniform mixture to those chosen at size S for both, one seed each (sd of "
+                          "the difference of two runs at size S: ");
+    add_value(g->text, sqrt(2.0) * g->noise[BOTH], 4);
+    mde_text_add(g->text, ").\n\n| size | mixtures | domains | tasks | both | weights | mde-weights | optimum |\n"
+                          "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (k = 0; k < 2; k++) {
-        double a[OBJECTIVES][64], b[OBJECTIVES][64], uniform = (double)NAN, chosen = (double)NAN;
-        int n = 0;
-        for (i = 0; i < s->count && n < 64; i++) {
-            const study_run *r = &s->runs[i], *small;
-            char name[80];
-            if (!is_kind(r, "transfer") || !r->finished || strcmp(r->size, sizes[k]) != 0) continue;
-            snprintf(name, sizeof name, "%.*s", (int)(strlen(r->name) - 2), r->name); /* without -M */
-            small = find_run(s, name);
-            if (!small) strcat(name, "-1");
-            small = find_run(s, name);
-            if (strncmp(r->name, "uniform", 7) == 0) uniform = objective_value(BOTH, r->values);
-            if (strncmp(r->name, "mde-weights", 11) == 0) chosen = objective_value(BOTH, r->values);
-            if (!small || !small->finished) continue;
-            for (o = 0; o < OBJECTIVES; o++) {
-                a[o][n] = objective_value(o, small->values);
-                b[o][n] = objective_value(o, r->values);
-            }
-            n++;
-        }
-        mde_text_format(g->text, "| %s | %d |", sizes[k], n);
+        transfer x = collect_transfer(s, larger[k]);
+        mde_text_format(g->text, "| %s | %d |", larger[k], x.count);
         for (o = 0; o < OBJECTIVES; o++) {
+            ranks[k][o] = x.count > 2 ? mde_spearman(g->context, x.count, x.small[o], x.large[o]) : (double)NAN;
+            if (!(ranks[k][o] >= lowest)) lowest = ranks[k][o];
             mde_text_add(g->text, " ");
-            add_value(g->text, n > 2 ? mde_spearman(g->context, n, a[o], b[o]) : (double)NAN, 3);
+            add_value(g->text, ranks[k][o], 3);
             mde_text_add(g->text, " |");
         }
-        mde_text_add(g->text, " ");
-        add_value(g->text, chosen - uniform, 4);
-        mde_text_add(g->text, " |\n");
+        for (i = 0; i < 3; i++) {
+            mde_text_add(g->text, " ");
+            add_value(g->text, transferred_gain(s, shown[i], larger[k]), 4);
+            mde_text_add(g->text, " |");
+        }
+        mde_text_add(g->text, "\n");
     }
-    mde_text_add(g->text, "\n");
+    if (lowest == lowest) {
+        mde_text_format(g->text, "\n- Ranks at size S are those at larger sizes (0.8 wanted everywhere). **%s.**\n",
+                        lowest >= 0.8 ? "Holds" : lowest >= 0.5 ? "In part" : "Not here");
+    }
+    mde_text_add(g->text, "\n![The same mixtures at two sizes](study/sizes.svg)\n\n");
 }
+
+/* Whether all mixtures that predictors are fitted to and judged by have a kind of the experts' features. */
+static int has_features(const data *all, int kind)
+{
+    const rows *sets[1 + LAWS] = { &all->fit, &all->test[WITHIN], &all->test[OUTSIDE] };
+    int i, k;
+    for (k = 0; k < 1 + LAWS; k++) {
+        for (i = 0; i < sets[k]->count; i++) {
+            if (!sets[k]->run[i]->predicted[kind]) return 0;
+        }
+    }
+    return all->test[WITHIN].count > 0;
+}
+
+
+/* Of each kind of experts, in runs. Narrow: by parameters times tokens; branched: the start and seven times the rest of
+   the tokens. */
+static const double expert_costs[EXPERTS] = { 7, 3.5, 1.75, 0.875, 2.3, 7, 5.5 };
 
 static void page_question_6(page *g)
 {
-    static const int kinds[5] = { PLAIN, HALF, QUARTER, EIGHTH, NARROW };
-    static const char *const names[5] = { "all tokens", "half of the tokens", "a quarter", "an eighth",
-                                          "half the width" };
-    static const double costs[5] = { 7, 3.5, 1.75, 0.875, 2.3 }; /* narrow: by parameters times tokens */
+    static const int kinds[EXPERTS] = { PLAIN, HALF, QUARTER, EIGHTH, NARROW, MERGED, BRANCHED };
+    static const char *const names[EXPERTS] = { "all tokens",
+                                                "half of the tokens",
+                                                "a quarter",
+                                                "an eighth",
+                                                "half the width",
+                                                "averaged weights, same start",
+                                                "averaged weights, branched from a trained start" };
     int i, k, have = 0, fitted = g->all.fit.count < 25 ? g->all.fit.count : 25;
     mde_text_add(g->text, "## 6. Cheaper experts\n\n");
-    for (k = 1; k < 5; k++) {
-        rows r;
-        int ready = g->all.test[WITHIN].count > 0;
-        collect(g->study, "within", 0, &r);
-        for (i = 0; i < r.count; i++) ready &= r.run[i]->predicted[kinds[k]];
-        have += ready;
+    for (k = 1; k < EXPERTS; k++) have += has_features(&g->all, kinds[k]);
+    if (is_open(g->text, "sets of cheaper experts", have, 1, EXPERTS - 1) || !can_judge(g, 1)) return;
+    mde_text_format(g->text,
+                    "Ridge on log weights and the own MDE loss, of %d proxies besides; MSE in 1e-4 and Spearman "
+                    "of both; cost of the experts in runs.",
+                    fitted);
+    if (has_features(&g->all, MERGED) || has_features(&g->all, BRANCHED)) {
+        mde_text_add(
+            g->text,
+            " Averaged weights: the loss is that of one model, whose parameters are the mean of the experts', "
+            "weighted by the mixture; these are the experts of all tokens, which share a random start, or ones "
+            "that begin with a model trained on the uniform mixture for a quarter of the tokens and go on, "
+            "each with its domain, for three quarters.");
     }
-    if (is_open(g->text, "sets of cheaper experts", have, 1, 4) || !can_judge(g, 1)) return;
-    mde_text_format(
-        g->text,
-        "Ridge on log weights and the own MDE loss, of %d proxies besides; MSE in 1e-4 and Spearman "
-        "of both; cost of the experts in runs.\n\n| experts | cost | no fit: MSE | rho | ridge: MSE | rho |\n"
-        "| --- | --- | --- | --- | --- | --- |\n",
-        fitted);
-    for (k = 0; k < 5; k++) {
+    mde_text_add(g->text, "\n\n| experts | cost | no fit: MSE | rho | ridge: MSE | rho |\n"
+                          "| --- | --- | --- | --- | --- | --- |\n");
+    for (k = 0; k < EXPERTS; k++) {
         predictor p = predictors[find_predictor("log weights + own MDE, ridge")];
         score alone, ridge;
-        int ready = 1;
-        for (i = 0; i < g->all.fit.count; i++) ready &= g->all.fit.run[i]->predicted[kinds[k]];
-        if (!ready) continue;
+        if (!has_features(&g->all, kinds[k])) continue;
         p.kind = kinds[k];
-        ridge = evaluate(&p, fitted, &g->all);
+        ridge = g->cheaper[k] = evaluate(&p, fitted, &g->all);
         p.features = 0;
         p.subsets = 1;
         alone = evaluate(&p, 0, &g->all);
-        mde_text_format(g->text, "| %s | %.1f |", names[k], costs[k]);
+        mde_text_format(g->text, "| %s | %.1f |", names[k], expert_costs[k]);
         for (i = 0; i < 2; i++) {
             const score *x = i ? &ridge : &alone;
             mde_text_add(g->text, " ");
@@ -829,6 +979,37 @@ static void page_question_6(page *g)
         mde_text_add(g->text, "\n");
     }
     mde_text_add(g->text, "\n");
+    for (k = 1; k < EXPERTS; k++) {
+        double change = g->cheaper[k].mean[WITHIN][2 * BOTH] / g->cheaper[0].mean[WITHIN][2 * BOTH] - 1;
+        if (!g->cheaper[k].subsets) continue;
+        mde_text_format(g->text, "- %s instead (an error within a fifth wanted): ", names[k]);
+        add_signed(g->text, 100 * change, 0);
+        mde_text_format(g->text, " %%. **%s.**\n", change <= 0.2 ? "Serve as well" : "Serve worse");
+    }
+    mde_text_add(g->text, "\n![Error by what the experts cost](study/cheaper.svg)\n\n");
+}
+
+/* What a method gains in accuracy when it looks at the tasks instead of the domains. */
+static void compare_accuracy(page *g, const char *method)
+{
+    int shots, more = 0, less = 0, tried = 0;
+    mde_text_format(g->text, "- %s chosen for the tasks, less chosen for the domains:", method);
+    for (shots = 0; shots < SHOTS; shots++) {
+        means m = paired(g->study, method, END_TASKS, method, SEEN, END_TASKS, LOSSES + shots * TASKS);
+        if (!(m.over_se == m.over_se)) continue;
+        mde_text_format(g->text, "%s %d shots ", tried++ ? "," : "", shot_counts[shots]);
+        add_signed(g->text, 100 * m.over, 1);
+        mde_text_add(g->text, " +- ");
+        add_value(g->text, 100 * m.over_se, 1);
+        more += beyond_noise(m.over, m.over_se) > 0;
+        less += beyond_noise(m.over, m.over_se) < 0;
+    }
+    mde_text_format(g->text, " points. **%s.**\n",
+                    !tried                  ? "Open"
+                    : more == tried         ? "It pays"
+                    : less                  ? "It costs"
+                    : more                  ? "It pays in part"
+                                            : "No difference beyond the noise");
 }
 
 /* Mean share of right answers over the tasks, by shots and objective of the choice. */
@@ -862,6 +1043,8 @@ static void page_question_7(page *g)
         }
     }
     mde_text_add(g->text, "\n");
+    for (i = 0; i < 2; i++) compare_accuracy(g, methods[i]);
+    mde_text_add(g->text, "\n![Questions answered rightly](study/shots.svg)\n\n");
 }
 
 /* ---- Pictures ---- */
@@ -889,6 +1072,7 @@ static void draw_curves(page *g)
             low[i][n] = y[i][n] - s->sd[WITHIN][2 * BOTH];
             high[i][n] = y[i][n] + s->sd[WITHIN][2 * BOTH];
             if (!(low[i][n] > 0)) low[i][n] = y[i][n] / 2;
+            if (s->subsets == 1) low[i][n] = high[i][n] = (double)NAN; /* nothing spreads: no bar */
             n++;
         }
         series[i].name = shown[i];
@@ -945,6 +1129,147 @@ static void draw_scatter(page *g)
     mde_release(g->context, y);
 }
 
+/* A picture of some series, which are marks or lines with what they vary by. */
+#define MOST_SERIES 8
+#define MOST_POINTS 64
+
+typedef struct drawing {
+    int count;
+    plot_series series[MOST_SERIES];
+    double x[MOST_SERIES][MOST_POINTS], y[MOST_SERIES][MOST_POINTS];
+    double low[MOST_SERIES][MOST_POINTS], high[MOST_SERIES][MOST_POINTS];
+} drawing;
+
+static void add_series(drawing *d, const char *name, int points)
+{
+    plot_series *s = &d->series[d->count];
+    memset(s, 0, sizeof *s);
+    s->name = name;
+    s->points = points;
+    s->x = d->x[d->count];
+    s->y = d->y[d->count];
+    s->low = d->low[d->count];
+    s->high = d->high[d->count];
+    d->count++;
+}
+
+/* To the newest series; spread NaN: no bar. */
+static void add_point(drawing *d, double x, double y, double spread)
+{
+    int k = d->count - 1, i = d->series[k].count;
+    if (i == MOST_POINTS || !(y == y)) return;
+    d->x[k][i] = x;
+    d->y[k][i] = y;
+    d->low[k][i] = y - spread;
+    d->high[k][i] = y + spread;
+    d->series[k].count++;
+}
+
+static void write_drawing(page *g, drawing *d, plot_desc *plot, const char *name)
+{
+    mde_text *svg = mde_text_create(g->context);
+    plot->count = d->count;
+    plot->series = d->series;
+    plot_xy(svg, plot);
+    program_write(g->context, svg, g->study->folder, name);
+    mde_text_free(svg);
+}
+
+static void draw_chosen(page *g, drawing *d)
+{
+    static const char *const shown[7] = { "proportional", "regmix", "law", "law-kl", "weights", "mde-weights",
+                                          "optimum" };
+    plot_desc plot;
+    int i, o;
+    memset(&plot, 0, sizeof plot);
+    d->count = 0;
+    for (i = 0; i < 7; i++) {
+        if (!seed_means(g->study, shown[i], 0, -1).count) continue;
+        add_series(d, shown[i], 1);
+        for (o = 0; o < OBJECTIVES; o++) {
+            means m = seed_means(g->study, shown[i], o, -1);
+            add_point(d, o + 1 + 0.1 * (i - 3), m.over, m.over_se);
+        }
+    }
+    plot.title = "Trained loss over the uniform mixture's, and standard errors over seeds";
+    plot.x_label = "chosen for and judged by: 1 domains, 2 tasks, 3 both";
+    plot.y_label = "nats a byte";
+    if (d->count) write_drawing(g, d, &plot, "chosen.svg");
+}
+
+static void draw_sizes(page *g, drawing *d)
+{
+    plot_desc plot;
+    int k, i;
+    memset(&plot, 0, sizeof plot);
+    d->count = 0;
+    for (k = 0; k < 2; k++) {
+        transfer x = collect_transfer(g->study, larger[k]);
+        if (!x.count) continue;
+        add_series(d, k == 0 ? "size M" : "size L", 1);
+        for (i = 0; i < x.count; i++) add_point(d, x.small[BOTH][i], x.large[BOTH][i], (double)NAN);
+    }
+    plot.title = "The same mixtures at two sizes";
+    plot.x_label = "loss of domains and tasks at size S, nats a byte";
+    plot.y_label = "at the larger size";
+    if (d->count) write_drawing(g, d, &plot, "sizes.svg");
+}
+
+static void draw_cheaper(page *g, drawing *d)
+{
+    static const char *const names[3] = { "the experts' probabilities", "averaged weights, same start",
+                                          "averaged weights, branched" };
+    plot_desc plot;
+    int k;
+    memset(&plot, 0, sizeof plot);
+    d->count = 0;
+    for (k = 0; k < EXPERTS; k++) {
+        const score *s = &g->cheaper[k];
+        if (!s->subsets) continue;
+        if (k == 0 || k > 4) add_series(d, names[k == 0 ? 0 : k - 4], 1);
+        if (!d->count) continue;
+        add_point(d, expert_costs[k], 1e4 * s->mean[WITHIN][2 * BOTH], 1e4 * s->sd[WITHIN][2 * BOTH]);
+    }
+    plot.title = "Error of the ridge with each kind of experts, and its sd over subsets";
+    plot.x_label = "cost of the experts, in runs";
+    plot.y_label = "MSE of both, 1e-4 nats\xc2\xb2";
+    if (d->count) write_drawing(g, d, &plot, "cheaper.svg");
+}
+
+static void draw_shots(page *g, drawing *d)
+{
+    static const char *const names[OBJECTIVES] = { "mde-weights for domains", "mde-weights for tasks",
+                                                   "mde-weights for both" };
+    plot_desc plot;
+    int o, shots;
+    memset(&plot, 0, sizeof plot);
+    d->count = 0;
+    for (o = -1; o < OBJECTIVES; o++) {
+        const char *method = o < 0 ? "uniform" : "mde-weights";
+        if (!seed_means(g->study, method, o < 0 ? 0 : o, LOSSES).count) continue;
+        add_series(d, o < 0 ? "uniform" : names[o], 0);
+        for (shots = 0; shots < SHOTS; shots++) {
+            means m = seed_means(g->study, method, o < 0 ? 0 : o, LOSSES + shots * TASKS);
+            add_point(d, shot_counts[shots] + 0.06 * o, 100 * m.mean, 100 * m.se);
+        }
+    }
+    plot.title = "Questions answered rightly, and standard errors over seeds";
+    plot.x_label = "shots";
+    plot.y_label = "% (a guess: 25)";
+    if (d->count) write_drawing(g, d, &plot, "shots.svg");
+}
+
+static void draw_answers(page *g)
+{
+    drawing *d = (drawing *)mde_alloc(g->context, 1, sizeof *d);
+    if (!d) return;
+    draw_chosen(g, d);
+    draw_sizes(g, d);
+    draw_cheaper(g, d);
+    draw_shots(g, d);
+    mde_release(g->context, d);
+}
+
 /* ---- All of it ---- */
 
 static void write_page(page *g, const char *out)
@@ -963,7 +1288,8 @@ static void write_page(page *g, const char *out)
         "identifier). The loss of a task is that of the right answer's bytes. Models read bytes, 256 at a time: S has\n"
         "0.17 M parameters and 3.3 M tokens (20 a parameter; all tables unless they say otherwise), M 0.36 M and 7.1 "
         "M,\n"
-        "L 0.84 M and 16.8 M. All runs but repeats share start and windows (common random numbers).\n\n"
+        "L 0.84 M and 8.4 M (10 a parameter). All runs but repeats and branches share start and windows (common\n"
+        "random numbers).\n\n"
         "    make data study-mde         runs, a row each as soon as it is there; stop and repeat it at will (hours)\n"
         "    make study-tables           this page and its pictures, from study/*.csv alone\n"
         "    make study-mde study-tables SCALE=0.02      all of it small, in out/study-0.02\n\n"
@@ -982,9 +1308,9 @@ static void write_page(page *g, const char *out)
     page_question_6(g);
     page_question_7(g);
     mde_text_add(t, "## What is not here\n\n"
-                    "Experts merged by averaging their weights; DoReMi and DoGE; few-shot tasks of natural language at "
-                    "a size that\n"
-                    "can solve them. The paper's numbers are from a note on its text, not from its tables.\n");
+                    "DoReMi and DoGE; few-shot tasks of natural language at a size that can solve them. The paper's "
+                    "numbers are from\n"
+                    "a note on its text, not from its tables.\n");
     program_write(g->context, t, out, "STUDY-MDE.md");
 }
 
@@ -993,7 +1319,7 @@ int main(int argc, char **argv)
     static const char *const usage =
         "study_tables: what the rows of the study of mixtures of data experts say\n"
         "\n"
-        "  study_tables FOLDER OUT      reads FOLDER/*.csv; writes OUT/STUDY-MDE.md, FOLDER/curves.svg and mde.svg\n";
+        "  study_tables FOLDER OUT      reads FOLDER/*.csv; writes OUT/STUDY-MDE.md and the pictures, FOLDER/*.svg\n";
     program p;
     mde_context *c;
     study_rows s;
@@ -1025,6 +1351,7 @@ int main(int argc, char **argv)
                     g->all.fit.count, g->all.test[WITHIN].count, g->all.test[OUTSIDE].count);
         }
         write_page(g, p.arguments[1]);
+        draw_answers(g);
         mde_text_free(g->text);
     }
     study_free(&s);
