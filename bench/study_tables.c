@@ -514,6 +514,22 @@ static void page_predictors(page *g)
     mde_text_add(g->text, "\n![Error by number of trained models](study/curves.svg)\n\n");
 }
 
+/* Whether what the experts cost is why they do not help: the change of the error at (nearly) equal proxies instead. */
+static void without_cost(page *g, int a, int b)
+{
+    int o;
+    mde_text_format(g->text, " Were the experts free (%d proxies, and %d with them), the error would change by",
+                    model_counts[HEADLINE - 1], model_counts[HEADLINE] - DOMAINS);
+    for (o = 0; o < OBJECTIVES; o++) {
+        double before = g->scores[a][HEADLINE - 1].mean[WITHIN][2 * o];
+        double after = g->scores[b][HEADLINE].mean[WITHIN][2 * o];
+        mde_text_add(g->text, o ? ", " : " ");
+        add_signed(g->text, 100 * (after / before - 1), 0);
+        mde_text_format(g->text, " %% (%s)", objective_names[o]);
+    }
+    mde_text_add(g->text, ".");
+}
+
 /* A sentence on two predictors: what the second makes of the first's error and rank. */
 static void compare(page *g, const char *claim, const char *without, const char *with, double cut, double gain)
 {
@@ -532,7 +548,11 @@ static void compare(page *g, const char *claim, const char *without, const char 
         held += less >= cut && more >= gain;
         tried++;
     }
-    mde_text_format(g->text, ". **%s.**\n", !tried ? "Open" : held == tried ? "Holds" : held ? "In part" : "Not here");
+    mde_text_format(g->text, ". **%s.**", !tried ? "Open" : held == tried ? "Holds" : held ? "In part" : "Not here");
+    if (held < tried && predictors[a].kind == WEIGHTS_ALONE && predictors[b].kind != WEIGHTS_ALONE && at == HEADLINE) {
+        without_cost(g, a, b);
+    }
+    mde_text_add(g->text, "\n");
 }
 
 static void page_question_1(page *g)
